@@ -5,21 +5,22 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-REFERENCE = ROOT / "docs" / "reference"
+DOCS = ROOT / "docs"
 
 
-def write_or_check(pages: Mapping[str, Mapping[str, str]]) -> int:
+def write_or_check(pages: Mapping[str, Mapping[str, str]], folder: str = "reference") -> int:
     """Write the parts into their pages; with --check compare only, and say which command would mend it.
 
     Args:
-        pages: by the name of a page of the reference, its parts: name and text.
+        pages: by the name of a page, its parts: name and text.
+        folder: the folder of docs that has the pages.
 
     Returns:
         0, or 1 if a page differs from what would be written.
     """
     script, differing = Path(sys.argv[0]).name, 0
     for name, parts in pages.items():
-        page = REFERENCE / name
+        page = DOCS / folder / name
         there = made = page.read_text()
         for part, text in parts.items():
             begin, end = f"<!-- {part}: made by scripts/{script} -->\n", f"<!-- end of {part} -->\n"
@@ -31,7 +32,7 @@ def write_or_check(pages: Mapping[str, Mapping[str, str]]) -> int:
         if "--check" not in sys.argv:
             page.write_text(made)
         elif made != there:
-            print(f"docs/reference/{name} is not what it would be made now; run: python scripts/{script}")
+            print(f"docs/{folder}/{name} is not what it would be made now; run: python scripts/{script}")
             differing = 1
     return differing
 

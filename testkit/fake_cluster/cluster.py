@@ -49,7 +49,11 @@ class FakeCluster(ControlPlane, Kubectl, Helm):
     last_quotes: dict = field(default_factory=dict)
     """By node: the page /last-quote of its quote helper."""
     provision_devices: dict = field(default_factory=dict)
-    """By node: what its device plugin tells of /dev/sgx_provision; a plugin that is not here does not answer."""
+    """By node: what its device plugin tells of /dev/sgx_provision; if some do, the others do not answer."""
+    silent_plugins: set = field(default_factory=set)
+    """Nodes whose device plugin does not answer."""
+    accountings: dict = field(default_factory=dict)
+    """By node: what its device plugin tells of EPC beside what all tell."""
     chart: object = default_chart
     lasting: bool = False
     """Whether an update that was begun goes nowhere."""

@@ -7,6 +7,7 @@ from testkit.fake_cluster import objects as make
 from testkit.fake_cluster.objects import ENCLAVE, EPC, HELPER_EPC, PROVISION, SYSTEM
 
 KUBELET_KEEPS = 300.0
+FOUND_MIB = 168
 _COUNTS = {EPC: 162, ENCLAVE: 1024, HELPER_EPC: 6, PROVISION: 1024}
 OFFERED = {
     "device-plugin": _COUNTS,
@@ -83,6 +84,19 @@ class ControlPlane:
                 if old is not new:
                     self.objects.remove(old)
         return not self.stalling or pods == [new]
+
+    def accounting(self, where):
+        """What a plugin's inventory tells of EPC, unless a test says more."""
+        told = {
+            "found": FOUND_MIB,
+            "kind": "device",
+            "choice": "fits-devices",
+            "advertised_mib": _COUNTS[EPC],
+            "held_back_mib": 0,
+            "reason": "all",
+        }
+        told |= self.accountings.get(where, {})
+        return {"epc": {"mib": told.pop("found")}, "accounting": told}
 
     def _kubelet(self, node):
         name, status = node["metadata"]["name"], node["status"]

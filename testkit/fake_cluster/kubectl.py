@@ -74,6 +74,8 @@ class Kubectl:
         return 0, "\n".join(f"{kind}.{group}".rstrip(".").lower() + f"/{name}" for group, kind, name in there), ""
 
     def _raw(self, path):
+        if "?limit=" in path:
+            return self._page(path.removeprefix("/api/v1/").partition("?")[0])
         if "get pods/proxy" in self.denied:
             return forbidden('pods is forbidden: User "eve" cannot get resource "pods/proxy"')
         pod = path.split("/pods/")[1].partition(":")[0]
@@ -88,13 +90,30 @@ class Kubectl:
             return 1, "", "Error from server (ServiceUnavailable): the server is currently unable to handle the request"
         return 0, f'a 1\nconfcom_quote_helper_simulated_root_info{{sha256="{self.roots[pod]}"}} 1.0\nb 2\n', ""
 
+    def _page(self, path):
+        """A list in one page; as from the API server, its items have no kind."""
+        *where, plural = path.removeprefix("namespaces/").split("/")
+        everywhere = set() if where else {f"list {plural} everywhere"}
+        if {f"list {plural}", *everywhere} & self.denied:
+            return forbidden(f'{plural} is forbidden: User "eve" cannot list resource')
+        if plural == "pods":
+            self.hook.look()
+        items = [
+            {key: value for key, value in one.items() if key != "kind"}
+            for one in self.objects
+            if plural_of(one) == plural and where in ([], [one["metadata"].get("namespace")])
+        ]
+        return 0, json.dumps({"kind": "List", "metadata": {"resourceVersion": "1"}, "items": items}), ""
+
     def _inventory(self, pod):
         (found,) = self.find("Pod", pod)
-        device = self.provision_devices.get(found["spec"]["nodeName"])
-        if device is None:
+        where = found["spec"]["nodeName"]
+        device = self.provision_devices.get(where)
+        if where in self.silent_plugins or (self.provision_devices and device is None):
             return 1, "", "Error from server (ServiceUnavailable): the server is currently unable to handle the request"
-        node = {"device": "provision", "path": "/dev/sgx_provision"} | device
-        return 0, json.dumps({"version": 1, "devices": {"nodes": [{"device": "enclave", "path": None}, node]}}), ""
+        nodes = [{"device": "enclave", "path": None}]
+        nodes += [{"device": "provision", "path": "/dev/sgx_provision"} | device] if device else []
+        return 0, json.dumps(self.accounting(where) | {"version": 1, "devices": {"nodes": nodes}}), ""
 
     def _read(self, asked):
         """With managed fields. Of several objects, kubectl prints none if one of them is refused."""

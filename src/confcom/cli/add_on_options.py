@@ -110,16 +110,27 @@ def waiting_options(command: Callable[P, R]) -> Callable[P, R]:
     return command
 
 
+def dry_run_option(command: Callable[P, R]) -> Callable[P, R]:
+    """Add --dry-run to a command."""
+    text = "Run all checks, print what would change, and change nothing."
+    return click.option("--dry-run", is_flag=True, help=text)(command)
+
+
+def chart_option(command: Callable[P, R]) -> Callable[P, R]:
+    """Add --chart to a command."""
+    return click.option(
+        "--chart",
+        type=click.Path(exists=True, path_type=Path),
+        metavar="CHART",
+        help="A chart to use instead of the one in this program: a directory or an archive.",
+    )(command)
+
+
 def chart_options(command: Callable[P, R]) -> Callable[P, R]:
     """Add --set, --set-string, --values, --chart and --dry-run to a command."""
     for option in (
-        click.option("--dry-run", is_flag=True, help="Run all checks, print what would change, and change nothing."),
-        click.option(
-            "--chart",
-            type=click.Path(exists=True, path_type=Path),
-            metavar="CHART",
-            help="A chart to use instead of the one in this program: a directory or an archive.",
-        ),
+        dry_run_option,
+        chart_option,
         click.option(
             "-f",
             "--values",

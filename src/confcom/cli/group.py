@@ -23,6 +23,10 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
         "Update the add-on node by node while applications continue to attest.",
     ),
     "rollback": ("confcom.cli.commands.rollback:rollback", "Undo the last update."),
+    "change-accounting": (
+        "confcom.cli.commands.change_accounting:change_accounting",
+        "Change how EPC is counted on nodes: as devices, or as capacity.",
+    ),
     "disable": ("confcom.cli.commands.disable:disable", "Disable the add-on, and remove what it installed."),
     "quote": (
         "confcom.cli.commands.quote:quote",

@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from confcom.addon.daemons.daemon_pods import DaemonPod
+from confcom.addon.model.epc_accounting import PluginEpc
 from confcom.addon.model.problems import ProblemGroup, shown
 from confcom.addon.status.node_status import NodeStatus
 from confcom.addon.status.node_summary import NodeSummary, summarised
@@ -21,7 +22,19 @@ MAX_GROUPS = 20
 """The most problems, doubts or workloads in a section; people fix the first of so many before they read the others."""
 USUAL_WIDTH = 50
 """Width of a column, unless half of its cells are wider. Names of cloud nodes take 20 to 45; DNS allows 253."""
-_HEADER = ("NODE", "SGX", "EPC MiB", "USED", "DEVICE PLUGIN", "QUOTE HELPER", "PROVISION")
+_HEADER = (
+    "NODE",
+    "SGX",
+    "EPC MiB FOUND",
+    "OFFERED",
+    "REQUESTED",
+    "FREE",
+    "COUNTED AS",
+    "DEVICE PLUGIN",
+    "QUOTE HELPER",
+    "PROVISION",
+)
+_UNKNOWN = "?"
 _ALL = "`confcom status --all-nodes` shows them all"
 
 
@@ -113,7 +126,7 @@ def _nodes_are(nodes: int) -> str:
 def _summary_line(kind: NodeSummary) -> str:
     epc = str(kind.allocatable) if kind.allocatable == kind.capacity else f"{kind.allocatable} of {kind.capacity}"
     return (
-        f"{_nodes_are(kind.nodes)} well: {kind.sgx}, {epc} MiB of EPC, {kind.used} used; "
+        f"{_nodes_are(kind.nodes)} well: {kind.sgx}, {epc} MiB of EPC, {kind.used} requested; "
         f"device plugin {_with_counts(kind.plugins, kind.nodes)}; "
         f"quote helper {_with_counts(kind.helpers, kind.nodes)}; "
         f"provision device: {_with_counts(kind.provision, kind.nodes)}"
@@ -140,12 +153,21 @@ def _row(node: NodeStatus) -> tuple[str, ...]:
     return (
         node.name,
         sgx,
+        _UNKNOWN if epc.plugin is None else str(epc.plugin.found),
         amount,
         str(epc.used),
+        str(epc.free),
+        _counted(epc.plugin),
         _daemon_cell(node.plugins),
         _daemon_cell(node.helpers),
         node.provision,
     )
+
+
+def _counted(plugin: PluginEpc | None) -> str:
+    if plugin is None:
+        return _UNKNOWN
+    return f"{plugin.kind} ({plugin.choice})" if plugin.choice else str(plugin.kind)
 
 
 def _daemon_cell(pods: Sequence[DaemonPod]) -> str:

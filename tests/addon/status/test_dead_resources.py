@@ -8,6 +8,7 @@ from confcom.addon.status.stale_resources import (
     StaleResources,
     removal,
     stale_resources,
+    written,
 )
 from testkit.fake_cluster import objects as make
 from testkit.fake_cluster.objects import EPC
@@ -79,3 +80,31 @@ def test_a_name_whose_devices_are_all_ill_is_not_removed():
     made = node("0", "0", resources={ENCLAVE: "110"})
     made["status"]["allocatable"][ENCLAVE] = "0"
     assert not [step for step in removal(made) if "enclave" in step["path"]]
+
+
+def by_controller(made, *names, manager="confcom-controller"):
+    """The node, of which the controller has written these resources last."""
+    fields = {"f:status": {part: {f"f:{name}": {} for name in names} for part in ("f:capacity", "f:allocatable")}}
+    made["metadata"]["managedFields"] = [{"manager": manager, "subresource": "status", "fieldsV1": fields}]
+    return made
+
+
+@pytest.mark.parametrize("passed", [0, FOREIGN_AFTER_SECONDS])
+def test_what_the_controller_wrote_is_removed_at_once_and_nobody_elses(passed):
+    made = by_controller(node("131066", "131066", resources={ENCLAVE: "1024"}), EPC, "example.com/other")
+    made["status"]["capacity"]["example.com/other"] = "1"
+    assert written(made) == {EPC}
+    found = stale_resources(made, passed=passed)
+    assert found.stage is Stage.WRITTEN
+    assert EPC in found.names
+    assert [step["path"].rpartition("/")[2] for step in removal(made)] == [EPC.replace("/", "~1")] * 4
+    assert {step["op"] for step in removal(made)} == {"test", "remove"}
+
+
+def test_what_somebody_else_wrote_is_not_the_controllers():
+    assert written(by_controller(node("162", "162"), EPC, manager="kubelet")) == frozenset()
+
+
+def test_once_it_is_removed_the_rest_is_the_kubelets():
+    made = by_controller(node(None, None, resources={"confcom.internal/quote_helper_epc_mem_in_MiB": "6"}), EPC)
+    assert stale_resources(made).stage is Stage.OFFERED

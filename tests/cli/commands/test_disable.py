@@ -78,6 +78,18 @@ def test_without_waiting_it_says_what_stays_and_a_second_call_finishes(confcom, 
     assert not status_keys(enabled) & OURS
 
 
+@pytest.mark.parametrize("options", [(), ("--no-wait",)])
+def test_what_the_controller_wrote_goes_first_and_without_waiting(confcom, enabled, options):
+    fields = {"f:status": {"f:capacity": {f"f:{EPC}": {}}}}
+    entry = {"manager": "confcom-controller", "subresource": "status", "fieldsV1": fields}
+    enabled.node("a")["metadata"]["managedFields"] = [entry]
+    confcom("disable", *options)
+    patches = [json.loads(word[8:]) for line in enabled.calls for word in line if word.startswith("--patch=")]
+    assert {step["path"] for step in patches[0] if step["op"] == "remove"} == {
+        f"/status/{part}/{EPC.replace('/', '~1')}" for part in ("capacity", "allocatable")
+    }
+
+
 def test_disabled_already(confcom, cluster):
     assert confcom.document("disable")["removed"] is False
     assert not [line for line in cluster.calls if line[1] in {"uninstall", "delete"}]

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Sequence
-from concurrent import futures
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import TypeVar
 
 from confcom.addon.cluster.helm import RELEASE, BusyError, Helm, Rendering, Values
-from confcom.addon.cluster.kubectl import ASKED_AT_ONCE, MOST_ASKED, PROBES_PORT, KubeApi
+from confcom.addon.cluster.inventory_reader import read_inventories
+from confcom.addon.cluster.kubectl import MOST_ASKED, KubeApi
+from confcom.addon.cluster.large_lists import list_nodes, list_own_pods
 from confcom.addon.model.chart_objects import Plan
 from confcom.addon.model.node_selection import with_label
 from confcom.addon.model.sgx_nodes import SIMULATED_LABEL
@@ -98,7 +99,7 @@ def survey(helm: Helm, api: KubeApi, request: InstallRequest, now: Callable[[], 
     stored = {} if isinstance(history, ConfcomError) or not history else _try(helm.values)
     values = dataclasses.replace(request.values, stored={} if isinstance(stored, ConfcomError) else stored)
     unreadable = [one for one in (history, stored) if isinstance(one, ConfcomError)]
-    nodes = _try(lambda: api.list_objects("nodes"))
+    nodes = _try(lambda: list_nodes(api))
     rendering = unreadable[0] if unreadable else _try(lambda: helm.render(request.chart, values))
     if isinstance(rendering, Rendering) and isinstance(nodes, Sequence) and leaves_names(rendering.config, nodes):
         values = dataclasses.replace(values, settings=(*values.settings, f"{MUTATE}=off"))
@@ -142,7 +143,7 @@ def _devices(
     owners = {name_of(one) for one in Plan(tuple(here)).plugins(simulated=False)}
     if not owners:
         return None
-    pods = _try(lambda: api.list_objects("pods", api.cluster.namespace_flag))
+    pods = _try(lambda: list_own_pods(api))
     if isinstance(pods, ConfcomError):
         return None  # the check of the permissions tells it
     ready = [one for one in pods if text(owner_of(one), "name") in owners and _is_ready(one)]
@@ -150,13 +151,11 @@ def _devices(
     asked = dict(sorted(by_node.items())[:MOST_ASKED])
     devices: dict[str, ProvisionDevice] = {}
     unread = dict.fromkeys(by_node.keys() - asked, f"only {MOST_ASKED} were asked")
-    with futures.ThreadPoolExecutor(max_workers=ASKED_AT_ONCE) as pool:
-        answers = pool.map(lambda pod: _try(lambda: api.pod_inventory(pod, PROBES_PORT)), asked.values())
-        for node, answer in zip(asked, answers, strict=True):
-            if isinstance(answer, ConfcomError):
-                unread[node] = answer.why or answer.what
-            elif device := provision_device(answer):
-                devices[node] = device
+    for node, answer in read_inventories(api, asked).items():
+        if isinstance(answer, ConfcomError):
+            unread[node] = answer.why or answer.what
+        elif device := provision_device(answer):
+            devices[node] = device
     return DevicesSeen(devices, unread)
 
 

@@ -8,6 +8,7 @@ from concurrent import futures
 
 from confcom.addon.cluster.installed_release import read_live, told
 from confcom.addon.cluster.kubectl import ASKED_AT_ONCE, MOST_ASKED, PROBES_PORT, KubeApi
+from confcom.addon.cluster.large_lists import list_nodes_and_pods
 from confcom.addon.cluster.programs import ClusterAccessError, ForbiddenError
 from confcom.addon.daemons.daemon_log import own_reason
 from confcom.addon.daemons.daemon_pods import pods_needing_logs
@@ -32,13 +33,19 @@ POLICIES = ",".join(
 
 def fetch_cluster_snapshot(api: KubeApi) -> Snapshot:
     """Fetch everything, including the workloads of all namespaces."""
-    objects = api.list_objects("nodes,daemonsets.apps,pods,jobs.batch", "--all-namespaces")
-    seen = _snapshot(api, objects, api.list_objects("events", api.cluster.namespace_flag))
+    objects = api.list_objects("daemonsets.apps,jobs.batch", "--all-namespaces")  # no DaemonSet is newer than its pods
+    nodes, pods = list_nodes_and_pods(api)
+    seen = _snapshot(api, objects, nodes, pods, api.list_objects("events", api.cluster.namespace_flag))
     try:
         policies = api.list_objects(POLICIES, f"--selector={NAME_LABEL}={ADD_ON}")
     except ClusterAccessError:  # many users may read everything else, but not the policies
         return seen
     return dataclasses.replace(seen, policies=policies)
+
+
+def with_managed_fields(api: KubeApi, seen: Snapshot) -> Snapshot:
+    """Return the snapshot with the nodes' managed fields, which tell what a former controller left in their status."""
+    return dataclasses.replace(seen, nodes=api.list_objects("nodes", "--show-managed-fields"))
 
 
 def fetch_daemon_snapshot(api: KubeApi) -> Snapshot:

@@ -103,6 +103,16 @@ def simulates(daemon: KubernetesObject) -> bool:
     return any("--simulated" in _words(one.get("args")) for one in listing(pod_spec_of(daemon), "containers"))
 
 
+def node_labels(daemons: Iterable[KubernetesObject]) -> tuple[str, ...]:
+    """Return the labels (`KEY=VALUE`) that nodes need for daemons of each platform; a pool's nodes have more."""
+    platforms: dict[bool, set[str]] = {}
+    for one in daemons:
+        labels = {f"{key}={value}" for key, value in mapping(pod_spec_of(one), "nodeSelector").items()}
+        kind = simulates(one)
+        platforms[kind] = platforms[kind] & labels if kind in platforms else labels
+    return tuple(sorted(set().union(*platforms.values())))
+
+
 def flag_of(daemon: KubernetesObject, flag: str) -> str:
     """Return the value of a flag (`--flag=value`) of a daemon's containers; empty if none has it."""
     for one in listing(pod_spec_of(daemon), "containers"):
@@ -118,9 +128,9 @@ def component_of(thing: KubernetesObject) -> Component | None:
     labels = labels_of(thing)
     if labels.get(NAME_LABEL) != ADD_ON:
         return None
-    # In a cluster with hardware, simulated nodes have their own DaemonSet: device-plugin-simulated.
-    label = text(labels, COMPONENT_LABEL).removesuffix("-simulated")
-    return next((one for one in Component if one == label), None)
+    # A DaemonSet of simulated nodes beside hardware, or of a pool of them, has more behind it: device-plugin-simulated.
+    label = text(labels, COMPONENT_LABEL)
+    return next((one for one in Component if label == one or label.startswith(f"{one}-")), None)
 
 
 def is_hook(thing: KubernetesObject) -> bool:

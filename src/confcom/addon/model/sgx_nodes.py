@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import re
 from enum import StrEnum
 
+from confcom.addon.model.azure_sizes import find_size
 from confcom.kubernetes.objects import KubernetesObject, labels_of
 
 SIMULATED_LABEL = "confcom.internal/simulated-sgx"
@@ -12,8 +12,6 @@ SIMULATED_LABEL = "confcom.internal/simulated-sgx"
 NFD_LABEL = "feature.node.kubernetes.io/cpu-security.sgx.enabled"
 """The label that Node Feature Discovery puts on a node whose CPU and firmware have SGX enabled."""
 _INSTANCE_TYPE = "node.kubernetes.io/instance-type"
-_AZURE_SGX_SIZES = re.compile(r"Standard_DC([0-9]+d?s_v[23]|8_v2)", re.IGNORECASE)
-"""Azure's virtual machine sizes with SGX: DCsv2 (the largest has no `s` in its name), DCsv3 and DCdsv3."""
 
 
 class SgxKind(StrEnum):
@@ -30,6 +28,6 @@ def sgx_kind(node: KubernetesObject) -> SgxKind:
     Hardware takes precedence: a node with both labels has an SGX CPU, and the plugin refuses to simulate there.
     """
     labels = labels_of(node)
-    if labels.get(NFD_LABEL) == "true" or _AZURE_SGX_SIZES.fullmatch(labels.get(_INSTANCE_TYPE, "")):
+    if labels.get(NFD_LABEL) == "true" or find_size(labels.get(_INSTANCE_TYPE, "")):
         return SgxKind.HARDWARE
     return SgxKind.SIMULATED if labels.get(SIMULATED_LABEL) == "true" else SgxKind.NONE

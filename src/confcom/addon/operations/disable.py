@@ -8,13 +8,14 @@ from dataclasses import dataclass
 from confcom.addon.cluster.helm import RELEASE, Helm, HelmError
 from confcom.addon.cluster.processes import Watch
 from confcom.addon.cluster.snapshot_reader import fetch_cluster_snapshot, fetch_daemon_snapshot
+from confcom.addon.daemons.controller_pods import is_controller
 from confcom.addon.model.chart_objects import component_of, group_of
 from confcom.addon.model.problems import shown
 from confcom.addon.model.sgx_nodes import SIMULATED_LABEL
 from confcom.addon.operations.add_on import POLL_SECONDS, AddOn
 from confcom.addon.operations.journal import Phase
 from confcom.addon.operations.not_enabled import NotEnabledError, namespaces_of_others
-from confcom.addon.operations.stale_resource_cleanup import clean_nodes
+from confcom.addon.operations.stale_resource_cleanup import clean_nodes, remove_written
 from confcom.addon.preflight.findings import PreflightError
 from confcom.addon.preflight.permissions import CLEANING, READING, STORING, Permission, denied, is_cluster_wide, plural
 from confcom.addon.preflight.preflight import permissions_missing
@@ -22,7 +23,7 @@ from confcom.addon.release.running_change import running_change
 from confcom.addon.rollout.progress import Mark, Row
 from confcom.addon.rollout.rollout_report import NotReadyError
 from confcom.addon.rollout.snapshot import Snapshot
-from confcom.addon.status.stale_resources import Stage, stale_resources
+from confcom.addon.status.stale_resources import Stage
 from confcom.addon.workloads.workloads import RunningWorkload, in_use, running_workloads
 from confcom.errors import ConfcomError, ExitCode
 from confcom.kubernetes.objects import KubernetesObject, labels_of, name_of, namespace_of
@@ -127,8 +128,7 @@ def _disable(add_on: AddOn, *, consent: Consent, wait: bool, interrupted: bool) 
     if wait:
         clean_nodes(add_on)
         return Disabled(bool(history), kept)
-    nodes = add_on.retry_while_unreachable(lambda: add_on.api.list_objects("nodes"), deadline=POD_TERMINATION_SECONDS)
-    left = [stale_resources(node) for node in nodes]
+    left = add_on.retry_while_unreachable(lambda: remove_written(add_on), deadline=POD_TERMINATION_SECONDS)
     names = tuple((one.node, one.names) for one in left if one.stage is not Stage.CLEAN)
     return Disabled(bool(history), kept, names)
 
@@ -192,7 +192,7 @@ def _wait_for_the_end(add_on: AddOn) -> None:
             seen = add_on.retry_while_unreachable(
                 lambda: fetch_daemon_snapshot(add_on.api), deadline=POD_TERMINATION_SECONDS, table=table
             )
-            pods = [pod for pod in seen.pods if component_of(pod)]
+            pods = [pod for pod in seen.pods if component_of(pod) or is_controller(pod, seen.namespace)]
             table.show([Row(name_of(pod), "ends", Mark.WAITING) for pod in pods])
             if not pods:
                 return

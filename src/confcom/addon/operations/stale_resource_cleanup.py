@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Container, Mapping, Sequence
+from concurrent import futures
 
+from confcom.addon.cluster.kubectl import ASKED_AT_ONCE
 from confcom.addon.cluster.programs import ClusterAccessError
 from confcom.addon.model.problems import shown
 from confcom.addon.operations.add_on import POLL_SECONDS, AddOn
@@ -19,7 +21,7 @@ from confcom.addon.status.stale_resources import (
     removal,
     stale_resources,
 )
-from confcom.kubernetes.objects import name_of
+from confcom.kubernetes.objects import KubernetesObject, name_of
 
 CLEANING_SECONDS = KUBELET_KEEPS_SECONDS + REPORT_SECONDS + BUSY_KUBELET_SECONDS
 """Deadline, counted from the plugin's end: a kubelet that reports has forgotten the resources by then."""
@@ -61,18 +63,35 @@ def clean_nodes(add_on: AddOn) -> None:
             add_on.reporter.say(f"Left on {one.node}: {', '.join(one.others)}, which another device plugin offers.")
 
 
+def remove_written(add_on: AddOn) -> Sequence[StaleResources]:
+    """Remove what the controller has written into the nodes' status, without waiting for any kubelet.
+
+    Returns:
+        What each node still has.
+
+    Raises:
+        ClusterAccessError: the nodes cannot be listed.
+    """
+    _look_and_remove(add_on, (), 0)
+    return [stale_resources(node) for node in _nodes(add_on)]
+
+
+def _nodes(add_on: AddOn) -> Sequence[KubernetesObject]:
+    return add_on.api.list_objects("nodes", "--show-managed-fields")
+
+
 def _look_and_remove(
     add_on: AddOn, ours: Container[str], passed: float
 ) -> tuple[Sequence[StaleResources], Mapping[str, str]]:
     """Return what each node still has, and by the node's name why its removal failed."""
-    nodes = add_on.api.list_objects("nodes")
+    nodes = _nodes(add_on)
     left = [stale_resources(node, ours=name_of(node) in ours, passed=passed) for node in nodes]
-    failures = {}
-    for node, one in zip(nodes, left, strict=True):
-        # A failed patch is retried: a plugin came back, or the kubelet reported in between. A webhook or a policy may
-        # refuse it too, which the API server's review of permissions does not show.
-        if one.stage is Stage.DEAD and (why := add_on.api.patch_node_status(one.node, removal(node))):
-            failures[one.node] = why
+    # A failed patch is retried: a plugin came back, or the kubelet reported in between. A webhook or a policy may
+    # refuse it too, which the API server's review of permissions does not show.
+    removable = [node for node, one in zip(nodes, left, strict=True) if one.stage in {Stage.DEAD, Stage.WRITTEN}]
+    with futures.ThreadPoolExecutor(max_workers=ASKED_AT_ONCE) as pool:
+        answers = pool.map(lambda node: add_on.api.patch_node_status(name_of(node), removal(node)), removable)
+        failures = {name_of(node): why for node, why in zip(removable, answers, strict=True) if why}
     return left, failures
 
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from confcom.addon.model.chart_objects import Plan, pod_spec_of, simulates
+from confcom.addon.model.chart_objects import Plan, node_labels, pod_spec_of, simulates
 from confcom.addon.model.node_selection import selects, tolerating, untolerated
 from confcom.addon.model.problems import shown
 from confcom.addon.model.resources import REAL, SETS, allocatable
 from confcom.addon.model.sgx_nodes import SIMULATED_LABEL, SgxKind, sgx_kind
 from confcom.addon.preflight.findings import Check, Finding
-from confcom.kubernetes.objects import KubernetesObject, condition, labels_of, mapping, name_of, text
+from confcom.kubernetes.objects import KubernetesObject, condition, labels_of, name_of, text
 
 BESIDE_HARDWARE = "--beside-hardware"
 """The option of `confcom enable` that allows simulated nodes in a cluster with SGX hardware."""
@@ -96,9 +96,8 @@ def check_losses(
     for simulated in (False, True):
         wanted = plan.plugins(simulated=simulated)
         lost = [one for one in _selected(present.plugins(simulated=simulated), serving) if one not in kept]
-        selector = mapping(pod_spec_of(wanted[0]), "nodeSelector") if wanted else {}
-        if selector and lost:
-            labels = " ".join(sorted(f"{key}={value}" for key, value in selector.items()))
+        labels = " ".join(node_labels(wanted))
+        if labels and lost:
             yield Finding.failed(
                 Check.NODES,
                 f"{shown(lost)} would lose the daemons, and the workloads there their EPC and quotes",
@@ -144,16 +143,12 @@ def check_nodes(
 
 
 def _no_nodes(plan: Plan, *, allowed: bool) -> Finding:
-    wanted = {
-        f"{key}={value}"
-        for daemon in plan.daemon_sets
-        for key, value in mapping(pod_spec_of(daemon), "nodeSelector").items()
-    }
-    labels = ", ".join(sorted(wanted)) or "the nodes that the values' affinity requires"
+    wanted = node_labels(plan.daemon_sets)
+    labels = ", ".join(wanted) or "the nodes that the values' affinity requires"
     if allowed:
         return Finding.warning(Check.NODES, "no node has SGX yet", why=f"none is labelled {labels}", code="no-nodes")
     if plan.plugins(simulated=True):
-        remedy = f"kubectl label node NODE {' '.join(sorted(wanted))}"
+        remedy = f"kubectl label node NODE {' '.join(wanted)}"
         if f"{SIMULATED_LABEL}=true" in wanted:
             remedy += "; or let confcom label it: --simulated-node NODE"
     else:

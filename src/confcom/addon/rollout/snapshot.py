@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from confcom.addon.daemons.daemon_log import Reason
 from confcom.addon.daemons.root_comparison import RootObservation
+from confcom.addon.model.epc_accounting import EpcSeen
 from confcom.addon.release.drift import ReleaseSeen
 from confcom.addon.workloads.refused_pods import RefusalObservation
 from confcom.kubernetes.objects import KubernetesObject
@@ -34,5 +35,7 @@ class Snapshot:
     """By pod name: the reason from its log, for daemons that run and are not ready."""
     refusals: RefusalObservation | None = None
     """The controllers of workloads that cannot create Pods; None if they were not read."""
+    epc: EpcSeen = field(default_factory=EpcSeen)
+    """What the device plugins told of their nodes' EPC."""
     root: RootObservation | None = None
     """The published simulated root, and the helpers that use another one; None if it was not read."""

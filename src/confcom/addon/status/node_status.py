@@ -8,10 +8,12 @@ from enum import StrEnum
 
 from confcom.addon.daemons.daemon_pods import DaemonPod, PodState
 from confcom.addon.model.chart_objects import Component, component_of, pod_spec_of, simulates
+from confcom.addon.model.epc_accounting import PluginEpc
 from confcom.addon.model.node_selection import selects, tolerating, untolerated
 from confcom.addon.model.problems import Problem
 from confcom.addon.model.resources import SETS, allocatable, set_of
 from confcom.addon.model.sgx_nodes import SgxKind, sgx_kind
+from confcom.addon.status.epc_status import EpcStatus, epc_problems
 from confcom.addon.status.socket_holders import suspects_of
 from confcom.addon.workloads.workloads import used
 from confcom.kubernetes.objects import (
@@ -38,16 +40,6 @@ class Provision(StrEnum):
     NOT_REQUESTED = "not requested"
     WAITING = "waiting"
     NO_HELPER = "no helper"
-
-
-@dataclass(frozen=True, slots=True)
-class EpcStatus:
-    """A node's EPC in MiB, and the resource name under which it is offered."""
-
-    resource: str
-    capacity: int
-    allocatable: int
-    used: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,12 +74,7 @@ class NodeStatus:
             "name": self.name,
             "sgx": self.sgx,
             "ready": self.ready,
-            "epc": {
-                "resource": self.epc.resource,
-                "capacity_mib": self.epc.capacity,
-                "allocatable_mib": self.epc.allocatable,
-                "used_mib": self.epc.used,
-            },
+            "epc": self.epc.to_json(),
             "device_plugin": [pod.to_json() for pod in self.plugins],
             "quote_helper": [pod.to_json() for pod in self.helpers],
             "provision_device": self.provision,
@@ -100,6 +87,7 @@ def node_status(
     ours: Sequence[DaemonPod],
     pods: Sequence[KubernetesObject],
     daemons: Sequence[KubernetesObject],
+    told: PluginEpc | None = None,
 ) -> NodeStatus:
     """Return the status of one node.
 
@@ -108,12 +96,13 @@ def node_status(
         ours: the daemons' pods on it, oldest first.
         pods: all pods that are bound to it or that a DaemonSet made for it.
         daemons: our DaemonSets.
+        told: what its device plugin told of its EPC.
     """
     name, names = name_of(node), set_of(node)
     plugins = [pod for pod in ours if pod.component is Component.DEVICE_PLUGIN]
     helpers = [pod for pod in ours if pod.component is Component.QUOTE_HELPER]
     capacity = amount(text(node, "status", "capacity", names.epc))
-    epc = EpcStatus(names.epc, capacity, allocatable(node, names.epc), used(pods, name, names.epc))
+    epc = EpcStatus(names.epc, capacity, allocatable(node, names.epc), used(pods, name, names.epc), told)
     provision = _provision(helpers, pods)
     ready = condition(node, "Ready")
     problems: list[Problem] = []
@@ -129,7 +118,7 @@ def node_status(
         is_wanted = component in map(component_of, wanted)
         if component not in map(component_of, kept_off) and (found or is_wanted):
             problems += _daemon_problems(component, found, daemons, pods)
-    problems += _epc_problems(epc, plugins)
+    problems += epc_problems(epc, plugins)
     if helpers and provision is Provision.NOT_REQUESTED and not _is_simulated(helpers, daemons):
         problems.append(
             Problem(
@@ -233,21 +222,6 @@ def _is_updating(daemon: KubernetesObject) -> bool:
 def _state_text(pod: DaemonPod) -> str:
     code = f" (code: {pod.reason_code})" if pod.reason_code else ""
     return f"{pod.name} is {pod.state}: {pod.reason}".removesuffix(": ") + code
-
-
-def _epc_problems(epc: EpcStatus, plugins: Iterable[DaemonPod]) -> Iterator[Problem]:
-    if epc.allocatable:
-        return
-    if any(pod.state is PodState.READY for pod in plugins):
-        yield Problem(
-            "the device plugin is ready, but the kubelet offers no EPC yet; it reports every 10 seconds",
-            code="epc-not-reported",
-        )
-    elif epc.capacity:
-        yield Problem(
-            f"its {epc.capacity} MiB of EPC are unavailable, since no device plugin offers them",
-            code="epc-not-offered",
-        )
 
 
 def _provision(helpers: Sequence[DaemonPod], pods: Sequence[KubernetesObject]) -> Provision:

@@ -22,6 +22,8 @@ class NodeSummary:
     """The sum over all nodes, in MiB; so are the next two."""
     allocatable: int
     used: int
+    accounting: Mapping[str, int]
+    """Number of nodes by how their EPC is counted, of those whose device plugin told."""
     plugins: Mapping[str, int]
     """Number of nodes by version; there are two versions during an update."""
     helpers: Mapping[str, int]
@@ -39,6 +41,7 @@ class NodeSummary:
                 "allocatable_mib": self.allocatable,
                 "used_mib": self.used,
             },
+            "accounting": dict(self.accounting),
             "device_plugin": dict(self.plugins),
             "quote_helper": dict(self.helpers),
             "provision_device": dict(self.provision),
@@ -59,6 +62,7 @@ def summarised(nodes: Iterable[NodeStatus]) -> tuple[NodeSummary, ...]:
             capacity=sum(node.epc.capacity for node in alike),
             allocatable=sum(node.epc.allocatable for node in alike),
             used=sum(node.epc.used for node in alike),
+            accounting=Counter(str(node.epc.plugin.kind) for node in alike if node.epc.plugin),
             plugins=Counter(pod.version for node in alike for pod in node.plugins[-1:]),
             helpers=Counter(pod.version for node in alike for pod in node.helpers[-1:]),
             provision=Counter(str(node.provision) for node in alike),

@@ -18,6 +18,7 @@ from confcom.addon.model.chart_objects import (
     NAME_LABEL,
     POLICY_ANNOTATION,
     component_of,
+    node_labels,
     pod_spec_of,
     simulates,
 )
@@ -31,6 +32,7 @@ from confcom.addon.rollout.hook_job import failed_hooks
 from confcom.addon.rollout.rollout import unsettled, updating
 from confcom.addon.rollout.snapshot import Snapshot
 from confcom.addon.rollout.stalled_update import stall_problems
+from confcom.addon.status.epc_status import accounting_doubts, accounting_notes
 from confcom.addon.status.node_status import NodeStatus, node_status
 from confcom.addon.status.node_summary import summarised
 from confcom.addon.status.socket_holders import may_serve
@@ -40,7 +42,6 @@ from confcom.addon.workloads.workloads import TroubledWorkload, troubled_workloa
 from confcom.kubernetes.objects import (
     KubernetesObject,
     labels_of,
-    mapping,
     name_of,
     namespace_of,
     node_of,
@@ -87,7 +88,8 @@ class AddOnStatus:
     @property
     def notes(self) -> tuple[Note, ...]:
         """What must be known of the add-on even if nothing is wrong."""
-        return tuple(notes_on(self.hardware_helpers))
+        accounting = accounting_notes({node.name: node.epc for node in self.nodes})
+        return (*notes_on(self.hardware_helpers), *accounting)
 
     @property
     def problem_groups(self) -> tuple[ProblemGroup, ...]:
@@ -134,7 +136,10 @@ def add_on_status(seen: Snapshot, now: datetime) -> AddOnStatus:
     pods = daemon_pods([pod for pod in seen.pods if namespace_of(pod) == seen.namespace], seen.events, seen.said)
     release = seen.release or ReleaseSeen()
     ours_on, all_on = _by_node(pods, lambda pod: pod.node), _by_node(seen.pods, node_of)
-    nodes = [(node, node_status(node, ours_on[name_of(node)], all_on[name_of(node)], daemons)) for node in seen.nodes]
+    nodes = [
+        (node, node_status(node, ours_on[name], all_on[name], daemons, seen.epc.plugins.get(name)))
+        for name, node in zip(map(name_of, seen.nodes), seen.nodes, strict=True)
+    ]
     listed = [one for node, one in nodes if _is_listed(one, node)]
     problems = [*_cluster_problems(seen, daemons, now), *stall_problems(seen, now)]
     problems += [problem for node in listed for problem in node.problems]
@@ -179,6 +184,7 @@ def _doubts(seen: Snapshot, release: ReleaseSeen) -> Iterator[Problem]:
     if seen.refusals is not None and seen.refusals.doubt:
         yield Problem(seen.refusals.doubt, code="refused-pods-not-read")
     yield from root_doubts(seen.root, seen.namespace)
+    yield from accounting_doubts(seen.epc)
 
 
 def _by_node(pods: Iterable[T], node: Callable[[T], str]) -> defaultdict[str, list[T]]:
@@ -219,8 +225,8 @@ def _add_on_problems(seen: Snapshot, daemons: Sequence[KubernetesObject], now: d
         yield Problem(f"the add-on is not enabled in the namespace {seen.namespace}{there}", code="not-enabled")
         return
     if not any(selects(pod_spec_of(daemon), node) for daemon in daemons for node in seen.nodes):
-        wanted = sorted({f"{key}={value}" for one in daemons for key, value in _selector(one)})
-        yield Problem(f"no node runs the daemons; they need nodes labelled {', '.join(wanted)}", code="no-nodes")
+        wanted = ", ".join(node_labels(daemons))
+        yield Problem(f"no node runs the daemons; they need nodes labelled {wanted}", code="no-nodes")
     for daemon in daemons:
         missing = number(daemon, "status", "desiredNumberScheduled") - number(
             daemon, "status", "currentNumberScheduled"
@@ -291,7 +297,3 @@ def _leftovers(nodes: Sequence[KubernetesObject]) -> Iterator[Problem]:
                 name_of(node),
                 code="resources-left",
             )
-
-
-def _selector(daemon: KubernetesObject) -> Iterable[tuple[str, object]]:
-    return mapping(pod_spec_of(daemon), "nodeSelector").items()

@@ -16,7 +16,7 @@ A_SCREEN = 24 + MAX_ROWS
 """Lines: the rows of some nodes, and as much around them as a terminal shows at once."""
 
 ALL = "confcom status --all-nodes"
-WELL = "hardware, 162000 MiB of EPC, 80000 used; device plugin 0.1.0; quote helper 0.1.0; provision device: yes"
+WELL = "hardware, 162000 MiB of EPC, 80000 requested; device plugin 0.1.0; quote helper 0.1.0; provision device: yes"
 
 
 @pytest.fixture
@@ -170,10 +170,11 @@ def test_doubts_that_are_alike_are_one_line(confcom, cluster, told, document):
     cluster.denied = {"get pods/proxy"}
     for pod in cluster.find("Pod", namespace=SYSTEM):
         pod["status"]["containerStatuses"][0]["state"]["running"]["startedAt"] = "2020-01-01T00:00:00Z"
-    assert [one["code"] for one in document()["not_compared_details"]] == ["helper-not-asked"] * 10
+    codes = [one["code"] for one in document()["not_compared_details"]]
+    assert codes == [*["helper-not-asked"] * 10, "accounting-not-read"]
     lines = told()
     at = lines.index("Not compared:")
-    (line,) = [line for line in lines[at + 1 :] if line.startswith("  ")]
+    (line,) = [line for line in lines[at + 1 :] if line.startswith("  10 ")]
     assert line.startswith("  10 nodes (a, n0, n1, n2, n3 and 5 more): ")
     assert "All is well." not in lines
 

@@ -21,13 +21,17 @@ def codes(problems):
     return [(one["node"], one["code"]) for one in problems]
 
 
+DAEMONS = "DEVICE PLUGIN  QUOTE HELPER  PROVISION"
+READY = "ready 0.1.0    ready 0.1.0   yes"
+
+
 def test_the_table(confcom, enabled):
     enabled.objects.append(make.pod("app", on="a", limits={EPC: "10"}))
     assert confcom.ok("status").stdout.splitlines() == [
         "confcom 0.1.0 in confcom-system, on a SIMULATED platform: its quotes prove nothing about hardware",
         "",
-        "NODE  SGX        EPC MiB  USED  DEVICE PLUGIN  QUOTE HELPER  PROVISION",
-        "a     simulated  162      10    ready 0.1.0    ready 0.1.0   yes",
+        ("NODE  SGX        EPC MiB FOUND  OFFERED  REQUESTED  FREE  COUNTED AS             " + DAEMONS),
+        ("a     simulated  168            162      10         152   device (fits-devices)  " + READY),
         "1 more without SGX",
         "",
         WELL,
@@ -36,6 +40,7 @@ def test_the_table(confcom, enabled):
 
 def test_json(confcom, enabled):
     epc = {"resource": EPC, "capacity_mib": 162, "allocatable_mib": 162, "used_mib": 0}
+    accounting = {"kind": "device", "choice": "fits-devices", "reason": "all", "held_back_mib": 0}
     plugin, helper = (
         {
             "pod": enabled.daemon(component)["metadata"]["name"],
@@ -61,7 +66,7 @@ def test_json(confcom, enabled):
                 "name": "a",
                 "sgx": "simulated",
                 "ready": True,
-                "epc": epc,
+                "epc": epc | {"found_mib": 168, "offered_mib": 162, "free_mib": 162, "accounting": accounting},
                 "device_plugin": [plugin],
                 "quote_helper": [helper],
                 "provision_device": "yes",
@@ -74,6 +79,7 @@ def test_json(confcom, enabled):
                 "sgx": "simulated",
                 "nodes": 1,
                 "epc": epc,
+                "accounting": {"device": 1},
                 "device_plugin": {"0.1.0": 1},
                 "quote_helper": {"0.1.0": 1},
                 "provision_device": {"yes": 1},

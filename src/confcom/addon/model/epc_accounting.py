@@ -1,0 +1,129 @@
+"""How a node's device plugin counts its EPC, as its `/inventory` tells. Pure."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from confcom.addon.model.chart_objects import Component, component_of
+from confcom.addon.model.resources import allocatable, offered
+from confcom.kubernetes.objects import (
+    KubernetesObject,
+    condition,
+    mapping,
+    name_of,
+    node_of,
+    number,
+    owner_of,
+    text,
+)
+
+MOST_NODES = 20
+"""Maximum number of device plugins that `status` asks, each with its own kubectl: as many as the nodes that get a row.
+In larger clusters these are examples of each kind of node."""
+DEVICES_AT_ONCE = 2_048
+"""EPC in MiB up to which devices suit every kubelet; a larger amount is for capacity accounting."""
+
+
+class AccountingKind(StrEnum):
+    """How EPC is counted on a node."""
+
+    DEVICE = "device"
+    """The kubelet counts one device for each MiB."""
+    CAPACITY = "capacity"
+    """The node's status has the amount, which the controller writes there."""
+
+
+class Choice(StrEnum):
+    """Why the plugin counts as it does: codes of the plugin's inventory on which something depends here."""
+
+    SET = "set"
+    KEPT_DEVICES = "kept-devices"
+    KEPT_ALLOCATED = "kept-allocated"
+
+
+KEPT = frozenset({Choice.KEPT_DEVICES, Choice.KEPT_ALLOCATED})
+"""The plugin would count differently if the kubelet did not know the EPC already."""
+
+
+@dataclass(frozen=True, slots=True)
+class PluginEpc:
+    """A node's EPC as its device plugin found and offers it, in MiB."""
+
+    found: int
+    offered: int
+    """To tenants: without what is set aside, reserved or held back."""
+    held_back: int
+    kind: AccountingKind
+    choice: str
+    """A code; empty: the plugin is older than the choice."""
+    reason: str
+
+    @property
+    def change_possible(self) -> bool:
+        """Whether the plugin kept a way of counting that it would not choose anew."""
+        return self.choice in KEPT and self.found > DEVICES_AT_ONCE
+
+    def to_json(self) -> dict[str, object]:
+        """Return the accounting for `--output json`."""
+        return {"kind": self.kind, "choice": self.choice, "reason": self.reason, "held_back_mib": self.held_back}
+
+
+@dataclass(frozen=True, slots=True)
+class EpcSeen:
+    """What the nodes' device plugins told.
+
+    Args:
+        plugins: by node.
+        unread: by node that was asked, why its plugin did not tell.
+    """
+
+    plugins: Mapping[str, PluginEpc] = field(default_factory=dict)
+    unread: Mapping[str, str] = field(default_factory=dict)
+
+
+def plugin_epc(inventory: KubernetesObject) -> PluginEpc | None:
+    """Return the EPC in the document of a device plugin's `/inventory`; None if it waits for SGX, or tells no kind."""
+    accounting, kinds = mapping(inventory, "accounting"), {kind.value: kind for kind in AccountingKind}
+    kind = kinds.get(text(accounting, "kind"))
+    found = number(inventory, "epc", "mib")
+    if kind is None or not found:
+        return None
+    return PluginEpc(
+        found=found,
+        offered=number(accounting, "advertised_mib"),
+        held_back=number(accounting, "held_back_mib"),
+        kind=kind,
+        choice=text(accounting, "choice"),
+        reason=text(accounting, "reason"),
+    )
+
+
+def ready_plugins(pods: Sequence[KubernetesObject]) -> Mapping[str, KubernetesObject]:
+    """Return by node the newest device plugin's pod that is ready, of the pods of the add-on's namespace."""
+    ready = [
+        pod
+        for pod in pods
+        if component_of(pod) is Component.DEVICE_PLUGIN
+        and condition(pod, "Ready").get("status") == "True"
+        and not text(pod, "metadata", "deletionTimestamp")
+    ]
+    return {node_of(pod): pod for pod in sorted(ready, key=lambda pod: text(pod, "metadata", "creationTimestamp"))}
+
+
+def nodes_to_ask(nodes: Sequence[KubernetesObject], plugins: Mapping[str, KubernetesObject]) -> tuple[str, ...]:
+    """Return the nodes whose device plugins are asked, at most MOST_NODES: of each kind one, then more of each.
+
+    Nodes are of one kind if one DaemonSet serves them and their status has the same amounts of our resources.
+    """
+    seen = Counter[object]()
+    ranked = []
+    for node in sorted(nodes, key=name_of):
+        if plugin := plugins.get(name_of(node)):
+            amounts = [(name, count, allocatable(node, name)) for name, count in sorted(offered(node).items())]
+            kind = (text(owner_of(plugin), "name"), *amounts)
+            ranked.append((seen[kind], name_of(node)))
+            seen[kind] += 1
+    return tuple(name for _, name in sorted(ranked)[:MOST_NODES])

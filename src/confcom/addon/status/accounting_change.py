@@ -1,0 +1,127 @@
+"""A change of how EPC is counted: which nodes it changes, whose Pods are in its way, and when a node has changed. Pure.
+
+A kubelet that knows a resource as devices keeps it for five minutes after the devices are gone, and overwrites every
+other amount in the node's status meanwhile. Pods that hold devices keep it from changing for as long as they run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+from confcom.addon.model.chart_objects import component_of
+from confcom.addon.model.epc_accounting import DEVICES_AT_ONCE, AccountingKind, Choice, PluginEpc
+from confcom.addon.model.resources import SETS, set_of
+from confcom.addon.status.stale_resources import KUBELET_KEEPS_SECONDS, REPORT_SECONDS
+from confcom.kubernetes.objects import (
+    TERMINAL,
+    KubernetesObject,
+    amount,
+    name_of,
+    namespace_of,
+    node_of,
+    requests_of,
+    text,
+)
+
+FORGETTING_SECONDS = KUBELET_KEEPS_SECONDS + REPORT_SECONDS
+"""After so long the kubelet has forgotten the devices, and leaves the node's capacity alone (measured: 310 s)."""
+
+
+class Setting(StrEnum):
+    """The value devicePlugin.accounting of the chart."""
+
+    AUTO = "auto"
+    DEVICES = "devices"
+    CAPACITY = "capacity"
+
+    @property
+    def kind(self) -> AccountingKind | None:
+        """How EPC is counted then; None if each device plugin chooses."""
+        return {Setting.DEVICES: AccountingKind.DEVICE, Setting.CAPACITY: AccountingKind.CAPACITY}.get(self)
+
+
+def epc_pods(pods: Iterable[KubernetesObject]) -> Mapping[str, tuple[str, ...]]:
+    """Return by node the names (`NAMESPACE/NAME`) of the Pods that are bound to it and have EPC."""
+    found: dict[str, tuple[str, ...]] = {}
+    for pod in pods:
+        node, ended = node_of(pod), text(pod, "status", "phase") in TERMINAL
+        if node and not ended and component_of(pod) is None and any(requests_of(pod, names.epc) for names in SETS):
+            found[node] = (*found.get(node, ()), f"{namespace_of(pod)}/{name_of(pod)}")
+    return found
+
+
+def would_change(told: PluginEpc | None, setting: Setting, *, supported: bool) -> bool:
+    """Return whether a node's EPC would be counted otherwise.
+
+    Args:
+        told: what its device plugin told; None if it did not, and then the node may change.
+        setting: the new setting.
+        supported: whether the release can count EPC as capacity.
+    """
+    if told is None:
+        return True
+    if setting.kind is not None:
+        return told.kind is not setting.kind
+    # Devices that the kubelet knows are kept. EPC that is capacity because somebody said so may become devices.
+    chosen_by_hand = told.choice == Choice.SET and told.found <= DEVICES_AT_ONCE
+    return told.kind is AccountingKind.CAPACITY and (chosen_by_hand or not supported)
+
+
+@dataclass(frozen=True, slots=True)
+class NodeAccounting:
+    """How far the change is on a node."""
+
+    node: str
+    done: bool
+    kept: bool
+    """The plugin has found Pods with EPC, and keeps counting as before."""
+    text: str
+    told: PluginEpc | None
+
+    def to_json(self) -> dict[str, object]:
+        """Return the object for `--output json`."""
+        told = self.told
+        return {
+            "node": self.node,
+            "kind": None if told is None else told.kind,
+            "choice": None if told is None else told.choice,
+            "offered_mib": None if told is None else told.offered,
+            "state": self.text,
+        }
+
+
+def node_accounting(
+    node: KubernetesObject, told: PluginEpc | None, setting: Setting, *, requested: int, why: str = ""
+) -> NodeAccounting:
+    """Return how far the change is on a node.
+
+    Args:
+        node: the node.
+        told: what its device plugin told; None if it did not.
+        setting: the new setting.
+        requested: MiB that its Pods request.
+        why: why the plugin did not tell.
+    """
+    name, epc = name_of(node), set_of(node).epc
+    if told is None:
+        return NodeAccounting(name, done=False, kept=False, text=why or "its device plugin is not ready", told=None)
+    has = [amount(text(node, "status", part, epc)) for part in ("capacity", "allocatable")]
+    wanted = max(told.offered, requested) if told.kind is AccountingKind.CAPACITY else told.offered
+    if setting.kind not in {None, told.kind}:
+        kept = told.choice == Choice.KEPT_ALLOCATED
+        return NodeAccounting(name, done=False, kept=kept, text=f"{told.kind}: {told.reason}", told=told)
+    if has != [wanted, wanted]:
+        state = f"{told.kind}: {told.offered} MiB are offered, and the node has {has[0]}"
+        return NodeAccounting(name, done=False, kept=False, text=state, told=told)
+    return NodeAccounting(name, done=True, kept=False, text=f"{told.kind}: {told.offered} MiB", told=told)
+
+
+def in_the_way(
+    pods: Mapping[str, tuple[str, ...]], told: Mapping[str, PluginEpc], setting: Setting, *, supported: bool
+) -> Iterator[tuple[str, Sequence[str]]]:
+    """Yield the nodes that would change while Pods with EPC run there, and the Pods' names."""
+    for node, names in sorted(pods.items()):
+        if would_change(told.get(node), setting, supported=supported):
+            yield node, names
