@@ -22,7 +22,7 @@ GONE_SECONDS = 5
 FLAGS = (f"--gone-seconds={GONE_SECONDS}",)
 MAXIMUM = 4096
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = pytest.mark.timeout(600, func_only=True)
 
 
 @pytest.fixture(scope="module")

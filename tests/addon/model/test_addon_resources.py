@@ -44,6 +44,7 @@ def test_plurals():
 
 def test_the_usual_kinds_are_those_of_the_chart():
     optional = {"NetworkPolicy", "Service", "ServiceMonitor", "Deployment", "ClusterRole", "ClusterRoleBinding"}
+    optional |= {"MutatingAdmissionPolicy", "MutatingAdmissionPolicyBinding"}
     kinds = {
         template.name: set(re.findall(r"^kind: (\w+)", template.read_text(), re.MULTILINE))
         for template in (CHART / "templates").glob("*.yaml")
