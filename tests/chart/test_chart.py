@@ -221,6 +221,18 @@ def test_what_can_be_set_reaches_the_daemons(render):
             AccountingSettings(api_server=ApiVersion(1, 35), support=CapacitySupport.API_SERVER),
         ),
         (("devicePlugin.maxEpcMiB=1048576",), AccountingSettings(max_epc_mib=1_048_576)),
+        (
+            ("devicePlugin.apiServer=1.36", "devicePlugin.accounting=capacity"),
+            AccountingSettings(AccountingSetting.CAPACITY, ApiVersion(1, 36), CapacitySupport.SUPPORTED),
+        ),
+        (
+            ("devicePlugin.apiServer=1.36", "controller.enabled=false"),
+            AccountingSettings(api_server=ApiVersion(1, 36), support=CapacitySupport.CONTROLLER_OFF),
+        ),
+        (
+            ("devicePlugin.apiServer=1.36", "admission.mutate=off"),
+            AccountingSettings(api_server=ApiVersion(1, 36), support=CapacitySupport.POLICY_OFF),
+        ),
     ],
 )
 def test_the_plugin_is_told_what_decides_how_epc_is_counted(render, values, expected):

@@ -219,12 +219,14 @@ def _keep_devices(settings: AccountingSettings, wanted: Accounting, devices: int
             settings, AccountingReason.KEPT_DEVICES, "the node counts devices, and `auto` never changes that"
         )
     elif held:
-        kept = _devices(settings, AccountingReason.KEPT_ALLOCATED, "containers hold devices of EPC")
+        kept = _devices(
+            settings, AccountingReason.KEPT_ALLOCATED, "containers hold devices of EPC, or held the last ones"
+        )
     else:
         return wanted
     if settings.max_epc_mib is not None or devices <= kept.offered(MAX_DEVICES):
         return kept
-    if automatic:
+    if automatic and wanted.kind is AccountingKind.DEVICE:
         why = f"the node has {devices:,} devices already, and `auto` takes none away"
         kept = replace(kept, choice=AccountingReason.KEPT_DEVICES, why=why)
     return replace(kept, max_mib=devices)

@@ -163,6 +163,7 @@ def compose(
             kubelet_watch=kubelet_watch,
             new_endpoint=new_endpoint,
             peers=names.peers(resource),
+            yields=resource.kind in {ResourceKind.PROVISION, ResourceKind.HELPER},
             metrics=metrics,
             jitter=jitter,
             clock=clock,

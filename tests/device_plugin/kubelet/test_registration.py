@@ -18,7 +18,7 @@ from confcom.device_plugin.kubelet import endpoint, registration_attempt
 from confcom.device_plugin.kubelet.allocation import Allocator
 from confcom.device_plugin.kubelet.endpoint import Endpoint
 from confcom.device_plugin.kubelet.kubelet_watch import POLL_SECONDS, KubeletWatch
-from confcom.device_plugin.kubelet.registration import Backoff, Registrar, RegistrationCause
+from confcom.device_plugin.kubelet.registration import YIELD_SECONDS, Backoff, Registrar, RegistrationCause
 from confcom.device_plugin.kubelet.servicer import ResourceServicer, StreamWatch
 from confcom.device_plugin.kubelet.socket_names import SocketNames
 from confcom.device_plugin.metrics import PluginMetrics
@@ -65,6 +65,7 @@ async def registrar(directory, sleeps):
         kubelet_watch=KubeletWatch(directory / "kubelet.sock", sleep=sleeps),
         new_endpoint=new_endpoint,
         peers=names.peers(resource),
+        yields=False,
         metrics=metrics,
         jitter=lambda: 0.0,
         clock=lambda: 0.0,
@@ -140,6 +141,28 @@ async def test_a_kubelet_that_is_absent_is_looked_for_often(kubelet, sleeps, reg
     await kubelet.until_list(EPC_RESOURCE)
     assert sleeps.delays == [POLL_SECONDS] * 5
     assert kubelet.failed_dial_backs == 0
+
+
+async def test_what_tenants_rarely_need_is_registered_after_the_rest(kubelet, sleeps, registrar, device):
+    async def appear(number):
+        if number == 2:
+            await kubelet.start()
+
+    registrar._yields, sleeps.then = True, appear
+    device.run()
+    await kubelet.until_list(EPC_RESOURCE)
+    assert sleeps.delays == [POLL_SECONDS, POLL_SECONDS, YIELD_SECONDS]
+
+
+async def test_sockets_that_were_replaced_are_gone_after_the_next_registration(kubelet, registrar, device, directory):
+    await kubelet.start()
+    device.run()
+    for number in range(1, 4):
+        await kubelet.until_list(EPC_RESOURCE, registrations=number)
+        await until(lambda: registrar.status.registrations == number)  # noqa: B023
+        await until(lambda: not registrar._serving._former)
+        assert [path for path in directory.glob("sgx-*") if path.is_socket()] == [registrar.socket_path]
+        await kubelet.restart()
 
 
 async def test_many_who_wait_for_a_kubelet_poll_as_one(kubelet, sleeps, directory):

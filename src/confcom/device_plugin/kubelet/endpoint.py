@@ -28,6 +28,9 @@ are 16 MiB of the plugin's 128 MiB in the chart."""
 STOP_SECONDS = 1.0
 """For calls in flight when the server stops. Streams are ended before, and Allocate takes less than a millisecond."""
 
+MAX_FORMER = 2
+"""Replaced endpoints that may wait for the next registration; a kubelet that refuses again and again leaves more."""
+
 
 @dataclass(slots=True)
 class Endpoint:
@@ -96,6 +99,7 @@ class Serving:
         self._retained: Endpoint | None = None
         self._restart_reason = ""
         self._retain_current = False
+        self._former: list[Endpoint] = []
 
     @property
     def path(self) -> Path | None:
@@ -131,28 +135,36 @@ class Serving:
         return await self.restart()
 
     async def restart(self) -> Endpoint:
-        """Serve at a new path, and close the endpoints that are not retained."""
-        ending = None
+        """Serve at a new path, and close the endpoints that are not retained.
+
+        Those without a stream are closed by `close_former`, since a kubelet that has restarted waits for the new one.
+        A stream that ended after the next registration would end that one too, up to 1.36.
+        """
+        ending = [self._endpoint]
         if self._retain_current:
-            ending, self._retained = self._retained, self._endpoint
-            self._endpoint = None
+            ending, self._retained = [self._retained], self._endpoint
         elif self._retained is not None and self._retained.servicer.streams.lost.is_set():
-            ending, self._retained = self._retained, None
-        await _close_all(ending, self._endpoint)
+            ending.append(self._retained)
+            self._retained = None
+        self._former += [endpoint for endpoint in ending if endpoint is not None]
         self._endpoint, self._restart_reason, self._retain_current = None, "", False
+        if len(self._former) > MAX_FORMER or any(one.servicer.streams.open_streams for one in self._former):
+            await self.close_former()
         endpoint = self._new_endpoint()
         await endpoint.start()
         self._endpoint = endpoint
         return endpoint
 
+    async def close_former(self) -> None:
+        """Close the endpoints that were replaced."""
+        former, self._former = self._former, []
+        await asyncio.gather(*(endpoint.close() for endpoint in former))
+
     async def close(self) -> None:
         """End the streams, stop the servers, and remove the sockets."""
-        await _close_all(self._endpoint, self._retained)
+        self._former += [endpoint for endpoint in (self._endpoint, self._retained) if endpoint is not None]
         self._endpoint = self._retained = None
-
-
-async def _close_all(*endpoints: Endpoint | None) -> None:
-    await asyncio.gather(*(endpoint.close() for endpoint in endpoints if endpoint is not None))
+        await self.close_former()
 
 
 def require_directory(directory: Path) -> None:
