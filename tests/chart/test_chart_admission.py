@@ -4,8 +4,10 @@ import pytest
 
 from confcom.addon.model.chart_objects import EPC_NAMES_POLICY
 from confcom.addon.model.resources import INTEL_EPC, REAL, SIMULATED
+from testkit.chart_manifests import EPC_POLICIES
 
-AMOUNTS, WARNINGS, QUOTAS = "confcom-epc-amounts", "confcom-epc-warnings", "confcom-epc-quotas"
+AMOUNTS, WARNINGS = EPC_POLICIES
+QUOTAS = "confcom-epc-quotas"
 ON = "admission.mutate=on"
 BESIDE = "simulated.besideHardware=true"
 LIVE = "v1/Pod"
