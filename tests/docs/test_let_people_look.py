@@ -20,6 +20,7 @@ PAGE = "docs/how-to/let-people-look.md"
 TENANT = "team-a"
 """What is asked for there is asked for in any namespace."""
 REFUSED = "exceeded quota: sgx, requested: requests.kubernetes.azure.com/sgx_epc_mem_in_MiB=3"
+PAGE_OF_A_LIST = re.compile(r"--raw=/api/v1/(?P<resource>[a-z]+)\?limit=.*")
 PROXY = re.compile("--raw=/api/v1/namespaces/(?P<namespace>[^/]+)/pods/[^/]+/proxy/metrics")
 
 
@@ -49,6 +50,8 @@ def uses(arguments, stdin):
     assert verb == "get", arguments
     if proxied := PROXY.fullmatch(rest[0]):
         return {Use("get", "", "pods/proxy", proxied["namespace"])}
+    if page := PAGE_OF_A_LIST.fullmatch(rest[0]):
+        return {Use("list", "", page["resource"], "")}
     if "filename" in flags:
         return {of_object(one) for one in json.loads(stdin)["items"]}
     found = set()
