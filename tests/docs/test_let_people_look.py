@@ -48,14 +48,14 @@ def uses(arguments, stdin):
     if verb == "logs":
         return {Use("get", "", resource, here) for resource in ("pods", "pods/log")}
     assert verb == "get", arguments
+    found = set()
     if proxied := PROXY.fullmatch(rest[0]):
         return {Use("get", "", "pods/proxy", proxied["namespace"])}
     if page := PAGE_OF_A_LIST.fullmatch(rest[0]):
         return {Use("list", "", page["resource"], "")}
     if "filename" in flags:
-        return {of_object(one) for one in json.loads(stdin)["items"]}
-    found = set()
-    for kind in words[0].split(","):
+        words, found = [], {of_object(one) for one in json.loads(stdin)["items"]}
+    for kind in words[0].split(",") if words else ():
         resource, _, group = kind.partition(".")
         resource = resource if resource.endswith("s") else plural(resource)
         if len(words) > 1:

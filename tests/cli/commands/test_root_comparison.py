@@ -63,7 +63,7 @@ def is_well(confcom):
 
 
 def asked(cluster):
-    return [word for line in cluster.calls for word in line if word.startswith("--raw=")]
+    return [word for line in cluster.calls for word in line if word.startswith("--raw=") and "/proxy/metrics" in word]
 
 
 @pytest.mark.parametrize(("started", "times"), [(BEFORE, 1), (MADE, 1), (AFTER, 0)])
@@ -100,7 +100,10 @@ def test_a_helper_that_cannot_be_asked_is_told(confcom, behind, denied):
     if denied:
         behind.denied.add("get pods/proxy")
     behind.roots.clear()
-    assert ("cannot get resource" in confcom.doubt("helper-not-asked", node="a")) is denied
+    doubts = {one["code"]: one for one in confcom.document("status")["not_compared_details"]}
+    assert doubts["helper-not-asked"]["node"] == "a"
+    assert ("cannot get resource" in str(doubts["helper-not-asked"])) is denied
+    assert ("accounting-not-read" in doubts) is denied
 
 
 def test_who_may_not_read_what_is_published_is_told_so(confcom, behind):

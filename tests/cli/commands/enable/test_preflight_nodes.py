@@ -77,7 +77,9 @@ def test_pods_for_nodes_of_another_plugin_are_left_as_they_are(confcom, with_int
 
 
 def test_who_says_so_has_pods_changed_beside_another_plugin(confcom, with_intels_plugin):
-    found = confcom.findings("enable", "--simulated", "--set", "admission.mutate=on")
+    found = confcom.findings(
+        "enable", "--simulated", "--set", "admission.mutate=on", "--set", "controller.enabled=false"
+    )
     assert found[OWNERS] == ("warning", "epc-names-of-others-replaced")
     assert names_are_replaced(with_intels_plugin)
 
