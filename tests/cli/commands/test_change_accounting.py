@@ -87,6 +87,18 @@ def test_back_to_devices_takes_no_such_time(confcom, enabled):
     assert enabled.now - before < FORGETTING_SECONDS / 2
 
 
+def test_the_controllers_maximum_is_all_that_is_waited_for(confcom, enabled):
+    """The fake kubelet has 162 MiB."""
+    controller = make.pod("controller", namespace=SYSTEM, on="b", labels=make.labels("controller"))
+    controller["spec"]["containers"][0]["args"] = ["--max-epc-mib=162"]
+    enabled.objects.append(controller)
+    enabled.on_tick = lambda cluster: cluster.accountings.update(
+        a={"kind": "capacity", "choice": "set", "advertised_mib": 500}
+    )
+    (node,) = confcom.document("change-accounting", "capacity")["accounting"]
+    assert node["offered_mib"] == 500
+
+
 def test_a_second_time_nothing_is_changed(confcom, enabled):
     confcom.ok("change-accounting", "capacity")
     revisions = len(enabled.revisions)

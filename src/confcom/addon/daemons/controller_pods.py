@@ -6,14 +6,13 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from confcom.addon.daemons.daemon_pods import PodState, pod_reason
-from confcom.addon.model.chart_objects import ADD_ON, COMPONENT_LABEL, NAME_LABEL, flag_of
+from confcom.addon.model.chart_objects import ADD_ON, COMPONENT_LABEL, CONTROLLER, NAME_LABEL, flag_in, flag_of
 from confcom.addon.model.problems import Problem
-from confcom.kubernetes.objects import KubernetesObject, labels_of, name_of, namespace_of, number, text
+from confcom.kubernetes.objects import KubernetesObject, labels_of, mapping, name_of, namespace_of, number, text
 
-CONTROLLER = "controller"
-"""The component label of the Deployment and its Pods."""
 SUPPORT_FLAG, SUPPORTED = "--capacity-support", "supported"
 """The device plugin's flag, and its value where the chart has installed a controller."""
+_MAXIMUM_FLAG = "--max-epc-mib"
 _GONE = frozenset({PodState.ENDING, PodState.REJECTED})
 
 
@@ -59,6 +58,21 @@ def controller_problems(
     if not any(state is PodState.READY for _, state, _ in found):
         name, state, why = found[-1]
         yield Problem(f"the controller is not ready ({name} {state}: {why}): {waits}", code="controller-not-ready")
+
+
+def maximum_mib(pods: Iterable[KubernetesObject], namespace: str) -> int | None:
+    """Return the most EPC that the newest controller gives to a node; None if no Pod of it tells.
+
+    Args:
+        pods: all Pods, or those of the add-on's namespace.
+        namespace: the add-on's namespace.
+    """
+    ours = sorted(
+        (pod for pod in pods if is_controller(pod, namespace)),
+        key=lambda pod: text(pod, "metadata", "creationTimestamp"),
+    )
+    told = [flag for pod in ours if (flag := flag_in(mapping(pod, "spec"), _MAXIMUM_FLAG)).isdigit()]
+    return int(told[-1]) if told else None
 
 
 def unfinished(

@@ -8,6 +8,7 @@ from collections.abc import Collection, Sequence
 from confcom.addon.cluster.inventory_reader import look_at_epc
 from confcom.addon.cluster.kubectl import MOST_ASKED, KubeApi
 from confcom.addon.cluster.large_lists import list_nodes_and_pods
+from confcom.addon.daemons.controller_pods import maximum_mib
 from confcom.addon.model.chart_objects import Plan, pod_spec_of
 from confcom.addon.model.node_selection import selects
 from confcom.addon.model.problems import shown
@@ -98,11 +99,12 @@ def _look(
         pods_on[node_of(pod)].append(pod)
     asked = waiting[:MOST_ASKED]
     told = look_at_epc(api, asked, [pod for node in asked for pod in pods_on[name_of(node)]], every_node=True)
+    maximum = maximum_mib(pods, api.cluster.namespace)
     still, kept = [], []
     for node in asked:
         name = name_of(node)
         why = told.unread.get(name, "")
-        one = node_accounting(node, told.plugins.get(name), setting, pods_on[name], why=why)
+        one = node_accounting(node, told.plugins.get(name), setting, pods_on[name], maximum=maximum, why=why)
         if one.done:
             done[name] = one
         else:

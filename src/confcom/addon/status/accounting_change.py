@@ -112,6 +112,7 @@ def node_accounting(
     setting: Setting,
     pods: Sequence[KubernetesObject],
     *,
+    maximum: int | None = None,
     why: str = "",
 ) -> NodeAccounting:
     """Return how far the change is on a node.
@@ -121,6 +122,7 @@ def node_accounting(
         told: what its device plugin told; None if it did not.
         setting: the new setting.
         pods: those that are bound to it.
+        maximum: the most EPC in MiB that the controller gives to a node.
         why: why the plugin did not tell.
     """
     name, names = name_of(node), set_of(node)
@@ -130,13 +132,14 @@ def node_accounting(
     wanted = told.offered
     if told.kind is AccountingKind.CAPACITY:
         wanted = max(wanted, used(pods, name, names.epc))
+        wanted = wanted if maximum is None else min(wanted, maximum)
     other = setting.kind not in {None, told.kind}
     if other:
         state = f"{told.kind}: {told.reason}"
     elif has != [wanted, wanted]:
-        state = f"{told.kind}: {told.offered} MiB are offered, and the node has {has[0]}"
+        state = f"{told.kind}: {wanted} MiB are to be there, and the node has {has[0]}"
     else:
-        state = f"{told.kind}: {told.offered} MiB"
+        state = f"{told.kind}: {wanted} MiB"
     return NodeAccounting(
         name,
         done=not other and has == [wanted, wanted],
