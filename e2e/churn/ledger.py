@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from bench.cluster.watch import Change
-from confcom.kubernetes.objects import TERMINAL, container_statuses, name_of, namespace_of, requests_of, text
+from confcom.kubernetes.objects import TERMINAL, container_statuses, mapping, name_of, namespace_of, requests_of, text
 from e2e.add_on import EPC
 
 REJECTED = ("UnexpectedAdmissionError", "OutOf")
@@ -18,13 +18,13 @@ REJECTED = ("UnexpectedAdmissionError", "OutOf")
 
 @dataclass(frozen=True, slots=True)
 class Rejection:
-    """A Pod that a kubelet rejected.
+    """A Pod that failed before it ran: the kubelet rejected it, or was killed while it started its container.
 
     Args:
         pod: its name.
         node: where.
         bound: when the watch told that it was bound to the node.
-        told: when the watch told of the rejection, which was made between the two moments.
+        told: when the watch told of the failure, which was between the two moments.
         why: the kubelet's reason and message.
     """
 
@@ -43,11 +43,14 @@ class _Seen:
         bound: when the watch told that it was bound.
         judged: whether it was rejected or lost, which is told once.
         ran: whether it has been Running.
+        restarts: what the kubelet counted until then. It counts a container that it had created and not yet started
+            when it was killed.
     """
 
-    bound: float = 0.0
+    bound: float | None = None
     judged: bool = False
     ran: bool = False
+    restarts: int = 0
 
 
 @dataclass(slots=True)
@@ -68,6 +71,8 @@ class Ledger:
     complaints: list[str] = field(default_factory=list)
     """What must not be: more bound than a node has, and Pods that were lost."""
     rejections: list[Rejection] = field(default_factory=list)
+    created_again: Counter[str] = field(default_factory=Counter)
+    """Pods whose container was created more than once until it ran, by node."""
     _held: dict[str, tuple[str, int]] = field(default_factory=dict)
     _seen: dict[str, _Seen] = field(default_factory=dict)
     _phases: dict[str, str] = field(default_factory=dict)
@@ -115,11 +120,12 @@ class Ledger:
         pod, name = change.changed, name_of(change.changed)
         node, phase = text(pod, "spec", "nodeName"), text(pod, "status", "phase")
         seen = self._seen.setdefault(pod["metadata"]["uid"], _Seen())
-        if node and not seen.bound:
+        if node and seen.bound is None:
             seen.bound = change.at
         if phase == "Running" and not seen.ran:
-            seen.ran = True
+            seen.ran, seen.restarts = True, _restarts(pod)
             self.ran[node] += 1
+            self.created_again[node] += bool(seen.restarts)
         if change.kind == "DELETED":
             self._phases.pop(name, None)
         else:
@@ -127,19 +133,30 @@ class Ledger:
         if seen.judged:
             return
         reason = text(pod, "status", "reason")
-        if phase == "Failed" and reason.startswith(REJECTED):
+        wanted = name not in self._to_delete
+        if phase == "Failed" and (reason.startswith(REJECTED) or (wanted and not seen.ran)):
             seen.judged = True
-            why = f"{reason}: {text(pod, 'status', 'message')}"
-            self.rejections.append(Rejection(name, node, seen.bound, change.at, why))
-        elif name not in self._to_delete and (why := _lost(pod, change.kind)):
+            why = f"{reason}: {text(pod, 'status', 'message')}" if reason else _ends(pod)
+            bound = change.at if seen.bound is None else seen.bound
+            self.rejections.append(Rejection(name, node, bound, change.at, why))
+        elif wanted and (why := _lost(pod, change.kind, seen)):
             seen.judged = True
             self.complaints.append(f"the Pod {name} on {node or 'no node'} was lost: {why}")
 
 
-def _lost(pod: Mapping[str, Any], kind: str) -> str:
+def _restarts(pod: Mapping[str, Any]) -> int:
+    return sum(one.get("restartCount", 0) for one in container_statuses(pod))
+
+
+def _ends(pod: Mapping[str, Any]) -> str:
+    """How a Pod's containers ended, as far as Pods have it in common."""
+    ended = [mapping(one, "state", "terminated") for one in container_statuses(pod)]
+    return ", ".join(f"{text(one, 'reason')} (exit code {text(one, 'exitCode')})" for one in ended) or "no reason"
+
+
+def _lost(pod: Mapping[str, Any], kind: str, seen: _Seen) -> str:
     """Why a Pod is lost that nobody has asked to delete; empty if it is not."""
-    restarts = sum(one.get("restartCount", 0) for one in container_statuses(pod))
-    if restarts:
+    if seen.ran and _restarts(pod) > seen.restarts:
         return f"its container was restarted: {container_statuses(pod)}"
     if text(pod, "status", "phase") == "Failed":
         return f"it failed: {pod['status']}"

@@ -78,6 +78,25 @@ def test_what_nobody_asked_for_is_a_loss_and_told_once(ledger, tell, later):
     assert len(ledger.complaints) == 1
 
 
+def test_containers_that_are_created_again_until_the_pod_runs_are_counted(ledger, tell):
+    tell(
+        ("ADDED", pod("a", 1, "Pending", restarts=0)),
+        ("MODIFIED", pod("a", 1, restarts=1)),
+        ("MODIFIED", pod("a", 1, restarts=1)),
+        ("ADDED", pod("b", 1)),
+    )
+    assert ledger.complaints == []
+    assert ledger.created_again["n1"] == 1
+    tell(("MODIFIED", pod("a", 1, restarts=2)))
+    assert len(ledger.complaints) == 1
+
+
+def test_a_pod_that_fails_and_never_ran_is_told_as_if_rejected(ledger, tell):
+    tell(("ADDED", pod("a", 1, "Pending")), ("MODIFIED", pod("a", 1, "Failed")))
+    assert [(one.pod, one.bound, one.told) for one in ledger.rejections] == [("a", 0.0, 1.0)]
+    assert ledger.complaints == []
+
+
 def test_what_becomes_of_a_pod_that_its_owner_deletes_is_no_loss(ledger, tell):
     tell(("ADDED", pod("a", 1)))
     ledger.expect_deletion("a")
