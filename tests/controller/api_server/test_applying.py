@@ -14,57 +14,25 @@ from confcom.controller.api_server.cluster_api import ConflictError, RefusedErro
 from confcom.controller.metrics import ControllerMetrics
 from confcom.controller.reconcile.decision import Rules
 from confcom.controller.reconcile.facts import Accounting, Offer
-from confcom.controller.reconcile.reading import MANAGER, Release, node_facts, pod_facts
+from confcom.controller.reconcile.reading import node_facts, pod_facts
 from confcom.controller.reconcile.shortfall_events import REASON
 from confcom.controller.reconcile.state import ClusterState
 from confcom.errors import UnavailableError
+from testkit.controller_objects import EPC, RELEASE, node, plugin_pod, pod, written
 
-EPC = "example.com/epc"
 RULES = Rules((EPC,), 1000, 300)
-RELEASE = Release("system", "confcom")
-
-
-def node(mib: str | None = None, *, ours: bool = True, version: str = "1") -> dict:
-    amounts = {} if mib is None else {EPC: mib}
-    fields = {"f:status": {"f:capacity": {f"f:{EPC}": {}}}} if ours and mib is not None else {}
-    return {
-        "metadata": {
-            "name": "n",
-            "uid": "u",
-            "resourceVersion": version,
-            "managedFields": [{"manager": MANAGER, "fieldsV1": fields}],
-        },
-        "status": {"capacity": amounts, "allocatable": dict(amounts)},
-    }
+PLUGIN = ("confcom-system", "p")
 
 
 def tenant(mib: int, name: str = "t") -> dict:
-    return {
-        "metadata": {"namespace": "ns", "name": name},
-        "spec": {"nodeName": "n", "containers": [{"resources": {"limits": {EPC: str(mib)}}}]},
-        "status": {"phase": "Running"},
-    }
-
-
-def plugin() -> dict:
-    labels = {"name": "confcom", "instance": "confcom", "component": "device-plugin"}
-    return {
-        "metadata": {
-            "namespace": "system",
-            "name": "p",
-            "labels": {f"app.kubernetes.io/{key}": value for key, value in labels.items()},
-            "ownerReferences": [{"kind": "DaemonSet", "controller": True}],
-        },
-        "spec": {"nodeName": "n"},
-        "status": {"phase": "Running", "podIP": "10.0.0.1"},
-    }
+    return pod({EPC: str(mib)}, name)
 
 
 class FakeApi:
     """One node and its Pods, as they really are."""
 
     def __init__(self) -> None:
-        self.node = node()
+        self.node = node({})
         self.pods: list[dict] = []
         self.patches: list[dict] = []
         self.events: list[dict] = []
@@ -85,7 +53,8 @@ class FakeApi:
         if version and version != self.node["metadata"]["resourceVersion"]:
             raise ConflictError("changed")
         self.patches.append(patch)
-        self.node = node(patch["status"]["capacity"][EPC], version=f"{self.node['metadata']['resourceVersion']}0")
+        mib, version = patch["status"]["capacity"][EPC], f"{self.node['metadata']['resourceVersion']}0"
+        self.node = node({}, version=version) if mib is None else written(mib, version=version)
         if self.meanwhile is not None:
             self.meanwhile()
 
@@ -113,19 +82,19 @@ class Setting:
     def watch(self, *pods: dict) -> None:
         """Have the state know what the API server has."""
         self.state.node_is(node_facts(self.api.node, RULES.resources))
-        for pod in pods:
-            facts = pod_facts(pod, RULES.resources, RELEASE)
+        for one in pods:
+            facts = pod_facts(one, RULES.resources, RELEASE)
             assert facts is not None
             self.state.pod_is(facts.key, facts)
 
     def answer(self, mib: int) -> None:
-        found = self.state.plugin(("system", "p"))
+        found = self.state.plugin(PLUGIN)
         assert found is not None
-        self.state.answered(("system", "p"), found.incarnation, Offer(Accounting.CAPACITY, EPC, mib))
+        self.state.answered(PLUGIN, found.incarnation, Offer(Accounting.CAPACITY, EPC, mib))
 
     def has_plugin(self, mib: int) -> None:
-        self.api.pods.append(plugin())
-        self.watch(plugin())
+        self.api.pods.append(plugin_pod())
+        self.watch(plugin_pod())
         self.answer(mib)
 
     async def pass_time(self, seconds: float) -> None:
@@ -154,7 +123,7 @@ async def test_capacity_and_allocatable_are_written_at_once_and_only_once(settin
 
 
 async def test_a_stale_watch_takes_nothing_from_pods_that_it_does_not_know(setting: Setting) -> None:
-    setting.api.node = node("64")
+    setting.api.node = written("64")
     setting.api.pods = [tenant(40)]
     setting.has_plugin(10)
     await setting.applier.apply()
@@ -164,8 +133,8 @@ async def test_a_stale_watch_takes_nothing_from_pods_that_it_does_not_know(setti
 
 
 async def test_a_stale_watch_removes_no_key_of_a_node_with_a_plugin(setting: Setting) -> None:
-    setting.api.node = node("64")
-    setting.api.pods = [plugin()]
+    setting.api.node = written("64")
+    setting.api.pods = [plugin_pod()]
     setting.watch()
     await setting.applier.apply()
     await setting.pass_time(301)
@@ -176,7 +145,7 @@ async def test_a_change_that_is_known_before_the_answer_to_the_own_one_is_not_fo
     setting.has_plugin(64)
 
     def wipe() -> None:
-        setting.api.node = node("0", ours=False)
+        setting.api.node = node({EPC: "0"})
         setting.watch()
         setting.api.meanwhile = None
 
@@ -189,7 +158,7 @@ async def test_a_change_that_is_known_before_the_answer_to_the_own_one_is_not_fo
 
 
 async def test_the_key_is_removed_in_time(setting: Setting) -> None:
-    setting.api.node = node("64")
+    setting.api.node = written("64")
     setting.watch()
     await setting.applier.apply()
     assert setting.sample("waiting_nodes") == 1
@@ -201,7 +170,7 @@ async def test_the_key_is_removed_in_time(setting: Setting) -> None:
 
 
 async def test_a_conflict_is_tried_again_later(setting: Setting) -> None:
-    setting.api.node = node("64")
+    setting.api.node = written("64")
     setting.watch()
     await setting.applier.apply()
     setting.api.failure = ConflictError("changed")
@@ -230,7 +199,7 @@ async def test_who_overwrites_the_capacity_is_not_fought_without_pause(setting: 
     setting.has_plugin(64)
     await setting.applier.apply()
     for _ in range(300):
-        setting.api.node = node("0", ours=False)
+        setting.api.node = node({EPC: "0"})
         setting.watch()
         await setting.pass_time(1)
     assert 5 <= len(setting.api.patches) <= 12
@@ -275,7 +244,7 @@ async def test_nothing_is_written_before_all_is_listed(setting: Setting) -> None
 
 
 async def test_a_node_that_is_gone_is_forgotten(setting: Setting) -> None:
-    setting.api.node = node("64")
+    setting.api.node = written("64")
     setting.watch()
     await setting.applier.apply()
     setting.state.node_gone("n")

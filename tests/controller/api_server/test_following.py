@@ -13,11 +13,10 @@ from confcom.controller.api_server.following import Follower, NodeSink, PodSink
 from confcom.controller.metrics import ControllerMetrics
 from confcom.controller.reconcile.decision import Rules
 from confcom.controller.reconcile.facts import PodFacts
-from confcom.controller.reconcile.reading import Release
 from confcom.controller.reconcile.state import ClusterState
 from confcom.errors import UnavailableError
+from testkit.controller_objects import EPC, RELEASE, plugin_pod, pod
 
-EPC = "example.com/epc"
 RULES = Rules((EPC,), 1000, 300)
 
 
@@ -142,54 +141,33 @@ async def test_pauses_are_bounded() -> None:
     assert max(run.slept) == run.slept[-1] == 30.0
 
 
-def plugin(name: str) -> dict:
-    return {
-        "metadata": {
-            "namespace": "system",
-            "name": name,
-            "labels": {
-                "app.kubernetes.io/name": "confcom",
-                "app.kubernetes.io/instance": "confcom",
-                "app.kubernetes.io/component": "device-plugin",
-            },
-            "ownerReferences": [{"kind": "DaemonSet", "controller": True}],
-        },
-        "spec": {"nodeName": "n"},
-        "status": {"phase": "Running", "podIP": "10.0.0.1"},
-    }
-
-
 def test_pods_that_stop_to_matter_are_dropped_and_plugins_are_announced() -> None:
     state = ClusterState(RULES, lambda: 0.0)
     announced: list[int] = []
-    sink = PodSink(state, RULES.resources, Release("system", "confcom"), lambda: announced.append(1))
-    tenant = {
-        "metadata": {"namespace": "t", "name": "p"},
-        "spec": {"nodeName": "n", "containers": [{"resources": {"limits": {EPC: "3"}}}]},
-        "status": {"phase": "Running"},
-    }
+    sink = PodSink(state, RULES.resources, RELEASE, lambda: announced.append(1))
+    tenant = pod({EPC: "3"})
     sink.take(tenant)
     assert state.requested("n") == (3,)
     assert announced == []
-    sink.take(plugin("a"))
+    sink.take(plugin_pod("a"))
     assert announced == [1]
-    assert state.unasked() == [("system", "a")]
+    assert state.unasked() == [("confcom-system", "a")]
     sink.take(tenant | {"status": {"phase": "Succeeded"}})
     assert state.requested("n") == (0,)
     sink.begin()
     sink.complete()
-    assert state.plugin(("system", "a")) is None
+    assert state.plugin(("confcom-system", "a")) is None
 
 
 def test_a_sink_keeps_no_names_of_pods_beyond_a_list() -> None:
     state = ClusterState(RULES, lambda: 0.0)
-    sink = PodSink(state, RULES.resources, Release("system", "confcom"), lambda: None)
+    sink = PodSink(state, RULES.resources, RELEASE, lambda: None)
     sink.begin()
-    sink.take(plugin("a"))
+    sink.take(plugin_pod("a"))
     sink.complete()
-    sink.take(plugin("b"))
+    sink.take(plugin_pod("b"))
     assert sink._listed is None
-    assert isinstance(state.plugin(("system", "b")), tuple)
+    assert isinstance(state.plugin(("confcom-system", "b")), tuple)
     assert PodFacts.__slots__ == ()
 
 

@@ -5,60 +5,22 @@ from __future__ import annotations
 import pytest
 
 from confcom.controller.reconcile.facts import NO_AMOUNT, Amount
-from confcom.controller.reconcile.reading import MANAGER, Release, node_facts, pod_facts
+from confcom.controller.reconcile.reading import MANAGER, node_facts, pod_facts
+from testkit.controller_objects import EPC, RELEASE, node, plugin_pod, pod
 
-EPC, OTHER = "example.com/epc", "simulated.example.com/epc"
+OTHER = "simulated.example.com/epc"
 RESOURCES = (EPC, OTHER)
-RELEASE = Release("confcom-system", "confcom")
-
-
-def node(capacity: dict[str, str], allocatable: dict[str, str] | None = None, *, manager: str = "kubelet") -> dict:
-    fields = {"f:status": {"f:capacity": {f"f:{key}": {} for key in capacity}}}
-    return {
-        "metadata": {
-            "name": "n1",
-            "uid": "u1",
-            "managedFields": [{"manager": manager, "subresource": "status", "fieldsV1": fields}],
-        },
-        "status": {"capacity": capacity, "allocatable": capacity if allocatable is None else allocatable},
-    }
-
-
-def pod(*, node_name: str = "n1", phase: str = "Running", limits: dict[str, str] | None = None) -> dict:
-    return {
-        "metadata": {"namespace": "tenant", "name": "p", "uid": "u"},
-        "spec": {"nodeName": node_name, "containers": [{"name": "c", "resources": {"limits": limits or {}}}]},
-        "status": {"phase": phase},
-    }
-
-
-def plugin_pod(**changes: object) -> dict:
-    labels = {
-        "app.kubernetes.io/name": "confcom",
-        "app.kubernetes.io/instance": "confcom",
-        "app.kubernetes.io/component": "device-plugin",
-    }
-    found = pod()
-    found["metadata"] |= {
-        "namespace": "confcom-system",
-        "creationTimestamp": "2026-11-28T10:00:00Z",
-        "labels": labels | changes.pop("labels", {}),
-        "ownerReferences": [{"kind": changes.pop("owner", "DaemonSet"), "controller": True}],
-    }
-    found["metadata"] |= {key: changes.pop(key) for key in ["namespace"] if key in changes}
-    found["status"] |= {"podIP": "10.0.0.7"} | changes
-    return found
 
 
 def test_amounts_are_parsed_in_the_order_of_the_resources() -> None:
     facts = node_facts(node({"cpu": "2", EPC: "100k"}, {EPC: "99"}), RESOURCES)
     assert facts.amounts == (Amount(100_000, 99), NO_AMOUNT)
-    assert (facts.name, facts.uid) == ("n1", "u1")
+    assert (facts.name, facts.uid) == ("n", "u")
 
 
 def test_a_node_without_them_has_none() -> None:
     assert node_facts(node({"cpu": "2"}), RESOURCES).amounts == (NO_AMOUNT, NO_AMOUNT)
-    assert node_facts({"metadata": {"name": "n1"}}, RESOURCES).amounts == (NO_AMOUNT, NO_AMOUNT)
+    assert node_facts({"metadata": {"name": "n"}}, RESOURCES).amounts == (NO_AMOUNT, NO_AMOUNT)
 
 
 def test_who_wrote_a_key_is_known_by_its_field_manager() -> None:
@@ -67,13 +29,13 @@ def test_who_wrote_a_key_is_known_by_its_field_manager() -> None:
 
 
 def test_a_bound_pods_requests_are_kept() -> None:
-    facts = pod_facts(pod(limits={EPC: "10"}), RESOURCES, RELEASE)
+    facts = pod_facts(pod({EPC: "10"}), RESOURCES, RELEASE)
     assert facts is not None
-    assert (facts.key, facts.node, facts.requests, facts.plugin) == (("tenant", "p"), "n1", (10, 0), None)
+    assert (facts.key, facts.node, facts.requests, facts.plugin) == (("tenant", "t"), "n", (10, 0), None)
 
 
 def test_the_overhead_of_a_runtime_class_counts() -> None:
-    found = pod(limits={EPC: "10"})
+    found = pod({EPC: "10"})
     found["spec"]["overhead"] = {EPC: "2"}
     facts = pod_facts(found, RESOURCES, RELEASE)
     assert facts is not None
@@ -84,15 +46,15 @@ def test_the_overhead_of_a_runtime_class_counts() -> None:
     "unimportant",
     [
         pod(),
-        pod(limits={"cpu": "1"}),
-        pod(limits={EPC: "10"}, node_name=""),
-        pod(limits={EPC: "10"}, phase="Succeeded"),
-        pod(limits={EPC: "10"}, phase="Failed"),
+        pod({"cpu": "1"}),
+        pod({EPC: "10"}, on=""),
+        pod({EPC: "10"}, phase="Succeeded"),
+        pod({EPC: "10"}, phase="Failed"),
         plugin_pod(namespace="tenant"),
         plugin_pod(owner="ReplicaSet"),
-        plugin_pod(labels={"app.kubernetes.io/instance": "other"}),
-        plugin_pod(labels={"app.kubernetes.io/name": "other"}),
-        plugin_pod(labels={"app.kubernetes.io/component": "quote-helper"}),
+        plugin_pod(labels={"instance": "other"}),
+        plugin_pod(labels={"name": "other"}),
+        plugin_pod(labels={"component": "quote-helper"}),
     ],
 )
 def test_nothing_is_kept_of_other_pods(unimportant: dict) -> None:
@@ -101,7 +63,7 @@ def test_nothing_is_kept_of_other_pods(unimportant: dict) -> None:
 
 @pytest.mark.parametrize("component", ["device-plugin", "device-plugin-simulated", "device-plugin-large"])
 def test_plugins_are_known_by_labels_and_owner(component: str) -> None:
-    facts = pod_facts(plugin_pod(labels={"app.kubernetes.io/component": component}), RESOURCES, RELEASE)
+    facts = pod_facts(plugin_pod(labels={"component": component}), RESOURCES, RELEASE)
     assert facts is not None
     assert facts.plugin is not None
     assert (facts.plugin.address, facts.plugin.created) == ("10.0.0.7", "2026-11-28T10:00:00Z")

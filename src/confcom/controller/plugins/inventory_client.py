@@ -7,7 +7,8 @@ import asyncio
 import httpx2
 
 from confcom.controller.limits_and_deadlines import INVENTORY_BYTES, INVENTORY_SECONDS, PLUGINS_AT_ONCE
-from confcom.errors import MalformedError, UnavailableError
+from confcom.controller.reconcile.inventory import malformed_inventory
+from confcom.errors import UnavailableError
 
 
 class InventoryClient:
@@ -41,12 +42,12 @@ class InventoryClient:
                 self._client.stream("GET", f"http://{address}:{self._port}/inventory") as response,
             ):
                 if response.status_code != httpx2.codes.OK:
-                    raise _malformed(f"it answered {response.status_code}")
+                    raise malformed_inventory(f"it answered {response.status_code}")
                 body = bytearray()
                 async for part in response.aiter_raw():
                     body += part
                     if len(body) > INVENTORY_BYTES:
-                        raise _malformed(f"it has more than {INVENTORY_BYTES} bytes")
+                        raise malformed_inventory(f"it has more than {INVENTORY_BYTES} bytes")
                 return bytes(body)
         except (TimeoutError, httpx2.HTTPError, httpx2.StreamError, OSError) as error:
             raise UnavailableError(
@@ -58,7 +59,3 @@ class InventoryClient:
     async def close(self) -> None:
         """Close all connections."""
         await self._client.aclose()
-
-
-def _malformed(why: str) -> MalformedError:
-    return MalformedError("the plugin's inventory cannot be used", error_code="inventory-malformed", why=why)

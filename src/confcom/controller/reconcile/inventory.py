@@ -23,19 +23,20 @@ def read_offer(document: bytes) -> Offer:
     try:
         found = json.loads(document)
     except (ValueError, RecursionError) as error:
-        raise _malformed("it is not JSON") from error
+        raise malformed_inventory("it is not JSON") from error
     if not isinstance(found, dict) or found.get("version") != VERSION:
-        raise _malformed(f"its version is not {VERSION}")
+        raise malformed_inventory(f"its version is not {VERSION}")
     accounting = mapping(found, "accounting")
     kind, mib = text(accounting, "kind"), accounting.get("advertised_mib")
     if not isinstance(mib, int) or isinstance(mib, bool) or not 0 <= mib <= LARGEST_MIB:
-        raise _malformed(f"accounting.advertised_mib is not a whole number from 0 to {LARGEST_MIB}")
+        raise malformed_inventory(f"accounting.advertised_mib is not a whole number from 0 to {LARGEST_MIB}")
     if mib == 0 and not listing(found, "resources"):
         return Offer(Accounting.NOTHING)
     if kind not in {Accounting.DEVICE.value, Accounting.CAPACITY.value}:
-        raise _malformed(f"accounting.kind is neither {Accounting.DEVICE} nor {Accounting.CAPACITY}")
+        raise malformed_inventory(f"accounting.kind is neither {Accounting.DEVICE} nor {Accounting.CAPACITY}")
     return Offer(Accounting(kind), text(accounting, "resource"), mib)
 
 
-def _malformed(why: str) -> MalformedError:
+def malformed_inventory(why: str) -> MalformedError:
+    """Return the error for an answer that is no inventory."""
     return MalformedError("the plugin's inventory cannot be used", error_code="inventory-malformed", why=why)
