@@ -94,6 +94,12 @@ async def test_a_watch_begins_where_the_list_was_taken_and_resumes_at_the_last_c
     assert run.follower.synced.is_set()
 
 
+async def test_a_change_without_a_version_has_nothing_listed_again() -> None:
+    run = Followed(("7", []), [("ADDED", {"metadata": {"name": "a"}})], [])
+    await run.play()
+    assert run.source.calls == ["list", "watch 7", "watch 7", "watch 7"]
+
+
 async def test_an_expired_watch_lists_again_and_drops_what_is_gone() -> None:
     run = Followed(("7", [node("a", "3"), node("b", "4")]), [ExpiredError("410")], ("20", [node("b", "15")]), [])
     await run.play()
@@ -156,6 +162,8 @@ def test_a_sink_keeps_no_names_of_pods_beyond_a_list() -> None:
     sink = PodSink(state, RULES.resources, RELEASE, lambda: None)
     sink.begin()
     sink.take(plugin_pod("a"))
+    sink.take(pod())
+    assert sink._listed == {("confcom-system", "a")}
     sink.complete()
     sink.take(plugin_pod("b"))
     assert sink._listed is None

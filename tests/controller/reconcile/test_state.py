@@ -104,6 +104,43 @@ def test_a_node_without_a_plugin_loses_its_key_in_time_and_only_if_it_lasts() ->
     assert state.decide("n").changes == (Change(EPC, None, takes=True),)
 
 
+def test_the_time_without_a_plugin_begins_when_it_goes() -> None:
+    clock = Clock()
+    state = ClusterState(RULES, clock)
+    state.node_is(node(Amount(64, 64, ours=True)))
+    take_in(state, plugin())
+    state.answered(("system", "p"), "i", capacity(64))
+    assert state.decide("n") == Decision()
+    clock.now = 1000
+    state.pod_is(("system", "p"), None)
+    assert state.decide("n") == Decision(waits=True)
+
+
+def test_a_node_of_the_same_name_is_a_new_one() -> None:
+    clock = Clock()
+    state = ClusterState(RULES, clock)
+    there = node(Amount(64, 64, ours=True))
+    state.node_is(there)
+    assert state.decide("n") == Decision(waits=True)
+    state.node_gone("n")
+    clock.now = 1000
+    state.node_is(there)
+    assert state.changed() == ["n"]
+    assert state.decide("n") == Decision(waits=True)
+
+
+def test_a_pod_that_goes_has_its_node_looked_at() -> None:
+    state = ClusterState(RULES, Clock())
+    state.node_is(node())
+    state.node_is(node(name="m"))
+    take_in(state, tenant(3))
+    state.changed()
+    take_in(state, tenant(3, on="m"))
+    assert sorted(state.changed()) == ["m", "n"]
+    state.pod_is(("ns", "t"), None)
+    assert state.changed() == ["m"]
+
+
 def test_what_was_read_just_now_decides_and_is_not_kept() -> None:
     clock = Clock()
     state = ClusterState(RULES, clock)
@@ -131,6 +168,8 @@ def test_plugins_are_counted_by_their_accounting() -> None:
     take_in(state, plugin("a"), plugin("b"), tenant(3))
     state.answered(("system", "a"), "i", capacity(64))
     assert state.plugins_by_accounting() == {"capacity": 1, "unknown": 1}
+    state.pod_is(("system", "a"), None)
+    assert state.plugins_by_accounting() == {"unknown": 1}
 
 
 def test_a_complete_list_ends_what_is_not_in_it() -> None:

@@ -42,7 +42,6 @@ class ClusterState:
     def node_gone(self, name: str) -> None:
         """Take in that a node does not exist."""
         if self._nodes.pop(name, None) is not None:
-            self._changed.discard(name)
             for resource in self._rules.resources:
                 self._missing_since.pop((name, resource), None)
 
