@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import json
+import threading
 from collections.abc import Callable
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 import httpx2
 import pytest
@@ -153,6 +158,61 @@ async def test_an_answer_of_a_proxy_is_unavailable() -> None:
         await api(lambda _: httpx2.Response(502, text="<html>")).read_node("n1")
     with pytest.raises(UnavailableError):
         await api(lambda _: httpx2.Response(200, text="<html>")).read_node("n1")
+
+
+KUBECONFIG = {
+    "apiVersion": "v1",
+    "kind": "Config",
+    "clusters": [{"name": "c", "cluster": {"insecure-skip-tls-verify": True}}],
+    "users": [{"name": "u", "user": {"token": "secret"}}],
+    "contexts": [{"name": "x", "context": {"cluster": "c", "user": "u"}}],
+    "current-context": "x",
+}
+
+
+class Ending(BaseHTTPRequestHandler):
+    """Ends each watch at once."""
+
+    def do_GET(self) -> None:
+        is_watch = "watch=true" in self.path
+        self.server.asked.append(("watch" if is_watch else "list", self.headers["Authorization"]))
+        body = b"" if is_watch else json.dumps(page([])).encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *arguments: object) -> None:
+        """Say nothing."""
+
+
+async def test_the_client_of_a_kubeconfig_does_not_begin_watches_in_a_loop(tmp_path: Path) -> None:
+    with ThreadingHTTPServer(("127.0.0.1", 0), Ending) as server:
+        server.asked = []
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        cluster = {"cluster": {"server": f"http://127.0.0.1:{server.server_address[1]}"}}
+        path = tmp_path / "kubeconfig"
+        path.write_text(json.dumps(KUBECONFIG | {"clusters": [{"name": "c"} | cluster]}))
+        found = connect(path)
+        watching = asyncio.ensure_future(anext(found.nodes.watch("7")))
+        for _ in range(50):
+            await found.nodes.list(lambda _: None)
+        watching.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await watching
+        await found.close()
+        server.shutdown()
+    # In a loop, there is a watch beside each list; the pauses are half a second at least, and get longer.
+    assert 1 <= server.asked.count(("watch", "Bearer secret")) < 10
+    assert server.asked.count(("list", "Bearer secret")) == 50
+
+
+def test_a_kubeconfig_without_a_context(tmp_path: Path) -> None:
+    path = tmp_path / "kubeconfig"
+    path.write_text(json.dumps(KUBECONFIG | {"current-context": ""}))
+    with pytest.raises(SettingsError) as error:
+        connect(path)
+    assert error.value.error_code == "no-api-server"
 
 
 def test_outside_of_a_cluster_a_kubeconfig_is_needed() -> None:

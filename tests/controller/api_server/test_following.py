@@ -108,6 +108,14 @@ async def test_an_expired_watch_lists_again_and_drops_what_is_gone() -> None:
     assert run.slept == []
 
 
+async def test_versions_that_are_always_too_old_do_not_have_everything_listed_all_the_time() -> None:
+    gone = [ExpiredError("410")]
+    listed = ("7", [node("a", "3")])
+    run = Followed(listed, gone, listed, gone, listed, gone, listed, [("MODIFIED", node("a", "9"))], gone, listed, [])
+    await run.play()
+    assert run.slept == [1.0, 2.0]
+
+
 async def test_what_is_known_stays_while_the_api_server_is_away() -> None:
     run = Followed(("7", [node("a", "3")]), AWAY, AWAY, AWAY, [("MODIFIED", node("a", "8"))], AWAY)
     await run.play()

@@ -22,6 +22,8 @@ POLICY_ANNOTATION = "confcom.internal/admission-policy"
 """On a device plugin's DaemonSet: the name of the admission policy that is installed with it, and of its binding."""
 EPC_NAMES_POLICY = "confcom-epc-names"
 """The MutatingAdmissionPolicy that counts Intel's name of EPC under ours."""
+CONTROLLER = "controller"
+"""The component label of the controller of node capacity: its Deployment and its Pods."""
 ADD_ON = "confcom"
 """The release's name, and the value of the name label on all our objects."""
 
@@ -115,7 +117,12 @@ def node_labels(daemons: Iterable[KubernetesObject]) -> tuple[str, ...]:
 
 def flag_of(daemon: KubernetesObject, flag: str) -> str:
     """Return the value of a flag (`--flag=value`) of a daemon's containers; empty if none has it."""
-    for one in listing(pod_spec_of(daemon), "containers"):
+    return flag_in(pod_spec_of(daemon), flag)
+
+
+def flag_in(pod_spec: KubernetesObject, flag: str) -> str:
+    """Return the value of a flag (`--flag=value`) of a pod's containers; empty if none has it."""
+    for one in listing(pod_spec, "containers"):
         for word in _words(one.get("args")):
             name, _, value = str(word).partition("=")
             if name == flag:

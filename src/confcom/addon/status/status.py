@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TypeVar
 
-from confcom.addon.daemons.controller_pods import controller_problems
+from confcom.addon.daemons.controller_pods import controller_problems, maximum_mib
 from confcom.addon.daemons.daemon_events import last_warning, pods_not_created
 from confcom.addon.daemons.daemon_pods import daemon_pods
 from confcom.addon.daemons.hardware_helpers import HardwareHelpers, Note, hardware_helpers, notes_on
@@ -136,8 +136,10 @@ def add_on_status(seen: Snapshot, now: datetime) -> AddOnStatus:
     pods = daemon_pods([pod for pod in seen.pods if namespace_of(pod) == seen.namespace], seen.events, seen.said)
     release = seen.release or ReleaseSeen()
     ours_on, all_on = _by_node(pods, lambda pod: pod.node), _by_node(seen.pods, node_of)
+    most = maximum_mib(seen.pods, seen.namespace)
+    told = seen.epc.plugins
     nodes = [
-        (node, node_status(node, ours_on[name], all_on[name], daemons, seen.epc.plugins.get(name)))
+        (node, node_status(node, ours_on[name], all_on[name], daemons, told=told.get(name), maximum=most))
         for name, node in zip(map(name_of, seen.nodes), seen.nodes, strict=True)
     ]
     listed = [one for node, one in nodes if _is_listed(one, node)]

@@ -9,18 +9,23 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import random
+import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import httpx2
 import msgspec
-from lightkube import ApiError, AsyncClient, KubeConfig
+from lightkube import ApiError, AsyncClient, KubeConfig, SingleConfig
+from lightkube.config.client_adapter import verify_cluster
+from lightkube.config.models import User
 from lightkube.core.exceptions import ConfigError
 from lightkube.generic_resource import create_global_resource, create_namespaced_resource
 from lightkube.operators import not_equal, not_in
 from lightkube.types import PatchType
 
+from confcom.controller.api_server.paced_watches import PacedWatches
 from confcom.controller.limits_and_deadlines import PAGE, QUIET_SECONDS, REQUEST_SECONDS
 from confcom.controller.reconcile.reading import MANAGER
 from confcom.errors import SettingsError, UnavailableError
@@ -133,9 +138,9 @@ def connect(kubeconfig: Path | None, environ: Mapping[str, str] = os.environ) ->
             raise ConfigError("the variable KUBERNETES_SERVICE_HOST is not set")
         else:
             config = KubeConfig.from_service_account()
-        # trust_env is off: the environment's proxies are for the outside, and not for the cluster's own traffic.
-        client = AsyncClient(config, timeout=httpx2.Timeout(REQUEST_SECONDS), field_manager=MANAGER, trust_env=False)
-        return ClusterApi(client)
+        if (chosen := config.get()) is None:
+            raise ConfigError("it names no current context")
+        return ClusterApi(_client(chosen))
     except (ConfigError, OSError, ValueError, LookupError, AssertionError) as error:
         raise SettingsError(
             "the controller does not find the API server",
@@ -143,6 +148,20 @@ def connect(kubeconfig: Path | None, environ: Mapping[str, str] = os.environ) ->
             why=str(error) or type(error).__name__,
             remedy="run it in a Pod with its ServiceAccount, or give --kubeconfig a file",
         ) from error
+
+
+def _client(config: SingleConfig) -> AsyncClient:
+    """Return lightkube's client; its own transport would be the same one without the pauses."""
+    # trust_env is off: the environment's proxies are for the outside, and not for the cluster's own traffic.
+    verify = verify_cluster(config.cluster, config.user or User(), config.abs_file, trust_env=False)
+    inner = httpx2.AsyncHTTPTransport(verify=verify, trust_env=False)
+    return AsyncClient(
+        config,
+        timeout=httpx2.Timeout(REQUEST_SECONDS),
+        field_manager=MANAGER,
+        trust_env=False,
+        transport=PacedWatches(inner, clock=time.monotonic, jitter=random.random),
+    )
 
 
 @contextlib.contextmanager

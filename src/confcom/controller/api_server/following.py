@@ -154,6 +154,9 @@ class Follower:
         self._changed = changed
         self._clock = clock
         self._backoff = Backoff(jitter)
+        self._relists = Backoff(jitter)
+        self._expired = False
+        """Whether the last watch told that its version is too old, before anything else."""
         self._sleep = sleep
         self._log = LogLimiter(LOG_SECONDS, clock)
         self._version = ""
@@ -168,6 +171,9 @@ class Follower:
             except ExpiredError:
                 _logger.info("everything is listed again", extra={"feed": self._name})
                 self._version = ""
+                if self._expired:
+                    await self._sleep(self._relists.failed())
+                self._expired = True
             except UnavailableError as error:
                 self.problem = str(error)
                 self._metrics.api_failures.labels(error.error_code).inc()
@@ -192,7 +198,7 @@ class Follower:
 
     async def _watch(self) -> None:
         async for event, thing in self._source.watch(self._version):
-            self._contact()
+            self._followed()
             if event == DELETED:
                 self._sink.gone(thing)
             else:
@@ -201,6 +207,11 @@ class Follower:
             self._metrics.events.labels(self._name).inc()
             self._changed()
         # The API server ended an accepted watch, or it was quiet.
+        self._followed()
+
+    def _followed(self) -> None:
+        self._expired = False
+        self._relists.succeeded()
         self._contact()
 
     def _contact(self) -> None:

@@ -49,8 +49,9 @@ def change_accounting(
     counting their EPC, and refuse new Pods. Drain these nodes first, and keep them cordoned.
 
     Otherwise it sets the chart's value devicePlugin.accounting, updates the device plugins node by node, and waits
-    until each node's status has the new amount. From devices to capacity that takes more than five minutes, since
-    kubelets keep devices for so long; a shorter --timeout has no effect.
+    until each node's status has the new amount. Where a kubelet still remembers Pods that have ended, the node's quote
+    helper and then its device plugin are replaced, which makes it forget them. From devices to capacity it takes more
+    than five minutes, since kubelets keep devices for so long; a shorter --timeout has no effect.
 
     \b
     Examples:
