@@ -59,6 +59,8 @@ class ScriptedSource:
 
 
 class Followed:
+    now = 0.0
+
     def __init__(self, *steps: object) -> None:
         self.state = ClusterState(RULES, lambda: 0.0)
         self.source = ScriptedSource(*steps)
@@ -70,7 +72,7 @@ class Followed:
             NodeSink(self.state, RULES.resources),
             metrics=ControllerMetrics(self.registry),
             changed=lambda: None,
-            clock=lambda: 0.0,
+            clock=lambda: self.now,
             jitter=lambda: 1.0,
             sleep=self._sleep,
         )
@@ -98,6 +100,19 @@ async def test_a_change_without_a_version_has_nothing_listed_again() -> None:
     run = Followed(("7", []), [("ADDED", {"metadata": {"name": "a"}})], [])
     await run.play()
     assert run.source.calls == ["list", "watch 7", "watch 7", "watch 7"]
+
+
+async def test_a_quiet_watch_is_contact_with_the_api_server() -> None:
+    class Quiet(ScriptedSource):
+        async def watch(self, version: str) -> AsyncIterator[tuple[str, dict]]:
+            async for event in super().watch(version):
+                yield event
+            run.now += 60
+
+    run = Followed()
+    run.follower._source = Quiet(("7", []), [], [])
+    await run.play()
+    assert run.follower.last_contact == 120
 
 
 async def test_an_expired_watch_lists_again_and_drops_what_is_gone() -> None:
