@@ -54,6 +54,7 @@ def status(*, namespace: str, context: str, output: str, all_nodes: bool) -> Non
     from confcom.addon.cluster.inventory_reader import look_at_epc
     from confcom.addon.cluster.snapshot_reader import (
         fetch_cluster_snapshot,
+        look_at_api_server,
         look_at_refusals,
         look_at_root,
         with_managed_fields,
@@ -71,6 +72,7 @@ def status(*, namespace: str, context: str, output: str, all_nodes: bool) -> Non
         seen,
         release=look_at_release(addon.helm, addon.api),
         epc=look_at_epc(addon.api, seen.nodes, seen.pods) if daemon_sets else seen.epc,
+        api_server=look_at_api_server(addon.api, daemon_sets),
         root=look_at_root(addon.api, daemon_sets, seen.pods),
         refusals=look_at_refusals(addon.api, admission_policies(daemon_sets)) if daemon_sets else None,
     )
