@@ -81,16 +81,16 @@ class Setting:
 
     def watch(self, *pods: dict) -> None:
         """Have the state know what the API server has."""
-        self.state.node_is(node_facts(self.api.node, RULES.resources))
+        self.state.set_node(node_facts(self.api.node, RULES.resources))
         for one in pods:
             facts = pod_facts(one, RULES.resources, RELEASE)
             assert facts is not None
-            self.state.pod_is(facts.key, facts)
+            self.state.set_pod(facts.key, facts)
 
     def answer(self, mib: int) -> None:
         found = self.state.plugin(PLUGIN)
         assert found is not None
-        self.state.answered(PLUGIN, found.incarnation, Offer(Accounting.CAPACITY, EPC, mib))
+        self.state.set_offer(PLUGIN, found.incarnation, Offer(Accounting.CAPACITY, EPC, mib))
 
     def has_plugin(self, mib: int) -> None:
         self.api.pods.append(plugin_pod())
@@ -246,7 +246,7 @@ async def test_a_shortfall_of_a_node_that_came_back_is_told_again(setting: Setti
     setting.has_plugin(10)
     setting.watch(tenant(40))
     await setting.applier.apply()
-    setting.state.node_gone("n")
+    setting.state.remove_node("n")
     await setting.applier.apply()
     setting.applier.tick()
     await setting.applier.apply()
@@ -276,7 +276,7 @@ async def test_a_node_that_is_gone_is_forgotten(setting: Setting) -> None:
     setting.api.node = written("64")
     setting.watch()
     await setting.applier.apply()
-    setting.state.node_gone("n")
+    setting.state.remove_node("n")
     setting.now = 400
     setting.applier.tick()
     await setting.applier.apply()

@@ -172,7 +172,7 @@ def test_pods_that_stop_to_matter_are_dropped_and_plugins_are_announced() -> Non
     assert announced == []
     sink.take(plugin_pod("a"))
     assert announced == [1]
-    assert state.unasked() == [("confcom-system", "a")]
+    assert state.take_unasked() == [("confcom-system", "a")]
     sink.take(tenant | {"status": {"phase": "Succeeded"}})
     assert state.requested("n") == (0,)
     sink.begin()

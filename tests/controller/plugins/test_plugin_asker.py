@@ -45,7 +45,7 @@ class Asked:
 
     def has(self, *pods: PodFacts) -> None:
         for pod in pods:
-            self.state.pod_is(pod.key, pod)
+            self.state.set_pod(pod.key, pod)
         self.asker.wake()
 
     async def until(self, seconds: float) -> None:
@@ -169,7 +169,7 @@ async def test_a_plugin_without_an_address_or_that_is_gone_is_not_asked(running:
     running(asked)
     asked.has(plugin(0, address=""), plugin(1))
     await asked.until(0.1)
-    asked.state.pod_is(("system", "p1"), None)
+    asked.state.set_pod(("system", "p1"), None)
     await asked.until(100)
     assert addresses == ["10.0.0.1"]
 
