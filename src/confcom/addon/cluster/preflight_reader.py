@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Sequence
+from concurrent import futures
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -95,19 +96,22 @@ def survey(helm: Helm, api: KubeApi, request: InstallRequest, now: Callable[[], 
     base = Surroundings(api.cluster.namespace, RELEASE, version, server, allow_no_nodes=request.allow_no_nodes)
     if check_helm(version).outcome is Outcome.FAILED or isinstance(server, ConfcomError):
         return PreflightContext(base, (), request.values, None)
-    history = _try(helm.history)
-    stored = {} if isinstance(history, ConfcomError) or not history else _try(helm.values)
-    values = dataclasses.replace(request.values, stored={} if isinstance(stored, ConfcomError) else stored)
-    unreadable = [one for one in (history, stored) if isinstance(one, ConfcomError)]
-    nodes = _try(lambda: list_nodes(api))
-    rendering = unreadable[0] if unreadable else _try(lambda: helm.render(request.chart, values))
+    with futures.ThreadPoolExecutor(max_workers=1) as pool:  # helm renders meanwhile, which takes longest
+        listing = pool.submit(_try, lambda: list_nodes(api))
+        named = pool.submit(_try, api.find_namespace)
+        listed = pool.submit(_try, lambda: api.list_objects("daemonsets", "--all-namespaces"))
+        history = _try(helm.history)
+        stored = {} if isinstance(history, ConfcomError) or not history else _try(helm.values)
+        values = dataclasses.replace(request.values, stored={} if isinstance(stored, ConfcomError) else stored)
+        unreadable = [one for one in (history, stored) if isinstance(one, ConfcomError)]
+        rendering = unreadable[0] if unreadable else _try(lambda: helm.render(request.chart, values))
+        nodes, namespace, daemon_sets = listing.result(), named.result(), listed.result()
     if isinstance(rendering, Rendering) and isinstance(nodes, Sequence) and leaves_names(rendering.config, nodes):
         values = dataclasses.replace(values, settings=(*values.settings, f"{MUTATE}=off"))
         rendering = _try(lambda: helm.render(request.chart, values))
     if isinstance(rendering, BusyError):
         rendering = _try(lambda: busy(helm.history(), now()))
     plan = rendering if isinstance(rendering, ConfcomError) else Plan((*rendering.manifests, *rendering.hooks))
-    namespace = _try(api.find_namespace)
     lacking = _try(
         lambda: _denied(api, request, plan, is_there=namespace is not None, replaces=is_helm_3(str(version)))
     )
@@ -115,7 +119,7 @@ def survey(helm: Helm, api: KubeApi, request: InstallRequest, now: Callable[[], 
         base,
         plan=plan,
         namespace=namespace,
-        daemon_sets=_try(lambda: api.list_objects("daemonsets", "--all-namespaces")),
+        daemon_sets=daemon_sets,
         denied=lacking,
         answers=_answers(api, plan, namespace, lacking) if isinstance(plan, Plan) else None,
     )
