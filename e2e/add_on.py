@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from e2e.cluster import Cluster
+from confcom.playground.layout import DEVICE_PLUGIN_DIR
+from e2e.cluster import Cluster, Node
 from e2e.cluster.addresses import NODE_NAME
 from e2e.images_workshop import CHART_REGISTRY, REGISTRY
 from e2e.waiting import until
@@ -23,10 +24,14 @@ NO_EPC = frozenset({"", "0"})
 RESOURCE_PREFIXES = ("kubernetes.azure.com/sgx_", "sgx.intel.com/", "confcom.internal/", "simulated.confcom.internal/")
 """With which the names of all resources of the add-on begin."""
 SIMULATED_LABEL = "confcom.internal/simulated-sgx"
+CONTROLLER = "confcom-controller"
+"""Its Deployment, its ServiceAccount, and the field manager as which it writes nodes."""
 COMPONENT = "app.kubernetes.io/component"
 HELPER = "quote-helper"
 DAEMONS = ("device-plugin", HELPER)
 CONSENT = ("simulated.enabled=true",)
+CHECKPOINT = "kubelet_internal_checkpoint"
+"""The kubelet's own file in its directory of device plugins: which there were, and who has what of them."""
 UPGRADE_SECONDS = 120.0
 """For daemons to be replaced on every node, one node after the other: 15 s are usual on two."""
 
@@ -116,6 +121,9 @@ def uninstall(cluster: Cluster) -> None:
     """
     cluster.run(["helm", "uninstall", RELEASE, f"--namespace={SYSTEM}", "--ignore-not-found", "--wait"], timeout=150)
     until(lambda: not names(cluster, "pods", SYSTEM), "the daemons have gone")
+    for node in cluster.kubectl_json("get", "nodes", "--show-managed-fields")["items"]:
+        if any(one["manager"] == CONTROLLER for one in node["metadata"]["managedFields"]):
+            remove_names(cluster, node["metadata"]["name"])
     until(lambda: all(allocatable(cluster, node.name) in NO_EPC for node in cluster.nodes), "no node offers EPC")
 
 
@@ -127,6 +135,15 @@ def allocatable(cluster: Cluster, node: str = NODE_NAME) -> str:
 def capacity(cluster: Cluster, node: str = NODE_NAME) -> str:
     """A node's EPC, also what nobody offers any more and the kubelet has not forgotten."""
     return str(cluster.kubectl_json("get", "node", node)["status"]["capacity"].get(EPC, ""))
+
+
+def forget(cluster: Cluster, node: Node) -> None:
+    """Have a node as if it never had a device plugin: its kubelet would remember the last one for five minutes."""
+    node.stop("kubelet")
+    node.run(["rm", "--force", str(DEVICE_PLUGIN_DIR / CHECKPOINT)])
+    node.start("kubelet")
+    until(cluster.ready, "the nodes are Ready")
+    remove_names(cluster, node.name)
 
 
 def remove_names(cluster: Cluster, node: str) -> None:

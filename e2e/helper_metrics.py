@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from prometheus_client.parser import text_string_to_metric_families
-
-from e2e.add_on import SYSTEM, helper_on
+from e2e.add_on import helper_on
 from e2e.cluster import Cluster
-
-PROBE_PORT = 8080
+from e2e.probes import samples
 
 
 def answers_by_pod(cluster: Cluster, node: str) -> dict[str, dict[str, float]]:
@@ -15,12 +12,8 @@ def answers_by_pod(cluster: Cluster, node: str) -> dict[str, dict[str, float]]:
 
     What is told may be as old as a rendering is given to others who ask (`RENDERING_SECONDS`).
     """
-    helper = helper_on(cluster, node)["metadata"]["name"]
-    path = f"/api/v1/namespaces/{SYSTEM}/pods/{helper}:{PROBE_PORT}/proxy/metrics"
-    text = cluster.kubectl("get", "--raw", path).stdout
     found: dict[str, dict[str, float]] = {}
-    for family in text_string_to_metric_families(text):
-        for sample in family.samples:
-            if sample.name == "confcom_quote_helper_pod_requests_total":
-                found.setdefault(sample.labels["pod"], {})[sample.labels["outcome"]] = sample.value
+    for sample in samples(cluster, helper_on(cluster, node)):
+        if sample.name == "confcom_quote_helper_pod_requests_total":
+            found.setdefault(sample.labels["pod"], {})[sample.labels["outcome"]] = sample.value
     return found

@@ -1,4 +1,4 @@
-"""An image that differs from another one in its environment only, as `ENV` in a Dockerfile makes it."""
+"""An image that differs from another one in environment and arguments only, as a Dockerfile's `ENV` and `CMD` do."""
 
 from __future__ import annotations
 
@@ -6,14 +6,16 @@ import hashlib
 import io
 import json
 import tarfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 REFERENCE = "org.opencontainers.image.ref.name"
 
 
-def with_environment(source: Path, target: Path, *, reference: str, variables: Mapping[str, str]) -> None:
+def with_environment(
+    source: Path, target: Path, *, reference: str, variables: Mapping[str, str], arguments: Sequence[str] = ()
+) -> None:
     """Write an OCI archive without the layers, for a node that has the other image.
 
     Args:
@@ -21,6 +23,7 @@ def with_environment(source: Path, target: Path, *, reference: str, variables: M
         target: the file to write.
         reference: name and tag of the new image.
         variables: added to the environment.
+        arguments: for the image's program, where a container has none of its own.
     """
     with tarfile.open(source) as archive:
 
@@ -32,6 +35,8 @@ def with_environment(source: Path, target: Path, *, reference: str, variables: M
         manifest = read(_blob(read("index.json")["manifests"][0]["digest"]))
         config = read(_blob(manifest["config"]["digest"]))
     config["config"]["Env"] += [f"{name}={value}" for name, value in variables.items()]
+    if arguments:
+        config["config"]["Cmd"] = list(arguments)
     files: dict[str, bytes] = {"oci-layout": json.dumps({"imageLayoutVersion": "1.0.0"}).encode()}
     manifest["config"] |= _add(files, config)
     entry = {"mediaType": manifest["mediaType"], **_add(files, manifest), "annotations": {REFERENCE: reference}}

@@ -26,6 +26,7 @@ OWN_TAINTS = ("node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable")
 _POLICIES = {
     "Mutating": ("confcom-epc-names",),
     "Validating": (
+        "confcom-controller",
         "confcom-epc-amounts",
         "confcom-epc-quotas",
         "confcom-epc-warnings",
@@ -36,6 +37,8 @@ _POLICIES = {
 INSTALLED = frozenset(
     {
         f"Namespace {SYSTEM}",
+        "ClusterRole confcom-controller",
+        "ClusterRoleBinding confcom-controller",
         *(
             f"{kind}AdmissionPolicy{part} {name}"
             for kind, names in _POLICIES.items()

@@ -23,6 +23,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 
 from confcom.errors import UnavailableError
 from e2e.cluster.tools import Tools, built
+from e2e.processes import end
 
 ADMIN = "admin"
 START_SECONDS = 600.0
@@ -162,13 +163,7 @@ class PlainApiServer:
 
     def stop(self, name: str = "apiserver") -> None:
         """Stop the API server, or etcd."""
-        process = self._running.pop(name)
-        process.terminate()
-        try:
-            process.wait(STOP_SECONDS)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+        end(self._running.pop(name), STOP_SECONDS)
 
     def pid(self, name: str) -> int:
         """Return the ID of a process."""

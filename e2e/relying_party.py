@@ -13,6 +13,8 @@ from e2e.add_on import SYSTEM
 from e2e.cluster import Cluster
 
 CONFCOM = (sys.executable, "-m", "confcom")
+NO_CHALLENGE = "00" * 64
+"""The report data of a sample workload that was told none."""
 
 
 @dataclass(frozen=True, slots=True)

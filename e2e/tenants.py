@@ -36,7 +36,7 @@ def manifest(name: str, image: str) -> str:
 def container(
     name: str,
     *,
-    limits: Mapping[str, int] | None = None,
+    limits: Mapping[str, int | str] | None = None,
     program: str = "",
     arguments: Sequence[str] = (),
     environment: Mapping[str, str] | None = None,

@@ -24,6 +24,7 @@ import sys
 import time
 import urllib.request
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,7 @@ from e2e.cluster.isolation import isolate
 from e2e.cluster.namespaces import make_groups, separated
 from e2e.cluster.plan import Plan
 from e2e.cluster.tools import ROOT
+from e2e.processes import end
 
 READY_SECONDS = 60.0
 """For one component on a busy machine; the slowest, the API server, takes 3 to 4 on an idle one."""
@@ -111,13 +113,7 @@ class Supervisor:
         if self._part(name).host:
             self.kill(name)
             return
-        process = self._taken(name)
-        process.terminate()
-        try:
-            process.wait(STOP_SECONDS)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+        end(self._taken(name), STOP_SECONDS)
 
     def kill(self, name: str) -> None:
         """End a component at once, by SIGKILL; of a host, all processes and control groups."""
@@ -196,7 +192,11 @@ class Supervisor:
     def _done(self, order: Mapping[str, str]) -> Mapping[str, Any]:
         if order["order"] == "list":
             return {"stopped": [name for name in self._parts if name not in self._running]}
-        {"start": self.start, "stop": self.stop, "kill": self.kill}[order["order"]](order["component"])
+        name = order["component"]
+        if program := order.get("program"):
+            part = self._part(name)
+            self._parts[name] = replace(part, command=(program, *part.command[1:]))
+        {"start": self.start, "stop": self.stop, "kill": self.kill}[order["order"]](name)
         return {}
 
     def _until(self, condition: Callable[[], bool], failure: str, seconds: float) -> None:

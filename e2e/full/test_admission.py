@@ -307,7 +307,13 @@ def test_a_coordinator_runs_where_provision_is_allowed(trusted: Tenant) -> None:
     trusted.create(manifest("coordinator", IMAGE))
     query = ("get", f"--namespace={trusted.namespace}", "pods", "--selector=app=coordinator")
     (made,) = until(lambda: trusted.cluster.kubectl_json(*query)["items"], "it has a Pod")
-    check_containers(made, {"coordinator": Made({MIB: "10", ENCLAVE: "1", PROVISION: "1"}, {BUDGET: "10"})})
+    own = {
+        "EDG_COORDINATOR_MESH_ADDR": "0.0.0.0:2001",
+        "EDG_COORDINATOR_CLIENT_ADDR": "0.0.0.0:4433",
+        "OE_SIMULATION": "0",
+    }
+    wanted = Made({MIB: "10", ENCLAVE: "1", PROVISION: "1"}, {**own, BUDGET: "10"})
+    check_containers(made, {"coordinator": wanted})
     trusted.wait_for_phase(made["metadata"]["name"], "Running")
     assert "enclave memory: 10 MiB" in until(lambda: trusted.log("deployment/coordinator"), "it has started")
     trusted.kubectl("delete", "deployment", "coordinator", "--cascade=foreground", "--wait")

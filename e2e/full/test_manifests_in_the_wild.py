@@ -13,12 +13,9 @@ from e2e.cluster import Cluster, Node
 from e2e.cluster.addresses import NODE_NAME
 from e2e.image_archive import with_environment
 from e2e.images_workshop import REGISTRY
-from e2e.relying_party import RelyingParty
+from e2e.relying_party import NO_CHALLENGE, RelyingParty
 from e2e.tenants import BASELINE, IMAGE, QUOTE_PREFIX, Tenant, manifest
 from e2e.waiting import until
-
-NO_CHALLENGE = "00" * 64
-"""The report data of a sample workload that was told none."""
 
 
 @pytest.fixture(scope="module")

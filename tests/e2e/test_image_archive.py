@@ -1,4 +1,4 @@
-"""An image with other environment variables, and nothing else changed."""
+"""An image with other environment variables or arguments, and nothing else changed."""
 
 import hashlib
 import io
@@ -35,6 +35,18 @@ def source(tmp_path):
             member.size = len(content)
             archive.addfile(member, io.BytesIO(content))
     return tmp_path / "source.tar"
+
+
+def config_of(files):
+    (entry,) = json.loads(files["index.json"])["manifests"]
+    manifest = json.loads(files[f"blobs/{entry['digest'].replace(':', '/')}"])
+    return json.loads(files[f"blobs/{manifest['config']['digest'].replace(':', '/')}"])["config"]
+
+
+def test_arguments_are_for_containers_that_have_none(source, tmp_path):
+    target = tmp_path / "t.tar"
+    with_environment(source, target, reference="example.com/a:1", variables={}, arguments=("--hold", "60"))
+    assert config_of(files_of(target)) == CONFIG["config"] | {"Cmd": ["--hold", "60"]}
 
 
 def test_the_environment_is_all_that_differs_and_blobs_have_the_name_and_size_that_they_are_known_by(source, tmp_path):

@@ -39,6 +39,7 @@ def test_the_add_on_may_stay_and_a_namespace_that_goes_has_gone():
         *BEFORE[1:],
         thing("Namespace", "confcom-system"),
         thing("ValidatingAdmissionPolicy", "confcom-provision"),
+        thing("ClusterRole", "confcom-controller"),
         thing("Pod", "confcom-quote-helper-x", "confcom-system"),
         going,
         thing("Pod", "web", "case-1"),

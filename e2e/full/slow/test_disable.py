@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from confcom.playground.demo.context import examples_folder
-from e2e.add_on import EPC, EPC_MIB, SIMULATED_LABEL, SYSTEM, allocatable, install, uninstall
+from e2e.add_on import CHECKPOINT, EPC, EPC_MIB, SIMULATED_LABEL, SYSTEM, allocatable, install, uninstall
 from e2e.images_workshop import CHART_REGISTRY
 
 SLOW_SECONDS = 900
@@ -20,8 +20,6 @@ STAYS = {
     f"configmaps/{SYSTEM}/kube-root-ca.crt",
 }
 PLUGINS, AESM = "/var/lib/kubelet/device-plugins", "/run/aesmd"
-CHECKPOINT = "kubelet_internal_checkpoint"
-"""The kubelet's own, in its device-plugin directory from the first plugin on that it ever had."""
 
 
 def confcom(cluster, *arguments):

@@ -1,0 +1,38 @@
+"""kubectl as a process that runs beside a case, and ends with it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import IO
+
+from e2e.cluster import Cluster
+
+END_SECONDS = 10.0
+"""From SIGTERM to its end."""
+
+
+@contextmanager
+def beside(
+    cluster: Cluster, *arguments: str, output: IO[bytes] | int = subprocess.DEVNULL
+) -> Iterator[subprocess.Popen[bytes]]:
+    """Run kubectl as the administrator, unless the arguments name somebody else.
+
+    Args:
+        cluster: of which it enters the network only: so it is our child, and gets our signals.
+        arguments: its own.
+        output: for what it prints.
+    """
+    command = ["nsenter", f"--target={cluster.pid}", "--net", "--", str(cluster.plan.tools.path("kubectl")), *arguments]
+    environment = {**os.environ, **cluster.environment}
+    process = subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL, stdout=output)
+    try:
+        yield process
+    finally:
+        process.terminate()
+        try:
+            process.wait(END_SECONDS)
+        finally:
+            process.kill()

@@ -1,0 +1,116 @@
+"""Simulated nodes of several sizes in one cluster: pools of the chart, enabled by the command."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from e2e import add_on
+from e2e.add_on import EPC, SIMULATED_LABEL
+from e2e.cluster import Cluster, Node
+from e2e.confcom_command import PLUGIN, SET_ASIDE_MIB, AddOn, is_ready
+from e2e.images_workshop import REGISTRY
+from e2e.waiting import until
+
+LABEL = "example.com/pool"
+"""By whose values pools have their nodes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pool:
+    """Simulated nodes of one size; here it is one node.
+
+    Args:
+        name: its own, and its nodes' value of LABEL.
+        node: its node.
+        epc_mib: of each node.
+    """
+
+    name: str
+    node: Node
+    epc_mib: int
+
+    @property
+    def plugin(self) -> str:
+        """The component of its device plugins."""
+        return f"{PLUGIN}-{self.name}"
+
+    @property
+    def offered_mib(self) -> int:
+        """What tenants can have of a node."""
+        return self.epc_mib - SET_ASIDE_MIB
+
+    def is_offered(self, cluster: Cluster) -> bool:
+        """Whether the node offers all of it."""
+        wanted = str(self.offered_mib)
+        found = cluster.kubectl_json("get", "node", self.node.name)["status"]
+        return [found[part].get(EPC) for part in ("capacity", "allocatable")] == [wanted, wanted]
+
+    def value(self) -> dict[str, object]:
+        """Return the pool as a value of the chart."""
+        return {"name": self.name, "nodeSelector": {LABEL: self.name}, "epcMiB": self.epc_mib}
+
+
+@contextmanager
+def pools_enabled(
+    cluster: Cluster,
+    pools: Sequence[Pool],
+    file: Path,
+    values: Mapping[str, object] | None = None,
+    *,
+    serving: Sequence[Pool] | None = None,
+) -> Iterator[AddOn]:
+    """Enable the add-on with these pools, whose nodes are as if they never had it, before and afterwards.
+
+    Args:
+        cluster: where.
+        pools: of the chart.
+        file: to write all values to, with which `enable` makes the same again.
+        values: more of the chart's.
+        serving: whose nodes get the labels, and so the daemons; by default, all.
+    """
+    chosen = pools if serving is None else serving
+    made = AddOn(cluster, tuple(pool.node for pool in chosen), 0)
+    simulated = {"pools": [pool.value() for pool in pools]}
+    file.write_text(json.dumps({"image": {"registry": REGISTRY}, "simulated": simulated, **(values or {})}))
+    add_on.uninstall(cluster)
+    cluster.kubectl("label", "nodes", "--all", f"{SIMULATED_LABEL}-")
+    for pool in pools:
+        add_on.forget(cluster, pool.node)
+    try:
+        for pool in chosen:
+            join(cluster, pool)
+        enable(made, file)
+        until(lambda: all(pool.is_offered(cluster) for pool in chosen), "all pools offer their EPC")
+        yield made
+    finally:
+        cluster.mend()
+        add_on.uninstall(cluster)
+        cluster.kubectl("label", "nodes", "--all", f"{SIMULATED_LABEL}-", f"{LABEL}-")
+        for pool in pools:
+            add_on.forget(cluster, pool.node)
+
+
+def enable(made: AddOn, file: Path) -> None:
+    """Run `confcom enable` with the values of `pools_enabled`; its nodes have their labels."""
+    made.confcom("enable", "--simulated", f"--values={file}")
+
+
+def plugin_of(made: AddOn, pool: Pool) -> dict[str, Any] | None:
+    """Return the pool's only device plugin, if it is ready."""
+    found = made.all_pods(pool.plugin)
+    return found[0] if len(found) == 1 and is_ready(found[0]) else None
+
+
+def join(cluster: Cluster, pool: Pool) -> None:
+    """Have the pool's node in it."""
+    cluster.kubectl("label", "node", pool.node.name, f"{SIMULATED_LABEL}=true", f"{LABEL}={pool.name}", "--overwrite")
+
+
+def leave(cluster: Cluster, pool: Pool) -> None:
+    """Have the pool's node without daemons, and so without a plugin."""
+    cluster.kubectl("label", "node", pool.node.name, f"{SIMULATED_LABEL}-", f"{LABEL}-")
