@@ -11,6 +11,7 @@ from typing import Any
 
 from e2e.add_on import EPC, EPC_MIB, SIMULATED_LABEL
 from e2e.cluster import Cluster
+from e2e.processes import end
 from e2e.waiting import until
 
 TAINT = "e2e.confcom.internal/faked"
@@ -195,8 +196,4 @@ def _running_kwok(cluster: Cluster, kwok: Path, folder: Path) -> Iterator[None]:
         try:
             yield
         finally:
-            process.terminate()
-            try:
-                process.wait(END_SECONDS)
-            finally:
-                process.kill()
+            end(process, END_SECONDS)

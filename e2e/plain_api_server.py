@@ -23,13 +23,15 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 
 from confcom.errors import UnavailableError
 from e2e.cluster.tools import Tools, built
+from e2e.processes import end
 
 ADMIN = "admin"
 START_SECONDS = 600.0
 """For the API server, on a machine that is busy."""
 STOP_SECONDS = 30.0
 REQUEST_SECONDS = 120.0
-NICE = ("nice", "-n", "19")
+NICENESS = 19
+NICE = ("nice", "-n", str(NICENESS))
 _WITH_US = ("setpriv", "--pdeathsig=KILL")
 """Ends a process when its parent ends, however that may be."""
 
@@ -56,6 +58,7 @@ class PlainApiServer:
         port: of the API server.
         etcd_ports: for clients, and for other members.
         users: token by user.
+        niceness: of the processes.
     """
 
     folder: Path
@@ -63,6 +66,7 @@ class PlainApiServer:
     port: int
     etcd_ports: tuple[int, int]
     users: dict[str, str] = field(default_factory=dict)
+    niceness: int = NICENESS
     _running: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
 
     @property
@@ -159,13 +163,7 @@ class PlainApiServer:
 
     def stop(self, name: str = "apiserver") -> None:
         """Stop the API server, or etcd."""
-        process = self._running.pop(name)
-        process.terminate()
-        try:
-            process.wait(STOP_SECONDS)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+        end(self._running.pop(name), STOP_SECONDS)
 
     def pid(self, name: str) -> int:
         """Return the ID of a process."""
@@ -179,17 +177,18 @@ class PlainApiServer:
     def _start(self, name: str, command: Sequence[str]) -> None:
         with (self.folder / f"{name}.log").open("ab") as log:
             self._running[name] = subprocess.Popen(
-                [*_WITH_US, *NICE, *command], stdout=log, stderr=log, start_new_session=True
+                [*_WITH_US, "nice", "-n", str(self.niceness), *command], stdout=log, stderr=log, start_new_session=True
             )
 
 
 @contextlib.contextmanager
-def serving(folder: Path, users: Sequence[str] = ()) -> Iterator[PlainApiServer]:
+def serving(folder: Path, users: Sequence[str] = (), *, niceness: int = NICENESS) -> Iterator[PlainApiServer]:
     """Run an API server, with an administrator and these users.
 
     Args:
         folder: an empty one.
         users: their names; they are in the group of all ServiceAccounts.
+        niceness: of its processes.
     """
     key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
     private = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
@@ -197,7 +196,7 @@ def serving(folder: Path, users: Sequence[str] = ()) -> Iterator[PlainApiServer]
     public = key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
     (folder / "accounts.pub").write_bytes(public)
     tokens = {user: secrets.token_hex(16) for user in (ADMIN, *users)}
-    server = PlainApiServer(folder, plain_tools(), _free_port(), (_free_port(), _free_port()), tokens)
+    server = PlainApiServer(folder, plain_tools(), _free_port(), (_free_port(), _free_port()), tokens, niceness)
     try:
         server.start_etcd()
         server.start()

@@ -53,9 +53,13 @@ def inventory(mib: int, *, kind: str = "capacity") -> bytes:
 
 
 class Plugins:
-    """All plugins, at one address: each answers the same."""
+    """All plugins, at one address: each answers the same.
 
-    def __init__(self) -> None:
+    Args:
+        port: 0 for a free one.
+    """
+
+    def __init__(self, port: int = 0) -> None:
         plugins = self
         self.document = inventory(64)
         self.asked = 0
@@ -72,7 +76,7 @@ class Plugins:
                 """Say nothing."""
 
         self.address = own_address()
-        self._server = ThreadingHTTPServer((self.address, 0), Handler)
+        self._server = ThreadingHTTPServer((self.address, port), Handler)
         self.port = self._server.server_address[1]
 
     @contextlib.contextmanager

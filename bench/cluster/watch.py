@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from confcom.errors import UnavailableError
 from e2e.cluster import Cluster
@@ -40,6 +40,16 @@ class Change:
     at: float
     kind: str
     changed: dict[str, Any]
+
+
+class Listener(Protocol):
+    """Who is told of changes, by a thread of its own."""
+
+    def tell(self, change: Change) -> None:
+        """Another one."""
+
+    def end(self, said: str) -> None:
+        """There will be no more; says why."""
 
 
 @dataclass(slots=True)
@@ -81,6 +91,14 @@ class Watch:
 @contextmanager
 def watching(cluster: Cluster, path: str, query: str = "") -> Iterator[Watch]:
     """Watch a collection of the API, from what is there now; what is there comes first, as ADDED."""
+    watch = Watch()
+    with telling(watch, cluster, path, query):
+        yield watch
+
+
+@contextmanager
+def telling(listener: Listener, cluster: Cluster, path: str, query: str = "") -> Iterator[None]:
+    """Tell somebody what a watch tells, as it comes; nothing of it is kept here."""
     url = f"{path}?watch=1&timeoutSeconds={WATCH_SECONDS}" + (f"&{query}" if query else "")
     process = subprocess.Popen(
         cluster.entering(["kubectl", "get", "--raw", url]),
@@ -91,11 +109,10 @@ def watching(cluster: Cluster, path: str, query: str = "") -> Iterator[Watch]:
         text=True,
         start_new_session=True,  # nsenter's child must end with it
     )
-    watch = Watch()
-    reader = threading.Thread(target=_read, args=(process, watch))
+    reader = threading.Thread(target=_read, args=(process, listener))
     reader.start()
     try:
-        yield watch
+        yield
     finally:
         end_group(process)
         reader.join()
@@ -108,11 +125,11 @@ def end_group(process: subprocess.Popen[bytes] | subprocess.Popen[str]) -> None:
     process.wait()
 
 
-def _read(process: subprocess.Popen[str], watch: Watch) -> None:
+def _read(process: subprocess.Popen[str], listener: Listener) -> None:
     if process.stdout is None or process.stderr is None:
         raise ValueError("the process was started without pipes")
     with process.stdout, process.stderr:
         for line in process.stdout:
             event = json.loads(line)
-            watch.tell(Change(time.monotonic(), event["type"], event["object"]))
-        watch.end(process.stderr.read().strip())
+            listener.tell(Change(time.monotonic(), event["type"], event["object"]))
+        listener.end(process.stderr.read().strip())

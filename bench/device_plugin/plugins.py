@@ -16,6 +16,7 @@ from bench.load import WrongAnswerError
 from bench.machine import on_core, with_byte_code
 from confcom.kubelet_api import deviceplugin_pb2 as pb
 from confcom.kubelet_api.device_list import device_id
+from e2e.processes import end
 from testkit.replay.helper import http_get
 
 EPC_RESOURCE = "kubernetes.azure.com/sgx_epc_mem_in_MiB"
@@ -139,12 +140,7 @@ def running(command: Command, place: Path, *, core: int) -> Iterator[Running]:
         except MissingError as error:
             raise MissingError(f"{error}; the plugin's log: {(place / 'log').read_text()}") from error
         finally:
-            process.terminate()
-            try:
-                process.wait(STOP_SECONDS)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
+            end(process, STOP_SECONDS)
 
 
 def offer_of(mib: int, place: Path, *, core: int) -> Offer:

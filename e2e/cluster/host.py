@@ -36,6 +36,7 @@ from e2e.cluster.isolation import isolate
 from e2e.cluster.namespaces import make_groups, separated
 from e2e.cluster.plan import Plan
 from e2e.cluster.tools import ROOT
+from e2e.processes import end
 
 READY_SECONDS = 60.0
 """For one component on a busy machine; the slowest, the API server, takes 3 to 4 on an idle one."""
@@ -111,13 +112,7 @@ class Supervisor:
         if self._part(name).host:
             self.kill(name)
             return
-        process = self._taken(name)
-        process.terminate()
-        try:
-            process.wait(STOP_SECONDS)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+        end(self._taken(name), STOP_SECONDS)
 
     def kill(self, name: str) -> None:
         """End a component at once, by SIGKILL; of a host, all processes and control groups."""

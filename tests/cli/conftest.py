@@ -107,7 +107,7 @@ def asked(enabled, monkeypatch):
     def by(answer):
         enabled.objects.append(make.pod("user", on="a", limits={make.EPC: 10}))
         terminal = SimpleNamespace(stdin=SimpleNamespace(isatty=lambda: True))
-        monkeypatch.setattr("confcom.cli.commands.disable.sys", terminal)
+        monkeypatch.setattr("confcom.cli.commands.add_on.disable.sys", terminal)
         monkeypatch.setattr(click, "confirm", lambda *_, **__: answer())
 
     return by

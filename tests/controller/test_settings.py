@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from confcom.controller.reading import Release
+from confcom.controller.reconcile.reading import Release
 from confcom.controller.settings import parse_settings
 from confcom.errors import SettingsError
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from confcom.cli.commands import demo
+from confcom.cli.commands.local import demo
 from confcom.cli.group import cli
 from confcom.playground.api.client import NodeClient
 from confcom.playground.api.views import Phase

@@ -61,7 +61,7 @@ def permitted():
 
 def test_every_package_has_a_row_and_no_other():
     assert set(rows("package")) == folders(SOURCE)
-    for parent in ("quote_helper", "device_plugin", "addon", "playground"):
+    for parent in ("quote_helper", "device_plugin", "controller", "addon", "playground"):
         assert set(rows(f"package of `{parent}`")) == folders(SOURCE / parent)
 
 
@@ -73,7 +73,9 @@ def test_each_row_names_what_the_package_imports_and_the_contracts_permit_it():
         assert set(named) <= allowed[package], package
 
 
-@pytest.mark.parametrize(("package", "contract"), [("quote_helper", "quote-helper"), ("addon", "addon")])
+@pytest.mark.parametrize(
+    ("package", "contract"), [("quote_helper", "quote-helper"), ("controller", "controller"), ("addon", "addon")]
+)
 def test_packages_with_layers_are_in_their_order(package, contract):
     order = [name for layer in layers(contract) for name in layer]
     named = list(rows(f"package of `{package}`"))

@@ -1,7 +1,6 @@
 """What breaks on a node: clients in pods go on attesting, `confcom status` says what is wrong, it all comes back."""
 
 import json
-import signal
 import subprocess
 import sys
 import time
@@ -16,6 +15,7 @@ from e2e import images
 from e2e.add_on import EPC
 from e2e.cluster import Node
 from e2e.confcom_command import HELPER, PLUGIN, AddOn, enabled, uids
+from e2e.daemon_processes import kill, processes_of
 from e2e.kubelet_log import KubeletLog
 from e2e.load.client import ENCLAVE
 from e2e.load.outcome import Outcome, Trust
@@ -35,7 +35,6 @@ AWAY_SECONDS = 30.0
 NOTICE_SECONDS = 150.0
 """For `status` to name what is wrong: the API server calls a node lost after 50 s."""
 SOCKET = Path("/run/aesmd/aesm.socket")
-PROGRAMS = {PLUGIN: "confcom.device_plugin", HELPER: "confcom.quote_helper"}
 FILLING = """
 import os, time
 
@@ -109,15 +108,10 @@ def judge(load: Load, trust: Trust, tenants: dict, tell) -> Outcome:
     return outcome
 
 
-def kill(node, component: str, number: signal.Signals = signal.SIGKILL) -> None:
-    for pid in node.run(["pgrep", "--full", PROGRAMS[component]], check=False).stdout.split():
-        node.run(["kill", f"-{number.value}", pid], check=False)
-
-
 def kill_until_told(add_on: AddOn, node, component: str) -> str:
     """Kill a daemon whenever it is there again, until `status` names it."""
     for _ in range(SEVERAL):
-        until(lambda: node.run(["pgrep", "--full", PROGRAMS[component]], check=False).stdout, f"{component} runs")
+        until(lambda: processes_of(node, component), f"{component} runs")
         kill(node, component)
         if told := problem_of(add_on, node, "daemon-not-ready", component.replace("-", " ")):
             return told
@@ -256,7 +250,7 @@ def test_a_helper_killed_while_there_is_never_any_room_in_run(add_on, trust, loa
     load.wait_past(killed + AWAY_SECONDS)
     tell(f"after {AWAY_SECONDS:.0f} s: {wrong(add_on, node, 'daemon-not-ready', NO_SPACE)}")
     assert load.states() == tenants
-    assert not node.run(["pgrep", "--full", PROGRAMS[HELPER]], check=False).stdout
+    assert not processes_of(node, HELPER)
 
     freed = time.monotonic()
     never_any_room.make_room()

@@ -22,7 +22,7 @@ from confcom.cli.terminals import is_plain
 
 if TYPE_CHECKING:
     from confcom.addon.cluster.programs import Run
-    from confcom.addon.operations.add_on import AddOn
+    from confcom.addon.operations.apply.add_on import AddOn
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -162,7 +162,7 @@ def chart_options(command: Callable[P, R]) -> Callable[P, R]:
 def add_on(namespace: str, context: str) -> AddOn:
     """Return the add-on of the cluster that the options name; its journal is kept in click's context."""
     from confcom.addon.cluster.kubectl import Cluster, resolve_context
-    from confcom.addon.operations.add_on import AddOn
+    from confcom.addon.operations.apply.add_on import AddOn
     from confcom.cli.progress_display import reporter
 
     ctx = click.get_current_context()

@@ -15,38 +15,50 @@ from confcom.cli.terminals import is_plain
 from confcom.errors import ConfcomError, ExitCode
 
 COMMANDS: Mapping[str, tuple[str, str]] = {
-    "demo": ("confcom.cli.commands.demo:demo", "Run the whole sequence on this machine, without SGX hardware."),
-    "enable": ("confcom.cli.commands.enable:enable", "Enable the SGX add-on on a cluster."),
-    "status": ("confcom.cli.commands.status:status", "Show the add-on's state on each node, and its problems."),
+    "demo": ("confcom.cli.commands.local.demo:demo", "Run the whole sequence on this machine, without SGX hardware."),
+    "enable": ("confcom.cli.commands.add_on.enable:enable", "Enable the SGX add-on on a cluster."),
+    "status": ("confcom.cli.commands.add_on.status:status", "Show the add-on's state on each node, and its problems."),
     "update": (
-        "confcom.cli.commands.update:update",
+        "confcom.cli.commands.add_on.update:update",
         "Update the add-on node by node while applications continue to attest.",
     ),
-    "rollback": ("confcom.cli.commands.rollback:rollback", "Undo the last update."),
+    "rollback": ("confcom.cli.commands.add_on.rollback:rollback", "Undo the last update."),
     "change-accounting": (
-        "confcom.cli.commands.change_accounting:change_accounting",
+        "confcom.cli.commands.add_on.change_accounting:change_accounting",
         "Change how EPC is counted on nodes: as devices, or as capacity.",
     ),
-    "disable": ("confcom.cli.commands.disable:disable", "Disable the add-on, and remove what it installed."),
+    "disable": ("confcom.cli.commands.add_on.disable:disable", "Disable the add-on, and remove what it installed."),
     "quote": (
-        "confcom.cli.commands.quote:quote",
+        "confcom.cli.commands.quotes.quote:quote",
         "Get a quote through the AESM socket, for a simulated enclave's report.",
     ),
-    "inspect": ("confcom.cli.commands.inspect:inspect", "Show the fields of a quote."),
-    "verify": ("confcom.cli.commands.verify:verify", "Verify a quote against a root, collateral and your policy."),
-    "simulation": ("confcom.cli.commands.simulation:simulation", "Create, show and export a simulated platform."),
+    "inspect": ("confcom.cli.commands.quotes.inspect:inspect", "Show the fields of a quote."),
+    "verify": (
+        "confcom.cli.commands.quotes.verify:verify",
+        "Verify a quote against a root, collateral and your policy.",
+    ),
+    "simulation": (
+        "confcom.cli.commands.quotes.simulation:simulation",
+        "Create, show and export a simulated platform.",
+    ),
     "quote-helper": (
-        "confcom.cli.commands.daemons:quote_helper",
+        "confcom.cli.commands.local.daemons:quote_helper",
         "Run the SGX quote helper (AESM) in the foreground.",
     ),
-    "device-plugin": ("confcom.cli.commands.daemons:device_plugin", "Run the SGX device plugin in the foreground."),
-    "controller": ("confcom.cli.commands.daemons:controller", "Run the controller of node capacity in the foreground."),
+    "device-plugin": (
+        "confcom.cli.commands.local.daemons:device_plugin",
+        "Run the SGX device plugin in the foreground.",
+    ),
+    "controller": (
+        "confcom.cli.commands.local.daemons:controller",
+        "Run the controller of node capacity in the foreground.",
+    ),
     "playground": (
-        "confcom.cli.commands.playground:playground",
+        "confcom.cli.commands.local.playground:playground",
         "Run Job and Pod manifests on one node without Kubernetes.",
     ),
     "hardware-report": (
-        "confcom.cli.commands.hardware_report:hardware_report",
+        "confcom.cli.commands.local.hardware_report:hardware_report",
         "Report this node's SGX hardware and software, to send to the authors.",
     ),
     "completion": ("confcom.cli.commands.completion:completion", "Print the shell completion script."),

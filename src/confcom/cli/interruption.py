@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, ParamSpec, TypeVar
 import click
 
 if TYPE_CHECKING:
-    from confcom.addon.operations.journal import Journal
+    from confcom.addon.operations.apply.journal import Journal
 
 JOURNAL = "confcom.journal"
 """Key of the command's `Journal` in the meta of click's contexts."""
@@ -27,7 +27,7 @@ def reports_interruption(command: Callable[P, R]) -> Callable[P, R]:
 
     @functools.wraps(command)
     def wrapped(*args: P.args, **kwargs: P.kwargs) -> R:
-        from confcom.addon.operations.journal import ChangeInterruptedError, interrupted
+        from confcom.addon.operations.apply.journal import ChangeInterruptedError, interrupted
 
         with _sigterm_as_keyboard_interrupt():
             try:

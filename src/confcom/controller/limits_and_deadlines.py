@@ -7,6 +7,8 @@ REQUEST_SECONDS = 15.0
 """Timeout of a request to the API server. A page takes 0.2 s, and the API server's own timeout is 60 s."""
 QUIET_SECONDS = 60.0
 """A watch without an event for this long is begun again: its connection may be dead without either side knowing."""
+SHORT_WATCH_SECONDS = 10.0
+"""A watch that lasted less is followed by a pause. An API server ends a watch after half an hour at the earliest."""
 FIRST_RETRY_SECONDS = 1.0
 LONGEST_RETRY_SECONDS = 30.0
 """Pauses after failures, doubled each time: nothing must wait much longer than the API server or a plugin is away."""

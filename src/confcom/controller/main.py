@@ -12,14 +12,15 @@ from typing import TextIO
 
 from prometheus_client import CollectorRegistry
 
-from confcom.controller.api import ClusterApi, connect
-from confcom.controller.applying import Applier
-from confcom.controller.following import Follower, NodeSink, PodSink
+from confcom.controller.api_server.applying import Applier
+from confcom.controller.api_server.cluster_api import ClusterApi, connect
+from confcom.controller.api_server.following import Follower, NodeSink, PodSink
 from confcom.controller.limits_and_deadlines import STALE_SECONDS, STOP_SECONDS
 from confcom.controller.metrics import ControllerMetrics
-from confcom.controller.plugins import InventoryClient, PluginAsker
+from confcom.controller.plugins.inventory_client import InventoryClient
+from confcom.controller.plugins.plugin_asker import PluginAsker
+from confcom.controller.reconcile.state import ClusterState
 from confcom.controller.settings import ControllerSettings, parse_settings
-from confcom.controller.state import ClusterState
 from confcom.daemon.log_stream import LogMetrics, LogStream
 from confcom.daemon.logs import configure_logging
 from confcom.daemon.probe_server import ProbeServer

@@ -7,7 +7,7 @@ from functools import partial
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
-from confcom.controller.facts import Accounting
+from confcom.controller.reconcile.facts import Accounting
 
 WRITE_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0)
 """Seconds: a patch takes 4 ms on an idle API server."""

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from confcom.controller.reading import Release
-from confcom.controller.reconcile import Rules
+from confcom.controller.reconcile.decision import Rules
+from confcom.controller.reconcile.reading import Release
 from confcom.daemon.logs import LogFormat
 from confcom.daemon.probes import ProbeAddress
 from confcom.daemon.settings import SettingsParser, add_common_flags, integer_between, parse_path

@@ -13,8 +13,8 @@ from confcom.addon.cluster.helm import Helm
 from confcom.addon.cluster.kubectl import Cluster
 from confcom.addon.cluster.processes import OutputLimitError, Watch
 from confcom.addon.cluster.programs import run_program
-from confcom.addon.operations.add_on import AddOn
-from confcom.addon.operations.journal import interrupted
+from confcom.addon.operations.apply.add_on import AddOn
+from confcom.addon.operations.apply.journal import interrupted
 
 OBEDIENT = """
 import os, signal, sys

@@ -1,9 +1,11 @@
 """Whether the controller of node capacity runs, and whether a change of it has come through."""
 
+from dataclasses import replace
+
 import pytest
 
-from confcom.addon.daemons.controller_pods import controller_problems, unfinished
-from confcom.addon.rollout.rollout import rollout
+from confcom.addon.daemons.controller_pods import UnfinishedChange, controller_problems, unfinished
+from confcom.addon.rollout.rollout import STUCK_SECONDS, NodeStep, Rollout, Step, Verdict, evaluate, rollout
 from confcom.addon.rollout.rollout_report import rows_of, stalled
 from confcom.addon.rollout.snapshot import Snapshot
 
@@ -75,16 +77,24 @@ def test_an_older_one_that_serves_is_enough():
 )
 def test_a_change_that_has_not_come_through(state):
     new = pod("controller-2", ready=False, created="2", waiting="CrashLoopBackOff")
-    assert "CrashLoopBackOff" in unfinished([deployment(**state)], [pod(), new], (), HERE)
-    assert unfinished([deployment(**state)], [pod()], (), HERE)
+    found = unfinished([deployment(**state)], [pod(), new], (), HERE)
+    assert "CrashLoopBackOff" in found.why
+    assert found.failing
+    assert not unfinished([deployment(**state)], [pod()], (), HERE).failing
 
 
 def test_a_change_that_has_come_through_and_other_deployments():
-    assert unfinished([deployment()], [pod()], (), HERE) == ""
+    assert unfinished([deployment()], [pod()], (), HERE) is None
     other = deployment(available=0)
     other["metadata"]["labels"] = {}
-    assert unfinished([other], [], (), HERE) == ""
-    assert unfinished([], [], (), HERE) == ""
+    assert unfinished([other], [], (), HERE) is None
+    assert unfinished([], [], (), HERE) is None
+
+
+def test_an_old_pod_that_fails_beside_a_new_one_that_starts_is_no_failure():
+    old, new = pod(ready=False, waiting="CrashLoopBackOff"), pod("controller-2", ready=False, created="2")
+    assert not unfinished([deployment(total=2)], [old, new], (), HERE).failing
+    assert not unfinished([deployment(total=2)], [old, pod("controller-2", created="2")], (), HERE).failing
 
 
 def test_a_rollout_waits_for_the_controller():
@@ -93,3 +103,27 @@ def test_a_rollout_waits_for_the_controller():
     assert stalled(state, "").error_code == "controller-not-ready"
     assert [row.subject for row in rows_of(state)] == ["controller"]
     assert rollout(Snapshot(namespace=HERE, deployments=(deployment(),), pods=(pod(),))).done
+
+
+def test_a_rollout_ends_early_if_the_controller_fails():
+    broken = Snapshot(
+        namespace=HERE, deployments=(deployment(available=0),), pods=(pod(ready=False, waiting="ImagePullBackOff"),)
+    )
+    starting = Snapshot(namespace=HERE, deployments=(deployment(available=0),), pods=(pod(ready=False),))
+    for seen, verdict in ((broken, Verdict.STALLED), (starting, Verdict.WAITING)):
+        tracker, first = evaluate(None, rollout(seen), 0.0, deadline=600.0)
+        assert first is Verdict.WAITING
+        assert evaluate(tracker, rollout(seen), STUCK_SECONDS, deadline=600.0)[1] is verdict
+    error = stalled(rollout(broken), "")
+    assert error.error_code == "controller-not-ready"
+    assert "ImagePullBackOff" in error.why
+
+
+def test_a_node_that_waits_for_the_controller_alone_is_told_so():
+    epc = NodeStep("a", Step.EPC, done=False, text="not reported yet")
+    plugin_step = NodeStep("a", Step.DEVICE_PLUGIN, done=True, text="ready")
+    waits = UnfinishedChange("it is starting", failing=False)
+    state = Rollout((plugin_step, epc), (), observed=True, controller=waits)
+    assert stalled(state, "").error_code == "controller-not-ready"
+    blocked = replace(plugin_step, done=False)
+    assert stalled(replace(state, steps=(blocked, epc)), "").error_code == "daemons-not-ready"

@@ -1,5 +1,6 @@
 """What is said about a node's EPC, by what its device plugin told and what its status has."""
 
+import copy
 from datetime import UTC, datetime
 
 import pytest
@@ -34,10 +35,12 @@ def pod_of(component, on="n", **more):
 CONTROLLER = pod_of("controller", on="other")
 
 
-def seen(*, capacity, told, used=0, allocatable=None):
+def seen(*, capacity, told, used=0, allocatable=None, maximum=None):
     node = make.node("n", make.SIMULATED, resources={} if capacity is None else {EPC: capacity})
     node["status"]["allocatable"] |= {} if allocatable is None else {EPC: allocatable}
-    pods = [pod_of("device-plugin"), CONTROLLER]
+    controller = copy.deepcopy(CONTROLLER)
+    controller["spec"]["containers"][0]["args"] = [] if maximum is None else [f"--max-epc-mib={maximum}"]
+    pods = [pod_of("device-plugin"), controller]
     pods += [make.pod("app", on="n", limits={EPC: used})] if used else []
     epc = EpcSeen({"n": told} if told else {})
     snapshot = Snapshot(SYSTEM, nodes=(node,), pods=tuple(pods), daemon_sets=(DAEMON,), epc=epc)
@@ -64,6 +67,29 @@ def codes(found):
 )
 def test_what_the_node_has_and_what_its_plugin_offers(told, capacity, used, code):
     assert codes(seen(capacity=capacity, told=told, used=used)) == ([code] if code else [])
+
+
+@pytest.mark.parametrize(
+    ("capacity", "used", "code"),
+    [
+        ("50000", 0, None),
+        ("131066", 0, "capacity-not-written"),
+        ("131066", 50_000, "capacity-not-written"),
+        ("60000", 60_000, "epc-above-maximum"),
+        ("200000", 200_000, "epc-shortfall"),
+    ],
+)
+def test_a_maximum_that_is_less_than_there_is(capacity, used, code):
+    found = seen(capacity=capacity, told=plugin(), used=used, maximum=50_000)
+    assert codes(found) == ([code] if code else [])
+    assert [note.code for note in found.notes] == ["epc-limited"]
+
+
+@pytest.mark.parametrize("told", [plugin(), plugin(kind=AccountingKind.DEVICE, offered=2_048)])
+def test_a_maximum_that_limits_nothing(told):
+    found = seen(capacity=str(told.offered), told=told, maximum=LARGE if told == plugin() else 1_000)
+    assert codes(found) == []
+    assert list(found.notes) == []
 
 
 def test_allocatable_counts_too():

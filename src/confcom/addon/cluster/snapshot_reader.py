@@ -15,6 +15,7 @@ from confcom.addon.daemons.daemon_pods import pods_needing_logs
 from confcom.addon.daemons.root_comparison import RootObservation, follows_root, nodes_by_pod, older_helpers, root_of
 from confcom.addon.model.chart_objects import ADD_ON, NAME_LABEL
 from confcom.addon.rollout.snapshot import Snapshot
+from confcom.addon.status.api_server_notes import installed_for_older
 from confcom.addon.workloads.refused_pods import API_VERSIONS, FAILED_CREATE, RefusalObservation, refusals
 from confcom.kubernetes.objects import KubernetesObject, condition, name_of, namespace_of, node_of, of_kind, text
 from confcom.simulated_root.record import RECORD_NAME, RootRecord
@@ -72,6 +73,16 @@ def _snapshot(api: KubeApi, *lists: tuple[KubernetesObject, ...]) -> Snapshot:
         events=of_kind(objects, "Event"),
         said={name: own_reason(api.log_tail(name, LOG_LINES)) for name in pods_needing_logs(asked)[:MOST_LOGS]},
     )
+
+
+def look_at_api_server(api: KubeApi, daemons: Sequence[KubernetesObject]) -> str:
+    """Return the API server's version, if the add-on was installed for one that was too old; else an empty text."""
+    if not installed_for_older(daemons):
+        return ""
+    try:
+        return api.server_version()
+    except ClusterAccessError:  # it has answered everything else; the note then names the version of the installation
+        return ""
 
 
 def look_at_refusals(api: KubeApi, policies: Collection[str]) -> RefusalObservation:

@@ -3,17 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 
 from confcom.addon.daemons.daemon_pods import PodState, pod_reason
-from confcom.addon.model.chart_objects import ADD_ON, COMPONENT_LABEL, NAME_LABEL, flag_of
+from confcom.addon.model.chart_objects import ADD_ON, COMPONENT_LABEL, CONTROLLER, NAME_LABEL, flag_in, flag_of
 from confcom.addon.model.problems import Problem
-from confcom.kubernetes.objects import KubernetesObject, labels_of, name_of, namespace_of, number, text
+from confcom.kubernetes.objects import KubernetesObject, labels_of, mapping, name_of, namespace_of, number, text
 
-CONTROLLER = "controller"
-"""The component label of the Deployment and its Pods."""
 SUPPORT_FLAG, SUPPORTED = "--capacity-support", "supported"
 """The device plugin's flag, and its value where the chart has installed a controller."""
+_MAXIMUM_FLAG = "--max-epc-mib"
 _GONE = frozenset({PodState.ENDING, PodState.REJECTED})
+
+
+@dataclass(frozen=True, slots=True)
+class UnfinishedChange:
+    """A change of the controller that has not come through."""
+
+    why: str
+    failing: bool
+    """Its newest Pod fails, and is unlikely to recover by itself."""
 
 
 def is_controller(thing: KubernetesObject, namespace: str) -> bool:
@@ -51,18 +60,35 @@ def controller_problems(
         yield Problem(f"the controller is not ready ({name} {state}: {why}): {waits}", code="controller-not-ready")
 
 
+def maximum_mib(pods: Iterable[KubernetesObject], namespace: str) -> int | None:
+    """Return the most EPC that the newest controller gives to a node; None if no Pod of it tells.
+
+    Args:
+        pods: all Pods, or those of the add-on's namespace.
+        namespace: the add-on's namespace.
+    """
+    ours = sorted(
+        (pod for pod in pods if is_controller(pod, namespace)),
+        key=lambda pod: text(pod, "metadata", "creationTimestamp"),
+    )
+    told = [flag for pod in ours if (flag := flag_in(mapping(pod, "spec"), _MAXIMUM_FLAG)).isdigit()]
+    return int(told[-1]) if told else None
+
+
 def unfinished(
     deployments: Iterable[KubernetesObject],
     pods: Sequence[KubernetesObject],
     events: Sequence[KubernetesObject],
     namespace: str,
-) -> str:
-    """Return why the controller's Deployment has not reached its newest template, or an empty text."""
+) -> UnfinishedChange | None:
+    """Return why the controller's Deployment has not reached its newest template; None if it has, or is not there."""
     for one in deployments:
         if is_controller(one, namespace) and not _rolled_out(one):
-            failing = [found for found in _states(pods, events, namespace) if found[1] is not PodState.READY]
-            return ": ".join(map(str, failing[-1])) if failing else "waiting for the Deployment controller"
-    return ""
+            found = _states(pods, events, namespace)
+            open_ones = [seen for seen in found if seen[1] is not PodState.READY]
+            why = ": ".join(map(str, open_ones[-1])) if open_ones else "waiting for the Deployment controller"
+            return UnfinishedChange(why, failing=any(state is PodState.FAILING for _, state, _ in found[-1:]))
+    return None
 
 
 def _rolled_out(deployment: KubernetesObject) -> bool:

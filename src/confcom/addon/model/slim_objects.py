@@ -8,11 +8,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+from confcom.addon.model.chart_objects import COMPONENT_LABEL, CONTROLLER
 from confcom.addon.model.resources import INTEL_EPC, OURS
 from confcom.kubernetes.objects import KubernetesObject, listing, mapping, namespace_of, resource_names, text
 
 _METADATA = ("name", "namespace", "uid", "labels", "creationTimestamp", "deletionTimestamp")
-_SPEC = ("nodeName", "nodeSelector", "affinity", "tolerations")
+_SPEC = ("nodeName", "nodeSelector", "affinity", "tolerations", "overhead")
 _STATUS = ("phase", "reason", "message", "conditions")
 _CONTAINER_STATUS = ("name", "state", "lastState", "ready", "restartCount")
 """Without the allocated devices, of which a 1.36 kubelet reports each ID: megabytes for a pod with much EPC."""
@@ -61,15 +62,18 @@ class Slimmer:
         spec, status = mapping(pod, "spec"), mapping(pod, "status")
         if namespace_of(pod) != self._namespace and text(pod, "spec", "nodeName"):
             # The scheduler is done with it, and its containers' states are of no interest.
-            spec, status = _some(spec, ("nodeName",)), _some(status, ("phase", "reason", "message"))
+            spec, status = _some(spec, ("nodeName", "overhead")), _some(status, ("phase", "reason", "message"))
         else:
             spec, status = _some(spec, _SPEC), _some(status, _STATUS)
             for part in ("containerStatuses", "initContainerStatuses"):
                 status[part] = [_some(one, _CONTAINER_STATUS) for one in listing(pod, "status", part)]
+        kept: tuple[str, ...] = _CONTAINER
+        if namespace_of(pod) == self._namespace and text(metadata, "labels", COMPONENT_LABEL) == CONTROLLER:
+            kept = (*_CONTAINER, "args")  # with the most that a node gets
         volumes = [one for one in listing(pod, "spec", "volumes") if not _VOLUMES.isdisjoint(one)]
         spec["volumes"], names = volumes, {one.get("name") for one in volumes}
         for part in ("containers", "initContainers"):
-            spec[part] = [_container(one, names) for one in listing(pod, "spec", part)]
+            spec[part] = [_container(one, kept, names) for one in listing(pod, "spec", part)]
         return self._shared({"kind": "Pod", "metadata": metadata, "spec": spec, "status": status})
 
     def _shared(self, thing: Mapping[str, object]) -> dict[str, Any]:
@@ -88,6 +92,6 @@ def _some(thing: Mapping[str, Any], keys: Iterable[str]) -> dict[str, Any]:
     return {key: thing[key] for key in keys if key in thing}
 
 
-def _container(container: KubernetesObject, volumes: set[object]) -> dict[str, Any]:
+def _container(container: KubernetesObject, keys: Iterable[str], volumes: set[object]) -> dict[str, Any]:
     mounts = [one for one in listing(container, "volumeMounts") if one.get("name") in volumes]
-    return {**_some(container, _CONTAINER), "volumeMounts": mounts}
+    return {**_some(container, keys), "volumeMounts": mounts}

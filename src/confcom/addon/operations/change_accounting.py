@@ -14,12 +14,12 @@ from confcom.addon.model.chart_objects import Plan, flag_of, pod_spec_of
 from confcom.addon.model.epc_accounting import AccountingKind, EpcSeen
 from confcom.addon.model.node_selection import selects
 from confcom.addon.model.problems import shown
-from confcom.addon.operations.accounting_wait import await_accounting
-from confcom.addon.operations.add_on import AddOn
-from confcom.addon.operations.dry_run import Changed, planned
+from confcom.addon.operations.apply.add_on import AddOn
+from confcom.addon.operations.apply.dry_run import Changed, planned
+from confcom.addon.operations.apply.up_to_date import apply_if_needed
+from confcom.addon.operations.nodes.accounting_wait import await_accounting
+from confcom.addon.operations.nodes.root_wait import await_daemons
 from confcom.addon.operations.not_enabled import NotEnabledError, other_namespaces
-from confcom.addon.operations.root_wait import await_daemons
-from confcom.addon.operations.up_to_date import apply_if_needed
 from confcom.addon.rollout.rollout import NodeStep
 from confcom.addon.status.accounting_change import (
     FORGETTING_SECONDS,

@@ -12,10 +12,10 @@ from confcom.addon.daemons.controller_pods import is_controller
 from confcom.addon.model.chart_objects import component_of, group_of
 from confcom.addon.model.problems import shown
 from confcom.addon.model.sgx_nodes import SIMULATED_LABEL
-from confcom.addon.operations.add_on import POLL_SECONDS, AddOn
-from confcom.addon.operations.journal import Phase
+from confcom.addon.operations.apply.add_on import POLL_SECONDS, AddOn
+from confcom.addon.operations.apply.journal import Phase
+from confcom.addon.operations.nodes.stale_resource_cleanup import clean_nodes, remove_written
 from confcom.addon.operations.not_enabled import NotEnabledError, namespaces_of_others
-from confcom.addon.operations.stale_resource_cleanup import clean_nodes, remove_written
 from confcom.addon.preflight.findings import PreflightError
 from confcom.addon.preflight.permissions import CLEANING, READING, STORING, Permission, denied, is_cluster_wide, plural
 from confcom.addon.preflight.preflight import permissions_missing

@@ -5,10 +5,10 @@ from __future__ import annotations
 from confcom.addon.cluster.preflight_reader import InstallRequest
 from confcom.addon.model.chart_objects import ADD_ON, NAME_LABEL
 from confcom.addon.model.sgx_nodes import SIMULATED_LABEL
-from confcom.addon.operations.add_on import AddOn
-from confcom.addon.operations.dry_run import Changed, planned
-from confcom.addon.operations.root_wait import await_daemons
-from confcom.addon.operations.up_to_date import apply_if_needed
+from confcom.addon.operations.apply.add_on import AddOn
+from confcom.addon.operations.apply.dry_run import Changed, planned
+from confcom.addon.operations.apply.up_to_date import apply_if_needed
+from confcom.addon.operations.nodes.root_wait import await_daemons
 from confcom.addon.preflight.preflight import ENFORCE_LABEL, PRIVILEGED
 from confcom.kubernetes.objects import KubernetesObject
 

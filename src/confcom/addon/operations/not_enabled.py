@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 
 from confcom.addon.cluster.programs import ClusterAccessError
 from confcom.addon.model.chart_objects import component_of
-from confcom.addon.operations.add_on import AddOn
+from confcom.addon.operations.apply.add_on import AddOn
 from confcom.errors import ConfcomError, ExitCode
 from confcom.kubernetes.objects import KubernetesObject, namespace_of
 

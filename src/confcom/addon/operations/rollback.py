@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from confcom.addon.cluster.helm import RELEASE
 from confcom.addon.model.chart_objects import Plan, component_of
-from confcom.addon.operations.add_on import AddOn
-from confcom.addon.operations.dry_run import Changed
+from confcom.addon.operations.apply.add_on import AddOn
+from confcom.addon.operations.apply.dry_run import Changed
 from confcom.addon.operations.not_enabled import NotEnabledError, other_namespaces
 from confcom.addon.preflight.findings import Outcome, PreflightError
 from confcom.addon.preflight.node_checks import BESIDE_HARDWARE, check_losses, check_simulation

@@ -6,11 +6,11 @@ import contextlib
 
 from confcom.addon.cluster.preflight_reader import InstallRequest
 from confcom.addon.cluster.programs import ClusterAccessError
-from confcom.addon.operations.add_on import AddOn
-from confcom.addon.operations.dry_run import Changed, planned
+from confcom.addon.operations.apply.add_on import AddOn
+from confcom.addon.operations.apply.dry_run import Changed, planned
+from confcom.addon.operations.apply.up_to_date import apply_if_needed
+from confcom.addon.operations.nodes.root_wait import await_daemons
 from confcom.addon.operations.not_enabled import NotEnabledError, other_namespaces
-from confcom.addon.operations.root_wait import await_daemons
-from confcom.addon.operations.up_to_date import apply_if_needed
 
 
 def update_add_on(add_on: AddOn, request: InstallRequest, *, dry_run: bool, wait: bool, deadline: float) -> Changed:

@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
-from confcom.addon.daemons.controller_pods import unfinished
+from confcom.addon.daemons.controller_pods import UnfinishedChange, unfinished
 from confcom.addon.daemons.daemon_events import creation_refusal, last_warning
 from confcom.addon.daemons.daemon_pods import REVISION_LABEL, DaemonPod, PodState, daemon_pods
 from confcom.addon.model.chart_objects import Component, component_of, pod_spec_of
@@ -65,8 +65,8 @@ class Rollout:
     problems: tuple[Problem, ...]
     observed: bool
     """Whether the DaemonSet controller has observed the newest templates, and all their pods are available."""
-    controller: str = ""
-    """Why the controller of node capacity has not reached its newest template; empty if it has, or is not there."""
+    controller: UnfinishedChange | None = None
+    """Why the controller of node capacity has not reached its newest template; None if it has, or is not there."""
 
     @property
     def done(self) -> bool:
@@ -77,6 +77,11 @@ class Rollout:
     def open(self) -> tuple[NodeStep, ...]:
         """The steps that are not done."""
         return tuple(step for step in self.steps if not step.done)
+
+    @property
+    def failing(self) -> bool:
+        """Whether anything fails that is unlikely to recover by itself."""
+        return any(step.failing for step in self.steps) or (self.controller is not None and self.controller.failing)
 
 
 def rollout(seen: Snapshot) -> Rollout:
@@ -286,7 +291,7 @@ def evaluate(
     """
     reached = frozenset((step.node, step.step, step.pod) for step in state.steps if step.done)
     before = tracker.reached if tracker else frozenset()
-    failing_since = now if any(step.failing for step in state.steps) else None
+    failing_since = now if state.failing else None
     if tracker is None or reached - before:
         tracker = ProgressTracker(reached | before, now, failing_since)
     elif (failing_since is None) != (tracker.failing_since is None):

@@ -31,7 +31,8 @@ def rows_of(state: Rollout) -> list[Row]:
         mark = Mark.DONE if step.done else Mark.BAD if step.failing else Mark.WAITING
         rows.append(Row(f"{step.node}  {step.step}", step.text, mark))
     if state.controller:
-        rows.append(Row("controller", state.controller, Mark.WAITING))
+        mark = Mark.BAD if state.controller.failing else Mark.WAITING
+        rows.append(Row("controller", state.controller.why, mark))
     return rows
 
 
@@ -40,10 +41,11 @@ def stalled(state: Rollout, remedy: str) -> NotReadyError:
     blocked = _independent(state.open)
     reasons = [*map(str, state.problems), *(f"{step.node}: {step.step} {step.text}" for step in blocked)]
     if state.controller:
-        reasons.append(f"controller: {state.controller}")
+        reasons.append(f"controller: {state.controller.why}")
     why = "; ".join(reasons) or "the DaemonSet controller does not reconcile"
     nodes = sorted({step.node for step in blocked})
-    if state.controller and not nodes and not state.problems:
+    # Where EPC is capacity, a node gets it from the controller only.
+    if state.controller and not state.problems and all(step.step is Step.EPC for step in blocked):
         return NotReadyError(
             "the controller of node capacity is not ready", error_code="controller-not-ready", why=why, remedy=remedy
         )

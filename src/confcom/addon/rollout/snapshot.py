@@ -37,5 +37,7 @@ class Snapshot:
     """The controllers of workloads that cannot create Pods; None if they were not read."""
     epc: EpcSeen = field(default_factory=EpcSeen)
     """What the device plugins told of their nodes' EPC."""
+    api_server: str = ""
+    """The API server's version; empty if it was not read."""
     root: RootObservation | None = None
     """The published simulated root, and the helpers that use another one; None if it was not read."""

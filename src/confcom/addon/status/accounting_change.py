@@ -10,10 +10,11 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from confcom.addon.model.chart_objects import component_of
+from confcom.addon.model.chart_objects import Component, component_of
 from confcom.addon.model.epc_accounting import DEVICES_AT_ONCE, AccountingKind, Choice, PluginEpc
 from confcom.addon.model.resources import SETS, set_of
 from confcom.addon.status.stale_resources import KUBELET_KEEPS_SECONDS, REPORT_SECONDS
+from confcom.addon.workloads.workloads import used
 from confcom.kubernetes.objects import (
     TERMINAL,
     KubernetesObject,
@@ -75,10 +76,23 @@ class NodeAccounting:
 
     node: str
     done: bool
-    kept: bool
-    """The plugin has found Pods with EPC, and keeps counting as before."""
     text: str
     told: PluginEpc | None
+    kept: bool = False
+    """The plugin keeps counting as before, because by the kubelet's record containers hold devices."""
+    holders: tuple[str, ...] = ()
+    """The Pods that do (`NAMESPACE/NAME`). None: the record names Pods that have ended."""
+    helper: bool = False
+    """Whether it has a quote helper."""
+    plugin: str = ""
+    """Its device plugin's Pod."""
+    other_device: str = ""
+    """A device that a Pod may have without having EPC, however it is counted."""
+
+    @property
+    def is_stale(self) -> bool:
+        """Whether the plugin keeps counting as before only for Pods that have ended."""
+        return self.kept and not self.holders
 
     def to_json(self) -> dict[str, object]:
         """Return the object for `--output json`."""
@@ -93,7 +107,13 @@ class NodeAccounting:
 
 
 def node_accounting(
-    node: KubernetesObject, told: PluginEpc | None, setting: Setting, *, requested: int, why: str = ""
+    node: KubernetesObject,
+    told: PluginEpc | None,
+    setting: Setting,
+    pods: Sequence[KubernetesObject],
+    *,
+    maximum: int | None = None,
+    why: str = "",
 ) -> NodeAccounting:
     """Return how far the change is on a node.
 
@@ -101,21 +121,45 @@ def node_accounting(
         node: the node.
         told: what its device plugin told; None if it did not.
         setting: the new setting.
-        requested: MiB that its Pods request.
+        pods: those that are bound to it.
+        maximum: the most EPC in MiB that the controller gives to a node.
         why: why the plugin did not tell.
     """
-    name, epc = name_of(node), set_of(node).epc
+    name, names = name_of(node), set_of(node)
     if told is None:
-        return NodeAccounting(name, done=False, kept=False, text=why or "its device plugin is not ready", told=None)
-    has = [amount(text(node, "status", part, epc)) for part in ("capacity", "allocatable")]
-    wanted = max(told.offered, requested) if told.kind is AccountingKind.CAPACITY else told.offered
-    if setting.kind not in {None, told.kind}:
-        kept = told.choice == Choice.KEPT_ALLOCATED
-        return NodeAccounting(name, done=False, kept=kept, text=f"{told.kind}: {told.reason}", told=told)
-    if has != [wanted, wanted]:
-        state = f"{told.kind}: {told.offered} MiB are offered, and the node has {has[0]}"
-        return NodeAccounting(name, done=False, kept=False, text=state, told=told)
-    return NodeAccounting(name, done=True, kept=False, text=f"{told.kind}: {told.offered} MiB", told=told)
+        return NodeAccounting(name, done=False, text=why or "its device plugin is not ready", told=None)
+    has = [amount(text(node, "status", part, names.epc)) for part in ("capacity", "allocatable")]
+    wanted = told.offered
+    if told.kind is AccountingKind.CAPACITY:
+        wanted = max(wanted, used(pods, name, names.epc))
+        wanted = wanted if maximum is None else min(wanted, maximum)
+    other = setting.kind not in {None, told.kind}
+    if other:
+        state = f"{told.kind}: {told.reason}"
+    elif has != [wanted, wanted]:
+        state = f"{told.kind}: {wanted} MiB are to be there, and the node has {has[0]}"
+    else:
+        state = f"{told.kind}: {wanted} MiB"
+    return NodeAccounting(
+        name,
+        done=not other and has == [wanted, wanted],
+        text=state,
+        told=told,
+        kept=told.choice == Choice.KEPT_ALLOCATED and (other or setting.kind is None),
+        holders=_holders(pods, names.epc if told.kind is AccountingKind.DEVICE else names.enclave),
+        other_device=names.enclave if told.kind is AccountingKind.DEVICE else names.provision,
+        helper=any(component_of(pod) is Component.QUOTE_HELPER for pod in pods),
+        plugin=next((name_of(pod) for pod in pods if component_of(pod) is Component.DEVICE_PLUGIN), ""),
+    )
+
+
+def _holders(pods: Iterable[KubernetesObject], resource: str) -> tuple[str, ...]:
+    """Return the Pods that hold devices of a resource."""
+    return tuple(
+        f"{namespace_of(pod)}/{name_of(pod)}"
+        for pod in pods
+        if text(pod, "status", "phase") not in TERMINAL and requests_of(pod, resource)
+    )
 
 
 def in_the_way(

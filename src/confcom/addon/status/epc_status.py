@@ -23,11 +23,23 @@ class EpcStatus:
     """What the Pods on the node request, as the scheduler counts."""
     plugin: PluginEpc | None = None
     """What the device plugin found; None if it was not asked, or did not tell."""
+    maximum: int | None = None
+    """The most that the controller gives to a node; None if it is unknown, or there is no controller."""
 
     @property
     def free(self) -> int:
         """What new Pods can have."""
         return max(0, self.allocatable - self.used)
+
+    @property
+    def is_limited(self) -> bool:
+        """Whether the node gets less than its device plugin offers, because of the controller's maximum."""
+        return (
+            self.plugin is not None
+            and self.plugin.kind is AccountingKind.CAPACITY
+            and self.maximum is not None
+            and self.maximum < self.plugin.offered
+        )
 
     def to_json(self) -> dict[str, object]:
         """Return the object for `--output json`."""
@@ -78,9 +90,17 @@ def _capacity_problems(epc: EpcStatus, plugin: PluginEpc) -> Iterator[Problem]:
             "not reduced below what they request; end some of them",
             code="epc-shortfall",
         )
-    elif not epc.capacity == epc.allocatable == plugin.offered:
+        return
+    wanted = plugin.offered if epc.maximum is None else min(plugin.offered, epc.maximum)
+    if epc.used > wanted:
         yield Problem(
-            f"the device plugin offers {plugin.offered} MiB, and the node's status has {epc.capacity}, of which "
+            f"its Pods request {epc.used} MiB of EPC, and controller.maxEpcMiBPerNode is {wanted}: the node is not "
+            f"reduced below what they request; end some of them, or raise it (up to {plugin.offered} are there)",
+            code="epc-above-maximum",
+        )
+    elif not epc.capacity == epc.allocatable == wanted:
+        yield Problem(
+            f"the node is to have {wanted} MiB, and its status has {epc.capacity}, of which "
             f"{epc.allocatable} can be allocated: the controller writes it within seconds, and for five minutes after "
             "a change from devices the kubelet undoes that",
             code="capacity-not-written",
@@ -109,6 +129,14 @@ def accounting_notes(nodes: Mapping[str, EpcStatus]) -> Iterator[Note]:
             f"EPC is held back on {shown(held)}: {plugin.held_back} of {plugin.found} MiB on {held[0]} "
             f"({plugin.reason})",
             code="epc-held-back",
+        )
+    limited = [name for name, epc in nodes.items() if epc.is_limited]
+    if limited:
+        epc = nodes[limited[0]]
+        yield Note(
+            f"controller.maxEpcMiBPerNode limits {shown(limited)} to {epc.maximum} MiB of EPC, of "
+            f"{told[limited[0]].offered} that {limited[0]} could offer",
+            code="epc-limited",
         )
 
 

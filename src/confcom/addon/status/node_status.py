@@ -87,7 +87,9 @@ def node_status(
     ours: Sequence[DaemonPod],
     pods: Sequence[KubernetesObject],
     daemons: Sequence[KubernetesObject],
+    *,
     told: PluginEpc | None = None,
+    maximum: int | None = None,
 ) -> NodeStatus:
     """Return the status of one node.
 
@@ -97,12 +99,13 @@ def node_status(
         pods: all pods that are bound to it or that a DaemonSet made for it.
         daemons: our DaemonSets.
         told: what its device plugin told of its EPC.
+        maximum: the most EPC in MiB that the controller gives to a node.
     """
     name, names = name_of(node), set_of(node)
     plugins = [pod for pod in ours if pod.component is Component.DEVICE_PLUGIN]
     helpers = [pod for pod in ours if pod.component is Component.QUOTE_HELPER]
     capacity = amount(text(node, "status", "capacity", names.epc))
-    epc = EpcStatus(names.epc, capacity, allocatable(node, names.epc), used(pods, name, names.epc), told)
+    epc = EpcStatus(names.epc, capacity, allocatable(node, names.epc), used(pods, name, names.epc), told, maximum)
     provision = _provision(helpers, pods)
     ready = condition(node, "Ready")
     problems: list[Problem] = []

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TypeVar
 
-from confcom.addon.daemons.controller_pods import controller_problems
+from confcom.addon.daemons.controller_pods import controller_problems, maximum_mib
 from confcom.addon.daemons.daemon_events import last_warning, pods_not_created
 from confcom.addon.daemons.daemon_pods import daemon_pods
 from confcom.addon.daemons.hardware_helpers import HardwareHelpers, Note, hardware_helpers, notes_on
@@ -32,6 +32,7 @@ from confcom.addon.rollout.hook_job import failed_hooks
 from confcom.addon.rollout.rollout import unsettled, updating
 from confcom.addon.rollout.snapshot import Snapshot
 from confcom.addon.rollout.stalled_update import stall_problems
+from confcom.addon.status.api_server_notes import api_server_notes
 from confcom.addon.status.epc_status import accounting_doubts, accounting_notes
 from confcom.addon.status.node_status import NodeStatus, node_status
 from confcom.addon.status.node_summary import summarised
@@ -77,6 +78,8 @@ class AddOnStatus:
     """What was not compared, and why."""
     hardware_helpers: tuple[HardwareHelpers, ...] = ()
     """The quote helpers of hardware nodes, by DaemonSet."""
+    api_server_notes: tuple[Note, ...] = ()
+    """What must be known of an API server that is or was too old for some things."""
     pod_names: frozenset[str] = frozenset()
     """Names of Pods that texts of problems may contain; the same problem differs in them between nodes."""
 
@@ -89,7 +92,7 @@ class AddOnStatus:
     def notes(self) -> tuple[Note, ...]:
         """What must be known of the add-on even if nothing is wrong."""
         accounting = accounting_notes({node.name: node.epc for node in self.nodes})
-        return (*notes_on(self.hardware_helpers), *accounting)
+        return (*notes_on(self.hardware_helpers), *self.api_server_notes, *accounting)
 
     @property
     def problem_groups(self) -> tuple[ProblemGroup, ...]:
@@ -136,8 +139,10 @@ def add_on_status(seen: Snapshot, now: datetime) -> AddOnStatus:
     pods = daemon_pods([pod for pod in seen.pods if namespace_of(pod) == seen.namespace], seen.events, seen.said)
     release = seen.release or ReleaseSeen()
     ours_on, all_on = _by_node(pods, lambda pod: pod.node), _by_node(seen.pods, node_of)
+    most = maximum_mib(seen.pods, seen.namespace)
+    told = seen.epc.plugins
     nodes = [
-        (node, node_status(node, ours_on[name], all_on[name], daemons, seen.epc.plugins.get(name)))
+        (node, node_status(node, ours_on[name], all_on[name], daemons, told=told.get(name), maximum=most))
         for name, node in zip(map(name_of, seen.nodes), seen.nodes, strict=True)
     ]
     listed = [one for node, one in nodes if _is_listed(one, node)]
@@ -160,6 +165,7 @@ def add_on_status(seen: Snapshot, now: datetime) -> AddOnStatus:
         drifts=release.drifts,
         doubts=tuple(_doubts(seen, release)) if daemons else (),
         hardware_helpers=hardware_helpers(daemons),
+        api_server_notes=tuple(api_server_notes(daemons, seen.api_server)),
         pod_names=frozenset([*(pod.name for pod in pods), *map(name_of, filter(may_serve, seen.pods))]),
     )
 

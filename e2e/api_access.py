@@ -1,0 +1,67 @@
+"""The cluster's API for a process of the machine, which cannot reach the cluster's network."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import httpx2
+
+from bench.cluster.watch import end_group
+from e2e.cluster import Cluster
+from e2e.waiting import until
+
+REQUEST_SECONDS = 60.0
+"""For one request, on a machine that is busy."""
+
+
+@dataclass(frozen=True, slots=True)
+class ApiAccess:
+    """The API as the administrator has it, behind a unix socket.
+
+    Args:
+        socket: of kubectl's proxy.
+    """
+
+    socket: Path
+    _clients: ExitStack = field(default_factory=ExitStack)
+
+    def client(self) -> httpx2.Client:
+        """An HTTP client, which is closed with the access; each thread needs one of its own."""
+        transport = httpx2.HTTPTransport(uds=str(self.socket))
+        # The proxy refuses other hosts.
+        made = httpx2.Client(transport=transport, base_url="http://localhost", timeout=REQUEST_SECONDS, trust_env=False)
+        return self._clients.enter_context(made)
+
+    def close(self) -> None:
+        """Close all clients."""
+        self._clients.close()
+
+
+@contextmanager
+def proxied(cluster: Cluster, folder: Path) -> Iterator[ApiAccess]:
+    """Have kubectl's proxy, which knows how to sign in.
+
+    Args:
+        cluster: whose API.
+        folder: for the socket; the cluster sees it too.
+    """
+    access = ApiAccess(folder / "api.sock")
+    process = subprocess.Popen(
+        cluster.entering(["kubectl", "proxy", f"--unix-socket={access.socket}"]),
+        env={**os.environ, **cluster.environment},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        start_new_session=True,  # nsenter's child must end with it
+    )
+    try:
+        until(access.socket.exists, "kubectl's proxy listens")
+        yield access
+    finally:
+        access.close()
+        end_group(process)
+        access.socket.unlink(missing_ok=True)

@@ -1,0 +1,165 @@
+"""What a watch of all Pods tells of the EPC of nodes, judged as it comes: too much bound, Pods rejected, Pods lost."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from bench.cluster.watch import Change
+from confcom.kubernetes.objects import TERMINAL, container_statuses, mapping, name_of, namespace_of, requests_of, text
+from e2e.add_on import EPC
+
+REJECTED = ("UnexpectedAdmissionError", "OutOf")
+"""What a kubelet's reasons for the rejection of a Pod begin with that are about resources."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rejection:
+    """A Pod that failed before it ran: the kubelet rejected it, or was killed while it started its container.
+
+    Args:
+        pod: its name.
+        node: where.
+        bound: when the watch told that it was bound to the node.
+        told: when the watch told of the failure, which was between the two moments.
+        why: the kubelet's reason and message.
+    """
+
+    pod: str
+    node: str
+    bound: float
+    told: float
+    why: str
+
+
+@dataclass(slots=True)
+class _Seen:
+    """One Pod so far.
+
+    Args:
+        bound: when the watch told that it was bound.
+        judged: whether it was rejected or lost, which is told once.
+        ran: whether it has been Running.
+        restarts: what the kubelet counted until then. It counts a container that it had created and not yet started
+            when it was killed.
+    """
+
+    bound: float | None = None
+    judged: bool = False
+    ran: bool = False
+    restarts: int = 0
+
+
+@dataclass(slots=True)
+class Ledger:
+    """The listener of a watch of all Pods, which tells of them in the order in which the API server changed them.
+
+    Args:
+        namespace: of the Pods that come and go. Those of others count for the sums only.
+        epc_mib: how much EPC each node has, by its name.
+    """
+
+    namespace: str
+    epc_mib: Mapping[str, int]
+    most: Counter[str] = field(default_factory=Counter)
+    """The largest sum of requests of bound Pods that have not ended, by node."""
+    ran: Counter[str] = field(default_factory=Counter)
+    """Pods that have been Running, by node."""
+    complaints: list[str] = field(default_factory=list)
+    """What must not be: more bound than a node has, and Pods that were lost."""
+    rejections: list[Rejection] = field(default_factory=list)
+    created_again: Counter[str] = field(default_factory=Counter)
+    """Pods whose container was created more than once until it ran, by node."""
+    _held: dict[str, tuple[str, int]] = field(default_factory=dict)
+    _seen: dict[str, _Seen] = field(default_factory=dict)
+    _phases: dict[str, str] = field(default_factory=dict)
+    _to_delete: set[str] = field(default_factory=set)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def expect_deletion(self, name: str) -> None:
+        """A Pod is about to be deleted by those who made it: whatever becomes of it now is their doing."""
+        with self._lock:
+            self._to_delete.add(name)
+
+    def phases(self) -> Mapping[str, str]:
+        """The phase of each Pod of the namespace that is there."""
+        with self._lock:
+            return dict(self._phases)
+
+    def end(self, said: str) -> None:
+        """The watch ended, and nobody knows what has happened since."""
+        with self._lock:
+            self.complaints.append(f"the watch ended: {said}")
+
+    def tell(self, change: Change) -> None:
+        """The next change."""
+        with self._lock:
+            if change.kind == "ERROR":
+                self.complaints.append(f"the watch told of an error: {change.changed}")
+                return
+            self._count(change)
+            if namespace_of(change.changed) == self.namespace:
+                self._judge(change)
+
+    def _count(self, change: Change) -> None:
+        pod, uid = change.changed, change.changed["metadata"]["uid"]
+        node, ended = text(pod, "spec", "nodeName"), text(pod, "status", "phase") in TERMINAL
+        if change.kind == "DELETED" or ended or node not in self.epc_mib:
+            self._held.pop(uid, None)
+            return
+        self._held[uid] = (node, requests_of(pod, EPC))
+        total = sum(mib for there, mib in self._held.values() if there == node)
+        self.most[node] = max(self.most[node], total)
+        if total > self.epc_mib[node]:
+            self.complaints.append(f"{total} MiB are bound to {node}, which has {self.epc_mib[node]}: {name_of(pod)}")
+
+    def _judge(self, change: Change) -> None:
+        pod, name = change.changed, name_of(change.changed)
+        node, phase = text(pod, "spec", "nodeName"), text(pod, "status", "phase")
+        seen = self._seen.setdefault(pod["metadata"]["uid"], _Seen())
+        if node and seen.bound is None:
+            seen.bound = change.at
+        if phase == "Running" and not seen.ran:
+            seen.ran, seen.restarts = True, _restarts(pod)
+            self.ran[node] += 1
+            self.created_again[node] += bool(seen.restarts)
+        if change.kind == "DELETED":
+            self._phases.pop(name, None)
+        else:
+            self._phases[name] = phase
+        if seen.judged:
+            return
+        reason = text(pod, "status", "reason")
+        wanted = name not in self._to_delete
+        if phase == "Failed" and (reason.startswith(REJECTED) or (wanted and not seen.ran)):
+            seen.judged = True
+            why = f"{reason}: {text(pod, 'status', 'message')}" if reason else _ends(pod)
+            bound = change.at if seen.bound is None else seen.bound
+            self.rejections.append(Rejection(name, node, bound, change.at, why))
+        elif wanted and (why := _lost(pod, change.kind, seen)):
+            seen.judged = True
+            self.complaints.append(f"the Pod {name} on {node or 'no node'} was lost: {why}")
+
+
+def _restarts(pod: Mapping[str, Any]) -> int:
+    return sum(one.get("restartCount", 0) for one in container_statuses(pod))
+
+
+def _ends(pod: Mapping[str, Any]) -> str:
+    """How a Pod's containers ended, as far as Pods have it in common."""
+    ended = [mapping(one, "state", "terminated") for one in container_statuses(pod)]
+    return ", ".join(f"{text(one, 'reason')} (exit code {text(one, 'exitCode')})" for one in ended) or "no reason"
+
+
+def _lost(pod: Mapping[str, Any], kind: str, seen: _Seen) -> str:
+    """Why a Pod is lost that nobody has asked to delete; empty if it is not."""
+    if seen.ran and _restarts(pod) > seen.restarts:
+        return f"its container was restarted: {container_statuses(pod)}"
+    if text(pod, "status", "phase") == "Failed":
+        return f"it failed: {pod['status']}"
+    if kind == "DELETED" or "deletionTimestamp" in pod["metadata"]:
+        return "somebody else deleted it"
+    return ""

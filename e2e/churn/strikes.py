@@ -1,0 +1,198 @@
+"""Kills of the device plugin, the controller and a kubelet, one after the other, until all is well again."""
+
+from __future__ import annotations
+
+import json
+import random
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from itertools import permutations
+from typing import Any
+
+import httpx2
+
+from confcom.kubernetes.objects import labels_of, name_of, owner_of, text
+from e2e import daemon_processes
+from e2e.add_on import COMPONENT, EPC, SYSTEM
+from e2e.churn.windows import Windows
+from e2e.cluster import Node
+from e2e.confcom_command import HELPER, PLUGIN, is_ready
+from e2e.daemon_processes import CONTROLLER
+from e2e.kubelet_log import KubeletLog
+from e2e.waiting import until
+
+DAEMONS = f"/api/v1/namespaces/{SYSTEM}/pods"
+ENCLAVE, PROVISION = "sgx.intel.com/enclave", "sgx.intel.com/provision"
+HELPER_EPC = "confcom.internal/quote_helper_epc_mem_in_MiB"
+PAUSE_SECONDS = 5.0
+"""At most between two kills of one order: the later one then comes before, while and after the earlier one's has come
+back."""
+BACK_SECONDS = 180.0
+"""For all to be well again, on a machine that is busy: the kubelet reports every 10 s, and waits 10 s with the second
+start of a container."""
+RUNS_SECONDS = 60.0
+"""For a daemon to be there that the kill before has ended."""
+
+
+class Target(StrEnum):
+    """What is killed."""
+
+    PLUGIN = "plugin"
+    CONTROLLER = "controller"
+    KUBELET = "kubelet"
+
+
+ORDERS = tuple(permutations(Target))
+
+
+@dataclass(slots=True)
+class Strikes:
+    """Who kills.
+
+    Args:
+        nodes: those whose plugins and kubelets are killed; all nodes of the cluster, for the controller.
+        epc_mib: how much EPC each of those nodes has that have any, by name.
+        devices: the names of these whose EPC is counted as devices.
+        api: a client.
+        windows: told when kubelets may reject Pods.
+        choose: nodes and pauses.
+    """
+
+    nodes: Sequence[Node]
+    epc_mib: Mapping[str, int]
+    devices: frozenset[str]
+    api: httpx2.Client
+    windows: Windows
+    choose: random.Random
+    _logs: dict[str, KubeletLog] = field(default_factory=dict)
+
+    def carry_out(self, order: Sequence[Target]) -> str:
+        """Kill in this order, and wait until all is well again; returns what was done."""
+        with_epc = [node for node in self.nodes if node.name in self.epc_mib]
+        chosen = {target: self.choose.choice(with_epc) for target in (Target.PLUGIN, Target.KUBELET)}
+        # While a kubelet is away, nobody starts again what is killed on its node.
+        starts_after = self.choose.randint(order.index(Target.KUBELET), len(order) - 1)
+        began = time.monotonic()
+        killed = []
+        for number, target in enumerate(order):
+            where = self._kill(target, chosen.get(target))
+            killed.append(f"{target} ({where})")
+            time.sleep(self.choose.uniform(0, PAUSE_SECONDS))
+            if number == starts_after:
+                chosen[Target.KUBELET].start("kubelet")
+                killed.append("kubelet started")
+        took = self._well_again(began)
+        replaced = self._replace_restarted()
+        return f"{', '.join(killed)}: well again after {took:.1f} s{replaced}"
+
+    def _kill(self, target: Target, node: Node | None) -> str:
+        """Kill one, and say where."""
+        if node is None:
+            return self._kill_controller()
+        if target is Target.KUBELET:
+            self.windows.open(node.name, "kubelet killed", time.monotonic())
+            node.kill("kubelet")
+        else:
+            self.windows.open(node.name, "plugin killed", time.monotonic())
+            daemon_processes.kill(node, PLUGIN)
+        self._mark(node.name)
+        return node.name
+
+    def _kill_controller(self) -> str:
+        for node in self.nodes:
+            if daemon_processes.kill(node, CONTROLLER):
+                return node.name
+        return "did not run"
+
+    def _mark(self, node: str) -> None:
+        """What its kubelet's log has now is from before the kill."""
+        (found,) = [one for one in self.nodes if one.name == node]
+        self._logs[node] = KubeletLog(found.kubelet_log)
+        self._logs[node].mark()
+
+    def _well_again(self, began: float) -> float:
+        """Wait for what was killed, and for its EPC; seconds since the first kill."""
+        for node, log in self._logs.items():
+            names = [*([EPC] if node in self.devices else []), ENCLAVE, PROVISION, HELPER_EPC]
+            until(
+                lambda log=log, names=names: all(log.lists(name) for name in names),  # type: ignore[misc]
+                f"the kubelet of {node} knows all devices again",
+                seconds=BACK_SECONDS,
+            )
+            self.windows.close(node, time.monotonic())
+        self._logs.clear()
+        until(lambda: not self.amiss(), "all is well again", seconds=BACK_SECONDS)
+        return time.monotonic() - began
+
+    def amiss(self) -> str:
+        """What is not as it is to be; empty if all is well."""
+        for name, mib in self.epc_mib.items():
+            status = self._get(f"/api/v1/nodes/{name}")["status"]
+            for part in ("capacity", "allocatable"):
+                if text(status, part, EPC) != str(mib):
+                    return f"{name}: {part} is {text(status, part, EPC)}, not {mib}"
+            if text(status, "allocatable", ENCLAVE) in {"", "0"}:
+                return f"{name} offers no enclave device"
+            if not any(one["type"] == "Ready" and one["status"] == "True" for one in status["conditions"]):
+                return f"{name} is not Ready"
+        pods = self._daemons()
+        if waiting := [name_of(pod) for pod in pods if not is_ready(pod)]:
+            return f"not ready: {', '.join(waiting)}"
+        # A plugin and a helper on each node, and the controller.
+        if len(pods) != 2 * len(self.epc_mib) + 1:
+            return f"{len(pods)} daemons are there"
+        return ""
+
+    def _replace_restarted(self) -> str:
+        """Have other Pods made of those that have restarted: the kubelet lets each next start wait longer.
+
+        A plugin's is replaced as in an update: the next one serves before it ends.
+        """
+        restarted = [
+            pod for pod in self._daemons() if any(one["restartCount"] for one in pod["status"]["containerStatuses"])
+        ]
+        if not restarted:
+            return ""
+        began = time.monotonic()
+        for pod in restarted:
+            node = text(pod, "spec", "nodeName")
+            if _component(pod).startswith(PLUGIN):
+                self.windows.open(node, "plugin updated", time.monotonic())
+                self._mark(node)
+                self._restart(text(owner_of(pod), "name"))
+            else:
+                self.api.delete(f"{DAEMONS}/{name_of(pod)}").raise_for_status()
+        gone = {name_of(pod) for pod in restarted}
+        until(
+            lambda: gone.isdisjoint(map(name_of, self._daemons())),
+            "the Pods that have restarted are gone",
+            seconds=BACK_SECONDS,
+        )
+        took = self._well_again(began)
+        return f"; {', '.join(sorted(map(_component, restarted)))} replaced, and well after {took:.1f} s"
+
+    def _restart(self, daemon_set: str) -> None:
+        """As `kubectl rollout restart` does."""
+        note = {"kubectl.kubernetes.io/restartedAt": str(time.time())}
+        patch = {"spec": {"template": {"metadata": {"annotations": note}}}}
+        self.api.patch(
+            f"/apis/apps/v1/namespaces/{SYSTEM}/daemonsets/{daemon_set}",
+            content=json.dumps(patch),
+            headers={"Content-Type": "application/merge-patch+json"},
+        ).raise_for_status()
+
+    def _daemons(self) -> list[dict[str, Any]]:
+        pods: list[dict[str, Any]] = self._get(DAEMONS)["items"]
+        return [pod for pod in pods if _component(pod).startswith((PLUGIN, HELPER, CONTROLLER))]
+
+    def _get(self, path: str) -> dict[str, Any]:
+        answer = self.api.get(path)
+        answer.raise_for_status()
+        found: dict[str, Any] = answer.json()
+        return found
+
+
+def _component(pod: Mapping[str, Any]) -> str:
+    return text(labels_of(pod), COMPONENT)

@@ -1,0 +1,146 @@
+"""Tenants of a node, who make and delete Pods with EPC all the time."""
+
+from __future__ import annotations
+
+import http
+import json
+import random
+import threading
+import time
+from dataclasses import dataclass, field
+from typing import Any
+
+import httpx2
+
+from confcom.errors import ConfcomError
+from confcom.kubernetes.objects import TERMINAL
+from e2e.add_on import EPC
+from e2e.churn.ledger import Ledger
+from e2e.images_workshop import references
+
+PAUSE_SECONDS = 1.0
+"""Between two Pods of a node."""
+MOST = 12
+"""Pods of a node at a time: more would wait for EPC only, or for the machine."""
+SHARE = 3
+"""Most Pods want up to a third of a node's EPC, so that it is full all the time, and several run."""
+LARGE = 0.1
+"""Of all Pods, those that may want all of it."""
+BYTES_NAME = "sgx.intel.com/epc"
+SHORT_SECONDS = (0.2, 3.0)
+"""How long programs run that end by themselves."""
+LIFE_SECONDS = (3.0, 25.0)
+"""How long Pods that end not by themselves are left alone."""
+PATIENCE_SECONDS = 25.0
+"""After it those Pods are deleted too that have not ended by themselves: most of these wait for EPC."""
+GRACE_SECONDS = 1
+HOLD = "trap 'exit 0' TERM; sleep 3600 & wait $!"
+CONFLICT = {http.HTTPStatus.NOT_FOUND, http.HTTPStatus.CONFLICT}
+"""Somebody was quicker; here, the end of a Pod whose deletion has been asked for already."""
+
+
+def pod(name: str, node: str, limits: dict[str, object], *, seconds: float | None) -> dict[str, Any]:
+    """A Pod that runs a short program, or holds its EPC until it is deleted.
+
+    Args:
+        name: its own.
+        node: the only one where it may run; the scheduler decides when there is room.
+        limits: of its container.
+        seconds: how long the program runs; None if it does not end by itself.
+    """
+    program = HOLD if seconds is None else f"sleep {seconds:.2f}"
+    container = {
+        "name": "main",
+        "image": references("sample-workload")[0],
+        "imagePullPolicy": "Never",
+        "command": ["/bin/sh", "-c", program],
+        "resources": {"limits": limits},
+    }
+    spec = {
+        # One that holds would be started again, and that is how it is seen that it ended.
+        "restartPolicy": "Always" if seconds is None else "Never",
+        "nodeSelector": {"kubernetes.io/hostname": node},
+        "terminationGracePeriodSeconds": GRACE_SECONDS,
+        "automountServiceAccountToken": False,
+        "enableServiceLinks": False,
+        "containers": [container],
+    }
+    return {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name}, "spec": spec}
+
+
+@dataclass(slots=True)
+class Tenants:
+    """Those of one node; `work` is for a thread.
+
+    Args:
+        api: a client of their own.
+        ledger: told which Pods they delete, and knows which have ended.
+        node: its name.
+        epc_mib: how much it has.
+        choose: sizes, names and lives.
+    """
+
+    api: httpx2.Client
+    ledger: Ledger
+    node: str
+    epc_mib: int
+    choose: random.Random
+    made: int = 0
+    failure: str = ""
+    """Why the work ended before it was to."""
+    _due: dict[str, float] = field(default_factory=dict)
+
+    def work(self, until: threading.Event) -> None:
+        """Make and delete Pods until told to end."""
+        try:
+            while not until.wait(PAUSE_SECONDS):
+                self._delete_what_is_due(time.monotonic())
+                if len(self._there()) < MOST:
+                    self._make_another(time.monotonic())
+        except (ConfcomError, httpx2.HTTPError, ValueError) as error:
+            self.failure = f"{self.node}: {error!r}"
+
+    def delete_all(self) -> None:
+        """Delete what is there."""
+        for name in self._there():
+            self._delete(name)
+
+    @property
+    def path(self) -> str:
+        """Of their Pods."""
+        return f"/api/v1/namespaces/{self.ledger.namespace}/pods"
+
+    def _there(self) -> list[str]:
+        return [name for name in self.ledger.phases() if name.startswith(f"{self.node}-tenant-")]
+
+    def _delete_what_is_due(self, now: float) -> None:
+        phases = self.ledger.phases()
+        for name, due in list(self._due.items()):
+            if now >= due or phases.get(name) in TERMINAL:
+                self._delete(name)
+
+    def _delete(self, name: str) -> None:
+        self._due.pop(name, None)
+        self.ledger.expect_deletion(name)
+        _accepted(self.api.delete(f"{self.path}/{name}"), *CONFLICT)
+
+    def _make_another(self, now: float) -> None:
+        self.made += 1
+        name = f"{self.node}-tenant-{self.made}"
+        mib = self.choose.randint(1, self.epc_mib if self.choose.random() < LARGE else self.epc_mib // SHARE)
+        limits: dict[str, object] = self.choose.choice([{EPC: mib}, {BYTES_NAME: f"{mib}Mi"}])
+        seconds = self.choose.choice([None, self.choose.uniform(*SHORT_SECONDS)])
+        self._due[name] = now + (self.choose.uniform(*LIFE_SECONDS) if seconds is None else PATIENCE_SECONDS)
+        manifest = pod(name, self.node, limits, seconds=seconds)
+        answer = self.api.post(self.path, content=json.dumps(manifest), headers={"Content-Type": "application/json"})
+        _accepted(answer)
+
+
+def _accepted(answer: httpx2.Response, *also: http.HTTPStatus) -> None:
+    """Check that a request was carried out.
+
+    Raises:
+        ConfcomError: it was not.
+    """
+    if not (answer.is_success or answer.status_code in also):
+        raise ConfcomError(f"the API server answered {answer.status_code}", why=answer.text)

@@ -1,0 +1,129 @@
+"""`confcom change-accounting` on drained nodes, one with 1 TiB of EPC and one with little: there, and back again."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from confcom.addon.status.accounting_change import FORGETTING_SECONDS
+from confcom.errors import ExitCode
+from e2e.add_on import EPC, SIMULATED_LABEL
+from e2e.cluster import Cluster, Node
+from e2e.confcom_command import HELPER, SET_ASIDE_MIB, AddOn, enabled
+from e2e.tenants import Tenant, container, pod
+from e2e.waiting import until
+
+CASE_SECONDS = 1200
+"""The kubelet keeps devices for five minutes; twice that for a machine with other work."""
+SMALL_MIB, LARGE_MIB, MOST_DEVICES = 168, 1_048_576, 2_048
+POOL = "example.com/epc"
+HOLD = "import signal; signal.pause()"
+JSON = "--output=json"
+
+Pair = tuple[AddOn, Node, Node]
+
+
+def amounts(cluster: Cluster, node: Node) -> tuple[str, str]:
+    """Capacity and allocatable EPC, as the API has them."""
+    status = cluster.kubectl_json("get", "node", node.name)["status"]
+    return status["capacity"].get(EPC, ""), status["allocatable"].get(EPC, "")
+
+
+def mib(quantity: str) -> int:
+    return int(quantity.removesuffix("k")) * (1000 if quantity.endswith("k") else 1)
+
+
+@pytest.fixture
+def pair(cluster: Cluster, nodes: tuple[Node, Node, Node]) -> Iterator[Pair]:
+    """A node with little EPC and one with 1 TiB, both with devices."""
+    small, large, _ = nodes
+    pool = {"name": "large", "nodeSelector": {POOL: "large"}, "epcMiB": LARGE_MIB}
+    settings = (
+        "devicePlugin.accounting=devices",
+        f"simulated.pools[0].name={pool['name']}",
+        f"simulated.pools[0].nodeSelector.{POOL.replace('.', chr(92) + '.')}=large",
+        f"simulated.pools[0].epcMiB={LARGE_MIB}",
+    )
+    with enabled(cluster, [small], epc_mib=SMALL_MIB, settings=settings) as add_on:
+        both = AddOn(cluster, (small, large), 0)
+        try:
+            cluster.kubectl("label", "node", large.name, f"{SIMULATED_LABEL}=true", f"{POOL}=large")
+            until(lambda: mib(amounts(cluster, large)[1] or "0") == MOST_DEVICES, "the large node offers devices")
+            both.pods(HELPER)
+            yield both, small, large
+        finally:
+            add_on.confcom("disable", "--yes")
+            cluster.kubectl("label", "node", large.name, f"{POOL}-")
+
+
+def offered(both: AddOn, node: Node) -> tuple[str, int]:
+    """How a node's EPC is counted, and how much of it the API has, as capacity and allocatable alike."""
+    (here,) = [one["epc"] for one in both.status()["nodes"] if one["name"] == node.name]
+    capacity, allocatable = amounts(both.cluster, node)
+    assert mib(capacity) == mib(allocatable) == here["allocatable_mib"]
+    return here["accounting"]["kind"], mib(capacity)
+
+
+def had_pods(tenant: Tenant, *nodes: Node) -> None:
+    """Pods with EPC run on these nodes, and end: the kubelets remember them."""
+    for node in nodes:
+        tenant.create(pod(f"app-{node.name}", container("main", limits={EPC: 8}, program=HOLD), node=node.name))
+    for node in nodes:
+        tenant.wait_for_phase(f"app-{node.name}", "Running")
+
+
+@pytest.mark.timeout(CASE_SECONDS, func_only=True)
+def test_there_and_back(pair: Pair, tenant: Tenant, tell: Callable[[str], None]) -> None:
+    both, small, large = pair
+    cluster = both.cluster
+    had_pods(tenant, small, large)
+    refused = both.confcom("change-accounting", "capacity", JSON, code=ExitCode.REFUSED)
+    assert json.loads(refused.stdout)["error"]["code"] == "epc-pods-running"
+    for node in (small, large):
+        tenant.delete(f"app-{node.name}")
+    helpers = both.pods(HELPER)
+
+    began = time.monotonic()
+    changed = json.loads(both.confcom("change-accounting", "capacity", JSON).stdout)
+
+    took = time.monotonic() - began
+    tell(f"devices to capacity: {took:.0f} s")
+    assert took >= FORGETTING_SECONDS
+    assert {one["kind"] for one in changed["accounting"]} == {"capacity"}
+    assert offered(both, small) == ("capacity", SMALL_MIB - SET_ASIDE_MIB)
+    assert offered(both, large) == ("capacity", LARGE_MIB - SET_ASIDE_MIB)
+    # The kubelets remembered the Pods, and only a Pod with a device made them forget these.
+    again = both.pods(HELPER)
+    assert all(again[node.name]["metadata"]["uid"] != helpers[node.name]["metadata"]["uid"] for node in (small, large))
+    half = LARGE_MIB // 2
+    tenant.create(pod("half", container("main", limits={EPC: half}, program=HOLD), node=large.name))
+    tenant.wait_for_phase("half", "Running")
+    tenant.create(pod("more", container("main", limits={EPC: half}, program=HOLD), node=large.name))
+    assert f"Insufficient {EPC}" in tenant.why_pending("more")
+    for name in ("half", "more"):
+        tenant.delete(name)
+
+    began = time.monotonic()
+    changed = json.loads(both.confcom("change-accounting", "auto", JSON).stdout)
+
+    tell(f"capacity to auto: {time.monotonic() - began:.0f} s")
+    assert {one["node"]: one["kind"] for one in changed["accounting"]} == {small.name: "device", large.name: "capacity"}
+    assert offered(both, small) == ("device", SMALL_MIB - SET_ASIDE_MIB)
+    assert offered(both, large) == ("capacity", LARGE_MIB - SET_ASIDE_MIB)
+    had_pods(tenant, large)
+    tenant.delete(f"app-{large.name}")
+
+    began = time.monotonic()
+    changed = json.loads(both.confcom("change-accounting", "devices", JSON).stdout)
+
+    tell(f"capacity to devices: {time.monotonic() - began:.0f} s")
+    assert {one["kind"] for one in changed["accounting"]} == {"device"}
+    assert offered(both, large) == ("device", MOST_DEVICES)
+    # It stays so: nobody undoes it.
+    for node, count in ((small, SMALL_MIB - SET_ASIDE_MIB), (large, MOST_DEVICES)):
+        tenant.create(pod(f"last-{node.name}", container("main", limits={EPC: count}, program=HOLD), node=node.name))
+        tenant.wait_for_phase(f"last-{node.name}", "Running")
+        assert [mib(one) for one in amounts(cluster, node)] == [count, count]

@@ -1,0 +1,154 @@
+"""Plugin, controller and kubelet are killed in every order, while Pods with EPC come and go on two nodes.
+
+One node counts its EPC as devices, the other one as capacity. A watch of all Pods tells of each change in the order in
+which the API server made it, so the sums of what is bound are exact.
+"""
+
+import os
+import random
+import threading
+import time
+from collections import Counter
+
+import pytest
+
+from bench.cluster.watch import telling
+from e2e.api_access import proxied
+from e2e.churn.ledger import Ledger
+from e2e.churn.strikes import ORDERS, Strikes
+from e2e.churn.tenants import PAUSE_SECONDS, Tenants
+from e2e.churn.windows import Windows
+from e2e.confcom_command import SET_ASIDE_MIB, enabled
+from e2e.tenants import container, pod
+from e2e.waiting import until
+
+MINUTES = 20
+CASE_SECONDS = MINUTES * 60 + 900
+"""Beside the churn: to enable the add-on, for the last Pods, and on a machine that is busy."""
+DEVICES_MIB, CAPACITY_MIB = 168, 4096 + SET_ASIDE_MIB
+"""The former is what Azure's largest DCsv2 has; the latter is more than are counted as devices."""
+CALM_SECONDS = (3.0, 8.0)
+"""Between two orders of kills."""
+GONE_SECONDS = 120.0
+LEAST_SHARE = 0.2
+"""Of a Pod per second and node, those that must have run: fewer, and it was hardly the churn that was meant."""
+
+pytestmark = pytest.mark.timeout(CASE_SECONDS, func_only=True)
+
+
+@pytest.fixture
+def add_on(cluster, nodes):
+    pools = {nodes[1].name: CAPACITY_MIB}
+    with enabled(cluster, nodes[:2], epc_mib=DEVICES_MIB, pools=pools) as made:
+        kinds = {one["name"]: one["epc"]["accounting"]["kind"] for one in made.status()["nodes"]}
+        assert kinds == {nodes[0].name: "device", nodes[1].name: "capacity"}
+        yield made
+
+
+@pytest.fixture
+def epc_mib(add_on):
+    return {node.name: add_on.offers(node) for node in add_on.nodes}
+
+
+@pytest.fixture
+def access(cluster, tmp_path):
+    with proxied(cluster, tmp_path) as made:
+        yield made
+
+
+@pytest.fixture
+def ledger(cluster, namespace, epc_mib):
+    made = Ledger(namespace, epc_mib)
+    with telling(made, cluster, "/api/v1/pods"):
+        yield made
+
+
+@pytest.fixture
+def choose(request, tell):
+    """What is chosen at random, which pytest-randomly's seed repeats."""
+    seed = request.config.getoption("randomly_seed", default=1)
+    tell(f"seed {seed}: `--randomly-seed={seed}` chooses the same again")
+    return random.Random(seed)
+
+
+@pytest.fixture
+def tenants(access, ledger, epc_mib, choose):
+    """Tenants of both nodes, at work until the case has them end."""
+    made = [
+        Tenants(access.client(), ledger, node, mib, random.Random(choose.random())) for node, mib in epc_mib.items()
+    ]
+    ended = threading.Event()
+    threads = [threading.Thread(target=one.work, args=(ended,)) for one in made]
+    for thread in threads:
+        thread.start()
+
+    def end():
+        ended.set()
+        for thread in threads:
+            thread.join()
+        return made
+
+    yield end
+    end()
+
+
+def whole_node(tenant, node, mib):
+    """A Pod that takes all EPC of a node runs there."""
+    name = f"all-of-{node}"
+    tenant.create(pod(name, container("main", limits={"sgx.intel.com/epc": f"{mib}Mi"}, program="pass"), node=node))
+    tenant.wait_for_phase(name, "Succeeded")
+
+
+@pytest.fixture
+def strikes(nodes, access, ledger, choose):
+    devices = frozenset({nodes[0].name})
+    return Strikes(nodes, ledger.epc_mib, devices, access.client(), Windows(), choose)
+
+
+def test_kills_in_every_order_under_churn(add_on, ledger, tenants, strikes, *, choose, tenant, tell):
+    began, done = time.monotonic(), 0
+    while time.monotonic() - began < MINUTES * 60:
+        for order in choose.sample(ORDERS, len(ORDERS)):
+            tell(f"{time.monotonic() - began:6.1f} s  {strikes.carry_out(order)}")
+            assert ledger.complaints == []
+            done += 1
+            time.sleep(choose.uniform(*CALM_SECONDS))
+            if time.monotonic() - began >= MINUTES * 60:
+                break
+    took = time.monotonic() - began
+
+    made = tenants()
+    for one in made:
+        one.delete_all()
+    until(lambda: not ledger.phases(), "all tenants' Pods are gone", seconds=GONE_SECONDS)
+    for node, mib in ledger.epc_mib.items():
+        whole_node(tenant, node, mib)
+    inside, outside = strikes.windows.sorted_out(ledger.rejections)
+    report(ledger, strikes.windows, made, inside, took=took, orders=done, tell=tell)
+
+    assert [one.failure for one in made if one.failure] == []
+    assert ledger.complaints == []
+    assert outside == []
+    assert strikes.amiss() == ""
+    assert add_on.status()["ok"]
+    least = LEAST_SHARE * took / PAUSE_SECONDS
+    assert all(ledger.ran[node] > least for node in ledger.epc_mib)
+    assert dict(ledger.most) == ledger.epc_mib  # the last Pods took all of it
+
+
+def report(ledger, windows, made, inside, *, took, orders, tell):
+    tell(f"{orders} orders of kills in {took:.0f} s, load average {os.getloadavg()[0]:.1f}")
+    for one in made:
+        ran = ledger.ran[one.node]
+        tell(
+            f"{one.node}: {one.made} Pods made, {ran} ran, {ran / took:.2f} per s; at most {ledger.most[one.node]} MiB"
+        )
+    for cause, seconds in windows.seconds().items():
+        tell(
+            f"{cause}: {len(seconds)} windows of {min(seconds):.1f} to {max(seconds):.1f} s, {sum(seconds):.0f} s "
+            f"in all; {inside[cause]} Pods never ran"
+        )
+    for (node, why), count in sorted(Counter((one.node, one.why) for one in ledger.rejections).items()):
+        tell(f"{count} never ran on {node}: {why}")
+    for node, count in ledger.created_again.items():
+        tell(f"{count} on {node} had their container created more than once until it ran")

@@ -1,0 +1,1 @@
+"""What a change waits for on the nodes, or removes from them, before or after helm has run."""

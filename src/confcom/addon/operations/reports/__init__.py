@@ -1,0 +1,1 @@
+"""Hardware reports of the cluster's nodes."""

@@ -1,0 +1,1 @@
+"""Commands for the add-on of a cluster."""

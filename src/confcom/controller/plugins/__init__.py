@@ -1,0 +1,1 @@
+"""Asks the device plugins for their inventories, by HTTP."""

@@ -1,0 +1,1 @@
+"""What the controller knows of nodes, Pods and plugins, and what it decides from that. No I/O."""

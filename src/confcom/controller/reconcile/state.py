@@ -1,0 +1,159 @@
+"""The cluster as the controller knows it, in memory: facts of nodes and Pods, and the plugins' answers. No I/O."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+
+from confcom.controller.reconcile.decision import Decision, Plugins, Rules, decide
+from confcom.controller.reconcile.facts import NodeFacts, Offer, PluginPod, PodFacts, PodKey
+
+
+class ClusterState:
+    """What is known of a cluster, and which nodes have to be looked at again.
+
+    Args:
+        rules: what is configured.
+        clock: monotonic seconds.
+    """
+
+    def __init__(self, rules: Rules, clock: Callable[[], float]) -> None:
+        self._rules = rules
+        self._clock = clock
+        self._nodes: dict[str, NodeFacts] = {}
+        self._pods: dict[PodKey, PodFacts] = {}
+        self._pods_of: dict[str, set[PodKey]] = {}
+        self._offers: dict[PodKey, tuple[str, Offer]] = {}
+        self._missing_since: dict[tuple[str, str], float] = {}
+        self._changed: set[str] = set()
+        self._unasked: set[PodKey] = set()
+
+    @property
+    def nodes(self) -> Mapping[str, NodeFacts]:
+        """All nodes, by name."""
+        return self._nodes
+
+    def node_is(self, node: NodeFacts) -> None:
+        """Take in a node that exists."""
+        if self._nodes.get(node.name) != node:
+            self._nodes[node.name] = node
+            self._changed.add(node.name)
+
+    def node_gone(self, name: str) -> None:
+        """Take in that a node does not exist."""
+        if self._nodes.pop(name, None) is not None:
+            self._changed.discard(name)
+            for resource in self._rules.resources:
+                self._missing_since.pop((name, resource), None)
+
+    def pod_is(self, key: PodKey, pod: PodFacts | None) -> None:
+        """Take in a Pod; None if it does not exist, has ended, or does not matter."""
+        before = self._pods.get(key)
+        if before == pod:
+            return
+        if before is not None:
+            self._changed.add(before.node)
+            if pod is None or pod.node != before.node:
+                self._unlist(before)
+        if pod is None:
+            self._pods.pop(key, None)
+            self._offers.pop(key, None)
+            return
+        self._pods[key] = pod
+        if pod.plugin is not None and (before is None or before.plugin != pod.plugin):
+            self._unasked.add(key)
+        self._pods_of.setdefault(pod.node, set()).add(key)
+        self._changed.add(pod.node)
+
+    def nodes_are(self, names: set[str]) -> None:
+        """Take in that only these nodes exist, after a complete list."""
+        for name in self._nodes.keys() - names:
+            self.node_gone(name)
+
+    def pods_are(self, keys: set[PodKey]) -> None:
+        """Take in that only these Pods matter, after a complete list."""
+        for key in self._pods.keys() - keys:
+            self.pod_is(key, None)
+
+    def unasked(self) -> list[PodKey]:
+        """Return the plugins that are new or have changed; each is returned once."""
+        keys = [key for key in self._unasked if self.plugin(key) is not None]
+        self._unasked.clear()
+        return keys
+
+    def plugin(self, key: PodKey) -> PluginPod | None:
+        """Return one plugin, or None if it is gone."""
+        pod = self._pods.get(key)
+        return pod.plugin if pod is not None else None
+
+    def answered(self, key: PodKey, incarnation: str, offer: Offer) -> None:
+        """Take in a plugin's answer, unless the plugin has changed meanwhile."""
+        plugin = self.plugin(key)
+        if plugin is None or plugin.incarnation != incarnation or self._offers.get(key) == (incarnation, offer):
+            return
+        self._offers[key] = (incarnation, offer)
+        self._changed.add(self._pods[key].node)
+
+    def plugins_by_accounting(self) -> Counter[str]:
+        """Return how many plugins have EPC counted how; `unknown` are those that have not answered."""
+        found = Counter(offer.accounting.value for _, offer in self._offers.values())
+        found["unknown"] = sum(pod.plugin is not None for pod in self._pods.values()) - found.total()
+        return found
+
+    def pods_on(self, name: str) -> list[PodFacts]:
+        """Return the Pods of a node."""
+        return [self._pods[key] for key in self._pods_of.get(name, ())]
+
+    def requested(self, name: str) -> tuple[int, ...]:
+        """Return how many MiB the bound Pods of a node request, for each resource."""
+        return self._sums(self.pods_on(name))
+
+    def look_again(self, name: str) -> None:
+        """Have a node looked at again."""
+        if name in self._nodes:
+            self._changed.add(name)
+
+    def changed(self) -> list[str]:
+        """Return the names of the nodes to look at; each is returned once."""
+        names = [name for name in self._changed if name in self._nodes]
+        self._changed.clear()
+        return names
+
+    def decide(self, name: str) -> Decision:
+        """Decide about a node, by what is known."""
+        node = self._nodes.get(name)
+        return Decision() if node is None else self.decide_for(node, self.pods_on(name))
+
+    def decide_for(self, node: NodeFacts, pods: Sequence[PodFacts]) -> Decision:
+        """Decide about a node as it was read just now, with its Pods.
+
+        Neither is kept: what was read may be older than what the watches tell meanwhile.
+        """
+        plugins = self._plugins_of(pods)
+        missing = [self._missing_seconds(plugins, node.name, resource) for resource in self._rules.resources]
+        return decide(node, plugins, self._sums(pods), missing, self._rules)
+
+    def _sums(self, pods: Sequence[PodFacts]) -> tuple[int, ...]:
+        sums = [0] * len(self._rules.resources)
+        for pod in pods:
+            for index, mib in enumerate(pod.requests):
+                sums[index] += mib
+        return tuple(sums)
+
+    def _plugins_of(self, pods: Sequence[PodFacts]) -> Plugins:
+        found = [(pod.plugin.created, pod.key) for pod in pods if pod.plugin is not None]
+        found.sort(reverse=True)
+        return Plugins(len(found), tuple(self._offers[key][1] for _, key in found if key in self._offers))
+
+    def _missing_seconds(self, plugins: Plugins, name: str, resource: str) -> float:
+        if not plugins.misses(resource):
+            self._missing_since.pop((name, resource), None)
+            return 0.0
+        now = self._clock()
+        return now - self._missing_since.setdefault((name, resource), now)
+
+    def _unlist(self, pod: PodFacts) -> None:
+        keys = self._pods_of[pod.node]
+        keys.discard(pod.key)
+        if not keys:
+            del self._pods_of[pod.node]

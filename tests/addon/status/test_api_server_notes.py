@@ -1,0 +1,47 @@
+"""What status says of an API server that is, or was, too old for the policy that rewrites Pods."""
+
+from datetime import UTC, datetime
+
+import pytest
+
+from confcom.addon.rollout.snapshot import Snapshot
+from confcom.addon.status.status import add_on_status
+from testkit.fake_cluster import objects as make
+from testkit.fake_cluster.objects import SYSTEM
+
+NOW = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
+
+
+def daemons(*flags):
+    return (make.daemon_set("quote-helper"), make.daemon_set("device-plugin", args=("--simulated", *flags)))
+
+
+FOR_1_35 = daemons("--api-server=1.35", "--capacity-support=api-server")
+
+
+def notes(daemon_sets, api_server):
+    seen = Snapshot(SYSTEM, nodes=(make.node("a"),), daemon_sets=daemon_sets, api_server=api_server)
+    return {note.code: note.text for note in add_on_status(seen, NOW).notes}
+
+
+@pytest.mark.parametrize("api_server", ["v1.35.4", "v1.34.4+k3s1", ""])
+def test_an_old_api_server_is_told_with_what_to_write_instead(api_server):
+    found = notes(FOR_1_35, api_server)
+    assert list(found) == ["epc-names-not-replaced"]
+    assert "kubernetes.azure.com/sgx_epc_mem_in_MiB" in found["epc-names-not-replaced"]
+
+
+@pytest.mark.parametrize("api_server", ["v1.36.0", "v1.37.2-gke.1", "v2.0.0"])
+def test_an_upgraded_api_server_is_told_with_the_command(api_server):
+    found = notes(FOR_1_35, api_server)
+    assert list(found) == ["api-server-upgraded"]
+    assert "`confcom update`" in found["api-server-upgraded"]
+
+
+@pytest.mark.parametrize("support", ["supported", "offline", "policy-off", "controller-off"])
+def test_what_was_installed_for_it_says_nothing(support):
+    assert notes(daemons("--api-server=1.36", f"--capacity-support={support}"), "v1.37.2") == {}
+
+
+def test_older_daemons_without_the_flags_say_nothing():
+    assert notes(daemons(), "v1.36.3") == {}

@@ -1,0 +1,291 @@
+"""`confcom change-accounting` on a cluster in memory, whose device plugins do what the setting says."""
+
+import pytest
+
+from confcom.addon.operations.change_accounting import CHANGING_SECONDS
+from confcom.addon.status.accounting_change import FORGETTING_SECONDS
+from confcom.errors import ExitCode
+from testkit.fake_cluster import objects as make
+from testkit.fake_cluster.chart import default_chart
+from testkit.fake_cluster.objects import ENCLAVE, EPC, SYSTEM
+
+KINDS = {"capacity": "capacity", "devices": "device"}
+
+
+def setting_of(cluster):
+    """By the arguments of the DaemonSet."""
+    (plugin,) = cluster.find("DaemonSet", "confcom-device-plugin")
+    (arg,) = [one for one in plugin["spec"]["template"]["spec"]["containers"][0]["args"] if "--accounting=" in one]
+    return arg.partition("=")[2]
+
+
+@pytest.fixture
+def follow():
+    """What a device plugin does with the setting, unless a test says otherwise."""
+
+    def tick(cluster):
+        if cluster.find("DaemonSet", "confcom-device-plugin"):
+            setting = setting_of(cluster)
+            if setting in KINDS:
+                cluster.accountings["a"] = {"kind": KINDS[setting], "choice": "set"}
+
+    return tick
+
+
+@pytest.fixture
+def support():
+    """What the chart tells the plugins of capacity accounting; a test may change it."""
+    return ["--capacity-support=supported"]
+
+
+@pytest.fixture
+def enabled(cluster, confcom, follow, support):
+    def chart(values):
+        rendered = default_chart(values)
+        for one in rendered:
+            if one["metadata"]["name"] == "confcom-device-plugin" and one["kind"] == "DaemonSet":
+                accounting = values.get("devicePlugin", {}).get("accounting", "auto")
+                one["spec"]["template"]["spec"]["containers"][0]["args"] += [f"--accounting={accounting}", *support]
+        return rendered
+
+    cluster.chart, cluster.on_tick = chart, follow
+    confcom.ok("enable", "--simulated")
+    return cluster
+
+
+def test_to_capacity_takes_until_the_kubelet_has_forgotten_the_devices(confcom, enabled):
+    before = enabled.now
+    document = confcom.document("change-accounting", "capacity")
+    assert document["changed"]
+    assert document["setting"] == "capacity"
+    (node,) = document["accounting"]
+    assert (node["node"], node["kind"], node["offered_mib"]) == ("a", "capacity", 162)
+    assert enabled.now - before >= FORGETTING_SECONDS
+    assert setting_of(enabled) == "capacity"
+
+
+def test_what_the_kubelet_undoes_is_waited_for(confcom, enabled, follow):
+    began = []
+
+    def tick(cluster):
+        follow(cluster)
+        if cluster.accountings.get("a", {}).get("kind") == "capacity":
+            began[:] = began or [cluster.now]
+            undone = cluster.now - began[0] < FORGETTING_SECONDS + 30
+            cluster.accountings["a"]["advertised_mib"] = 161 if undone else 162  # the fake kubelet always has 162
+
+    enabled.on_tick = tick
+    confcom.ok("change-accounting", "capacity")
+    assert enabled.now - began[0] >= FORGETTING_SECONDS + 30
+
+
+def test_back_to_devices_takes_no_such_time(confcom, enabled):
+    confcom.ok("change-accounting", "capacity")
+    before = enabled.now
+    (node,) = confcom.document("change-accounting", "devices")["accounting"]
+    assert node["kind"] == "device"
+    assert enabled.now - before < FORGETTING_SECONDS / 2
+
+
+def test_the_controllers_maximum_is_all_that_is_waited_for(confcom, enabled):
+    """The fake kubelet has 162 MiB."""
+    controller = make.pod("controller", namespace=SYSTEM, on="b", labels=make.labels("controller"))
+    controller["spec"]["containers"][0]["args"] = ["--max-epc-mib=162"]
+    enabled.objects.append(controller)
+    enabled.on_tick = lambda cluster: cluster.accountings.update(
+        a={"kind": "capacity", "choice": "set", "advertised_mib": 500}
+    )
+    (node,) = confcom.document("change-accounting", "capacity")["accounting"]
+    assert node["offered_mib"] == 500
+
+
+def test_a_second_time_nothing_is_changed(confcom, enabled):
+    confcom.ok("change-accounting", "capacity")
+    revisions = len(enabled.revisions)
+    assert not confcom.document("change-accounting", "capacity")["changed"]
+    assert len(enabled.revisions) == revisions
+
+
+def test_pods_with_epc_are_in_the_way(confcom, enabled):
+    enabled.objects.append(make.pod("app", namespace="shop", on="a", limits={EPC: 10}))
+    before = len(enabled.revisions)
+    error = confcom.error(ExitCode.REFUSED, "epc-pods-running", "change-accounting", "capacity")
+    assert "shop/app" in error["why"]
+    assert "kubectl drain a " in error["do"]
+    assert len(enabled.revisions) == before
+    (app,) = enabled.find("Pod", "app")
+    app["status"]["phase"] = "Succeeded"
+    confcom.ok("change-accounting", "capacity")
+
+
+def test_pods_on_nodes_that_would_not_change_are_not_in_the_way(confcom, enabled):
+    enabled.objects += [make.pod("app", on="a", limits={EPC: 10}), make.pod("elsewhere", on="b", limits={EPC: 10})]
+    confcom.ok("change-accounting", "devices")
+    enabled.silent_plugins.add("a")
+    confcom.error(ExitCode.REFUSED, "epc-pods-running", "change-accounting", "devices")
+
+
+@pytest.mark.parametrize("told", ["--capacity-support=policy-off", "--capacity-support=api-server", "--other"])
+def test_a_release_that_cannot_count_as_capacity(confcom, enabled, support, told):
+    support[:] = [told]
+    confcom.error(ExitCode.REFUSED, "capacity-not-supported", "change-accounting", "capacity")
+    confcom.ok("change-accounting", "devices")
+
+
+class Record:
+    """A kubelet's record of devices: it names ended Pods until the quote helper's Pod is made anew.
+
+    The device plugin reads it at its start.
+    """
+
+    def __init__(self, cluster, kept):
+        self.cluster, self.kept, self.stale = cluster, kept, True
+        self.helper, self.plugin = self._uid("quote-helper"), ""
+        cluster.on_tick = lambda _: self.tick()
+
+    def _uid(self, component):
+        pods = [one for one in self.cluster.find("Pod", namespace=SYSTEM) if component in one["metadata"]["name"]]
+        return pods[0]["metadata"]["uid"] if pods else None
+
+    def tick(self):
+        self.stale = self.stale and self._uid("quote-helper") in {self.helper, None}
+        setting, plugin = setting_of(self.cluster), self._uid("device-plugin")
+        if setting != "auto" and plugin not in {self.plugin, None}:
+            self.plugin = plugin
+            other = self.kept != KINDS[setting]
+            self.cluster.accountings["a"] = (
+                {"kind": self.kept, "choice": "kept-allocated", "reason": "containers hold devices"}
+                if self.stale and other
+                else {"kind": KINDS[setting], "choice": "set"}
+            )
+
+
+@pytest.mark.parametrize(("setting", "kept"), [("capacity", "device"), ("devices", "capacity")])
+def test_a_kubelet_that_remembers_ended_pods_is_made_to_forget_them(confcom, enabled, setting, kept):
+    enabled.accountings["a"] = {"kind": kept, "choice": "set"}
+    record, before = Record(enabled, kept), enabled.now
+    (node,) = confcom.document("change-accounting", setting)["accounting"]
+    assert node["kind"] == KINDS[setting]
+    assert record._uid("quote-helper") != record.helper
+    assert enabled.now - before >= (FORGETTING_SECONDS if setting == "capacity" else 0)
+
+
+def test_a_change_that_was_made_before_is_completed(confcom, enabled):
+    """The kubelets begin to forget devices only then."""
+    Record(enabled, "device")
+    confcom.ok("change-accounting", "capacity", "--no-wait")
+    enabled.settle()
+    assert enabled.accountings["a"]["choice"] == "kept-allocated"
+    before = enabled.now
+    document = confcom.document("change-accounting", "capacity")
+    assert not document["changed"]
+    assert document["accounting"][0]["kind"] == "capacity"
+    assert enabled.now - before >= FORGETTING_SECONDS
+
+
+def test_auto_makes_a_kubelet_forget_ended_pods_once(confcom, enabled):
+    confcom.ok("change-accounting", "capacity")
+    helper, before = enabled.daemon("quote-helper")["metadata"]["uid"], enabled.now
+    enabled.on_tick = lambda cluster: cluster.accountings["a"].update(choice="kept-allocated", reason="allocated")
+    (node,) = confcom.document("change-accounting", "auto")["accounting"]
+    assert node["kind"] == "capacity"
+    assert enabled.daemon("quote-helper")["metadata"]["uid"] != helper
+    assert enabled.now - before < FORGETTING_SECONDS / 2
+
+
+def keep_devices(cluster):
+    cluster.accountings["a"] = {"choice": "kept-allocated", "reason": "containers hold devices"}
+
+
+def test_a_kubelet_that_does_not_forget(confcom, enabled):
+    enabled.on_tick = keep_devices
+    helper = enabled.daemon("quote-helper")["metadata"]["uid"]
+    error = confcom.error(ExitCode.NOT_READY, "accounting-kept-for-ended-pods", "change-accounting", "capacity")
+    assert enabled.daemon("quote-helper")["metadata"]["uid"] != helper
+    assert "containers hold devices" in error["why"]
+    assert ENCLAVE in error["do"]
+    assert enabled.daemon("device-plugin")["metadata"]["name"] in error["do"]
+
+
+def test_a_node_without_a_quote_helper(confcom, enabled):
+    """Nothing that the command may restart there has a device."""
+    confcom.ok("enable", "--simulated", "--no-quote-helper")
+    enabled.on_tick = keep_devices
+    error = confcom.error(ExitCode.NOT_READY, "accounting-kept-for-ended-pods", "change-accounting", "capacity")
+    assert ENCLAVE in error["do"]
+    assert enabled.daemon("device-plugin")["metadata"]["name"] in error["do"]
+
+
+def test_pods_that_were_started_after_the_check(confcom, enabled):
+    def tick(cluster):
+        keep_devices(cluster)
+        if not cluster.find("Pod", "app"):
+            cluster.objects.append(make.pod("app", namespace="shop", on="a", limits={EPC: 10}))
+
+    enabled.on_tick = tick
+    helper = enabled.daemon("quote-helper")["metadata"]["uid"]
+    error = confcom.error(ExitCode.NOT_READY, "accounting-kept", "change-accounting", "capacity")
+    assert "shop/app" in error["why"]
+    assert enabled.daemon("quote-helper")["metadata"]["uid"] == helper
+
+
+def test_pods_with_the_enclave_device_alone_keep_capacity(confcom, enabled):
+    confcom.ok("change-accounting", "capacity")
+    enabled.objects.append(make.pod("app", namespace="shop", on="a", limits={ENCLAVE: 1}))
+    enabled.on_tick = lambda cluster: cluster.accountings.update(a={"kind": "capacity", "choice": "kept-allocated"})
+    error = confcom.error(ExitCode.NOT_READY, "accounting-kept", "change-accounting", "devices")
+    assert "shop/app" in error["why"]
+
+
+def test_a_quote_helper_that_does_not_come_back(confcom, enabled):
+    def tick(cluster):
+        keep_devices(cluster)
+        if not cluster.find("Pod", helper):
+            cluster.broken_images[image] = make.waiting("ImagePullBackOff", "no such image")
+
+    helper = enabled.daemon("quote-helper")["metadata"]["name"]
+    image = enabled.daemon("quote-helper")["spec"]["containers"][0]["image"]
+    enabled.on_tick = tick
+    error = confcom.error(ExitCode.NOT_READY, "daemons-not-ready", "change-accounting", "capacity")
+    assert "ImagePullBackOff" in error["why"]
+
+
+def test_a_node_that_does_not_change(confcom, enabled):
+    enabled.on_tick = None
+    before = enabled.now
+    confcom.error(ExitCode.NOT_READY, "accounting-not-changed", "change-accounting", "capacity", "--timeout", 5)
+    assert enabled.now - before >= CHANGING_SECONDS
+
+
+def test_a_dry_run(confcom, enabled):
+    document = confcom.document("change-accounting", "capacity", "--dry-run")
+    assert not document["changed"]
+    assert "DaemonSet" in {one["kind"] for one in document["would_change"]}
+    assert setting_of(enabled) == "auto"
+    enabled.objects.append(make.pod("app", on="a", limits={EPC: 10}))
+    confcom.error(ExitCode.REFUSED, "epc-pods-running", "change-accounting", "capacity", "--dry-run")
+
+
+def test_without_waiting(confcom, enabled):
+    before = enabled.now
+    assert confcom.document("change-accounting", "capacity", "--no-wait")["accounting"] == []
+    assert enabled.now - before < FORGETTING_SECONDS
+    assert setting_of(enabled) == "capacity"
+
+
+def test_auto_leaves_devices_alone(confcom, enabled):
+    confcom.ok("change-accounting", "devices")
+    enabled.objects.append(make.pod("app", on="a", limits={EPC: 10}))
+    confcom.ok("change-accounting", "auto")
+    assert setting_of(enabled) == "auto"
+
+
+def test_auto_may_change_what_was_capacity_by_hand(confcom, enabled):
+    confcom.ok("change-accounting", "capacity")
+    enabled.objects.append(make.pod("app", on="a", limits={EPC: 10}))
+    confcom.error(ExitCode.REFUSED, "epc-pods-running", "change-accounting", "auto")
+
+
+def test_it_needs_a_release(confcom, cluster):
+    confcom.error(ExitCode.REFUSED, "not-enabled", "change-accounting", "auto")
+    assert not cluster.find("DaemonSet", namespace=SYSTEM)

@@ -1,0 +1,221 @@
+"""The requests to the API server, against answers as it gives them."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import threading
+from collections.abc import Callable
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import httpx2
+import pytest
+from lightkube import AsyncClient, KubeConfig
+from lightkube.config.models import Cluster, User
+
+from confcom.controller.api_server.cluster_api import ClusterApi, ConflictError, ExpiredError, RefusedError, connect
+from confcom.controller.limits_and_deadlines import PAGE
+from confcom.controller.reconcile.reading import MANAGER
+from confcom.errors import SettingsError, UnavailableError
+
+Handler = Callable[[httpx2.Request], httpx2.Response]
+
+
+def api(handler: Handler) -> ClusterApi:
+    config = KubeConfig.from_one(cluster=Cluster(server="http://api.test"), user=User())
+    return ClusterApi(
+        AsyncClient(config, field_manager=MANAGER, trust_env=False, transport=httpx2.MockTransport(handler))
+    )
+
+
+def status(code: int) -> httpx2.Response:
+    return httpx2.Response(code, json={"kind": "Status", "code": code, "message": "because"})
+
+
+def page(names: list[str], more: str = "") -> dict:
+    items = [{"metadata": {"name": name, "resourceVersion": "1"}} for name in names]
+    return {"metadata": {"resourceVersion": "7", "continue": more}, "items": items}
+
+
+async def test_lists_are_taken_in_pages() -> None:
+    asked: list[httpx2.URL] = []
+
+    def answer(request: httpx2.Request) -> httpx2.Response:
+        asked.append(request.url)
+        return httpx2.Response(200, json=page(["b"]) if "continue" in request.url.params else page(["a"], "token"))
+
+    names: list[str] = []
+    assert await api(answer).nodes.list(lambda node: names.append(node["metadata"]["name"])) == "7"
+    assert names == ["a", "b"]
+    assert [url.params["limit"] for url in asked] == [str(PAGE)] * 2
+    assert {url.path for url in asked} == {"/api/v1/nodes"}
+
+
+async def test_an_empty_list_has_a_version_too() -> None:
+    found = api(lambda _: httpx2.Response(200, json=page([])))
+    assert await found.pods.list(lambda _: None) == "7"
+
+
+async def test_only_bound_pods_that_have_not_ended_are_listed_and_watched() -> None:
+    asked: list[httpx2.URL] = []
+
+    def answer(request: httpx2.Request) -> httpx2.Response:
+        asked.append(request.url)
+        return status(403) if "watch" in request.url.params else httpx2.Response(200, json=page([]))
+
+    cluster = api(answer)
+    await cluster.pods.list(lambda _: None)
+    with pytest.raises(RefusedError):
+        await anext(cluster.pods.watch("7"))
+    await cluster.read_pods("n1")
+    assert {url.path for url in asked} == {"/api/v1/pods"}
+    selectors = [sorted(url.params["fieldSelector"].split(",")) for url in asked]
+    ended = ["status.phase!=Failed", "status.phase!=Succeeded"]
+    assert selectors == [["spec.nodeName!=", *ended], ["spec.nodeName!=", *ended], ["spec.nodeName=n1", *ended]]
+    assert asked[1].params["resourceVersion"] == "7"
+
+
+async def test_a_watch_gives_events_and_says_when_its_version_is_too_old() -> None:
+    lines = [
+        {"type": "MODIFIED", "object": {"metadata": {"name": "a", "resourceVersion": "8"}}},
+        {"type": "ERROR", "object": {"kind": "Status", "code": 410, "message": "too old"}},
+    ]
+    body = "\n".join(map(json.dumps, lines))
+    events = api(lambda _: httpx2.Response(200, text=body)).nodes.watch("7")
+    event, node = await anext(events)
+    assert (event, node["metadata"]["resourceVersion"]) == ("MODIFIED", "8")
+    with pytest.raises(ExpiredError):
+        await anext(events)
+
+
+async def test_a_watch_that_is_cut_within_an_event_is_unavailable() -> None:
+    events = api(lambda _: httpx2.Response(200, text='{"type": "MODIF')).nodes.watch("7")
+    with pytest.raises(UnavailableError):
+        await anext(events)
+
+
+async def test_a_status_is_changed_by_a_merge_patch_under_the_controllers_name() -> None:
+    asked: list[httpx2.Request] = []
+
+    def answer(request: httpx2.Request) -> httpx2.Response:
+        asked.append(request)
+        return httpx2.Response(200, json={"metadata": {"name": "n1"}})
+
+    patch = {"status": {"capacity": {"example.com/epc": None}}}
+    await api(answer).patch_node_status("n1", patch)
+    assert (asked[0].method, asked[0].url.path) == ("PATCH", "/api/v1/nodes/n1/status")
+    assert asked[0].headers["Content-Type"] == "application/merge-patch+json"
+    assert asked[0].url.params["fieldManager"] == MANAGER
+    assert json.loads(asked[0].content) == patch
+
+
+async def test_an_event_is_created_where_events_of_nodes_are() -> None:
+    asked: list[httpx2.Request] = []
+
+    def answer(request: httpx2.Request) -> httpx2.Response:
+        asked.append(request)
+        return httpx2.Response(201, json=json.loads(request.content))
+
+    event = {"apiVersion": "v1", "kind": "Event", "metadata": {"name": "n.1", "namespace": "default"}, "count": 1}
+    await api(answer).post_event(event)
+    assert (asked[0].method, asked[0].url.path) == ("POST", "/api/v1/namespaces/default/events")
+    assert json.loads(asked[0].content) == event
+
+
+@pytest.mark.parametrize(
+    ("code", "error", "error_code"),
+    [
+        (409, ConflictError, "object-changed"),
+        (404, ConflictError, "object-changed"),
+        (410, ExpiredError, "watch-expired"),
+        (403, RefusedError, "api-server-refused"),
+        (422, RefusedError, "api-server-refused"),
+        (429, UnavailableError, "api-server-unavailable"),
+        (500, UnavailableError, "api-server-unavailable"),
+        (503, UnavailableError, "api-server-unavailable"),
+    ],
+)
+async def test_answers_have_their_meaning(code: int, error: type[UnavailableError], error_code: str) -> None:
+    with pytest.raises(error) as raised:
+        await api(lambda _: status(code)).patch_node_status("n1", {})
+    assert raised.value.error_code == error_code
+
+
+@pytest.mark.parametrize("broken", [httpx2.ConnectError("refused"), httpx2.ReadTimeout("slow")])
+async def test_no_answer_is_unavailable(broken: Exception) -> None:
+    def answer(request: httpx2.Request) -> httpx2.Response:
+        raise broken
+
+    with pytest.raises(UnavailableError) as raised:
+        await api(answer).read_node("n1")
+    assert raised.value.error_code == "api-server-unavailable"
+
+
+async def test_an_answer_of_a_proxy_is_unavailable() -> None:
+    with pytest.raises(UnavailableError):
+        await api(lambda _: httpx2.Response(502, text="<html>")).read_node("n1")
+    with pytest.raises(UnavailableError):
+        await api(lambda _: httpx2.Response(200, text="<html>")).read_node("n1")
+
+
+KUBECONFIG = {
+    "apiVersion": "v1",
+    "kind": "Config",
+    "clusters": [{"name": "c", "cluster": {"insecure-skip-tls-verify": True}}],
+    "users": [{"name": "u", "user": {"token": "secret"}}],
+    "contexts": [{"name": "x", "context": {"cluster": "c", "user": "u"}}],
+    "current-context": "x",
+}
+
+
+class Ending(BaseHTTPRequestHandler):
+    """Ends each watch at once."""
+
+    def do_GET(self) -> None:
+        is_watch = "watch=true" in self.path
+        self.server.asked.append(("watch" if is_watch else "list", self.headers["Authorization"]))
+        body = b"" if is_watch else json.dumps(page([])).encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *arguments: object) -> None:
+        """Say nothing."""
+
+
+async def test_the_client_of_a_kubeconfig_does_not_begin_watches_in_a_loop(tmp_path: Path) -> None:
+    with ThreadingHTTPServer(("127.0.0.1", 0), Ending) as server:
+        server.asked = []
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        cluster = {"cluster": {"server": f"http://127.0.0.1:{server.server_address[1]}"}}
+        path = tmp_path / "kubeconfig"
+        path.write_text(json.dumps(KUBECONFIG | {"clusters": [{"name": "c"} | cluster]}))
+        found = connect(path)
+        watching = asyncio.ensure_future(anext(found.nodes.watch("7")))
+        for _ in range(50):
+            await found.nodes.list(lambda _: None)
+        watching.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await watching
+        await found.close()
+        server.shutdown()
+    # In a loop, there is a watch beside each list; the pauses are half a second at least, and get longer.
+    assert 1 <= server.asked.count(("watch", "Bearer secret")) < 10
+    assert server.asked.count(("list", "Bearer secret")) == 50
+
+
+def test_a_kubeconfig_without_a_context(tmp_path: Path) -> None:
+    path = tmp_path / "kubeconfig"
+    path.write_text(json.dumps(KUBECONFIG | {"current-context": ""}))
+    with pytest.raises(SettingsError) as error:
+        connect(path)
+    assert error.value.error_code == "no-api-server"
+
+
+def test_outside_of_a_cluster_a_kubeconfig_is_needed() -> None:
+    with pytest.raises(SettingsError) as error:
+        connect(None, {})
+    assert error.value.error_code == "no-api-server"

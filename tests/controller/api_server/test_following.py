@@ -1,0 +1,181 @@
+"""Keeping the state current: list, watch, resume, relist, back off."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+
+import pytest
+from prometheus_client import CollectorRegistry
+
+from confcom.controller.api_server.cluster_api import ExpiredError
+from confcom.controller.api_server.following import Follower, NodeSink, PodSink
+from confcom.controller.metrics import ControllerMetrics
+from confcom.controller.reconcile.decision import Rules
+from confcom.controller.reconcile.facts import PodFacts
+from confcom.controller.reconcile.state import ClusterState
+from confcom.errors import UnavailableError
+from testkit.controller_objects import EPC, RELEASE, plugin_pod, pod
+
+RULES = Rules((EPC,), 1000, 300)
+
+
+def node(name: str, version: str) -> dict:
+    return {"metadata": {"name": name, "resourceVersion": version}}
+
+
+class Script(Exception):  # noqa: N818
+    """The script is over."""
+
+
+class ScriptedSource:
+    """Plays steps: a list of objects, an error, or the events of a watch."""
+
+    def __init__(self, *steps: object) -> None:
+        self.steps = list(steps)
+        self.calls: list[str] = []
+
+    def _next(self) -> object:
+        if not self.steps:
+            raise Script
+        step = self.steps.pop(0)
+        if isinstance(step, Exception):
+            raise step
+        return step
+
+    async def list(self, take: Callable[[dict], None]) -> str:
+        self.calls.append("list")
+        version, things = self._next()
+        for thing in things:
+            take(thing)
+        return version
+
+    async def watch(self, version: str) -> AsyncIterator[tuple[str, dict]]:
+        self.calls.append(f"watch {version}")
+        for event in self._next():
+            if isinstance(event, Exception):
+                raise event
+            yield event
+
+
+class Followed:
+    def __init__(self, *steps: object) -> None:
+        self.state = ClusterState(RULES, lambda: 0.0)
+        self.source = ScriptedSource(*steps)
+        self.slept: list[float] = []
+        self.registry = CollectorRegistry()
+        self.follower = Follower(
+            "nodes",
+            self.source,
+            NodeSink(self.state, RULES.resources),
+            metrics=ControllerMetrics(self.registry),
+            changed=lambda: None,
+            clock=lambda: 0.0,
+            jitter=lambda: 1.0,
+            sleep=self._sleep,
+        )
+
+    async def _sleep(self, seconds: float) -> None:
+        self.slept.append(seconds)
+
+    async def play(self) -> None:
+        with pytest.raises(Script):
+            await self.follower.run()
+
+
+AWAY = UnavailableError("away", error_code="api-server-unavailable")
+
+
+async def test_a_watch_begins_where_the_list_was_taken_and_resumes_at_the_last_change() -> None:
+    run = Followed(("7", [node("a", "3")]), [("ADDED", node("b", "8"))], [("DELETED", node("a", "9"))])
+    await run.play()
+    assert run.source.calls == ["list", "watch 7", "watch 8", "watch 9"]
+    assert list(run.state.nodes) == ["b"]
+    assert run.follower.synced.is_set()
+
+
+async def test_an_expired_watch_lists_again_and_drops_what_is_gone() -> None:
+    run = Followed(("7", [node("a", "3"), node("b", "4")]), [ExpiredError("410")], ("20", [node("b", "15")]), [])
+    await run.play()
+    assert run.source.calls == ["list", "watch 7", "list", "watch 20", "watch 20"]
+    assert list(run.state.nodes) == ["b"]
+    assert run.slept == []
+
+
+async def test_versions_that_are_always_too_old_do_not_have_everything_listed_all_the_time() -> None:
+    gone = [ExpiredError("410")]
+    listed = ("7", [node("a", "3")])
+    run = Followed(listed, gone, listed, gone, listed, gone, listed, [("MODIFIED", node("a", "9"))], gone, listed, [])
+    await run.play()
+    assert run.slept == [1.0, 2.0]
+
+
+async def test_what_is_known_stays_while_the_api_server_is_away() -> None:
+    run = Followed(("7", [node("a", "3")]), AWAY, AWAY, AWAY, [("MODIFIED", node("a", "8"))], AWAY)
+    await run.play()
+    assert list(run.state.nodes) == ["a"]
+    assert run.slept == [1.0, 2.0, 4.0, 1.0]
+    assert run.registry.get_sample_value(
+        "confcom_controller_api_failures_total", {"code": "api-server-unavailable"}
+    ) == len(run.slept)
+
+
+async def test_a_list_that_breaks_off_drops_nothing() -> None:
+    class Breaking(ScriptedSource):
+        async def list(self, take: Callable[[dict], None]) -> str:
+            version = await super().list(take)
+            if version == "broken":
+                raise AWAY
+            return version
+
+    run = Followed()
+    run.source.steps = [("7", [node("a", "3"), node("b", "4")]), ExpiredError("410"), ("broken", [node("a", "9")])]
+    run.follower._source = Breaking(*run.source.steps)
+    await run.play()
+    assert sorted(run.state.nodes) == ["a", "b"]
+
+
+async def test_pauses_are_bounded() -> None:
+    run = Followed(*[AWAY] * 12)
+    await run.play()
+    assert max(run.slept) == run.slept[-1] == 30.0
+
+
+def test_pods_that_stop_to_matter_are_dropped_and_plugins_are_announced() -> None:
+    state = ClusterState(RULES, lambda: 0.0)
+    announced: list[int] = []
+    sink = PodSink(state, RULES.resources, RELEASE, lambda: announced.append(1))
+    tenant = pod({EPC: "3"})
+    sink.take(tenant)
+    assert state.requested("n") == (3,)
+    assert announced == []
+    sink.take(plugin_pod("a"))
+    assert announced == [1]
+    assert state.unasked() == [("confcom-system", "a")]
+    sink.take(tenant | {"status": {"phase": "Succeeded"}})
+    assert state.requested("n") == (0,)
+    sink.begin()
+    sink.complete()
+    assert state.plugin(("confcom-system", "a")) is None
+
+
+def test_a_sink_keeps_no_names_of_pods_beyond_a_list() -> None:
+    state = ClusterState(RULES, lambda: 0.0)
+    sink = PodSink(state, RULES.resources, RELEASE, lambda: None)
+    sink.begin()
+    sink.take(plugin_pod("a"))
+    sink.complete()
+    sink.take(plugin_pod("b"))
+    assert sink._listed is None
+    assert isinstance(state.plugin(("confcom-system", "b")), tuple)
+    assert PodFacts.__slots__ == ()
+
+
+async def test_a_follower_that_is_cancelled_ends() -> None:
+    run = Followed()
+    run.follower._source = ScriptedSource(("7", []))
+    task = asyncio.ensure_future(run.follower.run())
+    await asyncio.sleep(0)
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    assert task.done()

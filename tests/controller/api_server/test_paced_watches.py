@@ -1,0 +1,70 @@
+"""Watches that the API server ends at once are not begun in a loop."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+
+import httpx2
+from lightkube import AsyncClient, KubeConfig
+from lightkube.config.models import Cluster, User
+
+from confcom.controller.api_server.cluster_api import ClusterApi
+from confcom.controller.api_server.paced_watches import PacedWatches
+from confcom.controller.limits_and_deadlines import LONGEST_RETRY_SECONDS, SHORT_WATCH_SECONDS
+
+EVENT = json.dumps({"type": "MODIFIED", "object": {"metadata": {"name": "a", "resourceVersion": "8"}}})
+
+
+class Server:
+    """Ends each watch with 200, after so many seconds, and gives one event in the last one."""
+
+    def __init__(self, watches: int, *, lasting: float = 0.0) -> None:
+        self.now = 0.0
+        self.slept: list[float] = []
+        self.asked = 0
+        self._watches, self._lasting = watches, lasting
+
+    def answer(self, request: httpx2.Request) -> httpx2.Response:
+        if "watch" not in request.url.params:
+            return httpx2.Response(200, json={"metadata": {"resourceVersion": "7"}, "items": []})
+        self.asked += 1
+        self.now += self._lasting
+        return httpx2.Response(200, text=EVENT if self.asked == self._watches else "")
+
+    async def sleep(self, seconds: float) -> None:
+        self.slept.append(seconds)
+        self.now += seconds
+        await asyncio.sleep(0)
+
+    def api(self) -> ClusterApi:
+        config = KubeConfig.from_one(cluster=Cluster(server="http://api.test"), user=User())
+        paced = PacedWatches(
+            httpx2.MockTransport(self.answer), clock=lambda: self.now, jitter=lambda: 1.0, sleep=self.sleep
+        )
+        return ClusterApi(AsyncClient(config, trust_env=False, transport=paced))
+
+
+async def test_each_watch_that_was_short_makes_the_next_one_wait_longer() -> None:
+    server = Server(8)
+    event, _ = await anext(server.api().nodes.watch("7"))
+    assert event == "MODIFIED"
+    assert server.slept == [1.0, 2.0, 4.0, 8.0, 16.0, LONGEST_RETRY_SECONDS, LONGEST_RETRY_SECONDS]
+    assert server.asked == 8
+
+
+async def test_watches_that_last_do_not_wait() -> None:
+    server = Server(5, lasting=SHORT_WATCH_SECONDS)
+    await anext(server.api().nodes.watch("7"))
+    assert server.slept == []
+
+
+async def test_feeds_do_not_wait_for_each_other_and_lists_never_do() -> None:
+    server = Server(1)
+    api = server.api()
+    await anext(api.nodes.watch("7"))
+    for _ in range(5):
+        await api.nodes.list(lambda _: None)
+    server.asked = 0
+    await anext(api.pods.watch("7"))
+    assert server.slept == []

@@ -1,0 +1,70 @@
+"""Getting a plugin's inventory by HTTP."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+
+import pytest
+
+from confcom.controller.limits_and_deadlines import INVENTORY_BYTES
+from confcom.controller.plugins.inventory_client import InventoryClient
+from confcom.errors import MalformedError, UnavailableError
+
+DOCUMENT = b'{"version": 1}'
+
+
+@pytest.fixture
+async def answering() -> AsyncIterator[Callable[[bytes], Awaitable[int]]]:
+    """Serve these bytes to whoever connects, and return the port."""
+    servers: list[asyncio.Server] = []
+
+    async def serve(answer: bytes) -> int:
+        async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await reader.readuntil(b"\r\n\r\n")
+            writer.write(answer)
+            writer.close()
+
+        servers.append(await asyncio.start_server(handle, "127.0.0.1", 0))
+        port: int = servers[-1].sockets[0].getsockname()[1]
+        return port
+
+    yield serve
+    for server in servers:
+        server.close()
+
+
+async def fetched(port: int) -> bytes:
+    client = InventoryClient(port)
+    try:
+        return await client.fetch("127.0.0.1")
+    finally:
+        await client.close()
+
+
+def http(body: bytes, status: str = "200 OK", more: str = "") -> bytes:
+    return f"HTTP/1.1 {status}\r\nContent-Length: {len(body)}\r\n{more}\r\n".encode() + body
+
+
+async def test_an_inventory_is_fetched(answering: Callable[[bytes], Awaitable[int]]) -> None:
+    assert await fetched(await answering(http(DOCUMENT))) == DOCUMENT
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        http(b"x" * (INVENTORY_BYTES + 1)),
+        http(b"", "404 Not Found"),
+        http(b"", "302 Found", "Location: http://169.254.169.254/\r\n"),
+    ],
+)
+async def test_another_answer_is_refused(answering: Callable[[bytes], Awaitable[int]], answer: bytes) -> None:
+    with pytest.raises(MalformedError):
+        await fetched(await answering(answer))
+
+
+@pytest.mark.parametrize("answer", [b"", b"SSH-2.0-x\r\n", http(DOCUMENT)[:-5]])
+async def test_a_broken_answer_is_none(answering: Callable[[bytes], Awaitable[int]], answer: bytes) -> None:
+    with pytest.raises(UnavailableError) as error:
+        await fetched(await answering(answer))
+    assert error.value.error_code == "plugin-unavailable"
