@@ -9,12 +9,13 @@ import secrets
 import signal
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from confcom.playground.layout import DEVICE_PLUGIN_DIR
-from e2e.cluster import Cluster
+from e2e.cluster import Cluster, Node
 from e2e.images_workshop import references
 from e2e.kubelet_log import KubeletLog
 
@@ -30,17 +31,19 @@ IMAGE = references("sample-workload")[0]
 
 @dataclass(slots=True)
 class Plugins:
-    """Plugins that serve in the first node's directory, under names of their own.
+    """Plugins that serve in a node's directory, under names of their own.
 
     Args:
         cluster: whose.
         folder: for their logs and probes.
+        node: the first one if none.
         unique: part of the resources' names, so that cases do not meet.
         running: those that were started.
     """
 
     cluster: Cluster
     folder: Path
+    node: Node | None = None
     unique: str = field(default_factory=lambda: secrets.token_hex(3))
     running: list[subprocess.Popen[bytes]] = field(default_factory=list)
 
@@ -54,10 +57,16 @@ class Plugins:
         """All resources."""
         return [f"example.com/{self.unique}-{kind}" for kind in ("epc", "enclave", "provision", "helper")]
 
-    def start(self, epc_mib: int = EPC_MIB) -> subprocess.Popen[bytes]:
-        """Start another instance."""
+    def start(self, epc_mib: int = EPC_MIB, settings: Sequence[str] = ()) -> subprocess.Popen[bytes]:
+        """Start another instance.
+
+        Args:
+            epc_mib: that it finds.
+            settings: further flags.
+        """
+        directory = (self.node or self.cluster.node).inside(DEVICE_PLUGIN_DIR)
         command = [sys.executable, "-m", "confcom.device_plugin", "--simulated", f"--simulated-epc-mib={epc_mib}"]
-        command += [f"--host-root={self.folder}", f"--device-plugin-dir={self.cluster.inside(DEVICE_PLUGIN_DIR)}"]
+        command += [f"--host-root={self.folder}", f"--device-plugin-dir={directory}", *settings]
         command += [f"--installation={self.unique}", f"--probe-address=unix:{self.folder}/p{len(self.running)}"]
         for kind, name in zip(("epc", "enclave", "provision", "helper"), self.names, strict=True):
             command.append(f"--{kind}-resource={name}")

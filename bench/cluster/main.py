@@ -4,60 +4,27 @@ from __future__ import annotations
 
 import argparse
 import sys
-import tempfile
 from collections.abc import Sequence
-from pathlib import Path
 
-from bench.cluster.measure import Plan, Results, measure, uninstall
+from bench.cluster.measure import Plan, measure, uninstall
+from bench.cluster.session import cluster_with, ended, say
 from bench.cluster.table import as_json, as_table
-from bench.command_line import parser_of, say_as, write_results
-from bench.load import WrongAnswerError
-from confcom.errors import ConfcomError, ExitCode, explain
-from e2e import images
-from e2e.cluster import Cluster, Shape
-from e2e.cluster.lifecycle import interrupt_on_signals
-from e2e.conftest import NODES, only_session
-
-_say = say_as("bench")
+from bench.command_line import parser_of, write_results
+from e2e.conftest import NODES
 
 
 def main(arguments: Sequence[str]) -> int:
     """Measure, print the table, write the JSON."""
     numbers = vars(_parser().parse_args(arguments))
     output = numbers.pop("output")
-    try:
-        results = _measure(Plan(**numbers))
-    except WrongAnswerError as error:
-        _say(f"wrong answer: {error}")
-        return ExitCode.FAILED
-    except ConfcomError as error:
-        sys.stderr.write(explain(error))
-        return error.exit_code
-    except KeyboardInterrupt:
-        _say("interrupted")
-        return ExitCode.INTERRUPTED
-    sys.stdout.write(as_table(results))
-    write_results("cluster", output, as_json(results))
-    return ExitCode.OK
 
+    def work() -> None:
+        with cluster_with(NODES, leave=uninstall) as (cluster, directory):
+            results = measure(cluster, Plan(**numbers), directory, say=say)
+        sys.stdout.write(as_table(results))
+        write_results("cluster", output, as_json(results))
 
-def _measure(plan: Plan) -> Results:
-    """On the running cluster, which stays, without the add-on; or on a new one, which is taken down again."""
-    interrupt_on_signals()
-    with only_session(), tempfile.TemporaryDirectory(dir="/tmp", prefix="bench-") as directory:
-        archives = images.build_all()
-        ours = not Cluster.runs()
-        cluster = Cluster.up(shape=Shape(nodes=NODES))
-        try:
-            for archive in archives.values():
-                cluster.import_image(archive)
-            return measure(cluster, plan, Path(directory), say=_say)
-        finally:
-            if ours:
-                Cluster.down()
-            else:
-                cluster.mend()
-                uninstall(cluster)
+    return ended(work)
 
 
 def _parser() -> argparse.ArgumentParser:

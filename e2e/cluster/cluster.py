@@ -223,9 +223,14 @@ class Cluster:
         """End a component by SIGKILL."""
         orders.order(self._owner(component), "kill", component)
 
-    def start(self, component: str) -> None:
-        """Start a component that is stopped or killed; returns when it answers."""
-        orders.order(self._owner(component), "start", component)
+    def start(self, component: str, program: Path | None = None) -> None:
+        """Start a component that is stopped or killed; returns when it answers.
+
+        Args:
+            component: its name.
+            program: another version's, which it has from now on; None for the one that it had.
+        """
+        orders.order(self._owner(component), "start", component, program=program)
 
     def mend(self) -> None:
         """Start everything that is stopped or off, and wait until all nodes are Ready."""

@@ -24,6 +24,7 @@ import sys
 import time
 import urllib.request
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -191,7 +192,11 @@ class Supervisor:
     def _done(self, order: Mapping[str, str]) -> Mapping[str, Any]:
         if order["order"] == "list":
             return {"stopped": [name for name in self._parts if name not in self._running]}
-        {"start": self.start, "stop": self.stop, "kill": self.kill}[order["order"]](order["component"])
+        name = order["component"]
+        if program := order.get("program"):
+            part = self._part(name)
+            self._parts[name] = replace(part, command=(program, *part.command[1:]))
+        {"start": self.start, "stop": self.stop, "kill": self.kill}[order["order"]](name)
         return {}
 
     def _until(self, condition: Callable[[], bool], failure: str, seconds: float) -> None:

@@ -154,9 +154,14 @@ class Node:
         """End a component by SIGKILL; it starts no more by itself."""
         orders.order(self.places.control, "kill", component)
 
-    def start(self, component: str) -> None:
-        """Start a component that is stopped or killed; returns when it answers."""
-        orders.order(self.places.control, "start", component)
+    def start(self, component: str, program: Path | None = None) -> None:
+        """Start a component that is stopped or killed; returns when it answers.
+
+        Args:
+            component: its name.
+            program: another version's, which it has until the node reboots; None for the one that it had.
+        """
+        orders.order(self.places.control, "start", component, program=program)
 
     def restart(self, component: str) -> None:
         """Stop and start a component; returns when the new one answers."""

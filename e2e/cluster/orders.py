@@ -34,13 +34,19 @@ def pid_behind(control: Path) -> int:
     return pid
 
 
-def order(control: Path, verb: str, component: str) -> None:
+def order(control: Path, verb: str, component: str, *, program: Path | None = None) -> None:
     """Have a component stopped, killed or started; returns when that is done.
+
+    Args:
+        control: the host's socket.
+        verb: `stop`, `kill` or `start`.
+        component: its name.
+        program: to run from this start on, with the settings as before; None for the program as before.
 
     Raises:
         ConfcomError: it could not be done.
     """
-    _answer(control, {"order": verb, "component": component})
+    _answer(control, {"order": verb, "component": component, **({"program": str(program)} if program else {})})
 
 
 def stopped(control: Path) -> tuple[str, ...]:

@@ -55,8 +55,8 @@ def test_the_quote_helpers_memory_is_answered_with_the_name_for_applications(ena
 
 
 AMOUNT_RULE = (
-    f"container app asks for 10485760 MiB of EPC: {EPC} counts MiB already. For 10Mi of memory write 10. No node has more "
-    "than 16777216 MiB"
+    f"container app asks for 10485760 MiB of EPC: {EPC} counts MiB already. For 10Mi of memory write 10. No node has "
+    "more than 16777216 MiB"
 )
 
 

@@ -1,0 +1,214 @@
+"""The API server is upgraded from 1.35 to 1.36 while Pods with EPC run; then the nodes count EPC as capacity.
+
+The cluster of this case is its own: all of it is 1.35, then the API server is 1.36, and at the end the kubelets too.
+The controller manager and the scheduler stay, which a newer API server permits.
+"""
+
+import json
+import secrets
+import tempfile
+import time
+from pathlib import Path
+
+import pytest
+
+from confcom.errors import ExitCode
+from e2e import images
+from e2e.add_on import CONTROLLER, EPC, RELEASE, SYSTEM, changes_pods, is_ready
+from e2e.cluster import Cluster, Shape, tools
+from e2e.command_results import JSON, changes, codes_of, document_of
+from e2e.confcom_command import SET_ASIDE_MIB, enabled
+from e2e.load.outcome import Outcome
+from e2e.load.pods import CLIENTS_PER_NODE, Load, LoadPod
+from e2e.tenants import Tenant, container, pod
+from e2e.waiting import until
+
+CASE_SECONDS = 2400
+"""Ten minutes are usual, five of which the kubelets need to forget devices."""
+BEFORE, AFTER = "1.35", "1.36"
+LARGE_MIB, SMALL_MIB = 4096 + SET_ASIDE_MIB, 168
+"""More than a kubelet of 1.36 has as devices by default, and what Azure's largest DCsv2 has."""
+RATE = 1.0
+"""Attestations per second of each client."""
+BYTES_NAME = "sgx.intel.com/epc"
+BACK_SECONDS = 150.0
+"""For the nodes to be Ready when the API server was away: see NODES_BACK_SECONDS of the cluster."""
+
+pytestmark = pytest.mark.timeout(CASE_SECONDS, func_only=True)
+
+
+def pinned(minor: str) -> str:
+    """The version of a minor one that is built here."""
+    return next(version for version in tools.versions() if version.startswith(f"{minor}."))
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    """In place of the session's cluster: two nodes, all of 1.35."""
+    archives = images.build_all()
+    folder = Path(tempfile.mkdtemp(prefix="ce2e-", dir="/tmp"))  # a short path, for its sockets
+    folder.rmdir()
+    try:
+        made = Cluster.up(folder, Shape(nodes=2, kubernetes=pinned(BEFORE)))
+        for archive in archives.values():
+            made.import_image(archive)
+        yield made
+    finally:
+        Cluster.down(folder)
+
+
+@pytest.fixture
+def newer():
+    """Finds a program of 1.36."""
+    return tools.prepare(kubernetes=pinned(AFTER)).path
+
+
+@pytest.fixture
+def add_on(cluster):
+    large = cluster.nodes[0].name
+    with enabled(cluster, cluster.nodes, epc_mib=SMALL_MIB, pools={large: LARGE_MIB}) as made:
+        yield made
+
+
+class Clients:
+    """Clients on both nodes, whose Pods together have all EPC there."""
+
+    def __init__(self, add_on, namespace, folder):
+        self._add_on, self._namespace, self._folder = add_on, namespace, folder
+
+    def start(self, name):
+        (self._folder / name).mkdir()
+        pods = [
+            LoadPod(f"{name}-{number}-{place}", client.name, node.name, mib, self._folder / name / f"{number}-{place}")
+            for number, (node, clients) in enumerate(zip(self._add_on.nodes, CLIENTS_PER_NODE, strict=True))
+            for place, (client, mib) in enumerate(zip(clients, self._shares(node, len(clients)), strict=True))
+        ]
+        return Load.run(self._add_on.cluster, self._namespace, pods, rate=RATE)
+
+    def _shares(self, node, count):
+        offered = self._add_on.offers(node)
+        return [offered // count + (place < offered % count) for place in range(count)]
+
+
+@pytest.fixture
+def clients(add_on, namespace, tmp_path):
+    return Clients(add_on, namespace, tmp_path)
+
+
+def api_server_version(cluster):
+    return json.loads(cluster.kubectl("version", JSON).stdout)["serverVersion"]["gitVersion"]
+
+
+def accounting(add_on):
+    """By node: how EPC is counted, why, and how much of it the API has."""
+    found = {}
+    for node in add_on.status()["nodes"]:
+        epc = node["epc"]
+        assert epc["capacity_mib"] == epc["allocatable_mib"]
+        found[node["name"]] = (epc["accounting"]["kind"], epc["accounting"]["choice"], epc["capacity_mib"])
+    return found
+
+
+def notes(add_on):
+    status = add_on.status()
+    assert status["ok"], status["problems"]
+    return {note["code"] for note in status["notes"]}
+
+
+def goes_on(load, tenants):
+    """Every client attests, in the Pod in which it began."""
+    load.wait_past(time.monotonic())
+    assert load.states() == tenants
+
+
+def counted_as(tenant, resource, amount):
+    """What the API server makes of a container's request."""
+    manifest = pod("counted", container("main", limits={resource: amount}))
+    done = tenant.create(manifest, "--dry-run=server", JSON)
+    return json.loads(done.stdout)["spec"]["containers"][0]["resources"]["limits"]
+
+
+def test_upgraded_with_pods_running(cluster, add_on, clients, trust, *, newer, tenant: Tenant, tell):
+    large, small = cluster.nodes
+    mib = {node.name: add_on.offers(node) for node in cluster.nodes}
+
+    # On 1.35: devices, whatever the amount; nothing is rewritten, and everybody is told what to write.
+    assert api_server_version(cluster) == f"v{pinned(BEFORE)}"
+    assert accounting(add_on) == {
+        large.name: ("device", "api-server-old", mib[large.name]),
+        small.name: ("device", "fits-devices", mib[small.name]),
+    }
+    assert not changes_pods(cluster)
+    assert counted_as(tenant, BYTES_NAME, "10Mi") == {BYTES_NAME: "10Mi"}
+    assert notes(add_on) == {"epc-names-not-replaced"}
+    findings = document_of(add_on.confcom("enable", "--simulated", "--dry-run", JSON))["findings"]
+    assert "epc-names-not-replaced" in {one["code"] for one in findings}
+    assert f"{EPC}: 10" in " ".join(cluster.helm("get", "notes", RELEASE, f"--namespace={SYSTEM}").stdout.split())
+    load = clients.start("before")
+    tenants = load.states()
+    assert {phase for _, phase, _ in tenants.values()} == {"Running"}
+
+    # The API server alone is newer: nothing breaks, and all is counted as before.
+    began = time.monotonic()
+    cluster.stop("apiserver")
+    cluster.start("apiserver", newer("kube-apiserver"))
+    tell(f"API server of {pinned(AFTER)} answers {time.monotonic() - began:.1f} s after the stop of the old one")
+    until(cluster.ready, "the nodes are Ready", seconds=BACK_SECONDS)
+    assert api_server_version(cluster) == f"v{pinned(AFTER)}"
+    until(lambda: add_on.status()["ok"], "all is well", seconds=BACK_SECONDS)
+    assert {node: kind for node, (kind, *_) in accounting(add_on).items()} == dict.fromkeys(mib, "device")
+    assert {node: here for node, (*_, here) in accounting(add_on).items()} == mib
+    assert changes_pods(cluster)
+    assert counted_as(tenant, BYTES_NAME, "10Mi") == {BYTES_NAME: "10Mi"}
+    assert notes(add_on) == {"api-server-upgraded"}
+    tenant.create(pod("one-more", container("main", limits={EPC: 1}, program="pass")))
+    assert f"2 Insufficient {EPC}" in tenant.why_pending("one-more")
+    tenant.delete("one-more")
+    goes_on(load, tenants)
+
+    # What status says: the policy comes, and the nodes in use keep their devices.
+    began = time.monotonic()
+    assert changes(add_on.confcom("update", JSON))
+    tell(f"confcom update: {time.monotonic() - began:.0f} s")
+    until(lambda: add_on.status()["ok"], "all is well", seconds=BACK_SECONDS)
+    assert accounting(add_on) == {
+        large.name: ("device", "kept-devices", mib[large.name]),
+        small.name: ("device", "fits-devices", mib[small.name]),
+    }
+    assert counted_as(tenant, BYTES_NAME, "10Mi") == {EPC: "10", "sgx.intel.com/enclave": "1"}
+    assert notes(add_on) == {"accounting-change-possible"}
+    controllers = cluster.kubectl_json("get", "pods", f"--namespace={SYSTEM}")["items"]
+    assert [is_ready(one) for one in controllers if one["metadata"]["name"].startswith(CONTROLLER)] == [True]
+    goes_on(load, tenants)
+
+    # The change over is refused while Pods have devices, and made when they have gone.
+    assert "epc-pods-running" in codes_of(add_on.confcom("change-accounting", "capacity", JSON, code=ExitCode.REFUSED))
+    assert Outcome.verified(load, trust, tell).failures == []
+    assert load.states() == {name: (uid, "Succeeded", 0) for name, (uid, *_) in tenants.items()}
+    began = time.monotonic()
+    add_on.confcom("change-accounting", "capacity")
+    tell(f"confcom change-accounting capacity: {time.monotonic() - began:.0f} s")
+    assert accounting(add_on) == {node: ("capacity", "set", here) for node, here in mib.items()}
+    assert notes(add_on) == set()
+
+    # Pods with EPC run again, also while the kubelets follow.
+    load = clients.start("after")
+    tenants = load.states()
+    assert {phase for _, phase, _ in tenants.values()} == {"Running"}
+    for node in cluster.nodes:
+        node.stop("kubelet")
+        node.start("kubelet", newer("kubelet"))
+    until(lambda: kubelet_versions(cluster) == {f"v{pinned(AFTER)}"}, "the kubelets tell their version")
+    until(lambda: add_on.status()["ok"], "all is well", seconds=BACK_SECONDS)
+    assert {node: here for node, (*_, here) in accounting(add_on).items()} == mib
+    goes_on(load, tenants)
+    assert Outcome.verified(load, trust, tell).failures == []
+    for node, here in mib.items():
+        name = f"all-{secrets.token_hex(4)}"
+        tenant.create(pod(name, container("main", limits={BYTES_NAME: f"{here}Mi"}, program="pass"), node=node))
+        tenant.wait_for_phase(name, "Succeeded")
+
+
+def kubelet_versions(cluster):
+    nodes = cluster.kubectl_json("get", "nodes")["items"]
+    return {node["status"]["nodeInfo"]["kubeletVersion"] for node in nodes}
