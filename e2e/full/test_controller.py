@@ -4,6 +4,16 @@ import json
 
 import pytest
 
+from e2e.controller_tries import (
+    NODES,
+    TOO_MUCH,
+    Try,
+    amounts,
+    everything_on_nodes,
+    other_changes,
+    other_ways,
+    own_changes,
+)
 from e2e.plain_api_server import serving
 from e2e.plain_controller import (
     EPC,
@@ -166,139 +176,57 @@ def test_a_node_that_is_not_chosen_gets_nothing(objects, plugins, controller):
     assert objects.amounts("n1") == (None, None)
 
 
-EVERYTHING = {
-    "apiVersion": "rbac.authorization.k8s.io/v1",
-    "kind": "ClusterRole",
-    "metadata": {"name": "too-much"},
-    # RBAC has no nodes/*.
-    "rules": [{"apiGroups": [""], "resources": ["nodes", "nodes/status", "nodes/proxy"], "verbs": ["*"]}],
-}
-BINDING = {
-    "apiVersion": "rbac.authorization.k8s.io/v1",
-    "kind": "ClusterRoleBinding",
-    "metadata": {"name": "too-much"},
-    "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "too-much"},
-    "subjects": [{"kind": "User", "apiGroup": "rbac.authorization.k8s.io", "name": USER}],
-}
-
-
 @pytest.fixture
 def widened(server, objects):
     """The account with all rights on nodes, so that the policy alone confines it."""
-    for thing in (EVERYTHING, BINDING):
-        server.kubectl("apply", "--filename=-", stdin=json.dumps(thing))
-    amounts = {"cpu": "4", "memory": "8Gi", "pods": "110", "sgx.intel.com/enclave": "1024", EPC: "64"}
-    objects.add_node("n1", {"capacity": amounts, "allocatable": amounts | {"cpu": "3"}})
+    server.kubectl("apply", "--filename=-", stdin=json.dumps(everything_on_nodes(USER)))
+    has = {"cpu": "4", "memory": "8Gi", "pods": "110", "sgx.intel.com/enclave": "1024", EPC: "64"}
+    objects.add_node("n1", {"capacity": has, "allocatable": has | {"cpu": "3"}})
     with server.client(USER) as client:
         # The API server takes a moment to know the binding.
         until(lambda: client.get("/api/v1/nodes/n1/status").status_code == 200, "the rights are there")
         yield client
-    server.kubectl("delete", "clusterrolebinding,clusterrole", "too-much")
+    server.kubectl("delete", "clusterrolebinding,clusterrole", TOO_MUCH)
 
 
-STATUS, NODE = "/api/v1/nodes/n1/status", "/api/v1/nodes/n1"
-STRATEGIC, JSON_PATCH = "application/strategic-merge-patch+json", "application/json-patch+json"
-APPLY = "application/apply-patch+yaml"
+STATUS, NODE = f"{NODES}/n1/status", f"{NODES}/n1"
 
 
-def sent(client, body, path=STATUS, method="PATCH", content_type=MERGE):
-    return client.request(method, path, content=json.dumps(body), headers={"Content-Type": content_type})
-
-
-def amounts(capacity, allocatable=None):
-    return {"status": {"capacity": capacity} | ({"allocatable": allocatable} if allocatable else {})}
-
-
-REFUSED = {
-    "cpu": amounts({"cpu": "8"}),
-    "cpu-beside-ours": amounts({"cpu": "8", EPC: "32"}),
-    "cpu-removed": amounts({"cpu": None}),
-    "gpu": amounts({"nvidia.com/gpu": "1"}),
-    "enclaves": amounts({"sgx.intel.com/enclave": "1"}),
-    "enclaves-removed": amounts({"sgx.intel.com/enclave": None}),
-    "no-capacity": amounts(None),
-    "no-status": {"status": None},
-    "allocatable-cpu": {"status": {"allocatable": {"cpu": "8"}}},
-    "allocatable-gpu": {"status": {"allocatable": {"nvidia.com/gpu": "1"}}},
-    "no-allocatable": {"status": {"allocatable": None}},
-    "zero": amounts({EPC: "0"}),
-    "zero-allocatable": {"status": {"allocatable": {EPC: "0"}}},
-    "too-much": amounts({EPC: str(MAXIMUM + 1)}),
-    "too-much-allocatable": {"status": {"allocatable": {EPC: "1Ti"}}},
-    "condition": {"status": {"conditions": [{"type": "Ready", "status": "False", "reason": "x", "message": "x"}]}},
-    "addresses": {"status": {"addresses": [{"type": "InternalIP", "address": "192.0.2.1"}]}},
-    "endpoints": {"status": {"daemonEndpoints": {"kubeletEndpoint": {"Port": 1}}}},
-    "node-info": {"status": {"nodeInfo": {"kernelVersion": "x"}}},
-    "images": {"status": {"images": [{"names": ["x"], "sizeBytes": 1}]}},
-    "volumes-attached": {"status": {"volumesAttached": [{"name": "x", "devicePath": "x"}]}},
-    "volumes-in-use": {"status": {"volumesInUse": ["x"]}},
-    "phase": {"status": {"phase": "Running"}},
-    "features": {"status": {"features": {"supplementalGroupsPolicy": True}}},
-    "runtime-handlers": {"status": {"runtimeHandlers": [{"name": "x"}]}},
-    "declared-features": {"status": {"declaredFeatures": ["X"]}},
-    "labels": {"metadata": {"labels": {"x": "y"}}},
-    "annotations": {"metadata": {"annotations": {"x": "y"}}},
-    "finalizers": {"metadata": {"finalizers": ["example.com/x"]}},
-    "owners": {"metadata": {"ownerReferences": [{"apiVersion": "v1", "kind": "Pod", "name": "x", "uid": "x"}]}},
-}
+def codes(client, tries):
+    """By name, the status of each answer that does not come from the policy."""
+    answers = {name: one.sent(client) for name, one in tries.items()}
+    refused = {name for name, one in answers.items() if one.status_code == 403 and "confcom-controller" in one.text}
+    return {name: one.status_code for name, one in answers.items() if name not in refused}
 
 
 def test_the_policy_refuses_everything_but_the_ledgers_keys(widened):
     before = widened.get(NODE).json()
-    answers = {name: sent(widened, body) for name, body in REFUSED.items()}
-    refused = {name for name, one in answers.items() if one.status_code == 403 and "confcom-controller" in one.text}
-    assert {name: answers[name].status_code for name in REFUSED.keys() - refused} == {}
+    assert codes(widened, other_changes("n1", MAXIMUM)) == {}
     after = widened.get(NODE).json()
     assert (after["status"], after["metadata"]["labels"]) == (before["status"], before["metadata"]["labels"])
 
 
 def test_the_policy_refuses_other_ways_than_a_patch_of_the_status(widened):
-    node = widened.get(NODE).json()
-    forced = "?fieldManager=x&force=true"
-    apply = {"apiVersion": "v1", "kind": "Node", "metadata": {"name": "n1"}}
-    answers = {
-        "label": sent(widened, {"metadata": {"labels": {"x": "y"}}}, NODE),
-        "taint": sent(widened, {"spec": {"taints": [{"key": "x", "effect": "NoExecute"}]}}, NODE),
-        "put": sent(widened, node | {"metadata": node["metadata"] | {"labels": {}}}, STATUS, "PUT", "application/json"),
-        "apply-cpu": sent(widened, apply | amounts({"cpu": "8"}), STATUS + forced, "PATCH", APPLY),
-        "apply-label": sent(
-            widened, apply | {"metadata": {"name": "n1", "labels": {"x": "y"}}}, NODE + forced, "PATCH", APPLY
-        ),
-        "create": sent(widened, {"metadata": {"name": "n2"}}, "/api/v1/nodes", "POST", "application/json"),
-        "delete": widened.delete(NODE),
-        "delete-all": widened.delete("/api/v1/nodes"),
-        "proxy": widened.get(f"{NODE}/proxy/pods"),
-        "dry-run": sent(widened, amounts({"cpu": "8"}), STATUS + "?dryRun=All"),
-    }
-    assert {name: one.status_code for name, one in answers.items() if one.status_code != 403} == {}
-    assert all("confcom-controller" in one.text for one in answers.values())
+    assert codes(widened, other_ways(widened.get(NODE).json())) == {}
 
 
 def test_the_api_server_itself_refuses_what_is_no_amount(widened):
-    assert {sent(widened, amounts({EPC: amount})).status_code for amount in ("-3", "1500m", "x")} <= {400, 403, 422}
+    tries = [Try(STATUS, amounts({EPC: amount})) for amount in ("-3", "1500m", "x")]
+    assert {one.sent(widened).status_code for one in tries} <= {400, 403, 422}
     assert widened.get(NODE).json()["status"]["capacity"][EPC] == "64"
 
 
 def test_the_policy_accepts_the_ledgers_key_in_every_kind_of_patch(widened):
-    apply = {"apiVersion": "v1", "kind": "Node", "metadata": {"name": "n1"}}
-    path = f"/status/capacity/{EPC.replace('/', '~1')}"
-    answers = [
-        sent(widened, amounts({EPC: "10"}, {EPC: "10"})),
-        sent(widened, amounts({EPC: "11"}), content_type=STRATEGIC),
-        sent(widened, [{"op": "replace", "path": path, "value": "12"}], content_type=JSON_PATCH),
-        sent(widened, apply | amounts({EPC: "13"}), STATUS + "?fieldManager=x&force=true", "PATCH", APPLY),
-        sent(widened, amounts({EPC: str(MAXIMUM)}, {EPC: str(MAXIMUM)})),
-        sent(widened, amounts({EPC: None}, {EPC: None})),
-    ]
-    assert [answer.status_code for answer in answers] == [200] * len(answers)
+    answers = {name: one.sent(widened).status_code for name, one in own_changes("n1", MAXIMUM).items()}
+    assert set(answers.values()) == {200}, answers
     assert EPC not in widened.get(NODE).json()["status"]["capacity"]
 
 
 def test_a_node_that_is_not_chosen_can_only_lose_its_key(widened, objects):
     objects.send("PATCH", NODE, {"metadata": {"labels": {"confcom.internal/simulated-sgx": None}}}, MERGE)
-    assert sent(widened, amounts({EPC: "10"})).status_code == 403
-    assert sent(widened, {"status": {"allocatable": {EPC: "10"}}}).status_code == 403
-    assert sent(widened, amounts({EPC: None}, {EPC: None})).status_code == 200
+    for given in (amounts({EPC: "10"}), {"status": {"allocatable": {EPC: "10"}}}):
+        assert Try(STATUS, given).sent(widened).status_code == 403
+    assert Try(STATUS, amounts({EPC: None}, {EPC: None})).sent(widened).status_code == 200
 
 
 def test_everybody_else_is_untouched(widened, objects):

@@ -7,7 +7,13 @@ import hashlib
 import json
 from collections import defaultdict
 
-from confcom.addon.model.chart_objects import EPC_NAMES_POLICY, HARDWARE_PLATFORM, PLATFORM_LABEL, POLICY_ANNOTATION
+from confcom.addon.model.chart_objects import (
+    EPC_AMOUNTS_POLICY,
+    EPC_NAMES_POLICY,
+    HARDWARE_PLATFORM,
+    PLATFORM_LABEL,
+    POLICY_ANNOTATION,
+)
 from testkit.fake_cluster import objects as make
 from testkit.fake_cluster.objects import AESMD, HELPER_EPC, PROVISION, SYSTEM
 
@@ -147,7 +153,7 @@ def _controller(values):
 
 def _about_amounts(values):
     admission = values.get("admission", {})
-    names = ["confcom-epc-amounts"] if admission.get("validate", True) else []
+    names = [EPC_AMOUNTS_POLICY] if admission.get("validate", True) else []
     if admission.get("warn", True):
         names.append("confcom-epc-warnings")
         names += ["confcom-epc-quotas"] if admission.get("mutate") == "on" else []

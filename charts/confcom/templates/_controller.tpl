@@ -4,7 +4,7 @@
 {{- end }}
 
 {{/* The names under which nodes of all platforms have EPC: a JSON list. */}}
-{{- define "confcom.ledgers" -}}
+{{- define "confcom.epcResources" -}}
 {{- $names := list }}
 {{- range $platform := include "confcom.platforms" . | fromYamlArray }}
 {{- $names = append $names (include "confcom.resource" (dict "root" $ "platform" $platform "kind" "epc")) }}

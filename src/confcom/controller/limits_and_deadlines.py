@@ -36,8 +36,8 @@ TICK_SECONDS = 5.0
 """How often nodes are looked at whose time will come without an event."""
 
 EVENT_SECONDS = 1800.0
-"""A shortfall that lasts is told again after this time: the API server forgets Events after an hour."""
+"""A shortfall that lasts is reported again after this time: the API server forgets Events after an hour."""
 EVENT_PAUSE_SECONDS = 60.0
-"""A shortfall that changes is told at most this often, for each node."""
+"""A shortfall that changes is reported at most this often, for each node."""
 STOP_SECONDS = 5.0
 """Timeout of the orderly stop, which takes milliseconds."""

@@ -1,9 +1,8 @@
-"""How a node's EPC is counted: as devices of the kubelet's, or as a capacity of the node. Pure.
+"""How a node's EPC is counted: as devices, one per MiB, or as a capacity of the node. Pure.
 
-Devices are one MiB each. A 1.36 kubelet stalls after a restart in proportion to all devices times allocated ones, so
-large EPC is a number in the node's status there, which confcom's controller writes. A node whose containers hold EPC
-does not change from one to the other: what the kubelet allocated would be lost to the new way of counting, or more
-would be bound to the node than it offers.
+A 1.36 kubelet stalls after a restart in proportion to all devices times allocated ones. So large EPC is a number in the
+node's status there, which confcom's controller writes. A node whose containers hold EPC does not change from one way to
+the other: the new one would not count what the kubelet has allocated, or would offer less than is bound to the node.
 """
 
 from __future__ import annotations
@@ -39,7 +38,7 @@ class AccountingKind(StrEnum):
 
 
 class CapacitySupport(StrEnum):
-    """Whether the cluster can count EPC as capacity, as the chart found it; else the first reason why not."""
+    """Whether the cluster can count EPC as capacity, as the chart found out; else the first reason why not."""
 
     SUPPORTED = "supported"
     API_SERVER = "api-server"
@@ -117,7 +116,7 @@ class AccountingSettings:
 
     @property
     def stalls(self) -> bool:
-        """Whether the kubelet may be one that many devices stall after a restart."""
+        """Whether the kubelet may be of a version that stalls after a restart if there are many devices."""
         return self.api_server is None or self.api_server >= FIRST_STALLING
 
 

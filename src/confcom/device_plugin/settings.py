@@ -55,7 +55,7 @@ examples:
 
 
 _WHAT = {
-    ResourceKind.EPC: "EPC, one MiB a device,",
+    ResourceKind.EPC: "EPC, in MiB",
     ResourceKind.ENCLAVE: "use of the enclave device",
     ResourceKind.PROVISION: "use of the provision device",
     ResourceKind.HELPER: "the quote helpers' EPC",

@@ -38,7 +38,8 @@ class Checkpoint:
     registered: dict[str, int]
     """Healthy devices of each resource that the kubelet knows; 0 while no plugin serves it."""
     held: dict[str, int]
-    """For each resource of which containers hold devices, or held: how many devices it must have had, by our IDs."""
+    """For each resource of which containers hold devices, or held: how many devices it had at least, as the highest of
+    our device IDs shows."""
 
 
 def encode_checkpoint(registered: Mapping[str, Iterable[str]], held: Iterable[HeldDevices]) -> bytes:

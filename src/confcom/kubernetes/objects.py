@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from fractions import Fraction
 from typing import Any
@@ -16,6 +16,9 @@ _QUANTITY = re.compile(r"([+-]?[0-9.]+)([num]|[kMGTPE]|[KMGTPE]i|[eE][+-]?[0-9]{
 _DECIMAL = {unit: Fraction(1000) ** n for n, unit in enumerate(["n", "u", "m", "", *"kMGTPE"], -3)}
 _BINARY = {f"{unit}i": Fraction(1024**n) for n, unit in enumerate("KMGTPE", 1)}
 
+_MAPPINGS = (dict, Mapping)
+"""`dict` first, which is quickly seen: millions of looks at a large cluster's objects."""
+
 TERMINAL = frozenset({"Succeeded", "Failed"})
 """Pod phases in which a pod holds no resources any more."""
 
@@ -24,7 +27,7 @@ def mapping(thing: KubernetesObject, *path: str) -> KubernetesObject:
     """Return the object at a path; an empty one if there is none."""
     for key in path:
         found = thing.get(key)
-        if not isinstance(found, dict | Mapping):  # `dict` first: a hundred thousand looks at a large cluster's objects
+        if not isinstance(found, _MAPPINGS):
             return {}
         thing = found
     return thing
@@ -33,12 +36,16 @@ def mapping(thing: KubernetesObject, *path: str) -> KubernetesObject:
 def listing(thing: KubernetesObject, *path: str) -> Sequence[KubernetesObject]:
     """Return the objects of the list at a path; an empty list if there is none."""
     found = mapping(thing, *path[:-1]).get(path[-1])
-    return [one for one in found if isinstance(one, Mapping)] if isinstance(found, list) else []
+    return [one for one in found if isinstance(one, _MAPPINGS)] if isinstance(found, list) else []
 
 
 def text(thing: KubernetesObject, *path: str) -> str:
     """Return the string, number or boolean at a path as text; empty if there is none."""
-    found = mapping(thing, *path[:-1]).get(path[-1])
+    found: object = thing
+    for key in path:  # no call of `mapping`: there are millions of these
+        if not isinstance(found, _MAPPINGS):
+            return ""
+        found = found.get(key)
     return "" if found is None else str(found)
 
 
@@ -142,12 +149,17 @@ def requests_of(pod: KubernetesObject, resource: str) -> int:
     return max(largest, lasting) + amount(text(pod, "spec", "overhead", resource))
 
 
-def resource_names(pod: KubernetesObject) -> Iterator[str]:
-    """Yield each resource in the limits and requests of a pod's containers; amounts of 0 are ignored."""
+def resource_names(pod: KubernetesObject, among: Collection[str] = ()) -> Iterator[str]:
+    """Yield each resource in the limits and requests of a pod's containers; amounts of 0 are ignored.
+
+    Args:
+        pod: the pod.
+        among: only these; empty for all.
+    """
     for container in [*listing(pod, "spec", "containers"), *listing(pod, "spec", "initContainers")]:
         for kind in ("limits", "requests"):
             asked = mapping(container, "resources", kind)
-            yield from (name for name in asked if amount(text(asked, name)))
+            yield from (name for name in asked if (not among or name in among) and amount(text(asked, name)))
 
 
 def container_statuses(pod: KubernetesObject) -> list[KubernetesObject]:

@@ -25,7 +25,7 @@ NOBODY = "http://127.0.0.1:1"
 KUBECTL = {
     "server_version": lambda api, _: api.server_version(),
     "list_objects": lambda api, _: api.list_objects("nodes,pods", api.cluster.namespace_flag),
-    "raw_object": lambda api, _: api.raw_object("/api/v1/nodes?limit=1", "nodes cannot be listed"),
+    "raw_answer": lambda api, _: api.raw_answer("/api/v1/nodes?limit=1", "nodes cannot be listed"),
     "find_namespace": lambda api, _: api.find_namespace(),
     "find_config_map": lambda api, name: api.find_config_map(name),
     "pod_metrics": lambda api, name: api.pod_metrics(name, 80),

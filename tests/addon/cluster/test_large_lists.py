@@ -1,6 +1,7 @@
 """All nodes and pods are read in pages, and only what is needed of them is kept."""
 
 import copy
+import gc
 import json
 from subprocess import CompletedProcess
 from urllib.parse import parse_qs, urlsplit
@@ -9,9 +10,10 @@ import pytest
 
 from confcom.addon.cluster.kubectl import Cluster, KubeApi
 from confcom.addon.cluster.large_lists import PAGE, list_nodes_and_pods, list_own_pods
-from confcom.addon.cluster.programs import ForbiddenError
+from confcom.addon.cluster.programs import ClusterAccessError, ForbiddenError
 from confcom.addon.daemons.daemon_pods import daemon_pods
 from confcom.addon.status.node_status import node_status
+from confcom.kubernetes.objects import name_of, requests_of
 from testkit.fake_cluster import objects as make
 from testkit.fake_cluster.objects import EPC, SYSTEM
 
@@ -86,6 +88,47 @@ def test_what_decides_is_kept_and_the_rest_is_not():
     assert kept["other"]["metadata"]["ownerReferences"] == other["metadata"]["ownerReferences"]
     before = node_status(node, daemon_pods([helper]), [tenant, helper, holder, other], [])
     assert node_status(found_node, daemon_pods([kept["h"]]), found, []) == before
+
+
+def test_the_overhead_of_a_runtime_class_counts():
+    tenant = make.pod("tenant", on="n", limits={EPC: 10})
+    tenant["spec"]["overhead"] = {EPC: "2"}
+    _, (found,) = list_nodes_and_pods(api(Server(tenant)))
+    assert requests_of(found, EPC) == 12
+
+
+BROKEN = [
+    b'{"metadata": {}}',
+    b'{"metadata": {}, "items": [1]}',
+    b'{"metadata": {}, "items": [{"spec": 1}]}',
+]
+
+
+@pytest.mark.parametrize("answer", [b"", b"<html>", b"[]", b"{", b"\xff", b"[" * 100_000, *BROKEN])
+def test_what_is_no_list_is_shown(answer):
+    with pytest.raises(ClusterAccessError) as caught:
+        list_own_pods(api(lambda arguments, **_: CompletedProcess(arguments, 0, answer, b"")))
+    assert caught.value.error_code == "output-not-readable"
+
+
+@pytest.mark.parametrize("item", [{}, {"metadata": None, "spec": None, "status": None}])
+def test_what_an_object_lacks_reads_as_empty(item):
+    answer = json.dumps({"metadata": {"continue": ""}, "items": [item, make.pod("p", namespace=SYSTEM)]}).encode()
+    found = list_own_pods(api(lambda arguments, **_: CompletedProcess(arguments, 0, answer, b"")))
+    assert [name_of(one) for one in found] == ["", "p"]
+
+
+def test_a_list_of_nothing():
+    """Go writes a nil slice as null."""
+    answer = b'{"metadata": {"resourceVersion": "1"}, "items": null}'
+    assert list_own_pods(api(lambda arguments, **_: CompletedProcess(arguments, 0, answer, b""))) == ()
+
+
+def test_the_garbage_collector_is_as_it_was():
+    for enabled in (False, True):
+        (gc.enable if enabled else gc.disable)()
+        list_own_pods(api(Server(make.pod("p"))))
+        assert gc.isenabled() is enabled
 
 
 def test_the_pods_of_the_add_ons_namespace():

@@ -81,16 +81,16 @@ class Setting:
 
     def watch(self, *pods: dict) -> None:
         """Have the state know what the API server has."""
-        self.state.node_is(node_facts(self.api.node, RULES.resources))
+        self.state.set_node(node_facts(self.api.node, RULES.resources))
         for one in pods:
             facts = pod_facts(one, RULES.resources, RELEASE)
             assert facts is not None
-            self.state.pod_is(facts.key, facts)
+            self.state.set_pod(facts.key, facts)
 
     def answer(self, mib: int) -> None:
         found = self.state.plugin(PLUGIN)
         assert found is not None
-        self.state.answered(PLUGIN, found.incarnation, Offer(Accounting.CAPACITY, EPC, mib))
+        self.state.set_offer(PLUGIN, found.incarnation, Offer(Accounting.CAPACITY, EPC, mib))
 
     def has_plugin(self, mib: int) -> None:
         self.api.pods.append(plugin_pod())
@@ -119,6 +119,7 @@ async def test_capacity_and_allocatable_are_written_at_once_and_only_once(settin
     await setting.applier.apply()
     await setting.pass_time(1000)
     assert setting.api.patches == [{"status": {"capacity": {EPC: "64"}, "allocatable": {EPC: "64"}}}]
+    assert setting.applier._pacing._last == {}  # what is kept of a node ends with its pauses
     assert setting.sample("writes_total", kind="give") == 1
 
 
@@ -130,6 +131,7 @@ async def test_a_stale_watch_takes_nothing_from_pods_that_it_does_not_know(setti
     assert setting.api.patches[0]["status"]["capacity"] == {EPC: "40"}
     assert setting.api.patches[0]["metadata"] == {"resourceVersion": "1"}
     assert [event["reason"] for event in setting.api.events] == [REASON]
+    assert setting.sample("writes_total", kind="take") == 1
 
 
 async def test_a_stale_watch_removes_no_key_of_a_node_with_a_plugin(setting: Setting) -> None:
@@ -167,15 +169,17 @@ async def test_the_key_is_removed_in_time(setting: Setting) -> None:
     await setting.pass_time(1)
     assert setting.api.patches[0]["status"] == {"capacity": {EPC: None}, "allocatable": {EPC: None}}
     assert setting.sample("waiting_nodes") == 0
+    assert setting.sample("writes_total", kind="remove") == 1
 
 
-async def test_a_conflict_is_tried_again_later(setting: Setting) -> None:
+async def test_a_conflict_is_tried_again_later(setting: Setting, caplog: pytest.LogCaptureFixture) -> None:
     setting.api.node = written("64")
     setting.watch()
     await setting.applier.apply()
     setting.api.failure = ConflictError("changed")
     await setting.pass_time(301)
     assert setting.api.patches == []
+    assert [one for one in caplog.records if one.levelname == "WARNING"] == []  # it is usual
     setting.api.failure = None
     await setting.pass_time(5)
     assert len(setting.api.patches) == 1
@@ -227,6 +231,32 @@ async def test_a_shortfall_is_told_once_then_when_it_changes_and_again_after_lon
     assert setting.sample("shortfall_nodes") == 0
 
 
+async def test_a_shortfall_that_ends_without_a_write_is_counted_no_more(setting: Setting) -> None:
+    setting.has_plugin(10)
+    setting.api.pods.append(tenant(40))
+    setting.watch(tenant(40))
+    await setting.applier.apply()
+    setting.watch()
+    setting.answer(40)
+    await setting.applier.apply()
+    assert len(setting.api.patches) == 1
+    assert setting.sample("shortfall_nodes") == 0
+
+
+async def test_a_shortfall_of_a_node_that_came_back_is_told_again(setting: Setting) -> None:
+    setting.has_plugin(10)
+    setting.watch(tenant(40))
+    await setting.applier.apply()
+    setting.state.remove_node("n")
+    await setting.applier.apply()
+    setting.applier.tick()
+    await setting.applier.apply()
+    assert setting.sample("shortfall_nodes") == 0
+    setting.watch()
+    await setting.applier.apply()
+    assert len(setting.api.events) == 2
+
+
 async def test_nothing_is_written_before_all_is_listed(setting: Setting) -> None:
     setting.has_plugin(64)
     listed = [asyncio.Event(), asyncio.Event()]
@@ -247,7 +277,7 @@ async def test_a_node_that_is_gone_is_forgotten(setting: Setting) -> None:
     setting.api.node = written("64")
     setting.watch()
     await setting.applier.apply()
-    setting.state.node_gone("n")
+    setting.state.remove_node("n")
     setting.now = 400
     setting.applier.tick()
     await setting.applier.apply()

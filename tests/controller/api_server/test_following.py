@@ -59,6 +59,8 @@ class ScriptedSource:
 
 
 class Followed:
+    now = 0.0
+
     def __init__(self, *steps: object) -> None:
         self.state = ClusterState(RULES, lambda: 0.0)
         self.source = ScriptedSource(*steps)
@@ -70,7 +72,7 @@ class Followed:
             NodeSink(self.state, RULES.resources),
             metrics=ControllerMetrics(self.registry),
             changed=lambda: None,
-            clock=lambda: 0.0,
+            clock=lambda: self.now,
             jitter=lambda: 1.0,
             sleep=self._sleep,
         )
@@ -92,6 +94,25 @@ async def test_a_watch_begins_where_the_list_was_taken_and_resumes_at_the_last_c
     assert run.source.calls == ["list", "watch 7", "watch 8", "watch 9"]
     assert list(run.state.nodes) == ["b"]
     assert run.follower.synced.is_set()
+
+
+async def test_a_change_without_a_version_has_nothing_listed_again() -> None:
+    run = Followed(("7", []), [("ADDED", {"metadata": {"name": "a"}})], [])
+    await run.play()
+    assert run.source.calls == ["list", "watch 7", "watch 7", "watch 7"]
+
+
+async def test_a_quiet_watch_is_contact_with_the_api_server() -> None:
+    class Quiet(ScriptedSource):
+        async def watch(self, version: str) -> AsyncIterator[tuple[str, dict]]:
+            async for event in super().watch(version):
+                yield event
+            run.now += 60
+
+    run = Followed()
+    run.follower._source = Quiet(("7", []), [], [])
+    await run.play()
+    assert run.follower.last_contact == 120
 
 
 async def test_an_expired_watch_lists_again_and_drops_what_is_gone() -> None:
@@ -151,7 +172,7 @@ def test_pods_that_stop_to_matter_are_dropped_and_plugins_are_announced() -> Non
     assert announced == []
     sink.take(plugin_pod("a"))
     assert announced == [1]
-    assert state.unasked() == [("confcom-system", "a")]
+    assert state.take_unasked() == [("confcom-system", "a")]
     sink.take(tenant | {"status": {"phase": "Succeeded"}})
     assert state.requested("n") == (0,)
     sink.begin()
@@ -164,6 +185,8 @@ def test_a_sink_keeps_no_names_of_pods_beyond_a_list() -> None:
     sink = PodSink(state, RULES.resources, RELEASE, lambda: None)
     sink.begin()
     sink.take(plugin_pod("a"))
+    sink.take(pod())
+    assert sink._listed == {("confcom-system", "a")}
     sink.complete()
     sink.take(plugin_pod("b"))
     assert sink._listed is None

@@ -47,7 +47,8 @@ def http(body: bytes, status: str = "200 OK", more: str = "") -> bytes:
 
 
 async def test_an_inventory_is_fetched(answering: Callable[[bytes], Awaitable[int]]) -> None:
-    assert await fetched(await answering(http(DOCUMENT))) == DOCUMENT
+    for document in (DOCUMENT, b"x" * INVENTORY_BYTES):
+        assert await fetched(await answering(http(document))) == document
 
 
 @pytest.mark.parametrize(
@@ -55,7 +56,7 @@ async def test_an_inventory_is_fetched(answering: Callable[[bytes], Awaitable[in
     [
         http(b"x" * (INVENTORY_BYTES + 1)),
         http(b"", "404 Not Found"),
-        http(b"", "302 Found", "Location: http://169.254.169.254/\r\n"),
+        http(b"", "302 Found", "Location: /elsewhere\r\n"),
     ],
 )
 async def test_another_answer_is_refused(answering: Callable[[bytes], Awaitable[int]], answer: bytes) -> None:

@@ -45,7 +45,7 @@ class Asked:
 
     def has(self, *pods: PodFacts) -> None:
         for pod in pods:
-            self.state.pod_is(pod.key, pod)
+            self.state.set_pod(pod.key, pod)
         self.asker.wake()
 
     async def until(self, seconds: float) -> None:
@@ -88,8 +88,28 @@ async def test_a_plugin_is_asked_when_it_appears_when_it_changes_and_from_time_t
     assert addresses[2:] == ["10.0.0.2"]
 
 
-async def test_a_plugin_that_does_not_answer_is_asked_again_ever_more_rarely(
+async def test_a_plugin_that_has_restarted_often_is_asked_as_rarely_as_others(
     running: Callable[[Asked], None],
+) -> None:
+    moments: list[float] = []
+
+    async def fetch(address: str) -> bytes:
+        moments.append(asked.now)
+        return DOCUMENT
+
+    asked = Asked(fetch)
+    running(asked)
+    for restarts in range(5):
+        asked.has(plugin(incarnation=str(restarts)))
+        await asked.until(restarts)
+    for second in range(10, 700):
+        await asked.until(second)
+    assert len(moments) == 6
+    assert moments[:5] == [0, 1, 2, 3, 4]
+
+
+async def test_a_plugin_that_does_not_answer_is_asked_again_ever_more_rarely(
+    running: Callable[[Asked], None], caplog: pytest.LogCaptureFixture
 ) -> None:
     moments: list[float] = []
 
@@ -102,9 +122,29 @@ async def test_a_plugin_that_does_not_answer_is_asked_again_ever_more_rarely(
     asked.has(plugin())
     for second in range(120):
         await asked.until(second)
+    assert [one.pod for one in caplog.records][:1] == ["p0"]
     gaps = [later - earlier for earlier, later in itertools.pairwise(moments)]
     assert gaps == sorted(gaps)
     assert 6 <= len(moments) <= 12
+
+
+async def test_one_failure_is_usual_and_not_logged(
+    running: Callable[[Asked], None], caplog: pytest.LogCaptureFixture
+) -> None:
+    answers = [UnavailableError("starting")]
+
+    async def fetch(address: str) -> bytes:
+        if answers:
+            raise answers.pop()
+        return DOCUMENT
+
+    asked = Asked(fetch)
+    running(asked)
+    asked.has(plugin())
+    for second in range(30):
+        await asked.until(second)
+    assert asked.state.plugins_by_accounting()["capacity"] == 1
+    assert caplog.records == []
 
 
 async def test_an_answer_that_is_no_inventory_leaves_the_plugin_unknown(running: Callable[[Asked], None]) -> None:
@@ -129,7 +169,7 @@ async def test_a_plugin_without_an_address_or_that_is_gone_is_not_asked(running:
     running(asked)
     asked.has(plugin(0, address=""), plugin(1))
     await asked.until(0.1)
-    asked.state.pod_is(("system", "p1"), None)
+    asked.state.set_pod(("system", "p1"), None)
     await asked.until(100)
     assert addresses == ["10.0.0.1"]
 

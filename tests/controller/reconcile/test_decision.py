@@ -55,6 +55,11 @@ def test_one_plugin_with_devices_stops_the_other_during_an_update() -> None:
     assert decided(NO_AMOUNT, plugins(capacity(64), DEVICES)) == Decision()
 
 
+def test_devices_under_another_name_do_not_stop_what_is_written() -> None:
+    found = plugins(capacity(64), Offer(Accounting.DEVICE, OTHER, 100))
+    assert decided(NO_AMOUNT, found).changes == (Change(EPC, 64, takes=False),)
+
+
 def test_a_plugin_of_before_counts_devices_whatever_their_name_is() -> None:
     assert decided(ours(64), plugins(Offer(Accounting.DEVICE, "", 100)), missing=1e9) == Decision()
 
@@ -71,6 +76,15 @@ def test_no_less_than_pods_request_is_written_and_the_shortfall_is_told() -> Non
     assert decided(ours(64), plugins(capacity(10)), asked=40) == Decision(
         (Change(EPC, 40, takes=True),), (Shortfall(EPC, 40, 10),)
     )
+
+
+def test_pods_that_request_all_are_no_shortfall() -> None:
+    assert decided(ours(64), plugins(capacity(64)), asked=64) == Decision()
+
+
+def test_what_pods_request_beyond_the_maximum_is_not_written() -> None:
+    found = decided(Amount(0, 0), plugins(capacity(5000)), asked=2000)
+    assert found == Decision((Change(EPC, 1000, takes=False),), (Shortfall(EPC, 2000, 1000),))
 
 
 def test_what_pods_request_beyond_the_maximum_stays() -> None:
@@ -106,6 +120,7 @@ def test_a_key_of_somebody_else_stays() -> None:
 
 def test_a_node_that_has_nothing_is_left_alone() -> None:
     assert decided(NO_AMOUNT, plugins(), missing=1e9) == Decision()
+    assert decided(Amount(None, None, ours=True), plugins(), missing=1e9) == Decision()
 
 
 def test_the_key_of_another_platform_is_removed_from_a_node_that_changed() -> None:
@@ -142,6 +157,7 @@ def test_the_promises_hold_for_every_node(
         assert not any(one.accounting is Accounting.DEVICE and one.resource in {"", EPC} for one in offers)
         if change.mib is None:
             assert amount.ours
+            assert amount.capacity is not None
             assert asked == 0
             assert missing >= 300
             assert not silent

@@ -21,6 +21,7 @@ def document(**accounting: object) -> bytes:
 def test_an_offer_is_read() -> None:
     assert read_offer(document()) == Offer(Accounting.CAPACITY, "example.com/epc", 64)
     assert read_offer(document(kind="device")) == Offer(Accounting.DEVICE, "example.com/epc", 64)
+    assert read_offer(document(advertised_mib=LARGEST_MIB)).mib == LARGEST_MIB
 
 
 def test_a_plugin_of_before_offers_devices() -> None:

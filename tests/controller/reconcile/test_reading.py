@@ -55,6 +55,7 @@ def test_the_overhead_of_a_runtime_class_counts() -> None:
         plugin_pod(labels={"instance": "other"}),
         plugin_pod(labels={"name": "other"}),
         plugin_pod(labels={"component": "quote-helper"}),
+        plugin_pod(labels={"component": "device-plugins"}),
     ],
 )
 def test_nothing_is_kept_of_other_pods(unimportant: dict) -> None:
@@ -101,3 +102,8 @@ def test_a_restarted_container_is_another_incarnation() -> None:
     other = pod_facts(plugin_pod(containerStatuses=[status | {"containerID": "containerd://2"}]), RESOURCES, RELEASE)
     waiting = pod_facts(plugin_pod(containerStatuses=[status | {"ready": False}]), RESOURCES, RELEASE)
     assert len({one.plugin.incarnation for one in (first, other, waiting) if one and one.plugin}) == 3
+
+
+def test_an_address_makes_another_incarnation() -> None:
+    found = [pod_facts(plugin_pod(podIP=address), RESOURCES, RELEASE) for address in ("", "10.0.0.7", "10.0.0.8")]
+    assert len({one.plugin.incarnation for one in found if one and one.plugin}) == 3

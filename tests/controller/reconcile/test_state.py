@@ -37,36 +37,36 @@ def capacity(mib: int) -> Offer:
 
 def take_in(state: ClusterState, *pods: PodFacts) -> None:
     for pod in pods:
-        state.pod_is(pod.key, pod)
+        state.set_pod(pod.key, pod)
 
 
 def test_a_plugins_answer_has_its_node_looked_at() -> None:
     state = ClusterState(RULES, Clock())
-    state.node_is(node())
+    state.set_node(node())
     take_in(state, plugin())
-    assert state.changed() == ["n"]
+    assert state.take_changed() == ["n"]
     assert state.decide("n") == Decision()
-    state.answered(("system", "p"), "i", capacity(64))
-    assert state.changed() == ["n"]
+    state.set_offer(("system", "p"), "i", capacity(64))
+    assert state.take_changed() == ["n"]
     assert state.decide("n").changes == (Change(EPC, 64, takes=False),)
 
 
 def test_what_does_not_change_has_nothing_looked_at() -> None:
     state = ClusterState(RULES, Clock())
     for _ in range(2):
-        state.node_is(node())
+        state.set_node(node())
         take_in(state, plugin(), tenant(3))
-        state.answered(("system", "p"), "i", capacity(64))
-        changed = state.changed()
+        state.set_offer(("system", "p"), "i", capacity(64))
+        changed = state.take_changed()
     assert changed == []
 
 
 def test_an_answer_of_another_incarnation_is_ignored() -> None:
     state = ClusterState(RULES, Clock())
-    state.node_is(node())
+    state.set_node(node())
     take_in(state, plugin(incarnation="new"))
-    state.answered(("system", "p"), "old", capacity(64))
-    state.answered(("system", "gone"), "i", capacity(64))
+    state.set_offer(("system", "p"), "old", capacity(64))
+    state.set_offer(("system", "gone"), "i", capacity(64))
     assert state.decide("n") == Decision()
 
 
@@ -74,29 +74,29 @@ def test_requests_are_summed_by_node() -> None:
     state = ClusterState(RULES, Clock())
     take_in(state, tenant(3, "a"), tenant(4, "b"), tenant(5, "c", on="m"))
     assert (state.requested("n"), state.requested("m"), state.requested("x")) == ((7,), (5,), (0,))
-    state.pod_is(("ns", "a"), None)
+    state.set_pod(("ns", "a"), None)
     take_in(state, tenant(4, "b", on="m"))
     assert (state.requested("n"), state.requested("m")) == ((0,), (9,))
 
 
 def test_the_newest_plugin_decides() -> None:
     state = ClusterState(RULES, Clock())
-    state.node_is(node())
+    state.set_node(node())
     take_in(state, plugin("z-old", created="1"), plugin("a-new", created="2"))
-    state.answered(("system", "z-old"), "i", capacity(10))
-    state.answered(("system", "a-new"), "i", capacity(20))
+    state.set_offer(("system", "z-old"), "i", capacity(10))
+    state.set_offer(("system", "a-new"), "i", capacity(20))
     assert state.decide("n").changes == (Change(EPC, 20, takes=False),)
 
 
 def test_a_node_without_a_plugin_loses_its_key_in_time_and_only_if_it_lasts() -> None:
     clock = Clock()
     state = ClusterState(RULES, clock)
-    state.node_is(node(Amount(64, 64, ours=True)))
+    state.set_node(node(Amount(64, 64, ours=True)))
     assert state.decide("n") == Decision(waits=True)
     clock.now = 299
     take_in(state, plugin())
     assert state.decide("n") == Decision()
-    state.pod_is(("system", "p"), None)
+    state.set_pod(("system", "p"), None)
     assert state.decide("n") == Decision(waits=True)
     clock.now = 400
     assert state.decide("n") == Decision(waits=True)
@@ -104,10 +104,47 @@ def test_a_node_without_a_plugin_loses_its_key_in_time_and_only_if_it_lasts() ->
     assert state.decide("n").changes == (Change(EPC, None, takes=True),)
 
 
+def test_the_time_without_a_plugin_begins_when_it_goes() -> None:
+    clock = Clock()
+    state = ClusterState(RULES, clock)
+    state.set_node(node(Amount(64, 64, ours=True)))
+    take_in(state, plugin())
+    state.set_offer(("system", "p"), "i", capacity(64))
+    assert state.decide("n") == Decision()
+    clock.now = 1000
+    state.set_pod(("system", "p"), None)
+    assert state.decide("n") == Decision(waits=True)
+
+
+def test_a_node_of_the_same_name_is_a_new_one() -> None:
+    clock = Clock()
+    state = ClusterState(RULES, clock)
+    there = node(Amount(64, 64, ours=True))
+    state.set_node(there)
+    assert state.decide("n") == Decision(waits=True)
+    state.remove_node("n")
+    clock.now = 1000
+    state.set_node(there)
+    assert state.take_changed() == ["n"]
+    assert state.decide("n") == Decision(waits=True)
+
+
+def test_a_pod_that_goes_has_its_node_looked_at() -> None:
+    state = ClusterState(RULES, Clock())
+    state.set_node(node())
+    state.set_node(node(name="m"))
+    take_in(state, tenant(3))
+    state.take_changed()
+    take_in(state, tenant(3, on="m"))
+    assert sorted(state.take_changed()) == ["m", "n"]
+    state.set_pod(("ns", "t"), None)
+    assert state.take_changed() == ["m"]
+
+
 def test_what_was_read_just_now_decides_and_is_not_kept() -> None:
     clock = Clock()
     state = ClusterState(RULES, clock)
-    state.node_is(node(Amount(64, 64, ours=True)))
+    state.set_node(node(Amount(64, 64, ours=True)))
     state.decide("n")
     clock.now = 300
     there = node(Amount(64, 64, ours=True))
@@ -119,30 +156,32 @@ def test_what_was_read_just_now_decides_and_is_not_kept() -> None:
 def test_plugins_are_to_be_asked_once_for_each_incarnation() -> None:
     state = ClusterState(RULES, Clock())
     take_in(state, plugin(), tenant(3))
-    assert state.unasked() == [("system", "p")]
+    assert state.take_unasked() == [("system", "p")]
     take_in(state, plugin())
-    assert state.unasked() == []
+    assert state.take_unasked() == []
     take_in(state, plugin(incarnation="restarted"))
-    assert state.unasked() == [("system", "p")]
+    assert state.take_unasked() == [("system", "p")]
 
 
 def test_plugins_are_counted_by_their_accounting() -> None:
     state = ClusterState(RULES, Clock())
     take_in(state, plugin("a"), plugin("b"), tenant(3))
-    state.answered(("system", "a"), "i", capacity(64))
+    state.set_offer(("system", "a"), "i", capacity(64))
     assert state.plugins_by_accounting() == {"capacity": 1, "unknown": 1}
+    state.set_pod(("system", "a"), None)
+    assert state.plugins_by_accounting() == {"unknown": 1}
 
 
 def test_a_complete_list_ends_what_is_not_in_it() -> None:
     state = ClusterState(RULES, Clock())
-    state.node_is(node())
-    state.node_is(node(name="m"))
+    state.set_node(node())
+    state.set_node(node(name="m"))
     take_in(state, tenant(3, "a"), tenant(4, "b"))
-    state.nodes_are({"n"})
-    state.pods_are({("ns", "b")})
+    state.keep_nodes({"n"})
+    state.keep_pods({("ns", "b")})
     assert list(state.nodes) == ["n"]
     assert state.requested("n") == (4,)
-    assert state.changed() == ["n"]
+    assert state.take_changed() == ["n"]
 
 
 def test_after_any_events_it_knows_what_a_new_one_would() -> None:
@@ -153,9 +192,9 @@ def test_after_any_events_it_knows_what_a_new_one_would() -> None:
         pod = tenant(chance.randrange(5), str(chance.randrange(20)), on=chance.choice("abc"))
         if chance.random() < 0.4:
             there.pop(pod.key, None)
-            state.pod_is(pod.key, None)
+            state.set_pod(pod.key, None)
         else:
             there[pod.key] = pod
-            state.pod_is(pod.key, pod)
+            state.set_pod(pod.key, pod)
     for name in "abc":
         assert state.requested(name) == (sum(pod.requests[0] for pod in there.values() if pod.node == name),)

@@ -48,6 +48,7 @@ EPC, ENCLAVE = EPC_RESOURCE, ENCLAVE_RESOURCE
         # After a restart of the kubelet, before the plugin is back.
         ({EPC: 0, ENCLAVE: 0}, [], EpcInUse(0)),
         ({EPC: 0, ENCLAVE: 0}, [(EPC, [5]), (EPC, [4095, 7]), (ENCLAVE, [9])], EpcInUse(4096, devices_held=True)),
+        ({EPC: 0}, [(EPC, [4095, 7]), (EPC, [5])], EpcInUse(4096, devices_held=True)),
         # The plugin has been away for more than five minutes.
         ({}, [(EPC, [16_383])], EpcInUse(16_384, devices_held=True)),
         # EPC as capacity.

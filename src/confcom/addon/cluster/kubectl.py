@@ -113,14 +113,14 @@ class KubeApi:
         failure = f"{kinds} cannot be listed"
         return read_objects(self._run(failure, "get", *selection, *_AS_JSON, operands=[kinds]), failure, Form.RESOURCES)
 
-    def raw_object(self, path: str, failure: str) -> KubernetesObject:
-        """Return the object at a path of the API server, such as a page of a list, as the API server gives it.
+    def raw_answer(self, path: str, failure: str) -> CompletedProcess[bytes]:
+        """Return kubectl, which printed what the API server answers for a path, such as a page of a list.
 
         Args:
             path: with its query.
             failure: the error's text, as in "nodes cannot be listed".
         """
-        return read_objects(self._run(failure, "get", f"--raw={path}"), failure, Form.OBJECT)[0]
+        return self._run(failure, "get", f"--raw={path}")
 
     def find_namespace(self) -> KubernetesObject | None:
         """Return the add-on's namespace; None if it does not exist."""

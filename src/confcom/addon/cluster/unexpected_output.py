@@ -64,17 +64,29 @@ def read_objects(done: CompletedProcess[bytes], failure: str, form: Form) -> tup
             if not all(isinstance(one.get(key), kind) for one in found):
                 raise ValueError(f"without {key}")
     except (ValueError, RecursionError) as error:
-        program, shown = done.args[0], _beginning(done.stdout[:_HEAD_BYTES].decode(errors="replace"))
-        fault = f" ({_beginning(str(error))})" if str(error) else ""
-        raise ClusterAccessError.of(
-            failure,
-            f"{program} printed this instead of {expected}{fault}: {shown}"
-            if shown
-            else f"{program} printed nothing instead of {expected}",
-            f"see whether a wrapper of {program}, or a proxy, answers in its place; {manual_command(done.args)}",
-            error_code="output-not-readable",
-        ) from error
+        raise not_readable(done, failure, expected, error) from error
     return found
+
+
+def not_readable(done: CompletedProcess[bytes], failure: str, expected: str, error: Exception) -> ClusterAccessError:
+    """Return the error for a program that printed something else than was expected, which it shows.
+
+    Args:
+        done: the program.
+        failure: the error's text, as in "nodes cannot be listed".
+        expected: what the program was to print.
+        error: what is wrong with it.
+    """
+    program, shown = done.args[0], _beginning(done.stdout[:_HEAD_BYTES].decode(errors="replace"))
+    fault = f" ({_beginning(str(error))})" if str(error) else ""
+    return ClusterAccessError.of(
+        failure,
+        f"{program} printed this instead of {expected}{fault}: {shown}"
+        if shown
+        else f"{program} printed nothing instead of {expected}",
+        f"see whether a wrapper of {program}, or a proxy, answers in its place; {manual_command(done.args)}",
+        error_code="output-not-readable",
+    )
 
 
 def _objects(stdout: bytes, form: Form) -> Iterator[Any]:

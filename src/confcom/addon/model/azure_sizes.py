@@ -11,7 +11,7 @@ from dataclasses import dataclass
 GIB = 1_024
 """MiB in a GiB."""
 TAG_PREFIX = "k8s.io_cluster-autoscaler_node-template_resources_"
-"""Before a resource's name in a tag of a scale set, by which the cluster autoscaler knows what an empty pool offers."""
+"""Prefix of the tags of a scale set that tell the cluster autoscaler which resources an empty pool offers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +36,7 @@ _BY_NAME = {size.name.lower(): size for size in SIZES}
 
 
 def find_size(name: str) -> VmSize | None:
-    """Return the size of this name in any case; None if it is none with SGX."""
+    """Return the size of this name, whose case does not matter; None if it has no SGX."""
     return _BY_NAME.get(name.lower())
 
 

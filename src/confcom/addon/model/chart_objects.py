@@ -22,6 +22,10 @@ POLICY_ANNOTATION = "confcom.internal/admission-policy"
 """On a device plugin's DaemonSet: the name of the admission policy that is installed with it, and of its binding."""
 EPC_NAMES_POLICY = "confcom-epc-names"
 """The MutatingAdmissionPolicy that counts Intel's name of EPC under ours."""
+SUPPORT_FLAG, SUPPORTED = "--capacity-support", "supported"
+"""The device plugin's flag, and its value where the chart has installed a controller."""
+EPC_AMOUNTS_POLICY = "confcom-epc-amounts"
+"""The ValidatingAdmissionPolicy that refuses amounts under our name that were meant in bytes."""
 CONTROLLER = "controller"
 """The component label of the controller of node capacity: its Deployment and its Pods."""
 ADD_ON = "confcom"
@@ -38,6 +42,9 @@ class Component(StrEnum):
     def words(self) -> str:
         """The name for messages."""
         return self.value.replace("-", " ")
+
+
+_COMPONENTS = {one.value: one for one in Component}
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +144,9 @@ def component_of(thing: KubernetesObject) -> Component | None:
         return None
     # A DaemonSet of simulated nodes beside hardware, or of a pool of them, has more behind it: device-plugin-simulated.
     label = text(labels, COMPONENT_LABEL)
-    return next((one for one in Component if label == one or label.startswith(f"{one}-")), None)
+    if label in _COMPONENTS:  # most are, of ten thousands in a large cluster
+        return _COMPONENTS[label]
+    return next((one for name, one in _COMPONENTS.items() if label.startswith(f"{name}-")), None)
 
 
 def is_hook(thing: KubernetesObject) -> bool:

@@ -13,7 +13,7 @@ from confcom.addon.model.resources import INTEL_EPC, OURS
 from confcom.kubernetes.objects import KubernetesObject, listing, mapping, namespace_of, resource_names, text
 
 _METADATA = ("name", "namespace", "uid", "labels", "creationTimestamp", "deletionTimestamp")
-_SPEC = ("nodeName", "nodeSelector", "affinity", "tolerations")
+_SPEC = ("nodeName", "nodeSelector", "affinity", "tolerations", "overhead")
 _STATUS = ("phase", "reason", "message", "conditions")
 _CONTAINER_STATUS = ("name", "state", "lastState", "ready", "restartCount")
 """Without the allocated devices, of which a 1.36 kubelet reports each ID: megabytes for a pod with much EPC."""
@@ -55,14 +55,14 @@ class Slimmer:
         """
         metadata = _some(mapping(pod, "metadata"), _METADATA)
         metadata["ownerReferences"] = list(listing(pod, "metadata", "ownerReferences"))
-        of_interest = not _OF_INTEREST.isdisjoint(resource_names(pod)) or self._wanted(pod)
+        of_interest = any(resource_names(pod, _OF_INTEREST)) or self._wanted(pod)
         if namespace_of(pod) != self._namespace and not of_interest:
             metadata.pop("labels", None)
             return self._shared({"kind": "Pod", "metadata": metadata})
         spec, status = mapping(pod, "spec"), mapping(pod, "status")
         if namespace_of(pod) != self._namespace and text(pod, "spec", "nodeName"):
             # The scheduler is done with it, and its containers' states are of no interest.
-            spec, status = _some(spec, ("nodeName",)), _some(status, ("phase", "reason", "message"))
+            spec, status = _some(spec, ("nodeName", "overhead")), _some(status, ("phase", "reason", "message"))
         else:
             spec, status = _some(spec, _SPEC), _some(status, _STATUS)
             for part in ("containerStatuses", "initContainerStatuses"):

@@ -22,6 +22,7 @@ from confcom.addon.rollout.snapshot import Snapshot
 from confcom.kubernetes.objects import (
     KubernetesObject,
     condition,
+    mapping,
     name_of,
     namespace_of,
     number,
@@ -74,11 +75,21 @@ def _awaits_controller(daemon: KubernetesObject, pods: Sequence[DaemonPod], away
 
 def _waiting_daemon_sets(seen: Snapshot) -> Iterator[tuple[KubernetesObject, tuple[DaemonPod, ...]]]:
     away = nodes_away(seen.nodes)
+    ours = [one for one in seen.daemon_sets if component_of(one) and namespace_of(one) == seen.namespace]
+    candidates = [one for one in ours if not _is_updated(one)]
+    if not candidates:  # there may be ten thousand pods
+        return
     pods = daemon_pods([pod for pod in seen.pods if namespace_of(pod) == seen.namespace])
-    for daemon in seen.daemon_sets:
+    for daemon in candidates:
         mine = pods_of(daemon, pods)
-        if component_of(daemon) and namespace_of(daemon) == seen.namespace and _awaits_controller(daemon, mine, away):
+        if _awaits_controller(daemon, mine, away):
             yield daemon, tuple(mine)
+
+
+def _is_updated(daemon: KubernetesObject) -> bool:
+    """Return whether no update of a DaemonSet is incomplete, by the controller's counts alone."""
+    status = mapping(daemon, "status")
+    return number(status, "updatedNumberScheduled") >= number(status, "currentNumberScheduled")
 
 
 def _quiet_limit(daemon: KubernetesObject) -> float:

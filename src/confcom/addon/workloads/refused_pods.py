@@ -11,6 +11,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from confcom.addon.daemons.daemon_events import event_time
+from confcom.addon.model.chart_objects import EPC_AMOUNTS_POLICY
 from confcom.addon.model.problems import Cause
 from confcom.addon.model.resources import OURS, SETS
 from confcom.addon.workloads.workloads import Trouble, TroubledWorkload
@@ -25,6 +26,7 @@ from confcom.kubernetes.objects import (
     text,
 )
 
+_AMOUNT_FIX = "write the amount of EPC in its Pod template as the message says: in MiB, and without a unit"
 FAILED_CREATE = "FailedCreate"
 """The event reason for a Pod that a controller cannot create."""
 _POLICY = re.compile(r"ValidatingAdmissionPolicy '([^']+)' with binding '[^']+' denied request: (.*)", re.DOTALL)
@@ -86,10 +88,12 @@ def refused_workloads(
 
     Args:
         observation: the events and controllers.
-        policies: the names of the add-on's admission policies.
+        policies: the names of the add-on's admission policies; that of amounts need not be among them.
         pods: pods of the cluster; a controller that has created one since the event is skipped.
     """
     found = refusals(observation.events, policies)
+    if not found:
+        return
     there = {(namespace_of(one), text(one, "kind"), name_of(one)): one for one in observation.controllers}
     newest = _newest_pods(pods)
     yielded = set()
@@ -108,9 +112,9 @@ def refused_workloads(
 
 
 def _refusal(message: str, namespace: str, policies: Collection[str]) -> tuple[Cause, str] | None:
-    if (found := _POLICY.search(message)) and found[1] in policies:
+    if (found := _POLICY.search(message)) and found[1] in {*policies, EPC_AMOUNTS_POLICY}:
         reason = " ".join(found[2].split())
-        fix = _template_fix(reason, namespace)
+        fix = _AMOUNT_FIX if found[1] == EPC_AMOUNTS_POLICY else _template_fix(reason, namespace)
         return Cause(f"the admission policy {found[1]} refuses its Pods", fix, code="refused-by-policy"), reason
     if (found := _QUOTA.search(message)) and any(name in found[2] for name in OURS):
         fix = f"request less, or raise the quota: kubectl edit resourcequota -n {namespace} {found[1]}"

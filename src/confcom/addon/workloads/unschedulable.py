@@ -54,6 +54,11 @@ _CauseOf = Callable[[Sequence[KubernetesObject]], Cause]
 """Returns the cause, given the nodes of which a filter kept none."""
 
 
+def is_waiting(pod: KubernetesObject) -> bool:
+    """Return whether the scheduler has found no node for a pod yet."""
+    return text(pod, "status", "phase") == "Pending" and condition(pod, "PodScheduled").get("status") == "False"
+
+
 @dataclass(frozen=True, slots=True)
 class Scheduling:
     """The nodes as the scheduler sees them.
@@ -75,7 +80,7 @@ class Scheduling:
         for pod in pods:
             node = text(pod, "spec", "nodeName")
             if node and text(pod, "status", "phase") not in TERMINAL:
-                for name in set(resource_names(pod)) & OURS:
+                for name in set(resource_names(pod, OURS)):
                     taken[node, name] += requests_of(pod, name)
         offers = {(name_of(node), name): size for node in nodes for name in OURS if (size := allocatable(node, name))}
         return cls(nodes, offers, taken)
@@ -84,11 +89,9 @@ class Scheduling:
         """Yield the pods that wait for our resources, or for EPC by Intel's name, each with the cause."""
         # A Deployment's pods have the same cause, and finding it takes a comparison with every node.
         known: dict[str, Cause | None] = {}
-        for pod in pods:
+        for pod in filter(is_waiting, pods):
             scheduled = condition(pod, "PodScheduled")
-            if text(pod, "status", "phase") != "Pending" or scheduled.get("status") != "False":
-                continue
-            wanted = {name: requests_of(pod, name) for name in sorted({*resource_names(pod)} & {*OURS, INTEL_EPC})}
+            wanted = {name: requests_of(pod, name) for name in sorted({*resource_names(pod, {*OURS, INTEL_EPC})})}
             if not wanted or text(scheduled, "reason") == _GATED:
                 continue
             named = any(name in text(scheduled, "message") for name in OURS)

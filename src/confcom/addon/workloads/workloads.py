@@ -9,7 +9,7 @@ from enum import StrEnum
 from confcom.addon.model.chart_objects import component_of
 from confcom.addon.model.problems import Cause, masked_text
 from confcom.addon.model.resources import OURS, uses_ours
-from confcom.addon.workloads.unschedulable import Scheduling
+from confcom.addon.workloads.unschedulable import Scheduling, is_waiting
 from confcom.kubernetes.objects import (
     TERMINAL,
     KubernetesObject,
@@ -122,7 +122,10 @@ def troubled_workloads(
     """Return the workloads that will not run without help, each once, and those that wait for our resources."""
     others = [pod for pod in pods if component_of(pod) is None]
     failed_jobs = {(namespace_of(job), name_of(job)): job for job in jobs if has_failed(job)}
-    stuck = (_stuck(pod, cause) for pod, cause in Scheduling.of(nodes, pods).causes(others))
+    waiting = list(filter(is_waiting, others))
+    # What the nodes offer, and what is taken, takes a look at all of them.
+    found = Scheduling.of(nodes, pods).causes(waiting) if waiting else ()
+    stuck = (_stuck(pod, cause) for pod, cause in found)
     return (*_rejected([pod for pod in others if uses_ours(pod)], failed_jobs), *stuck)
 
 

@@ -1,4 +1,4 @@
-"""Carries out what was decided: patches nodes' status, and tells shortfalls as Events."""
+"""Carries out what was decided: patches nodes' status, and reports shortfalls as Events."""
 
 from __future__ import annotations
 
@@ -114,7 +114,7 @@ class Applier:
                 await self._look_at(name)
 
         async with asyncio.TaskGroup() as tasks:
-            for name in self._state.changed():
+            for name in self._state.take_changed():
                 if self._is_due(name):
                     tasks.create_task(look_at(name))
         self._metrics.shortfall_nodes.set(self._shortfalls.nodes)
@@ -125,7 +125,7 @@ class Applier:
         self._pacing.forget_calm()
         for name in self._later:
             if name in self._state.nodes:
-                self._state.look_again(name)
+                self._state.mark_changed(name)
             else:
                 self._waiting.discard(name)
                 self._shortfalls.forget(name)
@@ -142,7 +142,7 @@ class Applier:
             self._later.add(name)
         else:
             self._later.discard(name)
-            self._shortfalls.due(name, ())
+            self._shortfalls.record(name, ())
         return bool(decision.shortfalls or (decision.changes and self._pacing.may_write(name)))
 
     async def _look_at(self, name: str) -> None:
@@ -157,7 +157,7 @@ class Applier:
                     await self._write(name, decision.changes, version, rewrites=rewrites)
             except UnavailableError as error:
                 self._failed(name, error)
-        await self._tell(name, decision.shortfalls)
+        await self._report(name, decision.shortfalls)
 
     async def _decide_again(self, name: str) -> tuple[Decision, str]:
         """Read a node and its Pods before EPC is taken away, since what the watches tell may be old.
@@ -193,11 +193,11 @@ class Applier:
             fields = {"node": name, "reason": str(error), "code": error.error_code, "others": others}
             _logger.warning("capacity cannot be written", extra=fields)
 
-    async def _tell(self, name: str, shortfalls: tuple[Shortfall, ...]) -> None:
+    async def _report(self, name: str, shortfalls: tuple[Shortfall, ...]) -> None:
         node = self._state.nodes.get(name)
         if node is None:
             return
-        for shortfall in self._shortfalls.due(name, shortfalls):
+        for shortfall in self._shortfalls.record(name, shortfalls):
             _logger.warning(
                 "Pods request more EPC than the plugin found",
                 extra={"node": name, "requested_mib": shortfall.requested_mib, "offered_mib": shortfall.offered_mib},

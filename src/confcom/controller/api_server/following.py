@@ -1,4 +1,4 @@
-"""Keeps the state current: lists a feed, then watches it from there, for as long as the controller runs."""
+"""Keeps the state current: lists nodes and Pods, then watches them from there (in Kubernetes' terms: informers)."""
 
 from __future__ import annotations
 
@@ -64,11 +64,11 @@ class NodeSink:
         node = node_facts(thing, self._resources)
         if self._listed is not None:
             self._listed.add(node.name)
-        self._state.node_is(node)
+        self._state.set_node(node)
 
     def gone(self, thing: KubernetesObject) -> None:
         """Take in that a node is gone."""
-        self._state.node_gone(name_of(thing))
+        self._state.remove_node(name_of(thing))
 
     def begin(self) -> None:
         """Begin a complete list."""
@@ -76,7 +76,7 @@ class NodeSink:
 
     def complete(self) -> None:
         """Drop all nodes that were not listed."""
-        self._state.nodes_are(self._listed or set())
+        self._state.keep_nodes(self._listed or set())
         self._listed = None
 
 
@@ -96,7 +96,7 @@ class PodSink:
     def take(self, thing: KubernetesObject) -> None:
         """Take in a Pod."""
         key, pod = pod_key(thing), pod_facts(thing, self._resources, self._release)
-        self._state.pod_is(key, pod)
+        self._state.set_pod(key, pod)
         if pod is not None and self._listed is not None:
             self._listed.add(key)
         if pod is not None and pod.plugin is not None:
@@ -104,7 +104,7 @@ class PodSink:
 
     def gone(self, thing: KubernetesObject) -> None:
         """Take in that a Pod is gone, or has ended."""
-        self._state.pod_is(pod_key(thing), None)
+        self._state.set_pod(pod_key(thing), None)
 
     def begin(self) -> None:
         """Begin a complete list."""
@@ -112,7 +112,7 @@ class PodSink:
 
     def complete(self) -> None:
         """Drop all Pods that were not listed."""
-        self._state.pods_are(self._listed or set())
+        self._state.keep_pods(self._listed or set())
         self._listed = None
 
 

@@ -67,7 +67,7 @@ class PluginAsker:
         async with asyncio.TaskGroup() as tasks:
             while True:
                 self._wake.clear()
-                for key in self._state.unasked():
+                for key in self._state.take_unasked():
                     if plugin := self._state.plugin(key):
                         heapq.heappush(self._due, (self._clock(), key, plugin.incarnation, 0))
                 pause = self._start_due(tasks)
@@ -103,7 +103,7 @@ class PluginAsker:
             pause, failures = retry_pause(failures, self._jitter), failures + 1
         else:
             self._metrics.inventories.inc()
-            self._state.answered(key, incarnation, offer)
+            self._state.set_offer(key, incarnation, offer)
             self._answered()
             pause, failures = REFRESH_SECONDS * (0.75 + self._jitter() / 2), 0
         self._running -= 1

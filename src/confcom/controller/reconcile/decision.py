@@ -23,7 +23,7 @@ class Rules:
     """What is configured.
 
     Args:
-        resources: the ledgers, by their names on nodes.
+        resources: the names of EPC on nodes.
         maximum_mib: the largest amount that is written.
         gone_seconds: how long a node has to be without a plugin until the key is removed.
     """
@@ -55,7 +55,7 @@ class Plugins:
         return next(found, 0)
 
     def misses(self, resource: str) -> bool:
-        """Return whether it is certain that no plugin offers this resource; one that does not answer may do so."""
+        """Return whether certainly no plugin offers this resource: all have answered, and none does."""
         return (
             len(self.offers) == self.running and not self.counted_by_devices(resource) and self.offered(resource) == 0
         )

@@ -1,4 +1,4 @@
-"""Makes the controller's small values of the API server's objects. Pure."""
+"""Reads what the controller keeps of nodes and Pods from the API server's objects. Pure."""
 
 from __future__ import annotations
 

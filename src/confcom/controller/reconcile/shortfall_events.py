@@ -1,4 +1,4 @@
-"""The Events that tell that bound Pods request more than a node's plugin found. Pure but for the clocks."""
+"""The Events that report that bound Pods request more than a node's plugin found. Pure but for the clocks."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ REASON = "EpcShortfall"
 
 
 class ShortfallEvents:
-    """Which shortfalls are to be told now: new and changed ones, and from time to time those that last.
+    """Which shortfalls are to be reported now: new and changed ones, and from time to time those that last.
 
     Args:
         clock: monotonic seconds.
@@ -24,7 +24,7 @@ class ShortfallEvents:
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
-        self._told: dict[str, tuple[float, tuple[Shortfall, ...]]] = {}
+        self._reported: dict[str, tuple[float, tuple[Shortfall, ...]]] = {}
         self._lasting: dict[str, tuple[Shortfall, ...]] = {}
 
     @property
@@ -32,22 +32,22 @@ class ShortfallEvents:
         """How many nodes have a shortfall."""
         return len(self._lasting)
 
-    def due(self, name: str, shortfalls: tuple[Shortfall, ...]) -> tuple[Shortfall, ...]:
-        """Take in a node's shortfalls, and return those to tell now."""
+    def record(self, name: str, shortfalls: tuple[Shortfall, ...]) -> tuple[Shortfall, ...]:
+        """Record a node's shortfalls, of which there may be none, and return those to report now."""
         if not shortfalls:
             self._lasting.pop(name, None)
             return ()
         self._lasting[name] = shortfalls
         now = self._clock()
-        at, before = self._told.get(name, (float("-inf"), ()))
+        at, before = self._reported.get(name, (float("-inf"), ()))
         if now < at + (EVENT_SECONDS if before == shortfalls else EVENT_PAUSE_SECONDS):
             return ()
-        self._told[name] = (now, shortfalls)
+        self._reported[name] = (now, shortfalls)
         return shortfalls
 
     def forget(self, name: str) -> None:
         """Forget a node that is gone."""
-        self._told.pop(name, None)
+        self._reported.pop(name, None)
         self._lasting.pop(name, None)
 
 
@@ -55,7 +55,7 @@ def event_of(shortfall: Shortfall, node: NodeFacts, now: datetime, instance: str
     """Return the Event, as the API server takes it.
 
     Args:
-        shortfall: what to tell.
+        shortfall: what to report.
         node: the node that it is about.
         now: the time, in UTC.
         instance: the name of the controller's Pod.

@@ -1,4 +1,4 @@
-"""The cluster as the controller knows it, in memory: facts of nodes and Pods, and the plugins' answers. No I/O."""
+"""What the controller knows of the cluster, in memory: facts of nodes and Pods, and the plugins' answers. No I/O."""
 
 from __future__ import annotations
 
@@ -33,21 +33,20 @@ class ClusterState:
         """All nodes, by name."""
         return self._nodes
 
-    def node_is(self, node: NodeFacts) -> None:
-        """Take in a node that exists."""
+    def set_node(self, node: NodeFacts) -> None:
+        """Set the facts of a node that exists."""
         if self._nodes.get(node.name) != node:
             self._nodes[node.name] = node
             self._changed.add(node.name)
 
-    def node_gone(self, name: str) -> None:
-        """Take in that a node does not exist."""
+    def remove_node(self, name: str) -> None:
+        """Remove a node that does not exist any more."""
         if self._nodes.pop(name, None) is not None:
-            self._changed.discard(name)
             for resource in self._rules.resources:
                 self._missing_since.pop((name, resource), None)
 
-    def pod_is(self, key: PodKey, pod: PodFacts | None) -> None:
-        """Take in a Pod; None if it does not exist, has ended, or does not matter."""
+    def set_pod(self, key: PodKey, pod: PodFacts | None) -> None:
+        """Set the facts of a Pod; None removes it: it does not exist, has ended, or does not matter."""
         before = self._pods.get(key)
         if before == pod:
             return
@@ -65,17 +64,17 @@ class ClusterState:
         self._pods_of.setdefault(pod.node, set()).add(key)
         self._changed.add(pod.node)
 
-    def nodes_are(self, names: set[str]) -> None:
-        """Take in that only these nodes exist, after a complete list."""
+    def keep_nodes(self, names: set[str]) -> None:
+        """Remove all other nodes, after a complete list."""
         for name in self._nodes.keys() - names:
-            self.node_gone(name)
+            self.remove_node(name)
 
-    def pods_are(self, keys: set[PodKey]) -> None:
-        """Take in that only these Pods matter, after a complete list."""
+    def keep_pods(self, keys: set[PodKey]) -> None:
+        """Remove all other Pods, after a complete list."""
         for key in self._pods.keys() - keys:
-            self.pod_is(key, None)
+            self.set_pod(key, None)
 
-    def unasked(self) -> list[PodKey]:
+    def take_unasked(self) -> list[PodKey]:
         """Return the plugins that are new or have changed; each is returned once."""
         keys = [key for key in self._unasked if self.plugin(key) is not None]
         self._unasked.clear()
@@ -86,8 +85,8 @@ class ClusterState:
         pod = self._pods.get(key)
         return pod.plugin if pod is not None else None
 
-    def answered(self, key: PodKey, incarnation: str, offer: Offer) -> None:
-        """Take in a plugin's answer, unless the plugin has changed meanwhile."""
+    def set_offer(self, key: PodKey, incarnation: str, offer: Offer) -> None:
+        """Set what a plugin answered, unless the plugin has changed meanwhile."""
         plugin = self.plugin(key)
         if plugin is None or plugin.incarnation != incarnation or self._offers.get(key) == (incarnation, offer):
             return
@@ -108,12 +107,12 @@ class ClusterState:
         """Return how many MiB the bound Pods of a node request, for each resource."""
         return self._sums(self.pods_on(name))
 
-    def look_again(self, name: str) -> None:
-        """Have a node looked at again."""
+    def mark_changed(self, name: str) -> None:
+        """Have a node looked at again, although nothing is known to have changed."""
         if name in self._nodes:
             self._changed.add(name)
 
-    def changed(self) -> list[str]:
+    def take_changed(self) -> list[str]:
         """Return the names of the nodes to look at; each is returned once."""
         names = [name for name in self._changed if name in self._nodes]
         self._changed.clear()

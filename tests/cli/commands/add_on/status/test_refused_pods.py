@@ -6,6 +6,7 @@ import re
 import pytest
 
 from confcom.addon.cluster.snapshot_reader import MOST_CONTROLLERS
+from confcom.addon.model.chart_objects import EPC_AMOUNTS_POLICY
 from testkit.fake_cluster import objects as make
 from testkit.fake_cluster.chart import POLICY
 from testkit.fake_cluster.objects import EPC, HELPER_EPC, PROVISION, SYSTEM
@@ -51,6 +52,23 @@ def test_the_quote_helpers_memory_is_answered_with_the_name_for_applications(ena
     (one,) = listed()
     assert one["code"] == "refused-by-policy"
     assert re.findall(r"\S+epc_mem_in_MiB", one["remedy"]) == [EPC, HELPER_EPC]
+
+
+AMOUNT_RULE = (
+    f"container app asks for 10485760 MiB of EPC: {EPC} counts MiB already. For 10Mi of memory write 10. No node has "
+    "more than 16777216 MiB"
+)
+
+
+def test_an_amount_that_was_meant_in_bytes(enabled, listed):
+    """A template that is older than the policy: the API server refuses newer ones themselves."""
+    refused = make.failed_create("ReplicaSet", "web-5f", denied(AMOUNT_RULE, EPC_AMOUNTS_POLICY))
+    enabled.objects += [replica_set(), refused]
+    (one,) = listed()
+    assert one["code"] == "refused-by-policy"
+    assert one["cause"].endswith(f": {AMOUNT_RULE}")
+    assert "MiB" in one["remedy"]
+    assert PROVISION not in one["remedy"]
 
 
 def test_a_quota_of_the_add_ons_resources(enabled, listed):
