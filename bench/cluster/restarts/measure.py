@@ -29,6 +29,8 @@ NEW_POD_SECONDS = 900.0
 """For a new Pod to run: one to five, and minutes where the kubelet has many devices."""
 GONE_SECONDS = 600.0
 """For all Pods to be gone."""
+SETTLE_SECONDS = 60.0
+"""After the start of all Pods, which takes all of the machine."""
 REST_SECONDS = 5.0
 """Between two restarts: a kubelet with many Pods looks at all of them after its start."""
 NEW = "new"
@@ -86,6 +88,7 @@ def measure(cluster: Cluster, plan: Plan, directory: Path, *, say: Callable[[str
         for group, place in of.items():
             say(f"{plan.pods} Pods with {group}")
             _start(cluster, here, place, plan.pods)
+        time.sleep(SETTLE_SECONDS)
         before, before_load = _running(cluster, here, plan.pods * len(of)), load_average()
         pods = f"/api/v1/namespaces/{here}/pods"
         with watching(cluster, "/api/v1/nodes") as nodes, watching(cluster, pods, f"labelSelector=app%3D{NEW}") as new:
