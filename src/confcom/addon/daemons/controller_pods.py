@@ -6,12 +6,19 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from confcom.addon.daemons.daemon_pods import PodState, pod_reason
-from confcom.addon.model.chart_objects import ADD_ON, COMPONENT_LABEL, CONTROLLER, NAME_LABEL, flag_in, flag_of
+from confcom.addon.model.chart_objects import (
+    ADD_ON,
+    COMPONENT_LABEL,
+    CONTROLLER,
+    NAME_LABEL,
+    SUPPORT_FLAG,
+    SUPPORTED,
+    flag_in,
+    flag_of,
+)
 from confcom.addon.model.problems import Problem
 from confcom.kubernetes.objects import KubernetesObject, labels_of, mapping, name_of, namespace_of, number, text
 
-SUPPORT_FLAG, SUPPORTED = "--capacity-support", "supported"
-"""The device plugin's flag, and its value where the chart has installed a controller."""
 _MAXIMUM_FLAG = "--max-epc-mib"
 _GONE = frozenset({PodState.ENDING, PodState.REJECTED})
 
