@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
+import json
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -11,17 +10,19 @@ from pathlib import Path
 
 import httpx2
 
-from bench.cluster.watch import end_group
+from e2e.beside import beside
 from e2e.cluster import Cluster
 from e2e.waiting import until
 
+VALID = "1h"
+"""For how long a token is: for all that is tried with it."""
 REQUEST_SECONDS = 60.0
 """For one request, on a machine that is busy."""
 
 
 @dataclass(frozen=True, slots=True)
 class ApiAccess:
-    """The API as the administrator has it, behind a unix socket.
+    """The API as somebody has it, behind a unix socket.
 
     Args:
         socket: of kubectl's proxy.
@@ -43,25 +44,40 @@ class ApiAccess:
 
 
 @contextmanager
-def proxied(cluster: Cluster, folder: Path) -> Iterator[ApiAccess]:
+def proxied(cluster: Cluster, folder: Path, kubeconfig: Path | None = None) -> Iterator[ApiAccess]:
     """Have kubectl's proxy, which knows how to sign in.
 
     Args:
         cluster: whose API.
         folder: for the socket; the cluster sees it too.
+        kubeconfig: of somebody other than the administrator.
     """
     access = ApiAccess(folder / "api.sock")
-    process = subprocess.Popen(
-        cluster.entering(["kubectl", "proxy", f"--unix-socket={access.socket}"]),
-        env={**os.environ, **cluster.environment},
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        start_new_session=True,  # nsenter's child must end with it
-    )
+    who = [f"--kubeconfig={kubeconfig}"] if kubeconfig else []
     try:
-        until(access.socket.exists, "kubectl's proxy listens")
-        yield access
+        with beside(cluster, *who, "proxy", "--accept-paths=.*", "--reject-paths=^$", f"--unix-socket={access.socket}"):
+            until(access.socket.exists, "kubectl's proxy listens")
+            yield access
     finally:
         access.close()
-        end_group(process)
         access.socket.unlink(missing_ok=True)
+
+
+@contextmanager
+def proxied_as(cluster: Cluster, account: str, namespace: str, folder: Path) -> Iterator[ApiAccess]:
+    """Have the API as a ServiceAccount has it, by a token of its own.
+
+    Args:
+        cluster: whose API.
+        account: the ServiceAccount's name.
+        namespace: its namespace.
+        folder: for its kubeconfig and the socket.
+    """
+    token = cluster.kubectl("create", "token", account, f"--namespace={namespace}", f"--duration={VALID}").stdout
+    config = json.loads(cluster.kubectl("config", "view", "--raw", "--flatten", "--output=json").stdout)
+    # The administrator's certificate would win over a token.
+    config["users"][0]["user"] = {"token": token.strip()}
+    kubeconfig = folder / "account.json"
+    kubeconfig.write_text(json.dumps(config))
+    with proxied(cluster, folder, kubeconfig) as access:
+        yield access

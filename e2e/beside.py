@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from typing import IO
 
 from e2e.cluster import Cluster
+from e2e.processes import end
 
 END_SECONDS = 10.0
 """From SIGTERM to its end."""
@@ -31,8 +32,4 @@ def beside(
     try:
         yield process
     finally:
-        process.terminate()
-        try:
-            process.wait(END_SECONDS)
-        finally:
-            process.kill()
+        end(process, END_SECONDS)

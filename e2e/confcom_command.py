@@ -24,7 +24,7 @@ COMMAND_SECONDS = 600.0
 
 PLUGIN, HELPER = "device-plugin", "quote-helper"
 POOL_LABEL = "example.com/pool"
-"""Of nodes in a pool of their own, which has the node's name."""
+"""By whose values pools have their nodes; those of `enabled` have their only node's name."""
 SET_ASIDE_MIB = 6
 """Of a node's EPC, for two quote helpers."""
 

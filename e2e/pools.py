@@ -12,12 +12,9 @@ from typing import Any
 from e2e import add_on
 from e2e.add_on import EPC, SIMULATED_LABEL
 from e2e.cluster import Cluster, Node
-from e2e.confcom_command import PLUGIN, SET_ASIDE_MIB, AddOn, is_ready
+from e2e.confcom_command import PLUGIN, POOL_LABEL, SET_ASIDE_MIB, AddOn, is_ready
 from e2e.images_workshop import REGISTRY
 from e2e.waiting import until
-
-LABEL = "example.com/pool"
-"""By whose values pools have their nodes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +22,7 @@ class Pool:
     """Simulated nodes of one size; here it is one node.
 
     Args:
-        name: its own, and its nodes' value of LABEL.
+        name: its own, and its nodes' value of POOL_LABEL.
         node: its node.
         epc_mib: of each node.
     """
@@ -52,7 +49,7 @@ class Pool:
 
     def value(self) -> dict[str, object]:
         """Return the pool as a value of the chart."""
-        return {"name": self.name, "nodeSelector": {LABEL: self.name}, "epcMiB": self.epc_mib}
+        return {"name": self.name, "nodeSelector": {POOL_LABEL: self.name}, "epcMiB": self.epc_mib}
 
 
 @contextmanager
@@ -90,7 +87,7 @@ def pools_enabled(
     finally:
         cluster.mend()
         add_on.uninstall(cluster)
-        cluster.kubectl("label", "nodes", "--all", f"{SIMULATED_LABEL}-", f"{LABEL}-")
+        cluster.kubectl("label", "nodes", "--all", f"{SIMULATED_LABEL}-", f"{POOL_LABEL}-")
         for pool in pools:
             add_on.forget(cluster, pool.node)
 
@@ -108,9 +105,11 @@ def plugin_of(made: AddOn, pool: Pool) -> dict[str, Any] | None:
 
 def join(cluster: Cluster, pool: Pool) -> None:
     """Have the pool's node in it."""
-    cluster.kubectl("label", "node", pool.node.name, f"{SIMULATED_LABEL}=true", f"{LABEL}={pool.name}", "--overwrite")
+    cluster.kubectl(
+        "label", "node", pool.node.name, f"{SIMULATED_LABEL}=true", f"{POOL_LABEL}={pool.name}", "--overwrite"
+    )
 
 
 def leave(cluster: Cluster, pool: Pool) -> None:
     """Have the pool's node without daemons, and so without a plugin."""
-    cluster.kubectl("label", "node", pool.node.name, f"{SIMULATED_LABEL}-", f"{LABEL}-")
+    cluster.kubectl("label", "node", pool.node.name, f"{SIMULATED_LABEL}-", f"{POOL_LABEL}-")

@@ -13,6 +13,8 @@ from e2e.command_results import JSON, changes, codes_of, document_of
 from e2e.images_workshop import CHART_REGISTRY
 from e2e.waiting import until
 
+FOUND_MIB = "168"
+"""What the chart simulates, with what is set aside for quote helpers."""
 UPDATE_SECONDS = 240.0
 """For one command that changes the daemons, and waits for them."""
 
@@ -80,12 +82,16 @@ def test_enable_twice_and_status(bare):
 
     table = confcom(bare, "status").stdout
     (row,) = [line.split() for line in table.splitlines() if line.startswith(NODE_NAME)]
-    assert row == [NODE_NAME, "simulated", EPC_MIB, "0", "ready", "0.1.0", "ready", "0.1.0", "yes"]
+    counted = [FOUND_MIB, EPC_MIB, "0", EPC_MIB, "device", "(fits-devices)"]
+    assert row == [NODE_NAME, "simulated", *counted, "ready", "0.1.0", "ready", "0.1.0", "yes"]
 
     document = json.loads(confcom(bare, "status", "--output=json").stdout)
     (node,) = document["nodes"]
     amount = int(EPC_MIB)
-    assert node["epc"] == {"resource": EPC, "capacity_mib": amount, "allocatable_mib": amount, "used_mib": 0}
+    accounting = node["epc"].pop("accounting")
+    assert (accounting["kind"], accounting["choice"], accounting["held_back_mib"]) == ("device", "fits-devices", 0)
+    has = dict.fromkeys(("offered_mib", "capacity_mib", "allocatable_mib", "free_mib"), amount)
+    assert node["epc"] == {"resource": EPC, "found_mib": int(FOUND_MIB), "used_mib": 0, **has}
     assert node["provision_device"] == "yes"
     assert document["ok"] is True
 

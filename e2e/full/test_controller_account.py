@@ -11,8 +11,8 @@ import httpx2
 import pytest
 
 from e2e import add_on
-from e2e.account import api_as
 from e2e.add_on import CONTROLLER, EPC, SYSTEM
+from e2e.api_access import proxied_as
 from e2e.cluster import Cluster, Node
 from e2e.controller_tries import (
     NODES,
@@ -77,9 +77,9 @@ def account_once(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> 
     values = {"controller": {"maxEpcMiBPerNode": MOST_MIB}}
     with (
         pools_enabled(cluster, [pool], folder / "values.json", values),
-        api_as(cluster, CONTROLLER, SYSTEM, folder) as client,
+        proxied_as(cluster, CONTROLLER, SYSTEM, folder) as access,
     ):
-        yield Account(cluster, client, pool, cluster.nodes[2])
+        yield Account(cluster, access.client(), pool, cluster.nodes[2])
 
 
 @pytest.fixture

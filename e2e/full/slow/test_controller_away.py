@@ -1,0 +1,215 @@
+"""The controller away for minutes: what goes on without it, what waits for it, and that all is right afterwards."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import secrets
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from confcom.errors import ExitCode
+from e2e import add_on
+from e2e.add_on import CONTROLLER, EPC, SYSTEM
+from e2e.cluster import Cluster, Node
+from e2e.command_results import JSON, codes_of
+from e2e.confcom_command import AddOn
+from e2e.pools import Pool, join, leave, plugin_of, pools_enabled
+from e2e.probes import probed
+from e2e.relying_party import RelyingParty
+from e2e.tenants import Tenant, container, pod, quoting_pod
+from e2e.waiting import until
+
+AWAY_SECONDS = {"scaled": 600, "deleted": 60}
+"""How long it is away, by what was done to its Deployment."""
+ROUND_SECONDS = 30
+"""From one new Pod to the next meanwhile."""
+BACK_SECONDS = 60
+"""For everything to be right again: some seconds, of which the controller's start is the most."""
+GONE_SECONDS = 5
+"""Of controller.goneSeconds: it counts from when the controller is back."""
+CASE_SECONDS = 1800
+HERE = f"--namespace={SYSTEM}"
+REQUEST = {EPC: 10}
+HOLD = ("--hold", "7200")
+CHALLENGE = "ab" * 32
+
+
+@dataclass(frozen=True, slots=True)
+class Nodes:
+    """Three nodes whose EPC is capacity.
+
+    Args:
+        add_on: on them.
+        large: is there throughout.
+        new: gets its plugin while the controller is away.
+        gone: loses its plugin meanwhile.
+    """
+
+    add_on: AddOn
+    large: Pool
+    new: Pool
+    gone: Pool
+
+    @property
+    def cluster(self) -> Cluster:
+        return self.add_on.cluster
+
+    def amounts(self, pool: Pool) -> tuple[str | None, str | None]:
+        """Capacity and allocatable."""
+        status = self.cluster.kubectl_json("get", "node", pool.node.name)["status"]
+        return status["capacity"].get(EPC), status["allocatable"].get(EPC)
+
+    def whole(self, pool: Pool) -> bool:
+        return self.amounts(pool) == (str(pool.offered_mib), str(pool.offered_mib))
+
+
+@pytest.fixture
+def three(cluster: Cluster, nodes: tuple[Node, Node, Node], tmp_path: Path) -> Iterator[Nodes]:
+    if not add_on.changes_pods(cluster):
+        pytest.skip("this API server cannot change Pods by policies")
+    first, second, third = nodes
+    large, new, gone = Pool("large", second, 256 * 1024), Pool("new", third, 8192), Pool("gone", first, 4096)
+    values = {"controller": {"goneSeconds": GONE_SECONDS}}
+    file = tmp_path / "values.json"
+    with pools_enabled(cluster, [large, new, gone], file, values, serving=[large, gone]) as made:
+        yield Nodes(made, large, new, gone)
+
+
+@pytest.fixture
+def tenant(three: Nodes, namespace: str) -> Iterator[Tenant]:
+    made = Tenant(three.cluster, namespace)
+    yield made
+    made.kubectl("delete", "pods", "--all", "--grace-period=1")
+
+
+def take_away(cluster: Cluster, how: str) -> str:
+    """Take the controller away; returns its Deployment as somebody keeps it who deletes it."""
+    found = cluster.kubectl_json("get", "deployment", CONTROLLER, HERE)
+    if how == "scaled":
+        cluster.kubectl("scale", "deployment", CONTROLLER, HERE, "--replicas=0")
+    else:
+        cluster.kubectl("delete", "deployment", CONTROLLER, HERE)
+    metadata = {key: found["metadata"][key] for key in ("name", "namespace", "labels", "annotations")}
+    return json.dumps({key: found[key] for key in ("apiVersion", "kind", "spec")} | {"metadata": metadata})
+
+
+def bring_back(cluster: Cluster, how: str, kept: str) -> None:
+    if how == "scaled":
+        cluster.kubectl("scale", "deployment", CONTROLLER, HERE, "--replicas=1")
+    else:
+        cluster.kubectl("create", "--filename=-", input=kept)
+
+
+def wipe(cluster: Cluster, pool: Pool) -> None:
+    """Set a node's EPC to 0, as a kubelet does that finds its directory of device plugins empty at its start."""
+    patch = json.dumps({"status": {part: {EPC: "0"} for part in ("capacity", "allocatable")}})
+    cluster.kubectl("patch", "node", pool.node.name, "--subresource=status", "--type=merge", f"--patch={patch}")
+
+
+def restart_plugin(three: Nodes, pool: Pool) -> None:
+    """Have another Pod of the node's plugin, which serves."""
+    old = plugin_of(three.add_on, pool)
+    assert old
+    three.cluster.kubectl("delete", "pod", old["metadata"]["name"], HERE)
+    until(lambda: plugin_of(three.add_on, pool), "the node has its plugin again")
+    until(lambda: enclaves(three, pool) > 0, "the kubelet has reported its devices")
+
+
+def restart_kubelet(three: Nodes, pool: Pool) -> None:
+    """Have the kubelet know its plugin again: a Pod that comes before is rejected, with any way of counting."""
+    before = registrations(three, pool)
+    pool.node.restart("kubelet")
+    until(lambda: registrations(three, pool) > before, "the plugin has registered again")
+    until(three.cluster.ready, "the node is Ready")
+    until(lambda: enclaves(three, pool) > 0, "the kubelet has reported its devices")
+
+
+def registrations(three: Nodes, pool: Pool) -> int:
+    """How often the plugin has registered its least registered resource; -1 while the kubelet does not watch all."""
+    plugin = plugin_of(three.add_on, pool)
+    assert plugin
+    told = json.loads(probed(three.cluster, plugin, "inventory"))
+    return min(one["registrations"] for one in told["resources"]) if told["registered"] else -1
+
+
+def enclaves(three: Nodes, pool: Pool) -> int:
+    status = three.cluster.kubectl_json("get", "node", pool.node.name)["status"]
+    return int(status["allocatable"].get("sgx.intel.com/enclave", 0))
+
+
+@pytest.mark.timeout(CASE_SECONDS, func_only=True)
+@pytest.mark.parametrize("how", AWAY_SECONDS)
+def test_without_its_controller_the_cluster_goes_on(
+    three: Nodes, tenant: Tenant, tmp_path: Path, tell, how: str
+) -> None:
+    cluster, large, new, gone = three.cluster, three.large, three.new, three.gone
+    relying_party = RelyingParty.of(cluster, tmp_path / "trust")
+    holding = container("main", limits=REQUEST, environment={"SGX_AESM_ADDR": "1"}, arguments=HOLD)
+    tenant.create(pod("before", holding, node=large.node.name))
+    tenant.wait_for_phase("before", "Running")
+
+    kept = take_away(cluster, how)
+    until(lambda: not three.add_on.all_pods("controller"), "the controller has gone")
+    away = time.monotonic()
+    assert "controller-missing" in codes_of(three.add_on.confcom("status", JSON, code=ExitCode.NOT_READY))
+
+    # What waits: the amount of a new node, and the end of one.
+    join(cluster, new)
+    leave(cluster, gone)
+    until(lambda: plugin_of(three.add_on, new), "the new node has a plugin")
+    until(lambda: not three.add_on.all_pods(gone.plugin), "the other one has none")
+    tenant.create(quoting_pod("for-the-new-node", CHALLENGE, REQUEST, node=new.node.name))
+    assert f"Insufficient {EPC}" in tenant.why_pending("for-the-new-node")
+
+    # What goes on: Pods, also after restarts of plugin and kubelet.
+    disturbances = itertools.cycle([None, restart_plugin, None, restart_kubelet])
+    rounds = 0
+    while time.monotonic() - away < AWAY_SECONDS[how]:
+        began = time.monotonic()
+        if disturb := next(disturbances):
+            disturb(three, large)
+        challenge, name = secrets.token_hex(32), f"round-{rounds}"
+        tenant.create(quoting_pod(name, challenge, REQUEST, node=large.node.name))
+        tenant.wait_for_phase(name, "Succeeded")
+        relying_party.verify(tenant.quote(name), challenge)
+        tenant.delete(name)
+        assert three.whole(large)
+        assert three.amounts(new) == (None, None)
+        assert three.whole(gone)
+        rounds += 1
+        time.sleep(max(0.0, min(began + ROUND_SECONDS, away + AWAY_SECONDS[how]) - time.monotonic()))
+    assert "capacity-not-written" in codes_of(three.add_on.confcom("status", JSON, code=ExitCode.NOT_READY))
+
+    wipe(cluster, large)
+    tenant.create(quoting_pod("for-the-wiped-node", CHALLENGE, REQUEST, node=large.node.name))
+    assert f"Insufficient {EPC}" in tenant.why_pending("for-the-wiped-node")
+
+    lasted = time.monotonic() - away
+    bring_back(cluster, how, kept)
+    back = time.monotonic()
+    waited = {
+        "new": lambda: three.whole(new),
+        "wiped": lambda: three.whole(large),
+        "gone": lambda: three.amounts(gone) == (None, None),
+    }
+    took = {}
+    for what, is_right in waited.items():
+        until(is_right, f"the controller has seen to what is {what}", seconds=BACK_SECONDS)
+        took[what] = time.monotonic() - back
+    for name in ("for-the-new-node", "for-the-wiped-node"):
+        tenant.wait_for_phase(name, "Succeeded")
+        relying_party.verify(tenant.quote(name), CHALLENGE)
+    until(lambda: three.add_on.status()["ok"], "all is well")
+    tell(f"{how}, away for {lasted:.0f} s: {rounds} Pods ran; back, right after: {rounded(took)}")
+
+    found = tenant.get("before")["status"]
+    assert (found["phase"], found["containerStatuses"][0]["restartCount"]) == ("Running", 0)
+
+
+def rounded(seconds: dict[str, float]) -> str:
+    return ", ".join(f"{name} {value:.1f} s" for name, value in seconds.items())
