@@ -27,6 +27,8 @@ REPORT_SECONDS = 120.0
 """For a kubelet's first report after its start; it takes one or two."""
 NEW_POD_SECONDS = 900.0
 """For a new Pod to run: one to five, and minutes where the kubelet has many devices."""
+GONE_SECONDS = 600.0
+"""For all Pods to be gone."""
 REST_SECONDS = 5.0
 """Between two restarts: a kubelet with many Pods looks at all of them after its start."""
 NEW = "new"
@@ -80,7 +82,7 @@ def measure(cluster: Cluster, plan: Plan, directory: Path, *, say: Callable[[str
         ConfcomError: something did not happen in time.
     """
     done: list[Restart] = []
-    with places(cluster, plan.pods, directory) as of, namespace(cluster) as here:
+    with places(cluster, plan.pods, directory) as of, namespace(cluster, GONE_SECONDS) as here:
         for group, place in of.items():
             say(f"{plan.pods} Pods with {group}")
             _start(cluster, here, place, plan.pods)
