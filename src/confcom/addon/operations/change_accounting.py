@@ -9,8 +9,7 @@ from confcom.addon.cluster.inventory_reader import look_at_epc
 from confcom.addon.cluster.kubectl import MOST_ASKED
 from confcom.addon.cluster.large_lists import list_nodes_and_pods
 from confcom.addon.cluster.preflight_reader import InstallRequest, PreflightContext
-from confcom.addon.daemons.controller_pods import SUPPORT_FLAG, SUPPORTED
-from confcom.addon.model.chart_objects import Plan, flag_of, pod_spec_of
+from confcom.addon.model.chart_objects import SUPPORT_FLAG, SUPPORTED, Plan, flag_of, pod_spec_of
 from confcom.addon.model.epc_accounting import AccountingKind, EpcSeen
 from confcom.addon.model.node_selection import selects
 from confcom.addon.model.problems import shown

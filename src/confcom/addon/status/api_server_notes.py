@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from confcom.addon.daemons.controller_pods import SUPPORT_FLAG
 from confcom.addon.daemons.hardware_helpers import Note
-from confcom.addon.model.chart_objects import flag_of
+from confcom.addon.model.chart_objects import SUPPORT_FLAG, flag_of
 from confcom.addon.model.resources import INTEL_EPC, REAL
 from confcom.addon.preflight.epc_names import FIRST_KUBERNETES
 from confcom.addon.preflight.versions import major_minor
