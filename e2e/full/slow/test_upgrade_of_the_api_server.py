@@ -163,7 +163,7 @@ def test_upgraded_with_pods_running(cluster, add_on, pools, clients, trust, *, n
     findings = document_of(add_on.confcom("enable", "--simulated", "--dry-run", JSON))["findings"]
     assert "epc-names-not-replaced" in {one["code"] for one in findings}
     assert f"{EPC}: 10" in " ".join(cluster.helm("get", "notes", RELEASE, f"--namespace={SYSTEM}").stdout.split())
-    load = clients.start("before")
+    load = clients.start("old")
     tenants = load.states()
 
     # The API server alone is newer: nothing breaks, and all is counted as before.
@@ -211,7 +211,7 @@ def test_upgraded_with_pods_running(cluster, add_on, pools, clients, trust, *, n
     assert notes(add_on) == set()
 
     # Pods with EPC run again, also while the kubelets follow.
-    load = clients.start("after")
+    load = clients.start("new")
     tenants = load.states()
     for node in cluster.nodes:
         node.stop("kubelet")
