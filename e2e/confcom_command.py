@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from confcom.errors import ExitCode
+from confcom.errors import ExitCode, UnavailableError
 from e2e.add_on import EPC, SIMULATED_LABEL, SYSTEM, uninstall
 from e2e.cluster import Cluster, Node
 from e2e.images_workshop import CHART_REGISTRY
@@ -59,6 +59,17 @@ class AddOn:
         command = [sys.executable, "-m", "confcom", "status", "--output=json"]
         found: dict[str, Any] = json.loads(self.cluster.run(command, check=False).stdout)
         return found
+
+    def is_well(self) -> bool:
+        """Whether `confcom status` finds nothing wrong.
+
+        Raises:
+            UnavailableError: it does; tells what.
+        """
+        found = self.status()
+        if not found["ok"]:
+            raise UnavailableError("confcom status finds something wrong", why="; ".join(found["problems"]))
+        return True
 
     def pods(self, component: str) -> dict[str, dict[str, Any]]:
         """The component's only pod on each node, by the node's name, once there is one only and it is ready."""

@@ -47,6 +47,11 @@ class Pool:
         found = cluster.kubectl_json("get", "node", self.node.name)["status"]
         return [found[part].get(EPC) for part in ("capacity", "allocatable")] == [wanted, wanted]
 
+    def write(self, cluster: Cluster, amount: str | None) -> None:
+        """Write the node's capacity and allocatable as somebody else than the controller may; None removes them."""
+        patch = json.dumps({"status": {part: {EPC: amount} for part in ("capacity", "allocatable")}})
+        cluster.kubectl("patch", "node", self.node.name, "--subresource=status", "--type=merge", f"--patch={patch}")
+
     def value(self) -> dict[str, object]:
         """Return the pool as a value of the chart."""
         return {"name": self.name, "nodeSelector": {POOL_LABEL: self.name}, "epcMiB": self.epc_mib}

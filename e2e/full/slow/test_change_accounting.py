@@ -76,6 +76,17 @@ def had_pods(tenant: Tenant, *nodes: Node) -> None:
         tenant.wait_for_phase(f"app-{node.name}", "Running")
 
 
+def limits_what_a_node_gets(both: AddOn, large: Node) -> None:
+    """The controller's maximum takes EPC from a node that has more, which is no problem of it, and gives it back."""
+    for maximum, notes in ((LARGE_MIB // 4, ["epc-limited"]), (LARGE_MIB, [])):
+        both.confcom("update", f"--set=controller.maxEpcMiBPerNode={maximum}")
+        wanted = min(maximum, LARGE_MIB - SET_ASIDE_MIB)
+        until(lambda wanted=wanted: {mib(one) for one in amounts(both.cluster, large)} == {wanted}, f"{wanted} MiB")
+        found = both.status()
+        assert [one["code"] for one in found["notes"]] == notes
+        assert found["problems"] == []
+
+
 @pytest.mark.timeout(CASE_SECONDS, func_only=True)
 def test_there_and_back(pair: Pair, tenant: Tenant, tell: Callable[[str], None]) -> None:
     both, small, large = pair
@@ -99,6 +110,7 @@ def test_there_and_back(pair: Pair, tenant: Tenant, tell: Callable[[str], None])
     # The kubelets remembered the Pods, and only a Pod with a device made them forget these.
     again = both.pods(HELPER)
     assert all(again[node.name]["metadata"]["uid"] != helpers[node.name]["metadata"]["uid"] for node in (small, large))
+    limits_what_a_node_gets(both, large)
     half = LARGE_MIB // 2
     tenant.create(pod("half", container("main", limits={EPC: half}, program=HOLD), node=large.name))
     tenant.wait_for_phase("half", "Running")

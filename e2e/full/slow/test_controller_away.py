@@ -18,7 +18,7 @@ from e2e.add_on import CONTROLLER, EPC, SYSTEM
 from e2e.cluster import Cluster, Node
 from e2e.command_results import JSON, codes_of
 from e2e.confcom_command import AddOn
-from e2e.pools import Pool, join, leave, plugin_of, pools_enabled
+from e2e.pools import Pool, enable, join, leave, plugin_of, pools_enabled
 from e2e.probes import probed
 from e2e.relying_party import RelyingParty
 from e2e.tenants import Tenant, container, pod, quoting_pod
@@ -48,12 +48,14 @@ class Nodes:
         large: is there throughout.
         new: gets its plugin while the controller is away.
         gone: loses its plugin meanwhile.
+        values: with which it was enabled.
     """
 
     add_on: AddOn
     large: Pool
     new: Pool
     gone: Pool
+    values: Path
 
     @property
     def cluster(self) -> Cluster:
@@ -77,7 +79,7 @@ def three(cluster: Cluster, nodes: tuple[Node, Node, Node], tmp_path: Path) -> I
     values = {"controller": {"goneSeconds": GONE_SECONDS}}
     file = tmp_path / "values.json"
     with pools_enabled(cluster, [large, new, gone], file, values, serving=[large, gone]) as made:
-        yield Nodes(made, large, new, gone)
+        yield Nodes(made, large, new, gone, file)
 
 
 @pytest.fixture
@@ -87,28 +89,20 @@ def tenant(three: Nodes, namespace: str) -> Iterator[Tenant]:
     made.kubectl("delete", "pods", "--all", "--grace-period=1")
 
 
-def take_away(cluster: Cluster, how: str) -> str:
-    """Take the controller away; returns its Deployment as somebody keeps it who deletes it."""
-    found = cluster.kubectl_json("get", "deployment", CONTROLLER, HERE)
+def take_away(three: Nodes, how: str) -> None:
     if how == "scaled":
-        cluster.kubectl("scale", "deployment", CONTROLLER, HERE, "--replicas=0")
+        three.cluster.kubectl("scale", "deployment", CONTROLLER, HERE, "--replicas=0")
     else:
-        cluster.kubectl("delete", "deployment", CONTROLLER, HERE)
-    metadata = {key: found["metadata"][key] for key in ("name", "namespace", "labels", "annotations")}
-    return json.dumps({key: found[key] for key in ("apiVersion", "kind", "spec")} | {"metadata": metadata})
+        three.cluster.kubectl("delete", "deployment", CONTROLLER, HERE)
+    until(lambda: not three.add_on.all_pods("controller"), "the controller has gone")
 
 
-def bring_back(cluster: Cluster, how: str, kept: str) -> None:
+def bring_back(three: Nodes, how: str) -> None:
+    """Undo it, as `confcom status` tells."""
     if how == "scaled":
-        cluster.kubectl("scale", "deployment", CONTROLLER, HERE, "--replicas=1")
+        three.cluster.kubectl("scale", "deployment", CONTROLLER, HERE, "--replicas=1")
     else:
-        cluster.kubectl("create", "--filename=-", input=kept)
-
-
-def wipe(cluster: Cluster, pool: Pool) -> None:
-    """Set a node's EPC to 0, as a kubelet does that finds its directory of device plugins empty at its start."""
-    patch = json.dumps({"status": {part: {EPC: "0"} for part in ("capacity", "allocatable")}})
-    cluster.kubectl("patch", "node", pool.node.name, "--subresource=status", "--type=merge", f"--patch={patch}")
+        enable(three.add_on, three.values)
 
 
 def restart_plugin(three: Nodes, pool: Pool) -> None:
@@ -153,8 +147,7 @@ def test_without_its_controller_the_cluster_goes_on(
     tenant.create(pod("before", holding, node=large.node.name))
     tenant.wait_for_phase("before", "Running")
 
-    kept = take_away(cluster, how)
-    until(lambda: not three.add_on.all_pods("controller"), "the controller has gone")
+    take_away(three, how)
     away = time.monotonic()
     assert "controller-missing" in codes_of(three.add_on.confcom("status", JSON, code=ExitCode.NOT_READY))
 
@@ -185,13 +178,12 @@ def test_without_its_controller_the_cluster_goes_on(
         time.sleep(max(0.0, min(began + ROUND_SECONDS, away + AWAY_SECONDS[how]) - time.monotonic()))
     assert "capacity-not-written" in codes_of(three.add_on.confcom("status", JSON, code=ExitCode.NOT_READY))
 
-    wipe(cluster, large)
+    large.write(cluster, "0")  # as a kubelet does that finds its directory of device plugins empty at its start
     tenant.create(quoting_pod("for-the-wiped-node", CHALLENGE, REQUEST, node=large.node.name))
     assert f"Insufficient {EPC}" in tenant.why_pending("for-the-wiped-node")
 
-    lasted = time.monotonic() - away
-    bring_back(cluster, how, kept)
     back = time.monotonic()
+    bring_back(three, how)
     waited = {
         "new": lambda: three.whole(new),
         "wiped": lambda: three.whole(large),
@@ -204,8 +196,8 @@ def test_without_its_controller_the_cluster_goes_on(
     for name in ("for-the-new-node", "for-the-wiped-node"):
         tenant.wait_for_phase(name, "Succeeded")
         relying_party.verify(tenant.quote(name), CHALLENGE)
-    until(lambda: three.add_on.status()["ok"], "all is well")
-    tell(f"{how}, away for {lasted:.0f} s: {rounds} Pods ran; back, right after: {rounded(took)}")
+    until(three.add_on.is_well, "all is well")
+    tell(f"{how}, away for {back - away:.0f} s: {rounds} Pods ran; back, right after: {rounded(took)}")
 
     found = tenant.get("before")["status"]
     assert (found["phase"], found["containerStatuses"][0]["restartCount"]) == ("Running", 0)

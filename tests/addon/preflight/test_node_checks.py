@@ -8,7 +8,7 @@ from confcom.addon.preflight.node_checks import check_losses, check_nodes, check
 from confcom.addon.preflight.other_device_plugins import check_owners
 from confcom.errors import ExitCode, UnavailableError, as_data
 from testkit.fake_cluster import objects as make
-from testkit.fake_cluster.objects import EPC, HARDWARE, SIMULATED, Counted
+from testkit.fake_cluster.objects import ENCLAVE, EPC, HARDWARE, SIMULATED, Counted
 
 PLAN = Plan((make.daemon_set("device-plugin"), make.daemon_set("quote-helper")))
 
@@ -54,6 +54,20 @@ OWN_HARDWARE = make.daemon_set("device-plugin", {"own": "yes"}, args=())
 )
 def test_simulation_and_hardware(plan, nodes, code):
     assert [one.code for one in check_simulation(plan, nodes, [])] == [code]
+
+
+@pytest.mark.parametrize(
+    ("resources", "supported", "code"),
+    [
+        ({EPC: 4090}, "supported", "no-hardware-in-cluster"),
+        ({EPC: 4090}, "no-controller", "hardware-in-cluster"),
+        ({EPC: 4090, ENCLAVE: 1024}, "supported", "hardware-in-cluster"),
+    ],
+)
+def test_epc_that_the_controller_wrote_for_a_node_that_simulates_no_more_is_no_hardware(resources, supported, code):
+    installed = make.daemon_set("device-plugin", args=("--simulated", f"--capacity-support={supported}"))
+    nodes = [NODE, make.node("was-simulated", resources=resources)]
+    assert [one.code for one in check_simulation(PLAN, nodes, [installed])] == [code]
 
 
 def test_nodes_that_would_lose_their_daemons():

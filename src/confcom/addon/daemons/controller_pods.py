@@ -6,16 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from confcom.addon.daemons.daemon_pods import PodState, pod_reason
-from confcom.addon.model.chart_objects import (
-    ADD_ON,
-    COMPONENT_LABEL,
-    CONTROLLER,
-    NAME_LABEL,
-    SUPPORT_FLAG,
-    SUPPORTED,
-    flag_in,
-    flag_of,
-)
+from confcom.addon.model.chart_objects import ADD_ON, COMPONENT_LABEL, CONTROLLER, NAME_LABEL, flag_in, has_controller
 from confcom.addon.model.problems import Problem
 from confcom.kubernetes.objects import KubernetesObject, labels_of, mapping, name_of, namespace_of, number, text
 
@@ -59,12 +50,14 @@ def controller_problems(
     found = _states(pods, events, namespace)
     waits = "nodes that are new or were zeroed get no EPC as capacity until it runs; all others keep theirs"
     if not found:
-        if any(flag_of(daemon, SUPPORT_FLAG) == SUPPORTED for daemon in daemons):
+        if has_controller(daemons):
             yield Problem(f"there is no Pod of the controller: {waits}", code="controller-missing")
         return
-    if not any(state is PodState.READY for _, state, _ in found):
-        name, state, why = found[-1]
-        yield Problem(f"the controller is not ready ({name} {state}: {why}): {waits}", code="controller-not-ready")
+    name, state, why = found[-1]
+    serves = any(state is PodState.READY for _, state, _ in found)
+    if not serves or state is PodState.FAILING:
+        then = "another one serves meanwhile" if serves else waits
+        yield Problem(f"the controller is not ready ({name} {state}: {why}): {then}", code="controller-not-ready")
 
 
 def maximum_mib(pods: Iterable[KubernetesObject], namespace: str) -> int | None:

@@ -22,12 +22,12 @@ POLICY_ANNOTATION = "confcom.internal/admission-policy"
 """On a device plugin's DaemonSet: the name of the admission policy that is installed with it, and of its binding."""
 EPC_NAMES_POLICY = "confcom-epc-names"
 """The MutatingAdmissionPolicy that counts Intel's name of EPC under ours."""
-SUPPORT_FLAG, SUPPORTED = "--capacity-support", "supported"
-"""The device plugin's flag, and its value where the chart has installed a controller."""
 EPC_AMOUNTS_POLICY = "confcom-epc-amounts"
 """The ValidatingAdmissionPolicy that refuses amounts under our name that were meant in bytes."""
 CONTROLLER = "controller"
 """The component label of the controller of node capacity: its Deployment and its Pods."""
+SUPPORT_FLAG, SUPPORTED = "--capacity-support", "supported"
+"""The device plugin's flag, and its value where the chart has installed a controller."""
 ADD_ON = "confcom"
 """The release's name, and the value of the name label on all our objects."""
 
@@ -125,6 +125,11 @@ def node_labels(daemons: Iterable[KubernetesObject]) -> tuple[str, ...]:
 def flag_of(daemon: KubernetesObject, flag: str) -> str:
     """Return the value of a flag (`--flag=value`) of a daemon's containers; empty if none has it."""
     return flag_in(pod_spec_of(daemon), flag)
+
+
+def has_controller(daemons: Iterable[KubernetesObject]) -> bool:
+    """Return whether the chart has installed a controller with these DaemonSets."""
+    return any(flag_of(daemon, SUPPORT_FLAG) == SUPPORTED for daemon in daemons)
 
 
 def flag_in(pod_spec: KubernetesObject, flag: str) -> str:

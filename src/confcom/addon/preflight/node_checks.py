@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from confcom.addon.model.chart_objects import Plan, node_labels, pod_spec_of, simulates
+from confcom.addon.model.chart_objects import Plan, has_controller, node_labels, pod_spec_of, simulates
 from confcom.addon.model.node_selection import selects, tolerating, untolerated
 from confcom.addon.model.problems import shown
 from confcom.addon.model.resources import REAL, SETS, allocatable
@@ -37,7 +37,9 @@ def check_simulation(
         return
     simulating = [*simulated, *(daemon for daemon in installed if simulates(daemon))]
     # Where no DaemonSet of ours simulates, the plugin that offers the real names is one for hardware, whoever's it is.
-    offering = [node for node in nodes if any(allocatable(node, name) for name in REAL.names)]
+    # EPC alone may be what our controller wrote, which stays when the plugin has gone.
+    names = [name for name in REAL.names if name != REAL.epc or not has_controller(installed)]
+    offering = [node for node in nodes if any(allocatable(node, name) for name in names)]
     served = {name_of(node) for node in offering} - set(_selected(simulating, offering))
     hardware = [node for node in nodes if sgx_kind(node) is SgxKind.HARDWARE or name_of(node) in served]
     both = _selected(simulated, hardware)

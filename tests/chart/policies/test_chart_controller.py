@@ -5,6 +5,8 @@ import re
 import pytest
 
 from confcom.controller.settings import parse_settings
+from e2e.add_on import SYSTEM
+from e2e.leftovers import INSTALLED
 from testkit.chart_manifests import PLUGIN, only_container, pod_of
 
 ON = "admission.mutate=on"
@@ -140,3 +142,17 @@ def test_its_image_and_its_memory_are_checked_as_those_of_the_daemons(plain_rend
     assert only_container(pod)["securityContext"]["runAsNonRoot"] is True
     assert only_container(pod)["securityContext"]["readOnlyRootFilesystem"] is True
     assert "volumes" not in pod
+
+
+def test_cases_on_the_cluster_know_what_an_installation_leaves_to_the_next_one(render):
+    kinds = {
+        "ClusterRole",
+        "ClusterRoleBinding",
+        *(f"{k}AdmissionPolicy{p}" for k in ("Mutating", "Validating") for p in ("", "Binding")),
+    }
+    made = {
+        f"{kind} {name}".replace(".sgx", f".{SYSTEM}")
+        for (kind, name), one in render("admission.mutate=on").items()
+        if kind in kinds and "helm.sh/hook" not in one["metadata"].get("annotations", {})
+    }
+    assert made == INSTALLED - {f"Namespace {SYSTEM}"}
