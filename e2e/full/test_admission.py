@@ -312,7 +312,7 @@ def test_a_coordinator_runs_where_provision_is_allowed(trusted: Tenant) -> None:
         "EDG_COORDINATOR_CLIENT_ADDR": "0.0.0.0:4433",
         "OE_SIMULATION": "0",
     }
-    wanted = Made({MIB: "10", ENCLAVE: "1", PROVISION: "1"}, {**own, BUDGET: "10"})
+    wanted = Made({MIB: "10", ENCLAVE: "1", PROVISION: "1"}, {BUDGET: "10", **own})
     check_containers(made, {"coordinator": wanted})
     trusted.wait_for_phase(made["metadata"]["name"], "Running")
     assert "enclave memory: 10 MiB" in until(lambda: trusted.log("deployment/coordinator"), "it has started")

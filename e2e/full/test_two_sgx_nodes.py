@@ -74,7 +74,7 @@ def applications(sgx_nodes: Nodes, tenant: Tenant, relying_party: RelyingParty, 
 
 
 def found_on(cluster: Cluster, node: Node) -> dict[str, list[str]]:
-    """What a node has of ours."""
+    """What a node has of ours, but for the controller, which may be on any."""
 
     def there(*paths: str) -> list[str]:
         return node.run(["find", *paths, "-mindepth", "1", "-maxdepth", "1"], check=False).stdout.split()
@@ -82,13 +82,14 @@ def found_on(cluster: Cluster, node: Node) -> dict[str, list[str]]:
     seen = cluster.kubectl_json("get", "node", node.name)
     named = {*seen["metadata"]["labels"], *seen["status"]["capacity"], *seen["status"]["allocatable"]}
     pods = cluster.kubectl_json("get", "pods", f"--namespace={SYSTEM}", f"--field-selector=spec.nodeName={node.name}")
+    programs = node.run(["ps", "-eo", "args"]).stdout
     return {
-        "pods": [pod["metadata"]["labels"][add_on.COMPONENT] for pod in pods["items"]],
+        "pods": [one for pod in pods["items"] if (one := pod["metadata"]["labels"][add_on.COMPONENT]) != "controller"],
         "names": sorted(name for name in named if name.startswith(OUR_PREFIXES)),
         "devices": [path for path in there("/dev") if "sgx" in path],
         "directories": [path for path in there("/run", "/var/run/") if path.endswith("/aesmd")],
         "sockets": [path for path in there(PLUGINS) if not Path(path).name.startswith("kubelet")],
-        "programs": node.run(["sh", "-c", "ps -eo args | grep [-]m.confcom || true"]).stdout.splitlines(),
+        "programs": [one for one in programs.splitlines() if "-m confcom." in one and "confcom.controller" not in one],
     }
 
 
