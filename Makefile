@@ -42,8 +42,8 @@ e2e: $(VENV)/.dev ## every case on real Kubernetes, the smoke cases too (needs r
 e2e-1.34: $(VENV)/.dev ## the story, the cluster and what its kubelet does to plugins, on Kubernetes 1.34.4
 	$(BIN)/python -m pytest e2e/smoke e2e/full/test_cluster.py e2e/full/test_kubelet_contract.py --kubernetes 1.34.4 $(ARGS)
 
-e2e-1.37: $(VENV)/.dev ## updates of the device plugin, and what is done to plugins, on the kubelet of 1.37.2
-	$(BIN)/python -m pytest e2e/full/test_hand_over_from_1_37.py e2e/full/test_kubelet_contract.py --kubelet 1.37.2 $(ARGS)
+e2e-1.37: $(VENV)/.dev ## updates of the device plugin, what is done to plugins, and admission, on Kubernetes 1.37.2
+	$(BIN)/python -m pytest e2e/full/test_hand_over_from_1_37.py e2e/full/test_kubelet_contract.py e2e/full/test_admission.py --kubernetes 1.37.2 $(ARGS)
 
 e2e-slow: $(VENV)/.dev ## the cases on real Kubernetes that wait for minutes
 	$(BIN)/python -m pytest e2e/full/slow $(ARGS)

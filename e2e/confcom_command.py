@@ -6,9 +6,9 @@ import json
 import re
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ COMMAND_SECONDS = 600.0
 
 PLUGIN, HELPER = "device-plugin", "quote-helper"
 POOL_LABEL = "example.com/pool"
-"""By whose values pools have their nodes; those of `enabled` have their only node's name."""
+"""By whose values pools have their nodes."""
 SET_ASIDE_MIB = 6
 """Of a node's EPC, for two quote helpers."""
 
@@ -41,13 +41,11 @@ class AddOn:
         cluster: where.
         nodes: those that simulate.
         offered_mib: how much EPC each of them offers.
-        pools: how much those offer that are in a pool of their own, by their names.
     """
 
     cluster: Cluster
     nodes: tuple[Node, ...]
     offered_mib: int
-    pools: Mapping[str, int] = field(default_factory=dict)
 
     def confcom(self, *arguments: str, code: ExitCode = ExitCode.OK) -> subprocess.CompletedProcess[str]:
         """Run the command on the first node, which must end with this code."""
@@ -117,14 +115,8 @@ class AddOn:
 
     def wait_for_epc(self) -> None:
         """Until every node offers all of it; the kubelet reports every 10 s."""
-        until(
-            lambda: all(self.offered(node) == str(self.offers(node)) for node in self.nodes),
-            "the nodes offer their EPC",
-        )
-
-    def offers(self, node: Node) -> int:
-        """How much a node has for Pods, in MiB."""
-        return self.pools.get(node.name, self.offered_mib)
+        wanted = str(self.offered_mib)
+        until(lambda: all(self.offered(node) == wanted for node in self.nodes), "the nodes offer their EPC")
 
     def offered(self, node: Node) -> str:
         """A node's allocatable EPC, as the API has it."""
@@ -143,14 +135,7 @@ def uids(pods: dict[str, dict[str, Any]]) -> set[str]:
 
 
 @contextmanager
-def enabled(
-    cluster: Cluster,
-    nodes: Sequence[Node],
-    *,
-    epc_mib: int,
-    settings: Sequence[str] = (),
-    pools: Mapping[str, int] | None = None,
-) -> Iterator[AddOn]:
+def enabled(cluster: Cluster, nodes: Sequence[Node], *, epc_mib: int, settings: Sequence[str] = ()) -> Iterator[AddOn]:
     """Enable the add-on on these nodes, and take it away afterwards.
 
     Args:
@@ -158,20 +143,14 @@ def enabled(
         nodes: which will simulate.
         epc_mib: how much EPC each of them has.
         settings: more of the chart's values.
-        pools: how much EPC those have that are to be in a pool of their own, by their names.
     """
-    in_pools = pools or {}
-    offered = {name: mib - SET_ASIDE_MIB for name, mib in in_pools.items()}
-    add_on = AddOn(cluster, tuple(nodes), epc_mib - SET_ASIDE_MIB, offered)
-    no_label = ("label", "nodes", "--all", f"{SIMULATED_LABEL}-", f"{POOL_LABEL}-")
+    add_on = AddOn(cluster, tuple(nodes), epc_mib - SET_ASIDE_MIB)
+    no_label = ("label", "nodes", "--all", f"{SIMULATED_LABEL}-")
     uninstall(cluster)
     cluster.kubectl(*no_label)
     until(lambda: all(add_on.offered(node) in {"", "0"} for node in nodes), "the kubelets report that nothing is there")
-    for name in in_pools:
-        cluster.kubectl("label", "node", name, f"{POOL_LABEL}={name}")
     chosen = [f"--simulated-node={node.name}" for node in nodes]
-    parts = (CHART_REGISTRY, f"simulated.epcMiB={epc_mib}", *_pool_values(in_pools), *settings)
-    values = [f"--set={value}" for value in parts]
+    values = [f"--set={value}" for value in (CHART_REGISTRY, f"simulated.epcMiB={epc_mib}", *settings)]
     try:
         add_on.confcom("enable", *chosen, *values)
         add_on.wait_for_epc()
@@ -180,10 +159,3 @@ def enabled(
         cluster.mend()
         uninstall(cluster)
         cluster.kubectl(*no_label)
-
-
-def _pool_values(pools: Mapping[str, int]) -> Iterator[str]:
-    key = POOL_LABEL.replace(".", r"\.")
-    for number, (name, mib) in enumerate(pools.items()):
-        pool = f"simulated.pools[{number}]"
-        yield from (f"{pool}.name={name}", f"{pool}.nodeSelector.{key}={name}", f"{pool}.epcMiB={mib}")

@@ -50,7 +50,7 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
     """Collect the logs of a failed case before its fixtures take away what they tell about."""
     report = yield
     running = getattr(item, "funcargs", {}).get("cluster")
-    if report.failed and isinstance(running, Cluster):
+    if report.failed and isinstance(running, Cluster) and running.places.logs.is_dir():  # a case may have its own
         if LOGS not in item.config.stash:
             item.config.stash[LOGS] = new_log_folder()
         folder = item.config.stash[LOGS]

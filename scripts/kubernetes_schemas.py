@@ -22,14 +22,19 @@ OPERATOR = "0.85.0"
 SERVICE_MONITOR = "example/prometheus-operator-crd/monitoring.coreos.com_servicemonitors.yaml"
 KINDS = {
     CHART: (
+        "io.k8s.api.admissionregistration.v1.MutatingAdmissionPolicy",
+        "io.k8s.api.admissionregistration.v1.MutatingAdmissionPolicyBinding",
         "io.k8s.api.admissionregistration.v1.ValidatingAdmissionPolicy",
         "io.k8s.api.admissionregistration.v1.ValidatingAdmissionPolicyBinding",
         "io.k8s.api.apps.v1.DaemonSet",
+        "io.k8s.api.apps.v1.Deployment",
         "io.k8s.api.batch.v1.Job",
         "io.k8s.api.core.v1.ConfigMap",
         "io.k8s.api.core.v1.Service",
         "io.k8s.api.core.v1.ServiceAccount",
         "io.k8s.api.networking.v1.NetworkPolicy",
+        "io.k8s.api.rbac.v1.ClusterRole",
+        "io.k8s.api.rbac.v1.ClusterRoleBinding",
         "io.k8s.api.rbac.v1.Role",
         "io.k8s.api.rbac.v1.RoleBinding",
     ),
@@ -59,15 +64,16 @@ def main() -> int:
         document = json.loads((module(f"k8s.io/kubernetes@v{version}") / "api/openapi-spec/swagger.json").read_text())
         definitions = document["definitions"]
         for folder, names in KINDS.items():
-            kinds = {group_version_kind(definitions[name]): name for name in names}
+            served = tuple(name for name in names if name in definitions)  # an older API server lacks some
+            kinds = {group_version_kind(definitions[name]): name for name in served}
             path = folder / f"kubernetes-{version.rpartition('.')[0]}.json"
-            write(path, version, kinds, reachable(definitions, names))
+            write(path, version, kinds, reachable(definitions, served))
     operator = module(f"github.com/prometheus-operator/prometheus-operator@v{OPERATOR}")
     crd = yaml.safe_load((operator / SERVICE_MONITOR).read_text())["spec"]
-    (served,) = crd["versions"]
-    schema = pruned(served["schema"]["openAPIV3Schema"])
+    (only,) = crd["versions"]
+    schema = pruned(only["schema"]["openAPIV3Schema"])
     schema["properties"]["metadata"] = {"type": "object"}
-    kind = f"{crd['group']}/{served['name']}/{crd['names']['kind']}"
+    kind = f"{crd['group']}/{only['name']}/{crd['names']['kind']}"
     write(CHART / "servicemonitor.json", OPERATOR, {kind: "ServiceMonitor"}, {"ServiceMonitor": schema})
     return 0
 

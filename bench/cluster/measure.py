@@ -139,15 +139,20 @@ def uninstall(cluster: Cluster) -> None:
 
 
 @contextmanager
-def namespace(cluster: Cluster) -> Iterator[str]:
-    """A namespace for some of the pods, which go with it."""
+def namespace(cluster: Cluster, seconds: float = NAMESPACE_SECONDS) -> Iterator[str]:
+    """A namespace for some of the pods, which go with it.
+
+    Args:
+        cluster: where.
+        seconds: for all of it to be gone.
+    """
     name = f"bench-{secrets.token_hex(4)}"
     cluster.kubectl("create", "namespace", name)
     cluster.kubectl("wait", "--for=create", "serviceaccount/default", f"--namespace={name}")
     try:
         yield name
     finally:
-        cluster.kubectl("delete", "namespace", name, timeout=NAMESPACE_SECONDS)
+        cluster.kubectl("delete", "namespace", name, timeout=seconds)
 
 
 def verify(cluster: Cluster, quoted: Quoted, directory: Path) -> int:

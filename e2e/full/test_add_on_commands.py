@@ -243,3 +243,17 @@ def test_who_may_only_look_is_told_which_permissions_are_missing(bare, tmp_path)
         assert not names(bare, "daemonsets", SYSTEM)
     finally:
         bare.kubectl("delete", "clusterrolebinding", "case-viewer")
+
+
+@pytest.mark.timeout(300, func_only=True)
+def test_a_controller_that_cannot_start_is_told_long_before_the_deadline(enabled):
+    broken = ("--set", "controller.image.repository=confcom/none", "--timeout", "3600", JSON)
+    done = confcom(enabled, "update", *broken, code=ExitCode.NOT_READY)
+    assert codes_of(done) == {"controller-not-ready"}
+    assert "confcom/none" in document_of(done)["error"]["why"]
+    seen = confcom(enabled, "status", JSON, code=ExitCode.NOT_READY)
+    assert codes_of(seen) == {"controller-not-ready"}
+    (problem,) = document_of(seen)["problems"]
+    assert "another one serves meanwhile" in problem
+    confcom(enabled, "rollback")
+    confcom(enabled, "status")

@@ -56,6 +56,11 @@ def test_each_node_has_the_plugin_of_its_pool_and_no_other(render_pools):
     assert [epc_of(manifests, f"{PLUGIN}{name}") for name in ("", "-large", "-small")] == [168, 1_048_576, 28]
 
 
+def test_a_pool_may_repeat_the_label_of_simulation(render_pools):
+    repeated = {"name": "large", "nodeSelector": {SIMULATED_LABEL: "true", POOL: "large"}, "epcMiB": 28}
+    assert plugins_on(render_pools(repeated), **{POOL: "large"}) == [f"{PLUGIN}-large"]
+
+
 def test_one_helper_is_for_all_simulated_nodes(render_pools, render):
     assert daemon(render_pools(LARGE, SMALL), HELPER) == daemon(render(), HELPER)
 

@@ -27,6 +27,10 @@ REPORT_SECONDS = 120.0
 """For a kubelet's first report after its start; it takes one or two."""
 NEW_POD_SECONDS = 900.0
 """For a new Pod to run: one to five, and minutes where the kubelet has many devices."""
+GONE_SECONDS = 600.0
+"""For all Pods to be gone."""
+SETTLE_SECONDS = 60.0
+"""After the start of all Pods, which takes all of the machine."""
 REST_SECONDS = 5.0
 """Between two restarts: a kubelet with many Pods looks at all of them after its start."""
 NEW = "new"
@@ -80,10 +84,11 @@ def measure(cluster: Cluster, plan: Plan, directory: Path, *, say: Callable[[str
         ConfcomError: something did not happen in time.
     """
     done: list[Restart] = []
-    with places(cluster, plan.pods, directory) as of, namespace(cluster) as here:
+    with places(cluster, plan.pods, directory) as of, namespace(cluster, GONE_SECONDS) as here:
         for group, place in of.items():
             say(f"{plan.pods} Pods with {group}")
             _start(cluster, here, place, plan.pods)
+        time.sleep(SETTLE_SECONDS)
         before, before_load = _running(cluster, here, plan.pods * len(of)), load_average()
         pods = f"/api/v1/namespaces/{here}/pods"
         with watching(cluster, "/api/v1/nodes") as nodes, watching(cluster, pods, f"labelSelector=app%3D{NEW}") as new:

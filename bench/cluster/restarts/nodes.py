@@ -16,8 +16,9 @@ from confcom.kubelet_api import deviceplugin_pb2 as pb
 from confcom.playground.layout import DEVICE_PLUGIN_DIR
 from e2e.add_on import EPC
 from e2e.cluster import Cluster, Node
-from e2e.confcom_command import SET_ASIDE_MIB, enabled
+from e2e.confcom_command import SET_ASIDE_MIB
 from e2e.plugins import Plugins
+from e2e.pools import Pool, pools_enabled
 from e2e.progress import say
 from e2e.waiting import until
 
@@ -29,9 +30,6 @@ DEVICE_SHARE = 8
 takes a time proportional to devices times allocated devices."""
 OTHER, OTHER_DEVICES = "example.com/other", 110
 """Of a plugin that is not ours: a device for each Pod that a node may have."""
-SMALL_MIB = 168
-"""What the add-on has on nodes outside of the pool; there is none."""
-END_SECONDS = 10.0
 OFFERED_SECONDS = 120.0
 """For a kubelet to report what its plugin offers: it does every ten seconds, and takes a second for 65,536 devices."""
 
@@ -68,10 +66,9 @@ def places(cluster: Cluster, pods: int, directory: Path) -> Iterator[dict[Group,
         directory: for what the plugins write; the cluster sees it too.
     """
     nodes = dict(zip(GROUPS, cluster.nodes, strict=False))
-    large = nodes[Group.CAPACITY]
     with ExitStack() as stack:
-        pool = {large.name: CAPACITY_MIB + SET_ASIDE_MIB}
-        stack.enter_context(enabled(cluster, [large], epc_mib=SMALL_MIB, pools=pool))
+        pool = Pool("large", nodes[Group.CAPACITY], CAPACITY_MIB + SET_ASIDE_MIB)
+        stack.enter_context(pools_enabled(cluster, [pool], directory / "values.json"))
         stack.enter_context(_other_plugin(nodes[Group.OTHER], directory))
         ours = Plugins(cluster, directory, nodes[Group.DEVICES])
         ours.start(DEVICES_MIB + SET_ASIDE_MIB, [f"--max-epc-mib={DEVICES_MIB}", "--accounting=devices"])

@@ -10,9 +10,9 @@ import pytest
 
 from confcom.addon.status.accounting_change import FORGETTING_SECONDS
 from confcom.errors import ExitCode
-from e2e.add_on import EPC, SIMULATED_LABEL
+from e2e.add_on import EPC, SIMULATED_LABEL, SYSTEM
 from e2e.cluster import Cluster, Node
-from e2e.confcom_command import HELPER, SET_ASIDE_MIB, AddOn, enabled
+from e2e.confcom_command import HELPER, PLUGIN, SET_ASIDE_MIB, AddOn, enabled
 from e2e.tenants import Tenant, container, pod
 from e2e.waiting import until
 
@@ -22,6 +22,7 @@ SMALL_MIB, LARGE_MIB, MOST_DEVICES = 168, 1_048_576, 2_048
 POOL = "example.com/epc"
 HOLD = "import signal; signal.pause()"
 JSON = "--output=json"
+ENCLAVE = "sgx.intel.com/enclave"
 
 Pair = tuple[AddOn, Node, Node]
 
@@ -75,6 +76,17 @@ def had_pods(tenant: Tenant, *nodes: Node) -> None:
         tenant.wait_for_phase(f"app-{node.name}", "Running")
 
 
+def limits_what_a_node_gets(both: AddOn, large: Node) -> None:
+    """The controller's maximum takes EPC from a node that has more, which is no problem of it, and gives it back."""
+    for maximum, notes in ((LARGE_MIB // 4, ["epc-limited"]), (LARGE_MIB, [])):
+        both.confcom("update", f"--set=controller.maxEpcMiBPerNode={maximum}")
+        wanted = min(maximum, LARGE_MIB - SET_ASIDE_MIB)
+        until(lambda wanted=wanted: {mib(one) for one in amounts(both.cluster, large)} == {wanted}, f"{wanted} MiB")
+        found = both.status()
+        assert [one["code"] for one in found["notes"]] == notes
+        assert found["problems"] == []
+
+
 @pytest.mark.timeout(CASE_SECONDS, func_only=True)
 def test_there_and_back(pair: Pair, tenant: Tenant, tell: Callable[[str], None]) -> None:
     both, small, large = pair
@@ -98,6 +110,7 @@ def test_there_and_back(pair: Pair, tenant: Tenant, tell: Callable[[str], None])
     # The kubelets remembered the Pods, and only a Pod with a device made them forget these.
     again = both.pods(HELPER)
     assert all(again[node.name]["metadata"]["uid"] != helpers[node.name]["metadata"]["uid"] for node in (small, large))
+    limits_what_a_node_gets(both, large)
     half = LARGE_MIB // 2
     tenant.create(pod("half", container("main", limits={EPC: half}, program=HOLD), node=large.name))
     tenant.wait_for_phase("half", "Running")
@@ -127,3 +140,48 @@ def test_there_and_back(pair: Pair, tenant: Tenant, tell: Callable[[str], None])
         tenant.create(pod(f"last-{node.name}", container("main", limits={EPC: count}, program=HOLD), node=node.name))
         tenant.wait_for_phase(f"last-{node.name}", "Running")
         assert [mib(one) for one in amounts(cluster, node)] == [count, count]
+
+
+@pytest.fixture
+def without_helper(cluster: Cluster, nodes: tuple[Node, Node, Node]) -> Iterator[AddOn]:
+    """A node whose release has a device plugin only, and sets no EPC aside."""
+    settings = ("devicePlugin.accounting=devices", "quoteHelper.enabled=false", f"simulated.epcMiB={SMALL_MIB}")
+    with enabled(cluster, nodes[:1], epc_mib=SMALL_MIB + SET_ASIDE_MIB, settings=settings) as add_on:
+        try:
+            yield add_on
+        finally:
+            add_on.confcom("disable", "--yes")
+
+
+def kind_of(add_on: AddOn, node: Node) -> str:
+    """How the node's device plugin counts."""
+    (here,) = [one["epc"] for one in add_on.status()["nodes"] if one["name"] == node.name]
+    return str((here["accounting"] or {}).get("kind"))
+
+
+@pytest.mark.timeout(CASE_SECONDS, func_only=True)
+def test_without_a_quote_helper_it_says_what_helps(without_helper: AddOn, tenant: Tenant) -> None:
+    (node,) = without_helper.nodes
+    had_pods(tenant, node)
+    tenant.delete(f"app-{node.name}")
+
+    failed = without_helper.confcom("change-accounting", "capacity", JSON, code=ExitCode.NOT_READY)
+
+    error = json.loads(failed.stdout)["error"]
+    plugin = without_helper.pods(PLUGIN)[node.name]["metadata"]["name"]
+    assert error["code"] == "accounting-kept-for-ended-pods"
+    assert ENCLAVE in error["do"]
+    assert plugin in error["do"]
+    without_helper.cluster.kubelet_restart()
+    without_helper.wait_for_epc()
+    delete = ("delete", "pod", f"--namespace={SYSTEM}")
+    without_helper.cluster.kubectl(*delete, plugin)
+    plugin = without_helper.pods(PLUGIN)[node.name]["metadata"]["name"]
+    assert kind_of(without_helper, node) == "device"  # a restart of the kubelet does not help
+
+    tenant.create(pod("any", container("main", limits={ENCLAVE: 1}, program="pass"), node=node.name))
+    tenant.wait_for_phase("any", "Succeeded")
+    without_helper.cluster.kubectl(*delete, plugin)
+    without_helper.pods(PLUGIN)
+
+    assert kind_of(without_helper, node) == "capacity"

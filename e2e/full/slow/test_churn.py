@@ -18,7 +18,8 @@ from e2e.churn.ledger import Ledger
 from e2e.churn.strikes import ORDERS, Strikes
 from e2e.churn.tenants import PAUSE_SECONDS, Tenants
 from e2e.churn.windows import Windows
-from e2e.confcom_command import SET_ASIDE_MIB, enabled
+from e2e.confcom_command import SET_ASIDE_MIB
+from e2e.pools import Pool, pools_enabled
 from e2e.tenants import container, pod
 from e2e.waiting import until
 
@@ -37,17 +38,21 @@ pytestmark = pytest.mark.timeout(CASE_SECONDS, func_only=True)
 
 
 @pytest.fixture
-def add_on(cluster, nodes):
-    pools = {nodes[1].name: CAPACITY_MIB}
-    with enabled(cluster, nodes[:2], epc_mib=DEVICES_MIB, pools=pools) as made:
+def pools(nodes):
+    return [Pool("little", nodes[0], DEVICES_MIB), Pool("much", nodes[1], CAPACITY_MIB)]
+
+
+@pytest.fixture
+def add_on(cluster, nodes, pools, tmp_path):
+    with pools_enabled(cluster, pools, tmp_path / "values.json") as made:
         kinds = {one["name"]: one["epc"]["accounting"]["kind"] for one in made.status()["nodes"]}
         assert kinds == {nodes[0].name: "device", nodes[1].name: "capacity"}
         yield made
 
 
 @pytest.fixture
-def epc_mib(add_on):
-    return {node.name: add_on.offers(node) for node in add_on.nodes}
+def epc_mib(add_on, pools):
+    return {pool.node.name: pool.offered_mib for pool in pools}
 
 
 @pytest.fixture

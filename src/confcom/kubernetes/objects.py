@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from fractions import Fraction
 from typing import Any
@@ -149,12 +149,17 @@ def requests_of(pod: KubernetesObject, resource: str) -> int:
     return max(largest, lasting) + amount(text(pod, "spec", "overhead", resource))
 
 
-def resource_names(pod: KubernetesObject) -> Iterator[str]:
-    """Yield each resource in the limits and requests of a pod's containers; amounts of 0 are ignored."""
+def resource_names(pod: KubernetesObject, among: Collection[str] = ()) -> Iterator[str]:
+    """Yield each resource in the limits and requests of a pod's containers; amounts of 0 are ignored.
+
+    Args:
+        pod: the pod.
+        among: only these; empty for all.
+    """
     for container in [*listing(pod, "spec", "containers"), *listing(pod, "spec", "initContainers")]:
         for kind in ("limits", "requests"):
             asked = mapping(container, "resources", kind)
-            yield from (name for name in asked if amount(text(asked, name)))
+            yield from (name for name in asked if (not among or name in among) and amount(text(asked, name)))
 
 
 def container_statuses(pod: KubernetesObject) -> list[KubernetesObject]:

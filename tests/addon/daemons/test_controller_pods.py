@@ -69,6 +69,10 @@ def test_one_that_is_not_ready_is_told_with_the_reason():
 
 def test_an_older_one_that_serves_is_enough():
     assert codes([], [pod(), pod("controller-2", ready=False, created="2")]) == []
+    failing = pod("controller-2", ready=False, created="2", waiting="ErrImagePull")
+    assert codes([], [pod(), failing]) == ["controller-not-ready"]
+    older = pod(ready=False, waiting="CrashLoopBackOff")
+    assert codes([], [older, pod("controller-2", created="2")]) == []
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 import pytest
 
 from confcom.addon.model.epc_accounting import (
+    EXAMPLES,
     MOST_NODES,
     AccountingKind,
     EpcSeen,
@@ -138,8 +139,9 @@ def test_in_a_large_cluster_each_kind_of_node_is_asked():
     odd = [make.node("x", make.SIMULATED, resources={EPC: 28}), make.node("y", make.SIMULATED)]
     plugins = ready_plugins([pod_of("device-plugin", node["metadata"]["name"]) for node in (*nodes, *odd)])
     asked = nodes_to_ask([*nodes, *odd, make.node("without-plugin")], plugins)
-    assert len(asked) == MOST_NODES
-    assert {"x", "y", "n000"} < set(asked)
+    assert set(asked) == {"x", "y", *(f"n{number:03}" for number in range(EXAMPLES))}
+    few = [*nodes[: MOST_NODES - 2], *odd]
+    assert set(nodes_to_ask(few, plugins)) == {node["metadata"]["name"] for node in few}
 
 
 def test_plugins_that_are_not_ready_or_end_are_not_asked():

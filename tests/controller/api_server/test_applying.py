@@ -119,6 +119,7 @@ async def test_capacity_and_allocatable_are_written_at_once_and_only_once(settin
     await setting.applier.apply()
     await setting.pass_time(1000)
     assert setting.api.patches == [{"status": {"capacity": {EPC: "64"}, "allocatable": {EPC: "64"}}}]
+    assert setting.applier._pacing._last == {}  # what is kept of a node ends with its pauses
     assert setting.sample("writes_total", kind="give") == 1
 
 

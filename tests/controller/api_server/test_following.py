@@ -141,6 +141,15 @@ async def test_what_is_known_stays_while_the_api_server_is_away() -> None:
     ) == len(run.slept)
 
 
+async def test_pauses_between_lists_begin_anew_after_a_watch() -> None:
+    expired = ExpiredError("410")
+    run = Followed(
+        ("1", []), expired, ("2", []), expired, ("3", []), expired, ("4", []), [], expired, ("5", []), expired
+    )
+    await run.play()
+    assert run.slept == [1.0, 2.0, 1.0]
+
+
 async def test_a_list_that_breaks_off_drops_nothing() -> None:
     class Breaking(ScriptedSource):
         async def list(self, take: Callable[[dict], None]) -> str:

@@ -120,6 +120,7 @@ def test_a_key_of_somebody_else_stays() -> None:
 
 def test_a_node_that_has_nothing_is_left_alone() -> None:
     assert decided(NO_AMOUNT, plugins(), missing=1e9) == Decision()
+    assert decided(Amount(None, None, ours=True), plugins(), missing=1e9) == Decision()
 
 
 def test_the_key_of_another_platform_is_removed_from_a_node_that_changed() -> None:

@@ -97,13 +97,13 @@ class _ListMetadata(Struct, rename={"token": "continue"}):
 
 
 class _NodeList(Struct):
-    metadata: _ListMetadata
     items: list[_Node] | None
+    metadata: _ListMetadata | None = None
 
 
 class _PodList(Struct):
-    metadata: _ListMetadata
     items: list[_Pod] | None
+    metadata: _ListMetadata | None = None
 
 
 _KINDS = {"nodes": _NodeList, "pods": _PodList}
@@ -131,6 +131,6 @@ def decode_page(done: CompletedProcess[bytes], plural: str, failure: str) -> Pag
     """
     try:
         found = msgspec.json.decode(done.stdout, type=_KINDS[plural])
-        return Page(msgspec.to_builtins(found.items) or (), found.metadata.token)
+        return Page(msgspec.to_builtins(found.items) or (), found.metadata.token if found.metadata else "")
     except (msgspec.MsgspecError, ValueError, RecursionError) as error:
         raise not_readable(done, failure, "a list of Kubernetes objects", error) from error

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from concurrent import futures
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -14,6 +15,7 @@ from confcom.addon.cluster.inventory_reader import read_inventories
 from confcom.addon.cluster.kubectl import MOST_ASKED, KubeApi
 from confcom.addon.cluster.large_lists import list_nodes, list_own_pods
 from confcom.addon.model.chart_objects import Plan
+from confcom.addon.model.epc_accounting import PluginEpc, nodes_to_ask, plugin_epc
 from confcom.addon.model.node_selection import with_label
 from confcom.addon.model.sgx_nodes import SIMULATED_LABEL
 from confcom.addon.preflight.admission import ProbeAnswer, pod_probe
@@ -21,7 +23,6 @@ from confcom.addon.preflight.epc_names import MUTATE, leaves_names
 from confcom.addon.preflight.findings import Outcome
 from confcom.addon.preflight.hardware_quotes import (
     DevicesSeen,
-    ProvisionDevice,
     hardware_helper_sets,
     provision_device,
 )
@@ -95,19 +96,22 @@ def survey(helm: Helm, api: KubeApi, request: InstallRequest, now: Callable[[], 
     base = Surroundings(api.cluster.namespace, RELEASE, version, server, allow_no_nodes=request.allow_no_nodes)
     if check_helm(version).outcome is Outcome.FAILED or isinstance(server, ConfcomError):
         return PreflightContext(base, (), request.values, None)
-    history = _try(helm.history)
-    stored = {} if isinstance(history, ConfcomError) or not history else _try(helm.values)
-    values = dataclasses.replace(request.values, stored={} if isinstance(stored, ConfcomError) else stored)
-    unreadable = [one for one in (history, stored) if isinstance(one, ConfcomError)]
-    nodes = _try(lambda: list_nodes(api))
-    rendering = unreadable[0] if unreadable else _try(lambda: helm.render(request.chart, values))
+    with futures.ThreadPoolExecutor(max_workers=1) as pool:  # helm renders meanwhile, which takes longest
+        listing = pool.submit(_try, lambda: list_nodes(api))
+        named = pool.submit(_try, api.find_namespace)
+        listed = pool.submit(_try, lambda: api.list_objects("daemonsets", "--all-namespaces"))
+        history = _try(helm.history)
+        stored = {} if isinstance(history, ConfcomError) or not history else _try(helm.values)
+        values = dataclasses.replace(request.values, stored={} if isinstance(stored, ConfcomError) else stored)
+        unreadable = [one for one in (history, stored) if isinstance(one, ConfcomError)]
+        rendering = unreadable[0] if unreadable else _try(lambda: helm.render(request.chart, values))
+        nodes, namespace, daemon_sets = listing.result(), named.result(), listed.result()
     if isinstance(rendering, Rendering) and isinstance(nodes, Sequence) and leaves_names(rendering.config, nodes):
         values = dataclasses.replace(values, settings=(*values.settings, f"{MUTATE}=off"))
         rendering = _try(lambda: helm.render(request.chart, values))
     if isinstance(rendering, BusyError):
         rendering = _try(lambda: busy(helm.history(), now()))
     plan = rendering if isinstance(rendering, ConfcomError) else Plan((*rendering.manifests, *rendering.hooks))
-    namespace = _try(api.find_namespace)
     lacking = _try(
         lambda: _denied(api, request, plan, is_there=namespace is not None, replaces=is_helm_3(str(version)))
     )
@@ -115,11 +119,12 @@ def survey(helm: Helm, api: KubeApi, request: InstallRequest, now: Callable[[], 
         base,
         plan=plan,
         namespace=namespace,
-        daemon_sets=_try(lambda: api.list_objects("daemonsets", "--all-namespaces")),
+        daemon_sets=daemon_sets,
         denied=lacking,
         answers=_answers(api, plan, namespace, lacking) if isinstance(plan, Plan) else None,
     )
-    found = dataclasses.replace(found, devices=_devices(api, plan, found.daemon_sets))
+    devices, epc = _hardware(api, plan, daemon_sets, nodes)
+    found = dataclasses.replace(found, devices=devices, epc=epc)
     found = _with_nodes(found, nodes, request.simulated_nodes)
     return PreflightContext(
         found,
@@ -129,34 +134,34 @@ def survey(helm: Helm, api: KubeApi, request: InstallRequest, now: Callable[[], 
     )
 
 
-def _devices(
-    api: KubeApi, plan: Plan | ConfcomError, daemon_sets: Sequence[KubernetesObject] | ConfcomError | None
-) -> DevicesSeen | None:
-    """Ask the running device plugins of hardware nodes for the provision device, if quote helpers are to use it."""
-    if (
-        not isinstance(plan, Plan)
-        or not isinstance(daemon_sets, Sequence)
-        or not hardware_helper_sets(plan.daemon_sets)
-    ):
-        return None
+def _hardware(
+    api: KubeApi,
+    plan: Plan | ConfcomError,
+    daemon_sets: Sequence[KubernetesObject] | ConfcomError | None,
+    nodes: Sequence[KubernetesObject] | ConfcomError,
+) -> tuple[DevicesSeen | None, Mapping[str, PluginEpc]]:
+    """Ask the running device plugins of hardware nodes for their EPC, and for the device that quote helpers need."""
+    if not (isinstance(plan, Plan) and isinstance(daemon_sets, Sequence) and isinstance(nodes, Sequence)):
+        return None, {}
     here = [one for one in daemon_sets if namespace_of(one) == api.cluster.namespace]
     owners = {name_of(one) for one in Plan(tuple(here)).plugins(simulated=False)}
     if not owners:
-        return None
+        return None, {}
     pods = _try(lambda: list_own_pods(api))
     if isinstance(pods, ConfcomError):
-        return None  # the check of the permissions tells it
-    ready = [one for one in pods if text(owner_of(one), "name") in owners and _is_ready(one)]
-    by_node = {node_of(one): name_of(one) for one in ready}
-    asked = dict(sorted(by_node.items())[:MOST_ASKED])
-    devices: dict[str, ProvisionDevice] = {}
-    unread = dict.fromkeys(by_node.keys() - asked, f"only {MOST_ASKED} were asked")
-    for node, answer in read_inventories(api, asked).items():
-        if isinstance(answer, ConfcomError):
-            unread[node] = answer.why or answer.what
-        elif device := provision_device(answer):
-            devices[node] = device
-    return DevicesSeen(devices, unread)
+        return None, {}  # the check of the permissions tells it
+    ready = {node_of(one): one for one in pods if text(owner_of(one), "name") in owners and _is_ready(one)}
+    quotes = bool(hardware_helper_sets(plan.daemon_sets))
+    asked = sorted(ready)[:MOST_ASKED] if quotes else nodes_to_ask(nodes, ready)
+    answers = read_inventories(api, {node: name_of(ready[node]) for node in asked})
+    unread = dict.fromkeys(ready.keys() - asked, f"only {MOST_ASKED} were asked")
+    unread |= {node: one.why or one.what for node, one in answers.items() if isinstance(one, ConfcomError)}
+    told = {node: one for node, one in answers.items() if not isinstance(one, ConfcomError)}
+    epc = {node: found for node, one in told.items() if (found := plugin_epc(one))}
+    if not quotes:
+        return None, epc
+    devices = {node: device for node, one in told.items() if (device := provision_device(one))}
+    return DevicesSeen(devices, unread), epc
 
 
 def _is_ready(pod: KubernetesObject) -> bool:

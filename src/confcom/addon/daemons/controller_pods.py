@@ -53,9 +53,11 @@ def controller_problems(
         if has_controller(daemons):
             yield Problem(f"there is no Pod of the controller: {waits}", code="controller-missing")
         return
-    if not any(state is PodState.READY for _, state, _ in found):
-        name, state, why = found[-1]
-        yield Problem(f"the controller is not ready ({name} {state}: {why}): {waits}", code="controller-not-ready")
+    name, state, why = found[-1]
+    serves = any(state is PodState.READY for _, state, _ in found)
+    if not serves or state is PodState.FAILING:
+        then = "another one serves meanwhile" if serves else waits
+        yield Problem(f"the controller is not ready ({name} {state}: {why}): {then}", code="controller-not-ready")
 
 
 def maximum_mib(pods: Iterable[KubernetesObject], namespace: str) -> int | None:

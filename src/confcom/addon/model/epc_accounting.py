@@ -23,6 +23,8 @@ from confcom.kubernetes.objects import (
 MOST_NODES = 20
 """Maximum number of device plugins that `status` asks, each with its own kubectl: as many as the nodes that get a row.
 In larger clusters these are examples of each kind of node."""
+EXAMPLES = 4
+"""How many nodes of a kind are asked in larger clusters: one tells how its kind counts, unless its plugin fails."""
 DEVICES_AT_ONCE = 2_048
 """EPC in MiB up to which devices suit every kubelet; a larger amount is for capacity accounting."""
 
@@ -114,7 +116,7 @@ def ready_plugins(pods: Sequence[KubernetesObject]) -> Mapping[str, KubernetesOb
 
 
 def nodes_to_ask(nodes: Sequence[KubernetesObject], plugins: Mapping[str, KubernetesObject]) -> tuple[str, ...]:
-    """Return the nodes whose device plugins are asked, at most MOST_NODES: of each kind one, then more of each.
+    """Return the nodes whose device plugins are asked: all, or of more than MOST_NODES some EXAMPLES of each kind.
 
     Nodes are of one kind if one DaemonSet serves them and their status has the same amounts of our resources.
     """
@@ -126,4 +128,5 @@ def nodes_to_ask(nodes: Sequence[KubernetesObject], plugins: Mapping[str, Kubern
             kind = (text(owner_of(plugin), "name"), *amounts)
             ranked.append((seen[kind], name_of(node)))
             seen[kind] += 1
-    return tuple(name for _, name in sorted(ranked)[:MOST_NODES])
+    most = EXAMPLES if len(ranked) > MOST_NODES else MOST_NODES
+    return tuple(name for rank, name in sorted(ranked)[:MOST_NODES] if rank < most)

@@ -77,4 +77,4 @@ def set_of(node: KubernetesObject) -> ResourceSet:
 
 def uses_ours(pod: KubernetesObject) -> bool:
     """Return whether a pod requests any of our resources."""
-    return any(name in OURS for name in resource_names(pod))
+    return any(resource_names(pod, OURS))

@@ -55,7 +55,7 @@ class Slimmer:
         """
         metadata = _some(mapping(pod, "metadata"), _METADATA)
         metadata["ownerReferences"] = list(listing(pod, "metadata", "ownerReferences"))
-        of_interest = not _OF_INTEREST.isdisjoint(resource_names(pod)) or self._wanted(pod)
+        of_interest = any(resource_names(pod, _OF_INTEREST)) or self._wanted(pod)
         if namespace_of(pod) != self._namespace and not of_interest:
             metadata.pop("labels", None)
             return self._shared({"kind": "Pod", "metadata": metadata})

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from confcom.addon.model.chart_objects import INSTANCE_LABEL, Plan, component_of
+from confcom.addon.model.epc_accounting import PluginEpc
 from confcom.addon.preflight.admission import ProbeAnswer
 from confcom.addon.preflight.epc_names import check_epc_names
 from confcom.addon.preflight.findings import Check, Finding, Outcome
 from confcom.addon.preflight.hardware_quotes import DevicesSeen, check_epc_set_aside, check_provision_group
+from confcom.addon.preflight.held_back import check_held_back
 from confcom.addon.preflight.node_checks import check_nodes, check_simulation
 from confcom.addon.preflight.other_device_plugins import check_owners
 from confcom.addon.preflight.permissions import CLEANING, Permission, asking_helpers, probing
@@ -44,6 +46,8 @@ class Surroundings:
     """By the DaemonSet's name: admission's answer to a pod of it; absent where no answer is needed."""
     devices: DevicesSeen | None = None
     """The provision devices of nodes with SGX hardware; None if nothing needs them, or no device plugin runs yet."""
+    epc: Mapping[str, PluginEpc] = field(default_factory=dict)
+    """By node, what the running device plugins of nodes with SGX hardware told."""
     unknown_nodes: Sequence[str] = ()
     """Nodes that are to be labelled and do not exist."""
     unlabelled_nodes: Sequence[str] = ()
@@ -72,6 +76,7 @@ def judge(seen: Surroundings) -> tuple[Finding, ...]:
         found += check_epc_names(seen.plan, seen.nodes, kubernetes)
         found += check_simulation(seen.plan, seen.nodes, ours)
         found += check_epc_set_aside(seen.plan, seen.nodes, ours)
+        found += check_held_back(seen.plan, seen.nodes, seen.epc)
         found += check_provision_group(seen.plan, seen.devices)
         found += check_nodes(seen.plan, seen.nodes, ours, unknown=seen.unknown_nodes, allow_none=seen.allow_no_nodes)
     done = {one.check for one in found}

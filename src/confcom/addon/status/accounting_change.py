@@ -134,15 +134,16 @@ def node_accounting(
         wanted = max(wanted, used(pods, name, names.epc))
         wanted = wanted if maximum is None else min(wanted, maximum)
     other = setting.kind not in {None, told.kind}
+    done = not other and has == [wanted, wanted]
     if other:
         state = f"{told.kind}: {told.reason}"
-    elif has != [wanted, wanted]:
+    elif not done:
         state = f"{told.kind}: {wanted} MiB are to be there, and the node has {has[0]}"
     else:
         state = f"{told.kind}: {wanted} MiB"
     return NodeAccounting(
         name,
-        done=not other and has == [wanted, wanted],
+        done=done,
         text=state,
         told=told,
         kept=told.choice == Choice.KEPT_ALLOCATED and (other or setting.kind is None),

@@ -238,7 +238,7 @@ def _provision(helpers: Sequence[DaemonPod], pods: Sequence[KubernetesObject]) -
         return Provision.NO_HELPER
     newest = [one for one in helpers if one.state is not PodState.REJECTED][-1:] or helpers[-1:]
     pod = next(one for one in pods if text(one, "metadata", "uid") == newest[0].uid)
-    if not {names.provision for names in SETS}.intersection(resource_names(pod)):
+    if not any(resource_names(pod, {names.provision for names in SETS})):
         return Provision.NOT_REQUESTED
     started = any(
         mapping(one, "state", "running") or mapping(one, "lastState", "terminated") for one in container_statuses(pod)

@@ -92,6 +92,8 @@ def refused_workloads(
         pods: pods of the cluster; a controller that has created one since the event is skipped.
     """
     found = refusals(observation.events, policies)
+    if not found:
+        return
     there = {(namespace_of(one), text(one, "kind"), name_of(one)): one for one in observation.controllers}
     newest = _newest_pods(pods)
     yielded = set()

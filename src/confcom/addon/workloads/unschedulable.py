@@ -80,7 +80,7 @@ class Scheduling:
         for pod in pods:
             node = text(pod, "spec", "nodeName")
             if node and text(pod, "status", "phase") not in TERMINAL:
-                for name in set(resource_names(pod)) & OURS:
+                for name in set(resource_names(pod, OURS)):
                     taken[node, name] += requests_of(pod, name)
         offers = {(name_of(node), name): size for node in nodes for name in OURS if (size := allocatable(node, name))}
         return cls(nodes, offers, taken)
@@ -91,7 +91,7 @@ class Scheduling:
         known: dict[str, Cause | None] = {}
         for pod in filter(is_waiting, pods):
             scheduled = condition(pod, "PodScheduled")
-            wanted = {name: requests_of(pod, name) for name in sorted({*resource_names(pod)} & {*OURS, INTEL_EPC})}
+            wanted = {name: requests_of(pod, name) for name in sorted({*resource_names(pod, {*OURS, INTEL_EPC})})}
             if not wanted or text(scheduled, "reason") == _GATED:
                 continue
             named = any(name in text(scheduled, "message") for name in OURS)

@@ -2,6 +2,7 @@
 
 import pytest
 
+from confcom.addon.cluster.kubectl import MOST_ASKED
 from confcom.addon.operations.change_accounting import CHANGING_SECONDS
 from confcom.addon.status.accounting_change import FORGETTING_SECONDS
 from confcom.errors import ExitCode
@@ -79,12 +80,63 @@ def test_what_the_kubelet_undoes_is_waited_for(confcom, enabled, follow):
     assert enabled.now - began[0] >= FORGETTING_SECONDS + 30
 
 
+def test_what_the_kubelet_undoes_later_is_waited_for_too(confcom, enabled, follow):
+    began = []
+
+    def tick(cluster):
+        follow(cluster)
+        if cluster.accountings.get("a", {}).get("kind") == "capacity":
+            began[:] = began or [cluster.now]
+            undone = 30 < cluster.now - began[0] < FORGETTING_SECONDS + 30
+            cluster.accountings["a"]["advertised_mib"] = 161 if undone else 162  # the fake kubelet always has 162
+
+    enabled.on_tick = tick
+    confcom.ok("change-accounting", "capacity")
+    assert enabled.now - began[0] >= FORGETTING_SECONDS + 30
+
+
+def test_a_node_that_changes_gives_the_others_more_time(confcom, enabled):
+    enabled.objects.append(make.node("c", make.SIMULATED))
+    enabled.settle()
+    confcom.ok("change-accounting", "capacity", "--no-wait")
+    began = enabled.now
+
+    def tick(cluster):
+        for node, seconds in (("a", CHANGING_SECONDS - 30), ("c", 2 * CHANGING_SECONDS - 90)):
+            if cluster.now - began >= seconds:
+                cluster.accountings[node] = {"kind": "capacity", "choice": "set"}
+
+    enabled.on_tick = tick
+    nodes = confcom.document("change-accounting", "capacity")["accounting"]
+    assert [node["node"] for node in nodes] == ["a", "c"]
+
+
 def test_back_to_devices_takes_no_such_time(confcom, enabled):
     confcom.ok("change-accounting", "capacity")
     before = enabled.now
     (node,) = confcom.document("change-accounting", "devices")["accounting"]
     assert node["kind"] == "device"
     assert enabled.now - before < FORGETTING_SECONDS / 2
+
+
+def test_devices_that_stay_devices_take_no_such_time(confcom, enabled):
+    before = enabled.now
+    assert confcom.document("change-accounting", "devices")["changed"]
+    assert enabled.now - before < FORGETTING_SECONDS / 2
+
+
+def test_a_node_whose_plugin_could_not_be_asked_may_have_had_devices(confcom, enabled, follow):
+    enabled.silent_plugins.add("a")
+
+    def tick(cluster):
+        follow(cluster)
+        if setting_of(cluster) == "capacity":
+            cluster.silent_plugins.clear()
+
+    enabled.on_tick = tick
+    before = enabled.now
+    confcom.ok("change-accounting", "capacity")
+    assert enabled.now - before >= FORGETTING_SECONDS
 
 
 def test_the_controllers_maximum_is_all_that_is_waited_for(confcom, enabled):
@@ -123,6 +175,18 @@ def test_pods_on_nodes_that_would_not_change_are_not_in_the_way(confcom, enabled
     confcom.ok("change-accounting", "devices")
     enabled.silent_plugins.add("a")
     confcom.error(ExitCode.REFUSED, "epc-pods-running", "change-accounting", "devices")
+
+
+def test_every_node_with_such_pods_is_asked(confcom, enabled):
+    names = [f"n{number:03}" for number in range(MOST_ASKED + 5)]
+    for name in names:
+        enabled.objects += [make.node(name, make.SIMULATED), make.pod(f"app-{name}", on=name, limits={EPC: 10})]
+    enabled.settle()
+    confcom.ok("change-accounting", "devices", "--dry-run")
+    enabled.accountings[names[-1]] = {"kind": "capacity", "choice": "set"}
+    error = confcom.error(ExitCode.REFUSED, "epc-pods-running", "change-accounting", "devices", "--dry-run")
+    assert f"app-{names[-1]}" in error["why"]
+    assert f"app-{names[0]}" not in error["why"]
 
 
 @pytest.mark.parametrize("told", ["--capacity-support=policy-off", "--capacity-support=api-server", "--other"])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from datetime import UTC, datetime
 
 import click
@@ -50,32 +49,12 @@ def status(*, namespace: str, context: str, output: str, all_nodes: bool) -> Non
       6    the API server does not answer
       8    the add-on has a problem, is being updated, or is not enabled
     """
-    from confcom.addon.cluster.installed_release import look_at_release
-    from confcom.addon.cluster.inventory_reader import look_at_epc
-    from confcom.addon.cluster.snapshot_reader import (
-        fetch_cluster_snapshot,
-        look_at_api_server,
-        look_at_refusals,
-        look_at_root,
-        with_managed_fields,
-    )
-    from confcom.addon.status.status import add_on_status, admission_policies
+    from confcom.addon.cluster.status_reader import read_status
+    from confcom.addon.status.status import add_on_status
     from confcom.cli.status_table import status_lines
-    from confcom.kubernetes.objects import namespace_of
 
     addon = add_on(namespace, context)
-    seen = fetch_cluster_snapshot(addon.api)
-    daemon_sets = [one for one in seen.daemon_sets if namespace_of(one) == seen.namespace]
-    if not daemon_sets:
-        seen = with_managed_fields(addon.api, seen)
-    seen = dataclasses.replace(
-        seen,
-        release=look_at_release(addon.helm, addon.api),
-        epc=look_at_epc(addon.api, seen.nodes, seen.pods) if daemon_sets else seen.epc,
-        api_server=look_at_api_server(addon.api, daemon_sets),
-        root=look_at_root(addon.api, daemon_sets, seen.pods),
-        refusals=look_at_refusals(addon.api, admission_policies(daemon_sets)) if daemon_sets else None,
-    )
+    seen = read_status(addon.helm, addon.api)
     found = add_on_status(seen, datetime.now(UTC))
     lines = status_lines(found, everything=all_nodes)
     show_result(found.to_json(), "\n".join(printable(line) for line in lines), output)

@@ -43,6 +43,13 @@ def test_epc_that_will_be_set_aside_is_told_before(confcom, plugin_alone, comman
     assert not plugin_alone.changes
 
 
+def test_epc_that_will_be_held_back_is_told_before(confcom, plugin_alone):
+    plugin_alone.accountings["m2"] = {"found": 300_000}
+    assert "on m2" in warnings(confcom.document("enable", "--no-quote-helper", "--dry-run"))["epc-held-back"]["what"]
+    plugin_alone.silent_plugins.add("m2")
+    assert "epc-held-back" not in warnings(confcom.document("enable", "--no-quote-helper", "--dry-run"))
+
+
 def test_it_is_told_of_nodes_that_offer_nothing_now(confcom, plugin_alone):
     for name in ("m1", "m2"):
         plugin_alone.node(name)["status"]["allocatable"][EPC] = "0"

@@ -13,7 +13,7 @@ import pytest
 from confcom.quote_helper.quoting.restart_request import REQUEST_FILE, AesmdInstance, request_restart, withdraw_request
 from testkit.chart_manifests import AESMD, HELPER, containers, daemon
 
-REFERENCE = Path(__file__).parent.parent.parent / "docs" / "reference" / "quote-helper.md"
+REFERENCE = Path(__file__).parents[3] / "docs" / "reference" / "quote-helper.md"
 
 
 @pytest.fixture(scope="module")

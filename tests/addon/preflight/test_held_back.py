@@ -1,0 +1,64 @@
+"""EPC that the device plugins will hold back is told before a change."""
+
+import pytest
+
+from confcom.addon.model.chart_objects import Plan
+from confcom.addon.model.epc_accounting import AccountingKind, PluginEpc
+from confcom.addon.preflight.held_back import check_held_back
+from testkit.fake_cluster import objects as make
+
+OLD, NEW = "--api-server=1.35", "--api-server=1.36"
+CAPACITY, WITHOUT = "--capacity-support=supported", "--capacity-support=policy-off"
+
+
+def findings(*args, epc=0, told=None, selector=make.SIMULATED):
+    """Of one node, which simulates unless a plugin on hardware told something."""
+    simulated = ["--simulated", f"--simulated-epc-mib={epc}"] if selector == make.SIMULATED else []
+    plugin = make.daemon_set("device-plugin", selector, args=[*simulated, *args, "--accounting=auto"])
+    nodes = [make.node("n", selector), make.node("other")]
+    return list(check_held_back(Plan((plugin,)), nodes, {"n": told} if told else {}))
+
+
+def told(found, kind=AccountingKind.DEVICE, offered=2_048):
+    return PluginEpc(found, offered, 0, kind, "", "")
+
+
+@pytest.mark.parametrize(
+    ("args", "epc", "more"),
+    [
+        ((OLD, WITHOUT), 262_144, None),
+        ((OLD, WITHOUT), 1_048_576, 786_432),
+        ((OLD, WITHOUT, "--reserve-epc-mib=100", "--helper-epc-mib=3"), 262_300, 50),
+        ((NEW, WITHOUT), 2_048, None),
+        ((NEW, WITHOUT), 4_096, 2_048),
+        ((NEW, CAPACITY), 1_048_576, None),
+        ((NEW, CAPACITY, "--accounting=devices"), 1_048_576, 1_046_528),
+        ((NEW, CAPACITY, "--accounting=capacity"), 1_048_576, None),
+        (("--api-server=", "--capacity-support=offline"), 4_096, 2_048),
+        (("--api-server=v1.36+", WITHOUT), 4_096, 2_048),
+        ((NEW, WITHOUT, "--max-epc-mib=1024"), 4_096, None),
+    ],
+)
+def test_what_a_simulated_node_will_offer(args, epc, more):
+    found = findings(*args, epc=epc)
+    assert [one.code for one in found] == (["epc-held-back"] if more else [])
+    if more:
+        assert f": {more} of " in found[0].what
+
+
+@pytest.mark.parametrize(
+    ("args", "seen", "more"),
+    [
+        ((NEW, CAPACITY), told(4_096), 2_048),
+        ((NEW, CAPACITY), told(4_096, AccountingKind.CAPACITY, 4_096), None),
+        ((NEW, WITHOUT), told(4_096, AccountingKind.CAPACITY, 4_096), 2_048),
+        ((NEW, CAPACITY), told(300_000, offered=262_144), 37_856),
+        ((NEW, CAPACITY), told(28, offered=28), None),
+        ((NEW, CAPACITY), None, None),
+    ],
+)
+def test_what_a_hardware_node_that_has_a_plugin_will_offer(args, seen, more):
+    found = findings(*args, told=seen, selector=make.HARDWARE)
+    assert [one.code for one in found] == (["epc-held-back"] if more else [])
+    if more:
+        assert f": {more} of " in found[0].what
