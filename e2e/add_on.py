@@ -138,9 +138,9 @@ def capacity(cluster: Cluster, node: str = NODE_NAME) -> str:
 
 
 def forget(cluster: Cluster, node: Node) -> None:
-    """Have a node as if it never had a device plugin: its kubelet would remember the last one for five minutes."""
+    """Have a node as if it never had our daemons: its kubelet would remember the plugin for five minutes."""
     node.stop("kubelet")
-    node.run(["rm", "--force", str(DEVICE_PLUGIN_DIR / CHECKPOINT)])
+    node.run(["rm", "--recursive", "--force", str(DEVICE_PLUGIN_DIR / CHECKPOINT), "/run/aesmd"])
     node.start("kubelet")
     until(cluster.ready, "the nodes are Ready")
     remove_names(cluster, node.name)
