@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,9 +35,19 @@ class Event:
     message: str
     values: dict[str, str]
 
+    def ago(self, now: float) -> float:
+        """Seconds before a moment, in seconds of the day, less than a day later."""
+        return (now - self.seconds) % _DAY_SECONDS
+
     def after(self, earlier: Event) -> float:
         """Seconds since another event, less than a day ago."""
         return (self.seconds - earlier.seconds) % _DAY_SECONDS
+
+
+def seconds_of_day(moment: float) -> float:
+    """The kubelet's time of a moment, which is given in seconds since 1970."""
+    local = time.localtime(moment)
+    return local.tm_hour * 3600 + local.tm_min * 60 + local.tm_sec + moment % 1
 
 
 def parse(text: str) -> Iterator[Event]:
@@ -68,6 +79,20 @@ class KubeletLog:
         with self.path.open("rb") as file:
             file.seek(self._from)
             return list(parse(file.read().decode(errors="replace")))
+
+    def losses(self, resource: str) -> list[tuple[Event, Event]]:
+        """When the kubelet lost a resource since the mark, and when it had its devices again."""
+        lost: Event | None = None
+        found = []
+        for event in self.events():
+            if event.values.get("resourceName") != resource:
+                continue
+            if event.message == LOST:
+                lost = lost or event
+            elif lost is not None and event.message == LIST_PROCESSED and event.values.get("healthyCount") != "0":
+                found.append((lost, event))
+                lost = None
+        return found
 
     def lists(self, resource: str) -> list[Event]:
         """The lists of a resource that the kubelet has processed since the mark, without those that have no device."""

@@ -25,11 +25,13 @@ class Pool:
         name: its own, and its nodes' value of POOL_LABEL.
         node: its node.
         epc_mib: of each node.
+        held_back_mib: how much of it is not offered, since a kubelet cannot have so many devices.
     """
 
     name: str
     node: Node
     epc_mib: int
+    held_back_mib: int = 0
 
     @property
     def plugin(self) -> str:
@@ -39,7 +41,7 @@ class Pool:
     @property
     def offered_mib(self) -> int:
         """What tenants can have of a node."""
-        return self.epc_mib - SET_ASIDE_MIB
+        return self.epc_mib - SET_ASIDE_MIB - self.held_back_mib
 
     def is_offered(self, cluster: Cluster) -> bool:
         """Whether the node offers all of it."""

@@ -20,7 +20,7 @@ from e2e.churn.windows import Windows
 from e2e.cluster import Node
 from e2e.confcom_command import HELPER, PLUGIN, is_ready
 from e2e.daemon_processes import CONTROLLER
-from e2e.kubelet_log import KubeletLog
+from e2e.kubelet_log import KubeletLog, seconds_of_day
 from e2e.waiting import until
 
 DAEMONS = f"/api/v1/namespaces/{SYSTEM}/pods"
@@ -115,7 +115,7 @@ class Strikes:
     def _well_again(self, began: float) -> float:
         """Wait for what was killed, and for its EPC; seconds since the first kill."""
         for node, log in self._logs.items():
-            names = [*([EPC] if node in self.devices else []), ENCLAVE, PROVISION, HELPER_EPC]
+            names = self._resources(node)
             until(
                 lambda log=log, names=names: all(log.lists(name) for name in names),  # type: ignore[misc]
                 f"the kubelet of {node} knows all devices again",
@@ -125,6 +125,10 @@ class Strikes:
         self._logs.clear()
         until(lambda: not self.amiss(), "all is well again", seconds=BACK_SECONDS)
         return time.monotonic() - began
+
+    def _resources(self, node: str) -> list[str]:
+        """What its plugin registers."""
+        return [*([EPC] if node in self.devices else []), ENCLAVE, PROVISION, HELPER_EPC]
 
     def amiss(self) -> str:
         """What is not as it is to be; empty if all is well."""
@@ -157,10 +161,8 @@ class Strikes:
             return ""
         began = time.monotonic()
         for pod in restarted:
-            node = text(pod, "spec", "nodeName")
             if _component(pod).startswith(PLUGIN):
-                self.windows.open(node, "plugin updated", time.monotonic())
-                self._mark(node)
+                self._mark(text(pod, "spec", "nodeName"))
                 self._restart(text(owner_of(pod), "name"))
             else:
                 self.api.delete(f"{DAEMONS}/{name_of(pod)}").raise_for_status()
@@ -170,8 +172,18 @@ class Strikes:
             "the Pods that have restarted are gone",
             seconds=BACK_SECONDS,
         )
+        logs = dict(self._logs)
         took = self._well_again(began)
+        for node, log in logs.items():
+            self._add_losses(node, log)
         return f"; {', '.join(sorted(map(_component, restarted)))} replaced, and well after {took:.1f} s"
+
+    def _add_losses(self, node: str, log: KubeletLog) -> None:
+        """Note when the kubelet was without a resource, by its log, which has the time of the day."""
+        now, today = time.monotonic(), seconds_of_day(time.time())
+        for resource in self._resources(node):
+            for lost, back in log.losses(resource):
+                self.windows.add(node, "plugin updated", now - lost.ago(today), now - back.ago(today))
 
     def _restart(self, daemon_set: str) -> None:
         """As `kubectl rollout restart` does."""

@@ -2,23 +2,26 @@
 
 A kubelet that starts knows no device until its plugins have registered; one whose plugin has ended knows at once that
 the devices are gone, and tells the API server with its next status, up to ten seconds later. What the scheduler binds
-meanwhile is rejected, whatever plugin it is.
+meanwhile is rejected, whatever plugin it is. In an update, a kubelet up to 1.36 takes the resources from the new
+instance when the old one ends, and has them again when the new one has registered once more; its log tells both.
 """
 
 from __future__ import annotations
 
 import threading
-from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from math import inf
 
 from e2e.churn.ledger import Rejection
 
+LATE_SECONDS = 1.0
+"""By which the watch may tell of a binding after the kubelet has seen it, on a machine that is busy."""
+
 
 @dataclass(slots=True)
 class Window:
-    """From the kill of a kubelet or of a plugin until the kubelet knows all of the plugin's devices again."""
+    """From the loss of a plugin's devices, or the kill that causes it, until the kubelet knows all of them again."""
 
     node: str
     cause: str
@@ -27,7 +30,11 @@ class Window:
 
     def covers(self, rejection: Rejection) -> bool:
         """Whether a rejection may have been made in it."""
-        return self.node == rejection.node and self.began <= rejection.told and rejection.bound <= self.ended
+        return (
+            self.node == rejection.node
+            and self.began <= rejection.told
+            and rejection.bound - LATE_SECONDS <= self.ended
+        )
 
 
 @dataclass(slots=True)
@@ -49,6 +56,11 @@ class Windows:
                 if window.node == node:
                     window.ended = min(window.ended, at)
 
+    def add(self, node: str, cause: str, began: float, ended: float) -> None:
+        """It has been one, as the kubelet's log tells."""
+        with self._lock:
+            self._all.append(Window(node, cause, began, ended))
+
     def seconds(self) -> dict[str, list[float]]:
         """How long they were, by cause."""
         found: dict[str, list[float]] = {}
@@ -56,14 +68,13 @@ class Windows:
             found.setdefault(window.cause, []).append(window.ended - window.began)
         return found
 
-    def sorted_out(self, rejections: Iterable[Rejection]) -> tuple[Counter[str], list[Rejection]]:
-        """How many rejections were made in windows, by the latest cause, and those that were made in none."""
-        inside: Counter[str] = Counter()
-        outside = []
+    def sorted_out(self, rejections: Iterable[Rejection]) -> tuple[list[tuple[str, Rejection]], list[Rejection]]:
+        """The rejections that were made in windows, each with the latest cause, and those that were made in none."""
+        inside, outside = [], []
         for rejection in rejections:
             causes = [window.cause for window in self._all if window.covers(rejection)]
             if causes:
-                inside[causes[-1]] += 1
+                inside.append((causes[-1], rejection))
             else:
                 outside.append(rejection)
         return inside, outside

@@ -138,11 +138,14 @@ def test_rejections_belong_to_the_windows_of_their_node_that_they_may_have_been_
     windows.close("n2", 21)
     windows.close("n1", 25)
     windows.close("n1", 90)
-    made = [rejected("n1", *moments) for moments in ((9, 11), (11, 30), (13, 14), (25, 26), (26, 27))]
+    windows.add("n1", "plugin updated", 100, 100.5)
+    moments = ((9, 11), (11, 30), (13.1, 14), (26, 27), (26.1, 28), (99, 99.9), (99, 100.1), (101.4, 102))
+    made = [rejected("n1", *each) for each in moments]
     inside, outside = windows.sorted_out([*made, rejected("n2", 10, 11)])
-    assert inside == {"plugin killed": 1, "kubelet killed": 2}
-    assert outside == [made[2], made[4], rejected("n2", 10, 11)]
-    assert windows.seconds() == {"plugin killed": [2], "kubelet killed": [5]}
+    causes = ["plugin killed", "kubelet killed", "kubelet killed", "plugin updated", "plugin updated"]
+    assert inside == list(zip(causes, (made[0], made[1], made[3], made[6], made[7]), strict=True))
+    assert outside == [made[2], made[4], made[5], rejected("n2", 10, 11)]
+    assert windows.seconds() == {"plugin killed": [2], "kubelet killed": [5], "plugin updated": [0.5]}
 
 
 def test_every_order_is_one_of_all_three():

@@ -1,4 +1,6 @@
-from e2e.kubelet_log import LIST_PROCESSED, LOST, KubeletLog, parse
+import time
+
+from e2e.kubelet_log import LIST_PROCESSED, LOST, KubeletLog, parse, seconds_of_day
 
 RESOURCE = 'resourceName="example.com/a"'
 PROCESSED = '4242 manager.go:319] "Processed device updates for resource"'
@@ -29,3 +31,21 @@ def test_what_was_before_the_mark_is_past(tmp_path):
     with log.path.open("a") as file:
         file.write(TEXT)
     assert len(log.events()) == 4
+
+
+def test_a_loss_lasts_until_there_are_healthy_devices(tmp_path):
+    log = KubeletLog(tmp_path / "kubelet.log")
+    empty = TEXT.splitlines()[-1]
+    log.path.write_text(f"{empty}\n{TEXT}{TEXT.replace('example.com/a', 'example.com/b')}")
+    ((lost, back),) = log.losses("example.com/a")
+    assert (lost.message, back.message) == (LOST, LIST_PROCESSED)
+    assert abs(back.after(lost) - 0.25) < 1e-6
+    assert log.losses("example.com/c") == []
+
+
+def test_the_time_of_a_moment_is_the_logs(tmp_path):
+    moment = time.mktime((2026, 11, 26, 0, 0, 2, 0, 0, -1)) + 0.25
+    assert seconds_of_day(moment) == 2.25
+    (lost, *_, last) = parse(TEXT)
+    assert abs(lost.ago(seconds_of_day(moment)) - 2.35) < 1e-6
+    assert abs(last.ago(seconds_of_day(moment)) - 1.1) < 1e-6

@@ -21,10 +21,10 @@ from e2e.images_workshop import references
 
 IN_TURN = (Group.CAPACITY, Group.OTHER, Group.NONE)
 """Whose kubelets are restarted one after the other in each round."""
-START_SECONDS = 900.0
+START_SECONDS = 1800.0
 """For all Pods to run: half a second each, on every node at once, and with many devices more."""
-REPORT_SECONDS = 120.0
-"""For a kubelet's first report after its start; it takes one or two."""
+REPORT_SECONDS = 900.0
+"""For a kubelet's first report after its start: two, and minutes where it has many devices."""
 NEW_POD_SECONDS = 900.0
 """For a new Pod to run: one to five, and minutes where the kubelet has many devices."""
 GONE_SECONDS = 600.0
@@ -55,11 +55,13 @@ class Restart:
     Args:
         group: what its Pods have.
         reported: until the API server told of its first heartbeat.
-        new_pod: until a Pod without devices ran that was bound to the node before.
+        admitted: until the kubelet had taken on a Pod without devices that was bound to the node before.
+        new_pod: until that Pod ran; a kubelet looks once a second whether a container does.
     """
 
     group: Group
     reported: float
+    admitted: float
     new_pod: float
 
 
@@ -170,8 +172,11 @@ def _restart(cluster: Cluster, here: str, place: Place, name: str, *, nodes: Wat
         seconds=REPORT_SECONDS,
     )
     ran = new.wait(functools.partial(first_run, name=name), f"the Pod {name} runs", seconds=NEW_POD_SECONDS)
+    admitted = new.wait(
+        functools.partial(first_status, name=name), f"the Pod {name} has a status", seconds=REPORT_SECONDS
+    )
     cluster.kubectl("delete", f"--namespace={here}", "pod", name, "--grace-period=1")
-    return Restart(place.group, reported - began, ran - began)
+    return Restart(place.group, reported - began, admitted - began, ran - began)
 
 
 def first_report(changes: Sequence[Change], node: str, since: float) -> float | None:
@@ -191,6 +196,14 @@ def first_report(changes: Sequence[Change], node: str, since: float) -> float | 
         elif text(ready, "status") != "True":
             raise WrongAnswerError(f"{node} is not Ready: {text(ready, 'message')}")
         elif heartbeat != before:
+            return change.at
+    return None
+
+
+def first_status(changes: Sequence[Change], name: str) -> float | None:
+    """When the kubelet told its first status of a Pod, which follows the admission of the Pod; None if not yet."""
+    for change in changes:
+        if name_of(change.changed) == name and text(change.changed, "status", "startTime"):
             return change.at
     return None
 

@@ -23,11 +23,11 @@ from e2e.progress import say
 from e2e.waiting import until
 
 CAPACITY_MIB = 262_144
-"""256 GiB, of which the Pods request half."""
+"""256 GiB."""
 DEVICES_MIB = 65_536
-DEVICE_SHARE = 8
-"""The Pods hold an eighth of the devices. With half of them, a restart would take four times as long: a kubelet of 1.36
-takes a time proportional to devices times allocated devices."""
+SHARE = 2
+"""The Pods request half of the EPC, of either kind. A kubelet of 1.36 with devices starts in a time proportional to
+devices times allocated devices: minutes."""
 OTHER, OTHER_DEVICES = "example.com/other", 110
 """Of a plugin that is not ours: a device for each Pod that a node may have."""
 OFFERED_SECONDS = 120.0
@@ -76,10 +76,10 @@ def places(cluster: Cluster, pods: int, directory: Path) -> Iterator[dict[Group,
         _until_offered(cluster, nodes[Group.OTHER], OTHER, OTHER_DEVICES)
         _until_offered(cluster, nodes[Group.DEVICES], ours.epc, DEVICES_MIB)
         limits: dict[Group, dict[str, int]] = {
-            Group.CAPACITY: {EPC: CAPACITY_MIB // 2 // pods},
+            Group.CAPACITY: {EPC: CAPACITY_MIB // SHARE // pods},
             Group.OTHER: {OTHER: 1},
             Group.NONE: {},
-            Group.DEVICES: {ours.epc: DEVICES_MIB // DEVICE_SHARE // pods},
+            Group.DEVICES: {ours.epc: DEVICES_MIB // SHARE // pods},
         }
         yield {group: Place(group, nodes[group], limits[group]) for group in GROUPS}
 

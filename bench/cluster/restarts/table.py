@@ -15,6 +15,7 @@ GOAL_SECONDS = 0.1
 _TITLE, _VALUE = 44, 28
 _MEASURES: tuple[tuple[str, Callable[[Restart], float]], ...] = (
     ("first heartbeat in the API", lambda one: one.reported),
+    ("new Pod admitted", lambda one: one.admitted),
     ("new Pod running", lambda one: one.new_pod),
 )
 

@@ -150,10 +150,10 @@ def report(ledger, windows, made, inside, *, took, orders, tell):
         )
     for cause, seconds in windows.seconds().items():
         tell(
-            f"{cause}: {len(seconds)} windows of {min(seconds):.1f} to {max(seconds):.1f} s, {sum(seconds):.0f} s "
-            f"in all; {inside[cause]} Pods never ran"
+            f"{cause}: {len(seconds)} windows of {min(seconds):.2f} to {max(seconds):.1f} s, {sum(seconds):.0f} s "
+            f"in all; {sum(its == cause for its, _ in inside)} Pods never ran"
         )
-    for (node, why), count in sorted(Counter((one.node, one.why) for one in ledger.rejections).items()):
-        tell(f"{count} never ran on {node}: {why}")
+    for (cause, node, why), count in sorted(Counter((its, one.node, one.why) for its, one in inside).items()):
+        tell(f"{cause}: {count} never ran on {node}: {why}")
     for node, count in ledger.created_again.items():
         tell(f"{count} on {node} had their container created more than once until it ran")
