@@ -171,6 +171,17 @@ def test_who_makes_the_object_from_an_export_owns_the_defaults_and_has_added_not
     }
 
 
+def test_the_defaults_of_a_deployment_are_not_added_by_who_makes_it_from_an_export():
+    fields = ("progressDeadlineSeconds", "revisionHistoryLimit")
+    managed = [entry("kubectl-create", {"f:spec": {f"f:{name}": {} for name in fields}} | RELEASE)]
+    wanted = daemon_set() | {"kind": "Deployment"}
+    made = daemon_set(managed=managed) | {"kind": "Deployment"}
+    made["spec"] |= {"progressDeadlineSeconds": 600, "revisionHistoryLimit": 10}
+    assert found(wanted, made) == {}
+    made["spec"]["progressDeadlineSeconds"] = 60
+    assert found(wanted, made) == {"spec.progressDeadlineSeconds": (Deviation.ADDED, "kubectl-create")}
+
+
 @pytest.mark.parametrize(
     "managed",
     [

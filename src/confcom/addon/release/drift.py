@@ -44,6 +44,7 @@ _DEFAULTS: Mapping[str, object] = {
     "matchPolicy": "Equivalent",
     "namespaceSelector": {},
     "objectSelector": {},
+    "progressDeadlineSeconds": 600,
     "protocol": "TCP",
     "restartPolicy": "Always",
     "revisionHistoryLimit": 10,
