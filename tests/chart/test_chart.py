@@ -5,11 +5,11 @@ import pytest
 import yaml
 
 from confcom.daemon.supervision import STOP_DEADLINE_SECONDS as HELPER_STOP_SECONDS
-from confcom.device_plugin.accounting import AccountingSetting, AccountingSettings, ApiVersion, CapacitySupport
 from confcom.device_plugin.main import STOP_SECONDS as PLUGIN_STOP_SECONDS
 from confcom.device_plugin.resources import DEFAULT_HELPER_MIB, DEFAULT_NAMES, HELPERS, ResourceKind, ResourceSettings
 from confcom.device_plugin.settings import DEFAULT_SIMULATED_EPC_MIB
 from confcom.device_plugin.settings import parse_settings as plugin_settings
+from confcom.kubernetes.epc_accounting import AccountingSetting, AccountingSettings, ApiVersion, CapacitySupport
 from confcom.quote_helper.settings import parse_settings as helper_settings
 from confcom.quote_provider.state_directory import STATE_FILE
 from confcom.simulated_root.record import FINGERPRINT_KEY, RECORD_NAME, SECRET_NAME

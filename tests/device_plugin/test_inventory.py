@@ -3,7 +3,6 @@ import json
 
 from prometheus_client import CollectorRegistry
 
-from confcom.device_plugin.accounting import AccountingSetting, AccountingSettings
 from confcom.device_plugin.discovery.device_nodes import Device, HostDevices, NodeState, Problem
 from confcom.device_plugin.discovery.epc_discovery import Discovery, Platform
 from confcom.device_plugin.discovery.epc_sources import EpcSection, EpcSource
@@ -12,6 +11,7 @@ from confcom.device_plugin.inventory import encode_inventory, encode_waiting
 from confcom.device_plugin.kubelet.registration import RegistrationCause, RegistrationStatus
 from confcom.device_plugin.metrics import PluginMetrics
 from confcom.device_plugin.resources import ResourceSettings, plan_resources
+from confcom.kubernetes.epc_accounting import AccountingSetting, AccountingSettings
 from confcom.sgx.epc_from_cpuid import MIB
 
 DISCOVERY = Discovery(

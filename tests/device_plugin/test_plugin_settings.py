@@ -4,10 +4,10 @@ from pathlib import Path
 import pytest
 
 from confcom.daemon.probes import ProbeAddress
-from confcom.device_plugin.accounting import AccountingSetting, AccountingSettings, ApiVersion, CapacitySupport
 from confcom.device_plugin.resources import DEFAULT_NAMES, ResourceKind, ResourceSettings
 from confcom.device_plugin.settings import parse_settings, settings_parser
 from confcom.errors import ExitCode, SettingsError
+from confcom.kubernetes.epc_accounting import AccountingSetting, AccountingSettings, ApiVersion, CapacitySupport
 
 
 def parse(*arguments, **environ):

@@ -2,7 +2,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from confcom.device_plugin.accounting import (
+from confcom.device_plugin.discovery.epc_discovery import Discovery, Platform
+from confcom.device_plugin.discovery.epc_sources import EpcSection, EpcSource
+from confcom.device_plugin.resources import Resource, ResourceKind, ResourceSettings, plan_resources
+from confcom.errors import SettingsError
+from confcom.kubernetes.epc_accounting import (
     AccountingKind,
     AccountingReason,
     AccountingSetting,
@@ -11,10 +15,6 @@ from confcom.device_plugin.accounting import (
     EpcInUse,
     parse_api_version,
 )
-from confcom.device_plugin.discovery.epc_discovery import Discovery, Platform
-from confcom.device_plugin.discovery.epc_sources import EpcSection, EpcSource
-from confcom.device_plugin.resources import Resource, ResourceKind, ResourceSettings, plan_resources
-from confcom.errors import SettingsError
 from confcom.sgx.epc_from_cpuid import MIB
 
 

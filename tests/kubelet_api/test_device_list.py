@@ -13,6 +13,7 @@ from confcom.kubelet_api.device_list import (
     device_id,
     encode_device_list,
 )
+from confcom.kubernetes import epc_accounting
 
 RECEIVE_LIMIT = 4 * 1024 * 1024  # written out here: the kubelet's limit, not whatever our constant says
 
@@ -27,7 +28,7 @@ def test_an_id_names_its_index(index):
 
 
 def test_all_ids_differ():
-    assert len({device_id(index) for index in range(MAX_DEVICES)}) == MAX_DEVICES == 262_144
+    assert len({device_id(index) for index in range(MAX_DEVICES)}) == MAX_DEVICES == epc_accounting.MAX_DEVICES
 
 
 @given(st.integers(0, 3_000))

@@ -20,7 +20,6 @@ from confcom.daemon.probe_server import ProbeServer
 from confcom.daemon.probes import JSON, ProbeResponse, Readiness, Route, standard_routes
 from confcom.daemon.readiness_log import ReadinessLog
 from confcom.daemon.supervision import exit_status, run_daemon, run_unless, run_until_stopped
-from confcom.device_plugin.accounting import DEFAULT_MAX_EPC_DEVICES
 from confcom.device_plugin.discovery.device_nodes import Device
 from confcom.device_plugin.discovery.device_watch import DeviceWatch, SgxSearch
 from confcom.device_plugin.discovery.epc_discovery import Discovery
@@ -48,6 +47,7 @@ from confcom.device_plugin.resources import (
 from confcom.device_plugin.settings import PluginSettings, parse_settings
 from confcom.kubelet_api.device_list import encode_device_list
 from confcom.kubelet_api.services import KUBELET_SOCKET_NAME
+from confcom.kubernetes.epc_accounting import DEFAULT_MAX_EPC_DEVICES
 
 _logger = logging.getLogger(__name__)
 

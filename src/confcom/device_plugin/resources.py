@@ -5,15 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from confcom.device_plugin.accounting import (
+from confcom.device_plugin.discovery.epc_discovery import Discovery
+from confcom.errors import SettingsError
+from confcom.kubernetes.epc_accounting import (
     Accounting,
     AccountingKind,
     AccountingSettings,
     EpcInUse,
     decide_accounting,
 )
-from confcom.device_plugin.discovery.epc_discovery import Discovery
-from confcom.errors import SettingsError
 
 EPC_RESOURCE = "kubernetes.azure.com/sgx_epc_mem_in_MiB"
 """AKS' name, which existing manifests use; one device is one MiB."""

@@ -9,13 +9,6 @@ from pathlib import Path
 from confcom.daemon.logs import LogFormat
 from confcom.daemon.probes import ProbeAddress
 from confcom.daemon.settings import SettingsParser, add_common_flags, integer_between, member_of, parse_path
-from confcom.device_plugin.accounting import (
-    AccountingSetting,
-    AccountingSettings,
-    ApiVersion,
-    CapacitySupport,
-    parse_api_version,
-)
 from confcom.device_plugin.kubelet.allocation import AESMD_DIRECTORY
 from confcom.device_plugin.resources import (
     DEFAULT_HELPER_MIB,
@@ -28,6 +21,13 @@ from confcom.device_plugin.resources import (
 from confcom.errors import SettingsError
 from confcom.kubelet_api.device_list import MAX_DEVICES
 from confcom.kubelet_api.resource_names import extended_resource
+from confcom.kubernetes.epc_accounting import (
+    AccountingSetting,
+    AccountingSettings,
+    ApiVersion,
+    CapacitySupport,
+    parse_api_version,
+)
 
 DEFAULT_DEVICE_PLUGIN_DIRECTORY = Path("/var/lib/kubelet/device-plugins")
 """A constant of the kubelet, independent of its --root-dir."""

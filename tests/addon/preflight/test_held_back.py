@@ -3,8 +3,9 @@
 import pytest
 
 from confcom.addon.model.chart_objects import Plan
-from confcom.addon.model.epc_accounting import AccountingKind, PluginEpc
+from confcom.addon.model.epc_accounting import PluginEpc
 from confcom.addon.preflight.held_back import check_held_back
+from confcom.kubernetes.epc_accounting import AccountingKind
 from testkit.fake_cluster import objects as make
 
 OLD, NEW = "--api-server=1.35", "--api-server=1.36"

@@ -2,15 +2,16 @@
 
 import pytest
 
-from confcom.addon.model.epc_accounting import DEVICES_AT_ONCE, AccountingKind, PluginEpc
-from confcom.addon.status.accounting_change import Setting, epc_pods, node_accounting, would_change
+from confcom.addon.model.epc_accounting import PluginEpc
+from confcom.addon.status.accounting_change import epc_pods, node_accounting, would_change
+from confcom.kubernetes.epc_accounting import DEFAULT_MAX_EPC_DEVICES, AccountingKind, AccountingSetting
 from testkit.fake_cluster import objects as make
 from testkit.fake_cluster.objects import ENCLAVE, EPC, SYSTEM
 
-LARGE = DEVICES_AT_ONCE + 1
+LARGE = DEFAULT_MAX_EPC_DEVICES + 1
 
 
-def told(kind, choice, found=DEVICES_AT_ONCE):
+def told(kind, choice, found=DEFAULT_MAX_EPC_DEVICES):
     return PluginEpc(found=found, offered=found, held_back=0, kind=kind, choice=choice, reason="")
 
 
@@ -20,17 +21,17 @@ DEVICES, CAPACITY = AccountingKind.DEVICE, AccountingKind.CAPACITY
 @pytest.mark.parametrize(
     ("plugin", "setting", "supported", "changes"),
     [
-        (None, Setting.DEVICES, True, True),
-        (told(DEVICES, "fits-devices"), Setting.CAPACITY, True, True),
-        (told(DEVICES, "fits-devices"), Setting.DEVICES, True, False),
-        (told(CAPACITY, "large-epc", LARGE), Setting.DEVICES, True, True),
-        (told(CAPACITY, "set"), Setting.CAPACITY, True, False),
-        (told(DEVICES, "kept-devices", LARGE), Setting.AUTO, True, False),
-        (told(DEVICES, "set", LARGE), Setting.AUTO, True, False),
-        (told(CAPACITY, "set"), Setting.AUTO, True, True),
-        (told(CAPACITY, "set", LARGE), Setting.AUTO, True, False),
-        (told(CAPACITY, "large-epc", LARGE), Setting.AUTO, True, False),
-        (told(CAPACITY, "large-epc", LARGE), Setting.AUTO, False, True),
+        (None, AccountingSetting.DEVICES, True, True),
+        (told(DEVICES, "fits-devices"), AccountingSetting.CAPACITY, True, True),
+        (told(DEVICES, "fits-devices"), AccountingSetting.DEVICES, True, False),
+        (told(CAPACITY, "large-epc", LARGE), AccountingSetting.DEVICES, True, True),
+        (told(CAPACITY, "set"), AccountingSetting.CAPACITY, True, False),
+        (told(DEVICES, "kept-devices", LARGE), AccountingSetting.AUTO, True, False),
+        (told(DEVICES, "set", LARGE), AccountingSetting.AUTO, True, False),
+        (told(CAPACITY, "set"), AccountingSetting.AUTO, True, True),
+        (told(CAPACITY, "set", LARGE), AccountingSetting.AUTO, True, False),
+        (told(CAPACITY, "large-epc", LARGE), AccountingSetting.AUTO, True, False),
+        (told(CAPACITY, "large-epc", LARGE), AccountingSetting.AUTO, False, True),
     ],
 )
 def test_a_setting_changes_what_is_counted_otherwise(plugin, setting, supported, changes):
@@ -59,13 +60,13 @@ def node(capacity, allocatable):
 )
 def test_a_node_has_changed_when_its_status_has_all_of_it(plugin, has, requested, maximum, done):
     pods = [make.pod("app", on="a", limits={EPC: requested})] if requested else []
-    one = node_accounting(node(*has), plugin, Setting.AUTO, pods, maximum=maximum)
+    one = node_accounting(node(*has), plugin, AccountingSetting.AUTO, pods, maximum=maximum)
     assert one.done is done
 
 
 def test_a_node_that_counts_otherwise_has_not_changed():
-    assert not node_accounting(node(64, 64), told(DEVICES, "set", 64), Setting.CAPACITY, []).done
-    assert not node_accounting(node(64, 64), None, Setting.CAPACITY, []).done
+    assert not node_accounting(node(64, 64), told(DEVICES, "set", 64), AccountingSetting.CAPACITY, []).done
+    assert not node_accounting(node(64, 64), None, AccountingSetting.CAPACITY, []).done
 
 
 @pytest.mark.parametrize(
@@ -79,7 +80,7 @@ def test_a_node_that_counts_otherwise_has_not_changed():
     ],
 )
 def test_a_record_is_stale_if_no_pod_has_the_device_of_that_accounting(kind, limits, phase, stale):
-    setting = Setting.CAPACITY if kind is DEVICES else Setting.DEVICES
+    setting = AccountingSetting.CAPACITY if kind is DEVICES else AccountingSetting.DEVICES
     pod = make.pod("app", on="a", limits=limits)
     pod["status"]["phase"] = phase
     one = node_accounting(node(64, 64), told(kind, "kept-allocated", 64), setting, [pod])

@@ -8,7 +8,6 @@ import pytest
 from confcom.addon.model.epc_accounting import (
     EXAMPLES,
     MOST_NODES,
-    AccountingKind,
     EpcSeen,
     PluginEpc,
     nodes_to_ask,
@@ -17,6 +16,7 @@ from confcom.addon.model.epc_accounting import (
 )
 from confcom.addon.rollout.snapshot import Snapshot
 from confcom.addon.status.status import add_on_status
+from confcom.kubernetes.epc_accounting import AccountingKind
 from testkit.fake_cluster import objects as make
 from testkit.fake_cluster.objects import EPC, SYSTEM
 

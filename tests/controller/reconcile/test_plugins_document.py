@@ -4,13 +4,13 @@ import pytest
 
 from confcom.controller.reconcile.facts import Accounting, Offer
 from confcom.controller.reconcile.inventory import read_offer
-from confcom.device_plugin.accounting import AccountingSetting, AccountingSettings
 from confcom.device_plugin.discovery.device_nodes import HostDevices
 from confcom.device_plugin.discovery.epc_discovery import Discovery, Platform
 from confcom.device_plugin.discovery.epc_sources import EpcSection, EpcSource
 from confcom.device_plugin.inventory import encode_inventory, encode_waiting
 from confcom.device_plugin.kubelet.registration import RegistrationStatus
 from confcom.device_plugin.resources import DEFAULT_NAMES, ResourceKind, ResourceSettings, plan_resources
+from confcom.kubernetes.epc_accounting import AccountingSetting, AccountingSettings
 from confcom.sgx.epc_from_cpuid import MIB
 
 EPC = DEFAULT_NAMES[ResourceKind.EPC]

@@ -5,7 +5,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from confcom.device_plugin.accounting import EpcInUse
 from confcom.device_plugin.kubelet import epc_in_use
 from confcom.device_plugin.kubelet.epc_in_use import find_epc_in_use
 from confcom.device_plugin.kubelet.socket_names import SocketNames
@@ -18,6 +17,7 @@ from confcom.kubelet_api.checkpoint import (
     encode_checkpoint,
 )
 from confcom.kubelet_api.device_list import MAX_DEVICES, device_id
+from confcom.kubernetes.epc_accounting import EpcInUse
 
 
 def encoded(registered, *held):

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from confcom.addon.model.node_selection import selects
+from confcom.kubernetes.epc_accounting import CapacitySupport
 from confcom.kubernetes.objects import KubernetesObject, labels_of, listing, mapping, name_of, text
 
 COMPONENT_LABEL = "app.kubernetes.io/component"
@@ -26,8 +27,8 @@ EPC_AMOUNTS_POLICY = "confcom-epc-amounts"
 """The ValidatingAdmissionPolicy that refuses amounts under our name that were meant in bytes."""
 CONTROLLER = "controller"
 """The component label of the controller of node capacity: its Deployment and its Pods."""
-SUPPORT_FLAG, SUPPORTED = "--capacity-support", "supported"
-"""The device plugin's flag, and its value where the chart has installed a controller."""
+SUPPORT_FLAG = "--capacity-support"
+"""The device plugin's flag whose values are CapacitySupport: `supported` where the chart has installed a controller."""
 ADD_ON = "confcom"
 """The release's name, and the value of the name label on all our objects."""
 
@@ -129,7 +130,7 @@ def flag_of(daemon: KubernetesObject, flag: str) -> str:
 
 def has_controller(daemons: Iterable[KubernetesObject]) -> bool:
     """Return whether the chart has installed a controller with these DaemonSets."""
-    return any(flag_of(daemon, SUPPORT_FLAG) == SUPPORTED for daemon in daemons)
+    return any(flag_of(daemon, SUPPORT_FLAG) == CapacitySupport.SUPPORTED for daemon in daemons)
 
 
 def flag_in(pod_spec: KubernetesObject, flag: str) -> str:

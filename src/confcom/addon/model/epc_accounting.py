@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from enum import StrEnum
 
 from confcom.addon.model.chart_objects import Component, component_of
 from confcom.addon.model.resources import allocatable, offered
+from confcom.kubernetes.epc_accounting import DEFAULT_MAX_EPC_DEVICES, AccountingKind, AccountingReason
 from confcom.kubernetes.objects import (
     KubernetesObject,
     condition,
@@ -25,28 +25,7 @@ MOST_NODES = 20
 In larger clusters these are examples of each kind of node."""
 EXAMPLES = 4
 """How many nodes of a kind are asked in larger clusters: one tells how its kind counts, unless its plugin fails."""
-DEVICES_AT_ONCE = 2_048
-"""EPC in MiB up to which devices suit every kubelet; a larger amount is for capacity accounting."""
-
-
-class AccountingKind(StrEnum):
-    """How EPC is counted on a node."""
-
-    DEVICE = "device"
-    """The kubelet counts one device for each MiB."""
-    CAPACITY = "capacity"
-    """The node's status has the amount, which the controller writes there."""
-
-
-class Choice(StrEnum):
-    """Why the plugin counts as it does: codes of the plugin's inventory on which something depends here."""
-
-    SET = "set"
-    KEPT_DEVICES = "kept-devices"
-    KEPT_ALLOCATED = "kept-allocated"
-
-
-KEPT = frozenset({Choice.KEPT_DEVICES, Choice.KEPT_ALLOCATED})
+KEPT = frozenset({AccountingReason.KEPT_DEVICES, AccountingReason.KEPT_ALLOCATED})
 """The plugin would count differently if the kubelet did not know the EPC already."""
 
 
@@ -66,7 +45,7 @@ class PluginEpc:
     @property
     def change_possible(self) -> bool:
         """Whether the plugin kept a way of counting that it would not choose anew."""
-        return self.choice in KEPT and self.found > DEVICES_AT_ONCE
+        return self.choice in KEPT and self.found > DEFAULT_MAX_EPC_DEVICES
 
     def to_json(self) -> dict[str, object]:
         """Return the accounting for `--output json`."""

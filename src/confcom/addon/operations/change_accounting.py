@@ -9,8 +9,8 @@ from confcom.addon.cluster.inventory_reader import look_at_epc
 from confcom.addon.cluster.kubectl import MOST_ASKED
 from confcom.addon.cluster.large_lists import list_nodes_and_pods
 from confcom.addon.cluster.preflight_reader import InstallRequest, PreflightContext
-from confcom.addon.model.chart_objects import SUPPORT_FLAG, SUPPORTED, Plan, flag_of, pod_spec_of
-from confcom.addon.model.epc_accounting import AccountingKind, EpcSeen
+from confcom.addon.model.chart_objects import SUPPORT_FLAG, Plan, flag_of, pod_spec_of
+from confcom.addon.model.epc_accounting import EpcSeen
 from confcom.addon.model.node_selection import selects
 from confcom.addon.model.problems import shown
 from confcom.addon.operations.apply.add_on import AddOn
@@ -23,22 +23,22 @@ from confcom.addon.rollout.rollout import NodeStep
 from confcom.addon.status.accounting_change import (
     FORGETTING_SECONDS,
     NodeAccounting,
-    Setting,
     epc_pods,
     in_the_way,
 )
 from confcom.addon.status.stale_resources import BUSY_KUBELET_SECONDS
 from confcom.errors import ConfcomError, ExitCode
+from confcom.kubernetes.epc_accounting import AccountingKind, AccountingSetting, CapacitySupport
 from confcom.kubernetes.objects import KubernetesObject, name_of, node_of
 
 VALUE = "devicePlugin.accounting"
 CHANGING_SECONDS = FORGETTING_SECONDS + BUSY_KUBELET_SECONDS
 """The least time without progress that counts as a failure: a kubelet that forgets devices shows none."""
-_REASONS = {
-    "api-server": "the API server is older than 1.36, and has no MutatingAdmissionPolicy",
-    "offline": "the chart cannot tell which API server it is for",
-    "policy-off": "the values turn the policy off that rewrites Pods (admission.mutate)",
-    "controller-off": "the values turn the controller off (controller.enabled)",
+_REASONS: Mapping[str, str] = {
+    CapacitySupport.API_SERVER: "the API server is older than 1.36, and has no MutatingAdmissionPolicy",
+    CapacitySupport.OFFLINE: "the chart cannot tell which API server it is for",
+    CapacitySupport.POLICY_OFF: "the values turn the policy off that rewrites Pods (admission.mutate)",
+    CapacitySupport.CONTROLLER_OFF: "the values turn the controller off (controller.enabled)",
     "": "the chart is older than this way of counting",
 }
 """Why a release cannot count EPC as capacity, by the device plugin's --capacity-support."""
@@ -62,7 +62,7 @@ class AccountingChanged:
     """
 
     changed: Changed
-    setting: Setting
+    setting: AccountingSetting
     nodes: tuple[NodeAccounting, ...] = ()
 
     def to_json(self) -> dict[str, object]:
@@ -72,7 +72,7 @@ class AccountingChanged:
 
 
 def change_accounting(
-    add_on: AddOn, setting: Setting, request: InstallRequest, *, dry_run: bool, wait: bool, deadline: float
+    add_on: AddOn, setting: AccountingSetting, request: InstallRequest, *, dry_run: bool, wait: bool, deadline: float
 ) -> AccountingChanged:
     """Change how EPC is counted, on all nodes whose device plugin counts otherwise now.
 
@@ -107,7 +107,7 @@ def change_accounting(
         if wait:
             remedy = "see `confcom status`; the same command again waits on"
             steps = await_daemons(add_on, "Updating node by node", deadline=patience, remedy=remedy)
-            forgetting = changed and setting is Setting.CAPACITY and _had_devices(counted)
+            forgetting = changed and setting is AccountingSetting.CAPACITY and _had_devices(counted)
             done = await_accounting(add_on, setting, deadline=patience, least=FORGETTING_SECONDS if forgetting else 0)
         result = Changed(changed, add_on.revision(deadline=deadline), findings, steps)
         return AccountingChanged(result, setting, done)
@@ -119,7 +119,7 @@ def _had_devices(seen: EpcSeen) -> bool:
 
 def _check(
     add_on: AddOn,
-    setting: Setting,
+    setting: AccountingSetting,
     seen: PreflightContext,
     nodes: Sequence[KubernetesObject],
     pods: Sequence[KubernetesObject],
@@ -132,8 +132,8 @@ def _check(
     plan = seen.surroundings.plan
     plugins = [*plan.plugins(simulated=False), *plan.plugins(simulated=True)] if isinstance(plan, Plan) else []
     supports = {flag_of(one, SUPPORT_FLAG) for one in plugins}
-    if setting is Setting.CAPACITY and supports != {SUPPORTED}:
-        why = next(iter(supports - {SUPPORTED}), "")
+    if setting is AccountingSetting.CAPACITY and supports != {CapacitySupport.SUPPORTED}:
+        why = next(iter(supports - {CapacitySupport.SUPPORTED}), "")
         raise AccountingRefusedError(
             "this release cannot count EPC as capacity",
             error_code="capacity-not-supported",
@@ -149,7 +149,7 @@ def _check(
         asked = [pod for pod in pods if node_of(pod) in some]
         told = look_at_epc(add_on.api, served, asked, every_node=True).plugins
         batch = {node: there[node] for node in some}
-        if found := dict(in_the_way(batch, told, setting, supported=supports == {SUPPORTED})):
+        if found := dict(in_the_way(batch, told, setting, supported=supports == {CapacitySupport.SUPPORTED})):
             raise _pods_running(found)
 
 

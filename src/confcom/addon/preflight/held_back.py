@@ -1,26 +1,29 @@
 """How much EPC the device plugins will hold back: more than they may offer as devices. Pure.
 
-It is foretold by the rules of `confcom.device_plugin.accounting`, from the flags that the chart gives the plugins. What
-a node has is known of simulated nodes, and of hardware nodes where a device plugin runs already.
+It is decided as the plugins will, from the flags that the chart gives them. What a node has is known of simulated
+nodes, and of hardware nodes where a device plugin runs already.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
 
-from confcom.addon.model.chart_objects import SUPPORT_FLAG, SUPPORTED, Plan, flag_of, pod_spec_of, simulates
-from confcom.addon.model.epc_accounting import DEVICES_AT_ONCE, AccountingKind, PluginEpc
+from confcom.addon.model.chart_objects import SUPPORT_FLAG, Plan, flag_of, pod_spec_of, simulates
+from confcom.addon.model.epc_accounting import PluginEpc
 from confcom.addon.model.node_selection import selects
 from confcom.addon.model.problems import shown
 from confcom.addon.preflight.findings import Check, Finding
 from confcom.addon.preflight.hardware_quotes import HELPERS_AT_ONCE
+from confcom.kubernetes.epc_accounting import (
+    AccountingKind,
+    AccountingSetting,
+    AccountingSettings,
+    CapacitySupport,
+    EpcInUse,
+    decide_accounting,
+    parse_api_version,
+)
 from confcom.kubernetes.objects import KubernetesObject, name_of
-
-MOST_DEVICES = 262_144
-"""The most devices that one message to the kubelet can hold."""
-_FIRST_STALLING = (1, 36)
-"""The first Kubernetes whose kubelets stall with many devices."""
 
 
 def check_held_back(plan: Plan, nodes: Sequence[KubernetesObject], told: Mapping[str, PluginEpc]) -> Iterator[Finding]:
@@ -51,7 +54,7 @@ def check_held_back(plan: Plan, nodes: Sequence[KubernetesObject], told: Mapping
             Check.NODES,
             f"EPC is held back on {shown(sorted(held))}: {more} of {tenants} MiB on {first}",
             why="it is counted as devices of the kubelet there, of which a node offers no more"
-            + ("" if support == SUPPORTED else "; this cluster cannot count EPC as capacity"),
+            + ("" if support == CapacitySupport.SUPPORTED else "; this cluster cannot count EPC as capacity"),
             remedy="see docs/explanation/epc-accounting.md for what counting as capacity needs; devicePlugin.maxEpcMiB "
             "sets the limit, and ends this warning",
             code="epc-held-back",
@@ -60,21 +63,22 @@ def check_held_back(plan: Plan, nodes: Sequence[KubernetesObject], told: Mapping
 
 def _most(plugin: KubernetesObject, tenants: int, told: PluginEpc | None) -> int:
     """Return how much a plugin will offer at most; all of it where a value says so, since that is meant."""
-    setting, supported = flag_of(plugin, "--accounting"), flag_of(plugin, SUPPORT_FLAG) == SUPPORTED
-    if flag_of(plugin, "--max-epc-mib") or setting == "capacity":
+    setting = flag_of(plugin, "--accounting")
+    if flag_of(plugin, "--max-epc-mib") or setting == AccountingSetting.CAPACITY:
         return tenants
-    stalls = _version(flag_of(plugin, "--api-server")) >= _FIRST_STALLING
-    most = DEVICES_AT_ONCE if stalls else MOST_DEVICES
+    try:
+        api_server = parse_api_version(flag_of(plugin, "--api-server"))
+    except ValueError:
+        api_server = None
+    support = flag_of(plugin, SUPPORT_FLAG)
+    settings = AccountingSettings(
+        AccountingSetting(setting) if setting in tuple(AccountingSetting) else AccountingSetting.AUTO,
+        api_server,
+        CapacitySupport(support) if support in tuple(CapacitySupport) else CapacitySupport.OFFLINE,
+    )
     has_devices = told is not None and told.kind is AccountingKind.DEVICE
-    if setting != "devices" and supported and stalls and tenants > DEVICES_AT_ONCE and not has_devices:
-        return tenants
-    return max(most, told.offered) if told is not None and has_devices else most
-
-
-def _version(text: str) -> tuple[int, int]:
-    """Return major and minor number; those of a Kubernetes that stalls if the version is unknown."""
-    found = re.match(r"v?([0-9]+)\.([0-9]+)", text)
-    return (int(found[1]), int(found[2])) if found else _FIRST_STALLING
+    in_use = EpcInUse(devices=told.offered if told is not None and has_devices else None)
+    return decide_accounting(settings, in_use, tenants).offered(tenants)
 
 
 def _flag(plugin: KubernetesObject, flag: str) -> int:

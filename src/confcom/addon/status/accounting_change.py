@@ -8,13 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from enum import StrEnum
 
 from confcom.addon.model.chart_objects import Component, component_of
-from confcom.addon.model.epc_accounting import DEVICES_AT_ONCE, AccountingKind, Choice, PluginEpc
+from confcom.addon.model.epc_accounting import PluginEpc
 from confcom.addon.model.resources import SETS, set_of
 from confcom.addon.status.stale_resources import KUBELET_KEEPS_SECONDS, REPORT_SECONDS
 from confcom.addon.workloads.workloads import used
+from confcom.kubernetes.epc_accounting import (
+    DEFAULT_MAX_EPC_DEVICES,
+    AccountingKind,
+    AccountingReason,
+    AccountingSetting,
+)
 from confcom.kubernetes.objects import (
     TERMINAL,
     KubernetesObject,
@@ -30,19 +35,6 @@ FORGETTING_SECONDS = KUBELET_KEEPS_SECONDS + REPORT_SECONDS
 """After so long the kubelet has forgotten the devices, and leaves the node's capacity alone (measured: 310 s)."""
 
 
-class Setting(StrEnum):
-    """The value devicePlugin.accounting of the chart."""
-
-    AUTO = "auto"
-    DEVICES = "devices"
-    CAPACITY = "capacity"
-
-    @property
-    def kind(self) -> AccountingKind | None:
-        """How EPC is counted then; None if each device plugin chooses."""
-        return {Setting.DEVICES: AccountingKind.DEVICE, Setting.CAPACITY: AccountingKind.CAPACITY}.get(self)
-
-
 def epc_pods(pods: Iterable[KubernetesObject]) -> Mapping[str, tuple[str, ...]]:
     """Return by node the names (`NAMESPACE/NAME`) of the Pods that are bound to it and have EPC."""
     found: dict[str, tuple[str, ...]] = {}
@@ -53,7 +45,7 @@ def epc_pods(pods: Iterable[KubernetesObject]) -> Mapping[str, tuple[str, ...]]:
     return found
 
 
-def would_change(told: PluginEpc | None, setting: Setting, *, supported: bool) -> bool:
+def would_change(told: PluginEpc | None, setting: AccountingSetting, *, supported: bool) -> bool:
     """Return whether a node's EPC would be counted otherwise.
 
     Args:
@@ -66,7 +58,7 @@ def would_change(told: PluginEpc | None, setting: Setting, *, supported: bool) -
     if setting.kind is not None:
         return told.kind is not setting.kind
     # Devices that the kubelet knows are kept. EPC that is capacity because somebody said so may become devices.
-    chosen_by_hand = told.choice == Choice.SET and told.found <= DEVICES_AT_ONCE
+    chosen_by_hand = told.choice == AccountingReason.SET and told.found <= DEFAULT_MAX_EPC_DEVICES
     return told.kind is AccountingKind.CAPACITY and (chosen_by_hand or not supported)
 
 
@@ -109,7 +101,7 @@ class NodeAccounting:
 def node_accounting(
     node: KubernetesObject,
     told: PluginEpc | None,
-    setting: Setting,
+    setting: AccountingSetting,
     pods: Sequence[KubernetesObject],
     *,
     maximum: int | None = None,
@@ -146,7 +138,7 @@ def node_accounting(
         done=done,
         text=state,
         told=told,
-        kept=told.choice == Choice.KEPT_ALLOCATED and (other or setting.kind is None),
+        kept=told.choice == AccountingReason.KEPT_ALLOCATED and (other or setting.kind is None),
         holders=_holders(pods, names.epc if told.kind is AccountingKind.DEVICE else names.enclave),
         other_device=names.enclave if told.kind is AccountingKind.DEVICE else names.provision,
         helper=any(component_of(pod) is Component.QUOTE_HELPER for pod in pods),
@@ -164,7 +156,7 @@ def _holders(pods: Iterable[KubernetesObject], resource: str) -> tuple[str, ...]
 
 
 def in_the_way(
-    pods: Mapping[str, tuple[str, ...]], told: Mapping[str, PluginEpc], setting: Setting, *, supported: bool
+    pods: Mapping[str, tuple[str, ...]], told: Mapping[str, PluginEpc], setting: AccountingSetting, *, supported: bool
 ) -> Iterator[tuple[str, Sequence[str]]]:
     """Yield the nodes that would change while Pods with EPC run there, and the Pods' names."""
     for node, names in sorted(pods.items()):

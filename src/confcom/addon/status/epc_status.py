@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 from confcom.addon.daemons.daemon_pods import DaemonPod, PodState
 from confcom.addon.daemons.hardware_helpers import Note
-from confcom.addon.model.epc_accounting import AccountingKind, EpcSeen, PluginEpc
+from confcom.addon.model.epc_accounting import EpcSeen, PluginEpc
 from confcom.addon.model.problems import Problem, shown
+from confcom.kubernetes.epc_accounting import AccountingKind
 
 
 @dataclass(frozen=True, slots=True)

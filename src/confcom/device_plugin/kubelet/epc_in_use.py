@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from confcom.device_plugin.accounting import EpcInUse
 from confcom.device_plugin.kubelet.socket_names import SocketNames
 from confcom.kubelet_api.checkpoint import CHECKPOINT_NAME, Checkpoint, CheckpointError, decode_checkpoint, unusable
+from confcom.kubernetes.epc_accounting import EpcInUse
 
 MAX_CHECKPOINT_BYTES = 6 * 1024 * 1024
 """262,144 devices that are all allocated take 3.2 MB; the rest is for other plugins. Decoding takes about ten times the

@@ -16,14 +16,17 @@ from confcom.addon.operations.apply.add_on import AddOn
 from confcom.addon.operations.nodes.renewed_allocations import renew_allocations
 from confcom.addon.rollout.progress import Mark, Row
 from confcom.addon.rollout.rollout_report import NotReadyError
-from confcom.addon.status.accounting_change import FORGETTING_SECONDS, NodeAccounting, Setting, node_accounting
+from confcom.addon.status.accounting_change import FORGETTING_SECONDS, NodeAccounting, node_accounting
+from confcom.kubernetes.epc_accounting import AccountingSetting
 from confcom.kubernetes.objects import KubernetesObject, name_of, node_of
 
 ASK_SECONDS = 5.0
 """Interval between two looks. The kubelet reports every 10 seconds, and each look reads all nodes and Pods."""
 
 
-def await_accounting(add_on: AddOn, setting: Setting, *, deadline: float, least: float) -> tuple[NodeAccounting, ...]:
+def await_accounting(
+    add_on: AddOn, setting: AccountingSetting, *, deadline: float, least: float
+) -> tuple[NodeAccounting, ...]:
     """Wait until every node with a device plugin has changed, and return how its EPC is counted.
 
     Nodes that stay as they are for Pods that have ended are changed on the way, each once.
@@ -45,12 +48,12 @@ def await_accounting(add_on: AddOn, setting: Setting, *, deadline: float, least:
             return done
         renew_allocations(add_on, stale, deadline=deadline)
         renewed.update(stale)
-        if setting is Setting.CAPACITY:  # these kubelets begin to forget devices only now
+        if setting is AccountingSetting.CAPACITY:  # these kubelets begin to forget devices only now
             least = FORGETTING_SECONDS
 
 
 def _wait(
-    add_on: AddOn, setting: Setting, *, deadline: float, least: float, renewed: Collection[str]
+    add_on: AddOn, setting: AccountingSetting, *, deadline: float, least: float, renewed: Collection[str]
 ) -> tuple[tuple[NodeAccounting, ...], tuple[str, ...]]:
     """Return all nodes when they have changed, or as soon as there are any, those whose kubelets' records are stale."""
     started = progress = add_on.clock()
@@ -83,7 +86,7 @@ def _wait(
 
 
 def _look(
-    api: KubeApi, setting: Setting, done: dict[str, NodeAccounting]
+    api: KubeApi, setting: AccountingSetting, done: dict[str, NodeAccounting]
 ) -> tuple[list[NodeAccounting], list[NodeAccounting]]:
     """Add the nodes that have changed to `done`; return the others, and those whose plugins keep what they had.
 

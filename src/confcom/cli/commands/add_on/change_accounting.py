@@ -71,11 +71,11 @@ def change_accounting(
     from confcom.addon.cluster.preflight_reader import InstallRequest
     from confcom.addon.operations.change_accounting import VALUE
     from confcom.addon.operations.change_accounting import change_accounting as change
-    from confcom.addon.status.accounting_change import Setting
+    from confcom.kubernetes.epc_accounting import AccountingSetting
 
     request = InstallRequest(chart_of(chart), Values(settings=(f"{VALUE}={setting}",)), allow_no_nodes=True)
     addon = add_on(namespace, context)
-    done = change(addon, Setting(setting), request, dry_run=dry_run, wait=wait, deadline=timeout)
+    done = change(addon, AccountingSetting(setting), request, dry_run=dry_run, wait=wait, deadline=timeout)
     if not dry_run:
         note = "" if wait else start_note(wait=wait)
         text = f"The setting is {setting} (revision {done.changed.revision}).{note}"

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from confcom.device_plugin.accounting import (
+from confcom.kubernetes.epc_accounting import (
     AccountingKind,
     AccountingReason,
     AccountingSetting,

@@ -12,8 +12,8 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import NamedTuple
 
-from confcom.kubelet_api.device_list import MAX_DEVICES
-
+MAX_DEVICES = 262_144
+"""Maximum of a node, by the length of one message to the kubelet (confcom.kubelet_api.device_list)."""
 DEFAULT_MAX_EPC_DEVICES = 2_048
 """A 1.36 kubelet stalls after a restart in proportion to all devices times allocated devices: 0.4 s for 2,048 devices
 that are all allocated, 1.75 s for 4,096 (measured)."""
@@ -29,12 +29,22 @@ class AccountingSetting(StrEnum):
     DEVICES = "devices"
     CAPACITY = "capacity"
 
+    @property
+    def kind(self) -> AccountingKind | None:
+        """How EPC is counted then; None if each device plugin chooses."""
+        return {
+            AccountingSetting.DEVICES: AccountingKind.DEVICE,
+            AccountingSetting.CAPACITY: AccountingKind.CAPACITY,
+        }.get(self)
+
 
 class AccountingKind(StrEnum):
     """How EPC is counted."""
 
     DEVICE = "device"
+    """The kubelet counts one device for each MiB."""
     CAPACITY = "capacity"
+    """The node's status has the amount, which the controller writes there."""
 
 
 class CapacitySupport(StrEnum):
