@@ -18,6 +18,7 @@ from e2e.admission.pattern import (
     BYTES,
     ENCLAVE,
     MIB,
+    PROVIDER,
     PROVISION,
     Made,
     Pattern,
@@ -165,6 +166,10 @@ def test_pods_from_before_the_policy_can_be_changed(tenant: Tenant) -> None:
     unchanged(tenant)
     asking = app({BYTES: "1Mi"}) | {"metadata": {"name": "another"}}
     until(lambda: noted(dry_run(tenant, asking).made) == {}, "the namespace is left out")
+    both = app({BYTES: "1Mi", MIB: 2})
+    for_provision = pod(container("app", {MIB: 2}), annotations={PROVIDER: "app"})
+    for manifest in (both, for_provision):
+        assert dry_run(tenant, manifest).warnings == []
     manifest = pod(container("app", {BYTES: "10Mi"}), **NOBODY)
     assert apply(tenant, manifest).returncode == 0
     check_containers(tenant.get("probe"), {"app": Made({BYTES: "10Mi"})})
