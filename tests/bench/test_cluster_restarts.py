@@ -67,7 +67,7 @@ def results(capacity, other):
     restarts = [Restart(Group.CAPACITY, seconds, 2.0, 4.0) for seconds in capacity]
     restarts += [Restart(Group.OTHER, seconds, 1.0, 3.0) for seconds in other]
     machine = {"cpu": "x", "cores": 2, "kernel": "6.1", "kubernetes": "v1.36.3", "container_runtime": "c", "nodes": 4}
-    limits = {Group.CAPACITY: {"epc": 1310}, Group.OTHER: {"other": 1}, Group.NONE: {}, Group.DEVICES: {"epc": 81}}
+    limits = {Group.CAPACITY: {"epc": 1310}, Group.OTHER: {"other": 1}, Group.NONE: {}, Group.BARE: {"other": 1}}
     return Results(Plan(), machine, (0.5, 1.5), limits, restarts)
 
 

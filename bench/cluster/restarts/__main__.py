@@ -7,7 +7,6 @@ from collections.abc import Sequence
 
 from bench.cluster.measure import uninstall
 from bench.cluster.restarts.measure import Plan, measure
-from bench.cluster.restarts.nodes import GROUPS
 from bench.cluster.restarts.table import as_json, as_table
 from bench.cluster.session import cluster_with, ended, say
 from bench.command_line import parser_of, write_results
@@ -16,7 +15,11 @@ _USUAL = Plan()
 _NUMBERS = (
     ("pods", _USUAL.pods, "Pods on each node"),
     ("runs", _USUAL.runs, "restarts of each kubelet, in turn"),
-    ("device-runs", _USUAL.device_runs, "restarts of the kubelet with many devices, a minute each, after the others"),
+    (
+        "device-runs",
+        _USUAL.device_runs,
+        "restarts of the kubelet with many devices, four minutes each, after the others",
+    ),
 )
 
 
@@ -25,17 +28,18 @@ def main(arguments: Sequence[str]) -> int:
     numbers = vars(
         parser_of(
             "bench.cluster.restarts",
-            f"Measure restarts of kubelets beside Pods, on a cluster of {len(GROUPS)} nodes on this machine: "
+            "Measure restarts of kubelets beside Pods, on a cluster of four nodes on this machine, or five: "
             "the running one, or a new one for the time.",
             _NUMBERS,
-            epilog="examples: --output now.json; --pods 20 --runs 2 --device-runs 1 for a first look",
+            epilog="examples: --output now.json; --pods 20 --runs 2 for a first look",
         ).parse_args(arguments)
     )
     output = numbers.pop("output")
 
     def work() -> None:
-        with cluster_with(len(GROUPS), leave=uninstall) as (cluster, directory):
-            results = measure(cluster, Plan(**numbers), directory, say=say)
+        plan = Plan(**numbers)
+        with cluster_with(len(plan.groups), leave=uninstall) as (cluster, directory):
+            results = measure(cluster, plan, directory, say=say)
         sys.stdout.write(as_table(results))
         write_results("restarts", output, as_json(results))
 

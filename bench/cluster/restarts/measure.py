@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.cluster.measure import describe, namespace
-from bench.cluster.restarts.nodes import Group, Place, places
+from bench.cluster.restarts.nodes import IN_TURN, Group, Place, places
 from bench.cluster.watch import Change, Watch, watching
 from bench.load import WrongAnswerError
 from bench.machine import load_average
@@ -19,8 +19,6 @@ from confcom.kubernetes.objects import condition, container_statuses, name_of, t
 from e2e.cluster import Cluster
 from e2e.images_workshop import references
 
-IN_TURN = (Group.CAPACITY, Group.OTHER, Group.NONE)
-"""Whose kubelets are restarted one after the other in each round."""
 START_SECONDS = 1800.0
 """For all Pods to run: half a second each, on every node at once, and with many devices more."""
 REPORT_SECONDS = 900.0
@@ -44,8 +42,13 @@ class Plan:
     pods: int = 100
     """On each node."""
     runs: int = 10
-    device_runs: int = 3
+    device_runs: int = 0
     """Of the kubelet with many devices."""
+
+    @property
+    def groups(self) -> tuple[Group, ...]:
+        """A node each, in this order."""
+        return (*IN_TURN, *([Group.DEVICES] if self.device_runs else []))
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +89,7 @@ def measure(cluster: Cluster, plan: Plan, directory: Path, *, say: Callable[[str
         ConfcomError: something did not happen in time.
     """
     done: list[Restart] = []
-    with places(cluster, plan.pods, directory) as of, namespace(cluster, GONE_SECONDS) as here:
+    with places(cluster, plan.groups, plan.pods, directory) as of, namespace(cluster, GONE_SECONDS) as here:
         for group, place in of.items():
             say(f"{plan.pods} Pods with {group}")
             _start(cluster, here, place, plan.pods)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
@@ -25,6 +25,8 @@ from e2e.waiting import until
 CAPACITY_MIB = 262_144
 """256 GiB."""
 DEVICES_MIB = 65_536
+SMALL_MIB = 28
+"""Of the nodes that have the add-on too, and whose Pods have no EPC."""
 SHARE = 2
 """The Pods request half of the EPC, of either kind. A kubelet of 1.36 with devices starts in a time proportional to
 devices times allocated devices: minutes."""
@@ -35,16 +37,17 @@ OFFERED_SECONDS = 120.0
 
 
 class Group(StrEnum):
-    """What the Pods of a node have."""
+    """What the Pods of a node have. The add-on's daemons run on the nodes of the first three."""
 
     CAPACITY = "EPC as capacity"
     OTHER = "a device of another plugin"
     NONE = "no device"
+    BARE = "another's device, node without add-on"
     DEVICES = "EPC as devices"
 
 
-GROUPS = tuple(Group)
-"""A node each, in this order."""
+IN_TURN = (Group.CAPACITY, Group.OTHER, Group.NONE, Group.BARE)
+"""Whose kubelets are restarted one after the other in each round."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,31 +60,39 @@ class Place:
 
 
 @contextmanager
-def places(cluster: Cluster, pods: int, directory: Path) -> Iterator[dict[Group, Place]]:
+def places(cluster: Cluster, groups: Sequence[Group], pods: int, directory: Path) -> Iterator[dict[Group, Place]]:
     """Have everything offered that the Pods of the groups ask for.
 
     Args:
         cluster: with a node for each group, and without the add-on.
+        groups: at least those in turn.
         pods: how many will be on each node.
         directory: for what the plugins write; the cluster sees it too.
     """
-    nodes = dict(zip(GROUPS, cluster.nodes, strict=False))
+    nodes = dict(zip(groups, cluster.nodes, strict=False))
+    limits: dict[Group, dict[str, int]] = {
+        Group.CAPACITY: {EPC: CAPACITY_MIB // SHARE // pods},
+        Group.OTHER: {OTHER: 1},
+        Group.NONE: {},
+        Group.BARE: {OTHER: 1},
+    }
     with ExitStack() as stack:
-        pool = Pool("large", nodes[Group.CAPACITY], CAPACITY_MIB + SET_ASIDE_MIB)
-        stack.enter_context(pools_enabled(cluster, [pool], directory / "values.json"))
-        stack.enter_context(_other_plugin(nodes[Group.OTHER], directory))
-        ours = Plugins(cluster, directory, nodes[Group.DEVICES])
-        ours.start(DEVICES_MIB + SET_ASIDE_MIB, [f"--max-epc-mib={DEVICES_MIB}", "--accounting=devices"])
-        stack.callback(ours.end, ours.running[-1])
-        _until_offered(cluster, nodes[Group.OTHER], OTHER, OTHER_DEVICES)
-        _until_offered(cluster, nodes[Group.DEVICES], ours.epc, DEVICES_MIB)
-        limits: dict[Group, dict[str, int]] = {
-            Group.CAPACITY: {EPC: CAPACITY_MIB // SHARE // pods},
-            Group.OTHER: {OTHER: 1},
-            Group.NONE: {},
-            Group.DEVICES: {ours.epc: DEVICES_MIB // SHARE // pods},
-        }
-        yield {group: Place(group, nodes[group], limits[group]) for group in GROUPS}
+        pools = [
+            Pool("large", nodes[Group.CAPACITY], CAPACITY_MIB + SET_ASIDE_MIB),
+            Pool("other", nodes[Group.OTHER], SMALL_MIB),
+            Pool("none", nodes[Group.NONE], SMALL_MIB),
+        ]
+        stack.enter_context(pools_enabled(cluster, pools, directory / "values.json"))
+        for group in (Group.OTHER, Group.BARE):
+            stack.enter_context(_other_plugin(nodes[group], directory))
+            _until_offered(cluster, nodes[group], OTHER, OTHER_DEVICES)
+        if Group.DEVICES in groups:
+            ours = Plugins(cluster, directory, nodes[Group.DEVICES])
+            ours.start(DEVICES_MIB + SET_ASIDE_MIB, [f"--max-epc-mib={DEVICES_MIB}", "--accounting=devices"])
+            stack.callback(ours.end, ours.running[-1])
+            _until_offered(cluster, nodes[Group.DEVICES], ours.epc, DEVICES_MIB)
+            limits[Group.DEVICES] = {ours.epc: DEVICES_MIB // SHARE // pods}
+        yield {group: Place(group, nodes[group], limits[group]) for group in groups}
 
 
 @contextmanager
@@ -92,7 +103,7 @@ def _other_plugin(node: Node, directory: Path) -> Iterator[None]:
     answer.write_bytes(pb.ContainerAllocateResponse(envs={"OTHER": "1"}).SerializeToString())
     command = [str(program), "-directory", str(node.inside(DEVICE_PLUGIN_DIR))]
     command += ["-resource", f"{OTHER},{OTHER_DEVICES},{answer}"]
-    with (directory / "other.log").open("wb") as log:
+    with (directory / f"other-{node.name}.log").open("wb") as log:
         process = subprocess.Popen(
             command, env=os.environ, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
         )

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
 
-from bench.cluster.restarts.measure import IN_TURN, Restart, Results
-from bench.cluster.restarts.nodes import Group
+from bench.cluster.restarts.measure import Restart, Results
+from bench.cluster.restarts.nodes import IN_TURN, Group
 from bench.summary import Spread
 from bench.table import goal
 
@@ -51,13 +52,15 @@ def _lines(results: Results) -> Iterator[str]:
             title = f"{group}{_amount(results, group)}"
             yield f"  {title:{_TITLE}}{len(found):>4}" + "".join(f"{value:>{_VALUE}}" for value in values)
     yield ""
-    yield "EPC as capacity, longer than another plugin's device in the same round"
+    yield "EPC as capacity, longer than another plugin's device in the same round: mean (its standard error)"
     for title, measure in _MEASURES:
         with_epc, other = ([measure(one) for one in results.restarts if one.group is group] for group in IN_TURN[:2])
         longer = [mine - its for mine, its in zip(with_epc, other, strict=True)]
         if longer:
-            met = goal(Spread.of(longer).median, GOAL_SECONDS, " s")
-            yield f"  {title:{_TITLE}}{len(longer):>4}{_spread(longer):>{_VALUE}}  {met}"
+            mean = statistics.fmean(longer)
+            error = f"{statistics.stdev(longer) / len(longer) ** 0.5:.2f}" if len(longer) > 1 else "unknown"
+            value = f"{mean:.2f} ({error})"
+            yield f"  {title:{_TITLE}}{len(longer):>4}{value:>{_VALUE}}  {goal(mean, GOAL_SECONDS, ' s')}"
 
 
 def _amount(results: Results, group: Group) -> str:
