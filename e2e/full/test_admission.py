@@ -168,8 +168,7 @@ def test_pods_from_before_the_policy_can_be_changed(tenant: Tenant) -> None:
     until(lambda: noted(dry_run(tenant, asking).made) == {}, "the namespace is left out")
     both = app({BYTES: "1Mi", MIB: 2})
     for_provision = pod(container("app", {MIB: 2}), annotations={PROVIDER: "app"})
-    for manifest in (both, for_provision):
-        assert dry_run(tenant, manifest).warnings == []
+    assert [dry_run(tenant, one).warnings for one in (both, for_provision)] == [[], []]
     manifest = pod(container("app", {BYTES: "10Mi"}), **NOBODY)
     assert apply(tenant, manifest).returncode == 0
     check_containers(tenant.get("probe"), {"app": Made({BYTES: "10Mi"})})
