@@ -128,6 +128,16 @@ def test_capacity_that_may_be_held_is_not_lowered_to_devices(setting):
     assert decide(NEW, "controller-off", 100_000, setting=setting)[0] is DEVICE
 
 
+@pytest.mark.parametrize(
+    ("api_server", "setting", "maximum"),
+    [(NEW, AUTO, 1_024), (NEW, AUTO, 2_048), (NEW, SET_DEVICES, 1_024), (NEW, SET_DEVICES, 4_096), (OLD, AUTO, 1_024)],
+)
+def test_a_maximum_does_not_change_a_node_whose_capacity_may_be_held(api_server, setting, maximum):
+    in_use = EpcInUse(capacity_held=True)
+    chosen = decide(api_server, "supported", 8_192, setting=setting, maximum=maximum, in_use=in_use)
+    assert chosen == (CAPACITY, maximum, "kept-allocated")
+
+
 SETTINGS = st.builds(
     AccountingSettings,
     st.sampled_from(AccountingSetting),
@@ -153,6 +163,7 @@ def test_what_holds_for_every_decision(settings, in_use, mib):
         assert settings.max_epc_mib is not None or offered >= min(in_use.devices, mib, 262_144)
     if in_use.capacity_held:
         assert offered == min(mib, settings.max_epc_mib or mib)
+        assert decided.kind is CAPACITY or offered == mib
     if decided.choice is AccountingReason.SET:
         assert decided.kind is (CAPACITY if settings.setting is SET_CAPACITY else DEVICE)
 

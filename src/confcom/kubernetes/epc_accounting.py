@@ -242,7 +242,12 @@ def _keep_devices(settings: AccountingSettings, wanted: Accounting, devices: int
 
 
 def _keep_capacity(settings: AccountingSettings, wanted: Accounting, epc_mib: int) -> Accounting:
-    """Return capacity if devices would be less: a kubelet that restarts ends Pods that exceed what its node offers."""
+    """Return capacity if devices would be less than all EPC.
+
+    A kubelet that restarts ends Pods that exceed what its node offers. They may hold all of it: the controller leaves
+    what bound Pods request, also above a maximum that was lowered since.
+    """
+    if wanted.offered(epc_mib) == epc_mib:
+        return wanted
     why = "containers may hold EPC that is counted as capacity, and devices would be less"
-    kept = Accounting(AccountingKind.CAPACITY, settings.max_epc_mib, AccountingReason.KEPT_ALLOCATED, why)
-    return kept if kept.offered(epc_mib) > wanted.offered(epc_mib) else wanted
+    return Accounting(AccountingKind.CAPACITY, settings.max_epc_mib, AccountingReason.KEPT_ALLOCATED, why)
