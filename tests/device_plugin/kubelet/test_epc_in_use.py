@@ -17,7 +17,14 @@ from confcom.kubelet_api.checkpoint import (
     encode_checkpoint,
 )
 from confcom.kubelet_api.device_list import MAX_DEVICES, device_id
-from confcom.kubernetes.epc_accounting import EpcInUse
+from confcom.kubernetes.epc_accounting import (
+    FIRST_STALLING,
+    AccountingKind,
+    AccountingSettings,
+    CapacitySupport,
+    EpcInUse,
+    decide_accounting,
+)
 
 
 def encoded(registered, *held):
@@ -46,7 +53,8 @@ EPC, ENCLAVE = EPC_RESOURCE, ENCLAVE_RESOURCE
         ({EPC: 28, ENCLAVE: 1024}, [(ENCLAVE, [3])], EpcInUse(28)),
         ({EPC: 28}, [(EPC, [3, 27])], EpcInUse(28, devices_held=True)),
         # After a restart of the kubelet, before the plugin is back.
-        ({EPC: 0, ENCLAVE: 0}, [], EpcInUse(0)),
+        ({EPC: 0, ENCLAVE: 0}, [], EpcInUse()),
+        ({EPC: 0, ENCLAVE: 0}, [(ENCLAVE, [9])], EpcInUse()),
         ({EPC: 0, ENCLAVE: 0}, [(EPC, [5]), (EPC, [4095, 7]), (ENCLAVE, [9])], EpcInUse(4096, devices_held=True)),
         ({EPC: 0}, [(EPC, [4095, 7]), (EPC, [5])], EpcInUse(4096, devices_held=True)),
         # The plugin has been away for more than five minutes.
@@ -59,6 +67,16 @@ EPC, ENCLAVE = EPC_RESOURCE, ENCLAVE_RESOURCE
 )
 def test_what_is_in_use(registered, held, expected):
     assert in_use(encoded(registered, *held)) == expected
+
+
+@pytest.mark.parametrize(
+    ("support", "kind"), [("supported", AccountingKind.CAPACITY), ("policy-off", AccountingKind.DEVICE)]
+)
+def test_a_drained_node_that_another_plugin_registered_on_first_after_a_reboot_is_decided_anew(support, kind):
+    settings = AccountingSettings(api_server=FIRST_STALLING, support=CapacitySupport(support))
+    decided = decide_accounting(settings, in_use(encoded({EPC: 0, ENCLAVE: 0, "example.com/gpu": 2})), 16_384)
+    assert decided.kind is kind
+    assert decided == decide_accounting(settings, EpcInUse(), 16_384)
 
 
 def test_ids_that_are_not_ours_have_no_index():
@@ -143,10 +161,11 @@ def test_without_a_record_earlier_instances_tell_how_epc_is_counted(names, direc
     if content is not None:
         (directory / CHECKPOINT_NAME).write_bytes(content)
     leave_socket(directory, ResourceKind.EPC, EPC_RESOURCE, installation="another")
-    assert found(names).devices is None
+    nothing = found(names)
+    assert (nothing.devices, nothing.devices_held, nothing.capacity_held) == (0, False, False)
     leave_socket(directory, ResourceKind.ENCLAVE, ENCLAVE_RESOURCE)
     only_enclave = found(names)
-    assert (only_enclave.devices, only_enclave.capacity_held) == (None, True)
+    assert (only_enclave.devices, only_enclave.devices_held, only_enclave.capacity_held) == (0, False, True)
     leave_socket(directory, ResourceKind.EPC, EPC_RESOURCE)
     with_epc = found(names)
     assert (with_epc.devices, with_epc.devices_held, with_epc.capacity_held) == (0, True, False)

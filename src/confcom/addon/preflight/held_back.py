@@ -77,7 +77,7 @@ def _most(plugin: KubernetesObject, tenants: int, told: PluginEpc | None) -> int
         CapacitySupport(support) if support in tuple(CapacitySupport) else CapacitySupport.OFFLINE,
     )
     has_devices = told is not None and told.kind is AccountingKind.DEVICE
-    in_use = EpcInUse(devices=told.offered if told is not None and has_devices else None)
+    in_use = EpcInUse(devices=told.offered if told is not None and has_devices else 0)
     return decide_accounting(settings, in_use, tenants).offered(tenants)
 
 

@@ -35,12 +35,11 @@ def find_epc_in_use(names: SocketNames, *, epc_resource: str, enclave_resource: 
 def epc_in_use(checkpoint: Checkpoint, *, epc_resource: str, enclave_resource: str) -> EpcInUse:
     """Return what a checkpoint says of the EPC under these names. Pure."""
     held = epc_resource in checkpoint.held
-    devices = checkpoint.registered.get(epc_resource)
-    if held:
-        # While no plugin serves the resource, the kubelet has 0 registered, and still knows what containers hold.
-        devices = max(devices or 0, checkpoint.held[epc_resource])
+    # While no plugin serves the resource, the kubelet has 0 registered, and still knows what containers hold.
+    devices = max(checkpoint.registered.get(epc_resource, 0), checkpoint.held.get(epc_resource, 0))
     # A plugin that offers the enclave device alone counts EPC as capacity.
-    capacity = devices is None and enclave_resource in checkpoint.registered
+    as_devices = held or epc_resource in checkpoint.registered
+    capacity = not as_devices and enclave_resource in checkpoint.registered
     return EpcInUse(devices, held, capacity and enclave_resource in checkpoint.held)
 
 
