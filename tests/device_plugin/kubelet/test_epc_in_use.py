@@ -36,9 +36,10 @@ def encoded(registered, *held):
     return encode_checkpoint(devices, holders)
 
 
-def in_use(data):
+def in_use(data, *, epc_mib=MAX_DEVICES):
     decoded = decode_checkpoint(data)
-    return epc_in_use.epc_in_use(decoded, epc_resource=EPC_RESOURCE, enclave_resource=ENCLAVE_RESOURCE)
+    names = {"epc_resource": EPC_RESOURCE, "enclave_resource": ENCLAVE_RESOURCE}
+    return epc_in_use.epc_in_use(decoded, **names, epc_mib=epc_mib)
 
 
 EPC, ENCLAVE = EPC_RESOURCE, ENCLAVE_RESOURCE
@@ -83,6 +84,19 @@ def test_ids_that_are_not_ours_have_no_index():
     data = json.loads(encoded({EPC: 4}, (EPC, [1])))
     data["Data"]["PodDeviceEntries"][0]["DeviceIDs"] = {"0": ["a.b", "longer", ""], "1": None}
     assert in_use(json.dumps(data).encode()) == EpcInUse(4, devices_held=True)
+
+
+@pytest.mark.parametrize(("registered", "devices"), [(168, 168), (0, 4)])
+def test_decimal_ids_of_another_plugin_show_no_number_of_devices(registered, devices):
+    theirs = HeldDevices("uid", "app", EPC, tuple(map(str, range(100, 168))))
+    ours = HeldDevices("uid", "new", EPC, (device_id(3),))
+    data = encode_checkpoint({EPC: map(str, range(registered))}, [theirs, ours])
+    assert in_use(data, epc_mib=100_000) == EpcInUse(devices, devices_held=True)
+
+
+def test_the_number_that_is_registered_goes_before_the_ids():
+    theirs = HeldDevices("uid", "app", EPC, ("100",))
+    assert in_use(encode_checkpoint({EPC: map(str, range(168))}, [theirs])) == EpcInUse(168, devices_held=True)
 
 
 def test_null_is_empty():
@@ -139,7 +153,7 @@ def names(directory):
 
 
 def found(names):
-    return find_epc_in_use(names, epc_resource=EPC_RESOURCE, enclave_resource=ENCLAVE_RESOURCE)
+    return find_epc_in_use(names, epc_resource=EPC_RESOURCE, enclave_resource=ENCLAVE_RESOURCE, epc_mib=MAX_DEVICES)
 
 
 def leave_socket(directory, kind, name, installation="confcom"):
