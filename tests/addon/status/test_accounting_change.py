@@ -1,10 +1,19 @@
 """Which nodes a new setting changes, by what their device plugins told, and when a node has changed."""
 
+from dataclasses import replace
+
 import pytest
 
 from confcom.addon.model.epc_accounting import PluginEpc
 from confcom.addon.status.accounting_change import epc_pods, node_accounting, would_change
-from confcom.kubernetes.epc_accounting import DEFAULT_MAX_EPC_DEVICES, AccountingKind, AccountingSetting
+from confcom.kubernetes.epc_accounting import (
+    DEFAULT_MAX_EPC_DEVICES,
+    FIRST_STALLING,
+    AccountingKind,
+    AccountingSetting,
+    AccountingSettings,
+    CapacitySupport,
+)
 from testkit.fake_cluster import objects as make
 from testkit.fake_cluster.objects import ENCLAVE, EPC, SYSTEM
 
@@ -16,26 +25,42 @@ def told(kind, choice, found=DEFAULT_MAX_EPC_DEVICES):
 
 
 DEVICES, CAPACITY = AccountingKind.DEVICE, AccountingKind.CAPACITY
+SUPPORTED, POLICY_OFF = CapacitySupport.SUPPORTED, CapacitySupport.POLICY_OFF
+AUTO = AccountingSetting.AUTO
 
 
 @pytest.mark.parametrize(
-    ("plugin", "setting", "supported", "changes"),
+    ("plugin", "setting", "support", "changes"),
     [
-        (None, AccountingSetting.DEVICES, True, True),
-        (told(DEVICES, "fits-devices"), AccountingSetting.CAPACITY, True, True),
-        (told(DEVICES, "fits-devices"), AccountingSetting.DEVICES, True, False),
-        (told(CAPACITY, "large-epc", LARGE), AccountingSetting.DEVICES, True, True),
-        (told(CAPACITY, "set"), AccountingSetting.CAPACITY, True, False),
-        (told(DEVICES, "kept-devices", LARGE), AccountingSetting.AUTO, True, False),
-        (told(DEVICES, "set", LARGE), AccountingSetting.AUTO, True, False),
-        (told(CAPACITY, "set"), AccountingSetting.AUTO, True, True),
-        (told(CAPACITY, "set", LARGE), AccountingSetting.AUTO, True, False),
-        (told(CAPACITY, "large-epc", LARGE), AccountingSetting.AUTO, True, False),
-        (told(CAPACITY, "large-epc", LARGE), AccountingSetting.AUTO, False, True),
+        (None, AccountingSetting.DEVICES, SUPPORTED, True),
+        (told(DEVICES, "fits-devices"), AccountingSetting.CAPACITY, SUPPORTED, True),
+        (told(DEVICES, "fits-devices"), AccountingSetting.DEVICES, SUPPORTED, False),
+        (told(CAPACITY, "large-epc", LARGE), AccountingSetting.DEVICES, SUPPORTED, True),
+        (told(CAPACITY, "set"), AccountingSetting.CAPACITY, SUPPORTED, False),
+        (told(DEVICES, "kept-devices", LARGE), AUTO, SUPPORTED, False),
+        (told(DEVICES, "set", LARGE), AUTO, SUPPORTED, False),
+        (told(CAPACITY, "set"), AUTO, SUPPORTED, True),
+        (told(CAPACITY, "set", LARGE), AUTO, SUPPORTED, False),
+        (told(CAPACITY, "large-epc", LARGE), AUTO, SUPPORTED, False),
+        (told(CAPACITY, "large-epc", LARGE), AUTO, POLICY_OFF, True),
+        (told(DEVICES, "no-policy", LARGE), AUTO, SUPPORTED, False),
     ],
 )
-def test_a_setting_changes_what_is_counted_otherwise(plugin, setting, supported, changes):
-    assert would_change(plugin, setting, supported=supported) is changes
+def test_a_setting_changes_what_is_counted_otherwise(plugin, setting, support, changes):
+    assert would_change(plugin, AccountingSettings(setting, FIRST_STALLING, support)) is changes
+
+
+def test_what_tenants_have_decides_and_not_what_was_found():
+    aside = replace(told(CAPACITY, "set", LARGE), offered=LARGE - 6)
+    assert would_change(aside, AccountingSettings(AUTO, FIRST_STALLING, SUPPORTED))
+    held_back = replace(aside, offered=100, held_back=LARGE - 100)
+    assert not would_change(held_back, AccountingSettings(AUTO, FIRST_STALLING, SUPPORTED))
+
+
+def test_a_maximum_changes_what_fits_devices():
+    large = told(CAPACITY, "large-epc", 8_192)
+    assert would_change(large, AccountingSettings(AUTO, FIRST_STALLING, SUPPORTED, max_epc_mib=1_024))
+    assert not would_change(large, AccountingSettings(AUTO, FIRST_STALLING, SUPPORTED, max_epc_mib=4_096))
 
 
 def node(capacity, allocatable):

@@ -29,6 +29,8 @@ CONTROLLER = "controller"
 """The component label of the controller of node capacity: its Deployment and its Pods."""
 SUPPORT_FLAG = "--capacity-support"
 """The device plugin's flag whose values are CapacitySupport: `supported` where the chart has installed a controller."""
+VERSION_FLAG = "--api-server"
+"""The device plugin's flag with the API server's version at the installation."""
 ADD_ON = "confcom"
 """The release's name, and the value of the name label on all our objects."""
 
@@ -126,6 +128,12 @@ def node_labels(daemons: Iterable[KubernetesObject]) -> tuple[str, ...]:
 def flag_of(daemon: KubernetesObject, flag: str) -> str:
     """Return the value of a flag (`--flag=value`) of a daemon's containers; empty if none has it."""
     return flag_in(pod_spec_of(daemon), flag)
+
+
+def number_in_flag(daemon: KubernetesObject, flag: str) -> int | None:
+    """Return the number that is a flag's value; None if no container has the flag, or it has another value."""
+    found = flag_of(daemon, flag)
+    return int(found) if found.isdecimal() else None
 
 
 def has_controller(daemons: Iterable[KubernetesObject]) -> bool:

@@ -15,10 +15,11 @@ from confcom.addon.model.resources import SETS, set_of
 from confcom.addon.status.stale_resources import KUBELET_KEEPS_SECONDS, REPORT_SECONDS
 from confcom.addon.workloads.workloads import used
 from confcom.kubernetes.epc_accounting import (
-    DEFAULT_MAX_EPC_DEVICES,
     AccountingKind,
     AccountingReason,
     AccountingSetting,
+    AccountingSettings,
+    decide_accounting,
 )
 from confcom.kubernetes.objects import (
     TERMINAL,
@@ -45,21 +46,14 @@ def epc_pods(pods: Iterable[KubernetesObject]) -> Mapping[str, tuple[str, ...]]:
     return found
 
 
-def would_change(told: PluginEpc | None, setting: AccountingSetting, *, supported: bool) -> bool:
-    """Return whether a node's EPC would be counted otherwise.
+def would_change(told: PluginEpc | None, settings: AccountingSettings) -> bool:
+    """Return whether a node's EPC would be counted otherwise, if no container held any: as its plugin will decide.
 
     Args:
         told: what its device plugin told; None if it did not, and then the node may change.
-        setting: the new setting.
-        supported: whether the release can count EPC as capacity.
+        settings: what the plugin will be told.
     """
-    if told is None:
-        return True
-    if setting.kind is not None:
-        return told.kind is not setting.kind
-    # Devices that the kubelet knows are kept. EPC that is capacity because somebody said so may become devices.
-    chosen_by_hand = told.choice == AccountingReason.SET and told.found <= DEFAULT_MAX_EPC_DEVICES
-    return told.kind is AccountingKind.CAPACITY and (chosen_by_hand or not supported)
+    return told is None or decide_accounting(settings, told.in_use, told.tenants).kind is not told.kind
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,9 +150,15 @@ def _holders(pods: Iterable[KubernetesObject], resource: str) -> tuple[str, ...]
 
 
 def in_the_way(
-    pods: Mapping[str, tuple[str, ...]], told: Mapping[str, PluginEpc], setting: AccountingSetting, *, supported: bool
+    pods: Mapping[str, tuple[str, ...]], told: Mapping[str, PluginEpc], settings: Mapping[str, AccountingSettings]
 ) -> Iterator[tuple[str, Sequence[str]]]:
-    """Yield the nodes that would change while Pods with EPC run there, and the Pods' names."""
+    """Yield the nodes that would change while Pods with EPC run there, and the Pods' names.
+
+    Args:
+        pods: by node, the names of its Pods with EPC.
+        told: by node, what its device plugin told.
+        settings: by node, what its device plugin will be told.
+    """
     for node, names in sorted(pods.items()):
-        if would_change(told.get(node), setting, supported=supported):
+        if would_change(told.get(node), settings[node]):
             yield node, names

@@ -350,6 +350,14 @@ def test_auto_may_change_what_was_capacity_by_hand(confcom, enabled):
     confcom.error(ExitCode.REFUSED, "epc-pods-running", "change-accounting", "auto")
 
 
+def test_auto_may_change_what_a_maximum_lets_fit_devices(confcom, enabled, support):
+    enabled.accountings["a"] = {"kind": "capacity", "choice": "large-epc", "advertised_mib": 8_192}
+    enabled.objects.append(make.pod("app", on="a", limits={EPC: 10}))
+    confcom.ok("change-accounting", "auto", "--dry-run")
+    support.append("--max-epc-mib=1024")
+    confcom.error(ExitCode.REFUSED, "epc-pods-running", "change-accounting", "auto", "--dry-run")
+
+
 def test_it_needs_a_release(confcom, cluster):
     confcom.error(ExitCode.REFUSED, "not-enabled", "change-accounting", "auto")
     assert not cluster.find("DaemonSet", namespace=SYSTEM)
