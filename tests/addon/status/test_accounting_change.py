@@ -85,13 +85,13 @@ def node(capacity, allocatable):
 )
 def test_a_node_has_changed_when_its_status_has_all_of_it(plugin, has, requested, maximum, done):
     pods = [make.pod("app", on="a", limits={EPC: requested})] if requested else []
-    one = node_accounting(node(*has), plugin, AccountingSetting.AUTO, pods, maximum=maximum)
+    one = node_accounting(node(*has), plugin, AUTO, pods, namespace=SYSTEM, maximum=maximum)
     assert one.done is done
 
 
 def test_a_node_that_counts_otherwise_has_not_changed():
-    assert not node_accounting(node(64, 64), told(DEVICES, "set", 64), AccountingSetting.CAPACITY, []).done
-    assert not node_accounting(node(64, 64), None, AccountingSetting.CAPACITY, []).done
+    for plugin in (told(DEVICES, "set", 64), None):
+        assert not node_accounting(node(64, 64), plugin, AccountingSetting.CAPACITY, [], namespace=SYSTEM).done
 
 
 @pytest.mark.parametrize(
@@ -108,7 +108,7 @@ def test_a_record_is_stale_if_no_pod_has_the_device_of_that_accounting(kind, lim
     setting = AccountingSetting.CAPACITY if kind is DEVICES else AccountingSetting.DEVICES
     pod = make.pod("app", on="a", limits=limits)
     pod["status"]["phase"] = phase
-    one = node_accounting(node(64, 64), told(kind, "kept-allocated", 64), setting, [pod])
+    one = node_accounting(node(64, 64), told(kind, "kept-allocated", 64), setting, [pod], namespace=SYSTEM)
     assert one.kept
     assert one.is_stale is stale
 
@@ -120,4 +120,12 @@ def test_pods_with_epc_are_those_of_others_that_run():
         make.pod("other", namespace="shop", on="a"),
         make.pod("helper", namespace=SYSTEM, on="a", labels=make.labels("quote-helper"), limits={EPC: 1}),
     ]
-    assert epc_pods(pods) == {"a": ("shop/app",)}
+    assert epc_pods(pods, SYSTEM) == {"a": ("shop/app",)}
+
+
+@pytest.mark.parametrize("component", ["device-plugin", "quote-helper"])
+def test_a_tenants_pod_with_our_labels_is_none_of_ours(component):
+    theirs = make.pod("sly", namespace="shop", on="a", labels=make.labels(component), limits={EPC: 1})
+    assert epc_pods([theirs], SYSTEM) == {"a": ("shop/sly",)}
+    one = node_accounting(node(64, 64), told(DEVICES, "set", 64), AUTO, [theirs], namespace=SYSTEM)
+    assert (one.helper, one.plugin) == (False, "")

@@ -8,7 +8,7 @@ from enum import StrEnum
 
 from confcom.addon.model.node_selection import selects
 from confcom.kubernetes.epc_accounting import CapacitySupport
-from confcom.kubernetes.objects import KubernetesObject, labels_of, listing, mapping, name_of, text
+from confcom.kubernetes.objects import KubernetesObject, labels_of, listing, mapping, name_of, namespace_of, text
 
 COMPONENT_LABEL = "app.kubernetes.io/component"
 NAME_LABEL = "app.kubernetes.io/name"
@@ -161,6 +161,14 @@ def component_of(thing: KubernetesObject) -> Component | None:
     if label in _COMPONENTS:  # most are, of ten thousands in a large cluster
         return _COMPONENTS[label]
     return next((one for name, one in _COMPONENTS.items() if label.startswith(f"{name}-")), None)
+
+
+def own_component(thing: KubernetesObject, namespace: str) -> Component | None:
+    """Return which of the two daemons an object belongs to, of the add-on in this namespace; None if it is neither's.
+
+    Labels alone do not tell: in other namespaces, tenants write them.
+    """
+    return component_of(thing) if namespace_of(thing) == namespace else None
 
 
 def is_hook(thing: KubernetesObject) -> bool:

@@ -143,7 +143,7 @@ def _check(
     told_by = [(pod_spec_of(one), accounting_settings(one)) for one in plugins]
     settings = {name_of(node): one for node in nodes for spec, one in told_by if selects(spec, node)}
     served = [node for node in nodes if name_of(node) in settings]
-    there = {node: some for node, some in epc_pods(pods).items() if node in settings}
+    there = {node: some for node, some in epc_pods(pods, add_on.cluster.namespace).items() if node in settings}
     ordered = sorted(there)
     for first in range(0, len(ordered), MOST_ASKED):
         some = ordered[first : first + MOST_ASKED]

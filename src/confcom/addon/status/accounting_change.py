@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from confcom.addon.model.chart_objects import Component, component_of
+from confcom.addon.model.chart_objects import Component, own_component
 from confcom.addon.model.epc_accounting import PluginEpc
 from confcom.addon.model.resources import SETS, set_of
 from confcom.addon.status.stale_resources import KUBELET_KEEPS_SECONDS, REPORT_SECONDS
@@ -36,12 +36,18 @@ FORGETTING_SECONDS = KUBELET_KEEPS_SECONDS + REPORT_SECONDS
 """After so long the kubelet has forgotten the devices, and leaves the node's capacity alone (measured: 310 s)."""
 
 
-def epc_pods(pods: Iterable[KubernetesObject]) -> Mapping[str, tuple[str, ...]]:
-    """Return by node the names (`NAMESPACE/NAME`) of the Pods that are bound to it and have EPC."""
+def epc_pods(pods: Iterable[KubernetesObject], namespace: str) -> Mapping[str, tuple[str, ...]]:
+    """Return by node the names (`NAMESPACE/NAME`) of the Pods that are bound to it and have EPC.
+
+    Args:
+        pods: all Pods; our daemons' are left out.
+        namespace: our daemons'.
+    """
     found: dict[str, tuple[str, ...]] = {}
     for pod in pods:
         node, ended = node_of(pod), text(pod, "status", "phase") in TERMINAL
-        if node and not ended and component_of(pod) is None and any(requests_of(pod, names.epc) for names in SETS):
+        ours = own_component(pod, namespace) is not None
+        if node and not ended and not ours and any(requests_of(pod, names.epc) for names in SETS):
             found[node] = (*found.get(node, ()), f"{namespace_of(pod)}/{name_of(pod)}")
     return found
 
@@ -98,6 +104,7 @@ def node_accounting(
     setting: AccountingSetting,
     pods: Sequence[KubernetesObject],
     *,
+    namespace: str,
     maximum: int | None = None,
     why: str = "",
 ) -> NodeAccounting:
@@ -108,6 +115,7 @@ def node_accounting(
         told: what its device plugin told; None if it did not.
         setting: the new setting.
         pods: those that are bound to it.
+        namespace: the add-on's.
         maximum: the most EPC in MiB that the controller gives to a node.
         why: why the plugin did not tell.
     """
@@ -135,8 +143,8 @@ def node_accounting(
         kept=told.choice == AccountingReason.KEPT_ALLOCATED and (other or setting.kind is None),
         holders=_holders(pods, names.epc if told.kind is AccountingKind.DEVICE else names.enclave),
         other_device=names.enclave if told.kind is AccountingKind.DEVICE else names.provision,
-        helper=any(component_of(pod) is Component.QUOTE_HELPER for pod in pods),
-        plugin=next((name_of(pod) for pod in pods if component_of(pod) is Component.DEVICE_PLUGIN), ""),
+        helper=any(own_component(pod, namespace) is Component.QUOTE_HELPER for pod in pods),
+        plugin=next((name_of(pod) for pod in pods if own_component(pod, namespace) is Component.DEVICE_PLUGIN), ""),
     )
 
 
