@@ -80,6 +80,12 @@ def node(capacity, allocatable):
         # The controller leaves what Pods request.
         (told(CAPACITY, "set", 64), (80, 80), 80, None, True),
         (told(CAPACITY, "set", 64), (64, 64), 80, None, False),
+        # The controller takes nothing away while Pods request more than its maximum.
+        (told(CAPACITY, "set", 100), (100, 100), 80, 40, True),
+        (told(CAPACITY, "set", 100), (100, 0), 80, 40, False),
+        (told(CAPACITY, "set", 100), (40, 40), 80, 40, True),
+        (told(CAPACITY, "set", 100), (30, 30), 80, 40, False),
+        (told(CAPACITY, "set", 100), (100, 100), 40, 40, False),
         (told(DEVICES, "set", 64), (64, 64), 80, 40, True),
     ],
 )

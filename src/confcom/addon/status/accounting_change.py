@@ -123,18 +123,22 @@ def node_accounting(
     if told is None:
         return NodeAccounting(name, done=False, text=why or "its device plugin is not ready", told=None)
     has = [amount(text(node, "status", part, names.epc)) for part in ("capacity", "allocatable")]
-    wanted = told.offered
+    wanted, left = told.offered, False
     if told.kind is AccountingKind.CAPACITY:
-        wanted = max(wanted, used(pods, name, names.epc))
-        wanted = wanted if maximum is None else min(wanted, maximum)
+        requested = used(pods, name, names.epc)
+        wanted = max(wanted, requested)
+        if maximum is not None and wanted > maximum:
+            wanted = maximum
+            # The controller takes nothing from a node whose Pods request more than its maximum.
+            left = requested > maximum and min(has) > maximum
     other = setting.kind not in {None, told.kind}
-    done = not other and has == [wanted, wanted]
+    done = not other and (left or has == [wanted, wanted])
     if other:
         state = f"{told.kind}: {told.reason}"
     elif not done:
         state = f"{told.kind}: {wanted} MiB are to be there, and the node has {has[0]}"
     else:
-        state = f"{told.kind}: {wanted} MiB"
+        state = f"{told.kind}: {has[0]} MiB"
     return NodeAccounting(
         name,
         done=done,
