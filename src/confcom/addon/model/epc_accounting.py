@@ -70,8 +70,9 @@ class PluginEpc:
 
     @property
     def change_possible(self) -> bool:
-        """Whether the plugin kept a way of counting that it would not choose anew."""
-        return self.choice in KEPT and self.found > DEFAULT_MAX_EPC_DEVICES
+        """Whether the plugin kept devices where it would choose capacity anew, if the cluster can count it."""
+        kept = self.kind is AccountingKind.DEVICE and self.choice in KEPT
+        return kept and self.tenants > DEFAULT_MAX_EPC_DEVICES
 
     def to_json(self) -> dict[str, object]:
         """Return the accounting for `--output json`."""
