@@ -78,7 +78,7 @@ def test_a_maximum_above_2048_is_the_operators_consent_to_the_stall():
 @pytest.mark.parametrize("api_server", [OLD, NEW, None])
 def test_an_explicit_choice_is_followed_where_nothing_is_held(api_server, support):
     many = 262_144 if api_server == OLD else 2_048
-    for in_use in (NOTHING, EpcInUse(devices=0), EpcInUse(devices=2_048)):
+    for in_use in (NOTHING, EpcInUse(devices=2_048)):
         chosen = decide(api_server, support, 300_000, setting=SET_CAPACITY, in_use=in_use)
         assert chosen == (CAPACITY, 300_000, "set")
         chosen = decide(api_server, support, 300_000, setting=SET_DEVICES, in_use=in_use)
@@ -86,10 +86,15 @@ def test_an_explicit_choice_is_followed_where_nothing_is_held(api_server, suppor
 
 
 @pytest.mark.parametrize("held", [False, True])
-@pytest.mark.parametrize(("devices", "offered"), [(0, 2_048), (100, 2_048), (2_048, 2_048), (16_384, 16_384)])
+@pytest.mark.parametrize(("devices", "offered"), [(100, 2_048), (2_048, 2_048), (16_384, 16_384)])
 def test_auto_keeps_devices_and_their_number(devices, offered, held):
     in_use = EpcInUse(devices=devices, devices_held=held)
     assert decide(NEW, "supported", 100_000, in_use=in_use) == (DEVICE, offered, "kept-devices")
+
+
+def test_auto_keeps_devices_that_are_held_if_their_number_is_unknown():
+    in_use = EpcInUse(devices=0, devices_held=True)
+    assert decide(NEW, "supported", 100_000, in_use=in_use) == (DEVICE, 2_048, "kept-devices")
 
 
 @pytest.mark.parametrize(("devices", "code"), [(2_048, "no-policy"), (16_384, "kept-devices")])
@@ -128,6 +133,16 @@ def test_capacity_that_may_be_held_is_not_lowered_to_devices(setting):
     assert decide(NEW, "controller-off", 100_000, setting=setting)[0] is DEVICE
 
 
+@pytest.mark.parametrize(
+    ("api_server", "setting", "maximum"),
+    [(NEW, AUTO, 1_024), (NEW, AUTO, 2_048), (NEW, SET_DEVICES, 1_024), (NEW, SET_DEVICES, 4_096), (OLD, AUTO, 1_024)],
+)
+def test_a_maximum_does_not_change_a_node_whose_capacity_may_be_held(api_server, setting, maximum):
+    in_use = EpcInUse(capacity_held=True)
+    chosen = decide(api_server, "supported", 8_192, setting=setting, maximum=maximum, in_use=in_use)
+    assert chosen == (CAPACITY, maximum, "kept-allocated")
+
+
 SETTINGS = st.builds(
     AccountingSettings,
     st.sampled_from(AccountingSetting),
@@ -148,11 +163,12 @@ def test_what_holds_for_every_decision(settings, in_use, mib):
     assert decided.kind is CAPACITY or offered <= 262_144
     if in_use.devices_held:
         assert decided.kind is DEVICE
-    if settings.setting is AUTO and in_use.devices is not None:
+    if settings.setting is AUTO and (in_use.devices or in_use.devices_held):
         assert decided.kind is DEVICE
         assert settings.max_epc_mib is not None or offered >= min(in_use.devices, mib, 262_144)
     if in_use.capacity_held:
         assert offered == min(mib, settings.max_epc_mib or mib)
+        assert decided.kind is CAPACITY or offered == mib
     if decided.choice is AccountingReason.SET:
         assert decided.kind is (CAPACITY if settings.setting is SET_CAPACITY else DEVICE)
 

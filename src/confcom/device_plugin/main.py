@@ -139,6 +139,7 @@ def compose(
         names,
         epc_resource=resource_names[ResourceKind.EPC],
         enclave_resource=resource_names[ResourceKind.ENCLAVE],
+        epc_mib=discovery.epc_mib,
     )
     plan = plan_resources(discovery, settings.resources, in_use)
     metrics.record_discovery(discovery, plan)

@@ -10,7 +10,6 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from confcom.errors import UnavailableError
-from confcom.kubelet_api.device_list import highest_index
 
 CHECKPOINT_NAME = "kubelet_internal_checkpoint"
 
@@ -37,9 +36,8 @@ class Checkpoint:
 
     registered: dict[str, int]
     """Healthy devices of each resource that the kubelet knows; 0 while no plugin serves it."""
-    held: dict[str, int]
-    """For each resource of which containers hold devices, or held: how many devices it had at least, as the highest of
-    our device IDs shows."""
+    held: dict[str, list[str]]
+    """For each resource of which containers hold devices, or held: the IDs of these devices."""
 
 
 def encode_checkpoint(registered: Mapping[str, Iterable[str]], held: Iterable[HeldDevices]) -> bytes:
@@ -73,12 +71,11 @@ def decode_checkpoint(data: bytes) -> Checkpoint:
     try:
         content = json.loads(data)["Data"]
         registered = {name: len(_list(devices)) for name, devices in _members(content["RegisteredDevices"])}
-        held: dict[str, int] = {}
+        held: dict[str, list[str]] = {}
         for entry in content["PodDeviceEntries"] or ():
             name = _text(entry["ResourceName"])
-            identifiers = (_text(one) for _, devices in _members(entry["DeviceIDs"]) for one in _list(devices))
-            highest = highest_index(identifiers)
-            held[name] = max(held.get(name, 0), 0 if highest is None else highest + 1)
+            identifiers = held.setdefault(name, [])
+            identifiers += [_text(one) for _, devices in _members(entry["DeviceIDs"]) for one in _list(devices)]
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise unusable(f"it has another format: {type(error).__name__}") from error
     return Checkpoint(registered, held)

@@ -46,13 +46,17 @@ def device_id(index: int) -> str:
     return ALPHABET[high] + ALPHABET[middle] + ALPHABET[low]
 
 
-def highest_index(identifiers: Iterable[str]) -> int | None:
-    """Return the highest index of the devices with these IDs, of those that are IDs; None if none is."""
-    ours = [one for one in identifiers if len(one) == ID_LENGTH and set(one) <= _DIGITS.keys()]
-    if not ours:
-        return None
-    high, middle, low = max(tuple(_DIGITS[character] for character in one) for one in ours)
-    return (high * len(ALPHABET) + middle) * len(ALPHABET) + low
+def least_count(identifiers: Iterable[str], *, most: int) -> int:
+    """Return how many devices there are at least, as the highest of the devices with these IDs shows; 0 if none does.
+
+    Args:
+        identifiers: IDs, also of another plugin, whose decimal numbers may look like ours: `100` would be the ID of
+            device 220,468.
+        most: how many devices there can be; higher ones are not ours.
+    """
+    ours = (one for one in identifiers if len(one) == ID_LENGTH and set(one) <= _DIGITS.keys())
+    indexes = ((_DIGITS[one[0]] * len(ALPHABET) + _DIGITS[one[1]]) * len(ALPHABET) + _DIGITS[one[2]] for one in ours)
+    return max((index + 1 for index in indexes if index < most), default=0)
 
 
 def all_below(identifiers: Sequence[str], count: int) -> bool:

@@ -102,8 +102,9 @@ def parse_api_version(text: str) -> ApiVersion:
 class EpcInUse:
     """What the kubelet knows of this node's EPC when the plugin starts."""
 
-    devices: int | None = None
-    """Devices of EPC that the node has, as far as the kubelet knows; None if EPC is no device there."""
+    devices: int = 0
+    """Devices of EPC that the node has, as far as the kubelet knows. 0 and none held: EPC is no device there, or nobody
+    has served its devices since the kubelet started, as after a reboot of a drained node."""
     devices_held: bool = False
     """Whether containers hold devices of EPC. The kubelet also names those of containers that have ended, until it
     allocates a device to another container."""
@@ -154,7 +155,7 @@ def decide_accounting(settings: AccountingSettings, in_use: EpcInUse, epc_mib: i
         epc_mib: MiB of EPC for tenants, at least 1.
     """
     wanted = _wanted(settings, epc_mib)
-    if in_use.devices is not None:
+    if in_use.devices or in_use.devices_held:
         return _keep_devices(settings, wanted, min(in_use.devices, MAX_DEVICES), held=in_use.devices_held)
     if in_use.capacity_held and wanted.kind is AccountingKind.DEVICE:
         return _keep_capacity(settings, wanted, epc_mib)
@@ -242,7 +243,12 @@ def _keep_devices(settings: AccountingSettings, wanted: Accounting, devices: int
 
 
 def _keep_capacity(settings: AccountingSettings, wanted: Accounting, epc_mib: int) -> Accounting:
-    """Return capacity if devices would be less: a kubelet that restarts ends Pods that exceed what its node offers."""
+    """Return capacity if devices would be less than all EPC.
+
+    A kubelet that restarts ends Pods that exceed what its node offers. They may hold all of it: the controller leaves
+    what bound Pods request, also above a maximum that was lowered since.
+    """
+    if wanted.offered(epc_mib) == epc_mib:
+        return wanted
     why = "containers may hold EPC that is counted as capacity, and devices would be less"
-    kept = Accounting(AccountingKind.CAPACITY, settings.max_epc_mib, AccountingReason.KEPT_ALLOCATED, why)
-    return kept if kept.offered(epc_mib) > wanted.offered(epc_mib) else wanted
+    return Accounting(AccountingKind.CAPACITY, settings.max_epc_mib, AccountingReason.KEPT_ALLOCATED, why)

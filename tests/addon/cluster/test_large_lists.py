@@ -86,8 +86,8 @@ def test_what_decides_is_kept_and_the_rest_is_not():
     assert kept["holder"]["spec"]["containers"][0]["volumeMounts"] == [{"name": "host"}]
     assert "spec" not in kept["other"]
     assert kept["other"]["metadata"]["ownerReferences"] == other["metadata"]["ownerReferences"]
-    before = node_status(node, daemon_pods([helper]), [tenant, helper, holder, other], [])
-    assert node_status(found_node, daemon_pods([kept["h"]]), found, []) == before
+    before = node_status(node, daemon_pods([helper]), [tenant, helper, holder, other], [], namespace=SYSTEM)
+    assert node_status(found_node, daemon_pods([kept["h"]]), found, [], namespace=SYSTEM) == before
 
 
 def test_the_overhead_of_a_runtime_class_counts():

@@ -7,16 +7,17 @@ from confcom.addon.model.epc_accounting import PluginEpc
 from confcom.addon.preflight.held_back import check_held_back
 from confcom.kubernetes.epc_accounting import AccountingKind
 from testkit.fake_cluster import objects as make
+from testkit.fake_cluster.objects import EPC
 
 OLD, NEW = "--api-server=1.35", "--api-server=1.36"
 CAPACITY, WITHOUT = "--capacity-support=supported", "--capacity-support=policy-off"
 
 
-def findings(*args, epc=0, told=None, selector=make.SIMULATED):
-    """Of one node, which simulates unless a plugin on hardware told something."""
+def findings(*args, epc=0, has=0, told=None, selector=make.SIMULATED):
+    """Of one node, which simulates unless a plugin on hardware told something, and may have EPC in its status."""
     simulated = ["--simulated", f"--simulated-epc-mib={epc}"] if selector == make.SIMULATED else []
     plugin = make.daemon_set("device-plugin", selector, args=[*simulated, *args, "--accounting=auto"])
-    nodes = [make.node("n", selector), make.node("other")]
+    nodes = [make.node("n", selector, resources={EPC: has} if has else {}), make.node("other")]
     return list(check_held_back(Plan((plugin,)), nodes, {"n": told} if told else {}))
 
 
@@ -42,6 +43,22 @@ def told(found, kind=AccountingKind.DEVICE, offered=2_048):
 )
 def test_what_a_simulated_node_will_offer(args, epc, more):
     found = findings(*args, epc=epc)
+    assert [one.code for one in found] == (["epc-held-back"] if more else [])
+    if more:
+        assert f": {more} of " in found[0].what
+
+
+@pytest.mark.parametrize(
+    ("args", "has", "more"),
+    [
+        ((NEW, WITHOUT), 16_384, None),
+        ((NEW, WITHOUT), 4_096, 12_288),
+        ((NEW, WITHOUT), 162, 14_336),
+        ((NEW, CAPACITY), 4_096, None),
+    ],
+)
+def test_a_simulated_node_keeps_what_it_has(args, has, more):
+    found = findings(*args, epc=16_384, has=has)
     assert [one.code for one in found] == (["epc-held-back"] if more else [])
     if more:
         assert f": {more} of " in found[0].what

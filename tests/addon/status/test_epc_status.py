@@ -116,6 +116,9 @@ def test_quantities_are_parsed():
         ),
         (plugin(kind=AccountingKind.DEVICE, found=28, offered=28, choice="kept-devices"), None),
         (plugin(kind=AccountingKind.DEVICE, choice=""), None),
+        (plugin(kind=AccountingKind.DEVICE, found=2_054, offered=2_048, choice="kept-allocated"), None),
+        (plugin(choice="kept-allocated"), None),
+        (plugin(offered=1_024, held_back=LARGE - 1_024, choice="kept-allocated"), "epc-held-back"),
     ],
 )
 def test_what_is_noted_and_no_problem(told, code):

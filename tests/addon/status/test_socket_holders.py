@@ -30,8 +30,8 @@ def logged(state=FOREIGN, *, replace_foreign=False, older=False):
     return own_reason(json.dumps(line))
 
 
-def mounting(name, path="/var/run/aesmd", *, on="a", read_only=False, status=None, labels=()):
-    pod = make.pod(name, namespace="sgx", on=on, status=status, labels=dict(labels))
+def mounting(name, path="/var/run/aesmd", *, on="a", read_only=False, status=None, namespace="sgx", labels=()):
+    pod = make.pod(name, namespace=namespace, on=on, status=status, labels=dict(labels))
     pod["spec"]["volumes"] = [{"name": "v", "hostPath": {"path": path}}]
     pod["spec"]["containers"][0]["volumeMounts"] = [{"name": "v", "mountPath": "/x", "readOnly": read_only}]
     return pod
@@ -96,13 +96,17 @@ def test_a_helper_of_an_older_image_is_understood_without_a_code(older, replace_
         mounting("other", "/var/run/docker"),
         mounting("elsewhere", on="b"),
         mounting("ended", status={"phase": "Succeeded"}),
-        mounting("ours", labels=make.labels("quote-helper")),
+        mounting("ours", namespace=SYSTEM, labels=make.labels("quote-helper")),
         make.pod("plain", on="a"),
     ],
     ids=lambda pod: pod["metadata"]["name"],
 )
 def test_who_cannot_have_made_it_is_not_named(pod):
     assert named(told(pod)) == []
+
+
+def test_a_tenants_pod_with_our_labels_is_named():
+    assert named(told(mounting("sly", labels=make.labels("quote-helper")))) == ["sgx/sly"]
 
 
 def test_several_are_named_and_many_are_counted():

@@ -5,7 +5,7 @@ import pytest
 from confcom.addon.workloads.unschedulable import KINDS_EXAMINED
 from confcom.addon.workloads.workloads import troubled_workloads
 from testkit.fake_cluster import objects as make
-from testkit.fake_cluster.objects import ENCLAVE, EPC, PROVISION, Counted
+from testkit.fake_cluster.objects import ENCLAVE, EPC, PROVISION, SYSTEM, Counted
 
 INTEL = "sgx.intel.com/epc"
 SIMULATED_EPC = "simulated.confcom.internal/sgx_epc_mem_in_MiB"
@@ -18,8 +18,8 @@ def sgx(name="a", *, labels=(), resources=(), **more):
     return make.node(name, labels, resources=OFFERED | dict(resources), **more)
 
 
-def waiting(limits=(), message=INSUFFICIENT, *, reason="Unschedulable", name="app", **spec):
-    pod = make.pod(name, limits=dict(limits) or {EPC: 10}, status=make.unschedulable(message))
+def waiting(limits=(), message=INSUFFICIENT, *, reason="Unschedulable", name="app", labels=(), **spec):
+    pod = make.pod(name, limits=dict(limits) or {EPC: 10}, status=make.unschedulable(message), labels=labels)
     pod["spec"] |= spec
     pod["status"]["conditions"][0]["reason"] = reason
     return pod
@@ -27,7 +27,7 @@ def waiting(limits=(), message=INSUFFICIENT, *, reason="Unschedulable", name="ap
 
 def explained(nodes, pod, *others):
     """Why the one waits; None: it is not listed."""
-    found = troubled_workloads([*nodes, make.node("plain")], [pod, *others], [])
+    found = troubled_workloads([*nodes, make.node("plain")], [pod, *others], [], namespace=SYSTEM)
     assert len(found) <= 1
     return found[0].cause if found else None
 
@@ -172,7 +172,8 @@ def with_token(pod):
 def test_pods_that_are_alike_are_held_against_the_nodes_once():
     def reads(pods):
         node = Counted(sgx())
-        found = troubled_workloads([node], [with_token(waiting({EPC: 400}, name=f"p{n}")) for n in range(pods)], [])
+        alike = [with_token(waiting({EPC: 400}, name=f"p{n}")) for n in range(pods)]
+        found = troubled_workloads([node], alike, [], namespace=SYSTEM)
         assert len(found) == pods
         return node.reads
 
@@ -181,8 +182,15 @@ def test_pods_that_are_alike_are_held_against_the_nodes_once():
 
 def test_of_very_many_kinds_of_pods_only_some_are_held_against_the_nodes():
     pods = [waiting({EPC: 200 + number}, name=f"app-{number}") for number in range(KINDS_EXAMINED + 10)]
-    found = troubled_workloads([sgx()], [*pods, waiting({EPC: 200}, name="alike")], [])
+    found = troubled_workloads([sgx()], [*pods, waiting({EPC: 200}, name="alike")], [], namespace=SYSTEM)
     assert len(found) == len(pods) + 1
     causes = {one.name: one.cause for one in found}
     assert causes["alike"] == causes["app-0"]
     assert sum(cause.code == "cause-not-examined" for cause in causes.values()) == 10
+
+
+def test_a_tenants_pod_with_our_labels_is_a_workload_too():
+    pod = waiting(labels=make.labels("quote-helper"))
+    assert [one.name for one in troubled_workloads([sgx()], [pod], [], namespace=SYSTEM)] == ["app"]
+    pod["metadata"]["namespace"] = SYSTEM
+    assert not troubled_workloads([sgx()], [pod], [], namespace=SYSTEM)

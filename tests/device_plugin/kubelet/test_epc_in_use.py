@@ -17,7 +17,14 @@ from confcom.kubelet_api.checkpoint import (
     encode_checkpoint,
 )
 from confcom.kubelet_api.device_list import MAX_DEVICES, device_id
-from confcom.kubernetes.epc_accounting import EpcInUse
+from confcom.kubernetes.epc_accounting import (
+    FIRST_STALLING,
+    AccountingKind,
+    AccountingSettings,
+    CapacitySupport,
+    EpcInUse,
+    decide_accounting,
+)
 
 
 def encoded(registered, *held):
@@ -29,9 +36,10 @@ def encoded(registered, *held):
     return encode_checkpoint(devices, holders)
 
 
-def in_use(data):
+def in_use(data, *, epc_mib=MAX_DEVICES):
     decoded = decode_checkpoint(data)
-    return epc_in_use.epc_in_use(decoded, epc_resource=EPC_RESOURCE, enclave_resource=ENCLAVE_RESOURCE)
+    names = {"epc_resource": EPC_RESOURCE, "enclave_resource": ENCLAVE_RESOURCE}
+    return epc_in_use.epc_in_use(decoded, **names, epc_mib=epc_mib)
 
 
 EPC, ENCLAVE = EPC_RESOURCE, ENCLAVE_RESOURCE
@@ -46,7 +54,8 @@ EPC, ENCLAVE = EPC_RESOURCE, ENCLAVE_RESOURCE
         ({EPC: 28, ENCLAVE: 1024}, [(ENCLAVE, [3])], EpcInUse(28)),
         ({EPC: 28}, [(EPC, [3, 27])], EpcInUse(28, devices_held=True)),
         # After a restart of the kubelet, before the plugin is back.
-        ({EPC: 0, ENCLAVE: 0}, [], EpcInUse(0)),
+        ({EPC: 0, ENCLAVE: 0}, [], EpcInUse()),
+        ({EPC: 0, ENCLAVE: 0}, [(ENCLAVE, [9])], EpcInUse()),
         ({EPC: 0, ENCLAVE: 0}, [(EPC, [5]), (EPC, [4095, 7]), (ENCLAVE, [9])], EpcInUse(4096, devices_held=True)),
         ({EPC: 0}, [(EPC, [4095, 7]), (EPC, [5])], EpcInUse(4096, devices_held=True)),
         # The plugin has been away for more than five minutes.
@@ -61,10 +70,33 @@ def test_what_is_in_use(registered, held, expected):
     assert in_use(encoded(registered, *held)) == expected
 
 
+@pytest.mark.parametrize(
+    ("support", "kind"), [("supported", AccountingKind.CAPACITY), ("policy-off", AccountingKind.DEVICE)]
+)
+def test_a_drained_node_that_another_plugin_registered_on_first_after_a_reboot_is_decided_anew(support, kind):
+    settings = AccountingSettings(api_server=FIRST_STALLING, support=CapacitySupport(support))
+    decided = decide_accounting(settings, in_use(encoded({EPC: 0, ENCLAVE: 0, "example.com/gpu": 2})), 16_384)
+    assert decided.kind is kind
+    assert decided == decide_accounting(settings, EpcInUse(), 16_384)
+
+
 def test_ids_that_are_not_ours_have_no_index():
     data = json.loads(encoded({EPC: 4}, (EPC, [1])))
     data["Data"]["PodDeviceEntries"][0]["DeviceIDs"] = {"0": ["a.b", "longer", ""], "1": None}
     assert in_use(json.dumps(data).encode()) == EpcInUse(4, devices_held=True)
+
+
+@pytest.mark.parametrize(("registered", "devices"), [(168, 168), (0, 4)])
+def test_decimal_ids_of_another_plugin_show_no_number_of_devices(registered, devices):
+    theirs = HeldDevices("uid", "app", EPC, tuple(map(str, range(100, 168))))
+    ours = HeldDevices("uid", "new", EPC, (device_id(3),))
+    data = encode_checkpoint({EPC: map(str, range(registered))}, [theirs, ours])
+    assert in_use(data, epc_mib=100_000) == EpcInUse(devices, devices_held=True)
+
+
+def test_the_number_that_is_registered_goes_before_the_ids():
+    theirs = HeldDevices("uid", "app", EPC, ("100",))
+    assert in_use(encode_checkpoint({EPC: map(str, range(168))}, [theirs])) == EpcInUse(168, devices_held=True)
 
 
 def test_null_is_empty():
@@ -121,7 +153,7 @@ def names(directory):
 
 
 def found(names):
-    return find_epc_in_use(names, epc_resource=EPC_RESOURCE, enclave_resource=ENCLAVE_RESOURCE)
+    return find_epc_in_use(names, epc_resource=EPC_RESOURCE, enclave_resource=ENCLAVE_RESOURCE, epc_mib=MAX_DEVICES)
 
 
 def leave_socket(directory, kind, name, installation="confcom"):
@@ -143,10 +175,11 @@ def test_without_a_record_earlier_instances_tell_how_epc_is_counted(names, direc
     if content is not None:
         (directory / CHECKPOINT_NAME).write_bytes(content)
     leave_socket(directory, ResourceKind.EPC, EPC_RESOURCE, installation="another")
-    assert found(names).devices is None
+    nothing = found(names)
+    assert (nothing.devices, nothing.devices_held, nothing.capacity_held) == (0, False, False)
     leave_socket(directory, ResourceKind.ENCLAVE, ENCLAVE_RESOURCE)
     only_enclave = found(names)
-    assert (only_enclave.devices, only_enclave.capacity_held) == (None, True)
+    assert (only_enclave.devices, only_enclave.devices_held, only_enclave.capacity_held) == (0, False, True)
     leave_socket(directory, ResourceKind.EPC, EPC_RESOURCE)
     with_epc = found(names)
     assert (with_epc.devices, with_epc.devices_held, with_epc.capacity_held) == (0, True, False)

@@ -61,7 +61,8 @@ def _large_heap() -> Iterator[None]:
 
 
 def _slimmer(api: KubeApi) -> Slimmer:
-    return Slimmer(api.cluster.namespace, may_serve)
+    namespace = api.cluster.namespace
+    return Slimmer(namespace, lambda pod: may_serve(pod, namespace))
 
 
 def _pages(

@@ -13,7 +13,7 @@ from confcom.addon.model.chart_objects import (
     HARDWARE_PLATFORM,
     PLATFORM_LABEL,
     Component,
-    component_of,
+    own_component,
     pod_spec_of,
 )
 from confcom.addon.model.problems import Problem
@@ -23,7 +23,6 @@ from confcom.kubernetes.objects import (
     listing,
     mapping,
     name_of,
-    namespace_of,
     node_of,
     text,
 )
@@ -85,9 +84,8 @@ def older_helpers(pods: Iterable[KubernetesObject], record: RootRecord, namespac
     return tuple(
         pod
         for pod in pods
-        if component_of(pod) is Component.QUOTE_HELPER
+        if own_component(pod, namespace) is Component.QUOTE_HELPER
         and labels_of(pod).get(PLATFORM_LABEL) != HARDWARE_PLATFORM
-        and namespace_of(pod) == namespace
         and not text(pod, "metadata", "deletionTimestamp")
         and any(
             text(one, "state", "running", "startedAt") <= record.published

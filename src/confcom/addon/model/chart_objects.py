@@ -8,7 +8,7 @@ from enum import StrEnum
 
 from confcom.addon.model.node_selection import selects
 from confcom.kubernetes.epc_accounting import CapacitySupport
-from confcom.kubernetes.objects import KubernetesObject, labels_of, listing, mapping, name_of, text
+from confcom.kubernetes.objects import KubernetesObject, labels_of, listing, mapping, name_of, namespace_of, text
 
 COMPONENT_LABEL = "app.kubernetes.io/component"
 NAME_LABEL = "app.kubernetes.io/name"
@@ -29,6 +29,8 @@ CONTROLLER = "controller"
 """The component label of the controller of node capacity: its Deployment and its Pods."""
 SUPPORT_FLAG = "--capacity-support"
 """The device plugin's flag whose values are CapacitySupport: `supported` where the chart has installed a controller."""
+VERSION_FLAG = "--api-server"
+"""The device plugin's flag with the API server's version at the installation."""
 ADD_ON = "confcom"
 """The release's name, and the value of the name label on all our objects."""
 
@@ -128,6 +130,12 @@ def flag_of(daemon: KubernetesObject, flag: str) -> str:
     return flag_in(pod_spec_of(daemon), flag)
 
 
+def number_in_flag(daemon: KubernetesObject, flag: str) -> int | None:
+    """Return the number that is a flag's value; None if no container has the flag, or it has another value."""
+    found = flag_of(daemon, flag)
+    return int(found) if found.isdecimal() else None
+
+
 def has_controller(daemons: Iterable[KubernetesObject]) -> bool:
     """Return whether the chart has installed a controller with these DaemonSets."""
     return any(flag_of(daemon, SUPPORT_FLAG) == CapacitySupport.SUPPORTED for daemon in daemons)
@@ -153,6 +161,14 @@ def component_of(thing: KubernetesObject) -> Component | None:
     if label in _COMPONENTS:  # most are, of ten thousands in a large cluster
         return _COMPONENTS[label]
     return next((one for name, one in _COMPONENTS.items() if label.startswith(f"{name}-")), None)
+
+
+def own_component(thing: KubernetesObject, namespace: str) -> Component | None:
+    """Return which of the two daemons an object belongs to, of the add-on in this namespace; None if it is neither's.
+
+    Labels alone do not tell: in other namespaces, tenants write them.
+    """
+    return component_of(thing) if namespace_of(thing) == namespace else None
 
 
 def is_hook(thing: KubernetesObject) -> bool:

@@ -1,4 +1,4 @@
-"""How a node's device plugin counts its EPC, as its `/inventory` tells. Pure."""
+"""How a node's device plugin counts its EPC, as its `/inventory` tells, and what it is told by its flags. Pure."""
 
 from __future__ import annotations
 
@@ -6,9 +6,25 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from confcom.addon.model.chart_objects import Component, component_of
+from confcom.addon.model.chart_objects import (
+    SUPPORT_FLAG,
+    VERSION_FLAG,
+    Component,
+    component_of,
+    flag_of,
+    number_in_flag,
+)
 from confcom.addon.model.resources import allocatable, offered
-from confcom.kubernetes.epc_accounting import DEFAULT_MAX_EPC_DEVICES, AccountingKind, AccountingReason
+from confcom.kubernetes.epc_accounting import (
+    DEFAULT_MAX_EPC_DEVICES,
+    AccountingKind,
+    AccountingReason,
+    AccountingSetting,
+    AccountingSettings,
+    CapacitySupport,
+    EpcInUse,
+    parse_api_version,
+)
 from confcom.kubernetes.objects import (
     KubernetesObject,
     condition,
@@ -43,9 +59,20 @@ class PluginEpc:
     reason: str
 
     @property
+    def tenants(self) -> int:
+        """What is for tenants, also if some of it is held back."""
+        return self.offered + self.held_back
+
+    @property
+    def in_use(self) -> EpcInUse:
+        """What the kubelet knows of it, if no container holds any."""
+        return EpcInUse(devices=self.offered if self.kind is AccountingKind.DEVICE else 0)
+
+    @property
     def change_possible(self) -> bool:
-        """Whether the plugin kept a way of counting that it would not choose anew."""
-        return self.choice in KEPT and self.found > DEFAULT_MAX_EPC_DEVICES
+        """Whether the plugin kept devices where it would choose capacity anew, if the cluster can count it."""
+        kept = self.kind is AccountingKind.DEVICE and self.choice in KEPT
+        return kept and self.tenants > DEFAULT_MAX_EPC_DEVICES
 
     def to_json(self) -> dict[str, object]:
         """Return the accounting for `--output json`."""
@@ -63,6 +90,21 @@ class EpcSeen:
 
     plugins: Mapping[str, PluginEpc] = field(default_factory=dict)
     unread: Mapping[str, str] = field(default_factory=dict)
+
+
+def accounting_settings(plugin: KubernetesObject) -> AccountingSettings:
+    """Return what a device plugin's DaemonSet tells it of the accounting, by its flags."""
+    setting, support = flag_of(plugin, "--accounting"), flag_of(plugin, SUPPORT_FLAG)
+    try:
+        api_server = parse_api_version(flag_of(plugin, VERSION_FLAG))
+    except ValueError:
+        api_server = None
+    return AccountingSettings(
+        AccountingSetting(setting) if setting in tuple(AccountingSetting) else AccountingSetting.AUTO,
+        api_server,
+        CapacitySupport(support) if support in tuple(CapacitySupport) else CapacitySupport.OFFLINE,
+        number_in_flag(plugin, "--max-epc-mib"),
+    )
 
 
 def plugin_epc(inventory: KubernetesObject) -> PluginEpc | None:

@@ -10,7 +10,7 @@ from confcom.addon.cluster.kubectl import MOST_ASKED
 from confcom.addon.cluster.large_lists import list_nodes_and_pods
 from confcom.addon.cluster.preflight_reader import InstallRequest, PreflightContext
 from confcom.addon.model.chart_objects import SUPPORT_FLAG, Plan, flag_of, pod_spec_of
-from confcom.addon.model.epc_accounting import EpcSeen
+from confcom.addon.model.epc_accounting import EpcSeen, accounting_settings
 from confcom.addon.model.node_selection import selects
 from confcom.addon.model.problems import shown
 from confcom.addon.operations.apply.add_on import AddOn
@@ -140,16 +140,17 @@ def _check(
             why=_REASONS.get(why, why),
             remedy="see docs/explanation/epc-accounting.md for what it needs",
         )
-    served = [node for node in nodes if any(selects(pod_spec_of(one), node) for one in plugins)]
-    names = set(map(name_of, served))
-    there = {node: some for node, some in epc_pods(pods).items() if node in names}
+    told_by = [(pod_spec_of(one), accounting_settings(one)) for one in plugins]
+    settings = {name_of(node): one for node in nodes for spec, one in told_by if selects(spec, node)}
+    served = [node for node in nodes if name_of(node) in settings]
+    there = {node: some for node, some in epc_pods(pods, add_on.cluster.namespace).items() if node in settings}
     ordered = sorted(there)
     for first in range(0, len(ordered), MOST_ASKED):
         some = ordered[first : first + MOST_ASKED]
         asked = [pod for pod in pods if node_of(pod) in some]
         told = look_at_epc(add_on.api, served, asked, every_node=True).plugins
         batch = {node: there[node] for node in some}
-        if found := dict(in_the_way(batch, told, setting, supported=supports == {CapacitySupport.SUPPORTED})):
+        if found := dict(in_the_way(batch, told, settings)):
             raise _pods_running(found)
 
 

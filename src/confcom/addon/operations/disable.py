@@ -9,7 +9,7 @@ from confcom.addon.cluster.helm import RELEASE, Helm, HelmError
 from confcom.addon.cluster.processes import Watch
 from confcom.addon.cluster.snapshot_reader import fetch_cluster_snapshot, fetch_daemon_snapshot
 from confcom.addon.daemons.controller_pods import is_controller
-from confcom.addon.model.chart_objects import component_of, group_of
+from confcom.addon.model.chart_objects import component_of, group_of, own_component
 from confcom.addon.model.problems import shown
 from confcom.addon.model.sgx_nodes import SIMULATED_LABEL
 from confcom.addon.operations.apply.add_on import POLL_SECONDS, AddOn
@@ -26,7 +26,7 @@ from confcom.addon.rollout.snapshot import Snapshot
 from confcom.addon.status.stale_resources import Stage
 from confcom.addon.workloads.workloads import RunningWorkload, in_use, running_workloads
 from confcom.errors import ConfcomError, ExitCode
-from confcom.kubernetes.objects import KubernetesObject, labels_of, name_of, namespace_of
+from confcom.kubernetes.objects import KubernetesObject, labels_of, name_of
 from confcom.simulated_root.record import RECORD_NAME, SECRET_NAME
 
 POLICY_KINDS = (
@@ -107,7 +107,7 @@ def _disable(add_on: AddOn, *, consent: Consent, wait: bool, interrupted: bool) 
         raise other
     _refuse_foreign(seen, add_on, released=bool(history))
     _check_permissions(add_on, (*parts[0], *parts[1]))
-    workloads = running_workloads(seen.pods) if history else ()
+    workloads = running_workloads(seen.pods, seen.namespace) if history else ()
     if workloads:
         if not consent(workloads):
             raise NoConsentError(
@@ -134,7 +134,7 @@ def _disable(add_on: AddOn, *, consent: Consent, wait: bool, interrupted: bool) 
 
 
 def _refuse_foreign(seen: Snapshot, add_on: AddOn, *, released: bool) -> None:
-    daemons = [name_of(one) for one in seen.daemon_sets if component_of(one) and namespace_of(one) == seen.namespace]
+    daemons = [name_of(one) for one in seen.daemon_sets if own_component(one, seen.namespace)]
     if daemons and not released:
         raise NotEnabledError(
             f"the DaemonSets {', '.join(daemons)} are not from helm's release {RELEASE}",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from confcom.addon.model.chart_objects import Component, Plan, component_of, flag_of, pod_spec_of, simulates
+from confcom.addon.model.chart_objects import Component, Plan, component_of, number_in_flag, pod_spec_of, simulates
 from confcom.addon.model.node_selection import selects
 from confcom.addon.model.problems import shown
 from confcom.addon.model.resources import REAL, allocatable
@@ -162,7 +162,7 @@ def _group_remedy(devices: Sequence[ProvisionDevice]) -> str:
 
 def _set_aside(plugins: Sequence[KubernetesObject]) -> int | None:
     """Return how many MiB these device plugins set aside on a node; None if there are none."""
-    counts = [HELPERS_AT_ONCE * int(found) for one in plugins if (found := flag_of(one, _HELPER_EPC)).isdecimal()]
+    counts = [HELPERS_AT_ONCE * found for one in plugins if (found := number_in_flag(one, _HELPER_EPC)) is not None]
     return max(counts, default=0) if plugins else None
 
 

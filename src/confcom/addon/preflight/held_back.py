@@ -1,28 +1,21 @@
 """How much EPC the device plugins will hold back: more than they may offer as devices. Pure.
 
 It is decided as the plugins will, from the flags that the chart gives them. What a node has is known of simulated
-nodes, and of hardware nodes where a device plugin runs already.
+nodes, and of hardware nodes where a device plugin runs already. What a simulated node has in its status it may keep.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from confcom.addon.model.chart_objects import SUPPORT_FLAG, Plan, flag_of, pod_spec_of, simulates
-from confcom.addon.model.epc_accounting import PluginEpc
+from confcom.addon.model.chart_objects import SUPPORT_FLAG, Plan, flag_of, number_in_flag, pod_spec_of, simulates
+from confcom.addon.model.epc_accounting import PluginEpc, accounting_settings
 from confcom.addon.model.node_selection import selects
 from confcom.addon.model.problems import shown
+from confcom.addon.model.resources import offered, set_of
 from confcom.addon.preflight.findings import Check, Finding
 from confcom.addon.preflight.hardware_quotes import HELPERS_AT_ONCE
-from confcom.kubernetes.epc_accounting import (
-    AccountingKind,
-    AccountingSetting,
-    AccountingSettings,
-    CapacitySupport,
-    EpcInUse,
-    decide_accounting,
-    parse_api_version,
-)
+from confcom.kubernetes.epc_accounting import AccountingSetting, CapacitySupport, EpcInUse, decide_accounting
 from confcom.kubernetes.objects import KubernetesObject, name_of
 
 
@@ -40,11 +33,11 @@ def check_held_back(plan: Plan, nodes: Sequence[KubernetesObject], told: Mapping
         for node in nodes:
             name = name_of(node)
             epc = told.get(name)
-            found = _flag(plugin, "--simulated-epc-mib") if simulates(plugin) else epc.found if epc else 0
+            found = _number(plugin, "--simulated-epc-mib") if simulates(plugin) else epc.found if epc else 0
             if found and selects(pod_spec_of(plugin), node):
-                tenants = found - _flag(plugin, "--reserve-epc-mib")
-                tenants -= HELPERS_AT_ONCE * _flag(plugin, "--helper-epc-mib")
-                if (more := tenants - _most(plugin, tenants, epc)) > 0:
+                tenants = found - _number(plugin, "--reserve-epc-mib")
+                tenants -= HELPERS_AT_ONCE * _number(plugin, "--helper-epc-mib")
+                if (more := tenants - _most(plugin, tenants, node, epc)) > 0:
                     held[name] = (more, tenants)
     if held:
         first = min(held)
@@ -61,26 +54,15 @@ def check_held_back(plan: Plan, nodes: Sequence[KubernetesObject], told: Mapping
         )
 
 
-def _most(plugin: KubernetesObject, tenants: int, told: PluginEpc | None) -> int:
+def _most(plugin: KubernetesObject, tenants: int, node: KubernetesObject, told: PluginEpc | None) -> int:
     """Return how much a plugin will offer at most; all of it where a value says so, since that is meant."""
-    setting = flag_of(plugin, "--accounting")
-    if flag_of(plugin, "--max-epc-mib") or setting == AccountingSetting.CAPACITY:
+    settings = accounting_settings(plugin)
+    if settings.max_epc_mib is not None or settings.setting is AccountingSetting.CAPACITY:
         return tenants
-    try:
-        api_server = parse_api_version(flag_of(plugin, "--api-server"))
-    except ValueError:
-        api_server = None
-    support = flag_of(plugin, SUPPORT_FLAG)
-    settings = AccountingSettings(
-        AccountingSetting(setting) if setting in tuple(AccountingSetting) else AccountingSetting.AUTO,
-        api_server,
-        CapacitySupport(support) if support in tuple(CapacitySupport) else CapacitySupport.OFFLINE,
-    )
-    has_devices = told is not None and told.kind is AccountingKind.DEVICE
-    in_use = EpcInUse(devices=told.offered if told is not None and has_devices else None)
-    return decide_accounting(settings, in_use, tenants).offered(tenants)
+    most = decide_accounting(settings, EpcInUse() if told is None else told.in_use, tenants).offered(tenants)
+    # The plugin of a simulated node is not asked: its node keeps at least what it has, if these are devices.
+    return most if told is not None else max(most, offered(node).get(set_of(node).epc, 0))
 
 
-def _flag(plugin: KubernetesObject, flag: str) -> int:
-    found = flag_of(plugin, flag)
-    return int(found) if found.isdecimal() else 0
+def _number(plugin: KubernetesObject, flag: str) -> int:
+    return number_in_flag(plugin, flag) or 0

@@ -9,7 +9,7 @@ from enum import StrEnum
 from confcom.addon.daemons.controller_pods import UnfinishedChange, unfinished
 from confcom.addon.daemons.daemon_events import creation_refusal, last_warning
 from confcom.addon.daemons.daemon_pods import REVISION_LABEL, DaemonPod, PodState, daemon_pods
-from confcom.addon.model.chart_objects import Component, component_of, pod_spec_of
+from confcom.addon.model.chart_objects import Component, component_of, own_component, pod_spec_of
 from confcom.addon.model.node_selection import selects, untolerated
 from confcom.addon.model.problems import Problem
 from confcom.addon.model.resources import SETS, allocatable
@@ -86,7 +86,7 @@ class Rollout:
 
 def rollout(seen: Snapshot) -> Rollout:
     """Return the state of a rollout."""
-    daemons = [one for one in seen.daemon_sets if component_of(one) and namespace_of(one) == seen.namespace]
+    daemons = [one for one in seen.daemon_sets if own_component(one, seen.namespace)]
     pods = daemon_pods(seen.pods, seen.events, seen.said)
     newest = _newest_revisions(seen.revisions)
     steps = [step for daemon in daemons for step in _steps(daemon, pods, newest)]

@@ -15,7 +15,7 @@ from datetime import datetime
 
 from confcom.addon.daemons.daemon_events import creation_refusal, last_warning, pods_not_created
 from confcom.addon.daemons.daemon_pods import DaemonPod, PodState, daemon_pods
-from confcom.addon.model.chart_objects import component_of
+from confcom.addon.model.chart_objects import own_component
 from confcom.addon.model.problems import Problem
 from confcom.addon.rollout.rollout import is_updating, nodes_away, pods_of
 from confcom.addon.rollout.snapshot import Snapshot
@@ -75,7 +75,7 @@ def _awaits_controller(daemon: KubernetesObject, pods: Sequence[DaemonPod], away
 
 def _waiting_daemon_sets(seen: Snapshot) -> Iterator[tuple[KubernetesObject, tuple[DaemonPod, ...]]]:
     away = nodes_away(seen.nodes)
-    ours = [one for one in seen.daemon_sets if component_of(one) and namespace_of(one) == seen.namespace]
+    ours = [one for one in seen.daemon_sets if own_component(one, seen.namespace)]
     candidates = [one for one in ours if not _is_updated(one)]
     if not candidates:  # there may be ten thousand pods
         return

@@ -9,16 +9,17 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from confcom.addon.model.chart_objects import Component, component_of
+from confcom.addon.model.chart_objects import Component, own_component
 from confcom.addon.model.epc_accounting import PluginEpc
 from confcom.addon.model.resources import SETS, set_of
 from confcom.addon.status.stale_resources import KUBELET_KEEPS_SECONDS, REPORT_SECONDS
 from confcom.addon.workloads.workloads import used
 from confcom.kubernetes.epc_accounting import (
-    DEFAULT_MAX_EPC_DEVICES,
     AccountingKind,
     AccountingReason,
     AccountingSetting,
+    AccountingSettings,
+    decide_accounting,
 )
 from confcom.kubernetes.objects import (
     TERMINAL,
@@ -35,31 +36,30 @@ FORGETTING_SECONDS = KUBELET_KEEPS_SECONDS + REPORT_SECONDS
 """After so long the kubelet has forgotten the devices, and leaves the node's capacity alone (measured: 310 s)."""
 
 
-def epc_pods(pods: Iterable[KubernetesObject]) -> Mapping[str, tuple[str, ...]]:
-    """Return by node the names (`NAMESPACE/NAME`) of the Pods that are bound to it and have EPC."""
+def epc_pods(pods: Iterable[KubernetesObject], namespace: str) -> Mapping[str, tuple[str, ...]]:
+    """Return by node the names (`NAMESPACE/NAME`) of the Pods that are bound to it and have EPC.
+
+    Args:
+        pods: all Pods; our daemons' are left out.
+        namespace: our daemons'.
+    """
     found: dict[str, tuple[str, ...]] = {}
     for pod in pods:
         node, ended = node_of(pod), text(pod, "status", "phase") in TERMINAL
-        if node and not ended and component_of(pod) is None and any(requests_of(pod, names.epc) for names in SETS):
+        ours = own_component(pod, namespace) is not None
+        if node and not ended and not ours and any(requests_of(pod, names.epc) for names in SETS):
             found[node] = (*found.get(node, ()), f"{namespace_of(pod)}/{name_of(pod)}")
     return found
 
 
-def would_change(told: PluginEpc | None, setting: AccountingSetting, *, supported: bool) -> bool:
-    """Return whether a node's EPC would be counted otherwise.
+def would_change(told: PluginEpc | None, settings: AccountingSettings) -> bool:
+    """Return whether a node's EPC would be counted otherwise, if no container held any: as its plugin will decide.
 
     Args:
         told: what its device plugin told; None if it did not, and then the node may change.
-        setting: the new setting.
-        supported: whether the release can count EPC as capacity.
+        settings: what the plugin will be told.
     """
-    if told is None:
-        return True
-    if setting.kind is not None:
-        return told.kind is not setting.kind
-    # Devices that the kubelet knows are kept. EPC that is capacity because somebody said so may become devices.
-    chosen_by_hand = told.choice == AccountingReason.SET and told.found <= DEFAULT_MAX_EPC_DEVICES
-    return told.kind is AccountingKind.CAPACITY and (chosen_by_hand or not supported)
+    return told is None or decide_accounting(settings, told.in_use, told.tenants).kind is not told.kind
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +104,7 @@ def node_accounting(
     setting: AccountingSetting,
     pods: Sequence[KubernetesObject],
     *,
+    namespace: str,
     maximum: int | None = None,
     why: str = "",
 ) -> NodeAccounting:
@@ -114,6 +115,7 @@ def node_accounting(
         told: what its device plugin told; None if it did not.
         setting: the new setting.
         pods: those that are bound to it.
+        namespace: the add-on's.
         maximum: the most EPC in MiB that the controller gives to a node.
         why: why the plugin did not tell.
     """
@@ -121,18 +123,22 @@ def node_accounting(
     if told is None:
         return NodeAccounting(name, done=False, text=why or "its device plugin is not ready", told=None)
     has = [amount(text(node, "status", part, names.epc)) for part in ("capacity", "allocatable")]
-    wanted = told.offered
+    wanted, left = told.offered, False
     if told.kind is AccountingKind.CAPACITY:
-        wanted = max(wanted, used(pods, name, names.epc))
-        wanted = wanted if maximum is None else min(wanted, maximum)
+        requested = used(pods, name, names.epc)
+        wanted = max(wanted, requested)
+        if maximum is not None and wanted > maximum:
+            wanted = maximum
+            # The controller takes nothing from a node whose Pods request more than its maximum.
+            left = requested > maximum and min(has) > maximum
     other = setting.kind not in {None, told.kind}
-    done = not other and has == [wanted, wanted]
+    done = not other and (left or has == [wanted, wanted])
     if other:
         state = f"{told.kind}: {told.reason}"
     elif not done:
         state = f"{told.kind}: {wanted} MiB are to be there, and the node has {has[0]}"
     else:
-        state = f"{told.kind}: {wanted} MiB"
+        state = f"{told.kind}: {has[0]} MiB"
     return NodeAccounting(
         name,
         done=done,
@@ -141,8 +147,8 @@ def node_accounting(
         kept=told.choice == AccountingReason.KEPT_ALLOCATED and (other or setting.kind is None),
         holders=_holders(pods, names.epc if told.kind is AccountingKind.DEVICE else names.enclave),
         other_device=names.enclave if told.kind is AccountingKind.DEVICE else names.provision,
-        helper=any(component_of(pod) is Component.QUOTE_HELPER for pod in pods),
-        plugin=next((name_of(pod) for pod in pods if component_of(pod) is Component.DEVICE_PLUGIN), ""),
+        helper=any(own_component(pod, namespace) is Component.QUOTE_HELPER for pod in pods),
+        plugin=next((name_of(pod) for pod in pods if own_component(pod, namespace) is Component.DEVICE_PLUGIN), ""),
     )
 
 
@@ -156,9 +162,15 @@ def _holders(pods: Iterable[KubernetesObject], resource: str) -> tuple[str, ...]
 
 
 def in_the_way(
-    pods: Mapping[str, tuple[str, ...]], told: Mapping[str, PluginEpc], setting: AccountingSetting, *, supported: bool
+    pods: Mapping[str, tuple[str, ...]], told: Mapping[str, PluginEpc], settings: Mapping[str, AccountingSettings]
 ) -> Iterator[tuple[str, Sequence[str]]]:
-    """Yield the nodes that would change while Pods with EPC run there, and the Pods' names."""
+    """Yield the nodes that would change while Pods with EPC run there, and the Pods' names.
+
+    Args:
+        pods: by node, the names of its Pods with EPC.
+        told: by node, what its device plugin told.
+        settings: by node, what its device plugin will be told.
+    """
     for node, names in sorted(pods.items()):
-        if would_change(told.get(node), setting, supported=supported):
+        if would_change(told.get(node), settings[node]):
             yield node, names

@@ -5,15 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from confcom.addon.daemons.hardware_helpers import Note
-from confcom.addon.model.chart_objects import SUPPORT_FLAG, flag_of
+from confcom.addon.model.chart_objects import SUPPORT_FLAG, VERSION_FLAG, flag_of
 from confcom.addon.model.resources import INTEL_EPC, REAL
 from confcom.addon.preflight.epc_names import FIRST_KUBERNETES
 from confcom.addon.preflight.versions import major_minor
 from confcom.kubernetes.objects import KubernetesObject
 
-VERSION_FLAG, TOO_OLD = "--api-server", "api-server"
-"""The device plugin's flag with the version that the chart was rendered for, and the value of SUPPORT_FLAG if that
-version is too old."""
+TOO_OLD = "api-server"
+"""The value of SUPPORT_FLAG if the version in VERSION_FLAG is too old."""
 
 
 def installed_for_older(daemons: Iterable[KubernetesObject]) -> str:

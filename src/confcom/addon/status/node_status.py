@@ -88,6 +88,7 @@ def node_status(
     pods: Sequence[KubernetesObject],
     daemons: Sequence[KubernetesObject],
     *,
+    namespace: str,
     told: PluginEpc | None = None,
     maximum: int | None = None,
 ) -> NodeStatus:
@@ -98,6 +99,7 @@ def node_status(
         ours: the daemons' pods on it, oldest first.
         pods: all pods that are bound to it or that a DaemonSet made for it.
         daemons: our DaemonSets.
+        namespace: the add-on's.
         told: what its device plugin told of its EPC.
         maximum: the most EPC in MiB that the controller gives to a node.
     """
@@ -120,7 +122,7 @@ def node_status(
     for component, found in ((Component.DEVICE_PLUGIN, plugins), (Component.QUOTE_HELPER, helpers)):
         is_wanted = component in map(component_of, wanted)
         if component not in map(component_of, kept_off) and (found or is_wanted):
-            problems += _daemon_problems(component, found, daemons, pods)
+            problems += _daemon_problems(component, found, daemons, pods, namespace)
     problems += epc_problems(epc, plugins)
     if helpers and provision is Provision.NOT_REQUESTED and not _is_simulated(helpers, daemons):
         problems.append(
@@ -190,6 +192,7 @@ def _daemon_problems(
     pods: Sequence[DaemonPod],
     daemons: Sequence[KubernetesObject],
     neighbours: Sequence[KubernetesObject],
+    namespace: str,
 ) -> Iterator[Problem]:
     alive = _alive(pods, component)
     if not alive:
@@ -206,7 +209,7 @@ def _daemon_problems(
         if pod.state is not PodState.READY:
             serving = any(one.state is PodState.READY for one in pods)
             rest = "; another one serves meanwhile" if serving else ""
-            suspects = suspects_of(pod, neighbours) if component is Component.QUOTE_HELPER else ""
+            suspects = suspects_of(pod, neighbours, namespace) if component is Component.QUOTE_HELPER else ""
             if suspects:
                 yield Problem(f"the {component.words} {_state_text(pod)}: {suspects}{rest}", code="foreign-socket")
             else:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from confcom.addon.daemons.daemon_pods import DaemonPod
-from confcom.addon.model.chart_objects import component_of
+from confcom.addon.model.chart_objects import own_component
 from confcom.addon.model.problems import shown
 from confcom.kubernetes.objects import TERMINAL, KubernetesObject, listing, name_of, namespace_of, text
 
@@ -27,11 +27,17 @@ _SERVICE = "aesm"
 """A part of the usual names of images and Pods with Intel's service."""
 
 
-def suspects_of(helper: DaemonPod, neighbours: Sequence[KubernetesObject]) -> str:
-    """Return who may serve the socket, for a helper that waits for a foreign one; empty for any other."""
+def suspects_of(helper: DaemonPod, neighbours: Sequence[KubernetesObject], namespace: str) -> str:
+    """Return who may serve the socket, for a helper that waits for a foreign one; empty for any other.
+
+    Args:
+        helper: the quote helper.
+        neighbours: the Pods of its node.
+        namespace: the add-on's.
+    """
     if not _waits_for_foreign_socket(helper):
         return ""
-    pods = sorted(filter(may_serve, neighbours), key=_lacks_aesm_name)
+    pods = sorted((pod for pod in neighbours if may_serve(pod, namespace)), key=_lacks_aesm_name)
     found = [f"{namespace_of(pod)}/{name_of(pod)}" for pod in pods]
     if not found:
         return (
@@ -56,12 +62,12 @@ def _lacks_aesm_name(pod: KubernetesObject) -> bool:
     return not any(_SERVICE in name for name in (name_of(pod), *images))
 
 
-def may_serve(pod: KubernetesObject) -> bool:
+def may_serve(pod: KubernetesObject, namespace: str) -> bool:
     """Return whether a Pod is not ours, has not ended, and can create a socket in the directory.
 
-    A Pod that mounts the directory read-only is a client.
+    Ours are of the add-on in this namespace. A Pod that mounts the directory read-only is a client.
     """
-    if component_of(pod) is not None or text(pod, "status", "phase") in TERMINAL:
+    if own_component(pod, namespace) is not None or text(pod, "status", "phase") in TERMINAL:
         return False
     writable = set(_writable(pod))
     return any(text(one, "name") in writable for one in listing(pod, "spec", "volumes") if _contains_socket(one))

@@ -17,8 +17,8 @@ from confcom.addon.model.chart_objects import (
     ADD_ON,
     NAME_LABEL,
     POLICY_ANNOTATION,
-    component_of,
     node_labels,
+    own_component,
     pod_spec_of,
     simulates,
 )
@@ -135,25 +135,26 @@ class AddOnStatus:
 
 def add_on_status(seen: Snapshot, now: datetime) -> AddOnStatus:
     """Return the status of the add-on."""
-    daemons = [one for one in seen.daemon_sets if component_of(one) and namespace_of(one) == seen.namespace]
-    pods = daemon_pods([pod for pod in seen.pods if namespace_of(pod) == seen.namespace], seen.events, seen.said)
+    here = seen.namespace
+    daemons = [one for one in seen.daemon_sets if own_component(one, here)]
+    pods = daemon_pods([pod for pod in seen.pods if namespace_of(pod) == here], seen.events, seen.said)
     release = seen.release or ReleaseSeen()
     ours_on, all_on = _by_node(pods, lambda pod: pod.node), _by_node(seen.pods, node_of)
-    most = maximum_mib(seen.pods, seen.namespace)
+    most = maximum_mib(seen.pods, here)
     told = seen.epc.plugins
     nodes = [
-        (node, node_status(node, ours_on[name], all_on[name], daemons, told=told.get(name), maximum=most))
+        node_status(node, ours_on[name], all_on[name], daemons, namespace=here, told=told.get(name), maximum=most)
         for name, node in zip(map(name_of, seen.nodes), seen.nodes, strict=True)
     ]
-    listed = [one for node, one in nodes if _is_listed(one, node)]
+    listed = [one for node, one in zip(seen.nodes, nodes, strict=True) if _is_listed(one, node)]
     problems = [*_cluster_problems(seen, daemons, now), *stall_problems(seen, now)]
     problems += [problem for node in listed for problem in node.problems]
-    going_on = updating(daemons, pods, {one.name for _, one in nodes if not one.ready})
+    going_on = updating(daemons, pods, {one.name for one in nodes if not one.ready})
     if not problems and not going_on:
         waiting = unsettled(daemons, pods)
         problems += [_unavailable(one) for one in daemons if name_of(one) in waiting]
     return AddOnStatus(
-        namespace=seen.namespace,
+        namespace=here,
         enabled=bool(daemons),
         simulated=any(simulates(daemon) for daemon in daemons),
         version=", ".join(sorted({text(one, "metadata", "labels", _VERSION_LABEL) for one in daemons})),
@@ -166,7 +167,7 @@ def add_on_status(seen: Snapshot, now: datetime) -> AddOnStatus:
         doubts=tuple(_doubts(seen, release)) if daemons else (),
         hardware_helpers=hardware_helpers(daemons),
         api_server_notes=tuple(api_server_notes(daemons, seen.api_server)),
-        pod_names=frozenset([*(pod.name for pod in pods), *map(name_of, filter(may_serve, seen.pods))]),
+        pod_names=frozenset({pod.name for pod in pods} | {name_of(pod) for pod in seen.pods if may_serve(pod, here)}),
     )
 
 
@@ -176,7 +177,7 @@ def admission_policies(daemons: Iterable[KubernetesObject]) -> frozenset[str]:
 
 
 def _workloads(seen: Snapshot, daemons: Sequence[KubernetesObject]) -> tuple[TroubledWorkload, ...]:
-    troubled = troubled_workloads(seen.nodes, seen.pods, seen.jobs)
+    troubled = troubled_workloads(seen.nodes, seen.pods, seen.jobs, namespace=seen.namespace)
     if seen.refusals is None:
         return troubled
     ours = {(namespace_of(one), name_of(one)) for one in daemons}  # these are reported among the problems

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from confcom.addon.model.chart_objects import component_of
+from confcom.addon.model.chart_objects import own_component
 from confcom.addon.model.problems import Cause, masked_text
 from confcom.addon.model.resources import OURS, uses_ours
 from confcom.addon.workloads.unschedulable import Scheduling, is_waiting
@@ -98,12 +98,12 @@ class RunningWorkload:
     """Kind and name of its controller; empty for a bare pod."""
 
 
-def running_workloads(pods: Sequence[KubernetesObject]) -> tuple[RunningWorkload, ...]:
-    """Return the pods that hold, or wait for, our resources, without our daemons."""
+def running_workloads(pods: Sequence[KubernetesObject], namespace: str) -> tuple[RunningWorkload, ...]:
+    """Return the pods that hold, or wait for, our resources, without our daemons, which are in this namespace."""
     return tuple(
         RunningWorkload(namespace_of(pod), name_of(pod), node_of(pod), _owner_text(pod))
         for pod in pods
-        if uses_ours(pod) and component_of(pod) is None and text(pod, "status", "phase") not in TERMINAL
+        if uses_ours(pod) and own_component(pod, namespace) is None and text(pod, "status", "phase") not in TERMINAL
     )
 
 
@@ -117,10 +117,21 @@ def used(pods: Sequence[KubernetesObject], node: str, resource: str) -> int:
 
 
 def troubled_workloads(
-    nodes: Sequence[KubernetesObject], pods: Sequence[KubernetesObject], jobs: Sequence[KubernetesObject]
+    nodes: Sequence[KubernetesObject],
+    pods: Sequence[KubernetesObject],
+    jobs: Sequence[KubernetesObject],
+    *,
+    namespace: str,
 ) -> tuple[TroubledWorkload, ...]:
-    """Return the workloads that will not run without help, each once, and those that wait for our resources."""
-    others = [pod for pod in pods if component_of(pod) is None]
+    """Return the workloads that will not run without help, each once, and those that wait for our resources.
+
+    Args:
+        nodes: all nodes.
+        pods: all Pods; our daemons' are left out.
+        jobs: all Jobs.
+        namespace: our daemons'.
+    """
+    others = [pod for pod in pods if own_component(pod, namespace) is None]
     failed_jobs = {(namespace_of(job), name_of(job)): job for job in jobs if has_failed(job)}
     waiting = list(filter(is_waiting, others))
     # What the nodes offer, and what is taken, takes a look at all of them.

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from confcom.device_plugin.kubelet.socket_names import SocketNames
 from confcom.kubelet_api.checkpoint import CHECKPOINT_NAME, Checkpoint, CheckpointError, decode_checkpoint, unusable
+from confcom.kubelet_api.device_list import least_count
 from confcom.kubernetes.epc_accounting import EpcInUse
 
 MAX_CHECKPOINT_BYTES = 6 * 1024 * 1024
@@ -13,8 +14,8 @@ MAX_CHECKPOINT_BYTES = 6 * 1024 * 1024
 size, within the 128 MiB of the plugin in the chart."""
 
 
-def find_epc_in_use(names: SocketNames, *, epc_resource: str, enclave_resource: str) -> EpcInUse:
-    """Return what is in use of the EPC under these names: by the kubelet's record, else by earlier instances' sockets.
+def find_epc_in_use(names: SocketNames, *, epc_resource: str, enclave_resource: str, epc_mib: int) -> EpcInUse:
+    """Return what is in use of the node's EPC under these names: by the kubelet's record, else by earlier sockets.
 
     A record that cannot be used says nothing. Sockets of an instance that runs, or was killed, still show how that
     instance counts; how many of its devices containers hold is then unknown, so they count as held.
@@ -25,22 +26,23 @@ def find_epc_in_use(names: SocketNames, *, epc_resource: str, enclave_resource: 
         doubt = str(error)
     else:
         if checkpoint is not None:
-            return epc_in_use(checkpoint, epc_resource=epc_resource, enclave_resource=enclave_resource)
+            return epc_in_use(checkpoint, epc_resource=epc_resource, enclave_resource=enclave_resource, epc_mib=epc_mib)
         doubt = ""
     if names.has_sockets_of(epc_resource):
         return EpcInUse(devices=0, devices_held=True, doubt=doubt)
     return EpcInUse(capacity_held=names.has_sockets_of(enclave_resource), doubt=doubt)
 
 
-def epc_in_use(checkpoint: Checkpoint, *, epc_resource: str, enclave_resource: str) -> EpcInUse:
-    """Return what a checkpoint says of the EPC under these names. Pure."""
+def epc_in_use(checkpoint: Checkpoint, *, epc_resource: str, enclave_resource: str, epc_mib: int) -> EpcInUse:
+    """Return what a checkpoint says of the EPC under these names, on a node that has so much of it. Pure."""
     held = epc_resource in checkpoint.held
-    devices = checkpoint.registered.get(epc_resource)
-    if held:
-        # While no plugin serves the resource, the kubelet has 0 registered, and still knows what containers hold.
-        devices = max(devices or 0, checkpoint.held[epc_resource])
+    # While no plugin serves the resource, the kubelet has 0 registered, and still knows what containers hold.
+    devices = checkpoint.registered.get(epc_resource, 0) or least_count(
+        checkpoint.held.get(epc_resource, ()), most=epc_mib
+    )
     # A plugin that offers the enclave device alone counts EPC as capacity.
-    capacity = devices is None and enclave_resource in checkpoint.registered
+    as_devices = held or epc_resource in checkpoint.registered
+    capacity = not as_devices and enclave_resource in checkpoint.registered
     return EpcInUse(devices, held, capacity and enclave_resource in checkpoint.held)
 
 

@@ -170,6 +170,12 @@ def test_pods_with_epc_are_in_the_way(confcom, enabled):
     confcom.ok("change-accounting", "capacity")
 
 
+def test_a_tenants_pod_with_our_labels_is_in_the_way(confcom, enabled):
+    enabled.objects.append(make.pod("sly", on="a", labels=make.labels("quote-helper"), limits={EPC: 10}))
+    error = confcom.error(ExitCode.REFUSED, "epc-pods-running", "change-accounting", "capacity", "--dry-run")
+    assert "default/sly" in error["why"]
+
+
 def test_pods_on_nodes_that_would_not_change_are_not_in_the_way(confcom, enabled):
     enabled.objects += [make.pod("app", on="a", limits={EPC: 10}), make.pod("elsewhere", on="b", limits={EPC: 10})]
     confcom.ok("change-accounting", "devices")
@@ -348,6 +354,14 @@ def test_auto_may_change_what_was_capacity_by_hand(confcom, enabled):
     confcom.ok("change-accounting", "capacity")
     enabled.objects.append(make.pod("app", on="a", limits={EPC: 10}))
     confcom.error(ExitCode.REFUSED, "epc-pods-running", "change-accounting", "auto")
+
+
+def test_auto_may_change_what_a_maximum_lets_fit_devices(confcom, enabled, support):
+    enabled.accountings["a"] = {"kind": "capacity", "choice": "large-epc", "advertised_mib": 8_192}
+    enabled.objects.append(make.pod("app", on="a", limits={EPC: 10}))
+    confcom.ok("change-accounting", "auto", "--dry-run")
+    support.append("--max-epc-mib=1024")
+    confcom.error(ExitCode.REFUSED, "epc-pods-running", "change-accounting", "auto", "--dry-run")
 
 
 def test_it_needs_a_release(confcom, cluster):

@@ -110,6 +110,13 @@ def test_with_workloads_it_says_what_will_happen_and_wants_consent(confcom, work
     assert workload.find("ValidatingAdmissionPolicy")
 
 
+def test_a_tenants_pod_with_our_labels_is_a_workload(confcom, enabled):
+    enabled.objects.append(make.pod("sly", on="a", labels=make.labels("quote-helper"), limits={EPC: 10}))
+    done = confcom("disable", "-o", "json")
+    assert error_of(done)["code"] == "no-consent"
+    assert "default/sly on a" in done.stderr
+
+
 def test_with_consent_it_goes_on(confcom, workload):
     assert "default/job-1" in confcom.ok("disable", "--yes", "--no-wait").stderr
     assert not workload.revisions

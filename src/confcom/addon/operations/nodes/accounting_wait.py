@@ -102,12 +102,15 @@ def _look(
         pods_on[node_of(pod)].append(pod)
     asked = waiting[:MOST_ASKED]
     told = look_at_epc(api, asked, [pod for node in asked for pod in pods_on[name_of(node)]], every_node=True)
-    maximum = maximum_mib(pods, api.cluster.namespace)
+    here = api.cluster.namespace
+    maximum = maximum_mib(pods, here)
     still, kept = [], []
     for node in asked:
         name = name_of(node)
         why = told.unread.get(name, "")
-        one = node_accounting(node, told.plugins.get(name), setting, pods_on[name], maximum=maximum, why=why)
+        one = node_accounting(
+            node, told.plugins.get(name), setting, pods_on[name], namespace=here, maximum=maximum, why=why
+        )
         if one.done:
             done[name] = one
         else:
