@@ -232,6 +232,7 @@ async def test_a_shortfall_is_told_once_then_when_it_changes_and_again_after_lon
 
 
 async def test_a_shortfall_that_ends_without_a_write_is_counted_no_more(setting: Setting) -> None:
+    setting.api.node = written("64")
     setting.has_plugin(10)
     setting.api.pods.append(tenant(40))
     setting.watch(tenant(40))

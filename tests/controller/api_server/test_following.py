@@ -12,7 +12,7 @@ from confcom.controller.api_server.cluster_api import ExpiredError
 from confcom.controller.api_server.following import Follower, NodeSink, PodSink
 from confcom.controller.metrics import ControllerMetrics
 from confcom.controller.reconcile.decision import Rules
-from confcom.controller.reconcile.facts import PodFacts
+from confcom.controller.reconcile.facts import PodFacts, Requested
 from confcom.controller.reconcile.state import ClusterState
 from confcom.errors import UnavailableError
 from testkit.controller_objects import EPC, RELEASE, plugin_pod, pod
@@ -177,13 +177,13 @@ def test_pods_that_stop_to_matter_are_dropped_and_plugins_are_announced() -> Non
     sink = PodSink(state, RULES.resources, RELEASE, lambda: announced.append(1))
     tenant = pod({EPC: "3"})
     sink.take(tenant)
-    assert state.requested("n") == (3,)
+    assert state.requested("n") == (Requested(3, 3),)
     assert announced == []
     sink.take(plugin_pod("a"))
     assert announced == [1]
     assert state.take_unasked() == [("confcom-system", "a")]
     sink.take(tenant | {"status": {"phase": "Succeeded"}})
-    assert state.requested("n") == (0,)
+    assert state.requested("n") == (Requested(),)
     sink.begin()
     sink.complete()
     assert state.plugin(("confcom-system", "a")) is None

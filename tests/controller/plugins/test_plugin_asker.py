@@ -25,7 +25,7 @@ DOCUMENT = json.dumps(
 
 
 def plugin(number: int = 0, *, address: str = "10.0.0.1", incarnation: str = "i") -> PodFacts:
-    return PodFacts(("system", f"p{number}"), f"n{number}", (0,), PluginPod(address, "1", incarnation))
+    return PodFacts(("system", f"p{number}"), f"n{number}", (0,), PluginPod(address, "1", incarnation), accepted=True)
 
 
 class Asked:

@@ -71,8 +71,8 @@ def event_of(shortfall: Shortfall, node: NodeFacts, now: datetime, instance: str
         "reason": REASON,
         "message": (
             f"Pods on this node request {shortfall.requested_mib} MiB of {shortfall.resource}, and its device plugin "
-            f"offers {shortfall.offered_mib}. The node's capacity is kept at what they request, since a restarted "
-            "kubelet would fail them otherwise. Delete Pods, or look why the node has less EPC than before"
+            f"offers {shortfall.offered_mib}. The node's capacity is not lowered below what they request, since a "
+            "restarted kubelet would fail them. Delete Pods, or look why the node has less EPC than before"
         ),
         "source": {"component": MANAGER},
         "reportingComponent": MANAGER,
