@@ -123,6 +123,7 @@ class Applier:
     def tick(self) -> None:
         """Have nodes looked at again whose time may have come."""
         self._pacing.forget_calm()
+        self._shortfalls.forget_old()
         for name in self._later:
             if name in self._state.nodes:
                 self._state.mark_changed(name)

@@ -45,6 +45,12 @@ class ShortfallEvents:
         self._reported[name] = (now, shortfalls)
         return shortfalls
 
+    def forget_old(self) -> None:
+        """Forget what was reported so long ago that it would be reported again."""
+        now = self._clock()
+        for name in [name for name, (at, _) in self._reported.items() if now >= at + EVENT_SECONDS]:
+            del self._reported[name]
+
     def forget(self, name: str) -> None:
         """Forget a node that is gone."""
         self._reported.pop(name, None)
