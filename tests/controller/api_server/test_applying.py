@@ -10,7 +10,7 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from confcom.controller.api_server.applying import Applier
-from confcom.controller.api_server.cluster_api import ConflictError, RefusedError
+from confcom.controller.api_server.errors import ConflictError, RefusedError
 from confcom.controller.metrics import ControllerMetrics
 from confcom.controller.reconcile.decision import Rules
 from confcom.controller.reconcile.facts import Accounting, Offer
@@ -43,8 +43,9 @@ class FakeApi:
     async def read_node(self, name: str) -> dict:
         return self.node
 
-    async def read_pods(self, node: str) -> list[dict]:
-        return self.pods
+    async def read_pods(self, node: str, take: Callable[[dict], None]) -> None:
+        for one in self.pods:
+            take(one)
 
     async def patch_node_status(self, name: str, patch: dict) -> None:
         if self.failure:

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Callable
 import pytest
 from prometheus_client import CollectorRegistry
 
-from confcom.controller.api_server.cluster_api import ExpiredError
+from confcom.controller.api_server.errors import ExpiredError, UnreadableError
 from confcom.controller.api_server.following import Follower, NodeSink, PodSink
 from confcom.controller.metrics import ControllerMetrics
 from confcom.controller.reconcile.decision import Rules
@@ -129,6 +129,27 @@ async def test_versions_that_are_always_too_old_do_not_have_everything_listed_al
     run = Followed(listed, gone, listed, gone, listed, gone, listed, [("MODIFIED", node("a", "9"))], gone, listed, [])
     await run.play()
     assert run.slept == [1.0, 2.0]
+
+
+async def test_an_event_that_cannot_be_read_is_not_asked_for_again() -> None:
+    unreadable = UnreadableError("no JSON")
+    run = Followed(
+        ("7", []),
+        [unreadable],
+        ("9", []),
+        [unreadable],
+        ("11", []),
+        [("ADDED", node("a", "12"))],
+        [unreadable],
+        ("13", []),
+        [],
+    )
+    await run.play()
+    assert (
+        run.source.calls
+        == ["list", "watch 7", "list", "watch 9", "list", "watch 11", "watch 12", "list"] + ["watch 13"] * 2
+    )
+    assert run.slept == [1.0, 2.0, 1.0]
 
 
 async def test_what_is_known_stays_while_the_api_server_is_away() -> None:
