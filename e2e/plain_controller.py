@@ -134,7 +134,9 @@ class Objects:
         spec = {"nodeName": node, "terminationGracePeriodSeconds": 0, "containers": [container]}
         pods = f"/api/v1/namespaces/{namespace}/pods"
         self.send("POST", pods, {"metadata": metadata, "spec": spec})
-        status = {"phase": "Running"} | ({"podIP": ip, "podIPs": [{"ip": ip}]} if ip else {})
+        status = {"phase": "Running", "startTime": "2026-11-28T10:00:00Z"} | (
+            {"podIP": ip, "podIPs": [{"ip": ip}]} if ip else {}
+        )
         self.send("PATCH", f"{pods}/{name}/status", {"status": status}, MERGE)
 
     def delete_pod(self, name: str, namespace: str = "default") -> None:

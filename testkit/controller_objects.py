@@ -26,12 +26,12 @@ def written(mib, **more):
     return node({EPC: mib}, manager=MANAGER, **more)
 
 
-def pod(limits=None, name="t", *, namespace="tenant", on=NODE, phase="Running"):
-    """A Pod of one container."""
+def pod(limits=None, name="t", *, namespace="tenant", on=NODE, phase="Running", accepted=True):
+    """A Pod of one container, which its kubelet has accepted or not."""
     return {
         "metadata": {"namespace": namespace, "name": name, "uid": f"uid-{name}"},
         "spec": {"nodeName": on, "containers": [{"name": "c", "resources": {"limits": limits or {}}}]},
-        "status": {"phase": phase},
+        "status": {"phase": phase} | ({"startTime": "2026-11-28T10:00:00Z"} if accepted else {}),
     }
 
 

@@ -117,7 +117,7 @@ async def serve(
     Raises:
         ConfcomError: it cannot start. While the API server is away it waits instead.
     """
-    api = connect(settings.kubeconfig, environ)
+    api = connect(settings.kubeconfig, settings.rules.resources, environ)
     inventories = InventoryClient(settings.plugin_port)
     metrics = ControllerMetrics(registry)
     controller = Controller(settings, api, inventories, metrics=metrics, instance=environ.get("HOSTNAME", ""))

@@ -10,7 +10,7 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from confcom.controller.api_server.applying import Applier
-from confcom.controller.api_server.cluster_api import ConflictError, RefusedError
+from confcom.controller.api_server.errors import ConflictError, RefusedError
 from confcom.controller.metrics import ControllerMetrics
 from confcom.controller.reconcile.decision import Rules
 from confcom.controller.reconcile.facts import Accounting, Offer
@@ -43,8 +43,9 @@ class FakeApi:
     async def read_node(self, name: str) -> dict:
         return self.node
 
-    async def read_pods(self, node: str) -> list[dict]:
-        return self.pods
+    async def read_pods(self, node: str, take: Callable[[dict], None]) -> None:
+        for one in self.pods:
+            take(one)
 
     async def patch_node_status(self, name: str, patch: dict) -> None:
         if self.failure:
@@ -232,6 +233,7 @@ async def test_a_shortfall_is_told_once_then_when_it_changes_and_again_after_lon
 
 
 async def test_a_shortfall_that_ends_without_a_write_is_counted_no_more(setting: Setting) -> None:
+    setting.api.node = written("64")
     setting.has_plugin(10)
     setting.api.pods.append(tenant(40))
     setting.watch(tenant(40))
@@ -255,6 +257,21 @@ async def test_a_shortfall_of_a_node_that_came_back_is_told_again(setting: Setti
     setting.watch()
     await setting.applier.apply()
     assert len(setting.api.events) == 2
+
+
+async def test_a_shortfall_that_ended_long_ago_is_forgotten(setting: Setting) -> None:
+    setting.has_plugin(10)
+    setting.api.pods.append(tenant(40))
+    setting.watch(tenant(40))
+    await setting.applier.apply()
+    assert len(setting.api.events) == 1
+    setting.state.set_pod(("tenant", "t"), None)
+    setting.api.pods.pop()
+    await setting.pass_time(1)
+    setting.state.remove_node("n")
+    setting.now += 1800
+    setting.applier.tick()
+    assert setting.applier._shortfalls._reported == {}
 
 
 async def test_nothing_is_written_before_all_is_listed(setting: Setting) -> None:

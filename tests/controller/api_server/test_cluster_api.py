@@ -12,22 +12,20 @@ from pathlib import Path
 
 import httpx2
 import pytest
-from lightkube import AsyncClient, KubeConfig
-from lightkube.config.models import Cluster, User
 
-from confcom.controller.api_server.cluster_api import ClusterApi, ConflictError, ExpiredError, RefusedError, connect
+from confcom.controller.api_server.cluster_api import ClusterApi, connect
+from confcom.controller.api_server.errors import ConflictError, ExpiredError, RefusedError, UnreadableError
 from confcom.controller.limits_and_deadlines import PAGE
 from confcom.controller.reconcile.reading import MANAGER
 from confcom.errors import SettingsError, UnavailableError
+from testkit.controller_api import KUBECONFIG, api_of
+from testkit.controller_objects import EPC
 
 Handler = Callable[[httpx2.Request], httpx2.Response]
 
 
 def api(handler: Handler) -> ClusterApi:
-    config = KubeConfig.from_one(cluster=Cluster(server="http://api.test"), user=User())
-    return ClusterApi(
-        AsyncClient(config, field_manager=MANAGER, trust_env=False, transport=httpx2.MockTransport(handler))
-    )
+    return api_of(httpx2.MockTransport(handler))
 
 
 def status(code: int) -> httpx2.Response:
@@ -69,7 +67,7 @@ async def test_only_bound_pods_that_have_not_ended_are_listed_and_watched() -> N
     await cluster.pods.list(lambda _: None)
     with pytest.raises(RefusedError):
         await anext(cluster.pods.watch("7"))
-    await cluster.read_pods("n1")
+    await cluster.read_pods("n1", lambda _: None)
     assert {url.path for url in asked} == {"/api/v1/pods"}
     selectors = [sorted(url.params["fieldSelector"].split(",")) for url in asked]
     ended = ["status.phase!=Failed", "status.phase!=Succeeded"]
@@ -92,7 +90,7 @@ async def test_a_watch_gives_events_and_says_when_its_version_is_too_old() -> No
 
 async def test_a_watch_that_is_cut_within_an_event_is_unavailable() -> None:
     events = api(lambda _: httpx2.Response(200, text='{"type": "MODIF')).nodes.watch("7")
-    with pytest.raises(UnavailableError):
+    with pytest.raises(UnreadableError):
         await anext(events)
 
 
@@ -160,14 +158,19 @@ async def test_an_answer_of_a_proxy_is_unavailable() -> None:
         await api(lambda _: httpx2.Response(200, text="<html>")).read_node("n1")
 
 
-KUBECONFIG = {
-    "apiVersion": "v1",
-    "kind": "Config",
-    "clusters": [{"name": "c", "cluster": {"insecure-skip-tls-verify": True}}],
-    "users": [{"name": "u", "user": {"token": "secret"}}],
-    "contexts": [{"name": "x", "context": {"cluster": "c", "user": "u"}}],
-    "current-context": "x",
-}
+@pytest.mark.parametrize(
+    "answer",
+    [
+        httpx2.Response(500, content=b"oops"),
+        httpx2.Response(503, content=b"<html>", headers={"Content-Type": "application/json"}),
+        httpx2.Response(500, content=b"[]", headers={"Content-Type": "application/json"}),
+        httpx2.Response(502),
+    ],
+)
+async def test_an_error_without_a_status_object_is_unavailable(answer: httpx2.Response) -> None:
+    with pytest.raises(UnavailableError) as raised:
+        await api(lambda _: answer).patch_node_status("n1", {})
+    assert raised.value.error_code == "api-server-unavailable"
 
 
 class Ending(BaseHTTPRequestHandler):
@@ -193,8 +196,14 @@ async def test_the_client_of_a_kubeconfig_does_not_begin_watches_in_a_loop(tmp_p
         cluster = {"cluster": {"server": f"http://127.0.0.1:{server.server_address[1]}"}}
         path = tmp_path / "kubeconfig"
         path.write_text(json.dumps(KUBECONFIG | {"clusters": [{"name": "c"} | cluster]}))
-        found = connect(path)
-        watching = asyncio.ensure_future(anext(found.nodes.watch("7")))
+        found = connect(path, (EPC,))
+
+        async def watch() -> None:
+            while True:
+                async for _ in found.nodes.watch("7"):
+                    pass
+
+        watching = asyncio.ensure_future(watch())
         for _ in range(50):
             await found.nodes.list(lambda _: None)
         watching.cancel()
@@ -211,11 +220,21 @@ def test_a_kubeconfig_without_a_context(tmp_path: Path) -> None:
     path = tmp_path / "kubeconfig"
     path.write_text(json.dumps(KUBECONFIG | {"current-context": ""}))
     with pytest.raises(SettingsError) as error:
-        connect(path)
+        connect(path, (EPC,))
     assert error.value.error_code == "no-api-server"
 
 
 def test_outside_of_a_cluster_a_kubeconfig_is_needed() -> None:
     with pytest.raises(SettingsError) as error:
-        connect(None, {})
+        connect(None, (EPC,), {})
     assert error.value.error_code == "no-api-server"
+
+
+async def test_a_program_that_gives_no_token_makes_the_api_server_unavailable(tmp_path: Path) -> None:
+    program = {"apiVersion": "client.authentication.k8s.io/v1beta1", "command": "echo", "args": ["{}"]}
+    path = tmp_path / "kubeconfig"
+    path.write_text(json.dumps(KUBECONFIG | {"users": [{"name": "u", "user": {"exec": program}}]}))
+    found = connect(path, (EPC,))
+    with pytest.raises(UnavailableError):
+        await found.read_node("n1")
+    await found.close()

@@ -8,11 +8,11 @@ from collections.abc import AsyncIterator, Callable
 import pytest
 from prometheus_client import CollectorRegistry
 
-from confcom.controller.api_server.cluster_api import ExpiredError
+from confcom.controller.api_server.errors import ExpiredError, UnreadableError
 from confcom.controller.api_server.following import Follower, NodeSink, PodSink
 from confcom.controller.metrics import ControllerMetrics
 from confcom.controller.reconcile.decision import Rules
-from confcom.controller.reconcile.facts import PodFacts
+from confcom.controller.reconcile.facts import PodFacts, Requested
 from confcom.controller.reconcile.state import ClusterState
 from confcom.errors import UnavailableError
 from testkit.controller_objects import EPC, RELEASE, plugin_pod, pod
@@ -131,6 +131,27 @@ async def test_versions_that_are_always_too_old_do_not_have_everything_listed_al
     assert run.slept == [1.0, 2.0]
 
 
+async def test_an_event_that_cannot_be_read_is_not_asked_for_again() -> None:
+    unreadable = UnreadableError("no JSON")
+    run = Followed(
+        ("7", []),
+        [unreadable],
+        ("9", []),
+        [unreadable],
+        ("11", []),
+        [("ADDED", node("a", "12"))],
+        [unreadable],
+        ("13", []),
+        [],
+    )
+    await run.play()
+    assert (
+        run.source.calls
+        == ["list", "watch 7", "list", "watch 9", "list", "watch 11", "watch 12", "list"] + ["watch 13"] * 2
+    )
+    assert run.slept == [1.0, 2.0, 1.0]
+
+
 async def test_what_is_known_stays_while_the_api_server_is_away() -> None:
     run = Followed(("7", [node("a", "3")]), AWAY, AWAY, AWAY, [("MODIFIED", node("a", "8"))], AWAY)
     await run.play()
@@ -177,13 +198,13 @@ def test_pods_that_stop_to_matter_are_dropped_and_plugins_are_announced() -> Non
     sink = PodSink(state, RULES.resources, RELEASE, lambda: announced.append(1))
     tenant = pod({EPC: "3"})
     sink.take(tenant)
-    assert state.requested("n") == (3,)
+    assert state.requested("n") == (Requested(3, 3),)
     assert announced == []
     sink.take(plugin_pod("a"))
     assert announced == [1]
     assert state.take_unasked() == [("confcom-system", "a")]
     sink.take(tenant | {"status": {"phase": "Succeeded"}})
-    assert state.requested("n") == (0,)
+    assert state.requested("n") == (Requested(),)
     sink.begin()
     sink.complete()
     assert state.plugin(("confcom-system", "a")) is None

@@ -6,12 +6,11 @@ import asyncio
 import json
 
 import httpx2
-from lightkube import AsyncClient, KubeConfig
-from lightkube.config.models import Cluster, User
 
-from confcom.controller.api_server.cluster_api import ClusterApi
+from confcom.controller.api_server.cluster_api import ClusterApi, Feed
 from confcom.controller.api_server.paced_watches import PacedWatches
 from confcom.controller.limits_and_deadlines import LONGEST_RETRY_SECONDS, SHORT_WATCH_SECONDS
+from testkit.controller_api import api_of
 
 EVENT = json.dumps({"type": "MODIFIED", "object": {"metadata": {"name": "a", "resourceVersion": "8"}}})
 
@@ -38,33 +37,38 @@ class Server:
         await asyncio.sleep(0)
 
     def api(self) -> ClusterApi:
-        config = KubeConfig.from_one(cluster=Cluster(server="http://api.test"), user=User())
         paced = PacedWatches(
             httpx2.MockTransport(self.answer), clock=lambda: self.now, jitter=lambda: 1.0, sleep=self.sleep
         )
-        return ClusterApi(AsyncClient(config, trust_env=False, transport=paced))
+        return api_of(paced)
+
+
+async def first_event(feed: Feed) -> str:
+    """Watch until there is an event, as a follower does."""
+    while True:
+        async for event, _ in feed.watch("7"):
+            return event
 
 
 async def test_each_watch_that_was_short_makes_the_next_one_wait_longer() -> None:
     server = Server(8)
-    event, _ = await anext(server.api().nodes.watch("7"))
-    assert event == "MODIFIED"
+    assert await first_event(server.api().nodes) == "MODIFIED"
     assert server.slept == [1.0, 2.0, 4.0, 8.0, 16.0, LONGEST_RETRY_SECONDS, LONGEST_RETRY_SECONDS]
     assert server.asked == 8
 
 
 async def test_watches_that_last_do_not_wait() -> None:
     server = Server(5, lasting=SHORT_WATCH_SECONDS)
-    await anext(server.api().nodes.watch("7"))
+    await first_event(server.api().nodes)
     assert server.slept == []
 
 
 async def test_feeds_do_not_wait_for_each_other_and_lists_never_do() -> None:
     server = Server(1)
     api = server.api()
-    await anext(api.nodes.watch("7"))
+    await first_event(api.nodes)
     for _ in range(5):
         await api.nodes.list(lambda _: None)
     server.asked = 0
-    await anext(api.pods.watch("7"))
+    await first_event(api.pods)
     assert server.slept == []

@@ -25,7 +25,7 @@ DOCUMENT = json.dumps(
 
 
 def plugin(number: int = 0, *, address: str = "10.0.0.1", incarnation: str = "i") -> PodFacts:
-    return PodFacts(("system", f"p{number}"), f"n{number}", (0,), PluginPod(address, "1", incarnation))
+    return PodFacts(("system", f"p{number}"), f"n{number}", (0,), PluginPod(address, "1", incarnation), accepted=True)
 
 
 class Asked:
@@ -196,3 +196,27 @@ async def test_only_some_plugins_are_asked_at_the_same_time(running: Callable[[A
         await asked.until(2)
     assert most == PLUGINS_AT_ONCE
     assert asked.state.plugins_by_accounting()["capacity"] == 4 * PLUGINS_AT_ONCE
+
+
+async def test_a_new_plugin_is_asked_before_those_that_did_not_answer(running: Callable[[Asked], None]) -> None:
+    addresses: list[str] = []
+    ends = asyncio.Semaphore(10 * PLUGINS_AT_ONCE)
+
+    async def fetch(address: str) -> bytes:
+        addresses.append(address)
+        await ends.acquire()
+        raise UnavailableError("its node is dead")
+
+    asked = Asked(fetch)
+    running(asked)
+    asked.has(*(plugin(number) for number in range(10 * PLUGINS_AT_ONCE)))
+    for _ in range(10):
+        await asked.until(1)
+    assert len(addresses) == 10 * PLUGINS_AT_ONCE  # each once; all places are taken again when they are due
+    await asked.until(60)
+    assert len(addresses) == 11 * PLUGINS_AT_ONCE
+    asked.has(plugin(9999, address="10.0.0.2"))
+    await asked.until(61)
+    ends.release()
+    await asked.until(61)
+    assert addresses[11 * PLUGINS_AT_ONCE :] == ["10.0.0.2"]

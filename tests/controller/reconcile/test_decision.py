@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from confcom.controller.reconcile.decision import Change, Decision, Plugins, Rules, Shortfall, decide
-from confcom.controller.reconcile.facts import NO_AMOUNT, Accounting, Amount, NodeFacts, Offer
+from confcom.controller.reconcile.facts import NO_AMOUNT, Accounting, Amount, NodeFacts, Offer, Requested
 
 EPC, OTHER = "example.com/epc", "simulated.example.com/epc"
 RULES = Rules((EPC,), maximum_mib=1000, gone_seconds=300)
@@ -22,8 +22,9 @@ def plugins(*offers: Offer, silent: int = 0) -> Plugins:
     return Plugins(len(offers) + silent, offers)
 
 
-def decided(amount: Amount, found: Plugins, *, asked: int = 0, missing: float = 0.0) -> Decision:
-    return decide(NodeFacts("n", "u", (amount,)), found, (asked,), (missing,), RULES)
+def decided(amount: Amount, found: Plugins, *, asked: int = 0, not_accepted: int = 0, missing: float = 0.0) -> Decision:
+    requested = Requested(asked + not_accepted, asked)
+    return decide(NodeFacts("n", "u", (amount,)), found, (requested,), (missing,), RULES)
 
 
 def ours(mib: int) -> Amount:
@@ -91,6 +92,34 @@ def test_what_pods_request_beyond_the_maximum_stays() -> None:
     assert decided(ours(3000), plugins(capacity(5000)), asked=2000) == Decision((), (Shortfall(EPC, 2000, 1000),))
 
 
+def test_pods_that_no_kubelet_has_accepted_raise_nothing() -> None:
+    forged = 1 << 20
+    assert decided(ours(64), plugins(capacity(64)), not_accepted=forged) == Decision()
+    for there in (NO_AMOUNT, Amount(0, 0), ours(10)):
+        assert decided(there, plugins(capacity(64)), not_accepted=forged) == Decision((Change(EPC, 64, takes=False),))
+
+
+def test_without_the_key_a_kubelet_accepts_any_request_so_it_raises_nothing() -> None:
+    assert decided(NO_AMOUNT, plugins(capacity(10)), asked=40) == Decision(
+        (Change(EPC, 10, takes=False),), (Shortfall(EPC, 40, 10),)
+    )
+    assert decided(ours(10), plugins(capacity(10)), asked=40) == Decision((), (Shortfall(EPC, 40, 10),))
+
+
+def test_a_node_that_was_set_to_zero_gets_back_what_pods_request_that_run() -> None:
+    assert decided(Amount(0, 0), plugins(capacity(10)), asked=40) == Decision(
+        (Change(EPC, 40, takes=False),), (Shortfall(EPC, 40, 10),)
+    )
+
+
+def test_pods_that_no_kubelet_has_accepted_yet_keep_what_is_there() -> None:
+    assert decided(ours(64), plugins(capacity(10)), asked=10, not_accepted=30) == Decision(
+        (Change(EPC, 40, takes=True),), (Shortfall(EPC, 40, 10),)
+    )
+    assert decided(ours(64), plugins(capacity(10)), not_accepted=70) == Decision((), (Shortfall(EPC, 64, 10),))
+    assert decided(ours(64), plugins(), not_accepted=1, missing=1e9) == Decision(waits=True)
+
+
 def test_less_epc_takes_some_away() -> None:
     assert decided(ours(64), plugins(capacity(10))).changes == (Change(EPC, 10, takes=True),)
 
@@ -126,10 +155,11 @@ def test_a_node_that_has_nothing_is_left_alone() -> None:
 def test_the_key_of_another_platform_is_removed_from_a_node_that_changed() -> None:
     rules = Rules((EPC, OTHER), maximum_mib=1000, gone_seconds=300)
     node = NodeFacts("n", "u", (ours(64), NO_AMOUNT))
-    found = decide(node, plugins(capacity(32, OTHER)), (0, 0), (300, 0), rules)
+    found = decide(node, plugins(capacity(32, OTHER)), (Requested(), Requested()), (300, 0), rules)
     assert found.changes == (Change(EPC, None, takes=True), Change(OTHER, 32, takes=False))
 
 
+REQUESTED = st.tuples(st.integers(0, 3000), st.integers(0, 3000))
 AMOUNTS = st.one_of(st.none(), st.integers(0, 3000))
 NODES = st.builds(Amount, AMOUNTS, AMOUNTS, st.booleans())
 OFFERS = st.lists(
@@ -147,34 +177,37 @@ OFFERS = st.lists(
 
 
 @settings(max_examples=60)
-@given(NODES, OFFERS, st.integers(0, 2), st.integers(0, 3000), st.floats(0, 1000))
+@given(NODES, OFFERS, st.integers(0, 2), REQUESTED, st.floats(0, 1000))
 def test_the_promises_hold_for_every_node(
-    amount: Amount, offers: list[Offer], silent: int, asked: int, missing: float
+    amount: Amount, offers: list[Offer], silent: int, requested: tuple[int, int], missing: float
 ) -> None:
-    found = decided(amount, plugins(*offers, silent=silent), asked=asked, missing=missing)
+    asked, not_accepted = requested
+    found = decided(amount, plugins(*offers, silent=silent), asked=asked, not_accepted=not_accepted, missing=missing)
     for change in found.changes:
         there = amount.capacity or 0
         assert not any(one.accounting is Accounting.DEVICE and one.resource in {"", EPC} for one in offers)
         if change.mib is None:
             assert amount.ours
             assert amount.capacity is not None
-            assert asked == 0
+            assert asked + not_accepted == 0
             assert missing >= 300
             assert not silent
         else:
             assert 1 <= change.mib <= 1000
-            assert change.mib >= min(asked, there, 1000)
-            assert change.mib >= asked or change.mib == 1000
+            assert change.mib >= min(asked + not_accepted, there, 1000)
+            assert change.mib <= max(there, *(one.mib for one in offers), asked if amount.capacity == 0 else 0)
+            assert amount.capacity != 0 or change.mib >= min(asked, 1000)
             assert any(one.accounting is Accounting.CAPACITY and one.resource == EPC for one in offers)
         assert change.takes or (change.mib or 0) >= there
 
 
 @settings(max_examples=60)
-@given(NODES, OFFERS, st.integers(0, 2), st.integers(0, 3000), st.floats(0, 1000))
+@given(NODES, OFFERS, st.integers(0, 2), REQUESTED, st.floats(0, 1000))
 def test_what_was_carried_out_is_not_decided_again(
-    amount: Amount, offers: list[Offer], silent: int, asked: int, missing: float
+    amount: Amount, offers: list[Offer], silent: int, requested: tuple[int, int], missing: float
 ) -> None:
+    asked, not_accepted = requested
     found = plugins(*offers, silent=silent)
-    for change in decided(amount, found, asked=asked, missing=missing).changes:
+    for change in decided(amount, found, asked=asked, not_accepted=not_accepted, missing=missing).changes:
         after = NO_AMOUNT if change.mib is None else ours(change.mib)
-        assert decided(after, found, asked=asked, missing=missing).changes == ()
+        assert decided(after, found, asked=asked, not_accepted=not_accepted, missing=missing).changes == ()

@@ -34,6 +34,13 @@ def test_a_bound_pods_requests_are_kept() -> None:
     assert (facts.key, facts.node, facts.requests, facts.plugin) == (("tenant", "t"), "n", (10, 0), None)
 
 
+def test_a_pod_is_accepted_once_its_kubelet_says_when_it_started() -> None:
+    accepted, bound = (pod_facts(pod({EPC: "10"}, accepted=one), RESOURCES, RELEASE) for one in (True, False))
+    assert accepted is not None
+    assert bound is not None
+    assert (accepted.accepted, bound.accepted) == (True, False)
+
+
 def test_the_overhead_of_a_runtime_class_counts() -> None:
     found = pod({EPC: "10"})
     found["spec"]["overhead"] = {EPC: "2"}

@@ -5,7 +5,16 @@ from __future__ import annotations
 import random
 
 from confcom.controller.reconcile.decision import Change, Decision, Rules
-from confcom.controller.reconcile.facts import NO_AMOUNT, Accounting, Amount, NodeFacts, Offer, PluginPod, PodFacts
+from confcom.controller.reconcile.facts import (
+    NO_AMOUNT,
+    Accounting,
+    Amount,
+    NodeFacts,
+    Offer,
+    PluginPod,
+    PodFacts,
+    Requested,
+)
 from confcom.controller.reconcile.state import ClusterState
 
 EPC = "example.com/epc"
@@ -23,12 +32,16 @@ def node(amount: Amount = NO_AMOUNT, name: str = "n") -> NodeFacts:
     return NodeFacts(name, f"uid-{name}", (amount,))
 
 
-def tenant(mib: int, name: str = "t", on: str = "n") -> PodFacts:
-    return PodFacts(("ns", name), on, (mib,), None)
+def tenant(mib: int, name: str = "t", on: str = "n", *, accepted: bool = True) -> PodFacts:
+    return PodFacts(("ns", name), on, (mib,), None, accepted)
+
+
+def accepted(mib: int) -> tuple[Requested, ...]:
+    return (Requested(mib, mib),)
 
 
 def plugin(name: str = "p", *, created: str = "1", incarnation: str = "i", on: str = "n") -> PodFacts:
-    return PodFacts(("system", name), on, (0,), PluginPod("10.0.0.1", created, incarnation))
+    return PodFacts(("system", name), on, (0,), PluginPod("10.0.0.1", created, incarnation), accepted=True)
 
 
 def capacity(mib: int) -> Offer:
@@ -73,10 +86,22 @@ def test_an_answer_of_another_incarnation_is_ignored() -> None:
 def test_requests_are_summed_by_node() -> None:
     state = ClusterState(RULES, Clock())
     take_in(state, tenant(3, "a"), tenant(4, "b"), tenant(5, "c", on="m"))
-    assert (state.requested("n"), state.requested("m"), state.requested("x")) == ((7,), (5,), (0,))
+    found = state.requested("n"), state.requested("m"), state.requested("x")
+    assert found == (accepted(7), accepted(5), accepted(0))
     state.set_pod(("ns", "a"), None)
     take_in(state, tenant(4, "b", on="m"))
-    assert (state.requested("n"), state.requested("m")) == ((0,), (9,))
+    assert (state.requested("n"), state.requested("m")) == (accepted(0), accepted(9))
+
+
+def test_what_a_kubelet_has_accepted_is_summed_by_itself() -> None:
+    state = ClusterState(RULES, Clock())
+    state.set_node(node())
+    take_in(state, tenant(3, "a"), tenant(4, "b", accepted=False))
+    assert state.requested("n") == (Requested(bound=7, accepted=3),)
+    state.take_changed()
+    take_in(state, tenant(4, "b"))
+    assert state.requested("n") == accepted(7)
+    assert state.take_changed() == ["n"]
 
 
 def test_the_newest_plugin_decides() -> None:
@@ -180,7 +205,7 @@ def test_a_complete_list_ends_what_is_not_in_it() -> None:
     state.keep_nodes({"n"})
     state.keep_pods({("ns", "b")})
     assert list(state.nodes) == ["n"]
-    assert state.requested("n") == (4,)
+    assert state.requested("n") == accepted(4)
     assert state.take_changed() == ["n"]
 
 
@@ -197,4 +222,4 @@ def test_after_any_events_it_knows_what_a_new_one_would() -> None:
             there[pod.key] = pod
             state.set_pod(pod.key, pod)
     for name in "abc":
-        assert state.requested(name) == (sum(pod.requests[0] for pod in there.values() if pod.node == name),)
+        assert state.requested(name) == accepted(sum(pod.requests[0] for pod in there.values() if pod.node == name))

@@ -9,11 +9,12 @@ from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Protocol
 
-from confcom.controller.api_server.cluster_api import ConflictError
+from confcom.controller.api_server.errors import ConflictError
 from confcom.controller.limits_and_deadlines import TICK_SECONDS, WRITES_AT_ONCE
 from confcom.controller.metrics import ControllerMetrics
 from confcom.controller.pacing import WritePacing
 from confcom.controller.reconcile.decision import Change, Decision, Rules, Shortfall
+from confcom.controller.reconcile.facts import PodFacts
 from confcom.controller.reconcile.reading import Release, node_facts, pod_facts
 from confcom.controller.reconcile.shortfall_events import ShortfallEvents, event_of
 from confcom.controller.reconcile.state import ClusterState
@@ -33,8 +34,8 @@ class NodeWriter(Protocol):
     async def read_node(self, name: str) -> KubernetesObject:
         """Return a node as it is now."""
 
-    async def read_pods(self, node: str) -> list[KubernetesObject]:
-        """Return the bound Pods of a node as they are now."""
+    async def read_pods(self, node: str, take: Callable[[KubernetesObject], None]) -> None:
+        """Pass on the bound Pods of a node as they are now."""
 
     async def patch_node_status(self, name: str, patch: KubernetesObject) -> None:
         """Change a node's status."""
@@ -123,6 +124,7 @@ class Applier:
     def tick(self) -> None:
         """Have nodes looked at again whose time may have come."""
         self._pacing.forget_calm()
+        self._shortfalls.forget_old()
         for name in self._later:
             if name in self._state.nodes:
                 self._state.mark_changed(name)
@@ -166,9 +168,15 @@ class Applier:
             What was decided then, and the node's version.
         """
         node = await self._api.read_node(name)
-        pods = [pod_facts(pod, self._rules.resources, self._release) for pod in await self._api.read_pods(name)]
+        pods: list[PodFacts] = []
+
+        def take(pod: KubernetesObject) -> None:
+            if (kept := pod_facts(pod, self._rules.resources, self._release)) is not None:
+                pods.append(kept)
+
+        await self._api.read_pods(name, take)
         facts = node_facts(node, self._rules.resources)
-        decision = self._state.decide_for(facts, [pod for pod in pods if pod is not None])
+        decision = self._state.decide_for(facts, pods)
         return decision, text(node, "metadata", "resourceVersion")
 
     async def _write(self, name: str, changes: Sequence[Change], version: str, *, rewrites: bool) -> None:

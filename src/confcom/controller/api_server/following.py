@@ -7,7 +7,7 @@ import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Protocol
 
-from confcom.controller.api_server.cluster_api import ExpiredError
+from confcom.controller.api_server.errors import ExpiredError, UnreadableError
 from confcom.controller.metrics import ControllerMetrics
 from confcom.controller.pacing import Backoff
 from confcom.controller.reconcile.facts import PodKey
@@ -174,14 +174,13 @@ class Follower:
                 if self._expired:
                     await self._sleep(self._relists.failed())
                 self._expired = True
+            except UnreadableError as error:
+                # A watch of the same version would have the same event again.
+                self._version = ""
+                self._tell(error)
+                await self._sleep(self._relists.failed())
             except UnavailableError as error:
-                self.problem = str(error)
-                self._metrics.api_failures.labels(error.error_code).inc()
-                if (others := self._log.admit()) is not None:
-                    _logger.warning(
-                        "the API server cannot be followed",
-                        extra={"feed": self._name, "reason": str(error), "code": error.error_code, "others": others},
-                    )
+                self._tell(error)
                 await self._sleep(self._backoff.failed())
 
     async def _list(self) -> None:
@@ -208,6 +207,15 @@ class Follower:
             self._changed()
         # The API server ended an accepted watch, or it was quiet.
         self._followed()
+
+    def _tell(self, error: UnavailableError) -> None:
+        self.problem = str(error)
+        self._metrics.api_failures.labels(error.error_code).inc()
+        if (others := self._log.admit()) is not None:
+            _logger.warning(
+                "the API server cannot be followed",
+                extra={"feed": self._name, "reason": str(error), "code": error.error_code, "others": others},
+            )
 
     def _followed(self) -> None:
         self._expired = False

@@ -1,4 +1,4 @@
-"""Pauses between watches that end soon: lightkube begins a watch anew at once when the API server has ended it."""
+"""Pauses between watches that end soon: a watch is begun anew at once when the API server has ended it."""
 
 from __future__ import annotations
 

@@ -69,7 +69,8 @@ class PluginAsker:
                 self._wake.clear()
                 for key in self._state.take_unasked():
                     if plugin := self._state.plugin(key):
-                        heapq.heappush(self._due, (self._clock(), key, plugin.incarnation, 0))
+                        # Before all that are asked again: those of dead nodes would take all places for minutes.
+                        heapq.heappush(self._due, (float("-inf"), key, plugin.incarnation, 0))
                 pause = self._start_due(tasks)
                 try:
                     async with asyncio.timeout(pause):

@@ -3,8 +3,10 @@
 The rules, for each resource of a node:
 
 * a plugin that offers devices: the kubelet counts, and nothing is written;
-* a plugin that has the capacity written: what it found, within the configured maximum, and never less than what bound
-  Pods request, because a restarted kubelet fails Pods that no longer fit;
+* a plugin that has the capacity written: what it found, within the configured maximum; it is not lowered below what
+  bound Pods request, because a restarted kubelet fails Pods that no longer fit, and turns away those on their way;
+* for Pods it is raised in one case only: the node was set to zero, and the kubelet has accepted them. Anybody who may
+  make a Pod can bind it to a node, whatever it requests; and without the key a kubelet accepts any request;
 * a plugin that does not answer: nothing changes;
 * no plugin for a configured time, and no bound Pod that requests any: the key is removed if the controller wrote it.
   Zero is never written: a restarted kubelet would fail running Pods.
@@ -15,7 +17,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from confcom.controller.reconcile.facts import Accounting, Amount, NodeFacts, Offer
+from confcom.controller.reconcile.facts import Accounting, Amount, NodeFacts, Offer, Requested
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +76,7 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class Shortfall:
-    """Bound Pods request more than the plugin found."""
+    """Pods request more than the plugin found."""
 
     resource: str
     requested_mib: int
@@ -92,14 +94,14 @@ class Decision:
 
 
 def decide(
-    node: NodeFacts, plugins: Plugins, requested: Sequence[int], missing_seconds: Sequence[float], rules: Rules
+    node: NodeFacts, plugins: Plugins, requested: Sequence[Requested], missing_seconds: Sequence[float], rules: Rules
 ) -> Decision:
     """Decide about one node.
 
     Args:
         node: its capacity and allocatable.
         plugins: its plugins.
-        requested: MiB that its bound Pods request, for each resource.
+        requested: what its bound Pods request, for each resource.
         missing_seconds: for how long the plugins have missed each resource.
         rules: what is configured.
     """
@@ -111,24 +113,25 @@ def decide(
             continue
         if offered := plugins.offered(resource):
             limited = min(offered, rules.maximum_mib)
-            if asked > limited:
-                shortfalls.append(Shortfall(resource, asked, limited))
-            if change := _write(resource, amount, asked=asked, limited=limited, maximum=rules.maximum_mib):
+            floor = asked.accepted if amount.capacity == 0 else min(asked.bound, amount.capacity or 0)
+            if (told := max(floor, asked.accepted)) > limited:
+                shortfalls.append(Shortfall(resource, told, limited))
+            if change := _write(resource, amount, floor=floor, limited=limited, maximum=rules.maximum_mib):
                 changes.append(change)
         elif amount.ours and amount.capacity is not None and plugins.misses(resource):
-            if asked == 0 and missing >= rules.gone_seconds:
+            if asked.bound == 0 and missing >= rules.gone_seconds:
                 changes.append(Change(resource, None, takes=True))
             else:
                 waits = True
     return Decision(tuple(changes), tuple(shortfalls), waits)
 
 
-def _write(resource: str, amount: Amount, *, asked: int, limited: int, maximum: int) -> Change | None:
-    wanted = min(max(limited, asked), maximum)
+def _write(resource: str, amount: Amount, *, floor: int, limited: int, maximum: int) -> Change | None:
+    wanted = min(max(limited, floor), maximum)
     if amount.capacity == wanted and amount.allocatable == wanted:
         return None
     there = amount.capacity or 0
-    if asked > wanted and there > wanted:
+    if floor > wanted and there > wanted:
         # Pods that were bound before the maximum was lowered; less would fail them.
         return None
     return Change(resource, wanted, takes=wanted < there)

@@ -50,6 +50,17 @@ class PodFacts(NamedTuple):
     requests: tuple[int, ...]
     """MiB, for each of the controller's resources in their order."""
     plugin: PluginPod | None
+    accepted: bool
+    """Whether its kubelet has taken it in: a tenant can bind a Pod by writing `spec.nodeName`, but not write this."""
+
+
+class Requested(NamedTuple):
+    """MiB of one resource that a node's bound Pods request."""
+
+    bound: int = 0
+    """All of them."""
+    accepted: int = 0
+    """Those that the node's kubelet has accepted."""
 
 
 class Accounting(StrEnum):

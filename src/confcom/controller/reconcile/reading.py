@@ -69,7 +69,11 @@ def pod_facts(pod: KubernetesObject, resources: Sequence[str], release: Release)
         return None
     requests = tuple(requests_of(pod, resource) for resource in resources)
     plugin = _plugin(pod) if release.has_plugin(pod) else None
-    return PodFacts(pod_key(pod), node, requests, plugin) if plugin or any(requests) else None
+    if plugin is None and not any(requests):
+        return None
+    # A kubelet writes it when it takes a Pod in; one that it turns away ends at once.
+    accepted = bool(text(pod, "status", "startTime"))
+    return PodFacts(pod_key(pod), node, requests, plugin, accepted)
 
 
 def pod_key(pod: KubernetesObject) -> PodKey:

@@ -45,6 +45,12 @@ class ShortfallEvents:
         self._reported[name] = (now, shortfalls)
         return shortfalls
 
+    def forget_old(self) -> None:
+        """Forget what was reported so long ago that it would be reported again."""
+        now = self._clock()
+        for name in [name for name, (at, _) in self._reported.items() if now >= at + EVENT_SECONDS]:
+            del self._reported[name]
+
     def forget(self, name: str) -> None:
         """Forget a node that is gone."""
         self._reported.pop(name, None)
@@ -71,8 +77,8 @@ def event_of(shortfall: Shortfall, node: NodeFacts, now: datetime, instance: str
         "reason": REASON,
         "message": (
             f"Pods on this node request {shortfall.requested_mib} MiB of {shortfall.resource}, and its device plugin "
-            f"offers {shortfall.offered_mib}. The node's capacity is kept at what they request, since a restarted "
-            "kubelet would fail them otherwise. Delete Pods, or look why the node has less EPC than before"
+            f"offers {shortfall.offered_mib}. The node's capacity is not lowered below what they request, since a "
+            "restarted kubelet would fail them. Delete Pods, or look why the node has less EPC than before"
         ),
         "source": {"component": MANAGER},
         "reportingComponent": MANAGER,

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 
 from confcom.controller.reconcile.decision import Decision, Plugins, Rules, decide
-from confcom.controller.reconcile.facts import NodeFacts, Offer, PluginPod, PodFacts, PodKey
+from confcom.controller.reconcile.facts import NodeFacts, Offer, PluginPod, PodFacts, PodKey, Requested
 
 
 class ClusterState:
@@ -103,8 +103,8 @@ class ClusterState:
         """Return the Pods of a node."""
         return [self._pods[key] for key in self._pods_of.get(name, ())]
 
-    def requested(self, name: str) -> tuple[int, ...]:
-        """Return how many MiB the bound Pods of a node request, for each resource."""
+    def requested(self, name: str) -> tuple[Requested, ...]:
+        """Return what the bound Pods of a node request, for each resource."""
         return self._sums(self.pods_on(name))
 
     def mark_changed(self, name: str) -> None:
@@ -132,12 +132,13 @@ class ClusterState:
         missing = [self._missing_seconds(plugins, node.name, resource) for resource in self._rules.resources]
         return decide(node, plugins, self._sums(pods), missing, self._rules)
 
-    def _sums(self, pods: Sequence[PodFacts]) -> tuple[int, ...]:
-        sums = [0] * len(self._rules.resources)
-        for pod in pods:
-            for index, mib in enumerate(pod.requests):
-                sums[index] += mib
-        return tuple(sums)
+    def _sums(self, pods: Sequence[PodFacts]) -> tuple[Requested, ...]:
+        return tuple(
+            Requested(
+                sum(pod.requests[index] for pod in pods), sum(pod.requests[index] for pod in pods if pod.accepted)
+            )
+            for index in range(len(self._rules.resources))
+        )
 
     def _plugins_of(self, pods: Sequence[PodFacts]) -> Plugins:
         found = [(pod.plugin.created, pod.key) for pod in pods if pod.plugin is not None]

@@ -1,0 +1,203 @@
+"""Pods that a tenant fills with what an API server permits: the controller goes on reading, in bounded memory."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
+
+import httpx2
+import pytest
+
+from confcom.controller.api_server.cluster_api import ClusterApi
+from confcom.controller.api_server.errors import UnreadableError
+from confcom.controller.limits_and_deadlines import ANSWER_BYTES, PAGE
+from testkit.controller_api import api_of
+from testkit.controller_objects import EPC, pod
+
+Query = dict[str, str]
+Answer = Callable[[Query], Iterator[bytes]]
+ROOT = Path(__file__).resolve().parents[3]
+OBJECT_BYTES = 8_000_000
+"""JSON of a Pod of 1.3 MiB in etcd that consists of `<`, which Go writes as six bytes."""
+
+
+@contextlib.contextmanager
+def api_server(answer: Answer) -> Iterator[str]:
+    """An HTTP server that sends the parts of an answer one by one; where it listens."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.end_headers()
+            query = {key: values[0] for key, values in parse_qs(urlsplit(self.path).query).items()}
+            with contextlib.suppress(ConnectionError):
+                for part in answer(query):
+                    self.wfile.write(part)
+
+        def log_message(self, *arguments: object) -> None:
+            """Say nothing."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        try:
+            yield f"http://127.0.0.1:{server.server_address[1]}"
+        finally:
+            server.shutdown()
+
+
+@contextlib.asynccontextmanager
+async def following(answer: Answer) -> AsyncIterator[ClusterApi]:
+    with api_server(answer) as url:
+        found = api_of(httpx2.AsyncHTTPTransport(), url)
+        yield found
+        await found.close()
+
+
+def event(thing: dict) -> bytes:
+    """One line, with characters as Go writes them: only those that JSON must escape are escaped."""
+    return json.dumps({"type": "MODIFIED", "object": thing}, ensure_ascii=False).encode() + b"\n"
+
+
+def slowly(*parts: bytes) -> Answer:
+    def answer(_: Query) -> Iterator[bytes]:
+        for part in parts:
+            yield part
+            time.sleep(0.02)
+
+    return answer
+
+
+async def names_in_watch(answer: Answer) -> list[str]:
+    async with following(answer) as api:
+        return [thing["metadata"]["name"] async for _, thing in api.pods.watch("7")]
+
+
+@pytest.mark.parametrize("end", ["\x85", "\u2028", "\u2029", "\x0b", "\x0c", "\x1c", "\r", "\r\n"])
+async def test_what_ends_a_line_elsewhere_cuts_no_event(end: str) -> None:
+    thing = pod({EPC: "8"}, f"a{end}b")
+    thing["metadata"]["annotations"] = {"x": f"y{end}z"}
+    line = event(thing)
+    character = json.dumps(end, ensure_ascii=False)[1:-1].encode()
+    cut = line.index(character) + 1  # within its bytes, if it has more than one
+    names = await names_in_watch(slowly(line[:cut], line[cut:], event(pod(name="next"))))
+    assert names == [f"a{end}b", "next"]
+
+
+async def test_events_are_read_however_they_are_split() -> None:
+    names = await names_in_watch(lambda _: (bytes([byte]) for byte in event(pod(name="a")) + event(pod(name="b"))))
+    assert names == ["a", "b"]
+
+
+async def test_an_event_without_an_end_is_not_kept() -> None:
+    sent = 0
+
+    def endless(_: Query) -> Iterator[bytes]:
+        nonlocal sent
+        while True:
+            sent += 1 << 20
+            yield b"x" * (1 << 20)
+
+    with pytest.raises(UnreadableError):
+        await names_in_watch(endless)
+    assert sent < 4 * ANSWER_BYTES
+
+
+async def test_the_largest_event_is_read() -> None:
+    thing = pod(name="large")
+    thing["metadata"]["annotations"] = {"x": "<" * 10_000_000}
+    assert await names_in_watch(lambda _: iter([event(thing)])) == ["large"]
+
+
+async def test_fields_in_fields_in_fields_are_skipped() -> None:
+    thing = event(pod(name="deep"))
+    deep = b'{"f:a":' * 9_000 + b"{}" + b"}" * 9_000
+    line = thing.replace(b'"metadata": {', b'"metadata": {"managedFields": [{"fieldsV1": ' + deep + b"}], ")
+    assert await names_in_watch(lambda _: iter([line])) == ["deep"]
+
+
+OWNERS = b'"ownerReferences": [%s]' % b",".join([b'{"apiVersion":"v","kind":"k","name":"n","uid":"u"}'] * 30_000)
+"""1.5 MB of the smallest things of which Python objects are made."""
+
+
+class Pods:
+    """Pods of which some are large, in pages as an API server makes them."""
+
+    def __init__(self, small: int, large: int, filling: bytes) -> None:
+        self.asked: list[int] = []
+        self._padding = b'"metadata": {%s, ' % filling
+        self._large = [False] * small + [True] * large + [False] * small
+
+    def answer(self, query: Query) -> Iterator[bytes]:
+        limit, first = int(query["limit"]), int(query.get("continue", "0"))
+        self.asked.append(limit)
+        after = min(first + limit, len(self._large))
+        more = str(after) if after < len(self._large) else ""
+        yield b'{"metadata": %s, "items": [' % json.dumps({"resourceVersion": "7", "continue": more}).encode()
+        for number in range(first, after):
+            if number > first:
+                yield b", "
+            yield from self._one(number)
+        yield b"]}"
+
+    def _one(self, number: int) -> Iterator[bytes]:
+        thing = json.dumps(pod({EPC: "8"}, str(number))).encode()
+        if not self._large[number]:
+            yield thing
+            return
+        before, after = thing.split(b'"metadata": {', 1)
+        yield from (before, self._padding, after)
+
+
+LISTING = """
+import asyncio, sys
+import httpx2
+from testkit.controller_api import api_of
+
+async def main():
+    api, names = api_of(httpx2.AsyncHTTPTransport(), sys.argv[1]), []
+    take = lambda one: names.append(one["metadata"]["name"])
+    await (api.pods.list(take) if sys.argv[2] == "all" else api.read_pods("n", take))
+    await api.close()
+    lines = dict(line.split(":", 1) for line in open("/proc/self/status"))
+    print(len(names), len(set(names)), int(lines["VmHWM"].split()[0]) // 1024)
+
+asyncio.run(main())
+"""
+
+
+def listed(pods: Pods, which: str = "all") -> Sequence[int]:
+    """List them in a process of its own: how many there were, how many names, and the MiB it took at the peak."""
+    with api_server(pods.answer) as url:
+        command = [sys.executable, "-c", LISTING, url, which]
+        done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT)
+    return [int(one) for one in done.stdout.split()]
+
+
+def test_large_pods_are_listed_in_little_memory_by_pages_that_fit() -> None:
+    pods = Pods(600, 12, b'"annotations": {"x": "%s"}' % (b"\\u003c" * (OBJECT_BYTES // 6)))
+    count, names, mib = listed(pods)
+    assert count == names == 1212
+    assert mib < 128
+    assert pods.asked[0] == pods.asked[-1] == PAGE
+    assert len(pods.asked) < 50
+
+
+def test_pods_of_a_usual_size_take_as_few_pages_as_can_be() -> None:
+    pods = Pods(500, 0, b"")
+    assert listed(pods)[:2] == [1000, 1000]
+    assert pods.asked == [PAGE] * 4
+
+
+@pytest.mark.parametrize("which", ["all", "those of a node"])
+def test_pods_with_many_owners_are_listed_in_little_memory(which: str) -> None:
+    count, names, mib = listed(Pods(10, 30, OWNERS), which)
+    assert count == names == 50
+    assert mib < 160
