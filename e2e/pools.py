@@ -68,7 +68,7 @@ def pools_enabled(
     *,
     serving: Sequence[Pool] | None = None,
 ) -> Iterator[AddOn]:
-    """Enable the add-on with these pools, whose nodes are as if they never had it, before and afterwards.
+    """Enable the add-on with these pools, on nodes that are as if they never had it, before and afterwards.
 
     Args:
         cluster: where.
@@ -83,8 +83,8 @@ def pools_enabled(
     file.write_text(json.dumps({"image": {"registry": REGISTRY}, "simulated": simulated, **(values or {})}))
     add_on.uninstall(cluster)
     cluster.kubectl("label", "nodes", "--all", f"{SIMULATED_LABEL}-")
-    for pool in pools:
-        add_on.forget(cluster, pool.node)
+    for node in cluster.nodes:
+        add_on.forget(cluster, node)
     try:
         for pool in chosen:
             join(cluster, pool)
