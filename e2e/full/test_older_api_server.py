@@ -87,7 +87,7 @@ def test_commands_and_notes_tell_what_to_write(older: Older) -> None:
     preview = older.add_on.confcom("enable", "--simulated", "--dry-run", JSON)
     assert "epc-names-not-replaced" in {one["code"] for one in document_of(preview)["findings"]}
     assert f"{EPC}: 10" in " ".join(older.cluster.helm("get", "notes", RELEASE, HERE).stdout.split())
-    refused = older.add_on.confcom("change-accounting", "capacity", JSON, code=ExitCode.REFUSED)
+    refused = older.add_on.confcom("change-accounting", "capacity", JSON, code=ExitCode.USAGE)
     assert "capacity-not-supported" in codes_of(refused)
 
 
