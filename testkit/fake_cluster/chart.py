@@ -210,7 +210,7 @@ def _running(helper, *, quotes, simulates, on_hardware, controlled):
     if quotes and (simulates or _provider(helper) == "aesmd"):
         keys.append("quoteHelper")
     keys += [f"quoteHelper.{_provider(helper)}"] if on_hardware else []
-    return [*keys, "controller"] if controlled else keys
+    return ["controller", *keys] if controlled else keys
 
 
 def _choice(values, key):

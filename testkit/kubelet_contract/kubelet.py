@@ -78,10 +78,11 @@ class Bench:
         self._make_plugin = make_plugin
         self._pods: list[str] = []
 
-    def recorded(self) -> tuple[int | None, int | None]:
-        """Devices of the case's resource in the checkpoint: registered ones, and how many it has, by held ones."""
+    def recorded(self) -> tuple[int | None, list[str] | None]:
+        """Devices of the case's resource in the checkpoint: how many are registered, and the IDs of held ones."""
         found = decode_checkpoint((self.kubelet.directory / CHECKPOINT_NAME).read_bytes())
-        return found.registered.get(self.resource), found.held.get(self.resource)
+        held = found.held.get(self.resource)
+        return found.registered.get(self.resource), None if held is None else sorted(held)
 
     async def plugin(self, ids: Sequence[str] = ("a", "b", "c", "d"), *, name: str = "one", register: bool = True):
         """A serving plugin for this case's resource; registered, with its list counted."""

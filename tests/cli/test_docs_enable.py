@@ -13,6 +13,7 @@ from pathlib import Path
 
 from testkit.cli_output import run_confcom
 from testkit.fake_cluster import objects as make
+from testkit.fake_cluster.chart import default_chart
 from testkit.fake_cluster.cluster import FakeCluster
 from testkit.fake_cluster.objects import EPC
 
@@ -33,22 +34,33 @@ COMPLAINT = {
 }
 
 
-def complain(cluster):
+def pass_time(cluster):
+    for deployment in cluster.find("Deployment"):
+        deployment["status"] = {"observedGeneration": deployment["metadata"]["generation"]}
     for pod in cluster.find("Pod"):
         if pod["spec"]["containers"][0]["image"] == WRONG:
             cluster.logs[pod["metadata"]["name"]] = json.dumps(COMPLAINT)
+
+
+def cluster_of(*objects):
+    """As of Kubernetes 1.36: the chart has a policy that changes Pods, and a controller, which is ready at once."""
+
+    def chart(values):
+        return default_chart({**values, "admission": {"mutate": "on"}})
+
+    return FakeCluster(objects=list(objects), chart=chart)
 
 
 class Story:
     """One cluster for the whole page, as its reader has it."""
 
     def __init__(self):
-        self.cluster = FakeCluster(objects=[make.node("worker-1"), make.node("worker-2")])
+        self.cluster = cluster_of(make.node("worker-1"), make.node("worker-2"))
         labels = {"pod-security.kubernetes.io/enforce": "baseline"}
         self.cluster.objects.append({"kind": "Namespace", "metadata": {"name": "strict", "labels": labels}})
         self.cluster.broken_images[WRONG] = make.not_ready("quote-helper")
         self.cluster.broken_images[MISSING] = make.waiting("ImagePullBackOff", f'Back-off pulling image "{MISSING}"')
-        self.cluster.on_tick = complain
+        self.cluster.on_tick = pass_time
 
     def run(self, line):
         program, *arguments = shlex.split(line)
@@ -59,10 +71,10 @@ class Story:
             )
         cluster = self.cluster
         if "worker-3" in arguments:  # of a cluster where nothing is enabled yet
-            cluster = FakeCluster(objects=[make.node("worker-3")])
+            cluster = cluster_of(make.node("worker-3"))
         if "strict" in arguments:
             nodes = [make.node("worker-1", make.SIMULATED), make.node("worker-2")]
-            cluster = FakeCluster(objects=nodes + self.cluster.find("Namespace"))
+            cluster = cluster_of(*nodes, *self.cluster.find("Namespace"))
         return run_confcom(cluster, arguments).output
 
     def block(self, text):
