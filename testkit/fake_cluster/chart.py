@@ -120,6 +120,11 @@ def default_chart(values):
     return rendered
 
 
+def chart_of_1_36(values):
+    """With what the chart installs where the API server can change Pods by policies: a policy and a controller more."""
+    return default_chart({**values, "admission": {**values.get("admission", {}), "mutate": "on"}})
+
+
 def _rewriting(values):
     """As `helm template`, which knows of no API server, has it: what is left to choose is off."""
     if values.get("admission", {}).get("mutate") != "on":
@@ -143,7 +148,7 @@ def _controller(values):
         "accounts": [_account("controller")],
         "permissions": [
             *(_of(kind, RBAC, CONTROLLER, namespace="") for kind in ("ClusterRole", "ClusterRoleBinding")),
-            *(_of(kind, RBAC, f"{CONTROLLER}-events") for kind in ("Role", "RoleBinding")),
+            *(_of(kind, RBAC, f"{CONTROLLER}-events", namespace="default") for kind in ("Role", "RoleBinding")),
         ],
         "services": [_of("Service", CORE, CONTROLLER)],
         "deployments": [_of("Deployment", "apps/v1", CONTROLLER, spec=deployed)],

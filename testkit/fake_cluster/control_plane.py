@@ -25,6 +25,8 @@ class ControlPlane:
         for daemon in self.find("DaemonSet", namespace=SYSTEM):
             if not self.lasting:
                 self._roll(daemon)
+        for deployment in self.find("Deployment", namespace=SYSTEM):
+            deployment.setdefault("status", {})["observedGeneration"] = deployment["metadata"]["generation"]
         for node in self.find("Node"):
             self._kubelet(node)
 

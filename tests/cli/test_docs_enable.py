@@ -13,7 +13,7 @@ from pathlib import Path
 
 from testkit.cli_output import run_confcom
 from testkit.fake_cluster import objects as make
-from testkit.fake_cluster.chart import default_chart
+from testkit.fake_cluster.chart import chart_of_1_36
 from testkit.fake_cluster.cluster import FakeCluster
 from testkit.fake_cluster.objects import EPC
 
@@ -34,21 +34,14 @@ COMPLAINT = {
 }
 
 
-def pass_time(cluster):
-    for deployment in cluster.find("Deployment"):
-        deployment["status"] = {"observedGeneration": deployment["metadata"]["generation"]}
+def complain(cluster):
     for pod in cluster.find("Pod"):
         if pod["spec"]["containers"][0]["image"] == WRONG:
             cluster.logs[pod["metadata"]["name"]] = json.dumps(COMPLAINT)
 
 
 def cluster_of(*objects):
-    """As of Kubernetes 1.36: the chart has a policy that changes Pods, and a controller, which is ready at once."""
-
-    def chart(values):
-        return default_chart({**values, "admission": {"mutate": "on"}})
-
-    return FakeCluster(objects=list(objects), chart=chart)
+    return FakeCluster(objects=list(objects), chart=chart_of_1_36)
 
 
 class Story:
@@ -60,7 +53,7 @@ class Story:
         self.cluster.objects.append({"kind": "Namespace", "metadata": {"name": "strict", "labels": labels}})
         self.cluster.broken_images[WRONG] = make.not_ready("quote-helper")
         self.cluster.broken_images[MISSING] = make.waiting("ImagePullBackOff", f'Back-off pulling image "{MISSING}"')
-        self.cluster.on_tick = pass_time
+        self.cluster.on_tick = complain
 
     def run(self, line):
         program, *arguments = shlex.split(line)

@@ -13,6 +13,7 @@ from confcom.errors import ExitCode
 from testkit.cli_output import run_confcom
 from testkit.documentation import blocks
 from testkit.fake_cluster import objects as make
+from testkit.fake_cluster.chart import chart_of_1_36
 from testkit.fake_cluster.cluster import FakeCluster
 from testkit.fake_cluster.objects import SYSTEM
 
@@ -95,7 +96,7 @@ def granted(block):
 @pytest.fixture
 def cluster():
     """One where `status` has reason for each look: all kinds of the chart, an older root, a failing daemon, no Pods."""
-    found = FakeCluster(objects=[make.node("a", make.SIMULATED)])
+    found = FakeCluster(objects=[make.node("a", make.SIMULATED)], chart=chart_of_1_36)
     more = ["networkPolicy.enabled=true", "serviceMonitor.enabled=true", "image.registry=registry.test"]
     done = run_confcom(found, ["enable", "--simulated", *(f"--set={one}" for one in more)])
     assert done.exit_code == ExitCode.OK, done.output
