@@ -2,14 +2,14 @@
 
 PAGE = 250
 """Objects in a page of a list. A page decides the memory at the peak: with 5,000 nodes and 20,000 Pods of 6 to 7 kB,
-71 MiB were seen, and 98 MiB with pages of 500; the CPU time was the same."""
+53 MiB were seen."""
 ANSWER_BYTES = 16 * 1024 * 1024
 """Read limit of an answer, and of an event of a watch. etcd takes objects of 1.5 MiB by default, which are 9 MiB as
 JSON if they consist of `<`, since Go writes `\\u003c`. A page that is larger is asked for again with fewer objects."""
 ANSWERS_AT_ONCE = 2
 """Answers whose bodies are in memory at the same time: with an event of either feed these are 64 MiB at most. Of one at
 a time objects are made, which take 42 MiB of 16 if it consists of owner references. The rest of the process takes
-71 MiB, and its container has 256."""
+53 MiB, and its container has 256."""
 DEEPEST = 12_000
 """Nested levels of JSON that are decoded. An API server takes 10,000, for example in a Pod's managed fields."""
 REQUEST_SECONDS = 15.0
