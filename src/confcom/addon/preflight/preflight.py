@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from confcom.addon.model.chart_objects import INSTANCE_LABEL, Plan, component_of
+from confcom.addon.model.chart_objects import INSTANCE_LABEL, Plan, component_of, pod_spec_of
 from confcom.addon.model.epc_accounting import PluginEpc
 from confcom.addon.preflight.admission import ProbeAnswer
 from confcom.addon.preflight.epc_names import check_epc_names
@@ -17,10 +17,12 @@ from confcom.addon.preflight.other_device_plugins import check_owners
 from confcom.addon.preflight.permissions import CLEANING, Permission, asking_helpers, probing
 from confcom.addon.preflight.versions import check_helm, check_kubernetes
 from confcom.errors import ConfcomError
-from confcom.kubernetes.objects import KubernetesObject, labels_of, namespace_of
+from confcom.kubernetes.objects import KubernetesObject, labels_of, listing, namespace_of, number, text
 
 ENFORCE_LABEL = "pod-security.kubernetes.io/enforce"
 PRIVILEGED = "privileged"
+_PLUGIN_DIRECTORY = "device-plugins"
+"""The name of the kubelet's directory, below whatever directory the chart's values name."""
 """The only Pod Security level that allows the daemons host directories and the node's PID namespace."""
 
 
@@ -155,10 +157,27 @@ def _is_this(seen: Surroundings, daemon: KubernetesObject) -> bool:
     )
 
 
+def _is_running_plugin(daemon: KubernetesObject) -> bool:
+    """Return whether a DaemonSet runs what can register with kubelets; its labels alone say nothing."""
+    volumes = listing(pod_spec_of(daemon), "volumes")
+    mounts = any(text(one, "hostPath", "path").endswith(f"/{_PLUGIN_DIRECTORY}") for one in volumes)
+    return mounts and number(daemon, "status", "currentNumberScheduled") > 0
+
+
 def _installations(seen: Surroundings, daemon_sets: Sequence[KubernetesObject]) -> Iterator[Finding]:
     other = [one for one in daemon_sets if component_of(one) is not None and not _is_this(seen, one)]
+    running = {namespace_of(one) for one in other if _is_running_plugin(one)}
     for namespace in sorted({namespace_of(one) for one in other}):
         release = next(labels_of(one).get(INSTANCE_LABEL, "") for one in other if namespace_of(one) == namespace)
+        if namespace not in running:
+            yield Finding.warning(
+                Check.INSTALLATION,
+                f"DaemonSets in the namespace {namespace} have the labels of the add-on, and none runs a device plugin",
+                why="they are another installation without nodes, or something else: anyone may write these labels",
+                remedy=f"find out whose they are: kubectl get daemonsets --namespace {namespace} --show-labels",
+                code="labels-of-the-add-on",
+            )
+            continue
         yield Finding.failed(
             Check.INSTALLATION,
             f"the namespace {namespace} already contains the add-on, as the release {release}",
@@ -167,7 +186,7 @@ def _installations(seen: Surroundings, daemon_sets: Sequence[KubernetesObject]) 
             f"helm uninstall {release} --namespace {namespace}",
             code="installed-elsewhere",
         )
-    if not other:
+    if not running:
         there = any(_is_this(seen, one) for one in daemon_sets)
         if there:
             yield Finding.ok(Check.INSTALLATION, "the add-on is already installed", code="installed")

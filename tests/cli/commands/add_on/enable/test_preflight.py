@@ -109,8 +109,30 @@ def test_who_may_not_clean_nodes_is_warned(confcom, cluster):
     assert confcom.findings("enable", "--simulated")["permissions"] == ("warning", "cleaning-not-permitted")
 
 
+def running_plugin(namespace):
+    directory = {"name": "device-plugins", "hostPath": {"path": "/var/lib/kubelet/device-plugins"}}
+    made = make.daemon_set("device-plugin", namespace=namespace, volumes=[directory])
+    return made | {"status": {"currentNumberScheduled": 1}}
+
+
+@pytest.mark.parametrize(("volumes", "scheduled"), [(False, 1), (True, 0)])
+def test_labels_alone_are_no_installation(confcom, cluster, volumes, scheduled):
+    """A tenant may write a DaemonSet with these labels; its Pods may not mount that directory."""
+    written = running_plugin("team-a")
+    written["status"]["currentNumberScheduled"] = scheduled
+    if not volumes:
+        del written["spec"]["template"]["spec"]["volumes"]
+    cluster.objects.append(written)
+    document = confcom.document("enable", "--simulated")
+    found = [one for one in document["findings"] if one["check"] == "installation"]
+    assert [(one["outcome"], one["code"]) for one in found] == [
+        ("warning", "labels-of-the-add-on"),
+        ("ok", "not-installed"),
+    ]
+
+
 def test_another_installation(refused, cluster):
-    cluster.objects.append(make.daemon_set("device-plugin", namespace="sgx"))
+    cluster.objects.append(running_plugin("sgx"))
     remedy = "helm uninstall confcom --namespace sgx"
     refused("--simulated", check="installation", code="installed-elsewhere", what="namespace sgx", do=remedy)
 
