@@ -122,7 +122,6 @@ def test_pods_by_our_name_fill_the_nodes_and_get_quotes(older: Older, tenant: Te
     for pool in (older.large, older.small):
         challenge = secrets.token_hex(64)
         name = f"quotes-{pool.name}"
-        # The sample workload, for whom the name alone is written that this API server cannot make of the other one.
         tenant.create(quoting_pod(name, challenge, {MIB: 10}, node=pool.node.name))
         tenant.wait_for_phase(name, "Succeeded")
         older.relying_party.verify(tenant.quote(name), challenge)

@@ -21,9 +21,9 @@ from confcom.kubernetes.objects import KubernetesObject, labels_of, listing, nam
 
 ENFORCE_LABEL = "pod-security.kubernetes.io/enforce"
 PRIVILEGED = "privileged"
-_PLUGIN_DIRECTORY = "device-plugins"
-"""The name of the kubelet's directory, below whatever directory the chart's values name."""
 """The only Pod Security level that allows the daemons host directories and the node's PID namespace."""
+_PLUGIN_DIRECTORY = "device-plugins"
+"""The name of the kubelet's directory for device plugins; `kubelet.rootDir` says where it is."""
 
 
 @dataclass(frozen=True, slots=True)
