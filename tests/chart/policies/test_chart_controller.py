@@ -135,7 +135,18 @@ def test_the_network_policies_let_it_ask_the_plugins_and_the_api_server(plain_re
     assert any(rule.get("to") == [{"podSelector": daemons}] for rule in ours["egress"])
 
 
-def test_its_image_and_its_memory_are_checked_as_those_of_the_daemons(plain_render):
+def test_too_little_memory_is_refused(plain_template, refused):
+    def limited_to(mib):
+        settings = (SIMULATED, ON, f"controller.resources.limits.memory={mib}Mi")
+        return plain_template(more=[word for one in settings for word in ("--set", one)])
+
+    assert limited_to(128).returncode == 0
+    done = limited_to(127)
+    assert refused(done) == "memory-limit-too-small"
+    assert "controller.resources.limits.memory is 127Mi" in done.stderr
+
+
+def test_its_image_and_its_rights_on_its_node_are_those_of_the_daemons(plain_render):
     manifests = plain_render(SIMULATED, ON, "controller.image.digest=sha256:" + "0" * 64)
     pod = pod_of(manifests["Deployment", NAME])
     assert only_container(pod)["image"].endswith("/confcom/controller@sha256:" + "0" * 64)
