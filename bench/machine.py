@@ -7,7 +7,7 @@ import os
 import platform
 import secrets
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -136,14 +136,14 @@ def load_average() -> float:
     return os.getloadavg()[0]
 
 
-def with_byte_code(directory: Path) -> dict[str, str]:
-    """This environment, but that Python keeps byte code in a directory: images have all of it.
+def with_byte_code(directory: Path, environ: Mapping[str, str] = os.environ) -> dict[str, str]:
+    """An environment, but that Python keeps byte code in a directory: images have all of it.
 
     Some environments switch it off, and every start would compile the program anew. The first start fills it.
     """
-    environ = {**os.environ, "PYTHONPYCACHEPREFIX": str(directory)}
-    environ.pop("PYTHONDONTWRITEBYTECODE", None)
-    return environ
+    changed = {**environ, "PYTHONPYCACHEPREFIX": str(directory)}
+    changed.pop("PYTHONDONTWRITEBYTECODE", None)
+    return changed
 
 
 def _cpu_model() -> str:

@@ -8,6 +8,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
+from bench.beside import Checkout
 from bench.command_line import parser_of, say_as, write_results
 from bench.device_plugin.kubelet import MissingError
 from bench.device_plugin.measure import PluginPlan, measure_plugins
@@ -18,6 +19,7 @@ from bench.hardware.table import hardware_as_json, hardware_as_table
 from bench.load import WrongAnswerError
 from bench.measure import Plan, measure
 from bench.table import as_json, as_table
+from confcom.errors import SettingsError, explain
 
 HELPER, HARDWARE, PLUGIN = "helper", "hardware", "plugin"
 """The parts; the plugin's comes last, since the others fork, which a process that has used gRPC should not."""
@@ -31,6 +33,11 @@ def main(arguments: Sequence[str]) -> int:
         1 if a server gave a wrong answer, or none, else 0.
     """
     options = _parser().parse_args(arguments)
+    try:
+        options.beside = options.beside and Checkout.at(options.beside)
+    except SettingsError as error:
+        sys.stderr.write(explain(error))
+        return error.exit_code
     done: dict[str, object] = {}
     try:
         if options.only in {None, HELPER}:
@@ -78,7 +85,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser = parser_of("bench", "Measure the daemons on this machine.", numbers)
     parser.add_argument("--only", choices=(HELPER, HARDWARE, PLUGIN), help="one part instead of all")
-    beside = "measure the quote helper of another checkout in the same rounds"
+    beside = "measure the daemons of another checkout, which has a .venv, in the same rounds"
     parser.add_argument("--beside", type=Path, metavar="CHECKOUT", help=beside)
     parser.add_argument("--without-go", action="store_true", help="leave out the device plugin in Go")
     sizes = f"sizes of nodes (default: {' '.join(map(str, plugin.mib))})"
@@ -93,13 +100,13 @@ def _helper_plan(options: argparse.Namespace) -> Plan:
         repetitions=options.repetitions,
         starts=options.starts,
         idle=options.idle,
-        beside=options.beside and options.beside.resolve(),
+        beside=options.beside,
     )
 
 
 def _relay_plan(options: argparse.Namespace) -> RelayPlan:
     quotes = options.hardware_quotes
-    return RelayPlan(rounds=options.hardware_rounds, single=quotes, loaded=2 * quotes)
+    return RelayPlan(rounds=options.hardware_rounds, single=quotes, loaded=2 * quotes, beside=options.beside)
 
 
 def _dcap_plan(options: argparse.Namespace) -> DcapPlan:
@@ -113,4 +120,5 @@ def _plugin_plan(options: argparse.Namespace) -> PluginPlan:
         rounds=options.plugin_rounds,
         allocations=options.allocations,
         with_go=not options.without_go,
+        beside=options.beside,
     )

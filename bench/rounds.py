@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 from bench.load import PreparedQuote, prepare, serve_all, target_of
-from bench.machine import Cores, cpu_when_idle, on_core, seconds_per_signature
+from bench.machine import Cores, cpu_when_idle, on_core, resident_bytes, seconds_per_signature
 from bench.serving import Server
 from bench.summary import Latency, Spread
 
 SIGNATURES = 1000
 """For one measurement, between those of two servers: 25 ms."""
+
+T = TypeVar("T")
 
 
 @dataclass(slots=True)
@@ -25,6 +28,10 @@ class Tally:
     rates: list[float] = field(default_factory=list)
     """Quotes per second by the wall clock; bounded by the measuring clients too."""
     latencies: list[float] = field(default_factory=list)
+    medians: list[float] = field(default_factory=list)
+    """Of the latencies of a round."""
+    resident: list[int] = field(default_factory=list)
+    """Bytes, at the end of a round."""
     sample: list[tuple[bytes, bytes]] = field(default_factory=list)
 
     @property
@@ -61,6 +68,11 @@ class Rounds:
     tallies: dict[str, Tally]
 
 
+def in_turn(sides: Sequence[T], number: int) -> Sequence[T]:
+    """In one order in even rounds, and in the other in odd ones: a machine whose speed drifts does so for all."""
+    return sides if number % 2 == 0 else sides[::-1]
+
+
 def run_rounds(servers: Mapping[str, Server], *, cores: Cores, rounds: int, quotes: int, clients: int) -> Rounds:
     """Ask each server for the same number of quotes in every round, in one order and then in the other.
 
@@ -72,7 +84,7 @@ def run_rounds(servers: Mapping[str, Server], *, cores: Cores, rounds: int, quot
         for number in range(rounds):
             prepared = prepare(target, size, quotes)
             before = _signature(cores)
-            for key in list(servers) if number % 2 == 0 else list(servers)[::-1]:
+            for key in in_turn(list(servers), number):
                 tally = result.tallies[key]
                 seconds = _measure(servers[key], prepared, clients, tally)
                 after = _signature(cores)
@@ -90,6 +102,8 @@ def _measure(server: Server, prepared: list[PreparedQuote], clients: int, tally:
     used = cpu_when_idle(server.pid) - before
     tally.rates.append(len(prepared) / served.seconds)
     tally.latencies.extend(served.latencies)
+    tally.medians.append(Latency.of(served.latencies).p50)
+    tally.resident.append(resident_bytes(server.pid))
     tally.sample.extend(served.sample)
     return used / len(prepared)
 

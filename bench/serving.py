@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import shutil
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
+from bench.beside import HELPER_MODULE, Checkout
 from bench.machine import on_core, with_byte_code
 from confcom.quote_helper.telemetry.quote_log import MAX_QUOTE_LINES
 from confcom.quote_provider.state_directory import open_or_create_platform
@@ -63,7 +65,7 @@ class Bench:
 
     @contextlib.contextmanager
     def helper(
-        self, name: str, *flags: str, limits: dict[str, float] | None = None, checkout: Path | None = None
+        self, name: str, *flags: str, limits: dict[str, float] | None = None, checkout: Checkout | None = None
     ) -> Iterator[Server]:
         """The quote helper itself, its log in a file and its probes answered.
 
@@ -71,15 +73,18 @@ class Bench:
             name: of its directory.
             flags: besides those that say where everything is.
             limits: other values than a helper has, by the names in HelperLimits.
-            checkout: whose code it runs; None: this one's.
+            checkout: whose code it runs; None: this one's. Only this one's limits can be altered.
         """
         place = self.place(name)
         with contextlib.ExitStack() as stack:
             alterations = None if limits is None else {"limits": limits}
-            environ = {} if checkout is None else {"PYTHONPATH": str(checkout / "src")}
+            code = checkout or Checkout.this()
+            inside = functools.partial(_run_by, code.python)
             with on_core(self.core):
                 running = stack.enter_context(
-                    running_helper(*flags, directory=place, alterations=alterations, environ=environ)
+                    running_helper(
+                        *flags, directory=place, alterations=alterations, environ=code.environment, inside=inside
+                    )
                 )
             yield Server(running.process.pid, running.socket, running.metric)
 
@@ -106,6 +111,10 @@ class Bench:
         finally:
             process.kill()
             process.wait()
+
+
+def _run_by(python: str, command: tuple[str, ...]) -> tuple[str, ...]:
+    return (python, *command[1:])
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +147,7 @@ FEATURES: dict[str, Callable[[Bench], tuple[str, ...]]] = {
 """Flags of the quote helper's rows, by their key."""
 
 
-def helper_of(key: str, checkout: Path | None = None) -> Callable[[Bench], AbstractContextManager[Server]]:
+def helper_of(key: str, checkout: Checkout | None = None) -> Callable[[Bench], AbstractContextManager[Server]]:
     """Start the quote helper of one row, of this checkout or of another one."""
 
     def start(bench: Bench) -> AbstractContextManager[Server]:
@@ -146,6 +155,11 @@ def helper_of(key: str, checkout: Path | None = None) -> Callable[[Bench], Abstr
         return bench.helper(name, *FEATURES[key](bench), checkout=checkout)
 
     return start
+
+
+def words_of(key: str, bench: Bench) -> list[str]:
+    """What a quote helper's --help must have for a row."""
+    return [flag for flag in FEATURES[key](bench) if flag.startswith("--")]
 
 
 def beside_key(key: str) -> str:
@@ -170,23 +184,23 @@ VARIANTS = (
 """Each one's cost is its difference to the row that it adds to."""
 
 
-def seconds_to_ready(directory: Path, *, core: int) -> float:
+def seconds_to_ready(directory: Path, *, core: int, checkout: Checkout) -> float:
     """From before fork() and exec() until /readyz says 200: a whole quote was made, and the path leads there.
 
     Args:
         directory: where the socket is made; the platform is there.
         core: where the helper runs; whoever asks should be on another.
+        checkout: whose code it runs.
     """
     probes = directory / "probes"
     command = [
-        *(sys.executable, "-m", "confcom.quote_helper", "--simulated", "--state-dir", str(directory / "state")),
+        *(checkout.python, "-m", HELPER_MODULE, "--simulated", "--state-dir", str(directory / "state")),
         *("--socket", str(directory / "aesm.socket"), "--probe-address", f"unix:{probes}"),
     ]
     with (directory / "log").open("wb") as log, on_core(core):
         started = time.perf_counter()
-        process = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stderr=log, env=with_byte_code(directory / BYTE_CODE)
-        )
+        environ = with_byte_code(directory / BYTE_CODE, checkout.environment)
+        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stderr=log, env=environ)
     try:
         while not _is_ready(probes):
             if process.poll() is not None or time.perf_counter() - started > START_SECONDS:

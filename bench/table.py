@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import asdict
 
+from bench.beside import pairs_as_json, pairs_as_table
 from bench.measure import Results
 from bench.rounds import Tally
-from bench.serving import DEFAULT, VARIANTS, beside_key
+from bench.serving import DEFAULT, VARIANTS
 from bench.summary import Latency, Spread
 
 GOAL_RATIO = 3.5
@@ -31,7 +32,7 @@ def as_json(results: Results) -> dict[str, object]:
 
     idle = results.idle
     return {
-        "plan": asdict(results.plan) | {"beside": results.plan.beside and str(results.plan.beside)},
+        "plan": asdict(results.plan) | {"beside": results.plan.beside and str(results.plan.beside.source)},
         "machine": results.machine,
         "load_average": results.load_average,
         "signature": {
@@ -54,12 +55,13 @@ def as_json(results: Results) -> dict[str, object]:
             "beside": tally(idle.beside),
         },
         "verified": results.verified,
+        "beside": pairs_as_json(results.pairs),
     }
 
 
 def as_table(results: Results) -> str:
     """For people; medians of rounds, with the lowest and the highest."""
-    return "\n".join(_lines(results)) + "\n"
+    return "\n".join(_lines(results)) + "\n" + pairs_as_table(results.pairs)
 
 
 def _lines(results: Results) -> Iterator[str]:
@@ -86,10 +88,12 @@ def _lines(results: Results) -> Iterator[str]:
         "bare P-256 signature, RFC 6979, as quotes have it", f"{results.deterministic_signature * 1e6:.1f} us", ""
     )
     for variant in VARIANTS:
-        tally = results.features.tallies[variant.key]
+        tally = results.features.tallies.get(variant.key)
+        if tally is None:
+            yield row(variant.title, "not in this checkout", "")
+            continue
         above = results.features.tallies.get(variant.above or "")
         yield row(variant.title, f"{tally.cpu.median * 1e6:.1f} us", _ratio(tally.ratio), _cost(tally, above))
-    yield from _beside_lines(results)
     yield row("default: quotes per second on one core", f"{default.rate.median:.0f}", "")
     yield row(f"default: latency with {plan.clients} clients", latency_text(default.latency), "")
     yield from _idle_lines(results)
@@ -101,18 +105,6 @@ def _lines(results: Results) -> Iterator[str]:
         yield row(f"whole sequence: {name}", latency_text(latency))
     yield ""
     yield f"{results.verified} quotes were verified in full; all carry the report that was sent, and verify."
-
-
-def _beside_lines(results: Results) -> Iterator[str]:
-    if results.plan.beside is None:
-        return
-    yield "  the other checkout in the same rounds; the last column: this one's CPU in the other's, by round"
-    for variant in VARIANTS:
-        tally = results.features.tallies[variant.key]
-        other = results.features.tallies.get(beside_key(variant.key))
-        if other is not None:
-            pairs = [ours / theirs for ours, theirs in zip(tally.cpu_seconds, other.cpu_seconds, strict=True)]
-            yield row(variant.title, f"{other.cpu.median * 1e6:.1f} us", _ratio(other.ratio), _ratio(Spread.of(pairs)))
 
 
 def _idle_lines(results: Results) -> Iterator[str]:

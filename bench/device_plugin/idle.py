@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from bench.beside import Checkout
 from bench.device_plugin.plugins import confcom_command, offer_of, running
 from bench.machine import Cores, SchedulerTimes, on_core, resident_bytes, wakeups
 
@@ -53,8 +54,9 @@ def idle(seconds: float, mib: int, directory: Path) -> IdleRun:
     """Have a plugin registered and leave it alone; nobody asks its probes."""
     cores = Cores.choose()
     with on_core(cores.clients):
-        offer = offer_of(mib, directory / "offer", core=cores.server)
-        with running(confcom_command(mib), directory / "idle", core=cores.server) as plugin:
+        command = confcom_command(mib, Checkout.this())
+        offer = offer_of(command, directory / "offer", core=cores.server)
+        with running(command, directory / "idle", core=cores.server) as plugin:
             plugin.kubelet.registered(offer.counts)
             time.sleep(SETTLE_SECONDS)
             began, cpu, woken = time.monotonic(), SchedulerTimes.of(plugin.pid).running, wakeups(plugin.pid)

@@ -8,15 +8,17 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from bench.beside import Checkout, Pair, megabytes, milliseconds
 from bench.device_plugin.go_build import GoPlugin
 from bench.device_plugin.kubelet import Registration
 from bench.device_plugin.plugins import EPC_RESOURCE, Command, Offer, confcom_command, go_command, offer_of, running
 from bench.machine import Cores, SchedulerTimes, cpu_when_idle, describe_machine, load_average, on_core, resident_bytes
+from bench.rounds import in_turn
 from bench.summary import Latency, Spread
 from confcom.errors import UnavailableError
 
-CONFCOM, GO = "confcom", "go"
-"""Keys of the two plugins."""
+CONFCOM, BESIDE, GO = "confcom", "beside", "go"
+"""Keys of the plugins: this checkout's, another one's, and the minimal one."""
 FEW, MANY = 10, 1_024
 """Device IDs in one Allocate: a small container's, and a large one's."""
 STREAM_AGE_SECONDS = 1.1
@@ -38,6 +40,8 @@ class PluginPlan:
     """In each round."""
     with_go: bool = True
     """Whether the Go plugin is measured beside."""
+    beside: Checkout | None = None
+    """Whose plugin is measured in the same rounds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +105,8 @@ class NodeResult:
     counts: dict[str, int]
     """Devices of each resource."""
     plugins: dict[str, PluginSummary]
+    pairs: list[Pair]
+    """Beside the other checkout; empty without one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,17 +147,43 @@ def measure_plugins(plan: PluginPlan, directory: Path, *, say: Callable[[str], N
         for mib in (*plan.mib, plan.largest_mib) if plan.largest_mib else plan.mib:
             rounds = plan.rounds if mib in plan.mib else 1
             say(f"{rounds} rounds over device plugins on a node of {mib} MiB")
-            offer = offer_of(mib, next(places), core=cores.server)
-            commands = {CONFCOM: confcom_command(mib)}
+            commands = {CONFCOM: confcom_command(mib, Checkout.this())}
+            if plan.beside is not None:
+                commands[BESIDE] = confcom_command(mib, plan.beside)
+            offers = {key: offer_of(command, next(places), core=cores.server) for key, command in commands.items()}
             if program is not None:
-                commands[GO] = go_command(program, offer)
+                offers[GO] = offers[CONFCOM]
+                commands[GO] = go_command(program, offers[GO])
             samples: dict[str, list[Sample]] = {key: [] for key in commands}
             for number in range(rounds):
-                for key in list(commands) if number % 2 == 0 else reversed(commands):
-                    samples[key].append(sample_of(commands[key], offer, next(places), plan=plan, core=cores.server))
+                for key in in_turn(list(commands), number):
+                    sample = sample_of(commands[key], offers[key], next(places), plan=plan, core=cores.server)
+                    samples[key].append(sample)
             plugins = {key: PluginSummary.of(of) for key, of in samples.items()}
-            nodes.append(NodeResult(mib, rounds, offer.counts, plugins))
+            pairs = _pairs(mib, samples[CONFCOM], samples[BESIDE]) if BESIDE in samples else []
+            nodes.append(NodeResult(mib, rounds, offers[CONFCOM].counts, plugins, pairs))
     return PluginResults(plan, describe_machine(cores), (before, load_average()), nodes, without_go)
+
+
+def _pairs(mib: int, ours: Sequence[Sample], theirs: Sequence[Sample]) -> list[Pair]:
+    def pair(title: str, value: Callable[[Sample], float]) -> Pair:
+        return Pair(f"{mib:,} MiB: {title}", "ms", *(milliseconds(map(value, samples)) for samples in (ours, theirs)))
+
+    sizes = [size for size in ours[0].allocate if size in theirs[0].allocate]
+    return [
+        pair("exec() to registered", lambda sample: sample.start),
+        pair("CPU of it", lambda sample: sample.start_cpu),
+        pair("Register to first list received whole", lambda sample: sample.first_list),
+        *(pair(f"Allocate of {size:,}, p50", lambda sample, size=size: sample.allocate[size].p50) for size in sizes),
+        *(pair(f"Allocate of {size:,}, p99", lambda sample, size=size: sample.allocate[size].p99) for size in sizes),
+        pair("stream lost to registered again", lambda sample: sample.reregister),
+        pair("plugin's CPU for one more stream and its list", lambda sample: sample.stream_cpu),
+        Pair(
+            f"{mib:,} MiB: resident memory",
+            "MB",
+            *(megabytes(sample.resident for sample in samples) for samples in (ours, theirs)),
+        ),
+    ]
 
 
 def sample_of(command: Command, offer: Offer, place: Path, *, plan: PluginPlan, core: int) -> Sample:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import subprocess
-import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from bench.beside import Checkout
 from bench.device_plugin.kubelet import MeasuringKubelet, MissingError
 from bench.load import WrongAnswerError
 from bench.machine import on_core, with_byte_code
@@ -28,8 +29,8 @@ BYTE_CODE = "byte-code"
 and nothing is timed in that. Without it a start compiles confcom, and takes twice as long."""
 ENCLAVE_NODES = {"/dev/sgx_enclave", "/dev/sgx/enclave"}
 
-Command = Callable[[Path], Sequence[str]]
-"""A plugin's command line, for a device plugin directory. Beside the directory it may make files of its own."""
+Command = Callable[[Path], tuple[Sequence[str], Mapping[str, str]]]
+"""A plugin's command line and variables, for a device plugin directory; it may make files of its own beside that."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,17 +87,18 @@ class Running:
     started: float
 
 
-def confcom_command(mib: int) -> Command:
-    """The device plugin itself on a simulated node of this size, its probes answered and its log in a file."""
+def confcom_command(mib: int, checkout: Checkout) -> Command:
+    """A checkout's device plugin on a simulated node of this size, its probes answered and its log in a file."""
 
-    def command(directory: Path) -> Sequence[str]:
+    def command(directory: Path) -> tuple[Sequence[str], Mapping[str, str]]:
         host = directory.parent / "host"  # an empty one, for a machine with an SGX driver would refuse to be simulated
         host.mkdir()
-        return [
-            *(sys.executable, "-m", "confcom.device_plugin", "--simulated", "--simulated-epc-mib", str(mib)),
+        line = [
+            *(checkout.python, "-m", "confcom.device_plugin", "--simulated", "--simulated-epc-mib", str(mib)),
             *("--max-epc-mib", str(mib), "--device-plugin-dir", str(directory), "--host-root", str(host)),
             *("--probe-address", f"unix:{directory.parent / 'probes'}"),
         ]
+        return line, checkout.environment
 
     return command
 
@@ -104,13 +106,13 @@ def confcom_command(mib: int) -> Command:
 def go_command(program: Path, offer: Offer) -> Command:
     """The Go plugin, told to offer the same."""
 
-    def command(directory: Path) -> Sequence[str]:
+    def command(directory: Path) -> tuple[Sequence[str], Mapping[str, str]]:
         arguments = [str(program), "-directory", str(directory)]
         for index, (name, count) in enumerate(offer.counts.items()):
             answer = directory.parent / f"answer-{index}"
             answer.write_bytes(offer.answers[name].SerializeToString())
             arguments += ["-resource", f"{name},{count},{answer}"]
-        return arguments
+        return arguments, os.environ
 
     return command
 
@@ -129,8 +131,8 @@ def running(command: Command, place: Path, *, core: int) -> Iterator[Running]:
     """
     directory = place / "kubelet"
     directory.mkdir(parents=True)
-    line = command(directory)
-    environ = with_byte_code(place.parent / BYTE_CODE)
+    line, variables = command(directory)
+    environ = with_byte_code(place.parent / BYTE_CODE, variables)
     with MeasuringKubelet(directory) as kubelet, (place / "log").open("wb") as log:
         with on_core(core):
             started = time.perf_counter()
@@ -143,13 +145,13 @@ def running(command: Command, place: Path, *, core: int) -> Iterator[Running]:
             end(process, STOP_SECONDS)
 
 
-def offer_of(mib: int, place: Path, *, core: int) -> Offer:
-    """Ask confcom's plugin what it offers on a node of this size.
+def offer_of(command: Command, place: Path, *, core: int) -> Offer:
+    """Ask a plugin of confcom what it offers.
 
     Raises:
         WrongAnswerError: it offers no EPC, or answers without the devices or the budget.
     """
-    with running(confcom_command(mib), place, core=core) as plugin:
+    with running(command, place, core=core) as plugin:
         plugin.kubelet.registered([EPC_RESOURCE])
         status, text = http_get(place / "probes", "/inventory")
         counts = {resource["name"]: int(resource["count"]) for resource in json.loads(text)["resources"]}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
 
+from bench.beside import pairs_as_json, pairs_as_table
 from bench.device_plugin.measure import CONFCOM, FEW, GO, MANY, NodeResult, PluginResults, PluginSummary
 from bench.summary import Spread
 from bench.table import GOAL_RESIDENT, goal
@@ -25,17 +26,18 @@ _COLUMNS = {CONFCOM: "confcom", GO: "minimal Go plugin"}
 def plugins_as_json(results: PluginResults) -> dict[str, object]:
     """All of it; times are seconds, memory is bytes."""
     return {
-        "plan": asdict(results.plan),
+        "plan": asdict(results.plan) | {"beside": results.plan.beside and str(results.plan.beside.source)},
         "machine": results.machine,
         "load_average": results.load_average,
         "without_go": results.without_go,
-        "nodes": [asdict(node) for node in results.nodes],
+        "nodes": [asdict(node) | {"pairs": pairs_as_json(node.pairs)} for node in results.nodes],
     }
 
 
 def plugins_as_table(results: PluginResults) -> str:
     """For people; medians of rounds, with the lowest and the highest."""
-    return "\n".join(_lines(results)) + "\n"
+    pairs = [pair for node in results.nodes for pair in node.pairs]
+    return "\n".join(_lines(results)) + "\n" + pairs_as_table(pairs)
 
 
 def _lines(results: PluginResults) -> Iterator[str]:

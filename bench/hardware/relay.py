@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import itertools
 import os
 import socket
 import threading
@@ -12,10 +13,12 @@ from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from pathlib import Path
 
+from bench.beside import Checkout, Pair, absent, milliseconds
 from bench.load import prepare, serve_all, target_of
 from bench.machine import Cores, on_core
 from bench.measure import verify_sample
 from bench.other_user import running_as, stopped
+from bench.rounds import in_turn
 from bench.serving import Bench, Server
 from bench.summary import Latency, Spread
 from confcom.quote_provider.state_directory import open_platform
@@ -45,6 +48,8 @@ class RelayPlan:
     loaded: int = 400
     """Quotes of `clients` at a time, for each server and round."""
     clients: int = 8
+    beside: Checkout | None = None
+    """Whose relay is measured in the same rounds."""
 
 
 @dataclass(slots=True)
@@ -57,6 +62,8 @@ class RelayTally:
     """Quotes per second with several clients, by round."""
     latencies: list[float] = field(default_factory=list)
     """Of one client at a time, of all rounds."""
+    beside: dict[str, list[list[float]]] = field(default_factory=dict)
+    """The same by round, by what another peer does meanwhile; empty without root."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,26 +78,28 @@ class RelayResults:
     beside: dict[str, Latency]
     """One client's times by what another peer does meanwhile; empty without root."""
     verified: int
+    pairs: list[Pair] = field(default_factory=list)
+    """Beside the other checkout; empty without one."""
 
     @property
     def added(self) -> Spread:
         """What the relay adds to the median, by round."""
-        return _differences(self.relayed.medians, self.direct.medians)
+        return Spread.of(_differences(self.relayed.medians, self.direct.medians))
 
     @property
     def floor(self) -> Spread:
         """What passing bytes on adds to the median, by round."""
-        return _differences(self.passed.medians, self.direct.medians)
+        return Spread.of(_differences(self.passed.medians, self.direct.medians))
 
     @property
     def above_floor(self) -> Spread:
         """What the relay adds to the median of passing bytes on, by round."""
-        return _differences(self.relayed.medians, self.passed.medians)
+        return Spread.of(_differences(self.relayed.medians, self.passed.medians))
 
     @property
     def throughput(self) -> Spread:
         """The relay's quotes per second, in those of asking directly, by round."""
-        return Spread.of([mine / theirs for mine, theirs in zip(self.relayed.rates, self.direct.rates, strict=True)])
+        return Spread.of(_quotients(self.relayed.rates, self.direct.rates))
 
 
 def measure_relay(plan: RelayPlan, directory: Path, *, say: Callable[[str], None]) -> RelayResults:
@@ -102,15 +111,18 @@ def measure_relay(plan: RelayPlan, directory: Path, *, say: Callable[[str], None
     cores = Cores.choose()
     directory.chmod(0o755)  # the misbehaving peer is another user
     bench = Bench.create(directory, cores.server)
-    direct, relayed, passed = RelayTally(), RelayTally(), RelayTally()
-    beside: dict[str, list[float]] = {}
+    direct, passed = RelayTally(), RelayTally()
+    checkouts = [Checkout.this(), *([plan.beside] if plan.beside else [])]
+    relayed = [RelayTally() for _ in checkouts]
     sample: list[tuple[bytes, bytes]] = []
-    with (
-        bench.script("aesmd", core=cores.clients) as aesmd,
-        bench.script("pass_through", reads=aesmd.socket) as pass_through,
-        _relay(bench, aesmd) as helper,
-        on_core(cores.clients),
-    ):
+    with contextlib.ExitStack() as stack:
+        aesmd = stack.enter_context(bench.script("aesmd", core=cores.clients))
+        pass_through = stack.enter_context(bench.script("pass_through", reads=aesmd.socket))
+        helpers = [
+            (stack.enter_context(_relay(bench, aesmd, f"relay-{number}", checkout)), tally)
+            for number, (checkout, tally) in enumerate(zip(checkouts, relayed, strict=True))
+        ]
+        stack.enter_context(on_core(cores.clients))
         target, size = target_of(aesmd.socket)
 
         def ask(server: Server, quotes: int, clients: int) -> tuple[float, list[float]]:
@@ -120,8 +132,7 @@ def measure_relay(plan: RelayPlan, directory: Path, *, say: Callable[[str], None
 
         say(f"{plan.rounds} rounds of the relay beside asking directly")
         for number in range(plan.rounds):
-            pairs = [(aesmd, direct), (pass_through, passed), (helper, relayed)]
-            for server, tally in pairs if number % 2 == 0 else pairs[::-1]:
+            for server, tally in in_turn([(aesmd, direct), (pass_through, passed), *helpers], number):
                 _, latencies = ask(server, plan.single, 1)
                 tally.medians.append(Latency.of(latencies).p50)
                 tally.latencies.extend(latencies)
@@ -130,27 +141,29 @@ def measure_relay(plan: RelayPlan, directory: Path, *, say: Callable[[str], None
                     tally.rates.append(plan.loaded / seconds)
         if os.geteuid() == 0:
             say(f"{plan.rounds} rounds beside a peer that misbehaves")
-            for _ in range(plan.rounds):
+            for number in range(plan.rounds):
                 for name, misbehave in MISBEHAVIOUR.items():
-                    with _misbehaving(misbehave, helper.socket, cores.clients):
-                        beside.setdefault(name, []).extend(ask(helper, plan.single, 1)[1])
+                    for helper, tally in in_turn(helpers, number):
+                        with _misbehaving(misbehave, helper.socket, cores.clients):
+                            tally.beside.setdefault(name, []).append(ask(helper, plan.single, 1)[1])
     say("verifying the sample")
     return RelayResults(
         plan=plan,
         direct=direct,
-        relayed=relayed,
+        relayed=relayed[0],
         passed=passed,
-        beside={name: Latency.of(seconds) for name, seconds in beside.items()},
+        beside={name: Latency.of([*itertools.chain(*rounds)]) for name, rounds in relayed[0].beside.items()},
         verified=verify_sample(sample, bench.state_dir),
+        pairs=_pairs(direct, *relayed) + _dcap_pairs(checkouts) if plan.beside else [],
     )
 
 
 @contextlib.contextmanager
-def _relay(bench: Bench, aesmd: Server) -> Iterator[Server]:
+def _relay(bench: Bench, aesmd: Server, name: str, checkout: Checkout) -> Iterator[Server]:
     root = bench.directory / "root.pem"
     root.write_bytes(open_platform(bench.state_dir).pki.root.pem)
     flags = ("--provider", "aesmd", "--aesmd-socket", str(aesmd.socket), "--expected-root", str(root))
-    with bench.helper("relay", *flags) as helper:
+    with bench.helper(name, *flags, checkout=checkout) as helper:
         yield helper
 
 
@@ -221,8 +234,36 @@ def _flood(path: Path, parent: Connection) -> dict[str, int]:
     return {"asked": asked}
 
 
-def _differences(minuends: list[float], subtrahends: list[float]) -> Spread:
-    return Spread.of([mine - theirs for mine, theirs in zip(minuends, subtrahends, strict=True)])
+def _differences(minuends: list[float], subtrahends: list[float]) -> list[float]:
+    return [mine - theirs for mine, theirs in zip(minuends, subtrahends, strict=True)]
+
+
+def _quotients(dividends: list[float], divisors: list[float]) -> list[float]:
+    return [mine / theirs for mine, theirs in zip(dividends, divisors, strict=True)]
+
+
+def _pairs(direct: RelayTally, ours: RelayTally, theirs: RelayTally) -> list[Pair]:
+    added = (milliseconds(_differences(tally.medians, direct.medians)) for tally in (ours, theirs))
+    shares = (_quotients(tally.rates, direct.rates) for tally in (ours, theirs))
+    return [
+        Pair("relayed: p50", "ms", milliseconds(ours.medians), milliseconds(theirs.medians)),
+        Pair("the relay adds to the median", "ms", *added),
+        Pair("throughput, in that of asking directly", "x", *shares),
+        *(
+            Pair(f"relayed, {name}: p50", "ms", *(_medians(tally, name) for tally in (ours, theirs)))
+            for name in ours.beside
+        ),
+    ]
+
+
+def _medians(tally: RelayTally, name: str) -> list[float]:
+    return milliseconds(Latency.of(each).p50 for each in tally.beside[name])
+
+
+def _dcap_pairs(checkouts: list[Checkout]) -> list[Pair]:
+    title = "child with the DCAP libraries"
+    here, there = (checkout.lacks(["dcap"]) for checkout in checkouts)
+    return [absent(title, here, there) or Pair(title, "", note="both have it; it is measured here only")]
 
 
 MISBEHAVIOUR = {

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import asdict
 
+from bench.beside import pairs_as_json, pairs_as_table
 from bench.hardware.dcap import DcapResults
 from bench.hardware.relay import RelayResults
 from bench.summary import Latency, Spread
@@ -21,7 +22,7 @@ def hardware_as_json(relay: RelayResults, dcap: DcapResults | None) -> dict[str,
     """All of it, in seconds."""
     return {
         "relay": {
-            "plan": asdict(relay.plan),
+            "plan": asdict(relay.plan) | {"beside": relay.plan.beside and str(relay.plan.beside.source)},
             "direct": asdict(relay.direct),
             "relayed": asdict(relay.relayed),
             "added_seconds": asdict(relay.added),
@@ -31,6 +32,7 @@ def hardware_as_json(relay: RelayResults, dcap: DcapResults | None) -> dict[str,
             "throughput": asdict(relay.throughput),
             "beside": {name: asdict(latency) for name, latency in relay.beside.items()},
             "verified": relay.verified,
+            "other_checkout": pairs_as_json(relay.pairs),
         },
         "dcap": None if dcap is None else asdict(dcap) | {"hop": asdict(dcap.hop), "whole": asdict(dcap.whole)},
     }
@@ -38,7 +40,7 @@ def hardware_as_json(relay: RelayResults, dcap: DcapResults | None) -> dict[str,
 
 def hardware_as_table(relay: RelayResults, dcap: DcapResults | None) -> str:
     """For people; medians of rounds, with the lowest and the highest."""
-    return "\n".join((*_relay_lines(relay), "", *_dcap_lines(dcap))) + "\n"
+    return "\n".join((*_relay_lines(relay), "", *_dcap_lines(dcap))) + "\n" + pairs_as_table(relay.pairs)
 
 
 def _relay_lines(relay: RelayResults) -> Iterator[str]:

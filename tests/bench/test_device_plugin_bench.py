@@ -10,6 +10,7 @@ from pathlib import Path
 import grpc
 import pytest
 
+from bench.beside import Checkout
 from bench.device_plugin import go_build
 from bench.device_plugin.idle import IdleRun
 from bench.device_plugin.idle import as_table as idle_table
@@ -105,7 +106,7 @@ def test_a_summary_is_of_the_medians_of_the_rounds():
 def results(*, confcom=None, go=None, largest=None):
     def node(mib, confcom):
         plugins = {CONFCOM: PluginSummary.of([confcom])} | ({GO: PluginSummary.of([go])} if go else {})
-        return NodeResult(mib, 1, {EPC_RESOURCE: mib}, plugins)
+        return NodeResult(mib, 1, {EPC_RESOURCE: mib}, plugins, [])
 
     nodes = [node(168, confcom or sample(0.4))] + ([node(262_144, largest)] if largest else [])
     return PluginResults(PluginPlan(mib=(168,)), {}, (0.0, 0.0), nodes, "" if go else "there is no Go here")
@@ -142,6 +143,10 @@ def test_without_go_nothing_is_built(monkeypatch, tmp_path):
     assert raised.value.why == "there is no Go here"
 
 
+def ours(mib):
+    return confcom_command(mib, Checkout.this())
+
+
 def go_program():
     try:
         plugin = go_build.GoPlugin.find()
@@ -176,10 +181,10 @@ def test_wakeups_and_cpu_of_a_process_are_its_own():
 
 def test_the_kubelet_sees_the_plugin_s_offer_and_every_measure_is_taken(short_dir):
     core = Cores.choose().server
-    found = offer_of(1_024, short_dir / "offer", core=core)
+    found = offer_of(ours(1_024), short_dir / "offer", core=core)
     assert found.devices >= FEW
     few = PluginPlan(allocations=8, streams=2)
-    taken = sample_of(confcom_command(1_024), found, short_dir / "sample", plan=few, core=core)
+    taken = sample_of(ours(1_024), found, short_dir / "sample", plan=few, core=core)
     assert taken.start > taken.first_list > 0
     assert taken.start_cpu > 0
     assert taken.reregister > 0
@@ -191,7 +196,7 @@ def test_the_kubelet_sees_the_plugin_s_offer_and_every_measure_is_taken(short_di
 def test_the_go_plugin_lists_and_answers_the_same(short_dir):
     program = go_program()
     core = Cores.choose().server
-    found = offer_of(1_024, short_dir / "offer", core=core)
+    found = offer_of(ours(1_024), short_dir / "offer", core=core)
     few = PluginPlan(allocations=8, streams=2)
     taken = sample_of(go_command(program, found), found, short_dir / "go", plan=few, core=core)
     assert taken.allocate[FEW].count == 8
@@ -199,8 +204,8 @@ def test_the_go_plugin_lists_and_answers_the_same(short_dir):
 
 def test_neither_plugin_gives_devices_that_are_not_there(short_dir):
     core = Cores.choose().server
-    found = offer_of(168, short_dir / "offer", core=core)
-    for number, command in enumerate([confcom_command(168), go_command(go_program(), found)]):
+    found = offer_of(ours(168), short_dir / "offer", core=core)
+    for number, command in enumerate([ours(168), go_command(go_program(), found)]):
         with running(command, short_dir / str(number), core=core) as plugin:
             registration = plugin.kubelet.registered([EPC_RESOURCE])[EPC_RESOURCE]
             for ids in [["AAA", "AAA"], ["zzzz"], ["___"], ["A!A"], [""]]:
@@ -213,7 +218,7 @@ def test_neither_plugin_gives_devices_that_are_not_there(short_dir):
 
 def test_a_lost_stream_is_one_more_registration_of_its_resource(short_dir):
     core = Cores.choose().server
-    with running(confcom_command(168), short_dir / "lost", core=core) as plugin:
+    with running(ours(168), short_dir / "lost", core=core) as plugin:
         plugin.kubelet.registered([EPC_RESOURCE])
         assert plugin.kubelet.counts[EPC_RESOURCE] == 1
         assert plugin.kubelet.seconds_to_reregister(EPC_RESOURCE) > 0
@@ -230,7 +235,8 @@ def test_a_kubelet_that_nobody_comes_to_says_so(short_dir, monkeypatch):
 def test_a_tiny_benchmark_of_plugins(tmp_path):
     output = tmp_path / "bench.json"
     few = ["--only", "plugin", "--plugin-rounds", 1, "--allocations", 8, "--mib", 168, "--largest-mib", 4096]
-    done = run_python("-m", "bench", *few, "--without-go", "--output", output, cwd=ROOT, timeout=None)
+    few += ["--without-go", "--beside", ROOT] if (ROOT / ".venv").exists() else ["--without-go"]
+    done = run_python("-m", "bench", *few, "--output", output, cwd=ROOT, timeout=None)
     assert done.returncode == 0, done.stderr
     part = json.loads(output.read_text())["device_plugin"]
     assert [node["mib"] for node in part["nodes"]] == [168, 4096]
