@@ -1,0 +1,32 @@
+"""The page of promises names tests that exist, and at least one for each promise."""
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PAGE = (ROOT / "docs/contributing/promises.md").read_text()
+ROWS = dict(re.findall(r"^\| (?!promise |-)(.+?) \| (.+) \|$", PAGE, re.MULTILINE))
+
+
+def names_in(path):
+    """Names of the test functions and classes of a file."""
+    kinds = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
+    names = {node.name for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, kinds)}
+    return {name for name in names if name.startswith(("test_", "Test"))}
+
+
+def test_there_are_promises():
+    assert len(ROWS) > 40
+
+
+@pytest.mark.parametrize("promise", ROWS)
+def test_each_promise_is_held_by_tests_that_exist(promise):
+    named = re.findall(r"`([^`]+?)::(\w+)`", ROWS[promise])
+    assert named
+    assert re.sub(r"`[^`]+`", "", ROWS[promise]).strip(", ") == ""
+    for file, name in named:
+        assert (ROOT / file).is_file(), file
+        assert name in names_in(ROOT / file), f"{file} has no {name}"
