@@ -5,7 +5,7 @@ PYTHON ?= python3
 # Two halve the time, since many tests wait for processes; 0 runs them in one process, as a debugger wants it.
 WORKERS ?= 2
 
-.PHONY: setup demo test lint images e2e-tools e2e-up e2e-shell e2e-down e2e-smoke e2e e2e-slow e2e-1.34 e2e-1.37 fuzz chaos bench bench-e2e idle soak lock protos clean
+.PHONY: setup demo test lint images e2e-tools e2e-up e2e-shell e2e-down e2e-smoke e2e e2e-slow e2e-1.34 e2e-1.37 fuzz bench bench-e2e idle soak lock protos clean
 
 demo: $(VENV)/.run ## the whole story on this machine, no SGX needed
 	@$(BIN)/confcom demo $(ARGS)
@@ -50,9 +50,6 @@ e2e-slow: $(VENV)/.dev ## the cases on real Kubernetes that wait for minutes
 
 fuzz: $(VENV)/.dev ## a million inputs to the AESM session, 50,000 to a live helper; three minutes
 	$(BIN)/python -m fuzz $(ARGS)
-
-chaos: $(VENV)/.dev ## 100 kill -9 of device plugins and much else on the kubelet stand-in, for each of its versions; two minutes
-	@$(BIN)/python -m chaos $(ARGS)
 
 bench: $(VENV)/.dev ## how fast the daemons are, as a table and JSON; ARGS="--only plugin" for one of them
 	@$(BIN)/python -m bench $(ARGS)

@@ -9,13 +9,13 @@ import grpc.aio
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from chaos.instance import LOOK_SECONDS, Instance
-from chaos.watched_node import PATIENCE_SECONDS
 from confcom.device_plugin.resources import ENCLAVE_RESOURCE, EPC_RESOURCE, HELPER_RESOURCE, PROVISION_RESOURCE
 from confcom.kubelet_api import deviceplugin_pb2 as pb
 from confcom.playground.kubelet.device_manager import DeviceManager
 from confcom.playground.kubelet.ledger import DeviceLedger
 from testkit.fresh_metrics import FreshPage
+from testkit.plugin_process import LOOK_SECONDS, Instance
+from testkit.watched_node import PATIENCE_SECONDS
 
 
 class Kubelet(DeviceManager):

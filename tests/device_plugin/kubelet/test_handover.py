@@ -13,13 +13,13 @@ import sys
 import grpc
 import pytest
 
-from chaos.instance import Instance
-from chaos.watched_node import WatchedNode
 from confcom.device_plugin.resources import EPC_RESOURCE
 from confcom.playground.api.views import JobStatus, Phase
 from confcom.playground.kubelet.plugin_registry import KubeletRules
 from confcom.playground.layout import Layout
 from confcom.playground.node import NAME
+from testkit.plugin_process import Instance
+from testkit.watched_node import WatchedNode
 
 EPC_MIB = 168
 BURST = 80

@@ -5,14 +5,9 @@ import json
 import os
 import signal
 import sys
-from pathlib import Path
 
-from chaos.watched_node import PATIENCE_SECONDS
+from testkit.watched_node import PATIENCE_SECONDS
 
-REAL = ("-m", "confcom.device_plugin")
-PLANTED = str(Path(__file__).with_name("planted.py"))
-LOOKS_OFTEN = (PLANTED, "no_bug")
-"""The real one, but that it looks at the host every few milliseconds."""
 LOOK_SECONDS = 0.01
 
 
@@ -31,25 +26,26 @@ class Instance:
         self.probe = probe
 
     @classmethod
-    async def start(cls, directory, name, *arguments, program=REAL, stderr=None):
+    async def start(cls, directory, name, *arguments, stderr=None):
         """Start one with a probe and a log in a directory, under a name; it is not waited for."""
         probe, log = directory / f"{name}.probe", directory / f"{name}.log"
         environ = {key: value for key, value in os.environ.items() if not key.startswith("CONFCOM_")}
         with log.open("wb") as written:
             process = await asyncio.create_subprocess_exec(
-                *(sys.executable, *program, "--probe-address", f"unix:{probe}", "--log-format", "json", *arguments),
+                *(sys.executable, "-m", "confcom.device_plugin"),
+                *("--probe-address", f"unix:{probe}", "--log-format", "json", *arguments),
                 stderr=written if stderr is None else stderr,
                 env=environ,
             )
         return cls(process, probe, log)
 
     @classmethod
-    async def start_on(cls, layout, name, *arguments, program=REAL):
+    async def start_on(cls, layout, name, *arguments):
         """Start one beside a node, for its host's hardware if it is to simulate nothing."""
         return await cls.start(
             layout.directory, name,
             "--host-root", str(layout.directory / "host"), "--device-plugin-dir", str(layout.device_plugin_dir),
-            "--helper-epc-mib", "0", *arguments, program=program,
+            "--helper-epc-mib", "0", *arguments,
         )  # fmt: skip
 
     @property

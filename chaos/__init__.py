@@ -1,1 +1,0 @@
-"""Kubelet stand-in and device plugins, disturbed in every way that a node knows."""
