@@ -21,11 +21,11 @@ def block(heading, language):
 
 
 @pytest.mark.slow
-def test_point_your_program_at_it_as_pasted(folder, typed):
+def test_the_program_section_as_pasted(folder, typed):
     """All lines at once, as one pastes them, and then the Python program beside the same helper."""
     (folder / ".venv").symlink_to(Path(sys.executable).parent.parent)
     pasted, program = (
-        block("Point your program at it", language).replace("/tmp/aesmd", f"{folder}/aesmd")
+        block("Use it from a program", language).replace("/tmp/aesmd", f"{folder}/aesmd")
         for language in ("sh", "python")
     )
     (folder / "program.py").write_text(f"{program}\nassert len(quote) > 4000")
