@@ -34,9 +34,6 @@ HELM_3 = "helm3"
 """No cluster needs it: one case runs our commands with it, if it was asked for. Its name is no beginning like helm's:
 tests without a cluster take the newest `helm-*` of the cache."""
 
-KWOK = "kwok"
-"""It fakes nodes for the case of a hundred, which builds it when it is run."""
-
 PACKAGES = {"runc": "runc", "iptables": "iptables", "ip": "iproute2", "nsenter": "util-linux", "unshare": "util-linux"}
 """What the node runs besides, and the packages it is in."""
 
