@@ -1,1 +1,1 @@
-"""What a hostile Pod can do to a node's quote helper: used in Pods by the cases, and on a socket by the soak."""
+"""Attacks of a hostile Pod on a node's daemons: run in Pods by the cases, and on a socket by the soak."""

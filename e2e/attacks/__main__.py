@@ -2,8 +2,8 @@
 
 Usage: python -m e2e.attacks KIND SECONDS WHERE...
 
-It needs the standard library, confcom as the sample workload's image has it, `replay.wire` and this package. Each WHERE
-is attacked by a process of its own.
+It needs the standard library, confcom as the sample workload's image has it, `testkit.replay.wire` and this package.
+Each WHERE is attacked by a process of its own.
 """
 
 from __future__ import annotations

@@ -1,25 +1,23 @@
-"""The daemons of a node while they are attacked: restarts, probes, memory, log lines."""
+"""The daemons of a node before and after an attack, and their victim's attestations."""
 
 from __future__ import annotations
 
-import contextlib
-import threading
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from bench.memory import MemoryGroup, memory_hierarchy
+from bench.summary import Latency
 from confcom.errors import UnavailableError
 from e2e.add_on import COMPONENT, SYSTEM, daemons
-from e2e.attacks.outcome import DaemonSeen
 from e2e.cluster import Cluster, Node
 from e2e.cluster.lifecycle import group_name
+from e2e.load.attestation import Attestation
+from e2e.probes import PORT
 
-PROBE_PORT = 8080
-SAMPLE_SECONDS = 0.5
-"""Between looks at a Pod's memory."""
+MIB = 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +45,7 @@ class Daemon:
     @property
     def probes(self) -> str:
         """Where its probes and metrics are asked."""
-        return f"{self.address}:{PROBE_PORT}"
+        return f"{self.address}:{PORT}"
 
 
 def daemons_on(cluster: Cluster, node: Node) -> tuple[Daemon, ...]:
@@ -84,90 +82,59 @@ def _failed_probes(cluster: Cluster) -> dict[str, int]:
     return found
 
 
-def memory_of(cluster: Cluster, node: Node, daemon: Daemon) -> MemoryGroup:
-    """Its Pod's control group, to which passes what the kernel still holds for a container that has ended.
-
-    Raises:
-        UnavailableError: it is not where the kubelet makes it.
-    """
+def highest_memory(cluster: Cluster, node: Node, daemon: Daemon) -> int:
+    """Bytes at most so far, of its Pod's control group, which holds what a container that has ended left."""
     top = memory_hierarchy(Path("/proc/self/mountinfo").read_text()).mountpoint / group_name(cluster.places)
     found = [*top.glob(f"{node.name}/**/pod{daemon.uid}")]
     if len(found) != 1:
         raise UnavailableError(f"{daemon.pod} has no control group", why=f"{top} has {found}")
-    return MemoryGroup(found[0])
+    return MemoryGroup(found[0]).highest
 
 
-@dataclass(slots=True)
-class _Samples:
-    usages: list[int] = field(default_factory=list)
-    highest: int = 0
+def log_lines(cluster: Cluster, daemon: Daemon, since: datetime) -> int:
+    """How many lines it has written since."""
+    query = ("logs", daemon.pod, f"--namespace={SYSTEM}", f"--since-time={since:%Y-%m-%dT%H:%M:%SZ}")
+    return len(cluster.kubectl(*query, check=False).stdout.splitlines())
 
 
-@dataclass(slots=True)
-class Watch:
-    """Daemons that are watched.
+def harm(before: Sequence[Daemon], after: Sequence[Daemon], *, stayed_ready: bool = True) -> list[str]:
+    """What became of daemons that should not have; whether they were ready all the time is left out if need be."""
+    found = []
+    for was, now in zip(before, after, strict=True):
+        if now.uid != was.uid:
+            found.append(f"{now.component}: was replaced")
+        if now.restarts != was.restarts:
+            found.append(f"{now.component}: {now.restarts - was.restarts} restarts")
+        if now.unhealthy != was.unhealthy:
+            found.append(f"{now.component}: {now.unhealthy - was.unhealthy} failed probes")
+        if stayed_ready and (not now.ready_since or now.ready_since != was.ready_since):
+            found.append(f"{now.component}: was not ready all the time")
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class Period:
+    """A victim's attestations of some time.
 
     Args:
-        cluster: where.
-        node: theirs.
-        first: how they were when it began.
-        since: when that was.
-        samples: of memory, by the name of the Pod.
+        made: how many began.
+        failures: what the client would complain about.
+        latency: of single calls, those that failed included.
     """
 
-    cluster: Cluster
-    node: Node
-    first: tuple[Daemon, ...]
-    since: datetime
-    samples: dict[str, _Samples]
+    made: int
+    failures: tuple[str, ...]
+    latency: Latency
 
-    def seen(self) -> list[DaemonSeen]:
-        """What became of them; those that are not there any more were replaced."""
-        now = {daemon.pod: daemon for daemon in daemons_on(self.cluster, self.node)}
-        return [self._seen(one, now[one.pod]) for one in self.first if one.pod in now]
+    @classmethod
+    def of(cls, attestations: Iterable[Attestation], began: float, ended: float) -> Period:
+        """Of those that began in this time."""
+        here = [one for one in attestations if began <= one.began < ended]
+        failures = tuple(one.failure for one in here if one.failure)
+        return cls(len(here), failures, Latency.of([seconds for one in here for seconds in one.seconds]))
 
-    def _seen(self, first: Daemon, now: Daemon) -> DaemonSeen:
-        samples = self.samples[first.pod]
-        spec = self.cluster.kubectl_json("get", "pod", now.pod, f"--namespace={SYSTEM}")["spec"]
-        log = ("logs", now.pod, f"--namespace={SYSTEM}", f"--since-time={self.since:%Y-%m-%dT%H:%M:%SZ}")
-        return DaemonSeen(
-            name=now.component,
-            restarts=now.restarts - first.restarts,
-            unhealthy=now.unhealthy - first.unhealthy,
-            stayed_ready=bool(now.ready_since) and now.ready_since == first.ready_since,
-            memory=tuple(samples.usages),
-            highest=samples.highest,
-            limit=_bytes(spec["containers"][0]["resources"]["limits"]["memory"]),
-            log_lines=len(self.cluster.kubectl(*log, check=False).stdout.splitlines()),
-        )
-
-
-def _bytes(quantity: str) -> int:
-    """Of a limit as our chart writes it."""
-    return int(quantity.removesuffix("Mi")) * 1024 * 1024
-
-
-@contextlib.contextmanager
-def watching(cluster: Cluster, node: Node) -> Iterator[Watch]:
-    """Watch a node's daemons for the block."""
-    first = daemons_on(cluster, node)
-    watch = Watch(cluster, node, first, datetime.now(UTC), {one.pod: _Samples() for one in first})
-    groups = [(memory_of(cluster, node, one), watch.samples[one.pod]) for one in first]
-    end = threading.Event()
-    thread = threading.Thread(target=_sample, args=(groups, end))
-    thread.start()
-    try:
-        yield watch
-    finally:
-        end.set()
-        thread.join()
-
-
-def _sample(groups: Sequence[tuple[MemoryGroup, _Samples]], end: threading.Event) -> None:
-    while True:
-        for group, samples in groups:
-            with contextlib.suppress(OSError, ValueError):  # a Pod that was replaced has no group any more
-                samples.usages.append(group.usage)
-                samples.highest = max(samples.highest, group.highest)
-        if end.wait(SAMPLE_SECONDS):
-            return
+    def __str__(self) -> str:
+        took = self.latency
+        times = f"p50 {took.p50 * 1e3:.2f}, p99 {took.p99 * 1e3:.2f}, longest {took.longest * 1e3:.1f} ms"
+        reason = f", as {self.failures[0]}" if self.failures else ""
+        return f"{self.made} attestations, {len(self.failures)} failed{reason}; {took.count} calls, {times}"

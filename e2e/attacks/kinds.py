@@ -1,4 +1,4 @@
-"""The attacks. Each goes on until it is told that its time is over, and returns what it did."""
+"""The attacks. Each goes on until its time is over, and returns what it did."""
 
 from __future__ import annotations
 
@@ -11,14 +11,20 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from types import MappingProxyType
 
-from e2e.attacks import requests
+from confcom.sgx.key_id import ECDSA_P256_KEY_ID
+from confcom.sgx.report import TARGET_INFO_SIZE, TargetInfo
+from confcom.simulation.enclave import SimulatedEnclave
 from e2e.attacks.held import GONE, Counts, Held, connect, most_descriptors, unread_bytes
+from testkit.replay import wire
 
 Over = Callable[[], bool]
 Attack = Callable[[str, Over], Counts]
 """Given where the helper is: the path of its socket, or where its probes are asked, a path or HOST:PORT."""
+Worth = Callable[[socket.socket, int], bool]
+"""Whether a connection of which poll tells these events is still worth holding."""
 
 AT_ONCE = 32
 """Connections between two pauses: with these, some thousand a second. What is attacked is memory and places; the
@@ -36,18 +42,63 @@ METRICS = b"/metrics"
 PROBES = (METRICS, b"/readyz")
 CROWD = 30
 """Connections at once of the larger of the two loops that ask for metrics."""
-PROBE_SECONDS = 5.0
+FLOODERS = 4
+"""Connections at once that ask for quotes in a loop: more than the helper's one core serves."""
+ANSWER_SECONDS = 5.0
 """For one answer; then the next is asked for."""
+RETRY_SECONDS = 0.1
+
+LONGEST = 65_536
+"""Of a request, and of the buffer that a client may ask to have filled."""
+INIT_QUOTE_EX, GET_QUOTE_EX = 15, 17
+"""Field numbers of both calls, in requests as in answers."""
+TARGET_INFO = 2
+"""The field of an answer to InitQuoteEx."""
+KEY = ECDSA_P256_KEY_ID.encode()
+INIT = wire.frame(wire.data(INIT_QUOTE_EX, wire.data(1, KEY) + wire.number(3, 1) + wire.number(4, 32)))
+INCOMPLETE = LONGEST.to_bytes(wire.HEADER_SIZE, "little") + bytes(65_000)
+MALFORMED = wire.frame(b"\xff" * 100)
 
 
-def unread(path: str, over: Over) -> Counts:
-    """Have whole quotes sent, and never read them."""
-    return _hold(path, over, requests.quote_request(path, over), _unread_or_open)
+def quote_request(path: str, over: Over) -> bytes:
+    """GetQuoteEx for the longest answer, with a report that the helper's quoting enclave accepts."""
+    target = bytes(TARGET_INFO_SIZE)
+    while not over():
+        # Others may have the helper refuse or close.
+        with contextlib.suppress(OSError, ValueError):
+            if found := _target_info(_answer(path, INIT)):
+                target = found
+                break
+        time.sleep(RETRY_SECONDS)
+    report = SimulatedEnclave.from_name("attacker").create_report(TargetInfo.parse(target), bytes(64))
+    asked = wire.data(1, report.encode()) + wire.data(2, KEY) + wire.number(4, LONGEST)
+    request: bytes = wire.frame(wire.data(GET_QUOTE_EX, asked))
+    return request
 
 
-def incomplete(path: str, over: Over) -> Counts:
-    """Send nearly all of a long request, and wait."""
-    return _hold(path, over, requests.INCOMPLETE, _open)
+def _target_info(answer: bytes) -> bytes:
+    """The target info in an answer to InitQuoteEx; empty if it has none."""
+    found = wire.nested_fields(answer[wire.HEADER_SIZE :]).get(INIT_QUOTE_EX, {}).get(TARGET_INFO)
+    return found if isinstance(found, bytes) else b""
+
+
+def _answer(where: str, request: bytes) -> bytes:
+    answer = b""
+    with _connected(where) as sock:
+        sock.sendall(request)
+        while chunk := sock.recv(LONGEST):
+            answer += chunk
+    return answer
+
+
+def _connected(where: str) -> socket.socket:
+    if not where.startswith("/"):
+        host, _, port = where.rpartition(":")
+        return socket.create_connection((host, int(port)), ANSWER_SECONDS)
+    sock = socket.socket(socket.AF_UNIX)
+    sock.settimeout(ANSWER_SECONDS)
+    sock.connect(where)
+    return sock
 
 
 def _unread_or_open(sock: socket.socket, events: int) -> bool:
@@ -64,95 +115,39 @@ def _not_gone(_: socket.socket, events: int) -> bool:
     return not events & GONE
 
 
-def _hold(
-    path: str,
-    over: Over,
-    request: bytes,
-    worth: Callable[[socket.socket, int], bool],
-    uids: Iterator[int] | None = None,
-) -> Counts:
-    held = Held(most_descriptors(), worth)
-    while not over():
-        held.look()
-        for _ in range(0 if held.full else AT_ONCE):
-            sock = connect(path, request, held.counts) if uids is None else _as(next(uids), path, request, held.counts)
-            if sock is None:
-                break
-            held.add(sock)
-        time.sleep(PAUSE_SECONDS)
-    held.close()
-    return held.counts
+@dataclass(frozen=True, slots=True)
+class Holding:
+    """Send one request in as many connections as can be held, as one user or as thousands."""
+
+    request: Callable[[str, Over], bytes]
+    worth: Worth
+    by_users: bool = False
+
+    def __call__(self, path: str, over: Over) -> Counts:
+        """Attack."""
+        request, held, uids = self.request(path, over), Held(most_descriptors(), self.worth), _random_uids()
+        while not over():
+            held.look()
+            for _ in range(0 if held.full else AT_ONCE):
+                sock = (
+                    _as_user(next(uids), path, request, held.counts)
+                    if self.by_users
+                    else connect(path, request, held.counts)
+                )
+                if sock is None:
+                    break
+                held.add(sock)
+            time.sleep(PAUSE_SECONDS)
+        held.close()
+        return held.counts
 
 
-def _as(uid: int, path: str, request: bytes, counts: Counts) -> socket.socket | None:
-    """Connect as another effective user."""
+def _as_user(uid: int, path: str, request: bytes, counts: Counts) -> socket.socket | None:
     os.seteuid(uid)
     try:
         return connect(path, request, counts)
     finally:
         os.seteuid(0)
-
-
-def gone_peers_held(path: str, over: Over) -> Counts:
-    """Be thousands of users whose processes are gone while their connections stay open."""
-    held = Held(most_descriptors(), _not_gone)
-    uids = _random_uids()
-    while not over():
-        held.look()
-        if held.full:
-            time.sleep(PAUSE_SECONDS)
-            continue
-        socks = [socket.socket(socket.AF_UNIX) for _ in range(PER_PROCESS)]
-        _connect_and_exit(path, socks, uids, [b"\1"])
-        held.counts.made += PER_PROCESS
-        for sock in socks:
-            held.add(sock)
-    held.close()
-    return held.counts
-
-
-def gone_peers(path: str, over: Over) -> Counts:
-    """Be thousands of users whose processes, and with them their connections, are gone at once."""
-    counts = Counts()
-    uids = _random_uids()
-    while not over():
-        _connect_and_exit(path, None, uids, [b"\1"])
-        counts.made += PER_PROCESS
-    return counts
-
-
-def effective_users(path: str, over: Over) -> Counts:
-    """Be thousands of users by changing the effective one of a process that goes on."""
-    return _hold(path, over, b"\1", _not_gone, uids=_random_uids())
-
-
-def unread_by_users(path: str, over: Over) -> Counts:
-    """Have whole quotes sent to thousands of users, and never read them."""
-    return _hold(path, over, requests.quote_request(path, over), _unread_or_open, uids=_random_uids())
-
-
-def incomplete_by_users(path: str, over: Over) -> Counts:
-    """Send nearly all of long requests as thousands of users, and wait."""
-    return _hold(path, over, requests.INCOMPLETE, _open, uids=_random_uids())
-
-
-def complaints(path: str, over: Over) -> Counts:
-    """Cause log lines of 600 users whose processes are gone: by requests that are malformed, and by quotes."""
-    counts = Counts()
-    quote = requests.quote_request(path, over)
-    first, _ = UIDS
-    uids = itertools.cycle(range(first, first + COMPLAINERS))
-    while not over():
-        socks = [socket.socket(socket.AF_UNIX) for _ in range(PER_PROCESS)]
-        _connect_and_exit(path, socks, uids, [quote, requests.MALFORMED])
-        counts.made += PER_PROCESS
-        for sock in socks:
-            sock.settimeout(1.0)
-            with contextlib.suppress(OSError):
-                while sock.recv(requests.LONGEST):
-                    pass
-            sock.close()
-    return counts
 
 
 def _random_uids() -> Iterator[int]:
@@ -161,23 +156,56 @@ def _random_uids() -> Iterator[int]:
         yield chosen.randint(*UIDS)
 
 
-def _connect_and_exit(
-    path: str, socks: list[socket.socket] | None, uids: Iterator[int], requests_sent: Sequence[bytes]
-) -> None:
-    """Connect as several users in a process that then exits.
+def gone_peers(path: str, over: Over, *, held: bool = False) -> Counts:
+    """Be thousands of users whose processes are gone at once, and with them their connections if these are not held."""
+    holding, uids = Held(most_descriptors(), _not_gone), _random_uids()
+    while not over():
+        holding.look()
+        if holding.full:
+            time.sleep(PAUSE_SECONDS)
+            continue
+        socks = [socket.socket(socket.AF_UNIX) for _ in range(PER_PROCESS)] if held else []
+        _connect_and_exit(path, socks, uids, [b"\1"])
+        holding.counts.made += PER_PROCESS
+        for sock in socks:
+            holding.add(sock)
+    holding.close()
+    return holding.counts
 
-    Args:
-        path: where.
-        socks: unconnected ones, which stay open here; None: the process has its own, which its end closes.
-        uids: who connects.
-        requests_sent: one by each user in turn.
+
+def gone_peers_held(path: str, over: Over) -> Counts:
+    """The same, and the connections stay open."""
+    return gone_peers(path, over, held=True)
+
+
+def complaints(path: str, over: Over) -> Counts:
+    """Cause log lines of 600 users whose processes are gone: by requests that are malformed, and by quotes."""
+    counts, quote = Counts(), quote_request(path, over)
+    uids = itertools.cycle(range(UIDS[0], UIDS[0] + COMPLAINERS))
+    while not over():
+        socks = [socket.socket(socket.AF_UNIX) for _ in range(PER_PROCESS)]
+        _connect_and_exit(path, socks, uids, [quote, MALFORMED])
+        counts.made += PER_PROCESS
+        for sock in socks:
+            sock.settimeout(1.0)
+            with contextlib.suppress(OSError):
+                while sock.recv(LONGEST):
+                    pass
+            sock.close()
+    return counts
+
+
+def _connect_and_exit(path: str, socks: list[socket.socket], uids: Iterator[int], requests: Sequence[bytes]) -> None:
+    """Connect as several users, who send the requests in turn, in a process that then exits.
+
+    The sockets stay open here; without any, the process has its own, which its end closes.
     """
     chosen = list(itertools.islice(uids, PER_PROCESS))
     child = os.fork()
     if not child:
         try:
             own = socks or [socket.socket(socket.AF_UNIX) for _ in chosen]
-            for sock, uid, request in zip(own, chosen, itertools.cycle(requests_sent), strict=False):
+            for sock, uid, request in zip(own, chosen, itertools.cycle(requests), strict=False):
                 _connect_as(uid, path, sock, request)
         finally:
             os._exit(0)
@@ -193,17 +221,25 @@ def _connect_as(uid: int, path: str, sock: socket.socket, request: bytes) -> Non
     os.setresuid(0, 0, 0)
 
 
+def flood(path: str, over: Over) -> Counts:
+    """Ask for as many quotes as one can, and read them."""
+    request = quote_request(path, over)
+    return _in_threads(FLOODERS, over, lambda: _answer(path, request))
+
+
 def probes(where: str, over: Over, *, connections: int = 1) -> Counts:
     """Ask for metrics and readiness in a loop, so many at a time."""
-    counts = [Counts() for _ in range(connections)]
-    renderings: set[bytes] = set()
-    threads = [threading.Thread(target=_ask, args=(where, over, one, renderings)) for one in counts]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    made, refused = sum(one.made for one in counts), sum(one.refused for one in counts)
-    return Counts(made, refused, connections, len(renderings))
+    targets, renderings = itertools.cycle(PROBES), set()
+
+    def ask() -> None:
+        target = next(targets)
+        answer = _answer(where, b"GET " + target + b" HTTP/1.1\r\nHost: probes\r\n\r\n")
+        if target == METRICS:
+            renderings.add(hashlib.sha256(answer).digest())
+
+    counts = _in_threads(connections, over, ask)
+    counts.renderings = len(renderings)
+    return counts
 
 
 def crowd_of_probes(where: str, over: Over) -> Counts:
@@ -211,44 +247,42 @@ def crowd_of_probes(where: str, over: Over) -> Counts:
     return probes(where, over, connections=CROWD)
 
 
-def _ask(where: str, over: Over, counts: Counts, renderings: set[bytes]) -> None:
-    for target in itertools.cycle(PROBES):
-        if over():
-            return
-        digest = hashlib.sha256()
-        try:
-            with _connected(where) as sock:
-                sock.sendall(b"GET " + target + b" HTTP/1.1\r\nHost: probes\r\n\r\n")
-                while chunk := sock.recv(requests.LONGEST):
-                    digest.update(chunk)
-        except OSError:
-            counts.refused += 1
-            continue
-        counts.made += 1
-        if target == METRICS:
-            renderings.add(digest.digest())
+def _in_threads(number: int, over: Over, ask: Callable[[], object]) -> Counts:
+    """Ask again and again, so many at a time."""
+    counts = [Counts() for _ in range(number)]
+
+    def work(own: Counts) -> None:
+        while not over():
+            try:
+                ask()
+            except OSError:
+                own.refused += 1
+            else:
+                own.made += 1
+
+    threads = [threading.Thread(target=work, args=(own,)) for own in counts]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return Counts(sum(own.made for own in counts), sum(own.refused for own in counts), number)
 
 
-def _connected(where: str) -> socket.socket:
-    if not where.startswith("/"):
-        host, _, port = where.rpartition(":")
-        return socket.create_connection((host, int(port)), PROBE_SECONDS)
-    sock = socket.socket(socket.AF_UNIX)
-    sock.settimeout(PROBE_SECONDS)
-    sock.connect(where)
-    return sock
+def _always(request: bytes) -> Callable[[str, Over], bytes]:
+    return lambda _, __: request
 
 
 KINDS: Mapping[str, Attack] = MappingProxyType(
     {
-        "unread": unread,
-        "incomplete": incomplete,
+        "unread": Holding(quote_request, _unread_or_open),
+        "incomplete": Holding(_always(INCOMPLETE), _open),
         "gone-peers-held": gone_peers_held,
         "gone-peers": gone_peers,
-        "effective-users": effective_users,
-        "unread-by-users": unread_by_users,
-        "incomplete-by-users": incomplete_by_users,
+        "effective-users": Holding(_always(b"\1"), _not_gone, by_users=True),
+        "unread-by-users": Holding(quote_request, _unread_or_open, by_users=True),
+        "incomplete-by-users": Holding(_always(INCOMPLETE), _open, by_users=True),
         "complaints": complaints,
+        "flood": flood,
         "probes": probes,
         "crowd-of-probes": crowd_of_probes,
     }
