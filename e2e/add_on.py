@@ -37,13 +37,7 @@ UPGRADE_SECONDS = 120.0
 
 
 def install(cluster: Cluster, nodes: Sequence[str] = (NODE_NAME,), settings: Sequence[str] = ()) -> None:
-    """Install the chart, or upgrade to it, and wait until these nodes have their EPC and daemons, and no others.
-
-    Args:
-        cluster: where.
-        nodes: names of those that simulate SGX.
-        settings: for the chart, as `--set` has them.
-    """
+    """Install the chart with these settings, or upgrade to it, and wait until these nodes serve, and no others."""
     others = [node.name for node in cluster.nodes if node.name not in nodes]
     cluster.kubectl("label", "node", *nodes, f"{SIMULATED_LABEL}=true", "--overwrite")
     if others:
@@ -109,9 +103,9 @@ def helper_on(cluster: Cluster, node: str) -> dict[str, Any]:
 
 
 def is_ready(pod: dict[str, Any]) -> bool:
-    """Whether a Pod is ready, as the kubelet told last."""
-    conditions = pod["status"].get("conditions", [])
-    return any(one["type"] == "Ready" and one["status"] == "True" for one in conditions)
+    """Whether a Pod is ready, as the kubelet told last, and is not about to go."""
+    conditions = {one["type"]: one["status"] for one in pod["status"].get("conditions", [])}
+    return conditions.get("Ready") == "True" and "deletionTimestamp" not in pod["metadata"]
 
 
 def uninstall(cluster: Cluster) -> None:
@@ -130,11 +124,6 @@ def uninstall(cluster: Cluster) -> None:
 def allocatable(cluster: Cluster, node: str = NODE_NAME) -> str:
     """A node's allocatable EPC, as the API has it."""
     return str(cluster.kubectl_json("get", "node", node)["status"]["allocatable"].get(EPC, ""))
-
-
-def capacity(cluster: Cluster, node: str = NODE_NAME) -> str:
-    """A node's EPC, also what nobody offers any more and the kubelet has not forgotten."""
-    return str(cluster.kubectl_json("get", "node", node)["status"]["capacity"].get(EPC, ""))
 
 
 def forget(cluster: Cluster, node: Node) -> None:

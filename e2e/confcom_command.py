@@ -14,23 +14,74 @@ from pathlib import Path
 from typing import Any
 
 from confcom.errors import ExitCode, UnavailableError
-from e2e.add_on import EPC, SIMULATED_LABEL, SYSTEM, uninstall
+from e2e.add_on import COMPONENT, NO_EPC, SIMULATED_LABEL, SYSTEM, allocatable, is_ready, uninstall
 from e2e.cluster import Cluster, Node
 from e2e.images_workshop import CHART_REGISTRY
+from e2e.probes import samples
 from e2e.waiting import until
 
 COMMAND_SECONDS = 600.0
 """For one command: it gives up by itself when nothing has gone on for three minutes."""
 
+JSON = "--output=json"
 PLUGIN, HELPER = "device-plugin", "quote-helper"
 POOL_LABEL = "example.com/pool"
 """By whose values pools have their nodes."""
 SET_ASIDE_MIB = 6
 """Of a node's EPC, for two quote helpers."""
 
-_QUOTES = re.compile(
-    r'^confcom_quote_helper_requests_total\{request="GetQuoteEx",result="success"\} (\S+)$', re.MULTILINE
-)
+_REFUSED_BY_CHART = re.compile(r"^\s*code: (\S+)$", re.MULTILINE)
+"""The line with which the chart ends a refusal."""
+_REQUESTS = "confcom_quote_helper_requests_total"
+
+Done = subprocess.CompletedProcess[str]
+
+
+def confcom(cluster: Cluster, *arguments: str, code: ExitCode = ExitCode.OK, kubeconfig: Path | None = None) -> Done:
+    """Run the command on the first node as the administrator or another user; it must end with this code."""
+    user = ["env", f"KUBECONFIG={kubeconfig}"] if kubeconfig else []
+    command = [*user, sys.executable, "-m", "confcom", *arguments]
+    done = cluster.run(command, check=False, timeout=COMMAND_SECONDS)
+    assert done.returncode == code, f"{arguments} ended with {done.returncode}\n{done.stdout}{done.stderr}"
+    return done
+
+
+def status_of(cluster: Cluster) -> dict[str, Any]:
+    """What `confcom status` says, whatever it is."""
+    return document_of(cluster.run([sys.executable, "-m", "confcom", "status", JSON], check=False))
+
+
+def kubeconfig_as(cluster: Cluster, folder: Path, user: str, *groups: str) -> Path:
+    """A kubeconfig of somebody whom the administrator impersonates."""
+    document = json.loads(cluster.kubectl("config", "view", "--raw", "--flatten", JSON).stdout)
+    document["users"][0]["user"] |= {"as": user, "as-groups": list(groups)}
+    path = folder / f"{user}.json"
+    path.write_text(json.dumps(document))
+    return path
+
+
+def document_of(done: Done) -> dict[str, Any]:
+    """The JSON that a command printed."""
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
+
+
+def changes(done: Done) -> bool:
+    """Whether a command changed the release."""
+    return bool(document_of(done)["changed"])
+
+
+def codes_of(done: Done) -> set[str]:
+    """Codes of the error, of findings that are not ok, of problems, and of parts that could not be compared."""
+    found = document_of(done)
+    findings = [one for one in found.get("findings", []) if one["outcome"] != "ok"]
+    listed = [*findings, *found.get("problem_details", []), *found.get("not_compared_details", [])]
+    return {one["code"] for one in (*listed, *filter(None, [found.get("error")]))}
+
+
+def refusals_of(done: Done) -> list[str]:
+    """Codes of the chart's refusals that helm has printed."""
+    return _REFUSED_BY_CHART.findall(done.stderr)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,18 +98,13 @@ class AddOn:
     nodes: tuple[Node, ...]
     offered_mib: int
 
-    def confcom(self, *arguments: str, code: ExitCode = ExitCode.OK) -> subprocess.CompletedProcess[str]:
-        """Run the command on the first node, which must end with this code."""
-        command = [sys.executable, "-m", "confcom", *arguments]
-        done = self.cluster.run(command, check=False, timeout=COMMAND_SECONDS)
-        assert done.returncode == code, f"{arguments} ended with {done.returncode}\n{done.stdout}{done.stderr}"
-        return done
+    def confcom(self, *arguments: str, code: ExitCode = ExitCode.OK) -> Done:
+        """Run the command, which must end with this code."""
+        return confcom(self.cluster, *arguments, code=code)
 
     def status(self) -> dict[str, Any]:
         """What `confcom status` says, whatever it is."""
-        command = [sys.executable, "-m", "confcom", "status", "--output=json"]
-        found: dict[str, Any] = json.loads(self.cluster.run(command, check=False).stdout)
-        return found
+        return status_of(self.cluster)
 
     def is_well(self) -> bool:
         """Whether `confcom status` finds nothing wrong.
@@ -75,25 +121,21 @@ class AddOn:
         """The component's only pod on each node, by the node's name, once there is one only and it is ready."""
 
         def alone() -> dict[str, dict[str, Any]] | None:
-            found = {pod["spec"].get("nodeName", ""): pod for pod in self.all_pods(component)}
-            whole = len(found) == len(self.all_pods(component)) == len(self.nodes)
-            return found if whole and all(map(is_ready, found.values())) else None
+            listed = self.all_pods(component)
+            found = {pod["spec"].get("nodeName", ""): pod for pod in listed}
+            whole = len(found) == len(listed) == len(self.nodes)
+            return found if whole and all(map(is_ready, listed)) else None
 
         seen = until(alone, f"there is one {component} on each node", seconds=120)
         assert seen
         return seen
 
-    def pods_now(self, component: str) -> dict[str, dict[str, Any]]:
-        """The component's pods by the node's name, ready or not."""
-        return {pod["spec"].get("nodeName", ""): pod for pod in self.all_pods(component)}
-
     def all_pods(self, component: str) -> list[dict[str, Any]]:
         """Also those that start, end or were rejected."""
-        chosen = f"--selector=app.kubernetes.io/component={component}"
-        listed: list[dict[str, Any]] = self.cluster.kubectl_json("get", "pods", f"--namespace={SYSTEM}", chosen)[
-            "items"
-        ]
-        return listed
+        chosen = f"--selector={COMPONENT}={component}"
+        listed = self.cluster.kubectl_json("get", "pods", f"--namespace={SYSTEM}", chosen)
+        found: list[dict[str, Any]] = listed["items"]
+        return found
 
     def replace_restarted(self) -> None:
         """Have new pods made for those that have restarted: the kubelet lets each next start wait longer."""
@@ -104,9 +146,9 @@ class AddOn:
 
     def quotes_by(self, pod: dict[str, Any]) -> int:
         """How many quotes a helper has made for clients, by its own count, which may be a second old."""
-        path = f"/api/v1/namespaces/{SYSTEM}/pods/{pod['metadata']['name']}:8080/proxy/metrics"
-        found = _QUOTES.search(self.cluster.kubectl("get", "--raw", path).stdout)
-        return int(float(found[1])) if found else 0
+        made = {"request": "GetQuoteEx", "result": "success"}
+        found = [one for one in samples(self.cluster, pod) if one.name == _REQUESTS]
+        return int(sum(one.value for one in found if made.items() <= one.labels.items()))
 
     def export(self, folder: Path) -> datetime:
         """Write what relying parties need; returns the time at which it was."""
@@ -120,13 +162,7 @@ class AddOn:
 
     def offered(self, node: Node) -> str:
         """A node's allocatable EPC, as the API has it."""
-        return str(self.cluster.kubectl_json("get", "node", node.name)["status"]["allocatable"].get(EPC, ""))
-
-
-def is_ready(pod: dict[str, Any]) -> bool:
-    """Whether it is, and is not about to go."""
-    conditions = {one["type"]: one["status"] for one in pod["status"].get("conditions", [])}
-    return conditions.get("Ready") == "True" and "deletionTimestamp" not in pod["metadata"]
+        return allocatable(self.cluster, node.name)
 
 
 def uids(pods: dict[str, dict[str, Any]]) -> set[str]:
@@ -136,19 +172,12 @@ def uids(pods: dict[str, dict[str, Any]]) -> set[str]:
 
 @contextmanager
 def enabled(cluster: Cluster, nodes: Sequence[Node], *, epc_mib: int, settings: Sequence[str] = ()) -> Iterator[AddOn]:
-    """Enable the add-on on these nodes, and take it away afterwards.
-
-    Args:
-        cluster: where.
-        nodes: which will simulate.
-        epc_mib: how much EPC each of them has.
-        settings: more of the chart's values.
-    """
+    """Enable the add-on on these nodes, each with so much EPC, and take it away afterwards."""
     add_on = AddOn(cluster, tuple(nodes), epc_mib - SET_ASIDE_MIB)
     no_label = ("label", "nodes", "--all", f"{SIMULATED_LABEL}-")
     uninstall(cluster)
     cluster.kubectl(*no_label)
-    until(lambda: all(add_on.offered(node) in {"", "0"} for node in nodes), "the kubelets report that nothing is there")
+    until(lambda: all(add_on.offered(node) in NO_EPC for node in nodes), "the kubelets report that nothing is there")
     chosen = [f"--simulated-node={node.name}" for node in nodes]
     values = [f"--set={value}" for value in (CHART_REGISTRY, f"simulated.epcMiB={epc_mib}", *settings)]
     try:

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from e2e import add_on
-from e2e.add_on import EPC, SIMULATED_LABEL
+from e2e.add_on import EPC, SIMULATED_LABEL, is_ready
 from e2e.cluster import Cluster, Node
-from e2e.confcom_command import PLUGIN, POOL_LABEL, SET_ASIDE_MIB, AddOn, is_ready
+from e2e.confcom_command import PLUGIN, POOL_LABEL, SET_ASIDE_MIB, AddOn
 from e2e.images_workshop import REGISTRY
 from e2e.waiting import until
 

@@ -15,10 +15,10 @@ import httpx2
 
 from confcom.kubernetes.objects import labels_of, name_of, owner_of, text
 from e2e import daemon_processes
-from e2e.add_on import COMPONENT, EPC, SYSTEM
+from e2e.add_on import COMPONENT, EPC, SYSTEM, is_ready
 from e2e.churn.windows import Windows
 from e2e.cluster import Node
-from e2e.confcom_command import HELPER, PLUGIN, is_ready
+from e2e.confcom_command import HELPER, PLUGIN
 from e2e.daemon_processes import CONTROLLER
 from e2e.kubelet_log import KubeletLog, seconds_of_day
 from e2e.waiting import until

@@ -12,7 +12,7 @@ from confcom.playground.demo.context import examples_folder
 from e2e.add_on import EPC, RELEASE, ROOT, SIMULATED_LABEL, SYSTEM, allocatable, names, uninstall
 from e2e.cluster import Cluster
 from e2e.cluster.addresses import NODE_NAME
-from e2e.command_results import refusals_of
+from e2e.confcom_command import refusals_of
 from e2e.images_workshop import CHART_REGISTRY, REGISTRY, references
 from e2e.waiting import until
 

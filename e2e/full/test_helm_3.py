@@ -4,12 +4,12 @@ import json
 import sys
 
 import pytest
+from e2e.hand_edits import EDITS, HELPER, HERE, add_to_template, set_image, undo_rollout
 
 from confcom.errors import ExitCode
 from e2e.add_on import EPC_MIB, SYSTEM, allocatable, names
 from e2e.cluster import tools
 from e2e.cluster.addresses import NODE_NAME
-from e2e.hand_edits import EDITS, HELPER, HERE, add_to_template, set_image, undo_rollout
 from e2e.images_workshop import CHART_REGISTRY
 
 COMMAND_SECONDS = 240.0

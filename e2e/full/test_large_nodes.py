@@ -17,8 +17,7 @@ from e2e import add_on
 from e2e.add_on import CONTROLLER, EPC, SYSTEM
 from e2e.beside import beside
 from e2e.cluster import Cluster, Node
-from e2e.command_results import JSON, changes, codes_of, document_of
-from e2e.confcom_command import HELPER, AddOn
+from e2e.confcom_command import HELPER, JSON, AddOn, changes, codes_of, document_of
 from e2e.described_node import DescribedNode
 from e2e.images_workshop import references
 from e2e.pools import Pool, enable, plugin_of, pools_enabled

@@ -16,8 +16,7 @@ from e2e.admission.cases import dry_run
 from e2e.admission.pattern import BYTES, MIB, PROVISION, app, template
 from e2e.admission.patterns import PATTERNS
 from e2e.cluster import Cluster
-from e2e.command_results import JSON, codes_of, document_of
-from e2e.confcom_command import SET_ASIDE_MIB, AddOn
+from e2e.confcom_command import JSON, SET_ASIDE_MIB, AddOn, codes_of, document_of
 from e2e.described_node import DescribedNode
 from e2e.pools import Pool, pools_enabled
 from e2e.probes import metric

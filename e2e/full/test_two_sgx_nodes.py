@@ -16,8 +16,8 @@ from confcom.errors import ExitCode
 from e2e import add_on
 from e2e.add_on import EPC, HELPER, SYSTEM
 from e2e.cluster import Cluster, Node
-from e2e.command_results import JSON, codes_of, document_of
-from e2e.helper_metrics import answers_by_pod
+from e2e.confcom_command import JSON, codes_of, document_of
+from e2e.probes import answers_by_pod
 from e2e.relying_party import RelyingParty
 from e2e.tenants import Tenant, quoting_pod
 from e2e.waiting import until

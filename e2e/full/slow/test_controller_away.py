@@ -16,8 +16,7 @@ from confcom.errors import ExitCode
 from e2e import add_on
 from e2e.add_on import CONTROLLER, EPC, SYSTEM
 from e2e.cluster import Cluster, Node
-from e2e.command_results import JSON, codes_of
-from e2e.confcom_command import AddOn
+from e2e.confcom_command import JSON, AddOn, codes_of
 from e2e.pools import Pool, enable, join, leave, plugin_of, pools_enabled
 from e2e.probes import probed
 from e2e.relying_party import RelyingParty

@@ -16,8 +16,7 @@ from confcom.errors import ExitCode
 from e2e import images
 from e2e.add_on import CONTROLLER, EPC, RELEASE, SYSTEM, changes_pods, is_ready
 from e2e.cluster import Cluster, Shape, tools
-from e2e.command_results import JSON, changes, codes_of, document_of
-from e2e.confcom_command import SET_ASIDE_MIB
+from e2e.confcom_command import JSON, SET_ASIDE_MIB, changes, codes_of, document_of
 from e2e.load.outcome import Outcome
 from e2e.load.pods import CLIENTS_PER_NODE, Load, LoadPod
 from e2e.pools import Pool, pools_enabled
