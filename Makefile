@@ -43,7 +43,7 @@ e2e-1.34: $(VENV)/.dev ## the story, what its kubelet does to plugins, and what 
 	$(BIN)/python -m pytest e2e/smoke e2e/full/test_kubelet_contract.py e2e/full/test_older_api_server.py --kubernetes 1.34.4 $(ARGS)
 
 e2e-1.37: $(VENV)/.dev ## updates of the device plugin, what is done to plugins, and admission, on Kubernetes 1.37.2
-	$(BIN)/python -m pytest e2e/full/test_hand_over_from_1_37.py e2e/full/test_kubelet_contract.py e2e/full/test_admission.py --kubernetes 1.37.2 $(ARGS)
+	$(BIN)/python -m pytest e2e/full/test_device_plugin.py e2e/full/test_kubelet_contract.py e2e/full/test_admission.py --kubernetes 1.37.2 $(ARGS)
 
 e2e-slow: $(VENV)/.dev ## the cases on real Kubernetes that wait for minutes
 	$(BIN)/python -m pytest e2e/full/slow $(ARGS)

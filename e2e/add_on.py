@@ -7,9 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from confcom.playground.layout import DEVICE_PLUGIN_DIR
 from e2e.cluster import Cluster, Node
-from e2e.cluster.addresses import NODE_NAME
+from e2e.cluster.addresses import DEVICE_PLUGINS, NODE_NAME
 from e2e.images_workshop import CHART_REGISTRY, REGISTRY
 from e2e.waiting import until
 
@@ -126,10 +125,16 @@ def allocatable(cluster: Cluster, node: str = NODE_NAME) -> str:
     return str(cluster.kubectl_json("get", "node", node)["status"]["allocatable"].get(EPC, ""))
 
 
+def is_remembered(cluster: Cluster, node: str) -> bool:
+    """Whether a node's status has any of our resources, also at 0."""
+    capacity = cluster.kubectl_json("get", "node", node)["status"]["capacity"]
+    return any(name.startswith(RESOURCE_PREFIXES) for name in capacity)
+
+
 def forget(cluster: Cluster, node: Node) -> None:
     """Have a node as if it never had our daemons: its kubelet would remember the plugin for five minutes."""
     node.stop("kubelet")
-    node.run(["rm", "--recursive", "--force", str(DEVICE_PLUGIN_DIR / CHECKPOINT), "/run/aesmd"])
+    node.run(["rm", "--recursive", "--force", str(DEVICE_PLUGINS / CHECKPOINT), "/run/aesmd"])
     node.start("kubelet")
     until(cluster.ready, "the nodes are Ready")
     remove_names(cluster, node.name)

@@ -12,7 +12,7 @@ import pytest
 
 from e2e import add_on, images
 from e2e.cluster import Cluster, Node, Shape
-from e2e.cluster.addresses import Places
+from e2e.cluster.addresses import NODE_NAME, Places
 from e2e.cluster.cluster import new_log_folder
 from e2e.cluster.lifecycle import default_folder, group_name, interrupt_on_signals
 from e2e.cluster.tools import default_cache
@@ -121,6 +121,7 @@ def namespace(cluster: Cluster) -> Iterator[str]:
 
 @pytest.fixture
 def installed(cluster: Cluster) -> Cluster:
-    """The cluster with the chart installed; it stays installed for the next case."""
-    add_on.install(cluster)
+    """The cluster with the add-on on its first node; it stays for the next case."""
+    if not add_on.is_installed(cluster, [NODE_NAME]):
+        add_on.install(cluster)
     return cluster

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from e2e.add_on import SIMULATED_LABEL, SYSTEM
+from e2e.cluster import Cluster
 
 KINDS = (
     "namespaces",
@@ -87,3 +88,15 @@ def _written_on(node: Mapping[str, Any]) -> Iterator[str]:
     for taint in node["spec"].get("taints", []):
         if taint["key"] not in OWN_TAINTS:
             yield f"Node {name}, taint {taint['key']}={taint.get('value', '')}:{taint['effect']}"
+
+
+def api_objects(cluster: Cluster) -> set[str]:
+    """Every object of the API, events and leases excepted: they come and go by themselves."""
+    kinds = cluster.kubectl("api-resources", "--verbs=list", "--output=name").stdout.split()
+    columns = "--output=custom-columns=NS:.metadata.namespace,NAME:.metadata.name"
+    found = set()
+    for kind in kinds:
+        if kind.partition(".")[0] not in {"events", "leases"}:
+            listed = cluster.kubectl("get", kind, "--all-namespaces", columns, "--no-headers").stdout
+            found |= {f"{kind}/{'/'.join(line.split())}" for line in listed.splitlines()}
+    return found

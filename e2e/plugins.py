@@ -14,8 +14,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from confcom.playground.layout import DEVICE_PLUGIN_DIR
 from e2e.cluster import Cluster, Node
+from e2e.cluster.addresses import DEVICE_PLUGINS
 from e2e.images_workshop import references
 from e2e.kubelet_log import KubeletLog
 
@@ -64,7 +64,7 @@ class Plugins:
             epc_mib: that it finds.
             settings: further flags.
         """
-        directory = (self.node or self.cluster.node).inside(DEVICE_PLUGIN_DIR)
+        directory = (self.node or self.cluster.node).inside(DEVICE_PLUGINS)
         command = [sys.executable, "-m", "confcom.device_plugin", "--simulated", f"--simulated-epc-mib={epc_mib}"]
         command += [f"--host-root={self.folder}", f"--device-plugin-dir={directory}", *settings]
         command += [f"--installation={self.unique}", f"--probe-address=unix:{self.folder}/p{len(self.running)}"]

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from e2e.add_on import ROOT
 from e2e.cluster import Cluster
 from e2e.images_workshop import references
 from e2e.waiting import until
@@ -24,6 +25,11 @@ DONE_SECONDS = 120.0
 """For a Pod to start and end: 3 s are usual on a machine that does nothing else."""
 
 Manifest = dict[str, Any]
+
+
+def example(name: str) -> str:
+    """A manifest of `examples`, as it is."""
+    return (ROOT / "examples" / name).read_text()
 
 
 def manifest(name: str, image: str) -> str:

@@ -11,6 +11,7 @@ from e2e.admission.pattern import (
     BUDGETS,
     BYTES,
     ENCLAVE,
+    HELPER_EPC,
     MIB,
     PROVIDER,
     PROVISION,
@@ -200,6 +201,11 @@ AMOUNTS: Final = (
     Pattern("all of a node of 1 TiB", "", app({MIB: 1048576}), {"app": epc(1048576)}, APP),
     Pattern("more MiB than any node has", "", app({MIB: 1048577}), refused="No node has more than 1048576 MiB"),
     Pattern(
+        "a thousand provision devices", "", app({PROVISION: "1k"}), refused=f"asks for {PROVISION}, which namespace"
+    ),
+    Pattern("EPC of the quote helpers", "", app({HELPER_EPC: 1}), refused=f"asks for {HELPER_EPC}, which is set aside"),
+    Pattern("none of either", "", app({PROVISION: 0, HELPER_EPC: 0}), {"app": Made({PROVISION: "0", HELPER_EPC: "0"})}),
+    Pattern(
         "requests only",
         "",
         app({}, resources={"requests": {BYTES: "10Mi"}}),
@@ -221,6 +227,12 @@ CONTAINERS: Final = (
         pod(container("app"), initContainers=[container("before", {BYTES: "20Mi"})]),
         {"before": epc(20), "app": Made()},
         {BUDGETS: "before"},
+    ),
+    Pattern(
+        "provision in an init container",
+        "",
+        pod(container("app"), initContainers=[container("before", {PROVISION: 1})]),
+        refused=f"container before asks for {PROVISION}, which namespace",
     ),
     Pattern(
         "a sidecar",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 NODE_NAME = "confcom-node"
 """Of the first node; the others have their number after it."""
@@ -24,6 +24,8 @@ API_SERVICE_ADDRESS = "10.96.0.1"
 API_PORT = 6443
 ETCD_URL = "http://127.0.0.1:2379"
 CONTAINERD_SOCKET = Path("/run/containerd/containerd.sock")
+DEVICE_PLUGINS = PurePosixPath("/var/lib/kubelet/device-plugins")
+"""The kubelet's directory of device plugins."""
 PAUSE_IMAGE = "localhost/confcom/pause:latest"
 """localhost: a registry that is nobody's, so nothing can ever pull something else under this name."""
 

@@ -8,10 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from confcom.playground.layout import DEVICE_PLUGIN_DIR
 from e2e import add_on, leftovers
 from e2e.cluster import Cluster, Node
-from e2e.cluster.addresses import NODE_NAME
+from e2e.cluster.addresses import DEVICE_PLUGINS, NODE_NAME
 from e2e.images_workshop import references
 from e2e.kubelet_log import KubeletLog
 from e2e.plugins import Plugins
@@ -55,7 +54,7 @@ class RealKubelet:
     def __init__(self, cluster: Cluster, namespace: str):
         self._cluster = cluster
         self._here = f"--namespace={namespace}"
-        self.directory = cluster.inside(DEVICE_PLUGIN_DIR)
+        self.directory = cluster.inside(DEVICE_PLUGINS)
         self.nodes = len(cluster.nodes)
 
     async def counts(self, resource):
@@ -189,11 +188,7 @@ def bare(cluster: Cluster):
     add_on.uninstall(cluster)
     cluster.kubectl("label", "nodes", "--all", f"{add_on.SIMULATED_LABEL}-")
     for node in cluster.nodes[1:]:  # of which status tells for as long as anything is left there
-        until(
-            lambda name=node.name: add_on.capacity(cluster, name) in add_on.NO_EPC,
-            f"the kubelet of {node.name} has forgotten its plugin",  # to restart it would make that later
-            seconds=FORGET_SECONDS,
-        )
-        add_on.remove_names(cluster, node.name)
+        if add_on.is_remembered(cluster, node.name):
+            add_on.forget(cluster, node)
     yield cluster
     add_on.uninstall(cluster)

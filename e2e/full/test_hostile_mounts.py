@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import secrets
 import stat
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
@@ -16,6 +14,7 @@ from e2e import add_on
 from e2e.add_on import EPC, SYSTEM
 from e2e.cluster import Cluster
 from e2e.cluster.addresses import NODE_NAME
+from e2e.confcom_command import status_of
 from e2e.tenants import Manifest, Tenant, container, pod, quoting_pod
 from e2e.waiting import until
 
@@ -83,8 +82,7 @@ def log(cluster: Cluster, name: str) -> list[dict[str, object]]:
 
 
 def status_problems(cluster: Cluster) -> list[str]:
-    done = cluster.run([sys.executable, "-m", "confcom", "status", "--output=json"], check=False)
-    problems: list[str] = json.loads(done.stdout)["problems"]
+    problems: list[str] = status_of(cluster)["problems"]
     return problems
 
 
@@ -109,28 +107,6 @@ def test_a_socket_file_mounted_before_the_helper_is_there(cluster: Cluster, tena
     tenant.delete("early")
 
 
-def test_a_directory_in_the_sockets_place_while_the_helper_runs(
-    mended: Cluster, tenant: Tenant, directory: Path
-) -> None:
-    socket = directory / SOCKET.name
-    socket.unlink()
-    socket.mkdir()
-    until(socket.is_socket, "the helper has its path back")
-    assert quote_as_nobody(tenant, "after-an-empty-one")
-
-    helper = add_on.helper_on(mended, NODE_NAME)
-    socket.unlink()
-    socket.mkdir()
-    (socket / "precious").write_text("")
-    until(lambda: any(str(SOCKET) in one for one in status_problems(mended)), "status tells why")
-    (socket / "precious").unlink()
-    until(socket.is_socket, "the helper has its path back")
-    until(lambda: add_on.serves(mended, [NODE_NAME]), "the helper is ready")
-    again = add_on.helper_on(mended, NODE_NAME)
-    assert again["metadata"]["uid"] == helper["metadata"]["uid"]
-    assert again["status"]["containerStatuses"][0]["restartCount"] == 0
-
-
 def test_a_directory_that_a_pod_has_closed_is_opened_again(mended: Cluster, tenant: Tenant, directory: Path) -> None:
     tenant.create(with_host_path("closing", DIRECTORY, CLOSE_THE_DIRECTORY))
     tenant.wait_for_phase("closing", "Succeeded")
@@ -142,9 +118,7 @@ def test_a_directory_that_a_pod_has_closed_is_opened_again(mended: Cluster, tena
     assert told
 
 
-def test_a_directory_that_a_pod_has_taken_is_told_and_the_next_helper_mends_it(
-    mended: Cluster, tenant: Tenant, directory: Path
-) -> None:
+def test_a_directory_that_a_pod_took_is_named_and_mended(mended: Cluster, tenant: Tenant, directory: Path) -> None:
     helper = add_on.helper_on(mended, NODE_NAME)["metadata"]["name"]
     tenant.create(with_host_path("taking", DIRECTORY, TAKE_THE_DIRECTORY))
 
@@ -161,18 +135,3 @@ def test_a_directory_that_a_pod_has_taken_is_told_and_the_next_helper_mends_it(
     assert add_on.helper_on(mended, NODE_NAME)["metadata"]["name"] != helper
     assert stat.S_IMODE(directory.stat().st_mode) == 0o755
     assert quote_as_nobody(tenant, "after")
-
-
-def test_a_limit_of_nothing_is_no_request(installed: Cluster, tenant: Tenant) -> None:
-    limits = {"sgx.intel.com/provision": 0, "confcom.internal/quote_helper_epc_mem_in_MiB": 0}
-
-    def refusal(asked: dict[str, int]) -> subprocess.CompletedProcess[str]:
-        return tenant.create(pod("asking", container("main", limits=asked)), "--dry-run=server", check=False)
-
-    for name in limits:
-        until(lambda name=name: f"asks for {name}" in refusal({name: 1}).stderr, "the policy is enforced")
-    # On another node the kubelet refuses a resource that it has never heard of, of 0 too.
-    sees = container("main", limits=limits, program="import os; print(os.listdir('/dev'))")
-    tenant.create(pod("nothing", sees, node=NODE_NAME))
-    tenant.wait_for_phase("nothing", "Succeeded")
-    assert "sgx" not in tenant.log("nothing")

@@ -1,16 +1,16 @@
 """`confcom disable` on the real cluster, whose kubelets keep a resource for five minutes after its plugin has gone."""
 
-import json
-import sys
-
 import pytest
 
-from confcom.playground.demo.context import examples_folder
 from e2e.add_on import CHECKPOINT, EPC, EPC_MIB, SIMULATED_LABEL, SYSTEM, allocatable, install, uninstall
+from e2e.cluster.addresses import DEVICE_PLUGINS
+from e2e.confcom_command import JSON, confcom, document_of
 from e2e.images_workshop import CHART_REGISTRY
+from e2e.leftovers import api_objects
+from e2e.relying_party import RelyingParty
+from e2e.tenants import QUOTE_PREFIX, example
+from e2e.waiting import until
 
-SLOW_SECONDS = 900
-"""For the 5 minutes and what comes before and after."""
 SECRET = f"{SYSTEM}/confcom-simulated-platform"
 STAYS = {
     f"secrets/{SECRET}",
@@ -19,25 +19,7 @@ STAYS = {
     f"serviceaccounts/{SYSTEM}/default",  # Kubernetes makes these two in every namespace
     f"configmaps/{SYSTEM}/kube-root-ca.crt",
 }
-PLUGINS, AESM = "/var/lib/kubelet/device-plugins", "/run/aesmd"
-
-
-def confcom(cluster, *arguments):
-    done = cluster.run([sys.executable, "-m", "confcom", *arguments], check=False, timeout=SLOW_SECONDS)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done
-
-
-def api_objects(cluster):
-    """Every object of the API, events and leases excepted: they come and go by themselves."""
-    kinds = cluster.kubectl("api-resources", "--verbs=list", "--output=name").stdout.split()
-    columns = "--output=custom-columns=NS:.metadata.namespace,NAME:.metadata.name"
-    found = set()
-    for kind in kinds:
-        if kind.partition(".")[0] not in {"events", "leases"}:
-            listed = cluster.kubectl("get", kind, "--all-namespaces", columns, "--no-headers").stdout
-            found |= {f"{kind}/{'/'.join(line.split())}" for line in listed.splitlines()}
-    return found
+PLUGINS, AESM = str(DEVICE_PLUGINS), "/run/aesmd"
 
 
 def without(objects, namespace):
@@ -83,8 +65,8 @@ def untouched(cluster, nodes):
     install(cluster)
 
 
-@pytest.mark.timeout(SLOW_SECONDS, func_only=True)
-def test_nothing_stays_but_the_roots_secret_and_it_comes_back_the_same(cluster, untouched, namespace, tmp_path):
+@pytest.mark.timeout(900, func_only=True)
+def test_only_the_root_stays_and_comes_back_the_same(cluster, untouched, tenant, tmp_path):
     sgx = [node.name for node in untouched[:2]]
     objects, written, keys = api_objects(cluster), written_on_nodes(cluster), status_keys(cluster)
     sockets = entries(untouched, PLUGINS)
@@ -93,34 +75,30 @@ def test_nothing_stays_but_the_roots_secret_and_it_comes_back_the_same(cluster, 
     assert not [name for _, _, name in keys if "sgx" in name]
 
     confcom(cluster, "enable", "--set", CHART_REGISTRY, *(f"--simulated-node={node}" for node in sgx))
-    confcom(cluster, "simulation", "export", str(tmp_path / "before"))
+    before = RelyingParty.of(cluster, tmp_path / "before")
     assert [node for node, found in entries(untouched, PLUGINS).items() if found - sockets[node]] == sgx
     assert [node for node, found in entries(untouched, AESM).items() if found == {"aesm.socket"}] == sgx
-    here = f"--namespace={namespace}"
-    cluster.kubectl("apply", here, "--filename=-", input=(examples_folder() / "job-holding.yaml").read_text())
-    cluster.kubectl("wait", here, "--for=jsonpath={.status.ready}=1", "job/sgx-holding", "--timeout=60s")
+    tenant.create(example("job-holding.yaml"))
+    until(lambda: QUOTE_PREFIX in tenant.log("job/sgx-holding"), "the holding Job has its quote")
 
-    done = confcom(cluster, "disable", "--yes", "--output=json")
+    done = confcom(cluster, "disable", "--yes", JSON)
 
-    assert f"{namespace}/sgx-holding" in done.stderr
-    secret, kept_namespace, label = json.loads(done.stdout)["kept"]
+    assert f"{tenant.namespace}/sgx-holding" in done.stderr
+    secret, kept_namespace, label = document_of(done)["kept"]
     assert f" {SECRET}," in secret
     assert f"the namespace {SYSTEM} " in kept_namespace
     assert label.startswith(f"the label {SIMULATED_LABEL} on {', '.join(sgx)} ")
-    assert without(api_objects(cluster), namespace) == without(objects, namespace) | STAYS
+    assert without(api_objects(cluster), tenant.namespace) == without(objects, tenant.namespace) | STAYS
     for node in sgx:
         written[node][0][SIMULATED_LABEL] = "true"
     assert written_on_nodes(cluster) == written
     assert status_keys(cluster) == keys
     assert entries(untouched, PLUGINS) == sockets
     assert entries(untouched, AESM) == {node.name: set() for node in untouched}
-    (pod,) = cluster.kubectl_json("get", "pods", here)["items"]
-    assert pod["status"]["phase"] == "Running"
+    assert tenant.pod_of("sgx-holding")["status"]["phase"] == "Running"
 
     confcom(cluster, "enable", "--simulated", "--set", CHART_REGISTRY)
-    confcom(cluster, "simulation", "export", str(tmp_path / "after"))
-    before, after = ((tmp_path / one / "root.sha256").read_text() for one in ("before", "after"))
-    assert before == after
+    assert RelyingParty.of(cluster, tmp_path / "after").root == before.root
     assert [allocatable(cluster, node) for node in sgx] == [EPC_MIB, EPC_MIB]
     assert {node for node, _, name in status_keys(cluster) if name == EPC} == set(sgx)
-    cluster.kubectl("delete", "job", "sgx-holding", here)
+    tenant.kubectl("delete", "job", "sgx-holding")

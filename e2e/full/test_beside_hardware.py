@@ -1,0 +1,49 @@
+"""A simulated node in a cluster with hardware: consent is needed, and its resources have names of their own."""
+
+import pytest
+
+from e2e.add_on import EPC, RELEASE, ROOT, SIMULATED_LABEL, SYSTEM, names, uninstall
+from e2e.cluster.addresses import NODE_NAME
+from e2e.confcom_command import refusals_of
+from e2e.images_workshop import CHART_REGISTRY
+from e2e.tenants import example
+
+HARDWARE_LABEL = "feature.node.kubernetes.io/cpu-security.sgx.enabled"
+SIMULATED_EPC = "simulated.confcom.internal/sgx_epc_mem_in_MiB"
+
+
+@pytest.fixture
+def upgrade(cluster):
+    """Runs `helm upgrade` with a simulated platform; nothing is installed before, and nothing afterwards."""
+    nothing = ("label", "nodes", "--all", f"{SIMULATED_LABEL}-", f"{HARDWARE_LABEL}-")
+
+    def with_setting(setting, *, check=True):
+        chart = ["helm", "upgrade", RELEASE, str(ROOT / "charts" / "confcom"), "--install", f"--namespace={SYSTEM}"]
+        chosen = [f"--set={one}" for one in (CHART_REGISTRY, "simulated.enabled=true", setting)]
+        return cluster.run([*chart, *chosen, "--wait", "--timeout=90s"], check=check, timeout=150)
+
+    uninstall(cluster)
+    cluster.kubectl(*nothing)
+    cluster.kubectl("create", "namespace", SYSTEM, check=False)
+    yield with_setting
+    uninstall(cluster)
+    cluster.kubectl(*nothing)
+
+
+@pytest.mark.timeout(400, func_only=True)
+def test_real_names_do_not_fit_on_a_simulated_node(cluster, upgrade, tenant):
+    cluster.kubectl("label", "node", NODE_NAME, f"{HARDWARE_LABEL}=true")
+    refused = upgrade("logLevel=info", check=False)
+    assert refusals_of(refused) == ["hardware-in-cluster"]
+    assert NODE_NAME in refused.stderr
+    assert "--set simulated.besideHardware=true" in refused.stderr
+    assert names(cluster, "daemonsets", SYSTEM) == []
+
+    cluster.kubectl("label", "node", NODE_NAME, f"{HARDWARE_LABEL}-", f"{SIMULATED_LABEL}=true")
+    upgrade("simulated.besideHardware=true")
+    job = example("job.yaml")
+    tenant.create(job.replace("name: sgx-test", "name: asks-for-simulation").replace(EPC, SIMULATED_EPC))
+    tenant.wait_for_job("asks-for-simulation")
+    assert tenant.quote("job/asks-for-simulation")
+    tenant.create(job)
+    assert f"Insufficient {EPC}" in tenant.why_pending(tenant.pod_of("sgx-test")["metadata"]["name"])
