@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -14,8 +13,6 @@ from e2e.beside import beside
 from e2e.cluster import Cluster
 from e2e.waiting import until
 
-VALID = "1h"
-"""For how long a token is: for all that is tried with it."""
 REQUEST_SECONDS = 60.0
 """For one request, on a machine that is busy."""
 
@@ -44,40 +41,13 @@ class ApiAccess:
 
 
 @contextmanager
-def proxied(cluster: Cluster, folder: Path, kubeconfig: Path | None = None) -> Iterator[ApiAccess]:
-    """Have kubectl's proxy, which knows how to sign in.
-
-    Args:
-        cluster: whose API.
-        folder: for the socket; the cluster sees it too.
-        kubeconfig: of somebody other than the administrator.
-    """
+def proxied(cluster: Cluster, folder: Path) -> Iterator[ApiAccess]:
+    """Have kubectl's proxy, which knows how to sign in, on a socket in a folder that the cluster sees too."""
     access = ApiAccess(folder / "api.sock")
-    who = [f"--kubeconfig={kubeconfig}"] if kubeconfig else []
     try:
-        with beside(cluster, *who, "proxy", "--accept-paths=.*", "--reject-paths=^$", f"--unix-socket={access.socket}"):
+        with beside(cluster, "proxy", "--accept-paths=.*", "--reject-paths=^$", f"--unix-socket={access.socket}"):
             until(access.socket.exists, "kubectl's proxy listens")
             yield access
     finally:
         access.close()
         access.socket.unlink(missing_ok=True)
-
-
-@contextmanager
-def proxied_as(cluster: Cluster, account: str, namespace: str, folder: Path) -> Iterator[ApiAccess]:
-    """Have the API as a ServiceAccount has it, by a token of its own.
-
-    Args:
-        cluster: whose API.
-        account: the ServiceAccount's name.
-        namespace: its namespace.
-        folder: for its kubeconfig and the socket.
-    """
-    token = cluster.kubectl("create", "token", account, f"--namespace={namespace}", f"--duration={VALID}").stdout
-    config = json.loads(cluster.kubectl("config", "view", "--raw", "--flatten", "--output=json").stdout)
-    # The administrator's certificate would win over a token.
-    config["users"][0]["user"] = {"token": token.strip()}
-    kubeconfig = folder / "account.json"
-    kubeconfig.write_text(json.dumps(config))
-    with proxied(cluster, folder, kubeconfig) as access:
-        yield access

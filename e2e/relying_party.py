@@ -14,7 +14,7 @@ from e2e.cluster import Cluster
 
 CONFCOM = (sys.executable, "-m", "confcom")
 NO_CHALLENGE = "00" * 64
-"""The report data of a sample workload that was told none."""
+"""The report data of a sample workload that was given no challenge."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,18 +48,20 @@ class RelyingParty:
         return (self.trust / "root.pem").read_bytes()
 
     def verify(self, quote: bytes, challenge: str) -> dict[str, Any]:
-        """The verdict over a quote of the sample workload's, which has to be good.
+        """The verdict over a quote of the sample workload's over a challenge in hexadecimal digits; it has to be good."""
+        done = self._verified(quote, challenge)
+        assert done.returncode == 0, done.stdout + done.stderr
+        verdict: dict[str, Any] = json.loads(done.stdout)
+        return verdict
 
-        Args:
-            quote: without padding.
-            challenge: its report data, in hexadecimal digits.
-        """
+    def trusts(self, quote: bytes, challenge: str) -> bool:
+        """Whether that verdict is good."""
+        return self._verified(quote, challenge).returncode == 0
+
+    def _verified(self, quote: bytes, challenge: str) -> subprocess.CompletedProcess[str]:
         trust = ["--root", str(self.trust / "root.pem"), "--collateral", str(self.trust / "collateral")]
         policy = ["--mrenclave", self.mr_enclave, "--report-data", challenge, "--allow-simulated"]
         file = self.trust / f"{challenge[:16]}.bin"
         file.write_bytes(quote)
         command = [*CONFCOM, "verify", str(file), *trust, *policy, "--output", "json"]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        assert done.returncode == 0, done.stdout + done.stderr
-        verdict: dict[str, Any] = json.loads(done.stdout)
-        return verdict
+        return subprocess.run(command, capture_output=True, text=True, check=False)
