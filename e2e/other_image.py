@@ -1,4 +1,4 @@
-"""Another image made of one that is built: another label, another digest, and files in it if need be."""
+"""Another image made of one that is built: another digest, and whatever else is to differ."""
 
 from __future__ import annotations
 
@@ -6,12 +6,16 @@ import gzip
 import hashlib
 import io
 import json
+import secrets
 import tarfile
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from e2e.images_workshop import REF_NAME
+from e2e import images
+from e2e.cluster import Cluster
+from e2e.images_workshop import REF_NAME, REGISTRY
 
 LABEL = "org.opencontainers.image.revision"
 """Says which source an image was made of; changed, it is another image that does the same."""
@@ -20,46 +24,63 @@ _NAME = "io.containerd.image.name"
 """Annotation by which containerd's import takes a whole name."""
 
 
-def derive(
-    archive: Path,
-    result: Path,
-    repository: str,
-    *,
-    revision: str,
-    files: Mapping[str, bytes] | None = None,
-    entrypoint: Sequence[str] = (),
-) -> str:
-    """Write an archive with another image.
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """In what an image differs.
 
     Args:
-        archive: the OCI archive of an image, as `e2e.images.build_all` makes it.
-        result: the archive to be written, for `ctr images import`. Its image has one name, `REPOSITORY@DIGEST`.
-        repository: as in registry.test/confcom/quote-helper.
-        revision: for the label.
         files: contents by absolute path, for a layer on top.
         entrypoint: in place of the image's own, if it is given.
-
-    Returns:
-        The digest, sha256:...
+        arguments: for the image's program, where a container has none of its own.
+        variables: added to the environment.
     """
+
+    files: Mapping[str, bytes] = field(default_factory=dict)
+    entrypoint: Sequence[str] = ()
+    arguments: Sequence[str] = ()
+    variables: Mapping[str, str] = field(default_factory=dict)
+
+
+def import_other(
+    cluster: Cluster, folder: Path, image: str, *, repository: str = "", changes: Changes | None = None
+) -> str:
+    """Import another image on every node, made of a built one; return its name, `REPOSITORY@DIGEST`."""
+    archive, name = folder / "other-image.tar", f"{REGISTRY}/{repository or f'confcom/{image}'}"
+    digest = _derive(images.build_all()[image], archive, name, changes or Changes())
+    cluster.import_image(archive)
+    archive.unlink()
+    return f"{name}@{digest}"
+
+
+def digest_of(name: str) -> str:
+    """The digest in a name."""
+    return name.partition("@")[2]
+
+
+def _derive(archive: Path, result: Path, repository: str, changes: Changes) -> str:
+    """Write an OCI archive of the other image, which has one name; return its digest."""
     with tarfile.open(archive) as old, tarfile.open(result, "w") as new:
         (entry,) = _json(old, "index.json")["manifests"][:1]
         manifest = _json(old, _blob(entry["digest"]))
         config = _json(old, _blob(manifest["config"]["digest"]))
-        config["config"].setdefault("Labels", {})[LABEL] = revision
-        if entrypoint:
-            config["config"]["Entrypoint"] = list(entrypoint)
+        program = config["config"]
+        program.setdefault("Labels", {})[LABEL] = secrets.token_hex(4)
+        program["Env"] = [*program.get("Env", []), *(f"{name}={value}" for name, value in changes.variables.items())]
+        if changes.entrypoint:
+            program["Entrypoint"] = list(changes.entrypoint)
+        if changes.arguments:
+            program["Cmd"] = list(changes.arguments)
         replaced = {"index.json", _blob(entry["digest"]), _blob(manifest["config"]["digest"])}
         for member in old.getmembers():
             if member.name not in replaced:
                 new.addfile(member, old.extractfile(member))
-        if files:
-            layer = _layer(files)
+        if changes.files:
+            layer = _layer(changes.files)
             config["rootfs"]["diff_ids"].append(_digest(layer))
             config.setdefault("history", []).append({"created_by": "e2e.other_image"})
-            packed = gzip.compress(layer, mtime=0)
             media_type = manifest["layers"][-1]["mediaType"]
-            manifest["layers"].append({"mediaType": media_type, **_add_blob(new, packed)})
+            packed = _add_blob(new, gzip.compress(layer, mtime=0))
+            manifest["layers"].append({"mediaType": media_type, **packed})
         manifest["config"].update(_add_blob(new, json.dumps(config).encode()))
         described = _add_blob(new, json.dumps(manifest).encode())
         digest = str(described["digest"])

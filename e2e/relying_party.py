@@ -48,7 +48,7 @@ class RelyingParty:
         return (self.trust / "root.pem").read_bytes()
 
     def verify(self, quote: bytes, challenge: str) -> dict[str, Any]:
-        """The verdict over a quote of the sample workload's over a challenge in hexadecimal digits; it has to be good."""
+        """The verdict over a sample workload's quote and its challenge (hexadecimal digits), which must be good."""
         done = self._verified(quote, challenge)
         assert done.returncode == 0, done.stdout + done.stderr
         verdict: dict[str, Any] = json.loads(done.stdout)

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import secrets
-from collections.abc import Iterator
-
 import pytest
 
-from e2e import add_on, images
+from e2e import add_on
 from e2e.add_on import EPC
 from e2e.cluster import Cluster, Node
 from e2e.cluster.addresses import NODE_NAME
-from e2e.image_archive import with_environment
-from e2e.images_workshop import REGISTRY
+from e2e.other_image import Changes, import_other
 from e2e.relying_party import NO_CHALLENGE, RelyingParty
 from e2e.tenants import BASELINE, IMAGE, QUOTE_PREFIX, Tenant, manifest
 from e2e.waiting import until
+
+HOST_PATH_REFUSED = 'PodSecurity "baseline:latest": hostPath volumes (volume "var-run-aesmd")'
 
 
 @pytest.fixture(scope="module")
@@ -25,15 +23,10 @@ def relying_party(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) ->
 
 
 @pytest.fixture(scope="module")
-def image_with_variable(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The sample workload in an image that sets SGX_AESM_ADDR, on the node that simulates."""
-    reference = f"{REGISTRY}/confcom/case-{secrets.token_hex(4)}:1.0"
-    archive = tmp_path_factory.mktemp("image") / "image.tar"
-    source = images.build_all()["sample-workload"]
-    with_environment(source, archive, reference=reference, variables={"SGX_AESM_ADDR": "1"})
-    cluster.node.import_image(archive)
-    yield reference
-    cluster.node.run(["ctr", "images", "remove", reference])
+def image_with_variable(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The sample workload in an image that sets SGX_AESM_ADDR."""
+    changes = Changes(variables={"SGX_AESM_ADDR": "1"})
+    return import_other(cluster, tmp_path_factory.mktemp("image"), "sample-workload", changes=changes)
 
 
 @pytest.fixture(autouse=True)
@@ -44,31 +37,37 @@ def sgx_node(cluster: Cluster, nodes: tuple[Node, Node, Node], relying_party: Re
     return nodes[0]
 
 
-def test_the_seeds_job_with_the_variable_in_the_manifest(tenant: Tenant, relying_party: RelyingParty) -> None:
-    tenant.create(manifest("seed", IMAGE))
-    tenant.wait_for_job("sgx-test")
-    relying_party.verify(tenant.quote("job/sgx-test"), NO_CHALLENGE)
-    assert tenant.pod_of("sgx-test")["spec"]["nodeName"] == NODE_NAME
-
-
-def test_the_seeds_job_with_the_variable_in_the_image(
-    tenant: Tenant, relying_party: RelyingParty, image_with_variable: str
+@pytest.mark.parametrize(
+    ("name", "job", "told"),
+    [
+        ("seed", "sgx-test", "enclave memory: 10 MiB"),
+        ("seed-variable-in-image", "sgx-test", "enclave memory: 10 MiB"),
+        ("quoted-amount", "quoted-amount", "enclave memory: 5 MiB"),
+        ("enclave-alone", "enclave-alone", "enclave memory: not told"),
+        ("intel-name", "intel-name", "enclave memory: 10 MiB"),
+        ("intel-annotation", "intel-annotation", "enclave memory: 1 MiB"),
+    ],
+)
+def test_a_job_runs_as_it_is(
+    tenant: Tenant, relying_party: RelyingParty, image_with_variable: str, *, name: str, job: str, told: str
 ) -> None:
-    tenant.create(manifest("seed-variable-in-image", image_with_variable))
-    tenant.wait_for_job("sgx-test")
-    relying_party.verify(tenant.quote("job/sgx-test"), NO_CHALLENGE)
+    if name.startswith("intel-") and not add_on.changes_pods(tenant.cluster):
+        pytest.skip("this API server cannot change Pods by policies")
+    tenant.create(manifest(name, IMAGE if name == "seed" else image_with_variable))
+    tenant.wait_for_job(job)
+    log = tenant.log(f"job/{job}")
+    assert told in log
+    assert "enclave device: /dev/sgx_enclave, open" in log
+    relying_party.verify(tenant.quote(f"job/{job}"), NO_CHALLENGE)
+    assert tenant.pod_of(job)["spec"]["nodeName"] == NODE_NAME
 
 
-def test_the_seeds_job_without_its_volume_where_host_paths_are_forbidden(
-    tenant: Tenant, relying_party: RelyingParty
-) -> None:
+def test_the_seeds_job_where_host_paths_are_forbidden(tenant: Tenant, relying_party: RelyingParty) -> None:
     tenant.cluster.kubectl("label", "namespace", tenant.namespace, BASELINE)
 
     # As it is, the Job is accepted with a warning, and its Pods are refused.
-    told = tenant.create(manifest("seed", IMAGE))
-    assert 'would violate PodSecurity "baseline:latest": hostPath volumes (volume "var-run-aesmd")' in told.stderr
-    refusals = tenant.events("sgx-test", "FailedCreate")
-    assert 'violates PodSecurity "baseline:latest": hostPath volumes (volume "var-run-aesmd")' in refusals[0]
+    assert f"would violate {HOST_PATH_REFUSED}" in tenant.create(manifest("seed", IMAGE)).stderr
+    assert f"violates {HOST_PATH_REFUSED}" in tenant.events("sgx-test", "FailedCreate")[0]
     tenant.kubectl("delete", "job", "sgx-test")
 
     tenant.create(manifest("seed-without-volume", IMAGE))
@@ -78,12 +77,8 @@ def test_the_seeds_job_without_its_volume_where_host_paths_are_forbidden(
 
 def test_a_pool_of_nodes_by_affinity(tenant: Tenant, relying_party: RelyingParty, image_with_variable: str) -> None:
     tenant.create(manifest("agent-pool", image_with_variable))
-
-    def pods() -> list[dict]:
-        query = ("get", f"--namespace={tenant.namespace}", "pods", "--selector=app=enclave-service")
-        return tenant.cluster.kubectl_json(*query)["items"]
-
-    (waiting,) = until(pods, "the Deployment has a Pod")
+    query = ("get", f"--namespace={tenant.namespace}", "pods", "--selector=app=enclave-service")
+    (waiting,) = until(lambda: tenant.cluster.kubectl_json(*query)["items"], "the Deployment has a Pod")
     name = waiting["metadata"]["name"]
     assert "node(s) didn't match Pod's node affinity/selector" in tenant.why_pending(name)
     tenant.cluster.kubectl("label", "node", NODE_NAME, "agentpool=confidential")
@@ -93,28 +88,6 @@ def test_a_pool_of_nodes_by_affinity(tenant: Tenant, relying_party: RelyingParty
         relying_party.verify(tenant.quote(name), NO_CHALLENGE)
     finally:
         tenant.cluster.kubectl("label", "node", NODE_NAME, "agentpool-")
-
-
-@pytest.mark.parametrize(
-    ("name", "told"),
-    [
-        ("quoted-amount", "enclave memory: 5 MiB"),
-        ("enclave-alone", "enclave memory: not told"),
-        ("intel-name", "enclave memory: 10 MiB"),
-        ("intel-annotation", "enclave memory: 1 MiB"),
-    ],
-)
-def test_other_ways_to_ask(
-    tenant: Tenant, relying_party: RelyingParty, image_with_variable: str, name: str, told: str
-) -> None:
-    if name.startswith("intel-") and not add_on.changes_pods(tenant.cluster):
-        pytest.skip("this API server cannot change Pods by policies")
-    tenant.create(manifest(name, image_with_variable))
-    tenant.wait_for_job(name)
-    log = tenant.log(f"job/{name}")
-    assert told in log
-    assert "enclave device: /dev/sgx_enclave, open" in log
-    relying_party.verify(tenant.quote(f"job/{name}"), NO_CHALLENGE)
 
 
 def test_a_toleration_by_the_resources_name(

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import re
-import secrets
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-from e2e import add_on, images
+from e2e import add_on
 from e2e.add_on import EPC
 from e2e.cluster import Cluster, Node
 from e2e.confcom_command import SET_ASIDE_MIB, AddOn
 from e2e.described_node import DescribedNode
-from e2e.image_archive import with_environment
-from e2e.images_workshop import REGISTRY
+from e2e.other_image import Changes, import_other
 from e2e.pools import Pool, pools_enabled
 from e2e.relying_party import NO_CHALLENGE, RelyingParty
 from e2e.tenants import QUOTE_PREFIX, Manifest, Tenant, container, manifest, pod
@@ -111,19 +109,13 @@ def tenant(only_node: AddOn, namespace: str) -> Iterator[Tenant]:
 
 
 @pytest.fixture
-def staying(only_node: AddOn, tmp_path: Path) -> Iterator[dict[bool, str]]:
+def staying(only_node: AddOn, tmp_path: Path) -> dict[bool, str]:
     """Images that stay after their quote, by whether the manifest says that quotes are made out of process."""
-    source, node = images.build_all()["sample-workload"], only_node.nodes[0]
-    made = {}
-    for asks_aesmd in (True, False):
-        reference, archive = f"{REGISTRY}/confcom/case-{secrets.token_hex(4)}:1.0", tmp_path / "image.tar"
-        variables = {} if asks_aesmd else {"SGX_AESM_ADDR": "1"}
-        with_environment(source, archive, reference=reference, variables=variables, arguments=HOLD)
-        node.import_image(archive)
-        made[asks_aesmd] = reference
-    yield made
-    for reference in made.values():
-        node.run(["ctr", "images", "remove", reference])
+    changes = {True: Changes(arguments=HOLD), False: Changes(arguments=HOLD, variables={"SGX_AESM_ADDR": "1"})}
+    return {
+        asks_aesmd: import_other(only_node.cluster, tmp_path, "sample-workload", changes=made)
+        for asks_aesmd, made in changes.items()
+    }
 
 
 def as_published(one: Published, image: str) -> str:

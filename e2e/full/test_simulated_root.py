@@ -1,4 +1,4 @@
-"""The cluster's simulated root, deleted while helpers run: it is named, made again, and every helper takes the new one."""
+"""The cluster's simulated root is deleted while helpers run."""
 
 import secrets
 

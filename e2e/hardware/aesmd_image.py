@@ -5,20 +5,16 @@ They are made of the images that are built, which stay as they are.
 
 from __future__ import annotations
 
-import secrets
 import subprocess
 import sys
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from confcom.quote_provider.state_directory import open_or_create_platform
-from e2e import images
 from e2e.add_on import ROOT
 from e2e.cluster import Cluster
 from e2e.hardware import aesm_service
-from e2e.images_workshop import REGISTRY
-from e2e.other_image import derive
+from e2e.other_image import Changes, digest_of, import_other
 
 REPOSITORY = "confcom/aesmd"
 _MODULES = (
@@ -66,39 +62,13 @@ class AesmdImages:
         subprocess.run([sys.executable, *export], check=True, capture_output=True)
 
         def made(kind: str) -> str:
-            return imported(
-                cluster,
-                folder,
-                built="quote-helper",
-                repository=REPOSITORY,
-                files=files,
-                entrypoint=(*_AESM_SERVICE, kind),
-            )
+            changes = Changes(files=files, entrypoint=(*_AESM_SERVICE, kind))
+            return digest_of(import_other(cluster, folder, "quote-helper", repository=REPOSITORY, changes=changes))
 
         root = (trust / "root.pem").read_text()
         return cls(helper=made("helper"), other_helper=made("helper"), stub=made("stub"), root=root, trust=trust)
 
 
 def import_workload(cluster: Cluster, folder: Path) -> str:
-    """Import a sample workload that is not told the platform; return its image's reference."""
-    repository = "confcom/sample-workload"
-    digest = imported(cluster, folder, built="sample-workload", repository=repository, files={}, entrypoint=_UNTOLD)
-    return f"{REGISTRY}/{repository}@{digest}"
-
-
-def imported(
-    cluster: Cluster, folder: Path, *, built: str, repository: str, files: dict[str, bytes], entrypoint: Sequence[str]
-) -> str:
-    """Derive an image and import it on every node; return its digest."""
-    archive = folder / "image.tar"
-    digest = derive(
-        images.build_all()[built],
-        archive,
-        f"{REGISTRY}/{repository}",
-        revision=secrets.token_hex(4),
-        files=files,
-        entrypoint=entrypoint,
-    )
-    cluster.import_image(archive)
-    archive.unlink()
-    return digest
+    """Import a sample workload that is not told the platform; return its image's name."""
+    return import_other(cluster, folder, "sample-workload", changes=Changes(entrypoint=_UNTOLD))
