@@ -17,13 +17,12 @@ from pathlib import Path
 
 from confcom.quote_provider.simulated import SimulatedQuoteProvider
 from testkit.stub_aesmd import StubAesmd
-from testkit.type_3_quote import with_type_3
 
 PLACE = Path("/opt/stand-in")
 """In the image: this program's modules and the platforms."""
 SOCKET = Path("/var/run/aesmd/aesm.socket")
 FAULT = SOCKET.with_name("fault")
-HANG, HALF, TYPE_3, OTHER_ROOT = "hang", "half", "type-3", "other-root"
+HANG, OTHER_ROOT = "hang", "other-root"
 PLATFORM, OTHER_PLATFORM = "platform", "other-platform"
 ARGUMENTS = ("--no-daemon", "--no-syslog", "--supported_attestation_types=ECDSA")
 POLL_SECONDS = 0.05
@@ -40,8 +39,6 @@ def serve_stub() -> None:
     while not ended:
         now = fault()
         (stub.hang.clear if now == HANG else stub.hang.set)()
-        stub.cut = 20 if now == HALF else None
-        stub.altered = with_type_3 if now == TYPE_3 else lambda quote: quote
         stub.provider = platforms[OTHER_PLATFORM if now == OTHER_ROOT else PLATFORM]
         time.sleep(POLL_SECONDS)
     SOCKET.unlink()

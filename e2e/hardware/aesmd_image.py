@@ -20,7 +20,6 @@ REPOSITORY = "confcom/aesmd"
 _MODULES = (
     "testkit/__init__.py",
     "testkit/stub_aesmd.py",
-    "testkit/type_3_quote.py",
     "e2e/__init__.py",
     "e2e/hardware/__init__.py",
     "e2e/hardware/aesm_service.py",
