@@ -19,11 +19,7 @@ REQUEST_SECONDS = 60.0
 
 @dataclass(frozen=True, slots=True)
 class ApiAccess:
-    """The API as somebody has it, behind a unix socket.
-
-    Args:
-        socket: of kubectl's proxy.
-    """
+    """The API as somebody has it, behind the unix socket of kubectl's proxy."""
 
     socket: Path
     _clients: ExitStack = field(default_factory=ExitStack)

@@ -21,10 +21,7 @@ def beside(
 ) -> Iterator[subprocess.Popen[bytes]]:
     """Run kubectl as the administrator, unless the arguments name somebody else.
 
-    Args:
-        cluster: of which it enters the network only: so it is our child, and gets our signals.
-        arguments: its own.
-        output: for what it prints.
+    It enters the cluster's network only: so it is our child, and gets our signals.
     """
     command = ["nsenter", f"--target={cluster.pid}", "--net", "--", str(cluster.plan.tools.path("kubectl")), *arguments]
     environment = {**os.environ, **cluster.environment}

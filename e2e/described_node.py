@@ -10,11 +10,7 @@ from e2e.cluster import Cluster
 
 @dataclass(frozen=True, slots=True)
 class DescribedNode:
-    """The parts of its output.
-
-    Args:
-        sections: by title; a section's lines are indented.
-    """
+    """The parts of its output by title; their lines are indented."""
 
     sections: dict[str, str]
 

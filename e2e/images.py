@@ -51,18 +51,12 @@ def default_folder() -> Path:
 
 
 def build_all(folder: Path | None = None, *, twice: bool = False) -> dict[str, Path]:
-    """Build all images of this checkout, or find them built.
+    """Build all images of this checkout, or find them built; one build uses the folder at a time.
 
-    Args:
-        folder: for the results and everything that saves time when the next ones are made; one build uses it at a time.
-        twice: build once more with nothing kept but base and packages, and compare all bits.
+    With `twice`, build once more with nothing kept but base and packages, and compare all bits.
 
     Returns:
         For each of `IMAGES` its OCI archive, fit for `ctr images import`; the names inside are `references`.
-
-    Raises:
-        UnavailableError: not root, or a program is missing and cannot be installed.
-        ConfcomError: a program failed, or the second build differs.
     """
     if os.geteuid():
         raise UnavailableError(

@@ -97,13 +97,7 @@ def version() -> str:
 
 @dataclass(frozen=True, slots=True)
 class Workshop:
-    """One use of the folder.
-
-    Args:
-        folder: what is kept.
-        scratch: what is removed at the end.
-        context: the checkout's files as they were at the beginning, so that nobody changes them during the build.
-    """
+    """One use of the folder: `scratch` is removed at the end, `context` has the checkout's files as they were."""
 
     folder: Path
     scratch: Path

@@ -23,13 +23,7 @@ _DAY_SECONDS = 24 * 3600
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """One line of the log.
-
-    Args:
-        seconds: of the day.
-        message: what happened.
-        values: of the line's keys.
-    """
+    """One line of the log, at this second of the day."""
 
     seconds: float
     message: str
@@ -61,11 +55,7 @@ def parse(text: str) -> Iterator[Event]:
 
 @dataclass(slots=True)
 class KubeletLog:
-    """The log from a moment on.
-
-    Args:
-        path: the file, to which every start of the kubelet appends.
-    """
+    """The log from a moment on; every start of the kubelet appends to it."""
 
     path: Path
     _from: int = 0

@@ -52,12 +52,7 @@ INSTALLED = frozenset(
 
 
 def differences(before: Sequence[Mapping[str, Any]], after: Sequence[Mapping[str, Any]]) -> list[str]:
-    """What is there after a case and was not before it, and the other way round; without what an installation brings.
-
-    Args:
-        before: all objects of KINDS.
-        after: the same.
-    """
+    """What is there after a case and was not before, and the other way round; without what an installation brings."""
     old, new = (frozenset(_named(items)) - INSTALLED for items in (before, after))
     return [*(f"new: {one}" for one in sorted(new - old)), *(f"gone: {one}" for one in sorted(old - new))]
 

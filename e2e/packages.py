@@ -28,14 +28,7 @@ def install(
 ) -> None:
     """Install the packages of the programs that are missing; another apt or dpkg at work is waited for.
 
-    Args:
-        programs: the package (as Debian and Ubuntu call it) of each program; a program is a name or a path.
-        purpose: who needs them, for the error.
-        clock: seconds, of a clock that is never set.
-        sleep: waits so many seconds.
-
-    Raises:
-        UnavailableError: something is missing and cannot be installed; names the packages.
+    A program is a name or a path; its package is as Debian and Ubuntu call it.
     """
     packages = sorted({package for program, package in programs.items() if not find(program)})
     if not packages:

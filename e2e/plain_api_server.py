@@ -37,11 +37,7 @@ _WITH_US = ("setpriv", "--pdeathsig=KILL")
 
 
 def plain_tools() -> Tools:
-    """Find etcd, kube-apiserver, kubectl and helm, which the cluster's tests build.
-
-    Raises:
-        UnavailableError: they are not built yet.
-    """
+    """Find etcd, kube-apiserver, kubectl and helm, which the cluster's tests build."""
     folders = [built(name) for name in ("etcd", "kubernetes", "helm")]
     if None in folders:
         raise UnavailableError("the cluster's programs are not built", remedy="run python -m e2e.cluster first")
@@ -50,16 +46,7 @@ def plain_tools() -> Tools:
 
 @dataclass(slots=True)
 class PlainApiServer:
-    """A running API server; `serving` makes one.
-
-    Args:
-        folder: for its data and logs, and its users' kubeconfigs.
-        tools: the programs.
-        port: of the API server.
-        etcd_ports: for clients, and for other members.
-        users: token by user.
-        niceness: of the processes.
-    """
+    """A running API server; `serving` makes one. Users have tokens; etcd has a port for clients and one for members."""
 
     folder: Path
     tools: Tools
@@ -183,13 +170,7 @@ class PlainApiServer:
 
 @contextlib.contextmanager
 def serving(folder: Path, users: Sequence[str] = (), *, niceness: int = NICENESS) -> Iterator[PlainApiServer]:
-    """Run an API server, with an administrator and these users.
-
-    Args:
-        folder: an empty one.
-        users: their names; they are in the group of all ServiceAccounts.
-        niceness: of its processes.
-    """
+    """Run an API server in an empty folder, with an administrator and users in the group of all ServiceAccounts."""
     key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
     private = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
     (folder / "accounts.key").write_bytes(private)

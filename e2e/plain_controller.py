@@ -35,11 +35,7 @@ MERGE = "application/merge-patch+json"
 
 
 def own_address() -> str:
-    """Return an address of this machine that a Pod could have.
-
-    Raises:
-        UnavailableError: it has none but the loopback's.
-    """
+    """Return an address of this machine that a Pod could have."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe, contextlib.suppress(OSError):
         probe.connect(("198.51.100.1", 9))  # sends nothing
         return str(probe.getsockname()[0])
@@ -53,11 +49,7 @@ def inventory(mib: int, *, kind: str = "capacity") -> bytes:
 
 
 class Plugins:
-    """All plugins, at one address: each answers the same.
-
-    Args:
-        port: 0 for a free one.
-    """
+    """All plugins, at one address: each answers the same."""
 
     def __init__(self, port: int = 0) -> None:
         plugins = self

@@ -31,15 +31,7 @@ IMAGE = references("sample-workload")[0]
 
 @dataclass(slots=True)
 class Plugins:
-    """Plugins that serve in a node's directory, under names of their own.
-
-    Args:
-        cluster: whose.
-        folder: for their logs and probes.
-        node: the first one if none.
-        unique: part of the resources' names, so that cases do not meet.
-        running: those that were started.
-    """
+    """Plugins that serve in a node's directory (the first one's if none), under names that no other case has."""
 
     cluster: Cluster
     folder: Path
@@ -58,12 +50,7 @@ class Plugins:
         return [f"example.com/{self.unique}-{kind}" for kind in ("epc", "enclave", "provision", "helper")]
 
     def start(self, epc_mib: int = EPC_MIB, settings: Sequence[str] = ()) -> subprocess.Popen[bytes]:
-        """Start another instance.
-
-        Args:
-            epc_mib: that it finds.
-            settings: further flags.
-        """
+        """Start another instance, which finds so much EPC."""
         directory = (self.node or self.cluster.node).inside(DEVICE_PLUGINS)
         command = [sys.executable, "-m", "confcom.device_plugin", "--simulated", f"--simulated-epc-mib={epc_mib}"]
         command += [f"--host-root={self.folder}", f"--device-plugin-dir={directory}", *settings]

@@ -6,12 +6,7 @@ import subprocess
 
 
 def end(process: subprocess.Popen[bytes], seconds: float) -> None:
-    """End a process by SIGTERM, and by SIGKILL if it runs on.
-
-    Args:
-        process: it may have ended already.
-        seconds: how long it has for an orderly end.
-    """
+    """End a process that may have ended by SIGTERM, and by SIGKILL if it runs on for so long."""
     process.terminate()
     try:
         process.wait(seconds)

@@ -48,16 +48,7 @@ def container(
     environment: Mapping[str, str] | None = None,
     **more: object,
 ) -> Manifest:
-    """A container of the sample workload's image.
-
-    Args:
-        name: its own.
-        limits: what it asks for.
-        program: Python to run; without it, the sample workload.
-        arguments: for either.
-        environment: variables.
-        more: further fields.
-    """
+    """A container of the sample workload's image, which runs the sample workload or some Python."""
     python = {"command": ["python", "-c", program, *arguments]} if program else {"args": list(arguments)}
     variables = [{"name": key, "value": value} for key, value in (environment or {}).items()]
     made = {"name": name, "image": IMAGE, "imagePullPolicy": "Never", "resources": {"limits": dict(limits or {})}}
@@ -65,14 +56,7 @@ def container(
 
 
 def pod(name: str, *containers: Manifest, node: str = "", **more: object) -> Manifest:
-    """A Pod that runs once.
-
-    Args:
-        name: its own.
-        containers: at least one.
-        node: the only one where it may run; the scheduler still decides whether there is room.
-        more: further fields of its spec.
-    """
+    """A Pod that runs once, on one node only if it is named; the scheduler still decides whether there is room."""
     spec = {"restartPolicy": "Never", "containers": list(containers), "terminationGracePeriodSeconds": 1, **more}
     if node:
         spec["nodeSelector"] = {"kubernetes.io/hostname": node}
@@ -87,12 +71,7 @@ def quoting_pod(name: str, challenge: str, limits: Mapping[str, int], *, node: s
 
 @dataclass(frozen=True, slots=True)
 class Tenant:
-    """Who may do in one namespace whatever an administrator may.
-
-    Args:
-        cluster: where it is.
-        namespace: its name.
-    """
+    """Who may do in one namespace whatever an administrator may."""
 
     cluster: Cluster
     namespace: str

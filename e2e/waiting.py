@@ -16,11 +16,6 @@ T = TypeVar("T")
 def until(condition: Callable[[], T], what: str, *, seconds: float = 60.0) -> T:
     """Ask again and again until the answer counts as true; a `ConfcomError` is an answer that may change.
 
-    Args:
-        condition: what is asked.
-        what: what is waited for, for the error.
-        seconds: at most.
-
     Raises:
         UnavailableError: it did not come true; tells the last answer.
     """

@@ -17,12 +17,7 @@ SPOKEN = "Validation failed for ValidatingAdmissionPolicy 'confcom-"
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What the API server makes of a manifest.
-
-    Args:
-        made: the object as it would be stored; empty if it is refused.
-        said: refusal and warnings.
-    """
+    """The object as it would be stored, empty if it is refused; and what was said: refusal and warnings."""
 
     made: Mapping[str, Any]
     said: str

@@ -51,11 +51,6 @@ def injecting(
     """Have a mutating policy for each of these containers, which adds limits to it.
 
     Yields what has the API server draw the order of its policies anew.
-
-    Args:
-        cluster: where.
-        namespace: whose Pods.
-        limits: by the container's name.
     """
     names = {one: f"case-{secrets.token_hex(4)}-{one}" for one in limits}
     for one, name in names.items():

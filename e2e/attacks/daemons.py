@@ -24,14 +24,7 @@ MIB = 1024 * 1024
 class Daemon:
     """A daemon's Pod, at one moment.
 
-    Args:
-        component: which daemon.
-        pod: the Pod's name.
-        uid: the Pod's.
-        address: of the Pod.
-        restarts: of the container.
-        ready_since: when the Pod became ready; empty if it is not.
-        unhealthy: how many of its probes had failed, by its events.
+    `ready_since` is empty if it is not ready; `unhealthy` is how many of its probes had failed, by its events.
     """
 
     component: str
@@ -114,13 +107,7 @@ def harm(before: Sequence[Daemon], after: Sequence[Daemon], *, stayed_ready: boo
 
 @dataclass(frozen=True, slots=True)
 class Period:
-    """A victim's attestations of some time.
-
-    Args:
-        made: how many began.
-        failures: what the client would complain about.
-        latency: of single calls, those that failed included.
-    """
+    """A victim's attestations that began in some time; the latency is that of single calls."""
 
     made: int
     failures: tuple[str, ...]

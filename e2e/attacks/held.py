@@ -48,13 +48,7 @@ class Counts:
 
 
 class Held:
-    """Connections, the oldest first.
-
-    Args:
-        most: how many at one time.
-        worth: whether a connection of which poll tells these events is still worth holding.
-        clock: monotonic seconds.
-    """
+    """Connections, the oldest first, of which so many are held as are worth it by poll's events."""
 
     def __init__(
         self, most: int, worth: Callable[[socket.socket, int], bool], clock: Callable[[], float] = time.monotonic
@@ -106,14 +100,7 @@ class Held:
 
 
 def connect(path: str, request: bytes, counts: Counts, sock: socket.socket | None = None) -> socket.socket | None:
-    """Connect, and send; None if either failed.
-
-    Args:
-        path: where.
-        request: what is sent.
-        counts: told of it.
-        sock: an unconnected one; None: a new one.
-    """
+    """Connect by a new socket or an unconnected one, and send; None if either failed."""
     made = socket.socket(socket.AF_UNIX) if sock is None else sock
     made.settimeout(1.0)  # a full backlog is told at once, and a full buffer after this
     try:

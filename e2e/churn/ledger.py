@@ -20,12 +20,7 @@ REJECTED = ("UnexpectedAdmissionError", "OutOf")
 class Rejection:
     """A Pod that failed before it ran: the kubelet rejected it, or was killed while it started its container.
 
-    Args:
-        pod: its name.
-        node: where.
-        bound: when the watch told that it was bound to the node.
-        told: when the watch told of the failure, which was between the two moments.
-        why: the kubelet's reason and message.
+    The failure was between the two moments at which the watch told of the binding and of the failure.
     """
 
     pod: str

@@ -52,8 +52,8 @@ class Strikes:
     """Who kills.
 
     Args:
-        nodes: those whose plugins and kubelets are killed; all nodes of the cluster, for the controller.
-        epc_mib: how much EPC each of those nodes has that have any, by name.
+        nodes: all of the cluster, for the controller.
+        epc_mib: how much EPC each node has whose plugin and kubelet are killed, by name.
         devices: the names of these whose EPC is counted as devices.
         api: a client.
         windows: told when kubelets may reject Pods.

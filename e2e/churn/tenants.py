@@ -40,14 +40,7 @@ CONFLICT = {http.HTTPStatus.NOT_FOUND, http.HTTPStatus.CONFLICT}
 
 
 def pod(name: str, node: str, limits: dict[str, object], *, seconds: float | None) -> dict[str, Any]:
-    """A Pod that runs a short program, or holds its EPC until it is deleted.
-
-    Args:
-        name: its own.
-        node: the only one where it may run; the scheduler decides when there is room.
-        limits: of its container.
-        seconds: how long the program runs; None if it does not end by itself.
-    """
+    """A Pod that runs a program for some seconds, or holds its EPC until it is deleted (None)."""
     program = HOLD if seconds is None else f"sleep {seconds:.2f}"
     container = {
         "name": "main",
@@ -70,15 +63,7 @@ def pod(name: str, node: str, limits: dict[str, object], *, seconds: float | Non
 
 @dataclass(slots=True)
 class Tenants:
-    """Those of one node; `work` is for a thread.
-
-    Args:
-        api: a client of their own.
-        ledger: told which Pods they delete, and knows which have ended.
-        node: its name.
-        epc_mib: how much it has.
-        choose: sizes, names and lives.
-    """
+    """Those of one node; `work` is for a thread."""
 
     api: httpx2.Client
     ledger: Ledger
@@ -137,10 +122,6 @@ class Tenants:
 
 
 def _accepted(answer: httpx2.Response, *also: http.HTTPStatus) -> None:
-    """Check that a request was carried out.
-
-    Raises:
-        ConfcomError: it was not.
-    """
+    """Check that a request was carried out."""
     if not (answer.is_success or answer.status_code in also):
         raise ConfcomError(f"the API server answered {answer.status_code}", why=answer.text)

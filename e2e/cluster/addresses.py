@@ -32,11 +32,7 @@ PAUSE_IMAGE = "localhost/confcom/pause:latest"
 
 @dataclass(frozen=True, slots=True)
 class NodeIdentity:
-    """Who a node is; all of it follows from its number.
-
-    Args:
-        number: from 1.
-    """
+    """Who a node is; all of it follows from its number, from 1."""
 
     number: int
 
@@ -63,12 +59,7 @@ def node_identities(nodes: int) -> tuple[NodeIdentity, ...]:
 
 @dataclass(frozen=True, slots=True)
 class HostPlaces:
-    """What one host keeps: the control plane's or a node's.
-
-    Args:
-        folder: on the machine's own file system, the same path inside and outside of the namespaces.
-        logs: the folder of its components' logs, one file each.
-    """
+    """What one host keeps, the control plane's or a node's, at the same path inside and outside of its namespaces."""
 
     folder: Path
     logs: Path
@@ -96,11 +87,7 @@ class HostPlaces:
 
 @dataclass(frozen=True, slots=True)
 class Places:
-    """Everything that one cluster keeps, below one folder.
-
-    Args:
-        folder: on the machine's own file system, the same path inside and outside of the namespaces.
-    """
+    """Everything that one cluster keeps, below one folder, at the same path inside and outside of its namespaces."""
 
     folder: Path
 

@@ -20,13 +20,7 @@ POLL_SECONDS = 0.05
 
 @dataclass(frozen=True, slots=True)
 class Hierarchy:
-    """One mounted tree of groups.
-
-    Args:
-        mountpoint: usually /sys/fs/cgroup (version 2) or a folder in it (version 1).
-        type: `cgroup` or `cgroup2`.
-        options: of the mount: a version 1 tree's controllers.
-    """
+    """One mounted tree of groups, of type `cgroup` (version 1, its controllers are options) or `cgroup2`."""
 
     mountpoint: Path
     type: str
@@ -72,11 +66,7 @@ def hierarchies(mountinfo: str) -> tuple[Hierarchy, ...]:
 
 
 def remove(groups: Sequence[Path]) -> None:
-    """End what is left in the groups, and remove them with all below.
-
-    Raises:
-        ConfcomError: something keeps a group alive.
-    """
+    """End what is left in the groups, and remove them with all below."""
     deadline = time.monotonic() + REMOVAL_SECONDS
     while left := [group for group in groups if not _removed(group)]:
         if time.monotonic() > deadline:

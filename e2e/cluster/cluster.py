@@ -36,13 +36,7 @@ CONTROL_PLANE = frozenset({"etcd", "apiserver", "controller-manager", "scheduler
 
 @dataclass(frozen=True, slots=True)
 class Cluster:
-    """A running cluster.
-
-    Args:
-        places: where it is.
-        plan: what it is made of.
-        pid: of the control plane's first process, as the machine counts.
-    """
+    """A running cluster; the pid is that of the control plane's first process, as the machine counts."""
 
     places: Places
     plan: Plan
@@ -52,12 +46,7 @@ class Cluster:
     def up(cls, folder: Path | None = None, shape: Shape = ONE_NODE) -> Cluster:
         """The running cluster of this folder, or a new one in place of a broken one or none.
 
-        Args:
-            folder: the default's if none.
-            shape: what it has to have; a running one with more nodes does.
-
-        Raises:
-            ConfcomError: it cannot be; nothing is left behind.
+        A running one with more nodes does. If it cannot be, nothing is left behind.
         """
         places = Places(folder or lifecycle.default_folder())
         plan = Plan(shape.nodes, prepare(kubernetes=shape.kubernetes, kubelet=shape.kubelet))
@@ -83,11 +72,7 @@ class Cluster:
 
     @classmethod
     def find(cls, folder: Path | None = None) -> Cluster:
-        """The running cluster of this folder.
-
-        Raises:
-            UnavailableError: none runs.
-        """
+        """The running cluster of this folder."""
         places = Places(folder or lifecycle.default_folder())
         running = cls._find(places)
         if running is None:
@@ -226,9 +211,7 @@ class Cluster:
     def start(self, component: str, program: Path | None = None) -> None:
         """Start a component that is stopped or killed; returns when it answers.
 
-        Args:
-            component: its name.
-            program: another version's, which it has from now on; None for the one that it had.
+        A program, another version's, is its own from now on.
         """
         orders.order(self._owner(component), "start", component, program=program)
 

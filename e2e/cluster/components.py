@@ -108,14 +108,10 @@ def kubelet_configuration(certificates: Path, host: HostPlaces, node: NodeIdenti
 
 @dataclass(frozen=True, slots=True)
 class Component:
-    """One process, or a host with all of its.
+    """One process, or a host, which gets a control group and namespaces of its own.
 
-    Args:
-        name: also its log's.
-        command: with the whole path of the program.
-        ready: a URL that answers 200, or the path of a unix socket that accepts, when others may count on it; empty
-            when nobody waits for it.
-        host: whether it is a host: it gets a control group and namespaces of its own.
+    `ready` is a URL that answers 200, or the path of a unix socket that accepts, when others may count on it; empty
+    when nobody waits for it.
     """
 
     name: str

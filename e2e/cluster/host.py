@@ -62,15 +62,7 @@ class EndedError(ConfcomError):
 
 
 class Supervisor:
-    """The components and their processes.
-
-    Args:
-        parts: what to run.
-        logs: the folder of their logs.
-        authority: the file of the certificate that https is checked by.
-        environment: of every component.
-        hierarchies: of control groups, in which hosts get their own.
-    """
+    """The components and their processes; hosts among them get groups of their own in the hierarchies."""
 
     def __init__(
         self,

@@ -52,16 +52,8 @@ def isolate(
 ) -> None:
     """Build the host's file system and network; this process is the first of its namespaces.
 
-    A host that starts again finds its /var as it left it, and everything else new.
-
-    Args:
-        places: the host's.
-        hierarchies: of control groups; those of this process become the host's whole world.
-        kept: folders that must stay visible, wherever they are.
-        set_up_network: called first, when /proc still shows the processes outside.
-
-    Raises:
-        ConfcomError: the kernel refuses something.
+    A host that starts again finds its /var as it left it, and everything else new. The kept folders stay visible,
+    wherever they are. The network is set up first, when /proc still shows the processes outside.
     """
     set_up_network()
     mount("-t", "proc", "proc", "/proc")
@@ -145,11 +137,7 @@ def mount(*arguments: str) -> None:
 
 
 def run(*command: str) -> None:
-    """Run a program that sets something up.
-
-    Raises:
-        ConfcomError: it failed.
-    """
+    """Run a program that sets something up."""
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         raise ConfcomError(

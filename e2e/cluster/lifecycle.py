@@ -52,12 +52,7 @@ def default_folder() -> Path:
 
 @contextlib.contextmanager
 def alone(folder: Path, *, create: bool) -> Iterator[bool]:
-    """Lock the folder against every other `up` and `down`; yields whether it is there.
-
-    Raises:
-        SettingsError: the folder cannot be used.
-        UnavailableError: not root.
-    """
+    """Lock the folder against every other `up` and `down`; yields whether it is there."""
     _check(folder)
     while True:
         if create:
@@ -124,14 +119,7 @@ def first_pid(places: Places) -> int | None:
 
 
 def start(places: Places, plan: Plan) -> int:
-    """Start everything in a folder that is locked and empty; returns when all components answer.
-
-    Returns:
-        the pid of the control plane's first process.
-
-    Raises:
-        ConfcomError: it ended, or hosts share what tests rely on being their own; says why.
-    """
+    """Start everything in a folder that is locked and empty; returns the first pid when all components answer."""
     (places.folder / OURS).write_text("The folder of a cluster for tests; `make e2e-down` removes it.\n")
     places.home.mkdir()
     for host in (places.control_plane, *map(places.node, plan.identities)):
@@ -179,11 +167,7 @@ def _failure(log: Path) -> ConfcomError:
 
 
 def end(places: Places) -> None:
-    """End what runs and remove what is left, also of a cluster that crashed; the folder is locked.
-
-    Raises:
-        ConfcomError: the kernel keeps something.
-    """
+    """End what runs and remove what is left, also of a cluster that crashed; the folder is locked."""
     pid = first_pid(places)
     if pid is not None:
         with contextlib.suppress(ProcessLookupError):

@@ -22,12 +22,9 @@ def make_groups(name: str, hierarchies: Sequence[Hierarchy]) -> tuple[Path, ...]
 
 
 def separated(groups: Sequence[Path], hierarchies: Sequence[Hierarchy], program: Sequence[str]) -> list[str]:
-    """The command for a program; its process is the only child of the command's, which ends with it.
+    """The command for a program, which sees its groups (made before, one in each hierarchy) as the roots.
 
-    Args:
-        groups: its own, made before; the program sees them as the roots.
-        hierarchies: those that the groups are in, in the same order.
-        program: with its arguments.
+    Its process is the only child of the command's, which ends with it.
     """
     return [
         *("sh", "-c", _JOIN, " ".join(map(str, groups)), "unshare", "--cgroup", "--propagation=private"),

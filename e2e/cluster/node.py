@@ -39,15 +39,7 @@ def run_entering(
     check: bool = True,
     timeout: float = COMMAND_SECONDS,
 ) -> subprocess.CompletedProcess[str]:
-    """Run a command in all namespaces of a process.
-
-    Args:
-        pid: of the process.
-        command: program and arguments.
-        environment: added to this process's.
-        input: for its standard input.
-        check: whether a failure is an error.
-        timeout: in seconds.
+    """Run a command in all namespaces of a process, with these variables beside this process's.
 
     Raises:
         CommandError: it failed or took too long.
@@ -74,13 +66,7 @@ def run_entering(
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """A node of a running cluster; it may be off.
-
-    Args:
-        identity: which.
-        cluster: where the cluster is.
-        environment: what makes kubectl, helm and ctr work for a process on the node.
-    """
+    """A node of a running cluster; it may be off. The environment makes kubectl, helm and ctr work on it."""
 
     identity: NodeIdentity
     cluster: Places
@@ -108,11 +94,7 @@ class Node:
 
     @property
     def pid(self) -> int:
-        """Of its first process, as this process counts; another after each reboot.
-
-        Raises:
-            UnavailableError: the node is off.
-        """
+        """Of its first process, as this process counts; another after each reboot."""
         return orders.pid_behind(self.places.control)
 
     @property
@@ -157,9 +139,7 @@ class Node:
     def start(self, component: str, program: Path | None = None) -> None:
         """Start a component that is stopped or killed; returns when it answers.
 
-        Args:
-            component: its name.
-            program: another version's, which it has until the node reboots; None for the one that it had.
+        A program, another version's, is its own until the node reboots.
         """
         orders.order(self.places.control, "start", component, program=program)
 

@@ -20,10 +20,7 @@ _CREDENTIALS = struct.Struct("3i")
 
 
 def pid_behind(control: Path) -> int:
-    """The pid, as this process counts, of the host's first process.
-
-    Args:
-        control: the host's socket.
+    """The pid, as this process counts, of the first process of the host with this socket.
 
     Raises:
         UnavailableError: nobody listens: the host is off, or starts.
@@ -35,17 +32,7 @@ def pid_behind(control: Path) -> int:
 
 
 def order(control: Path, verb: str, component: str, *, program: Path | None = None) -> None:
-    """Have a component stopped, killed or started; returns when that is done.
-
-    Args:
-        control: the host's socket.
-        verb: `stop`, `kill` or `start`.
-        component: its name.
-        program: to run from this start on, with the settings as before; None for the program as before.
-
-    Raises:
-        ConfcomError: it could not be done.
-    """
+    """Have a component stopped, killed or started (by its old program or a new one); returns when that is done."""
     _answer(control, {"order": verb, "component": component, **({"program": str(program)} if program else {})})
 
 

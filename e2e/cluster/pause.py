@@ -15,12 +15,7 @@ USER = "65535:65535"
 
 
 def write_archive(program: Path, archive: Path) -> None:
-    """Write a docker archive (`docker save`), which every importer reads.
-
-    Args:
-        program: a static executable.
-        archive: the file to write.
-    """
+    """Write a docker archive (`docker save`) of a static program, which every importer reads."""
     layer = _tar({"pause": (program.read_bytes(), 0o755)})
     config = {
         "architecture": "amd64",

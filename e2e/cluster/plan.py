@@ -13,16 +13,7 @@ from e2e.cluster.tools import Tools
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """What somebody asks for.
-
-    Args:
-        nodes: how many.
-        kubernetes: version of the whole cluster, as `1.36.3`; the default's if empty.
-        kubelet: version of the nodes' kubelet; the cluster's if empty.
-
-    Raises:
-        SettingsError: a number of nodes that cannot be.
-    """
+    """What somebody asks for: the default version if empty, and the kubelet's as the rest's."""
 
     nodes: int = 1
     kubernetes: str = ""
@@ -37,12 +28,7 @@ class Shape:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What there is.
-
-    Args:
-        nodes: how many.
-        tools: the programs, and so the versions.
-    """
+    """What there is: the programs, and so the versions."""
 
     nodes: int
     tools: Tools
@@ -64,11 +50,7 @@ class Plan:
         return cls(content["nodes"], Tools(tuple(map(Path, content["folders"])), Path(content["cni"])))
 
     def check_serves(self, wanted: Plan, folder: Path) -> None:
-        """Make sure that this cluster does for somebody who wants another.
-
-        Raises:
-            SettingsError: it has fewer nodes, or other programs.
-        """
+        """Make sure that this cluster has the nodes and programs that somebody wants."""
         if self.nodes < wanted.nodes:
             why = f"it has {self.nodes} of {wanted.nodes} nodes"
         elif self.tools != wanted.tools:

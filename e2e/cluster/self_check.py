@@ -16,14 +16,7 @@ REMEDY = "take the cluster down, and look why: e2e/cluster/isolation.py"
 
 
 def check_apart(pids: Mapping[str, int]) -> None:
-    """Look from every node whether a file of another one, or of the machine, is there.
-
-    Args:
-        pids: of the nodes' first processes, by name.
-
-    Raises:
-        ConfcomError: something is shared; says what by whom.
-    """
+    """Look from every node (by its first process) whether a file of another one, or of the machine, is there."""
     processes = {"this machine": Path("/proc/self"), **{name: Path(f"/proc/{pid}") for name, pid in pids.items()}}
     roots = {name: process / "root" for name, process in processes.items()}
     check_folders({name: root for name, root in roots.items() if name in pids}, roots)
@@ -38,16 +31,7 @@ def check_apart(pids: Mapping[str, int]) -> None:
 def check_folders(
     owners: Mapping[str, Path], observers: Mapping[str, Path], folders: Sequence[str] = OWN_FOLDERS
 ) -> None:
-    """Make a file in each owner's folder, and look for it from all others.
-
-    Args:
-        owners: root folders, by name.
-        observers: root folders, by name, the owners' too.
-        folders: below the roots.
-
-    Raises:
-        ConfcomError: a file is seen elsewhere.
-    """
+    """Make a file in each owner's folder, and look for it from all others; both are root folders by name."""
     for owner, root in owners.items():
         for folder in folders:
             name = f"confcom-self-check-{secrets.token_hex(8)}"

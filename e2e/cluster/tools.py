@@ -51,12 +51,7 @@ LOG_LINES = 30
 
 @dataclass(frozen=True, slots=True)
 class Tools:
-    """Where the programs are.
-
-    Args:
-        folders: of the built programs, one per module.
-        cni: of the network plugins.
-    """
+    """Where the built programs are, a folder for each module, and the network plugins."""
 
     folders: tuple[Path, ...]
     cni: Path
@@ -85,18 +80,7 @@ def versions() -> Mapping[str, str]:
 
 
 def prepare(cache: Path | None = None, *, kubernetes: str = "", kubelet: str = "") -> Tools:
-    """Build and install what is missing.
-
-    Args:
-        cache: the folder of built programs.
-        kubernetes: version of the whole cluster; the default's if empty.
-        kubelet: version of the kubelet; the cluster's if empty.
-
-    Raises:
-        SettingsError: no such version is pinned here.
-        UnavailableError: no Go, or a package of the distribution cannot be installed.
-        ConfcomError: a build failed.
-    """
+    """Build and install what is missing; the versions are the default's if empty, the kubelet's as the rest's."""
     names = [*NAMES[:-1], _folder_of(kubernetes, "kube-apiserver")]
     if kubelet and _folder_of(kubelet, "kubelet") not in names:
         names.insert(0, _folder_of(kubelet, "kubelet"))  # before the other, which has a kubelet too
@@ -105,16 +89,7 @@ def prepare(cache: Path | None = None, *, kubernetes: str = "", kubelet: str = "
 
 
 def build(name: str, cache: Path | None = None) -> Path:
-    """The folder of one module's programs, which are built if they were not.
-
-    Args:
-        name: of the module's folder in e2e/tools.
-        cache: the folder of built programs.
-
-    Raises:
-        UnavailableError: no Go.
-        ConfcomError: the build failed.
-    """
+    """The folder of one module's programs, which are built if they were not."""
     go = _find_go()
     version = _go_version(go)
     finished = _finished(cache or default_cache(), name, version)

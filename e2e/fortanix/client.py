@@ -57,12 +57,6 @@ def quote_once(
 ) -> FortanixQuote:
     """Run the program once: key ids, init, size, quote, without any retry.
 
-    Args:
-        program: from `build`.
-        socket: the AESM service's.
-        enclave: whose report is quoted.
-        random_bytes: for report data and nonce.
-
     Raises:
         ConfcomError: the crate reported an error, panicked, or waited too long; or the quote is over another report.
     """

@@ -29,13 +29,7 @@ ENCLAVE = SimulatedEnclave.from_name("load")
 
 
 class Client:
-    """A client at work.
-
-    Args:
-        sequence: which.
-        socket: where its compiled-in path lies.
-        clock: CLOCK_MONOTONIC, in seconds.
-    """
+    """A client at work, at the socket in its compiled-in path."""
 
     def __init__(self, sequence: ClientSequence, socket: Path, clock: Callable[[], float]) -> None:
         self._sequence = sequence
@@ -45,11 +39,7 @@ class Client:
         self._left = 0
 
     def attest(self, due: float) -> Attestation:
-        """One attestation, by a new process of the client if its last one has had enough, or has failed.
-
-        Args:
-            due: when it should have begun.
-        """
+        """One attestation that was due then, by a new process of the client if the last one is spent or has failed."""
         began = self._clock()
         if self._process is None:
             self._left = ATTESTATIONS_PER_PROCESS

@@ -35,12 +35,7 @@ Quoted = tuple[bytes, bytes]
 
 @dataclass(frozen=True, slots=True)
 class Trust:
-    """A relying party of the cluster.
-
-    Args:
-        folder: what `confcom simulation export` wrote.
-        now: the instant at which quotes must be valid.
-    """
+    """A relying party of the cluster, by what was exported; quotes must be valid now."""
 
     folder: Path
     now: datetime
@@ -71,11 +66,7 @@ class Trust:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of everything that a load's clients asked for.
-
-    Args:
-        attestations: by pod.
-    """
+    """What became of everything that a load's clients asked for, by pod."""
 
     attestations: dict[LoadPod, tuple[Attestation, ...]]
 
@@ -144,12 +135,7 @@ class Outcome:
         return found
 
     def failed_only_on(self, node: str, meanwhile: tuple[float, float]) -> bool:
-        """Whether all failures were of this node's clients, and began while it could not quote, or not long before.
-
-        Args:
-            node: its name.
-            meanwhile: between which times the node could not quote.
-        """
+        """Whether all failures were of this node's clients, and began while it could not quote, or not long before."""
         began, ended = meanwhile
         there = {pod.name for pod in self.attestations if pod.node == node}
         return {line.split()[0] for _, line in self.failures} <= there and all(

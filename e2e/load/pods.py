@@ -34,15 +34,7 @@ START_SECONDS = 120.0
 
 @dataclass(frozen=True, slots=True)
 class LoadPod:
-    """One client's pod.
-
-    Args:
-        name: of the pod.
-        client: the sequence's name.
-        node: where.
-        epc_mib: how much it holds.
-        folder: where its results are, on the node as here.
-    """
+    """One client's pod; its results are in a folder on the node as here."""
 
     name: str
     client: str
@@ -100,14 +92,7 @@ class LoadPod:
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """Pods that attest.
-
-    Args:
-        cluster: where.
-        namespace: theirs.
-        rate: attestations per second of each.
-        pods: the pods.
-    """
+    """Pods that attest, each so often in a second."""
 
     cluster: Cluster
     namespace: str
@@ -118,16 +103,7 @@ class Load:
     def start(
         cls, cluster: Cluster, namespace: str, nodes: Sequence[Node], *, offered_mib: int, rate: float, folder: Path
     ) -> Load:
-        """Start a client in a pod each, which together hold all EPC that the nodes offer; returns when all attest.
-
-        Args:
-            cluster: where.
-            namespace: an empty one.
-            nodes: as many as `CLIENTS_PER_NODE` has.
-            offered_mib: how much each offers.
-            rate: attestations per second of each client.
-            folder: for results.
-        """
+        """Start a client in a pod each, which together hold so much EPC of each node; returns when all attest."""
         pods = []
         for number, (node, clients) in enumerate(zip(nodes, CLIENTS_PER_NODE, strict=True), start=1):
             for place, client in enumerate(clients):
@@ -138,14 +114,7 @@ class Load:
 
     @classmethod
     def run(cls, cluster: Cluster, namespace: str, pods: Sequence[LoadPod], *, rate: float) -> Load:
-        """Start these; returns when all attest.
-
-        Args:
-            cluster: where.
-            namespace: theirs.
-            pods: whose folders are not there yet.
-            rate: attestations per second of each.
-        """
+        """Start these pods, whose folders are not there yet; returns when all attest."""
         for pod in pods:
             pod.folder.mkdir()
             pod.folder.chmod(0o777)  # the image's user is not ours

@@ -37,14 +37,7 @@ def find_cargo() -> str | None:
 
 @dataclass(frozen=True, slots=True)
 class RustClient:
-    """A Rust program.
-
-    Args:
-        source: the folder of its Cargo.toml.
-        program: its name.
-        purpose: who it is, for errors.
-        needed: the package (as Debian calls it) of each program that its build runs.
-    """
+    """A Rust program with the folder of its Cargo.toml, and Debian's packages of the programs that its build runs."""
 
     source: Path
     program: str
@@ -52,27 +45,11 @@ class RustClient:
     needed: Mapping[str, str] = field(default_factory=dict)
 
     def fetch(self, cache: Path | None = None) -> None:
-        """Download the sources of all that Cargo.toml names, also of what is not built here.
-
-        Raises:
-            UnavailableError: no cargo.
-            ConfcomError: a source cannot be had.
-        """
+        """Download the sources of all that Cargo.toml names, also of what is not built here."""
         self._run(self._require_cargo(), "fetch", folder=self._copied_to(cache))
 
     def build(self, cache: Path | None = None) -> Path:
-        """Build the program, or take it as it was built before.
-
-        Args:
-            cache: the folder of built programs.
-
-        Returns:
-            The program.
-
-        Raises:
-            UnavailableError: no cargo, or a program that the build needs is missing and cannot be installed.
-            ConfcomError: the build failed.
-        """
+        """Build the program, or take it as it was built before; returns it."""
         cargo = self._require_cargo()
         packages.install(self.needed, purpose=self.purpose)
         folder = self._copied_to(cache)
@@ -116,12 +93,7 @@ class RustClient:
         *,
         environ: Mapping[str, str] = os.environ,
     ) -> tuple[dict[str, bytes], dict[str, bytes]]:
-        """Run the program: it writes what a report needs, reads the report, and writes the quote.
-
-        Args:
-            command: the program and its arguments.
-            given: what it is given, from what it wrote first.
-            environ: its environment.
+        """Run the program: it writes what a report needs, reads what it is given, and writes the quote.
 
         Returns:
             What it wrote first and last.
