@@ -5,7 +5,7 @@ PYTHON ?= python3
 # Two halve the time, since many tests wait for processes; 0 runs them in one process, as a debugger wants it.
 WORKERS ?= 2
 
-.PHONY: setup demo test lint images e2e-tools e2e-up e2e-shell e2e-down e2e-smoke e2e e2e-slow e2e-1.34 e2e-1.37 fuzz bench bench-e2e idle soak lock protos clean
+.PHONY: setup demo test lint images e2e-tools e2e-up e2e-shell e2e-down e2e-smoke e2e e2e-slow e2e-1.34 e2e-1.37 fuzz bench bench-e2e soak lock protos clean
 
 demo: $(VENV)/.run ## the whole story on this machine, no SGX needed
 	@$(BIN)/confcom demo $(ARGS)
@@ -56,9 +56,6 @@ bench: $(VENV)/.dev ## how fast the daemons are, as a table and JSON; ARGS="--on
 
 bench-e2e: $(VENV)/.dev ## what the add-on costs on real Kubernetes; ten minutes (needs root and Go)
 	@$(BIN)/python -m bench.cluster $(ARGS)
-
-idle: $(VENV)/.dev ## what an idle device plugin uses in 20 minutes; ARGS="--minutes 3" for less
-	@$(BIN)/python -m bench.device_plugin.idle $(ARGS)
 
 soak: $(VENV)/.dev ## ten minutes of abuse and updates beside well-behaved clients (needs root)
 	@$(BIN)/python -m bench.soak $(ARGS)

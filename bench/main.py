@@ -13,7 +13,6 @@ from bench.command_line import parser_of, say_as, write_results
 from bench.device_plugin.kubelet import MissingError
 from bench.device_plugin.measure import PluginPlan, measure_plugins
 from bench.device_plugin.table import plugins_as_json, plugins_as_table
-from bench.hardware.dcap import DcapPlan, has_compiler, measure_dcap
 from bench.hardware.relay import RelayPlan, measure_relay
 from bench.hardware.table import hardware_as_json, hardware_as_table
 from bench.load import WrongAnswerError
@@ -48,12 +47,8 @@ def main(arguments: Sequence[str]) -> int:
         if options.only in {None, HARDWARE}:
             with tempfile.TemporaryDirectory(dir="/tmp", prefix="bench-") as directory:
                 relay = measure_relay(_relay_plan(options), Path(directory), say=_say)
-            dcap = None
-            if has_compiler():
-                with tempfile.TemporaryDirectory(dir="/tmp", prefix="bench-") as directory:
-                    dcap = measure_dcap(_dcap_plan(options), Path(directory), say=_say)
-            sys.stdout.write(("\n" if done else "") + hardware_as_table(relay, dcap))
-            done["hardware"] = hardware_as_json(relay, dcap)
+            sys.stdout.write(("\n" if done else "") + hardware_as_table(relay))
+            done["hardware"] = hardware_as_json(relay)
         if options.only in {None, PLUGIN}:
             with tempfile.TemporaryDirectory(dir="/tmp", prefix="bench-") as directory:
                 plugins = measure_plugins(_plugin_plan(options), Path(directory), say=_say)
@@ -77,7 +72,7 @@ def _parser() -> argparse.ArgumentParser:
         ("repetitions", usual.repetitions, "of single calls and of whole sequences"),
         ("starts", usual.starts, "starts that are timed"),
         ("idle", usual.idle, "idle connections"),
-        ("hardware-rounds", relay.rounds, "rounds over a hardware provider and what it adds to"),
+        ("hardware-rounds", relay.rounds, "rounds over the relay and what it adds to"),
         ("hardware-quotes", relay.single, "quotes of each of these in each of those rounds"),
         ("plugin-rounds", plugin.rounds, "rounds over device plugins for each size of node"),
         ("allocations", plugin.allocations, "Allocate calls in each of those rounds"),
@@ -107,10 +102,6 @@ def _helper_plan(options: argparse.Namespace) -> Plan:
 def _relay_plan(options: argparse.Namespace) -> RelayPlan:
     quotes = options.hardware_quotes
     return RelayPlan(rounds=options.hardware_rounds, single=quotes, loaded=2 * quotes, beside=options.beside)
-
-
-def _dcap_plan(options: argparse.Namespace) -> DcapPlan:
-    return DcapPlan(rounds=options.hardware_rounds, quotes=options.hardware_quotes, kills=options.hardware_rounds)
 
 
 def _plugin_plan(options: argparse.Namespace) -> PluginPlan:

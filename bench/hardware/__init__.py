@@ -1,1 +1,1 @@
-"""What the hardware providers add to what makes quotes: the relay to aesmd, and the child with Intel's libraries."""
+"""What the relay to aesmd adds to what makes quotes."""

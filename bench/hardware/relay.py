@@ -263,7 +263,7 @@ def _medians(tally: RelayTally, name: str) -> list[float]:
 def _dcap_pairs(checkouts: list[Checkout]) -> list[Pair]:
     title = "child with the DCAP libraries"
     here, there = (checkout.lacks(["dcap"]) for checkout in checkouts)
-    return [absent(title, here, there) or Pair(title, "", note="both have it; it is measured here only")]
+    return [absent(title, here, there) or Pair(title, "", note="not measured")]
 
 
 MISBEHAVIOUR = {

@@ -1,4 +1,4 @@
-"""The results of the hardware providers as a table and as JSON."""
+"""The results of the relay as a table and as JSON."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from dataclasses import asdict
 
 from bench.beside import pairs_as_json, pairs_as_table
-from bench.hardware.dcap import DcapResults
 from bench.hardware.relay import RelayResults
 from bench.summary import Latency, Spread
 from bench.table import goal, latency_text, row
@@ -14,11 +13,9 @@ from bench.table import goal, latency_text, row
 GOAL_ADDED_MS = 0.3
 GOAL_THROUGHPUT = 95.0
 """Percent."""
-GOAL_HOP_MS = 0.2
-GOAL_REPLACED_MS = 300.0
 
 
-def hardware_as_json(relay: RelayResults, dcap: DcapResults | None) -> dict[str, object]:
+def hardware_as_json(relay: RelayResults) -> dict[str, object]:
     """All of it, in seconds."""
     return {
         "relay": {
@@ -34,13 +31,12 @@ def hardware_as_json(relay: RelayResults, dcap: DcapResults | None) -> dict[str,
             "verified": relay.verified,
             "other_checkout": pairs_as_json(relay.pairs),
         },
-        "dcap": None if dcap is None else asdict(dcap) | {"hop": asdict(dcap.hop), "whole": asdict(dcap.whole)},
     }
 
 
-def hardware_as_table(relay: RelayResults, dcap: DcapResults | None) -> str:
+def hardware_as_table(relay: RelayResults) -> str:
     """For people; medians of rounds, with the lowest and the highest."""
-    return "\n".join((*_relay_lines(relay), "", *_dcap_lines(dcap))) + "\n" + pairs_as_table(relay.pairs)
+    return "\n".join(_relay_lines(relay)) + "\n" + pairs_as_table(relay.pairs)
 
 
 def _relay_lines(relay: RelayResults) -> Iterator[str]:
@@ -65,20 +61,6 @@ def _relay_lines(relay: RelayResults) -> Iterator[str]:
     for name, latency in relay.beside.items():
         yield row(f"relayed, {name}", latency_text(latency))
     yield f"  {relay.verified} quotes were verified in full."
-
-
-def _dcap_lines(dcap: DcapResults | None) -> Iterator[str]:
-    yield "Child with the DCAP libraries (stand-ins: 1.3 ms for a quote), beside calling these directly"
-    if dcap is None:
-        yield "  not measured: there is no C compiler (cc) to build the stand-ins"
-        return
-    yield row("the child adds to the median", _milliseconds(dcap.hop), goal(dcap.hop.median * 1e3, GOAL_HOP_MS, " ms"))
-    yield row("the child and the checks of each quote", _milliseconds(dcap.whole))
-    yield row(
-        "SIGKILL for the child to the next quote",
-        _milliseconds(dcap.replaced),
-        goal(dcap.replaced.median * 1e3, GOAL_REPLACED_MS, " ms"),
-    )
 
 
 def _milliseconds(spread: Spread) -> str:

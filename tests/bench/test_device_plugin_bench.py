@@ -1,6 +1,5 @@
 """What decides in the device plugin's benchmark, and one tiny run of it and of the idle run."""
 
-import dataclasses
 import json
 import subprocess
 import sys
@@ -12,8 +11,6 @@ import pytest
 
 from bench.beside import Checkout
 from bench.device_plugin import go_build
-from bench.device_plugin.idle import IdleRun
-from bench.device_plugin.idle import as_table as idle_table
 from bench.device_plugin.kubelet import MeasuringKubelet
 from bench.device_plugin.measure import (
     CONFCOM,
@@ -157,15 +154,6 @@ def go_program():
     return plugin.path
 
 
-def test_an_idle_plugin_is_registered_once():
-    quiet = IdleRun(60.0, 0.05, 100, (40, 40), {"one": 1, "two": 1})
-    assert quiet.failures == []
-    assert "FAILED" not in idle_table(quiet)
-    looping = dataclasses.replace(quiet, registrations={"one": 2, "two": 0})
-    assert len(looping.failures) == 2
-    assert "two was registered 0 times" in idle_table(looping)
-
-
 def test_wakeups_and_cpu_of_a_process_are_its_own():
     program = "import time\nwhile True: time.sleep(0.001)"
     with subprocess.Popen([sys.executable, "-c", program]) as process:
@@ -242,10 +230,3 @@ def test_a_tiny_benchmark_of_plugins(tmp_path):
     assert [node["mib"] for node in part["nodes"]] == [168, 4096]
     assert all(CONFCOM in node["plugins"] and GO not in node["plugins"] for node in part["nodes"])
     assert "exec() to registered" in done.stdout
-
-
-@pytest.mark.slow
-def test_a_tiny_idle_run():
-    done = run_python("-m", "bench.device_plugin.idle", "--minutes", 0.01, cwd=ROOT, timeout=None)
-    assert done.returncode == 0, done.stderr
-    assert f"1 of {EPC_RESOURCE}" in done.stdout
