@@ -16,7 +16,7 @@ from confcom.client import AesmClient
 from confcom.sgx.report import REPORT_BODY_SIZE, REPORT_DATA_SIZE, TargetInfo
 from confcom.simulation.enclave import SimulatedEnclave
 from testkit.replay import wire
-from testkit.replay.steps import KEY
+from testkit.replay.clients import KEY
 
 RECEIVE_BYTES = 65_536
 """More than an answer has: one recv(2) takes it."""

@@ -27,8 +27,7 @@ from bench.serving import (
     words_of,
 )
 from bench.summary import Latency, Spread
-from testkit.replay.model import ClientSequence
-from testkit.replay.sequences import FORTANIX, GRAMINE, INTEL_QUOTE_EX, OPEN_ENCLAVE, ReplayedClient
+from testkit.replay.clients import FORTANIX, GRAMINE, INTEL_QUOTE_EX, OPEN_ENCLAVE, ClientSequence, ReplayedClient
 from testkit.replay.verification import QuoteVerifier
 
 IDLE = "idle"

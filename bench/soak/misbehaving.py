@@ -14,7 +14,7 @@ from types import MappingProxyType
 from bench.other_user import Work, stopped
 from confcom.sgx.report import REPORT_SIZE
 from testkit.replay import wire
-from testkit.replay.steps import KEY
+from testkit.replay.clients import KEY
 
 UID = 65_533
 """A peer of their own, no user that a distribution has."""

@@ -18,7 +18,7 @@ from confcom.aesm.error_code import AesmErrorCode
 from confcom.errors import ConfcomError
 from confcom.simulation.enclave import SimulatedEnclave
 from e2e.fortanix import quote_once
-from testkit.replay.sequences import FORTANIX, GRAMINE, INTEL_QL_WRAPPER, INTEL_QUOTE_EX, OPEN_ENCLAVE, ReplayedClient
+from testkit.replay.clients import FORTANIX, GRAMINE, INTEL_QL_WRAPPER, INTEL_QUOTE_EX, OPEN_ENCLAVE, ReplayedClient
 
 UID = 65_532
 """A peer of their own, no user that a distribution has."""

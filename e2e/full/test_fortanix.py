@@ -16,8 +16,8 @@ from e2e.fortanix import build, quote_once
 from e2e.progress import say
 from e2e.rust import find_cargo
 from testkit.misled import MisledEnclave
+from testkit.replay.clients import KEY
 from testkit.replay.helper import running_helper
-from testkit.replay.steps import KEY
 from testkit.replay.verification import QuoteVerifier
 
 pytestmark = pytest.mark.skipif(find_cargo() is None, reason="there is no cargo here to build Fortanix' crate with")

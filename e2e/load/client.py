@@ -14,7 +14,7 @@ from pathlib import Path
 
 from confcom.simulation.enclave import SimulatedEnclave
 from e2e.load.attestation import Attestation
-from testkit.replay.sequences import CLIENTS, ClientSequence, ReplayedClient
+from testkit.replay.clients import CLIENTS, ClientSequence, ReplayedClient
 
 SOCKET = Path("/var/run/aesmd/aesm.socket")
 RESULTS, STOP = "attestations", "stop"

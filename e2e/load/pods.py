@@ -14,7 +14,7 @@ from e2e.images_workshop import references
 from e2e.load.attestation import Attestation
 from e2e.load.client import RESULTS, STOP
 from e2e.waiting import until
-from testkit.replay.sequences import FORTANIX, GRAMINE, INTEL_QL_WRAPPER, INTEL_QUOTE_EX, OPEN_ENCLAVE
+from testkit.replay.clients import FORTANIX, GRAMINE, INTEL_QL_WRAPPER, INTEL_QUOTE_EX, OPEN_ENCLAVE
 
 CLIENTS_PER_NODE = (
     (INTEL_QUOTE_EX, INTEL_QL_WRAPPER, OPEN_ENCLAVE, GRAMINE),

@@ -1,6 +1,8 @@
 """The real helper program with limits that a test can wait for, or without a provider; a script, run as a process.
 
 Usage: altered.py ALTERATIONS FLAG ...
+
+ALTERATIONS is JSON: `limits`, by the names in HelperLimits, and `provider`, false for one that never comes.
 """
 
 from __future__ import annotations
@@ -18,15 +20,10 @@ from confcom.quote_helper.quoting import simulated_backend
 
 
 def never(*_: Any, **__: Any) -> None:
-    """Open a backend that is never there."""
     threading.Event().wait()
 
 
 def main() -> int:
-    """Alter what the composition root is made of, then run it.
-
-    ALTERATIONS is JSON: `limits`, by the names in HelperLimits, and `provider`, false for one that never comes.
-    """
     alterations = json.loads(sys.argv[1])
     vars(composition)["HelperLimits"] = functools.partial(HelperLimits, **alterations.get("limits", {}))
     if not alterations.get("provider", True):

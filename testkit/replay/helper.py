@@ -27,8 +27,6 @@ ALTERED = Path(__file__).with_name("altered.py")
 
 @dataclass(frozen=True, slots=True)
 class RunningHelper:
-    """A helper process, with the sockets of AESM and of its probes, its platform's directory, and its log."""
-
     process: subprocess.Popen[bytes]
     socket: Path
     state_dir: Path
@@ -45,11 +43,9 @@ class RunningHelper:
         return {name: float(value) for name, _, value in lines}
 
     def metric(self, name: str) -> float:
-        """One metric's value; 0 if it is not there yet."""
         return self.metrics().get(name, 0.0)
 
     def get(self, target: str) -> tuple[int, str]:
-        """Status and body of a probe's answer; 0 as long as nobody answers."""
         try:
             return http_get(self.probes, target)
         except (FileNotFoundError, ConnectionError):
@@ -57,34 +53,27 @@ class RunningHelper:
 
     @property
     def ready(self) -> bool:
-        """Whether /readyz says so."""
         return self.get("/readyz")[0] == 200
 
     def unready_for(self, code: str) -> bool:
-        """Whether it is not ready for the reason that has this code. A second call waits for the next rendering."""
         return self.metric(f'confcom_quote_helper_not_ready_info{{code="{code}"}}') == 1
 
     def lines(self) -> list[dict[str, Any]]:
-        """What it has logged, if its log is JSON."""
         whole, _, _ = self.log.read_text().rpartition("\n")
         return [json.loads(line) for line in whole.splitlines()]
 
     def events(self, name: str) -> list[dict[str, Any]]:
-        """The lines that it has logged about one kind of event."""
         return [line for line in self.lines() if line.get("event") == name]
 
     def wait_ready(self) -> RunningHelper:
-        """Wait until it is ready."""
         self.wait_until(lambda: self.ready)
         return self
 
     def stop(self, number: int = signal.SIGTERM) -> int:
-        """Send a signal, and wait for the exit code."""
         self.process.send_signal(number)
         return self.process.wait(START_SECONDS)
 
     def wait_until(self, condition: Callable[[], bool]) -> None:
-        """Look again and again, as a kubelet does, while the process lives."""
         deadline = time.monotonic() + START_SECONDS
         while not condition():
             assert self.process.poll() is None, self.log.read_text()
@@ -138,16 +127,10 @@ def start_helper(
     environ: Mapping[str, str] = MappingProxyType({}),
     stderr: int | None = None,
 ) -> RunningHelper:
-    """Start `python -m confcom.quote_helper`; whoever calls this ends it.
+    """Start `python -m confcom.quote_helper`, on a simulated platform unless --provider is among the arguments.
 
-    Args:
-        arguments: further flags; without --provider it is on a simulated platform.
-        directory: where state, log and probes are, and the socket; another helper may be there.
-        path: of the socket, if it is elsewhere.
-        alterations: for `replay.altered`; None: the program as it is.
-        inside: makes the command that becomes the helper's, as in a control group of its own.
-        environ: variables besides those of this process.
-        stderr: where it logs; None: to a file.
+    The directory holds state, log, probes and socket; another helper may be there. `alterations` are those of
+    `replay.altered`; `inside` makes the command that becomes the helper's, as in a control group of its own.
     """
     unique = secrets.token_hex(4)
     path, probes, log = path or directory / "aesm.socket", directory / f"{unique}.probes", directory / f"{unique}.log"
@@ -172,14 +155,7 @@ def start_helper(
 def running_helper(
     *arguments: str, directory: Path | None = None, ready: bool = True, **options: Any
 ) -> Iterator[RunningHelper]:
-    """Run a helper as long as the block runs.
-
-    Args:
-        arguments: further flags; without --provider it is on a simulated platform.
-        directory: where socket and state are; another helper may be there. None: one of its own.
-        ready: False for one that cannot get ready.
-        options: as for `start_helper`.
-    """
+    """Run a helper as long as the block runs, by default in a directory of its own; `ready=False`: it cannot get so."""
     with contextlib.ExitStack() as stack:
         if directory is None:
             directory = Path(stack.enter_context(tempfile.TemporaryDirectory(dir="/tmp", prefix="replay-")))

@@ -15,13 +15,7 @@ from confcom.verify.verifier import verify_quote
 
 
 class QuoteVerifier:
-    """A relying party that trusts one simulated platform.
-
-    Args:
-        state_dir: the platform's, as the helper was given it.
-        identity: of the quoting enclave that the helper runs.
-        now: the instant at which quotes must be valid.
-    """
+    """A relying party that trusts one simulated platform, at one instant."""
 
     def __init__(
         self, state_dir: Path, *, identity: QuotingEnclaveIdentity = DEFAULT_QE_IDENTITY, now: datetime | None = None
@@ -32,7 +26,6 @@ class QuoteVerifier:
         self._collateral = platform.collateral(self._now, identity)
 
     def verify(self, quote: bytes, enclave: SimulatedEnclave, report_data: bytes) -> Verdict:
-        """The verdict on a quote that must be this enclave's, over this report data."""
         policy = Policy(
             mr_enclave=enclave.mr_enclave, mr_signer=enclave.mr_signer, report_data=report_data, allow_simulated=True
         )

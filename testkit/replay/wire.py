@@ -7,7 +7,7 @@ VARINT, BYTES = 0, 2
 
 
 class NotProtobufError(ValueError):
-    """Bytes that no protobuf library takes."""
+    pass
 
 
 def varint(value: int) -> bytes:
@@ -25,8 +25,11 @@ def number(field: int, value: int | None) -> bytes:
 
 
 def data(field: int, value: bytes | None) -> bytes:
-    """Bytes, or a message in a message."""
     return b"" if value is None else varint(field << 3 | BYTES) + varint(len(value)) + value
+
+
+def field(number_: int, value: int | bytes) -> bytes:
+    return data(number_, value) if isinstance(value, bytes) else number(number_, value)
 
 
 def frame(body: bytes) -> bytes:
@@ -34,11 +37,7 @@ def frame(body: bytes) -> bytes:
 
 
 def fields(body: bytes) -> dict[int, int | bytes]:
-    """A message's fields by number. AESM's have numbers and bytes only, each at most once.
-
-    Raises:
-        NotProtobufError: anything else.
-    """
+    """A message's fields by number. AESM's have numbers and bytes only, each at most once."""
     found: dict[int, int | bytes] = {}
     at = 0
     while at < len(body):
@@ -57,7 +56,6 @@ def fields(body: bytes) -> dict[int, int | bytes]:
 
 
 def nested_fields(body: bytes) -> dict[int, dict[int, int | bytes]]:
-    """The fields of a message whose fields are all messages, and those of each."""
     return {number: fields(content) for number, content in fields(body).items() if isinstance(content, bytes)}
 
 

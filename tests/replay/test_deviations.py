@@ -5,6 +5,7 @@ are there.
 """
 
 import contextlib
+import json
 import re
 import signal
 import socket
@@ -16,31 +17,30 @@ import pytest
 from confcom.sgx.report import TargetInfo
 from confcom.simulation.enclave import SimulatedEnclave
 from testkit.replay import wire
+from testkit.replay.clients import GRAMINE, KEY, OPEN_ENCLAVE, ReplayedClient, encode
 from testkit.replay.helper import START_SECONDS, running_helper
-from testkit.replay.legacy import LEGACY_CALLS
-from testkit.replay.rows import ids, init, num, quote, select, size
-from testkit.replay.sequences import GRAMINE, OPEN_ENCLAVE, ReplayedClient
-from testkit.replay.steps import KEY, KEY_LIST
 from testkit.replay.wire import nested_fields as fields
 
 PAGE = Path(__file__).parents[2] / "docs" / "reference" / "aesm-deviations.md"
 DROPPED = 'confcom_quote_helper_connections_dropped_total{{reason="{}"}}'.format
 OWN = SimulatedEnclave.from_name("deviations")
 
+LEGACY = json.loads(Path(__file__).with_name("rows.json").read_text())["legacy-refused"]
+NUM = encode({21: {"9": 15_000}})
+FRAME = wire.frame(NUM)
 NUM_ANSWER = bytes.fromhex("07000000 aa0104 0800 1001")
+INIT, SIZE = encode({15: {"1": "$key", "3": 1, "4": 32}}), encode({16: {"1": "$key"}})
 
 
 @contextlib.contextmanager
 def connected(helper, count: int = 1, data: bytes = b""):
     """Connections that have sent so much and wait."""
     with contextlib.ExitStack() as stack:
-        made = []
-        for _ in range(count):
-            client = stack.enter_context(socket.socket(socket.AF_UNIX))
+        made = [stack.enter_context(socket.socket(socket.AF_UNIX)) for _ in range(count)]
+        for client in made:
             client.settimeout(START_SECONDS)
             client.connect(str(helper.socket))
             client.sendall(data)
-            made.append(client)
         yield made
 
 
@@ -48,26 +48,28 @@ def is_served(helper) -> bool:
     return ReplayedClient(OPEN_ENCLAVE, helper.socket).run().failure == ""
 
 
-def test_the_page_has_a_row_for_each_test_and_a_test_for_each_row():
+def test_the_page_and_these_tests_have_the_same_rows():
     rows = set(re.findall(r"^\| `([a-z0-9-]+)` \|", PAGE.read_text(), re.MULTILINE))
     here = {name.removeprefix("test_").replace("_", "-") for name in globals() if name.startswith("test_")}
-    assert rows == here - {"the-page-has-a-row-for-each-test-and-a-test-for-each-row"}
+    assert rows == here - {"the-page-and-these-tests-have-the-same-rows"}
 
 
-@pytest.mark.parametrize("call", LEGACY_CALLS, ids=lambda call: call.kind.call)
-def test_legacy_refused(helper, call):
-    assert helper.ask(call.body) == call.refusal
+def quote(report: bytes, buf_size: int = 8192, **info: str) -> bytes:
+    return encode({17: {"1": report.hex(), "2": "$key", **info, "4": buf_size}})
+
+
+@pytest.mark.parametrize("row", LEGACY, ids=lambda row: row["row"])
+def test_legacy_refused(helper, row):
+    assert helper.ask(encode(row["send"])) == encode(row["answer"])
 
 
 @pytest.mark.parametrize(
-    "body",
-    [wire.data(2, b""), wire.data(14, wire.data(1, b"x") + wire.number(2, 1)), wire.data(1, b"\xff" * 9)],
+    ("call", "content"),
+    [(2, b""), (14, wire.data(1, b"x") + wire.number(2, 1)), (1, b"\xff" * 9)],
     ids=["GetQuote without anything", "sgxRegister with data_type 1", "InitQuote whose content is no protobuf"],
 )
-def test_legacy_unread(helper, body):
-    ((field, answer),) = fields(helper.ask(body)).items()
-    assert answer == {1: 30}
-    assert field in wire.fields(body)
+def test_legacy_unread(helper, call, content):
+    assert fields(helper.ask(wire.data(call, content))) == {call: {1: 30}}
 
 
 def test_cut_message(helper):
@@ -75,44 +77,40 @@ def test_cut_message(helper):
     assert helper.ask(body) == b""
 
 
-@pytest.mark.parametrize("length", [65_537, 8 * 2**20, 2**32 - 1])
-def test_request_cap(helper, length):
+def test_request_cap(helper):
     before = helper.metric(DROPPED("malformed"))
-    assert helper.send(length.to_bytes(4, "little") + b"x") == b""
-    assert helper.metric(DROPPED("malformed")) == before + 1
-    padding = 65_536 - len(num())
-    filler = wire.data(99, bytes(padding - len(wire.data(99, bytes(padding))) + padding))
-    assert len(num() + filler) == 65_536
-    assert helper.send(wire.frame(num() + filler)) == NUM_ANSWER
+    for length in (65_537, 8 * 2**20, 2**32 - 1):
+        assert helper.send(length.to_bytes(4, "little") + b"x") == b"", length
+    assert helper.metric(DROPPED("malformed")) == before + 3
+    largest = NUM + wire.data(99, bytes(65_536 - len(NUM) - 5))
+    assert len(largest) == 65_536
+    assert helper.send(wire.frame(largest)) == NUM_ANSWER
 
 
 def test_quote_buffer_cap(helper):
-    target = TargetInfo.parse(fields(helper.ask(init()))[15][2])
+    target = TargetInfo.parse(fields(helper.ask(INIT))[15][2])
     report = OWN.create_report(target, bytes(64)).encode()
-    assert len(fields(helper.ask(quote(report, buf_size=65_536)))[17][2]) == 65_536
+    assert len(fields(helper.ask(quote(report, 65_536)))[17][2]) == 65_536
     for wanted in (65_537, 64 * 2**20, 2**32 - 1):
-        assert fields(helper.ask(quote(report, buf_size=wanted))) == {17: {1: 3}}
+        assert fields(helper.ask(quote(report, wanted))) == {17: {1: 3}}
 
 
 def test_header_only_client(helper):
-    with connected(helper, data=wire.frame(num())[:4]) as (client,):
+    with connected(helper, data=FRAME[:4]) as (client,):
         assert is_served(helper)
-        client.sendall(wire.frame(num())[4:])
+        client.sendall(FRAME[4:])
         assert client.recv(100) == NUM_ANSWER
 
 
 def test_idle_connections(helper):
-    frame = wire.frame(num())
-    with connected(helper, count=200), connected(helper, 100, frame[:1]), connected(helper, 100, frame[:-1]):
+    with connected(helper, count=200), connected(helper, 100, FRAME[:1]), connected(helper, 100, FRAME[:-1]):
         assert is_served(helper)
     assert is_served(helper)
 
 
 def test_connection_cap():
-    with (
-        running_helper(alterations={"limits": {"max_connections": 8}}) as helper,
-        connected(helper, count=40) as clients,
-    ):
+    limits = {"max_connections": 8}
+    with running_helper(alterations={"limits": limits}) as helper, connected(helper, count=40) as clients:
         assert is_served(helper)
         assert clients[0].recv(1) == b"", "the one that has waited longest for its request is closed"
         assert helper.metric(DROPPED("shed")) >= 32
@@ -122,12 +120,12 @@ def test_unread_answers():
     unread = "confcom_quote_helper_unread_answers"
     with (
         running_helper(alterations={"limits": {"peer_wait_seconds": 60.0}}) as helper,
-        connected(helper, count=300, data=wire.frame(num())) as clients,
+        connected(helper, count=300, data=FRAME) as clients,
     ):
         helper.wait_until(lambda: helper.metric("confcom_quote_helper_connections_accepted_total") == len(clients))
         # By the next rendering all answers count for their peer. How many it was given depends on how quickly it asked.
         assert helper.metric(unread) > 0
-        with connected(helper, data=wire.frame(num())) as (late,):
+        with connected(helper, data=FRAME) as (late,):
             late.setblocking(False)
             with pytest.raises(BlockingIOError):
                 late.recv(1)
@@ -143,7 +141,7 @@ def test_deadlines():
     with (
         running_helper(alterations={"limits": limits}) as helper,
         connected(helper) as (silent,),
-        connected(helper, data=wire.frame(num())[:4]) as (slow,),
+        connected(helper, data=FRAME[:4]) as (slow,),
     ):
         assert silent.recv(1) == slow.recv(1) == b""
         metrics = helper.metrics()
@@ -154,12 +152,12 @@ def test_never_behind():
     """64 requests wait for a provider that does not come; what needs none is answered at once."""
     with (
         running_helper(alterations={"provider": False}, ready=False) as helper,
-        connected(helper, count=64, data=wire.frame(init())) as waiting,
+        connected(helper, count=64, data=wire.frame(INIT)) as waiting,
     ):
-        assert fields(helper.ask(num())) == {21: {1: 0, 2: 1}}
-        assert fields(helper.ask(ids(256))) == {22: {1: 0, 2: KEY}}
-        assert fields(helper.ask(select(KEY_LIST))) == {19: {1: 0, 2: KEY}}
-        assert fields(helper.ask(init(present=False)))[15][1] == 0
+        assert fields(helper.ask(NUM)) == {21: {1: 0, 2: 1}}
+        assert fields(helper.ask(encode({22: {"1": 256}}))) == {22: {1: 0, 2: KEY}}
+        assert fields(helper.ask(encode({19: {"1": ["0000000001000000", "$key"]}}))) == {19: {1: 0, 2: KEY}}
+        assert fields(helper.ask(encode({15: {"1": "$key", "3": 0}})))[15][1] == 0
         for client in waiting:
             client.setblocking(False)
             with pytest.raises(BlockingIOError):
@@ -167,22 +165,20 @@ def test_never_behind():
 
 
 def test_not_ready():
-    with running_helper(
-        alterations={"provider": False, "limits": {"provider_wait_seconds": 0.1}}, ready=False
-    ) as helper:
-        assert fields(helper.ask(init())) == {15: {1: 30, 3: 32}}
-        assert fields(helper.ask(size())) == {16: {1: 30, 2: 0}}
-        assert fields(helper.ask(quote(bytes(432), info=bytes(960)))) == {17: {1: 30, 3: bytes(960)}}
+    alterations = {"provider": False, "limits": {"provider_wait_seconds": 0.1}}
+    with running_helper(alterations=alterations, ready=False) as helper:
+        assert fields(helper.ask(INIT)) == {15: {1: 30, 3: 32}}
+        assert fields(helper.ask(SIZE)) == {16: {1: 30, 2: 0}}
+        assert fields(helper.ask(quote(bytes(432), **{"3": "zeros:960"}))) == {17: {1: 30, 3: bytes(960)}}
 
 
 def test_busy():
+    alterations = {"provider": False, "limits": {"max_waiting": 6, "peer_wait_seconds": 0.2}}
     with (
-        running_helper(
-            alterations={"provider": False, "limits": {"max_waiting": 6, "peer_wait_seconds": 1.0}}, ready=False
-        ) as helper,
-        connected(helper, count=3, data=wire.frame(size())),
+        running_helper(alterations=alterations, ready=False) as helper,
+        connected(helper, count=3, data=wire.frame(SIZE)),
     ):
-        assert fields(helper.ask(size())) == {16: {1: 18, 2: 0}}
+        assert fields(helper.ask(SIZE)) == {16: {1: 18, 2: 0}}
 
 
 @pytest.mark.parametrize(("window", "code"), [("3600", 42), ("0", 47)])
@@ -191,13 +187,6 @@ def test_stale_report(window, code):
         report = OWN.create_report(OWN.target_info(), bytes(64)).encode()
         assert fields(helper.ask(quote(report))) == {17: {1: code}}
         assert is_served(helper)
-
-
-def test_silent_probe():
-    with running_helper() as helper:
-        for _ in range(5):
-            assert helper.send(half_close=True) == b""
-        assert helper.metric(DROPPED("malformed")) == 0
 
 
 def test_malformed_log():
@@ -209,22 +198,23 @@ def test_malformed_log():
         assert len(helper.events("malformed-request")) == 1
 
 
+def test_silent_probe(helper):
+    before = helper.metric(DROPPED("malformed"))
+    assert helper.send(half_close=True) == b""
+    assert helper.metric(DROPPED("malformed")) == before
+
+
 def test_one_write(helper):
     """Header and body are there together, however quickly one reads."""
     for _ in range(50):
-        with connected(helper, data=wire.frame(num())) as (client,):
+        with connected(helper, data=FRAME) as (client,):
             assert client.recv(100) == NUM_ANSWER
 
 
 def test_abstract_name(helper):
-    inodes = set()
-    for link in Path(f"/proc/{helper.process.pid}/fd").iterdir():
-        with contextlib.suppress(FileNotFoundError):  # one that it has closed since
-            target = str(link.readlink())
-            if target.startswith("socket:["):
-                inodes.add(target.removeprefix("socket:[").rstrip("]"))
+    open_files = {link.resolve().name for link in Path(f"/proc/{helper.process.pid}/fd").iterdir()}
     rows = [line.split() for line in Path("/proc/net/unix").read_text().splitlines()[1:]]
-    names = [row[7] for row in rows if row[6] in inodes and len(row) > 7]
+    names = [row[7] for row in rows if f"socket:[{row[6]}]" in open_files and len(row) > 7]
     assert names, "the helper's listening socket is not listed"
     assert [name for name in names if name.startswith("@")] == []
 

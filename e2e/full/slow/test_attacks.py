@@ -15,7 +15,7 @@ from e2e.attacks.pods import attacker, config_map
 from e2e.load.pods import Load, LoadPod
 from e2e.tenants import Tenant
 from e2e.waiting import until
-from testkit.replay.sequences import INTEL_QUOTE_EX
+from testkit.replay.clients import INTEL_QUOTE_EX
 
 RATE = 10.0
 """The victim's attestations per second."""

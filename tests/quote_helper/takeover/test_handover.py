@@ -15,7 +15,7 @@ from confcom.aesm.messages import GetSupportedAttKeyIdNumRequest
 from confcom.errors import ExitCode
 from confcom.quote_helper.takeover.takeover_policy import Instance
 from confcom.simulation.enclave import SimulatedEnclave
-from testkit.replay.sequences import GRAMINE, INTEL_QUOTE_EX, ReplayedClient
+from testkit.replay.clients import GRAMINE, INTEL_QUOTE_EX, ReplayedClient
 
 QE_2 = ("--simulated-qe-mrenclave", "22" * 32, "--simulated-qe-isvsvn", "2")
 STALE = 'confcom_quote_helper_requests_total{request="GetQuoteEx",result="att_key_not_initialized"}'
