@@ -20,20 +20,18 @@ MISSPELT = re.compile(rf"(?<![\w./=`'-])(?:{TERMS.lower()})(?![\w./=-])")
 
 @contextmanager
 def raises(
-    code: str, kind: type[ConfcomError] = ConfcomError, *parts: str
+    code: str, kind: type[ConfcomError] = ConfcomError, *parts: str, naming: str = ""
 ) -> Iterator[pytest.ExceptionInfo[ConfcomError]]:
-    """Expect an error of this kind, with this code, in the house's style.
+    """Expect an error of this kind, with this `error_code`, in the house's style.
 
-    Args:
-        code: its `error_code`.
-        kind: its class.
-        parts: `why` and `remedy`, if it must have them.
+    `parts` are `why` and `remedy`, if it must have them; `naming` is in its `what`.
     """
     import pytest
 
     with pytest.raises(kind) as caught:
         yield caught
     assert caught.value.error_code == code
+    assert naming in caught.value.what
     require_style(caught.value, *parts)
 
 

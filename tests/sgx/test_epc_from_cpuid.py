@@ -40,19 +40,11 @@ def test_every_section_is_decoded(base, size, noise_low, noise_high, properties)
     assert section == EpcSection(EpcSectionKind.EPC, base, size)
 
 
-def test_a_section_as_a_processor_declares_it():
-    section = decode_epc_section(0x70200001, 0x0, 0x05D80001, 0x0)
-    assert section == EpcSection(EpcSectionKind.EPC, base=0x70200000, size=0x05D80000)
-
-
-@pytest.mark.parametrize("eax", [0, 0xFFFFFFF0])
-def test_type_zero_ends(eax):
-    assert decode_epc_section(eax, 1, 0x1000, 1) == EpcSection(EpcSectionKind.END, base=0, size=0)
-
-
-@pytest.mark.parametrize("kind", [2, 3, 15])
-def test_other_types_are_unknown(kind):
-    assert decode_epc_section(kind, 1, 0x1000, 1) == EpcSection(EpcSectionKind.UNKNOWN, base=0, size=0)
+def test_type_zero_ends_and_other_types_are_unknown():
+    for eax in (0, 0xFFFFFFF0):
+        assert decode_epc_section(eax, 1, 0x1000, 1) == EpcSection(EpcSectionKind.END, base=0, size=0)
+    for kind in (2, 3, 15):
+        assert decode_epc_section(kind, 1, 0x1000, 1) == EpcSection(EpcSectionKind.UNKNOWN, base=0, size=0)
 
 
 @pytest.mark.parametrize(
@@ -73,21 +65,12 @@ def test_sections_are_enumerated_to_the_end_marker_others_skipped():
     )
 
 
-def test_leaf_0x12_may_be_the_last_one():
+def test_a_processor_is_asked_only_for_leaves_that_it_has():
     assert len(enumerate_epc(processor(registers(0, MIB), CpuidRegisters(0, 0, 0, 0), max_leaf=0x12))) == 1
-
-
-def test_without_sgx_leaf_0x12_is_not_asked():
     assert enumerate_epc(processor(leaf7_ebx=0)) == ()
     assert enumerate_epc(processor(max_leaf=0x11)) == ()
-
-
-def test_a_processor_too_old_for_leaf_7_is_not_asked_for_it():
-    def cpuid(leaf, subleaf):
-        assert (leaf, subleaf) == (0, 0)
-        return CpuidRegisters(6, 0, 0, 0)
-
-    assert enumerate_epc(cpuid) == ()
+    too_old_for_leaf_7 = {(0, 0): CpuidRegisters(6, 0, 0, 0)}
+    assert enumerate_epc(lambda leaf, subleaf: too_old_for_leaf_7[leaf, subleaf]) == ()
 
 
 def test_a_processor_without_an_end_marker_is_asked_eight_times():

@@ -28,23 +28,22 @@ def test_packs_little_endian_without_padding(layout):
     assert layout.unpack(data) == (b"abcdefghijkl", 1, 2, 3, 4)
 
 
-@pytest.mark.parametrize("name", [b"abcdefghijk", b"abcdefghijklm", b"a", b""])
-def test_a_byte_string_that_does_not_fit_is_refused_not_cut(layout, name):
-    with raises("wrong-size", MalformedError) as caught:
-        layout.pack(Thing(name=name))
-    assert "name of a thing " in caught.value.what
+def test_a_byte_string_that_does_not_fit_is_refused_not_cut(layout):
+    for name in (b"abcdefghijk", b"abcdefghijklm", b"a", b""):
+        with raises("wrong-size", MalformedError, naming="name of a thing "):
+            layout.pack(Thing(name=name))
 
 
-@pytest.mark.parametrize("change", [{"small": 256}, {"number": -1}, {"large": 1 << 32}, {"huge": 1 << 64}])
-def test_an_integer_out_of_range_is_refused(layout, change):
-    with raises("out-of-range", MalformedError, "why"):
-        layout.pack(Thing(**change))
+def test_an_integer_out_of_range_is_refused(layout):
+    for change in ({"small": 256}, {"number": -1}, {"large": 1 << 32}, {"huge": 1 << 64}):
+        with raises("out-of-range", MalformedError, "why"):
+            layout.pack(Thing(**change))
 
 
-@pytest.mark.parametrize("size", [0, 26, 28])
-def test_unpack_takes_exactly_one_structure(layout, size):
-    with raises("wrong-size", MalformedError, "remedy"):
-        layout.unpack(bytes(size))
+def test_unpack_takes_exactly_one_structure(layout):
+    for size in (0, 26, 28):
+        with raises("wrong-size", MalformedError, "remedy"):
+            layout.unpack(bytes(size))
 
 
 def test_require_length_accepts_the_right_length():
@@ -63,28 +62,9 @@ def test_reader_takes_in_order_and_never_past_the_end():
         reader.take(2, "the rest")
     assert "a thing" in caught.value.what
     assert "the rest" in caught.value.what
-    assert reader.take(1, "the rest") == b"c"
-    assert reader.rest() == b""
-    reader.finish()
-
-
-def test_reader_gives_all_the_rest():
-    reader = ByteReader(b"abc", "a thing")
-    reader.take(1, "the text")
-    assert reader.rest() == b"bc"
-    assert reader.remaining == 0
-    reader.finish()
-
-
-def test_reader_names_the_integer_that_is_missing():
-    with raises("truncated") as caught:
-        ByteReader(b"a", "a thing").integer(2, "the size")
-    assert "the size" in caught.value.what
-
-
-def test_reader_refuses_what_is_left_over():
-    reader = ByteReader(b"abc", "a thing")
-    reader.take(1, "the text")
-    with raises("excess-bytes", MalformedError, "why") as caught:
+    with raises("truncated", naming="the size"):
+        reader.integer(2, "the size")
+    with raises("excess-bytes", MalformedError, "why", naming="a thing"):
         reader.finish()
-    assert "a thing" in caught.value.what
+    assert (reader.rest(), reader.remaining, reader.rest()) == (b"c", 0, b"")
+    reader.finish()

@@ -1,3 +1,5 @@
+import itertools
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -35,18 +37,14 @@ def test_every_truncation_and_extension_is_refused():
         assert [part for part in ("type", "size") if part in caught.value.what] == cut
     with raises("excess-bytes", MalformedError):
         CertificationData.parse(raw + b"\0")
-
-
-@pytest.mark.parametrize("kind", [-1, 0x10000])
-def test_a_type_beyond_16_bits_is_not_written(kind):
-    with raises("out-of-range", MalformedError):
-        CertificationData(kind, b"").encode()
+    for kind in (-1, 0x10000):
+        with raises("out-of-range", MalformedError):
+            CertificationData(kind, b"").encode()
 
 
 def test_types_without_a_name():
     assert CertificationData(7, b"").kind is CertificationDataType.PLATFORM_MANIFEST
-    assert CertificationData(0, b"").kind is None
-    assert CertificationData(8, b"").kind is None
+    assert CertificationData(0, b"").kind is CertificationData(8, b"").kind is None
 
 
 @pytest.mark.parametrize(("kind", "sizes"), PPID_SIZES.items())
@@ -63,22 +61,14 @@ def test_every_ppid_survives_a_round_trip(kind, sizes, data):
     assert ppid.encode() == raw
 
 
-@pytest.mark.parametrize(("kind", "sizes"), PPID_SIZES.items())
-def test_a_ppid_of_another_size_is_refused(kind, sizes):
-    for size in (0, sizes[1] - 1, sizes[1] + 1):
-        with raises("wrong-size", MalformedError) as caught:
+def test_a_ppid_of_another_size_or_type_is_refused():
+    wrong_sizes = [(kind, size) for kind, (_, right) in PPID_SIZES.items() for size in (0, right - 1, right + 1)]
+    for kind, size in wrong_sizes:
+        with raises("wrong-size", MalformedError, naming=f"type {kind} "):
             CertificationData(kind, bytes(size)).ppid_data()
-        assert f"type {kind} " in caught.value.what
-
-
-@pytest.mark.parametrize("kind", [0, 4, 5, 6, 7, 8])
-def test_other_types_carry_no_ppid(kind):
-    with raises("no-ppid", MalformedError) as caught:
-        CertificationData(kind, bytes(36)).ppid_data()
-    assert f"type {kind} " in caught.value.what
-
-
-def test_a_ppid_of_a_type_without_one_is_not_written():
+    for kind in (0, 4, 5, 6, 7, 8):
+        with raises("no-ppid", MalformedError, naming=f"type {kind} "):
+            CertificationData(kind, bytes(36)).ppid_data()
     with raises("no-ppid", MalformedError):
         PpidData(CertificationDataType.PCK_CERT_CHAIN, bytes(16), bytes(16), 0, 0).encode()
     with raises("wrong-size", MalformedError):
@@ -100,18 +90,17 @@ def test_the_genuine_chain_has_three_certificates(chain_quote):
     assert b"".join(chain).rstrip(b"\n") == certification.data.rstrip(b"\n\0")
 
 
-@pytest.mark.parametrize(("kind", "name"), [(3, "3 (PPID_RSA3072_ENCRYPTED) "), (9, "9 ")])
-def test_other_types_carry_no_chain(kind, name):
-    with raises("no-pck-chain", MalformedError, "why", "remedy") as caught:
-        CertificationData(kind, PEM).pem_chain()
-    assert f"type {name}" in caught.value.what
+def test_other_types_carry_no_chain():
+    for kind, name in ((3, "3 (PPID_RSA3072_ENCRYPTED) "), (9, "9 ")):
+        with raises("no-pck-chain", MalformedError, "why", "remedy", naming=f"type {name}"):
+            CertificationData(kind, PEM).pem_chain()
 
 
-@pytest.mark.parametrize("start", [b"", b"\n", b" \r\n"])
-@pytest.mark.parametrize("between", [b"\n", b"\r\n", b"", b"\n\n"])
-@pytest.mark.parametrize("end", [b"", b"\n", b"\n\0", b"\r\n", b"\0\0\0"])
-def test_ends_and_separators_as_the_field_has_them(start, between, end):
-    assert split_pem_chain(start + PEM + between + PEM + end) == (PEM + b"\n", PEM + b"\n")
+def test_ends_and_separators_as_the_field_has_them():
+    between, ends = (b"\n", b"\r\n", b"", b"\n\n"), (b"", b"\n", b"\n\0", b"\r\n", b"\0\0\0")
+    for start, separator, end in itertools.product((b"", b"\n", b" \r\n"), between, ends):
+        chain = start + PEM + separator + PEM + end
+        assert split_pem_chain(chain) == (PEM + b"\n", PEM + b"\n"), chain
 
 
 def test_no_other_byte_may_stand_around_a_certificate():
@@ -122,15 +111,15 @@ def test_no_other_byte_may_stand_around_a_certificate():
                 split_pem_chain(data)
 
 
-@pytest.mark.parametrize("pem", [PEM.replace(b"AAECA\nwQ=", b"A\nAECAw=\n="), PEM.replace(b"\n", b"\r\n")])
-def test_lines_may_end_anywhere_in_the_base64_and_as_on_windows(pem):
-    assert split_pem_chain(pem) == (pem + b"\n",)
+def test_lines_may_end_anywhere_in_the_base64_and_as_on_windows():
+    for pem in (PEM.replace(b"AAECA\nwQ=", b"A\nAECAw=\n="), PEM.replace(b"\n", b"\r\n")):
+        assert split_pem_chain(pem) == (pem + b"\n",)
 
 
-@pytest.mark.parametrize("data", [b"", b"\n", b"\0", b" \t\r\n\0"])
-def test_an_empty_chain_is_refused(data):
-    with raises("chain-empty", MalformedError, "remedy"):
-        split_pem_chain(data)
+def test_an_empty_chain_is_refused():
+    for data in (b"", b"\n", b"\0", b" \t\r\n\0"):
+        with raises("chain-empty", MalformedError, "remedy"):
+            split_pem_chain(data)
 
 
 @pytest.mark.parametrize(
@@ -149,18 +138,15 @@ def test_an_empty_chain_is_refused(data):
     ],
 )
 def test_anything_but_pem_certificates_is_refused_with_its_place(data, offset):
-    with raises("not-pem", MalformedError, "remedy") as caught:
+    with raises("not-pem", MalformedError, "remedy", naming=f" {offset}"):
         split_pem_chain(data)
-    assert f" {offset}" in caught.value.what
 
 
-@pytest.mark.parametrize("body", [b"AAE", b"AA=C", b"A===", b"A", b"AAE=AAAA", b"AA==AAAA"])
-def test_a_body_that_is_not_base64_is_refused(body):
-    bad = PEM.replace(b"AAECA\nwQ=", body)
-    with raises("not-base64", MalformedError) as caught:
-        split_pem_chain(PEM + b"\n" + bad)
-    assert "certificate 2 " in caught.value.what
-    assert caught.value.why == str(caught.value.__cause__)
+def test_a_body_that_is_not_base64_is_refused():
+    for body in (b"AAE", b"AA=C", b"A===", b"A", b"AAE=AAAA", b"AA==AAAA"):
+        with raises("not-base64", MalformedError, naming="certificate 2 ") as caught:
+            split_pem_chain(PEM + b"\n" + PEM.replace(b"AAECA\nwQ=", body))
+        assert caught.value.why == str(caught.value.__cause__)
 
 
 def test_a_chain_has_at_most_eight_certificates():
@@ -168,12 +154,6 @@ def test_a_chain_has_at_most_eight_certificates():
     assert len(split_pem_chain(PEM * 8)) == 8
     with raises("chain-too-long", MalformedError):
         split_pem_chain(PEM * 9)
-
-
-@given(st.binary(max_size=200))
-def test_arbitrary_bytes_are_no_chain(data):
-    with pytest.raises(MalformedError):
-        split_pem_chain(data)
 
 
 @given(st.data())

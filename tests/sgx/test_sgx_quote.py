@@ -62,46 +62,21 @@ def test_a_damaged_quote_is_refused_or_read_as_it_is(quote, data):
     assert parsed.encode() == damaged
 
 
-@given(st.binary(max_size=3000))
-def test_arbitrary_bytes_are_refused(data):
-    with pytest.raises(MalformedError):
-        Quote.parse(data)
-
-
-@given(st.binary(max_size=3000))
-def test_arbitrary_bytes_behind_a_good_start_are_refused_or_read_as_they_are(data):
-    raw = b"\x03\x00\x02\x00" + data
-    try:
-        parsed = Quote.parse(raw)
-    except MalformedError:
-        return
-    assert parsed.encode() == raw
-
-
-def test_genuine_quotes_add_up(genuine):
-    data, quote = genuine
-    assert quote.encode() == data
-    assert quote.size == len(data)
-    assert quote.trailing == b""
-    assert quote.signature.certification.size == 6 + len(data) - 1052
-    assert quote.header.vendor_id == INTEL_QE_VENDOR_ID
-    assert quote.signature.auth_data == bytes(range(32))
-    assert quote.signature.qe_report_body.mr_signer == INTEL_QE_MRSIGNER
-    assert quote.signature.qe_report_body.flags == 0x15
-
-
 def test_fields_lie_where_the_format_says(genuine):
     data, quote = genuine
     header, signature = quote.header, quote.signature
+    assert (quote.encode(), quote.size, quote.trailing) == (data, len(data), b"")
+    assert signature.certification.size == 6 + len(data) - 1052
     assert (header.version, header.att_key_type, header.att_key_data_0) == (3, 2, 0)
     assert header.qe_svn == int.from_bytes(data[8:10], "little")
     assert header.pce_svn == int.from_bytes(data[10:12], "little")
-    assert header.vendor_id == data[12:28]
+    assert header.vendor_id == data[12:28] == INTEL_QE_VENDOR_ID
     assert header.user_data == data[28:48]
     assert quote.body.encode() == data[48:432]
     assert signature.isv_signature == data[436:500]
     assert signature.attestation_key == data[500:564]
     assert signature.qe_report_body.encode() == data[564:948]
+    assert signature.qe_report_body.mr_signer == INTEL_QE_MRSIGNER
     assert signature.qe_report_signature == data[948:1012]
     assert signature.auth_data == data[1014:1046]
     assert signature.certification == CertificationData(int.from_bytes(data[1046:1048], "little"), data[1052:])
@@ -120,9 +95,8 @@ def test_every_truncation_of_a_genuine_quote_is_refused(genuine):
     parts = {2: "the version", 48: "the header", 432: "the report body", 436: "the signature data's size"}
     for length in range(len(data)):
         part = next((part for end, part in parts.items() if length < end), "the signature data")
-        with raises("truncated", MalformedError, "why", "remedy") as caught:
+        with raises("truncated", MalformedError, "why", "remedy", naming=part):
             Quote.parse(data[:length])
-        assert part in caught.value.what
 
 
 def test_every_truncation_of_signature_data_is_refused(ppid_quote):
@@ -140,10 +114,8 @@ def test_every_truncation_of_signature_data_is_refused(ppid_quote):
     }
     assert EcdsaSignatureData.parse(data).encode() == data
     for length in range(len(data)):
-        part = next(part for end, part in parts.items() if length < end)
-        with raises("truncated") as caught:
+        with raises("truncated", naming=next(part for end, part in parts.items() if length < end)):
             EcdsaSignatureData.parse(data[:length])
-        assert part in caught.value.what
 
 
 def test_every_changed_byte_of_a_genuine_quote_is_refused_or_shows(ppid_quote):
@@ -190,15 +162,12 @@ def stub_quote() -> bytes:
     return header + bytes(384) + (680).to_bytes(4, "little") + b"\xee" * 680
 
 
-@pytest.mark.parametrize("data", [stub_quote(), stub_quote()[:436], bytes(4096)])
-def test_what_the_sdks_stubs_give_is_named(data):
-    refusal_of("sdk-stub-quote", data)
-
-
-def test_an_epid_quote_is_none_of_the_stubs():
-    data = bytearray(stub_quote())
-    data[8] = 0xEE
-    refusal_of("unsupported-quote-version", bytes(data))
+def test_what_the_sdks_stubs_give_is_named():
+    for data in (stub_quote(), stub_quote()[:436], bytes(4096)):
+        refusal_of("sdk-stub-quote", data)
+    epid = bytearray(stub_quote())
+    epid[8] = 0xEE
+    refusal_of("unsupported-quote-version", bytes(epid))
 
 
 def test_the_version_is_judged_before_the_length():
@@ -215,21 +184,15 @@ def test_other_key_types_are_named(ppid_quote):
     assert all(str(key_type) in reasons[key_type] for key_type in (0, 1, 3))
 
 
-def test_an_unsigned_quote_of_the_sdks_simulation_library_is_named(ppid_quote):
-    refusal_of("quote-unsigned", ppid_quote[:432] + bytes(4))
-
-
-@pytest.mark.parametrize(("change", "code"), [(-1, "truncated"), (1, "excess-bytes")])
-def test_a_signature_size_that_disagrees_is_refused(ppid_quote, change, code):
-    size = int.from_bytes(ppid_quote[432:436], "little") + change
-    with raises(code, MalformedError, "why"):
-        Quote.parse(ppid_quote[:432] + size.to_bytes(4, "little") + ppid_quote[436:] + b"\0")
-
-
-def test_a_declared_size_of_4_gib_costs_nothing(ppid_quote):
+def test_a_signature_size_that_disagrees_is_refused(ppid_quote):
+    refusal_of("quote-unsigned", ppid_quote[:432] + bytes(4))  # as the SDK's simulation library makes them
     error = refusal_of("truncated", ppid_quote[:432] + b"\xff" * 4 + ppid_quote[436:])
     assert "4294967295" in error.why
     assert "1020" in error.why
+    size = int.from_bytes(ppid_quote[432:436], "little")
+    for change, code in ((-1, "truncated"), (1, "excess-bytes")):
+        with raises(code, MalformedError, "why"):
+            Quote.parse(ppid_quote[:432] + (size + change).to_bytes(4, "little") + ppid_quote[436:] + b"\0")
 
 
 def test_auth_data_of_any_size_is_carried(ppid_quote):
@@ -242,10 +205,10 @@ def test_auth_data_of_any_size_is_carried(ppid_quote):
 
 
 @pytest.mark.parametrize("field", ["isv_signature", "attestation_key", "qe_report_signature"])
-@pytest.mark.parametrize("size", [63, 65])
-def test_a_signature_or_key_of_another_size_is_not_written(ppid_quote, field, size):
-    with raises("wrong-size", MalformedError, "remedy"):
-        replace(Quote.parse(ppid_quote).signature, **{field: bytes(size)}).encode()
+def test_a_signature_or_key_of_another_size_is_not_written(ppid_quote, field):
+    for size in (63, 65):
+        with raises("wrong-size", MalformedError, "remedy"):
+            replace(Quote.parse(ppid_quote).signature, **{field: bytes(size)}).encode()
 
 
 def test_a_header_says_intels_vendor_version_3_and_p256_by_default():

@@ -38,9 +38,8 @@ def test_any_bytes_of_the_right_size_survive_a_round_trip(codec, size, name, dat
 @pytest.mark.parametrize(("codec", "size", "name"), CODECS)
 def test_every_other_length_is_refused(codec, size, name):
     for length in {*range(size), size + 1, 2 * size}:
-        with raises("wrong-size") as caught:
+        with raises("wrong-size", naming=f"{name} "):
             codec.parse(bytes(length))
-        assert f"{name} " in caught.value.what
 
 
 def test_target_info_of_an_identity_alone_has_zeros_elsewhere():
@@ -51,9 +50,8 @@ def test_target_info_of_an_identity_alone_has_zeros_elsewhere():
 def test_mr_enclave_is_taken_out_of_a_report_without_reading_the_rest():
     report = bytes(range(256)) + bytes(176)
     assert mr_enclave_of(report) == Report.parse(report).body.mr_enclave == bytes(range(64, 96))
-    with raises("wrong-size") as caught:
+    with raises("wrong-size", naming="an SGX report "):
         mr_enclave_of(report[:-1])
-    assert "an SGX report " in caught.value.what
 
 
 def test_qe_report_info_layout():
@@ -74,9 +72,8 @@ def test_qe_report_info_layout():
     ],
 )
 def test_a_structure_with_a_field_of_another_size_is_not_written(codec, size, change, name):
-    with raises("wrong-size") as caught:
+    with raises("wrong-size", naming=name):
         replace(codec.parse(bytes(size)), **change).encode()
-    assert name in caught.value.what
 
 
 def test_reports_of_the_sdk_are_read_field_by_field(simulation_reports):
@@ -84,23 +81,12 @@ def test_reports_of_the_sdk_are_read_field_by_field(simulation_reports):
     for vector in simulation_reports:
         report = Report.parse(bytes.fromhex(vector["report"]))
         body, expected = report.body, vector["body"]
-        for name in (
-            "cpu_svn",
-            "isv_ext_prod_id",
-            "mr_enclave",
-            "mr_signer",
-            "config_id",
-            "isv_family_id",
-            "report_data",
-        ):
-            assert getattr(body, name).hex() == expected[name]
-        for name, size in {"misc_select": 4, "isv_prod_id": 2, "isv_svn": 2, "config_svn": 2}.items():
-            assert getattr(body, name).to_bytes(size, "little").hex() == expected[name]
-        assert body.flags.to_bytes(8, "little").hex() + body.xfrm.to_bytes(8, "little").hex() == expected["attributes"]
-        assert report.key_id.hex() == vector["keyid"]
-        assert report.mac.hex() == vector["mac"]
-        assert body.encode().hex() == vector["body_raw"]
-        assert report.encode().hex() == vector["report"]
+        for name, value in expected.items():
+            shown = (body.flags | body.xfrm << 64) if name == "attributes" else getattr(body, name)
+            size = len(value) // 2
+            assert (shown if isinstance(shown, bytes) else shown.to_bytes(size, "little")).hex() == value, name
+        assert (report.key_id.hex(), report.mac.hex()) == (vector["keyid"], vector["mac"])
+        assert (body.encode().hex(), report.encode().hex()) == (vector["body_raw"], vector["report"])
 
 
 def test_target_infos_of_the_sdk_carry_what_its_key_derivation_used(simulation_reports):
@@ -120,12 +106,6 @@ def test_target_infos_of_the_sdk_carry_what_its_key_derivation_used(simulation_r
             assert derived[40:72] == target.mr_enclave
 
 
-def test_debug_is_the_second_bit():
-    body = ReportBody.parse(bytes(384))
-    assert not replace(body, flags=0xFFFF_FFFF_FFFF_FFFD).debug
-    assert replace(body, flags=2).debug
-
-
 @pytest.mark.parametrize(
     ("flags", "names"),
     [
@@ -139,15 +119,12 @@ def test_debug_is_the_second_bit():
 )
 def test_attribute_names(flags, names):
     assert attribute_names(flags) == names
+    assert replace(ReportBody.parse(bytes(384)), flags=flags).debug == ("DEBUG" in names)
 
 
 def test_report_data_is_the_challenge_and_zeros():
     assert report_data_from(b"a") == b"a" + bytes(63)
     assert report_data_from(b"\xab" * 64) == b"\xab" * 64
-
-
-@pytest.mark.parametrize("size", [0, 65])
-def test_a_challenge_that_cannot_be_report_data_is_refused(size):
-    with raises("report-data-size", MalformedError, "why", "remedy") as caught:
-        report_data_from(bytes(size))
-    assert f" {size}" in caught.value.what
+    for size in (0, 65):
+        with raises("report-data-size", MalformedError, "why", "remedy", naming=f" {size}"):
+            report_data_from(bytes(size))

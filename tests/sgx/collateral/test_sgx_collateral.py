@@ -1,12 +1,9 @@
-import json
 import ssl
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 
 import pytest
 from cryptography import x509
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding
 from hypothesis import given
 from hypothesis import strategies as st
@@ -14,45 +11,22 @@ from hypothesis import strategies as st
 from confcom.errors import MalformedError
 from confcom.sgx.certification import split_pem_chain
 from confcom.sgx.collateral.bundle import COLLATERAL_FILES, Collateral
+from confcom.simulation.platform import SimulatedPlatform
 from testkit.raised import raises
 
-START = datetime(2026, 1, 1, tzinfo=UTC)
-DATES = {"issueDate": "2026-01-01T00:00:00Z", "nextUpdate": "2026-01-31T00:00:00Z", "tcbEvaluationDataNumber": 1}
-TCB_INFO = {"id": "SGX", "version": 3, "fmspc": "000000000001", "pceId": "0000", "tcbType": 0, "tcbLevels": []} | DATES
-QE_IDENTITY = {
-    "id": "QE",
-    "version": 2,
-    "miscselect": "00000000",
-    "miscselectMask": "FFFFFFFF",
-    "attributes": "00" * 16,
-    "attributesMask": "FF" * 16,
-    "mrsigner": "11" * 32,
-    "isvprodid": 1,
-    "tcbLevels": [],
-} | DATES
-
-
-def document(name, value):
-    return f'{{"{name}":{json.dumps(value)},"signature":"{"00" * 64}"}}'.encode()
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+CHAINS = ["tcb_info_issuer_chain", "qe_identity_issuer_chain", "pck_crl_issuer_chain"]
+CRLS = ["pck_crl", "root_ca_crl"]
 
 
 @pytest.fixture(scope="module")
 def collateral():
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "test")])
-    end = START + timedelta(days=30)
-    pem = x509.CertificateBuilder(name, name, key.public_key(), 1, START, end).sign(key, SHA256())
-    crl = x509.CertificateRevocationListBuilder(name, START, end).sign(key, SHA256())
-    chain = pem.public_bytes(Encoding.PEM) * 2
-    der = crl.public_bytes(Encoding.DER)
-    return Collateral(
-        tcb_info=document("tcbInfo", TCB_INFO),
-        tcb_info_issuer_chain=chain,
-        qe_identity=document("enclaveIdentity", QE_IDENTITY),
-        qe_identity_issuer_chain=chain + b"\n",
-        pck_crl=der,
-        pck_crl_issuer_chain=chain + b"\0",
-        root_ca_crl=der,
+    """Chains end in each way that is found in the field."""
+    made = SimulatedPlatform.create(bytes(32), NOW).collateral(NOW)
+    return replace(
+        made,
+        qe_identity_issuer_chain=made.qe_identity_issuer_chain + b"\n",
+        pck_crl_issuer_chain=made.pck_crl_issuer_chain + b"\0",
     )
 
 
@@ -73,79 +47,62 @@ def test_each_part_goes_into_its_own_file(parts):
     collateral = Collateral(*parts)
     files = collateral.to_files()
     assert tuple(files) == COLLATERAL_FILES
-    for name, content in files.items():
-        assert getattr(collateral, name.split(".")[0]) == content
+    assert all(getattr(collateral, name.split(".")[0]) == content for name, content in files.items())
 
 
 def test_files_come_back_as_the_same_collateral(collateral):
     assert Collateral.from_files(collateral.to_files()) == collateral
     assert Collateral.from_files(collateral.to_files() | {"README": b"other"}) == collateral
+    assert collateral.read_tcb_info().fmspc == b"SIMSGX"
+    assert collateral.read_qe_identity().isv_prod_id == 1
 
 
-@pytest.mark.parametrize("name", COLLATERAL_FILES)
-def test_a_missing_file_is_named(collateral, name):
-    files = collateral.to_files()
-    del files[name]
+@pytest.mark.parametrize("missing", [*([name] for name in COLLATERAL_FILES), COLLATERAL_FILES], ids=" ".join)
+def test_missing_files_are_named(collateral, missing):
+    files = {name: content for name, content in collateral.to_files().items() if name not in missing}
     with raises("collateral-incomplete", MalformedError, "remedy") as caught:
         Collateral.from_files(files)
-    assert f" {name}" in caught.value.why
+    assert f" {', '.join(missing)}" in caught.value.why
 
 
-def test_all_missing_files_are_named():
-    with raises("collateral-incomplete") as caught:
-        Collateral.from_files({})
-    assert ", ".join(COLLATERAL_FILES) in caught.value.why
+def other_pem(_):
+    return b"-----BEGIN CERTIFICATE-----\nMAA=\n-----END CERTIFICATE-----\n"
 
 
-CHAINS = ["tcb_info_issuer_chain", "qe_identity_issuer_chain", "pck_crl_issuer_chain"]
-CRLS = ["pck_crl", "root_ca_crl"]
+def certificate_of_version_6(chain):
+    first, second = split_pem_chain(chain)
+    der = x509.load_pem_x509_certificate(first).public_bytes(Encoding.DER)
+    assert der.count(b"\xa0\x03\x02\x01\x02") == 1
+    return second + ssl.DER_cert_to_PEM_cert(der.replace(b"\xa0\x03\x02\x01\x02", b"\xa0\x03\x02\x01\x05")).encode()
+
+
+def list_of_version_6(der):
+    version = der.index(b"\x02\x01\x01")
+    assert version < 10
+    return der[: version + 2] + b"\x05" + der[version + 3 :]
+
+
+def junk(_):
+    return b"junk"
 
 
 @pytest.mark.parametrize(
-    ("field", "code"),
-    [("tcb_info", "not-signed-json"), ("qe_identity", "not-signed-json")]
-    + [(name, "not-pem") for name in CHAINS]
-    + [(name, "not-a-crl") for name in CRLS],
+    ("field", "change", "code"),
+    [
+        ("tcb_info", junk, "not-signed-json"),
+        ("qe_identity", junk, "not-signed-json"),
+        *((name, junk, "not-pem") for name in CHAINS),
+        *((name, other_pem, "not-a-certificate") for name in CHAINS),
+        *((name, certificate_of_version_6, "not-a-certificate") for name in CHAINS),
+        *((name, junk, "not-a-crl") for name in CRLS),
+        *((name, list_of_version_6, "not-a-crl") for name in CRLS),
+        ("root_ca_crl", lambda der: der.hex().encode(), "not-a-crl"),
+    ],
 )
-def test_a_file_with_other_content_is_refused(collateral, field, code):
-    with raises(code, MalformedError, "why" if code != "not-pem" else "remedy"):
-        Collateral.from_files(replace(collateral, **{field: b"junk"}).to_files())
-
-
-def require_refused(collateral: Collateral, code: str, field: str, content: bytes) -> None:
-    with raises(code, MalformedError, "why", *["remedy"] * (code == "not-a-crl")) as caught:
-        Collateral.from_files(replace(collateral, **{field: content}).to_files())
-    assert f"{field} " in caught.value.what
-    assert caught.value.why == str(caught.value.__cause__)
-
-
-@pytest.mark.parametrize("field", CHAINS)
-def test_a_chain_of_something_else_in_pem_is_refused(collateral, field):
-    chain = b"-----BEGIN CERTIFICATE-----\nMAA=\n-----END CERTIFICATE-----\n"
-    require_refused(collateral, "not-a-certificate", field, chain)
-
-
-@pytest.mark.parametrize("field", CHAINS)
-def test_a_certificate_of_a_version_that_does_not_exist_is_refused(collateral, field):
-    first, second = split_pem_chain(getattr(collateral, field))
-    der = x509.load_pem_x509_certificate(first).public_bytes(Encoding.DER)
-    assert der.count(b"\xa0\x03\x02\x01\x02") == 1
-    broken = ssl.DER_cert_to_PEM_cert(der.replace(b"\xa0\x03\x02\x01\x02", b"\xa0\x03\x02\x01\x05")).encode()
-    require_refused(collateral, "not-a-certificate", field, second + broken)
-
-
-@pytest.mark.parametrize("field", CRLS)
-def test_a_revocation_list_of_a_version_that_does_not_exist_is_refused(collateral, field):
-    der = getattr(collateral, field)
-    version = der.index(b"\x02\x01\x01")
-    assert version < 10
-    require_refused(collateral, "not-a-crl", field, der[: version + 2] + b"\x05" + der[version + 3 :])
-
-
-def test_a_crl_in_another_encoding_is_refused(collateral):
-    require_refused(collateral, "not-a-crl", "root_ca_crl", collateral.root_ca_crl.hex().encode())
-
-
-def test_documents_are_taken_apart(collateral):
-    assert collateral.read_tcb_info().fmspc == b"\0\0\0\0\0\1"
-    assert collateral.read_qe_identity().mr_signer == b"\x11" * 32
+def test_a_file_with_other_content_is_refused(collateral, field, change, code):
+    changed = replace(collateral, **{field: change(getattr(collateral, field))})
+    with raises(code, MalformedError, *["remedy"] * (code in {"not-a-crl", "not-pem"})) as caught:
+        Collateral.from_files(changed.to_files())
+    if code in {"not-a-certificate", "not-a-crl"}:
+        assert f"{field} " in caught.value.what
+        assert caught.value.why == str(caught.value.__cause__)

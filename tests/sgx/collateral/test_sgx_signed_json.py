@@ -28,9 +28,6 @@ def test_the_signed_bytes_come_out_as_they_went_in(body, signature, name):
 
 def test_the_form_is_the_services():
     assert SignedJson("thing", b'{"a": 1 }', SIGNATURE).encode() == document(b'{"a": 1 }')
-
-
-def test_upper_case_signatures_and_white_space_at_the_end_are_read():
     for end in (b"", b"\n", b" \r\n"):
         signed = SignedJson.parse(document(b"{}", signature=SIGNATURE_HEX.upper()) + end, "thing")
         assert signed == SignedJson("thing", b"{}", SIGNATURE)
@@ -68,9 +65,7 @@ def test_a_very_long_document_is_not_taken_apart():
 @pytest.mark.parametrize(
     ("body", "beginning"),
     [
-        (b"", ""),
-        (b"{", ""),
-        (b"{}{}", ""),
+        *((body, "") for body in (b"", b"{", b"{}{}")),
         (b'{"a":1},"b":{"c":2}', ""),
         (b'{"a":1,"a":1}', "an object "),
         (b'{"x":{"a":1,"a":1}}', "an object "),
@@ -90,10 +85,10 @@ def test_a_body_that_is_not_plain_json_is_refused(body, beginning):
     assert caught.value.why == str(caught.value.__cause__)
 
 
-@pytest.mark.parametrize("body", [b"[]", b"1", b'"text"', b"null"])
-def test_a_body_that_is_no_object_is_refused(body):
-    with raises("not-a-json-object", MalformedError):
-        read(body)
+def test_a_body_that_is_no_object_is_refused():
+    for body in (b"[]", b"1", b'"text"', b"null"):
+        with raises("not-a-json-object", MalformedError):
+            read(body)
 
 
 def test_members_are_read_by_type():
@@ -147,31 +142,23 @@ BAD = read(
     ],
 )
 def test_a_member_of_another_type_is_refused_by_its_path(method, key, arguments, expected):
-    with raises("wrong-member", MalformedError) as caught:
+    with raises("wrong-member", MalformedError, naming=f"thing.{key} ") as caught:
         getattr(BAD, method)(key, *arguments)
-    assert f"thing.{key} " in caught.value.what
     assert expected in caught.value.what
 
 
-@pytest.mark.parametrize(("method", "key", "path"), [("child", "mixed", "mixed"), ("children", "mixed", "mixed[0]")])
-def test_a_member_that_is_no_object_is_refused_by_its_path(method, key, path):
-    with raises("not-a-json-object", MalformedError) as caught:
-        getattr(BAD, method)(key)
-    assert f"thing.{path} " in caught.value.what
+def test_a_member_that_is_no_object_is_refused_by_its_path():
+    for method, path in (("child", "mixed"), ("children", "mixed[0]")):
+        with raises("not-a-json-object", MalformedError, naming=f"thing.{path} "):
+            getattr(BAD, method)("mixed")
 
 
-@pytest.mark.parametrize("method", ["text", "integer", "date", "child", "children", "texts"])
-def test_a_missing_member_is_named(method):
-    with raises("member-missing", MalformedError) as caught:
-        getattr(BAD, method)("other")
-    assert " other" in caught.value.what
-
-
-def test_paths_reach_into_arrays():
-    value = read(b'{"a":[{},{"b":{}}]}')
-    with raises("member-missing", MalformedError) as caught:
-        value.children("a")[1].child("b").text("c")
-    assert "thing.a[1].b " in caught.value.what
+def test_a_missing_member_is_named_by_its_path():
+    for method in ("text", "integer", "date", "child", "children", "texts"):
+        with raises("member-missing", MalformedError, naming=" other"):
+            getattr(BAD, method)("other")
+    with raises("member-missing", MalformedError, naming="thing.a[1].b "):
+        read(b'{"a":[{},{"b":{}}]}').children("a")[1].child("b").text("c")
 
 
 @given(st.binary(max_size=100))

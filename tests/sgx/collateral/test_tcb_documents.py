@@ -1,62 +1,20 @@
 import copy
 import json
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from confcom.errors import MalformedError
 from confcom.sgx.collateral.tcb_documents import QeIdentity, QeTcbLevel, TcbInfo, TcbLevel, TcbStatus
+from confcom.sgx.key_id import INTEL_QE_MRSIGNER
 from testkit.raised import raises
 
 SIGNATURE = "ab" * 64
-COMPONENTS = [{"svn": n, "category": "BIOS", "type": "Early Microcode Update"} for n in range(16)]
-TCB_INFO = {
-    "id": "SGX",
-    "version": 3,
-    "issueDate": "2026-10-01T11:12:13Z",
-    "nextUpdate": "2026-10-31T11:12:13Z",
-    "fmspc": "00906EA10000",
-    "pceId": "0001",
-    "tcbType": 0,
-    "tcbEvaluationDataNumber": 17,
-    "tcbLevels": [
-        {
-            "tcb": {"sgxtcbcomponents": COMPONENTS, "pcesvn": 13},
-            "tcbDate": "2025-11-12T00:00:00Z",
-            "tcbStatus": "SWHardeningNeeded",
-            "advisoryIDs": ["INTEL-SA-00334", "INTEL-SA-00615"],
-        },
-        {
-            "tcb": {"sgxtcbcomponents": [{"svn": 0}] * 16, "pcesvn": 0},
-            "tcbDate": "2018-01-04T00:00:00Z",
-            "tcbStatus": "Revoked",
-        },
-    ],
-}
-QE_IDENTITY = {
-    "id": "QE",
-    "version": 2,
-    "issueDate": "2026-10-01T11:12:13Z",
-    "nextUpdate": "2026-10-31T11:12:13Z",
-    "tcbEvaluationDataNumber": 18,
-    "miscselect": "01000000",
-    "miscselectMask": "FFFFFFFF",
-    "attributes": "11000000000000000000000000000000",
-    "attributesMask": "FBFFFFFFFFFFFFFF0000000000000000",
-    "mrsigner": "8C4F5775D796503E96137F77C68A829A0056AC8DED70140B081B094490C57BFF",
-    "isvprodid": 1,
-    "tcbLevels": [
-        {"tcb": {"isvsvn": 8}, "tcbDate": "2024-03-13T00:00:00Z", "tcbStatus": "UpToDate"},
-        {
-            "tcb": {"isvsvn": 6},
-            "tcbDate": "2021-11-10T00:00:00Z",
-            "tcbStatus": "OutOfDate",
-            "advisoryIDs": ["INTEL-SA-00615"],
-        },
-    ],
-}
+ISSUED, NEXT = (datetime(2026, 10, day, 11, 12, 13, tzinfo=UTC) for day in (1, 31))
+TCB_INFO, QE_IDENTITY = json.loads(Path(__file__).with_name("documents.json").read_text()).values()
 KINDS = {"tcbInfo": (TcbInfo, TCB_INFO), "enclaveIdentity": (QeIdentity, QE_IDENTITY)}
 
 
@@ -89,20 +47,12 @@ def changed(original, path, value):
 
 def test_tcb_info_is_read():
     info = tcb_info()
-    assert info.issue_date == datetime(2026, 10, 1, 11, 12, 13, tzinfo=UTC)
-    assert info.next_update == datetime(2026, 10, 31, 11, 12, 13, tzinfo=UTC)
-    assert info.fmspc == bytes.fromhex("00906ea10000")
-    assert info.pce_id == b"\x00\x01"
-    assert info.tcb_type == 0
-    assert info.tcb_evaluation_data_number == 17
+    assert (info.issue_date, info.next_update) == (ISSUED, NEXT)
+    assert (info.fmspc.hex(), info.pce_id) == ("00906ea10000", b"\x00\x01")
+    assert (info.tcb_type, info.tcb_evaluation_data_number) == (0, 17)
+    hardened, advisories = datetime(2025, 11, 12, tzinfo=UTC), ("INTEL-SA-00334", "INTEL-SA-00615")
     assert info.levels == (
-        TcbLevel(
-            components=tuple(range(16)),
-            pce_svn=13,
-            date=datetime(2025, 11, 12, tzinfo=UTC),
-            status=TcbStatus.SW_HARDENING_NEEDED,
-            advisory_ids=("INTEL-SA-00334", "INTEL-SA-00615"),
-        ),
+        TcbLevel(tuple(range(16)), 13, hardened, TcbStatus.SW_HARDENING_NEEDED, advisories),
         TcbLevel((0,) * 16, 0, datetime(2018, 1, 4, tzinfo=UTC), TcbStatus.REVOKED, ()),
     )
     assert info.simulation is None
@@ -112,15 +62,12 @@ def test_tcb_info_is_read():
 
 def test_qe_identity_is_read():
     identity = qe_identity()
-    assert identity.issue_date == datetime(2026, 10, 1, 11, 12, 13, tzinfo=UTC)
-    assert identity.next_update == datetime(2026, 10, 31, 11, 12, 13, tzinfo=UTC)
-    assert identity.tcb_evaluation_data_number == 18
-    assert identity.misc_select == b"\x01\0\0\0"
-    assert identity.misc_select_mask == b"\xff" * 4
+    assert (identity.issue_date, identity.next_update) == (ISSUED, NEXT)
+    assert (identity.tcb_evaluation_data_number, identity.isv_prod_id) == (18, 1)
+    assert (identity.misc_select, identity.misc_select_mask) == (b"\x01\0\0\0", b"\xff" * 4)
     assert identity.attributes == b"\x11" + bytes(15)
     assert identity.attributes_mask.hex() == "fbffffffffffffff0000000000000000"
-    assert identity.mr_signer.hex().startswith("8c4f5775")
-    assert identity.isv_prod_id == 1
+    assert identity.mr_signer == INTEL_QE_MRSIGNER
     assert identity.levels == (
         QeTcbLevel(8, datetime(2024, 3, 13, tzinfo=UTC), TcbStatus.UP_TO_DATE, ()),
         QeTcbLevel(6, datetime(2021, 11, 10, tzinfo=UTC), TcbStatus.OUT_OF_DATE, ("INTEL-SA-00615",)),
@@ -134,41 +81,31 @@ def test_the_simulation_object_is_shown_and_other_extras_are_ignored(name):
     codec, original = KINDS[name]
     marked = original | {"simulation": {"genuine": False, "by": "confcom"}, "other": [1]}
     assert codec.parse(document(name, marked)).simulation == {"genuine": False, "by": "confcom"}
-    with raises("not-a-json-object", MalformedError) as caught:
+    with raises("not-a-json-object", MalformedError, naming=f"{name}.simulation"):
         codec.parse(document(name, original | {"simulation": "yes"}))
-    assert f"{name}.simulation" in caught.value.what
 
 
 @pytest.mark.parametrize("name", KINDS)
-def test_every_member_is_required(name):
+def test_every_member_is_required_and_has_its_type(name):
     codec, original = KINDS[name]
     level = original["tcbLevels"][0]
     paths = [(key,) for key in original]
     paths += [("tcbLevels", 0, key) for key in ("tcb", "tcbDate", "tcbStatus")]
     paths += [("tcbLevels", 0, "tcb", key) for key in level["tcb"]]
     for path in paths:
-        with raises("member-missing", MalformedError) as caught:
-            codec.parse(document(name, changed(original, path, ...)))
         parent = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in path[:-1])
-        assert f"{name}{parent} " in caught.value.what
+        with raises("member-missing", MalformedError, naming=f"{name}{parent} ") as caught:
+            codec.parse(document(name, changed(original, path, ...)))
         assert path[-1] in caught.value.what.split()
-
-
-@pytest.mark.parametrize("name", KINDS)
-def test_every_member_has_its_type(name):
-    codec, original = KINDS[name]
     for key in original:
-        with raises("wrong-member", MalformedError) as caught:
+        with raises("wrong-member", MalformedError, naming=f"{name}.{key} "):
             codec.parse(document(name, changed(original, (key,), None)))
-        assert f"{name}.{key} " in caught.value.what
 
 
-@pytest.mark.parametrize("name", KINDS)
-def test_each_document_is_refused_in_the_others_place(name):
-    other = next(kind for kind in KINDS if kind != name)
-    codec, _ = KINDS[other]
-    with raises("not-signed-json", MalformedError):
-        codec.parse(document(name, KINDS[name][1]))
+def test_each_document_is_refused_in_the_others_place():
+    for codec, name in ((QeIdentity, "tcbInfo"), (TcbInfo, "enclaveIdentity")):
+        with raises("not-signed-json", MalformedError):
+            codec.parse(document(name, KINDS[name][1]))
 
 
 @pytest.mark.parametrize(
@@ -184,19 +121,16 @@ def test_each_document_is_refused_in_the_others_place(name):
 )
 def test_other_documents_are_named(name, member, value, code):
     codec, original = KINDS[name]
-    with raises(code, MalformedError, "remedy") as caught:
+    with raises(code, MalformedError, "remedy", naming=name) as caught:
         codec.parse(document(name, changed(original, (member,), value)))
-    assert name in caught.value.what
     assert str(value) in caught.value.what
     assert member == "id" or f"version {original['version']}" in caught.value.remedy
 
 
-@pytest.mark.parametrize("count", [0, 15, 17])
-def test_a_level_has_sixteen_components(count):
-    components = [{"svn": 1}] * count
-    with raises("wrong-component-count", MalformedError) as caught:
-        tcb_info(changed(TCB_INFO, ("tcbLevels", 1, "tcb", "sgxtcbcomponents"), components))
-    assert "tcbLevels[1].tcb" in caught.value.what
+def test_a_level_has_sixteen_components():
+    for count in (0, 15, 17):
+        with raises("wrong-component-count", MalformedError, naming="tcbLevels[1].tcb"):
+            tcb_info(changed(TCB_INFO, ("tcbLevels", 1, "tcb", "sgxtcbcomponents"), [{"svn": 1}] * count))
 
 
 @pytest.mark.parametrize(
@@ -225,9 +159,9 @@ def test_a_level_has_sixteen_components(count):
 )
 def test_a_value_out_of_range_is_refused(name, path, value):
     codec, original = KINDS[name]
-    with raises("unknown-tcb-status" if path[-1] == "tcbStatus" else "wrong-member", MalformedError) as caught:
+    code = "unknown-tcb-status" if path[-1] == "tcbStatus" else "wrong-member"
+    with raises(code, MalformedError, naming=f".{path[-1]} "):
         codec.parse(document(name, changed(original, path, value)))
-    assert f".{path[-1]} " in caught.value.what
 
 
 def test_the_largest_values_are_read():
@@ -238,9 +172,8 @@ def test_the_largest_values_are_read():
 
 
 def test_a_status_without_end_is_cut_in_the_message():
-    with raises("unknown-tcb-status", MalformedError, "why", "remedy") as caught:
+    with raises("unknown-tcb-status", MalformedError, "why", "remedy", naming=f" '{'x' * 40}'"):
         tcb_info(changed(TCB_INFO, ("tcbLevels", 0, "tcbStatus"), "x" * 1000))
-    assert f" '{'x' * 40}'" in caught.value.what
 
 
 def test_statuses_are_intels():
@@ -263,6 +196,7 @@ JSON = st.recursive(
 
 
 @pytest.mark.parametrize("name", KINDS)
+@settings(max_examples=50)
 @given(st.data())
 def test_any_json_in_any_place_is_refused_or_read(name, data):
     codec, original = KINDS[name]

@@ -80,19 +80,17 @@ def integer(value: int) -> bytes:
     return tlv(0x02, value.to_bytes(value.bit_length() // 8 + 1))
 
 
-def tcb_members(*, skip=(), extra=(), swap=False) -> list[bytes]:
-    members = [member(2, n, integer(n)) for n in range(1, 17) if n not in skip]
-    if swap:
-        members[0], members[1] = members[1], members[0]
+def tcb_members(*extra, numbers=range(1, 17)) -> bytes:
+    members = [member(2, number, integer(number)) for number in numbers]
     members += [member(2, 17, integer(300)), member(2, 18, octets(bytes(range(16, 32))))]
-    return [*members, *extra]
+    return b"".join([*members, *extra])
 
 
 def extension(**changes) -> bytes:
     """PLAIN by hand, with members exchanged, dropped (None) or added."""
     members = {
         "ppid": member(1, octets(bytes(range(16)))),
-        "tcb": member(2, tlv(0x30, b"".join(tcb_members()))),
+        "tcb": member(2, tlv(0x30, tcb_members())),
         "pce_id": member(3, octets(b"\x0a\x0b")),
         "fmspc": member(4, octets(b"\x01\x02\x03\x04\x05\x06")),
         "sgx_type": member(5, tlv(0x0A, b"\x00")),
@@ -109,16 +107,11 @@ INSTANCE = member(6, octets(b"\x77" * 16))
 
 
 def test_der_written_by_hand_is_the_same():
-    assert PLAIN.encode() == extension()
-    assert PckExtension.parse(extension()) == PLAIN
-
-
-def test_platform_der_written_by_hand_is_the_same():
-    by_hand = extension(
-        sgx_type=member(5, tlv(0x0A, b"\x01")), instance=INSTANCE, configuration=configuration(0xFF, 0, 0xFF)
-    )
-    assert MULTI.encode() == by_hand
-    assert PckExtension.parse(by_hand) == MULTI
+    scalable = member(5, tlv(0x0A, b"\x01"))
+    multi = extension(sgx_type=scalable, instance=INSTANCE, configuration=configuration(0xFF, 0, 0xFF))
+    for value, by_hand in ((PLAIN, extension()), (MULTI, multi)):
+        assert value.encode() == by_hand
+        assert PckExtension.parse(by_hand) == value
 
 
 @given(PROCESSOR | PLATFORM)
@@ -130,38 +123,28 @@ def test_the_extension_of_a_genuine_pck_certificate(chain_quote):
     leaf = x509.load_pem_x509_certificate(Quote.parse(chain_quote).signature.certification.pem_chain()[0])
     der = leaf.extensions.get_extension_for_oid(SGX_EXTENSION_OID).value.public_bytes()
     value = PckExtension.from_certificate(leaf)
+    components = (6, 6, 2, 4, 1, 128, 1, *[0] * 9)
     assert value.encode() == der
-    assert value.tcb.components == (6, 6, 2, 4, 1, 128, 1, *[0] * 9)
-    assert value.tcb.cpu_svn == bytes(value.tcb.components)
-    assert value.tcb.pce_svn == 7
-    assert value.fmspc.hex() == "00906ea10000"
-    assert value.pce_id == bytes(2)
-    assert value.sgx_type is SgxType.STANDARD
-    assert value.platform_instance_id is None
-    assert value.configuration is None
+    assert value.tcb == PckTcb(components=components, pce_svn=7, cpu_svn=bytes(components))
+    assert (value.fmspc.hex(), value.pce_id, value.sgx_type) == ("00906ea10000", bytes(2), SgxType.STANDARD)
+    assert value.platform_instance_id is value.configuration is None
 
 
-@pytest.mark.parametrize(
-    ("size", "header"),
-    [(0, "0400"), (127, "047f"), (128, "048180"), (255, "0481ff"), (256, "04820100"), (65536, "0483010000")],
-)
-def test_lengths_are_written_in_their_shortest_form(size, header):
-    assert pck_extension_der.octets(bytes(size)) == bytes.fromhex(header) + bytes(size)
+def test_lengths_are_written_in_their_shortest_form():
+    for size, header in ((0, "00"), (127, "7f"), (128, "8180"), (255, "81ff"), (256, "820100"), (65536, "83010000")):
+        assert pck_extension_der.octets(bytes(size)) == bytes.fromhex("04" + header) + bytes(size)
 
 
-@pytest.mark.parametrize(
-    ("value", "der"), [(0, "020100"), (127, "02017f"), (128, "02020080"), (255, "020200ff"), (65535, "020300ffff")]
-)
-def test_integers_are_written_in_their_shortest_form(value, der):
-    assert pck_extension_der.integer(value).hex() == der
+def test_integers_are_written_in_their_shortest_form():
+    for value, der in ((0, "020100"), (127, "02017f"), (128, "02020080"), (255, "020200ff"), (65535, "020300ffff")):
+        assert pck_extension_der.integer(value).hex() == der
 
 
-@pytest.mark.parametrize("index", [1, 2])
-def test_issuers_have_no_such_extension(chain_quote, index):
-    issuer = x509.load_pem_x509_certificate(Quote.parse(chain_quote).signature.certification.pem_chain()[index])
-    with raises("no-sgx-extension", MalformedError, "remedy") as caught:
-        PckExtension.from_certificate(issuer)
-    assert "1.2.840.113741.1.13.1" in caught.value.why
+def test_issuers_have_no_such_extension(chain_quote):
+    for issuer in Quote.parse(chain_quote).signature.certification.pem_chain()[1:]:
+        with raises("no-sgx-extension", MalformedError, "remedy") as caught:
+            PckExtension.from_certificate(x509.load_pem_x509_certificate(issuer))
+        assert "1.2.840.113741.1.13.1" in caught.value.why
 
 
 UNSUPPORTED = x509.UnrecognizedExtension(x509.ExtensionOID.SUBJECT_ALTERNATIVE_NAME, b"\x30\x02\xa3\x00")
@@ -187,17 +170,11 @@ def test_an_extension_that_cannot_be_decoded_is_refused(extensions, code):
 
 
 @pytest.mark.parametrize("value", [PLAIN, MULTI])
-def test_every_truncation_is_refused(value):
-    der = value.encode()
-    for length in range(len(der)):
-        with raises("not-an-sgx-extension", MalformedError, "why"):
-            PckExtension.parse(der[:length])
-
-
-@pytest.mark.parametrize("value", [PLAIN, MULTI])
-def test_every_changed_bit_is_refused_or_shows(value):
+def test_every_cut_or_changed_bit_is_refused_or_shows(value):
     der = value.encode()
     for offset in range(len(der)):
+        with raises("not-an-sgx-extension", MalformedError, "why"):
+            PckExtension.parse(der[:offset])
         for bit in range(8):
             damaged = bytearray(der)
             damaged[offset] ^= 1 << bit
@@ -231,14 +208,15 @@ def test_damaged_der_is_refused_or_read_as_it_is(data):
         extension(ppid=None),
         extension(tcb=None),
         extension(sgx_type=None),
-        extension(tcb=member(2, tlv(0x30, b"".join(tcb_members(skip=(7,)))))),
-        extension(tcb=member(2, tlv(0x30, b"".join(tcb_members(extra=[member(2, 19, integer(1))]))))),
+        extension(tcb=member(2, tlv(0x30, tcb_members(numbers=[*range(1, 7), *range(8, 17)])))),
+        extension(tcb=member(2, tlv(0x30, tcb_members(member(2, 19, integer(1)))))),
         extension(instance=INSTANCE, configuration=configuration(0, 0, 0), more=member(8, octets(b""))),
         extension(configuration=configuration(0, 0, 0)),
         extension(instance=INSTANCE, configuration=configuration(0, 0, 0, count=2)),
         extension(instance=INSTANCE, configuration=configuration(1, 0, 0)),
         extension(ppid=member(1, integer(1))),
-        extension(tcb=member(2, octets(b"".join(tcb_members())))),
+        extension(tcb=member(2, octets(tcb_members()))),
+        extension(instance=INSTANCE),
     ],
 )
 def test_other_structures_are_refused(der):
@@ -246,45 +224,31 @@ def test_other_structures_are_refused(der):
         PckExtension.parse(der)
 
 
-def test_a_platform_instance_id_without_a_configuration_is_refused():
-    with raises("platform-members-incomplete", MalformedError, "why"):
-        PckExtension.parse(extension(instance=INSTANCE))
+def misnumbered(value: PckExtension, *arcs: int) -> tuple[bytes, str, str]:
+    oid = tlv(0x06, ARC + bytes(arcs))
+    found, wanted = (".".join(map(str, one)) for one in ((*arcs[:-1], 99), arcs))
+    return value.encode().replace(oid, oid[:-1] + b"c"), found, wanted
 
 
 @pytest.mark.parametrize(
     ("der", "found", "wanted"),
     [
         (extension(ppid=member(9, octets(bytes(16)))), "9", "1"),
-        (extension(tcb=member(9, tlv(0x30, b"".join(tcb_members())))), "9", "2"),
-        (extension(tcb=member(2, tlv(0x30, b"".join(tcb_members(swap=True))))), "2.2", "2.1"),
+        (extension(tcb=member(9, tlv(0x30, tcb_members()))), "9", "2"),
+        (extension(tcb=member(2, tlv(0x30, tcb_members(numbers=[2, 1, *range(3, 17)])))), "2.2", "2.1"),
         (extension(pce_id=member(4, octets(bytes(2)))), "4", "3"),
         (extension(fmspc=member(3, octets(bytes(6)))), "3", "4"),
         (extension(sgx_type=member(6, tlv(0x0A, b"\0"))), "6", "5"),
         (extension(instance=member(9, octets(bytes(16))), configuration=configuration(0, 0, 0)), "9", "6"),
+        *(misnumbered(PLAIN, 2, number) for number in range(1, 19)),
+        *(misnumbered(MULTI, *arcs) for arcs in ((7,), (7, 1), (7, 2), (7, 3))),
     ],
 )
 def test_a_member_in_anothers_place_is_named(der, found, wanted):
-    require_named(der, found, wanted)
-
-
-def require_named(der: bytes, found: str, wanted: str) -> None:
     with raises("unexpected-oid", MalformedError) as caught:
         PckExtension.parse(der)
     oids = [word for word in caught.value.why.split() if word.startswith("1.2.840.113741.")]
     assert oids == [f"1.2.840.113741.1.13.1.{found}", f"1.2.840.113741.1.13.1.{wanted}"]
-
-
-@pytest.mark.parametrize("number", range(1, 19))
-def test_each_tcb_member_must_carry_its_number(number):
-    der = PLAIN.encode().replace(ARC + bytes([2, number]), ARC + bytes([3, number]))
-    require_named(der, f"3.{number}", f"2.{number}")
-
-
-@pytest.mark.parametrize("arcs", [(7,), (7, 1), (7, 2), (7, 3)])
-def test_each_configuration_member_must_carry_its_number(arcs):
-    oid = tlv(0x06, ARC + bytes(arcs))
-    found, wanted = (".".join(map(str, one)) for one in ((*arcs[:-1], 15), arcs))
-    require_named(MULTI.encode().replace(oid, oid[:-1] + b"\x0f"), found, wanted)
 
 
 def test_configuration_flags_are_read_each_from_its_own_member():
@@ -294,20 +258,13 @@ def test_configuration_flags_are_read_each_from_its_own_member():
         assert PckExtension.parse(der).configuration == PlatformConfiguration(*flags)
 
 
-@pytest.mark.parametrize("value", [tlv(0x02, b"\0"), tlv(0x04, b"\0"), tlv(0x30, b"")])
-def test_an_sgx_type_that_is_not_enumerated_is_refused(value):
-    with raises("sgx-type-not-enumerated", MalformedError):
-        PckExtension.parse(extension(sgx_type=member(5, value)))
-
-
-@pytest.mark.parametrize("content", [b"", b"\x03", b"\x00\x00", b"\xff"])
-def test_an_unknown_sgx_type_is_refused(content):
-    with raises("unknown-sgx-type", MalformedError) as caught:
-        PckExtension.parse(extension(sgx_type=member(5, tlv(0x0A, content))))
-    assert content.hex() in caught.value.what
-
-
-def test_sgx_types_have_intels_numbers():
+def test_an_unknown_sgx_type_is_refused():
+    for value in (tlv(0x02, b"\0"), tlv(0x04, b"\0"), tlv(0x30, b"")):
+        with raises("sgx-type-not-enumerated", MalformedError):
+            PckExtension.parse(extension(sgx_type=member(5, value)))
+    for content in (b"", b"\x03", b"\x00\x00", b"\xff"):
+        with raises("unknown-sgx-type", MalformedError, naming=content.hex()):
+            PckExtension.parse(extension(sgx_type=member(5, tlv(0x0A, content))))
     assert [(t.name, t.value) for t in SgxType] == [("STANDARD", 0), ("SCALABLE", 1), ("SCALABLE_WITH_INTEGRITY", 2)]
 
 
@@ -334,9 +291,8 @@ def tcb(**changes):
     ],
 )
 def test_a_value_out_of_range_is_not_written(change, code, name):
-    with raises(code, MalformedError) as caught:
+    with raises(code, MalformedError, naming=name):
         replace(PLAIN, **change).encode()
-    assert name in caught.value.what
 
 
 @pytest.mark.parametrize(
@@ -349,10 +305,9 @@ def test_a_value_out_of_range_is_not_written(change, code, name):
 )
 def test_a_value_out_of_range_is_not_read(members, code, name):
     if "tcb" in members:
-        members = {"tcb": member(2, tlv(0x30, b"".join(tcb_members()).replace(*members["tcb"])))}
-    with raises(code, MalformedError) as caught:
+        members = {"tcb": member(2, tlv(0x30, tcb_members().replace(*members["tcb"])))}
+    with raises(code, MalformedError, naming=name):
         PckExtension.parse(extension(**members))
-    assert name in caught.value.what
 
 
 def test_a_very_long_extension_is_not_decoded():
