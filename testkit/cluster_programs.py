@@ -18,7 +18,7 @@ def find_kubectl():
 
 
 def find_helm():
-    """None if there is none; the newest major version, so no other one such as helm-3-..."""
+    """None if there is none."""
     return newest(f"helm-{'[0-9a-f]' * 16}/helm")
 
 

@@ -28,7 +28,6 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--folder", type=Path, help=f"where it keeps everything (default: {default_folder()})")
     commands = parser.add_subparsers(dest="command", required=True)
     build = commands.add_parser("build", help="build and cache the programs it runs, and no more")
-    build.add_argument("--helm-3", action="store_true", help="only helm 3, with which one case runs our commands")
     up = commands.add_parser("up", help="start it, or find it running")
     up.add_argument("--nodes", type=int, default=1, help="how many nodes it has (default: 1)")
     known = ", ".join(tools.versions())
@@ -56,16 +55,11 @@ def main(argv: Sequence[str]) -> int:
         return ExitCode.INTERRUPTED
 
 
-def _programs(options: argparse.Namespace) -> Sequence[Path]:
-    if options.helm_3:
-        return [tools.build(tools.HELM_3)]
-    return tools.prepare(kubernetes=options.kubernetes, kubelet=options.kubelet).folders
-
-
 def _do(options: argparse.Namespace) -> int:
     match options.command:
         case "build":
-            say(f"programs: {', '.join(map(str, _programs(options)))}")
+            folders = tools.prepare(kubernetes=options.kubernetes, kubelet=options.kubelet).folders
+            say(f"programs: {', '.join(map(str, folders))}")
         case "up":
             interrupt_on_signals()
             cluster = Cluster.up(options.folder, Shape(options.nodes, options.kubernetes, options.kubelet))

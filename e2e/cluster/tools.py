@@ -30,10 +30,6 @@ KUBERNETES = "kubernetes"
 NAMES = ("pause", "etcd", "containerd", "helm", KUBERNETES)
 """What every cluster needs, the quickest first, so that something broken in the surroundings shows soon."""
 
-HELM_3 = "helm3"
-"""No cluster needs it: one case runs our commands with it, if it was asked for. Its name is no beginning like helm's:
-tests without a cluster take the newest `helm-*` of the cache."""
-
 PACKAGES = {"runc": "runc", "iptables": "iptables", "ip": "iproute2", "nsenter": "util-linux", "unshare": "util-linux"}
 """What the node runs besides, and the packages it is in."""
 

@@ -10,7 +10,7 @@ APPLIED, EDITED = "2026-11-26T09:00:00Z", "2026-11-26T09:40:00Z"
 
 
 class ConflictError(Exception):
-    """Helm 4 does not take a field from somebody else unless it is told to."""
+    """Helm does not take a field from somebody else unless it is told to."""
 
 
 def get(thing, path):
@@ -62,11 +62,10 @@ def edit(thing, manager, path, value):
         thing["metadata"]["generation"] += 1
 
 
-def changed(old, new, *, helm_3=False, force=False):
-    """What is there after helm's change: without force, helm 4 refuses what is somebody else's, and helm 3 keeps what
-    somebody has added."""
+def changed(old, new, *, force=False):
+    """The object after helm's change; without force, helm refuses fields of other managers."""
     fresh = copy.deepcopy(new)
-    if old is not None and not (helm_3 and force):
+    if old is not None:
         for entry in old["metadata"].get("managedFields", []):
             for path in paths(entry["fieldsV1"]):
                 wanted, there = get(new, path), get(old, path)
@@ -75,14 +74,12 @@ def changed(old, new, *, helm_3=False, force=False):
                 if wanted is None and there is not None:
                     put(fresh, path, copy.deepcopy(there))
                     _own(fresh, entry, path)
-                elif wanted != there and not helm_3 and not force:
+                elif wanted != there and not force:
                     raise ConflictError(f'conflict with "{entry["manager"]}" using apps/v1: {path}')
                 elif wanted == there:
                     _own(fresh, entry, path)
     fresh["metadata"].setdefault("managedFields", []).append(
-        _entry(
-            "helm", "Update" if helm_3 else "Apply", [("metadata", "annotations", "meta.helm.sh/release-name")], APPLIED
-        )
+        _entry("helm", "Apply", [("metadata", "annotations", "meta.helm.sh/release-name")], APPLIED)
     )
     return fresh
 

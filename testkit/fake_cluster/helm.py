@@ -6,7 +6,7 @@ import json
 from testkit.fake_cluster import fields
 from testkit.fake_cluster.chart import HOOK
 from testkit.fake_cluster.hook import CANCELLED
-from testkit.fake_cluster.objects import name_of, plural_of
+from testkit.fake_cluster.objects import name_of
 
 
 class Helm:
@@ -96,20 +96,11 @@ class Helm:
 
     def _release(self, new, description, flags):
         """Apply and record it; says why it failed, and then what is not in conflict is applied all the same."""
-        helm_3 = self.helm_version.startswith("v3")
-        force = ("force" if helm_3 else "force-conflicts") in flags
         made, failures = {}, []
         for one in new["manifests"]:
             old = self.find(*name_of(one))
-            resource = plural_of(one)
-            if helm_3 and force and f"update {resource}" in self.denied:
-                failures.append(
-                    f'failed to replace object: {resource} "{one["metadata"]["name"]}" is forbidden: User "eve" cannot '
-                    f'update resource "{resource}"'
-                )
-                continue
             try:
-                made[name_of(one)] = fields.changed(old[0] if old else None, one, helm_3=helm_3, force=force)
+                made[name_of(one)] = fields.changed(old[0] if old else None, one, force="force-conflicts" in flags)
             except fields.ConflictError as error:
                 failures.append(str(error))
         if failures:

@@ -12,7 +12,6 @@ from confcom.addon.model.resources import REAL, SIMULATED, set_of, uses_ours
 from confcom.addon.preflight.permissions import (
     USUAL_HOOK_KINDS,
     USUAL_KINDS,
-    USUAL_LASTING_KINDS,
     Permission,
     needed,
     plural,
@@ -52,9 +51,6 @@ def test_the_usual_kinds_are_those_of_the_chart():
     assert {kind for _, kind in USUAL_KINDS} == set().union(*kinds.values()) - optional
     assert {kind for _, kind in USUAL_HOOK_KINDS} == kinds.pop("simulated-root.yaml")
     assert set(USUAL_HOOK_KINDS) <= set(USUAL_KINDS)
-    optional |= {"Role", "RoleBinding"}  # of the controller
-    assert {kind for _, kind in USUAL_LASTING_KINDS} == set().union(*kinds.values()) - optional
-    assert set(USUAL_LASTING_KINDS) <= set(USUAL_KINDS)
 
 
 def test_every_permission_is_asked_for_once():
@@ -75,8 +71,6 @@ def test_every_permission_is_asked_for_once():
     } <= set(asked)
     assert Permission("list", "jobs", "batch", "sgx") not in asked  # where it is asked for everywhere
     assert not [one for one in asked if (one.verb, one.group) == ("update", "apps")]
-    helm_3 = needed(kinds, [], "sgx", namespace_is_there=True, labels_nodes=False, replaced=[("apps", "DaemonSet")])
-    assert Permission("update", "daemonsets", "apps", "sgx") in helm_3
     attributes = Permission("patch", "nodes/status").review()["spec"]["resourceAttributes"]
     assert attributes == {"verb": "patch", "resource": "nodes", "subresource": "status"}
 

@@ -198,8 +198,7 @@ class Helm:
         Args:
             chart: the chart's folder or archive.
             values: the values that the user sets.
-            force: flags that make helm overwrite the changes of other managers
-                (`confcom.addon.operations.apply.overwrite`).
+            force: flags that make helm overwrite the changes of other managers.
 
         Raises:
             HelmError: it failed; the release is as helm left it.

@@ -30,7 +30,6 @@ from confcom.addon.preflight.permissions import (
     CLEANING,
     USUAL_HOOK_KINDS,
     USUAL_KINDS,
-    USUAL_LASTING_KINDS,
     Permission,
     asking_helpers,
     denied,
@@ -38,7 +37,7 @@ from confcom.addon.preflight.permissions import (
     probing,
 )
 from confcom.addon.preflight.preflight import ENFORCE_LABEL, PRIVILEGED, Surroundings
-from confcom.addon.preflight.versions import check_helm, is_helm_3
+from confcom.addon.preflight.versions import check_helm
 from confcom.addon.release.revision_history import Revision
 from confcom.addon.release.running_change import busy
 from confcom.errors import ConfcomError
@@ -112,9 +111,7 @@ def survey(helm: Helm, api: KubeApi, request: InstallRequest, now: Callable[[], 
     if isinstance(rendering, BusyError):
         rendering = _try(lambda: busy(helm.history(), now()))
     plan = rendering if isinstance(rendering, ConfcomError) else Plan((*rendering.manifests, *rendering.hooks))
-    lacking = _try(
-        lambda: _denied(api, request, plan, is_there=namespace is not None, replaces=is_helm_3(str(version)))
-    )
+    lacking = _try(lambda: _denied(api, request, plan, is_there=namespace is not None))
     found = dataclasses.replace(
         base,
         plan=plan,
@@ -183,19 +180,11 @@ def _with_nodes(
 
 
 def _denied(
-    api: KubeApi, request: InstallRequest, plan: Plan | ConfcomError, *, is_there: bool, replaces: bool
+    api: KubeApi, request: InstallRequest, plan: Plan | ConfcomError, *, is_there: bool
 ) -> Sequence[Permission]:
     here = api.cluster.namespace
-    lasting = plan.lasting_kinds if isinstance(plan, Plan) else USUAL_LASTING_KINDS
     kinds, hooks = (plan.kinds, plan.hook_kinds) if isinstance(plan, Plan) else (USUAL_KINDS, USUAL_HOOK_KINDS)
-    asked = needed(
-        kinds,
-        hooks,
-        here,
-        namespace_is_there=is_there,
-        labels_nodes=bool(request.simulated_nodes),
-        replaced=lasting if replaces else (),
-    )
+    asked = needed(kinds, hooks, here, namespace_is_there=is_there, labels_nodes=bool(request.simulated_nodes))
     asked = (*asked, CLEANING, probing(here))
     if hooks:
         asked = (*asked, asking_helpers(here))

@@ -85,11 +85,6 @@ class Plan:
         return _kinds(self.manifests)
 
     @property
-    def lasting_kinds(self) -> tuple[tuple[str, str], ...]:
-        """Group and kind of the objects that are in the release itself, which hooks are not."""
-        return _kinds(one for one in self.manifests if HOOK_ANNOTATION not in mapping(one, "metadata", "annotations"))
-
-    @property
     def hook_kinds(self) -> tuple[tuple[str, str], ...]:
         """Group and kind of the hooks, which helm creates and waits for before anything else."""
         return _kinds(one for one in self.manifests if HOOK_ANNOTATION in mapping(one, "metadata", "annotations"))

@@ -10,8 +10,6 @@ from confcom.kubernetes.objects import KubernetesObject, mapping
 
 _CHANGE = ("get", "create", "patch", "delete")
 """Verbs that helm needs on the objects of a release over its life."""
-_REPLACE = "update"
-"""The verb that helm 3 also needs, for its --force, if somebody has edited objects."""
 STORING = ("get", "list", "create", "update", "delete")
 """Verbs that helm needs on Secrets, in which it stores a release's revisions."""
 _GRANTED = ("get", "create", "delete")
@@ -78,13 +76,10 @@ def is_cluster_wide(kind: str) -> bool:
     return kind in _CLUSTER_WIDE
 
 
-_BOTH = (
+USUAL_HOOK_KINDS = (
     ("", "ServiceAccount"),
     ("admissionregistration.k8s.io", "ValidatingAdmissionPolicy"),
     ("admissionregistration.k8s.io", "ValidatingAdmissionPolicyBinding"),
-)
-USUAL_HOOK_KINDS = (
-    *_BOTH,
     ("batch", "Job"),
     ("rbac.authorization.k8s.io", "Role"),
     ("rbac.authorization.k8s.io", "RoleBinding"),
@@ -92,9 +87,8 @@ USUAL_HOOK_KINDS = (
 """Group and kind of the hooks, which make the simulated root, unless values say otherwise. The usual kinds are checked
 if the chart cannot be rendered, as without permission to read the release, so that all missing permissions are
 reported at once."""
-USUAL_LASTING_KINDS = (*_BOTH, ("", "ConfigMap"), ("apps", "DaemonSet"))
-"""The same of the objects that are in the release itself."""
-USUAL_KINDS = tuple(sorted({*USUAL_LASTING_KINDS, *USUAL_HOOK_KINDS}))
+USUAL_KINDS = (*USUAL_HOOK_KINDS, ("", "ConfigMap"), ("apps", "DaemonSet"))
+"""The same of all objects."""
 
 READING = (
     Permission("list", "nodes"),
@@ -131,7 +125,6 @@ def needed(
     *,
     namespace_is_there: bool,
     labels_nodes: bool,
-    replaced: Iterable[tuple[str, str]] = (),
 ) -> tuple[Permission, ...]:
     """Return all permissions that enabling or updating needs.
 
@@ -141,7 +134,6 @@ def needed(
         namespace: the release's namespace.
         namespace_is_there: if not, the namespace is created.
         labels_nodes: whether nodes are labelled too.
-        replaced: group and kind of objects that helm may replace rather than patch.
     """
     found = [
         *READING,
@@ -151,7 +143,7 @@ def needed(
         Permission("list", "controllerrevisions", "apps", namespace),
         Permission("list", "deployments", "apps", namespace),
     ]
-    for verbs, some in ((_CHANGE, kinds), (_WATCH, hooks), ((_REPLACE,), replaced)):
+    for verbs, some in ((_CHANGE, kinds), (_WATCH, hooks)):
         for group, kind in some:
             where = "" if is_cluster_wide(kind) else namespace
             found += [Permission(verb, plural(kind), group, where) for verb in verbs]

@@ -7,11 +7,8 @@ import re
 from confcom.addon.preflight.findings import Check, Finding
 from confcom.errors import ConfcomError
 
-HELM_MAJORS = (3, 4)
-"""Helm 4; also helm 3, whose support ended in November 2026, because many clusters' pipelines still use it."""
-_MERGING_HELM = 3
-OLDEST_HELM = (3, 13)
-"""The first version with --dry-run=server, which renders the chart before anything is changed."""
+OLDEST_HELM = (4, 0)
+"""The first version with server-side apply, by which a change overwrites the fields of other managers."""
 OLDEST_KUBERNETES = (1, 30)
 """The first version that serves ValidatingAdmissionPolicy as v1, which the chart contains."""
 TESTED_KUBERNETES = ((1, 34), (1, 37))
@@ -26,32 +23,17 @@ def major_minor(version: str) -> tuple[int, int] | None:
     return (int(match[1]), int(match[2])) if match else None
 
 
-def is_helm_3(version: str) -> bool:
-    """Return whether this is helm 3, which uses a three-way merge instead of server-side apply."""
-    found = major_minor(version)
-    return found is not None and found[0] == _MERGING_HELM
-
-
 def check_helm(version: str | ConfcomError) -> Finding:
     """Check that helm is installed, and that its version can install the chart."""
     if isinstance(version, ConfcomError):
         return Finding.of(Check.HELM, version)
     found = major_minor(version)
-    if found is None or found[0] not in HELM_MAJORS:
+    if found is None or found < OLDEST_HELM:
         return Finding.failed(
             Check.HELM,
-            f"helm {version or 'of no version'} is not supported",
-            why="the chart is tested with helm 4 and 3",
+            f"helm {version or 'of no version'} is too old",
+            why="the add-on's commands need server-side apply, which helm 4 introduced",
             remedy="install helm 4",
-            code="helm-not-supported",
-        )
-    if found < OLDEST_HELM:
-        oldest = ".".join(map(str, OLDEST_HELM))
-        return Finding.failed(
-            Check.HELM,
-            f"helm {version} is too old",
-            why=f"--dry-run=server, which checks the chart before a change, needs helm {oldest}",
-            remedy=f"install helm 4, or {oldest} or newer of helm 3",
             code="helm-too-old",
         )
     return Finding.ok(Check.HELM, version, code="helm-supported")

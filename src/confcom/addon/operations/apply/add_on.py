@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from confcom.addon.cluster.helm import BusyError, Helm, HelmError
+from confcom.addon.cluster.installed_release import read_live
 from confcom.addon.cluster.kubectl import Cluster, KubeApi
 from confcom.addon.cluster.preflight_reader import InstallRequest, PreflightContext, survey
 from confcom.addon.cluster.processes import Watch
@@ -18,9 +19,10 @@ from confcom.addon.cluster.programs import ClusterAccessError, ForbiddenError, R
 from confcom.addon.cluster.snapshot_reader import fetch_daemon_snapshot
 from confcom.addon.model.chart_objects import is_hook
 from confcom.addon.operations.apply.journal import Journal, Phase, interrupted
-from confcom.addon.operations.apply.overwrite import prepare
 from confcom.addon.preflight.findings import Finding, PreflightError, failed
 from confcom.addon.preflight.preflight import judge
+from confcom.addon.release.drift import drift, identity
+from confcom.addon.release.field_managers import handover_patch
 from confcom.addon.release.revision_history import Revision
 from confcom.addon.release.running_change import RunningChangeError, busy, running_change
 from confcom.addon.rollout.hook_job import HookWatch
@@ -28,7 +30,7 @@ from confcom.addon.rollout.progress import Mark, ProgressReporter, ProgressTable
 from confcom.addon.rollout.rollout import NodeStep, ProgressTracker, Verdict, evaluate, rollout
 from confcom.addon.rollout.rollout_report import rows_of, stalled
 from confcom.addon.rollout.stalled_update import StabilityTracker, StalledUpdate
-from confcom.kubernetes.objects import name_of
+from confcom.kubernetes.objects import KubernetesObject, name_of
 
 T = TypeVar("T")
 
@@ -37,6 +39,10 @@ POLL_SECONDS = 1.5
 
 HISTORY_SECONDS = 3.0
 """Timeout for reading helm's history after an interruption: a lookup takes a fifth of a second."""
+
+OVERWRITE = ("--server-side=true", "--force-conflicts")
+"""Flags with which helm sets fields of its manifests that another manager wrote. Without them it reports a conflict
+and continues with the other objects: the change is incomplete."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,14 +97,31 @@ class AddOn:
         force: Sequence[str] = ()
         if seen.history:
             title = "helm upgrades the release"
-            force = prepare(self.helm, self.api, seen.rendering.manifests if seen.rendering else ())
+            self._take_over(seen.rendering.manifests if seen.rendering else ())
+            force = OVERWRITE
         self.run_watched(title, lambda helm: helm.upgrade(chart, seen.values, force), stoppable=True)
 
     def restore_revision(self, revision: int, title: str, *, last: int) -> None:
         """Restore a revision of the release. Restoring the current revision undoes drift."""
         self.journal.before, self.journal.restores = last, True
-        force = prepare(self.helm, self.api, self.helm.installed(revision))
-        self.run_watched(title, lambda helm: helm.rollback(revision, force), stoppable=False)
+        self._take_over(self.helm.installed(revision))
+        self.run_watched(title, lambda helm: helm.rollback(revision, OVERWRITE), stoppable=False)
+
+    def _take_over(self, manifests: Sequence[KubernetesObject]) -> None:
+        """Make helm the manager of fields that others added: its next apply then removes them.
+
+        The content of the objects stays. Without this, the apply keeps such fields; removal by a second change would
+        replace the pods twice.
+        """
+        here = self.cluster.namespace
+        with contextlib.suppress(ForbiddenError):  # helm accesses each object too, and reports what is forbidden
+            live = {identity(one, here): one for one in read_live(self.api, manifests).objects}
+            for wanted in manifests:
+                one = live.get(identity(wanted, here))
+                if one is not None:
+                    added = [path for each in drift([wanted], [one], here) for path in each.added]
+                    if patch := handover_patch(one, added):
+                        self.api.patch(one, patch)
 
     def run_watched(self, title: str, change: Callable[[Helm], None], *, stoppable: bool) -> None:
         """Run a change by helm, and watch the Job that helm waits for. A Job that cannot start is ended early.

@@ -6,7 +6,6 @@ import re
 
 import pytest
 
-from confcom.errors import ExitCode
 from testkit.cli_output import commands_in
 from testkit.fake_cluster import fields
 from testkit.fake_cluster import objects as make
@@ -65,9 +64,7 @@ EDITS = {
 
 @pytest.mark.parametrize("command", ["enable", "update"])
 @pytest.mark.parametrize("by_hand", EDITS, ids=lambda one: one.__name__)
-@pytest.mark.parametrize("version", ["v4.3.1", "v3.22.0"])
-def test_it_is_named_and_set_back(confcom, cluster, by_hand, command, version):
-    cluster.helm_version = version
+def test_it_is_named_and_set_back(confcom, cluster, by_hand, command):
     confcom.ok("enable", "--simulated")
     (daemon,) = cluster.find("DaemonSet", "confcom-quote-helper")
     installed = copy.deepcopy(daemon["spec"])
@@ -200,23 +197,14 @@ def test_manifests_without_a_release_are_not_compared(confcom, enabled):
     assert f" {SYSTEM}" in confcom.doubt("release-not-compared")
 
 
-@pytest.mark.parametrize(
-    ("version", "drifted", "force"),
-    [
-        ("v4.3.1", True, {"--server-side=true", "--force-conflicts"}),
-        ("v4.3.1", False, {"--server-side=true", "--force-conflicts"}),
-        ("v3.22.0", True, {"--force"}),
-        ("v3.22.0", False, set()),
-    ],
-)
-def test_helm_is_told_to_overwrite_by_its_own_flags(confcom, cluster, version, drifted, force):
-    """Helm 3 only where something has drifted."""
-    cluster.helm_version = version
+@pytest.mark.parametrize("drifted", [True, False])
+def test_helm_is_told_to_overwrite(confcom, cluster, drifted):
     confcom.ok("enable", "--simulated")
     for command in (["update", "--set", "logLevel=debug"], ["rollback"], ["enable"]):
         if drifted:
             set_image(cluster.find("DaemonSet", "confcom-quote-helper")[0])
         confcom.ok(*command)
+    force = {"--server-side=true", "--force-conflicts"}
     assert flags_of_changes(cluster) == [set(), *[force] * (2 + drifted)]
 
 
@@ -229,21 +217,7 @@ def flags_of_changes(cluster):
     ]
 
 
-def test_helm_3_replaces_objects_which_needs_a_permission_of_its_own(confcom, cluster):
-    cluster.helm_version = "v3.22.0"
-    confcom.ok("enable", "--simulated")
-    cluster.denied = {"update daemonsets"}
-    document = confcom.document("update", "--set", "logLevel=debug", exit_code=ExitCode.REFUSED)
-    (finding,) = [one for one in document["findings"] if one["outcome"] == "failed"]
-    assert finding["code"] == "permissions-missing"
-    assert finding["why"].endswith(f": update daemonsets.apps in {SYSTEM}")
-    set_image(cluster.find("DaemonSet", "confcom-quote-helper")[0])
-    done = confcom("rollback", "1")
-    assert done.exit_code == ExitCode.FAILED
-    assert 'cannot update resource "daemonsets"' in done.stderr
-
-
-def test_helm_4_replaces_nothing(confcom, enabled):
+def test_helm_replaces_nothing(confcom, enabled):
     enabled.denied = {"update daemonsets"}
     set_image(enabled.find("DaemonSet", "confcom-quote-helper")[0])
     confcom.ok("update", "--set", "logLevel=debug")
