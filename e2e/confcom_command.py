@@ -25,8 +25,6 @@ COMMAND_SECONDS = 600.0
 
 JSON = "--output=json"
 PLUGIN, HELPER = "device-plugin", "quote-helper"
-POOL_LABEL = "example.com/pool"
-"""By whose values pools have their nodes."""
 SET_ASIDE_MIB = 6
 """Of a node's EPC, for two quote helpers."""
 

@@ -20,9 +20,9 @@ from e2e.cluster import Cluster, Node
 from e2e.confcom_command import HELPER, JSON, AddOn, changes, codes_of, document_of
 from e2e.described_node import DescribedNode
 from e2e.images_workshop import references
-from e2e.pools import Pool, enable, plugin_of, pools_enabled
 from e2e.probes import metric, probed, samples
 from e2e.relying_party import RelyingParty
+from e2e.sized_nodes import SizedNode, enable, sized_nodes
 from e2e.tenants import QUOTE_PREFIX, Tenant, container, pod
 from e2e.waiting import until
 
@@ -43,8 +43,8 @@ class Sizes:
     """The add-on on two nodes of different size."""
 
     add_on: AddOn
-    large: Pool
-    small: Pool
+    large: SizedNode
+    small: SizedNode
     values: Path
     relying_party: RelyingParty
 
@@ -56,8 +56,8 @@ class Sizes:
         """By the node's name, what `confcom status` tells."""
         return {node["name"]: node["epc"] for node in self.add_on.status()["nodes"]}
 
-    def plugin(self, pool: Pool) -> dict[str, Any]:
-        found = until(lambda: plugin_of(self.add_on, pool), f"{pool.name} has a plugin")
+    def plugin(self, node: SizedNode) -> dict[str, Any]:
+        found = until(lambda: node.plugin(self.cluster), f"{node.name} has a plugin")
         assert found
         return found
 
@@ -92,10 +92,10 @@ class Sizes:
 def enabled_once(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sizes]:
     if not add_on.changes_pods(cluster):
         pytest.skip("this API server cannot change Pods by policies")
-    large, small = Pool("large", cluster.nodes[2], TIB_MIB), Pool("small", cluster.nodes[1], SMALL_MIB)
-    folder = tmp_path_factory.mktemp("pools")
+    large, small = SizedNode(cluster.nodes[2], TIB_MIB), SizedNode(cluster.nodes[1], SMALL_MIB)
+    folder = tmp_path_factory.mktemp("sizes")
     file, values = folder / "values.json", {"networkPolicy": {"enabled": True}}
-    with pools_enabled(cluster, [large, small], file, values) as made:
+    with sized_nodes(cluster, [large, small], file, values) as made:
         yield Sizes(made, large, small, file, RelyingParty.of(cluster, folder / "trust"))
 
 
@@ -104,7 +104,7 @@ def sizes(enabled_once: Sizes, nodes: tuple[Node, Node, Node]) -> Sizes:
     """Both nodes offer all of their EPC, also after a case that has disabled the add-on."""
     if not enabled_once.controllers():
         until(enabled_once.offers_no_device, "the API knows that the plugins are gone")
-        enable(enabled_once.add_on, enabled_once.values)
+        enable(enabled_once.add_on, (enabled_once.large, enabled_once.small), enabled_once.values)
     until(enabled_once.offers, "both nodes offer their EPC")
     return enabled_once
 
@@ -113,46 +113,46 @@ def test_each_node_tells_its_size_and_how_it_counts(sizes: Sizes) -> None:
     status = sizes.add_on.status()
     assert status["ok"], status["problems"]
     told = {node["name"]: node["epc"] for node in status["nodes"]}
-    for pool, kind, choice in ((sizes.large, "capacity", "large-epc"), (sizes.small, "device", "fits-devices")):
-        epc = told[pool.node.name]
-        assert (epc["found_mib"], epc["resource"]) == (pool.epc_mib, EPC)
+    for node, kind, choice in ((sizes.large, "capacity", "large-epc"), (sizes.small, "device", "fits-devices")):
+        epc = told[node.name]
+        assert (epc["found_mib"], epc["resource"]) == (node.epc_mib, EPC)
         amounts = {epc[f"{one}_mib"] for one in ("offered", "capacity", "allocatable", "free")}
-        assert (amounts, epc["used_mib"]) == ({pool.offered_mib}, 0)
+        assert (amounts, epc["used_mib"]) == ({node.offered_mib}, 0)
         accounting = epc["accounting"]
         assert (accounting["kind"], accounting["choice"], accounting["held_back_mib"]) == (kind, choice, 0)
-        plugin = sizes.plugin(pool)
+        plugin = sizes.plugin(node)
         assert metric(sizes.cluster, plugin, "confcom_sgx_epc_accounting_info", kind=kind, choice=choice) == 1
-        assert metric(sizes.cluster, plugin, "confcom_sgx_epc_bytes") == pool.epc_mib * 2**20
-        assert metric(sizes.cluster, plugin, "confcom_sgx_epc_advertised_bytes") == pool.offered_mib * 2**20
+        assert metric(sizes.cluster, plugin, "confcom_sgx_epc_bytes") == node.epc_mib * 2**20
+        assert metric(sizes.cluster, plugin, "confcom_sgx_epc_advertised_bytes") == node.offered_mib * 2**20
 
 
 def test_pods_on_both_count_and_have_what_they_should(sizes: Sizes, tenant: Tenant) -> None:
     asked = ((sizes.large, "900Gi", 900 * 1024), (sizes.small, "10Mi", 10))
-    challenges = {pool.name: secrets.token_hex(32) for pool, _, _ in asked}
-    for pool, amount, _ in asked:
-        environment = {"SGX_AESM_ADDR": "1", "CONFCOM_CHALLENGE": challenges[pool.name]}
+    challenges = {node.name: secrets.token_hex(32) for node, _, _ in asked}
+    for node, amount, _ in asked:
+        environment = {"SGX_AESM_ADDR": "1", "CONFCOM_CHALLENGE": challenges[node.name]}
         main = container("main", limits={BYTES: amount}, environment=environment, arguments=HOLD)
-        tenant.create(pod(pool.name, main, node=pool.node.name))
-    for pool, _, mib in asked:
-        tenant.wait_for_phase(pool.name, "Running")
-        until(lambda name=pool.name: QUOTE_PREFIX in tenant.log(name), f"{pool.name} has its quote")
-        sizes.relying_party.verify(tenant.quote(pool.name), challenges[pool.name])
-        environ = tenant.kubectl("exec", pool.name, "--", "env").stdout.splitlines()
+        tenant.create(pod(node.name, main, node=node.name))
+    for node, _, mib in asked:
+        tenant.wait_for_phase(node.name, "Running")
+        until(lambda name=node.name: QUOTE_PREFIX in tenant.log(name), f"{node.name} has its quote")
+        sizes.relying_party.verify(tenant.quote(node.name), challenges[node.name])
+        environ = tenant.kubectl("exec", node.name, "--", "env").stdout.splitlines()
         assert f"CONFCOM_SGX_EPC_MIB={mib}" in environ
         assert "CONFCOM_SGX_PLATFORM=simulated" in environ
-        seen = tenant.kubectl("exec", pool.name, "--", "python", "-c", DEVICES).stdout.split()
+        seen = tenant.kubectl("exec", node.name, "--", "python", "-c", DEVICES).stdout.split()
         assert seen == ["/dev/sgx/enclave", "/dev/sgx_enclave"]
-        described = DescribedNode.of(sizes.cluster, pool.node.name)
-        assert (described.allocatable(EPC), described.requested(EPC)) == (pool.offered_mib, mib)
-        epc = sizes.epc()[pool.node.name]
-        assert (epc["used_mib"], epc["free_mib"]) == (mib, pool.offered_mib - mib)
+        described = DescribedNode.of(sizes.cluster, node.name)
+        assert (described.allocatable(EPC), described.requested(EPC)) == (node.offered_mib, mib)
+        epc = sizes.epc()[node.name]
+        assert (epc["used_mib"], epc["free_mib"]) == (mib, node.offered_mib - mib)
 
     tenant.create(pod("more", container("main", limits={BYTES: "200Gi"})))
     reason = tenant.why_pending("more")
     assert "0/3 nodes are available" in reason
     assert f"3 Insufficient {EPC}" in reason
     tenant.delete(sizes.large.name)
-    until(lambda: tenant.get("more")["spec"].get("nodeName") == sizes.large.node.name, "it is on the large node")
+    until(lambda: tenant.get("more")["spec"].get("nodeName") == sizes.large.name, "it is on the large node")
 
 
 def test_the_controller_is_the_projects_image_and_answers(sizes: Sizes) -> None:
@@ -168,7 +168,7 @@ def test_the_controller_is_the_projects_image_and_answers(sizes: Sizes) -> None:
     sizes.large.write(sizes.cluster, None)
     until(lambda: sizes.large.is_offered(sizes.cluster), "what somebody has removed is there again")
     until(lambda: gave(sizes.cluster, found), "its metrics, which may be a second old, count that")
-    node = sizes.cluster.kubectl_json("get", "node", sizes.large.node.name, "--show-managed-fields")
+    node = sizes.cluster.kubectl_json("get", "node", sizes.large.name, "--show-managed-fields")
     owners = {one["manager"] for one in node["metadata"]["managedFields"] if f"f:{EPC}" in json.dumps(one)}
     assert owners == {CONTROLLER}
 
@@ -258,9 +258,7 @@ class Watched:
 def watched(sizes: Sizes) -> Iterator[Watched]:
     key = EPC.replace(".", r"\.")
     shown = f"--output=jsonpath={{.status.capacity.{key}}}/{{.status.allocatable.{key}}}{{'\\n'}}"
-    with beside(
-        sizes.cluster, "get", "node", sizes.large.node.name, "--watch", shown, output=subprocess.PIPE
-    ) as process:
+    with beside(sizes.cluster, "get", "node", sizes.large.name, "--watch", shown, output=subprocess.PIPE) as process:
         yield Watched(process)
 
 

@@ -18,9 +18,9 @@ from e2e.admission.patterns import PATTERNS
 from e2e.cluster import Cluster
 from e2e.confcom_command import JSON, SET_ASIDE_MIB, AddOn, codes_of, document_of
 from e2e.described_node import DescribedNode
-from e2e.pools import Pool, pools_enabled
 from e2e.probes import metric
 from e2e.relying_party import RelyingParty
+from e2e.sized_nodes import SizedNode, sized_nodes
 from e2e.tenants import Tenant, container, pod, quoting_pod
 
 pytestmark = pytest.mark.timeout(600, func_only=True)
@@ -37,8 +37,8 @@ class Older:
     """The add-on on a node with more EPC than devices can count, and on a small one."""
 
     add_on: AddOn
-    large: Pool
-    small: Pool
+    large: SizedNode
+    small: SizedNode
     relying_party: RelyingParty
 
     @property
@@ -50,10 +50,10 @@ class Older:
 def older(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Older]:
     if add_on.changes_pods(cluster):
         pytest.skip("this API server can change Pods by policies: make e2e-1.34")
-    large = Pool("large", cluster.nodes[2], MOST_DEVICES + HELD_BACK_MIB + SET_ASIDE_MIB, HELD_BACK_MIB)
-    small = Pool("small", cluster.nodes[1], SMALL_MIB)
-    folder = tmp_path_factory.mktemp("pools")
-    with pools_enabled(cluster, [large, small], folder / "values.json") as made:
+    large = SizedNode(cluster.nodes[2], MOST_DEVICES + HELD_BACK_MIB + SET_ASIDE_MIB, HELD_BACK_MIB)
+    small = SizedNode(cluster.nodes[1], SMALL_MIB)
+    folder = tmp_path_factory.mktemp("sizes")
+    with sized_nodes(cluster, [large, small], folder / "values.json") as made:
         yield Older(made, large, small, RelyingParty.of(cluster, folder / "trust"))
 
 
@@ -63,15 +63,15 @@ def test_each_node_counts_devices_and_says_what_is_held_back(older: Older) -> No
     assert status["ok"], status["problems"]
     assert {one["code"] for one in status["notes"]} == {"epc-names-not-replaced", "epc-held-back"}
     told = {node["name"]: node["epc"] for node in status["nodes"]}
-    for pool, choice in ((older.large, "api-server-old"), (older.small, "fits-devices")):
-        epc = told[pool.node.name]
-        assert (epc["found_mib"], epc["resource"]) == (pool.epc_mib, EPC)
+    for node, choice in ((older.large, "api-server-old"), (older.small, "fits-devices")):
+        epc = told[node.name]
+        assert (epc["found_mib"], epc["resource"]) == (node.epc_mib, EPC)
         amounts = {epc[f"{one}_mib"] for one in ("offered", "capacity", "allocatable", "free")}
-        assert amounts == {pool.offered_mib}
+        assert amounts == {node.offered_mib}
         accounting = epc["accounting"]
         assert (accounting["kind"], accounting["choice"]) == ("device", choice)
-        assert accounting["held_back_mib"] == pool.held_back_mib
-        (plugin,) = older.add_on.all_pods(pool.plugin)
+        assert accounting["held_back_mib"] == node.held_back_mib
+        (plugin,) = node.plugins(older.cluster)
         assert metric(older.cluster, plugin, "confcom_sgx_epc_accounting_info", kind="device", choice=choice) == 1
 
 
@@ -118,16 +118,16 @@ def test_refusals_and_other_warnings_are_as_on_later_ones(tenant: Tenant) -> Non
 
 
 def test_pods_by_our_name_fill_the_nodes_and_get_quotes(older: Older, tenant: Tenant) -> None:
-    for pool in (older.large, older.small):
+    for node in (older.large, older.small):
         challenge = secrets.token_hex(64)
-        name = f"quotes-{pool.name}"
-        tenant.create(quoting_pod(name, challenge, {MIB: 10}, node=pool.node.name))
+        name = f"quotes-{node.name}"
+        tenant.create(quoting_pod(name, challenge, {MIB: 10}, node=node.name))
         tenant.wait_for_phase(name, "Succeeded")
         older.relying_party.verify(tenant.quote(name), challenge)
     whole = container("main", limits={MIB: older.small.offered_mib}, program="import time; time.sleep(600)")
-    tenant.create(pod("whole", whole, node=older.small.node.name))
+    tenant.create(pod("whole", whole, node=older.small.name))
     tenant.wait_for_phase("whole", "Running")
-    tenant.create(pod("next", container("main", limits={MIB: 1}, program="pass"), node=older.small.node.name))
+    tenant.create(pod("next", container("main", limits={MIB: 1}, program="pass"), node=older.small.name))
     assert f"Insufficient {EPC}" in tenant.why_pending("next")
-    described = DescribedNode.of(older.cluster, older.small.node.name)
+    described = DescribedNode.of(older.cluster, older.small.name)
     assert described.allocatable(EPC) == described.requested(EPC) == older.small.offered_mib

@@ -15,8 +15,8 @@ from e2e.cluster import Cluster, Node
 from e2e.confcom_command import SET_ASIDE_MIB, AddOn
 from e2e.described_node import DescribedNode
 from e2e.other_image import Changes, import_other
-from e2e.pools import Pool, pools_enabled
 from e2e.relying_party import NO_CHALLENGE, RelyingParty
+from e2e.sized_nodes import SizedNode, sized_nodes
 from e2e.tenants import QUOTE_PREFIX, Manifest, Tenant, container, manifest, pod
 from e2e.waiting import until
 
@@ -95,9 +95,8 @@ def only_node(
     cluster: Cluster, nodes: tuple[Node, Node, Node], way: Way, namespace: str, tmp_path: Path
 ) -> Iterator[AddOn]:
     """The add-on on one node; the namespace may ask for the provision device."""
-    pool = Pool("only", nodes[1], way.found_mib)
     values = {"provision": {"namespaces": [namespace]}}
-    with pools_enabled(cluster, [pool], tmp_path / "values.json", values) as made:
+    with sized_nodes(cluster, [SizedNode(nodes[1], way.found_mib)], tmp_path / "values.json", values) as made:
         yield made
 
 

@@ -40,9 +40,6 @@ VALUES = {
     ),
     "policies that change Pods": (
         "simulated.enabled=true",
-        "simulated.pools[0].name=large",
-        "simulated.pools[0].nodeSelector.pool=large",
-        "simulated.pools[0].epcMiB=1048576",
         "admission.mutate=on",
         "serviceMonitor.enabled=true",
         "networkPolicy.enabled=true",

@@ -22,11 +22,10 @@ app.kubernetes.io/instance: {{ .root.Release.Name | quote }}
 {{- end }}
 {{- end }}
 
-{{/* A daemon's own name for a platform; called with (dict "root" $ "platform" NAME "daemon" NAME), and "pool" for the plugin
-of a pool of simulated nodes. Beside hardware the simulated ones have another, so that a hardware cluster's stay as they are
-when simulated nodes join. */}}
+{{/* A daemon's own name for a platform; called with (dict "root" $ "platform" NAME "daemon" NAME). Beside hardware the
+simulated ones have another, so that a hardware cluster's stay as they are when simulated nodes join. */}}
 {{- define "confcom.daemon" -}}
-{{ .daemon }}{{ if and .root.Values.simulated.besideHardware (eq .platform "simulated") }}-simulated{{ end }}{{ with .pool }}-{{ .name }}{{ end }}
+{{ .daemon }}{{ if and .root.Values.simulated.besideHardware (eq .platform "simulated") }}-simulated{{ end }}
 {{- end }}
 
 {{/* The names of all daemons: a list, for fromYamlArray. */}}
@@ -37,9 +36,6 @@ when simulated nodes join. */}}
 {{- if has $platform $quoting }}
 - {{ include "confcom.daemon" (dict "root" $ "platform" $platform "daemon" "quote-helper") }}
 {{- end }}
-{{- end }}
-{{- range .Values.simulated.pools }}
-- {{ include "confcom.daemon" (dict "root" $ "platform" "simulated" "daemon" "device-plugin" "pool" .) }}
 {{- end }}
 {{- end }}
 
@@ -63,15 +59,11 @@ simulated nodes differ beside hardware: docs/adr, "Simulated nodes beside hardwa
 {{- end }}
 {{- end }}
 
-{{/* Where a daemon's Pods go and how they are updated; called with (dict "root" $ "platform" NAME "values" VALUES), and for
-the simulated plugins "apart" true and "pool": a pool's plugin is on the pool's nodes only, and the other one on none of these. */}}
+{{/* Where a daemon's Pods go and how they are updated; called with (dict "root" $ "platform" NAME "values" VALUES). */}}
 {{- define "confcom.placement" -}}
 {{- $affinity := deepCopy .values.affinity }}
 {{- if eq .platform "simulated" }}
-nodeSelector: {{- mergeOverwrite (deepCopy .root.Values.simulated.nodeSelector) (.pool | default dict | dig "nodeSelector" dict) | toYaml | nindent 2 }}
-{{- if and .apart .root.Values.simulated.pools (not .pool) }}
-{{- $affinity = include "confcom.outsideOfPools" (dict "affinity" $affinity "pools" .root.Values.simulated.pools) | fromJson }}
-{{- end }}
+nodeSelector: {{- toYaml .root.Values.simulated.nodeSelector | nindent 2 }}
 {{- else if .root.Values.nodeSelectorTerms }}
 {{- $required := dict "requiredDuringSchedulingIgnoredDuringExecution" (dict "nodeSelectorTerms" .root.Values.nodeSelectorTerms) }}
 {{- $affinity = mergeOverwrite $affinity (dict "nodeAffinity" $required) }}
@@ -90,27 +82,6 @@ priorityClassName: {{ . | quote }}
 {{- with .root.Values.image.pullSecrets }}
 imagePullSecrets: {{- toYaml . | nindent 0 }}
 {{- end }}
-{{- end }}
-
-{{/* A Pod's affinity, of which each required term also excludes the nodes of all pools; called with (dict "affinity" AFFINITY
-"pools" POOLS). A node is outside of a pool if one of the pool's labels differs, so that a pool multiplies the terms by the
-number of its labels. JSON. */}}
-{{- define "confcom.outsideOfPools" -}}
-{{- $node := get .affinity "nodeAffinity" | default dict }}
-{{- $terms := dig "requiredDuringSchedulingIgnoredDuringExecution" "nodeSelectorTerms" (list dict) $node }}
-{{- range .pools }}
-{{- $labels := .nodeSelector }}
-{{- $more := list }}
-{{- range $term := $terms }}
-{{- range $key, $value := $labels }}
-{{- $other := dict "key" $key "operator" "NotIn" "values" (list $value) }}
-{{- $more = append $more (merge (dict "matchExpressions" (append (get $term "matchExpressions" | default list) $other)) $term) }}
-{{- end }}
-{{- end }}
-{{- $terms = $more }}
-{{- end }}
-{{- $required := dict "requiredDuringSchedulingIgnoredDuringExecution" (dict "nodeSelectorTerms" $terms) }}
-{{- merge (dict "nodeAffinity" (merge $required $node)) .affinity | toJson }}
 {{- end }}
 
 {{/* The new Pod serves before the old one ends, so that an update which does not become ready stops by itself with the old

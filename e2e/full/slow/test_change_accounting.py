@@ -1,4 +1,4 @@
-"""`confcom change-accounting` on drained nodes, one with 1 TiB of EPC and one with little: there, and back again."""
+"""`confcom change-accounting` on drained nodes with 1 TiB of EPC: there, and back again."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 
 from confcom.addon.status.accounting_change import FORGETTING_SECONDS
 from confcom.errors import ExitCode
-from e2e.add_on import EPC, SIMULATED_LABEL, SYSTEM
+from e2e.add_on import EPC, SYSTEM
 from e2e.cluster import Cluster, Node
 from e2e.confcom_command import HELPER, PLUGIN, SET_ASIDE_MIB, AddOn, enabled
 from e2e.tenants import Tenant, container, pod
@@ -19,12 +19,10 @@ from e2e.waiting import until
 CASE_SECONDS = 1200
 """The kubelet keeps devices for five minutes; twice that for a machine with other work."""
 SMALL_MIB, LARGE_MIB, MOST_DEVICES = 168, 1_048_576, 2_048
-POOL = "example.com/epc"
+OFFERED_MIB = LARGE_MIB - SET_ASIDE_MIB
 HOLD = "import signal; signal.pause()"
 JSON = "--output=json"
 ENCLAVE = "sgx.intel.com/enclave"
-
-Pair = tuple[AddOn, Node, Node]
 
 
 def amounts(cluster: Cluster, node: Node) -> tuple[str, str]:
@@ -38,34 +36,22 @@ def mib(quantity: str) -> int:
 
 
 @pytest.fixture
-def pair(cluster: Cluster, nodes: tuple[Node, Node, Node]) -> Iterator[Pair]:
-    """A node with little EPC and one with 1 TiB, both with devices."""
-    small, large, _ = nodes
-    pool = {"name": "large", "nodeSelector": {POOL: "large"}, "epcMiB": LARGE_MIB}
-    settings = (
-        "devicePlugin.accounting=devices",
-        f"simulated.pools[0].name={pool['name']}",
-        f"simulated.pools[0].nodeSelector.{POOL.replace('.', chr(92) + '.')}=large",
-        f"simulated.pools[0].epcMiB={LARGE_MIB}",
-    )
-    with enabled(cluster, [small], epc_mib=SMALL_MIB, settings=settings) as add_on:
-        both = AddOn(cluster, (small, large), 0)
+def both(cluster: Cluster, nodes: tuple[Node, Node, Node]) -> Iterator[AddOn]:
+    """Two nodes with 1 TiB, counted as devices."""
+    settings = ("devicePlugin.accounting=devices", f"simulated.epcMiB={LARGE_MIB}")
+    with enabled(cluster, nodes[:2], epc_mib=MOST_DEVICES + SET_ASIDE_MIB, settings=settings) as add_on:
         try:
-            cluster.kubectl("label", "node", large.name, f"{SIMULATED_LABEL}=true", f"{POOL}=large")
-            until(lambda: mib(amounts(cluster, large)[1] or "0") == MOST_DEVICES, "the large node offers devices")
-            both.pods(HELPER)
-            yield both, small, large
+            yield add_on
         finally:
             add_on.confcom("disable", "--yes")
-            cluster.kubectl("label", "node", large.name, f"{POOL}-")
 
 
-def offered(both: AddOn, node: Node) -> tuple[str, int]:
-    """How a node's EPC is counted, and how much of it the API has, as capacity and allocatable alike."""
-    (here,) = [one["epc"] for one in both.status()["nodes"] if one["name"] == node.name]
-    capacity, allocatable = amounts(both.cluster, node)
-    assert mib(capacity) == mib(allocatable) == here["allocatable_mib"]
-    return here["accounting"]["kind"], mib(capacity)
+def offered(both: AddOn) -> set[tuple[str, int]]:
+    """How the nodes' EPC is counted, and how much of it the API has, as capacity and allocatable alike."""
+    found = {one["name"]: one["epc"] for one in both.status()["nodes"]}
+    for node in both.nodes:
+        assert {mib(one) for one in amounts(both.cluster, node)} == {found[node.name]["allocatable_mib"]}
+    return {(found[node.name]["accounting"]["kind"], found[node.name]["allocatable_mib"]) for node in both.nodes}
 
 
 def had_pods(tenant: Tenant, *nodes: Node) -> None:
@@ -76,25 +62,25 @@ def had_pods(tenant: Tenant, *nodes: Node) -> None:
         tenant.wait_for_phase(f"app-{node.name}", "Running")
 
 
-def limits_what_a_node_gets(both: AddOn, large: Node) -> None:
-    """The controller's maximum takes EPC from a node that has more, which is no problem of it, and gives it back."""
+def limits_what_a_node_gets(both: AddOn) -> None:
+    """The controller's maximum takes EPC from nodes that have more, which is no problem of it, and gives it back."""
     for maximum, notes in ((LARGE_MIB // 4, ["epc-limited"]), (LARGE_MIB, [])):
         both.confcom("update", f"--set=controller.maxEpcMiBPerNode={maximum}")
-        wanted = min(maximum, LARGE_MIB - SET_ASIDE_MIB)
-        until(lambda wanted=wanted: {mib(one) for one in amounts(both.cluster, large)} == {wanted}, f"{wanted} MiB")
+        wanted = min(maximum, OFFERED_MIB)
+        for node in both.nodes:
+            until(lambda n=node, w=wanted: {mib(one) for one in amounts(both.cluster, n)} == {w}, f"{wanted} MiB")
         found = both.status()
         assert [one["code"] for one in found["notes"]] == notes
         assert found["problems"] == []
 
 
 @pytest.mark.timeout(CASE_SECONDS, func_only=True)
-def test_there_and_back(pair: Pair, tenant: Tenant, tell: Callable[[str], None]) -> None:
-    both, small, large = pair
-    cluster = both.cluster
-    had_pods(tenant, small, large)
+def test_there_and_back(both: AddOn, tenant: Tenant, tell: Callable[[str], None]) -> None:
+    first, second = both.nodes
+    had_pods(tenant, first, second)
     refused = both.confcom("change-accounting", "capacity", JSON, code=ExitCode.REFUSED)
     assert json.loads(refused.stdout)["error"]["code"] == "epc-pods-running"
-    for node in (small, large):
+    for node in both.nodes:
         tenant.delete(f"app-{node.name}")
     helpers = both.pods(HELPER)
 
@@ -105,16 +91,15 @@ def test_there_and_back(pair: Pair, tenant: Tenant, tell: Callable[[str], None])
     tell(f"devices to capacity: {took:.0f} s")
     assert took >= FORGETTING_SECONDS
     assert {one["kind"] for one in changed["accounting"]} == {"capacity"}
-    assert offered(both, small) == ("capacity", SMALL_MIB - SET_ASIDE_MIB)
-    assert offered(both, large) == ("capacity", LARGE_MIB - SET_ASIDE_MIB)
+    assert offered(both) == {("capacity", OFFERED_MIB)}
     # The kubelets remembered the Pods, and only a Pod with a device made them forget these.
     again = both.pods(HELPER)
-    assert all(again[node.name]["metadata"]["uid"] != helpers[node.name]["metadata"]["uid"] for node in (small, large))
-    limits_what_a_node_gets(both, large)
+    assert all(again[node.name]["metadata"]["uid"] != helpers[node.name]["metadata"]["uid"] for node in both.nodes)
+    limits_what_a_node_gets(both)
     half = LARGE_MIB // 2
-    tenant.create(pod("half", container("main", limits={EPC: half}, program=HOLD), node=large.name))
+    tenant.create(pod("half", container("main", limits={EPC: half}, program=HOLD), node=first.name))
     tenant.wait_for_phase("half", "Running")
-    tenant.create(pod("more", container("main", limits={EPC: half}, program=HOLD), node=large.name))
+    tenant.create(pod("more", container("main", limits={EPC: half}, program=HOLD), node=first.name))
     assert f"Insufficient {EPC}" in tenant.why_pending("more")
     for name in ("half", "more"):
         tenant.delete(name)
@@ -123,23 +108,21 @@ def test_there_and_back(pair: Pair, tenant: Tenant, tell: Callable[[str], None])
     changed = json.loads(both.confcom("change-accounting", "auto", JSON).stdout)
 
     tell(f"capacity to auto: {time.monotonic() - began:.0f} s")
-    assert {one["node"]: one["kind"] for one in changed["accounting"]} == {small.name: "device", large.name: "capacity"}
-    assert offered(both, small) == ("device", SMALL_MIB - SET_ASIDE_MIB)
-    assert offered(both, large) == ("capacity", LARGE_MIB - SET_ASIDE_MIB)
-    had_pods(tenant, large)
-    tenant.delete(f"app-{large.name}")
+    assert {one["kind"] for one in changed["accounting"]} == {"capacity"}
+    assert offered(both) == {("capacity", OFFERED_MIB)}
+    had_pods(tenant, first)
+    tenant.delete(f"app-{first.name}")
 
     began = time.monotonic()
     changed = json.loads(both.confcom("change-accounting", "devices", JSON).stdout)
 
     tell(f"capacity to devices: {time.monotonic() - began:.0f} s")
     assert {one["kind"] for one in changed["accounting"]} == {"device"}
-    assert offered(both, large) == ("device", MOST_DEVICES)
+    assert offered(both) == {("device", MOST_DEVICES)}
     # It stays so: nobody undoes it.
-    for node, count in ((small, SMALL_MIB - SET_ASIDE_MIB), (large, MOST_DEVICES)):
-        tenant.create(pod(f"last-{node.name}", container("main", limits={EPC: count}, program=HOLD), node=node.name))
-        tenant.wait_for_phase(f"last-{node.name}", "Running")
-        assert [mib(one) for one in amounts(cluster, node)] == [count, count]
+    tenant.create(pod("last", container("main", limits={EPC: MOST_DEVICES}, program=HOLD), node=first.name))
+    tenant.wait_for_phase("last", "Running")
+    assert [mib(one) for one in amounts(both.cluster, first)] == [MOST_DEVICES, MOST_DEVICES]
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ from e2e.churn.strikes import ORDERS, Strikes
 from e2e.churn.tenants import PAUSE_SECONDS, Tenants
 from e2e.churn.windows import Windows
 from e2e.confcom_command import SET_ASIDE_MIB
-from e2e.pools import Pool, pools_enabled
+from e2e.sized_nodes import SizedNode, sized_nodes
 from e2e.tenants import container, pod
 from e2e.waiting import until
 
@@ -38,21 +38,21 @@ pytestmark = pytest.mark.timeout(CASE_SECONDS, func_only=True)
 
 
 @pytest.fixture
-def pools(nodes):
-    return [Pool("little", nodes[0], DEVICES_MIB), Pool("much", nodes[1], CAPACITY_MIB)]
+def sizes(nodes):
+    return [SizedNode(nodes[0], DEVICES_MIB), SizedNode(nodes[1], CAPACITY_MIB)]
 
 
 @pytest.fixture
-def add_on(cluster, nodes, pools, tmp_path):
-    with pools_enabled(cluster, pools, tmp_path / "values.json") as made:
+def add_on(cluster, nodes, sizes, tmp_path):
+    with sized_nodes(cluster, sizes, tmp_path / "values.json") as made:
         kinds = {one["name"]: one["epc"]["accounting"]["kind"] for one in made.status()["nodes"]}
         assert kinds == {nodes[0].name: "device", nodes[1].name: "capacity"}
         yield made
 
 
 @pytest.fixture
-def epc_mib(add_on, pools):
-    return {pool.node.name: pool.offered_mib for pool in pools}
+def epc_mib(add_on, sizes):
+    return {node.name: node.offered_mib for node in sizes}
 
 
 @pytest.fixture

@@ -17,12 +17,14 @@ from e2e import add_on
 from e2e.add_on import CONTROLLER, EPC, SYSTEM
 from e2e.cluster import Cluster, Node
 from e2e.confcom_command import JSON, AddOn, codes_of
-from e2e.pools import Pool, enable, join, leave, plugin_of, pools_enabled
 from e2e.probes import probed
 from e2e.relying_party import RelyingParty
+from e2e.sized_nodes import SizedNode, enable, sized_nodes
 from e2e.tenants import Tenant, container, pod, quoting_pod
 from e2e.waiting import until
 
+NODE_MIB = 256 * 1024
+"""EPC of each node; more than is counted as devices."""
 AWAY_SECONDS = {"scaled": 600, "deleted": 60}
 """How long it is away, by what was done to its Deployment."""
 ROUND_SECONDS = 30
@@ -44,41 +46,40 @@ class Nodes:
 
     Args:
         add_on: on them.
-        large: is there throughout.
+        lasting: is there throughout.
         new: gets its plugin while the controller is away.
         gone: loses its plugin meanwhile.
         values: with which it was enabled.
     """
 
     add_on: AddOn
-    large: Pool
-    new: Pool
-    gone: Pool
+    lasting: SizedNode
+    new: SizedNode
+    gone: SizedNode
     values: Path
 
     @property
     def cluster(self) -> Cluster:
         return self.add_on.cluster
 
-    def amounts(self, pool: Pool) -> tuple[str | None, str | None]:
+    def amounts(self, node: SizedNode) -> tuple[str | None, str | None]:
         """Capacity and allocatable."""
-        status = self.cluster.kubectl_json("get", "node", pool.node.name)["status"]
+        status = self.cluster.kubectl_json("get", "node", node.name)["status"]
         return status["capacity"].get(EPC), status["allocatable"].get(EPC)
 
-    def whole(self, pool: Pool) -> bool:
-        return self.amounts(pool) == (str(pool.offered_mib), str(pool.offered_mib))
+    def whole(self, node: SizedNode) -> bool:
+        return self.amounts(node) == (str(node.offered_mib), str(node.offered_mib))
 
 
 @pytest.fixture
 def three(cluster: Cluster, nodes: tuple[Node, Node, Node], tmp_path: Path) -> Iterator[Nodes]:
     if not add_on.changes_pods(cluster):
         pytest.skip("this API server cannot change Pods by policies")
-    first, second, third = nodes
-    large, new, gone = Pool("large", second, 256 * 1024), Pool("new", third, 8192), Pool("gone", first, 4096)
+    gone, lasting, new = (SizedNode(node, NODE_MIB) for node in nodes)
     values = {"controller": {"goneSeconds": GONE_SECONDS}}
     file = tmp_path / "values.json"
-    with pools_enabled(cluster, [large, new, gone], file, values, serving=[large, gone]) as made:
-        yield Nodes(made, large, new, gone, file)
+    with sized_nodes(cluster, [lasting, new, gone], file, values, serving=[lasting, gone]) as made:
+        yield Nodes(made, lasting, new, gone, file)
 
 
 @pytest.fixture
@@ -101,37 +102,37 @@ def bring_back(three: Nodes, how: str) -> None:
     if how == "scaled":
         three.cluster.kubectl("scale", "deployment", CONTROLLER, HERE, "--replicas=1")
     else:
-        enable(three.add_on, three.values)
+        enable(three.add_on, (three.lasting, three.new), three.values)
 
 
-def restart_plugin(three: Nodes, pool: Pool) -> None:
+def restart_plugin(three: Nodes, node: SizedNode) -> None:
     """Have another Pod of the node's plugin, which serves."""
-    old = plugin_of(three.add_on, pool)
+    old = node.plugin(three.cluster)
     assert old
     three.cluster.kubectl("delete", "pod", old["metadata"]["name"], HERE)
-    until(lambda: plugin_of(three.add_on, pool), "the node has its plugin again")
-    until(lambda: enclaves(three, pool) > 0, "the kubelet has reported its devices")
+    until(lambda: node.plugin(three.cluster), "the node has its plugin again")
+    until(lambda: enclaves(three, node) > 0, "the kubelet has reported its devices")
 
 
-def restart_kubelet(three: Nodes, pool: Pool) -> None:
+def restart_kubelet(three: Nodes, node: SizedNode) -> None:
     """Have the kubelet know its plugin again: a Pod that comes before is rejected, with any way of counting."""
-    before = registrations(three, pool)
-    pool.node.restart("kubelet")
-    until(lambda: registrations(three, pool) > before, "the plugin has registered again")
+    before = registrations(three, node)
+    node.node.restart("kubelet")
+    until(lambda: registrations(three, node) > before, "the plugin has registered again")
     until(three.cluster.ready, "the node is Ready")
-    until(lambda: enclaves(three, pool) > 0, "the kubelet has reported its devices")
+    until(lambda: enclaves(three, node) > 0, "the kubelet has reported its devices")
 
 
-def registrations(three: Nodes, pool: Pool) -> int:
+def registrations(three: Nodes, node: SizedNode) -> int:
     """How often the plugin has registered its least registered resource; -1 while the kubelet does not watch all."""
-    plugin = plugin_of(three.add_on, pool)
+    plugin = node.plugin(three.cluster)
     assert plugin
     told = json.loads(probed(three.cluster, plugin, "inventory"))
     return min(one["registrations"] for one in told["resources"]) if told["registered"] else -1
 
 
-def enclaves(three: Nodes, pool: Pool) -> int:
-    status = three.cluster.kubectl_json("get", "node", pool.node.name)["status"]
+def enclaves(three: Nodes, node: SizedNode) -> int:
+    status = three.cluster.kubectl_json("get", "node", node.name)["status"]
     return int(status["allocatable"].get("sgx.intel.com/enclave", 0))
 
 
@@ -140,10 +141,10 @@ def enclaves(three: Nodes, pool: Pool) -> int:
 def test_without_its_controller_the_cluster_goes_on(
     three: Nodes, tenant: Tenant, tmp_path: Path, tell, how: str
 ) -> None:
-    cluster, large, new, gone = three.cluster, three.large, three.new, three.gone
+    cluster, lasting, new, gone = three.cluster, three.lasting, three.new, three.gone
     relying_party = RelyingParty.of(cluster, tmp_path / "trust")
     holding = container("main", limits=REQUEST, environment={"SGX_AESM_ADDR": "1"}, arguments=HOLD)
-    tenant.create(pod("before", holding, node=large.node.name))
+    tenant.create(pod("before", holding, node=lasting.name))
     tenant.wait_for_phase("before", "Running")
 
     take_away(three, how)
@@ -151,11 +152,11 @@ def test_without_its_controller_the_cluster_goes_on(
     assert "controller-missing" in codes_of(three.add_on.confcom("status", JSON, code=ExitCode.NOT_READY))
 
     # What waits: the amount of a new node, and the end of one.
-    join(cluster, new)
-    leave(cluster, gone)
-    until(lambda: plugin_of(three.add_on, new), "the new node has a plugin")
-    until(lambda: not three.add_on.all_pods(gone.plugin), "the other one has none")
-    tenant.create(quoting_pod("for-the-new-node", CHALLENGE, REQUEST, node=new.node.name))
+    new.join(cluster)
+    gone.leave(cluster)
+    until(lambda: new.plugin(cluster), "the new node has a plugin")
+    until(lambda: not gone.plugins(cluster), "the other one has none")
+    tenant.create(quoting_pod("for-the-new-node", CHALLENGE, REQUEST, node=new.name))
     assert f"Insufficient {EPC}" in tenant.why_pending("for-the-new-node")
 
     # What goes on: Pods, also after restarts of plugin and kubelet.
@@ -164,28 +165,28 @@ def test_without_its_controller_the_cluster_goes_on(
     while time.monotonic() - away < AWAY_SECONDS[how]:
         began = time.monotonic()
         if disturb := next(disturbances):
-            disturb(three, large)
+            disturb(three, lasting)
         challenge, name = secrets.token_hex(32), f"round-{rounds}"
-        tenant.create(quoting_pod(name, challenge, REQUEST, node=large.node.name))
+        tenant.create(quoting_pod(name, challenge, REQUEST, node=lasting.name))
         tenant.wait_for_phase(name, "Succeeded")
         relying_party.verify(tenant.quote(name), challenge)
         tenant.delete(name)
-        assert three.whole(large)
+        assert three.whole(lasting)
         assert three.amounts(new) == (None, None)
         assert three.whole(gone)
         rounds += 1
         time.sleep(max(0.0, min(began + ROUND_SECONDS, away + AWAY_SECONDS[how]) - time.monotonic()))
     assert "capacity-not-written" in codes_of(three.add_on.confcom("status", JSON, code=ExitCode.NOT_READY))
 
-    large.write(cluster, "0")  # as a kubelet does that finds its directory of device plugins empty at its start
-    tenant.create(quoting_pod("for-the-wiped-node", CHALLENGE, REQUEST, node=large.node.name))
+    lasting.write(cluster, "0")  # as a kubelet does that finds its directory of device plugins empty at its start
+    tenant.create(quoting_pod("for-the-wiped-node", CHALLENGE, REQUEST, node=lasting.name))
     assert f"Insufficient {EPC}" in tenant.why_pending("for-the-wiped-node")
 
     back = time.monotonic()
     bring_back(three, how)
     waited = {
         "new": lambda: three.whole(new),
-        "wiped": lambda: three.whole(large),
+        "wiped": lambda: three.whole(lasting),
         "gone": lambda: three.amounts(gone) == (None, None),
     }
     took = {}

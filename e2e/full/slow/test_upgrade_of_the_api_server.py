@@ -19,15 +19,15 @@ from e2e.cluster import Cluster, Shape, tools
 from e2e.confcom_command import JSON, SET_ASIDE_MIB, changes, codes_of, document_of
 from e2e.load.outcome import Outcome
 from e2e.load.pods import CLIENTS_PER_NODE, Load, LoadPod
-from e2e.pools import Pool, pools_enabled
+from e2e.sized_nodes import SizedNode, sized_nodes
 from e2e.tenants import Tenant, container, pod
 from e2e.waiting import until
 
 CASE_SECONDS = 2400
 """Ten minutes are usual, five of which the kubelets need to forget devices."""
 BEFORE, AFTER = "1.35", "1.36"
-LARGE_MIB, SMALL_MIB = 4096 + SET_ASIDE_MIB, 168
-"""More than a kubelet of 1.36 has as devices by default, and what Azure's largest DCsv2 has."""
+OFFERED_MIB = 4096
+"""EPC of each node for tenants; more than a kubelet of 1.36 has as devices by default."""
 RATE = 1.0
 """Attestations per second of each client."""
 BYTES_NAME = "sgx.intel.com/epc"
@@ -69,48 +69,43 @@ def newer():
 
 
 @pytest.fixture
-def pools(cluster):
-    large, small = cluster.nodes
-    return [Pool("large", large, LARGE_MIB), Pool("small", small, SMALL_MIB)]
-
-
-@pytest.fixture
-def add_on(cluster, pools, tmp_path):
-    with pools_enabled(cluster, pools, tmp_path / "values.json") as made:
+def add_on(cluster, tmp_path):
+    nodes = [SizedNode(node, OFFERED_MIB + SET_ASIDE_MIB) for node in cluster.nodes]
+    with sized_nodes(cluster, nodes, tmp_path / "values.json") as made:
         yield made
 
 
 class Clients:
     """Clients on both nodes, whose Pods together have all EPC there."""
 
-    def __init__(self, cluster, pools, namespace, folder):
-        self._cluster, self._pools, self._namespace, self._folder = cluster, pools, namespace, folder
+    def __init__(self, cluster, namespace, folder):
+        self._cluster, self._namespace, self._folder = cluster, namespace, folder
 
     def start(self, name):
         (self._folder / name).mkdir()
         pods = [
             LoadPod(
-                f"{name}-{pool.name}-{place}",
+                f"{name}-{node.name}-{place}",
                 client.name,
-                pool.node.name,
+                node.name,
                 mib,
-                self._folder / name / f"{place}{pool.name}",
+                self._folder / name / f"{place}{node.name}",
             )
-            for pool, clients in zip(self._pools, CLIENTS_PER_NODE, strict=True)
-            for place, (client, mib) in enumerate(zip(clients, _shares(pool, len(clients)), strict=True))
+            for node, clients in zip(self._cluster.nodes, CLIENTS_PER_NODE, strict=True)
+            for place, (client, mib) in enumerate(zip(clients, _shares(len(clients)), strict=True))
         ]
         load = Load.run(self._cluster, self._namespace, pods, rate=RATE)
         until(lambda: {phase for _, phase, _ in load.states().values()} == {"Running"}, "the API knows that they run")
         return load
 
 
-def _shares(pool, count):
-    return [pool.offered_mib // count + (place < pool.offered_mib % count) for place in range(count)]
+def _shares(count):
+    return [OFFERED_MIB // count + (place < OFFERED_MIB % count) for place in range(count)]
 
 
 @pytest.fixture
-def clients(cluster, pools, namespace, tmp_path):
-    return Clients(cluster, pools, namespace, tmp_path)
+def clients(cluster, namespace, tmp_path):
+    return Clients(cluster, namespace, tmp_path)
 
 
 def api_server_version(cluster):
@@ -146,16 +141,12 @@ def counted_as(tenant, resource, amount):
     return json.loads(done.stdout)["spec"]["containers"][0]["resources"]["limits"]
 
 
-def test_upgraded_with_pods_running(cluster, add_on, pools, clients, trust, *, newer, tenant: Tenant, tell):
-    large, small = cluster.nodes
-    mib = {pool.node.name: pool.offered_mib for pool in pools}
+def test_upgraded_with_pods_running(cluster, add_on, clients, trust, *, newer, tenant: Tenant, tell):
+    mib = {node.name: OFFERED_MIB for node in cluster.nodes}
 
     # On 1.35: devices, whatever the amount; nothing is rewritten, and everybody is told what to write.
     assert api_server_version(cluster) == f"v{pinned(BEFORE)}"
-    assert accounting(add_on) == {
-        large.name: ("device", "api-server-old", mib[large.name]),
-        small.name: ("device", "fits-devices", mib[small.name]),
-    }
+    assert accounting(add_on) == {node: ("device", "api-server-old", here) for node, here in mib.items()}
     assert not changes_pods(cluster)
     assert counted_as(tenant, BYTES_NAME, "10Mi") == {BYTES_NAME: "10Mi"}
     assert notes(add_on) == {"epc-names-not-replaced"}
@@ -188,10 +179,7 @@ def test_upgraded_with_pods_running(cluster, add_on, pools, clients, trust, *, n
     assert changes(add_on.confcom("update", JSON))
     tell(f"confcom update: {time.monotonic() - began:.0f} s")
     until(lambda: add_on.status()["ok"], "all is well", seconds=BACK_SECONDS)
-    assert accounting(add_on) == {
-        large.name: ("device", "kept-devices", mib[large.name]),
-        small.name: ("device", "fits-devices", mib[small.name]),
-    }
+    assert accounting(add_on) == {node: ("device", "kept-devices", here) for node, here in mib.items()}
     assert counted_as(tenant, BYTES_NAME, "10Mi") == {EPC: "10", "sgx.intel.com/enclave": "1"}
     assert notes(add_on) == {"accounting-change-possible"}
     controllers = cluster.kubectl_json("get", "pods", f"--namespace={SYSTEM}")["items"]

@@ -69,7 +69,7 @@ def test_nothing_is_kept_of_other_pods(unimportant: dict) -> None:
     assert pod_facts(unimportant, RESOURCES, RELEASE) is None
 
 
-@pytest.mark.parametrize("component", ["device-plugin", "device-plugin-simulated", "device-plugin-large"])
+@pytest.mark.parametrize("component", ["device-plugin", "device-plugin-simulated"])
 def test_plugins_are_known_by_labels_and_owner(component: str) -> None:
     facts = pod_facts(plugin_pod(labels={"component": component}), RESOURCES, RELEASE)
     assert facts is not None

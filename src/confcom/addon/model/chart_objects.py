@@ -111,13 +111,9 @@ def simulates(daemon: KubernetesObject) -> bool:
 
 
 def node_labels(daemons: Iterable[KubernetesObject]) -> tuple[str, ...]:
-    """Return the labels (`KEY=VALUE`) that nodes need for daemons of each platform; a pool's nodes have more."""
-    platforms: dict[bool, set[str]] = {}
-    for one in daemons:
-        labels = {f"{key}={value}" for key, value in mapping(pod_spec_of(one), "nodeSelector").items()}
-        kind = simulates(one)
-        platforms[kind] = platforms[kind] & labels if kind in platforms else labels
-    return tuple(sorted(set().union(*platforms.values())))
+    """Return the labels (`KEY=VALUE`) by which these daemons select their nodes."""
+    selectors = (mapping(pod_spec_of(one), "nodeSelector").items() for one in daemons)
+    return tuple(sorted({f"{key}={value}" for labels in selectors for key, value in labels}))
 
 
 def flag_of(daemon: KubernetesObject, flag: str) -> str:
@@ -151,7 +147,7 @@ def component_of(thing: KubernetesObject) -> Component | None:
     labels = labels_of(thing)
     if labels.get(NAME_LABEL) != ADD_ON:
         return None
-    # A DaemonSet of simulated nodes beside hardware, or of a pool of them, has more behind it: device-plugin-simulated.
+    # Beside hardware, the label of simulated nodes' DaemonSets has a suffix: device-plugin-simulated.
     label = text(labels, COMPONENT_LABEL)
     if label in _COMPONENTS:  # most are, of ten thousands in a large cluster
         return _COMPONENTS[label]

@@ -26,7 +26,7 @@ MANAGER = "confcom-controller"
 """The field manager of what the controller writes: the API server records with it who changed a field last."""
 RUNNING = "Running"
 COMPONENT = "device-plugin"
-"""What the component label of a plugin's Pod begins with; platforms and pools have a suffix."""
+"""The prefix of the component label of a plugin's Pod; simulated nodes beside hardware have a suffix."""
 
 
 @dataclass(frozen=True, slots=True)
