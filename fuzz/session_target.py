@@ -20,7 +20,6 @@ import uvloop
 from confcom.aesm.messages import Response
 from confcom.aesm.session import PeerClosed, ProtocolViolation, RequestReceived, ServerSession
 from confcom.daemon.logs import LogLimiter
-from confcom.daemon.worker import WorkerPool
 from confcom.quote_helper.limits_and_deadlines import HelperLimits
 from confcom.quote_helper.quoting.service import QuoteService, Ticket
 from confcom.quote_helper.quoting.stale_target import StaleTargetPolicy
@@ -110,7 +109,6 @@ class SessionTarget:
     async def _make_service(self) -> QuoteService[_Connection]:
         limits = HelperLimits()
         service: QuoteService[_Connection] = QuoteService(
-            workers=WorkerPool("fuzz"),
             stale=self._stale,
             failure_log=LogLimiter(limits.repeated_log_seconds, time.monotonic),
             limits=limits,

@@ -8,7 +8,6 @@ import time
 
 from confcom.aesm.message_codec import decode_response
 from confcom.daemon.logs import LogLimiter
-from confcom.daemon.worker import WorkerPool
 from confcom.quote_helper.limits_and_deadlines import HelperLimits
 from confcom.quote_helper.quoting.service import QuoteService
 from confcom.quote_helper.quoting.stale_target import StaleTargetPolicy
@@ -64,7 +63,6 @@ class Harness:
         limits = HelperLimits(**limits)
         clock = time.perf_counter
         self.service = QuoteService(
-            workers=WorkerPool("test"),
             stale=StaleTargetPolicy(0, clock),
             failure_log=LogLimiter(60, clock),
             limits=limits,

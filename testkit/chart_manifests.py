@@ -7,7 +7,6 @@ POLICY = "confcom-provision"
 EPC_POLICIES = ("confcom-epc-amounts", "confcom-epc-warnings")
 ROOT_POLICY, ROOT_HOOK_POLICY = "confcom-simulated-root.sgx", "confcom-simulated-root-hook.sgx"
 AESMD = "quoteHelper.aesmd.image.repository=our/aesmd"
-DCAP = "quoteHelper.provider=dcap,quoteHelper.dcap.image.repository=our/dcap"
 """What --set takes for a quote helper on hardware nodes."""
 NFD_LABEL = "feature.node.kubernetes.io/cpu-security.sgx.enabled"
 SIMULATED_LABEL = "confcom.internal/simulated-sgx"

@@ -6,7 +6,7 @@ import contextlib
 from confcom.aesm.error_code import AesmErrorCode
 from confcom.aesm.messages import InitQuoteExResponse
 from confcom.aesm.session import RequestReceived, ServerSession
-from confcom.daemon.worker import WorkerPool
+from confcom.daemon.worker import Worker
 from confcom.quote_helper.limits_and_deadlines import HelperLimits
 from confcom.quote_helper.quoting.stale_target import StaleTargetPolicy
 from confcom.quote_helper.takeover.socket_keeper import SocketKeeper
@@ -74,13 +74,13 @@ class RunningKeeper:
         self.host = ListenerHost(None)
         self.can_quote_for = target_info
         self.policy = StaleTargetPolicy(1000, lambda: 0.0)
-        self.workers = WorkerPool("look")
+        self.worker = Worker("look")
         self.changed = asyncio.Event()
         self.keeper = SocketKeeper(
             path,
             me=Instance(started, started),
             server=self.host,
-            workers=self.workers,
+            worker=self.worker,
             stale=self.policy,
             limits=LIMITS,
             replace_foreign=replace_foreign,
@@ -126,7 +126,7 @@ class RunningKeeper:
         """Have it look once more."""
         self.keeper._wake.set()
         await until(lambda: not self.keeper._wake.is_set())
-        await self.workers.submit(lambda: None)
+        await self.worker.submit(lambda: None)
 
     async def end(self):
         """Without leaving: as a killed process, whose sockets the kernel closes."""
@@ -140,4 +140,4 @@ class RunningKeeper:
             task.cancel()
         if self.host.served:
             await asyncio.wait(self.host.served)
-        self.workers.close()
+        self.worker.close()

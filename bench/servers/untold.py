@@ -16,7 +16,6 @@ import uvloop
 from confcom.aesm.messages import Request, Response
 from confcom.aesm.session import ProtocolViolation
 from confcom.daemon.logs import LogLimiter
-from confcom.daemon.worker import WorkerPool
 from confcom.quote_helper.limits_and_deadlines import BACKLOG, HelperLimits
 from confcom.quote_helper.quoting.service import QuoteService
 from confcom.quote_helper.quoting.stale_target import StaleTargetPolicy
@@ -45,7 +44,6 @@ async def serve(path: Path, state_dir: Path) -> None:
     """Serve until cancelled."""
     limits, clock = HelperLimits(), time.perf_counter
     service = QuoteService(
-        workers=WorkerPool("quote-provider"),
         stale=StaleTargetPolicy(0, clock),
         failure_log=LogLimiter(limits.repeated_log_seconds, clock),
         limits=limits,

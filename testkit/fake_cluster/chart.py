@@ -26,24 +26,21 @@ CORE, APPS, RBAC = "v1", "apps/v1", "rbac.authorization.k8s.io/v1"
 ADMISSION = "admissionregistration.k8s.io/v1"
 NO_IMAGE = """Error: execution error at (confcom/templates/checks.yaml:1:1):
 
-confcom: nothing was changed, because the quote helper on nodes with SGX hardware needs {image}, and {value} is empty.
+confcom: nothing was changed, because the quote helper on nodes with SGX hardware needs an image of \
+Intel's aesmd, and quoteHelper.aesmd.image.repository is empty.
   why: this project distributes none of Intel's software.
   do:  build the image as docs/how-to/build-images.md says, and add
-         --set {value}=REPOSITORY
+         --set quoteHelper.aesmd.image.repository=REPOSITORY
        for the device plugin alone, on nodes with SGX hardware, add
          --set quoteHelper.enabled=false{simulation}
 
-  code: {provider}-image-missing
+  code: aesmd-image-missing
 """
 """As the chart words it."""
 SIMULATION = """
        for quotes that prove nothing about hardware (development, CI), add
          --set simulated.enabled=true"""
 CONTROLLER = "confcom-controller"
-PROVIDER_IMAGES = {
-    "aesmd": "an image of Intel's aesmd",
-    "dcap": "an image that has Intel's DCAP libraries",
-}
 FROM_ANYWHERE = """Error: execution error at (confcom/templates/checks.yaml:1:1):
 
 confcom: nothing was changed, because neither a registry nor a digest is given for {names}.
@@ -62,7 +59,7 @@ REPOSITORIES = {
     "quoteHelper": "confcom/quote-helper",
     "controller": "confcom/controller",
 }
-"""By the name of the image's values, as those of a provider (`quoteHelper.aesmd`), which have no default."""
+"""By the name of the image's values; that of `quoteHelper.aesmd` has no default."""
 
 
 def default_chart(values):
@@ -71,11 +68,11 @@ def default_chart(values):
     simulates, quotes = simulated.get("enabled"), helper.get("enabled", True)
     beside = simulates and simulated.get("besideHardware")
     suffix = "-simulated" if beside else ""
-    on_hardware = bool(quotes and (not simulates or (beside and _provider_chosen(helper))))
+    on_hardware = bool(quotes and (not simulates or (beside and _aesmd_chosen(helper))))
     if on_hardware:
-        _refuse_no_provider(helper, simulates)
+        _refuse_no_aesmd(helper, simulates)
     controlled, controller = _controlled(values), _controller(values)
-    images = _running(helper, quotes=quotes, simulates=simulates, on_hardware=on_hardware, controlled=controlled)
+    images = _running(quotes=quotes, on_hardware=on_hardware, controlled=controlled)
     _refuse_images_from_anywhere(values, images)
     chosen = {"confcom": True, CONTROLLER: controlled, "confcom-collateral": on_hardware}
     policies = [name for name, needed in chosen.items() if needed and _enabled(values, "networkPolicy")]
@@ -190,31 +187,18 @@ def _refuse_images_from_anywhere(values, keys):
         raise ValueError(FROM_ANYWHERE.format(names=names, digests=digests))
 
 
-def _provider(helper):
-    return helper.get("provider", "aesmd")
+def _aesmd_chosen(helper):
+    return any(helper.get("aesmd", {}).get("image", {}).values())
 
 
-def _provider_chosen(helper):
-    return _provider(helper) != "aesmd" or any(helper.get("aesmd", {}).get("image", {}).values())
+def _refuse_no_aesmd(helper, simulates):
+    if not helper.get("aesmd", {}).get("image", {}).get("repository"):
+        raise ValueError(NO_IMAGE.format(simulation="" if simulates else SIMULATION))
 
 
-def _refuse_no_provider(helper, simulates):
-    provider = _provider(helper)
-    if not helper.get(provider, {}).get("image", {}).get("repository"):
-        told = {
-            "provider": provider,
-            "image": PROVIDER_IMAGES[provider],
-            "value": f"quoteHelper.{provider}.image.repository",
-        }
-        raise ValueError(NO_IMAGE.format(**told, simulation="" if simulates else SIMULATION))
-
-
-def _running(helper, *, quotes, simulates, on_hardware, controlled):
+def _running(*, quotes, on_hardware, controlled):
     """The images that run, by the names of their values."""
-    keys = ["devicePlugin"]
-    if quotes and (simulates or _provider(helper) == "aesmd"):
-        keys.append("quoteHelper")
-    keys += [f"quoteHelper.{_provider(helper)}"] if on_hardware else []
+    keys = ["devicePlugin", *(["quoteHelper"] if quotes else []), *(["quoteHelper.aesmd"] if on_hardware else [])]
     return ["controller", *keys] if controlled else keys
 
 
@@ -267,25 +251,19 @@ def _configuration(helper):
 
 
 def _hardware_helper(values):
-    """The devices are aesmd's, which is a sidecar, or those of the helper itself."""
+    """The devices are aesmd's, which is a sidecar."""
     helper = values["quoteHelper"]
-    provider = _provider(helper)
     devices = {"limits": {PROVISION: "1", HELPER_EPC: str(helper.get("epcMiB", 3))}}
-    args = [f"--provider={provider}"]
+    args = ["--provider=aesmd", "--aesmd-socket=/var/run/confcom/aesmd/aesm.socket"]
     if helper.get("expectedRoot"):
         args.append("--expected-root=/etc/confcom/expected-root/root.pem")
-    image = _image(values, "quoteHelper" if provider == "aesmd" else "quoteHelper.dcap")
-    first = [{"name": "aesmd-directory", "image": image}]
-    if provider == "aesmd":
-        args.append("--aesmd-socket=/var/run/confcom/aesmd/aesm.socket")
-        sidecar = {"name": AESMD, "image": _image(values, "quoteHelper.aesmd"), "restartPolicy": "Always"}
-        first.append(sidecar | {"resources": devices})
+    image = _image(values, "quoteHelper")
+    sidecar = {"name": AESMD, "image": _image(values, "quoteHelper.aesmd"), "restartPolicy": "Always"}
+    first = [{"name": "aesmd-directory", "image": image}, sidecar | {"resources": devices}]
     group = helper.get("sgxPrvGroup")
     context = {"securityContext": {"supplementalGroups": [group]}} if group else {}
     made = make.daemon_set("quote-helper", make.HARDWARE, args=args, image=image, initContainers=first, **context)
     made["spec"]["template"]["metadata"]["labels"][PLATFORM_LABEL] = HARDWARE_PLATFORM
-    if provider == "dcap":
-        made["spec"]["template"]["spec"]["containers"][0]["resources"] = devices
     return _installed(made)
 
 

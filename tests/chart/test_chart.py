@@ -15,7 +15,6 @@ from confcom.quote_provider.state_directory import STATE_FILE
 from confcom.simulated_root.record import FINGERPRINT_KEY, RECORD_NAME, SECRET_NAME
 from testkit.chart_manifests import (
     AESMD,
-    DCAP,
     EPC_POLICIES,
     HELPER,
     JOB_ACCOUNT,
@@ -48,7 +47,7 @@ def job(manifests):
 
 
 @pytest.mark.parametrize(
-    "settings", ["simulated.enabled=true", "quoteHelper.enabled=false", EVERYTHING, AESMD, f"{DCAP},{EVERYTHING}"]
+    "settings", ["simulated.enabled=true", "quoteHelper.enabled=false", EVERYTHING, AESMD, f"{AESMD},{EVERYTHING}"]
 )
 def test_lint(helm, chart, settings):
     done = helm("lint", "--strict", chart, "--set", f"image.registry=registry.test,{settings}")

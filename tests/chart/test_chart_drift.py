@@ -11,7 +11,7 @@ import pytest
 
 from confcom.addon.release.drift import drift
 from confcom.addon.release.drift_report import described
-from testkit.chart_manifests import AESMD, DCAP
+from testkit.chart_manifests import AESMD
 
 NAMESPACE = "sgx"
 SIMULATED = "simulated.enabled=true"
@@ -19,7 +19,6 @@ VALUES = {
     "simulated": (SIMULATED,),
     "hardware": ("quoteHelper.enabled=false",),
     "hardware with aesmd": (AESMD, "quoteHelper.collateral.caBundle.configMap=ca", "networkPolicy.enabled=true"),
-    "hardware with dcap": (DCAP,),
     "beside hardware": (SIMULATED, "simulated.besideHardware=true"),
     "with all objects": (SIMULATED, "serviceMonitor.enabled=true", "networkPolicy.enabled=true"),
 }

@@ -8,7 +8,7 @@ import jsonschema
 import pytest
 
 from confcom.addon.daemons.report_job import ReportImage, report_job
-from testkit.chart_manifests import AESMD, DCAP, HELPER
+from testkit.chart_manifests import AESMD, HELPER
 
 SCHEMAS = Path(__file__).parent / "schemas"
 KUBERNETES = ("1.34", "1.35", "1.36", "1.37")
@@ -17,7 +17,6 @@ PREFERRED = "quoteHelper.affinity.podAntiAffinity.preferredDuringSchedulingIgnor
 VALUES = {
     "simulated": ("simulated.enabled=true",),
     "hardware": ("quoteHelper.enabled=false",),
-    "hardware with dcap": (DCAP, "quoteHelper.sgxPrvGroup=123"),
     "everything": (
         AESMD,
         "quoteHelper.sgxPrvGroup=123",

@@ -14,13 +14,10 @@ SIMULATED = ("simulated.enabled=true",)
 MIXED = (*SIMULATED, "simulated.besideHardware=true")
 EXTRAS = ("networkPolicy.enabled=true", "serviceMonitor.enabled=true")
 AESMD = ("quoteHelper.aesmd.image.repository=our/aesmd",)
-DCAP = ("quoteHelper.provider=dcap", "quoteHelper.dcap.image.repository=our/dcap")
 CHOICES = [
     AESMD,
-    DCAP,
     (*AESMD, "quoteHelper.sgxPrvGroup=123", *EXTRAS),
     (*MIXED, *AESMD, *EXTRAS),
-    (*MIXED, *DCAP),
     (*AESMD, *HELPERLESS),
     SIMULATED,
     HELPERLESS,
@@ -97,8 +94,7 @@ def test_the_fake_chart_is_like_the_real_one(plain_template, settings):
 
 
 def test_the_fake_chart_refuses_in_the_same_words(plain_template):
-    no_dcap = ("quoteHelper.provider=dcap",)
-    for settings in ((), SIMULATED, HELPERLESS, AESMD, DCAP, (*MIXED, *DCAP), no_dcap, (*MIXED, *no_dcap)):
+    for settings in ((), SIMULATED, HELPERLESS, AESMD, (*MIXED, *AESMD)):
         done = plain_template(*settings, registry="")
         with pytest.raises(ValueError, match="code: ") as refused:
             default_chart(values_of(settings))

@@ -31,15 +31,9 @@ def aesmd():
     return stages_of(ROOT / "images" / "aesmd" / "Dockerfile")
 
 
-@pytest.fixture
-def dcap():
-    """The stages of the helper's image with Intel's DCAP libraries."""
-    return stages_of(ROOT / "images" / "dcap" / "Dockerfile")
-
-
 @pytest.fixture(params=["stages", "example", "aesmd"])
 def any_stages(request):
-    """Each that has a base from outside; dcap's is an image that its reader has built."""
+    """Each of them."""
     return request.getfixturevalue(request.param)
 
 

@@ -1,15 +1,11 @@
-"""The images with Intel's programs and libraries, as far as their Dockerfiles tell; no test may fetch the packages."""
+"""The images with Intel's programs, as far as their Dockerfiles tell; no test may fetch the packages."""
 
 import json
 import os
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
-
-from testkit.stub_dcap import PROVIDER as PROVIDER_LIBRARY
-from testkit.stub_dcap import QE3, build_libraries
 
 IMAGES = Path(__file__).parents[2] / "images"
 INSTALL = IMAGES / "install-packages"
@@ -61,44 +57,11 @@ def test_each_variant_has_one_quote_provider_library_and_is_not_built_without(ae
     assert step.endswith("&& start-aesmd --check")
 
 
-def test_the_helper_with_dcaps_libraries_is_the_helper_and_has_all_of_them(dcap):
-    (stage,) = dcap.values()
-    assert stage.base == ""  # no image of a name that is not the reader's
-    assert stage.all("USER") == ["0:0", USER]
-    assert not stage.all("ENTRYPOINT") + stage.all("CMD")
-    ((_, _, _, *packages),) = installed(stage)
-    assert set(packages) == {
-        *("libsgx-qe3-logic", "libsgx-pce-logic", "libsgx-ae-qe3", "libsgx-ae-pce", "libsgx-ae-id-enclave"),
-        *("libsgx-urts", "libsgx-enclave-common", "libsgx-dcap-default-qpl"),
-    }
-
-
-@pytest.fixture(scope="module")
-def libraries(tmp_path_factory):
-    """Stand-ins for Intel's DCAP libraries."""
-    return build_libraries(tmp_path_factory.mktemp("libraries"))
-
-
-@pytest.mark.parametrize("missing", [None, QE3, PROVIDER_LIBRARY])
-def test_an_image_is_not_built_with_libraries_that_cannot_be_loaded(dcap, libraries, missing, tmp_path):
-    (stage,) = dcap.values()
-    python, *program = json.loads(stage.all("RUN")[-1])
-    assert python == "/opt/confcom/bin/python"
-    for library in libraries.iterdir():
-        if library.name != missing:
-            (tmp_path / library.name).symlink_to(library)
-    environment = os.environ | {"LD_LIBRARY_PATH": str(tmp_path)}
-    done = subprocess.run([sys.executable, *program], env=environment, capture_output=True, text=True, check=False)
-    assert (done.returncode == 0) == (missing is None), done.stderr
-    assert missing is None or missing in done.stderr
-
-
-def test_no_repository_is_named_and_none_is_the_default(aesmd, dcap):
-    for stages in (aesmd, dcap):
-        arguments = [line for stage in stages.values() for line in stage.all("ARG")]
-        assert any(line.endswith("_REPOSITORY") for line in arguments)
-        assert not [line for line in arguments if "=" in line]
-        assert "://" not in str(stages)
+def test_no_repository_is_named_and_none_is_the_default(aesmd):
+    arguments = [line for stage in aesmd.values() for line in stage.all("ARG")]
+    assert any(line.endswith("_REPOSITORY") for line in arguments)
+    assert not [line for line in arguments if "=" in line]
+    assert "://" not in str(aesmd)
     assert "://" not in INSTALL.read_text()
 
 

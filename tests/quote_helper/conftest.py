@@ -1,4 +1,5 @@
 import asyncio
+import concurrent.futures
 import contextlib
 import os
 import socket
@@ -100,13 +101,12 @@ class TestProvider:
 
     __test__ = False
 
-    def __init__(self, state_dir, *, blocking=False):
+    def __init__(self, state_dir, *, waits=False):
         self._inner = SimulatedQuoteProvider.open_or_create(state_dir)
-        self.blocking = blocking
+        self.waits = waits
         self.max_concurrent_calls = 1
         self.name = "test"
         self.before = lambda: None
-        self.closed = False
         self.calls = 0
         self.last_identity = self._inner.last_identity
         self.last_quote_size = self._inner.last_quote_size
@@ -123,8 +123,10 @@ class TestProvider:
     def expiries(self, now):
         return {}
 
-    def close(self):
-        self.closed = True
+    @property
+    def in_loop(self):
+        """What a Backend has for it."""
+        return (lambda: CallsInLoop(self)) if self.waits else None
 
     def _do(self, call, *arguments):
         self.calls += 1
@@ -144,14 +146,49 @@ class TestProvider:
         self.before = lambda: None
 
 
+class CallsInLoop:
+    """The calls of a TestProvider that waits, each in a thread, so that they can be held."""
+
+    def __init__(self, provider):
+        self._provider = provider
+        self.max_concurrent_calls = provider.max_concurrent_calls
+        self._closed = False
+
+    def identity(self, done):
+        self._start(self._provider.identity, done)
+
+    def quote_size(self, done):
+        self._start(self._provider.quote_size, done)
+
+    def quote(self, report, qe_report_info, done):
+        self._start(lambda: self._provider.quote(report, qe_report_info), done)
+
+    def close(self):
+        self._closed = True
+
+    def _start(self, call, done):
+        ended = concurrent.futures.Future()
+
+        def run():
+            try:
+                ended.set_result(call())
+            except BaseException as error:  # noqa: BLE001 # as the provider's own calls pass it on
+                ended.set_exception(error)
+            if not self._closed:
+                loop.call_soon_threadsafe(done, ended.result)
+
+        loop = asyncio.get_running_loop()
+        threading.Thread(target=run, daemon=True).start()
+
+
 @pytest.fixture
 def provider(short_dir):
     return TestProvider(short_dir / "state")
 
 
 @pytest.fixture
-def blocking_provider(short_dir):
-    return TestProvider(short_dir / "state", blocking=True)
+def waiting_provider(short_dir):
+    return TestProvider(short_dir / "state", waits=True)
 
 
 @pytest.fixture
@@ -173,6 +210,7 @@ def in_process(short_dir, enclave):
             lambda: run_self_test(
                 provider, make_report or (lambda target: enclave.create_report(target, bytes(REPORT_DATA_SIZE)))
             ),
+            in_loop=provider and provider.in_loop,
         )
         registry = CollectorRegistry()
         helper = QuoteHelper(

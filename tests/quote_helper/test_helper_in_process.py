@@ -3,7 +3,6 @@
 import asyncio
 import os
 import socket
-import threading
 from itertools import chain, repeat
 from unittest.mock import Mock
 
@@ -61,7 +60,6 @@ async def test_while_the_provider_is_prepared_num_ids_and_select_answer_and_init
         opened.set()
         assert (await init).error_code == 0
         await running.ready()
-    assert provider.closed
 
 
 @pytest.mark.parametrize("crash", [None, ZeroDivisionError])
@@ -74,15 +72,6 @@ async def test_a_provider_that_cannot_quote_yet_is_tried_again(in_process, provi
         assert await running.metric("confcom_quote_helper_ready") == 1
         assert (await running.ask(INIT)).error_code == 0
     assert failures(caplog) == ([crash] if crash else [])
-
-
-async def test_a_provider_that_cannot_be_closed_keeps_nobody(in_process, provider, caplog):
-    provider.close = Mock(side_effect=ZeroDivisionError)
-    async with in_process(provider) as running:
-        await running.ready()
-        running.stopping.set()
-        await running.task
-    assert failures(caplog) == [ZeroDivisionError]
 
 
 async def test_the_reason_for_not_being_ready_is_told(in_process, provider, not_yet):
@@ -123,9 +112,9 @@ async def test_a_backend_that_cannot_be_opened_ends_the_helper(in_process, provi
         assert not running.probe.exists()
 
 
-@pytest.mark.parametrize("blocking", [False, True])
-async def test_a_provider_that_raises_harms_only_its_request(in_process, provider, not_yet, blocking, caplog):
-    provider.blocking = blocking
+@pytest.mark.parametrize("waits", [False, True])
+async def test_a_provider_that_raises_harms_only_its_request(in_process, provider, not_yet, waits, caplog):
+    provider.waits = waits
     async with in_process(provider) as running:
         await running.ready()
         provider.fail(not_yet)
@@ -138,10 +127,10 @@ async def test_a_provider_that_raises_harms_only_its_request(in_process, provide
     assert failures(caplog) == [ZeroDivisionError]
 
 
-async def test_a_blocking_provider_never_delays_the_others(in_process, blocking_provider):
-    async with in_process(blocking_provider) as running:
+async def test_a_waiting_provider_never_delays_the_others(in_process, waiting_provider):
+    async with in_process(waiting_provider) as running:
         await running.ready()
-        release = blocking_provider.hold()
+        release = waiting_provider.hold()
         waiting = [asyncio.create_task(running.ask(INIT)) for _ in range(5)]
         await running.metric_reaches("confcom_quote_helper_connections", 5)
         for request in AT_ONCE:
@@ -151,32 +140,12 @@ async def test_a_blocking_provider_never_delays_the_others(in_process, blocking_
         assert [(await one).error_code for one in waiting] == [0] * 5
 
 
-async def test_a_blocking_provider_is_used_from_one_thread_at_a_time(in_process, blocking_provider):
-    inside, most = 0, 0
-    lock = threading.Lock()
-
-    def before():
-        nonlocal inside, most
-        with lock:
-            inside += 1
-            most = max(most, inside)
-        threading.Event().wait(0.002)
-        with lock:
-            inside -= 1
-
-    blocking_provider.before = before
-    async with in_process(blocking_provider) as running:
-        await running.ready()
-        await asyncio.gather(*(running.ask(SIZE) for _ in range(10)))
-    assert most == 1
-
-
-async def test_a_hung_provider_means_busy_for_others_and_30_for_whom_it_hangs(in_process, blocking_provider):
+async def test_a_hung_provider_means_busy_for_others_and_30_for_whom_it_hangs(in_process, waiting_provider):
     async with in_process(
-        blocking_provider, provider_wait_seconds=0.02, call_seconds=0.2, drain_seconds=0.05
+        waiting_provider, provider_wait_seconds=0.02, call_seconds=0.2, drain_seconds=0.05
     ) as running:
         await running.ready()
-        release = blocking_provider.hold()
+        release = waiting_provider.hold()
         hanging = asyncio.create_task(running.ask(INIT))
         await running.metric_reaches("confcom_quote_helper_connections", 1)
         assert (await running.ask(SIZE)).error_code == AesmErrorCode.BUSY
@@ -191,10 +160,10 @@ async def test_a_hung_provider_means_busy_for_others_and_30_for_whom_it_hangs(in
         await running.eventually(is_served)
 
 
-async def test_a_hung_provider_does_not_keep_the_helper_from_stopping(in_process, blocking_provider, caplog):
-    async with in_process(blocking_provider, drain_seconds=0.02, close_seconds=0.02) as running:
+async def test_a_hung_provider_does_not_keep_the_helper_from_stopping(in_process, waiting_provider, caplog):
+    async with in_process(waiting_provider, drain_seconds=0.02) as running:
         await running.ready()
-        release = blocking_provider.hold()
+        release = waiting_provider.hold()
         hanging = asyncio.create_task(end_of_request(running, INIT))
         await running.metric_reaches("confcom_quote_helper_connections", 1)
         running.stopping.set()
@@ -212,10 +181,10 @@ async def end_of_request(running, request):
     return answer
 
 
-async def test_a_stop_answers_requests_in_flight(in_process, blocking_provider):
-    async with in_process(blocking_provider) as running:
+async def test_a_stop_answers_requests_in_flight(in_process, waiting_provider):
+    async with in_process(waiting_provider) as running:
         await running.ready()
-        release = blocking_provider.hold()
+        release = waiting_provider.hold()
         waiting = asyncio.create_task(running.ask(INIT))
         await running.metric_reaches("confcom_quote_helper_connections", 1)
         running.stopping.set()
@@ -225,13 +194,12 @@ async def test_a_stop_answers_requests_in_flight(in_process, blocking_provider):
         release.set()
         assert (await waiting).error_code == 0
         await running.task
-    assert blocking_provider.closed
 
 
-async def test_a_stop_ends_what_has_no_request_and_what_comes_after(in_process, blocking_provider):
-    async with in_process(blocking_provider, drain_seconds=1000) as running:
+async def test_a_stop_ends_what_has_no_request_and_what_comes_after(in_process, waiting_provider):
+    async with in_process(waiting_provider, drain_seconds=1000) as running:
         await running.ready()
-        release = blocking_provider.hold()
+        release = waiting_provider.hold()
         waiting = asyncio.create_task(running.ask(INIT))
         await running.metric_reaches("confcom_quote_helper_connections", 1)
         idle, writer = await connect(running)
@@ -288,10 +256,10 @@ async def test_an_answer_that_takes_long_has_a_deadline_of_its_own(in_process, p
         assert (await init).error_code == 0
 
 
-async def test_over_the_cap_the_longest_waiting_goes_and_answers_in_progress_stay(in_process, blocking_provider):
-    async with in_process(blocking_provider, max_connections=3) as running:
+async def test_over_the_cap_the_longest_waiting_goes_and_answers_in_progress_stay(in_process, waiting_provider):
+    async with in_process(waiting_provider, max_connections=3) as running:
         await running.ready()
-        release = blocking_provider.hold()
+        release = waiting_provider.hold()
         answering = asyncio.create_task(running.ask(INIT))
         await running.metric_reaches("confcom_quote_helper_connections", 1)
         idle = [await connect(running) for _ in range(2)]

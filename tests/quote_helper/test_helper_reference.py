@@ -13,6 +13,7 @@ from confcom.quote_helper.limits_and_deadlines import BACKLOG, PEER_MEMORY_PART,
 from confcom.quote_helper.settings import parse_settings
 from confcom.quote_helper.telemetry.metrics import HelperMetrics
 from confcom.quote_helper.transport.connection_table import FEW_CONNECTIONS
+from confcom.quote_provider.aesmd_calls import CONCURRENT_CALLS
 from testkit.hardware_causes import CAUSES
 
 PAGE = (Path(__file__).parents[2] / "docs" / "reference" / "quote-helper.md").read_text()
@@ -52,7 +53,7 @@ def test_limits():
     assert f"if no peer has, the oldest after {limits.many_peers_seconds:g} s" in PAGE
     assert f"more than {limits.max_connections // FEW_CONNECTIONS} connections" in PAGE
     assert f"{limits.turn_seconds * 1000:g} ms for accepting" in PAGE
-    assert f"at most {limits.provider_threads} |" in PAGE
+    assert f"| calls at once in aesmd | {CONCURRENT_CALLS} |" in PAGE
     assert f"every {limits.self_test_interval_seconds:g} s" in PAGE
     assert f"after {limits.self_test_seconds:g} s" in PAGE
     assert f"18 (BUSY) after {limits.peer_wait_seconds:g} s" in PAGE
@@ -69,27 +70,16 @@ def test_limits():
 
 
 def test_what_causes_what():
-    """The tests of both hardware providers go through the same rows."""
+    """The tests of the relay go through the same rows."""
     section = PAGE.partition("## What causes what on hardware")[2].partition("\n## ")[0]
     rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in section.splitlines() if line.startswith("| ")]
     assert all(advice for *_, advice in rows)
     assert [row[:-1] for row in rows[1:]] == [
         [
             cause.name,
-            *_by_aesmd(cause.aesmd),
-            _numbers(f"0x{n:04x}" for n in cause.dcap.numbers),
-            _numbers(cause.dcap.clients),
+            str(cause.answers) if isinstance(cause.answers, int) else " / ".join(map(str, cause.answers)),
+            str(cause.clients),
+            "yes" if cause.restarts else "no",
         ]
         for cause in CAUSES
     ]
-
-
-def _by_aesmd(row):
-    if row is None:
-        return ["", "", ""]
-    return [_numbers(row.answers), _numbers(row.clients), "yes" if row.restarts else "no"]
-
-
-def _numbers(three):
-    shown = [str(number) for number in three]
-    return shown[0] if len(set(shown)) == 1 else " / ".join(shown)

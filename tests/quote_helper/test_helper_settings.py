@@ -99,9 +99,6 @@ def test_the_provider_is_named():
     )
     assert (parsed.provider, parsed.aesmd_socket) == (ProviderKind.AESMD, Path("/p/aesm.socket"))
     assert parsed.expected_root == Path("/r.pem")
-    parsed = parse_settings(["--provider", "dcap", "--dcap-library-dir", "/l"], prog="helper", environ={})
-    assert (parsed.provider, parsed.dcap_library_dir) == (ProviderKind.DCAP, Path("/l"))
-    assert parse_settings(["--provider", "dcap"], prog="helper", environ={}).dcap_library_dir is None
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ from confcom.sgx.quote import Quote
 from confcom.sgx.report import QeReportInfo, Report
 from confcom.simulation.enclave import SimulatedEnclave
 from confcom.simulation.quoting_enclave import DEFAULT_QE_IDENTITY
-from testkit.hardware_causes import BY_AESMD
+from testkit.hardware_causes import CAUSES
 from testkit.raised import raises
 from testkit.stub_aesmd import IDS, INIT, NO_ANSWER, NUM, QUOTE, SIZE, StubAesmd
 from testkit.type_3_quote import with_type_3
@@ -82,20 +82,20 @@ def test_a_refusal_is_passed_on_with_advice_for_the_node(relay, aesmd, platform,
     assert (caught.value.code, caught.value.lost) == (code, False)
 
 
-@pytest.mark.parametrize("cause", BY_AESMD, ids=lambda cause: cause.name)
+@pytest.mark.parametrize("cause", CAUSES, ids=lambda cause: cause.name)
 def test_what_causes_what(relay, aesmd, cause):
     """Where size or quote want an init first (42), the relay makes it, and clients get its error."""
     report = report_for(relay)
     relay.quote_size()
-    aesmd.codes = dict(zip((INIT, SIZE, QUOTE), map(Code, cause.aesmd.answers), strict=True))
+    aesmd.codes = dict(zip((INIT, SIZE, QUOTE), map(Code, cause.codes), strict=True))
     answered = []
     for call in (lambda: relay.quote(report, None), relay.quote_size, relay.identity):
         with pytest.raises(QuoteProviderError) as caught:
             call()
         assert not caught.value.lost
         answered.insert(0, caught.value.code)
-    assert tuple(answered) == cause.aesmd.clients
-    assert cause.aesmd.advice in caught.value.remedy
+    assert answered == [cause.clients] * 3
+    assert cause.advice in caught.value.remedy
     aesmd.codes = {}
     assert relay.quote(report, None).quote
 

@@ -65,8 +65,6 @@ def test_report_for_someone_else_is_invalid_and_the_client_is_told_what_to_do(pr
 def test_it_is_a_quote_provider(provider):
     typed: QuoteProvider = provider
     assert typed.name == "simulated"
-    assert typed.blocking is False
-    typed.close()
 
 
 @pytest.mark.parametrize(

@@ -36,7 +36,7 @@ helper's may be below them. */}}
 {{- list $thim $collateral.proxy.no | compact | join "," }}
 {{- end }}
 
-{{/* The next three are of the container that has Intel's quote provider library. */}}
+{{/* The next three are of aesmd's container, which has Intel's quote provider library. */}}
 {{- define "confcom.collateralEnv" -}}
 {{- $proxy := .Values.quoteHelper.collateral.proxy }}
 - {name: HOME, value: /var/cache/collateral}

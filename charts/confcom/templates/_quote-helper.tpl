@@ -6,7 +6,7 @@ its provider, so that a release without one stays as it is; checks.yaml refuses 
 {{- $found := list }}
 {{- if .Values.quoteHelper.enabled }}
 {{- range include "confcom.platforms" . | fromYamlArray }}
-{{- if or (eq . "simulated") (not $.Values.simulated.enabled) (include "confcom.providerChosen" $) }}
+{{- if or (eq . "simulated") (not $.Values.simulated.enabled) (include "confcom.aesmdChosen" $) }}
 {{- $found = append $found . }}
 {{- end }}
 {{- end }}
@@ -14,28 +14,20 @@ its provider, so that a release without one stays as it is; checks.yaml refuses 
 {{- toJson $found }}
 {{- end }}
 
-{{/* Not empty if the values say something of the provider of hardware nodes. */}}
-{{- define "confcom.providerChosen" -}}
-{{- $helper := .Values.quoteHelper }}
-{{- $image := (get $helper $helper.provider).image }}
-{{- if or (ne $helper.provider "aesmd") $image.registry $image.repository $image.tag $image.digest }}true{{ end }}
+{{/* Not empty if the values name an image of Intel's aesmd. */}}
+{{- define "confcom.aesmdChosen" -}}
+{{- with .Values.quoteHelper.aesmd.image }}
+{{- if or .registry .repository .tag .digest }}true{{ end }}
 {{- end }}
-
-{{/* The container that the devices go to: "aesmd", "dcap" or "simulated". */}}
-{{- define "confcom.provider" -}}
-{{- eq .platform "simulated" | ternary "simulated" .root.Values.quoteHelper.provider }}
 {{- end }}
 
 {{- define "confcom.helperImage" -}}
-{{- $helper := .root.Values.quoteHelper }}
-{{- $image := eq (include "confcom.provider" .) "dcap" | ternary $helper.dcap.image $helper.image }}
-{{- include "confcom.image" (dict "root" .root "image" $image) }}
+{{- include "confcom.image" (dict "root" .root "image" .root.Values.quoteHelper.image) }}
 {{- end }}
 
 {{- define "confcom.providerArgs" -}}
-{{- $provider := include "confcom.provider" . }}
 {{- $enclave := .root.Values.simulated.quotingEnclave }}
-{{- if eq $provider "simulated" }}
+{{- if eq .platform "simulated" }}
 - --simulated
 - --state-dir=/etc/confcom/simulated-platform
 - --published-root=/etc/confcom/simulated-root/sha256
@@ -46,10 +38,8 @@ its provider, so that a release without one stays as it is; checks.yaml refuses 
 - --simulated-qe-isvsvn={{ $enclave.isvSvn }}
 {{- end }}
 {{- else }}
-- --provider={{ $provider }}
-{{- if eq $provider "aesmd" }}
+- --provider=aesmd
 - --aesmd-socket=/var/run/confcom/aesmd/aesm.socket
-{{- end }}
 {{- if .root.Values.quoteHelper.expectedRoot }}
 - --expected-root=/etc/confcom/expected-root/root.pem # TEST ROOT
 {{- end }}
@@ -65,27 +55,23 @@ its provider, so that a release without one stays as it is; checks.yaml refuses 
 {{- end }}
 
 {{- define "confcom.helperMounts" -}}
-{{- $provider := include "confcom.provider" . }}
 - {name: aesmd, mountPath: /var/run/aesmd}
-{{- if eq $provider "simulated" }}
+{{- if eq .platform "simulated" }}
 - {name: simulated-platform, mountPath: /etc/confcom/simulated-platform, readOnly: true}
 - {name: simulated-root, mountPath: /etc/confcom/simulated-root, readOnly: true}
-{{- else if eq $provider "aesmd" }}
-- {name: aesmd-private, mountPath: /var/run/confcom/aesmd} # writable: here the helper asks for aesmd's restart
 {{- else }}
-{{ include "confcom.collateralMounts" .root }}
-{{- end }}
-{{- if and (ne $provider "simulated") .root.Values.quoteHelper.expectedRoot }}
+- {name: aesmd-private, mountPath: /var/run/confcom/aesmd} # writable: here the helper asks for aesmd's restart
+{{- if .root.Values.quoteHelper.expectedRoot }}
 - {name: expected-root, mountPath: /etc/confcom/expected-root, readOnly: true}
+{{- end }}
 {{- end }}
 {{- end }}
 
 {{- define "confcom.helperVolumes" -}}
-{{- $provider := include "confcom.provider" . }}
 # Exception: hostPath, because this directory is where the node's containers, by their manifests, look for AESM.
 - name: aesmd
   hostPath: {path: /var/run/aesmd, type: DirectoryOrCreate}
-{{- if eq $provider "simulated" }}
+{{- if eq .platform "simulated" }}
 - name: simulated-platform
   secret:
     secretName: confcom-simulated-platform # made once by the Job in simulated-root.yaml
@@ -97,12 +83,10 @@ its provider, so that a release without one stays as it is; checks.yaml refuses 
     optional: true # the Job may be a moment behind, where manifests are applied without helm
     items: [{key: sha256, path: sha256}]
 {{- else }}
-{{- if eq $provider "aesmd" }}
 # aesmd's socket is open to everybody, so that only the directory protects it: each Pod has its own. Of memory, since a full
 # disk must not keep aesmd from making its socket.
 - name: aesmd-private
   emptyDir: {medium: Memory, sizeLimit: 1Mi}
-{{- end }}
 {{ include "confcom.collateralVolumes" .root }}
 {{- if .root.Values.quoteHelper.expectedRoot }}
 - name: expected-root

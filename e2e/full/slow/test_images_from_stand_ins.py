@@ -13,9 +13,8 @@ import pytest
 
 from confcom.errors import ConfcomError
 from e2e import images
-from e2e.images_workshop import ROOT, Workshop, references
-from testkit.package_repository import SUITE, make_repository, packages
-from testkit.stub_dcap import build_libraries
+from e2e.images_workshop import ROOT, Workshop
+from testkit.package_repository import make_repository, packages
 
 AESM_SERVICE = '#!/bin/sh\necho "arguments=$*"; echo "user=$(id -u):$(id -g)"; echo "directory=$(pwd)"\n'
 LEFT = "find /etc/apt/sources.list.d /etc/apt/keyrings /var/lib/apt/lists -type f; ls -d /context"
@@ -33,8 +32,7 @@ def repository(tmp_path_factory):
     if shutil.which("gpg") is None or shutil.which("dpkg-deb") is None:
         pytest.skip("needs gpg and dpkg-deb to make a package repository")
     folder = tmp_path_factory.mktemp("repository")
-    libraries = build_libraries(tmp_path_factory.mktemp("libraries"))
-    key = make_repository(folder, packages(libraries, AESM_SERVICE))
+    key = make_repository(folder, packages(tmp_path_factory.mktemp("libraries"), AESM_SERVICE))
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(QuietHandler, directory=folder)) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         yield f"http://127.0.0.1:{server.server_port}", key
@@ -113,15 +111,3 @@ def test_aesmds_image_is_built_and_starts_aesmd(build, target, more):
 def test_without_an_address_no_image_is_made(build):
     with pytest.raises(ConfcomError, match="--build-arg INTEL_REPOSITORY="):
         build.bud("aesmd/Dockerfile", "--target=aesmd", BASE="localhost/base:1")
-
-
-def test_the_helper_gets_dcaps_libraries(build, archives):
-    policy = f"--signature-policy={build.workshop._policy}"
-    archive = f"oci-archive:{archives['quote-helper']}:{references('quote-helper')[0]}"
-    pulled = build._output("pull", "--quiet", policy, archive).strip()
-    build.bud(
-        "dcap/Dockerfile", "--tag=localhost/dcap:1", HELPER=pulled, INTEL_REPOSITORY=build.address, INTEL_SUITE=SUITE
-    )
-    asked = build.run("localhost/dcap:1", "/opt/confcom/bin/python", "-m", "confcom.quote_helper", "--help")
-    assert "--provider" in asked
-    assert build.run("localhost/dcap:1", "id", "-u") == "10001\n"

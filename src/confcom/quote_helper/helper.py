@@ -16,7 +16,7 @@ from confcom.daemon.probe_server import ProbeServer
 from confcom.daemon.probes import JSON, ProbeResponse, Readiness, rarely_rendered, standard_routes
 from confcom.daemon.readiness_log import NotReady, ReadinessLog
 from confcom.daemon.supervision import run_until_stopped
-from confcom.daemon.worker import WorkerPool
+from confcom.daemon.worker import Worker
 from confcom.quote_helper.limits_and_deadlines import HelperLimits
 from confcom.quote_helper.quoting.provider_state import PREPARING, Backend, ProviderStatus, ProviderSupervisor
 from confcom.quote_helper.quoting.service import QuoteService
@@ -83,10 +83,9 @@ class QuoteHelper:
             ConfcomError: the socket or the probe address cannot be bound, or the backend cannot be opened.
         """
         limits, settings = self._limits, self._settings
-        workers, socket_workers = WorkerPool("quote-provider"), WorkerPool("aesm-socket")
+        worker, socket_worker = Worker("quote-provider"), Worker("aesm-socket")
         stale = StaleTargetPolicy(settings.stale_report_window_seconds, self._clock)
         service: QuoteService[Connection] = QuoteService(
-            workers=workers,
             stale=stale,
             failure_log=LogLimiter(limits.repeated_log_seconds, self._clock),
             limits=limits,
@@ -108,7 +107,7 @@ class QuoteHelper:
             settings.socket,
             me=self._instance,
             server=server,
-            workers=socket_workers,
+            worker=socket_worker,
             stale=stale,
             limits=limits,
             replace_foreign=settings.replace_foreign_socket,
@@ -125,7 +124,7 @@ class QuoteHelper:
             open_backend=self._open_backend,
             opened=self._opened,
             service=service,
-            workers=workers,
+            worker=worker,
             tested=lambda identity: stale.quotes_for(identity.target_info.encode()),
             changed=provider_changed,
             self_test_failed=self._metrics.self_tests_failed.inc,
@@ -156,8 +155,8 @@ class QuoteHelper:
             server.close()
             service.close()
             sockets.close()
-            socket_workers.close()
-            await provider.close()
+            socket_worker.close()
+            worker.close()
             await self._observations.close()
             await self._probes.close()
 
@@ -168,7 +167,7 @@ class QuoteHelper:
 
     def _show_last_quote(self) -> ProbeResponse:
         if self._last_quote is None:
-            reason = "no hardware provider: only the last quote of aesmd or dcap is kept"
+            reason = "no hardware provider: only the last quote of aesmd is kept"
         elif anatomy := self._last_quote():
             return ProbeResponse(anatomy, content_type=JSON)
         else:

@@ -87,9 +87,6 @@ class HelperLimits:
     0.1 ms)."""
     accept_retry_seconds: float = 1.0
     """Until accepting is retried after descriptors ran out, if no connection ends before."""
-    provider_threads: int = 8
-    """Most concurrent calls of a blocking provider, which may support fewer. An enclave has a few threads (TCS), and
-    each thread here costs a stack."""
 
     first_byte_seconds: float = 10.0
     """Every known client sends its request right after connecting; Intel's server waits forever."""
@@ -118,9 +115,6 @@ class HelperLimits:
     """After that, for requests that are being sent."""
     drain_seconds: float = 12.0
     """After SIGTERM, for complete requests: as long as `provider_wait_seconds`."""
-
-    close_seconds: float = 2.0
-    """For the provider to release its resources; a hung one is left behind, and ends with the process."""
 
     self_test_interval_seconds: float = 10.0
     """Between self-tests that succeed: the default interval of a kubelet's readiness probe."""

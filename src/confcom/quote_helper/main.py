@@ -21,9 +21,8 @@ from confcom.quote_helper.limits_and_deadlines import (
     RESERVED_FILE_DESCRIPTORS,
     HelperLimits,
 )
-from confcom.quote_helper.provider_choice import ProviderKind
 from confcom.quote_helper.quoting.provider_state import Backend
-from confcom.quote_helper.settings import parse_settings
+from confcom.quote_helper.settings import ProviderKind, parse_settings
 from confcom.quote_helper.takeover.takeover_policy import TOKEN_BYTES, Instance
 from confcom.quote_helper.telemetry.audit_file import MIB
 
@@ -46,10 +45,6 @@ def main(arguments: Sequence[str], *, prog: str, environ: Mapping[str, str], std
                 from confcom.quote_helper.quoting.aesmd_backend import open_aesmd  # noqa: PLC0415 # as below
 
                 return open_aesmd(settings.aesmd_socket, expected_root=settings.expected_root)
-            if settings.provider is ProviderKind.DCAP:
-                from confcom.quote_helper.quoting.dcap_backend import open_dcap  # noqa: PLC0415 # as below
-
-                return open_dcap(settings.dcap_library_dir, expected_root=settings.expected_root, environ=environ)
             from confcom.quote_helper.quoting.simulated_backend import open_simulated  # noqa: PLC0415 # after the socket is bound
 
             return open_simulated(

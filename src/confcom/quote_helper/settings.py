@@ -5,14 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from confcom.daemon.logs import LogFormat
 from confcom.daemon.probes import ProbeAddress
-from confcom.daemon.settings import SettingsParser, add_common_flags, integer_between, parse_path
+from confcom.daemon.settings import SettingsParser, add_common_flags, integer_between, member_of, parse_path
 from confcom.errors import SettingsError
-from confcom.quote_helper.provider_choice import DEFAULT_AESMD_SOCKET, ProviderKind, add_provider_flags, choose_provider
 from confcom.quote_helper.quoting.stale_target import (
     DEFAULT_STALE_REPORT_WINDOW_SECONDS,
     MAX_STALE_REPORT_WINDOW_SECONDS,
@@ -22,6 +22,8 @@ from confcom.quote_helper.telemetry.quote_log import DEFAULT_QUOTE_LINES, MAX_QU
 
 DEFAULT_SOCKET: Final = Path("/var/run/aesmd/aesm.socket")
 """Compiled into Intel's client library and every other known client."""
+DEFAULT_AESMD_SOCKET: Final = Path("/var/run/confcom/aesmd/aesm.socket")
+"""Not the default of Intel's clients, which is the helper's own."""
 
 DEFAULT_MEMORY_LIMIT_MIB: Final = 256
 """The container's memory limit by the chart's default."""
@@ -45,10 +47,24 @@ examples:
       serve a simulated platform in the foreground; needs no SGX hardware and no root
   {prog} --provider aesmd --aesmd-socket /run/aesmd-private/aesm.socket
       relay to Intel's aesmd on a node with SGX hardware
-  {prog} --provider dcap
-      make quotes by Intel's DCAP libraries (experimental)
   CONFCOM_AESM_SOCKET=/tmp/aesm/aesm.socket confcom quote --report-data 00 -o q.bin
       get a quote from it"""
+
+
+class ProviderKind(StrEnum):
+    """What makes the quotes."""
+
+    SIMULATED = "simulated"
+    """A simulated platform."""
+    AESMD = "aesmd"
+    """Intel's aesmd, on a private socket."""
+
+
+_USELESS_FLAGS: Final = {
+    ProviderKind.SIMULATED: ("expected_root",),
+    ProviderKind.AESMD: ("state_dir", "published_root", "simulated_qe_mrenclave", "simulated_qe_isvsvn"),
+}
+"""Flags of the other provider."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,8 +98,6 @@ class HelperSettings:
     provider: ProviderKind = ProviderKind.SIMULATED
     aesmd_socket: Path = DEFAULT_AESMD_SOCKET
     """The private socket of Intel's aesmd."""
-    dcap_library_dir: Path | None = None
-    """Where the dynamic linker looks for Intel's DCAP libraries first; None: its usual places."""
     expected_root: Path | None = None
     """A file with the root certificate of a test platform; None: hardware quotes must end in Intel's root."""
     published_root: Path | None = None
@@ -93,7 +107,7 @@ class HelperSettings:
 def settings_parser(prog: str, environ: Mapping[str, str]) -> SettingsParser:
     """Return the flags, for parsing, for `--help` and for shell completion."""
     parser = SettingsParser(prog, description=_DESCRIPTION, environ=environ, epilog=_EPILOG.format(prog=prog))
-    add_provider_flags(parser)
+    _add_provider_flags(parser)
     parser.add(
         "--state-dir",
         convert=parse_path,
@@ -163,6 +177,36 @@ def settings_parser(prog: str, environ: Mapping[str, str]) -> SettingsParser:
     return parser
 
 
+def _add_provider_flags(parser: SettingsParser) -> None:
+    parser.add_switch(
+        "--simulated",
+        text="make quotes with a simulated platform; they prove nothing about hardware (as --provider simulated)",
+    )
+    parser.add(
+        "--provider",
+        convert=member_of(ProviderKind),
+        default=None,
+        metavar="NAME",
+        text="what makes the quotes: simulated, or aesmd (Intel's, on a private socket; it has never run on SGX "
+        "hardware)",
+    )
+    parser.add(
+        "--aesmd-socket",
+        convert=parse_path,
+        default=DEFAULT_AESMD_SOCKET,
+        metavar="PATH",
+        text="private socket of Intel's aesmd, to which requests are relayed",
+    )
+    parser.add(
+        "--expected-root",
+        convert=parse_path,
+        default=None,
+        metavar="FILE",
+        text="for tests: relay quotes whose chain ends in this root certificate (PEM or DER); they are never genuine",
+        shown_default="Intel's root",
+    )
+
+
 def _add_peer_flags(parser: SettingsParser) -> None:
     parser.add_switch(
         "--identify-pods",
@@ -194,7 +238,7 @@ def _add_peer_flags(parser: SettingsParser) -> None:
 def parse_settings(arguments: Sequence[str], *, prog: str, environ: Mapping[str, str]) -> HelperSettings:
     """Return the settings from the command line and the environment."""
     values = vars(settings_parser(prog, environ).parse(arguments))
-    provider = choose_provider(values)
+    provider = _choose_provider(values)
     state_dir = values.pop("state_dir")
     return HelperSettings(
         provider=provider,
@@ -219,6 +263,48 @@ def default_state_dir(environ: Mapping[str, str]) -> Path:
             )
         state_home = home / ".local" / "state"
     return state_home / "confcom" / "simulation"
+
+
+def _choose_provider(values: dict[str, Any]) -> ProviderKind:
+    """Return the provider that was chosen, and take `simulated` and `provider` out of the parsed flags."""
+    provider = _chosen(simulated=values.pop("simulated"), named=values.pop("provider"))
+    if provider is ProviderKind.AESMD and values["aesmd_socket"].resolve() == values["socket"].resolve():
+        raise SettingsError(
+            "the quote helper would relay to itself",
+            error_code="aesmd-is-this-helper",
+            why=f"--aesmd-socket and --socket are both {values['socket']}",
+            remedy="give --aesmd-socket the private socket of Intel's aesmd",
+        )
+    for name in _USELESS_FLAGS[provider]:
+        if values[name] is not None:
+            flag = "--" + name.replace("_", "-")
+            raise SettingsError(
+                f"{flag} means nothing with the provider {provider}",
+                error_code="flag-of-another-provider",
+                why="it is a setting of the other provider",
+                remedy=f"leave {flag} out, or choose its provider",
+            )
+    return provider
+
+
+def _chosen(*, simulated: bool, named: ProviderKind | None) -> ProviderKind:
+    if simulated and named is ProviderKind.AESMD:
+        raise SettingsError(
+            "two quote providers were chosen",
+            error_code="two-providers",
+            why=f"--simulated and --provider {named} are given",
+            remedy="give one of them",
+        )
+    if simulated:
+        return ProviderKind.SIMULATED
+    if named is None:
+        raise SettingsError(
+            "no quote provider was chosen",
+            error_code="provider-not-chosen",
+            why="none is the default, so that no node quotes by simulation unawares",
+            remedy="give --simulated (or CONFCOM_SIMULATED=true) for quotes without SGX hardware, or --provider aesmd",
+        )
+    return named
 
 
 def _mr_enclave(text: str) -> bytes:

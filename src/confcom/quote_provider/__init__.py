@@ -1,5 +1,4 @@
 """Quote providers behind one interface (`base`); the quote helper makes quotes by this package only.
 
-Touches the state directory, where the simulated platform is kept, the private socket of Intel's aesmd, and a child
-process with Intel's DCAP libraries.
+Touches the state directory, where the simulated platform is kept, and the private socket of Intel's aesmd.
 """

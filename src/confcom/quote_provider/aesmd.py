@@ -26,7 +26,7 @@ from confcom.client.errors import ServiceTimeoutError
 from confcom.errors import ConfcomError, MalformedError
 from confcom.quote_provider.aesmd_calls import AesmdInLoop, LoopCaller, Steps, run_blocking, timed
 from confcom.quote_provider.aesmd_refusals import READ_LOG, refusal
-from confcom.quote_provider.base import Expiring, QuoteProviderError, QuoteResult, QuotingIdentity
+from confcom.quote_provider.base import WRONG_SERVICE, Expiring, QuoteProviderError, QuoteResult, QuotingIdentity
 from confcom.quote_provider.expected_root import ExpectedRoot
 from confcom.quote_provider.quote_checks import OTHER_KEY, WRONG_SIZE, QuoteChecker
 from confcom.sgx.report import QeReportInfo, Report
@@ -36,8 +36,6 @@ T = TypeVar("T")
 CALL_SECONDS: Final = 30.0
 """For all that aesmd is asked for one request of a client. Intel's client gives up after 15 s, and another request may
 be before it in aesmd."""
-CONCURRENT_CALLS: Final = 2
-"""aesmd makes one quote at a time. A second request waits in its socket, so that it is never idle between two."""
 
 HANGS: Final = "aesmd-hangs"
 """Code of the error for a call that did not return in time while no other one returned either."""
@@ -47,7 +45,7 @@ _PEER_CREDENTIALS: Final = struct.Struct("iII")
 
 
 class AesmdQuoteProvider:
-    """A QuoteProvider that relays to an aesmd; it checks every answer. Two threads may use it.
+    """A QuoteProvider that relays to an aesmd; it checks every answer.
 
     Args:
         socket_path: aesmd's private socket.
@@ -84,16 +82,6 @@ class AesmdQuoteProvider:
         return "aesmd"
 
     @property
-    def blocking(self) -> bool:
-        """True: a call waits for aesmd."""
-        return True
-
-    @property
-    def max_concurrent_calls(self) -> int:
-        """Maximum number of concurrent calls."""
-        return CONCURRENT_CALLS
-
-    @property
     def last_identity(self) -> QuotingIdentity | None:
         """The identity that aesmd gave last."""
         return self._identity
@@ -127,9 +115,6 @@ class AesmdQuoteProvider:
     def expiries(self, now: datetime) -> Mapping[Expiring, datetime]:  # noqa: ARG002
         """Return nothing: the provider knows the certificates only from the quotes."""
         return {}
-
-    def close(self) -> None:
-        """Do nothing: every call has a connection of its own."""
 
     def supported_key_count(self) -> int:
         """Return how many attestation keys aesmd has; without a quoting enclave it refuses.
@@ -275,7 +260,7 @@ class AesmdQuoteProvider:
             "aesmd gave an answer that is not relayed",
             error_code="aesmd-malformed",
             why=error.what,
-            remedy="check which program serves the helper's private AESM socket",
+            remedy=WRONG_SERVICE,
         )
         return self.rejected
 

@@ -10,7 +10,7 @@ import functools
 import select
 import socket
 from collections.abc import Callable, Generator
-from typing import Any, Generic, NoReturn, TypeVar
+from typing import Any, Final, Generic, NoReturn, TypeVar
 
 from confcom.aesm.messages import QuotingRequest, QuotingResponse
 from confcom.aesm.session import ClientSession
@@ -23,6 +23,9 @@ from confcom.quote_provider.base import QuoteResult, QuotingIdentity
 from confcom.sgx.report import QeReportInfo, Report
 
 T = TypeVar("T")
+
+CONCURRENT_CALLS: Final = 2
+"""aesmd makes one quote at a time. A second request waits in its socket, so that it is never idle between two."""
 
 Steps = Generator[tuple[QuotingRequest, float], QuotingResponse, T]
 """Yields requests, each with the seconds that its answer may take, and is sent the answers. What kept a request from
@@ -236,6 +239,8 @@ class AesmdInLoop:
         quote_size: see above.
         quote: see above.
     """
+
+    max_concurrent_calls: Final = CONCURRENT_CALLS
 
     def __init__(
         self,

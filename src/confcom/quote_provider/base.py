@@ -6,11 +6,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
-from typing import Protocol
+from typing import Final, Protocol
 
 from confcom.aesm.error_code import AesmErrorCode, code_of
 from confcom.errors import ConfcomError
 from confcom.sgx.report import QeReportInfo, Report, TargetInfo
+
+WRONG_SERVICE: Final = "check which program serves the helper's private AESM socket"
+"""What to do about an answer that Intel's aesmd does not give."""
 
 
 class QuoteProviderError(ConfcomError):
@@ -64,23 +67,15 @@ class Expiring(StrEnum):
 
 
 class QuoteProvider(Protocol):
-    """Makes quotes. Every method may raise QuoteProviderError; none may block if `blocking` is false.
+    """Makes quotes. Every method may raise QuoteProviderError.
 
-    A provider that does not block is called from one thread at a time, a blocking one from at most
-    `max_concurrent_calls` threads. Sizes must be exact, because clients keep trailing bytes.
+    Sizes must be exact, because clients keep trailing bytes. One thread calls a provider at a time: the event loop, or
+    the self-test's if calls wait for another process. Such a provider has calls for the event loop too, for clients.
     """
 
     @property
     def name(self) -> str:
         """Name for logs and metrics: `simulated`, `aesmd`."""
-
-    @property
-    def blocking(self) -> bool:
-        """Whether calls may block an event loop for too long (more than a millisecond)."""
-
-    @property
-    def max_concurrent_calls(self) -> int:
-        """Maximum number of concurrent calls of a blocking provider, each from its own thread; 1 for most libraries."""
 
     @property
     def last_identity(self) -> QuotingIdentity | None:
@@ -109,6 +104,3 @@ class QuoteProvider(Protocol):
         Args:
             now: the current time (aware).
         """
-
-    def close(self) -> None:
-        """Release all resources; the provider is not used afterwards."""

@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from confcom.aesm.error_code import AesmErrorCode
 from confcom.errors import MalformedError
-from confcom.quote_provider.base import QuoteProviderError, QuotingIdentity
+from confcom.quote_provider.base import WRONG_SERVICE, QuoteProviderError, QuotingIdentity
 from confcom.quote_provider.expected_root import ExpectedRoot
 from confcom.sgx.certificates import key_id
 from confcom.sgx.certification import CertificationDataType
@@ -38,7 +38,6 @@ NO_PROVIDER_LIBRARY: Final = (
     "install the quote provider library (libdcap_quoteprov.so.1) beside aesmd, and check that its configuration, "
     "sgx_default_qcnl.conf, is valid JSON"
 )
-WRONG_SERVICE: Final = "check which program serves the helper's private AESM socket"
 
 
 _SIGNATURE: Final = slice(SIGNED_PART_SIZE + 4, SIGNED_PART_SIZE + 4 + SIGNATURE_SIZE)
@@ -65,20 +64,10 @@ class QuoteChecker:
 
     Args:
         root: the root in which the chain of every quote must end.
-        library_remedy: what to do about quotes without a PCK chain.
-        service_remedy: what to do about any other quote that is refused.
     """
 
-    def __init__(
-        self,
-        root: ExpectedRoot,
-        *,
-        library_remedy: str = NO_PROVIDER_LIBRARY,
-        service_remedy: str = WRONG_SERVICE,
-    ) -> None:
+    def __init__(self, root: ExpectedRoot) -> None:
         self._root = root
-        self._library_remedy = library_remedy
-        self._service_remedy = service_remedy
         self._certified: _Certified | None = None
 
     def check_size(self, size: int) -> None:
@@ -88,7 +77,7 @@ class QuoteChecker:
             QuoteProviderError: NO_PLATFORM_CERT_DATA.
         """
         if size == ENCRYPTED_PPID_QUOTE_SIZE:
-            raise self._no_pck_chain(f"its size is {size} bytes, that of a quote without PCK certificate")
+            raise _no_pck_chain(f"its size is {size} bytes, that of a quote without PCK certificate")
 
     def passes(self, data: bytes, body: bytes, *, size: int, identity: QuotingIdentity) -> bool:
         """Return whether a quote is over this report body, signed, and else the same as one that passed `check`.
@@ -126,23 +115,23 @@ class QuoteChecker:
         try:
             quote = Quote.parse(data)
             if len(data) != size or quote.trailing:
-                raise self._refused(f"it has {len(data)} bytes instead of {size}", error_code=WRONG_SIZE)
+                raise _refused(f"it has {len(data)} bytes instead of {size}", error_code=WRONG_SIZE)
             kind = quote.signature.certification.type
             if kind != CertificationDataType.PCK_CERT_CHAIN:
-                raise self._no_pck_chain(f"its certification data has type {kind}")
+                raise _no_pck_chain(f"its certification data has type {kind}")
             if quote.signature.pub_key_id != identity.pub_key_id:
                 why = "its key differs from the one that InitQuoteEx returned"
-                raise self._refused(why, error_code=OTHER_KEY)
+                raise _refused(why, error_code=OTHER_KEY)
             qe = quote.signature.qe_report_body
             if qe.mr_enclave != identity.target_info.mr_enclave:
                 why = "its quoting enclave is not the one whose target info InitQuoteEx returned"
-                raise self._refused(why, error_code="quote-of-another-enclave")
+                raise _refused(why, error_code="quote-of-another-enclave")
             self._check_certification(quote)
         except MalformedError as error:
-            raise self._refused(str(error), error_code="quote-malformed") from error
+            raise _refused(str(error), error_code="quote-malformed") from error
         key = attestation_key(quote)
         if key is None or not is_signed_by(key, quote.signature.isv_signature, quote.signed_part):
-            raise self._refused("the attestation key did not sign it", error_code="quote-not-signed")
+            raise _refused("the attestation key did not sign it", error_code="quote-not-signed")
         self._certified = _Certified(identity, size, _frame(data), key)
 
     def _check_certification(self, quote: Quote) -> None:
@@ -150,27 +139,29 @@ class QuoteChecker:
         if chain.root is None or key_id(chain.root) != self._root.key_id:
             found = "has no root" if chain.root is None else f"ends in the key {key_id(chain.root).hex()[:16]}"
             why = f"its certificate chain {found}, and {self._root} was expected"
-            raise self._refused(why, error_code="quote-of-another-root")
+            raise _refused(why, error_code="quote-of-another-root")
         broken = chain.broken_link(chain.root, None)
         if broken is not None:
-            raise self._refused(f"its certificate chain is broken: {broken}", error_code="quote-broken-chain")
+            raise _refused(f"its certificate chain is broken: {broken}", error_code="quote-broken-chain")
         if not (qe_report_is_certified(quote, chain.leaf) and attestation_key_is_bound(quote)):
-            raise self._refused("its PCK does not certify its attestation key", error_code="quote-key-not-certified")
+            raise _refused("its PCK does not certify its attestation key", error_code="quote-key-not-certified")
 
-    def _no_pck_chain(self, why: str) -> QuoteProviderError:
-        return QuoteProviderError(
-            AesmErrorCode.NO_PLATFORM_CERT_DATA,
-            "the quoting service makes quotes that no verifier accepts",
-            error_code="quote-without-pck-chain",
-            why=why,
-            remedy=self._library_remedy,
-        )
 
-    def _refused(self, why: str, *, error_code: str) -> QuoteProviderError:
-        return QuoteProviderError(
-            AesmErrorCode.ATT_KEY_CERT_DATA_INVALID,
-            "the quoting service made a quote that is not relayed",
-            error_code=error_code,
-            why=why,
-            remedy=self._service_remedy,
-        )
+def _no_pck_chain(why: str) -> QuoteProviderError:
+    return QuoteProviderError(
+        AesmErrorCode.NO_PLATFORM_CERT_DATA,
+        "the quoting service makes quotes that no verifier accepts",
+        error_code="quote-without-pck-chain",
+        why=why,
+        remedy=NO_PROVIDER_LIBRARY,
+    )
+
+
+def _refused(why: str, *, error_code: str) -> QuoteProviderError:
+    return QuoteProviderError(
+        AesmErrorCode.ATT_KEY_CERT_DATA_INVALID,
+        "the quoting service made a quote that is not relayed",
+        error_code=error_code,
+        why=why,
+        remedy=WRONG_SERVICE,
+    )

@@ -52,16 +52,6 @@ class SimulatedQuoteProvider:
         return "simulated"
 
     @property
-    def blocking(self) -> bool:
-        """False: a quote takes some tens of microseconds of CPU time and does not wait."""
-        return False
-
-    @property
-    def max_concurrent_calls(self) -> int:
-        """1: calls are made inline, one after the other."""
-        return 1
-
-    @property
     def root_fingerprint(self) -> str:
         """SHA-256 of the root certificate's DER, in hex; public, for logs."""
         return self._platform.root_fingerprint
@@ -101,6 +91,3 @@ class SimulatedQuoteProvider:
             Expiring.PCK_CERTIFICATE: pki.pck.certificate.not_valid_after_utc,
             Expiring.COLLATERAL: Validity.around(pki.root.certificate.not_valid_before_utc, now).next_update,
         }
-
-    def close(self) -> None:
-        """Do nothing: this provider holds no resources."""

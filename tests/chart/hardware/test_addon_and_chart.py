@@ -23,7 +23,6 @@ from confcom.addon.preflight.hardware_quotes import (
 )
 from confcom.kubernetes.objects import listing, mapping, text
 from testkit.chart_manifests import AESMD as WITH_AESMD
-from testkit.chart_manifests import DCAP as WITH_DCAP
 from testkit.fake_cluster import objects as make
 from testkit.fake_cluster.objects import EPC
 
@@ -42,17 +41,11 @@ def rendered(plain_template):
 
 
 @pytest.mark.parametrize(
-    ("settings", "provider", "test_root"),
-    [
-        ((WITH_AESMD,), "aesmd", False),
-        ((WITH_DCAP,), "dcap", False),
-        ((WITH_AESMD, ROOT), "aesmd", True),
-        ((WITH_AESMD, *MIXED), "aesmd", False),
-    ],
+    ("settings", "test_root"), [((WITH_AESMD,), False), ((WITH_AESMD, ROOT), True), ((WITH_AESMD, *MIXED), False)]
 )
-def test_what_makes_the_quotes(rendered, settings, provider, test_root):
+def test_what_makes_the_quotes(rendered, settings, test_root):
     (found,) = hardware_helpers(rendered(*settings).daemon_sets)
-    assert (found.daemon_set, found.provider, found.test_root) == ("confcom-quote-helper", provider, test_root)
+    assert (found.daemon_set, found.provider, found.test_root) == ("confcom-quote-helper", "aesmd", test_root)
 
 
 def test_helpers_of_simulated_nodes_are_none_of_hardware(rendered):
@@ -100,7 +93,6 @@ def test_epc_that_is_set_aside(rendered):
 def test_the_image_of_a_hardware_report(rendered):
     for settings, part in (
         ((WITH_AESMD,), "quote-helper"),
-        ((WITH_DCAP,), "dcap"),
         (("quoteHelper.enabled=false",), "device-plugin"),
     ):
         assert part in report_image(rendered(*settings).daemon_sets, "").image

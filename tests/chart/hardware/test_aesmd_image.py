@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from testkit.chart_manifests import AESMD, DCAP, HELPER, containers, daemon, mounts_of, only_container
+from testkit.chart_manifests import AESMD, HELPER, containers, daemon, mounts_of
 from testkit.dockerfiles import stages_of
 from testkit.documentation import ROOT
 
@@ -42,9 +42,3 @@ def test_aesmd_runs_as_the_images_user(aesmd, image):
 def test_the_entry_point_looks_where_the_private_socket_is(aesmd):
     (directory,) = re.findall(r"^socket_directory=(.*)$", (IMAGES / "aesmd" / "start-aesmd").read_text(), re.MULTILINE)
     assert mounts_of(aesmd)["aesmd-private"]["mountPath"] == directory
-
-
-def test_the_helper_with_dcaps_libraries_runs_as_the_helper(plain_render):
-    (stage,) = stages_of(IMAGES / "dcap" / "Dockerfile").values()
-    context = only_container(daemon(plain_render(DCAP), HELPER))["securityContext"]
-    assert f"{context['runAsUser']}:{context['runAsGroup']}" == stage.all("USER")[-1]

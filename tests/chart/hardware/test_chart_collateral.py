@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from testkit.chart_manifests import AESMD, DCAP, HELPER, containers, daemon, mounts_of, volumes_of
+from testkit.chart_manifests import AESMD, HELPER, containers, daemon, mounts_of, volumes_of
 
 COLLATERAL = "quoteHelper.collateral"
 CONFIGURATION = "/etc/sgx_default_qcnl.conf"
@@ -117,14 +117,13 @@ def test_simulated_pods_are_not_replaced_by_it(plain_render):
 # The container that has Intel's library, and no other.
 
 
-@pytest.mark.parametrize(("provider", "holder"), [(AESMD, "aesmd"), (DCAP, "quote-helper")])
-def test_who_has_it(plain_render, provider, holder):
-    pod = daemon(plain_render(provider, CA, PROXY), HELPER)
+def test_who_has_it(plain_render):
+    pod = daemon(plain_render(AESMD, CA, PROXY), HELPER)
     for name, container in containers(pod).items():
         paths = {mount["mountPath"] for mount in mounts_of(container).values()}
         mine = {CONFIGURATION, CACHE, "/etc/ssl/certs/ca-certificates.crt"}
-        assert paths & mine == (mine if name == holder else set())
-        assert ("https_proxy" in variables(container)) is (name == holder)
+        assert paths & mine == (mine if name == "aesmd" else set())
+        assert ("https_proxy" in variables(container)) is (name == "aesmd")
 
 
 def test_the_cache_is_in_memory_and_limited_and_is_where_the_library_looks(with_everything):

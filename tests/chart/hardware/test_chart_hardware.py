@@ -4,11 +4,10 @@ import pytest
 
 from confcom.device_plugin.resources import DEFAULT_NAMES, HELPERS, ResourceKind
 from confcom.device_plugin.settings import parse_settings as plugin_settings
-from confcom.quote_helper.provider_choice import DEFAULT_AESMD_SOCKET, ProviderKind
+from confcom.quote_helper.settings import DEFAULT_AESMD_SOCKET, ProviderKind
 from confcom.quote_helper.settings import parse_settings as helper_settings
 from testkit.chart_manifests import (
     AESMD,
-    DCAP,
     HELPER,
     NFD_LABEL,
     PLUGIN,
@@ -21,7 +20,6 @@ from testkit.chart_manifests import (
 )
 
 MIXED = ("simulated.enabled=true", "simulated.besideHardware=true")
-HARDWARE_ONLY = ((AESMD,), (DCAP,))
 SMALL_NODE_MIB = 28
 """EPC of the smallest node: Azure's DC1s_v2."""
 AESMD_DIRECTORY = "/var/run/aesmd"
@@ -32,17 +30,6 @@ TEST_ROOT = "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n"
 @pytest.fixture(scope="module")
 def aesmd(plain_render):
     return plain_render(AESMD)
-
-
-@pytest.fixture(scope="module")
-def dcap(plain_render):
-    return plain_render(DCAP)
-
-
-@pytest.fixture(params=["aesmd", "dcap"])
-def either(request):
-    """The manifests of each provider."""
-    return request.getfixturevalue(request.param)
 
 
 def sidecar_of(manifests):
@@ -56,17 +43,14 @@ def settings_of(manifests, name=HELPER):
 # Who has the devices.
 
 
-@pytest.mark.parametrize(
-    ("settings", "holder"),
-    [((AESMD,), "aesmd"), ((DCAP,), HELPER), ((*MIXED, AESMD), "aesmd"), ((*MIXED, DCAP), HELPER)],
-)
-def test_the_devices_are_one_containers(plain_render, settings, holder):
+@pytest.mark.parametrize("settings", [(AESMD,), (*MIXED, AESMD)])
+def test_the_devices_are_one_containers(plain_render, settings):
     pod = daemon(plain_render(*settings, "quoteHelper.epcMiB=5"), HELPER)
     asked = {DEFAULT_NAMES[ResourceKind.HELPER]: "5", DEFAULT_NAMES[ResourceKind.PROVISION]: "1"}
-    assert sgx_limits(pod) == {holder.removeprefix("confcom-"): asked}
+    assert sgx_limits(pod) == {"aesmd": asked}
 
 
-@pytest.mark.parametrize("settings", [*HARDWARE_ONLY, (*MIXED, AESMD)])
+@pytest.mark.parametrize("settings", [(AESMD,), (*MIXED, AESMD)])
 def test_the_plugin_sets_aside_what_two_helpers_need(plain_render, settings):
     manifests = plain_render(*settings)
     plugin = plugin_settings(only_container(daemon(manifests, PLUGIN))["args"], prog="plugin", environ={})
@@ -127,20 +111,12 @@ def test_nothing_but_its_own_probe_ends_aesmd(aesmd):
     assert probe["failureThreshold"] * (probe["periodSeconds"] + probe["timeoutSeconds"]) < 120
 
 
-def test_with_dcap_there_is_one_container_and_no_private_directory(dcap):
-    pod = daemon(dcap, HELPER)
-    assert set(containers(pod)) == {"aesmd-directory", "quote-helper"}
-    assert "aesmd-private" not in volumes_of(pod)
-    assert settings_of(dcap).provider is ProviderKind.DCAP
-    assert {one["image"] for one in containers(pod).values()} == {"registry.test/our/dcap:0.1.0"}
-
-
 # What every container may.
 
 
-def test_every_container_is_confined(either):
+def test_every_container_is_confined(aesmd):
     exceptions = {}
-    for name, container in containers(daemon(either, HELPER)).items():
+    for name, container in containers(daemon(aesmd, HELPER)).items():
         context = container["securityContext"]
         assert container["terminationMessagePolicy"] == "FallbackToLogsOnError"
         assert context["allowPrivilegeEscalation"] is False
@@ -155,8 +131,8 @@ def test_every_container_is_confined(either):
     assert exceptions == {"aesmd-directory": ["CHOWN", "FOWNER"]}
 
 
-def test_of_the_host_it_has_the_directory_alone_and_no_secret(either):
-    pod = daemon(either, HELPER)
+def test_of_the_host_it_has_the_directory_alone_and_no_secret(aesmd):
+    pod = daemon(aesmd, HELPER)
     kinds = {name: next(kind for kind in volume if kind != "name") for name, volume in volumes_of(pod).items()}
     assert [name for name, kind in kinds.items() if kind == "hostPath"] == ["aesmd"]
     assert set(kinds.values()) <= {"hostPath", "emptyDir", "configMap"}
@@ -164,16 +140,15 @@ def test_of_the_host_it_has_the_directory_alone_and_no_secret(either):
     assert not {"hostNetwork", "hostIPC", "shareProcessNamespace"} & pod.keys()
 
 
-def test_nothing_of_the_simulated_platform_is_there(either):
-    arguments = only_container(daemon(either, HELPER))["args"]
+def test_nothing_of_the_simulated_platform_is_there(aesmd):
+    arguments = only_container(daemon(aesmd, HELPER))["args"]
     assert not [one for one in arguments if one.startswith(("--simulated", "--state-dir", "--published-root"))]
-    assert not any("simulated" in name for _, name in either)
+    assert not any("simulated" in name for _, name in aesmd)
 
 
-@pytest.mark.parametrize("settings", HARDWARE_ONLY)
-def test_the_group_is_joined_if_it_is_told(plain_render, settings):
-    assert "securityContext" not in daemon(plain_render(*settings), HELPER)
-    pod = daemon(plain_render(*settings, "quoteHelper.sgxPrvGroup=123"), HELPER)
+def test_the_group_is_joined_if_it_is_given(plain_render):
+    assert "securityContext" not in daemon(plain_render(AESMD), HELPER)
+    pod = daemon(plain_render(AESMD, "quoteHelper.sgxPrvGroup=123"), HELPER)
     assert pod["securityContext"] == {"supplementalGroups": [123]}
 
 
@@ -182,22 +157,16 @@ def test_the_group_is_not_the_simulated_nodes(plain_render):
     assert "supplementalGroups" not in pod["securityContext"]
 
 
-def test_every_containers_memory_is_limited(aesmd, dcap):
-    def limits(manifests):
-        return {
-            name: one["resources"]["limits"]["memory"] for name, one in containers(daemon(manifests, HELPER)).items()
-        }
-
-    assert limits(aesmd) == {"aesmd-directory": "256Mi", "aesmd": "256Mi", "quote-helper": "256Mi"}
-    assert limits(dcap) == {"aesmd-directory": "256Mi", "quote-helper": "256Mi"}
+def test_every_containers_memory_is_limited(aesmd):
+    limits = {name: one["resources"]["limits"]["memory"] for name, one in containers(daemon(aesmd, HELPER)).items()}
+    assert limits == {"aesmd-directory": "256Mi", "aesmd": "256Mi", "quote-helper": "256Mi"}
 
 
 # The test root.
 
 
-@pytest.mark.parametrize("settings", HARDWARE_ONLY)
-def test_a_test_root_is_given_to_the_helper_alone(plain_render, values_file, settings):
-    manifests = plain_render(*settings, values=values_file({"quoteHelper": {"expectedRoot": TEST_ROOT}}))
+def test_a_test_root_is_given_to_the_helper_alone(plain_render, values_file):
+    manifests = plain_render(AESMD, values=values_file({"quoteHelper": {"expectedRoot": TEST_ROOT}}))
     assert manifests["ConfigMap", "confcom-expected-root"]["data"] == {"root.pem": TEST_ROOT}
     pod = daemon(manifests, HELPER)
     root = settings_of(manifests).expected_root
@@ -207,9 +176,9 @@ def test_a_test_root_is_given_to_the_helper_alone(plain_render, values_file, set
     assert volumes_of(pod)["expected-root"]["configMap"]["items"] == [{"key": "root.pem", "path": root.name}]
 
 
-def test_without_a_test_root_the_expected_one_is_intels(either):
-    assert settings_of(either).expected_root is None
-    assert ("ConfigMap", "confcom-expected-root") not in either
+def test_without_a_test_root_the_expected_one_is_intels(aesmd):
+    assert settings_of(aesmd).expected_root is None
+    assert ("ConfigMap", "confcom-expected-root") not in aesmd
 
 
 # Both kinds of nodes.
@@ -237,15 +206,15 @@ def test_on_aks_the_helper_goes_where_the_plugin_goes_and_asks_azure(plain_rende
     assert "THIM" in manifests["ConfigMap", "confcom-collateral"]["data"]["qcnl.conf"]
 
 
-def test_an_update_is_as_that_of_the_simulated_one(either, render):
+def test_an_update_is_as_that_of_the_simulated_one(aesmd, render):
     assert (
-        either["DaemonSet", HELPER]["spec"]["updateStrategy"] == render()["DaemonSet", HELPER]["spec"]["updateStrategy"]
+        aesmd["DaemonSet", HELPER]["spec"]["updateStrategy"] == render()["DaemonSet", HELPER]["spec"]["updateStrategy"]
     )
 
 
-def test_the_rest_of_its_arguments_are_those_of_the_simulated_one(either, render):
+def test_the_rest_of_its_arguments_are_those_of_the_simulated_one(aesmd, render):
     def common(manifests):
         own = ("--simulated", "--state-dir", "--published-root", "--provider", "--aesmd-socket")
         return [one for one in only_container(daemon(manifests, HELPER))["args"] if not one.startswith(own)]
 
-    assert common(either) == common(render())
+    assert common(aesmd) == common(render())

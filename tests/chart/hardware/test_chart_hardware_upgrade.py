@@ -3,7 +3,7 @@
 import pytest
 
 from testkit.chart_lookups import ALLOWED
-from testkit.chart_manifests import AESMD, DCAP, HELPER, NFD_LABEL, PLUGIN, SIMULATED_LABEL
+from testkit.chart_manifests import AESMD, HELPER, NFD_LABEL, PLUGIN, SIMULATED_LABEL
 
 HELPERLESS = "quoteHelper.enabled=false"
 MIXED = ("simulated.enabled=true", "simulated.besideHardware=true")
@@ -22,8 +22,6 @@ def nodes(cluster):
     [
         ((HELPERLESS,), (HELPERLESS,)),
         ((HELPERLESS,), (AESMD,)),
-        ((HELPERLESS,), (DCAP,)),
-        ((AESMD,), (DCAP,)),
         ((AESMD,), (HELPERLESS,)),
         (MIXED, MIXED),
         (MIXED, (*MIXED, AESMD)),
@@ -45,11 +43,10 @@ def test_a_helper_is_not_lost_beside_simulated_nodes_because_its_image_was_forgo
     assert upgrade(*MIXED) == ALLOWED
 
 
-@pytest.mark.parametrize("provider", [AESMD, DCAP])
-def test_the_epc_of_a_running_helper_is_not_lowered_whichever_container_holds_it(installed, upgrade, provider):
-    installed(provider, "quoteHelper.epcMiB=5")
-    assert upgrade(provider)[0] == "helper-epc-lowered"
-    assert upgrade(provider, "quoteHelper.epcMiB=5") == ALLOWED
+def test_the_epc_of_a_running_helper_is_not_lowered(installed, upgrade):
+    installed(AESMD, "quoteHelper.epcMiB=5")
+    assert upgrade(AESMD)[0] == "helper-epc-lowered"
+    assert upgrade(AESMD, "quoteHelper.epcMiB=5") == ALLOWED
 
 
 @pytest.mark.parametrize(("provider", "lost"), [(AESMD, "their EPC and quotes"), (HELPERLESS, "their EPC")])

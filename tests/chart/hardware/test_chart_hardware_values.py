@@ -2,7 +2,7 @@
 
 import pytest
 
-from testkit.chart_manifests import AESMD, DCAP, HELPER, PLUGIN, containers, daemon, pods
+from testkit.chart_manifests import AESMD, HELPER, PLUGIN, containers, daemon, pods
 
 COLLATERAL = "quoteHelper.collateral"
 MIXED = ("simulated.enabled=true", "simulated.besideHardware=true")
@@ -11,23 +11,15 @@ REQUIRED = (
     "affinity.nodeAffinity.requiredDuringSchedulingIgnoredDuringExecution.nodeSelectorTerms[0].matchFields[0].key=a"
 )
 CUSTOM = f"{COLLATERAL}.custom"
-NO_PROVIDER_IMAGE = [
-    ((), "aesmd-image-missing"),
-    (("quoteHelper.aesmd.image.tag=v2",), "aesmd-image-missing"),
-    (("quoteHelper.provider=dcap",), "dcap-image-missing"),
-    (("quoteHelper.provider=dcap", AESMD), "dcap-image-missing"),
-    (("quoteHelper.dcap.image.repository=our/dcap",), "aesmd-image-missing"),
-]
 
 
-@pytest.mark.parametrize(("settings", "code"), NO_PROVIDER_IMAGE, ids=str)
-def test_a_provider_without_an_image_is_refused_with_the_ways_out(plain_template, refused, settings, code):
+@pytest.mark.parametrize("settings", [(), ("quoteHelper.aesmd.image.tag=v2",)], ids=str)
+def test_hardware_without_an_aesmd_is_refused_with_the_ways_out(plain_template, refused, settings):
     done = plain_template(*settings)
-    assert refused(done) == code
-    provider = code.partition("-")[0]
+    assert refused(done) == "aesmd-image-missing"
     lines = [line.strip() for line in done.stderr.splitlines()]
     for said in (
-        f"quoteHelper.{provider}.image.repository=REPOSITORY",
+        "quoteHelper.aesmd.image.repository=REPOSITORY",
         "quoteHelper.enabled=false",
         "simulated.enabled=true",
     ):
@@ -39,23 +31,16 @@ def test_the_page_that_it_names_exists(chart):
     assert (chart.parents[1] / "docs/how-to/build-images.md").exists()
 
 
-@pytest.mark.parametrize(
-    ("settings", "code"),
-    [
-        (("quoteHelper.provider=dcap",), "dcap-image-missing"),
-        (("quoteHelper.aesmd.image.digest=" + DIGEST,), "aesmd-image-missing"),
-    ],
-)
-def test_beside_simulated_nodes_half_a_provider_is_refused(plain_template, refused, settings, code):
-    done = plain_template(*MIXED, *settings)
-    assert refused(done) == code
+def test_beside_simulated_nodes_half_an_image_is_refused(plain_template, refused):
+    done = plain_template(*MIXED, "quoteHelper.aesmd.image.digest=" + DIGEST)
+    assert refused(done) == "aesmd-image-missing"
     assert "--set simulated.enabled=true" not in done.stderr
 
 
 def test_nobody_is_asked_for_an_image_where_no_helper_runs_on_hardware(plain_render):
     assert ("DaemonSet", HELPER) not in plain_render(*MIXED)
-    assert ("DaemonSet", HELPER) in plain_render("simulated.enabled=true", "quoteHelper.provider=dcap")
-    assert set(pods(plain_render("quoteHelper.enabled=false", "quoteHelper.provider=dcap"))) == {PLUGIN}
+    assert ("DaemonSet", HELPER) in plain_render("simulated.enabled=true")
+    assert set(pods(plain_render("quoteHelper.enabled=false"))) == {PLUGIN}
 
 
 @pytest.mark.parametrize(
@@ -80,14 +65,13 @@ def test_collateral_of_a_helper_that_does_not_run_is_not_looked_at(plain_templat
 @pytest.mark.parametrize(
     ("setting", "place"),
     [
-        ("quoteHelper.provider=sgx", "/quoteHelper/provider"),
+        ("quoteHelper.provider=aesmd", "/quoteHelper"),
         ("quoteHelper.sgxPrvGroup=sgx_prv", "/quoteHelper/sgxPrvGroup"),
         ("quoteHelper.sgxPrvGroup=0", "/quoteHelper/sgxPrvGroup"),
         ("quoteHelper.sgxPrvGroup=2147483648", "/quoteHelper/sgxPrvGroup"),
         ("quoteHelper.aesmd.image.repository=Our/aesmd", "/quoteHelper/aesmd/image/repository"),
         ("quoteHelper.aesmd.image.digest=sha256:1", "/quoteHelper/aesmd/image/digest"),
         ("quoteHelper.aesmd.command=sh", "/quoteHelper/aesmd"),
-        ("quoteHelper.dcap.resources.limits.memory=1Gi", "/quoteHelper/dcap"),
         ("quoteHelper.aesmd.resources.limits.sgx\\.intel\\.com/provision=1", "/quoteHelper/aesmd/resources/limits"),
         ("quoteHelper.expectedRoot=root.pem", "/quoteHelper/expectedRoot"),
         (f"{COLLATERAL}.preset=google", f"/{COLLATERAL}/preset"),
@@ -146,8 +130,6 @@ def test_the_providers_image_is_chosen_as_any_other(plain_render):
     ("settings", "lacking"),
     [
         ((AESMD,), ["devicePlugin", "quoteHelper", "quoteHelper.aesmd"]),
-        ((DCAP,), ["devicePlugin", "quoteHelper.dcap"]),
-        ((*MIXED, DCAP), ["devicePlugin", "quoteHelper", "quoteHelper.dcap"]),
         (("quoteHelper.aesmd.image.repository=a.example/our/aesmd",), ["devicePlugin", "quoteHelper"]),
     ],
 )
@@ -161,23 +143,15 @@ def test_an_image_from_anywhere_is_refused_of_what_runs_alone(plain_template, re
 # Memory.
 
 
-@pytest.mark.parametrize(
-    ("provider", "component", "smallest"),
-    [(AESMD, "quoteHelper.aesmd", 64), (AESMD, "quoteHelper", 128), (DCAP, "quoteHelper", 224)],
-)
-def test_too_little_memory(plain_template, refused, provider, component, smallest):
+@pytest.mark.parametrize(("component", "smallest"), [("quoteHelper.aesmd", 64), ("quoteHelper", 128)])
+def test_too_little_memory(plain_template, refused, component, smallest):
     def limited_to(mib):
-        return plain_template(provider, f"{component}.resources.limits.memory={mib}Mi")
+        return plain_template(AESMD, f"{component}.resources.limits.memory={mib}Mi")
 
     assert limited_to(smallest).returncode == 0
     done = limited_to(smallest - 1)
     assert refused(done) == "memory-limit-too-small"
     assert f"{component}.resources.limits.memory is {smallest - 1}Mi" in done.stderr
-
-
-def test_beside_simulated_nodes_the_larger_of_two_smallest_limits_counts(plain_template, refused):
-    done = plain_template(*MIXED, DCAP, "quoteHelper.resources.limits.memory=128Mi")
-    assert refused(done) == "memory-limit-too-small"
 
 
 def test_a_request_above_aesmds_limit(plain_template, refused):
@@ -214,9 +188,7 @@ def test_notes_of_hardware(notes):
     assert "registry.test/our/aesmd:0.1.0" in text
     assert f"daemonset/{HELPER}" in text
     assert "TEST ROOT" not in text
-    assert "experimental" not in text
     assert "simulat" not in text.lower()
-    assert "experimental" in notes(DCAP)
 
 
 def test_notes_of_a_test_root(notes, tmp_path):

@@ -39,7 +39,7 @@ from confcom.sgx.pck.chain import PckChain
 from confcom.sgx.pck.extension import PckExtension
 from confcom.sgx.quote import Quote
 from confcom.simulation.enclave import SimulatedEnclave
-from testkit.hardware_causes import BY_AESMD
+from testkit.hardware_causes import CAUSES
 from testkit.notations import holds
 from testkit.raised import raises
 from testkit.stub_aesmd import INIT, NUM, QUOTE, SIZE, StubAesmd
@@ -258,7 +258,7 @@ def test_a_success_ends_the_count_towards_a_restart(aesmd, root_file, monkeypatc
         clock.now += FULL_TEST_SECONDS
 
 
-@pytest.mark.parametrize("cause", BY_AESMD, ids=lambda cause: cause.name)
+@pytest.mark.parametrize("cause", CAUSES, ids=lambda cause: cause.name)
 def test_what_causes_what(aesmd, root_file, monkeypatch, cause):
     """The self-test fails with advice, and asks for a restart after a minute if only that may help."""
     monkeypatch.setattr(AesmdQuoteProvider, "require_other_process", lambda _: None)
@@ -266,16 +266,15 @@ def test_what_causes_what(aesmd, root_file, monkeypatch, cause):
     backend = open_aesmd(aesmd.path, expected_root=root_file, clock=clock)
     backend.self_test()
     clock.now += FULL_TEST_SECONDS
-    row = cause.aesmd
-    aesmd.codes = dict(zip((INIT, SIZE, QUOTE, NUM), map(Code, (*row.answers, row.key_count_code)), strict=True))
+    aesmd.codes = dict(zip((INIT, SIZE, QUOTE, NUM), map(Code, (*cause.codes, cause.key_count_code)), strict=True))
     aesmd.codes = {kind: code for kind, code in aesmd.codes.items() if code}
     for _ in range(2):
         with pytest.raises(QuoteProviderError) as caught:
             backend.self_test()
-        assert caught.value.code == (row.answers[0] if row.loads_enclave else row.key_count_code)
-        assert row.advice in caught.value.remedy
+        assert caught.value.code == (cause.codes[0] if cause.loads_enclave else cause.key_count_code)
+        assert cause.advice in caught.value.remedy
         clock.now += FIRST_RESTART_SECONDS
-    assert aesmd.path.with_name(REQUEST_FILE).exists() == row.restarts
+    assert aesmd.path.with_name(REQUEST_FILE).exists() == cause.restarts
     aesmd.codes = {}
     assert backend.self_test() == aesmd.provider.identity()
     assert not aesmd.path.with_name(REQUEST_FILE).exists()

@@ -23,16 +23,16 @@ def events():
 
 
 @pytest.fixture
-def backend(blocking_provider, events):
+def backend(waiting_provider, events):
     """One whose self-test makes no call of the provider, so that all its calls are those of clients."""
-    identity = blocking_provider.last_identity
-    blocking_provider.before = lambda: events.append("call")
+    identity = waiting_provider.last_identity
+    waiting_provider.before = lambda: events.append("call")
 
     def self_test():
         events.append("self-test")
         return identity
 
-    return Backend(blocking_provider, self_test, tells_cause=True)
+    return Backend(waiting_provider, self_test, tells_cause=True, in_loop=waiting_provider.in_loop)
 
 
 def losing(events, times, *, seconds=0.0):
@@ -73,9 +73,9 @@ async def test_a_call_that_took_too_long_is_not_made_again(in_process, backend, 
         assert events.count("call") == 1
 
 
-async def test_a_self_test_that_began_before_the_loss_proves_nothing(in_process, blocking_provider, events):
+async def test_a_self_test_that_began_before_the_loss_proves_nothing(in_process, waiting_provider, events):
     began, release = threading.Event(), threading.Event()
-    identity = blocking_provider.last_identity
+    identity = waiting_provider.last_identity
 
     def self_test():
         events.append("self-test")
@@ -84,10 +84,10 @@ async def test_a_self_test_that_began_before_the_loss_proves_nothing(in_process,
             release.wait()
         return identity
 
-    backend = Backend(blocking_provider, self_test, tells_cause=True)
+    backend = Backend(waiting_provider, self_test, tells_cause=True, in_loop=waiting_provider.in_loop)
     async with in_process(None, open_backend=lambda: backend, self_test_interval_seconds=0.01) as running:
         await asyncio.to_thread(began.wait)
-        blocking_provider.before = losing(events, 1)
+        waiting_provider.before = losing(events, 1)
         asked = asyncio.create_task(running.ask(INIT))
         await running.eventually(lambda: running.unready_for("aesmd-closed"))
         release.set()

@@ -15,9 +15,9 @@ class Panic(BaseException):
     """As a panic in a library written in Rust arrives: pyo3's PanicException is no Exception."""
 
 
-@pytest.mark.parametrize("blocking", [False, True])
-async def test_a_provider_that_panics_is_answered_for_like_any_other_failure(in_process, provider, blocking):
-    provider.blocking = blocking
+@pytest.mark.parametrize("waits", [False, True])
+async def test_a_provider_that_panics_is_answered_for_like_any_other_failure(in_process, provider, waits):
+    provider.waits = waits
     async with in_process(provider, self_test_interval_seconds=3600.0) as helper:
         await helper.ready()
         provider.fail(Panic)
@@ -27,9 +27,9 @@ async def test_a_provider_that_panics_is_answered_for_like_any_other_failure(in_
         assert (await helper.ask(INIT)).error_code == AesmErrorCode.SUCCESS
 
 
-@pytest.mark.parametrize("blocking", [False, True])
-async def test_a_self_test_that_panics_loses_the_provider_and_not_the_helper(in_process, provider, blocking):
-    provider.blocking = blocking
+@pytest.mark.parametrize("waits", [False, True])
+async def test_a_self_test_that_panics_loses_the_provider_and_not_the_helper(in_process, provider, waits):
+    provider.waits = waits
     async with in_process(provider, self_test_interval_seconds=0.01) as helper:
         await helper.ready()
         provider.fail(Panic)

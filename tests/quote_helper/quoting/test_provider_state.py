@@ -17,9 +17,9 @@ NUM = GetSupportedAttKeyIdNumRequest()
 STATE = 'confcom_quote_helper_provider_state{{state="{}"}}'
 
 
-@pytest.mark.parametrize("blocking", [False, True])
-async def test_a_lost_provider_is_noticed_and_so_is_its_return(in_process, provider, not_yet, blocking):
-    provider.blocking = blocking
+@pytest.mark.parametrize("waits", [False, True])
+async def test_a_lost_provider_is_noticed_and_so_is_its_return(in_process, provider, not_yet, waits):
+    provider.waits = waits
     async with in_process(provider, self_test_interval_seconds=0.005) as running:
         await running.ready()
         assert await running.metric(STATE.format("ready")) == 1
@@ -47,23 +47,23 @@ async def test_what_waits_for_a_lost_provider_in_vain_is_answered_30(in_process,
         assert (await running.ask(SIZE)).error_code == AesmErrorCode.SERVICE_UNAVAILABLE
 
 
-async def test_a_provider_that_hangs_is_lost_and_takes_nothing_with_it(in_process, blocking_provider):
+async def test_a_provider_that_hangs_is_lost_and_takes_nothing_with_it(in_process, waiting_provider):
     limits = {"self_test_interval_seconds": 0.005, "self_test_seconds": 0.05}
-    async with in_process(blocking_provider, **limits) as running:
+    async with in_process(waiting_provider, **limits) as running:
         await running.ready()
-        release = blocking_provider.hold()
+        release = waiting_provider.hold()
         await running.metric_reaches(STATE.format("lost"), 1)
         assert await running.unready_for("provider-hangs")
         assert (await running.ask(NUM)).error_code == 0
-        calls = blocking_provider.calls
+        calls = waiting_provider.calls
         assert (await running.get("/livez"))[0] == 200
         release.set()
         await running.ready()
-        assert blocking_provider.calls >= calls
+        assert waiting_provider.calls >= calls
         assert (await running.ask(SIZE)).error_code == 0
 
 
-async def test_a_self_test_that_fails_while_the_helper_stops_is_no_news(in_process, blocking_provider, not_yet, caplog):
+async def test_a_self_test_that_fails_while_the_helper_stops_is_no_news(in_process, waiting_provider, not_yet, caplog):
     entered, release = threading.Event(), threading.Event()
 
     def fail_late():
@@ -71,19 +71,23 @@ async def test_a_self_test_that_fails_while_the_helper_stops_is_no_news(in_proce
         release.wait()
         raise not_yet
 
-    async with in_process(blocking_provider, self_test_interval_seconds=0.005, close_seconds=5) as running:
+    async with in_process(waiting_provider, self_test_interval_seconds=0.005) as running:
         await running.ready()
-        blocking_provider.before = fail_late
+        waiting_provider.before = fail_late
         await asyncio.to_thread(entered.wait)
-        # The helper has stopped looking and waits for the provider to close, which is behind the call that hangs.
-        asyncio.get_running_loop().call_later(0.2, release.set)
+        running.stopping.set()
+        await running.task
+        (self_test,) = [one for one in threading.enumerate() if one.name == "quote-provider"]
+        release.set()
+        await asyncio.to_thread(self_test.join)
+        await asyncio.sleep(0)
     gc.collect()
     assert [record.getMessage() for record in caplog.records if record.name == "asyncio"] == []
 
 
-async def test_a_provider_that_bears_several_calls_gets_them_and_never_more(in_process, blocking_provider):
-    most = 3
-    blocking_provider.max_concurrent_calls = most
+@pytest.mark.parametrize("most", [1, 3])
+async def test_a_provider_gets_as_many_calls_at_once_as_it_supports(in_process, waiting_provider, most):
+    waiting_provider.max_concurrent_calls = most
     inside, seen = 0, []
     lock = threading.Lock()
     full = threading.Barrier(most, action=lambda: seen.append(inside))
@@ -96,27 +100,27 @@ async def test_a_provider_that_bears_several_calls_gets_them_and_never_more(in_p
         with lock:
             inside -= 1
 
-    async with in_process(blocking_provider) as running:
+    async with in_process(waiting_provider) as running:
         await running.ready()
-        blocking_provider.before = before
+        waiting_provider.before = before
         answers = await asyncio.gather(*(running.ask(SIZE) for _ in range(2 * most)))
         assert [answer.error_code for answer in answers] == [0] * 2 * most
-        blocking_provider.work()
+        waiting_provider.work()
     # Each barrier opens only when `most` calls are inside at once.
     assert len(seen) == 2
     assert max(seen) <= most
 
 
-async def test_a_dead_clients_request_takes_no_place(in_process, blocking_provider):
+async def test_a_dead_clients_request_takes_no_place(in_process, waiting_provider):
     entered, release = threading.Event(), threading.Event()
 
     def before():
         entered.set()
         release.wait()
 
-    async with in_process(blocking_provider) as running:
+    async with in_process(waiting_provider) as running:
         await running.ready()
-        blocking_provider.before = before
+        waiting_provider.before = before
         first = asyncio.create_task(running.ask(SIZE))
         await asyncio.to_thread(entered.wait)
         _, dying = await asyncio.open_unix_connection(running.socket)
@@ -125,8 +129,8 @@ async def test_a_dead_clients_request_takes_no_place(in_process, blocking_provid
         dying.close()
         await running.metric_reaches("confcom_quote_helper_waiting", 0)
         await running.metric_reaches('confcom_quote_helper_connections_dropped_total{reason="gone"}', 1)
-        calls = blocking_provider.calls
+        calls = waiting_provider.calls
         release.set()
         assert (await first).error_code == 0
         assert (await running.ask(SIZE)).error_code == 0
-        assert blocking_provider.calls == calls + 1
+        assert waiting_provider.calls == calls + 1

@@ -8,7 +8,6 @@ import pytest
 from confcom.aesm.error_code import AesmErrorCode
 from confcom.aesm.messages import GetQuoteExRequest
 from confcom.daemon.logs import LogLimiter
-from confcom.daemon.worker import WorkerPool
 from confcom.quote_helper.limits_and_deadlines import HelperLimits
 from confcom.quote_helper.quoting.service import QuoteService
 from confcom.quote_helper.quoting.stale_target import StaleTargetPolicy
@@ -71,7 +70,6 @@ async def test_an_identity_that_only_a_clients_call_has_seen_opens_the_window_to
     policy.quotes_for(b"one")
     clock.now += 2 * WINDOW
     service = QuoteService(
-        workers=WorkerPool("test"),
         stale=policy,
         failure_log=LogLimiter(60, clock),
         limits=HelperLimits(),

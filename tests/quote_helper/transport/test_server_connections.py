@@ -106,7 +106,7 @@ async def test_a_flood_delays_another_peer_by_turns_and_not_by_its_queue(serve, 
     assert served.index("quiet") == 1
 
 
-async def test_a_flood_for_a_blocking_provider_delays_another_peer_by_one_call(serve, blocking_provider):
+async def test_a_flood_for_a_waiting_provider_delays_another_peer_by_one_call(serve, waiting_provider):
     harness = serve(None, max_waiting=200)
     floods = [harness.connect("flood", SIZE) for _ in range(60)]
     await harness.observer.until(lambda: harness.observer.total == 60)
@@ -114,7 +114,7 @@ async def test_a_flood_for_a_blocking_provider_delays_another_peer_by_one_call(s
     await harness.observer.until(lambda: harness.observer.total == 61)
     assert harness.service.waiting == 61
     assert (await harness.ask("other", NUM, GetSupportedAttKeyIdNumRequest.kind)).error_code == 0
-    harness.service.provide(blocking_provider)
+    harness.service.provide(waiting_provider, waiting_provider.in_loop)
     assert await harness.read(quiet) != b""
     assert harness.observer.count("answered", "flood", AesmErrorCode.SUCCESS) <= 4
     for client in floods:

@@ -8,9 +8,6 @@ from dataclasses import dataclass, field
 from confcom.addon.model.chart_objects import Component, component_of, flag_of, simulates
 from confcom.kubernetes.objects import KubernetesObject, name_of
 
-DCAP = "dcap"
-"""The provider that is experimental: Intel's DCAP libraries."""
-
 
 @dataclass(frozen=True, slots=True)
 class Note:
@@ -31,7 +28,7 @@ class HardwareHelpers:
 
     daemon_set: str
     provider: str
-    """What makes the quotes: `aesmd` or `dcap`."""
+    """What makes the quotes: `aesmd`."""
     test_root: bool
     """Whether the helpers relay quotes of a root for tests."""
 
@@ -59,8 +56,6 @@ def notes_on(helpers: Sequence[HardwareHelpers]) -> Iterator[Note]:
             "genuine",
             code="test-root",
         )
-    if any(one.provider == DCAP for one in helpers):
-        yield Note("the quote provider dcap is experimental", code="provider-experimental")
     if helpers:
         yield Note(
             "quotes of hardware nodes were never run on SGX hardware: please send the output of "

@@ -8,8 +8,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
+from confcom.daemon.readiness_log import NotReady
 from confcom.quote_helper.quoting.last_quote import anatomy_of
-from confcom.quote_helper.quoting.provider_state import Backend, check_of_quotes
+from confcom.quote_helper.quoting.provider_state import Backend, BackendCheck
 from confcom.quote_helper.quoting.restart_request import (
     AesmdInstance,
     RestartPolicy,
@@ -64,10 +65,16 @@ def open_aesmd(
         self_test,
         self_test_seconds=SELF_TEST_SECONDS,
         tells_cause=True,
-        check=lambda: check_of_quotes(provider.rejected),
+        check=lambda: _check_of_quotes(provider),
         last_quote=lambda: anatomy_of(provider.last_quote),
         in_loop=provider.in_loop,
     )
+
+
+def _check_of_quotes(provider: AesmdQuoteProvider) -> BackendCheck:
+    """Return a problem while the last quote for a client was not relayed: no self-test makes a quote."""
+    rejected = provider.rejected
+    return BackendCheck(None if rejected is None else NotReady(str(rejected), code=rejected.error_code))
 
 
 class AesmdSelfTest:

@@ -11,7 +11,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Final
 
 from confcom.daemon.readiness_log import NotReady
-from confcom.daemon.worker import WorkerPool
+from confcom.daemon.worker import Worker
 from confcom.quote_helper.limits_and_deadlines import HelperLimits
 from confcom.quote_helper.quoting.service import QuoteService
 from confcom.quote_provider.base import QuoteProvider, QuoteProviderError, QuotingIdentity
@@ -50,7 +50,7 @@ class Backend:
     provider: QuoteProvider
     self_test: Callable[[], QuotingIdentity]
     """Tests whether quotes can be made, and returns the identity that clients get. It raises QuoteProviderError, and
-    may block if the provider does."""
+    may block if the provider's calls wait."""
     root: str = ""
     """SHA-256 of the root certificate, in hex; empty unless the platform has its own root."""
     self_test_seconds: float | None = None
@@ -63,12 +63,7 @@ class Backend:
     """Returns the redacted anatomy of the last quote that was made for a client, as JSON; empty if there is none yet.
     None: quotes are not kept."""
     in_loop: Callable[[], AesmdInLoop] | None = None
-    """Returns the provider's calls for the running loop. None: they need a thread."""
-
-
-def check_of_quotes(rejected: QuoteProviderError | None) -> BackendCheck:
-    """Return a problem while the last quote for a client was not relayed: on hardware no self-test makes a quote."""
-    return BackendCheck(None if rejected is None else NotReady(str(rejected), code=rejected.error_code))
+    """Returns the provider's calls for the running loop, if they wait for another process; None: they do not wait."""
 
 
 class ProviderPhase(StrEnum):
@@ -104,7 +99,7 @@ class ProviderSupervisor:
         open_backend: opens the backend. It may block.
         opened: called with the backend that was opened, and with each that replaces it.
         service: gets the provider.
-        workers: runs calls that may block.
+        worker: runs calls that may block.
         tested: called with the identity after every self-test that passed, before `changed`.
         changed: called with every new status, also when only the problem differs.
         self_test_failed: called after every self-test that failed.
@@ -117,7 +112,7 @@ class ProviderSupervisor:
         open_backend: Callable[[], Backend],
         opened: Callable[[Backend], None],
         service: QuoteService[Any],
-        workers: WorkerPool,
+        worker: Worker,
         tested: Callable[[QuotingIdentity], None],
         changed: Callable[[ProviderStatus], None],
         self_test_failed: Callable[[], None],
@@ -126,12 +121,11 @@ class ProviderSupervisor:
         self._open_backend = open_backend
         self._opened = opened
         self._service = service
-        self._workers = workers
+        self._worker = worker
         self._tested = tested
         self._changed = changed
         self._self_test_failed = self_test_failed
         self._limits = limits
-        self._backend: Backend | None = None
         self._provided: QuoteProvider | None = None
         self._problem: NotReady | None = None
         self.status = ProviderStatus(ProviderPhase.PREPARING, PREPARING)
@@ -143,9 +137,8 @@ class ProviderSupervisor:
 
     async def run(self) -> None:
         """Open the backend, then test it periodically until cancelled."""
-        backend = self._backend = await self._open()
+        backend = await self._open()
         self._opened(backend)
-        self._workers.grow_to(backend.provider.max_concurrent_calls + 1)  # the self-test beside calls that hang
         failures = 0
         while True:
             backend = await self._check(backend)
@@ -169,19 +162,6 @@ class ProviderSupervisor:
         """Report no loss from now on: the helper ends, and only answers what waits."""
         self._service.on_lost = lambda _: None
 
-    async def close(self) -> None:
-        """Close the provider; after `close_seconds` a hanging one is left behind."""
-        if self._backend is not None:
-            closing = self._workers.submit(self._backend.provider.close)
-            try:
-                async with asyncio.timeout(self._limits.close_seconds):
-                    await closing
-            except TimeoutError:
-                _logger.warning("the quote provider does not stop; the helper abandons it")
-            except Exception:
-                _logger.exception("the quote provider could not be closed")
-        self._workers.close()
-
     def _on_lost(self, error: QuoteProviderError) -> None:
         """Withdraw the provider, which a client's call found lost, and test it now."""
         self._losses += 1
@@ -199,7 +179,7 @@ class ProviderSupervisor:
     async def _open(self) -> Backend:
         while True:
             try:
-                return await self._workers.submit(self._open_backend)
+                return await self._worker.submit(self._open_backend)
             except BackendNotReadyError as error:
                 _logger.warning("the helper cannot make quotes yet: %s", error)
                 self._on_failure(error.problem)
@@ -209,19 +189,16 @@ class ProviderSupervisor:
         """Return the backend to use from now on."""
         if backend.check is None:
             return backend
-        result = await self._workers.submit(backend.check)
+        result = await self._worker.submit(backend.check)
         self._problem = result.problem
         if result.problem is not None:
             _logger.warning("%s", result.problem.reason)  # each time: `confcom status` shows the end of the log
-        if result.successor is None:
-            return backend
-        self._backend = result.successor
-        return result.successor
+        return result.successor or backend
 
     async def _self_test(self, backend: Backend) -> NotReady | None:
         """Run the self-test; return why no quote can be made, or None."""
         try:
-            if self.status.ready and not backend.provider.blocking:
+            if self.status.ready and backend.in_loop is None:
                 # The event loop uses this provider for clients now, and no other thread may use it at the same time.
                 identity = backend.self_test()
             else:
@@ -238,7 +215,7 @@ class ProviderSupervisor:
         return None
 
     async def _self_test_in_worker(self, backend: Backend) -> QuotingIdentity:
-        call = self._workers.submit(backend.self_test)
+        call = self._worker.submit(backend.self_test)
         # Retrieve the exception even if the helper stops meanwhile: else asyncio logs it with its traceback at the end.
         call.add_done_callback(lambda ended: ended.cancelled() or ended.exception())
         seconds = backend.self_test_seconds or self._limits.self_test_seconds

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from confcom.aesm.error_code import AesmErrorCode
 from confcom.errors import MalformedError
-from confcom.quote_provider.base import QuoteProvider, QuoteProviderError, QuotingIdentity
+from confcom.quote_provider.base import WRONG_SERVICE, QuoteProvider, QuoteProviderError, QuotingIdentity
 from confcom.sgx.quote import Quote
 from confcom.sgx.report import KEY_ID_SIZE, MAC_SIZE, REPORT_BODY_SIZE, Report, TargetInfo
 
@@ -44,17 +44,11 @@ def run_self_test(provider: QuoteProvider, make_report: ReportMaker) -> QuotingI
     return identity
 
 
-def run_hardware_self_test(
-    provider: QuoteProvider, *, remedy: str = "check which program serves the helper's private AESM socket"
-) -> QuotingIdentity:
+def run_hardware_self_test(provider: QuoteProvider) -> QuotingIdentity:
     """Get identity and quote size, and check that the quoting enclave refuses a report with a wrong MAC.
 
     The helper has no enclave, so it cannot make a right report. A refusal shows that the quoting enclave runs: only it
     can check the MAC.
-
-    Args:
-        provider: the provider.
-        remedy: what to do if the report is accepted.
 
     Returns:
         The identity that clients get.
@@ -76,7 +70,7 @@ def run_hardware_self_test(
         "the quoting service signs reports that no enclave made",
         error_code="wrong-report-signed",
         why="it made a quote of a report whose MAC is zero",
-        remedy=remedy,
+        remedy=WRONG_SERVICE,
     )
 
 

@@ -14,7 +14,6 @@ from confcom.aesm.request_checks import Need, NeedQuote, plan
 from confcom.daemon.deadlines import Deadlines
 from confcom.daemon.fair_queue import FairQueue
 from confcom.daemon.logs import LogLimiter
-from confcom.daemon.worker import WorkerPool
 from confcom.quote_helper.limits_and_deadlines import QUOTE_BATCH, HelperLimits
 from confcom.quote_helper.quoting.provider_calls import answer_with, call_of, start_in_loop
 from confcom.quote_helper.quoting.stale_target import StaleTargetPolicy
@@ -49,20 +48,18 @@ class QuoteService(Generic[A]):
 
     The others wait for their peer's turn, and for a provider while there is none (it is being prepared, or was lost).
     An inline provider is called in the event loop, for at most one turn's time before the loop runs other tasks. A
-    blocking provider is called with as many concurrent calls as it supports: in the worker pool, or in the loop if it
-    can make its calls there without blocking it.
+    provider that waits for another process makes its calls in the loop, without blocking it, as many at once as it
+    supports.
     """
 
     def __init__(
         self,
         *,
-        workers: WorkerPool,
         stale: StaleTargetPolicy,
         failure_log: LogLimiter,
         limits: HelperLimits,
         clock: Callable[[], float],
     ) -> None:
-        self._workers = workers
         self._stale = stale
         self._failure_log = failure_log
         self._refusal_log = LogLimiter(limits.refusal_log_seconds, clock)
@@ -77,7 +74,7 @@ class QuoteService(Generic[A]):
         self._served: QuoteProvider | None = None
         """The provider that was set last, also while it is withdrawn."""
         self._in_loop: AesmdInLoop | None = None
-        """Its calls, if they need no thread."""
+        """Its calls, if they wait; None: it is called inline."""
         self._opened: list[AesmdInLoop] = []
         """To be closed at the end: calls of a provider that was replaced may still complete."""
         self._stopping = False
@@ -89,7 +86,7 @@ class QuoteService(Generic[A]):
         self._call_deadlines: Deadlines[Ticket[A]] = Deadlines(limits.call_seconds, clock, self._on_call_timeout)
         self._calls: dict[Ticket[A], None] = {}
         self._active_calls = 0
-        """Of a blocking provider, including those whose request was refused or abandoned."""
+        """Calls that wait, including those whose request was refused or abandoned."""
 
     @property
     def waiting(self) -> int:
@@ -99,14 +96,14 @@ class QuoteService(Generic[A]):
     @property
     def prompt(self) -> bool:
         """Whether requests are served within a few turns of the loop, so that their connections need no watching."""
-        return self._provider is not None and not self._provider.blocking
+        return self._provider is not None and self._in_loop is None
 
     def provide(self, provider: QuoteProvider, in_loop: Callable[[], AesmdInLoop] | None = None) -> None:
         """Set the provider, which is ready, and serve the requests that wait for it.
 
         Args:
             provider: makes the quotes.
-            in_loop: returns its calls for the running loop, if they need no thread.
+            in_loop: returns its calls for the running loop, if they wait; None: it is called inline.
 
         Raises:
             OSError: no descriptor is left for its calls in the loop; the service has the provider that it had before.
@@ -177,8 +174,8 @@ class QuoteService(Generic[A]):
         provider = self._provider
         if provider is None or not len(self._waiting):
             return
-        if provider.blocking:
-            self._start_calls(provider)
+        if self._in_loop is not None:
+            self._start_calls(provider, self._in_loop)
         elif not self._scheduled:
             self._scheduled = True
             asyncio.get_running_loop().call_soon(self._take_turns)
@@ -186,7 +183,7 @@ class QuoteService(Generic[A]):
     def _take_turns(self) -> None:
         self._scheduled = False
         provider = self._provider
-        if provider is None or provider.blocking:
+        if provider is None or self._in_loop is not None:
             return
         ends = self._clock() + self._limits.turn_seconds
         while len(self._waiting) and self._clock() < ends:
@@ -205,18 +202,17 @@ class QuoteService(Generic[A]):
         for asker, answer in answers:
             self.deliver(asker, answer)
 
-    def _start_calls(self, provider: QuoteProvider) -> None:
-        most = min(provider.max_concurrent_calls, self._limits.provider_threads)
-        self._workers.grow_to(most)
-        while self._active_calls < most and (ticket := self._waiting.take()) is not None:
+    def _start_calls(self, provider: QuoteProvider, in_loop: AesmdInLoop) -> None:
+        while self._active_calls < in_loop.max_concurrent_calls and (ticket := self._waiting.take()) is not None:
             self._queue_deadlines.discard(ticket)
             self._call_deadlines.add(ticket)
             self._calls[ticket] = None
             self._active_calls += 1
-            self._start_call(ticket, provider)
+            self._start_call(ticket, provider, in_loop)
 
-    def _start_call(self, ticket: Ticket[A], provider: QuoteProvider) -> None:
-        def on_done(result: Response | QuoteProviderError) -> None:
+    def _start_call(self, ticket: Ticket[A], provider: QuoteProvider, in_loop: AesmdInLoop) -> None:
+        def on_done(outcome: Callable[[], object]) -> None:
+            result = self._complete(ticket.need, provider, outcome)
             self._active_calls -= 1
             if isinstance(result, QuoteProviderError):
                 self.on_lost(result)
@@ -228,12 +224,7 @@ class QuoteService(Generic[A]):
                     self._repeat_or_refuse(ticket, result.code)
             self._schedule()
 
-        if self._in_loop is None:
-            self._workers.start(lambda: self._complete(ticket.need, provider, call_of(ticket.need, provider)), on_done)
-        else:
-            start_in_loop(
-                ticket.need, self._in_loop, lambda outcome: on_done(self._complete(ticket.need, provider, outcome))
-            )
+        start_in_loop(ticket.need, in_loop, on_done)
 
     def _repeat_or_refuse(self, ticket: Ticket[A], code: AesmErrorCode) -> None:
         """Let a request wait once for the provider's return: making a quote twice does no harm."""

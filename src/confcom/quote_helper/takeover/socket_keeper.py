@@ -18,7 +18,7 @@ from typing import Final
 from confcom.daemon.readiness_log import NotReady
 from confcom.daemon.socket_path import FileIdentity, require_usable_path, unusable
 from confcom.daemon.unix_socket import BoundUnixSocket, listen_at, make_directory
-from confcom.daemon.worker import WorkerPool
+from confcom.daemon.worker import Worker
 from confcom.errors import ConfcomError, UnavailableError
 from confcom.quote_helper.limits_and_deadlines import BACKLOG, DIRECTORY_MODE, SOCKET_MODE, HelperLimits
 from confcom.quote_helper.quoting.stale_target import StaleTargetPolicy
@@ -56,7 +56,7 @@ class SocketKeeper:
         *,
         me: Instance,
         server: AesmServer,
-        workers: WorkerPool,
+        worker: Worker,
         stale: StaleTargetPolicy,
         limits: HelperLimits,
         replace_foreign: bool,
@@ -66,7 +66,7 @@ class SocketKeeper:
         self._path = path
         self._me = me
         self._server = server
-        self._workers = workers
+        self._worker = worker
         self._stale = stale
         self._limits = limits
         self._replace_foreign = replace_foreign
@@ -192,7 +192,7 @@ class SocketKeeper:
         return decide(state, me=self._me, can_quote=self._can_quote, replace_foreign=self._replace_foreign)
 
     async def _inspect(self) -> SocketState:
-        return await self._workers.submit(lambda: read_socket_state(self._path, self._unable_holder))
+        return await self._worker.submit(lambda: read_socket_state(self._path, self._unable_holder))
 
     def _bind(self, state: SocketState, *, replace: bool) -> ConfcomError | None:
         """Bind the path. It runs in the event loop, so that a stop cannot come before `_bound` holds the socket."""

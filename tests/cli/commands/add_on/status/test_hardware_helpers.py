@@ -38,13 +38,6 @@ def test_a_test_root_is_told(confcom, on_hardware):
     assert "TEST ROOT" in confcom.ok("status").stdout
 
 
-def test_an_experimental_provider_is_told(confcom, on_hardware):
-    confcom.ok("update", "--set", "quoteHelper.provider=dcap", "--set", "quoteHelper.dcap.image.repository=dcap")
-    document = confcom.document("status")
-    assert document["hardware_quote_helpers"][0]["provider"] == "dcap"
-    assert "provider-experimental" in [note["code"] for note in document["notes"]]
-
-
 def test_simulated_nodes_beside_hardware(confcom, on_hardware):
     on_hardware.objects.append(make.node("s", make.SIMULATED))
     confcom.ok("enable", "--simulated", "--beside-hardware")

@@ -4,15 +4,15 @@ import threading
 import pytest
 
 from confcom.daemon.logs import LogLimiter
-from confcom.daemon.worker import WorkerPool
+from confcom.daemon.worker import Worker
 from testkit.programs import run_python
 
 
 @pytest.fixture
 def worker():
-    pool = WorkerPool("w")
-    yield pool
-    pool.close()
+    worker = Worker("w")
+    yield worker
+    worker.close()
 
 
 async def test_calls_run_in_order_in_one_other_thread(worker):
@@ -29,22 +29,6 @@ async def test_calls_run_in_order_in_one_other_thread(worker):
     assert threading.current_thread() not in threads
     worker.close()
     threads.pop().join(10)
-
-
-async def test_a_pool_that_has_grown_runs_so_many_calls_at_once_and_no_more(worker):
-    worker.grow_to(2)
-    both = threading.Barrier(2, timeout=20)
-    release, running = threading.Event(), []
-
-    def call():
-        running.append(threading.current_thread())
-        both.wait()
-        release.wait(20)
-
-    calls = [worker.submit(call) for _ in range(4)]
-    release.set()
-    await asyncio.gather(*calls)
-    assert len(set(running)) == 2
 
 
 async def test_what_a_call_raises_reaches_whoever_awaits_it_and_the_worker_lives_on(worker):
@@ -77,7 +61,7 @@ def test_a_result_that_comes_after_the_loop_has_ended_is_thrown_away(worker):
     asyncio.run(later())
 
 
-async def test_a_closed_pool_runs_what_was_queued_and_takes_nothing_more(worker):
+async def test_a_closed_worker_runs_what_was_queued_and_takes_nothing_more(worker):
     queued = worker.submit(lambda: 7)
     worker.close()
     with pytest.raises(RuntimeError):
@@ -88,9 +72,9 @@ async def test_a_closed_pool_runs_what_was_queued_and_takes_nothing_more(worker)
 def test_a_call_that_hangs_does_not_keep_the_process():
     program = """
 import asyncio, threading
-from confcom.daemon.worker import WorkerPool
+from confcom.daemon.worker import Worker
 async def main():
-    WorkerPool("w").submit(threading.Event().wait).cancel()
+    Worker("w").submit(threading.Event().wait).cancel()
 asyncio.run(main())
 """
     assert run_python("-c", program).returncode == 0
