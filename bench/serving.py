@@ -142,7 +142,6 @@ FEATURES: dict[str, Callable[[Bench], tuple[str, ...]]] = {
     DEFAULT: lambda _: (),
     "every_quote": lambda _: ("--log-quotes-per-peer", str(MAX_QUOTE_LINES)),
     "pods": lambda _: ("--identify-pods",),
-    "audit": lambda bench: ("--audit-file", str(bench.directory / "audit.log")),
 }
 """Flags of the quote helper's rows, by their key."""
 
@@ -179,7 +178,6 @@ VARIANTS = (
     Variant(DEFAULT, "+ log lines: the default configuration", "metrics", helper_of(DEFAULT)),
     Variant("every_quote", "default, and a log line for every quote", DEFAULT, helper_of("every_quote")),
     Variant("pods", "default, and --identify-pods", DEFAULT, helper_of("pods")),
-    Variant("audit", "default, and --audit-file", DEFAULT, helper_of("audit")),
 )
 """Each one's cost is its difference to the row that it adds to."""
 

@@ -78,7 +78,7 @@ def start_helper(short_dir):
     """Start helper processes in one directory; all are ended afterwards."""
     started = []
 
-    def start(*arguments, wrapper=(), environ=None, stderr=None):
+    def start(*arguments, wrapper=(), environ=None, stderr=None, alterations=None):
         helper = helper_process.start_helper(
             *arguments,
             directory=short_dir,
@@ -86,6 +86,7 @@ def start_helper(short_dir):
             inside=lambda command: (*wrapper, *command),
             environ=environ or {},
             stderr=stderr,
+            alterations=alterations,
         )
         started.append(helper.process)
         return helper

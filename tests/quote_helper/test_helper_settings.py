@@ -26,7 +26,6 @@ def test_defaults():
     assert parsed.stale_report_window_seconds == 7 * 24 * 3600
     assert (parsed.simulated_qe_mr_enclave, parsed.simulated_qe_isv_svn) == (None, None)
     assert (parsed.identify_pods, parsed.log_quotes_per_peer) == (False, 60)
-    assert (parsed.audit_file, parsed.audit_max_mib) == (None, 64)
 
 
 def test_everything_from_flags_and_from_the_environment():
@@ -34,7 +33,7 @@ def test_everything_from_flags_and_from_the_environment():
         *("--socket", "/s", "--state-dir", "/d", "--probe-address", "[::1]:1", "--log-level", "debug"),
         *("--log-format", "text", "--replace-foreign-socket", "--stale-report-window-seconds", "0"),
         *("--simulated-qe-mrenclave", "aB" * 32, "--simulated-qe-isvsvn", "65535", "--identify-pods"),
-        *("--log-quotes-per-peer", "5", "--audit-file", "/var/a", "--audit-max-mib", "1"),
+        *("--log-quotes-per-peer", "5"),
     )
     assert (parsed.socket, parsed.state_dir) == (Path("/s"), Path("/d"))
     assert parsed.probe_address == ProbeAddress("::1", 1)
@@ -42,7 +41,6 @@ def test_everything_from_flags_and_from_the_environment():
     assert (parsed.replace_foreign_socket, parsed.stale_report_window_seconds) == (True, 0)
     assert (parsed.simulated_qe_mr_enclave, parsed.simulated_qe_isv_svn) == (b"\xab" * 32, 65535)
     assert (parsed.identify_pods, parsed.log_quotes_per_peer) == (True, 5)
-    assert (parsed.audit_file, parsed.audit_max_mib) == (Path("/var/a"), 1)
     variables = {
         "CONFCOM_SIMULATED": "true",
         "CONFCOM_STATE_DIR": "/d",
@@ -56,8 +54,6 @@ def test_everything_from_flags_and_from_the_environment():
         "CONFCOM_SIMULATED_QE_ISVSVN": "65535",
         "CONFCOM_IDENTIFY_PODS": "true",
         "CONFCOM_LOG_QUOTES_PER_PEER": "5",
-        "CONFCOM_AUDIT_FILE": "/var/a",
-        "CONFCOM_AUDIT_MAX_MIB": "1",
     }
     assert parse_settings([], prog="helper", environ=variables) == parsed
 
@@ -71,8 +67,8 @@ def test_everything_from_flags_and_from_the_environment():
         ("--simulated-qe-isvsvn", "-1"),
         ("--stale-report-window-seconds", "-1"),
         ("--log-quotes-per-peer", "-1"),
-        ("--audit-max-mib", "0"),
-        ("--audit-max-mib", "1e3"),
+        ("--log-quotes-per-peer", "60001"),
+        ("--log-quotes-per-peer", "All"),
     ],
 )
 def test_an_error_names_the_flag_whose_value_is_wrong(flag, value):

@@ -24,8 +24,6 @@ from confcom.quote_helper.quoting.stale_target import StaleTargetPolicy
 from confcom.quote_helper.settings import HelperSettings
 from confcom.quote_helper.takeover.socket_keeper import SocketKeeper
 from confcom.quote_helper.takeover.takeover_policy import Instance
-from confcom.quote_helper.telemetry.audit import AuditLog
-from confcom.quote_helper.telemetry.audit_file import MIB, AuditFile
 from confcom.quote_helper.telemetry.metrics import HelperMetrics, watch_loop
 from confcom.quote_helper.telemetry.observations import ExpiryMetrics, Observations, PodMetrics
 from confcom.quote_helper.telemetry.quote_log import QuoteLog
@@ -157,7 +155,7 @@ class QuoteHelper:
             sockets.close()
             socket_worker.close()
             worker.close()
-            await self._observations.close()
+            self._observations.close()
             await self._probes.close()
 
     def _opened(self, backend: Backend) -> None:
@@ -193,15 +191,10 @@ def make_observations(
     clock: Callable[[], float],
     wall_clock: Callable[[], float],
 ) -> Observations:
-    """Return the observers that the settings ask for; the audit file's thread is started."""
-    audit = None
-    if settings.audit_file is not None:
-        file = AuditFile(settings.audit_file, settings.audit_max_mib * MIB)
-        audit = AuditLog(file, registry=registry, wall_clock=wall_clock, clock=clock)
+    """Return the observers that the settings ask for."""
     return Observations(
         metrics=metrics,
         pods=PodMetrics(registry, clock),
         log=QuoteLog(settings.log_quotes_per_peer, clock),
-        audit=audit,
         expiry=ExpiryMetrics(registry, wall_clock),
     )

@@ -31,8 +31,8 @@ DEFAULT_MEMORY_LIMIT: Final = 256 * 1024 * 1024
 """Bytes that the helper's container may use, by the chart's default."""
 CLIENT_MEMORY_PART: Final = 2
 """One part in 2 of the container's memory is for requests, and for answers that clients do not read. With 256 MiB, a
-helper uses of the other half 50 MiB by itself, 10 for 4,096 connections without an answer, and 10 for logs, audit
-records and metrics. The rest is for memory of ended containers that is still charged to the Pod's memory control
+helper uses of the other half 50 MiB by itself, 10 for 4,096 connections without an answer, and 10 for logs and
+metrics. The rest is for memory of ended containers that is still charged to the Pod's memory control
 group."""
 UNANSWERED_PART: Final = Fraction(2, 3)
 """Of the descriptors, if there are too few for all connections. Those without an answer get the larger part, because

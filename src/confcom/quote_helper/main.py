@@ -8,7 +8,7 @@ import secrets
 import time
 from collections.abc import Coroutine, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, TextIO
+from typing import Any, Final, TextIO
 
 from prometheus_client import CollectorRegistry
 
@@ -24,7 +24,8 @@ from confcom.quote_helper.limits_and_deadlines import (
 from confcom.quote_helper.quoting.provider_state import Backend
 from confcom.quote_helper.settings import ProviderKind, parse_settings
 from confcom.quote_helper.takeover.takeover_policy import TOKEN_BYTES, Instance
-from confcom.quote_helper.telemetry.audit_file import MIB
+
+MIB: Final = 1024 * 1024
 
 
 def main(arguments: Sequence[str], *, prog: str, environ: Mapping[str, str], stderr: TextIO) -> int:

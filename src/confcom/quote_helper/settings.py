@@ -17,8 +17,7 @@ from confcom.quote_helper.quoting.stale_target import (
     DEFAULT_STALE_REPORT_WINDOW_SECONDS,
     MAX_STALE_REPORT_WINDOW_SECONDS,
 )
-from confcom.quote_helper.telemetry.audit_file import DEFAULT_MAX_MIB, MAX_MAX_MIB
-from confcom.quote_helper.telemetry.quote_log import DEFAULT_QUOTE_LINES, MAX_QUOTE_LINES
+from confcom.quote_helper.telemetry.quote_log import ALL_QUOTES, DEFAULT_QUOTE_LINES, MAX_QUOTE_LINES, QuoteLines
 
 DEFAULT_SOCKET: Final = Path("/var/run/aesmd/aesm.socket")
 """Compiled into Intel's client library and every other known client."""
@@ -89,10 +88,8 @@ class HelperSettings:
     """ISVSVN of the simulated quoting enclave; None: the default."""
     identify_pods: bool = False
     """Whether peers are identified by pod and container instead of uid."""
-    log_quotes_per_peer: int = DEFAULT_QUOTE_LINES
-    """Quotes of one peer that get their own log line within a minute."""
-    audit_file: Path | None = None
-    audit_max_mib: int = DEFAULT_MAX_MIB
+    log_quotes_per_peer: QuoteLines = DEFAULT_QUOTE_LINES
+    """Quotes of one peer that get their own log line within a minute, or `all`."""
     memory_limit_mib: int = DEFAULT_MEMORY_LIMIT_MIB
     """The limit of the helper's memory control group."""
     provider: ProviderKind = ProviderKind.SIMULATED
@@ -214,24 +211,11 @@ def _add_peer_flags(parser: SettingsParser) -> None:
     )
     parser.add(
         "--log-quotes-per-peer",
-        convert=integer_between(0, MAX_QUOTE_LINES),
+        convert=_quote_lines,
         default=DEFAULT_QUOTE_LINES,
         metavar="N",
-        text="quotes per peer and minute that are logged individually; further quotes are counted",
-    )
-    parser.add(
-        "--audit-file",
-        convert=parse_path,
-        default=None,
-        metavar="FILE",
-        text="append a JSON line to FILE for every answer",
-    )
-    parser.add(
-        "--audit-max-mib",
-        convert=integer_between(1, MAX_MAX_MIB),
-        default=DEFAULT_MAX_MIB,
-        metavar="MIB",
-        text="maximum size of FILE; the helper then renames it to FILE.1",
+        text="quotes per peer and minute that are logged individually; further quotes are counted; all: a line for "
+        "every quote",
     )
 
 
@@ -305,6 +289,10 @@ def _chosen(*, simulated: bool, named: ProviderKind | None) -> ProviderKind:
             remedy="give --simulated (or CONFCOM_SIMULATED=true) for quotes without SGX hardware, or --provider aesmd",
         )
     return named
+
+
+def _quote_lines(text: str) -> QuoteLines:
+    return ALL_QUOTES if text == ALL_QUOTES else integer_between(0, MAX_QUOTE_LINES)(text)
 
 
 def _mr_enclave(text: str) -> bytes:

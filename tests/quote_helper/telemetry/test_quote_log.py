@@ -18,6 +18,7 @@ from confcom.aesm.session import ServerSession
 from confcom.daemon.logs import JsonFormatter
 from confcom.quote_helper.telemetry.peer_windows import MAX_PEERS, WINDOW_SECONDS
 from confcom.quote_helper.telemetry.quote_log import (
+    ALL_QUOTES,
     FIRST_LINES_IN_ALL,
     FURTHER_LINES_IN_ALL,
     MALFORMED_LINES_IN_ALL,
@@ -87,8 +88,11 @@ def test_report_data_is_never_told(clock, lines, request_):
     assert repr(report_data)[2:-1] not in text
 
 
-def test_other_calls_are_not_logged(clock, lines):
-    QuoteLog(10, clock).answered(PEER, GetSupportedAttKeyIdNumRequest(), GetSupportedAttKeyIdNumResponse(0, 1), 0)
+@pytest.mark.parametrize("quote_lines", [10, ALL_QUOTES])
+def test_other_calls_are_not_logged(clock, lines, quote_lines):
+    QuoteLog(quote_lines, clock).answered(
+        PEER, GetSupportedAttKeyIdNumRequest(), GetSupportedAttKeyIdNumResponse(0, 1), 0
+    )
     assert lines() == []
 
 
@@ -260,6 +264,18 @@ def test_one_peer_may_have_more_lines_if_the_operator_says_so(clock, lines, requ
     for _ in range(1500):
         log.answered(PEER, request_, SUCCESS, 0)
     assert len(lines("quote")) == 1000
+
+
+def test_with_all_every_quote_has_a_line(clock, lines, request_):
+    log = QuoteLog(ALL_QUOTES, clock)
+    for _ in range(1000):
+        log.answered(PEER, request_, SUCCESS, 0)
+    for peer in peers(2 * MAX_PEERS):
+        log.answered(peer, request_, REFUSED, 0)
+    log.tick()
+    log.close()
+    results = [(line["event"], line["result"]) for line in lines()]
+    assert results == [("quote", "success")] * 1000 + [("quote", "invalid_report")] * 2 * MAX_PEERS
 
 
 STALE = GetQuoteExResponse(AesmErrorCode.ATT_KEY_NOT_INITIALIZED)

@@ -1,4 +1,4 @@
-"""The record of one answer in logs and the audit file: peer, request and result; never report data or keys."""
+"""The record of one answer in the log: peer, request and result; never report data or keys."""
 
 from __future__ import annotations
 

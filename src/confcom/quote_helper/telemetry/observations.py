@@ -1,4 +1,4 @@
-"""The server's observer: metrics, log lines and the audit file about the socket's clients."""
+"""The server's observer: metrics and log lines about the socket's clients."""
 
 from __future__ import annotations
 
@@ -15,8 +15,6 @@ from prometheus_client.registry import Collector
 from confcom.aesm.error_code import AesmErrorCode
 from confcom.aesm.messages import Request, Response
 from confcom.aesm.session import ProtocolViolation
-from confcom.quote_helper.telemetry.answer_record import AnswerRecord
-from confcom.quote_helper.telemetry.audit import AuditLog
 from confcom.quote_helper.telemetry.metrics import HelperMetrics
 from confcom.quote_helper.telemetry.quote_log import QuoteLog
 from confcom.quote_helper.transport.peers import Peer
@@ -39,7 +37,7 @@ OTHER_PODS: Final = "other"
 
 
 class Observations:
-    """An Observer that passes events to metrics, log and audit; `run` must run beside the server."""
+    """An Observer that passes events to metrics and log; `run` must run beside the server."""
 
     def __init__(
         self,
@@ -47,14 +45,12 @@ class Observations:
         metrics: HelperMetrics,
         pods: PodMetrics,
         log: QuoteLog,
-        audit: AuditLog | None,
         expiry: ExpiryMetrics,
     ) -> None:
         self._metrics = metrics
         self._traffic = metrics.traffic
         self._pods = pods
         self._log = log
-        self._audit = audit
         self.expiry = expiry
 
     async def run(self) -> None:
@@ -65,19 +61,15 @@ class Observations:
             self.expiry.tick()
             await asyncio.sleep(TICK_SECONDS)
 
-    async def close(self) -> None:
-        """Log the remaining counts, and write the remaining audit records."""
+    def close(self) -> None:
+        """Log the remaining counts."""
         self._log.close()
-        if self._audit is not None:
-            await self._audit.close()
 
     def answered(self, peer: Peer, request: Request, response: Response, seconds: float) -> None:
         """Record an answer."""
         self._traffic.answered(request.kind, response.error_code, seconds)
         self._pods.answered(peer.pod, succeeded=response.error_code == _SUCCESS)
         self._log.answered(peer, request, response, seconds)
-        if self._audit is not None:
-            self._audit.add(AnswerRecord.of(peer, request, response))
 
     def dropped(self, peer: Peer, reason: str) -> None:
         """Record a connection that was closed without an answer."""

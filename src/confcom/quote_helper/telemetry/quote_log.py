@@ -1,13 +1,13 @@
 """Log lines about quotes and other events that clients cause: one each up to a rate per peer and in all, else counts.
 
-The counts are logged once a minute.
+The counts are logged once a minute. With ALL_QUOTES every quote has its line, and the log is the audit.
 """
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
-from typing import Final
+from typing import Final, Literal
 
 from confcom.aesm.error_code import AesmErrorCode
 from confcom.aesm.messages import MessageKind, Request, Response
@@ -24,7 +24,9 @@ _logger = logging.getLogger(__name__)
 _GET_QUOTE_EX: Final = MessageKind.GET_QUOTE_EX
 _ATT_KEY_NOT_INITIALIZED: Final = AesmErrorCode.ATT_KEY_NOT_INITIALIZED
 
-DEFAULT_QUOTE_LINES: Final = 60
+ALL_QUOTES: Final = "all"
+QuoteLines = int | Literal["all"]
+DEFAULT_QUOTE_LINES: Final[QuoteLines] = 60
 """Quotes of one peer that are logged individually in a minute. Programs attest when they start and once per session;
 more than one quote a second is a load test, for which counts are enough."""
 MAX_QUOTE_LINES: Final = 60_000
@@ -46,13 +48,16 @@ class QuoteLog:
     """Logs which peer got which quote. `tick` must be called about once a second, and logs the counts.
 
     Args:
-        quote_lines: quotes of one peer that are logged individually within WINDOW_SECONDS; 0 for counts only.
+        quote_lines: quotes of one peer that are logged individually within WINDOW_SECONDS, 0 for counts only; or
+            ALL_QUOTES, without a limit per peer or in all.
         clock: monotonic seconds.
     """
 
-    def __init__(self, quote_lines: int, clock: Callable[[], float]) -> None:
-        budget = LineBudget(first=FIRST_LINES_IN_ALL, further=max(FURTHER_LINES_IN_ALL, quote_lines), clock=clock)
-        self._quotes = PeerWindows(quote_lines, budget, clock, _summarise_quotes)
+    def __init__(self, quote_lines: QuoteLines, clock: Callable[[], float]) -> None:
+        self._every_quote = quote_lines == ALL_QUOTES
+        lines = 0 if quote_lines == ALL_QUOTES else quote_lines
+        budget = LineBudget(first=FIRST_LINES_IN_ALL, further=max(FURTHER_LINES_IN_ALL, lines), clock=clock)
+        self._quotes = PeerWindows(lines, budget, clock, _summarise_quotes)
         budget = LineBudget(first=MALFORMED_LINES_IN_ALL, further=0, clock=clock)
         self._malformed = PeerWindows(MALFORMED_LINES, budget, clock, _summarise_malformed)
         self._rejected = RejectedReports(clock)
@@ -64,7 +69,7 @@ class QuoteLog:
             return
         if response.error_code == _ATT_KEY_NOT_INITIALIZED:
             self._rejected.rejected(peer)
-        if self._quotes.admit(peer, response.error_code):
+        if self._every_quote or self._quotes.admit(peer, response.error_code):
             record = AnswerRecord.of(peer, request, response)
             _logger.info("quote", extra=record.fields() | {"event": "quote", "seconds": round(seconds, 6)})
 
