@@ -30,18 +30,17 @@ spec:
 """
 OF_THE_POD, OF_A_CONTAINER = 2, 4
 """How far the fields of each are indented in `POD`."""
+HEADS = {
+    "Job": "apiVersion: batch/v1\nkind: Job\nmetadata: {name: probe}\nspec:\n  template:\n    spec:\n",
+    "Deployment": "apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: probe}\n"
+    "spec:\n  selector: {matchLabels: {app: probe}}\n  template:\n    metadata: {labels: {app: probe}}\n    spec:\n",
+}
 REFUSED, NO_POD, WAITS = "Refused when you apply it", "Accepted, and there is no Pod", "Accepted, and the Pod waits"
 
 
 @dataclass(frozen=True)
 class Case:
-    """A section of the page.
-
-    Args:
-        name: its heading.
-        fragment: YAML of a container or a Pod.
-        message: what Kubernetes says.
-    """
+    """A section of the page: YAML of a container or a Pod, and what Kubernetes says."""
 
     name: str
     fragment: str
@@ -80,24 +79,26 @@ def test_refused_when_applied(tenant: Tenant, case: Case) -> None:
     assert message in until(refusal, "the API server refuses")
 
 
-def test_a_job_with_the_unquoted_number_is_refused_and_nothing_is_made(tenant: Tenant) -> None:
+def test_a_job_with_the_unquoted_number_is_refused(tenant: Tenant) -> None:
     refused = tenant.create(manifest("seed-as-published", IMAGE), check=False)
     assert refused.returncode == 1
-    message = (
-        "json: cannot unmarshal number into Go struct field EnvVar.spec.template.spec.containers.env.value of type"
-    )
-    assert message in refused.stderr
+    field = "EnvVar.spec.template.spec.containers.env.value"
+    assert f"json: cannot unmarshal number into Go struct field {field} of type" in refused.stderr
     assert tenant.kubectl("get", "jobs", "--output=name").stdout == ""
 
 
+@pytest.mark.parametrize("kind", HEADS)
 @pytest.mark.parametrize("case", cases(NO_POD), ids=str)
-def test_a_jobs_pod_is_refused(tenant: Tenant, case: Case) -> None:
+def test_events_tell_that_pods_are_refused(tenant: Tenant, case: Case, kind: str) -> None:
     tenant.cluster.kubectl("label", "namespace", tenant.namespace, BASELINE)
     tenant.kubectl("create", "quota", "enclave-memory", f"--hard=requests.{EPC}=20")
     spec = case.pod().split("spec:\n", 1)[1]
-    head = "apiVersion: batch/v1\nkind: Job\nmetadata:\n  name: probe\nspec:\n  template:\n    spec:\n"
-    tenant.create(head + textwrap.indent(spec, "    "))
-    assert case.message in tenant.events("probe", "FailedCreate")[0]
+    if kind == "Deployment":
+        spec = spec.replace("  restartPolicy: Never\n", "")
+    tenant.create(HEADS[kind] + textwrap.indent(spec, "    "))
+    query = ("get", f"--namespace={tenant.namespace}", "events", "--field-selector=reason=FailedCreate")
+    told = until(lambda: tenant.cluster.kubectl_json(*query)["items"], "there is an event")
+    assert case.message in told[0]["message"]
 
 
 @pytest.mark.parametrize("case", cases(WAITS), ids=str)
