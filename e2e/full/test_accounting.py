@@ -68,9 +68,7 @@ SHAPES = {
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-def test_what_a_pod_counts_for_and_what_waits_runs_when_there_is_room(
-    sgx_nodes: Nodes, tenant: Tenant, shape: str
-) -> None:
+def test_the_shape_of_a_pod_decides_what_it_counts_for(sgx_nodes: Nodes, tenant: Tenant, shape: str) -> None:
     node = sgx_nodes[1].name
     first, budgets = SHAPES[shape]
     tenant.create({**first, "spec": {**first["spec"], "nodeSelector": {"kubernetes.io/hostname": node}}})
@@ -91,9 +89,7 @@ def test_what_a_pod_counts_for_and_what_waits_runs_when_there_is_room(
     assert tenant.log("one-more").strip() == "1 True"
 
 
-def test_a_full_node_sends_a_pod_to_the_other_sgx_node_and_two_full_ones_let_it_wait(
-    sgx_nodes: Nodes, tenant: Tenant
-) -> None:
+def test_full_nodes_send_pods_on_or_have_them_wait(sgx_nodes: Nodes, tenant: Tenant) -> None:
     both = {node.name for node in sgx_nodes[:2]}
     for name in ("one", "two"):
         tenant.create(pod(name, holding("main", int(EPC_MIB))))

@@ -1,5 +1,7 @@
 """What the cases under load share."""
 
+import itertools
+
 import pytest
 
 from e2e.load.outcome import Trust
@@ -16,9 +18,10 @@ def trust(add_on, tmp_path):
 @pytest.fixture
 def start_load(add_on, namespace, tmp_path):
     """Starts eight clients of all kinds, which together hold so much EPC of each node."""
+    numbers = itertools.count()
 
     def start(offered_mib, rate):
-        folder = tmp_path / "load"
+        folder = tmp_path / f"load-{next(numbers)}"
         folder.mkdir()
         return Load.start(add_on.cluster, namespace, add_on.nodes, offered_mib=offered_mib, rate=rate, folder=folder)
 

@@ -28,7 +28,7 @@ def newcomer(bare):
 
 
 @pytest.mark.timeout(SLOW_SECONDS, func_only=True)
-def test_each_line_of_the_clusters_half_succeeds_and_the_quote_verifies(newcomer, tmp_path, tell):
+def test_each_line_of_the_clusters_half_succeeds(newcomer, tmp_path, tell):
     (tmp_path / "examples").symlink_to(ROOT / "examples")
     lines = [line.replace(PLACEHOLDER, REGISTRY).replace(NODE, NODE_NAME) for line in lines_of_the_half()]
     assert {"confcom", "kubectl"} <= {line.split()[0] for line in lines}
