@@ -135,13 +135,6 @@ class AddOn:
         found: list[dict[str, Any]] = listed["items"]
         return found
 
-    def replace_restarted(self) -> None:
-        """Have new pods made for those that have restarted: the kubelet lets each next start wait longer."""
-        for pod in (*self.all_pods(PLUGIN), *self.all_pods(HELPER)):
-            if any(one["restartCount"] for one in pod["status"].get("containerStatuses", [])):
-                self.cluster.kubectl("delete", "pod", pod["metadata"]["name"], f"--namespace={SYSTEM}")
-        self.wait_for_epc()
-
     def quotes_by(self, pod: dict[str, Any]) -> int:
         """How many quotes a helper has made for clients, by its own count, which may be a second old."""
         made = {"request": "GetQuoteEx", "result": "success"}

@@ -15,7 +15,6 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import httpx2
 from cryptography.hazmat.primitives.asymmetric import rsa
@@ -184,16 +183,6 @@ def serving(folder: Path, users: Sequence[str] = (), *, niceness: int = NICENESS
         yield server
     finally:
         server.close()
-
-
-def node(name: str, labels: dict[str, str], *, padding: int = 0) -> dict[str, Any]:
-    """Return a node to create, whose status has to be written afterwards."""
-    annotations = {"padding": "x" * padding} if padding else {}
-    return {
-        "apiVersion": "v1",
-        "kind": "Node",
-        "metadata": {"name": name, "labels": labels, "annotations": annotations},
-    }
 
 
 def _free_port() -> int:

@@ -32,8 +32,6 @@ back."""
 BACK_SECONDS = 180.0
 """For all to be well again, on a machine that is busy: the kubelet reports every 10 s, and waits 10 s with the second
 start of a container."""
-RUNS_SECONDS = 60.0
-"""For a daemon to be there that the kill before has ended."""
 
 
 class Target(StrEnum):
