@@ -9,10 +9,11 @@ import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 from e2e.add_on import ROOT
 from e2e.cluster import Cluster
+from e2e.cluster.node import RunOptions
 from e2e.images_workshop import references
 from e2e.waiting import until
 
@@ -76,17 +77,10 @@ class Tenant:
     cluster: Cluster
     namespace: str
 
-    def kubectl(
-        self,
-        *arguments: str,
-        input: str | None = None,  # noqa: A002  (subprocess.run's name)
-        check: bool = True,
-    ) -> subprocess.CompletedProcess[str]:
+    def kubectl(self, *arguments: str, **options: Unpack[RunOptions]) -> subprocess.CompletedProcess[str]:
         """Run kubectl in the namespace."""
-        timeout = DONE_SECONDS + 30
-        return self.cluster.kubectl(
-            f"--namespace={self.namespace}", *arguments, input=input, check=check, timeout=timeout
-        )
+        patient: RunOptions = {"timeout": DONE_SECONDS + 30, **options}
+        return self.cluster.kubectl(f"--namespace={self.namespace}", *arguments, **patient)
 
     def create(self, manifest: Manifest | str, *more: str, check: bool = True) -> subprocess.CompletedProcess[str]:
         """Create what a manifest describes, by `kubectl create`."""

@@ -12,12 +12,12 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path, PurePath
-from typing import Any
+from typing import Any, Unpack
 
 from confcom.errors import ConfcomError, UnavailableError
 from e2e.cluster import lifecycle, orders, pause
 from e2e.cluster.addresses import CONTAINERD_SOCKET, Places
-from e2e.cluster.node import COMMAND_SECONDS, CommandError, Node, run_entering
+from e2e.cluster.node import CommandError, Node, RunOptions, run_entering
 from e2e.cluster.plan import Plan, Shape
 from e2e.cluster.tools import prepare
 from e2e.progress import say, timed
@@ -152,48 +152,26 @@ class Cluster:
         """The command that runs this one in all of the first node's namespaces, in the same working directory."""
         return self.node.entering(command)
 
-    def run(
-        self,
-        command: Sequence[str],
-        *,
-        input: str | None = None,  # noqa: A002  (subprocess.run's name)
-        check: bool = True,
-        timeout: float = COMMAND_SECONDS,
-    ) -> subprocess.CompletedProcess[str]:
+    def run(self, command: Sequence[str], **options: Unpack[RunOptions]) -> subprocess.CompletedProcess[str]:
         """Run a command on the first node; as `run_entering`."""
-        return self.node.run(command, input=input, check=check, timeout=timeout)
+        return self.node.run(command, **options)
 
-    def _control(
-        self,
-        command: Sequence[str],
-        *,
-        input: str | None = None,  # noqa: A002  (subprocess.run's name)
-        check: bool = True,
-        timeout: float = COMMAND_SECONDS,
-    ) -> subprocess.CompletedProcess[str]:
+    def _control(self, command: Sequence[str], **options: Unpack[RunOptions]) -> subprocess.CompletedProcess[str]:
         """Run a command beside the control plane, which is there also when nodes are not."""
-        return run_entering(self.pid, command, self.environment, input=input, check=check, timeout=timeout)
+        return run_entering(self.pid, command, self.environment, **options)
 
-    def kubectl(
-        self,
-        *arguments: str,
-        input: str | None = None,  # noqa: A002  (subprocess.run's name)
-        check: bool = True,
-        timeout: float = COMMAND_SECONDS,
-    ) -> subprocess.CompletedProcess[str]:
+    def kubectl(self, *arguments: str, **options: Unpack[RunOptions]) -> subprocess.CompletedProcess[str]:
         """Run kubectl as the administrator."""
-        return self._control(["kubectl", *arguments], input=input, check=check, timeout=timeout)
+        return self._control(["kubectl", *arguments], **options)
 
     def kubectl_json(self, *arguments: str) -> dict[str, Any]:
         """What `kubectl … -o json` prints: an object, or a list's."""
         found: dict[str, Any] = json.loads(self.kubectl(*arguments, "--output=json").stdout)
         return found
 
-    def helm(
-        self, *arguments: str, check: bool = True, timeout: float = COMMAND_SECONDS
-    ) -> subprocess.CompletedProcess[str]:
+    def helm(self, *arguments: str, **options: Unpack[RunOptions]) -> subprocess.CompletedProcess[str]:
         """Run helm as the administrator."""
-        return self._control(["helm", *arguments], check=check, timeout=timeout)
+        return self._control(["helm", *arguments], **options)
 
     def import_image(self, archive: Path) -> None:
         """Give every node an image; pods use it with imagePullPolicy Never or IfNotPresent."""

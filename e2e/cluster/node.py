@@ -7,6 +7,7 @@ import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePath
+from typing import TypedDict, Unpack
 
 from confcom.errors import ConfcomError, UnavailableError
 from e2e.cluster import orders, self_check
@@ -24,6 +25,14 @@ class CommandError(ConfcomError):
     """A command in the cluster failed."""
 
 
+class RunOptions(TypedDict, total=False):
+    """Standard input, whether a failure is an error (it is, unless told otherwise), and how long it may take."""
+
+    input: str
+    check: bool
+    timeout: float
+
+
 def entering(pid: int, command: Sequence[str]) -> list[str]:
     """The command that runs this one in all namespaces of a process, in the same working directory."""
     enter = ["nsenter", f"--target={pid}", "--mount", "--net", "--pid", "--uts", "--ipc", "--cgroup"]
@@ -34,21 +43,18 @@ def run_entering(
     pid: int,
     command: Sequence[str],
     environment: Mapping[str, str],
-    *,
-    input: str | None = None,  # noqa: A002  (subprocess.run's name)
-    check: bool = True,
-    timeout: float = COMMAND_SECONDS,
+    **options: Unpack[RunOptions],
 ) -> subprocess.CompletedProcess[str]:
     """Run a command in all namespaces of a process, with these variables beside this process's.
 
     Raises:
         CommandError: it failed or took too long.
     """
-    line = " ".join(command)
+    line, timeout = " ".join(command), options.get("timeout", COMMAND_SECONDS)
     try:
         done = subprocess.run(
             entering(pid, command),
-            input=input if input is not None else "",
+            input=options.get("input", ""),
             capture_output=True,
             text=True,
             errors="replace",
@@ -58,7 +64,7 @@ def run_entering(
         )
     except subprocess.TimeoutExpired as error:
         raise CommandError(f"`{line}` did not end", why=f"it had {timeout:.0f} s", remedy="see the logs") from error
-    if check and done.returncode:
+    if options.get("check", True) and done.returncode:
         said = (done.stderr.strip() or done.stdout.strip())[-ERROR_CHARACTERS:]
         raise CommandError(f"`{line}` ended with {done.returncode}", why=said)
     return done
@@ -113,16 +119,9 @@ class Node:
         """The command that runs this one in all of the node's namespaces, in the same working directory."""
         return entering(self.pid, command)
 
-    def run(
-        self,
-        command: Sequence[str],
-        *,
-        input: str | None = None,  # noqa: A002  (subprocess.run's name)
-        check: bool = True,
-        timeout: float = COMMAND_SECONDS,
-    ) -> subprocess.CompletedProcess[str]:
+    def run(self, command: Sequence[str], **options: Unpack[RunOptions]) -> subprocess.CompletedProcess[str]:
         """Run a command on the node; as `run_entering`."""
-        return run_entering(self.pid, command, self.environment, input=input, check=check, timeout=timeout)
+        return run_entering(self.pid, command, self.environment, **options)
 
     def import_image(self, archive: Path) -> None:
         """Give the node an image; pods use it with imagePullPolicy Never or IfNotPresent."""
