@@ -12,9 +12,8 @@ import pytest
 from confcom.errors import ConfcomError
 from confcom.sgx.report import Report, TargetInfo
 from confcom.simulation.enclave import SimulatedEnclave
-from e2e.fortanix import build, quote_once
+from e2e.fortanix import build, find_cargo, quote_once
 from e2e.progress import say
-from e2e.rust import find_cargo
 from testkit.misled import MisledEnclave
 from testkit.replay.clients import KEY
 from testkit.replay.helper import running_helper

@@ -14,7 +14,6 @@ use aesm_client::AesmClient;
 
 use hex_lines::{answer, read};
 
-#[path = "../../rust/hex_lines.rs"]
 mod hex_lines;
 
 fn main() -> ExitCode {

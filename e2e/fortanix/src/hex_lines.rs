@@ -1,4 +1,4 @@
-//! Lines of JSON with bytes in hex, by which these programs and the tests speak.
+//! Lines of JSON with bytes in hex, by which this program and the tests speak.
 
 use std::error::Error;
 use std::io::{stdin, stdout, Write};
