@@ -18,7 +18,6 @@ from e2e.add_on import CONTROLLER, EPC, RELEASE, SYSTEM, changes_pods, is_ready
 from e2e.cluster import Cluster, Shape, tools
 from e2e.confcom_command import JSON, SET_ASIDE_MIB, changes, codes_of, document_of
 from e2e.load.outcome import Outcome
-from e2e.load.pods import CLIENTS_PER_NODE, Load, LoadPod
 from e2e.sized_nodes import SizedNode, sized_nodes
 from e2e.tenants import Tenant, container, pod
 from e2e.waiting import until
@@ -75,37 +74,16 @@ def add_on(cluster, tmp_path):
         yield made
 
 
-class Clients:
-    """Clients on both nodes, whose Pods together have all EPC there."""
-
-    def __init__(self, cluster, namespace, folder):
-        self._cluster, self._namespace, self._folder = cluster, namespace, folder
-
-    def start(self, name):
-        (self._folder / name).mkdir()
-        pods = [
-            LoadPod(
-                f"{name}-{node.name}-{place}",
-                client.name,
-                node.name,
-                mib,
-                self._folder / name / f"{place}{node.name}",
-            )
-            for node, clients in zip(self._cluster.nodes, CLIENTS_PER_NODE, strict=True)
-            for place, (client, mib) in enumerate(zip(clients, _shares(len(clients)), strict=True))
-        ]
-        load = Load.run(self._cluster, self._namespace, pods, rate=RATE)
-        until(lambda: {phase for _, phase, _ in load.states().values()} == {"Running"}, "the API knows that they run")
-        return load
-
-
-def _shares(count):
-    return [OFFERED_MIB // count + (place < OFFERED_MIB % count) for place in range(count)]
-
-
 @pytest.fixture
-def clients(cluster, namespace, tmp_path):
-    return Clients(cluster, namespace, tmp_path)
+def start_clients(start_load):
+    """Starts clients on both nodes, whose Pods together have all EPC there; gives also what the API has of them."""
+
+    def start():
+        load = start_load(OFFERED_MIB, RATE)
+        until(lambda: {phase for _, phase, _ in load.states().values()} == {"Running"}, "the API knows that they run")
+        return load, load.states()
+
+    return start
 
 
 def api_server_version(cluster):
@@ -141,7 +119,7 @@ def counted_as(tenant, resource, amount):
     return json.loads(done.stdout)["spec"]["containers"][0]["resources"]["limits"]
 
 
-def test_upgraded_with_pods_running(cluster, add_on, clients, trust, *, newer, tenant: Tenant, tell):
+def test_upgraded_with_pods_running(cluster, add_on, start_clients, trust, *, newer, tenant: Tenant, tell):
     mib = {node.name: OFFERED_MIB for node in cluster.nodes}
 
     # On 1.35: devices, whatever the amount; nothing is rewritten, and everybody is told what to write.
@@ -153,8 +131,7 @@ def test_upgraded_with_pods_running(cluster, add_on, clients, trust, *, newer, t
     findings = document_of(add_on.confcom("enable", "--simulated", "--dry-run", JSON))["findings"]
     assert "epc-names-not-replaced" in {one["code"] for one in findings}
     assert f"{EPC}: 10" in " ".join(cluster.helm("get", "notes", RELEASE, f"--namespace={SYSTEM}").stdout.split())
-    load = clients.start("old")
-    tenants = load.states()
+    load, tenants = start_clients()
 
     # The API server alone is newer: nothing breaks, and all is counted as before.
     began = time.monotonic()
@@ -163,7 +140,7 @@ def test_upgraded_with_pods_running(cluster, add_on, clients, trust, *, newer, t
     tell(f"API server of {pinned(AFTER)} answers {time.monotonic() - began:.1f} s after the stop of the old one")
     until(cluster.ready, "the nodes are Ready", seconds=BACK_SECONDS)
     assert api_server_version(cluster) == f"v{pinned(AFTER)}"
-    until(lambda: add_on.status()["ok"], "all is well", seconds=BACK_SECONDS)
+    until(add_on.is_well, "all is well", seconds=BACK_SECONDS)
     assert {node: kind for node, (kind, *_) in accounting(add_on).items()} == dict.fromkeys(mib, "device")
     assert {node: here for node, (*_, here) in accounting(add_on).items()} == mib
     assert changes_pods(cluster)
@@ -178,7 +155,7 @@ def test_upgraded_with_pods_running(cluster, add_on, clients, trust, *, newer, t
     began = time.monotonic()
     assert changes(add_on.confcom("update", JSON))
     tell(f"confcom update: {time.monotonic() - began:.0f} s")
-    until(lambda: add_on.status()["ok"], "all is well", seconds=BACK_SECONDS)
+    until(add_on.is_well, "all is well", seconds=BACK_SECONDS)
     assert accounting(add_on) == {node: ("device", "kept-devices", here) for node, here in mib.items()}
     assert counted_as(tenant, BYTES_NAME, "10Mi") == {EPC: "10", "sgx.intel.com/enclave": "1"}
     assert notes(add_on) == {"accounting-change-possible"}
@@ -198,13 +175,12 @@ def test_upgraded_with_pods_running(cluster, add_on, clients, trust, *, newer, t
     assert notes(add_on) == set()
 
     # Pods with EPC run again, also while the kubelets follow.
-    load = clients.start("new")
-    tenants = load.states()
+    load, tenants = start_clients()
     for node in cluster.nodes:
         node.stop("kubelet")
         node.start("kubelet", newer("kubelet"))
     until(lambda: kubelet_versions(cluster) == {f"v{pinned(AFTER)}"}, "the kubelets tell their version")
-    until(lambda: add_on.status()["ok"], "all is well", seconds=BACK_SECONDS)
+    until(add_on.is_well, "all is well", seconds=BACK_SECONDS)
     assert {node: here for node, (*_, here) in accounting(add_on).items()} == mib
     goes_on(load, tenants)
     assert Outcome.verified(load, trust, tell).failures == []
