@@ -1,8 +1,7 @@
 import json
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -11,6 +10,7 @@ from confcom.simulation.enclave import SimulatedEnclave
 from confcom.simulation.pki import PckCaType
 from confcom.simulation.platform import SimulatedPlatform
 from confcom.simulation.quoting_enclave import QuotingEnclave
+from confcom.simulation.report_key import ReportKeyFormat
 
 VECTORS = Path(__file__).parent.parent / "vectors" / "sdk-simulation"
 
@@ -46,40 +46,24 @@ def application() -> SimulatedEnclave:
     return SimulatedEnclave.from_name("application")
 
 
-@dataclass(frozen=True)
-class Vector:
-    """One report as Intel's SDK simulation code made it."""
-
-    key_format: str
-    fields: dict[str, str]
-
-    def __getattr__(self, name: str) -> bytes:
-        try:
-            return bytes.fromhex(self.fields[name])
-        except KeyError:
-            raise AttributeError(name) from None
-
-
 @pytest.fixture(scope="session")
-def make_quote(application: SimulatedEnclave) -> Callable[[SimulatedPlatform], bytes]:
-    def make(platform: SimulatedPlatform, enclave: SimulatedEnclave = application) -> bytes:
+def make_quote(application):
+    def make(platform: SimulatedPlatform) -> bytes:
         quoting_enclave = platform.quoting_enclave()
-        report = enclave.create_report(quoting_enclave.target_info, bytes(range(REPORT_DATA_SIZE)))
+        report = application.create_report(quoting_enclave.target_info, bytes(range(REPORT_DATA_SIZE)))
         return quoting_enclave.quote(report, None)[0]
 
     return make
 
 
-def _vectors() -> Iterator[Vector]:
-    for key_format in ("current", "legacy"):
-        for line in (VECTORS / f"{key_format}.jsonl").read_text().splitlines():
-            fields = json.loads(line)
-            yield Vector(key_format, {name: value for name, value in fields.items() if isinstance(value, str)})
-
-
-def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    if "vector" in metafunc.fixturenames:
-        vectors = list(_vectors())
-        metafunc.parametrize(
-            "vector", vectors, ids=[f"{vector.key_format}-{number}" for number, vector in enumerate(vectors)]
+@pytest.fixture(scope="session")
+def sdk_reports() -> list[tuple[ReportKeyFormat, SimpleNamespace]]:
+    """Reports as Intel's SDK simulation code made them, with all that went into them."""
+    return [
+        (
+            key_format,
+            SimpleNamespace(**{k: bytes.fromhex(v) for k, v in json.loads(line).items() if isinstance(v, str)}),
         )
+        for key_format in ReportKeyFormat
+        for line in (VECTORS / f"{key_format.value}.jsonl").read_text().splitlines()
+    ]

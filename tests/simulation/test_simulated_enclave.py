@@ -45,26 +45,24 @@ def test_report_for_another_target_is_rejected(other):
         CHECKER.verify_report(REPORTER.create_report(other.target_info(), DATA))
 
 
-@pytest.mark.parametrize("field", ["mr_signer", "isv_svn", "isv_prod_id"])
-def test_fields_that_target_info_does_not_carry_do_not_matter(field):
-    other = replace(CHECKER, **{field: bytes(32) if field == "mr_signer" else 7})
+def test_fields_that_target_info_does_not_carry_do_not_matter():
+    other = replace(CHECKER, mr_signer=bytes(32), isv_svn=7, isv_prod_id=7)
     assert other.verify_report(REPORTER.create_report(CHECKER.target_info(), DATA)) is ReportKeyFormat.CURRENT
 
 
-@pytest.mark.parametrize("change", [{"misc_select": 1}, {"config_svn": 1}, {"config_id": b"\1" * 64}])
-def test_current_layout_binds_what_the_legacy_one_leaves_out(change):
-    target = replace(CHECKER.target_info(), **change)
-    legacy = REPORTER.create_report(target, DATA, key_format=ReportKeyFormat.LEGACY)
-    assert CHECKER.verify_report(legacy) is ReportKeyFormat.LEGACY
-    with pytest.raises(ReportRejectedError):
-        CHECKER.verify_report(REPORTER.create_report(target, DATA, key_format=ReportKeyFormat.CURRENT))
+def test_current_layout_binds_what_the_legacy_one_leaves_out():
+    for change in ({"misc_select": 1}, {"config_svn": 1}, {"config_id": b"\1" * 64}):
+        target = replace(CHECKER.target_info(), **change)
+        legacy = REPORTER.create_report(target, DATA, key_format=ReportKeyFormat.LEGACY)
+        assert CHECKER.verify_report(legacy) is ReportKeyFormat.LEGACY
+        with pytest.raises(ReportRejectedError):
+            CHECKER.verify_report(REPORTER.create_report(target, DATA, key_format=ReportKeyFormat.CURRENT))
 
 
 def test_report_of_a_processor_is_rejected_with_the_reason():
     body = replace(REPORTER.report_body(DATA), cpu_svn=bytes.fromhex("0f0f0305ff8007000000000000000000"))
-    with raises("foreign-cpu-svn", ReportRejectedError, "why", "remedy") as caught:
+    with raises("foreign-cpu-svn", ReportRejectedError, "why", "remedy", naming=body.cpu_svn.hex()):
         CHECKER.verify_report(sign_report(body, CHECKER.target_info()))
-    assert body.cpu_svn.hex() in caught.value.what
 
 
 @given(st.binary(min_size=TARGET_INFO_SIZE, max_size=TARGET_INFO_SIZE), formats)
@@ -79,18 +77,15 @@ def test_any_key_id_works_since_it_is_in_the_report(key_id):
     assert CHECKER.verify_report(report) is ReportKeyFormat.CURRENT
 
 
-@pytest.mark.parametrize("size", [0, 32, 63, 65])
-def test_report_data_of_another_size_is_refused(size):
-    with raises("wrong-size", MalformedError):
-        REPORTER.create_report(CHECKER.target_info(), bytes(size))
-
-
 def test_names_give_the_same_identity_everywhere():
     enclave = SimulatedEnclave.from_name("hello")
     assert enclave.mr_enclave.hex() == "a9257fc38fd13d4650c1126bc462f76174c772d9840e2c91d1191f0c2483da21"
     assert enclave.mr_signer.hex() == "ac683bb2c0934af676bc21e48b524406d3106c64f05be3ad65e6e163e3bd4f4d"
     assert (enclave.flags, enclave.xfrm) == (0x05, 0x07)
     assert (enclave.isv_prod_id, enclave.isv_svn) == (0, 0)
+    assert SimulatedEnclave.from_name("hello", debug=True) == replace(enclave, flags=0x07)
+    other = SimulatedEnclave.from_name("other")
+    assert (other.mr_signer, other.mr_enclave == enclave.mr_enclave) == (enclave.mr_signer, False)
 
 
 def test_body_holds_the_identity_and_zeros_elsewhere():
@@ -103,16 +98,6 @@ def test_body_holds_the_identity_and_zeros_elsewhere():
     expected[256:260] = b"\4\3\6\5"
     expected[320:384] = DATA
     assert enclave.report_body(DATA).encode() == expected
-
-
-def test_debug_changes_attributes_and_no_measurement():
-    release, debug = (SimulatedEnclave.from_name("hello", debug=debug) for debug in (False, True))
-    assert debug == replace(release, flags=0x07)
-    assert debug.create_report(CHECKER.target_info(), DATA).body.debug
-    assert not release.create_report(CHECKER.target_info(), DATA).body.debug
-
-
-def test_other_names_give_other_measurements_of_one_signer():
-    one, two = SimulatedEnclave.from_name("one"), SimulatedEnclave.from_name("two")
-    assert one.mr_enclave != two.mr_enclave
-    assert one.mr_signer == two.mr_signer
+    for size in (0, 32, 63, 65):
+        with raises("wrong-size", MalformedError):
+            enclave.create_report(CHECKER.target_info(), bytes(size))

@@ -12,18 +12,12 @@ from confcom.sgx.pck.extension import PckExtension, PlatformConfiguration
 from confcom.simulation.collateral import create_crl
 from confcom.simulation.issuing import issue_pki, sign_certificate, simulated_name
 from confcom.simulation.pki import BACKDATE, PCE_SVN, TCB_COMPONENTS, IntelNameError, PckCaType, Pki, Role
-from confcom.simulation.platform import SimulatedPlatform
 from testkit.raised import raises
 
-KEY_USAGES = (
-    "digital_signature",
-    "content_commitment",
-    "key_encipherment",
-    "data_encipherment",
-    "key_agreement",
-    "key_cert_sign",
-    "crl_sign",
-)
+KEY_USAGES = [
+    *("digital_signature", "content_commitment", "key_encipherment", "data_encipherment", "key_agreement"),
+    *("key_cert_sign", "crl_sign"),
+]
 INTEL = {"O": "Intel Corporation", "C": "US", "ST": "CA", "L": "Santa Clara"}
 
 
@@ -35,13 +29,13 @@ def test_names_contain_what_verifiers_look_for(any_platform):
     pki = any_platform.pki
     ca_type = "Platform" if PckExtension.from_certificate(pki.pck.certificate).configuration else "Processor"
     for key, wanted in (
-        (pki.root, "SGX Root CA"),
-        (pki.pck_ca, f"SGX PCK {ca_type} CA"),
-        (pki.tcb_signer, "SGX TCB Signing"),
-        (pki.pck, "SGX PCK Certificate"),
+        (pki.root, "Root CA"),
+        (pki.pck_ca, f"PCK {ca_type} CA"),
+        (pki.tcb_signer, "TCB Signing"),
+        (pki.pck, "PCK Certificate"),
     ):
         [common_name] = key.certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
-        assert common_name.value == f"SIMULATED {wanted} - NOT INTEL"
+        assert common_name.value == f"SIMULATED SGX {wanted} - NOT INTEL"
 
 
 @pytest.mark.parametrize("role", Role)
@@ -97,6 +91,7 @@ def test_sgx_extension_says_simulated_and_agrees_with_the_tcb(seed, now):
         sgx = PckExtension.from_certificate(certificate)
         assert (sgx.fmspc, sgx.ppid) == (b"SIMSGX", marks.PPID)
         assert (sgx.tcb.components, sgx.tcb.pce_svn) == (TCB_COMPONENTS, PCE_SVN)
+        assert f"SGX PCK {ca_type.value.capitalize()} CA" in certificate.issuer.rfc4514_string()
         if ca_type is PckCaType.PLATFORM:
             assert sgx.platform_instance_id == marks.PLATFORM_INSTANCE_ID
             assert sgx.configuration == PlatformConfiguration(False, False, False)
@@ -130,55 +125,38 @@ def intel_name(common_name: str) -> x509.Name:
     ],
     ids=["intel", "intel's organization", "two organizations", "two names", "no mark", "no organization", "empty"],
 )
-@pytest.mark.parametrize("where", ["subject", "issuer"])
-def test_a_name_that_does_not_say_simulated_is_never_certified(platform, now, name, where):
-    root = platform.pki.root
-    names = {"subject": simulated_name("SGX Root CA"), "issuer": simulated_name("SGX Root CA"), where: name}
-    key = root.private_key.public_key()
-    builder = x509.CertificateBuilder(names["issuer"], names["subject"], key, 1, now, now + timedelta(days=1))
-    with raises("not-named-simulated", IntelNameError, "why", "remedy"):
-        sign_certificate(builder, root.private_key)
+def test_a_name_that_does_not_say_simulated_is_never_certified(platform, now, name):
+    key, right = platform.pki.root.private_key, simulated_name("SGX Root CA")
+    for names in ((right, name), (name, right)):
+        builder = x509.CertificateBuilder(*names, key.public_key(), 1, now, now + timedelta(days=1))
+        with raises("not-named-simulated", IntelNameError, "why", "remedy"):
+            sign_certificate(builder, key)
 
 
-def test_stored_certificates_come_back_with_their_keys(platform, seed):
-    assert Pki.load(seed, platform.pki.certificates) == platform.pki
+def test_only_a_platforms_own_certificates_are_loaded(platform, seed, now):
+    """The last three have the right keys, as a mix of two copies of a state could."""
+    certificates, other = platform.pki.certificates, issue_pki(bytes(32), now)
+    assert Pki.load(seed, certificates) == platform.pki
+    for role in Role:
+        with raises("wrong-key", MalformedError, naming=f" {role.value} "):
+            Pki.load(seed, {**certificates, role: other.certificates[role]})
 
+    def again(role, issuer, subject):
+        key = certificates[role].public_key()
+        return x509.CertificateBuilder(issuer, subject, key, 1, now, now + timedelta(days=1))
 
-@pytest.mark.parametrize("role", Role)
-def test_a_certificate_of_another_platform_is_refused(platform, seed, now, role):
-    other = issue_pki(bytes(32), now).certificates[role]
-    with raises("wrong-key", MalformedError) as caught:
-        Pki.load(seed, {**platform.pki.certificates, role: other})
-    assert f" {role.value} " in caught.value.what
-
-
-def test_a_certificate_that_another_root_issued_is_refused(platform, seed, now):
-    """The right key and name under the wrong issuer: what a mix of two copies of a state could hold."""
-    other_root = issue_pki(bytes(32), now).root
-    genuine = platform.pki.pck_ca.certificate
-    builder = x509.CertificateBuilder(
-        genuine.issuer, genuine.subject, genuine.public_key(), 1, now, now + timedelta(days=1)
-    )
-    assert other_root.certificate.subject == genuine.issuer
-    mixed = {**platform.pki.certificates, Role.PCK_CA: sign_certificate(builder, other_root.private_key)}
-    with raises("wrong-issuer", MalformedError):
-        Pki.load(seed, mixed)
-
-
-def test_a_certificate_under_another_name_is_refused(platform, seed, now):
-    name, key = simulated_name("SGX Root CA, another"), platform.pki.root.private_key
-    again = x509.CertificateBuilder(name, name, key.public_key(), 1, now, now + timedelta(days=1))
-    mixed = {**platform.pki.certificates, Role.ROOT: sign_certificate(again, key)}
-    with raises("not-a-certificate", MalformedError):
-        Pki.load(seed, mixed)
-
-
-def test_a_stored_certificate_with_intels_name_is_refused(platform, seed, now):
-    name, key = intel_name("Intel SGX Root CA"), platform.pki.root.private_key
-    builder = x509.CertificateBuilder(name, name, key.public_key(), 1, now, now + timedelta(days=1))
-    mixed = {**platform.pki.certificates, Role.ROOT: builder.sign(key, hashes.SHA256())}
-    with pytest.raises(IntelNameError):
-        Pki.load(seed, mixed)
+    own_key, ca, intel = platform.pki.root.private_key, certificates[Role.PCK_CA], intel_name("Intel SGX Root CA")
+    assert other.root.certificate.subject == ca.issuer
+    other_issuer = sign_certificate(again(Role.PCK_CA, ca.issuer, ca.subject), other.root.private_key)
+    other_name = sign_certificate(again(Role.ROOT, *[simulated_name("SGX Root CA, another")] * 2), own_key)
+    intels_name = again(Role.ROOT, intel, intel).sign(own_key, hashes.SHA256())
+    for role, certificate, code in (
+        (Role.PCK_CA, other_issuer, "wrong-issuer"),
+        (Role.ROOT, other_name, "not-a-certificate"),
+        (Role.ROOT, intels_name, "not-named-simulated"),
+    ):
+        with raises(code):
+            Pki.load(seed, {**certificates, role: certificate})
 
 
 def test_crl_lists_what_is_revoked_and_carries_what_verifiers_need(platform, now):
@@ -188,16 +166,10 @@ def test_crl_lists_what_is_revoked_and_carries_what_verifiers_need(platform, now
     assert crl.issuer == issuer.certificate.subject
     assert crl.get_revoked_certificate_by_serial_number(leaf.serial_number)
     assert len(crl) == 1
-    number = crl.extensions.get_extension_for_oid(ExtensionOID.CRL_NUMBER).value
     later = create_crl(issuer, last_update=now + timedelta(days=15), next_update=now + timedelta(days=45))
-    assert later.extensions.get_extension_for_oid(ExtensionOID.CRL_NUMBER).value.crl_number > number.crl_number
+    number, later_number = (extension(made, ExtensionOID.CRL_NUMBER).value.crl_number for made in (crl, later))
+    assert later_number > number
     assert len(later) == 0
-    authority = crl.extensions.get_extension_for_oid(ExtensionOID.AUTHORITY_KEY_IDENTIFIER).value
+    authority = extension(crl, ExtensionOID.AUTHORITY_KEY_IDENTIFIER).value
     assert authority == x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer.certificate.public_key())
     assert not any(extension.critical for extension in crl.extensions)
-
-
-@pytest.mark.parametrize("ca_type", PckCaType)
-def test_platform_gets_the_kind_of_ca_that_was_asked_for(seed, now, ca_type):
-    issuer = SimulatedPlatform.create(seed, now, ca_type=ca_type).pki.pck.certificate.issuer
-    assert f"SGX PCK {ca_type.value.capitalize()} CA" in issuer.rfc4514_string()
