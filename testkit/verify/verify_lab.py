@@ -31,6 +31,7 @@ from confcom.verify.verifier import verify_quote
 NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
 SEED = bytes(range(32))
 CHALLENGE = bytes(range(64))
+OTHER_KEY = derive_private_key(SEED, "a stranger's key")
 
 Key = ec.EllipticCurvePrivateKey
 
@@ -203,7 +204,3 @@ class Lab:
         serials = tuple(certificate.serial_number for certificate in revoked)
         crl = create_crl(issuer, last_update=last_update, next_update=next_update, revoked=serials)
         return crl.public_bytes(Encoding.DER)
-
-    @property
-    def other_key(self) -> Key:
-        return derive_private_key(SEED, "a stranger's key")

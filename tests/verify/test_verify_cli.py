@@ -14,6 +14,7 @@ from click.testing import CliRunner, Result
 
 from confcom.cli.group import cli
 from confcom.sgx.collateral.bundle import COLLATERAL_FILES
+from confcom.simulation.enclave import SimulatedEnclave
 from confcom.verify.checks.authenticity import MAX_QUOTE_SIZE
 from testkit.programs import run_python
 from testkit.verify.verify_lab import CHALLENGE, Evidence, Lab
@@ -43,6 +44,16 @@ def demands(lab: Lab) -> list[str]:
     return ["--mrenclave", lab.enclave.mr_enclave.hex(), "--report-data", CHALLENGE.hex(), "--allow-simulated"]
 
 
+def verdict_of(result: Result, exit_code: int, kind: str) -> dict:
+    document = json.loads(result.stdout)
+    assert (result.exit_code, document["kind"], document["ok"]) == (exit_code, kind, kind == "verified")
+    return document
+
+
+def failed(document: dict) -> list[str]:
+    return [check["code"] for check in document["checks"] if check["status"] == "failed"]
+
+
 def test_verified(files: Path, demands: list[str]) -> None:
     result = verify(files, *demands)
     assert result.exit_code == 0, result.output
@@ -54,16 +65,6 @@ def test_verified(files: Path, demands: list[str]) -> None:
     assert {check["status"] for check in document["checks"]} <= {"passed", "not-checked"}
 
 
-def verdict_of(result: Result, exit_code: int, kind: str) -> dict:
-    document = json.loads(result.stdout)
-    assert (result.exit_code, document["kind"], document["ok"]) == (exit_code, kind, kind == "verified")
-    return document
-
-
-def failed(document: dict) -> list[str]:
-    return [check["code"] for check in document["checks"] if check["status"] == "failed"]
-
-
 def test_nothing_demanded_is_not_authorised(files: Path) -> None:
     result = verify(files)
     assert result.exit_code == 3
@@ -71,10 +72,37 @@ def test_nothing_demanded_is_not_authorised(files: Path) -> None:
     lines = result.output.splitlines()
     at = lines.index("failed       platform")
     assert [line.split()[0] for line in lines[at + 1 : at + 4]] == ["required:", "found:", "why:"]
+    not_a_quote = verify(files, quote="-", stdin=b"hello")
+    assert not_a_quote.exit_code == 5
+    assert not_a_quote.output.endswith("\nUNUSABLE\n")
 
 
-def test_simulated_only_on_request(files: Path, demands: list[str]) -> None:
-    assert verify(files, *demands[:-1]).exit_code == 3
+CHANGED_TIME = {"at": "2026-11-24T17:00:00+05:00"}
+SIGNER = ["--mrsigner", SimulatedEnclave.from_name("app").mr_signer.hex(), "--isv-prod-id", "0", "--min-isv-svn", "0"]
+OUTCOMES = {
+    # Which demands are kept, what is added, other inputs; the exit code, what failed.
+    "simulated without being asked for": (slice(-1), [], {}, 3, ["platform"]),
+    "a replayed quote": (
+        slice(2),
+        ["--report-data", CHALLENGE[::-1].hex(), "--allow-simulated"],
+        {},
+        3,
+        ["report-data"],
+    ),
+    "expired collateral": (slice(None), [], {"at": "2027-06-01"}, 5, ["collateral"]),
+    "the same instant in another zone": (slice(None), [], CHANGED_TIME, 0, []),
+    "the signer in place of the enclave": (slice(2, None), SIGNER, {}, 0, []),
+    "only what is out of date": (slice(None), ["--accept-tcb", "OutOfDate"], {}, 3, ["tcb-status"]),
+    "also what is out of date": (slice(None), ["--accept-tcb", "OutOfDate", "--accept-tcb", "UpToDate"], {}, 0, []),
+    "an advisory": (slice(None), ["--reject-advisory", "SIMULATED-NOT-GENUINE-INTEL"], {}, 3, ["advisories"]),
+}
+
+
+@pytest.mark.parametrize("name", OUTCOMES)
+def test_options_reach_the_policy(files: Path, demands: list[str], name: str) -> None:
+    kept, more, given, exit_code, codes = OUTCOMES[name]
+    result = verify(files, *demands[kept], *more, "--output", "json", **given)
+    assert (result.exit_code, failed(json.loads(result.stdout))) == (exit_code, codes)
 
 
 def test_a_changed_byte(files: Path, demands: list[str], evidence: Evidence) -> None:
@@ -90,18 +118,8 @@ def test_intels_root_rejects_it(files: Path, demands: list[str]) -> None:
     assert "46e403bd34f05a3f" in next(check["required"] for check in document["checks"] if check["code"] == "root")
 
 
-def test_a_replayed_quote(files: Path, demands: list[str]) -> None:
-    assert verify(files, *demands[:3], CHALLENGE[::-1].hex(), *demands[4:]).exit_code == 3
-
-
-def test_expired_collateral(files: Path, demands: list[str]) -> None:
-    result = verify(files, *demands, "--output", "json", at="2027-06-01")
-    assert failed(verdict_of(result, 5, "unusable")) == ["collateral"]
-
-
 def test_no_collateral(files: Path) -> None:
-    result = run("verify", files / "q.bin", "--root", files / "root.pem")
-    assert result.exit_code == 5
+    assert run("verify", files / "q.bin", "--root", files / "root.pem").exit_code == 5
 
 
 def test_json_where_the_input_cannot_be_read(files: Path, lab: Lab, tmp_path: Path) -> None:
@@ -154,17 +172,9 @@ def test_a_file_without_permission_is_unusable_input(files: Path, argument: str,
     assert argument != "quote" or run("inspect", given["quote"]).exit_code == 5
 
 
-@pytest.mark.parametrize("encode", [bytes.hex, lambda quote: base64.b64encode(quote).decode()])
-def test_a_quote_as_text(files: Path, demands: list[str], evidence: Evidence, encode) -> None:
-    result = verify(files, *demands, quote="-", stdin=encode(evidence.quote).encode())
-    assert result.exit_code == 0, result.output
-
-
-def test_a_mistake_on_the_command_line_is_no_verdict(files: Path) -> None:
-    result = verify(files, "--mrenclave", "abcd", "--output", "json")
-    assert result.exit_code == 2
-    assert list(json.loads(result.stdout)) == ["error"]
-    assert json.loads(result.stdout)["error"]["code"] == "wrong-size"
+def test_a_quote_as_text(files: Path, demands: list[str], evidence: Evidence) -> None:
+    for text in (evidence.quote.hex().encode(), base64.b64encode(evidence.quote)):
+        assert verify(files, *demands, quote="-", stdin=text).exit_code == 0
 
 
 def test_a_pipe_is_read_from_standard_input_only(files: Path, tmp_path: Path) -> None:
@@ -177,12 +187,6 @@ def test_a_pipe_is_read_from_standard_input_only(files: Path, tmp_path: Path) ->
         assert json.loads(result.stdout)["error"]["code"] == "not-a-regular-file"
 
 
-def test_not_a_quote(files: Path) -> None:
-    result = verify(files, quote="-", stdin=b"hello")
-    assert result.exit_code == 5
-    assert result.output.endswith("\nUNUSABLE\n")
-
-
 def test_short_report_data_is_padded_aloud(files: Path, demands: list[str]) -> None:
     result = verify(files, "--report-data", "abcd", "--output", "json")
     assert all(number in result.stderr.split() for number in ("2", "64."))
@@ -191,48 +195,29 @@ def test_short_report_data_is_padded_aloud(files: Path, demands: list[str]) -> N
 
 
 @pytest.mark.parametrize(
-    "mistake",
+    ("mistake", "code"),
     [
-        ["--mrenclave", "xyz"],
-        ["--mrenclave", "abcd"],
-        ["--report-data", "00" * 65],
-        ["--accept-tcb", "Revoked"],
-        ["--min-isv-svn", "65536"],
+        (["--mrenclave", "xyz"], "command-line-refused"),
+        (["--mrenclave", "abcd"], "wrong-size"),
+        (["--report-data", "00" * 65], "report-data-size"),
+        (["--accept-tcb", "Revoked"], "command-line-refused"),
+        (["--min-isv-svn", "65536"], "out-of-range"),
+        (["--at", "tomorrow"], "command-line-refused"),
     ],
 )
-def test_mistakes_on_the_command_line_are_usage_errors(files: Path, mistake: list[str]) -> None:
-    result = verify(files, *mistake)
+def test_mistakes_on_the_command_line_are_no_verdict(files: Path, mistake: list[str], code: str) -> None:
+    result = verify(files, *mistake, "--output", "json")
     assert result.exit_code == 2
     assert "Error" in result.stderr
+    assert list(json.loads(result.stdout)) == ["error"]
+    assert json.loads(result.stdout)["error"]["code"] == code
 
 
-def test_time_that_is_none(files: Path) -> None:
-    assert verify(files, at="tomorrow").exit_code == 2
-
-
-def test_time_with_an_offset_is_the_same_instant(files: Path, demands: list[str]) -> None:
-    elsewhere, here = (
-        verify(files, *demands, "--output", "json", at=at).stdout for at in ("2026-11-24T17:00:00+05:00", AT)
-    )
-    assert elsewhere == here
-
-
-def test_statuses_advisories_and_numbers_reach_the_policy(files: Path, demands: list[str], lab: Lab) -> None:
-    signer = ["--mrsigner", lab.enclave.mr_signer.hex(), "--isv-prod-id", "0", "--min-isv-svn", "0"]
-    assert verify(files, *demands[2:], *signer).exit_code == 0
-    assert verify(files, *demands, "--accept-tcb", "OutOfDate").exit_code == 3
-    assert verify(files, *demands, "--accept-tcb", "OutOfDate", "--accept-tcb", "UpToDate").exit_code == 0
-    assert verify(files, *demands, "--reject-advisory", "SIMULATED-NOT-GENUINE-INTEL").exit_code == 3
-
-
-def test_inspect(files: Path) -> None:
+def test_inspect(files: Path, evidence: Evidence) -> None:
     result = run("inspect", files / "q.bin")
     assert result.exit_code == 0
     assert "SIMULATED SGX PCK Certificate - NOT INTEL" in result.output
     assert '("SIMULATED-NOT-INTEL!")' in result.output
-
-
-def test_inspect_json_from_standard_input(evidence: Evidence) -> None:
     result = run("inspect", "-", "--output", "json", stdin=evidence.quote)
     assert result.exit_code == 0
     document = json.loads(result.output)
@@ -249,17 +234,11 @@ def test_inspect_says_where_it_stops(evidence: Evidence) -> None:
     assert f"stopped: {stopped['what']}\n" in result.output
 
 
-@pytest.mark.parametrize(("name", "warnings"), [("quote_pck_cert_chain.bin", 1), ("quote_raw_tcb.bin", 2)])
-def test_inspect_genuine_quotes(name: str, warnings: int) -> None:
-    result = run("inspect", GENUINE / name)
-    assert result.exit_code == 0
-    assert result.output.count("\nwarning: ") == warnings
-
-
-@pytest.mark.parametrize("command", ["verify", "inspect"])
-def test_help_has_examples_on_lines_of_their_own(command: str) -> None:
-    lines = run(command, "--help").output.splitlines()
-    assert any(line.startswith((f"    confcom {command} ", f"  confcom {command} ")) for line in lines)
+def test_inspect_genuine_quotes() -> None:
+    for name, warnings in (("quote_pck_cert_chain.bin", 1), ("quote_raw_tcb.bin", 2)):
+        result = run("inspect", GENUINE / name)
+        assert result.exit_code == 0
+        assert result.output.count("\nwarning: ") == warnings
 
 
 WITHOUT_DCAP_QVL = """
