@@ -41,6 +41,7 @@ def inventory(*registered):
 
 
 def test_the_whole_document():
+    assert inventory(True, False, True)["registered"] is False
     assert inventory(True, True, True) == {
         "version": 1,
         "platform": "hardware",
@@ -101,10 +102,6 @@ def test_the_whole_document():
     }
 
 
-def test_registered_means_every_resource():
-    assert inventory(True, False, True)["registered"] is False
-
-
 def test_a_plugin_that_waits_offers_nothing_and_says_why():
     document = json.loads(encode_waiting("no driver", DEVICES))
     assert document.keys() == inventory(True, True, True).keys()
@@ -128,6 +125,12 @@ def test_epc_that_is_counted_as_capacity():
     labels = {"kind": "capacity", "choice": "set"}
     assert registry.get_sample_value("confcom_sgx_epc_accounting_info", labels) == 1
     assert registry.get_sample_value("confcom_sgx_epc_held_back_bytes") == 0
+    PluginMetrics(registry := CollectorRegistry()).record_discovery(DISCOVERY, plan_resources(DISCOVERY))
+    mib = {
+        part: registry.get_sample_value(f"confcom_sgx_epc_{part}_bytes") / MIB
+        for part in ("advertised", "set_aside", "reserved", "held_back")
+    }
+    assert mib == {"advertised": 2048, "set_aside": 6, "reserved": 0, "held_back": 52}
 
 
 def test_epc_whose_numa_node_nobody_tells():

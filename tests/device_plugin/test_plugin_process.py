@@ -24,9 +24,7 @@ from testkit.programs import run_python
 ALL = (EPC, ENCLAVE, PROVISION, HELPER)
 
 
-async def test_the_whole_list_arrives_and_allocate_gives_devices_budget_platform_and_the_aesm_directory(
-    kubelet, start_listed
-):
+async def test_the_whole_list_arrives_and_is_allocated_from(kubelet, start_listed):
     await start_listed("--simulated-epc-mib", "168", "--aesmd-dir", "/host/aesmd")
     assert kubelet.lists[EPC] == [device_id(index) for index in range(168 - 6)]
     assert [len(kubelet.lists[name]) for name in (ENCLAVE, PROVISION, HELPER)] == [1024, 1024, 6]
@@ -35,10 +33,8 @@ async def test_the_whole_list_arrives_and_allocate_gives_devices_budget_platform
     identifiers = kubelet.lists[EPC][5:15]
     (answer,) = await kubelet.allocate(EPC, identifiers)
     assert dict(answer.envs) == {"CONFCOM_SGX_EPC_MIB": "10", "CONFCOM_SGX_PLATFORM": "simulated"}
-    assert [(d.container_path, d.host_path, d.permissions) for d in answer.devices] == [
-        ("/dev/sgx_enclave", "/dev/null", "rw"),
-        ("/dev/sgx/enclave", "/dev/null", "rw"),
-    ]
+    devices = [(device.container_path, device.host_path) for device in answer.devices]
+    assert devices == [("/dev/sgx_enclave", "/dev/null"), ("/dev/sgx/enclave", "/dev/null")]
     assert list(answer.mounts) == [pb.Mount(container_path="/var/run/aesmd", host_path="/host/aesmd", read_only=True)]
     assert await kubelet.allocate(EPC, identifiers) == [answer]
     (of_a_helper,) = await kubelet.allocate(HELPER, kubelet.lists[HELPER][:2])
@@ -46,18 +42,26 @@ async def test_the_whole_list_arrives_and_allocate_gives_devices_budget_platform
     assert not of_a_helper.mounts
 
 
-async def test_a_refused_allocation_explains_itself_and_the_next_one_works(kubelet, start_listed):
+async def test_after_a_refused_allocation_the_next_one_works(kubelet, start_listed):
     plugin = await start_listed("--simulated-epc-mib", "28", "--helper-epc-mib", "0", lists=[EPC])
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await kubelet.allocate(EPC, [device_id(28)])
     assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
     assert "'AAc'" in caught.value.details()
+    garbage = []
+    for number in range(50):
+        garbage.append(socket.socket(socket.AF_UNIX))
+        garbage[-1].connect(str(kubelet.endpoint(EPC)))
+        garbage[-1].sendall(bytes(range(256)) * 16 * (number % 2))
     assert len(await kubelet.allocate(EPC, [device_id(27)])) == 1
+    for peer in garbage:
+        peer.close()
+    assert len(kubelet.registrations(EPC)) == 1
     assert await plugin.metric("confcom_device_plugin_allocate_failures_total") == 1
     assert await plugin.metric("confcom_device_plugin_allocate_seconds_count", resource=EPC) == 1
 
 
-async def test_a_lost_stream_leads_to_one_new_registration_at_the_same_socket(kubelet, start_listed):
+async def test_a_lost_stream_is_registered_anew_at_the_same_socket(kubelet, start_listed):
     plugin = await start_listed()
     before = kubelet.endpoint(EPC)
     await kubelet.drop(EPC)
@@ -70,7 +74,7 @@ async def test_a_lost_stream_leads_to_one_new_registration_at_the_same_socket(ku
     assert await plugin.metric(name, resource=EPC, cause="start") == 1
 
 
-async def test_a_kubelet_restart_is_answered_at_new_sockets_without_a_failed_dial_back(kubelet, start_listed):
+async def test_a_kubelet_restart_is_answered_at_new_sockets(kubelet, start_listed):
     await start_listed()
     old = [kubelet.endpoint(name) for name in ALL]
     for restarts in range(1, 4):
@@ -82,13 +86,9 @@ async def test_a_kubelet_restart_is_answered_at_new_sockets_without_a_failed_dia
     assert [len(kubelet.registrations(name)) for name in ALL] == [4] * len(ALL)
 
 
-@pytest.mark.parametrize("stale", [False, True])
-async def test_a_kubelet_that_comes_late_is_met_and_one_that_goes_costs_no_readiness(
-    kubelet, start_plugin, directory, stale
-):
-    if stale:
-        with socket.socket(socket.AF_UNIX) as left:
-            left.bind(str(directory / "kubelet.sock"))
+async def test_a_kubelet_comes_late_and_its_end_costs_no_readiness(kubelet, start_plugin, directory):
+    with socket.socket(socket.AF_UNIX) as left_by_its_predecessor:
+        left_by_its_predecessor.bind(str(directory / "kubelet.sock"))
     plugin = await start_plugin()
     await plugin.until_code("kubelet-absent")
     assert (await plugin.get("/readyz"))[0] == 503
@@ -121,9 +121,7 @@ async def test_its_own_socket_removed_is_noticed_and_replaced(kubelet, start_lis
 
 
 @pytest.mark.parametrize("state", ["watches", "hangs", "is absent"])
-async def test_sigterm_removes_its_sockets_and_exits_0_whatever_the_kubelet_does(
-    kubelet, start_plugin, directory, state
-):
+async def test_sigterm_removes_its_sockets_and_exits_0(kubelet, start_plugin, directory, state):
     kubelet.hang = state == "hangs"
     if state != "is absent":
         await kubelet.start()
@@ -178,20 +176,7 @@ async def test_the_port_that_the_kernel_chose_for_probes_is_logged(start_plugin)
     assert await asyncio.to_thread(ask) == 200
 
 
-async def test_a_larger_node_says_how_much_it_holds_back(kubelet, start_listed):
-    plugin = await start_listed("--simulated-epc-mib", "8192", lists=[EPC])
-    assert len(kubelet.lists[EPC]) == 2048
-    accounting = (await plugin.inventory())["accounting"]
-    assert (accounting["advertised_mib"], accounting["held_back_mib"]) == (2048, 6138)
-    assert (accounting["set_aside_mib"], accounting["reserved_mib"]) == (6, 0)
-    (found,) = await plugin.logged(accounting=accounting["reason"])
-    assert (found["platform"], found["epc_mib"]) == ("simulated", 8192)
-    assert await plugin.metric("confcom_sgx_epc_held_back_bytes") == 6138 * 1024 * 1024
-    assert await plugin.metric("confcom_sgx_epc_set_aside_bytes") == 6 * 1024 * 1024
-    assert await plugin.metric("confcom_sgx_epc_advertised_bytes") == 2048 * 1024 * 1024
-
-
-async def test_epc_as_capacity_is_registered_by_nobody_and_told_to_who_asks(kubelet, start_listed):
+async def test_epc_as_capacity_is_registered_by_nobody(kubelet, start_listed):
     plugin = await start_listed(
         "--simulated-epc-mib", "1048576", "--accounting", "capacity", lists=(ENCLAVE, PROVISION, HELPER)
     )
@@ -203,7 +188,6 @@ async def test_epc_as_capacity_is_registered_by_nobody_and_told_to_who_asks(kube
     assert told == ("capacity", "set", 1_048_570, EPC)
     (found,) = await plugin.logged(accounting_kind="capacity")
     assert found["accounting_choice"] == "set"
-    assert await plugin.metric("confcom_sgx_epc_accounting_info", kind="capacity", choice="set") == 1
     assert await plugin.metric("confcom_sgx_epc_advertised_bytes") == 1_048_570 * 1024 * 1024
     (answer,) = await kubelet.allocate(ENCLAVE, kubelet.lists[ENCLAVE][:1])
     assert {device.container_path for device in answer.devices} == {"/dev/sgx_enclave", "/dev/sgx/enclave"}
@@ -235,13 +219,6 @@ async def test_a_checkpoint_that_is_no_checkpoint_is_a_warning(kubelet, director
     assert warning["level"] == "warning"
 
 
-async def test_the_largest_list_arrives_and_what_it_costs_is_told(kubelet, start_listed):
-    plugin = await start_listed("--simulated-epc-mib", "300000", "--max-epc-mib", "262144", lists=[EPC])
-    assert len(set(kubelet.lists[EPC])) == 262_144
-    (warning,) = await plugin.logged(seconds_when_all_are_allocated=pytest.approx(8246, abs=1))
-    assert warning["level"] == "warning"
-
-
 async def test_names_counts_reserve_and_mount_are_the_operators_choice(kubelet, start_listed):
     await start_listed(
         *("--simulated-epc-mib", "100", "--reserve-epc-mib", "30", "--helper-epc-mib", "0", "--no-aesmd-mount"),
@@ -253,7 +230,7 @@ async def test_names_counts_reserve_and_mount_are_the_operators_choice(kubelet, 
     assert not answer.mounts
 
 
-async def test_a_plugin_of_another_installation_refuses_and_the_first_goes_on(kubelet, start_listed, start_plugin):
+async def test_a_plugin_of_another_installation_refuses(kubelet, start_listed, start_plugin):
     first = await start_listed("--installation", "a")
     second = await start_plugin("--installation", "b", "--enclave-resource", "example.com/enclave")
     assert await second.process.wait() == ExitCode.UNAVAILABLE
@@ -274,23 +251,7 @@ async def test_a_plugin_of_another_installation_refuses_and_the_first_goes_on(ku
     await fourth.until_registered()
 
 
-async def test_garbage_and_idle_peers_on_its_socket_change_nothing(kubelet, start_listed):
-    await start_listed()
-    path = str(kubelet.endpoint(EPC))
-    peers = []
-    for number in range(50):
-        peer = socket.socket(socket.AF_UNIX)
-        peer.connect(path)
-        if number % 2:
-            peer.sendall(bytes(range(256)) * 16)
-        peers.append(peer)
-    assert len(await kubelet.allocate(EPC, kubelet.lists[EPC][:1])) == 1
-    for peer in peers:
-        peer.close()
-    assert len(kubelet.registrations(EPC)) == 1
-
-
-async def test_streams_are_bounded_and_someone_elses_end_does_not_matter(kubelet, start_listed):
+async def test_streams_are_bounded_and_a_strangers_end_is_nothing(kubelet, start_listed):
     plugin = await start_listed()
     async with services.unix_channel(str(kubelet.endpoint(EPC))) as channel:
         stub = services.DevicePluginStub(channel)
@@ -351,8 +312,10 @@ def test_a_started_plugin_carries_no_command_line_libraries(directory):
     assert implementation == "upb"
 
 
-@pytest.mark.parametrize("module", ["confcom", "confcom.device_plugin"])
-@pytest.mark.parametrize(("asked", "seen"), [({}, "NONE"), ({"GRPC_VERBOSITY": "DEBUG"}, "DEBUG")])
+@pytest.mark.parametrize(
+    ("module", "asked", "seen"),
+    [("confcom", {}, "NONE"), ("confcom.device_plugin", {"GRPC_VERBOSITY": "DEBUG"}, "DEBUG")],
+)
 def test_what_grpc_finds_when_it_is_imported(directory, module, asked, seen):
     (directory / "grpc").mkdir()
     (directory / "grpc" / "__init__.py").write_text("import os\nraise SystemExit(os.environ['GRPC_VERBOSITY'])\n")

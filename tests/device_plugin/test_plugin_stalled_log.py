@@ -11,7 +11,7 @@ from confcom.errors import ExitCode
 from testkit.full_pipe import full_pipe
 
 
-async def test_a_log_reader_that_stalls_stops_neither_the_kubelet_nor_probes_nor_the_end(kubelet, start_listed):
+async def test_a_stalled_log_reader_stops_nothing(kubelet, start_listed):
     reader, writer = full_pipe()
     plugin = await start_listed(stderr=writer)
     os.close(writer)

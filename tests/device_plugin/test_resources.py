@@ -43,7 +43,7 @@ def test_helpers_take_a_small_part_of_the_smallest_nodes(mib):
 
 
 @pytest.mark.parametrize(("mib", "advertised"), [(2053, 2047), (2054, 2048), (2055, 2048), (262_144, 2048)])
-def test_the_default_maximum_is_what_a_kubelet_takes_without_stalling(mib, advertised):
+def test_the_default_maximum_stalls_no_kubelet(mib, advertised):
     plan = plan_resources(found(mib))
     assert (plan.advertised_mib, plan.held_back_mib) == (advertised, mib - 6 - advertised)
     assert plan.stall_seconds <= 0.51
@@ -92,7 +92,7 @@ def test_what_is_in_use_decides_the_plan():
 
 
 @pytest.mark.parametrize(("mib", "reserve"), [(6, 0), (1, 0), (100, 94), (100, 200)])
-def test_a_node_that_would_have_nothing_to_offer_is_refused_with_the_remedy(mib, reserve):
+def test_a_node_that_would_have_nothing_to_offer_is_refused(mib, reserve):
     for accounting in (AccountingSettings(), CAPACITY):
         with pytest.raises(SettingsError) as caught:
             plan_resources(found(mib), ResourceSettings(accounting=accounting, reserve_mib=reserve))

@@ -127,7 +127,7 @@ def test_status_uses_what_is_granted_and_no_more(cluster):
     assert found == plain | record
 
 
-def test_without_helms_record_status_uses_the_first_manifest_and_no_secret(cluster):
+def test_without_helms_record_status_reads_no_secret(cluster):
     cluster.denied = {"list secrets"}
     found, done = used(cluster)
     (plain, _) = map(granted, blocks(PAGE, "yaml"))

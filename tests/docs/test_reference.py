@@ -64,7 +64,7 @@ def test_the_hardware_reports_page_has_every_field():
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_the_page_of_ways_to_ask_for_epc_is_the_table_that_cases_are_held_to():
+def test_the_page_of_epc_patterns_is_the_table_of_cases():
     command = [sys.executable, str(ROOT / "scripts" / "epc_patterns_reference.py"), "--check"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr

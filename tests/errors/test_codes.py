@@ -49,7 +49,7 @@ def test_codes_are_words_with_hyphens():
     assert [one for one in given if not WELL_FORMED.fullmatch(one)] == []
 
 
-def test_an_error_has_the_code_that_it_was_given_else_that_of_its_class():
+def test_an_error_has_its_own_code_or_its_classs():
     assert SettingsError("both", error_code="both-given").error_code == "both-given"
     assert SettingsError("both").error_code == SettingsError.error_code != ConfcomError.error_code
     assert as_data(SettingsError("both", error_code="both-given"))["code"] == "both-given"

@@ -55,7 +55,7 @@ def test_support_needs_the_leaf_and_the_feature(max_leaf, ebx, expected):
     assert sgx_supported(max_leaf, ebx) is expected
 
 
-def test_sections_are_enumerated_to_the_end_marker_others_skipped():
+def test_sections_are_enumerated_to_the_end_marker():
     first, second = registers(0x1_0000_0000, 93 * MIB), registers(0x80_0000_0000, 256 << 30)
     end = CpuidRegisters(0, 0, 0, 0)
     found = enumerate_epc(processor(first, registers(0, MIB, kind=2), second, end, first))

@@ -8,7 +8,7 @@ def test_our_key_is_the_one_that_intels_server_advertises(vector):
     assert ECDSA_P256_KEY_ID.algorithm_id == AttKeyAlgorithm.ECDSA_P256 == 2
 
 
-def test_what_is_compared_ends_where_the_callers_own_fields_begin():
+def test_the_callers_own_fields_are_not_compared():
     assert ECDSA_P256_KEY_ID.encode()[ATT_KEY_ID_COMPARED:] == bytes(98)
     changed = AttKeyId.parse(ECDSA_P256_KEY_ID.encode()[:158] + b"\xff" * 98)
     assert changed.spid == b"\xff" * 16

@@ -47,7 +47,7 @@ def test_target_info_of_an_identity_alone_has_zeros_elsewhere():
     assert target.encode() == b"\x11" * 32 + b"\x05" + bytes(7) + b"\x07" + bytes(7) + bytes(464)
 
 
-def test_mr_enclave_is_taken_out_of_a_report_without_reading_the_rest():
+def test_mr_enclave_is_taken_out_of_a_report():
     report = bytes(range(256)) + bytes(176)
     assert mr_enclave_of(report) == Report.parse(report).body.mr_enclave == bytes(range(64, 96))
     with raises("wrong-size", naming="an SGX report "):
@@ -89,7 +89,7 @@ def test_reports_of_the_sdk_are_read_field_by_field(simulation_reports):
         assert (body.encode().hex(), report.encode().hex()) == (vector["body_raw"], vector["report"])
 
 
-def test_target_infos_of_the_sdk_carry_what_its_key_derivation_used(simulation_reports):
+def test_target_infos_of_the_sdk_fit_its_key_derivation(simulation_reports):
     for vector in simulation_reports:
         raw = bytes.fromhex(vector["target_info"])
         target = TargetInfo.parse(raw)

@@ -52,7 +52,7 @@ def test_same_period_same_bytes_in_any_time_zone_then_renewed(platform, now):
     assert renewed.tcb_info_issuer_chain == collateral.tcb_info_issuer_chain
 
 
-def test_documents_are_signed_by_the_tcb_signer_whose_chain_is_there(any_platform, now):
+def test_documents_are_signed_by_the_tcb_signer(any_platform, now):
     collateral = any_platform.collateral(now)
     signer = any_platform.pki.tcb_signer.certificate
     for signed in (collateral.read_tcb_info().signed, collateral.read_qe_identity().signed):

@@ -11,7 +11,7 @@ from testkit.raised import raises
 STORED = Path(__file__).parent / "stored-platform-1.json"
 
 
-def test_what_the_first_version_stored_is_the_same_platform_for_ever(now):
+def test_what_the_first_version_stored_stays_the_same_platform(now):
     """Root, key id and target info must not change with the software: people pinned them, clients cached them."""
     stored = STORED.read_bytes()
     platform = SimulatedPlatform.parse(stored)

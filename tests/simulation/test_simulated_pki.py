@@ -159,7 +159,7 @@ def test_only_a_platforms_own_certificates_are_loaded(platform, seed, now):
             Pki.load(seed, {**certificates, role: certificate})
 
 
-def test_crl_lists_what_is_revoked_and_carries_what_verifiers_need(platform, now):
+def test_crl_has_what_verifiers_need(platform, now):
     issuer, leaf = platform.pki.pck_ca, platform.pki.pck.certificate
     crl = create_crl(issuer, last_update=now, next_update=now + timedelta(days=30), revoked=(leaf.serial_number,))
     assert crl.is_signature_valid(issuer.certificate.public_key())

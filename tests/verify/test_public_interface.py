@@ -76,7 +76,7 @@ def test_help_shows_no_environment(monkeypatch) -> None:
     assert "correct horse" not in done.stdout
 
 
-def test_what_key_separation_and_sharing_adds_is_claimed_and_demanded(lab: Lab, evidence: Evidence) -> None:
+def test_fields_of_key_separation_are_claimed_and_demanded(lab: Lab, evidence: Evidence) -> None:
     values = {
         "config_id": bytes(range(64)),
         "config_svn": 7,
@@ -202,7 +202,7 @@ def test_hexadecimal_text_is_as_good_as_bytes(lab: Lab, evidence: Evidence) -> N
         ({"rejected_advisories": {334}}, "wrong-type"),
     ],
 )
-def test_a_demand_that_no_quote_could_meet_is_told_where_it_is_given(demand: dict[str, object], code: str) -> None:
+def test_a_demand_that_no_quote_could_meet_is_refused(demand: dict[str, object], code: str) -> None:
     with raises(code, WrongTypeError if code == "wrong-type" else SettingsError, "remedy"):
         Policy(**demand)
 

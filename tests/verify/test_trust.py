@@ -68,7 +68,7 @@ def test_the_same_name_in_another_encoding_is_another_issuer(lab: Lab) -> None:
     assert chain.root is None
 
 
-def test_marks_never_make_intels_key_simulated_nor_another_key_genuine() -> None:
+def test_marks_make_no_key_genuine_and_intels_never_simulated() -> None:
     assert platform_of(INTEL_ROOT_KEY_ID, root_is_marked=True) is Platform.GENUINE
     assert platform_of(INTEL_ROOT_KEY_ID, root_is_marked=False) is Platform.GENUINE
     assert platform_of(bytes(48), root_is_marked=True) is Platform.SIMULATED

@@ -249,7 +249,7 @@ main()
 """
 
 
-def test_inspect_needs_no_verifier_and_verify_says_what_to_install(files: Path) -> None:
+def test_inspect_needs_no_verifier_and_verify_names_it(files: Path) -> None:
     assert run_python("-c", WITHOUT_DCAP_QVL, "inspect", files / "q.bin").returncode == 0
     arguments = ("verify", files / "q.bin", "--root", files / "root.pem", "--output", "json")
     refused = run_python("-c", WITHOUT_DCAP_QVL, *arguments)

@@ -84,14 +84,18 @@ def test_the_remedies_name_rule_and_group():
     assert 'KERNEL=="provision", GROUP="sgx_prv", MODE="0660"' in problem.remedy
 
 
-def test_a_file_in_the_devices_place_is_no_device():
+def test_a_device_needs_a_driver_and_a_device_node():
     file = FileStatus(character_device=False, mode=0o666, uid=0, gid=0)
     devices = inspect_devices(FakeHost(nodes={ENCLAVE: file}, entries={DRIVER}))
     assert [node.path for node in devices.nodes] == [None, None]
     assert not any(devices.healthy(device) for device in Device)
+    devices = inspect_devices(FakeHost(nodes=dict(BY_INTELS_RULES)))
+    assert devices.driver is None
+    assert not devices.healthy(Device.ENCLAVE)
+    assert not devices.has(ENCLAVE)
 
 
-def test_the_path_that_containers_are_given_is_inspected_and_another_one_is_a_problem():
+def test_the_path_that_containers_are_given_is_inspected():
     host = FakeHost(nodes={ENCLAVE: device(), "/dev/sgx/enclave": device(0o600)}, entries={DRIVER})
     assert inspect_devices(host).node(Device.ENCLAVE).path == ENCLAVE
     assert inspect_devices(host, expected=["/dev/sgx/enclave"]).node(Device.ENCLAVE).path == "/dev/sgx/enclave"
@@ -99,47 +103,34 @@ def test_the_path_that_containers_are_given_is_inspected_and_another_one_is_a_pr
     assert problem.code == "other-device-path"
 
 
-def test_a_device_without_a_driver_is_not_there():
-    devices = inspect_devices(FakeHost(nodes=dict(BY_INTELS_RULES)))
-    assert devices.driver is None
-    assert not devices.healthy(Device.ENCLAVE)
-    assert not devices.has(ENCLAVE)
-
-
-def test_dev_mounted_noexec_is_a_problem_of_the_enclave_device_alone():
+def test_dev_mounted_noexec_concerns_the_enclave_device_alone():
     mounts = f"{ROOT_MOUNT}\n{dev_mount('rw,nosuid,noexec')}\n"
     host = hardware(28 * MIB)
     host.files["/proc/1/mountinfo"] = mounts
     devices = inspect_devices(host)
-    enclave = devices.node(Device.ENCLAVE)
-    (problem,) = enclave.problems
-    assert problem.code == "device-mounted-noexec"
+    assert [problem.code for problem in devices.node(Device.ENCLAVE).problems] == ["device-mounted-noexec"]
     assert devices.healthy(Device.PROVISION)
 
 
-@pytest.mark.parametrize(
-    ("lines", "noexec"),
-    [
-        ([ROOT_MOUNT, dev_mount("rw,noexec")], True),
-        ([ROOT_MOUNT, dev_mount("rw,nosuid")], False),
-        ([dev_mount("rw,noexec"), ROOT_MOUNT], True),
-        ([dev_mount("rw,noexec"), dev_mount("rw")], False),
-        ([dev_mount("rw"), dev_mount("rw,noexec")], True),
-        ([ROOT_MOUNT.replace("rw,relatime", "rw,noexec")], True),
-        ([dev_mount("rw,noexecutive")], False),
-        ([dev_mount("rw").replace("rw,size", "noexec,size")], False),
-        ([dev_mount("rw,noexec").replace(" /dev ", " /devices ")], False),
-        ([dev_mount("rw,noexec").replace(" /dev ", r" /\144ev ")], True),
-        ([dev_mount("rw,noexec").replace(" /dev ", " /dev/shm ")], False),
-        (["", "24 21 0:6", "x" * 5000], False),
-    ],
-    ids=[
-        "noexec", "exec", "order does not matter between depths", "mounted over", "mounted over with noexec",
-        "no mount of its own", "another word", "an option of the file system", "another directory", "escaped",
-        "a deeper directory", "garbage",
-    ],
-)  # fmt: skip
-def test_noexec_is_read_from_the_mount_that_the_device_is_on(lines, noexec):
+MOUNTS = {
+    "noexec": ([ROOT_MOUNT, dev_mount("rw,noexec")], True),
+    "exec": ([ROOT_MOUNT, dev_mount("rw,nosuid")], False),
+    "order does not matter between depths": ([dev_mount("rw,noexec"), ROOT_MOUNT], True),
+    "mounted over": ([dev_mount("rw,noexec"), dev_mount("rw")], False),
+    "mounted over with noexec": ([dev_mount("rw"), dev_mount("rw,noexec")], True),
+    "no mount of its own": ([ROOT_MOUNT.replace("rw,relatime", "rw,noexec")], True),
+    "another word": ([dev_mount("rw,noexecutive")], False),
+    "an option of the file system": ([dev_mount("rw").replace("rw,size", "noexec,size")], False),
+    "another directory": ([dev_mount("rw,noexec").replace(" /dev ", " /devices ")], False),
+    "escaped": ([dev_mount("rw,noexec").replace(" /dev ", r" /\144ev ")], True),
+    "a deeper directory": ([dev_mount("rw,noexec").replace(" /dev ", " /dev/shm ")], False),
+    "garbage": (["", "24 21 0:6", "x" * 5000], False),
+}
+
+
+@pytest.mark.parametrize("name", MOUNTS)
+def test_noexec_is_read_from_the_mount_that_the_device_is_on(name):
+    lines, noexec = MOUNTS[name]
     assert mounted_noexec("\n".join(lines), ENCLAVE) is noexec
 
 

@@ -68,7 +68,13 @@ def host():
 
 @pytest.fixture
 def watch(tried, host):
-    return tried.watch(host)
+    """All has been well for a while."""
+    made = tried.watch(host)
+    polls(made, 10)
+    assert there(made) == {"enclave", "provision"}
+    assert tried.events() == []
+    assert (tried.healthy("enclave"), tried.healthy("provision")) == (1, 1)
+    return made
 
 
 def polls(watch, number):
@@ -92,15 +98,7 @@ def test_gone_at_the_first_look_and_back_after_three_in_a_row(found):
         assert now or not state.present
 
 
-def test_all_is_well(tried, watch):
-    polls(watch, 10)
-    assert there(watch) == {"enclave", "provision"}
-    assert tried.events() == []
-    assert (tried.healthy("enclave"), tried.healthy("provision")) == (1, 1)
-
-
 def test_an_unloaded_driver_is_told_once_and_its_return_once(tried, host, watch):
-    polls(watch, 1)
     nodes, host.nodes, host.entries = host.nodes, {}, set()
     polls(watch, 5)
     assert there(watch) == set()
@@ -116,25 +114,19 @@ def test_an_unloaded_driver_is_told_once_and_its_return_once(tried, host, watch)
     assert tried.events() == ["device-back"] * 2
     assert (watch.availability[Device.ENCLAVE].code, watch.availability[Device.ENCLAVE].reason) == ("", "")
     assert tried.healthy("enclave") == 1
-
-
-def test_a_device_that_comes_and_goes_is_lost_once(tried, host, watch):
     for number in range(40):
         host.entries = {DRIVER} if number % DEBOUNCE_POLLS else set()
         watch.poll()
     assert there(watch) == set()
-    assert tried.events() == ["device-lost"] * 2
+    assert tried.events() == ["device-lost"] * 2, "one that comes and goes is lost once"
 
 
-def test_the_provision_device_alone_takes_only_its_own_resource(tried, host, watch):
+def test_one_device_alone_takes_only_its_own_resource(tried, host, watch):
     del host.nodes[PROVISION]
     polls(watch, 2)
     assert there(watch) == {"enclave"}
     assert watch.availability[Device.PROVISION].code == "device-removed"
     assert (tried.healthy("enclave"), tried.healthy("provision")) == (1, 0)
-
-
-def test_another_driver_with_another_path_is_not_the_device_that_containers_are_given(tried, host, watch):
     host.nodes = {"/dev/sgx/enclave": device(), PROVISION: device(0o660, gid=107)}
     polls(watch, 10)
     assert there(watch) == {"provision"}
@@ -152,9 +144,7 @@ def test_an_epc_of_another_size_is_told_once_and_changes_nothing(tried, host, wa
     assert there(watch) == {"enclave", "provision"}
 
 
-@pytest.mark.parametrize("at_start", [False, True])
-def test_changed_permissions_are_told_once_each_and_take_nothing_away(tried, host, watch, at_start):
-    polls(watch, 0 if at_start else 2)
+def test_changed_permissions_are_told_once_each_and_take_nothing(tried, host, watch):
     host.nodes[ENCLAVE] = device(0o600)
     polls(watch, 3)
     assert tried.events() == ["device-problem"]
@@ -169,7 +159,7 @@ def test_changed_permissions_are_told_once_each_and_take_nothing_away(tried, hos
     assert tried.healthy("enclave") == 1
 
 
-def test_a_provision_device_that_was_not_there_at_start_is_told_once_and_not_offered(tried):
+def test_a_provision_device_that_comes_later_is_not_offered(tried):
     host = hardware(28 * MIB, nodes={ENCLAVE: device()})
     watch = tried.watch(host)
     polls(watch, 2)
@@ -197,16 +187,11 @@ def test_a_driver_beside_a_simulated_plugin_ends_it_for_good(tried):
     assert watch.availability[Device.ENCLAVE].code == "simulated-on-hardware"
 
 
-async def test_a_complete_node_is_found_at_the_first_look(tried):
+async def test_what_is_there_is_found_at_the_first_look(tried):
     found = await tried.search(hardware(28 * MIB))
-    assert (found.epc_mib, tried.sleeps) == (28, 0)
-    assert tried.events() == []
-
-
-async def test_simulated_is_found_at_the_first_look_or_refused(tried):
-    assert (await tried.search(FakeHost(), simulated_epc_mib=5)).epc_mib == 5
-    assert tried.sleeps == 0
-    assert tried.events() == []
+    assert (found.epc_mib, tried.sleeps, tried.events()) == (28, 0, [])
+    found = await tried.search(FakeHost(), simulated_epc_mib=5)
+    assert (found.epc_mib, tried.sleeps, tried.events()) == (5, 0, [])
     with pytest.raises(SimulatedOnHardwareError):
         await tried.search(hardware(28 * MIB), simulated_epc_mib=5)
 
@@ -228,12 +213,11 @@ async def test_a_driver_that_is_loaded_late(tried):
     assert found.provision_node == PROVISION
     assert tried.sleeps == 3 + DEBOUNCE_POLLS - 1
     assert healthy == [0, 0]
-    assert [record.code for record in tried.caplog.records] == ["epc-without-driver", "no-enclave-device"], (
-        "once for each reason"
-    )
+    codes = [record.code for record in tried.caplog.records]
+    assert codes == ["epc-without-driver", "no-enclave-device"], "once for each reason"
 
 
-async def test_an_enclave_device_is_waited_for_to_get_its_provision_device(tried):
+async def test_an_enclave_device_waits_for_its_provision_device(tried):
     host = hardware(28 * MIB, nodes={ENCLAVE: device()})
     found = await tried.search(host, lambda: host.nodes.update(BY_INTELS_RULES))
     assert found.provision_node == PROVISION

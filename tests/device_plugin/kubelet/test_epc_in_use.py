@@ -25,6 +25,7 @@ from confcom.kubernetes.epc_accounting import (
     EpcInUse,
     decide_accounting,
 )
+from testkit.raised import raises
 
 
 def encoded(registered, *held):
@@ -43,6 +44,7 @@ def in_use(data, *, epc_mib=MAX_DEVICES):
 
 
 EPC, ENCLAVE = EPC_RESOURCE, ENCLAVE_RESOURCE
+MEMBERS = st.sampled_from(["Data", "PodDeviceEntries", "RegisteredDevices", "ResourceName", "DeviceIDs", EPC])
 
 
 @pytest.mark.parametrize(
@@ -70,74 +72,43 @@ def test_what_is_in_use(registered, held, expected):
     assert in_use(encoded(registered, *held)) == expected
 
 
-@pytest.mark.parametrize(
-    ("support", "kind"), [("supported", AccountingKind.CAPACITY), ("policy-off", AccountingKind.DEVICE)]
-)
-def test_a_drained_node_that_another_plugin_registered_on_first_after_a_reboot_is_decided_anew(support, kind):
-    settings = AccountingSettings(api_server=FIRST_STALLING, support=CapacitySupport(support))
-    decided = decide_accounting(settings, in_use(encoded({EPC: 0, ENCLAVE: 0, "example.com/gpu": 2})), 16_384)
-    assert decided.kind is kind
-    assert decided == decide_accounting(settings, EpcInUse(), 16_384)
-
-
-def test_ids_that_are_not_ours_have_no_index():
-    data = json.loads(encoded({EPC: 4}, (EPC, [1])))
-    data["Data"]["PodDeviceEntries"][0]["DeviceIDs"] = {"0": ["a.b", "longer", ""], "1": None}
-    assert in_use(json.dumps(data).encode()) == EpcInUse(4, devices_held=True)
-
-
 @pytest.mark.parametrize(("registered", "devices"), [(168, 168), (0, 4)])
-def test_decimal_ids_of_another_plugin_show_no_number_of_devices(registered, devices):
-    theirs = HeldDevices("uid", "app", EPC, tuple(map(str, range(100, 168))))
+def test_ids_of_others_have_no_index(registered, devices):
+    theirs = HeldDevices("uid", "app", EPC, (*map(str, range(100, 168)), "a.b", "longer", ""))
     ours = HeldDevices("uid", "new", EPC, (device_id(3),))
     data = encode_checkpoint({EPC: map(str, range(registered))}, [theirs, ours])
     assert in_use(data, epc_mib=100_000) == EpcInUse(devices, devices_held=True)
 
 
-def test_the_number_that_is_registered_goes_before_the_ids():
-    theirs = HeldDevices("uid", "app", EPC, ("100",))
-    assert in_use(encode_checkpoint({EPC: map(str, range(168))}, [theirs])) == EpcInUse(168, devices_held=True)
+def test_a_drained_node_is_decided_anew():
+    """Another plugin registered first after a reboot."""
+    for support, kind in (("supported", AccountingKind.CAPACITY), ("policy-off", AccountingKind.DEVICE)):
+        settings = AccountingSettings(api_server=FIRST_STALLING, support=CapacitySupport(support))
+        decided = decide_accounting(settings, in_use(encoded({EPC: 0, ENCLAVE: 0, "example.com/gpu": 2})), 16_384)
+        assert decided.kind is kind
+        assert decided == decide_accounting(settings, EpcInUse(), 16_384)
 
 
-def test_null_is_empty():
-    data = b'{"Data":{"PodDeviceEntries":null,"RegisteredDevices":{"a/b":null}},"Checksum":1}'
-    assert decode_checkpoint(data).registered == {"a/b": 0}
-
-
-MALFORMED = [
-    b"",
-    b"\xff",
-    b"{",
-    b"[]",
-    b"{}",
-    b'{"Data":null}',
-    b'{"Data":{"RegisteredDevices":[]}}',
-    b'{"Data":{"RegisteredDevices":{},"PodDeviceEntries":7}}',
-    b'{"Data":{"RegisteredDevices":{"a":1},"PodDeviceEntries":[]}}',
-    b'{"Data":{"RegisteredDevices":{},"PodDeviceEntries":[{"ResourceName":1,"DeviceIDs":{}}]}}',
-    b'{"Data":{"RegisteredDevices":{},"PodDeviceEntries":[{"ResourceName":"a","DeviceIDs":{"0":[1]}}]}}',
-    b'{"Data":{"RegisteredDevices":{},"PodDeviceEntries":[{}]}}',
-    b"[" * 100_000,
-]
-
-
-@pytest.mark.parametrize("data", MALFORMED, ids=range(len(MALFORMED)))
-def test_another_format_is_an_error_with_a_code(data):
-    with pytest.raises(CheckpointError) as caught:
-        decode_checkpoint(data)
-    assert caught.value.error_code == "kubelet-checkpoint-unreadable"
+def test_another_format_is_an_error_with_a_code():
+    entry = '{"Data":{"RegisteredDevices":{},"PodDeviceEntries":[%s]}}'
+    malformed = [
+        *("", "{", "[]", "{}", '{"Data":null}', '{"Data":{"RegisteredDevices":[]}}', "[" * 100_000),
+        '{"Data":{"RegisteredDevices":{},"PodDeviceEntries":7}}',
+        '{"Data":{"RegisteredDevices":{"a":1},"PodDeviceEntries":[]}}',
+        entry % '{"ResourceName":1,"DeviceIDs":{}}',
+        entry % '{"ResourceName":"a","DeviceIDs":{"0":[1]}}',
+        entry % "{}",
+    ]
+    for data in (b"\xff", *(text.encode() for text in malformed)):
+        with raises("kubelet-checkpoint-unreadable", CheckpointError):
+            decode_checkpoint(data)
+    null = b'{"Data":{"PodDeviceEntries":null,"RegisteredDevices":{"a/b":null}},"Checksum":1}'
+    assert decode_checkpoint(null).registered == {"a/b": 0}
 
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(max_size=5),
-    lambda inner: (
-        st.lists(inner, max_size=3)
-        | st.dictionaries(
-            st.sampled_from(["Data", "PodDeviceEntries", "RegisteredDevices", "ResourceName", "DeviceIDs", EPC]),
-            inner,
-            max_size=4,
-        )
-    ),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(MEMBERS, inner, max_size=4),
 )
 
 
@@ -160,30 +131,25 @@ def leave_socket(directory, kind, name, installation="confcom"):
     SocketNames(directory, installation, "old").path(Resource(kind, name, 1), 0).touch()
 
 
-def test_no_checkpoint_is_no_doubt(names):
-    assert found(names) == EpcInUse()
-
-
 def test_the_checkpoint_decides_and_not_the_sockets(names, directory):
+    assert found(names) == EpcInUse(), "no checkpoint, no doubt"
     leave_socket(directory, ResourceKind.EPC, EPC_RESOURCE)
     (directory / CHECKPOINT_NAME).write_bytes(encoded({ENCLAVE: 1024}, (ENCLAVE, [1])))
     assert found(names) == EpcInUse(capacity_held=True)
 
 
 @pytest.mark.parametrize("content", [None, b"nonsense"])
-def test_without_a_record_earlier_instances_tell_how_epc_is_counted(names, directory, content):
+def test_without_a_record_sockets_tell_how_epc_is_counted(names, directory, content):
     if content is not None:
         (directory / CHECKPOINT_NAME).write_bytes(content)
     leave_socket(directory, ResourceKind.EPC, EPC_RESOURCE, installation="another")
-    nothing = found(names)
-    assert (nothing.devices, nothing.devices_held, nothing.capacity_held) == (0, False, False)
+    doubt = found(names).doubt
+    assert bool(doubt) is (content is not None)
+    assert found(names) == EpcInUse(doubt=doubt)
     leave_socket(directory, ResourceKind.ENCLAVE, ENCLAVE_RESOURCE)
-    only_enclave = found(names)
-    assert (only_enclave.devices, only_enclave.devices_held, only_enclave.capacity_held) == (0, False, True)
+    assert found(names) == EpcInUse(capacity_held=True, doubt=doubt)
     leave_socket(directory, ResourceKind.EPC, EPC_RESOURCE)
-    with_epc = found(names)
-    assert (with_epc.devices, with_epc.devices_held, with_epc.capacity_held) == (0, True, False)
-    assert bool(with_epc.doubt) is (content is not None)
+    assert found(names) == EpcInUse(devices_held=True, doubt=doubt)
 
 
 def test_what_cannot_be_read_is_in_doubt_and_no_error(names, directory, monkeypatch):

@@ -61,9 +61,7 @@ def mine(directory, other):
 
 @pytest.fixture
 def peers(mine):
-    found = mine.peers(EPC)
-    found.record_registration(mine.path(EPC, 0), within=WITHIN)
-    return found
+    return registered(mine)
 
 
 def age(path, seconds):
@@ -71,27 +69,27 @@ def age(path, seconds):
     os.utime(path, (then, then))
 
 
+def registered(names):
+    """What this instance knows of others when it has registered."""
+    found = names.peers(EPC)
+    found.record_registration(names.path(EPC, 0), within=WITHIN)
+    return found
+
+
+@pytest.mark.parametrize("seen", [True, False])
 @pytest.mark.parametrize("ending", [Other.end, Other.kill])
-def test_the_end_of_another_is_noticed_once(peers, other, ending):
-    assert not peers.any_ended()
+def test_the_end_of_another_is_noticed_once(peers, other, ending, seen):
     later = other("it0")
-    assert not peers.any_ended()
+    if seen:
+        assert not peers.any_ended()
     ending(later)
-    assert peers.any_ended()
-    assert not peers.any_ended()
-
-
-def test_one_that_was_killed_before_it_was_seen_is_noticed_once(peers, other):
-    other("it0").kill()
-    assert peers.any_ended()
+    assert peers.any_ended() == (seen or ending is Other.kill), "a path that came and went unseen left no trace"
     assert not peers.any_ended()
 
 
 def test_what_lay_there_when_we_registered_concerns_nobody(mine, other):
     other("it0").kill()
-    found = mine.peers(EPC)
-    found.record_registration(mine.path(EPC, 0), within=WITHIN)
-    assert not found.any_ended()
+    assert not registered(mine).any_ended()
 
 
 def test_another_that_moves_to_a_new_socket_has_not_ended(peers, other):
@@ -104,50 +102,34 @@ def test_another_that_moves_to_a_new_socket_has_not_ended(peers, other):
 
 
 @pytest.mark.parametrize(
-    "of_others", [{"resource": ENCLAVE}, {"installation": "another"}], ids=["resource", "installation"]
+    ("instance", "details"),
+    [("it0", {"resource": ENCLAVE}), ("it0", {"installation": "another"}), ("me0", {"number": 1})],
+    ids=["resource", "installation", "our own"],
 )
-def test_who_serves_something_else_concerns_nobody(peers, other, of_others):
-    later = other("it0", **of_others)
+def test_some_sockets_concern_nobody(peers, other, instance, details):
+    later = other(instance, **details)
     assert not peers.any_ended()
     assert not peers.any_alive()
     later.end()
     assert not peers.any_ended()
 
 
-def test_our_own_sockets_concern_nobody(peers, mine, other):
-    second = other("me0", number=1)
-    assert not peers.any_alive()
-    second.kill()
-    assert not peers.any_ended()
-
-
-@pytest.mark.parametrize(("older_by", "noticed"), [(WITHIN + 1, False), (WITHIN - 1, True)])
-def test_the_end_of_one_that_had_registered_before_is_the_kubelets_to_tell(mine, other, older_by, noticed):
+@pytest.mark.parametrize(("older_by", "anew", "noticed"), [(1, False, False), (-1, False, True), (1, True, True)])
+def test_the_end_of_an_older_one_is_the_kubelets_to_tell(mine, other, older_by, anew, noticed):
     older = other("it0")
-    age(older.path, older_by)
-    found = mine.peers(EPC)
-    found.record_registration(mine.path(EPC, 0), within=WITHIN)
+    age(older.path, WITHIN + older_by)
+    found = registered(mine)
     assert found.any_alive()
+    if anew:
+        later = other("it0", number=1)
+        assert not found.any_ended()
+        later.end()
     older.end()
     assert found.any_ended() == noticed
 
 
-def test_one_that_registers_anew_is_no_older_one_any_more(mine, other):
-    older = other("it0")
-    age(older.path, WITHIN + 1)
-    found = mine.peers(EPC)
-    found.record_registration(mine.path(EPC, 0), within=WITHIN)
-    anew = other("it0", number=1)
-    assert not found.any_ended()
-    anew.end()
-    older.end()
-    assert found.any_ended()
-
-
 def test_a_directory_that_is_gone_says_nothing(directory):
-    names = SocketNames(directory / "gone", "confcom", "me0")
-    found = names.peers(EPC)
-    found.record_registration(names.path(EPC, 0), within=WITHIN)
+    found = registered(SocketNames(directory / "gone", "confcom", "me0"))
     assert not found.any_ended()
     assert not found.any_alive()
 

@@ -77,7 +77,7 @@ def test_qe_identity_is_read():
 
 
 @pytest.mark.parametrize("name", KINDS)
-def test_the_simulation_object_is_shown_and_other_extras_are_ignored(name):
+def test_the_simulation_object_is_shown_other_extras_ignored(name):
     codec, original = KINDS[name]
     marked = original | {"simulation": {"genuine": False, "by": "confcom"}, "other": [1]}
     assert codec.parse(document(name, marked)).simulation == {"genuine": False, "by": "confcom"}
