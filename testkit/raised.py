@@ -12,9 +12,9 @@ from confcom.errors import ConfcomError
 if TYPE_CHECKING:
     import pytest
 
-TERMS = "AESM|API|CPUID|CPUSVN|DCAP|DER|ECDSA|EPC|EPID|Intel|JSON|Linux|Open Enclave|P-256|PCCS|PCE|PEM|QE|SDK|SGX|TDX|X.509"
+TERMS = "AESM|API|CPUSVN|DCAP|DER|ECDSA|EPC|EPID|Intel|JSON|Linux|Open Enclave|P-256|PCCS|PCE|PEM|QE|SDK|SGX|TDX|X.509"
 """Always written so; other words with a capital letter at a beginning are names of fields."""
-BEGINNING = re.compile(rf"[^A-Z]|$|(?:{TERMS}|TCB|PCK|MR|CONFCOM_)")
+BEGINNING = re.compile(rf"[^A-Z]|$|(?:{TERMS}|CPUID|TCB|PCK|MR|CONFCOM_)")
 MISSPELT = re.compile(rf"(?<![\w./=`'-])(?:{TERMS.lower()})(?![\w./=-])")
 
 
