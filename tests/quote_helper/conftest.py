@@ -263,15 +263,6 @@ class RunningHelper:
         writer.close()
         return int(head.split()[1]), body.decode()
 
-    async def page(self, path):
-        """A page that is there soon: answers are shared for a second."""
-
-        async def is_there():
-            return (await self.get(path))[0] == 200
-
-        await self.eventually(is_there)
-        return (await self.get(path))[1]
-
     async def ready(self):
         async def is_ready():
             return (await self.get("/readyz"))[0] == 200

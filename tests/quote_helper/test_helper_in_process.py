@@ -299,10 +299,3 @@ async def test_a_client_that_waits_and_goes_on_sending_is_not_read(in_process, p
             assert fill(client) == 0
         release.set()
         await running.ready()
-
-
-async def test_quotes_of_a_simulated_platform_are_not_kept(in_process, provider):
-    async with in_process(provider) as running:
-        await running.ready()
-        status, reason = await running.get("/last-quote")
-        assert (status, bool(reason.strip())) == (404, True)

@@ -6,14 +6,13 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable
-from http import HTTPStatus
 from typing import Final
 
 from prometheus_client import CollectorRegistry
 
 from confcom.daemon.logs import LogLimiter
 from confcom.daemon.probe_server import ProbeServer
-from confcom.daemon.probes import JSON, ProbeResponse, Readiness, rarely_rendered, standard_routes
+from confcom.daemon.probes import Readiness, standard_routes
 from confcom.daemon.readiness_log import NotReady, ReadinessLog
 from confcom.daemon.supervision import run_until_stopped
 from confcom.daemon.worker import Worker
@@ -66,9 +65,7 @@ class QuoteHelper:
         self._metrics.readiness_changed(PREPARING)
         self._readiness = Readiness(PREPARING.reason)
         self._readiness_log = ReadinessLog(self._readiness.reason, clock)
-        self._last_quote: Callable[[], bytes] | None = None
-        routes = standard_routes(self._readiness, registry, clock)
-        self._probes = ProbeServer(routes | {"/last-quote": rarely_rendered(self._show_last_quote, clock)})
+        self._probes = ProbeServer(standard_routes(self._readiness, registry, clock))
         self._clock = clock
         self._observations = make_observations(
             settings, metrics=self._metrics, registry=registry, clock=clock, wall_clock=time.time
@@ -161,16 +158,6 @@ class QuoteHelper:
     def _opened(self, backend: Backend) -> None:
         self._observations.expiry.watch(backend.provider)
         self._metrics.quotes_by(backend.root)
-        self._last_quote = backend.last_quote
-
-    def _show_last_quote(self) -> ProbeResponse:
-        if self._last_quote is None:
-            reason = "no hardware provider: only the last quote of aesmd is kept"
-        elif anatomy := self._last_quote():
-            return ProbeResponse(anatomy, content_type=JSON)
-        else:
-            reason = "no quote was made for a client since the start of this helper"
-        return ProbeResponse(f"{reason}\n".encode(), HTTPStatus.NOT_FOUND)
 
     def _show_readiness(self, status: ProviderStatus, sockets: SocketKeeper) -> None:
         problem = status.problem or sockets.problem

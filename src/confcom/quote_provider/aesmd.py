@@ -18,7 +18,6 @@ from typing import Final, TypeVar
 from confcom.aesm.error_code import AesmErrorCode
 from confcom.aesm.errors import AesmError, ConnectionClosedError
 from confcom.aesm.messages import GetQuoteExResponse
-from confcom.aesm.request_checks import MAX_QUOTE_BUFFER_SIZE
 from confcom.client import conversation
 from confcom.client.blocking import AesmClient
 from confcom.client.conversation import Conversation
@@ -71,8 +70,6 @@ class AesmdQuoteProvider:
         self._size = 0
         self.rejected: QuoteProviderError | None = None
         """Why the last quote was not relayed; None if it was."""
-        self.last_quote = b""
-        """The last quote that aesmd gave, relayed or not, of at most MAX_QUOTE_BUFFER_SIZE bytes; empty: none yet."""
         self.lost = False
         """Whether a call found aesmd lost. Whoever tests it resets this."""
 
@@ -203,7 +200,6 @@ class AesmdQuoteProvider:
         deadline: float,
     ) -> Steps[QuoteResult]:
         response = yield from self._ask(conversation.request_quote(size, report, qe_report_info), deadline)
-        self.last_quote = (response.quote or b"")[:MAX_QUOTE_BUFFER_SIZE]
         try:
             result = self._checked(response, report, qe_report_info, size, identity)
         except MalformedError as error:

@@ -2,11 +2,9 @@
 
 import asyncio
 import errno
-import json
 import logging
 import os
 import subprocess
-import sys
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -35,12 +33,8 @@ from confcom.quote_provider.expected_root import read_expected_root
 from confcom.quote_provider.simulated import SimulatedQuoteProvider
 from confcom.quote_provider.state_directory import open_platform
 from confcom.sgx.key_id import ECDSA_P256_KEY_ID
-from confcom.sgx.pck.chain import PckChain
-from confcom.sgx.pck.extension import PckExtension
-from confcom.sgx.quote import Quote
 from confcom.simulation.enclave import SimulatedEnclave
 from testkit.hardware_causes import CAUSES
-from testkit.notations import holds
 from testkit.raised import raises
 from testkit.stub_aesmd import INIT, NUM, QUOTE, SIZE, StubAesmd
 from testkit.waiting import until
@@ -312,56 +306,6 @@ async def test_a_quote_that_is_not_relayed_is_a_problem_until_one_is(relaying, a
         aesmd.altered = lambda quote: quote
         await asyncio.to_thread(attest, running.socket)
         await running.ready()
-
-
-async def test_the_last_quote_is_told_without_what_identifies_machine_or_tenant(relaying, aesmd, attest):
-    async with relaying() as running:
-        await running.ready()
-        status, reason = await running.get("/last-quote")
-        assert (status, bool(reason)) == (404, True)  # the self-test's report is no client's
-        await asyncio.to_thread(attest, running.socket)
-        page = json.loads(await running.page("/last-quote"))
-        section = {key: field["value"] for key, field in page["sections"]["quote"].items()}
-        assert section["verdict"] == "not-authentic"  # under Intel's root
-        assert section["size"] == aesmd.provider.quote_size()
-        assert section["anatomy"]["header"]["version"] == 3
-        assert codes_of(page) == {"quote-not-genuine"}
-        quote = Quote.parse(aesmd.provider.quote(APPLICATION.create_report(identity_of(aesmd), bytes(64)), None).quote)
-        for secret in (
-            *(quote.body.mr_enclave, quote.body.mr_signer, quote.header.user_data[:16]),
-            *(quote.signature.attestation_key, PckExtension.from_certificate(PckChain.from_quote(quote).leaf).ppid),
-        ):
-            assert not holds(json.dumps(page), secret)
-
-
-async def test_a_quote_that_was_refused_is_told_too(relaying, aesmd, attest):
-    async with relaying() as running:
-        await running.ready()
-        aesmd.altered = lambda quote: quote[:8] + bytes([quote[8] ^ 1]) + quote[9:]
-        with pytest.raises(AesmError):
-            await asyncio.to_thread(attest, running.socket)
-        page = json.loads(await running.page("/last-quote"))
-        checks = {one["code"]: one["status"] for one in page["sections"]["quote"]["checks"]["value"]}
-        assert checks["signatures"] == "failed"
-
-
-def identity_of(aesmd):
-    return aesmd.provider.identity().target_info
-
-
-def codes_of(page):
-    return {one["code"] for one in page["findings"]}
-
-
-def test_the_anatomy_needs_no_library_of_the_command_line():
-    quote = Path(__file__).parents[2] / "vectors" / "genuine-quotes" / "quote_pck_cert_chain.bin"
-    program = (
-        "import sys; sys.modules.update(dict.fromkeys(('click', 'rich', 'yaml', 'dcap_qvl')));"
-        "from confcom.quote_helper.quoting.last_quote import anatomy_of;"
-        "sys.stdout.buffer.write(anatomy_of(open(sys.argv[1], 'rb').read()))"
-    )
-    done = subprocess.run([sys.executable, "-c", program, quote], capture_output=True, check=True)
-    assert json.loads(done.stdout)["sections"]["quote"]["platform"]["value"] == "genuine"
 
 
 async def test_a_hang_is_told_and_the_restart_is_requested(relaying, aesmd):

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Final
 
 from confcom.daemon.readiness_log import NotReady
-from confcom.quote_helper.quoting.last_quote import anatomy_of
 from confcom.quote_helper.quoting.provider_state import Backend, BackendCheck
 from confcom.quote_helper.quoting.restart_request import (
     AesmdInstance,
@@ -66,7 +65,6 @@ def open_aesmd(
         self_test_seconds=SELF_TEST_SECONDS,
         tells_cause=True,
         check=lambda: _check_of_quotes(provider),
-        last_quote=lambda: anatomy_of(provider.last_quote),
         in_loop=provider.in_loop,
     )
 

@@ -59,9 +59,6 @@ class Backend:
     """Whether errors of the provider have codes of their causes, which then become the reason for not being ready."""
     check: Callable[[], BackendCheck] | None = None
     """Checks whether this is still the backend to use. It may block."""
-    last_quote: Callable[[], bytes] | None = None
-    """Returns the redacted anatomy of the last quote that was made for a client, as JSON; empty if there is none yet.
-    None: quotes are not kept."""
     in_loop: Callable[[], AesmdInLoop] | None = None
     """Returns the provider's calls for the running loop, if they wait for another process; None: they do not wait."""
 
