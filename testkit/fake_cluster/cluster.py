@@ -46,8 +46,6 @@ class FakeCluster(ControlPlane, Kubectl, Helm):
     """The fingerprint of a root that is made."""
     roots: dict = field(default_factory=dict)
     """By pod: the fingerprint of the root by which a helper says that it quotes."""
-    last_quotes: dict = field(default_factory=dict)
-    """By node: the page /last-quote of its quote helper."""
     provision_devices: dict = field(default_factory=dict)
     """By node: what its device plugin tells of /dev/sgx_provision; if some do, the others do not answer."""
     silent_plugins: set = field(default_factory=set)

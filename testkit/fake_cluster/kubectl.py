@@ -81,11 +81,6 @@ class Kubectl:
         pod = path.split("/pods/")[1].partition(":")[0]
         if path.endswith("/proxy/inventory"):
             return self._inventory(pod)
-        if path.endswith("/proxy/last-quote"):
-            (found,) = self.find("Pod", pod)
-            page = self.last_quotes.get(found["spec"]["nodeName"])
-            missing = "Error from server (NotFound): the server could not find the requested resource"
-            return (0, page, "") if page else (1, "", missing)
         if pod not in self.roots:
             return 1, "", "Error from server (ServiceUnavailable): the server is currently unable to handle the request"
         return 0, f'a 1\nconfcom_quote_helper_simulated_root_info{{sha256="{self.roots[pod]}"}} 1.0\nb 2\n', ""

@@ -7,7 +7,6 @@ from pathlib import Path
 import jsonschema
 import pytest
 
-from confcom.addon.daemons.report_job import ReportImage, report_job
 from testkit.chart_manifests import AESMD, HELPER
 
 SCHEMAS = Path(__file__).parent / "schemas"
@@ -130,12 +129,3 @@ def test_everything_is_checked_with_everything_on(plain_render):
     kinds = {kind for name in ("everything", MUTATING) for kind, _ in plain_render(*VALUES[name])}
     known = {name.rpartition("/")[2] for name in (*schema_of("kubernetes-1.36")["kinds"], "x/ServiceMonitor")}
     assert kinds == known
-
-
-@pytest.mark.parametrize("version", KUBERNETES)
-def test_the_job_of_a_hardware_report_is_taken(version):
-    image = ReportImage("registry.test/x:1", ({"name": "login"},))
-    job = report_job("report-1", "worker", image, namespace="sgx", call_seconds=0.5, limit=60)
-    assert Checker(version).problems(job) == []
-    job["spec"]["template"]["spec"]["containers"][0]["volumeMounts"][0]["readonly"] = True
-    assert Checker(version).problems(job)

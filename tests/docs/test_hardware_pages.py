@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from confcom.aesm.error_code import AesmErrorCode, code_of
-from testkit.documentation import ROOT, text_of
+from testkit.documentation import ROOT, blocks, text_of
 
 SYMPTOMS = "docs/how-to/attestation-symptoms.md"
 PAGES = (
@@ -48,3 +48,20 @@ def test_values_are_the_charts(page):
 @pytest.mark.parametrize("page", ["README.md", "SECURITY.md", *(page for page in PAGES if "build-images" not in page)])
 def test_it_asks_for_a_report(page):
     assert "reference/hardware-report.md" in text_of(page)
+
+
+def test_the_job_of_a_report_has_no_privileges():
+    (job,) = (yaml.safe_load(block) for block in blocks("docs/reference/hardware-report.md", "yaml"))
+    pod = job["spec"]["template"]["spec"]
+    (container,), (volume,) = pod["containers"], pod["volumes"]
+    assert container["command"][:3] == ["python", "-m", "confcom.hardware_report"]
+    (mount,) = container["volumeMounts"]
+    assert f"--host-root={mount['mountPath']}" in container["command"]
+    assert (mount["readOnly"], volume["hostPath"]["type"]) == (True, "Directory")
+    assert not {"hostPID", "hostNetwork", "hostIPC"} & pod.keys()
+    assert pod["automountServiceAccountToken"] is False
+    security = container["securityContext"]
+    assert security["runAsNonRoot"] is security["readOnlyRootFilesystem"] is True
+    assert security["allowPrivilegeEscalation"] is False
+    assert security["capabilities"] == {"drop": ["ALL"]}
+    assert not [name for name in container["resources"]["limits"] if "sgx" in name]

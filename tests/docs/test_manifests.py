@@ -29,17 +29,19 @@ def schemas(room, version):
 
 def problems(manifest, version):
     """What is wrong with it; of a Pod its spec, which the chart's kinds have too."""
-    if manifest["kind"] == "Pod":
-        found, name, checked = schemas("chart", version), POD_SPEC, manifest["spec"]
-    else:
-        found, checked = schemas("docs", version), manifest
-        name = found["kinds"][f"{manifest['apiVersion']}/{manifest['kind']}"]
+    kind = f"{manifest['apiVersion']}/{manifest['kind']}"
+    chart, found, checked = schemas("chart", version), schemas("docs", version), manifest
+    name = found["kinds"].get(kind)
+    if name is None:
+        found, name = chart, chart["kinds"].get(kind)
+    if name is None:
+        name, checked = {"v1/Pod": POD_SPEC}[kind], manifest["spec"]
     schema = {"$ref": f"#/$defs/{name}", "$defs": found["$defs"]}
     return [one.message for one in jsonschema.Draft202012Validator(schema).iter_errors(checked)]
 
 
 def test_there_are_some():
-    assert {manifest.values[0]["kind"] for manifest in MANIFESTS} >= {"ResourceQuota", "Pod"}
+    assert {manifest.values[0]["kind"] for manifest in MANIFESTS} >= {"ResourceQuota", "Pod", "Job"}
 
 
 @pytest.mark.parametrize("version", KUBERNETES)

@@ -1,173 +1,329 @@
-"""The whole report: of a node with SGX on which nothing is wrong, and of a machine that has nothing of it."""
+"""The facts of a node with SGX, of a machine without, and of nodes on which something is missing or wrong."""
 
-import json
-from pathlib import Path
+import errno
+import os
+import socket
+import threading
 
 import pytest
 
-from confcom.hardware_report.document.meanings import SECTIONS
-from confcom.hardware_report.document.text import report_lines
-from confcom.hardware_report.node_files import NodeFiles
-from confcom.sgx.epc_from_cpuid import MIB
-from testkit.stub_aesmd import QUOTE
+from confcom.aesm.error_code import AesmErrorCode as Code
+from confcom.hardware_report import node_files
+from confcom.hardware_report.report import query_rpm, text_lines
+from confcom.sgx.epc_from_cpuid import MIB, CpuidRegisters
+from testkit.hosts.sgx_node import EPC, NO_SGX
+from testkit.hosts.tree import HostTree
+from testkit.stub_aesmd import IDS, INIT, NUM, QUOTE, SIZE
 
-WITH_SGX = {key: set(described.fields) for key, described in SECTIONS.items() if key != "quote"}
-
-
-def test_a_node_with_sgx_has_every_field_and_no_finding(node):
-    report = node.report()
-    assert report.findings == ()
-    assert {section.key: set(section.values) for section in report.sections} == WITH_SGX
+QCNL = "etc/sgx_default_qcnl.conf"
 
 
-def test_processor_and_epc(node):
-    processor, epc = node.values("processor"), node.values("epc")
+def test_processor(node):
+    processor = node.facts("processor")
     assert (processor["vendor"], processor["sgx"], processor["launch_control"]) == ("GenuineIntel", True, True)
-    assert (processor["family"], processor["model"], processor["stepping"]) == (6, "0x6a", 6)
-    assert processor["sgx_capabilities"] == ["SGX1", "SGX2"]
-    assert processor["largest_enclave_64_bit"] == "2^56"
+    assert (processor["signature"], processor["virtual_machine"]) == ("0x606a6", True)
+    assert processor["leaf_7"]["ebx"] == "0x029c6fbf"
     assert [row["subleaf"] for row in processor["leaf_12"]] == [0, 1, 2, 3, 4]
-    assert processor["virtual_machine"] is True
-    assert epc["sysfs"] == [{"numa_node": 0, "bytes": 4096 * MIB}, {"numa_node": 1, "bytes": 2048 * MIB}]
-    assert epc["sysfs_bytes"] == epc["cpuid_bytes"] == 6144 * MIB
-    assert epc["device_plugin"]["epc_mib"] == 6144
-    assert epc["device_plugin"]["source"] == "sysfs"
-
-
-def test_the_number_of_the_processor_that_runs_the_thread_is_not_told(node):
-    """EBX of leaf 1 has the initial APIC id."""
-    assert "7f100800" not in json.dumps(node.report().to_json()).lower()
-
-
-def test_devices(node):
-    devices = node.values("devices")
-    assert devices["driver"] == ["in the kernel"]
-    kind = {"kind": "character device"}
-    assert devices["nodes"] == [
-        kind | {"path": "/dev/sgx_enclave", "mode": "0666", "uid": 0, "gid": 0, "group": "root"},
-        kind | {"path": "/dev/sgx_provision", "mode": "0660", "uid": 0, "gid": 107, "group": "sgx_prv"},
-    ]
-    assert devices["groups"] == [
-        {"group": "sgx", "gid": 106, "caller_is_member": False},
-        {"group": "sgx_prv", "gid": 107, "caller_is_member": False},
-    ]
-    assert devices["udev_rules"] == ["91-sgx-enclave.rules"]
-
-
-def test_what_is_at_a_path(node):
-    real = NodeFiles(Path("/"))
-    assert real.entry("/dev/null").kind == "character device"
-    assert NodeFiles(node.root).entry("/etc").kind == "directory"
-    assert NodeFiles(node.root).entry("/etc/group/below") is None
+    assert processor["leaf_12"][0] == {
+        "subleaf": 0,
+        "eax": "0x00000003",
+        "ebx": "0x00000001",
+        "ecx": "0x00000000",
+        "edx": "0x0000381f",
+    }
 
 
 @pytest.mark.parametrize(
-    ("entry", "name"), [("enclave", "out of the tree"), ("isgx", "legacy"), ("sgx_enclave", "in the kernel")]
+    ("leaves", "facts"),
+    [
+        ({(7, 0): CpuidRegisters(0, 0, 0, 0)}, {"sgx": False, "launch_control": False, "leaf_12": []}),
+        ({(0, 0): CpuidRegisters(0x0D, 0, 0, 0)}, {"sgx": False, "last_leaf": "0xd", "leaf_12": []}),
+        ({(0, 0): CpuidRegisters(1, 0, 0, 0)}, {"last_leaf": "0x1"}),
+    ],
+    ids=["switched off", "no SGX leaf", "no feature leaf"],
 )
-def test_each_driver_is_told_by_its_entry_in_sysfs(node, entry, name):
-    node.driver.rmdir()
-    (node.root / "sys/class/misc" / entry).mkdir()
-    assert node.values("devices")["driver"] == [name]
+def test_processors_without_sgx(node, leaves, facts):
+    node.leaves |= leaves
+    assert facts.items() <= node.facts("processor").items()
 
 
-def test_system_packages_and_configuration(node):
-    system, packages, configuration = node.values("system"), node.values("packages"), node.values("configuration")
-    assert system["kernel"] == "6.8.0-45-generic"
-    assert system["distribution"] == {"pretty_name": "Ubuntu 24.04.1 LTS", "id": "ubuntu", "version_id": "24.04"}
-    assert (system["microcode"], system["kernel_flags"]) == ("0xd0003d1", ["sgx", "sgx_lc"])
-    assert system["cgroup_epc_bytes"] == 6 << 30
-    assert packages["manager"] == "dpkg"
-    assert packages["packages"] == [{"name": "libsgx-urts", "version": "2.25.100.3-noble1"}]
-    assert configuration["files"] == ["/etc/sgx_default_qcnl.conf", "/etc/aesmd.conf"]
-    assert configuration["qcnl_syntax"] == "JSON"
-    assert configuration["qcnl"] == {
-        "custom_request_options": "redacted (1 members)",
-        "pccs_url": "https://(redacted)@pccs.corp:8081/sgx/certification/v4/?(redacted)",
-        "pck_cache_expire_hours": 168.0,
-        "retry_times": 6,
-        "use_secure_cert": False,
+def test_kernel(node):
+    assert node.facts("kernel") == {
+        "kernel": "6.8.0-45-generic",
+        "distribution": {"pretty_name": "Ubuntu 24.04.1 LTS", "id": "ubuntu", "version_id": "24.04"},
+        "microcode": "0xd0003d1",
+        "kernel_flags": ["sgx", "sgx_lc"],
+        "switched_off_by": [],
+        "cgroup_epc_bytes": 6 << 30,
     }
-    assert configuration["aesmd"] == {"aesm proxy": "http://(redacted)@proxy.corp:8080", "qpl log level": "info"}
+    node.write("proc/cmdline", "quiet nosgx\n")
+    node.write("proc/cpuinfo", "flags : fpu sse\n")
+    node.write("etc/os-release", "ID='\n")
+    kernel = node.facts("kernel")
+    assert (kernel["switched_off_by"], kernel["kernel_flags"]) == (["nosgx"], [])
+    assert kernel["distribution"] == {"id": "'"}
 
 
-def test_the_older_form_of_the_configuration(node):
-    node.write("etc/sgx_default_qcnl.conf", "# x\nPCCS_URL=https://a:b@c/\nUSE_SECURE_CERT=FALSE\nRETRY_TIMES=3\n")
-    configuration = node.values("configuration")
-    assert configuration["qcnl_syntax"] == "key=value"
-    assert configuration["qcnl"] == {"pccs_url": "https://(redacted)@c/", "retry_times": 3, "use_secure_cert": False}
+def test_devices(node):
+    devices = node.facts("devices")
+    assert devices == {
+        "drivers": ["/sys/class/misc/sgx_enclave"],
+        "nodes": {
+            "/dev/sgx_enclave": {"mode": "crw-rw-rw-", "uid": 0, "gid": 0, "group": "root"},
+            "/dev/sgx_provision": {"mode": "crw-rw----", "uid": 0, "gid": 107, "group": "sgx_prv"},
+        },
+        "udev_rules": ["91-sgx-enclave.rules"],
+        "groups": {"sgx": 106, "sgx_prv": 107},
+        "epc_bytes": {"node0": str(4096 * MIB), "node1": str(2048 * MIB)},
+        "device_plugin": {"epc_mib": sum(EPC) // MIB, "source": "sysfs"},
+    }
+    node.driver.rmdir()
+    devices = node.facts("devices")
+    assert (devices["drivers"], devices["device_plugin"]) == ([], {"code": "epc-without-driver"})
 
 
-def test_rpm_is_asked_where_dpkg_has_no_list(node):
-    node.rpm = lambda: "bash\t5\nlibsgx-urts\t2.25-1\nsgx-aesm-service\tno version at all\n"
-    assert node.values("packages")["manager"] == "dpkg"
-    node.remove("var/lib/dpkg/status")
-    packages = node.values("packages")
-    assert packages["manager"] == "rpm"
-    assert packages["packages"] == [{"name": "libsgx-urts", "version": "2.25-1"}]
-
-
-def test_the_aesm_service_call_by_call(node, platform, aesmd):
-    aesm = node.values("aesm")
-    assert [(row["call"], row["outcome"], row["code"], row["seconds"]) for row in aesm["calls"]] == [
-        ("GetSupportedAttKeyIDNum", "ok", 0, 0.25),
-        ("GetSupportedAttKeyIDs", "ok", 0, 0.25),
-        ("InitQuoteEx", "ok", 0, 0.25),
-        ("GetQuoteSizeEx", "ok", 0, 0.25),
-        ("GetQuoteEx (wrong MAC)", "aesm-invalid-report", 47, 0.25),
+def test_packages_and_libraries(node):
+    software = node.facts("software")
+    assert software["manager"] == "dpkg"
+    assert software["packages"] == {"libsgx-urts": "2.25.100.3-noble1"}
+    assert software["libraries"] == [
+        "/usr/lib/x86_64-linux-gnu/libdcap_quoteprov.so.1",
+        "/opt/intel/sgx-aesm-service/aesm/aesm_service",
     ]
-    assert aesm["key_count"] == 1
-    assert aesm["key_ids"][0]["is_the_key_of_all_clients"] is True
+    node.rpm = lambda: "bash\t5\nlibsgx-urts\t2.25-1\nsgx-aesm-service\tno version at all\n"
+    assert node.facts("software")["manager"] == "dpkg"
+    node.remove("var/lib/dpkg/status")
+    software = node.facts("software")
+    assert (software["manager"], software["packages"]) == ("rpm", {"libsgx-urts": "2.25-1"})
+    node.rpm = lambda: None
+    assert node.facts("software")["manager"] is None
+
+
+@pytest.mark.parametrize(
+    ("script", "expected"),
+    [("printf 'a\\t1\\n'", "a\t1\n"), ("exit 1", None), ("exec sleep 30", None)],
+    ids=["answers", "fails", "hangs"],
+)
+def test_rpm_is_a_program_that_may_fail(tmp_path, script, expected):
+    rpm = tmp_path / "rpm"
+    assert query_rpm(rpm) is None
+    rpm.write_text(f"#!/bin/sh\n{script}\n")
+    rpm.chmod(0o755)
+    assert query_rpm(rpm, seconds=0.5) == expected
+
+
+def test_configuration(node):
+    assert node.facts("software")["configuration"] == {
+        "/etc/sgx_default_qcnl.conf": {
+            "syntax": "JSON",
+            "values": {
+                "custom_request_options": "redacted",
+                "pccs_url": "https://(redacted)@pccs.corp:8081/sgx/certification/v4/?(redacted)",
+                "pck_cache_expire_hours": "168.0",
+                "retry_times": "6",
+                "use_secure_cert": "False",
+            },
+            "unknown_keys": 0,
+        },
+        "/etc/aesmd.conf": {
+            "syntax": "key=value",
+            "values": {"aesm proxy": "http://(redacted)@proxy.corp:8080", "qpl log level": "info"},
+            "unknown_keys": 1,
+        },
+    }
+    node.remove("etc/aesmd.conf")
+    node.write(QCNL, "# x\nPCCS_URL=https://a:b@c/\nUSE_SECURE_CERT=FALSE\nRETRY_TIMES=3\n")
+    configuration = node.facts("software")["configuration"]
+    assert configuration["/etc/aesmd.conf"] is None
+    assert configuration["/etc/sgx_default_qcnl.conf"] == {
+        "syntax": "key=value",
+        "values": {"pccs_url": "https://(redacted)@c/", "retry_times": "3", "use_secure_cert": "FALSE"},
+        "unknown_keys": 0,
+    }
+
+
+WRONG = '{"pccs_url": 1, "custom_request_options": [], "use_secure_cert": {}, "retry_times": 1e300}'
+
+
+@pytest.mark.parametrize(
+    ("text", "syntax"),
+    [
+        ("", "key=value"),
+        ("[1]", "key=value"),
+        ("=\n==", "key=value"),
+        ("{", "invalid JSON"),
+        ("{" * 3000, "invalid JSON"),
+        ('{"pccs_url": "https://x",}', "invalid JSON"),
+        ('{"a": NaN}', "JSON"),
+        (WRONG, "JSON"),
+    ],
+)
+def test_no_configuration_ends_the_report(node, text, syntax):
+    node.write(QCNL, text)
+    found = node.facts("software")["configuration"]["/etc/sgx_default_qcnl.conf"]
+    assert found["syntax"] == syntax
+    assert set(found.get("values", {}).values()) <= {"redacted"}
+
+
+def calls(node):
+    return [(row["call"], row["outcome"], row["code"]) for row in node.facts("aesm")["calls"]]
+
+
+def test_aesm_service(node, platform, aesmd):
+    aesm = node.facts("aesm")
+    assert aesm["calls"] == [
+        {"call": "GetSupportedAttKeyIDs", "outcome": "ok", "code": 0, "seconds": 0.25},
+        {"call": "InitQuoteEx", "outcome": "ok", "code": 0, "seconds": 0.25},
+        {"call": "GetQuoteSizeEx", "outcome": "ok", "code": 0, "seconds": 0.25},
+        {"call": "GetQuoteEx (wrong MAC)", "outcome": "aesm-invalid-report", "code": 47, "seconds": 0.25},
+    ]
+    assert aesm["key_ids"] == [{"id": 0, "version": 0, "algorithm": 2, "prod_id": 1}]
     assert aesm["quoting_enclave"]["mr_enclave"] == platform.identity().target_info.mr_enclave.hex()
     assert aesm["quote_size"] == platform.quote_size()
-    assert aesm["wrong_mac_code"] == 47
-    assert aesm["pub_key_id"] == "redacted (32 bytes)"
-    assert (aesm["socket"]["kind"], aesm["directory"]["kind"]) == ("socket", "directory")
+    assert (aesm["socket"]["mode"][0], aesm["directory"]["mode"][0]) == ("s", "d")
     assert aesmd.asked.count(QUOTE) == 1
-    assert platform.identity().pub_key_id.hex() not in json.dumps(node.report().to_json())
 
 
-def test_passwords_are_in_neither_form(node):
-    report = node.report()
-    for text in (json.dumps(report.to_json()), "\n".join(report_lines(report))):
-        assert "hunter2" not in text
-        assert "0c1d" not in text
+@pytest.mark.parametrize(
+    ("refused", "rows"),
+    [
+        ({INIT: Code.UNEXPECTED_ERROR}, {"InitQuoteEx": 1, "GetQuoteSizeEx": 42, "GetQuoteEx (wrong MAC)": 42}),
+        (
+            {NUM: Code.SERVICE_UNAVAILABLE, SIZE: Code.UNSUPPORTED_ATT_KEY_ID},
+            {"GetSupportedAttKeyIDs": 30, "GetQuoteSizeEx": 38, "GetQuoteEx (wrong MAC)": 38},
+        ),
+    ],
+    ids=["init", "number and size"],
+)
+def test_each_refusal_is_a_fact_and_the_other_calls_are_made(node, aesmd, refused, rows):
+    aesmd.codes = refused
+    assert {call: code for call, _, code in calls(node) if code} == rows
 
 
-def test_a_bare_machine_has_findings_and_a_report(bare):
-    report = bare.report()
-    assert {finding.code for _, finding in report.findings} == {
-        "processor-not-intel",
-        "cpuid-without-sgx-leaf",
-        "no-epc-in-sysfs",
-        "no-driver",
-        "no-enclave-node",
-        "no-provision-node",
-        "kernel-unknown",
-        "distribution-unknown",
-        "no-package-list",
-        "qcnl-missing",
-        "aesmd-conf-missing",
-        "no-socket-directory",
-    }
-    assert all(finding.do for _, finding in report.findings)
-    document = json.loads(json.dumps(report.to_json()))
-    assert document["sections"]["processor"]["sgx"] == {
-        "value": False,
-        "meaning": SECTIONS["processor"].fields["sgx"],
-    }
+@pytest.mark.parametrize(
+    ("trouble", "outcome", "made"),
+    [
+        (lambda aesmd: aesmd.hang.clear(), "answer-timeout", 2),
+        (lambda aesmd: aesmd.kill(), "socket-stale", 1),
+        (lambda aesmd: aesmd.path.unlink(), "no-socket", 1),
+        (lambda aesmd: setattr(aesmd, "cut", 3), "closed-mid-answer", 1),
+        (lambda aesmd: setattr(aesmd, "cut", 0), "closed-unanswered", 1),
+    ],
+    ids=["hangs", "killed", "gone", "half an answer", "no answer"],
+)
+def test_a_service_that_does_not_answer_is_asked_no_more(node, aesmd, trouble, outcome, made):
+    trouble(aesmd)
+    node.call_seconds = 0.2
+    rows = calls(node)
+    assert (rows[-1][1], len(rows)) == (outcome, made)
+    assert aesmd.asked in ([], [NUM], [NUM, IDS, INIT])
 
 
-def test_text_has_a_meaning_for_each_field_and_each_finding(bare):
-    report = bare.report()
-    lines = [*report_lines(report)]
-    assert len([line for line in lines if line.startswith("      # ")]) == sum(
-        len(section.values) for section in report.sections
-    )
-    for _, finding in report.findings:
-        assert any(line.startswith(f"  {finding.code} (") for line in lines)
+def test_a_program_that_is_no_aesm_service(node, short_dir):
+    """It is asked every time, since it answers."""
+    node.socket = short_dir / "other.socket"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
+        listener.bind(str(node.socket))
+        listener.listen()
+
+        def answer():
+            for _ in range(4):
+                connection, _ = listener.accept()
+                with connection:
+                    connection.recv(4096)
+                    connection.sendall(b"\x04\0\0\0HTTP")
+
+        answering = threading.Thread(target=answer)
+        answering.start()
+        assert [code for *_, code in calls(node)] == [0] * 4
+        answering.join()
 
 
-def test_text_cannot_be_forged_by_a_file(node):
-    node.write("proc/sys/kernel/osrelease", "6.8\n\x1b[2J\n  wrong-mac-accepted (aesm): forged")
-    lines = [*report_lines(node.report())]
+def test_a_path_that_no_socket_can_have(node, tmp_path):
+    node.socket = tmp_path / ("x" * 120)
+    assert node.facts("aesm") == {"failed": "socket-path-too-long"}
+
+
+class Denying:
+    """The module os, which is denied a path."""
+
+    def __init__(self, path):
+        self._path = path
+
+    def __getattr__(self, name):
+        return getattr(os, name)
+
+    def open(self, path, flags):
+        return os.open(self._permitted(path), flags)
+
+    def listdir(self, path):
+        return os.listdir(self._permitted(path))  # noqa: PTH208 # what is stood in for
+
+    def _permitted(self, path):
+        if str(path) == self._path:
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        return path
+
+
+@pytest.mark.parametrize("denied", ["/sys/devices/system/node", "/etc/aesmd.conf", "/etc/udev/rules.d"])
+def test_a_denied_file_is_a_fact(node, monkeypatch, denied):
+    """As for a user who is not root."""
+    monkeypatch.setattr(node_files, "os", Denying(str(node.root) + denied))
+    assert node.facts("unread") == {denied: "Permission denied"}
+
+
+@pytest.mark.parametrize(
+    ("kind", "reason"),
+    [
+        ("FIFO", "not a regular file"),
+        ("directory", "Is a directory"),
+        ("loop", os.strerror(errno.ELOOP)),
+        ("long", "longer than 262144 bytes"),
+    ],
+)
+def test_something_else_in_a_files_place_does_not_block(node, kind, reason):
+    path = node.root / "etc/aesmd.conf"
+    path.unlink()
+    make = {"FIFO": lambda: os.mkfifo(path), "directory": path.mkdir, "loop": lambda: path.symlink_to(path)}
+    make.get(kind, lambda: path.write_text("x" * 300_000))()
+    assert node.facts("unread") == {"/etc/aesmd.conf": reason}
+
+
+def test_a_machine_with_nothing_has_a_report(node, tmp_path):
+    bare = HostTree(tmp_path / "bare")
+    (bare.root / "sys/devices/system/node/node0/x86/sgx_total_bytes").unlink()
+    node.root, node.nodes, node.leaves, node.socket = bare.root, {}, NO_SGX, tmp_path / "nowhere" / "aesm.socket"
+    sections = node.report()["sections"]
+    assert (sections["processor"]["vendor"], sections["processor"]["sgx"]) == ("AuthenticAMD", False)
+    assert sections["kernel"]["kernel"] is sections["kernel"]["microcode"] is sections["kernel"]["kernel_flags"] is None
+    assert (sections["devices"]["nodes"], sections["devices"]["epc_bytes"]) == ({}, {})
+    assert sections["devices"]["device_plugin"] == {"code": "no-sgx-driver"}
+    assert (sections["aesm"]["socket"], sections["aesm"]["calls"][0]["outcome"]) == (None, "no-socket-directory")
+    assert sections["unread"] == {}
+    node.leaves = None
+    assert node.facts("processor") == {"failed": "not-x86-64"}
+
+
+def test_a_bug_costs_one_section(node):
+    node.leaves = {}
+    sections = node.report()["sections"]
+    assert sections["processor"]["failed"].startswith("KeyError in sgx_node.py:")
+    assert sections["kernel"]["kernel"] == "6.8.0-45-generic"
+
+
+def test_text_has_every_fact_and_cannot_be_forged(node):
+    node.write("proc/sys/kernel/osrelease", "6.8\n\x1b[2J\n  forged: yes")
+    lines = [*text_lines(node.report())]
     assert all(line.isprintable() for line in lines)
+    assert not any(line.strip().startswith("forged") for line in lines)
+    for expected in (
+        "format: confcom-hardware-report/1",
+        "  report:",
+        "    made_at: 2026-11-27T03:04Z",
+        "    sgx: yes",
+        "        group: sgx_prv",
+        "      - call=InitQuoteEx  outcome=ok  code=0  seconds=0.25",
+        "    drivers: /sys/class/misc/sgx_enclave",
+        "    switched_off_by: none",
+    ):
+        assert expected in lines

@@ -1,6 +1,7 @@
-"""The report of a node's SGX hardware that its owner sends to this project: collected, redacted, explained.
+"""The facts about a node's SGX that its owner sends to this project, without anything that identifies the machine.
 
-`collect`, `devices` and `node_files` read the node, `aesm_calls` and `last_quote` ask its services; the packages
-`sections` and `document` are pure. Nothing here decides anything for the add-on, and nothing fails: what is missing is
-a finding.
+Nothing here judges the facts, and nothing fails: a fact that cannot be read is null, or in the section `unread`.
 """
+
+Value = str | int | float | bool | None | list["Value"] | dict[str, "Value"]
+Facts = dict[str, Value]

@@ -1,7 +1,4 @@
-"""The report as one line of JSON, for the Job of `confcom hardware-report --cluster`.
-
-The quote helper's image has no packages for the command line, so this takes two flags and nothing else.
-"""
+"""Print the hardware report as JSON, without the libraries of the command line, which the daemons' images lack."""
 
 from __future__ import annotations
 
@@ -12,7 +9,7 @@ import sys
 from pathlib import Path
 
 from confcom.client.address import EXCHANGE_SECONDS
-from confcom.hardware_report.local import HOST, local_report
+from confcom.hardware_report.report import HOST, local_report
 
 
 def main() -> None:
@@ -22,7 +19,7 @@ def main() -> None:
     parser.add_argument("--timeout", type=float, default=EXCHANGE_SECONDS, help="seconds for one call of AESM")
     chosen = parser.parse_args()
     report = local_report(os.environ, host_root=chosen.host_root, call_seconds=chosen.timeout)
-    sys.stdout.write(json.dumps(report.to_json()) + "\n")
+    sys.stdout.write(json.dumps(report, indent=2) + "\n")
 
 
 if __name__ == "__main__":

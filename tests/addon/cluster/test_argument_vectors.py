@@ -30,7 +30,6 @@ KUBECTL = {
     "find_config_map": lambda api, name: api.find_config_map(name),
     "pod_metrics": lambda api, name: api.pod_metrics(name, 80),
     "pod_inventory": lambda api, name: api.pod_inventory(name, 80),
-    "pod_last_quote": lambda api, name: api.pod_last_quote(name, 80),
     "review": lambda api, name: api.review([named(name)]),
     "create": lambda api, name: api.create(named(name)),
     "refusal": lambda api, name: api.refusal(named(name)),

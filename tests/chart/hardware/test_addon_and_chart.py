@@ -4,7 +4,6 @@ import pytest
 import yaml
 
 from confcom.addon.daemons.hardware_helpers import hardware_helpers
-from confcom.addon.daemons.node_reports import report_image
 from confcom.addon.daemons.root_comparison import follows_root
 from confcom.addon.model.chart_objects import (
     AESMD,
@@ -88,11 +87,3 @@ def test_epc_that_is_set_aside(rendered):
     assert not [*check_epc_set_aside(alone, nodes, quoting.daemon_sets)]
     assert not [*check_epc_set_aside(quoting, nodes, quoting.daemon_sets)]
     assert not [*check_epc_set_aside(quoting, nodes, ())]
-
-
-def test_the_image_of_a_hardware_report(rendered):
-    for settings, part in (
-        ((WITH_AESMD,), "quote-helper"),
-        (("quoteHelper.enabled=false",), "device-plugin"),
-    ):
-        assert part in report_image(rendered(*settings).daemon_sets, "").image

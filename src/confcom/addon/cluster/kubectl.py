@@ -142,11 +142,6 @@ class KubeApi:
         failure = f"the inventory of {pod} cannot be read"
         return read_objects(self._proxied(failure, pod, port, "inventory"), failure, Form.OBJECT)[0]
 
-    def pod_last_quote(self, pod: str, port: int) -> str:
-        """Return the /last-quote of a quote helper's pod, through the API server's proxy."""
-        done = self._proxied(f"the last quote of {pod} cannot be read", pod, port, "last-quote")
-        return done.stdout.decode("utf-8", errors="replace")
-
     def review(self, objects: Sequence[KubernetesObject]) -> tuple[KubernetesObject, ...]:
         """Create several reviews in one call, such as SelfSubjectAccessReviews; return the answers in that order."""
         failure = "the user's permissions cannot be checked"

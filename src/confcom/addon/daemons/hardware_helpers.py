@@ -59,6 +59,6 @@ def notes_on(helpers: Sequence[HardwareHelpers]) -> Iterator[Note]:
     if helpers:
         yield Note(
             "quotes of hardware nodes were never run on SGX hardware: please send the output of "
-            "`confcom hardware-report --cluster`",
+            "`confcom hardware-report` (docs/reference/hardware-report.md)",
             code="never-run-on-sgx-hardware",
         )

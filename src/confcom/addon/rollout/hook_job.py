@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from confcom.addon.daemons.daemon_log import last_complaint
 from confcom.addon.daemons.daemon_pods import PodState, pod_reason
-from confcom.addon.daemons.job_pods import job_pod_ending
 from confcom.addon.model.chart_objects import is_hook
 from confcom.addon.rollout.progress import Mark, Row
 from confcom.addon.rollout.rollout import STUCK_SECONDS
@@ -14,7 +14,10 @@ from confcom.kubernetes.objects import (
     KubernetesObject,
     condition,
     has_failed,
+    listing,
+    mapping,
     name_of,
+    number,
     of_kind,
     owner_of,
     text,
@@ -69,7 +72,7 @@ class HookWatch:
                 reasons.pop(identity, None)
                 continue
             state, reason = pod_reason(pod, events)
-            told = job_pod_ending(pod) or f"is {state}: {reason}".removesuffix(": ")
+            told = _ending(pod) or f"is {state}: {reason}".removesuffix(": ")
             rows.append(Row(f"Job {job}", told.removeprefix("is "), Mark.BAD if state in _BAD else Mark.WAITING))
             if state in _BAD:
                 failing[job] = self.failing_since.get(job, now)
@@ -79,6 +82,21 @@ class HookWatch:
     def stuck_jobs(self, now: float) -> tuple[str, ...]:
         """Return the Jobs whose newest pod has been failing for STUCK_SECONDS."""
         return tuple(job for job, since in self.failing_since.items() if now - since >= STUCK_SECONDS)
+
+
+def _ending(pod: KubernetesObject) -> str:
+    """Return how the program of a Job's pod failed; empty if it did not.
+
+    A Job's pod is not restarted, so that only its container status tells how it ended.
+    """
+    if text(pod, "status", "phase") != "Failed" or text(pod, "status", "reason"):
+        return ""  # the pod's own status has the reason, as for an evicted pod
+    for one in listing(pod, "status", "containerStatuses"):
+        if ended := mapping(one, "state", "terminated"):
+            message = text(ended, "message")
+            said = last_complaint(message) or " ".join(message.split())
+            return ": ".join(filter(None, ("has failed", f"exit code {number(ended, 'exitCode')}", said)))
+    return ""
 
 
 def _newest_pods(pods: Sequence[KubernetesObject]) -> dict[_Identity, KubernetesObject]:

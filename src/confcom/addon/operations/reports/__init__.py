@@ -1,1 +1,0 @@
-"""Hardware reports of the cluster's nodes."""

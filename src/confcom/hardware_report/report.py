@@ -1,0 +1,156 @@
+"""The report: its sections, and its text. Everything that it reads is a parameter."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import subprocess
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
+
+from confcom.client.address import EXCHANGE_SECONDS, aesm_socket_path
+from confcom.client.blocking import AesmClient
+from confcom.errors import ConfcomError, printable
+from confcom.hardware_report import Facts, Value
+from confcom.hardware_report.aesm_calls import Clock, aesm_facts
+from confcom.hardware_report.node_files import NodeFiles
+from confcom.hardware_report.processor import processor_facts
+from confcom.hardware_report.software import (
+    AESMD,
+    DPKG_STATUS,
+    LIBRARIES,
+    QCNL,
+    configuration_facts,
+    package_facts,
+)
+from confcom.hardware_report.system import device_facts, entry_facts, group_names, kernel_facts
+
+FORMAT: Final = "confcom-hardware-report/1"
+HOST = Path("/")
+SOCKET_BELOW_ROOT = "run/aesmd/aesm.socket"
+"""Where /var/run is a link, it is an absolute one, which would lead out of another root."""
+RPM = Path("/usr/bin/rpm")
+RPM_SECONDS = 20.0
+"""More than rpm takes for some thousand packages."""
+
+
+def query_rpm(rpm: Path = RPM, seconds: float = RPM_SECONDS) -> str | None:
+    """Ask this machine's rpm for its packages; None if there is none, or it fails or takes too long."""
+    command = [str(rpm), "-qa", "--queryformat", "%{NAME}\t%{VERSION}-%{RELEASE}\n"]
+    try:
+        done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=seconds, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.decode("utf-8", errors="replace") if done.returncode == 0 else None
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """What is read, and by what: parameters for tests."""
+
+    files: NodeFiles
+    socket: Path
+    query_rpm: Callable[[], str | None] | None
+    """Returns lines of name and version of all packages; None: rpm is not asked."""
+    now: Callable[[], datetime] = lambda: datetime.now(UTC)
+    clock: Clock = time.monotonic
+    call_seconds: float = EXCHANGE_SECONDS
+
+
+def local_report(
+    environ: Mapping[str, str],
+    *,
+    host_root: Path = HOST,
+    socket: Path | None = None,
+    call_seconds: float = EXCHANGE_SECONDS,
+) -> Facts:
+    """Report this machine, or the node whose root file system is mounted at `host_root`; its socket is below it."""
+    usual = aesm_socket_path(environ) if host_root == HOST else host_root / SOCKET_BELOW_ROOT
+    rpm = query_rpm if host_root == HOST else None
+    return collect(Node(NodeFiles(host_root), socket or usual, rpm, call_seconds=call_seconds))
+
+
+def collect(node: Node) -> Facts:
+    """Read everything, and return the report as plain values for `json.dumps`."""
+    files = node.files
+    sections: Facts = {
+        "report": _guarded(lambda: _report_facts(node)),
+        "processor": _guarded(lambda: processor_facts(files.cpuid)),
+        "kernel": _guarded(lambda: kernel_facts(files)),
+        "devices": _guarded(lambda: device_facts(files)),
+        "software": _guarded(lambda: _software_facts(node)),
+        "aesm": _guarded(lambda: _aesm_facts(node)),
+    }
+    return {"format": FORMAT, "sections": sections | {"unread": {**files.unread}}}
+
+
+def _guarded(read: Callable[[], Facts]) -> Facts:
+    """Read a section. A bug, on a machine of a kind that nobody here has, costs this section and not the report."""
+    try:
+        return read()
+    except ConfcomError as error:
+        return {"failed": error.error_code}
+    except Exception as error:  # noqa: BLE001
+        where = error.__traceback__
+        while where is not None and where.tb_next is not None:
+            where = where.tb_next
+        place = f"{Path(where.tb_frame.f_code.co_filename).name}:{where.tb_lineno}" if where else "?"
+        return {"failed": f"{type(error).__name__} in {place}"}
+
+
+def _report_facts(node: Node) -> Facts:
+    return {
+        "confcom": importlib.metadata.version("confcom"),
+        "made_at": node.now().strftime("%Y-%m-%dT%H:%MZ"),
+        "other_root": node.files.root != HOST,
+        "uid": os.getuid(),
+    }
+
+
+def _software_facts(node: Node) -> Facts:
+    files = node.files
+    dpkg = files.read_text(DPKG_STATUS)
+    rpm = node.query_rpm() if dpkg is None and node.query_rpm is not None else None
+    return package_facts(dpkg, rpm) | {
+        "libraries": [path for path in LIBRARIES if files.exists(path)],
+        "configuration": {path: configuration_facts(files.read_text(path)) for path in (QCNL, AESMD)},
+    }
+
+
+def _aesm_facts(node: Node) -> Facts:
+    groups = group_names(node.files)
+    here = NodeFiles(HOST)
+    entries: Facts = {
+        "socket": entry_facts(here, str(node.socket.absolute()), groups),
+        "directory": entry_facts(here, str(node.socket.parent.absolute()), groups),
+    }
+    node.files.unread.update(here.unread)
+    return entries | aesm_facts(AesmClient(node.socket, timeout=node.call_seconds), node.clock)
+
+
+def text_lines(facts: Facts, indent: str = "") -> Iterator[str]:
+    """Yield the lines of a report as text."""
+    for key, value in facts.items():
+        head = f"{indent}{printable(key)}:"
+        if isinstance(value, dict) and value:
+            yield head
+            yield from text_lines(value, f"{indent}  ")
+        elif isinstance(value, list) and any(isinstance(row, dict) for row in value):
+            yield head
+            yield from (f"{indent}  - {_inline(row)}" for row in value)
+        else:
+            yield f"{head} {_inline(value)}"
+
+
+def _inline(value: Value) -> str:
+    if isinstance(value, dict):
+        return "  ".join(f"{printable(key)}={_inline(one)}" for key, one in value.items()) or "none"
+    if isinstance(value, list):
+        return ", ".join(map(_inline, value)) or "none"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return "none" if value is None else printable(str(value))

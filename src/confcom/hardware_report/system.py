@@ -1,0 +1,107 @@
+"""The node's kernel, SGX driver, device nodes and EPC. Reads the node by NodeFiles only."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import stat
+
+from confcom.device_plugin.discovery.device_nodes import GROUP_FILE
+from confcom.device_plugin.discovery.epc_discovery import (
+    DRIVER_ENTRIES,
+    ENCLAVE_NODES,
+    LEGACY_ENCLAVE_NODE,
+    PROVISION_NODES,
+    NoSgxError,
+    discover,
+)
+from confcom.device_plugin.discovery.epc_sources import NODE_DIRECTORY
+from confcom.hardware_report import Facts
+from confcom.hardware_report.node_files import NodeFiles
+
+NODES = (*ENCLAVE_NODES, *PROVISION_NODES, "/dev/sgx_vepc", LEGACY_ENCLAVE_NODE)
+GROUPS = ("sgx", "sgx_prv")
+"""Groups of systemd's and Intel's udev rules."""
+UDEV_RULES = ("/etc/udev/rules.d", "/usr/lib/udev/rules.d", "/lib/udev/rules.d")
+OS_RELEASES = ("/etc/os-release", "/usr/lib/os-release")
+"""In the order of os-release(5)."""
+
+_OS_MEMBERS = ("ID", "VERSION_ID", "PRETTY_NAME")
+_SGX_FLAGS = ("sgx", "sgx_lc")
+_DISABLING = frozenset({"nosgx", "clearcpuid=sgx"})
+_CGROUP_EPC = re.compile(r"^sgx_epc (\d+)$", re.MULTILINE)
+
+
+def kernel_facts(files: NodeFiles) -> Facts:
+    """Return kernel, distribution and microcode. Of the kernel's command line, only words that switch SGX off."""
+    release = files.read_text("/proc/sys/kernel/osrelease")
+    os_release = next((text for path in OS_RELEASES if (text := files.read_text(path))), "")
+    processor = _first_processor(files.read_text("/proc/cpuinfo") or "")
+    flags = processor.get("flags", "").split()
+    command_line = files.read_text("/proc/cmdline") or ""
+    cgroup_epc = _CGROUP_EPC.search(files.read_text("/sys/fs/cgroup/misc.capacity") or "")
+    return {
+        "kernel": release and release.strip(),
+        "distribution": _os_members(os_release),
+        "microcode": processor.get("microcode"),
+        "kernel_flags": [flag for flag in _SGX_FLAGS if flag in flags] if flags else None,
+        "switched_off_by": [word for word in command_line.split() if word in _DISABLING],
+        "cgroup_epc_bytes": int(cgroup_epc[1]) if cgroup_epc else None,
+    }
+
+
+def device_facts(files: NodeFiles) -> Facts:
+    """Return the driver, its device nodes with their modes, the EPC, and what our device plugin would offer."""
+    groups = group_names(files)
+    return {
+        "drivers": [path for path in DRIVER_ENTRIES if files.exists(path)],
+        "nodes": {path: entry for path in NODES if (entry := entry_facts(files, path, groups))},
+        "udev_rules": [*sorted({name for folder in UDEV_RULES for name in files.children(folder) if "sgx" in name})],
+        "groups": {name: gid for gid, name in groups.items() if name in GROUPS},
+        "epc_bytes": {
+            name: text.strip()
+            for name in files.children(NODE_DIRECTORY)
+            if (text := files.read_text(f"{NODE_DIRECTORY}/{name}/x86/sgx_total_bytes"))
+        },
+        "device_plugin": _device_plugin(files),
+    }
+
+
+def group_names(files: NodeFiles) -> dict[int, str]:
+    """Return the names of the node's groups by their numbers."""
+    lines = (line.split(":") for line in (files.read_text(GROUP_FILE) or "").splitlines())
+    return {int(parts[2]): parts[0] for parts in lines if len(parts) >= 3 and parts[2].isdecimal()}
+
+
+def entry_facts(files: NodeFiles, path: str, groups: dict[int, str]) -> Facts | None:
+    """Return type, mode and owner of a directory entry, as `ls -l` shows them."""
+    entry = files.stat(path)
+    if entry is None:
+        return None
+    mode, group = stat.filemode(entry.st_mode), groups.get(entry.st_gid)
+    return {"mode": mode, "uid": entry.st_uid, "gid": entry.st_gid, "group": group}
+
+
+def _device_plugin(files: NodeFiles) -> Facts:
+    try:
+        found = discover(files, simulated_epc_mib=None)
+    except NoSgxError as error:
+        return {"code": error.error_code}
+    return {"epc_mib": found.epc_mib, "source": found.source.value}
+
+
+def _os_members(text: str) -> Facts:
+    members: Facts = {}
+    for line in text.splitlines():
+        name, _, value = line.partition("=")
+        if name in _OS_MEMBERS:
+            try:
+                members[name.lower()] = "".join(shlex.split(value)[:1])
+            except ValueError:
+                members[name.lower()] = value
+    return members
+
+
+def _first_processor(text: str) -> dict[str, str]:
+    lines = (line.partition(":") for line in text.partition("\n\n")[0].splitlines())
+    return {name.strip(): value.strip() for name, _, value in lines}
