@@ -55,8 +55,6 @@ class FakeCluster(ControlPlane, Kubectl, Helm):
     chart: object = default_chart
     lasting: bool = False
     """Whether an update that was begun goes nowhere."""
-    stalling: bool = False
-    """Whether the DaemonSet controller misses that new pods are ready, until a DaemonSet is annotated."""
     revisions: list = field(default_factory=list)
     calls: list = field(default_factory=list)
     said: list = field(default_factory=list)

@@ -74,18 +74,13 @@ class ControlPlane:
                 self.objects.append(made)
             elif container["image"] not in self.broken_images:
                 new[0]["status"] = make.running(new[0]["status"])
-                done += self._replaced(pods, new[0])
+                done += 1
+                for old in pods:
+                    if old is not new[0]:
+                        self.objects.remove(old)
         daemon["status"] = {"observedGeneration": daemon["metadata"]["generation"]}
         daemon["status"] |= dict.fromkeys(("desiredNumberScheduled", "currentNumberScheduled"), len(nodes))
         daemon["status"] |= dict.fromkeys(("updatedNumberScheduled", "numberAvailable"), done)
-
-    def _replaced(self, pods, new):
-        """End a node's old pods beside its ready one; whether there are none left."""
-        if not self.stalling:
-            for old in pods:
-                if old is not new:
-                    self.objects.remove(old)
-        return not self.stalling or pods == [new]
 
     def accounting(self, where):
         """What a plugin's inventory tells of EPC, unless a test says more."""

@@ -147,16 +147,6 @@ class Kubectl:
         self.node(name)["metadata"]["labels"][key] = value
         return 0, "labeled", ""
 
-    def _kubectl_annotate(self, words, flags, stdin):
-        kind, name, annotation = words
-        if f"patch {kind.partition('.')[0]}s" in self.denied:
-            return forbidden(f'{kind} is forbidden: User "eve" cannot patch resource')
-        (found,) = self.find("DaemonSet", name)
-        key, _, value = annotation.partition("=")
-        found["metadata"].setdefault("annotations", {})[key] = value
-        self.stalling = False
-        return 0, "annotated", ""
-
     def _kubectl_patch(self, words, flags, stdin):
         kind, name = words
         patch = json.loads(flags["patch"])

@@ -334,7 +334,7 @@ def test_the_root_comes_before_everything_and_leaves_with_its_job(manifests):
 
 def test_the_job_runs_from_the_helpers_image_on_any_node(manifests, job):
     pod = pod_of(job)
-    assert only_container(pod)["command"] == ["python", "-m", "confcom.addon.simulated_root"]
+    assert only_container(pod)["command"] == ["python", "-m", "confcom.simulated_root"]
     assert only_container(pod)["image"] == only_container(daemon(manifests, HELPER))["image"]
     assert pod["nodeSelector"] == {"kubernetes.io/os": "linux"}
     assert job["spec"]["activeDeadlineSeconds"] < 300

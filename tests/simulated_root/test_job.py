@@ -265,11 +265,10 @@ def test_an_incomplete_pod_is_explained(api_server, job, missing, content):
     assert api_server.requests == []
 
 
-@pytest.mark.parametrize("module", ["confcom.simulated_root", "confcom.addon.simulated_root"])
-def test_outside_a_pod(module, monkeypatch, capsys):
+def test_outside_a_pod(monkeypatch, capsys):
     for name in [name for name in os.environ if name.startswith("KUBERNETES_")]:
         monkeypatch.delenv(name)
     with pytest.raises(SystemExit) as ended:
-        runpy.run_module(module, run_name="__main__")
+        runpy.run_module("confcom.simulated_root", run_name="__main__")
     assert ended.value.code == ExitCode.USAGE
     assert "KUBERNETES_SERVICE_HOST" in capsys.readouterr().err

@@ -1,12 +1,8 @@
 {{/* The rules about nodes, for those who use helm alone. They compare labels, and nothing else: docs/adr, "Two rules about nodes". */}}
 
-{{/* Which platform an installed device plugin is of. Early charts did not label it. */}}
+{{/* Which platform an installed device plugin is of. */}}
 {{- define "confcom.platformOf" -}}
-{{- $args := list }}
-{{- range .spec.template.spec.containers }}
-{{- $args = concat $args (.args | default list) }}
-{{- end }}
-{{- has "--simulated" $args | ternary "simulated" "hardware" }}
+{{- get (.metadata.labels | default dict) "confcom.internal/platform" }}
 {{- end }}
 
 {{/* "true" if hardware nodes have a quote helper in the installed release. */}}

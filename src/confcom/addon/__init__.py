@@ -2,5 +2,5 @@
 
 It reaches a cluster by the programs kubectl and helm, with the person's own credentials, and only in `cluster`.
 Everything that decides (`status`, `rollout`, `workloads`, `daemons`, `preflight`, `release`, `model`) is pure: objects
-in, decisions out. `chart` is the Helm chart; `simulated_root` is only an entry point, which charts call.
+in, decisions out. `chart` is the Helm chart.
 """

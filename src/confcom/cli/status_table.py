@@ -165,9 +165,7 @@ def _row(node: NodeStatus) -> tuple[str, ...]:
 
 
 def _counted(plugin: PluginEpc | None) -> str:
-    if plugin is None:
-        return _UNKNOWN
-    return f"{plugin.kind} ({plugin.choice})" if plugin.choice else str(plugin.kind)
+    return _UNKNOWN if plugin is None else f"{plugin.kind} ({plugin.choice})"
 
 
 def _daemon_cell(pods: Sequence[DaemonPod]) -> str:

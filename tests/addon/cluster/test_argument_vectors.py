@@ -34,7 +34,6 @@ KUBECTL = {
     "create": lambda api, name: api.create(named(name)),
     "refusal": lambda api, name: api.refusal(named(name)),
     "label_node": lambda api, name: api.label_node(name, "a=b"),
-    "annotate": lambda api, name: api.annotate("daemonset.apps", name, "a=b"),
     "patch_node_status": lambda api, name: api.patch_node_status(name, [{"op": name}]),
     "delete": lambda api, name: api.delete("Job.batch", [name, name], namespace=name),
     "end_job": lambda api, name: api.end_job(name),

@@ -1,5 +1,7 @@
 """When waiting for the daemons is given up."""
 
+from datetime import UTC, datetime, timedelta
+
 import pytest
 
 from confcom.addon.daemons.daemon_pods import REVISION_LABEL, daemon_pods
@@ -169,3 +171,36 @@ def test_a_rejected_pod_says_why_where_no_other_one_is_to_be_told_of(pods, says_
     assert (step.text == "rejected: UnexpectedAdmissionError: x") is says_why
     assert ("rejected" in step.text) is says_why
     assert (step.done, step.serving) == (False, serving)
+
+
+AT_NOON = datetime(2026, 11, 26, 12, tzinfo=UTC)
+
+
+def stamp(seconds):
+    return (AT_NOON + timedelta(seconds=seconds)).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def refused(seconds, *, name="confcom-quote-helper", reason="FailedCreate"):
+    return make.event(name, reason, "exceeded quota", at=stamp(seconds))
+
+
+@pytest.mark.parametrize(
+    ("daemon", "events", "why"),
+    [
+        (counted(updated=0), [refused(10)], "FailedCreate"),
+        (counted(updated=0), [refused(3600), refused(3601, reason="FailedDaemonPod")], "FailedCreate"),
+        (counted(updated=0), [refused(9)], ""),
+        (counted(updated=0), [refused(99, reason="FailedDaemonPod")], ""),
+        (counted(updated=0), [refused(99, name="other")], ""),
+        (counted(), [refused(99)], ""),
+        (counted(desired=2), [refused(99, reason="FailedDaemonPod")], "FailedDaemonPod"),
+    ],
+    ids=["as the last pod", "later", "a pod came since", "other warning", "of another", "finished", "no pod yet"],
+)
+def test_refused_pods_say_why(daemon, events, why):
+    pod = helper(1)
+    pod["metadata"]["creationTimestamp"] = stamp(10)
+    seen = Snapshot(SYSTEM, pods=(pod,), daemon_sets=(daemon,), events=tuple(events))
+    problems = rollout(seen).problems
+    assert [problem.text.endswith(f"{why}: exceeded quota") for problem in problems] == [True] * bool(why)
+    assert {problem.code for problem in problems} <= {"pods-not-created"}

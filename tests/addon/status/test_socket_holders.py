@@ -22,11 +22,10 @@ ME = Instance(started_ms=1, token=1)
 FOREIGN = Foreign("another program serves there")
 
 
-def logged(state=FOREIGN, *, replace_foreign=False, older=False):
-    """What is taken from the log of a helper that sees this at the path; an older one logs no code."""
+def logged(state=FOREIGN, *, replace_foreign=False):
+    """What is taken from the log of a helper that sees this at the path."""
     decision = decide(state, me=ME, can_quote=False, replace_foreign=replace_foreign)
-    code = {} if older else {"code": decision.code}
-    line = {"message": "not ready", ABOUT: READINESS, "reason": decision.reason} | code
+    line = {"message": "not ready", ABOUT: READINESS, "reason": decision.reason, "code": decision.code}
     return own_reason(json.dumps(line))
 
 
@@ -82,9 +81,8 @@ def test_a_foreign_socket_is_known_by_its_code_whatever_the_words_are(code):
 
 
 @pytest.mark.parametrize("replace_foreign", [False, True])
-@pytest.mark.parametrize("older", [False, True])
-def test_a_helper_of_an_older_image_is_understood_without_a_code(older, replace_foreign):
-    said = logged(replace_foreign=replace_foreign, older=older)
+def test_the_log_of_a_helper_is_understood(replace_foreign):
+    said = logged(replace_foreign=replace_foreign)
     assert named(told(mounting("aesmd-x7"), said=said)) == ["sgx/aesmd-x7"]
 
 
@@ -123,9 +121,8 @@ def test_who_is_named_after_the_service_comes_first():
     assert named(told(*pods)) == ["sgx/aesmd-x7", "sgx/x", "sgx/client"]
 
 
-@pytest.mark.parametrize("older", [False, True])
-def test_a_helper_that_waits_for_something_else_accuses_nobody(older):
-    said = logged(LiveHelper(Instance(started_ms=2, token=2)), older=older)
+def test_a_helper_that_waits_for_something_else_accuses_nobody():
+    said = logged(LiveHelper(Instance(started_ms=2, token=2)))
     problem = told(mounting("aesmd-x7"), said=said)
     assert problem.code == "daemon-not-ready"
     assert "aesmd-x7" not in problem.text

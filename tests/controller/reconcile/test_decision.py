@@ -61,10 +61,6 @@ def test_devices_under_another_name_do_not_stop_what_is_written() -> None:
     assert decided(NO_AMOUNT, found).changes == (Change(EPC, 64, takes=False),)
 
 
-def test_a_plugin_of_before_counts_devices_whatever_their_name_is() -> None:
-    assert decided(ours(64), plugins(Offer(Accounting.DEVICE, "", 100)), missing=1e9) == Decision()
-
-
 def test_the_newest_of_two_plugins_decides() -> None:
     assert decided(ours(64), plugins(capacity(70), capacity(64))).changes == (Change(EPC, 70, takes=False),)
 

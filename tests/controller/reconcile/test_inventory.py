@@ -24,10 +24,6 @@ def test_an_offer_is_read() -> None:
     assert read_offer(document(advertised_mib=LARGEST_MIB)).mib == LARGEST_MIB
 
 
-def test_a_plugin_of_before_offers_devices() -> None:
-    assert read_offer(document(kind="device", resource=None)) == Offer(Accounting.DEVICE, "", 64)
-
-
 def test_a_waiting_plugin_offers_nothing() -> None:
     for kind in ("device", None):
         waiting = {"version": 1, "accounting": {"kind": kind, "advertised_mib": 0}, "resources": []}
@@ -44,6 +40,7 @@ def test_a_waiting_plugin_offers_nothing() -> None:
         b'{"version": 2}',
         document(kind="tokens"),
         document(kind=["capacity"]),
+        document(kind="device", resource=None),
         document(advertised_mib=-1),
         document(advertised_mib=LARGEST_MIB + 1),
         document(advertised_mib=True),

@@ -168,11 +168,6 @@ class KubeApi:
         """Set a label (`KEY=VALUE`) on a node."""
         self._run(f"the node {node} cannot be labelled", "label", "--overwrite", operands=["node", node, label])
 
-    def annotate(self, kind: str, name: str, annotation: str) -> None:
-        """Set an annotation (`KEY=VALUE`) on an object of the add-on's namespace."""
-        flags = ["--overwrite", self.cluster.namespace_flag]
-        self._run(f"{kind} {name} cannot be annotated", "annotate", *flags, operands=[kind, name, annotation])
-
     def patch_node_status(self, node: str, patch: Sequence[Mapping[str, str]]) -> str:
         """Apply a JSON patch to a node's status; return why it was refused, or an empty string."""
         flags = ["--subresource=status", "--type=json", f"--patch={json.dumps(list(patch))}"]

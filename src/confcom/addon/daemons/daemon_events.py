@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from confcom.addon.model.problems import Problem
 from confcom.kubernetes.objects import KubernetesObject, name_of, namespace_of, owner_of, text, time_of
 
 _HARMLESS_WARNINGS = frozenset({"MissingClusterDNS", "DNSConfigForming", "FailedScheduling"})
@@ -48,11 +47,6 @@ def creation_refusal(
     if failed and created and failed < created:
         return ""
     return last_warning(name, failures)
-
-
-def pods_not_created(daemon: KubernetesObject, why: str) -> Problem:
-    """Return the problem of a DaemonSet whose pods cannot be created."""
-    return Problem(f"the DaemonSet {name_of(daemon)} cannot create its Pods: {why}", code="pods-not-created")
 
 
 def event_time(event: KubernetesObject) -> str:

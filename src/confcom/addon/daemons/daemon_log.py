@@ -29,7 +29,7 @@ class Reason:
 
     text: str = ""
     code: str = ""
-    """The code that the daemon logged with it; images of older versions log none."""
+    """The code that the daemon logged with it; empty if it ended."""
 
 
 def own_reason(log: str) -> Reason:

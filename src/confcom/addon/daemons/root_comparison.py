@@ -69,7 +69,7 @@ class RootObservation:
 
 
 def follows_root(daemon: KubernetesObject) -> bool:
-    """Return whether a DaemonSet's pods use the published root; those of older versions do not."""
+    """Return whether a DaemonSet's pods use the published root."""
     return any(text(one, "configMap", "name") == RECORD_NAME for one in listing(pod_spec_of(daemon), "volumes"))
 
 

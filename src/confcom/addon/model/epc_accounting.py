@@ -55,7 +55,7 @@ class PluginEpc:
     held_back: int
     kind: AccountingKind
     choice: str
-    """A code; empty: the plugin is older than the choice."""
+    """The code of why it is this kind."""
     reason: str
 
     @property

@@ -39,7 +39,6 @@ _REASONS: Mapping[str, str] = {
     CapacitySupport.OFFLINE: "the chart cannot tell which API server it is for",
     CapacitySupport.POLICY_OFF: "the values turn the policy off that rewrites Pods (admission.mutate)",
     CapacitySupport.CONTROLLER_OFF: "the values turn the controller off (controller.enabled)",
-    "": "the chart is older than this way of counting",
 }
 """Why a release cannot count EPC as capacity, by the device plugin's --capacity-support."""
 

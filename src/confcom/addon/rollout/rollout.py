@@ -19,7 +19,6 @@ from confcom.kubernetes.objects import (
     condition,
     labels_of,
     name_of,
-    namespace_of,
     number,
     owner_of,
     text,
@@ -97,7 +96,7 @@ def rollout(seen: Snapshot) -> Rollout:
     steps = [_node_not_ready(step) if step.node in away and not step.done else step for step in steps]
     return Rollout(
         steps=tuple(sorted(steps, key=lambda one: (one.node, list(Step).index(one.step)))),
-        problems=tuple(_problems(daemons, pods, seen)),
+        problems=tuple(creation_problems(daemons, pods, seen)),
         observed=not unsettled(daemons, pods),
         controller=unfinished(seen.deployments, seen.pods, seen.events, seen.namespace),
     )
@@ -241,18 +240,20 @@ def _epc(node: KubernetesObject) -> NodeStep:
     )
 
 
-def _problems(daemons: Sequence[KubernetesObject], pods: Sequence[DaemonPod], seen: Snapshot) -> Iterator[Problem]:
+def creation_problems(
+    daemons: Sequence[KubernetesObject], pods: Sequence[DaemonPod], seen: Snapshot
+) -> Iterator[Problem]:
     """Yield the DaemonSets that cannot create their pods, which only events report."""
     away = nodes_away(seen.nodes)
     for daemon in daemons:
         mine = pods_of(daemon, pods)
-        if len(mine) < number(daemon, "status", "desiredNumberScheduled"):
+        current = min(len(mine), number(daemon, "status", "currentNumberScheduled"))
+        if current < number(daemon, "status", "desiredNumberScheduled"):
             why = last_warning(name_of(daemon), seen.events)
         else:
             why = creation_refusal(daemon, seen.pods, seen.events) if is_updating(daemon, mine, away) else ""
         if why:
-            name = f"{namespace_of(daemon)}/{name_of(daemon)}"
-            yield Problem(f"{name}: cannot create its Pods: {why}", code="pods-not-created")
+            yield Problem(f"the DaemonSet {name_of(daemon)} cannot create its Pods: {why}", code="pods-not-created")
 
 
 class Verdict(StrEnum):

@@ -26,7 +26,7 @@ def _independent(steps: Sequence[NodeStep]) -> list[NodeStep]:
 def rows_of(state: Rollout) -> list[Row]:
     """Return a rollout as rows of a progress table."""
     problems = (problem.text.partition(": ") for problem in state.problems)
-    rows = [Row(f"DaemonSet {name}", why, Mark.BAD) for name, _, why in problems]
+    rows = [Row(what.removeprefix("the "), why, Mark.BAD) for what, _, why in problems]
     for step in state.steps:
         mark = Mark.DONE if step.done else Mark.BAD if step.failing else Mark.WAITING
         rows.append(Row(f"{step.node}  {step.step}", step.text, mark))

@@ -18,8 +18,6 @@ FOREIGN_SOCKET_CODES = frozenset(
 )
 """The codes that a quote helper logs while it waits for another program's live socket
 (confcom.quote_helper.takeover.socket_inspection)."""
-_TEXTS_WITHOUT_CODE = ("without --replace-foreign-socket it stays", "no quote was made here yet")
-"""Parts of the reason by which older images of the quote helper, which log no code, are understood."""
 _ABOVE_THE_SOCKET = frozenset({"/", "/run", "/run/aesmd", "/var", "/var/run", "/var/run/aesmd"})
 """The socket's directory and its parents; /var/run is a symbolic link to /run on most nodes."""
 
@@ -35,7 +33,7 @@ def suspects_of(helper: DaemonPod, neighbours: Sequence[KubernetesObject], names
         neighbours: the Pods of its node.
         namespace: the add-on's.
     """
-    if not _waits_for_foreign_socket(helper):
+    if helper.reason_code not in FOREIGN_SOCKET_CODES:
         return ""
     pods = sorted((pod for pod in neighbours if may_serve(pod, namespace)), key=_lacks_aesm_name)
     found = [f"{namespace_of(pod)}/{name_of(pod)}" for pod in pods]
@@ -45,12 +43,6 @@ def suspects_of(helper: DaemonPod, neighbours: Sequence[KubernetesObject], names
         )
     who, mount = ("Pods", "mount") if len(found) > 1 else ("Pod", "mounts")
     return f"perhaps the {who} {shown(found)}, which {mount} its directory to write there"
-
-
-def _waits_for_foreign_socket(helper: DaemonPod) -> bool:
-    if helper.reason_code:
-        return helper.reason_code in FOREIGN_SOCKET_CODES
-    return any(words in helper.reason for words in _TEXTS_WITHOUT_CODE)
 
 
 def _lacks_aesm_name(pod: KubernetesObject) -> bool:

@@ -9,7 +9,6 @@ from datetime import datetime
 from typing import TypeVar
 
 from confcom.addon.daemons.controller_pods import controller_problems, maximum_mib
-from confcom.addon.daemons.daemon_events import last_warning, pods_not_created
 from confcom.addon.daemons.daemon_pods import daemon_pods
 from confcom.addon.daemons.hardware_helpers import HardwareHelpers, Note, hardware_helpers, notes_on
 from confcom.addon.daemons.root_comparison import root_doubts, root_problems
@@ -29,9 +28,8 @@ from confcom.addon.model.sgx_nodes import SgxKind
 from confcom.addon.release.drift import Drift, ReleaseSeen
 from confcom.addon.release.drift_report import change_problem, drift_problem, to_json
 from confcom.addon.rollout.hook_job import failed_hooks
-from confcom.addon.rollout.rollout import unsettled, updating
+from confcom.addon.rollout.rollout import creation_problems, unsettled, updating
 from confcom.addon.rollout.snapshot import Snapshot
-from confcom.addon.rollout.stalled_update import stall_problems
 from confcom.addon.status.api_server_notes import api_server_notes
 from confcom.addon.status.epc_status import accounting_doubts, accounting_notes
 from confcom.addon.status.node_status import NodeStatus, node_status
@@ -46,7 +44,6 @@ from confcom.kubernetes.objects import (
     name_of,
     namespace_of,
     node_of,
-    number,
     text,
 )
 
@@ -147,7 +144,7 @@ def add_on_status(seen: Snapshot, now: datetime) -> AddOnStatus:
         for name, node in zip(map(name_of, seen.nodes), seen.nodes, strict=True)
     ]
     listed = [one for node, one in zip(seen.nodes, nodes, strict=True) if _is_listed(one, node)]
-    problems = [*_cluster_problems(seen, daemons, now), *stall_problems(seen, now)]
+    problems = [*_cluster_problems(seen, daemons, now), *creation_problems(daemons, pods, seen)]
     problems += [problem for node in listed for problem in node.problems]
     going_on = updating(daemons, pods, {one.name for one in nodes if not one.ready})
     if not problems and not going_on:
@@ -234,24 +231,16 @@ def _add_on_problems(seen: Snapshot, daemons: Sequence[KubernetesObject], now: d
     if not any(selects(pod_spec_of(daemon), node) for daemon in daemons for node in seen.nodes):
         wanted = ", ".join(node_labels(daemons))
         yield Problem(f"no node runs the daemons; they need nodes labelled {wanted}", code="no-nodes")
-    for daemon in daemons:
-        missing = number(daemon, "status", "desiredNumberScheduled") - number(
-            daemon, "status", "currentNumberScheduled"
-        )
-        if missing > 0 and (why := last_warning(name_of(daemon), seen.events)):
-            yield pods_not_created(daemon, why)
     yield from _policy_problems(seen, daemons)
     yield from controller_problems(daemons, seen.pods, seen.events, seen.namespace)
 
 
 def _unavailable(daemon: KubernetesObject) -> Problem:
     """Return the problem of a DaemonSet whose pods are not all available, if no other problem explains that."""
-    if seconds := number(daemon, "spec", "minReadySeconds"):
-        why = f"Kubernetes waits until they have been ready for {seconds} s"
-    else:
-        why = "the DaemonSet controller has not counted them yet"
     return Problem(
-        f"not all Pods of the DaemonSet {name_of(daemon)} count as available yet: {why}", code="pods-not-available"
+        f"not all Pods of the DaemonSet {name_of(daemon)} count as available yet: the DaemonSet controller has not "
+        "counted them",
+        code="pods-not-available",
     )
 
 

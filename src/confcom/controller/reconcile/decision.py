@@ -49,7 +49,7 @@ class Plugins:
 
     def counted_by_devices(self, resource: str) -> bool:
         """Return whether any plugin offers devices of that name; during an update there are two plugins."""
-        return any(one.accounting is Accounting.DEVICE and one.resource in {"", resource} for one in self.offers)
+        return any(one.accounting is Accounting.DEVICE and one.resource == resource for one in self.offers)
 
     def offered(self, resource: str) -> int:
         """Return what the newest plugin that has this resource counted by capacity has found; 0 if none has."""

@@ -80,5 +80,5 @@ class Offer:
 
     accounting: Accounting
     resource: str = ""
-    """Empty: the plugin is older than this field, and offers devices."""
+    """Empty if it counts nothing."""
     mib: int = 0

@@ -34,7 +34,10 @@ def read_offer(document: bytes) -> Offer:
         return Offer(Accounting.NOTHING)
     if kind not in {Accounting.DEVICE.value, Accounting.CAPACITY.value}:
         raise malformed_inventory(f"accounting.kind is neither {Accounting.DEVICE} nor {Accounting.CAPACITY}")
-    return Offer(Accounting(kind), text(accounting, "resource"), mib)
+    resource = text(accounting, "resource")
+    if not resource:
+        raise malformed_inventory("accounting.resource names no resource")
+    return Offer(Accounting(kind), resource, mib)
 
 
 def malformed_inventory(why: str) -> MalformedError:

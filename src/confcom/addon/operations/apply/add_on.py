@@ -29,7 +29,6 @@ from confcom.addon.rollout.hook_job import HookWatch
 from confcom.addon.rollout.progress import Mark, ProgressReporter, ProgressTable, Row
 from confcom.addon.rollout.rollout import NodeStep, ProgressTracker, Verdict, evaluate, rollout
 from confcom.addon.rollout.rollout_report import rows_of, stalled
-from confcom.addon.rollout.stalled_update import StabilityTracker, StalledUpdate
 from confcom.kubernetes.objects import KubernetesObject, name_of
 
 T = TypeVar("T")
@@ -246,7 +245,6 @@ class AddOn:
             ClusterAccessError: the API server was unreachable until the deadline, or refuses.
         """
         tracker: ProgressTracker | None = None
-        stability = StabilityTracker()
         with self.reporter.waiting(title) as table:
             while True:
                 seen = self.retry_while_unreachable(
@@ -259,18 +257,4 @@ class AddOn:
                     return state.steps
                 if verdict is Verdict.STALLED:
                     raise stalled(state, remedy)
-                stability, standing = stability.after(seen, self.clock())
-                for update in standing:
-                    self._reconcile(update)
                 self.sleep(POLL_SECONDS)
-
-    def _reconcile(self, update: StalledUpdate) -> None:
-        what = f"The update of the DaemonSet {update.daemon_set} stalled with every Pod ready"
-        try:
-            self.api.annotate("daemonset.apps", update.daemon_set, update.annotation)
-        except ClusterAccessError as error:  # the wait continues, and reports the state at its end
-            why = f"an attempt to trigger its reconciliation failed ({error.why})"
-            self.reporter.say(f"{what}, and {why}: {update.remedy}")
-        else:
-            how = f"with the annotation {update.annotation}"
-            self.reporter.say(f"{what}: confcom triggered its reconciliation {how}.")

@@ -155,7 +155,7 @@ def test_each_daemon_set_that_cannot_make_its_pods_is_told_once(confcom, cluster
     assert done.exit_code == ExitCode.NOT_READY
     assert error_of(done)["code"] == "daemons-not-ready"
     bad = [row for row in rows_of(done) if row[0] == "!!"]
-    assert [subject for _, subject, _ in bad] == [f"DaemonSet {SYSTEM}/{name}" for name in names]
+    assert [subject for _, subject, _ in bad] == [f"DaemonSet {name} cannot create its Pods" for name in names]
     assert all(row[2].endswith(f"FailedCreate: no room for {name}") for row, name in zip(bad, names, strict=True))
 
 

@@ -238,18 +238,3 @@ def test_it_reads_no_secret_but_helms_record(confcom, cluster):
     assert "Secret" not in "".join(cluster.said)
     words = [words_and_flags(line)[0] for line in cluster.calls if line[0] == "helm"]
     assert words == [["helm", "history", "confcom"], ["helm", "get", "manifest", "confcom"]]
-
-
-def test_an_update_that_stands_still_is_named_and_not_touched(confcom, enabled):
-    enabled.stalling = True
-    confcom("update", "--version", "0.2.0", "--no-wait")
-    enabled.settle()
-    for pod in enabled.find("Pod", namespace=SYSTEM):
-        pod["metadata"]["creationTimestamp"] = "2026-01-01T00:00:00Z"
-    enabled.calls.clear()
-    told = [one["problem"] for one in confcom.problems() if one["code"] == "update-stalled"]
-    assert sorted(re.findall(r"kubectl annotate daemonset .*?(confcom-[a-z-]+)", one)[-1] for one in told) == [
-        "confcom-device-plugin",
-        "confcom-quote-helper",
-    ]
-    assert {line[1] for line in enabled.calls if line[0] == "kubectl"} <= {"get", "config", "logs"}
