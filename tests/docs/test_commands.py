@@ -156,6 +156,7 @@ def test_kubectl_takes_it(kubectl, command, arguments, tmp_path):
     if not arguments or arguments[0] == "confcom" or any("..." in word for word in arguments):
         pytest.skip(f"{command}: {ABBREVIATED}")
     (tmp_path / "quota.yaml").write_text(blocks("docs/how-to/limit-epc-per-namespace.md", "yaml")[0])
+    (tmp_path / "report-job.yaml").write_text(blocks("docs/reference/hardware-report.md", "yaml")[0])
     (tmp_path / "examples").symlink_to(ROOT / "examples")
     (tmp_path / "pccs-ca.pem").write_text("a certificate")
     done = subprocess.run(
