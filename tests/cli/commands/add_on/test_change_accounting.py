@@ -54,40 +54,38 @@ def enabled(cluster, confcom, follow, support):
     return cluster
 
 
+def seconds_for(confcom, enabled, *arguments):
+    before = enabled.now
+    confcom.ok("change-accounting", *arguments)
+    return enabled.now - before
+
+
 def test_to_capacity_takes_until_the_kubelet_has_forgotten_the_devices(confcom, enabled):
     before = enabled.now
     document = confcom.document("change-accounting", "capacity")
-    assert document["changed"]
-    assert document["setting"] == "capacity"
+    assert (document["changed"], document["setting"], setting_of(enabled)) == (True, "capacity", "capacity")
     (node,) = document["accounting"]
     assert (node["node"], node["kind"], node["offered_mib"]) == ("a", "capacity", 162)
     assert enabled.now - before >= FORGETTING_SECONDS
-    assert setting_of(enabled) == "capacity"
+    revisions = len(enabled.revisions)
+    assert not confcom.document("change-accounting", "capacity")["changed"]
+    assert len(enabled.revisions) == revisions
+    assert seconds_for(confcom, enabled, "devices") < FORGETTING_SECONDS / 2
 
 
-def test_what_the_kubelet_undoes_is_waited_for(confcom, enabled, follow):
+def test_devices_that_stay_devices_take_no_such_time(confcom, enabled):
+    assert seconds_for(confcom, enabled, "devices") < FORGETTING_SECONDS / 2
+
+
+@pytest.mark.parametrize("first", [0, 30], ids=["at once", "later"])
+def test_what_the_kubelet_undoes_is_waited_for(confcom, enabled, follow, first):
     began = []
 
     def tick(cluster):
         follow(cluster)
         if cluster.accountings.get("a", {}).get("kind") == "capacity":
             began[:] = began or [cluster.now]
-            undone = cluster.now - began[0] < FORGETTING_SECONDS + 30
-            cluster.accountings["a"]["advertised_mib"] = 161 if undone else 162  # the fake kubelet always has 162
-
-    enabled.on_tick = tick
-    confcom.ok("change-accounting", "capacity")
-    assert enabled.now - began[0] >= FORGETTING_SECONDS + 30
-
-
-def test_what_the_kubelet_undoes_later_is_waited_for_too(confcom, enabled, follow):
-    began = []
-
-    def tick(cluster):
-        follow(cluster)
-        if cluster.accountings.get("a", {}).get("kind") == "capacity":
-            began[:] = began or [cluster.now]
-            undone = 30 < cluster.now - began[0] < FORGETTING_SECONDS + 30
+            undone = first <= cluster.now - began[0] < FORGETTING_SECONDS + 30
             cluster.accountings["a"]["advertised_mib"] = 161 if undone else 162  # the fake kubelet always has 162
 
     enabled.on_tick = tick
@@ -111,20 +109,6 @@ def test_a_node_that_changes_gives_the_others_more_time(confcom, enabled):
     assert [node["node"] for node in nodes] == ["a", "c"]
 
 
-def test_back_to_devices_takes_no_such_time(confcom, enabled):
-    confcom.ok("change-accounting", "capacity")
-    before = enabled.now
-    (node,) = confcom.document("change-accounting", "devices")["accounting"]
-    assert node["kind"] == "device"
-    assert enabled.now - before < FORGETTING_SECONDS / 2
-
-
-def test_devices_that_stay_devices_take_no_such_time(confcom, enabled):
-    before = enabled.now
-    assert confcom.document("change-accounting", "devices")["changed"]
-    assert enabled.now - before < FORGETTING_SECONDS / 2
-
-
 def test_a_node_whose_plugin_could_not_be_asked_may_have_had_devices(confcom, enabled, follow):
     enabled.silent_plugins.add("a")
 
@@ -134,9 +118,7 @@ def test_a_node_whose_plugin_could_not_be_asked_may_have_had_devices(confcom, en
             cluster.silent_plugins.clear()
 
     enabled.on_tick = tick
-    before = enabled.now
-    confcom.ok("change-accounting", "capacity")
-    assert enabled.now - before >= FORGETTING_SECONDS
+    assert seconds_for(confcom, enabled, "capacity") >= FORGETTING_SECONDS
 
 
 def test_the_controllers_maximum_is_all_that_is_waited_for(confcom, enabled):
@@ -151,34 +133,24 @@ def test_the_controllers_maximum_is_all_that_is_waited_for(confcom, enabled):
     assert node["offered_mib"] == 500
 
 
-def test_a_second_time_nothing_is_changed(confcom, enabled):
-    confcom.ok("change-accounting", "capacity")
-    revisions = len(enabled.revisions)
-    assert not confcom.document("change-accounting", "capacity")["changed"]
-    assert len(enabled.revisions) == revisions
-
-
 def test_pods_with_epc_are_in_the_way(confcom, enabled):
     enabled.objects.append(make.pod("app", namespace="shop", on="a", limits={EPC: 10}))
     before = len(enabled.revisions)
-    error = confcom.error(ExitCode.REFUSED, "epc-pods-running", "change-accounting", "capacity")
-    assert "shop/app" in error["why"]
-    assert "kubectl drain a " in error["do"]
+    for more in ((), ("--dry-run",)):
+        error = confcom.error(ExitCode.REFUSED, "epc-pods-running", "change-accounting", "capacity", *more)
+        assert "shop/app" in error["why"]
+        assert "kubectl drain a " in error["do"]
     assert len(enabled.revisions) == before
     (app,) = enabled.find("Pod", "app")
     app["status"]["phase"] = "Succeeded"
     confcom.ok("change-accounting", "capacity")
 
 
-def test_a_tenants_pod_with_our_labels_is_in_the_way(confcom, enabled):
-    enabled.objects.append(make.pod("sly", on="a", labels=make.labels("quote-helper"), limits={EPC: 10}))
-    error = confcom.error(ExitCode.REFUSED, "epc-pods-running", "change-accounting", "capacity", "--dry-run")
-    assert "default/sly" in error["why"]
-
-
 def test_pods_on_nodes_that_would_not_change_are_not_in_the_way(confcom, enabled):
     enabled.objects += [make.pod("app", on="a", limits={EPC: 10}), make.pod("elsewhere", on="b", limits={EPC: 10})]
     confcom.ok("change-accounting", "devices")
+    confcom.ok("change-accounting", "auto")
+    assert setting_of(enabled) == "auto"
     enabled.silent_plugins.add("a")
     confcom.error(ExitCode.REFUSED, "epc-pods-running", "change-accounting", "devices")
 
@@ -267,23 +239,17 @@ def keep_devices(cluster):
     cluster.accountings["a"] = {"choice": "kept-allocated", "reason": "containers hold devices"}
 
 
-def test_a_kubelet_that_does_not_forget(confcom, enabled):
+@pytest.mark.parametrize("helper", [True, False], ids=["helper renewed", "no helper"])
+def test_a_kubelet_that_does_not_forget(confcom, enabled, helper):
+    before = enabled.daemon("quote-helper")["metadata"]["uid"]
+    if not helper:  # nothing that the command may restart there has a device
+        confcom.ok("enable", "--simulated", "--no-quote-helper")
     enabled.on_tick = keep_devices
-    helper = enabled.daemon("quote-helper")["metadata"]["uid"]
     error = confcom.error(ExitCode.NOT_READY, "accounting-kept-for-ended-pods", "change-accounting", "capacity")
-    assert enabled.daemon("quote-helper")["metadata"]["uid"] != helper
     assert "containers hold devices" in error["why"]
     assert ENCLAVE in error["do"]
     assert enabled.daemon("device-plugin")["metadata"]["name"] in error["do"]
-
-
-def test_a_node_without_a_quote_helper(confcom, enabled):
-    """Nothing that the command may restart there has a device."""
-    confcom.ok("enable", "--simulated", "--no-quote-helper")
-    enabled.on_tick = keep_devices
-    error = confcom.error(ExitCode.NOT_READY, "accounting-kept-for-ended-pods", "change-accounting", "capacity")
-    assert ENCLAVE in error["do"]
-    assert enabled.daemon("device-plugin")["metadata"]["name"] in error["do"]
+    assert not helper or enabled.daemon("quote-helper")["metadata"]["uid"] != before
 
 
 def test_pods_that_were_started_after_the_check(confcom, enabled):
@@ -297,14 +263,6 @@ def test_pods_that_were_started_after_the_check(confcom, enabled):
     error = confcom.error(ExitCode.NOT_READY, "accounting-kept", "change-accounting", "capacity")
     assert "shop/app" in error["why"]
     assert enabled.daemon("quote-helper")["metadata"]["uid"] == helper
-
-
-def test_pods_with_the_enclave_device_alone_keep_capacity(confcom, enabled):
-    confcom.ok("change-accounting", "capacity")
-    enabled.objects.append(make.pod("app", namespace="shop", on="a", limits={ENCLAVE: 1}))
-    enabled.on_tick = lambda cluster: cluster.accountings.update(a={"kind": "capacity", "choice": "kept-allocated"})
-    error = confcom.error(ExitCode.NOT_READY, "accounting-kept", "change-accounting", "devices")
-    assert "shop/app" in error["why"]
 
 
 def test_a_quote_helper_that_does_not_come_back(confcom, enabled):
@@ -327,33 +285,15 @@ def test_a_node_that_does_not_change(confcom, enabled):
     assert enabled.now - before >= CHANGING_SECONDS
 
 
-def test_a_dry_run(confcom, enabled):
+def test_a_dry_run_and_no_wait(confcom, enabled):
     document = confcom.document("change-accounting", "capacity", "--dry-run")
     assert not document["changed"]
     assert "DaemonSet" in {one["kind"] for one in document["would_change"]}
     assert setting_of(enabled) == "auto"
-    enabled.objects.append(make.pod("app", on="a", limits={EPC: 10}))
-    confcom.error(ExitCode.REFUSED, "epc-pods-running", "change-accounting", "capacity", "--dry-run")
-
-
-def test_without_waiting(confcom, enabled):
     before = enabled.now
     assert confcom.document("change-accounting", "capacity", "--no-wait")["accounting"] == []
     assert enabled.now - before < FORGETTING_SECONDS
     assert setting_of(enabled) == "capacity"
-
-
-def test_auto_leaves_devices_alone(confcom, enabled):
-    confcom.ok("change-accounting", "devices")
-    enabled.objects.append(make.pod("app", on="a", limits={EPC: 10}))
-    confcom.ok("change-accounting", "auto")
-    assert setting_of(enabled) == "auto"
-
-
-def test_auto_may_change_what_was_capacity_by_hand(confcom, enabled):
-    confcom.ok("change-accounting", "capacity")
-    enabled.objects.append(make.pod("app", on="a", limits={EPC: 10}))
-    confcom.error(ExitCode.REFUSED, "epc-pods-running", "change-accounting", "auto")
 
 
 def test_auto_may_change_what_a_maximum_lets_fit_devices(confcom, enabled, support):
