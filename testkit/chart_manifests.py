@@ -2,14 +2,10 @@
 
 PLUGIN = "confcom-device-plugin"
 HELPER = "confcom-quote-helper"
+CONTROLLER = "confcom-controller"
 JOB_ACCOUNT = "confcom-simulated-root"
 POLICY = "confcom-provision"
 EPC_POLICIES = ("confcom-epc-amounts", "confcom-epc-warnings")
-ROOT_POLICY, ROOT_HOOK_POLICY = "confcom-simulated-root.sgx", "confcom-simulated-root-hook.sgx"
-AESMD = "quoteHelper.aesmd.image.repository=our/aesmd"
-"""What --set takes for a quote helper on hardware nodes."""
-NFD_LABEL = "feature.node.kubernetes.io/cpu-security.sgx.enabled"
-SIMULATED_LABEL = "confcom.internal/simulated-sgx"
 
 
 def pod_of(manifest):
@@ -17,7 +13,9 @@ def pod_of(manifest):
 
 
 def pods(manifests):
-    return {name: pod_of(manifest) for (kind, name), manifest in manifests.items() if kind in {"DaemonSet", "Job"}}
+    return {
+        name: pod_of(manifest) for (kind, name), manifest in manifests.items() if "template" in manifest.get("spec", {})
+    }
 
 
 def containers(pod):

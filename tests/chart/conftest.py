@@ -1,106 +1,52 @@
 """Renders the chart with the real helm; where there is none, these tests are skipped and say so."""
 
-import os
+import functools
 import re
-import shutil
-import subprocess
 import threading
 from http.server import ThreadingHTTPServer
-from pathlib import Path
 
 import pytest
 import yaml
 
+from testkit.chart_golden import AKS, CHART, NAMESPACE, REGISTRY, RELEASE, call_helm, parsed
 from testkit.chart_lookups import ALLOWED, Handler, Lookups
 from testkit.cluster_programs import find_helm
 
-CHART = Path(__file__).parent.parent.parent / "charts" / "confcom"
-SIMULATED = "simulated.enabled=true"
-REGISTRY = "registry.test"
-
-
-def chosen_helm():
-    named = os.environ.get("HELM")
-    if named:
-        found = shutil.which(named)
-        if not found:
-            pytest.fail(f"the environment variable HELM is {named!r}, and that is no program")
-        return found
-    return find_helm()
-
 
 @pytest.fixture(scope="session")
-def helm(tmp_path_factory):
-    program = chosen_helm()
+def helm_program():
+    program = find_helm()
     if program is None:
-        pytest.skip(
-            "no helm 4: name one by the environment variable HELM, put it on PATH, or build it with `make e2e-up`"
-        )
-    home = tmp_path_factory.mktemp("helm")
-    environ = {"PATH": os.environ["PATH"], "HOME": str(home), "KUBECONFIG": str(home / "none")}
-
-    def run(*arguments):
-        return subprocess.run(
-            [program, *map(str, arguments)], capture_output=True, text=True, env=environ, check=False, cwd=home
-        )
-
-    return run
+        pytest.skip("no helm 4: put it on PATH, or build it with `make e2e-tools`")
+    return program
 
 
 @pytest.fixture(scope="session")
-def chart():
-    return CHART
+def helm(helm_program):
+    return functools.partial(call_helm, helm_program)
 
 
 @pytest.fixture(scope="session")
-def aks():
-    return CHART / "values-aks.yaml"
-
-
-@pytest.fixture(scope="session")
-def plain_template(helm):
+def template(helm):
     """Renders with these --set arguments, a values file, and more arguments of helm's; images are of this registry."""
 
     def run(*settings, values=None, more=(), registry=REGISTRY):
         named = [f"image.registry={registry}"] if registry else []
         chosen = [word for setting in (*named, *settings) for word in ("--set", setting)]
         files = ["--values", values] if values else []
-        return helm("template", "confcom", CHART, "--namespace", "sgx", *files, *chosen, *more)
+        return helm("template", RELEASE, CHART, "--namespace", NAMESPACE, *files, *chosen, *more)
 
     return run
 
 
 @pytest.fixture(scope="session")
-def template(plain_template):
-    """Renders with the simulated platform beside what is set."""
-
-    def run(*settings, **options):
-        return plain_template(SIMULATED, *settings, **options)
-
-    return run
-
-
-@pytest.fixture(scope="session")
-def plain_render(plain_template):
+def render(template):
     """The manifests, by kind and name."""
 
     def run(*settings, **options):
-        done = plain_template(*settings, **options)
+        done = template(*settings, **options)
         assert done.returncode == 0, done.stderr
-        documents = [document for document in yaml.safe_load_all(done.stdout) if document]
-        manifests = {(document["kind"], document["metadata"]["name"]): document for document in documents}
-        assert len(manifests) == len(documents)
-        return manifests
-
-    return run
-
-
-@pytest.fixture(scope="session")
-def render(plain_render):
-    """The manifests of the simulated platform."""
-
-    def run(*settings, **options):
-        return plain_render(SIMULATED, *settings, **options)
+        return parsed(done.stdout)
 
     return run
 
@@ -120,18 +66,6 @@ def refused():
 
 
 @pytest.fixture
-def values_file(tmp_path):
-    """Writes a values file."""
-
-    def write(values):
-        path = tmp_path / "values.yaml"
-        path.write_text(yaml.safe_dump(values))
-        return path
-
-    return write
-
-
-@pytest.fixture
 def cluster():
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     server.lookups = Lookups(f"http://127.0.0.1:{server.server_port}")
@@ -143,14 +77,30 @@ def cluster():
     server.server_close()
 
 
+def split(settings):
+    """Values file and --set arguments of settings that may name the file first."""
+    return (AKS, settings.removeprefix(f"{AKS.name},")) if settings.startswith(AKS.name) else (None, settings)
+
+
+@pytest.fixture(scope="session")
+def daemon_sets(render):
+    """Those that the chart renders with these settings."""
+
+    @functools.cache
+    def run(settings):
+        file, values = split(settings)
+        return {name: one for (kind, name), one in render(values, values=file).items() if kind == "DaemonSet"}
+
+    return run
+
+
 @pytest.fixture
-def installed(cluster, plain_render):
+def installed(cluster, daemon_sets):
     """Puts the DaemonSets that the chart renders into the cluster; each counts all nodes for its own."""
 
-    def install(*settings, values=None):
-        manifests = plain_render(*settings, values=values)
+    def install(settings):
         status = {"status": {"desiredNumberScheduled": len(cluster.nodes)}}
-        cluster.daemon_sets = {name: one | status for (kind, name), one in manifests.items() if kind == "DaemonSet"}
+        cluster.daemon_sets = {name: one | status for name, one in daemon_sets(settings).items()}
 
     return install
 
@@ -168,12 +118,27 @@ def kubeconfig(cluster, tmp_path):
 
 
 @pytest.fixture
-def upgrade(kubeconfig, plain_template, refused):
+def upgrade(kubeconfig, template, refused):
     """The code by which the chart refuses an upgrade with these settings alone, and all that it says."""
     asking = ("--dry-run=server", "--is-upgrade", "--disable-openapi-validation", "--kubeconfig", kubeconfig)
 
-    def run(*settings, values=None, more=()):
-        done = plain_template(*settings, values=values, more=(*asking, *more))
+    def run(settings, *more):
+        file, values = split(settings)
+        done = template(values, values=file, more=(*asking, *more))
         return (refused(done), done.stderr) if done.returncode else ALLOWED
 
     return run
+
+
+@pytest.fixture
+def upgrade_notes(kubeconfig, helm):
+    """What people read after an upgrade to these settings; helm is told that it installs, for it has no record here."""
+
+    def read(settings):
+        asking = ("--dry-run=server", "--take-ownership", "--disable-openapi-validation", "--kubeconfig", kubeconfig)
+        chosen = ("--set", f"image.registry={REGISTRY},{settings}")
+        done = helm("install", RELEASE, CHART, "--namespace", NAMESPACE, *chosen, *asking)
+        assert done.returncode == 0, done.stderr
+        return done.stdout.partition("NOTES:")[2]
+
+    return read

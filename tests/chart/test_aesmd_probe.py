@@ -11,14 +11,15 @@ from pathlib import Path
 import pytest
 
 from confcom.quote_helper.quoting.restart_request import REQUEST_FILE, AesmdInstance, request_restart, withdraw_request
-from testkit.chart_manifests import AESMD, HELPER, containers, daemon
+from testkit.chart_golden import ROOT, golden
+from testkit.chart_manifests import HELPER, containers, daemon
 
-REFERENCE = Path(__file__).parents[3] / "docs" / "reference" / "quote-helper.md"
+REFERENCE = ROOT / "docs" / "reference" / "quote-helper.md"
 
 
-@pytest.fixture(scope="module")
-def command(plain_render):
-    return containers(daemon(plain_render(AESMD), HELPER))["aesmd"]["livenessProbe"]["exec"]["command"]
+@pytest.fixture
+def command():
+    return containers(daemon(golden("hardware-aesmd"), HELPER))["aesmd"]["livenessProbe"]["exec"]["command"]
 
 
 @pytest.fixture
@@ -43,44 +44,33 @@ def passes(command, aesmd_socket):
     return run
 
 
-def request(path):
-    assert request_restart(path, AesmdInstance.at(path))
-
-
-def test_without_a_request_it_passes(passes):
-    assert passes()
-
-
 def test_the_helpers_request_fails_it_until_it_is_withdrawn(passes, aesmd_socket):
-    request(aesmd_socket)
+    assert passes()
+    assert request_restart(aesmd_socket, AesmdInstance.at(aesmd_socket))
     assert not passes()
     withdraw_request(aesmd_socket)
     assert passes()
 
 
-def test_the_request_means_nothing_to_the_next_aesmd(passes, aesmd_socket):
-    request(aesmd_socket)
-    aesmd_socket.rename(aesmd_socket.with_name("old"))
+def bind_another(path):
+    path.rename(path.with_name("old"))
     with socket.socket(socket.AF_UNIX) as another:
-        another.bind(str(aesmd_socket))
-        assert passes()
+        another.bind(str(path))
 
 
-def test_a_request_that_names_another_passes(passes, aesmd_socket):
-    aesmd_socket.with_name(REQUEST_FILE).write_text("1 2\n")
-    assert passes()
+def name_another(path):
+    path.with_name(REQUEST_FILE).write_text("1 2\n")
 
 
-def test_without_a_socket_a_request_passes(passes, aesmd_socket):
-    request(aesmd_socket)
-    aesmd_socket.unlink()
-    assert passes()
-
-
-def test_an_old_request_of_a_helper_that_is_gone_passes(passes, aesmd_socket):
-    request(aesmd_socket)
+def make_it_old(path):
     old = time.time() - 180
-    os.utime(aesmd_socket.with_name(REQUEST_FILE), (old, old))
+    os.utime(path.with_name(REQUEST_FILE), (old, old))
+
+
+@pytest.mark.parametrize("change", [bind_another, name_another, make_it_old, Path.unlink])
+def test_a_request_that_is_not_for_this_aesmd_passes(passes, aesmd_socket, change):
+    assert request_restart(aesmd_socket, AesmdInstance.at(aesmd_socket))
+    change(aesmd_socket)
     assert passes()
 
 

@@ -1,0 +1,70 @@
+"""Every checked-in manifest against what the API servers of four Kubernetes versions take, to the last field."""
+
+import copy
+import json
+from pathlib import Path
+
+import jsonschema
+import pytest
+
+from testkit.chart_golden import SETS, golden
+from testkit.chart_manifests import HELPER
+
+SCHEMAS = Path(__file__).parent / "schemas"
+KUBERNETES = ("1.34", "1.35", "1.36", "1.37")
+LARGEST_FILE = 300 * 1024
+FROM_1_36 = ("MutatingAdmissionPolicy", "MutatingAdmissionPolicyBinding")
+"""Kinds that older API servers do not have; rendered for these, the chart has none."""
+
+
+def schema_of(name):
+    return json.loads((SCHEMAS / f"{name}.json").read_text())
+
+
+class Checker:
+    """Refuses what one Kubernetes, with the Prometheus Operator, would refuse."""
+
+    def __init__(self, version):
+        self._schemas = [schema_of(f"kubernetes-{version}"), schema_of("servicemonitor")]
+        self.lacks = FROM_1_36 if version < "1.36" else ()
+
+    def problems(self, manifest):
+        kind = f"{manifest['apiVersion']}/{manifest['kind']}"
+        (schema,) = [schema for schema in self._schemas if kind in schema["kinds"]]
+        pointed = {"$ref": f"#/$defs/{schema['kinds'][kind]}", "$defs": schema["$defs"]}
+        found = jsonschema.Draft202012Validator(pointed).iter_errors(manifest)
+        return [f"{kind} {error.json_path}: {error.message}" for error in found]
+
+
+@pytest.fixture(scope="module", params=KUBERNETES)
+def checker(request):
+    return Checker(request.param)
+
+
+@pytest.mark.parametrize("name", SETS)
+def test_the_api_server_takes_every_manifest(checker, name):
+    taken = [one for one in golden(name).values() if one["kind"] not in checker.lacks]
+    assert [problem for one in taken for problem in checker.problems(one)] == []
+
+
+def test_what_it_would_refuse_is_seen(checker):
+    wrong = copy.deepcopy(golden("simulated")["DaemonSet", HELPER])
+    wrong["spec"]["minReadySeconds"] = "5"
+    wrong["spec"]["template"]["spec"]["hostPid"] = True
+    wrong["spec"]["template"]["spec"]["containers"][0]["resources"]["limits"]["memory"] = ["1"]
+    del wrong["spec"]["selector"]
+    assert len(checker.problems(wrong)) == 4
+
+
+def test_each_file_is_of_its_version_and_small():
+    files = [schema_of(f"kubernetes-{version}") for version in KUBERNETES]
+    assert [one["version"].rpartition(".")[0] for one in files] == list(KUBERNETES)
+    # Copies of one version would pass everything else here.
+    assert len({json.dumps(one["$defs"]) for one in files}) == len(files)
+    assert all(path.stat().st_size < LARGEST_FILE for path in SCHEMAS.iterdir())
+
+
+def test_every_kind_is_checked():
+    kinds = {kind for name in SETS for kind, _ in golden(name)}
+    known = {name.rpartition("/")[2] for name in (*schema_of("kubernetes-1.36")["kinds"], "x/ServiceMonitor")}
+    assert kinds == known

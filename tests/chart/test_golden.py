@@ -1,0 +1,39 @@
+"""The chart renders what is checked in; `python -m testkit.chart_golden` writes it anew."""
+
+import difflib
+
+import pytest
+
+from testkit.chart_golden import CHART, FOLDER, NOTES, SETS, notes, render, run_helm
+
+REFRESH = "if this is meant: python -m testkit.chart_golden"
+
+
+def differences(path, now):
+    """As a unified diff from the file to what helm says now."""
+    before, after = path.read_text().splitlines(), now.splitlines()
+    return "\n".join(difflib.unified_diff(before, after, path.name, "now", lineterm=""))
+
+
+@pytest.mark.parametrize("name", SETS)
+def test_manifests(helm_program, name):
+    found = differences(FOLDER / f"{name}.yaml", render(helm_program, SETS[name]))
+    assert not found, f"{REFRESH}\n{found}"
+
+
+@pytest.mark.parametrize("name", NOTES)
+def test_notes(helm_program, name):
+    found = differences(FOLDER / f"{name}.txt", notes(helm_program, SETS[name]))
+    assert not found, f"{REFRESH}\n{found}"
+
+
+def test_every_file_has_a_value_set():
+    wanted = {*(f"{name}.yaml" for name in SETS), *(f"{name}.txt" for name in NOTES)}
+    assert {path.name for path in FOLDER.iterdir()} == wanted
+
+
+@pytest.mark.parametrize("name", ["simulated", "daemon-options", "placement", "hardware-collateral", "beside-hardware"])
+def test_helm_lint(helm_program, name):
+    done = run_helm(helm_program, SETS[name], "lint", CHART, "--strict")
+    assert done.returncode == 0, done.stdout
+    assert "WARNING" not in done.stdout

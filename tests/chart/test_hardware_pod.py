@@ -1,0 +1,81 @@
+"""The Pod of hardware nodes: it fits the image that it is for, and the page that explains it shows the whole of it."""
+
+import json
+import re
+
+import pytest
+import yaml
+
+from testkit.chart_golden import ROOT, golden
+from testkit.chart_manifests import HELPER, containers, daemon, mounts_of
+from testkit.dockerfiles import stages_of
+from testkit.documentation import blocks
+
+IMAGES = ROOT / "images"
+NEEDS = {"command", "workingDir"}
+"""What would replace the image's entry point or its directory."""
+
+
+@pytest.fixture
+def aesmd():
+    return containers(daemon(golden("hardware-aesmd"), HELPER))["aesmd"]
+
+
+@pytest.fixture(params=["aesmd", "aesmd-azure"])
+def image(request):
+    """All instructions of a target, those of its base first."""
+    stages = stages_of(IMAGES / "aesmd" / "Dockerfile")
+    return [*stages["service"].instructions, *stages[request.param].instructions]
+
+
+def test_aesmd_is_started_as_the_image_starts_it(aesmd, image):
+    (usual,) = (arguments for keyword, arguments in image if keyword == "CMD")
+    assert aesmd["args"] == json.loads(usual)
+    assert not NEEDS & set(aesmd)
+    assert "LD_LIBRARY_PATH" not in {one["name"] for one in aesmd["env"]}
+
+
+def test_aesmd_runs_as_the_images_user(aesmd, image):
+    (user,) = (arguments for keyword, arguments in image if keyword == "USER")
+    context = aesmd["securityContext"]
+    assert f"{context['runAsUser']}:{context['runAsGroup']}" == user
+
+
+def test_the_entry_point_looks_where_the_private_socket_is(aesmd):
+    (directory,) = re.findall(r"^socket_directory=(.*)$", (IMAGES / "aesmd" / "start-aesmd").read_text(), re.MULTILINE)
+    assert mounts_of(aesmd)["aesmd-private"]["mountPath"] == directory
+
+
+# The page.
+
+PAGE = "docs/explanation/hardware-pod.md"
+
+
+def shown_pod():
+    """The Pod of all its parts."""
+    pod = {}
+    for block in blocks(PAGE, "yaml"):
+        for key, value in yaml.safe_load(block).items():
+            pod[key] = [*pod.get(key, []), *value] if isinstance(value, list) else value
+    return pod
+
+
+def test_the_page_shows_the_pod_that_its_settings_render(render):
+    chosen = dict(re.findall(r"^--set ([\w.]+)=(\S+)$", (ROOT / PAGE).read_text(), re.MULTILINE))
+    registry = chosen.pop("image.registry")
+    settings = [f"{name}={value}" for name, value in chosen.items()]
+    shown, rendered = shown_pod(), daemon(render(*settings, registry=registry), HELPER)
+    for pod in (shown, rendered):
+        probe = containers(pod)["aesmd"]["livenessProbe"]["exec"]
+        probe["command"] = [word.strip() for word in probe["command"]]
+    assert shown == rendered
+
+
+def test_the_sums_are_right():
+    pod = daemon(golden("hardware-aesmd"), HELPER)
+    together = [containers(pod)[name]["resources"] for name in ("aesmd", "quote-helper")]
+    milli = sum(int(one["requests"]["cpu"].removesuffix("m")) for one in together)
+    requested, limit = (
+        sum(int(one[kind]["memory"].removesuffix("Mi")) for one in together) for kind in ("requests", "limits")
+    )
+    assert f"| the Pod | {milli}m CPU, {requested} MiB | {limit} MiB, 3 MiB of EPC |" in (ROOT / PAGE).read_text()

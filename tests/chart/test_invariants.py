@@ -1,0 +1,497 @@
+"""Every checked-in render of the chart: confinement, host access, selection, names, arguments of the daemons."""
+
+import json
+import tomllib
+
+import pytest
+import yaml
+
+from confcom.addon.model.chart_objects import EPC_NAMES_POLICY, POLICY_ANNOTATION, component_of
+from confcom.addon.model.resources import INTEL_EPC, REAL, SIMULATED
+from confcom.controller.settings import parse_settings as controller_settings
+from confcom.daemon.supervision import STOP_DEADLINE_SECONDS as HELPER_STOP_SECONDS
+from confcom.device_plugin.main import STOP_SECONDS as PLUGIN_STOP_SECONDS
+from confcom.device_plugin.resources import DEFAULT_NAMES, HELPERS, ResourceKind, ResourceSettings
+from confcom.device_plugin.settings import DEFAULT_DEVICE_PLUGIN_DIRECTORY, DEFAULT_SIMULATED_EPC_MIB
+from confcom.device_plugin.settings import parse_settings as plugin_settings
+from confcom.kubernetes.epc_accounting import AccountingSetting, AccountingSettings, ApiVersion, CapacitySupport
+from confcom.quote_helper.settings import DEFAULT_AESMD_SOCKET, ProviderKind
+from confcom.quote_helper.settings import parse_settings as helper_settings
+from confcom.quote_provider.state_directory import STATE_FILE
+from confcom.simulated_root.record import FINGERPRINT_KEY, SECRET_NAME
+from e2e.add_on import SYSTEM
+from e2e.leftovers import INSTALLED
+from testkit.chart_golden import CHART, NAMESPACE, ROOT, SETS, golden
+from testkit.chart_manifests import (
+    CONTROLLER,
+    EPC_POLICIES,
+    HELPER,
+    JOB_ACCOUNT,
+    PLUGIN,
+    POLICY,
+    containers,
+    daemon,
+    mounts_of,
+    only_container,
+    pod_of,
+    pods,
+    sgx_limits,
+    volumes_of,
+)
+
+AESMD_DIRECTORY = "/var/run/aesmd"
+"""Compiled into Intel's aesmd, and where applications look."""
+LONGEST_MESSAGE = 5 * 1024
+"""Bytes of an admission policy's message; the API server replaces a longer one, or one with a line break."""
+NEW_FUNCTIONS = ("flatten", "lists.range", "distinct", "sort", "first", "last")
+"""Of CEL, since Kubernetes 1.34: an older API server refuses a policy with one, and the installation with it."""
+CLUSTER_WIDE = ("ClusterRole", "ClusterRoleBinding", "AdmissionPolicy", "AdmissionPolicyBinding")
+
+
+@pytest.fixture(params=SETS)
+def manifests(request):
+    return golden(request.param)
+
+
+def daemon_sets(manifests, prefix=""):
+    return {name: one for (kind, name), one in manifests.items() if kind == "DaemonSet" and name.startswith(prefix)}
+
+
+def platform_of(manifest):
+    return manifest["metadata"]["labels"]["confcom.internal/platform"]
+
+
+def plugin_of(manifests, name=PLUGIN):
+    return plugin_settings(only_container(daemon(manifests, name))["args"], prog="plugin", environ={})
+
+
+def helper_of(manifests, name=HELPER):
+    return helper_settings(only_container(daemon(manifests, name))["args"], prog="helper", environ={})
+
+
+def plugin_of_platform(manifests, platform):
+    (name,) = [name for name, one in daemon_sets(manifests, PLUGIN).items() if platform_of(one) == platform]
+    return plugin_of(manifests, name)
+
+
+def test_versions_are_one():
+    version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+    chart = yaml.safe_load((CHART / "Chart.yaml").read_text())
+    assert (chart["version"], chart["appVersion"]) == (version, version)
+
+
+def test_objects_are_in_the_releases_namespace(manifests):
+    elsewhere = {
+        (kind, name): one["metadata"].get("namespace")
+        for (kind, name), one in manifests.items()
+        if not kind.endswith(CLUSTER_WIDE) and one["metadata"].get("namespace") != NAMESPACE
+    }
+    events = {(kind, f"{CONTROLLER}-events"): "default" for kind in ("Role", "RoleBinding")}
+    assert elsewhere == (events if ("Deployment", CONTROLLER) in manifests else {})
+    assert not any(kind == "Secret" for kind, _ in manifests)
+
+
+# Confinement.
+
+
+def test_every_container_is_confined_but_for_documented_exceptions(manifests):
+    exceptions = {"device-plugin": (0, []), "aesmd-directory": (0, ["CHOWN", "FOWNER"])}
+    for pod in pods(manifests).values():
+        for name, container in containers(pod).items():
+            assert container["terminationMessagePolicy"] == "FallbackToLogsOnError"
+            assert container["resources"]["limits"]["memory"]
+            assert container["resources"]["requests"]["memory"]
+            context = container["securityContext"]
+            assert context["allowPrivilegeEscalation"] is False
+            assert context["readOnlyRootFilesystem"] is True
+            assert context["seccompProfile"] == {"type": "RuntimeDefault"}
+            assert context["capabilities"]["drop"] == ["ALL"]
+            assert "privileged" not in context
+            usual = (10003 if name == "controller" else 10001, [])
+            user, added = exceptions.get(name, usual)
+            assert context["runAsNonRoot"] is (user != 0)
+            assert (context["runAsUser"], context["runAsGroup"]) == (user, user)
+            assert context["capabilities"].get("add", []) == added
+
+
+def host_paths(pod):
+    """By path on the host, where each container has it, and whether it may write there."""
+    volumes = {volume["name"]: volume["hostPath"]["path"] for volume in pod.get("volumes", []) if "hostPath" in volume}
+    return {
+        (volumes[name], mount["mountPath"], not mount.get("readOnly", False))
+        for container in containers(pod).values()
+        for name, mount in mounts_of(container).items()
+        if name in volumes
+    }
+
+
+def test_host_access_is_what_is_documented(manifests):
+    for name, pod in pods(manifests).items():
+        assert not {"hostNetwork", "hostIPC", "shareProcessNamespace"} & pod.keys()
+        assert pod["enableServiceLinks"] is False
+        wanted = set()
+        if name.startswith(PLUGIN):
+            root = manifests["DaemonSet", name]
+            directory = next(volume["hostPath"] for volume in pod["volumes"] if volume["name"] == "device-plugins")
+            assert directory["type"] == "Directory"
+            wanted = {(directory["path"], str(DEFAULT_DEVICE_PLUGIN_DIRECTORY), True)}
+            if platform_of(root) == "hardware":
+                looked_at = plugin_of(manifests, name).host_root
+                wanted |= {(path, f"{looked_at}{path}", False) for path in ("/sys", "/dev", "/proc/1/mountinfo")}
+        elif name.startswith(HELPER):
+            wanted = {(AESMD_DIRECTORY, AESMD_DIRECTORY, True)}
+        else:
+            assert "hostPID" not in pod
+        assert host_paths(pod) == wanted
+
+
+def test_only_the_job_and_the_controller_have_a_token(manifests):
+    for (kind, _), one in manifests.items():
+        if kind == "ServiceAccount":
+            assert one["automountServiceAccountToken"] is False
+    for name, pod in pods(manifests).items():
+        assert pod["automountServiceAccountToken"] is name.startswith((JOB_ACCOUNT, CONTROLLER))
+        assert ("ServiceAccount", pod["serviceAccountName"]) in manifests
+        assert name.startswith(pod["serviceAccountName"])
+
+
+# Selection.
+
+
+def test_no_workload_takes_anothers_pods(manifests):
+    workloads = [one for (kind, _), one in manifests.items() if kind in {"DaemonSet", "Deployment"}]
+    for one in workloads:
+        chosen = one["spec"]["selector"]["matchLabels"].items()
+        takes = [other for other in workloads if chosen <= other["spec"]["template"]["metadata"]["labels"].items()]
+        assert takes == [one]
+
+
+def test_the_add_on_knows_each_daemon_set_and_its_platform(manifests):
+    for name, one in daemon_sets(manifests).items():
+        assert f"confcom-{component_of(one)}" == name.removesuffix("-simulated")
+        simulated = platform_of(one) == "simulated"
+        args = only_container(pod_of(one))["args"]
+        assert ("--simulated" in args) is simulated
+        assert one["spec"]["template"]["metadata"]["labels"]["confcom.internal/platform"] == platform_of(one)
+        if not simulated:
+            assert not [word for word in args if word.startswith(("--simulated", "--state-dir", "--published-root"))]
+
+
+def test_the_network_policy_is_about_the_daemons(manifests):
+    if ("NetworkPolicy", "confcom") not in manifests:
+        assert not any(kind == "NetworkPolicy" for kind, _ in manifests)
+        return
+    chosen = manifests["NetworkPolicy", "confcom"]["spec"]["podSelector"]
+    present = {one["key"] for one in chosen["matchExpressions"]}
+    selected = set()
+    for (_, name), one in manifests.items():
+        labels = one.get("spec", {}).get("template", {}).get("metadata", {}).get("labels", {})
+        if present <= labels.keys() and chosen["matchLabels"].items() <= labels.items():
+            selected.add(name)
+    assert selected == daemon_sets(manifests).keys()
+
+
+def test_the_service_monitor_finds_all_that_is_scraped(manifests):
+    services = {name: one for (kind, name), one in manifests.items() if kind == "Service"}
+    if ("ServiceMonitor", "confcom") not in manifests:
+        assert services == {}
+        return
+    monitor = manifests["ServiceMonitor", "confcom"]["spec"]
+    (endpoint,) = monitor["endpoints"]
+    scraped = {name: one for (kind, name), one in manifests.items() if kind in {"DaemonSet", "Deployment"}}
+    assert services.keys() == scraped.keys()
+    for name, service in services.items():
+        assert monitor["selector"]["matchLabels"].items() <= service["metadata"]["labels"].items()
+        assert service["spec"]["selector"] == scraped[name]["spec"]["selector"]["matchLabels"]
+        (port,) = service["spec"]["ports"]
+        (offered,) = only_container(pod_of(scraped[name]))["ports"]
+        assert (port["name"], port["targetPort"]) == (endpoint["port"], offered["name"])
+
+
+# The daemons read what the chart writes.
+
+
+def test_probes_ask_for_what_is_answered(manifests):
+    settings = {PLUGIN: plugin_settings, HELPER: helper_settings, CONTROLLER: controller_settings}
+    for (kind, name), one in manifests.items():
+        if kind in {"DaemonSet", "Deployment"}:
+            container = only_container(pod_of(one))
+            (port,) = container["ports"]
+            parse = settings[name.removesuffix("-simulated")]
+            assert parse(container["args"], prog="", environ={}).probe_address.port == port["containerPort"]
+            assert container["livenessProbe"]["httpGet"] == {"path": "/livez", "port": port["name"]}
+            assert container["readinessProbe"]["httpGet"] == {"path": "/readyz", "port": port["name"]}
+            annotations = one["spec"]["template"]["metadata"]["annotations"]
+            assert annotations["prometheus.io/port"] == str(port["containerPort"])
+            assert annotations["prometheus.io/path"] == "/metrics"
+
+
+def test_daemons_have_the_time_that_they_take_to_end(manifests):
+    for name in daemon_sets(manifests):
+        stop_seconds = PLUGIN_STOP_SECONDS if name.startswith(PLUGIN) else HELPER_STOP_SECONDS
+        assert daemon(manifests, name)["terminationGracePeriodSeconds"] > stop_seconds
+
+
+def test_the_new_one_serves_before_the_old_one_ends(manifests):
+    """Without minReadySeconds, whose timer the controller can lose: docs/explanation/updates-and-faults.md."""
+    for one in daemon_sets(manifests).values():
+        rolling = {"maxSurge": 1, "maxUnavailable": 0}
+        assert one["spec"]["updateStrategy"] == {"type": "RollingUpdate", "rollingUpdate": rolling}
+        assert "minReadySeconds" not in one["spec"]
+
+
+def test_resources_have_one_platforms_names(manifests):
+    beside = any(name.endswith("-simulated") for name in daemon_sets(manifests))
+    for one in daemon_sets(manifests, PLUGIN).values():
+        names = plugin_of(manifests, one["metadata"]["name"]).resources.names
+        other = beside and platform_of(one) == "simulated"
+        assert {str(kind): name for kind, name in names.items()} == {
+            kind: getattr(SIMULATED if other else REAL, kind) for kind in map(str, ResourceKind)
+        }
+
+
+def test_the_plugin_sets_aside_what_two_helpers_ask_for(manifests):
+    helpers = {platform_of(one): one for one in daemon_sets(manifests, HELPER).values()}
+    for one in daemon_sets(manifests, PLUGIN).values():
+        resources = plugin_of(manifests, one["metadata"]["name"]).resources
+        if platform_of(one) not in helpers:
+            assert resources.helper_mib == 0
+            continue
+        helper = helpers[platform_of(one)]
+        ((holder, limits),) = sgx_limits(pod_of(helper)).items()
+        assert holder == ("aesmd" if platform_of(one) == "hardware" else "quote-helper")
+        names = resources.names
+        assert limits == {names[ResourceKind.HELPER]: str(resources.helper_mib), names[ResourceKind.PROVISION]: "1"}
+        # An update runs the new one beside the old one: both must fit.
+        assert 1 + helper["spec"]["updateStrategy"]["rollingUpdate"]["maxSurge"] <= HELPERS
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("simulated", AccountingSettings(api_server=ApiVersion(1, 36), support=CapacitySupport.SUPPORTED)),
+        ("simulated-1.34", AccountingSettings(api_server=ApiVersion(1, 34), support=CapacitySupport.API_SERVER)),
+        ("hardware-aesmd", AccountingSettings()),
+        (
+            "simulated-1-tib",
+            AccountingSettings(AccountingSetting.CAPACITY, ApiVersion(1, 36), CapacitySupport.SUPPORTED),
+        ),
+        (
+            "daemon-options",
+            AccountingSettings(
+                AccountingSetting.DEVICES, ApiVersion(1, 36), CapacitySupport.POLICY_OFF, max_epc_mib=4096
+            ),
+        ),
+        (
+            "beside-hardware-plugin",
+            AccountingSettings(api_server=ApiVersion(1, 36), support=CapacitySupport.CONTROLLER_OFF),
+        ),
+    ],
+)
+def test_the_plugin_is_told_what_decides_how_epc_is_counted(name, expected):
+    assert plugin_of(golden(name)).resources.accounting == expected
+
+
+def test_defaults_of_the_chart_are_those_of_the_daemons():
+    plugin = plugin_of(golden("simulated"))
+    usual = plugin_settings([], prog="plugin", environ={})
+    assert plugin.simulated_epc_mib == DEFAULT_SIMULATED_EPC_MIB
+    assert plugin.resources.names == DEFAULT_NAMES
+    assert plugin.resources.helper_mib == ResourceSettings().helper_mib
+    assert plugin.resources.reserve_mib == ResourceSettings().reserve_mib
+    assert (plugin.aesmd_dir, plugin.device_plugin_dir) == (usual.aesmd_dir, usual.device_plugin_dir)
+    arguments = only_container(daemon(golden("simulated"), HELPER))["args"]
+    ours = [argument for argument in arguments if not argument.startswith(("--stale", "--log-quotes"))]
+    assert len(arguments) == len(ours) + 2
+    assert helper_of(golden("simulated")) == helper_settings(ours, prog="helper", environ={})
+
+
+def test_what_can_be_set_reaches_the_daemons():
+    manifests = golden("daemon-options")
+    plugin, helper = plugin_of(manifests), helper_of(manifests)
+    assert (plugin.simulated_epc_mib, plugin.log_level, plugin.aesmd_dir) == (2048, "debug", None)
+    assert (plugin.resources.reserve_mib, plugin.resources.helper_mib) == (1024, 5)
+    assert (helper.simulated_qe_mr_enclave, helper.simulated_qe_isv_svn) == (bytes.fromhex("ab" * 32), 0)
+    assert (helper.stale_report_window_seconds, helper.log_quotes_per_peer) == (31_622_400, 0)
+    assert (helper.identify_pods, helper.log_level) == (False, "debug")
+    assert daemon(manifests, HELPER)["hostPID"] is False
+    large = golden("simulated-1-tib")
+    assert plugin_of(large).simulated_epc_mib == 1_048_576
+    controller = only_container(pod_of(large["Deployment", CONTROLLER]))
+    rules = controller_settings(controller["args"], prog="", environ={}).rules
+    assert (rules.maximum_mib, rules.gone_seconds) == (2_097_152, 8)
+
+
+def test_the_helpers_files_are_where_it_looks(manifests):
+    for name, one in daemon_sets(manifests, HELPER).items():
+        pod, settings = pod_of(one), helper_of(manifests, name)
+        assert pod["hostPID"] is settings.identify_pods
+        assert "--open-to-all-users" in only_container(pod)["args"]
+        context = only_container(pod)["securityContext"]
+        first = containers(pod)["aesmd-directory"]
+        user = f"{context['runAsUser']}:{context['runAsGroup']}"
+        assert first["command"] == ["sh", "-c", f"chmod 0755 {AESMD_DIRECTORY} && chown {user} {AESMD_DIRECTORY}"]
+        assert first["image"] == only_container(pod)["image"]
+        mounts = {mount["mountPath"]: mount for mount in only_container(pod)["volumeMounts"]}
+        assert str(settings.socket.parent) == AESMD_DIRECTORY
+        if platform_of(one) == "simulated":
+            read = {str(settings.state_dir), str(settings.published_root.parent)}
+            assert set(mounts) == {AESMD_DIRECTORY, *read}
+            assert all(mounts[path]["readOnly"] is True for path in read)
+            assert settings.published_root.name == FINGERPRINT_KEY
+            secret = volumes_of(pod)["simulated-platform"]["secret"]
+            assert (secret["secretName"], secret["items"]) == (SECRET_NAME, [{"key": STATE_FILE, "path": STATE_FILE}])
+            # The kubelet adds the group's permission to what defaultMode says.
+            assert (secret["defaultMode"], pod["securityContext"]) == (0o400, {"fsGroup": 10001})
+
+
+@pytest.mark.parametrize("name", ["hardware-aesmd", "hardware-collateral", "aks", "beside-hardware"])
+def test_helper_and_aesmd_share_one_directory_that_nobody_else_has(name):
+    manifests = golden(name)
+    pod, settings = daemon(manifests, HELPER), helper_of(manifests)
+    helper, aesmd = only_container(pod), containers(pod)["aesmd"]
+    here, there = mounts_of(helper), mounts_of(aesmd)
+    assert {name for name in here.keys() & there.keys() if not here[name].get("readOnly")} == {"aesmd-private"}
+    assert volumes_of(pod)["aesmd-private"]["emptyDir"]["medium"] == "Memory"
+    assert there["aesmd-private"]["mountPath"] == AESMD_DIRECTORY
+    assert (settings.provider, settings.aesmd_socket) == (ProviderKind.AESMD, DEFAULT_AESMD_SOCKET)
+    assert str(settings.aesmd_socket.parent) == here["aesmd-private"]["mountPath"]
+    kinds = {name: next(kind for kind in volume if kind != "name") for name, volume in volumes_of(pod).items()}
+    assert set(kinds.values()) <= {"hostPath", "emptyDir", "configMap"}
+    # A sidecar, which starts after the directory is made and which only its own probe ends.
+    assert [one["name"] for one in pod["initContainers"]] == ["aesmd-directory", "aesmd"]
+    assert aesmd["restartPolicy"] == "Always"
+    assert not {"readinessProbe", "startupProbe", "lifecycle", "ports", "command"} & aesmd.keys()
+    probe = aesmd["livenessProbe"]
+    assert set(probe) & {"exec", "httpGet"} == {"exec"}
+    # A shell that is slow to start counts as a failure; the helper's request lasts for two minutes.
+    assert 1 < probe["failureThreshold"] < 120 / (probe["periodSeconds"] + probe["timeoutSeconds"])
+
+
+def test_a_test_root_is_the_helpers_alone():
+    manifests = golden("hardware-collateral")
+    pod, root = daemon(manifests, HELPER), helper_of(manifests).expected_root
+    mounted = {name: mounts_of(one).get("expected-root") for name, one in containers(pod).items()}
+    assert mounted.pop("quote-helper")["mountPath"] == str(root.parent)
+    assert set(mounted.values()) == {None}
+    assert volumes_of(pod)["expected-root"]["configMap"]["items"] == [{"key": "root.pem", "path": root.name}]
+    assert helper_of(golden("hardware-aesmd")).expected_root is None
+
+
+def test_the_controller_agrees_with_the_plugins(manifests):
+    if ("Deployment", CONTROLLER) not in manifests:
+        return
+    arguments = only_container(pod_of(manifests["Deployment", CONTROLLER]))["args"]
+    settings = controller_settings(arguments, prog="", environ={})
+    plugins = daemon_sets(manifests, PLUGIN)
+    names = {plugin_of(manifests, name).resources.names[ResourceKind.EPC] for name in plugins}
+    assert set(settings.rules.resources) == names
+    for one in plugins.values():
+        assert (
+            f"--installation={settings.release.namespace}/{settings.release.name}"
+            in only_container(pod_of(one))["args"]
+        )
+        metadata = {"labels": one["spec"]["template"]["metadata"]["labels"], "namespace": settings.release.namespace}
+        metadata["ownerReferences"] = [{"kind": "DaemonSet", "controller": True}]
+        assert settings.release.has_plugin({"metadata": metadata})
+    limit = f"<= {settings.rules.maximum_mib})"
+    expressions = manifests["ValidatingAdmissionPolicy", CONTROLLER]["spec"]["validations"]
+    assert sum(limit in one["expression"] for one in expressions) == 2
+
+
+# Admission policies.
+
+
+def test_each_policy_is_bound_and_refusals_fail_closed(manifests):
+    for (kind, name), one in manifests.items():
+        if kind == "ValidatingAdmissionPolicy":
+            binding = manifests[f"{kind}Binding", name]["spec"]
+            (action,) = binding["validationActions"]
+            assert binding["policyName"] == name
+            assert one["spec"]["failurePolicy"] == {"Deny": "Fail", "Warn": "Ignore"}[action]
+            for told in (rule.get("messageExpression", "") for rule in one["spec"]["validations"]):
+                assert len(told.encode()) < LONGEST_MESSAGE
+                assert "\n" not in told
+            assert not any(f"{word}(" in str(one) for word in NEW_FUNCTIONS)
+        elif kind == "MutatingAdmissionPolicy":
+            assert (one["spec"]["failurePolicy"], one["spec"]["reinvocationPolicy"]) == ("Fail", "IfNeeded")
+            assert manifests[f"{kind}Binding", name]["spec"] == {"policyName": name}
+            assert "hostPath" not in str(one)
+
+
+@pytest.mark.parametrize(
+    ("name", "rewrites"),
+    [("simulated", True), ("simulated-1.34", False), ("hardware-plugin-only", False), ("daemon-options", False)],
+)
+def test_pods_are_rewritten_where_the_api_server_can(name, rewrites):
+    manifests = golden(name)
+    assert (("MutatingAdmissionPolicy", EPC_NAMES_POLICY) in manifests) is rewrites
+    assert (("ValidatingAdmissionPolicy", "confcom-epc-quotas") in manifests) is rewrites
+    assert (("Deployment", CONTROLLER) in manifests) is rewrites
+    off = name == "daemon-options"
+    assert all((("ValidatingAdmissionPolicy", one) in manifests) is not off for one in (*EPC_POLICIES, POLICY))
+    # Who cannot have them rewritten is told what to write.
+    told = "no node offers sgx.intel.com/epc" in str(manifests.get(("ValidatingAdmissionPolicy", EPC_POLICIES[1])))
+    assert told is (not rewrites and not off)
+
+
+def test_policies_know_the_names_of_every_plugin(manifests):
+    names = [plugin_of(manifests, name).resources.names for name in daemon_sets(manifests, PLUGIN)]
+    kinds = {
+        POLICY: (ResourceKind.PROVISION, ResourceKind.HELPER),
+        EPC_POLICIES[0]: (ResourceKind.EPC,),
+        EPC_NAMES_POLICY: (ResourceKind.EPC, ResourceKind.ENCLAVE),
+    }
+    for (kind, policy), one in manifests.items():
+        if kind.endswith("AdmissionPolicy") and policy in kinds:
+            assert all(f'"{here[resource]}"' in str(one) for here in names for resource in kinds[policy])
+    if rewriting := manifests.get(("MutatingAdmissionPolicy", EPC_NAMES_POLICY)):
+        assert str(rewriting).count(f'"bytes": dyn("{INTEL_EPC}" in') == 1
+
+
+def test_the_device_plugin_names_the_policy_that_is_installed_with_it(manifests):
+    told = {POLICY_ANNOTATION: POLICY} if ("ValidatingAdmissionPolicyBinding", POLICY) in manifests else None
+    assert {json.dumps(one["metadata"].get("annotations")) for one in daemon_sets(manifests, PLUGIN).values()} == {
+        json.dumps(told)
+    }
+
+
+# The simulated root.
+
+
+def test_the_root_comes_before_everything_and_leaves_with_its_job(manifests):
+    hooks = {}
+    for (kind, name), one in manifests.items():
+        annotations = one["metadata"].get("annotations", {})
+        if "helm.sh/hook" in annotations:
+            assert annotations["helm.sh/hook"] == "pre-install,pre-upgrade"
+            assert annotations["helm.sh/hook-delete-policy"] == "before-hook-creation,hook-succeeded"
+            assert name.startswith(JOB_ACCOUNT)
+            hooks[kind] = int(annotations["helm.sh/hook-weight"])
+    simulated = any(platform_of(one) == "simulated" for one in daemon_sets(manifests, HELPER).values())
+    assert ("Job" in hooks) is simulated
+    if simulated:
+        first = ["ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding"] if len(hooks) > 4 else []
+        order = [*first, "ServiceAccount", "RoleBinding", "Job"]
+        assert [hooks[kind] for kind in order] == sorted({hooks[kind] for kind in order})
+        assert hooks["Role"] == hooks["ServiceAccount"]
+        helper = next(one for one in daemon_sets(manifests, HELPER).values() if platform_of(one) == "simulated")
+        (job,) = [one for (kind, _), one in manifests.items() if kind == "Job"]
+        assert only_container(pod_of(job))["image"] == only_container(pod_of(helper))["image"]
+        assert job["spec"]["activeDeadlineSeconds"] < 300  # helm's own timeout
+
+
+def test_another_pod_is_another_job():
+    """A Job's Pod template cannot be changed, so that `kubectl apply` would fail."""
+    jobs = [one for name in SETS for (kind, _), one in golden(name).items() if kind == "Job"]
+    names = {json.dumps(one["spec"]["template"], sort_keys=True): one["metadata"]["name"] for one in jobs}
+    assert len(names) == len(set(names.values())) == len({one["metadata"]["name"] for one in jobs}) > 1
+
+
+def test_cases_on_the_cluster_know_what_an_installation_leaves():
+    made = {
+        f"{kind} {name}".replace(f".{NAMESPACE}", f".{SYSTEM}")
+        for (kind, name), one in golden("simulated").items()
+        if kind.endswith(CLUSTER_WIDE) and "helm.sh/hook" not in one["metadata"].get("annotations", {})
+    }
+    assert made == INSTALLED - {f"Namespace {SYSTEM}"}

@@ -1,0 +1,278 @@
+"""Values that the chart refuses: by templates/checks.yaml with a code, by the schema with their place."""
+
+import json
+import re
+import subprocess
+import sys
+
+import jsonschema
+import pytest
+import yaml
+
+from confcom.quote_helper.settings import MIN_MEMORY_LIMIT_MIB
+from testkit.chart_golden import AKS, CHART, DIGEST, NFD_LABEL, ROOT, SIMULATED_LABEL, TEST_ROOT
+
+SIMULATED = "simulated.enabled=true"
+MIXED = f"{SIMULATED},simulated.besideHardware=true"
+HELPERLESS = "quoteHelper.enabled=false"
+AESMD = "quoteHelper.aesmd.image.repository=our/aesmd"
+COLLATERAL = "quoteHelper.collateral"
+CUSTOM = f"{COLLATERAL}.custom"
+CONTROLLED = f"{SIMULATED},admission.mutate=on"
+MEMORY = "resources.limits.memory"
+REQUIRED = (
+    "affinity.nodeAffinity.requiredDuringSchedulingIgnoredDuringExecution.nodeSelectorTerms[0].matchFields[0].key=a"
+)
+NO_AESMD = "aesmd-image-missing"
+LITTLE = "memory-limit-too-small"
+
+
+SAME_LABELS = ",".join(
+    f"{section}nodeSelector.{label}=null,{section}nodeSelector.a=b"
+    for section, label in (
+        ("", NFD_LABEL.replace(".", "\\.")),
+        ("simulated.", SIMULATED_LABEL.replace(".", "\\.")),
+    )
+)
+
+
+@pytest.mark.parametrize(
+    ("settings", "code", "said"),
+    [
+        (
+            "",
+            NO_AESMD,
+            [
+                "--set quoteHelper.aesmd.image.repository=REPOSITORY",
+                f"--set {SIMULATED}",
+                f"--set {HELPERLESS}",
+                "docs/how-to/build-images.md",
+            ],
+        ),
+        ("quoteHelper.aesmd.image.tag=v2", NO_AESMD, []),
+        (f"{MIXED},quoteHelper.aesmd.image.digest={DIGEST}", NO_AESMD, []),
+        ("simulated.besideHardware=true", "beside-hardware-without-simulation", [f"--set {SIMULATED}"]),
+        (f"{MIXED},{SAME_LABELS}", "same-nodes-twice", []),
+        ("devicePlugin.accounting=capacity", "capacity-not-supported", ["--set-string admission.mutate=on"]),
+        (f"{SIMULATED},simulated.epcMiB=6", "no-epc-left", ["simulated.epcMiB is 6", "6 MiB"]),
+        (
+            f"{SIMULATED},simulated.epcMiB=28,devicePlugin.reserveEpcMiB=22",
+            "no-epc-left",
+            ["simulated.epcMiB is 28", "devicePlugin.reserveEpcMiB is 22"],
+        ),
+        (f"{SIMULATED},quoteHelper.{MEMORY}={MIN_MEMORY_LIMIT_MIB - 1}Mi", LITTLE, [f"quoteHelper.{MEMORY} is 127Mi"]),
+        (f"{SIMULATED},devicePlugin.{MEMORY}=63.9Mi", LITTLE, [f"devicePlugin.{MEMORY} is 63.9Mi", "64Mi"]),
+        (f"{CONTROLLED},controller.{MEMORY}=127Mi", LITTLE, [f"controller.{MEMORY} is 127Mi"]),
+        (f"{AESMD},quoteHelper.aesmd.{MEMORY}=63Mi", LITTLE, [f"quoteHelper.aesmd.{MEMORY} is 63Mi"]),
+        (f"{AESMD},quoteHelper.{MEMORY}=127Mi", LITTLE, []),
+        (
+            f"{SIMULATED},quoteHelper.resources.requests.memory=1Gi",
+            "memory-request-above-limit",
+            ["quoteHelper.resources.requests.memory is 1Gi", "256Mi"],
+        ),
+        (f"{AESMD},quoteHelper.aesmd.resources.requests.memory=1Gi", "memory-request-above-limit", []),
+        (f"{SIMULATED},provision.policy=false,provision.namespaces[0]=a", "namespaces-without-policy", []),
+        *(
+            (f"{AESMD},{COLLATERAL}.preset={one}", "collateral-url-missing", [])
+            for one in ("pccs", "alibaba", "custom")
+        ),
+        (f"{AESMD},{COLLATERAL}.preset=custom,{CUSTOM}.PCCS_URL=https://a/", "collateral-url-missing", []),
+        (f"{AESMD},{COLLATERAL}.preset=custom,{CUSTOM}.collateral_service=https://a/", "collateral-url-missing", []),
+    ],
+)
+def test_values_that_contradict_each_other(template, refused, settings, code, said):
+    done = template(*settings.split(","))
+    assert refused(done) == code
+    assert [part for part in said if part not in done.stderr] == []
+
+
+def test_the_page_that_is_named_exists():
+    assert (ROOT / "docs/how-to/build-images.md").exists()
+
+
+@pytest.mark.parametrize(
+    ("settings", "lacking"),
+    [
+        (SIMULATED, ["devicePlugin", "quoteHelper"]),
+        (f"{SIMULATED},devicePlugin.image.registry=a.example", ["quoteHelper"]),
+        (f"{SIMULATED},quoteHelper.image.registry=a.example", ["devicePlugin"]),
+        (f"{SIMULATED},devicePlugin.image.digest={DIGEST}", ["quoteHelper"]),
+        (f"{SIMULATED},devicePlugin.image.tag=v2,quoteHelper.image.digest={DIGEST}", ["devicePlugin"]),
+        (f"{SIMULATED},devicePlugin.image.digest={DIGEST},quoteHelper.image.repository=our/a.b/x", ["quoteHelper"]),
+        (HELPERLESS, ["devicePlugin"]),
+        (AESMD, ["devicePlugin", "quoteHelper", "quoteHelper.aesmd"]),
+        ("quoteHelper.aesmd.image.repository=a.example/our/aesmd", ["devicePlugin", "quoteHelper"]),
+    ],
+)
+def test_an_image_from_anywhere(template, refused, settings, lacking):
+    """An image without a registry is one of docker.io, where confcom/... belongs to somebody else."""
+    done = template(*settings.split(","), registry="", more=("--is-upgrade",))
+    assert refused(done) == "images-from-anywhere"
+    lines = [line.strip() for line in done.stderr.splitlines()]
+    assert "--set image.registry=REGISTRY" in lines
+    assert " ".join(f"--set {daemon}.image.digest=sha256:DIGEST" for daemon in lacking) in lines
+
+
+@pytest.mark.parametrize("component", ["devicePlugin", "quoteHelper"])
+def test_two_conditions_for_nodes(template, refused, component):
+    done = template(AESMD, f"{component}.{REQUIRED}", values=AKS)
+    assert refused(done) == "two-node-conditions"
+    assert f"{component}.affinity" in done.stderr
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        f"{SIMULATED},simulated.epcMiB=7",
+        f"{SIMULATED},quoteHelper.{MEMORY}={MIN_MEMORY_LIMIT_MIB}Mi",
+        f"{SIMULATED},quoteHelper.{MEMORY}=131072Ki",
+        f"{SIMULATED},quoteHelper.{MEMORY}=0.125Gi",
+        f"{SIMULATED},quoteHelper.{MEMORY}=135M",
+        f"{SIMULATED},quoteHelper.{MEMORY}={128 * 2**20}",
+        f"{SIMULATED},quoteHelper.{MEMORY}=null",
+        f"{CONTROLLED},controller.{MEMORY}=128Mi",
+        f"{HELPERLESS},quoteHelper.{MEMORY}=16Mi",
+        f"{AESMD},quoteHelper.aesmd.{MEMORY}=64Mi,quoteHelper.{MEMORY}=128Mi",
+        f"{SIMULATED},{COLLATERAL}.preset=pccs",
+        f"{HELPERLESS},devicePlugin.{REQUIRED}",
+        f"{SIMULATED},image.registry=docker.io",
+    ],
+)
+def test_values_that_are_just_right(template, settings):
+    done = template(*settings.split(","))
+    assert done.returncode == 0, done.stderr
+
+
+def test_names_that_look_like_numbers_stay_text(helm):
+    options = f"image.registry=registry.test,{MIXED},serviceMonitor.enabled=true,networkPolicy.enabled=true"
+    classes = ("--set-string", "devicePlugin.priorityClassName=9999,quoteHelper.priorityClassName=9999")
+    done = helm("template", "1234", CHART, "--namespace", "5678", "--set", options, *classes)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count('"1234"') > done.stdout.count("kind: ")
+    assert not re.findall(r": (?:1234|5678|9999)\b", done.stdout)
+    assert "[5678]" not in done.stdout
+
+
+def test_a_kubernetes_without_the_policys_api_is_refused(template):
+    done = template(SIMULATED, more=("--kube-version", "1.29.9"))
+    assert done.returncode != 0
+    assert "kubeVersion: >=1.30.0-0" in done.stderr
+
+
+# The schema. Helm applies it; the table asks a validator in this process.
+
+RESOURCES = {"limits": {"sgx.intel.com/epc": 1}}
+NOT_A_URL = "https://pccs/sgx/certification/v4/?a=b"
+KEY = TEST_ROOT.replace("CERTIFICATE", "PRIVATE KEY")
+BY_SCHEMA = [
+    ("simulatd", {"epcMiB": 1}),
+    ("nodeSelector", {}),
+    ("nodeSelectorTerms", [{"matchExpressions": [{"key": "a"}]}]),
+    ("tolerations", "all"),
+    ("tolerations", [{"effect": "Never"}]),
+    ("logLevel", "loud"),
+    ("kubelet.rootDir", "kubelet"),
+    ("kubelet.rootDir", "/var/lib/kubelet/"),
+    ("simulated.enabled", "maybe"),
+    ("simulated.nodeSelector", {}),
+    ("simulated.epcMiB", 0),
+    ("simulated.epcMiB", 1_048_577),
+    ("simulated.besideHardware", 1),
+    ("simulated.quotingEnclave.mrEnclave", "12"),
+    ("simulated.quotingEnclave.isvSvn", 65_536),
+    ("provision.namespaces", ["Not_A_Name"]),
+    ("image.registri", "x"),
+    ("image.pullSecrets", ["login"]),
+    ("devicePlugin.image.pullPolicy", "Sometimes"),
+    ("devicePlugin.image.registry", "https://example.com"),
+    ("devicePlugin.image.tag", "a b"),
+    ("devicePlugin.maxEpcMiB", 1_048_577),
+    ("devicePlugin.accounting", "both"),
+    ("devicePlugin.apiServer", "v1.36"),
+    ("devicePlugin.reserveEpcMiB", -1),
+    ("devicePlugin.aesmdMount", "no"),
+    ("devicePlugin.resources.limits.memory", "much"),
+    ("devicePlugin.priorityClassName", "A B"),
+    ("devicePlugin.affinity", {"nodeafinity": {}}),
+    ("devicePlugin.tolerations", [{"efect": "NoSchedule"}]),
+    ("controller.apiServerPorts", []),
+    ("controller.goneSeconds", 0),
+    ("quoteHelper.image.tags", "v1"),
+    ("quoteHelper.image.digest", "sha256:12"),
+    ("quoteHelper.epcMiB", 0),
+    ("quoteHelper.logQuotesPerPeer", 60_001),
+    ("quoteHelper.staleReportWindowSeconds", -1),
+    ("quoteHelper.resources", RESOURCES),
+    ("quoteHelper.provider", "sgx"),
+    ("quoteHelper.sgxPrvGroup", "sgx_prv"),
+    ("quoteHelper.sgxPrvGroup", 0),
+    ("quoteHelper.sgxPrvGroup", 2**31),
+    ("quoteHelper.aesmd.image.repository", "Our/aesmd"),
+    ("quoteHelper.aesmd.image.digest", "sha256:1"),
+    ("quoteHelper.aesmd.command", "sh"),
+    ("quoteHelper.aesmd.resources", RESOURCES),
+    ("quoteHelper.expectedRoot", "root.pem"),
+    ("quoteHelper.expectedRoot", KEY),
+    ("quoteHelper.expectedRoot", TEST_ROOT + KEY),
+    ("quoteHelper.expectedRoot", KEY + TEST_ROOT),
+    (f"{COLLATERAL}.preset", "google"),
+    (f"{COLLATERAL}.url", "https://a/"),
+    (f"{COLLATERAL}.pccs.url", "http://pccs/sgx/certification/v4/"),
+    (f"{COLLATERAL}.pccs.url", "https://pccs:8081/"),
+    (f"{COLLATERAL}.pccs.url", NOT_A_URL),
+    (f"{COLLATERAL}.alibaba.region", "a.evil.example/"),
+    (f"{COLLATERAL}.alibaba.vpc", "maybe"),
+    (f"{COLLATERAL}.caBundle", "our-ca"),
+    (f"{COLLATERAL}.caBundle.key", "a/b"),
+    (f"{COLLATERAL}.proxy.https", "proxy:3128"),
+    (f"{COLLATERAL}.proxy.ftp", "http://proxy"),
+    (CUSTOM, "text"),
+    (f"{CUSTOM}.pccs_url", "https://a/v4"),
+    (f"{CUSTOM}.pccs_url", "localhost"),
+    (f"{CUSTOM}.use_secure_cert", "no"),
+    (f"{CUSTOM}.retry_times", 6),
+    (f"{CUSTOM}.retry_delay", 10),
+    (f"{CUSTOM}.pccs_api_version", 3),
+    (f"{CUSTOM}.pck_cache_expire_hours", 2161),
+    (f"{CUSTOM}.custom_request_options", {"get_cert": {"headers": {"metadata": 1}}}),
+    (f"{CUSTOM}.custom_request_options", {"get_crl": {"headers": {"a": "b"}}}),
+    ("serviceMonitor.interval", "often"),
+    ("networkPolicy.from", [{"pods": "a"}]),
+]
+
+
+def places_refused(path, value):
+    """By the schema, if this one value of the chart's is another."""
+    values = yaml.safe_load((CHART / "values.yaml").read_text())
+    *parents, last = path
+    place = values
+    for key in parents:
+        place = place.setdefault(key, {})
+    place[last] = value
+    schema = json.loads((CHART / "values.schema.json").read_text())
+    return {tuple(error.absolute_path) for error in jsonschema.Draft202012Validator(schema).iter_errors(values)}
+
+
+@pytest.mark.parametrize(("path", "value"), BY_SCHEMA, ids=[f"{path}={value}"[:60] for path, value in BY_SCHEMA])
+def test_a_wrong_value_is_refused_at_its_place(path, value):
+    steps = tuple(path.split("."))
+    places = places_refused(steps, value)
+    assert places
+    assert all(place[: len(steps)] == steps[: len(place)] for place in places)
+
+
+def test_right_values_are_not_refused():
+    assert places_refused(["quoteHelper", "expectedRoot"], TEST_ROOT) == set()
+
+
+def test_helm_applies_the_schema(template):
+    done = template(SIMULATED, "simulated.epcMiB=1048577")
+    assert done.returncode != 0
+    assert "DaemonSet" not in done.stdout
+    assert "at '/simulated/epcMiB': maximum" in done.stderr
+
+
+def test_the_reference_has_every_value():
+    command = [sys.executable, ROOT / "scripts" / "chart_values.py", "--check"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
