@@ -4,6 +4,7 @@ import asyncio
 import os
 import socket
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -47,7 +48,7 @@ def test_the_way_to_a_quote_step_by_step(ask, listen, honest, quoting_enclave):
     assert listener.connections == 4, "one connection per request: Init, Size, and Size and Quote"
 
 
-def test_a_changed_quoting_enclave_is_asked_again_with_a_new_report(ask, listen, honest, refusing):
+def test_a_changed_quoting_enclave_is_asked_again(ask, listen, honest, refusing):
     listener = listen(honest, honest, refusing(AesmErrorCode.ATT_KEY_NOT_INITIALIZED), honest)
     targets = []
     quoted = ask("quote_fresh_report", lambda target_info: targets.append(target_info) or make_report(target_info))
@@ -62,12 +63,14 @@ def test_a_quoting_enclave_that_keeps_changing_is_an_error(ask, listen, honest, 
     with raises("aesm-att-key-not-initialized", StaleTargetError):
         ask("quote_fresh_report", make_report)
     assert listener.connections == 6
-
-
-def test_get_quote_alone_leaves_the_stale_target_to_its_caller(ask, listen, honest, refusing, quoting_enclave):
-    listen(honest, refusing(AesmErrorCode.ATT_KEY_NOT_INITIALIZED))
     with pytest.raises(StaleTargetError):
-        ask("get_quote", make_report(quoting_enclave.target_info))
+        ask("get_quote", make_report(SimulatedEnclave.from_name("old QE").target_info()))
+
+
+def test_an_exception_of_the_report_maker_comes_through(ask, listen, honest):
+    listen(honest)
+    with pytest.raises(KeyError):
+        ask("quote_fresh_report", lambda target_info: {}[target_info])
 
 
 @pytest.mark.parametrize("code", [AesmErrorCode.BUSY, AesmErrorCode.SERVICE_UNAVAILABLE, AesmErrorCode.INVALID_REPORT])
@@ -76,16 +79,6 @@ def test_refusals_carry_name_and_advice(ask, listen, refusing, code):
     with raises(code_of(code), AesmError, "why", "remedy") as caught:
         ask("init_quote")
     assert (caught.value.code, caught.value.call) == (code, "InitQuoteEx")
-
-
-def test_an_exception_of_the_report_maker_comes_through(ask, listen, honest):
-    listen(honest)
-
-    def fail(target_info):
-        raise LookupError("no enclave")
-
-    with pytest.raises(LookupError):
-        ask("quote_fresh_report", fail)
 
 
 def test_an_answer_in_any_pieces_is_read(ask, listen, sending):
@@ -121,9 +114,8 @@ def test_a_service_of_another_kind(ask, listen, sending, data):
 
 def test_a_silent_service_is_given_up(ask, listen):
     listen(hang)
-    with raises("answer-timeout", ServiceTimeoutError) as caught:
+    with raises("answer-timeout", ServiceTimeoutError, naming="InitQuoteEx") as caught:
         ask("init_quote", timeout=0.05)
-    assert "InitQuoteEx" in caught.value.what
     assert "0.05 s" in caught.value.what
 
 
@@ -190,53 +182,47 @@ def test_a_full_queue_that_empties_is_used(ask, socket_path, sending):
 
 
 def test_no_socket_in_its_directory(ask, socket_path):
-    with raises("no-socket", ServiceUnreachableError, "why") as caught:
+    with raises("no-socket", ServiceUnreachableError, "why", naming=str(socket_path)) as caught:
         ask("init_quote")
-    assert str(socket_path) in caught.value.what
     assert f"--socket {socket_path}" in caught.value.remedy
     assert caught.value.exit_code is ExitCode.UNAVAILABLE
-
-
-def test_no_directory(ask, socket_path):
     path = socket_path.parent / "absent" / "aesm.socket"
     with raises("no-socket-directory", ServiceUnreachableError, "why") as caught:
         ask("init_quote", path=path)
     assert str(path) in caught.value.remedy
 
 
-def test_a_path_below_a_file(ask, socket_path):
-    socket_path.write_bytes(b"")
-    with raises("no-socket-directory", ServiceUnreachableError):
-        ask("init_quote", path=socket_path / "aesm.socket")
+def left_by(kind):
+    def make(path):
+        with socket.socket(socket.AF_UNIX, kind) as made:
+            made.bind(str(path))
 
-
-@pytest.mark.parametrize("kind", [socket.SOCK_STREAM, socket.SOCK_DGRAM])
-def test_a_socket_that_nobody_listens_at(ask, socket_path, kind):
-    with socket.socket(socket.AF_UNIX, kind) as other:
-        other.bind(str(socket_path))
-        with raises("socket-stale", ServiceUnreachableError, "why", "remedy"):
-            ask("init_quote")
+    return make
 
 
 @pytest.mark.parametrize(
     ("make", "code"),
     [
         (os.mkdir, "not-a-socket"),
-        (lambda path: path.write_bytes(b""), "not-a-socket"),
+        (Path.touch, "not-a-socket"),
         (lambda path: path.symlink_to(path), "socket-unusable"),
+        (left_by(socket.SOCK_STREAM), "socket-stale"),
+        (left_by(socket.SOCK_DGRAM), "socket-stale"),
     ],
-    ids=["directory", "file", "link to itself"],
+    ids=["directory", "file", "link to itself", "stream socket", "datagram socket"],
 )
 def test_something_else_at_the_path(ask, socket_path, make, code):
     make(socket_path)
     with raises(code, ServiceUnreachableError, "remedy"):
         ask("init_quote")
+    if socket_path.is_file():
+        with raises("no-socket-directory", ServiceUnreachableError):
+            ask("init_quote", path=socket_path / "aesm.socket")
 
 
 def test_a_socket_that_this_user_may_not_use(socket_path):
     error = connect_error(socket_path, PermissionError(13, "Permission denied"))
-    assert isinstance(error, ServiceUnreachableError)
-    assert error.error_code == "socket-forbidden"
+    assert (type(error), error.error_code) == (ServiceUnreachableError, "socket-forbidden")
     require_style(error, "why", "remedy")
 
 
@@ -246,25 +232,17 @@ def test_a_path_that_no_socket_can_have(ask, socket_path):
         ask("init_quote", path=longest)
     with raises("socket-path-too-long", SettingsError):
         ask("init_quote", path=longest.with_name(longest.name + "x"))
-
-
-@pytest.mark.parametrize("path", ["a\0b", "\0sgx_aesm_socket_base"])
-def test_a_path_that_is_none(ask, path):
-    with raises("socket-path-with-zero-byte", SettingsError):
-        ask("init_quote", path=path)
+    for path in ("a\0b", "\0sgx_aesm_socket_base"):
+        with raises("socket-path-with-zero-byte", SettingsError):
+            ask("init_quote", path=path)
 
 
 def test_many_threads_share_one_client(listen, honest, socket_path):
     listen(honest)
     client = blocking.AesmClient(socket_path)
-    sizes = []
-    threads = [threading.Thread(target=lambda: sizes.append(client.quote_size())) for _ in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert len(sizes) == 8
-    assert len(set(sizes)) == 1
+    with ThreadPoolExecutor(8) as threads:
+        sizes = set(threads.map(lambda _: client.quote_size(), range(8)))
+    assert len(sizes) == 1
 
 
 def test_no_client_leaves_a_descriptor_open(ask, listen, honest, sending):
