@@ -44,19 +44,13 @@ def test_a_request_is_one_event_in_any_segmentation(vector, call, cuts, trailing
 
 def test_the_answer_is_one_bytes_object_and_ends_the_session():
     session = ServerSession()
-    session.receive(NUM)
+    assert isinstance(session.receive(NUM), RequestReceived)
+    assert session.receive_eof() is None, "a peer that closes its sending half is still answered"
     assert session.respond(GetSupportedAttKeyIdNumResponse(0, 1)) == NUM_ANSWER
     assert session.receive(NUM) is None
     assert session.receive_eof() is None
     with pytest.raises(SessionMisuseError):
         session.respond(GetSupportedAttKeyIdNumResponse(0, 1))
-
-
-def test_a_peer_that_closes_its_sending_half_is_still_answered():
-    session = ServerSession()
-    assert isinstance(session.receive(NUM), RequestReceived)
-    assert session.receive_eof() is None
-    assert session.respond(GetSupportedAttKeyIdNumResponse(0, 1)) == NUM_ANSWER
 
 
 def test_a_peer_that_sends_nothing_is_a_probe_not_an_error():
@@ -67,16 +61,16 @@ def test_a_peer_that_sends_nothing_is_a_probe_not_an_error():
     assert session.receive(NUM) is None
 
 
-@pytest.mark.parametrize("size", range(1, len(NUM)))
-def test_a_request_that_is_cut_is_a_violation(size):
-    session = ServerSession()
-    assert session.receive(NUM[:size]) is None
-    assert session.started
-    event = session.receive_eof()
-    assert isinstance(event, ProtocolViolation)
-    assert event.error.error_code == "truncated"
-    require_style(event.error, "why", "remedy")
-    assert session.receive(NUM) is None
+def test_a_request_that_is_cut_is_a_violation():
+    for size in range(1, len(NUM)):
+        session = ServerSession()
+        assert session.receive(NUM[:size]) is None
+        assert session.started
+        event = session.receive_eof()
+        assert isinstance(event, ProtocolViolation)
+        assert event.error.error_code == "truncated"
+        require_style(event.error, "why", "remedy")
+        assert session.receive(NUM) is None
 
 
 @pytest.mark.parametrize(
@@ -107,26 +101,18 @@ def test_a_request_as_large_as_the_cap_is_served():
     body = NUM[4:] + bytes.fromhex("9a06") + b"\xf5\xff\x03" + bytes(filler_size)
     assert len(body) == MAX_REQUEST_SIZE
     assert isinstance(ServerSession().receive(encode_frame(body)), RequestReceived)
-
-
-def test_a_smaller_cap_can_be_set():
     assert isinstance(ServerSession(max_request_size=5).receive(NUM), ProtocolViolation)
     assert isinstance(ServerSession(max_request_size=6).receive(NUM), RequestReceived)
 
 
-def test_an_answer_without_a_request_is_refused():
+def test_an_answer_to_another_request_or_none_is_refused():
     session = ServerSession()
     session.receive(NUM[:5])
     with raises("no-request-waiting", SessionMisuseError):
         session.respond(GetSupportedAttKeyIdNumResponse(0, 1))
-
-
-def test_an_answer_to_another_request_is_refused_and_the_right_one_can_still_be_given():
-    session = ServerSession()
-    session.receive(NUM)
-    with raises("answer-to-another-request", SessionMisuseError, "why") as caught:
+    session.receive(NUM[5:])
+    with raises("answer-to-another-request", SessionMisuseError, "why", naming="GetQuoteSizeEx"):
         session.respond(GetQuoteSizeExResponse(0, 4600))
-    assert "GetQuoteSizeEx" in caught.value.what
     assert session.respond(GetSupportedAttKeyIdNumResponse(0, 1)) == NUM_ANSWER
 
 
@@ -210,15 +196,12 @@ def test_a_client_tells_a_closed_connection_from_a_cut_answer():
 def test_a_client_refuses_what_is_not_its_answer(data):
     with pytest.raises(ProtocolError):
         ClientSession(GetQuoteSizeExRequest()).receive(data)
-
-
-def test_a_client_takes_an_answer_as_large_as_its_cap():
     with pytest.raises(MalformedMessageError):
         ClientSession(GetQuoteSizeExRequest()).receive(encode_frame(b"\xff" * MAX_RESPONSE_SIZE))
 
 
 @given(st.lists(st.binary(min_size=1, max_size=60), max_size=8))
-def test_a_client_raises_nothing_but_ours_whatever_it_is_answered(parts):
+def test_a_client_raises_nothing_but_ours(parts):
     session = ClientSession(GetQuoteSizeExRequest())
     try:
         for part in [*parts, b""]:

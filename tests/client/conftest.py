@@ -11,10 +11,11 @@ import pytest
 import uvloop
 
 from confcom.aesm.error_code import AesmErrorCode
-from confcom.aesm.request_checks import NeedIdentity, NeedQuote, NeedQuoteSize, plan
+from confcom.aesm.request_checks import plan
 from confcom.aesm.session import RequestReceived, ServerSession
 from confcom.client import AesmClient, AsyncAesmClient
 from confcom.simulation.platform import SimulatedPlatform
+from testkit.simulated_service import answer
 
 
 @pytest.fixture(scope="session")
@@ -70,18 +71,6 @@ def listen(socket_path):
     yield start
     for listener in listeners:
         listener.close()
-
-
-def answer(quoting_enclave, request):
-    match plan(request):
-        case NeedIdentity() as need:
-            return need.answer(quoting_enclave.target_info, quoting_enclave.pub_key_id)
-        case NeedQuoteSize() as need:
-            return need.answer(quoting_enclave.quote_size)
-        case NeedQuote() as need:
-            return need.answer(*quoting_enclave.quote(need.report, need.qe_report_info))
-        case response:
-            return response
 
 
 def receive_request(connection: socket.socket) -> tuple[ServerSession, object]:

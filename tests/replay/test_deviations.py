@@ -5,7 +5,6 @@ are there.
 """
 
 import contextlib
-import json
 import re
 import signal
 import socket
@@ -19,13 +18,13 @@ from confcom.simulation.enclave import SimulatedEnclave
 from testkit.replay import wire
 from testkit.replay.clients import GRAMINE, KEY, OPEN_ENCLAVE, ReplayedClient, encode
 from testkit.replay.helper import START_SECONDS, running_helper
+from testkit.replay.rows import LEGACY
 from testkit.replay.wire import nested_fields as fields
 
 PAGE = Path(__file__).parents[2] / "docs" / "reference" / "aesm-deviations.md"
 DROPPED = 'confcom_quote_helper_connections_dropped_total{{reason="{}"}}'.format
 OWN = SimulatedEnclave.from_name("deviations")
 
-LEGACY = json.loads(Path(__file__).with_name("rows.json").read_text())["legacy-refused"]
 NUM = encode({21: {"9": 15_000}})
 FRAME = wire.frame(NUM)
 NUM_ANSWER = bytes.fromhex("07000000 aa0104 0800 1001")

@@ -1,23 +1,18 @@
-"""Each row of `rows.json` against a real helper process: an answer of Intel's server, call by call.
+"""Each row of `testkit/replay/rows.json` against a real helper process, and how it frames requests and answers.
 
-The server was that of release 2.29 with a stand-in for the quoting enclave; for legacy requests, 2.26. Where the quote
-helper answers something else on purpose, the row is in `test_deviations.py` instead.
+Where the quote helper answers something else on purpose, the row is in `test_deviations.py` instead.
 """
 
 import hashlib
-import json
-from pathlib import Path
 
 import pytest
 
-from confcom.sgx.report import Report, TargetInfo
-from confcom.simulation.enclave import SimulatedEnclave
-from testkit.replay import wire
-from testkit.replay.clients import KEY, SIZES, encode, learn
+from confcom.sgx.report import Report
+from testkit.replay import rows, wire
+from testkit.replay.clients import encode
+from testkit.replay.rows import ENCLAVE
 from testkit.replay.wire import nested_fields as fields
 
-ROWS = json.loads(Path(__file__).with_name("rows.json").read_text())["reference"]
-ENCLAVE = SimulatedEnclave.from_name("rows")
 NUM, IDS = encode({21: {"9": 15_000}}), encode({22: {"1": 256}})
 NUM_ANSWER = bytes.fromhex("07000000 aa0104 0800 1001")
 RECORDED_NUM = wire.frame(NUM)
@@ -25,30 +20,12 @@ RECORDED_NUM = wire.frame(NUM)
 
 @pytest.fixture(scope="module")
 def known(helper):
-    """The values that rows name."""
-    target = fields(helper.ask(encode({15: {"1": "$key", "3": 1, "4": 32}})))[15][2]
-    report = ENCLAVE.create_report(TargetInfo.parse(target), bytes(range(64))).encode()
-    size = fields(helper.ask(encode({16: {"1": "$key"}})))[16][2]
-    return {
-        "key": KEY,
-        "key_158": KEY[:158],
-        "key_255": KEY[:255],
-        "other_signer": KEY[:6] + bytes([KEY[6] ^ 1]) + KEY[7:],
-        "other_algorithm": KEY[:154] + (3).to_bytes(4, "little") + KEY[158:],
-        "callers_own": KEY[:158] + bytes(range(98)),  # spid, att_key_type and reserved are the caller's
-        "report": report,
-        "report_431": report[:-1],
-        "quote_size": size,
-        "quote_size_less_1": size - 1,
-    }
+    return rows.values(helper.ask)
 
 
-@pytest.mark.parametrize("row", ROWS, ids=lambda row: row["row"])
+@pytest.mark.parametrize("row", rows.REFERENCE, ids=lambda row: row["row"])
 def test_row(helper, known, row):
-    answers = fields(helper.ask(encode(row["send"], known)))
-    assert list(answers) == [int(call) for call in row["answer"]]
-    for call, expected in row["answer"].items():
-        learn(expected, answers[int(call)], known, SIZES | {"8192": 8192, "9000": 9000})
+    rows.require_row(row, helper.ask, known)
 
 
 def test_malformed_input_is_closed_without_a_byte(helper):
