@@ -30,7 +30,7 @@ def test_json_lines_have_time_level_message_and_extra_fields():
 
 
 @pytest.mark.parametrize("stream", [io.StringIO(), Terminal()])
-def test_an_exception_is_a_field_of_its_line_and_json_can_be_forced_on_a_terminal(stream):
+def test_an_exception_is_a_field_of_its_line(stream):
     configure_logging(level="info", log_format=LogFormat.JSON, stream=stream)
     try:
         raise RuntimeError("boom")

@@ -94,9 +94,7 @@ def test_help_is_the_reference(capsys):
     assert text.endswith("Examples: prog --count 3")
 
 
-@pytest.mark.parametrize(
-    ("convert", "text", "value"),
-    [(one_of("a", "b"), " A ", "a"), (member_of(LogFormat), "Text", LogFormat.TEXT), (parse_switch, " On ", True)],
-)
-def test_converters_take_words_in_any_case(convert, text, value):
-    assert convert(text) == value
+def test_converters_take_words_in_any_case():
+    assert one_of("a", "b")(" A ") == "a"
+    assert member_of(LogFormat)("Text") is LogFormat.TEXT
+    assert parse_switch(" On ") is True

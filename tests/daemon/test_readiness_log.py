@@ -55,7 +55,7 @@ def logged(time, caplog, monkeypatch):
     return lines
 
 
-async def test_a_reason_is_logged_again_as_long_after_its_line_as_it_should_be(time, log, logged):
+async def test_a_reason_is_logged_again_after_its_own_pause(time, log, logged):
     """Whatever the rhythm in which it is looked at before the reason comes."""
     time.later = {100.0: lambda: log.tell("away", code="device-away"), 200.0: lambda: log.tell(None)}
     with pytest.raises(asyncio.CancelledError):
