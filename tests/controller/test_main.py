@@ -14,7 +14,7 @@ from confcom.controller.limits_and_deadlines import STALE_SECONDS
 from confcom.controller.main import Controller, probe_routes
 from confcom.controller.metrics import ControllerMetrics
 from confcom.controller.settings import parse_settings
-from testkit.controller_objects import EPC, NODE, node, plugin_pod
+from testkit.controller import EPC, NODE, node, plugin_pod
 
 INVENTORY = json.dumps(
     {"version": 1, "accounting": {"kind": "capacity", "resource": EPC, "advertised_mib": 64}}

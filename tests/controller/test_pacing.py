@@ -20,7 +20,7 @@ def test_nothing_is_kept_of_nodes_that_are_not_written_any_more() -> None:
     assert list(pacing._last) == ["busy"]
 
 
-def test_a_calm_node_is_written_at_once_and_begins_with_the_shortest_pause() -> None:
+def test_a_calm_node_is_written_at_once() -> None:
     now = 0.0
     pacing = WritePacing(lambda: now)
     for _ in range(20):

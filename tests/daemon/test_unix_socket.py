@@ -187,7 +187,7 @@ def test_a_socket_takes_a_live_ones_path_without_a_gap(short_dir, path, bind):
     assert names(short_dir) == []
 
 
-def test_linking_replaces_no_stale_socket_and_nothing_a_directory(short_dir, path):
+def test_linking_replaces_no_stale_socket_and_no_directory(short_dir, path):
     leave_stale_socket(path)
     with pytest.raises(FileExistsError):
         listen_at(path, tag="t", mode=0o666, backlog=1)

@@ -31,7 +31,7 @@ async def test_calls_run_in_order_in_one_other_thread(worker):
     threads.pop().join(10)
 
 
-async def test_what_a_call_raises_reaches_whoever_awaits_it_and_the_worker_lives_on(worker):
+async def test_what_a_call_raises_reaches_its_caller(worker):
     with pytest.raises(ZeroDivisionError):
         await worker.submit(lambda: 1 // 0)
     assert await worker.submit(lambda: 7) == 7
@@ -45,7 +45,7 @@ async def test_a_cancelled_wait_only_throws_the_result_away(worker):
     assert await worker.submit(lambda: "next") == "next"
 
 
-def test_a_result_that_comes_after_the_loop_has_ended_is_thrown_away(worker):
+def test_a_result_after_the_loops_end_is_thrown_away(worker):
     release, done = threading.Event(), threading.Event()
 
     async def main():
@@ -61,7 +61,7 @@ def test_a_result_that_comes_after_the_loop_has_ended_is_thrown_away(worker):
     asyncio.run(later())
 
 
-async def test_a_closed_worker_runs_what_was_queued_and_takes_nothing_more(worker):
+async def test_a_closed_worker_runs_what_was_queued(worker):
     queued = worker.submit(lambda: 7)
     worker.close()
     with pytest.raises(RuntimeError):

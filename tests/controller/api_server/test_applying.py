@@ -18,7 +18,7 @@ from confcom.controller.reconcile.reading import node_facts, pod_facts
 from confcom.controller.reconcile.shortfall_events import REASON
 from confcom.controller.reconcile.state import ClusterState
 from confcom.errors import UnavailableError
-from testkit.controller_objects import EPC, RELEASE, node, plugin_pod, pod, written
+from testkit.controller import EPC, RELEASE, node, plugin_pod, pod, written
 
 RULES = Rules((EPC,), 1000, 300)
 PLUGIN = ("confcom-system", "p")
@@ -115,7 +115,7 @@ def setting() -> Setting:
     return Setting()
 
 
-async def test_capacity_and_allocatable_are_written_at_once_and_only_once(setting: Setting) -> None:
+async def test_capacity_and_allocatable_are_written_once(setting: Setting) -> None:
     setting.has_plugin(64)
     await setting.applier.apply()
     await setting.pass_time(1000)
@@ -124,7 +124,7 @@ async def test_capacity_and_allocatable_are_written_at_once_and_only_once(settin
     assert setting.sample("writes_total", kind="give") == 1
 
 
-async def test_a_stale_watch_takes_nothing_from_pods_that_it_does_not_know(setting: Setting) -> None:
+async def test_a_stale_watch_takes_nothing_from_pods(setting: Setting) -> None:
     setting.api.node = written("64")
     setting.api.pods = [tenant(40)]
     setting.has_plugin(10)
@@ -144,7 +144,7 @@ async def test_a_stale_watch_removes_no_key_of_a_node_with_a_plugin(setting: Set
     assert setting.api.patches == []
 
 
-async def test_a_change_that_is_known_before_the_answer_to_the_own_one_is_not_forgotten(setting: Setting) -> None:
+async def test_a_change_seen_before_the_own_answer_is_not_forgotten(setting: Setting) -> None:
     setting.has_plugin(64)
 
     def wipe() -> None:
@@ -173,6 +173,17 @@ async def test_the_key_is_removed_in_time(setting: Setting) -> None:
     assert setting.sample("writes_total", kind="remove") == 1
 
 
+async def test_a_node_that_is_gone_is_forgotten(setting: Setting) -> None:
+    setting.api.node = written("64")
+    setting.watch()
+    await setting.applier.apply()
+    setting.state.remove_node("n")
+    setting.now = 400
+    setting.applier.tick()
+    await setting.applier.apply()
+    assert (setting.api.patches, setting.sample("waiting_nodes")) == ([], 0)
+
+
 async def test_a_conflict_is_tried_again_later(setting: Setting, caplog: pytest.LogCaptureFixture) -> None:
     setting.api.node = written("64")
     setting.watch()
@@ -186,7 +197,7 @@ async def test_a_conflict_is_tried_again_later(setting: Setting, caplog: pytest.
     assert len(setting.api.patches) == 1
 
 
-async def test_a_write_that_is_refused_is_counted_and_repeated_ever_more_rarely(setting: Setting) -> None:
+async def test_a_refused_write_is_counted_and_repeated_more_rarely(setting: Setting) -> None:
     setting.has_plugin(64)
     setting.api.failure = RefusedError("denied")
     await setting.applier.apply()
@@ -211,7 +222,7 @@ async def test_who_overwrites_the_capacity_is_not_fought_without_pause(setting: 
     assert setting.sample("rewrites_total") == len(setting.api.patches) - 1
 
 
-async def test_a_shortfall_is_told_once_then_when_it_changes_and_again_after_long(setting: Setting) -> None:
+async def test_a_shortfall_is_told_once_and_when_it_changes(setting: Setting) -> None:
     setting.has_plugin(10)
     setting.api.pods.append(tenant(40))
     setting.watch(tenant(40))
@@ -232,7 +243,7 @@ async def test_a_shortfall_is_told_once_then_when_it_changes_and_again_after_lon
     assert setting.sample("shortfall_nodes") == 0
 
 
-async def test_a_shortfall_that_ends_without_a_write_is_counted_no_more(setting: Setting) -> None:
+async def test_a_shortfall_that_ends_without_a_write_is_over(setting: Setting) -> None:
     setting.api.node = written("64")
     setting.has_plugin(10)
     setting.api.pods.append(tenant(40))
@@ -241,8 +252,7 @@ async def test_a_shortfall_that_ends_without_a_write_is_counted_no_more(setting:
     setting.watch()
     setting.answer(40)
     await setting.applier.apply()
-    assert len(setting.api.patches) == 1
-    assert setting.sample("shortfall_nodes") == 0
+    assert (len(setting.api.patches), setting.sample("shortfall_nodes")) == (1, 0)
 
 
 async def test_a_shortfall_of_a_node_that_came_back_is_told_again(setting: Setting) -> None:
@@ -288,15 +298,3 @@ async def test_nothing_is_written_before_all_is_listed(setting: Setting) -> None
     assert len(setting.api.patches) == 1
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
-
-
-async def test_a_node_that_is_gone_is_forgotten(setting: Setting) -> None:
-    setting.api.node = written("64")
-    setting.watch()
-    await setting.applier.apply()
-    setting.state.remove_node("n")
-    setting.now = 400
-    setting.applier.tick()
-    await setting.applier.apply()
-    assert setting.api.patches == []
-    assert setting.sample("waiting_nodes") == 0

@@ -18,8 +18,8 @@ from confcom.controller.api_server.errors import ConflictError, ExpiredError, Re
 from confcom.controller.limits_and_deadlines import PAGE
 from confcom.controller.reconcile.reading import MANAGER
 from confcom.errors import SettingsError, UnavailableError
-from testkit.controller_api import KUBECONFIG, api_of
-from testkit.controller_objects import EPC
+from testkit.controller import EPC, KUBECONFIG, api_of
+from testkit.raised import raises
 
 Handler = Callable[[httpx2.Request], httpx2.Response]
 
@@ -51,12 +51,7 @@ async def test_lists_are_taken_in_pages() -> None:
     assert {url.path for url in asked} == {"/api/v1/nodes"}
 
 
-async def test_an_empty_list_has_a_version_too() -> None:
-    found = api(lambda _: httpx2.Response(200, json=page([])))
-    assert await found.pods.list(lambda _: None) == "7"
-
-
-async def test_only_bound_pods_that_have_not_ended_are_listed_and_watched() -> None:
+async def test_only_bound_pods_that_have_not_ended_are_asked_for() -> None:
     asked: list[httpx2.URL] = []
 
     def answer(request: httpx2.Request) -> httpx2.Response:
@@ -75,7 +70,7 @@ async def test_only_bound_pods_that_have_not_ended_are_listed_and_watched() -> N
     assert asked[1].params["resourceVersion"] == "7"
 
 
-async def test_a_watch_gives_events_and_says_when_its_version_is_too_old() -> None:
+async def test_a_watch_gives_events_until_its_version_is_too_old() -> None:
     lines = [
         {"type": "MODIFIED", "object": {"metadata": {"name": "a", "resourceVersion": "8"}}},
         {"type": "ERROR", "object": {"kind": "Status", "code": 410, "message": "too old"}},
@@ -94,7 +89,7 @@ async def test_a_watch_that_is_cut_within_an_event_is_unavailable() -> None:
         await anext(events)
 
 
-async def test_a_status_is_changed_by_a_merge_patch_under_the_controllers_name() -> None:
+async def test_a_status_is_changed_by_a_merge_patch() -> None:
     asked: list[httpx2.Request] = []
 
     def answer(request: httpx2.Request) -> httpx2.Response:
@@ -141,23 +136,6 @@ async def test_answers_have_their_meaning(code: int, error: type[UnavailableErro
     assert raised.value.error_code == error_code
 
 
-@pytest.mark.parametrize("broken", [httpx2.ConnectError("refused"), httpx2.ReadTimeout("slow")])
-async def test_no_answer_is_unavailable(broken: Exception) -> None:
-    def answer(request: httpx2.Request) -> httpx2.Response:
-        raise broken
-
-    with pytest.raises(UnavailableError) as raised:
-        await api(answer).read_node("n1")
-    assert raised.value.error_code == "api-server-unavailable"
-
-
-async def test_an_answer_of_a_proxy_is_unavailable() -> None:
-    with pytest.raises(UnavailableError):
-        await api(lambda _: httpx2.Response(502, text="<html>")).read_node("n1")
-    with pytest.raises(UnavailableError):
-        await api(lambda _: httpx2.Response(200, text="<html>")).read_node("n1")
-
-
 @pytest.mark.parametrize(
     "answer",
     [
@@ -165,12 +143,31 @@ async def test_an_answer_of_a_proxy_is_unavailable() -> None:
         httpx2.Response(503, content=b"<html>", headers={"Content-Type": "application/json"}),
         httpx2.Response(500, content=b"[]", headers={"Content-Type": "application/json"}),
         httpx2.Response(502),
+        httpx2.Response(200, text="<html>"),
+        httpx2.ConnectError("refused"),
+        httpx2.ReadTimeout("slow"),
     ],
 )
-async def test_an_error_without_a_status_object_is_unavailable(answer: httpx2.Response) -> None:
-    with pytest.raises(UnavailableError) as raised:
-        await api(lambda _: answer).patch_node_status("n1", {})
-    assert raised.value.error_code == "api-server-unavailable"
+async def test_no_answer_of_an_api_server_is_unavailable(answer: httpx2.Response | Exception) -> None:
+    def give(_: httpx2.Request) -> httpx2.Response:
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    with pytest.raises(UnavailableError):
+        await api(give).read_node("n1")
+    if not isinstance(answer, httpx2.Response) or answer.status_code >= 500:
+        with pytest.raises(UnavailableError) as raised:
+            await api(give).patch_node_status("n1", {})
+        assert raised.value.error_code == "api-server-unavailable"
+
+
+def test_an_api_server_is_needed(tmp_path: Path) -> None:
+    path = tmp_path / "kubeconfig"
+    path.write_text(json.dumps(KUBECONFIG | {"current-context": ""}))
+    for kubeconfig in (path, None):
+        with raises("no-api-server", SettingsError):
+            connect(kubeconfig, (EPC,), {})
 
 
 class Ending(BaseHTTPRequestHandler):
@@ -189,7 +186,7 @@ class Ending(BaseHTTPRequestHandler):
         """Say nothing."""
 
 
-async def test_the_client_of_a_kubeconfig_does_not_begin_watches_in_a_loop(tmp_path: Path) -> None:
+async def test_a_kubeconfigs_client_begins_no_watches_in_a_loop(tmp_path: Path) -> None:
     with ThreadingHTTPServer(("127.0.0.1", 0), Ending) as server:
         server.asked = []
         threading.Thread(target=server.serve_forever, daemon=True).start()
@@ -216,21 +213,7 @@ async def test_the_client_of_a_kubeconfig_does_not_begin_watches_in_a_loop(tmp_p
     assert server.asked.count(("list", "Bearer secret")) == 50
 
 
-def test_a_kubeconfig_without_a_context(tmp_path: Path) -> None:
-    path = tmp_path / "kubeconfig"
-    path.write_text(json.dumps(KUBECONFIG | {"current-context": ""}))
-    with pytest.raises(SettingsError) as error:
-        connect(path, (EPC,))
-    assert error.value.error_code == "no-api-server"
-
-
-def test_outside_of_a_cluster_a_kubeconfig_is_needed() -> None:
-    with pytest.raises(SettingsError) as error:
-        connect(None, (EPC,), {})
-    assert error.value.error_code == "no-api-server"
-
-
-async def test_a_program_that_gives_no_token_makes_the_api_server_unavailable(tmp_path: Path) -> None:
+async def test_a_program_that_gives_no_token(tmp_path: Path) -> None:
     program = {"apiVersion": "client.authentication.k8s.io/v1beta1", "command": "echo", "args": ["{}"]}
     path = tmp_path / "kubeconfig"
     path.write_text(json.dumps(KUBECONFIG | {"users": [{"name": "u", "user": {"exec": program}}]}))

@@ -10,7 +10,7 @@ import httpx2
 from confcom.controller.api_server.cluster_api import ClusterApi, Feed
 from confcom.controller.api_server.paced_watches import PacedWatches
 from confcom.controller.limits_and_deadlines import LONGEST_RETRY_SECONDS, SHORT_WATCH_SECONDS
-from testkit.controller_api import api_of
+from testkit.controller import api_of
 
 EVENT = json.dumps({"type": "MODIFIED", "object": {"metadata": {"name": "a", "resourceVersion": "8"}}})
 
@@ -50,7 +50,7 @@ async def first_event(feed: Feed) -> str:
             return event
 
 
-async def test_each_watch_that_was_short_makes_the_next_one_wait_longer() -> None:
+async def test_each_short_watch_makes_the_next_one_wait_longer() -> None:
     server = Server(8)
     assert await first_event(server.api().nodes) == "MODIFIED"
     assert server.slept == [1.0, 2.0, 4.0, 8.0, 16.0, LONGEST_RETRY_SECONDS, LONGEST_RETRY_SECONDS]

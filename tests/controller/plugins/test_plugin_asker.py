@@ -29,19 +29,33 @@ def plugin(number: int = 0, *, address: str = "10.0.0.1", incarnation: str = "i"
 
 
 class Asked:
-    """An asker whose time passes when the test says so."""
+    """An asker whose time passes when the test says so; `answers` are used one by one, the last stays."""
 
-    def __init__(self, fetch: Callable[[str], Awaitable[bytes]]) -> None:
+    def __init__(self) -> None:
         self.now = 0.0
+        self.answers: list[Callable[[], Awaitable[bytes]]] = [document]
+        self.calls: list[tuple[float, str]] = []
         self.state = ClusterState(Rules((EPC,), 1000, 300), lambda: self.now)
         self.asker = PluginAsker(
             self.state,
-            fetch,
+            self._fetch,
             metrics=ControllerMetrics(CollectorRegistry()),
             answered=lambda: None,
             clock=lambda: self.now,
             jitter=lambda: 0.5,
         )
+
+    async def _fetch(self, address: str) -> bytes:
+        self.calls.append((self.now, address))
+        return await (self.answers.pop(0) if len(self.answers) > 1 else self.answers[0])()
+
+    @property
+    def moments(self) -> list[float]:
+        return [moment for moment, _ in self.calls]
+
+    @property
+    def addresses(self) -> list[str]:
+        return [address for _, address in self.calls]
 
     def has(self, *pods: PodFacts) -> None:
         for pod in pods:
@@ -55,91 +69,64 @@ class Asked:
             await asyncio.sleep(0)
 
 
+async def document() -> bytes:
+    return DOCUMENT
+
+
+async def away() -> bytes:
+    raise UnavailableError("away")
+
+
+async def html() -> bytes:
+    return b"<html>"
+
+
 @pytest.fixture
-async def running() -> AsyncIterator[Callable[[Asked], None]]:
-    tasks: list[asyncio.Task[None]] = []
-    yield lambda asked: tasks.append(asyncio.ensure_future(asked.asker.run()))
-    for task in tasks:
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)
+async def asked() -> AsyncIterator[Asked]:
+    made = Asked()
+    task = asyncio.ensure_future(made.asker.run())
+    yield made
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
 
 
-async def test_a_plugin_is_asked_when_it_appears_when_it_changes_and_from_time_to_time(
-    running: Callable[[Asked], None],
-) -> None:
-    addresses: list[str] = []
-
-    async def fetch(address: str) -> bytes:
-        addresses.append(address)
-        return DOCUMENT
-
-    asked = Asked(fetch)
-    running(asked)
+async def test_a_plugin_is_asked_at_changes_and_from_time_to_time(asked: Asked) -> None:
     asked.has(plugin())
     await asked.until(1)
-    assert addresses == ["10.0.0.1"]
+    assert asked.addresses == ["10.0.0.1"]
     assert asked.state.plugins_by_accounting()["capacity"] == 1
     await asked.until(590)
-    assert len(addresses) == 1
+    assert len(asked.calls) == 1
     await asked.until(610)
-    assert len(addresses) == 2
+    assert len(asked.calls) == 2
     asked.has(plugin(incarnation="restarted", address="10.0.0.2"))
     await asked.until(611)
-    assert addresses[2:] == ["10.0.0.2"]
+    assert asked.addresses[2:] == ["10.0.0.2"]
 
 
-async def test_a_plugin_that_has_restarted_often_is_asked_as_rarely_as_others(
-    running: Callable[[Asked], None],
-) -> None:
-    moments: list[float] = []
-
-    async def fetch(address: str) -> bytes:
-        moments.append(asked.now)
-        return DOCUMENT
-
-    asked = Asked(fetch)
-    running(asked)
+async def test_many_restarts_make_no_shorter_pause(asked: Asked) -> None:
     for restarts in range(5):
         asked.has(plugin(incarnation=str(restarts)))
         await asked.until(restarts)
     for second in range(10, 700):
         await asked.until(second)
-    assert len(moments) == 6
-    assert moments[:5] == [0, 1, 2, 3, 4]
+    assert len(asked.calls) == 6
+    assert asked.moments[:5] == [0, 1, 2, 3, 4]
 
 
-async def test_a_plugin_that_does_not_answer_is_asked_again_ever_more_rarely(
-    running: Callable[[Asked], None], caplog: pytest.LogCaptureFixture
-) -> None:
-    moments: list[float] = []
-
-    async def fetch(address: str) -> bytes:
-        moments.append(asked.now)
-        raise UnavailableError("away")
-
-    asked = Asked(fetch)
-    running(asked)
+async def test_a_silent_plugin_is_asked_ever_more_rarely(asked: Asked, caplog: pytest.LogCaptureFixture) -> None:
+    asked.answers = [away]
     asked.has(plugin())
     for second in range(120):
         await asked.until(second)
     assert [one.pod for one in caplog.records][:1] == ["p0"]
-    gaps = [later - earlier for earlier, later in itertools.pairwise(moments)]
+    gaps = [later - earlier for earlier, later in itertools.pairwise(asked.moments)]
     assert gaps == sorted(gaps)
-    assert 6 <= len(moments) <= 12
+    assert 6 <= len(asked.calls) <= 12
 
 
-async def test_one_failure_is_usual_and_not_logged(
-    running: Callable[[Asked], None], caplog: pytest.LogCaptureFixture
-) -> None:
-    answers = [UnavailableError("starting")]
-
-    async def fetch(address: str) -> bytes:
-        if answers:
-            raise answers.pop()
-        return DOCUMENT
-
-    asked = Asked(fetch)
-    running(asked)
+async def test_one_failure_is_usual_and_not_logged(asked: Asked, caplog: pytest.LogCaptureFixture) -> None:
+    asked.answers = [away, document]
     asked.has(plugin())
     for second in range(30):
         await asked.until(second)
@@ -147,38 +134,21 @@ async def test_one_failure_is_usual_and_not_logged(
     assert caplog.records == []
 
 
-async def test_an_answer_that_is_no_inventory_leaves_the_plugin_unknown(running: Callable[[Asked], None]) -> None:
-    async def fetch(address: str) -> bytes:
-        return b"<html>"
-
-    asked = Asked(fetch)
-    running(asked)
-    asked.has(plugin())
-    await asked.until(1)
-    assert asked.state.plugins_by_accounting() == {"unknown": 1}
-
-
-async def test_a_plugin_without_an_address_or_that_is_gone_is_not_asked(running: Callable[[Asked], None]) -> None:
-    addresses: list[str] = []
-
-    async def fetch(address: str) -> bytes:
-        addresses.append(address)
-        raise UnavailableError("away")
-
-    asked = Asked(fetch)
-    running(asked)
+async def test_who_cannot_be_asked_stays_unknown(asked: Asked) -> None:
+    asked.answers = [html]
     asked.has(plugin(0, address=""), plugin(1))
     await asked.until(0.1)
+    assert asked.state.plugins_by_accounting() == {"unknown": 2}
     asked.state.set_pod(("system", "p1"), None)
     await asked.until(100)
-    assert addresses == ["10.0.0.1"]
+    assert asked.addresses == ["10.0.0.1"]
 
 
-async def test_only_some_plugins_are_asked_at_the_same_time(running: Callable[[Asked], None]) -> None:
+async def test_only_some_plugins_are_asked_at_the_same_time(asked: Asked) -> None:
     release = asyncio.Event()
     waiting = most = 0
 
-    async def fetch(address: str) -> bytes:
+    async def wait() -> bytes:
         nonlocal waiting, most
         waiting += 1
         most = max(most, waiting)
@@ -186,8 +156,7 @@ async def test_only_some_plugins_are_asked_at_the_same_time(running: Callable[[A
         waiting -= 1
         return DOCUMENT
 
-    asked = Asked(fetch)
-    running(asked)
+    asked.answers = [wait]
     asked.has(*(plugin(number) for number in range(4 * PLUGINS_AT_ONCE)))
     await asked.until(1)
     assert most == PLUGINS_AT_ONCE
@@ -198,25 +167,22 @@ async def test_only_some_plugins_are_asked_at_the_same_time(running: Callable[[A
     assert asked.state.plugins_by_accounting()["capacity"] == 4 * PLUGINS_AT_ONCE
 
 
-async def test_a_new_plugin_is_asked_before_those_that_did_not_answer(running: Callable[[Asked], None]) -> None:
-    addresses: list[str] = []
+async def test_a_new_plugin_is_asked_before_silent_ones(asked: Asked) -> None:
     ends = asyncio.Semaphore(10 * PLUGINS_AT_ONCE)
 
-    async def fetch(address: str) -> bytes:
-        addresses.append(address)
+    async def wait() -> bytes:
         await ends.acquire()
         raise UnavailableError("its node is dead")
 
-    asked = Asked(fetch)
-    running(asked)
+    asked.answers = [wait]
     asked.has(*(plugin(number) for number in range(10 * PLUGINS_AT_ONCE)))
     for _ in range(10):
         await asked.until(1)
-    assert len(addresses) == 10 * PLUGINS_AT_ONCE  # each once; all places are taken again when they are due
+    assert len(asked.calls) == 10 * PLUGINS_AT_ONCE  # each once; all places are taken again when they are due
     await asked.until(60)
-    assert len(addresses) == 11 * PLUGINS_AT_ONCE
+    assert len(asked.calls) == 11 * PLUGINS_AT_ONCE
     asked.has(plugin(9999, address="10.0.0.2"))
     await asked.until(61)
     ends.release()
     await asked.until(61)
-    assert addresses[11 * PLUGINS_AT_ONCE :] == ["10.0.0.2"]
+    assert asked.addresses[11 * PLUGINS_AT_ONCE :] == ["10.0.0.2"]

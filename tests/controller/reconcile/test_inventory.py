@@ -10,7 +10,16 @@ from hypothesis import strategies as st
 
 from confcom.controller.reconcile.facts import Accounting, Offer
 from confcom.controller.reconcile.inventory import LARGEST_MIB, read_offer
+from confcom.device_plugin.discovery.device_nodes import HostDevices
+from confcom.device_plugin.discovery.epc_discovery import Discovery, Platform
+from confcom.device_plugin.discovery.epc_sources import EpcSection, EpcSource
+from confcom.device_plugin.inventory import encode_inventory, encode_waiting
+from confcom.device_plugin.kubelet.registration import RegistrationStatus
+from confcom.device_plugin.resources import DEFAULT_NAMES, ResourceKind, ResourceSettings, plan_resources
 from confcom.errors import MalformedError
+from confcom.kubernetes.epc_accounting import AccountingSetting, AccountingSettings
+from confcom.sgx.epc_from_cpuid import MIB
+from testkit.raised import raises
 
 
 def document(**accounting: object) -> bytes:
@@ -50,12 +59,28 @@ def test_a_waiting_plugin_offers_nothing() -> None:
     ],
 )
 def test_what_is_no_inventory_is_refused(unusable: bytes) -> None:
-    with pytest.raises(MalformedError) as error:
+    with raises("inventory-malformed", MalformedError):
         read_offer(unusable)
-    assert error.value.error_code == "inventory-malformed"
 
 
 @given(st.binary(max_size=200))
 def test_no_bytes_make_anything_else(found: bytes) -> None:
     with pytest.raises(MalformedError):
         read_offer(found)
+
+
+EPC = DEFAULT_NAMES[ResourceKind.EPC]
+NONE = HostDevices("", ())
+
+
+def test_what_a_real_plugin_says_is_understood() -> None:
+    sections = (EpcSection(0, 100 * MIB),)
+    discovery = Discovery(Platform.HARDWARE, EpcSource.SYSFS, "because", sections, "/dev/sgx_enclave", None)
+    for setting, kind in (
+        (AccountingSetting.CAPACITY, Accounting.CAPACITY),
+        (AccountingSetting.DEVICES, Accounting.DEVICE),
+    ):
+        plan = plan_resources(discovery, ResourceSettings(accounting=AccountingSettings(setting=setting)))
+        states = [(resource, "x.sock", RegistrationStatus()) for resource in plan.resources]
+        assert read_offer(encode_inventory(discovery, plan, states, NONE)) == Offer(kind, EPC, 94)
+    assert read_offer(encode_waiting("no SGX", NONE)) == Offer(Accounting.NOTHING)

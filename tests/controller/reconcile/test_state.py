@@ -113,7 +113,7 @@ def test_the_newest_plugin_decides() -> None:
     assert state.decide("n").changes == (Change(EPC, 20, takes=False),)
 
 
-def test_a_node_without_a_plugin_loses_its_key_in_time_and_only_if_it_lasts() -> None:
+def test_a_node_without_a_plugin_loses_its_key_in_time() -> None:
     clock = Clock()
     state = ClusterState(RULES, clock)
     state.set_node(node(Amount(64, 64, ours=True)))

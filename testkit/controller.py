@@ -1,10 +1,22 @@
-"""Nodes and Pods as the API server gives them to the controller."""
+"""Nodes and Pods as the API server gives them to the controller, and the controller's client beside such a server."""
 
+from lightkube import KubeConfig
+from lightkube.config.models import Cluster, User
+
+from confcom.controller.api_server.cluster_api import ClusterApi, client_of
 from confcom.controller.reconcile.reading import MANAGER, Release
 
 EPC = "example.com/epc"
 RELEASE = Release("confcom-system", "confcom")
 NODE = "n"
+KUBECONFIG = {
+    "apiVersion": "v1",
+    "kind": "Config",
+    "clusters": [{"name": "c", "cluster": {"insecure-skip-tls-verify": True}}],
+    "users": [{"name": "u", "user": {"token": "secret"}}],
+    "contexts": [{"name": "x", "context": {"cluster": "c", "user": "u"}}],
+    "current-context": "x",
+}
 
 
 def node(capacity, allocatable=None, *, manager="kubelet", version="1"):
@@ -46,3 +58,9 @@ def plugin_pod(name="p", *, namespace=RELEASE.namespace, owner="DaemonSet", labe
     }
     found["status"] |= {"podIP": "10.0.0.7"} | status
     return found
+
+
+def api_of(transport, server="http://api.test"):
+    """The API server that a transport of httpx2 plays."""
+    config = KubeConfig.from_one(cluster=Cluster(server=server), user=User()).get()
+    return ClusterApi(client_of(config, transport), (EPC,))
