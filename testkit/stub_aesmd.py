@@ -39,6 +39,8 @@ class StubAesmd:
         """How long each of them takes."""
         self.cut = None
         """How many bytes of each answer are sent."""
+        self.garbage = b""
+        """What is sent in place of each answer."""
         self.altered = lambda quote: quote
         self.asked = []
         self._initialised = False
@@ -67,6 +69,11 @@ class StubAesmd:
             case "gone":
                 self.path.unlink()
 
+    def restart(self):
+        self.kill()
+        self.start()
+        self.asked.clear()
+
     def kill(self):
         with contextlib.suppress(OSError):
             self._listener.shutdown(socket.SHUT_RDWR)
@@ -91,7 +98,7 @@ class StubAesmd:
             answer = session.respond(self._respond(event.request))
             if listener.fileno() >= 0:  # a killed one answers nothing
                 with contextlib.suppress(BrokenPipeError):
-                    connection.sendall(answer[: self.cut])
+                    connection.sendall(self.garbage or answer[: self.cut])
 
     def _respond(self, request):
         self.asked.append(request.kind)

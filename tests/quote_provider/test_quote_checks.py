@@ -1,6 +1,6 @@
-"""Quotes by Intel's quoting enclave on real processors, judged as the relay to aesmd judges each quote.
+"""What is checked of each quote of aesmd's before a client gets it.
 
-The files are fixtures of the crate dcap-ql (see vectors/PROVENANCE.md).
+The files are quotes by Intel's quoting enclave on real processors (vectors/PROVENANCE.md).
 """
 
 from dataclasses import replace
@@ -14,6 +14,7 @@ from confcom.quote_provider.quote_checks import ENCRYPTED_PPID_QUOTE_SIZE, Quote
 from confcom.quote_provider.simulated import SimulatedQuoteProvider
 from confcom.quote_provider.state_directory import open_platform
 from confcom.sgx.certificates import key_id, load_certificate
+from confcom.sgx.certification import CertificationData, split_pem_chain
 from confcom.sgx.quote import Quote
 from confcom.sgx.report import TargetInfo
 from confcom.simulation.enclave import SimulatedEnclave
@@ -31,9 +32,21 @@ def identity_of(quote):
     return QuotingIdentity(TargetInfo(qe.mr_enclave, qe.flags, qe.xfrm), signature.pub_key_id)
 
 
-def check(data, checker=None, **others):
-    told = {"size": len(data), "identity": identity_of(Quote.parse(data))} | others
-    (checker or QuoteChecker(INTEL_ROOT)).check(data, **told)
+IDENTITY = identity_of(Quote.parse(CHAIN))
+
+
+def check(data, checker=None, *, size=None, identity=None):
+    checker = checker or QuoteChecker(INTEL_ROOT)
+    checker.check(data, size=size or len(data), identity=identity or identity_of(Quote.parse(data)))
+
+
+def with_certification(quote, kind, data):
+    parsed = Quote.parse(quote)
+    return replace(parsed, signature=replace(parsed.signature, certification=CertificationData(kind, data))).encode()
+
+
+def chain_of(quote):
+    return Quote.parse(quote).signature.certification.data
 
 
 def test_a_genuine_quote_is_relayed():
@@ -45,17 +58,15 @@ def test_a_genuine_quote_is_relayed():
 
 def test_the_nul_that_ends_the_chain_on_hardware_is_no_reason():
     """Intel's library counts it to the certification data; the fixture was made without."""
-    quote = Quote.parse(CHAIN)
-    certification = replace(quote.signature.certification, data=quote.signature.certification.data + b"\0")
-    check(replace(quote, signature=replace(quote.signature, certification=certification)).encode())
+    check(with_certification(CHAIN, 5, chain_of(CHAIN) + b"\0"))
 
 
 def test_a_genuine_quote_without_a_chain_is_useless():
     assert len(ENCRYPTED_PPID) == ENCRYPTED_PPID_QUOTE_SIZE
     checker = QuoteChecker(INTEL_ROOT)
-    with raises("quote-without-pck-chain", QuoteProviderError):
+    with raises("quote-without-pck-chain", QuoteProviderError, "why", "remedy"):
         checker.check_size(len(ENCRYPTED_PPID))
-    with raises("quote-without-pck-chain", QuoteProviderError):
+    with raises("quote-without-pck-chain", QuoteProviderError, "why", "remedy"):
         check(ENCRYPTED_PPID, checker)
 
 
@@ -64,89 +75,114 @@ def test_a_genuine_quote_is_none_of_a_test_root():
         check(CHAIN, QuoteChecker(ExpectedRoot(bytes(48))))
 
 
+def flipped(position):
+    def alter(quote, _):
+        altered = bytearray(quote)
+        altered[position] ^= 1
+        return bytes(altered)
+
+    return alter
+
+
+def with_other_leaf(quote, state_dir):
+    """A chain whose leaf nobody in it has issued."""
+    SimulatedQuoteProvider.open_or_create(state_dir)
+    leaf, *_ = split_pem_chain(open_platform(state_dir).pki.pck_chain)
+    return with_certification(quote, 5, b"".join((leaf, *split_pem_chain(chain_of(quote))[1:])))
+
+
+def with_type_3(quote, _):
+    """Of the same size as the one with a chain: only the type differs."""
+    return with_certification(quote, 3, chain_of(quote))
+
+
+@pytest.mark.parametrize(
+    ("alter", "error_code"),
+    [
+        pytest.param(flipped(8), "quote-not-signed", id="header"),
+        pytest.param(flipped(48), "quote-not-signed", id="body"),
+        pytest.param(flipped(440), "quote-not-signed", id="signature"),
+        pytest.param(flipped(504), "quote-of-another-key", id="key"),
+        pytest.param(flipped(570), "quote-key-not-certified", id="qe report"),
+        pytest.param(flipped(1020), "quote-of-another-key", id="auth data"),
+        pytest.param(flipped(-10), "quote-malformed", id="pem"),
+        pytest.param(with_other_leaf, "quote-broken-chain", id="leaf"),
+        pytest.param(with_type_3, "quote-without-pck-chain", id="type"),
+    ],
+)
+def test_an_altered_quote_is_refused_also_after_a_good_one(tmp_path, alter, error_code):
+    checker = QuoteChecker(INTEL_ROOT)
+    check(CHAIN, checker)
+    altered = alter(CHAIN, tmp_path)
+    assert not checker.passes(altered, altered[48:432], size=len(altered), identity=IDENTITY)
+    with raises(error_code, QuoteProviderError, "why", "remedy"):
+        check(altered, checker, identity=IDENTITY)
+    assert checker.passes(CHAIN, CHAIN[48:432], size=len(CHAIN), identity=IDENTITY)
+
+
+@pytest.mark.parametrize(
+    ("announced", "error_code"),
+    [
+        ({"identity": replace(IDENTITY, pub_key_id=bytes(32))}, "quote-of-another-key"),
+        (
+            {"identity": replace(IDENTITY, target_info=replace(IDENTITY.target_info, mr_enclave=bytes(32)))},
+            "quote-of-another-enclave",
+        ),
+        ({"size": len(CHAIN) + 1}, "quote-wrong-size"),
+    ],
+    ids=["key", "enclave", "size"],
+)
+def test_a_genuine_quote_of_another_platform(announced, error_code):
+    with raises(error_code, QuoteProviderError):
+        check(CHAIN, **announced)
+
+
+# Quotes of a platform of which one was checked in full.
+
+
 @pytest.fixture
 def platform(tmp_path):
-    return SimulatedQuoteProvider.open_or_create(tmp_path / "platform")
+    return SimulatedQuoteProvider.open_or_create(tmp_path)
 
 
-class TestSuccessors:
-    """Quotes after one that was checked in full."""
+@pytest.fixture
+def quote(platform):
+    """Makes a quote, and returns it with its report body."""
+    enclave = SimulatedEnclave.from_name("application")
 
-    @pytest.fixture(autouse=True)
-    def _checked(self, tmp_path, platform):
-        self.platform = platform
-        self.identity = platform.identity()
-        pem = open_platform(tmp_path / "platform").pki.root.pem
-        self.checker = QuoteChecker(ExpectedRoot(key_id(load_certificate(pem, "the root"))))
-        self.first, _ = self.quote(0)
-        self.checker.check(self.first, size=len(self.first), identity=self.identity)
+    def make(number):
+        report = enclave.create_report(platform.identity().target_info, bytes([number]) * 64)
+        return platform.quote(report, None).quote, report.encoded_body
 
-    def quote(self, number):
-        """Return a quote and its report body."""
-        enclave = SimulatedEnclave.from_name("application")
-        report = enclave.create_report(self.identity.target_info, bytes([number]) * 64)
-        return self.platform.quote(report, None).quote, report.encoded_body
-
-    def passes(self, quote, body, **others):
-        return self.checker.passes(quote, body, **({"size": len(quote), "identity": self.identity} | others))
-
-    def test_one_over_another_report_passes(self):
-        assert self.passes(*self.quote(1))
-        assert not QuoteChecker(INTEL_ROOT).passes(*self.quote(1), size=len(self.first), identity=self.identity)
-
-    def test_the_report_that_was_asked_for_decides(self):
-        (quote, _), (_, other) = self.quote(1), self.quote(2)
-        assert not self.passes(quote, other)
-
-    def test_no_byte_may_differ(self):
-        quote, body = self.quote(1)
-        for position in (0, 4, 12, 47, 48, 431, 432, 435, 436, 499, 500, 563, 564, 947, 948, 1012, 1014, 1050, -1):
-            altered = bytearray(quote)
-            altered[position] ^= 1
-            changed = bytes(altered[48:432]) if 48 <= position < 432 else body
-            assert not self.passes(bytes(altered), changed), position
-
-    def test_nothing_may_be_added_or_be_missing(self):
-        quote, body = self.quote(1)
-        assert not self.passes(quote + b"\0", body)
-        assert not self.passes(quote[:-1], body)
-        assert not self.passes(quote, body, size=len(quote) + 1)
-
-    def test_what_init_told_may_not_have_changed(self):
-        quote, body = self.quote(1)
-        others = (replace(self.identity, pub_key_id=bytes(32)), QuotingIdentity(TargetInfo(bytes(32), 0, 0), b""))
-        for identity in others:
-            assert not self.passes(quote, body, identity=identity)
-
-    def test_a_refused_one_changes_nothing(self):
-        quote, body = self.quote(1)
-        with pytest.raises(QuoteProviderError):
-            self.checker.check(quote[:-1], size=len(quote), identity=self.identity)
-        assert self.passes(quote, body)
+    return make
 
 
-@pytest.mark.parametrize(
-    ("changed", "error_code"),
-    [("key", "quote-of-another-key"), ("enclave", "quote-of-another-enclave"), ("size", "quote-wrong-size")],
-)
-def test_a_genuine_quote_of_another_platform(changed, error_code):
-    identity = identity_of(Quote.parse(CHAIN))
-    others = {
-        "key": {"identity": replace(identity, pub_key_id=bytes(32))},
-        "enclave": {"identity": replace(identity, target_info=replace(identity.target_info, mr_enclave=bytes(32)))},
-        "size": {"size": len(CHAIN) + 1},
-    }
-    with raises(error_code, QuoteProviderError):
-        check(CHAIN, **others[changed])
+@pytest.fixture
+def passes(tmp_path, platform, quote):
+    pem = open_platform(tmp_path).pki.root.pem
+    checker = QuoteChecker(ExpectedRoot(key_id(load_certificate(pem, "the root"))))
+    check(quote(0)[0], checker)
+    usual = {"size": len(quote(0)[0]), "identity": platform.identity()}
+    return lambda data, body, **others: checker.passes(data, body, **usual | others)
 
 
-@pytest.mark.parametrize(
-    ("position", "error_code"),
-    [(4, "quote-not-signed"), (48, "quote-not-signed"), (436, "quote-not-signed"), (564, "quote-key-not-certified")],
-    ids=["header", "body", "signature", "qe report"],
-)
-def test_an_altered_genuine_quote(position, error_code):
-    altered = bytearray(CHAIN)
-    altered[position] ^= 1
-    with raises(error_code, QuoteProviderError):
-        check(bytes(altered), identity=identity_of(Quote.parse(CHAIN)))
+def test_only_the_report_may_differ(passes, platform, quote):
+    (made, body), (_, other) = quote(1), quote(2)
+    assert passes(made, body)
+    assert not passes(made, other)
+    for changed in (made + b"\0", made[:-1]):
+        assert not passes(changed, body)
+    assert not passes(made, body, size=len(made) + 1)
+    for identity in (
+        replace(platform.identity(), pub_key_id=bytes(32)),
+        QuotingIdentity(TargetInfo(bytes(32), 0, 0), b""),
+    ):
+        assert not passes(made, body, identity=identity)
+
+
+def test_no_byte_may_differ(passes, quote):
+    made, body = quote(1)
+    for position in (0, 4, 12, 47, 48, 431, 432, 435, 436, 499, 500, 563, 564, 947, 948, 1012, 1014, 1050, -1):
+        altered = flipped(position)(made, None)
+        changed = altered[48:432] if 48 <= position < 432 else body
+        assert not passes(altered, changed), position

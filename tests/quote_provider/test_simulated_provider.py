@@ -1,12 +1,14 @@
 import logging
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from cryptography import x509
 
 from confcom.aesm.error_code import AesmErrorCode
 from confcom.errors import SettingsError
-from confcom.quote_provider.base import QuoteProvider, QuoteProviderError
+from confcom.quote_provider.base import Expiring, QuoteProvider, QuoteProviderError
 from confcom.quote_provider.simulated import SimulatedQuoteProvider
 from confcom.quote_provider.state_directory import STATE_FILE, open_platform
 from confcom.sgx.quote import Quote
@@ -43,6 +45,8 @@ def test_init_on_one_instance_and_quote_on_another(tmp_path, clock, provider):
 
 
 def test_quote_with_the_qes_report(provider):
+    typed: QuoteProvider = provider
+    assert typed.name == "simulated"
     report = APPLICATION.create_report(provider.identity().target_info, DATA)
     info = QeReportInfo(b"sixteen bytes!!!", APPLICATION.target_info(), bytes(432))
     result = provider.quote(report, info)
@@ -56,23 +60,16 @@ def test_quote_with_the_qes_report(provider):
     [TargetInfo.parse(bytes(512)), SimulatedEnclave.from_name("another quoting enclave").target_info()],
     ids=["zeros", "another"],
 )
-def test_report_for_someone_else_is_invalid_and_the_client_is_told_what_to_do(provider, target):
+def test_a_report_for_someone_else_is_invalid(provider, target):
     with raises("aesm-invalid-report", QuoteProviderError, "why", "remedy") as caught:
         provider.quote(APPLICATION.create_report(target, DATA), None)
     assert caught.value.code is AesmErrorCode.INVALID_REPORT
 
 
-def test_it_is_a_quote_provider(provider):
-    typed: QuoteProvider = provider
-    assert typed.name == "simulated"
-
-
 @pytest.mark.parametrize(
     ("isv_svn", "status"), [(0, "OutOfDate"), (1, "UpToDate"), (2, "UpToDate"), (65535, "UpToDate")]
 )
-def test_quotes_of_another_quoting_enclave_verify_with_the_collateral_that_was_exported_before(
-    tmp_path, now, provider, isv_svn, status
-):
+def test_quotes_of_another_enclave_verify_by_older_collateral(tmp_path, now, provider, isv_svn, status):
     """Relying parties need nothing new after an update of the quoting enclave: root and collateral stay good."""
     exported = open_platform(tmp_path)
     identity = replace(DEFAULT_QE_IDENTITY, mr_enclave=b"\x17" * 32, isv_svn=isv_svn)
@@ -95,9 +92,28 @@ def test_the_measurement_of_intels_quoting_enclave_is_refused(name):
     assert "MRENCLAVE" in caught.value.what
 
 
-def test_secrets_are_in_no_log_and_no_repr(tmp_path, clock, random_bytes, caplog):
+def test_secrets_are_in_no_log_and_no_repr(tmp_path, clock, caplog):
     caplog.set_level(logging.DEBUG)
-    provider = SimulatedQuoteProvider.open_or_create(tmp_path, clock=clock, random_bytes=random_bytes)
-    seed = random_bytes(32).hex()
+    seed = bytes(range(32)).hex()
+    provider = SimulatedQuoteProvider.open_or_create(tmp_path, clock=clock, random_bytes=lambda _: bytes.fromhex(seed))
     assert seed in (tmp_path / STATE_FILE).read_text()
     assert seed not in caplog.text + repr(provider) + repr(vars(provider))
+
+
+def test_when_the_certificate_in_the_quotes_ends(provider, now):
+    report = APPLICATION.create_report(provider.identity().target_info, DATA)
+    quote = Quote.parse(provider.quote(report, None).quote)
+    leaf = x509.load_pem_x509_certificate(quote.signature.certification.pem_chain()[0])
+    assert provider.expiries(now)[Expiring.PCK_CERTIFICATE] == leaf.not_valid_after_utc > now
+
+
+@pytest.mark.parametrize("later", [timedelta(), timedelta(days=15), timedelta(days=400)])
+def test_when_the_first_of_the_collateral_ends(provider, tmp_path, now, later):
+    collateral = open_platform(tmp_path).collateral(now + later)
+    ends = [
+        collateral.read_tcb_info().next_update,
+        collateral.read_qe_identity().next_update,
+        x509.load_der_x509_crl(collateral.pck_crl).next_update_utc,
+        x509.load_der_x509_crl(collateral.root_ca_crl).next_update_utc,
+    ]
+    assert provider.expiries(now + later)[Expiring.COLLATERAL] == min(ends) > now + later

@@ -1,0 +1,443 @@
+"""The relay to aesmd, against a stand-in that fails as Intel's aesmd was measured to fail.
+
+Calls are made in a thread or in an event loop; both take the same steps.
+"""
+
+import asyncio
+import errno
+import gc
+import os
+import socket
+import threading
+import time
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from confcom.aesm.error_code import AesmErrorCode as Code
+from confcom.aesm.error_code import code_of
+from confcom.errors import SettingsError
+from confcom.quote_provider import aesmd_calls
+from confcom.quote_provider.aesmd import AesmdQuoteProvider
+from confcom.quote_provider.base import QuoteProvider, QuoteProviderError
+from confcom.quote_provider.expected_root import INTEL_ROOT, ExpectedRoot, read_expected_root
+from confcom.quote_provider.simulated import SimulatedQuoteProvider
+from confcom.quote_provider.state_directory import open_platform
+from confcom.sgx.certificates import key_id, load_certificate
+from confcom.sgx.quote import Quote
+from confcom.sgx.report import QeReportInfo, Report
+from confcom.simulation.enclave import SimulatedEnclave
+from confcom.simulation.quoting_enclave import DEFAULT_QE_IDENTITY
+from testkit.hardware_causes import CAUSES
+from testkit.raised import raises
+from testkit.stub_aesmd import IDS, INIT, NO_ANSWER, NUM, QUOTE, SIZE, StubAesmd
+from testkit.type_3_quote import with_type_3
+from testkit.waiting import until
+
+APPLICATION = SimulatedEnclave.from_name("application")
+DATA = bytes(range(64))
+
+
+class InLoop:
+    """A relay whose calls are made in an event loop, as those of the helper's clients."""
+
+    def __init__(self, relay):
+        self.relay = relay
+
+    def __getattr__(self, name):
+        if name not in {"identity", "quote_size", "quote"}:
+            return getattr(self.relay, name)
+        return lambda *arguments: asyncio.run(self._made(name, *arguments))()
+
+    async def _made(self, name, *arguments):
+        calls = self.relay.in_loop()
+        try:
+            return await ended(lambda done: getattr(calls, name)(*arguments, done))
+        finally:
+            calls.close()
+
+
+async def ended(start):
+    """What a call's outcome is; the caller is not called back before it knows that it has called."""
+    future = asyncio.get_running_loop().create_future()
+    start(future.set_result)
+    assert not future.done()
+    return await future
+
+
+@pytest.fixture(scope="module")
+def state_dir(tmp_path_factory):
+    return tmp_path_factory.mktemp("platform")
+
+
+@pytest.fixture(scope="module")
+def platform(state_dir):
+    return SimulatedQuoteProvider.open_or_create(state_dir)
+
+
+@pytest.fixture(scope="module")
+def root_pem(state_dir, platform):
+    return open_platform(state_dir).pki.root.pem
+
+
+@pytest.fixture(scope="module")
+def root(root_pem):
+    return ExpectedRoot(key_id(load_certificate(root_pem, "the root")))
+
+
+@pytest.fixture
+def aesmd(short_dir, platform):
+    stub = StubAesmd(short_dir / "private.socket", platform).start()
+    yield stub
+    stub.hang.set()
+    stub.kill()
+
+
+@pytest.fixture
+def make_relay(aesmd, root):
+    return lambda seconds=10: AesmdQuoteProvider(aesmd.path, root, call_seconds=seconds)
+
+
+@pytest.fixture
+def relay(make_relay):
+    return make_relay()
+
+
+@pytest.fixture(params=[lambda relay: relay, InLoop], ids=["in a thread", "in a loop"])
+def made(request):
+    """Makes a relay's calls in one of the two ways."""
+    return request.param
+
+
+def report_for(provider):
+    return APPLICATION.create_report(provider.identity().target_info, DATA)
+
+
+def refused(relay, error_code, report):
+    """A quote that is not relayed, and the error."""
+    with raises(error_code, QuoteProviderError, "why", "remedy") as caught:
+        relay.quote(report, None)
+    return caught.value
+
+
+def test_identity_size_and_quote_are_the_upstreams(made, relay, platform, aesmd):
+    typed: QuoteProvider = made(relay)
+    assert typed.identity() == platform.identity()
+    assert typed.quote_size() == platform.quote_size()
+    info = QeReportInfo(b"sixteen bytes!!!", APPLICATION.target_info(), bytes(432))
+    report = report_for(platform)
+    for _ in range(2):
+        result = typed.quote(report, info)
+        assert len(result.quote) == platform.quote_size()
+        assert Quote.parse(result.quote).body.report_data == DATA
+        assert APPLICATION.verify_report(Report.parse(result.qe_report_info.qe_report))
+    assert aesmd.asked == [INIT, SIZE, QUOTE, QUOTE]
+
+
+@pytest.mark.parametrize("call", ["identity", "quote_size", "quote"])
+@pytest.mark.parametrize("code", [1, 12, 29, 38, 44, 46, 47, 50])
+def test_refusals_are_passed_on_with_advice(relay, aesmd, platform, call, code):
+    report = report_for(platform)
+    relay.identity()
+    relay.quote_size()
+    aesmd.codes = dict.fromkeys((INIT, SIZE, QUOTE), Code(code))
+    with raises(code_of(code), QuoteProviderError, "why", "remedy") as caught:
+        relay.quote(report, None) if call == "quote" else getattr(relay, call)()
+    assert (caught.value.code, caught.value.lost) == (code, False)
+
+
+@pytest.mark.parametrize("cause", CAUSES, ids=lambda cause: cause.name)
+def test_what_causes_what(relay, aesmd, cause):
+    """Where size or quote want an init first (42), the relay makes it, and clients get its error."""
+    report = report_for(relay)
+    relay.quote_size()
+    aesmd.codes = dict(zip((INIT, SIZE, QUOTE), map(Code, cause.codes), strict=True))
+    answered = []
+    for call in (lambda: relay.quote(report, None), relay.quote_size, relay.identity):
+        with pytest.raises(QuoteProviderError) as caught:
+            call()
+        assert not caught.value.lost
+        answered.append(caught.value.code)
+    assert answered == [cause.clients] * 3
+    assert cause.advice in caught.value.remedy
+    aesmd.codes = {}
+    assert relay.quote(report, None).quote
+
+
+def test_a_code_that_nobody_knows_is_1(relay, aesmd):
+    aesmd.codes = {INIT: 99}
+    with pytest.raises(QuoteProviderError) as caught:
+        relay.identity()
+    assert caught.value.code is Code.UNEXPECTED_ERROR
+
+
+def test_without_a_quoting_enclave_no_key_is_supported(relay, aesmd):
+    assert relay.supported_key_count() == 1
+    aesmd.codes = {NUM: Code.SERVICE_UNAVAILABLE, IDS: Code.PARAMETER_ERROR}
+    with raises("aesm-service-unavailable", QuoteProviderError):
+        relay.supported_key_count()
+
+
+# After a restart.
+
+
+def test_a_restarted_one_is_initialised_without_the_client(made, relay, aesmd, platform):
+    relay = made(relay)
+    report = report_for(relay)
+    relay.quote(report, None)
+    aesmd.restart()
+    assert Quote.parse(relay.quote(report, None).quote).body == report.body
+    assert aesmd.asked == [QUOTE, INIT, SIZE, QUOTE]
+    aesmd.restart()
+    assert relay.quote_size() == relay.last_quote_size == platform.quote_size()
+
+
+def test_after_a_change_of_the_enclave_clients_report_anew(relay, aesmd, state_dir):
+    report = report_for(relay)
+    other = replace(DEFAULT_QE_IDENTITY, mr_enclave=b"\x17" * 32)
+    aesmd.provider = SimulatedQuoteProvider.open_or_create(state_dir, qe_identity=other)
+    aesmd.restart()
+    refused(relay, "aesm-att-key-not-initialized", report)
+    assert relay.quote(report_for(relay), None).quote
+
+
+@pytest.mark.parametrize(
+    ("known", "error_code"),
+    [
+        pytest.param({"pub_key_id": bytes(32)}, "aesm-att-key-not-initialized", id="key"),
+        pytest.param({"target_info": APPLICATION.target_info()}, "quote-of-another-enclave", id="target info"),
+    ],
+)
+def test_a_quote_by_another_identity_than_init_gave(relay, known, error_code):
+    report = report_for(relay)
+    relay._identity = replace(relay.identity(), **known)
+    refused(relay, error_code, report)
+
+
+# Deadlines, and troubles without an answer.
+
+
+def test_all_that_one_call_asks_has_one_deadline(make_relay, aesmd):
+    relay = make_relay(0.3)
+    report = report_for(relay)
+    aesmd.seconds = 0.2
+    aesmd.restart()
+    began = time.monotonic()
+    with pytest.raises(QuoteProviderError):
+        relay.quote(report, None)  # it would need four answers
+    assert time.monotonic() - began < 0.6
+
+
+def test_one_that_answers_others_is_slow_and_not_lost(make_relay, aesmd):
+    relay = make_relay(0.5)
+    relay.identity()
+    aesmd.hang.clear()
+    asked = threading.Timer(0.1, relay.supported_key_count)
+    asked.start()
+    with raises("aesmd-slow", QuoteProviderError) as caught:
+        relay.identity()
+    asked.join()
+    assert (caught.value.code, caught.value.lost, relay.lost) == (Code.BUSY, False, False)
+
+
+@pytest.mark.parametrize(("trouble", "error_code"), NO_ANSWER)
+def test_one_that_does_not_answer_is_lost(made, make_relay, aesmd, trouble, error_code):
+    relay = made(make_relay(0.2 if trouble == "hang" else 10))
+    aesmd.cause(trouble)
+    with raises(error_code, QuoteProviderError, "why", "remedy") as caught:
+        relay.identity()
+    assert (caught.value.code, caught.value.lost, relay.lost) == (Code.SERVICE_UNAVAILABLE, True, True)
+
+
+def test_garbage_is_no_answer(made, relay, aesmd):
+    aesmd.garbage = b"\x04\0\0\0\xff\xff\xff\xff"
+    with raises("aesmd-malformed", QuoteProviderError):
+        made(relay).identity()
+
+
+def test_its_own_socket_is_refused(relay, short_dir, root):
+    with raises("aesmd-is-this-helper", QuoteProviderError):
+        relay.require_other_process()  # the stand-in is a thread of this process
+    with raises("aesmd-unreachable", QuoteProviderError):
+        AesmdQuoteProvider(short_dir / "nothing", root).require_other_process()
+    listening, told = os.pipe()
+    child = os.fork()
+    if not child:
+        with socket.socket(socket.AF_UNIX) as listener:
+            listener.bind(str(short_dir / "other"))
+            listener.listen()
+            os.write(told, b"x")
+            listener.accept()
+        os._exit(0)
+    os.read(listening, 1)
+    AesmdQuoteProvider(short_dir / "other", root).require_other_process()
+    os.waitpid(child, 0)
+    os.close(listening)
+    os.close(told)
+
+
+# Quotes that are not relayed.
+
+
+def test_a_report_for_somebody_else_is_refused_with_47(made, relay):
+    relay = made(relay)
+    relay.identity()
+    report = APPLICATION.create_report(APPLICATION.target_info(), DATA)
+    assert refused(relay, "aesm-invalid-report", report).code is Code.INVALID_REPORT
+
+
+def test_a_chain_to_another_root_is_never_relayed(aesmd):
+    relay = AesmdQuoteProvider(aesmd.path, INTEL_ROOT)
+    assert refused(relay, "quote-of-another-root", report_for(relay)).code is Code.ATT_KEY_CERT_DATA_INVALID
+
+
+def test_a_quote_without_a_chain_is_refused_by_its_size(relay, aesmd):
+    relay.identity()
+    relay.quote_size()
+    aesmd.altered = with_type_3
+    with raises("quote-without-pck-chain", QuoteProviderError, "why", "remedy") as caught:
+        relay.quote_size()
+    assert caught.value.code is Code.NO_PLATFORM_CERT_DATA
+
+
+@pytest.mark.parametrize(("position", "error_code"), [(8, "quote-not-signed"), (60, "aesmd-malformed")])
+def test_an_altered_quote_is_not_relayed(made, relay, aesmd, position, error_code):
+    relay = made(relay)
+    report = report_for(relay)
+    relay.quote(report, None)
+    aesmd.altered = lambda quote: quote[:position] + bytes([quote[position] ^ any(quote)]) + quote[position + 1 :]
+    assert refused(relay, error_code, report) is relay.rejected
+    aesmd.altered = lambda quote: quote
+    relay.quote(report, None)
+    assert relay.rejected is None
+
+
+def test_another_size_than_announced(relay, aesmd):
+    report = report_for(relay)
+    relay.quote_size()
+    aesmd.altered = lambda quote: quote + bytes(8) if not any(quote) else quote
+    relay.quote_size()
+    refused(relay, "quote-wrong-size", report)
+
+
+# Calls in an event loop.
+
+
+@pytest.fixture
+async def calls(relay):
+    calls = relay.in_loop()
+    yield calls
+    calls.close()
+
+
+async def test_a_full_backlog_is_waited_for(calls, aesmd):
+    aesmd.kill()
+    aesmd.path.unlink()
+    with socket.socket(socket.AF_UNIX) as listener, socket.socket(socket.AF_UNIX) as other:
+        listener.bind(str(aesmd.path))
+        listener.listen(0)
+        other.connect(str(aesmd.path))
+        waiting = asyncio.create_task(ended(calls.identity))
+        await asyncio.sleep(0.1)
+        assert not waiting.done()
+        listener.accept()[0].close()
+        threading.Thread(target=aesmd._serve, args=(listener,), daemon=True).start()
+        assert (await waiting)() == aesmd.provider.identity()
+        listener.shutdown(socket.SHUT_RDWR)
+
+
+@pytest.fixture
+def replace_sockets(monkeypatch):
+    """Give the calls another kind of sockets."""
+    constants = {name: getattr(socket, name) for name in ("AF_UNIX", "SOCK_STREAM", "SOCK_NONBLOCK")}
+    return lambda kind: monkeypatch.setattr(aesmd_calls, "socket", SimpleNamespace(SocketType=kind, **constants))
+
+
+async def test_without_a_descriptor_a_call_ends_and_no_other(calls, aesmd, replace_sockets):
+    def refuse(*_):
+        raise OSError(errno.EMFILE, "no descriptor")
+
+    replace_sockets(refuse)
+    outcome = await ended(calls.identity)
+    with pytest.raises(OSError, match="no descriptor"):
+        outcome()
+    replace_sockets(socket.SocketType)
+    assert (await ended(calls.identity))() == aesmd.provider.identity()
+
+
+async def test_what_the_kernel_does_not_take_is_sent_later(calls, platform, replace_sockets):
+    class Narrow(socket.SocketType):
+        full = False
+
+        def send(self, data):
+            self.full = not self.full
+            if not self.full:
+                raise BlockingIOError
+            return super().send(data[:100])
+
+    replace_sockets(Narrow)
+    report = report_for(platform)
+    assert (await ended(lambda done: calls.quote(report, None, done)))().quote
+
+
+def open_descriptors():
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
+async def test_closing_breaks_off_calls_and_keeps_no_descriptor(relay, aesmd):
+    gc.collect()
+    before = open_descriptors()
+    aesmd.hang.clear()
+    calls, outcomes = relay.in_loop(), []
+    calls.identity(outcomes.append)
+    calls.identity(outcomes.append)
+    await until(lambda: len(aesmd.asked) == 2)
+    calls.close()
+    aesmd.hang.set()
+    await until(lambda: open_descriptors() <= before)
+    assert not outcomes
+
+
+async def test_closing_drops_a_call_that_ended_at_its_start(relay, aesmd):
+    aesmd.kill()
+    calls, outcomes = relay.in_loop(), []
+    calls.identity(outcomes.append)
+    calls.close()
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    assert not outcomes
+
+
+async def test_an_ended_call_leaves_nothing_to_the_collector(calls):
+    gc.collect()
+    gc.disable()
+    try:
+        await ended(calls.identity)
+        await asyncio.sleep(0)
+        assert not [left for left in gc.get_objects() if isinstance(left, aesmd_calls._Call)]
+    finally:
+        gc.enable()
+
+
+# The expected root.
+
+
+def test_a_test_root_never_passes_for_intels(root):
+    assert "TEST ROOT" in str(root)
+    assert not root.is_intel
+    assert INTEL_ROOT.is_intel
+    assert "TEST" not in str(INTEL_ROOT)
+
+
+def test_a_file_with_the_root(tmp_path, root_pem, root):
+    file = tmp_path / "root"
+    with raises("expected-root-unusable", SettingsError, "why", "remedy"):
+        read_expected_root(file)
+    for unusable in (b"", b"no certificate", 2 * root_pem):
+        file.write_bytes(unusable)
+        with raises("expected-root-unusable", SettingsError, "why", "remedy"):
+            read_expected_root(file)
+    file.write_bytes(root_pem)
+    assert read_expected_root(file) == root
