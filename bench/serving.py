@@ -17,12 +17,12 @@ from bench.beside import HELPER_MODULE, Checkout
 from bench.machine import on_core, with_byte_code
 from confcom.quote_helper.telemetry.quote_log import MAX_QUOTE_LINES
 from confcom.quote_provider.state_directory import open_or_create_platform
-from testkit.replay.helper import http_get, running_helper
+from testkit.helper_process import http_get, running_helper
 
 START_SECONDS = 30.0
 """After which a server that does not listen has failed."""
 STATE = "state"
-"""Where `replay.helper` looks for the platform, below a server's directory."""
+"""Where `helper_process` looks for the platform, below a server's directory."""
 POLL_SECONDS = 0.001
 BYTE_CODE = "byte-code"
 """Where Python keeps it for these starts, beside the platform: the first one makes it."""

@@ -22,7 +22,7 @@ from fuzz.corpus import Corpus, make_corpus
 from fuzz.inputs import Ending, Input
 from fuzz.model import Rules
 from fuzz.oracle import QUOTED_REPORT, Finding, Outcome, judge
-from testkit.replay.helper import RunningHelper, running_helper
+from testkit.helper_process import RunningHelper, running_helper
 
 ANSWER_SECONDS: Final = 30.0
 """For an answer, or the end of the connection: longer than any deadline of the helper but one for hung providers."""

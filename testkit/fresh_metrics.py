@@ -9,7 +9,8 @@ from confcom.daemon.probes import RENDERING_SECONDS
 class FreshPage:
     """When a daemon's metrics may be asked for so that they are rendered anew, if nobody else asks."""
 
-    def __init__(self) -> None:
+    def __init__(self, rendering_seconds: float = RENDERING_SECONDS) -> None:
+        self._rendering_seconds = rendering_seconds
         self._due = 0.0
 
     def wait(self) -> None:
@@ -22,4 +23,4 @@ class FreshPage:
 
     def received(self) -> None:
         """A page is here, so it was rendered by now."""
-        self._due = time.monotonic() + RENDERING_SECONDS
+        self._due = time.monotonic() + self._rendering_seconds

@@ -18,7 +18,7 @@ from bench.machine import on_core, with_byte_code
 from confcom.kubelet_api import deviceplugin_pb2 as pb
 from confcom.kubelet_api.device_list import device_id
 from e2e.processes import end
-from testkit.replay.helper import http_get
+from testkit.helper_process import http_get
 
 EPC_RESOURCE = "kubernetes.azure.com/sgx_epc_mem_in_MiB"
 BUDGET = "CONFCOM_SGX_EPC_MIB"

@@ -21,7 +21,7 @@ from bench.soak.watch import Watched, watching
 from bench.soak.well_behaved import ENCLAVE, FORTANIX_PROGRAM, Tally
 from confcom.sgx.quote import Quote
 from confcom.simulation.quoting_enclave import DEFAULT_QE_IDENTITY
-from testkit.replay.helper import RunningHelper, running_helper
+from testkit.helper_process import RunningHelper, running_helper
 from testkit.replay.verification import QuoteVerifier
 
 NEW_QE = dataclasses.replace(DEFAULT_QE_IDENTITY, mr_enclave=secrets.token_bytes(32), isv_svn=2)

@@ -13,7 +13,7 @@ from pathlib import Path
 from bench.machine import SchedulerTimes, resident_bytes
 from bench.memory import MemoryGroup
 from confcom.quote_helper.limits_and_deadlines import DROP_REASONS
-from testkit.replay.helper import RunningHelper, http_get
+from testkit.helper_process import RunningHelper, http_get
 
 PROBE_SECONDS = 0.02
 """Between probes of the event loop: no stall of 50 ms can hide between two."""

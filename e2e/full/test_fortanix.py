@@ -14,9 +14,9 @@ from confcom.sgx.report import Report, TargetInfo
 from confcom.simulation.enclave import SimulatedEnclave
 from e2e.fortanix import build, find_cargo, quote_once
 from e2e.progress import say
+from testkit.helper_process import running_helper
 from testkit.misled import MisledEnclave
 from testkit.replay.clients import KEY
-from testkit.replay.helper import running_helper
 from testkit.replay.verification import QuoteVerifier
 
 pytestmark = pytest.mark.skipif(find_cargo() is None, reason="there is no cargo here to build Fortanix' crate with")

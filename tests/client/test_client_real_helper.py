@@ -8,7 +8,7 @@ from confcom.sgx.key_id import ECDSA_P256_KEY_ID
 from confcom.sgx.quote import Quote
 from confcom.sgx.report import QeReportInfo, Report, TargetInfo
 from confcom.simulation.enclave import SimulatedEnclave
-from testkit.replay.helper import running_helper
+from testkit.helper_process import running_helper
 
 ENCLAVE = SimulatedEnclave.from_name("real helper test")
 

@@ -11,8 +11,8 @@ from e2e.load.attestation import Attestation
 from e2e.load.client import Client
 from e2e.load.outcome import Outcome, Trust
 from e2e.load.pods import LoadPod
+from testkit.helper_process import running_helper
 from testkit.replay.clients import GRAMINE, INTEL_QUOTE_EX
-from testkit.replay.helper import running_helper
 
 
 @pytest.fixture(scope="module")

@@ -12,6 +12,7 @@ import pytest
 
 from confcom.client import AesmClient
 from confcom.errors import ExitCode
+from confcom.quote_provider.state_directory import open_or_create_platform
 from testkit.programs import run_python
 
 
@@ -127,9 +128,9 @@ def test_secrets_stay_out_of_the_log(start_helper):
     assert stat.S_IMODE((helper.state_dir / "platform.json").stat().st_mode) == 0o600
 
 
-def test_what_it_has_imported_when_it_is_ready(start_helper):
-    start_helper().wait_ready().stop()
-    helper = start_helper(environ={"PYTHONPROFILEIMPORTTIME": "1"}).wait_ready()
+def test_what_it_has_imported_when_it_is_ready(start_helper, short_dir):
+    open_or_create_platform(short_dir / "state")
+    helper = start_helper(environ={"PYTHONPROFILEIMPORTTIME": "1"}, alterations=None).wait_ready()
     helper.stop()
     lines = [line for line in helper.log.read_text().splitlines() if line.startswith("import time:")]
     imported = {line.rpartition("|")[2].strip() for line in lines}

@@ -1,6 +1,6 @@
 import pytest
 
-from testkit.replay.helper import running_helper
+from testkit.helper_process import running_helper
 
 
 @pytest.fixture(scope="session")

@@ -7,6 +7,7 @@ import pytest
 from confcom.aesm.error_code import AesmErrorCode
 from confcom.aesm.messages import MessageKind
 from confcom.simulation.quoting_enclave import DEFAULT_QE_IDENTITY
+from testkit.helper_process import running_helper
 from testkit.replay import wire
 from testkit.replay.clients import (
     CLIENTS,
@@ -22,7 +23,6 @@ from testkit.replay.clients import (
     ReplayedClient,
     encode,
 )
-from testkit.replay.helper import running_helper
 from testkit.replay.verification import QuoteVerifier
 
 REJECTED = {AesmErrorCode.ATT_KEY_NOT_INITIALIZED, AesmErrorCode.INVALID_REPORT}

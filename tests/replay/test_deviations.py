@@ -15,9 +15,9 @@ import pytest
 
 from confcom.sgx.report import TargetInfo
 from confcom.simulation.enclave import SimulatedEnclave
+from testkit.helper_process import START_SECONDS, running_helper
 from testkit.replay import wire
 from testkit.replay.clients import GRAMINE, KEY, OPEN_ENCLAVE, ReplayedClient, encode
-from testkit.replay.helper import START_SECONDS, running_helper
 from testkit.replay.rows import LEGACY
 from testkit.replay.wire import nested_fields as fields
 

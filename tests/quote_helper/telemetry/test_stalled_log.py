@@ -36,7 +36,9 @@ def test_a_log_reader_that_stalls_stops_neither_quotes_nor_probes_nor_the_end(st
 
 def test_what_a_stalled_reader_misses_of_the_audit_is_bounded_and_counted(start_helper, wait_until):
     reader, writer = full_pipe()
-    helper = start_helper(*AUDIT, stderr=writer, alterations={"log_records": WAITING}).wait_ready()
+    helper = start_helper(
+        *AUDIT, stderr=writer, alterations={"log_records": WAITING, "rendering_seconds": 0}
+    ).wait_ready()
     os.close(writer)
     # A report of one byte is refused without the provider, and gets a line as a quote does.
     request = encode_frame(encode_request(GetQuoteExRequest(bytes(1), 8192)))

@@ -10,7 +10,7 @@ from confcom.aesm.framing import encode_frame
 from confcom.aesm.message_codec import encode_request
 from confcom.aesm.messages import InitQuoteExRequest
 from confcom.sgx.key_id import ECDSA_P256_KEY_ID
-from testkit.aesm_server_harness import Harness
+from testkit.helper_in_process import RunningServer
 
 INIT = InitQuoteExRequest(b_pub_key_id=True, att_key_id=ECDSA_P256_KEY_ID.encode(), buf_size=32)
 RETRY_SECONDS = 0.01
@@ -79,7 +79,7 @@ class Destitute:
 
 
 async def test_without_descriptors_one_timer_tries_again_and_none_outlives_the_server(short_dir, provider):
-    harness = Harness(short_dir / "s", provider, accept_retry_seconds=RETRY_SECONDS)
+    harness = RunningServer(short_dir / "s", provider, accept_retry_seconds=RETRY_SECONDS)
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(short_dir / "destitute"))
         listener.listen()

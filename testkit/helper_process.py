@@ -13,16 +13,17 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from confcom.daemon.probes import RENDERING_SECONDS
 from testkit.fresh_metrics import FreshPage
 from testkit.replay import wire
 
 START_SECONDS = 30
-ALTERED = Path(__file__).with_name("altered.py")
+ALTERED = Path(__file__).with_name("altered_helper.py")
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +33,7 @@ class RunningHelper:
     state_dir: Path
     log: Path
     probes: Path
-    page: FreshPage = field(default_factory=FreshPage)
+    page: FreshPage
 
     def metrics(self) -> dict[str, float]:
         """All metrics as they are now, by their names with labels. A second call waits for the next rendering."""
@@ -130,7 +131,7 @@ def start_helper(
     """Start `python -m confcom.quote_helper`, on a simulated platform unless --provider is among the arguments.
 
     The directory holds state, log, probes and socket; another helper may be there. `alterations` are those of
-    `replay.altered`; `inside` makes the command that becomes the helper's, as in a control group of its own.
+    `altered_helper`; `inside` makes the command that becomes the helper's, as in a control group of its own.
     """
     unique = secrets.token_hex(4)
     path, probes, log = path or directory / "aesm.socket", directory / f"{unique}.probes", directory / f"{unique}.log"
@@ -148,7 +149,8 @@ def start_helper(
             stderr=stream if stderr is None else stderr,
             env={**os.environ, **environ},
         )
-    return RunningHelper(process, path, state_dir, log, probes)
+    rendering = (alterations or {}).get("rendering_seconds", RENDERING_SECONDS)
+    return RunningHelper(process, path, state_dir, log, probes, FreshPage(rendering))
 
 
 @contextlib.contextmanager

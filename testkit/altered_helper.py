@@ -1,9 +1,9 @@
 """The real helper program with limits that a test can wait for, or without a provider; a script, run as a process.
 
-Usage: altered.py ALTERATIONS FLAG ...
+Usage: altered_helper.py ALTERATIONS FLAG ...
 
 ALTERATIONS is JSON: `limits`, by the names in HelperLimits; `log_records`, how many may wait for the log's reader;
-`provider`, false for one that never comes.
+`rendering_seconds`, for how long everybody gets the same metrics; `provider`, false for one that never comes.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import sys
 import threading
 from typing import Any
 
-from confcom.daemon import log_stream
+from confcom.daemon import log_stream, probes
 from confcom.quote_helper import main as composition
 from confcom.quote_helper.limits_and_deadlines import HelperLimits
 from confcom.quote_helper.quoting import simulated_backend
@@ -28,6 +28,7 @@ def never(*_: Any, **__: Any) -> None:
 def main() -> int:
     alterations = json.loads(sys.argv[1])
     vars(composition)["HelperLimits"] = functools.partial(HelperLimits, **alterations.get("limits", {}))
+    vars(probes)["RENDERING_SECONDS"] = alterations.get("rendering_seconds", probes.RENDERING_SECONDS)
     vars(log_stream)["MAX_WAITING_RECORDS"] = alterations.get("log_records", log_stream.MAX_WAITING_RECORDS)
     if not alterations.get("provider", True):
         vars(simulated_backend)["open_simulated"] = never

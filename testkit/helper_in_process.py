@@ -1,0 +1,453 @@
+"""The quote helper in this process: whole, its server alone, or the keeper of its path alone."""
+
+import asyncio
+import concurrent.futures
+import contextlib
+import os
+import socket
+import threading
+import time
+from datetime import UTC, datetime
+from unittest.mock import Mock
+
+from prometheus_client import CollectorRegistry, generate_latest
+
+from confcom.aesm.error_code import AesmErrorCode
+from confcom.aesm.framing import encode_frame
+from confcom.aesm.message_codec import decode_response, encode_request
+from confcom.aesm.messages import InitQuoteExResponse
+from confcom.aesm.session import RequestReceived, ServerSession
+from confcom.daemon.logs import LogLimiter
+from confcom.daemon.worker import Worker
+from confcom.quote_helper.helper import QuoteHelper
+from confcom.quote_helper.limits_and_deadlines import HelperLimits
+from confcom.quote_helper.quoting.provider_state import Backend
+from confcom.quote_helper.quoting.self_test import run_self_test
+from confcom.quote_helper.quoting.service import QuoteService
+from confcom.quote_helper.quoting.stale_target import StaleTargetPolicy
+from confcom.quote_helper.settings import parse_settings
+from confcom.quote_helper.takeover.socket_keeper import SocketKeeper
+from confcom.quote_helper.takeover.takeover_policy import TOKEN_BYTES, Instance
+from confcom.quote_helper.transport.peers import Peer
+from confcom.quote_helper.transport.server import AesmServer
+from confcom.quote_provider.simulated import SimulatedQuoteProvider
+from confcom.sgx.report import REPORT_DATA_SIZE
+from confcom.simulation.enclave import SimulatedEnclave
+from confcom.simulation.platform import SimulatedPlatform
+from confcom.simulation.quoting_enclave import DEFAULT_QE_IDENTITY
+from testkit.waiting import until
+
+WAIT_SECONDS = 30
+QUICK_LIMITS = {"accept_drain_seconds": 0.01, "hand_back_seconds": 0.01, "self_test_retry_seconds": (0.005,)}
+ENCLAVE = SimulatedEnclave.from_name("test")
+PLATFORM = SimulatedPlatform.create(bytes(32), datetime.now(UTC).replace(microsecond=0))
+
+
+class TestProvider:
+    """A simulated provider that can be told to block, fail and not be ready."""
+
+    __test__ = False
+
+    def __init__(self, *, waits=False):
+        self._inner = SimulatedQuoteProvider(PLATFORM, DEFAULT_QE_IDENTITY)
+        self.waits = waits
+        self.max_concurrent_calls = 1
+        self.name = "test"
+        self.before = lambda: None
+        self.calls = 0
+        self.last_identity = self._inner.last_identity
+        self.last_quote_size = self._inner.last_quote_size
+
+    def identity(self):
+        return self._do(self._inner.identity)
+
+    def quote_size(self):
+        return self._do(self._inner.quote_size)
+
+    def quote(self, report, qe_report_info):
+        return self._do(self._inner.quote, report, qe_report_info)
+
+    def expiries(self, now):
+        return {}
+
+    @property
+    def in_loop(self):
+        """What a Backend has for it."""
+        return (lambda: CallsInLoop(self)) if self.waits else None
+
+    def _do(self, call, *arguments):
+        self.calls += 1
+        self.before()
+        return call(*arguments)
+
+    def hold(self):
+        """Have calls wait for the event that is returned."""
+        release = threading.Event()
+        self.before = release.wait
+        return release
+
+    def fail(self, error):
+        self.before = Mock(side_effect=error)
+
+    def work(self):
+        self.before = lambda: None
+
+
+class CallsInLoop:
+    """The calls of a TestProvider that waits, each in a thread, so that they can be held."""
+
+    def __init__(self, provider):
+        self._provider = provider
+        self.max_concurrent_calls = provider.max_concurrent_calls
+        self._closed = False
+
+    def identity(self, done):
+        self._start(self._provider.identity, done)
+
+    def quote_size(self, done):
+        self._start(self._provider.quote_size, done)
+
+    def quote(self, report, qe_report_info, done):
+        self._start(lambda: self._provider.quote(report, qe_report_info), done)
+
+    def close(self):
+        self._closed = True
+
+    def _start(self, call, done):
+        ended = concurrent.futures.Future()
+
+        def run():
+            try:
+                ended.set_result(call())
+            except BaseException as error:  # noqa: BLE001 # as the provider's own calls pass it on
+                ended.set_exception(error)
+            if not self._closed:
+                loop.call_soon_threadsafe(done, ended.result)
+
+        loop = asyncio.get_running_loop()
+        threading.Thread(target=run, daemon=True).start()
+
+
+@contextlib.asynccontextmanager
+async def running_helper(directory, provider, *, open_backend=None, **limits):
+    """A helper in this process, with a provider and limits of the test's own."""
+    arguments = ["--simulated", "--state-dir", f"{directory}/state", "--socket", f"{directory}/aesm.socket"]
+    settings = parse_settings([*arguments, "--probe-address", f"unix:{directory}/probe"], prog="test", environ={})
+    backend = Backend(
+        provider,
+        lambda: run_self_test(provider, lambda target: ENCLAVE.create_report(target, bytes(REPORT_DATA_SIZE))),
+        in_loop=provider and provider.in_loop,
+    )
+    registry = CollectorRegistry()
+    helper = QuoteHelper(
+        settings,
+        open_backend=open_backend or (lambda: backend),
+        instance=Instance.started(time.clock_gettime_ns(time.CLOCK_BOOTTIME), os.urandom(TOKEN_BYTES)),
+        clock=time.perf_counter,
+        limits=HelperLimits(**(QUICK_LIMITS | limits)),
+        registry=registry,
+    )
+    running = RunningHelper(settings, helper, registry)
+    running.task = asyncio.create_task(helper.run(running.stopping))
+    try:
+        await running.bound()
+        yield running
+    finally:
+        running.stopping.set()
+        with contextlib.suppress(BaseException):
+            async with asyncio.timeout(WAIT_SECONDS):
+                await running.task
+
+
+class RunningHelper:
+    def __init__(self, settings, helper, registry):
+        self.socket = settings.socket
+        self.probe = settings.probe_address.path
+        self.helper = helper
+        self.registry = registry
+        self.stopping = asyncio.Event()
+        self.task = None
+
+    async def eventually(self, condition):
+        async with asyncio.timeout(WAIT_SECONDS):
+            while not await condition():  # noqa: ASYNC110 # it is polled over a socket, as a kubelet does
+                await asyncio.sleep(0.001)
+
+    async def bound(self):
+        async def is_bound():
+            return (self.socket.exists() and self.probe.exists()) or self.task.done()
+
+        await self.eventually(is_bound)
+
+    async def get(self, path):
+        reader, writer = await asyncio.open_unix_connection(self.probe)
+        writer.write(f"GET {path} HTTP/1.1\r\n\r\n".encode())
+        head, _, body = (await reader.read()).partition(b"\r\n\r\n")
+        writer.close()
+        return int(head.split()[1]), body.decode()
+
+    async def ready(self):
+        async def is_ready():
+            return (await self.get("/readyz"))[0] == 200
+
+        await self.eventually(is_ready)
+
+    async def metric(self, line):
+        """Its value now, without the wait for a rendering; None if it is not there."""
+        body = generate_latest(self.registry).decode()
+        found = [float(text.rpartition(" ")[2]) for text in body.splitlines() if text.startswith(line + " ")]
+        return found[0] if found else None
+
+    async def unready_for(self, code):
+        """Whether it is not ready for the reason that has this code."""
+        return await self.metric(f'confcom_quote_helper_not_ready_info{{code="{code}"}}') == 1
+
+    async def metric_reaches(self, line, value):
+        async def reached():
+            return await self.metric(line) == value
+
+        await self.eventually(reached)
+
+    async def ask(self, request):
+        client = socket.socket(socket.AF_UNIX)
+        client.connect(str(self.socket))
+        # The loop does not run before, so that no deadline for requests begins.
+        client.sendall(encode_frame(encode_request(request)))
+        reader, writer = await asyncio.open_unix_connection(sock=client)
+        async with asyncio.timeout(WAIT_SECONDS):
+            answer = await reader.read()
+        writer.close()
+        return decode_response(answer[4:], request.kind)
+
+
+class Recorder:
+    """An observer that can be asked, and waited for; it is told its server after that was made."""
+
+    def __init__(self):
+        self.server = None
+        self.events = []
+
+    @property
+    def total(self):
+        return self.server.accepted
+
+    @property
+    def open(self):
+        return self.server.connections
+
+    def answered(self, peer, request, response, seconds):
+        self._tell("answered", peer.key, response.error_code)
+
+    def dropped(self, peer, reason):
+        self._tell("dropped", peer.key, reason)
+
+    def malformed(self, peer, violation):
+        self._tell("malformed", peer.key, None)
+
+    def accepting_paused(self, reason):
+        self._tell("paused", None, reason)
+
+    def _tell(self, *event):
+        self.events.append(event)
+
+    def count(self, what, key=None, detail=None):
+        return sum(event[0] == what and key in (None, event[1]) and detail in (None, event[2]) for event in self.events)
+
+    async def until(self, condition):
+        await until(condition)
+
+
+class RunningServer:
+    """A server whose peers are told apart by the abstract name that a client bound."""
+
+    def __init__(self, path, provider, send_buffer=None, **limits):
+        self.path = str(path)
+        self.observer = Recorder()
+        self.send_buffer = send_buffer
+        limits = HelperLimits(**limits)
+        clock = time.perf_counter
+        self.service = QuoteService(
+            stale=StaleTargetPolicy(0, clock),
+            failure_log=LogLimiter(60, clock),
+            limits=limits,
+            clock=clock,
+        )
+        if provider is not None:
+            self.service.provide(provider)
+        self.server = AesmServer(
+            service=self.service, observer=self.observer, identify=self.identify, limits=limits, clock=clock
+        )
+        self.observer.server = self.server
+        self.listener = self.listen(self.path)
+        self.clients = []
+
+    def listen(self, path):
+        listener = socket.socket(socket.AF_UNIX)
+        listener.bind(path)
+        listener.listen(4096)
+        self.server.add_listener(listener)
+        return listener
+
+    def identify(self, sock):
+        if self.send_buffer:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, self.send_buffer)
+        name = sock.getpeername()
+        return Peer(name[1:].partition(b" ")[0].decode() if name else "", 0, 0)
+
+    def connect(self, peer, data=b"", path=None):
+        client = socket.socket(socket.AF_UNIX)
+        self.clients.append(client)
+        client.bind(b"\0" + f"{peer} {os.getpid()} {id(self)} {len(self.clients)}".encode())
+        client.connect(str(path or self.path))
+        client.setblocking(False)
+        if data:
+            client.send(data)
+        return client
+
+    async def read(self, client):
+        answer = b""
+        async with asyncio.timeout(30):
+            with contextlib.suppress(ConnectionResetError):
+                while chunk := await asyncio.get_running_loop().sock_recv(client, 200_000):
+                    answer += chunk
+        return answer
+
+    async def ask(self, peer, frame, kind):
+        answer = await self.read(self.connect(peer, frame))
+        return decode_response(answer[4:], kind)
+
+    def close(self):
+        self.server.close()
+        self.service.close()
+        self.listener.close()
+        for client in self.clients:
+            client.close()
+
+
+KEEPER_LIMITS = HelperLimits(
+    socket_tick_seconds=0.005,
+    holder_target_seconds=0.5,
+    holder_examination_seconds=0.01,
+    holder_answer_seconds=0.1,
+    accept_drain_seconds=0.5,
+)
+
+
+class ListenerHost:
+    """In an AesmServer's place, serves listeners: InitQuoteEx only, with a target info or a refusal, or not at all."""
+
+    def __init__(self, target_info):
+        self.target_info = target_info
+        self.hangs = False
+        self.listeners = []
+        self.served = set()
+
+    def add_listener(self, listener):
+        self.listeners.append(listener)
+        asyncio.get_running_loop().add_reader(listener.fileno(), self._accept, listener)
+
+    def remove_listener(self, listener):
+        if listener in self.listeners:
+            self.listeners.remove(listener)
+            asyncio.get_running_loop().remove_reader(listener.fileno())
+
+    def _accept(self, listener):
+        with contextlib.suppress(BlockingIOError):
+            client, _ = listener.accept()
+            task = asyncio.get_running_loop().create_task(self._serve(client))
+            self.served.add(task)
+            task.add_done_callback(self.served.discard)
+            # Also if it is ended before it began.
+            task.add_done_callback(lambda _: client.close())
+
+    async def _serve(self, client):
+        client.setblocking(False)
+        loop, session = asyncio.get_running_loop(), ServerSession()
+        while data := await loop.sock_recv(client, 4096):
+            match session.receive(data):
+                case RequestReceived() if not self.hangs:
+                    await loop.sock_sendall(client, session.respond(self._answer()))
+                    return
+
+    def _answer(self):
+        if self.target_info is None:
+            return InitQuoteExResponse(AesmErrorCode.SERVICE_UNAVAILABLE, pub_key_id_size=32)
+        return InitQuoteExResponse(
+            AesmErrorCode.SUCCESS, target_info=self.target_info, pub_key_id_size=32, pub_key_id=bytes(32)
+        )
+
+
+class RunningKeeper:
+    """A SocketKeeper with what it needs around it."""
+
+    def __init__(self, path, started, *, target_info=b"T" * 512, replace_foreign=False, open_to_all=False):
+        self.host = ListenerHost(None)
+        self.can_quote_for = target_info
+        self.policy = StaleTargetPolicy(1000, lambda: 0.0)
+        self.worker = Worker("look")
+        self.changed = asyncio.Event()
+        self.keeper = SocketKeeper(
+            path,
+            me=Instance(started, started),
+            server=self.host,
+            worker=self.worker,
+            stale=self.policy,
+            limits=KEEPER_LIMITS,
+            replace_foreign=replace_foreign,
+            open_to_all=open_to_all,
+            on_change=self.changed.set,
+        )
+        self.task = None
+
+    async def start(self):
+        await self.keeper.start()
+        self.task = asyncio.create_task(self.keeper.run())
+        return self
+
+    async def quoting(self):
+        """Start it, and have it make a quote."""
+        await self.start()
+        self.quote()
+        return self
+
+    def quote(self):
+        self.host.target_info = self.can_quote_for
+        self.policy.quotes_for(self.can_quote_for)
+        self.keeper.set_can_quote(can_quote=True)
+
+    @property
+    def code(self):
+        """Why it does not serve; None if it does."""
+        return self.keeper.problem and self.keeper.problem.code
+
+    async def until(self, condition):
+        async with asyncio.timeout(WAIT_SECONDS):
+            while not condition(self.code):
+                self.changed.clear()
+                await self.changed.wait()
+
+    async def serves(self):
+        await self.until(lambda code: code is None)
+
+    async def waits(self, why):
+        await self.until(lambda code: code == why)
+
+    async def tick(self):
+        """Have it look once more."""
+        self.keeper._wake.set()
+        await until(lambda: not self.keeper._wake.is_set())
+        await self.worker.submit(lambda: None)
+
+    async def end(self):
+        """Without leaving: as a killed process, whose sockets the kernel closes."""
+        if self.task is not None:
+            self.task.cancel()
+            await asyncio.wait([self.task])
+        for listener in list(self.host.listeners):
+            self.host.remove_listener(listener)
+            listener.close()
+        for task in self.host.served:
+            task.cancel()
+        if self.host.served:
+            await asyncio.wait(self.host.served)
+        self.worker.close()
