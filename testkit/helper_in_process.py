@@ -8,6 +8,7 @@ import socket
 import threading
 import time
 from datetime import UTC, datetime
+from pathlib import Path
 from unittest.mock import Mock
 
 from prometheus_client import CollectorRegistry, generate_latest
@@ -15,7 +16,12 @@ from prometheus_client import CollectorRegistry, generate_latest
 from confcom.aesm.error_code import AesmErrorCode
 from confcom.aesm.framing import encode_frame
 from confcom.aesm.message_codec import decode_response, encode_request
-from confcom.aesm.messages import InitQuoteExResponse
+from confcom.aesm.messages import (
+    GetQuoteSizeExRequest,
+    GetSupportedAttKeyIdNumRequest,
+    InitQuoteExRequest,
+    InitQuoteExResponse,
+)
 from confcom.aesm.session import RequestReceived, ServerSession
 from confcom.daemon.logs import LogLimiter
 from confcom.daemon.worker import Worker
@@ -31,6 +37,7 @@ from confcom.quote_helper.takeover.takeover_policy import TOKEN_BYTES, Instance
 from confcom.quote_helper.transport.peers import Peer
 from confcom.quote_helper.transport.server import AesmServer
 from confcom.quote_provider.simulated import SimulatedQuoteProvider
+from confcom.sgx.key_id import ECDSA_P256_KEY_ID
 from confcom.sgx.report import REPORT_DATA_SIZE
 from confcom.simulation.enclave import SimulatedEnclave
 from confcom.simulation.platform import SimulatedPlatform
@@ -38,9 +45,23 @@ from confcom.simulation.quoting_enclave import DEFAULT_QE_IDENTITY
 from testkit.waiting import until
 
 WAIT_SECONDS = 30
+KEY_ID = ECDSA_P256_KEY_ID.encode()
+INIT = InitQuoteExRequest(b_pub_key_id=True, att_key_id=KEY_ID, buf_size=32)
+SIZE = GetQuoteSizeExRequest(att_key_id=KEY_ID)
+NUM = GetSupportedAttKeyIdNumRequest()
 QUICK_LIMITS = {"accept_drain_seconds": 0.01, "hand_back_seconds": 0.01, "self_test_retry_seconds": (0.005,)}
 ENCLAVE = SimulatedEnclave.from_name("test")
 PLATFORM = SimulatedPlatform.create(bytes(32), datetime.now(UTC).replace(microsecond=0))
+
+
+def frame(request):
+    """A request as it is sent."""
+    return encode_frame(encode_request(request))
+
+
+def open_descriptors():
+    """Of this process."""
+    return len(list(Path("/proc/self/fd").iterdir()))
 
 
 class TestProvider:
@@ -212,7 +233,7 @@ class RunningHelper:
         client = socket.socket(socket.AF_UNIX)
         client.connect(str(self.socket))
         # The loop does not run before, so that no deadline for requests begins.
-        client.sendall(encode_frame(encode_request(request)))
+        client.sendall(frame(request))
         reader, writer = await asyncio.open_unix_connection(sock=client)
         async with asyncio.timeout(WAIT_SECONDS):
             answer = await reader.read()
@@ -220,72 +241,50 @@ class RunningHelper:
         return decode_response(answer[4:], request.kind)
 
 
-class Recorder:
-    """An observer that can be asked, and waited for; it is told its server after that was made."""
-
-    def __init__(self):
-        self.server = None
-        self.events = []
-
-    @property
-    def total(self):
-        return self.server.accepted
-
-    @property
-    def open(self):
-        return self.server.connections
-
-    def answered(self, peer, request, response, seconds):
-        self._tell("answered", peer.key, response.error_code)
-
-    def dropped(self, peer, reason):
-        self._tell("dropped", peer.key, reason)
-
-    def malformed(self, peer, violation):
-        self._tell("malformed", peer.key, None)
-
-    def accepting_paused(self, reason):
-        self._tell("paused", None, reason)
-
-    def _tell(self, *event):
-        self.events.append(event)
-
-    def count(self, what, key=None, detail=None):
-        return sum(event[0] == what and key in (None, event[1]) and detail in (None, event[2]) for event in self.events)
-
-    async def until(self, condition):
-        await until(condition)
-
-
 class RunningServer:
-    """A server whose peers are told apart by the abstract name that a client bound."""
+    """The server alone; its peers are told apart by the abstract name that a client bound. It observes itself."""
 
     def __init__(self, path, provider, send_buffer=None, **limits):
         self.path = str(path)
-        self.observer = Recorder()
+        self.events = []
         self.send_buffer = send_buffer
         limits = HelperLimits(**limits)
         clock = time.perf_counter
         self.service = QuoteService(
-            stale=StaleTargetPolicy(0, clock),
-            failure_log=LogLimiter(60, clock),
-            limits=limits,
-            clock=clock,
+            stale=StaleTargetPolicy(0, clock), failure_log=LogLimiter(60, clock), limits=limits, clock=clock
         )
         if provider is not None:
             self.service.provide(provider)
-        self.server = AesmServer(
-            service=self.service, observer=self.observer, identify=self.identify, limits=limits, clock=clock
-        )
-        self.observer.server = self.server
+        self.aesm = AesmServer(service=self.service, observer=self, identify=self.identify, limits=limits, clock=clock)
         self.listener = self.listen(self.path)
         self.clients = []
+
+    total = property(lambda self: self.aesm.accepted)
+    open = property(lambda self: self.aesm.connections)
+    unread = property(lambda self: self.aesm.unread)
+    memory = property(lambda self: self.aesm.client_memory)
+    waiting = property(lambda self: self.service.waiting)
+
+    def answered(self, peer, request, response, seconds):
+        self.events.append(("answered", peer.key, response.error_code))
+
+    def dropped(self, peer, reason):
+        self.events.append(("dropped", peer.key, reason))
+
+    def malformed(self, peer, violation):
+        self.events.append(("malformed", peer.key, None))
+
+    def accepting_paused(self, reason):
+        self.events.append(("paused", None, reason))
+
+    def count(self, what, key=None, detail=None):
+        return sum(event[0] == what and key in (None, event[1]) and detail in (None, event[2]) for event in self.events)
 
     def listen(self, path):
         listener = socket.socket(socket.AF_UNIX)
         listener.bind(path)
         listener.listen(4096)
-        self.server.add_listener(listener)
+        self.aesm.add_listener(listener)
         return listener
 
     def identify(self, sock):
@@ -306,18 +305,21 @@ class RunningServer:
 
     async def read(self, client):
         answer = b""
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(WAIT_SECONDS):
             with contextlib.suppress(ConnectionResetError):
                 while chunk := await asyncio.get_running_loop().sock_recv(client, 200_000):
                     answer += chunk
         return answer
 
-    async def ask(self, peer, frame, kind):
-        answer = await self.read(self.connect(peer, frame))
-        return decode_response(answer[4:], kind)
+    async def ask(self, peer, request):
+        answer = await self.read(self.connect(peer, frame(request)))
+        return decode_response(answer[4:], request.kind)
+
+    async def serves(self, peer, request=NUM):
+        return (await self.ask(peer, request)).error_code == AesmErrorCode.SUCCESS
 
     def close(self):
-        self.server.close()
+        self.aesm.close()
         self.service.close()
         self.listener.close()
         for client in self.clients:

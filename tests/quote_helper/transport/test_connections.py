@@ -1,0 +1,311 @@
+"""The server alone on real sockets, with peers of the test's own: which connections are shed, served, ended, paused."""
+
+import asyncio
+import contextlib
+import errno
+import resource
+import socket
+from pathlib import Path
+
+import pytest
+
+from confcom.aesm.error_code import AesmErrorCode
+from confcom.aesm.messages import GetQuoteExRequest
+from confcom.errors import ExitCode
+from testkit.helper_in_process import INIT, KEY_ID, NUM, SIZE, RunningServer, frame, open_descriptors
+from testkit.waiting import until
+
+NEVER = {"crowded_seconds": 3600.0, "many_peers_seconds": 3600.0}
+"""No connection is shed for its age."""
+GARBAGE = (b"\xff" * 16, b"\x04\0\0\0" + b"\xff" * 4, b"\0" * 8)
+"""A length that is too large, a body that is not protobuf, a length of 0."""
+ASKS_NUM, ASKS_SIZE = frame(NUM), frame(SIZE)
+
+
+# Too many connections.
+
+
+async def test_the_peer_that_holds_most_loses_its_oldest(serve, provider):
+    server = serve(provider, max_connections=10)
+    lone = server.connect("lone")
+    await until(lambda: server.open == 1)
+    greedy = []
+    for number in range(30):
+        greedy.append(server.connect("greedy"))
+        await until(lambda n=number: server.total == n + 2)
+    assert server.count("dropped", "greedy", "shed") == 21
+    assert server.count("dropped", "lone") == 0
+    assert await server.read(greedy[20]) == b""
+    for client in (lone, greedy[21]):
+        client.send(ASKS_NUM)
+        assert await server.read(client) != b""
+
+
+async def test_where_none_may_go_yet_accepting_pauses(serve, provider):
+    server = serve(provider, max_connections=3, crowded_retry_seconds=3600.0, **NEVER)
+    held = [server.connect(f"peer{number}") for number in range(4)]
+    await until(lambda: server.open == 4)
+    late = server.connect("late", ASKS_NUM)
+    await until(lambda: server.count("paused"))
+    turns = 0
+    take_turn = server.aesm._take_turn
+
+    def counted():
+        nonlocal turns
+        turns += 1
+        take_turn()
+
+    # Nothing spins meanwhile: the loop goes round, the server is not called.
+    asyncio.get_running_loop().add_reader(server.aesm._epoll.fileno(), counted)
+    for _ in range(50):
+        await asyncio.sleep(0)
+    assert turns <= 1
+    assert (server.total, server.count("dropped")) == (4, 0)
+    held[0].close()
+    held[1].close()
+    assert await server.read(late) != b""
+
+
+@pytest.mark.parametrize("shorter", ["crowded_seconds", "many_peers_seconds"])
+async def test_without_places_an_incomplete_request_has_a_moment(serve, provider, shorter):
+    """Also where it is its peer's only one."""
+    server = serve(provider, max_connections=50, crowded_retry_seconds=0.01, **NEVER | {shorter: 0.05})
+    for number in range(300):
+        server.connect(f"peer{number}", ASKS_NUM[:1])
+    assert await server.serves("late")
+    assert server.count("dropped", detail="shed") >= 250
+    assert server.count("dropped", "late") == 0
+
+
+async def test_without_places_a_peer_with_few_connections_loses_none(serve, provider):
+    """A peer with two connections is no cause of a shortage that two hundred with one each make."""
+    server = serve(provider, max_connections=200, crowded_retry_seconds=0.01, **NEVER)
+    server.connect("two", ASKS_NUM[:1])
+    second = server.connect("two", ASKS_NUM[:1])
+    for number in range(194):
+        server.connect(f"peer{number}")
+    await until(lambda: server.total == 196)
+    greedy = [server.connect("greedy") for _ in range(8)]
+    await until(lambda: server.count("dropped", "greedy", "shed"))
+    assert server.count("dropped") == server.count("dropped", "greedy")
+    second.send(ASKS_NUM[1:])
+    assert await server.read(second) != b""
+    assert await server.read(greedy[0]) == b""
+
+
+async def test_five_thousand_idle_connections_keep_no_other_peer_out(serve, provider):
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard < 20_000:
+        pytest.skip(f"needs 20,000 file descriptors, and the hard limit is {hard}")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (20_000, hard))
+    try:
+        server = serve(provider, first_byte_seconds=3600.0)  # however busy this machine is
+        for number in range(5000):
+            server.connect("idle")
+            if number % 500 == 0:
+                assert await server.serves("good", SIZE)
+        await until(lambda: server.count("dropped", "idle", "shed") >= 904)
+        assert await server.serves("good", SIZE)
+        assert server.open <= 4096
+        assert server.count("dropped", "good") == 0
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+# Turns and deadlines.
+
+
+async def test_a_flood_delays_another_peer_by_turns_not_its_queue(serve, provider):
+    server = serve(None, client_memory=1 << 30)
+    for _ in range(600):
+        server.connect("flood", ASKS_SIZE)
+    quiet = server.connect("quiet", ASKS_SIZE)
+    await until(lambda: server.waiting == 601)
+    server.service.provide(provider)
+    assert await server.read(quiet) != b""
+    # First come first served would be place 600.
+    assert [key for what, key, _ in server.events if what == "answered"].index("quiet") == 1
+
+
+async def test_a_flood_for_a_waiting_provider_costs_others_one_call(serve, waiting_provider):
+    server = serve(None, max_waiting=200)
+    floods = [server.connect("flood", ASKS_SIZE) for _ in range(60)]
+    await until(lambda: server.total == 60)
+    quiet = server.connect("quiet", ASKS_SIZE)
+    await until(lambda: server.total == 61)
+    assert server.waiting == 61
+    assert await server.serves("other")
+    server.service.provide(waiting_provider, waiting_provider.in_loop)
+    assert await server.read(quiet) != b""
+    assert server.count("answered", "flood", AesmErrorCode.SUCCESS) <= 4
+    for client in floods:
+        assert await server.read(client) != b""
+
+
+async def test_a_header_byte_by_byte_ends_and_holds_up_nobody(serve, provider):
+    server = serve(provider, first_byte_seconds=0.05, whole_request_seconds=0.1)
+    slow = server.connect("slow", ASKS_NUM[:1])
+    for _ in range(20):
+        assert await server.serves("good")
+    assert await server.read(slow) == b""
+    assert server.count("dropped", "slow", "timeout") == 1
+
+
+async def test_a_client_that_never_reads_is_dropped_a_late_one_not(serve, provider, enclave):
+    server = serve(provider, send_buffer=4096, write_seconds=0.2)
+    report = enclave.create_report(provider.identity().target_info, bytes(64)).encode()
+    request = GetQuoteExRequest(report, 65536, att_key_id=KEY_ID)
+    never = server.connect("never", frame(request))
+    assert len((await server.ask("late", request)).quote) == 65536
+    await until(lambda: server.count("dropped", "never", "write_timeout") == 1)
+    assert server.count("answered", "late", 0) == 1
+    # What the kernel had taken is still the helper's memory.
+    await until(lambda: server.open == 1)
+    assert server.unread == 1
+    never.close()
+    await until(lambda: server.open == 0)
+    assert (server.unread, server.memory) == (0, 0)
+
+
+async def test_early_clients_are_served_when_their_listener_goes(serve, provider, short_dir):
+    server = serve(provider)
+    second = server.listen(str(short_dir / "second"))
+    waiting = [server.connect("early", ASKS_NUM) for _ in range(100)]
+    server.aesm.remove_listener(server.listener)
+    with pytest.raises(ConnectionRefusedError):
+        server.connect("late")
+    for client in waiting:
+        assert await server.read(client) != b""
+    assert await server.read(server.connect("other", ASKS_NUM, short_dir / "second")) != b""
+    server.aesm.remove_listener(second)
+    second.close()
+
+
+@pytest.mark.slow
+async def test_many_garbage_connections_leave_nothing_behind(serve, provider):
+    server = serve(provider)
+
+    def resident():
+        return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
+
+    async def send_garbage(rounds):
+        for number in range(rounds):
+            due = server.total + 200
+            clients = [socket.socket(socket.AF_UNIX) for _ in range(200)]
+            for client in clients:
+                client.connect(server.path)
+                client.send(GARBAGE[number % len(GARBAGE)])
+            await until(lambda due=due: server.total == due and server.open == 0)
+            for client in clients:
+                client.close()
+            assert server.count("malformed") == len(clients)
+            server.events.clear()
+
+    await send_garbage(25)
+    before = resident()
+    await send_garbage(125)
+    assert server.total == 30_000
+    assert (len(server.aesm._handler._watched), server.open) == (0, 0)
+    assert resident() - before < 2 << 20
+
+
+# Accepting, and descriptors.
+
+
+async def test_pauses_that_clients_cause_do_not_fill_the_log(in_process, provider, not_yet, caplog):
+    provider.fail(not_yet)
+    limits = {"crowded_retry_seconds": 3600.0, "self_test_retry_seconds": (3600.0,)}
+
+    def send():
+        """The loop does not run meanwhile, so the request is there when the helper accepts."""
+        client = socket.socket(socket.AF_UNIX)
+        client.connect(str(helper.socket))
+        client.sendall(frame(INIT))
+        return client
+
+    async with in_process(provider, max_connections=2, **limits) as helper:
+        waiting = [send() for _ in range(4)]
+        for count in range(1, 20):
+            await helper.metric_reaches("confcom_quote_helper_accepting_paused_total", count)
+            waiting.pop(0).close()
+            waiting.append(send())
+        for client in waiting:
+            client.close()
+    assert [getattr(record, "event", "") for record in caplog.records].count("accepting-paused") == 1
+
+
+async def test_nothing_stays_open_of_a_helper_that_ends(in_process, provider):
+    """With clients connected."""
+    async with in_process(provider) as helper:
+        await helper.ready()
+    before = open_descriptors()
+    for _ in range(5):
+        async with in_process(provider, receive_drain_seconds=0.0, drain_seconds=0.0) as helper:
+            await helper.ready()
+            _, writer = await asyncio.open_unix_connection(helper.socket)
+            await helper.metric_reaches("confcom_quote_helper_connections", 1.0)
+            helper.task.cancel()
+            await asyncio.wait({helper.task})
+        writer.close()
+        with contextlib.suppress(ConnectionError):
+            await asyncio.wait_for(writer.wait_closed(), 30)
+    assert open_descriptors() <= before
+
+
+class Destitute:
+    """A listening socket from which nothing can be accepted for want of descriptors."""
+
+    def __init__(self, sock):
+        self._sock = sock
+
+    def __getattr__(self, name):
+        return getattr(self._sock, name)
+
+    def _accept(self):
+        raise OSError(errno.EMFILE, "Too many open files")
+
+
+async def test_without_descriptors_one_timer_tries_again(short_dir, provider):
+    server = RunningServer(short_dir / "s", provider, accept_retry_seconds=0.01)
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(short_dir / "destitute"))
+        listener.listen()
+        server.aesm.add_listener(Destitute(listener))
+        server.connect("client", path=short_dir / "destitute")
+        await until(lambda: server.count("paused") >= 5)
+        server.close()
+        before = open_descriptors()
+        await asyncio.sleep(0.05)
+        assert open_descriptors() == before  # no timer has outlived the server
+
+
+def test_without_descriptors_clients_wait_until_there_are_some(start_helper, vector):
+    """In a real process: what it had goes on, nobody is turned away, and it recovers by itself."""
+    helper = start_helper().wait_ready()
+    request, answer = vector("intel229_num"), vector("resp_intel229_num")
+    limits = resource.prlimit(helper.process.pid, resource.RLIMIT_NOFILE)
+    highest = max(int(entry.name) for entry in Path(f"/proc/{helper.process.pid}/fd").iterdir())
+    # As when all descriptors but those in use had been taken.
+    resource.prlimit(helper.process.pid, resource.RLIMIT_NOFILE, (highest + 1, limits[1]))
+    # The reserve serves them one after the other.
+    assert [helper.send(request) for _ in range(3)] == [answer] * 3
+    waiting = []
+    for _ in range(highest + 8):
+        client = socket.socket(socket.AF_UNIX)
+        client.settimeout(30)
+        client.connect(str(helper.socket))
+        client.sendall(request[:2])
+        waiting.append(client)
+    # No probe is answered meanwhile: the log alone tells of the pause.
+    helper.wait_until(lambda: helper.events("accepting-paused"))
+    resource.prlimit(helper.process.pid, resource.RLIMIT_NOFILE, limits)
+    for client in waiting:
+        client.sendall(request[2:])
+    # Those of one peer that it let in first may have gone for the others; the last of them never.
+    assert waiting[-1].recv(1000) == answer
+    assert helper.send(request) == answer
+    for client in waiting:
+        client.close()
+    helper.wait_until(lambda: helper.metric("confcom_quote_helper_connections") == 0)
+    assert helper.metric("confcom_quote_helper_accepting_paused_total") >= 1
+    assert helper.stop() == ExitCode.OK
