@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from unittest.mock import Mock
 
-from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client import CollectorRegistry
 
 from confcom.aesm.error_code import AesmErrorCode
 from confcom.aesm.framing import encode_frame
@@ -19,8 +19,10 @@ from confcom.aesm.message_codec import decode_response, encode_request
 from confcom.aesm.messages import (
     GetQuoteSizeExRequest,
     GetSupportedAttKeyIdNumRequest,
+    GetSupportedAttKeyIdsRequest,
     InitQuoteExRequest,
     InitQuoteExResponse,
+    SelectAttKeyIdRequest,
 )
 from confcom.aesm.session import RequestReceived, ServerSession
 from confcom.daemon.logs import LogLimiter
@@ -49,6 +51,8 @@ KEY_ID = ECDSA_P256_KEY_ID.encode()
 INIT = InitQuoteExRequest(b_pub_key_id=True, att_key_id=KEY_ID, buf_size=32)
 SIZE = GetQuoteSizeExRequest(att_key_id=KEY_ID)
 NUM = GetSupportedAttKeyIdNumRequest()
+AT_ONCE = [NUM, GetSupportedAttKeyIdsRequest(256), SelectAttKeyIdRequest(), InitQuoteExRequest(False, KEY_ID)]
+"""Requests that need no provider."""
 QUICK_LIMITS = {"accept_drain_seconds": 0.01, "hand_back_seconds": 0.01, "self_test_retry_seconds": (0.005,)}
 ENCLAVE = SimulatedEnclave.from_name("test")
 PLATFORM = SimulatedPlatform.create(bytes(32), datetime.now(UTC).replace(microsecond=0))
@@ -189,16 +193,24 @@ class RunningHelper:
         self.stopping = asyncio.Event()
         self.task = None
 
-    async def eventually(self, condition):
-        async with asyncio.timeout(WAIT_SECONDS):
-            while not await condition():  # noqa: ASYNC110 # it is polled over a socket, as a kubelet does
-                await asyncio.sleep(0.001)
-
     async def bound(self):
-        async def is_bound():
-            return (self.socket.exists() and self.probe.exists()) or self.task.done()
+        await until(lambda: (self.socket.exists() and self.probe.exists()) or self.task.done())
 
-        await self.eventually(is_bound)
+    async def ready(self):
+        await self.reaches("ready", 1)
+        assert await self.get("/readyz") == (200, "ok\n")
+
+    async def unready(self, code):
+        """Wait until it is not ready for the reason that has this code."""
+        await self.reaches("not_ready_info", 1, code=code)
+        assert (await self.get("/readyz"))[0] == 503
+
+    def metric(self, name, **labels):
+        """Its value; None if it is not there."""
+        return self.registry.get_sample_value(f"confcom_quote_helper_{name}", labels)
+
+    async def reaches(self, name, value, **labels):
+        await until(lambda: self.metric(name, **labels) == value, pause=0.001)
 
     async def get(self, path):
         reader, writer = await asyncio.open_unix_connection(self.probe)
@@ -206,28 +218,6 @@ class RunningHelper:
         head, _, body = (await reader.read()).partition(b"\r\n\r\n")
         writer.close()
         return int(head.split()[1]), body.decode()
-
-    async def ready(self):
-        async def is_ready():
-            return (await self.get("/readyz"))[0] == 200
-
-        await self.eventually(is_ready)
-
-    async def metric(self, line):
-        """Its value now, without the wait for a rendering; None if it is not there."""
-        body = generate_latest(self.registry).decode()
-        found = [float(text.rpartition(" ")[2]) for text in body.splitlines() if text.startswith(line + " ")]
-        return found[0] if found else None
-
-    async def unready_for(self, code):
-        """Whether it is not ready for the reason that has this code."""
-        return await self.metric(f'confcom_quote_helper_not_ready_info{{code="{code}"}}') == 1
-
-    async def metric_reaches(self, line, value):
-        async def reached():
-            return await self.metric(line) == value
-
-        await self.eventually(reached)
 
     async def ask(self, request):
         client = socket.socket(socket.AF_UNIX)
@@ -239,6 +229,16 @@ class RunningHelper:
             answer = await reader.read()
         writer.close()
         return decode_response(answer[4:], request.kind)
+
+    async def code(self, request):
+        """The answer's code."""
+        return (await self.ask(request)).error_code
+
+    async def asking(self, request, connections=1):
+        """A task that has asked, with the code of its answer; so many clients are connected then."""
+        task = asyncio.create_task(self.code(request))
+        await self.reaches("connections", connections)
+        return task
 
 
 class RunningServer:

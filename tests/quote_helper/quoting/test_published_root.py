@@ -15,7 +15,6 @@ from confcom.sgx.key_id import ECDSA_P256_KEY_ID
 from confcom.sgx.quote import Quote
 from confcom.sgx.report import TargetInfo
 
-NOT_READY = 'confcom_quote_helper_not_ready_info{{code="{}"}}'
 OLD, NEW, OTHER = "a" * 64, "b" * 64, "c" * 64
 
 
@@ -110,30 +109,26 @@ def root_in_quote(enclave):
     return ask
 
 
-def root_metric(fingerprint):
-    return f'confcom_quote_helper_simulated_root_info{{sha256="{fingerprint}"}}'
-
-
 async def test_the_helper_takes_the_clusters_root_when_it_is_mounted_and_published(in_process, volumes, root_in_quote):
     volumes.mount("old")
     async with in_process(None, open_backend=volumes.open, self_test_interval_seconds=0.005) as running:
         await running.ready()
-        assert await running.metric(root_metric(volumes.fingerprint("old"))) == 1
+        assert running.metric("simulated_root_info", sha256=volumes.fingerprint("old")) == 1
         assert await root_in_quote(running) == volumes.fingerprint("old")
         volumes.publish("new")
 
-        await running.metric_reaches(NOT_READY.format("published-root-not-mounted"), 1)
+        await running.unready("published-root-not-mounted")
         status, told = await running.get("/readyz")
         assert (status, volumes.fingerprint("new")[:16] in told) == (503, True)
-        assert await running.metric(root_metric(volumes.fingerprint("old"))) == 1
-        assert await running.metric('confcom_quote_helper_provider_state{state="ready"}') == 1  # it goes on quoting
+        assert running.metric("simulated_root_info", sha256=volumes.fingerprint("old")) == 1
+        assert running.metric("provider_state", state="ready") == 1  # it goes on quoting
 
         volumes.mount("new")
-        await running.metric_reaches(root_metric(volumes.fingerprint("new")), 1)
+        await running.reaches("simulated_root_info", 1, sha256=volumes.fingerprint("new"))
         await running.ready()
         assert await root_in_quote(running) == volumes.fingerprint("new")
-        assert await running.metric(root_metric(volumes.fingerprint("old"))) is None
-        assert await running.metric("confcom_quote_helper_provider_losses_total") == 0
+        assert running.metric("simulated_root_info", sha256=volumes.fingerprint("old")) is None
+        assert running.metric("provider_losses_total") == 0
 
 
 async def test_a_root_that_is_not_published_is_not_taken(in_process, volumes):
@@ -142,10 +137,10 @@ async def test_a_root_that_is_not_published_is_not_taken(in_process, volumes):
     async with in_process(None, open_backend=volumes.open, self_test_interval_seconds=0.005) as running:
         await running.ready()
         volumes.mount("new")
-        await running.metric_reaches(NOT_READY.format("mounted-root-changed"), 1)
-        assert await running.metric(root_metric(volumes.fingerprint("old"))) == 1
+        await running.unready("mounted-root-changed")
+        assert running.metric("simulated_root_info", sha256=volumes.fingerprint("old")) == 1
         (volumes.state / STATE_FILE).write_text("damaged")
-        await running.metric_reaches(NOT_READY.format("mounted-platform-unusable"), 1)
+        await running.unready("mounted-platform-unusable")
         volumes.mount("old")
         await running.ready()
 
@@ -154,8 +149,8 @@ async def test_a_new_helper_waits_for_the_published_root(in_process, volumes):
     volumes.mount("old")
     volumes.publish("new")
     async with in_process(None, open_backend=volumes.open, reopen_seconds=0.005) as running:
-        await running.metric_reaches(NOT_READY.format("published-root-not-mounted"), 1)
-        assert await running.metric('confcom_quote_helper_provider_state{state="preparing"}') == 1
+        await running.unready("published-root-not-mounted")
+        assert running.metric("provider_state", state="preparing") == 1
         volumes.mount("new")
         await running.ready()
-        assert await running.metric(root_metric(volumes.fingerprint("new"))) == 1
+        assert running.metric("simulated_root_info", sha256=volumes.fingerprint("new")) == 1

@@ -1,6 +1,5 @@
 """One helper process after another at the same path: no request lost, no socket harmed, stale target info cured."""
 
-import asyncio
 import contextlib
 import dataclasses
 import os
@@ -11,7 +10,6 @@ import threading
 
 import pytest
 
-from confcom.aesm.messages import GetSupportedAttKeyIdNumRequest
 from confcom.errors import ExitCode
 from confcom.quote_helper.takeover.takeover_policy import Instance
 from confcom.simulation.enclave import SimulatedEnclave
@@ -129,17 +127,6 @@ def test_a_rollback_loses_no_request(start_helper):
         served = load.done
         old.wait_until(lambda: load.done > served + 5 or load.failures)
     assert load.failures == []
-
-
-async def test_who_stops_alone_serves_until_the_path_is_gone(in_process, provider):
-    async with in_process(provider, hand_back_seconds=30.0) as helper:
-        await helper.ready()
-        helper.stopping.set()
-        await helper.metric_reaches("confcom_quote_helper_ready", 0)
-        assert (await helper.ask(GetSupportedAttKeyIdNumRequest())).error_code == 0
-        helper.socket.unlink()
-        async with asyncio.timeout(20):
-            await helper.task
 
 
 def test_another_programs_socket_is_replaced_if_that_was_asked_for(start_helper, short_dir):

@@ -9,7 +9,6 @@ from confcom.aesm.error_code import AesmErrorCode
 from confcom.aesm.framing import encode_frame
 from confcom.aesm.messages import (
     GetQuoteExResponse,
-    GetSupportedAttKeyIdNumRequest,
     GetSupportedAttKeyIdNumResponse,
     IncompleteRequest,
     MessageKind,
@@ -26,6 +25,7 @@ from confcom.quote_helper.telemetry.quote_log import (
 )
 from confcom.quote_helper.telemetry.rejected_reports import LINES_IN_ALL
 from confcom.quote_helper.transport.peers import Peer
+from testkit.helper_in_process import NUM
 
 POD = "8c1f4f3e-0e0e-4c1c-9a3d-6f5e4d3c2b1a"
 CONTAINER = "3f7a" * 16
@@ -33,24 +33,54 @@ PEER = Peer((POD, CONTAINER), 1000, 17, POD, CONTAINER)
 OTHER = Peer(1001, 1001, 0)
 SUCCESS = GetQuoteExResponse(0, quote=b"q")
 REFUSED = GetQuoteExResponse(AesmErrorCode.INVALID_REPORT)
+STALE = GetQuoteExResponse(AesmErrorCode.ATT_KEY_NOT_INITIALIZED)
+ANSWERS_NUM = GetSupportedAttKeyIdNumResponse(0, 1)
 
 
 @pytest.fixture
 def lines(caplog):
-    """The JSON lines so far, as objects."""
+    """The JSON lines so far, as objects; each is read once."""
     caplog.set_level(logging.INFO)
-    formatter = JsonFormatter()
+    formatter, found = JsonFormatter(), []
 
     def read(event=None):
-        found = [json.loads(formatter.format(record)) for record in caplog.records]
+        found.extend(json.loads(formatter.format(record)) for record in caplog.records[len(found) :])
         return [line for line in found if event in {None, line["event"]}]
 
     return read
 
 
 @pytest.fixture
+def answered(clock, request_):
+    """Logs answers to the request; `minute` ends the minute."""
+
+    class Log(QuoteLog):
+        def answers(self, peer, response, times=1):
+            for _ in range(times):
+                self.answered(peer, request_, response, 0)
+
+        def minute(self):
+            clock.now += WINDOW_SECONDS
+            self.tick()
+
+    return lambda quote_lines: Log(quote_lines, clock)
+
+
+@pytest.fixture
 def violation():
     return ServerSession().receive(encode_frame(b"\xff"))
+
+
+def peers(count):
+    return [Peer(uid, uid, 0) for uid in range(2000, 2000 + count)]
+
+
+def counted(lines):
+    """All quotes that were logged, one by one or as a count."""
+    return len(lines("quote")) + sum(line["count"] for line in lines("more-quotes"))
+
+
+# A line.
 
 
 def test_a_quote_is_one_line_that_says_whose_it_is(clock, lines, request_, enclave):
@@ -67,22 +97,17 @@ def test_a_quote_is_one_line_that_says_whose_it_is(clock, lines, request_, encla
         "call": "GetQuoteEx",
         "result": "success",
         "seconds": 0.000123,
-        "mrenclave": request_.report[64:96].hex(),
+        "mrenclave": enclave.mr_enclave.hex(),
     }
 
 
-def test_the_mrenclave_of_a_report_that_was_not_accepted_is_never_told(clock, lines, request_):
-    log = QuoteLog(10, clock)
-    log.answered(PEER, request_, REFUSED, 0)
+def test_neither_report_data_nor_a_refused_mrenclave_is_logged(answered, lines, request_):
+    log = answered(10)
+    log.answers(PEER, REFUSED)
     log.answered(PEER, IncompleteRequest(MessageKind.GET_QUOTE_EX, ("report",)), GetQuoteExResponse(1), 0)
     assert [line["result"] for line in lines("quote")] == ["invalid_report", "unexpected_error"]
     assert not [line for line in lines() if "mrenclave" in line]
-
-
-def test_report_data_is_never_told(clock, lines, request_):
-    log = QuoteLog(10, clock)
-    log.answered(PEER, request_, SUCCESS, 0)
-    log.answered(PEER, request_, REFUSED, 0)
+    log.answers(PEER, SUCCESS)
     text, report_data = json.dumps(lines()), request_.report[320:384]
     assert report_data.hex() not in text
     assert repr(report_data)[2:-1] not in text
@@ -90,18 +115,19 @@ def test_report_data_is_never_told(clock, lines, request_):
 
 @pytest.mark.parametrize("quote_lines", [10, ALL_QUOTES])
 def test_other_calls_are_not_logged(clock, lines, quote_lines):
-    QuoteLog(quote_lines, clock).answered(
-        PEER, GetSupportedAttKeyIdNumRequest(), GetSupportedAttKeyIdNumResponse(0, 1), 0
-    )
+    QuoteLog(quote_lines, clock).answered(PEER, NUM, ANSWERS_NUM, 0)
     assert lines() == []
 
 
-def test_beyond_the_rate_quotes_are_counted_by_result_for_each_peer(clock, lines, request_):
-    log = QuoteLog(3, clock)
+# How many.
+
+
+def test_beyond_the_rate_quotes_are_counted_for_each_peer(answered, clock, lines):
+    log = answered(3)
     for _ in range(5):
-        log.answered(PEER, request_, SUCCESS, 0)
-        log.answered(PEER, request_, REFUSED, 0)
-    log.answered(OTHER, request_, SUCCESS, 0)
+        log.answers(PEER, SUCCESS)
+        log.answers(PEER, REFUSED)
+    log.answers(OTHER, SUCCESS)
     assert [line["uid"] for line in lines("quote")] == [1000, 1000, 1000, 1001]
     clock.now += WINDOW_SECONDS - 0.1
     log.tick()
@@ -115,203 +141,173 @@ def test_beyond_the_rate_quotes_are_counted_by_result_for_each_peer(clock, lines
 
 
 @pytest.mark.parametrize("quote_lines", [0, 1, 3])
-def test_no_minute_has_more_lines_than_allowed_or_the_one_with_the_count(clock, lines, request_, quote_lines):
-    log = QuoteLog(quote_lines, clock)
+def test_no_minute_has_more_lines_than_allowed(answered, lines, quote_lines):
+    """The line with the count is one of them; there is one also with 0."""
+    log = answered(quote_lines)
     before = 0
     for _ in range(4):
-        for _ in range(100):
-            log.answered(PEER, request_, SUCCESS, 0)
+        log.answers(PEER, SUCCESS, 100)
         assert len(lines()) - before <= max(quote_lines, 1)
         before = len(lines())
-        clock.now += WINDOW_SECONDS
-        log.tick()
-    counted = sum(line["count"] for line in lines("more-quotes"))
-    assert len(lines("quote")) + counted == 400
+        log.minute()
+    assert counted(lines) == 400
 
 
-def test_after_a_quiet_minute_all_lines_are_there_again(clock, lines, request_):
-    log = QuoteLog(2, clock)
-    for _ in range(3):
-        log.answered(PEER, request_, SUCCESS, 0)
-    for _ in range(2):
-        clock.now += WINDOW_SECONDS
-        log.tick()
-    for _ in range(2):
-        log.answered(PEER, request_, SUCCESS, 0)
+def test_after_a_quiet_minute_all_lines_are_there_again(answered, lines):
+    log = answered(2)
+    log.answers(PEER, SUCCESS, 3)
+    log.minute()
+    log.minute()
+    log.answers(PEER, SUCCESS, 2)
     assert len(lines("quote")) == 4
     assert len(lines("more-quotes")) == 1
 
 
-def test_at_the_end_everything_is_said(clock, lines, request_, violation):
-    log = QuoteLog(1, clock)
+def test_at_the_end_all_counts_are_logged(answered, clock, lines, violation):
+    log = answered(1)
+    log.answers(PEER, SUCCESS, 4)
     for _ in range(4):
-        log.answered(PEER, request_, SUCCESS, 0)
         log.malformed(PEER, violation)
     clock.now += 1
     log.close()
     log.close()
-    assert [(line["event"], line["count"]) for line in lines() if "count" in line] == [
-        ("more-quotes", 3),
-        ("more-malformed-requests", 3),
-    ]
+    counts = [(line["event"], line["count"]) for line in lines() if "count" in line]
+    assert counts == [("more-quotes", 3), ("more-malformed-requests", 3)]
 
 
-def test_malformed_input_is_one_line_per_peer_and_minute(clock, lines, violation):
-    log = QuoteLog(10, clock)
-    for _ in range(100):
-        log.malformed(PEER, violation)
-        log.malformed(OTHER, violation)
-    assert [(line["level"], line["uid"], line["pod"]) for line in lines()] == [
-        ("warning", 1000, POD),
-        ("warning", 1001, ""),
-    ]
-    assert str(violation.error) == lines()[0]["error"]
-    clock.now += WINDOW_SECONDS
-    log.tick()
-    for _ in range(100):
-        log.malformed(PEER, violation)
-    assert [(line["uid"], line["count"]) for line in lines()[2:]] == [(1000, 99), (1001, 99)]
-    clock.now += WINDOW_SECONDS
-    log.tick()
-    assert [(line["uid"], line["count"]) for line in lines()[4:]] == [(1000, 100)]
-
-
-def peers(count):
-    return [Peer(uid, uid, 0) for uid in range(10_000, 10_000 + count)]
-
-
-def told(lines):
-    """How many quotes the lines tell of, one by one or counted."""
-    return len(lines("quote")) + sum(line["count"] for line in lines("more-quotes"))
-
-
-def test_a_flood_of_peers_is_bounded_and_still_counted(clock, lines, request_):
-    log = QuoteLog(60, clock)
+def test_a_flood_of_peers_is_bounded_and_still_counted(answered, lines):
+    log = answered(60)
     for minute in range(1, 6):
         before = len(lines())
         for peer in peers(3 * MAX_PEERS):
-            for _ in range(2):
-                log.answered(peer, request_, SUCCESS, 0)
-        clock.now += WINDOW_SECONDS
-        log.tick()
-        # The count of those that were not told one by one comes within a minute, and is one line.
+            log.answers(peer, SUCCESS, 2)
+        log.minute()
+        # The count of those without lines comes within a minute, and is one line.
         assert len(lines()) - before <= FIRST_LINES_IN_ALL + FURTHER_LINES_IN_ALL + FIRST_LINES_IN_ALL + 1
-        assert told(lines) >= (minute - 1) * 6 * MAX_PEERS
+        assert counted(lines) >= (minute - 1) * 6 * MAX_PEERS
     log.close()
-    assert told(lines) == 5 * 6 * MAX_PEERS
+    assert counted(lines) == 5 * 6 * MAX_PEERS
     assert {line["peers"] for line in lines("more-quotes") if "uid" not in line} == {"others"}
 
 
 @pytest.mark.parametrize("each", [1, 5, 70])
-def test_six_hundred_peers_cause_no_more_lines_in_a_minute_than_are_allowed(clock, lines, request_, violation, each):
+def test_six_hundred_peers_cause_no_more_lines_than_allowed(answered, clock, lines, violation, each):
     """They caused 29,400 before all peers together were bounded."""
-    log = QuoteLog(60, clock)
+    log = answered(60)
     allowed = FIRST_LINES_IN_ALL + FURTHER_LINES_IN_ALL + MALFORMED_LINES_IN_ALL + 2
-    for _ in range(5):
+    for _ in range(3):
         before = len(lines())
-        for _ in range(int(WINDOW_SECONDS)):
+        for _ in range(int(WINDOW_SECONDS) // 3):
             for peer in peers(600)[:: 70 // each]:
-                log.answered(peer, request_, SUCCESS, 0)
+                log.answers(peer, SUCCESS)
                 log.malformed(peer, violation)
             log.tick()
-            clock.now += 1
+            clock.now += 3
         assert 0 < len(lines()) - before <= allowed
 
 
-def test_peers_with_many_lines_leave_the_others_theirs(clock, lines, request_):
-    log = QuoteLog(60, clock)
+def test_peers_with_many_lines_leave_the_others_theirs(answered, lines):
+    log = answered(60)
     *noisy, quiet = peers(20)
     for _ in range(200):
         for peer in noisy:
-            log.answered(peer, request_, SUCCESS, 0)
-    log.answered(quiet, request_, SUCCESS, 0)
+            log.answers(peer, SUCCESS)
+    log.answers(quiet, SUCCESS)
     assert len(lines("quote")) == len(noisy) + FURTHER_LINES_IN_ALL + 1
     assert lines("quote")[-1]["uid"] == quiet.uid
-    clock.now += WINDOW_SECONDS
-    log.tick()
+    log.minute()
     assert [line["uid"] for line in lines("more-quotes")] == [peer.uid for peer in noisy]
 
 
-def test_malformed_requests_cost_no_quote_its_line(clock, lines, request_, violation):
-    log = QuoteLog(60, clock)
+def test_one_peer_has_the_lines_that_the_operator_allows(answered, lines):
+    answered(1000).answers(PEER, SUCCESS, 1500)
+    assert len(lines("quote")) == 1000
+
+
+def test_with_all_every_quote_has_a_line(answered, lines):
+    log = answered(ALL_QUOTES)
+    log.answers(PEER, SUCCESS, 1000)
+    for peer in peers(2 * MAX_PEERS):
+        log.answers(peer, REFUSED)
+    log.minute()
+    log.close()
+    results = [(line["event"], line["result"]) for line in lines()]
+    assert results == [("quote", "success")] * 1000 + [("quote", "invalid_report")] * 2 * MAX_PEERS
+
+
+# Malformed requests.
+
+
+def test_malformed_input_is_one_line_per_peer_and_minute(answered, lines, violation):
+    log = answered(10)
+    for _ in range(100):
+        log.malformed(PEER, violation)
+        log.malformed(OTHER, violation)
+    told = [(line["level"], line["uid"], line["pod"]) for line in lines()]
+    assert told == [("warning", 1000, POD), ("warning", 1001, "")]
+    assert str(violation.error) == lines()[0]["error"]
+    log.minute()
+    for _ in range(100):
+        log.malformed(PEER, violation)
+    assert [(line["uid"], line["count"]) for line in lines()[2:]] == [(1000, 99), (1001, 99)]
+    log.minute()
+    assert [(line["uid"], line["count"]) for line in lines()[4:]] == [(1000, 100)]
+
+
+def test_malformed_requests_cost_no_quote_its_line(answered, lines, violation):
+    log = answered(60)
     for peer in peers(500):
         log.malformed(peer, violation)
     assert len(lines("malformed-request")) == MALFORMED_LINES_IN_ALL
-    log.answered(PEER, request_, SUCCESS, 0)
+    log.answers(PEER, SUCCESS)
     assert len(lines("quote")) == 1
     log.close()
     (others,) = lines("more-malformed-requests")
     assert (others["peers"], others["count"]) == ("others", 500 - MALFORMED_LINES_IN_ALL)
 
 
-def test_what_has_no_line_is_told_of_the_time_in_which_it_was(clock, lines, violation):
-    log = QuoteLog(60, clock)
+def test_counts_without_a_line_are_put_together_a_minute_later(answered, lines, violation):
+    log = answered(60)
     for peer in peers(100):
         log.malformed(peer, violation)
         log.malformed(peer, violation)
-    clock.now += WINDOW_SECONDS
-    log.tick()
-    # As many counts have lines as there may be; the others are put together.
+    log.minute()
     assert len(lines("more-malformed-requests")) == MALFORMED_LINES_IN_ALL
-    clock.now += WINDOW_SECONDS
-    log.tick()
+    log.minute()
     others = lines("more-malformed-requests")[-1]
     assert (others["peers"], others["count"], others["within_seconds"]) == ("others", 80, 120.0)
 
 
-def test_one_peer_may_have_more_lines_if_the_operator_says_so(clock, lines, request_):
-    log = QuoteLog(1000, clock)
-    for _ in range(1500):
-        log.answered(PEER, request_, SUCCESS, 0)
-    assert len(lines("quote")) == 1000
+# Reports for another quoting enclave.
 
 
-def test_with_all_every_quote_has_a_line(clock, lines, request_):
-    log = QuoteLog(ALL_QUOTES, clock)
-    for _ in range(1000):
-        log.answered(PEER, request_, SUCCESS, 0)
-    for peer in peers(2 * MAX_PEERS):
-        log.answered(peer, request_, REFUSED, 0)
-    log.tick()
-    log.close()
-    results = [(line["event"], line["result"]) for line in lines()]
-    assert results == [("quote", "success")] * 1000 + [("quote", "invalid_report")] * 2 * MAX_PEERS
-
-
-STALE = GetQuoteExResponse(AesmErrorCode.ATT_KEY_NOT_INITIALIZED)
-STALE_REPORTS = "stale-reports"
-
-
-def test_the_third_stale_report_of_a_peer_in_a_minute_is_explained_once(clock, lines, request_):
-    log = QuoteLog(0, clock)
+def test_the_third_stale_report_of_a_minute_is_explained_once(answered, lines):
+    log = answered(0)
     for count in range(5):
-        assert len(lines(STALE_REPORTS)) == int(count >= 3)
-        log.answered(PEER, request_, STALE, 0)
-        log.answered(OTHER, request_, REFUSED, 0)
-    (line,) = lines(STALE_REPORTS)
+        assert len(lines("stale-reports")) == int(count >= 3)
+        log.answers(PEER, STALE)
+        log.answers(OTHER, REFUSED)
+    (line,) = lines("stale-reports")
     assert (line["level"], line["pod"], line["code"]) == ("warning", POD, 42)
     assert line["why"]
     assert line["remedy"]
-    clock.now += WINDOW_SECONDS
-    log.tick()
-    for _ in range(3):
-        log.answered(PEER, request_, STALE, 0)
-    assert len(lines(STALE_REPORTS)) == 2
+    log.minute()
+    log.answers(PEER, STALE, 3)
+    assert len(lines("stale-reports")) == 2
 
 
-def test_a_client_that_follows_an_update_is_not_explained(clock, lines, request_):
-    log = QuoteLog(0, clock)
+def test_a_client_that_follows_an_update_is_not_explained(answered, clock, lines):
+    log = answered(0)
     for _ in range(10):
-        log.answered(PEER, request_, STALE, 0)
-        log.answered(PEER, request_, SUCCESS, 0)
+        log.answers(PEER, STALE)
+        log.answers(PEER, SUCCESS)
         clock.now += WINDOW_SECONDS / 2
         log.tick()
-    assert lines(STALE_REPORTS) == []
+    assert lines("stale-reports") == []
 
 
-def test_explanations_are_bounded_in_all(clock, lines, request_):
-    log = QuoteLog(0, clock)
+def test_explanations_are_bounded_in_all(answered, lines):
+    log = answered(0)
     for peer in peers(2 * MAX_PEERS):
-        for _ in range(4):
-            log.answered(peer, request_, STALE, 0)
-    assert len(lines(STALE_REPORTS)) == LINES_IN_ALL
+        log.answers(peer, STALE, 4)
+    assert len(lines("stale-reports")) == LINES_IN_ALL

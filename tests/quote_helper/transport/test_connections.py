@@ -226,7 +226,7 @@ async def test_pauses_that_clients_cause_do_not_fill_the_log(in_process, provide
     async with in_process(provider, max_connections=2, **limits) as helper:
         waiting = [send() for _ in range(4)]
         for count in range(1, 20):
-            await helper.metric_reaches("confcom_quote_helper_accepting_paused_total", count)
+            await helper.reaches("accepting_paused_total", count)
             waiting.pop(0).close()
             waiting.append(send())
         for client in waiting:
@@ -243,7 +243,7 @@ async def test_nothing_stays_open_of_a_helper_that_ends(in_process, provider):
         async with in_process(provider, receive_drain_seconds=0.0, drain_seconds=0.0) as helper:
             await helper.ready()
             _, writer = await asyncio.open_unix_connection(helper.socket)
-            await helper.metric_reaches("confcom_quote_helper_connections", 1.0)
+            await helper.reaches("connections", 1)
             helper.task.cancel()
             await asyncio.wait({helper.task})
         writer.close()

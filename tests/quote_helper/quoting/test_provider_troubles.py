@@ -1,0 +1,328 @@
+"""A provider that is slow, hangs, fails, panics, is lost and comes back: what is told, and who waits."""
+
+import asyncio
+import gc
+import threading
+import time
+from itertools import chain, repeat
+from unittest.mock import Mock
+
+import pytest
+
+from confcom.aesm.error_code import AesmErrorCode as Code
+from confcom.quote_helper.quoting.provider_state import Backend
+from confcom.quote_provider.base import QuoteProviderError, QuoteResult
+from testkit.helper_in_process import AT_ONCE, INIT, NUM, SIZE, frame
+from testkit.waiting import until
+
+QUICK = {"self_test_interval_seconds": 0.005}
+RARE = {"self_test_interval_seconds": 3600.0}
+
+
+class Panic(BaseException):
+    """As a panic in a library written in Rust arrives: pyo3's PanicException is no Exception."""
+
+
+@pytest.fixture(params=[False, True], ids=["inline", "waits"])
+def either(request, provider, waiting_provider):
+    return waiting_provider if request.param else provider
+
+
+def failures(caplog):
+    """The exceptions that were logged."""
+    return [record.exc_info[0] for record in caplog.records if record.exc_info]
+
+
+# Until the first self-test passes.
+
+
+async def test_while_it_is_prepared_num_ids_and_select_answer(in_process, provider):
+    opened = provider.hold()
+    async with in_process(provider) as running:
+        init = asyncio.create_task(running.code(INIT))
+        await running.reaches("connections_accepted_total", 1)
+        for request in AT_ONCE:
+            assert await running.code(request) == 0
+        await running.unready("provider-preparing")
+        assert not init.done()
+        opened.set()
+        assert await init == 0
+        await running.ready()
+
+
+@pytest.mark.parametrize("crash", [None, ZeroDivisionError])
+async def test_one_that_cannot_quote_yet_is_tried_again(in_process, provider, not_yet, caplog, crash):
+    times = 1 if crash else 3
+    provider.before = Mock(side_effect=chain([crash or not_yet] * times, repeat(None)))
+    async with in_process(provider) as running:
+        await running.ready()
+        assert running.metric("self_tests_failed_total") == times
+        assert await running.code(INIT) == 0
+    assert failures(caplog) == ([crash] if crash else [])
+
+
+async def test_the_reason_for_not_being_ready_is_told(in_process, provider, not_yet):
+    provider.fail(not_yet)
+    async with in_process(provider, self_test_retry_seconds=(60,)) as running:
+        await running.unready("self-test-failed")
+        assert await running.get("/readyz") == (503, f"not ready: {not_yet}\n")
+        assert (await running.get("/livez"))[0] == 200
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        pytest.param(lambda quote: quote + b"\0", id="too long"),
+        pytest.param(lambda quote: quote[:-1], id="cut"),
+        pytest.param(lambda quote: quote[:48] + bytes([quote[48] ^ 1]) + quote[49:], id="another report"),
+        pytest.param(lambda quote: quote[:500] + bytes([quote[500] ^ 1]) + quote[501:], id="another key"),
+    ],
+)
+async def test_a_wrong_self_test_quote_is_no_readiness(in_process, provider, change):
+    make = provider.quote
+    provider.quote = lambda report, info: QuoteResult(change(make(report, info).quote), None)
+    async with in_process(provider, self_test_retry_seconds=(60,)) as running:
+        await running.unready("self-test-failed")
+        assert running.metric("self_tests_failed_total") == 1
+
+
+# Failures.
+
+
+@pytest.mark.parametrize("error", [None, ZeroDivisionError, Panic])
+async def test_one_that_raises_harms_only_its_requests(in_process, either, not_yet, caplog, error):
+    async with in_process(either, **RARE) as running:
+        await running.ready()
+        either.fail(error or not_yet)
+        codes = set(await asyncio.gather(*(running.code(INIT) for _ in range(20))))
+        assert codes == {Code.UNEXPECTED_ERROR if error else not_yet.code}
+        either.work()
+        assert await running.code(INIT) == 0
+    assert failures(caplog) == ([error] if error else [])
+
+
+@pytest.mark.parametrize("error", [None, Panic])
+async def test_a_lost_provider_is_noticed_and_so_is_its_return(in_process, either, not_yet, error):
+    async with in_process(either, **QUICK) as running:
+        await running.ready()
+        assert running.metric("provider_state", state="ready") == 1
+        either.fail(error or not_yet)
+        await running.reaches("provider_state", 1, state="lost")
+        assert running.metric("provider_state", state="ready") == 0
+        await running.unready("self-test-failed")
+        assert (await running.get("/livez"))[0] == 200
+        waiting = asyncio.create_task(running.code(SIZE))
+        await running.reaches("waiting", 1)
+        assert await running.code(NUM) == 0
+        assert not waiting.done()
+        either.work()
+        assert await waiting == 0
+        await running.ready()
+        assert running.metric("provider_losses_total") == 1
+
+
+async def test_what_waits_for_a_lost_one_in_vain_is_answered_30(in_process, provider, not_yet):
+    async with in_process(provider, provider_wait_seconds=0.02, **QUICK) as running:
+        await running.ready()
+        provider.fail(not_yet)
+        await running.reaches("provider_state", 1, state="lost")
+        assert await running.code(SIZE) == Code.SERVICE_UNAVAILABLE
+
+
+async def test_a_late_self_test_failure_is_no_news(in_process, waiting_provider, not_yet, caplog):
+    """It fails after the helper has stopped."""
+    entered, release = threading.Event(), threading.Event()
+
+    def fail_late():
+        entered.set()
+        release.wait()
+        raise not_yet
+
+    async with in_process(waiting_provider, **QUICK) as running:
+        await running.ready()
+        waiting_provider.before = fail_late
+        await asyncio.to_thread(entered.wait)
+        running.stopping.set()
+        await running.task
+        (self_test,) = [one for one in threading.enumerate() if one.name == "quote-provider"]
+        release.set()
+        await asyncio.to_thread(self_test.join)
+        await asyncio.sleep(0)
+    gc.collect()
+    assert [record.getMessage() for record in caplog.records if record.name == "asyncio"] == []
+
+
+# Calls that wait.
+
+
+async def test_a_waiting_provider_never_delays_the_others(in_process, waiting_provider):
+    async with in_process(waiting_provider) as running:
+        await running.ready()
+        release = waiting_provider.hold()
+        waiting = [await running.asking(INIT, number) for number in range(1, 6)]
+        for request in AT_ONCE:
+            assert await running.code(request) == 0
+        assert (await running.get("/readyz"))[0] == 200
+        release.set()
+        assert await asyncio.gather(*waiting) == [0] * 5
+
+
+@pytest.mark.parametrize("most", [1, 3])
+async def test_it_gets_as_many_calls_at_once_as_it_supports(in_process, waiting_provider, most):
+    waiting_provider.max_concurrent_calls = most
+    inside, seen = 0, []
+    lock = threading.Lock()
+    full = threading.Barrier(most, action=lambda: seen.append(inside))
+
+    def before():
+        nonlocal inside
+        with lock:
+            inside += 1
+        full.wait(20)
+        with lock:
+            inside -= 1
+
+    async with in_process(waiting_provider) as running:
+        await running.ready()
+        waiting_provider.before = before
+        assert await asyncio.gather(*(running.code(SIZE) for _ in range(2 * most))) == [0] * 2 * most
+        waiting_provider.work()
+    # Each barrier opens only when `most` calls are inside at once.
+    assert len(seen) == 2
+    assert max(seen) <= most
+
+
+async def test_a_dead_clients_request_takes_no_place(in_process, waiting_provider):
+    async with in_process(waiting_provider) as running:
+        await running.ready()
+        release = waiting_provider.hold()
+        calls = waiting_provider.calls
+        first = await running.asking(SIZE)
+        await until(lambda: waiting_provider.calls == calls + 1)
+        _, dying = await asyncio.open_unix_connection(running.socket)
+        dying.write(frame(SIZE))
+        await running.reaches("waiting", 1)
+        dying.close()
+        await running.reaches("waiting", 0)
+        await running.reaches("connections_dropped_total", 1, reason="gone")
+        release.set()
+        assert await first == 0
+        assert await running.code(SIZE) == 0
+        assert waiting_provider.calls == calls + 2
+
+
+async def test_a_hung_one_means_busy_for_others_and_30_for_its_client(in_process, waiting_provider):
+    limits = {"provider_wait_seconds": 0.02, "call_seconds": 0.2, "drain_seconds": 0.05}
+    async with in_process(waiting_provider, **limits) as running:
+        await running.ready()
+        release = waiting_provider.hold()
+        hanging = await running.asking(INIT)
+        assert await running.code(SIZE) == Code.BUSY
+        assert await hanging == Code.SERVICE_UNAVAILABLE
+        assert await running.code(SIZE) == Code.BUSY
+        assert await running.code(NUM) == 0
+        release.set()
+        while await running.code(SIZE) != 0:
+            pass
+
+
+async def test_one_that_hangs_is_lost_and_takes_nothing_with_it(in_process, waiting_provider):
+    async with in_process(waiting_provider, self_test_seconds=0.05, **QUICK) as running:
+        await running.ready()
+        release = waiting_provider.hold()
+        await running.reaches("provider_state", 1, state="lost")
+        await running.unready("provider-hangs")
+        assert await running.code(NUM) == 0
+        assert (await running.get("/livez"))[0] == 200
+        release.set()
+        await running.ready()
+        assert await running.code(SIZE) == 0
+
+
+# A call that finds the provider lost is made once more, and the provider is tested at once.
+
+
+LOST = QuoteProviderError(Code.SERVICE_UNAVAILABLE, "it is gone", error_code="aesmd-closed", lost=True)
+
+
+@pytest.fixture
+def events():
+    """What began or ended, in order: client calls, and self-tests."""
+    return []
+
+
+@pytest.fixture
+def backend(waiting_provider, events):
+    """One whose self-test makes no call of the provider, so that all its calls are those of clients."""
+    identity = waiting_provider.last_identity
+    waiting_provider.before = lambda: events.append("call")
+
+    def self_test():
+        events.append("self-test")
+        return identity
+
+    return Backend(waiting_provider, self_test, tells_cause=True, in_loop=waiting_provider.in_loop)
+
+
+def losing(events, times, *, seconds=0.0):
+    """Let the first calls take some time and find the provider lost."""
+
+    def call():
+        events.append("call")
+        if events.count("call") <= times:
+            time.sleep(seconds)
+            raise LOST
+
+    return call
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        pytest.param((1, {}, 0, ["self-test", "call", "self-test", "call"]), id="made again"),
+        pytest.param((9, {}, 30, ["call"] * 2), id="made again once"),
+        pytest.param((1, {"provider_wait_seconds": 0.05}, 30, ["call"]), id="not if it took long"),
+    ],
+)
+async def test_a_call_that_finds_it_lost(in_process, backend, events, case):
+    losses, limits, code, expected = case
+    async with in_process(None, open_backend=lambda: backend, **RARE | limits) as running:
+        await running.ready()
+        backend.provider.before = losing(events, losses, seconds=0.1 if limits else 0.0)
+        assert await running.code(INIT) == code
+        assert [event for event in events if event in expected] == expected
+        assert running.metric("provider_losses_total") >= 1
+
+
+async def test_a_self_test_that_began_before_the_loss_proves_nothing(in_process, backend, events):
+    began, release = threading.Event(), threading.Event()
+    identity = backend.provider.last_identity
+
+    def self_test():
+        events.append("self-test")
+        if events.count("self-test") == 2:
+            began.set()
+            release.wait()
+        return identity
+
+    slow = Backend(backend.provider, self_test, tells_cause=True, in_loop=backend.in_loop)
+    async with in_process(None, open_backend=lambda: slow, self_test_interval_seconds=0.01) as running:
+        await asyncio.to_thread(began.wait)
+        backend.provider.before = losing(events, 1)
+        asked = asyncio.create_task(running.code(INIT))
+        await running.unready("aesmd-closed")
+        release.set()
+        assert await asked == 0
+        lost, again = (index for index, event in enumerate(events) if event == "call")
+        assert "self-test" in events[lost:again]
+
+
+async def test_calls_that_hang_do_not_keep_the_self_test_waiting(in_process, backend, events):
+    async with in_process(None, open_backend=lambda: backend, **QUICK) as running:
+        await running.ready()
+        release = backend.provider.hold()
+        hanging = await running.asking(INIT)
+        tests = events.count("self-test")
+        await until(lambda: events.count("self-test") > tests + 2)
+        release.set()
+        assert await hanging == 0
