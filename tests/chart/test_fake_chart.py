@@ -6,7 +6,7 @@ import re
 import pytest
 
 from testkit.chart_golden import CHART, RELEASE, SETS, ValueSet, golden, run_helm
-from testkit.chart_manifests import containers
+from testkit.chart_manifests import containers, pod_of, sgx_limits
 from testkit.fake_cluster.chart import HOOK, chart_of_1_36, default_chart
 
 ALIKE = [name for name in SETS if name != "simulated-1-tib"]
@@ -33,26 +33,15 @@ def shown(manifests):
 
 
 def resources(manifests):
-    """What the daemons ask for of the device plugin's, and which container of theirs, by the DaemonSet's name."""
-    return {
-        one["metadata"]["name"]: {name for name in limits_of(one) if "/" in name[1]}
-        for one in manifests
-        if one["kind"] == "DaemonSet"
-    }
+    """Which container asks for which of the device plugin's resources, by the DaemonSet's name."""
+    daemons = {one["metadata"]["name"]: sgx_limits(pod_of(one)) for one in manifests if one["kind"] == "DaemonSet"}
+    return {name: {held_by: set(one) for held_by, one in limits.items()} for name, limits in daemons.items()}
 
 
 def images(manifests):
     """Of the daemons and of the Job."""
-    specs = [one["spec"]["template"]["spec"] for one in manifests if one["kind"] in {"DaemonSet", "Job"}]
+    specs = [pod_of(one) for one in manifests if one["kind"] in {"DaemonSet", "Job"}]
     return [[container["image"] for container in containers(spec).values()] for spec in specs]
-
-
-def limits_of(daemon):
-    return [
-        (name, limit)
-        for name, container in containers(daemon["spec"]["template"]["spec"]).items()
-        for limit in container.get("resources", {}).get("limits", {})
-    ]
 
 
 @pytest.mark.parametrize("name", ALIKE)

@@ -131,11 +131,10 @@ def test_host_access_is_what_is_documented(manifests):
         assert pod["enableServiceLinks"] is False
         wanted = set()
         if name.startswith(PLUGIN):
-            root = manifests["DaemonSet", name]
-            directory = next(volume["hostPath"] for volume in pod["volumes"] if volume["name"] == "device-plugins")
+            directory = volumes_of(pod)["device-plugins"]["hostPath"]
             assert directory["type"] == "Directory"
             wanted = {(directory["path"], str(DEFAULT_DEVICE_PLUGIN_DIRECTORY), True)}
-            if platform_of(root) == "hardware":
+            if platform_of(manifests["DaemonSet", name]) == "hardware":
                 looked_at = plugin_of(manifests, name).host_root
                 wanted |= {(path, f"{looked_at}{path}", False) for path in ("/sys", "/dev", "/proc/1/mountinfo")}
         elif name.startswith(HELPER):
@@ -226,18 +225,14 @@ def test_probes_ask_for_what_is_answered(manifests):
             assert annotations["prometheus.io/path"] == "/metrics"
 
 
-def test_daemons_have_the_time_that_they_take_to_end(manifests):
-    for name in daemon_sets(manifests):
-        stop_seconds = PLUGIN_STOP_SECONDS if name.startswith(PLUGIN) else HELPER_STOP_SECONDS
-        assert daemon(manifests, name)["terminationGracePeriodSeconds"] > stop_seconds
-
-
-def test_the_new_one_serves_before_the_old_one_ends(manifests):
+def test_the_new_one_serves_before_the_old_one_ends_in_time(manifests):
     """Without minReadySeconds, whose timer the controller can lose: docs/explanation/updates-and-faults.md."""
-    for one in daemon_sets(manifests).values():
+    for name, one in daemon_sets(manifests).items():
         rolling = {"maxSurge": 1, "maxUnavailable": 0}
         assert one["spec"]["updateStrategy"] == {"type": "RollingUpdate", "rollingUpdate": rolling}
         assert "minReadySeconds" not in one["spec"]
+        stop_seconds = PLUGIN_STOP_SECONDS if name.startswith(PLUGIN) else HELPER_STOP_SECONDS
+        assert pod_of(one)["terminationGracePeriodSeconds"] > stop_seconds
 
 
 def test_resources_have_one_platforms_names(manifests):
@@ -451,9 +446,7 @@ def test_policies_know_the_names_of_every_plugin(manifests):
 
 def test_the_device_plugin_names_the_policy_that_is_installed_with_it(manifests):
     told = {POLICY_ANNOTATION: POLICY} if ("ValidatingAdmissionPolicyBinding", POLICY) in manifests else None
-    assert {json.dumps(one["metadata"].get("annotations")) for one in daemon_sets(manifests, PLUGIN).values()} == {
-        json.dumps(told)
-    }
+    assert all(one["metadata"].get("annotations") == told for one in daemon_sets(manifests, PLUGIN).values())
 
 
 # The simulated root.
