@@ -71,14 +71,6 @@ def test_aesmds_container_alone_has_it(name):
         mine = {CONFIGURATION, CACHE} if held_by == "aesmd" else set()
         assert paths & {CONFIGURATION, CACHE} == mine
         assert ("HOME" in variables(container)) is (held_by == "aesmd")
-    aesmd = aesmd_of(golden(name))
-    mount = mounts_of(aesmd)["collateral"]
-    assert mount["readOnly"] is True
-    assert volumes_of(pod)["collateral"]["configMap"] == {
-        "name": "confcom-collateral",
-        "items": [{"key": "qcnl.conf", "path": mount["subPath"]}],
-    }
-    assert {variables(aesmd)[one] for one in ("HOME", "AZDCAP_CACHE")} == {CACHE}
 
 
 def test_a_private_ca_lies_over_the_systems():
@@ -140,11 +132,6 @@ def test_what_the_network_policy_lets_out(render, settings, wanted, no_proxy):
     manifests = render(AESMD, "networkPolicy.enabled=true", *filter(None, [settings]))
     assert reached(manifests) == wanted
     assert variables(aesmd_of(manifests)).get("no_proxy") == no_proxy
-
-
-def test_presets_reach_what_they_name():
-    assert reached(golden("aks")) == {ON_THE_NODE, ANYWHERE}
-    assert reached(golden("hardware-collateral")) == {("10.1.2.3/32", "TCP", 8081)}
 
 
 @pytest.mark.parametrize("name", SETS)
