@@ -94,7 +94,7 @@ def test_objects_are_in_the_releases_namespace(manifests):
 # Confinement.
 
 
-def test_every_container_is_confined_but_for_documented_exceptions(manifests):
+def test_containers_are_confined_but_for_documented_exceptions(manifests):
     exceptions = {"device-plugin": (0, []), "aesmd-directory": (0, ["CHOWN", "FOWNER"])}
     for pod in pods(manifests).values():
         for name, container in containers(pod).items():
@@ -341,7 +341,7 @@ def test_the_helpers_files_are_where_it_looks(manifests):
 
 
 @pytest.mark.parametrize("name", ["hardware-aesmd", "hardware-collateral", "aks", "beside-hardware"])
-def test_helper_and_aesmd_share_one_directory_that_nobody_else_has(name):
+def test_helper_and_aesmd_share_one_private_directory(name):
     manifests = golden(name)
     pod, settings = daemon(manifests, HELPER), helper_of(manifests)
     helper, aesmd = only_container(pod), containers(pod)["aesmd"]
@@ -443,7 +443,7 @@ def test_policies_know_the_names_of_every_plugin(manifests):
         assert str(rewriting).count(f'"bytes": dyn("{INTEL_EPC}" in') == 1
 
 
-def test_the_device_plugin_names_the_policy_that_is_installed_with_it(manifests):
+def test_the_device_plugin_names_the_installed_policy(manifests):
     told = {POLICY_ANNOTATION: POLICY} if ("ValidatingAdmissionPolicyBinding", POLICY) in manifests else None
     assert all(one["metadata"].get("annotations") == told for one in daemon_sets(manifests, PLUGIN).values())
 
@@ -451,7 +451,7 @@ def test_the_device_plugin_names_the_policy_that_is_installed_with_it(manifests)
 # The simulated root.
 
 
-def test_the_root_comes_before_everything_and_leaves_with_its_job(manifests):
+def test_the_root_comes_before_everything_else(manifests):
     hooks = {}
     for (kind, name), one in manifests.items():
         annotations = one["metadata"].get("annotations", {})

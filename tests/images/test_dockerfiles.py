@@ -41,7 +41,7 @@ def copied(stages):
     return {path for line in lines for path in shlex.split(line)[:-1]}
 
 
-def test_bases_have_a_release_and_its_digest_and_nothing_is_added_unseen(any_stages):
+def test_bases_have_a_digest_and_nothing_is_added_unseen(any_stages):
     outside = {stage.base for stage in any_stages.values()} - set(any_stages)
     assert outside
     for base in outside:
@@ -59,7 +59,7 @@ def test_an_image_and_the_page_tell_the_base(stages):
     assert digest not in page  # which would be forgotten there when it is renewed
 
 
-def test_every_installation_of_packages_is_by_hash_or_of_our_own_wheel(stages):
+def test_packages_are_installed_by_hash_or_are_our_own_wheel(stages):
     lines = [line for stage in stages.values() for line in stage.all("RUN")]
     steps = [step for line in lines for step in line.split(" && ") if " install " in step]
     assert len(steps) == 4
@@ -69,7 +69,7 @@ def test_every_installation_of_packages_is_by_hash_or_of_our_own_wheel(stages):
         assert {"--require-hashes", "--only-binary=:all:"} <= flags or "--no-index" in flags, step
 
 
-def test_only_the_build_stage_runs_anything_and_it_knows_the_time_of_its_source(stages):
+def test_only_the_build_stage_runs_anything(stages):
     assert [name for name, stage in stages.items() if stage.all("RUN")] == ["build"]
     keywords = [keyword for keyword, _ in stages["build"].instructions]
     assert "SOURCE_DATE_EPOCH" in stages["build"].all("ARG")
@@ -86,7 +86,7 @@ def test_an_image_runs_its_program_as_its_user_without_a_shell(stages, target):
     assert stages[target].all("USER") == [USERS[target]]
 
 
-def test_all_share_their_layers_and_the_controller_alone_has_its_client_library(stages):
+def test_all_share_layers_but_the_controllers_client_library(stages):
     assert {stages[target].base for target in USERS} == {"runtime"}
     assert not [line for target in USERS for line in stages[target].all("RUN")]
     copies = {target: stages[target].all("COPY") for target in USERS}
@@ -102,7 +102,7 @@ def test_what_is_sent_to_the_builder_is_what_is_copied(copied):
     assert all((ROOT / path).exists() for path in copied)
 
 
-def test_the_example_quotes_out_of_process_and_trusts_a_key_for_one_repository():
+def test_the_example_quotes_out_of_process():
     example = stages_of(ROOT / EXAMPLE)
     shipped = list(example.values())[-1]
     assert shipped.base == "sgx"
@@ -117,7 +117,7 @@ def test_our_images_leave_the_mode_of_quoting_to_the_manifest(stages):
     assert "SGX_AESM_ADDR" not in str(stages)
 
 
-def test_the_manifests_in_examples_find_the_sample_under_its_name():
+def test_manifests_in_examples_find_the_sample_by_name():
     names = images_workshop.references("sample-workload")
     for manifest in (ROOT / "examples").glob("*.yaml"):
         images = set(re.findall(r"image: (\S+)", manifest.read_text()))

@@ -69,7 +69,7 @@ async def test_device_plugin_over_a_real_socket(folder):
         assert (await plugin.allocate(request)).container_responses[0].envs["N"] == "2"
 
 
-async def test_what_is_no_allocate_request_is_refused_and_does_not_reach_the_plugin(folder):
+async def test_bytes_that_are_no_allocate_request_are_refused(folder):
     path = folder / "p.sock"
     async with serving(plugin_handler(Plugin()), path), services.unix_channel(str(path)) as channel:
         allocate = channel.unary_unary("/v1beta1.DevicePlugin/Allocate")  # bytes as they are

@@ -70,7 +70,7 @@ def test_the_operators_maximum(api_server, maximum, expected):
     assert decide(api_server, "supported", 1_048_576, maximum=maximum) == expected
 
 
-def test_a_maximum_above_2048_is_the_operators_consent_to_the_stall():
+def test_a_maximum_above_2048_is_consent_to_the_stall():
     assert decide(NEW, "policy-off", 10_000, maximum=4_096) == (DEVICE, 4_096, "no-policy")
 
 
@@ -92,13 +92,13 @@ def test_auto_keeps_devices_and_their_number(devices, offered, held):
     assert decide(NEW, "supported", 100_000, in_use=in_use) == (DEVICE, offered, "kept-devices")
 
 
-def test_auto_keeps_devices_that_are_held_if_their_number_is_unknown():
+def test_auto_keeps_held_devices_of_unknown_number():
     in_use = EpcInUse(devices=0, devices_held=True)
     assert decide(NEW, "supported", 100_000, in_use=in_use) == (DEVICE, 2_048, "kept-devices")
 
 
 @pytest.mark.parametrize(("devices", "code"), [(2_048, "no-policy"), (16_384, "kept-devices")])
-def test_auto_takes_no_device_away_where_it_would_count_devices_anyway(devices, code):
+def test_auto_takes_no_device_away_where_devices_count_anyway(devices, code):
     assert decide(NEW, "policy-off", 100_000, in_use=EpcInUse(devices=devices)) == (DEVICE, devices, code)
 
 
@@ -112,7 +112,7 @@ def test_an_explicit_maximum_decides_the_number_of_devices():
 
 
 @pytest.mark.parametrize(("devices", "offered"), [(0, 2_048), (16_384, 16_384), (1_000_000, 262_144)])
-def test_an_explicit_change_to_capacity_waits_for_devices_that_are_held(devices, offered):
+def test_an_explicit_change_to_capacity_waits_for_held_devices(devices, offered):
     in_use = EpcInUse(devices=devices, devices_held=True)
     chosen = decide(NEW, "supported", 1_000_000, setting=SET_CAPACITY, in_use=in_use)
     assert chosen == (DEVICE, offered, "kept-allocated")
@@ -137,7 +137,7 @@ def test_capacity_that_may_be_held_is_not_lowered_to_devices(setting):
     ("api_server", "setting", "maximum"),
     [(NEW, AUTO, 1_024), (NEW, AUTO, 2_048), (NEW, SET_DEVICES, 1_024), (NEW, SET_DEVICES, 4_096), (OLD, AUTO, 1_024)],
 )
-def test_a_maximum_does_not_change_a_node_whose_capacity_may_be_held(api_server, setting, maximum):
+def test_a_maximum_does_not_change_capacity_that_may_be_held(api_server, setting, maximum):
     in_use = EpcInUse(capacity_held=True)
     chosen = decide(api_server, "supported", 8_192, setting=setting, maximum=maximum, in_use=in_use)
     assert chosen == (CAPACITY, maximum, "kept-allocated")
@@ -174,7 +174,7 @@ def test_what_holds_for_every_decision(settings, in_use, mib):
 
 
 @given(SETTINGS, MIB, st.lists(st.sampled_from(CapacitySupport), min_size=1))
-def test_auto_never_changes_devices_over_however_the_cluster_changes(settings, mib, supports):
+def test_auto_never_changes_devices_over(settings, mib, supports):
     settings = replace(settings, setting=AUTO, max_epc_mib=None, support=CapacitySupport.OFFLINE, api_server=None)
     offered = decide_accounting(settings, NOTHING, mib).offered(mib)
     for support in supports:

@@ -63,7 +63,7 @@ def test_the_wheel_installs_the_command_and_kubectls_plugin(wheel):
     }
 
 
-def test_the_source_archive_carries_the_examples_where_the_package_looks_for_them(tmp_path):
+def test_the_source_archive_carries_the_examples(tmp_path):
     command = [sys.executable, "-m", "hatchling", "build", "-t", "sdist", "-d", str(tmp_path)]
     subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
     (built,) = tmp_path.glob("confcom-*.tar.gz")

@@ -62,7 +62,7 @@ def test_creates_the_root_as_the_pod(api_server, job, clock):
     assert expected.root_fingerprint in out
 
 
-def test_the_roots_fingerprint_is_published_and_goes_with_the_secret(api_server, job, clock):
+def test_the_fingerprint_is_published_and_goes_with_the_secret(api_server, job, clock):
     job(api_server.pod())
     record = RootRecord.read(published(api_server))
     assert record == RootRecord(fingerprint(7, clock), published(api_server)["metadata"]["creationTimestamp"])
@@ -105,7 +105,7 @@ def test_another_root_is_published_in_place_of_the_deleted_one(api_server, job, 
     assert published(api_server)
 
 
-def test_an_edited_secret_gets_a_record_with_the_time_of_its_publication(api_server, job, clock):
+def test_an_edited_secret_gets_a_record_of_its_own_time(api_server, job, clock):
     directory = api_server.pod()
     job(directory, seed=1)
     first = RootRecord.read(published(api_server))
