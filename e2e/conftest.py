@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import secrets
 from collections.abc import Generator, Iterator
 from pathlib import Path
 
@@ -112,11 +111,8 @@ def only_session() -> Iterator[None]:
 @pytest.fixture
 def namespace(cluster: Cluster) -> Iterator[str]:
     """A namespace of the case's own, gone with all in it when the case ends."""
-    name = f"case-{secrets.token_hex(4)}"
-    cluster.kubectl("create", "namespace", name)
-    cluster.kubectl("wait", "--for=create", "serviceaccount/default", f"--namespace={name}")
-    yield name
-    cluster.kubectl("delete", "namespace", name)
+    with cluster.new_namespace("case") as name:
+        yield name
 
 
 @pytest.fixture

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import secrets
 import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path, PurePath
@@ -172,6 +174,15 @@ class Cluster:
     def helm(self, *arguments: str, **options: Unpack[RunOptions]) -> subprocess.CompletedProcess[str]:
         """Run helm as the administrator."""
         return self._control(["helm", *arguments], **options)
+
+    @contextlib.contextmanager
+    def new_namespace(self, purpose: str) -> Iterator[str]:
+        """Have a namespace of one's own; when it is deleted, all in it is gone."""
+        name = f"{purpose}-{secrets.token_hex(4)}"
+        self.kubectl("create", "namespace", name)
+        self.kubectl("wait", "--for=create", "serviceaccount/default", f"--namespace={name}")
+        yield name
+        self.kubectl("delete", "namespace", name)
 
     def import_image(self, archive: Path) -> None:
         """Give every node an image; pods use it with imagePullPolicy Never or IfNotPresent."""

@@ -106,11 +106,8 @@ async def bench(cluster, contract_namespace):
 
 @pytest.fixture(scope="module")
 def contract_namespace(cluster):
-    name = f"contract-{secrets.token_hex(4)}"
-    cluster.kubectl("create", "namespace", name)
-    cluster.kubectl("wait", "--for=create", "serviceaccount/default", f"--namespace={name}")
-    yield name
-    cluster.kubectl("delete", "namespace", name)
+    with cluster.new_namespace("contract") as name:
+        yield name
 
 
 @pytest.fixture(scope="session")

@@ -49,25 +49,19 @@ def trusted_namespace(cluster: Cluster) -> Iterator[str]:
     """A namespace that may ask for the provision device, of a cluster with the add-on and its policies."""
     if not add_on.changes_pods(cluster):
         pytest.skip("this API server cannot change Pods by policies")
-    name = f"trusted-{secrets.token_hex(4)}"
-    add_on.install(cluster, settings=[f"provision.namespaces[0]={name}"])
-    cluster.kubectl("create", "namespace", name)
-    cluster.kubectl("wait", "--for=create", "serviceaccount/default", f"--namespace={name}")
-    tenant = Tenant(cluster, name)
-    until(lambda: BUDGETS in noted(dry_run(tenant, app({BYTES: "1Mi"})).made), "the policy is in force")
-    until(lambda: dry_run(tenant, app({MIB: "1Mi"})).made == {}, "the other one, too")
-    yield name
-    cluster.kubectl("delete", "namespace", name, "--wait=false")
+    with cluster.new_namespace("trusted") as name:
+        add_on.install(cluster, settings=[f"provision.namespaces[0]={name}"])
+        tenant = Tenant(cluster, name)
+        until(lambda: BUDGETS in noted(dry_run(tenant, app({BYTES: "1Mi"})).made), "the policy is in force")
+        until(lambda: dry_run(tenant, app({MIB: "1Mi"})).made == {}, "the other one, too")
+        yield name
 
 
 @pytest.fixture(scope="module")
 def asking_namespace(cluster: Cluster) -> Iterator[str]:
     """A namespace for dry runs, which leave nothing in it."""
-    name = f"asking-{secrets.token_hex(4)}"
-    cluster.kubectl("create", "namespace", name)
-    cluster.kubectl("wait", "--for=create", "serviceaccount/default", f"--namespace={name}")
-    yield name
-    cluster.kubectl("delete", "namespace", name, "--wait=false")
+    with cluster.new_namespace("asking") as name:
+        yield name
 
 
 @pytest.fixture(autouse=True)

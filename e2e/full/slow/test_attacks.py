@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import secrets
 import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -68,13 +67,10 @@ WITHOUT_PODS = (
 @pytest.fixture
 def attackers(cluster):
     """A namespace for them; it is gone before the case looks at what is left."""
-    name = f"attackers-{secrets.token_hex(4)}"
-    cluster.kubectl("create", "namespace", name)
-    cluster.kubectl("wait", "--for=create", "serviceaccount/default", f"--namespace={name}")
-    made = Tenant(cluster, name)
-    made.create(config_map())
-    yield made
-    cluster.kubectl("delete", "namespace", name)
+    with cluster.new_namespace("attackers") as name:
+        made = Tenant(cluster, name)
+        made.create(config_map())
+        yield made
 
 
 @pytest.fixture
