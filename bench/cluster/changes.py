@@ -62,7 +62,7 @@ def restarts(cluster: Cluster, times: int) -> list[Restart]:
         for _ in range(times):
             log.mark()
             began = time.monotonic()
-            cluster.kubelet_restart()
+            cluster.node.restart("kubelet")
             until(
                 lambda: all(log.lists(name) for name in RESOURCES),
                 "the plugin is registered again",

@@ -101,7 +101,7 @@ def telling(listener: Listener, cluster: Cluster, path: str, query: str = "") ->
     """Tell somebody what a watch tells, as it comes; nothing of it is kept here."""
     url = f"{path}?watch=1&timeoutSeconds={WATCH_SECONDS}" + (f"&{query}" if query else "")
     process = subprocess.Popen(
-        cluster.entering(["kubectl", "get", "--raw", url]),
+        cluster.node.entering(["kubectl", "get", "--raw", url]),
         env={**os.environ, **cluster.environment},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,

@@ -13,7 +13,7 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path, PurePath
+from pathlib import Path
 from typing import Any, Unpack
 
 from confcom.errors import ConfcomError, UnavailableError
@@ -146,14 +146,6 @@ class Cluster:
             "CONTAINERD_NAMESPACE": "k8s.io",
         }
 
-    def inside(self, path: PurePath) -> Path:
-        """A path on the first node as the machine reaches it, unix sockets included."""
-        return self.node.inside(path)
-
-    def entering(self, command: Sequence[str]) -> list[str]:
-        """The command that runs this one in all of the first node's namespaces, in the same working directory."""
-        return self.node.entering(command)
-
     def run(self, command: Sequence[str], **options: Unpack[RunOptions]) -> subprocess.CompletedProcess[str]:
         """Run a command on the first node; as `run_entering`."""
         return self.node.run(command, **options)
@@ -212,10 +204,6 @@ class Cluster:
             for part in orders.stopped(node.places.control):
                 node.start(part)
         until(self.ready, "the nodes are Ready", seconds=NODES_BACK_SECONDS)
-
-    def kubelet_restart(self) -> None:
-        """Restart the first node's kubelet; returns when the new one answers its health check."""
-        self.node.restart("kubelet")
 
     def _owner(self, component: str) -> Path:
         return (self.places.control_plane if component in CONTROL_PLANE else self.node.places).control

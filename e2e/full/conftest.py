@@ -54,7 +54,7 @@ class RealKubelet:
     def __init__(self, cluster: Cluster, namespace: str):
         self._cluster = cluster
         self._here = f"--namespace={namespace}"
-        self.directory = cluster.inside(DEVICE_PLUGINS)
+        self.directory = cluster.node.inside(DEVICE_PLUGINS)
         self.nodes = len(cluster.nodes)
 
     async def counts(self, resource):
@@ -83,7 +83,7 @@ class RealKubelet:
         )
 
     async def restart(self):
-        await asyncio.to_thread(self._cluster.kubelet_restart)
+        await asyncio.to_thread(self._cluster.node.restart, "kubelet")
 
 
 @pytest.fixture

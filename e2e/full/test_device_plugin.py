@@ -54,7 +54,7 @@ def test_restarts_of_the_kubelet(cluster: Cluster, plugins: Plugins, log: Kubele
 def restart(cluster: Cluster, plugins: Plugins, log: KubeletLog) -> float:
     """Restart the kubelet; seconds from before kubelet.sock listens until it has processed the last of all lists."""
     log.mark()
-    cluster.kubelet_restart()
+    cluster.node.restart("kubelet")
     until(lambda: registered(log, plugins), "the plugin is registered again", seconds=30)
     (serving,) = [event for event in log.events() if event.message == SERVING]
     assert not [event for event in log.events() if "connecting to device plugin client" in event.message]
@@ -168,7 +168,7 @@ def test_a_new_kubelet_knows_both_and_notices_the_last_end(cluster: Cluster, plu
     new = plugins.start()
     until(lambda: registered(log, plugins, times=2), "the new instance is registered")
     log.mark()
-    cluster.kubelet_restart()
+    cluster.node.restart("kubelet")
     until(lambda: registered(log, plugins, times=2), "both are registered again")
     plugins.end(old)
     until(lambda: disconnected(log, plugins), "the kubelet has seen the end")

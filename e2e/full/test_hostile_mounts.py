@@ -64,7 +64,7 @@ def quote_as_nobody(tenant: Tenant, name: str) -> bytes:
 def directory(cluster: Cluster) -> Path:
     """The socket's directory on the node, as this machine reaches it."""
     # /var/run is a link to /run, which this machine would follow to its own.
-    return cluster.inside(PurePosixPath("/run") / DIRECTORY.name)
+    return cluster.node.inside(PurePosixPath("/run") / DIRECTORY.name)
 
 
 @pytest.fixture

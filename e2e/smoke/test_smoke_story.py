@@ -71,7 +71,7 @@ def test_without_the_resource_there_is_no_device_node(tenant: Tenant) -> None:
 def test_running_pods_outlive_a_restart_of_the_kubelet(tenant: Tenant) -> None:
     before = hold(tenant)
 
-    tenant.cluster.kubelet_restart()
+    tenant.cluster.node.restart("kubelet")
 
     until(lambda: allocatable(tenant.cluster) == EPC_MIB, "the node offers its EPC again")
     tenant.create(example("job.yaml"))
