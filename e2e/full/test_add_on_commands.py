@@ -71,7 +71,7 @@ def test_missing_permissions_are_named_before_a_change(bare, tmp_path):
     bare.kubectl("create", "clusterrolebinding", "case-viewer", "--clusterrole=view", "--user=eve")
     try:
         eve = kubeconfig_as(bare, tmp_path, "eve")
-        done = confcom(bare, "enable", "--simulated", kubeconfig=eve, code=ExitCode.REFUSED)
+        done = confcom(bare, "enable", "--simulated", kubeconfig=eve, code=ExitCode.UNAVAILABLE)
     finally:
         bare.kubectl("delete", "clusterrolebinding", "case-viewer")
     assert "create daemonsets.apps in confcom-system" in done.stderr
@@ -205,7 +205,7 @@ EDITS = (
     HandEdit(set_image, "object-changed", LATEST),
     HandEdit(add_container, "object-changed", "debug"),
     HandEdit(weaken_policy, "object-changed", "validationActions"),
-    HandEdit(delete_binding, "object-missing", BINDING),
+    HandEdit(delete_binding, "policy-missing", BINDING),
     HandEdit(delete_helpers, "object-missing", f"confcom-{HELPER}"),
 )
 

@@ -27,13 +27,9 @@ HOLD = ("--hold", "3600")
 
 @dataclass(frozen=True, slots=True)
 class Published:
-    """A manifest of `e2e/manifests`.
+    """A manifest of `e2e/manifests`, the thing whose log has the quote, and what it counts for.
 
-    Args:
-        name: of its file.
-        thing: whose Pod it is, as `kubectl logs` takes it.
-        mib: what it counts for.
-        asks_aesmd: whether it says by itself that quotes are made out of process; otherwise the image does.
+    Where the manifest does not ask for quotes out of process by itself, the image does.
     """
 
     name: str
@@ -58,13 +54,7 @@ NEXT, NEXT_MIB = "azure-attested-tls-client", 5
 
 @dataclass(frozen=True, slots=True)
 class Way:
-    """A way of counting EPC, which `auto` chooses by the node's size.
-
-    Args:
-        kind: how it is called.
-        choice: the code of why.
-        found_mib: its EPC.
-    """
+    """A way of counting EPC, which `auto` chooses by the node's size, for this reason."""
 
     kind: str
     choice: str
@@ -83,11 +73,8 @@ WAYS = (
 
 
 @pytest.fixture(params=WAYS, ids=lambda way: way.kind)
-def way(request: pytest.FixtureRequest, cluster: Cluster) -> Way:
-    if not add_on.changes_pods(cluster):
-        pytest.skip("this API server cannot change Pods by policies")
-    found: Way = request.param
-    return found
+def way(request: pytest.FixtureRequest) -> Way:
+    return request.param
 
 
 @pytest.fixture
@@ -95,6 +82,8 @@ def only_node(
     cluster: Cluster, nodes: tuple[Node, Node, Node], way: Way, namespace: str, tmp_path: Path
 ) -> Iterator[AddOn]:
     """The add-on on one node; the namespace may ask for the provision device."""
+    if not add_on.changes_pods(cluster):
+        pytest.skip("this API server cannot change Pods by policies")
     values = {"provision": {"namespaces": [namespace]}}
     with sized_nodes(cluster, [SizedNode(nodes[1], way.found_mib)], tmp_path / "values.json", values) as made:
         yield made
