@@ -45,11 +45,6 @@ def test_values_are_the_charts(page):
             found = found.get(part, {})
 
 
-@pytest.mark.parametrize("page", ["README.md", "SECURITY.md", *(page for page in PAGES if "build-images" not in page)])
-def test_it_asks_for_a_report(page):
-    assert "reference/hardware-report.md" in text_of(page)
-
-
 def test_the_job_of_a_report_has_no_privileges():
     (job,) = (yaml.safe_load(block) for block in blocks("docs/reference/hardware-report.md", "yaml"))
     pod = job["spec"]["template"]["spec"]

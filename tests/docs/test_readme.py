@@ -73,28 +73,19 @@ def anchors(page):
     return {re.sub(r"[^\w\- ]", "", heading).replace(" ", "-") for heading in plain}
 
 
-@pytest.mark.parametrize("page", PAGES)
-def test_links_lead_somewhere(page):
-    text = re.sub(r"```.*?```", "", (ROOT / page).read_text(), flags=re.DOTALL)
+def test_links_lead_somewhere():
     missing = []
-    for target in re.findall(r"\]\(([^)]+)\)", text):
-        if "://" in target:
-            continue
-        name, _, anchor = target.partition("#")
-        there = (ROOT / page).parent / name if name else ROOT / page
-        if not there.exists() or (anchor and anchor not in anchors(there)):
-            missing.append(target)
-    assert not missing
+    for page in PAGES:
+        text = re.sub(r"```.*?```", "", (ROOT / page).read_text(), flags=re.DOTALL)
+        for target in re.findall(r"\]\(([^)]+)\)", text):
+            name, _, anchor = target.partition("#")
+            there = (ROOT / page).parent / name if name else ROOT / page
+            if "://" not in target and (not there.exists() or (anchor and anchor not in anchors(there))):
+                missing.append(f"{page}: {target}")
+    assert missing == []
 
 
-@pytest.mark.parametrize("page", [page for page in PAGES if page.startswith("docs/") and "/adr/" not in page])
-def test_every_page_is_found_from_the_start(page):
-    start = ROOT / "docs" / "README.md"
-    assert page == "docs/README.md" or f"({Path(page).relative_to('docs')})" in start.read_text()
-
-
-def test_make_targets_of_the_readme_exist():
-    makefile = (ROOT / "Makefile").read_text()
-    wanted = set(re.findall(r"^make (\w+)", README, re.MULTILINE))
-    assert {"demo", "test"} <= wanted
-    assert all(re.search(rf"^{target}:", makefile, re.MULTILINE) for target in wanted)
+def test_every_page_is_found_from_the_start():
+    start = (ROOT / "docs" / "README.md").read_text()
+    pages = {page.removeprefix("docs/") for page in PAGES if page.startswith("docs/") and "/adr/" not in page}
+    assert {page for page in pages - {"README.md"} if f"({page})" not in start} == set()

@@ -1,10 +1,7 @@
 """The page on scaling from zero is made from the table of sizes, and its tags are what the cluster autoscaler reads."""
 
-import subprocess
-import sys
 from pathlib import Path
 
-import pytest
 import yaml
 
 from confcom.addon.model.azure_sizes import SIZES, TAG_PREFIX, find_size, scale_set_tag
@@ -12,12 +9,6 @@ from confcom.addon.model.resources import REAL
 
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "how-to" / "scale-from-zero.md"
-
-
-def test_the_page_is_what_its_script_makes():
-    command = [sys.executable, str(ROOT / "scripts" / "scale_from_zero_reference.py"), "--check"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_each_size_has_one_overlay_with_its_epc():
@@ -38,25 +29,11 @@ def test_the_values_for_aks_choose_all_sizes():
     assert sorted(term["matchExpressions"][0]["values"]) == sorted(size.name for size in SIZES)
 
 
-@pytest.mark.parametrize(
-    ("name", "epc"),
-    [
-        ("Standard_DC1s_v2", 28),
-        ("standard_dc8_v2", 168),
-        ("Standard_DC1s_v3", 4_096),
-        ("Standard_DC24ds_v3", 131_072),
-        ("Standard_DC48s_v3", 262_144),
-    ],
-)
-def test_sizes(name, epc):
-    found = find_size(name)
-    assert found is not None
-    assert found.epc_mib == epc
-
-
-@pytest.mark.parametrize("name", ["", "Standard_DC8s_v2", "Standard_DC2as_v5", "Standard_D2s_v3"])
-def test_what_is_no_size_with_sgx(name):
-    assert find_size(name) is None
+def test_sizes_are_found_in_any_spelling_of_azures():
+    known = {"Standard_DC1s_v2": 28, "standard_dc8_v2": 168, "Standard_DC24ds_v3": 131_072}
+    assert {name: find_size(name).epc_mib for name in known} == known
+    others = ("", "Standard_DC8s_v2", "Standard_DC2as_v5", "Standard_D2s_v3")
+    assert [find_size(name) for name in others] == [None] * 4
 
 
 def read_by_autoscaler(tag):
