@@ -1,11 +1,10 @@
-"""A cluster of a thousand nodes and four thousand pods."""
+"""A cluster of many nodes and pods."""
 
 import copy
 
 from testkit.fake_cluster import objects as make
 from testkit.fake_cluster.objects import ENCLAVE, EPC, HARDWARE, HELPER_EPC, PROVISION, SYSTEM
 
-NODES, TENANTS = 1000, 2000
 OFFERED = {EPC: 162, ENCLAVE: 1024, HELPER_EPC: 6, PROVISION: 1024}
 REVISION = {"controller-revision-hash": "1"}
 SILENT = {"type": "Ready", "status": "Unknown", "message": "Kubelet stopped posting node status."}
@@ -43,7 +42,7 @@ def crashing(number):
     return make.waiting("CrashLoopBackOff", message, ended=ended, restarts=3 + number % 7)
 
 
-def cluster(nodes=NODES, tenants=TENANTS, *, silent=0, failing=0, waiting=0):
+def cluster(nodes, tenants, *, silent=0, failing=0, waiting=0):
     """Its objects.
 
     Args:

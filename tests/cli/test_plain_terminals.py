@@ -9,14 +9,14 @@ from pathlib import Path
 import pytest
 
 QUOTE = Path(__file__).parent.parent / "vectors" / "genuine-quotes" / "quote_pck_cert_chain.bin"
-PLAIN = [{"TERM": "dumb"}, {"TERM": "unknown"}, {"TERM": "xterm-256color", "NO_COLOR": "1"}]
-COLOURED = [{"TERM": "xterm-256color"}, {"TERM": "xterm-256color", "NO_COLOR": ""}]
+DUMB, COLOURED = {"TERM": "dumb"}, {"TERM": "xterm-256color"}
 COMMANDS = {
     "inspect": ["inspect", str(QUOTE)],
     "verify": ["verify", str(QUOTE), "--root", "intel"],
     "enable": ["enable", "--simulated"],
+    "help": ["--help"],
 }
-"""That are coloured, or have a display that moves."""
+"""The first three are coloured, or have a display that moves."""
 
 
 @pytest.fixture
@@ -48,16 +48,24 @@ def read(descriptor):
         return b""
 
 
-@pytest.mark.parametrize("environ", COLOURED, ids=str)
-@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize(
+    ("command", "environ"),
+    [("inspect", COLOURED), ("verify", COLOURED), ("enable", COLOURED), ("inspect", COLOURED | {"NO_COLOR": ""})],
+)
 def test_other_terminals_get_control_sequences(shown, command, environ):
     assert b"\x1b[" in shown(COMMANDS[command], environ)
 
 
-@pytest.mark.parametrize("environ", PLAIN, ids=str)
-@pytest.mark.parametrize("command", [*COMMANDS, "help"])
+@pytest.mark.parametrize(
+    ("command", "environ"),
+    [
+        *((command, DUMB) for command in COMMANDS),
+        ("inspect", {"TERM": "unknown"}),
+        ("enable", COLOURED | {"NO_COLOR": "1"}),
+    ],
+)
 def test_plain_ones_get_none(shown, command, environ):
-    said = shown(COMMANDS.get(command, ["--help"]), environ)
+    said = shown(COMMANDS[command], environ)
     assert b"\x1b" not in said
     assert b"\r" not in said.replace(b"\r\n", b"")
     assert len(said.splitlines()) > 2

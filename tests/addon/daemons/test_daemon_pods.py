@@ -38,6 +38,7 @@ def one(status, *, events=(), said=(), component="quote-helper", **more):
         ),
         (make.unschedulable("0/1 nodes"), PodState.WAITING, "Unschedulable: 0/1 nodes"),
         (make.rejected("no devices"), PodState.REJECTED, "UnexpectedAdmissionError: no devices"),
+        (make.rejected("the node was low on disk", "Evicted"), PodState.REJECTED, "Evicted: the node was low on disk"),
         (make.not_ready(), PodState.NOT_READY, "containers with unready status: [main]"),
     ],
 )

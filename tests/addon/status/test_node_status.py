@@ -39,10 +39,10 @@ PLUGIN, HELPER = make.daemon_set("device-plugin"), make.daemon_set("quote-helper
 EVERY_DAEMON = (PLUGIN, HELPER)
 
 
-def sgx(*, epc=162, pressure=False, allocatable=None, **more):
+def sgx(*, epc=162, pressure=None, lasts="True", allocatable=None, **more):
     node = make.node("n1", make.SIMULATED, resources={EPC: epc} if epc else {}, **more)
     node["status"]["allocatable"] |= {} if allocatable is None else {EPC: str(allocatable)}
-    node["status"]["conditions"] += [{"type": "DiskPressure", "status": "True"}] if pressure else []
+    node["status"]["conditions"] += [{"type": pressure, "status": lasts}] if pressure else []
     return node
 
 
@@ -61,7 +61,11 @@ def pods(*, plugin=True, helper=True, ready=True, limits=((PROVISION, 1),)):
     [
         (sgx(), pods(), EVERY_DAEMON, []),
         (sgx(ready=False), pods(), EVERY_DAEMON, ["node-not-ready"]),
-        (sgx(pressure=True), pods(), EVERY_DAEMON, ["node-pressure"]),
+        (sgx(pressure="DiskPressure"), pods(), EVERY_DAEMON, ["node-pressure"]),
+        (sgx(pressure="MemoryPressure"), pods(), EVERY_DAEMON, ["node-pressure"]),
+        (sgx(pressure="PIDPressure"), pods(), EVERY_DAEMON, ["node-pressure"]),
+        (sgx(pressure="DiskPressure", lasts="Unknown"), pods(), EVERY_DAEMON, []),
+        (sgx(allocatable=0), pods(plugin=False), EVERY_DAEMON, ["daemon-missing", "epc-not-offered"]),
         (sgx(taints=[TAINT]), [], EVERY_DAEMON, ["node-tainted"]),
         (sgx(), pods(helper=False), EVERY_DAEMON, ["daemon-missing"]),
         (sgx(), pods(ready=False), EVERY_DAEMON, ["daemon-not-ready", "daemon-not-ready"]),

@@ -1,24 +1,32 @@
 """Shell completion as the shell asks for it: the whole command line in variables, the answer line by line."""
 
-import os
 import re
 import subprocess
 import sys
 
 import pytest
 
+from confcom.cli.commands.completion import complete_for_kubectl
+from confcom.cli.main import main
 from testkit.documentation import text_of
 
 
-def completed(line):
-    """What may stand at the end of the line, with its kind, as click's bash script gets it."""
-    environ = {"_CONFCOM_COMPLETE": "bash_complete", "COMP_WORDS": line, "COMP_CWORD": str(line.count(" "))}
-    program = "import sys; sys.argv = ['confcom']; from confcom.cli.main import main; main()"
-    done = subprocess.run(
-        [sys.executable, "-c", program], env=os.environ | environ, capture_output=True, text=True, check=False
-    )
-    assert done.stderr == ""
-    return done.stdout.split()
+@pytest.fixture
+def completed(monkeypatch, capsys):
+    """Gives what may stand at the end of a line, with its kind, as click's bash script gets it."""
+
+    def call(line):
+        monkeypatch.setenv("_CONFCOM_COMPLETE", "bash_complete")
+        monkeypatch.setenv("COMP_WORDS", line)
+        monkeypatch.setenv("COMP_CWORD", str(line.count(" ")))
+        monkeypatch.setattr(sys, "argv", ["confcom"])
+        with pytest.raises(SystemExit):
+            main()
+        out, err = capsys.readouterr()
+        assert err == ""
+        return out.split()
+
+    return call
 
 
 FLAG = re.compile(r"^\| `(--[\w-]+)", re.MULTILINE)
@@ -26,7 +34,7 @@ FLAG = re.compile(r"^\| `(--[\w-]+)", re.MULTILINE)
 
 
 @pytest.mark.parametrize("daemon", ["quote-helper", "device-plugin"])
-def test_a_daemons_flags_are_offered(daemon):
+def test_a_daemons_flags_are_offered(completed, daemon):
     flags = FLAG.findall(text_of(f"docs/reference/{daemon}.md"))
     assert len(flags) > 10
     every = sorted(f"plain,{flag}" for flag in (*flags, "--help"))
@@ -49,7 +57,7 @@ def test_a_daemons_flags_are_offered(daemon):
         ("confcom playground delete p", ["plain,pod"]),
     ],
 )
-def test_values_are_offered(line, expected):
+def test_values_are_offered(completed, line, expected):
     assert completed(line) == expected
 
 
@@ -63,8 +71,6 @@ def test_values_are_offered(line, expected):
     ],
 )
 def test_kubectl_completes_the_plugin(words, expected, monkeypatch, capsys):
-    from confcom.cli.commands.completion import complete_for_kubectl
-
     monkeypatch.setattr(sys, "argv", ["kubectl_complete-confcom", *words])
     complete_for_kubectl()
     *offered, directive = capsys.readouterr().out.splitlines()

@@ -52,24 +52,21 @@ def test_nothing_stays_but_the_roots_secret(confcom, enabled):
     assert "confcom.internal/simulated-sgx on a " in label
 
 
-def test_policies_go_before_the_daemons_and_bindings_before_policies(confcom, enabled):
-    confcom("disable", "--no-wait")
+def test_policies_go_first_and_a_zero_is_never_written(confcom, enabled):
+    """A binding goes before its policy, and both before the daemons."""
+    confcom("disable")
     changing = [words_and_flags(line)[0][:3] for line in enabled.calls if line[1] in {"delete", "uninstall"}]
     assert changing[:3] == [
         ["kubectl", "delete", "ValidatingAdmissionPolicyBinding"],
         ["kubectl", "delete", "ValidatingAdmissionPolicy"],
         ["helm", "uninstall", "confcom"],
     ]
-
-
-def test_a_zero_is_never_written(confcom, enabled):
-    confcom("disable")
     patches = [json.loads(word[8:]) for line in enabled.calls for word in line if word.startswith("--patch=")]
     assert patches
     assert {step["op"] for patch in patches for step in patch} == {"test", "remove"}
 
 
-def test_without_waiting_it_says_what_stays_and_a_second_call_finishes(confcom, enabled):
+def test_without_waiting_a_second_call_finishes(confcom, enabled):
     assert set(confcom.document("disable", "--no-wait")["leftovers"]["a"]) == OURS
     assert status_keys(enabled) >= OURS
     enabled.sleep(600)
@@ -95,37 +92,19 @@ def test_disabled_already(confcom, cluster):
     assert not [line for line in cluster.calls if line[1] in {"uninstall", "delete"}]
 
 
-@pytest.fixture
-def workload(enabled):
+def test_with_workloads_it_wants_consent(confcom, enabled):
+    """A tenant's Pod with our labels is a workload too."""
     enabled.objects.append(make.pod("job-1", on="a", owner=("Job", "job"), limits={EPC: 10}))
-    return enabled
-
-
-def test_with_workloads_it_says_what_will_happen_and_wants_consent(confcom, workload):
+    enabled.objects.append(make.pod("sly", on="a", labels=make.labels("quote-helper"), limits={EPC: 10}))
     done = confcom("disable", "-o", "json")
     assert done.exit_code == ExitCode.REFUSED
     assert error_of(done)["code"] == "no-consent"
     assert "  default/job-1 on a, of Job job\n" in done.stderr
-    assert workload.revisions
-    assert workload.find("ValidatingAdmissionPolicy")
-
-
-def test_a_tenants_pod_with_our_labels_is_a_workload(confcom, enabled):
-    enabled.objects.append(make.pod("sly", on="a", labels=make.labels("quote-helper"), limits={EPC: 10}))
-    done = confcom("disable", "-o", "json")
-    assert error_of(done)["code"] == "no-consent"
     assert "default/sly on a" in done.stderr
-
-
-def test_with_consent_it_goes_on(confcom, workload):
+    assert enabled.revisions
+    assert enabled.find("ValidatingAdmissionPolicy")
     assert "default/job-1" in confcom.ok("disable", "--yes", "--no-wait").stderr
-    assert not workload.revisions
-
-
-def test_a_silent_kubelet_is_named(confcom, enabled):
-    once_removed(enabled, lambda: silence(enabled, "a"))
-    error = confcom.error(ExitCode.NOT_READY, "resources-left-on-nodes", "disable")
-    assert error["why"] == f"a: {', '.join(sorted(OURS))}, {Stage.SILENT}"
+    assert not enabled.revisions
 
 
 def test_another_plugin_that_took_over_is_told(confcom, enabled):
@@ -171,11 +150,6 @@ def test_a_plugin_of_another_vendor_beside_ours(confcom, enabled):
     started = enabled.now
     confcom.ok("disable")
     assert enabled.now == started
-
-
-def test_nodes_that_never_were_ours_are_no_leftovers(confcom, enabled):
-    enabled.objects.append(make.node("vendor", resources={PROVISION: 110}))
-    assert set(confcom.document("disable", "--no-wait")["leftovers"]) == {"a"}
 
 
 def test_a_key_that_comes_back_is_removed_again(confcom, enabled):

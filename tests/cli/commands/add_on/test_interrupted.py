@@ -136,11 +136,6 @@ def test_while_the_daemons_are_waited_for_the_change_is_made(enabled, told):
     assert enabled.revisions[-1]["values"]["logLevel"] == "debug"
 
 
-def test_who_only_waited_has_changed_nothing(enabled, told):
-    wait_for_daemons(enabled)
-    told("interrupted-before-change", "enable", "--simulated")
-
-
 def test_disabling_that_is_interrupted_goes_on_with_the_same_command(confcom, enabled, told):
     uninstall = enabled._helm_uninstall
 

@@ -90,11 +90,6 @@ def test_what_is_wrong_now_as_well_is_no_reason_to_keep_an_update(confcom, enabl
     confcom.ok("rollback")
 
 
-def test_a_node_that_offers_nothing_has_nothing_to_lose(confcom, relabelled):
-    relabelled.objects.append(make.node("c", OTHER))
-    confcom.ok("rollback")
-
-
 def test_terms_are_taken_at_their_word(confcom, cluster):
     def by_terms(one, values):
         term = {"matchExpressions": [{"key": "pool", "operator": "In", "values": [values.get("pool", "one")]}]}

@@ -62,8 +62,11 @@ EDITS = {
 }
 
 
-@pytest.mark.parametrize("command", ["enable", "update"])
-@pytest.mark.parametrize("by_hand", EDITS, ids=lambda one: one.__name__)
+@pytest.mark.parametrize(
+    ("command", "by_hand"),
+    [*(("enable", one) for one in EDITS), ("update", add_container)],
+    ids=lambda one: getattr(one, "__name__", one),
+)
 def test_it_is_named_and_set_back(confcom, cluster, by_hand, command):
     confcom.ok("enable", "--simulated")
     (daemon,) = cluster.find("DaemonSet", "confcom-quote-helper")
@@ -135,16 +138,26 @@ def test_an_update_by_helm_alone_that_is_half_made_is_seen_and_mended(confcom, e
     confcom.ok("status")
 
 
-@pytest.mark.parametrize("kind", ["ServiceAccount", "DaemonSet"])
-def test_what_somebody_deleted_is_named(confcom, enabled, kind):
-    gone = enabled.find(kind, "confcom-quote-helper")[0]
-    enabled.remove({(kind, "confcom-quote-helper")})
-    (problem,) = [one["problem"] for one in confcom.problems() if one["code"] == "object-missing"]
-    assert f"{kind} confcom-quote-helper " in problem
-    assert commands_in(problem) == ["confcom enable"]
-    done = confcom("enable")
-    assert f"{kind} confcom-quote-helper" in done.stderr
-    assert enabled.find(kind, "confcom-quote-helper")[0]["metadata"]["labels"] == gone["metadata"]["labels"]
+@pytest.mark.parametrize(
+    ("kind", "name"),
+    [
+        ("ServiceAccount", "confcom-quote-helper"),
+        ("DaemonSet", "confcom-quote-helper"),
+        ("ValidatingAdmissionPolicy", "confcom-provision"),
+        ("ValidatingAdmissionPolicyBinding", "confcom-provision"),
+    ],
+)
+def test_what_somebody_deleted_is_named_and_comes_back(confcom, enabled, kind, name):
+    (gone,) = enabled.find(kind, name)
+    enabled.remove({(kind, name)})
+    problems = [one["problem"] for one in confcom.problems() if one["code"] in {"object-missing", "policy-missing"}]
+    assert problems
+    assert all(f"{kind} " in problem and name in problem for problem in problems)
+    assert {command for problem in problems for command in commands_in(problem)} == {"confcom enable"}
+    done = confcom.ok("enable", "-o", "json")
+    assert f": {kind} {name}.\n" in done.stderr
+    assert json.loads(done.stdout)["changed"] is True
+    assert enabled.find(kind, name)[0]["metadata"]["labels"] == gone["metadata"]["labels"]
     confcom.ok("status")
 
 
@@ -215,9 +228,3 @@ def flags_of_changes(cluster):
         for line in cluster.calls
         if line[:2] in (["helm", "upgrade"], ["helm", "rollback"]) and "--dry-run=server" not in line
     ]
-
-
-def test_helm_replaces_nothing(confcom, enabled):
-    enabled.denied = {"update daemonsets"}
-    set_image(enabled.find("DaemonSet", "confcom-quote-helper")[0])
-    confcom.ok("update", "--set", "logLevel=debug")

@@ -34,24 +34,6 @@ def test_enable_again_changes_nothing(confcom, enabled):
     assert enabled.changes == before
 
 
-@pytest.mark.parametrize(
-    ("kind", "name"),
-    [
-        ("DaemonSet", "confcom-quote-helper"),
-        ("ValidatingAdmissionPolicy", "confcom-provision"),
-        ("ValidatingAdmissionPolicyBinding", "confcom-provision"),
-    ],
-)
-def test_enable_brings_back_what_somebody_deleted(confcom, enabled, kind, name):
-    for one in enabled.find(kind, name):
-        enabled.objects.remove(one)
-    done = confcom.ok("enable", "--simulated", "-o", "json")
-    assert enabled.find(kind, name)
-    assert f": {kind} {name}.\n" in done.stderr
-    assert ("ok", "a", "quote helper") in [row[:3] for row in rows_of(done)]
-    assert json.loads(done.stdout)["changed"] is True
-
-
 def test_enable_finishes_what_a_disable_that_failed_took_away(confcom, enabled):
     enabled._helm_uninstall = lambda *_: (1, "", "Error: Kubernetes cluster unreachable")
     error = confcom.error(ExitCode.FAILED, "helm-failed", "disable")
@@ -88,12 +70,6 @@ def test_a_namespace_is_made_with_the_level_that_the_daemons_need(confcom, enabl
     assert namespace["metadata"]["labels"]["pod-security.kubernetes.io/enforce"] == "privileged"
 
 
-def test_nodes_are_labelled_on_request(confcom, cluster):
-    done = confcom.ok("enable", "--simulated-node", "b")
-    assert cluster.node("b")["metadata"]["labels"] == make.SIMULATED
-    assert ("ok", "b", "quote helper") in [row[:3] for row in rows_of(done)]
-
-
 def test_a_node_that_the_controller_has_not_noticed_yet_is_waited_for(confcom, enabled):
     enabled.lasting, began = True, enabled.now
 
@@ -102,6 +78,7 @@ def test_a_node_that_the_controller_has_not_noticed_yet_is_waited_for(confcom, e
 
     enabled.on_tick = notice
     done = confcom.ok("enable", "--simulated-node", "b")
+    assert enabled.node("b")["metadata"]["labels"] == make.SIMULATED
     assert enabled.now - began >= 20
     rows = [row[:3] for row in rows_of(done)]
     assert rows.index(("..", "b", "quote helper")) < rows.index(("ok", "b", "quote helper"))
@@ -198,15 +175,15 @@ def test_a_context_that_is_named_is_used(confcom, cluster):
     assert contexts(cluster) == {("kubectl", "--context=home"), ("helm", "--kube-context=home")}
 
 
-def test_without_any_context_both_programs_find_the_cluster_by_themselves(confcom, enabled):
-    assert contexts(enabled) == {("kubectl",), ("helm",)}
-
-
-@pytest.mark.parametrize("namespace", ["", "-n", "Upper", "a_b", "a.b", "a-", "a" * 64])
 @pytest.mark.parametrize(
-    "command", [["enable", "--simulated-node", "b"], ["disable"], ["status"]], ids=lambda it: it[0]
+    ("command", "namespace"),
+    [
+        *((["enable", "--simulated-node", "b"], name) for name in ("", "-n", "Upper", "a_b", "a.b", "a-", "a" * 64)),
+        (["disable"], "Upper"),
+        (["status"], "Upper"),
+    ],
 )
-def test_what_is_no_namespace_is_refused_before_anything_is_asked(confcom, cluster, command, namespace):
+def test_what_is_no_namespace_is_refused_at_once(confcom, cluster, command, namespace):
     cluster.run = lambda *_, **__: pytest.fail("a program was run")
     error = confcom.error(ExitCode.USAGE, "command-line-refused", *command, f"--namespace={namespace}")
     assert "'--namespace'" in error["what"]

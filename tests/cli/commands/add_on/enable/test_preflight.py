@@ -1,12 +1,19 @@
-"""A check before `confcom enable` fails: nothing is changed, and its finding has a code, a reason and a remedy."""
+"""Checks before `confcom enable`: one that fails changes nothing, and its finding has a code, a reason and a remedy."""
 
 import pytest
+import yaml
 
+from confcom.addon.cluster.helm import chart_folder
+from confcom.addon.model.chart_objects import EPC_NAMES_POLICY
 from confcom.errors import ExitCode
 from testkit.cli_output import finding_of, findings_of
 from testkit.fake_cluster import objects as make
 from testkit.fake_cluster.chart import default_chart
-from testkit.fake_cluster.objects import SYSTEM
+from testkit.fake_cluster.objects import EPC, SYSTEM
+
+(AKS_TERM,) = yaml.safe_load((chart_folder() / "values-aks.yaml").read_text())["nodeSelectorTerms"]
+((AKS_LABEL, AKS_SIZES),) = [(one["key"], one["values"]) for one in AKS_TERM["matchExpressions"]]
+OWN = {"example.com/sgx": "yes"}
 
 
 def test_all_is_well(confcom):
@@ -24,138 +31,217 @@ def test_all_is_well(confcom):
     }
 
 
-def test_what_depends_on_a_check_that_failed_is_skipped(confcom, cluster):
-    cluster.helm_version = "v2.17.0"
+def sets(**more):
+    """Sets these fields of the cluster."""
+    return lambda cluster: [setattr(cluster, name, value) for name, value in more.items()]
+
+
+def adds(*objects):
+    return lambda cluster: cluster.objects.extend(objects)
+
+
+def labels(node, labels):
+    return lambda cluster: cluster.node(node)["metadata"].update(labels=labels)
+
+
+def annotates(names):
+    return lambda cluster: cluster.node("a")["metadata"]["annotations"].update(
+        {"nfd.node.kubernetes.io/extended-resources": names}
+    )
+
+
+def offers(node, resource, capacity, allocatable=None):
+    def change(cluster):
+        status = cluster.node(node)["status"]
+        status["capacity"][resource], status["allocatable"][resource] = capacity, allocatable or capacity
+
+    return change
+
+
+def taints(cluster):
+    cluster.node("a")["spec"]["taints"] = [{"key": "sgx", "value": "only", "effect": "NoSchedule"}]
+
+
+def other_plugin(selector=make.SIMULATED):
+    other = make.daemon_set("x", selector, namespace="kube-system", image="docker.io/intel/intel-sgx-plugin:0.32.0")
+    other["metadata"] |= {"name": "intel-sgx-plugin", "labels": {}}
+    return other
+
+
+def running_plugin(namespace, *, volumes=True, scheduled=1):
+    directory = {"name": "device-plugins", "hostPath": {"path": "/var/lib/kubelet/device-plugins"}}
+    made = make.daemon_set("device-plugin", namespace=namespace, volumes=[directory] if volumes else [])
+    return made | {"status": {"currentNumberScheduled": scheduled}}
+
+
+def chosen_twice(cluster):
+    def choose(daemon, _):
+        if daemon["metadata"]["name"] == "confcom-device-plugin":
+            daemon["spec"]["template"]["spec"]["nodeSelector"] = OWN
+
+    cluster.change_daemon_sets(choose)
+    cluster.objects.append(make.node("c", make.SIMULATED | OWN))
+
+
+def with_hook(needed):
+    """The chart has a hook and a role, and the user lacks a permission."""
+    hook = make.failed_hook("confcom-simulated-root-1", "", "")
+    hook["metadata"]["annotations"] = {"helm.sh/hook": "pre-install"}
+    role = hook | {"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "Role"}
+    return sets(chart=lambda values: [*default_chart(values), hook, role], denied={needed})
+
+
+AWAY, USAGE = {"exit_code": ExitCode.UNAVAILABLE}, {"exit_code": ExitCode.USAGE}
+SIMULATED, BESIDE = ("--simulated",), ("--simulated", "--beside-hardware")
+LABEL, NO_LABEL = "confcom.internal/simulated-sgx=true", "confcom.internal/simulated-sgx-"
+POLICIES = {"create daemonsets", "create validatingadmissionpolicies"}
+POLICIES_TOLD = f"create validatingadmissionpolicies.admissionregistration.k8s.io; create daemonsets.apps in {SYSTEM}"
+NEEDED = (
+    *("list events", "list controllerrevisions", "list deployments", "get daemonsets", "watch jobs", "list roles"),
+    *("get secrets", "create configmaps", "watch validatingadmissionpolicies"),
+)
+"""Permissions of the wait, and of helm."""
+REFUSALS = [
+    (sets(missing={"helm"}), SIMULATED, "helm", "program-not-found", AWAY),
+    (sets(missing={"kubectl"}), SIMULATED, "API server", "program-not-found", AWAY),
+    (sets(helm_version="v2.17.0"), SIMULATED, "helm", "helm-too-old", {"what": "v2.17.0"}),
+    (sets(helm_version="v3.22.0+g0a3b"), SIMULATED, "helm", "helm-too-old", {"what": "v3.22.0"}),
+    (
+        sets(away=True),
+        SIMULATED,
+        "API server",
+        "cluster-request-failed",
+        AWAY | {"why": "was refused", "do": "kubectl version --output=json --request-timeout=20s"},
+    ),
+    (sets(kubernetes="v1.29.4"), SIMULATED, "Kubernetes version", "kubernetes-too-old", {"what": "v1.29.4"}),
+    (sets(), (), "chart and values", "aesmd-image-missing", USAGE | {"do": "--set simulated.enabled=true"}),
+    (sets(denied=POLICIES), SIMULATED, "permissions", "permissions-missing", {"why": POLICIES_TOLD}),
+    *(
+        (with_hook(needed), SIMULATED, "permissions", "permissions-missing", {"why": f": {needed}"})
+        for needed in NEEDED
+    ),
+    (
+        adds(running_plugin("sgx")),
+        SIMULATED,
+        "installation",
+        "installed-elsewhere",
+        {"what": "namespace sgx", "do": "helm uninstall confcom --namespace sgx"},
+    ),
+    (
+        adds(other_plugin()),
+        SIMULATED,
+        "resource names",
+        "other-device-plugin",
+        {"what": "kube-system/intel-sgx-plugin", "do": "kubectl delete daemonset -n kube-system intel-sgx-plugin"},
+    ),
+    (
+        offers("a", EPC, "28"),
+        SIMULATED,
+        "resource names",
+        "resource-offered-already",
+        {"what": EPC, "do": "spec.nodeName=a"},
+    ),
+    (
+        annotates("sgx.intel.com/enclave, example.com/x"),
+        SIMULATED,
+        "resource names",
+        "nfd-offers-resource",
+        {"what": "sgx.intel.com/enclave"},
+    ),
+    (
+        adds(make.node("metal", make.HARDWARE | make.SIMULATED)),
+        BESIDE,
+        "simulation",
+        "hardware-node-simulated",
+        {"do": f"kubectl label node metal {NO_LABEL}"},
+    ),
+    (chosen_twice, BESIDE, "simulation", "node-chosen-twice", {"do": f"kubectl label node c {NO_LABEL}"}),
+    (labels("a", {}), SIMULATED, "SGX nodes", "no-nodes", {"why": LABEL, "do": f"kubectl label node NODE {LABEL}"}),
+    (labels("a", {}), SIMULATED, "SGX nodes", "no-nodes", {"do": "--allow-no-nodes"}),
+    (
+        sets(),
+        ("--no-quote-helper",),
+        "SGX nodes",
+        "no-nodes",
+        {"why": "feature.node.kubernetes.io/cpu-security.sgx.enabled=true", "do": "--simulated"},
+    ),
+    (sets(), ("--simulated-node", "missing"), "SGX nodes", "node-not-found", {"what": " missing"}),
+    (
+        taints,
+        SIMULATED,
+        "SGX nodes",
+        "node-tainted",
+        {
+            "what": "sgx=only:NoSchedule",
+            "do": "--set tolerations[0].key=sgx --set tolerations[0].operator=Exists",
+        },
+    ),
+    (
+        adds(make.node("w", make.SIMULATED | {"kubernetes.io/os": "windows"})),
+        SIMULATED,
+        "SGX nodes",
+        "node-not-linux",
+        {"what": "windows"},
+    ),
+]
+
+
+@pytest.mark.parametrize("row", REFUSALS, ids=lambda row: row[3])
+def test_one_check_refuses(refused, cluster, row):
+    change, arguments, check, code, parts = row
+    change(cluster)
+    refused(*arguments, check=check, code=code, **parts)
+
+
+def test_an_old_helm_is_asked_for_nothing_else(confcom, cluster):
+    """What depends on a check that failed is skipped."""
+    cluster.helm_version = "v3.22.0"
     found = confcom.findings("enable", "--simulated", exit_code=ExitCode.REFUSED)
     assert len(found) == 10
-    assert found["helm"] == ("failed", "helm-too-old")
     assert found["SGX nodes"] == ("skipped", "not-checked")
-
-
-@pytest.mark.parametrize(("program", "check"), [("helm", "helm"), ("kubectl", "API server")])
-def test_a_program_is_missing(refused, cluster, program, check):
-    cluster.missing = {program}
-    refused("--simulated", check=check, code="program-not-found", exit_code=ExitCode.UNAVAILABLE)
-
-
-@pytest.mark.parametrize("version", ["v2.17.0", "v3.22.0+g0a3b"])
-def test_an_old_helm(refused, cluster, version):
-    cluster.helm_version = version
-    refused("--simulated", check="helm", code="helm-too-old", what=version)
     assert [line for line in cluster.calls if line[0] == "helm"] == [["helm", "version", "--short"]]
 
 
-@pytest.mark.parametrize("version", ["v4.0.0+g99cd196", "v5.0.1"])
-def test_a_new_helm(confcom, cluster, version):
-    cluster.helm_version = version
-    confcom.ok("enable", "--simulated")
+NOTES = [
+    (sets(helm_version="v4.0.0+g99cd196"), SIMULATED, "helm", ("ok", "helm-supported")),
+    (sets(helm_version="v5.0.1"), SIMULATED, "helm", ("ok", "helm-supported")),
+    (sets(kubernetes="v1.30.0"), SIMULATED, "Kubernetes version", ("warning", "kubernetes-not-tested")),
+    (sets(kubernetes="v1.38.0-rc.1"), SIMULATED, "Kubernetes version", ("warning", "kubernetes-not-tested")),
+    (sets(denied={"patch nodes/status"}), SIMULATED, "permissions", ("warning", "cleaning-not-permitted")),
+    (adds(other_plugin(make.HARDWARE)), SIMULATED, "resource names", ("ok", "resources-free")),
+    (offers("a", EPC, "162", "0"), SIMULATED, "resource names", ("ok", "resources-free")),
+    (offers("a", EPC, "0"), SIMULATED, "resource names", ("ok", "resources-free")),
+    (sets(kubernetes="v1.35.4"), SIMULATED, "resource names", ("ok", "epc-names-not-replaced")),
+    (annotates("sgx.intel.com/epc"), SIMULATED, "resource names", ("warning", "epc-names-of-others")),
+    (labels("a", {}), (*SIMULATED, "--allow-no-nodes"), "SGX nodes", ("warning", "no-nodes")),
+    (
+        adds(make.node("metal", make.HARDWARE)),
+        (*BESIDE, "--dry-run"),
+        "simulation",
+        ("ok", "simulation-beside-hardware"),
+    ),
+]
 
 
-def test_the_api_server_does_not_answer(refused, cluster):
-    cluster.away = True
-    found = refused("--simulated", check="API server", code="cluster-request-failed", exit_code=ExitCode.UNAVAILABLE)
-    assert found["why"] == "The connection to the server 10.0.0.1:6443 was refused"
-    assert "kubectl version --output=json --request-timeout=20s" in found["do"]
+@pytest.mark.parametrize("row", NOTES, ids=lambda row: row[3][1])
+def test_a_check_passes_or_warns(confcom, cluster, row):
+    change, arguments, check, found = row
+    change(cluster)
+    document = confcom.document("enable", *arguments)
+    assert findings_of(document)[check] == found
+    assert bool(document.get("warnings")) is (found[0] == "warning")
 
 
-def test_an_old_kubernetes(refused, cluster):
-    cluster.kubernetes = "v1.29.4"
-    refused("--simulated", check="Kubernetes version", code="kubernetes-too-old", what="v1.29.4")
-
-
-@pytest.mark.parametrize("version", ["v1.30.0", "v1.38.0-rc.1"])
-def test_a_kubernetes_that_is_not_tried_is_a_warning(confcom, cluster, version):
-    cluster.kubernetes = version
-    document = confcom.document("enable", "--simulated")
-    assert findings_of(document)["Kubernetes version"] == ("warning", "kubernetes-not-tested")
-    assert any(version in warning for warning in document["warnings"])
-
-
-def test_the_chart_refuses_the_values(refused):
-    found = refused(check="chart and values", code="aesmd-image-missing", exit_code=ExitCode.USAGE)
-    for setting in ("quoteHelper.aesmd.image.repository=", "simulated.enabled=true", "quoteHelper.enabled=false"):
-        assert f"--set {setting}" in found["do"]
-
-
-def test_permissions(refused, cluster):
-    cluster.denied = {"create daemonsets", "create validatingadmissionpolicies"}
-    policies = "create validatingadmissionpolicies.admissionregistration.k8s.io"
-    told = f"{policies}; create daemonsets.apps in {SYSTEM}"
-    refused("--simulated", check="permissions", code="permissions-missing", why=told)
-
-
-def test_who_may_not_read_is_told_what_the_api_server_says(confcom, cluster):
+def test_permissions_are_told_all_at_once(confcom, cluster):
     cluster.denied = {"list secrets", "list nodes", "create daemonsets"}
     document = confcom.document("enable", "--simulated", exit_code=ExitCode.UNAVAILABLE)
-    assert findings_of(document)["permissions"] == ("failed", "permissions-missing")
+    found = finding_of(document, "permissions")
+    assert (found["outcome"], found["code"]) == ("failed", "permissions-missing")
+    assert f"list secrets in {SYSTEM}; create daemonsets.apps in {SYSTEM}" in found["why"]
     for check, kind in (("chart and values", "secrets"), ("SGX nodes", "nodes")):
         found = finding_of(document, check)
         assert found["outcome"] == "failed"
         assert f"{kind} is forbidden" in found["why"]
-
-
-def test_who_may_not_look_up_the_release_is_told_of_all_permissions_at_once(confcom, cluster):
-    cluster.denied = {"list secrets", "create daemonsets"}
-    found = finding_of(confcom.document("enable", "--simulated", exit_code=ExitCode.UNAVAILABLE), "permissions")
-    assert found["code"] == "permissions-missing"
-    assert f"list secrets in {SYSTEM}; create daemonsets.apps in {SYSTEM}" in found["why"]
-
-
-def test_who_may_not_clean_nodes_is_warned(confcom, cluster):
-    cluster.denied = {"patch nodes/status"}
-    assert confcom.findings("enable", "--simulated")["permissions"] == ("warning", "cleaning-not-permitted")
-
-
-def running_plugin(namespace):
-    directory = {"name": "device-plugins", "hostPath": {"path": "/var/lib/kubelet/device-plugins"}}
-    made = make.daemon_set("device-plugin", namespace=namespace, volumes=[directory])
-    return made | {"status": {"currentNumberScheduled": 1}}
-
-
-@pytest.mark.parametrize(("volumes", "scheduled"), [(False, 1), (True, 0)])
-def test_labels_alone_are_no_installation(confcom, cluster, volumes, scheduled):
-    """A tenant may write a DaemonSet with these labels; its Pods may not mount that directory."""
-    written = running_plugin("team-a")
-    written["status"]["currentNumberScheduled"] = scheduled
-    if not volumes:
-        del written["spec"]["template"]["spec"]["volumes"]
-    cluster.objects.append(written)
-    document = confcom.document("enable", "--simulated")
-    found = [one for one in document["findings"] if one["check"] == "installation"]
-    assert [(one["outcome"], one["code"]) for one in found] == [
-        ("warning", "labels-of-the-add-on"),
-        ("ok", "not-installed"),
-    ]
-
-
-def test_another_installation(refused, cluster):
-    cluster.objects.append(running_plugin("sgx"))
-    remedy = "helm uninstall confcom --namespace sgx"
-    refused("--simulated", check="installation", code="installed-elsewhere", what="namespace sgx", do=remedy)
-
-
-@pytest.mark.parametrize(
-    "needed",
-    [
-        *(
-            "list events",
-            "list controllerrevisions",
-            "list deployments",
-            "get daemonsets",
-            "watch jobs",
-            "list roles",
-            "get secrets",
-        ),
-        *("create configmaps", "watch validatingadmissionpolicies"),
-    ],
-)
-def test_what_the_wait_and_helm_need_is_asked_too(refused, cluster, needed):
-    hook = make.failed_hook("confcom-simulated-root-1", "", "")
-    hook["metadata"]["annotations"] = {"helm.sh/hook": "pre-install"}
-    role = hook | {"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "Role"}
-    cluster.chart = lambda values: [*default_chart(values), hook, role]
-    cluster.denied = {needed}
-    refused("--simulated", check="permissions", code="permissions-missing", why=f": {needed}")
 
 
 def test_an_update_is_checked_too(confcom, enabled):
@@ -165,3 +251,86 @@ def test_an_update_is_checked_too(confcom, enabled):
     assert (found["outcome"], found["code"]) == ("failed", "permissions-missing")
     assert "patch daemonsets.apps" in found["why"]
     assert len(enabled.revisions) == 1
+
+
+@pytest.mark.parametrize("written", [{"volumes": False}, {"scheduled": 0}], ids=str)
+def test_labels_alone_are_no_installation(confcom, cluster, written):
+    """A tenant may write a DaemonSet with these labels; its Pods may not mount that directory."""
+    cluster.objects.append(running_plugin("team-a", **written))
+    document = confcom.document("enable", "--simulated")
+    found = [one for one in document["findings"] if one["check"] == "installation"]
+    assert [(one["outcome"], one["code"]) for one in found] == [
+        ("warning", "labels-of-the-add-on"),
+        ("ok", "not-installed"),
+    ]
+
+
+def test_intels_name_of_node_feature_discovery_is_a_warning(confcom, cluster):
+    annotates("sgx.intel.com/epc")(cluster)
+    document = confcom.document("enable", "--simulated")
+    codes = [one["code"] for one in document["findings"] if one["check"] == "resource names"]
+    assert codes == ["nfd-offers-epc", "epc-names-of-others"]
+
+
+@pytest.fixture
+def with_intels_plugin(cluster):
+    """Another node's device plugin offers EPC by Intel's name."""
+    offers("b", "sgx.intel.com/epc", "8Gi")(cluster)
+    return cluster
+
+
+@pytest.mark.parametrize("mutate", ["off", "on"])
+def test_pods_for_nodes_of_another_plugin(confcom, with_intels_plugin, mutate):
+    """They are left as they are, unless the values say otherwise."""
+    more = ("--set", "admission.mutate=on", "--set", "controller.enabled=false") if mutate == "on" else ()
+    code = "epc-names-of-others-replaced" if mutate == "on" else "epc-names-of-others"
+    assert confcom.findings("enable", "--simulated", *more)["resource names"] == ("warning", code)
+    policies = {one["metadata"]["name"] for one in with_intels_plugin.find("MutatingAdmissionPolicy")}
+    assert policies == ({EPC_NAMES_POLICY} if mutate == "on" else set())
+    assert with_intels_plugin.revisions[-1]["values"]["admission"] == {"mutate": mutate}
+    assert confcom.document("enable", "--simulated", *more)["changed"] is False
+
+
+@pytest.mark.parametrize(
+    "node",
+    [
+        make.node("metal", make.HARDWARE),
+        make.node("vendor", resources={"sgx.intel.com/enclave": "110", "sgx.intel.com/provision": "110"}),
+        *(make.node(f"aks-{size}", {AKS_LABEL: size}) for size in AKS_SIZES),
+    ],
+    ids=lambda node: node["metadata"]["name"],
+)
+def test_hardware_beside_simulated_nodes_needs_consent(refused, cluster, node):
+    cluster.objects.append(node)
+    name = node["metadata"]["name"]
+    refused("--simulated", check="simulation", code="hardware-in-cluster", what=name, do="--beside-hardware")
+
+
+def test_a_node_that_simulated_until_now_is_no_hardware(confcom, enabled):
+    enabled.node("b")["metadata"]["labels"].update(OWN)
+    enabled.chart = lambda _: [make.daemon_set("device-plugin", OWN)]
+    assert confcom.findings("update", "--dry-run")["simulation"] == ("ok", "no-hardware-in-cluster")
+
+
+def test_a_node_tainted_later_is_a_warning_to_an_update(confcom, enabled):
+    enabled.node("a")["spec"]["taints"] = [{"key": "ToBeDeletedByClusterAutoscaler", "effect": "NoSchedule"}]
+    document = confcom.document("update", "--set", "logLevel=debug", "--dry-run")
+    (found,) = [one for one in document["findings"] if one["outcome"] == "warning"]
+    assert (found["check"], found["code"]) == ("SGX nodes", "node-tainted")
+    assert "ToBeDeletedByClusterAutoscaler=:NoSchedule" in found["what"]
+    assert "--set tolerations[0].key=ToBeDeletedByClusterAutoscaler" in found["do"]
+    enabled.objects.append(make.node("c", make.SIMULATED, taints=[{"key": "new", "effect": "NoSchedule"}]))
+    confcom.ok("update", "--dry-run")
+
+
+def test_a_node_that_is_not_ready_is_a_warning(confcom, enabled):
+    enabled.node("a")["status"]["conditions"][0]["status"] = "Unknown"
+    enabled.lasting = True
+    warned = confcom.document("update", "--version", "0.2.0", "--dry-run")["findings"]
+    assert [(one["check"], one["code"]) for one in warned if one["outcome"] == "warning"] == [
+        ("SGX nodes", "node-not-ready")
+    ]
+    error = confcom.error(ExitCode.NOT_READY, "daemons-not-ready", "update", "--version", "0.2.0", "--timeout", "30")
+    assert error["why"].startswith("a: device plugin ")
+    assert "; a: quote helper " in error["why"]
+    assert "kubectl delete node a" in error["do"]

@@ -3,7 +3,6 @@
 import pytest
 
 from confcom.addon.cluster.kubectl import MOST_ASKED
-from confcom.errors import ExitCode
 from testkit.fake_cluster import objects as make
 from testkit.fake_cluster.chart import WITH_AESMD
 from testkit.fake_cluster.objects import EPC, SYSTEM
@@ -50,32 +49,25 @@ def test_epc_that_will_be_held_back_is_told_before(confcom, plugin_alone):
     assert "epc-held-back" not in warnings(confcom.document("enable", "--no-quote-helper", "--dry-run"))
 
 
-def test_it_is_told_of_nodes_that_offer_nothing_now(confcom, plugin_alone):
-    for name in ("m1", "m2"):
-        plugin_alone.node(name)["status"]["allocatable"][EPC] = "0"
-    found = warnings(confcom.document("enable", "--quote-helper", *WITH_AESMD, "--dry-run"))[SET_ASIDE]
-    assert "6 MiB" in found["what"]
-
-
 def test_it_is_told_once_and_for_hardware_alone(confcom, plugin_alone):
-    confcom.ok("enable", "--quote-helper", *WITH_AESMD)
+    for name in ("m1", "m2"):  # which offer nothing now
+        plugin_alone.node(name)["status"]["allocatable"][EPC] = "0"
+    found = warnings(confcom.document("enable", "--quote-helper", *WITH_AESMD))[SET_ASIDE]
+    assert "6 MiB" in found["what"]
     plugin_alone.objects.append(make.node("s", make.SIMULATED))
     assert SET_ASIDE not in warnings(confcom.document("update", "--set", "logLevel=debug"))
     assert SET_ASIDE not in warnings(confcom.document("enable", "--simulated", "--beside-hardware"))
-
-
-def test_more_than_before_is_told_with_the_difference(confcom, plugin_alone):
-    confcom.ok("enable", "--quote-helper", *WITH_AESMD)
     found = warnings(confcom.document("update", "--set", "quoteHelper.epcMiB=5", "--dry-run"))[SET_ASIDE]
     assert "10 MiB" in found["what"]
     assert "4 MiB" in found["what"]
 
 
-def test_a_first_installation_and_a_stored_choice_set_nothing_aside_unawares(confcom, on_hardware):
+def test_a_stored_choice_sets_nothing_aside_unawares(confcom, on_hardware):
     assert on_hardware.revisions[0]["values"]["quoteHelper"]["aesmd"]
     confcom.ok("enable", "--no-quote-helper")
     assert SET_ASIDE not in warnings(confcom.document("update", "--set", "logLevel=debug"))
     assert SET_ASIDE not in warnings(confcom.document("enable"))
+    assert on_hardware.revisions[-1]["values"]["quoteHelper"]["enabled"] is False
 
 
 def test_simulated_nodes_have_no_such_finding(confcom, enabled):
@@ -84,77 +76,56 @@ def test_simulated_nodes_have_no_such_finding(confcom, enabled):
     assert not [line for line in enabled.calls if any("/proxy/inventory" in word for word in line)]
 
 
-def test_a_group_that_is_not_set(confcom, plugin_alone):
-    plugin_alone.provision_devices = {"m1": device(), "m2": device()}
-    found = warnings(confcom.document("enable", "--quote-helper", *WITH_AESMD, "--dry-run"))[DIFFERS]
-    assert GROUP in found["what"]
-    assert "106 on m1, m2" in found["what"]
-    assert found["do"] == f"--set {GROUP}=106"
+SAYS_106 = ("--set", f"{GROUP}=106")
+ROOTS, OWNERS, OPEN = device(0), device(106, "0600"), device(mode="0666")
 
 
-def test_a_group_that_fits(confcom, plugin_alone):
-    plugin_alone.provision_devices = {"m1": device(), "m2": device()}
-    options = ("--quote-helper", *WITH_AESMD, "--set", f"{GROUP}=106")
-    assert not {DIFFERS, UNKNOWN} & set(warnings(confcom.document("enable", *options)))
+@pytest.mark.parametrize(
+    "row",
+    [
+        (device(), device(), (), f"{GROUP} 106 on m1, m2", f"--set {GROUP}=106"),
+        (device(), device(), SAYS_106, None, ""),
+        (device(), device(118), SAYS_106, "118 on m2", "same gid on all nodes"),
+        (OPEN, OPEN, (), None, ""),
+        (device(), ROOTS, SAYS_106, "on m2", "udev rule"),
+        (device(), OWNERS, SAYS_106, "on m2", "udev rule"),
+        *(
+            (told, told, (), None, "")  # nobody understands it
+            for told in ({"gid": "x"}, {"gid": 106, "mode": "rw"}, {"gid": None, "mode": "0660"}, {})
+        ),
+    ],
+)
+def test_the_group_of_the_provision_device(confcom, plugin_alone, row):
+    first, second, options, what, do = row
+    plugin_alone.provision_devices = {"m1": first, "m2": second}
+    found = warnings(confcom.document("enable", "--quote-helper", *WITH_AESMD, *options, "--dry-run"))
+    if what is None:
+        assert DIFFERS not in found
+        return
+    assert all(part in found[DIFFERS]["what"] for part in what.split(" ", 1))
+    assert ("m1" in found[DIFFERS]["what"]) is ("m1" in what)
+    assert do in found[DIFFERS]["do"]
 
 
-def test_nodes_with_different_groups_are_named(confcom, plugin_alone):
-    plugin_alone.provision_devices = {"m1": device(), "m2": device(118)}
-    options = ("--quote-helper", *WITH_AESMD, "--set", f"{GROUP}=106")
-    found = warnings(confcom.document("enable", *options))[DIFFERS]
-    assert "118 on m2" in found["what"]
-    assert "106 on" not in found["what"]
-    assert "same gid on all nodes" in found["do"]
-
-
-def test_a_device_of_everybody_needs_no_group(confcom, plugin_alone):
-    plugin_alone.provision_devices = {"m1": device(mode="0666"), "m2": device(mode="0666")}
-    assert DIFFERS not in warnings(confcom.document("enable", "--quote-helper", *WITH_AESMD))
-
-
-@pytest.mark.parametrize("closed", [device(0), device(106, "0600")], ids=["group of root", "owner alone"])
-def test_a_device_that_no_group_opens_needs_a_rule(confcom, plugin_alone, closed):
-    plugin_alone.provision_devices = {"m1": device(), "m2": closed}
-    options = ("--quote-helper", *WITH_AESMD, "--set", f"{GROUP}=106", "--dry-run")
-    found = warnings(confcom.document("enable", *options))[DIFFERS]
-    assert "on m2" in found["what"]
-    assert "m1" not in found["what"]
-    assert "udev rule" in found["do"]
-
-
-def test_a_plugin_that_does_not_answer_is_told(confcom, plugin_alone):
+def test_plugins_that_do_not_tell_the_group(confcom, plugin_alone):
+    asks = ("enable", "--quote-helper", *WITH_AESMD, *SAYS_106, "--dry-run")
     plugin_alone.provision_devices = {"m1": device()}
-    found = warnings(confcom.document("enable", "--quote-helper", *WITH_AESMD, "--set", f"{GROUP}=106", "--dry-run"))
+    found = warnings(confcom.document(*asks))
     assert "m2" in found[UNKNOWN]["what"]
     assert "currently unable" in found[UNKNOWN]["why"]
     assert DIFFERS not in found
-
-
-def test_who_may_not_ask_is_told(confcom, plugin_alone):
     plugin_alone.denied = {"get pods/proxy"}
-    found = warnings(confcom.document("enable", "--quote-helper", *WITH_AESMD, "--dry-run"))
-    assert "pods/proxy" in found[UNKNOWN]["why"]
-
-
-@pytest.mark.parametrize("told", [{"gid": "x"}, {"gid": 106, "mode": "rw"}, {"gid": None, "mode": "0660"}, {}])
-def test_an_inventory_that_nobody_understands_is_no_bug(confcom, plugin_alone, told):
-    plugin_alone.provision_devices = {"m1": told, "m2": told}
-    assert DIFFERS not in warnings(confcom.document("enable", "--quote-helper", *WITH_AESMD, "--dry-run"))
+    assert "pods/proxy" in warnings(confcom.document(*asks))[UNKNOWN]["why"]
+    for pod in plugin_alone.find("Pod", namespace=SYSTEM):
+        pod["status"] = make.not_ready()
+    assert not {DIFFERS, UNKNOWN} & set(warnings(confcom.document(*asks)))
 
 
 def test_of_many_nodes_some_are_asked(confcom, plugin_alone):
     plugin_alone.objects += [make.node(f"n{number:03}", make.HARDWARE) for number in range(MOST_ASKED)]
     plugin_alone.settle()
     plugin_alone.calls.clear()
-    document = confcom.document("enable", "--quote-helper", *WITH_AESMD, "--dry-run", exit_code=ExitCode.OK)
+    document = confcom.document("enable", "--quote-helper", *WITH_AESMD, "--dry-run")
     asked = [line for line in plugin_alone.calls if any("/proxy/inventory" in word for word in line)]
     assert len(asked) == MOST_ASKED
     assert UNKNOWN in warnings(document)
-
-
-def test_a_plugin_that_is_not_ready_is_not_asked(confcom, plugin_alone):
-    for pod in plugin_alone.find("Pod", namespace=SYSTEM):
-        pod["status"] = make.not_ready()
-    assert not {DIFFERS, UNKNOWN} & set(
-        warnings(confcom.document("enable", "--quote-helper", *WITH_AESMD, "--dry-run"))
-    )

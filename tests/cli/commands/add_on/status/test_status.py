@@ -146,31 +146,6 @@ def test_an_admission_policy_that_somebody_removed(confcom, enabled, kinds):
     confcom.ok("status")
 
 
-def test_a_policy_that_was_not_installed_is_not_missed(confcom, cluster):
-    confcom.ok("enable", "--simulated", "--set", "provision.policy=false")
-    assert not [one for one in cluster.objects if one["metadata"]["name"] == POLICY]
-    confcom.ok("status")
-
-
-def test_dead_names_of_simulation_beside_hardware_do_no_harm(confcom, enabled):
-    for part in ("capacity", "allocatable"):
-        enabled.node("a")["status"][part]["simulated.confcom.internal/sgx_epc_mem_in_MiB"] = "0"
-    assert confcom.document("status")["nodes"][0]["epc"]["resource"] == EPC
-
-
-def test_what_an_earlier_installation_left(confcom, cluster):
-    cluster.node("a")["status"]["capacity"][EPC] = "0"
-    assert codes(confcom.problems()) == [("", "not-enabled"), ("a", "resources-left")]
-
-
-def test_a_selector_of_ones_own(confcom, cluster):
-    cluster.node("b")["metadata"]["labels"]["example.com/sgx"] = "yes"
-    cluster.chart = lambda _: [make.daemon_set("device-plugin", {"example.com/sgx": "yes"}, args=())]
-    confcom.ok("enable", "--no-quote-helper")
-    (node,) = [one for one in confcom.document("status")["nodes"] if one["name"] == "b"]
-    assert (node["sgx"], node["provision_device"], node["problems"]) == ("hardware", "no helper", [])
-
-
 def test_the_api_server_is_away(confcom, enabled):
     enabled.away = True
     confcom.error(ExitCode.UNAVAILABLE, "cluster-request-failed", "status")
@@ -181,11 +156,6 @@ def test_a_login_page_in_the_api_servers_place(confcom, enabled):
     error = confcom.error(ExitCode.UNAVAILABLE, "output-not-readable", "status")
     assert error["why"].endswith(": <html> <title>Sign in</title>")
     assert ": kubectl " in error["do"]
-
-
-def test_lists_that_are_null_are_empty(confcom, enabled):
-    enabled._kubectl_get = lambda *_: (0, '{"kind": "List", "items": null}', "")
-    assert ("", "not-enabled") in codes(confcom.problems())
 
 
 def test_workloads_that_need_help(confcom, enabled):
