@@ -1,8 +1,6 @@
 """What kubectl and helm are given: nothing that comes from a cluster, a person or a file is read as a flag."""
 
 import contextlib
-import os
-import subprocess
 from pathlib import Path
 from unittest import mock
 
@@ -15,12 +13,10 @@ from confcom.addon.cluster.kubectl import Cluster, KubeApi, resolve_context
 from confcom.addon.cluster.platform_secret_reader import read_platform
 from confcom.addon.cluster.programs import ClusterAccessError
 from confcom.errors import ConfcomError
-from testkit.cluster_programs import find_helm, find_kubectl, saying
+from testkit.cluster_programs import saying
 
 NAMES = ["--cluster=prod", "--all", "-n", "--", "-", "-f-", "--kubeconfig", "a b", "$(reboot)", "\x1b[2J", "é/..%2f"]
 names = st.sampled_from(NAMES) | st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), min_size=1)
-NOBODY = "http://127.0.0.1:1"
-"""Where no API server is."""
 
 KUBECTL = {
     "server_version": lambda api, _: api.server_version(),
@@ -113,32 +109,6 @@ def test_no_name_is_read_as_a_flag(call, name, namespace, context):
     _, *plain = vector(call, "a", "b", "c")
     assert len(line) == len(plain)  # one word stays one
     assert [one for one in line[:at] if one in COMMANDS] == [one for one in plain if one in COMMANDS]
-
-
-@pytest.mark.parametrize("call", CALLS)
-@pytest.mark.parametrize("name", ["--cluster=prod", "-n", "--"])
-def test_the_programs_themselves_read_none_in_it(call, name, tmp_path):
-    """They get as far as to ask the API server, which is not there; a flag that they do not know would end them."""
-    if call == "Helm.version":
-        pytest.skip("it asks no API server")
-    line = vector(call, name, namespace=name)
-    program = find_kubectl() if line[0] == "kubectl" else find_helm()
-    if program is None:
-        pytest.skip(f"no {line[0]}: put it on PATH, or build it with `make e2e-tools`")
-    at = line.index("--") if "--" in line else len(line)
-    server = f"--server={NOBODY}" if line[0] == "kubectl" else f"--kube-apiserver={NOBODY}"
-    (tmp_path / name).write_text("{}")
-    done = subprocess.run(
-        [program, *line[1:at], server, *line[at:]],
-        cwd=tmp_path,
-        env={"HOME": str(tmp_path), "PATH": os.environ["PATH"]},
-        input=b'{"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "a"}}',
-        capture_output=True,
-        check=False,
-    )
-    said = done.stderr.decode()
-    assert "unknown" not in said
-    assert NOBODY.removeprefix("http://") in said, said
 
 
 @pytest.mark.parametrize("page", ["metrics", "inventory"])

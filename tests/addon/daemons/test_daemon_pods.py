@@ -1,5 +1,7 @@
 """Why a daemon's pod is not ready, in the words of whoever knows best."""
 
+import copy
+
 import pytest
 
 from confcom.addon.daemons.daemon_log import Reason
@@ -128,31 +130,31 @@ def test_a_daemon_that_is_killed_for_memory_says_so_with_its_limit_and_the_remed
     assert found.state is PodState.FAILING
 
 
-def test_without_a_limit_the_node_ran_out_of_memory():
-    (found,) = daemon_pods([killed("quote-helper", limit="")])
-    assert found.reason.startswith("OOMKilled: ")
-    assert "--set" not in found.reason
+RUNS_AGAIN = make.not_ready()
+RUNS_AGAIN["containerStatuses"][0] |= {"lastState": {"terminated": KILLED}}
+JUST_KILLED = {"phase": "Running", "containerStatuses": [{"state": {"terminated": KILLED}, "restartCount": 0}]}
+BY_HAND = make.waiting("CrashLoopBackOff", ended={"exitCode": 137, "reason": "Error"}, restarts=4)
 
 
-def test_just_killed_is_told_before_the_kubelet_waits():
-    status = {"phase": "Running", "containerStatuses": [{"state": {"terminated": KILLED}, "restartCount": 0}]}
-    (found,) = daemon_pods([killed("quote-helper", status=status)])
-    assert found.reason.startswith("OOMKilled: ")
+@pytest.mark.parametrize(
+    ("pod", "said", "reason"),
+    [
+        (killed("quote-helper", limit=""), {}, "OOMKilled: "),
+        (killed("quote-helper", status=JUST_KILLED), {}, "OOMKilled: "),
+        (killed("quote-helper", status=copy.deepcopy(RUNS_AGAIN)), {}, "OOMKilled: "),
+        (killed("quote-helper", status=copy.deepcopy(RUNS_AGAIN)), {"p": Reason("no quote")}, "its log: no quote"),
+        (killed("quote-helper", status=BY_HAND), {}, "CrashLoopBackOff: exit code 137, 4 restarts"),
+    ],
+    ids=["no limit", "just killed", "runs again", "says itself", "by hand"],
+)
+def test_who_was_killed_for_memory(pod, said, reason):
+    (found,) = daemon_pods([pod], said=said)
+    assert found.reason.startswith(reason)
+    assert ("--set" in found.reason) is (reason == "OOMKilled: " and bool(limits_of(pod)))
 
 
-def test_one_that_runs_again_and_is_not_ready_tells_what_it_says_itself():
-    status = make.not_ready()
-    status["containerStatuses"][0] |= {"lastState": {"terminated": KILLED}}
-    pod = killed("quote-helper", status=status)
-    assert "OOMKilled" not in daemon_pods([pod], said={"p": Reason("no quote")})[0].reason
-    assert daemon_pods([pod])[0].reason.startswith("OOMKilled: ")
-
-
-def test_who_is_killed_by_hand_was_not_killed_for_memory():
-    ended = {"exitCode": 137, "reason": "Error"}
-    status = make.waiting("CrashLoopBackOff", ended=ended, restarts=4)
-    (found,) = daemon_pods([killed("quote-helper", status=status)])
-    assert found.reason == "CrashLoopBackOff: exit code 137, 4 restarts"
+def limits_of(pod):
+    return pod["spec"]["containers"][0]["resources"]["limits"]
 
 
 def test_a_job_of_ours_that_is_killed_for_memory_names_no_value_of_a_daemon():

@@ -81,19 +81,6 @@ def test_each_field_is_told_with_its_old_and_its_new_value(changed, line):
     assert told.strip() == line
 
 
-def test_objects_come_and_go():
-    changes = manifest_changes([daemon(name="old")], [daemon(name="new")], "here")
-    assert changes_json(changes) == [
-        {"kind": "DaemonSet", "name": "new", "change": "made", "fields": []},
-        {"kind": "DaemonSet", "name": "old", "change": "removed", "fields": []},
-    ]
-
-
-def test_what_was_not_set_has_no_old_value():
-    changes = manifest_changes([daemon()], [daemon(labels={"v": "2"})], "here")
-    assert fields(changes) == {"metadata.labels.v": (None, "2")}
-
-
 SECRET = "hunter2-of-the-database"
 
 
@@ -157,15 +144,6 @@ def test_the_line_about_what_somebody_edited_has_nothing_that_a_secret_holds():
     assert "--password" not in described(seen)
     (seen,) = without_secrets(drift([release], [live], "here"), [release])
     assert f"--password={SECRET}" in described(seen)
-
-
-def test_variables_values_are_not_told():
-    one, other = ([{"name": "TOKEN", "value": value}] for value in ("abc123", "def456"))
-    changes = manifest_changes([daemon(env=one)], [daemon(env=other)], "here")
-    text = all_that_is_told(changes)
-    assert fields(changes) == {f"{POD}.containers[main].env[TOKEN].value": "hidden"}
-    assert "abc123" not in text
-    assert "def456" not in text
 
 
 def test_values_are_told():

@@ -38,10 +38,6 @@ def test_an_upgraded_api_server_is_told_with_the_command(api_server):
     assert "`confcom update`" in found["api-server-upgraded"]
 
 
-@pytest.mark.parametrize("support", ["supported", "offline", "policy-off", "controller-off"])
+@pytest.mark.parametrize("support", ["supported", "offline", "policy-off", "controller-off", ""])
 def test_what_was_installed_for_it_says_nothing(support):
     assert notes(daemons("--api-server=1.36", f"--capacity-support={support}"), "v1.37.2") == {}
-
-
-def test_older_daemons_without_the_flags_say_nothing():
-    assert notes(daemons(), "v1.36.3") == {}
