@@ -333,7 +333,7 @@ def path(tmp_path):
     return os.pathsep.join(filter(None, [str(tmp_path), os.environ.get("PYTHONPATH")]))
 
 
-def test_a_bug_is_told_as_an_error_and_its_traceback_only_when_it_is_asked_for(run, tmp_path, path):
+def test_a_bug_shows_its_traceback_only_on_request(run, tmp_path, path):
     (tmp_path / "sitecustomize.py").write_text(
         "import confcom.verify.files\nconfcom.verify.files.read_quote = lambda path: {}['a bug']\n"
     )
@@ -352,7 +352,7 @@ KILLER = f"#!{sys.executable}\nimport os, signal, time\nos.kill(os.getppid(), si
 
 
 @pytest.mark.parametrize("at", ["import", "status", "export"])
-def test_ctrl_c_while_it_is_imported_or_kubectl_works_ends_it_quietly(at, run, tmp_path, path):
+def test_ctrl_c_during_import_or_kubectl_ends_it_quietly(at, run, tmp_path, path):
     (tmp_path / "click.py").write_text("import os, signal\nos.kill(os.getpid(), signal.SIGINT)\n")
     importing = Case(("status",), environ={"PYTHONPATH": path})
     done = run(importing if at == "import" else Case(tuple(CLUSTER[at]), programs={"kubectl": KILLER.encode()}))

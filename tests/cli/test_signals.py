@@ -135,7 +135,7 @@ def by_name(process):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("send", [by_terminal, by_name])
-def test_the_last_lines_and_the_document_say_what_helm_has_recorded(command, send):
+def test_the_last_lines_say_what_helm_has_recorded(command, send):
     start, cluster, seen, begun = command
     process = start("enable", "--simulated", "--set", "image.registry=registry.test", "--output", "json")
     assert begun.wait(30)

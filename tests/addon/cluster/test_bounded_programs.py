@@ -48,9 +48,7 @@ def run_python(program, **options):
 
 
 @pytest.mark.parametrize(("descriptor", "stream"), [(1, "stdout"), (2, "stderr")])
-def test_a_program_that_writes_for_ever_is_killed_and_takes_no_more_memory_than_the_bound(
-    endless, tmp_path, descriptor, stream
-):
+def test_a_program_that_writes_for_ever_is_killed_at_the_bound(endless, tmp_path, descriptor, stream):
     endless(descriptor)
     tracemalloc.start()
     try:
@@ -98,7 +96,7 @@ def test_whether_a_program_was_ended_for_what_it_printed_is_told(killed, code):
     assert caught.value.error_code == code
 
 
-def test_a_value_that_was_set_is_not_repeated_in_what_to_try_by_hand(tmp_path):
+def test_a_value_is_not_repeated_in_the_command_by_hand(tmp_path):
     def run(arguments, /, *, timeout, **_):
         raise subprocess.TimeoutExpired(arguments, timeout)
 
@@ -110,7 +108,7 @@ def test_a_value_that_was_set_is_not_repeated_in_what_to_try_by_hand(tmp_path):
     assert "s3cret" not in str(caught.value)
 
 
-def test_what_it_reads_and_both_that_it_prints_may_be_larger_than_a_pipe():
+def test_input_and_outputs_may_be_larger_than_a_pipe():
     program = "import sys; data = sys.stdin.buffer.read(); sys.stderr.buffer.write(data); sys.stdout.buffer.write(data)"
     data = os.urandom(MIB)
     done = run_python(program, stdin=data)
@@ -126,7 +124,7 @@ TELL_PID = "import os, signal, time; open('pid', 'w').write(str(os.getpid())); "
 
 
 @pytest.mark.parametrize("end", ["", "os.close(1); os.close(2); "])
-def test_one_that_lasts_too_long_is_killed_and_its_words_are_kept(tmp_path, monkeypatch, end):
+def test_a_program_that_lasts_too_long_is_killed(tmp_path, monkeypatch, end):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(subprocess.TimeoutExpired) as caught:
         run_python(f"{TELL_PID}os.write(2, b'log in'); {end}time.sleep(60)", timeout=1.0)

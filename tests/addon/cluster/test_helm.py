@@ -100,7 +100,7 @@ def test_who_is_to_blame_when_it_cannot_be_rendered(helm, release, said, kind, c
     assert caught.value.why
 
 
-def test_what_the_chart_says_is_told_without_what_helm_says_around_it(helm, release):
+def test_the_charts_words_are_told_without_helms(helm, release):
     helm.answer = (1, "", CHART_REFUSAL.format(code=""))
     with pytest.raises(ChartError) as caught:
         release.render(Path("chart"), Values())
@@ -126,7 +126,7 @@ def test_what_to_do_when_helm_fails(helm, release, tmp_path, said, code):
     assert ("--namespace=sgx" in caught.value.remedy) is ("pre-install" in said or code == "helm-failed")
 
 
-def test_helm_has_longer_than_its_own_timeout_or_as_long_as_is_said(helm, release):
+def test_helms_time_limit(helm, release):
     helm.answer = (0, "[]", "")
     release.history()
     assert helm.timeout > HELM_SECONDS

@@ -39,7 +39,7 @@ KUBECTL = {"version", "list", "namespace", "review"}
 
 
 @pytest.mark.parametrize("asked", ASKED)
-def test_a_login_page_is_shown_by_its_beginning_and_named_for_what_it_is(asked):
+def test_a_login_page_is_shown_by_its_beginning(asked):
     with pytest.raises(ClusterAccessError) as caught:
         ASKED[asked](LOGIN_PAGE)
     error = caught.value

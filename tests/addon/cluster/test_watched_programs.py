@@ -45,7 +45,7 @@ def interrupt_when_reached():
     raise KeyboardInterrupt
 
 
-def test_it_gets_a_sigint_at_an_interruption_and_has_a_session_of_its_own(here):
+def test_an_interruption_sends_it_a_sigint_in_its_own_session(here):
     watch = Watch(interrupt_when_reached, stoppable=True)
     with pytest.raises(KeyboardInterrupt):
         run(OBEDIENT, watch=watch)
@@ -55,7 +55,7 @@ def test_it_gets_a_sigint_at_an_interruption_and_has_a_session_of_its_own(here):
     assert not watch.running
 
 
-def test_what_cannot_be_stopped_is_given_time_and_goes_on_after_it(here, monkeypatch):
+def test_a_program_that_cannot_be_stopped_is_given_time(here, monkeypatch):
     monkeypatch.setattr(processes, "INTERRUPTED_SECONDS", 0.1)
     started, start = [], subprocess.Popen
     monkeypatch.setattr(
@@ -122,7 +122,7 @@ def test_meanwhile_something_else_is_done_until_it_has_ended(here):
     assert not watch.running
 
 
-def test_what_it_printed_before_its_time_limit_is_read_with_a_bound():
+def test_output_before_the_time_limit_is_bounded():
     program = "import signal, sys; print('x' * 5000, file=sys.stderr, flush=True); signal.pause()"
     watch = Watch()
     with pytest.raises(subprocess.TimeoutExpired) as caught:

@@ -52,7 +52,7 @@ def test_a_controller_that_runs_is_no_problem():
     assert codes([plugin("supported")], [pod()]) == []
 
 
-def test_where_there_is_none_it_is_missed_only_if_the_plugins_count_on_it():
+def test_a_controller_is_missed_only_if_plugins_count_on_it():
     assert codes([plugin("supported")], []) == ["controller-missing"]
     assert codes([plugin("policy-off")], []) == []
     ending = pod(deletionTimestamp="2026-11-28T10:00:00Z")
@@ -95,7 +95,7 @@ def test_a_change_that_has_come_through_and_other_deployments():
     assert unfinished([], [], (), HERE) is None
 
 
-def test_an_old_pod_that_fails_beside_a_new_one_that_starts_is_no_failure():
+def test_an_old_pod_that_fails_beside_a_new_one_is_no_failure():
     old, new = pod(ready=False, waiting="CrashLoopBackOff"), pod("controller-2", ready=False, created="2")
     assert not unfinished([deployment(total=2)], [old, new], (), HERE).failing
     assert not unfinished([deployment(total=2)], [old, pod("controller-2", created="2")], (), HERE).failing

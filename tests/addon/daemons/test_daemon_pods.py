@@ -94,7 +94,7 @@ def test_reasons_are_printable():
     assert one(make.not_ready(), said={"p": Reason("a\x1b[2Jb\u202ec")}).reason.endswith("a\\x1b[2Jb\\u202ec")
 
 
-def test_what_clients_had_logged_is_no_reason_why_a_container_ended():
+def test_clients_log_lines_are_no_reason_for_an_end():
     line = '{"level": "warning", "message": "malformed request", "peer": "pay to x"}\n'
     status = make.waiting("CrashLoopBackOff", "back-off", ended={"exitCode": 137, "message": line * 9}, restarts=3)
     assert one(status).reason == "CrashLoopBackOff: exit code 137, 3 restarts"
@@ -122,7 +122,7 @@ def killed(component, *, limit="256Mi", status=None, labels=None):
         ("quote-helper", "100M", "quoteHelper.resources.limits.memory=200000000"),
     ],
 )
-def test_a_daemon_that_is_killed_for_memory_says_so_with_its_limit_and_the_remedy(component, limit, value):
+def test_a_daemon_killed_for_memory_says_its_limit_and_the_remedy(component, limit, value):
     (found,) = daemon_pods([killed(component, limit=limit)])
     assert found.reason.startswith("OOMKilled: ")
     assert f" {limit} (exit code 137, 4 restarts)" in found.reason
@@ -157,13 +157,13 @@ def limits_of(pod):
     return pod["spec"]["containers"][0]["resources"]["limits"]
 
 
-def test_a_job_of_ours_that_is_killed_for_memory_names_no_value_of_a_daemon():
+def test_our_job_killed_for_memory_names_no_value():
     _, reason = pod_reason(killed("", labels=make.labels("simulated-root")))
     assert reason.startswith("OOMKilled: ")
     assert reason.endswith(" 256Mi (exit code 137, 4 restarts)")
 
 
-def test_a_simulated_nodes_daemon_beside_hardware_is_the_same_component():
+def test_a_simulated_daemon_beside_hardware_is_the_same_component():
     assert one(make.running(), component="device-plugin-simulated").component is Component.DEVICE_PLUGIN
 
 

@@ -104,5 +104,5 @@ def test_who_uses_our_resources(resources, uses, kind):
         ({REAL.epc: "0", SIMULATED.epc: "162"}, {REAL.epc: "0", SIMULATED.epc: "0"}, SIMULATED),
     ],
 )
-def test_a_nodes_names_are_those_that_it_offers_and_not_dead_ones(capacity, allocatable, names):
+def test_a_nodes_names_are_those_that_it_offers(capacity, allocatable, names):
     assert set_of({"status": {"capacity": capacity, "allocatable": allocatable}}) is names

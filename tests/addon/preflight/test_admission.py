@@ -38,7 +38,7 @@ DOUBTS = [
         *((said, ProbeAnswer(doubt="m")) for said in DOUBTS),
     ],
 )
-def test_admission_refuses_or_the_pod_is_at_fault_or_nobody_has_refused(said, answer):
+def test_the_answer_of_admission(said, answer):
     assert ProbeAnswer.read(said, "m") == answer
 
 

@@ -21,7 +21,7 @@ PLAN = Plan((make.daemon_set("device-plugin"), make.daemon_set("quote-helper")))
     ],
     ids=["owners", "nodes"],
 )
-def test_each_node_is_looked_at_as_often_in_a_large_cluster_as_in_a_small_one(check):
+def test_a_nodes_reads_do_not_grow_with_the_cluster(check):
     def reads(count):
         nodes = [Counted(make.node(f"n{number}", SIMULATED)) for number in range(count)]
         list(check(nodes))
@@ -64,7 +64,7 @@ def test_simulation_and_hardware(plan, nodes, code):
         ({EPC: 4090, ENCLAVE: 1024}, "supported", "hardware-in-cluster"),
     ],
 )
-def test_epc_that_the_controller_wrote_for_a_node_that_simulates_no_more_is_no_hardware(resources, supported, code):
+def test_capacity_of_a_node_that_simulated_is_no_hardware(resources, supported, code):
     installed = make.daemon_set("device-plugin", args=("--simulated", f"--capacity-support={supported}"))
     nodes = [NODE, make.node("was-simulated", resources=resources)]
     assert [one.code for one in check_simulation(PLAN, nodes, [installed])] == [code]
@@ -83,7 +83,7 @@ def test_nodes_that_would_lose_their_daemons():
 
 
 @pytest.mark.parametrize("installed", [True, False])
-def test_a_taint_does_not_forbid_the_change_of_daemons_that_are_there(installed):
+def test_a_taint_does_not_forbid_a_change_of_running_daemons(installed):
     node = make.node("n", SIMULATED, taints=[{"key": "sgx", "value": "only", "effect": "NoSchedule"}])
     there = PLAN.daemon_sets if installed else ()
     found = list(check_nodes(PLAN, [node], there, unknown=[], allow_none=False))
@@ -91,7 +91,7 @@ def test_a_taint_does_not_forbid_the_change_of_daemons_that_are_there(installed)
     assert found[0].outcome == ("warning" if installed else "FAILED")
 
 
-def test_an_error_is_a_finding_with_its_code_and_findings_are_data_beside_the_error():
+def test_an_error_is_a_finding_with_its_code():
     away = UnavailableError("x", error_code="away", why="y", remedy="z")
     error = PreflightError([Finding.ok(Check.HELM, "v4", code="helm-supported"), Finding.of(Check.API_SERVER, away)])
     assert (error.exit_code, as_data(error)["code"]) == (ExitCode.UNAVAILABLE, "preflight-failed")

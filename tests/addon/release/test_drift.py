@@ -120,7 +120,7 @@ def test_a_list_without_keys_is_its_writers_as_a_whole():
 
 
 @pytest.mark.parametrize("operation", ["Apply", "Update"])
-def test_what_belongs_to_helm_alone_was_changed_by_admission_in_its_own_request(operation):
+def test_a_change_by_admission_in_helms_request_is_no_drift(operation):
     helm = HELM | {"operation": operation}
     mirrored = {"image": "mirror.test/a:1"}
     assert found(daemon_set(), daemon_set(mirrored, managed=[helm])) == {}
@@ -152,7 +152,7 @@ def test_what_somebody_added_is_named_once_and_at_its_outermost():
     }
 
 
-def test_who_makes_the_object_from_an_export_owns_the_defaults_and_has_added_nothing():
+def test_defaults_of_an_export_are_no_additions():
     defaults = {"dnsPolicy": "ClusterFirst", "restartPolicy": "Always", "serviceAccount": "x", "securityContext": {}}
     managed = [entry("kubectl-replace", pod_spec({f"f:{name}": {} for name in defaults}) | RELEASE)]
     assert found(daemon_set(), daemon_set(managed=managed, **defaults)) == {}
@@ -162,7 +162,7 @@ def test_who_makes_the_object_from_an_export_owns_the_defaults_and_has_added_not
     }
 
 
-def test_the_defaults_of_a_deployment_are_not_added_by_who_makes_it_from_an_export():
+def test_a_deployments_defaults_are_no_additions_of_an_export():
     fields = ("progressDeadlineSeconds", "revisionHistoryLimit")
     managed = [entry("kubectl-create", {"f:spec": {f"f:{name}": {} for name in fields}} | RELEASE)]
     wanted = daemon_set() | {"kind": "Deployment"}
@@ -182,7 +182,7 @@ def test_the_defaults_of_a_deployment_are_not_added_by_who_makes_it_from_an_expo
         entry("x", {"f:metadata": {"f:annotations": {"f:mine": {}}}}),
     ],
 )
-def test_defaults_status_and_annotations_are_not_added_by_anybody(managed):
+def test_defaults_status_and_annotations_are_no_additions(managed):
     live = daemon_set(managed=[HELM, managed], hostNetwork=True)
     live["metadata"]["annotations"] = {"mine": "x"}
     live["spec"]["template"]["metadata"]["annotations"] = {"restartedAt": "x"}
@@ -207,7 +207,7 @@ def test_objects_are_told_apart_by_group_kind_namespace_and_name():
     assert (gone.kind, gone.name, gone.gone) == ("DaemonSet", "d", True)
 
 
-def test_long_values_are_cut_and_those_of_the_environment_not_shown():
+def test_long_values_are_cut_and_variables_not_shown():
     wanted = daemon_set({"env": [{"name": "A", "value": "b"}]})
     live = daemon_set({"env": [{"name": "A", "value": "hidden"}], "image": "x" * 1000})
     (one,) = drift([wanted], [live], "n")
@@ -246,7 +246,7 @@ def test_what_was_added_is_handed_over_to_helm():
     assert after == [taken, status, entry("kubectl-edit", container({"f:image": {}}))]
 
 
-def test_who_has_nothing_left_is_taken_out_and_an_entry_for_helm_made_if_there_is_none():
+def test_an_empty_entry_goes_and_helm_gets_one():
     old = entry("helm", container({"f:image": {}}))
     applied_by_b = entry("b", pod_spec({"f:hostPID": {}}), "Apply", apiVersion="apps/v1")
     managed = [entry("a", container({"f:env": {}})), old, applied_by_b]

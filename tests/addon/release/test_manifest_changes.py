@@ -137,7 +137,7 @@ def test_what_a_secret_holds_is_not_told_of_what_somebody_edited():
         assert fields(undone) == {f"{POD}.containers[main].args": "hidden"}
 
 
-def test_the_line_about_what_somebody_edited_has_nothing_that_a_secret_holds():
+def test_the_line_about_an_edit_has_nothing_of_a_secret():
     release, live = (daemon(args=[f"--password={one}"]) for one in (SECRET, "x"))
     (seen,) = without_secrets(drift([release], [live], "here"), [secret(SECRET), release])
     assert "containers[main].args" in described(seen)
@@ -189,7 +189,7 @@ TREES = st.recursive(
 
 
 @given(st.dictionaries(st.sampled_from("abc"), TREES), st.dictionaries(st.sampled_from("abc"), TREES))
-def test_whatever_is_compared_equal_things_have_no_change_and_each_field_is_told_once(old, new):
+def test_each_changed_field_is_told_once(old, new):
     base = {"apiVersion": "v1", "kind": "X", "metadata": {"name": "x"}}
     assert manifest_changes([base | {"spec": old}], [base | {"spec": old}], "here") == ()
     for one in manifest_changes([base | {"spec": old}], [base | {"spec": new}], "here"):

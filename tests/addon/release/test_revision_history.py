@@ -56,7 +56,7 @@ UPGRADE, DEPLOYED = "superseded: Upgrade complete", "deployed: Upgrade complete"
 FAILED_ROLLBACK = 'failed: Rollback "confcom" failed: cannot patch'
 
 
-def test_helm_names_the_revision_that_is_copied_whatever_the_description_says():
+def test_helm_names_the_copied_revision():
     copy = revision(4, "deployed", "as the ticket says", rollback_revision=2)
     assert previous([*told(UPGRADE, UPGRADE, UPGRADE), copy]) == 1
     failed = revision(4, "failed", 'Rollback "confcom" failed: cannot patch', rollback_revision=1)
@@ -87,7 +87,7 @@ def test_a_rollback_that_was_not_made_to_its_end(lines, expected):
     assert previous(told(*lines)) == expected
 
 
-def test_of_a_content_whose_first_revision_is_gone_a_copy_is_named():
+def test_a_copy_is_named_if_the_first_revision_is_gone():
     assert previous(told(*[UPGRADE] * 8, "superseded: Rollback to 2", DEPLOYED, first=3)) == 11
     assert previous(told(*[UPGRADE] * 9, "pending-rollback: Rollback to 2", first=3)) == 12
 

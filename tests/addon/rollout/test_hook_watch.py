@@ -57,7 +57,7 @@ def test_a_second_pod_that_runs_well_is_not_ended_for_the_first():
 @pytest.mark.parametrize(
     "later", [[], [pod("b", {"phase": "Succeeded"}, 20), job()], [pod("a", make.rejected(), 0), job(uid="2")]]
 )
-def test_a_job_that_succeeded_or_was_replaced_has_nothing_to_tell(later):
+def test_a_job_that_succeeded_or_was_replaced_says_nothing(later):
     watch = watched((0, [pod("a", make.rejected(), 0), job()]), (20, later))
     assert (watch.rows, watch.failure_reasons, watch.failing_since) == ((), (), {})
 

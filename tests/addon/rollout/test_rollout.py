@@ -45,7 +45,7 @@ def test_done_at_once():
     assert verdicts((0, state())) == [DONE]
 
 
-def test_not_done_before_the_controller_has_looked_nor_with_a_problem():
+def test_not_done_before_the_controller_nor_with_a_problem():
     assert verdicts((0, state(step(done=True), observed=False))) == [WAITING]
     assert verdicts((0, state(step(done=True), problems=("x",)))) == [WAITING]
 
@@ -61,7 +61,7 @@ def test_every_node_that_is_done_gives_more_time():
     assert verdicts((0, neither), (90, one), (190, one))[-1] is STALLED
 
 
-def test_a_step_that_was_done_by_the_old_pod_counts_again_by_the_new_one():
+def test_a_step_counts_again_by_the_new_pod():
     old, none, new = (
         state(step(done=done, pod=pod), step("b")) for done, pod in ((True, "1"), (False, "2"), (True, "2"))
     )
@@ -89,7 +89,7 @@ def test_a_pod_that_fails_is_given_less_time_unless_it_recovers():
         ([make.running()], False),
     ],
 )
-def test_a_rejected_pod_that_is_still_there_does_not_hide_the_ready_one(statuses, observed):
+def test_a_rejected_pod_does_not_hide_the_ready_one(statuses, observed):
     daemon = make.daemon_set("quote-helper")
     daemon["status"] = {"observedGeneration": 1, "desiredNumberScheduled": 1, "updatedNumberScheduled": 1}
     pods = tuple(helper(number, status=status) for number, status in enumerate(statuses))
@@ -166,7 +166,7 @@ def told(*pods, newest="2"):
         ([("2", make.rejected("x")), ("2", make.waiting("ContainerCreating"))], False, False),
     ],
 )
-def test_a_rejected_pod_says_why_where_no_other_one_is_to_be_told_of(pods, says_why, serving):
+def test_a_rejected_pod_says_why_if_there_is_no_other(pods, says_why, serving):
     step = told(*pods)
     assert (step.text == "rejected: UnexpectedAdmissionError: x") is says_why
     assert ("rejected" in step.text) is says_why

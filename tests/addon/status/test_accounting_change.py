@@ -110,7 +110,7 @@ def test_a_node_that_counts_otherwise_has_not_changed():
         (CAPACITY, {EPC: 1}, "Running", True),  # as with a policy that was off: it has no device
     ],
 )
-def test_a_record_is_stale_if_no_pod_has_the_device_of_that_accounting(kind, limits, phase, stale):
+def test_a_record_is_stale_if_no_pod_has_its_device(kind, limits, phase, stale):
     setting = AccountingSetting.CAPACITY if kind is DEVICES else AccountingSetting.DEVICES
     pod = make.pod("app", on="a", limits=limits)
     pod["status"]["phase"] = phase

@@ -29,12 +29,12 @@ def test_stages(capacity, allocatable, stage):
     assert stale_resources(node(capacity, allocatable)).stage is stage
 
 
-def test_a_kubelet_that_is_silent_cannot_forget_but_what_is_at_0_can_go():
+def test_a_silent_kubelet_cannot_forget_but_zeros_can_go():
     assert stale_resources(node("162", "162", ready=False)).stage is Stage.SILENT
     assert stale_resources(node("0", "0", ready=False)).stage is Stage.DEAD
 
 
-def test_only_our_keys_that_are_at_0_are_removed_each_tested_first():
+def test_only_our_keys_at_0_are_removed_each_tested_first():
     foreign = {"nvidia.com/gpu": "0", "sgx.intel.com/enclave": "1024"}
     made = node("0", "0", resources=foreign)
     paths = [f"/status/{part}/kubernetes.azure.com~1sgx_epc_mem_in_MiB" for part in ("capacity", "allocatable")]
@@ -57,7 +57,7 @@ ENCLAVE = "sgx.intel.com/enclave"
 
 
 @pytest.mark.parametrize("count", ["0", "110"])
-def test_a_node_that_has_only_names_of_others_is_clean_unless_it_was_ours(count):
+def test_a_node_with_others_names_is_clean_unless_it_was_ours(count):
     made = node(None, None, resources={ENCLAVE: count})
     assert stale_resources(made, passed=1000) == StaleResources("a", Stage.CLEAN, ())
     stage = Stage.OFFERED if int(count) else Stage.DEAD
@@ -90,7 +90,7 @@ def by_controller(made, *names, manager="confcom-controller"):
 
 
 @pytest.mark.parametrize("passed", [0, FOREIGN_AFTER_SECONDS])
-def test_what_the_controller_wrote_is_removed_at_once_and_nobody_elses(passed):
+def test_only_the_controllers_keys_are_removed_at_once(passed):
     made = by_controller(node("131066", "131066", resources={ENCLAVE: "1024"}), EPC, "example.com/other")
     made["status"]["capacity"]["example.com/other"] = "1"
     assert written(made) == {EPC}

@@ -76,7 +76,7 @@ def test_the_helpers_codes_of_a_foreign_socket_are_known():
 
 
 @pytest.mark.parametrize("code", sorted(FOREIGN_SOCKET_CODES))
-def test_a_foreign_socket_is_known_by_its_code_whatever_the_words_are(code):
+def test_a_foreign_socket_is_known_by_its_code(code):
     assert named(told(mounting("aesmd-x7"), said=Reason("other words", code))) == ["sgx/aesmd-x7"]
 
 

@@ -110,7 +110,7 @@ def test_a_label_is_proposed_for_the_node_where_it_suffices():
     assert f"{LABEL} b zone=2" in cause.remedy
 
 
-def test_no_label_is_proposed_where_affinity_forbids_the_node_anyway():
+def test_no_label_is_proposed_where_affinity_forbids_the_node():
     cause = explained([sgx()], waiting(**ZONE_2, affinity=affinity("disk", "Exists")))
     assert cause.code == "nodes-not-selected"
     assert LABEL not in cause.remedy
@@ -123,7 +123,7 @@ def test_nobody_is_told_to_tolerate_a_nodes_condition(others):
     assert "node.kubernetes.io/disk-pressure" in cause.what
 
 
-def test_a_taint_that_somebody_wrote_is_told_beside_a_nodes_condition():
+def test_a_written_taint_counts_beside_a_nodes_condition():
     cause = explained([sgx(taints=[PRESSURE]), sgx("b", taints=[SGX_TAINT])], waiting(message=TAINTED))
     assert cause.code == "taints-not-tolerated"
     assert "disk-pressure" not in cause.remedy
@@ -152,13 +152,13 @@ def test_intels_name_is_answered_with_ours_in_mib(size, mib):
     assert f"{EPC}: {mib} in the container main " in cause.remedy
 
 
-def test_intels_name_in_a_cluster_that_simulates_under_other_names():
+def test_intels_name_beside_simulated_names():
     pod = waiting({INTEL: "10Mi"}, message=f"0/3 nodes are available: 3 Insufficient {INTEL}.")
     cause = explained([make.node("s", resources={SIMULATED_EPC: 162})], pod)
     assert f"{SIMULATED_EPC}: 10 " in cause.remedy
 
 
-def test_intels_name_is_not_ours_to_explain_where_another_plugin_offers_it():
+def test_intels_name_offered_by_another_plugin_is_not_ours():
     pod = waiting({INTEL: "10Mi"}, message=f"0/3 nodes are available: 3 Insufficient {INTEL}.")
     assert explained([sgx(resources={INTEL: 10485760})], pod) is None
 
@@ -180,7 +180,7 @@ def test_pods_that_are_alike_are_held_against_the_nodes_once():
     assert reads(50) == reads(1)
 
 
-def test_of_very_many_kinds_of_pods_only_some_are_held_against_the_nodes():
+def test_only_some_of_very_many_kinds_of_pods_are_examined():
     pods = [waiting({EPC: 200 + number}, name=f"app-{number}") for number in range(KINDS_EXAMINED + 10)]
     found = troubled_workloads([sgx()], [*pods, waiting({EPC: 200}, name="alike")], [], namespace=SYSTEM)
     assert len(found) == len(pods) + 1

@@ -60,7 +60,7 @@ def seconds_for(confcom, enabled, *arguments):
     return enabled.now - before
 
 
-def test_to_capacity_takes_until_the_kubelet_has_forgotten_the_devices(confcom, enabled):
+def test_to_capacity_takes_until_devices_are_forgotten(confcom, enabled):
     before = enabled.now
     document = confcom.document("change-accounting", "capacity")
     assert (document["changed"], document["setting"], setting_of(enabled)) == (True, "capacity", "capacity")
@@ -109,7 +109,7 @@ def test_a_node_that_changes_gives_the_others_more_time(confcom, enabled):
     assert [node["node"] for node in nodes] == ["a", "c"]
 
 
-def test_a_node_whose_plugin_could_not_be_asked_may_have_had_devices(confcom, enabled, follow):
+def test_a_silent_plugin_may_have_offered_devices(confcom, enabled, follow):
     enabled.silent_plugins.add("a")
 
     def tick(cluster):
@@ -203,7 +203,7 @@ class Record:
 
 
 @pytest.mark.parametrize(("setting", "kept"), [("capacity", "device"), ("devices", "capacity")])
-def test_a_kubelet_that_remembers_ended_pods_is_made_to_forget_them(confcom, enabled, setting, kept):
+def test_a_kubelet_is_made_to_forget_ended_pods(confcom, enabled, setting, kept):
     enabled.accountings["a"] = {"kind": kept, "choice": "set"}
     record, before = Record(enabled, kept), enabled.now
     (node,) = confcom.document("change-accounting", setting)["accounting"]

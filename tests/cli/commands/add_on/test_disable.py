@@ -76,7 +76,7 @@ def test_without_waiting_a_second_call_finishes(confcom, enabled):
 
 
 @pytest.mark.parametrize("options", [(), ("--no-wait",)])
-def test_what_the_controller_wrote_goes_first_and_without_waiting(confcom, enabled, options):
+def test_the_controllers_capacity_goes_first(confcom, enabled, options):
     fields = {"f:status": {"f:capacity": {f"f:{EPC}": {}}}}
     entry = {"manager": "confcom-controller", "subresource": "status", "fieldsV1": fields}
     enabled.node("a")["metadata"]["managedFields"] = [entry]
@@ -235,14 +235,14 @@ def test_pods_that_do_not_end(confcom, enabled):
     assert "confcom-x" in confcom.error(ExitCode.NOT_READY, "pods-not-terminated", "disable")["what"]
 
 
-def test_what_was_applied_without_helm_is_left_to_whoever_applied_it(confcom, cluster):
+def test_an_installation_without_helm_is_left_alone(confcom, cluster):
     cluster.objects.append(make.daemon_set("device-plugin"))
     confcom.error(ExitCode.REFUSED, "not-installed-by-helm", "disable")
     assert cluster.find("DaemonSet")
 
 
 @pytest.mark.parametrize("said", ["<p>log in</p>", '{"error": "log in"}', "null"])
-def test_what_is_not_the_clusters_answer_is_not_taken_for_clean_nodes(confcom, enabled, said):
+def test_a_foreign_answer_is_not_taken_for_clean_nodes(confcom, enabled, said):
     get = enabled._kubectl_get
     enabled._kubectl_get = lambda words, *more: (0, said, "") if words == ["nodes"] else get(words, *more)
     done = confcom("disable", "-o", "json")
@@ -270,7 +270,7 @@ def test_enabled_again_it_is_as_before(confcom, enabled):
 
 
 @pytest.mark.parametrize("options", [[], ["--no-wait"]])
-def test_a_moment_without_the_api_server_after_helms_work_is_waited_out(confcom, enabled, options):
+def test_the_api_server_may_be_away_after_the_removal(confcom, enabled, options):
     enabled.leave_after("uninstall", 20)
     assert "The connection to the server 10.0.0.1:6443 was refused" in confcom.ok("disable", *options).stderr
     assert not enabled.find("Pod", namespace=SYSTEM)

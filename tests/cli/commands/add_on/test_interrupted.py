@@ -89,7 +89,7 @@ def test_while_helm_upgrades_it_is_told_what_helm_has_recorded(confcom, enabled,
     assert not enabled.find("Job")  # it would fail later, and `status` would name it
 
 
-def test_while_helm_installs_it_is_told_with_what_was_done_before(confcom, cluster, told):
+def test_an_interrupted_installation_says_what_was_done(confcom, cluster, told):
     cluster.on_tick = interrupt
     error = told("interrupted-during-helm", "enable", "--simulated")
     assert facts(error) == ([1], [SYSTEM], ["confcom enable", "confcom disable"])
@@ -136,7 +136,7 @@ def test_while_the_daemons_are_waited_for_the_change_is_made(enabled, told):
     assert enabled.revisions[-1]["values"]["logLevel"] == "debug"
 
 
-def test_disabling_that_is_interrupted_goes_on_with_the_same_command(confcom, enabled, told):
+def test_an_interrupted_disable_goes_on_with_the_same_command(confcom, enabled, told):
     uninstall = enabled._helm_uninstall
 
     def interrupted(*_):

@@ -83,7 +83,7 @@ def test_a_cluster_that_cannot_be_looked_at_is_not_changed(confcom, enabled):
     assert len(enabled.revisions) == 2
 
 
-def test_what_is_wrong_now_as_well_is_no_reason_to_keep_an_update(confcom, enabled):
+def test_a_fault_of_now_is_no_reason_to_keep_an_update(confcom, enabled):
     confcom("update", "--set", "logLevel=debug")
     enabled.objects.append(make.node("metal", make.HARDWARE))
     assert confcom("update", "--set", "logLevel=info").exit_code == ExitCode.REFUSED

@@ -87,7 +87,7 @@ def test_one_that_records_at_the_same_moment_is_told_as_well(confcom, enabled, s
     assert re.search(rf" 2\b.* {status} .*UTC", error["why"])
 
 
-def test_one_that_has_not_recorded_yet_is_told_without_its_revision(confcom, cluster):
+def test_a_change_that_is_not_recorded_yet_has_no_revision(confcom, cluster):
     cluster.replace("upgrade", lambda _: (1, "", "Error: INSTALLATION FAILED: release: already exists"))
     error = confcom.error(ExitCode.REFUSED, "change-running", "enable", "--simulated")
     assert not re.search(r"\d", error["why"])
@@ -100,7 +100,7 @@ def test_a_node_is_not_labelled_by_the_second_one(confcom, enabled):
     assert enabled.node("b")["metadata"]["labels"] != make.SIMULATED
 
 
-def test_one_that_begins_while_somebody_is_asked_is_not_disturbed(confcom, enabled, asked):
+def test_a_change_during_the_question_is_not_disturbed(confcom, enabled, asked):
     seen = []
 
     def agree():

@@ -118,7 +118,7 @@ def test_it_is_not_in_the_way_of_an_update_or_of_a_rollback(confcom, enabled, he
 
 
 @pytest.mark.parametrize("command", [["enable"], ["update", "--version", "0.2.0"], ["rollback"]])
-def test_an_update_by_helm_alone_that_is_half_made_is_seen_and_mended(confcom, enabled, helper, command):
+def test_a_half_made_update_by_helm_alone_is_mended(confcom, enabled, helper, command):
     set_image(helper())
     chosen = {
         "simulated": {"enabled": True},

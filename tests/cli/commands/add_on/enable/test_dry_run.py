@@ -58,7 +58,7 @@ def test_what_goes_is_told(dry, enabled):
     assert ("DaemonSet", "confcom-quote-helper", "removed") in objects(dry("enable", "--no-quote-helper", "-o", "json"))
 
 
-def test_what_somebody_edited_is_told_with_what_is_in_the_cluster(dry, enabled):
+def test_an_edit_is_shown_with_the_value_in_the_cluster(dry, enabled):
     (helper,) = enabled.find("DaemonSet", "confcom-quote-helper")
     edit(helper, "kubectl-set", IMAGE, "evil:1")
     done = dry("enable", "--simulated", "-o", "json")
@@ -77,7 +77,7 @@ def test_what_somebody_deleted_is_made(dry, enabled):
     }
 
 
-def test_a_change_that_failed_is_compared_with_what_was_made_before(dry, confcom, enabled):
+def test_a_failed_change_is_compared_with_the_one_before(dry, confcom, enabled):
     failed = copy.deepcopy(enabled.revisions[0])
     failed |= {"revision": 2, "status": "failed", "description": 'Upgrade "confcom" failed: no'}
     failed["values"]["logLevel"] = "debug"

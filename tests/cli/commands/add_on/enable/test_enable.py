@@ -52,7 +52,7 @@ def test_who_may_not_look_at_what_is_installed_is_told(confcom, enabled):
     assert len(enabled.revisions) == 1
 
 
-def test_enable_keeps_what_was_chosen_before_and_changes_what_is_named(confcom, cluster):
+def test_enable_keeps_earlier_choices(confcom, cluster):
     confcom("enable", "--simulated", "--set", "logLevel=debug")
     confcom.ok("enable", "--no-quote-helper")
     assert cluster.revisions[-1]["values"] == {
@@ -65,12 +65,12 @@ def test_enable_keeps_what_was_chosen_before_and_changes_what_is_named(confcom, 
     assert cluster.revisions[-1]["values"]["quoteHelper"] == {"enabled": True}
 
 
-def test_a_namespace_is_made_with_the_level_that_the_daemons_need(confcom, enabled):
+def test_the_namespace_gets_the_daemons_security_level(confcom, enabled):
     (namespace,) = enabled.find("Namespace", SYSTEM)
     assert namespace["metadata"]["labels"]["pod-security.kubernetes.io/enforce"] == "privileged"
 
 
-def test_a_node_that_the_controller_has_not_noticed_yet_is_waited_for(confcom, enabled):
+def test_a_node_that_is_not_noticed_yet_is_waited_for(confcom, enabled):
     enabled.lasting, began = True, enabled.now
 
     def notice(fake):
@@ -112,7 +112,7 @@ def test_without_waiting_no_node_is_reported(confcom, cluster):
         ),
     ],
 )
-def test_a_node_that_does_not_become_ready_is_named_with_the_reason(confcom, cluster, status, why):
+def test_a_node_that_is_not_ready_is_named_with_the_reason(confcom, cluster, status, why):
     cluster.broken_images[f"{IMAGES}device-plugin:0.1.0"] = status
     error = confcom.error(ExitCode.NOT_READY, "daemons-not-ready", "enable", "--simulated")
     assert error["why"] == f"a: device plugin {why}"

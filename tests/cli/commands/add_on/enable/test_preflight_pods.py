@@ -76,7 +76,7 @@ def test_who_may_not_create_pods_cannot_try_one(confcom, namespace):
     assert not [line for line in namespace.calls if "--dry-run=server" in line and line[0] == "kubectl"]
 
 
-def test_a_namespace_that_cannot_be_read_is_not_one_that_is_not_there(confcom, namespace):
+def test_an_unreadable_namespace_is_not_a_missing_one(confcom, namespace):
     namespace.denied = {"get namespaces"}
     document = confcom.document("enable", "--simulated-node", "b", exit_code=ExitCode.REFUSED)
     found = findings_of(document)

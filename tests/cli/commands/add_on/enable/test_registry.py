@@ -16,7 +16,7 @@ def test_without_a_registry_nothing_is_changed(confcom, refused, cluster):
     assert cluster.node("b")["metadata"]["labels"] == {}
 
 
-def test_digests_do_without_a_registry_until_an_update_drops_them(confcom, cluster):
+def test_digests_need_no_registry_until_an_update_drops_them(confcom, cluster):
     digests = [f"--set={one}.image.digest=sha256:{'7' * 64}" for one in ("devicePlugin", "quoteHelper")]
     confcom.ok("enable", "--simulated", *digests, registry="")
     assert f"confcom/quote-helper@sha256:{'7' * 64}" in json.dumps(cluster.find("Pod"))

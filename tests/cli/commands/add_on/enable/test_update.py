@@ -20,7 +20,7 @@ def test_update_goes_to_another_image(confcom, enabled):
     assert f"({digest[:19]})" in row[3]
 
 
-def test_update_without_options_goes_back_to_the_programs_own_version(confcom, enabled):
+def test_update_without_options_is_to_the_programs_version(confcom, enabled):
     confcom.ok("update", "--version", "0.2.0")
     assert "registry.test/confcom/device-plugin:0.2.0" in json.dumps(enabled.find("Pod"))
     confcom.ok("update", "--set", "logLevel=debug")
@@ -51,7 +51,7 @@ def test_a_digest_that_is_none(confcom, enabled, digest):
     assert error["what"].startswith(f"{digest} ")
 
 
-def test_an_update_to_a_helper_that_is_not_there_changes_no_daemon(confcom, enabled):
+def test_an_update_to_a_missing_helper_changes_no_daemon(confcom, enabled):
     enabled.broken_images[f"{IMAGES}quote-helper:bad"] = make.waiting("ImagePullBackOff", "no such image")
     serving = enabled.find("Pod", namespace=SYSTEM)
     started = enabled.now
@@ -66,7 +66,7 @@ def test_an_update_to_a_helper_that_is_not_there_changes_no_daemon(confcom, enab
     confcom.ok("status")
 
 
-def test_an_update_that_cannot_start_stops_while_the_old_one_serves_and_is_rolled_back(confcom, enabled):
+def test_an_update_that_cannot_start_leaves_the_old_one_serving(confcom, enabled):
     enabled.broken_images[f"{IMAGES}quote-helper:bad"] = make.waiting("CrashLoopBackOff", "it ends at once")
     (serving,) = [pod for pod in enabled.find("Pod", namespace=SYSTEM) if "quote-helper" in pod["metadata"]["name"]]
     error = confcom.error(ExitCode.NOT_READY, "daemons-not-ready", "update", "--version", "bad")
@@ -80,7 +80,7 @@ def test_an_update_that_cannot_start_stops_while_the_old_one_serves_and_is_rolle
     confcom.error(ExitCode.REFUSED, "no-earlier-revision", "rollback")
 
 
-def test_an_update_that_cannot_quote_is_reported_with_what_the_helper_says(confcom, enabled):
+def test_an_update_that_cannot_quote_says_why(confcom, enabled):
     image = "registry.test/confcom/quote-helper:mute"
     enabled.broken_images[image] = make.not_ready()
 

@@ -3,7 +3,7 @@
 from testkit.fake_cluster import objects as make
 
 
-def test_the_command_reads_the_version_and_update_is_what_it_says(confcom, enabled):
+def test_the_version_decides_and_update_is_proposed(confcom, enabled):
     for_old = ("--simulated", "--api-server=1.35", "--capacity-support=api-server")
     enabled.chart = lambda _: [make.daemon_set("device-plugin", args=for_old)]
     confcom.ok("update")

@@ -130,7 +130,7 @@ def test_more_causes_than_anybody_reads_are_cut(enabled, told, document):
     assert len([one for one in document()["problems"] if "no image of kind" in one]) == 100
 
 
-def test_two_daemons_of_one_node_that_fail_alike_are_both_counted(enabled, told, document):
+def test_two_daemons_of_one_node_are_both_counted(enabled, told, document):
     objects = large.cluster(nodes=1, tenants=0)
     failing = make.waiting("ErrImagePull", "no such image")
     (helper,) = [one for one in objects if "quote-helper" in one["metadata"]["name"] and one["kind"] == "Pod"]
@@ -178,7 +178,7 @@ def test_doubts_that_are_alike_are_one_line(confcom, cluster, told, document):
     assert "All is well." not in lines
 
 
-def test_nodes_whose_socket_a_daemon_set_of_somebody_serves_have_one_problem(cluster, enabled, document):
+def test_a_foreign_daemon_set_at_the_sockets_is_one_problem(cluster, enabled, document):
     objects = large.cluster(MOST_LOGS, 0)
     for number in range(MOST_LOGS):
         pod = make.pod(f"aesmd-{number:05}", namespace="intel", on=large.name(number))

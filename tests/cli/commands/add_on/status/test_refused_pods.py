@@ -127,7 +127,7 @@ def test_two_replica_sets_of_one_deployment_are_one_workload(enabled, listed):
     assert [one["name"] for one in listed()] == ["web"]
 
 
-def test_who_may_not_read_the_controllers_is_told_of_the_event_alone(enabled, listed):
+def test_without_rights_on_controllers_the_event_is_listed(enabled, listed):
     enabled.objects += [replica_set(), make.failed_create("ReplicaSet", "web-5f", denied(HELPER_RULE))]
     enabled.denied = {"get replicasets"}
     assert [(one["kind"], one["name"]) for one in listed()] == [("ReplicaSet", "web-5f")]

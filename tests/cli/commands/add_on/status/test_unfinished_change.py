@@ -34,7 +34,7 @@ REMEDIES = {
 
 
 @pytest.mark.parametrize("statuses", REMEDIES, ids=" ".join)
-def test_the_remedy_for_a_change_that_was_not_finished_is_one_that_helm_takes(confcom, enabled, statuses):
+def test_the_remedy_for_an_unfinished_change(confcom, enabled, statuses):
     described = {"failed": 'Upgrade "confcom" failed: x', "pending-upgrade": "Preparing upgrade"}
     enabled.revisions[:] = [
         enabled.revisions[0] | {"revision": number, "status": status, "description": described.get(status, "done")}
@@ -43,7 +43,7 @@ def test_the_remedy_for_a_change_that_was_not_finished_is_one_that_helm_takes(co
     assert commands_in(confcom.problem("change-unfinished")) == REMEDIES[statuses]
 
 
-def test_a_release_that_was_removed_and_whose_history_helm_keeps_was_not_interrupted(confcom, enabled):
+def test_a_removed_release_with_history_was_not_interrupted(confcom, enabled):
     enabled.remove({("DaemonSet", f"confcom-{one}") for one in ("quote-helper", "device-plugin")})
     enabled.revisions[0] |= {"status": "uninstalled"}
     assert "change-unfinished" not in {one["code"] for one in confcom.problems()}
