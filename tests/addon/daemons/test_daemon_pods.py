@@ -122,7 +122,7 @@ def killed(component, *, limit="256Mi", status=None, labels=None):
         ("quote-helper", "100M", "quoteHelper.resources.limits.memory=200000000"),
     ],
 )
-def test_a_daemon_killed_for_memory_says_its_limit_and_the_remedy(component, limit, value):
+def test_a_daemon_killed_for_memory_says_limit_and_remedy(component, limit, value):
     (found,) = daemon_pods([killed(component, limit=limit)])
     assert found.reason.startswith("OOMKilled: ")
     assert f" {limit} (exit code 137, 4 restarts)" in found.reason
@@ -163,7 +163,7 @@ def test_our_job_killed_for_memory_names_no_value():
     assert reason.endswith(" 256Mi (exit code 137, 4 restarts)")
 
 
-def test_a_simulated_daemon_beside_hardware_is_the_same_component():
+def test_a_simulated_daemon_is_the_same_component():
     assert one(make.running(), component="device-plugin-simulated").component is Component.DEVICE_PLUGIN
 
 
