@@ -65,11 +65,12 @@ def aesm_codes() -> Iterator[Coded]:
 def codes(source: Path = SOURCE) -> Iterator[Coded]:
     """Find all codes."""
     for path in sorted(source.rglob("*.py")):
-        package = path.relative_to(source).parts[0].removesuffix(".py")
+        file = path.relative_to(source)
+        package = file.parts[0].removesuffix(".py")
         tree = ast.parse(path.read_text())
         texts = assigned_texts(tree)
         for node in ast.walk(tree):
-            place = f"{path.relative_to(source)}:{getattr(node, 'lineno', 0)}"
+            place = f"{file}:{getattr(node, 'lineno', 0)}"
             if isinstance(node, ast.Call) and (code := code_given(node, texts)):
                 yield Coded(package, code, message_of(node, texts), name_of(node.func), place)
             elif isinstance(node, ast.ClassDef) and (code := class_code(node)):

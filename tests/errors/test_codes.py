@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from confcom.errors import ConfcomError, SettingsError, as_data
 
 ROOT = Path(__file__).parents[2]
@@ -16,11 +18,11 @@ GENERIC = {"ConfcomError", "MalformedError", "SettingsError", "UnavailableError"
 """Classes that say only which exit code an error has: whoever raises one gives its code."""
 
 
+@pytest.fixture(scope="module")
 def calls():
-    for path in sorted(SOURCE.rglob("*.py")):
-        for node in ast.walk(ast.parse(path.read_text())):
-            if isinstance(node, ast.Call):
-                yield path.relative_to(SOURCE), node
+    """All calls of the source, each with its file."""
+    files = {path.relative_to(SOURCE): ast.parse(path.read_text()) for path in sorted(SOURCE.rglob("*.py"))}
+    return [(file, node) for file, tree in files.items() for node in ast.walk(tree) if isinstance(node, ast.Call)]
 
 
 def test_the_page_of_codes_is_made_from_the_source():
@@ -28,10 +30,10 @@ def test_the_page_of_codes_is_made_from_the_source():
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_every_error_of_a_general_class_has_a_code_of_its_own():
+def test_every_error_of_a_general_class_has_its_own_code(calls):
     without = [
         f"{path}:{call.lineno}"
-        for path, call in calls()
+        for path, call in calls
         if isinstance(call.func, ast.Name)
         and call.func.id in GENERIC
         and "error_code" not in {keyword.arg for keyword in call.keywords}
@@ -39,10 +41,10 @@ def test_every_error_of_a_general_class_has_a_code_of_its_own():
     assert without == []
 
 
-def test_codes_are_words_with_hyphens():
+def test_codes_are_words_with_hyphens(calls):
     given = {
         keyword.value.value
-        for _, call in calls()
+        for _, call in calls
         for keyword in call.keywords
         if keyword.arg == "error_code" and isinstance(keyword.value, ast.Constant)
     }

@@ -1,4 +1,4 @@
-"""`confcom status` on a cluster of hundreds of nodes: what people read is short, what programs read is whole."""
+"""`confcom status` on a cluster of a thousand nodes: what people read is short, what programs read is whole."""
 
 import json
 
@@ -56,25 +56,25 @@ def test_nodes_that_are_well_are_one_line(confcom, enabled, told):
 
 
 def test_an_unwell_cluster_is_told_on_a_screen(enabled, told, document):
-    enabled(large.cluster(nodes=400, tenants=800, silent=100, failing=100, waiting=400))
+    enabled(large.cluster(nodes=1000, tenants=1000, silent=250, failing=250, waiting=500))
     lines = told()
     assert len(lines) <= A_SCREEN
-    assert [line for line in lines if line.startswith("200 nodes ")]
-    assert [line for line in lines if line.startswith("100 nodes ") and "not Ready" in line]
-    names = [shown(list(map(large.name, some))) for some in (range(100), range(100, 200))]
-    told_of = [line.partition("): ")[0] for line in lines if line.startswith("  100 nodes (")]
-    assert told_of == [f"  100 nodes ({some}" for some in names]
-    assert len([line for line in lines if line.startswith("  400 Pods (default/web-00000, ")]) == 1
+    assert [line for line in lines if line.startswith("500 nodes ")]
+    assert [line for line in lines if line.startswith("250 nodes ") and "not Ready" in line]
+    names = [shown(list(map(large.name, some))) for some in (range(250), range(250, 500))]
+    told_of = [line.partition("): ")[0] for line in lines if line.startswith("  250 nodes (")]
+    assert told_of == [f"  250 nodes ({some}" for some in names]
+    assert len([line for line in lines if line.startswith("  500 Pods (default/web-00000, ")]) == 1
     whole = document()
-    assert len(whole["nodes"]) == 400
-    assert len(whole["workloads"]) == 400
-    assert len([one for one in whole["problem_details"] if one["code"] == "node-not-ready"]) == 100
+    assert len(whole["nodes"]) == 1000
+    assert len(whole["workloads"]) == 500
+    assert len([one for one in whole["problem_details"] if one["code"] == "node-not-ready"]) == 250
     silent, failing = whole["problem_groups"]
     assert (silent["code"], failing["code"]) == ("node-not-ready", "daemon-not-ready")
-    assert silent["nodes"] == [large.name(number) for number in range(100)]
-    assert failing["nodes"] == [large.name(number) for number in range(100, 200)]
+    assert silent["nodes"] == [large.name(number) for number in range(250)]
+    assert failing["nodes"] == [large.name(number) for number in range(250, 500)]
     (well,) = whole["nodes_well"]
-    assert (well["nodes"], well["epc"]["allocatable_mib"], well["device_plugin"]) == (200, 200 * 162, {"0.1.0": 200})
+    assert (well["nodes"], well["epc"]["allocatable_mib"], well["device_plugin"]) == (500, 500 * 162, {"0.1.0": 500})
 
 
 def test_all_nodes_are_shown_to_who_asks(enabled, told):
