@@ -6,12 +6,11 @@ import secrets
 import select
 import socket
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from confcom.aesm import messages_pb2
 from confcom.aesm.error_code import AesmErrorCode
-from confcom.aesm.messages import MessageKind
 from confcom.client import AesmClient
 from confcom.sgx.report import REPORT_BODY_SIZE, REPORT_DATA_SIZE, TargetInfo
 from confcom.simulation.enclave import SimulatedEnclave
@@ -62,14 +61,12 @@ def target_of(path: Path) -> tuple[TargetInfo, int]:
     return client.init_quote().target_info, client.quote_size()
 
 
-def prepare(
-    target: TargetInfo, quote_size: int, count: int, random_bytes: Callable[[int], bytes] = secrets.token_bytes
-) -> list[PreparedQuote]:
+def prepare(target: TargetInfo, quote_size: int, count: int) -> list[PreparedQuote]:
     """Requests over a fresh report each, as Intel's client writes them."""
     tail = wire.data(2, KEY) + wire.number(4, quote_size) + wire.number(9, 15_000)
     prepared = []
     for _ in range(count):
-        report_data = random_bytes(REPORT_DATA_SIZE)
+        report_data = secrets.token_bytes(REPORT_DATA_SIZE)
         report = ENCLAVE.create_report(target, report_data).encode()
         frame = wire.frame(wire.data(17, wire.data(1, report) + tail))
         prepared.append(PreparedQuote(frame, report[:REPORT_BODY_SIZE], report_data))
@@ -122,17 +119,8 @@ def serve_all(path: Path, prepared: list[PreparedQuote], *, clients: int) -> Ser
 
 
 def quote_in(answer: bytes) -> bytes:
-    """The quote that an answer carries, with its header.
-
-    Raises:
-        WrongAnswerError: it is no answer to GetQuoteEx, or a refusal.
-    """
-    try:
-        response = wire.fields(answer[wire.HEADER_SIZE :]).get(MessageKind.GET_QUOTE_EX)
-        fields = wire.fields(response) if isinstance(response, bytes) else {}
-    except wire.NotProtobufError as error:
-        raise WrongAnswerError(f"no protobuf: {error}") from error
-    quote = fields.get(2)
-    if fields.get(1) != AesmErrorCode.SUCCESS or not isinstance(quote, bytes):
-        raise WrongAnswerError(f"no quote: error code {fields.get(1)}")
-    return quote
+    """The quote in an answer to GetQuoteEx, with its header."""
+    response = messages_pb2.Response.FromString(answer[wire.HEADER_SIZE :]).get_quote_ex
+    if response.error_code != AesmErrorCode.SUCCESS or not response.quote:
+        raise WrongAnswerError(f"no quote: error code {response.error_code}")
+    return bytes(response.quote)

@@ -1,4 +1,4 @@
-"""The machine that is measured on: what it is, which core does what, what a process uses, what a signature costs."""
+"""The machine: its cores, the CPU and memory of processes, and the cost of a signature."""
 
 from __future__ import annotations
 
@@ -20,14 +20,13 @@ from confcom.sgx.quote import SIGNED_PART_SIZE
 
 PROC = Path("/proc")
 LIBRARIES = ("cryptography", "grpcio", "uvloop", "protobuf", "prometheus-client")
-"""Those that do the work of the daemons."""
 SETTLE_SECONDS = 0.02
-"""For a server to do what is left after its last answer (closing, counting): some hundred times as long as it takes."""
+"""For a server to do the rest after its last answer (closing, counting): some hundred times as long as it takes."""
 
 
 @dataclass(frozen=True, slots=True)
 class Cores:
-    """Which core is whose. With one core it is both's, and clients disturb the server's caches."""
+    """A core for the server and one for the clients; with one core it is both's, and clients disturb the server."""
 
     server: int
     clients: int
@@ -52,19 +51,14 @@ def on_core(core: int) -> Iterator[None]:
 
 @dataclass(frozen=True, slots=True)
 class SchedulerTimes:
-    """Of all threads of a process that live now, in seconds, to the nanosecond.
-
-    Args:
-        running: on a CPU, in user mode and in the kernel.
-        waiting: ready to run, while others had the CPU.
-    """
+    """Seconds of all living threads of a process: on a CPU, and ready to run while others had the CPU."""
 
     running: float
     waiting: float
 
     @classmethod
     def of(cls, pid: int) -> SchedulerTimes:
-        """Read /proc/PID/task/*/schedstat (Documentation/scheduler/sched-stats.rst)."""
+        """Read /proc/PID/task/*/schedstat, which has nanoseconds (Documentation/scheduler/sched-stats.rst)."""
         running = waiting = 0
         for task in (PROC / str(pid) / "task").iterdir():
             with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # a thread that has just ended
@@ -75,7 +69,7 @@ class SchedulerTimes:
 
 
 def cpu_when_idle(pid: int) -> float:
-    """CPU seconds that a process has used, when it has finished what it was doing."""
+    """CPU seconds of a process, when it has finished its work."""
     time.sleep(SETTLE_SECONDS)
     return SchedulerTimes.of(pid).running
 
@@ -88,28 +82,14 @@ def resident_bytes(pid: int) -> int:
     return 0
 
 
-def wakeups(pid: int) -> int:
-    """How often threads of a process that live now went to sleep by themselves (voluntary_ctxt_switches)."""
-    switches = 0
-    for task in (PROC / str(pid) / "task").iterdir():
-        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
-            for line in (task / "status").read_text().splitlines():
-                if line.startswith("voluntary_ctxt_switches:"):
-                    switches += int(line.split()[1])
-    return switches
-
-
-def seconds_per_signature(count: int, *, deterministic: bool = False) -> float:
+def seconds_per_signature(count: int) -> float:
     """CPU time of one ECDSA signature, P-256 with SHA-256, over as many bytes as a quote signs.
 
-    Args:
-        count: how many are made.
-        deterministic: with RFC 6979's nonces, as the simulated platform signs. The library's default draws them at
-            random, which is cheaper, and so the stricter unit.
+    With the library's random nonces, which cost less than RFC 6979's, by which the simulated platform signs.
     """
     key = ec.generate_private_key(ec.SECP256R1())
     message = secrets.token_bytes(SIGNED_PART_SIZE)
-    algorithm = ec.ECDSA(hashes.SHA256(), deterministic_signing=deterministic)
+    algorithm = ec.ECDSA(hashes.SHA256())
     key.sign(message, algorithm)
     started = time.thread_time_ns()
     for _ in range(count):
@@ -117,13 +97,12 @@ def seconds_per_signature(count: int, *, deterministic: bool = False) -> float:
     return (time.thread_time_ns() - started) / count / 1e9
 
 
-def describe_machine(cores: Cores) -> dict[str, object]:
-    """What a reader of the numbers must know."""
+def describe_machine() -> dict[str, object]:
+    """Machine and libraries, for a reader of the numbers."""
+    models = [line for line in (PROC / "cpuinfo").read_text().splitlines() if line.startswith("model name")]
     return {
-        "cpu": _cpu_model(),
+        "cpu": models[0].partition(":")[2].strip() if models else platform.machine(),
         "cores": len(os.sched_getaffinity(0)),
-        "server_core": cores.server,
-        "client_core": cores.clients,
         "kernel": platform.release(),
         "python": platform.python_version(),
         "openssl": backend.openssl_version_text(),
@@ -131,24 +110,9 @@ def describe_machine(cores: Cores) -> dict[str, object]:
     }
 
 
-def load_average() -> float:
-    """Runnable processes in the last minute; above the benchmark's own two, others disturbed it."""
-    return os.getloadavg()[0]
-
-
-def with_byte_code(directory: Path, environ: Mapping[str, str] = os.environ) -> dict[str, str]:
-    """An environment, but that Python keeps byte code in a directory: images have all of it.
+def with_byte_code(directory: Path, environ: Mapping[str, str]) -> dict[str, str]:
+    """An environment in which Python keeps byte code in a directory: images have all of it.
 
     Some environments switch it off, and every start would compile the program anew. The first start fills it.
     """
-    changed = {**environ, "PYTHONPYCACHEPREFIX": str(directory)}
-    changed.pop("PYTHONDONTWRITEBYTECODE", None)
-    return changed
-
-
-def _cpu_model() -> str:
-    with contextlib.suppress(OSError):
-        for line in (PROC / "cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.machine()
+    return {**environ, "PYTHONPYCACHEPREFIX": str(directory), "PYTHONDONTWRITEBYTECODE": ""}

@@ -18,21 +18,10 @@ class MemoryGroup:
     folder: Path
 
     @property
-    def usage(self) -> int:
-        """Bytes now: of processes, of the kernel for them, and of files they read or wrote."""
-        return self._number("memory.usage_in_bytes", "memory.current")
-
-    @property
     def highest(self) -> int:
         """Bytes at most so far."""
-        return self._number("memory.max_usage_in_bytes", "memory.peak")
-
-    @property
-    def working_set(self) -> int:
-        """Bytes now without files that nobody used lately, as the kubelet counts it."""
-        lines = (line.split() for line in (self.folder / "memory.stat").read_text().splitlines())
-        counts = {name: int(value) for name, value in lines}
-        return max(0, self.usage - counts.get("total_inactive_file", counts.get("inactive_file", 0)))
+        (path,) = self._named("memory.max_usage_in_bytes", "memory.peak")
+        return int(path.read_text())
 
     @property
     def killed(self) -> int:
@@ -48,10 +37,6 @@ class MemoryGroup:
     def command(self, command: tuple[str, ...]) -> tuple[str, ...]:
         """The command that becomes this one, in the group from its first byte on."""
         return ("sh", "-c", 'echo $$ > "$0" && exec "$@"', str(self.folder / "cgroup.procs"), *command)
-
-    def _number(self, *names: str) -> int:
-        (path,) = self._named(*names)
-        return int(path.read_text())
 
     def _named(self, *names: str) -> list[Path]:
         return [path for name in names if (path := self.folder / name).exists()]

@@ -41,10 +41,5 @@ class Latency:
 
 
 def percentile(ordered: Sequence[float], share: float) -> float:
-    """The nearest rank: the smallest value that at least this share of all values does not exceed.
-
-    Args:
-        ordered: at least one value, in ascending order.
-        share: above 0, at most 1.
-    """
+    """The nearest rank: the smallest value that at least this share of all values does not exceed."""
     return ordered[max(0, math.ceil(share * len(ordered)) - 1)]

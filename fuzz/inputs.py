@@ -1,71 +1,178 @@
-"""One connection's input: what a client sends, in which pieces, and how it leaves."""
+"""Inputs: requests as clients write them, changed at each of their layers by a seeded random generator."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
-from enum import StrEnum
-from pathlib import Path
+from enum import Enum, auto
+from random import Random
+from typing import Final
 
-from confcom.errors import MalformedError
-from fuzz.model import MAX_REQUEST_SIZE
-from fuzz.wire import HEADER_SIZE
+from confcom.aesm.framing import HEADER_SIZE, MAX_REQUEST_SIZE
+from confcom.sgx.key_id import ECDSA_P256_KEY_ID
+from confcom.sgx.report import REPORT_DATA_SIZE, TargetInfo
+from confcom.simulation.enclave import SimulatedEnclave
+from testkit.replay import wire
+
+INIT, QUOTE_SIZE, GET_QUOTE, SELECT, NUM, IDS = 15, 16, 17, 19, 21, 22
+LEGACY_KINDS: Final = (3, 1, 2, 4, 18, 10, 11, 12, 13, 14)
+KINDS: Final = (INIT, QUOTE_SIZE, GET_QUOTE, SELECT, NUM, IDS, *LEGACY_KINDS)
+"""In the order in which the service chooses among several."""
+STRANGE: Final = (0, 5, 9, 20, 23, 100, 2**29 - 1, 2**29)
+"""Fields of no request; the first and the last are no field numbers."""
+REPORTS: Final = 8
+"""Reports that the quoting enclave accepts: with several, an answer to another client's request shows."""
+NUMBERS: Final = (
+    *(0, 1, 2, 10, 31, 32, 33, 255, 256, 257, 4_599, 8_192, 13_346, 65_535, 65_536, 65_537),
+    *(2**31 - 1, 2**31, 2**32 - 1, 2**32, 2**32 + 32, 2**32 + 256, 2**63, 2**64 - 1),
+)
+"""On both sides of each bound of the protocol, of its integers' widths, and of a common quote's size."""
+LENGTHS: Final = (0, 1, 7, 8, 9, 157, 158, 159, 255, 256, 257, 264, 265, 431, 432, 433, 959, 960, 961)
+"""On both sides of each length that a field of bytes can have."""
 
 
-class Ending(StrEnum):
-    """What the client does when it has sent everything."""
+Fields = list[tuple[int, int | bytes]]
 
-    WAIT = "wait"
-    """It waits for the answer, with both halves open."""
-    HALF_CLOSE = "half_close"
-    """It closes its sending half and waits."""
-    CLOSE = "close"
-    """It is gone."""
+
+class Ending(Enum):
+    """The client's last act: it waits for the answer, it closes its sending half before, or it is gone."""
+
+    WAIT = auto()
+    HALF_CLOSE = auto()
+    CLOSE = auto()
 
 
 @dataclass(frozen=True, slots=True)
 class Input:
-    """What one client does. Its text form is one word, `0600+aa0103489875/wait`: pieces in hex, and the ending."""
+    """One client's bytes, in the pieces of its writes, and its end."""
 
     pieces: tuple[bytes, ...]
     ending: Ending
 
     @property
     def data(self) -> bytes:
-        """All that is sent."""
+        """All pieces."""
         return b"".join(self.pieces)
 
     @property
     def sends_eof(self) -> bool:
         """Whether the client closes before it has its answer. One that has sent too little must, or both would wait."""
-        return self.ending is not Ending.WAIT or not _ends_by_itself(self.data)
-
-    def __str__(self) -> str:
-        return "+".join(piece.hex() for piece in self.pieces) + "/" + self.ending
-
-    @classmethod
-    def parse(cls, text: str) -> Input:
-        """Read the text form."""
-        pieces, _, ending = text.strip().partition("/")
-        try:
-            return cls(tuple(map(bytes.fromhex, pieces.split("+"))) if pieces else (), Ending(ending))
-        except ValueError as error:
-            raise MalformedError(
-                f"{text[:80]!r} is no input of the fuzzer", why=str(error), remedy="write HEX+HEX/wait"
-            ) from error
+        data, length = self.data, int.from_bytes(self.data[:HEADER_SIZE], "little")
+        is_complete = len(data) >= HEADER_SIZE and not len(data) - HEADER_SIZE < length <= MAX_REQUEST_SIZE
+        return self.ending is not Ending.WAIT or not is_complete
 
 
-def read_inputs(folder: Path) -> Iterator[Input]:
-    """The inputs kept in a folder's .txt files, one a line; lines that begin with # say what they are for."""
-    for path in sorted(folder.glob("*.txt")):
-        for line in path.read_text().splitlines():
-            if line and not line.startswith("#"):
-                yield Input.parse(line)
+class Generator:
+    """Makes the input of a number, whatever was made before.
 
+    Fields, the body, the frame, the pieces and the ending are changed one after the other, each mostly left alone, so
+    that most inputs become a decoded message and a few break at every layer.
+    """
 
-def _ends_by_itself(data: bytes) -> bool:
-    """Whether the service closes without waiting for more: the frame is whole, or has no possible length."""
-    if len(data) < HEADER_SIZE:
-        return False
-    length = int.from_bytes(data[:HEADER_SIZE], "little")
-    return not 0 < length <= MAX_REQUEST_SIZE or len(data) >= HEADER_SIZE + length
+    def __init__(self, target_info: TargetInfo, seed: int) -> None:
+        enclave, key = SimulatedEnclave.from_name("fuzzed"), ECDSA_P256_KEY_ID.encode()
+        info = bytes(range(16)) + target_info.encode() + bytes(432)
+        self.reports = [
+            enclave.create_report(target_info, bytes([index]) * REPORT_DATA_SIZE).encode() for index in range(REPORTS)
+        ]
+        lists = [bytes(4) + count.to_bytes(4, "little") + bytes(256) * (count - 1) + key for count in (2, 10, 11)]
+        requests: list[tuple[int, Fields]] = [
+            (NUM, [(9, 15_000_000)]),
+            (IDS, [(1, 256), (9, 15_000_000)]),
+            (INIT, [(1, key), (3, 0), (4, 0xDEADBEEF)]),
+            (INIT, [(1, key), (3, 1), (4, 32)]),
+            (QUOTE_SIZE, [(1, key)]),
+        ]
+        requests += [(SELECT, [(1, listed), (2, 15_000_000)]) for listed in lists]
+        requests += [(GET_QUOTE, [(1, report), (2, key), (4, 13_346)]) for report in self.reports]
+        requests += [(GET_QUOTE, [(1, report), (2, key), (3, info), (4, 8_192), (9, 1)]) for report in self.reports]
+        requests += [(kind, [(1, b"abcd")]) for kind in LEGACY_KINDS]
+        self._requests = requests
+        self._seed = seed
+        self._random = Random()
+
+    def make(self, index: int) -> Input:
+        """The input of this number."""
+        random = self._random
+        random.seed(self._seed << 64 | index)
+        body = self._request()
+        chance = random.random()
+        if chance < 0.08:
+            body = random.choice((body + self._request(), body * random.randint(2, 20)))
+        elif chance < 0.14:
+            body = random.choice((self._strange() + body, body + self._strange()))
+        elif chance < 0.15:  # as large as a request may be, or larger by one byte
+            filled = wire.data(100, bytes(2**15))
+            body += wire.data(100, bytes(2**15 + max(0, MAX_REQUEST_SIZE + random.randrange(2) - len(body + filled))))
+        if random.random() < 0.08:
+            body = self._damaged(body)
+        data = wire.frame(body)
+        if random.random() < 0.12:
+            near = max(0, len(body) + random.choice((-8, -1, 1, 8)))
+            lengths = (each.to_bytes(HEADER_SIZE, "little") + body for each in (near, random.choice(NUMBERS) % 2**32))
+            data = random.choice((*lengths, self._damaged(data), data * 2))
+        return Input(self._pieces(data), random.choices([*Ending], (75, 20, 5))[0])
+
+    def _request(self) -> bytes:
+        random = self._random
+        kind, fields = random.choice(self._requests)
+        encoded = [self._field(*field) for field in fields]
+        match random.randrange(10):
+            case 0:
+                del encoded[random.randrange(len(encoded))]
+            case 1:
+                encoded.append(self._field(*random.choice(fields)))
+            case 2:
+                random.shuffle(encoded)
+            case 3:
+                encoded.append(wire.number(random.randint(1, 9), random.choice(NUMBERS)))
+            case 4:
+                encoded.append(self._strange())
+            case 5 if random.random() < 0.2:
+                kind = random.choice((*KINDS, *STRANGE))
+        return wire.data(kind, b"".join(encoded))
+
+    def _field(self, number: int, value: int | bytes) -> bytes:
+        random = self._random
+        if random.random() < 0.75:
+            return wire.field(number, value)
+        if random.random() < 0.05:
+            return self._of_any_type(number)
+        if isinstance(value, int):
+            return wire.number(number, random.choice(NUMBERS))
+        at = random.randrange(len(value))
+        changed = (
+            random.choice(self.reports),
+            random.randbytes(random.choice(LENGTHS)),
+            value[: random.choice(LENGTHS)],
+            value.ljust(random.choice(LENGTHS), b"\0"),
+            value[:at] + bytes([value[at] ^ 1 << random.randrange(8)]) + value[at + 1 :],
+        )
+        return wire.data(number, random.choice(changed))
+
+    def _strange(self) -> bytes:
+        """Groups in groups, of which protobuf accepts 100, or a field of any type."""
+        number, depth = self._random.choice(STRANGE), self._random.choice((1, 99, 100, 101, 10_000))
+        groups = wire.varint(number << 3 | 3) * depth + wire.varint(number << 3 | 4) * depth
+        return self._random.choice((groups, self._of_any_type(number)))
+
+    def _of_any_type(self, number: int) -> bytes:
+        """A field of one of eight wire types, the last two of which do not exist."""
+        random = self._random
+        values = (b"\x80" * random.randrange(12) + b"\1", random.randbytes(8), b"\3abc", b"", b"", b"four", b"", b"")
+        wire_type = random.randrange(8)
+        return wire.varint(number << 3 | wire_type) + values[wire_type]
+
+    def _damaged(self, data: bytes) -> bytes:
+        random = self._random
+        at = random.randrange(len(data))
+        return random.choice(
+            (data[:at], data[:at] + data[at + 1 :], data + random.randbytes(9), data[: at % 16] + random.randbytes(99))
+        )
+
+    def _pieces(self, data: bytes) -> tuple[bytes, ...]:
+        random = self._random
+        some = sorted(random.randrange(len(data) + 1) for _ in range(random.randint(1, 5)))
+        each = [*range(1, min(len(data), 300))]
+        cuts = random.choices([[], [HEADER_SIZE], each, some], (5, 1, 1, 1))[0]
+        pieces = (data[start:end] for start, end in zip([0, *cuts], [*cuts, len(data)], strict=True))
+        return tuple(filter(None, pieces))

@@ -1,8 +1,7 @@
-"""One process of the load: in a pod, or on the node itself.
+"""One process of the load, in a Pod or on the node: python -m bench.cluster.client FOLDER ROUNDS QUOTES CLIENTS.
 
-Usage: python -m bench.cluster.client FOLDER ROUNDS QUOTES CLIENTS
-
-For each round it makes its reports, says so by a file, waits for another, and asks for quotes as fast as it gets them.
+For each round it makes its reports, says so by a file, waits for another file, and asks for quotes as fast as it gets
+them.
 """
 
 from __future__ import annotations
@@ -11,10 +10,8 @@ import base64
 import json
 import sys
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
 
 from bench.load import WrongAnswerError, prepare, serve_all, target_of
 
@@ -24,83 +21,36 @@ POLL_SECONDS = 0.01
 
 
 @dataclass(frozen=True, slots=True)
-class Answered:
-    """What one process of a round was given. Moments are of CLOCK_MONOTONIC, which all pods of a machine share.
-
-    Args:
-        began: when the first connect() was.
-        ended: when the last answer had come.
-        latencies: from before each connect() to the end of its answer, in seconds.
-        sample: quotes, each with the report data that it must carry.
-        failure: what was wrong with an answer, or empty.
-    """
-
-    began: float
-    ended: float
-    latencies: tuple[float, ...]
-    sample: tuple[tuple[bytes, bytes], ...]
-    failure: str
-
-    def to_json(self) -> str:
-        """As a file of results has it."""
-        sample = [[base64.b64encode(part).decode() for part in pair] for pair in self.sample]
-        return json.dumps([self.began, self.ended, self.latencies, sample, self.failure])
-
-    @classmethod
-    def parse(cls, text: str) -> Self:
-        """Read such a file."""
-        began, ended, latencies, sample, failure = json.loads(text)
-        pairs = tuple((base64.b64decode(quote), base64.b64decode(data)) for quote, data in sample)
-        return cls(began, ended, tuple(latencies), pairs, failure)
-
-
-@dataclass(frozen=True, slots=True)
-class Turns:
-    """How a process and whoever leads the rounds tell each other that a turn comes, by files.
-
-    Args:
-        folder: of this process alone.
-    """
+class Process:
+    """Files by which a process of the load and the leader of the rounds take turns; the folder is its own."""
 
     folder: Path
 
-    def ready(self, turn: int) -> Path:
-        """There when the process has made its reports."""
-        return self.folder / f"ready-{turn}"
-
-    def go(self, turn: int) -> Path:
-        """There when it is to begin."""
-        return self.folder / f"go-{turn}"
-
-    def answered(self, turn: int) -> Path:
-        """There, whole, when the turn is over."""
-        return self.folder / f"answered-{turn}.json"
+    def file(self, state: str, turn: int) -> Path:
+        """Exists, whole, when the process is ready, when it is to begin (go), and when it has answered."""
+        return self.folder / f"{state}-{turn}"
 
 
-def one_turn(turns: Turns, turn: int, *, quotes: int, clients: int) -> None:
-    """Prepare, wait, ask, and leave the results."""
-    prepared = prepare(*target_of(SOCKET), quotes)
-    turns.ready(turn).touch()
-    while not turns.go(turn).exists():
-        time.sleep(POLL_SECONDS)
-    began = time.monotonic()
-    try:
-        served = serve_all(SOCKET, prepared, clients=clients)
-        done = Answered(began, began + served.seconds, tuple(served.latencies), tuple(served.sample), "")
-    except WrongAnswerError as error:
-        done = Answered(began, time.monotonic(), (), (), str(error))
-    unfinished = turns.folder / "unfinished"
-    unfinished.write_text(done.to_json())
-    unfinished.rename(turns.answered(turn))
-
-
-def main(argv: Sequence[str]) -> int:
-    """Take part in all rounds."""
-    turns, (rounds, quotes, clients) = Turns(Path(argv[0])), map(int, argv[1:4])
+def take_part(process: Process, *, rounds: int, quotes: int, clients: int) -> None:
+    """One process' part: prepare, wait, ask, and write the results."""
     for turn in range(rounds):
-        one_turn(turns, turn, quotes=quotes, clients=clients)
-    return 0
+        prepared = prepare(*target_of(SOCKET), quotes)
+        process.file("ready", turn).touch()
+        while not process.file("go", turn).exists():
+            time.sleep(POLL_SECONDS)
+        began = time.monotonic()  # all Pods of a machine have the same
+        try:
+            served = serve_all(SOCKET, prepared, clients=clients)
+        except WrongAnswerError as error:
+            results: dict[str, object] = {"failure": str(error)}
+        else:
+            sample = [[base64.b64encode(part).decode() for part in pair] for pair in served.sample]
+            ended = began + served.seconds
+            results = {"began": began, "ended": ended, "latencies": served.latencies, "sample": sample}
+        unfinished = process.folder / "unfinished"
+        unfinished.write_text(json.dumps(results))
+        unfinished.rename(process.file("answered", turn))
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    take_part(Process(Path(sys.argv[1])), rounds=int(sys.argv[2]), quotes=int(sys.argv[3]), clients=int(sys.argv[4]))

@@ -1,177 +1,123 @@
-"""Every measurement of `make bench-e2e`, in one run on one cluster."""
+"""All measurements of `make bench-e2e`, in one run on one cluster."""
 
 from __future__ import annotations
 
 import base64
+import contextlib
 import secrets
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
-from bench.cluster.changes import REPORT_SECONDS, Restart, Update, restarts, updates
-from bench.cluster.daemons import Idle, daemons, watch_idle
-from bench.cluster.pods import Held, Starts, held_by, start_pairs
-from bench.cluster.quoting import Load, Quoted, run_load
-from bench.machine import Cores, describe_machine, load_average, resident_bytes
-from bench.measure import verify_sample
+from bench.cluster.pods import pod_starts
+from bench.cluster.quoting import quote_rounds
+from bench.machine import PROC, SchedulerTimes, resident_bytes
+from bench.report import Section
+from bench.serving import verify_sample
+from confcom.errors import UnavailableError
 from confcom.quote_provider.state_directory import STATE_FILE
 from e2e import add_on
-from e2e.add_on import EPC, SIMULATED_LABEL, SYSTEM
-from e2e.cluster import Cluster, Node
-from e2e.waiting import until
+from e2e.add_on import COMPONENT, SIMULATED_LABEL, SYSTEM
+from e2e.cluster import Cluster
 
 SGX_NODES = 2
 """Of the cluster's nodes, the first ones."""
 ROOT_SECRET = "confcom-simulated-platform"  # noqa: S105  (its name)
 NAMESPACE_SECONDS = 120.0
-"""For a namespace to be gone with all pods in it."""
+"""For a namespace to be gone with all Pods in it."""
+IDLE_SECONDS = 60.0
+STARTS_PER_ROUND = 3
+"""Pairs of Pods."""
+MODULES = {"device-plugin": b"confcom.device_plugin", "quote-helper": b"confcom.quote_helper"}
+"""In the command line of each component's process."""
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """How much is measured."""
-
-    rounds: int = 7
-    """Of quotes from pods, and as many from the node."""
-    quotes: int = 1000
-    """Of each process in each round."""
-    processes: int = 4
-    clients: int = 16
-    """Of each process."""
-    starts: int = 20
-    """Pairs of pods."""
-    restarts: int = 10
-    updates: int = 3
-    """Of each daemon, on every SGX node."""
-    idle_seconds: float = 60.0
-    applications: tuple[int, ...] = (1, 20)
-
-
-@dataclass(frozen=True, slots=True)
-class Results:
-    """What was measured; times are seconds, memory is bytes, EPC is MiB."""
-
-    plan: Plan
-    machine: dict[str, object]
-    load_average: tuple[float, float]
-    """Before and after."""
-    idle: list[Idle]
-    quoted: Quoted
-    resident: dict[str, int]
-    """Of the daemons of the node that quoted, by component, after it."""
-    verified: int
-    starts: Starts
-    held: list[Held]
-    restarts: list[Restart]
-    updates: list[Update]
-
-
-def measure(cluster: Cluster, plan: Plan, directory: Path, *, say: Callable[[str], None]) -> Results:
-    """Measure all of it on a cluster that has our images; the add-on is installed, and stays.
-
-    Args:
-        cluster: with two nodes or more.
-        plan: how much.
-        directory: an empty one, which the nodes see too.
-        say: told what is done now.
+def measure(cluster: Cluster, rounds: int, directory: Path, say: Callable[[str], None]) -> list[Section]:
+    """Measure on a cluster that has our images and two nodes or more; the add-on is installed, and stays.
 
     Raises:
         WrongAnswerError: a quote is over another report, or does not verify.
         ConfcomError: something did not happen in time.
     """
-    before = load_average()
-    nodes, node = cluster.nodes[:SGX_NODES], cluster.node
-    install(cluster, nodes)
-    of = daemons(cluster)
-    say(f"{plan.idle_seconds:g} s of idle daemons")
-    idle = watch_idle(of, plan.idle_seconds)
-    say(f"{plan.rounds} rounds of quotes from pods, and as many from the node")
-    load = Load(plan.processes, plan.clients, plan.quotes, plan.rounds)
-    with namespace(cluster) as name:
-        quoted = run_load(cluster, node, name, of, load, directory=directory)
-    resident = {daemon.component: resident_bytes(daemon.pid) for daemon in of if daemon.node == node.name}
-    say(f"verifying {len(quoted.sample)} of the quotes")
-    verified = verify(cluster, quoted, directory)
-    say(f"{plan.starts} starts of pods with EPC, and as many without")
-    with namespace(cluster) as name:
-        starts = start_pairs(cluster, node, name, plan.starts)
-    say(f"EPC that is held with {' and '.join(map(str, plan.applications))} applications")
-    with namespace(cluster) as name:
-        held = [held_by(cluster, node, name, count) for count in plan.applications]
-    say(f"{plan.restarts} restarts of a kubelet")
-    restarted = restarts(cluster, plan.restarts)
-    say(f"{plan.updates} updates of each daemon on {SGX_NODES} nodes")
-    updated = updates(cluster, plan.updates)
-    return Results(
-        plan,
-        describe(cluster),
-        (before, load_average()),
-        idle,
-        quoted,
-        resident,
-        verified,
-        starts,
-        held,
-        restarted,
-        updated,
-    )
-
-
-def install(cluster: Cluster, nodes: tuple[Node, ...]) -> None:
-    """Install the chart on these nodes, as everybody does, with its default values."""
     add_on.uninstall(cluster)
-    # Else helpers are scheduled by what a node no longer has, are rejected, and their DaemonSet waits for minutes.
-    until(lambda: not any(offered(cluster, node) for node in nodes), "the nodes offer no EPC", seconds=REPORT_SECONDS)
-    add_on.install(cluster, [node.name for node in nodes])
-    until(lambda: len(daemons(cluster)) == 2 * len(nodes), "both daemons are on all nodes")
-
-
-def offered(cluster: Cluster, node: Node) -> int:
-    """A node's allocatable EPC, as the API has it, in MiB."""
-    return int(cluster.kubectl_json("get", "node", node.name)["status"]["allocatable"].get(EPC, 0))
+    add_on.install(cluster, [node.name for node in cluster.nodes[:SGX_NODES]])
+    pids = daemons(cluster)
+    here = {component: pid for (component, node), pid in pids.items() if node == cluster.node.name}
+    say(f"{IDLE_SECONDS:g} s of idle daemons")
+    use = daemons_at_rest(pids)
+    say(f"{rounds} rounds of quotes from Pods, and as many from the node")
+    with namespace(cluster) as name:
+        quoted, sample = quote_rounds(cluster, name, here, rounds, directory)
+    for component, pid in here.items():
+        use.add("use", f"{component}: resident memory after all quotes", "MB", resident_bytes(pid) / 1e6)
+    say(f"verifying {len(sample)} quotes")
+    verify_sample(sample, platform_of(cluster, directory))
+    say(f"{STARTS_PER_ROUND * rounds} starts of Pods with EPC, and as many without")
+    with namespace(cluster) as name:
+        starts = pod_starts(cluster, cluster.node, name, STARTS_PER_ROUND * rounds)
+    return [quoted, starts, use]
 
 
 def uninstall(cluster: Cluster) -> None:
-    """What `install` did, undone."""
+    """Undo the installation."""
     add_on.uninstall(cluster)
     cluster.kubectl("label", "nodes", "--all", f"{SIMULATED_LABEL}-")
 
 
-@contextmanager
-def namespace(cluster: Cluster, seconds: float = NAMESPACE_SECONDS) -> Iterator[str]:
-    """A namespace for some of the pods, which go with it.
+def daemons(cluster: Cluster) -> dict[tuple[str, str], int]:
+    """Process IDs of the daemons, by component and node."""
+    found = {}
+    for pod in add_on.daemons(cluster):
+        component = pod["metadata"]["labels"][COMPONENT]
+        found[component, pod["spec"]["nodeName"]] = process_of(pod["metadata"]["uid"], MODULES[component])
+    return found
 
-    Args:
-        cluster: where.
-        seconds: for all of it to be gone.
-    """
+
+def process_of(uid: str, module: bytes) -> int:
+    """The process of a Pod that runs a module; a Pod's UID is in the path of its control group, on every node."""
+    for process in PROC.glob("[0-9]*"):
+        with contextlib.suppress(OSError):  # it has just ended
+            if f"pod{uid}/" in (process / "cgroup").read_text() and module in (process / "cmdline").read_bytes():
+                return int(process.name)
+    raise UnavailableError(
+        f"no process of the Pod {uid} runs {module.decode()}",
+        why="it may have been replaced just now, or its control group is not one of this machine",
+        remedy="run the benchmark on the machine of the cluster, with nobody else updating the add-on",
+    )
+
+
+def daemons_at_rest(pids: Mapping[tuple[str, str], int]) -> Section:
+    """CPU and memory of all daemons while only the kubelet's probes ask; a value for each node."""
+    section = Section(f"Daemons, idle for {IDLE_SECONDS:g} s, and after all quotes", ["use"])
+    before = {key: SchedulerTimes.of(pid).running for key, pid in pids.items()}
+    began = time.monotonic()
+    time.sleep(IDLE_SECONDS)
+    took = time.monotonic() - began
+    for (component, node), pid in pids.items():
+        used = SchedulerTimes.of(pid).running - before[component, node]
+        section.add("use", f"{component}: resident memory, idle", "MB", resident_bytes(pid) / 1e6)
+        section.add("use", f"{component}: CPU, idle", "% of a core", used / took * 100)
+    return section
+
+
+@contextmanager
+def namespace(cluster: Cluster) -> Iterator[str]:
+    """A namespace for some of the Pods, which go with it."""
     name = f"bench-{secrets.token_hex(4)}"
     cluster.kubectl("create", "namespace", name)
     cluster.kubectl("wait", "--for=create", "serviceaccount/default", f"--namespace={name}")
     try:
         yield name
     finally:
-        cluster.kubectl("delete", "namespace", name, timeout=seconds)
+        cluster.kubectl("delete", "namespace", name, timeout=NAMESPACE_SECONDS)
 
 
-def verify(cluster: Cluster, quoted: Quoted, directory: Path) -> int:
-    """Verify the sample against the cluster's simulated root; returns how many there were."""
+def platform_of(cluster: Cluster, directory: Path) -> Path:
+    """A state directory with the cluster's simulated platform."""
     kept = cluster.kubectl_json("get", "secret", ROOT_SECRET, f"--namespace={SYSTEM}")["data"][STATE_FILE]
     state = directory / "platform"
     state.mkdir(mode=0o700)
     (state / STATE_FILE).touch(mode=0o600)
     (state / STATE_FILE).write_bytes(base64.b64decode(kept))
-    return verify_sample(quoted.sample, state)
-
-
-def describe(cluster: Cluster) -> dict[str, object]:
-    """The machine and the cluster; nothing in it has a core of its own."""
-    info = cluster.kubectl_json("get", "node", cluster.node.name)["status"]["nodeInfo"]
-    machine = {key: value for key, value in describe_machine(Cores.choose()).items() if not key.endswith("_core")}
-    return {
-        **machine,
-        "kubernetes": info["kubeletVersion"],
-        "container_runtime": info["containerRuntimeVersion"],
-        "nodes": len(cluster.nodes),
-    }
+    return state

@@ -1,8 +1,277 @@
-"""python -m bench.soak."""
+"""`make soak`: well-behaved clients beside misbehaving ones and attacks, through three updates. Nothing may fail."""
 
+from __future__ import annotations
+
+import argparse
+import contextlib
+import dataclasses
+import secrets
 import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from multiprocessing.connection import Connection
+from pathlib import Path
 
-from bench.soak.main import main
+from bench import misbehaving
+from bench.load import ENCLAVE
+from bench.memory import MemoryGroup, limited_memory
+from bench.other_user import Work, require_root, running_as, stopped
+from bench.report import Section, publish, say_as
+from bench.soak import well_behaved
+from bench.soak.watch import Watched
+from bench.soak.well_behaved import BACKLOG_FULL, Tally
+from bench.summary import Latency
+from confcom.errors import ConfcomError, ExitCode, explain
+from confcom.sgx.quote import Quote
+from confcom.simulation.quoting_enclave import DEFAULT_QE_IDENTITY
+from e2e.attacks.kinds import KINDS
+from testkit.helper_process import RunningHelper, running_helper
+from testkit.replay.verification import QuoteVerifier
+
+SECONDS = 600.0
+ATTACKER, ROOT = 65_530, 0
+"""An attacker without privileges, a user of no distribution; and one who can be any other user."""
+RECOVERY_SECONDS = 2.0
+"""After an attack that took all memory, for its processes to end and the helper to see it."""
+WARM_SECONDS = 20.0
+"""For the misbehaving clients to be there before the well-behaved ones come."""
+MEMORY_LIMIT = 256 * 1024 * 1024
+"""Of each helper: the chart's default."""
+NEW_QE = dataclasses.replace(DEFAULT_QE_IDENTITY, mr_enclave=secrets.token_bytes(32), isv_svn=2)
+NEW_FLAGS = ("--simulated-qe-mrenclave", NEW_QE.mr_enclave.hex(), "--simulated-qe-isvsvn", str(NEW_QE.isv_svn))
+PODS = ("--identify-pods",)
+"""As the chart has it. From the second update on users alone are told apart, as with the chart's hostPID=false."""
+HELPERS: Sequence[tuple[str, Sequence[str]]] = (
+    ("first helper", PODS),
+    ("first update, the same quoting enclave", PODS),
+    ("second update, another quoting enclave", NEW_FLAGS),
+    ("third update, the same again", NEW_FLAGS),
+)
+"""The updates come at a quarter, a half and three quarters of the time."""
+CHANGES = 2
+"""Index of the update that changes the quoting enclave."""
+
+
+Started = tuple[RunningHelper, MemoryGroup]
+
+
+@dataclass(frozen=True, slots=True)
+class Attack:
+    """One attack of `e2e.attacks`.
+
+    Args:
+        kind: its name there; empty for none.
+        uid: who attacks.
+        on_probes: whether probes and metrics are attacked, and not the socket of AESM.
+        takes_all: whether it takes all memory that clients share, as thousands of users at once: processes in no Pod
+            can be them, and root in a Pod where Pods are not told apart. What fails then is reported, and no failure.
+        fills_backlog: whether it connects faster than any helper can accept. The kernel then refuses a connect() that
+            may not wait with EAGAIN, before a helper sees it. That is reported too, and no failure.
+    """
+
+    kind: str
+    uid: int = ATTACKER
+    on_probes: bool = False
+    takes_all: bool = False
+    fills_backlog: bool = False
+
+
+ATTACKS = (
+    Attack(""),
+    Attack("unread"),
+    Attack("gone-peers-held", ROOT, fills_backlog=True),
+    Attack("probes", ROOT, on_probes=True),
+    Attack("effective-users", ROOT),
+    Attack("unread-by-users", ROOT, takes_all=True),
+    Attack("crowd-of-probes", ROOT, on_probes=True),
+    Attack("incomplete"),
+    Attack("incomplete-by-users", ROOT, takes_all=True),
+    Attack("complaints", ROOT),
+)
+"""In this order, each for as long as the others: no update comes while probes are attacked, whose path is a helper's
+own."""
+
+
+@dataclass(frozen=True, slots=True)
+class Phase:
+    """The time of an attack, of CLOCK_MONOTONIC in seconds."""
+
+    attack: Attack
+    begins: float
+    ends: float
+
+    def spares(self, began: float, complaint: str) -> bool:
+        """Whether an attestation may fail that began then."""
+        excused = self.attack.takes_all or (self.attack.fills_backlog and BACKLOG_FULL in complaint)
+        return excused and self.begins <= began < self.ends + RECOVERY_SECONDS
+
+
+@dataclass(slots=True)
+class Soaked:
+    """What happened."""
+
+    phases: list[Phase]
+    tallies: dict[str, Tally] = field(default_factory=dict)
+    counts: dict[str, dict[str, int]] = field(default_factory=dict)
+    """Connections of each misbehaving kind and each attack."""
+    helpers: list[Watched] = field(default_factory=list)
+    changed_at: float = float("inf")
+    """When the helper with another quoting enclave was started: nobody may get 42 before."""
+    unverified: list[str] = field(default_factory=list)
+
+    def failures(self) -> Iterator[str]:
+        """Everything that should not have happened."""
+        for name, tally in self.tallies.items():
+            for began, complaint in tally.failures:
+                if not any(phase.spares(began, complaint) for phase in self.phases):
+                    yield f"{name}: {complaint} ({began - self.changed_at:+.3f} s from the change)"
+            if any(began < self.changed_at for began in tally.renewals):
+                yield f"{name}: got 42 before the quoting enclave changed"
+            if not tally.attestations:
+                yield f"{name}: never attested"
+        for helper in self.helpers:
+            yield from helper.failures()
+        yield from self.unverified
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Soak, print the results, write JSON; 1 if anything failed."""
+    parser = argparse.ArgumentParser(prog="python -m bench.soak", description=__doc__)
+    parser.add_argument("--seconds", type=float, default=SECONDS, metavar="N", help="default: %(default)g")
+    parser.add_argument("--output", type=Path, metavar="FILE", help="where the JSON goes (default: in bench/results)")
+    options = parser.parse_args(arguments)
+    say = say_as("soak")
+    try:
+        require_root("the soak")
+        with tempfile.TemporaryDirectory(dir="/tmp", prefix="soak-") as directory:
+            soaked = soak(options.seconds, Path(directory), say)
+    except ConfcomError as error:
+        sys.stderr.write(explain(error))
+        return error.exit_code
+    failures = [*soaked.failures()]
+    publish("soak", sections(soaked), options.output, counts=soaked.counts, failures=failures)
+    sys.stdout.write("".join(f"FAILED {line}\n" for line in failures) or "nothing failed\n")
+    return ExitCode.FAILED if failures else ExitCode.OK
+
+
+def soak(seconds: float, directory: Path, say: Callable[[str], None]) -> Soaked:
+    """Run it all: first the misbehaving clients, then attacks and well-behaved clients, then the updates."""
+    directory.chmod(0o755)  # clients are other users
+    with contextlib.ExitStack() as stack:
+        first = _helper(stack, directory, HELPERS[0][1])
+        path = str(first[0].socket)
+        others = {
+            kind: stack.enter_context(
+                running_as(misbehaving.UID, kind, misbehaving.work(kind, path), nice=misbehaving.NICE)
+            )
+            for kind in misbehaving.KINDS
+        }
+        for child in others.values():
+            child.receive(WARM_SECONDS)
+        begins, part = time.monotonic(), seconds / len(ATTACKS)
+        result = Soaked(
+            [Phase(attack, begins + at * part, begins + (at + 1) * part) for at, attack in enumerate(ATTACKS)]
+        )
+        for phase in result.phases:
+            kind, uid = phase.attack.kind, phase.attack.uid
+            if kind:
+                work = _attack(phase, directory, path)
+                others[kind] = stack.enter_context(running_as(uid, kind, work, nice=misbehaving.NICE))
+        clients = {
+            name: stack.enter_context(running_as(well_behaved.UID, name, well_behaved.work(name, path)))
+            for name in well_behaved.SEQUENCES
+        }
+        say(f"{seconds:g} s with {len(clients)} kinds of well-behaved clients and {len(others)} of others")
+        _watch_and_update(stack, first, seconds / len(HELPERS), result, say)
+        for child in (*clients.values(), *others.values()):
+            child.request_stop()
+        result.tallies = {name: child.finish()["tally"] for name, child in clients.items()}
+        result.counts = {kind: child.finish() for kind, child in others.items()}
+        say("verifying the sample")
+        result.unverified = [*_wrong_quotes(result, first[0].state_dir)]
+    return result
+
+
+def _helper(stack: contextlib.ExitStack, directory: Path, flags: Sequence[str]) -> Started:
+    memory = stack.enter_context(limited_memory(f"confcom-soak-{secrets.token_hex(4)}", MEMORY_LIMIT))
+    return stack.enter_context(running_helper(*flags, directory=directory, inside=memory.command)), memory
+
+
+def _attack(phase: Phase, directory: Path, path: str) -> Work:
+    def run(parent: Connection) -> dict[str, int]:
+        if stopped(parent, max(0.0, phase.begins - time.monotonic())):
+            return {}
+        where = path
+        if phase.attack.on_probes:  # of the newest helper
+            where = str(max(directory.glob("*.probes"), key=lambda each: each.stat().st_mtime))
+        counts = KINDS[phase.attack.kind](where, lambda: time.monotonic() >= phase.ends or stopped(parent))
+        return dataclasses.asdict(counts)
+
+    return run
+
+
+def _watch_and_update(
+    stack: contextlib.ExitStack, running: Started, part: float, result: Soaked, say: Callable[[str], None]
+) -> None:
+    """Watch each helper for its part of the time, start the next one beside it, and end it."""
+    for number, (name, _) in enumerate(HELPERS):
+        helper, memory = running
+        watched = Watched(name)
+        result.helpers.append(watched)
+        watched.watch(helper, memory, part)
+        for title, flags in HELPERS[number + 1 : number + 2]:
+            say(title)
+            if number + 1 == CHANGES:
+                result.changed_at = time.monotonic()
+            inode = helper.socket.stat().st_ino
+            running = newer, _ = _helper(stack, helper.socket.parent, flags)
+            newer.wait_until(lambda newer=newer, inode=inode: newer.socket.stat().st_ino != inode)
+            if code := helper.stop():
+                watched.complaints.append(f"it ended with {code}")
+
+
+def _wrong_quotes(result: Soaked, state_dir: Path) -> Iterator[str]:
+    verifiers = {each.mr_enclave: QuoteVerifier(state_dir, identity=each) for each in (DEFAULT_QE_IDENTITY, NEW_QE)}
+    for name, tally in result.tallies.items():
+        for quote, report_data in tally.sample:
+            enclave = Quote.parse(quote).signature.qe_report_body.mr_enclave
+            verdict = verifiers[enclave].verify(quote, ENCLAVE, report_data)
+            if not verdict.ok:
+                yield f"{name}: a quote does not verify: {verdict.failures}"
+
+
+def sections(soaked: Soaked) -> list[Section]:
+    """The numbers of the well-behaved clients, in all and by attack, and of the helpers."""
+    side = "in all"
+    clients, phases, helpers = (
+        Section(title, [side]) for title in ("Well-behaved clients", "Well-behaved clients, by attack", "Quote helpers")
+    )
+    for name, tally in soaked.tallies.items():
+        clients.add(side, f"{name}: attestations", "", tally.attestations)
+        clients.add(side, f"{name}: failed", "", len(tally.failures))
+        clients.add(side, f"{name}: renewed after 42", "", len(tally.renewals))
+        _add_latency(clients, name, [seconds for _, seconds in tally.latencies])
+    tallies = soaked.tallies.values()
+    for phase in soaked.phases:
+        name = phase.attack.kind or "no attack"
+        failed = sum(phase.begins <= began < phase.ends for tally in tallies for began, _ in tally.failures)
+        phases.add(side, f"{name}: failed", "", failed)
+        calls = [call for tally in tallies for call in tally.latencies]
+        _add_latency(phases, name, [seconds for began, seconds in calls if phase.begins <= began < phase.ends])
+    for helper in soaked.helpers:
+        helpers.add(side, f"{helper.name}: memory at most", "MB", helper.highest / 1e6)
+        helpers.add(side, f"{helper.name}: longest stall of {helper.probes} probes", "ms", helper.longest_stall * 1e3)
+        helpers.add(side, f"{helper.name}: stalls over 50 ms by its metric", "", helper.long_stalls)
+    return [clients, phases, helpers]
+
+
+def _add_latency(section: Section, name: str, seconds: Sequence[float]) -> None:
+    latency = Latency.of(seconds)
+    for title, value in (("p50", latency.p50), ("p99", latency.p99), ("longest", latency.longest)):
+        section.add("in all", f"{name}: {title} of a call", "ms", value * 1e3)
+
 
 if __name__ == "__main__":
     sys.exit(main(sys.argv[1:]))

@@ -8,12 +8,26 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from bench.cluster.watch import Change
 from confcom.kubernetes.objects import TERMINAL, container_statuses, mapping, name_of, namespace_of, requests_of, text
 from e2e.add_on import EPC
 
 REJECTED = ("UnexpectedAdmissionError", "OutOf")
 """What a kubelet's reasons for the rejection of a Pod begin with that are about resources."""
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One event of a watch.
+
+    Args:
+        at: when it was reported, by CLOCK_MONOTONIC, in seconds.
+        kind: ADDED, MODIFIED or DELETED.
+        changed: the object after it.
+    """
+
+    at: float
+    kind: str
+    changed: dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,11 +12,11 @@ from collections import Counter
 
 import pytest
 
-from bench.cluster.watch import telling
 from e2e.api_access import proxied
 from e2e.churn.ledger import Ledger
 from e2e.churn.strikes import ORDERS, Strikes
 from e2e.churn.tenants import PAUSE_SECONDS, Tenants
+from e2e.churn.watch import telling
 from e2e.churn.windows import Windows
 from e2e.confcom_command import SET_ASIDE_MIB
 from e2e.sized_nodes import SizedNode, sized_nodes

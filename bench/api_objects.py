@@ -1,0 +1,52 @@
+"""Nodes and Pods in a plain API server, as large as in a real cluster, for the benchmarks of controller and status."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+
+from e2e.plain_api_server import PlainApiServer
+from e2e.plain_controller import EPC, LABELS, Objects
+
+THREADS = 6
+IMAGES = 40
+"""Image names in a node's status: with them it has 12 kB, as in a cluster in use."""
+PADDING = "x" * 5000
+"""Brings a Pod to 7 kB, as managed fields, volumes and conditions do."""
+
+
+def in_parallel(server: PlainApiServer, work: Callable[[Objects, int], object], numbers: Iterable[int]) -> None:
+    """Do some work for each number, by several clients."""
+    local = threading.local()
+
+    def one(number: int) -> None:
+        if not hasattr(local, "objects"):
+            local.objects = Objects(server)
+        work(local.objects, number)
+
+    with ThreadPoolExecutor(THREADS) as pool:
+        for _ in pool.map(one, numbers, chunksize=1):
+            pass
+
+
+def make_node(objects: Objects, number: int) -> None:
+    """Make an SGX node."""
+    images = [
+        {"names": [f"registry.test/path/to/an/image-{image}@sha256:{image:064x}", f"registry.test/image-{image}:1.2.3"]}
+        for image in range(IMAGES)
+    ]
+    conditions = [{"type": kind, "status": "True", "reason": "x", "message": "y" * 60} for kind in ("Ready", "A", "B")]
+    amounts = {"cpu": "4", "memory": "8Gi", "pods": "110"}
+    status = {"capacity": amounts, "allocatable": amounts, "images": images, "conditions": conditions}
+    metadata = {"name": f"node-{number}", "labels": LABELS}
+    objects.send("POST", "/api/v1/nodes", {"metadata": metadata, "status": status})
+
+
+def make_pod(objects: Objects, number: int, nodes: int) -> None:
+    """Make a Pod that is bound to one of so many nodes; every tenth has EPC."""
+    metadata = {"name": f"pod-{number}", "namespace": "default", "annotations": {"x": PADDING}}
+    resources = {"limits": {EPC: "16"}} if number % 10 == 0 else {}
+    container = {"name": "c", "image": "registry.test/none", "resources": resources}
+    spec = {"nodeName": f"node-{number % nodes}", "containers": [container]}
+    objects.send("POST", "/api/v1/namespaces/default/pods", {"metadata": metadata, "spec": spec})

@@ -1,0 +1,54 @@
+"""Code that is measured: this checkout's daemons, and those of another checkout beside them."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from confcom.errors import SettingsError
+
+THIS, OTHER = "this one", "the other"
+"""Names of the two sides in tables and JSON."""
+HELPER, PLUGIN = "confcom.quote_helper", "confcom.device_plugin"
+
+
+@dataclass(frozen=True, slots=True)
+class Checkout:
+    """Where daemons are started from.
+
+    Args:
+        python: of its virtual environment.
+        source: the directory with the package.
+    """
+
+    python: str
+    source: Path
+
+    @classmethod
+    def this(cls) -> Checkout:
+        """The code of this process."""
+        return cls(sys.executable, Path(__file__).resolve().parent.parent / "src")
+
+    @classmethod
+    def at(cls, root: Path) -> Checkout:
+        """Another directory, with libraries of its own."""
+        python = root.resolve() / ".venv" / "bin" / "python"
+        if not python.exists():
+            raise SettingsError(
+                f"{root} cannot be measured", why=f"there is no {python}", remedy="run `make setup` in that checkout"
+            )
+        return cls(str(python), root.resolve() / "src")
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """The variables of this process, and the path to the package."""
+        return {**os.environ, "PYTHONPATH": str(self.source)}
+
+    def lacks(self, word: str) -> bool:
+        """Whether its quote helper's --help has no such word, as a flag or a value."""
+        command = [self.python, "-m", HELPER, "--help"]
+        shown = subprocess.run(command, env=self.environment, capture_output=True, text=True, check=True).stdout
+        return word not in shown

@@ -1,1 +1,0 @@
-"""How long the controller takes at scale, and what it costs: real API server, nodes and Pods that are objects only."""

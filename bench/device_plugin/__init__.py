@@ -1,1 +1,0 @@
-"""How fast the device plugin is, beside a minimal one in Go."""

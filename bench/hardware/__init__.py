@@ -1,1 +1,0 @@
-"""What the relay to aesmd adds to what makes quotes."""

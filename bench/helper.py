@@ -1,0 +1,160 @@
+"""The quote helper: the CPU of a quote in bare signatures, latency, memory, and the time of a start."""
+
+from __future__ import annotations
+
+import contextlib
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from bench.checkout import OTHER, THIS, Checkout
+from bench.load import PreparedQuote, WrongAnswerError, prepare, serve_all, target_of
+from bench.machine import Cores, cpu_when_idle, on_core, resident_bytes, seconds_per_signature
+from bench.report import Goal, Section, in_turn
+from bench.serving import Place, Server, verify_sample
+from bench.summary import Latency
+from testkit.replay.clients import (
+    FORTANIX,
+    GRAMINE,
+    INTEL_QUOTE_EX,
+    OPEN_ENCLAVE,
+    ClientSequence,
+    Exchange,
+    ReplayedClient,
+)
+
+QUOTES, CLIENTS = 4000, 64
+"""Of each server in each round: about half a second."""
+CALLS = 70
+"""Single calls of each kind, and whole sequences, in each round."""
+SIGNATURES = 1000
+"""For one measurement of the unit, before and after each server: 25 ms."""
+
+CPU, MEMORY, START = "CPU per quote", "resident memory", "exec() to ready"
+DEFAULT = "default"
+VARIANTS: Mapping[str, tuple[str, ...]] = {
+    "only errors are logged": ("--log-level", "error"),
+    DEFAULT: (),
+    "default, and a log line for every quote": ("--log-quotes-per-peer", "60000"),
+    "default, and --log-quotes-per-peer all": ("--log-quotes-per-peer", "all"),
+    "default, and --identify-pods": ("--identify-pods",),
+}
+"""Flags of the quote helpers that differ by one feature."""
+ADDED = {"default, and --log-quotes-per-peer all": "all:"}
+"""Features that older checkouts lack, each with a word of the quote helper's --help: measured if all sides have it."""
+DELETED = {f"{CPU}: default, and --audit-file": "--audit-file", "the child with the DCAP libraries": "dcap"}
+"""Features of older checkouts, each with a word of their quote helper's --help: named in the table, not measured."""
+WHOLE: Sequence[ClientSequence] = (OPEN_ENCLAVE, GRAMINE, FORTANIX)
+
+GOALS = {f"{CPU}: {DEFAULT}": Goal(3.5), MEMORY: Goal(45.0), START: Goal(150.0)}
+
+
+def measure_helper(
+    sides: Mapping[str, Checkout], rounds: int, directory: Path, say: Callable[[str], None]
+) -> list[Section]:
+    """Measure all of it.
+
+    Raises:
+        WrongAnswerError: a server gave an answer that is none, or a quote that does not verify.
+    """
+    cores = Cores.choose()
+    place = Place.create(directory, cores.server)
+    section = Section(f"Quote helper: {QUOTES} quotes by {CLIENTS} clients in each round", [THIS, OTHER], GOALS)
+    say(f"{rounds} starts")
+    with on_core(cores.clients):
+        _time_starts(section, sides, place, rounds)
+    sample: list[tuple[bytes, bytes]] = []
+    with contextlib.ExitStack() as stack:
+        servers = _start(section, sides, place, stack)
+        target, size = target_of(servers[THIS, DEFAULT].socket)
+        defaults = {side: servers[side, DEFAULT] for side in sides}
+        with on_core(cores.clients):
+            for number in range(rounds):
+                say(f"round {number + 1} of {rounds} over {len(servers)} servers")
+                for side, server in in_turn(list(defaults.items()), number):
+                    _time_calls(section, side, server)
+                prepared = prepare(target, size, QUOTES)
+                _load(section, in_turn(list(servers.items()), number), prepared, cores, sample)
+    for title, word in DELETED.items():
+        if OTHER in sides and not sides[OTHER].lacks(word):
+            section.note(title, "not measured: deleted, only in the other")
+    say(f"verifying {len(sample)} quotes")
+    verify_sample(sample, place.state_dir)
+    return [section]
+
+
+def _time_starts(section: Section, sides: Mapping[str, Checkout], place: Place, times: int) -> None:
+    for number in range(times + 1):
+        for side, checkout in in_turn(list(sides.items()), number):
+            with place.helper(f"start-{number}-{len(side)}", checkout) as server:
+                if number:  # the first start makes the byte code, which images have
+                    section.add(side, START, "ms", server.start_seconds * 1e3)
+
+
+def _start(
+    section: Section, sides: Mapping[str, Checkout], place: Place, stack: contextlib.ExitStack
+) -> dict[tuple[str, str], Server]:
+    """Servers by side and title; the sides of a title are neighbours in each round."""
+    servers: dict[tuple[str, str], Server] = {}
+    for title, flags in VARIANTS.items():
+        lacking = [side for side, checkout in sides.items() if title in ADDED and checkout.lacks(ADDED[title])]
+        if lacking:
+            section.note(f"{CPU}: {title}", f"not measured: not in {' or '.join(lacking)}")
+            continue
+        for side, checkout in sides.items():
+            servers[side, title] = stack.enter_context(place.helper(f"helper-{len(servers)}", checkout, *flags))
+    return servers
+
+
+def _load(
+    section: Section,
+    servers: Sequence[tuple[tuple[str, str], Server]],
+    prepared: list[PreparedQuote],
+    cores: Cores,
+    sample: list[tuple[bytes, bytes]],
+) -> None:
+    """One round: all servers get the same reports, and the unit is measured before and after each."""
+    before = _signature(cores)
+    for (side, title), server in servers:
+        used = cpu_when_idle(server.pid)
+        served = serve_all(server.socket, prepared, clients=CLIENTS)
+        used = cpu_when_idle(server.pid) - used
+        after = _signature(cores)
+        section.add(side, f"{CPU}: {title}", "signatures", used / len(prepared) / (before + after) * 2)
+        before = after
+        sample.extend(served.sample)
+        if title == DEFAULT:
+            latency = Latency.of(served.latencies)
+            section.add(side, "quotes per second on one core", "/s", len(prepared) / served.seconds)
+            section.add(side, f"p50 with {CLIENTS} clients", "ms", latency.p50 * 1e3)
+            section.add(side, f"p99 with {CLIENTS} clients", "ms", latency.p99 * 1e3)
+            section.add(side, MEMORY, "MB", resident_bytes(server.pid) / 1e6)
+
+
+def _signature(cores: Cores) -> float:
+    with on_core(cores.server):
+        return seconds_per_signature(SIGNATURES)
+
+
+def _time_calls(section: Section, side: str, server: Server) -> None:
+    """One client at a time: each call, from before connect() to the end of the answer, and whole attestations."""
+    seconds = defaultdict(list)
+    for _ in range(CALLS):
+        # The second call of InitQuoteEx is the one that needs the provider, the second quote has qe_report_info.
+        known: set[str] = set()
+        for exchange in _run(INTEL_QUOTE_EX, server.socket):
+            name = exchange.call.call
+            seconds[f"{name}, with everything" if name in known else name].append(exchange.seconds)
+            known.add(name)
+        for sequence in WHOLE:
+            exchanges = _run(sequence, server.socket)
+            seconds[f"whole sequence: {sequence.name}"].append(sum(exchange.seconds for exchange in exchanges))
+    for name, values in seconds.items():
+        section.add(side, f"p50 of one client: {name}", "ms", Latency.of(values).p50 * 1e3)
+
+
+def _run(sequence: ClientSequence, path: Path) -> Sequence[Exchange]:
+    run = ReplayedClient(sequence, path).run()
+    if run.failure:
+        raise WrongAnswerError(f"{sequence.name}: {run.failure}")
+    return list(run.exchanges)

@@ -1,0 +1,280 @@
+"""The device plugin on nodes of several sizes, beside a minimal one in Go, with a measuring kubelet."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import json
+import os
+import shutil
+import subprocess
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from bench.checkout import OTHER, PLUGIN, THIS, Checkout
+from bench.kubelet import MeasuringKubelet, MissingError, Registration
+from bench.load import WrongAnswerError
+from bench.machine import Cores, SchedulerTimes, cpu_when_idle, on_core, resident_bytes, with_byte_code
+from bench.report import Goal, Section, in_turn
+from bench.summary import Latency
+from confcom.errors import UnavailableError
+from confcom.kubelet_api import deviceplugin_pb2 as pb
+from confcom.kubelet_api.device_list import device_id
+from e2e import packages
+from e2e.processes import end
+from testkit.helper_process import http_get
+
+USUAL_MIB, LARGEST_MIB = (168, 1_024, 2_048), 262_144
+"""Sizes of nodes. 168 MiB is a Standard_DC8_v2, 2,048 the default maximum. The largest one is measured in one round, to
+show the cost of size, and has no goals."""
+ALLOCATIONS = {10: 400, 1_024: 100}
+"""Allocate calls in each round by the number of device IDs: a small container, and a large one."""
+STREAMS = 20
+"""Further lists that are asked for in each round."""
+STREAM_AGE_SECONDS = 1.1
+"""A stream that ends before it is 1 s old is no steady registration, and the plugin waits before the next one."""
+STOP_SECONDS = 10.0
+"""After SIGTERM; a plugin ends in milliseconds."""
+
+EPC_RESOURCE = "kubernetes.azure.com/sgx_epc_mem_in_MiB"
+BUDGET = "CONFCOM_SGX_EPC_MIB"
+ENCLAVE_NODES = {"/dev/sgx_enclave", "/dev/sgx/enclave"}
+GO = "minimal in Go"
+GO_SOURCE = Path(__file__).with_name("go_plugin")
+GO_FLAGS = ("-trimpath", "-ldflags", "-s -w")
+"""Reproducible and small, as such plugins are built for images."""
+
+START, AGAIN, MEMORY = "exec() to registered, all resources", "stream lost to registered again", "resident memory"
+GOALS = {
+    START: Goal(120.0),
+    "Allocate of 10, p50": Goal(0.5),
+    "Allocate of 1,024, p50": Goal(0.5),
+    AGAIN: Goal(100.0),
+    MEMORY: Goal(45.0),
+}
+
+Command = Callable[[Path], tuple[Sequence[str], Mapping[str, str]]]
+"""A plugin's command line and variables, for a device plugin directory; it may make files beside that."""
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """What confcom offers on a node of one size.
+
+    Args:
+        counts: devices of each resource.
+        answers: what a container gets for one device of each resource.
+    """
+
+    counts: dict[str, int]
+    answers: dict[str, pb.ContainerAllocateResponse]
+
+    def request(self, size: int, turn: int) -> bytes:
+        """Allocate for so many devices of EPC, spread over all, and other ones in every turn."""
+        devices = self.counts[EPC_RESOURCE]
+        step = devices // size
+        return _allocate_request([device_id((turn + index * step) % devices) for index in range(size)])
+
+    def check_answer(self, encoded: bytes, size: int) -> None:
+        """Fail if this is not the answer for so many devices of EPC."""
+        wanted = pb.ContainerAllocateResponse()
+        wanted.CopyFrom(self.answers[EPC_RESOURCE])
+        wanted.envs[BUDGET] = str(size)
+        if pb.AllocateResponse.FromString(encoded) != pb.AllocateResponse(container_responses=[wanted]):
+            raise WrongAnswerError(f"Allocate of {size} devices is answered with something else")
+
+    def check_list(self, encoded: bytes, resource: str) -> None:
+        """Fail if this is not the list of all devices of a resource, healthy."""
+        devices = pb.ListAndWatchResponse.FromString(encoded).devices
+        wanted = [device_id(index) for index in range(self.counts[resource])]
+        if [device.ID for device in devices] != wanted or any(device.health != "Healthy" for device in devices):
+            raise WrongAnswerError(f"the list of {resource} is not that of {len(wanted)} healthy devices")
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """A plugin that runs; it was started, before fork() and exec(), at this time.perf_counter()."""
+
+    pid: int
+    kubelet: MeasuringKubelet
+    started: float
+
+
+def measure_plugins(
+    sides: Mapping[str, Checkout], rounds: int, directory: Path, say: Callable[[str], None]
+) -> list[Section]:
+    """Measure it on every size of node.
+
+    Raises:
+        WrongAnswerError: a plugin listed or answered something else than it should.
+        MissingError: a plugin did not register.
+    """
+    cores = Cores.choose()
+    places = (directory / str(number) for number in itertools.count())
+    program, without = None, ""
+    try:
+        program = go_plugin(directory, say)
+    except UnavailableError as error:
+        without = f"not measured: {error.why}"
+    sections = []
+    with on_core(cores.clients):
+        for mib in (*USUAL_MIB, LARGEST_MIB):
+            times = 1 if mib == LARGEST_MIB else rounds
+            section = Section(f"Device plugin, {mib:,} MiB", [THIS, OTHER, GO], {} if mib == LARGEST_MIB else GOALS)
+            if without:
+                section.note(GO, without)
+            commands = {side: confcom_plugin(mib, checkout) for side, checkout in sides.items()}
+            offers = {side: offer_of(command, next(places), cores.server) for side, command in commands.items()}
+            if program is not None:
+                offers[GO] = offers[THIS]
+                commands[GO] = minimal_plugin(program, offers[GO])
+            for number in range(times):
+                say(f"{mib} MiB: round {number + 1} of {times} over {len(commands)} plugins")
+                for side in in_turn(list(commands), number):
+                    with running(commands[side], next(places), cores.server) as plugin:
+                        measure_once(section, side, plugin, offers[side])
+            sections.append(section)
+    return sections
+
+
+def measure_once(section: Section, side: str, plugin: Running, offer: Offer) -> None:
+    """Take every measure of a plugin that has just been started."""
+    registrations = plugin.kubelet.registered(offer.counts)
+    registered_at, start_cpu = time.perf_counter(), SchedulerTimes.of(plugin.pid).running
+    for name, registration in registrations.items():
+        offer.check_list(registration.encoded_list, name)
+    start = max(registration.answered for registration in registrations.values()) - plugin.started
+    epc = registrations[EPC_RESOURCE]
+    section.add(side, START, "ms", start * 1e3)
+    section.add(side, "CPU of it", "ms", start_cpu * 1e3)
+    section.add(side, "Register to first list received whole", "ms", (epc.listed - epc.asked) * 1e3)
+    for size, times in ALLOCATIONS.items():
+        if size <= offer.counts[EPC_RESOURCE]:
+            latency = _allocate(epc, offer, size, times)
+            section.add(side, f"Allocate of {size:,}, p50", "ms", latency.p50 * 1e3)
+            section.add(side, f"Allocate of {size:,}, p99", "ms", latency.p99 * 1e3)
+    cpu = cpu_when_idle(plugin.pid)
+    lists = [epc.open_stream() for _ in range(STREAMS)]
+    cpu = cpu_when_idle(plugin.pid) - cpu
+    section.add(side, "plugin's CPU for one more stream and its list", "ms", cpu / STREAMS * 1e3)
+    for encoded in set(lists):
+        offer.check_list(encoded, EPC_RESOURCE)
+    time.sleep(max(0.0, registered_at + STREAM_AGE_SECONDS - time.perf_counter()))
+    section.add(side, AGAIN, "ms", plugin.kubelet.seconds_to_reregister(EPC_RESOURCE) * 1e3)
+    section.add(side, MEMORY, "MB", resident_bytes(plugin.pid) / 1e6)
+
+
+def _allocate(epc: Registration, offer: Offer, size: int, times: int) -> Latency:
+    call = epc.allocate
+    requests = [offer.request(size, turn) for turn in range(times)]
+    seconds, answers = [], []
+    for request in requests:
+        began = time.perf_counter()
+        answer = call(request)
+        seconds.append(time.perf_counter() - began)
+        answers.append(answer)
+    for answer in answers:
+        offer.check_answer(answer, size)
+    return Latency.of(seconds)
+
+
+def confcom_plugin(mib: int, checkout: Checkout) -> Command:
+    """A checkout's device plugin on a simulated node of this size, its probes answered."""
+
+    def command(directory: Path) -> tuple[Sequence[str], Mapping[str, str]]:
+        host = directory.parent / "host"  # an empty one: a machine with an SGX driver refuses to be simulated
+        host.mkdir()
+        line = [
+            *(checkout.python, "-m", PLUGIN, "--simulated", "--simulated-epc-mib", str(mib)),
+            *("--max-epc-mib", str(mib), "--device-plugin-dir", str(directory), "--host-root", str(host)),
+            *("--probe-address", f"unix:{directory.parent / 'probes'}"),
+        ]
+        return line, checkout.environment
+
+    return command
+
+
+def minimal_plugin(program: Path, offer: Offer) -> Command:
+    """The Go plugin, which offers the same."""
+
+    def command(directory: Path) -> tuple[Sequence[str], Mapping[str, str]]:
+        line = [str(program), "-directory", str(directory)]
+        for index, (name, count) in enumerate(offer.counts.items()):
+            answer = directory.parent / f"answer-{index}"
+            answer.write_bytes(offer.answers[name].SerializeToString())
+            line += ["-resource", f"{name},{count},{answer}"]
+        return line, os.environ
+
+    return command
+
+
+@contextlib.contextmanager
+def running(command: Command, place: Path, core: int) -> Iterator[Running]:
+    """Start a plugin for a kubelet of its own that listens already, and end both.
+
+    Raises:
+        MissingError: what the block waited for did not happen; with the plugin's log.
+    """
+    directory = place / "kubelet"
+    directory.mkdir(parents=True)
+    line, variables = command(directory)
+    environ = with_byte_code(place.parent / "byte-code", variables)
+    kubelet = MeasuringKubelet(directory)
+    with kubelet.serving(), (place / "log").open("wb") as log:
+        with on_core(core):
+            started = time.perf_counter()
+            process = subprocess.Popen(line, stdin=subprocess.DEVNULL, stderr=log, env=environ)
+        try:
+            yield Running(process.pid, kubelet, started)
+        except MissingError as error:
+            raise MissingError(f"{error}; the plugin's log: {(place / 'log').read_text()}") from error
+        finally:
+            end(process, STOP_SECONDS)
+
+
+def offer_of(command: Command, place: Path, core: int) -> Offer:
+    """Ask a plugin of confcom what it offers. This start also makes the byte code, which images have.
+
+    Raises:
+        WrongAnswerError: it offers no EPC, or answers without the devices or the budget.
+    """
+    with running(command, place, core) as plugin:
+        plugin.kubelet.registered([EPC_RESOURCE])
+        _, text = http_get(place / "probes", "/inventory")
+        counts = {resource["name"]: int(resource["count"]) for resource in json.loads(text)["resources"]}
+        request = _allocate_request([device_id(0)])
+        answers = {
+            name: pb.AllocateResponse.FromString(registration.allocate(request)).container_responses[0]
+            for name, registration in plugin.kubelet.registered(counts).items()
+        }
+    epc = answers[EPC_RESOURCE]
+    if epc.envs[BUDGET] != "1" or {device.container_path for device in epc.devices} != ENCLAVE_NODES:
+        raise WrongAnswerError(f"a container with one device of {EPC_RESOURCE} gets {epc}")
+    return Offer(counts, answers)
+
+
+def _allocate_request(ids: Sequence[str]) -> bytes:
+    container = pb.ContainerAllocateRequest(devices_ids=ids)
+    return pb.AllocateRequest(container_requests=[container]).SerializeToString()
+
+
+def go_plugin(directory: Path, say: Callable[[str], None]) -> Path:
+    """Build the Go program from its pinned modules; Go's own cache keeps what it has built before.
+
+    Raises:
+        UnavailableError: there is no Go here, or it does not build.
+    """
+    go, program = packages.find("go") or shutil.which("go", path="/usr/local/go/bin"), directory / "device-plugin"
+    why = "there is no Go here"
+    if go is not None:
+        say("building the Go plugin")
+        command, environ = [go, "build", *GO_FLAGS, "-o", str(program), "."], {**os.environ, "CGO_ENABLED": "0"}
+        done = subprocess.run(command, cwd=GO_SOURCE, env=environ, capture_output=True, text=True, check=False)
+        if done.returncode == 0:
+            return program
+        why = done.stderr.strip()
+    raise UnavailableError(
+        "the Go plugin cannot be built", why=why, remedy="install Go (the version is in bench/go_plugin/go.mod)"
+    )

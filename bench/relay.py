@@ -1,0 +1,90 @@
+"""The relay to aesmd beside asking a stand-in for aesmd directly: 2.5 ms for a quote, one after the other."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+
+from bench import misbehaving
+from bench.checkout import OTHER, THIS, Checkout
+from bench.load import prepare, serve_all, target_of
+from bench.machine import Cores, on_core
+from bench.other_user import running_as
+from bench.report import Goal, Section, in_turn
+from bench.serving import Place, Server, verify_sample
+from bench.summary import Latency
+from confcom.quote_provider.state_directory import open_platform
+
+ALONE, LOADED, CLIENTS = 200, 400, 8
+"""Quotes of one client, and of several clients together, of each server in each round; a quote takes 2.5 ms."""
+START_SECONDS = 20.0
+"""For a peer to misbehave."""
+
+ADDED, THROUGHPUT = "the relay adds to the median", f"throughput with {CLIENTS} clients, in that of asking directly"
+GOALS = {ADDED: Goal(0.3), THROUGHPUT: Goal(95.0, least=True)}
+
+
+def measure_relay(
+    sides: Mapping[str, Checkout], rounds: int, directory: Path, say: Callable[[str], None]
+) -> list[Section]:
+    """Measure it.
+
+    Raises:
+        WrongAnswerError: an answer is none, or a quote does not verify.
+    """
+    cores = Cores.choose()
+    place = Place.create(directory, cores.server)
+    section = Section("Relay to aesmd (a stand-in: 2.5 ms for a quote, one after the other)", [THIS, OTHER], GOALS)
+    sample: list[tuple[bytes, bytes]] = []
+    with contextlib.ExitStack() as stack:
+        aesmd = stack.enter_context(place.aesmd(cores.clients))
+        relays = {
+            side: stack.enter_context(_relay(place, aesmd, f"relay-{number}", checkout))
+            for number, (side, checkout) in enumerate(sides.items())
+        }
+        stack.enter_context(on_core(cores.clients))
+        target, size = target_of(aesmd.socket)
+
+        def ask(server: Server, quotes: int, clients: int) -> tuple[float, Latency]:
+            """Quotes per second, and latency."""
+            served = serve_all(server.socket, prepare(target, size, quotes), clients=clients)
+            sample.extend(served.sample)
+            return quotes / served.seconds, Latency.of(served.latencies)
+
+        for number in range(rounds):
+            say(f"round {number + 1} of {rounds} of the relay")
+            servers = {"direct": aesmd, **relays}
+            alone = {name: ask(server, ALONE, 1)[1] for name, server in in_turn([*servers.items()], number)}
+            rates = {name: ask(servers[name], LOADED, CLIENTS)[0] for name in in_turn(["direct", *relays], number)}
+            section.add(THIS, "asked directly: p50 of one client", "ms", alone["direct"].p50 * 1e3)
+            for side in relays:
+                section.add(side, "relayed: p50 of one client", "ms", alone[side].p50 * 1e3)
+                section.add(side, "relayed: p99 of one client", "ms", alone[side].p99 * 1e3)
+                section.add(side, ADDED, "ms", (alone[side].p50 - alone["direct"].p50) * 1e3)
+                section.add(side, THROUGHPUT, "%", rates[side] / rates["direct"] * 100)
+            if os.geteuid() == 0:
+                for kind in (misbehaving.SEND_HEADERS, misbehaving.FLOODING):
+                    for side, server in in_turn([*relays.items()], number):
+                        work = misbehaving.work(kind, str(server.socket))
+                        with running_as(misbehaving.UID, kind, work, core=cores.clients) as peer:
+                            peer.receive(START_SECONDS)
+                            latency = ask(server, ALONE, 1)[1]
+                            peer.finish()
+                        section.add(side, f"relayed, beside clients that {kind}: p50", "ms", latency.p50 * 1e3)
+                        section.add(side, f"relayed, beside clients that {kind}: p99", "ms", latency.p99 * 1e3)
+    if os.geteuid() != 0:
+        section.note("relayed, beside clients that misbehave", "not measured: another user takes root")
+    say(f"verifying {len(sample)} quotes")
+    verify_sample(sample, place.state_dir)
+    return [section]
+
+
+@contextlib.contextmanager
+def _relay(place: Place, aesmd: Server, name: str, checkout: Checkout) -> Iterator[Server]:
+    root = place.directory / "root.pem"
+    root.write_bytes(open_platform(place.state_dir).pki.root.pem)
+    flags = ("--provider", "aesmd", "--aesmd-socket", str(aesmd.socket), "--expected-root", str(root))
+    with place.helper(name, checkout, *flags) as helper:
+        yield helper

@@ -1,0 +1,160 @@
+"""Rows of numbers, one for each round, as a table and as JSON: the same for every benchmark."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TypeVar
+
+from bench.machine import describe_machine
+from bench.summary import Spread
+
+RESULTS = Path(__file__).parent / "results"
+TITLE, VALUE, OTHER = 66, 32, 18
+"""Widths of columns."""
+
+T = TypeVar("T")
+
+
+def in_turn(sides: Sequence[T], number: int) -> Sequence[T]:
+    """One order in even rounds, the reverse in odd rounds: a machine whose speed drifts does so for all sides."""
+    return sides if number % 2 == 0 else sides[::-1]
+
+
+@dataclass(frozen=True, slots=True)
+class Goal:
+    """The highest median that is allowed, or the lowest one."""
+
+    bound: float
+    least: bool = False
+
+    def met(self, value: float) -> bool:
+        """Whether a value keeps to it."""
+        return value >= self.bound if self.least else value <= self.bound
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One number of each side; values with the same index are of the same round."""
+
+    title: str
+    unit: str
+    goal: Goal | None = None
+    note: str = ""
+    """Why there are no values."""
+    values: dict[str, list[float]] = field(default_factory=dict)
+
+    def ratio(self, side: str, other: str) -> Spread | None:
+        """One side's value in the other's, by round; None if they cannot be compared."""
+        mine, theirs = (self.values.get(each, []) for each in (side, other))
+        if not mine or len(mine) != len(theirs) or not all(theirs):
+            return None
+        return Spread.of([each / its for each, its in zip(mine, theirs, strict=True)])
+
+
+class Section:
+    """Rows under one title.
+
+    Args:
+        title: what was measured, and how.
+        sides: what is compared; the first one is given in the others, and judged by the goals.
+        goals: of rows, by their title.
+    """
+
+    def __init__(self, title: str, sides: Sequence[str], goals: Mapping[str, Goal] | None = None) -> None:
+        self.title = title
+        self.sides = sides
+        self.rows: dict[str, Row] = {}
+        self._goals = goals or {}
+
+    def add(self, side: str, title: str, unit: str, *values: float) -> None:
+        """Add the values of one or more rounds to a row."""
+        row = self.rows.setdefault(title, Row(title, unit, self._goals.get(title)))
+        row.values.setdefault(side, []).extend(values)
+
+    def note(self, title: str, text: str) -> None:
+        """Name a row that is not measured."""
+        self.rows[title] = Row(title, "", note=text)
+
+    def as_json(self) -> dict[str, object]:
+        """All values, and the ratios of the sides."""
+        return {"title": self.title, "rows": [self._row_as_json(row) for row in self.rows.values()]}
+
+    def _row_as_json(self, row: Row) -> dict[str, object]:
+        ratios = {side: row.ratio(self.sides[0], side) for side in self.sides[1:]}
+        return {
+            "title": row.title,
+            "unit": row.unit,
+            "note": row.note,
+            "values": row.values,
+            "ratios": {side: [each.median, each.lowest, each.highest] for side, each in ratios.items() if each},
+            "goal": None if row.goal is None else {"bound": row.goal.bound, "least": row.goal.least},
+        }
+
+    def as_table(self) -> str:
+        """Medians, with the lowest and the highest round."""
+        return "".join(f"{line}\n" for line in self._lines())
+
+    def _lines(self) -> Iterator[str]:
+        yield ""
+        yield self.title
+        others = [side for side in self.sides[1:] if any(side in row.values for row in self.rows.values())]
+        head = f"  {'':{TITLE}}{self.sides[0]:>{VALUE}}"
+        yield head + "".join(f"{side:>{OTHER}}{'ratio':>{VALUE}}" for side in others)
+        for row in self.rows.values():
+            yield f"  {row.title:{TITLE}}{row.note or self._cells(row, others)}".rstrip()
+
+    def _cells(self, row: Row, others: Sequence[str]) -> str:
+        first = row.values.get(self.sides[0], [])
+        cells = f"{_spread(first, row.unit) if first else '':>{VALUE}}"
+        for side in others:
+            values = row.values.get(side)
+            ratio = row.ratio(self.sides[0], side)
+            median = f"{_digits(Spread.of(values).median)} {row.unit}" if values else ""
+            cells += f"{median:>{OTHER}}{_ratio(ratio) if ratio else '':>{VALUE}}"
+        if row.goal is not None and first:
+            bound = f"at {'least' if row.goal.least else 'most'} {row.goal.bound:g} {row.unit}"
+            cells += f"  goal {bound}: {'met' if row.goal.met(Spread.of(first).median) else 'MISSED'}"
+        return cells
+
+
+def publish(name: str, sections: Sequence[Section], output: Path | None, **details: object) -> None:
+    """Print the tables and write the JSON, by default to where git ignores it."""
+    machine = describe_machine()
+    shown = ", ".join(f"{key} {value}" for key, value in machine.items())
+    sys.stdout.write(f"{shown}; load average {os.getloadavg()[0]:.2f}\n")
+    sys.stdout.write("".join(section.as_table() for section in sections))
+    path = output or RESULTS / f"{name}-{datetime.now(UTC):%Y%m%d-%H%M%S}.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    document = {"machine": machine, "sections": [section.as_json() for section in sections], **details}
+    path.write_text(json.dumps(document, indent=1) + "\n")
+    sys.stdout.write(f"All values: {path}\n")
+
+
+def say_as(name: str) -> Callable[[str], None]:
+    """A function that prints a line of progress."""
+
+    def say(line: str) -> None:
+        sys.stderr.write(f"{name}: {line}\n")
+        sys.stderr.flush()
+
+    return say
+
+
+def _spread(values: Sequence[float], unit: str) -> str:
+    spread = Spread.of(values)
+    among = f" ({_digits(spread.lowest)} to {_digits(spread.highest)})" if len(values) > 1 else ""
+    return f"{_digits(spread.median)} {unit}{among}"
+
+
+def _ratio(ratio: Spread) -> str:
+    return f"{ratio.median:.3f}x ({ratio.lowest:.2f} to {ratio.highest:.2f})"
+
+
+def _digits(value: float) -> str:
+    return f"{value:,.{3 if abs(value) < 1 else 2 if abs(value) < 10 else 1 if abs(value) < 1000 else 0}f}"

@@ -1,0 +1,194 @@
+"""`python -m bench.status`: `confcom status` and the checks of `confcom enable` with thousands of nodes and Pods.
+
+The chart is installed by helm in a real API server. No controller and no kubelet runs: nodes and Pods are objects, and
+all device plugins are one HTTP server.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import functools
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from bench.api_objects import in_parallel, make_node, make_pod
+from bench.report import Section, publish, say_as
+from e2e.plain_api_server import PlainApiServer, memory_kib, serving
+from e2e.plain_controller import EPC, MERGE, RELEASE, SYSTEM, Objects, Plugins
+
+ROOT = Path(__file__).resolve().parent.parent
+REGISTRY = "registry.test"
+COMMANDS = {
+    "status": ["status"],
+    "preflight": ["enable", "--dry-run", "--simulated", f"--set=image.registry={REGISTRY}"],
+}
+ROUNDS = 3
+SAMPLE_SECONDS = 0.005
+"""Between looks at the peak of a command's memory, which the kernel keeps."""
+SETTLE_SECONDS = 30.0
+"""For API server and etcd to digest thousands of new objects."""
+FOUND_MIB, OFFERED_MIB = 168, 162
+DAEMONS = ("device-plugin", "quote-helper")
+PADDING = "x" * 3000
+"""Managed fields, volumes and conditions make a daemon's Pod so much larger than its template."""
+AMOUNTS = {
+    "cpu": "4",
+    "memory": "8Gi",
+    "pods": "110",
+    EPC: str(OFFERED_MIB),
+    "sgx.intel.com/enclave": "1024",
+    "sgx.intel.com/provision": "1024",
+    "confcom.internal/quote_helper_epc_mem_in_MiB": "6",
+}
+
+say = say_as("bench")
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Measure, print a table, write JSON."""
+    parser = argparse.ArgumentParser(prog="python -m bench.status", description=__doc__)
+    parser.add_argument("--nodes", type=int, default=5000, metavar="N", help="each with both daemons")
+    parser.add_argument("--pods", type=int, default=20000, metavar="N", help="in all, with those of the daemons")
+    parser.add_argument("--output", type=Path, metavar="FILE", help="where the JSON goes (default: in bench/results)")
+    options = parser.parse_args(arguments)
+    section = Section(f"Commands with {options.nodes} nodes and {options.pods} Pods", ["command"])
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        serving(Path(folder), niceness=0) as server,
+        Plugins(8080).answering() as plugins,
+    ):
+        _install_chart(server)
+        _fill(server, plugins, options.nodes, options.pods)
+        time.sleep(SETTLE_SECONDS)
+        for name in COMMANDS:
+            for _ in range(ROUNDS):
+                say(name)
+                _run(section, server, name)
+    publish("status", [section], options.output)
+    return 0
+
+
+def _run(section: Section, server: PlainApiServer, name: str) -> None:
+    """Run a command as its user would. The exit code of status is 8, since nothing runs."""
+    folders = {str(server.tools.path(program).parent) for program in ("kubectl", "helm")}
+    environment = os.environ | {
+        "KUBECONFIG": str(server.kubeconfig()),
+        "PATH": os.pathsep.join([*folders, os.environ["PATH"]]),
+        "PYTHONPATH": str(ROOT / "src"),
+    }
+    command = [sys.executable, "-m", "confcom", *COMMANDS[name], "--output=json"]
+    with (server.folder / f"{name}.json").open("wb") as output, (server.folder / f"{name}.err").open("wb") as errors:
+        begun, peak = time.monotonic(), 0
+        process = subprocess.Popen(command, env=environment, stdout=output, stderr=errors)
+        while True:
+            try:
+                peak = max(peak, memory_kib(process.pid)[1])
+            except (OSError, KeyError):  # it has ended
+                break
+            time.sleep(SAMPLE_SECONDS)
+        _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+        section.add("command", f"{name}: time", "s", time.monotonic() - begun)
+    section.add("command", f"{name}: CPU, with kubectl and helm", "s", usage.ru_utime + usage.ru_stime)
+    section.add("command", f"{name}: memory of the command at most", "MiB", peak / 1024)
+    section.add("command", f"{name}: exit code", "", process.returncode)
+
+
+def _install_chart(server: PlainApiServer) -> None:
+    """Have helm install the chart, without its hooks: nobody would run their Job."""
+    server.kubectl("create", "namespace", SYSTEM)
+    server.kubectl("label", "namespace", SYSTEM, "pod-security.kubernetes.io/enforce=privileged")
+    command = [str(server.tools.path("helm")), "install", RELEASE, str(ROOT / "charts" / "confcom"), "--no-hooks"]
+    command += [f"--namespace={SYSTEM}", "--set=simulated.enabled=true", f"--set=image.registry={REGISTRY}"]
+    environment = os.environ | {"KUBECONFIG": str(server.kubeconfig())}
+    subprocess.run(command, env=environment, stdout=subprocess.DEVNULL, check=True)
+
+
+def _fill(server: PlainApiServer, plugins: Plugins, nodes: int, pods: int) -> None:
+    """Make the nodes, each with both daemons, and other Pods, so that there are so many in all."""
+    plugins.document = json.dumps(
+        {
+            "version": 1,
+            "epc": {"mib": FOUND_MIB},
+            "accounting": {
+                "kind": "device",
+                "resource": EPC,
+                "advertised_mib": OFFERED_MIB,
+                "held_back_mib": 0,
+                "choice": "fits-devices",
+                "reason": "162 MiB fit the kubelet's devices",
+            },
+            "resources": [{"name": EPC}],
+        }
+    ).encode()
+    objects = Objects(server)
+    apps = f"/apis/apps/v1/namespaces/{SYSTEM}"
+    daemons = {name: objects.send("GET", f"{apps}/daemonsets/confcom-{name}") for name in DAEMONS}
+    for daemon in daemons.values():
+        counts = ("desiredNumberScheduled", "currentNumberScheduled", "updatedNumberScheduled", "numberAvailable")
+        status = dict.fromkeys((*counts, "numberReady"), nodes) | {"numberMisscheduled": 0, "observedGeneration": 1}
+        objects.send("PATCH", f"{apps}/daemonsets/{daemon['metadata']['name']}/status", {"status": status}, MERGE)
+    say(f"{nodes} nodes")
+    in_parallel(server, _node, range(nodes))
+    say(f"{2 * nodes} Pods of daemons")
+    for name, daemon in daemons.items():
+        made = _pod_of(name, daemon)
+        in_parallel(server, functools.partial(_daemon, made=made, address=plugins.address), range(nodes))
+    say(f"{pods - 2 * nodes} other Pods")
+    in_parallel(server, lambda some, number: make_pod(some, number, nodes), range(max(0, pods - 2 * nodes)))
+
+
+def _node(objects: Objects, number: int) -> None:
+    make_node(objects, number)
+    ready = [
+        {"type": "Ready", "status": "True", "reason": "KubeletReady", "message": "kubelet is posting ready status"}
+    ]
+    objects.set_status(f"node-{number}", {"capacity": AMOUNTS, "allocatable": AMOUNTS, "conditions": ready})
+
+
+def _pod_of(name: str, daemon: dict[str, Any]) -> dict[str, Any]:
+    template = copy.deepcopy(daemon["spec"]["template"])
+    owner = {"apiVersion": "apps/v1", "kind": "DaemonSet", "controller": True, "blockOwnerDeletion": True}
+    owner |= {"name": daemon["metadata"]["name"], "uid": daemon["metadata"]["uid"]}
+    metadata = {
+        "generateName": f"confcom-{name}-",
+        "labels": template["metadata"]["labels"] | {"controller-revision-hash": "1", "pod-template-generation": "1"},
+        "annotations": template["metadata"]["annotations"] | {"padding": PADDING},
+        "ownerReferences": [owner],
+    }
+    return {"metadata": metadata, "spec": template["spec"]}
+
+
+def _daemon(objects: Objects, number: int, *, made: dict[str, Any], address: str) -> None:
+    spec = made["spec"] | {"nodeName": f"node-{number}"}
+    path = f"/api/v1/namespaces/{SYSTEM}/pods"
+    name = objects.send("POST", path, made | {"spec": spec})["metadata"]["name"]
+    now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+    started = {"ready": True, "started": True, "restartCount": 0, "imageID": "sha256:" + "0" * 64}
+    status = {
+        "phase": "Running",
+        "podIP": address,
+        "podIPs": [{"ip": address}],
+        "startTime": now,
+        "conditions": [
+            {"type": kind, "status": "True", "lastTransitionTime": now}
+            for kind in ("PodScheduled", "Initialized", "ContainersReady", "Ready")
+        ],
+        "containerStatuses": [
+            {"name": one["name"], "image": one["image"], "state": {"running": {"startedAt": now}}, **started}
+            for one in spec["containers"]
+        ],
+    }
+    objects.send("PATCH", f"{path}/{name}/status", {"status": status}, MERGE)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

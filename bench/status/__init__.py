@@ -1,1 +1,0 @@
-"""How long `confcom status` and preflight take on large clusters, and how much memory: a real API server."""
