@@ -1,4 +1,4 @@
-"""The life of a helper process: start, restart, competition for the path, signals, errors a person sees."""
+"""The life of a helper process: start, restart, signals, what it logs, errors a person sees."""
 
 import json
 import os
@@ -16,11 +16,12 @@ from confcom.quote_provider.state_directory import open_or_create_platform
 from testkit.programs import run_python
 
 
-def test_start_stop_and_what_is_logged(start_helper):
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP], ids=lambda number: number.name)
+def test_from_the_start_to_an_orderly_stop(start_helper, number):
     helper = start_helper().wait_ready()
     assert helper.get("/livez") == (200, "ok\n")
     assert helper.metric("confcom_quote_helper_ready") == 1
-    assert helper.stop() == ExitCode.OK
+    assert helper.stop(number) == ExitCode.OK
     assert not helper.socket.exists()
     assert not helper.probes.exists()
     lines = helper.lines()
@@ -28,14 +29,7 @@ def test_start_stop_and_what_is_logged(start_helper):
     export = f"confcom simulation export --state-dir {helper.state_dir}"
     for told in (f"unix:{helper.probes}", str(helper.socket), export):
         assert [told in line["message"] for line in lines].count(True) == 1
-    assert lines[-1]["signal"] == "SIGTERM"
-
-
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP], ids=str)
-def test_ctrl_c_and_a_closed_terminal_are_an_orderly_stop_too(start_helper, number):
-    helper = start_helper().wait_ready()
-    assert helper.stop(number) == ExitCode.OK
-    assert not helper.socket.exists()
+    assert lines[-1]["signal"] == number.name
 
 
 def test_a_sighup_that_is_ignored_as_by_nohup_stays_so(start_helper):
@@ -53,7 +47,7 @@ def test_a_stop_before_readiness_leaves_nothing(start_helper):
     assert not helper.socket.exists()
 
 
-def test_killed_and_restarted_it_takes_over_the_stale_socket_and_the_same_platform(start_helper, enclave):
+def test_killed_and_restarted_it_has_the_same_platform(start_helper, enclave):
     first = start_helper().wait_ready()
     before = AesmClient(first.socket).init_quote()
     report = enclave.create_report(before.target_info, bytes(64))
@@ -67,9 +61,10 @@ def test_killed_and_restarted_it_takes_over_the_stale_socket_and_the_same_platfo
     assert not second.socket.exists()
 
 
-def test_few_file_descriptors_mean_fewer_connections_not_a_dead_helper(start_helper, vector):
+def test_few_descriptors_and_dying_clients_do_no_harm(start_helper, vector):
     """Intel's server stops answering for good when its descriptors are used up."""
-    helper = start_helper(wrapper=["sh", "-c", 'ulimit -n 100 && exec "$@"', "sh"]).wait_ready()
+    few = ["sh", "-c", 'ulimit -n 100 && exec "$@"', "sh"]
+    helper = start_helper("--log-level", "debug", wrapper=few).wait_ready()
     waiting = []
     for _ in range(300):
         client = socket.socket(socket.AF_UNIX)
@@ -79,10 +74,27 @@ def test_few_file_descriptors_mean_fewer_connections_not_a_dead_helper(start_hel
     assert helper.metric("confcom_quote_helper_connections") <= 36
     for client in waiting:
         client.close()
+    for _ in range(50):
+        with socket.socket(socket.AF_UNIX) as client:
+            client.connect(str(helper.socket))
+            client.sendall(vector("intel229_init2"))
+    assert helper.send(vector("intel229_num")) == vector("resp_intel229_num")
+    AesmClient(helper.socket).init_quote()
     assert helper.stop() == ExitCode.OK
+    require_no_secret(helper)
 
 
-def test_a_probe_address_that_is_taken_ends_it_and_leaves_no_socket(start_helper, short_dir):
+def require_no_secret(helper):
+    """In the log."""
+    file = helper.state_dir / "platform.json"
+    values = [value for value in json.loads(file.read_text()).values() if isinstance(value, str)]
+    hidden = [value for value in values if "CERTIFICATE" not in value and len(value) >= 32]
+    assert hidden
+    assert not [value for value in hidden if value in helper.log.read_text()]
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+
+
+def test_a_probe_address_that_is_taken_leaves_no_socket(start_helper, short_dir):
     with socket.socket(socket.AF_UNIX) as other:
         other.bind(str(short_dir / "other.probe"))
         other.listen()
@@ -90,15 +102,6 @@ def test_a_probe_address_that_is_taken_ends_it_and_leaves_no_socket(start_helper
         assert helper.process.wait(30) == ExitCode.UNAVAILABLE
     assert "other.probe" in helper.log.read_text()
     assert not helper.socket.exists()
-
-
-def test_a_client_that_dies_before_its_answer_harms_nobody(start_helper, vector):
-    helper = start_helper().wait_ready()
-    for _ in range(50):
-        with socket.socket(socket.AF_UNIX) as client:
-            client.connect(str(helper.socket))
-            client.sendall(vector("intel229_init2"))
-    assert helper.send(vector("intel229_num")) == vector("resp_intel229_num")
 
 
 def test_sigterm_answers_what_has_arrived(start_helper, vector):
@@ -116,16 +119,27 @@ def test_sigterm_answers_what_has_arrived(start_helper, vector):
     assert helper.process.wait(30) == ExitCode.OK
 
 
-def test_secrets_stay_out_of_the_log(start_helper):
-    helper = start_helper("--log-level", "debug").wait_ready()
-    AesmClient(helper.socket).init_quote()
-    helper.stop()
-    log = helper.log.read_text()
-    secrets = json.loads((helper.state_dir / "platform.json").read_text())
-    hidden = [value for value in secrets.values() if isinstance(value, str) and "CERTIFICATE" not in value]
-    assert any(len(value) >= 32 for value in hidden)
-    assert not [value for value in hidden if len(value) >= 32 and value in log]
-    assert stat.S_IMODE((helper.state_dir / "platform.json").stat().st_mode) == 0o600
+@pytest.mark.parametrize(("lines", "logged"), [("2", 2), ("all", 100)])
+def test_who_got_which_quote_is_logged(start_helper, enclave, lines, logged):
+    helper = start_helper("--log-quotes-per-peer", lines).wait_ready()
+    client = AesmClient(helper.socket)
+    target = client.init_quote().target_info
+    for number in range(100):
+        client.get_quote(enclave.create_report(target, bytes([number]) * 64))
+
+    def ends(what):
+        return helper.metric(f'confcom_quote_helper_expiry_timestamp_seconds{{what="{what}"}}')
+
+    helper.wait_until(lambda: ends("pck_certificate") != 0)
+    assert ends("pck_certificate") > ends("collateral") > 1_767_225_600
+    assert helper.stop() == ExitCode.OK
+    me = {"uid": os.getuid(), "pid": os.getpid(), "pod": "", "container": ""}
+    quotes = helper.events("quote")
+    assert len(quotes) == logged
+    assert all(me.items() <= line.items() and line["result"] == "success" for line in quotes)
+    counts = [(more["uid"], more["count"], more["results"]) for more in helper.events("more-quotes")]
+    left = 100 - logged
+    assert counts == ([(os.getuid(), left, {"success": left})] if left else [])
 
 
 def test_what_it_has_imported_when_it_is_ready(start_helper, short_dir):
@@ -138,40 +152,26 @@ def test_what_it_has_imported_when_it_is_ready(start_helper, short_dir):
     assert {"uvloop", "cryptography", "prometheus_client", "google"} <= libraries
     assert not libraries & {"click", "rich", "yaml", "dcap_qvl", "grpc", "lightkube"}
     # Making a platform, its collateral, or reading what verifiers read takes a tenth of the start, and no quote does.
-    rooms = ("confcom.sgx.", "confcom.simulation.", "confcom.quote_provider.")
-    assert {name for name in imported if name.startswith(rooms)} == {
-        "confcom.quote_provider.base",
-        "confcom.quote_provider.simulated",
-        "confcom.quote_provider.state_directory",
-        "confcom.sgx.binary",
-        "confcom.sgx.certification",
-        "confcom.sgx.key_id",
-        "confcom.sgx.marks",
-        "confcom.sgx.open_enclave",
-        "confcom.sgx.quote",
-        "confcom.sgx.report",
-        "confcom.simulation.enclave",
-        "confcom.simulation.keys",
-        "confcom.simulation.pki",
-        "confcom.simulation.platform",
-        "confcom.simulation.quoting_enclave",
-        "confcom.simulation.report_key",
-        "confcom.simulation.validity",
+    names = {
+        "quote_provider": "base simulated state_directory",
+        "sgx": "binary certification key_id marks open_enclave quote report",
+        "simulation": "enclave keys pki platform quoting_enclave report_key validity",
     }
+    rooms = tuple(f"confcom.{room}." for room in names)
+    expected = {f"confcom.{room}.{name}" for room, modules in names.items() for name in modules.split()}
+    assert {name for name in imported if name.startswith(rooms)} == expected
     assert not imported & {"confcom.client", "confcom.verify", "cryptography.hazmat.asn1", "importlib.metadata"}
 
 
-def test_the_platform_is_never_chosen_silently():
-    result = run_python("-m", "confcom.quote_helper")
+@pytest.mark.parametrize(
+    ("arguments", "environ", "told"),
+    [([], {}, "--simulated"), (["--simulated"], {"CONFCOM_PROBE_ADDRESS": "nowhere"}, "CONFCOM_PROBE_ADDRESS")],
+    ids=["no platform", "bad setting"],
+)
+def test_mistakes_are_explained_without_a_traceback(arguments, environ, told):
+    result = run_python("-m", "confcom.quote_helper", *arguments, env=os.environ | environ)
     assert result.returncode == ExitCode.USAGE
-    assert "--simulated" in result.stderr
-
-
-def test_bad_settings_are_explained_without_a_traceback():
-    environ = os.environ | {"CONFCOM_PROBE_ADDRESS": "nowhere"}
-    result = run_python("-m", "confcom.quote_helper", "--simulated", env=environ)
-    assert result.returncode == ExitCode.USAGE
-    assert "CONFCOM_PROBE_ADDRESS" in result.stderr
+    assert told in result.stderr
     assert "Traceback" not in result.stderr
 
 
@@ -183,7 +183,7 @@ def test_the_command_line_shows_the_daemons_own_reference(daemon):
     assert "CONFCOM_PROBE_ADDRESS" in result.stdout
 
 
-def test_confcom_quote_helper_runs_in_the_foreground_with_a_state_of_the_users_own(short_dir, wait_until):
+def test_the_command_runs_it_with_a_state_of_the_users_own(short_dir, wait_until):
     path = short_dir / "aesm.socket"
     environ = {key: value for key, value in os.environ.items() if not key.startswith("CONFCOM_")}
     with subprocess.Popen(

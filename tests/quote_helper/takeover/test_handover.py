@@ -16,8 +16,7 @@ from confcom.simulation.enclave import SimulatedEnclave
 from testkit.replay.clients import GRAMINE, INTEL_QUOTE_EX, ReplayedClient
 
 QE_2 = ("--simulated-qe-mrenclave", "22" * 32, "--simulated-qe-isvsvn", "2")
-STALE = 'confcom_quote_helper_requests_total{request="GetQuoteEx",result="att_key_not_initialized"}'
-QUOTES = 'confcom_quote_helper_requests_total{request="GetQuoteEx",result="success"}'
+QUOTES = 'confcom_quote_helper_requests_total{{request="GetQuoteEx",result="{}"}}'
 WITHOUT_QUOTE = dataclasses.replace(INTEL_QUOTE_EX, quote=INTEL_QUOTE_EX.quote[:3])
 """All calls but GetQuoteEx."""
 
@@ -46,6 +45,11 @@ class Load:
         for thread in self._threads:
             thread.join()
 
+    def some_more(self, helper, count=10):
+        """Wait until so many are through, or one has failed."""
+        served = self.done
+        helper.wait_until(lambda: self.done > served + count or self.failures)
+
     def _run(self, number):
         quoting = ReplayedClient(GRAMINE, self.path, enclave=SimulatedEnclave.from_name(f"load {number}"))
         runs = [quoting.run()]
@@ -60,34 +64,43 @@ def quotes(path):
     return ReplayedClient(GRAMINE, path).run().failure == ""
 
 
-def test_three_overlapping_updates_under_load_lose_nothing(start_helper, wait_until):
+def test_three_overlapping_updates_under_load_lose_nothing(start_helper):
     """The third to another quoting enclave; connect errors and every code but 42 count."""
     first = start_helper().wait_ready()
     with Load(first.socket) as load:
-        wait_until(lambda: load.done > 20 or load.failures)
+        load.some_more(first)
         second = start_helper().wait_ready()
         third = start_helper().wait_ready()
         assert first.stop() == ExitCode.OK
         fourth = start_helper(*QE_2).wait_ready()
-        served = load.done
-        wait_until(lambda: load.done > served + 20 or load.failures)
+        load.some_more(fourth)
         assert second.stop() == ExitCode.OK
         assert third.stop() == ExitCode.OK
-        served = load.done
-        wait_until(lambda: load.done > served + 20 or load.failures)
+        load.some_more(fourth)
     assert load.failures == []
     assert load.renewals == 4
-    assert fourth.metric(STALE) == 4
-    assert fourth.metric(QUOTES) >= 20
+    assert fourth.metric(QUOTES.format("att_key_not_initialized")) == 4
+    assert fourth.metric(QUOTES.format("success")) >= 10
     assert fourth.stop() == ExitCode.OK
-    assert not fourth.socket.exists()
-    assert [entry.name for entry in fourth.socket.parent.iterdir()] == []
+    assert list(fourth.socket.parent.iterdir()) == []
 
 
-def test_a_second_helper_takes_the_path_over_and_the_first_one_stands_by(start_helper):
+def test_a_rollback_loses_no_request(start_helper):
+    """The newest of several instances is the one that is stopped."""
+    old = start_helper().wait_ready()
+    new = start_helper().wait_ready()
+    old.wait_until(lambda: not old.ready)
+    with Load(old.socket, threads=2) as load:
+        load.some_more(new, 5)
+        assert new.stop() == ExitCode.OK
+        old.wait_ready()
+        load.some_more(old, 5)
+    assert load.failures == []
+
+
+def test_the_first_of_two_stands_by_until_the_second_dies(start_helper):
     first = start_helper().wait_ready()
     second = start_helper().wait_ready()
-    first.wait_until(lambda: not first.ready)
     first.wait_until(lambda: first.unready_for("newer-helper-serves"))
     assert first.metric("confcom_quote_helper_ready") == 0
     assert second.metric("confcom_quote_helper_ready") == 1
@@ -98,7 +111,7 @@ def test_a_second_helper_takes_the_path_over_and_the_first_one_stands_by(start_h
     assert not first.socket.exists()
 
 
-def test_a_new_version_that_can_never_quote_leaves_the_old_one_serving(start_helper, short_dir):
+def test_a_version_that_can_never_quote_leaves_the_old_one(start_helper, short_dir):
     old = start_helper().wait_ready()
     damaged = short_dir / "damaged"
     damaged.mkdir()
@@ -115,21 +128,7 @@ def test_every_other_instance_is_newer_than_one_that_ends():
     assert Instance.parse(f".aesm.socket.{newest.as_oldest.mark}") == newest.as_oldest
 
 
-def test_a_rollback_loses_no_request(start_helper):
-    """The newest of several instances is the one that is stopped."""
-    old = start_helper().wait_ready()
-    new = start_helper().wait_ready()
-    old.wait_until(lambda: not old.ready)
-    with Load(old.socket, threads=2) as load:
-        new.wait_until(lambda: load.done > 5 or load.failures)
-        assert new.stop() == ExitCode.OK
-        old.wait_ready()
-        served = load.done
-        old.wait_until(lambda: load.done > served + 5 or load.failures)
-    assert load.failures == []
-
-
-def test_another_programs_socket_is_replaced_if_that_was_asked_for(start_helper, short_dir):
+def test_another_programs_socket_is_replaced_on_request(start_helper, short_dir):
     path = short_dir / "aesm" / "aesm.socket"
     path.parent.mkdir()
     with socket.socket(socket.AF_UNIX) as listener:

@@ -17,7 +17,7 @@ import pytest
 HIERARCHIES = ("cgroup2", "name=systemd", "pids", "freezer")
 """Those in which a cgroup needs no setting before a process may enter it, the usual one first."""
 ENTER = 'echo $$ > "$1" && shift && exec unshare --pid --fork "$@"'
-QUOTES, PAUSED = 300, 12
+QUOTES, PAUSED = 150, 8
 BUSY, IDLE = 48, 96
 PODS = "confcom_quote_helper_pod_requests_total"
 WAIT_SECONDS = 30
