@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -6,7 +7,13 @@ from confcom.daemon.logs import LogFormat
 from confcom.daemon.probes import ProbeAddress
 from confcom.errors import SettingsError
 from confcom.quote_helper.quoting.simulated_backend import open_simulated
-from confcom.quote_helper.settings import DEFAULT_SOCKET, ProviderKind, default_state_dir, parse_settings
+from confcom.quote_helper.settings import (
+    DEFAULT_SOCKET,
+    HelperSettings,
+    ProviderKind,
+    default_state_dir,
+    parse_settings,
+)
 from testkit.raised import raises
 
 HOME = {"HOME": "/home/ada"}
@@ -17,45 +24,50 @@ def settings(*arguments, **environ):
 
 
 def test_defaults():
-    parsed = settings()
-    assert parsed.socket == DEFAULT_SOCKET == Path("/var/run/aesmd/aesm.socket")
-    assert parsed.state_dir == Path("/home/ada/.local/state/confcom/simulation")
-    assert parsed.probe_address is None
-    assert (parsed.log_level, parsed.log_format) == ("info", LogFormat.AUTO)
-    assert parsed.replace_foreign_socket is False
-    assert parsed.stale_report_window_seconds == 7 * 24 * 3600
-    assert (parsed.simulated_qe_mr_enclave, parsed.simulated_qe_isv_svn) == (None, None)
-    assert (parsed.identify_pods, parsed.log_quotes_per_peer) == (False, 60)
-
-
-def test_everything_from_flags_and_from_the_environment():
-    parsed = settings(
-        *("--socket", "/s", "--state-dir", "/d", "--probe-address", "[::1]:1", "--log-level", "debug"),
-        *("--log-format", "text", "--replace-foreign-socket", "--stale-report-window-seconds", "0"),
-        *("--simulated-qe-mrenclave", "aB" * 32, "--simulated-qe-isvsvn", "65535", "--identify-pods"),
-        *("--log-quotes-per-peer", "5"),
+    assert Path("/var/run/aesmd/aesm.socket") == DEFAULT_SOCKET
+    assert settings() == HelperSettings(
+        state_dir=Path("/home/ada/.local/state/confcom/simulation"),
+        socket=DEFAULT_SOCKET,
+        probe_address=None,
+        log_level="info",
+        log_format=LogFormat.AUTO,
+        replace_foreign_socket=False,
+        stale_report_window_seconds=7 * 24 * 3600,
+        identify_pods=False,
+        log_quotes_per_peer=60,
     )
-    assert (parsed.socket, parsed.state_dir) == (Path("/s"), Path("/d"))
-    assert parsed.probe_address == ProbeAddress("::1", 1)
-    assert (parsed.log_level, parsed.log_format) == ("debug", LogFormat.TEXT)
-    assert (parsed.replace_foreign_socket, parsed.stale_report_window_seconds) == (True, 0)
-    assert (parsed.simulated_qe_mr_enclave, parsed.simulated_qe_isv_svn) == (b"\xab" * 32, 65535)
-    assert (parsed.identify_pods, parsed.log_quotes_per_peer) == (True, 5)
-    variables = {
-        "CONFCOM_SIMULATED": "true",
-        "CONFCOM_STATE_DIR": "/d",
-        "CONFCOM_AESM_SOCKET": "/s",
-        "CONFCOM_PROBE_ADDRESS": "[::1]:1",
-        "CONFCOM_LOG_LEVEL": "debug",
-        "CONFCOM_LOG_FORMAT": "text",
-        "CONFCOM_REPLACE_FOREIGN_SOCKET": "yes",
-        "CONFCOM_STALE_REPORT_WINDOW_SECONDS": "0",
-        "CONFCOM_SIMULATED_QE_MRENCLAVE": "ab" * 32,
-        "CONFCOM_SIMULATED_QE_ISVSVN": "65535",
-        "CONFCOM_IDENTIFY_PODS": "true",
-        "CONFCOM_LOG_QUOTES_PER_PEER": "5",
-    }
-    assert parse_settings([], prog="helper", environ=variables) == parsed
+
+
+EVERYTHING = {
+    "STATE_DIR": ("/d", Path("/d")),
+    "PROBE_ADDRESS": ("[::1]:1", ProbeAddress("::1", 1)),
+    "LOG_LEVEL": ("debug", "debug"),
+    "LOG_FORMAT": ("text", LogFormat.TEXT),
+    "REPLACE_FOREIGN_SOCKET": ("yes", True),
+    "OPEN_TO_ALL_USERS": ("on", True),
+    "STALE_REPORT_WINDOW_SECONDS": ("0", 0),
+    "SIMULATED_QE_MRENCLAVE": ("aB" * 32, b"\xab" * 32),
+    "SIMULATED_QE_ISVSVN": ("65535", 65535),
+    "IDENTIFY_PODS": ("1", True),
+    "LOG_QUOTES_PER_PEER": ("all", "all"),
+    "MEMORY_LIMIT_MIB": ("128", 128),
+    "PUBLISHED_ROOT": ("/r", Path("/r")),
+}
+"""By the variable: what is written, and the setting."""
+RENAMED = {"simulated_qe_mrenclave": "simulated_qe_mr_enclave", "simulated_qe_isvsvn": "simulated_qe_isv_svn"}
+
+
+def test_everything_by_flags_and_by_the_environment():
+    fields = {RENAMED.get(name.lower(), name.lower()): value for name, (_, value) in EVERYTHING.items()}
+    expected = replace(settings(), socket=Path("/s"), **fields)
+    variables = {f"CONFCOM_{name}": text for name, (text, _) in EVERYTHING.items()}
+    variables |= {"CONFCOM_SIMULATED": "true", "CONFCOM_AESM_SOCKET": "/s"}
+    assert parse_settings([], prog="helper", environ=variables) == expected
+    flags = ["--socket=/s"]
+    for name, (text, value) in EVERYTHING.items():
+        flag = "--" + name.lower().replace("_", "-")
+        flags.append(flag if value is True else f"{flag}={text}")
+    assert settings(*flags) == expected
 
 
 @pytest.mark.parametrize(
@@ -69,6 +81,7 @@ def test_everything_from_flags_and_from_the_environment():
         ("--log-quotes-per-peer", "-1"),
         ("--log-quotes-per-peer", "60001"),
         ("--log-quotes-per-peer", "All"),
+        ("--provider", "dcap"),
     ],
 )
 def test_an_error_names_the_flag_whose_value_is_wrong(flag, value):
@@ -79,20 +92,16 @@ def test_an_error_names_the_flag_whose_value_is_wrong(flag, value):
 
 @pytest.mark.parametrize("arguments", [[], ["--no-simulated"]])
 def test_without_a_platform_it_says_what_there_is(arguments):
-    with pytest.raises(SettingsError) as caught:
+    with raises("provider-not-chosen", SettingsError, "why", "remedy") as caught:
         parse_settings(arguments, prog="helper", environ=HOME)
-    assert caught.value.error_code == "provider-not-chosen"
     assert "--simulated" in caught.value.remedy
 
 
 def test_the_provider_is_named():
     assert settings().provider is ProviderKind.SIMULATED
     assert settings("--provider", "simulated").provider is ProviderKind.SIMULATED
-    parsed = parse_settings(
-        ["--provider", "aesmd", "--aesmd-socket", "/p/aesm.socket", "--expected-root", "/r.pem"],
-        prog="helper",
-        environ={},
-    )
+    arguments = ["--provider", "aesmd", "--aesmd-socket", "/p/aesm.socket", "--expected-root", "/r.pem"]
+    parsed = parse_settings(arguments, prog="helper", environ={})
     assert (parsed.provider, parsed.aesmd_socket) == (ProviderKind.AESMD, Path("/p/aesm.socket"))
     assert parsed.expected_root == Path("/r.pem")
 
@@ -127,19 +136,19 @@ def test_default_state_directory(environ, expected):
 
 @pytest.mark.parametrize("environ", [{}, {"HOME": ""}, {"HOME": "relative"}])
 def test_without_a_home_a_state_directory_must_be_given(environ):
-    with pytest.raises(SettingsError) as caught:
+    with raises("no-home-directory", SettingsError, "why", "remedy"):
         parse_settings(["--simulated"], prog="helper", environ=environ)
-    assert caught.value.error_code == "no-home-directory"
     assert parse_settings(["--simulated", "--state-dir", "/d"], prog="helper", environ=environ).state_dir == Path("/d")
 
 
 def test_the_helper_warns_of_a_platform_that_others_can_read(tmp_path, caplog):
-    open_simulated(tmp_path)
-    assert [record for record in caplog.records if record.levelname == "WARNING"] == []
-    (tmp_path / "platform.json").chmod(0o640)
-    open_simulated(tmp_path)
-    (warning,) = [record for record in caplog.records if record.levelname == "WARNING"]
-    assert "0640" in warning.getMessage()
+    for bits, warnings in ((None, []), (0o640, ["0640"])):
+        if bits:
+            (tmp_path / "platform.json").chmod(bits)
+        open_simulated(tmp_path)
+        found = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+        assert len(found) == len(warnings)
+        assert all(part in text for part, text in zip(warnings, found, strict=True))
 
 
 def test_a_quoting_enclave_of_intels_is_refused(tmp_path):

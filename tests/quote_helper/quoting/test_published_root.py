@@ -109,7 +109,7 @@ def root_in_quote(enclave):
     return ask
 
 
-async def test_the_helper_takes_the_clusters_root_when_it_is_mounted_and_published(in_process, volumes, root_in_quote):
+async def test_the_clusters_root_is_taken_when_mounted_and_published(in_process, volumes, root_in_quote):
     volumes.mount("old")
     async with in_process(None, open_backend=volumes.open, self_test_interval_seconds=0.005) as running:
         await running.ready()

@@ -24,7 +24,7 @@ def policy(clock):
     return StaleTargetPolicy(WINDOW, clock)
 
 
-def test_from_its_first_quote_on_it_asks_clients_to_init_again_until_the_window_ends(policy, clock):
+def test_clients_init_again_until_the_window_ends(policy, clock):
     clock.now += 500
     policy.quotes_for(b"one")
     assert policy.code_for_rejected_report() is ASK_AGAIN
@@ -43,14 +43,14 @@ def test_a_changed_quoting_enclave_opens_the_window_again(policy, clock):
     assert policy.code_for_rejected_report() is ASK_AGAIN
 
 
-def test_whoever_takes_over_without_a_change_is_final_at_once(policy):
+def test_a_takeover_without_a_change_is_final_at_once(policy):
     policy.quotes_for(b"one")
     policy.took_over_from(b"one")
     assert policy.code_for_rejected_report() is FINAL
 
 
 @pytest.mark.parametrize("before", [b"two", b""], ids=["another", "not known"])
-def test_taking_the_path_from_another_quoting_enclave_opens_the_window_again(policy, clock, before):
+def test_the_path_of_another_enclave_opens_the_window_again(policy, clock, before):
     policy.quotes_for(b"one")
     clock.now += 2 * WINDOW
     policy.took_over_from(before)
@@ -65,7 +65,7 @@ def test_no_window_means_final(clock):
     assert policy.code_for_rejected_report() is FINAL
 
 
-async def test_an_identity_that_only_a_clients_call_has_seen_opens_the_window_too(policy, clock, provider, stale_quote):
+async def test_an_identity_from_a_clients_call_opens_it_too(policy, clock, provider, stale_quote):
     """The provider's quoting enclave has changed since the last self-test."""
     policy.quotes_for(b"one")
     clock.now += 2 * WINDOW
@@ -97,7 +97,7 @@ def stale_quote(enclave):
 
 
 @pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGTERM])
-def test_clients_of_a_newer_version_that_died_or_was_stopped_ask_again(end, start_helper, ask, stale_quote):
+def test_clients_of_a_newer_version_that_ended_ask_again(end, start_helper, ask, stale_quote):
     first = start_helper().wait_ready()
     old = start_helper().wait_ready()
     first.stop()

@@ -4,7 +4,6 @@ import contextlib
 import dataclasses
 import os
 import signal
-import socket
 import stat
 import threading
 
@@ -126,18 +125,6 @@ def test_every_other_instance_is_newer_than_one_that_ends():
     newest = Instance.started(10**18, b"\xff\xff\xff")
     assert newest.as_oldest < Instance.started(1_000_000, b"\0\0\0")
     assert Instance.parse(f".aesm.socket.{newest.as_oldest.mark}") == newest.as_oldest
-
-
-def test_another_programs_socket_is_replaced_on_request(start_helper, short_dir):
-    path = short_dir / "aesm" / "aesm.socket"
-    path.parent.mkdir()
-    with socket.socket(socket.AF_UNIX) as listener:
-        listener.bind(str(path))
-        listener.listen(16)
-        helper = start_helper("--replace-foreign-socket").wait_ready()
-        assert quotes(path)
-        assert helper.stop() == ExitCode.OK
-    assert not path.exists()
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root to become another user")

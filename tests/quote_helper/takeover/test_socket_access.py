@@ -91,7 +91,7 @@ def test_the_mode_that_a_directory_gets(bits, mended):
     assert repaired_mode(FileAccess(ME, ME, bits)) == mended
 
 
-async def test_the_mode_of_a_shared_directory_with_the_sticky_bit_stays(start, path):
+async def test_the_mode_of_a_directory_with_the_sticky_bit_stays(start, path):
     path.parent.mkdir()
     path.parent.chmod(0o1777)
     keeper = await start()
@@ -105,7 +105,7 @@ async def test_the_mode_of_a_shared_directory_with_the_sticky_bit_stays(start, p
     assert mode(path.parent) == 0o1700
 
 
-async def test_the_mode_of_a_directory_that_a_symbolic_link_leads_to_stays(start, path, short_dir):
+async def test_the_mode_of_a_directory_behind_a_link_stays(start, path, short_dir):
     target = short_dir / "target"
     target.mkdir(mode=0o700)
     path.parent.symlink_to(target)
@@ -116,7 +116,7 @@ async def test_the_mode_of_a_directory_that_a_symbolic_link_leads_to_stays(start
 
 
 @pytest.mark.parametrize("bits", [0o700, 0o000, 0o750, 0o777])
-async def test_the_modes_of_directory_and_socket_are_set_back_while_it_runs(start, path, caplog, bits):
+async def test_modes_of_directory_and_socket_are_set_back(start, path, caplog, bits):
     keeper = await start()
     path.chmod(0o600)
     path.parent.chmod(bits)
@@ -134,7 +134,7 @@ async def test_a_directory_that_is_closed_at_the_start_is_opened(start, path):
     assert mode(path.parent) == 0o755
 
 
-async def test_a_directory_of_ones_own_stays_private_unless_it_is_asked_for(start, path):
+async def test_a_directory_of_ones_own_stays_private_by_default(start, path):
     path.parent.mkdir(mode=0o700)
     keeper = await start(open_to_all=False)
     path.chmod(0o600)
@@ -155,7 +155,7 @@ async def start_as_owner(start, path):
 
 
 @needs_root
-async def test_a_directory_that_a_tenant_took_makes_it_unready_until_it_is_given_back(start, path):
+async def test_a_directory_that_a_tenant_took_makes_it_unready(start, path):
     keeper = await start_as_owner(start, path)
     os.chown(path.parent, 0, 0)
     path.parent.chmod(0o700)

@@ -73,7 +73,7 @@ async def test_where_nobody_serves_the_path_is_bound_at_once(keeper, path):
     assert [entry.name for entry in path.parent.iterdir()] == ["aesm.socket"]
 
 
-async def test_a_live_helper_is_replaced_when_a_quote_was_made_and_not_before(keeper, path):
+async def test_a_live_helper_is_replaced_after_a_quote_not_before(keeper, path):
     old, new = await keeper(1).quoting(), await keeper(2).start()
     before = inode(path)
     assert new.code == "no-quote-made"
@@ -108,7 +108,7 @@ async def test_what_is_in_the_way_is_a_warning(keeper, path, caplog):
     assert [record.levelname for record in caplog.records] == ["WARNING"]
 
 
-async def test_the_old_one_still_serves_who_had_connected_and_then_lets_its_socket_go(keeper, path):
+async def test_the_old_one_serves_early_clients_then_lets_go(keeper, path):
     old = await keeper(1).quoting()
     (listener,) = old.host.listeners
     asyncio.get_running_loop().remove_reader(listener.fileno())
@@ -134,7 +134,7 @@ async def test_the_old_one_still_serves_who_had_connected_and_then_lets_its_sock
     assert path.exists()
 
 
-async def test_the_newest_of_three_ends_up_with_the_path_whatever_the_order(keeper):
+async def test_the_newest_of_three_gets_the_path_in_any_order(keeper):
     first, second, third = keeper(1), keeper(2), keeper(3)
     for running in (second, third, first):
         await running.start()
@@ -157,7 +157,7 @@ async def test_when_the_newer_one_dies_the_old_one_takes_the_path_back(updated, 
 
 
 @pytest.mark.parametrize("trouble", ["hangs", "lost its provider"])
-async def test_a_newer_one_that_cannot_quote_does_not_keep_the_path_from_one_that_can(updated, trouble):
+async def test_a_newer_one_that_cannot_quote_loses_the_path(updated, trouble):
     old, new = updated
     if trouble == "hangs":
         new.host.hangs = True
@@ -206,7 +206,7 @@ async def test_another_programs_live_socket_stays(keeper, path):
         await running.serves()
 
 
-async def test_another_programs_live_socket_is_replaced_when_that_is_asked_for_after_a_quote(keeper, path):
+async def test_another_programs_live_socket_is_replaced_on_request(keeper, path):
     with listening(path):
         before = inode(path)
         running = await keeper(1, replace_foreign=True).start()
@@ -256,7 +256,7 @@ async def test_what_is_no_socket_while_it_runs_is_waited_for(keeper, path, kind)
     await running.serves()
 
 
-async def test_an_empty_directory_in_its_place_is_removed_at_any_time_and_told(keeper, path, caplog):
+async def test_an_empty_directory_in_its_place_is_removed_and_told(keeper, path, caplog):
     path.mkdir(parents=True)
     running = await keeper(1).start()
     assert running.code is None
@@ -319,7 +319,7 @@ async def test_a_directory_that_cannot_take_a_socket(keeper, path, monkeypatch, 
     await running.serves()
 
 
-async def test_without_a_descriptor_nothing_is_seen_and_nothing_is_lost(keeper, path, monkeypatch):
+async def test_without_a_descriptor_nothing_is_lost(keeper, path, monkeypatch):
     def refuse(*_, **__):
         raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
 
@@ -344,7 +344,7 @@ async def test_who_could_not_be_asked_is_not_called_unable(keeper, path, monkeyp
     assert await probe_holder(path.with_name("nothing"), deadline_seconds=WAIT_SECONDS) == HolderStatus(can_quote=False)
 
 
-async def test_a_directory_of_roots_is_an_error_at_the_start_for_who_is_not_root(keeper, path):
+async def test_a_directory_of_roots_is_an_error_for_other_users(keeper, path):
     path.parent.mkdir(mode=0o755)
     with as_user(), pytest.raises(UnavailableError):
         await keeper(1).start()
@@ -377,7 +377,7 @@ async def test_leaving_removes_only_ones_own_path(updated, path):
     ],
     ids=["same quoting enclave", "another", "not told"],
 )
-async def test_whom_the_old_one_quoted_for_decides_about_rejected_reports(keeper, before, code):
+async def test_the_old_ones_enclave_decides_on_rejected_reports(keeper, before, code):
     old = await keeper(1).start()
     old.host.target_info = before
     new = await keeper(2).quoting()

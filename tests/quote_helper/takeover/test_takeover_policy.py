@@ -213,4 +213,4 @@ class Updates(RuleBasedStateMachine):
 
 
 TestUpdates = Updates.TestCase
-TestUpdates.settings = settings(max_examples=200, stateful_step_count=30, deadline=None)
+TestUpdates.settings = settings(max_examples=100, stateful_step_count=30, deadline=None)

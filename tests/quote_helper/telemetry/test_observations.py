@@ -197,7 +197,7 @@ def test_a_provider_that_fails_harms_nobody(expiry, registry, clock, caplog):
     assert registry.get_sample_value(EXPIRY, {"what": "pck_certificate"}) == end.timestamp()
 
 
-def test_a_date_that_is_set_back_does_not_stop_the_expiry_metrics(expiry, registry, clock):
+def test_a_date_that_is_set_back_stops_no_expiry_metric(expiry, registry, clock):
     """As when a node first reaches its time server."""
     provider = Provider()
     clock.now = datetime(2031, 1, 1, tzinfo=UTC).timestamp()

@@ -19,7 +19,7 @@ WAITING = 64
 """Lines that may wait for the reader."""
 
 
-def test_a_log_reader_that_stalls_stops_neither_quotes_nor_probes_nor_the_end(start_helper, enclave):
+def test_a_stalled_reader_stops_no_quote_no_probe_and_no_end(start_helper, enclave):
     reader, writer = full_pipe()
     helper = start_helper(*AUDIT, stderr=writer).wait_ready()
     os.close(writer)
@@ -34,7 +34,7 @@ def test_a_log_reader_that_stalls_stops_neither_quotes_nor_probes_nor_the_end(st
     os.close(reader)
 
 
-def test_what_a_stalled_reader_misses_of_the_audit_is_bounded_and_counted(start_helper, wait_until):
+def test_what_a_stalled_reader_misses_is_bounded_and_counted(start_helper, wait_until):
     reader, writer = full_pipe()
     helper = start_helper(
         *AUDIT, stderr=writer, alterations={"log_records": WAITING, "rendering_seconds": 0}

@@ -59,7 +59,7 @@ async def settled():
 # Answers that are not read.
 
 
-async def test_answers_that_are_not_read_are_bounded_and_others_get_theirs(serve, provider, quote_request, asks_quote):
+async def test_unread_answers_are_bounded_and_others_get_theirs(serve, provider, quote_request, asks_quote):
     server = serve(provider, client_memory=MEMORY)
     for _ in range(5):
         for _ in range(20):
@@ -224,7 +224,7 @@ def test_what_is_counted_covers_what_the_kernel_takes(size):
 # Requests that do not end.
 
 
-async def test_requests_that_do_not_end_are_bounded_and_others_are_served(serve, provider, quote_request):
+async def test_endless_requests_are_bounded_and_others_are_served(serve, provider, quote_request):
     server = serve(provider, client_memory=MEMORY)
     for _ in range(100):
         with contextlib.suppress(BlockingIOError):

@@ -34,6 +34,11 @@ client.connect(sys.argv[1])
 threading.Thread(target=sys.stdin.read).start()
 ctypes.CDLL(None).pthread_exit(None)
 """
+CONNECT_AS = """
+import os, socket, sys
+os.setresuid(*[int(sys.argv[2])] * 3)
+socket.socket(socket.AF_UNIX).connect(sys.argv[1])
+"""
 ROOT_ON_V1 = "2:memory:/\n1:name=systemd:/\n0::/\n"
 
 
@@ -51,12 +56,16 @@ class OldKernelSocket(socket.socket):
         return value
 
 
-def as_on_an_old_kernel(connection):
-    return OldKernelSocket(fileno=connection.detach())
+class ExhaustedSocket(socket.socket):
+    """A socket of a process without a descriptor to spare."""
+
+    def getsockopt(self, level, option, *size):
+        if option == SO_PEERPIDFD:
+            raise OSError(errno.EMFILE, "Too many open files")
+        return super().getsockopt(level, option, *size)
 
 
-def as_it_is(connection):
-    return connection
+either_kernel = pytest.mark.parametrize("kind", [socket.socket, OldKernelSocket], ids=["new kernel", "old kernel"])
 
 
 class Proc:
@@ -64,13 +73,14 @@ class Proc:
 
     def __init__(self, path):
         self.path = path
+        self.identify = ByPod(path)
 
     def put(self, pid, container=CONTAINER, pod=POD):
         self.file(pid).write_text(self.text(container, pod))
 
-    def file(self, pid):
+    def file(self, pid, name="cgroup"):
         (self.path / str(pid)).mkdir(exist_ok=True)
-        return self.path / str(pid) / "cgroup"
+        return self.path / str(pid) / name
 
     @staticmethod
     def text(container=CONTAINER, pod=POD):
@@ -91,29 +101,38 @@ def listener(short_dir):
 
 
 @pytest.fixture
-def connect(listener):
-    """A connection that this process makes to itself: the accepted end, and the connecting one."""
+def accept(listener):
+    """Accept a connection, as a socket of some kind."""
     with contextlib.ExitStack() as stack:
 
-        def make():
-            client = stack.enter_context(socket.socket(socket.AF_UNIX))
-            client.connect(listener.getsockname())
-            return stack.enter_context(listener.accept()[0]), client
+        def accepted(kind=socket.socket):
+            return stack.enter_context(kind(fileno=listener.accept()[0].detach()))
+
+        yield accepted
+
+
+@pytest.fixture
+def connect(listener, accept):
+    """The accepted end of a connection that this process makes to itself."""
+    with contextlib.ExitStack() as stack:
+
+        def make(kind=socket.socket):
+            stack.enter_context(socket.socket(socket.AF_UNIX)).connect(listener.getsockname())
+            return accept(kind)
 
         yield make
 
 
 @pytest.fixture
-def process(listener):
-    """A process that connects, and ends when it is told to: the accepted end, and the process."""
+def process(listener, accept):
+    """A process that connects, and ends when its input does: the accepted end, and the process."""
     with contextlib.ExitStack() as stack:
 
-        def make(program=CONNECT):
-            child = stack.enter_context(
-                subprocess.Popen([sys.executable, "-c", program, listener.getsockname()], stdin=subprocess.PIPE)
-            )
+        def make(program=CONNECT, kind=socket.socket):
+            command = [sys.executable, "-c", program, listener.getsockname()]
+            child = stack.enter_context(subprocess.Popen(command, stdin=subprocess.PIPE))
             stack.callback(child.stdin.close)
-            return stack.enter_context(listener.accept()[0]), child
+            return accept(kind), child
 
         yield make
 
@@ -128,98 +147,88 @@ def open_descriptors():
 
 
 def test_by_uid_is_who_connected(connect):
-    accepted, _ = connect()
-    assert ByUid()(accepted) == Peer(os.getuid(), os.getuid(), os.getpid())
+    assert ByUid()(connect()) == Peer(os.getuid(), os.getuid(), os.getpid())
 
 
-@pytest.mark.parametrize("kernel", [as_it_is, as_on_an_old_kernel])
-def test_by_pod_is_the_container_of_who_connected(process, proc, kernel):
-    accepted, child = process()
+@either_kernel
+def test_by_pod_is_the_container_of_who_connected(process, proc, kind):
+    accepted, child = process(kind=kind)
     proc.put(child.pid)
-    with kernel(accepted) as connection:
-        peer = ByPod(proc.path)(connection)
+    peer = proc.identify(accepted)
     assert (peer.uid, peer.pid, peer.pod, peer.container) == (os.getuid(), child.pid, POD, CONTAINER)
 
 
-def test_two_containers_of_one_uid_are_two_peers_and_two_connections_of_one_container_are_one(process, proc):
-    identify = ByPod(proc.path)
+def test_containers_of_one_uid_are_peers_of_their_own(process, proc):
+    """Two connections of one container are one peer."""
     connections = [process() for _ in range(3)]
     for (_, child), container in zip(connections, (CONTAINER, SIDECAR, SIDECAR), strict=True):
         proc.put(child.pid, container)
-    first, second, third = [identify(accepted) for accepted, _ in connections]
+    first, second, third = [proc.identify(accepted) for accepted, _ in connections]
     assert first.key != second.key == third.key
     assert first.share_key == second.share_key, "a Pod may have as many containers as it likes"
     assert first.uid == second.uid
     assert second.pid != third.pid
 
 
-def test_what_moves_to_another_container_is_another_peer_from_then_on(connect, proc):
+def test_what_moves_to_another_container_is_another_peer(connect, proc):
     """What is remembered is what a text means, never who was where."""
-    identify = ByPod(proc.path)
-    accepted, _ = connect()
-    proc.put(os.getpid())
-    assert identify(accepted).container == CONTAINER
-    proc.put(os.getpid(), SIDECAR)
-    assert identify(accepted).container == SIDECAR
+    accepted = connect()
+    for container in (CONTAINER, SIDECAR):
+        proc.put(os.getpid(), container)
+        assert proc.identify(accepted).container == container
 
 
-@pytest.mark.parametrize("kernel", [as_it_is, as_on_an_old_kernel])
+@either_kernel
 @pytest.mark.parametrize("text", [None, "", "0::/user.slice\n", "\xff\n" * 40_000])
-def test_in_no_pod_one_uid_is_one_peer(connect, proc, kernel, text):
+def test_in_no_pod_one_uid_is_one_peer(connect, proc, kind, text):
     if text is not None:
         proc.file(os.getpid()).write_text(text)
-    accepted, _ = connect()
-    with kernel(accepted) as connection:
-        assert ByPod(proc.path)(connection) == ByUid()(connection)
+    accepted = connect(kind)
+    assert proc.identify(accepted) == ByUid()(accepted)
 
 
-@pytest.mark.parametrize("kernel", [as_it_is, as_on_an_old_kernel])
-def test_a_process_that_is_gone_is_gone_whoever_has_its_id_now(process, proc, kernel):
-    accepted, child = process()
+# Processes that are gone.
+
+
+@either_kernel
+def test_a_process_that_is_gone_is_gone_whoever_has_its_id(process, proc, kind):
+    accepted, child = process(kind=kind)
     proc.put(child.pid)
     end(child)
-    with kernel(accepted) as connection:
-        assert ByPod(proc.path)(connection) == Peer(GONE, os.getuid(), child.pid)
+    assert proc.identify(accepted) == Peer(GONE, os.getuid(), child.pid)
 
 
-def test_a_process_without_its_main_thread_is_gone_where_v1_shows_it_in_the_root(process, proc):
+def test_without_its_main_thread_it_is_gone_in_the_root_of_v1(process, proc):
     """Its other threads live on, in a Pod perhaps, and may take any uid."""
     accepted, child = process(OUTLIVE_MAIN_THREAD)
     proc.file(child.pid).write_text(ROOT_ON_V1)
     state = Path(f"/proc/{child.pid}/stat")
     while state.read_text().rpartition(")")[2].split()[0] != "Z":
         time.sleep(0.001)
-    (proc.file(child.pid).parent / "stat").write_bytes(state.read_bytes())
-    assert ByPod(proc.path)(accepted) == Peer(GONE, os.getuid(), child.pid)
+    proc.file(child.pid, "stat").write_bytes(state.read_bytes())
+    assert proc.identify(accepted) == Peer(GONE, os.getuid(), child.pid)
 
 
-def test_a_process_in_the_root_of_v1_is_by_uid_while_its_main_thread_lives(connect, proc):
-    accepted, _ = connect()
+def test_with_its_main_thread_it_is_by_uid_in_the_root_of_v1(connect, proc):
     proc.file(os.getpid()).write_text(ROOT_ON_V1)
-    (proc.file(os.getpid()).parent / "stat").write_bytes(Path("/proc/self/stat").read_bytes())
-    assert ByPod(proc.path)(accepted) == ByUid()(accepted)
+    proc.file(os.getpid(), "stat").write_bytes(Path("/proc/self/stat").read_bytes())
+    accepted = connect()
+    assert proc.identify(accepted) == ByUid()(accepted)
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to connect as other users")
-def test_all_that_are_gone_are_one_peer_whatever_their_uid(listener, proc):
+def test_all_that_are_gone_are_one_peer_whatever_their_uid(listener, accept, proc):
     """A container's root may take any uid, connect and end, and so be anybody by uid."""
+    path = Path(listener.getsockname())
+    path.parent.chmod(0o755)
+    path.chmod(0o666)
     keys, uids = set(), set()
     for uid in (1000, 2000, 3000):
-        with as_user_that_ends(listener, uid) as accepted:
-            keys.add(ByPod(proc.path)(accepted).key)
-            uids.add(ByUid()(accepted).key)
+        subprocess.run([sys.executable, "-c", CONNECT_AS, path, str(uid)], check=True)
+        accepted = accept()
+        keys.add(proc.identify(accepted).key)
+        uids.add(ByUid()(accepted).key)
     assert (keys, uids) == ({GONE}, {1000, 2000, 3000})
-
-
-def as_user_that_ends(listener, uid):
-    """A connection that a process of this user made, and that this process holds on its behalf."""
-    Path(listener.getsockname()).parent.chmod(0o755)
-    Path(listener.getsockname()).chmod(0o666)
-    script = (
-        f"import os, socket, sys; os.setresuid({uid}, {uid}, {uid}); socket.socket(socket.AF_UNIX).connect(sys.argv[1])"
-    )
-    subprocess.run([sys.executable, "-c", script, listener.getsockname()], check=True)
-    return listener.accept()[0]
 
 
 def test_a_process_that_goes_while_its_cgroup_is_read_is_gone(process, proc):
@@ -235,52 +244,42 @@ def test_a_process_that_goes_while_its_cgroup_is_read_is_gone(process, proc):
 
     successor = threading.Thread(target=succeed)
     successor.start()
-    peer = ByPod(proc.path)(accepted)
+    peer = proc.identify(accepted)
     successor.join()
     assert peer == Peer(GONE, os.getuid(), child.pid)
 
 
-def test_on_an_old_kernel_an_id_that_was_used_again_before_it_was_looked_at_says_nothing(process, proc):
-    accepted, child = process()
+def test_without_descriptors_to_spare_it_is_gone(connect, proc):
+    proc.put(os.getpid())
+    assert proc.identify(connect(ExhaustedSocket)).key == GONE
+
+
+# On an old kernel.
+
+
+def test_an_id_that_was_used_again_names_no_pod(process, proc):
+    accepted, child = process(kind=OldKernelSocket)
     end(child)
     proc.put(os.getpid())
-    with as_on_an_old_kernel(accepted) as connection:
-        connection.peer_pid = os.getpid()
-        assert ByPod(proc.path)(connection).pod == ""
+    accepted.peer_pid = os.getpid()
+    assert proc.identify(accepted).pod == ""
 
 
 def test_a_process_in_a_namespace_that_is_not_seen_is_by_uid(connect, proc):
     proc.put(0)
-    accepted, _ = connect()
-    with as_on_an_old_kernel(accepted) as connection:
-        connection.peer_pid = 0
-        assert ByPod(proc.path)(connection) == Peer(os.getuid(), os.getuid(), 0)
+    accepted = connect(OldKernelSocket)
+    accepted.peer_pid = 0
+    assert proc.identify(accepted) == Peer(os.getuid(), os.getuid(), 0)
 
 
-@pytest.mark.parametrize("kernel", [as_it_is, as_on_an_old_kernel])
-def test_no_descriptor_stays_open(process, proc, kernel):
-    identify = ByPod(proc.path)
-    accepted, child = process()
-    with kernel(accepted) as connection:
-        before = open_descriptors()
-        identify(connection)
-        proc.put(child.pid)
-        identify(connection)
-        child.kill()
-        child.wait()
-        identify(connection)
-        assert open_descriptors() == before
-
-
-def test_without_descriptors_to_spare_it_is_one_of_those_that_are_gone(connect, proc):
-    proc.put(os.getpid())
-
-    class Exhausted(socket.socket):
-        def getsockopt(self, level, option, *size):
-            if option == SO_PEERPIDFD:
-                raise OSError(errno.EMFILE, "Too many open files")
-            return super().getsockopt(level, option, *size)
-
-    accepted, _ = connect()
-    with Exhausted(fileno=accepted.detach()) as connection:
-        assert ByPod(proc.path)(connection).key == GONE
+@either_kernel
+def test_no_descriptor_stays_open(process, proc, kind):
+    accepted, child = process(kind=kind)
+    before = open_descriptors()
+    proc.identify(accepted)
+    proc.put(child.pid)
+    proc.identify(accepted)
+    child.kill()
+    child.wait()
+    proc.identify(accepted)
+    assert open_descriptors() == before

@@ -112,7 +112,7 @@ def test_who_is_in_the_root_of_all_of_v1_may_be_ending(text, perhaps):
     assert parse_pod_cgroup(text) == PodCgroup(perhaps_exiting=perhaps)
 
 
-def test_a_text_without_end_is_cut_and_its_last_line_not_believed():
+def test_a_text_without_end_is_cut_its_last_line_not_believed():
     line = f"0::/kubepods/pod{UID}/{ID}\n"
     padding = "1:x:/y\n" * MAX_CGROUP_SIZE
     assert parse_pod_cgroup(line + padding) == PodCgroup(UID, ID)
