@@ -1,11 +1,21 @@
+"""The flags: what they mean, which are refused, and that the reference page names all of them and every limit."""
+
+import io
+import re
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from prometheus_client import CollectorRegistry
 
+from confcom.daemon.log_stream import LogMetrics, LogStream
 from confcom.daemon.logs import LogFormat
 from confcom.daemon.probes import ProbeAddress
 from confcom.errors import SettingsError
+from confcom.quote_helper.helper import make_observations
+from confcom.quote_helper.limits_and_deadlines import BACKLOG, CONNECTION_MEMORY, PEER_MEMORY_PART, HelperLimits
 from confcom.quote_helper.quoting.simulated_backend import open_simulated
 from confcom.quote_helper.settings import (
     DEFAULT_SOCKET,
@@ -14,6 +24,10 @@ from confcom.quote_helper.settings import (
     default_state_dir,
     parse_settings,
 )
+from confcom.quote_helper.telemetry.metrics import HelperMetrics
+from confcom.quote_helper.transport.connection_table import FEW_CONNECTIONS
+from confcom.quote_provider.aesmd_calls import CONCURRENT_CALLS
+from testkit.hardware_causes import CAUSES
 from testkit.raised import raises
 
 HOME = {"HOME": "/home/ada"}
@@ -155,3 +169,106 @@ def test_a_quoting_enclave_of_intels_is_refused(tmp_path):
     intels = bytes.fromhex("b08903e5d5e8d13128582a7b6746a8dd1f9718f05e26465a5aae58056a882562")
     with pytest.raises(SettingsError):
         open_simulated(tmp_path, qe_mr_enclave=intels)
+
+
+# Limits that are adapted to the descriptors that a process may have.
+
+
+DEFAULTS = HelperLimits()
+UNREAD = DEFAULTS.client_memory // CONNECTION_MEMORY
+
+
+def test_nothing_changes_with_enough_descriptors():
+    assert DEFAULTS.with_descriptors(4096 + UNREAD) == DEFAULTS
+
+
+@pytest.mark.parametrize(
+    ("available", "connections", "unread"),
+    [(20_000, 4096, 15_904), (4096 + UNREAD - 1, 4096, UNREAD - 1), (960, 640, 320)],
+)
+def test_connections_without_an_answer_come_first(available, connections, unread):
+    limits = DEFAULTS.with_descriptors(available)
+    assert (limits.max_connections, limits.client_memory) == (connections, unread * CONNECTION_MEMORY)
+    assert limits.max_waiting == connections // 2
+
+
+@given(available=st.integers(1, 100_000), places=st.integers(1, 50_000), memory=st.integers(CONNECTION_MEMORY, 1 << 30))
+def test_both_have_what_there_is_and_never_more_than_was_wanted(available, places, memory):
+    wanted = HelperLimits(max_connections=places, client_memory=memory)
+    limits = wanted.with_descriptors(available)
+    assert 1 <= limits.max_connections <= places
+    assert limits == wanted or 1 <= limits.max_waiting <= limits.max_connections
+    assert 0 < limits.client_memory <= memory
+    # One of each is the least.
+    assert limits.descriptors <= max(available, 2)
+
+
+# The reference page.
+
+
+PAGE = (Path(__file__).parents[2] / "docs" / "reference" / "quote-helper.md").read_text()
+
+
+def test_flags_and_variables(capsys):
+    with pytest.raises(SystemExit):
+        parse_settings(["--help"], prog="p", environ={})
+    text = capsys.readouterr().out.partition("examples:")[0]
+    flags = set(re.findall(r"--[a-z-]+", text)) - {"--help"}
+    flags = {name for name in flags if not name.startswith("--no-")}
+    variables = set(re.findall(r"CONFCOM_[A-Z_]+", text))
+    assert len(flags) == len(variables) >= 10
+    assert {name for name in flags | variables if f"`{name}" not in PAGE} == set()
+
+
+def test_metrics():
+    registry = CollectorRegistry()
+    settings = parse_settings(["--simulated"], prog="p", environ={"HOME": "/h"})
+    make_observations(
+        settings, metrics=HelperMetrics(registry), registry=registry, clock=lambda: 0.0, wall_clock=lambda: 0.0
+    )
+    LogMetrics(LogStream(io.StringIO()), registry)
+    for metric in registry.collect():
+        name = f"{metric.name}_total" if metric.type == "counter" else metric.name
+        assert f"`{name}`" in PAGE
+
+
+def test_limits():
+    limits = HelperLimits()
+    assert f"| {limits.max_connections:,}, less" in PAGE
+    assert f"| {BACKLOG:,}, cut" in PAGE
+    assert f"| {limits.max_waiting:,}; of one peer" in PAGE
+    assert f"one part in {PEER_MEMORY_PART} of it" in PAGE
+    assert f"the oldest after {limits.crowded_seconds:g} s" in PAGE
+    assert f"if no peer has, the oldest after {limits.many_peers_seconds:g} s" in PAGE
+    assert f"more than {limits.max_connections // FEW_CONNECTIONS} connections" in PAGE
+    assert f"{limits.turn_seconds * 1000:g} ms for accepting" in PAGE
+    assert f"| calls at once in aesmd | {CONCURRENT_CALLS} |" in PAGE
+    assert f"every {limits.self_test_interval_seconds:g} s" in PAGE
+    assert f"after {limits.self_test_seconds:g} s" in PAGE
+    assert f"18 (BUSY) after {limits.peer_wait_seconds:g} s" in PAGE
+    for seconds in (
+        limits.first_byte_seconds,
+        limits.whole_request_seconds,
+        limits.provider_wait_seconds,
+        limits.call_seconds,
+        limits.write_seconds,
+    ):
+        assert f"| {seconds:g} s |" in PAGE
+    assert f"still served for {limits.accept_drain_seconds:g} s" in PAGE
+    assert f"answered within {limits.drain_seconds:g} s" in PAGE
+
+
+def test_what_causes_what():
+    """The tests of the relay go through the same rows."""
+    section = PAGE.partition("## What causes what on hardware")[2].partition("\n## ")[0]
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in section.splitlines() if line.startswith("| ")]
+    assert all(advice for *_, advice in rows)
+    assert [row[:-1] for row in rows[1:]] == [
+        [
+            cause.name,
+            str(cause.answers) if isinstance(cause.answers, int) else " / ".join(map(str, cause.answers)),
+            str(cause.clients),
+            "yes" if cause.restarts else "no",
+        ]
+        for cause in CAUSES
+    ]

@@ -1,18 +1,21 @@
-"""Whom the observations tell, and that no flood of pods makes them grow."""
+"""What is counted and logged of each event, that no flood of pods makes it grow, and that stalls are noticed."""
 
 import asyncio
 import logging
+import time
 from datetime import UTC, datetime
 
 import pytest
-from prometheus_client import generate_latest
+from hypothesis import given
+from hypothesis import strategies as st
+from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
 
 from confcom.aesm.error_code import AesmErrorCode
 from confcom.aesm.framing import encode_frame
-from confcom.aesm.messages import GetQuoteExResponse
+from confcom.aesm.messages import GetQuoteExResponse, MessageKind
 from confcom.aesm.session import ServerSession
 from confcom.quote_helper.telemetry import observations
-from confcom.quote_helper.telemetry.metrics import HelperMetrics
+from confcom.quote_helper.telemetry.metrics import HelperMetrics, watch_loop
 from confcom.quote_helper.telemetry.observations import (
     EXPIRY_SECONDS,
     MAX_PODS,
@@ -24,6 +27,7 @@ from confcom.quote_helper.telemetry.observations import (
 )
 from confcom.quote_helper.telemetry.peer_windows import WINDOW_SECONDS
 from confcom.quote_helper.telemetry.quote_log import QuoteLog
+from confcom.quote_helper.telemetry.traffic_metrics import BUCKETS, TrafficMetrics
 from confcom.quote_helper.transport.peers import Peer
 from confcom.quote_provider.base import Expiring
 
@@ -206,3 +210,57 @@ def test_a_date_that_is_set_back_stops_no_expiry_metric(expiry, registry, clock)
     clock.now, provider.end = datetime(2026, 1, 1, tzinfo=UTC).timestamp(), datetime(2026, 1, 2, tzinfo=UTC)
     expiry.tick()
     assert registry.get_sample_value(EXPIRY, {"what": "pck_certificate"}) == provider.end.timestamp()
+
+
+# Traffic, which is counted as plain numbers.
+
+
+KINDS = st.sampled_from([MessageKind.GET_QUOTE_EX, MessageKind.INIT_QUOTE_EX, MessageKind.INIT_QUOTE])
+SECONDS = st.sampled_from([*BUCKETS, 0.0, 16.0]) | st.floats(0, 60)
+ANSWERS = st.lists(st.tuples(KINDS, st.sampled_from(AesmErrorCode), SECONDS))
+
+
+def usual(answers, connections):
+    """The same counted by prometheus_client."""
+    registry = CollectorRegistry()
+    requests = Counter("confcom_quote_helper_requests", "", ["request", "result"], registry=registry)
+    seconds = Histogram("confcom_quote_helper_request_seconds", "", ["request"], buckets=BUCKETS, registry=registry)
+    accepted = Counter("confcom_quote_helper_connections_accepted", "", registry=registry)
+    for kind, code, duration in answers:
+        requests.labels(kind.call, code.name.lower()).inc()
+        seconds.labels(kind.call).observe(duration)
+    accepted.inc(connections)
+    return registry
+
+
+def shown(registry):
+    """Everything but texts, and the times at which series were made, in any order."""
+    lines = generate_latest(registry).decode().splitlines()
+    return {line for line in lines if "_created" not in line and not line.startswith("# HELP")}
+
+
+@given(answers=ANSWERS, connections=st.integers(0, 9))
+def test_as_prometheus_client_counts(answers, connections):
+    registry = CollectorRegistry()
+    traffic = TrafficMetrics()
+    registry.register(traffic)
+    traffic.accepted = lambda: connections
+    for kind, code, duration in answers:
+        traffic.answered(kind, code, duration)
+    assert shown(registry) == shown(usual(answers, connections))
+
+
+def test_the_registry_knows_its_names():
+    registry = CollectorRegistry()
+    registry.register(TrafficMetrics())
+    with pytest.raises(ValueError, match="Duplicated"):
+        Counter("confcom_quote_helper_requests", "again", registry=registry)
+
+
+async def test_a_blocked_loop_is_told():
+    stalls = asyncio.Queue()
+    watch = asyncio.create_task(watch_loop(time.perf_counter, stalls.put_nowait))
+    await stalls.get()
+    time.sleep(0.3)  # noqa: ASYNC251 # this is what is to be noticed
+    assert await stalls.get() >= 0.2
+    watch.cancel()
