@@ -42,12 +42,18 @@ async def updated(keeper):
     return old, new
 
 
-def occupy(path, kind):
-    if kind == "file":
-        path.write_text("precious")
-    else:
-        path.mkdir()
-        (path / "precious").write_text("")
+@pytest.fixture
+def refuse(monkeypatch):
+    """Have a function fail; `undo` brings it back."""
+
+    def set_up(module, name, number):
+        def fail(*_, **__):
+            raise OSError(number, os.strerror(number))
+
+        monkeypatch.setattr(module, name, fail)
+        return monkeypatch.undo
+
+    return set_up
 
 
 def is_blocked(code):
@@ -65,47 +71,231 @@ async def ticks(running, count=5):
         await running.tick()
 
 
+# One helper, and the path.
+
+
 async def test_where_nobody_serves_the_path_is_bound_at_once(keeper, path):
     running = await keeper(1).start()
     assert running.code is None
     assert stat.S_IMODE(path.stat().st_mode) == 0o666
     assert stat.S_IMODE(path.parent.stat().st_mode) == 0o755
     assert [entry.name for entry in path.parent.iterdir()] == ["aesm.socket"]
+    running.quote()
+    assert running.policy.code_for_rejected_report() is AesmErrorCode.ATT_KEY_NOT_INITIALIZED
 
 
-async def test_a_live_helper_is_replaced_after_a_quote_not_before(keeper, path):
-    old, new = await keeper(1).quoting(), await keeper(2).start()
-    before = inode(path)
-    assert new.code == "no-quote-made"
-    await ticks(new)
-    assert inode(path) == before
-    new.quote()
-    await new.serves()
-    assert inode(path) != before
-    await old.waits("newer-helper-serves")
-    await ticks(old)
-    assert new.code is None
+async def test_a_removed_path_is_bound_again(keeper, path):
+    running = await keeper(1).start()
+    path.unlink()
+    await eventually(path.exists)
+    path.unlink()
+    path.parent.rmdir()
+    await eventually(path.exists)
+    assert stat.S_IMODE(path.parent.stat().st_mode) == 0o755
+    assert await probe_holder(path, deadline_seconds=WAIT_SECONDS) == HolderStatus(can_quote=False)
+    assert running.code is None
 
 
-async def test_nothing_that_an_update_does_is_a_warning(keeper, caplog):
-    caplog.set_level(logging.INFO)
-    old, new = await keeper(1).quoting(), await keeper(2).start()
-    assert new.keeper.problem.expected
-    new.quote()
-    await new.serves()
-    await old.waits("newer-helper-serves")
-    assert old.keeper.problem.expected
-    assert {record.levelname for record in caplog.records} == {"INFO"}
+async def test_a_stale_socket_in_its_place_is_replaced(keeper, path):
+    listening(path).close()
+    running = await keeper(1).start()
+    assert running.code is None
+    assert socket_path.inspect_path(path) is socket_path.PathState.LIVE
+    path.unlink()
+    listening(path).close()
+    await eventually(lambda: socket_path.inspect_path(path) is socket_path.PathState.LIVE)
+    assert running.code is None
 
 
-async def test_what_is_in_the_way_is_a_warning(keeper, path, caplog):
+async def test_an_empty_directory_in_its_place_is_removed_and_told(keeper, path, caplog):
+    path.mkdir(parents=True)
+    running = await keeper(1).start()
+    assert running.code is None
+    assert stat.S_ISSOCK(path.lstat().st_mode)
+    path.unlink()
+    path.mkdir()
+    await eventually(path.is_socket)
+    assert running.code is None
+    told = [record for record in caplog.records if getattr(record, "path", "") == str(path)]
+    assert [record.event for record in told] == ["empty-directory-removed"] * 2
+    assert f"mount {path.parent}," in told[0].remedy
+
+
+def file(path):
+    path.write_text("precious")
+
+
+def directory(path):
+    path.mkdir()
+    (path / "precious").write_text("")
+
+
+def link_to_an_empty_directory(path):
+    path.with_name("else").mkdir()
+    path.symlink_to(path.with_name("else"))
+
+
+@pytest.mark.parametrize("occupy", [file, directory, link_to_an_empty_directory])
+async def test_what_is_no_socket_stays_and_is_an_error_at_the_start(keeper, path, caplog, occupy):
     path.parent.mkdir()
-    path.write_text("")
+    occupy(path)
     running = keeper(1)
     with pytest.raises(SettingsError):
         await running.start()
     assert not running.keeper.problem.expected
     assert [record.levelname for record in caplog.records] == ["WARNING"]
+    assert path.exists()
+    assert path.is_symlink() == (occupy is link_to_an_empty_directory)
+
+
+@pytest.mark.parametrize("occupy", [file, directory])
+async def test_what_is_no_socket_while_it_runs_is_waited_for(keeper, path, occupy):
+    running = await keeper(1).start()
+    path.unlink()
+    occupy(path)
+    await running.until(is_blocked)
+    shutil.rmtree(path) if path.is_dir() else path.unlink()
+    await running.serves()
+
+
+async def test_a_path_that_is_too_long_for_the_mark(keeper, short_dir):
+    left = MAX_SOCKET_PATH_BYTES - len(f"{short_dir}/")
+    with pytest.raises(SettingsError) as caught:
+        await keeper(1, short_dir / ("x" * (left + 1))).start()
+    assert str(MAX_SOCKET_PATH_BYTES) in caught.value.why
+    assert (await keeper(1, short_dir / ("x" * left)).start()).code is None
+
+
+@pytest.mark.parametrize(
+    "occupied", [lambda path: path.mkdir(parents=True), lambda path: path.parent.mkdir(mode=0o755)]
+)
+async def test_directories_of_root_are_an_error_for_other_users(keeper, path, occupied):
+    """One in place of the socket, and one that the socket should be in."""
+    occupied(path)
+    with as_user(), pytest.raises(UnavailableError):
+        await keeper(1).start()
+    assert not path.exists() or path.is_dir()
+
+
+@pytest.mark.parametrize(
+    ("number", "at_the_start"),
+    [(errno.ENOSPC, None), (errno.EMFILE, None), (errno.EACCES, UnavailableError), (errno.EROFS, UnavailableError)],
+    ids=lambda value: errno.errorcode[value] if isinstance(value, int) else None,
+)
+async def test_a_directory_that_cannot_take_a_socket(keeper, refuse, number, at_the_start):
+    """A full disk passes, and is waited for; wrong permissions end a start, and are waited for later."""
+    undo = refuse(socket_keeper, "listen_at", number)
+    running = keeper(1)
+    if at_the_start is None:
+        await running.start()
+    else:
+        with pytest.raises(at_the_start):
+            await running.start()
+        running.task = asyncio.create_task(running.keeper.run())
+    assert os.strerror(number) in running.keeper.problem.reason
+    undo()
+    await running.serves()
+
+
+async def test_without_a_descriptor_nothing_is_lost(keeper, path, refuse):
+    running = await keeper(1).start()
+    undo = refuse(socket_inspection, "inspect_socket", errno.EMFILE)
+    path.unlink()
+    await running.until(is_blocked)
+    undo()
+    await running.serves()
+
+
+# Other programs.
+
+
+@contextlib.contextmanager
+def of_another_user(path):
+    """A helper's mark alone makes no helper of it."""
+    path.parent.mkdir()
+    path.parent.chmod(0o777)
+    with as_user():
+        other = listening(path, path.with_name(f".aesm.socket.{Instance(0, 0).mark}"))
+    with other:
+        yield
+
+
+@contextlib.contextmanager
+def with_a_full_backlog(path):
+    with listening(path) as other, socket.socket(socket.AF_UNIX) as waiting:
+        other.listen(0)
+        waiting.connect(str(path))
+        yield
+
+
+@pytest.mark.parametrize(
+    ("other", "code"),
+    [
+        (listening, "foreign-socket"),
+        (with_a_full_backlog, "socket-backlog-full"),
+        (of_another_user, "foreign-user-socket"),
+    ],
+)
+async def test_another_programs_live_socket_stays(keeper, path, monkeypatch, other, code):
+    monkeypatch.setattr(socket_inspection, "LOOK_PATIENCE_SECONDS", 0.01)
+    with other(path):
+        before = inode(path)
+        running = await keeper(1).quoting()
+        await running.waits(code)
+        await ticks(running, 2)
+        assert inode(path) == before
+    await running.serves()
+
+
+async def test_another_programs_live_socket_is_replaced_on_request(keeper, path):
+    with listening(path):
+        before = inode(path)
+        running = await keeper(1, replace_foreign=True).start()
+        await ticks(running)
+        assert inode(path) == before
+        assert running.code == "foreign-socket"
+        running.quote()
+        await running.serves()
+        assert inode(path) != before
+
+
+async def test_a_socket_that_may_not_be_connected_to_is_anothers(keeper, path):
+    with listening(path):
+        path.chmod(0o600)
+        with as_user():
+            running = await keeper(1).start()
+        assert running.code == "socket-not-connectable"
+
+
+async def test_what_happens_to_the_path_is_logged_once(keeper, path, caplog):
+    caplog.set_level("INFO")
+    with listening(path):
+        running = await keeper(1).start()
+        await ticks(running)
+    await running.serves()
+    lines = [record for record in caplog.records if str(path) in record.getMessage()]
+    assert [getattr(record, "code", None) for record in lines] == ["foreign-socket", None]
+
+
+# Updates.
+
+
+async def test_a_live_helper_is_replaced_after_a_quote_not_before(keeper, path, caplog):
+    caplog.set_level(logging.INFO)
+    old, new = await keeper(1).quoting(), await keeper(2).start()
+    before = inode(path)
+    assert new.code == "no-quote-made"
+    await ticks(new)
+    assert inode(path) == before
+    assert new.keeper.problem.expected
+    new.quote()
+    await new.serves()
+    assert inode(path) != before
+    await old.waits("newer-helper-serves")
+    assert old.keeper.problem.expected
+    await ticks(old)
+    assert new.code is None
+    assert {record.levelname for record in caplog.records} == {"INFO"}  # an update is no reason for a warning
 
 
 async def test_the_old_one_serves_early_clients_then_lets_go(keeper, path):
@@ -172,190 +362,13 @@ async def test_a_newer_one_that_cannot_quote_loses_the_path(updated, trouble):
         await old.waits("newer-helper-serves")
 
 
-async def test_a_removed_path_is_bound_again(keeper, path):
-    running = await keeper(1).start()
-    path.unlink()
-    await eventually(path.exists)
-    path.unlink()
-    path.parent.rmdir()
-    await eventually(path.exists)
-    assert stat.S_IMODE(path.parent.stat().st_mode) == 0o755
-    assert await probe_holder(path, deadline_seconds=WAIT_SECONDS) == HolderStatus(can_quote=False)
-    assert running.code is None
-
-
-async def test_a_stale_socket_in_its_place_is_replaced(keeper, path):
-    listening(path).close()
-    running = await keeper(1).start()
-    assert running.code is None
-    assert socket_path.inspect_path(path) is socket_path.PathState.LIVE
-    path.unlink()
-    listening(path).close()
-    await eventually(lambda: socket_path.inspect_path(path) is socket_path.PathState.LIVE)
-    assert running.code is None
-
-
-async def test_another_programs_live_socket_stays(keeper, path):
-    with listening(path) as other:
-        before = inode(path)
-        running = await keeper(1).quoting()
-        await running.waits("foreign-socket")
-        await ticks(running)
-        assert inode(path) == before
-        other.close()
-        await running.serves()
-
-
-async def test_another_programs_live_socket_is_replaced_on_request(keeper, path):
-    with listening(path):
-        before = inode(path)
-        running = await keeper(1, replace_foreign=True).start()
-        await ticks(running)
-        assert inode(path) == before
-        assert running.code == "foreign-socket"
-        running.quote()
-        await running.serves()
-        assert inode(path) != before
-
-
-async def test_a_full_backlog_hides_whose_socket_it_is_so_it_stays(keeper, path, monkeypatch):
-    monkeypatch.setattr(socket_inspection, "LOOK_PATIENCE_SECONDS", 0.01)
-    with listening(path) as other, contextlib.ExitStack() as waiting:
-        other.listen(0)
-        waiting.enter_context(socket.socket(socket.AF_UNIX)).connect(str(path))
-        running = await keeper(1).quoting()
-        await running.waits("socket-backlog-full")
-
-
-async def test_a_helpers_mark_of_another_user_is_no_helper(keeper, path):
-    path.parent.mkdir()
-    path.parent.chmod(0o777)
-    with as_user():
-        other = listening(path, path.with_name(f".aesm.socket.{Instance(0, 0).mark}"))
-    with other:
-        running = await keeper(1).quoting()
-        await running.waits("foreign-user-socket")
-
-
-@pytest.mark.parametrize("kind", ["directory that is not empty", "file"])
-async def test_what_is_no_socket_stays_and_at_the_start_it_is_an_error(keeper, path, kind):
-    path.parent.mkdir()
-    occupy(path, kind)
-    with pytest.raises(SettingsError):
-        await keeper(1).start()
-    assert path.exists()
-
-
-@pytest.mark.parametrize("kind", ["directory that is not empty", "file"])
-async def test_what_is_no_socket_while_it_runs_is_waited_for(keeper, path, kind):
-    running = await keeper(1).start()
-    path.unlink()
-    occupy(path, kind)
-    await running.until(is_blocked)
-    shutil.rmtree(path) if path.is_dir() else path.unlink()
-    await running.serves()
-
-
-async def test_an_empty_directory_in_its_place_is_removed_and_told(keeper, path, caplog):
-    path.mkdir(parents=True)
-    running = await keeper(1).start()
-    assert running.code is None
-    assert stat.S_ISSOCK(path.lstat().st_mode)
-    path.unlink()
-    path.mkdir()
-    await eventually(path.is_socket)
-    assert running.code is None
-    told = [record for record in caplog.records if getattr(record, "path", "") == str(path)]
-    assert [record.event for record in told] == ["empty-directory-removed"] * 2
-    assert f"mount {path.parent}," in told[0].remedy
-
-
-async def test_a_link_to_an_empty_directory_is_not_removed(keeper, path):
-    path.parent.mkdir()
-    path.parent.with_name("else").mkdir()
-    path.symlink_to(path.parent.with_name("else"))
-    with pytest.raises(SettingsError):
-        await keeper(1).start()
-    assert path.is_symlink()
-    assert path.is_dir()
-
-
-async def test_an_empty_directory_that_may_not_be_removed_is_told(keeper, path):
-    path.mkdir(parents=True)
-    with as_user(), pytest.raises(UnavailableError):
-        await keeper(1).start()
-    assert path.is_dir()
-
-
-async def test_a_path_that_is_too_long_for_the_mark(keeper, short_dir):
-    left = MAX_SOCKET_PATH_BYTES - len(f"{short_dir}/")
-    with pytest.raises(SettingsError) as caught:
-        await keeper(1, short_dir / ("x" * (left + 1))).start()
-    assert str(MAX_SOCKET_PATH_BYTES) in caught.value.why
-    assert (await keeper(1, short_dir / ("x" * left)).start()).code is None
-
-
-@pytest.mark.parametrize(
-    ("number", "at_the_start"),
-    [(errno.ENOSPC, None), (errno.EMFILE, None), (errno.EACCES, UnavailableError), (errno.EROFS, UnavailableError)],
-    ids=lambda value: errno.errorcode[value] if isinstance(value, int) else None,
-)
-async def test_a_directory_that_cannot_take_a_socket(keeper, path, monkeypatch, number, at_the_start):
-    """A full disk passes, and is waited for; wrong permissions end a start, and are waited for later."""
-
-    def refuse(*_, **__):
-        raise OSError(number, os.strerror(number), str(path))
-
-    monkeypatch.setattr(socket_keeper, "listen_at", refuse)
-    running = keeper(1)
-    if at_the_start is None:
-        await running.start()
-    else:
-        with pytest.raises(at_the_start):
-            await running.start()
-        running.task = asyncio.create_task(running.keeper.run())
-    assert os.strerror(number) in running.keeper.problem.reason
-    monkeypatch.undo()
-    await running.serves()
-
-
-async def test_without_a_descriptor_nothing_is_lost(keeper, path, monkeypatch):
-    def refuse(*_, **__):
-        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
-
-    running = await keeper(1).start()
-    monkeypatch.setattr(socket_inspection, "inspect_socket", refuse)
-    path.unlink()
-    await running.until(is_blocked)
-    monkeypatch.undo()
-    await running.serves()
-
-
-async def test_who_could_not_be_asked_is_not_called_unable(keeper, path, monkeypatch):
+async def test_who_could_not_be_asked_is_not_called_unable(keeper, path, refuse):
     await keeper(1).start()
-
-    def refuse(*_):
-        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
-
-    monkeypatch.setattr(socket, "socket", refuse)
+    undo = refuse(socket, "socket", errno.EMFILE)
     answer = await probe_holder(path, deadline_seconds=WAIT_SECONDS)
-    monkeypatch.undo()
+    undo()
     assert answer == HolderStatus(can_quote=True)
     assert await probe_holder(path.with_name("nothing"), deadline_seconds=WAIT_SECONDS) == HolderStatus(can_quote=False)
-
-
-async def test_a_directory_of_roots_is_an_error_for_other_users(keeper, path):
-    path.parent.mkdir(mode=0o755)
-    with as_user(), pytest.raises(UnavailableError):
-        await keeper(1).start()
-
-
-async def test_a_socket_that_may_not_be_connected_to_is_anothers(keeper, path):
-    with listening(path):
-        path.chmod(0o600)
-        with as_user():
-            running = await keeper(1).start()
-        assert running.code == "socket-not-connectable"
 
 
 async def test_leaving_removes_only_ones_own_path(updated, path):
@@ -371,11 +384,10 @@ async def test_leaving_removes_only_ones_own_path(updated, path):
 @pytest.mark.parametrize(
     ("before", "code"),
     [
-        (b"T" * 512, AesmErrorCode.INVALID_REPORT),
-        (b"O" * 512, AesmErrorCode.ATT_KEY_NOT_INITIALIZED),
-        (None, AesmErrorCode.ATT_KEY_NOT_INITIALIZED),
+        pytest.param(b"T" * 512, AesmErrorCode.INVALID_REPORT, id="same quoting enclave"),
+        pytest.param(b"O" * 512, AesmErrorCode.ATT_KEY_NOT_INITIALIZED, id="another"),
+        pytest.param(None, AesmErrorCode.ATT_KEY_NOT_INITIALIZED, id="not told"),
     ],
-    ids=["same quoting enclave", "another", "not told"],
 )
 async def test_the_old_ones_enclave_decides_on_rejected_reports(keeper, before, code):
     old = await keeper(1).start()
@@ -383,18 +395,3 @@ async def test_the_old_ones_enclave_decides_on_rejected_reports(keeper, before, 
     new = await keeper(2).quoting()
     await new.serves()
     assert new.policy.code_for_rejected_report() is code
-
-
-async def test_where_nobody_served_a_rejected_report_may_be_stale(keeper):
-    running = await keeper(1).quoting()
-    assert running.policy.code_for_rejected_report() is AesmErrorCode.ATT_KEY_NOT_INITIALIZED
-
-
-async def test_what_happens_to_the_path_is_logged_once(keeper, path, caplog):
-    caplog.set_level("INFO")
-    with listening(path):
-        running = await keeper(1).start()
-        await ticks(running)
-    await running.serves()
-    lines = [record for record in caplog.records if str(path) in record.getMessage()]
-    assert [getattr(record, "code", None) for record in lines] == ["foreign-socket", None]

@@ -93,25 +93,6 @@ async def test_without_places_a_peer_with_few_connections_loses_none(serve, prov
     assert await server.read(greedy[0]) == b""
 
 
-async def test_five_thousand_idle_connections_keep_no_other_peer_out(serve, provider):
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if hard < 20_000:
-        pytest.skip(f"needs 20,000 file descriptors, and the hard limit is {hard}")
-    resource.setrlimit(resource.RLIMIT_NOFILE, (20_000, hard))
-    try:
-        server = serve(provider, first_byte_seconds=3600.0)  # however busy this machine is
-        for number in range(5000):
-            server.connect("idle")
-            if number % 500 == 0:
-                assert await server.serves("good", SIZE)
-        await until(lambda: server.count("dropped", "idle", "shed") >= 904)
-        assert await server.serves("good", SIZE)
-        assert server.open <= 4096
-        assert server.count("dropped", "good") == 0
-    finally:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-
-
 # Turns and deadlines.
 
 
@@ -140,15 +121,6 @@ async def test_a_flood_for_a_waiting_provider_costs_others_one_call(serve, waiti
     assert server.count("answered", "flood", AesmErrorCode.SUCCESS) <= 4
     for client in floods:
         assert await server.read(client) != b""
-
-
-async def test_a_header_byte_by_byte_ends_and_holds_up_nobody(serve, provider):
-    server = serve(provider, first_byte_seconds=0.05, whole_request_seconds=0.1)
-    slow = server.connect("slow", ASKS_NUM[:1])
-    for _ in range(20):
-        assert await server.serves("good")
-    assert await server.read(slow) == b""
-    assert server.count("dropped", "slow", "timeout") == 1
 
 
 async def test_a_client_that_never_reads_is_dropped_a_late_one_not(serve, provider, enclave):
