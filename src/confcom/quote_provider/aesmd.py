@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from pathlib import Path
+from types import MappingProxyType
 from typing import Final, TypeVar
 
 from confcom.aesm.error_code import AesmErrorCode
@@ -24,7 +25,6 @@ from confcom.client.conversation import Conversation
 from confcom.client.errors import ServiceTimeoutError
 from confcom.errors import ConfcomError, MalformedError
 from confcom.quote_provider.aesmd_calls import AesmdInLoop, LoopCaller, Steps, run_blocking, timed
-from confcom.quote_provider.aesmd_refusals import READ_LOG, refusal
 from confcom.quote_provider.base import WRONG_SERVICE, Expiring, QuoteProviderError, QuoteResult, QuotingIdentity
 from confcom.quote_provider.expected_root import ExpectedRoot
 from confcom.quote_provider.quote_checks import OTHER_KEY, WRONG_SIZE, QuoteChecker
@@ -38,6 +38,28 @@ be before it in aesmd."""
 
 HANGS: Final = "aesmd-hangs"
 """Code of the error for a call that did not return in time while no other one returned either."""
+
+READ_LOG: Final = "read aesmd's log on this node"
+_REMEDIES: Final[Mapping[int, str]] = MappingProxyType(
+    {
+        AesmErrorCode.UNEXPECTED_ERROR: "read aesmd's log: PCCS may not know the platform (0xe047), have no "
+        "certificate for its TCB (0xe049), or have an untrusted TLS certificate (0xe065); or the PCE or the ID enclave "
+        "cannot be loaded (/dev/sgx_enclave, /dev/sgx_provision, EPC)",
+        AesmErrorCode.NETWORK_ERROR: "check that aesmd reaches PCCS: pccs_url in its sgx_default_qcnl.conf, DNS, proxy "
+        "and egress rules",
+        AesmErrorCode.OUT_OF_EPC: "give aesmd more EPC: its three enclaves need 3 MiB",
+        AesmErrorCode.SERVICE_UNAVAILABLE: "check that aesmd's container has /dev/sgx_enclave, /dev/sgx_provision (its "
+        "group, sgx_prv) and EPC, and that it is started with --supported_attestation_types=ECDSA",
+        AesmErrorCode.UNSUPPORTED_ATT_KEY_ID: "check that aesmd's container has /dev/sgx_enclave, /dev/sgx_provision "
+        "(its group, sgx_prv) and EPC: without these it does not load the quoting enclave",
+        AesmErrorCode.ENCLAVE_LOST: "restart aesmd: its quoting enclave was lost, as after the machine was suspended, "
+        "and it never loads another one",
+        AesmErrorCode.KEY_CERTIFICATION_ERROR: "update Intel's package libsgx-ae-pce: the TCB of the PCK certificate "
+        "is above that of the PCE",
+        AesmErrorCode.NO_PLATFORM_CERT_DATA: "register the platform: PCCS has no PCK certificate for it",
+    }
+)
+"""What to do about aesmd's errors, by their usual causes."""
 
 _PEER_CREDENTIALS: Final = struct.Struct("iII")
 """struct ucred (unix(7)): pid, uid, gid."""
@@ -233,7 +255,7 @@ class AesmdQuoteProvider:
             result = yield from timed(asked, deadline - began)
         except AesmError as error:
             self._answered_at = self._clock()
-            raise refusal(error) from error
+            raise _refusal(error) from error
         except ServiceTimeoutError as error:
             why = f"a call did not return within {self._call_seconds:g} s"
             if self._answered_at > began:
@@ -274,3 +296,13 @@ class AesmdQuoteProvider:
 
 _ENDED_BY_INIT: Final = frozenset({AesmErrorCode.ATT_KEY_NOT_INITIALIZED, AesmErrorCode.PARAMETER_ERROR})
 """Refusals that InitQuoteEx and GetQuoteSizeEx may end: no attestation key yet, another size of quotes."""
+
+
+def _refusal(error: AesmError) -> QuoteProviderError:
+    """Return the error for a call that aesmd refused."""
+    try:
+        code = AesmErrorCode(error.code)
+    except ValueError:
+        code = AesmErrorCode.UNEXPECTED_ERROR
+    remedy = _REMEDIES.get(code, READ_LOG)
+    return QuoteProviderError(code, error.what, error_code=error.error_code, why=error.why, remedy=remedy)

@@ -15,7 +15,7 @@ from confcom.aesm.framing import encode_frame
 from confcom.aesm.messages import GetQuoteExResponse, MessageKind
 from confcom.aesm.session import ServerSession
 from confcom.quote_helper.telemetry import observations
-from confcom.quote_helper.telemetry.metrics import HelperMetrics, watch_loop
+from confcom.quote_helper.telemetry.metrics import BUCKETS, HelperMetrics, TrafficMetrics, watch_loop
 from confcom.quote_helper.telemetry.observations import (
     EXPIRY_SECONDS,
     MAX_PODS,
@@ -27,7 +27,6 @@ from confcom.quote_helper.telemetry.observations import (
 )
 from confcom.quote_helper.telemetry.peer_windows import WINDOW_SECONDS
 from confcom.quote_helper.telemetry.quote_log import QuoteLog
-from confcom.quote_helper.telemetry.traffic_metrics import BUCKETS, TrafficMetrics
 from confcom.quote_helper.transport.peers import Peer
 from confcom.quote_provider.base import Expiring
 

@@ -27,9 +27,9 @@ from confcom.quote_helper.telemetry.quote_log import (
     FIRST_LINES_IN_ALL,
     FURTHER_LINES_IN_ALL,
     MALFORMED_LINES_IN_ALL,
+    REJECTED_LINES_IN_ALL,
     QuoteLog,
 )
-from confcom.quote_helper.telemetry.rejected_reports import LINES_IN_ALL
 from confcom.quote_helper.transport.peers import Peer
 from testkit.full_pipe import full_pipe, lines_of, read_in_thread
 from testkit.helper_in_process import NUM
@@ -317,7 +317,7 @@ def test_explanations_are_bounded_in_all(answered, lines):
     log = answered(0)
     for peer in peers(2 * MAX_PEERS):
         log.answers(peer, STALE, 4)
-    assert len(lines("stale-reports")) == LINES_IN_ALL
+    assert len(lines("stale-reports")) == REJECTED_LINES_IN_ALL
 
 
 # A reader that stalls.
