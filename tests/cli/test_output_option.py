@@ -34,13 +34,6 @@ def test_the_format_is_chosen_in_one_way(name):
     assert option.default == "text"
 
 
-@pytest.mark.parametrize("name", sorted(EVERY))
-def test_a_file_is_never_written_by_a_flag_of_the_format(name):
-    for one in EVERY[name].params:
-        assert name in WITHOUT or one.name == "output" or not {"-o", "--output"} & set(one.opts)
-        assert one.name != "out" or one.opts == ["--out"]
-
-
 @pytest.mark.parametrize(
     ("line", "expected"),
     [

@@ -109,30 +109,6 @@ def test_a_node_that_changes_gives_the_others_more_time(confcom, enabled):
     assert [node["node"] for node in nodes] == ["a", "c"]
 
 
-def test_a_silent_plugin_may_have_offered_devices(confcom, enabled, follow):
-    enabled.silent_plugins.add("a")
-
-    def tick(cluster):
-        follow(cluster)
-        if setting_of(cluster) == "capacity":
-            cluster.silent_plugins.clear()
-
-    enabled.on_tick = tick
-    assert seconds_for(confcom, enabled, "capacity") >= FORGETTING_SECONDS
-
-
-def test_the_controllers_maximum_is_all_that_is_waited_for(confcom, enabled):
-    """The fake kubelet has 162 MiB."""
-    controller = make.pod("controller", namespace=SYSTEM, on="b", labels=make.labels("controller"))
-    controller["spec"]["containers"][0]["args"] = ["--max-epc-mib=162"]
-    enabled.objects.append(controller)
-    enabled.on_tick = lambda cluster: cluster.accountings.update(
-        a={"kind": "capacity", "choice": "set", "advertised_mib": 500}
-    )
-    (node,) = confcom.document("change-accounting", "capacity")["accounting"]
-    assert node["offered_mib"] == 500
-
-
 def test_pods_with_epc_are_in_the_way(confcom, enabled):
     enabled.objects.append(make.pod("app", namespace="shop", on="a", limits={EPC: 10}))
     before = len(enabled.revisions)
@@ -225,16 +201,6 @@ def test_a_change_that_was_made_before_is_completed(confcom, enabled):
     assert enabled.now - before >= FORGETTING_SECONDS
 
 
-def test_auto_makes_a_kubelet_forget_ended_pods_once(confcom, enabled):
-    confcom.ok("change-accounting", "capacity")
-    helper, before = enabled.daemon("quote-helper")["metadata"]["uid"], enabled.now
-    enabled.on_tick = lambda cluster: cluster.accountings["a"].update(choice="kept-allocated", reason="allocated")
-    (node,) = confcom.document("change-accounting", "auto")["accounting"]
-    assert node["kind"] == "capacity"
-    assert enabled.daemon("quote-helper")["metadata"]["uid"] != helper
-    assert enabled.now - before < FORGETTING_SECONDS / 2
-
-
 def keep_devices(cluster):
     cluster.accountings["a"] = {"choice": "kept-allocated", "reason": "containers hold devices"}
 
@@ -263,19 +229,6 @@ def test_pods_that_were_started_after_the_check(confcom, enabled):
     error = confcom.error(ExitCode.NOT_READY, "accounting-kept", "change-accounting", "capacity")
     assert "shop/app" in error["why"]
     assert enabled.daemon("quote-helper")["metadata"]["uid"] == helper
-
-
-def test_a_quote_helper_that_does_not_come_back(confcom, enabled):
-    def tick(cluster):
-        keep_devices(cluster)
-        if not cluster.find("Pod", helper):
-            cluster.broken_images[image] = make.waiting("ImagePullBackOff", "no such image")
-
-    helper = enabled.daemon("quote-helper")["metadata"]["name"]
-    image = enabled.daemon("quote-helper")["spec"]["containers"][0]["image"]
-    enabled.on_tick = tick
-    error = confcom.error(ExitCode.NOT_READY, "daemons-not-ready", "change-accounting", "capacity")
-    assert "ImagePullBackOff" in error["why"]
 
 
 def test_a_node_that_does_not_change(confcom, enabled):
@@ -307,3 +260,28 @@ def test_auto_may_change_what_a_maximum_lets_fit_devices(confcom, enabled, suppo
 def test_it_needs_a_release(confcom, cluster):
     confcom.error(ExitCode.REFUSED, "not-enabled", "change-accounting", "auto")
     assert not cluster.find("DaemonSet", namespace=SYSTEM)
+
+
+def test_the_controllers_maximum_is_all_that_is_waited_for(confcom, enabled):
+    """The fake kubelet has 162 MiB."""
+    controller = make.pod("controller", namespace=SYSTEM, on="b", labels=make.labels("controller"))
+    controller["spec"]["containers"][0]["args"] = ["--max-epc-mib=162"]
+    enabled.objects.append(controller)
+    enabled.on_tick = lambda cluster: cluster.accountings.update(
+        a={"kind": "capacity", "choice": "set", "advertised_mib": 500}
+    )
+    (node,) = confcom.document("change-accounting", "capacity")["accounting"]
+    assert node["offered_mib"] == 500
+
+
+def test_a_quote_helper_that_does_not_come_back(confcom, enabled):
+    def tick(cluster):
+        keep_devices(cluster)
+        if not cluster.find("Pod", helper):
+            cluster.broken_images[image] = make.waiting("ImagePullBackOff", "no such image")
+
+    helper = enabled.daemon("quote-helper")["metadata"]["name"]
+    image = enabled.daemon("quote-helper")["spec"]["containers"][0]["image"]
+    enabled.on_tick = tick
+    error = confcom.error(ExitCode.NOT_READY, "daemons-not-ready", "change-accounting", "capacity")
+    assert "ImagePullBackOff" in error["why"]

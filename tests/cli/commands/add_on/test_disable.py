@@ -9,7 +9,6 @@ from confcom.errors import ExitCode
 from testkit.cli_output import error_of, finding_of, findings_of, rows_of
 from testkit.fake_cluster import objects as make
 from testkit.fake_cluster.cluster import words_and_flags
-from testkit.fake_cluster.hook import SECRET
 from testkit.fake_cluster.objects import ENCLAVE, EPC, HELPER_EPC, PROVISION, SYSTEM
 
 OURS = {EPC, ENCLAVE, HELPER_EPC, PROVISION}
@@ -121,51 +120,6 @@ def test_another_plugin_that_took_over_is_told(confcom, enabled):
     assert enabled.node("a")["status"]["capacity"][EPC] == "28"
 
 
-def test_a_plugin_of_another_vendor_beside_ours(confcom, enabled):
-    """It has a node of its own, and a name on ours: neither is waited for, and what was ours goes."""
-    enclave = "sgx.intel.com/enclave"
-    theirs = {"a": "110", "vendor": "110", "left": "0"}
-    enabled.objects += [make.node("vendor", resources={"sgx.intel.com/epc": 4096}), make.node("left")]
-    kubelet = enabled._kubelet
-
-    def with_both(node):
-        parts = [node["status"][part] for part in ("capacity", "allocatable")]
-        for part in parts:
-            part.pop(enclave, None)
-        kubelet(node)
-        for part in parts:
-            if (name := node["metadata"]["name"]) in theirs:
-                part[enclave] = theirs[name]
-
-    enabled._kubelet = with_both
-    enabled.tick()
-    started = enabled.now
-    done = confcom.ok("disable")
-    assert 300 <= enabled.now - started < 330
-    (left,) = [line for line in done.stderr.splitlines() if enclave in line and not line.startswith(" ")]
-    assert f" a: {enclave}, " in left
-    found = {one["metadata"]["name"]: one["status"]["capacity"].get(enclave) for one in enabled.find("Node")}
-    assert found == theirs | {"b": None}
-    assert not status_keys(enabled) & (OURS - {enclave})
-    started = enabled.now
-    confcom.ok("disable")
-    assert enabled.now == started
-
-
-def test_a_key_that_comes_back_is_removed_again(confcom, enabled):
-    back = []
-
-    def report_late(fake):
-        if not fake.revisions and EPC not in fake.node("a")["status"]["capacity"] and not back:
-            back.append(fake.now)
-            fake.node("a")["status"]["capacity"][EPC] = "0"
-
-    enabled.on_tick = report_late
-    confcom.ok("disable")
-    assert back
-    assert not status_keys(enabled) & OURS
-
-
 DENIAL = 'Error from server (Forbidden): admission webhook "guard.example.com" denied the request: not by people'
 
 
@@ -260,13 +214,6 @@ def test_permissions(confcom, enabled):
         f": patch nodes/status; delete daemonsets.apps in {SYSTEM}"
     )
     assert enabled.revisions
-
-
-def test_enabled_again_it_is_as_before(confcom, enabled):
-    confcom("disable")
-    confcom.ok("enable", "--simulated")
-    assert enabled.node("a")["status"]["allocatable"][EPC] == "162"
-    assert enabled.find("Secret") == [SECRET]
 
 
 @pytest.mark.parametrize("options", [[], ["--no-wait"]])

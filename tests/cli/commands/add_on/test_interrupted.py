@@ -97,13 +97,6 @@ def test_an_interrupted_installation_says_what_was_done(confcom, cluster, told):
     confcom.ok("enable", "--simulated")
 
 
-def test_helm_that_had_not_begun_has_recorded_nothing(enabled, told):
-    enabled._record = lambda *_: None  # it ends before it has recorded that it has begun
-    enabled.on_tick = interrupt
-    error = told("interrupted-during-helm", "update", "--set", "logLevel=debug")
-    assert facts(error) == ([1], [], [])
-
-
 def test_helm_that_ended_in_time_has_made_the_change(confcom, enabled, told):
     confcom("update", "--set", "logLevel=debug")
     enabled.replace("rollback", lambda change: (change(), interrupt()))
@@ -158,15 +151,6 @@ def test_an_interrupted_disable_goes_on_with_the_same_command(confcom, enabled, 
     confcom.ok("disable")
 
 
-def test_of_what_was_never_enabled_nothing_is_said_to_be_removed(confcom, cluster, told):
-    when_called(cluster, lambda arguments: {"nodes", "--output=json"} <= set(arguments))
-    never = told("interrupted-during-removal", "disable")
-    assert facts(never) == ([], [], ["confcom disable"])
-    confcom.ok("enable", "--simulated")
-    wait_for_daemons(cluster)
-    assert told("interrupted-during-removal", "disable")["why"] != never["why"]
-
-
 def abort():
     raise click.Abort
 
@@ -191,3 +175,19 @@ def test_while_the_result_is_written_the_change_is_made(monkeypatch, command, ex
     for module in ("enable", "update", "disable"):
         monkeypatch.setattr(f"confcom.cli.commands.add_on.{module}.show_result", interrupt)
     told(expected, *command)
+
+
+def test_helm_that_had_not_begun_has_recorded_nothing(enabled, told):
+    enabled._record = lambda *_: None  # it ends before it has recorded that it has begun
+    enabled.on_tick = interrupt
+    error = told("interrupted-during-helm", "update", "--set", "logLevel=debug")
+    assert facts(error) == ([1], [], [])
+
+
+def test_of_what_was_never_enabled_nothing_is_said_to_be_removed(confcom, cluster, told):
+    when_called(cluster, lambda arguments: {"nodes", "--output=json"} <= set(arguments))
+    never = told("interrupted-during-removal", "disable")
+    assert facts(never) == ([], [], ["confcom disable"])
+    confcom.ok("enable", "--simulated")
+    wait_for_daemons(cluster)
+    assert told("interrupted-during-removal", "disable")["why"] != never["why"]

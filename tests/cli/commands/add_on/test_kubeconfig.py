@@ -4,12 +4,9 @@ import json
 import subprocess
 
 import pytest
-from click.testing import CliRunner
 
-from confcom.cli.group import cli
 from confcom.errors import ExitCode
 from testkit.cli_output import error_of
-from testkit.cluster_programs import find_helm, find_kubectl
 
 COMMANDS = [["status"], ["enable"], ["update"], ["rollback"], ["disable"], ["simulation", "export", "trust"]]
 KUBECTL = "The connection to the server localhost:8080 was refused - did you specify the right host or port?"
@@ -51,30 +48,3 @@ def test_a_context_that_is_not_there(confcom, cluster):
     error = explained(confcom("status", "--context", "foo", "-o", "json"), "context-not-found")
     assert "specified context: foo" in error["why"]
     assert "kubectl config get-contexts" in error["do"]
-
-
-@pytest.fixture
-def nobodys_machine(tmp_path, monkeypatch):
-    """With the real programs, and no kubeconfig."""
-    for name, program in (("kubectl", find_kubectl()), ("helm", find_helm())):
-        (tmp_path / name).symlink_to(program or pytest.skip(f"no {name} here: `make e2e-tools` builds it"))
-    monkeypatch.setenv("PATH", str(tmp_path))
-    monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.chdir(tmp_path)
-    for name in ("KUBECONFIG", "KUBERNETES_SERVICE_HOST", "KUBERNETES_SERVICE_PORT"):
-        monkeypatch.delenv(name, raising=False)
-
-
-@pytest.mark.usefixtures("nobodys_machine")
-@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
-def test_with_the_real_programs(command):
-    explained(CliRunner().invoke(cli, [*command, "-o", "json"], catch_exceptions=False))
-
-
-@pytest.mark.usefixtures("nobodys_machine")
-def test_a_kubeconfig_without_a_context(tmp_path, monkeypatch):
-    (tmp_path / "config").write_text("apiVersion: v1\nkind: Config\n")
-    monkeypatch.setenv("KUBECONFIG", str(tmp_path / "config"))
-    explained(CliRunner().invoke(cli, ["status", "-o", "json"], catch_exceptions=False))
-    done = CliRunner().invoke(cli, ["status", "--context", "foo", "-o", "json"], catch_exceptions=False)
-    explained(done, "context-not-found")

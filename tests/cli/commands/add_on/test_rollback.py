@@ -42,12 +42,6 @@ def test_simulated_nodes_do_not_take_the_names_of_hardware_again(confcom, beside
     assert plugins(beside) == names
 
 
-def test_without_the_hardware_it_goes_back(confcom, beside):
-    beside.objects.remove(beside.node("metal"))
-    confcom.ok("rollback")
-    assert "confcom-device-plugin-simulated" not in plugins(beside)
-
-
 @pytest.fixture
 def relabelled(confcom, cluster):
     """The simulated nodes are known by another label since."""
@@ -65,15 +59,6 @@ def test_no_node_loses_the_daemons_for_want_of_the_old_label(confcom, relabelled
     assert f"helm rollback confcom 1 --namespace={SYSTEM}" in found["do"]
     relabelled.node("a")["metadata"]["labels"] |= make.SIMULATED
     confcom.ok("rollback")
-
-
-def test_what_was_added_since_is_taken_back(confcom, cluster):
-    cluster.objects = [make.node("metal", make.HARDWARE), *cluster.find("Namespace")]
-    confcom.ok("enable", "--no-quote-helper")
-    cluster.objects.append(make.node("a", make.SIMULATED))
-    confcom.ok("enable", "--simulated", "--beside-hardware", "--quote-helper")
-    confcom.ok("rollback")
-    assert plugins(cluster) == ["confcom-device-plugin"]
 
 
 def test_a_cluster_that_cannot_be_looked_at_is_not_changed(confcom, enabled):

@@ -139,24 +139,6 @@ def test_enable_mends_a_damaged_record(confcom, followed, data):
     assert is_well(confcom)
 
 
-def test_a_wrong_fingerprint_is_mended_by_deleting_the_record(confcom, followed):
-    record(followed)["data"] = {"sha256": "ef" * 32}
-    problem = confcom.problem("helper-root-outdated", node="a")
-    assert "ConfigMap confcom-simulated-root" in problem
-    assert "confcom enable" in commands_in(problem)
-    followed.remove({("ConfigMap", RECORD["metadata"]["name"])})
-    confcom.ok("enable", "--simulated")
-    assert record(followed)["data"] == {"sha256": NEW}
-    assert is_well(confcom)
-
-
-def test_disable_asks_no_helper_and_reads_no_record(confcom, behind):
-    behind.denied |= {"get configmaps", "get pods/proxy"}
-    confcom.ok("disable", "--yes", "--no-wait")
-    assert asked(behind) == []
-    assert not [line for line in behind.calls if "configmap" in line]
-
-
 def test_not_more_helpers_are_asked_than_that(confcom, behind):
     for number in range(MOST_ASKED + 3):
         add_helper(behind, f"more-{number:03}")

@@ -84,7 +84,3 @@ def test_a_failed_change_is_compared_with_the_one_before(dry, confcom, enabled):
     enabled.revisions.append(failed)
     done = dry("enable", "--simulated")
     assert "(revision 2)" in done.stderr
-
-
-def test_other_commands_results_have_no_such_list(confcom, enabled):
-    assert "would_change" not in confcom.document("update", "--version", "0.2.0")

@@ -34,16 +34,6 @@ def test_enable_again_changes_nothing(confcom, enabled):
     assert enabled.changes == before
 
 
-def test_enable_finishes_what_a_disable_that_failed_took_away(confcom, enabled):
-    enabled._helm_uninstall = lambda *_: (1, "", "Error: Kubernetes cluster unreachable")
-    error = confcom.error(ExitCode.FAILED, "helm-failed", "disable")
-    assert [f"`confcom {command}`" in error["do"] for command in ("disable", "enable")] == [True, True]
-    assert not enabled.find("ValidatingAdmissionPolicy")
-    confcom.ok("enable", "--simulated")
-    assert enabled.find("ValidatingAdmissionPolicy")
-    assert enabled.find("ValidatingAdmissionPolicyBinding")
-
-
 def test_who_may_not_look_at_what_is_installed_is_told(confcom, enabled):
     get = enabled._kubectl_get
     refused = (1, "", 'Error from server (Forbidden): serviceaccounts "x" is forbidden: User "eve" cannot get')
@@ -187,3 +177,13 @@ def test_what_is_no_namespace_is_refused_at_once(confcom, cluster, command, name
     cluster.run = lambda *_, **__: pytest.fail("a program was run")
     error = confcom.error(ExitCode.USAGE, "command-line-refused", *command, f"--namespace={namespace}")
     assert "'--namespace'" in error["what"]
+
+
+def test_enable_finishes_what_a_disable_that_failed_took_away(confcom, enabled):
+    enabled._helm_uninstall = lambda *_: (1, "", "Error: Kubernetes cluster unreachable")
+    error = confcom.error(ExitCode.FAILED, "helm-failed", "disable")
+    assert [f"`confcom {command}`" in error["do"] for command in ("disable", "enable")] == [True, True]
+    assert not enabled.find("ValidatingAdmissionPolicy")
+    confcom.ok("enable", "--simulated")
+    assert enabled.find("ValidatingAdmissionPolicy")
+    assert enabled.find("ValidatingAdmissionPolicyBinding")

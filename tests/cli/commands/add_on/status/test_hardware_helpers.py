@@ -38,15 +38,6 @@ def test_a_test_root_is_told(confcom, on_hardware):
     assert "TEST ROOT" in confcom.ok("status").stdout
 
 
-def test_a_hardware_helper_is_not_asked_for_the_simulated_root(confcom, on_hardware):
-    on_hardware.objects.append(make.node("s", make.SIMULATED))
-    confcom.ok("enable", "--simulated", "--beside-hardware")
-    for pod in on_hardware.find("Pod", namespace=make.SYSTEM):
-        pod["status"]["containerStatuses"][0]["state"]["running"]["startedAt"] = "2020-01-01T00:00:00Z"
-    asked = [one for one in confcom.document("status")["not_compared_details"] if one["code"] == "helper-not-asked"]
-    assert [one["node"] for one in asked] == ["s"]
-
-
 @pytest.mark.parametrize(
     "code",
     ["aesmd-hangs", "aesmd-closed", "aesmd-unreachable", "quote-without-pck-chain", "quote-of-another-root"],

@@ -10,7 +10,7 @@ from confcom.cli.status_table import MAX_GROUPS, MAX_ROWS
 from testkit.cli_output import commands_in
 from testkit.fake_cluster import large
 from testkit.fake_cluster import objects as make
-from testkit.fake_cluster.objects import HARDWARE, SYSTEM
+from testkit.fake_cluster.objects import SYSTEM
 
 A_SCREEN = 24 + MAX_ROWS
 """Lines: the rows of some nodes, and as much around them as a terminal shows at once."""
@@ -95,18 +95,6 @@ def test_few_nodes_have_a_row_each(enabled, told):
     assert not [line for line in told() if line.startswith("aks-")]
 
 
-def test_a_long_name_moves_its_own_row_only(enabled, told):
-    objects = large.cluster(nodes=3, tenants=0)
-    enabled(objects)
-    plain = told()
-    long = "a" * 240
-    enabled([*objects, make.node(long, HARDWARE, taints=[{"key": "x", "effect": "NoSchedule"}])])
-    lines = told()
-    assert [line for line in lines if line.startswith(("NODE", "aks-"))] == plain[2:6]
-    (row,) = [line for line in lines if line.startswith(long) and ":" not in line]
-    assert row.startswith(f"{long}  hardware")
-
-
 def test_different_causes_are_told_apart(enabled, told):
     objects = large.cluster(nodes=30, tenants=0)
     helpers = [one for one in objects if one["kind"] == "Pod" and "quote-helper" in one["metadata"]["name"]]
@@ -128,20 +116,6 @@ def test_more_causes_than_anybody_reads_are_cut(enabled, told, document):
     (rest,) = [line for line in lines if line.startswith("  ") and ALL in commands_in(line)]
     assert rest.startswith(f"  and {100 - MAX_GROUPS} more ")
     assert len([one for one in document()["problems"] if "no image of kind" in one]) == 100
-
-
-def test_two_daemons_of_one_node_are_both_counted(enabled, told, document):
-    objects = large.cluster(nodes=1, tenants=0)
-    failing = make.waiting("ErrImagePull", "no such image")
-    (helper,) = [one for one in objects if "quote-helper" in one["metadata"]["name"] and one["kind"] == "Pod"]
-    helper["status"] = failing
-    other = large.daemon("quote-helper", 0, failing)
-    other["metadata"] |= {"name": "confcom-quote-helper-other", "uid": "other"}
-    enabled([*objects, other])
-    (line,) = [line for line in told() if line.startswith("  ") and large.name(0) in line]
-    assert line.startswith("  2 times ")
-    (group,) = document()["problem_groups"]
-    assert (group["code"], group["count"], group["nodes"]) == ("daemon-not-ready", 2, [large.name(0)])
 
 
 def test_versions_and_missing_daemons_are_counted(enabled, told):

@@ -5,12 +5,11 @@ from itertools import product
 
 import pytest
 
-from confcom.errors import ExitCode
 from testkit.cli_output import commands_in
 from testkit.fake_cluster import objects as make
 from testkit.fake_cluster.chart import POLICY
 from testkit.fake_cluster.cluster import default_chart, words_and_flags
-from testkit.fake_cluster.objects import EPC, PROVISION, SYSTEM
+from testkit.fake_cluster.objects import EPC, SYSTEM
 
 WELL = "All is well."
 """The last line, if it is so."""
@@ -119,12 +118,6 @@ def test_a_change_that_was_not_made(cluster, confcom):
     assert commands_in(job) == ["confcom rollback"]
 
 
-def test_what_another_vendor_offers_is_no_leftover(confcom, cluster):
-    cluster.objects.append(make.node("vendor", resources={PROVISION: 110}))
-    cluster.objects.append(make.node("aks", resources={EPC: 28}))
-    assert codes(confcom.problems()) == [("", "not-enabled")]
-
-
 @pytest.mark.parametrize(
     "kinds",
     [{"ValidatingAdmissionPolicyBinding"}, {"ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding"}],
@@ -144,18 +137,6 @@ def test_an_admission_policy_that_somebody_removed(confcom, enabled, kinds):
     assert commands_in(problem) == ["confcom enable"]
     confcom.ok("enable")
     confcom.ok("status")
-
-
-def test_the_api_server_is_away(confcom, enabled):
-    enabled.away = True
-    confcom.error(ExitCode.UNAVAILABLE, "cluster-request-failed", "status")
-
-
-def test_a_login_page_in_the_api_servers_place(confcom, enabled):
-    enabled._kubectl_get = lambda *_: (0, "<html>\n<title>Sign in</title>\n", "")
-    error = confcom.error(ExitCode.UNAVAILABLE, "output-not-readable", "status")
-    assert error["why"].endswith(": <html> <title>Sign in</title>")
-    assert ": kubectl " in error["do"]
 
 
 def test_workloads_that_need_help(confcom, enabled):
