@@ -1,13 +1,9 @@
 """Intel's own verification library, through its Python binding: the second, independent verifier. Tests only."""
 
-from __future__ import annotations
-
 import re
 
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
-
-from testkit.verify.verify_lab import Evidence
 
 try:
     import sgx_dcap_quote_verify
@@ -20,7 +16,7 @@ AVAILABLE = sgx_dcap_quote_verify is not None
 WHY_NOT = "Intel's QVL (sgx-dcap-quote-verify-python) exists for CPython 3.11 on x86-64 Linux only"
 
 
-def rejections(evidence: Evidence, untouched: Evidence) -> list[str]:
+def rejections(evidence, untouched):
     """What QVL finds wrong, by its four checks (certificates, TCB info, QE identity, quote); nothing if it accepts.
 
     QVL wants the certificates beside the quote. If the quote was cut, they are those of the untouched one.
@@ -53,5 +49,5 @@ def rejections(evidence: Evidence, untouched: Evidence) -> list[str]:
     return [f"{name}: {status.name}" for name, status in statuses.items() if status != ok]
 
 
-def _crl_pem(der: bytes) -> str:
+def _crl_pem(der):
     return x509.load_der_x509_crl(der).public_bytes(Encoding.PEM).decode()

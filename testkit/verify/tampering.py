@@ -1,8 +1,6 @@
 """Everything that can be wrong with a quote, its certificates or its collateral, and what each verifier says to it."""
 
-from __future__ import annotations
-
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
@@ -33,10 +31,10 @@ class Case:
     """Our verdict, with a policy that the untouched evidence satisfies."""
 
 
-def flip(start: int, size: int = 1, mask: int = 0x01) -> Tamper:
+def flip(start, size=1, mask=0x01):
     """Change one bit in the last byte of a field."""
 
-    def tamper(lab: Lab, evidence: Evidence) -> Evidence:
+    def tamper(lab, evidence):
         quote = bytearray(evidence.quote)
         quote[start + size - 1] ^= mask
         return replace(evidence, quote=bytes(quote))
@@ -87,14 +85,14 @@ LENIENT = {
 }
 
 
-def cases() -> Iterator[Case]:
+def cases():
     yield from quote_cases()
     yield from chain_cases()
     yield from collateral_cases()
     yield from difference_cases()
 
 
-def quote_cases() -> Iterator[Case]:
+def quote_cases():
     for name, (start, size) in FIELDS.items():
         kind = UNUSABLE if name in UNREADABLE else FALSE
         yield Case(f"{name} changed", flip(start, size), LENIENT.get(name, frozenset()), kind)
@@ -109,20 +107,20 @@ def quote_cases() -> Iterator[Case]:
     yield Case("vendor id not Intel's, signed", lambda lab, ev: lab.edit_signed(ev, header={"vendor_id": bytes(16)}))
 
 
-def bind_other_key(lab: Lab, evidence: Evidence) -> Evidence:
+def bind_other_key(lab, evidence):
     return lab.edit_qe_report(evidence, report_data=b"\1" * 32 + bytes(32))
 
 
-def other_attestation_key(lab: Lab, evidence: Evidence) -> Evidence:
+def other_attestation_key(lab, evidence):
     stranger = lab.evidence(platform=lab.stranger).parsed.signature
     return lab.edit_signature(evidence, attestation_key=stranger.attestation_key, isv_signature=stranger.isv_signature)
 
 
-def cut(size: int) -> Tamper:
+def cut(size):
     return lambda _lab, evidence: replace(evidence, quote=evidence.quote[:size])
 
 
-def chain_cases() -> Iterator[Case]:
+def chain_cases():
     expired = {"not_after": LONG_AGO, "not_before": LONG_AGO - timedelta(1)}
     stranger = {"signer": OTHER_KEY}
     no_ca, ca = (x509.BasicConstraints(ca=is_ca, path_length=None) for is_ca in (False, True))
@@ -152,7 +150,7 @@ def chain_cases() -> Iterator[Case]:
     yield Case("TCB components below every level", below_every_level)
 
 
-def intels_names(lab: Lab, evidence: Evidence) -> Evidence:
+def intels_names(lab, evidence):
     """What only the simulated root's owner could do: leave out the marks in the names below the root."""
     pki = lab.platform.pki
     ca = lab.reissue(pki.pck_ca, pki.root, common_name="Intel SGX PCK Platform CA")
@@ -161,10 +159,10 @@ def intels_names(lab: Lab, evidence: Evidence) -> Evidence:
     return lab.with_chain(evidence, pck, ca, lab.chain[2]).with_collateral(pck_crl=crl)
 
 
-def chain(certificates: Callable[[tuple, tuple], tuple[x509.Certificate, ...]]) -> Tamper:
+def chain(certificates):
     """Another chain, of this platform's certificates and a stranger's."""
 
-    def tamper(lab: Lab, evidence: Evidence) -> Evidence:
+    def tamper(lab, evidence):
         pki = lab.stranger.pki
         others = (pki.pck.certificate, pki.pck_ca.certificate, pki.root.certificate)
         return lab.with_chain(evidence, *certificates(lab.chain, others))
@@ -172,24 +170,24 @@ def chain(certificates: Callable[[tuple, tuple], tuple[x509.Certificate, ...]]) 
     return tamper
 
 
-def reissued_leaf(lab: Lab, **changes: object) -> x509.Certificate:
+def reissued_leaf(lab, **changes):
     return lab.reissue(lab.platform.pki.pck, lab.platform.pki.pck_ca, **changes)
 
 
-def reissued_intermediate(lab: Lab, **changes: object) -> x509.Certificate:
+def reissued_intermediate(lab, **changes):
     return lab.reissue(lab.platform.pki.pck_ca, lab.platform.pki.root, **changes)
 
 
-def leaf(**changes: object) -> Tamper:
+def leaf(**changes):
     return lambda lab, evidence: lab.with_chain(evidence, reissued_leaf(lab, **changes), *lab.chain[1:])
 
 
-def intermediate(**changes: object) -> Tamper:
+def intermediate(**changes):
     return lambda lab, ev: lab.with_chain(ev, lab.chain[0], reissued_intermediate(lab, **changes), lab.chain[2])
 
 
-def extension(**changes: object) -> Tamper:
-    def tamper(lab: Lab, evidence: Evidence) -> Evidence:
+def extension(**changes):
+    def tamper(lab, evidence):
         real = PckExtension.from_certificate(lab.chain[0])
         value = replace(real, **changes).encode()
         return leaf(replacing=x509.UnrecognizedExtension(SGX_EXTENSION_OID, value))(lab, evidence)
@@ -197,15 +195,15 @@ def extension(**changes: object) -> Tamper:
     return tamper
 
 
-def below_every_level(lab: Lab, evidence: Evidence) -> Evidence:
-    def edit(info: dict) -> None:
+def below_every_level(lab, evidence):
+    def edit(info):
         info["tcbLevels"] = info["tcbLevels"][:1]
         info["tcbLevels"][0]["tcb"]["pcesvn"] = 99
 
     return lab.edit_json(evidence, "tcb_info", edit)
 
 
-def collateral_cases() -> Iterator[Case]:
+def collateral_cases():
     for part in ("tcb_info", "qe_identity"):
         stranger = edit(part, touch, key=OTHER_KEY)
         yield Case(f"{part} changed", edit(part, touch, sign_again=False))
@@ -231,54 +229,54 @@ def collateral_cases() -> Iterator[Case]:
     yield Case("PCK revocation list's chain of a stranger", unread, DCAP | QVL, VERIFIED)
 
 
-def edit(part: str, change: Callable[[dict], object], **signing: object) -> Tamper:
+def edit(part, change, **signing):
     return lambda lab, evidence: lab.edit_json(evidence, part, change, **signing)
 
 
-def status(part: str, value: str) -> Tamper:
+def status(part, value):
     return edit(part, lambda document: document["tcbLevels"][0].update(tcbStatus=value))
 
 
-def replaced(part: str, make: Callable[[Lab], bytes]) -> Tamper:
+def replaced(part, make):
     return lambda lab, evidence: evidence.with_collateral(**{part: make(lab)})
 
 
-def strangers(part: str) -> Tamper:
+def strangers(part):
     return replaced(part, lambda lab: getattr(lab.evidence(platform=lab.stranger).collateral, part))
 
 
-def revoked_by_root(certificate: Callable[[Lab], x509.Certificate]) -> Tamper:
+def revoked_by_root(certificate):
     return replaced("root_ca_crl", lambda lab: lab.crl(lab.platform.pki.root, certificate(lab)))
 
 
-def setting(**members: str) -> Callable[[dict], object]:
+def setting(**members):
     return lambda document: document.update(members)
 
 
-def unmark(document: dict) -> None:
+def unmark(document):
     document.pop("simulation")
     for level in document["tcbLevels"]:
         level.pop("advisoryIDs")
 
 
-def forget_advisory(document: dict) -> None:
+def forget_advisory(document):
     document["tcbLevels"][0].pop("advisoryIDs")
 
 
-def touch(document: dict) -> None:
+def touch(document):
     document["tcbEvaluationDataNumber"] += 1
 
 
-def expire(document: dict) -> None:
+def expire(document):
     document["nextUpdate"] = "2026-11-24T00:00:00Z"
 
 
-def issue_tomorrow(document: dict) -> None:
+def issue_tomorrow(document):
     document["issueDate"] = "2026-11-25T12:00:00Z"
 
 
-def crl_cases(part: str, issuer: str) -> Iterator[Case]:
-    def own(lab: Lab) -> CertifiedKey:
+def crl_cases(part, issuer):
+    def own(lab):
         return getattr(lab.platform.pki, issuer)
 
     expired = replaced(part, lambda lab: lab.crl(own(lab), next_update=NOW - timedelta(hours=1)))
@@ -288,8 +286,8 @@ def crl_cases(part: str, issuer: str) -> Iterator[Case]:
     yield Case(f"{part} signed by a stranger's key", forged)
 
 
-def tcb_signer(**changes: object) -> Tamper:
-    def tamper(lab: Lab, evidence: Evidence) -> Evidence:
+def tcb_signer(**changes):
+    def tamper(lab, evidence):
         signer = lab.reissue(lab.platform.pki.tcb_signer, lab.platform.pki.root, **changes)
         pem = signer.public_bytes(Encoding.PEM) + lab.platform.pki.root.pem
         return evidence.with_collateral(tcb_info_issuer_chain=pem, qe_identity_issuer_chain=pem)
@@ -297,17 +295,17 @@ def tcb_signer(**changes: object) -> Tamper:
     return tamper
 
 
-def signed_by_pck(part: str) -> Tamper:
+def signed_by_pck(part):
     """Whoever breaks one platform could so declare all platforms up to date."""
 
-    def tamper(lab: Lab, evidence: Evidence) -> Evidence:
+    def tamper(lab, evidence):
         evidence = lab.edit_json(evidence, part, touch, key=lab.platform.pki.pck.private_key)
         return evidence.with_collateral(**{f"{part}_issuer_chain": lab.platform.pki.pck_chain})
 
     return tamper
 
 
-def difference_cases() -> Iterator[Case]:
+def difference_cases():
     """Where the two verifiers differ, or both let something through."""
     both, unknown = DCAP | QVL, x509.UnrecognizedExtension(UNKNOWN_OID, b"\5\0")
     header = {"user_data": bytes(20)}
@@ -330,12 +328,12 @@ def difference_cases() -> Iterator[Case]:
     yield Case("trailing bytes", lambda _lab, ev: replace(ev, quote=ev.quote + b"\0"), DCAP, UNUSABLE)
 
 
-def unmarked_root(lab: Lab, evidence: Evidence) -> Evidence:
+def unmarked_root(lab, evidence):
     pki = lab.platform.pki
     return under_root(lab, evidence, lab.reissue(pki.root, pki.root, without=NS_COMMENT_OID))
 
 
-def under_root(lab: Lab, evidence: Evidence, root: x509.Certificate) -> Evidence:
+def under_root(lab, evidence, root):
     """Another certificate for the root's key, everywhere."""
     pem = lab.platform.pki.tcb_signer.pem + root.public_bytes(Encoding.PEM)
     evidence = lab.with_chain(evidence, *lab.chain[:2], root)
@@ -343,12 +341,12 @@ def under_root(lab: Lab, evidence: Evidence, root: x509.Certificate) -> Evidence
     return replace(evidence, root=root)
 
 
-def expired_root(lab: Lab, evidence: Evidence) -> Evidence:
+def expired_root(lab, evidence):
     pki = lab.platform.pki
     return under_root(lab, evidence, lab.reissue(pki.root, pki.root, not_after=NOW - timedelta(hours=1)))
 
 
-def third_party(lab: Lab) -> Evidence:
+def third_party(lab):
     """A private PKI that has nothing to do with Intel's and claims nothing about simulation."""
     pki = lab.platform.pki
     plain = {"without": NS_COMMENT_OID, "organization": "Some Laboratory"}

@@ -1,12 +1,8 @@
 """A simulated platform laid open: every part of a quote and its collateral can be replaced and signed again."""
 
-from __future__ import annotations
-
 import json
-from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
@@ -21,11 +17,9 @@ from confcom.sgx.report import ReportBody
 from confcom.simulation.collateral import create_crl, sign_document
 from confcom.simulation.enclave import SimulatedEnclave
 from confcom.simulation.keys import derive_private_key, sign
-from confcom.simulation.pki import CertifiedKey
 from confcom.simulation.platform import SimulatedPlatform
 from confcom.verify.policy import Policy
 from confcom.verify.trust import TrustedRoot
-from confcom.verify.verdict import Verdict
 from confcom.verify.verifier import verify_quote
 
 NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
@@ -36,7 +30,7 @@ OTHER_KEY = derive_private_key(SEED, "a stranger's key")
 Key = ec.EllipticCurvePrivateKey
 
 
-def verify_signature(public_key: ec.EllipticCurvePublicKey, signature: bytes, message: bytes) -> None:
+def verify_signature(public_key, signature, message):
     """Require a signature of r and s, 32 bytes each."""
     r, s = int.from_bytes(signature[:32]), int.from_bytes(signature[32:])
     public_key.verify(encode_dss_signature(r, s), message, ec.ECDSA(hashes.SHA256()))
@@ -52,17 +46,17 @@ class Evidence:
     now: datetime = NOW
 
     @property
-    def parsed(self) -> Quote:
+    def parsed(self):
         return Quote.parse(self.quote)
 
-    def verdict(self, policy: Policy) -> Verdict:
+    def verdict(self, policy):
         return verify_quote(self.quote, self.trusted, self.collateral, policy, self.now)
 
     @property
-    def trusted(self) -> TrustedRoot:
+    def trusted(self):
         return TrustedRoot.load(self.root.public_bytes(Encoding.DER))
 
-    def write(self, directory: Path) -> Path:
+    def write(self, directory):
         """Write quote, root and collateral as a relying party has them: `q.bin`, `root.pem`, `collateral/`."""
         (directory / "q.bin").write_bytes(self.quote)
         (directory / "root.pem").write_bytes(self.root.public_bytes(Encoding.PEM))
@@ -71,7 +65,7 @@ class Evidence:
             (directory / "collateral" / name).write_bytes(data)
         return directory
 
-    def with_collateral(self, **changes: bytes) -> Evidence:
+    def with_collateral(self, **changes):
         return replace(self, collateral=replace(self.collateral, **changes))
 
 
@@ -84,17 +78,15 @@ class Lab:
     enclave: SimulatedEnclave = field(default_factory=lambda: SimulatedEnclave.from_name("app"))
 
     @property
-    def policy(self) -> Policy:
+    def policy(self):
         """What the untouched evidence satisfies."""
         return Policy(mr_enclave=self.enclave.mr_enclave, report_data=CHALLENGE, allow_simulated=True)
 
     @property
-    def attestation_key(self) -> Key:
+    def attestation_key(self):
         return self.platform.quoting_enclave().attestation_key
 
-    def evidence(
-        self, *, platform: SimulatedPlatform | None = None, enclave: SimulatedEnclave | None = None
-    ) -> Evidence:
+    def evidence(self, *, platform=None, enclave=None):
         platform, enclave = platform or self.platform, enclave or self.enclave
         quoting_enclave = platform.quoting_enclave()
         report = enclave.create_report(quoting_enclave.target_info, CHALLENGE)
@@ -103,19 +95,19 @@ class Lab:
 
     # The quote
 
-    def edit_signed(self, evidence: Evidence, *, header: dict | None = None, body: dict | None = None) -> Evidence:
+    def edit_signed(self, evidence, *, header=None, body=None):
         """Change header or report body, and sign again with the real attestation key."""
         quote = evidence.parsed
         quote = replace(quote, header=replace(quote.header, **(header or {})), body=replace(quote.body, **(body or {})))
         signature = replace(quote.signature, isv_signature=sign(self.attestation_key, quote.signed_part))
         return replace(evidence, quote=replace(quote, signature=signature).encode())
 
-    def edit_signature(self, evidence: Evidence, **changes: object) -> Evidence:
+    def edit_signature(self, evidence, **changes):
         """Change parts of the signature data, signing nothing again."""
         quote = evidence.parsed
         return replace(evidence, quote=replace(quote, signature=replace(quote.signature, **changes)).encode())
 
-    def edit_qe_report(self, evidence: Evidence, auth_data: bytes | None = None, **changes: object) -> Evidence:
+    def edit_qe_report(self, evidence, auth_data=None, **changes):
         """Change the quoting enclave's report, and sign it again with the real PCK."""
         quote = evidence.parsed
         if auth_data is not None:
@@ -128,7 +120,7 @@ class Lab:
         signature = replace(signature, qe_report_body=report, qe_report_signature=sign(pck, report.encode()))
         return replace(evidence, quote=replace(quote, signature=signature).encode())
 
-    def with_chain(self, evidence: Evidence, *certificates: x509.Certificate) -> Evidence:
+    def with_chain(self, evidence, *certificates):
         pem = b"".join(certificate.public_bytes(Encoding.PEM) for certificate in certificates)
         data = CertificationData(CertificationDataType.PCK_CERT_CHAIN, pem)
         return self.edit_signature(evidence, certification=data)
@@ -136,25 +128,25 @@ class Lab:
     # Certificates
 
     @property
-    def chain(self) -> tuple[x509.Certificate, x509.Certificate, x509.Certificate]:
+    def chain(self):
         pki = self.platform.pki
         return pki.pck.certificate, pki.pck_ca.certificate, pki.root.certificate
 
     def reissue(
         self,
-        original: CertifiedKey,
-        issuer: CertifiedKey,
+        original,
+        issuer,
         *,
-        signer: Key | None = None,
-        common_name: str | None = None,
-        organization: str | None = None,
-        not_before: datetime | None = None,
-        not_after: datetime | None = None,
-        without: x509.ObjectIdentifier | None = None,
-        replacing: x509.ExtensionType | None = None,
-        adding: x509.ExtensionType | None = None,
-        critical: bool = False,
-    ) -> x509.Certificate:
+        signer=None,
+        common_name=None,
+        organization=None,
+        not_before=None,
+        not_after=None,
+        without=None,
+        replacing=None,
+        adding=None,
+        critical=False,
+    ):
         """The same certificate for the same key, with one thing different."""
         certificate = original.certificate
         names = {x509.NameOID.COMMON_NAME: common_name, x509.NameOID.ORGANIZATION_NAME: organization}
@@ -181,13 +173,13 @@ class Lab:
 
     def edit_json(
         self,
-        evidence: Evidence,
-        part: str,
-        edit: Callable[[dict], object],
+        evidence,
+        part,
+        edit,
         *,
-        key: Key | None = None,
-        sign_again: bool = True,
-    ) -> Evidence:
+        key=None,
+        sign_again=True,
+    ):
         """Change TCB info or QE identity; sign again (with the real signer's key unless another is given) or do not."""
         member = {"tcb_info": "tcbInfo", "qe_identity": "enclaveIdentity"}[part]
         whole = json.loads(getattr(evidence.collateral, part))
@@ -197,9 +189,7 @@ class Lab:
             document = document[: -len('"}') - 128] + whole["signature"].encode() + b'"}'
         return evidence.with_collateral(**{part: document})
 
-    def crl(
-        self, issuer: CertifiedKey, *revoked: x509.Certificate, next_update: datetime = NOW + timedelta(days=29)
-    ) -> bytes:
+    def crl(self, issuer, *revoked, next_update=NOW + timedelta(days=29)):
         last_update = min(NOW - timedelta(days=1), next_update - timedelta(days=2))
         serials = tuple(certificate.serial_number for certificate in revoked)
         crl = create_crl(issuer, last_update=last_update, next_update=next_update, revoked=serials)

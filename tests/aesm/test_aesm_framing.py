@@ -12,7 +12,7 @@ from testkit.raised import raises
 BODIES = st.binary(min_size=1, max_size=300)
 
 
-def segments(data: bytes, cuts: list[int]) -> list[bytes]:
+def segments(data, cuts):
     edges = [0, *sorted(cut % (len(data) + 1) for cut in cuts), len(data)]
     return [data[start:stop] for start, stop in itertools.pairwise(edges)]
 

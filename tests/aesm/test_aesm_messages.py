@@ -47,12 +47,12 @@ MINIMAL = {
 }
 
 
-def field(number: int, content: bytes = b"") -> bytes:
+def field(number, content=b""):
     """A length-delimited field, written by hand."""
     return wire.data(number, content)
 
 
-def minimal(number: int) -> bytes:
+def minimal(number):
     return encode_request(MINIMAL[number]) if number in MINIMAL else field(number)
 
 

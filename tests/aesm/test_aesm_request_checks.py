@@ -49,7 +49,7 @@ def test_row(ask, known, row):
     rows.require_row(row, ask, known)
 
 
-def key(**changes) -> bytes:
+def key(**changes):
     return dataclasses.replace(ECDSA_P256_KEY_ID, **changes).encode()
 
 
@@ -121,7 +121,7 @@ def test_a_quote_is_refused_for_its_sizes_after_its_key(report, buf_size, info, 
         assert plan(m.GetQuoteExRequest(report, buf_size, key_id, info)) == m.GetQuoteExResponse(code, None, echoed)
 
 
-def need_quote(buf_size: int, info: QeReportInfo | None = None) -> NeedQuote:
+def need_quote(buf_size, info=None):
     return NeedQuote(Report.parse(REPORT), info, buf_size)
 
 

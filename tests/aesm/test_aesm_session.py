@@ -29,7 +29,7 @@ NUM = bytes.fromhex("06000000aa0103489875")
 NUM_ANSWER = bytes.fromhex("07000000aa010408001001")
 
 
-def feed(session: ServerSession, data: bytes, cuts: list[int]):
+def feed(session, data, cuts):
     edges = [0, *sorted(cut % (len(data) + 1) for cut in cuts), len(data)]
     return [session.receive(data[start:stop]) for start, stop in itertools.pairwise(edges)]
 
@@ -125,7 +125,7 @@ def mutations(draw):
     return changes, cut, insert
 
 
-def mutate(data: bytes, mutation) -> bytes:
+def mutate(data, mutation):
     changes, cut, insert = mutation
     damaged = bytearray(data)
     for at, value in changes:

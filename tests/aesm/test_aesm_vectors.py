@@ -10,7 +10,7 @@ from confcom.sgx.report import QeReportInfo, TargetInfo
 CALLS = ["num", "ids", "sel", "init1", "init2", "size", "quote", "quote0"]
 
 
-def received(data: bytes):
+def received(data):
     session = ServerSession()
     event = session.receive(data)
     assert isinstance(event, RequestReceived)

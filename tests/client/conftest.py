@@ -5,12 +5,10 @@ import contextlib
 import datetime as dt
 import socket
 import threading
-from pathlib import Path
 
 import pytest
 import uvloop
 
-from confcom.aesm.error_code import AesmErrorCode
 from confcom.aesm.request_checks import plan
 from confcom.aesm.session import RequestReceived, ServerSession
 from confcom.client import AesmClient, AsyncAesmClient
@@ -32,7 +30,7 @@ def socket_path(short_dir):
 class Listener:
     """Serves one connection after the other in a thread, each by the next of the handlers; the last one stays."""
 
-    def __init__(self, path: Path, *handlers) -> None:
+    def __init__(self, path, *handlers):
         self.connections = 0
         self._handlers = list(handlers)
         self._socket = socket.socket(socket.AF_UNIX)
@@ -41,7 +39,7 @@ class Listener:
         self._thread = threading.Thread(target=self._run)
         self._thread.start()
 
-    def _run(self) -> None:
+    def _run(self):
         while True:
             try:
                 connection, _ = self._socket.accept()
@@ -52,7 +50,7 @@ class Listener:
             with connection, contextlib.suppress(ConnectionError):
                 handler(connection)
 
-    def close(self) -> None:
+    def close(self):
         with contextlib.suppress(OSError):
             self._socket.shutdown(socket.SHUT_RDWR)
         self._socket.close()
@@ -64,7 +62,7 @@ def listen(socket_path):
     """Start a listener at `socket_path` with handlers: functions of a connected socket."""
     listeners = []
 
-    def start(*handlers) -> Listener:
+    def start(*handlers):
         listeners.append(Listener(socket_path, *handlers))
         return listeners[-1]
 
@@ -73,7 +71,7 @@ def listen(socket_path):
         listener.close()
 
 
-def receive_request(connection: socket.socket) -> tuple[ServerSession, object]:
+def receive_request(connection):
     session = ServerSession()
     while True:
         event = session.receive(connection.recv(65536))
@@ -86,7 +84,7 @@ def receive_request(connection: socket.socket) -> tuple[ServerSession, object]:
 def honest(quoting_enclave):
     """A handler that answers as the quote helper does."""
 
-    def handle(connection: socket.socket) -> None:
+    def handle(connection):
         session, request = receive_request(connection)
         connection.sendall(session.respond(answer(quoting_enclave, request)))
 
@@ -97,8 +95,8 @@ def honest(quoting_enclave):
 def refusing():
     """Makes a handler that answers every request that needs a provider with an error."""
 
-    def make(code: AesmErrorCode):
-        def handle(connection: socket.socket) -> None:
+    def make(code):
+        def handle(connection):
             session, request = receive_request(connection)
             connection.sendall(session.respond(plan(request).refuse(code)))
 
@@ -111,8 +109,8 @@ def refusing():
 def sending():
     """Makes a handler that reads a request and sends bytes of the test's choice, in pieces."""
 
-    def make(*pieces: bytes):
-        def handle(connection: socket.socket) -> None:
+    def make(*pieces):
+        def handle(connection):
             receive_request(connection)
             for piece in pieces:
                 connection.sendall(piece)
@@ -126,7 +124,7 @@ def sending():
 def ask(request, socket_path):
     """Call a method of either client: ask("init_quote"), ask("get_quote", report, timeout=1)."""
 
-    def call(method: str, *args, timeout: float = 15.0, path: Path = socket_path, **kwargs):
+    def call(method, *args, timeout=15.0, path=socket_path, **kwargs):
         if request.param == "blocking":
             return getattr(AesmClient(path, timeout=timeout), method)(*args, **kwargs)
         loop_factory = uvloop.new_event_loop if request.param == "uvloop" else asyncio.new_event_loop

@@ -77,7 +77,7 @@ def test_a_forged_report_of_the_quoting_enclave_is_noticed(quote, listen, quotin
     require_refused(quote("--report-data", "c0ffee", "--nonce", "00" * 16, "--output", "json"), 1, "qe-report-forged")
 
 
-def require_refused(result, exit_code: int, code: str) -> None:
+def require_refused(result, exit_code, code):
     assert result.exit_code == exit_code
     assert list(json.loads(result.stdout)) == ["error"]
     assert json.loads(result.stdout)["error"]["code"] == code

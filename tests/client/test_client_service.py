@@ -29,7 +29,7 @@ def make_report(target_info):
     return ENCLAVE.create_report(target_info, REPORT_DATA)
 
 
-def hang(connection: socket.socket) -> None:
+def hang(connection):
     """Read whatever comes until the client gives up."""
     while connection.recv(65536):
         pass
@@ -122,7 +122,7 @@ def test_a_silent_service_is_given_up(ask, listen):
 def test_a_trickle_does_not_prolong_the_wait(ask, listen):
     stop = threading.Event()
 
-    def trickle(connection: socket.socket) -> None:
+    def trickle(connection):
         connection.sendall((100_000).to_bytes(4, "little"))
         while not stop.wait(0.01):
             connection.sendall(b"\0")
@@ -135,7 +135,7 @@ def test_a_trickle_does_not_prolong_the_wait(ask, listen):
         stop.set()
 
 
-def fill_queue(path) -> tuple[socket.socket, list[socket.socket]]:
+def fill_queue(path):
     """A listener that accepts nothing, and connections until no more fit."""
     server = socket.socket(socket.AF_UNIX)
     server.bind(str(path))
@@ -246,7 +246,7 @@ def test_many_threads_share_one_client(listen, honest, socket_path):
 
 
 def test_no_client_leaves_a_descriptor_open(ask, listen, honest, sending):
-    def descriptors() -> int:
+    def descriptors():
         return sum(1 for _ in Path("/proc/self/fd").iterdir())
 
     # uvloop keeps a pipe for signals from the first loop of a process on.

@@ -56,7 +56,7 @@ def work(environ):
     return call
 
 
-def quote_in(lines) -> Quote:
+def quote_in(lines):
     (line,) = [line for line in lines if line.startswith("quote: ")]
     return Quote.parse(base64.b64decode(line.removeprefix("quote: "), validate=True))
 
@@ -110,7 +110,7 @@ def test_a_file_that_cannot_be_written(work, listen, honest, tmp_path):
 
 
 def test_the_device_is_open_while_it_quotes_and_holds(work, listen, honest):
-    def descriptors() -> int:
+    def descriptors():
         return sum(link.is_char_device() and link.samefile("/dev/null") for link in Path("/proc/self/fd").iterdir())
 
     before, during = descriptors(), []
@@ -167,7 +167,7 @@ def test_the_first_device_that_exists_is_opened(work, environ, tmp_path):
             pytest.fail("it was opened")
 
 
-def start(environ, *argv) -> subprocess.Popen:
+def start(environ, *argv):
     return subprocess.Popen(
         [sys.executable, "-m", "confcom.sample_workload", *argv],
         env={**environ, "PATH": os.environ["PATH"]},
@@ -195,12 +195,12 @@ def test_as_a_program_it_fails_with_the_reason(environ):
     assert environ["CONFCOM_AESM_SOCKET"] in err
 
 
-def wait_until(condition) -> None:
+def wait_until(condition):
     while not condition():
         time.sleep(0.005)
 
 
-def sleeps(process) -> bool:
+def sleeps(process):
     return Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()[0] == "S"
 
 

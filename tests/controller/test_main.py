@@ -1,10 +1,7 @@
 """The controller's parts together, with an API server that a case scripts."""
 
-from __future__ import annotations
-
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable
 from types import SimpleNamespace
 
 import pytest
@@ -24,21 +21,21 @@ INVENTORY = json.dumps(
 class Feed:
     """Has what it was given, and changes nothing afterwards."""
 
-    def __init__(self, *things: dict) -> None:
+    def __init__(self, *things):
         self.things = things
 
-    async def list(self, take: Callable[[dict], None]) -> str:
+    async def list(self, take):
         for thing in self.things:
             take(thing)
         return "1"
 
-    async def watch(self, version: str) -> AsyncIterator[tuple[str, dict]]:
+    async def watch(self, version):
         await asyncio.Event().wait()
         yield "ADDED", {}
 
 
 class Started:
-    def __init__(self, *pods: dict) -> None:
+    def __init__(self, *pods):
         self.patched = asyncio.Event()
         self.patches: list[tuple[str, dict]] = []
         registry = CollectorRegistry()
@@ -53,19 +50,19 @@ class Started:
         self.routes = probe_routes(self.controller, registry)
         self.stop = asyncio.Event()
 
-    async def _patch(self, name: str, patch: dict) -> None:
+    async def _patch(self, name, patch):
         self.patches.append((name, patch))
         self.patched.set()
 
-    async def _fetch(self, address: str) -> bytes:
+    async def _fetch(self, address):
         return INVENTORY
 
-    def readiness(self) -> int:
+    def readiness(self):
         return int(self.routes["/readyz"]().status)
 
 
 @pytest.fixture
-async def started() -> AsyncIterator[Started]:
+async def started():
     one = Started(plugin_pod())
     running = asyncio.ensure_future(one.controller.run(one.stop))
     yield one
@@ -73,12 +70,12 @@ async def started() -> AsyncIterator[Started]:
     await running
 
 
-async def test_what_a_plugin_found_is_written_to_its_node(started: Started) -> None:
+async def test_what_a_plugin_found_is_written_to_its_node(started):
     await asyncio.wait_for(started.patched.wait(), 30)
     assert started.patches == [(NODE, {"status": {"capacity": {EPC: "64"}, "allocatable": {EPC: "64"}}})]
 
 
-async def test_it_is_ready_while_it_knows_the_cluster() -> None:
+async def test_it_is_ready_while_it_knows_the_cluster():
     one = Started()
     assert one.readiness() == 503
     running = asyncio.ensure_future(one.controller.run(one.stop))

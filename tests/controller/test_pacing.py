@@ -1,12 +1,10 @@
 """Pauses between the writes of one node."""
 
-from __future__ import annotations
-
 from confcom.controller.limits_and_deadlines import CALM_SECONDS, LONGEST_REWRITE_SECONDS
 from confcom.controller.pacing import WritePacing
 
 
-def test_nothing_is_kept_of_nodes_that_are_not_written_any_more() -> None:
+def test_nothing_is_kept_of_nodes_that_are_not_written_any_more():
     now = 0.0
     pacing = WritePacing(lambda: now)
     for number in range(100):
@@ -20,7 +18,7 @@ def test_nothing_is_kept_of_nodes_that_are_not_written_any_more() -> None:
     assert list(pacing._last) == ["busy"]
 
 
-def test_a_calm_node_is_written_at_once() -> None:
+def test_a_calm_node_is_written_at_once():
     now = 0.0
     pacing = WritePacing(lambda: now)
     for _ in range(20):

@@ -1,7 +1,5 @@
 """The controller's flags."""
 
-from __future__ import annotations
-
 import pytest
 
 from confcom.controller.reconcile.reading import Release
@@ -9,14 +7,14 @@ from confcom.controller.settings import parse_settings
 from confcom.errors import SettingsError
 
 
-def test_defaults() -> None:
+def test_defaults():
     settings = parse_settings([], prog="", environ={})
     assert settings.release == Release("confcom-system", "confcom")
     assert settings.rules.resources == ("kubernetes.azure.com/sgx_epc_mem_in_MiB",)
     assert (settings.rules.maximum_mib, settings.rules.gone_seconds) == (1048576, 300)
 
 
-def test_flags_and_variables() -> None:
+def test_flags_and_variables():
     environ = {"CONFCOM_EPC_RESOURCE": "example.com/a,example.com/b", "CONFCOM_GONE_SECONDS": "7"}
     settings = parse_settings(["--installation", "ns/other", "--gone-seconds", "8"], prog="", environ=environ)
     assert settings.release == Release("ns", "other")
@@ -38,6 +36,6 @@ def test_flags_and_variables() -> None:
         ["--plugin-port", "70000"],
     ],
 )
-def test_what_cannot_be(arguments: list[str]) -> None:
+def test_what_cannot_be(arguments):
     with pytest.raises(SettingsError):
         parse_settings(arguments, prog="", environ={})

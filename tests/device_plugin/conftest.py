@@ -3,7 +3,6 @@
 import asyncio
 import json
 import signal
-from pathlib import Path
 
 import grpc.aio
 import pytest
@@ -21,7 +20,7 @@ from testkit.watched_node import PATIENCE_SECONDS
 class Kubelet(DeviceManager):
     """The playground's device manager, with the rules to 1.36: it notes what plugins do, and can misbehave."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory):
         super().__init__(directory, DeviceLedger(), self._notify)
         self.directory = directory
         self.requests = []

@@ -29,7 +29,7 @@ REJECTED = {AesmErrorCode.ATT_KEY_NOT_INITIALIZED, AesmErrorCode.INVALID_REPORT}
 """For a report that was not made for the quoting enclave: 42 for some time after a start, then 47."""
 
 
-def with_junk(stack: int):
+def with_junk(stack):
     """Intel's ql wrapper, with what its uninitialised variable happens to hold; 0 is not written at all."""
     init, *rest = INTEL_QL_WRAPPER.quote
     request = {name: stack if name == "4" else field for name, field in init.request.items() if name != "4" or stack}

@@ -32,7 +32,7 @@ INIT, SIZE = encode({15: {"1": "$key", "3": 1, "4": 32}}), encode({16: {"1": "$k
 
 
 @contextlib.contextmanager
-def connected(helper, count: int = 1, data: bytes = b""):
+def connected(helper, count=1, data=b""):
     """Connections that have sent so much and wait."""
     with contextlib.ExitStack() as stack:
         made = [stack.enter_context(socket.socket(socket.AF_UNIX)) for _ in range(count)]
@@ -43,7 +43,7 @@ def connected(helper, count: int = 1, data: bytes = b""):
         yield made
 
 
-def is_served(helper) -> bool:
+def is_served(helper):
     return ReplayedClient(OPEN_ENCLAVE, helper.socket).run().failure == ""
 
 
@@ -53,7 +53,7 @@ def test_the_page_and_these_tests_have_the_same_rows():
     assert rows == here - {"the-page-and-these-tests-have-the-same-rows"}
 
 
-def quote(report: bytes, buf_size: int = 8192, **info: str) -> bytes:
+def quote(report, buf_size=8192, **info):
     return encode({17: {"1": report.hex(), "2": "$key", **info, "4": buf_size}})
 
 

@@ -11,26 +11,26 @@ VECTORS = Path(__file__).parent.parent / "vectors"
 
 
 @pytest.fixture(scope="session")
-def chain_quote() -> bytes:
+def chain_quote():
     """A genuine quote with a PCK certificate chain (type 5; leaf, root, intermediate; ends without a newline)."""
     return (VECTORS / "genuine-quotes" / "quote_pck_cert_chain.bin").read_bytes()
 
 
 @pytest.fixture(scope="session")
-def ppid_quote() -> bytes:
+def ppid_quote():
     """A genuine quote with an encrypted PPID (type 3)."""
     return (VECTORS / "genuine-quotes" / "quote_raw_tcb.bin").read_bytes()
 
 
 @pytest.fixture(scope="session", params=["quote_pck_cert_chain.bin", "quote_raw_tcb.bin"])
-def genuine(request: pytest.FixtureRequest) -> tuple[bytes, Quote]:
+def genuine(request):
     """Each of the two, and what was parsed of it."""
     data = (VECTORS / "genuine-quotes" / request.param).read_bytes()
     return data, Quote.parse(data)
 
 
 @pytest.fixture(scope="session")
-def simulation_reports() -> list[dict]:
+def simulation_reports():
     """What the SDK's simulation code made: reports, their fields, target infos, derivation data."""
     lines = []
     for name in ("current", "legacy"):

@@ -16,12 +16,12 @@ from confcom.sgx.epc_from_cpuid import (
 MIB = 1 << 20
 
 
-def registers(base: int, size: int, kind: int = 1) -> CpuidRegisters:
+def registers(base, size, kind=1):
     """Registers as the SDM packs a section: bits 51..32 in EBX and EDX, 31..12 in EAX and ECX."""
     return CpuidRegisters((base & 0xFFFFF000) | kind, base >> 32, size & 0xFFFFF000, size >> 32)
 
 
-def processor(*subleaves: CpuidRegisters, max_leaf: int = 0x16, leaf7_ebx: int = 0x4):
+def processor(*subleaves, max_leaf=0x16, leaf7_ebx=0x4):
     """A reader that knows exactly what a processor must be asked."""
     known = {(0, 0): CpuidRegisters(max_leaf, 0, 0, 0), (7, 0): CpuidRegisters(0, leaf7_ebx, 0, 0)}
     known |= {(0x12, 2 + n): r for n, r in enumerate(subleaves)}

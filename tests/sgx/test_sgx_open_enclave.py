@@ -7,7 +7,7 @@ from confcom.sgx.quote import Quote
 from testkit.raised import raises
 
 
-def report(content: bytes, *, version=1, kind=2, size=None) -> bytes:
+def report(content, *, version=1, kind=2, size=None):
     declared = len(content) if size is None else size
     return version.to_bytes(4, "little") + kind.to_bytes(4, "little") + declared.to_bytes(8, "little") + content
 

@@ -140,7 +140,7 @@ def test_trailing_bytes_are_kept_apart(ppid_quote):
     assert Quote(quote.header, quote.body, quote.signature) == Quote.parse(ppid_quote)
 
 
-def refusal_of(code: str, data: bytes) -> MalformedError:
+def refusal_of(code, data):
     with raises(code, MalformedError, "why", "remedy") as caught:
         Quote.parse(data)
     return caught.value
@@ -156,7 +156,7 @@ def test_other_versions_are_named(ppid_quote):
     assert all(str(version) in reasons[version] for version in (1, 2, 4, 5))
 
 
-def stub_quote() -> bytes:
+def stub_quote():
     """What sgx_get_quote of the SDK's libsgx_uae_service_sim writes: sgx_quote_t, then filling and random numbers."""
     header = struct.pack("<HHIHHI", 2, 1, 0x0B, 0xEF, 0xEF, 0xEFEFEFEF) + bytes(range(16)) + bytes(16)
     return header + bytes(384) + (680).to_bytes(4, "little") + b"\xee" * 680

@@ -16,7 +16,7 @@ from confcom.sgx.report import AttributeFlag, ReportBody, TargetInfo
 PAGE = (Path(__file__).parents[2] / "docs" / "reference" / "quote-format.md").read_text()
 
 
-def rows(heading: str, pattern: str) -> list[tuple[str, ...]]:
+def rows(heading, pattern):
     section = re.split(r"^##+ ", PAGE, flags=re.MULTILINE)
     text = next(part for part in section if part.startswith(heading + "\n"))
     return re.findall(pattern, text, re.MULTILINE)

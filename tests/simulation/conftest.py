@@ -9,46 +9,45 @@ from confcom.sgx.report import REPORT_DATA_SIZE
 from confcom.simulation.enclave import SimulatedEnclave
 from confcom.simulation.pki import PckCaType
 from confcom.simulation.platform import SimulatedPlatform
-from confcom.simulation.quoting_enclave import QuotingEnclave
 from confcom.simulation.report_key import ReportKeyFormat
 
 VECTORS = Path(__file__).parent.parent / "vectors" / "sdk-simulation"
 
 
 @pytest.fixture(scope="session")
-def seed() -> bytes:
+def seed():
     return bytes(range(32))
 
 
 @pytest.fixture(scope="session")
-def now() -> datetime:
+def now():
     return datetime(2026, 11, 24, 12, 30, 15, 678_901, tzinfo=UTC)
 
 
 @pytest.fixture(scope="session", params=list(PckCaType), ids=lambda ca_type: ca_type.value)
-def any_platform(request: pytest.FixtureRequest, seed: bytes, now: datetime) -> SimulatedPlatform:
+def any_platform(request, seed, now):
     """A platform of each kind of PCK CA."""
     return SimulatedPlatform.create(seed, now, ca_type=request.param)
 
 
 @pytest.fixture(scope="session")
-def platform(seed: bytes, now: datetime) -> SimulatedPlatform:
+def platform(seed, now):
     return SimulatedPlatform.create(seed, now)
 
 
 @pytest.fixture(scope="session")
-def quoting_enclave(platform: SimulatedPlatform) -> QuotingEnclave:
+def quoting_enclave(platform):
     return platform.quoting_enclave()
 
 
 @pytest.fixture(scope="session")
-def application() -> SimulatedEnclave:
+def application():
     return SimulatedEnclave.from_name("application")
 
 
 @pytest.fixture(scope="session")
 def make_quote(application):
-    def make(platform: SimulatedPlatform) -> bytes:
+    def make(platform):
         quoting_enclave = platform.quoting_enclave()
         report = application.create_report(quoting_enclave.target_info, bytes(range(REPORT_DATA_SIZE)))
         return quoting_enclave.quote(report, None)[0]
@@ -57,7 +56,7 @@ def make_quote(application):
 
 
 @pytest.fixture(scope="session")
-def sdk_reports() -> list[tuple[ReportKeyFormat, SimpleNamespace]]:
+def sdk_reports():
     """Reports as Intel's SDK simulation code made them, with all that went into them."""
     return [
         (

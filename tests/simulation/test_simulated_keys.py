@@ -27,7 +27,7 @@ def test_making_it_again_gives_the_same_bytes(seed, now):
     assert SimulatedPlatform.create(seed, now).encode() == STORED.read_bytes()
 
 
-def hkdf(seed: bytes, info: bytes, size: int) -> bytes:
+def hkdf(seed, info, size):
     """RFC 5869 with SHA-256 and no salt, written out."""
     key = hmac.digest(bytes(32), seed, "sha256")
     output = block = b""

@@ -21,7 +21,7 @@ KEY_USAGES = [
 INTEL = {"O": "Intel Corporation", "C": "US", "ST": "CA", "L": "Santa Clara"}
 
 
-def extension(certificate: x509.Certificate, oid: x509.ObjectIdentifier) -> x509.Extension:
+def extension(certificate, oid):
     return certificate.extensions.get_extension_for_oid(oid)
 
 
@@ -106,7 +106,7 @@ def test_making_is_deterministic_and_the_seed_decides(seed, now):
         assert certificate.public_key() != other[role].public_key()
 
 
-def intel_name(common_name: str) -> x509.Name:
+def intel_name(common_name):
     return x509.Name.from_rfc4514_string(
         ",".join([f"{key}={value}" for key, value in INTEL.items()] + [f"CN={common_name}"])
     )

@@ -21,7 +21,7 @@ DATA = bytes(range(64))
 NONCE = b"sixteen bytes!!!"
 
 
-def point(raw: bytes) -> ec.EllipticCurvePublicKey:
+def point(raw):
     return ec.EllipticCurvePublicKey.from_encoded_point(ec.SECP256R1(), b"\4" + raw)
 
 

@@ -5,7 +5,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from confcom.errors import MalformedError
 from confcom.simulation.pki import Role
 from confcom.simulation.platform import MAX_STATE_SIZE, PlatformStateError, SimulatedPlatform
 from testkit.raised import raises, require_style
@@ -59,7 +58,7 @@ def test_other_json_is_never_a_platform(platform, value):
             SimulatedPlatform.parse(json.dumps({**fields, name: value}).encode())
 
 
-def reason(data: bytes) -> MalformedError:
+def reason(data):
     """Why it is refused."""
     with raises("platform-unusable", PlatformStateError, "why", "remedy") as caught:
         SimulatedPlatform.parse(data)
@@ -69,7 +68,7 @@ def reason(data: bytes) -> MalformedError:
     return cause
 
 
-def of_version_6(pem: str) -> str:
+def of_version_6(pem):
     der = ssl.PEM_cert_to_DER_cert(pem)
     assert der.count(b"\xa0\x03\x02\x01\x02") == 1
     return ssl.DER_cert_to_PEM_cert(der.replace(b"\xa0\x03\x02\x01\x02", b"\xa0\x03\x02\x01\x05"))

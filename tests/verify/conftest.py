@@ -1,18 +1,16 @@
 """One simulated platform for the whole session: making it costs more than verifying its quotes."""
 
-from __future__ import annotations
-
 import pytest
 
-from testkit.verify.verify_lab import Evidence, Lab
+from testkit.verify.verify_lab import Lab
 
 
 @pytest.fixture(scope="session")
-def lab() -> Lab:
+def lab():
     return Lab()
 
 
 @pytest.fixture(scope="session")
-def evidence(lab: Lab) -> Evidence:
+def evidence(lab):
     """Untouched, and accepted by every verifier."""
     return lab.evidence()

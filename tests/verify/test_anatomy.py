@@ -1,7 +1,5 @@
 """A quote in words: genuine, simulated, wrapped, cut."""
 
-from __future__ import annotations
-
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -10,23 +8,23 @@ import pytest
 
 from confcom.sgx.certification import CertificationData
 from confcom.sgx.marks import Mark
-from confcom.verify.anatomy import Anatomy, dissect
+from confcom.verify.anatomy import dissect
 from testkit.verify import tampering
-from testkit.verify.verify_lab import CHALLENGE, Evidence, Lab
+from testkit.verify.verify_lab import CHALLENGE
 
 GENUINE = Path(__file__).parents[1] / "vectors" / "genuine-quotes"
 
 
-def value(anatomy: Anatomy, section: str, key: str):
+def value(anatomy, section, key):
     return anatomy.to_json()["sections"][section][key]
 
 
-def note(anatomy: Anatomy, section: str, key: str) -> str:
+def note(anatomy, section, key):
     (found,) = [f.note for s in anatomy.sections if s.key == section for f in s.fields if f.key == key]
     return found
 
 
-def section_keys(anatomy: Anatomy) -> list[str]:
+def section_keys(anatomy):
     return [section.key for section in anatomy.sections]
 
 
@@ -43,11 +41,11 @@ WHOLE = [
 ]
 
 
-def warnings_of(anatomy: Anatomy) -> int:
+def warnings_of(anatomy):
     return len(anatomy.warnings)
 
 
-def test_genuine_quote_with_certificates() -> None:
+def test_genuine_quote_with_certificates():
     anatomy = dissect((GENUINE / "quote_pck_cert_chain.bin").read_bytes())
     assert section_keys(anatomy) == WHOLE
     assert anatomy.stopped is None
@@ -63,7 +61,7 @@ def test_genuine_quote_with_certificates() -> None:
     assert warnings_of(anatomy) == 1, "it is a debug enclave"
 
 
-def test_genuine_quote_without_certificates() -> None:
+def test_genuine_quote_without_certificates():
     anatomy = dissect((GENUINE / "quote_raw_tcb.bin").read_bytes())
     assert section_keys(anatomy) == [*WHOLE[:5], "marks"]
     assert value(anatomy, "signature", "signature_valid") is True
@@ -72,7 +70,7 @@ def test_genuine_quote_without_certificates() -> None:
     assert warnings_of(anatomy) == 2, "it is a debug enclave, and has no certificates"
 
 
-def test_simulated_quote(evidence: Evidence) -> None:
+def test_simulated_quote(evidence):
     anatomy = dissect(evidence.quote)
     document = anatomy.to_json()
     assert json.loads(json.dumps(document)) == document
@@ -106,7 +104,7 @@ CHANGED = {
 
 
 @pytest.mark.parametrize("name", CHANGED)
-def test_altered_quote_shows_what_no_longer_fits(lab: Lab, evidence: Evidence, name: str) -> None:
+def test_altered_quote_shows_what_no_longer_fits(lab, evidence, name):
     tamper, shown = CHANGED[name]
     anatomy = dissect(tamper(lab, evidence).quote)
     assert {(section, key): value(anatomy, section, key) for section, key in shown} == shown
@@ -115,14 +113,14 @@ def test_altered_quote_shows_what_no_longer_fits(lab: Lab, evidence: Evidence, n
         assert note(anatomy, "signature", "signature_valid")
 
 
-def test_warnings(lab: Lab, evidence: Evidence) -> None:
+def test_warnings(lab, evidence):
     assert warnings_of(dissect(lab.with_chain(evidence, *lab.chain[:2]).quote)) == 1
     for trailing, beginning in ((bytes(3), "3 zero "), (b"ab", "2 bytes ")):
         (warning,) = dissect(evidence.quote + trailing).warnings
         assert warning.startswith(beginning)
 
 
-def test_open_enclave_header_is_named(evidence: Evidence) -> None:
+def test_open_enclave_header_is_named(evidence):
     quote = evidence.quote
     wrapped = b"\1\0\0\0\2\0\0\0" + len(quote).to_bytes(8, "little") + quote
     anatomy = dissect(wrapped)
@@ -137,13 +135,13 @@ def test_open_enclave_header_is_named(evidence: Evidence) -> None:
 @pytest.mark.parametrize(
     ("size", "sections"), [(0, []), (47, []), (48, ["header"]), (431, ["header"]), (432, WHOLE[:2]), (4000, WHOLE[:2])]
 )
-def test_cut_quote_shows_what_stands_before_the_cut(evidence: Evidence, size: int, sections: list[str]) -> None:
+def test_cut_quote_shows_what_stands_before_the_cut(evidence, size, sections):
     anatomy = dissect(evidence.quote[:size])
     assert section_keys(anatomy) == sections
     assert anatomy.to_json()["stopped"]["code"] == "truncated"
 
 
-def test_unreadable_parts_show_everything_before(lab: Lab, evidence: Evidence) -> None:
+def test_unreadable_parts_show_everything_before(lab, evidence):
     data = replace(evidence.parsed.signature.certification, data=b"no chain")
     anatomy = dissect(lab.edit_signature(evidence, certification=data).quote)
     assert (section_keys(anatomy), anatomy.stopped.error_code) == (WHOLE[:5], "not-pem")

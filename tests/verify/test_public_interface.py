@@ -1,7 +1,5 @@
 """The Python interface for relying parties and applications: its names, its types, and what cannot be misread."""
 
-from __future__ import annotations
-
 import itertools
 import re
 from dataclasses import replace
@@ -29,7 +27,7 @@ from confcom.verify import (
 )
 from testkit.programs import run_python
 from testkit.raised import raises
-from testkit.verify.verify_lab import CHALLENGE, NOW, Evidence, Lab
+from testkit.verify.verify_lab import CHALLENGE, NOW
 
 PAGE = Path(__file__).parents[2] / "docs" / "reference" / "python.md"
 PROGRAM = """
@@ -46,7 +44,7 @@ print(signer.hex(), security_version, verdict.ATTRIBUTE)
 """
 
 
-def of_page(module: str) -> set[str]:
+def of_page(module):
     """The names that the page lists for a module: the first cell of each row."""
     (section,) = re.findall(rf"^## `{re.escape(module)}`\n(.*?)(?=^## |\Z)", PAGE.read_text(), re.MULTILINE | re.DOTALL)
     cells = re.findall(r"^\| ([^|]+) \|", section, re.MULTILINE)
@@ -54,19 +52,19 @@ def of_page(module: str) -> set[str]:
 
 
 @pytest.mark.parametrize("module", [confcom.verify, confcom.client])
-def test_the_page_lists_the_public_names_and_no_others(module) -> None:
+def test_the_page_lists_the_public_names_and_no_others(module):
     assert of_page(module.__name__) == set(module.__all__)
     for name in module.__all__:
         assert getattr(module, name) is not None
 
 
-def test_the_package_tells_its_version() -> None:
+def test_the_package_tells_its_version():
     assert re.fullmatch(r"\d+\.\d+\.\d+\S*", confcom.__version__)
     with pytest.raises(AttributeError):
         _ = confcom.nothing
 
 
-def test_help_shows_no_environment(monkeypatch) -> None:
+def test_help_shows_no_environment(monkeypatch):
     program = "import pydoc, sys; [print(pydoc.render_doc(name, renderer=pydoc.plaintext)) for name in sys.argv[1:]]"
     names = [f"{module.__name__}.{name}" for module in (confcom.client, confcom.verify) for name in module.__all__]
     monkeypatch.setenv("DATABASE_PASSWORD", "correct horse battery staple")
@@ -76,7 +74,7 @@ def test_help_shows_no_environment(monkeypatch) -> None:
     assert "correct horse" not in done.stdout
 
 
-def test_fields_of_key_separation_are_claimed_and_demanded(lab: Lab, evidence: Evidence) -> None:
+def test_fields_of_key_separation_are_claimed_and_demanded(lab, evidence):
     values = {
         "config_id": bytes(range(64)),
         "config_svn": 7,
@@ -95,7 +93,7 @@ def test_fields_of_key_separation_are_claimed_and_demanded(lab: Lab, evidence: E
     assert failed == ["config_id", "isv_ext_prod_id", "isv_family_id", "config_svn"]
 
 
-def test_a_verdict_is_no_condition(lab: Lab, evidence: Evidence) -> None:
+def test_a_verdict_is_no_condition(lab, evidence):
     forged = bytearray(evidence.quote)
     forged[200] ^= 1
     for quote in (evidence.quote, bytes(forged)):
@@ -106,7 +104,7 @@ def test_a_verdict_is_no_condition(lab: Lab, evidence: Evidence) -> None:
             assert verdict
 
 
-def test_require_ok_returns_claims_or_tells_what_failed(lab: Lab, evidence: Evidence) -> None:
+def test_require_ok_returns_claims_or_tells_what_failed(lab, evidence):
     verdict = verify(evidence.quote, lab.policy, evidence.collateral, root=evidence.trusted, now=NOW)
     assert verdict.require_ok() == verdict.claims
     assert verdict.require_ok().report_data == CHALLENGE
@@ -122,7 +120,7 @@ def test_require_ok_returns_claims_or_tells_what_failed(lab: Lab, evidence: Evid
         verify(b"no quote", lab.policy, None).require_ok()
 
 
-def test_intels_root_and_the_present_are_the_defaults(lab: Lab, evidence: Evidence) -> None:
+def test_intels_root_and_the_present_are_the_defaults(lab, evidence):
     before = datetime.now(UTC)
     verdict = verify(evidence.quote, lab.policy, evidence.collateral)
     moments = (before, datetime.now(UTC))
@@ -130,7 +128,7 @@ def test_intels_root_and_the_present_are_the_defaults(lab: Lab, evidence: Eviden
     assert "root" in {check.name for check in verdict.failures}
 
 
-def test_any_bytes_are_a_quote(lab: Lab, evidence: Evidence) -> None:
+def test_any_bytes_are_a_quote(lab, evidence):
     for quote in (bytearray(evidence.quote), memoryview(evidence.quote)):
         assert verify(quote, lab.policy, evidence.collateral, root=evidence.trusted, now=NOW).ok
 
@@ -150,14 +148,14 @@ def test_any_bytes_are_a_quote(lab: Lab, evidence: Evidence) -> None:
         ("now", 1_800_000_000),
     ],
 )
-def test_an_argument_of_another_type_is_told(lab: Lab, evidence: Evidence, argument: str, value: object) -> None:
+def test_an_argument_of_another_type_is_told(lab, evidence, argument, value):
     arguments = {"quote": evidence.quote, "policy": lab.policy, "collateral": evidence.collateral}
     with raises("wrong-type", WrongTypeError, "remedy") as caught:
         verify(**(arguments | {argument: value}))
     assert isinstance(caught.value, TypeError)
 
 
-def test_hexadecimal_text_is_as_good_as_bytes(lab: Lab, evidence: Evidence) -> None:
+def test_hexadecimal_text_is_as_good_as_bytes(lab, evidence):
     policy = Policy(
         mr_enclave=lab.enclave.mr_enclave.hex().upper(),
         report_data=CHALLENGE.hex(),
@@ -202,12 +200,12 @@ def test_hexadecimal_text_is_as_good_as_bytes(lab: Lab, evidence: Evidence) -> N
         ({"rejected_advisories": {334}}, "wrong-type"),
     ],
 )
-def test_a_demand_that_no_quote_could_meet_is_refused(demand: dict[str, object], code: str) -> None:
+def test_a_demand_that_no_quote_could_meet_is_refused(demand, code):
     with raises(code, WrongTypeError if code == "wrong-type" else SettingsError, "remedy"):
         Policy(**demand)
 
 
-def test_a_path_is_text_or_a_path(tmp_path: Path, lab: Lab, evidence: Evidence) -> None:
+def test_a_path_is_text_or_a_path(tmp_path, lab, evidence):
     evidence.write(tmp_path)
     for as_path in (str, Path):
         quote, root = read_quote(as_path(tmp_path / "q.bin")), read_root(as_path(tmp_path / "root.pem"))
@@ -218,7 +216,7 @@ def test_a_path_is_text_or_a_path(tmp_path: Path, lab: Lab, evidence: Evidence) 
             read(value)
 
 
-def test_a_relying_partys_program_is_typed(tmp_path: Path) -> None:
+def test_a_relying_partys_program_is_typed(tmp_path):
     """The program in docs/reference/python.md's style; the second one reads an attribute that is not there."""
     for name, attribute in (("right.py", "ok"), ("wrong.py", "okay")):
         (tmp_path / name).write_text(PROGRAM.replace("ATTRIBUTE", attribute))

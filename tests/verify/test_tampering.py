@@ -1,21 +1,17 @@
 """Each tampering, before three judges: dcap-qvl, Intel's QVL, and our verdict over dcap-qvl."""
 
-from __future__ import annotations
-
 import pytest
 
 from confcom.verify.checks import dcap_qvl_appraisal
 from confcom.verify.checks.dcap_qvl_appraisal import Appraisal, Finding, Rejection
 from confcom.verify.verdict import VerdictKind
 from testkit.verify import intel_qvl, tampering
-from testkit.verify.tampering import Case
-from testkit.verify.verify_lab import Evidence, Lab
 
 CASES = pytest.mark.parametrize("case", [*tampering.cases()], ids=lambda case: case.name)
 
 
 @CASES
-def test_verifiers_and_our_verdict(lab: Lab, evidence: Evidence, case: Case) -> None:
+def test_verifiers_and_our_verdict(lab, evidence, case):
     tampered = case.tamper(lab, evidence)
     collateral, now = tampered.collateral, tampered.now
     appraisal = dcap_qvl_appraisal.appraise(tampered.quote, tampered.trusted.der, collateral, now)
@@ -29,6 +25,6 @@ def test_verifiers_and_our_verdict(lab: Lab, evidence: Evidence, case: Case) -> 
 
 @pytest.mark.skipif(not intel_qvl.AVAILABLE, reason=intel_qvl.WHY_NOT)
 @CASES
-def test_qvl(lab: Lab, evidence: Evidence, case: Case) -> None:
+def test_qvl(lab, evidence, case):
     rejections = intel_qvl.rejections(case.tamper(lab, evidence), evidence)
     assert (not rejections) == (case.accepted_by >= tampering.QVL), rejections

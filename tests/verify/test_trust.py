@@ -1,7 +1,5 @@
 """The trust anchor: one certificate, chosen by the relying party, genuine by its key alone."""
 
-from __future__ import annotations
-
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
@@ -15,10 +13,10 @@ from confcom.verify.checks.marks import root_is_marked
 from confcom.verify.files import intel_root
 from confcom.verify.trust import MAX_ROOT_SIZE, Platform, TrustedRoot, platform_of
 from testkit.raised import raises
-from testkit.verify.verify_lab import NOW, Lab
+from testkit.verify.verify_lab import NOW
 
 
-def test_pem_and_der_are_the_same_root(lab: Lab) -> None:
+def test_pem_and_der_are_the_same_root(lab):
     root = lab.platform.pki.root
     assert TrustedRoot.load(root.pem) == TrustedRoot.load(root.der)
     with raises("several-certificates", MalformedError, "remedy"):
@@ -34,12 +32,12 @@ def test_pem_and_der_are_the_same_root(lab: Lab) -> None:
         (bytes(MAX_ROOT_SIZE + 1), "too-long"),
     ],
 )
-def test_other_bytes_are_no_root(data: bytes, code: str) -> None:
+def test_other_bytes_are_no_root(data, code):
     with raises(code, MalformedError, "remedy"):
         TrustedRoot.load(data)
 
 
-def test_a_root_on_another_curve_is_refused() -> None:
+def test_a_root_on_another_curve_is_refused():
     key = ec.generate_private_key(ec.SECP384R1())
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "SGX Root CA")])
     builder = x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key())
@@ -48,13 +46,13 @@ def test_a_root_on_another_curve_is_refused() -> None:
         TrustedRoot.load(builder.sign(key, hashes.SHA256()).public_bytes(Encoding.DER))
 
 
-def test_a_certificate_of_another_issuer_is_no_root(lab: Lab) -> None:
+def test_a_certificate_of_another_issuer_is_no_root(lab):
     """dcap-qvl ends the process over such an anchor, so it must not get that far."""
     with raises("not-a-root", MalformedError, "why", "remedy", naming="SGX PCK Platform CA - NOT INTEL"):
         TrustedRoot.load(lab.platform.pki.pck_ca.pem)
 
 
-def test_the_same_name_in_another_encoding_is_another_issuer(lab: Lab) -> None:
+def test_the_same_name_in_another_encoding_is_another_issuer(lab):
     der = lab.platform.pki.root.der
     name = lab.chain[2].issuer.get_attributes_for_oid(x509.NameOID.COMMON_NAME)[0].value.encode()
     utf8, printable_string = (bytes([tag, len(name)]) + name for tag in (0x0C, 0x13))
@@ -68,14 +66,14 @@ def test_the_same_name_in_another_encoding_is_another_issuer(lab: Lab) -> None:
     assert chain.root is None
 
 
-def test_marks_make_no_key_genuine_and_intels_never_simulated() -> None:
+def test_marks_make_no_key_genuine_and_intels_never_simulated():
     assert platform_of(INTEL_ROOT_KEY_ID, root_is_marked=True) is Platform.GENUINE
     assert platform_of(INTEL_ROOT_KEY_ID, root_is_marked=False) is Platform.GENUINE
     assert platform_of(bytes(48), root_is_marked=True) is Platform.SIMULATED
     assert platform_of(bytes(48), root_is_marked=False) is Platform.UNKNOWN
 
 
-def test_which_roots_are_marked(lab: Lab) -> None:
+def test_which_roots_are_marked(lab):
     pki = lab.platform.pki
     assert root_is_marked(pki.root.certificate)
     assert not root_is_marked(intel_root().certificate)

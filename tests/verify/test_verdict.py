@@ -1,7 +1,5 @@
 """What a verdict comes to: policies, platforms, debug enclaves, time."""
 
-from __future__ import annotations
-
 import json
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
@@ -21,11 +19,11 @@ from confcom.verify.checks.dcap_qvl_appraisal import Finding, Rejection
 from confcom.verify.files import intel_root
 from confcom.verify.policy import Policy, pad_report_data
 from confcom.verify.trust import Platform
-from confcom.verify.verdict import CheckStatus, Claims, Verdict, VerdictKind, failed, kind_of, not_checked, passed
+from confcom.verify.verdict import CheckStatus, Claims, VerdictKind, failed, kind_of, not_checked, passed
 from confcom.verify.verifier import verify_quote
 from testkit.raised import raises
 from testkit.verify import tampering
-from testkit.verify.verify_lab import CHALLENGE, NOW, Evidence, Lab
+from testkit.verify.verify_lab import CHALLENGE, NOW
 
 GENUINE = Path(__file__).parents[1] / "vectors" / "genuine-quotes"
 FAR_WEST_IN_9999 = datetime(9999, 12, 31, 23, tzinfo=timezone(timedelta(hours=-9)))
@@ -40,12 +38,12 @@ UNUSABLE = VerdictKind.UNUSABLE
 DEBUG = SimulatedEnclave.from_name("app", debug=True)
 
 
-def check(verdict: Verdict, code: str):
+def check(verdict, code):
     (found,) = [check for check in verdict.checks if check.code == code]
     return found
 
 
-def failed_codes(verdict: Verdict) -> list[str]:
+def failed_codes(verdict):
     return [check.code for check in verdict.failures]
 
 
@@ -81,7 +79,7 @@ def failed_codes(verdict: Verdict) -> list[str]:
         ),
     ],
 )
-def test_policy(lab: Lab, evidence: Evidence, changes: dict, kind: VerdictKind, failures: list[str]) -> None:
+def test_policy(lab, evidence, changes, kind, failures):
     verdict = evidence.verdict(replace(lab.policy, **changes))
     assert verdict.kind is kind
     assert failed_codes(verdict) == failures
@@ -92,13 +90,13 @@ def test_policy(lab: Lab, evidence: Evidence, changes: dict, kind: VerdictKind, 
 
 
 @pytest.mark.parametrize("status", [status.value for status in TcbStatus])
-def test_a_quoting_enclave_is_up_to_date_only_by_that_status(lab: Lab, evidence: Evidence, status: str) -> None:
+def test_a_quoting_enclave_is_up_to_date_only_by_that_status(lab, evidence, status):
     """dcap-qvl takes every status that a quoting enclave cannot have for UpToDate."""
     tampered = tampering.status("qe_identity", status)(lab, evidence)
     assert tampered.verdict(lab.policy).ok == (status == "UpToDate")
 
 
-def test_out_of_date_is_accepted_on_request_only(lab: Lab, evidence: Evidence) -> None:
+def test_out_of_date_is_accepted_on_request_only(lab, evidence):
     outdated = tampering.status("tcb_info", "OutOfDate")(lab, evidence)
     assert failed_codes(outdated.verdict(lab.policy)) == ["tcb-status"]
     verdict = outdated.verdict(replace(lab.policy, accepted_tcb_statuses=frozenset({TcbStatus.OUT_OF_DATE})))
@@ -119,7 +117,7 @@ BOTH_STATUSES = frozenset({TcbStatus.UP_TO_DATE, TcbStatus.OUT_OF_DATE})
         ({"accepted_tcb_statuses": BOTH_STATUSES}, []),
     ],
 )
-def test_debug_enclave_of_a_simulated_platform(lab: Lab, demand: dict, failures: list) -> None:
+def test_debug_enclave_of_a_simulated_platform(lab, demand, failures):
     """What nobody judges of it is refused if it is asked for."""
     debug = lab.evidence(enclave=DEBUG)
     verdict = debug.verdict(replace(lab.policy, **{"allow_debug": True} | demand))
@@ -130,7 +128,7 @@ def test_debug_enclave_of_a_simulated_platform(lab: Lab, demand: dict, failures:
     assert verdict.tcb_status is None
 
 
-def test_allowing_debug_lets_through_only_what_is_out_of_date(lab: Lab) -> None:
+def test_allowing_debug_lets_through_only_what_is_out_of_date(lab):
     """dcap-qvl looks at DEBUG last: all else that it rejects, it rejects for its own reason."""
     evidence = lab.evidence(enclave=DEBUG)
     policy = replace(lab.policy, allow_debug=True)
@@ -141,14 +139,14 @@ def test_allowing_debug_lets_through_only_what_is_out_of_date(lab: Lab) -> None:
     assert [case.name for case, kind in kinds.items() if case.kind is FALSE and kind is not FALSE] == []
 
 
-def test_debug_is_refused_on_hardware(lab: Lab) -> None:
+def test_debug_is_refused_on_hardware(lab):
     claims = Claims.of(lab.evidence(enclave=DEBUG).parsed.body)
     for platform in (Platform.GENUINE, Platform.UNKNOWN):
         made = debug_check(claims, platform, replace(lab.policy, allow_debug=True))
         assert (made.status, made.consequence) == (CheckStatus.FAILED, REFUSED)
 
 
-def test_genuine_quotes_are_rejected_whatever_the_policy() -> None:
+def test_genuine_quotes_are_rejected_whatever_the_policy():
     quote = (GENUINE / "quote_pck_cert_chain.bin").read_bytes()
     everything = Policy(
         mr_enclave=quote[112:144],
@@ -171,7 +169,7 @@ def test_genuine_quotes_are_rejected_whatever_the_policy() -> None:
     assert check(verdict, "format").why
 
 
-def test_genuine_quote_under_a_simulated_root(lab: Lab, evidence: Evidence) -> None:
+def test_genuine_quote_under_a_simulated_root(lab, evidence):
     quote = (GENUINE / "quote_pck_cert_chain.bin").read_bytes()
     verdict = replace(evidence, quote=quote, now=IN_2024).verdict(lab.policy)
     assert verdict.kind is FALSE
@@ -179,14 +177,14 @@ def test_genuine_quote_under_a_simulated_root(lab: Lab, evidence: Evidence) -> N
     assert "root" in failed_codes(verdict)
 
 
-def test_simulated_quote_under_intels_root(lab: Lab, evidence: Evidence) -> None:
+def test_simulated_quote_under_intels_root(lab, evidence):
     verdict = verify_quote(evidence.quote, intel_root(), evidence.collateral, lab.policy, NOW)
     assert verdict.kind is FALSE
     assert verdict.platform is Platform.UNKNOWN
     assert {"root", "signatures", "marks", "collateral-signer", "collateral-marks"} == set(failed_codes(verdict))
 
 
-def test_no_collateral_is_unusable_although_the_signatures_hold(lab: Lab, evidence: Evidence) -> None:
+def test_no_collateral_is_unusable_although_the_signatures_hold(lab, evidence):
     verdict = verify_quote(evidence.quote, evidence.trusted, None, lab.policy, NOW)
     assert verdict.kind is UNUSABLE
     assert failed_codes(verdict) == ["collateral"]
@@ -204,19 +202,19 @@ def test_no_collateral_is_unusable_although_the_signatures_hold(lab: Lab, eviden
         (timedelta(days=365 * 21), FALSE, ["root-validity", "signatures", "collateral"]),
     ],
 )
-def test_time_is_explicit(lab: Lab, evidence: Evidence, offset: timedelta, kind: VerdictKind, failures: list) -> None:
+def test_time_is_explicit(lab, evidence, offset, kind, failures):
     verdict = replace(evidence, now=NOW + offset).verdict(lab.policy)
     assert verdict.kind is kind
     assert [code for code in failed_codes(verdict) if code != "marks"] == failures
 
 
 @pytest.mark.parametrize("now", [datetime(2026, 11, 24), datetime(1969, 1, 1, tzinfo=UTC), FAR_WEST_IN_9999])  # noqa: DTZ001 (the naive time is the test)
-def test_time_without_zone_or_before_the_epoch_is_refused(lab: Lab, evidence: Evidence, now) -> None:
+def test_time_without_zone_or_before_the_epoch_is_refused(lab, evidence, now):
     with raises("not-an-instant", SettingsError, "why", "remedy"):
         replace(evidence, now=now).verdict(lab.policy)
 
 
-def test_only_intels_and_requested_simulated_platforms_pass() -> None:
+def test_only_intels_and_requested_simulated_platforms_pass():
     asking, silent = Policy(allow_simulated=True), Policy()
     pairs = [(platform, policy) for platform in Platform for policy in (silent, asking)]
     passing = [
@@ -225,7 +223,7 @@ def test_only_intels_and_requested_simulated_platforms_pass() -> None:
     assert passing == [(Platform.GENUINE, silent), (Platform.GENUINE, asking), (Platform.SIMULATED, asking)]
 
 
-def test_a_third_partys_platform_is_unknown_and_never_enough(lab: Lab, evidence: Evidence) -> None:
+def test_a_third_partys_platform_is_unknown_and_never_enough(lab, evidence):
     verdict = tampering.unmarked_root(lab, evidence).verdict(lab.policy)
     assert (verdict.ok, verdict.platform) == (False, Platform.UNKNOWN)
     assert failed_codes(verdict) == ["marks", "collateral-marks"]
@@ -237,8 +235,8 @@ def test_a_third_partys_platform_is_unknown_and_never_enough(lab: Lab, evidence:
 
 @pytest.mark.parametrize("part", ["tcb_info", "qe_identity"])
 @pytest.mark.parametrize("mark", [Mark.ADVISORY, Mark.COLLATERAL_MEMBER])
-def test_marked_collateral_is_no_other_platforms(lab: Lab, part: str, mark: Mark) -> None:
-    def edit(document: dict) -> None:
+def test_marked_collateral_is_no_other_platforms(lab, part, mark):
+    def edit(document):
         if mark is Mark.ADVISORY:
             document["tcbLevels"][-1]["advisoryIDs"] = [ADVISORY_ID]
         else:
@@ -251,7 +249,7 @@ def test_marked_collateral_is_no_other_platforms(lab: Lab, part: str, mark: Mark
     assert mark.value in verdict.marks
 
 
-def test_genuine_platforms_have_no_marked_collateral(lab: Lab, evidence: Evidence) -> None:
+def test_genuine_platforms_have_no_marked_collateral(lab, evidence):
     plain = tampering.third_party(lab).collateral
     assert marks_check(plain, Platform.GENUINE).status is CheckStatus.PASSED
     assert marks_check(evidence.collateral, Platform.GENUINE).consequence is FALSE
@@ -259,7 +257,7 @@ def test_genuine_platforms_have_no_marked_collateral(lab: Lab, evidence: Evidenc
     assert marks_check(plain, Platform.SIMULATED).consequence is FALSE
 
 
-def test_what_is_not_authentic_never_reaches_dcap_qvl(lab: Lab, evidence: Evidence, monkeypatch) -> None:
+def test_what_is_not_authentic_never_reaches_dcap_qvl(lab, evidence, monkeypatch):
     """dcap-qvl 0.7.0 can be made to end the process, which no caller could catch."""
     asked = []
     monkeypatch.setattr(dcap_qvl_appraisal, "appraise", lambda *_: asked.append(1) or Rejection(Finding.OTHER, ""))
@@ -276,7 +274,7 @@ def test_what_is_not_authentic_never_reaches_dcap_qvl(lab: Lab, evidence: Eviden
     assert kept_away == own
 
 
-def test_two_readings_of_one_quote_are_not_authentic(lab: Lab, evidence: Evidence, monkeypatch) -> None:
+def test_two_readings_of_one_quote_are_not_authentic(lab, evidence, monkeypatch):
     root = evidence.trusted
     honest = dcap_qvl_appraisal.appraise(evidence.quote, root.der, evidence.collateral, NOW)
     for lie in (
@@ -291,7 +289,7 @@ def test_two_readings_of_one_quote_are_not_authentic(lab: Lab, evidence: Evidenc
         assert failed_codes(verdict) == ["appraisal"]
 
 
-def test_the_gravest_consequence_decides() -> None:
+def test_the_gravest_consequence_decides():
     fine = passed("", "", code="a")
     refused, unusable, false = (failed("", "", "", kind, code="b") for kind in (REFUSED, UNUSABLE, FALSE))
     assert kind_of([]) is VERIFIED
@@ -303,7 +301,7 @@ def test_the_gravest_consequence_decides() -> None:
     assert exit_codes == [ExitCode.OK, ExitCode.NOT_AUTHORISED, ExitCode.NOT_AUTHENTIC, ExitCode.UNUSABLE]
 
 
-def test_json_carries_every_check(lab: Lab, evidence: Evidence) -> None:
+def test_json_carries_every_check(lab, evidence):
     verdict = evidence.verdict(lab.policy)
     document = json.loads(json.dumps(verdict.to_json()))
     assert document["ok"] is True
@@ -318,7 +316,7 @@ def test_json_carries_every_check(lab: Lab, evidence: Evidence) -> None:
     assert Mark.ADVISORY.value in check(verdict, "collateral-marks").found
 
 
-def test_short_report_data_is_filled_up_with_zeros() -> None:
+def test_short_report_data_is_filled_up_with_zeros():
     assert pad_report_data(b"ab") == b"ab" + bytes(62)
     assert pad_report_data(CHALLENGE) == CHALLENGE
     for wrong in (b"", bytes(65)):

@@ -1,7 +1,5 @@
 """The commands as a person types them."""
 
-from __future__ import annotations
-
 import base64
 import errno
 import json
@@ -10,51 +8,49 @@ import re
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner, Result
+from click.testing import CliRunner
 
 from confcom.cli.group import cli
 from confcom.sgx.collateral.bundle import COLLATERAL_FILES
 from confcom.simulation.enclave import SimulatedEnclave
 from confcom.verify.checks.authenticity import MAX_QUOTE_SIZE
 from testkit.programs import run_python
-from testkit.verify.verify_lab import CHALLENGE, Evidence, Lab
+from testkit.verify.verify_lab import CHALLENGE
 
 GENUINE = Path(__file__).parents[1] / "vectors" / "genuine-quotes"
 AT = "2026-11-24T12:00:00Z"
 
 
 @pytest.fixture(scope="module")
-def files(evidence: Evidence, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def files(evidence, tmp_path_factory):
     return evidence.write(tmp_path_factory.mktemp("cli"))
 
 
-def run(*arguments: object, stdin: bytes = b"") -> Result:
+def run(*arguments, stdin=b""):
     return CliRunner().invoke(cli, [str(argument) for argument in arguments], input=stdin)
 
 
-def verify(
-    files: Path, *arguments: object, quote: object = None, root: object = None, at: str = AT, stdin: bytes = b""
-):
+def verify(files, *arguments, quote=None, root=None, at=AT, stdin=b""):
     base = ["verify", quote or files / "q.bin", "--root", root or files / "root.pem", "--at", at]
     return run(*base, "--collateral", files / "collateral", *arguments, stdin=stdin)
 
 
 @pytest.fixture(scope="module")
-def demands(lab: Lab) -> list[str]:
+def demands(lab):
     return ["--mrenclave", lab.enclave.mr_enclave.hex(), "--report-data", CHALLENGE.hex(), "--allow-simulated"]
 
 
-def verdict_of(result: Result, exit_code: int, kind: str) -> dict:
+def verdict_of(result, exit_code, kind):
     document = json.loads(result.stdout)
     assert (result.exit_code, document["kind"], document["ok"]) == (exit_code, kind, kind == "verified")
     return document
 
 
-def failed(document: dict) -> list[str]:
+def failed(document):
     return [check["code"] for check in document["checks"] if check["status"] == "failed"]
 
 
-def test_verified(files: Path, demands: list[str]) -> None:
+def test_verified(files, demands):
     result = verify(files, *demands)
     assert result.exit_code == 0, result.output
     platform, _tcb, *checks, last = result.output.splitlines()
@@ -65,7 +61,7 @@ def test_verified(files: Path, demands: list[str]) -> None:
     assert {check["status"] for check in document["checks"]} <= {"passed", "not-checked"}
 
 
-def test_nothing_demanded_is_not_authorised(files: Path) -> None:
+def test_nothing_demanded_is_not_authorised(files):
     result = verify(files)
     assert result.exit_code == 3
     assert result.output.endswith("\nfailed: platform, identity, report_data\nAUTHENTIC NOT AUTHORISED\n")
@@ -99,30 +95,30 @@ OUTCOMES = {
 
 
 @pytest.mark.parametrize("name", OUTCOMES)
-def test_options_reach_the_policy(files: Path, demands: list[str], name: str) -> None:
+def test_options_reach_the_policy(files, demands, name):
     kept, more, given, exit_code, codes = OUTCOMES[name]
     result = verify(files, *demands[kept], *more, "--output", "json", **given)
     assert (result.exit_code, failed(json.loads(result.stdout))) == (exit_code, codes)
 
 
-def test_a_changed_byte(files: Path, demands: list[str], evidence: Evidence) -> None:
+def test_a_changed_byte(files, demands, evidence):
     changed = bytearray(evidence.quote)
     changed[200] ^= 1
     result = verify(files, *demands, "--output", "json", quote="-", stdin=bytes(changed))
     assert "signatures" in failed(verdict_of(result, 4, "not-authentic"))
 
 
-def test_intels_root_rejects_it(files: Path, demands: list[str]) -> None:
+def test_intels_root_rejects_it(files, demands):
     document = verdict_of(verify(files, *demands, "--output", "json", root="intel"), 4, "not-authentic")
     assert document["platform"] == "unknown"
     assert "46e403bd34f05a3f" in next(check["required"] for check in document["checks"] if check["code"] == "root")
 
 
-def test_no_collateral(files: Path) -> None:
+def test_no_collateral(files):
     assert run("verify", files / "q.bin", "--root", files / "root.pem").exit_code == 5
 
 
-def test_json_where_the_input_cannot_be_read(files: Path, lab: Lab, tmp_path: Path) -> None:
+def test_json_where_the_input_cannot_be_read(files, lab, tmp_path):
     """A script that reads the JSON must not have to read prose for these."""
     (tmp_path / "ca.pem").write_bytes(lab.platform.pki.pck_ca.pem)
     (tmp_path / "long.bin").write_bytes(bytes(MAX_QUOTE_SIZE + 1))
@@ -154,7 +150,7 @@ def test_json_where_the_input_cannot_be_read(files: Path, lab: Lab, tmp_path: Pa
 
 
 @pytest.mark.parametrize("argument", ["quote", "root", "collateral"])
-def test_a_file_without_permission_is_unusable_input(files: Path, argument: str, monkeypatch) -> None:
+def test_a_file_without_permission_is_unusable_input(files, argument, monkeypatch):
     given = {"quote": files / "q.bin", "root": files / "root.pem", "collateral": files / "collateral"}
     opened = os.open
 
@@ -172,12 +168,12 @@ def test_a_file_without_permission_is_unusable_input(files: Path, argument: str,
     assert argument != "quote" or run("inspect", given["quote"]).exit_code == 5
 
 
-def test_a_quote_as_text(files: Path, demands: list[str], evidence: Evidence) -> None:
+def test_a_quote_as_text(files, demands, evidence):
     for text in (evidence.quote.hex().encode(), base64.b64encode(evidence.quote)):
         assert verify(files, *demands, quote="-", stdin=text).exit_code == 0
 
 
-def test_a_pipe_is_read_from_standard_input_only(files: Path, tmp_path: Path) -> None:
+def test_a_pipe_is_read_from_standard_input_only(files, tmp_path):
     os.mkfifo(tmp_path / "fifo")
     for result in (
         verify(files, "--output", "json", quote=tmp_path / "fifo"),
@@ -187,7 +183,7 @@ def test_a_pipe_is_read_from_standard_input_only(files: Path, tmp_path: Path) ->
         assert json.loads(result.stdout)["error"]["code"] == "not-a-regular-file"
 
 
-def test_short_report_data_is_padded_aloud(files: Path, demands: list[str]) -> None:
+def test_short_report_data_is_padded_aloud(files, demands):
     result = verify(files, "--report-data", "abcd", "--output", "json")
     assert all(number in result.stderr.split() for number in ("2", "64."))
     (check,) = [check for check in json.loads(result.stdout)["checks"] if check["code"] == "report-data"]
@@ -205,7 +201,7 @@ def test_short_report_data_is_padded_aloud(files: Path, demands: list[str]) -> N
         (["--at", "tomorrow"], "command-line-refused"),
     ],
 )
-def test_mistakes_on_the_command_line_are_no_verdict(files: Path, mistake: list[str], code: str) -> None:
+def test_mistakes_on_the_command_line_are_no_verdict(files, mistake, code):
     result = verify(files, *mistake, "--output", "json")
     assert result.exit_code == 2
     assert "Error" in result.stderr
@@ -213,7 +209,7 @@ def test_mistakes_on_the_command_line_are_no_verdict(files: Path, mistake: list[
     assert json.loads(result.stdout)["error"]["code"] == code
 
 
-def test_inspect(files: Path, evidence: Evidence) -> None:
+def test_inspect(files, evidence):
     result = run("inspect", files / "q.bin")
     assert result.exit_code == 0
     assert "SIMULATED SGX PCK Certificate - NOT INTEL" in result.output
@@ -225,7 +221,7 @@ def test_inspect(files: Path, evidence: Evidence) -> None:
     assert document["stopped"] is None
 
 
-def test_inspect_says_where_it_stops(evidence: Evidence) -> None:
+def test_inspect_says_where_it_stops(evidence):
     result = run("inspect", "-", stdin=evidence.quote[:1000])
     assert result.exit_code == 5
     assert "MRENCLAVE" in result.output
@@ -234,7 +230,7 @@ def test_inspect_says_where_it_stops(evidence: Evidence) -> None:
     assert f"stopped: {stopped['what']}\n" in result.output
 
 
-def test_inspect_genuine_quotes() -> None:
+def test_inspect_genuine_quotes():
     for name, warnings in (("quote_pck_cert_chain.bin", 1), ("quote_raw_tcb.bin", 2)):
         result = run("inspect", GENUINE / name)
         assert result.exit_code == 0
@@ -249,7 +245,7 @@ main()
 """
 
 
-def test_inspect_needs_no_verifier_and_verify_names_it(files: Path) -> None:
+def test_inspect_needs_no_verifier_and_verify_names_it(files):
     assert run_python("-c", WITHOUT_DCAP_QVL, "inspect", files / "q.bin").returncode == 0
     arguments = ("verify", files / "q.bin", "--root", files / "root.pem", "--output", "json")
     refused = run_python("-c", WITHOUT_DCAP_QVL, *arguments)
@@ -258,7 +254,7 @@ def test_inspect_needs_no_verifier_and_verify_names_it(files: Path) -> None:
     assert "pip install 'confcom[verify]'" in refused.stderr
 
 
-def test_the_reference_lists_the_checks_and_no_others() -> None:
+def test_the_reference_lists_the_checks_and_no_others():
     root = Path(__file__).parents[2]
     checks = (
         "input",

@@ -1,7 +1,5 @@
 """Reading quotes, roots and collateral: caps, clear errors, and no waiting."""
 
-from __future__ import annotations
-
 import base64
 import os
 from pathlib import Path
@@ -16,7 +14,6 @@ from confcom.verify import files
 from confcom.verify.checks.authenticity import MAX_QUOTE_SIZE
 from confcom.verify.files import UnreadableInputError, decoded, read_collateral, read_quote, read_root
 from testkit.raised import raises
-from testkit.verify.verify_lab import Evidence
 
 IN_TEXT = {
     "no text": lambda quote: quote,
@@ -32,11 +29,11 @@ IN_TEXT = {
 
 
 @pytest.fixture
-def directory(evidence: Evidence, tmp_path: Path) -> Path:
+def directory(evidence, tmp_path):
     return evidence.write(tmp_path) / "collateral"
 
 
-def test_collateral_through_links_as_kubernetes_mounts_it(evidence: Evidence, directory: Path, tmp_path: Path) -> None:
+def test_collateral_through_links_as_kubernetes_mounts_it(evidence, directory, tmp_path):
     mounted = tmp_path / "mounted"
     mounted.mkdir()
     (mounted / "..data").symlink_to(directory)
@@ -45,7 +42,7 @@ def test_collateral_through_links_as_kubernetes_mounts_it(evidence: Evidence, di
     assert read_collateral(mounted) == evidence.collateral
 
 
-def test_no_directory_or_a_file_in_its_place(tmp_path: Path) -> None:
+def test_no_directory_or_a_file_in_its_place(tmp_path):
     (tmp_path / "file").touch()
     reasons = set()
     for name in ("nowhere", "file"):
@@ -56,13 +53,13 @@ def test_no_directory_or_a_file_in_its_place(tmp_path: Path) -> None:
     assert len(reasons) == 2
 
 
-def test_the_export_directory_itself_points_to_the_one_inside(directory: Path) -> None:
+def test_the_export_directory_itself_points_to_the_one_inside(directory):
     with raises("collateral-incomplete", UnreadableInputError) as caught:
         read_collateral(directory.parent)
     assert str(directory) in caught.value.remedy
 
 
-def test_a_file_missing_of_another_kind_or_too_large(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_missing_of_another_kind_or_too_large(directory, monkeypatch):
     (directory / "tcb_info.json").write_bytes(b"{}")
     with raises("not-signed-json", MalformedError):
         read_collateral(directory)
@@ -78,7 +75,7 @@ def test_a_file_missing_of_another_kind_or_too_large(directory: Path, monkeypatc
         read_collateral(directory)
 
 
-def test_a_quote_that_is_no_file_is_refused_without_waiting(tmp_path: Path) -> None:
+def test_a_quote_that_is_no_file_is_refused_without_waiting(tmp_path):
     os.mkfifo(tmp_path / "fifo")
     for path in (tmp_path / "fifo", Path("/dev/null")):
         with raises("not-a-regular-file", UnreadableInputError) as caught:
@@ -87,7 +84,7 @@ def test_a_quote_that_is_no_file_is_refused_without_waiting(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("read", [read_quote, read_root])
-def test_what_cannot_be_opened(read, tmp_path: Path) -> None:
+def test_what_cannot_be_opened(read, tmp_path):
     for path in (tmp_path / "nothing", tmp_path):
         code = "unreadable" if path != tmp_path else "not-a-regular-file"
         with raises(code, UnreadableInputError, naming=str(path)) as caught:
@@ -96,7 +93,7 @@ def test_what_cannot_be_opened(read, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("encode", IN_TEXT.values(), ids=IN_TEXT.keys())
-def test_a_quote_may_be_text(encode, evidence: Evidence, tmp_path: Path) -> None:
+def test_a_quote_may_be_text(encode, evidence, tmp_path):
     (tmp_path / "q.txt").write_bytes(encode(evidence.quote))
     assert read_quote(tmp_path / "q.txt") == evidence.quote
     (tmp_path / "q.txt").write_bytes(encode(bytes([3, 0]) + bytes(MAX_QUOTE_SIZE - 2)))
@@ -107,12 +104,12 @@ def test_a_quote_may_be_text(encode, evidence: Evidence, tmp_path: Path) -> None
 
 
 @given(rest=st.binary(max_size=200), encode=st.sampled_from(sorted(IN_TEXT)))
-def test_text_is_decoded_and_a_quote_is_no_text(rest: bytes, encode: str) -> None:
+def test_text_is_decoded_and_a_quote_is_no_text(rest, encode):
     quote = b"\3\0" + rest
     assert decoded(quote) == quote
     assert decoded(IN_TEXT[encode](quote)) == quote
 
 
 @given(st.binary(max_size=300))
-def test_whatever_comes_is_decoded_or_left_as_it_is(data: bytes) -> None:
+def test_whatever_comes_is_decoded_or_left_as_it_is(data):
     assert len(decoded(data)) <= len(data)

@@ -1,7 +1,5 @@
 """Whatever the bytes: a verdict, never an exception, and never verified unless nothing that matters has changed."""
 
-from __future__ import annotations
-
 import random
 from dataclasses import replace
 
@@ -10,7 +8,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from confcom.sgx.collateral.bundle import COLLATERAL_FILES, Collateral
+from confcom.sgx.collateral.bundle import COLLATERAL_FILES
 from confcom.sgx.pck.chain import PckChain
 from confcom.sgx.quote import Quote
 from confcom.simulation.keys import P256_ORDER
@@ -34,14 +32,14 @@ REJECTED = {VerdictKind.NOT_AUTHENTIC, VerdictKind.UNUSABLE}
 edits = st.lists(st.tuples(st.integers(0, len(EVIDENCE.quote) - 1), st.integers(0, 255)), min_size=1, max_size=4)
 
 
-def edited(data: bytes, changes: list[tuple[int, int]]) -> bytes:
+def edited(data, changes):
     result = bytearray(data)
     for offset, value in changes:
         result[offset % len(data)] = value
     return bytes(result)
 
 
-def meaning(quote: bytes) -> tuple[object, ...]:
+def meaning(quote):
     """Everything that a quote says: all but white space around and between the lines of its certificates."""
     parsed = Quote.parse(quote)
     certificates = tuple(c.public_bytes(Encoding.DER) for c in PckChain.from_quote(parsed).certificates)
@@ -49,24 +47,24 @@ def meaning(quote: bytes) -> tuple[object, ...]:
     return replace(parsed, signature=replace(parsed.signature, certification=data)), certificates
 
 
-def judge(quote: bytes, collateral: Collateral | None = EVIDENCE.collateral) -> VerdictKind:
+def judge(quote, collateral=EVIDENCE.collateral):
     return verify_quote(quote, ROOT, collateral, LAB.policy, NOW).kind
 
 
 @given(st.binary(max_size=2000))
-def test_any_bytes(data: bytes) -> None:
+def test_any_bytes(data):
     assert judge(data) in REJECTED
     assert dissect(data).size == len(data)
 
 
 @given(st.binary(max_size=600))
-def test_any_bytes_behind_a_quotes_beginning(data: bytes) -> None:
+def test_any_bytes_behind_a_quotes_beginning(data):
     assert judge(EVIDENCE.quote[:1046] + data) in REJECTED
     dissect(EVIDENCE.quote[:1046] + data)
 
 
 @given(edits)
-def test_edited_quotes(changes: list[tuple[int, int]]) -> None:
+def test_edited_quotes(changes):
     quote = edited(EVIDENCE.quote, changes)
     dissect(quote)
     kind = judge(quote)
@@ -74,7 +72,7 @@ def test_edited_quotes(changes: list[tuple[int, int]]) -> None:
 
 
 @given(st.integers(0, len(EVIDENCE.quote) - 1))
-def test_cut_quotes(size: int) -> None:
+def test_cut_quotes(size):
     assert judge(EVIDENCE.quote[:size]) is VerdictKind.UNUSABLE
     assert dissect(EVIDENCE.quote[:size]).stopped is not None
 
@@ -82,7 +80,7 @@ def test_cut_quotes(size: int) -> None:
 @pytest.mark.parametrize("part", COLLATERAL_FILES)
 @settings(max_examples=20)
 @given(changes=edits)
-def test_edited_collateral(part: str, changes: list[tuple[int, int]]) -> None:
+def test_edited_collateral(part, changes):
     files = EVIDENCE.collateral.to_files()
     data = edited(files[part], changes)
     if part == "pck_crl_issuer_chain.pem" or data.translate(None, BLANKS) == files[part].translate(None, BLANKS):
@@ -92,14 +90,14 @@ def test_edited_collateral(part: str, changes: list[tuple[int, int]]) -> None:
     assert judge(EVIDENCE.quote, collateral) in REJECTED
 
 
-def test_a_flipped_bit_is_never_verified() -> None:
+def test_a_flipped_bit_is_never_verified():
     """Every 32nd byte, beginning where the seed that pytest prints says, so that runs between them cover all."""
     for offset in range(random.randrange(32), len(EVIDENCE.quote), 32):
         quote = edited(EVIDENCE.quote, [(offset, EVIDENCE.quote[offset] ^ 0x01)])
         assert judge(quote) in REJECTED, offset
 
 
-def test_a_quotes_bytes_are_no_name_for_it() -> None:
+def test_a_quotes_bytes_are_no_name_for_it():
     """White space within a certificate is covered by nothing, and an ECDSA signature (r, s) has a twin (r, n - s)."""
     offset = EVIDENCE.quote.index(b"\n", EVIDENCE.quote.index(b"\n", CHAIN_START) + 1)
     assert judge(edited(EVIDENCE.quote, [(offset, ord("\t"))])) is VerdictKind.VERIFIED
@@ -109,7 +107,7 @@ def test_a_quotes_bytes_are_no_name_for_it() -> None:
     assert judge(quote[:468] + twin.to_bytes(32, "big") + quote[500:]) is VerdictKind.VERIFIED
 
 
-def test_more_bytes_than_any_quote_has_are_not_read() -> None:
+def test_more_bytes_than_any_quote_has_are_not_read():
     verdict = verify_quote(EVIDENCE.quote + bytes(MAX_QUOTE_SIZE), ROOT, EVIDENCE.collateral, LAB.policy, NOW)
     assert verdict.kind is VerdictKind.UNUSABLE
     assert [check.code for check in verdict.checks] == ["format"]

@@ -1,11 +1,7 @@
 """Texts from a hostile quote, certificate or collateral must not move the cursor, clear the screen or forge a line."""
 
-from __future__ import annotations
-
-from pathlib import Path
-
 import pytest
-from click.testing import CliRunner, Result
+from click.testing import CliRunner
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from confcom.cli.group import cli
@@ -16,19 +12,19 @@ from confcom.verify.trust import Platform, TrustedRoot
 from confcom.verify.verdict import Check, CheckStatus, Verdict, VerdictKind, failed, not_checked, passed
 from testkit.raised import raises
 from testkit.verify import tampering
-from testkit.verify.verify_lab import OTHER_KEY, Evidence, Lab
+from testkit.verify.verify_lab import OTHER_KEY
 
 EVIL = "CA\r\x1b[2J\nplatform: genuine\n\u202e"
 ESCAPED = r"CA\r\x1b[2J\nplatform: genuine\n\u202e"
 AT = "2026-11-24T12:00:00Z"
 
 
-def hostile_root(lab: Lab, evidence: Evidence) -> Evidence:
+def hostile_root(lab, evidence):
     root = lab.reissue(lab.platform.pki.root, lab.platform.pki.root, common_name=EVIL, signer=OTHER_KEY)
     return lab.with_chain(evidence, *lab.chain[:2], root)
 
 
-def hostile_advisory(lab: Lab, evidence: Evidence) -> Evidence:
+def hostile_advisory(lab, evidence):
     return lab.edit_json(evidence, "tcb_info", lambda info: info["tcbLevels"][0]["advisoryIDs"].append(EVIL))
 
 
@@ -41,24 +37,24 @@ HOSTILE = {
 }
 
 
-def run(*arguments: object, stdin: bytes = b"") -> Result:
+def run(*arguments, stdin=b""):
     return CliRunner().invoke(cli, [str(argument) for argument in arguments], input=stdin)
 
 
-def verify(tampered: Evidence, directory: Path) -> Result:
+def verify(tampered, directory):
     tampered.write(directory)
     arguments = ["verify", directory / "q.bin", "--root", directory / "root.pem", "--at", AT]
     return run(*arguments, "--collateral", directory / "collateral")
 
 
-def require_unforged(result: Result) -> None:
+def require_unforged(result):
     assert ESCAPED in result.output
     assert not {"\r", "\u202e"} & set(result.output)
     assert not any(line.startswith("platform: genuine") for line in result.output.splitlines())
 
 
 @pytest.mark.parametrize("name", HOSTILE)
-def test_hostile_names_are_escaped(lab: Lab, evidence: Evidence, tmp_path: Path, name: str) -> None:
+def test_hostile_names_are_escaped(lab, evidence, tmp_path, name):
     tampered = HOSTILE[name](lab, evidence)
     verdict = tampered.verdict(lab.policy)
     texts = [text for check in verdict.checks for text in (check.required, check.found, check.why)]
@@ -75,13 +71,13 @@ def test_hostile_names_are_escaped(lab: Lab, evidence: Evidence, tmp_path: Path,
         require_unforged(run("inspect", "-", stdin=tampered.quote))
 
 
-def test_every_way_to_make_a_check_escapes() -> None:
+def test_every_way_to_make_a_check_escapes():
     checks = (passed(EVIL, EVIL, EVIL, code="a"), failed(EVIL, EVIL, EVIL, VerdictKind.UNUSABLE, code="b"))
     for check in (*checks, not_checked(EVIL, EVIL, code="c")):
         assert {check.required, check.found, check.why} - {""} == {ESCAPED}
 
 
-def test_commands_escape_whatever_they_are_given(evidence: Evidence, tmp_path: Path, monkeypatch) -> None:
+def test_commands_escape_whatever_they_are_given(evidence, tmp_path, monkeypatch):
     checks = (Check("a", CheckStatus.FAILED, EVIL, EVIL, EVIL, VerdictKind.NOT_AUTHENTIC),)
     verdict = Verdict(VerdictKind.NOT_AUTHENTIC, Platform.UNKNOWN, checks)
     monkeypatch.setattr(verifier, "verify_quote", lambda *_arguments: verdict)
@@ -93,7 +89,7 @@ def test_commands_escape_whatever_they_are_given(evidence: Evidence, tmp_path: P
         assert result.output.count(ESCAPED) == count
 
 
-def test_the_name_of_a_root_that_is_none_is_escaped(lab: Lab) -> None:
+def test_the_name_of_a_root_that_is_none_is_escaped(lab):
     certificate = tampering.reissued_intermediate(lab, common_name=EVIL)
     with raises("not-a-root", MalformedError, naming=ESCAPED):
         TrustedRoot.load(certificate.public_bytes(Encoding.DER))

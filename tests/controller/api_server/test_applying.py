@@ -1,7 +1,5 @@
 """Carrying out what was decided."""
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -24,14 +22,14 @@ RULES = Rules((EPC,), 1000, 300)
 PLUGIN = ("confcom-system", "p")
 
 
-def tenant(mib: int, name: str = "t") -> dict:
+def tenant(mib, name="t"):
     return pod({EPC: str(mib)}, name)
 
 
 class FakeApi:
     """One node and its Pods, as they really are."""
 
-    def __init__(self) -> None:
+    def __init__(self):
         self.node = node({})
         self.pods: list[dict] = []
         self.patches: list[dict] = []
@@ -40,14 +38,14 @@ class FakeApi:
         self.meanwhile: Callable[[], None] | None = None
         """What happens after a patch, before its answer arrives."""
 
-    async def read_node(self, name: str) -> dict:
+    async def read_node(self, name):
         return self.node
 
-    async def read_pods(self, node: str, take: Callable[[dict], None]) -> None:
+    async def read_pods(self, node, take):
         for one in self.pods:
             take(one)
 
-    async def patch_node_status(self, name: str, patch: dict) -> None:
+    async def patch_node_status(self, name, patch):
         if self.failure:
             raise self.failure
         version = patch.get("metadata", {}).get("resourceVersion")
@@ -59,12 +57,12 @@ class FakeApi:
         if self.meanwhile is not None:
             self.meanwhile()
 
-    async def post_event(self, event: dict) -> None:
+    async def post_event(self, event):
         self.events.append(event)
 
 
 class Setting:
-    def __init__(self) -> None:
+    def __init__(self):
         self.now = 0.0
         self.api = FakeApi()
         self.state = ClusterState(RULES, lambda: self.now)
@@ -80,7 +78,7 @@ class Setting:
             utc_now=lambda: datetime.fromtimestamp(self.now, UTC),
         )
 
-    def watch(self, *pods: dict) -> None:
+    def watch(self, *pods):
         """Have the state know what the API server has."""
         self.state.set_node(node_facts(self.api.node, RULES.resources))
         for one in pods:
@@ -88,17 +86,17 @@ class Setting:
             assert facts is not None
             self.state.set_pod(facts.key, facts)
 
-    def answer(self, mib: int) -> None:
+    def answer(self, mib):
         found = self.state.plugin(PLUGIN)
         assert found is not None
         self.state.set_offer(PLUGIN, found.incarnation, Offer(Accounting.CAPACITY, EPC, mib))
 
-    def has_plugin(self, mib: int) -> None:
+    def has_plugin(self, mib):
         self.api.pods.append(plugin_pod())
         self.watch(plugin_pod())
         self.answer(mib)
 
-    async def pass_time(self, seconds: float) -> None:
+    async def pass_time(self, seconds):
         self.watch()
         self.now += seconds
         self.applier.tick()
@@ -106,16 +104,16 @@ class Setting:
         self.watch()
         await self.applier.apply()
 
-    def sample(self, name: str, **labels: str) -> float | None:
+    def sample(self, name, **labels):
         return self.registry.get_sample_value(f"confcom_controller_{name}", labels)
 
 
 @pytest.fixture
-def setting() -> Setting:
+def setting():
     return Setting()
 
 
-async def test_capacity_and_allocatable_are_written_once(setting: Setting) -> None:
+async def test_capacity_and_allocatable_are_written_once(setting):
     setting.has_plugin(64)
     await setting.applier.apply()
     await setting.pass_time(1000)
@@ -124,7 +122,7 @@ async def test_capacity_and_allocatable_are_written_once(setting: Setting) -> No
     assert setting.sample("writes_total", kind="give") == 1
 
 
-async def test_a_stale_watch_takes_nothing_from_pods(setting: Setting) -> None:
+async def test_a_stale_watch_takes_nothing_from_pods(setting):
     setting.api.node = written("64")
     setting.api.pods = [tenant(40)]
     setting.has_plugin(10)
@@ -135,7 +133,7 @@ async def test_a_stale_watch_takes_nothing_from_pods(setting: Setting) -> None:
     assert setting.sample("writes_total", kind="take") == 1
 
 
-async def test_a_stale_watch_removes_no_key_of_a_node_with_a_plugin(setting: Setting) -> None:
+async def test_a_stale_watch_removes_no_key_of_a_node_with_a_plugin(setting):
     setting.api.node = written("64")
     setting.api.pods = [plugin_pod()]
     setting.watch()
@@ -144,10 +142,10 @@ async def test_a_stale_watch_removes_no_key_of_a_node_with_a_plugin(setting: Set
     assert setting.api.patches == []
 
 
-async def test_a_change_seen_before_the_own_answer_is_not_forgotten(setting: Setting) -> None:
+async def test_a_change_seen_before_the_own_answer_is_not_forgotten(setting):
     setting.has_plugin(64)
 
-    def wipe() -> None:
+    def wipe():
         setting.api.node = node({EPC: "0"})
         setting.watch()
         setting.api.meanwhile = None
@@ -160,7 +158,7 @@ async def test_a_change_seen_before_the_own_answer_is_not_forgotten(setting: Set
     assert setting.api.node["status"]["capacity"] == {EPC: "64"}
 
 
-async def test_the_key_is_removed_in_time(setting: Setting) -> None:
+async def test_the_key_is_removed_in_time(setting):
     setting.api.node = written("64")
     setting.watch()
     await setting.applier.apply()
@@ -173,7 +171,7 @@ async def test_the_key_is_removed_in_time(setting: Setting) -> None:
     assert setting.sample("writes_total", kind="remove") == 1
 
 
-async def test_a_node_that_is_gone_is_forgotten(setting: Setting) -> None:
+async def test_a_node_that_is_gone_is_forgotten(setting):
     setting.api.node = written("64")
     setting.watch()
     await setting.applier.apply()
@@ -184,7 +182,7 @@ async def test_a_node_that_is_gone_is_forgotten(setting: Setting) -> None:
     assert (setting.api.patches, setting.sample("waiting_nodes")) == ([], 0)
 
 
-async def test_a_conflict_is_tried_again_later(setting: Setting, caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_conflict_is_tried_again_later(setting, caplog):
     setting.api.node = written("64")
     setting.watch()
     await setting.applier.apply()
@@ -197,7 +195,7 @@ async def test_a_conflict_is_tried_again_later(setting: Setting, caplog: pytest.
     assert len(setting.api.patches) == 1
 
 
-async def test_a_refused_write_is_counted_and_repeated_more_rarely(setting: Setting) -> None:
+async def test_a_refused_write_is_counted_and_repeated_more_rarely(setting):
     setting.has_plugin(64)
     setting.api.failure = RefusedError("denied")
     await setting.applier.apply()
@@ -211,7 +209,7 @@ async def test_a_refused_write_is_counted_and_repeated_more_rarely(setting: Sett
     assert len(setting.api.patches) == 1
 
 
-async def test_who_overwrites_the_capacity_is_not_fought_without_pause(setting: Setting) -> None:
+async def test_who_overwrites_the_capacity_is_not_fought_without_pause(setting):
     setting.has_plugin(64)
     await setting.applier.apply()
     for _ in range(300):
@@ -222,7 +220,7 @@ async def test_who_overwrites_the_capacity_is_not_fought_without_pause(setting: 
     assert setting.sample("rewrites_total") == len(setting.api.patches) - 1
 
 
-async def test_a_shortfall_is_told_once_and_when_it_changes(setting: Setting) -> None:
+async def test_a_shortfall_is_told_once_and_when_it_changes(setting):
     setting.has_plugin(10)
     setting.api.pods.append(tenant(40))
     setting.watch(tenant(40))
@@ -243,7 +241,7 @@ async def test_a_shortfall_is_told_once_and_when_it_changes(setting: Setting) ->
     assert setting.sample("shortfall_nodes") == 0
 
 
-async def test_a_shortfall_that_ends_without_a_write_is_over(setting: Setting) -> None:
+async def test_a_shortfall_that_ends_without_a_write_is_over(setting):
     setting.api.node = written("64")
     setting.has_plugin(10)
     setting.api.pods.append(tenant(40))
@@ -255,7 +253,7 @@ async def test_a_shortfall_that_ends_without_a_write_is_over(setting: Setting) -
     assert (len(setting.api.patches), setting.sample("shortfall_nodes")) == (1, 0)
 
 
-async def test_a_shortfall_of_a_node_that_came_back_is_told_again(setting: Setting) -> None:
+async def test_a_shortfall_of_a_node_that_came_back_is_told_again(setting):
     setting.has_plugin(10)
     setting.watch(tenant(40))
     await setting.applier.apply()
@@ -269,7 +267,7 @@ async def test_a_shortfall_of_a_node_that_came_back_is_told_again(setting: Setti
     assert len(setting.api.events) == 2
 
 
-async def test_a_shortfall_that_ended_long_ago_is_forgotten(setting: Setting) -> None:
+async def test_a_shortfall_that_ended_long_ago_is_forgotten(setting):
     setting.has_plugin(10)
     setting.api.pods.append(tenant(40))
     setting.watch(tenant(40))
@@ -284,7 +282,7 @@ async def test_a_shortfall_that_ended_long_ago_is_forgotten(setting: Setting) ->
     assert setting.applier._shortfalls._reported == {}
 
 
-async def test_nothing_is_written_before_all_is_listed(setting: Setting) -> None:
+async def test_nothing_is_written_before_all_is_listed(setting):
     setting.has_plugin(64)
     listed = [asyncio.Event(), asyncio.Event()]
     listed[0].set()

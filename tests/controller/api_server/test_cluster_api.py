@@ -1,19 +1,16 @@
 """The requests to the API server, against answers as it gives them."""
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import json
 import threading
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
 
 import httpx2
 import pytest
 
-from confcom.controller.api_server.cluster_api import ClusterApi, connect
+from confcom.controller.api_server.cluster_api import connect
 from confcom.controller.api_server.errors import ConflictError, ExpiredError, RefusedError, UnreadableError
 from confcom.controller.limits_and_deadlines import PAGE
 from confcom.controller.reconcile.reading import MANAGER
@@ -24,23 +21,23 @@ from testkit.raised import raises
 Handler = Callable[[httpx2.Request], httpx2.Response]
 
 
-def api(handler: Handler) -> ClusterApi:
+def api(handler):
     return api_of(httpx2.MockTransport(handler))
 
 
-def status(code: int) -> httpx2.Response:
+def status(code):
     return httpx2.Response(code, json={"kind": "Status", "code": code, "message": "because"})
 
 
-def page(names: list[str], more: str = "") -> dict:
+def page(names, more=""):
     items = [{"metadata": {"name": name, "resourceVersion": "1"}} for name in names]
     return {"metadata": {"resourceVersion": "7", "continue": more}, "items": items}
 
 
-async def test_lists_are_taken_in_pages() -> None:
+async def test_lists_are_taken_in_pages():
     asked: list[httpx2.URL] = []
 
-    def answer(request: httpx2.Request) -> httpx2.Response:
+    def answer(request):
         asked.append(request.url)
         return httpx2.Response(200, json=page(["b"]) if "continue" in request.url.params else page(["a"], "token"))
 
@@ -51,10 +48,10 @@ async def test_lists_are_taken_in_pages() -> None:
     assert {url.path for url in asked} == {"/api/v1/nodes"}
 
 
-async def test_only_bound_pods_that_have_not_ended_are_asked_for() -> None:
+async def test_only_bound_pods_that_have_not_ended_are_asked_for():
     asked: list[httpx2.URL] = []
 
-    def answer(request: httpx2.Request) -> httpx2.Response:
+    def answer(request):
         asked.append(request.url)
         return status(403) if "watch" in request.url.params else httpx2.Response(200, json=page([]))
 
@@ -70,7 +67,7 @@ async def test_only_bound_pods_that_have_not_ended_are_asked_for() -> None:
     assert asked[1].params["resourceVersion"] == "7"
 
 
-async def test_a_watch_gives_events_until_its_version_is_too_old() -> None:
+async def test_a_watch_gives_events_until_its_version_is_too_old():
     lines = [
         {"type": "MODIFIED", "object": {"metadata": {"name": "a", "resourceVersion": "8"}}},
         {"type": "ERROR", "object": {"kind": "Status", "code": 410, "message": "too old"}},
@@ -83,16 +80,16 @@ async def test_a_watch_gives_events_until_its_version_is_too_old() -> None:
         await anext(events)
 
 
-async def test_a_watch_that_is_cut_within_an_event_is_unavailable() -> None:
+async def test_a_watch_that_is_cut_within_an_event_is_unavailable():
     events = api(lambda _: httpx2.Response(200, text='{"type": "MODIF')).nodes.watch("7")
     with pytest.raises(UnreadableError):
         await anext(events)
 
 
-async def test_a_status_is_changed_by_a_merge_patch() -> None:
+async def test_a_status_is_changed_by_a_merge_patch():
     asked: list[httpx2.Request] = []
 
-    def answer(request: httpx2.Request) -> httpx2.Response:
+    def answer(request):
         asked.append(request)
         return httpx2.Response(200, json={"metadata": {"name": "n1"}})
 
@@ -104,10 +101,10 @@ async def test_a_status_is_changed_by_a_merge_patch() -> None:
     assert json.loads(asked[0].content) == patch
 
 
-async def test_an_event_is_created_where_events_of_nodes_are() -> None:
+async def test_an_event_is_created_where_events_of_nodes_are():
     asked: list[httpx2.Request] = []
 
-    def answer(request: httpx2.Request) -> httpx2.Response:
+    def answer(request):
         asked.append(request)
         return httpx2.Response(201, json=json.loads(request.content))
 
@@ -130,7 +127,7 @@ async def test_an_event_is_created_where_events_of_nodes_are() -> None:
         (503, UnavailableError, "api-server-unavailable"),
     ],
 )
-async def test_answers_have_their_meaning(code: int, error: type[UnavailableError], error_code: str) -> None:
+async def test_answers_have_their_meaning(code, error, error_code):
     with pytest.raises(error) as raised:
         await api(lambda _: status(code)).patch_node_status("n1", {})
     assert raised.value.error_code == error_code
@@ -148,8 +145,8 @@ async def test_answers_have_their_meaning(code: int, error: type[UnavailableErro
         httpx2.ReadTimeout("slow"),
     ],
 )
-async def test_no_answer_of_an_api_server_is_unavailable(answer: httpx2.Response | Exception) -> None:
-    def give(_: httpx2.Request) -> httpx2.Response:
+async def test_no_answer_of_an_api_server_is_unavailable(answer):
+    def give(_):
         if isinstance(answer, Exception):
             raise answer
         return answer
@@ -162,7 +159,7 @@ async def test_no_answer_of_an_api_server_is_unavailable(answer: httpx2.Response
         assert raised.value.error_code == "api-server-unavailable"
 
 
-def test_an_api_server_is_needed(tmp_path: Path) -> None:
+def test_an_api_server_is_needed(tmp_path):
     path = tmp_path / "kubeconfig"
     path.write_text(json.dumps(KUBECONFIG | {"current-context": ""}))
     for kubeconfig in (path, None):
@@ -173,7 +170,7 @@ def test_an_api_server_is_needed(tmp_path: Path) -> None:
 class Ending(BaseHTTPRequestHandler):
     """Ends each watch at once."""
 
-    def do_GET(self) -> None:
+    def do_GET(self):
         is_watch = "watch=true" in self.path
         self.server.asked.append(("watch" if is_watch else "list", self.headers["Authorization"]))
         body = b"" if is_watch else json.dumps(page([])).encode()
@@ -182,11 +179,11 @@ class Ending(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(body)
 
-    def log_message(self, *arguments: object) -> None:
+    def log_message(self, *arguments):
         """Say nothing."""
 
 
-async def test_a_kubeconfigs_client_begins_no_watches_in_a_loop(tmp_path: Path) -> None:
+async def test_a_kubeconfigs_client_begins_no_watches_in_a_loop(tmp_path):
     with ThreadingHTTPServer(("127.0.0.1", 0), Ending) as server:
         server.asked = []
         threading.Thread(target=server.serve_forever, daemon=True).start()
@@ -195,7 +192,7 @@ async def test_a_kubeconfigs_client_begins_no_watches_in_a_loop(tmp_path: Path) 
         path.write_text(json.dumps(KUBECONFIG | {"clusters": [{"name": "c"} | cluster]}))
         found = connect(path, (EPC,))
 
-        async def watch() -> None:
+        async def watch():
             while True:
                 async for _ in found.nodes.watch("7"):
                     pass
@@ -213,7 +210,7 @@ async def test_a_kubeconfigs_client_begins_no_watches_in_a_loop(tmp_path: Path) 
     assert server.asked.count(("list", "Bearer secret")) == 50
 
 
-async def test_a_program_that_gives_no_token(tmp_path: Path) -> None:
+async def test_a_program_that_gives_no_token(tmp_path):
     program = {"apiVersion": "client.authentication.k8s.io/v1beta1", "command": "echo", "args": ["{}"]}
     path = tmp_path / "kubeconfig"
     path.write_text(json.dumps(KUBECONFIG | {"users": [{"name": "u", "user": {"exec": program}}]}))

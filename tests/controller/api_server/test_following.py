@@ -1,9 +1,5 @@
 """Keeping the state current: list, watch, resume, relist, back off."""
 
-from __future__ import annotations
-
-from collections.abc import AsyncIterator, Callable
-
 import pytest
 from prometheus_client import CollectorRegistry
 
@@ -19,7 +15,7 @@ from testkit.controller import EPC, RELEASE, plugin_pod, pod
 RULES = Rules((EPC,), 1000, 300)
 
 
-def node(name: str, version: str) -> dict:
+def node(name, version):
     return {"metadata": {"name": name, "resourceVersion": version}}
 
 
@@ -30,11 +26,11 @@ class Script(Exception):  # noqa: N818
 class ScriptedSource:
     """Plays steps: a list of objects, an error, or the events of a watch."""
 
-    def __init__(self, *steps: object) -> None:
+    def __init__(self, *steps):
         self.steps = list(steps)
         self.calls: list[str] = []
 
-    def _next(self) -> object:
+    def _next(self):
         if not self.steps:
             raise Script
         step = self.steps.pop(0)
@@ -42,14 +38,14 @@ class ScriptedSource:
             raise step
         return step
 
-    async def list(self, take: Callable[[dict], None]) -> str:
+    async def list(self, take):
         self.calls.append("list")
         version, things = self._next()
         for thing in things:
             take(thing)
         return version
 
-    async def watch(self, version: str) -> AsyncIterator[tuple[str, dict]]:
+    async def watch(self, version):
         self.calls.append(f"watch {version}")
         for event in self._next():
             if isinstance(event, Exception):
@@ -60,7 +56,7 @@ class ScriptedSource:
 class Followed:
     now = 0.0
 
-    def __init__(self, *steps: object) -> None:
+    def __init__(self, *steps):
         self.state = ClusterState(RULES, lambda: 0.0)
         self.source = ScriptedSource(*steps)
         self.slept: list[float] = []
@@ -76,10 +72,10 @@ class Followed:
             sleep=self._sleep,
         )
 
-    async def _sleep(self, seconds: float) -> None:
+    async def _sleep(self, seconds):
         self.slept.append(seconds)
 
-    async def play(self) -> None:
+    async def play(self):
         with pytest.raises(Script):
             await self.follower.run()
 
@@ -87,7 +83,7 @@ class Followed:
 AWAY = UnavailableError("away", error_code="api-server-unavailable")
 
 
-async def test_a_watch_resumes_at_the_last_change() -> None:
+async def test_a_watch_resumes_at_the_last_change():
     run = Followed(("7", [node("a", "3")]), [("ADDED", node("b", "8"))], [("DELETED", node("a", "9"))])
     await run.play()
     assert run.source.calls == ["list", "watch 7", "watch 8", "watch 9"]
@@ -95,15 +91,15 @@ async def test_a_watch_resumes_at_the_last_change() -> None:
     assert run.follower.synced.is_set()
 
 
-async def test_a_change_without_a_version_has_nothing_listed_again() -> None:
+async def test_a_change_without_a_version_has_nothing_listed_again():
     run = Followed(("7", []), [("ADDED", {"metadata": {"name": "a"}})], [])
     await run.play()
     assert run.source.calls == ["list", "watch 7", "watch 7", "watch 7"]
 
 
-async def test_a_quiet_watch_is_contact_with_the_api_server() -> None:
+async def test_a_quiet_watch_is_contact_with_the_api_server():
     class Quiet(ScriptedSource):
-        async def watch(self, version: str) -> AsyncIterator[tuple[str, dict]]:
+        async def watch(self, version):
             async for event in super().watch(version):
                 yield event
             run.now += 60
@@ -114,7 +110,7 @@ async def test_a_quiet_watch_is_contact_with_the_api_server() -> None:
     assert run.follower.last_contact == 120
 
 
-async def test_an_expired_watch_lists_again_and_drops_what_is_gone() -> None:
+async def test_an_expired_watch_lists_again_and_drops_what_is_gone():
     run = Followed(("7", [node("a", "3"), node("b", "4")]), [ExpiredError("410")], ("20", [node("b", "15")]), [])
     await run.play()
     assert run.source.calls == ["list", "watch 7", "list", "watch 20", "watch 20"]
@@ -122,7 +118,7 @@ async def test_an_expired_watch_lists_again_and_drops_what_is_gone() -> None:
     assert run.slept == []
 
 
-async def test_versions_that_are_always_too_old_cost_pauses() -> None:
+async def test_versions_that_are_always_too_old_cost_pauses():
     gone = [ExpiredError("410")]
     listed = ("7", [node("a", "3")])
     run = Followed(listed, gone, listed, gone, listed, gone, listed, [("MODIFIED", node("a", "9"))], gone, listed, [])
@@ -130,7 +126,7 @@ async def test_versions_that_are_always_too_old_cost_pauses() -> None:
     assert run.slept == [1.0, 2.0]
 
 
-async def test_an_event_that_cannot_be_read_is_not_asked_for_again() -> None:
+async def test_an_event_that_cannot_be_read_is_not_asked_for_again():
     unreadable = UnreadableError("no JSON")
     added = [("ADDED", node("a", "12"))]
     run = Followed(("7", []), [unreadable], ("9", []), [unreadable], ("11", []), added, [unreadable], ("13", []), [])
@@ -139,7 +135,7 @@ async def test_an_event_that_cannot_be_read_is_not_asked_for_again() -> None:
     assert run.slept == [1.0, 2.0, 1.0]
 
 
-async def test_what_is_known_stays_while_the_api_server_is_away() -> None:
+async def test_what_is_known_stays_while_the_api_server_is_away():
     run = Followed(("7", [node("a", "3")]), AWAY, AWAY, AWAY, [("MODIFIED", node("a", "8"))], AWAY)
     await run.play()
     assert list(run.state.nodes) == ["a"]
@@ -151,7 +147,7 @@ async def test_what_is_known_stays_while_the_api_server_is_away() -> None:
     assert max(run.slept) == run.slept[-1] == 30.0
 
 
-async def test_pauses_between_lists_begin_anew_after_a_watch() -> None:
+async def test_pauses_between_lists_begin_anew_after_a_watch():
     expired = ExpiredError("410")
     again = [step for number in "123" for step in ((number, []), expired)]
     run = Followed(*again, ("4", []), [], expired, ("5", []), expired)
@@ -159,9 +155,9 @@ async def test_pauses_between_lists_begin_anew_after_a_watch() -> None:
     assert run.slept == [1.0, 2.0, 1.0]
 
 
-async def test_a_list_that_breaks_off_drops_nothing() -> None:
+async def test_a_list_that_breaks_off_drops_nothing():
     class Breaking(ScriptedSource):
-        async def list(self, take: Callable[[dict], None]) -> str:
+        async def list(self, take):
             version = await super().list(take)
             if version == "broken":
                 raise AWAY
@@ -174,7 +170,7 @@ async def test_a_list_that_breaks_off_drops_nothing() -> None:
     assert sorted(run.state.nodes) == ["a", "b"]
 
 
-def test_pods_that_stop_to_matter_are_dropped() -> None:
+def test_pods_that_stop_to_matter_are_dropped():
     state = ClusterState(RULES, lambda: 0.0)
     announced: list[int] = []
     sink = PodSink(state, RULES.resources, RELEASE, lambda: announced.append(1))
@@ -192,7 +188,7 @@ def test_pods_that_stop_to_matter_are_dropped() -> None:
     assert state.plugin(("confcom-system", "a")) is None
 
 
-def test_a_sink_keeps_no_names_of_pods_beyond_a_list() -> None:
+def test_a_sink_keeps_no_names_of_pods_beyond_a_list():
     state = ClusterState(RULES, lambda: 0.0)
     sink = PodSink(state, RULES.resources, RELEASE, lambda: None)
     sink.begin()

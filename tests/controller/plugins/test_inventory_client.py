@@ -1,9 +1,6 @@
 """Getting a plugin's inventory by HTTP."""
 
-from __future__ import annotations
-
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
 
@@ -15,12 +12,12 @@ DOCUMENT = b'{"version": 1}'
 
 
 @pytest.fixture
-async def answering() -> AsyncIterator[Callable[[bytes], Awaitable[int]]]:
+async def answering():
     """Serve these bytes to whoever connects, and return the port."""
     servers: list[asyncio.Server] = []
 
-    async def serve(answer: bytes) -> int:
-        async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def serve(answer):
+        async def handle(reader, writer):
             await reader.readuntil(b"\r\n\r\n")
             writer.write(answer)
             writer.close()
@@ -34,7 +31,7 @@ async def answering() -> AsyncIterator[Callable[[bytes], Awaitable[int]]]:
         server.close()
 
 
-async def fetched(port: int) -> bytes:
+async def fetched(port):
     client = InventoryClient(port)
     try:
         return await client.fetch("127.0.0.1")
@@ -42,11 +39,11 @@ async def fetched(port: int) -> bytes:
         await client.close()
 
 
-def http(body: bytes, status: str = "200 OK", more: str = "") -> bytes:
+def http(body, status="200 OK", more=""):
     return f"HTTP/1.1 {status}\r\nContent-Length: {len(body)}\r\n{more}\r\n".encode() + body
 
 
-async def test_an_inventory_is_fetched(answering: Callable[[bytes], Awaitable[int]]) -> None:
+async def test_an_inventory_is_fetched(answering):
     for document in (DOCUMENT, b"x" * INVENTORY_BYTES):
         assert await fetched(await answering(http(document))) == document
 
@@ -59,13 +56,13 @@ async def test_an_inventory_is_fetched(answering: Callable[[bytes], Awaitable[in
         http(b"", "302 Found", "Location: /elsewhere\r\n"),
     ],
 )
-async def test_another_answer_is_refused(answering: Callable[[bytes], Awaitable[int]], answer: bytes) -> None:
+async def test_another_answer_is_refused(answering, answer):
     with pytest.raises(MalformedError):
         await fetched(await answering(answer))
 
 
 @pytest.mark.parametrize("answer", [b"", b"SSH-2.0-x\r\n", http(DOCUMENT)[:-5]])
-async def test_a_broken_answer_is_none(answering: Callable[[bytes], Awaitable[int]], answer: bytes) -> None:
+async def test_a_broken_answer_is_none(answering, answer):
     with pytest.raises(UnavailableError) as error:
         await fetched(await answering(answer))
     assert error.value.error_code == "plugin-unavailable"

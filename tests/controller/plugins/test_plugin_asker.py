@@ -1,11 +1,9 @@
 """Asking the device plugins."""
 
-from __future__ import annotations
-
 import asyncio
 import itertools
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 
 import pytest
 from prometheus_client import CollectorRegistry
@@ -24,14 +22,14 @@ DOCUMENT = json.dumps(
 ).encode()
 
 
-def plugin(number: int = 0, *, address: str = "10.0.0.1", incarnation: str = "i") -> PodFacts:
+def plugin(number=0, *, address="10.0.0.1", incarnation="i"):
     return PodFacts(("system", f"p{number}"), f"n{number}", (0,), PluginPod(address, "1", incarnation), accepted=True)
 
 
 class Asked:
     """An asker whose time passes when the test says so; `answers` are used one by one, the last stays."""
 
-    def __init__(self) -> None:
+    def __init__(self):
         self.now = 0.0
         self.answers: list[Callable[[], Awaitable[bytes]]] = [document]
         self.calls: list[tuple[float, str]] = []
@@ -45,44 +43,44 @@ class Asked:
             jitter=lambda: 0.5,
         )
 
-    async def _fetch(self, address: str) -> bytes:
+    async def _fetch(self, address):
         self.calls.append((self.now, address))
         return await (self.answers.pop(0) if len(self.answers) > 1 else self.answers[0])()
 
     @property
-    def moments(self) -> list[float]:
+    def moments(self):
         return [moment for moment, _ in self.calls]
 
     @property
-    def addresses(self) -> list[str]:
+    def addresses(self):
         return [address for _, address in self.calls]
 
-    def has(self, *pods: PodFacts) -> None:
+    def has(self, *pods):
         for pod in pods:
             self.state.set_pod(pod.key, pod)
         self.asker.wake()
 
-    async def until(self, seconds: float) -> None:
+    async def until(self, seconds):
         self.now = seconds
         self.asker.wake()
         for _ in range(30):
             await asyncio.sleep(0)
 
 
-async def document() -> bytes:
+async def document():
     return DOCUMENT
 
 
-async def away() -> bytes:
+async def away():
     raise UnavailableError("away")
 
 
-async def html() -> bytes:
+async def html():
     return b"<html>"
 
 
 @pytest.fixture
-async def asked() -> AsyncIterator[Asked]:
+async def asked():
     made = Asked()
     task = asyncio.ensure_future(made.asker.run())
     yield made
@@ -90,7 +88,7 @@ async def asked() -> AsyncIterator[Asked]:
     await asyncio.gather(task, return_exceptions=True)
 
 
-async def test_a_plugin_is_asked_at_changes_and_from_time_to_time(asked: Asked) -> None:
+async def test_a_plugin_is_asked_at_changes_and_from_time_to_time(asked):
     asked.has(plugin())
     await asked.until(1)
     assert asked.addresses == ["10.0.0.1"]
@@ -104,7 +102,7 @@ async def test_a_plugin_is_asked_at_changes_and_from_time_to_time(asked: Asked) 
     assert asked.addresses[2:] == ["10.0.0.2"]
 
 
-async def test_many_restarts_make_no_shorter_pause(asked: Asked) -> None:
+async def test_many_restarts_make_no_shorter_pause(asked):
     for restarts in range(5):
         asked.has(plugin(incarnation=str(restarts)))
         await asked.until(restarts)
@@ -114,7 +112,7 @@ async def test_many_restarts_make_no_shorter_pause(asked: Asked) -> None:
     assert asked.moments[:5] == [0, 1, 2, 3, 4]
 
 
-async def test_a_silent_plugin_is_asked_ever_more_rarely(asked: Asked, caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_silent_plugin_is_asked_ever_more_rarely(asked, caplog):
     asked.answers = [away]
     asked.has(plugin())
     for second in range(120):
@@ -125,7 +123,7 @@ async def test_a_silent_plugin_is_asked_ever_more_rarely(asked: Asked, caplog: p
     assert 6 <= len(asked.calls) <= 12
 
 
-async def test_one_failure_is_usual_and_not_logged(asked: Asked, caplog: pytest.LogCaptureFixture) -> None:
+async def test_one_failure_is_usual_and_not_logged(asked, caplog):
     asked.answers = [away, document]
     asked.has(plugin())
     for second in range(30):
@@ -134,7 +132,7 @@ async def test_one_failure_is_usual_and_not_logged(asked: Asked, caplog: pytest.
     assert caplog.records == []
 
 
-async def test_who_cannot_be_asked_stays_unknown(asked: Asked) -> None:
+async def test_who_cannot_be_asked_stays_unknown(asked):
     asked.answers = [html]
     asked.has(plugin(0, address=""), plugin(1))
     await asked.until(0.1)
@@ -144,11 +142,11 @@ async def test_who_cannot_be_asked_stays_unknown(asked: Asked) -> None:
     assert asked.addresses == ["10.0.0.1"]
 
 
-async def test_only_some_plugins_are_asked_at_the_same_time(asked: Asked) -> None:
+async def test_only_some_plugins_are_asked_at_the_same_time(asked):
     release = asyncio.Event()
     waiting = most = 0
 
-    async def wait() -> bytes:
+    async def wait():
         nonlocal waiting, most
         waiting += 1
         most = max(most, waiting)
@@ -167,10 +165,10 @@ async def test_only_some_plugins_are_asked_at_the_same_time(asked: Asked) -> Non
     assert asked.state.plugins_by_accounting()["capacity"] == 4 * PLUGINS_AT_ONCE
 
 
-async def test_a_new_plugin_is_asked_before_silent_ones(asked: Asked) -> None:
+async def test_a_new_plugin_is_asked_before_silent_ones(asked):
     ends = asyncio.Semaphore(10 * PLUGINS_AT_ONCE)
 
-    async def wait() -> bytes:
+    async def wait():
         await ends.acquire()
         raise UnavailableError("its node is dead")
 

@@ -1,7 +1,5 @@
 """What a node's capacity has to be."""
 
-from __future__ import annotations
-
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -15,28 +13,28 @@ DEVICES = Offer(Accounting.DEVICE, EPC, 100)
 NOTHING = Offer(Accounting.NOTHING)
 
 
-def capacity(mib: int, resource: str = EPC) -> Offer:
+def capacity(mib, resource=EPC):
     return Offer(Accounting.CAPACITY, resource, mib)
 
 
-def plugins(*offers: Offer, silent: int = 0) -> Plugins:
+def plugins(*offers, silent=0):
     return Plugins(len(offers) + silent, offers)
 
 
-def decided(amount: Amount, found: Plugins, *, asked: int = 0, not_accepted: int = 0, missing: float = 0.0) -> Decision:
+def decided(amount, found, *, asked=0, not_accepted=0, missing=0.0):
     requested = Requested(asked + not_accepted, asked)
     return decide(NodeFacts("n", "u", (amount,)), found, (requested,), (missing,), RULES)
 
 
-def ours(mib: int) -> Amount:
+def ours(mib):
     return Amount(mib, mib, ours=True)
 
 
-def change(mib: int | None, *, takes: bool = False) -> Decision:
+def change(mib, *, takes=False):
     return Decision((Change(EPC, mib, takes=takes),))
 
 
-def short(asked: int, offered: int, *changes: Change) -> Decision:
+def short(asked, offered, *changes):
     return Decision(changes, (Shortfall(EPC, asked, offered),))
 
 
@@ -97,12 +95,12 @@ TABLE = {
 
 
 @pytest.mark.parametrize("name", TABLE)
-def test_decision(name: str) -> None:
+def test_decision(name):
     amount, found, circumstances, expected = TABLE[name]
     assert decided(amount, found, **circumstances) == expected
 
 
-def test_the_key_of_another_platform_is_removed() -> None:
+def test_the_key_of_another_platform_is_removed():
     rules = Rules((EPC, OTHER), maximum_mib=1000, gone_seconds=300)
     node = NodeFacts("n", "u", (ours(64), NO_AMOUNT))
     found = decide(node, plugins(capacity(32, OTHER)), (Requested(), Requested()), (300, 0), rules)
@@ -128,9 +126,7 @@ OFFERS = st.lists(
 
 @settings(max_examples=60)
 @given(NODES, OFFERS, st.integers(0, 2), REQUESTED, st.floats(0, 1000))
-def test_the_promises_hold_for_every_node(
-    amount: Amount, offers: list[Offer], silent: int, requested: tuple[int, int], missing: float
-) -> None:
+def test_the_promises_hold_for_every_node(amount, offers, silent, requested, missing):
     asked, not_accepted = requested
     circumstances = {"asked": asked, "not_accepted": not_accepted, "missing": missing}
     for change in decided(amount, plugins(*offers, silent=silent), **circumstances).changes:

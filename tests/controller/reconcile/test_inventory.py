@@ -1,7 +1,5 @@
 """The controller's view of a plugin's inventory."""
 
-from __future__ import annotations
-
 import json
 
 import pytest
@@ -22,18 +20,18 @@ from confcom.sgx.epc_from_cpuid import MIB
 from testkit.raised import raises
 
 
-def document(**accounting: object) -> bytes:
+def document(**accounting):
     fields = {"kind": "capacity", "resource": "example.com/epc", "advertised_mib": 64} | accounting
     return json.dumps({"version": 1, "accounting": fields, "resources": [{"name": "x"}]}).encode()
 
 
-def test_an_offer_is_read() -> None:
+def test_an_offer_is_read():
     assert read_offer(document()) == Offer(Accounting.CAPACITY, "example.com/epc", 64)
     assert read_offer(document(kind="device")) == Offer(Accounting.DEVICE, "example.com/epc", 64)
     assert read_offer(document(advertised_mib=LARGEST_MIB)).mib == LARGEST_MIB
 
 
-def test_a_waiting_plugin_offers_nothing() -> None:
+def test_a_waiting_plugin_offers_nothing():
     for kind in ("device", None):
         waiting = {"version": 1, "accounting": {"kind": kind, "advertised_mib": 0}, "resources": []}
         assert read_offer(json.dumps(waiting).encode()) == Offer(Accounting.NOTHING)
@@ -58,13 +56,13 @@ def test_a_waiting_plugin_offers_nothing() -> None:
         document(advertised_mib=None),
     ],
 )
-def test_what_is_no_inventory_is_refused(unusable: bytes) -> None:
+def test_what_is_no_inventory_is_refused(unusable):
     with raises("inventory-malformed", MalformedError):
         read_offer(unusable)
 
 
 @given(st.binary(max_size=200))
-def test_no_bytes_make_anything_else(found: bytes) -> None:
+def test_no_bytes_make_anything_else(found):
     with pytest.raises(MalformedError):
         read_offer(found)
 
@@ -73,7 +71,7 @@ EPC = DEFAULT_NAMES[ResourceKind.EPC]
 NONE = HostDevices("", ())
 
 
-def test_what_a_real_plugin_says_is_understood() -> None:
+def test_what_a_real_plugin_says_is_understood():
     sections = (EpcSection(0, 100 * MIB),)
     discovery = Discovery(Platform.HARDWARE, EpcSource.SYSFS, "because", sections, "/dev/sgx_enclave", None)
     for setting, kind in (

@@ -1,10 +1,8 @@
 """The controller's small values of the API server's objects."""
 
-from __future__ import annotations
-
 import pytest
 
-from confcom.controller.reconcile.facts import NO_AMOUNT, Amount, PluginPod, PodFacts
+from confcom.controller.reconcile.facts import NO_AMOUNT, Amount
 from confcom.controller.reconcile.reading import MANAGER, node_facts, pod_facts
 from testkit.controller import EPC, RELEASE, node, plugin_pod, pod
 
@@ -12,7 +10,7 @@ OTHER = "simulated.example.com/epc"
 RESOURCES = (EPC, OTHER)
 
 
-def test_amounts_of_a_node() -> None:
+def test_amounts_of_a_node():
     facts = node_facts(node({"cpu": "2", EPC: "100k"}, {EPC: "99"}), RESOURCES)
     assert facts.amounts == (Amount(100_000, 99), NO_AMOUNT)
     assert (facts.name, facts.uid) == ("n", "u")
@@ -22,19 +20,19 @@ def test_amounts_of_a_node() -> None:
     assert not node_facts(node({EPC: "8"}, manager="kubelet"), RESOURCES).amounts[0].ours
 
 
-def read(found: dict) -> PodFacts:
+def read(found):
     facts = pod_facts(found, RESOURCES, RELEASE)
     assert facts is not None
     return facts
 
 
-def read_plugin(**details: object) -> PluginPod:
+def read_plugin(**details):
     plugin = read(plugin_pod(**details)).plugin
     assert plugin is not None
     return plugin
 
 
-def test_a_bound_pods_requests_are_kept() -> None:
+def test_a_bound_pods_requests_are_kept():
     facts = read(pod({EPC: "10"}))
     assert (facts.key, facts.node, facts.requests, facts.plugin) == (("tenant", "t"), "n", (10, 0), None)
     assert facts.accepted
@@ -60,24 +58,24 @@ def test_a_bound_pods_requests_are_kept() -> None:
         plugin_pod(labels={"component": "device-plugins"}),
     ],
 )
-def test_nothing_is_kept_of_other_pods(unimportant: dict) -> None:
+def test_nothing_is_kept_of_other_pods(unimportant):
     assert pod_facts(unimportant, RESOURCES, RELEASE) is None
 
 
 @pytest.mark.parametrize("component", ["device-plugin", "device-plugin-simulated"])
-def test_plugins_are_known_by_labels_and_owner(component: str) -> None:
+def test_plugins_are_known_by_labels_and_owner(component):
     plugin = read_plugin(labels={"component": component})
     assert (plugin.address, plugin.created) == ("10.0.0.7", "2026-11-28T10:00:00Z")
 
 
-def test_only_an_address_of_a_running_pod_is_asked() -> None:
+def test_only_an_address_of_a_running_pod_is_asked():
     assert read_plugin(podIP="fd00::7").address == "[fd00::7]"
     assert read_plugin(phase="Pending").address == ""
     for other in ("127.0.0.1", "169.254.169.254", "fe80::1", "0.0.0.0", "evil.example.com", "10.0.0.7/../x"):
         assert read_plugin(podIP=other).address == "", other
 
 
-def test_a_restart_or_another_address_is_another_incarnation() -> None:
+def test_a_restart_or_another_address_is_another_incarnation():
     status = {"name": "device-plugin", "containerID": "containerd://1", "ready": True}
     changes = ({}, {"containerID": "containerd://2"}, {"ready": False})
     found = [read_plugin(containerStatuses=[status | change]) for change in changes]

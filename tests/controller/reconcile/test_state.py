@@ -1,7 +1,5 @@
 """The cluster as the controller knows it."""
 
-from __future__ import annotations
-
 import random
 
 from confcom.controller.reconcile.decision import Change, Decision, Rules
@@ -24,36 +22,36 @@ RULES = Rules((EPC,), maximum_mib=1000, gone_seconds=300)
 class Clock:
     now = 0.0
 
-    def __call__(self) -> float:
+    def __call__(self):
         return self.now
 
 
-def node(amount: Amount = NO_AMOUNT, name: str = "n") -> NodeFacts:
+def node(amount=NO_AMOUNT, name="n"):
     return NodeFacts(name, f"uid-{name}", (amount,))
 
 
-def tenant(mib: int, name: str = "t", on: str = "n", *, accepted: bool = True) -> PodFacts:
+def tenant(mib, name="t", on="n", *, accepted=True):
     return PodFacts(("ns", name), on, (mib,), None, accepted)
 
 
-def accepted(mib: int) -> tuple[Requested, ...]:
+def accepted(mib):
     return (Requested(mib, mib),)
 
 
-def plugin(name: str = "p", *, created: str = "1", incarnation: str = "i", on: str = "n") -> PodFacts:
+def plugin(name="p", *, created="1", incarnation="i", on="n"):
     return PodFacts(("system", name), on, (0,), PluginPod("10.0.0.1", created, incarnation), accepted=True)
 
 
-def capacity(mib: int) -> Offer:
+def capacity(mib):
     return Offer(Accounting.CAPACITY, EPC, mib)
 
 
-def take_in(state: ClusterState, *pods: PodFacts) -> None:
+def take_in(state, *pods):
     for pod in pods:
         state.set_pod(pod.key, pod)
 
 
-def test_a_plugins_answer_has_its_node_looked_at() -> None:
+def test_a_plugins_answer_has_its_node_looked_at():
     state = ClusterState(RULES, Clock())
     state.set_node(node())
     take_in(state, plugin())
@@ -64,7 +62,7 @@ def test_a_plugins_answer_has_its_node_looked_at() -> None:
     assert state.decide("n").changes == (Change(EPC, 64, takes=False),)
 
 
-def test_what_does_not_change_has_nothing_looked_at() -> None:
+def test_what_does_not_change_has_nothing_looked_at():
     state = ClusterState(RULES, Clock())
     for _ in range(2):
         state.set_node(node())
@@ -74,7 +72,7 @@ def test_what_does_not_change_has_nothing_looked_at() -> None:
     assert changed == []
 
 
-def test_an_answer_of_another_incarnation_is_ignored() -> None:
+def test_an_answer_of_another_incarnation_is_ignored():
     state = ClusterState(RULES, Clock())
     state.set_node(node())
     take_in(state, plugin(incarnation="new"))
@@ -83,7 +81,7 @@ def test_an_answer_of_another_incarnation_is_ignored() -> None:
     assert state.decide("n") == Decision()
 
 
-def test_requests_are_summed_by_node() -> None:
+def test_requests_are_summed_by_node():
     state = ClusterState(RULES, Clock())
     take_in(state, tenant(3, "a"), tenant(4, "b"), tenant(5, "c", on="m"))
     found = state.requested("n"), state.requested("m"), state.requested("x")
@@ -93,7 +91,7 @@ def test_requests_are_summed_by_node() -> None:
     assert (state.requested("n"), state.requested("m")) == (accepted(0), accepted(9))
 
 
-def test_what_a_kubelet_has_accepted_is_summed_by_itself() -> None:
+def test_what_a_kubelet_has_accepted_is_summed_by_itself():
     state = ClusterState(RULES, Clock())
     state.set_node(node())
     take_in(state, tenant(3, "a"), tenant(4, "b", accepted=False))
@@ -104,7 +102,7 @@ def test_what_a_kubelet_has_accepted_is_summed_by_itself() -> None:
     assert state.take_changed() == ["n"]
 
 
-def test_the_newest_plugin_decides() -> None:
+def test_the_newest_plugin_decides():
     state = ClusterState(RULES, Clock())
     state.set_node(node())
     take_in(state, plugin("z-old", created="1"), plugin("a-new", created="2"))
@@ -113,7 +111,7 @@ def test_the_newest_plugin_decides() -> None:
     assert state.decide("n").changes == (Change(EPC, 20, takes=False),)
 
 
-def test_a_node_without_a_plugin_loses_its_key_in_time() -> None:
+def test_a_node_without_a_plugin_loses_its_key_in_time():
     clock = Clock()
     state = ClusterState(RULES, clock)
     state.set_node(node(Amount(64, 64, ours=True)))
@@ -129,7 +127,7 @@ def test_a_node_without_a_plugin_loses_its_key_in_time() -> None:
     assert state.decide("n").changes == (Change(EPC, None, takes=True),)
 
 
-def test_the_time_without_a_plugin_begins_when_it_goes() -> None:
+def test_the_time_without_a_plugin_begins_when_it_goes():
     clock = Clock()
     state = ClusterState(RULES, clock)
     state.set_node(node(Amount(64, 64, ours=True)))
@@ -141,7 +139,7 @@ def test_the_time_without_a_plugin_begins_when_it_goes() -> None:
     assert state.decide("n") == Decision(waits=True)
 
 
-def test_a_node_of_the_same_name_is_a_new_one() -> None:
+def test_a_node_of_the_same_name_is_a_new_one():
     clock = Clock()
     state = ClusterState(RULES, clock)
     there = node(Amount(64, 64, ours=True))
@@ -154,7 +152,7 @@ def test_a_node_of_the_same_name_is_a_new_one() -> None:
     assert state.decide("n") == Decision(waits=True)
 
 
-def test_a_pod_that_goes_has_its_node_looked_at() -> None:
+def test_a_pod_that_goes_has_its_node_looked_at():
     state = ClusterState(RULES, Clock())
     state.set_node(node())
     state.set_node(node(name="m"))
@@ -166,7 +164,7 @@ def test_a_pod_that_goes_has_its_node_looked_at() -> None:
     assert state.take_changed() == ["m"]
 
 
-def test_what_was_read_just_now_decides_and_is_not_kept() -> None:
+def test_what_was_read_just_now_decides_and_is_not_kept():
     clock = Clock()
     state = ClusterState(RULES, clock)
     state.set_node(node(Amount(64, 64, ours=True)))
@@ -178,7 +176,7 @@ def test_what_was_read_just_now_decides_and_is_not_kept() -> None:
     assert state.decide("n").changes == (Change(EPC, None, takes=True),)
 
 
-def test_plugins_are_to_be_asked_once_for_each_incarnation() -> None:
+def test_plugins_are_to_be_asked_once_for_each_incarnation():
     state = ClusterState(RULES, Clock())
     take_in(state, plugin(), tenant(3))
     assert state.take_unasked() == [("system", "p")]
@@ -188,7 +186,7 @@ def test_plugins_are_to_be_asked_once_for_each_incarnation() -> None:
     assert state.take_unasked() == [("system", "p")]
 
 
-def test_plugins_are_counted_by_their_accounting() -> None:
+def test_plugins_are_counted_by_their_accounting():
     state = ClusterState(RULES, Clock())
     take_in(state, plugin("a"), plugin("b"), tenant(3))
     state.set_offer(("system", "a"), "i", capacity(64))
@@ -197,7 +195,7 @@ def test_plugins_are_counted_by_their_accounting() -> None:
     assert state.plugins_by_accounting() == {"unknown": 1}
 
 
-def test_a_complete_list_ends_what_is_not_in_it() -> None:
+def test_a_complete_list_ends_what_is_not_in_it():
     state = ClusterState(RULES, Clock())
     state.set_node(node())
     state.set_node(node(name="m"))
@@ -209,7 +207,7 @@ def test_a_complete_list_ends_what_is_not_in_it() -> None:
     assert state.take_changed() == ["n"]
 
 
-def test_after_any_events_it_knows_what_a_new_one_would() -> None:
+def test_after_any_events_it_knows_what_a_new_one_would():
     chance = random.Random(1)
     state = ClusterState(RULES, Clock())
     there: dict[tuple[str, str], PodFacts] = {}

@@ -5,18 +5,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from confcom.errors import MalformedError
-from confcom.sgx.collateral.signed_json import MAX_DOCUMENT_SIZE, JsonObject, SignedJson
+from confcom.sgx.collateral.signed_json import MAX_DOCUMENT_SIZE, SignedJson
 from testkit.raised import raises
 
 SIGNATURE = bytes(range(64))
 SIGNATURE_HEX = SIGNATURE.hex()
 
 
-def document(body: bytes, *, name="thing", signature=SIGNATURE_HEX) -> bytes:
+def document(body, *, name="thing", signature=SIGNATURE_HEX):
     return b'{"' + name.encode() + b'":' + body + b',"signature":"' + signature.encode() + b'"}'
 
 
-def read(body: bytes) -> JsonObject:
+def read(body):
     return SignedJson.parse(document(body), "thing").read()
 
 

@@ -18,7 +18,7 @@ TCB_INFO, QE_IDENTITY = json.loads(Path(__file__).with_name("documents.json").re
 KINDS = {"tcbInfo": (TcbInfo, TCB_INFO), "enclaveIdentity": (QeIdentity, QE_IDENTITY)}
 
 
-def document(name: str, value: object) -> bytes:
+def document(name, value):
     body = json.dumps(value, separators=(",", ":"))
     return f'{{"{name}":{body},"signature":"{SIGNATURE}"}}'.encode()
 

@@ -59,7 +59,7 @@ ARC = bytes.fromhex("2a864886f84d010d01")
 """The extension's own OID, as DER writes it without tag and length."""
 
 
-def tlv(tag: int, content: bytes) -> bytes:
+def tlv(tag, content):
     size = len(content)
     if size < 0x80:
         return bytes([tag, size]) + content
@@ -67,26 +67,26 @@ def tlv(tag: int, content: bytes) -> bytes:
     return bytes([tag, 0x80 | len(octets)]) + octets + content
 
 
-def member(*arcs_and_value) -> bytes:
+def member(*arcs_and_value):
     *arcs, value = arcs_and_value
     return tlv(0x30, tlv(0x06, ARC + bytes(arcs)) + value)
 
 
-def octets(content: bytes) -> bytes:
+def octets(content):
     return tlv(0x04, content)
 
 
-def integer(value: int) -> bytes:
+def integer(value):
     return tlv(0x02, value.to_bytes(value.bit_length() // 8 + 1))
 
 
-def tcb_members(*extra, numbers=range(1, 17)) -> bytes:
+def tcb_members(*extra, numbers=range(1, 17)):
     members = [member(2, number, integer(number)) for number in numbers]
     members += [member(2, 17, integer(300)), member(2, 18, octets(bytes(range(16, 32))))]
     return b"".join([*members, *extra])
 
 
-def extension(**changes) -> bytes:
+def extension(**changes):
     """PLAIN by hand, with members exchanged, dropped (None) or added."""
     members = {
         "ppid": member(1, octets(bytes(range(16)))),
@@ -98,7 +98,7 @@ def extension(**changes) -> bytes:
     return tlv(0x30, b"".join(m for m in (members | changes).values() if m is not None))
 
 
-def configuration(*values: int, count=3) -> bytes:
+def configuration(*values, count=3):
     flags = [member(7, n, tlv(0x01, bytes([value]))) for n, value in enumerate(values, 1)]
     return member(7, tlv(0x30, b"".join(flags[:count])))
 
@@ -224,7 +224,7 @@ def test_other_structures_are_refused(der):
         PckExtension.parse(der)
 
 
-def misnumbered(value: PckExtension, *arcs: int) -> tuple[bytes, str, str]:
+def misnumbered(value, *arcs):
     oid = tlv(0x06, ARC + bytes(arcs))
     found, wanted = (".".join(map(str, one)) for one in ((*arcs[:-1], 99), arcs))
     return value.encode().replace(oid, oid[:-1] + b"c"), found, wanted
