@@ -1,5 +1,6 @@
 """Nothing that identifies the machine or opens something is in a report, in any notation."""
 
+import base64
 import json
 
 import pytest
@@ -8,7 +9,18 @@ from hypothesis import strategies as st
 
 from confcom.hardware_report.report import text_lines
 from confcom.hardware_report.software import configuration_facts, redacted_url, without_comments
-from testkit.notations import holds
+
+
+def holds(text, secret):
+    """Whether a text has the secret in hexadecimal, or all of its whole characters in base64, at any position."""
+    if secret.hex() in text.lower():
+        return True
+    for shift in range(3):
+        for encode in (base64.b64encode, base64.urlsafe_b64encode):
+            inner = encode(bytes(shift) + secret).decode().rstrip("=")
+            if inner[-(-8 * shift // 6) : -1] in text:
+                return True
+    return False
 
 
 def test_nothing_of_the_node_identifies_it(node, platform):
