@@ -13,8 +13,8 @@ from rich.console import Console
 from rich.text import Text
 
 IMAGES = Path(__file__).resolve().parent.parent / "docs" / "images"
-WIDTH = 118
-STYLES = (("   $ ", "cyan"), ("   held", "green"), ("   SIMULATED", "yellow"), ("   | ", "bright_black"))
+WIDTH = 106
+STYLES = (("   ok", "green"), ("   SIMULATED", "yellow"), ("   | ", "bright_black"))
 
 
 def run_demo() -> str:
@@ -29,12 +29,10 @@ def run_demo() -> str:
 
 
 def draw(transcript: str) -> str:
-    """The transcript as SVG. Commands are left out, except the first: the picture is about what happens."""
+    """The transcript as SVG."""
     console = Console(record=True, width=WIDTH, file=Path(os.devnull).open("w"), force_terminal=True)  # noqa: SIM115
     console.print(Text("$ make demo", style="bold cyan"))
     for line in transcript.splitlines():
-        if line.startswith("   $ "):
-            continue
         style = next((style for start, style in STYLES if line.startswith(start)), "")
         if line[:1].isdigit():
             style = "bold"

@@ -6,7 +6,7 @@ import os
 import signal
 import sys
 
-from testkit.watched_node import PATIENCE_SECONDS
+from testkit.kubelet import PATIENCE_SECONDS
 
 LOOK_SECONDS = 0.01
 
@@ -38,15 +38,6 @@ class Instance:
                 env=environ,
             )
         return cls(process, probe, log)
-
-    @classmethod
-    async def start_on(cls, layout, name, *arguments):
-        """Start one beside a node, for its host's hardware if it is to simulate nothing."""
-        return await cls.start(
-            layout.directory, name,
-            "--host-root", str(layout.directory / "host"), "--device-plugin-dir", str(layout.device_plugin_dir),
-            "--helper-epc-mib", "0", *arguments,
-        )  # fmt: skip
 
     @property
     def alive(self):

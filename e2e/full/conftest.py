@@ -1,4 +1,4 @@
-"""The cluster's kubelet as the contract suite sees it, which it shares with the playground's stand-in."""
+"""The cluster's kubelet as the contract suite sees it, which it shares with the demo's device manager."""
 
 import asyncio
 import json
@@ -55,7 +55,6 @@ class RealKubelet:
         self._cluster = cluster
         self._here = f"--namespace={namespace}"
         self.directory = cluster.node.inside(DEVICE_PLUGINS)
-        self.nodes = len(cluster.nodes)
 
     async def counts(self, resource):
         node = await asyncio.to_thread(self._cluster.kubectl_json, "get", "node", NODE_NAME)

@@ -1,11 +1,17 @@
-"""The real kubelet does what the suite says; the playground's stand-in runs the same suite.
+"""The real kubelet does what the suite says; the demo's device manager runs the same suite.
 
 By default that is 1.36.3; `--kubelet 1.37.2` runs it on one of the next rules.
 """
 
 import pytest
 
-from testkit.kubelet_contract.cases import AllocateContract, ListContract, RegistrationContract, RestartContract
+from testkit.kubelet_contract.cases import (
+    AllocateContract,
+    ListContract,
+    PodContract,
+    RegistrationContract,
+    RestartContract,
+)
 from testkit.kubelet_contract.version_cases import From137Contract, UpTo136Contract
 
 
@@ -19,6 +25,10 @@ class TestLists(ListContract):
 
 class TestAllocate(AllocateContract):
     """Allocate, and what becomes of the pod."""
+
+
+class TestPods(PodContract):
+    """Several containers, and restarts of one."""
 
 
 class TestRestart(RestartContract):

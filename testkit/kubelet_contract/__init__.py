@@ -1,1 +1,1 @@
-"""What a kubelet does to a device plugin: one suite for the playground's stand-in and for the real one."""
+"""What a kubelet does to a device plugin: one suite for the demo's device manager and for real kubelets."""

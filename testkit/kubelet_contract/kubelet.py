@@ -30,8 +30,6 @@ class Kubelet(Protocol):
     image: str
     """An image that has /bin/sh."""
     node_name: str
-    nodes: int
-    """How many the scheduler looks at; only this one offers what a case's plugin has."""
     patience: float
     """Seconds within which what must happen has happened."""
     report_seconds: float

@@ -21,7 +21,7 @@ class UpTo136Contract:
         await new.register()
         await bench.counted(2, 2)
 
-    async def test_the_new_instances_end_takes_everything_and_tells_the_old_one_nothing(self, bench: Bench):
+    async def test_the_new_instances_end_takes_everything(self, bench: Bench):
         old = await bench.plugin()
         new = await bench.plugin(("x", "y"), name="two")
         new.end_streams()
@@ -38,7 +38,7 @@ class UpTo136Contract:
         plugin.send_list()
         await bench.counted(1, 1)
 
-    async def test_a_registration_that_fails_leaves_the_one_that_works_but_not_its_loss(self, bench: Bench):
+    async def test_after_a_failed_registration_a_loss_is_missed(self, bench: Bench):
         """The kubelet then has no client of that name to disconnect, and offers a lost plugin's devices."""
         works = await bench.plugin()
         fails = await bench.plugin(name="two", register=False)
@@ -72,7 +72,7 @@ class From137Contract:
         assert [sorted(ids) for ids in new.allocations] == [["x", "y"]]
         assert old.allocations == []
 
-    async def test_the_new_instances_end_leaves_the_old_one_to_allocate_what_the_new_one_listed(self, bench: Bench):
+    async def test_the_old_instance_allocates_from_the_new_ones_list(self, bench: Bench):
         old = await bench.plugin()
         new = await bench.plugin(("x", "y"), name="two")
         new.end_streams()
@@ -82,7 +82,7 @@ class From137Contract:
         assert [sorted(ids) for ids in old.allocations] == [["x", "y"]]
         assert new.allocations == []
 
-    async def test_the_last_instances_end_takes_allocatable_and_running_pods_live(self, bench: Bench):
+    async def test_the_last_instances_end_takes_allocatable(self, bench: Bench):
         old = await bench.plugin()
         new = await bench.plugin(name="two")
         pod = await bench.run("holds", SLEEP, 2)
@@ -94,7 +94,7 @@ class From137Contract:
         assert (await bench.kubelet.pod(pod)).phase == "Running"
         await bench.registers(old)
 
-    async def test_a_path_that_is_connected_is_refused_and_its_loss_is_missed_from_then_on(self, bench: Bench):
+    async def test_a_connected_path_is_refused_and_its_loss_missed(self, bench: Bench):
         plugin = await bench.plugin()
         already = f"device plugin already connected: .*{re.escape(plugin.name)}"
         assert re.fullmatch(already, await refused(plugin))
@@ -118,7 +118,7 @@ class From137Contract:
         plugin.end_streams()
         await bench.counted(4, 0)
 
-    async def test_a_registration_that_fails_at_another_path_changes_nothing(self, bench: Bench):
+    async def test_a_failed_registration_at_another_path_changes_nothing(self, bench: Bench):
         works = await bench.plugin()
         fails = await bench.plugin(name="two", register=False)
         await fails.stop()

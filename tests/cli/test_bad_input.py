@@ -42,15 +42,9 @@ RESULT = {
     "simulation create": [],
     "simulation show": ["--state-dir", "missing"],
     "simulation export": ["--state-dir", "missing"],
-    "playground apply": ["--dir", "missing"],
-    "playground get": ["--dir", "missing"],
-    "playground delete": ["--dir", "missing"],
-    "playground images": ["--dir", "missing"],
 }
 """Commands with a result, and the options that they need."""
 OTHERS = {
-    "playground node": ["--dir", "missing"],
-    "playground logs": ["--dir", "missing"],
     "quote-helper": [],
     "device-plugin": [],
     "completion": [],
@@ -106,7 +100,7 @@ def of_commands():
         "unknown option before the command": Case((b"--bogus" + ESCAPES,)),
         "unknown command, as JSON": Case(("bogus", "-o", "json")),
         "group without a command": Case(("simulation",)),
-        "unknown command of a group": Case(("playground", b"bogus" + ESCAPES)),
+        "unknown command of a group": Case(("simulation", b"bogus" + ESCAPES)),
         "unknown shell": Case(("completion", b"tcsh" + ESCAPES)),
     }
     for command, needed in COMMANDS.items():
@@ -141,14 +135,10 @@ def of_files():
             f"verify: root: {kind}": Case(("verify", str(QUOTE), "--root", file)),
             f"verify: collateral: {kind}": Case(("verify", str(QUOTE), "--root", "intel", "--collateral", file)),
             f"simulation show: {kind}": Case(("simulation", "show", "--state-dir", file)),
-            f"playground apply: {kind}": Case(("playground", "apply", "--dir", "missing", file)),
             f"quote: socket: {kind}": Case(("quote", "--report-data", "00", "--socket", file)),
             f"enable: values: {kind}": Case(("enable", "--dry-run", "--values", file), programs=ANSWERING),
             f"enable: chart: {kind}": Case(("enable", "--dry-run", "--chart", file), programs=ANSWERING),
         }
-        if kind not in {"missing", "a directory"}:
-            found[f"playground node: {kind}"] = Case(("playground", "node", "--dir", file))
-            found[f"playground get: {kind}"] = Case(("playground", "get", "--dir", file))
         if kind not in {"missing", "a directory", "escapes"}:
             found[f"simulation create: {kind}"] = Case(("simulation", "create", file))
             found[f"demo: {kind}"] = Case(("demo", "--dir", file))
@@ -181,12 +171,6 @@ def of_arguments():
         ["update", "--image-digest", ESCAPES],
         *(["rollback", number] for number in ("0", "-1", "x", "9" * 5000)),
         ["simulation", "export", "--state-dir", "platform", "--context", "x", "out"],
-        ["playground", "node", "--dir", "n", "--image", ESCAPES],
-        ["playground", "node", "--dir", "n", "--kubelet", "1.0"],
-        ["playground", "logs", "--dir", "missing", ESCAPES],
-        ["playground", "delete", "--dir", "missing"],
-        ["playground", "delete", "--dir", "missing", "--grace-period", "-1", "pod", "a"],
-        ["playground", "delete", "--dir", "missing", "--grace-period", "nan", "pod", ESCAPES],
         ["demo", "--mode", "magic"],
         ["demo", "--dir", "."],
         ["quote-helper", "--log-level", ESCAPES],
@@ -208,7 +192,6 @@ def of_streams():
     for name, arguments in {
         "inspect": ("inspect", "-"),
         "verify": ("verify", "-", "--root", "intel"),
-        "playground apply": ("playground", "apply", "--dir", "missing", "-"),
         "disable": ("disable",),
     }.items():
         found[f"{name}: closed stdin"] = Case(arguments, closed=(0,), programs=ANSWERING)
@@ -219,7 +202,6 @@ def of_streams():
         "closed stdout: inspect": Case(("inspect", str(QUOTE)), closed=(1,)),
         "closed stdout: a mistake": Case(("status", "--bogus", "-o", "json"), closed=(1,)),
         "closed stdin and stdout": Case(("inspect", "-"), closed=(0, 1)),
-        "the variable of an option": Case(("playground", "get"), environ={"CONFCOM_PLAYGROUND_DIR": "\x1b[2J"}),
         "the variable of a daemon's option": Case(("quote-helper",), environ={"CONFCOM_LOG_LEVEL": "\x1b[2J"}),
         "an encoding without letters": Case(
             ("inspect", "ü\u202e".encode()), environ={"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
@@ -311,8 +293,6 @@ FAILING = {
     "hardware-report": ["--out", "folder"],
     "simulation create": ["empty.bin"],
     "simulation export": ["out"],
-    "playground apply": ["binary.bin"],
-    "playground delete": ["pod", "a"],
     "demo": ["--dir", "empty.bin"],
 }
 """What makes commands fail that do not fail without it."""

@@ -6,7 +6,7 @@ import pytest
 from confcom.cli.group import COMMANDS, cli
 from confcom.cli.output_option import asks_for_json
 
-WITHOUT = {"playground node", "playground logs", "quote-helper", "device-plugin", "controller", "completion"}
+WITHOUT = {"quote-helper", "device-plugin", "controller", "completion"}
 """They print a log or a script."""
 
 

@@ -25,7 +25,7 @@ CHALLENGE = bytes(range(32))
 
 @pytest.fixture
 def environ(socket_path):
-    """As the playground's runner without namespaces sets it."""
+    """As the demo sets it in the mode without namespaces."""
     return {
         "SGX_AESM_ADDR": "1",
         "CONFCOM_AESM_SOCKET": str(socket_path),

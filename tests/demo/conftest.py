@@ -1,8 +1,9 @@
-"""A demo in this process whose commands can be replaced one by one, and demos as processes."""
+"""A demo in this process whose parts can be replaced, demos as processes, device plugins, and a node."""
 
+import asyncio
+import contextlib
 import os
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
@@ -10,48 +11,95 @@ from pathlib import Path
 
 import pytest
 
-from confcom.playground.api.client import NodeClient
-from confcom.playground.demo.commands import Commands
-from confcom.playground.demo.context import DemoContext
-from confcom.playground.demo.interrupts import SIGNALS
-from confcom.playground.demo.processes import ProcessGroup
-from confcom.playground.demo.sequence import run as run_demo
+from confcom.demo import story
+from confcom.demo.container import Image, Mode, choose_runtime, find_tools
+from confcom.demo.guardian import MARK_VARIABLE, marked
+from confcom.demo.node import Node
+from testkit.kubelet_contract.plugin import Plugin
+from testkit.waiting import until
 
 ENVIRONMENT = {name: value for name, value in os.environ.items() if not name.startswith(("CONFCOM_", "SGX_", "COV_"))}
+TOOLS = find_tools(os.environ["PATH"])
 
 
 @pytest.fixture
-def play(tmp_path):
-    """Runs the demo; `instead` replaces commands, `after` a step something is done to it."""
+async def plugins():
+    """Make plugins; all are stopped at the end."""
+    made = []
 
-    def run(*, mode="auto", instead=None, after=(0, None), patience=20.0):
+    async def make(directory, **settings):
+        made.append(Plugin(directory, **settings))
+        await made[-1].start()
+        return made[-1]
+
+    yield make
+    for plugin in made:
+        await plugin.stop()
+
+
+@pytest.fixture(scope="session")
+def obstacles(tmp_path_factory):
+    """By mode: why it cannot be tested on this machine."""
+
+    async def try_all():
+        found = {}
+        for mode in Mode:
+            try:
+                await choose_runtime(mode, TOOLS, {}, tmp_path_factory.mktemp("probe"))
+            except story.ConfcomError as error:
+                found[mode] = error.why
+        return found
+
+    return asyncio.run(try_all())
+
+
+@pytest.fixture(params=list(Mode), ids=str)
+def mode(request, obstacles):
+    if request.param in obstacles:
+        pytest.skip(f"mode {request.param} left out on this machine: {obstacles[request.param]}")
+    return request.param
+
+
+@pytest.fixture
+async def start_node(short_dir):
+    """Start nodes inside of this process, which know the image `sh`."""
+    started = []
+
+    async def start(mode=Mode.NO_NAMESPACE, node_type=Node, **options):
+        runtime = await choose_runtime(mode, TOOLS, {MARK_VARIABLE: str(short_dir)}, short_dir)
+        started.append(node_type(short_dir, runtime, {"sh": Image(("/bin/sh", "-c"), {"A": "image"})}, **options))
+        await started[-1].start()
+        return started[-1]
+
+    yield start
+    for node in started:
+        await node.stop()
+    # A container that was killed while it started ends a moment later.
+    await until(lambda: not any(marked(f"{MARK_VARIABLE}={short_dir}")))
+
+
+@pytest.fixture
+def play(monkeypatch):
+    """Runs the demo; `instead` replaces commands, `after` a step something is done to the demo."""
+
+    async def run(*, mode="auto", instead=None, images=None, after=(0, None), patience=20.0):
+        number, act = after
+        title, step = list(story.STEPS.items())[number - 1]
+
+        async def step_and_act(demo, report):
+            await step(demo, report)
+            await act(demo)
+
+        if act is not None:
+            monkeypatch.setattr(story, "STEPS", {**story.STEPS, title: step_and_act})
         folder = Path(tempfile.mkdtemp(prefix="cst-", dir="/tmp"))
-        folder.chmod(0o755)
-        commands = Commands(ENVIRONMENT, instead or {})
-        with (
-            ProcessGroup(folder, commands, owns_folder=True, ready_seconds=patience) as processes,
-            NodeClient(folder) as node,
-        ):
-            context = DemoContext(processes, node, mode, os.urandom, job_seconds=patience)
-            number, act = after
-            report = run_demo(
-                context,
-                begin=lambda _number, _title: None,
-                end=lambda step: act(context) if step.ok and step.number == number else None,
-            )
-        assert not folder.exists()
+        options = {"replacements": instead, "images": images, "ready_seconds": patience}
+        async with story.open_demo(folder, mode, ENVIRONMENT, owns_folder=True, **options) as demo:
+            report = await story.run(demo, begin=lambda _: None, end=lambda _: None)
+        assert traces_of(folder) == NOTHING
         return report
 
     return run
-
-
-@pytest.fixture
-def signal_handlers():
-    """Whatever handles signals is put back."""
-    before = {number: signal.getsignal(number) for number in SIGNALS}
-    yield
-    for number, handler in before.items():
-        signal.signal(number, handler)
 
 
 @pytest.fixture
@@ -76,9 +124,9 @@ def demo_process(demo_environment):
     """Starts `confcom demo` as a process group of its own; whatever is left of it afterwards is ended by pid."""
     started = []
 
-    def start(*arguments, **options):
+    def start(*arguments, command=(), **options):
         process = subprocess.Popen(
-            [sys.executable, "-m", "confcom", "demo", *arguments],
+            [*command, sys.executable, "-m", "confcom", "demo", *arguments],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             **({"env": demo_environment} | options),
@@ -103,9 +151,9 @@ def short_folder():
     shutil.rmtree(folder, ignore_errors=True)
 
 
-SLOW_DELETION = """
+SLOW_HOLDER = """
 import sys, time
-if "delete" in sys.orig_argv:
+if "--hold" in sys.orig_argv:
     time.sleep(60)
 """
 
@@ -117,31 +165,25 @@ def demo_in_short_folder(demo_process, demo_environment, short_folder, tmp_path,
     Its last step does not end by itself, so that a signal reaches it in time however busy the machine is.
     """
     slowing = tmp_path_factory.mktemp("slowing")
-    (slowing / "sitecustomize.py").write_text(SLOW_DELETION)
+    (slowing / "sitecustomize.py").write_text(SLOW_HOLDER)
     changes = {"TMPDIR": str(tmp_path), "PYTHONPATH": str(slowing)}
     return demo_process("--dir", str(short_folder), env=demo_environment | changes)
 
 
+NOTHING = {"folder": False, "processes": [], "mounts": []}
+
+
+def traces_of(folder):
+    """What a demo left on the machine: its folder, its processes, its mounts."""
+    mounts = [line for line in Path("/proc/self/mounts").read_text().splitlines() if str(folder) in line]
+    return {"folder": folder.exists(), "processes": list(processes_of(folder)), "mounts": mounts}
+
+
 def processes_of(folder):
-    """Pids whose command line or environment names the folder."""
-    found = []
+    """Pids and commands whose command line or environment names the folder."""
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
-            try:
+            with contextlib.suppress(OSError):
                 command, environment = (entry / "cmdline").read_bytes(), (entry / "environ").read_bytes()
-            except OSError:
-                continue
-            if str(folder).encode() in command + environment:
-                found.append((int(entry.name), command))
-    return found
-
-
-@pytest.fixture
-def traces_of():
-    """What a demo left on the machine: its folder, its processes, its mounts."""
-
-    def find(folder):
-        mounts = [line for line in Path("/proc/self/mounts").read_text().splitlines() if str(folder) in line]
-        return {"folder": folder.exists(), "processes": processes_of(folder), "mounts": mounts}
-
-    return find
+                if str(folder).encode() in command + environment:
+                    yield int(entry.name), command

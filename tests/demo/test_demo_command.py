@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -11,28 +12,25 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from confcom.cli.commands.local import demo
 from confcom.cli.group import cli
-from confcom.playground.api.client import NodeClient
-from confcom.playground.api.views import Phase
-from confcom.playground.demo import sequence
-from confcom.playground.demo.commands import StepError
-from confcom.playground.demo.context import examples_folder
+from confcom.demo import story
+from confcom.demo.processes import StepError
+from tests.demo.conftest import NOTHING, processes_of, traces_of
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
 
-NOTHING = {"folder": False, "processes": [], "mounts": []}
-
-
 MADE_IN_STEP = {
-    1: "logs",
-    2: "logs/node.log",
-    3: "job.yaml",
-    4: "logs/sgx-test-*.log",
+    1: "platform",
+    2: "logs/device-plugin.log",
+    3: "pods/sgx-test-1",
+    4: "logs/sgx-test-1.log",
     5: "q.bin",
-    6: "job-holding.yaml",
+    6: "pods/sgx-holding-2",
 }
 """What is in the demo's folder once a step is under way."""
+
+VERIFY_CODES = (0, 3, 4, 4, 3, 3)
+"""The exit codes of the `confcom verify` commands that --keep prints; every other command succeeds."""
 
 
 def until(there, process=None, seconds=30):
@@ -46,16 +44,16 @@ def until(there, process=None, seconds=30):
 
 
 def reach(process, folder, step):
-    until(lambda: list(folder.glob(MADE_IN_STEP[step])), process)
+    until((folder / MADE_IN_STEP[step]).exists, process)
 
 
-def kept(process):
-    """The report of a demo that stays up."""
+def kept(process, last="}\n"):
+    """What a demo that stays up has printed."""
     lines = []
     for line in process.stdout:
         lines.append(line)
-        if line == "}\n":
-            return json.loads("".join(lines))
+        if line == last:
+            return "".join(lines)
     raise AssertionError("".join(lines) + process.stderr.read())
 
 
@@ -77,16 +75,20 @@ def test_two_at_once(demo_process):
     reports = [json.loads(process.communicate()[0]) for process in both]
     assert [report["steps"][-1]["error"] for report in reports] == [None, None]
     assert [report["ok"] for report in reports] == [True, True]
-    roots = {report["steps"][0]["data"]["root_sha256"] for report in reports}
-    assert len(roots) == 2
+    assert len({report["steps"][0]["data"]["root_sha256"] for report in reports}) == 2
 
 
-@pytest.mark.parametrize(
-    "moment",
-    [*((step, signal.SIGINT) for step in range(1, 7)), (2, signal.SIGTERM), (6, signal.SIGTERM), (4, signal.SIGHUP)],
-)
-def test_ended_in_a_step_it_leaves_nothing(demo_in_short_folder, short_folder, tmp_path, traces_of, moment):
-    (step, number), process = moment, demo_in_short_folder
+MOMENTS = [
+    *((step, signal.SIGINT) for step in range(1, 7)),
+    (2, signal.SIGTERM),
+    (6, signal.SIGTERM),
+    (4, signal.SIGHUP),
+]
+
+
+@pytest.mark.parametrize(("step", "number"), MOMENTS)
+def test_ended_in_a_step_it_leaves_nothing(demo_in_short_folder, short_folder, tmp_path, step, number):
+    process = demo_in_short_folder
     reach(process, short_folder, step)
     os.killpg(process.pid, number)
     out, err = process.communicate(timeout=30)
@@ -96,28 +98,43 @@ def test_ended_in_a_step_it_leaves_nothing(demo_in_short_folder, short_folder, t
     assert traces_of(short_folder) == NOTHING
 
 
-def test_what_keep_advises_works(play, tmp_path):
-    verdicts = []
-
-    def follow(context):
-        advice = demo._advice(context).splitlines()
-        first = next(number for number, line in enumerate(advice) if "AesmClient" in line)
-        program = "\n".join(line.strip() for line in advice[first : first + 6])
-        subprocess.run([sys.executable, "-c", program], check=True, cwd=tmp_path)
-        (verify,) = (line.split()[1:] for line in advice if line.strip().startswith("confcom verify"))
-        command = [sys.executable, "-m", "confcom", *verify, "--output", "json"]
-        done = subprocess.run(command, check=False, capture_output=True, text=True, cwd=tmp_path)
-        verdicts.append(json.loads(done.stdout)["kind"])
-
-    assert play(after=(6, follow)).ok
-    assert verdicts == ["authentic-not-authorised"]
+def test_more_signals_do_not_disturb_the_cleanup(demo_in_short_folder, short_folder):
+    process = demo_in_short_folder
+    reach(process, short_folder, 6)
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        os.killpg(process.pid, number)
+    out, err = process.communicate(timeout=30)
+    assert process.returncode == 128 + signal.SIGTERM, out + err
+    assert traces_of(short_folder) == NOTHING
 
 
-def test_a_kept_demo_is_up_until_ctrl_c(demo_process, short_folder, traces_of):
-    process = demo_process("--keep", "--dir", str(short_folder), "--output", "json")
-    assert kept(process)["ok"]
-    with NodeClient(short_folder) as node:
-        assert node.state().jobs
+def test_after_nohup_a_hang_up_is_ignored(demo_process, short_folder):
+    process = demo_process("--dir", str(short_folder), command=("nohup",))
+    reach(process, short_folder, 2)
+    os.killpg(process.pid, signal.SIGHUP)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 0, err
+
+
+@pytest.mark.parametrize("mode", ["auto", "no-namespace"])
+def test_what_keep_advises_works(demo_process, demo_environment, short_folder, tmp_path, mode):
+    process = demo_process("--keep", "--mode", mode, "--dir", str(short_folder))
+    last = "    (exit code 3: authentic, but you did not say which enclave you expect; --mrenclave does)\n"
+    printed = kept(process, last).splitlines()
+    commands = [line.removeprefix("   $ ") for line in printed if line.startswith("   $ ")]
+    first = next(number for number, line in enumerate(printed) if "import AesmClient" in line)
+    program = "\n".join(line.strip() for line in printed[first : first + 6])
+    subprocess.run([sys.executable, "-c", program], check=True, cwd=tmp_path)
+    commands.append(next(line.strip() for line in printed if "confcom verify mine.bin" in line))
+    typed = "\n".join(f"{line}\necho exit $?" for line in commands)
+    search = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    done = subprocess.run(
+        ["/bin/sh", "-c", typed], env=demo_environment | {"PATH": search}, cwd=tmp_path, capture_output=True, text=True,
+        check=False,
+    )  # fmt: skip
+    codes = iter(VERIFY_CODES)
+    expected = [next(codes) if line.startswith("confcom verify") else 0 for line in commands]
+    assert [int(code) for code in re.findall(r"^exit (\d+)$", done.stdout, re.MULTILINE)] == expected, done.stdout
     process.send_signal(signal.SIGINT)
     process.communicate(timeout=30)
     assert process.returncode == 130
@@ -131,45 +148,6 @@ def test_a_folder_in_use_is_refused(demo_process, short_folder):
     out, _ = process.communicate()
     assert (process.returncode, json.loads(out)["error"]["code"]) == (2, "folder-not-empty")
     assert (short_folder / "precious").read_text() == "mine"
-
-
-def test_a_step_that_fails_is_named_and_the_exit_is_1(monkeypatch, signal_handlers):
-    def broken(context, notes):
-        raise StepError("the machine is on fire", why="a test said so", remedy="call somebody")
-
-    monkeypatch.setattr(sequence, "STEPS", (sequence.Step("A broken step", broken),))
-    result = CliRunner().invoke(cli, ["demo"])
-    assert result.exit_code == 1
-    for part in ("1 (A broken step)", "the machine is on fire", "a test said so", "call somebody"):
-        assert part in result.output
-
-
-def test_killed_outright_it_leaves_nothing_either(demo_process, short_folder, traces_of):
-    process = demo_process("--keep", "--dir", str(short_folder), "--output", "json")
-    assert kept(process)["ok"]
-    with NodeClient(short_folder) as node:
-        node.apply((examples_folder() / "job-holding.yaml").read_text().replace("sgx-holding", "left-alone"))
-        node.wait(lambda state: any(pod.phase is Phase.RUNNING for pod in state.pods_of("left-alone")), 20)
-    process.kill()
-    process.wait()
-    until(lambda: traces_of(short_folder) == NOTHING)
-
-
-def test_killed_outright_in_a_step(demo_process, short_folder, traces_of):
-    process = demo_process("--dir", str(short_folder))
-    reach(process, short_folder, 4)
-    process.kill()
-    process.wait()
-    until(lambda: traces_of(short_folder) == NOTHING)
-
-
-def test_a_folder_of_the_users_is_emptied_and_kept(demo_process, short_folder):
-    short_folder.mkdir(mode=0o700)
-    process = demo_process("--dir", str(short_folder))
-    _, err = process.communicate()
-    assert process.returncode == 0, err
-    assert list(short_folder.iterdir()) == []
-    assert short_folder.stat().st_mode & 0o777 == 0o700
 
 
 @pytest.mark.parametrize(
@@ -187,10 +165,46 @@ def test_a_folder_that_cannot_be(demo_process, folder, code):
     assert "Traceback" not in err
 
 
-def test_keep_notices_that_a_daemon_died(demo_process, short_folder, traces_of):
+def test_a_folder_of_the_users_is_emptied_and_kept(demo_process, short_folder):
+    short_folder.mkdir(mode=0o700)
+    process = demo_process("--dir", str(short_folder))
+    _, err = process.communicate()
+    assert process.returncode == 0, err
+    assert list(short_folder.iterdir()) == []
+    assert short_folder.stat().st_mode & 0o777 == 0o700
+
+
+def test_a_step_that_fails_is_named_and_the_exit_is_1(monkeypatch):
+    async def broken(demo, report):
+        raise StepError("the machine is on fire", why="a test said so", remedy="call somebody")
+
+    monkeypatch.setattr(story, "STEPS", {"A broken step": broken})
+    result = CliRunner().invoke(cli, ["demo"])
+    assert result.exit_code == 1
+    for part in ("1 (A broken step)", "the machine is on fire", "a test said so", "call somebody"):
+        assert part in result.output
+
+
+def test_killed_outright_it_leaves_nothing_either(demo_process, short_folder):
     process = demo_process("--keep", "--dir", str(short_folder), "--output", "json")
-    assert kept(process)["ok"]
-    (helper,) = [pid for pid, command in traces_of(short_folder)["processes"] if b"quote-helper" in command]
+    assert json.loads(kept(process))["ok"]
+    process.kill()
+    process.wait()
+    until(lambda: traces_of(short_folder) == NOTHING)
+
+
+@pytest.mark.parametrize("step", [4, 6])
+def test_killed_outright_in_a_step(demo_in_short_folder, short_folder, step):
+    reach(demo_in_short_folder, short_folder, step)
+    demo_in_short_folder.kill()
+    demo_in_short_folder.wait()
+    until(lambda: traces_of(short_folder) == NOTHING)
+
+
+def test_keep_notices_that_a_daemon_died(demo_process, short_folder):
+    process = demo_process("--keep", "--dir", str(short_folder), "--output", "json")
+    assert json.loads(kept(process))["ok"]
+    (helper,) = [pid for pid, command in processes_of(short_folder) if b"quote-helper" in command]
     os.kill(helper, signal.SIGKILL)
     out, _ = process.communicate(timeout=30)
     error = json.loads(out)["error"]
@@ -205,10 +219,3 @@ def test_nothing_is_imported_from_the_current_directory(demo_process, tmp_path):
     command = str(Path(sys.executable).with_name("confcom"))
     done = subprocess.run([command, "demo"], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
-
-
-def test_a_step_that_takes_long_says_so(monkeypatch, signal_handlers):
-    monkeypatch.setattr(demo, "PROGRESS_SECONDS", 0.05)
-    monkeypatch.setattr(sequence, "STEPS", (sequence.Step("A slow step", lambda *_: time.sleep(0.5)),))
-    result = CliRunner().invoke(cli, ["demo"])
-    assert result.output.count("0 s\n") > 1

@@ -1,30 +1,24 @@
 """Whatever is broken, the demo ends at the step that broke, and says so."""
 
+import os
 import signal
 import sys
 from pathlib import Path
 
 import pytest
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
+from confcom.demo import story
+from confcom.demo.container import SAMPLE_WORKLOAD, Image
+from confcom.demo.job_file import example
+from confcom.demo.ledger import DeviceLedger
 
-SAMPLE = "registry.test/confcom/sample-workload:latest"
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
 
 PATCHED_COMMAND = """
 import sys
 from confcom.cli.main import main
 {patch}
 sys.argv = ["confcom", {name!r}, *sys.argv[1:]]
-main()
-"""
-
-WITH_IMAGE = """
-import sys
-from confcom.cli.main import main
-arguments = sys.argv[1:]
-if arguments[0] == "node":
-    arguments += ["--image", {image!r}]
-sys.argv = ["confcom", "playground", *arguments]
 main()
 """
 
@@ -40,16 +34,14 @@ for line in done.stdout.splitlines():
 """
 
 WRONG_ROOT = """
-import sys
+import contextlib, sys
 from confcom.cli.main import main
 arguments = sys.argv[1:]
 if arguments[0] == "export":
     other = arguments[arguments.index("--state-dir") + 1] + "-other"
     sys.argv = ["confcom", "simulation", "create", other]
-    try:
+    with contextlib.suppress(SystemExit), contextlib.redirect_stdout(sys.stderr):
         main()
-    except SystemExit:
-        pass
     arguments[arguments.index("--state-dir") + 1] = other
 sys.argv = ["confcom", "simulation", *arguments]
 main()
@@ -60,8 +52,8 @@ main()
 def fails(play):
     """Plays, expects that this step fails with this code after all others held, and gives its error."""
 
-    def run(number, code, **options):
-        report = play(**options)
+    async def run(number, code, **options):
+        report = await play(**options)
         assert not report.ok
         assert [step.ok for step in report.steps] == [True] * (len(report.steps) - 1) + [False]
         error = report.steps[-1].error
@@ -71,132 +63,159 @@ def fails(play):
     return run
 
 
-def be_impatient(context):
-    """From here on nothing comes that is waited for."""
-    context.job_seconds = 2.0
-
-
-@pytest.fixture
-def with_image(script):
+def with_image(*argv):
     """Replaces the sample image by a program, in the arguments of `play`."""
-
-    def instead(command):
-        return {"playground": script(WITH_IMAGE.format(image=f"{SAMPLE}={command}"))}
-
-    return instead
+    return {SAMPLE_WORKLOAD: Image(argv, {"PATH": os.environ["PATH"]})}
 
 
-@pytest.fixture
-def patched(script):
-    """A command with something changed in it before it runs."""
-
-    def instead(name, patch):
-        return {name: script(PATCHED_COMMAND.format(patch=patch, name=name))}
-
-    return instead
-
-
-def test_undisturbed_it_holds_and_nothing_of_the_machine_is_touched(play):
+async def test_undisturbed_it_changes_nothing_of_the_machine(play):
     def machine():
         devices = sorted(entry.name for entry in Path("/dev").iterdir())
         return devices, Path("/run/aesmd").exists(), Path("/proc/self/mounts").read_text()
 
     before = machine()
-    report = play()
+    report = await play()
     assert report.ok, report.steps[-1].error
     assert len(report.steps) == 6
     assert machine() == before
 
 
-@pytest.mark.parametrize(
-    ("name", "after", "step", "code"),
-    [
-        ("quote-helper", 2, 4, "job-ended-otherwise"),
-        ("device-plugin", 2, 3, "job-too-slow"),
-        ("node", 4, 6, "command-failed"),
-    ],
-)
-def test_a_daemon_is_killed(fails, name, after, step, code):
-    def act(context):
-        process = context.processes.running[name].process
+@pytest.mark.parametrize("name", ["quote-helper", "device-plugin"])
+async def test_a_daemon_is_killed(fails, name):
+    async def kill(demo):
+        process = demo.processes.daemons[name]
         process.send_signal(signal.SIGKILL)
-        process.wait()
-        if code == "job-too-slow":
-            be_impatient(context)
+        await process.wait()
+        if name == "device-plugin":
+            await demo.node.changes.until(lambda: not any(demo.node.ledger.allocatable().values()))
 
-    fails(step, code, after=(after, act))
-
-
-def test_plugin_that_never_registers(fails, patched, short_folder):
-    short_folder.mkdir()
-    lost = f'position = sys.argv.index("--device-plugin-dir") + 1\nsys.argv[position] = {str(short_folder)!r}'
-    fails(2, "not-ready-in-time", instead=patched("device-plugin", lost), patience=3)
+    assert name in (await fails(3, "process-ended", after=(2, kill)))["what"]
 
 
-def test_plugin_that_ends_at_once(fails, script):
-    error = fails(2, "process-ended", instead={"device-plugin": script("raise SystemExit('no EPC here')")})
+async def test_a_plugin_that_never_registers(fails, script, short_dir):
+    lost = f'position = sys.argv.index("--device-plugin-dir") + 1\nsys.argv[position] = {str(short_dir)!r}'
+    command = script(PATCHED_COMMAND.format(patch=lost, name="device-plugin"))
+    await fails(2, "not-ready-in-time", instead={"device-plugin": command}, patience=3)
+
+
+async def test_a_plugin_that_ends_at_once(fails, script):
+    error = await fails(2, "process-ended", instead={"device-plugin": script("raise SystemExit('no EPC here')")})
     assert "device-plugin" in error["what"]
     assert "no EPC here" in error["why"]
 
 
-def test_helper_that_is_never_ready(fails, script):
+async def test_a_helper_that_is_never_ready(fails, script):
     instead = {"quote-helper": script("import time; time.sleep(60)")}
-    fails(2, "not-ready-in-time", instead=instead, patience=2)
+    await fails(2, "not-ready-in-time", instead=instead, patience=5)
 
 
-def test_platform_that_cannot_be_made(fails, script):
-    error = fails(1, "command-failed", instead={"simulation": script("raise SystemExit('disk full')")})
+async def test_a_platform_that_cannot_be_made(fails, script):
+    error = await fails(1, "command-failed", instead={"simulation": script("raise SystemExit('disk full')")})
     assert "disk full" in error["why"]
 
 
 @pytest.mark.parametrize("offset", [20, 48 + 64, 48 + 320, 500, 700], ids=["header", "mrenclave", "data", "key", "qe"])
-def test_quote_with_a_flipped_byte(fails, script, with_image, offset):
-    program = " ".join(script(FLIPPED.format(offset=offset), "flip"))
-    assert " not-authentic " in fails(5, "verdict-differs", instead=with_image(program))["what"]
+async def test_a_quote_with_a_flipped_byte(fails, script, offset):
+    images = with_image(*script(FLIPPED.format(offset=offset), "flip"))
+    assert " not-authentic " in (await fails(5, "verdict-differs", images=images))["what"]
 
 
-def test_wrong_root_trusted(fails, script):
-    fails(5, "verdict-differs", instead={"simulation": script(WRONG_ROOT)})
+async def test_a_wrong_root_is_trusted(fails, script):
+    await fails(5, "verdict-differs", instead={"simulation": script(WRONG_ROOT)})
 
 
 @pytest.mark.parametrize(
     ("answer", "code"),
     [
         ('{"kind": "verified", "platform": "simulated"}', "verdict-differs"),
-        ('{"kind": "verified", "platform": "genuine"}', "simulated-taken-for-genuine"),
         ("everything is fine", "output-not-json"),
         ("[]", "output-not-json"),
     ],
 )
-def test_verifier_that_accepts_everything(fails, script, answer, code):
-    fails(5, code, instead={"verify": script(f"print({answer!r})")})
+async def test_verifier_that_accepts_everything(fails, script, answer, code):
+    await fails(5, code, instead={"verify": script(f"print({answer!r})")})
+
+
+async def test_a_verifier_that_takes_simulated_for_genuine(fails, script):
+    patch = """
+import io, contextlib
+real = main
+def main():
+    out = io.StringIO()
+    try:
+        with contextlib.redirect_stdout(out):
+            real()
+    finally:
+        print(out.getvalue().replace('"platform": "simulated"', '"platform": "genuine"'))
+"""
+    command = script(PATCHED_COMMAND.format(patch=patch, name="verify"))
+    await fails(5, "simulated-taken-for-genuine", instead={"verify": command})
 
 
 @pytest.mark.parametrize(
-    ("patch", "code"),
-    [
-        (
-            "from confcom.playground.kubelet import ledger; ledger.DeviceLedger.release = lambda *arguments: None",
-            "job-too-slow",
-        ),
-        ("from confcom.playground import node; node.unschedulable = lambda *arguments: ''", "job-not-pending"),
-    ],
+    ("method", "answer", "code"),
+    [("release", None, "not-ready-in-time"), ("fits", True, "job-not-pending")],
     ids=["EPC is not released", "the scheduler lets everything in"],
 )
-def test_node_that_counts_wrongly(fails, patched, patch, code):
-    impatience = be_impatient if code == "job-too-slow" else lambda _: None
-    fails(6, code, instead=patched("playground", patch), after=(5, impatience))
+async def test_a_node_that_counts_wrongly(fails, monkeypatch, method, answer, code):
+    async def break_it(demo):
+        monkeypatch.setattr(DeviceLedger, method, lambda *_: answer)
+        demo.processes.ready_seconds = 3.0
+
+    await fails(6, code, after=(5, break_it))
 
 
-def test_job_that_exits_1(fails, script, with_image):
-    instead = with_image(" ".join(script("raise SystemExit(1)", "failing")))
-    assert "exit code 1" in fails(4, "job-ended-otherwise", instead=instead)["why"]
+async def test_job_that_exits_1(fails, script):
+    images = with_image(*script("raise SystemExit(1)", "failing"))
+    assert "exit code 1" in (await fails(4, "job-failed", images=images))["why"]
 
 
-def test_job_that_prints_no_quote(fails, with_image):
-    fails(4, "no-quote", instead=with_image(f"{sys.executable} -c pass"))
+async def test_a_job_that_prints_no_quote(fails):
+    await fails(4, "no-quote", images=with_image(sys.executable, "-c", "pass"))
 
 
-def test_quote_of_another_enclave(fails, with_image):
-    program = f"{sys.executable} -m confcom.sample_workload --enclave impostor"
-    assert " authentic-not-authorised " in fails(5, "verdict-differs", instead=with_image(program))["what"]
+async def test_the_quote_of_another_enclave(fails):
+    images = with_image(sys.executable, "-m", "confcom.sample_workload", "--enclave", "impostor")
+    assert " authentic-not-authorised " in (await fails(5, "verdict-differs", images=images))["what"]
+
+
+@pytest.fixture
+def change(monkeypatch, tmp_path):
+    """Replaces text of examples/job.yaml for this test."""
+
+    def edit(*replacements):
+        text = example("job.yaml").read_text()
+        for old, new in replacements:
+            assert old in text
+            text = text.replace(old, new)
+        (tmp_path / "job.yaml").write_text(text)
+        monkeypatch.setattr(story, "example", lambda name: tmp_path / name if name == "job.yaml" else example(name))
+
+    return edit
+
+
+AMOUNT, IMAGE = "sgx_epc_mem_in_MiB: 10", f"image: {SAMPLE_WORKLOAD}"
+
+
+async def test_a_changed_file_changes_the_run(play, change):
+    change((AMOUNT, "sgx_epc_mem_in_MiB: 25"), ('"' + "0" * 64 + '"', "c0ffee"), ("name: sgx-test", "name: mine"))
+    report = await play()
+    assert report.ok, report.steps[-1].error
+    assert report.steps[2].data == {"challenge": "c0ffee", "allocated_mib": 25}
+    assert {"enclave memory: 25 MiB", "challenge: 3 bytes"} <= set(report.steps[3].data["output"])
+
+
+@pytest.mark.parametrize(
+    ("replacement", "code"),
+    [
+        ((AMOUNT, "sgx_epc_mem_in_MiB: 163"), "job-pending"),
+        ((IMAGE, "image: nginx:1"), "image-unknown"),
+        ((IMAGE, f"{IMAGE}\n        tty: true"), "job-field-unknown"),
+        (("CONFCOM_CHALLENGE #", "OTHER #"), "challenge-missing"),
+        (('value: "1"', "value: 1"), "job-value-unusable"),
+    ],
+    ids=["too much", "image", "unknown field", "no challenge", "number"],
+)
+async def test_a_file_that_cannot_run_ends_step_3(fails, change, replacement, code):
+    change(replacement)
+    assert (await fails(3, code))["do"] or code == "job-pending"

@@ -4,108 +4,13 @@ import asyncio
 import json
 import signal
 
-import grpc.aio
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from confcom.device_plugin.resources import ENCLAVE_RESOURCE, EPC_RESOURCE, HELPER_RESOURCE, PROVISION_RESOURCE
-from confcom.kubelet_api import deviceplugin_pb2 as pb
-from confcom.playground.kubelet.device_manager import DeviceManager
-from confcom.playground.kubelet.ledger import DeviceLedger
 from testkit.fresh_metrics import FreshPage
+from testkit.kubelet import PATIENCE_SECONDS, Kubelet
 from testkit.plugin_process import LOOK_SECONDS, Instance
-from testkit.watched_node import PATIENCE_SECONDS
-
-
-class Kubelet(DeviceManager):
-    """The playground's device manager, with the rules to 1.36: it notes what plugins do, and can misbehave."""
-
-    def __init__(self, directory):
-        super().__init__(directory, DeviceLedger(), self._notify)
-        self.directory = directory
-        self.requests = []
-        self.refuse = ""  # what Register answers instead
-        self.ignore_stream = False  # accept Register, never ask for the list
-        self.end_streams = False  # end every stream once its list is here
-        self.hang = False  # never answer Register
-        self.accepted = 0
-        self.failed_dial_backs = 0
-        self._change = asyncio.Event()
-
-    @property
-    def lists(self):
-        """The healthy devices of each resource."""
-        return {name: list(known.healthy) for name, known in self._ledger._resources.items()}
-
-    async def stop(self):
-        await super().stop()
-        self._ledger.forget_devices()
-
-    async def register(self, request, context):
-        self.requests.append(request)
-        self._notify()
-        if self.hang:
-            await asyncio.Event().wait()
-        if self.refuse:
-            await context.abort(grpc.StatusCode.UNKNOWN, self.refuse)
-        try:
-            answer = await super().register(request, context)
-        except grpc.aio.AbortError:
-            self.failed_dial_backs += 1
-            raise
-        self.accepted += 1
-        self._notify()
-        return answer
-
-    async def _follow(self, client):
-        if self.ignore_stream:
-            return await client.close()
-        follow = client.list_and_watch
-
-        async def list_and_watch():
-            async for devices in follow():
-                yield devices
-                if self.end_streams:
-                    break
-
-        client.list_and_watch = list_and_watch
-        return await super()._follow(client)
-
-    def _notify(self):
-        self._change.set()
-        self._change = asyncio.Event()
-
-    async def drop(self, resource):
-        """Disconnect whichever plugin has this name, as the real one does when any stream for it ends."""
-        client = self._registry.endpoint(resource)
-        self._registry.ended(client)
-        self._ledger.mark_unhealthy(resource)
-        self._notify()
-        await client.close()
-
-    async def until(self, predicate):
-        async with asyncio.timeout(20):
-            while not predicate():
-                await self._change.wait()
-
-    async def until_list(self, *resources, registrations=1):
-        """Until each resource has been registered so often and its list is here."""
-        await self.until(
-            lambda: all(self.lists.get(name) and len(self.registrations(name)) >= registrations for name in resources)
-        )
-
-    async def allocate(self, resource, *containers):
-        request = pb.AllocateRequest(
-            container_requests=[pb.ContainerAllocateRequest(devices_ids=identifiers) for identifiers in containers]
-        )
-        return list((await self._registry.endpoint(resource)._stub.allocate(request)).container_responses)
-
-    def registrations(self, resource):
-        return [request for request in self.requests if request.resource_name == resource]
-
-    def endpoint(self, resource):
-        """Where the resource was registered last."""
-        return self.directory / self.registrations(resource)[-1].endpoint
 
 
 class PluginProcess(Instance):

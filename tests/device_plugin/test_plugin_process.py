@@ -31,13 +31,13 @@ async def test_the_whole_list_arrives_and_is_allocated_from(kubelet, start_liste
     (request,) = kubelet.registrations(EPC)
     assert (request.version, "/" in request.endpoint) == ("v1beta1", False)
     identifiers = kubelet.lists[EPC][5:15]
-    (answer,) = await kubelet.allocate(EPC, identifiers)
+    (answer,) = await kubelet.ask(EPC, identifiers)
     assert dict(answer.envs) == {"CONFCOM_SGX_EPC_MIB": "10", "CONFCOM_SGX_PLATFORM": "simulated"}
     devices = [(device.container_path, device.host_path) for device in answer.devices]
     assert devices == [("/dev/sgx_enclave", "/dev/null"), ("/dev/sgx/enclave", "/dev/null")]
     assert list(answer.mounts) == [pb.Mount(container_path="/var/run/aesmd", host_path="/host/aesmd", read_only=True)]
-    assert await kubelet.allocate(EPC, identifiers) == [answer]
-    (of_a_helper,) = await kubelet.allocate(HELPER, kubelet.lists[HELPER][:2])
+    assert await kubelet.ask(EPC, identifiers) == [answer]
+    (of_a_helper,) = await kubelet.ask(HELPER, kubelet.lists[HELPER][:2])
     assert of_a_helper.envs["CONFCOM_SGX_EPC_MIB"] == "2"
     assert not of_a_helper.mounts
 
@@ -45,7 +45,7 @@ async def test_the_whole_list_arrives_and_is_allocated_from(kubelet, start_liste
 async def test_after_a_refused_allocation_the_next_one_works(kubelet, start_listed):
     plugin = await start_listed("--simulated-epc-mib", "28", "--helper-epc-mib", "0", lists=[EPC])
     with pytest.raises(grpc.aio.AioRpcError) as caught:
-        await kubelet.allocate(EPC, [device_id(28)])
+        await kubelet.ask(EPC, [device_id(28)])
     assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
     assert "'AAc'" in caught.value.details()
     garbage = []
@@ -53,7 +53,7 @@ async def test_after_a_refused_allocation_the_next_one_works(kubelet, start_list
         garbage.append(socket.socket(socket.AF_UNIX))
         garbage[-1].connect(str(kubelet.endpoint(EPC)))
         garbage[-1].sendall(bytes(range(256)) * 16 * (number % 2))
-    assert len(await kubelet.allocate(EPC, [device_id(27)])) == 1
+    assert len(await kubelet.ask(EPC, [device_id(27)])) == 1
     for peer in garbage:
         peer.close()
     assert len(kubelet.registrations(EPC)) == 1
@@ -117,12 +117,13 @@ async def test_its_own_socket_removed_is_noticed_and_replaced(kubelet, start_lis
     assert kubelet.endpoint(EPC).is_socket()
     await plugin.until_registered()
     assert (await plugin.metric("confcom_device_plugin_registrations_total", cause="socket_lost")) == 1
-    assert len(await kubelet.allocate(EPC, kubelet.lists[EPC][:1])) == 1
+    assert len(await kubelet.ask(EPC, kubelet.lists[EPC][:1])) == 1
 
 
 @pytest.mark.parametrize("state", ["watches", "hangs", "is absent"])
 async def test_sigterm_removes_its_sockets_and_exits_0(kubelet, start_plugin, directory, state):
-    kubelet.hang = state == "hangs"
+    if state == "hangs":
+        kubelet.admits.clear()
     if state != "is absent":
         await kubelet.start()
     plugin = await start_plugin()
@@ -185,7 +186,7 @@ async def test_epc_as_capacity_is_registered_by_nobody(kubelet, start_listed):
     (found,) = await plugin.logged(accounting_kind="capacity")
     assert found["accounting_choice"] == "set"
     assert await plugin.metric("confcom_sgx_epc_advertised_bytes") == 1_048_570 * 1024 * 1024
-    (answer,) = await kubelet.allocate(ENCLAVE, kubelet.lists[ENCLAVE][:1])
+    (answer,) = await kubelet.ask(ENCLAVE, kubelet.lists[ENCLAVE][:1])
     assert {device.container_path for device in answer.devices} == {"/dev/sgx_enclave", "/dev/sgx/enclave"}
     assert "CONFCOM_SGX_EPC_MIB" not in answer.envs
 
@@ -222,7 +223,7 @@ async def test_names_counts_reserve_and_mount_are_the_operators_choice(kubelet, 
         lists=("example.com/epc", ENCLAVE, PROVISION),
     )
     assert {name: len(ids) for name, ids in kubelet.lists.items()} == {"example.com/epc": 70, ENCLAVE: 7, PROVISION: 9}
-    (answer,) = await kubelet.allocate("example.com/epc", kubelet.lists["example.com/epc"][:1])
+    (answer,) = await kubelet.ask("example.com/epc", kubelet.lists["example.com/epc"][:1])
     assert not answer.mounts
 
 

@@ -15,7 +15,7 @@ async def test_a_stalled_log_reader_stops_nothing(kubelet, start_listed):
     reader, writer = full_pipe()
     plugin = await start_listed(stderr=writer)
     os.close(writer)
-    assert len(await kubelet.allocate(EPC, kubelet.lists[EPC][:4])) == 1
+    assert len(await kubelet.ask(EPC, kubelet.lists[EPC][:4])) == 1
     await kubelet.drop(EPC)
     await kubelet.until_list(EPC, registrations=2)
     for path in ("/livez", "/readyz"):

@@ -61,7 +61,7 @@ def permitted():
 
 def test_every_package_has_a_row_and_no_other():
     assert set(rows("package")) == folders(SOURCE)
-    for parent in ("quote_helper", "device_plugin", "controller", "addon", "playground"):
+    for parent in ("quote_helper", "device_plugin", "controller", "addon"):
         assert set(rows(f"package of `{parent}`")) == folders(SOURCE / parent)
 
 

@@ -26,7 +26,6 @@ from testkit.fake_cluster.cluster import FakeCluster
 RUN_BY = {
     "docs/how-to/enable-the-add-on.md": "tests/cli/test_docs_enable.py",
     "docs/tutorial/first-quote.md": "tests/docs/test_tutorial.py",
-    "docs/reference/playground.md": "tests/docs/test_local_pages.py",
     "docs/explanation/simulated-platform.md": "tests/docs/test_local_pages.py",
     "docs/how-to/get-a-quote.md": "tests/docs/test_local_pages.py",
     "docs/how-to/verify-a-quote.md": "tests/docs/test_local_pages.py",
@@ -126,7 +125,6 @@ def test_the_add_ons_commands_run(page, monkeypatch):
 @pytest.mark.parametrize(("command", "arguments"), started("confcom"))
 def test_confcom_takes_it(command, arguments, monkeypatch):
     monkeypatch.chdir(ROOT)
-    monkeypatch.setenv("CONFCOM_PLAYGROUND_DIR", "/tmp/node")  # as these pages say
     if any("..." in word for word in arguments):
         pytest.skip(f"{command}: {ABBREVIATED}")
     if not arguments or arguments[0].isupper():

@@ -1,13 +1,11 @@
 """Pages whose commands need nothing but this machine, run in their order as they stand."""
 
 import re
-from pathlib import Path
 
 import pytest
 
-from testkit.documentation import ROOT, blocks, commands, text_of
+from testkit.documentation import blocks, commands, text_of
 
-PLAYGROUND = "docs/reference/playground.md"
 PLATFORM = "docs/explanation/simulated-platform.md"
 GET = "docs/how-to/get-a-quote.md"
 VERIFY = "docs/how-to/verify-a-quote.md"
@@ -24,33 +22,6 @@ def socket(folder, start, until_served):
     path = folder / "aesm" / "aesm.socket"
     until_served(start(HELPER.format(folder=folder)), path)
     return path
-
-
-@pytest.mark.slow
-def test_playground(folder, start, typed, until, until_served):
-    (folder / "examples").symlink_to(ROOT / "examples")
-    export, node, plugin, helper, *rest = [line.replace("/tmp/node", f"{folder}/n") for line in lines_of(PLAYGROUND)]
-    directory = export.partition("=")[2].partition("#")[0].strip()
-    until(start(f"env CONFCOM_PLAYGROUND_DIR={directory} {node.partition('#')[0]}"), "node")
-    start(plugin)
-    until_served(start(helper), Path(helper.partition("--socket ")[2].split()[0]))
-    said = []
-    for line in rest:
-        pod = wait_for_pod(typed, directory) if line.startswith("confcom playground logs") else ""
-        done = typed(re.sub(r"sgx-test-\w+", pod, line), CONFCOM_PLAYGROUND_DIR=directory)
-        assert done.returncode == 0, f"{line}\n{done.stdout}{done.stderr}"
-        said.append(done.stdout)
-    assert "quote: " in "".join(said)
-
-
-def wait_for_pod(typed, directory):
-    """The Job's pod, once it has ended; each look is a command, so no sleep is needed."""
-    for _ in range(100):
-        shown = typed("confcom playground get", CONFCOM_PLAYGROUND_DIR=directory).stdout
-        found = re.search(r"(sgx-test-\w+).*Succeeded", shown)
-        if found:
-            return found[1]
-    return pytest.fail(shown)
 
 
 def test_the_simulated_platform(typed):

@@ -27,5 +27,4 @@ def test_each_step_does_what_the_page_says(folder, start, typed, until):
     assert "the exit code is 3" in " ".join(text_of(PAGE).split())
     assert re.search(r"^VERIFIED$", done.stdout, re.MULTILINE)
     assert "SIMULATED-NOT-INTEL!" in done.stdout
-    assert re.search(r"\b162\b", done.stdout)
     assert (folder / "q.bin").stat().st_size > 4000

@@ -44,7 +44,7 @@ def test_the_wheel_alone_tells_the_story(wheel, tmp_path):
 
 def test_the_wheel_carries_what_it_needs_and_nothing_else(wheel):
     names = set(zipfile.ZipFile(wheel).namelist())
-    assert {"confcom/playground/examples/job.yaml", "confcom/verify/intel_sgx_root_ca.pem", "confcom/py.typed"} <= names
+    assert {"confcom/demo/examples/job.yaml", "confcom/verify/intel_sgx_root_ca.pem", "confcom/py.typed"} <= names
     chart = ROOT / "charts" / "confcom"
     assert {f"confcom/addon/chart/{one.relative_to(chart)}" for one in chart.rglob("*") if one.is_file()} <= names
     assert {name.split("/")[0] for name in names} == {"confcom", f"confcom-{wheel.name.split('-')[1]}.dist-info"}
@@ -69,7 +69,7 @@ def test_the_source_archive_carries_the_examples(tmp_path):
     (built,) = tmp_path.glob("confcom-*.tar.gz")
     with tarfile.open(built) as archive:
         names = {name.partition("/")[2] for name in archive.getnames()}
-    assert {"src/confcom/playground/examples/job.yaml", "src/confcom/addon/chart/Chart.yaml", "Makefile"} <= names
+    assert {"src/confcom/demo/examples/job.yaml", "src/confcom/addon/chart/Chart.yaml", "Makefile"} <= names
 
 
 def test_without_command_line_packages_it_says_what_to_install():

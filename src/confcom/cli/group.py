@@ -53,10 +53,6 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
         "confcom.cli.commands.local.daemons:controller",
         "Run the controller of node capacity in the foreground.",
     ),
-    "playground": (
-        "confcom.cli.commands.local.playground:playground",
-        "Run Job and Pod manifests on one node without Kubernetes.",
-    ),
     "hardware-report": (
         "confcom.cli.commands.local.hardware_report:hardware_report",
         "Report this node's SGX hardware and software, to send to the authors.",

@@ -53,8 +53,7 @@ def test_a_daemons_flags_are_offered(completed, daemon):
         ("confcom quote-helper --socket /va", ["file,/va"]),
         ("confcom device-plugin --simulated-epc-mib ", []),
         ("confcom ver", ["plain,verify"]),
-        ("confcom playground delete ", ["plain,job", "plain,pod"]),
-        ("confcom playground delete p", ["plain,pod"]),
+        ("confcom demo --mode u", ["plain,user-namespace"]),
     ],
 )
 def test_values_are_offered(completed, line, expected):

@@ -283,13 +283,13 @@ async def test_closing_ends_streams_and_server_at_once(kubelet, registrar, devic
 
 
 async def test_a_device_lost_during_register_ends_the_attempt(kubelet, registrar, device, directory):
-    kubelet.hang = True
+    kubelet.admits.clear()
     await kubelet.start()
     device.run()
     await kubelet.until(lambda: kubelet.requests)
     await device.take()
     assert [path.name for path in directory.iterdir()] == ["kubelet.sock"]
-    kubelet.hang = False
+    kubelet.admits.set()
     device.mark_available()
     await kubelet.until_list(EPC_RESOURCE, registrations=2)
     assert len(kubelet.requests) == 2

@@ -57,7 +57,7 @@ async def test_huge_requests_are_refused_before_they_are_held(kubelet, start_lis
             answers = await asyncio.gather(*calls, return_exceptions=True)
             assert {answer.code() for answer in answers} == {grpc.StatusCode.RESOURCE_EXHAUSTED}, shape
     assert peak_memory(plugin.process.pid) < LIMIT
-    (answer,) = await kubelet.allocate(EPC, kubelet.lists[EPC])
+    (answer,) = await kubelet.ask(EPC, kubelet.lists[EPC])
     assert answer.envs["CONFCOM_SGX_EPC_MIB"] == "2048"
 
 
@@ -67,7 +67,7 @@ async def test_the_largest_list_arrives_and_is_allocated_at_once(kubelet, start_
     assert len(set(kubelet.lists[EPC])) == MAX_DEVICES
     (warning,) = await plugin.logged(seconds_when_all_are_allocated=pytest.approx(8246, abs=1))
     assert warning["level"] == "warning"
-    (answer,) = await kubelet.allocate(EPC, kubelet.lists[EPC])
+    (answer,) = await kubelet.ask(EPC, kubelet.lists[EPC])
     assert answer.envs["CONFCOM_SGX_EPC_MIB"] == str(MAX_DEVICES)
     assert peak_memory(plugin.process.pid) < LIMIT
 

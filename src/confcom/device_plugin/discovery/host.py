@@ -23,7 +23,7 @@ class FileStatus:
 
 @dataclass(frozen=True, slots=True)
 class HostFiles:
-    """The host's files below a root: `/`, or the host's file system as mounted in a container or a playground.
+    """The host's files below a root: `/`, or the host's file system as mounted in a container, or the demo's.
 
     Paths are absolute, as on the host. CPUID is independent of the root.
     """

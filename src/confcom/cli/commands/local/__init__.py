@@ -1,1 +1,1 @@
-"""Commands for this machine: the daemons, the demo, the playground, and the hardware report."""
+"""Commands for this machine: the daemons, the demo and the hardware report."""

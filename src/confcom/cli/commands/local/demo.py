@@ -1,40 +1,46 @@
-"""The command `confcom demo`: starts a platform, a node and its daemons, runs the demo's steps, and cleans up."""
+"""The command `confcom demo`: runs the demo's steps, prints them, and cleans up."""
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import shutil
+import signal
 import sys
-import tempfile
-import threading
-import time
-from collections.abc import Mapping
-from contextlib import ExitStack
+from collections.abc import Coroutine
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from confcom.cli.output_option import TEXT, output_option
 from confcom.cli.path_type import NamedPath
-from confcom.errors import ExitCode, SettingsError, printable
+from confcom.errors import ExitCode, printable
 
 if TYPE_CHECKING:
-    from confcom.playground.demo.context import DemoContext
-    from confcom.playground.demo.interrupts import Interrupts
-    from confcom.playground.demo.sequence import DemoReport, StepReport
-
-PROGRESS_SECONDS = 2.0
-"""A step that takes longer prints a progress line, and another after each such interval."""
+    from confcom.demo.story import Demo, DemoReport, StepReport
 
 WATCH_SECONDS = 0.5
 """Interval at which `--keep` checks that the daemons are alive."""
 
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+SIGNALLED = 128
+"""Shells add this to the number of the signal that ended a program."""
+
 MODES = ("auto", "root", "user-namespace", "no-namespace")
+
+NEXT = """
+Where to go next:
+  a quote for your own program   confcom demo --keep, and docs/tutorial/first-quote.md
+  on a cluster, without SGX      docs/how-to/cluster-without-sgx.md
+  what all this is               docs/explanation/architecture.md"""
 
 
 @click.command()
+@click.option("-v", "--verbose", is_flag=True, help="Print more details, and the commands that each step ran.")
 @click.option(
     "--keep", is_flag=True, help="Keep everything running at the end, and print commands to try; Ctrl-C stops it."
 )
@@ -48,166 +54,126 @@ MODES = ("auto", "root", "user-namespace", "no-namespace")
     help="A new or empty directory with a short path; it is emptied at the end.  [default: a temporary one]",
 )
 @output_option
-def demo(*, keep: bool, mode: str, folder: Path | None, output: str) -> None:
+def demo(*, verbose: bool, keep: bool, mode: str, folder: Path | None, output: str) -> None:
     """Run the whole sequence on this machine, without SGX hardware.
 
-    The demo creates a simulated SGX platform, starts a node with its device plugin and quote helper, and runs a Job
-    that gets EPC and a quote. A relying party then verifies the quote. Each step prints what happened, how long it took
-    and which command repeats it. The exit code is 0 only if every step succeeded. The machine itself is not changed.
+    The demo creates a simulated SGX platform, starts a node with its device plugin and quote helper, and runs the Job
+    of examples/job.yaml, which gets enclave memory and a quote. A relying party then verifies the quote. The exit code
+    is 0 only if every step succeeded. The machine itself is not changed.
 
     \b
     Examples:
       confcom demo
+      confcom demo -v                     with the commands of each step
       confcom demo --keep                 keep it running for your own program
       confcom demo --output json | jq .ok
       confcom demo --mode no-namespace    containers as plain processes
     """
-    from confcom.playground.demo.interrupts import SIGNALLED, SIGNALS, Interrupts
-    from confcom.playground.runtime.modes import choose_mode
-
-    interrupts = Interrupts()
-    interrupts.install()
-    chosen = choose_mode(mode)
-    text = output == TEXT
-    if text:
-        click.echo(f"confcom demo: one node without Kubernetes and without SGX. Mode: {chosen.mode} ({chosen.reason})")
-    from confcom.playground.demo.sequence import run
-
-    try:
-        with ExitStack() as stack:
-            with interrupts.held():
-                context = _open_context(stack, folder, str(chosen.mode), dict(os.environ), interrupts)
-            printer = StepPrinter(interrupts, enabled=text)
-            report = run(context, begin=printer.begin, end=printer.end)
-            _print_result(report, keep=keep, text=text)
-            if keep:
-                _keep_running(context, ok=report.ok, enabled=text)
-    except SystemExit as ended:
-        if text and ended.code in {SIGNALLED + number for number in SIGNALS}:
+    if output == TEXT:
+        click.echo("confcom demo: confidential computing on one node, without Kubernetes and without SGX hardware")
+    printer = StepPrinter(enabled=output == TEXT, verbose=verbose or keep)
+    outcome = asyncio.run(_until_signal(_run(mode, folder, printer, keep=keep)))
+    if isinstance(outcome, signal.Signals):
+        if output == TEXT:
             click.echo("Stopped; nothing is left.", err=True)
-        raise
-    if not report.ok:
+        sys.exit(SIGNALLED + outcome)
+    if not outcome.ok:
         sys.exit(ExitCode.FAILED)
 
 
-def _print_result(report: DemoReport, *, keep: bool, text: bool) -> None:
-    if not text:
-        click.echo(json.dumps(report.as_data(), indent=2))
-    elif report.ok:
-        click.echo(f"\nEvery step held. {report.seconds:.1f} s.")
-        if not keep:
-            click.echo("Nothing of it is left. With --keep it stays up, and its commands can be tried again.")
+async def _until_signal(main: Coroutine[Any, Any, DemoReport]) -> DemoReport | signal.Signals:
+    """Run `main`; the first signal cancels it, and is returned. Later signals do not disturb its cleanup."""
+    task = asyncio.create_task(main)
+    received: list[signal.Signals] = []
+
+    def stop(number: signal.Signals) -> None:
+        received.append(number)
+        if len(received) == 1:
+            task.cancel()
+
+    for number in SIGNALS:
+        if signal.getsignal(number) is not signal.SIG_IGN:  # nohup
+            asyncio.get_running_loop().add_signal_handler(number, stop, number)
+    try:
+        return await task
+    except asyncio.CancelledError:
+        return received[0]
+
+
+async def _run(mode: str, folder: Path | None, printer: StepPrinter, *, keep: bool) -> DemoReport:
+    from confcom.demo.processes import prepare_folder
+    from confcom.demo.story import open_demo, run
+
+    path, owned = prepare_folder(folder)
+    async with open_demo(path, mode, os.environ, owns_folder=owned) as opened:
+        report = await run(opened, begin=printer.begin, end=printer.end)
+        printer.result(report)
+        if keep and printer.enabled:
+            click.echo(_advice(opened) if report.ok else f"\n{path} stays until Ctrl-C; its logs are in logs/.")
+        while keep:
+            await asyncio.sleep(WATCH_SECONDS)
+            if report.ok:
+                opened.processes.require_alive()
+    if not printer.enabled:
+        return report
+    if not report.ok:
+        click.echo("`confcom demo --keep` keeps the daemons and their logs for a look.", err=True)
+    else:
+        click.echo(f"Nothing is left on this machine.\n{NEXT}")
         if shutil.which("confcom") is None:
             click.echo(f"To have `confcom` on your PATH: . {Path(sys.executable).parent}/activate")
-
-
-def _open_context(
-    stack: ExitStack, folder: Path | None, mode: str, environment: Mapping[str, str], interrupts: Interrupts
-) -> DemoContext:
-    from confcom.playground.api.client import NodeClient
-    from confcom.playground.demo.commands import MARK_VARIABLE, Commands
-    from confcom.playground.demo.context import DemoContext
-    from confcom.playground.demo.processes import ProcessGroup
-
-    demo_folder, owned = _demo_folder(folder)
-    inherited = {name: value for name, value in environment.items() if not name.startswith(("CONFCOM_", "SGX_"))}
-    commands = Commands(inherited | {MARK_VARIABLE: str(demo_folder)}, interrupts=interrupts)
-    processes = stack.enter_context(ProcessGroup(demo_folder, commands, owns_folder=owned))
-    node = stack.enter_context(NodeClient(demo_folder))
-    return DemoContext(processes=processes, node=node, mode_flag=mode, random=os.urandom)
-
-
-def _demo_folder(folder: Path | None) -> tuple[Path, bool]:
-    """Return the demo's folder, and whether the demo made it and removes it."""
-    from confcom.playground.layout import Layout
-
-    if folder is None:
-        path = Path(tempfile.mkdtemp(prefix="confcom-", dir="/tmp"))
-        path.chmod(0o755)
-        return path, True
-    path = folder.absolute()
-    Layout(path).require_short()
-    try:
-        if path.is_dir():
-            if any(path.iterdir()):
-                raise SettingsError(
-                    f"{folder} is not empty",
-                    error_code="folder-not-empty",
-                    why="the demo makes a platform and a node in it, and empties it at the end",
-                    remedy="name a new folder, or leave --dir out",
-                )
-            return path, False
-        path.mkdir(parents=True, mode=0o755)
-    except OSError as error:
-        raise SettingsError(
-            f"{folder} cannot be the demo's folder",
-            error_code="folder-not-usable",
-            why=error.strerror or str(error),
-            remedy="name another with --dir",
-        ) from error
-    return path, True
+    return report
 
 
 class StepPrinter:
-    """Prints the demo's steps as they run."""
+    """Prints the demo's steps as they run.
 
-    def __init__(self, interrupts: Interrupts, *, enabled: bool) -> None:
-        self._interrupts = interrupts
-        self._enabled = enabled
-        self._timer: threading.Timer | None = None
+    Args:
+        enabled: False for `--output json`, which prints the report at the end.
+        verbose: whether details and commands are printed.
+    """
 
-    def begin(self, number: int, title: str) -> None:
+    def __init__(self, *, enabled: bool, verbose: bool) -> None:
+        self.enabled = enabled
+        self._verbose = verbose
+
+    def begin(self, report: StepReport) -> None:
         """Print the step's title at its start, since some steps take a second."""
-        if self._enabled:
-            click.echo(f"\n{click.style(f'{number}. {title}', bold=True)}")
-            # Signals are held, because starting a thread writes to stderr if a signal interrupts it.
-            with self._interrupts.held():
-                self._start_timer(time.monotonic())
-
-    def _start_timer(self, began: float) -> None:
-        self._timer = threading.Timer(PROGRESS_SECONDS, self._print_progress, (began,))
-        self._timer.daemon = True
-        self._timer.start()
-
-    def _print_progress(self, began: float) -> None:
-        click.echo(f"   ... still at it after {time.monotonic() - began:.0f} s", err=True)
-        self._start_timer(began)
+        if self.enabled:
+            click.echo(f"\n{click.style(f'{report.number}. {report.title}', bold=True)}")
 
     def end(self, report: StepReport) -> None:
-        """Print what happened, the commands, the result and the time."""
-        if self._timer is not None:
-            self._timer.cancel()
-        if not self._enabled:
+        """Print what happened and how long it took."""
+        if not self.enabled:
             return
-        for line in report.happened:
-            click.echo(f"   {line}")
-        for command in report.commands:
+        for line in report.lines:
+            if self._verbose or not line.detail:
+                click.echo(f"   {line.text}")
+        for command in report.commands if self._verbose else ():
             click.echo(click.style(f"   $ {command}", fg="cyan"))
-        mark = click.style("held", fg="green") if report.ok else click.style("DID NOT HOLD", fg="red", bold=True)
-        click.echo(f"   {mark} after {report.seconds:.2f} s")
+        mark = click.style("ok", fg="green") if report.ok else click.style("FAILED", fg="red", bold=True)
+        click.echo(f"   {mark}, {report.seconds:.2f} s")
         if report.error is not None:
             click.echo(printable(f"Error in step {report.number} ({report.title}): {report.error['what']}"), err=True)
             for word in ("why", "do"):
                 if report.error[word]:
                     click.echo(printable(f"  {word}: {report.error[word]}"), err=True)
 
-
-def _keep_running(context: DemoContext, *, ok: bool, enabled: bool) -> None:
-    """Print what to try, and wait until Ctrl-C or, if every step held, until a daemon ends."""
-    if enabled:
-        click.echo(_advice(context) if ok else f"\n{context.folder} stays until Ctrl-C; its logs are in logs/.")
-    while True:
-        time.sleep(WATCH_SECONDS)
-        if ok:
-            for running in context.processes.running.values():
-                running.require_alive()
+    def result(self, report: DemoReport) -> None:
+        """Print the result of all steps."""
+        if not self.enabled:
+            click.echo(json.dumps(asdict(report), indent=2))
+        elif report.ok:
+            click.echo(f"\nAll {len(report.steps)} steps ok, {report.seconds:.1f} s.")
 
 
-def _advice(context: DemoContext) -> str:
-    socket, trust = context.layout.aesm_socket, context.trust
+def _advice(opened: Demo) -> str:
+    from confcom.demo.story import TRUST
+
+    socket, trust = opened.node.aesm_socket, opened.file(TRUST)
     return f"""
-Everything stays up until Ctrl-C, which empties {context.folder}, whatever is in it.
-Three things to try, in another terminal and another folder:
+Everything stays up until Ctrl-C, which empties {opened.processes.folder}, whatever is in it.
+The commands above can be repeated. Three more things to try, in another terminal and another folder:
 
  1. Your own program gets a quote, in six lines of Python ({sys.executable}):
       from confcom.client import AesmClient
@@ -220,6 +186,6 @@ Three things to try, in another terminal and another folder:
  2. Your own container gets one, through Intel's libsgx-quote-ex (an enclave built in the SDK's simulation mode):
       docker run --rm -e SGX_AESM_ADDR=1 -v {socket.parent}:/var/run/aesmd YOUR_IMAGE
 
- 3. Whoever relies on it checks it:
+ 3. A relying party checks it:
       confcom verify mine.bin --root {trust}/root.pem --collateral {trust}/collateral --allow-simulated
     (exit code 3: authentic, but you did not say which enclave you expect; --mrenclave does)"""

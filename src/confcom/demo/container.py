@@ -1,0 +1,272 @@
+"""Containers: processes with namespaces of their own where the machine allows them, and the choice of the mode."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import shutil
+import signal
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+
+from confcom.demo.device_manager import Allocation
+from confcom.demo.job_file import Job
+from confcom.demo.root_file_system import Bind, ContainerError, ContainerPlan, root_script
+from confcom.errors import SettingsError
+
+TOOLS = ("chroot", "env", "ln", "mkdir", "mount", "setpriv", "sh", "unshare")
+"""The programs that start a container with namespaces."""
+
+PROBE_SECONDS = 10.0
+"""Deadline of a probe container, which takes about 0.1 s; a machine that needs this long could run nothing else."""
+
+MAX_MESSAGE_BYTES = 2048
+"""How much of a failed start's output an error repeats."""
+
+SIGNAL_EXIT_BASE = 128
+"""The exit code of a program that a signal ended is this plus the signal's number, as shells and runtimes report."""
+
+AUTO = "auto"
+"""Selects the first mode that works."""
+
+HOST_DEVICE = "/dev/null"
+"""The only device of the machine that containers get; a simulated enclave device is this one at SGX's paths."""
+
+SAMPLE_WORKLOAD = "registry.test/confcom/sample-workload:latest"
+"""The image of the examples."""
+
+DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+"""The PATH that container runtimes set if the image sets none."""
+
+
+class Mode(StrEnum):
+    """How containers are isolated."""
+
+    ROOT = "root"
+    """Mount and PID namespaces, created by root."""
+    USER_NAMESPACE = "user-namespace"
+    """The same, created by any user in a new user namespace."""
+    NO_NAMESPACE = "no-namespace"
+    """Plain processes; variables tell our client the real paths, since nothing is mounted."""
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """An image: a program of this machine, since nothing is pulled from a registry, and its variables."""
+
+    argv: tuple[str, ...]
+    env: Mapping[str, str]
+
+
+def sample_image(environ: Mapping[str, str]) -> Image:
+    """Return the image of the examples, whose program finds the modules that this interpreter finds."""
+    env = {"PATH": DEFAULT_PATH, "HOME": environ.get("HOME", "/")}
+    if "PYTHONPATH" in environ:
+        env["PYTHONPATH"] = os.pathsep.join(map(os.path.abspath, environ["PYTHONPATH"].split(os.pathsep)))
+    # -P: nothing is imported from the working directory.
+    return Image((sys.executable, "-P", "-m", "confcom.sample_workload"), env)
+
+
+def plan_container(job: Job, image: Image, allocation: Allocation, node_root: Path) -> ContainerPlan:
+    """Combine a Job, its image and its allocation, as kubelet and container runtime do.
+
+    Raises:
+        ContainerError: a plugin asks for another device of the machine than HOST_DEVICE.
+    """
+    for device in allocation.devices:
+        if device.host_path != HOST_DEVICE:
+            raise ContainerError(
+                f"the device {device.host_path} is not given out",
+                error_code="device-not-given-out",
+                why=f"the demo gives out no device of the machine but {HOST_DEVICE}",
+            )
+    binds = {device.container_path: Bind(Path(HOST_DEVICE), device.container_path) for device in allocation.devices}
+    for mount in (*allocation.mounts, *job.mounts):  # at the same path the user's mount covers the plugin's
+        source = node_root / mount.host_path.lstrip("/")
+        binds[mount.container_path] = Bind(source, mount.container_path, mount.read_only)
+    return ContainerPlan(
+        argv=(*(job.command or image.argv), *job.args),
+        env={**image.env, **allocation.envs, **job.env},
+        binds=tuple(sorted(binds.values(), key=lambda bind: bind.container_path.count("/"))),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class ContainerProcess:
+    """A started container: its first process, which leads a session of its own, and the files of its start."""
+
+    process: asyncio.subprocess.Process
+    ready: Path | None
+    """Exists once everything is mounted; None without namespaces."""
+    setup_log: Path
+
+    async def wait(self) -> int:
+        """Wait until the container ends, and return its exit code: SIGNAL_EXIT_BASE + N if signal N ended it.
+
+        Raises:
+            ContainerError: the container never started.
+        """
+        code = await self.process.wait()
+        self._signal(signal.SIGKILL)
+        if self.ready is not None and not self.ready.exists():
+            output = self.setup_log.read_bytes()[-MAX_MESSAGE_BYTES:].decode(errors="replace")
+            raise _not_started(" ".join(output.split()) or f"its start exited {code}")
+        return code if code >= 0 else SIGNAL_EXIT_BASE - code
+
+    async def stop(self, grace_seconds: float) -> None:
+        """Send SIGTERM to the whole process group, wait, then send SIGKILL."""
+        self._signal(signal.SIGTERM)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(grace_seconds):
+                await self.process.wait()
+        self._signal(signal.SIGKILL)
+        await self.process.wait()
+
+    def _signal(self, number: signal.Signals) -> None:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self.process.pid, number)
+
+
+def _not_started(why: str) -> ContainerError:
+    return ContainerError("the container could not be started", error_code="container-not-started", why=why)
+
+
+@dataclass(frozen=True, slots=True)
+class ContainerRuntime:
+    """Starts containers in one mode."""
+
+    mode: Mode
+    tools: Mapping[str, str]
+    """The absolute paths of TOOLS."""
+    mark: Mapping[str, str]
+    """The variable by which the guardian finds the processes."""
+    reason: str = ""
+    """Why it is no better mode; empty for the best."""
+
+    async def start(self, plan: ContainerPlan, directory: Path, log: Path) -> ContainerProcess:
+        """Start a container.
+
+        Args:
+            plan: its program and mounts.
+            directory: a new directory for its start.
+            log: the file to which its output is appended.
+
+        Raises:
+            ContainerError: the container cannot be created.
+        """
+        try:
+            return await self._start(plan, directory, log)
+        except OSError as error:
+            raise _not_started(str(error)) from None
+
+    async def _start(self, plan: ContainerPlan, directory: Path, log: Path) -> ContainerProcess:
+        root, setup_log = directory / "rootfs", directory / "setup.log"
+        root.mkdir(parents=True)
+        for bind in plan.binds:
+            if not bind.source.exists():
+                bind.source.mkdir(parents=True)  # as container runtimes do
+        ready: Path | None = None
+        if self.mode is Mode.NO_NAMESPACE:
+            command, env = plan.argv, {**_real_paths(plan), **plan.env, **self.mark}
+        else:
+            ready = directory / "ready"
+            (directory / "start.sh").write_text(root_script(plan, self.tools, root=root, ready=ready), encoding="utf-8")
+            command, env = (*self._unshare(), self.tools["sh"], str(directory / "start.sh")), dict(self.mark)
+        with log.open("ab") as output, setup_log.open("ab") as errors:
+            process = await asyncio.create_subprocess_exec(
+                *command,
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=output,
+                stderr=errors if ready else output,
+                cwd="/",
+                env=env,
+                start_new_session=True,
+            )
+        return ContainerProcess(process, ready, setup_log)
+
+    def _unshare(self) -> tuple[str, ...]:
+        """Return the command that runs a script in new namespaces.
+
+        All processes in the namespaces end with the demo. `setpriv` sets the parent-death signal of unshare(1), so that
+        the kernel kills unshare when its parent ends in any way. With --kill-child the child of unshare is killed then.
+        That child is process 1 of its PID namespace, so the kernel kills all others there.
+        """
+        user = ("--user", "--map-root-user") if self.mode is Mode.USER_NAMESPACE else ()
+        namespaces = ("--mount", "--pid", "--fork", "--kill-child")
+        return (self.tools["setpriv"], "--pdeathsig", "KILL", self.tools["unshare"], *user, *namespaces)
+
+
+def _real_paths(plan: ContainerPlan) -> dict[str, str]:
+    sources = {os.path.realpath(bind.container_path): str(bind.source) for bind in plan.binds}
+    aesmd, device = sources.get(os.path.realpath("/var/run/aesmd")), sources.get("/dev/sgx_enclave")
+    found = {"CONFCOM_AESM_SOCKET": f"{aesmd}/aesm.socket"} if aesmd else {}
+    return found | ({"CONFCOM_SGX_ENCLAVE_DEVICE": device} if device else {})
+
+
+def find_tools(path: str) -> dict[str, str]:
+    """Return the absolute paths of TOOLS, also from the usual directories that a PATH lacks."""
+    search = os.pathsep.join([path, "/usr/sbin", "/usr/bin", "/sbin", "/bin"])
+    return {name: place for name in TOOLS if (place := shutil.which(name, path=search))}
+
+
+async def choose_runtime(
+    wanted: str, tools: Mapping[str, str], mark: Mapping[str, str], scratch: Path
+) -> ContainerRuntime:
+    """Choose the wanted mode, or the best one that works.
+
+    Args:
+        wanted: a Mode's value, or AUTO.
+        tools: the machine's programs, from `find_tools`.
+        mark: the variable of the containers' processes.
+        scratch: a directory for the probe containers.
+
+    Raises:
+        SettingsError: the wanted mode does not work here.
+    """
+    reasons: list[str] = []
+    for mode in Mode if wanted == AUTO else (Mode(wanted),):
+        runtime = ContainerRuntime(mode, tools, mark, "; ".join(reasons))
+        obstacle = await _obstacle(runtime, scratch / f"probe-{mode}")
+        if not obstacle:
+            return runtime
+        reasons.append(f"not {mode}: {obstacle}")
+    raise SettingsError(
+        f"the mode {wanted} does not work on this machine",
+        error_code="mode-not-usable",
+        why="; ".join(reasons),
+        remedy="leave --mode out, and the best that works is taken",
+    )
+
+
+async def _obstacle(runtime: ContainerRuntime, directory: Path) -> str:
+    """Return why a mode does not work here, or "" if it works.
+
+    The probe is a real container with a device and a directory, since some systems allow the namespace but deny the
+    mount (Ubuntu 24.04 with its AppArmor restriction on user namespaces).
+    """
+    if runtime.mode is Mode.NO_NAMESPACE:
+        return ""
+    if runtime.mode is Mode.ROOT and os.geteuid() != 0:
+        return "not running as root"
+    if missing := [name for name in TOOLS if name not in runtime.tools]:
+        return f"{', '.join(missing)} missing (packages util-linux and coreutils)"
+    binds = (
+        Bind(Path(HOST_DEVICE), "/dev/confcom-probe"),
+        Bind(directory / "source", "/run/confcom-probe", read_only=True),
+    )
+    argv = (runtime.tools["sh"], "-c", ": > /dev/confcom-probe && test -d /run/confcom-probe")
+    try:
+        async with asyncio.timeout(PROBE_SECONDS):
+            process = await runtime.start(
+                ContainerPlan(argv, binds=binds), directory / "start", directory / "source/log"
+            )
+            code = await process.wait()
+    except ContainerError as error:
+        return error.why
+    except TimeoutError:
+        return f"the probe container took longer than {PROBE_SECONDS:g} s"
+    return f"the probe container exited {code}" if code else ""

@@ -1,0 +1,323 @@
+"""The kubelet's device manager: accepts registrations, receives device lists, allocates.
+
+It follows the rules of Kubernetes up to 1.36 (pkg/kubelet/cm/devicemanager), including the unexpected ones.
+testkit/kubelet_contract runs the same cases against it and against real kubelets; testkit adds the rules of 1.37.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import stat
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import grpc
+import grpc.aio
+
+from confcom.demo.ledger import AdmissionError, DeviceLedger
+from confcom.kubelet_api import deviceplugin_pb2 as pb
+from confcom.kubelet_api.checkpoint import CHECKPOINT_NAME
+from confcom.kubelet_api.resource_names import extended_resource
+from confcom.kubelet_api.services import (
+    API_VERSION,
+    HEALTHY,
+    KUBELET_SOCKET_NAME,
+    DevicePluginStub,
+    RegisterContext,
+    registration_handler,
+    unix_channel,
+    unix_target,
+)
+
+DIAL_SECONDS = 10.0
+"""The kubelet dials the plugin during Register, for at most this time (devicemanager/plugin/v1beta1/client.go)."""
+
+ALLOCATE_SECONDS = 60.0
+"""Deadline for Allocate. The real kubelet waits for ever, which blocks its whole node; here the pod fails instead."""
+
+
+class Changes:
+    """Wakes tasks that wait for a change of the node's state."""
+
+    def __init__(self) -> None:
+        self._event = asyncio.Event()
+
+    def notify(self) -> None:
+        """Wake every waiting task."""
+        self._event.set()
+        self._event = asyncio.Event()
+
+    async def until(self, predicate: Callable[[], object]) -> None:
+        """Wait until a predicate holds; it is checked after every change."""
+        while not predicate():
+            await self._event.wait()
+
+
+@dataclass(frozen=True, slots=True)
+class Mount:
+    """A directory or file of the node inside a container."""
+
+    container_path: str
+    host_path: str
+    read_only: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Allocation:
+    """The merged Allocate responses for one container."""
+
+    envs: Mapping[str, str]
+    devices: tuple[Mount, ...]
+    mounts: tuple[Mount, ...]
+
+
+def merge(responses: Iterable[pb.ContainerAllocateResponse]) -> Allocation:
+    """Merge the responses for each resource; the first that sets a variable or a path wins.
+
+    The kubelet does the same (pkg/kubelet/cm/devicemanager, deviceRunContainerOptions).
+    """
+    envs: dict[str, str] = {}
+    devices: dict[str, Mount] = {}
+    mounts: dict[str, Mount] = {}
+    for response in responses:
+        envs = {**response.envs, **envs}
+        for device in response.devices:
+            devices.setdefault(device.container_path, Mount(device.container_path, device.host_path))
+        for mount in response.mounts:
+            mounts.setdefault(mount.container_path, Mount(mount.container_path, mount.host_path, mount.read_only))
+    return Allocation(envs, tuple(devices.values()), tuple(mounts.values()))
+
+
+class PluginClient:
+    """The client of one registered plugin: a channel to the socket that `Register` named."""
+
+    def __init__(self, resource: str, socket: Path) -> None:
+        self.resource = resource
+        self.socket = socket
+        self._closed = False
+        self._channel = unix_channel(str(socket))
+        self._stub = DevicePluginStub(self._channel)
+
+    async def dial(self, seconds: float) -> str:
+        """Connect and call GetDevicePluginOptions, as the kubelet does during Register; return why it failed, or ""."""
+        try:
+            async with asyncio.timeout(seconds):
+                await self._channel.channel_ready()
+                await self._stub.get_device_plugin_options(pb.Empty())
+        except TimeoutError:
+            return "failed to dial device plugin: context deadline exceeded"
+        except grpc.aio.AioRpcError as error:
+            return f"failed to dial device plugin: {error.details()}"
+        return ""
+
+    async def list_and_watch(self) -> AsyncIterator[dict[str, bool]]:
+        """Yield every device list that the plugin sends, as ID -> healthy, until the stream ends or breaks."""
+        with contextlib.suppress(grpc.aio.AioRpcError):
+            async for response in self._stub.list_and_watch(pb.Empty()):
+                yield {device.ID: device.health == HEALTHY for device in response.devices}
+
+    async def allocate(self, ids: Sequence[str]) -> pb.ContainerAllocateResponse:
+        """Call Allocate for one container with these devices.
+
+        Raises:
+            AdmissionError: the call failed, or the response is for no container.
+        """
+        request = pb.AllocateRequest(container_requests=[pb.ContainerAllocateRequest(devices_ids=ids)])
+        try:
+            response = await self._stub.allocate(request, timeout=ALLOCATE_SECONDS)
+        except grpc.aio.AioRpcError as error:
+            raise AdmissionError(f"rpc error: code = {_go_name(error.code())} desc = {error.details()}") from None
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if not self._closed or (task is not None and task.cancelling()):
+                raise
+            # grpc-go's error for a call whose connection the kubelet closes (ErrClientConnClosing)
+            raise AdmissionError("rpc error: code = Canceled desc = grpc: the client connection is closing") from None
+        if not response.container_responses:
+            raise AdmissionError("no containers return in allocation response ")
+        return response.container_responses[0]
+
+    async def close(self) -> None:
+        """Close the channel, which ends its streams and calls."""
+        self._closed = True
+        await self._channel.close()
+
+
+def _go_name(code: grpc.StatusCode) -> str:
+    """Return the code as grpc-go, and so the kubelet in a pod's message, writes it, such as `DeadlineExceeded`."""
+    if code is grpc.StatusCode.CANCELLED:
+        return "Canceled"
+    return "".join(word.capitalize() for word in code.name.split("_"))
+
+
+class PluginRegistry:
+    """The device plugins that the kubelet knows, by the rules up to 1.36. It does no I/O.
+
+    The kubelet keeps two maps. The *clients* decide which client the end of a stream disconnects
+    (plugin/v1beta1/handler.go): here, the end of any stream of a resource disconnects the resource's current client.
+    The *endpoints* decide which client Allocate calls (manager.go).
+
+    A registration is `dialling`, then `failed` or `connected`, and later `ended`. One that fails removes the resource's
+    client as well: the plugin that registered before keeps working, and the end of its stream goes unnoticed.
+    """
+
+    def __init__(self) -> None:
+        self._clients: dict[str, PluginClient] = {}
+        self._endpoints: dict[str, PluginClient] = {}
+
+    def dialling(self, client: PluginClient) -> None:
+        """Add the client of a registration whose plugin is to be dialled."""
+        self._clients[client.resource] = client
+
+    def failed(self, client: PluginClient) -> None:
+        """Remove the clients that a failed registration removes."""
+        self._clients.pop(client.resource, None)
+
+    def connected(self, client: PluginClient) -> str:
+        """Add the endpoint of a plugin that answered; return why it is refused, or ""."""
+        self._endpoints[client.resource] = client
+        return ""
+
+    def ended(self, client: PluginClient) -> PluginClient | None:
+        """Remove what the end of a client's stream removes, and return the client to disconnect.
+
+        That is not always the one whose stream ended; it is None if the end goes unnoticed.
+        """
+        current = self._clients.pop(client.resource, None)
+        if current is not None:
+            self._endpoints.pop(client.resource, None)
+        return current
+
+    def endpoint(self, resource: str) -> PluginClient | None:
+        """Return the client that Allocate calls for a resource."""
+        return self._endpoints.get(resource)
+
+    def clients(self) -> set[PluginClient]:
+        """Return all clients and endpoints."""
+        return {*self._clients.values(), *self._endpoints.values()}
+
+
+class DeviceManager:
+    """The device manager: one directory with sockets, one ledger."""
+
+    def __init__(
+        self,
+        directory: Path,
+        ledger: DeviceLedger,
+        changes: Changes,
+        *,
+        new_registry: Callable[[], PluginRegistry] = PluginRegistry,
+        dial_seconds: float = DIAL_SECONDS,
+    ) -> None:
+        self._directory = directory
+        self._ledger = ledger
+        self._changes = changes
+        self._new_registry = new_registry
+        self._dial_seconds = dial_seconds
+        self._server: grpc.aio.Server | None = None
+        self._registry = new_registry()
+        self._streams: set[asyncio.Task[None]] = set()
+
+    async def start(self) -> None:
+        """Start as a kubelet does: unlink every socket in the directory, know no device, and serve Registration."""
+        for entry in self._directory.iterdir():
+            if stat.S_ISSOCK(entry.lstat().st_mode):
+                entry.unlink(missing_ok=True)
+        self._ledger.forget_devices()
+        server = grpc.aio.server()
+        server.add_generic_rpc_handlers((registration_handler(self.register),))
+        server.add_insecure_port(unix_target(str(self._directory / KUBELET_SOCKET_NAME)))
+        await server.start()
+        self._server = server
+        self._changes.notify()
+
+    async def stop(self) -> None:
+        """End every stream and stop serving; allocations are kept."""
+        # Registration stops before the streams end, since a plugin that lost its stream registers again at once.
+        registry, self._registry = self._registry, self._new_registry()
+        if self._server is not None:
+            server, self._server = self._server, None
+            await server.stop(grace=None)
+        streams, self._streams = self._streams, set()
+        for stream in streams:
+            stream.cancel()
+        await asyncio.gather(*streams, return_exceptions=True)
+        for client in registry.clients():
+            await client.close()
+        (self._directory / KUBELET_SOCKET_NAME).unlink(missing_ok=True)
+
+    async def register(self, request: pb.RegisterRequest, context: RegisterContext) -> pb.Empty:
+        """Handle Register, the kubelet's service: check the request, dial the plugin, and start ListAndWatch."""
+        if refusal := self._refusal(request):
+            await context.abort(grpc.StatusCode.UNKNOWN, refusal)
+        client = PluginClient(request.resource_name, self._directory / request.endpoint)
+        registry = self._registry
+        registry.dialling(client)
+        refusal = "the registration was cancelled"
+        try:
+            refusal = await client.dial(self._dial_seconds)
+            if not refusal:
+                refusal = registry.connected(client) if registry is self._registry else "the kubelet is stopping"
+        finally:
+            if refusal:
+                registry.failed(client)
+                await client.close()
+        if refusal:
+            await context.abort(grpc.StatusCode.UNKNOWN, refusal)
+        stream = asyncio.create_task(self._follow(client))
+        self._streams.add(stream)
+        stream.add_done_callback(self._streams.discard)
+        return pb.Empty()
+
+    async def allocate(self, pod: str, container: str, requests: Mapping[str, int]) -> Allocation:
+        """Choose devices for a container, and call Allocate of their plugins.
+
+        On failure the devices stay allocated until the pod is released.
+
+        Raises:
+            AdmissionError: not enough devices, or a plugin refused.
+        """
+        responses = []
+        for resource, count in requests.items():
+            ids = self._ledger.allocate(pod, container, resource, count) if count else ()
+            if not ids:
+                continue
+            self._write_checkpoint()
+            client = self._registry.endpoint(resource)
+            if client is None:
+                raise AdmissionError(f"endpoint of {resource} has been stopped", why="its device plugin is gone")
+            responses.append(await client.allocate(ids))
+        return merge(responses)
+
+    def _refusal(self, request: pb.RegisterRequest) -> str:
+        if request.version != API_VERSION:
+            return (
+                f'requested API version "{request.version}" is not supported by kubelet. '
+                f'Supported version is ["{API_VERSION}"]'
+            )
+        if not extended_resource(request.resource_name):
+            return f'the ResourceName "{request.resource_name}" is invalid'
+        if not request.endpoint or "/" in request.endpoint or request.endpoint in {".", "..", KUBELET_SOCKET_NAME}:
+            return f'the endpoint "{request.endpoint}" is not the name of a socket in {self._directory}'
+        return ""
+
+    async def _follow(self, client: PluginClient) -> None:
+        async for devices in client.list_and_watch():
+            self._ledger.replace(client.resource, devices)
+            self._write_checkpoint()
+            self._changes.notify()
+        ended = self._registry.ended(client)
+        if ended is not None and self._registry.endpoint(client.resource) is None:
+            self._ledger.mark_unhealthy(client.resource)
+            self._changes.notify()
+        # A client whose end goes unnoticed may still be an endpoint: it stays connected for Allocate.
+        for gone in {client, ended or client} - self._registry.clients():
+            await gone.close()
+
+    def _write_checkpoint(self) -> None:
+        """Replace the checkpoint, as the kubelet does after each list and allocation."""
+        unfinished = self._directory / f".{CHECKPOINT_NAME}"
+        unfinished.write_bytes(self._ledger.checkpoint())
+        unfinished.rename(self._directory / CHECKPOINT_NAME)

@@ -1,0 +1,75 @@
+"""The guardian: a process that ends the demo's other processes and clears its folder, however the demo ends.
+
+It waits until its pipe from the demo is closed, which the kernel does even after SIGKILL. It then ends every process
+with the demo's mark in its environment, including those that left their process group, and clears the folder.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+MARK_VARIABLE = "CONFCOM_DEMO"
+"""The variable in the processes' environment whose value is the demo's folder."""
+TERMINATE_SECONDS = 5.0
+"""The grace period between SIGTERM and SIGKILL; the daemons need a fraction of a second."""
+KILL_SECONDS = 1.0
+"""Limit for repeated SIGKILLs: the next one finds the child of a process that forked during this one."""
+PAUSE_SECONDS = 0.02
+
+
+def marked(mark: str) -> Iterator[int]:
+    """Yield the IDs of all processes that have this variable, as NAME=VALUE, in their environment."""
+    for entry in Path("/proc").iterdir():
+        with contextlib.suppress(OSError):
+            if entry.name.isdecimal() and mark.encode() in (entry / "environ").read_bytes().split(b"\0"):
+                yield int(entry.name)
+
+
+def end_marked(mark: str) -> None:
+    """Send SIGTERM to each marked process, SIGKILL after TERMINATE_SECONDS, and wait until none is left."""
+    deadline, signalled = time.monotonic() + TERMINATE_SECONDS, set[int]()
+    while (pids := set(marked(mark))) and time.monotonic() < deadline + KILL_SECONDS:
+        late = time.monotonic() > deadline
+        for pid in pids if late else pids - signalled:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.kill(pid, signal.SIGKILL if late else signal.SIGTERM)
+        signalled |= pids
+        time.sleep(PAUSE_SECONDS)
+
+
+def clear(folder: Path) -> None:
+    """Empty a folder."""
+    with contextlib.suppress(OSError):
+        for entry in folder.iterdir():
+            if entry.is_dir() and not entry.is_symlink():
+                shutil.rmtree(entry, ignore_errors=True)
+            else:
+                entry.unlink(missing_ok=True)
+
+
+def main(folder: str, remove: str) -> None:
+    """Wait for the end of standard input, whatever signals come; then end the processes, and clear the folder.
+
+    Args:
+        folder: the demo's folder, which is the mark's value.
+        remove: `remove` if the folder itself is removed too; `keep` for a user's own.
+    """
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+    while os.read(0, 4096):
+        pass
+    end_marked(f"{MARK_VARIABLE}={folder}")
+    clear(Path(folder))
+    if remove == "remove":
+        Path(folder).rmdir()
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,201 @@
+"""The demo's processes, which are public commands: daemons, commands that end by themselves, and the guardian."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import shlex
+import sys
+import tempfile
+import time
+from asyncio.subprocess import DEVNULL, PIPE, Process
+from collections.abc import AsyncIterator, Callable, Collection, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Any
+
+from confcom.demo.guardian import MARK_VARIABLE
+from confcom.errors import ConfcomError, SettingsError
+
+COMMAND_SECONDS = 30
+"""Deadline for a command: it normally takes less than a second."""
+
+READY_SECONDS = 20.0
+"""Deadline for a daemon's readiness and for a Job, which take a second; a loaded machine may need several."""
+
+POLL_SECONDS = 0.02
+
+MAX_FOLDER_BYTES = 35
+"""Longest name of the demo's folder. The longest socket path below it is a device plugin's: 37 bytes of directories and
+27 of the socket's name. The daemons accept 99 bytes of the 107 that unix(7) allows."""
+
+
+class StepError(ConfcomError):
+    """A step of the demo failed."""
+
+    error_code = "step-failed"
+
+
+@dataclass(slots=True)
+class Processes:
+    """The demo's processes; each has the mark and a session of its own, so that Ctrl-C reaches only the demo.
+
+    Attributes:
+        folder: the folder of the demo's files.
+        inherited: the environment of every process, without the mark.
+        replacements: command name -> argv prefix that replaces `confcom NAME`; tests make steps fail with it.
+        ready_seconds: limit for `until`.
+        variables: shell variable -> the long value that it replaces in printed commands.
+        daemons: the running daemons by name.
+    """
+
+    folder: Path
+    inherited: Mapping[str, str]
+    replacements: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    ready_seconds: float = READY_SECONDS
+    variables: dict[str, str] = field(default_factory=dict)
+    daemons: dict[str, Process] = field(default_factory=dict)
+
+    def shown(self, *command: str) -> str:
+        """Return a command as a user types it, with shell variables in place of long values."""
+        text = shlex.join(command)
+        for name, value in self.variables.items():
+            text = text.replace(value, f"${name}")
+        return text
+
+    async def start(self, name: str, *arguments: str) -> None:
+        """Start the daemon `confcom NAME`, whose output goes to logs/NAME.log."""
+        with self.log(name).open("ab") as log:
+            self.daemons[name] = await self._spawn(self._argv("confcom", name, *arguments), log, log)
+
+    def log(self, name: str) -> Path:
+        """Return the log of a daemon."""
+        return self.folder / "logs" / f"{name}.log"
+
+    async def run(self, *command: str, accept: Collection[int] = (0,)) -> tuple[int, dict[str, Any]]:
+        """Run a command that prints a JSON object, and return its exit code and the object.
+
+        Raises:
+            StepError: its exit code is not in `accept`, it prints something else, or it exceeds COMMAND_SECONDS.
+        """
+        shown, output = self.shown(*command), ("--output", "json") if command[0] == "confcom" else ()
+        process = await self._spawn([*self._argv(*command), *output], PIPE, PIPE)
+        try:
+            async with asyncio.timeout(COMMAND_SECONDS):
+                out, err = await process.communicate()
+                code = await process.wait()
+        except TimeoutError:
+            raise StepError(f"`{shown}` took longer than {COMMAND_SECONDS} s", error_code="not-ready-in-time") from None
+        finally:
+            if process.returncode is None:
+                process.kill()
+        why = " / ".join((err or out).decode(errors="replace").split("\n")[-4:]).strip(" /")[:500]
+        if code not in accept:
+            raise StepError(f"`{shown}` exited {code}", error_code="command-failed", why=why)
+        value = None
+        with contextlib.suppress(ValueError):
+            value = json.loads(out)
+        if not isinstance(value, dict):
+            raise StepError(f"`{shown}` printed no JSON object", error_code="output-not-json", why=why)
+        return code, value
+
+    async def until(self, what: str, obstacle: Callable[[], str]) -> None:
+        """Wait until there is no obstacle; fail as soon as a daemon has ended.
+
+        Args:
+            what: the condition as a noun, for the error, such as "readiness of the quote helper".
+            obstacle: returns what is missing, or "" if the condition holds.
+
+        Raises:
+            StepError: a daemon ended, or it took longer than `ready_seconds`.
+        """
+        deadline = time.monotonic() + self.ready_seconds
+        while why := obstacle():
+            self.require_alive()
+            if time.monotonic() > deadline:
+                raise StepError(f"no {what} within {self.ready_seconds:g} s", error_code="not-ready-in-time", why=why)
+            await asyncio.sleep(POLL_SECONDS)
+
+    def require_alive(self) -> None:
+        """Raise StepError if a daemon has ended."""
+        for name, process in self.daemons.items():
+            if process.returncode is not None:
+                raise StepError(
+                    f"the {name} ended with exit code {process.returncode}",
+                    error_code="process-ended",
+                    why=" / ".join(self.log(name).read_text(errors="replace").splitlines()[-5:]),
+                )
+
+    def _argv(self, program: str, *arguments: str) -> list[str]:
+        if program == "confcom" and arguments[0] in self.replacements:
+            return [*self.replacements[arguments[0]], *arguments[1:]]
+        # -P: nothing is imported from the current directory.
+        return [sys.executable, "-P", *(("-m", "confcom") if program == "confcom" else ()), *arguments]
+
+    async def _spawn(self, argv: list[str], stdout: IO[bytes] | int, stderr: IO[bytes] | int) -> Process:
+        environment = {**self.inherited, MARK_VARIABLE: str(self.folder)}
+        return await asyncio.create_subprocess_exec(
+            *argv, stdin=DEVNULL, stdout=stdout, stderr=stderr, env=environment, start_new_session=True
+        )
+
+
+def prepare_folder(wanted: Path | None) -> tuple[Path, bool]:
+    """Make the demo's folder, and return whether the demo owns it and removes it.
+
+    Raises:
+        SettingsError: the wanted folder is not empty, cannot be made, or is too long for the unix sockets below it.
+    """
+    if wanted is None:
+        path = Path(tempfile.mkdtemp(prefix="confcom-", dir="/tmp"))
+        path.chmod(0o755)
+        return path, True
+    path, existed = wanted.absolute(), wanted.is_dir()
+    if len(os.fsencode(path)) > MAX_FOLDER_BYTES:
+        raise SettingsError(
+            f"the name of the folder {path} is too long",
+            error_code="directory-name-too-long",
+            why=f"the unix sockets below it leave room for {MAX_FOLDER_BYTES} bytes",
+            remedy="choose a shorter one, such as /tmp/demo",
+        )
+    try:
+        path.mkdir(parents=True, exist_ok=True, mode=0o755)
+        empty = not any(path.iterdir())
+    except OSError as error:
+        why = error.strerror or str(error)
+        raise SettingsError(f"{wanted} cannot be the demo's folder", error_code="folder-not-usable", why=why) from None
+    if not empty:
+        raise SettingsError(
+            f"{wanted} is not empty",
+            error_code="folder-not-empty",
+            why="the demo empties it at the end",
+            remedy="name a new folder, or leave --dir out",
+        )
+    return path, not existed
+
+
+@contextlib.asynccontextmanager
+async def guarded(processes: Processes, *, owns_folder: bool) -> AsyncIterator[None]:
+    """Run the guardian, which ends all processes at the end of the block, and empties or removes the folder."""
+    command = ("-m", "confcom.demo.guardian", str(processes.folder), "remove" if owns_folder else "keep")
+    try:
+        guardian = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-P", *command),
+            stdin=PIPE,
+            stdout=DEVNULL,
+            stderr=DEVNULL,
+            env=dict(processes.inherited),
+            start_new_session=True,
+        )
+    except BaseException:
+        if owns_folder:
+            processes.folder.rmdir()
+        raise
+    try:
+        yield
+    finally:
+        if guardian.stdin is not None:
+            guardian.stdin.close()
+        await guardian.wait()
+        await asyncio.gather(*(process.wait() for process in processes.daemons.values()))

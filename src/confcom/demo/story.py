@@ -1,0 +1,429 @@
+"""The demo's six steps in their order, and the report of each."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import binascii
+import contextlib
+import os
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from confcom.demo.container import SAMPLE_WORKLOAD, Image, Mode, choose_runtime, find_tools, sample_image
+from confcom.demo.guardian import MARK_VARIABLE
+from confcom.demo.job_file import Job, example, read_job
+from confcom.demo.node import Node, Phase, Pod
+from confcom.demo.processes import READY_SECONDS, Processes, StepError, guarded
+from confcom.errors import ConfcomError, ExitCode, as_data, printable
+from confcom.sgx.epc_from_cpuid import AZURE_DCSV2_EPC_MIB
+
+EPC_RESOURCE = "kubernetes.azure.com/sgx_epc_mem_in_MiB"
+HELPER_EPC_RESOURCE = "confcom.internal/quote_helper_epc_mem_in_MiB"
+"""The names in the device plugin's documentation: the demo uses the daemons only through public interfaces."""
+VM_SIZE, EPC_MIB = max(AZURE_DCSV2_EPC_MIB.items(), key=lambda size: size[1])
+"""The largest size of Azure's DCsv2 series, and its EPC in MiB."""
+
+JOB, PLATFORM, QUOTE, TRUST = "job.yaml", "platform", "q.bin", "trust"
+"""The example file; in the demo's folder the platform's state, the quote, and the relying party's files."""
+
+CONTAINERS = {
+    Mode.ROOT: "processes with a file system of their own",
+    Mode.USER_NAMESPACE: "processes with a file system of their own, without root",
+    Mode.NO_NAMESPACE: "plain processes, and CONFCOM_AESM_SOCKET tells our client where the socket is",
+}
+
+CHALLENGE_VARIABLE = "CONFCOM_CHALLENGE"
+CHALLENGE_PLACEHOLDER = "0" * 64
+"""The value in examples/job.yaml in whose place the relying party puts its challenge."""
+CHALLENGE_SIZE = 32
+"""Bytes of a challenge: the size of a hash, of the 64 bytes of report data."""
+
+QUOTE_PREFIX = "quote: "
+"""The prefix of the line with the quote in the sample workload's output."""
+SHOWN_OUTPUT = ("enclave memory:", "quoting ", "AESM socket:", "done:")
+"""The beginnings of the lines of its output that are shown without --verbose."""
+
+REPORT_DATA_OFFSET = 48 + 320
+"""The offset of the report data in a quote: after the header (48 bytes) and 320 bytes of the report body."""
+CHANGE_PROGRAM = (
+    'import sys; q = bytearray(open(sys.argv[1], "rb").read()); '
+    f'q[{REPORT_DATA_OFFSET}] ^= 1; open(sys.argv[2], "wb").write(q)'
+)
+
+VERDICTS = {
+    ExitCode.OK: "verified",
+    ExitCode.NOT_AUTHORISED: "authentic-not-authorised",
+    ExitCode.NOT_AUTHENTIC: "not-authentic",
+    ExitCode.UNUSABLE: "unusable",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """A line of text; a detail is shown with --verbose only."""
+
+    text: str
+    detail: bool
+
+
+@dataclass(slots=True)
+class StepReport:
+    """One step, which fills its report while it runs."""
+
+    number: int
+    title: str
+    ok: bool = False
+    seconds: float = 0.0
+    lines: list[Line] = field(default_factory=list)
+    commands: list[str] = field(default_factory=list)
+    """Shell lines that can be repeated while the demo runs."""
+    data: dict[str, object] = field(default_factory=dict)
+    error: Mapping[str, str | int] | None = None
+
+    def say(self, text: str, *, detail: bool = False) -> None:
+        """Add a line of text."""
+        self.lines.append(Line(text, detail))
+
+
+@dataclass(frozen=True, slots=True)
+class DemoReport:
+    """All steps. `ok` is true only if every step ran and succeeded."""
+
+    ok: bool
+    mode: str
+    folder: str
+    steps: tuple[StepReport, ...]
+    seconds: float
+
+
+@dataclass(slots=True)
+class Demo:
+    """What the steps share: processes, the node, files, and what earlier steps found."""
+
+    processes: Processes
+    node: Node
+    random: Callable[[int], bytes]
+    challenge: str = ""
+    """The relying party's challenge in hex."""
+    pods: dict[str, Pod] = field(default_factory=dict)
+    """By the name of the example file."""
+
+    def file(self, name: str) -> Path:
+        """Return a path in the demo's folder."""
+        return self.processes.folder / name
+
+    def define(self, report: StepReport, name: str, value: str) -> None:
+        """Define a shell variable that replaces a long value in the following commands."""
+        self.processes.variables[name] = value
+        report.commands.append(f"{name}={value}")
+
+    async def run(
+        self, report: StepReport, *command: str, accept: Collection[int] = (0,)
+    ) -> tuple[int, dict[str, Any]]:
+        """Run a command, and add it to the report."""
+        report.commands.append(self.processes.shown(*command))
+        return await self.processes.run(*command, accept=accept)
+
+    def epc_in_use(self) -> str:
+        """Return how much EPC is in use, for people."""
+        ledger = self.node.ledger
+        return f"EPC: {ledger.allocated(EPC_RESOURCE)} of {ledger.capacity().get(EPC_RESOURCE, 0)} MiB in use"
+
+    async def submit(self, job: Job) -> Pod:
+        """Submit a Job, and wait until its pod runs, waits for EPC or has failed."""
+        pod = self.node.submit(job)
+        await self.until("start", pod, lambda: pod.phase is not Phase.PENDING or pod.message)
+        return pod
+
+    async def until(self, what: str, pod: Pod, holds: Callable[[], object]) -> None:
+        """Wait until something holds for a pod."""
+        await self.processes.until(
+            f"{what} of Job {pod.job.name}", lambda: "" if holds() else f"its pod is {pod.phase} {pod.message}"
+        )
+
+
+@contextlib.asynccontextmanager
+async def open_demo(
+    folder: Path,
+    mode: str,
+    environ: Mapping[str, str],
+    *,
+    owns_folder: bool,
+    replacements: Mapping[str, tuple[str, ...]] | None = None,
+    images: Mapping[str, Image] | None = None,
+    ready_seconds: float = READY_SECONDS,
+) -> AsyncIterator[Demo]:
+    """Prepare a demo in an empty folder. At the end of the block its processes end, and the folder is cleared.
+
+    Args:
+        folder: the folder of its files.
+        mode: how containers are isolated: a Mode's value or AUTO.
+        environ: the environment; variables of confcom and SGX are left out.
+        owns_folder: whether the folder is removed too.
+        replacements: see Processes.
+        images: see Node.
+        ready_seconds: see Processes.
+
+    Raises:
+        SettingsError: the mode does not work here.
+    """
+    inherited = {name: value for name, value in environ.items() if not name.startswith(("CONFCOM_", "SGX_"))}
+    processes = Processes(folder, inherited, replacements or {}, ready_seconds)
+    async with guarded(processes, owns_folder=owns_folder):
+        tools = find_tools(environ.get("PATH", os.defpath))
+        runtime = await choose_runtime(mode, tools, {MARK_VARIABLE: str(folder)}, folder)
+        node = Node(folder, runtime, images or {SAMPLE_WORKLOAD: sample_image(inherited)})
+        try:
+            yield Demo(processes, node, os.urandom)
+        finally:
+            await node.stop()
+
+
+async def run(demo: Demo, *, begin: Callable[[StepReport], None], end: Callable[[StepReport], None]) -> DemoReport:
+    """Run the steps in order, up to the first that fails."""
+    began = time.monotonic()
+    reports: list[StepReport] = []
+    for number, (title, step) in enumerate(STEPS.items(), start=1):
+        reports.append(StepReport(number, title))
+        begin(reports[-1])
+        await _run_step(step, demo, reports[-1])
+        end(reports[-1])
+        if not reports[-1].ok:
+            break
+    return DemoReport(
+        ok=len(reports) == len(STEPS) and reports[-1].ok,
+        mode=demo.node.runtime.mode,
+        folder=str(demo.processes.folder),
+        steps=tuple(reports),
+        seconds=round(time.monotonic() - began, 3),
+    )
+
+
+async def _run_step(step: Step, demo: Demo, report: StepReport) -> None:
+    began = time.monotonic()
+    try:
+        await step(demo, report)
+        report.ok = True
+    except ConfcomError as error:
+        try:
+            demo.processes.require_alive()
+            report.error = as_data(error)
+        except StepError as cause:
+            report.error = as_data(cause)
+    report.seconds = round(time.monotonic() - began, 3)
+
+
+def require_started(pod: Pod) -> None:
+    """Raise the error of a pod whose container was not started."""
+    if pod.error is not None:
+        raise pod.error
+    if pod.phase is Phase.PENDING:
+        raise StepError(f"Job {pod.job.name} stays Pending", error_code="job-pending", why=pod.message)
+
+
+def require_success(pod: Pod) -> None:
+    """Raise the error of a pod that has failed."""
+    require_started(pod)
+    if pod.phase is not Phase.SUCCEEDED:
+        why = f"exit code {pod.exit_code}: {' '.join(pod.output().splitlines()[-1:])}"
+        raise StepError(f"Job {pod.job.name} has failed", error_code="job-failed", why=why)
+
+
+async def simulated_platform(demo: Demo, report: StepReport) -> None:
+    """Step 1: create a simulated platform with its own root."""
+    demo.define(report, "DEMO", str(demo.processes.folder))
+    _, created = await demo.run(report, "confcom", "simulation", "create", str(demo.file(PLATFORM)))
+    report.say(f"{EPC_MIB} MiB of enclave memory (EPC), as an Azure {VM_SIZE} has")
+    report.say(f"its own root of trust, SHA-256 {created['root_sha256']}")
+    report.say("SIMULATED: it proves nothing about hardware, and each of its quotes says so")
+    report.data.update(epc_mib=EPC_MIB, vm_size=VM_SIZE, root_sha256=created["root_sha256"])
+
+
+async def daemons(demo: Demo, report: StepReport) -> None:
+    """Step 2: start the node, and the device plugin and the quote helper as processes of their own."""
+    processes, node = demo.processes, demo.node
+    await node.start()
+    plugin = ["device-plugin", "--simulated", "--simulated-epc-mib", str(EPC_MIB), "--host-root", str(node.root)]
+    plugin += ["--device-plugin-dir", str(node.device_plugin_dir)]
+    helper = ["quote-helper", "--simulated", "--state-dir", str(demo.file(PLATFORM)), "--socket", str(node.aesm_socket)]
+    for command in (plugin, helper):
+        command += ["--probe-address", f"unix:{demo.file(command[0])}.probe"]
+        await processes.start(*command)
+        report.say(f"started: {processes.shown('confcom', *command)}", detail=True)
+    await processes.until("registration of the device plugin", lambda: _epc_missing(node))
+    await processes.until("socket of the quote helper", lambda: "" if node.aesm_socket.is_socket() else "it is missing")
+    allocatable = node.ledger.allocatable()
+    pids = {name: process.pid for name, process in processes.daemons.items()}
+    report.say(f"device plugin (process {pids['device-plugin']}): tells the kubelet how much EPC the node has")
+    report.say(f"quote helper (process {pids['quote-helper']}): makes the quotes for all containers of the node")
+    report.say(
+        f"EPC: {allocatable[EPC_RESOURCE]} MiB for containers, {allocatable[HELPER_EPC_RESOURCE]} for the helper"
+    )
+    report.say(f"containers: {CONTAINERS[node.runtime.mode]} (mode {node.runtime.mode})")
+    if node.runtime.reason:
+        report.say(f"  {node.runtime.reason}", detail=node.runtime.mode is not Mode.NO_NAMESPACE)
+    report.commands.append(f"tail -n 3 {processes.shown(str(demo.file('logs')))}/*.log")
+    report.data.update(processes=pids, mode=node.runtime.mode, allocatable=allocatable)
+
+
+def _epc_missing(node: Node) -> str:
+    """Return what the node does not offer yet, or "".
+
+    Raises:
+        StepError: the node offers another amount of EPC than the platform has.
+    """
+    allocatable = node.ledger.allocatable()
+    offered = [allocatable.get(name, 0) for name in (EPC_RESOURCE, HELPER_EPC_RESOURCE)]
+    if not all(offered):
+        return f"the node offers {allocatable}"
+    if sum(offered) != EPC_MIB:
+        raise StepError(f"the node offers {sum(offered)} of {EPC_MIB} MiB of EPC", error_code="epc-differs")
+    return ""
+
+
+async def submit_job(demo: Demo, report: StepReport) -> None:
+    """Step 3: submit the Job of examples/job.yaml with the relying party's challenge; it gets its EPC."""
+    path = example(JOB)
+    job = read_job(path)
+    demo.challenge = job.env.get(CHALLENGE_VARIABLE, "")
+    if not demo.challenge:
+        raise StepError(
+            f"{path.name} has no variable {CHALLENGE_VARIABLE}",
+            error_code="challenge-missing",
+            why="without a challenge an old quote looks like a new one",
+            remedy=f"set it to {CHALLENGE_PLACEHOLDER}, or to a challenge of your own in hex",
+        )
+    if demo.challenge == CHALLENGE_PLACEHOLDER:
+        demo.challenge = demo.random(CHALLENGE_SIZE).hex()
+    demo.define(report, "CHALLENGE", demo.challenge)
+    pod = demo.pods[JOB] = await demo.submit(replace(job, env={**job.env, CHALLENGE_VARIABLE: demo.challenge}))
+    require_started(pod)
+    report.say(f"Job {job.name} (examples/{path.name}) asks for {job.limits.get(EPC_RESOURCE, 0)} MiB of EPC")
+    report.say(demo.epc_in_use())
+    report.say(f"devices and mounts: {', '.join(bind.container_path for bind in pod.binds)}")
+    report.say("challenge: its quote must contain it, so that no old quote passes for a new one")
+    report.commands.append(demo.processes.shown("cat", str(path)))
+    report.data.update(challenge=demo.challenge, allocated_mib=demo.node.ledger.allocated(EPC_RESOURCE))
+
+
+async def quote_out_of_process(demo: Demo, report: StepReport) -> None:
+    """Step 4: the container makes a report, gets a quote from the node's quote helper, and exits 0."""
+    pod = demo.pods[JOB]
+    await demo.until("end", pod, lambda: pod.ended)
+    require_success(pod)
+    encoded = ""
+    for line in pod.output().splitlines():
+        if line.startswith(QUOTE_PREFIX):
+            encoded = line.removeprefix(QUOTE_PREFIX)
+        else:
+            report.say(f"| {printable(line)}", detail=not line.startswith(SHOWN_OUTPUT))
+    quote = b""
+    with contextlib.suppress(binascii.Error):
+        quote = base64.b64decode(encoded, validate=True)
+    if not quote:
+        raise StepError("the container printed no quote", error_code="no-quote", why=pod.output()[-300:])
+    demo.file(QUOTE).write_bytes(quote)
+    report.say("the quote left the container through its log", detail=True)
+    log, file = demo.processes.shown(str(pod.log)), demo.processes.shown(str(demo.file(QUOTE)))
+    report.commands += [f"sed -n 's/^{QUOTE_PREFIX}//p' {log} | base64 -d > {file}", f"confcom inspect {file}"]
+    report.data.update(exit_code=pod.exit_code, quote_bytes=len(quote), output=pod.output().splitlines())
+
+
+async def verification(demo: Demo, report: StepReport) -> None:
+    """Step 5: a relying party verifies the quote with public files; four variations are refused."""
+    platform, trust = demo.file(PLATFORM), demo.file(TRUST)
+    quote, changed = demo.file(QUOTE), demo.file("changed.bin")
+    # The MRENCLAVE is what the workload's builder published: the relying party does not ask the workload.
+    results = await asyncio.gather(
+        demo.run(report, "confcom", "simulation", "export", "--state-dir", str(platform), str(trust)),
+        demo.run(report, "python", "-m", "confcom.sample_workload", "--print-identity"),
+    )
+    mrenclave = str(results[1][1]["mr_enclave"])
+    demo.define(report, "MRENCLAVE", mrenclave)
+    content = bytearray(quote.read_bytes())
+    content[REPORT_DATA_OFFSET] ^= 1
+    changed.write_bytes(content)
+    report.commands.append(demo.processes.shown("python", "-c", CHANGE_PROGRAM, str(quote), str(changed)))
+
+    async def verify(
+        title: str,
+        expected: ExitCode,
+        *policy: str,
+        file: Path = quote,
+        root: str = str(trust / "root.pem"),
+        challenge: str = demo.challenge,
+    ) -> tuple[str, ExitCode, dict[str, Any]]:
+        command = ["confcom", "verify", str(file), "--root", root, "--collateral", str(trust / "collateral")]
+        command += ["--mrenclave", mrenclave, "--report-data", challenge, *policy]
+        code, verdict = await demo.run(report, *command, accept=VERDICTS)
+        if code != expected:
+            failed = (check for check in verdict.get("checks", ()) if check.get("status") == "failed")
+            raise StepError(
+                f"{title}: the verdict is {verdict.get('kind')} where {VERDICTS[expected]} is right",
+                error_code="verdict-differs",
+                why="; ".join(f"{check['name']}: {check['why']}" for check in failed),
+            )
+        return title, expected, verdict
+
+    simulated, other = "--allow-simulated", demo.random(CHALLENGE_SIZE).hex()
+    verdicts = await asyncio.gather(
+        verify("the quote as it is", ExitCode.OK, simulated),
+        verify("simulated not allowed", ExitCode.NOT_AUTHORISED),
+        verify("one bit changed", ExitCode.NOT_AUTHENTIC, simulated, file=changed),
+        verify("under Intel's root", ExitCode.NOT_AUTHENTIC, simulated, root="intel"),
+        verify("for another challenge (replay)", ExitCode.NOT_AUTHORISED, simulated, challenge=other),
+    )
+    platform_kind = verdicts[0][2].get("platform")
+    if platform_kind != "simulated":
+        raise StepError(
+            f"the quote was taken for {platform_kind}: simulated must never pass for genuine",
+            error_code="simulated-taken-for-genuine",
+        )
+    report.say(f"{'what is verified':<32}{'verdict':<26}exit code")
+    for title, code, _ in verdicts:
+        report.say(f"{title:<32}{VERDICTS[code]:<26}{code}")
+    report.data.update(verified=verdicts[0][2], verdicts={title: VERDICTS[code] for title, code, _ in verdicts})
+
+
+async def pending_then_runs(demo: Demo, report: StepReport) -> None:
+    """Step 6: a Job that does not fit stays Pending, and runs when EPC is released."""
+    holding = await demo.submit(read_job(example("job-holding.yaml")))
+    require_started(holding)
+
+    # Before it installs a handler, the first process of a container ignores SIGTERM, here as on Kubernetes.
+    await demo.until("quote", holding, lambda: f"\n{QUOTE_PREFIX}" in holding.output())
+    report.say(f"{f'Job {holding.job.name} runs':<32}{demo.epc_in_use()}")
+
+    large = await demo.submit(read_job(example("job-large.yaml")))
+    if large.phase is not Phase.PENDING:
+        raise StepError(f"Job {large.job.name} does not wait although it does not fit", error_code="job-not-pending")
+    asks = f"Job {large.job.name} asks for {large.job.limits.get(EPC_RESOURCE, 0)} MiB"
+    report.say(f"{asks:<32}Pending: {large.message.rpartition(': 1 ')[2].rstrip('.')}")
+    report.data.update(pending_reason=large.message)
+
+    await demo.node.delete(holding)
+    report.say(f"Job {holding.job.name} is deleted")
+    await demo.until("start", large, lambda: large.phase is not Phase.PENDING)
+    report.say(f"{f'Job {large.job.name} runs':<32}{demo.epc_in_use()}")
+    await demo.until("end", large, lambda: large.ended)
+    require_success(large)
+    left = demo.node.ledger.allocated(EPC_RESOURCE)
+    if left:
+        raise StepError(f"{left} MiB of EPC are in use although every pod has ended", error_code="epc-differs")
+    report.say(f"{f'Job {large.job.name} has succeeded':<32}{demo.epc_in_use()}")
+    report.commands.append(f"tail -n 1 {demo.processes.shown(str(large.log))}")
+
+
+Step = Callable[[Demo, StepReport], Awaitable[None]]
+STEPS: Mapping[str, Step] = {
+    "A simulated SGX platform": simulated_platform,
+    "A node with its device plugin and its quote helper": daemons,
+    "A Job asks for enclave memory": submit_job,
+    "Its container gets a quote: signed evidence of what runs in its enclave": quote_out_of_process,
+    "A relying party, who wants to trust the enclave, verifies the quote": verification,
+    "Enclave memory is finite: a Job that does not fit waits": pending_then_runs,
+}

@@ -1,0 +1,207 @@
+"""A kubelet in this process: the demo's device manager, with either version's rules, a record, and misbehaviour."""
+
+import asyncio
+import collections
+import time
+
+import grpc
+import grpc.aio
+
+from confcom.demo.device_manager import Changes, DeviceManager, PluginRegistry
+from confcom.demo.ledger import DeviceLedger
+from confcom.kubelet_api import deviceplugin_pb2 as pb
+
+PATIENCE_SECONDS = 30.0
+"""For what must happen: it takes milliseconds, and the machine may be busy with something else."""
+
+
+class RegistryFrom137(PluginRegistry):
+    """The rules from 1.37 on: the end of a stream disconnects only the client of that socket path.
+
+    The resource is lost with its last endpoint. Until then its devices are those of the latest list from any plugin,
+    and Allocate calls one of the remaining endpoints: an arbitrary one in the kubelet, the oldest one here.
+
+    A registration of a path that has an endpoint is refused: "device plugin already connected". Like every failed
+    registration it removes all clients of the path, including the working one. From then on the end of that client's
+    stream goes unnoticed, its endpoint stays, and the path is refused until the kubelet restarts.
+    """
+
+    def __init__(self):
+        self._clients = collections.defaultdict(list)
+        """By resource name and socket path."""
+        self._endpoints = {}
+        """By resource name and socket path, oldest first."""
+        self._primary = {}
+        """By resource name: the one that Allocate calls."""
+
+    def dialling(self, client):
+        self._clients[client.resource, client.socket].append(client)
+
+    def failed(self, client):
+        self._clients.pop((client.resource, client.socket), None)
+
+    def connected(self, client):
+        if (client.resource, client.socket) in self._endpoints:
+            return f"device plugin already connected: {client.socket}"
+        self._endpoints[client.resource, client.socket] = self._primary[client.resource] = client
+        return ""
+
+    def ended(self, client):
+        clients = self._clients.pop((client.resource, client.socket), None)
+        if clients is None:
+            return None
+        if self._endpoints.pop((client.resource, client.socket), None) is not None:
+            del self._primary[client.resource]
+            for (resource, _), other in self._endpoints.items():
+                if resource == client.resource:
+                    self._primary.setdefault(resource, other)
+        return clients[0]
+
+    def endpoint(self, resource):
+        return self._primary.get(resource)
+
+    def clients(self):
+        return {*self._endpoints.values(), *(client for clients in self._clients.values() for client in clients)}
+
+
+RULES = {"1.36": PluginRegistry, "1.37": RegistryFrom137}
+"""By the version that names them: those up to 1.36, and those from 1.37 on."""
+
+
+class History(Changes):
+    """Notes the allocatable devices at every change."""
+
+    def __init__(self, ledger):
+        super().__init__()
+        self.allocatable = []
+        """Monotonic seconds and allocatable devices by resource."""
+        self._ledger = ledger
+
+    def notify(self):
+        self.allocatable.append((time.monotonic(), self._ledger.allocatable()))
+        super().notify()
+
+
+class Kubelet(DeviceManager):
+    """A device manager that notes what plugins do, and can misbehave.
+
+    Args:
+        directory: the device plugin directory.
+        new_registry: one of RULES.
+    """
+
+    def __init__(self, directory, new_registry=PluginRegistry):
+        self.ledger = DeviceLedger()
+        self.history = History(self.ledger)
+        super().__init__(directory, self.ledger, self.history, new_registry=new_registry, dial_seconds=5)
+        self.directory = directory
+        self.requests = []
+        """Register requests, whatever became of them."""
+        self.accepted = 0
+        self.failed_dial_backs = 0
+        self.followed = collections.Counter()
+        """Open streams by socket path."""
+        self.admits = asyncio.Event()
+        """While it is not set, Register waits."""
+        self.admits.set()
+        self.refuse = ""
+        """What Register answers instead."""
+        self.lost_answers = 0
+        """How many answers to Register do not arrive, although it took effect."""
+        self.ignore_stream = False
+        """Accept Register, never ask for the list."""
+        self.end_streams = False
+        """End every stream once its list is here."""
+
+    @property
+    def lists(self):
+        """The healthy devices of each resource."""
+        return {name: list(known.healthy) for name, known in self.ledger._resources.items()}
+
+    async def restart(self):
+        await self.stop()
+        await self.start()
+
+    async def stop(self):
+        await super().stop()
+        self.ledger.forget_devices()
+
+    async def register(self, request, context):
+        self.requests.append(request)
+        self.history.notify()
+        await self.admits.wait()
+        if self.refuse:
+            await context.abort(grpc.StatusCode.UNKNOWN, self.refuse)
+        try:
+            answer = await super().register(request, context)
+        except grpc.aio.AbortError:
+            self.failed_dial_backs += 1
+            raise
+        self.accepted += 1
+        self.history.notify()
+        if self.lost_answers:
+            self.lost_answers -= 1
+            await context.abort(grpc.StatusCode.UNAVAILABLE, "lost")
+        return answer
+
+    async def _follow(self, client):
+        if self.ignore_stream:
+            return await client.close()
+        follow = client.list_and_watch
+
+        async def list_and_watch():
+            async for devices in follow():
+                yield devices
+                if self.end_streams:
+                    break
+
+        client.list_and_watch = list_and_watch
+        self.followed[client.socket] += 1
+        self.history.notify()
+        try:
+            await super()._follow(client)
+        finally:
+            self.followed[client.socket] -= 1
+            self.history.notify()
+
+    async def drop(self, resource):
+        """Disconnect whichever plugin has this name, as the real one does when any stream for it ends."""
+        client = self._registry.endpoint(resource)
+        self._registry.ended(client)
+        self.ledger.mark_unhealthy(resource)
+        self.history.notify()
+        await client.close()
+
+    async def until(self, predicate):
+        """Wait until a predicate holds."""
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            await self.history.until(predicate)
+
+    async def until_list(self, *resources, registrations=1):
+        """Wait until each resource has been registered so often and its list is here."""
+        await self.until(
+            lambda: all(self.lists.get(name) and len(self.registrations(name)) >= registrations for name in resources)
+        )
+
+    async def ask(self, resource, *containers):
+        """The plugin's answers to Allocate for containers with these devices."""
+        request = pb.AllocateRequest(
+            container_requests=[pb.ContainerAllocateRequest(devices_ids=identifiers) for identifiers in containers]
+        )
+        return list((await self._registry.endpoint(resource)._stub.allocate(request)).container_responses)
+
+    def registrations(self, resource):
+        return [request for request in self.requests if request.resource_name == resource]
+
+    def endpoint(self, resource):
+        """Where the resource was registered last."""
+        return self.directory / self.registrations(resource)[-1].endpoint
+
+    def asked(self, resource):
+        """The socket of the plugin that would be asked to allocate, or None."""
+        client = self._registry.endpoint(resource)
+        return None if client is None else client.socket
+
+    def registered_sockets(self):
+        """The sockets of all plugins that the kubelet knows."""
+        return {client.socket for client in self._registry.clients()}

@@ -1,0 +1,99 @@
+"""What the contract suite cannot ask of a real kubelet."""
+
+import asyncio
+
+import grpc
+import grpc.aio
+import pytest
+
+from confcom.demo.device_manager import Mount, merge
+from confcom.demo.ledger import AdmissionError
+from confcom.kubelet_api import deviceplugin_pb2 as pb
+from confcom.kubelet_api.resource_names import extended_resource
+from testkit.kubelet import Kubelet
+
+RESOURCE = "example.com/thing"
+IDS = ("a", "b", "c", "d")
+
+
+@pytest.fixture
+async def kubelet(short_dir):
+    made = Kubelet(short_dir)
+    await made.start()
+    yield made
+    await made.stop()
+
+
+@pytest.fixture
+async def plugin(kubelet, plugins):
+    """A plugin with four healthy devices, of which the kubelet has the list."""
+    made = await plugins(kubelet.directory, ids=IDS)
+    await made.register()
+    await kubelet.until_list(RESOURCE)
+    return made
+
+
+async def test_the_kubelets_own_socket_is_no_plugins(kubelet, plugin):
+    asked = plugin.options_asked
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await plugin.register(endpoint="kubelet.sock")
+    assert caught.value.code() is grpc.StatusCode.UNKNOWN
+    assert plugin.options_asked == asked
+
+
+async def test_nothing_asked_for_is_nothing_allocated(kubelet, plugin):
+    await kubelet.allocate("p", "c", {RESOURCE: 0})
+    assert plugin.allocations == []
+    assert kubelet.ledger.allocated(RESOURCE) == 0
+
+
+@pytest.mark.parametrize("cancelled", [False, True])
+async def test_a_plugin_that_is_lost_before_it_answers_fails_the_pod(kubelet, plugin, cancelled):
+    plugin.answers.clear()
+    allocating = asyncio.create_task(kubelet.allocate("p", "c", {RESOURCE: 1}))
+    await asyncio.wait_for(plugin.asked(), 20)
+    if cancelled:
+        allocating.cancel()
+    else:
+        plugin.end_streams()
+    with pytest.raises(asyncio.CancelledError if cancelled else AdmissionError):
+        await asyncio.wait_for(allocating, 20)
+    plugin.answers.set()
+
+
+async def test_restarts_leave_a_working_socket(kubelet, plugins):
+    for _ in range(5):
+        await kubelet.restart()
+    plugin = await plugins(kubelet.directory, ids=IDS)
+    await plugin.register()
+    await kubelet.until(lambda: kubelet.ledger.allocatable() == {RESOURCE: 4})
+
+
+def test_of_several_answers_the_first_wins():
+    first = pb.ContainerAllocateResponse(
+        envs={"A": "1"},
+        devices=[pb.DeviceSpec(container_path="/dev/x", host_path="/dev/null", permissions="rw")],
+        mounts=[pb.Mount(container_path="/m", host_path="/h", read_only=True)],
+    )
+    second = pb.ContainerAllocateResponse(
+        envs={"A": "2", "B": "3"},
+        devices=[pb.DeviceSpec(container_path="/dev/x", host_path="/dev/zero", permissions="r")],
+        mounts=[pb.Mount(container_path="/m", host_path="/other"), pb.Mount(container_path="/n", host_path="/h")],
+    )
+    merged = merge([first, second])
+    assert merged.envs == {"A": "1", "B": "3"}
+    assert merged.devices == (Mount("/dev/x", "/dev/null"),)
+    assert merged.mounts == (Mount("/m", "/h", read_only=True), Mount("/n", "/h"))
+
+
+@pytest.mark.parametrize(
+    ("name", "extended"),
+    [
+        ("kubernetes.azure.com/sgx_epc_mem_in_MiB", True), ("sgx.intel.com/epc", True), ("example.com/a-b.c_d", True),
+        ("cpu", False), ("kubernetes.io/x", False), ("a.kubernetes.io/x", False), ("requests.example.com/x", False),
+        ("example.com/" + "x" * 63, True), ("example.com/" + "x" * 64, False), ("example.com/", False), ("/x", False),
+        ("a/b/c", False), ("EXAMPLE.com/x", False), ("x" * 250 + ".com/a", False), ("example.com/-x", False),
+    ],
+)  # fmt: skip
+def test_resource_names_of_device_plugins(name, extended):
+    assert extended_resource(name) is extended
