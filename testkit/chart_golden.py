@@ -126,6 +126,7 @@ SETS = {
             "quoteHelper": {
                 "image": {"digest": DIGEST, "tag": "v2"},
                 "tolerations": [{"key": "own", "operator": "Exists", "tolerationSeconds": 5}],
+                "logQuotesPerPeer": "all",
             },
             "controller": {"affinity": SPREAD, "priorityClassName": "calm", "tolerations": [{"operator": "Exists"}]},
             "serviceMonitor": {

@@ -201,6 +201,7 @@ BY_SCHEMA = [
     ("quoteHelper.image.digest", "sha256:12"),
     ("quoteHelper.epcMiB", 0),
     ("quoteHelper.logQuotesPerPeer", 60_001),
+    ("quoteHelper.logQuotesPerPeer", "many"),
     ("quoteHelper.staleReportWindowSeconds", -1),
     ("quoteHelper.resources", RESOURCES),
     ("quoteHelper.provider", "sgx"),
