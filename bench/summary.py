@@ -37,9 +37,5 @@ class Latency:
         if not seconds:
             return cls(0, 0.0, 0.0, 0.0)
         ordered = sorted(seconds)
-        return cls(len(ordered), percentile(ordered, 0.5), percentile(ordered, 0.99), ordered[-1])
-
-
-def percentile(ordered: Sequence[float], share: float) -> float:
-    """The nearest rank: the smallest value that at least this share of all values does not exceed."""
-    return ordered[max(0, math.ceil(share * len(ordered)) - 1)]
+        p50, p99 = (ordered[math.ceil(share * len(ordered)) - 1] for share in (0.5, 0.99))  # the nearest rank
+        return cls(len(ordered), p50, p99, ordered[-1])
