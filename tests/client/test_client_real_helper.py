@@ -13,13 +13,18 @@ from testkit.helper_process import running_helper
 ENCLAVE = SimulatedEnclave.from_name("real helper test")
 
 
-@pytest.fixture
-def helper(socket_path):
-    with running_helper(directory=socket_path.parent) as helper:
+@pytest.fixture(scope="module")
+def helper():
+    with running_helper() as helper:
         yield helper
 
 
-def test_everything_that_a_client_can_ask(helper, ask):
+@pytest.fixture
+def socket_path(helper):
+    return helper.socket
+
+
+def test_everything_that_a_client_can_ask(ask):
     assert ask("supported_key_ids") == (ECDSA_P256_KEY_ID,)
     info = QeReportInfo(b"n" * 16, ENCLAVE.target_info(), bytes(432))
     quoted = ask("quote_fresh_report", lambda target: ENCLAVE.create_report(target, bytes(64)), qe_report_info=info)

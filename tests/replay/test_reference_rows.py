@@ -71,26 +71,3 @@ def test_the_qe_report_is_over_the_unpadded_quote(helper, known):
     qe_report = Report.parse(answer[3][528:])
     ENCLAVE.verify_report(qe_report)
     assert qe_report.body.report_data == hashlib.sha256(nonce + quote).digest() + bytes(32)
-
-
-@pytest.mark.parametrize("name", ["num", "ids", "sel", "sellist", "init1"])
-def test_recorded_bytes_get_the_recorded_answer(helper, vector, name):
-    sent = vector(f"intel229_{name}")
-    assert helper.send(sent[:4], sent[4:]) == vector(f"resp_intel229_{name.removesuffix('list')}")
-
-
-@pytest.mark.parametrize("name", ["init2", "size"])
-def test_recorded_bytes_get_the_recorded_shape(helper, vector, name):
-    """Where the answer depends on the quoting enclave, only its fields and sizes can be the recorded ones."""
-
-    def shape(frame):
-        ((call, answer),) = fields(frame[4:]).items()
-        return call, {number: len(found) if isinstance(found, bytes) else None for number, found in answer.items()}
-
-    assert shape(helper.send(vector(f"intel229_{name}"))) == shape(vector(f"resp_intel229_{name}"))
-
-
-@pytest.mark.parametrize(("name", "returned"), [("quote0", {}), ("quote", {3: b"\xbb" * 960})])
-def test_the_recorded_buffer_is_too_small(helper, vector, name, returned):
-    """It is as large as a quote of the stand-in for the quoting enclave; the qe_report_info comes back."""
-    assert fields(helper.ask(vector(f"intel229_{name}")[4:])) == {17: {1: 3, **returned}}
