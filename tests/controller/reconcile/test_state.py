@@ -2,6 +2,8 @@
 
 import random
 
+import pytest
+
 from confcom.controller.reconcile.decision import Change, Decision, Rules
 from confcom.controller.reconcile.facts import (
     NO_AMOUNT,
@@ -24,6 +26,20 @@ class Clock:
 
     def __call__(self):
         return self.now
+
+
+@pytest.fixture
+def clock():
+    return Clock()
+
+
+@pytest.fixture
+def state(clock):
+    """One node, without anything."""
+    made = ClusterState(RULES, clock)
+    made.set_node(node())
+    made.take_changed()
+    return made
 
 
 def node(amount=NO_AMOUNT, name="n"):
@@ -51,9 +67,7 @@ def take_in(state, *pods):
         state.set_pod(pod.key, pod)
 
 
-def test_a_plugins_answer_has_its_node_looked_at():
-    state = ClusterState(RULES, Clock())
-    state.set_node(node())
+def test_a_plugins_answer_has_its_node_looked_at(state):
     take_in(state, plugin())
     assert state.take_changed() == ["n"]
     assert state.decide("n") == Decision()
@@ -62,8 +76,7 @@ def test_a_plugins_answer_has_its_node_looked_at():
     assert state.decide("n").changes == (Change(EPC, 64, takes=False),)
 
 
-def test_what_does_not_change_has_nothing_looked_at():
-    state = ClusterState(RULES, Clock())
+def test_what_does_not_change_has_nothing_looked_at(state):
     for _ in range(2):
         state.set_node(node())
         take_in(state, plugin(), tenant(3))
@@ -72,17 +85,14 @@ def test_what_does_not_change_has_nothing_looked_at():
     assert changed == []
 
 
-def test_an_answer_of_another_incarnation_is_ignored():
-    state = ClusterState(RULES, Clock())
-    state.set_node(node())
+def test_an_answer_of_another_incarnation_is_ignored(state):
     take_in(state, plugin(incarnation="new"))
     state.set_offer(("system", "p"), "old", capacity(64))
     state.set_offer(("system", "gone"), "i", capacity(64))
     assert state.decide("n") == Decision()
 
 
-def test_requests_are_summed_by_node():
-    state = ClusterState(RULES, Clock())
+def test_requests_are_summed_by_node(state):
     take_in(state, tenant(3, "a"), tenant(4, "b"), tenant(5, "c", on="m"))
     found = state.requested("n"), state.requested("m"), state.requested("x")
     assert found == (accepted(7), accepted(5), accepted(0))
@@ -91,9 +101,7 @@ def test_requests_are_summed_by_node():
     assert (state.requested("n"), state.requested("m")) == (accepted(0), accepted(9))
 
 
-def test_what_a_kubelet_has_accepted_is_summed_by_itself():
-    state = ClusterState(RULES, Clock())
-    state.set_node(node())
+def test_what_a_kubelet_has_accepted_is_summed_by_itself(state):
     take_in(state, tenant(3, "a"), tenant(4, "b", accepted=False))
     assert state.requested("n") == (Requested(bound=7, accepted=3),)
     state.take_changed()
@@ -102,18 +110,14 @@ def test_what_a_kubelet_has_accepted_is_summed_by_itself():
     assert state.take_changed() == ["n"]
 
 
-def test_the_newest_plugin_decides():
-    state = ClusterState(RULES, Clock())
-    state.set_node(node())
+def test_the_newest_plugin_decides(state):
     take_in(state, plugin("z-old", created="1"), plugin("a-new", created="2"))
     state.set_offer(("system", "z-old"), "i", capacity(10))
     state.set_offer(("system", "a-new"), "i", capacity(20))
     assert state.decide("n").changes == (Change(EPC, 20, takes=False),)
 
 
-def test_a_node_without_a_plugin_loses_its_key_in_time():
-    clock = Clock()
-    state = ClusterState(RULES, clock)
+def test_a_node_without_a_plugin_loses_its_key_in_time(state, clock):
     state.set_node(node(Amount(64, 64, ours=True)))
     assert state.decide("n") == Decision(waits=True)
     clock.now = 299
@@ -127,9 +131,7 @@ def test_a_node_without_a_plugin_loses_its_key_in_time():
     assert state.decide("n").changes == (Change(EPC, None, takes=True),)
 
 
-def test_the_time_without_a_plugin_begins_when_it_goes():
-    clock = Clock()
-    state = ClusterState(RULES, clock)
+def test_the_time_without_a_plugin_begins_when_it_goes(state, clock):
     state.set_node(node(Amount(64, 64, ours=True)))
     take_in(state, plugin())
     state.set_offer(("system", "p"), "i", capacity(64))
@@ -139,9 +141,7 @@ def test_the_time_without_a_plugin_begins_when_it_goes():
     assert state.decide("n") == Decision(waits=True)
 
 
-def test_a_node_of_the_same_name_is_a_new_one():
-    clock = Clock()
-    state = ClusterState(RULES, clock)
+def test_a_node_of_the_same_name_is_a_new_one(state, clock):
     there = node(Amount(64, 64, ours=True))
     state.set_node(there)
     assert state.decide("n") == Decision(waits=True)
@@ -152,9 +152,7 @@ def test_a_node_of_the_same_name_is_a_new_one():
     assert state.decide("n") == Decision(waits=True)
 
 
-def test_a_pod_that_goes_has_its_node_looked_at():
-    state = ClusterState(RULES, Clock())
-    state.set_node(node())
+def test_a_pod_that_goes_has_its_node_looked_at(state):
     state.set_node(node(name="m"))
     take_in(state, tenant(3))
     state.take_changed()
@@ -164,9 +162,7 @@ def test_a_pod_that_goes_has_its_node_looked_at():
     assert state.take_changed() == ["m"]
 
 
-def test_what_was_read_just_now_decides_and_is_not_kept():
-    clock = Clock()
-    state = ClusterState(RULES, clock)
+def test_what_was_read_just_now_decides_and_is_not_kept(state, clock):
     state.set_node(node(Amount(64, 64, ours=True)))
     state.decide("n")
     clock.now = 300
@@ -176,8 +172,7 @@ def test_what_was_read_just_now_decides_and_is_not_kept():
     assert state.decide("n").changes == (Change(EPC, None, takes=True),)
 
 
-def test_plugins_are_to_be_asked_once_for_each_incarnation():
-    state = ClusterState(RULES, Clock())
+def test_plugins_are_to_be_asked_once_for_each_incarnation(state):
     take_in(state, plugin(), tenant(3))
     assert state.take_unasked() == [("system", "p")]
     take_in(state, plugin())
@@ -186,8 +181,7 @@ def test_plugins_are_to_be_asked_once_for_each_incarnation():
     assert state.take_unasked() == [("system", "p")]
 
 
-def test_plugins_are_counted_by_their_accounting():
-    state = ClusterState(RULES, Clock())
+def test_plugins_are_counted_by_their_accounting(state):
     take_in(state, plugin("a"), plugin("b"), tenant(3))
     state.set_offer(("system", "a"), "i", capacity(64))
     assert state.plugins_by_accounting() == {"capacity": 1, "unknown": 1}
@@ -195,9 +189,7 @@ def test_plugins_are_counted_by_their_accounting():
     assert state.plugins_by_accounting() == {"unknown": 1}
 
 
-def test_a_complete_list_ends_what_is_not_in_it():
-    state = ClusterState(RULES, Clock())
-    state.set_node(node())
+def test_a_complete_list_ends_what_is_not_in_it(state):
     state.set_node(node(name="m"))
     take_in(state, tenant(3, "a"), tenant(4, "b"))
     state.keep_nodes({"n"})
