@@ -129,27 +129,21 @@ async def test_a_refusing_kubelet_is_asked_less_often(kubelet, sleeps, registrar
     assert (registrar.status.cause, registrar.status.problem, registrar.status.code) == (cause, "", "")
 
 
-async def test_a_kubelet_that_is_absent_is_looked_for_often(kubelet, sleeps, registrar, device):
+@pytest.mark.parametrize(
+    "delays", [[POLL_SECONDS] * 5, [POLL_SECONDS, POLL_SECONDS, YIELD_SECONDS]], ids=["usual", "yields"]
+)
+async def test_an_absent_kubelet_is_looked_for_often(kubelet, sleeps, registrar, device, delays):
+    """A resource that tenants rarely need is registered after the rest."""
+
     async def appear(number):
-        if number == 5:
+        if number == delays.count(POLL_SECONDS):
             await kubelet.start()
 
-    sleeps.then = appear
+    registrar._yields, sleeps.then = YIELD_SECONDS in delays, appear
     device.run()
     await kubelet.until_list(EPC_RESOURCE)
-    assert sleeps.delays == [POLL_SECONDS] * 5
+    assert sleeps.delays == delays
     assert kubelet.failed_dial_backs == 0
-
-
-async def test_what_tenants_rarely_need_is_registered_after_the_rest(kubelet, sleeps, registrar, device):
-    async def appear(number):
-        if number == 2:
-            await kubelet.start()
-
-    registrar._yields, sleeps.then = True, appear
-    device.run()
-    await kubelet.until_list(EPC_RESOURCE)
-    assert sleeps.delays == [POLL_SECONDS, POLL_SECONDS, YIELD_SECONDS]
 
 
 async def test_many_who_wait_for_a_kubelet_poll_as_one(kubelet, sleeps, directory):
