@@ -76,15 +76,11 @@ def test_the_same_files_as_from_a_state_directory(kubectl, export, platform, tmp
     assert not any(word.startswith("--context") for word in called())
 
 
-def test_namespace_and_context_are_handed_on(kubectl, export, platform, tmp_path):
+def test_options_are_handed_on_and_the_secret_is_written_nowhere(kubectl, export, platform, tmp_path):
     called = kubectl(encode_secret(platform, "sgx"))
-    assert export("--namespace", "sgx", "--context=--kubeconfig=x", tmp_path / "out").exit_code == ExitCode.OK
+    result = export("--namespace", "sgx", "--context=--kubeconfig=x", tmp_path / "out")
+    assert result.exit_code == ExitCode.OK
     assert {"--namespace=sgx", "--context=--kubeconfig=x"} <= set(called())
-
-
-def test_the_secret_itself_is_written_nowhere(kubectl, export, platform, tmp_path):
-    kubectl(encode_secret(platform, "sgx"))
-    result = export(tmp_path / "out")
     seed = platform.seed.hex()
     assert seed not in result.output
     assert not any(seed.encode() in path.read_bytes() for path in (tmp_path / "out").rglob("*") if path.is_file())
@@ -116,13 +112,9 @@ def test_refusals_are_explained(kubectl, refused, stderr, code, shown):
     assert "memcache.go" not in error["why"]
 
 
-def test_no_kubectl(kubectl, refused, monkeypatch):
+def test_a_kubectl_that_is_missing_or_cannot_be_run(kubectl, refused, monkeypatch):
     monkeypatch.setenv("PATH", str(kubectl.folder))
     assert "--state-dir" in refused(ExitCode.UNAVAILABLE, "program-not-found")["do"]
-
-
-def test_a_kubectl_that_cannot_be_run(kubectl, refused, monkeypatch):
-    monkeypatch.setenv("PATH", str(kubectl.folder))
     (kubectl.folder / "kubectl").write_bytes(b"\x7fELF")
     (kubectl.folder / "kubectl").chmod(0o755)
     refused(ExitCode.UNAVAILABLE, "program-not-executable")

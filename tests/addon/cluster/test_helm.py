@@ -98,14 +98,9 @@ def test_who_is_to_blame_when_it_cannot_be_rendered(helm, release, said, kind, c
         release.render(Path("chart"), Values())
     assert caught.value.error_code == code
     assert caught.value.why
-
-
-def test_the_charts_words_are_told_without_helms(helm, release):
-    helm.answer = (1, "", CHART_REFUSAL.format(code=""))
-    with pytest.raises(ChartError) as caught:
-        release.render(Path("chart"), Values())
-    assert caught.value.what.endswith(": a is not b")
-    assert (caught.value.why, caught.value.remedy) == ("of c", "set d: --set d=1; or e")
+    if "a is not b" in said:  # the chart's words, without helm's
+        assert caught.value.what.endswith(": a is not b")
+        assert (caught.value.why, caught.value.remedy) == ("of c", "set d: --set d=1; or e")
 
 
 @pytest.mark.parametrize(
@@ -142,21 +137,10 @@ def test_no_release_has_no_history(helm, release):
         release.history()
 
 
-def test_logs_of_a_program_are_not_its_last_words():
+def test_the_last_words_of_a_program_are_no_log_lines_and_told_once():
     said = b'level=WARN msg="x"\ntime=2026-11-25 level=ERROR msg="y"\nI1124 10:00:00.0 1 x.go:1] z\nError: in words\n'
     assert stderr_summary(said) == "in words"
-
-
-def test_what_kubectl_says_for_each_kind_is_told_once():
     assert stderr_summary(b"it was refused\n" * 3 + b"so it ended\n") == "it was refused so it ended"
-
-
-def test_every_flags_value_is_joined_to_it(helm):
-    helm.answer = (0, '{"items": []}', "")
-    api = KubeApi(Cluster("--all", "--kubeconfig=x"), helm)
-    api.list_objects("pods", api.cluster.namespace_flag)
-    ((line, _),) = helm.asked
-    assert {"--namespace=--all", "--context=--kubeconfig=x", "--request-timeout=20s"} <= set(line)
 
 
 @pytest.mark.parametrize(

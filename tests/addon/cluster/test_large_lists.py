@@ -56,15 +56,22 @@ def large(pod):
     return made
 
 
+def names(objects):
+    return [one["metadata"]["name"] for one in objects]
+
+
 def test_all_pages_are_read():
-    nodes, pods = [make.node(f"n{i}") for i in range(5)], [make.pod(f"p{i}", on="n0") for i in range(3)]
-    server = Server(*nodes, *pods)
+    nodes, pods = [make.node(f"n{i}", {"k": "value"}) for i in range(5)], [make.pod(f"p{i}", on="n0") for i in range(3)]
+    server = Server(*nodes, *pods, make.pod("h", namespace=SYSTEM))
     found_nodes, found_pods = list_nodes_and_pods(api(server))
-    assert [one["metadata"]["name"] for one in found_nodes] == [f"n{i}" for i in range(5)]
-    assert [one["metadata"]["name"] for one in found_pods] == [f"p{i}" for i in range(3)]
+    assert names(found_nodes) == [f"n{i}" for i in range(5)]
+    assert names(found_pods) == [*(f"p{i}" for i in range(3)), "h"]
     assert {one["kind"] for one in (*found_nodes, *found_pods)} == {"Node", "Pod"}
     assert len(server.asked) == 3 + 2
     assert all(f"limit={PAGE}" in one for one in server.asked)
+    first, second = (one["metadata"]["labels"]["k"] for one in found_nodes[:2])
+    assert first is second  # equal texts are one object
+    assert names(list_own_pods(api(server))) == ["h"]
 
 
 def test_what_decides_is_kept_and_the_rest_is_not():
@@ -75,6 +82,7 @@ def test_what_decides_is_kept_and_the_rest_is_not():
         large(make.pod("other", on="n", owner=("ReplicaSet", "web"))),
     )
     holder["spec"]["volumes"] = [HOST, {"name": "token", "projected": {}}]
+    tenant["spec"]["overhead"] = {EPC: "2"}  # of a runtime class
     node = make.node("n", make.SIMULATED, resources={EPC: 100})
     node["status"]["images"] = [{"names": ["x" * 999]}]
     (found_node,), found = list_nodes_and_pods(api(Server(node, tenant, helper, holder, other)))
@@ -84,17 +92,11 @@ def test_what_decides_is_kept_and_the_rest_is_not():
     kept = {one["metadata"]["name"]: one for one in found}
     assert kept["holder"]["spec"]["volumes"] == [HOST]
     assert kept["holder"]["spec"]["containers"][0]["volumeMounts"] == [{"name": "host"}]
+    assert requests_of(kept["tenant"], EPC) == 12
     assert "spec" not in kept["other"]
     assert kept["other"]["metadata"]["ownerReferences"] == other["metadata"]["ownerReferences"]
     before = node_status(node, daemon_pods([helper]), [tenant, helper, holder, other], [], namespace=SYSTEM)
     assert node_status(found_node, daemon_pods([kept["h"]]), found, [], namespace=SYSTEM) == before
-
-
-def test_the_overhead_of_a_runtime_class_counts():
-    tenant = make.pod("tenant", on="n", limits={EPC: 10})
-    tenant["spec"]["overhead"] = {EPC: "2"}
-    _, (found,) = list_nodes_and_pods(api(Server(tenant)))
-    assert requests_of(found, EPC) == 12
 
 
 BROKEN = [
@@ -111,17 +113,18 @@ def test_what_is_no_list_is_shown(answer):
     assert caught.value.error_code == "output-not-readable"
 
 
-@pytest.mark.parametrize("item", [{}, {"metadata": None, "spec": None, "status": None}])
-def test_what_an_object_lacks_reads_as_empty(item):
-    answer = json.dumps({"metadata": {"continue": ""}, "items": [item, make.pod("p", namespace=SYSTEM)]}).encode()
-    found = list_own_pods(api(lambda arguments, **_: CompletedProcess(arguments, 0, answer, b"")))
-    assert [name_of(one) for one in found] == ["", "p"]
-
-
-def test_a_list_of_nothing():
-    """Go writes a nil slice as null."""
-    answer = b'{"metadata": {"resourceVersion": "1"}, "items": null}'
-    assert list_own_pods(api(lambda arguments, **_: CompletedProcess(arguments, 0, answer, b""))) == ()
+@pytest.mark.parametrize(
+    ("answer", "names"),
+    [
+        ({"metadata": {"continue": ""}, "items": [{}, make.pod("p", namespace=SYSTEM)]}, ["", "p"]),
+        ({"metadata": {}, "items": [{"metadata": None, "spec": None, "status": None}]}, [""]),
+        ({"metadata": {"resourceVersion": "1"}, "items": None}, []),  # Go writes a nil slice as null
+    ],
+)
+def test_what_is_missing_reads_as_empty(answer, names):
+    data = json.dumps(answer).encode()
+    found = list_own_pods(api(lambda arguments, **_: CompletedProcess(arguments, 0, data, b"")))
+    assert [name_of(one) for one in found] == names
 
 
 def test_the_garbage_collector_is_as_it_was():
@@ -129,16 +132,6 @@ def test_the_garbage_collector_is_as_it_was():
         (gc.enable if enabled else gc.disable)()
         list_own_pods(api(Server(make.pod("p"))))
         assert gc.isenabled() is enabled
-
-
-def test_the_pods_of_the_add_ons_namespace():
-    server = Server(make.pod("h", namespace=SYSTEM), make.pod("other"))
-    assert [one["metadata"]["name"] for one in list_own_pods(api(server))] == ["h"]
-
-
-def test_equal_texts_are_one_object():
-    first, second = list_nodes_and_pods(api(Server(make.node("a", {"k": "value"}), make.node("b", {"k": "value"}))))[0]
-    assert first["metadata"]["labels"]["k"] is second["metadata"]["labels"]["k"]
 
 
 def test_what_may_not_be_listed_is_told():

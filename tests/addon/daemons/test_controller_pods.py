@@ -48,31 +48,32 @@ def codes(daemons, pods):
     return [problem.code for problem in controller_problems(daemons, pods, (), HERE)]
 
 
-def test_a_controller_that_runs_is_no_problem():
-    assert codes([plugin("supported")], [pod()]) == []
+SUPPORTED = [plugin("supported")]
+FAILING = pod("controller-2", ready=False, created="2", waiting="ErrImagePull")
 
 
-def test_a_controller_is_missed_only_if_plugins_count_on_it():
-    assert codes([plugin("supported")], []) == ["controller-missing"]
-    assert codes([plugin("policy-off")], []) == []
-    ending = pod(deletionTimestamp="2026-11-28T10:00:00Z")
-    assert codes([plugin("supported")], [ending]) == ["controller-missing"]
-    elsewhere = pod(namespace="other")
-    assert codes([plugin("supported")], [elsewhere]) == ["controller-missing"]
+@pytest.mark.parametrize(
+    ("daemons", "pods", "expected"),
+    [
+        (SUPPORTED, [pod()], []),
+        (SUPPORTED, [], ["controller-missing"]),
+        ([plugin("policy-off")], [], []),
+        (SUPPORTED, [pod(deletionTimestamp="2026-11-28T10:00:00Z")], ["controller-missing"]),
+        (SUPPORTED, [pod(namespace="other")], ["controller-missing"]),
+        ([], [pod(), pod("controller-2", ready=False, created="2")], []),
+        ([], [pod(), FAILING], ["controller-not-ready"]),
+        ([], [pod(ready=False, waiting="CrashLoopBackOff"), pod("controller-2", created="2")], []),
+    ],
+    ids=["runs", "none", "not needed", "ends", "elsewhere", "an older one serves", "new one fails", "old one fails"],
+)
+def test_whether_there_is_one_that_works(daemons, pods, expected):
+    assert codes(daemons, pods) == expected
 
 
 def test_one_that_is_not_ready_is_told_with_the_reason():
     (problem,) = controller_problems([], [pod(ready=False, waiting="ImagePullBackOff")], (), HERE)
     assert problem.code == "controller-not-ready"
     assert "ImagePullBackOff" in problem.text
-
-
-def test_an_older_one_that_serves_is_enough():
-    assert codes([], [pod(), pod("controller-2", ready=False, created="2")]) == []
-    failing = pod("controller-2", ready=False, created="2", waiting="ErrImagePull")
-    assert codes([], [pod(), failing]) == ["controller-not-ready"]
-    older = pod(ready=False, waiting="CrashLoopBackOff")
-    assert codes([], [older, pod("controller-2", created="2")]) == []
 
 
 @pytest.mark.parametrize(

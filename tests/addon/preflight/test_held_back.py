@@ -25,58 +25,48 @@ def told(found, kind=AccountingKind.DEVICE, offered=2_048):
     return PluginEpc(found, offered, 0, kind, "", "")
 
 
-@pytest.mark.parametrize(
-    ("args", "epc", "more"),
-    [
-        ((OLD, WITHOUT), 262_144, None),
-        ((OLD, WITHOUT), 1_048_576, 786_432),
-        ((OLD, WITHOUT, "--reserve-epc-mib=100", "--helper-epc-mib=3"), 262_300, 50),
-        ((NEW, WITHOUT), 2_048, None),
-        ((NEW, WITHOUT), 4_096, 2_048),
-        ((NEW, CAPACITY), 1_048_576, None),
-        ((NEW, CAPACITY, "--accounting=devices"), 1_048_576, 1_046_528),
-        ((NEW, CAPACITY, "--accounting=capacity"), 1_048_576, None),
-        (("--api-server=", "--capacity-support=offline"), 4_096, 2_048),
-        (("--api-server=v1.36+", WITHOUT), 4_096, 2_048),
-        ((NEW, WITHOUT, "--max-epc-mib=1024"), 4_096, None),
-    ],
-)
-def test_what_a_simulated_node_will_offer(args, epc, more):
-    found = findings(*args, epc=epc)
-    assert [one.code for one in found] == (["epc-held-back"] if more else [])
-    if more:
-        assert f": {more} of " in found[0].what
+SIMULATES = [
+    ((OLD, WITHOUT), 262_144, None),
+    ((OLD, WITHOUT), 1_048_576, 786_432),
+    ((OLD, WITHOUT, "--reserve-epc-mib=100", "--helper-epc-mib=3"), 262_300, 50),
+    ((NEW, WITHOUT), 2_048, None),
+    ((NEW, WITHOUT), 4_096, 2_048),
+    ((NEW, CAPACITY), 1_048_576, None),
+    ((NEW, CAPACITY, "--accounting=devices"), 1_048_576, 1_046_528),
+    ((NEW, CAPACITY, "--accounting=capacity"), 1_048_576, None),
+    (("--api-server=", "--capacity-support=offline"), 4_096, 2_048),
+    (("--api-server=v1.36+", WITHOUT), 4_096, 2_048),
+    ((NEW, WITHOUT, "--max-epc-mib=1024"), 4_096, None),
+]
+"""What a simulated node will offer."""
+KEEPS = [
+    ((NEW, WITHOUT), 16_384, None),
+    ((NEW, WITHOUT), 4_096, 12_288),
+    ((NEW, WITHOUT), 162, 14_336),
+    ((NEW, CAPACITY), 4_096, None),
+]
+"""By what a simulated node of 16,384 MiB has in its status."""
+HARDWARE = [
+    ((NEW, CAPACITY), told(4_096), 2_048),
+    ((NEW, CAPACITY), told(4_096, AccountingKind.CAPACITY, 4_096), None),
+    ((NEW, WITHOUT), told(4_096, AccountingKind.CAPACITY, 4_096), 2_048),
+    ((NEW, CAPACITY), told(300_000, offered=262_144), 37_856),
+    ((NEW, CAPACITY), told(28, offered=28), None),
+    ((NEW, CAPACITY), None, None),
+]
+"""By what a hardware node's plugin tells."""
 
 
 @pytest.mark.parametrize(
-    ("args", "has", "more"),
+    ("args", "node", "more"),
     [
-        ((NEW, WITHOUT), 16_384, None),
-        ((NEW, WITHOUT), 4_096, 12_288),
-        ((NEW, WITHOUT), 162, 14_336),
-        ((NEW, CAPACITY), 4_096, None),
+        *((args, {"epc": epc}, more) for args, epc, more in SIMULATES),
+        *((args, {"epc": 16_384, "has": has}, more) for args, has, more in KEEPS),
+        *((args, {"told": seen, "selector": make.HARDWARE}, more) for args, seen, more in HARDWARE),
     ],
 )
-def test_a_simulated_node_keeps_what_it_has(args, has, more):
-    found = findings(*args, epc=16_384, has=has)
-    assert [one.code for one in found] == (["epc-held-back"] if more else [])
-    if more:
-        assert f": {more} of " in found[0].what
-
-
-@pytest.mark.parametrize(
-    ("args", "seen", "more"),
-    [
-        ((NEW, CAPACITY), told(4_096), 2_048),
-        ((NEW, CAPACITY), told(4_096, AccountingKind.CAPACITY, 4_096), None),
-        ((NEW, WITHOUT), told(4_096, AccountingKind.CAPACITY, 4_096), 2_048),
-        ((NEW, CAPACITY), told(300_000, offered=262_144), 37_856),
-        ((NEW, CAPACITY), told(28, offered=28), None),
-        ((NEW, CAPACITY), None, None),
-    ],
-)
-def test_what_a_hardware_node_that_has_a_plugin_will_offer(args, seen, more):
-    found = findings(*args, told=seen, selector=make.HARDWARE)
+def test_what_will_be_held_back(args, node, more):
+    found = findings(*args, **node)
     assert [one.code for one in found] == (["epc-held-back"] if more else [])
     if more:
         assert f": {more} of " in found[0].what

@@ -29,24 +29,22 @@ def parts(problem):
     return tuple(one[0] if one else "" for one in found)
 
 
-@pytest.mark.parametrize("seconds", [0, 45, LONGEST_CHANGE_SECONDS - 1])
-def test_a_change_that_began_just_now_is_in_progress(seconds):
-    assert parts(told(seconds)) == ("pending-upgrade", "2026-11-26 12:00:00 UTC", f"{seconds:.0f} s")
+BEGAN = "2026-11-26 12:00:00 UTC"
 
 
-@pytest.mark.parametrize("status", ["pending-install", "pending-upgrade", "pending-rollback"])
-@pytest.mark.parametrize("seconds", [LONGEST_CHANGE_SECONDS + 1, 1e6])
-def test_one_that_began_long_ago_was_interrupted(status, seconds):
-    assert parts(told(seconds, status)) == (status, "2026-11-26 12:00:00 UTC", "")
-
-
-def test_a_clock_that_is_behind_makes_no_negative_seconds():
-    assert parts(told(-90))[-1] == "0 s"
-
-
-@pytest.mark.parametrize("updated", ["", "yesterday"])
-def test_without_its_time_both_are_possible(updated):
-    assert parts(told(0, updated=updated)) == ("pending-upgrade", "", "")
+@pytest.mark.parametrize(
+    ("seconds", "more", "expected"),
+    [
+        *((seconds, {}, (BEGAN, f"{seconds:.0f} s")) for seconds in (0, 45, LONGEST_CHANGE_SECONDS - 1)),
+        (-90, {}, (BEGAN, "0 s")),  # by a clock that is behind
+        (LONGEST_CHANGE_SECONDS + 1, {}, (BEGAN, "")),
+        *((1e6, {"status": f"pending-{one}"}, (BEGAN, "")) for one in ("install", "upgrade", "rollback")),
+        (0, {"updated": ""}, ("", "")),
+        (0, {"updated": "yesterday"}, ("", "")),
+    ],
+)
+def test_how_old_an_unfinished_change_is(seconds, more, expected):
+    assert parts(told(seconds, **more)) == (more.get("status", "pending-upgrade"), *expected)
 
 
 def test_no_change_by_confcom_takes_longer_than_is_said():

@@ -40,17 +40,11 @@ def verdicts(*looks):
     return found
 
 
-def test_done_at_once():
+def test_when_it_is_done_or_given_up():
     assert verdicts((0, state(step(done=True)))) == [DONE]
     assert verdicts((0, state())) == [DONE]
-
-
-def test_not_done_before_the_controller_nor_with_a_problem():
     assert verdicts((0, state(step(done=True), observed=False))) == [WAITING]
     assert verdicts((0, state(step(done=True), problems=("x",)))) == [WAITING]
-
-
-def test_without_progress_it_is_given_up():
     assert verdicts((0, state(step())), (99, state(step())), (100, state(step()))) == [WAITING, WAITING, STALLED]
 
 
