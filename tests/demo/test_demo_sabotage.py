@@ -210,9 +210,9 @@ async def test_a_changed_file_changes_the_run(play, change):
     [
         ((AMOUNT, "sgx_epc_mem_in_MiB: 163"), "job-pending"),
         ((IMAGE, "image: nginx:1"), "image-unknown"),
-        ((IMAGE, f"{IMAGE}\n        tty: true"), "job-field-unknown"),
+        ((IMAGE, f"{IMAGE}\n        tty: true"), "job-file-unusable"),
         (("CONFCOM_CHALLENGE #", "OTHER #"), "challenge-missing"),
-        (('value: "1"', "value: 1"), "job-value-unusable"),
+        (('value: "1"', "value: 1"), "job-file-unusable"),
     ],
     ids=["too much", "image", "unknown field", "no challenge", "number"],
 )

@@ -56,7 +56,6 @@ def test_the_examples_are_the_repositorys():
         ((*CONTAINER, "env", 0, "value"), "0", "env", {"SGX_AESM_ADDR": "0", "CONFCOM_CHALLENGE": "0" * 64}),
         ((*CONTAINER, "env"), [], "env", {}),
         ((*CONTAINER, "resources", "limits", EPC), 25, "limits", {EPC: 25}),
-        ((*CONTAINER, "resources", "limits", EPC), "25", "limits", {EPC: 25}),
         ((*CONTAINER, "resources", "limits"), {}, "limits", {}),
         (
             (*CONTAINER, "volumeMounts", 0, "readOnly"),
@@ -92,8 +91,7 @@ UNKNOWN = [
 def test_an_unknown_field_is_an_error_that_names_it(change, path):
     with pytest.raises(JobFileError) as caught:
         change(path, "x")
-    assert caught.value.error_code == "job-field-unknown"
-    assert str(path[-1]) in caught.value.what
+    assert f"`{path[-1]}`" in caught.value.why
     assert caught.value.remedy
 
 
@@ -116,6 +114,7 @@ UNUSABLE = {
     "nul": ((*CONTAINER, "env", 0, "value"), "a\0"),
     "reference": ((*CONTAINER, "env", 0, "value"), "$(HOME)"),
     "variable": ((*CONTAINER, "env", 0, "name"), "A=B"),
+    "amount-as-text": ((*CONTAINER, "resources", "limits", EPC), "25"),
     "unit": ((*CONTAINER, "resources", "limits", EPC), "10Mi"),
     "negative": ((*CONTAINER, "resources", "limits", EPC), -1),
     "fraction": ((*CONTAINER, "resources", "limits", EPC), 1.5),
@@ -131,7 +130,7 @@ UNUSABLE = {
 
 @pytest.mark.parametrize(("path", "value"), UNUSABLE.values(), ids=UNUSABLE)
 def test_a_value_that_cannot_be_used_is_an_error(change, path, value):
-    with raises("job-value-unusable", JobFileError):
+    with raises("job-file-unusable", JobFileError):
         change(path, value)
 
 

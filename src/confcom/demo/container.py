@@ -72,11 +72,7 @@ def sample_image(environ: Mapping[str, str]) -> Image:
 
 
 def plan_container(job: Job, image: Image, allocation: Allocation, node_root: Path) -> ContainerPlan:
-    """Combine a Job, its image and its allocation, as kubelet and container runtime do.
-
-    Raises:
-        ContainerError: a plugin asks for another device of the machine than HOST_DEVICE.
-    """
+    """Combine a Job, its image and its allocation, as kubelet and container runtime do."""
     for device in allocation.devices:
         if device.host_path != HOST_DEVICE:
             raise ContainerError(
@@ -105,11 +101,7 @@ class ContainerProcess:
     setup_log: Path
 
     async def wait(self) -> int:
-        """Wait until the container ends, and return its exit code: SIGNAL_EXIT_BASE + N if signal N ended it.
-
-        Raises:
-            ContainerError: the container never started.
-        """
+        """Wait until the container ends, and return its exit code: SIGNAL_EXIT_BASE + N if signal N ended it."""
         code = await self.process.wait()
         self._signal(signal.SIGKILL)
         if self.ready is not None and not self.ready.exists():
@@ -148,16 +140,7 @@ class ContainerRuntime:
     """Why it is no better mode; empty for the best."""
 
     async def start(self, plan: ContainerPlan, directory: Path, log: Path) -> ContainerProcess:
-        """Start a container.
-
-        Args:
-            plan: its program and mounts.
-            directory: a new directory for its start.
-            log: the file to which its output is appended.
-
-        Raises:
-            ContainerError: the container cannot be created.
-        """
+        """Start a container in a new directory; its output is appended to a log."""
         try:
             return await self._start(plan, directory, log)
         except OSError as error:
@@ -216,13 +199,7 @@ def find_tools(path: str) -> dict[str, str]:
 async def choose_runtime(
     wanted: str, tools: Mapping[str, str], mark: Mapping[str, str], scratch: Path
 ) -> ContainerRuntime:
-    """Choose the wanted mode, or the best one that works.
-
-    Args:
-        wanted: a Mode's value, or AUTO.
-        tools: the machine's programs, from `find_tools`.
-        mark: the variable of the containers' processes.
-        scratch: a directory for the probe containers.
+    """Choose the wanted mode, a Mode's value, or for AUTO the best one that works.
 
     Raises:
         SettingsError: the wanted mode does not work here.

@@ -74,10 +74,7 @@ class Allocation:
 
 
 def merge(responses: Iterable[pb.ContainerAllocateResponse]) -> Allocation:
-    """Merge the responses for each resource; the first that sets a variable or a path wins.
-
-    The kubelet does the same (pkg/kubelet/cm/devicemanager, deviceRunContainerOptions).
-    """
+    """Merge the responses for each resource; the first that sets a variable or a path wins, as in the kubelet."""
     envs: dict[str, str] = {}
     devices: dict[str, Mount] = {}
     mounts: dict[str, Mount] = {}
@@ -119,11 +116,7 @@ class PluginClient:
                 yield {device.ID: device.health == HEALTHY for device in response.devices}
 
     async def allocate(self, ids: Sequence[str]) -> pb.ContainerAllocateResponse:
-        """Call Allocate for one container with these devices.
-
-        Raises:
-            AdmissionError: the call failed, or the response is for no container.
-        """
+        """Call Allocate for one container with these devices; a failure is an AdmissionError."""
         request = pb.AllocateRequest(container_requests=[pb.ContainerAllocateRequest(devices_ids=ids)])
         try:
             response = await self._stub.allocate(request, timeout=ALLOCATE_SECONDS)
@@ -274,10 +267,7 @@ class DeviceManager:
     async def allocate(self, pod: str, container: str, requests: Mapping[str, int]) -> Allocation:
         """Choose devices for a container, and call Allocate of their plugins.
 
-        On failure the devices stay allocated until the pod is released.
-
-        Raises:
-            AdmissionError: not enough devices, or a plugin refused.
+        After an AdmissionError the devices stay allocated until the pod is released.
         """
         responses = []
         for resource, count in requests.items():

@@ -76,9 +76,6 @@ class DeviceLedger:
         """Allocate free, healthy devices to a container, and return their IDs.
 
         A resource that no plugin has offered gives none: the kubelet assumes that another component manages it.
-
-        Raises:
-            AdmissionError: too few devices are free, or none is healthy.
         """
         known = self._resources.get(resource)
         if known is None:

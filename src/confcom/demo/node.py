@@ -57,14 +57,7 @@ class Pod:
 
 
 class Node:
-    """A node in a directory: the host path /P of its pods and daemons is DIRECTORY/node/P.
-
-    Args:
-        directory: where everything is.
-        runtime: starts containers.
-        images: the programs of images, by name.
-        new_registry: the kubelet's rules for device plugins.
-    """
+    """A node in a directory: the host path /P of its pods and daemons is DIRECTORY/node/P."""
 
     def __init__(
         self,

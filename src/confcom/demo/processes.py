@@ -75,11 +75,7 @@ class Processes:
         return self.folder / "logs" / f"{name}.log"
 
     async def run(self, *command: str, accept: Collection[int] = (0,)) -> tuple[int, dict[str, Any]]:
-        """Run a command that prints a JSON object, and return its exit code and the object.
-
-        Raises:
-            StepError: its exit code is not in `accept`, it prints something else, or it exceeds COMMAND_SECONDS.
-        """
+        """Run a command that prints a JSON object, and return its exit code and the object."""
         shown, output = self.shown(*command), ("--output", "json") if command[0] == "confcom" else ()
         process = await self._spawn([*self._argv(*command), *output], PIPE, PIPE)
         try:
@@ -102,15 +98,7 @@ class Processes:
         return code, value
 
     async def until(self, what: str, obstacle: Callable[[], str]) -> None:
-        """Wait until there is no obstacle; fail as soon as a daemon has ended.
-
-        Args:
-            what: the condition as a noun, for the error, such as "readiness of the quote helper".
-            obstacle: returns what is missing, or "" if the condition holds.
-
-        Raises:
-            StepError: a daemon ended, or it took longer than `ready_seconds`.
-        """
+        """Wait until no obstacle is returned; fail after `ready_seconds`, or as soon as a daemon has ended."""
         deadline = time.monotonic() + self.ready_seconds
         while why := obstacle():
             self.require_alive()
@@ -142,11 +130,7 @@ class Processes:
 
 
 def prepare_folder(wanted: Path | None) -> tuple[Path, bool]:
-    """Make the demo's folder, and return whether the demo owns it and removes it.
-
-    Raises:
-        SettingsError: the wanted folder is not empty, cannot be made, or is too long for the unix sockets below it.
-    """
+    """Make the demo's folder, and return whether the demo owns it and removes it."""
     if wanted is None:
         path = Path(tempfile.mkdtemp(prefix="confcom-", dir="/tmp"))
         path.chmod(0o755)

@@ -54,14 +54,7 @@ class ContainerPlan:
 def root_script(plan: ContainerPlan, tools: Mapping[str, str], *, root: Path, ready: Path) -> str:
     """Return the script that builds the root and executes the container's program, whose stderr goes to stdout.
 
-    Args:
-        plan: the container.
-        tools: the absolute paths of chroot, env, ln, mkdir and mount, since the script cannot rely on PATH.
-        root: an empty directory, over which the new root is mounted.
-        ready: a file that the script creates when everything is mounted.
-
-    Raises:
-        ContainerError: a mount point cannot be created.
+    The new root is mounted over the empty directory `root`. The file `ready` is created when everything is mounted.
     """
     script = _Script(tools, root)
     script.copy_directory(Path("/"), without={_DEV.name, _PROC.name})

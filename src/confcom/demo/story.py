@@ -159,15 +159,6 @@ async def open_demo(
 ) -> AsyncIterator[Demo]:
     """Prepare a demo in an empty folder. At the end of the block its processes end, and the folder is cleared.
 
-    Args:
-        folder: the folder of its files.
-        mode: how containers are isolated: a Mode's value or AUTO.
-        environ: the environment; variables of confcom and SGX are left out.
-        owns_folder: whether the folder is removed too.
-        replacements: see Processes.
-        images: see Node.
-        ready_seconds: see Processes.
-
     Raises:
         SettingsError: the mode does not work here.
     """
@@ -271,11 +262,7 @@ async def daemons(demo: Demo, report: StepReport) -> None:
 
 
 def _epc_missing(node: Node) -> str:
-    """Return what the node does not offer yet, or "".
-
-    Raises:
-        StepError: the node offers another amount of EPC than the platform has.
-    """
+    """Return what the node does not offer yet, or ""; another amount than the platform's is an error."""
     allocatable = node.ledger.allocatable()
     offered = [allocatable.get(name, 0) for name in (EPC_RESOURCE, HELPER_EPC_RESOURCE)]
     if not all(offered):
