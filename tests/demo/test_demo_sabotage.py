@@ -92,26 +92,28 @@ async def test_a_daemon_is_killed(fails, name):
     assert name in (await fails(3, "process-ended", after=(2, kill)))["what"]
 
 
-async def test_a_plugin_that_never_registers(fails, script, short_dir):
+BROKEN = {
+    "platform that cannot be made": ("simulation", "raise SystemExit('disk full')", 1, "command-failed", "disk full"),
+    "plugin that ends at once": ("device-plugin", "raise SystemExit('no EPC')", 2, "process-ended", "no EPC"),
+    "helper that is never ready": ("quote-helper", "import time; time.sleep(60)", 2, "not-ready-in-time", "missing"),
+    "verifier that accepts all": ("verify", """print('{"kind": "verified"}')""", 5, "verdict-differs", ""),
+    "verifier without JSON": ("verify", "print('everything is fine')", 5, "output-not-json", "fine"),
+    "verifier with a list": ("verify", "print([])", 5, "output-not-json", "[]"),
+}
+
+
+@pytest.mark.parametrize("case", BROKEN.values(), ids=BROKEN)
+async def test_a_program_is_broken(fails, script, case):
+    command, program, step, code, why = case
+    patience = 5.0 if code == "not-ready-in-time" else 20.0
+    error = await fails(step, code, instead={command: script(program)}, patience=patience)
+    assert why in error["why"]
+
+
+async def test_a_plugin_never_registers(fails, script, short_dir):
     lost = f'position = sys.argv.index("--device-plugin-dir") + 1\nsys.argv[position] = {str(short_dir)!r}'
     command = script(PATCHED_COMMAND.format(patch=lost, name="device-plugin"))
-    await fails(2, "not-ready-in-time", instead={"device-plugin": command}, patience=3)
-
-
-async def test_a_plugin_that_ends_at_once(fails, script):
-    error = await fails(2, "process-ended", instead={"device-plugin": script("raise SystemExit('no EPC here')")})
-    assert "device-plugin" in error["what"]
-    assert "no EPC here" in error["why"]
-
-
-async def test_a_helper_that_is_never_ready(fails, script):
-    instead = {"quote-helper": script("import time; time.sleep(60)")}
-    await fails(2, "not-ready-in-time", instead=instead, patience=5)
-
-
-async def test_a_platform_that_cannot_be_made(fails, script):
-    error = await fails(1, "command-failed", instead={"simulation": script("raise SystemExit('disk full')")})
-    assert "disk full" in error["why"]
+    await fails(2, "not-ready-in-time", instead={"device-plugin": command}, patience=5)
 
 
 @pytest.mark.parametrize("offset", [20, 48 + 64, 48 + 320, 500, 700], ids=["header", "mrenclave", "data", "key", "qe"])
@@ -122,18 +124,6 @@ async def test_a_quote_with_a_flipped_byte(fails, script, offset):
 
 async def test_a_wrong_root_is_trusted(fails, script):
     await fails(5, "verdict-differs", instead={"simulation": script(WRONG_ROOT)})
-
-
-@pytest.mark.parametrize(
-    ("answer", "code"),
-    [
-        ('{"kind": "verified", "platform": "simulated"}', "verdict-differs"),
-        ("everything is fine", "output-not-json"),
-        ("[]", "output-not-json"),
-    ],
-)
-async def test_verifier_that_accepts_everything(fails, script, answer, code):
-    await fails(5, code, instead={"verify": script(f"print({answer!r})")})
 
 
 async def test_a_verifier_that_takes_simulated_for_genuine(fails, script):
