@@ -116,14 +116,6 @@ class Outcome:
         bodies = (Quote.parse(quote).signature.qe_report_body for quote, _ in self.quotes)
         return Counter((body.mr_enclave, body.isv_svn) for body in bodies)
 
-    @property
-    def span(self) -> tuple[float, float]:
-        """From when on, and until when, every client attested."""
-        return (
-            max(done[0].began for done in self.attestations.values()),
-            min(done[-1].began for done in self.attestations.values()),
-        )
-
     def not_offered(self, rate: float) -> list[str]:
         """Clients that tried less often than so many times per second, from their start to the load's end."""
         end = max(done[-1].began for done in self.attestations.values())
