@@ -80,8 +80,6 @@ class Ledger:
     complaints: list[str] = field(default_factory=list)
     """What must not be: more bound than a node has, and Pods that were lost."""
     rejections: list[Rejection] = field(default_factory=list)
-    created_again: Counter[str] = field(default_factory=Counter)
-    """Pods whose container was created more than once until it ran, by node."""
     _held: dict[str, tuple[str, int]] = field(default_factory=dict)
     _seen: dict[str, _Seen] = field(default_factory=dict)
     _phases: dict[str, str] = field(default_factory=dict)
@@ -134,7 +132,6 @@ class Ledger:
         if phase == "Running" and not seen.ran:
             seen.ran, seen.restarts = True, _restarts(pod)
             self.ran[node] += 1
-            self.created_again[node] += bool(seen.restarts)
         if change.kind == "DELETED":
             self._phases.pop(name, None)
         else:
