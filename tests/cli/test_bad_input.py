@@ -9,7 +9,7 @@ import pytest
 
 from confcom.cli.failures import TRACEBACK_VARIABLE
 from confcom.errors import ExitCode
-from testkit.confcom_process import Case, Server, execute
+from testkit.confcom_process import Case, call, execute
 
 pytestmark = pytest.mark.slow
 
@@ -61,24 +61,16 @@ CLUSTER = {
 KUBECTLS = {
     "missing": {},
     "no program": {"kubectl": b"\x7fELF garbage"},
-    "garbage": {"kubectl": script(bytes(range(256)))},
     "a page": {"kubectl": script(b"<!DOCTYPE html><html><title>Log in</title>" + ESCAPES)},
-    "nothing": {"kubectl": script()},
-    "half of it": {"kubectl": script(JSON[:20])},
-    "another type": {"kubectl": script(b'[{"a": 1}, 2]')},
-    "deep": {"kubectl": script(b"[" * 5000)},
     "another context": {"kubectl": script(b"", b'error: context "' + ESCAPES + b'" does not exist', 1)},
     "silence": {"kubectl": script(b"", b"", 1)},
     "killed": {"kubectl": b"#!/bin/sh\nkill -9 $$\n"},
 }
+"""What else is printed in the place of JSON: tests/addon/cluster/test_unexpected_output.py."""
 ANSWERING = {"kubectl": script(JSON)}
-SOME_KUBECTLS = ("missing", "a page", "half of it", "silence")
-"""For commands that read the cluster by the same code as `enable` and `status`."""
 FILES = {
     "missing": "missing",
     "a directory": "folder",
-    "no permission": "closed.bin",
-    "behind no permission": "closed/x",
     "huge": "huge.bin",
     "binary": "binary.bin",
     "empty": "empty.bin",
@@ -115,20 +107,22 @@ def of_commands():
 def of_clusters():
     """Programs that are not kubectl and helm, or that fail."""
     found = {}
-    for command, words in CLUSTER.items():
-        for kind in KUBECTLS if command in {"enable", "status"} else SOME_KUBECTLS:
-            found[f"{command}: kubectl: {kind}"] = Case(tuple(words), programs=KUBECTLS[kind])
     for kind, programs in KUBECTLS.items():
+        for command, words in CLUSTER.items():
+            found[f"{command}: kubectl: {kind}"] = Case(tuple(words), programs=programs)
         if "kubectl" in programs:
             helm = {"helm": programs["kubectl"]}
-            found[f"status: helm: {kind}"] = Case(("status",), programs=ANSWERING | helm)
             found[f"update: helm: {kind}"] = Case(("update", "--timeout", "1"), programs=ANSWERING | helm)
     return found
 
 
 def of_files():
     """Files, directories and sockets that are not what they should be."""
-    found = {}
+    found = {
+        "inspect: no permission": Case(("inspect", "closed.bin")),
+        "quote: socket: behind no permission": Case(("quote", "--report-data", "00", "--socket", "closed/x")),
+        "simulation create: behind no permission": Case(("simulation", "create", "closed/x")),
+    }
     for kind, file in FILES.items():
         found |= {
             f"inspect: {kind}": Case(("inspect", file)),
@@ -175,7 +169,6 @@ def of_arguments():
         ["demo", "--dir", "."],
         ["quote-helper", "--log-level", ESCAPES],
         ["quote-helper", "--simulated", "--state-dir", "empty.bin", "--socket", "a/aesm.socket"],
-        ["quote-helper", "--simulated", "--state-dir", "s", "--socket", "closed/x/aesm.socket"],
         ["quote-helper", "--simulated", "--probe-address", "nowhere"],
         ["device-plugin", "--simulated", "--device-plugin-dir", "missing"],
         ["device-plugin", "--simulated", "--simulated-epc-mib", "x"],
@@ -235,12 +228,16 @@ def place(tmp_path_factory):
     (folder / "closed").chmod(0o700)
 
 
-@pytest.fixture(scope="module")
-def run(place):
-    """Runs a case, in a process that has what it needs at hand, or in one of its own."""
-    server = Server(place)
-    yield lambda case: execute(case, place) if case.closed or case.environ else server.run(case)
-    server.close()
+@pytest.fixture
+def run(place, monkeypatch):
+    """Runs a case; one in which streams, the interpreter or modes of files matter is a process."""
+    monkeypatch.chdir(place)
+
+    def run(case):
+        alone = case.closed or case.environ or any(str(word).startswith("closed") for word in case.arguments)
+        return execute(case, place) if alone else call(case, place)
+
+    return run
 
 
 def fault(case, done):
