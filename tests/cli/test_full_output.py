@@ -10,7 +10,6 @@ import pytest
 
 QUOTE = Path(__file__).parent.parent / "vectors" / "genuine-quotes" / "quote_pck_cert_chain.bin"
 FULL = Path("/dev/full")
-BUFFERING = {"buffered": {}, "unbuffered": {"PYTHONUNBUFFERED": "1"}}
 
 
 @pytest.fixture
@@ -36,8 +35,10 @@ def full():
         yield file
 
 
-@pytest.mark.parametrize("env", BUFFERING.values(), ids=BUFFERING)
-@pytest.mark.parametrize("args", [["inspect", QUOTE], ["inspect", QUOTE, "--output", "json"], ["--help"]])
+@pytest.mark.parametrize(
+    ("args", "env"),
+    [(["inspect", QUOTE], {}), (["inspect", QUOTE, "--output", "json"], {"PYTHONUNBUFFERED": "1"}), (["--help"], {})],
+)
 def test_a_full_disk_under_the_output_is_explained(confcom, full, args, env):
     result = confcom(*args, stdout=full, env=env)
     assert result.returncode == 1

@@ -11,7 +11,7 @@ from rich.console import Console
 from confcom.addon.preflight.findings import Check, Finding, Outcome
 from confcom.addon.rollout.progress import Mark, Row
 from confcom.cli import progress_display
-from confcom.cli.progress_display import LineReporter, TerminalReporter, finding_lines
+from confcom.cli.progress_display import LineReporter, TerminalReporter
 
 WAITS = Row("a  quote helper", "starting", Mark.WAITING)
 DONE = Row("a  quote helper", "ready (0.1.0)", Mark.DONE)
@@ -83,17 +83,6 @@ def test_on_a_terminal_the_last_state_stays(monkeypatch):
     assert "✗  b  quote helper  failing: \\x1b[2Jcleared" in shown
     assert "2 s of at most 9 s" in shown
     assert progress_display.reporter(terminal=True).__class__ is TerminalReporter
-
-
-def test_findings_say_why_and_what_to_do():
-    well = Finding(Check.HELM, Outcome.OK, "v4", code="helm-supported")
-    failed = Finding(Check.API_SERVER, Outcome.FAILED, "away\n", why="refused", remedy="wait", code="x")
-    assert list(finding_lines([well, failed])) == [
-        "  ok       helm        v4",
-        "  FAILED   API server  away\\n",
-        "           why: refused",
-        "           do:  wait",
-    ]
 
 
 def test_status_needs_no_library_that_is_slow_to_import():
