@@ -1,7 +1,9 @@
 """Preflight's checks of the nodes, by themselves."""
 
 import pytest
+import yaml
 
+from confcom.addon.cluster.helm import chart_folder
 from confcom.addon.model.chart_objects import Plan
 from confcom.addon.preflight.findings import Check, Finding, PreflightError
 from confcom.addon.preflight.node_checks import check_losses, check_nodes, check_simulation
@@ -30,6 +32,8 @@ def test_a_nodes_reads_do_not_grow_with_the_cluster(check):
     assert reads(40) == reads(20)
 
 
+(AKS_TERM,) = yaml.safe_load((chart_folder() / "values-aks.yaml").read_text())["nodeSelectorTerms"]
+((AKS_LABEL, AKS_SIZES),) = [(one["key"], one["values"]) for one in AKS_TERM["matchExpressions"]]
 HARDWARE_PLAN = Plan((make.daemon_set("device-plugin", HARDWARE, args=()),))
 BOTH_PLAN = Plan((*HARDWARE_PLAN.manifests, make.daemon_set("device-plugin-simulated")))
 NODE, METAL, BOTH = (
@@ -47,6 +51,7 @@ OWN_HARDWARE = make.daemon_set("device-plugin", {"own": "yes"}, args=())
         (BOTH_PLAN, [NODE, METAL], "simulation-beside-hardware"),
         (PLAN, [NODE, METAL], "hardware-in-cluster"),
         (PLAN, [NODE, make.node("vendor", resources={EPC: 100})], "hardware-in-cluster"),
+        (PLAN, [NODE, make.node("aks", {AKS_LABEL: AKS_SIZES[-1]})], "hardware-in-cluster"),
         (PLAN, [make.node("n", SIMULATED, resources={EPC: 100})], "no-hardware-in-cluster"),
         (PLAN, [NODE, BOTH], "hardware-node-simulated"),
         (Plan((*PLAN.manifests, OWN_HARDWARE)), [SIMULATED_BY_NAME], "node-chosen-twice"),

@@ -54,12 +54,6 @@ def enabled(cluster, confcom, follow, support):
     return cluster
 
 
-def seconds_for(confcom, enabled, *arguments):
-    before = enabled.now
-    confcom.ok("change-accounting", *arguments)
-    return enabled.now - before
-
-
 def test_to_capacity_takes_until_devices_are_forgotten(confcom, enabled):
     before = enabled.now
     document = confcom.document("change-accounting", "capacity")
@@ -70,22 +64,19 @@ def test_to_capacity_takes_until_devices_are_forgotten(confcom, enabled):
     revisions = len(enabled.revisions)
     assert not confcom.document("change-accounting", "capacity")["changed"]
     assert len(enabled.revisions) == revisions
-    assert seconds_for(confcom, enabled, "devices") < FORGETTING_SECONDS / 2
+    before = enabled.now
+    confcom.ok("change-accounting", "devices")
+    assert enabled.now - before < FORGETTING_SECONDS / 2
 
 
-def test_devices_that_stay_devices_take_no_such_time(confcom, enabled):
-    assert seconds_for(confcom, enabled, "devices") < FORGETTING_SECONDS / 2
-
-
-@pytest.mark.parametrize("first", [0, 30], ids=["at once", "later"])
-def test_what_the_kubelet_undoes_is_waited_for(confcom, enabled, follow, first):
+def test_what_the_kubelet_undoes_is_waited_for(confcom, enabled, follow):
     began = []
 
     def tick(cluster):
         follow(cluster)
         if cluster.accountings.get("a", {}).get("kind") == "capacity":
             began[:] = began or [cluster.now]
-            undone = first <= cluster.now - began[0] < FORGETTING_SECONDS + 30
+            undone = 30 <= cluster.now - began[0] < FORGETTING_SECONDS + 30
             cluster.accountings["a"]["advertised_mib"] = 161 if undone else 162  # the fake kubelet always has 162
 
     enabled.on_tick = tick
@@ -120,15 +111,6 @@ def test_pods_with_epc_are_in_the_way(confcom, enabled):
     (app,) = enabled.find("Pod", "app")
     app["status"]["phase"] = "Succeeded"
     confcom.ok("change-accounting", "capacity")
-
-
-def test_pods_on_nodes_that_would_not_change_are_not_in_the_way(confcom, enabled):
-    enabled.objects += [make.pod("app", on="a", limits={EPC: 10}), make.pod("elsewhere", on="b", limits={EPC: 10})]
-    confcom.ok("change-accounting", "devices")
-    confcom.ok("change-accounting", "auto")
-    assert setting_of(enabled) == "auto"
-    enabled.silent_plugins.add("a")
-    confcom.error(ExitCode.REFUSED, "epc-pods-running", "change-accounting", "devices")
 
 
 def test_every_node_with_such_pods_is_asked(confcom, enabled):
@@ -186,19 +168,6 @@ def test_a_kubelet_is_made_to_forget_ended_pods(confcom, enabled, setting, kept)
     assert node["kind"] == KINDS[setting]
     assert record._uid("quote-helper") != record.helper
     assert enabled.now - before >= (FORGETTING_SECONDS if setting == "capacity" else 0)
-
-
-def test_a_change_that_was_made_before_is_completed(confcom, enabled):
-    """The kubelets begin to forget devices only then."""
-    Record(enabled, "device")
-    confcom.ok("change-accounting", "capacity", "--no-wait")
-    enabled.settle()
-    assert enabled.accountings["a"]["choice"] == "kept-allocated"
-    before = enabled.now
-    document = confcom.document("change-accounting", "capacity")
-    assert not document["changed"]
-    assert document["accounting"][0]["kind"] == "capacity"
-    assert enabled.now - before >= FORGETTING_SECONDS
 
 
 def keep_devices(cluster):

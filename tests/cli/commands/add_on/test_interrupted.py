@@ -89,14 +89,6 @@ def test_while_helm_upgrades_it_is_told_what_helm_has_recorded(confcom, enabled,
     assert not enabled.find("Job")  # it would fail later, and `status` would name it
 
 
-def test_an_interrupted_installation_says_what_was_done(confcom, cluster, told):
-    cluster.on_tick = interrupt
-    error = told("interrupted-during-helm", "enable", "--simulated")
-    assert facts(error) == ([1], [SYSTEM], ["confcom enable", "confcom disable"])
-    cluster.on_tick = None
-    confcom.ok("enable", "--simulated")
-
-
 def test_helm_that_ended_in_time_has_made_the_change(confcom, enabled, told):
     confcom("update", "--set", "logLevel=debug")
     enabled.replace("rollback", lambda change: (change(), interrupt()))
@@ -159,22 +151,6 @@ def test_ctrl_c_at_the_question_changes_nothing(enabled, asked, told):
     asked(abort)
     told("interrupted-before-change", "disable")
     assert enabled.find("DaemonSet", namespace=SYSTEM)
-
-
-@pytest.mark.parametrize(
-    ("command", "expected"),
-    [
-        (["update", "--set", "logLevel=debug"], "interrupted-during-wait"),
-        (["disable"], "interrupted-during-removal"),
-        (["enable", "--simulated"], "interrupted-before-change"),
-    ],
-    ids=lambda value: value[0] if isinstance(value, list) else "",
-)
-@pytest.mark.usefixtures("enabled")
-def test_while_the_result_is_written_the_change_is_made(monkeypatch, command, expected, told):
-    for module in ("enable", "update", "disable"):
-        monkeypatch.setattr(f"confcom.cli.commands.add_on.{module}.show_result", interrupt)
-    told(expected, *command)
 
 
 def test_helm_that_had_not_begun_has_recorded_nothing(enabled, told):

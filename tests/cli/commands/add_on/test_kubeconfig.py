@@ -8,7 +8,7 @@ import pytest
 from confcom.errors import ExitCode
 from testkit.cli_output import error_of
 
-COMMANDS = [["status"], ["enable"], ["update"], ["rollback"], ["disable"], ["simulation", "export", "trust"]]
+COMMANDS = [["status"], ["enable"], ["update"], ["rollback"], ["disable"]]
 KUBECTL = "The connection to the server localhost:8080 was refused - did you specify the right host or port?"
 HELM = 'Error: kubernetes cluster unreachable: Get "http://localhost:8080/version": dial tcp: connection refused'
 
@@ -26,7 +26,7 @@ def explained(done, code="no-current-context"):
     return error
 
 
-@pytest.mark.parametrize("command", COMMANDS[:-1], ids=" ".join)
+@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
 def test_it_is_said_where_a_kubeconfig_is_looked_for(confcom, cluster, command):
     run = cluster.run
 

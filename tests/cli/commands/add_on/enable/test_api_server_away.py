@@ -1,7 +1,5 @@
 """The API server goes away while it is enabled or updated, or refuses for a while."""
 
-import pytest
-
 from confcom.errors import ExitCode
 from testkit.cli_output import rows_of
 
@@ -17,14 +15,6 @@ def test_the_api_server_may_be_away_for_a_while(confcom, cluster):
     cluster.on_tick = blink
     done = confcom.ok("enable", "--simulated")
     assert ("!!", "API server", "The connection to the server 10.0.0.1:6443 was refused") in rows_of(done)
-
-
-@pytest.mark.parametrize("options", [[], ["--no-wait"]])
-def test_the_api_server_may_be_away_after_the_change(confcom, cluster, options):
-    cluster.leave_after("upgrade", 20)
-    started = cluster.now
-    assert confcom.document("enable", "--simulated", *options)["revision"] == 1
-    assert cluster.now - started >= 20
 
 
 def test_an_api_server_that_stays_away_has_a_deadline(confcom, cluster):

@@ -54,10 +54,6 @@ def test_an_update_is_told_by_object_and_field(dry, enabled):
     assert found["changed"] is False
 
 
-def test_what_goes_is_told(dry, enabled):
-    assert ("DaemonSet", "confcom-quote-helper", "removed") in objects(dry("enable", "--no-quote-helper", "-o", "json"))
-
-
 def test_an_edit_is_shown_with_the_value_in_the_cluster(dry, enabled):
     (helper,) = enabled.find("DaemonSet", "confcom-quote-helper")
     edit(helper, "kubectl-set", IMAGE, "evil:1")

@@ -5,11 +5,9 @@ import json
 import pytest
 
 from confcom.errors import ExitCode
-from testkit.cli_output import error_of, rows_of
+from testkit.cli_output import rows_of
 from testkit.fake_cluster import objects as make
 from testkit.fake_cluster.objects import EPC, SYSTEM
-
-IMAGES = "registry.test/confcom/"
 
 
 def test_enable_waits_until_every_node_is_ready(confcom, cluster):
@@ -72,67 +70,6 @@ def test_a_node_that_is_not_noticed_yet_is_waited_for(confcom, enabled):
     assert enabled.now - began >= 20
     rows = [row[:3] for row in rows_of(done)]
     assert rows.index(("..", "b", "quote helper")) < rows.index(("ok", "b", "quote helper"))
-
-
-def test_a_dry_run_says_what_would_be_and_changes_nothing(confcom, cluster):
-    done = confcom.ok("enable", "--simulated-node", "b", "--dry-run", "-o", "json")
-    assert done.stderr.endswith(" a, b\n")
-    would_change = {(one["kind"], one["name"]): one for one in json.loads(done.stdout)["would_change"]}
-    (label,) = would_change["Node", "b"]["fields"]
-    assert (label["field"], label["new"]) == ("metadata.labels.confcom.internal/simulated-sgx", "true")
-    assert would_change["DaemonSet", "confcom-quote-helper"]["change"] == "made"
-    assert not cluster.changes
-    assert not cluster.find("DaemonSet")
-
-
-def test_without_waiting_no_node_is_reported(confcom, cluster):
-    done = confcom.ok("enable", "--simulated", "--no-wait", "-o", "json")
-    assert json.loads(done.stdout)["nodes"] == []
-    assert not [row for row in rows_of(done) if row[1] == "a"]
-    assert confcom("enable", "--simulated", "--no-wait").stdout.endswith("see `confcom status`.\n")
-
-
-@pytest.mark.parametrize(
-    ("status", "why"),
-    [
-        (make.waiting("ImagePullBackOff", "no such image"), "failing: ImagePullBackOff: no such image"),
-        (
-            make.rejected("The node was low on resource: x", "Evicted"),
-            "rejected: Evicted: The node was low on resource: x",
-        ),
-    ],
-)
-def test_a_node_that_is_not_ready_is_named_with_the_reason(confcom, cluster, status, why):
-    cluster.broken_images[f"{IMAGES}device-plugin:0.1.0"] = status
-    error = confcom.error(ExitCode.NOT_READY, "daemons-not-ready", "enable", "--simulated")
-    assert error["why"] == f"a: device plugin {why}"
-
-
-def test_each_daemon_set_that_cannot_make_its_pods_is_told_once(confcom, cluster):
-    names = ("confcom-device-plugin", "confcom-quote-helper")
-    cluster.objects += [make.event(name, "FailedCreate", f"no room for {name}") for name in names]
-    cluster.lasting = True
-
-    def refuse(fake):
-        for daemon in fake.find("DaemonSet"):
-            daemon["status"] = {"observedGeneration": 1, "desiredNumberScheduled": 1, "numberAvailable": 0}
-
-    cluster.on_tick = refuse
-    done = confcom("enable", "--simulated", "--timeout", "30", "-o", "json")
-    assert done.exit_code == ExitCode.NOT_READY
-    assert error_of(done)["code"] == "daemons-not-ready"
-    bad = [row for row in rows_of(done) if row[0] == "!!"]
-    assert [subject for _, subject, _ in bad] == [f"DaemonSet {name} cannot create its Pods" for name in names]
-    assert all(row[2].endswith(f"FailedCreate: no room for {name}") for row, name in zip(bad, names, strict=True))
-
-
-def test_a_job_that_cannot_start_ends_helms_wait(confcom, cluster):
-    cluster.broken_images[f"{IMAGES}quote-helper:0.1.0"] = make.waiting("ErrImagePull", "no such image")
-    error = confcom.error(ExitCode.FAILED, "hook-failed", "enable", "--simulated")
-    (job,) = cluster.find("Job")
-    assert job["metadata"]["name"] in error["why"]
-    assert "failing: ErrImagePull: no such image; " in error["why"]
-    assert job["spec"]["activeDeadlineSeconds"] == 1
 
 
 def test_if_helm_fails_it_is_told_what_was_done_before(confcom, cluster):

