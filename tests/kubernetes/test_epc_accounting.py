@@ -35,12 +35,6 @@ def test_small_epc_is_always_devices(api_server, support):
     assert decide(api_server, support, 2_048) == (DEVICE, 2_048, "fits-devices")
 
 
-@pytest.mark.parametrize("support", CapacitySupport)
-def test_an_old_cluster_counts_devices_up_to_what_one_list_holds(support):
-    assert decide(OLD, support, 2_049) == (DEVICE, 2_049, "api-server-old")
-    assert decide(OLD, support, 1_048_576) == (DEVICE, 262_144, "api-server-old")
-
-
 @pytest.mark.parametrize("api_server", [NEW, ApiVersion(1, 37), None])
 @pytest.mark.parametrize(
     ("support", "expected"),
@@ -56,24 +50,6 @@ def test_large_epc_from_1_36_on(api_server, support, expected):
     assert decide(api_server, support, 1_048_576) == expected
 
 
-@pytest.mark.parametrize(
-    ("api_server", "maximum", "expected"),
-    [
-        (NEW, 2_048, (DEVICE, 2_048, "fits-devices")),
-        (NEW, 4_096, (CAPACITY, 4_096, "large-epc")),
-        (NEW, 500_000, (CAPACITY, 500_000, "large-epc")),
-        (OLD, 4_096, (DEVICE, 4_096, "api-server-old")),
-        (OLD, 500_000, (DEVICE, 262_144, "api-server-old")),
-    ],
-)
-def test_the_operators_maximum(api_server, maximum, expected):
-    assert decide(api_server, "supported", 1_048_576, maximum=maximum) == expected
-
-
-def test_a_maximum_above_2048_is_consent_to_the_stall():
-    assert decide(NEW, "policy-off", 10_000, maximum=4_096) == (DEVICE, 4_096, "no-policy")
-
-
 @pytest.mark.parametrize("support", CapacitySupport)
 @pytest.mark.parametrize("api_server", [OLD, NEW, None])
 def test_an_explicit_choice_is_followed_where_nothing_is_held(api_server, support):
@@ -85,62 +61,56 @@ def test_an_explicit_choice_is_followed_where_nothing_is_held(api_server, suppor
         assert chosen == (DEVICE, many, "set")
 
 
-@pytest.mark.parametrize("held", [False, True])
-@pytest.mark.parametrize(("devices", "offered"), [(100, 2_048), (2_048, 2_048), (16_384, 16_384)])
-def test_auto_keeps_devices_and_their_number(devices, offered, held):
-    in_use = EpcInUse(devices=devices, devices_held=held)
-    assert decide(NEW, "supported", 100_000, in_use=in_use) == (DEVICE, offered, "kept-devices")
+def held(devices):
+    return EpcInUse(devices=devices, devices_held=True)
 
 
-def test_auto_keeps_held_devices_of_unknown_number():
-    in_use = EpcInUse(devices=0, devices_held=True)
-    assert decide(NEW, "supported", 100_000, in_use=in_use) == (DEVICE, 2_048, "kept-devices")
+SUPPORTED, NO_POLICY, NO_CONTROLLER, OLD_API = "supported", "policy-off", "controller-off", "api-server"
+MAYBE_HELD = EpcInUse(capacity_held=True)
+# API server, support, MiB, setting, maximum, in use; then kind, MiB offered, and the reason.
+TABLE = [
+    # An old cluster counts devices up to what one list holds.
+    (OLD, SUPPORTED, 2_049, AUTO, None, NOTHING, DEVICE, 2_049, "api-server-old"),
+    (OLD, NO_CONTROLLER, 1_048_576, AUTO, None, NOTHING, DEVICE, 262_144, "api-server-old"),
+    # The operator's maximum; one above 2,048 is consent to the stall.
+    (NEW, SUPPORTED, 1_048_576, AUTO, 2_048, NOTHING, DEVICE, 2_048, "fits-devices"),
+    (NEW, SUPPORTED, 1_048_576, AUTO, 4_096, NOTHING, CAPACITY, 4_096, "large-epc"),
+    (OLD, SUPPORTED, 1_048_576, AUTO, 4_096, NOTHING, DEVICE, 4_096, "api-server-old"),
+    (OLD, SUPPORTED, 1_048_576, AUTO, 500_000, NOTHING, DEVICE, 262_144, "api-server-old"),
+    (NEW, NO_POLICY, 10_000, AUTO, 4_096, NOTHING, DEVICE, 4_096, "no-policy"),
+    # Devices and their number are kept, also held ones of unknown number.
+    (NEW, SUPPORTED, 100_000, AUTO, None, EpcInUse(100), DEVICE, 2_048, "kept-devices"),
+    (NEW, SUPPORTED, 100_000, AUTO, None, held(2_048), DEVICE, 2_048, "kept-devices"),
+    (NEW, SUPPORTED, 100_000, AUTO, None, EpcInUse(16_384), DEVICE, 16_384, "kept-devices"),
+    (NEW, SUPPORTED, 100_000, AUTO, None, held(16_384), DEVICE, 16_384, "kept-devices"),
+    (NEW, SUPPORTED, 100_000, AUTO, None, held(0), DEVICE, 2_048, "kept-devices"),
+    # None is taken away where devices count anyway, and more do not stall an old kubelet.
+    (NEW, NO_POLICY, 100_000, AUTO, None, EpcInUse(2_048), DEVICE, 2_048, "no-policy"),
+    (NEW, NO_POLICY, 100_000, AUTO, None, EpcInUse(16_384), DEVICE, 16_384, "kept-devices"),
+    (OLD, OLD_API, 16_384, AUTO, None, EpcInUse(2_048), DEVICE, 16_384, "api-server-old"),
+    # An explicit maximum decides the number of devices.
+    (NEW, SUPPORTED, 100_000, AUTO, 4_096, EpcInUse(16_384), DEVICE, 4_096, "kept-devices"),
+    # An explicit change waits for what is held.
+    (NEW, SUPPORTED, 1_000_000, SET_CAPACITY, None, held(0), DEVICE, 2_048, "kept-allocated"),
+    (NEW, SUPPORTED, 1_000_000, SET_CAPACITY, None, held(16_384), DEVICE, 16_384, "kept-allocated"),
+    (NEW, SUPPORTED, 1_000_000, SET_CAPACITY, None, held(1_000_000), DEVICE, 262_144, "kept-allocated"),
+    (NEW, SUPPORTED, 100_000, SET_DEVICES, None, held(16_384), DEVICE, 16_384, "set"),
+    # Capacity that may be held is not lowered to devices, nor changed by a maximum.
+    (NEW, NO_CONTROLLER, 100_000, AUTO, None, MAYBE_HELD, CAPACITY, 100_000, "kept-allocated"),
+    (NEW, NO_CONTROLLER, 100_000, SET_DEVICES, None, MAYBE_HELD, CAPACITY, 100_000, "kept-allocated"),
+    (NEW, NO_CONTROLLER, 2_000, AUTO, None, MAYBE_HELD, DEVICE, 2_000, "fits-devices"),
+    (NEW, NO_CONTROLLER, 2_000, SET_DEVICES, None, MAYBE_HELD, DEVICE, 2_000, "set"),
+    (NEW, SUPPORTED, 8_192, AUTO, 2_048, MAYBE_HELD, CAPACITY, 2_048, "kept-allocated"),
+    (NEW, SUPPORTED, 8_192, SET_DEVICES, 4_096, MAYBE_HELD, CAPACITY, 4_096, "kept-allocated"),
+    (OLD, SUPPORTED, 8_192, AUTO, 1_024, MAYBE_HELD, CAPACITY, 1_024, "kept-allocated"),
+]
 
 
-@pytest.mark.parametrize(("devices", "code"), [(2_048, "no-policy"), (16_384, "kept-devices")])
-def test_auto_takes_no_device_away_where_devices_count_anyway(devices, code):
-    assert decide(NEW, "policy-off", 100_000, in_use=EpcInUse(devices=devices)) == (DEVICE, devices, code)
-
-
-def test_devices_become_more_where_they_do_not_stall_the_kubelet():
-    assert decide(OLD, "api-server", 16_384, in_use=EpcInUse(devices=2_048)) == (DEVICE, 16_384, "api-server-old")
-
-
-def test_an_explicit_maximum_decides_the_number_of_devices():
-    in_use = EpcInUse(devices=16_384)
-    assert decide(NEW, "supported", 100_000, maximum=4_096, in_use=in_use) == (DEVICE, 4_096, "kept-devices")
-
-
-@pytest.mark.parametrize(("devices", "offered"), [(0, 2_048), (16_384, 16_384), (1_000_000, 262_144)])
-def test_an_explicit_change_to_capacity_waits_for_held_devices(devices, offered):
-    in_use = EpcInUse(devices=devices, devices_held=True)
-    chosen = decide(NEW, "supported", 1_000_000, setting=SET_CAPACITY, in_use=in_use)
-    assert chosen == (DEVICE, offered, "kept-allocated")
-
-
-def test_explicit_devices_are_no_fewer_than_there_are():
-    in_use = EpcInUse(devices=16_384, devices_held=True)
-    assert decide(NEW, "supported", 100_000, setting=SET_DEVICES, in_use=in_use) == (DEVICE, 16_384, "set")
-
-
-@pytest.mark.parametrize("setting", [AUTO, SET_DEVICES])
-def test_capacity_that_may_be_held_is_not_lowered_to_devices(setting):
-    in_use = EpcInUse(capacity_held=True)
-    chosen = decide(NEW, "controller-off", 100_000, setting=setting, in_use=in_use)
-    assert chosen == (CAPACITY, 100_000, "kept-allocated")
-    code = "set" if setting is SET_DEVICES else "fits-devices"
-    assert decide(NEW, "controller-off", 2_000, setting=setting, in_use=in_use) == (DEVICE, 2_000, code)
-    assert decide(NEW, "controller-off", 100_000, setting=setting)[0] is DEVICE
-
-
-@pytest.mark.parametrize(
-    ("api_server", "setting", "maximum"),
-    [(NEW, AUTO, 1_024), (NEW, AUTO, 2_048), (NEW, SET_DEVICES, 1_024), (NEW, SET_DEVICES, 4_096), (OLD, AUTO, 1_024)],
-)
-def test_a_maximum_does_not_change_capacity_that_may_be_held(api_server, setting, maximum):
-    in_use = EpcInUse(capacity_held=True)
-    chosen = decide(api_server, "supported", 8_192, setting=setting, maximum=maximum, in_use=in_use)
-    assert chosen == (CAPACITY, maximum, "kept-allocated")
+@pytest.mark.parametrize("row", TABLE)
+def test_decision(row):
+    api_server, support, mib, setting, maximum, in_use, *expected = row
+    decided = decide(api_server, support, mib, setting=setting, maximum=maximum, in_use=in_use)
+    assert list(decided) == expected
 
 
 SETTINGS = st.builds(
