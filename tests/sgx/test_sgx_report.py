@@ -89,23 +89,6 @@ def test_reports_of_the_sdk_are_read_field_by_field(simulation_reports):
         assert (body.encode().hex(), report.encode().hex()) == (vector["body_raw"], vector["report"])
 
 
-def test_target_infos_of_the_sdk_fit_its_key_derivation(simulation_reports):
-    for vector in simulation_reports:
-        raw = bytes.fromhex(vector["target_info"])
-        target = TargetInfo.parse(raw)
-        assert target.encode() == raw
-        derived = bytes.fromhex(vector["derivation_data"])
-        attributes = target.flags.to_bytes(8, "little") + target.xfrm.to_bytes(8, "little")
-        assert derived[8:24] == attributes
-        if len(derived) == 192:
-            assert derived[24:28] == target.misc_select.to_bytes(4, "little")
-            assert derived[44:76] == target.mr_enclave
-            assert derived[92:94] == target.config_svn.to_bytes(2, "little")
-            assert derived[94:158] == target.config_id
-        else:
-            assert derived[40:72] == target.mr_enclave
-
-
 @pytest.mark.parametrize(
     ("flags", "names"),
     [

@@ -30,18 +30,6 @@ def collateral():
     )
 
 
-def test_files_have_their_names():
-    assert COLLATERAL_FILES == (
-        "tcb_info.json",
-        "tcb_info_issuer_chain.pem",
-        "qe_identity.json",
-        "qe_identity_issuer_chain.pem",
-        "pck_crl.der",
-        "pck_crl_issuer_chain.pem",
-        "root_ca_crl.der",
-    )
-
-
 @given(st.lists(st.binary(max_size=10), min_size=7, max_size=7))
 def test_each_part_goes_into_its_own_file(parts):
     collateral = Collateral(*parts)
