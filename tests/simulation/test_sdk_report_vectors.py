@@ -4,9 +4,7 @@ from confcom.sgx.report import Report, TargetInfo
 from confcom.simulation.enclave import sign_report
 from confcom.simulation.report_key import (
     BASE_REPORT_KEY,
-    DEFAULT_CPU_SVN,
     SIMULATION_KEY_ID,
-    ReportKeyFormat,
     ReportMac,
     derivation_data,
     report_key,
@@ -25,13 +23,3 @@ def test_reports_are_reproduced(sdk_reports):
         assert key == made.report_key
         assert ReportMac(key)(made.report[:384]) == made.mac
         assert sign_report(report.body, target, key_format=key_format).encode() == made.report
-
-
-def test_all_zero_target_gives_the_known_key():
-    zero = TargetInfo(mr_enclave=bytes(32), flags=0, xfrm=0)
-    for key_format, size, key in (
-        (ReportKeyFormat.CURRENT, 192, "c8701a70298b5251e5ba3cc48ff9291e"),
-        (ReportKeyFormat.LEGACY, 120, "9fe7278abc98e34adc7cd1961758897d"),
-    ):
-        assert len(derivation_data(key_format, zero, DEFAULT_CPU_SVN, SIMULATION_KEY_ID)) == size
-        assert report_key(key_format, zero, DEFAULT_CPU_SVN, SIMULATION_KEY_ID).hex() == key

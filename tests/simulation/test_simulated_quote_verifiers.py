@@ -3,15 +3,9 @@
 from datetime import timedelta
 
 import pytest
-from cryptography import x509
 
-from confcom.sgx import marks
 from confcom.sgx.certificates import INTEL_ROOT_KEY_ID
-from confcom.sgx.certification import split_pem_chain
 from confcom.sgx.collateral.tcb_documents import TcbStatus
-from confcom.sgx.key_id import INTEL_QE_MRSIGNER
-from confcom.sgx.pck.extension import PckExtension
-from confcom.sgx.quote import Quote
 from confcom.simulation.validity import RENEWAL_INTERVAL
 from confcom.verify.checks.dcap_qvl_appraisal import Appraisal, Rejection, appraise
 from confcom.verify.files import intel_root
@@ -42,27 +36,3 @@ def test_collateral_of_any_period_is_accepted_for_two_weeks(platform, now, make_
 def test_intels_own_library_accepts_under_the_simulated_root(any_platform, now, make_quote):
     evidence = Evidence(make_quote(any_platform), any_platform.pki.root.certificate, any_platform.collateral(now), now)
     assert intel_qvl.rejections(evidence, evidence) == []
-
-
-def test_all_marks_are_there_together(platform, now, make_quote):
-    quote = Quote.parse(make_quote(platform))
-    chain = [x509.load_pem_x509_certificate(pem) for pem in split_pem_chain(quote.signature.certification.data)]
-    collateral = platform.collateral(now)
-
-    assert quote.header.user_data == b"SIMULATED-NOT-INTEL!"
-    assert quote.signature.auth_data == b"SIMULATED-SGX-NOT-INTEL-HARDWARE"
-    assert quote.body.cpu_svn in marks.SIMULATION_CPU_SVNS
-    assert quote.signature.qe_report_body.mr_signer != INTEL_QE_MRSIGNER
-    for certificate in [*chain, platform.pki.tcb_signer.certificate]:
-        comment = certificate.extensions.get_extension_for_oid(x509.ObjectIdentifier("2.16.840.1.113730.1.13"))
-        assert not comment.critical
-        assert comment.value.public_bytes()[2:].decode() == marks.NS_COMMENT
-        assert marks.has_simulated_name(certificate.subject)
-        assert marks.has_simulated_name(certificate.issuer)
-    sgx = PckExtension.from_certificate(chain[0])
-    assert sgx.fmspc == b"SIMSGX"
-    assert sgx.ppid.isascii()
-    assert sgx.platform_instance_id.isascii()
-    for document in (collateral.read_tcb_info(), collateral.read_qe_identity()):
-        assert document.simulation["genuine"] is False
-        assert document.levels[0].advisory_ids == ("SIMULATED-NOT-GENUINE-INTEL",)

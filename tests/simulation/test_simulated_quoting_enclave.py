@@ -2,51 +2,23 @@ import hashlib
 from dataclasses import replace
 
 import pytest
-from cryptography.hazmat.primitives.asymmetric import ec
-from hypothesis import given
-from hypothesis import strategies as st
 
 from confcom.errors import SettingsError
 from confcom.sgx.key_id import INTEL_QE_MRSIGNER
 from confcom.sgx.quote import Quote
 from confcom.sgx.report import REPORT_BODY_SIZE, QeReportInfo, Report, ReportBody, TargetInfo
 from confcom.simulation.enclave import ReportRejectedError, SimulatedEnclave, sign_report
-from confcom.simulation.platform import SimulatedPlatform
 from confcom.simulation.quoting_enclave import DEFAULT_QE_IDENTITY
-from confcom.simulation.report_key import DEFAULT_CPU_SVN, SIMULATION_KEY_ID, UPGRADED_CPU_SVN, ReportKeyFormat
+from confcom.simulation.report_key import SIMULATION_KEY_ID, UPGRADED_CPU_SVN
 from testkit.raised import raises
-from testkit.verify.verify_lab import verify_signature
 
 DATA = bytes(range(64))
 NONCE = b"sixteen bytes!!!"
 
 
-def point(raw):
-    return ec.EllipticCurvePublicKey.from_encoded_point(ec.SECP256R1(), b"\4" + raw)
-
-
-def test_quote_is_signed_by_the_chain_it_carries(any_platform, application):
-    quoting_enclave = any_platform.quoting_enclave()
-    report = application.create_report(quoting_enclave.target_info, DATA)
-    raw, answer = quoting_enclave.quote(report, None)
-    quote = Quote.parse(raw)
-    signature = quote.signature
-
-    assert answer is None
-    assert quote.trailing == b""
-    assert len(raw) == quoting_enclave.quote_size == quote.size
-    verify_signature(point(signature.attestation_key), signature.isv_signature, raw[:432])
-    pck = any_platform.pki.pck.certificate.public_key()
-    verify_signature(pck, signature.qe_report_signature, signature.qe_report_body.encode())
-    bound = hashlib.sha256(signature.attestation_key + signature.auth_data).digest()
-    assert signature.qe_report_body.report_data == bound + bytes(32)
-    assert quoting_enclave.pub_key_id == bound
-    assert signature.certification.data == any_platform.pki.pck_chain
-
-
-def test_quote_fits_the_buffers_of_known_clients(any_platform):
+def test_quote_fits_the_buffers_of_known_clients(any_platform, make_quote):
     """Gramine asks for 8,192 bytes without asking for the size; Intel's library takes 500 to 12,294 of chain."""
-    assert any_platform.quoting_enclave().quote_size <= 8192
+    assert len(make_quote(any_platform)) == any_platform.quoting_enclave().quote_size <= 8192
     assert 500 <= len(any_platform.pki.pck_chain) <= 12_294
 
 
@@ -59,14 +31,6 @@ def test_qe_report_is_that_of_the_target(quoting_enclave, application):
     assert qe_body.isv_prod_id == 1
     assert qe_body.isv_svn == quote.header.qe_svn == DEFAULT_QE_IDENTITY.isv_svn
     assert (target.misc_select, target.config_svn, target.config_id) == (0, 0, bytes(64))
-
-
-@given(st.binary(min_size=REPORT_BODY_SIZE - 16, max_size=REPORT_BODY_SIZE - 16), st.sampled_from(ReportKeyFormat))
-def test_body_is_carried_byte_for_byte(quoting_enclave, rest, key_format):
-    body = DEFAULT_CPU_SVN + rest
-    report = sign_report(ReportBody.parse(body), quoting_enclave.target_info, key_format=key_format)
-    quote, _ = quoting_enclave.quote(report, None)
-    assert quote[48:432] == body
 
 
 def test_bodies_that_the_sdk_made_are_quoted_in_its_layout(quoting_enclave, sdk_reports):
@@ -98,27 +62,10 @@ def test_qe_report_info_binds_nonce_and_whole_quote(quoting_enclave, application
     assert sign_report(qe_report.body, target) == qe_report
 
 
-@given(st.integers(0, 431), st.integers(1, 255))
-def test_changed_report_is_not_quoted(quoting_enclave, application, offset, difference):
-    report = bytearray(application.create_report(quoting_enclave.target_info, DATA).encode())
-    report[offset] ^= difference
-    with pytest.raises(ReportRejectedError):
-        quoting_enclave.quote(Report.parse(bytes(report)), None)
-    # As of a client that takes the zeros of Intel's first InitQuoteEx for a target.
+def test_a_report_for_another_target_is_not_quoted(quoting_enclave, application):
+    """As of a client that takes the zeros of Intel's first InitQuoteEx for a target."""
     with raises("report-mac-mismatch", ReportRejectedError, "remedy"):
         quoting_enclave.quote(application.create_report(TargetInfo.parse(bytes(512)), DATA), None)
-
-
-def test_everything_follows_from_seed_and_identity(platform, seed, now, application):
-    again = SimulatedPlatform.create(seed, now).quoting_enclave()
-    first = platform.quoting_enclave()
-    report = application.create_report(first.target_info, DATA)
-    assert again.target_info == first.target_info
-    assert again.pub_key_id == first.pub_key_id
-    assert again.quote(report, None) == first.quote(report, None)
-    other = SimulatedPlatform.create(bytes(32), now).quoting_enclave()
-    assert other.pub_key_id != first.pub_key_id
-    assert other.target_info == first.target_info
 
 
 @pytest.mark.parametrize(
