@@ -126,7 +126,7 @@ def demo_process(demo_environment):
 
     def start(*arguments, command=(), **options):
         process = subprocess.Popen(
-            [*command, sys.executable, "-m", "confcom", "demo", *arguments],
+            [*command, Path(sys.executable).with_name("confcom"), "demo", *arguments],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             **({"env": demo_environment} | options),

@@ -90,18 +90,6 @@ async def test_a_deletion_asks_first_and_kills_later(node, short_dir):
         assert (pod.ended, node.ledger.allocated(RESOURCE)) == (True, 0)
 
 
-async def test_a_pod_waits_until_its_devices_are_free(node):
-    first = node.submit(sh("sleep 1000", limits={RESOURCE: 2}))
-    second = node.submit(dataclasses.replace(sh("true", limits={RESOURCE: 1}), name="two"))
-    async with asyncio.timeout(20):
-        await node.changes.until(lambda: first.phase is Phase.RUNNING and second.message)
-    assert (second.phase, RESOURCE in second.message) == (Phase.PENDING, True)
-    await node.delete(first, 0)
-    async with asyncio.timeout(20):
-        await node.changes.until(lambda: second.ended)
-    assert (second.phase, second.message) == (Phase.SUCCEEDED, "")
-
-
 @pytest.mark.parametrize(
     ("response", "image", "code"),
     [

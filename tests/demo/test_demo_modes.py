@@ -1,5 +1,7 @@
 """The demo in the three modes, where this machine allows them; what was left out is printed."""
 
+from pathlib import Path
+
 import pytest
 
 from confcom.demo.container import Mode
@@ -7,8 +9,15 @@ from confcom.demo.container import Mode
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
 
 
+def machine():
+    devices = sorted(entry.name for entry in Path("/dev").iterdir())
+    return devices, Path("/run/aesmd").exists(), Path("/proc/self/mounts").read_text()
+
+
 async def test_the_demo_holds_in_mode(play, mode):
+    before = machine()
     report = await play(mode=mode)
+    assert machine() == before
     assert report.ok, report.steps[-1].error
     assert report.mode == report.steps[1].data["mode"] == mode
     output = report.steps[3].data["output"]

