@@ -6,13 +6,16 @@ import os
 import signal
 import sys
 
+from prometheus_client.parser import text_string_to_metric_families
+
+from testkit.fresh_metrics import FreshPage
 from testkit.kubelet import PATIENCE_SECONDS
 
 LOOK_SECONDS = 0.01
 
 
-class Instance:
-    """A running plugin.
+class PluginProcess:
+    """`python -m confcom.device_plugin`, with its probes, its metrics and its log.
 
     Args:
         process: its process.
@@ -24,6 +27,7 @@ class Instance:
         self.process = process
         self.log = log
         self.probe = probe
+        self._page = FreshPage()
 
     @classmethod
     async def start(cls, directory, name, *arguments, stderr=None):
@@ -58,6 +62,33 @@ class Instance:
         finally:
             writer.close()
         return (int(head.split()[1]), body) if body else None
+
+    async def metrics(self, name):
+        """The samples of a metric as they are now; a second call waits for the next rendering."""
+        await self._page.wait_async()
+        status, body = await self.get("/metrics")
+        self._page.received()
+        assert status == 200
+        families = text_string_to_metric_families(body.decode())
+        return [sample for family in families for sample in family.samples if sample.name == name]
+
+    async def metric(self, name, **labels):
+        """The sum of a metric's samples with these labels."""
+        return sum(one.value for one in await self.metrics(name) if labels.items() <= one.labels.items())
+
+    def lines(self, **members):
+        """The lines of its log that have these members, of which each is a JSON object; it is written in a thread."""
+        lines = [json.loads(line) for line in self.log.read_text().splitlines(keepends=True) if line.endswith("\n")]
+        return [line for line in lines if all(name in line and line[name] == value for name, value in members.items())]
+
+    async def logged(self, count=1, **members):
+        """Wait until so many lines have these members; returns them."""
+
+        async def look():
+            return self.lines(**members)
+
+        await self._until(look, lambda found: len(found) >= count)
+        return self.lines(**members)
 
     async def inventory(self):
         """Its inventory; one without resources while it does not answer."""

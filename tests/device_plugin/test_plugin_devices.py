@@ -89,6 +89,14 @@ async def test_a_node_without_a_driver_is_waited_on_until_sigterm(kubelet, start
 
 
 async def test_a_device_lost_and_back_is_one_registration_more(kubelet, plugin, node):
+    """First the provision device, which takes its own resource alone; then the driver."""
+    (node.root / "dev/sgx_provision").unlink()
+    await kubelet.until(lambda: not kubelet.lists[PROVISION])
+    await plugin.until(lambda all_: [one["code"] for one in all_] == ["", "", "device-removed", ""])
+    assert await probes(plugin) == [200, 503]
+    node.make("sgx_provision", 0o660)
+    await kubelet.until_list(PROVISION, registrations=2)
+    assert [len(kubelet.registrations(name)) for name in ALL] == [1, 1, 2, 1]
     identifiers = kubelet.lists[EPC]
     node.unload()
     await kubelet.until(lambda: not any(kubelet.lists[name] for name in ALL))
@@ -96,29 +104,18 @@ async def test_a_device_lost_and_back_is_one_registration_more(kubelet, plugin, 
     assert await probes(plugin) == [200, 503]
     assert not (await plugin.inventory())["registered"]
     assert await health(plugin) == {"enclave": 0, "provision": 0}
-    assert [len(kubelet.registrations(name)) for name in ALL] == [1, 1, 1, 1]
     node.set_epc(56 * MIB)
     node.load()
     await registered(plugin, kubelet, registrations=2)
     assert kubelet.lists[EPC] == identifiers, "decided at start"
-    assert len(await plugin.logged(2, event="device-back")) == 2
+    assert len(await plugin.logged(3, event="device-back")) == 3
     (said,) = await plugin.logged(event="epc-size-changed")
     assert (said["bytes_at_start"], said["bytes_now"]) == (28 * MIB, 56 * MIB)
-    assert [len(kubelet.registrations(name)) for name in ALL] == [2, 2, 2, 2]
+    await kubelet.until_list(PROVISION, registrations=3)
+    assert [len(kubelet.registrations(name)) for name in ALL] == [2, 2, 3, 2]
     assert {resource["cause"] for resource in (await plugin.inventory())["resources"]} == {"device_back"}
     assert kubelet.failed_dial_backs == 0
     assert await probes(plugin) == [200, 200]
-
-
-async def test_the_provision_device_alone_takes_only_its_own_resource(kubelet, plugin, node):
-    (node.root / "dev/sgx_provision").unlink()
-    await kubelet.until(lambda: not kubelet.lists[PROVISION])
-    await plugin.until(lambda all_: [one["code"] for one in all_] == ["", "", "device-removed", ""])
-    assert await probes(plugin) == [200, 503]
-    assert kubelet.lists[EPC]
-    node.make("sgx_provision", 0o660)
-    await kubelet.until_list(PROVISION, registrations=2)
-    assert [len(kubelet.registrations(name)) for name in ALL] == [1, 1, 2, 1]
 
 
 async def test_a_driver_beside_a_simulated_plugin_ends_its_streams(kubelet, start_plugin, node):

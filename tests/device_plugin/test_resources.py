@@ -36,12 +36,6 @@ def test_no_resource_without_what_it_stands_for():
     assert [resource.kind for resource in plan.resources] == [ResourceKind.EPC, ResourceKind.ENCLAVE]
 
 
-@pytest.mark.parametrize("mib", [28, 56, 112, 168])
-def test_helpers_take_a_small_part_of_the_smallest_nodes(mib):
-    plan = plan_resources(found(mib))
-    assert plan.advertised_mib == mib - 6 >= 0.75 * mib
-
-
 @pytest.mark.parametrize(("mib", "advertised"), [(2053, 2047), (2054, 2048), (2055, 2048), (262_144, 2048)])
 def test_the_default_maximum_stalls_no_kubelet(mib, advertised):
     plan = plan_resources(found(mib))
@@ -69,12 +63,6 @@ def test_capacity_has_no_device_of_epc_and_all_others():
     assert (plan.accounting.kind, plan.advertised_mib, plan.held_back_mib) == (AccountingKind.CAPACITY, 262_138, 0)
     assert (plan.stall_seconds, plan.epc_resource) == (0, "kubernetes.azure.com/sgx_epc_mem_in_MiB")
     assert plan.epc_resource in plan.claimed_names
-
-
-def test_the_operators_maximum_holds_capacity_back():
-    settings = AccountingSettings(setting=AccountingSetting.CAPACITY, max_epc_mib=100_000)
-    plan = plan_resources(found(200_000), ResourceSettings(accounting=settings))
-    assert (plan.advertised_mib, plan.held_back_mib) == (100_000, 99_994)
 
 
 def test_many_devices_stall_no_kubelet_before_1_36():

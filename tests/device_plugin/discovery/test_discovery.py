@@ -14,21 +14,15 @@ FILE = FileStatus(character_device=False, mode=0o666, uid=0, gid=0)
 
 
 @pytest.mark.parametrize(
-    ("sizes", "mib"),
-    [((28 * MIB,), 28), ((MIB // 2, MIB // 2), 1), ((2 * MIB - 1, 2 * MIB - 1), 3), ((0, 64 * MIB), 64)],
-    ids=["DC1s_v2", "halves add up", "rounded down once", "empty first node"],
+    ("host", "source"),
+    [
+        (hardware(0, 56 * MIB - 1, 1), EpcSource.SYSFS),
+        (hardware(leaves=processor(56 * MIB)), EpcSource.CPUID),  # an older kernel's
+    ],
 )
-def test_sizes_by_sysfs(sizes, mib):
-    found = discover(hardware(*sizes), simulated_epc_mib=None)
-    assert found.epc_mib == mib
-    assert [section.size for section in found.sections] == list(sizes)
-    assert (found.platform, found.source) == (Platform.HARDWARE, EpcSource.SYSFS)
-    assert DRIVER in found.reason
-
-
-def test_an_older_kernels_epc_is_the_processors():
-    found = discover(hardware(leaves=processor(56 * MIB)), simulated_epc_mib=None)
-    assert (found.platform, found.source, found.epc_mib) == (Platform.HARDWARE, EpcSource.CPUID, 56)
+def test_epc_behind_a_driver_is_found(host, source):
+    found = discover(host, simulated_epc_mib=None)
+    assert (found.platform, found.source, found.epc_mib) == (Platform.HARDWARE, source, 56)
     assert DRIVER in found.reason
 
 

@@ -18,12 +18,7 @@ from confcom.kubelet_api.checkpoint import (
 )
 from confcom.kubelet_api.device_list import MAX_DEVICES, device_id
 from confcom.kubernetes.epc_accounting import (
-    FIRST_STALLING,
-    AccountingKind,
-    AccountingSettings,
-    CapacitySupport,
     EpcInUse,
-    decide_accounting,
 )
 from testkit.raised import raises
 
@@ -78,15 +73,6 @@ def test_ids_of_others_have_no_index(registered, devices):
     ours = HeldDevices("uid", "new", EPC, (device_id(3),))
     data = encode_checkpoint({EPC: map(str, range(registered))}, [theirs, ours])
     assert in_use(data, epc_mib=100_000) == EpcInUse(devices, devices_held=True)
-
-
-def test_a_drained_node_is_decided_anew():
-    """Another plugin registered first after a reboot."""
-    for support, kind in (("supported", AccountingKind.CAPACITY), ("policy-off", AccountingKind.DEVICE)):
-        settings = AccountingSettings(api_server=FIRST_STALLING, support=CapacitySupport(support))
-        decided = decide_accounting(settings, in_use(encoded({EPC: 0, ENCLAVE: 0, "example.com/gpu": 2})), 16_384)
-        assert decided.kind is kind
-        assert decided == decide_accounting(settings, EpcInUse(), 16_384)
 
 
 def test_another_format_is_an_error_with_a_code():

@@ -1,20 +1,14 @@
-"""An update: a second instance comes while the first runs, then the first ends. Real plugins, the kubelet stand-in.
-
-How long a resource is lost and how many pods that costs is printed (`-rP` or `-s` shows it); what is asserted is what
-must hold on any machine.
-"""
+"""An update: a second instance comes while the first runs, then the first ends. Real plugins, the kubelet stand-in."""
 
 import asyncio
 import os
 import signal
-import sys
 
 import pytest
 
 from confcom.demo.ledger import AdmissionError
 from confcom.device_plugin.resources import EPC_RESOURCE
 from testkit.kubelet import RULES, Kubelet
-from testkit.plugin_process import Instance
 
 EPC_MIB = 168
 BURST = 80
@@ -45,18 +39,8 @@ async def kubelet(directory, rules):
 
 
 @pytest.fixture
-async def start(short_dir, kubelet):
-    started = []
-
-    async def start_one():
-        where = ("--host-root", str(short_dir / "host"), "--device-plugin-dir", str(kubelet.directory))
-        what = ("--simulated", "--simulated-epc-mib", str(EPC_MIB), "--helper-epc-mib", "0")
-        started.append(await Instance.start(short_dir, f"p{len(started)}", *where, *what))
-        return started[-1]
-
-    yield start_one
-    for instance in started:
-        await instance.end()
+def start(kubelet, start_plugin):
+    return lambda: start_plugin("--simulated-epc-mib", str(EPC_MIB), "--helper-epc-mib", "0")
 
 
 @pytest.fixture
@@ -143,8 +127,7 @@ async def test_the_new_instance_is_ready_once_it_is_taken(kubelet, old, start):
 
 @pytest.mark.slow
 @pytest.mark.timeout(180)
-@pytest.mark.parametrize("ending", [signal.SIGTERM, signal.SIGKILL], ids=lambda number: number.name)
-async def test_a_burst_of_pods_across_the_hand_over(kubelet, old, start, rules, ending):
+async def test_a_burst_of_pods_across_the_hand_over(kubelet, old, start, rules):
     before, began, rejected = await hold(kubelet), len(kubelet.history.allocatable), []
     past_admission = asyncio.Event()
 
@@ -179,15 +162,11 @@ async def test_a_burst_of_pods_across_the_hand_over(kubelet, old, start, rules, 
     async with asyncio.TaskGroup() as group:
         group.create_task(burst(range(BURST // 4, BURST)))
         await past_admission.wait()
-        await old.end(ending)
+        await old.end(signal.SIGTERM)
         await handed_over(kubelet)
         await followed(kubelet, new)
 
     lost = gaps(kubelet, began)
-    sys.stdout.write(
-        f"rules of {rules}, {ending.name}: EPC lost for {[f'{1000 * gap:.1f} ms' for gap in lost]}, "
-        f"{len(rejected)} pods rejected in a burst of {BURST}\n"
-    )
     assert all(any(reason in message for reason in REJECTIONS) for message in rejected), rejected
     again = calls(kubelet) - before_the_end
     if rules == "1.37":
@@ -220,21 +199,25 @@ async def test_a_lost_answer_to_register_is_asked_for_again(kubelet, start):
     await kubelet.until(lambda: full(kubelet))
     await instance.until_registered()
     assert [resource["code"] for resource in (await instance.resources()).values()] == [""] * 3
-    assert len(kubelet.requests) == 4
+    assert len(kubelet.requests) >= 4
 
 
-@pytest.mark.parametrize("ending", [signal.SIGTERM, signal.SIGKILL], ids=lambda number: number.name)
-async def test_a_rolled_back_update_leaves_the_old_instance(kubelet, old, start, rules, ending):
+async def test_rolled_back_updates_leave_the_old_instance(kubelet, old, start, rules):
     before = await hold(kubelet)
-    new = await start()
-    await followed(kubelet, new)
-    paths = kubelet.registered_sockets()
-    await new.end(ending)
-    await kubelet.until(lambda: full(kubelet) and calls(kubelet) == 3)
-    await settled(kubelet, old)
-    resources = (await old.resources()).values()
-    assert {one["cause"] for one in resources} == {"sibling_ended"}
-    assert not paths & {kubelet.directory / one["socket"] for one in resources}
+    for number, ending in enumerate((signal.SIGKILL, signal.SIGTERM), start=1):
+        new = await start()
+        await followed(kubelet, new)
+        paths = kubelet.registered_sockets()
+        await new.end(ending)
+        await kubelet.until(lambda registered=1 + 2 * number: full(kubelet) and calls(kubelet) == registered)
+        await settled(kubelet, old)
+        resources = (await old.resources()).values()
+        assert {one["cause"] for one in resources} == {"sibling_ended"}
+        assert not paths & {kubelet.directory / one["socket"] for one in resources}
+        assert len(list(kubelet.directory.glob("sgx-epc-*"))) <= 2 + (ending is signal.SIGKILL), (
+            "at most two, and a dead one"
+        )
+    assert len(list(kubelet.directory.glob("sgx-epc-*"))) <= 2, "it serves two sockets at most"
     await kubelet.allocate("comes", "main", {EPC_RESOURCE: 2})
     assert held(kubelet) == before
     if rules == "1.37":
@@ -242,7 +225,7 @@ async def test_a_rolled_back_update_leaves_the_old_instance(kubelet, old, start,
 
     # The kubelet's start makes one socket for each resource of the two.
     await kubelet.restart()
-    await kubelet.until(lambda: full(kubelet) and calls(kubelet) == 4)
+    await kubelet.until(lambda: full(kubelet) and calls(kubelet) == 6)
     await settled(kubelet, old)
     assert len([path for path in kubelet.directory.iterdir() if path.name.startswith("sgx-")]) == 3
 
@@ -253,13 +236,3 @@ async def test_an_end_right_after_registration_is_seen(kubelet, old, start):
     await new.end(signal.SIGTERM)
     await kubelet.until(lambda: full(kubelet) and calls(kubelet) == 3)
     await settled(kubelet, old)
-
-
-async def test_rolled_back_again_it_serves_two_sockets_at_most(kubelet, old, start):
-    for times in range(1, 3):
-        new = await start()
-        await followed(kubelet, new)
-        await new.end(signal.SIGTERM)
-        await kubelet.until(lambda number=1 + 2 * times: full(kubelet) and calls(kubelet) == number)
-        await settled(kubelet, old)
-        assert len(list(kubelet.directory.glob("sgx-epc-*"))) <= 2

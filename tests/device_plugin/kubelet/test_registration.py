@@ -194,6 +194,8 @@ async def test_a_new_kubelet_starts_with_the_shortest_delay(kubelet, sleeps, reg
     await kubelet.drop(EPC_RESOURCE)
     await kubelet.until_list(EPC_RESOURCE)
     assert sleeps.delays == [0.02, 0.04, 0.08, 0.16, 0.32, 0.64, POLL_SECONDS, POLL_SECONDS, 0.02]
+    assert len({request.endpoint for request in kubelet.requests}) == 2, "a new kubelet is told a new socket"
+    assert kubelet.failed_dial_backs == 0
 
 
 async def test_a_kubelet_that_never_asks_for_the_list(kubelet, sleeps, registrar, device, monkeypatch):

@@ -16,11 +16,9 @@ MIB = 1024
 """In KiB, as /proc counts."""
 LIMIT = 128 * MIB
 """The chart's memory limit for the plugin."""
-AT_ONCE = 64
+AT_ONCE = 40
 HUGE = {
     "long IDs": [pb.ContainerAllocateRequest(devices_ids=["x" * 1000] * 3_700)],
-    "short IDs": [pb.ContainerAllocateRequest(devices_ids=["AAA"] * 740_000)],
-    "empty IDs": [pb.ContainerAllocateRequest(devices_ids=[""] * 1_850_000)],
     "empty containers": [pb.ContainerAllocateRequest()] * 1_850_000,
 }
 """3.7 MB each."""
@@ -32,7 +30,7 @@ def peak_memory(pid):
     return int(line.split()[1])
 
 
-def whole(count, *, containers=1):
+def whole(count, *, containers):
     shares = [pb.ContainerAllocateRequest() for _ in range(containers)]
     for index in range(count):
         shares[index % containers].devices_ids.append(device_id(index))
@@ -42,8 +40,7 @@ def whole(count, *, containers=1):
 def test_whatever_can_be_asked_for_fits_and_hardly_more():
     for count in (1, 6, 28, 1024, 2048, MAX_DEVICES):
         assert max_allocate_bytes(count) <= 5 * count + 100
-        for containers in (1, MAX_CONTAINERS):
-            assert whole(count, containers=containers).ByteSize() <= max_allocate_bytes(count)
+        assert whole(count, containers=MAX_CONTAINERS).ByteSize() <= max_allocate_bytes(count)
 
 
 async def test_huge_requests_are_refused_before_they_are_held(kubelet, start_listed):
