@@ -1,17 +1,14 @@
 """The requests to the API server, against answers as it gives them."""
 
-import asyncio
-import contextlib
 import json
-import threading
 from collections.abc import Callable
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import httpx2
 import pytest
 
 from confcom.controller.api_server.cluster_api import connect
 from confcom.controller.api_server.errors import ConflictError, ExpiredError, RefusedError, UnreadableError
+from confcom.controller.api_server.paced_watches import PacedWatches
 from confcom.controller.limits_and_deadlines import PAGE
 from confcom.controller.reconcile.reading import MANAGER
 from confcom.errors import SettingsError, UnavailableError
@@ -167,47 +164,12 @@ def test_an_api_server_is_needed(tmp_path):
             connect(kubeconfig, (EPC,), {})
 
 
-class Ending(BaseHTTPRequestHandler):
-    """Ends each watch at once."""
-
-    def do_GET(self):
-        is_watch = "watch=true" in self.path
-        self.server.asked.append(("watch" if is_watch else "list", self.headers["Authorization"]))
-        body = b"" if is_watch else json.dumps(page([])).encode()
-        self.send_response(200)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, *arguments):
-        """Say nothing."""
-
-
-async def test_a_kubeconfigs_client_begins_no_watches_in_a_loop(tmp_path):
-    with ThreadingHTTPServer(("127.0.0.1", 0), Ending) as server:
-        server.asked = []
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        cluster = {"cluster": {"server": f"http://127.0.0.1:{server.server_address[1]}"}}
-        path = tmp_path / "kubeconfig"
-        path.write_text(json.dumps(KUBECONFIG | {"clusters": [{"name": "c"} | cluster]}))
-        found = connect(path, (EPC,))
-
-        async def watch():
-            while True:
-                async for _ in found.nodes.watch("7"):
-                    pass
-
-        watching = asyncio.ensure_future(watch())
-        for _ in range(50):
-            await found.nodes.list(lambda _: None)
-        watching.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await watching
-        await found.close()
-        server.shutdown()
-    # In a loop, there is a watch beside each list; the pauses are half a second at least, and get longer.
-    assert 1 <= server.asked.count(("watch", "Bearer secret")) < 10
-    assert server.asked.count(("list", "Bearer secret")) == 50
+async def test_a_kubeconfigs_client_paces_its_watches(tmp_path):
+    path = tmp_path / "kubeconfig"
+    path.write_text(json.dumps(KUBECONFIG))
+    found = connect(path, (EPC,))
+    assert isinstance(found._connection._client._transport, PacedWatches)
+    await found.close()
 
 
 async def test_a_program_that_gives_no_token(tmp_path):

@@ -87,11 +87,6 @@ async def test_what_ends_a_line_elsewhere_cuts_no_event(end):
     assert names == [f"a{end}b", "next"]
 
 
-async def test_events_are_read_however_they_are_split():
-    names = await names_in_watch(lambda _: (bytes([byte]) for byte in event(pod(name="a")) + event(pod(name="b"))))
-    assert names == ["a", "b"]
-
-
 async def test_an_event_without_an_end_is_not_kept():
     sent = 0
 
@@ -104,12 +99,6 @@ async def test_an_event_without_an_end_is_not_kept():
     with pytest.raises(UnreadableError):
         await names_in_watch(endless)
     assert sent < 4 * ANSWER_BYTES
-
-
-async def test_the_largest_event_is_read():
-    thing = pod(name="large")
-    thing["metadata"]["annotations"] = {"x": "<" * 10_000_000}
-    assert await names_in_watch(lambda _: iter([event(thing)])) == ["large"]
 
 
 async def test_fields_in_fields_in_fields_are_skipped():
@@ -184,12 +173,6 @@ def test_large_pods_are_listed_in_little_memory():
     assert mib < 128
     assert pods.asked[0] == pods.asked[-1] == PAGE
     assert len(pods.asked) < 50
-
-
-def test_pods_of_a_usual_size_take_as_few_pages_as_can_be():
-    pods = Pods(500, 0, b"")
-    assert listed(pods)[:2] == [1000, 1000]
-    assert pods.asked == [PAGE] * 4
 
 
 @pytest.mark.parametrize("which", ["all", "those of a node"])

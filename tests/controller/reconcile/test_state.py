@@ -92,15 +92,6 @@ def test_an_answer_of_another_incarnation_is_ignored(state):
     assert state.decide("n") == Decision()
 
 
-def test_requests_are_summed_by_node(state):
-    take_in(state, tenant(3, "a"), tenant(4, "b"), tenant(5, "c", on="m"))
-    found = state.requested("n"), state.requested("m"), state.requested("x")
-    assert found == (accepted(7), accepted(5), accepted(0))
-    state.set_pod(("ns", "a"), None)
-    take_in(state, tenant(4, "b", on="m"))
-    assert (state.requested("n"), state.requested("m")) == (accepted(0), accepted(9))
-
-
 def test_what_a_kubelet_has_accepted_is_summed_by_itself(state):
     take_in(state, tenant(3, "a"), tenant(4, "b", accepted=False))
     assert state.requested("n") == (Requested(bound=7, accepted=3),)
@@ -129,16 +120,6 @@ def test_a_node_without_a_plugin_loses_its_key_in_time(state, clock):
     assert state.decide("n") == Decision(waits=True)
     clock.now = 599
     assert state.decide("n").changes == (Change(EPC, None, takes=True),)
-
-
-def test_the_time_without_a_plugin_begins_when_it_goes(state, clock):
-    state.set_node(node(Amount(64, 64, ours=True)))
-    take_in(state, plugin())
-    state.set_offer(("system", "p"), "i", capacity(64))
-    assert state.decide("n") == Decision()
-    clock.now = 1000
-    state.set_pod(("system", "p"), None)
-    assert state.decide("n") == Decision(waits=True)
 
 
 def test_a_node_of_the_same_name_is_a_new_one(state, clock):
@@ -187,16 +168,6 @@ def test_plugins_are_counted_by_their_accounting(state):
     assert state.plugins_by_accounting() == {"capacity": 1, "unknown": 1}
     state.set_pod(("system", "a"), None)
     assert state.plugins_by_accounting() == {"unknown": 1}
-
-
-def test_a_complete_list_ends_what_is_not_in_it(state):
-    state.set_node(node(name="m"))
-    take_in(state, tenant(3, "a"), tenant(4, "b"))
-    state.keep_nodes({"n"})
-    state.keep_pods({("ns", "b")})
-    assert list(state.nodes) == ["n"]
-    assert state.requested("n") == accepted(4)
-    assert state.take_changed() == ["n"]
 
 
 def test_after_any_events_it_knows_what_a_new_one_would():
