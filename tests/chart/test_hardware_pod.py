@@ -69,13 +69,3 @@ def test_the_page_shows_the_pod_that_its_settings_render(render):
         probe = containers(pod)["aesmd"]["livenessProbe"]["exec"]
         probe["command"] = [word.strip() for word in probe["command"]]
     assert shown == rendered
-
-
-def test_the_sums_are_right():
-    pod = daemon(golden("hardware-aesmd"), HELPER)
-    together = [containers(pod)[name]["resources"] for name in ("aesmd", "quote-helper")]
-    milli = sum(int(one["requests"]["cpu"].removesuffix("m")) for one in together)
-    requested, limit = (
-        sum(int(one[kind]["memory"].removesuffix("Mi")) for one in together) for kind in ("requests", "limits")
-    )
-    assert f"| the Pod | {milli}m CPU, {requested} MiB | {limit} MiB, 3 MiB of EPC |" in (ROOT / PAGE).read_text()

@@ -413,22 +413,6 @@ def test_each_policy_is_bound_and_refusals_fail_closed(manifests):
             assert "hostPath" not in str(one)
 
 
-@pytest.mark.parametrize(
-    ("name", "rewrites"),
-    [("simulated", True), ("simulated-1.34", False), ("hardware-plugin-only", False), ("daemon-options", False)],
-)
-def test_pods_are_rewritten_where_the_api_server_can(name, rewrites):
-    manifests = golden(name)
-    assert (("MutatingAdmissionPolicy", EPC_NAMES_POLICY) in manifests) is rewrites
-    assert (("ValidatingAdmissionPolicy", "confcom-epc-quotas") in manifests) is rewrites
-    assert (("Deployment", CONTROLLER) in manifests) is rewrites
-    off = name == "daemon-options"
-    assert all((("ValidatingAdmissionPolicy", one) in manifests) is not off for one in (*EPC_POLICIES, POLICY))
-    # Who cannot have them rewritten is told what to write.
-    told = "no node offers sgx.intel.com/epc" in str(manifests.get(("ValidatingAdmissionPolicy", EPC_POLICIES[1])))
-    assert told is (not rewrites and not off)
-
-
 def test_policies_know_the_names_of_every_plugin(manifests):
     names = [plugin_of(manifests, name).resources.names for name in daemon_sets(manifests, PLUGIN)]
     kinds = {

@@ -88,8 +88,3 @@ def test_every_module_that_a_flow_names_is_there():
     assert len(named) > 20
     missing = [name for name in named if not (SOURCE / f"{name.replace('.', '/')}.py").is_file()]
     assert missing == []
-
-
-def test_it_is_found_from_the_readme_and_from_contributing():
-    for page in ("README.md", "CONTRIBUTING.md", "docs/README.md"):
-        assert "architecture.md" in (ROOT / page).read_text(), page

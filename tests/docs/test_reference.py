@@ -5,18 +5,8 @@ import subprocess
 import sys
 
 import pytest
-from prometheus_client import CollectorRegistry
 
-from confcom.device_plugin.kubelet.registration import RegistrationCause
-from confcom.device_plugin.metrics import PluginMetrics
 from testkit.documentation import PAGES, ROOT, text_of
-
-
-def test_the_help_of_registrations_has_every_cause():
-    registry = CollectorRegistry()
-    PluginMetrics(registry)
-    (text,) = [one.documentation for one in registry.collect() if one.name == "confcom_device_plugin_registrations"]
-    assert set(re.findall(r"\w+", text.partition(": ")[2])) == {*RegistrationCause, "or"}
 
 
 @pytest.mark.parametrize("script", ["daemon_reference", "epc_patterns_reference", "scale_from_zero_reference"])
