@@ -2,8 +2,8 @@
 
 Usage: altered_helper.py ALTERATIONS FLAG ...
 
-ALTERATIONS is JSON: `limits`, by the names in HelperLimits; `log_records`, how many may wait for the log's reader;
-`rendering_seconds`, for how long everybody gets the same metrics; `provider`, false for one that never comes.
+ALTERATIONS is JSON: `limits`, by the names in HelperLimits; `rendering_seconds`, for how long everybody gets the same
+metrics; `provider`, false for one that never comes.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import sys
 import threading
 from typing import Any
 
-from confcom.daemon import log_stream, probes
+from confcom.daemon import probes
 from confcom.quote_helper import main as composition
 from confcom.quote_helper.limits_and_deadlines import HelperLimits
 from confcom.quote_helper.quoting import simulated_backend
@@ -29,7 +29,6 @@ def main() -> int:
     alterations = json.loads(sys.argv[1])
     vars(composition)["HelperLimits"] = functools.partial(HelperLimits, **alterations.get("limits", {}))
     vars(probes)["RENDERING_SECONDS"] = alterations.get("rendering_seconds", probes.RENDERING_SECONDS)
-    vars(log_stream)["MAX_WAITING_RECORDS"] = alterations.get("log_records", log_stream.MAX_WAITING_RECORDS)
     if not alterations.get("provider", True):
         vars(simulated_backend)["open_simulated"] = never
     return composition.main(sys.argv[2:], prog="altered", environ=os.environ, stderr=sys.stderr)

@@ -19,10 +19,8 @@ from confcom.aesm.message_codec import decode_response, encode_request
 from confcom.aesm.messages import (
     GetQuoteSizeExRequest,
     GetSupportedAttKeyIdNumRequest,
-    GetSupportedAttKeyIdsRequest,
     InitQuoteExRequest,
     InitQuoteExResponse,
-    SelectAttKeyIdRequest,
 )
 from confcom.aesm.session import RequestReceived, ServerSession
 from confcom.daemon.logs import LogLimiter
@@ -51,8 +49,6 @@ KEY_ID = ECDSA_P256_KEY_ID.encode()
 INIT = InitQuoteExRequest(b_pub_key_id=True, att_key_id=KEY_ID, buf_size=32)
 SIZE = GetQuoteSizeExRequest(att_key_id=KEY_ID)
 NUM = GetSupportedAttKeyIdNumRequest()
-AT_ONCE = [NUM, GetSupportedAttKeyIdsRequest(256), SelectAttKeyIdRequest(), InitQuoteExRequest(False, KEY_ID)]
-"""Requests that need no provider."""
 QUICK_LIMITS = {"accept_drain_seconds": 0.01, "hand_back_seconds": 0.01, "self_test_retry_seconds": (0.005,)}
 ENCLAVE = SimulatedEnclave.from_name("test")
 PLATFORM = SimulatedPlatform.create(bytes(32), datetime.now(UTC).replace(microsecond=0))

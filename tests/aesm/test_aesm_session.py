@@ -154,13 +154,6 @@ def test_damaged_requests_are_answered_in_kind_or_closed(vector, call, mutation,
     assert int.from_bytes(answer[:4], "little") == len(answer) - 4 <= 70_000
 
 
-@given(st.lists(st.binary(max_size=200), max_size=10))
-def test_arbitrary_bytes_raise_nothing(parts):
-    session = ServerSession()
-    events = [event for part in parts if (event := session.receive(part)) is not None]
-    assert len(events) <= 1
-
-
 @given(cuts=st.lists(st.integers(0, 40), max_size=6), trailing=st.binary(max_size=10))
 def test_a_client_reads_its_answer_in_any_segmentation(cuts, trailing):
     session = ClientSession(GetSupportedAttKeyIdNumRequest(timeout=15000))

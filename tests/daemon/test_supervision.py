@@ -5,13 +5,10 @@ import os
 import signal
 import sys
 
-import grpc.aio
 import pytest
 
 from confcom.daemon.supervision import exit_status, first_failure, run_daemon, run_unless, run_until_stopped
 from confcom.errors import ConfcomError, ExitCode, SettingsError, UnavailableError, explain
-from confcom.kubelet_api import deviceplugin_pb2 as pb
-from confcom.kubelet_api import services
 from testkit.raised import raises
 
 SETTINGS = SettingsError("what", why="why", remedy="do")
@@ -94,46 +91,6 @@ def test_what_a_library_still_does_comes_to_its_end(fails, caplog):
     assert run_daemon(endless, library_seconds=0.01) is ExitCode.OK
     assert seen[-1].cancelled()
     assert [record.tasks for record in caplog.records] == [["endless"]]
-
-
-@pytest.mark.parametrize("steps", range(6))
-def test_a_grpc_call_outlives_its_server_without_traceback(short_dir, capfd, steps):
-    """gRPC's server has stopped when no call is open any more; a call's own task may need some steps longer."""
-
-    def after(steps, action):
-        if steps:
-            asyncio.get_running_loop().call_soon(after, steps - 1, action)
-        else:
-            action()
-
-    class Servicer:
-        def __init__(self):
-            self.called, self.cancelled, self.released = asyncio.Event(), asyncio.Event(), asyncio.Event()
-
-        async def register(self, request, context):
-            self.called.set()
-            try:
-                await asyncio.Event().wait()
-            finally:
-                self.cancelled.set()
-                await self.released.wait()
-
-    async def main(stop):
-        servicer = Servicer()
-        server = grpc.aio.server()
-        server.add_generic_rpc_handlers((services.registration_handler(servicer.register),))
-        server.add_insecure_port(services.unix_target(str(short_dir / "s")))
-        await server.start()
-        async with services.unix_channel(str(short_dir / "s")) as channel:
-            call = asyncio.ensure_future(services.RegistrationStub(channel).register(pb.RegisterRequest()))
-            await servicer.called.wait()
-            call.cancel()
-            await servicer.cancelled.wait()
-        await server.stop(None)
-        after(steps, servicer.released.set)
-
-    assert run_daemon(main) is ExitCode.OK
-    assert "Traceback" not in capfd.readouterr().err
 
 
 def test_a_failure_ends_the_daemon_with_our_own_error():

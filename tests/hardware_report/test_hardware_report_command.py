@@ -1,8 +1,6 @@
 """`confcom hardware-report`, and the program without libraries of the command line, as one types them."""
 
 import json
-import subprocess
-import sys
 
 import pytest
 from click.testing import CliRunner
@@ -47,14 +45,3 @@ def test_this_machine_has_a_report_whatever_it_is(tmp_path):
     assert sections["aesm"]["calls"][0]["outcome"] == "no-socket"
     assert sections["report"]["other_root"] is False
     assert not [name for name, facts in sections.items() if "failed" in facts]
-
-
-def test_the_program_needs_no_library_of_the_command_line(node):
-    block = "import sys\nfor name in ('click', 'rich', 'yaml', 'dcap_qvl'):\n    sys.modules[name] = None\n"
-    program = f"{block}import runpy; runpy.run_module('confcom.hardware_report', run_name='__main__')"
-    words = [sys.executable, "-c", program, f"--host-root={node.root}", "--timeout=1"]
-    done = subprocess.run(words, capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stderr) == (0, "")
-    sections = json.loads(done.stdout)["sections"]
-    assert sections["report"]["other_root"] is True
-    assert sections["kernel"]["kernel"] == "6.8.0-45-generic"

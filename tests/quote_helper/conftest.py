@@ -4,7 +4,6 @@ import pytest
 import uvloop
 
 from confcom.aesm.error_code import AesmErrorCode
-from confcom.aesm.message_codec import decode_response, encode_request
 from confcom.quote_provider.base import QuoteProviderError
 from testkit import helper_process
 from testkit.helper_in_process import ENCLAVE, WAIT_SECONDS, RunningKeeper, RunningServer, TestProvider, running_helper
@@ -13,12 +12,6 @@ from testkit.helper_in_process import ENCLAVE, WAIT_SECONDS, RunningKeeper, Runn
 def pytest_asyncio_loop_factories(config, item):
     """The helper runs on uvloop, whose transports differ in detail from asyncio's."""
     return {"uvloop": uvloop.new_event_loop}
-
-
-@pytest.fixture(scope="session")
-def ask():
-    """Ask a helper process one typed request, and read the typed answer."""
-    return lambda helper, request: decode_response(helper.ask(encode_request(request)), request.kind)
 
 
 @pytest.fixture(scope="session")
@@ -87,6 +80,11 @@ def provider():
 @pytest.fixture
 def waiting_provider():
     return TestProvider(waits=True)
+
+
+@pytest.fixture(params=[False, True], ids=["inline", "waits"])
+def either(request):
+    return TestProvider(waits=request.param)
 
 
 @pytest.fixture

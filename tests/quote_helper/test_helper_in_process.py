@@ -63,24 +63,6 @@ async def test_an_answer_that_takes_long_has_its_own_deadline(in_process, provid
         assert await init == 0
 
 
-async def test_over_the_cap_the_longest_waiting_goes(in_process, waiting_provider):
-    """Answers in progress stay."""
-    async with in_process(waiting_provider, max_connections=3) as running:
-        await running.ready()
-        release = waiting_provider.hold()
-        answering = await running.asking(INIT)
-        idle = [await connect(running) for _ in range(2)]
-        await running.reaches("connections", 3)
-        assert await running.code(NUM) == 0
-        assert await end_of(idle[0][0]) == b""
-        assert running.metric("connections_dropped_total", reason="shed") == 1
-        await running.reaches("connections", 2)
-        release.set()
-        assert await answering == 0
-        for _, writer in idle:
-            writer.close()
-
-
 async def test_a_client_that_goes_on_sending_is_not_read(in_process, provider):
     release = provider.hold()
 
@@ -111,20 +93,7 @@ async def test_a_client_that_goes_on_sending_is_not_read(in_process, provider):
 # Stops.
 
 
-async def test_a_stop_answers_requests_in_flight(in_process, waiting_provider):
-    async with in_process(waiting_provider) as running:
-        await running.ready()
-        release = waiting_provider.hold()
-        waiting = await running.asking(INIT)
-        running.stopping.set()
-        await until(lambda: not running.socket.exists())
-        await running.unready("stopping")
-        release.set()
-        assert await waiting == 0
-        await running.task
-
-
-async def test_a_stop_ends_what_has_no_request_and_comes_after(in_process, waiting_provider):
+async def test_a_stop_answers_requests_in_flight_and_no_others(in_process, waiting_provider):
     async with in_process(waiting_provider, drain_seconds=1000) as running:
         await running.ready()
         release = waiting_provider.hold()
@@ -134,6 +103,8 @@ async def test_a_stop_ends_what_has_no_request_and_comes_after(in_process, waiti
         # As a container reaches a socket that was mounted into it, whatever becomes of the path.
         kept = os.open(running.socket, os.O_PATH)
         running.stopping.set()
+        await until(lambda: not running.socket.exists())
+        await running.unready("stopping")
         assert await end_of(idle) == b""
         assert running.metric("connections_dropped_total", reason="stopping") == 1
         with pytest.raises(ConnectionRefusedError):

@@ -136,18 +136,6 @@ def test_identity_size_and_quote_are_the_upstreams(made, relay, platform, aesmd)
     assert aesmd.asked == [INIT, SIZE, QUOTE, QUOTE]
 
 
-@pytest.mark.parametrize("call", ["identity", "quote_size", "quote"])
-@pytest.mark.parametrize("code", [1, 12, 29, 38, 44, 46, 47, 50])
-def test_refusals_are_passed_on_with_advice(relay, aesmd, platform, call, code):
-    report = report_for(platform)
-    relay.identity()
-    relay.quote_size()
-    aesmd.codes = dict.fromkeys((INIT, SIZE, QUOTE), Code(code))
-    with raises(code_of(code), QuoteProviderError, "why", "remedy") as caught:
-        relay.quote(report, None) if call == "quote" else getattr(relay, call)()
-    assert (caught.value.code, caught.value.lost) == (code, False)
-
-
 @pytest.mark.parametrize("cause", CAUSES, ids=lambda cause: cause.name)
 def test_what_causes_what(relay, aesmd, cause):
     """Where size or quote want an init first (42), the relay makes it, and clients get its error."""
@@ -159,6 +147,7 @@ def test_what_causes_what(relay, aesmd, cause):
         with pytest.raises(QuoteProviderError) as caught:
             call()
         assert not caught.value.lost
+        assert caught.value.error_code == code_of(cause.clients)
         answered.append(caught.value.code)
     assert answered == [cause.clients] * 3
     assert cause.advice in caught.value.remedy

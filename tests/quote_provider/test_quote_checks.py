@@ -120,23 +120,6 @@ def test_an_altered_quote_is_refused_also_after_a_good_one(tmp_path, alter, erro
     assert checker.passes(CHAIN, CHAIN[48:432], size=len(CHAIN), identity=IDENTITY)
 
 
-@pytest.mark.parametrize(
-    ("announced", "error_code"),
-    [
-        ({"identity": replace(IDENTITY, pub_key_id=bytes(32))}, "quote-of-another-key"),
-        (
-            {"identity": replace(IDENTITY, target_info=replace(IDENTITY.target_info, mr_enclave=bytes(32)))},
-            "quote-of-another-enclave",
-        ),
-        ({"size": len(CHAIN) + 1}, "quote-wrong-size"),
-    ],
-    ids=["key", "enclave", "size"],
-)
-def test_a_genuine_quote_of_another_platform(announced, error_code):
-    with raises(error_code, QuoteProviderError):
-        check(CHAIN, **announced)
-
-
 # Quotes of a platform of which one was checked in full.
 
 

@@ -8,11 +8,11 @@ from cryptography import x509
 
 from confcom.aesm.error_code import AesmErrorCode
 from confcom.errors import SettingsError
-from confcom.quote_provider.base import Expiring, QuoteProvider, QuoteProviderError
+from confcom.quote_provider.base import Expiring, QuoteProviderError
 from confcom.quote_provider.simulated import SimulatedQuoteProvider
 from confcom.quote_provider.state_directory import STATE_FILE, open_platform
 from confcom.sgx.quote import Quote
-from confcom.sgx.report import QeReportInfo, Report, TargetInfo
+from confcom.sgx.report import TargetInfo
 from confcom.simulation.enclave import SimulatedEnclave
 from confcom.simulation.quoting_enclave import DEFAULT_QE_IDENTITY
 from confcom.verify.policy import Policy
@@ -42,17 +42,6 @@ def test_init_on_one_instance_and_quote_on_another(tmp_path, clock, provider):
     assert quote.signature.pub_key_id == provider.identity().pub_key_id
     assert quote.signature.certification.data == open_platform(tmp_path).pki.pck_chain
     assert other.root_fingerprint == provider.root_fingerprint
-
-
-def test_quote_with_the_qes_report(provider):
-    typed: QuoteProvider = provider
-    assert typed.name == "simulated"
-    report = APPLICATION.create_report(provider.identity().target_info, DATA)
-    info = QeReportInfo(b"sixteen bytes!!!", APPLICATION.target_info(), bytes(432))
-    result = provider.quote(report, info)
-    assert len(result.quote) == provider.quote_size()
-    assert APPLICATION.verify_report(Report.parse(result.qe_report_info.qe_report))
-    assert provider.quote(report, None).qe_report_info is None
 
 
 @pytest.mark.parametrize(

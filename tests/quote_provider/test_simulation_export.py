@@ -149,8 +149,3 @@ def test_names_of_directories_are_shown_escaped(tmp_path, run):
     result = run("create", tmp_path / "a\x1b[2K\nb")
     assert result.exit_code == ExitCode.OK
     assert result.stdout.splitlines()[0].endswith(rf" {tmp_path}/a\x1b[2K\nb")
-
-
-def test_help_has_examples(run):
-    for command in ([], ["create"], ["show"], ["export"]):
-        assert "confcom simulation" in run(*command, "--help").stdout

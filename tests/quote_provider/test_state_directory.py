@@ -1,7 +1,5 @@
 import os
 import stat
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -9,8 +7,8 @@ import pytest
 from confcom.errors import ConfcomError, ExitCode, UnavailableError
 from confcom.quote_provider.state_directory import STATE_FILE, exposure, open_or_create_platform, open_platform
 from confcom.simulation.platform import MAX_STATE_SIZE, PlatformStateError, SimulatedPlatform
-from testkit.programs import run_python
 from testkit.raised import raises
+from testkit.users import as_user
 
 
 def mode(path):
@@ -65,28 +63,6 @@ def test_the_second_of_two_takes_the_first_ones_platform(tmp_path, clock):
     ours = open_or_create_platform(tmp_path, clock=clock, random_bytes=draw_while_another_creates)
     assert (others[0].created, ours.created) == (True, False)
     assert ours.platform == others[0].platform
-    assert names(tmp_path) == [STATE_FILE]
-
-
-def test_processes_that_start_at_once_end_with_one_root(tmp_path):
-    program = (
-        "import sys; from pathlib import Path\n"
-        "from confcom.quote_provider.state_directory import open_or_create_platform\n"
-        "print('ready', flush=True); sys.stdin.readline()\n"
-        "stored = open_or_create_platform(Path(sys.argv[1]))\n"
-        "print(stored.created, stored.platform.root_fingerprint)\n"
-    )
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
-    processes = [subprocess.Popen([sys.executable, "-c", program, tmp_path], **pipes) for _ in range(4)]
-    for process in processes:
-        assert process.stdout.readline() == "ready\n"
-    for process in processes:
-        process.stdin.write("go\n")
-        process.stdin.flush()
-    results = [process.communicate()[0].split() for process in processes]
-    assert [process.returncode for process in processes] == [0] * 4
-    assert [created for created, _ in results].count("True") == 1
-    assert {fingerprint for _, fingerprint in results} == {open_platform(tmp_path).root_fingerprint}
     assert names(tmp_path) == [STATE_FILE]
 
 
@@ -189,19 +165,12 @@ def test_a_directory_that_cannot_be_made_or_written(tmp_path):
             open_or_create_platform(directory)
 
 
-def test_a_file_that_may_not_be_read_is_an_error(state, tmp_path):
-    """In a process of its own, which gives up root if it has it: root reads every file."""
-    (state / STATE_FILE).chmod(0)
-    state.chmod(0o755)
-    program = (
-        "import os, sys; from pathlib import Path\n"
-        "from confcom.errors import UnavailableError\n"
-        "from confcom.quote_provider.state_directory import open_or_create_platform\n"
-        "if os.geteuid() == 0: os.setgroups([]); os.setgid(65534); os.setuid(65534)\n"
-        "try: open_or_create_platform(Path(sys.argv[1]))\n"
-        "except UnavailableError as error: print(error.error_code, type(error.__cause__).__name__)\n"
-    )
-    assert run_python("-c", program, state).stdout.split() == ["state-directory-unusable", "PermissionError"]
+def test_a_file_that_may_not_be_read_is_an_error(tmp_path):
+    tmp_path.chmod(0o755)
+    tmp_path.joinpath(STATE_FILE).touch(0)
+    with as_user(), raises("state-directory-unusable", UnavailableError) as caught:
+        open_or_create_platform(tmp_path)
+    assert isinstance(caught.value.__cause__, PermissionError)
 
 
 def test_what_a_killed_process_left_does_not_disturb(tmp_path, clock):

@@ -326,16 +326,6 @@ async def test_a_hang_is_told_and_the_restart_is_requested(relaying, aesmd, requ
         assert not request_file.exists()
 
 
-@pytest.mark.parametrize(("code", "reason"), [(44, "aesm-no-platform-cert-data"), (12, "aesm-network-error")])
-async def test_a_cause_outside_is_told_and_nothing_restarted(relaying, aesmd, request_file, code, reason):
-    aesmd.codes = {INIT: Code(code)}
-    async with relaying(self_test_retry_seconds=(0.01,)) as running:
-        await running.unready(reason)
-        assert not request_file.exists()
-        aesmd.codes = {}
-        await running.ready()
-
-
 async def test_no_request_is_lost_while_aesmd_is_restarted(relaying, aesmd):
     """Eight clients; the stand-in is killed four times, also in the middle of calls. A call is repeated once."""
     async with relaying(self_test_retry_seconds=(0.01,), self_test_interval_seconds=0.05) as running:
@@ -381,10 +371,3 @@ def test_a_helper_process_relays(start_helper, aesmd, root_file):
     helper = start_helper("--provider", "aesmd", *flags).wait_ready()
     attest(helper.socket)
     assert aesmd.asked[-1] is QUOTE
-
-
-def test_a_quote_helper_can_stand_in_for_aesmd(start_helper, short_dir, root_file):
-    upstream = short_dir / "upstream" / "aesm.socket"
-    start_helper("--simulated", "--state-dir", str(short_dir / "platform"), "--socket", str(upstream)).wait_ready()
-    helper = start_helper(*("--provider", "aesmd", "--aesmd-socket", str(upstream), "--expected-root", str(root_file)))
-    attest(helper.wait_ready().socket)

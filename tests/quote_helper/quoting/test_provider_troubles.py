@@ -1,7 +1,6 @@
 """A provider that is slow, hangs, fails, panics, is lost and comes back: what is told, and who waits."""
 
 import asyncio
-import gc
 import threading
 import time
 from itertools import chain, repeat
@@ -12,7 +11,7 @@ import pytest
 from confcom.aesm.error_code import AesmErrorCode as Code
 from confcom.quote_helper.quoting.provider_state import Backend
 from confcom.quote_provider.base import QuoteProviderError, QuoteResult
-from testkit.helper_in_process import AT_ONCE, INIT, NUM, SIZE, frame
+from testkit.helper_in_process import INIT, NUM, SIZE, frame
 from testkit.waiting import until
 
 QUICK = {"self_test_interval_seconds": 0.005}
@@ -23,31 +22,12 @@ class Panic(BaseException):
     """As a panic in a library written in Rust arrives: pyo3's PanicException is no Exception."""
 
 
-@pytest.fixture(params=[False, True], ids=["inline", "waits"])
-def either(request, provider, waiting_provider):
-    return waiting_provider if request.param else provider
-
-
 def failures(caplog):
     """The exceptions that were logged."""
     return [record.exc_info[0] for record in caplog.records if record.exc_info]
 
 
 # Until the first self-test passes.
-
-
-async def test_while_it_is_prepared_num_ids_and_select_answer(in_process, provider):
-    opened = provider.hold()
-    async with in_process(provider) as running:
-        init = asyncio.create_task(running.code(INIT))
-        await running.reaches("connections_accepted_total", 1)
-        for request in AT_ONCE:
-            assert await running.code(request) == 0
-        await running.unready("provider-preparing")
-        assert not init.done()
-        opened.set()
-        assert await init == 0
-        await running.ready()
 
 
 @pytest.mark.parametrize("crash", [None, ZeroDivisionError])
@@ -121,50 +101,7 @@ async def test_a_lost_provider_is_noticed_and_so_is_its_return(in_process, eithe
         assert running.metric("provider_losses_total") == 1
 
 
-async def test_what_waits_for_a_lost_one_in_vain_is_answered_30(in_process, provider, not_yet):
-    async with in_process(provider, provider_wait_seconds=0.02, **QUICK) as running:
-        await running.ready()
-        provider.fail(not_yet)
-        await running.reaches("provider_state", 1, state="lost")
-        assert await running.code(SIZE) == Code.SERVICE_UNAVAILABLE
-
-
-async def test_a_late_self_test_failure_is_no_news(in_process, waiting_provider, not_yet, caplog):
-    """It fails after the helper has stopped."""
-    entered, release = threading.Event(), threading.Event()
-
-    def fail_late():
-        entered.set()
-        release.wait()
-        raise not_yet
-
-    async with in_process(waiting_provider, **QUICK) as running:
-        await running.ready()
-        waiting_provider.before = fail_late
-        await asyncio.to_thread(entered.wait)
-        running.stopping.set()
-        await running.task
-        (self_test,) = [one for one in threading.enumerate() if one.name == "quote-provider"]
-        release.set()
-        await asyncio.to_thread(self_test.join)
-        await asyncio.sleep(0)
-    gc.collect()
-    assert [record.getMessage() for record in caplog.records if record.name == "asyncio"] == []
-
-
 # Calls that wait.
-
-
-async def test_a_waiting_provider_never_delays_the_others(in_process, waiting_provider):
-    async with in_process(waiting_provider) as running:
-        await running.ready()
-        release = waiting_provider.hold()
-        waiting = [await running.asking(INIT, number) for number in range(1, 6)]
-        for request in AT_ONCE:
-            assert await running.code(request) == 0
-        assert (await running.get("/readyz"))[0] == 200
-        release.set()
-        assert await asyncio.gather(*waiting) == [0] * 5
 
 
 @pytest.mark.parametrize("most", [1, 3])

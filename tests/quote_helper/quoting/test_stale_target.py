@@ -1,7 +1,6 @@
 """42 or 47: for how long a client's target info may be the one of the quoting enclave before."""
 
 import asyncio
-import signal
 
 import pytest
 
@@ -16,7 +15,13 @@ from confcom.sgx.report import REPORT_DATA_SIZE, TargetInfo
 
 ASK_AGAIN, FINAL = AesmErrorCode.ATT_KEY_NOT_INITIALIZED, AesmErrorCode.INVALID_REPORT
 WINDOW = 60.0
-QE_2 = ("--simulated-qe-mrenclave", "ab" * 32)
+
+
+@pytest.fixture
+def stale_quote(enclave):
+    """A request whose report was made for another quoting enclave."""
+    report = enclave.create_report(TargetInfo.parse(bytes(512)), bytes(REPORT_DATA_SIZE)).encode()
+    return GetQuoteExRequest(report=report, buf_size=8192, att_key_id=ECDSA_P256_KEY_ID.encode())
 
 
 @pytest.fixture
@@ -84,26 +89,3 @@ async def test_an_identity_from_a_clients_call_opens_it_too(policy, clock, provi
     service.respond(stale_quote, "peer", "asker")
     assert (await answers.get()).error_code == FINAL
     service.close()
-
-
-# In real processes.
-
-
-@pytest.fixture
-def stale_quote(enclave):
-    """A request whose report was made for another quoting enclave."""
-    report = enclave.create_report(TargetInfo.parse(bytes(512)), bytes(REPORT_DATA_SIZE)).encode()
-    return GetQuoteExRequest(report=report, buf_size=8192, att_key_id=ECDSA_P256_KEY_ID.encode())
-
-
-@pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGTERM])
-def test_clients_of_a_newer_version_that_ended_ask_again(end, start_helper, ask, stale_quote):
-    first = start_helper().wait_ready()
-    old = start_helper().wait_ready()
-    first.stop()
-    assert ask(old, stale_quote).error_code == FINAL
-    new = start_helper(*QE_2).wait_ready()
-    old.wait_until(lambda: not old.ready)
-    new.stop(end)
-    old.wait_ready()
-    assert ask(old, stale_quote).error_code == ASK_AGAIN

@@ -1,13 +1,7 @@
 """One helper process after another at the same path: no request lost, no socket harmed, stale target info cured."""
 
-import contextlib
 import dataclasses
-import os
-import signal
-import stat
 import threading
-
-import pytest
 
 from confcom.errors import ExitCode
 from confcom.quote_helper.takeover.takeover_policy import Instance
@@ -97,19 +91,6 @@ def test_a_rollback_loses_no_request(start_helper):
     assert load.failures == []
 
 
-def test_the_first_of_two_stands_by_until_the_second_dies(start_helper):
-    first = start_helper().wait_ready()
-    second = start_helper().wait_ready()
-    first.wait_until(lambda: first.unready_for("newer-helper-serves"))
-    assert first.metric("confcom_quote_helper_ready") == 0
-    assert second.metric("confcom_quote_helper_ready") == 1
-    assert second.stop(signal.SIGKILL) == -signal.SIGKILL
-    first.wait_ready()
-    assert quotes(first.socket)
-    assert first.stop() == ExitCode.OK
-    assert not first.socket.exists()
-
-
 def test_a_version_that_can_never_quote_leaves_the_old_one(start_helper, short_dir):
     old = start_helper().wait_ready()
     damaged = short_dir / "damaged"
@@ -125,20 +106,3 @@ def test_every_other_instance_is_newer_than_one_that_ends():
     newest = Instance.started(10**18, b"\xff\xff\xff")
     assert newest.as_oldest < Instance.started(1_000_000, b"\0\0\0")
     assert Instance.parse(f".aesm.socket.{newest.as_oldest.mark}") == newest.as_oldest
-
-
-@pytest.mark.skipif(os.geteuid() != 0, reason="needs root to become another user")
-def test_a_helper_that_is_not_root_serves_everyone(start_helper, short_dir):
-    short_dir.chmod(0o777)
-    helper = start_helper(wrapper=["setpriv", "--reuid=1000", "--regid=1000", "--clear-groups"]).wait_ready()
-    assert helper.socket.stat().st_uid == 1000
-    modes = [stat.S_IMODE(path.stat().st_mode) for path in (helper.socket, helper.socket.parent)]
-    assert modes == [0o666, 0o755]
-    with contextlib.ExitStack() as stack:
-        for become, myself in ((os.setegid, os.getegid()), (os.seteuid, os.geteuid())):
-            stack.callback(become, myself)
-        os.setegid(1001)
-        os.seteuid(1001)
-        assert quotes(helper.socket)
-    assert helper.stop() == ExitCode.OK
-    assert list(helper.socket.parent.iterdir()) == []

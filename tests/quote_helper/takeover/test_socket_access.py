@@ -239,27 +239,6 @@ def beside(helper, *command):
 
 
 @needs_mounts
-def test_a_full_then_read_only_directory_is_waited_for(start_helper, directory):
-    helper = start_helper(wrapper=mounting(f"mount -t tmpfs -o nr_inodes=1 none {directory}"))
-    helper.wait_until(lambda: helper.get("/readyz")[0] == 503)
-    helper.wait_until(lambda: helper.metric('confcom_quote_helper_provider_state{state="ready"}') == 1)
-    assert not helper.ready
-    beside(helper, "mount", "-o", "remount,nr_inodes=16", str(directory))
-    helper.wait_ready()
-    beside(helper, "mount", "-t", "tmpfs", "-o", "ro", "none", str(directory))
-    helper.wait_until(lambda: not helper.ready)
-    beside(helper, "umount", str(directory))
-    helper.wait_ready()
-    assert helper.stop() == ExitCode.OK
-
-
-@needs_mounts
-def test_a_read_only_directory_is_an_error_at_the_start(start_helper, directory):
-    helper = start_helper(wrapper=mounting(f"mount -t tmpfs -o ro none {directory}"))
-    assert helper.process.wait(30) == ExitCode.UNAVAILABLE
-
-
-@needs_mounts
 def test_a_directory_removed_where_it_was_mounted_from_is_told(start_helper, short_dir, directory):
     origin = short_dir / "origin"
     origin.mkdir()

@@ -340,8 +340,11 @@ async def test_the_newest_of_three_gets_the_path_in_any_order(keeper):
 
 async def test_when_the_newer_one_dies_the_old_one_takes_the_path_back(updated, path):
     old, new = updated
+    old.policy.took_over_from(old.can_quote_for)
+    assert old.policy.code_for_rejected_report() is AesmErrorCode.INVALID_REPORT
     await new.end()
     await old.serves()
+    assert old.policy.code_for_rejected_report() is AesmErrorCode.ATT_KEY_NOT_INITIALIZED
     holder = await probe_holder(path, deadline_seconds=WAIT_SECONDS)
     assert holder == HolderStatus(can_quote=True, target_info=b"T" * 512)
 

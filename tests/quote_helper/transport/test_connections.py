@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 
-from confcom.aesm.error_code import AesmErrorCode
 from confcom.aesm.messages import GetQuoteExRequest
 from confcom.errors import ExitCode
 from testkit.helper_in_process import INIT, KEY_ID, NUM, SIZE, RunningServer, frame, open_descriptors
@@ -26,17 +25,21 @@ ASKS_NUM, ASKS_SIZE = frame(NUM), frame(SIZE)
 
 
 async def test_the_peer_that_holds_most_loses_its_oldest(serve, provider):
-    server = serve(provider, max_connections=10)
+    """Of those that have not asked: what is asked is answered."""
+    server = serve(None, max_connections=10)
     lone = server.connect("lone")
-    await until(lambda: server.open == 1)
+    asking = server.connect("greedy", ASKS_SIZE)
+    await until(lambda: server.waiting == 1)
     greedy = []
     for number in range(30):
         greedy.append(server.connect("greedy"))
-        await until(lambda n=number: server.total == n + 2)
-    assert server.count("dropped", "greedy", "shed") == 21
+        await until(lambda n=number: server.total == n + 3)
+    assert server.count("dropped", "greedy", "shed") == 22
     assert server.count("dropped", "lone") == 0
-    assert await server.read(greedy[20]) == b""
-    for client in (lone, greedy[21]):
+    assert await server.read(greedy[21]) == b""
+    server.service.provide(provider)
+    assert await server.read(asking) != b""
+    for client in (lone, greedy[22]):
         client.send(ASKS_NUM)
         assert await server.read(client) != b""
 
@@ -96,29 +99,17 @@ async def test_without_places_a_peer_with_few_connections_loses_none(serve, prov
 # Turns and deadlines.
 
 
-async def test_a_flood_delays_another_peer_by_turns_not_its_queue(serve, provider):
-    server = serve(None, client_memory=1 << 30)
-    for _ in range(600):
-        server.connect("flood", ASKS_SIZE)
-    quiet = server.connect("quiet", ASKS_SIZE)
-    await until(lambda: server.waiting == 601)
-    server.service.provide(provider)
-    assert await server.read(quiet) != b""
-    # First come first served would be place 600.
-    assert [key for what, key, _ in server.events if what == "answered"].index("quiet") == 1
-
-
-async def test_a_flood_for_a_waiting_provider_costs_others_one_call(serve, waiting_provider):
+async def test_a_flood_delays_another_peer_by_turns_not_its_queue(serve, either):
     server = serve(None, max_waiting=200)
     floods = [server.connect("flood", ASKS_SIZE) for _ in range(60)]
     await until(lambda: server.total == 60)
     quiet = server.connect("quiet", ASKS_SIZE)
-    await until(lambda: server.total == 61)
-    assert server.waiting == 61
+    await until(lambda: server.waiting == 61)
     assert await server.serves("other")
-    server.service.provide(waiting_provider, waiting_provider.in_loop)
+    server.service.provide(either, either.in_loop)
     assert await server.read(quiet) != b""
-    assert server.count("answered", "flood", AesmErrorCode.SUCCESS) <= 4
+    # First come first served would be place 61.
+    assert [key for what, key, _ in server.events if what == "answered"].index("quiet") <= 5
     for client in floods:
         assert await server.read(client) != b""
 
@@ -173,12 +164,12 @@ async def test_many_garbage_connections_leave_nothing_behind(serve, provider):
             assert server.count("malformed") == len(clients)
             server.events.clear()
 
-    await send_garbage(25)
+    await send_garbage(15)
     before = resident()
-    await send_garbage(125)
-    assert server.total == 30_000
+    await send_garbage(45)
+    assert server.total == 12_000
     assert (len(server.aesm._handler._watched), server.open) == (0, 0)
-    assert resident() - before < 2 << 20
+    assert resident() - before < 1 << 20
 
 
 # Accepting, and descriptors.
@@ -211,7 +202,7 @@ async def test_nothing_stays_open_of_a_helper_that_ends(in_process, provider):
     async with in_process(provider) as helper:
         await helper.ready()
     before = open_descriptors()
-    for _ in range(5):
+    for _ in range(2):
         async with in_process(provider, receive_drain_seconds=0.0, drain_seconds=0.0) as helper:
             await helper.ready()
             _, writer = await asyncio.open_unix_connection(helper.socket)

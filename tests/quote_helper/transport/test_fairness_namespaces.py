@@ -1,7 +1,6 @@
 """Two clients of one uid, in PID namespaces and pods of their own, and a real helper: one floods, one must not notice.
 
-They are put into cgroups as a kubelet would make them, which takes root; where that is refused, these tests say so and
-are skipped.
+They are put into cgroups as a kubelet would make them, which takes root; where that is refused, it is skipped.
 """
 
 import contextlib
@@ -81,17 +80,15 @@ from confcom.simulation.enclave import SimulatedEnclave
 
 client = AesmClient(sys.argv[1])
 enclave = SimulatedEnclave.from_name("well behaved")
-seconds, failures = [], []
+failures = []
 for number in range(int(sys.argv[2])):
     data = os.urandom(64)
-    start = time.perf_counter()
     try:
         report = enclave.create_report(client.init_quote().target_info, data)
         quote = Quote.parse(client.get_quote(report).quote)
         assert quote.body.report_data == data, "a quote for another report"
     except (ConfcomError, OSError) as error:
         failures.append(str(error))
-    seconds.append(time.perf_counter() - start)
 for _ in range(int(sys.argv[3])):
     with socket.socket(socket.AF_UNIX) as slow:
         slow.connect(sys.argv[1])
@@ -102,9 +99,7 @@ for _ in range(int(sys.argv[3])):
                 failures.append("closed without an answer")
         except OSError as error:
             failures.append(str(error))
-seconds.sort()
-print(json.dumps({"pid": os.getpid(), "failures": failures, "p50": seconds[len(seconds) // 2],
-                  "p99": seconds[len(seconds) * 99 // 100]}))
+print(json.dumps({"pid": os.getpid(), "failures": failures}))
 """
 CALLS = 3  # Init, Size, Quote
 
@@ -131,16 +126,12 @@ def hierarchy():
     return next((mounts[name] for name in HIERARCHIES if name in mounts), None)
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _privileged():
-    done = subprocess.run(["unshare", "--pid", "--fork", "true"], capture_output=True, text=True, check=False)
-    if done.returncode != 0:
-        pytest.skip(f"no PID namespace can be made: {done.stderr.strip()}")
-
-
 @pytest.fixture
 def make_pod():
     """Make the cgroup of a container in a pod of its own: its UID, and the file that a process enters it by."""
+    done = subprocess.run(["unshare", "--pid", "--fork", "true"], capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        pytest.skip(f"no PID namespace can be made: {done.stderr.strip()}")
     mount = hierarchy()
     if mount is None:
         pytest.skip("no cgroup hierarchy is mounted")
@@ -186,7 +177,7 @@ def start_client():
         yield start
 
 
-def test_a_flood_from_one_pod_is_not_noticed_in_another(start_helper, make_pod, start_client, capsys):
+def test_a_flood_from_one_pod_is_not_noticed_in_another(start_helper, make_pod, start_client):
     """With one uid and few places: the flood alone wants more of them than there are.
 
     The other one also takes its time between connecting and asking, a quarter of a second. Were the two one peer, its
@@ -205,40 +196,9 @@ def test_a_flood_from_one_pod_is_not_noticed_in_another(start_helper, make_pod, 
     flood.stdin.close()
     answers = json.loads(flood.stdout.readline())["answers"]
 
-    with capsys.disabled():
-        p50, p99 = seen["p50"] * 1000, seen["p99"] * 1000
-        sys.stdout.write(f"\n  beside {during:.0f} quotes of a flood: p50 {p50:.1f} ms, p99 {p99:.1f} ms\n")
     assert seen["pid"] == 1
     assert seen["failures"] == []
     assert helper.metric(f'{PODS}{{outcome="success",pod="{quiet}"}}') == CALLS * QUOTES + PAUSED
     assert answers > during > QUOTES
     assert helper.metric('confcom_quote_helper_connections_dropped_total{reason="shed"}') > 0
     assert helper.metric(f'{PODS}{{outcome="success",pod=""}}') == 0
-
-
-def test_a_helper_without_privileges_sees_the_pods_of_root(start_helper, make_pod, start_client, short_dir):
-    """As the chart runs it: a user of its own, and no capability."""
-    unprivileged = ["setpriv", "--reuid=10001", "--regid=10001", "--clear-groups"]
-    command = [*unprivileged, sys.executable, "-c", "import confcom"]
-    tried = subprocess.run(command, capture_output=True, text=True, check=False)
-    if tried.returncode != 0:
-        pytest.skip(f"another user cannot run this Python: {tried.stderr.strip()}")
-    short_dir.chmod(0o777)
-    helper = start_helper("--identify-pods", wrapper=unprivileged).wait_ready()
-    pod, procs = make_pod()
-    result, _ = start_client(procs, WELL_BEHAVED, helper.socket, 3, 0).communicate(timeout=WAIT_SECONDS)
-    assert json.loads(result)["failures"] == []
-    assert helper.metric(f'{PODS}{{outcome="success",pod="{pod}"}}') == CALLS * 3
-    assert helper.socket.stat().st_uid == 10001
-
-
-def test_whose_process_is_not_seen_is_in_no_pod(start_helper, make_pod, start_client):
-    """As for a helper without hostPID: the kernel gives it the process ID 0."""
-    helper = start_helper("--identify-pods", wrapper=["unshare", "--pid", "--fork", "--kill-child"])
-    helper.wait_ready()
-    pod, procs = make_pod()
-    result, _ = start_client(procs, WELL_BEHAVED, helper.socket, 3, 0).communicate(timeout=WAIT_SECONDS)
-    assert json.loads(result)["failures"] == []
-    assert helper.metric(f'{PODS}{{outcome="success",pod=""}}') == CALLS * 3
-    assert f'{PODS}{{outcome="success",pod="{pod}"}}' not in helper.metrics()
-    assert [line["pid"] for line in helper.events("quote")] == [0] * 3
