@@ -1,7 +1,6 @@
-"""Intel's rules for parameters, one row each, by a session and a quoting enclave without I/O."""
+"""Intel's rules for parameters. What its server answered, row by row, is in `tests/replay/test_reference_rows.py`."""
 
 import dataclasses
-import datetime as dt
 
 import pytest
 from hypothesis import given
@@ -9,44 +8,15 @@ from hypothesis import strategies as st
 
 from confcom.aesm import messages as m
 from confcom.aesm.error_code import AesmErrorCode as Code
-from confcom.aesm.framing import encode_frame
 from confcom.aesm.request_checks import MAX_QUOTE_BUFFER_SIZE, NeedIdentity, NeedQuote, NeedQuoteSize, plan, refuse
-from confcom.aesm.session import RequestReceived, ServerSession
 from confcom.sgx.key_id import ECDSA_P256_KEY_ID
 from confcom.sgx.report import QeReportInfo, Report, TargetInfo
-from confcom.simulation.platform import SimulatedPlatform
-from testkit.replay import rows
-from testkit.simulated_service import answer
 
 KEY = ECDSA_P256_KEY_ID.encode()
 REPORT = bytes(range(216)) * 2
 INFO = bytes(range(240)) * 4
 JUNK = 140723891626680
 """A stack address: what Intel's ql wrapper was seen to send as buf_size."""
-
-
-@pytest.fixture(scope="module")
-def ask():
-    quoting_enclave = SimulatedPlatform.create(bytes(32), dt.datetime(2026, 1, 1, tzinfo=dt.UTC)).quoting_enclave()
-
-    def ask_one(body):
-        session = ServerSession()
-        event = session.receive(encode_frame(body))
-        if not isinstance(event, RequestReceived):
-            return b""
-        return session.respond(answer(quoting_enclave, event.request))[4:]
-
-    return ask_one
-
-
-@pytest.fixture(scope="module")
-def known(ask):
-    return rows.values(ask)
-
-
-@pytest.mark.parametrize("row", rows.REFERENCE + rows.LEGACY, ids=lambda row: row["row"])
-def test_row(ask, known, row):
-    rows.require_row(row, ask, known)
 
 
 def key(**changes):

@@ -96,15 +96,6 @@ def test_what_is_no_request_is_a_violation_and_ends_the_session(data):
         session.respond(GetSupportedAttKeyIdNumResponse(0, 1))
 
 
-def test_a_request_as_large_as_the_cap_is_served():
-    filler_size = MAX_REQUEST_SIZE - len(NUM[4:]) - 5
-    body = NUM[4:] + bytes.fromhex("9a06") + b"\xf5\xff\x03" + bytes(filler_size)
-    assert len(body) == MAX_REQUEST_SIZE
-    assert isinstance(ServerSession().receive(encode_frame(body)), RequestReceived)
-    assert isinstance(ServerSession(max_request_size=5).receive(NUM), ProtocolViolation)
-    assert isinstance(ServerSession(max_request_size=6).receive(NUM), RequestReceived)
-
-
 def test_an_answer_to_another_request_or_none_is_refused():
     session = ServerSession()
     session.receive(NUM[:5])

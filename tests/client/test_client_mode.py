@@ -73,15 +73,6 @@ def test_in_process_says_plainly_what_is_missing_and_asks_nobody(request_one, li
     assert listener.connections == 0
 
 
-def test_mixing_is_refused_after_a_first_quote(request_one, listen, honest, socket_path):
-    listen(honest)
-    mode = ProcessMode()
-    named = {"CONFCOM_AESM_SOCKET": str(socket_path)}
-    request_one(make_report, environ={**OUT, **named}, process_mode=mode)
-    with pytest.raises(MixedModeError):
-        request_one(make_report, environ=named, process_mode=mode)
-
-
 def test_the_process_itself_remembers(socket_path):
     program = (
         "import os\n"

@@ -177,15 +177,6 @@ def start(environ, *argv):
     )
 
 
-def test_as_a_program_it_ends_with_0_after_its_time(environ, listen, honest):
-    listen(honest)
-    process = start(environ, "--hold", "0.01")
-    out, err = process.communicate()
-    assert (process.returncode, err) == (0, "")
-    assert quote_in(out.splitlines()).body.report_data == CHALLENGE + bytes(32)
-    assert " 0.01 s" in out.splitlines()[-1]
-
-
 def test_as_a_program_it_fails_with_the_reason(environ):
     process = start(environ)
     out, err = process.communicate()

@@ -1,5 +1,3 @@
-import time
-
 import pytest
 import uvloop
 
@@ -30,18 +28,6 @@ class Clock:
 def clock():
     """A clock that stands until its `now` is set."""
     return Clock()
-
-
-@pytest.fixture(scope="session")
-def wait_until():
-    return _wait_until
-
-
-def _wait_until(condition):
-    deadline = time.monotonic() + WAIT_SECONDS
-    while not condition():
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.005)
 
 
 QUICK = {"rendering_seconds": 0}

@@ -1,8 +1,8 @@
 """The life of a helper process: start, stop, what it logs, errors a person sees."""
 
+import asyncio
 import contextlib
 import os
-import signal
 import socket
 import subprocess
 import sys
@@ -13,6 +13,7 @@ from confcom.client import AesmClient
 from confcom.errors import ExitCode
 from confcom.quote_provider.state_directory import open_or_create_platform
 from testkit.programs import run_python
+from testkit.waiting import until
 
 
 def test_from_the_start_to_an_orderly_stop(start_helper):
@@ -48,21 +49,6 @@ def test_a_probe_address_that_is_taken_leaves_no_socket(start_helper, short_dir)
         assert helper.process.wait(30) == ExitCode.UNAVAILABLE
     assert "other.probe" in helper.log.read_text()
     assert not helper.socket.exists()
-
-
-def test_sigterm_answers_what_has_arrived(start_helper, vector):
-    helper = start_helper().wait_ready()
-    with socket.socket(socket.AF_UNIX) as half, socket.socket(socket.AF_UNIX) as idle:
-        half.connect(str(helper.socket))
-        idle.connect(str(helper.socket))
-        half.sendall(vector("intel229_num")[:4])
-        helper.wait_until(lambda: helper.metric("confcom_quote_helper_connections") == 2)
-        helper.process.send_signal(signal.SIGTERM)
-        helper.wait_until(lambda: not helper.socket.exists())
-        half.sendall(vector("intel229_num")[4:])
-        assert half.recv(1000) == vector("resp_intel229_num")
-        assert idle.recv(1000) == b""
-    assert helper.process.wait(30) == ExitCode.OK
 
 
 def test_who_got_which_quote_is_logged(start_helper, enclave):
@@ -113,7 +99,7 @@ def test_the_command_line_shows_the_daemons_own_reference(daemon):
     assert "CONFCOM_PROBE_ADDRESS" in result.stdout
 
 
-def test_the_command_runs_it_with_a_state_of_the_users_own(short_dir, wait_until):
+def test_the_command_runs_it_with_a_state_of_the_users_own(short_dir):
     path = short_dir / "aesm.socket"
     environ = {key: value for key, value in os.environ.items() if not key.startswith("CONFCOM_")}
     with subprocess.Popen(
@@ -122,7 +108,7 @@ def test_the_command_runs_it_with_a_state_of_the_users_own(short_dir, wait_until
         env=environ | {"XDG_STATE_HOME": str(short_dir / "xdg"), "CONFCOM_AESM_SOCKET": str(path)},
     ) as process:
         try:
-            wait_until(lambda: path.exists() or process.poll() is not None)
+            asyncio.run(until(lambda: path.exists() or process.poll() is not None))
             AesmClient(path).init_quote()
             assert (short_dir / "xdg" / "confcom" / "simulation" / "platform.json").exists()
         finally:

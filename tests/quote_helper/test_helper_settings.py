@@ -1,30 +1,18 @@
-"""The flags: what they mean, which are refused, and that the reference page names all of them and every limit."""
+"""The flags: what they mean, which are refused, and that the reference page tells every limit."""
 
-import io
-import re
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from prometheus_client import CollectorRegistry
 
-from confcom.daemon.log_stream import LogMetrics, LogStream
 from confcom.daemon.logs import LogFormat
 from confcom.daemon.probes import ProbeAddress
 from confcom.errors import SettingsError
-from confcom.quote_helper.helper import make_observations
 from confcom.quote_helper.limits_and_deadlines import BACKLOG, CONNECTION_MEMORY, PEER_MEMORY_PART, HelperLimits
 from confcom.quote_helper.quoting.simulated_backend import open_simulated
-from confcom.quote_helper.settings import (
-    DEFAULT_SOCKET,
-    HelperSettings,
-    ProviderKind,
-    default_state_dir,
-    parse_settings,
-)
-from confcom.quote_helper.telemetry.metrics import HelperMetrics
+from confcom.quote_helper.settings import ProviderKind, default_state_dir, parse_settings
 from confcom.quote_helper.transport.connection_table import FEW_CONNECTIONS
 from confcom.quote_provider.aesmd_calls import CONCURRENT_CALLS
 from testkit.hardware_causes import CAUSES
@@ -35,21 +23,6 @@ HOME = {"HOME": "/home/ada"}
 
 def settings(*arguments, **environ):
     return parse_settings(["--simulated", *arguments], prog="helper", environ=HOME | environ)
-
-
-def test_defaults():
-    assert Path("/var/run/aesmd/aesm.socket") == DEFAULT_SOCKET
-    assert settings() == HelperSettings(
-        state_dir=Path("/home/ada/.local/state/confcom/simulation"),
-        socket=DEFAULT_SOCKET,
-        probe_address=None,
-        log_level="info",
-        log_format=LogFormat.AUTO,
-        replace_foreign_socket=False,
-        stale_report_window_seconds=7 * 24 * 3600,
-        identify_pods=False,
-        log_quotes_per_peer=60,
-    )
 
 
 EVERYTHING = {
@@ -156,19 +129,11 @@ def test_without_a_home_a_state_directory_must_be_given(environ):
 
 
 def test_the_helper_warns_of_a_platform_that_others_can_read(tmp_path, caplog):
-    for bits, warnings in ((None, []), (0o640, ["0640"])):
-        if bits:
-            (tmp_path / "platform.json").chmod(bits)
-        open_simulated(tmp_path)
-        found = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
-        assert len(found) == len(warnings)
-        assert all(part in text for part, text in zip(warnings, found, strict=True))
-
-
-def test_a_quoting_enclave_of_intels_is_refused(tmp_path):
-    intels = bytes.fromhex("b08903e5d5e8d13128582a7b6746a8dd1f9718f05e26465a5aae58056a882562")
-    with pytest.raises(SettingsError):
-        open_simulated(tmp_path, qe_mr_enclave=intels)
+    open_simulated(tmp_path)
+    assert caplog.records == []
+    (tmp_path / "platform.json").chmod(0o640)
+    open_simulated(tmp_path)
+    assert ["0640" in record.getMessage() for record in caplog.records] == [True]
 
 
 # Limits that are adapted to the descriptors that a process may have.
@@ -207,29 +172,6 @@ def test_both_have_what_there_is_and_never_more_than_was_wanted(available, place
 
 
 PAGE = (Path(__file__).parents[2] / "docs" / "reference" / "quote-helper.md").read_text()
-
-
-def test_flags_and_variables(capsys):
-    with pytest.raises(SystemExit):
-        parse_settings(["--help"], prog="p", environ={})
-    text = capsys.readouterr().out.partition("examples:")[0]
-    flags = set(re.findall(r"--[a-z-]+", text)) - {"--help"}
-    flags = {name for name in flags if not name.startswith("--no-")}
-    variables = set(re.findall(r"CONFCOM_[A-Z_]+", text))
-    assert len(flags) == len(variables) >= 10
-    assert {name for name in flags | variables if f"`{name}" not in PAGE} == set()
-
-
-def test_metrics():
-    registry = CollectorRegistry()
-    settings = parse_settings(["--simulated"], prog="p", environ={"HOME": "/h"})
-    make_observations(
-        settings, metrics=HelperMetrics(registry), registry=registry, clock=lambda: 0.0, wall_clock=lambda: 0.0
-    )
-    LogMetrics(LogStream(io.StringIO()), registry)
-    for metric in registry.collect():
-        name = f"{metric.name}_total" if metric.type == "counter" else metric.name
-        assert f"`{name}`" in PAGE
 
 
 def test_limits():

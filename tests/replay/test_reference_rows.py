@@ -3,14 +3,10 @@
 Where the quote helper answers something else on purpose, the row is in `test_deviations.py` instead.
 """
 
-import hashlib
-
 import pytest
 
-from confcom.sgx.report import Report
 from testkit.replay import rows, wire
 from testkit.replay.clients import encode
-from testkit.replay.rows import ENCLAVE
 from testkit.replay.wire import nested_fields as fields
 
 NUM, IDS = encode({21: {"9": 15_000}}), encode({22: {"1": 256}})
@@ -58,16 +54,3 @@ def test_target_info_is_a_production_qes(helper):
     assert any(target[:32])
     assert target[32:40] == (0x15).to_bytes(8, "little"), "INITTED, MODE64BIT, PROVISION_KEY; no DEBUG"
     assert target[48:] == bytes(512 - 48)
-
-
-def test_the_qe_report_is_over_the_unpadded_quote(helper, known):
-    nonce, target = b"n" * 16, ENCLAVE.target_info().encode()
-    call = {"1": "$report", "2": "$key", "3": (nonce + target + bytes(432)).hex(), "4": 8192}
-    answer = fields(helper.ask(encode({17: call}, known)))[17]
-    quote, padding = answer[2][: known["quote_size"]], answer[2][known["quote_size"] :]
-    assert not any(padding)
-    assert quote[48:432] == known["report"][:384]
-    assert answer[3][:528] == nonce + target
-    qe_report = Report.parse(answer[3][528:])
-    ENCLAVE.verify_report(qe_report)
-    assert qe_report.body.report_data == hashlib.sha256(nonce + quote).digest() + bytes(32)

@@ -7,13 +7,11 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 
-from confcom.aesm.messages import GetQuoteExRequest, InitQuoteExRequest
+from confcom.client import AsyncAesmClient
 from confcom.quote_helper.quoting.published_root import decide, read_published
 from confcom.quote_helper.quoting.simulated_backend import open_simulated
 from confcom.quote_provider.state_directory import STATE_FILE, open_or_create_platform
-from confcom.sgx.key_id import ECDSA_P256_KEY_ID
 from confcom.sgx.quote import Quote
-from confcom.sgx.report import TargetInfo
 
 OLD, NEW, OTHER = "a" * 64, "b" * 64, "c" * 64
 
@@ -99,11 +97,9 @@ def root_in_quote(enclave):
     """Get a quote as a client does, and find the root that its certificate chain ends in."""
 
     async def ask(running):
-        key = ECDSA_P256_KEY_ID.encode()
-        init = await running.ask(InitQuoteExRequest(b_pub_key_id=True, buf_size=32, att_key_id=key))
-        report = enclave.create_report(TargetInfo.parse(init.target_info), bytes(64))
-        answer = await running.ask(GetQuoteExRequest(report=report.encode(), buf_size=8192, att_key_id=key))
-        root = x509.load_pem_x509_certificate(Quote.parse(answer.quote).signature.certification.pem_chain()[-1])
+        client = AsyncAesmClient(running.socket)
+        made = await client.quote_fresh_report(lambda target: enclave.create_report(target, bytes(64)))
+        root = x509.load_pem_x509_certificate(Quote.parse(made.quote).signature.certification.pem_chain()[-1])
         return root.fingerprint(hashes.SHA256()).hex()
 
     return ask

@@ -204,12 +204,12 @@ async def test_a_directory_that_others_can_write_is_warned_of_once(start, path, 
 
 
 @needs_root
-def test_a_running_helper_lets_every_user_connect_again(start_helper, wait_until, short_dir):
+def test_a_running_helper_lets_every_user_connect_again(start_helper, short_dir):
     short_dir.chmod(0o755)
     helper = start_helper("--open-to-all-users").wait_ready()
     assert can_connect_as(STRANGER, helper.socket)
     helper.socket.parent.chmod(0o700)
-    wait_until(lambda: can_connect_as(STRANGER, helper.socket))
+    helper.wait_until(lambda: can_connect_as(STRANGER, helper.socket))
     assert helper.ready
 
 

@@ -25,49 +25,37 @@ BLOCKED = Blocked(UnavailableError("it may not be looked at", error_code="not-to
 
 
 @pytest.mark.parametrize(
-    ("state", "can_quote", "replace_foreign", "step"),
+    ("state", "can_quote", "replace_foreign", "step", "code"),
     [
-        (OwnSocket(), False, False, Step.KEEP),
-        (OwnSocket(), True, True, Step.KEEP),
-        (Nobody(), False, False, Step.BIND),
-        (Nobody(), True, False, Step.BIND),
-        (STALE, False, False, Step.BIND),
-        (STALE, True, False, Step.BIND),
-        (Directory(), False, False, Step.BIND),
-        (LiveHelper(OLDER), False, False, Step.WAIT),
-        (LiveHelper(OLDER), True, False, Step.REPLACE),
-        (LiveHelper(OLDER, can_quote=False), False, False, Step.WAIT),
-        (LiveHelper(OLDER, can_quote=False), True, False, Step.REPLACE),
-        (LiveHelper(NEWER), False, False, Step.WAIT),
-        (LiveHelper(NEWER), True, False, Step.WAIT),
-        (LiveHelper(NEWER, can_quote=False), False, False, Step.WAIT),
-        (LiveHelper(NEWER, can_quote=False), True, False, Step.REPLACE),
-        (LiveHelper(ME), False, False, Step.REPLACE),
-        (FOREIGN, False, False, Step.WAIT),
-        (FOREIGN, True, False, Step.WAIT),
-        (FOREIGN, False, True, Step.WAIT),
-        (FOREIGN, True, True, Step.REPLACE),
-        (BLOCKED, True, True, Step.WAIT),
+        (OwnSocket(), False, False, Step.KEEP, ""),
+        (OwnSocket(), True, True, Step.KEEP, ""),
+        (Nobody(), False, False, Step.BIND, ""),
+        (Nobody(), True, False, Step.BIND, ""),
+        (STALE, False, False, Step.BIND, ""),
+        (STALE, True, False, Step.BIND, ""),
+        (Directory(), False, False, Step.BIND, ""),
+        (LiveHelper(OLDER), False, False, Step.WAIT, "no-quote-made"),
+        (LiveHelper(OLDER), True, False, Step.REPLACE, ""),
+        (LiveHelper(OLDER, can_quote=False), False, False, Step.WAIT, "no-quote-made"),
+        (LiveHelper(OLDER, can_quote=False), True, False, Step.REPLACE, ""),
+        (LiveHelper(NEWER), False, False, Step.WAIT, "no-quote-made"),
+        (LiveHelper(NEWER), True, False, Step.WAIT, "newer-helper-serves"),
+        (LiveHelper(NEWER, can_quote=False), False, False, Step.WAIT, "no-quote-made"),
+        (LiveHelper(NEWER, can_quote=False), True, False, Step.REPLACE, ""),
+        (LiveHelper(ME), False, False, Step.REPLACE, ""),
+        (FOREIGN, False, False, Step.WAIT, FOREIGN.code),
+        (FOREIGN, True, False, Step.WAIT, FOREIGN.code),
+        (FOREIGN, False, True, Step.WAIT, FOREIGN.code),
+        (FOREIGN, True, True, Step.REPLACE, ""),
+        (BLOCKED, True, True, Step.WAIT, "not-to-be-looked-at"),
     ],
 )
-def test_the_rules(state, can_quote, replace_foreign, step):
+def test_the_rules(state, can_quote, replace_foreign, step, code):
+    """A wait has a reason, and the code of it."""
     decision = decide(state, me=ME, can_quote=can_quote, replace_foreign=replace_foreign)
-    assert decision.step is step
+    assert (decision.step, decision.code) == (step, code)
     assert bool(decision.reason) is (step is Step.WAIT)
-
-
-@pytest.mark.parametrize(
-    ("state", "can_quote", "code", "expected"),
-    [
-        (FOREIGN, True, FOREIGN.code, False),
-        (LiveHelper(NEWER), True, "newer-helper-serves", True),
-        (LiveHelper(OLDER), False, "no-quote-made", True),
-        (BLOCKED, True, "not-to-be-looked-at", False),
-    ],
-)
-def test_a_wait_has_the_code_of_its_reason(state, can_quote, code, expected):
-    decision = decide(state, me=ME, can_quote=can_quote, replace_foreign=False)
-    assert (decision.code, decision.expected) == (code, expected)
+    assert decision.expected is (code in {"newer-helper-serves", "no-quote-made"})
 
 
 def test_marks():

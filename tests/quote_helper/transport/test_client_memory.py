@@ -188,6 +188,24 @@ async def test_who_sends_on_before_it_reads_has_its_answer(serve, provider):
     assert decode_response(answer[4:], NUM.kind).error_code == AesmErrorCode.SUCCESS
 
 
+async def test_who_sends_on_while_it_waits_is_not_read(serve):
+    server = serve(None)
+    client = server.connect("talkative", ASKS_SIZE)
+    await until(lambda: server.waiting == 1)
+
+    def fill():
+        sent = 0
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                sent += client.send(bytes(65536))
+        return sent
+
+    assert fill() > 0
+    for _ in range(10):
+        assert await server.serves("other")
+    assert fill() == 0
+
+
 @pytest.mark.parametrize("size", [7, 566, 2_500, 8_201, 13_346, LARGEST])
 def test_what_is_counted_covers_what_the_kernel_takes(size):
     """Beside the answer itself."""
@@ -343,25 +361,21 @@ async def most_in_a_turn(handled):
     return max(after - before for before, after in pairwise(seen))
 
 
-async def test_peers_that_may_not_go_on_are_looked_at_once_in_turns(make_paused):
-    looked_at = []
-    paused, table = make_paused(looked_at.append, lambda _: None)
-    for number in range(PEERS):
-        paused.add(Paused(Holding(number)))
-    table.freed()
-    assert 0 < await most_in_a_turn(looked_at) <= PEERS_PER_TURN
-    assert len(looked_at) == len(set(looked_at)) == PEERS
-
-
-async def test_all_that_may_go_on_do_wherever_they_stand(make_paused):
+async def test_who_may_go_on_does_and_others_are_looked_at_in_turns(make_paused):
     """Every third peer has two connections, and may go on; those before and behind it may not."""
-    went_on = []
-    paused, table = make_paused(lambda connection: connection.holding.peer % 3 == 0, went_on.append)
+    looked_at, went_on = [], []
+
+    def may_resume(connection):
+        looked_at.append(connection.holding.peer)
+        return connection.holding.peer % 3 == 0
+
+    paused, table = make_paused(may_resume, went_on.append)
     connections = [Paused(Holding(number)) for number in range(PEERS)]
     connections += [Paused(connection.holding) for connection in connections[::3]]
     for connection in connections:
         paused.add(connection)
     table.freed()
-    assert 0 < await most_in_a_turn(went_on) <= EVENTS_PER_TURN
-    assert len(went_on) == len(set(went_on)) == 2 * len(connections[:PEERS:3])
-    assert len(table.paused) == PEERS - len(connections[:PEERS:3])
+    assert 0 < await most_in_a_turn(looked_at) <= PEERS_PER_TURN
+    assert len(went_on) == len(set(went_on)) == 2 * len(range(0, PEERS, 3))
+    assert len(looked_at) == len(connections), "each is looked at once"
+    assert len(table.paused) == PEERS - len(range(0, PEERS, 3))

@@ -11,7 +11,7 @@ import pytest
 
 from confcom.aesm.messages import GetQuoteExRequest
 from confcom.errors import ExitCode
-from testkit.helper_in_process import INIT, KEY_ID, NUM, SIZE, RunningServer, frame, open_descriptors
+from testkit.helper_in_process import KEY_ID, NUM, SIZE, RunningServer, frame, open_descriptors
 from testkit.waiting import until
 
 NEVER = {"crowded_seconds": 3600.0, "many_peers_seconds": 3600.0}
@@ -173,28 +173,6 @@ async def test_many_garbage_connections_leave_nothing_behind(serve, provider):
 
 
 # Accepting, and descriptors.
-
-
-async def test_pauses_that_clients_cause_do_not_fill_the_log(in_process, provider, not_yet, caplog):
-    provider.fail(not_yet)
-    limits = {"crowded_retry_seconds": 3600.0, "self_test_retry_seconds": (3600.0,)}
-
-    def send():
-        """The loop does not run meanwhile, so the request is there when the helper accepts."""
-        client = socket.socket(socket.AF_UNIX)
-        client.connect(str(helper.socket))
-        client.sendall(frame(INIT))
-        return client
-
-    async with in_process(provider, max_connections=2, **limits) as helper:
-        waiting = [send() for _ in range(4)]
-        for count in range(1, 20):
-            await helper.reaches("accepting_paused_total", count)
-            waiting.pop(0).close()
-            waiting.append(send())
-        for client in waiting:
-            client.close()
-    assert [getattr(record, "event", "") for record in caplog.records].count("accepting-paused") == 1
 
 
 async def test_nothing_stays_open_of_a_helper_that_ends(in_process, provider):

@@ -13,10 +13,13 @@ from pathlib import Path
 
 import pytest
 
+from testkit.replay.clients import INTEL_QL_WRAPPER
+
+ROOT = Path(__file__).parents[3]
 HIERARCHIES = ("cgroup2", "name=systemd", "pids", "freezer")
 """Those in which a cgroup needs no setting before a process may enter it, the usual one first."""
 ENTER = 'echo $$ > "$1" && shift && exec unshare --pid --fork "$@"'
-QUOTES, PAUSED = 150, 8
+QUOTES, PAUSED = 100, 4
 BUSY, IDLE = 48, 96
 PODS = "confcom_quote_helper_pod_requests_total"
 WAIT_SECONDS = 30
@@ -70,38 +73,20 @@ asyncio.run(main())
 
 WELL_BEHAVED = """
 import json, os, socket, sys, time
-from confcom.aesm.framing import encode_frame
-from confcom.aesm.message_codec import encode_request
-from confcom.aesm.messages import GetSupportedAttKeyIdNumRequest
-from confcom.client import AesmClient
-from confcom.errors import ConfcomError
-from confcom.sgx.quote import Quote
-from confcom.simulation.enclave import SimulatedEnclave
+from testkit.replay import wire
+from testkit.replay.clients import INTEL_QL_WRAPPER, ReplayedClient, encode
 
-client = AesmClient(sys.argv[1])
-enclave = SimulatedEnclave.from_name("well behaved")
-failures = []
-for number in range(int(sys.argv[2])):
-    data = os.urandom(64)
-    try:
-        report = enclave.create_report(client.init_quote().target_info, data)
-        quote = Quote.parse(client.get_quote(report).quote)
-        assert quote.body.report_data == data, "a quote for another report"
-    except (ConfcomError, OSError) as error:
-        failures.append(str(error))
-for _ in range(int(sys.argv[3])):
+path, quotes, paused = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
+failures = [ReplayedClient(INTEL_QL_WRAPPER, path).run().failure for _ in range(quotes)]
+for _ in range(paused):
     with socket.socket(socket.AF_UNIX) as slow:
-        slow.connect(sys.argv[1])
+        slow.connect(path)
         time.sleep(0.25)
-        try:
-            slow.sendall(encode_frame(encode_request(GetSupportedAttKeyIdNumRequest())))
-            if not slow.recv(64):
-                failures.append("closed without an answer")
-        except OSError as error:
-            failures.append(str(error))
-print(json.dumps({"pid": os.getpid(), "failures": failures}))
+        slow.sendall(wire.frame(encode({21: {}})))
+        failures.append("" if slow.recv(64) else "closed without an answer")
+print(json.dumps({"pid": os.getpid(), "failures": [failure for failure in failures if failure]}))
 """
-CALLS = 3  # Init, Size, Quote
+CALLS = len(INTEL_QL_WRAPPER.quote)
 
 
 def end(client):
@@ -170,6 +155,7 @@ def start_client():
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 text=True,
+                cwd=ROOT,
             )
             stack.callback(end, client)
             return client

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from confcom.quote_helper.transport.peers import GONE, ByPod, ByUid, Peer
+from testkit.helper_in_process import open_descriptors
 
 POD = "8c1f4f3e-0e0e-4c1c-9a3d-6f5e4d3c2b1a"
 CONTAINER = "3f7a" * 16
@@ -135,10 +136,6 @@ def process(listener, accept):
 def end(child):
     child.stdin.close()
     child.wait()
-
-
-def open_descriptors():
-    return {entry.name for entry in Path("/proc/self/fd").iterdir()}
 
 
 def test_by_uid_is_who_connected(connect):

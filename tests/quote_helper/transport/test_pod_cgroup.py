@@ -65,14 +65,13 @@ OTHERS = {
 }
 
 
-@pytest.mark.parametrize("text", REAL.values(), ids=REAL)
-def test_real_texts(text):
-    assert parse_pod_cgroup(text.removesuffix("\n") + "\n") == PodCgroup(UID, ID)
-
-
-@pytest.mark.parametrize(("text", "place"), OTHERS.values(), ids=OTHERS)
-def test_other_real_texts(text, place):
-    assert parse_pod_cgroup(text + "\n") == place
+@pytest.mark.parametrize(
+    ("text", "place"),
+    [*((text, PodCgroup(UID, ID)) for text in REAL.values()), *OTHERS.values()],
+    ids=[*REAL, *OTHERS],
+)
+def test_real_texts(text, place):
+    assert parse_pod_cgroup(text.removesuffix("\n") + "\n") == place
 
 
 @pytest.mark.parametrize(
