@@ -120,6 +120,12 @@ def test_the_answer_fills_the_buffer_or_is_refused(size, buf_size):
         assert response == m.GetQuoteExResponse(0, b"q" * size + bytes(buf_size - size), None)
 
 
+def test_what_needs_no_key_is_refused_too():
+    kind = m.MessageKind.SGX_REGISTER
+    assert plan(m.LegacyRequest(kind)) == m.LegacyResponse(kind, 30)
+    assert plan(m.GetSupportedAttKeyIdsRequest(255)) == m.GetSupportedAttKeyIdsResponse(3)
+
+
 def test_incomplete_requests_get_error_1_of_their_own_kind():
     for response in (
         m.InitQuoteExResponse(1, pub_key_id_size=0),

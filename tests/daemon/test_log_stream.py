@@ -52,6 +52,7 @@ def pipe():
 
 def test_records_arrive_in_order_and_none_is_missing_at_the_end(pipe):
     os.set_blocking(pipe.file.fileno(), False)  # as another process may make it
+    assert not pipe.stream.isatty()
     pipe.fill()
     for number in range(1000):
         pipe.stream.write(f"{number}\n")

@@ -233,11 +233,6 @@ def mounting(command):
     return ["unshare", "--mount", "sh", "-ec", f'{command}; exec "$@"', "sh"]
 
 
-def beside(helper, *command):
-    """Run a command in the helper's mount namespace."""
-    subprocess.run(["nsenter", f"--target={helper.process.pid}", "--mount", *command], check=True)
-
-
 @needs_mounts
 def test_a_directory_removed_where_it_was_mounted_from_is_told(start_helper, short_dir, directory):
     origin = short_dir / "origin"

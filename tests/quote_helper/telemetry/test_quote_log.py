@@ -243,7 +243,7 @@ def test_malformed_input_is_one_line_per_peer_and_minute(answered, lines, violat
     assert [(line["uid"], line["count"]) for line in lines()[4:]] == [(1000, 100)]
 
 
-def test_counts_without_a_line_are_put_together_a_minute_later(answered, lines, violation):
+def test_counts_without_a_line_are_put_together_later(answered, lines, violation):
     log = answered(60)
     for peer in peers(100):
         log.malformed(peer, violation)
@@ -256,6 +256,10 @@ def test_counts_without_a_line_are_put_together_a_minute_later(answered, lines, 
     log.minute()
     others = lines("more-malformed-requests")[-1]
     assert (others["peers"], others["count"], others["within_seconds"]) == ("others", 80, 120.0)
+    for peer in peers(100):
+        log.malformed(peer, violation)
+    log.close()
+    assert sum(line["count"] for line in lines("more-malformed-requests")) == 3 * 100 - 2 * MALFORMED_LINES_IN_ALL
 
 
 # Pauses in accepting.
@@ -308,8 +312,6 @@ def test_explanations_are_bounded_in_all(answered, lines):
 # A reader that stalls.
 
 
-COUNT = b'"count": '
-"""The field of the line that says how many were dropped."""
 AUDIT = ("--log-quotes-per-peer", "all")
 """Lines that may wait for the reader."""
 

@@ -26,7 +26,7 @@ ASKS_NUM, ASKS_SIZE = frame(NUM), frame(SIZE)
 
 async def test_the_peer_that_holds_most_loses_its_oldest(serve, provider):
     """Of those that have not asked: what is asked is answered."""
-    server = serve(None, max_connections=10)
+    server = serve(None, max_connections=10, **NEVER)
     lone = server.connect("lone")
     asking = server.connect("greedy", ASKS_SIZE)
     await until(lambda: server.waiting == 1)
