@@ -1,19 +1,14 @@
 import http.server
-import ipaddress
 import json
 import ssl
 import threading
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
-from cryptography.x509.oid import NameOID
 
 from confcom.simulation.platform import SimulatedPlatform
+from e2e.cluster.certificates import write_all
 
 NAMESPACE = "sgx-here"
 NOW = datetime(2026, 11, 24, 12, 30, 15, tzinfo=UTC)
@@ -53,6 +48,8 @@ class FakeApiServer:
     """Keeps objects as the real one does: 201 for a new one, 409 AlreadyExists for another of its name."""
 
     tmp_path: object
+    keys: object
+    """The folder with its certificate and its authority's."""
     faults: list = field(default_factory=list)
     """Answers given first: (status, body), or None to hang up."""
     requests: list = field(default_factory=list)
@@ -106,7 +103,7 @@ class FakeApiServer:
         directory.mkdir()
         (directory / "token").write_text("token-1\n")
         (directory / "namespace").write_text(NAMESPACE)
-        (directory / "ca.crt").write_bytes((self.tmp_path / "ca.crt").read_bytes())
+        (directory / "ca.crt").write_bytes((self.keys / "ca.crt").read_bytes())
         return directory
 
     @property
@@ -114,11 +111,19 @@ class FakeApiServer:
         return {"KUBERNETES_SERVICE_HOST": "127.0.0.1", "KUBERNETES_SERVICE_PORT": str(self.port)}
 
 
+@pytest.fixture(scope="session")
+def authorities(tmp_path_factory):
+    """Folders with the keys of two clusters."""
+    folders = [tmp_path_factory.mktemp("keys") / name for name in ("one", "other")]
+    for folder in folders:
+        write_all(folder, ())
+    return folders
+
+
 @pytest.fixture
-def api_server(tmp_path):
+def api_server(tmp_path, authorities):
     """A fake API server behind real TLS on a real socket."""
-    fake = FakeApiServer(tmp_path)
-    make_certificate(tmp_path, "ca.crt", "server.pem")
+    fake = FakeApiServer(tmp_path, authorities[0])
 
     class Handler(http.server.BaseHTTPRequestHandler):
         def respond(self):
@@ -142,7 +147,7 @@ def api_server(tmp_path):
             """A client that does not trust us hangs up; that is its right."""
 
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(tmp_path / "server.pem")
+    context.load_cert_chain(fake.keys / "apiserver.crt", fake.keys / "apiserver.key")
     server = Server(("127.0.0.1", 0), Handler)
     server.socket = context.wrap_socket(server.socket, server_side=True)
     fake.port = server.server_address[1]
@@ -152,30 +157,3 @@ def api_server(tmp_path):
     server.shutdown()
     server.server_close()
     thread.join()
-
-
-def make_certificate(folder, certificate_file, chain_file):
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "fake API server")])
-    now = datetime.now(UTC)
-    certificate = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - timedelta(days=1))
-        .not_valid_after(now + timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), critical=False)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-        .sign(key, hashes.SHA256())
-    )
-    pem = certificate.public_bytes(Encoding.PEM)
-    (folder / certificate_file).write_bytes(pem)
-    secret = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-    (folder / chain_file).write_bytes(pem + secret)
-
-
-@pytest.fixture(name="make_certificate")
-def make_certificate_fixture():
-    return make_certificate
