@@ -2,7 +2,6 @@
 
 import functools
 import subprocess
-import threading
 from dataclasses import dataclass, field
 
 from testkit.fake_cluster.chart import default_chart
@@ -62,8 +61,6 @@ class FakeCluster(ControlPlane, Kubectl, Helm):
     now: float = 1000.0
     plugin_ended: dict = field(default_factory=dict)
     on_tick: object = None
-    lock: object = field(default_factory=threading.RLock)
-    """Its programs may be processes, which run at the same time."""
     watch: object = None
     """What is done while helm makes a change."""
 
@@ -157,10 +154,9 @@ class FakeCluster(ControlPlane, Kubectl, Helm):
         return self.now
 
     def sleep(self, seconds):
-        with self.lock:
-            self.now += seconds
-            self.tick()
-            self.hook.tick()
+        self.now += seconds
+        self.tick()
+        self.hook.tick()
 
     def run(self, arguments, /, *, stdin=None, timeout=60.0, watch=None, most=0):
         self.watch = watch or self.watch

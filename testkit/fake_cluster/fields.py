@@ -1,4 +1,4 @@
-"""Who wrote which field, as the API server keeps it, and what helm's two ways to change an object make of that.
+"""Who wrote which field, as the API server keeps it, as far as what differs from a release depends on it.
 
 A path is a tuple of names; an item of a list by its name is a pair, as in `("containers", ("name", "main"), "image")`.
 """
@@ -7,10 +7,6 @@ import copy
 import json
 
 APPLIED, EDITED = "2026-11-26T09:00:00Z", "2026-11-26T09:40:00Z"
-
-
-class ConflictError(Exception):
-    """Helm does not take a field from somebody else unless it is told to."""
 
 
 def get(thing, path):
@@ -49,48 +45,21 @@ def cut(thing, path):
 
 def edit(thing, manager, path, value):
     """What `kubectl edit` and the like do: the value, and that it is this manager's now; None takes it out."""
-    kept = thing["metadata"].setdefault("managedFields", [])
-    for entry in kept:
-        entry["fieldsV1"] = tree([one for one in paths(entry["fieldsV1"]) if one != path])
-    kept[:] = [one for one in kept if one["fieldsV1"] or one["manager"] == "helm"]
     if value is None:
         cut(thing, path)
     else:
         put(thing, path, value)
-        kept.append(_entry(manager, "Update", [path], EDITED))
+        thing["metadata"]["managedFields"].append(_entry(manager, "Update", [path], EDITED))
     if "generation" in thing["metadata"] and path[0] == "spec":
         thing["metadata"]["generation"] += 1
 
 
-def changed(old, new, *, force=False):
-    """The object after helm's change; without force, helm refuses fields of other managers."""
+def applied(new):
+    """The object after helm's change, which takes every field."""
     fresh = copy.deepcopy(new)
-    if old is not None:
-        for entry in old["metadata"].get("managedFields", []):
-            for path in paths(entry["fieldsV1"]):
-                wanted, there = get(new, path), get(old, path)
-                if entry["manager"] == "helm":
-                    continue  # of its own fields, helm takes out those that it does not have any more
-                if wanted is None and there is not None:
-                    put(fresh, path, copy.deepcopy(there))
-                    _own(fresh, entry, path)
-                elif wanted != there and not force:
-                    raise ConflictError(f'conflict with "{entry["manager"]}" using apps/v1: {path}')
-                elif wanted == there:
-                    _own(fresh, entry, path)
-    fresh["metadata"].setdefault("managedFields", []).append(
-        _entry("helm", "Apply", [("metadata", "annotations", "meta.helm.sh/release-name")], APPLIED)
-    )
+    release_name = ("metadata", "annotations", "meta.helm.sh/release-name")
+    fresh["metadata"]["managedFields"] = [_entry("helm", "Apply", [release_name], APPLIED)]
     return fresh
-
-
-def _own(thing, entry, path):
-    kept = thing["metadata"].setdefault("managedFields", [])
-    mine = next((one for one in kept if one["manager"] == entry["manager"]), None)
-    if mine is None:
-        kept.append(entry | {"fieldsV1": tree([path])})
-    else:
-        mine["fieldsV1"] = tree([*paths(mine["fieldsV1"]), path])
 
 
 def _entry(manager, operation, of, time):
@@ -106,13 +75,3 @@ def tree(of):
             key = f"k:{json.dumps(dict([step]), separators=(',', ':'))}" if isinstance(step, tuple) else f"f:{step}"
             at = at.setdefault(key, {})
     return found
-
-
-def paths(of, before=()):
-    for key, below in of.items():
-        kind, _, rest = key.partition(":")
-        path = (*before, next(iter(json.loads(rest).items())) if kind == "k" else rest)
-        if below:
-            yield from paths(below, path)
-        else:
-            yield path

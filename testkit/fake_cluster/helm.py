@@ -55,34 +55,27 @@ class Helm:
             return 1, "", str(error)
         hooks = [one for one in rendered if HOOK in one["metadata"].get("annotations", {})]
         manifests = [one for one in rendered if one not in hooks]
-        hooks = [] if "no-hooks" in flags else hooks
         if "dry-run" in flags:
             text = "\n---\n".join(map(json.dumps, manifests))
             shown = [{"manifest": json.dumps(one)} for one in hooks]
             return 0, json.dumps({"manifest": text, "hooks": shown, "config": values}), ""
         new = {"values": copy.deepcopy(values), "manifests": manifests, "hooks": hooks}
         failure = self.hook.play(hooks)
-        with self.lock:
-            if failure == CANCELLED:
-                failure = f"UPGRADE FAILED: {failure}"
-                self._record(new, f'Upgrade "confcom" failed: {CANCELLED}', "failed")
-            elif failure:
-                failure = (
-                    "UPGRADE FAILED: pre-upgrade hooks failed: " if self.revisions else "failed pre-install: "
-                ) + failure
-                self._record(new, failure, "failed")
-            else:
-                done = "Upgrade complete" if self.revisions else "Install complete"
-                if said := self._release(new, done, flags):
-                    failure = f"UPGRADE FAILED: {said}"
-            self.hook.close()
+        if failure == CANCELLED:
+            failure = f"UPGRADE FAILED: {failure}"
+            self._record(new, f'Upgrade "confcom" failed: {CANCELLED}', "failed")
+        elif failure:
+            before = "UPGRADE FAILED: pre-upgrade hooks failed: " if self.revisions else "failed pre-install: "
+            self._record(new, failure := before + failure, "failed")
+        else:
+            self._release(new, "Upgrade complete" if self.revisions else "Install complete")
+        self.hook.close()
         return (1, "", f"Error: {failure}") if failure else (0, "", "")
 
     def _helm_rollback(self, words, flags, rest, stdin):
         target = next(one for one in self.revisions if one["revision"] == int(words[1]))
-        with self.lock:
-            failure = self._release(target, f"Rollback to {words[1]}", flags)
-        return (1, "", f"Error: {failure}") if failure else (0, "", "")
+        self._release(target, f"Rollback to {words[1]}")
+        return 0, "", ""
 
     def _helm_uninstall(self, words, flags, rest, stdin):
         self.remove({name_of(one) for one in self.revisions[-1]["manifests"]})
@@ -94,31 +87,18 @@ class Helm:
         kept = {"revision": len(self.revisions) + 1, "status": status, "description": description}
         self.revisions.append({part: new[part] for part in ("values", "manifests", "hooks")} | kept)
 
-    def _release(self, new, description, flags):
-        """Apply and record it; says why it failed, and then what is not in conflict is applied all the same."""
-        made, failures = {}, []
-        for one in new["manifests"]:
-            old = self.find(*name_of(one))
-            try:
-                made[name_of(one)] = fields.changed(old[0] if old else None, one, force="force-conflicts" in flags)
-            except fields.ConflictError as error:
-                failures.append(str(error))
-        if failures:
-            self._apply(made)
-            word = "Rollback" if description.startswith("Rollback") else "Upgrade"
-            self._record(new, f'{word} "confcom" failed: {" && ".join(failures)}', "failed")
-            return " && ".join(failures)
+    def _release(self, new, description):
+        """Apply and record it."""
         for before in self.revisions:
             if before["status"] == "deployed":
                 before["status"] = "superseded"
                 self.remove(set(map(name_of, before["manifests"])) - set(map(name_of, new["manifests"])))
         self._record(new, description, "deployed")
-        self._apply(made)
-        return ""
+        self._apply(new["manifests"])
 
-    def _apply(self, made):
-        for name, fresh in made.items():
-            old = self.find(*name)
+    def _apply(self, manifests):
+        for fresh in map(fields.applied, manifests):
+            old = self.find(*name_of(fresh))
             for gone in old:
                 self.objects.remove(gone)
             if "spec" in fresh:
