@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from confcom.addon.cluster import programs
 from confcom.addon.cluster.helm import MAX_HELM_BYTES, Helm, Values
 from confcom.addon.cluster.kubectl import MAX_LOG_BYTES, Cluster, KubeApi
 from confcom.addon.cluster.processes import OutputLimitError, run_bounded
@@ -137,10 +136,3 @@ def test_an_interrupted_one_is_killed(tmp_path, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         run_python(f"{TELL_PID}os.kill(os.getppid(), signal.SIGINT); time.sleep(60)")
     assert not is_there(tmp_path)
-
-
-def test_the_default_bounds_are_those_of_the_programs(monkeypatch):
-    given = {}
-    monkeypatch.setattr(programs, "run_bounded", lambda _, **settings: given.update(settings))
-    run_program(["kubectl"])
-    assert (given["most_stdout"], given["most_stderr"]) == (MAX_STDOUT_BYTES, MAX_STDERR_BYTES)

@@ -4,7 +4,6 @@ import json
 import os
 import shlex
 import subprocess
-from datetime import UTC, datetime
 
 import pytest
 from click.testing import CliRunner
@@ -14,7 +13,6 @@ from confcom.addon.cluster.platform_secret_reader import read_platform
 from confcom.addon.cluster.programs import ClusterAccessError
 from confcom.cli.group import cli
 from confcom.errors import ExitCode
-from confcom.quote_provider.export import export_platform
 from confcom.simulated_root.record import SECRET_NAME
 from confcom.simulated_root.secret import encode_secret
 from testkit.cli_output import error_of
@@ -60,27 +58,14 @@ def refused(export, tmp_path):
     return call
 
 
-def test_the_same_files_as_from_a_state_directory(kubectl, export, platform, tmp_path):
-    called = kubectl(encode_secret(platform, "confcom-system"))
-    result = export(tmp_path / "out", "--output", "json")
-    assert result.exit_code == ExitCode.OK, result.output
-    assert json.loads(result.stdout)["root_sha256"] == platform.root_fingerprint
-    export_platform(platform, tmp_path / "expected", datetime.now(UTC))
-    for folder in ("out", "expected"):
-        assert (tmp_path / folder / "root.sha256").read_text().strip() == platform.root_fingerprint
-    names = {path.relative_to(tmp_path / "expected") for path in (tmp_path / "expected").rglob("*")}
-    assert {path.relative_to(tmp_path / "out") for path in (tmp_path / "out").rglob("*")} == names
-    assert called()[0] == "get"
-    assert called()[-3:] == ["--", "secret", SECRET_NAME]
-    assert {"--namespace=confcom-system", "--output=json", "--request-timeout=20s"} <= set(called())
-    assert not any(word.startswith("--context") for word in called())
-
-
 def test_options_are_handed_on_and_the_secret_is_written_nowhere(kubectl, export, platform, tmp_path):
     called = kubectl(encode_secret(platform, "sgx"))
-    result = export("--namespace", "sgx", "--context=--kubeconfig=x", tmp_path / "out")
-    assert result.exit_code == ExitCode.OK
-    assert {"--namespace=sgx", "--context=--kubeconfig=x"} <= set(called())
+    result = export("--namespace", "sgx", "--context=--kubeconfig=x", tmp_path / "out", "--output", "json")
+    assert result.exit_code == ExitCode.OK, result.output
+    assert json.loads(result.stdout)["root_sha256"] == platform.root_fingerprint
+    assert (tmp_path / "out" / "root.sha256").read_text().strip() == platform.root_fingerprint
+    assert called()[-3:] == ["--", "secret", SECRET_NAME]
+    assert {"--namespace=sgx", "--context=--kubeconfig=x", "--output=json", "--request-timeout=20s"} <= set(called())
     seed = platform.seed.hex()
     assert seed not in result.output
     assert not any(seed.encode() in path.read_bytes() for path in (tmp_path / "out").rglob("*") if path.is_file())

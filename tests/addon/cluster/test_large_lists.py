@@ -10,7 +10,7 @@ import pytest
 
 from confcom.addon.cluster.kubectl import Cluster, KubeApi
 from confcom.addon.cluster.large_lists import PAGE, list_nodes_and_pods, list_own_pods
-from confcom.addon.cluster.programs import ClusterAccessError, ForbiddenError
+from confcom.addon.cluster.programs import ClusterAccessError
 from confcom.addon.daemons.daemon_pods import daemon_pods
 from confcom.addon.status.node_status import node_status
 from confcom.kubernetes.objects import name_of, requests_of
@@ -132,12 +132,3 @@ def test_the_garbage_collector_is_as_it_was():
         (gc.enable if enabled else gc.disable)()
         list_own_pods(api(Server(make.pod("p"))))
         assert gc.isenabled() is enabled
-
-
-def test_what_may_not_be_listed_is_told():
-    def refuse(arguments, **_):
-        why = b'Error from server (Forbidden): nodes is forbidden: User "eve" cannot list resource "nodes"'
-        return CompletedProcess(arguments, 1, b"", why)
-
-    with pytest.raises(ForbiddenError):
-        list_nodes_and_pods(api(refuse))

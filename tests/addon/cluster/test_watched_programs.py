@@ -71,13 +71,6 @@ def test_a_program_that_cannot_be_stopped_is_given_time(here, monkeypatch):
     assert process.wait(30) == 0
 
 
-def test_what_ends_in_the_time_that_it_is_given_does_not_go_on():
-    watch = Watch(lambda: signal.default_int_handler(signal.SIGINT, None))
-    with pytest.raises(KeyboardInterrupt):
-        run("import time; time.sleep(0.3)", watch=watch)
-    assert not watch.running
-
-
 def test_an_interruption_while_it_is_started_ends_it_as_well(monkeypatch):
     start = subprocess.Popen
 

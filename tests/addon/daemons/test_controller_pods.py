@@ -6,7 +6,7 @@ import pytest
 
 from confcom.addon.daemons.controller_pods import UnfinishedChange, controller_problems, unfinished
 from confcom.addon.rollout.rollout import STUCK_SECONDS, NodeStep, Rollout, Step, Verdict, evaluate, rollout
-from confcom.addon.rollout.rollout_report import rows_of, stalled
+from confcom.addon.rollout.rollout_report import stalled
 from confcom.addon.rollout.snapshot import Snapshot
 
 HERE = "confcom-system"
@@ -57,6 +57,7 @@ FAILING = pod("controller-2", ready=False, created="2", waiting="ErrImagePull")
     [
         (SUPPORTED, [pod()], []),
         (SUPPORTED, [], ["controller-missing"]),
+        (SUPPORTED, [pod(ready=False, waiting="ImagePullBackOff")], ["controller-not-ready"]),
         ([plugin("policy-off")], [], []),
         (SUPPORTED, [pod(deletionTimestamp="2026-11-28T10:00:00Z")], ["controller-missing"]),
         (SUPPORTED, [pod(namespace="other")], ["controller-missing"]),
@@ -64,16 +65,20 @@ FAILING = pod("controller-2", ready=False, created="2", waiting="ErrImagePull")
         ([], [pod(), FAILING], ["controller-not-ready"]),
         ([], [pod(ready=False, waiting="CrashLoopBackOff"), pod("controller-2", created="2")], []),
     ],
-    ids=["runs", "none", "not needed", "ends", "elsewhere", "an older one serves", "new one fails", "old one fails"],
+    ids=[
+        "runs",
+        "none",
+        "fails",
+        "not needed",
+        "ends",
+        "elsewhere",
+        "an older one serves",
+        "new one fails",
+        "old one fails",
+    ],
 )
 def test_whether_there_is_one_that_works(daemons, pods, expected):
     assert codes(daemons, pods) == expected
-
-
-def test_one_that_is_not_ready_is_told_with_the_reason():
-    (problem,) = controller_problems([], [pod(ready=False, waiting="ImagePullBackOff")], (), HERE)
-    assert problem.code == "controller-not-ready"
-    assert "ImagePullBackOff" in problem.text
 
 
 @pytest.mark.parametrize(
@@ -100,14 +105,6 @@ def test_an_old_pod_that_fails_beside_a_new_one_is_no_failure():
     old, new = pod(ready=False, waiting="CrashLoopBackOff"), pod("controller-2", ready=False, created="2")
     assert not unfinished([deployment(total=2)], [old, new], (), HERE).failing
     assert not unfinished([deployment(total=2)], [old, pod("controller-2", created="2")], (), HERE).failing
-
-
-def test_a_rollout_waits_for_the_controller():
-    state = rollout(Snapshot(namespace=HERE, deployments=(deployment(available=0),), pods=(pod(ready=False),)))
-    assert not state.done
-    assert stalled(state, "").error_code == "controller-not-ready"
-    assert [row.subject for row in rows_of(state)] == ["controller"]
-    assert rollout(Snapshot(namespace=HERE, deployments=(deployment(),), pods=(pod(),))).done
 
 
 def test_a_rollout_ends_early_if_the_controller_fails():

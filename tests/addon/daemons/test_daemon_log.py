@@ -1,6 +1,5 @@
 """What is taken from a log for the reason why a daemon is not ready: its own words, never what a client caused."""
 
-import io
 import json
 import logging
 
@@ -10,7 +9,7 @@ from confcom.addon.daemons import daemon_log
 from confcom.addon.daemons.daemon_log import Reason, last_complaint, own_reason
 from confcom.daemon import readiness_log
 from confcom.daemon.logs import JsonFormatter
-from confcom.daemon.readiness_log import REPEAT_SECONDS, ReadinessLog
+from confcom.daemon.readiness_log import ReadinessLog
 
 
 def record(message, **fields):
@@ -47,36 +46,18 @@ def test_why_a_daemon_is_not_ready(lines, reason):
     assert own_reason("\n".join(lines)).text == reason.strip()
 
 
-def test_what_a_daemon_writes_about_its_readiness_is_found():
-    written, logger, now = io.StringIO(), logging.getLogger(readiness_log.__name__), [0.0]
-    handler = logging.StreamHandler(written)
-    handler.setFormatter(JsonFormatter())
-    logger.addHandler(handler)
-    level = logger.level
-    logger.setLevel(logging.INFO)
-    try:
-        log = ReadinessLog("starting", lambda: now[0])
-        log.tell("starting")
-        assert written.getvalue() == ""
-        for reason in ("the state is damaged", "the state is damaged"):
-            log.tell(reason, code="state-damaged")
-        assert own_reason(written.getvalue()) == Reason("the state is damaged", "state-damaged")
-        assert written.getvalue().count("\n") == 1
-        now[0] += REPEAT_SECONDS
-        log.tell("the state is damaged")
-        assert written.getvalue().count("\n") == 2
-        now[0] += REPEAT_SECONDS
-        log.tell(None)
-        log.tell(None)
-        assert own_reason(written.getvalue()) == Reason()
-        assert written.getvalue().count("\n") == 3
-        log.tell("a newer one serves", expected=True)
-        log.tell("no quote can be made")
-        levels = [json.loads(line)["level"] for line in written.getvalue().splitlines()]
-        assert levels == ["warning", "warning", "info", "info", "warning"]
-    finally:
-        logger.removeHandler(handler)
-        logger.setLevel(level)
+def test_what_a_daemon_writes_about_its_readiness_is_found(caplog):
+    caplog.set_level(logging.INFO)
+    caplog.handler.setFormatter(JsonFormatter())
+    log = ReadinessLog("starting", lambda: 0.0)
+    log.tell("starting")
+    for _ in range(2):
+        log.tell("the state is damaged", code="state-damaged")
+    assert own_reason(caplog.text) == Reason("the state is damaged", "state-damaged")
+    log.tell(None)
+    assert own_reason(caplog.text) == Reason()
+    log.tell("a newer one serves", expected=True)
+    assert [json.loads(line)["level"] for line in caplog.text.splitlines()] == ["warning", "info", "info"]
     assert (daemon_log.ABOUT, daemon_log.READINESS) == (readiness_log.ABOUT, readiness_log.READINESS)
 
 

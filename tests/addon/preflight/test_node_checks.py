@@ -5,31 +5,11 @@ import yaml
 
 from confcom.addon.cluster.helm import chart_folder
 from confcom.addon.model.chart_objects import Plan
-from confcom.addon.preflight.findings import Check, Finding, PreflightError
 from confcom.addon.preflight.node_checks import check_losses, check_nodes, check_simulation
-from confcom.addon.preflight.other_device_plugins import check_owners
-from confcom.errors import ExitCode, UnavailableError, as_data
 from testkit.fake_cluster import objects as make
-from testkit.fake_cluster.objects import ENCLAVE, EPC, HARDWARE, SIMULATED, Counted
+from testkit.fake_cluster.objects import ENCLAVE, EPC, HARDWARE, SIMULATED
 
 PLAN = Plan((make.daemon_set("device-plugin"), make.daemon_set("quote-helper")))
-
-
-@pytest.mark.parametrize(
-    "check",
-    [
-        lambda nodes: check_owners(PLAN, nodes, [], installed=True),
-        lambda nodes: check_nodes(PLAN, nodes, [], unknown=[], allow_none=False),
-    ],
-    ids=["owners", "nodes"],
-)
-def test_a_nodes_reads_do_not_grow_with_the_cluster(check):
-    def reads(count):
-        nodes = [Counted(make.node(f"n{number}", SIMULATED)) for number in range(count)]
-        list(check(nodes))
-        return max(node.reads for node in nodes)
-
-    assert reads(40) == reads(20)
 
 
 (AKS_TERM,) = yaml.safe_load((chart_folder() / "values-aks.yaml").read_text())["nodeSelectorTerms"]
@@ -94,18 +74,3 @@ def test_a_taint_does_not_forbid_a_change_of_running_daemons(installed):
     found = list(check_nodes(PLAN, [node], there, unknown=[], allow_none=False))
     assert [one.code for one in found] == ["node-tainted", "nodes-found"]
     assert found[0].outcome == ("warning" if installed else "FAILED")
-
-
-def test_an_error_is_a_finding_with_its_code():
-    away = UnavailableError("x", error_code="away", why="y", remedy="z")
-    error = PreflightError([Finding.ok(Check.HELM, "v4", code="helm-supported"), Finding.of(Check.API_SERVER, away)])
-    assert (error.exit_code, as_data(error)["code"]) == (ExitCode.UNAVAILABLE, "preflight-failed")
-    assert error.details["findings"][1] == {
-        "check": "API server",
-        "outcome": "failed",
-        "code": "away",
-        "what": "x",
-        "why": "y",
-        "do": "z",
-    }
-    assert [one["code"] for one in error.details["findings"]] == ["helm-supported", "away"]

@@ -6,7 +6,7 @@ import json
 import pytest
 
 from confcom.addon.release.drift import Deviation, drift, field_drift
-from confcom.addon.release.drift_report import MAX_VALUE_CHARACTERS, described, shown
+from confcom.addon.release.drift_report import MAX_VALUE_CHARACTERS, MOST_FIELDS, described, shown
 from confcom.addon.release.field_managers import Entry, Item, Value, entries, handover_patch
 
 KEY = 'k:{"name":"main"}'
@@ -113,12 +113,6 @@ def test_who_wrote_it():
     assert found(daemon_set(), daemon_set({"image": "b:1"}, managed=managed)) == {path: (Deviation.CHANGED, "new")}
 
 
-def test_a_list_without_keys_is_its_writers_as_a_whole():
-    managed = [entry("kubectl-patch", container({"f:args": {}}))]
-    wanted, live = daemon_set({"args": ["--a", "--b"]}), daemon_set({"args": ["--a", "--c"]}, managed=managed)
-    assert found(wanted, live) == {"spec.template.spec.containers[main].args": (Deviation.CHANGED, "kubectl-patch")}
-
-
 @pytest.mark.parametrize("operation", ["Apply", "Update"])
 def test_a_change_by_admission_in_helms_request_is_no_drift(operation):
     helm = HELM | {"operation": operation}
@@ -162,17 +156,6 @@ def test_defaults_of_an_export_are_no_additions():
     }
 
 
-def test_a_deployments_defaults_are_no_additions_of_an_export():
-    fields = ("progressDeadlineSeconds", "revisionHistoryLimit")
-    managed = [entry("kubectl-create", {"f:spec": {f"f:{name}": {} for name in fields}} | RELEASE)]
-    wanted = daemon_set() | {"kind": "Deployment"}
-    made = daemon_set(managed=managed) | {"kind": "Deployment"}
-    made["spec"] |= {"progressDeadlineSeconds": 600, "revisionHistoryLimit": 10}
-    assert found(wanted, made) == {}
-    made["spec"]["progressDeadlineSeconds"] = 60
-    assert found(wanted, made) == {"spec.progressDeadlineSeconds": (Deviation.ADDED, "kubectl-create")}
-
-
 @pytest.mark.parametrize(
     "managed",
     [
@@ -213,6 +196,9 @@ def test_long_values_are_cut_and_variables_not_shown():
     (one,) = drift([wanted], [live], "n")
     assert "hidden" not in described(one)
     assert f" {'x' * MAX_VALUE_CHARACTERS}... " in described(one)
+    many = (daemon_set(nodeSelector=dict.fromkeys(map(str, range(MOST_FIELDS + 2)), value)) for value in "xy")
+    (one,) = drift([next(many)], [next(many)], "n")
+    assert described(one).endswith("; 2 more")
 
 
 def applied(kept, patch):
@@ -274,9 +260,3 @@ def test_a_port_is_known_by_its_number():
     assert one.owns((*CONTAINER, "ports", step, "name"))
     assert step.within([{"containerPort": 8080}]) == {"containerPort": 8080}
     assert step.within([{"containerPort": 8080, "protocol": "UDP"}]) is None
-
-
-def test_what_was_handed_over_and_is_still_there_is_drift():
-    helm = HELM | {"fieldsV1": pod_spec({"f:hostNetwork": {}})}
-    live = daemon_set(managed=[helm], hostNetwork=True)
-    assert found(daemon_set(), live) == {"spec.template.spec.hostNetwork": (Deviation.ADDED, "")}

@@ -2,8 +2,6 @@ import base64
 import json
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from confcom.addon.release.drift import Deviation, Drift, FieldDrift, drift
 from confcom.addon.release.drift_report import described
@@ -146,15 +144,6 @@ def test_the_line_about_an_edit_has_nothing_of_a_secret():
     assert f"--password={SECRET}" in described(seen)
 
 
-def test_values_are_told():
-    old, new = {"logLevel": "info", "simulated": {"enabled": True}}, {"simulated": {"enabled": False}}
-    assert fields(value_changes(old, new, [], "confcom")) == {
-        "logLevel": ("info", None),
-        "simulated.enabled": (True, False),
-    }
-    assert value_changes(old, old, [], "confcom") == ()
-
-
 def test_lines_are_bounded_and_json_has_all():
     after = [daemon(name=f"d{number}") for number in range(100)]
     changes = manifest_changes([], after, "here")
@@ -180,19 +169,3 @@ def test_what_somebody_edited_to_what_it_becomes_is_no_change():
     changes = manifest_changes([daemon()], [daemon(image="r/a:2")], "here")
     edited = Drift("DaemonSet", "a", (FieldDrift(IMAGE, Deviation.CHANGED, "r/a:1", "r/a:2"),))
     assert with_drift(changes, [edited], []) == ()
-
-
-LEAVES = st.none() | st.booleans() | st.integers(0, 9) | st.text("ab", max_size=3)
-TREES = st.recursive(
-    LEAVES, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from("abc"), inner, max_size=3)
-)
-
-
-@given(st.dictionaries(st.sampled_from("abc"), TREES), st.dictionaries(st.sampled_from("abc"), TREES))
-def test_each_changed_field_is_told_once(old, new):
-    base = {"apiVersion": "v1", "kind": "X", "metadata": {"name": "x"}}
-    assert manifest_changes([base | {"spec": old}], [base | {"spec": old}], "here") == ()
-    for one in manifest_changes([base | {"spec": old}], [base | {"spec": new}], "here"):
-        paths = [field.path for field in one.fields]
-        assert len(paths) == len(set(paths))
-        assert all(field.old != field.new for field in one.fields)
