@@ -44,7 +44,7 @@ class Case:
         return {**kept, "PATH": str(programs), "HOME": str(place), "TERM": "xterm", **self.environ}
 
 
-def execute(case, place):
+def execute(case, place, **streams):
     """Runs it as a person's shell does; modes of files hold for it, although root starts it."""
     environ = case.prepare(place)
 
@@ -61,7 +61,7 @@ def execute(case, place):
         return subprocess.run(
             [sys.executable, "-P", "-m", "confcom", *case.arguments],
             stdin=stdin,
-            capture_output=True,
+            **{"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **streams},
             cwd=place,
             env=environ,
             preexec_fn=prepare,

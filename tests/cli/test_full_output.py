@@ -2,29 +2,19 @@
 
 import errno
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+
+from testkit.confcom_process import Case, execute
 
 QUOTE = Path(__file__).parent.parent / "vectors" / "genuine-quotes" / "quote_pck_cert_chain.bin"
 FULL = Path("/dev/full")
 
 
 @pytest.fixture
-def confcom():
-    def call(*args, **streams):
-        extra = streams.pop("env", {})
-        return subprocess.run(
-            [sys.executable, "-m", "confcom", *map(str, args)],
-            stdin=subprocess.DEVNULL,
-            env={**os.environ, **extra},
-            check=False,
-            **{"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, **streams},
-        )
-
-    return call
+def confcom(tmp_path):
+    return lambda *arguments, env=(), **streams: execute(Case(arguments, environ=dict(env)), tmp_path, **streams)
 
 
 @pytest.fixture
@@ -37,12 +27,16 @@ def full():
 
 @pytest.mark.parametrize(
     ("args", "env"),
-    [(["inspect", QUOTE], {}), (["inspect", QUOTE, "--output", "json"], {"PYTHONUNBUFFERED": "1"}), (["--help"], {})],
+    [
+        (["inspect", QUOTE], {}),
+        (["inspect", QUOTE, "--output", "json"], {"PYTHONUNBUFFERED": "1"}),
+        (["--help"], {"PYTHONUNBUFFERED": "1"}),
+    ],
 )
 def test_a_full_disk_under_the_output_is_explained(confcom, full, args, env):
     result = confcom(*args, stdout=full, env=env)
     assert result.returncode == 1
-    what, why, do = result.stderr.splitlines()
+    what, why, do = result.stderr.decode().splitlines()
     assert what.startswith("Error: ")
     assert why == f"  why: {os.strerror(errno.ENOSPC)}"
     assert do.startswith("  do:  ")
@@ -56,7 +50,7 @@ def test_a_reader_that_went_away_ends_it_quietly(confcom):
     finally:
         os.close(writer)
     assert result.returncode == 1
-    assert result.stderr == ""
+    assert result.stderr == b""
 
 
 def test_an_error_that_cannot_be_told_keeps_its_exit_code(confcom, full, tmp_path):

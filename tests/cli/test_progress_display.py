@@ -49,25 +49,6 @@ def test_whoever_reads_the_log_no_more_ends_no_change(monkeypatch):
     os.close(writing)
 
 
-def test_in_a_log_rows_of_one_subject_are_told_apart(capsys):
-    old, new = Row("a  device plugin", "ends", Mark.WAITING), Row("a  device plugin", "starting", Mark.WAITING)
-    with LineReporter().waiting("Waiting") as table:
-        table.show([old, new])
-        table.show([old, new])
-        table.show([old])
-        table.show([old, new, WAITS])
-        table.show([Row("API server", "refused", Mark.BAD)])
-        table.show([old, new, WAITS])
-    assert capsys.readouterr().err.splitlines() == [
-        "Waiting ...",
-        "  ..  a  device plugin  ends",
-        "  ..  a  device plugin  starting",
-        "  ..  a  device plugin  starting",
-        "  ..  a  quote helper  starting",
-        "  !!  API server  refused",
-    ]
-
-
 def test_on_a_terminal_the_last_state_stays(monkeypatch):
     console = Console(record=True, force_terminal=True, width=100, highlight=False, markup=False)
     reporter = TerminalReporter()

@@ -74,17 +74,6 @@ def test_without_waiting_a_second_call_finishes(confcom, enabled):
     assert not status_keys(enabled) & OURS
 
 
-def test_the_controllers_capacity_goes_first(confcom, enabled):
-    fields = {"f:status": {"f:capacity": {f"f:{EPC}": {}}}}
-    entry = {"manager": "confcom-controller", "subresource": "status", "fieldsV1": fields}
-    enabled.node("a")["metadata"]["managedFields"] = [entry]
-    confcom("disable", "--no-wait")
-    patches = [json.loads(word[8:]) for line in enabled.calls for word in line if word.startswith("--patch=")]
-    assert {step["path"] for step in patches[0] if step["op"] == "remove"} == {
-        f"/status/{part}/{EPC.replace('/', '~1')}" for part in ("capacity", "allocatable")
-    }
-
-
 def test_disabled_already(confcom, cluster):
     assert confcom.document("disable")["removed"] is False
     assert not [line for line in cluster.calls if line[1] in {"uninstall", "delete"}]

@@ -73,19 +73,3 @@ def test_a_fault_of_now_is_no_reason_to_keep_an_update(confcom, enabled):
     enabled.objects.append(make.node("metal", make.HARDWARE))
     assert confcom("update", "--set", "logLevel=info").exit_code == ExitCode.REFUSED
     confcom.ok("rollback")
-
-
-def test_terms_are_taken_at_their_word(confcom, cluster):
-    def by_terms(one, values):
-        term = {"matchExpressions": [{"key": "pool", "operator": "In", "values": [values.get("pool", "one")]}]}
-        required = {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [term]}}
-        one["spec"]["template"]["spec"] |= {"nodeSelector": {}, "affinity": {"nodeAffinity": required}}
-
-    cluster.change_daemon_sets(by_terms)
-    for name, pool in (("a", "one"), ("b", "two")):
-        cluster.node(name)["metadata"]["labels"] = {"pool": pool}
-    confcom.ok("enable", "--simulated", "--no-wait")
-    confcom.ok("update", "--set", "pool=two", "--no-wait")
-    cluster.settle()
-    confcom.ok("rollback", "--no-wait")
-    assert cluster.revisions[-1]["description"] == "Rollback to 1"

@@ -178,13 +178,6 @@ def test_enable_that_does_not_wait_leaves_it_to_status(confcom, deleted):
     confcom.problem("helper-root-outdated", node="a")
 
 
-def test_enable_waits_for_helpers_though_nothing_is_changed(confcom, behind, helper):
-    later = behind.now + 30
-    follow_at(behind, helper, later)
-    assert confcom.document("enable", "--simulated")["changed"] is False
-    assert behind.now >= later
-
-
 @pytest.mark.parametrize("silent", [False, True])
 def test_helpers_that_do_not_follow_end_the_wait(confcom, behind, helper, silent):
     add_helper(behind, "another-helper", OLD)

@@ -1,20 +1,6 @@
 """The API server goes away while it is enabled or updated, or refuses for a while."""
 
 from confcom.errors import ExitCode
-from testkit.cli_output import rows_of
-
-
-def test_the_api_server_may_be_away_for_a_while(confcom, cluster):
-    began = []
-
-    def blink(fake):
-        if any("controllerrevisions" in " ".join(line) for line in fake.calls):  # the daemons are waited for
-            began.append(fake.now)
-            fake.away = fake.now < began[0] + 28
-
-    cluster.on_tick = blink
-    done = confcom.ok("enable", "--simulated")
-    assert ("!!", "API server", "The connection to the server 10.0.0.1:6443 was refused") in rows_of(done)
 
 
 def test_an_api_server_that_stays_away_has_a_deadline(confcom, cluster):

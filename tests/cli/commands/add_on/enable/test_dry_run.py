@@ -39,21 +39,6 @@ def test_nothing_would_change(dry, confcom, enabled, command):
     assert json.loads(dry(*command, "-o", "json").stdout)["would_change"] == []
 
 
-def test_an_update_is_told_by_object_and_field(dry, enabled):
-    assert "ServiceAccount" not in dry("update", "--version", "0.2.0").stderr
-    found = json.loads(dry("update", "--version", "0.2.0", "-o", "json").stdout)
-    (helper,) = [one for one in found["would_change"] if one["name"] == "confcom-quote-helper"]
-    assert helper["fields"] == [
-        {
-            "field": f"spec.template.spec.{container}.image",
-            "old": "registry.test/confcom/quote-helper:0.1.0",
-            "new": "registry.test/confcom/quote-helper:0.2.0",
-        }
-        for container in ("containers[quote-helper]", "initContainers[aesmd-directory]")
-    ]
-    assert found["changed"] is False
-
-
 def test_an_edit_is_shown_with_the_value_in_the_cluster(dry, enabled):
     (helper,) = enabled.find("DaemonSet", "confcom-quote-helper")
     edit(helper, "kubectl-set", IMAGE, "evil:1")

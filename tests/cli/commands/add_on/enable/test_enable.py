@@ -6,7 +6,6 @@ import pytest
 
 from confcom.errors import ExitCode
 from testkit.cli_output import rows_of
-from testkit.fake_cluster import objects as make
 from testkit.fake_cluster.objects import EPC, SYSTEM
 
 
@@ -56,20 +55,6 @@ def test_enable_keeps_earlier_choices(confcom, cluster):
 def test_the_namespace_gets_the_daemons_security_level(confcom, enabled):
     (namespace,) = enabled.find("Namespace", SYSTEM)
     assert namespace["metadata"]["labels"]["pod-security.kubernetes.io/enforce"] == "privileged"
-
-
-def test_a_node_that_is_not_noticed_yet_is_waited_for(confcom, enabled):
-    enabled.lasting, began = True, enabled.now
-
-    def notice(fake):
-        fake.lasting = fake.now - began < 20
-
-    enabled.on_tick = notice
-    done = confcom.ok("enable", "--simulated-node", "b")
-    assert enabled.node("b")["metadata"]["labels"] == make.SIMULATED
-    assert enabled.now - began >= 20
-    rows = [row[:3] for row in rows_of(done)]
-    assert rows.index(("..", "b", "quote helper")) < rows.index(("ok", "b", "quote helper"))
 
 
 def test_if_helm_fails_it_is_told_what_was_done_before(confcom, cluster):

@@ -51,21 +51,6 @@ def test_a_digest_that_is_none(confcom, enabled, digest):
     assert error["what"].startswith(f"{digest} ")
 
 
-def test_an_update_to_a_missing_helper_changes_no_daemon(confcom, enabled):
-    enabled.broken_images[f"{IMAGES}quote-helper:bad"] = make.waiting("ImagePullBackOff", "no such image")
-    serving = enabled.find("Pod", namespace=SYSTEM)
-    started = enabled.now
-    error = confcom.error(ExitCode.FAILED, "hook-failed", "update", "--version", "bad")
-    assert 60 <= enabled.now - started < 70
-    assert "failing: ImagePullBackOff: no such image; UPGRADE FAILED: pre-upgrade hooks failed: " in error["why"]
-    assert enabled.find("Pod", namespace=SYSTEM) == serving
-    assert "hook-job-failed" in {one["code"] for one in confcom.problems()}
-
-    assert confcom.document("rollback")["revision"] == 3
-    assert enabled.find("Pod", namespace=SYSTEM) == serving
-    confcom.ok("status")
-
-
 def test_an_update_that_cannot_start_leaves_the_old_one_serving(confcom, enabled):
     enabled.broken_images[f"{IMAGES}quote-helper:bad"] = make.waiting("CrashLoopBackOff", "it ends at once")
     (serving,) = [pod for pod in enabled.find("Pod", namespace=SYSTEM) if "quote-helper" in pod["metadata"]["name"]]

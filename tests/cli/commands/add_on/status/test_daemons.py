@@ -1,14 +1,10 @@
 """What `confcom status` says of nodes and their daemons, on a cluster in memory: what it reads for that."""
 
 import copy
-import subprocess
 
-from confcom.addon.cluster.kubectl import LOG_SECONDS
-from confcom.addon.cluster.snapshot_reader import MOST_LOGS
 from testkit.cli_output import commands_in
 from testkit.fake_cluster import objects as make
-from testkit.fake_cluster.cluster import FakeCluster
-from testkit.fake_cluster.objects import HELPER_EPC, PROVISION, SYSTEM
+from testkit.fake_cluster.objects import HELPER_EPC, PROVISION
 
 
 def codes(problems):
@@ -29,52 +25,6 @@ def test_a_helper_that_cannot_quote_says_why(confcom, enabled):
     (daemon,) = node["quote_helper"]
     assert (node["provision_device"], daemon["state"]) == ("yes", "not ready")
     assert daemon["reason"].endswith("the state is damaged")
-
-
-def asked_for_logs(cluster):
-    return [line[-1] for line in cluster.calls if line[1] == "logs"]
-
-
-def test_a_dead_nodes_pods_are_not_asked_for_their_logs(confcom, enabled):
-    helper = enabled.daemon("quote-helper")
-    helper["status"] = make.not_ready()
-    enabled.calls.clear()
-    assert confcom.problems()
-    assert asked_for_logs(enabled) == [helper["metadata"]["name"]]
-    enabled.node("a")["status"]["conditions"][0] |= {"status": "Unknown", "message": "Kubelet stopped posting"}
-    enabled.calls.clear()
-    dead, _ = confcom.problems()
-    assert (dead["code"], dead["problem"].endswith(": Kubelet stopped posting")) == ("node-not-ready", True)
-    assert not asked_for_logs(enabled)
-
-
-def test_of_many_pods_that_fail_some_are_asked(confcom, enabled):
-    for number in range(30):
-        enabled.objects.append(make.node(f"n{number}", make.SIMULATED))
-    enabled.settle()
-    for pod in enabled.find("Pod", namespace=SYSTEM):
-        pod["status"] = make.not_ready()
-    enabled.calls.clear()
-    assert confcom.problems()
-    assert len(asked_for_logs(enabled)) == MOST_LOGS
-
-
-def test_a_log_that_does_not_come_is_done_without(confcom, enabled, monkeypatch):
-    helper = enabled.daemon("quote-helper")
-    helper["status"] = make.not_ready()
-    given = []
-
-    def silent(words, flags, stdin):
-        raise subprocess.TimeoutExpired("kubectl", given[-1])
-
-    def timed(arguments, /, *, stdin=None, timeout=60.0, **more):
-        given.append(timeout)
-        return FakeCluster.run(enabled, arguments, stdin=stdin, timeout=timeout, **more)
-
-    monkeypatch.setattr(enabled, "_kubectl_logs", silent, raising=False)
-    monkeypatch.setattr(enabled, "run", timed, raising=False)
-    assert confcom.problem("daemon-not-ready", node="a").endswith("containers with unready status: [main]")
-    assert min(given) == LOG_SECONDS
 
 
 def test_the_provision_device(confcom, enabled):

@@ -66,34 +66,28 @@ def test_the_daemons_own_refusal_is_among_the_problems_only(confcom, enabled):
     assert "pods-not-created" in {one["code"] for one in document["problem_details"]}
 
 
-WANTING = {
-    "Job": make.controller("Job", "w"),
-    "StatefulSet": make.controller("StatefulSet", "w"),
-    "DaemonSet": make.controller("DaemonSet", "w", status={"desiredNumberScheduled": 2, "currentNumberScheduled": 1}),
-    "ReplicationController": make.controller(
-        "ReplicationController", "w", spec={"replicas": 2}, status={"replicas": 1}
-    ),
-}
 COMPLETE = {"conditions": [{"type": "Complete", "status": "True"}]}
-SATISFIED = [
-    make.controller("Job", "w", status=COMPLETE),
-    make.controller("Job", "w", spec={"suspend": True}),
-    make.controller("StatefulSet", "w", spec={"replicas": 0}),
-    make.controller("DaemonSet", "w", status={"desiredNumberScheduled": 2, "currentNumberScheduled": 2}),
-    replica_set("w", replicas=0),
-]
+ONE_OF_TWO, BOTH = ({"desiredNumberScheduled": 2, "currentNumberScheduled": there} for there in (1, 2))
 
 
-@pytest.mark.parametrize("kind", WANTING)
-def test_every_controller_that_wants_pods(enabled, listed, kind):
-    enabled.objects += [WANTING[kind], make.failed_create(kind, "w", denied(HELPER_RULE))]
-    assert [(one["kind"], one["name"]) for one in listed()] == [(kind, "w")]
-
-
-@pytest.mark.parametrize("controller", SATISFIED, ids=lambda one: one["kind"])
-def test_one_that_has_its_pods_is_not_listed(enabled, listed, controller):
-    enabled.objects += [controller, make.failed_create(controller["kind"], "w", denied(HELPER_RULE))]
-    assert listed() == []
+@pytest.mark.parametrize(
+    ("controller", "wants_pods"),
+    [
+        (make.controller("Job", "w"), True),
+        (make.controller("Job", "w", status=COMPLETE), False),
+        (make.controller("Job", "w", spec={"suspend": True}), False),
+        (make.controller("StatefulSet", "w"), True),
+        (make.controller("StatefulSet", "w", spec={"replicas": 0}), False),
+        (make.controller("DaemonSet", "w", status=ONE_OF_TWO), True),
+        (make.controller("DaemonSet", "w", status=BOTH), False),
+        (make.controller("ReplicationController", "w", spec={"replicas": 2}, status={"replicas": 1}), True),
+        (replica_set("w", replicas=0), False),
+    ],
+)
+def test_every_controller_that_wants_pods_is_listed(enabled, listed, controller, wants_pods):
+    kind = controller["kind"]
+    enabled.objects += [controller, make.failed_create(kind, "w", denied(HELPER_RULE))]
+    assert [(one["kind"], one["name"]) for one in listed()] == [(kind, "w")] * wants_pods
 
 
 def test_one_that_is_gone_is_not_listed(enabled, listed):

@@ -3,8 +3,6 @@
 import re
 from itertools import product
 
-import pytest
-
 from testkit.cli_output import commands_in
 from testkit.fake_cluster import objects as make
 from testkit.fake_cluster.chart import POLICY
@@ -13,28 +11,6 @@ from testkit.fake_cluster.objects import EPC, SYSTEM
 
 WELL = "All is well."
 """The last line, if it is so."""
-
-
-def codes(problems):
-    """With the node of each; it is empty for the whole cluster."""
-    return [(one["node"], one["code"]) for one in problems]
-
-
-DAEMONS = "DEVICE PLUGIN  QUOTE HELPER  PROVISION"
-READY = "ready 0.1.0    ready 0.1.0   yes"
-
-
-def test_the_table(confcom, enabled):
-    enabled.objects.append(make.pod("app", on="a", limits={EPC: "10"}))
-    assert confcom.ok("status").stdout.splitlines() == [
-        "confcom 0.1.0 in confcom-system, on a SIMULATED platform: its quotes prove nothing about hardware",
-        "",
-        ("NODE  SGX        EPC MiB FOUND  OFFERED  REQUESTED  FREE  COUNTED AS             " + DAEMONS),
-        ("a     simulated  168            162      10         152   device (fits-devices)  " + READY),
-        "1 more without SGX",
-        "",
-        WELL,
-    ]
 
 
 def test_json(confcom, enabled):
@@ -118,16 +94,10 @@ def test_a_change_that_was_not_made(cluster, confcom):
     assert commands_in(job) == ["confcom rollback"]
 
 
-@pytest.mark.parametrize(
-    "kinds",
-    [{"ValidatingAdmissionPolicyBinding"}, {"ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding"}],
-    ids=len,
-)
-def test_an_admission_policy_that_somebody_removed(confcom, enabled, kinds):
+def test_an_admission_policy_that_somebody_removed(confcom, enabled):
     confcom.ok("status")
-    enabled.objects = [
-        one for one in enabled.objects if (one["kind"], one["metadata"]["name"]) not in product(kinds, [POLICY])
-    ]
+    kinds = {"ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding"}
+    enabled.remove(set(product(kinds, [POLICY])))
     problem = confcom.problem("policy-missing")
     assert set(re.findall(r"\bValidatingAdmissionPolicy\w*", problem)) == kinds
     assert POLICY in problem
@@ -189,3 +159,10 @@ def test_it_reads_no_secret_but_helms_record(confcom, cluster):
     assert "Secret" not in "".join(cluster.said)
     words = [words_and_flags(line)[0] for line in cluster.calls if line[0] == "helm"]
     assert words == [["helm", "history", "confcom"], ["helm", "get", "manifest", "confcom"]]
+
+
+def test_an_api_server_that_was_upgraded_is_noted(confcom, enabled):
+    for_1_35 = ("--simulated", "--api-server=1.35", "--capacity-support=api-server")
+    enabled.chart = lambda _: [make.daemon_set("device-plugin", args=for_1_35)]
+    confcom.ok("update")
+    assert [note["code"] for note in confcom.document("status")["notes"]] == ["api-server-upgraded"]
