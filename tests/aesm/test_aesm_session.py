@@ -156,16 +156,6 @@ def test_a_client_reads_its_answer_in_any_segmentation(cuts, trailing):
     assert [answer for answer in answers if answer] == [GetSupportedAttKeyIdNumResponse(0, 1)]
 
 
-def test_a_client_tells_a_closed_connection_from_a_cut_answer():
-    with raises("closed-unanswered", ConnectionClosedError, "why", "remedy") as silent:
-        ClientSession(GetQuoteSizeExRequest()).receive(b"")
-    session = ClientSession(GetQuoteSizeExRequest())
-    session.receive(NUM_ANSWER[:5])
-    with raises("closed-mid-answer", ConnectionClosedError, "why", "remedy") as cut:
-        session.receive(b"")
-    assert all("GetQuoteSizeEx" in caught.value.what for caught in (silent, cut))
-
-
 @pytest.mark.parametrize(
     "data",
     [

@@ -90,7 +90,7 @@ def test_an_answer_in_any_pieces_is_read(ask, listen, sending):
 @pytest.mark.parametrize(("data", "code"), [(b"", "closed-unanswered"), (NUM_ANSWER[:6], "closed-mid-answer")])
 def test_a_service_that_closes_too_early(ask, listen, sending, data, code):
     listen(sending(data))
-    with raises(code, ConnectionClosedError) as caught:
+    with raises(code, ConnectionClosedError, "why", "remedy", naming="GetSupportedAttKeyIDNum") as caught:
         ask("supported_key_ids")
     assert caught.value.exit_code is ExitCode.UNAVAILABLE
 

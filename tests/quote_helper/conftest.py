@@ -30,8 +30,8 @@ def clock():
     return Clock()
 
 
-QUICK = {"rendering_seconds": 0}
-"""Metrics are rendered whenever they are asked for."""
+QUICK = {"rendering_seconds": 0, "limits": {"hand_back_seconds": 0.05, "accept_drain_seconds": 0.05}}
+"""Metrics are rendered whenever they are asked for, and a stop waits for nobody who is not there."""
 
 
 @pytest.fixture

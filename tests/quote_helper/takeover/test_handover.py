@@ -1,7 +1,10 @@
 """One helper process after another at the same path: no request lost, no socket harmed, stale target info cured."""
 
 import dataclasses
+import functools
 import threading
+
+import pytest
 
 from confcom.errors import ExitCode
 from confcom.quote_helper.takeover.takeover_policy import Instance
@@ -12,6 +15,12 @@ QE_2 = ("--simulated-qe-mrenclave", "22" * 32, "--simulated-qe-isvsvn", "2")
 QUOTES = 'confcom_quote_helper_requests_total{{request="GetQuoteEx",result="{}"}}'
 WITHOUT_QUOTE = dataclasses.replace(INTEL_QUOTE_EX, quote=INTEL_QUOTE_EX.quote[:3])
 """All calls but GetQuoteEx."""
+
+
+@pytest.fixture
+def start_helper(start_helper):
+    """Start helpers that give each other the usual time."""
+    return functools.partial(start_helper, alterations={"rendering_seconds": 0})
 
 
 class Load:
