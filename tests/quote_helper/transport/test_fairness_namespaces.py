@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[3]
 HIERARCHIES = ("cgroup2", "name=systemd", "pids", "freezer")
 """Those in which a cgroup needs no setting before a process may enter it, the usual one first."""
 ENTER = 'echo $$ > "$1" && shift && exec unshare --pid --fork "$@"'
-QUOTES, PAUSED = 100, 4
+QUOTES, PAUSED = 60, 4
 BUSY, IDLE = 48, 96
 PODS = "confcom_quote_helper_pod_requests_total"
 WAIT_SECONDS = 30
