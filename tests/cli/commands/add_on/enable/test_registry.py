@@ -5,17 +5,6 @@ import json
 from confcom.errors import ExitCode
 
 
-def test_without_a_registry_nothing_is_changed(confcom, refused, cluster):
-    arguments = ("--simulated-node", "b")
-    code = "images-from-anywhere"
-    found = refused(*arguments, registry="", check="chart and values", code=code, exit_code=ExitCode.USAGE)
-    assert found["what"].endswith(" confcom/device-plugin and confcom/quote-helper")
-    for setting in ("image.registry", "devicePlugin.image.digest", "quoteHelper.image.digest"):
-        assert f"--set {setting}=" in found["do"]
-    assert not cluster.changes
-    assert cluster.node("b")["metadata"]["labels"] == {}
-
-
 def test_digests_need_no_registry_until_an_update_drops_them(confcom, cluster):
     digests = [f"--set={one}.image.digest=sha256:{'7' * 64}" for one in ("devicePlugin", "quoteHelper")]
     confcom.ok("enable", "--simulated", *digests, registry="")
