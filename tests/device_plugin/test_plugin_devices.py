@@ -116,15 +116,3 @@ async def test_a_device_lost_and_back_is_one_registration_more(kubelet, plugin, 
     assert {resource["cause"] for resource in (await plugin.inventory())["resources"]} == {"device_back"}
     assert kubelet.failed_dial_backs == 0
     assert await probes(plugin) == [200, 200]
-
-
-async def test_a_driver_beside_a_simulated_plugin_ends_its_streams(kubelet, start_plugin, node):
-    await kubelet.start()
-    plugin = await start_plugin("--host-root", str(node.root))
-    await registered(plugin, kubelet)
-    node.load()
-    await kubelet.until(lambda: not any(kubelet.lists[name] for name in ALL))
-    await plugin.until_code("simulated-on-hardware")
-    assert await probes(plugin) == [200, 503]
-    assert [line["level"] for line in await plugin.logged(event="simulated-on-hardware")] == ["error"]
-    assert [len(kubelet.registrations(name)) for name in ALL] == [1, 1, 1, 1]

@@ -1,7 +1,7 @@
 """Owner, mode and mount of the SGX device nodes: what is wrong, and what to do."""
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from confcom.device_plugin.discovery.device_nodes import Device, inspect_devices, mounted_noexec
@@ -134,7 +134,8 @@ def test_noexec_is_read_from_the_mount_that_the_device_is_on(name):
     assert mounted_noexec("\n".join(lines), ENCLAVE) is noexec
 
 
-@given(st.text(), st.integers(0, 0o7777), st.integers(0, 3), st.integers(0, 3))
+@settings(max_examples=50)
+@given(st.text(max_size=50), st.integers(0, 0o7777), st.integers(0, 3), st.integers(0, 3))
 def test_any_text_and_status_is_taken(text, mode, uid, gid):
     files = {"/proc/1/mountinfo": text, "/etc/group": text}
     host = FakeHost(files, {ENCLAVE: device(mode, uid, gid), PROVISION: device(mode, uid, gid)}, {DRIVER})

@@ -1,8 +1,6 @@
 from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from confcom.device_plugin.discovery.epc_discovery import NoSgxError, Platform, SimulatedOnHardwareError, discover
 from confcom.device_plugin.discovery.epc_sources import EpcSource
@@ -66,21 +64,14 @@ def test_a_node_without_usable_sgx_says_why(name):
     assert caught.value.exit_code is ExitCode.UNAVAILABLE
 
 
-@given(st.integers(1, 1024 * 1024))
-def test_simulated_epc_is_what_was_asked_for(mib):
-    found = discover(FakeHost(), simulated_epc_mib=mib)
-    assert found.epc_mib == mib
-    assert (found.platform, found.source) == (Platform.SIMULATED, EpcSource.SIMULATED)
-    assert found.enclave_node == found.provision_node == "/dev/null"
-
-
 def test_simulated_is_refused_only_where_a_driver_is():
     for entry in (DRIVER, "/sys/class/misc/enclave", "/sys/class/misc/isgx"):
         with pytest.raises(SimulatedOnHardwareError) as caught:
             discover(FakeHost(entries={entry}), simulated_epc_mib=168)
         assert entry in caught.value.why
-    found = discover(FakeHost(nodes={"/dev/sgx_enclave": device()}, leaves=processor(28 * MIB)), simulated_epc_mib=1)
-    assert found.platform is Platform.SIMULATED
+    found = discover(FakeHost(nodes={"/dev/sgx_enclave": device()}, leaves=processor(28 * MIB)), simulated_epc_mib=5)
+    assert (found.platform, found.source, found.epc_mib) == (Platform.SIMULATED, EpcSource.SIMULATED, 5)
+    assert found.enclave_node == found.provision_node == "/dev/null"
 
 
 def test_host_files_answer_for_a_real_tree(tmp_path):

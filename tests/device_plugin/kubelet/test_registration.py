@@ -292,18 +292,6 @@ async def test_a_device_lost_during_register_ends_the_attempt(kubelet, registrar
     assert kubelet.failed_dial_backs == 0
 
 
-async def test_a_device_lost_before_registration_is_not_served(kubelet, registrar, device):
-    await kubelet.start()
-    device.run()
-    await device.take()
-    assert kubelet.requests == []
-    device.mark_available()
-    await kubelet.until_list(EPC_RESOURCE)
-    await until(lambda: registrar.status.registered)
-    assert registrar.status.cause is RegistrationCause.DEVICE_BACK
-    assert (registrar.status.registrations, registrar.status.problem) == (1, "")
-
-
 async def test_each_return_of_a_device_is_one_registration(kubelet, registrar, device):
     """At a new socket, also where the kubelet restarted while the device was lost."""
     await kubelet.start()

@@ -154,4 +154,8 @@ def test_only_what_nobody_serves_is_removed(directory, mine, other):
     other("it0")
     killed = other("it1")
     killed.kill()
+    for name in ("kubelet.sock", "other-vendor.sock", "sgx-epc-notours.sock"):
+        with socket.socket(socket.AF_UNIX) as stale:
+            stale.bind(str(directory / name))
+    (directory / "sgx-epc-00000000000000.sock").touch()
     assert remove_stale_sockets(directory) == [killed.path.name]
