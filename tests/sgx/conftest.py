@@ -1,6 +1,5 @@
 """Vectors of the sgx room, as bytes."""
 
-import json
 from pathlib import Path
 
 import pytest
@@ -27,12 +26,3 @@ def genuine(request):
     """Each of the two, and what was parsed of it."""
     data = (VECTORS / "genuine-quotes" / request.param).read_bytes()
     return data, Quote.parse(data)
-
-
-@pytest.fixture(scope="session")
-def simulation_reports():
-    """What the SDK's simulation code made: reports, their fields, target infos, derivation data."""
-    lines = []
-    for name in ("current", "legacy"):
-        lines += (VECTORS / "sdk-simulation" / f"{name}.jsonl").read_text().splitlines()
-    return [json.loads(line) for line in lines]

@@ -3,7 +3,7 @@ from dataclasses import dataclass
 import pytest
 
 from confcom.errors import MalformedError
-from confcom.sgx.binary import ByteReader, Layout, require_length
+from confcom.sgx.binary import ByteReader, Layout
 from testkit.raised import raises
 
 
@@ -44,12 +44,6 @@ def test_unpack_takes_exactly_one_structure(layout):
     for size in (0, 26, 28):
         with raises("wrong-size", MalformedError, "remedy"):
             layout.unpack(bytes(size))
-
-
-def test_require_length_accepts_the_right_length():
-    require_length(b"abc", 3, "a word")
-    with raises("wrong-size", MalformedError):
-        require_length(b"abcd", 3, "a word")
 
 
 def test_reader_takes_in_order_and_never_past_the_end():

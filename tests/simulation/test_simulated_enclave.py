@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from confcom.errors import MalformedError
-from confcom.sgx.report import REPORT_SIZE, TARGET_INFO_SIZE, Report, TargetInfo
+from confcom.sgx.report import REPORT_SIZE, Report
 from confcom.simulation.enclave import ReportRejectedError, SimulatedEnclave, sign_report
 from confcom.simulation.report_key import DEFAULT_CPU_SVN, DOWNGRADED_CPU_SVN, UPGRADED_CPU_SVN, ReportKeyFormat
 from testkit.raised import raises
@@ -63,12 +63,6 @@ def test_report_of_a_processor_is_rejected_with_the_reason():
     body = replace(REPORTER.report_body(DATA), cpu_svn=bytes.fromhex("0f0f0305ff8007000000000000000000"))
     with raises("foreign-cpu-svn", ReportRejectedError, "why", "remedy", naming=body.cpu_svn.hex()):
         CHECKER.verify_report(sign_report(body, CHECKER.target_info()))
-
-
-@given(st.binary(min_size=TARGET_INFO_SIZE, max_size=TARGET_INFO_SIZE), formats)
-def test_a_report_can_be_made_for_any_target_info(target, key_format):
-    report = REPORTER.create_report(TargetInfo.parse(target), DATA, key_format=key_format)
-    assert Report.parse(report.encode()) == report
 
 
 def test_names_give_the_same_identity_everywhere():

@@ -9,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from confcom.errors import MalformedError
-from confcom.sgx.pck import extension_der as pck_extension_der
 from confcom.sgx.pck.extension import SGX_EXTENSION_OID, PckExtension, PckTcb, PlatformConfiguration, SgxType
+from confcom.sgx.pck.extension_der import _element as tlv
+from confcom.sgx.pck.extension_der import integer, octets
 from confcom.sgx.quote import Quote
 from testkit.raised import raises
 
@@ -59,25 +60,9 @@ ARC = bytes.fromhex("2a864886f84d010d01")
 """The extension's own OID, as DER writes it without tag and length."""
 
 
-def tlv(tag, content):
-    size = len(content)
-    if size < 0x80:
-        return bytes([tag, size]) + content
-    octets = size.to_bytes((size.bit_length() + 7) // 8)
-    return bytes([tag, 0x80 | len(octets)]) + octets + content
-
-
 def member(*arcs_and_value):
     *arcs, value = arcs_and_value
     return tlv(0x30, tlv(0x06, ARC + bytes(arcs)) + value)
-
-
-def octets(content):
-    return tlv(0x04, content)
-
-
-def integer(value):
-    return tlv(0x02, value.to_bytes(value.bit_length() // 8 + 1))
 
 
 def tcb_members(*extra, numbers=range(1, 17)):
@@ -132,12 +117,12 @@ def test_the_extension_of_a_genuine_pck_certificate(chain_quote):
 
 def test_lengths_are_written_in_their_shortest_form():
     for size, header in ((0, "00"), (127, "7f"), (128, "8180"), (255, "81ff"), (256, "820100"), (65536, "83010000")):
-        assert pck_extension_der.octets(bytes(size)) == bytes.fromhex("04" + header) + bytes(size)
+        assert octets(bytes(size)) == bytes.fromhex("04" + header) + bytes(size)
 
 
 def test_integers_are_written_in_their_shortest_form():
     for value, der in ((0, "020100"), (127, "02017f"), (128, "02020080"), (255, "020200ff"), (65535, "020300ffff")):
-        assert pck_extension_der.integer(value).hex() == der
+        assert integer(value).hex() == der
 
 
 def test_issuers_have_no_such_extension(chain_quote):
