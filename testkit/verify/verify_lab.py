@@ -7,7 +7,6 @@ from datetime import UTC, datetime, timedelta
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from confcom.sgx.certification import CertificationData, CertificationDataType
@@ -28,12 +27,6 @@ CHALLENGE = bytes(range(64))
 OTHER_KEY = derive_private_key(SEED, "a stranger's key")
 
 Key = ec.EllipticCurvePrivateKey
-
-
-def verify_signature(public_key, signature, message):
-    """Require a signature of r and s, 32 bytes each."""
-    r, s = int.from_bytes(signature[:32]), int.from_bytes(signature[32:])
-    public_key.verify(encode_dss_signature(r, s), message, ec.ECDSA(hashes.SHA256()))
 
 
 @dataclass(frozen=True)

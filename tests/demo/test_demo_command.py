@@ -77,25 +77,19 @@ def test_two_at_once_and_nothing_of_the_current_directory(demo_process, tmp_path
 INT, TERM, HUP = signal.SIGINT, signal.SIGTERM, signal.SIGHUP
 
 
-@pytest.mark.parametrize(("step", "number"), [(1, INT), (2, TERM), (3, INT), (4, HUP), (5, INT), (6, INT)])
-def test_ended_in_a_step_it_leaves_nothing(demo_in_short_folder, short_folder, tmp_path, step, number):
+@pytest.mark.parametrize(
+    ("step", "numbers"), [(1, [INT]), (2, [TERM]), (3, [INT]), (4, [HUP]), (5, [INT]), (6, [TERM, INT, HUP])]
+)
+def test_ended_in_a_step_it_leaves_nothing(demo_in_short_folder, short_folder, tmp_path, step, numbers):
+    """More signals do not disturb the cleanup."""
     process = demo_in_short_folder
     reach(process, short_folder, step)
-    os.killpg(process.pid, number)
-    out, err = process.communicate(timeout=30)
-    assert process.returncode == 128 + number, out + err
-    assert list(tmp_path.iterdir()) == []
-    assert "Traceback" not in out + err
-    assert traces_of(short_folder) == NOTHING
-
-
-def test_more_signals_do_not_disturb_the_cleanup(demo_in_short_folder, short_folder):
-    process = demo_in_short_folder
-    reach(process, short_folder, 6)
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+    for number in numbers:
         os.killpg(process.pid, number)
     out, err = process.communicate(timeout=30)
-    assert process.returncode == 128 + signal.SIGTERM, out + err
+    assert process.returncode == 128 + numbers[0], out + err
+    assert list(tmp_path.iterdir()) == []
+    assert "Traceback" not in out + err
     assert traces_of(short_folder) == NOTHING
 
 

@@ -21,20 +21,6 @@ sys.argv = ["confcom", {name!r}, *sys.argv[1:]]
 main()
 """
 
-WRONG_ROOT = """
-import contextlib, sys
-from confcom.cli.main import main
-arguments = sys.argv[1:]
-if arguments[0] == "export":
-    other = arguments[arguments.index("--state-dir") + 1] + "-other"
-    sys.argv = ["confcom", "simulation", "create", other]
-    with contextlib.suppress(SystemExit), contextlib.redirect_stdout(sys.stderr):
-        main()
-    arguments[arguments.index("--state-dir") + 1] = other
-sys.argv = ["confcom", "simulation", *arguments]
-main()
-"""
-
 
 @pytest.fixture
 def fails(play):
@@ -90,10 +76,6 @@ async def test_a_plugin_never_registers(fails, script, short_dir):
     lost = f'position = sys.argv.index("--device-plugin-dir") + 1\nsys.argv[position] = {str(short_dir)!r}'
     command = script(PATCHED_COMMAND.format(patch=lost, name="device-plugin"))
     await fails(2, "not-ready-in-time", instead={"device-plugin": command}, patience=1)
-
-
-async def test_a_wrong_root_is_trusted(fails, script):
-    await fails(5, "verdict-differs", instead={"simulation": script(WRONG_ROOT)})
 
 
 async def test_a_verifier_that_takes_simulated_for_genuine(fails, script):

@@ -15,10 +15,6 @@ def broken_link(lab, intermediate):
     return PckChain(lab.chain[0], (intermediate,), lab.chain[2]).broken_link(lab.chain[2], NOW)
 
 
-def test_whole_chain(lab):
-    assert broken_link(lab, lab.chain[1]) is None
-
-
 def test_an_intermediate_that_may_not_issue(lab):
     """Key, names, dates and signatures are as before: only the certificate does not allow it to issue others."""
     no_ca = reissued_intermediate(lab, replacing=x509.BasicConstraints(ca=False, path_length=None))

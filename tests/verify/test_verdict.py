@@ -169,14 +169,6 @@ def test_genuine_quotes_are_rejected_whatever_the_policy():
     assert check(verdict, "format").why
 
 
-def test_genuine_quote_under_a_simulated_root(lab, evidence):
-    quote = (GENUINE / "quote_pck_cert_chain.bin").read_bytes()
-    verdict = replace(evidence, quote=quote, now=IN_2024).verdict(lab.policy)
-    assert verdict.kind is FALSE
-    assert verdict.platform is Platform.UNKNOWN
-    assert "root" in failed_codes(verdict)
-
-
 def test_simulated_quote_under_intels_root(lab, evidence):
     verdict = verify_quote(evidence.quote, intel_root(), evidence.collateral, lab.policy, NOW)
     assert verdict.kind is FALSE
