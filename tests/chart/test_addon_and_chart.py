@@ -5,7 +5,6 @@ import pytest
 from confcom.addon.daemons.hardware_helpers import hardware_helpers
 from confcom.addon.daemons.root_comparison import follows_root
 from confcom.addon.model.chart_objects import (
-    AESMD,
     HARDWARE_PLATFORM,
     PLATFORM_LABEL,
     Component,
@@ -19,7 +18,7 @@ from confcom.addon.preflight.hardware_quotes import (
     check_epc_set_aside,
     check_provision_group,
 )
-from confcom.kubernetes.objects import listing, mapping, text
+from confcom.kubernetes.objects import mapping
 from testkit.chart_golden import golden
 from testkit.fake_cluster import objects as make
 from testkit.fake_cluster.objects import EPC
@@ -50,15 +49,6 @@ def test_simulated_nodes_follow_the_root_and_hardware_does_not():
     labels = [mapping(one, "spec", "template", "metadata", "labels")[PLATFORM_LABEL] for one in helpers]
     assert [label == HARDWARE_PLATFORM for label in labels] == [not simulates(one) for one in helpers]
     assert [follows_root(one) for one in helpers] == [simulates(one) for one in helpers]
-
-
-def test_the_sidecar_has_the_name_and_leaves_its_last_words():
-    (helper,) = helpers_of("hardware-aesmd")
-    (sidecar,) = [
-        one for one in listing(helper, "spec", "template", "spec", "initContainers") if text(one, "name") == AESMD
-    ]
-    assert sidecar["restartPolicy"] == "Always"
-    assert sidecar["terminationMessagePolicy"] == "FallbackToLogsOnError"
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,6 @@ from testkit.chart_manifests import HELPER, containers, daemon, mounts_of, volum
 
 AESMD = "quoteHelper.aesmd.image.repository=our/aesmd"
 COLLATERAL = "quoteHelper.collateral"
-CONFIGURATION, CACHE = "/etc/sgx_default_qcnl.conf", "/var/cache/collateral"
 SYSTEM_CA = "/etc/ssl/certs/ca-certificates.crt"
 HARDWARE = ("hardware-aesmd", "hardware-collateral", "aks", "beside-hardware")
 ALIBABA = "https://sgx-dcap-server{}.cn-hongkong.aliyuncs.com/sgx/certification/v4/"
@@ -60,17 +59,6 @@ def test_another_configuration_or_root_is_another_pod():
     assert [one for one in rendered if "checksum/expected-root" in annotations(one)] == [golden("hardware-collateral")]
     simulated = annotations(golden("beside-hardware"), f"{HELPER}-simulated")
     assert not [one for one in simulated if one.startswith("checksum")]
-
-
-@pytest.mark.parametrize("name", HARDWARE)
-def test_aesmds_container_alone_has_it(name):
-    pod = daemon(golden(name), HELPER)
-    assert volumes_of(pod)["collateral-cache"]["emptyDir"] == {"medium": "Memory", "sizeLimit": "16Mi"}
-    for held_by, container in containers(pod).items():
-        paths = {mount["mountPath"] for mount in mounts_of(container).values()}
-        mine = {CONFIGURATION, CACHE} if held_by == "aesmd" else set()
-        assert paths & {CONFIGURATION, CACHE} == mine
-        assert ("HOME" in variables(container)) is (held_by == "aesmd")
 
 
 def test_a_private_ca_lies_over_the_systems():

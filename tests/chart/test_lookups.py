@@ -65,7 +65,6 @@ class Upgrade:
 CASES = {
     "nothing changes": Upgrade(HW | SIM | {"other": {}}, BESIDE, f"{BESIDE},logLevel=debug"),
     "hardware has gone": Upgrade(SIM, BESIDE, SIMULATED),
-    "hardware comes": Upgrade(SIM, SIMULATED, BESIDE),
     "another label of hardware": Upgrade(
         HW | SIM,
         BESIDE,
@@ -167,8 +166,6 @@ CASES = {
     "other terms": Upgrade(ON_AKS, f"{AKS},{HARDWARE}", f"{HARDWARE},{OTHER_TERMS}"),
     "other terms beside simulation": Upgrade(ON_AKS, f"{AKS},{HARDWARE}", f"{BESIDE},{OTHER_TERMS}"),
     # Quote helpers on hardware.
-    "a helper comes": Upgrade(HW, HARDWARE, AESMD),
-    "a helper goes": Upgrade(HW, AESMD, HARDWARE),
     "a helper comes beside simulation": Upgrade(HW | SIM, BESIDE, f"{BESIDE},{AESMD}"),
     "helpers go beside simulation": Upgrade(HW | SIM, f"{BESIDE},{AESMD}", f"{BESIDE},{HARDWARE}"),
     "the helper's image is forgotten": Upgrade(

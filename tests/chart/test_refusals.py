@@ -86,10 +86,6 @@ def test_values_that_contradict_each_other(template, refused, settings, code, sa
     assert [part for part in said if part not in done.stderr] == []
 
 
-def test_the_page_that_is_named_exists():
-    assert (ROOT / "docs/how-to/build-images.md").exists()
-
-
 @pytest.mark.parametrize(
     ("settings", "lacking"),
     [
@@ -260,10 +256,6 @@ def test_a_wrong_value_is_refused_at_its_place(path, value):
     places = places_refused(steps, value)
     assert places
     assert all(place[: len(steps)] == steps[: len(place)] for place in places)
-
-
-def test_right_values_are_not_refused():
-    assert places_refused(["quoteHelper", "expectedRoot"], TEST_ROOT) == set()
 
 
 def test_helm_applies_the_schema(template):

@@ -267,21 +267,6 @@ async def test_a_shortfall_of_a_node_that_came_back_is_told_again(setting):
     assert len(setting.api.events) == 2
 
 
-async def test_a_shortfall_that_ended_long_ago_is_forgotten(setting):
-    setting.has_plugin(10)
-    setting.api.pods.append(tenant(40))
-    setting.watch(tenant(40))
-    await setting.applier.apply()
-    assert len(setting.api.events) == 1
-    setting.state.set_pod(("tenant", "t"), None)
-    setting.api.pods.pop()
-    await setting.pass_time(1)
-    setting.state.remove_node("n")
-    setting.now += 1800
-    setting.applier.tick()
-    assert setting.applier._shortfalls._reported == {}
-
-
 async def test_nothing_is_written_before_all_is_listed(setting):
     setting.has_plugin(64)
     listed = [asyncio.Event(), asyncio.Event()]

@@ -170,13 +170,3 @@ async def test_a_kubeconfigs_client_paces_its_watches(tmp_path):
     found = connect(path, (EPC,))
     assert isinstance(found._connection._client._transport, PacedWatches)
     await found.close()
-
-
-async def test_a_program_that_gives_no_token(tmp_path):
-    program = {"apiVersion": "client.authentication.k8s.io/v1beta1", "command": "echo", "args": ["{}"]}
-    path = tmp_path / "kubeconfig"
-    path.write_text(json.dumps(KUBECONFIG | {"users": [{"name": "u", "user": {"exec": program}}]}))
-    found = connect(path, (EPC,))
-    with pytest.raises(UnavailableError):
-        await found.read_node("n1")
-    await found.close()

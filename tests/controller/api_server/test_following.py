@@ -7,7 +7,7 @@ from confcom.controller.api_server.errors import ExpiredError, UnreadableError
 from confcom.controller.api_server.following import Follower, NodeSink, PodSink
 from confcom.controller.metrics import ControllerMetrics
 from confcom.controller.reconcile.decision import Rules
-from confcom.controller.reconcile.facts import PodFacts, Requested
+from confcom.controller.reconcile.facts import Requested
 from confcom.controller.reconcile.state import ClusterState
 from confcom.errors import UnavailableError
 from testkit.controller import EPC, RELEASE, plugin_pod, pod
@@ -91,12 +91,6 @@ async def test_a_watch_resumes_at_the_last_change():
     assert run.follower.synced.is_set()
 
 
-async def test_a_change_without_a_version_has_nothing_listed_again():
-    run = Followed(("7", []), [("ADDED", {"metadata": {"name": "a"}})], [])
-    await run.play()
-    assert run.source.calls == ["list", "watch 7", "watch 7", "watch 7"]
-
-
 async def test_a_quiet_watch_is_contact_with_the_api_server():
     class Quiet(ScriptedSource):
         async def watch(self, version):
@@ -147,14 +141,6 @@ async def test_what_is_known_stays_while_the_api_server_is_away():
     assert max(run.slept) == run.slept[-1] == 30.0
 
 
-async def test_pauses_between_lists_begin_anew_after_a_watch():
-    expired = ExpiredError("410")
-    again = [step for number in "123" for step in ((number, []), expired)]
-    run = Followed(*again, ("4", []), [], expired, ("5", []), expired)
-    await run.play()
-    assert run.slept == [1.0, 2.0, 1.0]
-
-
 async def test_a_list_that_breaks_off_drops_nothing():
     class Breaking(ScriptedSource):
         async def list(self, take):
@@ -186,17 +172,3 @@ def test_pods_that_stop_to_matter_are_dropped():
     sink.begin()
     sink.complete()
     assert state.plugin(("confcom-system", "a")) is None
-
-
-def test_a_sink_keeps_no_names_of_pods_beyond_a_list():
-    state = ClusterState(RULES, lambda: 0.0)
-    sink = PodSink(state, RULES.resources, RELEASE, lambda: None)
-    sink.begin()
-    sink.take(plugin_pod("a"))
-    sink.take(pod())
-    assert sink._listed == {("confcom-system", "a")}
-    sink.complete()
-    sink.take(plugin_pod("b"))
-    assert sink._listed is None
-    assert isinstance(state.plugin(("confcom-system", "b")), tuple)
-    assert PodFacts.__slots__ == ()

@@ -101,13 +101,6 @@ async def test_an_event_without_an_end_is_not_kept():
     assert sent < 4 * ANSWER_BYTES
 
 
-async def test_fields_in_fields_in_fields_are_skipped():
-    thing = event(pod(name="deep"))
-    deep = b'{"f:a":' * 9_000 + b"{}" + b"}" * 9_000
-    line = thing.replace(b'"metadata": {', b'"metadata": {"managedFields": [{"fieldsV1": ' + deep + b"}], ")
-    assert await names_in_watch(lambda _: iter([line])) == ["deep"]
-
-
 OWNERS = b'"ownerReferences": [%s]' % b",".join([b'{"apiVersion":"v","kind":"k","name":"n","uid":"u"}'] * 30_000)
 """1.5 MB of the smallest things of which Python objects are made."""
 

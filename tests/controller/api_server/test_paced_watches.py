@@ -58,14 +58,3 @@ async def test_watches_that_last_do_not_wait():
     server = Server(5, lasting=SHORT_WATCH_SECONDS)
     await first_event(server.api().nodes)
     assert server.slept == []
-
-
-async def test_feeds_do_not_wait_for_each_other_and_lists_never_do():
-    server = Server(1)
-    api = server.api()
-    await first_event(api.nodes)
-    for _ in range(5):
-        await api.nodes.list(lambda _: None)
-    server.asked = 0
-    await first_event(api.pods)
-    assert server.slept == []

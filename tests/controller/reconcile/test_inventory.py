@@ -3,8 +3,6 @@
 import json
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from confcom.controller.reconcile.facts import Accounting, Offer
 from confcom.controller.reconcile.inventory import LARGEST_MIB, read_offer
@@ -59,12 +57,6 @@ def test_a_waiting_plugin_offers_nothing():
 def test_what_is_no_inventory_is_refused(unusable):
     with raises("inventory-malformed", MalformedError):
         read_offer(unusable)
-
-
-@given(st.binary(max_size=200))
-def test_no_bytes_make_anything_else(found):
-    with pytest.raises(MalformedError):
-        read_offer(found)
 
 
 EPC = DEFAULT_NAMES[ResourceKind.EPC]
