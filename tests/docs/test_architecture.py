@@ -5,8 +5,6 @@ import re
 import tomllib
 from pathlib import Path
 
-import pytest
-
 ROOT = Path(__file__).parents[2]
 SOURCE = ROOT / "src" / "confcom"
 PAGE = (ROOT / "docs/explanation/architecture.md").read_text()
@@ -71,15 +69,6 @@ def test_each_row_names_what_the_package_imports():
         named = re.findall(r"`([a-z_]+)`", cells[-1])
         assert named == sorted(imported(package)), package
         assert set(named) <= allowed[package], package
-
-
-@pytest.mark.parametrize(
-    ("package", "contract"), [("quote_helper", "quote-helper"), ("controller", "controller"), ("addon", "addon")]
-)
-def test_packages_with_layers_are_in_their_order(package, contract):
-    order = [name for layer in layers(contract) for name in layer]
-    named = list(rows(f"package of `{package}`"))
-    assert named == [name for name in order if name in named]
 
 
 def test_every_module_that_a_flow_names_is_there():

@@ -12,13 +12,7 @@ from confcom.sgx.epc_from_cpuid import (
     sgx_supported,
     whole_mib,
 )
-
-MIB = 1 << 20
-
-
-def registers(base, size, kind=1):
-    """Registers as the SDM packs a section: bits 51..32 in EBX and EDX, 31..12 in EAX and ECX."""
-    return CpuidRegisters((base & 0xFFFFF000) | kind, base >> 32, size & 0xFFFFF000, size >> 32)
+from testkit.hosts.fake import MIB, section
 
 
 def processor(*subleaves, max_leaf=0x16, leaf7_ebx=0x4):
@@ -33,11 +27,11 @@ PAGES = st.integers(0, (1 << 40) - 1).map(lambda page: page << 12)
 
 @given(PAGES, PAGES, st.integers(0, 0xFF), st.integers(0, 0xFFF), st.integers(0, 0xFFF))
 def test_every_section_is_decoded(base, size, noise_low, noise_high, properties):
-    r = registers(base, size)
-    section = decode_epc_section(
+    r = section(size, base=base)
+    found = decode_epc_section(
         r.eax | noise_low << 4, r.ebx | noise_high << 20, r.ecx | properties, r.edx | noise_high << 20
     )
-    assert section == EpcSection(EpcSectionKind.EPC, base, size)
+    assert found == EpcSection(EpcSectionKind.EPC, base, size)
 
 
 def test_type_zero_ends_and_other_types_are_unknown():
@@ -56,9 +50,9 @@ def test_support_needs_the_leaf_and_the_feature(max_leaf, ebx, expected):
 
 
 def test_sections_are_enumerated_to_the_end_marker():
-    first, second = registers(0x1_0000_0000, 93 * MIB), registers(0x80_0000_0000, 256 << 30)
+    first, second = section(93 * MIB), section(256 << 30, base=0x80_0000_0000)
     end = CpuidRegisters(0, 0, 0, 0)
-    found = enumerate_epc(processor(first, registers(0, MIB, kind=2), second, end, first))
+    found = enumerate_epc(processor(first, section(MIB, kind=2), second, end, first))
     assert found == (
         EpcSection(EpcSectionKind.EPC, 0x1_0000_0000, 93 * MIB),
         EpcSection(EpcSectionKind.EPC, 0x80_0000_0000, 256 << 30),
@@ -66,7 +60,7 @@ def test_sections_are_enumerated_to_the_end_marker():
 
 
 def test_a_processor_is_asked_only_for_leaves_that_it_has():
-    assert len(enumerate_epc(processor(registers(0, MIB), CpuidRegisters(0, 0, 0, 0), max_leaf=0x12))) == 1
+    assert len(enumerate_epc(processor(section(MIB), CpuidRegisters(0, 0, 0, 0), max_leaf=0x12))) == 1
     assert enumerate_epc(processor(leaf7_ebx=0)) == ()
     assert enumerate_epc(processor(max_leaf=0x11)) == ()
     too_old_for_leaf_7 = {(0, 0): CpuidRegisters(6, 0, 0, 0)}
@@ -74,7 +68,7 @@ def test_a_processor_is_asked_only_for_leaves_that_it_has():
 
 
 def test_a_processor_without_an_end_marker_is_asked_eight_times():
-    assert len(enumerate_epc(processor(*[registers(0, MIB)] * 8))) == 8
+    assert len(enumerate_epc(processor(*[section(MIB)] * 8))) == 8
 
 
 def test_sizes_are_summed_before_they_are_rounded_down():
