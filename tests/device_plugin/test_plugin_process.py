@@ -108,7 +108,9 @@ async def test_what_a_killed_plugin_left_is_removed(start_plugin, directory):
     await killed.until_code("kubelet-absent")
     await killed.end(signal.SIGKILL)
     left = {path.name for path in directory.iterdir()}
-    (removal,) = await (await start_plugin()).logged(sockets=ANY)
+    following = await start_plugin()
+    await following.until_code("kubelet-absent")
+    (removal,) = await following.logged(sockets=ANY)
     assert set(removal["sockets"]) == left
     assert not left & {path.name for path in directory.iterdir()}
 
