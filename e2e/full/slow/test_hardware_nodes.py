@@ -60,9 +60,9 @@ def add_on(cluster, aesmd_images, tmp_path_factory):
     """The add-on on two nodes, by `confcom enable` without --simulated."""
     chosen = cluster.nodes[:2]
     image = {"repository": REPOSITORY, "digest": aesmd_images.helper, "pullPolicy": "Never"}
-    provider = {"provider": "aesmd", "sgxPrvGroup": SGX_PRV_GROUP, "expectedRoot": aesmd_images.root}
+    hardware = {"sgxPrvGroup": SGX_PRV_GROUP, "expectedRoot": aesmd_images.root}
     file = tmp_path_factory.mktemp("values") / "values.json"
-    file.write_text(json.dumps({"quoteHelper": {**provider, "aesmd": {"image": image}}}))
+    file.write_text(json.dumps({"quoteHelper": {**hardware, "aesmd": {"image": image}}}))
     uninstall(cluster)
     made = AddOn(cluster, chosen, SMALLEST_NODE_MIB - SET_ASIDE_MIB)
     names = [node.name for node in chosen]
