@@ -48,13 +48,19 @@ def test_the_second_one_is_told_of_the_first(confcom, enabled, command):
 
 @pytest.mark.parametrize(
     ("status", "ago", "code"),
-    [("pending-upgrade", 5.0, "change-running"), ("pending-rollback", None, "change-interrupted")],
+    [
+        ("pending-upgrade", 5.0, "change-running"),
+        ("pending-upgrade", LONGEST_CHANGE_SECONDS + 5, "change-interrupted"),
+        ("pending-rollback", None, "change-interrupted"),
+    ],
 )
 def test_of_one_that_died_the_remedy_that_is_named_works(confcom, enabled, status, ago, code):
     begin(enabled, status, ago=ago)
     error = confcom.error(ExitCode.REFUSED, code, "update", "--version", "0.2.0")
     assert commands_in(error["do"])[-1] == "confcom rollback --interrupted"
-    assert commands_in(confcom.problem("change-unfinished"))[-1] == "confcom rollback --interrupted"
+    problem = confcom.problem("change-unfinished")
+    assert commands_in(problem)[-1] == "confcom rollback --interrupted"
+    assert bool(re.search(r"\b[0-9]+ s ago", problem)) is (code == "change-running")
     confcom.ok("rollback", "--interrupted")
     assert enabled.revisions[-1]["description"] == "Rollback to 1"
     confcom.ok("update", "--version", "0.2.0")

@@ -76,6 +76,8 @@ def test_all_nodes_are_shown_to_who_asks(enabled, told):
     assert rest.startswith("and 3 more ")
     assert len([line for line in whole if " CrashLoopBackOff" in line]) == MAX_ROWS + 3
     assert not [line for line in whole if ALL in commands_in(line)]
+    enabled(large.cluster(nodes=MAX_ROWS + 1, tenants=0))
+    assert told()[-1] == "All is well."
 
 
 def test_more_causes_than_anybody_reads_are_cut(enabled, told, document):
