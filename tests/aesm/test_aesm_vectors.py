@@ -45,11 +45,3 @@ def test_our_server_answers_what_intels_answers(vector, call):
 def test_a_list_that_names_the_key_selects_what_no_list_selects(vector):
     session, request = received(vector("intel229_sellist"))
     assert session.respond(plan(request)) == vector("resp_intel229_sel")
-
-
-@pytest.mark.parametrize("call", CALLS)
-def test_our_client_reads_what_intels_server_answers(vector, call):
-    _, request = received(vector(f"intel229_{call}"))
-    response = ClientSession(request).receive(vector(f"resp_intel229_{call}"))
-    assert response.error_code == 0
-    assert response.kind is request.kind

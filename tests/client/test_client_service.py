@@ -12,12 +12,15 @@ import uvloop
 
 from confcom.aesm.error_code import AesmErrorCode, code_of
 from confcom.aesm.errors import AesmError, ConnectionClosedError, ProtocolError, StaleTargetError
+from confcom.aesm.framing import encode_frame
+from confcom.aesm.session import MAX_RESPONSE_SIZE
 from confcom.client import blocking
 from confcom.client.errors import ServiceTimeoutError, ServiceUnreachableError, connect_error
 from confcom.errors import ExitCode, SettingsError
 from confcom.sgx.key_id import ECDSA_P256_KEY_ID
 from confcom.sgx.quote import Quote
 from confcom.simulation.enclave import SimulatedEnclave
+from testkit.helper_in_process import open_descriptors
 from testkit.raised import raises, require_style
 
 ENCLAVE = SimulatedEnclave.from_name("client test")
@@ -104,7 +107,17 @@ def test_a_service_that_resets_the_connection(ask, listen):
     require_style(caught.value, "why", "remedy")
 
 
-@pytest.mark.parametrize("data", [bytes(4), b"\xff" * 4, b"HTTP/1.1 400 Bad Request\r\n\r\n", NUM_ANSWER])
+@pytest.mark.parametrize(
+    "data",
+    [
+        bytes(4),
+        (MAX_RESPONSE_SIZE + 1).to_bytes(4, "little"),
+        encode_frame(bytes.fromhex("a201020801")),
+        b"HTTP/1.1 400 Bad Request\r\n\r\n",
+        NUM_ANSWER,
+    ],
+    ids=["length 0", "length over the cap", "field 20", "HTTP", "other call"],
+)
 def test_a_service_of_another_kind(ask, listen, sending, data):
     listen(sending(data))
     with pytest.raises(ProtocolError) as caught:
@@ -246,16 +259,13 @@ def test_many_threads_share_one_client(listen, honest, socket_path):
 
 
 def test_no_client_leaves_a_descriptor_open(ask, listen, honest, sending):
-    def descriptors():
-        return sum(1 for _ in Path("/proc/self/fd").iterdir())
-
     # uvloop keeps a pipe for signals from the first loop of a process on.
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(asyncio.sleep(0))
-    before = descriptors()
+    before = open_descriptors()
     listener = listen(honest, sending())
     ask("quote_size")
     with pytest.raises(ConnectionClosedError):
         ask("quote_size")
     listener.close()
-    assert descriptors() == before
+    assert open_descriptors() == before

@@ -11,7 +11,6 @@ import socket
 import threading
 import time
 from dataclasses import replace
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -32,6 +31,7 @@ from confcom.sgx.report import QeReportInfo, Report
 from confcom.simulation.enclave import SimulatedEnclave
 from confcom.simulation.quoting_enclave import DEFAULT_QE_IDENTITY
 from testkit.hardware_causes import CAUSES
+from testkit.helper_in_process import open_descriptors
 from testkit.raised import raises
 from testkit.stub_aesmd import IDS, INIT, NO_ANSWER, NUM, QUOTE, SIZE, StubAesmd
 from testkit.waiting import until
@@ -378,10 +378,6 @@ async def test_what_the_kernel_does_not_take_is_sent_later(calls, platform, repl
     replace_sockets(Narrow)
     report = report_for(platform)
     assert (await ended(lambda done: calls.quote(report, None, done)))().quote
-
-
-def open_descriptors():
-    return len(list(Path("/proc/self/fd").iterdir()))
 
 
 async def test_closing_breaks_off_calls_and_keeps_no_descriptor(relay, aesmd):

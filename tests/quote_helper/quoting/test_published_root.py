@@ -52,13 +52,9 @@ def test_only_the_published_root_is_taken(in_use, kept, published, takes, proble
     ],
 )
 def test_what_is_published(tmp_path, content, read):
+    assert read_published(tmp_path / "sha256") == read_published(tmp_path) == ""
     (tmp_path / "sha256").write_bytes(content)
     assert read_published(tmp_path / "sha256") == read
-
-
-def test_nothing_is_published(tmp_path):
-    assert read_published(tmp_path / "sha256") == ""
-    assert read_published(tmp_path) == ""
 
 
 class Volumes:

@@ -48,12 +48,6 @@ def test_a_changed_quoting_enclave_opens_the_window_again(policy, clock):
     assert policy.code_for_rejected_report() is ASK_AGAIN
 
 
-def test_a_takeover_without_a_change_is_final_at_once(policy):
-    policy.quotes_for(b"one")
-    policy.took_over_from(b"one")
-    assert policy.code_for_rejected_report() is FINAL
-
-
 @pytest.mark.parametrize("before", [b"two", b""], ids=["another", "not known"])
 def test_the_path_of_another_enclave_opens_the_window_again(policy, clock, before):
     policy.quotes_for(b"one")

@@ -7,7 +7,6 @@ import threading
 import pytest
 
 from confcom.errors import ExitCode
-from confcom.quote_helper.takeover.takeover_policy import Instance
 from confcom.simulation.enclave import SimulatedEnclave
 from testkit.replay.clients import GRAMINE, INTEL_QUOTE_EX, ReplayedClient
 
@@ -109,9 +108,3 @@ def test_a_version_that_can_never_quote_leaves_the_old_one(start_helper, short_d
     assert new.process.wait(30) == ExitCode.UNUSABLE
     assert old.ready
     assert quotes(old.socket)
-
-
-def test_every_other_instance_is_newer_than_one_that_ends():
-    newest = Instance.started(10**18, b"\xff\xff\xff")
-    assert newest.as_oldest < Instance.started(1_000_000, b"\0\0\0")
-    assert Instance.parse(f".aesm.socket.{newest.as_oldest.mark}") == newest.as_oldest

@@ -17,10 +17,9 @@ from confcom.errors import SettingsError, UnavailableError
 from confcom.quote_helper.takeover import socket_inspection, socket_keeper
 from confcom.quote_helper.takeover.holder_probe import HolderStatus, probe_holder
 from confcom.quote_helper.takeover.takeover_policy import MAX_SOCKET_PATH_BYTES, Instance
+from testkit.helper_in_process import WAIT_SECONDS
 from testkit.users import as_user
 from testkit.waiting import until as eventually
-
-WAIT_SECONDS = 30
 
 
 def listening(path, name=None):
