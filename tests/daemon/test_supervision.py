@@ -1,5 +1,6 @@
 import asyncio
 import contextlib
+import gc
 import io
 import os
 import signal
@@ -126,6 +127,19 @@ async def test_the_end_of_one_service_stops_all():
     assert ended == [1, 1, 1]
     with raises("service-ended", ConfcomError):
         await run_until_stopped(asyncio.Event(), service(), asyncio.sleep(0))
+
+
+@pytest.mark.filterwarnings("error")
+async def test_services_of_a_stopped_daemon_do_not_start():
+    stop, started = asyncio.Event(), []
+    stop.set()
+
+    async def service():
+        started.append(1)
+
+    await run_until_stopped(stop, service(), service())
+    gc.collect()  # a coroutine that was never awaited warns when it goes
+    assert started == []
 
 
 @pytest.mark.parametrize("works", [True, False])

@@ -80,6 +80,9 @@ async def run_until_stopped(stop: asyncio.Event, *services: Coroutine[Any, Any, 
                 task.cancel()
     except BaseExceptionGroup as failures:
         raise first_failure(failures) from failures
+    finally:
+        for service in services:  # a task that is cancelled before its first step never awaits its service
+            service.close()
 
 
 async def run_unless(
