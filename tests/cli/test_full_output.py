@@ -25,14 +25,8 @@ def full():
         yield file
 
 
-@pytest.mark.parametrize(
-    ("args", "env"),
-    [
-        (["inspect", QUOTE], {}),
-        (["inspect", QUOTE, "--output", "json"], {"PYTHONUNBUFFERED": "1"}),
-        (["--help"], {"PYTHONUNBUFFERED": "1"}),
-    ],
-)
+@pytest.mark.parametrize("args", [["inspect", QUOTE], ["inspect", QUOTE, "--output", "json"], ["--help"]])
+@pytest.mark.parametrize("env", [{}, {"PYTHONUNBUFFERED": "1"}], ids=["buffered", "unbuffered"])
 def test_a_full_disk_under_the_output_is_explained(confcom, full, args, env):
     result = confcom(*args, stdout=full, env=env)
     assert result.returncode == 1

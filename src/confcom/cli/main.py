@@ -24,6 +24,8 @@ def main() -> None:
         _run()
     except KeyboardInterrupt:
         raise SystemExit(130) from None  # confcom.errors.ExitCode, which may not have been imported yet
+    finally:
+        drop_unwritten_output()
 
 
 def _run() -> None:
@@ -58,6 +60,14 @@ def open_closed_streams() -> None:
     sys.stderr = sys.stderr or os.fdopen(2, "w", closefd=False)
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")
+
+
+def drop_unwritten_output() -> None:
+    """Discard what stdout refused to take; the interpreter would try once more at its end, and exit with 120."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
 
 
 def program_name(path: str) -> str:
