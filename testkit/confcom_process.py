@@ -1,7 +1,9 @@
 """`confcom` with files, programs and streams as a case has them: in this process, or in one of its own."""
 
+import contextlib
 import ctypes
 import io
+import logging
 import os
 import subprocess
 import sys
@@ -77,6 +79,7 @@ def call(case, place):
     stdout = io.TextIOWrapper(io.BytesIO(), "utf-8", write_through=True)
     stderr = io.TextIOWrapper(io.BytesIO(), "utf-8", "backslashreplace", write_through=True)
     with (
+        _logging_left_alone(),
         mock.patch.dict(os.environ, environ, clear=True),
         mock.patch.object(sys, "argv", ["confcom", *map(os.fsdecode, case.arguments)]),
         mock.patch.multiple(sys, stdin=stdin, stdout=stdout, stderr=stderr),
@@ -89,3 +92,15 @@ def call(case, place):
             traceback.print_exc()
             code = 1
     return subprocess.CompletedProcess(case.arguments, code, stdout.buffer.getvalue(), stderr.buffer.getvalue())
+
+
+@contextlib.contextmanager
+def _logging_left_alone():
+    """A daemon sets the root logger up, which in a process of its own goes with it."""
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    try:
+        yield
+    finally:
+        root.handlers[:] = handlers
+        root.setLevel(level)
