@@ -1,5 +1,6 @@
 """The log stream, with real pipes: it never waits for who reads, and says what it dropped."""
 
+import io
 import json
 import os
 import subprocess
@@ -45,6 +46,16 @@ class Pipe:
         return lines_of(b"".join(text))
 
 
+class CountingStream(io.StringIO):
+    """A stream in memory that counts its writes."""
+
+    writes = 0
+
+    def write(self, text):
+        self.writes += 1
+        return super().write(text)
+
+
 @pytest.fixture
 def pipe():
     return Pipe()
@@ -52,7 +63,6 @@ def pipe():
 
 def test_records_arrive_in_order_and_none_is_missing_at_the_end(pipe):
     os.set_blocking(pipe.file.fileno(), False)  # as another process may make it
-    assert not pipe.stream.isatty()
     pipe.fill()
     for number in range(1000):
         pipe.stream.write(f"{number}\n")
@@ -67,6 +77,17 @@ def test_a_record_arrives_though_none_follows(pipe):
             pipe.stream.write(f"{number}\n")
             assert reader.readline() == f"{number}\n"
     assert pipe.read_all() == []
+
+
+def test_records_that_come_fast_are_written_together():
+    memory = CountingStream()
+    stream = LogStream(memory)
+    for number in range(1000):
+        stream.write(f"{number}\n")
+    stream.finish(30)
+    assert lines_of(memory.getvalue().encode()) == [str(number) for number in range(1000)]
+    assert memory.writes < 500
+    assert not stream.isatty()
 
 
 @pytest.mark.parametrize("size", [10, 300])

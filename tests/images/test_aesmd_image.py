@@ -45,6 +45,17 @@ def installed(stage):
     return [line[line.index("/context/install-packages") + 1 :] for line in words]
 
 
+@pytest.mark.parametrize("target", TARGETS)
+def test_aesmd_starts_in_its_directory_without_privileges(aesmd, target):
+    shared = aesmd["service"]
+    assert aesmd[target].base == "service"
+    assert shared.all("WORKDIR") == ["/opt/intel/sgx-aesm-service/aesm"]
+    assert shared.all("ENV") == ["LD_LIBRARY_PATH=."]
+    assert aesmd[target].all("USER") == [USER]
+    assert aesmd[target].instructions[-1][0] == "USER"
+    assert not [line for keyword in ("CMD", "ENTRYPOINT", "WORKDIR", "ENV") for line in aesmd[target].all(keyword)]
+
+
 def test_aesmd_has_its_plug_in_and_is_started_by_our_script(aesmd):
     (entrypoint,), (copied,) = aesmd["service"].all("ENTRYPOINT"), aesmd["service"].all("COPY")
     _, source, target = copied.split()
@@ -87,6 +98,39 @@ def test_without_an_address_or_a_key_it_installs_nothing(tmp_path, arguments, ad
     assert done.returncode == 1
     assert advice in done.stderr
     assert done.stdout == ""
+
+
+STUB = """#!/bin/sh
+echo "$(basename "$0") $*"
+case "$*" in *sgx-aesm-service*) cat /etc/apt/sources.list.d/intel.sources; ls -l /etc/apt/keyrings/intel.asc ;; esac
+"""
+
+
+def test_packages_come_by_one_key_and_nothing_stays(tmp_path, in_namespace):
+    """With stand-ins for apt-get and ldconfig, and an /etc/apt of its own."""
+    (tmp_path / "bin").mkdir()
+    for name in ("apt-get", "ldconfig"):
+        (tmp_path / "bin" / name).write_text(STUB)
+        (tmp_path / "bin" / name).chmod(0o755)
+    (tmp_path / "keys").mkdir()
+    (tmp_path / "keys" / "intel.asc").write_text("a key")
+    (tmp_path / INSTALL.name).write_bytes(INSTALL.read_bytes())
+    script = f"""set -e
+mount -t tmpfs none /etc/apt
+mkdir /etc/apt/sources.list.d
+mount -t tmpfs none /var/lib
+mkdir -p /var/lib/apt/lists/partial
+PATH={tmp_path}/bin:$PATH sh {tmp_path}/{INSTALL.name} intel https://packages.test/ubuntu noble sgx-aesm-service two
+find /etc/apt /var/lib -not -type d
+"""
+    done = in_namespace(script)
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert "apt-get install --yes --no-install-recommends sgx-aesm-service two" in lines
+    assert {"Types: deb", "URIs: https://packages.test/ubuntu", "Suites: noble"} <= set(lines)
+    assert "Signed-By: /etc/apt/keyrings/intel.asc" in lines
+    assert any(line.startswith("-rw-r--r--") for line in lines)  # apt reads it as another user
+    assert lines[-1] == "ldconfig "  # no file is found after it
 
 
 # The entry point with a stand-in for aesmd, as a runtime starts it for a Pod of the chart.
@@ -177,6 +221,10 @@ def test_it_runs_as_in_the_pod(start):
         "provision": "opened",
     }
     assert done.stderr == ""
+
+
+def test_the_pods_arguments_replace_those_of_the_image(start):
+    assert told(start("--no-daemon", "--an option"))["arguments"] == "--no-daemon --an option"
 
 
 @pytest.mark.parametrize("arguments", [(), ("--check",)])

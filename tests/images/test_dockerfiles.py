@@ -69,6 +69,13 @@ def test_packages_are_installed_by_hash_or_are_our_own_wheel(stages):
         assert {"--require-hashes", "--only-binary=:all:"} <= flags or "--no-index" in flags, step
 
 
+def test_only_the_build_stage_runs_anything(stages):
+    assert [name for name, stage in stages.items() if stage.all("RUN")] == ["build"]
+    keywords = [keyword for keyword, _ in stages["build"].instructions]
+    assert "SOURCE_DATE_EPOCH" in stages["build"].all("ARG")
+    assert keywords.index("ARG") < keywords.index("RUN")
+
+
 @pytest.mark.parametrize("target", USERS)
 def test_an_image_runs_its_program_as_its_user_without_a_shell(stages, target):
     (entrypoint,) = stages[target].all("ENTRYPOINT")
@@ -77,6 +84,14 @@ def test_an_image_runs_its_program_as_its_user_without_a_shell(stages, target):
     assert module == f"confcom.{target.replace('-', '_')}"
     assert importlib.util.find_spec(f"{module}.__main__")
     assert stages[target].all("USER") == [USERS[target]]
+
+
+def test_all_share_layers_but_the_controllers_client_library(stages):
+    assert {stages[target].base for target in USERS} == {"runtime"}
+    assert not [line for target in USERS for line in stages[target].all("RUN")]
+    copies = {target: stages[target].all("COPY") for target in USERS}
+    assert [target for target in USERS if copies[target]] == ["controller"]
+    assert all("/opt/controller/" in line for line in copies["controller"])
 
 
 def test_what_is_sent_to_the_builder_is_what_is_copied(copied):
