@@ -87,7 +87,8 @@ def test_ended_in_a_step_it_leaves_nothing(demo_in_short_folder, short_folder, t
     for number in numbers:
         os.killpg(process.pid, number)
     out, err = process.communicate(timeout=30)
-    assert process.returncode == 128 + numbers[0], out + err
+    # Which of several pending signals is delivered first is the kernel's choice.
+    assert process.returncode - 128 in numbers, out + err
     assert list(tmp_path.iterdir()) == []
     assert "Traceback" not in out + err
     assert traces_of(short_folder) == NOTHING

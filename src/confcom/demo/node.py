@@ -45,6 +45,8 @@ class Pod:
     binds: tuple[Bind, ...] = ()
     """Its container's devices and mounts."""
     process: ContainerProcess | None = None
+    starting: bool = False
+    """Its container is being started, and cannot be stopped yet."""
 
     @property
     def ended(self) -> bool:
@@ -104,6 +106,7 @@ class Node:
     async def delete(self, pod: Pod, grace_seconds: float = GRACE_SECONDS) -> None:
         """Stop a pod, and return when its processes have ended and its devices are free."""
         if (task := self._tasks.get(pod)) is not None:
+            await self.changes.until(lambda: not pod.starting)
             if pod.process is None:
                 task.cancel()
             else:
@@ -145,8 +148,12 @@ class Node:
                 remedy=f"use {' or '.join(sorted(self._images))}, or run the Job on a cluster",
             )
         plan = plan_container(job, image, allocation, self.root)
-        pod.process = await self.runtime.start(plan, self._directory / "pods" / pod.name, pod.log)
-        pod.binds = plan.binds
-        pod.phase = Phase.RUNNING
-        self.changes.notify()
+        pod.starting = True
+        try:
+            pod.process = await self.runtime.start(plan, self._directory / "pods" / pod.name, pod.log)
+            pod.binds = plan.binds
+            pod.phase = Phase.RUNNING
+        finally:
+            pod.starting = False
+            self.changes.notify()
         return await pod.process.wait()
