@@ -76,7 +76,7 @@ def sizes(cluster: Cluster, nodes: tuple[Node, Node, Node], tmp_path: Path) -> I
 
 
 def each_node_tells_how_it_counts(sizes: Sizes) -> None:
-    assert sizes.add_on.is_well()
+    until(sizes.add_on.is_well, "all is well")
     for node, kind, choice in ((sizes.large, "capacity", "large-epc"), (sizes.small, "device", "fits-devices")):
         epc = sizes.epc(node)
         assert (epc["found_mib"], epc["resource"]) == (node.epc_mib, EPC)

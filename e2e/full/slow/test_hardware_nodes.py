@@ -90,7 +90,7 @@ def test_the_seeds_job_is_quoted_through_the_relay(cluster, add_on, tenant, aesm
     relying_party = RelyingParty.of_folder(aesmd_images.trust)
     verdict = relying_party.verify(tenant.quote("job/sgx-test"), NO_CHALLENGE)
     assert verdict["platform"] == "simulated"
-    assert add_on.is_well()
+    until(add_on.is_well, "all is well", seconds=NOTICE_SECONDS)
     tell(f"the log's last line: {tenant.log('job/sgx-test').splitlines()[-1]}")
 
     look = ("--", "python", "-c", LOOK)
