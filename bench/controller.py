@@ -1,29 +1,36 @@
-"""`python -m bench.controller`: the controller with many nodes and Pods in a real API server.
+"""`python -m bench.controller`: the controller with many nodes in a real API server.
 
-No kubelet and no scheduler runs: nodes and Pods are objects, and all plugins are one HTTP server.
+No kubelet and no scheduler runs: nodes and Pods are objects, kubelets' reports are patches, all plugins are one server.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
+import json
+import socket
 import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from bench.api_objects import in_parallel, make_node, make_pod
 from bench.report import Section, publish, say_as
 from e2e.plain_api_server import PlainApiServer, cpu_seconds, memory_kib, serving
-from e2e.plain_controller import MERGE, SYSTEM, USER, Objects, Plugins, controlling, install, inventory
+from e2e.plain_controller import EPC, MERGE, SYSTEM, USER, Objects, Plugins, controlling, install, inventory
 from e2e.waiting import until
 
 APPEARING = 10
-"""Plugins that appear one after the other, and as many again under changes."""
-RATE, LOADED_SECONDS, WARM_SECONDS = 50, 30.0, 2.0
-"""Changes per second, a fifth of them of nodes; for so long their cost is measured, after a while."""
-WRITE_SECONDS = 900.0
+"""Plugins that appear one after the other, and as many again under changes; and nodes that are set to zero."""
+STATUS_SECONDS = 300
+"""How often a kubelet reports a node's status when nothing changes."""
+CHURN, TENANTS = 50, 20
+"""Changes per second under load: of nodes' statuses, and of tenants' Pods beside."""
+MEASURED_SECONDS, WARM_SECONDS = 60.0, 10.0
+WRITE_SECONDS = 1800.0
 POLL_SECONDS = 0.02
 EPC_MIB = 262_144
 """Of each node."""
@@ -31,12 +38,40 @@ EPC_MIB = 262_144
 say = say_as("bench")
 
 
+@dataclass(slots=True)
+class Relay:
+    """Passes the controller's connections on to the API server, and counts what comes back."""
+
+    port: int
+    received: int = 0
+    listener: socket.socket = field(default_factory=lambda: socket.create_server(("127.0.0.1", 0)))
+
+    def start(self) -> int:
+        """Return the port to connect to."""
+        threading.Thread(target=self._accept, daemon=True).start()
+        port: int = self.listener.getsockname()[1]
+        return port
+
+    def _accept(self) -> None:
+        while True:
+            near, far = self.listener.accept()[0], socket.create_connection(("127.0.0.1", self.port))
+            threading.Thread(target=self._pass_on, args=(near, far), daemon=True).start()
+            threading.Thread(target=self._pass_on, args=(far, near), kwargs={"counted": True}, daemon=True).start()
+
+    def _pass_on(self, source: socket.socket, target: socket.socket, *, counted: bool = False) -> None:
+        with contextlib.suppress(OSError):
+            while part := source.recv(1 << 16):
+                self.received += len(part) * counted
+                target.sendall(part)
+            target.shutdown(socket.SHUT_WR)
+
+
 def main(arguments: Sequence[str]) -> int:
     """Measure, print a table, write JSON."""
     parser = argparse.ArgumentParser(prog="python -m bench.controller", description=__doc__)
     parser.add_argument("--nodes", type=int, default=5000, metavar="N", help="default: %(default)s")
-    parser.add_argument("--pods", type=int, default=20000, metavar="N", help="default: %(default)s")
-    parser.add_argument("--plugins", type=int, default=2000, metavar="N", help="nodes with a plugin at the start")
+    parser.add_argument("--pods", type=int, default=20000, metavar="N", help="tenants' Pods (default: %(default)s)")
+    parser.add_argument("--plugins", type=int, default=4900, metavar="N", help="nodes with a plugin at the start")
     parser.add_argument("--output", type=Path, metavar="FILE", help="where the JSON goes (default: in bench/results)")
     options = parser.parse_args(arguments)
     with (
@@ -60,39 +95,53 @@ def measure(server: PlainApiServer, plugins: Plugins, options: argparse.Namespac
     in_parallel(server, make_node, range(options.nodes))
     in_parallel(server, lambda objects, number: make_pod(objects, number, options.nodes), range(options.pods))
     in_parallel(server, lambda objects, n: _add_plugin(objects, n, plugins.address), range(options.plugins))
-    objects = Objects(server)
+    objects, relay = Objects(server), Relay(server.port)
+    flags = ("--node-selector=confcom.internal/simulated-sgx=true", f"--kubeconfig={_through(server, relay.start())}")
     say("the controller starts")
     begun = time.monotonic()
-    with controlling(server, plugins.port) as controller:
+    with controlling(server, plugins.port, *flags) as controller:
         pid = controller.process.pid
         until(controller.is_ready, "the controller is ready", seconds=WRITE_SECONDS)
         section.add(side, "start to ready", "s", time.monotonic() - begun)
         until(lambda: controller.metric("writes_total") >= options.plugins, "all is written", seconds=WRITE_SECONDS)
         section.add(side, "start to all nodes written", "s", time.monotonic() - begun)
         section.add(side, "CPU of it", "s", cpu_seconds(pid))
-        say("plugins appear")
-        appeared = _appear(objects, plugins, range(options.plugins, options.plugins + APPEARING))
-        section.add(side, "a plugin appears to capacity", "s", *appeared)
-        say(f"{RATE} changes a second")
-        stop = threading.Event()
-        changing = threading.Thread(target=_change, args=(server, stop, options))
-        changing.start()
-        time.sleep(WARM_SECONDS)
-        at, cpu, events = time.monotonic(), cpu_seconds(pid), controller.metric("watch_events_total")
-        time.sleep(LOADED_SECONDS)
-        seconds = time.monotonic() - at
-        section.add(side, "CPU under changes", "% of a core", (cpu_seconds(pid) - cpu) / seconds * 100)
-        received = controller.metric("watch_events_total") - events
-        section.add(side, "events received under changes", "/s", received / seconds)
-        first = options.plugins + APPEARING
-        loaded = _appear(objects, plugins, range(first, first + APPEARING))
-        section.add(side, "a plugin appears to capacity, under changes", "s", *loaded)
-        stop.set()
-        changing.join()
-        resident, peak = memory_kib(pid)
-        section.add(side, "memory", "MiB", resident / 1024)
-        section.add(side, "memory at most", "MiB", peak / 1024)
+        section.add(side, "memory at most, at the start", "MiB", memory_kib(pid)[1] / 1024)
+
+        def spend(name: str) -> None:
+            """Measure a while."""
+            time.sleep(WARM_SECONDS)
+            at, cpu, received, asked = time.monotonic(), cpu_seconds(pid), relay.received, plugins.asked
+            time.sleep(MEASURED_SECONDS)
+            seconds = time.monotonic() - at
+            section.add(side, f"{name}: CPU", "% of a core", (cpu_seconds(pid) - cpu) / seconds * 100)
+            section.add(side, f"{name}: from the API server", "kB/s", (relay.received - received) / seconds / 1000)
+            section.add(side, f"{name}: plugins asked", "/s", (plugins.asked - asked) / seconds)
+            section.add(side, f"{name}: memory", "MiB", memory_kib(pid)[0] / 1024)
+
+        first = options.plugins
+        for name, rate, tenants in (("idle", options.nodes / STATUS_SECONDS, 0.0), ("churn", CHURN, TENANTS)):
+            say(f"{name}: {rate:.0f} node statuses and {tenants:.0f} changes of tenants' Pods a second")
+            with (
+                _repeating(server, rate, lambda o, n: _report(o, n, options.nodes)),
+                _repeating(server, tenants, lambda o, n: _change_pod(o, n, options.pods)),
+            ):
+                spend(name)
+                taken = _appear(objects, plugins, range(first, first + APPEARING))
+                section.add(side, f"{name}: a plugin appears to capacity", "s", *taken)
+                section.add(side, f"{name}: a zero to capacity", "s", *_wipe(objects, range(APPEARING)))
+            first += APPEARING
+        section.add(side, "memory at most", "MiB", memory_kib(pid)[1] / 1024)
     return section
+
+
+def _through(server: PlainApiServer, port: int) -> Path:
+    """Write a kubeconfig with another port."""
+    config = json.loads(server.kubeconfig(USER).read_text())
+    config["clusters"][0]["cluster"]["server"] = f"https://127.0.0.1:{port}"
+    path = server.folder / "relayed.kubeconfig"
+    path.write_text(json.dumps(config))
+    return path
 
 
 def _add_plugin(objects: Objects, number: int, address: str) -> None:
@@ -102,28 +151,58 @@ def _add_plugin(objects: Objects, number: int, address: str) -> None:
 
 def _appear(objects: Objects, plugins: Plugins, numbers: Iterable[int]) -> list[float]:
     """Seconds from each plugin's appearing to its node's capacity."""
-    taken = []
-    for number in numbers:
-        _add_plugin(objects, number, plugins.address)
-        begun = time.monotonic()
-        while objects.amounts(f"node-{number}")[0] is None:
-            time.sleep(POLL_SECONDS)
-        taken.append(time.monotonic() - begun)
-    return taken
+    return [_seconds(objects, number, lambda n: _add_plugin(objects, n, plugins.address)) for number in numbers]
 
 
-def _change(server: PlainApiServer, stop: threading.Event, options: argparse.Namespace) -> None:
-    """Change Pods and nodes until the event is set."""
-    objects, number, due = Objects(server), 0, time.monotonic()
-    while not stop.is_set():
-        body = {"metadata": {"annotations": {"changed": str(number)}}}
-        number += 1
-        path = f"/api/v1/namespaces/default/pods/pod-{number * 7 % options.pods}"
-        if number % 5 == 0:
-            path = f"/api/v1/nodes/node-{number % min(500, options.nodes)}"
-        objects.send("PATCH", path, body, MERGE)
-        due += 1 / RATE
-        stop.wait(max(0.0, due - time.monotonic()))
+def _wipe(objects: Objects, numbers: Iterable[int]) -> list[float]:
+    """Seconds from each node's zero, as a kubelet writes it, to its capacity."""
+    zero = {EPC: "0"}
+    return [
+        _seconds(objects, number, lambda n: objects.set_status(f"node-{n}", {"capacity": zero, "allocatable": zero}))
+        for number in numbers
+    ]
+
+
+def _seconds(objects: Objects, number: int, change: Callable[[int], None]) -> float:
+    change(number)
+    begun = time.monotonic()
+    while objects.amounts(f"node-{number}")[0] in {None, "0"}:
+        time.sleep(POLL_SECONDS)
+    return time.monotonic() - begun
+
+
+def _report(objects: Objects, number: int, nodes: int) -> None:
+    """Report a node's status, as a kubelet does when nothing has changed: with the time."""
+    condition = {"type": "Ready", "status": "True", "reason": "x", "message": f"at {number}"}
+    path = f"/api/v1/nodes/node-{number * 7 % nodes}/status?fieldManager=kubelet"
+    objects.send("PATCH", path, {"status": {"conditions": [condition]}}, "application/strategic-merge-patch+json")
+
+
+def _change_pod(objects: Objects, number: int, pods: int) -> None:
+    body = {"metadata": {"annotations": {"changed": str(number)}}}
+    objects.send("PATCH", f"/api/v1/namespaces/default/pods/pod-{number * 7 % pods}", body, MERGE)
+
+
+@contextlib.contextmanager
+def _repeating(server: PlainApiServer, rate: float, change: Callable[[Objects, int], None]) -> Iterator[None]:
+    """Make so many changes in a second meanwhile."""
+    stop = threading.Event()
+
+    def run() -> None:
+        objects, number, due = Objects(server), 0, time.monotonic()
+        while rate and not stop.is_set():
+            change(objects, number)
+            number += 1
+            due += 1 / rate
+            stop.wait(max(0.0, due - time.monotonic()))
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
 
 
 if __name__ == "__main__":

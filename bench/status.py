@@ -103,10 +103,10 @@ def _run(section: Section, server: PlainApiServer, name: str) -> None:
 
 
 def _install_chart(server: PlainApiServer) -> None:
-    """Have helm install the chart, without its hooks: nobody would run their Job."""
+    """Have helm install the chart."""
     server.kubectl("create", "namespace", SYSTEM)
     server.kubectl("label", "namespace", SYSTEM, "pod-security.kubernetes.io/enforce=privileged")
-    command = [str(server.tools.path("helm")), "install", RELEASE, str(ROOT / "charts" / "confcom"), "--no-hooks"]
+    command = [str(server.tools.path("helm")), "install", RELEASE, str(ROOT / "charts" / "confcom")]
     command += [f"--namespace={SYSTEM}", "--set=simulated.enabled=true", f"--set=image.registry={REGISTRY}"]
     environment = os.environ | {"KUBECONFIG": str(server.kubeconfig())}
     subprocess.run(command, env=environment, stdout=subprocess.DEVNULL, check=True)

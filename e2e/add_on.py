@@ -22,6 +22,11 @@ NO_EPC = frozenset({"", "0"})
 """Of a node that never had a plugin, and of one that lost it."""
 RESOURCE_PREFIXES = ("kubernetes.azure.com/sgx_", "sgx.intel.com/", "confcom.internal/", "simulated.confcom.internal/")
 """With which the names of all resources of the add-on begin."""
+ROOT_SECRET = "confcom-simulated-root"  # noqa: S105  (its name)
+CREATE_ROOT = """seed=$(openssl rand -hex 32) created=$(date +%s)
+kubectl create secret generic $1 --namespace=$2 --from-literal=seed=$seed --from-literal=created=$created \
+    --from-literal=check=$(printf %s "$seed:$created" | sha256sum | cut -d" " -f1)"""
+"""As docs/how-to/install-on-a-cluster.md has it."""
 SIMULATED_LABEL = "confcom.internal/simulated-sgx"
 CONTROLLER = "confcom-controller"
 """Its Deployment, its ServiceAccount, and the field manager as which it writes nodes."""
@@ -42,10 +47,16 @@ def install(cluster: Cluster, nodes: Sequence[str] = (NODE_NAME,), settings: Seq
     if others:
         cluster.kubectl("label", "node", *others, f"{SIMULATED_LABEL}-")
     cluster.kubectl("create", "namespace", SYSTEM, check=False)
+    create_root(cluster)
     chart = ["upgrade", RELEASE, str(ROOT / "charts" / "confcom"), "--install", f"--namespace={SYSTEM}"]
     chosen = [f"--set={setting}" for setting in (*CONSENT, CHART_REGISTRY, *settings)]
     cluster.run(["helm", *chart, *chosen, "--wait", f"--timeout={UPGRADE_SECONDS:.0f}s"], timeout=UPGRADE_SECONDS + 30)
     until(lambda: serves(cluster, nodes), f"{', '.join(nodes)} offer EPC and have daemons", seconds=UPGRADE_SECONDS)
+
+
+def create_root(cluster: Cluster) -> None:
+    """Create the simulated root, unless there is one."""
+    cluster.run(["sh", "-c", CREATE_ROOT, "sh", ROOT_SECRET, SYSTEM], check=False)
 
 
 def is_installed(cluster: Cluster, nodes: Sequence[str]) -> bool:

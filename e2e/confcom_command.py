@@ -35,11 +35,9 @@ _REQUESTS = "confcom_quote_helper_requests_total"
 Done = subprocess.CompletedProcess[str]
 
 
-def confcom(cluster: Cluster, *arguments: str, code: ExitCode = ExitCode.OK, kubeconfig: Path | None = None) -> Done:
-    """Run the command on the first node as the administrator or another user; it must end with this code."""
-    user = ["env", f"KUBECONFIG={kubeconfig}"] if kubeconfig else []
-    command = [*user, sys.executable, "-m", "confcom", *arguments]
-    done = cluster.run(command, check=False, timeout=COMMAND_SECONDS)
+def confcom(cluster: Cluster, *arguments: str, code: ExitCode = ExitCode.OK) -> Done:
+    """Run the command on the first node as the administrator, or as --as says; it must end with this code."""
+    done = cluster.run([sys.executable, "-m", "confcom", *arguments], check=False, timeout=COMMAND_SECONDS)
     assert done.returncode == code, f"{arguments} ended with {done.returncode}\n{done.stdout}{done.stderr}"
     return done
 
@@ -47,15 +45,6 @@ def confcom(cluster: Cluster, *arguments: str, code: ExitCode = ExitCode.OK, kub
 def status_of(cluster: Cluster) -> dict[str, Any]:
     """What `confcom status` says, whatever it is."""
     return document_of(cluster.run([sys.executable, "-m", "confcom", "status", JSON], check=False))
-
-
-def kubeconfig_as(cluster: Cluster, folder: Path, user: str, *groups: str) -> Path:
-    """A kubeconfig of somebody whom the administrator impersonates."""
-    document = json.loads(cluster.kubectl("config", "view", "--raw", "--flatten", JSON).stdout)
-    document["users"][0]["user"] |= {"as": user, "as-groups": list(groups)}
-    path = folder / f"{user}.json"
-    path.write_text(json.dumps(document))
-    return path
 
 
 def document_of(done: Done) -> dict[str, Any]:
@@ -70,11 +59,11 @@ def changes(done: Done) -> bool:
 
 
 def codes_of(done: Done) -> set[str]:
-    """Codes of the error, of findings that are not ok, of problems, and of parts that could not be compared."""
+    """Codes of the error, of findings that are not ok, and of problems."""
     found = document_of(done)
     findings = [one for one in found.get("findings", []) if one["outcome"] != "ok"]
-    listed = [*findings, *found.get("problem_details", []), *found.get("not_compared_details", [])]
-    return {one["code"] for one in (*listed, *filter(None, [found.get("error")]))}
+    errors = filter(None, [found.get("error")])
+    return {one["code"] for one in (*findings, *found.get("problem_details", []), *errors)}
 
 
 def refusals_of(done: Done) -> list[str]:

@@ -32,7 +32,6 @@ _POLICIES = {
         "confcom-epc-quotas",
         "confcom-epc-warnings",
         "confcom-provision",
-        f"confcom-simulated-root.{SYSTEM}",
     ),
 }
 INSTALLED = frozenset(

@@ -45,7 +45,10 @@ def plain_tools() -> Tools:
 
 @dataclass(slots=True)
 class PlainApiServer:
-    """A running API server; `serving` makes one. Users have tokens; etcd has a port for clients and one for members."""
+    """A running API server; `serving` makes one. Users have tokens; etcd has a port for clients and one for members.
+
+    `flags` are more of kube-apiserver's.
+    """
 
     folder: Path
     tools: Tools
@@ -53,7 +56,13 @@ class PlainApiServer:
     etcd_ports: tuple[int, int]
     users: dict[str, str] = field(default_factory=dict)
     niceness: int = NICENESS
+    flags: tuple[str, ...] = ()
     _running: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
+
+    @property
+    def certificate(self) -> Path:
+        """Its own certificate, by which clients know it."""
+        return self.folder / "certificates" / "apiserver.crt"
 
     @property
     def url(self) -> str:
@@ -63,7 +72,7 @@ class PlainApiServer:
     def kubeconfig(self, user: str = ADMIN) -> Path:
         """Return a user's kubeconfig."""
         path = self.folder / f"{user.replace(':', '-')}.kubeconfig"
-        cluster = {"server": self.url, "certificate-authority": str(self.folder / "certificates" / "apiserver.crt")}
+        cluster = {"server": self.url, "certificate-authority": str(self.certificate)}
         content = {
             "apiVersion": "v1",
             "kind": "Config",
@@ -135,6 +144,7 @@ class PlainApiServer:
                 f"--service-account-signing-key-file={self.folder / 'accounts.key'}",
                 "--service-cluster-ip-range=10.96.0.0/16",
                 "--endpoint-reconciler-type=none",
+                *self.flags,
             ],
         )
         deadline = time.monotonic() + START_SECONDS
@@ -168,15 +178,18 @@ class PlainApiServer:
 
 
 @contextlib.contextmanager
-def serving(folder: Path, users: Sequence[str] = (), *, niceness: int = NICENESS) -> Iterator[PlainApiServer]:
-    """Run an API server in an empty folder, with an administrator and users in the group of all ServiceAccounts."""
+def serving(
+    folder: Path, users: Sequence[str] = (), *, niceness: int = NICENESS, flags: Sequence[str] = ()
+) -> Iterator[PlainApiServer]:
+    """Run an API server in a folder, with an administrator and users in the group of all ServiceAccounts."""
     key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
     private = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
     (folder / "accounts.key").write_bytes(private)
     public = key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
     (folder / "accounts.pub").write_bytes(public)
     tokens = {user: secrets.token_hex(16) for user in (ADMIN, *users)}
-    server = PlainApiServer(folder, plain_tools(), _free_port(), (_free_port(), _free_port()), tokens, niceness)
+    ports = (_free_port(), _free_port())
+    server = PlainApiServer(folder, plain_tools(), _free_port(), ports, tokens, niceness, tuple(flags))
     try:
         server.start_etcd()
         server.start()

@@ -21,7 +21,7 @@ KUBERNETES = ("1.34.4", "1.35.4", "1.36.3", "1.37.2")
 OPERATOR = "0.85.0"
 SERVICE_MONITOR = "example/prometheus-operator-crd/monitoring.coreos.com_servicemonitors.yaml"
 KINDS = {
-    CHART: (
+    CHART: (  # and the Jobs of the pages, whose Pod specs are here anyway
         "io.k8s.api.admissionregistration.v1.MutatingAdmissionPolicy",
         "io.k8s.api.admissionregistration.v1.MutatingAdmissionPolicyBinding",
         "io.k8s.api.admissionregistration.v1.ValidatingAdmissionPolicy",

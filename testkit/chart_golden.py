@@ -55,15 +55,15 @@ PREFERRED = {"weight": 1, "podAffinityTerm": {"topologyKey": "zone"}}
 SPREAD = {"podAntiAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": [PREFERRED]}}
 MUTATE_ONLY = {
     "provision": {"policy": False},
-    "admission": {"mutate": "on", "validate": False, "warn": False},
+    "admission": {"mutate": "on", "validate": False},
 }
 # YAML reads a bare `off` as false.
-NO_POLICIES = MUTATE_ONLY | {"admission": {"mutate": False, "validate": False, "warn": False}}
+NO_POLICIES = MUTATE_ONLY | {"admission": {"mutate": False, "validate": False}}
 WITH_AESMD = {"aesmd": {"image": {"repository": "our/aesmd"}}}
 
 SETS = {
     "simulated": ValueSet({"simulated": {"enabled": True}, "global": {"anything": 1}}, "1.36.3"),
-    "simulated-1.34": ValueSet({"simulated": {"enabled": True, "rootPolicy": False}}, "1.34.4"),
+    "simulated-1.34": ValueSet({"simulated": {"enabled": True}}, "1.34.4"),
     "simulated-1-tib": ValueSet(
         {
             "image": {"registry": ""},
@@ -74,27 +74,21 @@ SETS = {
                 "accounting": "capacity",
                 "apiServer": "1.36",
             },
-            "controller": {
-                "image": {"repository": "localhost/controller"},
-                "goneSeconds": 8,
-                "maxEpcMiBPerNode": 2097152,
-            },
+            "controller": {"image": {"repository": "localhost/controller"}, "maxEpcMiBPerNode": 2097152},
             **MUTATE_ONLY,
         }
     ),
     "daemon-options": ValueSet(
         {
-            "image": {"registry": ""},
+            "image": {"registry": "mirror.example.com:5000/sgx", "tag": "v2", "pullPolicy": "Never"},
             "simulated": {
                 "enabled": True,
                 "epcMiB": 2048,
-                "rootPolicy": False,
+                "secretName": "our-root",
                 "quotingEnclave": {"mrEnclave": "ab" * 32, "isvSvn": 0},
             },
             "logLevel": "debug",
-            "kubelet": {"rootDir": "/opt/rke/kubelet"},
             "devicePlugin": {
-                "image": {"registry": "mirror.example.com:5000/sgx", "tag": "v2"},
                 "accounting": "devices",
                 "maxEpcMiB": 4096,
                 "reserveEpcMiB": 1024,
@@ -102,10 +96,9 @@ SETS = {
                 "resources": {"limits": {"memory": "1Gi"}},
             },
             "quoteHelper": {
-                "image": {"digest": DIGEST, "pullPolicy": "Never"},
+                "image": {"digest": DIGEST},
                 "epcMiB": 5,
                 "hostPID": False,
-                "staleReportWindowSeconds": 31622400,
                 "logQuotesPerPeer": 0,
                 "resources": {"limits": {"memory": "1Gi"}},
             },
@@ -118,13 +111,12 @@ SETS = {
             "image": {"registry": REGISTRY, "pullSecrets": [{"name": "login"}]},
             "simulated": {
                 "enabled": True,
-                "rootPolicy": False,
                 "nodeSelector": {SIMULATED_LABEL: None, "a.b/fake": "yes"},
             },
             "tolerations": [{"key": "sgx", "operator": "Exists"}],
             "devicePlugin": {"affinity": SPREAD, "priorityClassName": "calm"},
             "quoteHelper": {
-                "image": {"digest": DIGEST, "tag": "v2"},
+                "image": {"digest": DIGEST},
                 "tolerations": [{"key": "own", "operator": "Exists", "tolerationSeconds": 5}],
                 "logQuotesPerPeer": "all",
             },
@@ -138,7 +130,9 @@ SETS = {
         }
     ),
     "hardware-plugin-only": ValueSet({"quoteHelper": {"enabled": False}}, "1.30.9"),
-    "hardware-aesmd": ValueSet({"quoteHelper": WITH_AESMD, **NO_POLICIES}),
+    "hardware-aesmd": ValueSet(
+        {"image": {"registry": REGISTRY, "tag": "v2"}, "quoteHelper": WITH_AESMD, **NO_POLICIES}
+    ),
     "hardware-collateral": ValueSet(
         {
             "nodeSelector": {NFD_LABEL: None, "a.b/sgx": "yes"},
@@ -162,7 +156,7 @@ SETS = {
             "devicePlugin": {"affinity": SPREAD},
             "quoteHelper": WITH_AESMD,
             "provision": {"namespaces": ["trusted", "other"]},
-            "admission": {"validate": False, "warn": False},
+            "admission": {"validate": False},
             "networkPolicy": {"enabled": True},
         },
         "1.36.3",
@@ -178,7 +172,7 @@ SETS = {
     ),
     "beside-hardware-plugin": ValueSet(
         {
-            "simulated": {"enabled": True, "besideHardware": True, "rootPolicy": False},
+            "simulated": {"enabled": True, "besideHardware": True},
             "controller": {"enabled": False},
             "serviceMonitor": {"enabled": True},
             **MUTATE_ONLY,

@@ -3,7 +3,6 @@
 PLUGIN = "confcom-device-plugin"
 HELPER = "confcom-quote-helper"
 CONTROLLER = "confcom-controller"
-JOB_ACCOUNT = "confcom-simulated-root"
 POLICY = "confcom-provision"
 EPC_POLICIES = ("confcom-epc-amounts", "confcom-epc-warnings")
 

@@ -6,26 +6,11 @@ import json
 import re
 from typing import TYPE_CHECKING, Any
 
-from click.testing import CliRunner
-
-from confcom.cli.add_on_options import Machine
-from confcom.cli.group import cli
-
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from click.testing import Result
-
-    from testkit.fake_cluster.cluster import FakeCluster
 
 ROW = re.compile(r"  (ok|\.\.|!!)  (\S.*)")
 """A row of the progress display without a terminal: mark and subject, then the state."""
-
-
-def run_confcom(cluster: FakeCluster, arguments: Sequence[object], **more: Any) -> Result:
-    """Run the command on a cluster in memory; the terminal is a pipe."""
-    machine = Machine(cluster.run, cluster.clock, cluster.sleep, terminal=False)
-    return CliRunner().invoke(cli, list(map(str, arguments)), obj=machine, catch_exceptions=False, **more)
 
 
 def error_of(done: Result) -> dict[str, Any]:

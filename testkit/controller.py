@@ -1,9 +1,14 @@
-"""Nodes and Pods as the API server gives them to the controller, and the controller's client beside such a server."""
+"""Nodes and Pods as the API server gives them to the controller, and such a server."""
 
-from lightkube import KubeConfig
-from lightkube.config.models import Cluster, User
+import asyncio
+import contextlib
+import json
+import re
+from urllib.parse import parse_qs, urlsplit
 
-from confcom.controller.api_server.cluster_api import ClusterApi, client_of
+import httpx2
+
+from confcom.controller.api_server.connection import Connection
 from confcom.controller.reconcile.reading import MANAGER, Release
 
 EPC = "example.com/epc"
@@ -60,7 +65,163 @@ def plugin_pod(name="p", *, namespace=RELEASE.namespace, owner="DaemonSet", labe
     return found
 
 
-def api_of(transport, server="http://api.test"):
-    """The API server that a transport of httpx2 plays."""
-    config = KubeConfig.from_one(cluster=Cluster(server=server), user=User()).get()
-    return ClusterApi(client_of(config, transport), (EPC,))
+def connection_to(port):
+    return Connection(httpx2.AsyncClient(base_url=f"http://127.0.0.1:{port}", trust_env=False))
+
+
+async def until(condition):
+    for _ in range(10_000):
+        if condition():
+            return
+        await asyncio.sleep(0.002)
+    raise TimeoutError
+
+
+class ApiServer:
+    """As much of an API server as the controller asks, on a real socket in the test's own loop."""
+
+    def __init__(self):
+        self.objects: dict[str, dict[str, dict]] = {"nodes": {}, "pods": {}, "events": {}}
+        self.log: list[tuple[str, str, dict]] = []
+        """Each request: method, path, query."""
+        self.patches: list[dict] = []
+        self.answers: list[bytes | None] = []
+        """What the next requests get: whole answers of HTTP; None for the right one."""
+        self.meanwhile = lambda: None
+        """What happens before a patch is answered."""
+        self._version = 1
+        self._changes: list[tuple[int, str, str, dict]] = []
+        self._changed = asyncio.Condition()
+        self._writers: set[asyncio.StreamWriter] = set()
+        self._tasks: list[asyncio.Task] = []
+
+    @contextlib.asynccontextmanager
+    async def serving(self):
+        server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        self.port = server.sockets[0].getsockname()[1]
+        try:
+            yield self
+        finally:
+            server.close()
+            self.end_watches()
+            await asyncio.gather(*self._tasks)
+
+    def connection(self):
+        return connection_to(self.port)
+
+    def put(self, kind, thing, *, told=True):
+        """Make an object, or change it; watches are told."""
+        name, self._version = thing["metadata"]["name"], self._version + 1
+        event = "MODIFIED" if name in self.objects[kind] else "ADDED"
+        thing = {**thing, "metadata": {**thing["metadata"], "resourceVersion": str(self._version)}}
+        self.objects[kind][name] = thing
+        if told:
+            self._tell(event, kind, thing)
+        return thing
+
+    def delete(self, kind, name, *, told=True):
+        self._version += 1
+        thing = self.objects[kind].pop(name)
+        if told:
+            self.lose(kind, thing)
+
+    def lose(self, kind, thing):
+        """Have watches lose an object, as they do when it loses its label."""
+        self._version += 1
+        self._tell("DELETED", kind, {**thing, "metadata": {**thing["metadata"], "resourceVersion": str(self._version)}})
+
+    def bookmark(self, kind):
+        self._version += 1
+        self._tell("BOOKMARK", kind, {"metadata": {"resourceVersion": str(self._version)}})
+
+    def end_watches(self):
+        for writer in self._writers:
+            writer.transport.abort()
+        self._tasks.append(asyncio.create_task(self._wake()))
+
+    def queries(self, path, **wanted):
+        """The queries of requests for a path that have these values."""
+        return [query for _, at, query in self.log if at == path and wanted.items() <= query.items()]
+
+    def _tell(self, event, kind, thing):
+        self._changes.append((self._version, kind, event, thing))
+        self._tasks.append(asyncio.create_task(self._wake()))
+
+    async def _wake(self):
+        async with self._changed:
+            self._changed.notify_all()
+
+    async def _serve(self, reader, writer):
+        self._writers.add(writer)
+        self._tasks.append(asyncio.current_task())
+        with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
+            while True:
+                head = (await reader.readuntil(b"\r\n\r\n")).decode()
+                method, target, _ = head.split(" ", 2)
+                url = urlsplit(target)
+                query = {key: values[0] for key, values in parse_qs(url.query).items()}
+                length = re.search(r"content-length: (\d+)", head, re.IGNORECASE)
+                body = await reader.readexactly(int(length[1])) if length else b"null"
+                self.log.append((method, url.path, query))
+                if self.answers and (answer := self.answers.pop(0)) is not None:
+                    writer.write(answer)
+                    await writer.drain()
+                    break
+                if "watch" in query:
+                    await self._watch(writer, url.path.rsplit("/", 1)[1], int(query["resourceVersion"]))
+                else:
+                    writer.write(http(*self._answer(method, url.path, query, json.loads(body))))
+                await writer.drain()
+        writer.close()
+        self._writers.discard(writer)
+
+    async def _watch(self, writer, kind, version):
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n\r\n")
+        seen = 0
+        while not writer.is_closing():
+            for at, of, event, thing in self._changes[seen:]:
+                if of == kind and at > version:
+                    writer.write(json.dumps({"type": event, "object": thing}).encode() + b"\n")
+            seen = len(self._changes)
+            await writer.drain()
+            async with self._changed:
+                while len(self._changes) == seen and not writer.is_closing():
+                    await self._changed.wait()
+
+    def _answer(self, method, path, query, body):
+        *_, kind = path.removesuffix("/status").split("/")
+        if method == "POST":
+            return 201, self.put("events", body)
+        if method == "PATCH":
+            return self._patch(kind, body)
+        if kind not in self.objects:
+            return (200, self.objects["nodes"][kind]) if kind in self.objects["nodes"] else (404, {"message": "no"})
+        key, _, value = query.get("fieldSelector", "").partition(",")[0].partition("=")
+        found = [one for one in self.objects[kind].values() if not key or one["spec"]["nodeName"] == value]
+        first, limit = int(query.get("continue", 0)), int(query.get("limit", 1000))
+        more = str(first + limit) if len(found) > first + limit else ""
+        metadata = {"resourceVersion": str(self._version), "continue": more}
+        return 200, {"metadata": metadata, "items": found[first : first + limit]}
+
+    def _patch(self, name, body):
+        """Change a node's amounts, as the controller does."""
+        there = self.objects["nodes"].get(name)
+        version = body.get("metadata", {}).get("resourceVersion")
+        if there is None or (version and version != there["metadata"]["resourceVersion"]):
+            return 404 if there is None else 409, {"kind": "Status", "message": "changed"}
+        self.patches.append(body)
+        status = {
+            kind: {key: mib for key, mib in {**there["status"].get(kind, {}), **amounts}.items() if mib is not None}
+            for kind, amounts in body["status"].items()
+        }
+        fields = {"f:status": {"f:capacity": {f"f:{key}": {} for key in status["capacity"]}}}
+        managed = [{"manager": MANAGER, "subresource": "status", "fieldsV1": fields}]
+        made = self.put("nodes", {"status": status, "metadata": {**there["metadata"], "managedFields": managed}})
+        self.meanwhile()
+        return 200, made
+
+
+def http(status, thing):
+    """A whole answer of HTTP."""
+    body = thing if isinstance(thing, bytes) else json.dumps(thing).encode()
+    return f"HTTP/1.1 {status} because\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body

@@ -16,14 +16,14 @@ from bench.machine import PROC, SchedulerTimes, resident_bytes
 from bench.report import Section
 from bench.serving import verify_sample
 from confcom.errors import UnavailableError
-from confcom.quote_provider.state_directory import STATE_FILE
+from confcom.quote_provider.state_directory import ROOT_FOLDER
 from e2e import add_on
 from e2e.add_on import COMPONENT, SIMULATED_LABEL, SYSTEM
 from e2e.cluster import Cluster
 
 SGX_NODES = 2
 """Of the cluster's nodes, the first ones."""
-ROOT_SECRET = "confcom-simulated-platform"  # noqa: S105  (its name)
+ROOT_SECRET = "confcom-simulated-root"  # noqa: S105  (its name)
 NAMESPACE_SECONDS = 120.0
 """For a namespace to be gone with all Pods in it."""
 IDLE_SECONDS = 60.0
@@ -115,9 +115,10 @@ def namespace(cluster: Cluster) -> Iterator[str]:
 
 def platform_of(cluster: Cluster, directory: Path) -> Path:
     """A state directory with the cluster's simulated platform."""
-    kept = cluster.kubectl_json("get", "secret", ROOT_SECRET, f"--namespace={SYSTEM}")["data"][STATE_FILE]
-    state = directory / "platform"
-    state.mkdir(mode=0o700)
-    (state / STATE_FILE).touch(mode=0o600)
-    (state / STATE_FILE).write_bytes(base64.b64decode(kept))
-    return state
+    values = cluster.kubectl_json("get", "secret", ROOT_SECRET, f"--namespace={SYSTEM}")["data"]
+    root = directory / "platform" / ROOT_FOLDER
+    root.mkdir(mode=0o700, parents=True)
+    for name, value in values.items():
+        (root / name).touch(mode=0o600)
+        (root / name).write_bytes(base64.b64decode(value))
+    return root.parent

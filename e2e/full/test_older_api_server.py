@@ -16,7 +16,7 @@ from e2e.admission.cases import dry_run
 from e2e.admission.pattern import BYTES, MIB, PROVISION, app, template
 from e2e.admission.patterns import PATTERNS
 from e2e.cluster import Cluster
-from e2e.confcom_command import JSON, SET_ASIDE_MIB, AddOn, codes_of, document_of
+from e2e.confcom_command import JSON, SET_ASIDE_MIB, AddOn, codes_of
 from e2e.described_node import DescribedNode
 from e2e.probes import metric
 from e2e.relying_party import RelyingParty
@@ -61,7 +61,7 @@ def older(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterato
 def test_each_node_counts_devices_and_says_what_is_held_back(older: Older) -> None:
     status = older.add_on.status()
     assert status["ok"], status["problems"]
-    assert {one["code"] for one in status["notes"]} == {"epc-names-not-replaced", "epc-held-back"}
+    assert {one["code"] for one in status["notes"]} == {"api-server-old", "epc-held-back"}
     told = {node["name"]: node["epc"] for node in status["nodes"]}
     for node, choice in ((older.large, "api-server-old"), (older.small, "fits-devices")):
         epc = told[node.name]
@@ -83,10 +83,8 @@ def test_nothing_is_installed_that_this_api_server_lacks(older: Older) -> None:
 
 
 def test_commands_and_notes_tell_what_to_write(older: Older) -> None:
-    preview = older.add_on.confcom("enable", "--simulated", "--dry-run", JSON)
-    assert "epc-names-not-replaced" in {one["code"] for one in document_of(preview)["findings"]}
     assert f"{EPC}: 10" in " ".join(older.cluster.helm("get", "notes", RELEASE, HERE).stdout.split())
-    refused = older.add_on.confcom("change-accounting", "capacity", JSON, code=ExitCode.USAGE)
+    refused = older.add_on.confcom("update", "--set=devicePlugin.accounting=capacity", JSON, code=ExitCode.USAGE)
     assert "capacity-not-supported" in codes_of(refused)
 
 

@@ -1,17 +1,20 @@
-"""The cluster's simulated root is deleted while helpers run."""
+"""The Secret with the cluster's simulated root is deleted or changed while helpers run."""
 
+import json
 import secrets
 
 import pytest
 
-from e2e.add_on import EPC, SYSTEM
+from e2e.add_on import EPC, ROOT_SECRET, SYSTEM, create_root
 from e2e.confcom_command import HELPER, enabled, uids
 from e2e.relying_party import RelyingParty
 from e2e.tenants import quoting_pod
 from e2e.waiting import until
 
-FOLLOW_SECONDS = 330.0
-"""For helpers to take another root: their kubelets look at volumes every minute, after failures every two."""
+RESTART_SECONDS = 120.0
+"""For the helpers of two nodes to be replaced, one after the other."""
+
+pytestmark = pytest.mark.timeout(600, func_only=True)
 
 
 def is_trusted(tenant, node, party):
@@ -22,23 +25,42 @@ def is_trusted(tenant, node, party):
     return party.trusts(tenant.quote(name), challenge)
 
 
-@pytest.mark.timeout(900, func_only=True)
+def problems(add_on):
+    return {one["code"] for one in add_on.status()["problem_details"]}
+
+
 def test_a_deleted_root_is_named_and_made_again(cluster, nodes, tenant, tmp_path):
     with enabled(cluster, nodes[:2], epc_mib=28) as add_on:
         before = RelyingParty.of(cluster, tmp_path / "before")
         assert all(is_trusted(tenant, node, before) for node in add_on.nodes)
         helpers = uids(add_on.pods(HELPER))
 
-        cluster.kubectl("delete", "secret", "confcom-simulated-platform", f"--namespace={SYSTEM}")
-        told = until(lambda: add_on.status()["problem_details"], "status says that the root is gone")
-        assert "root-record-missing" in {one["code"] for one in told}
+        cluster.kubectl("delete", "secret", ROOT_SECRET, f"--namespace={SYSTEM}")
+        until(lambda: "simulated-root-missing" in problems(add_on), "status says that the root is missing")
         assert is_trusted(tenant, add_on.nodes[0], before)  # nothing has happened to the helpers
+        assert uids(add_on.pods(HELPER)) == helpers
 
         add_on.confcom("enable", "--simulated")
         after = RelyingParty.of(cluster, tmp_path / "after")
         assert after.root != before.root
-        until(add_on.is_well, "every helper has the new root", seconds=FOLLOW_SECONDS)
+        until(add_on.is_well, "every helper has the new root", seconds=RESTART_SECONDS)
+        assert not uids(add_on.pods(HELPER)) & helpers
         for node in add_on.nodes:
             assert is_trusted(tenant, node, after)
             assert not is_trusted(tenant, node, before)
-        assert uids(add_on.pods(HELPER)) == helpers  # none was replaced
+
+
+def test_a_changed_root_is_named_until_all_helpers_have_it(cluster, nodes, tenant):
+    with enabled(cluster, nodes[:2], epc_mib=28) as add_on:
+        there = cluster.kubectl_json("get", "secret", ROOT_SECRET, f"--namespace={SYSTEM}")
+        cluster.kubectl("delete", "secret", ROOT_SECRET, f"--namespace={SYSTEM}")
+        create_root(cluster)
+        first, *_ = add_on.pods(HELPER).values()
+        cluster.kubectl("delete", "pod", first["metadata"]["name"], f"--namespace={SYSTEM}")
+        until(lambda: "simulated-roots-differ" in problems(add_on), "status says that the roots differ")
+
+        cluster.kubectl("delete", "secret", ROOT_SECRET, f"--namespace={SYSTEM}")
+        restored = {**there, "metadata": {"name": ROOT_SECRET, "namespace": SYSTEM}}
+        cluster.kubectl("create", "--filename=-", input=json.dumps(restored))
+        cluster.kubectl("rollout", "restart", "daemonset", f"--namespace={SYSTEM}")
+        until(add_on.is_well, "every helper has the old root again", seconds=RESTART_SECONDS)

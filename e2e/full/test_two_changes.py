@@ -1,88 +1,129 @@
-"""A change that is interrupted or killed, and a second change at once, on the real cluster with the real helm."""
+"""One change at a time: a second command beside a running one, Ctrl-C and kill -9, with the real helm."""
 
-import json
+import re
 import sys
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+import time
+from collections.abc import Iterator
 
 import pytest
 
+from confcom.addon.change_lease import EXPIRES_SECONDS
+from confcom.addon.install import HELM_QUIET_SECONDS
 from confcom.errors import ExitCode
-from e2e.add_on import RELEASE, SYSTEM, daemons
+from e2e.add_on import COMPONENT, HELPER, RELEASE, ROOT, SYSTEM, daemons
+from e2e.cluster import Cluster
 from e2e.cluster.addresses import NODE_NAME
 from e2e.confcom_command import COMMAND_SECONDS, JSON, changes, codes_of, confcom, document_of
 from e2e.images_workshop import CHART_REGISTRY
+from e2e.running_change import RunningChange, holder, in_background, last_status
 from e2e.waiting import until
 
-SLOW = ("update", "--set", "quoteHelper.image.tag=not-there", "--set", "quoteHelper.image.pullPolicy=Never")
-"""Helm waits for its Job, whose image cannot be had, for a minute."""
+UNREADY = ("update", "--set=quoteHelper.image.repository=confcom/not-there")
+"""Helm ends at once, and the nodes are waited for during a minute."""
+UPDATE = ("update", "--set=logLevel=debug")
+OTHERS = (("enable", "--set=logLevel=debug"), UPDATE, ("rollback",), ("disable", "--yes"))
+SPARE_SECONDS = 15.0
+"""For the commands themselves, on a machine that is busy."""
 
-pytestmark = pytest.mark.timeout(400, func_only=True)
+pytestmark = pytest.mark.timeout(500, func_only=True)
 
 
-def last_status(cluster):
-    listed = cluster.helm("history", RELEASE, f"--namespace={SYSTEM}", JSON)
-    return json.loads(listed.stdout)[-1]["status"]
-
-
-def serving(cluster):
+def serving(cluster: Cluster) -> set[str]:
     return {pod["metadata"]["uid"] for pod in daemons(cluster)}
 
 
+def are_refused(change: RunningChange) -> None:
+    """Every other change is refused, and names this one and the seconds left."""
+    for command in OTHERS:
+        done = confcom(change.cluster, *command, JSON, code=ExitCode.REFUSED)
+        assert codes_of(done) == {"change-running"}
+        error = document_of(done)["error"]
+        assert re.search(rf"\bprocess {change.pid}\b", error["why"])
+        (left,) = re.findall(r"expires in (\d+) s", error["do"])
+        assert 0 < int(left) <= EXPIRES_SECONDS
+
+
+def repeated_until_done(cluster: Cluster, *arguments: str) -> float:
+    """Repeat a command while it is refused for another change; return for how many seconds it was."""
+    began, refused = time.monotonic(), 0.0
+    while True:
+        done = cluster.run([sys.executable, "-m", "confcom", *arguments, JSON], check=False, timeout=COMMAND_SECONDS)
+        if done.returncode == ExitCode.OK:
+            return refused
+        assert (done.returncode, codes_of(done)) == (ExitCode.REFUSED, {"change-running"}), done.stderr
+        refused = time.monotonic() - began
+        time.sleep(1)
+
+
 @pytest.fixture
-def enabled(bare):
+def enabled(bare: Cluster) -> Iterator[Cluster]:
     confcom(bare, "enable", "--simulated-node", NODE_NAME, "--set", CHART_REGISTRY)
     yield bare
-    confcom(bare, "disable", "--yes", "--no-wait")  # also what a failed hook has left, which `helm uninstall` does not
+    repeated_until_done(bare, "disable", "--yes", "--no-wait")
 
 
-@contextmanager
-def slow_update(cluster, folder):
-    """One that has begun, in the background; gives its result to be, and its process ID on the node."""
-    pid = folder / "pid"
-    noting = ["sh", "-c", f'echo $$ >{pid}; exec "$@"', "sh", sys.executable, "-m", "confcom", *SLOW, JSON]
-    with ThreadPoolExecutor(max_workers=1) as beside:
-        result = beside.submit(cluster.run, noting, check=False, timeout=COMMAND_SECONDS)
-        until(lambda: last_status(cluster) == "pending-upgrade", "helm has begun the update")
-        yield result, pid.read_text().strip()
-
-
-def test_an_interrupted_update_says_what_helm_has_recorded(enabled, tmp_path):
+def test_a_second_change_is_refused_from_start_to_end(enabled, tmp_path):
     before = serving(enabled)
-    with slow_update(enabled, tmp_path) as (result, pid):
-        enabled.run(["kill", "-INT", pid])
-        done = result.result()
-    assert done.returncode == ExitCode.INTERRUPTED, done.stderr
-    assert codes_of(done) == {"interrupted-during-helm"}
-    do = document_of(done)["error"]["do"]
-    undo = ("rollback",)
-    if "`confcom rollback --interrupted`" in do:
-        # On a machine that is short of CPU helm can end before it has recorded that it was interrupted.
+    with in_background(enabled, tmp_path, *UNREADY) as first:
+        helm = first.stop_helm()
+        are_refused(first)
+        first.signal("CONT", helm)
+        until(lambda: last_status(enabled) == "deployed", "helm has ended")
+        are_refused(first)
+        confcom(enabled, "update", "--set=logLevel=debug", "--dry-run")  # which changes nothing
+        first.signal("INT")
+        done = first.result.result()
+    assert (done.returncode, codes_of(done)) == (ExitCode.INTERRUPTED, {"interrupted"})
+    assert holder(enabled) == ""
+    assert changes(confcom(enabled, "rollback", JSON))
+    until(lambda: serving(enabled) == before, "the daemons are those from before")
+
+
+def test_a_plain_helm_upgrade_is_not_refused(enabled, tmp_path):
+    with in_background(enabled, tmp_path, *UNREADY) as first:
+        until(lambda: last_status(enabled) == "deployed", "helm has ended")
+        chart = str(ROOT / "charts" / "confcom")
+        mended = ["--reuse-values", "--set=quoteHelper.image.repository=confcom/quote-helper"]
+        enabled.helm("upgrade", RELEASE, chart, f"--namespace={SYSTEM}", "--force-conflicts", *mended)
+        assert first.runs(first.pid)
+        assert first.result.result().returncode == ExitCode.OK
+    confcom(enabled, "status")
+
+
+def test_ctrl_c_lets_helm_end(enabled, tmp_path):
+    with in_background(enabled, tmp_path, *UPDATE) as first:
+        helm = first.stop_helm()
+        first.signal("INT")
+        time.sleep(1)
+        assert first.runs(first.pid)
+        assert holder(enabled)
+        first.signal("CONT", helm)
+        done = first.result.result()
+    assert (done.returncode, codes_of(done)) == (ExitCode.INTERRUPTED, {"interrupted"})
+    assert last_status(enabled) == "deployed"
+    assert holder(enabled) == ""
+    confcom(enabled, *UPDATE)
+    confcom(enabled, "status")
+
+
+@pytest.mark.parametrize("helm_too", [False, True], ids=["the command", "the command and helm"])
+def test_after_a_kill_the_same_command_completes_the_change(enabled, tmp_path, tell, *, helm_too):
+    with in_background(enabled, tmp_path, *UPDATE) as first:
+        helm, proxy = first.stop_helm(), first.child("kubectl")
+        first.signal("KILL", first.pid, *([helm] if helm_too else []))
+        first.result.result()
+    until(lambda: not first.runs(proxy), "kubectl proxy has ended")
+    assert f"process {first.pid}" in holder(enabled)
+    if helm_too:
         assert last_status(enabled) == "pending-upgrade"
-        undo = ("rollback", "--interrupted")
+        assert "change-unfinished" in codes_of(confcom(enabled, "status", JSON, code=ExitCode.NOT_READY))
     else:
-        # It can also need more than the seconds that the command gives it.
-        assert ("`confcom rollback`" in do and last_status(enabled) == "failed") or "`confcom status`" in do, do
-        until(lambda: last_status(enabled) == "failed", "helm has recorded that it was interrupted")
-    assert changes(confcom(enabled, *undo, JSON))
-    assert serving(enabled) == before
-
-
-def test_a_second_change_is_refused_and_a_killed_one_mended(enabled, tmp_path):
-    before = serving(enabled)
-    with slow_update(enabled, tmp_path) as (result, pid):
-        for command in (("update", "--set", "logLevel=debug"), ("rollback",), ("disable", "--yes")):
-            assert "change-running" in codes_of(confcom(enabled, *command, JSON, code=ExitCode.REFUSED))
-        assert serving(enabled) == before
-        helm = enabled.run(["pgrep", "--parent", pid, "--exact", "helm"]).stdout.strip()
-        enabled.run(["kill", "-KILL", pid, helm])
-        result.result()
-    assert last_status(enabled) == "pending-upgrade"
-    # The record is seconds old, so helm might still be at work.
-    done = confcom(enabled, "update", "--set", "logLevel=debug", JSON, code=ExitCode.REFUSED)
-    assert "change-running" in codes_of(done)
-    assert "`confcom rollback --interrupted`" in done.stdout
-    assert "`confcom rollback --interrupted`" in confcom(enabled, "status", code=ExitCode.NOT_READY).stdout
-    confcom(enabled, "rollback", "--interrupted")
-    assert serving(enabled) == before
+        first.signal("CONT", helm)
+        until(lambda: last_status(enabled) == "deployed", "helm has ended by itself")
+    assert codes_of(confcom(enabled, *UPDATE, JSON, code=ExitCode.REFUSED)) == {"change-running"}
+    refused = repeated_until_done(enabled, *UPDATE)
+    tell(f"refused for {refused:.0f} s after the kill")
+    assert refused < (HELM_QUIET_SECONDS if helm_too else EXPIRES_SECONDS) + SPARE_SECONDS
+    (pod,) = [one for one in daemons(enabled) if one["metadata"]["labels"][COMPONENT] == HELPER]
+    assert "--log-level=debug" in pod["spec"]["containers"][0]["args"]
     confcom(enabled, "status")

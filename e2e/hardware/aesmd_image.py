@@ -10,7 +10,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from confcom.quote_provider.state_directory import open_or_create_platform
+from confcom.quote_provider.state_directory import ROOT_FOLDER, open_or_create_platform
 from e2e.add_on import ROOT
 from e2e.cluster import Cluster
 from e2e.hardware import aesm_service
@@ -54,9 +54,9 @@ class AesmdImages:
         platform, trust = folder / aesm_service.PLATFORM, folder / "trust"
         files = {str(aesm_service.PLACE / module): (ROOT / module).read_bytes() for module in _MODULES}
         for name in (aesm_service.PLATFORM, aesm_service.OTHER_PLATFORM):
-            files[str(aesm_service.PLACE / name / "platform.json")] = open_or_create_platform(
-                folder / name
-            ).platform.encode()
+            open_or_create_platform(folder / name)
+            for value in (folder / name / ROOT_FOLDER).iterdir():
+                files[str(aesm_service.PLACE / name / ROOT_FOLDER / value.name)] = value.read_bytes()
         export = ["-m", "confcom", "simulation", "export", f"--state-dir={platform}", str(trust)]
         subprocess.run([sys.executable, *export], check=True, capture_output=True)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from confcom.errors import UnavailableError
-from e2e.add_on import EPC, EPC_MIB, SYSTEM, allocatable, install, names, uninstall
+from e2e.add_on import EPC, EPC_MIB, ROOT_SECRET, SYSTEM, allocatable, install, names, uninstall
 from e2e.cluster import Cluster
 from e2e.cluster.addresses import NODE_NAME
 from e2e.leftovers import api_objects
@@ -16,9 +16,8 @@ from e2e.relying_party import RelyingParty
 from e2e.tenants import QUOTE_PREFIX, Manifest, Tenant, container, example, pod
 from e2e.waiting import until
 
-SECRET = "confcom-simulated-platform"
-ROOT = {f"secrets/{SYSTEM}/{SECRET}", f"configmaps/{SYSTEM}/confcom-simulated-root"}
-"""What an uninstall leaves: the simulated root's seed, and its fingerprint, which goes when the Secret goes."""
+ROOT = {f"secrets/{SYSTEM}/{ROOT_SECRET}"}
+"""What an uninstall leaves: the simulated root."""
 PLACEHOLDER = "0" * 64
 
 
@@ -100,6 +99,6 @@ def test_uninstall_leaves_nothing_but_the_root(cluster: Cluster) -> None:
     until(only_the_root_is_left, "nothing is left but the root")
     # What the kubelet keeps by itself: the resources' names, at 0 once it has noticed.
     until(lambda: allocatable(cluster) == "0", "the node offers no EPC any more")
-    root = cluster.kubectl_json("get", "secret", SECRET, f"--namespace={SYSTEM}")
+    root = cluster.kubectl_json("get", "secret", ROOT_SECRET, f"--namespace={SYSTEM}")
     install(cluster)
-    assert cluster.kubectl_json("get", "secret", SECRET, f"--namespace={SYSTEM}")["data"] == root["data"]
+    assert cluster.kubectl_json("get", "secret", ROOT_SECRET, f"--namespace={SYSTEM}")["data"] == root["data"]

@@ -11,7 +11,6 @@ AESMD = "quoteHelper.aesmd.image.repository=our/aesmd"
 COLLATERAL = "quoteHelper.collateral"
 SYSTEM_CA = "/etc/ssl/certs/ca-certificates.crt"
 HARDWARE = ("hardware-aesmd", "hardware-collateral", "aks", "beside-hardware")
-ALIBABA = "https://sgx-dcap-server{}.cn-hongkong.aliyuncs.com/sgx/certification/v4/"
 CUSTOM = {
     "pccs_url": "https://pccs.example.com/v4/",
     "use_secure_cert": False,
@@ -38,12 +37,6 @@ def variables(container):
 
 def aesmd_of(manifests):
     return containers(daemon(manifests, HELPER))["aesmd"]
-
-
-@pytest.mark.parametrize(("vpc", "part"), [("true", "-vpc"), ("false", "")])
-def test_alibaba_in_and_outside_of_a_vpc(render, vpc, part):
-    chosen = f"{COLLATERAL}.preset=alibaba,{COLLATERAL}.alibaba.region=cn-hongkong,{COLLATERAL}.alibaba.vpc={vpc}"
-    assert configuration(render(AESMD, chosen))["pccs_url"] == ALIBABA.format(part)
 
 
 def test_a_custom_configuration_is_taken_as_it_is(render):

@@ -1,13 +1,19 @@
 """Every checked-in render of the chart: confinement, host access, selection, names, arguments of the daemons."""
 
-import json
 import tomllib
 
 import pytest
 import yaml
 
-from confcom.addon.model.chart_objects import EPC_NAMES_POLICY, POLICY_ANNOTATION, component_of
-from confcom.addon.model.resources import INTEL_EPC, REAL, SIMULATED
+from confcom.addon.chart_objects import (
+    EPC_NAMES_POLICY,
+    INTEL_EPC,
+    POLICY_ANNOTATION,
+    REAL,
+    SIMULATED,
+    component_of,
+)
+from confcom.addon.simulated_root import DEFAULT_SECRET, VOLUME, secret_name
 from confcom.controller.settings import parse_settings as controller_settings
 from confcom.daemon.supervision import STOP_DEADLINE_SECONDS as HELPER_STOP_SECONDS
 from confcom.device_plugin.main import STOP_SECONDS as PLUGIN_STOP_SECONDS
@@ -17,8 +23,8 @@ from confcom.device_plugin.settings import parse_settings as plugin_settings
 from confcom.kubernetes.epc_accounting import AccountingSetting, AccountingSettings, ApiVersion, CapacitySupport
 from confcom.quote_helper.settings import DEFAULT_AESMD_SOCKET, ProviderKind
 from confcom.quote_helper.settings import parse_settings as helper_settings
-from confcom.quote_provider.state_directory import STATE_FILE
-from confcom.simulated_root.record import FINGERPRINT_KEY, SECRET_NAME
+from confcom.quote_provider.state_directory import ROOT_FOLDER
+from confcom.simulation.root_seed import CHECK, CREATED, SEED
 from e2e.add_on import SYSTEM
 from e2e.leftovers import INSTALLED
 from testkit.chart_golden import CHART, NAMESPACE, ROOT, SETS, golden
@@ -26,7 +32,6 @@ from testkit.chart_manifests import (
     CONTROLLER,
     EPC_POLICIES,
     HELPER,
-    JOB_ACCOUNT,
     PLUGIN,
     POLICY,
     containers,
@@ -149,7 +154,7 @@ def test_only_the_job_and_the_controller_have_a_token(manifests):
         if kind == "ServiceAccount":
             assert one["automountServiceAccountToken"] is False
     for name, pod in pods(manifests).items():
-        assert pod["automountServiceAccountToken"] is name.startswith((JOB_ACCOUNT, CONTROLLER))
+        assert pod["automountServiceAccountToken"] is name.startswith(CONTROLLER)
         assert ("ServiceAccount", pod["serviceAccountName"]) in manifests
         assert name.startswith(pod["serviceAccountName"])
 
@@ -173,7 +178,7 @@ def test_the_add_on_knows_each_daemon_set_and_its_platform(manifests):
         assert ("--simulated" in args) is simulated
         assert one["spec"]["template"]["metadata"]["labels"]["confcom.internal/platform"] == platform_of(one)
         if not simulated:
-            assert not [word for word in args if word.startswith(("--simulated", "--state-dir", "--published-root"))]
+            assert not [word for word in args if word.startswith(("--simulated", "--state-dir"))]
 
 
 def test_the_network_policy_is_about_the_daemons(manifests):
@@ -294,10 +299,11 @@ def test_defaults_of_the_chart_are_those_of_the_daemons():
     assert plugin.resources.names == DEFAULT_NAMES
     assert plugin.resources.helper_mib == ResourceSettings().helper_mib
     assert plugin.resources.reserve_mib == ResourceSettings().reserve_mib
+    assert secret_name(golden("simulated").values()) == DEFAULT_SECRET
     assert (plugin.aesmd_dir, plugin.device_plugin_dir) == (usual.aesmd_dir, usual.device_plugin_dir)
     arguments = only_container(daemon(golden("simulated"), HELPER))["args"]
-    ours = [argument for argument in arguments if not argument.startswith(("--stale", "--log-quotes"))]
-    assert len(arguments) == len(ours) + 2
+    ours = [argument for argument in arguments if not argument.startswith("--log-quotes")]
+    assert len(arguments) == len(ours) + 1
     assert helper_of(golden("simulated")) == helper_settings(ours, prog="helper", environ={})
 
 
@@ -307,14 +313,13 @@ def test_what_can_be_set_reaches_the_daemons():
     assert (plugin.simulated_epc_mib, plugin.log_level, plugin.aesmd_dir) == (2048, "debug", None)
     assert (plugin.resources.reserve_mib, plugin.resources.helper_mib) == (1024, 5)
     assert (helper.simulated_qe_mr_enclave, helper.simulated_qe_isv_svn) == (bytes.fromhex("ab" * 32), 0)
-    assert (helper.stale_report_window_seconds, helper.log_quotes_per_peer) == (31_622_400, 0)
-    assert (helper.identify_pods, helper.log_level) == (False, "debug")
+    assert (helper.identify_pods, helper.log_level, helper.log_quotes_per_peer) == (False, "debug", 0)
     assert daemon(manifests, HELPER)["hostPID"] is False
+    assert secret_name(manifests.values()) == "our-root"
     large = golden("simulated-1-tib")
     assert plugin_of(large).simulated_epc_mib == 1_048_576
     controller = only_container(pod_of(large["Deployment", CONTROLLER]))
-    rules = controller_settings(controller["args"], prog="", environ={}).rules
-    assert (rules.maximum_mib, rules.gone_seconds) == (2_097_152, 8)
+    assert controller_settings(controller["args"], prog="", environ={}).rules.maximum_mib == 2_097_152
 
 
 def test_the_helpers_files_are_where_it_looks(manifests):
@@ -330,12 +335,12 @@ def test_the_helpers_files_are_where_it_looks(manifests):
         mounts = {mount["mountPath"]: mount for mount in only_container(pod)["volumeMounts"]}
         assert str(settings.socket.parent) == AESMD_DIRECTORY
         if platform_of(one) == "simulated":
-            read = {str(settings.state_dir), str(settings.published_root.parent)}
-            assert set(mounts) == {AESMD_DIRECTORY, *read}
-            assert all(mounts[path]["readOnly"] is True for path in read)
-            assert settings.published_root.name == FINGERPRINT_KEY
-            secret = volumes_of(pod)["simulated-platform"]["secret"]
-            assert (secret["secretName"], secret["items"]) == (SECRET_NAME, [{"key": STATE_FILE, "path": STATE_FILE}])
+            root = str(settings.state_dir / ROOT_FOLDER)
+            assert set(mounts) == {AESMD_DIRECTORY, root}
+            assert mounts[root]["readOnly"] is True
+            secret = volumes_of(pod)[VOLUME]["secret"]
+            assert secret["items"] == [{"key": key, "path": key} for key in (SEED, CREATED, CHECK)]
+            assert "optional" not in secret  # without it, no helper starts
             # The kubelet adds the group's permission to what defaultMode says.
             assert (secret["defaultMode"], pod["securityContext"]) == (0o400, {"fsGroup": 10001})
 
@@ -372,6 +377,19 @@ def test_a_test_root_is_the_helpers_alone():
     assert helper_of(golden("hardware-aesmd")).expected_root is None
 
 
+def selector_of(pod):
+    """The label selector of the nodes that a Pod is for; of the first term, where it has terms."""
+    if labels := pod.get("nodeSelector"):
+        return ",".join(f"{key}={value}" for key, value in sorted(labels.items()))
+    required = pod["affinity"]["nodeAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]
+    written = {"In": "{key} in ({all})", "NotIn": "{key} notin ({all})", "Exists": "{key}", "DoesNotExist": "!{key}"}
+    written |= {"Gt": "{key}>{all}", "Lt": "{key}<{all}"}
+    return ",".join(
+        written[one["operator"]].format(key=one["key"], all=",".join(one.get("values", ())))
+        for one in required["nodeSelectorTerms"][0]["matchExpressions"]
+    )
+
+
 def test_the_controller_agrees_with_the_plugins(manifests):
     if ("Deployment", CONTROLLER) not in manifests:
         return
@@ -388,9 +406,16 @@ def test_the_controller_agrees_with_the_plugins(manifests):
         metadata = {"labels": one["spec"]["template"]["metadata"]["labels"], "namespace": settings.release.namespace}
         metadata["ownerReferences"] = [{"kind": "DaemonSet", "controller": True}]
         assert settings.release.has_plugin({"metadata": metadata})
+        assert selector_of(pod_of(one)) in settings.node_selectors
     limit = f"<= {settings.rules.maximum_mib})"
     expressions = manifests["ValidatingAdmissionPolicy", CONTROLLER]["spec"]["validations"]
     assert sum(limit in one["expression"] for one in expressions) == 2
+
+
+def test_helm_changes_objects_only(manifests):
+    """No hook runs beside, and helm waits for nothing."""
+    assert not any("helm.sh/hook" in str(one["metadata"]) for one in manifests.values())
+    assert not {kind for kind, _ in manifests} & {"Job", "Secret"}
 
 
 # Admission policies.
@@ -432,42 +457,10 @@ def test_the_device_plugin_names_the_installed_policy(manifests):
     assert all(one["metadata"].get("annotations") == told for one in daemon_sets(manifests, PLUGIN).values())
 
 
-# The simulated root.
-
-
-def test_the_root_comes_before_everything_else(manifests):
-    hooks = {}
-    for (kind, name), one in manifests.items():
-        annotations = one["metadata"].get("annotations", {})
-        if "helm.sh/hook" in annotations:
-            assert annotations["helm.sh/hook"] == "pre-install,pre-upgrade"
-            assert annotations["helm.sh/hook-delete-policy"] == "before-hook-creation,hook-succeeded"
-            assert name.startswith(JOB_ACCOUNT)
-            hooks[kind] = int(annotations["helm.sh/hook-weight"])
-    simulated = any(platform_of(one) == "simulated" for one in daemon_sets(manifests, HELPER).values())
-    assert ("Job" in hooks) is simulated
-    if simulated:
-        first = ["ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding"] if len(hooks) > 4 else []
-        order = [*first, "ServiceAccount", "RoleBinding", "Job"]
-        assert [hooks[kind] for kind in order] == sorted({hooks[kind] for kind in order})
-        assert hooks["Role"] == hooks["ServiceAccount"]
-        helper = next(one for one in daemon_sets(manifests, HELPER).values() if platform_of(one) == "simulated")
-        (job,) = [one for (kind, _), one in manifests.items() if kind == "Job"]
-        assert only_container(pod_of(job))["image"] == only_container(pod_of(helper))["image"]
-        assert job["spec"]["activeDeadlineSeconds"] < 300  # helm's own timeout
-
-
-def test_another_pod_is_another_job():
-    """A Job's Pod template cannot be changed, so that `kubectl apply` would fail."""
-    jobs = [one for name in SETS for (kind, _), one in golden(name).items() if kind == "Job"]
-    names = {json.dumps(one["spec"]["template"], sort_keys=True): one["metadata"]["name"] for one in jobs}
-    assert len(names) == len(set(names.values())) == len({one["metadata"]["name"] for one in jobs}) > 1
-
-
 def test_cases_on_the_cluster_know_what_an_installation_leaves():
     made = {
         f"{kind} {name}".replace(f".{NAMESPACE}", f".{SYSTEM}")
-        for (kind, name), one in golden("simulated").items()
-        if kind.endswith(CLUSTER_WIDE) and "helm.sh/hook" not in one["metadata"].get("annotations", {})
+        for kind, name in golden("simulated")
+        if kind.endswith(CLUSTER_WIDE)
     }
     assert made == INSTALLED - {f"Namespace {SYSTEM}"}

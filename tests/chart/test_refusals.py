@@ -72,10 +72,7 @@ SAME_LABELS = ",".join(
         ),
         (f"{AESMD},quoteHelper.aesmd.resources.requests.memory=1Gi", "memory-request-above-limit", []),
         (f"{SIMULATED},provision.policy=false,provision.namespaces[0]=a", "namespaces-without-policy", []),
-        *(
-            (f"{AESMD},{COLLATERAL}.preset={one}", "collateral-url-missing", [])
-            for one in ("pccs", "alibaba", "custom")
-        ),
+        *((f"{AESMD},{COLLATERAL}.preset={one}", "collateral-url-missing", []) for one in ("pccs", "custom")),
         (f"{AESMD},{COLLATERAL}.preset=custom,{CUSTOM}.PCCS_URL=https://a/", "collateral-url-missing", []),
         (f"{AESMD},{COLLATERAL}.preset=custom,{CUSTOM}.collateral_service=https://a/", "collateral-url-missing", []),
     ],
@@ -90,14 +87,13 @@ def test_values_that_contradict_each_other(template, refused, settings, code, sa
     ("settings", "lacking"),
     [
         (SIMULATED, ["devicePlugin", "quoteHelper"]),
-        (f"{SIMULATED},devicePlugin.image.registry=a.example", ["quoteHelper"]),
-        (f"{SIMULATED},quoteHelper.image.registry=a.example", ["devicePlugin"]),
         (f"{SIMULATED},devicePlugin.image.digest={DIGEST}", ["quoteHelper"]),
-        (f"{SIMULATED},devicePlugin.image.tag=v2,quoteHelper.image.digest={DIGEST}", ["devicePlugin"]),
+        (f"{SIMULATED},image.tag=v2,quoteHelper.image.digest={DIGEST}", ["devicePlugin"]),
         (f"{SIMULATED},devicePlugin.image.digest={DIGEST},quoteHelper.image.repository=our/a.b/x", ["quoteHelper"]),
         (HELPERLESS, ["devicePlugin"]),
         (AESMD, ["devicePlugin", "quoteHelper", "quoteHelper.aesmd"]),
         ("quoteHelper.aesmd.image.repository=a.example/our/aesmd", ["devicePlugin", "quoteHelper"]),
+        (f"{AESMD},quoteHelper.aesmd.image.registry=a.example", ["devicePlugin", "quoteHelper"]),
     ],
 )
 def test_an_image_from_anywhere(template, refused, settings, lacking):
@@ -158,6 +154,7 @@ def test_a_kubernetes_without_the_policys_api_is_refused(template):
 # The schema. Helm applies it; the table asks a validator in this process.
 
 RESOURCES = {"limits": {"sgx.intel.com/epc": 1}}
+OURS = ("devicePlugin", "controller", "quoteHelper")
 NOT_A_URL = "https://pccs/sgx/certification/v4/?a=b"
 KEY = TEST_ROOT.replace("CERTIFICATE", "PRIVATE KEY")
 BY_SCHEMA = [
@@ -167,8 +164,6 @@ BY_SCHEMA = [
     ("tolerations", "all"),
     ("tolerations", [{"effect": "Never"}]),
     ("logLevel", "loud"),
-    ("kubelet.rootDir", "kubelet"),
-    ("kubelet.rootDir", "/var/lib/kubelet/"),
     ("simulated.enabled", "maybe"),
     ("simulated.nodeSelector", {}),
     ("simulated.epcMiB", 0),
@@ -179,9 +174,9 @@ BY_SCHEMA = [
     ("provision.namespaces", ["Not_A_Name"]),
     ("image.registri", "x"),
     ("image.pullSecrets", ["login"]),
-    ("devicePlugin.image.pullPolicy", "Sometimes"),
-    ("devicePlugin.image.registry", "https://example.com"),
-    ("devicePlugin.image.tag", "a b"),
+    ("image.pullPolicy", "Sometimes"),
+    ("image.registry", "https://example.com"),
+    ("image.tag", "a b"),
     ("devicePlugin.maxEpcMiB", 1_048_577),
     ("devicePlugin.accounting", "both"),
     ("devicePlugin.apiServer", "v1.36"),
@@ -192,13 +187,11 @@ BY_SCHEMA = [
     ("devicePlugin.affinity", {"nodeafinity": {}}),
     ("devicePlugin.tolerations", [{"efect": "NoSchedule"}]),
     ("controller.apiServerPorts", []),
-    ("controller.goneSeconds", 0),
-    ("quoteHelper.image.tags", "v1"),
+    *((f"{one}.image.{key}", "v1") for one in OURS for key in ("registry", "tag", "pullPolicy")),
     ("quoteHelper.image.digest", "sha256:12"),
     ("quoteHelper.epcMiB", 0),
     ("quoteHelper.logQuotesPerPeer", 60_001),
     ("quoteHelper.logQuotesPerPeer", "many"),
-    ("quoteHelper.staleReportWindowSeconds", -1),
     ("quoteHelper.resources", RESOURCES),
     ("quoteHelper.provider", "sgx"),
     ("quoteHelper.sgxPrvGroup", "sgx_prv"),
@@ -217,8 +210,6 @@ BY_SCHEMA = [
     (f"{COLLATERAL}.pccs.url", "http://pccs/sgx/certification/v4/"),
     (f"{COLLATERAL}.pccs.url", "https://pccs:8081/"),
     (f"{COLLATERAL}.pccs.url", NOT_A_URL),
-    (f"{COLLATERAL}.alibaba.region", "a.evil.example/"),
-    (f"{COLLATERAL}.alibaba.vpc", "maybe"),
     (f"{COLLATERAL}.caBundle", "our-ca"),
     (f"{COLLATERAL}.caBundle.key", "a/b"),
     (f"{COLLATERAL}.proxy.https", "proxy:3128"),
@@ -233,7 +224,6 @@ BY_SCHEMA = [
     (f"{CUSTOM}.pck_cache_expire_hours", 2161),
     (f"{CUSTOM}.custom_request_options", {"get_cert": {"headers": {"metadata": 1}}}),
     (f"{CUSTOM}.custom_request_options", {"get_crl": {"headers": {"a": "b"}}}),
-    ("serviceMonitor.interval", "often"),
     ("networkPolicy.from", [{"pods": "a"}]),
 ]
 

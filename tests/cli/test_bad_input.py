@@ -203,8 +203,8 @@ def place(tmp_path_factory):
     with (folder / "huge.bin").open("wb") as file:
         file.truncate(8 << 30)
     (folder / "loop").symlink_to("loop")
-    (folder / "platform").mkdir()
-    (folder / "platform" / "platform.json").write_bytes(bytes(1000))
+    (folder / "platform" / "simulated-root").mkdir(parents=True)
+    (folder / "platform" / "simulated-root" / "seed").write_bytes(bytes(1000))
     (folder / "closed.bin").write_bytes(QUOTE.read_bytes())
     (folder / "closed").mkdir()
     for one in ("closed.bin", "closed"):
@@ -269,7 +269,7 @@ def test_a_mistake_is_told_as_json_on_request(command, run):
 
 @pytest.mark.parametrize("words", [("inspect", "missing"), ("quote", "--report-data", "00", "--socket", "missing")])
 def test_an_error_is_told_as_json_on_request(words, run):
-    """By the same code for every command; those on a cluster have theirs in tests/cli/commands/add_on."""
+    """By the same code for every command; those on a cluster have theirs in test_add_on_commands.py."""
     done = run(Case((*words, "--output", "json")))
     error = json.loads(done.stdout)["error"]
     assert set(error) == {"code", "what", "why", "do", "exit_code"}

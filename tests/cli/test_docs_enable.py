@@ -10,17 +10,21 @@ import subprocess
 import sys
 from pathlib import Path
 
-from testkit.cli_output import run_confcom
-from testkit.fake_cluster import objects as make
-from testkit.fake_cluster.chart import chart_of_1_36
-from testkit.fake_cluster.cluster import FakeCluster
-from testkit.fake_cluster.objects import EPC
+from testkit import cluster_objects as make
+from testkit.cluster_objects import EPC, SYSTEM
+from testkit.memory_chart import new_cluster
+from testkit.memory_helm import golden_manifests
+from testkit.working_daemons import settle
 
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "how-to" / "enable-the-add-on.md"
 BLOCK = re.compile(r"```console\n(.*?)```", re.DOTALL)
 WRONG, MISSING = "registry.test/confcom/quote-helper:0.3.0", "registry.test/confcom/quote-helper:0.4.0"
 """Images of the helper: one whose quotes are wrong, and one that no registry has."""
+BROKEN = {
+    WRONG: make.not_ready("quote-helper"),
+    MISSING: make.waiting("ImagePullBackOff", f'Back-off pulling image "{MISSING}"'),
+}
 COMPLAINT = {
     "level": "warning",
     "message": "not ready",
@@ -29,14 +33,32 @@ COMPLAINT = {
 }
 
 
-def complain(cluster):
-    for pod in cluster.find("Pod"):
-        if pod["spec"]["containers"][0]["image"] == WRONG:
-            cluster.logs[pod["metadata"]["name"]] = json.dumps(COMPLAINT)
-
-
 def cluster_of(*objects):
-    return FakeCluster(objects=list(objects), chart=chart_of_1_36)
+    """Controllers and kubelets work while a command waits, and not at once."""
+    made = new_cluster(*objects)
+    made.context, made.server = "lab", "https://lab.test:6443"
+    made.helm.ready = False
+
+    def work():
+        settle(made.api, BROKEN)
+        for pod in made.api.find("Pod", None, SYSTEM):
+            if pod["spec"]["containers"][0]["image"] == WRONG:
+                made.api.logs[pod["metadata"]["name"]] = json.dumps(COMPLAINT)
+
+    made.each = work
+    return made
+
+
+def enforce_baseline(cluster):
+    """Refuse the daemons' Pods with the words of Pod Security admission."""
+    for daemon in golden_manifests("simulated", "strict"):
+        if daemon["kind"] == "DaemonSet":
+            name, spec = f"{daemon['metadata']['name']}-preflight", daemon["spec"]["template"]["spec"]
+            volumes = [f'"{one["name"]}"' for one in spec["volumes"] if "hostPath" in one]
+            volumes = f"hostPath volumes (volume{'s' * (len(volumes) > 1)} {', '.join(volumes)})"
+            found = ", ".join(["host namespaces (hostPID=true)"] * spec.get("hostPID", False) + [volumes])
+            message = f'pods "{name}" is forbidden: violates PodSecurity "baseline:latest": {found}'
+            cluster.api.refuse(lambda request, name=name: name.encode() in request.content, 403, message)
 
 
 class Story:
@@ -45,25 +67,20 @@ class Story:
     def __init__(self):
         self.cluster = cluster_of(make.node("worker-1"), make.node("worker-2"))
         labels = {"pod-security.kubernetes.io/enforce": "baseline"}
-        self.cluster.objects.append({"kind": "Namespace", "metadata": {"name": "strict", "labels": labels}})
-        self.cluster.broken_images[WRONG] = make.not_ready("quote-helper")
-        self.cluster.broken_images[MISSING] = make.waiting("ImagePullBackOff", f'Back-off pulling image "{MISSING}"')
-        self.cluster.on_tick = complain
+        self.strict = {"kind": "Namespace", "metadata": {"name": "strict", "labels": labels}}
 
     def run(self, line):
         program, *arguments = shlex.split(line)
         assert program == "confcom"
         if arguments[0] == "disable":
-            self.cluster.objects.append(
-                make.pod("sgx-test-x7b", on="worker-1", owner=("Job", "sgx-test"), limits={EPC: 10})
-            )
+            self.cluster.api.put(make.pod("sgx-test-x7b", on="worker-1", owner=("Job", "sgx-test"), limits={EPC: 10}))
         cluster = self.cluster
         if "worker-3" in arguments:  # of a cluster where nothing is enabled yet
             cluster = cluster_of(make.node("worker-3"))
         if "strict" in arguments:
-            nodes = [make.node("worker-1", make.SIMULATED), make.node("worker-2")]
-            cluster = cluster_of(*nodes, *self.cluster.find("Namespace"))
-        return run_confcom(cluster, arguments).output
+            cluster = cluster_of(make.node("worker-1", make.SIMULATED), make.node("worker-2"), self.strict)
+            enforce_baseline(cluster)
+        return cluster.run(*arguments).output
 
     def block(self, text):
         commands = [line for line in text.splitlines() if line.startswith("$ ")]

@@ -8,11 +8,19 @@ from pathlib import Path
 
 import pytest
 
-from confcom.cli.terminals import is_plain
+from confcom.cli.output_option import is_plain
 
 QUOTE = Path(__file__).parent.parent / "vectors" / "genuine-quotes" / "quote_pck_cert_chain.bin"
-COMMANDS = {"inspect": ["inspect", str(QUOTE)], "enable": ["enable", "--simulated"]}
-"""The first is coloured, the other has a display that moves."""
+WAIT = """
+from confcom.addon.waiting import Mark, Row
+from confcom.cli.add_on_options import Machine
+from confcom.cli.progress_display import reporter
+with reporter(terminal=Machine.local().terminal).waiting("Waiting") as table:
+    table.show([Row("a", "starting", Mark.WAITING)])
+    table.show([Row("a", "ready", Mark.DONE)])
+"""
+COMMANDS = {"inspect": ["-m", "confcom", "inspect", str(QUOTE)], "the display of a wait": ["-c", WAIT]}
+"""The first is coloured, the other moves."""
 
 
 @pytest.mark.parametrize(
@@ -31,13 +39,13 @@ def test_which_terminals_are_plain(environ, plain):
 
 @pytest.fixture
 def shown(tmp_path):
-    """What a command writes to a terminal; there is neither kubectl nor helm."""
+    """What a program writes to a terminal."""
 
     def call(arguments, environ):
         ours, theirs = pty.openpty()
         kept = {"PYTHONPATH": os.environ["PYTHONPATH"]} if "PYTHONPATH" in os.environ else {}
         with subprocess.Popen(
-            [sys.executable, "-m", "confcom", *arguments],
+            [sys.executable, *arguments],
             stdin=theirs,
             stdout=theirs,
             stderr=theirs,

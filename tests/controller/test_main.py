@@ -1,90 +1,110 @@
-"""The controller's parts together, with an API server that a case scripts."""
+"""The controller's parts together, beside an API server."""
 
 import asyncio
 import json
-from types import SimpleNamespace
+import sys
 
 import pytest
 from prometheus_client import CollectorRegistry
 
 from confcom.controller.limits_and_deadlines import STALE_SECONDS
-from confcom.controller.main import Controller, probe_routes
+from confcom.controller.main import assemble, probe_routes
 from confcom.controller.metrics import ControllerMetrics
 from confcom.controller.settings import parse_settings
-from testkit.controller import EPC, NODE, node, plugin_pod
+from testkit.controller import EPC, KUBECONFIG, NODE, http, node, plugin_pod, until
 
-INVENTORY = json.dumps(
-    {"version": 1, "accounting": {"kind": "capacity", "resource": EPC, "advertised_mib": 64}}
-).encode()
+INVENTORY = {"version": 1, "accounting": {"kind": "capacity", "resource": EPC, "advertised_mib": 64}}
+FLAGS = [f"--epc-resource={EPC}", "--node-selector=a=b;c"]
+OURS = "/api/v1/namespaces/confcom-system/pods"
 
 
-class Feed:
-    """Has what it was given, and changes nothing afterwards."""
-
-    def __init__(self, *things):
-        self.things = things
-
-    async def list(self, take):
-        for thing in self.things:
-            take(thing)
-        return "1"
-
-    async def watch(self, version):
-        await asyncio.Event().wait()
-        yield "ADDED", {}
+async def fetch(address):
+    return json.dumps(INVENTORY).encode()
 
 
 class Started:
-    def __init__(self, *pods):
-        self.patched = asyncio.Event()
-        self.patches: list[tuple[str, dict]] = []
+    def __init__(self, server, connection):
         registry = CollectorRegistry()
-        api = SimpleNamespace(nodes=Feed(node({})), pods=Feed(*pods), patch_node_status=self._patch)
-        self.controller = Controller(
-            parse_settings([f"--epc-resource={EPC}"], prog="", environ={}),
-            api,
-            SimpleNamespace(fetch=self._fetch),
-            metrics=ControllerMetrics(registry),
-            instance="controller-1",
-        )
+        settings = parse_settings(FLAGS, prog="", environ={})
+        self.server = server
+        self.controller = assemble(settings, connection, fetch, ControllerMetrics(registry))
         self.routes = probe_routes(self.controller, registry)
+        self.sample = registry.get_sample_value
         self.stop = asyncio.Event()
-
-    async def _patch(self, name, patch):
-        self.patches.append((name, patch))
-        self.patched.set()
-
-    async def _fetch(self, address):
-        return INVENTORY
 
     def readiness(self):
         return int(self.routes["/readyz"]().status)
 
 
 @pytest.fixture
-async def started():
-    one = Started(plugin_pod())
+async def started(server, connection):
+    one = Started(server, connection)
+    assert one.readiness() == 503
     running = asyncio.ensure_future(one.controller.run(one.stop))
+    await until(lambda: one.readiness() == 200)
     yield one
     one.stop.set()
     await running
 
 
-async def test_what_a_plugin_found_is_written_to_its_node(started):
-    await asyncio.wait_for(started.patched.wait(), 30)
-    assert started.patches == [(NODE, {"status": {"capacity": {EPC: "64"}, "allocatable": {EPC: "64"}}})]
+async def test_what_a_plugin_found_is_written_to_its_node(started, server):
+    server.put("nodes", node({}))
+    server.put("pods", plugin_pod())
+    await until(lambda: server.patches)
+    assert server.patches == [{"status": {"capacity": {EPC: "64"}, "allocatable": {EPC: "64"}}}]
+    server.put("nodes", node({EPC: "0"}))
+    await until(lambda: len(server.patches) == 2)
+    server.lose("nodes", server.objects["nodes"][NODE])
+    await until(lambda: server.queries(f"/api/v1/nodes/{NODE}"))
 
 
-async def test_it_is_ready_while_it_knows_the_cluster():
-    one = Started()
-    assert one.readiness() == 503
-    running = asyncio.ensure_future(one.controller.run(one.stop))
-    for follower in one.controller._followers.values():
-        await asyncio.wait_for(follower.synced.wait(), 30)
-    assert one.readiness() == 200
-    one.controller._followers["pods"].last_contact -= STALE_SECONDS
-    assert one.readiness() == 503
-    one.controller._followers["pods"].last_contact += STALE_SECONDS
-    assert one.readiness() == 200
-    one.stop.set()
-    await running
+async def test_only_what_is_ours_is_watched(started, server):
+    await until(lambda: len(watches(server)) == 3)
+    assert sorted(watches(server)) == [
+        ("/api/v1/namespaces/confcom-system/pods", "app.kubernetes.io/name=confcom,app.kubernetes.io/instance=confcom"),
+        ("/api/v1/nodes", "a=b"),
+        ("/api/v1/nodes", "c"),
+    ]
+
+
+def watches(server):
+    return [(path, query["labelSelector"]) for _, path, query in server.log if "watch" in query]
+
+
+async def test_a_plugin_that_goes_is_forgotten(started, server):
+    server.put("pods", plugin_pod())
+    name, capacity = "confcom_controller_plugins", {"accounting": "capacity"}
+    await until(lambda: started.sample(name, capacity) == 1)
+    server.delete("pods", "p")
+    await until(lambda: started.sample(name, capacity) == 0)
+
+
+async def test_it_is_ready_while_it_knows_the_cluster(started):
+    follower = started.controller.followers[0]
+    follower.last_contact -= 2 * STALE_SECONDS
+    assert started.readiness() == 503
+    follower.last_contact += 2 * STALE_SECONDS
+    assert started.readiness() == 200
+
+
+DEEP = """
+import asyncio, sys
+from prometheus_client import CollectorRegistry
+from confcom.controller.main import serve
+from confcom.controller.settings import parse_settings
+
+settings = parse_settings([f"--kubeconfig={sys.argv[1]}"], prog="", environ={})
+asyncio.run(serve(settings, asyncio.Event(), CollectorRegistry()))
+"""
+
+
+async def test_nodes_as_deep_as_an_api_server_takes_are_read(server, tmp_path):
+    page = json.dumps({"metadata": {"resourceVersion": "7"}, "items": [{"metadata": {"name": "n"}, "x": "DEEP"}]})
+    page = page.replace('"DEEP"', f"{'[' * 9_900}{']' * 9_900}")
+    server.answers = [http(200, page.encode())] * 2  # of Pods, and of nodes
+    cluster = {"name": "c", "cluster": {"server": f"http://127.0.0.1:{server.port}"}}
+    (tmp_path / "kubeconfig").write_text(json.dumps(KUBECONFIG | {"clusters": [cluster]}))
+    process = await asyncio.create_subprocess_exec(sys.executable, "-c", DEEP, str(tmp_path / "kubeconfig"))
+    await until(lambda: server.queries("/api/v1/nodes", watch="true", resourceVersion="7"))
+    process.kill()
+    await process.wait()

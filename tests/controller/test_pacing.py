@@ -1,18 +1,18 @@
-"""Pauses between the writes of one node."""
+"""Pauses between what is done to one node."""
 
-from confcom.controller.limits_and_deadlines import CALM_SECONDS, LONGEST_REWRITE_SECONDS
-from confcom.controller.pacing import WritePacing
+from confcom.controller.limits_and_deadlines import CALM_SECONDS, LONGEST_PAUSE_SECONDS
+from confcom.controller.pacing import NodePacing
 
 
-def test_a_calm_node_is_written_at_once():
+def test_a_calm_node_is_looked_at_at_once():
     now = 0.0
-    pacing = WritePacing(lambda: now)
+    pacing = NodePacing(lambda: now)
     for _ in range(20):
-        pacing.wrote("n")
-    now = LONGEST_REWRITE_SECONDS - 1
-    assert not pacing.may_write("n")
+        pacing.did("n")
+    now = LONGEST_PAUSE_SECONDS - 1
+    assert not pacing.may("n")
     now = CALM_SECONDS
-    assert pacing.may_write("n")
-    assert not pacing.wrote("n")
+    assert pacing.may("n")
+    assert not pacing.did("n")
     now += 1
-    assert pacing.may_write("n")
+    assert pacing.may("n")

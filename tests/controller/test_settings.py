@@ -10,13 +10,16 @@ from confcom.errors import SettingsError
 def test_defaults():
     settings = parse_settings([], prog="", environ={})
     assert settings.release == Release("confcom-system", "confcom")
+    assert settings.node_selectors == ("",)
     assert settings.rules.resources == ("kubernetes.azure.com/sgx_epc_mem_in_MiB",)
     assert (settings.rules.maximum_mib, settings.rules.gone_seconds) == (1048576, 300)
 
 
 def test_flags_and_variables():
     environ = {"CONFCOM_EPC_RESOURCE": "example.com/a,example.com/b", "CONFCOM_GONE_SECONDS": "7"}
-    settings = parse_settings(["--installation", "ns/other", "--gone-seconds", "8"], prog="", environ=environ)
+    flags = ["--installation", "ns/other", "--gone-seconds", "8", "--node-selector", "a=b,c in (d,e);f"]
+    settings = parse_settings(flags, prog="", environ=environ)
+    assert settings.node_selectors == ("a=b,c in (d,e)", "f")
     assert settings.release == Release("ns", "other")
     assert settings.rules.resources == ("example.com/a", "example.com/b")
     assert settings.rules.gone_seconds == 8
@@ -31,6 +34,7 @@ def test_flags_and_variables():
         ["--epc-resource", "kubernetes.io/a"],
         ["--installation", "confcom"],
         ["--installation", "a/b/c"],
+        ["--node-selector", "a=b;"],
         ["--max-epc-mib", "0"],
         ["--gone-seconds", "0"],
         ["--plugin-port", "70000"],

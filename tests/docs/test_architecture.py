@@ -5,6 +5,8 @@ import re
 import tomllib
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[2]
 SOURCE = ROOT / "src" / "confcom"
 PAGE = (ROOT / "docs/explanation/architecture.md").read_text()
@@ -59,8 +61,13 @@ def permitted():
 
 def test_every_package_has_a_row_and_no_other():
     assert set(rows("package")) == folders(SOURCE)
-    for parent in ("quote_helper", "device_plugin", "controller", "addon"):
+    for parent in ("quote_helper", "device_plugin", "controller"):
         assert set(rows(f"package of `{parent}`")) == folders(SOURCE / parent)
+
+
+def test_every_module_of_the_add_on_has_a_row():
+    modules = {path.stem for path in (SOURCE / "addon").glob("*.py")} - {"__init__"}
+    assert {name.partition("`")[0] for name in rows("module of `addon`")} == modules
 
 
 def test_each_row_names_what_the_package_imports():
@@ -77,3 +84,17 @@ def test_every_module_that_a_flow_names_is_there():
     assert len(named) > 20
     missing = [name for name in named if not (SOURCE / f"{name.replace('.', '/')}.py").is_file()]
     assert missing == []
+
+
+@pytest.mark.parametrize("command", ["enable", "status"])
+def test_a_command_is_walked_in_at_most_twelve_files(command):
+    walk = PAGE.partition(f"## `confcom {command}`, file by file")[2].partition("\n## ")[0]
+    files = re.findall(r"^[0-9]+\. `([a-z_.]+)`", walk, re.MULTILINE)
+    assert files[0] == f"cli.commands.add_on.{command}"
+    assert len(set(files)) == len(files) <= 12
+    entered = [SOURCE / f"{name.replace('.', '/')}.py" for name in files]
+    imports = "".join(path.read_text() for path in entered)
+    for path, name in zip(entered[1:], files[1:], strict=True):
+        package, _, module = name.rpartition(".")
+        named = rf"from confcom\.{package} import [^\n]*\b{module}\b|from confcom\.{re.escape(name)} import"
+        assert re.search(named, imports), f"no file of the walk imports {path.name}"

@@ -17,11 +17,11 @@ import yaml
 from confcom.cli.group import cli
 from confcom.device_plugin import settings as plugin
 from confcom.quote_helper import settings as helper
-from testkit.cli_output import run_confcom
+from testkit import cluster_objects as make
 from testkit.cluster_programs import find_helm, find_kubectl
 from testkit.documentation import PAGES, ROOT, blocks, commands
-from testkit.fake_cluster import objects as make
-from testkit.fake_cluster.cluster import FakeCluster
+from testkit.memory_chart import new_cluster
+from testkit.working_daemons import settle
 
 RUN_BY = {
     "docs/how-to/enable-the-add-on.md": "tests/cli/test_docs_enable.py",
@@ -45,15 +45,16 @@ NOT_RUN = {
 }
 """Programs whose commands are left out, with what they need."""
 
-SHELL = {"cd", "export", "sed", "base64", "cat", "ls", "echo", "case", "until", "do", "done", "python", "python3", "."}
+SHELL = {
+    *("cd", "export", "case", "until", "do", "done", "python", "python3", "."),
+    *("sed", "sleep", "base64", "cat", "ls", "echo", "openssl", "date", "printf", "sha256sum", "cut"),
+}
 """What every system has; that they do what they should is seen where the whole block is run."""
 ABBREVIATED = "it is abbreviated for its readers"
 ADD_ON = {"enable", "status", "update", "rollback", "disable"}
 HARDWARE_PAGES = {"docs/how-to/aks.md", "docs/how-to/on-premises.md", "docs/how-to/alibaba.md"}
 REGISTRY = ["--set", "image.registry=REGISTRY"]
 """Told with a page's first command, and kept; other clusters have their own."""
-SETTLED = 5
-"""Moments after which the cluster in memory changes no more."""
 NOBODY = "http://127.0.0.1:1"
 """Where no API server is."""
 CLUSTER_PAGES = [
@@ -88,15 +89,12 @@ def helm():
 def story_cluster(page):
     """A cluster as the page's readers have it."""
     labels = make.HARDWARE if page in HARDWARE_PAGES else {}
-    cluster = FakeCluster(objects=[make.node(f"worker-{number}", labels) for number in (1, 2, 3)])
-    secret = {"name": "confcom-simulated-platform", "namespace": make.SYSTEM}
-    cluster.objects.append({"kind": "Secret", "metadata": secret})
-    return cluster
+    return new_cluster(*(make.node(f"worker-{number}", labels) for number in (1, 2, 3)))
 
 
 def mixed_cluster():
     """One that simulates beside hardware is another one."""
-    return FakeCluster(objects=[make.node("metal-1", make.HARDWARE), make.node("worker-1", make.SIMULATED)])
+    return new_cluster(make.node("metal-1", make.HARDWARE), make.node("worker-1", make.SIMULATED))
 
 
 @pytest.mark.parametrize("page", CLUSTER_PAGES)
@@ -104,21 +102,20 @@ def test_the_add_ons_commands_run(page, monkeypatch):
     monkeypatch.chdir(ROOT)
     cluster, ran = story_cluster(page), 0
     if page not in HARDWARE_PAGES and not any("--simulated-node" in command.line for command in commands(page)):
-        done = run_confcom(cluster, ["enable", "--simulated-node", "worker-1", *REGISTRY])  # what the page begins with
+        done = cluster.run("enable", "--simulated-node", "worker-1", *REGISTRY)  # what the page begins with
         assert done.exit_code == 0, done.output
     for command in commands(page):
         for program, *arguments in command.programs():
             if program == "confcom" and arguments[0] in ADD_ON:
                 if "--beside-hardware" in arguments:  # another cluster, whose kubelets are not played under other names
-                    done = run_confcom(mixed_cluster(), [*arguments, *REGISTRY, "--dry-run"])
+                    done = mixed_cluster().run(*arguments, *REGISTRY, "--dry-run")
                 else:
-                    done = run_confcom(cluster, arguments)
+                    done = cluster.run(*arguments)
                 assert done.exit_code == 0, f"{command}\n{done.output}"
                 ran += 1
             elif program == "kubectl" and arguments[:2] == ["label", "node"] and arguments[3][-1] != "-":
-                cluster.node(arguments[2])["metadata"]["labels"].update([arguments[3].split("=")])
-                for _ in range(SETTLED):
-                    cluster.sleep(1.0)
+                cluster.api.find("Node", arguments[2])[0]["metadata"]["labels"].update([arguments[3].split("=")])
+                settle(cluster.api)
     assert ran
 
 

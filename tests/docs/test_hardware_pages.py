@@ -17,7 +17,7 @@ PAGES = (
     "docs/explanation/hardware-providers.md",
     SYMPTOMS,
 )
-NO_CODES = {"az-dcap-client"}
+NO_CODES = {"az-dcap-client", "start-aesmd"}
 """Names like a code's."""
 
 

@@ -30,7 +30,7 @@ def test_the_simulated_platform(typed):
     done = typed("set -e\n" + "\n".join(local))
     assert done.returncode == 0, done.stderr
     shown = typed("ls trust platform")
-    assert {"root.pem", "root.sha256", "collateral", "platform.json"} <= set(shown.stdout.split())
+    assert {"root.pem", "root.sha256", "collateral", "simulated-root"} <= set(shown.stdout.split())
 
 
 def test_get_a_quote(folder, socket, typed):

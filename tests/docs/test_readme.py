@@ -7,10 +7,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from testkit.cli_output import run_confcom
+from testkit import cluster_objects as make
 from testkit.documentation import PAGES, ROOT
-from testkit.fake_cluster import objects as make
-from testkit.fake_cluster.cluster import FakeCluster
+from testkit.memory_chart import new_cluster
 
 README = (ROOT / "README.md").read_text()
 
@@ -56,14 +55,14 @@ def test_on_a_cluster_as_pasted(folder, environment, install, typed):
     (job,) = yaml.safe_load_all((folder / "applied.yaml").read_text())
     (container,) = job["spec"]["template"]["spec"]["containers"]
     assert container["image"] == "registry.example.com/mirror/confcom/sample-workload:0.1.0"
-    cluster = FakeCluster(objects=[make.node("worker-1"), make.node("worker-2")])
+    cluster = new_cluster(make.node("worker-1"), make.node("worker-2"))
     ran = [words[1:] for words in calls if words[0] == "confcom" and words[1] != "simulation"]
     for words in ran:
-        done = run_confcom(cluster, words)
+        done = cluster.run(*words)
         assert done.exit_code == 0, f"{words}\n{done.output}"
     assert [words[0] for words in ran] == ["enable", "status", "update", "update", "disable"]
     assert "registry.example.com/mirror" in ran[0][-1]
-    assert not cluster.find("DaemonSet")
+    assert not cluster.api.find("DaemonSet")
 
 
 def anchors(page):

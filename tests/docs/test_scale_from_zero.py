@@ -4,8 +4,8 @@ from pathlib import Path
 
 import yaml
 
-from confcom.addon.model.azure_sizes import SIZES, TAG_PREFIX, find_size, scale_set_tag
-from confcom.addon.model.resources import REAL
+from confcom.addon.chart_objects import REAL
+from confcom.kubernetes.azure_sizes import SIZES, TAG_PREFIX, find_size, scale_set_tag
 
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "how-to" / "scale-from-zero.md"

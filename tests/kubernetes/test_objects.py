@@ -1,8 +1,8 @@
 import pytest
 
 from confcom.kubernetes.objects import amount, listing, mapping, node_of, number, requests_of, text
-from testkit.fake_cluster import objects as make
-from testkit.fake_cluster.objects import EPC
+from testkit import cluster_objects as make
+from testkit.cluster_objects import EPC
 
 
 @pytest.mark.parametrize(

@@ -38,7 +38,6 @@ EVERYTHING = {
     "IDENTIFY_PODS": ("1", True),
     "LOG_QUOTES_PER_PEER": ("all", "all"),
     "MEMORY_LIMIT_MIB": ("128", 128),
-    "PUBLISHED_ROOT": ("/r", Path("/r")),
 }
 """By the variable: what is written, and the setting."""
 RENAMED = {"simulated_qe_mrenclave": "simulated_qe_mr_enclave", "simulated_qe_isvsvn": "simulated_qe_isv_svn"}
@@ -131,7 +130,7 @@ def test_without_a_home_a_state_directory_must_be_given(environ):
 def test_the_helper_warns_of_a_platform_that_others_can_read(tmp_path, caplog):
     open_simulated(tmp_path)
     assert caplog.records == []
-    (tmp_path / "platform.json").chmod(0o640)
+    (tmp_path / "simulated-root" / "seed").chmod(0o640)
     open_simulated(tmp_path)
     assert ["0640" in record.getMessage() for record in caplog.records] == [True]
 

@@ -10,11 +10,12 @@ from confcom.aesm.error_code import AesmErrorCode
 from confcom.errors import SettingsError
 from confcom.quote_provider.base import Expiring, QuoteProviderError
 from confcom.quote_provider.simulated import SimulatedQuoteProvider
-from confcom.quote_provider.state_directory import STATE_FILE, open_platform
+from confcom.quote_provider.state_directory import ROOT_FOLDER, open_platform
 from confcom.sgx.quote import Quote
 from confcom.sgx.report import TargetInfo
 from confcom.simulation.enclave import SimulatedEnclave
 from confcom.simulation.quoting_enclave import DEFAULT_QE_IDENTITY
+from confcom.simulation.root_seed import SEED
 from confcom.verify.policy import Policy
 from confcom.verify.trust import TrustedRoot
 from confcom.verify.verifier import verify_quote
@@ -79,7 +80,7 @@ def test_secrets_are_in_no_log_and_no_repr(tmp_path, clock, caplog):
     caplog.set_level(logging.DEBUG)
     seed = bytes(range(32)).hex()
     provider = SimulatedQuoteProvider.open_or_create(tmp_path, clock=clock, random_bytes=lambda _: bytes.fromhex(seed))
-    assert seed in (tmp_path / STATE_FILE).read_text()
+    assert seed in (tmp_path / ROOT_FOLDER / SEED).read_text()
     assert seed not in caplog.text + repr(provider) + repr(vars(provider))
 
 

@@ -12,8 +12,9 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from confcom.cli.group import cli
 from confcom.errors import ExitCode, OutputError, SettingsError
 from confcom.quote_provider.export import export_platform
-from confcom.quote_provider.state_directory import STATE_FILE, exposure, open_or_create_platform, open_platform
+from confcom.quote_provider.state_directory import ROOT_FOLDER, exposure, open_or_create_platform, open_platform
 from confcom.sgx.collateral.bundle import COLLATERAL_FILES, Collateral
+from confcom.simulation.root_seed import SEED
 from testkit.raised import raises
 
 
@@ -117,9 +118,9 @@ def arguments(command, directory):
     [
         ("show", "missing", (ExitCode.UNAVAILABLE, "no-simulated-platform")),
         ("export", "missing", (ExitCode.UNAVAILABLE, "no-simulated-platform")),
-        ("create", "damaged", (ExitCode.UNUSABLE, "platform-unusable")),
-        ("show", "damaged", (ExitCode.UNUSABLE, "platform-unusable")),
-        ("export", "damaged", (ExitCode.UNUSABLE, "platform-unusable")),
+        ("create", "damaged", (ExitCode.UNUSABLE, "simulated-root-unusable")),
+        ("show", "damaged", (ExitCode.UNUSABLE, "simulated-root-unusable")),
+        ("export", "damaged", (ExitCode.UNUSABLE, "simulated-root-unusable")),
         ("export", "no place", (ExitCode.FAILED, "export-not-writable")),
     ],
 )
@@ -127,7 +128,7 @@ def test_commands_explain(tmp_path, run, command, trouble, told):
     if trouble != "missing":
         run("create", tmp_path / "state")
     if trouble == "damaged":
-        (tmp_path / "state" / STATE_FILE).write_text("{}")
+        (tmp_path / "state" / ROOT_FOLDER / SEED).write_text("{}")
     if trouble == "no place":
         (tmp_path / "out").write_text("")
     result = run(*arguments(command, tmp_path), "--output", "json")
@@ -140,7 +141,7 @@ def test_commands_explain(tmp_path, run, command, trouble, told):
 def test_commands_warn_of_a_platform_that_others_can_read(tmp_path, run, command):
     run("create", tmp_path / "state")
     assert run(*arguments(command, tmp_path)).stderr == ""
-    (tmp_path / "state" / STATE_FILE).chmod(0o644)
+    (tmp_path / "state" / ROOT_FOLDER / SEED).chmod(0o644)
     result = run(*arguments(command, tmp_path))
     assert (result.exit_code, result.stderr) == (ExitCode.OK, f"Warning: {exposure(tmp_path / 'state')}\n")
 

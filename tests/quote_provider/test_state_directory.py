@@ -5,8 +5,9 @@ from pathlib import Path
 import pytest
 
 from confcom.errors import ConfcomError, ExitCode, UnavailableError
-from confcom.quote_provider.state_directory import STATE_FILE, exposure, open_or_create_platform, open_platform
-from confcom.simulation.platform import MAX_STATE_SIZE, PlatformStateError, SimulatedPlatform
+from confcom.quote_provider.state_directory import ROOT_FOLDER, exposure, open_or_create_platform, open_platform
+from confcom.simulation.platform import SimulatedPlatform
+from confcom.simulation.root_seed import CHECK, CREATED, SEED, RootSeedError
 from testkit.raised import raises
 from testkit.users import as_user
 
@@ -17,6 +18,11 @@ def mode(path):
 
 def names(directory):
     return [path.name for path in directory.iterdir()]
+
+
+def contents(state):
+    """The values, by name."""
+    return {path.name: path.read_bytes() for path in (state / ROOT_FOLDER).iterdir()}
 
 
 @pytest.fixture
@@ -33,14 +39,14 @@ def test_created_once_then_found_by_nobody_else(tmp_path, clock):
         first = open_or_create_platform(state, clock=clock)
     finally:
         os.umask(before)
-    stored = (state / STATE_FILE).read_bytes()
+    stored = contents(state)
     second = open_or_create_platform(state, clock=clock)
     assert (first.created, second.created) == (True, False)
     assert first.platform == second.platform == open_platform(state)
-    assert (state / STATE_FILE).read_bytes() == stored
-    assert (mode(state), mode(state / STATE_FILE)) == (0o700, 0o600)
-    assert names(state) == [STATE_FILE]
-    assert (state / STATE_FILE).stat().st_nlink == 1
+    assert contents(state) == stored
+    assert (mode(state), mode(state / ROOT_FOLDER)) == (0o700, 0o700)
+    assert {mode(file) for file in (state / ROOT_FOLDER).iterdir()} == {0o600}
+    assert names(state) == [ROOT_FOLDER]
 
 
 def test_clock_and_randomness_are_the_callers(tmp_path, clock, now):
@@ -63,51 +69,54 @@ def test_the_second_of_two_takes_the_first_ones_platform(tmp_path, clock):
     ours = open_or_create_platform(tmp_path, clock=clock, random_bytes=draw_while_another_creates)
     assert (others[0].created, ours.created) == (True, False)
     assert ours.platform == others[0].platform
-    assert names(tmp_path) == [STATE_FILE]
+    assert names(tmp_path) == [ROOT_FOLDER]
 
 
 def test_a_mounted_secret_works_read_only_and_by_links(tmp_path, clock, state):
     """A Secret's volume: ..data points to a dated directory, and each key is a link into ..data."""
-    dated = tmp_path / "mounted" / "..2026_11_24"
+    mounted = tmp_path / "mounted" / ROOT_FOLDER
+    dated = mounted / "..2026_11_24"
     dated.mkdir(parents=True)
-    (dated / STATE_FILE).write_bytes((state / STATE_FILE).read_bytes())
-    (dated / STATE_FILE).chmod(0o444)
-    (tmp_path / "mounted" / "..data").symlink_to(dated.name)
-    (tmp_path / "mounted" / STATE_FILE).symlink_to(f"..data/{STATE_FILE}")
-    dated.chmod(0o555)
-    (tmp_path / "mounted").chmod(0o555)
+    (mounted / "..data").symlink_to(dated.name)
+    for name, value in contents(state).items():
+        (dated / name).write_bytes(value)
+        (dated / name).chmod(0o444)
+        (mounted / name).symlink_to(f"..data/{name}")
+    for folder in (dated, mounted, mounted.parent):
+        folder.chmod(0o555)
     try:
-        stored = open_or_create_platform(tmp_path / "mounted", clock=clock)
+        stored = open_or_create_platform(mounted.parent, clock=clock)
         assert (stored.created, stored.platform) == (False, open_platform(state))
     finally:
-        (tmp_path / "mounted").chmod(0o755)
-        dated.chmod(0o755)
+        for folder in (mounted.parent, mounted, dated):
+            folder.chmod(0o755)
 
 
 @pytest.mark.parametrize(
-    ("directory", "file", "advice"),
+    ("directory", "folder", "file", "advice"),
     [
-        (0o700, 0o600, None),
-        *((0o700, bits, f"chmod 600 {{}}/{STATE_FILE}") for bits in (0o640, 0o604, 0o620, 0o601)),
-        (0o755, 0o600, None),
-        (0o775, 0o600, "chmod 700 {}"),
-        (0o703, 0o600, "chmod 700 {}"),
+        (0o700, 0o700, 0o600, None),
+        *((0o700, 0o700, bits, f"chmod 600 {{}}/{ROOT_FOLDER}/{SEED}") for bits in (0o640, 0o604, 0o620, 0o601)),
+        (0o755, 0o755, 0o600, None),
+        (0o775, 0o700, 0o600, "chmod 700 {}"),
+        (0o703, 0o700, 0o600, "chmod 700 {}"),
+        (0o755, 0o722, 0o600, f"chmod 700 {{}}/{ROOT_FOLDER}"),
     ],
 )
-def test_what_others_can_get_at_is_named(state, directory, file, advice):
-    (state / STATE_FILE).chmod(file)
+def test_what_others_can_get_at_is_named(state, directory, folder, file, advice):
+    (state / ROOT_FOLDER / SEED).chmod(file)
+    (state / ROOT_FOLDER).chmod(folder)
     state.chmod(directory)
     warning = exposure(state)
     assert (warning is None) == (advice is None)
     if warning:
-        assert f" {(file if file != 0o600 else directory):04o}" in warning
-        assert advice.format(state) in warning
+        assert warning.endswith(advice.format(state))
 
 
 def test_modes_that_show_nothing(tmp_path, state, monkeypatch):
     tmp_path.chmod(0o777)
     assert exposure(tmp_path) is None  # there is no platform
-    (state / STATE_FILE).chmod(0o644)
+    (state / ROOT_FOLDER / SEED).chmod(0o644)
     real = os.statvfs(state)
     read_only = os.statvfs_result((*real[:8], real.f_flag | os.ST_RDONLY, *real[9:]))
     monkeypatch.setattr(os, "statvfs", lambda _path: read_only)
@@ -122,39 +131,49 @@ def test_opening_never_creates(tmp_path):
     assert names(tmp_path) == []
 
 
-@pytest.mark.parametrize("kept", [0, 1, 100, -2])
-def test_a_cut_file_is_an_error_and_stays_as_it_is(state, kept):
-    file = state / STATE_FILE
-    cut = file.read_bytes()[:kept]
-    file.write_bytes(cut)
+def cut(file):
+    file.write_bytes(file.read_bytes()[:-1])
+
+
+def endless(file):
+    with file.open("wb") as opened:
+        opened.truncate(100 << 30)
+
+
+@pytest.mark.parametrize("damage", [cut, endless, Path.unlink])
+@pytest.mark.parametrize("name", [SEED, CREATED, CHECK])
+def test_a_damaged_root_is_an_error_and_stays_as_it_is(state, name, damage):
+    damage(state / ROOT_FOLDER / name)
+    before = {file.name: file.stat().st_size for file in (state / ROOT_FOLDER).iterdir()}
     for use in (open_platform, open_or_create_platform):
-        with pytest.raises(PlatformStateError) as caught:
+        with pytest.raises(RootSeedError) as caught:
             use(state)
         assert caught.value.exit_code is ExitCode.UNUSABLE
-    assert file.read_bytes() == cut
-
-
-def endless(path):
-    with path.open("wb") as file:
-        file.truncate(100 * MAX_STATE_SIZE)
+    assert {file.name: file.stat().st_size for file in (state / ROOT_FOLDER).iterdir()} == before
 
 
 @pytest.mark.parametrize(
     ("make", "code"),
     [
-        pytest.param(endless, "platform-unusable", id="endless"),
-        pytest.param(Path.mkdir, "not-a-regular-file", id="directory"),
-        pytest.param(os.mkfifo, "not-a-regular-file", id="fifo"),
-        pytest.param(lambda path: path.symlink_to("nowhere"), "dangling-link", id="link to nothing"),
+        pytest.param(Path.mkdir, "simulated-root-unusable", id="empty folder"),
+        pytest.param(Path.touch, "state-directory-unusable", id="file"),
+        pytest.param(lambda path: path.symlink_to("nowhere"), "simulated-root-unusable", id="link to nothing"),
         pytest.param(lambda path: path.symlink_to(path), "state-directory-unusable", id="link to itself"),
     ],
 )
-def test_another_thing_in_its_place_is_an_error_never_a_wait(tmp_path, make, code):
-    make(tmp_path / STATE_FILE)
+def test_another_thing_in_its_place_is_an_error(tmp_path, make, code):
+    make(tmp_path / ROOT_FOLDER)
     for use in (open_platform, open_or_create_platform):
         with raises(code, ConfcomError, "why"):
             use(tmp_path)
-    assert names(tmp_path) == [STATE_FILE]
+    assert names(tmp_path) == [ROOT_FOLDER]
+
+
+def test_a_fifo_in_the_place_of_a_value_is_an_error_never_a_wait(state):
+    (state / ROOT_FOLDER / SEED).unlink()
+    os.mkfifo(state / ROOT_FOLDER / SEED)
+    with raises("simulated-root-unusable", RootSeedError):
+        open_platform(state)
 
 
 def test_a_directory_that_cannot_be_made_or_written(tmp_path):
@@ -167,13 +186,30 @@ def test_a_directory_that_cannot_be_made_or_written(tmp_path):
 
 def test_a_file_that_may_not_be_read_is_an_error(tmp_path):
     tmp_path.chmod(0o755)
-    tmp_path.joinpath(STATE_FILE).touch(0)
+    (tmp_path / ROOT_FOLDER).mkdir()
+    (tmp_path / ROOT_FOLDER / SEED).touch(0)
     with as_user(), raises("state-directory-unusable", UnavailableError) as caught:
         open_or_create_platform(tmp_path)
     assert isinstance(caught.value.__cause__, PermissionError)
 
 
 def test_what_a_killed_process_left_does_not_disturb(tmp_path, clock):
-    (tmp_path / f".{STATE_FILE}.leftover").write_text("half a platform")
+    (tmp_path / f".{ROOT_FOLDER}.leftover").mkdir()
     assert open_or_create_platform(tmp_path, clock=clock).created
     assert open_platform(tmp_path)
+
+
+def test_a_root_that_appears_between_two_reads_is_found(tmp_path, clock, monkeypatch):
+    """Another process puts it into its place after this one missed the seed."""
+    real, missed = os.open, []
+
+    def late(path, *more, **options):
+        if str(path).endswith(SEED) and not missed:
+            missed.append(path)
+            open_or_create_platform(tmp_path / "other", clock=clock)
+            (tmp_path / "other" / ROOT_FOLDER).rename(tmp_path / ROOT_FOLDER)
+            raise FileNotFoundError
+        return real(path, *more, **options)
+
+    monkeypatch.setattr(os, "open", late)
+    assert not open_or_create_platform(tmp_path, clock=clock).created

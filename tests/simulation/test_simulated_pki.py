@@ -2,15 +2,13 @@ from datetime import timedelta
 
 import pytest
 from cryptography import x509
-from cryptography.hazmat.primitives import hashes
 from cryptography.x509.oid import ExtensionOID, NameOID
 
-from confcom.errors import MalformedError
 from confcom.sgx import marks
 from confcom.sgx.pck.extension import PckExtension, PlatformConfiguration
 from confcom.simulation.collateral import create_crl
 from confcom.simulation.issuing import issue_pki, sign_certificate, simulated_name
-from confcom.simulation.pki import PCE_SVN, TCB_COMPONENTS, IntelNameError, PckCaType, Pki, Role
+from confcom.simulation.pki import PCE_SVN, TCB_COMPONENTS, IntelNameError, PckCaType
 from testkit.raised import raises
 
 INTEL = {"O": "Intel Corporation", "C": "US", "ST": "CA", "L": "Santa Clara"}
@@ -59,32 +57,6 @@ def test_a_name_that_does_not_say_simulated_is_never_certified(platform, now, na
         builder = x509.CertificateBuilder(*names, key.public_key(), 1, now, now + timedelta(days=1))
         with raises("not-named-simulated", IntelNameError, "why", "remedy"):
             sign_certificate(builder, key)
-
-
-def test_only_a_platforms_own_certificates_are_loaded(platform, seed, now):
-    """The last three have the right keys, as a mix of two copies of a state could."""
-    certificates, other = platform.pki.certificates, issue_pki(bytes(32), now)
-    assert Pki.load(seed, certificates) == platform.pki
-    for role in Role:
-        with raises("wrong-key", MalformedError, naming=f" {role.value} "):
-            Pki.load(seed, {**certificates, role: other.certificates[role]})
-
-    def again(role, issuer, subject):
-        key = certificates[role].public_key()
-        return x509.CertificateBuilder(issuer, subject, key, 1, now, now + timedelta(days=1))
-
-    own_key, ca, intel = platform.pki.root.private_key, certificates[Role.PCK_CA], intel_name("Intel SGX Root CA")
-    assert other.root.certificate.subject == ca.issuer
-    other_issuer = sign_certificate(again(Role.PCK_CA, ca.issuer, ca.subject), other.root.private_key)
-    other_name = sign_certificate(again(Role.ROOT, *[simulated_name("SGX Root CA, another")] * 2), own_key)
-    intels_name = again(Role.ROOT, intel, intel).sign(own_key, hashes.SHA256())
-    for role, certificate, code in (
-        (Role.PCK_CA, other_issuer, "wrong-issuer"),
-        (Role.ROOT, other_name, "not-a-certificate"),
-        (Role.ROOT, intels_name, "not-named-simulated"),
-    ):
-        with raises(code):
-            Pki.load(seed, {**certificates, role: certificate})
 
 
 def test_a_later_list_has_a_larger_number(platform, now):

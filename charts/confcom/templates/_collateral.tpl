@@ -20,9 +20,6 @@ helper's may be below them. */}}
 {{- $conf = mergeOverwrite $conf (dict "pccs_url" $intel "collateral_service" $intel "pccs_api_version" "3.1") }}
 {{- else if eq $collateral.preset "pccs" }}
 {{- $conf = set $conf "pccs_url" (print (trimSuffix "/" $collateral.pccs.url) "/") }}
-{{- else if eq $collateral.preset "alibaba" }}
-{{- $server := $collateral.alibaba.vpc | ternary "sgx-dcap-server-vpc" "sgx-dcap-server" }}
-{{- $conf = set $conf "pccs_url" (printf "https://%s.%s.aliyuncs.com/sgx/certification/v4/" $server $collateral.alibaba.region) }}
 {{- else }}
 {{- $conf = $collateral.custom }}
 {{- end }}

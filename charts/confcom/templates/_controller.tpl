@@ -12,6 +12,88 @@
 {{- toJson (uniq $names) }}
 {{- end }}
 
+{{/* Label selectors of the SGX nodes of the values, with semicolons between them; empty for all nodes. They may select more
+nodes than the values do: what a term says of a node's name is left out. */}}
+{{- define "confcom.watchedNodes" -}}
+{{- $selectors := list }}
+{{- range $platform := include "confcom.platforms" . | fromYamlArray }}
+{{- if and (eq $platform "hardware") $.Values.nodeSelectorTerms }}
+{{- range $.Values.nodeSelectorTerms }}
+{{- if or .matchExpressions .matchFields }}{{ $selectors = append $selectors (include "confcom.termAsSelector" .) }}{{ end }}
+{{- end }}
+{{- else }}
+{{- $all := list }}
+{{- range $key, $value := eq $platform "simulated" | ternary $.Values.simulated.nodeSelector $.Values.nodeSelector }}
+{{- $all = append $all (printf "%s=%s" $key $value) }}
+{{- end }}
+{{- $selectors = append $selectors (join "," $all) }}
+{{- end }}
+{{- end }}
+{{- if not (has "" $selectors) }}{{ uniq $selectors | join ";" }}{{ end }}
+{{- end }}
+
+{{/* Refuses conditions of nodes that are none of a label selector: each becomes a part of one, and of CEL. No node has such
+labels. */}}
+{{- define "confcom.checkNodeConditions" -}}
+{{- $expressions := list }}
+{{- $fields := list }}
+{{- range $platform := include "confcom.platforms" . | fromYamlArray }}
+{{- if and (eq $platform "hardware") $.Values.nodeSelectorTerms }}
+{{- range $.Values.nodeSelectorTerms }}
+{{- $expressions = concat $expressions (.matchExpressions | default list) }}
+{{- $fields = concat $fields (.matchFields | default list) }}
+{{- end }}
+{{- else }}
+{{- range $key, $value := eq $platform "simulated" | ternary $.Values.simulated.nodeSelector $.Values.nodeSelector }}
+{{- $expressions = append $expressions (dict "key" $key "operator" "In" "values" (list $value)) }}
+{{- end }}
+{{- end }}
+{{- end }}
+{{- $domain := "[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?" }}
+{{- $label := "[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?" }}
+{{- $some := list (printf "^(%s)?$" $label) 1 1000 }}
+{{- $none := list "" 0 0 }}
+{{- $number := list "^-?[0-9]{1,18}$" 1 1 }}
+{{- $name := list (printf "^%s$" $domain) 1 1000 }}
+{{- $rules := dict "In" $some "NotIn" $some "Exists" $none "DoesNotExist" $none "Gt" $number "Lt" $number }}
+{{- include "confcom.checkConditions" (list $expressions (printf "^(%s/)?%s$" $domain $label) $rules) }}
+{{- include "confcom.checkConditions" (list $fields "^metadata[.]name$" (dict "In" $name "NotIn" $name)) }}
+{{- end }}
+
+{{/* Called with (list CONDITIONS KEY RULES): the pattern of a key; by operator, the pattern of values, and how many there are. */}}
+{{- define "confcom.checkConditions" -}}
+{{- $key := index . 1 }}
+{{- $rules := index . 2 }}
+{{- range index . 0 }}
+{{- $values := .values | default list }}
+{{- $rule := get $rules .operator | default (list "" 1 0) }}
+{{- $fits := and (regexMatch $key .key) (ge (len $values) (index $rule 1)) (le (len $values) (index $rule 2)) }}
+{{- range $values }}{{ $fits = and $fits (regexMatch (index $rule 0) .) }}{{ end }}
+{{- if not $fits }}
+{{- include "confcom.refuse" (list "node-condition-unusable"
+  (printf "the controller cannot watch nodes by the condition %s" (toJson .))
+  "the controller watches nodes by label selectors, and no node can have such a label or name"
+  "write keys and values as Kubernetes has them in labels: letters, digits, - _ and . with at most 63 characters, and a key's prefix with a /;"
+  "In and NotIn take values, Gt and Lt one whole number, Exists and DoesNotExist none, and matchFields names nodes by metadata.name"
+) }}
+{{- end }}
+{{- end }}
+{{- end }}
+
+{{/* The matchExpressions of a term as a label selector. */}}
+{{- define "confcom.termAsSelector" -}}
+{{- $all := list }}
+{{- range .matchExpressions }}
+{{- if eq .operator "In" }}{{ $all = append $all (printf "%s in (%s)" .key (join "," .values)) }}
+{{- else if eq .operator "NotIn" }}{{ $all = append $all (printf "%s notin (%s)" .key (join "," .values)) }}
+{{- else if eq .operator "Exists" }}{{ $all = append $all .key }}
+{{- else if eq .operator "DoesNotExist" }}{{ $all = append $all (print "!" .key) }}
+{{- else }}{{ $all = append $all (printf "%s%s%s" .key (eq .operator "Gt" | ternary ">" "<") (first .values)) }}
+{{- end }}
+{{- end }}
+{{- join "," $all }}
+{{- end }}
+
 {{/* CEL: whether a node is one of the SGX nodes of the values, by variables.labels and its name. */}}
 {{- define "confcom.chosenNode" -}}
 {{- $ways := list }}

@@ -91,13 +91,14 @@ type: RollingUpdate
 rollingUpdate: {maxSurge: 1, maxUnavailable: 0}
 {{- end }}
 
-{{/* Called with (dict "root" $ "image" VALUES). A digest decides; a tag beside it is for people. */}}
+{{/* Called with (dict "root" $ "image" VALUES). A digest decides; a tag beside it is for people. Only aesmd's image has a
+registry and a tag of its own. */}}
 {{- define "confcom.image" -}}
 {{- $registry := .image.registry | default .root.Values.image.registry }}
-{{- $tag := .image.tag }}
+{{- $tag := hasKey .image "tag" | ternary .image.tag .root.Values.image.tag }}
 {{- if not (or $tag .image.digest) }}{{ $tag = .root.Chart.AppVersion }}{{ end -}}
 image: {{ print (empty $registry | ternary "" (print $registry "/")) .image.repository (empty $tag | ternary "" (print ":" $tag)) (empty .image.digest | ternary "" (print "@" .image.digest)) | quote }}
-imagePullPolicy: {{ .image.pullPolicy }}
+imagePullPolicy: {{ .root.Values.image.pullPolicy }}
 terminationMessagePolicy: FallbackToLogsOnError # `kubectl describe pod` shows why it ended
 {{- end }}
 

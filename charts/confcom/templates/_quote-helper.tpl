@@ -29,8 +29,7 @@ its provider, so that a release without one stays as it is; checks.yaml refuses 
 {{- $enclave := .root.Values.simulated.quotingEnclave }}
 {{- if eq .platform "simulated" }}
 - --simulated
-- --state-dir=/etc/confcom/simulated-platform
-- --published-root=/etc/confcom/simulated-root/sha256
+- --state-dir=/etc/confcom
 {{- with $enclave.mrEnclave }}
 - --simulated-qe-mrenclave={{ . }}
 {{- end }}
@@ -57,7 +56,6 @@ its provider, so that a release without one stays as it is; checks.yaml refuses 
 {{- define "confcom.helperMounts" -}}
 - {name: aesmd, mountPath: /var/run/aesmd}
 {{- if eq .platform "simulated" }}
-- {name: simulated-platform, mountPath: /etc/confcom/simulated-platform, readOnly: true}
 - {name: simulated-root, mountPath: /etc/confcom/simulated-root, readOnly: true}
 {{- else }}
 - {name: aesmd-private, mountPath: /var/run/confcom/aesmd} # writable: here the helper asks for aesmd's restart
@@ -72,16 +70,11 @@ its provider, so that a release without one stays as it is; checks.yaml refuses 
 - name: aesmd
   hostPath: {path: /var/run/aesmd, type: DirectoryOrCreate}
 {{- if eq .platform "simulated" }}
-- name: simulated-platform
-  secret:
-    secretName: confcom-simulated-platform # made once by the Job in simulated-root.yaml
-    defaultMode: 0400 # and readable for fsGroup, which the kubelet adds
-    items: [{key: platform.json, path: platform.json}]
 - name: simulated-root
-  configMap:
-    name: confcom-simulated-root # by the same Job: by which root the helpers of the cluster are to quote
-    optional: true # the Job may be a moment behind, where manifests are applied without helm
-    items: [{key: sha256, path: sha256}]
+  secret:
+    secretName: {{ .root.Values.simulated.secretName | quote }}
+    defaultMode: 0400 # and readable for fsGroup, which the kubelet adds
+    items: [{key: seed, path: seed}, {key: created, path: created}, {key: check, path: check}]
 {{- else }}
 # aesmd's socket is open to everybody, so that only the directory protects it: each Pod has its own. Of memory, since a full
 # disk must not keep aesmd from making its socket.

@@ -1,25 +1,33 @@
 """`confcom disable` on the real cluster, whose kubelets keep a resource for five minutes after its plugin has gone."""
 
+import json
+import time
+
 import pytest
 
-from e2e.add_on import CHECKPOINT, EPC, EPC_MIB, SIMULATED_LABEL, SYSTEM, allocatable, install, uninstall
+from confcom.errors import ExitCode
+from e2e.add_on import CHECKPOINT, EPC, EPC_MIB, ROOT_SECRET, SIMULATED_LABEL, SYSTEM, allocatable, install, uninstall
 from e2e.cluster.addresses import DEVICE_PLUGINS
-from e2e.confcom_command import JSON, confcom, document_of
+from e2e.confcom_command import JSON, codes_of, confcom, document_of
 from e2e.images_workshop import CHART_REGISTRY
 from e2e.leftovers import api_objects
 from e2e.relying_party import RelyingParty
+from e2e.running_change import in_background
 from e2e.tenants import QUOTE_PREFIX, example
 from e2e.waiting import until
 
-SECRET = f"{SYSTEM}/confcom-simulated-platform"
+SECRET = f"{SYSTEM}/{ROOT_SECRET}"
 STAYS = {
     f"secrets/{SECRET}",
-    f"configmaps/{SYSTEM}/confcom-simulated-root",  # the root's fingerprint, which goes with its Secret
     f"namespaces/<none>/{SYSTEM}",
     f"serviceaccounts/{SYSTEM}/default",  # Kubernetes makes these two in every namespace
     f"configmaps/{SYSTEM}/kube-root-ca.crt",
 }
 PLUGINS, AESM = str(DEVICE_PLUGINS), "/run/aesmd"
+CLEANING_SECONDS = 315.0
+"""The kubelets' five minutes, and 15 s."""
+SPARE_SECONDS = 60.0
+"""For the rest of the command, on a machine that is busy."""
 
 
 def without(objects, namespace):
@@ -52,6 +60,10 @@ def status_keys(cluster):
 def entries(nodes, folder):
     """What is in the folder of each node, but for what the kubelet keeps there; nothing if it is not there."""
     return {node.name: set(node.run(["ls", folder], check=False).stdout.split()) - {CHECKPOINT} for node in nodes}
+
+
+def releases(cluster):
+    return json.loads(cluster.helm("list", f"--namespace={SYSTEM}", JSON).stdout)
 
 
 @pytest.fixture
@@ -102,3 +114,21 @@ def test_only_the_root_stays_and_comes_back_the_same(cluster, untouched, tenant,
     assert [allocatable(cluster, node) for node in sgx] == [EPC_MIB, EPC_MIB]
     assert {node for node, _, name in status_keys(cluster) if name == EPC} == set(sgx)
     tenant.kubectl("delete", "job", "sgx-holding")
+
+
+@pytest.mark.timeout(900, func_only=True)
+def test_an_interrupted_disable_is_finished_by_another(cluster, untouched, tmp_path, tell):
+    node, keys = untouched[0].name, status_keys(cluster)
+    confcom(cluster, "enable", "--set", CHART_REGISTRY, f"--simulated-node={node}")
+    with in_background(cluster, tmp_path, "disable", "--yes") as first:
+        until(lambda: releases(cluster) == [], "helm has removed the release")
+        first.signal("INT")
+        done = first.result.result()
+    assert (done.returncode, codes_of(done)) == (ExitCode.INTERRUPTED, {"interrupted"})
+    assert status_keys(cluster) != keys
+
+    began = time.monotonic()
+    confcom(cluster, "disable")
+    tell(f"the second disable: {time.monotonic() - began:.0f} s")
+    assert time.monotonic() - began < CLEANING_SECONDS + SPARE_SECONDS
+    assert status_keys(cluster) == keys

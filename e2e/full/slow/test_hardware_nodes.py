@@ -59,7 +59,7 @@ def aesmd_images(cluster, tmp_path_factory):
 def add_on(cluster, aesmd_images, tmp_path_factory):
     """The add-on on two nodes, by `confcom enable` without --simulated."""
     chosen = cluster.nodes[:2]
-    image = {"repository": REPOSITORY, "digest": aesmd_images.helper, "pullPolicy": "Never"}
+    image = {"repository": REPOSITORY, "digest": aesmd_images.helper}
     hardware = {"sgxPrvGroup": SGX_PRV_GROUP, "expectedRoot": aesmd_images.root}
     file = tmp_path_factory.mktemp("values") / "values.json"
     file.write_text(json.dumps({"quoteHelper": {**hardware, "aesmd": {"image": image}}}))

@@ -96,7 +96,7 @@ class Story:
         old = self.add_on.pods(HELPER)
         before = {node: self.add_on.quotes_by(pod) for node, pod in old.items()}
         digest = digest_of(image)
-        update = ("update", f"--image-digest={HELPER}={digest}", "--set=quoteHelper.image.pullPolicy=Never")
+        update = ("update", f"--image-digest={HELPER}={digest}")
         done = self.add_on.confcom(*update, "--timeout=60", code=ExitCode.NOT_READY)
         self.tell(done.stderr[done.stderr.rfind("Error:") :].strip())
         assert reason in done.stderr

@@ -2,34 +2,38 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import json
 import os
 import re
+import signal
 import sys
+import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, ParamSpec, TypeVar
+from types import FrameType
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 import click
 
-from confcom.addon.cluster.kubectl import DEFAULT_NAMESPACE
-from confcom.cli.interruption import JOURNAL
-from confcom.cli.output_option import JSON, output_option
-from confcom.cli.terminals import is_plain
+from confcom.cli.output_option import JSON, is_plain, output_option
 
 if TYPE_CHECKING:
-    from confcom.addon.cluster.programs import Run
-    from confcom.addon.operations.apply.add_on import AddOn
+    from confcom.addon.cluster import Login, OpensCluster
+    from confcom.addon.helm import RunsHelm
+    from confcom.addon.install import AddOn, Changed
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
+DEFAULT_NAMESPACE = "confcom-system"
 _LABEL = re.compile("[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 """A namespace's name in Kubernetes (a DNS label, RFC 1123)."""
-DEADLINE = 180
+TIMEOUT = 180
 """Seconds without progress: enough for a Pod to pull an image of 70 MB and to become Ready."""
 
 
@@ -37,7 +41,8 @@ DEADLINE = 180
 class Machine:
     """The programs, clocks and terminal that commands use. Tests pass another one as click's context object."""
 
-    run: Run
+    open_cluster: OpensCluster
+    run_helm: RunsHelm
     clock: Callable[[], float]
     sleep: Callable[[float], None]
     terminal: bool
@@ -47,10 +52,16 @@ class Machine:
     @classmethod
     def local(cls) -> Machine:
         """Return the machine that this program runs on."""
-        from confcom.addon.cluster.programs import run_program
+        from confcom.addon.cluster import open_cluster
+        from confcom.addon.helm import run_helm
 
         terminal = sys.stderr.isatty() and not is_plain(os.environ)
-        return cls(run_program, time.monotonic, time.sleep, terminal)
+        return cls(open_cluster, run_helm, time.monotonic, time.sleep, terminal)
+
+
+def machine() -> Machine:
+    """Return the machine that the current command uses."""
+    return click.get_current_context().find_object(Machine) or Machine.local()
 
 
 def _namespace(ctx: click.Context, param: click.Parameter, value: str) -> str:
@@ -61,10 +72,33 @@ def _namespace(ctx: click.Context, param: click.Parameter, value: str) -> str:
     return value
 
 
-def cluster_options(command: Callable[P, R]) -> Callable[P, R]:
-    """Add --namespace, --context and --output to a command."""
+def cluster_options(command: Callable[..., R]) -> Callable[..., R]:
+    """Add --namespace, --output and the options that name a cluster and a user; these become one `Login`."""
+
+    @functools.wraps(command)
+    def with_login(
+        *,
+        context: str,
+        kubeconfig: Path | None,
+        user: str,
+        groups: tuple[str, ...],
+        **rest: Any,  # noqa: ANN401 # as click
+    ) -> R:
+        from confcom.addon.cluster import Login
+
+        return command(login=Login(context, str(kubeconfig or ""), user, groups), **rest)
+
+    decorated: Callable[..., R] = with_login
     for option in (
         output_option,
+        click.option("--as-group", "groups", metavar="GROUP", multiple=True, help="A group to impersonate."),
+        click.option("--as", "user", metavar="USER", default="", help="A user to impersonate, as for kubectl."),
+        click.option(
+            "--kubeconfig",
+            type=click.Path(path_type=Path),
+            metavar="FILE",
+            help="The kubeconfig.  [default: as for kubectl]",
+        ),
         click.option(
             "--context",
             metavar="CONTEXT",
@@ -81,56 +115,59 @@ def cluster_options(command: Callable[P, R]) -> Callable[P, R]:
             help="The add-on's namespace.",
         ),
     ):
-        command = option(command)
-    return command
+        decorated = option(decorated)
+    return decorated
 
 
-interrupted_option = click.option(
-    "--interrupted",
-    is_flag=True,
-    help="State that the last change was interrupted, and that no helm process works on it any more.",
-)
-"""Without it, a change that helm may still be working on is not touched."""
+def interrupted_by_sigterm(command: Callable[P, R]) -> Callable[P, R]:
+    """Decorate a command so that SIGTERM raises KeyboardInterrupt, and the command says what was changed."""
+
+    @functools.wraps(command)
+    def wrapped(*args: P.args, **kwargs: P.kwargs) -> R:
+        if threading.current_thread() is not threading.main_thread():
+            return command(*args, **kwargs)  # only the main thread can set signal handlers
+        previous = signal.signal(signal.SIGTERM, _raise_keyboard_interrupt)
+        try:
+            return command(*args, **kwargs)
+        finally:
+            signal.signal(signal.SIGTERM, previous)
+
+    return wrapped
+
+
+def _raise_keyboard_interrupt(number: int, frame: FrameType | None) -> None:
+    del number, frame
+    raise KeyboardInterrupt
+
+
+def timeout_option(command: Callable[P, R]) -> Callable[P, R]:
+    """Add --timeout to a command."""
+    return click.option(
+        "--timeout",
+        type=click.IntRange(min=1),
+        metavar="SECONDS",
+        default=TIMEOUT,
+        show_default=True,
+        help="Fail after this time without progress.",
+    )(command)
 
 
 def waiting_options(command: Callable[P, R]) -> Callable[P, R]:
     """Add --no-wait and --timeout to a command."""
-    for option in (
-        click.option(
-            "--timeout",
-            type=click.IntRange(min=1),
-            metavar="SECONDS",
-            default=DEADLINE,
-            show_default=True,
-            help="Fail after this time without progress.",
-        ),
-        click.option("--wait/--no-wait", default=True, help="Wait until every node is ready.  [default: wait]"),
-    ):
-        command = option(command)
-    return command
-
-
-def dry_run_option(command: Callable[P, R]) -> Callable[P, R]:
-    """Add --dry-run to a command."""
-    text = "Run all checks, print what would change, and change nothing."
-    return click.option("--dry-run", is_flag=True, help=text)(command)
-
-
-def chart_option(command: Callable[P, R]) -> Callable[P, R]:
-    """Add --chart to a command."""
-    return click.option(
-        "--chart",
-        type=click.Path(exists=True, path_type=Path),
-        metavar="CHART",
-        help="A chart to use instead of the one in this program: a directory or an archive.",
-    )(command)
+    wait = click.option("--wait/--no-wait", default=True, help="Wait until every node is ready.  [default: wait]")
+    return wait(timeout_option(command))
 
 
 def chart_options(command: Callable[P, R]) -> Callable[P, R]:
     """Add --set, --set-string, --values, --chart and --dry-run to a command."""
     for option in (
-        dry_run_option,
-        chart_option,
+        click.option("--dry-run", is_flag=True, help="Run all checks, print what would change, and change nothing."),
+        click.option(
+            "--chart",
+            type=click.Path(exists=True, path_type=Path),
+            metavar="CHART",
+            help="A chart to use instead of the one in this program: a directory or an archive.",
+        ),
         click.option(
             "-f",
             "--values",
@@ -159,24 +196,23 @@ def chart_options(command: Callable[P, R]) -> Callable[P, R]:
     return command
 
 
-def add_on(namespace: str, context: str) -> AddOn:
-    """Return the add-on of the cluster that the options name; its journal is kept in click's context."""
-    from confcom.addon.cluster.kubectl import Cluster, resolve_context
-    from confcom.addon.operations.apply.add_on import AddOn
+@contextlib.contextmanager
+def opened(login: Login, namespace: str) -> Iterator[AddOn]:
+    """Log in to the cluster, and say which one it is."""
+    from confcom.addon.helm import Helm
+    from confcom.addon.install import AddOn
     from confcom.cli.progress_display import reporter
 
-    ctx = click.get_current_context()
-    machine = ctx.find_object(Machine) or Machine.local()
-    cluster = resolve_context(Cluster(namespace, context), machine.run)
-    display = reporter(terminal=machine.terminal)
-    result = AddOn(cluster, machine.run, display, machine.clock, machine.sleep, machine.now)
-    ctx.meta[JOURNAL] = result.journal
-    return result
+    used = machine()
+    display = reporter(terminal=used.terminal)
+    with used.open_cluster(login, namespace) as cluster:
+        display.say(f"cluster: {cluster.described}")
+        yield AddOn(cluster, Helm(cluster, used.run_helm), display, used.clock, used.sleep, used.now)
 
 
 def chart_of(chart: Path | None) -> Path:
     """Return the chart that was named, or the one that comes with this program."""
-    from confcom.addon.cluster.helm import chart_folder
+    from confcom.addon.helm import chart_folder
 
     return chart.absolute() if chart is not None else chart_folder()
 
@@ -186,6 +222,10 @@ def show_result(data: Mapping[str, object], text: str, output: str) -> None:
     click.echo(json.dumps(data, indent=2) if output == JSON else text)
 
 
-def start_note(*, wait: bool) -> str:
-    """Return what the result's text adds if the command did not wait for the daemons."""
-    return "" if wait else " Its daemons start by and by: see `confcom status`."
+def show_change(done: Changed, how: str, output: str, *, wait: bool) -> None:
+    """Print the result of a change; a dry run has told people already."""
+    if done.would_change is None:
+        later = "" if wait else " Its daemons start by and by: see `confcom status`."
+        show_result(done.to_json(), f"{how} (revision {done.revision}).{later}", output)
+    elif output == JSON:
+        show_result(done.to_json(), "", output)

@@ -10,55 +10,30 @@ from typing import Any
 import click
 
 from confcom.cli.failures import show_error, show_usage_error
-from confcom.cli.output_option import JSON, OUTPUT, TEXT, asks_for_json
-from confcom.cli.terminals import is_plain
+from confcom.cli.output_option import JSON, OUTPUT, TEXT, asks_for_json, is_plain
 from confcom.errors import ConfcomError, ExitCode
 
 COMMANDS: Mapping[str, tuple[str, str]] = {
-    "demo": ("confcom.cli.commands.local.demo:demo", "Run the whole sequence on this machine, without SGX hardware."),
-    "enable": ("confcom.cli.commands.add_on.enable:enable", "Enable the SGX add-on on a cluster."),
-    "status": ("confcom.cli.commands.add_on.status:status", "Show the add-on's state on each node, and its problems."),
-    "update": (
-        "confcom.cli.commands.add_on.update:update",
-        "Update the add-on node by node while applications continue to attest.",
-    ),
-    "rollback": ("confcom.cli.commands.add_on.rollback:rollback", "Undo the last update."),
-    "change-accounting": (
-        "confcom.cli.commands.add_on.change_accounting:change_accounting",
-        "Change how EPC is counted on nodes: as devices, or as capacity.",
-    ),
-    "disable": ("confcom.cli.commands.add_on.disable:disable", "Disable the add-on, and remove what it installed."),
-    "quote": (
-        "confcom.cli.commands.quotes.quote:quote",
-        "Get a quote through the AESM socket, for a simulated enclave's report.",
-    ),
-    "inspect": ("confcom.cli.commands.quotes.inspect:inspect", "Show the fields of a quote."),
-    "verify": (
-        "confcom.cli.commands.quotes.verify:verify",
-        "Verify a quote against a root, collateral and your policy.",
-    ),
-    "simulation": (
-        "confcom.cli.commands.quotes.simulation:simulation",
-        "Create, show and export a simulated platform.",
-    ),
-    "quote-helper": (
-        "confcom.cli.commands.local.daemons:quote_helper",
-        "Run the SGX quote helper (AESM) in the foreground.",
-    ),
-    "device-plugin": (
-        "confcom.cli.commands.local.daemons:device_plugin",
-        "Run the SGX device plugin in the foreground.",
-    ),
-    "controller": (
-        "confcom.cli.commands.local.daemons:controller",
-        "Run the controller of node capacity in the foreground.",
-    ),
+    "demo": ("local.demo", "Run the whole sequence on this machine, without SGX hardware."),
+    "enable": ("add_on.enable", "Enable the SGX add-on on a cluster."),
+    "status": ("add_on.status", "Show the add-on's state on each node, and its problems."),
+    "update": ("add_on.update", "Update the add-on node by node while applications continue to attest."),
+    "rollback": ("add_on.rollback", "Undo the last update."),
+    "disable": ("add_on.disable", "Disable the add-on, and remove what it installed."),
+    "quote": ("quotes.quote", "Get a quote through the AESM socket, for a simulated enclave's report."),
+    "inspect": ("quotes.inspect", "Show the fields of a quote."),
+    "verify": ("quotes.verify", "Verify a quote against a root, collateral and your policy."),
+    "simulation": ("quotes.simulation", "Create, show and export a simulated platform."),
+    "quote-helper": ("local.daemons", "Run the SGX quote helper (AESM) in the foreground."),
+    "device-plugin": ("local.daemons", "Run the SGX device plugin in the foreground."),
+    "controller": ("local.daemons", "Run the controller of node capacity in the foreground."),
     "hardware-report": (
-        "confcom.cli.commands.local.hardware_report:hardware_report",
+        "local.hardware_report",
         "Report this node's SGX hardware and software, to send to the authors.",
     ),
-    "completion": ("confcom.cli.commands.completion:completion", "Print the shell completion script."),
+    "completion": ("completion", "Print the shell completion script."),
 }
+"""By the command's name, its module in `confcom.cli.commands`, and its short help."""
 
 
 class LazyGroup(click.Group):
@@ -74,10 +49,8 @@ class LazyGroup(click.Group):
         del ctx
         if cmd_name not in COMMANDS:
             return None
-        module, _, attribute = COMMANDS[cmd_name][0].partition(":")
-        command = getattr(importlib.import_module(module), attribute)
-        if not isinstance(command, click.Command):
-            raise TypeError(f"{module}:{attribute} is not a command")
+        module = importlib.import_module(f"confcom.cli.commands.{COMMANDS[cmd_name][0]}")
+        command: click.Command = getattr(module, cmd_name.replace("-", "_"))
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

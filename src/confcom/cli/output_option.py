@@ -1,9 +1,9 @@
-"""`-o/--output`, the option of every command that prints a result, and its detection in unparsed arguments."""
+"""`-o/--output`, the option of every command that prints a result, and the detection of plain output."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import click
 
@@ -11,6 +11,8 @@ TEXT, JSON = "text", "json"
 OUTPUT = "confcom.output"
 """Key of the chosen format, which errors use too, in the meta of click's contexts."""
 
+PLAIN_TERMINALS = frozenset({"dumb", "unknown"})
+"""Values of TERM for terminals without control sequences, such as an editor's or a build log."""
 _SHORT = re.compile(r"-[hy]*o(?P<value>.*)", re.DOTALL)
 """The short option, alone or after the short options without a value (`-h`, `-y`)."""
 
@@ -48,3 +50,8 @@ def asks_for_json(arguments: Sequence[str]) -> bool:
         elif short := _SHORT.fullmatch(word):
             chosen, expected = short["value"], not short["value"]
     return chosen == JSON
+
+
+def is_plain(environ: Mapping[str, str]) -> bool:
+    """Return whether output must be plain, by TERM, or by NO_COLOR if it is not empty (https://no-color.org)."""
+    return environ.get("TERM") in PLAIN_TERMINALS or bool(environ.get("NO_COLOR"))

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from confcom.addon.preflight.findings import Finding, Outcome
-from confcom.addon.rollout.progress import Mark, ProgressTable, Row
+from confcom.addon.preflight import Finding, Outcome
+from confcom.addon.waiting import Mark, ProgressTable, Row
 from confcom.errors import printable
 
 if TYPE_CHECKING:

@@ -1,28 +1,20 @@
-"""The text output of `confcom status`: the table of nodes and its columns, problems, and workloads.
-
-Large clusters get summaries, so that the output stays readable.
-"""
+"""The text output of `confcom status`: nodes, problems and workloads, with summaries in large clusters."""
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Sequence
 
-from confcom.addon.daemons.daemon_pods import DaemonPod
-from confcom.addon.model.epc_accounting import PluginEpc
-from confcom.addon.model.problems import ProblemGroup, shown
-from confcom.addon.status.node_status import NodeStatus
-from confcom.addon.status.node_summary import NodeSummary, summarised
-from confcom.addon.status.status import AddOnStatus
-from confcom.addon.workloads.workloads import WorkloadGroup, group_workloads
+from confcom.addon.daemon_pods import DaemonPod
+from confcom.addon.epc import Workload
+from confcom.addon.problems import ProblemGroup, grouped, shown
+from confcom.addon.status import AddOnStatus, NodeStatus
 
 MAX_ROWS = 20
-"""The most nodes that have a row each: as many as a terminal of 24 lines shows at once."""
-MAX_GROUPS = 20
-"""The most problems, doubts or workloads in a section; people fix the first of so many before they read the others."""
+"""The most rows of a table, and lines of a section: as many as a terminal of 24 lines shows at once."""
 USUAL_WIDTH = 50
 """Width of a column, unless half of its cells are wider. Names of cloud nodes take 20 to 45; DNS allows 253."""
-_HEADER = (
+_NODES = (
     "NODE",
     "SGX",
     "EPC MiB FOUND",
@@ -32,58 +24,47 @@ _HEADER = (
     "COUNTED AS",
     "DEVICE PLUGIN",
     "QUOTE HELPER",
-    "PROVISION",
 )
-_UNKNOWN = "?"
+_WORKLOADS = ("NAMESPACE", "WORKLOAD", "PODS", "NODES", "EPC MiB", "STATE")
 _ALL = "`confcom status --all-nodes` shows them all"
 
 
-def status_lines(found: AddOnStatus, *, everything: bool = False) -> Iterator[str]:
-    """Return the lines that describe the add-on for people.
-
-    Args:
-        found: the add-on's status.
-        everything: whether each node has a row, and each problem and workload a line of its own.
-    """
-    if found.enabled:
-        kind = "a SIMULATED platform: its quotes prove nothing about hardware" if found.simulated else "SGX hardware"
-        yield f"confcom {found.version} in {found.namespace}, on {kind}"
-        yield from (f"Quotes of hardware nodes: by {one.provider}" for one in found.hardware_helpers)
-        yield from (f"Note: {note.text}" for note in found.notes)
-        if found.updating:
+def status_lines(status: AddOnStatus, *, everything: bool = False) -> Iterator[str]:
+    """Yield the lines for people; with `everything`, each node, problem and workload has a line of its own."""
+    if status.enabled:
+        kind = "a SIMULATED platform: its quotes prove nothing about hardware" if status.simulated else "SGX hardware"
+        yield f"confcom {status.version} in {status.namespace}, on {kind}"
+        yield from (f"Note: {note.text}" for note in status.notes)
+        if status.updating:
             yield "An update is in progress."
-    if found.nodes:
+    if status.nodes:
         yield ""
-        yield from _rows(found.nodes) if everything or len(found.nodes) <= MAX_ROWS else _summarised_nodes(found.nodes)
-    if found.other_nodes and found.enabled:
-        yield f"{found.other_nodes} more without SGX"
-    if found.problems:
-        problems = map(str, found.problems) if everything else map(_problem_line, found.problem_groups)
-        yield from _section("Wrong:", ([one] for one in problems), everything=everything)
-    if found.doubts:
-        doubts = map(str, found.doubts) if everything else map(_problem_line, found.doubt_groups)
-        yield from _section("Not compared:", ([one] for one in doubts), everything=everything)
-    if found.workloads:
-        groups = [WorkloadGroup((one,)) for one in found.workloads] if everything else group_workloads(found.workloads)
-        yield from _section("Workloads that need help:", map(_workload_lines, groups), everything=everything)
-    if found.ok:
+        few = everything or len(status.nodes) <= MAX_ROWS
+        yield from _table(_NODES, map(_node_row, status.nodes)) if few else _summarised(status.nodes)
+    if status.other_nodes and status.enabled:
+        yield f"{status.other_nodes} more without SGX"
+    groups = map(_group_line, status.problem_groups)
+    yield from _section("Wrong:", map(str, status.problems) if everything else groups, everything=everything)
+    groups = map(_group_line, grouped(status.not_compared, ()))
+    yield from _section("Not compared:", map(str, status.not_compared) if everything else groups, everything=everything)
+    yield from _workload_lines(status.workloads, everything=everything)
+    if status.ok:
         yield ""
-        what = "The add-on is well" if found.workloads else "All is well"
-        yield f"{what}, as far as it was compared." if found.doubts else f"{what}."
+        what = "The add-on is well" if any(one.trouble for one in status.workloads) else "All is well"
+        yield f"{what}, as far as it was compared." if status.not_compared else f"{what}."
 
 
-def _section(title: str, parts: Iterable[Sequence[str]], *, everything: bool) -> Iterator[str]:
-    """Return a title and the indented lines of its parts; without `everything`, of the first MAX_GROUPS parts."""
-    all_parts = list(parts)
-    first_parts = all_parts if everything else all_parts[:MAX_GROUPS]
-    yield ""
-    yield title
-    yield from (f"  {line}" for part in first_parts for line in part)
-    if len(first_parts) < len(all_parts):
-        yield f"  and {len(all_parts) - len(first_parts)} more of other kinds: {_ALL}"
+def _section(title: str, lines: Iterable[str], *, everything: bool) -> Iterator[str]:
+    found = list(lines)
+    if found:
+        yield from ("", title)
+    first = found if everything else found[:MAX_ROWS]
+    yield from (f"  {line}" for line in first)
+    if len(first) < len(found):
+        yield f"  and {len(found) - len(first)} more of other kinds: {_ALL}"
 
 
-def _problem_line(group: ProblemGroup) -> str:
+def _group_line(group: ProblemGroup) -> str:
     if not group.nodes:
         return group.text
     nodes = group.nodes[0] if len(group.nodes) == 1 else f"{len(group.nodes)} nodes ({shown(group.nodes)})"
@@ -91,30 +72,23 @@ def _problem_line(group: ProblemGroup) -> str:
     return f"{times}{nodes}: {'' if group.same else 'for example, '}{group.text}"
 
 
-def _workload_lines(group: WorkloadGroup) -> tuple[str, str]:
-    first = group.first
-    names = [f"{one.namespace}/{one.name}" for one in group.workloads]
-    trouble = f"{first.trouble}: {': '.join(filter(None, (first.cause.what, first.message)))}"
-    if len(names) == 1:
-        return f"{first.kind} {names[0]} is {trouble}", f"  do: {first.cause.remedy}"
-    same = all(one.cause.remedy == first.cause.remedy for one in group.workloads)
-    do = "do" if same else f"do, as for {names[0]}"
-    return f"{len(names)} {first.kind}s ({shown(names)}) are {trouble}", f"  {do}: {first.cause.remedy}"
-
-
-def _summarised_nodes(nodes: Sequence[NodeStatus]) -> Iterator[str]:
-    """Return summaries of the nodes that are well, and rows of at most MAX_ROWS that are not.
+def _summarised(nodes: Sequence[NodeStatus]) -> Iterator[str]:
+    """Yield summaries of the nodes that are well, and rows of at most MAX_ROWS that are not.
 
     Nodes that are not Ready are only counted, since the cluster has no new information about them.
     """
-    yield from map(_summary_line, summarised(nodes))
+    kinds = defaultdict[tuple[str, str], list[NodeStatus]](list)
+    for node in nodes:
+        if node.healthy:
+            kinds[node.sgx, node.epc.resource].append(node)
+    yield from map(_summary_line, kinds.values())
     if not_ready := sum(not node.ready for node in nodes):
         yield f"{_nodes_are(not_ready)} not Ready"
     bad = [node for node in nodes if node.ready and not node.healthy]
     if bad:
         yield f"{_nodes_are(len(bad))} Ready, and not well:"
         yield ""
-        yield from _rows(bad[:MAX_ROWS])
+        yield from _table(_NODES, map(_node_row, bad[:MAX_ROWS]))
     if len(bad) > MAX_ROWS:
         yield f"and {len(bad) - MAX_ROWS} more that are not well: {_ALL}"
 
@@ -123,49 +97,45 @@ def _nodes_are(nodes: int) -> str:
     return "1 node is" if nodes == 1 else f"{nodes} nodes are"
 
 
-def _summary_line(kind: NodeSummary) -> str:
-    epc = str(kind.allocatable) if kind.allocatable == kind.capacity else f"{kind.allocatable} of {kind.capacity}"
+def _summary_line(nodes: Sequence[NodeStatus]) -> str:
+    """Return a summary of healthy nodes of one kind; amounts are sums."""
+    capacity, allocatable = (sum(getattr(node.epc, part) for node in nodes) for part in ("capacity", "allocatable"))
+    used = [node.epc.used for node in nodes if node.epc.used is not None]
     return (
-        f"{_nodes_are(kind.nodes)} well: {kind.sgx}, {epc} MiB of EPC, {kind.used} requested; "
-        f"device plugin {_with_counts(kind.plugins, kind.nodes)}; "
-        f"quote helper {_with_counts(kind.helpers, kind.nodes)}; "
-        f"provision device: {_with_counts(kind.provision, kind.nodes)}"
+        f"{_nodes_are(len(nodes))} well: {nodes[0].sgx}, {_of(allocatable, capacity)} MiB of EPC, "
+        f"{_known(sum(used) if len(used) == len(nodes) else None)} requested; "
+        f"device plugin {_versions(node.plugins for node in nodes)}; "
+        f"quote helper {_versions(node.helpers for node in nodes)}"
     )
 
 
-def _with_counts(counts: Mapping[str, int], nodes: int) -> str:
-    """Return the values, with their counts if there are several; nodes without a value are counted as "none"."""
-    without = nodes - sum(counts.values())
-    values = dict(counts) | ({"none": without} if without else {})
-    if len(values) == 1:
-        return next(iter(values))
-    return ", ".join(f"{value} ({count})" for value, count in values.items())
+def _versions(pods: Iterable[Sequence[DaemonPod]]) -> str:
+    """Return the versions of the nodes' newest Pods, with their counts if there are several."""
+    counts = Counter(some[-1].version if some else "none" for some in pods)
+    return ", ".join(version if len(counts) == 1 else f"{version} ({count})" for version, count in counts.items())
 
 
-def _rows(nodes: Iterable[NodeStatus]) -> Iterator[str]:
-    return _table([_HEADER, *map(_row, nodes)])
+def _of(part: int, whole: int) -> str:
+    return str(part) if part == whole else f"{part} of {whole}"
 
 
-def _row(node: NodeStatus) -> tuple[str, ...]:
+def _known(amount: int | None) -> str:
+    return "?" if amount is None else str(amount)
+
+
+def _node_row(node: NodeStatus) -> tuple[str, ...]:
     epc = node.epc
-    amount = str(epc.allocatable) if epc.allocatable == epc.capacity else f"{epc.allocatable} of {epc.capacity}"
-    sgx = node.sgx if node.ready else f"{node.sgx}, not Ready"
     return (
         node.name,
-        sgx,
-        _UNKNOWN if epc.plugin is None else str(epc.plugin.found),
-        amount,
-        str(epc.used),
-        str(epc.free),
-        _counted(epc.plugin),
+        node.sgx if node.ready else f"{node.sgx}, not Ready",
+        _known(epc.plugin.found if epc.plugin else None),
+        _of(epc.allocatable, epc.capacity),
+        _known(epc.used),
+        _known(epc.free),
+        f"{epc.plugin.kind} ({epc.plugin.choice})" if epc.plugin else "?",
         _daemon_cell(node.plugins),
         _daemon_cell(node.helpers),
-        node.provision,
     )
-
-
-def _counted(plugin: PluginEpc | None) -> str:
-    return _UNKNOWN if plugin is None else f"{plugin.kind} ({plugin.choice})"
 
 
 def _daemon_cell(pods: Sequence[DaemonPod]) -> str:
@@ -177,9 +147,33 @@ def _daemon_cell(pods: Sequence[DaemonPod]) -> str:
     return ", ".join(state if count == 1 else f"{state} ({count})" for state, count in counts.items()) or "none"
 
 
-def _table(rows: Sequence[Sequence[str]]) -> Iterator[str]:
-    widths = [_column_width([len(cell) for cell in column]) for column in zip(*rows, strict=True)]
-    for row in rows:
+def _workload_lines(workloads: Sequence[Workload], *, everything: bool) -> Iterator[str]:
+    """Yield the table of workloads with EPC, and below it each cause once of those that need help."""
+    first = workloads if everything else workloads[: MAX_ROWS // 2]
+    if first:
+        yield ""
+        yield from _table(_WORKLOADS, map(_workload_row, first))
+    if len(first) < len(workloads):
+        rest = workloads[len(first) :]
+        yield f"and {len(rest)} more with {sum(one.epc_mib for one in rest)} MiB of EPC: {_ALL}"
+    causes: dict[tuple[str, str], list[Workload]] = {}
+    for one in first:
+        if one.trouble:
+            causes.setdefault((one.trouble, one.cause), []).append(one)
+    for (trouble, cause), alike in causes.items():
+        yield f"  {shown([f'{one.kind} {one.namespace}/{one.name}' for one in alike])}: {trouble}: {cause}"
+        yield f"    do{f', as for {alike[0].name}' if len(alike) > 1 else ''}: {alike[0].remedy}"
+
+
+def _workload_row(one: Workload) -> tuple[str, ...]:
+    counts = (one.pods, one.nodes, one.epc_mib)
+    return (one.namespace, f"{one.kind} {one.name}", *map(str, counts), one.trouble or "in use")
+
+
+def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterator[str]:
+    cells = [header, *rows]
+    widths = [_column_width([len(cell) for cell in column]) for column in zip(*cells, strict=True)]
+    for row in cells:
         yield "  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip()
 
 

@@ -5,21 +5,24 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+import sys
 import time
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
+from dataclasses import dataclass
+from functools import partial
 from typing import TextIO
 
 from prometheus_client import CollectorRegistry
 
-from confcom.controller.api_server.applying import Applier
-from confcom.controller.api_server.cluster_api import ClusterApi, connect
-from confcom.controller.api_server.following import Follower, NodeSink, PodSink
-from confcom.controller.limits_and_deadlines import STALE_SECONDS, STOP_SECONDS
+from confcom.controller.api_server.applying import NODES, Applier
+from confcom.controller.api_server.connection import Connection, connect
+from confcom.controller.api_server.following import Follower
+from confcom.controller.limits_and_deadlines import DEEPEST, STALE_SECONDS, STOP_SECONDS
 from confcom.controller.metrics import ControllerMetrics
-from confcom.controller.plugins.inventory_client import InventoryClient
-from confcom.controller.plugins.plugin_asker import PluginAsker
-from confcom.controller.reconcile.state import ClusterState
+from confcom.controller.plugins import Fetch, PluginAsker, fetch_inventory
+from confcom.controller.reconcile.decision import Accounting
+from confcom.controller.reconcile.reading import node_facts, plugin_pod
+from confcom.controller.reconcile.state import UNKNOWN, ClusterState
 from confcom.controller.settings import ControllerSettings, parse_settings
 from confcom.daemon.log_stream import LogMetrics, LogStream
 from confcom.daemon.logs import configure_logging
@@ -27,72 +30,65 @@ from confcom.daemon.probe_server import ProbeServer
 from confcom.daemon.probes import ProbeResponse, Readiness, Route, standard_routes
 from confcom.daemon.readiness_log import ReadinessLog
 from confcom.daemon.supervision import exit_status, run_daemon, run_until_stopped
+from confcom.kubernetes.objects import KubernetesObject, name_of
 
 _logger = logging.getLogger(__name__)
 
 
+@dataclass(frozen=True, slots=True)
 class Controller:
-    """The controller's parts, connected to each other.
+    """The controller's parts, connected to each other."""
 
-    Args:
-        settings: what is configured.
-        api: the API server.
-        inventories: asks the plugins.
-        metrics: counts.
-        instance: the name of this Pod, for Events.
-    """
-
-    def __init__(
-        self,
-        settings: ControllerSettings,
-        api: ClusterApi,
-        inventories: InventoryClient,
-        *,
-        metrics: ControllerMetrics,
-        instance: str,
-    ) -> None:
-        clock, jitter, rules = time.monotonic, random.SystemRandom().random, settings.rules
-        state = ClusterState(rules, clock)
-        self._applier = Applier(
-            state,
-            api,
-            rules=rules,
-            release=settings.release,
-            metrics=metrics,
-            instance=instance,
-            clock=clock,
-            utc_now=lambda: datetime.now(UTC),
-        )
-        changed = self._applier.wake
-        self._asker = PluginAsker(
-            state, inventories.fetch, metrics=metrics, answered=changed, clock=clock, jitter=jitter
-        )
-        nodes = NodeSink(state, rules.resources)
-        pods = PodSink(state, rules.resources, settings.release, self._asker.wake)
-        self._followers = {
-            name: Follower(name, source, sink, metrics=metrics, changed=changed, clock=clock, jitter=jitter)
-            for name, source, sink in (("nodes", api.nodes, nodes), ("pods", api.pods, pods))
-        }
-        ages = {
-            name: lambda follower=follower: clock() - follower.last_contact
-            for name, follower in self._followers.items()
-        }
-        metrics.show(state.plugins_by_accounting, ages)
+    applier: Applier
+    asker: PluginAsker
+    followers: Sequence[Follower]
 
     async def run(self, stop: asyncio.Event) -> None:
         """Reconcile until `stop` is set."""
-        synced = [follower.synced for follower in self._followers.values()]
-        followers = [follower.run() for follower in self._followers.values()]
-        await run_until_stopped(stop, *followers, self._asker.run(), self._applier.run(synced))
+        synced = [follower.synced for follower in self.followers]
+        followers = [follower.run() for follower in self.followers]
+        await run_until_stopped(stop, *followers, self.asker.run(), self.applier.run(synced))
 
     def not_ready_reason(self) -> str | None:
         """Return why the controller is not ready, or None: what it knows is not there yet, or old."""
-        for name, follower in self._followers.items():
-            age = time.monotonic() - follower.last_contact
-            if not follower.synced.is_set() or age > STALE_SECONDS:
-                what = "have not been listed yet" if not follower.synced.is_set() else f"are not known for {age:.0f} s"
-                return ": ".join(part for part in (f"{name} {what}", follower.problem) if part)
+        for one in self.followers:
+            if not one.synced.is_set():
+                return f"{one.name} have not been listed yet: {one.problem or 'no answer yet'}"
+            if (age := time.monotonic() - one.last_contact) > STALE_SECONDS:
+                return f"{one.name} are not known for {age:.0f} s: {one.problem or 'no event'}"
         return None
+
+
+def assemble(
+    settings: ControllerSettings, connection: Connection, fetch: Fetch, metrics: ControllerMetrics
+) -> Controller:
+    """Return a controller."""
+    clock, jitter, release = time.monotonic, random.SystemRandom().random, settings.release
+    state = ClusterState(settings.rules, clock)
+    applier = Applier(state, connection, release, metrics, clock)
+    asker = PluginAsker(state, fetch, metrics, applier.wake, clock, jitter)
+
+    def take_node(node: KubernetesObject) -> None:
+        state.set_node(node_facts(node, settings.rules.resources))
+
+    def take_pod(pod: KubernetesObject) -> None:
+        plugin = plugin_pod(pod, release)
+        if plugin is None:
+            state.remove_plugin(name_of(pod))
+        elif state.set_plugin(plugin):
+            asker.ask(plugin)
+
+    path, labels = f"api/v1/namespaces/{release.namespace}/pods", release.selector
+    parts = (connection, metrics, applier.wake, clock, jitter)
+    followers = [Follower("pods", path, labels, labels, take_pod, state.remove_plugin, state.plugins, *parts)]
+    # All are listed: a node that has lost its label while the controller was away still has its key.
+    followers += [
+        Follower("nodes", NODES, "", selector, take_node, state.doubt_node, state.nodes, *parts)
+        for selector in settings.node_selectors
+    ]
+    for accounting in (*Accounting, UNKNOWN):
+        metrics.plugins.labels(accounting).set_function(partial(state.count_plugins, accounting))
+    return Controller(applier, asker, followers)
 
 
 def probe_routes(controller: Controller, registry: CollectorRegistry) -> dict[str, Route]:
@@ -109,18 +105,12 @@ def probe_routes(controller: Controller, registry: CollectorRegistry) -> dict[st
     return standard | {"/readyz": ready}
 
 
-async def serve(
-    settings: ControllerSettings, stop: asyncio.Event, registry: CollectorRegistry, environ: Mapping[str, str]
-) -> None:
-    """Run the controller until `stop` is set.
-
-    Raises:
-        ConfcomError: it cannot start. While the API server is away it waits instead.
-    """
-    api = connect(settings.kubeconfig, settings.rules.resources, environ)
-    inventories = InventoryClient(settings.plugin_port)
-    metrics = ControllerMetrics(registry)
-    controller = Controller(settings, api, inventories, metrics=metrics, instance=environ.get("HOSTNAME", ""))
+async def serve(settings: ControllerSettings, stop: asyncio.Event, registry: CollectorRegistry) -> None:
+    """Run the controller until `stop` is set, also while the API server is away; ConfcomError if it cannot start."""
+    sys.setrecursionlimit(DEEPEST)
+    client = connect(settings.kubeconfig)
+    fetch = partial(fetch_inventory, port=settings.plugin_port)
+    controller = assemble(settings, Connection(client), fetch, ControllerMetrics(registry))
     probes = ProbeServer(probe_routes(controller, registry))
     try:
         if settings.probe_address is not None:
@@ -129,24 +119,18 @@ async def serve(
         await controller.run(stop)
     finally:
         await probes.close()
-        await inventories.close()
-        await api.close()
+        await client.aclose()
 
 
 def main(arguments: Sequence[str], *, prog: str, environ: Mapping[str, str], stderr: TextIO) -> int:
-    """Run the controller in the foreground until SIGTERM, SIGINT or SIGHUP.
-
-    Returns:
-        The exit code (confcom.errors.ExitCode).
-    """
+    """Run the controller in the foreground until SIGTERM, SIGINT or SIGHUP, and return the exit code."""
 
     def body(log: LogStream) -> int:
         settings = parse_settings(arguments, prog=prog, environ=environ)
         configure_logging(level=settings.log_level, log_format=settings.log_format, stream=log)
-        # It logs each request, of which there are thousands.
-        logging.getLogger("httpx2").setLevel(logging.WARNING)
+        logging.getLogger("httpx2").setLevel(logging.WARNING)  # it logs each request
         registry = CollectorRegistry()
         LogMetrics(log, registry)
-        return run_daemon(lambda stop: serve(settings, stop, registry, environ), stop_deadline=STOP_SECONDS)
+        return run_daemon(lambda stop: serve(settings, stop, registry), stop_deadline=STOP_SECONDS)
 
     return exit_status(body, stderr=stderr)

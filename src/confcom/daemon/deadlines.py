@@ -20,10 +20,7 @@ class Deadlines(Generic[T]):
     All items have the same timeout, so insertion order is deadline order, and adding and discarding cost one dict
     operation each. The timer is not moved when an item is discarded: nearly every item is, long before its deadline.
 
-    Args:
-        seconds: the timeout, from adding on.
-        clock: monotonic seconds.
-        expired: called once for each expired item, after its removal.
+    An item that has expired is removed, and then given to `expired`.
     """
 
     __slots__ = ("_clock", "_deadlines", "_expired", "_seconds", "_timer")

@@ -31,7 +31,6 @@ MAX_RECORD_BYTES: Final = 64 << 10
 """A longer record is cut. 64 KiB is the capacity of a pipe (pipe(7)) and a sixteenth of the queue, so one record always
 fits into an empty queue. A daemon's line with a traceback has a few KiB."""
 CUT_MARK: Final = "... (cut)"
-"""The end of a record that was cut."""
 CHUNK_BYTES: Final = select.PIPE_BUF
 """Maximum size of the whole records that one call writes together. The kernel writes up to PIPE_BUF bytes to a pipe
 atomically (pipe(7)), so lines of two processes are never mixed. A longer record is written alone."""
@@ -149,7 +148,6 @@ class LogStream(io.TextIOBase):
             return chunk
 
     def _wait_for_more(self) -> None:
-        """Wait for more records, unless there are enough for a write."""
         with self._changed:
             self._changed.wait_for(lambda: self._ending or self._waiting_bytes >= CHUNK_BYTES, GATHER_SECONDS)
 

@@ -64,13 +64,7 @@ class TextFormatter(logging.Formatter):
 
 
 def configure_logging(*, level: str, log_format: LogFormat, stream: TextIO | LogStream) -> None:
-    """Send the root logger's records to `stream`, in place of all earlier handlers.
-
-    Args:
-        level: one of LEVELS.
-        log_format: AUTO chooses text if the stream is a terminal, else JSON.
-        stream: normally stderr; stdout stays free for output.
-    """
+    """Send the root logger's records to `stream`, in place of all earlier handlers."""
     as_text = log_format is LogFormat.TEXT or (log_format is LogFormat.AUTO and stream.isatty())
     handler = logging.StreamHandler(stream)
     handler.setFormatter(TextFormatter() if as_text else JsonFormatter())

@@ -57,13 +57,8 @@ _END_OF_HEAD: Final = b"\r\n\r\n"
 class ProbeServer:
     """An HTTP server that answers GET requests for `routes`, one request per connection.
 
-    Connections are served round robin between client addresses.
-
-    Args:
-        routes: path -> callable. If a route raises, the response is 500, the error is logged, and the daemon continues.
-        deadline: seconds for a whole exchange.
-        max_connections: the maximum number of open connections.
-        clock: monotonic seconds.
+    Connections are served round robin between client addresses. If a route raises, the response is 500, the error is
+    logged, and the daemon continues.
     """
 
     def __init__(
@@ -212,13 +207,7 @@ class ProbeServer:
 
 
 class _Connection:
-    """One exchange: read a head, respond, close.
-
-    Args:
-        server: makes the response.
-        sock: a non-blocking socket.
-        source: the client's address, empty if it has none.
-    """
+    """One exchange: read a head, respond, close."""
 
     __slots__ = ("_deadline", "_loop", "_received", "_server", "_sock", "_unsent", "source")
 
@@ -237,7 +226,6 @@ class _Connection:
         self._receive()
 
     def end(self) -> None:
-        """Close at once, in any state of the exchange."""
         self._deadline.cancel()
         self._loop.remove_reader(self._sock.fileno())
         self._loop.remove_writer(self._sock.fileno())

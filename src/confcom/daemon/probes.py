@@ -47,7 +47,6 @@ class Readiness:
 
     def __init__(self, reason: str | None = "starting") -> None:
         self.reason = reason
-        """Why the daemon is not ready; None if it is."""
 
 
 @dataclass(frozen=True, slots=True)

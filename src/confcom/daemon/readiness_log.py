@@ -14,7 +14,7 @@ from dataclasses import dataclass
 _logger = logging.getLogger(__name__)
 
 ABOUT, READINESS = "about", "readiness"
-"""The field and its value; `confcom.addon.daemons.daemon_log` looks for them."""
+"""The field and its value; `confcom.addon.daemon_pods` looks for them."""
 REPEAT_SECONDS = 30.0
 """Interval at which the reason is logged again while a daemon is not ready, so that the end of its log has the reason
 even if clients have caused many lines since."""
@@ -34,9 +34,7 @@ class NotReady:
 class ReadinessLog:
     """A log of why a daemon is not ready: a line when the reason changes, and every REPEAT_SECONDS while it lasts.
 
-    Args:
-        first: the reason while the daemon starts, which is not logged at once.
-        clock: monotonic seconds.
+    The reason while the daemon starts, `first`, is not logged at once.
     """
 
     def __init__(self, first: str | None, clock: Callable[[], float]) -> None:
@@ -47,13 +45,7 @@ class ReadinessLog:
         self._logged_at = clock()
 
     def tell(self, reason: str | None, *, code: str = "", expected: bool = False) -> None:
-        """Log that the daemon is ready, or why it is not, if that is new or due again.
-
-        Args:
-            reason: why it is not ready; None if it is.
-            code: the stable code of the reason.
-            expected: whether the reason occurs in every update, so that the line is no warning.
-        """
+        """Log that the daemon is ready, or why it is not, if that is new or due again."""
         now = self._clock()
         if reason == self._reason and (reason is None or now - self._logged_at < REPEAT_SECONDS):
             return

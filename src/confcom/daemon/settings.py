@@ -33,15 +33,12 @@ class Flag:
     """With its dashes."""
     text: str
     variable: str
-    """The environment variable that is its fallback."""
     convert: Callable[[str], Any]
     default: Any
     shown_default: str
-    """The default as `--help` shows it."""
     metavar: str = ""
     """The placeholder of its value in `--help`; empty for a switch."""
-    words: tuple[str, ...] = ()
-    """All possible values, if they are a closed set."""
+    words: tuple[str, ...] = ()  # all values, if they are a closed set
 
     @property
     def destination(self) -> str:
@@ -84,17 +81,10 @@ class SettingsParser:
         variable: str = "",
         words: tuple[str, ...] = (),
     ) -> None:
-        """Declare `name VALUE`.
+        """Declare `name VALUE`; `convert` returns the value, or raises ValueError with the reason.
 
-        Args:
-            name: the flag with its dashes, `--probe-address`.
-            convert: converts the text to a value, or raises ValueError with the reason.
-            default: the value if neither flag nor variable is given.
-            metavar: the placeholder of the value in `--help`.
-            text: one sentence for `--help`.
-            shown_default: the default as `--help` shows it, if `str(default)` is not suitable.
-            variable: the fallback's name; by default `CONFCOM_` and the flag's name in capitals.
-            words: all possible values, for shell completion.
+        Its variable is by default `CONFCOM_` and the flag's name in capitals. `shown_default` is for `--help`, where
+        `str(default)` is not suitable.
         """
         shown = shown_default or ("none" if default is None else str(default))
         flag = Flag(name, text, variable or _variable(name), convert, default, shown, metavar, words)

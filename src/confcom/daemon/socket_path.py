@@ -84,12 +84,7 @@ def inspect_path(path: Path) -> PathState:
 
 
 def inspect_socket(path: Path, *, patience: float) -> PathInspection:
-    """Return what is at a path, and the owner of a live socket.
-
-    Args:
-        path: the path to inspect.
-        patience: seconds to wait for a place in a full backlog; without a place, the owner remains unknown.
-    """
+    """Return what is at a path, and the owner of a live socket that has a place within `patience` seconds."""
     try:
         mode = path.lstat().st_mode
     except (FileNotFoundError, NotADirectoryError):

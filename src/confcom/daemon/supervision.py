@@ -38,11 +38,8 @@ def run_daemon(
     A second SIGTERM or SIGINT, or the deadline, cancels `main`. A second SIGHUP does not: when a terminal closes, its
     shell and the kernel send one each. If SIGHUP is ignored from the start (nohup), it stays ignored.
 
-    Args:
-        main: the daemon; it returns soon after `stop` is set, and cleans up when it is cancelled.
-        stop_deadline: seconds for the orderly stop.
-        library_seconds: timeout for tasks that libraries have left running; the rest are cancelled and logged by name.
-        use_uvloop: uvloop's event loop instead of asyncio's own.
+    `main` cleans up when it is cancelled. Tasks that libraries leave running get `library_seconds`; then they are
+    cancelled, and logged by name.
 
     Returns:
         OK after an orderly stop, FAILED when the stop had to be forced.

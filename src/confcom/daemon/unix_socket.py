@@ -80,11 +80,8 @@ class BoundUnixSocket:
 def bind_unix_socket(path: Path, *, mode: int, backlog: int, directory_mode: int | None = None) -> BoundUnixSocket:
     """Listen at `path`, which appears with its final mode when the socket already listens.
 
-    Args:
-        path: the socket's path, at most MAX_PATH_BYTES long.
-        mode: permission bits of the socket. Connecting needs write permission (unix(7)).
-        backlog: connections that the kernel holds until they are accepted; limited by net.core.somaxconn.
-        directory_mode: mode of missing directories, which are made; if None, a missing directory is an error.
+    Missing directories are made with `directory_mode`; if it is None, they are an error. Connecting needs write
+    permission (unix(7)). The kernel limits `backlog` to net.core.somaxconn.
 
     Raises:
         SettingsError: the path cannot be a socket's.
@@ -124,14 +121,7 @@ def bind_unix_socket(path: Path, *, mode: int, backlog: int, directory_mode: int
 def listen_at(path: Path, *, tag: str, mode: int, backlog: int, replace: bool = False) -> BoundUnixSocket:
     """Listen at a path, where nothing may be unless it is to be replaced.
 
-    A replacement is atomic: each client connects to the old or to the new socket.
-
-    Args:
-        path: the socket's path.
-        tag: makes the temporary name, `.NAME.TAG`, unique.
-        mode: permission bits of the socket.
-        backlog: limited by net.core.somaxconn.
-        replace: whether to replace what is at the path.
+    A replacement is atomic: each client connects to the old or to the new socket. The temporary name is `.NAME.TAG`.
 
     Raises:
         FileExistsError: something is at the path, and it is not to be replaced.
@@ -162,11 +152,7 @@ def listen_at(path: Path, *, tag: str, mode: int, backlog: int, replace: bool = 
 
 
 def make_directory(directory: Path, mode: int) -> None:
-    """Make a directory and its missing parents; existing directories are not changed.
-
-    Args:
-        directory: the directory's path.
-        mode: permission bits of each directory that is made, independent of the umask.
+    """Make a directory and its missing parents, with this mode whatever the umask; existing ones are not changed.
 
     Raises:
         NotADirectoryError: something else is at the path.
@@ -213,12 +199,7 @@ def private_directory(parent: Path) -> Iterator[int]:
 
 @contextlib.contextmanager
 def open_path(name: str | bytes | Path, *, directory: int | None = None) -> Iterator[int]:
-    """Yield a descriptor (O_PATH) of a file; a symbolic link is not followed.
-
-    Args:
-        name: the file's name.
-        directory: the descriptor of the directory that a relative name is in.
-    """
+    """Yield a descriptor (O_PATH) of a file, relative to the descriptor `directory`; it follows no symbolic link."""
     descriptor = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory)
     try:
         yield descriptor

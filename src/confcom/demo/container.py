@@ -31,13 +31,11 @@ SIGNAL_EXIT_BASE = 128
 """The exit code of a program that a signal ended is this plus the signal's number, as shells and runtimes report."""
 
 AUTO = "auto"
-"""Selects the first mode that works."""
 
 HOST_DEVICE = "/dev/null"
 """The only device of the machine that containers get; a simulated enclave device is this one at SGX's paths."""
 
 SAMPLE_WORKLOAD = "registry.test/confcom/sample-workload:latest"
-"""The image of the examples."""
 
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 """The PATH that container runtimes set if the image sets none."""
@@ -133,7 +131,6 @@ class ContainerRuntime:
 
     mode: Mode
     tools: Mapping[str, str]
-    """The absolute paths of TOOLS."""
     mark: Mapping[str, str]
     """The variable by which the guardian finds the processes."""
     reason: str = ""

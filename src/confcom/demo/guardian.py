@@ -57,9 +57,7 @@ def clear(folder: Path) -> None:
 def main(folder: str, remove: str) -> None:
     """Wait for the end of standard input, whatever signals come; then end the processes, and clear the folder.
 
-    Args:
-        folder: the demo's folder, which is the mark's value.
-        remove: `remove` if the folder itself is removed too; `keep` for a user's own.
+    The folder's path is the mark's value. `remove` is that word, or `keep` for a user's own folder, which stays.
     """
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)

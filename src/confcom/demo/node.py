@@ -38,12 +38,9 @@ class Pod:
     log: Path
     phase: Phase = Phase.PENDING
     message: str = ""
-    """Why it is pending."""
     error: ConfcomError | None = None
-    """Why it has failed without having run."""
     exit_code: int | None = None
     binds: tuple[Bind, ...] = ()
-    """Its container's devices and mounts."""
     process: ContainerProcess | None = None
     starting: bool = False
     """Its container is being started, and cannot be stopped yet."""
@@ -127,7 +124,6 @@ class Node:
             self.changes.notify()
 
     async def _schedule(self, pod: Pod) -> None:
-        """Wait until the pod's requests fit, with the scheduler's message; one that fits is bound at once."""
         limits = pod.job.limits
         if not self.ledger.fits(limits):
             short = next(name for name, count in limits.items() if not self.ledger.fits({name: count}))

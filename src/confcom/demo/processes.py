@@ -43,12 +43,9 @@ class Processes:
     """The demo's processes; each has the mark and a session of its own, so that Ctrl-C reaches only the demo.
 
     Attributes:
-        folder: the folder of the demo's files.
         inherited: the environment of every process, without the mark.
         replacements: command name -> argv prefix that replaces `confcom NAME`; tests make steps fail with it.
-        ready_seconds: limit for `until`.
         variables: shell variable -> the long value that it replaces in printed commands.
-        daemons: the running daemons by name.
     """
 
     folder: Path

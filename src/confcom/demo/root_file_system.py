@@ -80,7 +80,6 @@ class _Script:
         """Directories on a tmpfs of the container, in which mount points can be created."""
 
     def copy_directory(self, directory: Path, *, without: Collection[str]) -> None:
-        """Mount a tmpfs with the entries of a directory of the machine over it."""
         self._tmpfs(directory)
         self._own.add(directory)
         names = sorted(entry.name for entry in directory.iterdir()) if directory.is_dir() else []
@@ -90,14 +89,12 @@ class _Script:
                 self._copy(directory / name)
 
     def proc(self) -> None:
-        """Mount the /proc of the new PID namespace."""
         self._run("mkdir", "-p", self._at(_PROC))
         new = self._mount_command("-t", "proc", "proc", self._at(_PROC))
         # Where parts of /proc are hidden, as in containers, the kernel refuses to mount a complete one.
         self.lines.append(f"{new} 2>/dev/null || {self._mount_command('--rbind', '/proc', self._at(_PROC))}")
 
     def dev(self) -> None:
-        """Make a new /dev."""
         # Mode 755: in a world-writable, sticky directory the kernel refuses open(O_CREAT) on a device node.
         self._tmpfs(_DEV)
         for name in DEVICE_NODES:

@@ -25,7 +25,6 @@ EPC_RESOURCE = "kubernetes.azure.com/sgx_epc_mem_in_MiB"
 HELPER_EPC_RESOURCE = "confcom.internal/quote_helper_epc_mem_in_MiB"
 """The names in the device plugin's documentation: the demo uses the daemons only through public interfaces."""
 VM_SIZE, EPC_MIB = max(AZURE_DCSV2_EPC_MIB.items(), key=lambda size: size[1])
-"""The largest size of Azure's DCsv2 series, and its EPC in MiB."""
 
 JOB, PLATFORM, QUOTE, TRUST = "job.yaml", "platform", "q.bin", "trust"
 """The example file; in the demo's folder the platform's state, the quote, and the relying party's files."""
@@ -43,7 +42,6 @@ CHALLENGE_SIZE = 32
 """Bytes of a challenge: the size of a hash, of the 64 bytes of report data."""
 
 QUOTE_PREFIX = "quote: "
-"""The prefix of the line with the quote in the sample workload's output."""
 SHOWN_OUTPUT = ("enclave memory:", "quoting ", "AESM socket:", "done:")
 """The beginnings of the lines of its output that are shown without --verbose."""
 

@@ -18,17 +18,10 @@ INVENTORY_VERSION = 1
 def encode_inventory(
     discovery: Discovery,
     plan: ResourcePlan,
-    states: Iterable[tuple[Resource, str, RegistrationStatus]],
+    states: Iterable[tuple[Resource, str, RegistrationStatus]],  # the text is its socket's name
     devices: HostDevices,
 ) -> bytes:
-    """Return the document, in UTF-8. Its top-level `registered` is true while the kubelet watches every list.
-
-    Args:
-        discovery: what was decided at start.
-        plan: what is advertised of it.
-        states: each resource, the name of its socket, and the state of its registration.
-        devices: driver and device nodes as of the last inspection.
-    """
+    """Return the document, in UTF-8. Its top-level `registered` is true while the kubelet watches every list."""
     resources: list[dict[str, object]] = [
         {
             "name": resource.name,

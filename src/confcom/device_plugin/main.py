@@ -266,11 +266,7 @@ def _device_of(resource: Resource) -> Device:
 
 
 def main(arguments: Sequence[str], *, prog: str, environ: Mapping[str, str], stderr: TextIO) -> int:
-    """Run the device plugin in the foreground until SIGTERM, SIGINT or SIGHUP.
-
-    Returns:
-        The exit code (confcom.errors.ExitCode).
-    """
+    """Run the device plugin in the foreground until SIGTERM, SIGINT or SIGHUP; return the ExitCode."""
 
     def body(log: LogStream) -> int:
         settings = parse_settings(arguments, prog=prog, environ=environ)

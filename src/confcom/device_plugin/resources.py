@@ -43,7 +43,6 @@ class ResourceKind(StrEnum):
     EPC = "epc"
     """One MiB of EPC, and the enclave device."""
     ENCLAVE = "enclave"
-    """Use of the enclave device."""
     PROVISION = "provision"
     """Use of the provision device, which lets an enclave request the platform's provisioning key."""
     HELPER = "helper"
@@ -72,7 +71,6 @@ class ResourceSettings:
     """The operator's choices."""
 
     accounting: AccountingSettings = field(default_factory=AccountingSettings)
-    """How EPC is counted, and the maximum."""
     reserve_mib: int = 0
     """MiB that are not advertised, for enclaves outside of Kubernetes."""
     helper_mib: int = DEFAULT_HELPER_MIB
@@ -98,11 +96,9 @@ class ResourcePlan:
 
     resources: tuple[Resource, ...]
     advertised_mib: int
-    set_aside_mib: int
-    """For quote helpers, as a resource of its own."""
+    set_aside_mib: int  # for quote helpers, as a resource of its own
     reserved_mib: int
-    held_back_mib: int
-    """Beyond the maximum."""
+    held_back_mib: int  # beyond the maximum
     reason: str
     stall_seconds: float
     """How long the kubelet may stall after its restart if all devices are allocated; 0 before 1.36."""

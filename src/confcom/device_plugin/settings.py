@@ -66,14 +66,12 @@ _WHAT = {
 class PluginSettings:
     """The settings of the device plugin, as its flags give them."""
 
-    simulated_epc_mib: int | None
-    """None to look for hardware."""
+    simulated_epc_mib: int | None  # None to look for hardware
     resources: ResourceSettings
     installation: str
     """Two plugins of one installation are instances of an update; plugins of two never serve the same resource."""
     device_plugin_dir: Path
-    aesmd_dir: str | None
-    """None if containers mount the directory themselves."""
+    aesmd_dir: str | None  # None if containers mount it themselves
     host_root: Path
     probe_address: ProbeAddress | None
     log_level: str

@@ -28,7 +28,6 @@ LIBRARIES = (
     "/usr/lib/x86_64-linux-gnu/libsgx_qe3.signed.so.1",
     "/usr/lib64/libsgx_qe3.signed.so.1",
 )
-"""Files of the quote provider library, aesmd and the quoting enclave."""
 MAX_PACKAGES: Final = 200
 """More than Intel has."""
 
@@ -62,12 +61,7 @@ _PATH = re.compile(r"[A-Za-z0-9/._~-]{0,512}")
 
 
 def package_facts(dpkg: str | None, rpm: str | None) -> Facts:
-    """Return versions of Intel's packages.
-
-    Args:
-        dpkg: content of DPKG_STATUS; None if it cannot be read.
-        rpm: lines of name and version, separated by a tab; None if rpm was not asked or failed.
-    """
+    """Return versions of Intel's packages, by the content of DPKG_STATUS and rpm's lines of name, tab and version."""
     listed = _from_dpkg(dpkg) if dpkg is not None else (line.partition("\t")[::2] for line in (rpm or "").splitlines())
     of_intel = [(name, version) for name, version in listed if _NAMES.fullmatch(name) and _VERSION.fullmatch(version)]
     return {

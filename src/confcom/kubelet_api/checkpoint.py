@@ -41,12 +41,7 @@ class Checkpoint:
 
 
 def encode_checkpoint(registered: Mapping[str, Iterable[str]], held: Iterable[HeldDevices]) -> bytes:
-    """Return a checkpoint without a checksum and without the plugins' answers to Allocate.
-
-    Args:
-        registered: the healthy devices of each resource.
-        held: what containers hold.
-    """
+    """Return a checkpoint without a checksum and without the plugins' answers to Allocate."""
     entries = [
         {
             "PodUID": one.pod,

@@ -49,10 +49,8 @@ def device_id(index: int) -> str:
 def least_count(identifiers: Iterable[str], *, most: int) -> int:
     """Return how many devices there are at least, as the highest of the devices with these IDs shows; 0 if none does.
 
-    Args:
-        identifiers: IDs, also of another plugin, whose decimal numbers may look like ours: `100` would be the ID of
-            device 220,468.
-        most: how many devices there can be; higher ones are not ours.
+    The IDs may be another plugin's, whose decimal numbers may look like ours: `100` would be the ID of device 220,468.
+    Devices beyond `most` are not ours.
     """
     ours = (one for one in identifiers if len(one) == ID_LENGTH and set(one) <= _DIGITS.keys())
     indexes = ((_DIGITS[one[0]] * len(ALPHABET) + _DIGITS[one[1]]) * len(ALPHABET) + _DIGITS[one[2]] for one in ours)
@@ -62,11 +60,7 @@ def least_count(identifiers: Iterable[str], *, most: int) -> int:
 def all_below(identifiers: Sequence[str], count: int) -> bool:
     """Return whether every identifier is the ID of a device with an index below `count`.
 
-    This needs no table of all IDs, and is fast for a thousand IDs.
-
-    Args:
-        identifiers: in any order; if there are none, the result is true.
-        count: at most MAX_DEVICES.
+    This needs no table of all IDs, and is fast for a thousand IDs. `count` is at most MAX_DEVICES.
     """
     if not identifiers:
         return True

@@ -56,7 +56,7 @@ def registration_handler(
 
 def device_plugin_handler(
     options: Callable[[pb.Empty, OptionsContext], Awaitable[pb.DevicePluginOptions]],
-    list_and_watch: Callable[[pb.Empty, ListContext], AsyncIterator[bytes]],
+    list_and_watch: Callable[[pb.Empty, ListContext], AsyncIterator[bytes]],  # encoded ListAndWatchResponses
     allocate: Callable[[pb.AllocateRequest, AllocateContext], Awaitable[pb.AllocateResponse]],
 ) -> grpc.GenericRpcHandler:
     """Return the handler of DevicePlugin, the plugin's side, for grpc.aio.Server.add_generic_rpc_handlers.
@@ -66,11 +66,6 @@ def device_plugin_handler(
 
     Allocate requests are decoded here, one at a time: gRPC would hold each decoded request until its answer is sent,
     and a decoded request takes several times as many bytes.
-
-    Args:
-        options: returns which other calls the kubelet has to make around Allocate; it asks during Register.
-        list_and_watch: yields encoded ListAndWatchResponse messages, each with the whole list, until the stream ends.
-        allocate: returns what containers get for the device IDs that the kubelet chose.
     """
 
     async def decode_and_allocate(request: bytes, context: AllocateContext) -> pb.AllocateResponse:

@@ -36,16 +36,7 @@ STOPPING: Final = NotReady("stopping", code="stopping")
 
 
 class QuoteHelper:
-    """One quote helper on one socket.
-
-    Args:
-        settings: the flags.
-        open_backend: opens the backend. It may block: it is called in a worker thread.
-        instance: identifies this run of the helper.
-        clock: monotonic seconds.
-        limits: deadlines and caps.
-        registry: where the metrics are registered.
-    """
+    """One quote helper on one socket. `open_backend` may block: it is called in a worker thread."""
 
     def __init__(
         self,

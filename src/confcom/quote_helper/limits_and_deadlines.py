@@ -26,7 +26,6 @@ CONNECTION_MEMORY: Final = 5 * 1024
 """Bytes counted for each request in addition to its own and those of a quote. Measured: a connection takes 2,321
 (objects, file, socket), and the kernel's buffers take up to 1,852 more than the answer that they hold."""
 LARGEST_FRAME: Final = HEADER_SIZE + MAX_REQUEST_SIZE
-"""Bytes of the largest request."""
 DEFAULT_MEMORY_LIMIT: Final = 256 * 1024 * 1024
 """Bytes that the helper's container may use, by the chart's default."""
 CLIENT_MEMORY_PART: Final = 2
@@ -122,8 +121,6 @@ class HelperLimits:
     """For one self-test; after that the provider counts as hung. Intel's client does not wait longer either."""
     self_test_retry_seconds: tuple[float, ...] = (1.0, 2.0, 5.0, 10.0, 30.0)
     """Waits between self-tests that failed; the last one repeats."""
-    reopen_seconds: float = 5.0
-    """Between attempts to open a backend that cannot be opened yet: it waits for a kubelet, which takes a minute."""
     refusal_log_seconds: float = 1.0
     """At most one debug line in this time about requests that the provider refuses: any client can cause them."""
     repeated_log_seconds: float = 60.0

@@ -29,11 +29,7 @@ MIB: Final = 1024 * 1024
 
 
 def main(arguments: Sequence[str], *, prog: str, environ: Mapping[str, str], stderr: TextIO) -> int:
-    """Run the quote helper in the foreground until SIGTERM, SIGINT or SIGHUP.
-
-    Returns:
-        The exit code (confcom.errors.ExitCode).
-    """
+    """Run the quote helper in the foreground until SIGTERM, SIGINT or SIGHUP; return the ExitCode."""
 
     def body(log: LogStream) -> int:
         settings = parse_settings(arguments, prog=prog, environ=environ)
@@ -52,7 +48,6 @@ def main(arguments: Sequence[str], *, prog: str, environ: Mapping[str, str], std
                 settings.state_dir,
                 qe_mr_enclave=settings.simulated_qe_mr_enclave,
                 qe_isv_svn=settings.simulated_qe_isv_svn,
-                published_root=settings.published_root,
             )
 
         limits = _fit_limits(HelperLimits(), memory_limit=settings.memory_limit_mib * MIB)

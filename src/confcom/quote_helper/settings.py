@@ -54,14 +54,12 @@ class ProviderKind(StrEnum):
     """What makes the quotes."""
 
     SIMULATED = "simulated"
-    """A simulated platform."""
     AESMD = "aesmd"
-    """Intel's aesmd, on a private socket."""
 
 
 _USELESS_FLAGS: Final = {
     ProviderKind.SIMULATED: ("expected_root",),
-    ProviderKind.AESMD: ("state_dir", "published_root", "simulated_qe_mrenclave", "simulated_qe_isvsvn"),
+    ProviderKind.AESMD: ("state_dir", "simulated_qe_mrenclave", "simulated_qe_isvsvn"),
 }
 """Flags of the other provider."""
 
@@ -83,9 +81,7 @@ class HelperSettings:
     stale_report_window_seconds: int = DEFAULT_STALE_REPORT_WINDOW_SECONDS
     """How long a report that the quoting enclave rejects is taken as made for the previous quoting enclave."""
     simulated_qe_mr_enclave: bytes | None = None
-    """MRENCLAVE of the simulated quoting enclave; None: the default."""
     simulated_qe_isv_svn: int | None = None
-    """ISVSVN of the simulated quoting enclave; None: the default."""
     identify_pods: bool = False
     """Whether peers are identified by pod and container instead of uid."""
     log_quotes_per_peer: QuoteLines = DEFAULT_QUOTE_LINES
@@ -94,11 +90,8 @@ class HelperSettings:
     """The limit of the helper's memory control group."""
     provider: ProviderKind = ProviderKind.SIMULATED
     aesmd_socket: Path = DEFAULT_AESMD_SOCKET
-    """The private socket of Intel's aesmd."""
     expected_root: Path | None = None
     """A file with the root certificate of a test platform; None: hardware quotes must end in Intel's root."""
-    published_root: Path | None = None
-    """A file with the SHA-256 of the simulated root that all helpers of a cluster must use."""
 
 
 def settings_parser(prog: str, environ: Mapping[str, str]) -> SettingsParser:
@@ -112,14 +105,6 @@ def settings_parser(prog: str, environ: Mapping[str, str]) -> SettingsParser:
         metavar="DIR",
         text="directory of the simulated platform; created if it is missing",
         shown_default="confcom/simulation in $XDG_STATE_HOME or ~/.local/state",
-    )
-    parser.add(
-        "--published-root",
-        convert=parse_path,
-        default=None,
-        metavar="FILE",
-        text="use the platform in --state-dir only while FILE contains the SHA-256 of its root; a replaced platform is "
-        "used as soon as FILE contains its root",
     )
     parser.add(
         "--socket",

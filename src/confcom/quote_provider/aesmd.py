@@ -66,14 +66,7 @@ _PEER_CREDENTIALS: Final = struct.Struct("iII")
 
 
 class AesmdQuoteProvider:
-    """A QuoteProvider that relays to an aesmd; it checks every answer.
-
-    Args:
-        socket_path: aesmd's private socket.
-        root: the root in which the chain of every quote must end.
-        call_seconds: deadline of one call, with all that it asks aesmd.
-        clock: monotonic seconds.
-    """
+    """A QuoteProvider that relays to an aesmd; it checks every answer."""
 
     def __init__(
         self,
@@ -299,7 +292,6 @@ _ENDED_BY_INIT: Final = frozenset({AesmErrorCode.ATT_KEY_NOT_INITIALIZED, AesmEr
 
 
 def _refusal(error: AesmError) -> QuoteProviderError:
-    """Return the error for a call that aesmd refused."""
     try:
         code = AesmErrorCode(error.code)
     except ValueError:

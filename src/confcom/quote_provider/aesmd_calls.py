@@ -65,11 +65,6 @@ class LoopCaller:
     """Runs steps in an event loop. Its sockets are in an epoll of its own, which the loop watches as one descriptor.
 
     Must be created and closed in the running loop.
-
-    Args:
-        client: says where aesmd is.
-        seconds: deadline of all steps of a call.
-        clock: monotonic seconds.
     """
 
     def __init__(self, client: AesmClient, seconds: float, clock: Callable[[], float]) -> None:
@@ -131,12 +126,10 @@ class _Call(Generic[T]):
         self._unsent = memoryview(b"")
 
     def begin(self) -> None:
-        """Take the first step."""
         self._resume(lambda: next(self._steps))
         self._starting = False
 
     def on_event(self) -> None:
-        """Send or receive what can be."""
         connection = self._connection
         assert connection is not None
         try:
@@ -155,11 +148,9 @@ class _Call(Generic[T]):
                 self._resume(lambda: self._steps.send(response))
 
     def time_out(self) -> None:
-        """Give up: the call's time is over."""
         self._throw(timeout_error(self._caller.path, self._request.kind.call, self._caller.seconds))
 
     def disconnect(self) -> None:
-        """Close the connection, or stop trying to make one."""
         if self._retry is not None:
             self._retry.cancel()
             self._retry = None
@@ -231,14 +222,7 @@ class _Call(Generic[T]):
 
 
 class AesmdInLoop:
-    """The calls of an AesmdQuoteProvider, for an event loop.
-
-    Args:
-        caller: makes them.
-        identity: steps of the call of this name; so are the others.
-        quote_size: see above.
-        quote: see above.
-    """
+    """The calls of an AesmdQuoteProvider, for an event loop."""
 
     max_concurrent_calls: Final = CONCURRENT_CALLS
 

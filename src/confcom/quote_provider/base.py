@@ -19,10 +19,8 @@ WRONG_SERVICE: Final = "check which program serves the helper's private AESM soc
 class QuoteProviderError(ConfcomError):
     """A quote could not be made.
 
-    Args:
-        code: the AESM error code sent to the client.
-        error_code: the stable code of the cause; by default that of the AESM code.
-        lost: whether no further call can succeed before the provider answers again.
+    If it is `lost`, no further call can succeed before the provider answers again. `error_code`, the stable code of the
+    cause, is by default that of the AESM code.
     """
 
     def __init__(
@@ -99,8 +97,4 @@ class QuoteProvider(Protocol):
         """
 
     def expiries(self, now: datetime) -> Mapping[Expiring, datetime]:
-        """Return the expiry dates that the provider knows. The call must not block, and may come from any thread.
-
-        Args:
-            now: the current time (aware).
-        """
+        """Return the known expiry dates; `now` is aware. The call must not block, and may come from any thread."""

@@ -8,7 +8,7 @@ from datetime import datetime
 from pathlib import Path
 
 from confcom.errors import OutputError, SettingsError
-from confcom.quote_provider.state_directory import STATE_FILE
+from confcom.quote_provider.state_directory import ROOT_FOLDER
 from confcom.simulation.platform import SimulatedPlatform
 
 ROOT_FILE = "root.pem"
@@ -19,13 +19,10 @@ _PUBLIC_MODE = 0o644
 
 
 def export_platform(platform: SimulatedPlatform, out_dir: Path, now: datetime) -> tuple[Path, ...]:
-    """Write root, fingerprint and collateral; they contain no secrets.
+    """Write root, fingerprint and collateral, which contain no secrets; return the files, the root first.
 
     A second export renews the collateral in place and replaces each file atomically; within one renewal period the
     bytes are the same.
-
-    Returns:
-        The files written, the root first.
 
     Raises:
         SettingsError: the directory holds another platform's root, or a platform's secrets.
@@ -51,7 +48,7 @@ def export_platform(platform: SimulatedPlatform, out_dir: Path, now: datetime) -
 
 
 def _check_out_dir(out_dir: Path, root: bytes) -> None:
-    if (out_dir / STATE_FILE).exists():
+    if (out_dir / ROOT_FOLDER).exists():
         raise SettingsError(
             f"{out_dir} is a state directory",
             error_code="export-into-state-directory",

@@ -60,11 +60,7 @@ def _frame(data: bytes) -> tuple[bytes, bytes, bytes]:
 
 
 class QuoteChecker:
-    """Checks quotes of one platform. What certifies the attestation key is checked once, because it rarely changes.
-
-    Args:
-        root: the root in which the chain of every quote must end.
-    """
+    """Checks quotes of one platform. What certifies the attestation key is checked once, because it rarely changes."""
 
     def __init__(self, root: ExpectedRoot) -> None:
         self._root = root
@@ -83,12 +79,7 @@ class QuoteChecker:
         """Return whether a quote is over this report body, signed, and else the same as one that passed `check`.
 
         It costs one verification of a signature. False says nothing: `check` tells what is wrong, if anything.
-
-        Args:
-            data: as for `check`.
-            body: the report body that was asked for, 384 bytes.
-            size: as for `check`.
-            identity: as for `check`.
+        `body` has 384 bytes.
         """
         certified = self._certified
         return (
@@ -103,10 +94,7 @@ class QuoteChecker:
     def check(self, data: bytes, *, size: int, identity: QuotingIdentity) -> None:
         """Reject a quote that does not match what the service said, or whose chain does not end in the expected root.
 
-        Args:
-            data: exactly the quote, over the right report body.
-            size: the size that the service gave, in bytes.
-            identity: target info and key id that the service gave.
+        `data` is exactly the quote, over the right report body; `size` and `identity` are what the service gave.
 
         Raises:
             QuoteProviderError: NO_PLATFORM_CERT_DATA without a PCK chain, ATT_KEY_CERT_DATA_INVALID for everything

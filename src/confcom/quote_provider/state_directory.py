@@ -1,15 +1,17 @@
-"""State directory of a simulated platform: it holds one secret file, which is created once and never replaced.
+"""State directory of a simulated platform: one folder with the simulated root, created once and never replaced.
 
-A single file is either complete or missing, so a platform is never stored in part. In a cluster the same file comes
-from a Secret, mounted read-only (and through symbolic links).
+The folder has the keys of a cluster's Secret as files. It is renamed into its place, so it is complete or missing. In a
+cluster the Secret is mounted there, read-only and through symbolic links.
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import secrets
 import shlex
+import shutil
 import stat
 import tempfile
 from collections.abc import Callable
@@ -18,18 +20,16 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from confcom.errors import UnavailableError
-from confcom.simulation.keys import SEED_SIZE
-from confcom.simulation.platform import MAX_STATE_SIZE, PlatformStateError, SimulatedPlatform
+from confcom.simulation.platform import SimulatedPlatform
+from confcom.simulation.root_seed import CHECK, CREATED, MAX_VALUE_SIZE, SEED, SEED_SIZE, RootSeed
 
-STATE_FILE = "platform.json"
-"""Also the key of the file in a Secret."""
+ROOT_FOLDER = "simulated-root"
+"""Within the state directory."""
 
-_DIRECTORY_MODE = 0o700
-"""The file gives access to all keys of the platform. (The file itself is 0600, the mode that mkstemp uses.)"""
-
+_KEYS = (SEED, CREATED, CHECK)
 _GROUP_AND_OTHERS = stat.S_IRWXG | stat.S_IRWXO
 _WRITABLE_BY_OTHERS = stat.S_IWGRP | stat.S_IWOTH
-"""A directory that others can only read or search exposes nothing as long as they have no access to the file."""
+"""A directory that others can only read or search exposes nothing as long as they have no access to the seed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,14 +50,14 @@ def open_platform(state_dir: Path) -> SimulatedPlatform:
 
     Raises:
         UnavailableError: there is none, or it cannot be read.
-        PlatformStateError: it is damaged, or written by another version.
+        RootSeedError: it is damaged.
     """
     platform = _read(state_dir)
     if platform is None:
         raise UnavailableError(
             f"there is no simulated platform in {state_dir}",
             error_code="no-simulated-platform",
-            why=f"it has no file {STATE_FILE}",
+            why=f"it has no folder {ROOT_FOLDER}",
             remedy=f"create one with: confcom simulation create {state_dir}",
         )
     return platform
@@ -71,120 +71,107 @@ def open_or_create_platform(
 ) -> StoredPlatform:
     """Load the platform from a state directory, or create one if there is none.
 
-    If several processes start at once, one of them creates the platform, and all return that one.
-
-    Args:
-        state_dir: created with mode 0700 if missing.
-        clock: gives the creation time of a new platform.
-        random_bytes: gives the seed of a new platform.
+    If several processes start at once, one of them creates the platform, and all return that one. A missing directory
+    is created with mode 0700.
 
     Raises:
         UnavailableError: it can neither be read nor created.
-        PlatformStateError: the stored platform is damaged; it is left unchanged.
+        RootSeedError: the stored root is damaged; it is left unchanged.
     """
     existing = _read(state_dir)
     if existing is not None:
         return StoredPlatform(existing, created=False)
-    platform = SimulatedPlatform.create(random_bytes(SEED_SIZE), clock())
+    root = RootSeed(random_bytes(SEED_SIZE), int(clock().timestamp()))
     try:
-        state_dir.mkdir(mode=_DIRECTORY_MODE, parents=True, exist_ok=True)
-        created = _link_new(state_dir, platform.encode())
+        state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        created = _place(state_dir, root)
     except OSError as error:
         raise _unusable(state_dir, "kept in", error) from error
-    return StoredPlatform(platform if created else open_platform(state_dir), created)
+    return StoredPlatform(SimulatedPlatform.of_root(root) if created else open_platform(state_dir), created)
 
 
 def exposure(state_dir: Path) -> str | None:
-    """Describe the file mode that lets other users of this machine read or replace the stored platform; None if none.
+    """Describe the file mode that lets other users of this machine read or replace the stored root; None if none.
 
     Callers should only warn, because the mode may be intended. Read-only file systems, such as a mounted Secret's
     volume, are skipped: their modes do not show who has access.
     """
-    path = state_dir / STATE_FILE
+    folder = state_dir / ROOT_FOLDER
     if is_read_only(state_dir):
         return None
     try:
-        file_mode, directory_mode = path.stat().st_mode, state_dir.stat().st_mode
+        modes = {path: path.stat().st_mode for path in (folder / SEED, folder, state_dir)}
     except OSError:
         return None
-    if file_mode & _GROUP_AND_OTHERS:
+    seed_mode = modes.pop(folder / SEED)
+    if seed_mode & _GROUP_AND_OTHERS:
         return (
-            f"{path} has mode {stat.S_IMODE(file_mode):04o}: other users can read or change it, and forge this "
-            f"platform's quotes; to close it: chmod 600 {shlex.quote(str(path))}"
+            f"{folder / SEED} has mode {stat.S_IMODE(seed_mode):04o}: other users can use it to forge this "
+            f"platform's quotes; to close it: chmod 600 {shlex.quote(str(folder / SEED))}"
         )
-    if directory_mode & _WRITABLE_BY_OTHERS:
-        return (
-            f"{state_dir} has mode {stat.S_IMODE(directory_mode):04o}: other users can replace the platform in it; "
-            f"to close it: chmod 700 {shlex.quote(str(state_dir))}"
-        )
+    for path, mode in modes.items():
+        if mode & _WRITABLE_BY_OTHERS:
+            return (
+                f"{path} has mode {stat.S_IMODE(mode):04o}: other users can replace the platform in it; to close it: "
+                f"chmod 700 {shlex.quote(str(path))}"
+            )
     return None
 
 
 def is_read_only(state_dir: Path) -> bool:
-    """Return whether the stored platform is on a read-only file system, such as a mounted Secret."""
+    """Return whether the stored root is on a read-only file system, such as a mounted Secret."""
     try:
-        return bool(os.statvfs(state_dir / STATE_FILE).f_flag & os.ST_RDONLY)
+        return bool(os.statvfs(state_dir / ROOT_FOLDER).f_flag & os.ST_RDONLY)
     except OSError:
         return False
 
 
 def _read(state_dir: Path) -> SimulatedPlatform | None:
-    path = state_dir / STATE_FILE
+    folder = state_dir / ROOT_FOLDER
     try:
-        data = _read_file(path)
-    except FileNotFoundError:
-        _refuse_dangling_link(path)
-        return None
+        values = _read_values(folder)
+        if len(values) < len(_KEYS):
+            if not os.path.lexists(folder):
+                return None
+            values = _read_values(folder)  # another process may have put it into its place between two reads
     except OSError as error:
         raise _unusable(state_dir, "read from", error) from error
-    return SimulatedPlatform.parse(data)
+    return SimulatedPlatform.of_root(RootSeed.decode(values))
+
+
+def _read_values(folder: Path) -> dict[str, bytes]:
+    values = {}
+    for name in _KEYS:
+        with contextlib.suppress(FileNotFoundError):
+            values[name] = _read_file(folder / name)
+    return values
 
 
 def _read_file(path: Path) -> bytes:
     # O_NONBLOCK: if the path is a FIFO, a daemon must not wait for a writer.
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    with os.fdopen(descriptor, "rb") as file:
+        return file.read(MAX_VALUE_SIZE + 1)
+
+
+def _place(state_dir: Path, root: RootSeed) -> bool:
+    """Create the complete folder and return True, unless it exists: rename(2) replaces no folder that has files."""
+    new = Path(tempfile.mkdtemp(prefix=f".{ROOT_FOLDER}.", dir=state_dir))
     try:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise PlatformStateError(
-                f"{path} is not a file",
-                error_code="not-a-regular-file",
-                why="another object has the name of the simulated platform's file",
-                remedy="choose another state directory, or remove that object",
-            )
-        with os.fdopen(descriptor, "rb", closefd=False) as file:
-            return file.read(MAX_STATE_SIZE + 1)
-    finally:
-        os.close(descriptor)
-
-
-def _refuse_dangling_link(path: Path) -> None:
-    if path.is_symlink():
-        raise UnavailableError(
-            f"{path} is a symbolic link to nothing",
-            error_code="dangling-link",
-            why="the mounted Secret is incomplete, or its source is gone",
-            remedy="check the volume; confcom does not create a platform instead",
-        )
-
-
-def _link_new(state_dir: Path, data: bytes) -> bool:
-    """Create the complete file unless it exists; unlike rename(2), link(2) never replaces a file.
-
-    Returns:
-        Whether this call created it.
-    """
-    descriptor, temporary = tempfile.mkstemp(prefix=f".{STATE_FILE}.", dir=state_dir)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(descriptor)
-        try:
-            os.link(temporary, state_dir / STATE_FILE)
-        except FileExistsError:
+        for name, value in root.encode().items():
+            descriptor = os.open(new / name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(value)
+                file.flush()
+                os.fsync(descriptor)
+        _sync_directory(new)
+        new.rename(state_dir / ROOT_FOLDER)
+    except OSError as error:
+        if error.errno in {errno.EEXIST, errno.ENOTEMPTY}:
             return False
+        raise
     finally:
-        Path(temporary).unlink()
+        shutil.rmtree(new, ignore_errors=True)
     _sync_directory(state_dir)
     return True
 
@@ -204,6 +191,5 @@ def _unusable(state_dir: Path, use: str, error: OSError) -> UnavailableError:
         f"the simulated platform cannot be {use} {state_dir}",
         error_code="state-directory-unusable",
         why=error.strerror or str(error),
-        remedy="choose a state directory that this user may read and write, on a file system with hard links; or mount "
-        "a complete one read-only",
+        remedy="choose a state directory that this user may read and write; or mount a complete one read-only",
     )

@@ -43,13 +43,7 @@ Document = Mapping[str, object]
 
 
 def create_collateral(pki: Pki, identity: QuotingEnclaveIdentity, now: datetime) -> Collateral:
-    """Create everything that a verifier needs besides the quote and the root.
-
-    Args:
-        pki: the platform's certificates and keys.
-        identity: the quoting enclave that makes the quotes.
-        now: the current time (aware); only selects the validity period of the collateral.
-    """
+    """Create all that a verifier needs besides the quote and the root; `now` (aware) only selects its validity."""
     validity = Validity.around(pki.root.certificate.not_valid_before_utc, now)
     signer_chain = pki.tcb_signer.pem + pki.root.pem
     key = pki.tcb_signer.private_key
@@ -70,14 +64,7 @@ def create_collateral(pki: Pki, identity: QuotingEnclaveIdentity, now: datetime)
 def create_crl(
     issuer: CertifiedKey, *, last_update: datetime, next_update: datetime, revoked: tuple[int, ...] = ()
 ) -> x509.CertificateRevocationList:
-    """Create the CRL of one CA.
-
-    Args:
-        issuer: the CA.
-        last_update: time of issue; also used as the CRL number, which therefore never decreases.
-        next_update: end of its validity.
-        revoked: serial numbers of revoked certificates.
-    """
+    """Create the CRL of one CA, with revoked serial numbers; its own number is `last_update`, so it never decreases."""
     builder = (
         x509.CertificateRevocationListBuilder()
         .issuer_name(issuer.certificate.subject)
@@ -140,10 +127,8 @@ def qe_identity(identity: QuotingEnclaveIdentity, validity: Validity, tcb_date: 
 def sign_document(member: str, document: Document, key: ec.EllipticCurvePrivateKey) -> bytes:
     """Serialize and sign a document, in the form that the certification service sends.
 
-    Args:
-        member: the document's name: `tcbInfo` or `enclaveIdentity`.
-        document: ASCII text only; it is serialized without white space, and the signature covers exactly these bytes.
-        key: the TCB signer's key.
+    The document is ASCII text only. It is serialized without white space, and the signature covers exactly these bytes.
+    `member` is its name: `tcbInfo` or `enclaveIdentity`.
     """
     inner = json.dumps(document, separators=(",", ":")).encode("ascii")
     return SignedJson(member, inner, sign(key, inner)).encode()

@@ -47,12 +47,9 @@ class SimulatedEnclave:
 
     @classmethod
     def from_name(cls, name: str, *, debug: bool = False) -> Self:
-        """Create an enclave whose measurement depends only on a name.
+        """Create an enclave whose measurement depends only on a name: MRENCLAVE is a hash of it.
 
-        Args:
-            name: any text; MRENCLAVE is a hash of it. All named enclaves have the same MRSIGNER, like those of one
-                vendor.
-            debug: whether it is launched with DEBUG; as on hardware, this does not change the measurement.
+        All have the same MRSIGNER, like those of one vendor. As on hardware, DEBUG does not change the measurement.
         """
         flags = AttributeFlag.INITTED | AttributeFlag.MODE64BIT
         return cls(
@@ -102,11 +99,7 @@ class SimulatedEnclave:
     ) -> Report:
         """Create a report, like EREPORT, that only the enclave with this target info can verify.
 
-        Args:
-            target_info: the enclave that will verify it; for a quote, the quoting enclave.
-            report_data: 64 bytes that the report binds.
-            cpu_svn: one of the three CPUSVNs of the SDK's simulation mode.
-            key_format: layout of the report key's derivation data; the quoting enclave accepts both.
+        `cpu_svn` is one of the three of the SDK's simulation mode; the quoting enclave accepts both key formats.
 
         Raises:
             MalformedError: `report_data` is not 64 bytes.
@@ -114,10 +107,7 @@ class SimulatedEnclave:
         return sign_report(self.report_body(report_data, cpu_svn=cpu_svn), target_info, key_format=key_format)
 
     def verify_report(self, report: Report) -> ReportKeyFormat:
-        """Verify a report that was made for this enclave.
-
-        Returns:
-            The layout whose key matches, so that a report in reply can use the same one.
+        """Verify a report that was made for this enclave; return the layout whose key matches, for a report in reply.
 
         Raises:
             ReportRejectedError: another platform's CPUSVN, or the MAC matches with neither layout's key.
@@ -154,10 +144,7 @@ class ReportChecker:
         )
 
     def check(self, report: Report) -> ReportKeyFormat:
-        """Verify a report that was made for this enclave.
-
-        Returns:
-            The layout whose key matches, so that a report in reply can use the same one.
+        """Verify a report that was made for this enclave; return the layout whose key matches, for a report in reply.
 
         Raises:
             ReportRejectedError: another platform's CPUSVN, or the MAC matches with neither layout's key.

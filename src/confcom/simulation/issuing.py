@@ -1,4 +1,4 @@
-"""Issues the certificates of a simulated platform when it is created; later starts load the stored certificates.
+"""Issues the certificates of a simulated platform, at each start anew and always the same.
 
 The certificates have what verifiers require and, in addition, the marks of simulation; see `confcom.simulation.pki`.
 """
@@ -53,10 +53,8 @@ _PROCESSOR_CA_EXTENSION = PckExtension(
 def issue_pki(seed: bytes, now: datetime, *, ca_type: PckCaType = PckCaType.PLATFORM) -> Pki:
     """Issue all certificates of a platform; the same arguments give the same bytes.
 
-    Args:
-        seed: 32 random bytes.
-        now: the current time (aware); certificates are valid from 24 h before.
-        ca_type: the PCK certificate of a Platform CA also has a platform instance id and a configuration.
+    They are valid from 24 h before `now` (aware). The seed is 32 random bytes. The PCK certificate of a Platform CA
+    also has a platform instance id and a configuration.
     """
     factory = _CertificateFactory(seed, now - BACKDATE)
     platform_ca = ca_type is PckCaType.PLATFORM
@@ -70,11 +68,7 @@ def issue_pki(seed: bytes, now: datetime, *, ca_type: PckCaType = PckCaType.PLAT
 
 
 def simulated_name(common_name: str) -> x509.Name:
-    """Return the distinguished name of a simulated certificate.
-
-    Args:
-        common_name: the part that verifiers look for, such as `SGX Root CA`.
-    """
+    """Return the name of a simulated certificate, with the part that verifiers look for, such as `SGX Root CA`."""
     return x509.Name(
         [
             x509.NameAttribute(
@@ -141,11 +135,7 @@ class _CertificateFactory:
 
 
 def _pck_extension(*, platform_ca: bool) -> PckExtension:
-    """Return the SGX extension of the PCK certificate.
-
-    Args:
-        platform_ca: whether a Platform CA issues it; then it has seven members instead of five.
-    """
+    """Return the SGX extension of the PCK certificate: seven members if a Platform CA issues it, else five."""
     if not platform_ca:
         return _PROCESSOR_CA_EXTENSION
     return replace(

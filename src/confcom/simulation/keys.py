@@ -9,9 +9,7 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from confcom.errors import MalformedError
-
-SEED_SIZE = 32
-"""Size of a platform's seed in bytes: twice the security strength of P-256, the strongest key derived from it."""
+from confcom.simulation.root_seed import SEED_SIZE
 
 P256_ORDER = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
 """Order n of P-256 (SP 800-186, 3.2.1.3)."""

@@ -2,26 +2,21 @@
 
 Verifiers require the names, key usages and extensions of Intel's certificates, so these certificates have all of them.
 Unlike Intel's, every name and a comment in every certificate say that the platform is simulated. Names are checked when
-certificates are issued (`confcom.simulation.issuing`) and when they are loaded, so that none claims to be Intel's.
+certificates are issued (`confcom.simulation.issuing`), so that none claims to be Intel's.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from enum import Enum, unique
-from typing import Self
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from confcom.errors import MalformedError
 from confcom.sgx import marks
-from confcom.sgx.certification import UNREADABLE_X509
-from confcom.simulation.keys import derive_private_key
 
 TCB_COMPONENTS = (2,) * 16
 """SVN of each of the 16 components. Not the minimum, so that collateral can have a lower level that is out of date. PCK
@@ -88,37 +83,6 @@ class Pki:
     tcb_signer: CertifiedKey
     pck: CertifiedKey
 
-    @classmethod
-    def load(cls, seed: bytes, certificates: Mapping[Role, x509.Certificate]) -> Self:
-        """Combine stored certificates with their derived keys.
-
-        Raises:
-            MalformedError: a certificate is not for the key derived from the seed, was not signed by its issuer, or
-                does not say that it is simulated.
-        """
-        keys = {role: CertifiedKey(certificates[role], derive_private_key(seed, role.value)) for role in Role}
-        pki = cls(keys[Role.ROOT], keys[Role.PCK_CA], keys[Role.TCB_SIGNER], keys[Role.PCK])
-        issuers = {Role.ROOT: pki.root, Role.PCK_CA: pki.root, Role.TCB_SIGNER: pki.root, Role.PCK: pki.pck_ca}
-        for role, issuer in issuers.items():
-            try:
-                _require_certified(role, keys[role], issuer)
-            except UNREADABLE_X509 as error:
-                # cryptography decodes a certificate's parts only on access.
-                raise MalformedError(
-                    f"the {role.value} certificate cannot be read", error_code="not-a-certificate", why=str(error)
-                ) from error
-        return pki
-
-    @property
-    def certificates(self) -> Mapping[Role, x509.Certificate]:
-        """The certificates, which must be stored besides the seed."""
-        return {
-            Role.ROOT: self.root.certificate,
-            Role.PCK_CA: self.pck_ca.certificate,
-            Role.TCB_SIGNER: self.tcb_signer.certificate,
-            Role.PCK: self.pck.certificate,
-        }
-
     @property
     def pck_chain(self) -> bytes:
         """Leaf, intermediate and root as PEM, for quotes."""
@@ -138,17 +102,3 @@ def require_simulated_names(certificate: x509.Certificate) -> None:
                 why="every name of a simulated platform must say that it is simulated and not Intel's",
                 remedy="name it with confcom.simulation.issuing.simulated_name",
             )
-
-
-def _require_certified(role: Role, key: CertifiedKey, issuer: CertifiedKey) -> None:
-    require_simulated_names(key.certificate)
-    if key.private_key.public_key() != key.certificate.public_key():
-        raise MalformedError(
-            f"the {role.value} certificate is not for the key that the seed gives", error_code="wrong-key"
-        )
-    try:
-        key.certificate.verify_directly_issued_by(issuer.certificate)
-    except InvalidSignature as error:
-        raise MalformedError(
-            f"the {role.value} certificate was not signed by its issuer", error_code="wrong-issuer"
-        ) from error

@@ -53,11 +53,7 @@ class QuotingEnclaveIdentity:
     isv_svn: int
 
     def __post_init__(self) -> None:
-        """Reject Intel's identity.
-
-        Raises:
-            SettingsError: MRSIGNER or MRENCLAVE is that of Intel's QE.
-        """
+        """Raise SettingsError if MRSIGNER or MRENCLAVE is that of Intel's QE."""
         for name, taken in (
             ("MRSIGNER", self.mr_signer == INTEL_QE_MRSIGNER),
             ("MRENCLAVE", self.mr_enclave in INTEL_QE_MRENCLAVES),
@@ -149,12 +145,8 @@ class QuotingEnclave:
     def quote(self, report: Report, qe_report_info: QeReportInfo | None) -> tuple[bytes, QeReportInfo | None]:
         """Verify a report and sign its body unchanged; reports of DEBUG enclaves are accepted.
 
-        Args:
-            report: made for `target_info`, with the report key in either of the SDK's layouts.
-            qe_report_info: nonce and target info for the QE's own report about the quote, if the client wants one.
-
-        Returns:
-            The quote; and nonce and target info unchanged with the QE's report, which uses the key layout of `report`.
+        The QE's own report about the quote, if the client wants one, uses the key layout of `report`. Nonce and target
+        info are returned unchanged.
 
         Raises:
             ReportRejectedError: the report's MAC does not fit, or it comes from another platform.

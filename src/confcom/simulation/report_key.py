@@ -46,16 +46,9 @@ class ReportKeyFormat(Enum):
 
 
 def derivation_data(key_format: ReportKeyFormat, target: TargetInfo, cpu_svn: bytes, key_id: bytes) -> bytes:
-    """Return the data whose CMAC is the report key.
+    """Return the data whose CMAC is the report key: 192 bytes, or 120 in the legacy layout.
 
-    Args:
-        key_format: the SDK's layout.
-        target: the enclave that the report is for; its attributes are not masked.
-        cpu_svn: CPUSVN of the reporting platform, from the report body (16 bytes).
-        key_id: the report's KEYID (32 bytes).
-
-    Returns:
-        192 bytes (current) or 120 bytes (legacy).
+    `cpu_svn` (16 bytes) and `key_id` (32) are the report's. The target's attributes are not masked.
     """
     if key_format is ReportKeyFormat.LEGACY:
         return _LEGACY.pack(

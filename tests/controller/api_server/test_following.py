@@ -1,174 +1,135 @@
 """Keeping the state current: list, watch, resume, relist, back off."""
 
+import asyncio
+
 import pytest
 from prometheus_client import CollectorRegistry
 
-from confcom.controller.api_server.errors import ExpiredError, UnreadableError
-from confcom.controller.api_server.following import Follower, NodeSink, PodSink
+from confcom.controller.api_server.following import Follower
 from confcom.controller.metrics import ControllerMetrics
-from confcom.controller.reconcile.decision import Rules
-from confcom.controller.reconcile.facts import Requested
-from confcom.controller.reconcile.state import ClusterState
-from confcom.errors import UnavailableError
-from testkit.controller import EPC, RELEASE, plugin_pod, pod
+from confcom.kubernetes.objects import name_of
+from testkit.controller import http, node, until
 
-RULES = Rules((EPC,), 1000, 300)
-
-
-def node(name, version):
-    return {"metadata": {"name": name, "resourceVersion": version}}
+NODES = "/api/v1/nodes"
+GONE = http(410, {"message": "too old"})
+AWAY = http(503, {"message": "away"})
+UNREADABLE = b"HTTP/1.1 200 OK\r\n\r\n<html>\n"
 
 
-class Script(Exception):  # noqa: N818
-    """The script is over."""
-
-
-class ScriptedSource:
-    """Plays steps: a list of objects, an error, or the events of a watch."""
-
-    def __init__(self, *steps):
-        self.steps = list(steps)
-        self.calls: list[str] = []
-
-    def _next(self):
-        if not self.steps:
-            raise Script
-        step = self.steps.pop(0)
-        if isinstance(step, Exception):
-            raise step
-        return step
-
-    async def list(self, take):
-        self.calls.append("list")
-        version, things = self._next()
-        for thing in things:
-            take(thing)
-        return version
-
-    async def watch(self, version):
-        self.calls.append(f"watch {version}")
-        for event in self._next():
-            if isinstance(event, Exception):
-                raise event
-            yield event
+def named(name):
+    found = node({})
+    return {**found, "metadata": {**found["metadata"], "name": name}}
 
 
 class Followed:
-    now = 0.0
+    """What a follower tells, with a clock that its pauses move."""
 
-    def __init__(self, *steps):
-        self.state = ClusterState(RULES, lambda: 0.0)
-        self.source = ScriptedSource(*steps)
+    def __init__(self, server, connection):
+        self.server = server
+        self.names: dict[str, None] = {}
+        self.lost: list[str] = []
         self.slept: list[float] = []
-        self.registry = CollectorRegistry()
-        self.follower = Follower(
-            "nodes",
-            self.source,
-            NodeSink(self.state, RULES.resources),
-            metrics=ControllerMetrics(self.registry),
-            changed=lambda: None,
-            clock=lambda: self.now,
-            jitter=lambda: 1.0,
-            sleep=self._sleep,
-        )
+        self.now = 0.0
+        registry = CollectorRegistry()
+        handlers = (self._take, self._lose, self.names)
+        parts = (connection, ControllerMetrics(registry), lambda: None, lambda: self.now, lambda: 1.0, self._sleep)
+        self.follower = Follower("nodes", NODES, "", "sgx=yes", *handlers, *parts)
+        self.failures = lambda code: registry.get_sample_value("confcom_controller_api_failures_total", {"code": code})
+
+    def _take(self, thing):
+        self.names[name_of(thing)] = None
+
+    def _lose(self, name):
+        self.names.pop(name, None)
+        self.lost.append(name)
 
     async def _sleep(self, seconds):
         self.slept.append(seconds)
+        self.now += seconds
+        await asyncio.sleep(0)
 
-    async def play(self):
-        with pytest.raises(Script):
-            await self.follower.run()
+    @property
+    def asked(self):
+        """What was asked so far: the version that each watch began at; `list` for a list."""
+        return [query.get("resourceVersion", "list") for _, path, query in self.server.log if path == NODES]
 
 
-AWAY = UnavailableError("away", error_code="api-server-unavailable")
+@pytest.fixture
+async def run(server, connection):
+    server.put("nodes", named("a"))
+    made = Followed(server, connection)
+    task = asyncio.ensure_future(made.follower.run())
+    await asyncio.sleep(0)
+    yield made
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
 
 
-async def test_a_watch_resumes_at_the_last_change():
-    run = Followed(("7", [node("a", "3")]), [("ADDED", node("b", "8"))], [("DELETED", node("a", "9"))])
-    await run.play()
-    assert run.source.calls == ["list", "watch 7", "watch 8", "watch 9"]
-    assert list(run.state.nodes) == ["b"]
+async def test_all_is_listed_and_what_is_selected_watched(run, server):
+    await until(lambda: len(run.asked) == 2)
     assert run.follower.synced.is_set()
+    server.put("nodes", named("b"))
+    await until(lambda: run.names.keys() == {"a", "b"})
+    server.lose("nodes", named("b"))
+    await until(lambda: run.lost == ["b"])
+    assert [query.get("labelSelector", "") for _, _, query in server.log] == ["", "sgx=yes"]
+    assert server.log[1][2]["allowWatchBookmarks"] == "true"
 
 
-async def test_a_quiet_watch_is_contact_with_the_api_server():
-    class Quiet(ScriptedSource):
-        async def watch(self, version):
-            async for event in super().watch(version):
-                yield event
-            run.now += 60
-
-    run = Followed()
-    run.follower._source = Quiet(("7", []), [], [])
-    await run.play()
-    assert run.follower.last_contact == 120
+async def test_a_watch_resumes_at_the_last_change(run, server):
+    await until(lambda: len(run.asked) == 2)
+    server.put("nodes", named("b"))
+    await until(lambda: run.names.keys() == {"a", "b"})
+    for asked in (3, 4):
+        server.end_watches()
+        await until(lambda asked=asked: len(run.asked) == asked)
+    assert run.asked == ["list", "2", "3", "3"]
 
 
-async def test_an_expired_watch_lists_again_and_drops_what_is_gone():
-    run = Followed(("7", [node("a", "3"), node("b", "4")]), [ExpiredError("410")], ("20", [node("b", "15")]), [])
-    await run.play()
-    assert run.source.calls == ["list", "watch 7", "list", "watch 20", "watch 20"]
-    assert list(run.state.nodes) == ["b"]
-    assert run.slept == []
+async def test_a_bookmark_is_a_version_to_resume_at(run, server):
+    await until(lambda: len(run.asked) == 2)
+    server.bookmark("nodes")
+    await until(lambda: run.follower._version == "3")
+    assert run.names.keys() == {"a"}
 
 
-async def test_versions_that_are_always_too_old_cost_pauses():
-    gone = [ExpiredError("410")]
-    listed = ("7", [node("a", "3")])
-    run = Followed(listed, gone, listed, gone, listed, gone, listed, [("MODIFIED", node("a", "9"))], gone, listed, [])
-    await run.play()
-    assert run.slept == [1.0, 2.0]
+async def test_an_expired_watch_lists_again_and_drops_what_is_gone(run, server):
+    await until(lambda: len(run.asked) == 2)
+    server.put("nodes", named("b"), told=False)
+    server.delete("nodes", "a", told=False)
+    server.answers = [GONE]
+    server.end_watches()
+    await until(lambda: run.names.keys() == {"b"})
+    await until(lambda: len(run.asked) == 5)
+    assert run.asked == ["list", "2", "2", "list", "4"]
 
 
-async def test_an_event_that_cannot_be_read_is_not_asked_for_again():
-    unreadable = UnreadableError("no JSON")
-    added = [("ADDED", node("a", "12"))]
-    run = Followed(("7", []), [unreadable], ("9", []), [unreadable], ("11", []), added, [unreadable], ("13", []), [])
-    await run.play()
-    assert " ".join(run.source.calls) == ("list watch 7 list watch 9 list watch 11 watch 12 list watch 13 watch 13")
-    assert run.slept == [1.0, 2.0, 1.0]
+@pytest.mark.parametrize("answer", [GONE, UNREADABLE, AWAY])
+async def test_what_fails_again_and_again_costs_longer_pauses(run, server, answer):
+    await until(lambda: len(run.asked) == 2)
+    run.slept.clear()
+    server.answers = [answer, None if answer != AWAY else AWAY] * 8
+    server.end_watches()
+    await until(lambda: len(run.slept) >= 8)
+    assert run.slept[:7] == [1.0, 2.0, 4.0, 8.0, 16.0, 30.0, 30.0]
+    assert run.names.keys() == {"a"}
 
 
-async def test_what_is_known_stays_while_the_api_server_is_away():
-    run = Followed(("7", [node("a", "3")]), AWAY, AWAY, AWAY, [("MODIFIED", node("a", "8"))], AWAY)
-    await run.play()
-    assert list(run.state.nodes) == ["a"]
-    assert run.slept == [1.0, 2.0, 4.0, 1.0]
-    labels = {"code": "api-server-unavailable"}
-    assert run.registry.get_sample_value("confcom_controller_api_failures_total", labels) == len(run.slept)
-    run = Followed(*[AWAY] * 12)
-    await run.play()
-    assert max(run.slept) == run.slept[-1] == 30.0
+async def test_the_problem_is_told_until_it_is_over(run, server):
+    await until(lambda: len(run.asked) == 2)
+    server.answers = [AWAY, AWAY]
+    server.end_watches()
+    await until(lambda: run.follower.problem)
+    assert run.failures("api-server-unavailable")
+    server.put("nodes", named("b"))
+    await until(lambda: not run.follower.problem)
+    assert run.follower.last_contact == run.now
 
 
-async def test_a_list_that_breaks_off_drops_nothing():
-    class Breaking(ScriptedSource):
-        async def list(self, take):
-            version = await super().list(take)
-            if version == "broken":
-                raise AWAY
-            return version
-
-    run = Followed()
-    run.source.steps = [("7", [node("a", "3"), node("b", "4")]), ExpiredError("410"), ("broken", [node("a", "9")])]
-    run.follower._source = Breaking(*run.source.steps)
-    await run.play()
-    assert sorted(run.state.nodes) == ["a", "b"]
-
-
-def test_pods_that_stop_to_matter_are_dropped():
-    state = ClusterState(RULES, lambda: 0.0)
-    announced: list[int] = []
-    sink = PodSink(state, RULES.resources, RELEASE, lambda: announced.append(1))
-    tenant = pod({EPC: "3"})
-    sink.take(tenant)
-    assert state.requested("n") == (Requested(3, 3),)
-    assert announced == []
-    sink.take(plugin_pod("a"))
-    assert announced == [1]
-    assert state.take_unasked() == [("confcom-system", "a")]
-    sink.take(tenant | {"status": {"phase": "Succeeded"}})
-    assert state.requested("n") == (Requested(),)
-    sink.begin()
-    sink.complete()
-    assert state.plugin(("confcom-system", "a")) is None
+async def test_a_list_that_breaks_off_drops_nothing(run, server):
+    await until(lambda: len(run.asked) == 2)
+    half = http(200, {"metadata": {"resourceVersion": "9", "continue": "1"}, "items": []})
+    server.answers = [GONE, half, AWAY]
+    server.end_watches()
+    await until(lambda: len(run.slept) >= 2)
+    assert run.names.keys() == {"a"}

@@ -4,8 +4,19 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from confcom.controller.reconcile.decision import Change, Decision, Plugins, Rules, Shortfall, decide
-from confcom.controller.reconcile.facts import NO_AMOUNT, Accounting, Amount, NodeFacts, Offer, Requested
+from confcom.controller.reconcile.decision import (
+    Accounting,
+    Amount,
+    Change,
+    Decision,
+    NodeFacts,
+    Offer,
+    Plugins,
+    Requested,
+    Rules,
+    Shortfall,
+    decide,
+)
 
 EPC, OTHER = "example.com/epc", "simulated.example.com/epc"
 RULES = Rules((EPC,), maximum_mib=1000, gone_seconds=300)
@@ -21,9 +32,9 @@ def plugins(*offers, silent=0):
     return Plugins(len(offers) + silent, offers)
 
 
-def decided(amount, found, *, asked=0, not_accepted=0, missing=0.0):
-    requested = Requested(asked + not_accepted, asked)
-    return decide(NodeFacts("n", "u", (amount,)), found, (requested,), (missing,), RULES)
+def decided(amount, found, *, asked=0, not_accepted=0, missing=0.0, read=True):
+    requested = (Requested(asked + not_accepted, asked),) if read else None
+    return decide(NodeFacts("n", "u", (amount,)), found, requested, (missing,), RULES)
 
 
 def ours(mib):
@@ -38,6 +49,7 @@ def short(asked, offered, *changes):
     return Decision(changes, (Shortfall(EPC, asked, offered),))
 
 
+NO_AMOUNT = Amount()
 ZERO, LONG, FORGED = Amount(0, 0), {"missing": 1e9}, {"not_accepted": 1 << 20}
 ELSEWHERE = Offer(Accounting.DEVICE, OTHER, 100)
 TABLE = {
@@ -100,6 +112,27 @@ def test_decision(name):
     assert decided(amount, found, **circumstances) == expected
 
 
+READ_FIRST = Decision(reads=True)
+UNREAD = {
+    "a new amount needs no Pods": (NO_AMOUNT, plugins(capacity(64)), {}, change(64)),
+    "nor does a larger one": (ours(10), plugins(capacity(64)), {}, change(64)),
+    "nor one that is right": (ours(64), plugins(capacity(64)), {}, Decision()),
+    "nor allocatable": (Amount(64, 0, ours=True), plugins(capacity(64)), {}, change(64)),
+    "nor devices": (ours(64), plugins(DEVICES), LONG, Decision()),
+    "nor the time until a key goes": (ours(64), plugins(), {"missing": 299}, Decision(waits=True)),
+    "less EPC needs them": (ours(64), plugins(capacity(10)), {}, READ_FIRST),
+    "a zero needs them": (ZERO, plugins(capacity(64)), {}, READ_FIRST),
+    "more than the maximum needs them": (ours(3000), plugins(capacity(5000)), {}, READ_FIRST),
+    "the end of a key needs them": (ours(64), plugins(), {"missing": 300}, READ_FIRST),
+}
+
+
+@pytest.mark.parametrize("name", UNREAD)
+def test_what_is_decided_without_the_nodes_pods(name):
+    amount, found, circumstances, expected = UNREAD[name]
+    assert decided(amount, found, read=False, **circumstances) == expected
+
+
 def test_the_key_of_another_platform_is_removed():
     rules = Rules((EPC, OTHER), maximum_mib=1000, gone_seconds=300)
     node = NodeFacts("n", "u", (ours(64), NO_AMOUNT))
@@ -129,7 +162,13 @@ OFFERS = st.lists(
 def test_the_promises_hold_for_every_node(amount, offers, silent, requested, missing):
     asked, not_accepted = requested
     circumstances = {"asked": asked, "not_accepted": not_accepted, "missing": missing}
-    for change in decided(amount, plugins(*offers, silent=silent), **circumstances).changes:
+    unread = decided(amount, plugins(*offers, silent=silent), missing=missing, read=False)
+    read = decided(amount, plugins(*offers, silent=silent), **circumstances)
+    assert unread.reads or unread.changes == read.changes
+    assert not read.reads
+    assert not (unread.reads and unread.changes)
+    assert not any(change.takes for change in unread.changes)
+    for change in read.changes:
         there = amount.capacity or 0
         assert not any(one.accounting is Accounting.DEVICE and one.resource == EPC for one in offers)
         if change.mib is None:

@@ -1,13 +1,18 @@
 """The controller's small values of the API server's objects."""
 
-import pytest
+import json
 
-from confcom.controller.reconcile.facts import NO_AMOUNT, Amount
-from confcom.controller.reconcile.reading import MANAGER, node_facts, pod_facts
+import pytest
+from msgspec import Raw
+
+from confcom.controller.reconcile.decision import Amount, NodePods, Requested
+from confcom.controller.reconcile.reading import MANAGER, add_pod, node_facts
+from confcom.controller.reconcile.reading import plugin_pod as read_plugin_pod
 from testkit.controller import EPC, RELEASE, node, plugin_pod, pod
 
 OTHER = "simulated.example.com/epc"
 RESOURCES = (EPC, OTHER)
+NO_AMOUNT = Amount()
 
 
 def test_amounts_of_a_node():
@@ -20,46 +25,49 @@ def test_amounts_of_a_node():
     assert not node_facts(node({EPC: "8"}, manager="kubelet"), RESOURCES).amounts[0].ours
 
 
-def read(found):
-    facts = pod_facts(found, RESOURCES, RELEASE)
-    assert facts is not None
-    return facts
+def requested(*pods):
+    found = NodePods((Requested(), Requested()))
+    for one in pods:
+        found = add_pod(found, Raw(json.dumps(one).encode()), RESOURCES, RELEASE)
+    return found
 
 
 def read_plugin(**details):
-    plugin = read(plugin_pod(**details)).plugin
+    plugin = read_plugin_pod(plugin_pod(**details), RELEASE)
     assert plugin is not None
     return plugin
 
 
-def test_a_bound_pods_requests_are_kept():
-    facts = read(pod({EPC: "10"}))
-    assert (facts.key, facts.node, facts.requests, facts.plugin) == (("tenant", "t"), "n", (10, 0), None)
-    assert facts.accepted
-    assert not read(pod({EPC: "10"}, accepted=False)).accepted, "its kubelet says when it started"
-    with_overhead = pod({EPC: "10"})
-    with_overhead["spec"]["overhead"] = {EPC: "2"}
-    assert read(with_overhead).requests == (12, 0)
+def test_what_pods_request_is_summed_and_what_was_accepted():
+    with_overhead = pod({EPC: "10"}) | {"spec": {"nodeName": "n", "overhead": {EPC: "2"}}}
+    sidecar = {"restartPolicy": "Always", "resources": {"limits": {OTHER: "5"}}}
+    with_sidecar = pod({OTHER: "1"})
+    with_sidecar["spec"]["initContainers"] = [sidecar]
+    found = requested(pod({EPC: "10"}), pod({EPC: "3"}, accepted=False), with_overhead, with_sidecar, pod())
+    assert found == NodePods((Requested(15, 12), Requested(6, 6)))
+
+
+def test_plugins_are_seen_among_a_nodes_pods():
+    found = requested(plugin_pod("a"), plugin_pod("b", namespace="tenant"), pod(namespace=RELEASE.namespace))
+    assert found.plugins == ("a",)
 
 
 @pytest.mark.parametrize(
-    "unimportant",
+    "other",
     [
         pod(),
-        pod({"cpu": "1"}),
-        pod({EPC: "10"}, on=""),
-        pod({EPC: "10"}, phase="Succeeded"),
-        pod({EPC: "10"}, phase="Failed"),
+        plugin_pod(phase="Failed"),
         plugin_pod(namespace="tenant"),
         plugin_pod(owner="ReplicaSet"),
         plugin_pod(labels={"instance": "other"}),
         plugin_pod(labels={"name": "other"}),
         plugin_pod(labels={"component": "quote-helper"}),
         plugin_pod(labels={"component": "device-plugins"}),
+        plugin_pod() | {"spec": {}},
     ],
 )
-def test_nothing_is_kept_of_other_pods(unimportant):
-    assert pod_facts(unimportant, RESOURCES, RELEASE) is None
+def test_other_pods_are_no_plugins(other):
+    assert read_plugin_pod(other, RELEASE) is None
 
 
 @pytest.mark.parametrize("component", ["device-plugin", "device-plugin-simulated"])
@@ -69,7 +77,7 @@ def test_plugins_are_known_by_labels_and_owner(component):
 
 
 def test_only_an_address_of_a_running_pod_is_asked():
-    assert read_plugin(podIP="fd00::7").address == "[fd00::7]"
+    assert read_plugin(podIP="fd00::7").address == "fd00::7"
     assert read_plugin(phase="Pending").address == ""
     for other in ("127.0.0.1", "169.254.169.254", "fe80::1", "0.0.0.0", "evil.example.com", "10.0.0.7/../x"):
         assert read_plugin(podIP=other).address == "", other

@@ -102,8 +102,7 @@ def test_a_rollback_loses_no_request(start_helper):
 def test_a_version_that_can_never_quote_leaves_the_old_one(start_helper, short_dir):
     old = start_helper().wait_ready()
     damaged = short_dir / "damaged"
-    damaged.mkdir()
-    (damaged / "platform.json").write_text("{}")
+    (damaged / "simulated-root").mkdir(parents=True)
     new = start_helper("--state-dir", str(damaged))
     assert new.process.wait(30) == ExitCode.UNUSABLE
     assert old.ready

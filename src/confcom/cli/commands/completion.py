@@ -5,19 +5,15 @@ from __future__ import annotations
 import sys
 
 import click
-from click.shell_completion import ShellComplete, get_completion_class
+from click.shell_completion import BashComplete, FishComplete, ShellComplete, ZshComplete
 
-from confcom.errors import SettingsError
-
-SHELLS = ("bash", "zsh", "fish")
-
-
+SHELLS = {"bash": BashComplete, "zsh": ZshComplete, "fish": FishComplete}
 _NO_FILES = ":4"
 """Tells kubectl's completion to offer no file names beside these (cobra's ShellCompDirectiveNoFileComp)."""
 
 
 @click.command()
-@click.argument("shell", type=click.Choice(SHELLS))
+@click.argument("shell", type=click.Choice(list(SHELLS)))
 def completion(shell: str) -> None:
     """Print the completion script for SHELL.
 
@@ -29,10 +25,7 @@ def completion(shell: str) -> None:
     """
     from confcom.cli.group import cli
 
-    kind = get_completion_class(shell)
-    if kind is None:
-        raise SettingsError(f"click has no completion for {shell}", error_code="shell-not-supported")
-    click.echo(kind(cli, {}, "confcom", "_CONFCOM_COMPLETE").source())
+    click.echo(SHELLS[shell](cli, {}, "confcom", "_CONFCOM_COMPLETE").source())
 
 
 def complete_for_kubectl() -> None:

@@ -1,4 +1,4 @@
-"""Carries out what was decided: patches nodes' status, and reports shortfalls as Events."""
+"""Carries out what was decided: reads nodes' Pods, patches nodes' status, and reports shortfalls as Events."""
 
 from __future__ import annotations
 
@@ -6,223 +6,229 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Callable, Sequence
-from datetime import datetime
-from typing import Protocol
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from secrets import token_hex
 
-from confcom.controller.api_server.errors import ConflictError
-from confcom.controller.limits_and_deadlines import TICK_SECONDS, WRITES_AT_ONCE
+import msgspec
+from msgspec import Raw
+
+from confcom.controller import limits_and_deadlines as limits
+from confcom.controller.api_server.connection import ConflictError, Connection, translated
 from confcom.controller.metrics import ControllerMetrics
-from confcom.controller.pacing import WritePacing
-from confcom.controller.reconcile.decision import Change, Decision, Rules, Shortfall
-from confcom.controller.reconcile.facts import PodFacts
-from confcom.controller.reconcile.reading import Release, node_facts, pod_facts
-from confcom.controller.reconcile.shortfall_events import ShortfallEvents, event_of
+from confcom.controller.pacing import NodePacing
+from confcom.controller.reconcile.decision import Change, NodeFacts, NodePods, Requested, Shortfall
+from confcom.controller.reconcile.reading import MANAGER, Release, add_pod, node_facts
 from confcom.controller.reconcile.state import ClusterState
 from confcom.daemon.logs import LogLimiter
 from confcom.errors import UnavailableError
-from confcom.kubernetes.objects import KubernetesObject, text
+from confcom.kubernetes.objects import TERMINAL, KubernetesObject
 
 _logger = logging.getLogger(__name__)
 
-LOG_SECONDS = 10.0
-"""Interval of the log lines about writes that fail: there may be thousands."""
+NODES = "api/v1/nodes"
+NOT_ENDED = ",".join(f"status.phase!={phase}" for phase in sorted(TERMINAL))
+EVENTS = "api/v1/namespaces/default/events"  # those of objects without a namespace
 
 
-class NodeWriter(Protocol):
-    """What is needed of `confcom.controller.api_server.cluster_api.ClusterApi`."""
-
-    async def read_node(self, name: str) -> KubernetesObject:
-        """Return a node as it is now."""
-
-    async def read_pods(self, node: str, take: Callable[[KubernetesObject], None]) -> None:
-        """Pass on the bound Pods of a node as they are now."""
-
-    async def patch_node_status(self, name: str, patch: KubernetesObject) -> None:
-        """Change a node's status."""
-
-    async def post_event(self, event: KubernetesObject) -> None:
-        """Create an Event."""
-
-
+@dataclass(slots=True)
 class Applier:
-    """Looks at nodes that have changed, and writes what was decided.
+    """Looks at nodes that have changed, and writes what was decided: what needs no Pods at once.
 
-    Args:
-        state: what is known, and decides.
-        api: the API server.
-        rules: what is configured.
-        release: whose plugins count.
-        instance: the name of this Pod, for Events.
-        clock: monotonic seconds.
-        utc_now: the time for Events.
+    Nodes whose Pods are needed take turns; slow ones among themselves, so that others do not wait for them.
     """
 
-    def __init__(
-        self,
-        state: ClusterState,
-        api: NodeWriter,
-        *,
-        rules: Rules,
-        release: Release,
-        metrics: ControllerMetrics,
-        instance: str,
-        clock: Callable[[], float],
-        utc_now: Callable[[], datetime],
-    ) -> None:
-        self._state = state
-        self._api = api
-        self._rules = rules
-        self._release = release
-        self._metrics = metrics
-        self._instance = instance
-        self._clock = clock
-        self._utc_now = utc_now
-        self._wake = asyncio.Event()
-        self._pacing = WritePacing(clock)
-        self._shortfalls = ShortfallEvents(clock)
-        self._later: set[str] = set()
-        """Nodes to look at again without an event."""
-        self._waiting: set[str] = set()
-        """Those of them whose key is to be removed."""
-        self._failures_log = LogLimiter(LOG_SECONDS, clock)
-        self._rewrites_log = LogLimiter(LOG_SECONDS, clock)
+    state: ClusterState
+    connection: Connection
+    release: Release
+    metrics: ControllerMetrics
+    clock: Callable[[], float]
+    _wake: asyncio.Event = field(default_factory=asyncio.Event)
+    _quick: asyncio.Queue[str] = field(default_factory=asyncio.Queue)
+    _slow: asyncio.Queue[str] = field(default_factory=asyncio.Queue)
+    _queued: set[str] = field(default_factory=set)
+    """Nodes in a queue, or being read."""
+    _slow_nodes: set[str] = field(default_factory=set)
+    _later: set[str] = field(default_factory=set)
+    """Nodes to look at again without an event."""
+    _shortfalls: dict[str, tuple[float, tuple[Shortfall, ...]]] = field(default_factory=dict)
+    """Shortfalls that last, by node, and when they were reported."""
+    _writes: NodePacing = field(init=False)
+    _reads: NodePacing = field(init=False)
+    _log: LogLimiter = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._writes, self._reads = NodePacing(self.clock), NodePacing(self.clock)
+        self._log = LogLimiter(limits.LOG_SECONDS, self.clock)
 
     def wake(self) -> None:
-        """Look at the nodes that have changed."""
-        self._wake.set()
+        """Look at the nodes that have changed, if there are any."""
+        if self.state.changed:
+            self._wake.set()
 
     async def run(self, synced: Sequence[asyncio.Event]) -> None:
-        """Apply until cancelled, once all feeds have been listed: without all Pods, too little may be requested."""
+        """Apply until cancelled, once all feeds have been listed."""
         for event in synced:
             await event.wait()
-        next_tick = self._clock()
-        while True:
-            if self._clock() >= next_tick:
-                self.tick()
-                next_tick = self._clock() + TICK_SECONDS
-            await self.apply()
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(next_tick - self._clock()):
-                    await self._wake.wait()
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._read_all(self._quick, limits.QUICK_SECONDS))
+            tasks.create_task(self._read_all(self._slow, limits.SLOW_SECONDS))
+            next_tick = self.clock()
+            while True:
+                if self.clock() >= next_tick:
+                    self.tick()
+                    next_tick = self.clock() + limits.TICK_SECONDS
+                await self.apply()
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(next_tick - self.clock()):
+                        await self._wake.wait()
 
     async def apply(self) -> None:
-        """Look at all nodes that have changed."""
+        """Look at all nodes that have changed, and write what needs no Pods."""
         self._wake.clear()
-        limit = asyncio.Semaphore(WRITES_AT_ONCE)
+        places = asyncio.Semaphore(limits.WRITES_AT_ONCE)
 
-        async def look_at(name: str) -> None:
-            async with limit:
-                await self._look_at(name)
+        async def write(name: str) -> None:
+            async with places:
+                await self._write(name, self.state.decide(name).changes)
 
         async with asyncio.TaskGroup() as tasks:
-            for name in self._state.take_changed():
+            for name in self.state.take_changed():
                 if self._is_due(name):
-                    tasks.create_task(look_at(name))
-        self._metrics.shortfall_nodes.set(self._shortfalls.nodes)
-        self._metrics.waiting_nodes.set(len(self._waiting))
+                    tasks.create_task(write(name))
+        self.metrics.shortfall_nodes.set(len(self._shortfalls))
 
     def tick(self) -> None:
-        """Have nodes looked at again whose time may have come."""
-        self._pacing.forget_calm()
-        self._shortfalls.forget_old()
-        for name in self._later:
-            if name in self._state.nodes:
-                self._state.mark_changed(name)
-            else:
-                self._waiting.discard(name)
-                self._shortfalls.forget(name)
-        self._later &= self._state.nodes.keys()
+        """Have nodes looked at again whose time may have come, and forget those that are gone."""
+        self._writes.forget_calm()
+        self._reads.forget_calm()
+        self._later = {name for name in self._later if self.state.knows(name)}
+        self._slow_nodes &= self._later
+        self._shortfalls = {name: found for name, found in self._shortfalls.items() if name in self._later}
+        self.state.changed |= self._later
 
     def _is_due(self, name: str) -> bool:
-        """Return whether there is something to do about a node now; most nodes change without that."""
-        decision = self._state.decide(name)
-        if decision.waits:
-            self._waiting.add(name)
-        else:
-            self._waiting.discard(name)
-        if decision.changes or decision.shortfalls or decision.waits:
-            self._later.add(name)
-        else:
-            self._later.discard(name)
-            self._shortfalls.record(name, ())
-        return bool(decision.shortfalls or (decision.changes and self._pacing.may_write(name)))
+        """Return whether there is something to write now; most nodes change without that."""
+        decision = self.state.decide(name)
+        reads = decision.reads or name in self._shortfalls
+        lasts = decision.changes or reads or decision.waits
+        (self._later.add if lasts else self._later.discard)(name)
+        if reads and name not in self._queued and self._reads.may(name):
+            self._queued.add(name)
+            (self._slow if name in self._slow_nodes else self._quick).put_nowait(name)
+        return bool(decision.changes) and self._writes.may(name)
 
-    async def _look_at(self, name: str) -> None:
-        decision = self._state.decide(name)
-        if decision.changes and self._pacing.may_write(name):
-            rewrites = self._pacing.wrote(name)
-            try:
-                version = ""
-                if any(change.takes for change in decision.changes):
-                    decision, version = await self._decide_again(name)
-                if decision.changes:
-                    await self._write(name, decision.changes, version, rewrites=rewrites)
-            except UnavailableError as error:
-                self._failed(name, error)
-        await self._report(name, decision.shortfalls)
+    async def _read_all(self, queue: asyncio.Queue[str], seconds: float) -> None:
+        while True:
+            await self._read(await queue.get(), seconds)
 
-    async def _decide_again(self, name: str) -> tuple[Decision, str]:
-        """Read a node and its Pods before EPC is taken away, since what the watches tell may be old.
+    async def _read(self, name: str, seconds: float) -> None:
+        self._reads.did(name)
+        try:
+            await self._look_closely(name, seconds)
+        except TimeoutError:
+            self._slow_nodes.add(name)
+            what = f"its Pods were not read in {seconds:.0f} s: they are large or many, or the API server is slow"
+            self._failed(name, UnavailableError(what, error_code="pods-not-read"))
+        except UnavailableError as error:
+            self._failed(name, error)
+        self._queued.discard(name)
+        self.wake()
 
-        Returns:
-            What was decided then, and the node's version.
-        """
-        node = await self._api.read_node(name)
-        pods: list[PodFacts] = []
+    async def _look_closely(self, name: str, seconds: float) -> None:
+        """Decide by the node and its Pods as they are now, since what the watches tell may be old."""
+        try:
+            self._take_node(await self.connection.request("GET", f"{NODES}/{name}", {}))
+        except ConflictError:
+            self.state.remove_node(name)
+            return
+        if self.state.decide(name).reads or name in self._shortfalls:
+            self.metrics.pod_reads.inc()
+            decision = self.state.decide(name, await self._read_pods(name, seconds))
+            await self._write(name, decision.changes)
+            await self._report(name, decision.shortfalls)
 
-        def take(pod: KubernetesObject) -> None:
-            if (kept := pod_facts(pod, self._rules.resources, self._release)) is not None:
-                pods.append(kept)
+    async def _read_pods(self, node: str, seconds: float) -> NodePods:
+        """Return what the bound Pods of a node request now, and the plugins among them; TimeoutError after so long."""
+        resources = self.state.rules.resources
+        found = NodePods((Requested(),) * len(resources))
+        query = {"fieldSelector": f"spec.nodeName={node},{NOT_ENDED}"}
 
-        await self._api.read_pods(name, take)
-        facts = node_facts(node, self._rules.resources)
-        decision = self._state.decide_for(facts, pods)
-        return decision, text(node, "metadata", "resourceVersion")
+        def take(pod: Raw) -> None:
+            nonlocal found
+            found = add_pod(found, pod, resources, self.release)
 
-    async def _write(self, name: str, changes: Sequence[Change], version: str, *, rewrites: bool) -> None:
-        started = self._clock()
-        # The answer is not taken into the state: the watch may have told of a later change already.
-        await self._api.patch_node_status(name, patch_of(changes, version))
-        self._metrics.write_seconds.observe(self._clock() - started)
+        async with asyncio.timeout(seconds):
+            await self.connection.list("api/v1/pods", query, limits.POD_PAGE, take)
+        return found
+
+    def _take_node(self, answer: bytearray) -> None:
+        with translated():
+            self.state.set_node(node_facts(msgspec.json.decode(answer), self.state.rules.resources))
+
+    async def _write(self, name: str, changes: Sequence[Change]) -> None:
+        if not changes:
+            return
+        rewrites = self._writes.did(name)
+        amounts = {change.resource: None if change.mib is None else str(change.mib) for change in changes}
+        # Both at once, since a kubelet derives allocatable seconds later.
+        patch: dict[str, object] = {"status": {"capacity": amounts, "allocatable": amounts}}
+        if any(change.takes for change in changes):
+            patch["metadata"] = {"resourceVersion": str(self.state.nodes[name].version)}
+        query = {"fieldManager": MANAGER}
+        try:
+            self._take_node(await self.connection.request("PATCH", f"{NODES}/{name}/status", query, patch))
+        except UnavailableError as error:
+            self._failed(name, error)
+            return
+        self.metrics.rewrites.inc(rewrites)
         for change in changes:
             kind = "remove" if change.mib is None else "take" if change.takes else "give"
-            self._metrics.writes.labels(kind).inc()
-            _logger.info("capacity written", extra={"node": name, "resource": change.resource, "mib": change.mib})
-        if rewrites:
-            self._metrics.rewrites.inc()
-            if self._rewrites_log.admit() is not None:
-                _logger.warning("capacity was written again soon; somebody else may write it too", extra={"node": name})
-
-    def _failed(self, name: str, error: UnavailableError) -> None:
-        self._metrics.write_failures.labels(error.error_code).inc()
-        if isinstance(error, ConflictError):
-            return
-        if (others := self._failures_log.admit()) is not None:
-            fields = {"node": name, "reason": str(error), "code": error.error_code, "others": others}
-            _logger.warning("capacity cannot be written", extra=fields)
+            self.metrics.writes.labels(kind).inc()
+            told = {"node": name, "resource": change.resource, "mib": change.mib, "again": rewrites}
+            _logger.info("capacity written", extra=told)
 
     async def _report(self, name: str, shortfalls: tuple[Shortfall, ...]) -> None:
-        node = self._state.nodes.get(name)
-        if node is None:
+        """Report shortfalls that are new or have changed, and from time to time those that last."""
+        at, before = self._shortfalls.pop(name, (0.0, ()))
+        if not shortfalls:
             return
-        for shortfall in self._shortfalls.record(name, shortfalls):
-            _logger.warning(
-                "Pods request more EPC than the plugin found",
-                extra={"node": name, "requested_mib": shortfall.requested_mib, "offered_mib": shortfall.offered_mib},
-            )
-            try:
-                await self._api.post_event(event_of(shortfall, node, self._utc_now(), self._instance))
-            except UnavailableError as error:
-                self._failed(name, error)
+        self._later.add(name)
+        if before == shortfalls and self.clock() < at + limits.EVENT_SECONDS:
+            self._shortfalls[name] = (at, shortfalls)
+            return
+        self._shortfalls[name] = (float("-inf"), shortfalls)  # until all Events are created, the next read tries again
+        for shortfall in shortfalls:
+            told = {"node": name, "requested_mib": shortfall.requested_mib, "offered_mib": shortfall.offered_mib}
+            _logger.warning("Pods request more EPC than the plugin found", extra=told)
+            if node := self.state.nodes.get(name):
+                event = event_of(shortfall, node)
+                await self.connection.request("POST", EVENTS, {"fieldManager": MANAGER}, event)
+        self._shortfalls[name] = (self.clock(), shortfalls)
+
+    def _failed(self, name: str, error: UnavailableError) -> None:
+        self.metrics.write_failures.labels(error.error_code).inc()
+        if not isinstance(error, ConflictError) and (others := self._log.admit()) is not None:
+            told = {"node": name, "reason": str(error), "code": error.error_code, "others": others}
+            _logger.warning("a request about a node failed", extra=told)
 
 
-def patch_of(changes: Sequence[Change], version: str) -> KubernetesObject:
-    """Return the merge patch: capacity and allocatable at once, since a kubelet derives the latter seconds later.
-
-    Args:
-        changes: what to write.
-        version: the node's version that this was decided for; empty if any will do.
-    """
-    amounts = {change.resource: None if change.mib is None else str(change.mib) for change in changes}
-    status = {"status": {"capacity": amounts, "allocatable": dict(amounts)}}
-    return status | ({"metadata": {"resourceVersion": version}} if version else {})
+def event_of(shortfall: Shortfall, node: NodeFacts) -> KubernetesObject:
+    """Return the Event about a node, created now."""
+    stamp = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return {
+        "apiVersion": "v1",
+        "kind": "Event",
+        "metadata": {"name": f"{node.name}.{token_hex(8)}", "namespace": "default"},
+        "involvedObject": {"apiVersion": "v1", "kind": "Node", "name": node.name, "uid": node.uid},
+        "type": "Warning",
+        "reason": "EpcShortfall",
+        "message": (
+            f"Pods on this node request {shortfall.requested_mib} MiB of {shortfall.resource}, and its device plugin "
+            f"offers {shortfall.offered_mib}. The node's capacity is not lowered below what they request, since a "
+            "restarted kubelet would fail them. Delete Pods, or look why the node has less EPC than before"
+        ),
+        "source": {"component": MANAGER},
+        "firstTimestamp": stamp,
+        "lastTimestamp": stamp,
+    }

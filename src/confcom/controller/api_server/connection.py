@@ -1,135 +1,206 @@
-"""Sends requests to the API server, and reads answers and the lines of watches within limits.
-
-A tenant decides what is in a Pod, so limits hold for what a well-behaved API server sends too.
-"""
+"""Logs in to the API server by lightkube, sends requests, and reads answers, lists and watches within limits."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping
-from typing import TypeVar
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import httpx2
 import msgspec
+from lightkube import KubeConfig
+from lightkube.config import client_adapter
+from lightkube.config.models import User
 from lightkube.core.exceptions import ConfigError
+from msgspec import Raw, Struct, field
 
-from confcom.controller.api_server.decoding import message_of
-from confcom.controller.api_server.errors import TooLargeError, error_of
-from confcom.controller.limits_and_deadlines import ANSWER_BYTES, ANSWERS_AT_ONCE, QUIET_SECONDS, REQUEST_SECONDS
-from confcom.errors import UnavailableError
-from confcom.kubernetes.objects import KubernetesObject
+from confcom.controller import limits_and_deadlines as limits
+from confcom.errors import SettingsError, UnavailableError
+from confcom.kubernetes.objects import KubernetesObject, number, text
 
-T = TypeVar("T")
-
-JSON, MERGE_PATCH = "application/json", "application/merge-patch+json"
-NO_QUERY: Mapping[str, str] = {}
-# A few compressed bytes could become any number.
-_HEADERS = {"Accept": JSON, "Accept-Encoding": "identity"}
+_HEADERS = {"Accept": "application/json", "Accept-Encoding": "identity"}  # compressed, an answer could be of any size
+_WATCH = {"watch": "true", "allowWatchBookmarks": "true"}
+GONE, CONFLICT, NOT_FOUND, TOO_MANY, INTERNAL = 410, 409, 404, 429, 500
 
 
+class RelistError(UnavailableError):
+    """A list or a watch cannot be continued: its version has expired, or an answer is no JSON of its kind."""
+
+    error_code = "api-server-unreadable"
+
+
+class TooLargeError(RelistError):
+    """An answer, or an event of a watch, is larger than what is read."""
+
+
+class ConflictError(UnavailableError):
+    """The object has changed since it was read, or does not exist any more."""
+
+    error_code = "object-changed"
+
+
+class _ListMetadata(Struct):
+    version: str = field(name="resourceVersion", default="")
+    token: str = field(name="continue", default="")
+
+
+class _Page(Struct):
+    metadata: _ListMetadata
+    items: list[Raw] | None = None
+
+
+class _Event(Struct):
+    type: str
+    object: dict[str, Any]
+
+
+_PAGE, _EVENT = msgspec.json.Decoder(_Page), msgspec.json.Decoder(_Event)
+
+
+def connect(kubeconfig: Path | None) -> httpx2.AsyncClient:
+    """Return a client of the API server of a kubeconfig file, or of the cluster that this Pod runs in."""
+    try:
+        found = KubeConfig.from_file(kubeconfig) if kubeconfig else KubeConfig.from_service_account()
+        if (config := found.get()) is None:
+            raise ConfigError("it names no current context")
+        # trust_env is off: the environment's proxies are for the outside, and not for the cluster's own traffic.
+        user = config.user or User()
+        verify = client_adapter.verify_cluster(config.cluster, user, config.abs_file, trust_env=False)
+        transport: Any = httpx2.AsyncHTTPTransport(verify=verify, trust_env=False)  # annotated as one without asyncio
+        timeout = httpx2.Timeout(limits.REQUEST_SECONDS)
+        parameters = client_adapter.ConnectionParams(timeout, trust_env=False, transport=transport)
+        return client_adapter.AsyncClient(config, parameters)
+    except (ConfigError, OSError, ValueError, LookupError, AssertionError) as error:
+        raise SettingsError(
+            "the controller does not find the API server",
+            error_code="no-api-server",
+            why=str(error) or type(error).__name__,
+            remedy="run it in a Pod with its ServiceAccount, or give --kubeconfig a file",
+        ) from error
+
+
+@dataclass(frozen=True, slots=True)
 class Connection:
-    """The API server's HTTP. All methods raise UnavailableError, or its subclass that says more.
+    """The API server's HTTP, whose client can log in. All methods raise UnavailableError, or a subclass."""
 
-    Args:
-        client: knows the API server's address, and how to log in.
-    """
+    client: httpx2.AsyncClient
 
-    def __init__(self, client: httpx2.AsyncClient) -> None:
-        self._client = client
-        self._reading = asyncio.Semaphore(ANSWERS_AT_ONCE)
-
-    async def get(self, path: str, read: Callable[[bytearray], T], query: Mapping[str, str] = NO_QUERY) -> T:
-        """Return what `read` makes of an answer; only so many are in memory at the same time."""
-        async with self._reading:
-            return read(await self._answer(path, query))
-
-    async def send(
-        self, method: str, path: str, document: KubernetesObject, content_type: str = JSON, **query: str
-    ) -> None:
-        """Send a document; what is answered is not looked at."""
-        headers = _HEADERS | {"Content-Type": content_type}
-        content = msgspec.json.encode(document)
-        with _translated():
-            async with self._client.stream(method, path, params=query, headers=headers, content=content) as response:
-                await _require_success(response)
-                async for _ in response.aiter_bytes():  # so that the connection can be used again
-                    pass
-
-    async def lines(self, path: str, query: Mapping[str, str]) -> AsyncGenerator[bytearray, None]:
-        """Yield the lines of a watch, until the API server ends it or there was nothing for QUIET_SECONDS.
-
-        The last one may have been cut.
-        """
-        timeout = httpx2.Timeout(REQUEST_SECONDS, read=None)
-        with _translated():
-            async with self._client.stream(
-                "GET", path, params=dict(query), headers=_HEADERS, timeout=timeout
-            ) as response:
-                await _require_success(response)
-                line = bytearray()
-                async with contextlib.aclosing(response.aiter_bytes()) as parts:
-                    while part := await _next(parts):
-                        # Not as text: its other ends of lines, such as U+0085, stand unescaped in strings of JSON.
-                        *ends, rest = part.split(b"\n")
-                        for end in ends:
-                            line += end
-                            yield line
-                            line = bytearray()
-                        line += rest
-                        if len(line) > ANSWER_BYTES:
-                            raise _too_large("an event")
-                if line:
-                    yield line
-
-    async def _answer(self, path: str, query: Mapping[str, str]) -> bytearray:
-        with _translated():
-            async with self._client.stream("GET", path, params=dict(query), headers=_HEADERS) as response:
-                await _require_success(response)
+    async def request(
+        self, method: str, path: str, query: Mapping[str, str], document: KubernetesObject | None = None
+    ) -> bytearray:
+        """Return the answer to a request, which has a document or none."""
+        content = msgspec.json.encode(document) if document else None
+        kind = "application/merge-patch+json" if method == "PATCH" else "application/json"
+        headers = {**_HEADERS, "Content-Type": kind} if document else _HEADERS
+        with translated():
+            async with self.client.stream(method, path, params=query, headers=headers, content=content) as response:
                 return await _body(response)
 
-    async def close(self) -> None:
-        """Close all connections."""
-        await self._client.aclose()
+    async def list(self, path: str, query: Mapping[str, str], limit: int, take: Callable[[Raw], None]) -> str:
+        """Pass each object on, and return the list's version; one page of so many objects is in memory at a time."""
+        token = ""
+        while True:
+            page = {**query, "limit": str(limit)} | ({"continue": token} if token else {})
+            try:
+                version, token = _take(await self.request("GET", path, page), take)
+            except TooLargeError:
+                if limit == 1:
+                    raise
+                limit //= 2  # a token is a version and a place in the list, without the limit
+                continue
+            if not token:
+                return version
+
+    async def watch(self, path: str, query: Mapping[str, str]) -> AsyncGenerator[tuple[str, KubernetesObject], None]:
+        """Yield ADDED, MODIFIED, DELETED or BOOKMARK and the object, until the watch ends or is quiet for long."""
+        query, timeout = {**query, **_WATCH}, httpx2.Timeout(limits.REQUEST_SECONDS, read=None)
+        with translated():
+            async with self.client.stream("GET", path, params=query, headers=_HEADERS, timeout=timeout) as response:
+                if not response.is_success:
+                    await _body(response)
+                async with contextlib.aclosing(response.aiter_bytes()) as parts:
+                    async for line in _lines(parts):
+                        event = _EVENT.decode(line)
+                        if event.type == "ERROR":
+                            raise error_of(number(event.object, "code"), text(event.object, "message"))
+                        yield event.type, event.object
 
 
-async def _next(parts: AsyncIterator[bytes]) -> bytes:
-    """Return the next part; empty if there is none for QUIET_SECONDS, or no more at all."""
-    try:
-        async with asyncio.timeout(QUIET_SECONDS):
-            return await anext(parts, b"")
-    except TimeoutError:
-        return b""
+async def _lines(parts: AsyncIterator[bytes]) -> AsyncIterator[bytearray]:
+    """Yield lines, of which the last one may have been cut."""
+    line, clock = bytearray(), asyncio.get_running_loop().time
+    while True:
+        begun = clock()
+        try:
+            async with asyncio.timeout(limits.QUIET_SECONDS):
+                part = await anext(parts)
+        except (TimeoutError, StopAsyncIteration):
+            break
+        waited = clock() - begun > limits.WAITED_SECONDS
+        # Not as text: its other ends of lines, such as U+0085, stand unescaped in strings of JSON.
+        *ends, rest = part.split(b"\n")
+        for end in ends:
+            line += end
+            yield line
+            line = bytearray()
+        line += rest
+        _require_bounded(line)
+        if waited:
+            await asyncio.sleep(limits.GATHER_SECONDS)
+    if line:
+        yield line
+
+
+def _take(answer: bytearray, take: Callable[[Raw], None]) -> tuple[str, str]:
+    with translated():
+        page = _PAGE.decode(answer)
+        for thing in page.items or ():
+            take(thing)
+    return page.metadata.version, page.metadata.token
 
 
 async def _body(response: httpx2.Response) -> bytearray:
     body = bytearray()
     async for part in response.aiter_bytes():
         body += part
-        if len(body) > ANSWER_BYTES:
-            raise _too_large("the answer")
-    return body
+        _require_bounded(body)
+    if response.is_success:
+        return body
+    message = ""
+    with contextlib.suppress(msgspec.MsgspecError, UnicodeDecodeError, RecursionError):  # a proxy's answer
+        message = text(msgspec.json.decode(body, type=dict), "message")
+    raise error_of(response.status_code, message or response.reason_phrase)
 
 
-async def _require_success(response: httpx2.Response) -> None:
-    if not response.is_success:
-        raise error_of(response.status_code, message_of(await _body(response)) or response.reason_phrase)
+def _require_bounded(body: bytearray) -> None:
+    if len(body) > limits.ANSWER_BYTES:
+        raise TooLargeError("the API server's answer is too large", why=f"{limits.ANSWER_BYTES} bytes are the limit")
 
 
-def _too_large(what: str) -> TooLargeError:
-    return TooLargeError(
-        "what the API server answered cannot be read", why=f"{what} has more than {ANSWER_BYTES} bytes"
-    )
+def error_of(status: int, message: str) -> UnavailableError:
+    """Return the error for a status that the API server answered."""
+    what = f"the API server answered {status}"
+    if status == GONE:
+        return RelistError(what, error_code="watch-expired", why=message)
+    if status in {CONFLICT, NOT_FOUND}:
+        return ConflictError(what, why=message)
+    if status < INTERNAL and status != TOO_MANY:
+        return UnavailableError(what, error_code="api-server-refused", why=message)
+    return UnavailableError(what, error_code="api-server-unavailable", why=message)
 
 
 @contextlib.contextmanager
-def _translated() -> Iterator[None]:
-    """Translate what the HTTP library raises, and lightkube, which logs in: also by what programs of others print."""
+def translated() -> Iterator[None]:
+    """Translate what decoding raises, the HTTP library, and lightkube, which may run others' programs to log in."""
     try:
         yield
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise RelistError("what the API server answered cannot be read", why=str(error)) from error
     except (httpx2.HTTPError, httpx2.StreamError, OSError, ConfigError, LookupError, ValueError) as error:
+        why = str(error) or type(error).__name__
         raise UnavailableError(
-            "the API server does not answer",
-            error_code="api-server-unavailable",
-            why=str(error) or type(error).__name__,
+            "the API server does not answer", error_code="api-server-unavailable", why=why
         ) from error

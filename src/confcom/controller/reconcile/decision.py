@@ -5,30 +5,92 @@ The rules, for each resource of a node:
 * a plugin that offers devices: the kubelet counts, and nothing is written;
 * a plugin that has the capacity written: what it found, within the configured maximum; it is not lowered below what
   bound Pods request, because a restarted kubelet fails Pods that no longer fit, and turns away those on their way;
-* for Pods it is raised in one case only: the node was set to zero, and the kubelet has accepted them. Anybody who may
-  make a Pod can bind it to a node, whatever it requests; and without the key a kubelet accepts any request;
+* for Pods it is raised only if the node was set to zero, and the kubelet has accepted them. Anybody who may make a Pod
+  can bind it to a node, whatever it requests; and without the key a kubelet accepts any request;
 * a plugin that does not answer: nothing changes;
 * no plugin for a configured time, and no bound Pod that requests any: the key is removed if the controller wrote it.
   Zero is never written: a restarted kubelet would fail running Pods.
+
+What depends on a node's Pods is decided only once they were read. A new amount does not, nor does a larger one, so that
+no shortfall is found then.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import NamedTuple
 
-from confcom.controller.reconcile.facts import Accounting, Amount, NodeFacts, Offer, Requested
+
+class Amount(NamedTuple):
+    """One resource in a node's status, in MiB."""
+
+    capacity: int | None = None
+    allocatable: int | None = None
+    ours: bool = False
+    """Whether the controller was the last to change the capacity, as the object's managed fields say."""
+
+
+@dataclass(frozen=True, slots=True)
+class NodeFacts:
+    """A node and, for each of the controller's resources in their order, its amount."""
+
+    name: str
+    uid: str
+    amounts: tuple[Amount, ...]
+    version: int = field(default=0, compare=False)
+    """Of the object: the later, the larger (a promise of Kubernetes from 1.35 on)."""
+
+
+class PluginPod(NamedTuple):
+    """A device plugin's Pod that is bound to a node, and has not ended."""
+
+    name: str
+    node: str
+    address: str
+    """Its IP address; empty if it has none yet, or one that is asked nothing."""
+    created: str
+    """When it was created, as the API server writes it; these strings sort chronologically."""
+    incarnation: str
+    """Changes whenever its answer may have changed: by a restart of its container, or a change of its readiness."""
+
+
+class Requested(NamedTuple):
+    """MiB of one resource that a node's bound Pods request."""
+
+    bound: int = 0
+    accepted: int = 0
+    """By the node's kubelet: a tenant can bind a Pod, but not have it accepted."""
+
+
+class NodePods(NamedTuple):
+    """What was read just now of a node's bound Pods: what they request, for each resource, and the plugins' names."""
+
+    requested: tuple[Requested, ...]
+    plugins: tuple[str, ...] = ()
+
+
+class Accounting(StrEnum):
+    """How a plugin has its node's EPC counted: by the kubelet, by the scheduler, or not at all, as it waits for SGX."""
+
+    DEVICE = "device"
+    CAPACITY = "capacity"
+    NOTHING = "nothing"
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """What a plugin says of its node's EPC."""
+
+    accounting: Accounting
+    resource: str = ""
+    mib: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """What is configured.
-
-    Args:
-        resources: the names of EPC on nodes.
-        maximum_mib: the largest amount that is written.
-        gone_seconds: how long a node has to be without a plugin until the key is removed.
-    """
+    """The names of EPC, its maximum on a node, and how long a node without a plugin keeps its key."""
 
     resources: tuple[str, ...]
     maximum_mib: int
@@ -37,12 +99,7 @@ class Rules:
 
 @dataclass(frozen=True, slots=True)
 class Plugins:
-    """The plugins of one node.
-
-    Args:
-        running: how many Pods there are.
-        offers: what those say that answered, the newest Pod's first.
-    """
+    """The plugins of one node: how many Pods there are, and what those say that answered, the newest Pod's first."""
 
     running: int = 0
     offers: tuple[Offer, ...] = ()
@@ -58,9 +115,8 @@ class Plugins:
 
     def misses(self, resource: str) -> bool:
         """Return whether certainly no plugin offers this resource: all have answered, and none does."""
-        return (
-            len(self.offers) == self.running and not self.counted_by_devices(resource) and self.offered(resource) == 0
-        )
+        offered = self.counted_by_devices(resource) or self.offered(resource)
+        return not offered and len(self.offers) == self.running
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +127,7 @@ class Change:
     mib: int | None
     """The amount to write; None removes the key."""
     takes: bool
-    """Whether it takes EPC away, which needs another look at the node and its Pods first."""
+    """Whether it lowers the amount or removes it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,40 +146,44 @@ class Decision:
     changes: tuple[Change, ...] = ()
     shortfalls: tuple[Shortfall, ...] = ()
     waits: bool = False
-    """Whether something will be due without another event: a key that is to be removed later."""
+    """Re-check on a timer: a key awaits removal."""
+    reads: bool = False
+    """Decide again with the node's Pods."""
 
 
 def decide(
-    node: NodeFacts, plugins: Plugins, requested: Sequence[Requested], missing_seconds: Sequence[float], rules: Rules
+    node: NodeFacts,
+    plugins: Plugins,
+    requested: Sequence[Requested] | None,
+    missing_seconds: Sequence[float],
+    rules: Rules,
 ) -> Decision:
-    """Decide about one node.
-
-    Args:
-        node: its capacity and allocatable.
-        plugins: its plugins.
-        requested: what its bound Pods request, for each resource.
-        missing_seconds: for how long the plugins have missed each resource.
-        rules: what is configured.
-    """
+    """Decide about one node, whose Pods' requests are None if they were not read."""
     changes: list[Change] = []
     shortfalls: list[Shortfall] = []
-    waits = False
-    for resource, amount, asked, missing in zip(rules.resources, node.amounts, requested, missing_seconds, strict=True):
+    waits = reads = False
+    sums = requested or (Requested(),) * len(rules.resources)
+    for resource, amount, asked, missing in zip(rules.resources, node.amounts, sums, missing_seconds, strict=True):
         if plugins.counted_by_devices(resource):
             continue
         if offered := plugins.offered(resource):
             limited = min(offered, rules.maximum_mib)
+            if requested is None and amount.capacity is not None and not 0 < amount.capacity <= limited:
+                reads = True
+                continue
             floor = asked.accepted if amount.capacity == 0 else min(asked.bound, amount.capacity or 0)
             if (told := max(floor, asked.accepted)) > limited:
                 shortfalls.append(Shortfall(resource, told, limited))
             if change := _write(resource, amount, floor=floor, limited=limited, maximum=rules.maximum_mib):
                 changes.append(change)
         elif amount.ours and amount.capacity is not None and plugins.misses(resource):
-            if asked.bound == 0 and missing >= rules.gone_seconds:
-                changes.append(Change(resource, None, takes=True))
-            else:
+            if missing < rules.gone_seconds or asked.bound:
                 waits = True
-    return Decision(tuple(changes), tuple(shortfalls), waits)
+            elif requested is None:
+                reads = True
+            else:
+                changes.append(Change(resource, None, takes=True))
+    return Decision(tuple(changes), tuple(shortfalls), waits, reads)
 
 
 def _write(resource: str, amount: Amount, *, floor: int, limited: int, maximum: int) -> Change | None:
@@ -132,6 +192,5 @@ def _write(resource: str, amount: Amount, *, floor: int, limited: int, maximum: 
         return None
     there = amount.capacity or 0
     if floor > wanted and there > wanted:
-        # Pods that were bound before the maximum was lowered; less would fail them.
-        return None
+        return None  # Pods were bound before the maximum was lowered; less would fail them
     return Change(resource, wanted, takes=wanted < there)

@@ -1,32 +1,40 @@
-"""Reads what the controller keeps of nodes and Pods from the API server's objects. Pure."""
+"""Reads what the controller keeps of nodes and Pods from the API server's JSON. Pure.
+
+Nodes and Pods of the release are decoded whole. Of Pods that may be tenants', only what decides becomes Python objects,
+which take twenty times the memory of what a tenant can fill a Pod with; msgspec skips the rest.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from confcom.controller.reconcile.facts import NO_AMOUNT, Amount, NodeFacts, PluginPod, PodFacts, PodKey
-from confcom.kubernetes.objects import (
-    TERMINAL,
-    KubernetesObject,
-    container_statuses,
-    labels_of,
-    listing,
-    mapping,
-    name_of,
-    namespace_of,
-    owner_of,
-    quantity,
-    requests_of,
-    text,
-)
+import msgspec
+from msgspec import Raw, defstruct
+
+from confcom.controller.reconcile.decision import Amount, NodeFacts, NodePods, PluginPod, Requested
+from confcom.kubernetes import objects as k8s
+from confcom.kubernetes.objects import KubernetesObject, mapping, text
 
 MANAGER = "confcom-controller"
 """The field manager of what the controller writes: the API server records with it who changed a field last."""
-RUNNING = "Running"
-COMPONENT = "device-plugin"
+PLUGIN = "device-plugin"
 """The prefix of the component label of a plugin's Pod; simulated nodes beside hardware have a suffix."""
+Amounts = dict[str, str]
+
+_Resources = defstruct("_Resources", [("limits", Amounts, {}), ("requests", Amounts, {})], frozen=True)
+_Container = defstruct("_Container", [("resources", _Resources, _Resources()), ("restartPolicy", str, "")])
+_Containers: Any = list[_Container]  # type: ignore[valid-type] # made at run time
+_Spec = defstruct(
+    "_Spec", [("overhead", Amounts, {}), ("containers", _Containers, []), ("initContainers", _Containers, [])]
+)
+_Status = defstruct("_Status", [("startTime", str, "")], frozen=True)
+_Metadata = defstruct("_Metadata", [("namespace", str, "")])
+_Pod = defstruct("_Pod", [("metadata", _Metadata), ("spec", _Spec), ("status", _Status, _Status())])
+_POD = msgspec.json.Decoder(_Pod)
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,80 +44,71 @@ class Release:
     namespace: str
     name: str
 
+    @property
+    def selector(self) -> str:
+        """The labels of its Pods; the component of a plugin's may end differently."""
+        return f"app.kubernetes.io/name=confcom,app.kubernetes.io/instance={self.name}"
+
     def has_plugin(self, pod: KubernetesObject) -> bool:
         """Return whether a Pod is one of the release's device plugins, made by a DaemonSet."""
-        labels = labels_of(pod)
+        labels = k8s.labels_of(pod)
         component = text(labels, "app.kubernetes.io/component")
         return (
-            namespace_of(pod) == self.namespace
+            k8s.namespace_of(pod) == self.namespace
             and labels.get("app.kubernetes.io/name") == "confcom"
             and labels.get("app.kubernetes.io/instance") == self.name
-            and (component == COMPONENT or component.startswith(f"{COMPONENT}-"))
-            and owner_of(pod).get("kind") == "DaemonSet"
+            and (component == PLUGIN or component.startswith(f"{PLUGIN}-"))
+            and k8s.owner_of(pod).get("kind") == "DaemonSet"
         )
 
 
 def node_facts(node: KubernetesObject, resources: Sequence[str]) -> NodeFacts:
     """Return what the controller keeps of a node."""
     capacity, allocatable = mapping(node, "status", "capacity"), mapping(node, "status", "allocatable")
-    if not any(resource in capacity or resource in allocatable for resource in resources):
-        amounts: tuple[Amount, ...] = (NO_AMOUNT,) * len(resources)
-    else:
-        ours = _written_by_us(node)
-        amounts = tuple(
-            Amount(_mib(capacity, resource), _mib(allocatable, resource), resource in ours) for resource in resources
-        )
-    return NodeFacts(name_of(node), text(node, "metadata", "uid"), amounts)
+    ours = {
+        field.removeprefix("f:")
+        for entry in k8s.listing(node, "metadata", "managedFields")
+        if entry.get("manager") == MANAGER
+        for field in mapping(entry, "fieldsV1", "f:status", "f:capacity")
+    }
+    amounts = tuple(Amount(_mib(capacity, one), _mib(allocatable, one), one in ours) for one in resources)
+    version = int(text(node, "metadata", "resourceVersion") or 0)
+    return NodeFacts(k8s.name_of(node), text(node, "metadata", "uid"), amounts, version)
 
 
-def pod_facts(pod: KubernetesObject, resources: Sequence[str], release: Release) -> PodFacts | None:
-    """Return what the controller keeps of a Pod; None if it keeps nothing of it."""
-    node = text(pod, "spec", "nodeName")
-    if not node or text(pod, "status", "phase") in TERMINAL:
+def plugin_pod(pod: KubernetesObject, release: Release) -> PluginPod | None:
+    """Return what the controller keeps of a plugin's Pod; None if it is another one, is not bound, or has ended."""
+    node, phase = text(pod, "spec", "nodeName"), text(pod, "status", "phase")
+    if not node or phase in k8s.TERMINAL or not release.has_plugin(pod):
         return None
-    requests = tuple(requests_of(pod, resource) for resource in resources)
-    plugin = _plugin(pod) if release.has_plugin(pod) else None
-    if plugin is None and not any(requests):
-        return None
-    # A kubelet writes it when it takes a Pod in; one that it turns away ends at once.
-    accepted = bool(text(pod, "status", "startTime"))
-    return PodFacts(pod_key(pod), node, requests, plugin, accepted)
-
-
-def pod_key(pod: KubernetesObject) -> PodKey:
-    """Return a Pod's namespace and name."""
-    return namespace_of(pod), name_of(pod)
-
-
-def _plugin(pod: KubernetesObject) -> PluginPod:
-    ready = [f"{text(one, 'containerID')} {text(one, 'ready')}" for one in container_statuses(pod)]
-    address = _address(text(pod, "status", "podIP")) if text(pod, "status", "phase") == RUNNING else ""
+    ready = [f"{text(one, 'containerID')} {text(one, 'ready')}" for one in k8s.container_statuses(pod)]
+    address = _address(text(pod, "status", "podIP")) if phase == "Running" else ""
     incarnation = " ".join([text(pod, "metadata", "uid"), address, *ready])
-    return PluginPod(address, text(pod, "metadata", "creationTimestamp"), incarnation)
+    return PluginPod(k8s.name_of(pod), node, address, text(pod, "metadata", "creationTimestamp"), incarnation)
+
+
+def add_pod(pods: NodePods, pod: Raw, resources: Sequence[str], release: Release) -> NodePods:
+    """Return a node's Pods with another one that is bound there; msgspec's errors for what is none."""
+    found = msgspec.to_builtins(_POD.decode(pod))
+    # A kubelet writes the time when it takes a Pod in; one that it turns away ends at once.
+    accepted = bool(text(found, "status", "startTime"))
+    asked = [k8s.requests_of(found, resource) for resource in resources]
+    sums = zip(pods.requested, asked, strict=True)
+    requested = tuple(Requested(one.bound + mib, one.accepted + mib * accepted) for one, mib in sums)
+    ours = plugin_pod(msgspec.json.decode(pod), release) if k8s.namespace_of(found) == release.namespace else None
+    return NodePods(requested, (*pods.plugins, ours.name) if ours else pods.plugins)
 
 
 def _address(found: str) -> str:
-    """Return a Pod's address for a URL; empty if no Pod can have it, so that nothing else is ever asked."""
-    try:
+    """Return a Pod's address for a connection; empty if no Pod can have it, so that nothing else is ever asked."""
+    with contextlib.suppress(ValueError):
         address = ipaddress.ip_address(found)
-    except ValueError:
-        return ""
-    if address.is_loopback or address.is_link_local or address.is_multicast or address.is_unspecified:
-        return ""
-    return f"[{address}]" if address.version == 6 else str(address)
+        if not (address.is_loopback or address.is_link_local or address.is_multicast or address.is_unspecified):
+            return str(address)
+    return ""
 
 
-def _mib(amounts: Mapping[str, object], resource: str) -> int | None:
-    """Return a quantity, which the API server serves in canonical form (`100k`); None if there is none."""
-    value = quantity(text(amounts, resource))
+def _mib(amounts: KubernetesObject, resource: str) -> int | None:
+    """Return a k8s.quantity, which the API server serves in canonical form (`100k`); None if there is none."""
+    value = k8s.quantity(text(amounts, resource))
     return None if value is None else int(value)
-
-
-def _written_by_us(node: KubernetesObject) -> frozenset[str]:
-    """Return the keys of a node's capacity that the controller changed last."""
-    return frozenset(
-        field.removeprefix("f:")
-        for entry in listing(node, "metadata", "managedFields")
-        if entry.get("manager") == MANAGER
-        for field in mapping(entry, "fieldsV1", "f:status", "f:capacity")
-    )

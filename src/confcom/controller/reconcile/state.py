@@ -1,159 +1,135 @@
-"""What the controller knows of the cluster, in memory: facts of nodes and Pods, and the plugins' answers. No I/O."""
+"""What the controller knows of the cluster, in memory: nodes, plugins, and the plugins' answers. No I/O.
+
+A node is known while it has a plugin or a key that the controller wrote, so that nodes that no watch selects any more
+take no memory. One that gets a plugin without being known is read.
+"""
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
 
-from confcom.controller.reconcile.decision import Decision, Plugins, Rules, decide
-from confcom.controller.reconcile.facts import NodeFacts, Offer, PluginPod, PodFacts, PodKey, Requested
+from confcom.controller.reconcile.decision import (
+    Decision,
+    NodeFacts,
+    NodePods,
+    Offer,
+    PluginPod,
+    Plugins,
+    Rules,
+    decide,
+)
+
+UNKNOWN = "unknown"
 
 
+@dataclass(slots=True)
 class ClusterState:
-    """What is known of a cluster, and which nodes have to be looked at again.
+    """What is known of a cluster: its nodes, its plugins by their Pods' names, and which nodes are to be looked at."""
 
-    Args:
-        rules: what is configured.
-        clock: monotonic seconds.
-    """
-
-    def __init__(self, rules: Rules, clock: Callable[[], float]) -> None:
-        self._rules = rules
-        self._clock = clock
-        self._nodes: dict[str, NodeFacts] = {}
-        self._pods: dict[PodKey, PodFacts] = {}
-        self._pods_of: dict[str, set[PodKey]] = {}
-        self._offers: dict[PodKey, tuple[str, Offer]] = {}
-        self._missing_since: dict[tuple[str, str], float] = {}
-        self._changed: set[str] = set()
-        self._unasked: set[PodKey] = set()
-
-    @property
-    def nodes(self) -> Mapping[str, NodeFacts]:
-        """All nodes, by name."""
-        return self._nodes
+    rules: Rules
+    clock: Callable[[], float]
+    nodes: dict[str, NodeFacts] = field(default_factory=dict)
+    plugins: dict[str, PluginPod] = field(default_factory=dict)
+    changed: set[str] = field(default_factory=set)
+    _doubted: set[str] = field(default_factory=set)
+    """Nodes to be read: a watch has lost them, or they have a plugin and are not known."""
+    _plugins_of: dict[str, set[str]] = field(default_factory=dict)
+    _offers: dict[str, Offer] = field(default_factory=dict)
+    _missing_since: dict[tuple[str, str], float] = field(default_factory=dict)
 
     def set_node(self, node: NodeFacts) -> None:
-        """Set the facts of a node that exists."""
-        if self._nodes.get(node.name) != node:
-            self._nodes[node.name] = node
-            self._changed.add(node.name)
+        """Set the facts of a node, unless later ones are known: there may be several watches, and answers."""
+        known = self.nodes.get(node.name)
+        if known is not None and node.version < known.version:
+            return
+        if known != node:
+            self.changed.add(node.name)
+        self.nodes[node.name] = node
+        self._doubted.discard(node.name)
+
+    def doubt_node(self, name: str) -> None:
+        """Have a node read that a watch has lost, or a list does not have: another watch may know of it."""
+        self._doubted.add(name)
+        self.changed.add(name)
 
     def remove_node(self, name: str) -> None:
-        """Remove a node that does not exist any more."""
-        if self._nodes.pop(name, None) is not None:
-            for resource in self._rules.resources:
-                self._missing_since.pop((name, resource), None)
+        """Remove a node that does not exist any more, or needs nothing."""
+        self.nodes.pop(name, None)
+        self._doubted.discard(name)
+        for resource in self.rules.resources:
+            self._missing_since.pop((name, resource), None)
 
-    def set_pod(self, key: PodKey, pod: PodFacts | None) -> None:
-        """Set the facts of a Pod; None removes it: it does not exist, has ended, or does not matter."""
-        before = self._pods.get(key)
-        if before == pod:
-            return
-        if before is not None:
-            self._changed.add(before.node)
-            if pod is None or pod.node != before.node:
-                self._unlist(before)
-        if pod is None:
-            self._pods.pop(key, None)
-            self._offers.pop(key, None)
-            return
-        self._pods[key] = pod
-        if pod.plugin is not None and (before is None or before.plugin != pod.plugin):
-            self._unasked.add(key)
-        self._pods_of.setdefault(pod.node, set()).add(key)
-        self._changed.add(pod.node)
+    def set_plugin(self, plugin: PluginPod) -> bool:
+        """Set the facts of a plugin, and return whether it has changed; then it keeps its last offer until the next."""
+        if self.plugins.get(plugin.name) == plugin:
+            return False
+        offer = self._offers.get(plugin.name)
+        self.remove_plugin(plugin.name)
+        if offer:
+            self._offers[plugin.name] = offer
+        self.plugins[plugin.name] = plugin
+        self._plugins_of.setdefault(plugin.node, set()).add(plugin.name)
+        self.changed.add(plugin.node)
+        if plugin.node not in self.nodes:
+            self.doubt_node(plugin.node)
+        return True
 
-    def keep_nodes(self, names: set[str]) -> None:
-        """Remove all other nodes, after a complete list."""
-        for name in self._nodes.keys() - names:
-            self.remove_node(name)
+    def remove_plugin(self, name: str) -> None:
+        """Remove a plugin, if it is known."""
+        self._offers.pop(name, None)
+        if plugin := self.plugins.pop(name, None):
+            self.changed.add(plugin.node)
+            self._plugins_of[plugin.node].discard(name)
+            if not self._plugins_of[plugin.node]:
+                del self._plugins_of[plugin.node]
 
-    def keep_pods(self, keys: set[PodKey]) -> None:
-        """Remove all other Pods, after a complete list."""
-        for key in self._pods.keys() - keys:
-            self.set_pod(key, None)
+    def set_offer(self, plugin: PluginPod, offer: Offer) -> None:
+        """Set what a plugin answered, unless it has changed meanwhile."""
+        if self.plugins.get(plugin.name) == plugin and self._offers.get(plugin.name) != offer:
+            self._offers[plugin.name] = offer
+            self.changed.add(plugin.node)
 
-    def take_unasked(self) -> list[PodKey]:
-        """Return the plugins that are new or have changed; each is returned once."""
-        keys = [key for key in self._unasked if self.plugin(key) is not None]
-        self._unasked.clear()
-        return keys
+    def count_plugins(self, accounting: str) -> int:
+        """Return how many plugins have EPC counted so, or have not answered."""
+        if accounting == UNKNOWN:
+            return len(self.plugins) - len(self._offers)
+        return sum(offer.accounting == accounting for offer in self._offers.values())
 
-    def plugin(self, key: PodKey) -> PluginPod | None:
-        """Return one plugin, or None if it is gone."""
-        pod = self._pods.get(key)
-        return pod.plugin if pod is not None else None
-
-    def set_offer(self, key: PodKey, incarnation: str, offer: Offer) -> None:
-        """Set what a plugin answered, unless the plugin has changed meanwhile."""
-        plugin = self.plugin(key)
-        if plugin is None or plugin.incarnation != incarnation or self._offers.get(key) == (incarnation, offer):
-            return
-        self._offers[key] = (incarnation, offer)
-        self._changed.add(self._pods[key].node)
-
-    def plugins_by_accounting(self) -> Counter[str]:
-        """Return how many plugins have EPC counted how; `unknown` are those that have not answered."""
-        found = Counter(offer.accounting.value for _, offer in self._offers.values())
-        found["unknown"] = sum(pod.plugin is not None for pod in self._pods.values()) - found.total()
-        return found
-
-    def pods_on(self, name: str) -> list[PodFacts]:
-        """Return the Pods of a node."""
-        return [self._pods[key] for key in self._pods_of.get(name, ())]
-
-    def requested(self, name: str) -> tuple[Requested, ...]:
-        """Return what the bound Pods of a node request, for each resource."""
-        return self._sums(self.pods_on(name))
-
-    def mark_changed(self, name: str) -> None:
-        """Have a node looked at again, although nothing is known to have changed."""
-        if name in self._nodes:
-            self._changed.add(name)
+    def knows(self, name: str) -> bool:
+        """Return whether a node is known, or is to be read."""
+        return name in self.nodes or name in self._doubted
 
     def take_changed(self) -> list[str]:
-        """Return the names of the nodes to look at; each is returned once."""
-        names = [name for name in self._changed if name in self._nodes]
-        self._changed.clear()
-        return names
+        """Return the names of the nodes to look at, each once, and forget those that need nothing."""
+        names, self.changed = self.changed, set()
+        for name in names - self._plugins_of.keys():
+            node = self.nodes.get(name)
+            if node is None or not any(one.ours and one.capacity is not None for one in node.amounts):
+                self.remove_node(name)
+        return [name for name in names if self.knows(name)]
 
-    def decide(self, name: str) -> Decision:
-        """Decide about a node, by what is known."""
-        node = self._nodes.get(name)
-        return Decision() if node is None else self.decide_for(node, self.pods_on(name))
+    def decide(self, name: str, pods: NodePods | None = None) -> Decision:
+        """Decide about a node, by what is known and, if its Pods were read just now, by these."""
+        if name in self._doubted:
+            return Decision(reads=True)
+        node = self.nodes.get(name)
+        if node is None:
+            return Decision()
+        plugins = self._plugins_on(name, pods.plugins if pods else ())
+        missing = [self._missing_seconds(plugins, name, resource) for resource in self.rules.resources]
+        return decide(node, plugins, pods.requested if pods else None, missing, self.rules)
 
-    def decide_for(self, node: NodeFacts, pods: Sequence[PodFacts]) -> Decision:
-        """Decide about a node as it was read just now, with its Pods.
-
-        Neither is kept: what was read may be older than what the watches tell meanwhile.
-        """
-        plugins = self._plugins_of(pods)
-        missing = [self._missing_seconds(plugins, node.name, resource) for resource in self._rules.resources]
-        return decide(node, plugins, self._sums(pods), missing, self._rules)
-
-    def _sums(self, pods: Sequence[PodFacts]) -> tuple[Requested, ...]:
-        return tuple(
-            Requested(
-                sum(pod.requests[index] for pod in pods), sum(pod.requests[index] for pod in pods if pod.accepted)
-            )
-            for index in range(len(self._rules.resources))
-        )
-
-    def _plugins_of(self, pods: Sequence[PodFacts]) -> Plugins:
-        found = [(pod.plugin.created, pod.key) for pod in pods if pod.plugin is not None]
-        found.sort(reverse=True)
-        return Plugins(len(found), tuple(self._offers[key][1] for _, key in found if key in self._offers))
+    def _plugins_on(self, name: str, seen: Iterable[str]) -> Plugins:
+        """The plugins of a node: those that the watch told of, and those that were seen there before it did."""
+        names = self._plugins_of.get(name, set())
+        there = sorted((self.plugins[one] for one in names), key=lambda one: (one.created, one.name), reverse=True)
+        offers = tuple(self._offers[one.name] for one in there if one.name in self._offers)
+        return Plugins(len(names.union(seen)), offers)
 
     def _missing_seconds(self, plugins: Plugins, name: str, resource: str) -> float:
         if not plugins.misses(resource):
             self._missing_since.pop((name, resource), None)
             return 0.0
-        now = self._clock()
+        now = self.clock()
         return now - self._missing_since.setdefault((name, resource), now)
-
-    def _unlist(self, pod: PodFacts) -> None:
-        keys = self._pods_of[pod.node]
-        keys.discard(pod.key)
-        if not keys:
-            del self._pods_of[pod.node]

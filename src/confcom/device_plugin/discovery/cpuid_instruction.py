@@ -40,11 +40,6 @@ _CODE = bytes.fromhex(
 def read_cpuid(leaf: int, subleaf: int, *, machine: str | None = None) -> CpuidRegisters:
     """Return the registers of the processor that runs this thread; the SGX leaves are equal on all of a machine's.
 
-    Args:
-        leaf: in EAX.
-        subleaf: in ECX.
-        machine: the processor's architecture; by default this machine's.
-
     Raises:
         UnavailableError: the architecture is another one, or the system does not let a page become executable.
     """

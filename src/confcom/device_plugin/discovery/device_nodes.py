@@ -58,7 +58,6 @@ class NodeState:
 
     device: Device
     path: str | None
-    """The path of its device node; None if there is none."""
     status: FileStatus | None = None
     problems: tuple[Problem, ...] = ()
 
@@ -86,12 +85,7 @@ class HostDevices:
 
 
 def inspect_devices(host: HostFiles, *, expected: Iterable[str] = ()) -> HostDevices:
-    """Inspect the driver and all devices once.
-
-    Args:
-        host: the host to inspect.
-        expected: the paths that containers are given, which take precedence over a device's other path.
-    """
+    """Inspect the driver and all devices once; a path that containers are given precedes a device's other path."""
     mountinfo = host.read_text(MOUNTINFO) or ""
     preferred = tuple(expected)
     return HostDevices(
@@ -102,9 +96,7 @@ def inspect_devices(host: HostFiles, *, expected: Iterable[str] = ()) -> HostDev
 def mounted_noexec(mountinfo: str, path: str) -> bool:
     """Return whether a path's mount, the last of the deepest mounts above it, has the option noexec.
 
-    Args:
-        mountinfo: in the format of proc_pid_mountinfo(5); lines in another format are ignored.
-        path: absolute, without links.
+    `path` is absolute and without links. Lines of mountinfo in another format are ignored.
     """
     depth, noexec = 0, False
     for line in mountinfo.splitlines():
@@ -142,7 +134,6 @@ def _inspect_device(host: HostFiles, device: Device, preferred: tuple[str, ...],
 
 
 def _access_problems(host: HostFiles, device: Device, path: str, status: FileStatus) -> Iterable[Problem]:
-    """Yield the problems of owner and mode, by who can open the device for reading and writing."""
     rule = f'a udev rule: SUBSYSTEM=="misc", KERNEL=="{path.rpartition("/")[2]}", {_RULES[device]}'
     if status.uid:
         yield Problem(

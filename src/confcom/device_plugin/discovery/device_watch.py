@@ -136,7 +136,6 @@ class DeviceWatch:
         if discovery.provision_node is not None:
             self._paths[Device.PROVISION] = discovery.provision_node
         self.availability = {device: DeviceAvailability() for device in self._paths}
-        """For each device that containers are given."""
         self._debounce = dict.fromkeys(self._paths, Debounce(present=True))
         self._logged_problems: dict[Device, tuple[str, ...]] = {}
         self._logged_late: set[Device] = set()

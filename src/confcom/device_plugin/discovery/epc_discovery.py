@@ -79,11 +79,7 @@ def find_node(host: HostFiles, candidates: tuple[str, ...]) -> str | None:
 
 
 def discover(host: HostFiles, *, simulated_epc_mib: int | None) -> Discovery:
-    """Decide what this node offers.
-
-    Args:
-        host: the host to inspect.
-        simulated_epc_mib: MiB of EPC to simulate, or None to look for hardware.
+    """Decide what this node offers; `simulated_epc_mib` is None to look for hardware.
 
     Raises:
         SimulatedOnHardwareError: simulated EPC was requested, and an SGX driver is loaded.

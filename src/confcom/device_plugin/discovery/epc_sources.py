@@ -34,8 +34,7 @@ class EpcSection:
 
     numa_node: int | None
     """None if CPUID is the source, which has sections without their NUMA nodes."""
-    size: int
-    """Bytes."""
+    size: int  # bytes
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,8 +15,7 @@ class FileStatus:
     """The part of a file's status that matters for a device node."""
 
     character_device: bool
-    mode: int
-    """Permission bits, such as 0o660."""
+    mode: int  # permission bits
     uid: int
     gid: int
 

@@ -41,14 +41,7 @@ class Allocator:
 
     @classmethod
     def of(cls, resource: Resource, discovery: Discovery, *, aesmd_directory: str | None) -> Allocator:
-        """Return the allocator of one resource of a node.
-
-        Args:
-            resource: the resource that is allocated.
-            discovery: what the node has.
-            aesmd_directory: mounted with the resources of EPC and the enclave device; None if containers mount it
-                themselves.
-        """
+        """Return the allocator of one resource; `aesmd_directory` is None if containers mount it themselves."""
         if resource.kind is ResourceKind.PROVISION:
             if discovery.provision_node is None:
                 raise ValueError("no provision resource is planned on a node without a provision device")

@@ -87,11 +87,7 @@ class Endpoint:
 
 
 class Serving:
-    """The endpoints that serve one resource: the latest, and one retained endpoint that must not end yet.
-
-    Args:
-        new_endpoint: makes an endpoint that has not started, at a path that was never used.
-    """
+    """The endpoints that serve one resource: the latest, and one retained endpoint that must not end yet."""
 
     def __init__(self, new_endpoint: Callable[[], Endpoint]) -> None:
         self._new_endpoint = new_endpoint

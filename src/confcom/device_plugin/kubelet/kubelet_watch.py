@@ -15,12 +15,7 @@ processor while the kubelet is away. inotify would save them; a node has few ins
 
 
 class KubeletWatch:
-    """Waits until a kubelet listens. However many wait, only one of them polls.
-
-    Args:
-        kubelet_socket: the kubelet's registration socket; it may be missing for any length of time.
-        sleep: waits that many seconds.
-    """
+    """Waits until a kubelet listens. However many wait, only one of them polls."""
 
     def __init__(self, kubelet_socket: Path, *, sleep: Callable[[float], Awaitable[None]] = asyncio.sleep) -> None:
         self._kubelet_socket = kubelet_socket

@@ -64,35 +64,23 @@ class RegistrationCause(StrEnum):
 class RegistrationStatus:
     """The state of one resource's registration, for /inventory."""
 
-    registered: bool = False
-    """Whether the kubelet watches our list now."""
-    registrations: int = 0
-    """Number of registrations since start that led to a stream."""
+    registered: bool = False  # the kubelet watches our list now
+    registrations: int = 0  # since start, those that led to a stream
     cause: RegistrationCause = RegistrationCause.START
-    """Why the last registration was needed."""
     problem: str = ""
-    """Why the last attempt failed; empty if it succeeded."""
     code: str = ""
-    """The code of the problem; empty if there is none."""
 
 
 @dataclass(slots=True)
 class Backoff:
-    """Delays that double, each reduced at random by up to half, so that nodes do not retry in step.
-
-    Args:
-        first: the first delay, in seconds.
-        limit: the maximum delay, in seconds.
-        jitter: random numbers in [0, 1).
-    """
+    """Delays, in seconds, that double; each is reduced at random by up to half, so that nodes do not retry in step."""
 
     first: float
     limit: float
-    jitter: Callable[[], float]
+    jitter: Callable[[], float]  # random numbers in [0, 1)
     _next: float = field(init=False)
 
     def __post_init__(self) -> None:
-        """Begin with the first delay."""
         self.reset()
 
     def next_delay(self) -> float:
@@ -109,17 +97,7 @@ class Backoff:
 class Registrar:
     """Serves one resource and keeps it registered.
 
-    Args:
-        resource_name: the resource to register.
-        kubelet_socket: the kubelet's registration socket; it may be missing for any length of time.
-        kubelet_watch: waits for that socket.
-        new_endpoint: makes an endpoint that has not started, at a path that was never used.
-        peers: the other instances that serve the resource.
-        yields: whether tenants' Pods rarely need the resource, so that others are registered first.
-        metrics: where registrations are counted.
-        jitter: random numbers in [0, 1).
-        clock: monotonic seconds.
-        sleep: waits that many seconds.
+    A resource that `yields` is rarely needed by tenants' Pods, so that others are registered first.
     """
 
     def __init__(

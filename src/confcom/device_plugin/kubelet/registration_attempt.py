@@ -33,12 +33,7 @@ FIRST_STREAM_SECONDS = 10.0
 class AttemptFailedError(ConfcomError):
     """An attempt to register failed; a later one may succeed.
 
-    Args:
-        what: the reason, for people.
-        error_code: its code.
-        kubelet_listens: whether a kubelet listens at all.
-        path_is_used: whether the kubelet may know our path although Register failed; from 1.37 on it refuses a path
-            that it knows.
+    `path_is_used`: the kubelet may know our path although Register failed; from 1.37 on it refuses one that it knows.
     """
 
     def __init__(self, what: str, *, error_code: str, kubelet_listens: bool = True, path_is_used: bool = False) -> None:
@@ -50,16 +45,7 @@ class AttemptFailedError(ConfcomError):
 async def register_once(
     kubelet_socket: Path, resource_name: str, served_endpoint: Callable[[], Awaitable[Endpoint]]
 ) -> Endpoint:
-    """Register, and wait until the kubelet opens its ListAndWatch stream.
-
-    Args:
-        kubelet_socket: the kubelet's registration socket.
-        resource_name: the resource to register.
-        served_endpoint: returns an endpoint that accepts connections now.
-
-    Returns:
-        The registered endpoint.
-    """
+    """Register, and wait until the kubelet opens its ListAndWatch stream; return the registered endpoint."""
     if absence := kubelet_absence(kubelet_socket):
         raise absence
     async with unix_channel(str(kubelet_socket)) as channel:

@@ -38,13 +38,7 @@ _NAME = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class SocketNames:
-    """The socket names of one instance.
-
-    Args:
-        directory: the kubelet's device plugin directory.
-        installation: the plugin's installation.
-        instance: the instance's identifier, from `unused_instance`.
-    """
+    """The socket names of one instance."""
 
     directory: Path
     installation: str
@@ -83,11 +77,9 @@ class PeerInstances:
     def record_registration(self, own: Path, *, within: float) -> None:
         """Record that we have registered: from here on, only the end of an instance that registers later matters.
 
-        Args:
-            own: our socket.
-            within: seconds that a Register may take. A socket that is older than ours by more belongs to an instance
-                that had registered before us: an instance that registers again uses a new socket, unless it was the
-                latest to register.
+        A socket that is older than ours by more than `within`, the seconds that a Register may take, belongs to an
+        instance that had registered before us: an instance that registers again uses a new socket, unless it was the
+        latest to register.
         """
         latest = _bound_at(own) - within
         self._older = frozenset(path for path, _ in self._sockets() if _bound_at(path) < latest)
@@ -128,10 +120,6 @@ def unused_instance(directory: Path, random_below: Callable[[int], int]) -> str:
     """Return an instance identifier that no socket in the directory has.
 
     gRPC silently takes over a live socket's path, so two instances must never have the same name.
-
-    Args:
-        directory: the kubelet's device plugin directory.
-        random_below: returns a random number from 0 to below its argument.
     """
     used = {found["instance"] for _, found in _our_sockets(directory)}
     while (instance := _digits(random_below(INSTANCES), _INSTANCE_LETTERS)) in used:
@@ -158,12 +146,9 @@ def refuse_second_plugin(directory: Path, resources: Iterable[str], installation
 
 
 def remove_stale_sockets(directory: Path) -> list[str]:
-    """Remove this program's sockets on which no process listens, such as those of an instance that was killed.
+    """Remove our sockets on which no process listens, such as those of an instance that was killed; return their names.
 
-    A kubelet clears the directory too, but only when it starts.
-
-    Returns:
-        The names of the removed sockets. A socket that cannot be inspected or removed stays.
+    A kubelet clears the directory too, but only when it starts. A socket that cannot be inspected or removed stays.
     """
     removed = []
     for path, _ in _our_sockets(directory):

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from confcom.daemon.readiness_log import NotReady
-from confcom.quote_helper.quoting.provider_state import Backend, BackendCheck
+from confcom.quote_helper.quoting.provider_state import Backend
 from confcom.quote_helper.quoting.restart_request import (
     AesmdInstance,
     RestartPolicy,
@@ -41,13 +41,7 @@ def open_aesmd(
     hang_seconds: float = HANG_SECONDS,
     clock: Callable[[], float] = time.monotonic,
 ) -> Backend:
-    """Return aesmd as a backend; it need not run yet.
-
-    Args:
-        socket_path: aesmd's private socket.
-        expected_root: a file with a root certificate for tests; None: Intel's root.
-        hang_seconds: deadline of one call of the self-test.
-        clock: monotonic seconds.
+    """Return aesmd as a backend; it need not run yet. Without `expected_root`, quotes must end in Intel's root.
 
     Raises:
         SettingsError: the root cannot be read.
@@ -64,25 +58,22 @@ def open_aesmd(
         self_test,
         self_test_seconds=SELF_TEST_SECONDS,
         tells_cause=True,
-        check=lambda: _check_of_quotes(provider),
+        problem=lambda: _problem_of_quotes(provider),
         in_loop=provider.in_loop,
     )
 
 
-def _check_of_quotes(provider: AesmdQuoteProvider) -> BackendCheck:
+def _problem_of_quotes(provider: AesmdQuoteProvider) -> NotReady | None:
     """Return a problem while the last quote for a client was not relayed: no self-test makes a quote."""
     rejected = provider.rejected
-    return BackendCheck(None if rejected is None else NotReady(str(rejected), code=rejected.error_code))
+    return None if rejected is None else NotReady(str(rejected), code=rejected.error_code)
 
 
 class AesmdSelfTest:
     """The self-test of aesmd, which asks for its restart where only that helps.
 
-    Args:
-        tester: a provider of the self-test's own, with a longer deadline than that of clients.
-        provider: the clients' provider; a loss of it makes the next test a full one.
-        socket_path: aesmd's socket; the request for a restart is written beside it.
-        clock: monotonic seconds.
+    `tester` is its own, with a longer deadline than the clients' `provider`, whose loss makes the next test a full one.
+    The request for a restart is written beside aesmd's socket.
     """
 
     def __init__(
@@ -101,11 +92,7 @@ class AesmdSelfTest:
         self._full_test_due = clock()
 
     def __call__(self) -> QuotingIdentity:
-        """Run the self-test.
-
-        Raises:
-            QuoteProviderError: aesmd makes no quotes.
-        """
+        """Run the self-test; it raises QuoteProviderError if aesmd makes no quotes."""
         instance = AesmdInstance.at(self._socket_path)
         try:
             identity = self._test(instance)

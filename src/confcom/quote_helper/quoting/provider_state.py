@@ -25,24 +25,6 @@ _logger = logging.getLogger(__name__)
 PREPARING: Final = NotReady("the quote provider is being prepared", code="provider-preparing")
 
 
-class BackendNotReadyError(Exception):
-    """The backend cannot be opened yet."""
-
-    def __init__(self, problem: NotReady) -> None:
-        super().__init__(problem.reason)
-        self.problem = problem
-
-
-@dataclass(frozen=True, slots=True)
-class BackendCheck:
-    """The result of a backend's check of itself."""
-
-    problem: NotReady | None = None
-    """Why the backend is not the intended one, although it makes quotes."""
-    successor: Backend | None = None
-    """The backend that replaces this one from now on."""
-
-
 @dataclass(frozen=True, slots=True)
 class Backend:
     """A quote provider, and how to test it."""
@@ -57,8 +39,8 @@ class Backend:
     """For one self-test, after which the provider counts as hung; None: the helper's limit."""
     tells_cause: bool = False
     """Whether errors of the provider have codes of their causes, which then become the reason for not being ready."""
-    check: Callable[[], BackendCheck] | None = None
-    """Checks whether this is still the backend to use. It may block."""
+    problem: Callable[[], NotReady | None] = lambda: None
+    """Returns a problem with a backend whose self-test passes."""
     in_loop: Callable[[], AesmdInLoop] | None = None
     """Returns the provider's calls for the running loop, if they wait for another process; None: they do not wait."""
 
@@ -67,9 +49,7 @@ class ProviderPhase(StrEnum):
     """The state of the provider."""
 
     PREPARING = "preparing"
-    """No self-test has passed yet."""
     READY = "ready"
-    """The last self-test passed."""
     LOST = "lost"
     """A self-test passed before, and the last one failed, or has not returned."""
 
@@ -92,15 +72,7 @@ class ProviderSupervisor:
 
     The service has the provider only while the last self-test succeeded; otherwise requests that need it wait.
 
-    Args:
-        open_backend: opens the backend. It may block.
-        opened: called with the backend that was opened, and with each that replaces it.
-        service: gets the provider.
-        worker: runs calls that may block.
-        tested: called with the identity after every self-test that passed, before `changed`.
-        changed: called with every new status, also when only the problem differs.
-        self_test_failed: called after every self-test that failed.
-        limits: intervals and deadlines.
+    `tested` is called after every self-test that passed, before `changed`; `changed` also if only the problem differs.
     """
 
     def __init__(
@@ -123,22 +95,18 @@ class ProviderSupervisor:
         self._changed = changed
         self._self_test_failed = self_test_failed
         self._limits = limits
-        self._provided: QuoteProvider | None = None
-        self._problem: NotReady | None = None
         self.status = ProviderStatus(ProviderPhase.PREPARING, PREPARING)
         self.ready = asyncio.Event()
-        """Set while the status is READY."""
         self._wake = asyncio.Event()
         self._losses = 0
         service.on_lost = self._on_lost
 
     async def run(self) -> None:
         """Open the backend, then test it periodically until cancelled."""
-        backend = await self._open()
+        backend = await self._worker.submit(self._open_backend)
         self._opened(backend)
         failures = 0
         while True:
-            backend = await self._check(backend)
             losses = self._losses
             problem = await self._self_test(backend)
             if problem is None and losses != self._losses:
@@ -160,40 +128,18 @@ class ProviderSupervisor:
         self._service.on_lost = lambda _: None
 
     def _on_lost(self, error: QuoteProviderError) -> None:
-        """Withdraw the provider, which a client's call found lost, and test it now."""
         self._losses += 1
         if self.status.ready:
             self._on_failure(NotReady(str(error), code=error.error_code))
             self._wake.set()
 
     async def _sleep(self, seconds: float) -> None:
-        """Sleep until the next self-test is due."""
         self._wake.clear()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await self._wake.wait()
 
-    async def _open(self) -> Backend:
-        while True:
-            try:
-                return await self._worker.submit(self._open_backend)
-            except BackendNotReadyError as error:
-                _logger.warning("the helper cannot make quotes yet: %s", error)
-                self._on_failure(error.problem)
-                await asyncio.sleep(self._limits.reopen_seconds)
-
-    async def _check(self, backend: Backend) -> Backend:
-        """Return the backend to use from now on."""
-        if backend.check is None:
-            return backend
-        result = await self._worker.submit(backend.check)
-        self._problem = result.problem
-        if result.problem is not None:
-            _logger.warning("%s", result.problem.reason)  # each time: `confcom status` shows the end of the log
-        return result.successor or backend
-
     async def _self_test(self, backend: Backend) -> NotReady | None:
-        """Run the self-test; return why no quote can be made, or None."""
         try:
             if self.status.ready and backend.in_loop is None:
                 # The event loop uses this provider for clients now, and no other thread may use it at the same time.
@@ -225,27 +171,22 @@ class ProviderSupervisor:
         return call.result()
 
     def _on_success(self, backend: Backend) -> NotReady | None:
-        """Give the service the provider that was tested; return why it cannot be used, or None."""
         provider = backend.provider
         before = self.status.phase
-        provided = before is ProviderPhase.READY and provider is self._provided
-        if not provided:
+        if before is not ProviderPhase.READY:
             try:
                 self._service.provide(provider, backend.in_loop)
             except OSError as error:  # no descriptor is left
                 return NotReady(f"the quote provider cannot be used: {error}", code="self-test-failed")
-        status = ProviderStatus(ProviderPhase.READY, self._problem)
+        problem = backend.problem()
+        if problem is not None:
+            _logger.warning("%s", problem.reason)  # each time: `confcom status` shows the end of the log
+        status = ProviderStatus(ProviderPhase.READY, problem)
         if self.status != status:
             self._set(status)
-        if provided:
-            return None
-        self.ready.set()
-        if self._provided not in {None, provider}:
-            self._opened(backend)
-            _logger.info("the helper now uses another platform", extra={"root": backend.root})
-        self._provided = provider
         if before is ProviderPhase.READY:
             return None
+        self.ready.set()
         message = "the quote provider is back" if before is ProviderPhase.LOST else "ready: the self-test passed"
         _logger.info(message, extra={"provider": provider.name})
         return None

@@ -65,11 +65,7 @@ class AesmdInstance:
 
 
 class RestartPolicy:
-    """Decides by successive self-tests when aesmd must be restarted.
-
-    Args:
-        clock: monotonic seconds.
-    """
+    """Decides by successive self-tests when aesmd must be restarted."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock

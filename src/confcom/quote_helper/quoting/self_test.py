@@ -19,10 +19,7 @@ ReportMaker = Callable[[TargetInfo], Report]
 
 
 def run_self_test(provider: QuoteProvider, make_report: ReportMaker) -> QuotingIdentity:
-    """Get identity, quote size and a quote, as a client does, and check the quote.
-
-    Returns:
-        The identity that clients get.
+    """Get identity, quote size and a quote, as a client does, and check the quote; return the identity.
 
     Raises:
         QuoteProviderError: no quote was made, or it does not match the request.
@@ -49,9 +46,6 @@ def run_hardware_self_test(provider: QuoteProvider) -> QuotingIdentity:
 
     The helper has no enclave, so it cannot make a right report. A refusal shows that the quoting enclave runs: only it
     can check the MAC.
-
-    Returns:
-        The identity that clients get.
 
     Raises:
         QuoteProviderError: the provider failed, or accepted the report.

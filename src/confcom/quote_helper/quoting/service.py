@@ -36,9 +36,7 @@ class Ticket(Generic[A]):
     """The peer in whose turns it is served."""
     need: Need
     asker: A
-    """Gets the answer."""
-    arrived: float = 0.0
-    """When it began to wait, by the service's clock."""
+    arrived: float = 0.0  # by the service's clock
     repeated: bool = False
     """Whether its call was repeated because the provider was lost meanwhile."""
 
@@ -99,11 +97,7 @@ class QuoteService(Generic[A]):
         return self._provider is not None and self._in_loop is None
 
     def provide(self, provider: QuoteProvider, in_loop: Callable[[], AesmdInLoop] | None = None) -> None:
-        """Set the provider, which is ready, and serve the requests that wait for it.
-
-        Args:
-            provider: makes the quotes.
-            in_loop: returns its calls for the running loop, if they wait; None: it is called inline.
+        """Set the provider, which is ready, and serve the requests that wait; without `in_loop`, it is called inline.
 
         Raises:
             OSError: no descriptor is left for its calls in the loop; the service has the provider that it had before.
@@ -140,13 +134,7 @@ class QuoteService(Generic[A]):
             pass
 
     def respond(self, request: Request, owner: Hashable, asker: A) -> Response | Ticket[A]:
-        """Return the answer, or a ticket if the request has to wait; the asker then gets the answer later.
-
-        Args:
-            request: the request.
-            owner: the peer in whose turns it is served; equal for all requests of one peer.
-            asker: gets the answer if it is not returned.
-        """
+        """Return the answer, or a ticket if the request has to wait; the asker then gets the answer later."""
         planned = plan(request)
         if not isinstance(planned, Need):
             return planned

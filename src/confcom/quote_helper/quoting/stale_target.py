@@ -40,8 +40,7 @@ class StaleTargetPolicy:
     def took_over_from(self, target_info: bytes) -> None:
         """Record the TargetInfo that another instance gave clients until now; open or close the window accordingly.
 
-        Args:
-            target_info: 512 bytes, as its InitQuoteEx gave them; empty if not known.
+        It has 512 bytes, as the other's InitQuoteEx gave them; empty if not known.
         """
         changed = target_info != self._target_info
         self._ends = self._clock() + (self._window_seconds if changed else 0.0)

@@ -42,12 +42,7 @@ class FileAccess:
 
 
 def who_else_can_replace(directory: FileAccess, *, me: int) -> str | None:
-    """Return who, besides root and this user, can replace the socket; None: nobody.
-
-    Args:
-        directory: the socket's directory.
-        me: the uid of this helper.
-    """
+    """Return who, besides root and the user `me`, can replace a socket in this directory; None: nobody."""
     if directory.uid not in (_ROOT, me):
         return f"the user {directory.uid}, who owns the directory,"
     if directory.mode & stat.S_ISVTX:
@@ -95,14 +90,7 @@ class Reachability:
 
 
 class SocketAccess:
-    """Checks and repairs the modes of one socket and its directory.
-
-    Args:
-        path: the socket's path.
-        open_to_all: whether modes are set back, so that every user can connect.
-        limits: how often a change is logged.
-        clock: monotonic seconds.
-    """
+    """Checks and repairs the modes of one socket and its directory."""
 
     def __init__(self, path: Path, *, open_to_all: bool, limits: HelperLimits, clock: Callable[[], float]) -> None:
         self._path = path

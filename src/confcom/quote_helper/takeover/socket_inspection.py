@@ -26,9 +26,7 @@ LOOK_PATIENCE_SECONDS: Final = 1.0
 def read_socket_state(path: Path, unable_holder: Instance | None) -> SocketState:
     """Return what is at a path that this instance does not serve. It may block for LOOK_PATIENCE_SECONDS.
 
-    Args:
-        path: the socket's path.
-        unable_holder: an instance whose probe showed that it cannot quote.
+    A probe has shown that `unable_holder` cannot quote.
     """
     identity = FileIdentity.of(path)
     try:

@@ -150,7 +150,6 @@ class SocketKeeper:
             self._remove(bound)
 
     async def _reconcile(self) -> ConfcomError | None:
-        """Inspect the path, decide and act; return the error that prevents binding, if any."""
         if (barrier := self._access.check_directory()) is not None:
             self._set_problem(barrier)
             return None
@@ -232,7 +231,6 @@ class SocketKeeper:
             bound.close()
 
     def _start_probe(self, holder: Instance) -> None:
-        """Probe the newer instance in the background, at most every `holder_examination_seconds`: can it quote?"""
         loop = asyncio.get_running_loop()
         if loop.time() < self._next_probe or (self._probe_task and not self._probe_task.done()):
             return

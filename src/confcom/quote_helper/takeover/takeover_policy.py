@@ -40,12 +40,7 @@ class Instance:
 
     @classmethod
     def started(cls, boottime_ns: int, token: bytes) -> Self:
-        """Return the instance that starts now.
-
-        Args:
-            boottime_ns: CLOCK_BOOTTIME now.
-            token: TOKEN_BYTES random bytes.
-        """
+        """Return the instance that starts at this time by CLOCK_BOOTTIME; the token is TOKEN_BYTES random bytes."""
         return cls(boottime_ns // 1_000_000, int.from_bytes(token, "big"))
 
     @classmethod
@@ -102,9 +97,7 @@ class Foreign:
     """A live socket that is not known to be a quote helper's."""
 
     reason: str
-    """What is known about it."""
     code: str = "foreign-socket"
-    """Tells the reasons apart."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,14 +136,7 @@ _REPLACE: Final = Decision(Step.REPLACE)
 
 
 def decide(state: SocketState, *, me: Instance, can_quote: bool, replace_foreign: bool) -> Decision:
-    """Decide what an instance that is not stopping does with the path.
-
-    Args:
-        state: what is at the path.
-        me: this instance.
-        can_quote: whether this instance's last self-test passed.
-        replace_foreign: whether another program's socket may be replaced too.
-    """
+    """Decide what an instance that is not stopping does with the path; it can quote if its last self-test passed."""
     match state:
         case OwnSocket():
             return _KEEP

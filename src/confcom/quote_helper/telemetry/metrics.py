@@ -32,15 +32,11 @@ _BOUNDS: Final = (*map(floatToGoString, BUCKETS), "+Inf")
 
 
 class _Answers:
-    """All answers to one kind of request."""
-
     __slots__ = ("buckets", "results", "seconds")
 
     def __init__(self) -> None:
-        self.results: dict[int, int] = {}
-        """Counts by AESM's code."""
-        self.buckets = [0] * len(_BOUNDS)
-        """Counts by time; not cumulative."""
+        self.results: dict[int, int] = {}  # counts by AESM's code
+        self.buckets = [0] * len(_BOUNDS)  # counts by time; not cumulative
         self.seconds = 0.0
 
 
@@ -170,9 +166,7 @@ class HelperMetrics:
 async def watch_loop(clock: Callable[[], float], late: Callable[[float], None]) -> None:
     """Sleep repeatedly, and report how many seconds late each wake-up was, until cancelled.
 
-    Args:
-        clock: monotonic seconds.
-        late: called with the delay of every wake-up. It includes time in which the kernel ran other processes.
+    A delay includes time in which the kernel ran other processes.
     """
     while True:
         due = clock() + LOOP_LOOK_SECONDS

@@ -87,8 +87,6 @@ class Observations:
 
 
 class _Pod:
-    """One pod's counts."""
-
     __slots__ = ("failures", "last_seen", "seen", "successes")
 
     def __init__(self, last_seen: float) -> None:

@@ -21,11 +21,8 @@ OTHERS: Final = Peer("others", -1, 0)
 class LineBudget:
     """The number of log lines that all peers together get in each window.
 
-    Args:
-        first: for first lines of a peer's window, which may be the count of its previous window. They are budgeted
-            separately, so that peers with many lines do not use up the lines of others.
-        further: for all other lines.
-        clock: monotonic seconds.
+    First lines of a peer's window, which may be the count of its previous window, are budgeted separately, so that
+    peers with many lines do not use up the lines of others.
     """
 
     def __init__(self, *, first: int, further: int, clock: Callable[[], float]) -> None:
@@ -47,8 +44,6 @@ class LineBudget:
 
 
 class _Window:
-    """One peer's minute."""
-
     __slots__ = ("counted", "counted_since", "first_line_decided", "lines_left", "peer", "since")
 
     def __init__(self, peer: Peer, since: float, lines_left: int, *, first_line_decided: bool) -> None:
@@ -67,11 +62,8 @@ class PeerWindows:
     The count is reported when the window ends, and is itself one line of the next window. Counts for which the budget
     has no line left are added up, and reported one window later as those of OTHERS.
 
-    Args:
-        lines: of one peer within a window.
-        budget: of all peers together.
-        clock: monotonic seconds.
-        summarise: called with a count: the peer, the counts by code, and the seconds that they cover.
+    `lines` is for one peer within a window, `budget` for all together. `summarise` gets a peer, its counts by code, and
+    the seconds that they cover.
     """
 
     def __init__(

@@ -61,10 +61,7 @@ _REJECTED_REMEDY: Final = (
 class QuoteLog:
     """Logs which peer got which quote. `tick` must be called about once a second, and logs the counts.
 
-    Args:
-        quote_lines: quotes of one peer that are logged individually within WINDOW_SECONDS, 0 for counts only; or
-            ALL_QUOTES, without a limit per peer or in all.
-        clock: monotonic seconds.
+    `quote_lines` of one peer are logged individually within WINDOW_SECONDS; with ALL_QUOTES there is no limit at all.
     """
 
     def __init__(self, quote_lines: QuoteLines, clock: Callable[[], float]) -> None:

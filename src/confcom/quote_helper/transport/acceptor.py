@@ -26,15 +26,6 @@ class Acceptor:
 
     Accepting pauses when the limit is reached or descriptors run out, and no connection may be shed. It resumes when a
     connection ends, or after a short time. Meanwhile clients wait in the kernel's backlog, and the loop does not spin.
-
-    Args:
-        epoll: watches the listeners; its poller calls `accept_from`.
-        table: says how many more connections are allowed, and which one to shed.
-        handler: serves connections.
-        identify: identifies the peer of each connection.
-        observer: is told of pauses.
-        limits: how long one turn may last, when connections may be shed, and when to retry.
-        clock: monotonic seconds.
     """
 
     def __init__(
@@ -164,7 +155,6 @@ class Acceptor:
         return True
 
     def _pause(self, reason: str, seconds: float) -> None:
-        """Stop watching listeners until `resume` is called, at the latest after `seconds`."""
         if not self._paused:
             self._paused = True
             self._watch_listeners(0)

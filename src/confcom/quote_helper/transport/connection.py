@@ -31,12 +31,7 @@ after it has raised EPOLLOUT (sock_wfree). No buffer is that small, so 1 is unam
 
 
 def request_memory(request: Request, received: int) -> int:
-    """Return how many bytes the helper holds at most for a complete request, until its answer is read.
-
-    Args:
-        request: determines how long the answer may be.
-        received: how many bytes were received for it.
-    """
+    """Return how many bytes the helper holds at most for a complete request, until its answer is read."""
     quote = min(request.buf_size, MAX_QUOTE_BUFFER_SIZE) if isinstance(request, GetQuoteExRequest) else 0
     return CONNECTION_MEMORY + received + quote
 
@@ -64,7 +59,6 @@ class Holding:
 
     peer: Hashable
     open: int = 0
-    """Number of connections."""
     waiting: int = 0
     """Complete requests that are not answered."""
     memory: int = 0
@@ -104,7 +98,6 @@ class Connection:
         self.sock = sock
         self.peer = peer
         self.holding: Holding
-        """Its peer's entry in the connection table."""
         self.charged = 0
         """Bytes counted for this connection in the connection table."""
         self.in_time = False
@@ -113,15 +106,12 @@ class Connection:
         """Whether it counts as a waiting request of its peer."""
         self.stage = Stage.RECEIVING
         self.complete = False
-        """Whether its request has arrived."""
-        self.received = 0
-        """Number of bytes received."""
+        self.received = 0  # bytes
         self.request: Request
         self.response: Response
         self.since = 0.0
         """When the request was complete."""
-        self.answer_size = 0
-        """Bytes of the encoded answer."""
+        self.answer_size = 0  # bytes
         self.answered_at = 0.0
         """When the kernel had taken the whole answer."""
         self.ticket: Ticket[Connection] | None = None

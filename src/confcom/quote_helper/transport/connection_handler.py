@@ -27,14 +27,7 @@ _RECEIVING, _PAUSED, _ANSWERING, _SENDING, _UNREAD, _ENDED = Stage
 class ConnectionHandler:
     """Serves connections until they end; an exception in one of them ends only that one.
 
-    Args:
-        epoll: watches the connections that have to wait.
-        table: counts the connections and what they hold.
-        service: makes the answers.
-        observer: receives all events.
-        changed: called when a connection has ended, or its request is complete.
-        limits: deadlines and caps.
-        clock: monotonic seconds.
+    `changed` is called when a connection has ended, or its request is complete.
     """
 
     def __init__(
@@ -130,7 +123,6 @@ class ConnectionHandler:
             self._fail(connection, error)
 
     def _run(self, step: Callable[[Connection], None], connection: Connection) -> None:
-        """Run one step of a connection; an exception ends only this connection."""
         try:
             step(connection)
         except Exception as error:  # noqa: BLE001 # for example MemoryError
@@ -182,7 +174,6 @@ class ConnectionHandler:
                 self._end(connection)
 
     def _wait_sheddable(self, connection: Connection, events: int) -> None:
-        """Wait for `events` on a connection whose request is not served yet; it may be shed meanwhile."""
         first = not connection.watched
         self._watch(connection, events)
         if first:

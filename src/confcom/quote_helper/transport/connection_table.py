@@ -21,9 +21,6 @@ class ConnectionTable:
     Every waiting request is answered sooner or later, so a peer may have as many as are left free for all others: the
     more peers there are, the fewer each gets. Memory is different: a client that does not read its answer holds it
     without a time limit, and it cannot be taken back when other peers come. So each peer has the same small limit.
-
-    Args:
-        limits: the connection limit, and how many requests may wait and how many bytes may be held, in all and by peer.
     """
 
     __slots__ = (

@@ -20,14 +20,7 @@ be thousands of peers."""
 class PausedConnections:
     """Holds paused connections, by peer and in order, until the peer is below its limits.
 
-    A connection whose request is complete is refused after `wait_seconds`.
-
-    Args:
-        table: says whether the peer's limits allow the next step of a connection.
-        resume: takes this step.
-        refuse: called for a complete request that has waited too long; it is no longer paused then.
-        wait_seconds: how long a complete request may wait.
-        clock: monotonic seconds.
+    A connection whose request is complete is refused after `wait_seconds`; it is no longer paused then.
     """
 
     __slots__ = (
@@ -91,7 +84,6 @@ class PausedConnections:
         self._wait_deadlines.close()
 
     def _try_soon(self) -> None:
-        """Schedule a check of all peers for the loop's next turns: some peer holds less now."""
         self._again = True
         self._schedule()
 

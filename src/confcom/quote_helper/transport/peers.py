@@ -36,10 +36,8 @@ class Peer(NamedTuple):
     uid: int
     pid: int
     """0: in a PID namespace that is not visible here."""
-    pod: str = ""
-    """Pod UID, empty if unknown."""
-    container: str = ""
-    """Container ID, empty if unknown."""
+    pod: str = ""  # UID, empty if unknown
+    container: str = ""  # ID, empty if unknown
 
     @property
     def share_key(self) -> Hashable:
@@ -83,9 +81,6 @@ class ByPod:
     Before Linux 6.5 the kernel gives no pidfd of the peer, and one is opened by process ID. Then the connection must
     also be open at both ends. It is closed when its process ends, unless another process inherited it: a container that
     does this on purpose, and whose process ID is reused before the helper accepts, is taken for another container.
-
-    Args:
-        proc: the proc file system of this process' PID namespace.
     """
 
     def __init__(self, proc: Path = Path("/proc")) -> None:

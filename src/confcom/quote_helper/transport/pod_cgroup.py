@@ -61,11 +61,8 @@ _V2: Final = "0::"
 def parse_pod_cgroup(text: str) -> PodCgroup:
     """Parse /proc/PID/cgroup of cgroup v1, v2 or both at once; never raise.
 
-    Args:
-        text: the file's content, which may be anything; everything beyond `MAX_CGROUP_SIZE` characters is ignored.
-
-    Returns:
-        The first cgroup that names a container, else the first that names a pod, else one without a pod.
+    The result is the first cgroup that names a container, else the first that names a pod, else one without a pod.
+    Everything beyond `MAX_CGROUP_SIZE` characters is ignored.
     """
     lines = text[:MAX_CGROUP_SIZE].split("\n")
     if len(text) >= MAX_CGROUP_SIZE:

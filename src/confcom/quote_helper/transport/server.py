@@ -27,14 +27,7 @@ _logger = logging.getLogger(__name__)
 class AesmServer:
     """Serves listening sockets, which it does not own; all share one connection table. It knows no path.
 
-    Must be created and closed in the running event loop.
-
-    Args:
-        service: makes the answers.
-        observer: receives all events.
-        identify: identifies the peer of each connection.
-        limits: deadlines and caps.
-        clock: monotonic seconds, finer than uvloop's clock, which counts milliseconds.
+    Must be created and closed in the running event loop. `clock` is finer than uvloop's, which counts milliseconds.
     """
 
     def __init__(

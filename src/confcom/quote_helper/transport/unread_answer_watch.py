@@ -25,12 +25,6 @@ class UnreadAnswers:
 
     Nearly all clients read at once. So a connection is checked soon after its answer was sent, and again for as long as
     its client may be waiting for a processor. If the answer is still unread then, the connection is watched.
-
-    Args:
-        watch: watches a connection from now on instead.
-        read: ends a connection whose answer was read.
-        fail: ends a connection after an error.
-        clock: monotonic seconds.
     """
 
     __slots__ = ("_checked", "_clock", "_fail", "_read", "_sent", "_timer", "_watch")

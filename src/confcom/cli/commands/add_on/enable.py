@@ -3,19 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from confcom.cli.add_on_options import (
-    add_on,
-    chart_of,
-    chart_options,
-    cluster_options,
-    show_result,
-    start_note,
-    waiting_options,
-)
-from confcom.cli.interruption import reports_interruption
+from confcom.cli import add_on_options as options
+
+if TYPE_CHECKING:
+    from confcom.addon.cluster import Login
 
 
 @click.command()
@@ -45,10 +40,10 @@ from confcom.cli.interruption import reports_interruption
 @click.option(
     "--allow-no-nodes", is_flag=True, help="Succeed if no node has SGX yet; nodes that are added later get the daemons."
 )
-@chart_options
-@waiting_options
-@cluster_options
-@reports_interruption
+@options.chart_options
+@options.waiting_options
+@options.cluster_options
+@options.interrupted_by_sigterm
 def enable(
     *,
     simulated: bool,
@@ -64,7 +59,7 @@ def enable(
     wait: bool,
     timeout: int,
     namespace: str,
-    context: str,
+    login: Login,
     output: str,
 ) -> None:
     """Enable the SGX add-on on a cluster: EPC as a resource, quotes out of process.
@@ -90,16 +85,16 @@ def enable(
 
     \b
     Exit codes:
-      1    helm failed; in most cases its Job, which has the quote helper's image and runs before any daemon
+      1    helm failed
       2    the chart refuses the values
       6    the cluster, kubectl or helm does not answer
       7    a check failed or another change is running; nothing was changed
-      8    the add-on is installed, but a node is not ready, or a quote helper does not use the cluster's root
+      8    the add-on is installed, but a node is not ready
       130  Ctrl-C or SIGTERM; the last lines say what was changed, and what to do
     """
-    from confcom.addon.cluster.helm import Values
-    from confcom.addon.cluster.preflight_reader import InstallRequest
-    from confcom.addon.operations.enable import enable_add_on
+    from confcom.addon import install
+    from confcom.addon.helm import Values
+    from confcom.addon.preflight_inputs import InstallRequest
 
     chosen = []
     if simulated or simulated_nodes:
@@ -109,11 +104,8 @@ def enable(
     if quote_helper is not None:
         chosen.append(f"quoteHelper.enabled={str(quote_helper).lower()}")
     values = Values(files, (*chosen, *settings), texts)
-    request = InstallRequest(chart_of(chart), values, simulated_nodes, allow_no_nodes)
-    addon = add_on(namespace, context)
-    done = enable_add_on(addon, request, dry_run=dry_run, wait=wait, deadline=timeout)
-    if not dry_run:
-        how = "enabled" if done.changed else "enabled already"
-        show_result(done.to_json(), f"The add-on is {how} (revision {done.revision}).{start_note(wait=wait)}", output)
-    elif output == "json":
-        show_result(done.to_json(), "", output)
+    request = InstallRequest(options.chart_of(chart), values, simulated_nodes, allow_no_nodes)
+    with options.opened(login, namespace) as add_on:
+        done = install.enable(add_on, request, dry_run=dry_run, wait=wait, timeout=timeout)
+    how = "enabled" if done.changed else "enabled already"
+    options.show_change(done, f"The add-on is {how}", output, wait=wait)

@@ -2,42 +2,29 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
 
-from confcom.cli.add_on_options import (
-    add_on,
-    cluster_options,
-    interrupted_option,
-    show_result,
-    start_note,
-    waiting_options,
-)
-from confcom.cli.interruption import reports_interruption
+from confcom.cli.add_on_options import cluster_options, interrupted_by_sigterm, opened, show_change, waiting_options
+
+if TYPE_CHECKING:
+    from confcom.addon.cluster import Login
 
 
 @click.command()
 @click.argument("revision", type=click.IntRange(min=1), required=False)
-@interrupted_option
 @waiting_options
 @cluster_options
-@reports_interruption
-def rollback(
-    *,
-    revision: int | None,
-    interrupted: bool,
-    wait: bool,
-    timeout: int,
-    namespace: str,
-    context: str,
-    output: str,
-) -> None:
+@interrupted_by_sigterm
+def rollback(*, revision: int | None, wait: bool, timeout: int, namespace: str, login: Login, output: str) -> None:
     """Undo the last update: restore the previous revision of the add-on.
 
     A second rollback undoes the update before that. REVISION is the number of a revision in `helm history`; the
     command restores that one.
 
-    The command refuses to start while another change is running. A change that helm has not ended counts as running
-    for six minutes, which is longer than helm takes. --interrupted states that it was killed, and undoes it at once.
+    The command refuses to start while another confcom changes the add-on, and for a minute after a plain helm has
+    begun a change and not ended it. A change that was killed is undone by it too.
 
     \b
     Examples:
@@ -51,8 +38,8 @@ def rollback(
       8    a node is not ready
       6 and 130 as for enable
     """
-    from confcom.addon.operations.rollback import roll_back
+    from confcom.addon import install
 
-    addon = add_on(namespace, context)
-    done = roll_back(addon, revision, interrupted=interrupted, wait=wait, deadline=timeout)
-    show_result(done.to_json(), f"Rolled back (revision {done.revision}).{start_note(wait=wait)}", output)
+    with opened(login, namespace) as add_on:
+        done = install.roll_back(add_on, revision, wait=wait, timeout=timeout)
+    show_change(done, "Rolled back", output, wait=wait)

@@ -2,46 +2,44 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 
 import click
 
-from confcom.cli.add_on_options import add_on, cluster_options, show_result
+from confcom.cli.add_on_options import cluster_options, opened, show_result, timeout_option
 from confcom.errors import ExitCode, printable
+
+if TYPE_CHECKING:
+    from confcom.addon.cluster import Login
 
 
 @click.command()
+@click.option("--wait", is_flag=True, help="Wait until every node is ready, then show the state.")
+@timeout_option
+@click.option("--all-nodes", is_flag=True, help="Print each node, problem and workload, however many there are.")
 @cluster_options
-@click.option(
-    "--all-nodes",
-    is_flag=True,
-    help="Print a row for each node and a line for each problem, however many there are.",
-)
-def status(*, namespace: str, context: str, output: str, all_nodes: bool) -> None:
-    """Show the add-on's state on each node: EPC, both daemons, and problems.
+def status(*, wait: bool, timeout: int, all_nodes: bool, namespace: str, login: Login, output: str) -> None:
+    """Show the add-on's state on each node, its problems, and the workloads with EPC.
 
     In a large cluster, the output has one line for all healthy nodes, and reports similar problems once, with the
     number of nodes. `--output json` always has everything.
 
-    The column PROVISION shows whether the quote helper has the provision device. The output lists workloads that the
-    add-on keeps from running, or whose Pods its admission policy refuses, with the cause. It also reports differences
-    between the objects in the cluster and helm's record of the release, such as manual edits.
+    Among the workloads are those whose Pods the API server refuses because of the add-on's policies or a quota, and
+    those whose Pods a kubelet rejected; of a Pod that is pending, the scheduler's message is shown. Differences between
+    the objects in the cluster and helm's record of the release are problems, such as manual edits.
 
-    Of nodes with SGX hardware, it says what makes their quotes, and why it does not: the reason and its code are those
-    that the quote helper logs, or tell how its container with Intel's aesmd ended.
-
-    The command reads nodes, Pods, DaemonSets, Jobs and the events of the add-on's namespace. If the user has the
-    permission, it also reads events of all namespaces about Pods that cannot be created and their controllers, the
-    admission policy, the fingerprint of the published simulated root, and helm's record with the objects in it. It
-    reads no other Secret than that record. It asks quote helpers that are older than the root for their metrics.
+    The command reads the nodes and the add-on's namespace. If the user has the permission, it also reads all Pods, the
+    events about Pods that cannot be created, helm's record, and what an apply of its objects would change; it names
+    what it could not read. It reads no Secret but helm's record, and whether the simulated root's exists. It asks up to
+    20 device plugins for their EPC, and up to 20 quote helpers for their root.
 
     \b
     Examples:
       confcom status
+      confcom status --wait
       confcom status --all-nodes
       confcom status -o json | jq .ok
       confcom status -o json | jq '.problem_groups[] | {problem, count}'
-      until confcom status >/dev/null; do sleep 5; done
 
     \b
     Exit codes:
@@ -49,14 +47,17 @@ def status(*, namespace: str, context: str, output: str, all_nodes: bool) -> Non
       6    the API server does not answer
       8    the add-on has a problem, is being updated, or is not enabled
     """
-    from confcom.addon.cluster.status_reader import read_status
-    from confcom.addon.status.status import add_on_status
+    from confcom.addon.snapshot import read_cluster
+    from confcom.addon.status import add_on_status
+    from confcom.addon.waiting import wait_until_ready
     from confcom.cli.status_table import status_lines
 
-    addon = add_on(namespace, context)
-    seen = read_status(addon.helm, addon.api)
-    found = add_on_status(seen, datetime.now(UTC))
+    with opened(login, namespace) as add_on:
+        if wait:
+            with add_on.reporter.waiting("Waiting for the daemons") as table:
+                wait_until_ready(add_on.cluster, table, add_on.clock, add_on.sleep, timeout=timeout)
+        found = add_on_status(read_cluster(add_on.cluster, add_on.helm))
     lines = status_lines(found, everything=all_nodes)
-    show_result(found.to_json(), "\n".join(printable(line) for line in lines), output)
+    show_result(found.to_json(), "\n".join(map(printable, lines)), output)
     if not found.ok:
         click.get_current_context().exit(ExitCode.NOT_READY)

@@ -4,20 +4,15 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from confcom.cli.add_on_options import (
-    add_on,
-    chart_of,
-    chart_options,
-    cluster_options,
-    show_result,
-    start_note,
-    waiting_options,
-)
-from confcom.cli.interruption import reports_interruption
+from confcom.cli import add_on_options as options
 from confcom.errors import SettingsError
+
+if TYPE_CHECKING:
+    from confcom.addon.cluster import Login
 
 _COMPONENTS = {"device-plugin": "devicePlugin", "quote-helper": "quoteHelper", "controller": "controller"}
 """The components' names on the command line, and in the chart's values."""
@@ -38,10 +33,10 @@ _DIGEST = re.compile(r"(?:(?P<component>[a-z-]+)=)?(?P<digest>sha256:[0-9a-f]{64
     help="An image by digest, sha256:...; COMPONENT is quote-helper (the default), device-plugin or controller; may "
     "be repeated.",
 )
-@chart_options
-@waiting_options
-@cluster_options
-@reports_interruption
+@options.chart_options
+@options.waiting_options
+@options.cluster_options
+@options.interrupted_by_sigterm
 def update(
     *,
     version: str | None,
@@ -54,7 +49,7 @@ def update(
     wait: bool,
     timeout: int,
     namespace: str,
-    context: str,
+    login: Login,
     output: str,
 ) -> None:
     """Update the add-on node by node while applications continue to attest.
@@ -78,45 +73,35 @@ def update(
 
     \b
     Exit codes:
-      1    helm failed; in most cases its Job, and then no daemon was changed
+      1    helm failed
       7    a check failed or another change is running; nothing was changed
-      8    the update stopped at a node, or a quote helper does not use the cluster's root
+      8    the update stopped at a node
       2, 6 and 130 as for enable
     """
-    from confcom.addon.cluster.helm import Values
-    from confcom.addon.cluster.preflight_reader import InstallRequest
-    from confcom.addon.operations.update import update_add_on
+    from confcom.addon import install
+    from confcom.addon.helm import Values
+    from confcom.addon.preflight_inputs import InstallRequest
 
     wanted = image_texts(version, digests, others=bool(settings or texts or files))
     # In helm --set-string overrides --set, so a key that the user set is left out here and keeps the user's value.
     named = {one.partition("=")[0] for one in ",".join(settings).split(",")}
     wanted = tuple(one for one in wanted if one.partition("=")[0] not in named)
-    request = InstallRequest(chart_of(chart), Values(files, settings, (*wanted, *texts)), allow_no_nodes=True)
-    done = update_add_on(add_on(namespace, context), request, dry_run=dry_run, wait=wait, deadline=timeout)
-    if not dry_run:
-        how = "updated" if done.changed else "up to date already"
-        show_result(done.to_json(), f"The add-on is {how} (revision {done.revision}).{start_note(wait=wait)}", output)
-    elif output == "json":
-        show_result(done.to_json(), "", output)
+    values = Values(files, settings, (*wanted, *texts))
+    request = InstallRequest(options.chart_of(chart), values, allow_no_nodes=True)
+    with options.opened(login, namespace) as add_on:
+        done = install.update(add_on, request, dry_run=dry_run, wait=wait, timeout=timeout)
+    how = "updated" if done.changed else "up to date already"
+    options.show_change(done, f"The add-on is {how}", output, wait=wait)
 
 
 def image_texts(version: str | None, digests: tuple[str, ...], *, others: bool) -> tuple[str, ...]:
     """Return the chart's values that choose the images, as text, since a tag may look like a number.
 
-    Args:
-        version: the tag of all images.
-        digests: digests of single images, `[COMPONENT=]sha256:...`.
-        others: whether other values are changed; then the images stay as they are unless they are named.
-
-    Raises:
-        SettingsError: a text is no digest, or its component is unknown.
+    `others` is whether other values are changed: then the images stay as they are unless they are named.
     """
-    if not version and not digests:
-        wanted = () if others else ("tag=", "digest=")
-        return tuple(f"{component}.image.{one}" for component in _COMPONENTS.values() for one in wanted)
     found = []
-    if version:
-        found += [f"{one}.image.{part}" for one in _COMPONENTS.values() for part in (f"tag={version}", "digest=")]
+    if version or not (digests or others):
+        found = [f"image.tag={version or ''}", *(f"{one}.image.digest=" for one in _COMPONENTS.values())]
     for text in digests:
         match = _DIGEST.fullmatch(text)
         component = _COMPONENTS.get(match["component"] or "quote-helper") if match else None

@@ -126,12 +126,7 @@ async def _run(mode: str, folder: Path | None, printer: StepPrinter, *, keep: bo
 
 
 class StepPrinter:
-    """Prints the demo's steps as they run.
-
-    Args:
-        enabled: False for `--output json`, which prints the report at the end.
-        verbose: whether details and commands are printed.
-    """
+    """Prints the demo's steps as they run; if it is not enabled, only the report at the end, as JSON."""
 
     def __init__(self, *, enabled: bool, verbose: bool) -> None:
         self.enabled = enabled

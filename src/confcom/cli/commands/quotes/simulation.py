@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING
 
 import click
 
+from confcom.cli.add_on_options import cluster_options, machine
 from confcom.cli.output_option import JSON, output_option
 from confcom.cli.path_type import NamedPath
 from confcom.errors import printable
 
 if TYPE_CHECKING:
+    from confcom.addon.cluster import Login
     from confcom.simulation.platform import SimulatedPlatform
 
 _STATE_DIR = click.option(
@@ -61,14 +63,9 @@ def create(state_dir: Path, output: str) -> None:
     stored = open_or_create_platform(state_dir)
     _warn_if_exposed(state_dir)
     fingerprint = stored.platform.root_fingerprint
-    _show(
-        {"state_dir": str(state_dir), "created": stored.created, "root_sha256": fingerprint},
-        (
-            f"{'Created' if stored.created else 'Found'} the simulated platform in {state_dir}",
-            f"Root certificate's SHA-256: {fingerprint}",
-        ),
-        output,
-    )
+    what = f"{'Created' if stored.created else 'Found'} the simulated platform in {state_dir}"
+    data = {"state_dir": str(state_dir), "created": stored.created, "root_sha256": fingerprint}
+    _show(data, (what, f"Root certificate's SHA-256: {fingerprint}"), output)
 
 
 @simulation.command(short_help="Show the platform's public data.")
@@ -97,12 +94,15 @@ def show(state_dir: Path, output: str) -> None:
     help="A platform on this machine.  [default: export the platform of the cluster]",
 )
 @click.option(
-    "--namespace", "-n", metavar="NAMESPACE", help="The namespace of the chart's release.  [default: confcom-system]"
+    "--secret",
+    metavar="NAME",
+    default="confcom-simulated-root",
+    show_default=True,
+    help="The Secret of a cluster's platform, as the chart's value simulated.secretName.",
 )
-@click.option("--context", metavar="CONTEXT", help="The context of the kubeconfig.  [default: the current one]")
 @click.argument("out_dir", type=NamedPath())
-@output_option
-def export(state_dir: Path | None, namespace: str | None, context: str | None, out_dir: Path, output: str) -> None:
+@cluster_options
+def export(*, state_dir: Path | None, namespace: str, login: Login, secret: str, out_dir: Path, output: str) -> None:
     """Write the files that relying parties need to OUT_DIR: root, fingerprint and collateral.
 
     \b
@@ -110,7 +110,7 @@ def export(state_dir: Path | None, namespace: str | None, context: str | None, o
     OUT_DIR/root.sha256   SHA-256 of its DER, in hex
     OUT_DIR/collateral/   TCB info, QE identity, revocation lists, their issuers' certificates
 
-    For a cluster's platform, kubectl reads the Secret confcom-simulated-platform with your own permissions. The Secret
+    For a cluster's platform, the Secret confcom-simulated-root is read with your own permissions. The Secret
     stays in memory; the files have public data only.
 
     The collateral is valid for at least two weeks; export it again to renew it. The root stays the same.
@@ -124,25 +124,20 @@ def export(state_dir: Path | None, namespace: str | None, context: str | None, o
     from confcom.quote_provider.export import export_platform
     from confcom.quote_provider.state_directory import utc_now
 
-    platform = _platform_to_export(state_dir, namespace, context)
+    platform = _platform_to_export(state_dir, namespace, login, secret)
     files = [str(path) for path in export_platform(platform, out_dir, utc_now())]
-    _show(
-        {"root_sha256": platform.root_fingerprint, "files": files},
-        (*(f"Wrote {file}" for file in files), f"Root certificate's SHA-256: {platform.root_fingerprint}"),
-        output,
-    )
+    text = (*(f"Wrote {file}" for file in files), f"Root certificate's SHA-256: {platform.root_fingerprint}")
+    _show({"root_sha256": platform.root_fingerprint, "files": files}, text, output)
 
 
-def _platform_to_export(state_dir: Path | None, namespace: str | None, context: str | None) -> SimulatedPlatform:
+def _platform_to_export(state_dir: Path | None, namespace: str, login: Login, secret: str) -> SimulatedPlatform:
     if state_dir is None:
-        from confcom.addon.cluster.kubectl import DEFAULT_NAMESPACE, Cluster
-        from confcom.addon.cluster.platform_secret_reader import read_platform
+        from confcom.addon.simulated_root import read_root
+        from confcom.simulation.platform import SimulatedPlatform
 
-        return read_platform(Cluster(namespace or DEFAULT_NAMESPACE, context or ""))
-    if namespace is not None or context is not None:
-        raise click.UsageError(
-            "--namespace and --context say which cluster; --state-dir is a platform of this machine."
-        )
+        with machine().open_cluster(login, namespace) as cluster:
+            click.echo(printable(f"cluster: {cluster.described}"), err=True)
+            return SimulatedPlatform.of_root(read_root(cluster, secret))
     from confcom.quote_provider.state_directory import open_platform
 
     platform = open_platform(state_dir)

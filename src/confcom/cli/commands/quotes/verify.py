@@ -15,7 +15,6 @@ from confcom.errors import MalformedError, as_data, printable
 
 if TYPE_CHECKING:
     from confcom.verify.policy import Policy
-    from confcom.verify.trust import TrustedRoot
     from confcom.verify.verdict import Check, Verdict
 
 INTEL = "intel"
@@ -153,7 +152,7 @@ def verify(
     (--mrenclave or --mrsigner) and the expected report data (--report-data).
     """
     from confcom.verify.checks.dcap_qvl_appraisal import load_dcap_qvl
-    from confcom.verify.files import UnreadableInputError, read_collateral, read_quote
+    from confcom.verify.files import UnreadableInputError, intel_root, read_collateral, read_quote, read_root
     from confcom.verify.verdict import unusable
     from confcom.verify.verifier import verify_quote
 
@@ -162,7 +161,7 @@ def verify(
     input_error: dict[str, object] = {}
     try:
         data = read_quote(quote)
-        trusted = _root(root)
+        trusted = intel_root() if root == INTEL else read_root(Path(root))
         parsed_collateral = read_collateral(collateral) if collateral else None
     except (UnreadableInputError, MalformedError) as error:
         if output == TEXT:
@@ -190,12 +189,6 @@ def _policy(demands: Demands) -> Policy:
     demands["report_data"] = None if report_data is None else pad_report_data(report_data)
     demands["accepted_tcb_statuses"] = demands["accepted_tcb_statuses"] or (TcbStatus.UP_TO_DATE.value,)
     return Policy(**demands)
-
-
-def _root(root: str) -> TrustedRoot:
-    from confcom.verify.files import intel_root, read_root
-
-    return intel_root() if root == INTEL else read_root(Path(root))
 
 
 def _lines(verdict: Verdict) -> Iterator[str]:

@@ -1,0 +1,98 @@
+"""docs/how-to/change-accounting.md on a cluster of one node: to capacity, and back to devices."""
+
+import json
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from e2e import images
+from e2e.add_on import EPC, changes_pods
+from e2e.cluster import Cluster, Shape
+from e2e.confcom_command import SET_ASIDE_MIB
+from e2e.pages import run_block
+from e2e.sized_nodes import SizedNode, sized_nodes
+from e2e.tenants import Tenant, container, pod
+from e2e.waiting import until
+
+PAGE = "docs/how-to/change-accounting.md"
+OFFERED_MIB = 162
+BLOCK_SECONDS = 700.0
+"""For one block: the longest waits five and a half minutes, and `update` gives up after ten."""
+BACK_SECONDS = 180.0
+"""For the controller manager to make the Deployment's Pod run again."""
+HOLD = "import signal; signal.signal(signal.SIGTERM, lambda *_: exit()); signal.pause()"
+LABELS = {"app": "holds"}
+
+pytestmark = pytest.mark.timeout(1800, func_only=True)
+
+
+@pytest.fixture(scope="module")
+def cluster(request):
+    """In place of the session's cluster: one node."""
+    archives = images.build_all()
+    folder = Path(tempfile.mkdtemp(prefix="ce2e-", dir="/tmp"))  # a short path, for its sockets
+    folder.rmdir()
+    try:
+        made = Cluster.up(folder, Shape(nodes=1, kubernetes=request.config.option.kubernetes))
+        for archive in archives.values():
+            made.import_image(archive)
+        yield made
+    finally:
+        Cluster.down(folder)
+
+
+@pytest.fixture(autouse=True)
+def cluster_left_clean():
+    """In place of the check that is for all cases: this cluster is not left."""
+
+
+@pytest.fixture
+def add_on(cluster, tmp_path):
+    if not changes_pods(cluster):
+        pytest.skip("this API server cannot change Pods by policies")
+    with sized_nodes(cluster, [SizedNode(cluster.node, OFFERED_MIB + SET_ASIDE_MIB)], tmp_path / "values.json") as made:
+        yield made
+
+
+def holder(limits):
+    """A Deployment whose only Pod holds EPC."""
+    made = pod("holds", container("main", limits=limits, program=HOLD))
+    template = {"metadata": {"labels": LABELS}, "spec": made["spec"] | {"restartPolicy": "Always"}}
+    spec = {"replicas": 1, "selector": {"matchLabels": LABELS}, "template": template}
+    return {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "holds"}, "spec": spec}
+
+
+def test_one_node_changes_to_capacity_and_back(cluster, add_on, tenant: Tenant, tell):
+    node = cluster.node.name
+
+    def accounting():
+        (found,) = add_on.status()["nodes"]
+        epc = found["epc"]
+        return epc["accounting"]["kind"], epc["accounting"]["choice"], epc["capacity_mib"], epc["allocatable_mib"]
+
+    def run(name):
+        tell(f"{name}: {run_block(cluster, PAGE, name, [node], timeout=BLOCK_SECONDS).splitlines()[-1]}")
+
+    def holds():
+        wait = ["--for=condition=Available", "deployment/holds", f"--timeout={BACK_SECONDS:.0f}s"]
+        tenant.kubectl("wait", *wait, timeout=BACK_SECONDS + 30)
+
+    tenant.create(json.dumps(holder({EPC: OFFERED_MIB})))
+    holds()
+    assert accounting() == ("device", "fits-devices", OFFERED_MIB, OFFERED_MIB)
+
+    run("drain")
+    run("set")
+    assert accounting()[:2] == ("device", "kept-allocated")  # the record still names the devices of the drained Pod
+    run("kept-allocated")
+    run("wait")
+    assert accounting() == ("capacity", "set", OFFERED_MIB, OFFERED_MIB)
+    holds()
+    until(add_on.is_well, "all is well")
+
+    run("drain")
+    run("devices")
+    assert accounting() == ("device", "set", OFFERED_MIB, OFFERED_MIB)
+    holds()
+    until(add_on.is_well, "all is well")

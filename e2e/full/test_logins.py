@@ -1,0 +1,332 @@
+"""Each way to log in to a real API server: whatever kubectl can do, all of a command can, helm included."""
+
+import asyncio
+import contextlib
+import datetime as dt
+import json
+import os
+import stat
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+from confcom.errors import ExitCode
+from e2e.plain_api_server import ADMIN, PlainApiServer, serving
+
+VIEWER, GROUP = "viewer", "team"
+"""Who may read everything. No other user may list the nodes, so a login as anybody else ends with 6."""
+CONTEXT = "lab"
+COMMAND_SECONDS = 120.0
+PROMPT = "to log in, open https://login.test and enter 42-17"
+RIGHTS = {
+    "apiVersion": "v1",
+    "kind": "List",
+    "items": [
+        {
+            "apiVersion": "rbac.authorization.k8s.io/v1",
+            "kind": "ClusterRole",
+            "metadata": {"name": "see-everything"},
+            "rules": [{"apiGroups": ["*"], "resources": ["*"], "verbs": ["get", "list"]}],
+        },
+        {
+            "apiVersion": "rbac.authorization.k8s.io/v1",
+            "kind": "ClusterRoleBinding",
+            "metadata": {"name": "see-everything"},
+            "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "see-everything"},
+            "subjects": [
+                {"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": VIEWER},
+                {"apiGroup": "rbac.authorization.k8s.io", "kind": "Group", "name": GROUP},
+            ],
+        },
+    ],
+}
+PLUGIN = """#!{python}
+import json, os, pathlib, sys, time
+info = json.loads(os.environ["KUBERNETES_EXEC_INFO"])
+assert info["apiVersion"] == "client.authentication.k8s.io/v1"
+assert info["spec"]["cluster"]["server"] == {server!r}
+cache = pathlib.Path({cache!r})
+if not (sys.argv[1:] == ["cached"] and cache.exists()):
+    print({prompt!r}, file=sys.stderr, flush=True)
+    cache.touch()
+later = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() + 3600))
+status = {{"token": {token!r}, "expirationTimestamp": later}}
+print(json.dumps({{"apiVersion": info["apiVersion"], "kind": "ExecCredential", "status": status}}))
+"""
+
+
+@dataclass(frozen=True)
+class Person:
+    """Somebody with the commands, who logs in to the server in one way.
+
+    Args:
+        server: the API server.
+        folder: a folder of the case's own, also the home.
+        client: the folder of the client certificate.
+    """
+
+    server: PlainApiServer
+    folder: Path
+    client: Path
+
+    @property
+    def token(self) -> dict[str, str]:
+        return {"token": self.server.users[VIEWER]}
+
+    def write(self, user: Mapping[str, Any], name: str = "config", **of_cluster: str) -> Path:
+        """Write a kubeconfig with one context."""
+        cluster = {"server": self.server.url, "certificate-authority": str(self.server.certificate), **of_cluster}
+        return self.write_parts(
+            name,
+            clusters=[{"name": "there", "cluster": cluster}],
+            users=[{"name": "somebody", "user": dict(user)}],
+            contexts=[{"name": CONTEXT, "context": {"cluster": "there", "user": "somebody"}}],
+            **{"current-context": CONTEXT},
+        )
+
+    def write_parts(self, name: str, **parts: object) -> Path:
+        path = self.folder / name
+        path.write_text(json.dumps({"apiVersion": "v1", "kind": "Config", **parts}))
+        return path
+
+    def plugin(self, *arguments: str) -> dict[str, Any]:
+        """A user of a kubeconfig who logs in by an exec plugin, which prompts on stderr."""
+        path = self.folder / "plugin"
+        parts = {"server": self.server.url, "cache": str(self.folder / "cache"), **self.token}
+        path.write_text(PLUGIN.format(python=sys.executable, prompt=PROMPT, **parts))
+        path.chmod(stat.S_IRWXU)
+        how = {"interactiveMode": "IfAvailable", "provideClusterInfo": True}
+        version = {"apiVersion": "client.authentication.k8s.io/v1"}
+        return {"exec": {**version, "command": str(path), "args": list(arguments), **how}}
+
+    def confcom(
+        self, *arguments: str, kubeconfig: str | Path = "", before: tuple[str, ...] = (), **more: str
+    ) -> subprocess.CompletedProcess[str]:
+        folders = {str(self.server.tools.path(program).parent) for program in ("kubectl", "helm")}
+        environment = {
+            "PATH": ":".join([*sorted(folders), os.environ["PATH"]]),
+            "HOME": str(self.folder),
+            **({"KUBECONFIG": str(kubeconfig)} if kubeconfig else {}),
+            **more,
+        }
+        return subprocess.run(
+            [*before, sys.executable, "-m", "confcom", *arguments, "--output=json"],
+            capture_output=True,
+            text=True,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            timeout=COMMAND_SECONDS,
+            check=False,
+        )
+
+    def logs_in(self, *options: str, context: str = CONTEXT, server: str = "", **how: Any) -> str:
+        """Log in through kubectl's proxy, then through helm too; return what was printed on stderr."""
+        seen = self.confcom("status", *options, **how)
+        assert seen.returncode == ExitCode.NOT_READY, seen.stdout + seen.stderr
+        status = json.loads(seen.stdout)
+        assert [one["code"] for one in status["problem_details"]] == ["not-enabled"]
+        url = server or self.server.url
+        assert status["cluster"] == {"context": context, "server": url, "namespace": "confcom-system"}
+        assert seen.stderr.splitlines()[-1] == f"cluster: {context} ({url})"
+        by_helm = self.confcom("update", *options, **how)
+        assert by_helm.returncode == ExitCode.REFUSED, by_helm.stdout + by_helm.stderr
+        assert json.loads(by_helm.stdout)["error"]["code"] == "not-enabled"
+        return seen.stderr + by_helm.stderr
+
+    def is_kept_out(self, *options: str, **how: Any) -> str:
+        """Fail to log in; return the code."""
+        done = self.confcom("status", *options, **how)
+        assert done.returncode == ExitCode.UNAVAILABLE, done.stdout + done.stderr
+        return str(json.loads(done.stdout)["error"]["code"])
+
+
+@pytest.fixture(scope="module")
+def client(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a client certificate, which is its own authority."""
+    folder, key = tmp_path_factory.mktemp("client"), ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, VIEWER)])
+    now = dt.datetime.now(dt.UTC)
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - dt.timedelta(hours=1))
+        .not_valid_after(now + dt.timedelta(days=1))
+        .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CLIENT_AUTH]), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    (folder / "client.crt").write_bytes(certificate.public_bytes(Encoding.PEM))
+    (folder / "client.key").write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory, client: Path) -> Iterator[PlainApiServer]:
+    flags = [f"--client-ca-file={client / 'client.crt'}"]
+    with serving(tmp_path_factory.mktemp("server"), [VIEWER], flags=flags) as running:
+        running.kubectl("create", "--filename=-", stdin=json.dumps(RIGHTS))
+        yield running
+
+
+@pytest.fixture
+def person(server: PlainApiServer, client: Path, tmp_path: Path) -> Person:
+    return Person(server, tmp_path, client)
+
+
+@dataclass
+class Relay:
+    """Passes connections on to the server: as an HTTP proxy that is asked to CONNECT, or without a word."""
+
+    server: PlainApiServer
+    asks: bool
+    address: str
+    asked: list[str] = field(default_factory=list)
+    port: int = 0
+
+    async def serve(self, running: threading.Event) -> None:
+        listening = await asyncio.start_server(self._pass_on, self.address)
+        self.port = listening.sockets[0].getsockname()[1]
+        running.set()
+        async with listening:
+            await listening.serve_forever()
+
+    async def _pass_on(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if self.asks:
+            request = (await reader.readuntil(b"\r\n\r\n")).decode()
+            self.asked.append(request.splitlines()[0])
+            writer.write(b"HTTP/1.1 200 OK\r\n\r\n")
+        there = await asyncio.open_connection("127.0.0.1", self.server.port)
+        await asyncio.gather(_pump(reader, there[1]), _pump(there[0], writer))
+
+
+async def _pump(source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
+    with contextlib.suppress(OSError):
+        while data := await source.read(65_536):
+            sink.write(data)
+            await sink.drain()
+    sink.close()
+
+
+@contextlib.contextmanager
+def relay(server: PlainApiServer, *, asks: bool, address: str = "127.0.0.1") -> Iterator[Relay]:
+    made, running, loop = Relay(server, asks, address), threading.Event(), asyncio.new_event_loop()
+
+    def serve() -> None:
+        with contextlib.suppress(asyncio.CancelledError):
+            loop.run_until_complete(task)
+
+    task = loop.create_task(made.serve(running))
+    thread = threading.Thread(target=serve)
+    thread.start()
+    try:
+        assert running.wait(10)
+        yield made
+    finally:
+        loop.call_soon_threadsafe(task.cancel)
+        thread.join()
+        for left in asyncio.all_tasks(loop):
+            left.cancel()
+        loop.run_until_complete(asyncio.sleep(0))
+        loop.close()
+
+
+def test_a_token(person):
+    person.logs_in(kubeconfig=person.write(person.token))
+    person.is_kept_out(kubeconfig=person.write({"token": "of nobody"}))
+
+
+def test_a_client_certificate(person):
+    files = {"client-certificate": "client.crt", "client-key": "client.key"}
+    person.logs_in(kubeconfig=person.write({key: str(person.client / file) for key, file in files.items()}))
+
+
+def test_an_exec_plugin_prompts_on_stderr(person):
+    said = person.logs_in(kubeconfig=person.write(person.plugin()))
+    assert PROMPT in said
+
+
+def test_an_exec_plugin_that_caches_prompts_once(person):
+    said = person.logs_in(kubeconfig=person.write(person.plugin("cached")))
+    assert said.count(PROMPT) == 1
+
+
+def test_a_failing_exec_plugin_is_named_in_kubectls_words(person):
+    user = person.plugin()
+    user["exec"]["command"] = str(person.folder / "not-there")
+    done = person.confcom("status", kubeconfig=person.write(user))
+    assert done.returncode == ExitCode.UNAVAILABLE
+    assert "not-there" in done.stderr
+
+
+def test_impersonation_with_groups(person, server):
+    admin = person.write({"token": server.users[ADMIN]})
+    person.logs_in(kubeconfig=admin)
+    person.logs_in("--as=ann", "--as-group=others", f"--as-group={GROUP}", kubeconfig=admin)
+    assert person.is_kept_out("--as=ann", "--as-group=others", kubeconfig=admin) == "forbidden"
+    person.logs_in(kubeconfig=person.write({"token": server.users[ADMIN], "as": "ann", "as-groups": [GROUP]}))
+    by_file = person.write({"token": server.users[ADMIN], "as": "ann", "as-groups": ["others"]})
+    assert person.is_kept_out(kubeconfig=by_file) == "forbidden"
+
+
+def test_a_server_under_another_name(person, server):
+    with relay(server, asks=False, address="127.0.0.2") as other:
+        url = f"https://127.0.0.2:{other.port}"  # which is not in the server's certificate
+        named = {"server": url, "tls-server-name": "kubernetes.default.svc"}
+        person.logs_in(kubeconfig=person.write(person.token, **named), server=url)
+        person.is_kept_out(kubeconfig=person.write(person.token, server=url))
+
+
+def test_a_proxy(person, server):
+    with relay(server, asks=True) as proxy:
+        proxied = {"proxy-url": f"http://127.0.0.1:{proxy.port}"}
+        person.logs_in(kubeconfig=person.write(person.token, **proxied))
+        assert len(proxy.asked) >= 2
+        assert {line.split()[1] for line in proxy.asked} == {server.url.removeprefix("https://")}
+
+
+def test_several_files_and_contexts(person, server):
+    cluster = {"server": server.url, "certificate-authority": str(server.certificate)}
+    nowhere = {"server": "https://127.0.0.1:1"}
+    clusters = [{"name": "there", "cluster": cluster}, {"name": "nowhere", "cluster": nowhere}]
+    first = person.write_parts("first", clusters=clusters)
+    contexts = [{"name": name, "context": {"cluster": name, "user": "somebody"}} for name in ("there", "nowhere")]
+    rest = {"current-context": "nowhere", "contexts": contexts}
+    second = person.write_parts("second", users=[{"name": "somebody", "user": person.token}], **rest)
+    both = f"{first}:{second}"
+    person.logs_in("--context=there", kubeconfig=both, context="there")
+    person.is_kept_out(kubeconfig=both)
+    assert person.is_kept_out("--context=elsewhere", kubeconfig=both) == "no-context"
+
+
+def test_a_kubeconfig_by_option(person):
+    chosen = person.write(person.token, "chosen")
+    person.logs_in(f"--kubeconfig={chosen}", kubeconfig=person.folder / "not-there")
+    assert person.is_kept_out(kubeconfig=person.folder / "not-there") == "no-context"
+
+
+def test_a_pods_own_account(person, server):
+    account = "/run/secrets/kubernetes.io/serviceaccount"  # /var/run is /run
+    token = person.folder / "token"
+    token.write_text(server.users[VIEWER])
+    script = f"""set -e
+        mount -t tmpfs tmpfs /run
+        mkdir -p {account}
+        cp {token} {account}/token
+        cp {server.certificate} {account}/ca.crt
+        exec "$@" """
+    pod = {"KUBERNETES_SERVICE_HOST": "127.0.0.1", "KUBERNETES_SERVICE_PORT": str(server.port)}
+    before = ("unshare", "--mount", "sh", "-c", script, "sh")
+    person.logs_in(before=before, context="in-cluster", **pod)

@@ -1,0 +1,120 @@
+"""One change of the add-on at a time: a Lease in the release's namespace, which the running command renews.
+
+A plain `helm upgrade` knows nothing of it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import getpass
+import os
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from confcom.addon.chart_objects import NAME_LABEL, RELEASE
+from confcom.addon.cluster import LEASE, Cluster, ClusterAccessError
+from confcom.errors import ConfcomError, ExitCode
+from confcom.kubernetes.objects import KubernetesObject, mapping, text, time_of
+
+LEASE_NAME = "confcom-change"
+RENEW_SECONDS = 10.0
+"""Interval of the renewals: two may fail before the Lease expires."""
+EXPIRES_SECONDS = 30
+"""Time after the last renewal at which another command may take the Lease over: its holder was killed."""
+
+
+class ChangeRunningError(ConfcomError):
+    """Another command changes the add-on."""
+
+    error_code = "change-running"
+    exit_code = ExitCode.REFUSED
+
+
+def holder_name(command: str) -> str:
+    """Return the name of this process as a Lease's holder, as in `enable by ann on host, process 7`."""
+    return f"{command} by {getpass.getuser()} on {socket.gethostname()}, process {os.getpid()}"
+
+
+@contextlib.contextmanager
+def change_lease(
+    cluster: Cluster,
+    holder: str,
+    now: Callable[[], datetime],
+    *,
+    remove: bool = False,
+    renew_seconds: float = RENEW_SECONDS,
+) -> Iterator[None]:
+    """Hold the Lease until the context ends; with `remove`, delete it at the end of a context that ends well."""
+    lease = _ChangeLease(cluster, holder, now)
+    lease.acquire()
+    ended, delete = threading.Event(), False
+    renewal = threading.Thread(target=lease.renew_until, args=(ended, renew_seconds), daemon=True)
+    renewal.start()
+    try:
+        yield
+        delete = remove
+    finally:
+        ended.set()
+        renewal.join()
+        lease.release(delete=delete)
+
+
+@dataclass(frozen=True, slots=True)
+class _ChangeLease:
+    cluster: Cluster
+    holder: str
+    now: Callable[[], datetime]
+
+    def acquire(self) -> None:
+        found = self._read()
+        self._refuse_if_held(found or {})
+        lease = self._held(found or {})
+        if not (self.cluster.api.replace(lease) if found else self.cluster.api.create(lease)):
+            what = "nothing was changed: another change of the add-on began at the same moment"
+            raise ChangeRunningError(what, remedy="run the same command again when it has ended")
+
+    def renew_until(self, ended: threading.Event, seconds: float) -> None:
+        while not ended.wait(seconds):
+            # An API server that is away for longer than EXPIRES_SECONDS also keeps other commands from the Lease.
+            with contextlib.suppress(ClusterAccessError):
+                found = self._read() or {}
+                if text(found, "spec", "holderIdentity") == self.holder:
+                    self.cluster.api.replace(self._held(found))
+
+    def release(self, *, delete: bool) -> None:
+        with contextlib.suppress(ClusterAccessError):  # it expires
+            found = self._read() or {}
+            if text(found, "spec", "holderIdentity") != self.holder:
+                return
+            if delete:
+                self.cluster.api.delete(LEASE, LEASE_NAME, self.cluster.namespace)
+            else:
+                self.cluster.api.replace({**found, "spec": {"holderIdentity": ""}})
+
+    def _read(self) -> KubernetesObject | None:
+        return self.cluster.api.get(LEASE, LEASE_NAME, self.cluster.namespace)
+
+    def _refuse_if_held(self, lease: KubernetesObject) -> None:
+        holder, renewed = text(lease, "spec", "holderIdentity"), time_of(text(lease, "spec", "renewTime"))
+        left = EXPIRES_SECONDS - (self.now() - renewed).total_seconds() if renewed else 0.0
+        if holder and left > 0:
+            raise ChangeRunningError(
+                "nothing was changed: another change of the add-on is running",
+                why=f"the Lease {LEASE_NAME} in {self.cluster.namespace} is held by: {holder}",
+                remedy="run the same command again when that one has ended; if it was killed, the Lease expires in "
+                f"{left:.0f} s",
+            )
+
+    def _held(self, lease: KubernetesObject) -> dict[str, Any]:
+        metadata = {"name": LEASE_NAME, "namespace": self.cluster.namespace, "labels": {NAME_LABEL: RELEASE}}
+        now = self.now().isoformat(timespec="microseconds").replace("+00:00", "Z")
+        return {
+            "apiVersion": "coordination.k8s.io/v1",
+            "kind": "Lease",
+            "metadata": mapping(lease, "metadata") or metadata,
+            "spec": {"holderIdentity": self.holder, "leaseDurationSeconds": EXPIRES_SECONDS, "renewTime": now},
+        }

@@ -1,0 +1,277 @@
+"""The chart's objects: names, resources, the nodes that a DaemonSet selects, the flags of its containers. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+from confcom.kubernetes.azure_sizes import find_size
+from confcom.kubernetes.objects import KubernetesObject, amount, labels_of, listing, mapping, name_of, text
+
+RELEASE = "confcom"
+"""The release's name, and the value of the name label on all objects of the chart."""
+DEFAULT_NAMESPACE = "confcom-system"
+NAME_LABEL = "app.kubernetes.io/name"
+COMPONENT_LABEL = "app.kubernetes.io/component"
+INSTANCE_LABEL = "app.kubernetes.io/instance"
+VERSION_LABEL = "app.kubernetes.io/version"
+SIMULATED_LABEL = "confcom.internal/simulated-sgx"
+"""The label by which a user marks a node for simulation."""
+NFD_LABEL = "feature.node.kubernetes.io/cpu-security.sgx.enabled"
+"""The label that Node Feature Discovery puts on a node whose CPU and firmware have SGX enabled."""
+POLICY_ANNOTATION = "confcom.internal/admission-policy"
+"""On a device plugin's DaemonSet: the name of the admission policy that is installed with it, and of its binding."""
+EPC_NAMES_POLICY = "confcom-epc-names"
+"""The MutatingAdmissionPolicy that counts Intel's name of EPC under ours."""
+EPC_AMOUNTS_POLICY = "confcom-epc-amounts"
+"""The ValidatingAdmissionPolicy that refuses amounts under our name that were meant in bytes."""
+AESMD = "aesmd"
+"""The sidecar with Intel's aesmd in the Pods of a quote helper for SGX hardware."""
+CONTROLLER = "controller"
+"""The component label of the controller of node capacity: of its Deployment and its Pods."""
+FIELD_MANAGER = "confcom-controller"
+"""The field manager of the controller's writes to the nodes' status."""
+SUPPORT_FLAG = "--capacity-support"
+"""The device plugin's flag whose values are those of CapacitySupport."""
+VERSION_FLAG = "--api-server"
+"""The device plugin's flag with the API server's version at the installation."""
+
+
+POLICY_KINDS = (
+    "MutatingAdmissionPolicyBinding",
+    "MutatingAdmissionPolicy",
+    "ValidatingAdmissionPolicyBinding",
+    "ValidatingAdmissionPolicy",
+)
+"""Kinds that can refuse Pods, in the order of removal: a binding without its policy would be an error for every Pod."""
+
+
+class Component(StrEnum):
+    """The two node daemons, by the value of their component label."""
+
+    DEVICE_PLUGIN = "device-plugin"
+    QUOTE_HELPER = "quote-helper"
+
+    @property
+    def words(self) -> str:
+        """The name for messages."""
+        return self.value.replace("-", " ")
+
+
+class SgxKind(StrEnum):
+    """The kinds of SGX that a node has."""
+
+    HARDWARE = "hardware"
+    SIMULATED = "simulated"
+    NONE = "none"
+
+
+@dataclass(frozen=True, slots=True)
+class ResourceSet:
+    """The extended resources of one kind of node."""
+
+    epc: str
+    enclave: str
+    provision: str
+    helper: str
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """All names of the set."""
+        return (self.epc, self.enclave, self.provision, self.helper)
+
+
+REAL = ResourceSet(
+    epc="kubernetes.azure.com/sgx_epc_mem_in_MiB",
+    enclave="sgx.intel.com/enclave",
+    provision="sgx.intel.com/provision",
+    helper="confcom.internal/quote_helper_epc_mem_in_MiB",
+)
+SIMULATED = ResourceSet(
+    epc="simulated.confcom.internal/sgx_epc_mem_in_MiB",
+    enclave="simulated.confcom.internal/enclave",
+    provision="simulated.confcom.internal/provision",
+    helper="simulated.confcom.internal/quote_helper_epc_mem_in_MiB",
+)
+"""The names that simulated nodes offer in a cluster with hardware nodes (`simulated.besideHardware`)."""
+SETS = (REAL, SIMULATED)
+OURS = frozenset(name for names in SETS for name in names.names)
+SHARED = frozenset({REAL.enclave, REAL.provision})
+"""Names that other vendors' plugins offer too, also on nodes that never ran the add-on."""
+INTEL_EPC = "sgx.intel.com/epc"
+"""The name of Intel's plugin for the same memory, in bytes."""
+
+_DAEMONS_TOLERATE = frozenset(
+    f"node.kubernetes.io/{one}"
+    for one in ("not-ready", "unreachable", "disk-pressure", "memory-pressure", "pid-pressure", "unschedulable")
+)
+"""Taints for which the DaemonSet controller adds tolerations to its Pods (Kubernetes: "Taints and tolerations")."""
+
+
+def component_of(thing: KubernetesObject) -> Component | None:
+    """Return the daemon that an object belongs to; None if it belongs to neither."""
+    labels = labels_of(thing)
+    if labels.get(NAME_LABEL) != RELEASE:
+        return None
+    # Beside hardware, the label of simulated nodes' DaemonSets has a suffix: device-plugin-simulated.
+    label = text(labels, COMPONENT_LABEL)
+    return next((one for one in Component if label == one or label.startswith(f"{one}-")), None)
+
+
+def is_controller(thing: KubernetesObject) -> bool:
+    """Return whether an object belongs to the controller of node capacity: its Deployment, or a Pod of it."""
+    labels = labels_of(thing)
+    return labels.get(NAME_LABEL) == RELEASE and labels.get(COMPONENT_LABEL) == CONTROLLER
+
+
+def daemons_in(objects: Iterable[KubernetesObject]) -> tuple[KubernetesObject, ...]:
+    """Return the DaemonSets of the two daemons."""
+    return tuple(one for one in objects if one.get("kind") == "DaemonSet" and component_of(one))
+
+
+def plugins_in(objects: Iterable[KubernetesObject], *, simulated: bool) -> tuple[KubernetesObject, ...]:
+    """Return the DaemonSets of device plugins that simulate EPC, or of those that discover it."""
+    found = (one for one in daemons_in(objects) if component_of(one) is Component.DEVICE_PLUGIN)
+    return tuple(one for one in found if simulates(one) is simulated)
+
+
+def pod_spec_of(workload: KubernetesObject) -> KubernetesObject:
+    """Return the Pod spec in the template of a DaemonSet or a Deployment."""
+    return mapping(workload, "spec", "template", "spec")
+
+
+def simulates(daemon: KubernetesObject) -> bool:
+    """Return whether a daemon's Pods run on a simulated platform."""
+    return any("--simulated" in (one.get("args") or ()) for one in listing(pod_spec_of(daemon), "containers"))
+
+
+def flag_of(workload: KubernetesObject, flag: str) -> str:
+    """Return the value of a flag (`--flag=value`) of a workload's containers; empty if none has it."""
+    for one in listing(pod_spec_of(workload), "containers"):
+        for word in one.get("args") or ():
+            name, _, value = str(word).partition("=")
+            if name == flag:
+                return value
+    return ""
+
+
+def has_controller(daemons: Iterable[KubernetesObject]) -> bool:
+    """Return whether the chart has installed a controller of node capacity with these DaemonSets."""
+    return any(flag_of(daemon, SUPPORT_FLAG) == "supported" for daemon in daemons)
+
+
+def node_labels(daemons: Iterable[KubernetesObject]) -> tuple[str, ...]:
+    """Return the labels (`KEY=VALUE`) by which these DaemonSets select their nodes."""
+    selectors = (mapping(pod_spec_of(one), "nodeSelector").items() for one in daemons)
+    return tuple(sorted({f"{key}={value}" for labels in selectors for key, value in labels}))
+
+
+def sgx_kind(node: KubernetesObject) -> SgxKind:
+    """Return the kind of SGX by a node's labels.
+
+    Hardware takes precedence: a node with both labels has an SGX CPU, and the plugin refuses to simulate there.
+    """
+    labels = labels_of(node)
+    if labels.get(NFD_LABEL) == "true" or find_size(labels.get("node.kubernetes.io/instance-type", "")):
+        return SgxKind.HARDWARE
+    return SgxKind.SIMULATED if labels.get(SIMULATED_LABEL) == "true" else SgxKind.NONE
+
+
+def offered(node: KubernetesObject) -> Mapping[str, int]:
+    """Return our resources in a node's capacity; a plugin that is gone leaves them at 0."""
+    capacity = mapping(node, "status", "capacity")
+    return {name: amount(str(quantity)) for name, quantity in capacity.items() if name in OURS}
+
+
+def allocatable(node: KubernetesObject, resource: str) -> int:
+    """Return a node's allocatable amount of a resource."""
+    return amount(text(node, "status", "allocatable", resource))
+
+
+def set_of(node: KubernetesObject) -> ResourceSet:
+    """Return the names under which a node offers, or is to offer, its EPC.
+
+    After a change of names (`simulated.besideHardware`) a node has both sets: the kubelet keeps the former resources
+    for five minutes, and their keys at 0 afterwards.
+    """
+    there = offered(node)
+    having = [
+        *(names for names in SETS if allocatable(node, names.epc)),
+        *(names for names in SETS if there.get(names.epc)),
+        *(names for names in SETS if names.epc in there),
+    ]
+    return next(iter(having), REAL)
+
+
+def selected(daemons: Iterable[KubernetesObject], nodes: Iterable[KubernetesObject]) -> tuple[KubernetesObject, ...]:
+    """Return the nodes that any of these DaemonSets selects."""
+    specs = [pod_spec_of(one) for one in daemons]
+    return tuple(node for node in nodes if any(selects(spec, node) for spec in specs))
+
+
+def selects(pod_spec: KubernetesObject, node: KubernetesObject) -> bool:
+    """Return whether nodeSelector and required nodeAffinity of a Pod's spec allow a node."""
+    labels = labels_of(node)
+    if any(labels.get(key) != value for key, value in mapping(pod_spec, "nodeSelector").items()):
+        return False
+    affinity = mapping(pod_spec, "affinity", "nodeAffinity", "requiredDuringSchedulingIgnoredDuringExecution")
+    terms = listing(affinity, "nodeSelectorTerms")
+    return not affinity or any(_term_holds(term, labels, name_of(node)) for term in terms)
+
+
+def untolerated(pod_spec: KubernetesObject, node: KubernetesObject) -> tuple[str, ...]:
+    """Return the node's taints that a DaemonSet's Pod does not tolerate, in kubectl's form (`KEY=VALUE:EFFECT`)."""
+    tolerations = listing(pod_spec, "tolerations")
+    return tuple(
+        f"{text(taint, 'key')}={text(taint, 'value')}:{text(taint, 'effect')}"
+        for taint in listing(node, "spec", "taints")
+        if text(taint, "effect") in {"NoSchedule", "NoExecute"}
+        and text(taint, "key") not in _DAEMONS_TOLERATE
+        and not any(_tolerates(one, taint) for one in tolerations)
+    )
+
+
+def tolerating(pod_specs: Sequence[KubernetesObject], taints: Sequence[str]) -> str:
+    """Return the options of `confcom enable` and `update` that add tolerations of these taints to the daemons."""
+    # Helm replaces the element at an index: start behind the existing tolerations, which would be lost otherwise.
+    first = min(len(listing(one, "tolerations")) for one in pod_specs)
+    keys = dict.fromkeys(taint.partition("=")[0] for taint in taints)
+    return " ".join(
+        f"--set tolerations[{index}].key={key} --set tolerations[{index}].operator=Exists"
+        for index, key in enumerate(keys, first)
+    )
+
+
+def _term_holds(term: KubernetesObject, labels: Mapping[str, str], name: str) -> bool:
+    expressions, fields = listing(term, "matchExpressions"), listing(term, "matchFields")
+    if not expressions and not fields:
+        return False
+    return all(_holds(one, labels) for one in expressions) and all(
+        _holds(one, {"metadata.name": name}) for one in fields
+    )
+
+
+def _holds(expression: KubernetesObject, labels: Mapping[str, str]) -> bool:
+    found = labels.get(text(expression, "key"))
+    values = expression.get("values")
+    wanted = [str(value) for value in values] if isinstance(values, list) else []
+    operator = text(expression, "operator")
+    if operator in {"Exists", "DoesNotExist"}:
+        return (found is not None) is (operator == "Exists")
+    if operator in {"In", "NotIn"}:
+        return (found in wanted) is (operator == "In")
+    try:
+        ours, theirs = int(found or ""), int(wanted[0])
+    except (ValueError, IndexError):
+        return False
+    return {"Gt": ours > theirs, "Lt": ours < theirs}.get(operator, False)
+
+
+def _tolerates(toleration: KubernetesObject, taint: KubernetesObject) -> bool:
+    if text(toleration, "effect") not in {"", text(taint, "effect")}:
+        return False
+    key = text(toleration, "key")
+    if text(toleration, "operator") == "Exists":
+        return key in {"", text(taint, "key")}
+    return key == text(taint, "key") and text(toleration, "value") == text(taint, "value")

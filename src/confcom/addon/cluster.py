@@ -1,0 +1,462 @@
+"""A cluster's API server: `kubectl proxy` logs in as the user does, and lightkube speaks over its private socket.
+
+Exec plugins, OIDC, proxies, impersonation and a Pod's own account stay kubectl's work. lightkube's own reading of a
+kubeconfig is not used: it drops `as` silently, and does not know exec v1, `proxy-url` and `tls-server-name`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from http import HTTPStatus
+from pathlib import Path
+from typing import IO, Any
+from urllib.parse import quote
+
+import httpx2
+import msgspec
+from lightkube import Client, KubeConfig
+from lightkube.config.models import Cluster as ApiServer
+from lightkube.config.models import User
+from lightkube.core.decoders import ListMetadata
+from lightkube.core.resource import api_info
+from lightkube.generic_resource import GenericGlobalResource, GenericNamespacedResource, create_api_info
+from lightkube.models.meta_v1 import ObjectMeta, Status
+from lightkube.types import PatchType
+
+from confcom.addon.chart_objects import DEFAULT_NAMESPACE
+from confcom.errors import UnavailableError
+from confcom.kubernetes.objects import KubernetesObject, listing, mapping, name_of, namespace_of, text
+
+PROXY_SECONDS = 30.0
+"""Timeout for the start of kubectl proxy, which listens before it logs in."""
+LOGIN_SECONDS = 120.0
+"""Timeout of the first request: a credential plugin may ask a person to log in."""
+API_SECONDS = 30.0
+"""Timeout of one request; a page of a list takes a second of a busy API server."""
+PODS_SECONDS = 5.0
+"""Timeout of a request through a node's kubelet; one that is silent would delay everything else."""
+AT_ONCE = 8
+"""Concurrent requests."""
+PAGE = 250
+"""Objects in a page of a list: a page of ordinary Pods is 2 MB, and of the largest possible ones 375 MB."""
+MAX_LOG_LINES = 2_000
+"""Lines that are read of a log: a daemon logs the reason every 30 s why it is not ready, and the lines that its clients
+cause in between are bounded."""
+MAX_MESSAGE_CHARACTERS = 500
+"""Length of a foreign message in ours."""
+PROBES_PORT = 8080
+"""The port of the daemons' probes, metrics and inventory, as in the chart."""
+_IN_CLUSTER = "in-cluster"
+"""The context's name in a Pod that uses its own account."""
+_BASE_URL = "http://localhost"
+"""kubectl proxy accepts this host only."""
+_METADATA = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"
+_PR_SET_PDEATHSIG = 1
+"""The option of prctl(2) that names the signal at the parent's end."""
+_LOG_LINE = re.compile(rb"[IWEF][0-9]{4} ")
+"""The beginning of a line by klog: kubectl proxy logs each request that fails, and the error says the same."""
+_ADMISSION = re.compile(r'denied (the )?request|" is forbidden: (?!User |error looking up|status unknown)')
+"""A refusal by admission: it names the object. A message about a missing permission names the user; other refusals pass
+when the namespace's controllers have created its ServiceAccount and the status of its quota."""
+_CLUSTER_WIDE = (
+    "ClusterRole",
+    "ClusterRoleBinding",
+    "MutatingAdmissionPolicy",
+    "MutatingAdmissionPolicyBinding",
+    "Namespace",
+    "Node",
+    "PriorityClass",
+    "SelfSubjectAccessReview",
+    "ValidatingAdmissionPolicy",
+    "ValidatingAdmissionPolicyBinding",
+)
+"""The cluster-scoped kinds of the chart and of our requests; all others are namespaced."""
+
+Kind = type[Any]
+"""A lightkube resource class whose objects are dictionaries."""
+
+
+class ClusterAccessError(UnavailableError):
+    """The cluster, or an object in it, cannot be reached."""
+
+    error_code = "cluster-request-failed"
+
+
+class ForbiddenError(ClusterAccessError):
+    """The API server denied the request; a retry does not help."""
+
+    error_code = "forbidden"
+
+
+class NotFoundError(ClusterAccessError):
+    """The object does not exist."""
+
+
+class ConflictError(ClusterAccessError):
+    """An object of that name exists, or it has changed since it was read."""
+
+
+class RefusedError(ClusterAccessError):
+    """Admission or validation refused an object; `invalid` objects are refused in any namespace."""
+
+    error_code = "object-refused"
+
+    def __init__(self, what: str, *, why: str, invalid: bool) -> None:
+        super().__init__(what, error_code="object-invalid" if invalid else "", why=why)
+
+
+def is_cluster_wide(kind: str) -> bool:
+    """Return whether a kind is cluster-scoped."""
+    return kind in _CLUSTER_WIDE
+
+
+def plural(kind: str) -> str:
+    """Return a kind's resource name, by the rule that every kind in the chart follows."""
+    word = kind.lower()
+    if word.endswith(("s", "x", "ch")):
+        return f"{word}es"
+    return f"{word[:-1]}ies" if word.endswith("cy") else f"{word}s"
+
+
+def kind_of(api_version: str, kind: str) -> Kind:
+    """Return the resource class of a kind."""
+    group, _, version = api_version.rpartition("/")
+    base = GenericGlobalResource if is_cluster_wide(kind) else GenericNamespacedResource
+    return type(kind, (base,), {"_api_info": create_api_info(group, version, kind, plural(kind))})
+
+
+NODE = kind_of("v1", "Node")
+NAMESPACE = kind_of("v1", "Namespace")
+POD = kind_of("v1", "Pod")
+SECRET = kind_of("v1", "Secret")
+EVENT = kind_of("v1", "Event")
+DAEMON_SET = kind_of("apps/v1", "DaemonSet")
+DEPLOYMENT = kind_of("apps/v1", "Deployment")
+REVISION = kind_of("apps/v1", "ControllerRevision")
+LEASE = kind_of("coordination.k8s.io/v1", "Lease")
+_REVIEW = kind_of("authorization.k8s.io/v1", "SelfSubjectAccessReview")
+
+
+@dataclass(frozen=True, slots=True)
+class Login:
+    """How a person reaches a cluster; empty values leave the choice to kubectl and helm."""
+
+    context: str = ""
+    kubeconfig: str = ""
+    user: str = ""
+    groups: tuple[str, ...] = ()
+    """The user and the groups to impersonate."""
+
+    def kubectl_flags(self) -> list[str]:
+        """Return kubectl's flags."""
+        return self._flags("--context", "--as", "--as-group")
+
+    def helm_flags(self) -> list[str]:
+        """Return helm's flags."""
+        return self._flags("--kube-context", "--kube-as-user", "--kube-as-group")
+
+    def _flags(self, context: str, user: str, group: str) -> list[str]:
+        named = ((context, self.context), ("--kubeconfig", self.kubeconfig), (user, self.user))
+        return [*(f"{flag}={value}" for flag, value in named if value), *(f"{group}={one}" for one in self.groups)]
+
+
+@dataclass(frozen=True, slots=True)
+class Cluster:
+    """A cluster that the user has logged in to, and the add-on's namespace in it."""
+
+    namespace: str
+    login: Login
+    context: str
+    server: str
+    """The API server's URL."""
+    api: Api
+
+    @property
+    def described(self) -> str:
+        """The cluster, for the first line of each command."""
+        return f"{self.context} ({self.server})"
+
+    def to_json(self) -> dict[str, str]:
+        """Return the object for `--output json`."""
+        return {"context": self.context, "server": self.server, "namespace": self.namespace}
+
+
+OpensCluster = Callable[[Login, str], contextlib.AbstractContextManager[Cluster]]
+"""The type of `open_cluster`; tests log in to a cluster in memory."""
+
+
+@contextlib.contextmanager
+def open_cluster(login: Login, namespace: str = DEFAULT_NAMESPACE) -> Iterator[Cluster]:
+    """Log in to a cluster with kubectl proxy, which ends with the context, and with this process."""
+    context, server = _current_context(login)
+    login = Login("" if context == _IN_CLUSTER else context, login.kubeconfig, login.user, login.groups)
+    with _kubectl_proxy(login) as path, httpx2.HTTPTransport(uds=str(path)) as transport:
+        api = Api(transport)
+        api.log_in()
+        yield Cluster(namespace, login, context, server, api)
+
+
+def _current_context(login: Login) -> tuple[str, str]:
+    """Return the context's name and its server. The user may switch to another context while a command waits."""
+    command = ["kubectl", "config", "view", "--minify", "--output=json", *login.kubectl_flags()]
+    failure = "the kubeconfig's context cannot be read"
+    try:
+        done = subprocess.run(command, capture_output=True, check=False)
+    except OSError as error:
+        raise ClusterAccessError(
+            failure,
+            error_code="program-not-found",
+            why=f"kubectl cannot be run: {error.strerror}",
+            remedy="install kubectl, and see that it is on PATH",
+        ) from error
+    if done.returncode:
+        host = os.environ.get("KUBERNETES_SERVICE_HOST")
+        if host and not login.context and not login.kubeconfig:
+            return _IN_CLUSTER, f"https://{host}:{os.environ.get('KUBERNETES_SERVICE_PORT', '443')}"
+        raise ClusterAccessError(
+            failure,
+            error_code="no-context",
+            why=_last_words(done.stderr),
+            remedy="put the cluster's kubeconfig at ~/.kube/config, or name it with --kubeconfig or KUBECONFIG; "
+            "`kubectl config get-contexts` lists its contexts, and --context chooses one",
+        )
+    try:
+        config: KubernetesObject = json.loads(done.stdout)
+    except ValueError as error:
+        why, code = f"the output of kubectl is not JSON: {error}", "answer-not-understood"
+        raise ClusterAccessError(failure, error_code=code, why=why, remedy="see the kubectl on PATH") from error
+    cluster = next(iter(listing(config, "clusters")), {})
+    return text(config, "current-context"), text(cluster, "cluster", "server")
+
+
+@contextlib.contextmanager
+def _kubectl_proxy(login: Login) -> Iterator[Path]:
+    # The socket's path has at most 104 bytes on macOS, whose own temporary folders have long names.
+    parent = "/tmp" if len(tempfile.gettempdir()) > 60 else None  # noqa: S108 # the folder in it has mode 0700
+    with tempfile.TemporaryDirectory(prefix="confcom-", dir=parent, ignore_cleanup_errors=True) as folder:
+        path = Path(folder) / "api.sock"
+        # A session of its own, since Ctrl-C reaches all programs of the terminal's session, and there is work to do
+        # after it. A login may still read the terminal.
+        command = ["kubectl", "proxy", f"--unix-socket={path}", *login.kubectl_flags()]
+        with subprocess.Popen(
+            command,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            start_new_session=True,
+            preexec_fn=_ends_with_parent(),  # noqa: PLW1509 # no thread has been started yet
+        ) as process:
+            said = bytearray()
+            relay = threading.Thread(target=_relay, args=(process.stderr, said), daemon=True)
+            relay.start()
+            try:
+                if not _listens(path, process):
+                    process.kill()
+                    relay.join(1)
+                    why = _last_words(bytes(said))
+                    raise ClusterAccessError("kubectl proxy does not listen", error_code="no-context", why=why)
+                yield path
+            finally:
+                process.kill()
+
+
+def _ends_with_parent() -> Any:  # noqa: ANN401 # a callable or None
+    """Return what a child calls so that it ends with this process, also by SIGKILL; Linux has that."""
+    if sys.platform != "linux":
+        return None
+    prctl = ctypes.CDLL(None).prctl
+    return lambda: prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def _relay(stream: IO[bytes], said: bytearray) -> None:
+    """Pass on what a login asks, also a prompt that is no complete line, and keep what kubectl said."""
+    while data := os.read(stream.fileno(), 1 << 16):  # kubectl writes each line at once
+        lines = [line for line in data.splitlines(keepends=True) if not _LOG_LINE.match(line)]
+        said += b"".join(lines)
+        del said[:-MAX_MESSAGE_CHARACTERS]
+        with contextlib.suppress(OSError):
+            os.write(2, b"".join(lines))
+
+
+def _listens(path: Path, process: subprocess.Popen[bytes]) -> bool:
+    """Return whether the program listens in time."""
+    deadline = time.monotonic() + PROXY_SECONDS
+    while process.poll() is None and time.monotonic() < deadline:
+        with socket.socket(socket.AF_UNIX) as probe, contextlib.suppress(OSError):
+            probe.connect(str(path))
+            return True
+        time.sleep(0.01)
+    return False
+
+
+def _last_words(said: bytes) -> str:
+    return " ".join(said.decode("utf-8", "replace").split())[-MAX_MESSAGE_CHARACTERS:] or "it said nothing"
+
+
+class Api:
+    """The API server's objects. Every method raises ClusterAccessError, or one of its subclasses, if it fails."""
+
+    def __init__(self, transport: httpx2.BaseTransport) -> None:
+        """Speak over a transport that has logged in. Threads may share the object."""
+        # msgspec 0.22 crashes if two threads decode to a type for the first time (measured).
+        for decoded in (ObjectMeta, Status, ListMetadata):
+            msgspec.convert({}, decoded)
+        # Over the socket there is no TLS: without `insecure`, lightkube would load all CA certificates (0.1 s).
+        config = KubeConfig.from_one(cluster=ApiServer(server=_BASE_URL, insecure=True), user=User())
+        timeout = httpx2.Timeout(API_SECONDS)
+        # Any: its overloads do not know classes that are made from a kind's name.
+        self._client: Any = Client(config, timeout=timeout, trust_env=False, transport=transport)
+        self._http = httpx2.Client(base_url=_BASE_URL, timeout=timeout, trust_env=False, transport=transport)
+
+    def log_in(self) -> None:
+        """Make the first request, for which a credential plugin may ask a person."""
+        self._raw("the cluster cannot be reached", "/version", LOGIN_SECONDS)
+
+    def server_version(self) -> str:
+        """Return the API server's version, as in `v1.36.3`."""
+        failure = "the API server's version cannot be read"
+        with _reported(failure):
+            return text(self._raw(failure, "/version").json(), "gitVersion")
+
+    def list(
+        self,
+        kind: Kind,
+        namespace: str = "",
+        *,
+        labels: Mapping[str, str] | None = None,
+        fields: Mapping[str, str] | None = None,
+    ) -> Iterator[KubernetesObject]:
+        """Yield the objects of a kind, page by page; of all namespaces, unless one is named."""
+        where = {} if issubclass(kind, GenericGlobalResource) else {"namespace": namespace or "*"}
+        # The API server names the type in the list, and not in its items.
+        typed = {"apiVersion": api_info(kind).resource.api_version, "kind": kind.__name__}
+        with _reported(f"{plural(kind.__name__)} cannot be listed"):
+            for one in self._client.list(kind, chunk_size=PAGE, labels=labels, fields=fields, **where):
+                yield typed | one
+
+    def exists(self, kind: Kind, name: str, namespace: str = "") -> bool:
+        """Return whether an object exists, by its metadata: no value of a Secret is sent."""
+        resource = api_info(kind).resource
+        root = f"/apis/{resource.group}/{resource.version}" if resource.group else f"/api/{resource.version}"
+        where = f"/namespaces/{quote(namespace)}" if namespace else ""
+        path = f"{root}{where}/{plural(kind.__name__)}/{quote(name)}"
+        with contextlib.suppress(NotFoundError):
+            self._raw(f"the {kind.__name__} {name} cannot be read", path, accept=_METADATA)
+            return True
+        return False
+
+    def get(self, kind: Kind, name: str, namespace: str = "") -> KubernetesObject | None:
+        """Return an object; None if it does not exist."""
+        with contextlib.suppress(NotFoundError), _reported(f"the {kind.__name__} {name} cannot be read"):
+            found: KubernetesObject = self._client.get(kind, name, **_in(namespace))
+            return found
+        return None
+
+    def create(self, thing: KubernetesObject, *, dry_run: bool = False) -> bool:
+        """Create an object, and return whether it was created: one of that name is neither changed nor read."""
+        made = kind_of(text(thing, "apiVersion"), text(thing, "kind"))(thing)
+        with contextlib.suppress(ConflictError), _reported(f"the {made.kind} {name_of(thing)} cannot be created"):
+            self._client.create(made, dry_run=dry_run, **_in(namespace_of(thing)))
+            return True
+        return False
+
+    def replace(self, thing: KubernetesObject) -> bool:
+        """Replace an object of the version that it names; return whether it still had that version."""
+        made = kind_of(text(thing, "apiVersion"), text(thing, "kind"))(thing)
+        failure = f"the {made.kind} {name_of(thing)} cannot be written"
+        with contextlib.suppress(ConflictError, NotFoundError), _reported(failure):
+            self._client.replace(made, **_in(namespace_of(thing)))
+            return True
+        return False
+
+    def merge(self, kind: Kind, name: str, patch: KubernetesObject, namespace: str = "") -> None:
+        """Apply a JSON merge patch (RFC 7386) to an object."""
+        with _reported(f"the {kind.__name__} {name} cannot be changed"):
+            self._client.patch(kind, name, dict(patch), patch_type=PatchType.MERGE, **_in(namespace))
+
+    def applied(self, manifest: KubernetesObject, namespace: str, manager: str) -> KubernetesObject:
+        """Return the object that a server-side apply of a manifest would make of it; nothing is changed."""
+        kind, name = kind_of(text(manifest, "apiVersion"), text(manifest, "kind")), name_of(manifest)
+        where = _in("" if is_cluster_wide(kind.__name__) else namespace_of(manifest) or namespace)
+        how = {"patch_type": PatchType.APPLY, "field_manager": manager, "force": True, "dry_run": True}
+        with _reported(f"the {kind.__name__} {name} cannot be compared"):
+            found: KubernetesObject = self._client.patch(kind, name, dict(manifest), **how, **where)
+            return found
+
+    def delete(self, kind: Kind, name: str, namespace: str = "") -> bool:
+        """Delete an object, without waiting for its end; return whether it existed."""
+        with contextlib.suppress(NotFoundError), _reported(f"the {kind.__name__} {name} cannot be deleted"):
+            self._client.delete(kind, name, **_in(namespace))
+            return True
+        return False
+
+    def patch_node_status(self, node: str, patch: Sequence[Mapping[str, str]]) -> None:
+        """Apply a JSON patch (RFC 6902) to a node's status."""
+        with _reported(f"the status of the node {node} cannot be changed"):
+            headers = {"Content-Type": PatchType.JSON.value}
+            answer = self._http.patch(f"/api/v1/nodes/{quote(node)}/status", json=[*map(dict, patch)], headers=headers)
+            answer.raise_for_status().json()
+
+    def is_allowed(self, attributes: Mapping[str, str]) -> bool:
+        """Return whether this user may do something (resourceAttributes of a SelfSubjectAccessReview)."""
+        with _reported("the user's permissions cannot be checked"):
+            answer = self._client.create(_REVIEW(spec={"resourceAttributes": dict(attributes)}))
+            return mapping(answer, "status").get("allowed") is True
+
+    def log(self, pod: str, namespace: str) -> str:
+        """Return the last lines of a Pod's log."""
+        path = f"/api/v1/namespaces/{quote(namespace)}/pods/{quote(pod)}/log?tailLines={MAX_LOG_LINES}"
+        return self._raw(f"the log of {pod} cannot be read", path, PODS_SECONDS).text
+
+    def probe_page(self, pod: str, namespace: str, page: str) -> str:
+        """Return a page of a daemon's probe server, such as `metrics`, through the API server's proxy."""
+        path = f"/api/v1/namespaces/{quote(namespace)}/pods/{quote(pod)}:{PROBES_PORT}/proxy/{page}"
+        return self._raw(f"/{page} of {pod} cannot be read", path, PODS_SECONDS).text
+
+    def _raw(self, failure: str, path: str, seconds: float = API_SECONDS, accept: str = "*/*") -> httpx2.Response:
+        with _reported(failure):
+            return self._http.get(path, timeout=seconds, headers={"Accept": accept}).raise_for_status()
+
+
+def _in(namespace: str) -> dict[str, str]:
+    return {"namespace": namespace} if namespace else {}
+
+
+@contextlib.contextmanager
+def _reported(failure: str) -> Iterator[None]:
+    """Turn what lightkube and the HTTP library raise into our errors."""
+    try:
+        yield
+    except httpx2.HTTPStatusError as error:
+        code, message = error.response.status_code, _message(error.response)
+        if (denied := _ADMISSION.search(message)) or code == HTTPStatus.UNPROCESSABLE_ENTITY:
+            raise RefusedError(failure, why=message, invalid=not denied) from error
+        kinds = {403: ForbiddenError, 404: NotFoundError, 409: ConflictError}
+        raise kinds.get(code, ClusterAccessError)(failure, why=message) from error
+    except httpx2.HTTPError as error:
+        why = f"the API server does not answer: {error or type(error).__name__}"
+        raise ClusterAccessError(failure, why=why) from error
+    except (ValueError, TypeError, AttributeError) as error:  # not JSON, or JSON that is no object
+        why = f"the answer is not the API server's: {error}"
+        raise ClusterAccessError(failure, error_code="answer-not-understood", why=why) from error
+
+
+def _message(response: httpx2.Response) -> str:
+    """Return the message of a Status, or the text of another answer."""
+    try:
+        said = text(response.json(), "message")
+    except ValueError:
+        said = response.text
+    return " ".join(said.split())[:MAX_MESSAGE_CHARACTERS] or f"HTTP status {response.status_code}"

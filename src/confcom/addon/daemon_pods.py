@@ -1,0 +1,228 @@
+"""The Pods of the add-on's own daemons: their states, and why they are not ready. Pure.
+
+A daemon's log also contains lines that its clients cause. Any process on a node can cause such a line, so none of them
+counts as the reason why a daemon is not ready.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import NamedTuple
+
+from confcom.addon.chart_objects import AESMD, Component, component_of
+from confcom.errors import printable
+from confcom.kubernetes import objects
+from confcom.kubernetes.objects import KubernetesObject, condition, listing, mapping, name_of, number, text
+
+REVISION_LABEL = "controller-revision-hash"
+FAILED_CREATE = "FailedCreate"
+_HARMLESS_WARNINGS = frozenset({"MissingClusterDNS", "DNSConfigForming", "FailedScheduling", "FailedDaemonPod"})
+"""Warnings that keep no Pod from starting, or that the Pod's own status contains."""
+_FAILURE_REASONS = {
+    "ImagePullBackOff",
+    "ErrImagePull",
+    "ErrImageNeverPull",
+    "InvalidImageName",
+    "CrashLoopBackOff",
+    "CreateContainerConfigError",
+    "CreateContainerError",
+    "RunContainerError",
+}
+"""The kubelet's waiting reasons that seldom go away without intervention."""
+_UNINFORMATIVE_REASONS = frozenset({"", "ContainerCreating", "PodInitializing"})
+MAX_REASON_CHARACTERS = 300
+"""Container runtimes repeat themselves; the first sentences say what failed."""
+_MANY_RESTARTS = 2
+"""A container that was restarted this often and is not ready counts as failing, even while it runs again."""
+_ERROR_LINES = 3
+"""The number of lines of our programs' final error (confcom.errors.explain)."""
+
+
+class PodState(StrEnum):
+    """The state of a Pod."""
+
+    READY = "ready"
+    STARTING = "starting"
+    NOT_READY = "not ready"
+    FAILING = "failing"
+    """It is unlikely to start without intervention."""
+    WAITING = "waiting"
+    ENDING = "ending"
+    REJECTED = "rejected"
+    """By the kubelet; the DaemonSet controller creates another one."""
+
+
+GONE = frozenset({PodState.ENDING, PodState.REJECTED})
+
+
+class Reason(NamedTuple):
+    """Why a Pod is not ready, and the code that the daemon logged with it; empty if unknown."""
+
+    text: str = ""
+    code: str = ""
+
+
+UNKNOWN = Reason()
+
+
+@dataclass(frozen=True, slots=True)
+class DaemonPod:
+    """One Pod of a daemon or of the controller."""
+
+    name: str
+    node: str
+    component: Component | None
+    """None for the controller."""
+    state: PodState
+    reason: str = ""
+    reason_code: str = ""
+    image: str = ""
+    owner: str = ""
+    revision: str = ""
+    created: str = ""
+
+    @property
+    def version(self) -> str:
+        """Its image's tag, or the first digits of its digest."""
+        reference, _, digest = self.image.partition("@")
+        return digest[: len("sha256:") + 12] or reference.rpartition("/")[2].partition(":")[2] or "latest"
+
+    @property
+    def described(self) -> str:
+        """Its name, its state, and why it is not ready."""
+        code = f" (code: {self.reason_code})" if self.reason_code else ""
+        return f"{self.name} is {self.state}: {self.reason}".removesuffix(": ") + code
+
+    def to_json(self) -> dict[str, str]:
+        """Return it for `--output json`."""
+        names = ("state", "reason", "reason_code", "version", "image")
+        return {"pod": self.name} | {name: getattr(self, name) for name in names}
+
+
+class Warned(NamedTuple):
+    """The latest warning event about an object."""
+
+    reason: str
+    text: str
+    time: str
+
+
+def warnings_in(events: Iterable[KubernetesObject]) -> Mapping[str, Warned]:
+    """Return by the object's name the latest warning that keeps a Pod from starting."""
+    found: dict[str, Warned] = {}
+    for event in events:
+        reason, name = text(event, "reason"), text(event, "involvedObject", "name")
+        if text(event, "type") == "Warning" and reason not in _HARMLESS_WARNINGS:
+            warned = Warned(reason, _one_line(_joined(reason, text(event, "message"))), event_time(event))
+            found[name] = max(found.get(name, warned), warned, key=lambda one: one.time)
+    return found
+
+
+def event_time(event: KubernetesObject) -> str:
+    """Return when an event was last seen, as the API server writes it."""
+    series, created = text(event, "series", "lastObservedTime"), text(event, "metadata", "creationTimestamp")
+    return series or text(event, "lastTimestamp") or text(event, "eventTime") or created
+
+
+def daemon_pod(pod: KubernetesObject, warning: str = "", logged: Reason = UNKNOWN) -> DaemonPod:
+    """Return a Pod of a daemon or of the controller, explained by the latest warning and the reason in its log."""
+    state = _state(pod)
+    reason = UNKNOWN if state is PodState.READY else next(_reasons(pod, state, warning, logged))
+    return DaemonPod(
+        name=name_of(pod),
+        node=objects.node_of(pod),
+        component=component_of(pod),
+        state=state,
+        reason=_one_line(reason.text),
+        reason_code=reason.code,
+        image=next((text(one, "image") for one in listing(pod, "spec", "containers")), ""),
+        owner=text(objects.owner_of(pod), "name"),
+        revision=objects.labels_of(pod).get(REVISION_LABEL, ""),
+        created=text(pod, "metadata", "creationTimestamp"),
+    )
+
+
+def needs_log(pod: KubernetesObject) -> bool:
+    """Return whether a Pod runs, or ran, and is not ready: only its log says why."""
+    statuses = listing(pod, "status", "containerStatuses")
+    ran = any(mapping(one, "state", "running") or mapping(one, "lastState", "terminated") for one in statuses)
+    return ran and _state(pod) in {PodState.NOT_READY, PodState.FAILING}
+
+
+def own_reason(log: str) -> Reason:
+    """Return why a daemon is not ready, or how it ended, whichever its log says last."""
+    lines = [line.strip() for line in log.splitlines()]
+    for index in range(len(lines) - 1, -1, -1):
+        if lines[index].startswith("Error: "):
+            return Reason(" ".join(lines[index : index + _ERROR_LINES]))
+        with contextlib.suppress(ValueError, RecursionError):
+            record = json.loads(lines[index])
+            if text(record, "about") == "readiness" and "message" in record:  # confcom.daemon.readiness_log
+                return Reason(text(record, "reason"), text(record, "code"))
+    return UNKNOWN
+
+
+def _state(pod: KubernetesObject) -> PodState:
+    if text(pod, "metadata", "deletionTimestamp"):
+        return PodState.ENDING
+    if text(pod, "status", "phase") == "Failed":
+        return PodState.REJECTED
+    if condition(pod, "Ready").get("status") == "True":
+        return PodState.READY
+    if condition(pod, "PodScheduled").get("status") == "False":
+        return PodState.WAITING
+    if any(
+        text(one, "state", "waiting", "reason") in _FAILURE_REASONS or number(one, "restartCount") >= _MANY_RESTARTS
+        for one in objects.container_statuses(pod)
+    ):
+        return PodState.FAILING
+    runs = any(mapping(one, "state", "running") for one in listing(pod, "status", "containerStatuses"))
+    return PodState.NOT_READY if runs else PodState.STARTING
+
+
+def _reasons(pod: KubernetesObject, state: PodState, warning: str, logged: Reason) -> Iterator[Reason]:
+    """Yield the reasons why a Pod is not ready, the most specific first."""
+    if state is PodState.ENDING:
+        yield Reason("it is terminating")
+    if state in {PodState.REJECTED, PodState.WAITING}:
+        about = mapping(pod, "status") if state is PodState.REJECTED else condition(pod, "PodScheduled")
+        yield Reason(_joined(text(about, "reason"), text(about, "message")))
+    for one in objects.container_statuses(pod):
+        if not mapping(one, "state", "running"):
+            yield from _container_reasons(pod, one, logged)
+    if logged.text:
+        yield Reason(f"its log: {logged.text}", logged.code)
+    if warning:
+        yield Reason(warning)
+    yield Reason(text(condition(pod, "Ready"), "message") if state is PodState.NOT_READY else "it is starting")
+
+
+def _container_reasons(pod: KubernetesObject, status: KubernetesObject, logged: Reason) -> Iterator[Reason]:
+    waiting, before = text(status, "state", "waiting", "reason"), mapping(status, "lastState", "terminated")
+    ended = mapping(status, "state", "terminated") or before
+    killed = "OOMKilled, " if text(ended, "reason") == "OOMKilled" else ""
+    ending = f"{killed}exit code {number(ended, 'exitCode')}, {number(status, 'restartCount')} restarts"
+    if ended and text(status, "name") == AESMD:
+        # Its log is a foreign program's, and no line of it is repeated.
+        logs = f"kubectl logs -n {objects.namespace_of(pod)} {name_of(pod)} -c {AESMD} --previous"
+        yield Reason(f"its container {AESMD} ended ({ending}): see why with `{logs}`", "aesmd-does-not-start")
+    elif killed or (waiting == "CrashLoopBackOff" and ended):
+        said = own_reason(text(ended, "message"))  # the end of its log: the chart sets FallbackToLogsOnError
+        last = said if said.text else logged
+        yield Reason(_joined(_joined(waiting, ending), last.text), last.code)
+    if waiting not in _UNINFORMATIVE_REASONS:
+        yield Reason(_joined(waiting, text(status, "state", "waiting", "message")))
+
+
+def _joined(first: str, second: str) -> str:
+    return f"{first}: {second}" if first and second else first or second
+
+
+def _one_line(words: str) -> str:
+    """Return a foreign text on one line, printable and short."""
+    line = printable(" ".join(words[: 10 * MAX_REASON_CHARACTERS].split()))
+    return line if len(line) <= MAX_REASON_CHARACTERS else f"{line[:MAX_REASON_CHARACTERS]} ..."

@@ -1,0 +1,195 @@
+"""Disabling the add-on: everything is removed except what is kept on purpose, such as the simulated root."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+from confcom.addon.change_lease import change_lease, holder_name
+from confcom.addon.chart_objects import (
+    NAME_LABEL,
+    POLICY_KINDS,
+    RELEASE,
+    SIMULATED_LABEL,
+    component_of,
+    daemons_in,
+    is_controller,
+)
+from confcom.addon.cluster import DAEMON_SET, NAMESPACE, NODE, POD, SECRET, Cluster, ForbiddenError, kind_of
+from confcom.addon.epc import EpcPod, epc_pod
+from confcom.addon.install import AddOn, NotEnabledError, refuse_running_helm, reporting_interruption
+from confcom.addon.node_keys import clean_nodes, remove_keys
+from confcom.addon.preflight import Need, PreflightError, check_permissions
+from confcom.addon.preflight_inputs import denied_permissions
+from confcom.addon.problems import shown
+from confcom.addon.simulated_root import DEFAULT_SECRET, secret_name
+from confcom.addon.waiting import POLL_SECONDS, Mark, NotReadyError, Row, retry_while_unreachable
+from confcom.errors import ConfcomError, ExitCode
+from confcom.kubernetes.objects import TERMINAL, KubernetesObject, labels_of, name_of, namespace_of, text
+
+POD_TERMINATION_SECONDS = 120.0
+"""Deadline for the end of the daemons' Pods: their grace period is 30 s, and a kubelet that restarts needs longer."""
+T = TypeVar("T")
+Consent = Callable[[Sequence[EpcPod]], bool]
+
+
+class NoConsentError(ConfcomError):
+    """The user did not consent."""
+
+    error_code = "no-consent"
+    exit_code = ExitCode.REFUSED
+
+
+@dataclass(frozen=True, slots=True)
+class Disabled:
+    """The result of disabling the add-on."""
+
+    cluster: Cluster
+    removed: bool
+    """Whether there was a release to remove."""
+    kept: tuple[str, ...]
+    """Descriptions of what is kept on purpose."""
+    leftovers: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    """By the node's name, the resources that are still in its status."""
+
+    def to_json(self) -> dict[str, object]:
+        """Return it for `--output json`."""
+        return {
+            "cluster": self.cluster.to_json(),
+            "removed": self.removed,
+            "kept": list(self.kept),
+            "leftovers": {node: list(names) for node, names in self.leftovers},
+        }
+
+
+def disable(add_on: AddOn, *, consent: Consent, wait: bool) -> Disabled:
+    """Remove the policies, then the daemons, then their resources in the nodes' status.
+
+    Without a release, only the last step is left to do. `wait` waits for the kubelets' five minutes. After a
+    NotReadyError, something is left that can only be removed later.
+    """
+    cluster, helm = add_on.cluster, add_on.helm
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(reporting_interruption(helm))
+        with add_on.reporter.busy("Checking the cluster"):
+            manifests = helm.manifests() if helm.history() else ()
+            if not manifests:
+                _refuse_foreign(cluster)
+            if denied := denied_permissions(cluster, [Need.DISABLE], manifests):
+                finding = check_permissions(denied, needless=())
+                add_on.reporter.findings([finding])
+                raise PreflightError([finding])
+        if _has_namespace(cluster):  # otherwise there can be no release, and no Lease
+            stack.enter_context(change_lease(cluster, holder_name("disable"), add_on.now, remove=True))
+        return _disable(add_on, consent=consent, wait=wait)
+
+
+def _disable(add_on: AddOn, *, consent: Consent, wait: bool) -> Disabled:
+    api, history = add_on.cluster.api, add_on.helm.history()
+    refuse_running_helm(history, add_on.now())
+    manifests = add_on.helm.manifests() if history else ()
+    if history:
+        pods = _tenants(add_on.cluster)
+        if pods and not consent(pods):
+            raise NoConsentError(
+                "nothing was changed",
+                why=f"{len(pods)} Pods use the add-on's resources, and the removal was not confirmed",
+                remedy="delete them first, or confirm with --yes",
+            )
+        _remove(add_on, manifests)
+    else:
+        add_on.reporter.say("The add-on is not enabled.")
+    _wait_for_the_end(add_on)
+    kept = _retried(add_on, lambda: _kept(add_on.cluster, secret_name(manifests) or DEFAULT_SECRET))
+    if wait:
+        clean_nodes(api, add_on.reporter, add_on.clock, add_on.sleep)
+        return Disabled(add_on.cluster, bool(history), kept)
+    _retried(add_on, lambda: remove_keys(api))
+    left = tuple((one.node, one.names) for one in _retried(add_on, lambda: remove_keys(api)) if one.names)
+    return Disabled(add_on.cluster, bool(history), kept, left)
+
+
+def _refuse_foreign(cluster: Cluster) -> None:
+    if found := daemons_in(cluster.api.list(DAEMON_SET, labels={NAME_LABEL: RELEASE})):
+        namespaces = sorted({namespace_of(one) for one in found})
+        raise NotEnabledError(
+            f"the namespace {cluster.namespace} has no release {RELEASE} of helm",
+            why=f"the add-on is in the namespace {', '.join(namespaces)}",
+            remedy="name the namespace of helm's release with --namespace (`helm list -A` shows it); if the manifests "
+            "were applied without helm, delete them (kubectl delete -f), then run `confcom disable` again",
+        )
+
+
+def _tenants(cluster: Cluster) -> tuple[EpcPod, ...]:
+    """Return the Pods that use the add-on's resources, without the add-on's own."""
+    others = (pod for pod in cluster.api.list(POD) if not _is_own(pod, cluster.namespace))
+    return tuple(one for one in map(epc_pod, others) if one and one.phase not in TERMINAL)
+
+
+def _is_own(pod: KubernetesObject, namespace: str) -> bool:
+    return namespace_of(pod) == namespace and bool(component_of(pod) or is_controller(pod))
+
+
+def _remove(add_on: AddOn, manifests: Sequence[KubernetesObject]) -> None:
+    for kind in POLICY_KINDS:
+        found = [one for one in manifests if one["kind"] == kind]
+        for one in found:
+            add_on.cluster.api.delete(kind_of(text(one, "apiVersion"), kind), name_of(one))
+        if found:
+            add_on.reporter.say(f"Removed {kind} {', '.join(map(name_of, found))}.")
+    with add_on.reporter.busy("helm removes the daemons"):
+        add_on.helm.uninstall()
+
+
+def _wait_for_the_end(add_on: AddOn) -> None:
+    cluster, deadline = add_on.cluster, add_on.clock() + POD_TERMINATION_SECONDS
+
+    def remaining() -> list[str]:
+        pods = cluster.api.list(POD, cluster.namespace, labels={NAME_LABEL: RELEASE})
+        return [name_of(pod) for pod in pods if _is_own(pod, cluster.namespace)]
+
+    with add_on.reporter.waiting("The daemons end") as table:
+        while names := _retried(add_on, remaining):
+            table.show([Row(name, "ends", Mark.WAITING) for name in names])
+            if add_on.clock() > deadline:
+                raise NotReadyError(
+                    f"{shown(names)} did not end within {POD_TERMINATION_SECONDS:.0f} s",
+                    error_code="pods-not-terminated",
+                    why="their kubelet does not respond, or a finalizer blocks their deletion",
+                    remedy="see kubectl describe pod; run `confcom disable` again when they are gone",
+                )
+            add_on.sleep(POLL_SECONDS)
+
+
+def _kept(cluster: Cluster, secret: str) -> tuple[str, ...]:
+    """Describe the objects that stay; of a Secret, only the metadata is read."""
+    api, here, kept = cluster.api, cluster.namespace, list[str]()
+    if api.exists(SECRET, secret, here):
+        kept.append(
+            f"the Secret {here}/{secret}, the cluster's simulated root: if the add-on is enabled again, it is the same "
+            f"platform to relying parties (to delete it: kubectl delete secret -n {here} {secret})"
+        )
+    if _has_namespace(cluster):
+        kept.append(f"the namespace {here} (if it is no longer needed: kubectl delete namespace {here})")
+    if nodes := [name_of(node) for node in api.list(NODE) if SIMULATED_LABEL in labels_of(node)]:
+        kept.append(f"the label {SIMULATED_LABEL} on {shown(nodes)} (kubectl label node NODE {SIMULATED_LABEL}-)")
+    return tuple(kept)
+
+
+def _retried(add_on: AddOn, ask: Callable[[], T]) -> T:
+    """Ask the cluster, also if its API server is away for a while: the release is gone already."""
+
+    def announce(why: str) -> None:
+        add_on.reporter.say(f"Waiting for the API server: {why}")
+
+    return retry_while_unreachable(ask, announce, add_on.clock, add_on.sleep, timeout=POD_TERMINATION_SECONDS)
+
+
+def _has_namespace(cluster: Cluster) -> bool:
+    """Return whether the namespace exists; True if this user may not know."""
+    try:
+        return cluster.api.exists(NAMESPACE, cluster.namespace)
+    except ForbiddenError:
+        return True

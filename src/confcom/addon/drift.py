@@ -1,0 +1,183 @@
+"""Differences between manifests and the cluster, by a server-side dry run of helm's apply.
+
+The API server fills in defaults and converts quantities, so that no table of these is needed here. A field that another
+manager added is legitimate, and stays. Containers, volumes and variables that somebody added to our Pod templates are
+named all the same: these Pods are privileged.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent import futures
+from dataclasses import dataclass
+from enum import StrEnum
+
+from confcom.addon.chart_objects import RELEASE, pod_spec_of
+from confcom.addon.cluster import AT_ONCE, Api, ClusterAccessError, is_cluster_wide, kind_of
+from confcom.kubernetes.objects import KubernetesObject, listing, mapping, name_of, namespace_of, text
+
+HELM_MANAGER = "helm"
+"""The field manager under which helm 4 applies manifests."""
+MAX_VALUE_CHARACTERS = 80
+"""Limit of a shown value: an image with its digest is longer only if its registry's name is long."""
+MAX_FIELDS = 3
+"""Limit of the fields of one object in a line of text; `--output json` has all."""
+_KEYS = ("name", "mountPath", "containerPort", "key")
+"""Members that tell the items of a list apart."""
+_COUNTED = frozenset({"deprecated.daemonset.template.generation", "deployment.kubernetes.io/revision"})
+"""Annotations in which controllers count the templates of an object."""
+_VOLATILE = frozenset({"managedFields", "resourceVersion", "generation", "creationTimestamp", "uid"})
+_HIDDEN = frozenset({"env", "data", "stringData"})
+"""Fields whose values are not shown: they may be confidential."""
+
+
+class Effect(StrEnum):
+    """The effect of an apply on an object."""
+
+    MADE = "made"
+    CHANGED = "changed"
+    REMOVED = "removed"
+    REPLACED = "replaced"
+    """The result would be invalid, since somebody added to it: the object has to be deleted first."""
+
+
+@dataclass(frozen=True, slots=True)
+class FieldChange:
+    """A field that an apply would set; old or new is None if the field is not set, or both if they are not shown."""
+
+    path: str
+    old: object = None
+    new: object = None
+
+    def __str__(self) -> str:
+        if self.old is None and self.new is None:
+            return self.path
+        old, new = self.old, self.new
+        if isinstance(old, list) and isinstance(new, list):
+            old, new = [one for one in old if one not in new], [one for one in new if one not in old]
+        return f"{self.path}: {_shown(old)} -> {_shown(new)}"
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectChange:
+    """The change of one object by an apply; it has fields only if the object exists before and after."""
+
+    kind: str
+    name: str
+    effect: Effect
+    fields: tuple[FieldChange, ...] = ()
+
+    def __str__(self) -> str:
+        shown = [str(one) for one in self.fields[:MAX_FIELDS]]
+        more = len(self.fields) - len(shown)
+        fields = "; ".join([*shown, *([f"{more} more fields"] if more > 0 else [])])
+        return f"{self.kind} {self.name} {self.effect}" + (f": {fields}" if fields else "")
+
+    def to_json(self) -> dict[str, object]:
+        """Return the object for `--output json`."""
+        fields = [{"field": one.path, "old": one.old, "new": one.new} for one in self.fields]
+        return {"kind": self.kind, "name": self.name, "effect": self.effect, "fields": fields}
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """The differences between manifests and the cluster."""
+
+    changes: tuple[ObjectChange, ...] = ()
+    added: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    """By the object's kind and name, names that somebody added to its Pod template."""
+    not_compared: tuple[str, ...] = ()
+    """Objects that were not compared, and the reason."""
+
+
+def compare(api: Api, manifests: Sequence[KubernetesObject], namespace: str) -> Comparison:
+    """Compare a release's manifests with the cluster, as far as this user may read and patch their objects."""
+    with futures.ThreadPoolExecutor(AT_ONCE) as pool:
+        found = list(pool.map(lambda one: _compared(api, one, namespace), manifests))
+    unread = [reason for one in found for reason in one.not_compared]
+    others = f" (and {len(unread) - 1} objects more)" if len(unread) > 1 else ""
+    return Comparison(
+        tuple(change for one in found for change in one.changes),
+        tuple(added for one in found for added in one.added),
+        tuple(f"{reason}{others}" for reason in unread[:1]),
+    )
+
+
+def removed(before: Iterable[KubernetesObject], after: Iterable[KubernetesObject]) -> tuple[ObjectChange, ...]:
+    """Return the objects that a release loses by a change of its manifests."""
+    kept = {(text(one, "kind"), name_of(one)) for one in after}
+    lost = ((text(one, "kind"), name_of(one)) for one in before)
+    return tuple(ObjectChange(kind, name, Effect.REMOVED) for kind, name in lost if (kind, name) not in kept)
+
+
+def _compared(api: Api, manifest: KubernetesObject, namespace: str) -> Comparison:
+    kind, name = kind_of(text(manifest, "apiVersion"), text(manifest, "kind")), name_of(manifest)
+    where = "" if is_cluster_wide(kind.__name__) else namespace_of(manifest) or namespace
+    added: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    try:
+        live = api.get(kind, name, where)
+        if live is None:
+            return Comparison((ObjectChange(kind.__name__, name, Effect.MADE),))
+        if names := tuple(added_names(manifest, live)):
+            added = ((f"{kind.__name__} {name}", names),)
+        applied = api.applied(_by_helm(manifest, namespace), namespace, HELM_MANAGER)
+    except ClusterAccessError as error:
+        if error.error_code == "object-invalid":
+            return Comparison((ObjectChange(kind.__name__, name, Effect.REPLACED, (FieldChange(error.why),)),), added)
+        return Comparison(added=added, not_compared=(f"{error.what}: {error.why}",))
+    fields = tuple(_differences(live, applied, ""))
+    return Comparison((ObjectChange(kind.__name__, name, Effect.CHANGED, fields),) if fields else (), added)
+
+
+def _by_helm(manifest: KubernetesObject, namespace: str) -> KubernetesObject:
+    """Return a manifest with the annotations that helm adds to each object of a release."""
+    metadata = mapping(manifest, "metadata")
+    ours = {"meta.helm.sh/release-name": RELEASE, "meta.helm.sh/release-namespace": namespace}
+    annotations = {**mapping(metadata, "annotations"), **ours}
+    return {**manifest, "metadata": {**metadata, "annotations": annotations}}
+
+
+def added_names(manifest: KubernetesObject, live: KubernetesObject) -> Iterator[str]:
+    """Yield containers, volumes and variables of a live Pod template that the manifest does not have."""
+    ours, theirs = pod_spec_of(manifest), pod_spec_of(live)
+    for part in ("initContainers", "containers", "volumes"):
+        known = {text(one, "name"): one for one in listing(ours, part)}
+        for one in listing(theirs, part):
+            name = text(one, "name")
+            if name not in known:
+                yield f"{part.removesuffix('s')} {name}"
+                continue
+            before = {text(variable, "name") for variable in listing(known[name], "env")}
+            now = (text(variable, "name") for variable in listing(one, "env"))
+            yield from (f"variable {variable} of {name}" for variable in now if variable not in before)
+
+
+def _differences(old: object, new: object, path: str) -> Iterator[FieldChange]:
+    """Yield the differing fields, depth first; items of lists are matched by their key, if they have one."""
+    if isinstance(old, Mapping) and isinstance(new, Mapping):
+        skipped = {"": {"status"}, "metadata": _VOLATILE, "metadata.annotations": _COUNTED}.get(path, ())
+        for key in [*new, *(one for one in old if one not in new)]:
+            if key not in skipped:
+                yield from _differences(old.get(key), new.get(key), f"{path}.{key}" if path else str(key))
+    elif (keyed := _keyed(old)) is not None and (others := _keyed(new)) is not None:
+        for key in [*others, *(one for one in keyed if one not in others)]:
+            yield from _differences(keyed.get(key), others.get(key), f"{path}[{key}]")
+    elif old != new:
+        hidden = not _HIDDEN.isdisjoint(path.replace("[", ".").split("."))
+        yield FieldChange(path) if hidden else FieldChange(path, old, new)
+
+
+def _keyed(value: object) -> Mapping[str, object] | None:
+    """Return the items of a list by their key; None if the value is no such list."""
+    if not isinstance(value, list) or not value or not all(isinstance(one, Mapping) for one in value):
+        return None
+    key = next((one for one in _KEYS if all(one in item for item in value)), None)
+    if key is None:
+        return None
+    found = {str(mapping(item).get(key)): item for item in value}
+    return found if len(found) == len(value) else None
+
+
+def _shown(value: object) -> str:
+    shown = "not set" if value is None else str(value)
+    return shown if len(shown) <= MAX_VALUE_CHARACTERS else f"{shown[:MAX_VALUE_CHARACTERS]}..."

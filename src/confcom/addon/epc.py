@@ -1,0 +1,228 @@
+"""EPC: each node's amounts, the workloads that use it, and their Pods that are refused, rejected or pending. Pure."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from confcom.addon.chart_objects import EPC_AMOUNTS_POLICY, OURS, SETS
+from confcom.addon.daemon_pods import event_time
+from confcom.addon.problems import Problem
+from confcom.kubernetes import objects
+from confcom.kubernetes.epc_accounting import AccountingKind
+from confcom.kubernetes.objects import TERMINAL, KubernetesObject, mapping, name_of, namespace_of, number, text
+
+_POLICY = re.compile(r"ValidatingAdmissionPolicy '([^']+)' with binding '[^']+' denied request: (.*)", re.DOTALL)
+_QUOTA = re.compile(r"exceeded quota: ([a-z0-9][a-z0-9.-]*), requested: (.*)", re.DOTALL)
+_NAME, _KIND = re.compile(r"[a-z0-9][a-z0-9.-]*"), re.compile(r"[A-Za-z][A-Za-z0-9]*")
+"""Valid names (RFC 1123) and kinds. An event's content is untrusted: any user who may create events in a namespace
+controls it, and remedies are pasted into shells."""
+
+
+@dataclass(frozen=True, slots=True)
+class PluginEpc:
+    """A node's EPC as its device plugin found and offers it, in MiB."""
+
+    found: int
+    offered: int
+    """To tenants: without MiB that are set aside, reserved or held back."""
+    held_back: int
+    kind: AccountingKind
+    choice: str
+    """The code of `reason`."""
+    reason: str
+
+
+def plugin_epc(page: str) -> PluginEpc | None:
+    """Return the EPC in a device plugin's `/inventory`; None if the plugin waits for SGX."""
+    document = json.loads(page)
+    inventory: KubernetesObject = document if isinstance(document, dict) else {}
+    accounting, found = mapping(inventory, "accounting"), number(inventory, "epc", "mib")
+    kind = next((one for one in AccountingKind if one == text(accounting, "kind")), None)
+    if kind is None or not found:
+        return None
+    amount, held_back = number(accounting, "advertised_mib"), number(accounting, "held_back_mib")
+    return PluginEpc(found, amount, held_back, kind, text(accounting, "choice"), text(accounting, "reason"))
+
+
+@dataclass(frozen=True, slots=True)
+class NodeEpc:
+    """A node's EPC in MiB, and the resource name under which it is offered."""
+
+    resource: str
+    capacity: int
+    allocatable: int
+    used: int | None
+    """The Pods' requests, as the scheduler counts; None if the Pods were not read."""
+    plugin: PluginEpc | None = None
+    maximum: int | None = None
+
+    @property
+    def free(self) -> int | None:
+        """MiB for new Pods."""
+        return None if self.used is None else max(0, self.allocatable - self.used)
+
+    def to_json(self) -> dict[str, object]:
+        """Return the object for `--output json`."""
+        amounts = {f"{name}_mib": getattr(self, name) for name in ("capacity", "allocatable", "used", "free")}
+        offer: dict[str, object] = {"found_mib": None, "offered_mib": None, "accounting": None}
+        if plugin := self.plugin:
+            accounting = {name: getattr(plugin, name) for name in ("kind", "choice", "reason")}
+            accounting["held_back_mib"] = plugin.held_back
+            offer = {"found_mib": plugin.found, "offered_mib": plugin.offered, "accounting": accounting}
+        return {"resource": self.resource, **amounts, **offer}
+
+
+def epc_problems(epc: NodeEpc, *, plugin_ready: bool) -> Iterator[Problem]:
+    """Yield what is wrong with a node's EPC."""
+    if not plugin_ready:
+        if epc.capacity and not epc.allocatable:
+            why = f"its {epc.capacity} MiB of EPC are unavailable, since no device plugin offers them"
+            yield Problem(why, code="epc-not-offered")
+    elif epc.plugin and epc.plugin.kind is AccountingKind.CAPACITY:
+        yield from _capacity_problems(epc, epc.plugin)
+    elif not epc.allocatable or (epc.plugin and epc.capacity != epc.plugin.offered):
+        offers = f"{epc.plugin.offered} MiB" if epc.plugin else "EPC"
+        why = f"the device plugin offers {offers}, and the kubelet {epc.allocatable} MiB; it reports every 10 seconds"
+        yield Problem(why, code="epc-not-reported")
+
+
+def _capacity_problems(epc: NodeEpc, plugin: PluginEpc) -> Iterator[Problem]:
+    wanted = plugin.offered if epc.maximum is None else min(plugin.offered, epc.maximum)
+    if (epc.used or 0) > wanted:
+        why = f"its Pods request {epc.used} MiB of EPC, and it is to have {wanted}: it keeps theirs; end some of them"
+        if wanted < plugin.offered:
+            why += f", or raise controller.maxEpcMiBPerNode (to at most {plugin.offered})"
+        yield Problem(why, code="epc-shortfall")
+    elif not epc.capacity == epc.allocatable == wanted:
+        why = f"the node is to have {wanted} MiB, and its status has {epc.capacity} ({epc.allocatable} allocatable): "
+        why += "the controller writes it within seconds, or five minutes after a change from devices"
+        yield Problem(why, code="capacity-not-written")
+
+
+@dataclass(frozen=True, slots=True)
+class EpcPod:
+    """A tenant's Pod that requests the add-on's resources."""
+
+    namespace: str
+    name: str
+    node: str
+    phase: str
+    kind: str
+    """That of its controller; `Pod` for a bare Pod."""
+    owner: str
+    requests: Mapping[str, int]
+    reason: str = ""
+    message: str = ""
+    """With the reason: the kubelet's about a failed Pod, or the scheduler's about a pending one."""
+
+    @property
+    def epc_mib(self) -> int:
+        """The EPC that it requests."""
+        return sum(self.requests.get(names.epc, 0) for names in SETS)
+
+
+def epc_pod(pod: KubernetesObject) -> EpcPod | None:
+    """Return a Pod that requests the add-on's resources; None for any other."""
+    names = frozenset(objects.resource_names(pod, OURS))
+    if not names:
+        return None
+    status, node = mapping(pod, "status"), text(pod, "spec", "nodeName")
+    failed = text(status, "phase") == "Failed"
+    about = status if failed else {} if node else objects.condition(pod, "PodScheduled")
+    controller = objects.owner_of(pod) or {"kind": "Pod", "name": name_of(pod)}
+    kind, owner = text(controller, "kind"), text(controller, "name")
+    requests = {name: objects.requests_of(pod, name) for name in names}
+    why = (text(about, "reason"), text(about, "message"))
+    return EpcPod(namespace_of(pod), name_of(pod), node, text(status, "phase"), kind, owner, requests, *why)
+
+
+def used_by_node(pods: Iterable[EpcPod]) -> Mapping[tuple[str, str], int]:
+    """Return by node and resource the amount that Pods there request."""
+    used: defaultdict[tuple[str, str], int] = defaultdict(int)
+    for pod in pods:
+        if pod.node and pod.phase not in TERMINAL:
+            for resource, amount in pod.requests.items():
+                used[pod.node, resource] += amount
+    return used
+
+
+@dataclass(frozen=True, slots=True)
+class Workload:
+    """The Pods of one controller, or a bare Pod, with the add-on's resources."""
+
+    namespace: str
+    kind: str
+    name: str
+    pods: int = 0
+    nodes: int = 0
+    epc_mib: int = 0
+    trouble: str = ""
+    """pending, rejected (by the kubelet, which is final) or refused (by the API server)."""
+    code: str = ""
+    cause: str = ""
+    remedy: str = ""
+
+    def to_json(self) -> dict[str, object]:
+        """Return the object for `--output json`."""
+        return {name: getattr(self, name) for name in self.__slots__}
+
+
+def workloads(pods: Iterable[EpcPod], refused: Iterable[Workload]) -> tuple[Workload, ...]:
+    """Return the workloads that use the add-on's resources: those that need help first, then the largest."""
+    found = {(one.namespace, one.kind, one.name): one for one in refused}
+    by_owner = defaultdict[tuple[str, str, str], list[EpcPod]](list)
+    for pod in pods:
+        by_owner[pod.namespace, pod.kind, pod.owner].append(pod)
+    for key, alike in by_owner.items():
+        found[key] = _with_pods(found.get(key) or Workload(*key), alike)
+    shown = (one for one in found.values() if one.pods or one.trouble)
+    return tuple(sorted(shown, key=lambda one: (not one.trouble, -one.epc_mib, one.namespace, one.name)))
+
+
+def _with_pods(workload: Workload, pods: Sequence[EpcPod]) -> Workload:
+    alive = [pod for pod in pods if pod.phase not in TERMINAL]
+    nodes = len({pod.node for pod in alive} - {""})
+    workload = replace(workload, pods=len(alive), nodes=nodes, epc_mib=sum(pod.epc_mib for pod in alive))
+    if workload.trouble:
+        return workload
+    if pending := next((pod for pod in alive if not pod.node and pod.message), None):
+        why = f"{pending.reason}: {pending.message}"
+        remedy = f"kubectl describe pod -n {pending.namespace} {pending.name}"
+        return replace(workload, trouble="pending", code="pod-pending", cause=why, remedy=remedy)
+    rejected = next((pod for pod in pods if pod.phase == "Failed" and _is_rejection(pod.reason)), None)
+    if rejected and workload.kind in {"Pod", "Job"} and all(pod.phase == "Failed" for pod in pods):
+        delete = f"kubectl delete {workload.kind.lower()} -n {workload.namespace} {workload.name}"
+        why, remedy = f"{rejected.reason}: {rejected.message}", f"nothing replaces it: {delete}, and create it again"
+        return replace(workload, trouble="rejected", code="pod-rejected", cause=why, remedy=remedy)
+    return workload
+
+
+def _is_rejection(reason: str) -> bool:
+    """Return whether the kubelet had no device or no resource of ours for a Pod, as after a reboot of its node."""
+    return reason == "UnexpectedAdmissionError" or (reason.startswith("OutOf") and any(one in reason for one in OURS))
+
+
+def refused_workloads(events: Iterable[KubernetesObject], policies: Collection[str]) -> tuple[Workload, ...]:
+    """Return the controllers whose Pods the policies, or a quota of the add-on's resources, refuse by these events."""
+    found = {}
+    for event in sorted(events, key=event_time):
+        about = mapping(event, "involvedObject")
+        key = (text(about, "namespace"), text(about, "kind"), text(about, "name"))
+        valid = _NAME.fullmatch(key[0]) and _KIND.fullmatch(key[1]) and _NAME.fullmatch(key[2])
+        if valid and (reason := _refusal(key[0], text(event, "message"), policies)):
+            found[key] = Workload(*key, 0, 0, 0, "refused", *reason)
+    return tuple(found.values())
+
+
+def _refusal(namespace: str, message: str, policies: Collection[str]) -> tuple[str, str, str] | None:
+    if (denied := _POLICY.search(message)) and denied[1] in {*policies, EPC_AMOUNTS_POLICY}:
+        cause = f"the admission policy {denied[1]} refuses its Pods: {' '.join(denied[2].split())}"
+        return "refused-by-policy", cause, "change its Pod template as the message says"
+    if (exceeded := _QUOTA.search(message)) and any(name in exceeded[2] for name in OURS):
+        remedy = f"request less, or raise the quota: kubectl edit resourcequota -n {namespace} {exceeded[1]}"
+        return "refused-by-quota", f"a ResourceQuota refuses its Pods: {' '.join(exceeded[0].split())}", remedy
+    return None

@@ -1,0 +1,308 @@
+"""The add-on's Helm release: each method of `Helm` runs helm once, as the user who logged in."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import signal
+import subprocess
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from importlib import resources
+from pathlib import Path
+from typing import IO, Any
+
+from confcom.addon.chart_objects import RELEASE
+from confcom.addon.cluster import MAX_MESSAGE_CHARACTERS, Cluster, ClusterAccessError, ForbiddenError
+from confcom.errors import ConfcomError, ExitCode
+from confcom.kubernetes.objects import KubernetesObject, mapping, number, text, time_of
+
+HELM_SECONDS = 300.0
+"""Timeout of one helm: it waits for no Pod, so it takes seconds, and minutes if the API server is slow."""
+INTERRUPTED_SECONDS = 15.0
+"""Time that helm has to end after an interruption: a change takes a second or two, and leaves no pending revision."""
+OVERWRITE = ("--server-side=true", "--force-conflicts")
+"""Flags with which helm takes back the fields of its manifests that another manager wrote."""
+_NOT_OURS = re.compile("HELM_KUBE|HELM_NAMESPACE")
+"""Variables that could direct helm to another cluster, user or namespace than kubectl."""
+_CHART_AT_FAULT = re.compile(
+    "execution error at|values don't meet|failed to load|chart|template|parse|YAML", re.IGNORECASE
+)
+"""Helm's message if the values or the chart are the cause; otherwise the cluster is."""
+_CHART_REFUSAL = re.compile(
+    r"confcom: (?P<what>.+?)\n\s+why: (?P<why>.+?)\n\s+do: +(?P<do>.+?)(\n\n|\Z)(\s*code: (?P<code>[a-z-]+))?",
+    re.DOTALL,
+)
+"""The chart's own error messages."""
+_CONTINUATION = re.compile(r"\n {8,}")
+"""The indent of a command, which continues the line before it; a line with less indent is another piece of advice."""
+_ROLLED_BACK = re.compile(r"Rollback to ([0-9]{1,9})")
+"""The description of a revision that copies an older one; helm older than 4.3.0 writes its number nowhere else."""
+_NOT_APPLIED = re.compile(r'(Release|Upgrade|Rollback) "[^"]*" failed|Preparing upgrade|Initial install underway')
+"""The descriptions of revisions that were not applied completely; a later rollback may mark them as superseded."""
+_LOG_LINE = re.compile(r"[IWEF][0-9]{4} |(time=|level=)")
+
+
+class HelmError(ConfcomError):
+    """Helm failed; the error has helm's own words."""
+
+    error_code = "helm-failed"
+
+
+class ChartError(ConfcomError):
+    """The chart refuses the values, or cannot be read."""
+
+    error_code = "chart-values-refused"
+    exit_code = ExitCode.USAGE
+
+
+Done = subprocess.CompletedProcess[bytes]
+RunsHelm = Callable[[Sequence[str], bytes], Done]
+"""The type of `run_helm`; tests run a helm in memory."""
+
+
+@dataclass(frozen=True, slots=True)
+class Values:
+    """The chart's values that the user sets: helm's --values, --set, --set-string; and those of the release so far."""
+
+    files: tuple[Path, ...] = ()
+    settings: tuple[str, ...] = ()
+    texts: tuple[str, ...] = ()
+    stored: KubernetesObject = field(default_factory=dict)
+
+    @property
+    def flags(self) -> list[str]:
+        """Helm's flags; helm reads the stored values from its standard input."""
+        files = (str(path) for path in self.files)
+        sets = [*(f"--set={one}" for one in self.settings), *(f"--set-string={one}" for one in self.texts)]
+        # Helm parses the value of --values as a line of CSV.
+        quoted = (f'"{one.replace(chr(34), chr(34) * 2)}"' if {",", '"'} & set(one) else one for one in files)
+        return ["--values=-", *(f"--values={one}" for one in quoted), *sets]
+
+
+@dataclass(frozen=True, slots=True)
+class Revision:
+    """One change of the release, as `helm history` shows it."""
+
+    number: int
+    status: str
+    description: str = ""
+    updated: datetime | None = None
+    """When it was begun; None: unknown."""
+    copy_of: int = 0
+    """The number of the revision that a rollback copied; 0 if it is no copy."""
+
+    @classmethod
+    def parse(cls, found: KubernetesObject) -> Revision:
+        """Parse one entry of `helm history -o json`."""
+        updated = time_of(text(found, "updated"))
+        copied = _ROLLED_BACK.fullmatch(text(found, "description"))
+        return cls(
+            number=number(found, "revision"),
+            status=text(found, "status"),
+            description=text(found, "description"),
+            updated=updated.astimezone(UTC) if updated else None,
+            copy_of=number(found, "rollback_revision") or (int(copied[1]) if copied else 0),
+        )
+
+    @property
+    def is_deployed(self) -> bool:
+        """Whether helm has applied it completely, and nothing since."""
+        return self.status == "deployed"
+
+    @property
+    def was_applied(self) -> bool:
+        """Whether helm has applied it completely at some time."""
+        return self.status in {"deployed", "superseded"} and not _NOT_APPLIED.match(self.description)
+
+    @property
+    def is_unfinished(self) -> bool:
+        """Whether helm has begun it, and not ended it: it runs, or was killed."""
+        return self.status.startswith("pending-") or self.status == "uninstalling"
+
+    @property
+    def described(self) -> str:
+        """The revision, for messages."""
+        since = f" since {self.updated:%Y-%m-%d %H:%M:%S} UTC" if self.updated else ""
+        return f"revision {self.number} is {self.status}{since}"
+
+
+@dataclass(frozen=True, slots=True)
+class Rendering:
+    """A release that helm would install."""
+
+    manifests: tuple[KubernetesObject, ...]
+    config: KubernetesObject
+    """The values that the release would store: those that are set in addition to the chart's defaults."""
+
+
+def chart_folder() -> Path:
+    """Return the folder of the chart that is part of this program."""
+    return Path(str(resources.files("confcom.addon") / "chart")).resolve()
+
+
+def run_helm(arguments: Sequence[str], stdin: bytes) -> Done:
+    """Run helm in a session of its own, and with files as its outputs: no Ctrl-C, kill or closed pipe ends it.
+
+    An interruption of this process lets helm end, so that its record of the release is right.
+    """
+    environment = {name: value for name, value in os.environ.items() if not _NOT_OURS.match(name)}
+    with contextlib.ExitStack() as stack:
+        given, out, err = (stack.enter_context(tempfile.TemporaryFile()) for _ in range(3))
+        given.write(stdin)
+        given.seek(0)
+        process = subprocess.Popen(
+            arguments, stdin=given, stdout=out, stderr=err, env=environment, start_new_session=True
+        )
+        try:
+            process.wait(HELM_SECONDS)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+            raise
+        except KeyboardInterrupt:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(INTERRUPTED_SECONDS)
+            process.send_signal(signal.SIGINT)  # without effect if it has ended
+            raise
+        return Done(arguments, process.returncode, _printed(out), _printed(err))
+
+
+def _printed(file: IO[bytes]) -> bytes:
+    file.seek(0)
+    return file.read()
+
+
+@dataclass(frozen=True, slots=True)
+class Helm:
+    """Helm for the add-on's release in a cluster."""
+
+    cluster: Cluster
+    run: RunsHelm = run_helm
+
+    def version(self) -> str:
+        """Return helm's version, as in `v4.3.1`."""
+        done = self._call("helm cannot be run", "version", "--short", operands=())
+        return done.stdout.decode(errors="replace").strip()
+
+    def history(self) -> tuple[Revision, ...]:
+        """Return the release's revisions, oldest first; empty if it is not installed."""
+        failure = "the release cannot be read"
+        done = self._call(failure, "history", "--output=json")
+        if done.returncode and b"release: not found" in done.stderr:
+            return ()
+        return tuple(map(Revision.parse, _parsed(failure, done) or ()))
+
+    def values(self) -> KubernetesObject:
+        """Return the chart's values that the user set for the release."""
+        failure = "the release's values cannot be read"
+        return _parsed(failure, self._call(failure, "get", "values", "--output=json")) or {}
+
+    def manifests(self, revision: int | None = None) -> tuple[KubernetesObject, ...]:
+        """Return the objects of a revision, or of the current one."""
+        failure = "the release's manifests cannot be read"
+        which = [] if revision is None else [f"--revision={revision}"]
+        return _manifests(failure, _output(failure, self._call(failure, "get", "manifest", *which)))
+
+    def render(self, chart: Path, values: Values) -> Rendering:
+        """Return the release that helm would install; helm asks the API server for the APIs that it serves."""
+        failure = "the chart cannot be rendered"
+        done = self._upgrade(failure, chart, values, "--dry-run=server", "--output=json")
+        if done.returncode:
+            raise _rendering_error(done)
+        found = _parsed(failure, done)
+        return Rendering(_manifests(failure, text(found, "manifest").encode()), mapping(found, "config"))
+
+    def upgrade(self, chart: Path, values: Values) -> None:
+        """Install or upgrade the release, without waiting for its Pods; after a HelmError it is as helm left it."""
+        failure = "helm could not install the chart"
+        self._check(failure, self._upgrade(failure, chart, values, *(OVERWRITE if self.history() else ())))
+
+    def rollback(self, revision: int) -> None:
+        """Roll the release back to a revision."""
+        failure = f"helm could not roll back to revision {revision}"
+        self._check(failure, self._call(failure, "rollback", *OVERWRITE, operands=(RELEASE, str(revision))))
+
+    def uninstall(self) -> None:
+        """Remove the release, without waiting for the end of its Pods."""
+        failure = "helm could not remove the release"
+        self._check(failure, self._call(failure, "uninstall", "--ignore-not-found"))
+
+    def _upgrade(self, failure: str, chart: Path, values: Values, *flags: str) -> Done:
+        every = ["--install", "--reset-values", *values.flags, *flags]
+        stored = json.dumps(values.stored).encode()  # JSON is valid YAML
+        return self._call(failure, "upgrade", *every, operands=(RELEASE, str(chart)), stdin=stored)
+
+    def _check(self, failure: str, done: Done) -> None:
+        if done.returncode:
+            record = f"helm history {RELEASE} --namespace={self.cluster.namespace}"
+            raise HelmError(failure, why=_words(done), remedy=f"the same command again continues; see {record}")
+
+    def _call(self, failure: str, *arguments: str, operands: Sequence[str] = (RELEASE,), stdin: bytes = b"") -> Done:
+        """Run helm with a command and flags; operands follow `--`, so that helm cannot read them as flags."""
+        flags = [f"--namespace={self.cluster.namespace}", *self.cluster.login.helm_flags()]
+        try:
+            return self.run(["helm", *arguments, *flags, "--", *operands], stdin)
+        except OSError as error:
+            why, remedy = f"helm cannot be run: {error.strerror}", "install helm 4, and see that it is on PATH"
+            raise ClusterAccessError(failure, error_code="program-not-found", why=why, remedy=remedy) from error
+        except subprocess.TimeoutExpired as error:
+            raise ClusterAccessError(failure, why=f"helm did not end within {HELM_SECONDS:.0f} s") from error
+
+
+def _output(failure: str, done: Done) -> bytes:
+    if done.returncode:
+        why = _words(done)
+        raise (ForbiddenError if "forbidden" in why else ClusterAccessError)(failure, why=why)
+    return done.stdout
+
+
+def _words(done: Done) -> str:
+    """Return helm's own words, without log lines and repetitions."""
+    lines = done.stderr.decode("utf-8", "replace").splitlines()
+    telling = dict.fromkeys(line for line in lines if not _LOG_LINE.match(line))
+    words = " ".join(" ".join(telling).split()).removeprefix("Error: ")
+    return words[-MAX_MESSAGE_CHARACTERS:] or f"helm exited with {done.returncode} and said nothing"
+
+
+def _parsed(failure: str, done: Done) -> Any:  # noqa: ANN401 # JSON
+    try:
+        return json.loads(_output(failure, done))
+    except ValueError as error:
+        raise _not_helms(failure, error) from error
+
+
+def _manifests(failure: str, stream: bytes) -> tuple[KubernetesObject, ...]:
+    import yaml  # noqa: PLC0415 # takes 20 ms, and most commands do not need it
+
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    try:
+        found = tuple(one for one in yaml.load_all(stream, Loader=loader) if one is not None)
+    except yaml.YAMLError as error:
+        raise _not_helms(failure, error) from error
+    if not all(isinstance(one, dict) and text(one, "kind") and text(one, "apiVersion") for one in found):
+        raise _not_helms(failure, ValueError("a document is no Kubernetes object"))
+    return found
+
+
+def _not_helms(failure: str, error: Exception) -> ClusterAccessError:
+    why = f"the output of helm cannot be understood: {' '.join(str(error).split())[:MAX_MESSAGE_CHARACTERS]}"
+    return ClusterAccessError(failure, error_code="answer-not-understood", why=why, remedy="see the helm on PATH")
+
+
+def _rendering_error(done: Done) -> ConfcomError:
+    if explained := _CHART_REFUSAL.search(done.stderr.decode("utf-8", errors="replace")):
+        what, why = (" ".join(explained[part].split()).rstrip(".") for part in ("what", "why"))
+        what = what.removeprefix("nothing was changed, because ").removeprefix("nothing was installed, because ")
+        remedy = "; ".join(map(str.strip, _CONTINUATION.sub(" ", explained["do"]).splitlines()))
+        code = explained["code"] or ""
+        return ChartError(f"the chart refuses these values: {what}", error_code=code, why=why, remedy=remedy)
+    why = _words(done)
+    if "forbidden" in why or not _CHART_AT_FAULT.search(why):
+        return ClusterAccessError("the chart cannot be rendered", why=why)
+    remedy = "see the values and their reasons: helm show values CHART"
+    return ChartError("the chart refuses these values", why=why, remedy=remedy)

@@ -1,0 +1,173 @@
+"""The add-on's resource names in the nodes' status, and their removal after the device plugins have ended.
+
+The kubelet keeps a resource for five minutes after its plugin has gone, then reports 0 and forgets it; the key stays in
+the node's status. The kubelet does not know a resource that the controller has written: its key is removed at once. A
+key is removed and never set to 0: at the kubelet's next start, a 0 ends Pods that still run with the resource.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from concurrent import futures
+from dataclasses import dataclass, replace
+from enum import StrEnum
+
+from confcom.addon.chart_objects import FIELD_MANAGER, SHARED, allocatable, offered
+from confcom.addon.cluster import AT_ONCE, NODE, Api, ClusterAccessError
+from confcom.addon.problems import shown
+from confcom.addon.waiting import POLL_SECONDS, Mark, NotReadyError, ProgressReporter, Row, retry_while_unreachable
+from confcom.kubernetes.objects import KubernetesObject, condition, listing, mapping, name_of, text
+
+KUBELET_KEEPS_SECONDS = 300.0
+"""The kubelet's endpointStopGracePeriod."""
+REPORT_SECONDS = 10.0
+"""The kubelet's nodeStatusUpdateFrequency: the longest delay until its state is in the API."""
+FOREIGN_AFTER_SECONDS = REPORT_SECONDS + 60.0
+"""A resource that is still allocatable this long after our plugin's end is offered by another plugin: a busy kubelet
+reports up to a minute late."""
+CLEANING_SECONDS = KUBELET_KEEPS_SECONDS + FOREIGN_AFTER_SECONDS
+"""Deadline, counted from the plugins' end; idle kubelets need REPORT_SECONDS after their five minutes."""
+SETTLED_SECONDS = REPORT_SECONDS + 2.0
+"""A kubelet that was restarted reports 0 at once and again in every report, until its five minutes are over. A key that
+has not come back by then does not come back."""
+
+
+class Stage(StrEnum):
+    """What is to be done about the keys of a node."""
+
+    REMOVABLE = "to be removed"
+    """At 0, or written by the controller."""
+    KEPT = "kept by the kubelet"
+    SILENT = "the kubelet does not report"
+
+
+@dataclass(frozen=True, slots=True)
+class NodeKeys:
+    """The add-on's resources in one node's status."""
+
+    node: str
+    stage: Stage
+    names: tuple[str, ...] = ()
+    others: tuple[str, ...] = ()
+    """Resources that another plugin offers there; they are not removed."""
+    failure: str = ""
+    """The reason why the API server did not remove them."""
+
+
+def node_keys(node: KubernetesObject, *, ours: bool = False, passed: float = 0) -> NodeKeys:
+    """Return the add-on's keys on a node, `passed` seconds after our plugin's end.
+
+    `ours` is whether the node had a resource name before that only the add-on uses; a current one counts anyway.
+    """
+    left, by_controller = offered(node), written(node)
+    if not ours and left.keys() <= SHARED:
+        return NodeKeys(name_of(node), Stage.KEPT)
+    reports = condition(node, "Ready").get("status") == "True"
+    served = {name for name in left if reports and allocatable(node, name) and name not in by_controller}
+    others = served if passed >= FOREIGN_AFTER_SECONDS else set()
+    names = left.keys() - others
+    stage = Stage.KEPT if reports else Stage.SILENT
+    if by_controller or not any(left[name] for name in names):
+        stage = Stage.REMOVABLE
+    return NodeKeys(name_of(node), stage, tuple(sorted(names)), tuple(sorted(others)))
+
+
+def written(node: KubernetesObject) -> frozenset[str]:
+    """Return our resources in a node's capacity that the controller has written, and nobody since."""
+    keys: set[str] = set()
+    for entry in listing(node, "metadata", "managedFields"):
+        if text(entry, "manager") == FIELD_MANAGER and text(entry, "subresource") == "status":
+            keys |= {key.removeprefix("f:") for key in mapping(entry, "fieldsV1", "f:status", "f:capacity")}
+    return frozenset(keys & offered(node).keys())
+
+
+def removal(node: KubernetesObject) -> Sequence[Mapping[str, str]]:
+    """Return the JSON patch (RFC 6902) that removes the keys that are at 0, or written by the controller.
+
+    Each removal is preceded by a test, so that the whole patch fails if a plugin has come back meanwhile.
+    """
+    patch = []
+    removable = written(node) | {name for name, count in offered(node).items() if not count}
+    for part in ("capacity", "allocatable"):
+        for name, quantity in mapping(node, "status", part).items():
+            if name in removable:
+                path = f"/status/{part}/{name.replace('~', '~0').replace('/', '~1')}"
+                patch += [{"op": "test", "path": path, "value": str(quantity)}, {"op": "remove", "path": path}]
+    return patch
+
+
+def remove_keys(api: Api, ours: Collection[str] = (), passed: float = 0) -> tuple[NodeKeys, ...]:
+    """Remove the keys that can be removed now; return the nodes that had keys, or have other plugins' resources.
+
+    `ours` are nodes that had a resource name before that only the add-on uses.
+    """
+    found, patches = list[NodeKeys](), dict[str, Sequence[Mapping[str, str]]]()
+    for node in api.list(NODE):
+        keys = node_keys(node, ours=name_of(node) in ours, passed=passed)
+        if keys.names or keys.others:
+            found.append(keys)
+        if keys.names and keys.stage is Stage.REMOVABLE:
+            patches[keys.node] = removal(node)
+
+    def patch(node: str) -> str:
+        try:
+            api.patch_node_status(node, patches[node])
+        except ClusterAccessError as error:  # a plugin came back, the kubelet reported, or admission refuses
+            return error.why or error.what
+        return ""
+
+    with futures.ThreadPoolExecutor(AT_ONCE) as pool:
+        failures = dict(zip(patches, pool.map(patch, patches), strict=True))
+    return tuple(replace(one, failure=failures.get(one.node, "")) for one in found)
+
+
+def clean_nodes(
+    api: Api, reporter: ProgressReporter, clock: Callable[[], float], sleep: Callable[[float], None]
+) -> None:
+    """Wait until every kubelet has forgotten our resources, and remove their keys from the nodes' status.
+
+    The plugins have just ended. Nodes that never had the add-on are not changed.
+    """
+    started, ours, settled = clock(), set[str](), 0.0
+
+    def ask() -> tuple[float, tuple[NodeKeys, ...]]:
+        passed = clock() - started
+        return passed, remove_keys(api, ours, passed)
+
+    title = f"Kubelets keep a resource for {KUBELET_KEEPS_SECONDS / 60:.0f} minutes after its plugin has ended"
+    with reporter.waiting(f"{title}, and report every {REPORT_SECONDS:.0f} s") as table:
+
+        def announce(why: str) -> None:
+            table.show([Row("API server", why, Mark.BAD)])
+
+        while True:
+            passed, found = retry_while_unreachable(ask, announce, clock, sleep, timeout=CLEANING_SECONDS)
+            left = [one for one in found if one.names]
+            ours |= {one.node for one in left}
+            if any(one.stage is Stage.REMOVABLE for one in left):
+                settled = min(passed, KUBELET_KEEPS_SECONDS) + SETTLED_SECONDS
+            table.show(_rows(left), note=f"{passed:.0f} s of at most {CLEANING_SECONDS:.0f} s")
+            if not left and passed >= settled:
+                break
+            if left and passed >= CLEANING_SECONDS:
+                raise NotReadyError(
+                    "the nodes' status still contains resources of the add-on",
+                    error_code="resources-left-on-nodes",
+                    why="; ".join(f"{row.subject}: {row.text}" for row in _rows(left)),
+                    remedy="run `confcom disable` again when their kubelets report, and when nothing (a permission, a "
+                    "webhook, a policy) keeps you from patching nodes/status",
+                )
+            sleep(POLL_SECONDS)
+    for one in found:
+        if one.others:
+            reporter.say(f"Left on {one.node}: {', '.join(one.others)}, which another device plugin offers.")
+
+
+def _rows(left: Sequence[NodeKeys]) -> list[Row]:
+    """Return a row for nodes in the same state."""
+    alike: dict[tuple[str, Mark], list[str]] = {}
+    for one in left:
+        state = f"{one.stage}: {', '.join(one.names)}" + (f"; not removed: {one.failure}" if one.failure else "")
+        mark = Mark.BAD if one.stage is Stage.SILENT or one.failure else Mark.WAITING
+        alike.setdefault((state, mark), []).append(one.node)
+    return [Row(shown(nodes), state, mark) for (state, mark), nodes in alike.items()]

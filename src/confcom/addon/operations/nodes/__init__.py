@@ -1,1 +1,0 @@
-"""What a change waits for on the nodes, or removes from them, before or after helm has run."""

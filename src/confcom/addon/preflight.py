@@ -1,0 +1,409 @@
+"""The checks before a change of the add-on: findings about everything that could make the change fail. Pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import TYPE_CHECKING, TypeAlias, TypeVar
+
+from confcom.addon import chart_objects as chart
+from confcom.addon.problems import shown
+from confcom.errors import ConfcomError, ExitCode
+from confcom.kubernetes import objects
+from confcom.kubernetes.objects import KubernetesObject, labels_of, listing, mapping, name_of, namespace_of, text
+
+if TYPE_CHECKING:
+    from confcom.addon.helm import Rendering, Revision, Values
+
+T = TypeVar("T")
+Objects = Sequence[KubernetesObject]
+Read: TypeAlias = T | ConfcomError | None
+
+OLDEST_HELM = (4, 0)
+OLDEST_KUBERNETES = (1, 30)
+ENFORCE_LABEL, PRIVILEGED = "pod-security.kubernetes.io/enforce", "privileged"
+"""The only Pod Security level that allows the daemons host directories and the node's process IDs."""
+MUTATE = "admission.mutate"
+_NFD_RESOURCES = "nfd.node.kubernetes.io/extended-resources"
+"""The annotation with the extended resources that Node Feature Discovery maintains on a node."""
+_OTHER_PLUGINS = re.compile(r"(sgx-device-plugin|sgx-plugin|sgx_device_plugin)[^/]*$")
+_VERSION = re.compile(r"v?([0-9]{1,4})\.([0-9]{1,4})")
+
+
+class Check(StrEnum):
+    """The checks, in the order in which they are reported."""
+
+    HELM = "helm"
+    KUBERNETES = "Kubernetes version"
+    VALUES = "chart and values"
+    PERMISSIONS = "permissions"
+    POD_SECURITY = "Pod Security"
+    OWNERS = "resource names"
+    SIMULATION = "simulation"
+    NODES = "SGX nodes"
+
+
+class Outcome(StrEnum):
+    """The outcome of a check."""
+
+    OK = "ok"
+    WARNING = "warning"
+    FAILED = "FAILED"
+    SKIPPED = "skipped"
+
+
+FAILED, WARNING = Outcome.FAILED, Outcome.WARNING
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One finding of a check; like an error, it says what, why, and what to do, and has a code for programs."""
+
+    check: Check
+    outcome: Outcome
+    code: str
+    what: str
+    why: str = ""
+    remedy: str = ""
+    exit_code: ExitCode = ExitCode.REFUSED
+
+    @classmethod
+    def of(cls, check: Check, error: ConfcomError) -> Finding:
+        """Create the finding of a check that ended in an error."""
+        return cls(check, FAILED, error.error_code, error.what, error.why, error.remedy, error.exit_code)
+
+    def to_json(self) -> dict[str, str]:
+        """Return the object for `--output json`."""
+        words = {"code": self.code, "what": self.what, "why": self.why, "do": self.remedy}
+        return {"check": self.check, "outcome": self.outcome.lower(), **words}
+
+
+class PreflightError(ConfcomError):
+    """A check before the change failed, and nothing was changed; the findings were reported before."""
+
+    error_code = "preflight-failed"
+
+    def __init__(self, findings: Sequence[Finding]) -> None:
+        failures = [finding for finding in findings if finding.outcome is FAILED]
+        names = ", ".join(dict.fromkeys(str(finding.check) for finding in failures))
+        super().__init__("nothing was changed", why=f"these checks failed: {names}", remedy="see above, then try again")
+        self.findings = tuple(findings)
+        self.exit_code = failures[0].exit_code if failures else ExitCode.REFUSED
+
+    @property
+    def details(self) -> dict[str, object]:
+        """The findings, for JSON."""
+        return {"findings": [finding.to_json() for finding in self.findings]}
+
+
+@dataclass(frozen=True, slots=True)
+class Permission:
+    """One verb on one resource; without a namespace, in the whole cluster."""
+
+    verb: str
+    resource: str
+    group: str = ""
+    namespace: str = ""
+
+    def __str__(self) -> str:
+        where = f" in {self.namespace}" if self.namespace else ""
+        return f"{self.verb} {self.resource}{f'.{self.group}' if self.group else ''}{where}"
+
+    @property
+    def attributes(self) -> dict[str, str]:
+        """The resourceAttributes of a SelfSubjectAccessReview."""
+        resource, _, subresource = self.resource.partition("/")
+        found = {"verb": self.verb, "resource": resource, "group": self.group, "namespace": self.namespace}
+        return {key: value for key, value in (found | {"subresource": subresource}).items() if value}
+
+
+class Need(StrEnum):
+    """Parts of commands that need permissions."""
+
+    ALWAYS = "enable, update, rollback, disable"
+    CHANGE = "enable, update, rollback"
+    DISABLE = "disable"
+    NEW_NAMESPACE = "the namespace does not exist"
+    NODE_LABELS = "--simulated-node"
+
+
+CLEANING = Permission("patch", "nodes/status")
+"""Removes dead resources from nodes; only `disable` needs it, so that a change warns of its absence."""
+_PERMISSIONS: tuple[tuple[Need, str, str, str, bool], ...] = (
+    (Need.ALWAYS, "list", "nodes pods", "", False),
+    (Need.ALWAYS, "list", "daemonsets", "apps", False),
+    (Need.ALWAYS, "get list create update delete", "secrets", "", True),  # releases of helm, and the simulated root
+    (Need.ALWAYS, "get create update delete", "leases", "coordination.k8s.io", True),
+    (Need.ALWAYS, CLEANING.verb, CLEANING.resource, "", False),
+    (Need.CHANGE, "get", "namespaces", "", True),
+    (Need.CHANGE, "list", "events", "", True),
+    (Need.CHANGE, "list", "deployments controllerrevisions", "apps", True),
+    (Need.CHANGE, "get create patch delete", "CHART", "", True),
+    (Need.DISABLE, "get delete", "CHART", "", True),
+    (Need.NEW_NAMESPACE, "create", "namespaces", "", False),
+    (Need.NODE_LABELS, "patch", "nodes", "", False),
+)
+"""Need, verbs, resources (CHART: those of its objects), group, and whether they are needed in the namespace only."""
+
+
+def permissions_needed(
+    needs: Iterable[Need], resources: Iterable[tuple[str, str, bool]], namespace: str
+) -> tuple[Permission, ...]:
+    """Return each permission once that a command needs, for resources that are plural, group, and if namespaced."""
+    wanted, of_chart = {Need.ALWAYS, *needs}, sorted(set(resources))
+    found: dict[Permission, None] = {}
+    for need, verbs, names, group, namespaced in _PERMISSIONS:
+        if need in wanted:
+            listed = of_chart if names == "CHART" else [(name, group, namespaced) for name in names.split()]
+            for name, its_group, inside in listed:
+                for verb in verbs.split():
+                    found[Permission(verb, name, its_group, namespace if inside else "")] = None
+    return tuple(found)
+
+
+@dataclass(frozen=True, slots=True)
+class PreflightInputs:
+    """What was read from helm and the cluster. A value that could not be read is the error, which becomes a finding."""
+
+    namespace_name: str
+    helm_version: str | ConfcomError
+    server_version: str | ConfcomError
+    values: Values
+    allow_no_nodes: bool = False
+    history: tuple[Revision, ...] = ()
+    installed: Objects = ()
+    """The release's revisions and objects; empty also if they could not be read: `rendering` is the error then."""
+    rendering: Read[Rendering] = None
+    denied: Read[tuple[Permission, ...]] = None
+    namespace: Read[KubernetesObject] = None
+    """None if it does not exist."""
+    daemon_sets: Read[Objects] = None
+    nodes: Read[Objects] = None
+    """All DaemonSets, and all nodes with the labels that are to be added."""
+    admission: Mapping[str, ConfcomError] = field(default_factory=dict)
+    """By DaemonSet, admission's refusal of a Pod of it, or why its answer is unknown."""
+    unknown_nodes: tuple[str, ...] = ()
+    unlabelled_nodes: tuple[str, ...] = ()
+
+
+def run_checks(inputs: PreflightInputs) -> tuple[Finding, ...]:
+    """Return all findings, at least one for each check, in the order of the checks."""
+    places = (Check.PERMISSIONS, Check.VALUES, Check.POD_SECURITY, Check.OWNERS, Check.NODES)
+    values = (inputs.denied, inputs.rendering, inputs.namespace, inputs.daemon_sets, inputs.nodes)
+    read = zip(places, values, strict=True)
+    found = [*check_versions(inputs), *(Finding.of(check, one) for check, one in read if isinstance(one, ConfcomError))]
+    nodes, rendering, denied = _known(inputs.nodes), _known(inputs.rendering), _known(inputs.denied)
+    if denied is not None:
+        found.append(check_permissions(denied))
+    if rendering is not None:
+        found += [_ok(Check.VALUES, f"{len(rendering.manifests)} objects"), *_admission(inputs)]
+    if rendering is not None and nodes is not None:
+        daemons, daemon_sets = chart.daemons_in(rendering.manifests), _known(inputs.daemon_sets) or ()
+        # In other namespaces, tenants write the labels.
+        here = [one for one in chart.daemons_in(daemon_sets) if namespace_of(one) == inputs.namespace_name]
+        ours = [one for one in here if labels_of(one).get(chart.INSTANCE_LABEL) == chart.RELEASE]
+        found += _owners(chart.selected(daemons, nodes), ours, [one for one in daemon_sets if one not in ours])
+        found += _epc_names(rendering.manifests, nodes)
+        found += _simulation(daemons, nodes, ours, "add --beside-hardware")
+        found += _nodes(daemons, nodes, ours, inputs)
+    skipped = set(Check) - {finding.check for finding in found}
+    found += [Finding(check, Outcome.SKIPPED, "not-checked", "an earlier check failed") for check in skipped]
+    return tuple(sorted(found, key=lambda finding: list(Check).index(finding.check)))
+
+
+def check_revision(
+    manifests: Objects, nodes: Objects, installed: Objects, missing_root: str, anyway: str
+) -> Iterator[Finding]:
+    """Yield the reasons why a revision does not fit the present nodes, except those that the installation has too.
+
+    `missing_root` is the Secret of the revision's quote helpers if it does not exist; `anyway` rolls back unchecked.
+    """
+    daemons = chart.daemons_in(manifests)
+    consent = "go back to another revision, or change the present one with `confcom enable --beside-hardware`"
+    present = {finding.what for finding in _simulation(installed, nodes, installed, consent)}
+    for finding in _simulation(daemons, nodes, installed, consent):
+        if finding.outcome is FAILED and finding.what not in present:
+            yield finding
+    if missing_root:
+        what, why = f"the Secret {missing_root} does not exist", "the quote helpers of the revision mount it"
+        remedy = "restore it, since it is the simulated root; or go back to another revision"
+        yield Finding(Check.SIMULATION, FAILED, "simulated-root-missing", what, why, remedy)
+    yield from _losses(daemons, nodes, installed, anyway)
+
+
+def check_permissions(denied: Sequence[Permission], needless: Collection[Permission] = (CLEANING,)) -> Finding:
+    """Return the finding about permissions that this user lacks; a warning if all of them are needless."""
+    if not denied:
+        return _ok(Check.PERMISSIONS, "this user has all required permissions")
+    missing = [permission for permission in denied if permission not in needless]
+    what = f"this user lacks permissions{'' if missing else ' to disable the add-on'}"
+    why, outcome = f"not allowed: {'; '.join(map(str, missing or denied))}", FAILED if missing else WARNING
+    remedy = "ask a cluster administrator to grant these permissions, or to run the command"
+    return Finding(Check.PERMISSIONS, outcome, "permissions-missing", what, why, remedy)
+
+
+def _ok(check: Check, what: str) -> Finding:
+    return Finding(check, Outcome.OK, "passed", what)
+
+
+def _known(value: Read[T]) -> T | None:
+    return None if isinstance(value, ConfcomError) else value
+
+
+def _names(things: Iterable[KubernetesObject]) -> list[str]:
+    return [name_of(thing) for thing in things]
+
+
+def _version(words: str) -> tuple[int, int]:
+    match = _VERSION.match(words)
+    return (int(match[1]), int(match[2])) if match else (0, 0)
+
+
+def check_versions(inputs: PreflightInputs) -> Iterator[Finding]:
+    """Yield the findings about helm and the API server, without which nothing else can be read."""
+    for check, version, needed, why in (
+        (Check.HELM, inputs.helm_version, OLDEST_HELM, "server-side apply needs helm 4"),
+        (Check.KUBERNETES, inputs.server_version, OLDEST_KUBERNETES, "ValidatingAdmissionPolicy needs Kubernetes 1.30"),
+    ):
+        if isinstance(version, ConfcomError):
+            yield Finding.of(check, version)
+        elif _version(version) < needed:
+            yield Finding(check, FAILED, "version-too-old", f"{version} is too old", why, "upgrade it")
+        else:
+            yield _ok(check, version)
+
+
+def _admission(inputs: PreflightInputs) -> Iterator[Finding]:
+    name, namespace = inputs.namespace_name, inputs.namespace
+    for daemon, error in inputs.admission.items():
+        check, outcome, code, remedy = Check.POD_SECURITY, FAILED, error.error_code, "change the policy that refuses it"
+        if code == "object-invalid":
+            check, remedy = Check.VALUES, "correct the values that the API server names"
+        elif code != "object-refused":
+            outcome, code, remedy = WARNING, "admission-unknown", "if it does not, `confcom status` shows the reason"
+        elif "PodSecurity" in error.why:
+            remedy = f"kubectl label namespace {name} {ENFORCE_LABEL}={PRIVILEGED} --overwrite"
+        what = f"the namespace {name} may not admit the Pods of {daemon}"
+        yield Finding(check, outcome, code, what, error.why or error.what, remedy)
+    if not inputs.admission and not isinstance(namespace, ConfcomError):
+        how = "admits the daemons' Pods" if namespace else f"will be created with the Pod Security level {PRIVILEGED}"
+        yield _ok(Check.POD_SECURITY, f"the namespace {name} {how}")
+
+
+def _owners(nodes: Objects, ours: Objects, others: Objects) -> Iterator[Finding]:
+    found = []
+    for daemon in others:
+        spec, namespace, remedy = chart.pod_spec_of(daemon), namespace_of(daemon), ""
+        # Anyone may write the labels, but only Pods with this directory can register with a kubelet.
+        directories = [text(volume, "hostPath", "path") for volume in listing(spec, "volumes")]
+        if chart.component_of(daemon) and any(path.endswith("/device-plugins") for path in directories):
+            remedy = f"use that installation (--namespace {namespace}), or remove it: confcom disable -n {namespace}"
+        elif any(_OTHER_PLUGINS.search(text(one, "image")) for one in listing(spec, "containers")):
+            remedy = "keep it off these nodes, or remove it; on AKS: az aks disable-addons -a confcom"
+        if remedy and (where := _names(chart.selected([daemon], nodes))):
+            what = f"another SGX device plugin is for {shown(where)}: the DaemonSet {name_of(daemon)} in {namespace}"
+            why = "both would offer the same EPC, and Kubernetes would allocate it twice"
+            found.append(Finding(Check.OWNERS, FAILED, "other-device-plugin", what, why, remedy))
+    offers = {name_of(node): _nfd_resources(node) & chart.OURS for node in nodes}
+    if not ours and not found:
+        # Until five minutes after a plugin ended, its resources are still in capacity, but allocatable is 0.
+        for node in nodes:
+            offers[name_of(node)] |= {name for name in chart.offered(node) if chart.allocatable(node, name)}
+    if offering := [node for node, names in offers.items() if names]:
+        what = f"{shown(offering)} offers {', '.join(sorted(set().union(*offers.values())))} already"
+        why = "another device plugin registered it, or Node Feature Discovery by extendedResources of a NodeFeatureRule"
+        remedy = "find and remove that; if an earlier installation was just removed, wait 10 seconds"
+        found.append(Finding(Check.OWNERS, FAILED, "resource-offered-already", what, why, remedy))
+    yield from found or [_ok(Check.OWNERS, "no other plugin offers them")]
+
+
+def _nfd_resources(node: KubernetesObject) -> set[str]:
+    return {name.strip() for name in text(node, "metadata", "annotations", _NFD_RESOURCES).split(",")}
+
+
+def _has_intel_epc(node: KubernetesObject) -> bool:
+    capacity = objects.amount(text(node, "status", "capacity", chart.INTEL_EPC))
+    return capacity > 0 or chart.INTEL_EPC in _nfd_resources(node)
+
+
+def leaves_names(values: KubernetesObject, nodes: Objects) -> bool:
+    """Return whether no value decides about Intel's name of EPC, and somebody else offers it on any of all nodes."""
+    return not mapping(values, "admission").get("mutate") and any(map(_has_intel_epc, nodes))
+
+
+def _epc_names(manifests: Objects, nodes: Objects) -> Iterator[Finding]:
+    if others := _names(filter(_has_intel_epc, nodes)):
+        fate, why = "left as they are", "such a Pod may be meant for these nodes, or for nodes of the add-on"
+        remedy = f"request {chart.REAL.epc} (in MiB) there; without another plugin:  --set {MUTATE}=auto"
+        if chart.EPC_NAMES_POLICY in _names(manifests):
+            fate, remedy = f"changed to request {chart.REAL.epc}", f"leave them as they are:  --set {MUTATE}=off"
+        what = f"{shown(others)} offers {chart.INTEL_EPC}, and Pods that request it are {fate}"
+        yield Finding(Check.OWNERS, WARNING, "epc-names-of-others", what, why, remedy)
+
+
+def _simulation(daemons: Objects, nodes: Objects, installed: Objects, consent: str) -> Iterator[Finding]:
+    """Yield the finding about simulated and hardware nodes in one cluster, with the way to allow it, an imperative."""
+    simulated, real = (chart.plugins_in(daemons, simulated=which) for which in (True, False))
+    if not simulated:
+        yield _ok(Check.SIMULATION, "not wanted")
+        return
+    # Where no DaemonSet of ours simulates, the plugin that offers the real names is one for hardware, whoever's it is.
+    # EPC alone may be what our controller wrote, which stays when the plugin has gone.
+    resources = [one for one in chart.REAL.names if one != chart.REAL.epc or not chart.has_controller(installed)]
+    offering = [node for node in nodes if any(chart.allocatable(node, one) for one in resources)]
+    simulating = _names(chart.selected([*simulated, *filter(chart.simulates, installed)], offering))
+    vendors = set(_names(offering)) - set(simulating)
+    hardware = [node for node in nodes if chart.sgx_kind(node) is chart.SgxKind.HARDWARE or name_of(node) in vendors]
+    both = sorted({*_names(chart.selected(simulated, [*hardware, *chart.selected(real, nodes)]))})
+    if both:
+        what = f"{shown(both)} is selected for simulation, and has SGX hardware or is selected for it"
+        why = "the simulated device plugin does not start beside an SGX driver, and two would offer the same EPC"
+        remedy = f"remove the label:  kubectl label node {both[0]} {chart.SIMULATED_LABEL}-"
+        yield Finding(Check.SIMULATION, FAILED, "node-chosen-twice", what, why, remedy)
+    elif hardware and not real:
+        what = f"this cluster has SGX hardware too: {shown(_names(hardware))}"
+        why = "the scheduler could place a workload on a simulated node unnoticed"
+        remedy = f"{consent}: simulated nodes then offer simulated.confcom.internal/... instead"
+        yield Finding(Check.SIMULATION, FAILED, "hardware-in-cluster", what, why, remedy)
+    else:
+        yield _ok(Check.SIMULATION, "beside hardware" if hardware else "no node has SGX hardware")
+
+
+def _losses(daemons: Objects, nodes: Objects, installed: Objects, anyway: str) -> Iterator[Finding]:
+    """Yield a finding for nodes with EPC that would lose the daemons, unless their kind of SGX was added since."""
+    serving = [node for node in nodes if any(chart.allocatable(node, names.epc) for names in chart.SETS)]
+    kept = set(_names(chart.selected(daemons, nodes)))
+    for simulated in (False, True):
+        labels = " ".join(chart.node_labels(chart.plugins_in(daemons, simulated=simulated)))
+        now = _names(chart.selected(chart.plugins_in(installed, simulated=simulated), serving))
+        lost = [name for name in now if name not in kept]
+        if labels and lost:
+            what = f"{shown(lost)} would lose the daemons, and the workloads there their EPC and quotes"
+            remedy = f"label the nodes that should keep them: kubectl label node {lost[0]} {labels}; or {anyway}"
+            yield Finding(Check.NODES, FAILED, "nodes-lose-daemons", what, f"not labelled {labels}", remedy)
+
+
+def _nodes(daemons: Objects, nodes: Objects, installed: Objects, inputs: PreflightInputs) -> Iterator[Finding]:
+    chosen, served = chart.selected(daemons, nodes), _names(chart.selected(installed, nodes))
+    labels = " ".join(chart.node_labels(daemons)) or "as the affinity in the values requires"
+    if unknown := inputs.unknown_nodes:
+        what = f"the cluster has no node {shown(unknown)}"
+        yield Finding(Check.NODES, FAILED, "node-not-found", what, "", "kubectl get nodes shows their names")
+    elif chosen:
+        yield _ok(Check.NODES, shown(_names(chosen)))
+    else:
+        remedy = "kubectl label node NODE LABEL, or let Node Feature Discovery do it; without SGX hardware: "
+        remedy += "--simulated-node NODE; for nodes that join later: --allow-no-nodes"
+        outcome, why = WARNING if inputs.allow_no_nodes else FAILED, f"none is labelled {labels}"
+        yield Finding(Check.NODES, outcome, "no-nodes", "the cluster has no node for the daemons", why, remedy)
+    specs = list(map(chart.pod_spec_of, daemons))
+    taints = {name_of(node): {one for spec in specs for one in chart.untolerated(spec, node)} for node in chosen}
+    if tainted := {name: some for name, some in taints.items() if some}:
+        # A taint may be newer: nodes are tainted to be drained, and that must not block a change of the other nodes.
+        outcome, every = WARNING if tainted.keys() <= set(served) else FAILED, sorted(set().union(*tainted.values()))
+        what = f"{shown(list(tainted))} is tainted {', '.join(every)}"
+        why = "the daemons do not tolerate it: none starts there, and a change stops running ones"
+        remedy = f"remove the taint; to keep it:  {chart.tolerating(specs, every)}"
+        yield Finding(Check.NODES, outcome, "node-tainted", what, why, remedy)

@@ -1,0 +1,78 @@
+"""Problems and their causes, and how many of them are shown as few. Pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass, field
+
+_NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?")
+"""A possible name of a node or a pod (RFC 1123)."""
+_PASSING = re.compile(
+    r"\b[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\b"  # a UID
+    r"|\b(?:[0-9]{1,3}\.){3}[0-9]{1,3}(?::[0-9]+)?\b"  # an address
+    r"|\b(?:[0-9]+h)?(?:[0-9]+m)?[0-9]+s\b"  # a back-off
+    r"|\b[0-9]+(?= (?:restarts|MiB)\b)"
+)
+"""Parts of a text that vary between nodes with the same problem. Other numbers distinguish problems, such as exit codes
+and HTTP statuses."""
+_SHOWN = 5
+"""Maximum number of names in one message: a cluster may have a thousand nodes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One thing that is wrong or unknown."""
+
+    text: str
+    node: str = ""
+    """Empty for the whole cluster."""
+    code: str = field(kw_only=True)
+    reason_code: str = field(default="", kw_only=True)
+
+    def __str__(self) -> str:
+        return f"{self.node}: {self.text}" if self.node else self.text
+
+    def to_json(self) -> dict[str, str]:
+        """Return the object for `--output json`."""
+        return {"code": self.code, "reason_code": self.reason_code, "problem": self.text, "node": self.node}
+
+
+@dataclass(frozen=True, slots=True)
+class ProblemGroup:
+    """A group of similar problems."""
+
+    code: str
+    reason_code: str
+    text: str
+    nodes: tuple[str, ...]
+    """Empty for the whole cluster."""
+    count: int
+    """A node may have several, as during an update."""
+    same: bool
+    """Whether all texts are equal; if not, they differ in names, counts or durations."""
+
+    def to_json(self) -> dict[str, object]:
+        """Return the object for `--output json`."""
+        codes = {"code": self.code, "reason_code": self.reason_code}
+        return codes | {"problem": self.text, "count": self.count, "nodes": list(self.nodes)}
+
+
+def shown(names: Sequence[str]) -> str:
+    """Return the first names for a message, and the number of the others."""
+    more = len(names) - _SHOWN
+    return ", ".join(names[:_SHOWN]) + (f" and {more} more" if more > 0 else "")
+
+
+def grouped(problems: Iterable[Problem], names: Collection[str]) -> tuple[ProblemGroup, ...]:
+    """Group similar problems; cluster-wide ones come first, then the most frequent ones."""
+    found: dict[object, list[Problem]] = {}
+    for one in dict.fromkeys(problems):
+        masked = _NAME.sub(lambda match: "*" if match[0] in names else match[0], _PASSING.sub("*", one.text))
+        found.setdefault((one.code, one.reason_code, masked) if one.node else one, []).append(one)
+    groups = []
+    for alike in found.values():
+        nodes = tuple(dict.fromkeys(one.node for one in alike if one.node))
+        same = len({one.text for one in alike}) == 1
+        groups.append(ProblemGroup(alike[0].code, alike[0].reason_code, alike[0].text, nodes, len(alike), same))
+    return tuple(sorted(groups, key=lambda group: (bool(group.nodes), -group.count)))

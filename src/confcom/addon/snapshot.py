@@ -1,0 +1,236 @@
+"""The facts by which the add-on is judged, read once: of the whole cluster for `status`, of its daemons for waiting.
+
+Nodes and Pods are reduced while they are read: 5,000 nodes and 20,000 Pods are 200 MB of JSON.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent import futures
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from typing import TypeVar
+
+from confcom.addon import chart_objects as chart
+from confcom.addon import cluster as kinds
+from confcom.addon import daemon_pods, drift
+from confcom.addon.chart_objects import Component, component_of, is_controller
+from confcom.addon.cluster import AT_ONCE, Cluster, ClusterAccessError, ForbiddenError
+from confcom.addon.daemon_pods import DaemonPod, PodState, Warned, daemon_pod
+from confcom.addon.epc import EpcPod, PluginEpc, Workload, epc_pod, plugin_epc, refused_workloads
+from confcom.addon.helm import Helm, Revision
+from confcom.addon.problems import Problem
+from confcom.addon.simulated_root import root_of_metrics, secret_name
+from confcom.errors import ConfcomError
+from confcom.kubernetes import objects
+from confcom.kubernetes.objects import KubernetesObject, condition, mapping, name_of, namespace_of, number, text
+
+MAX_LOGS = 8
+"""Limit of the logs that are read: many failing Pods fail for the same reason."""
+MAX_PLUGINS = 20
+"""Limit of the device plugins that are asked for their inventories."""
+MAX_HELPERS = 20
+"""Limit of the quote helpers that are asked for their root: half of them the oldest, which have the oldest root."""
+REFUSED_MINUTES = 20
+"""Controllers repeat a refused creation every 17 minutes at least: older events are about the past."""
+_RESOURCES = chart.OURS | {chart.INTEL_EPC}
+
+R = TypeVar("R")
+
+
+@dataclass(frozen=True, slots=True)
+class RootFacts:
+    """The facts about the simulated root."""
+
+    secret: str
+    exists: bool | None = None
+    roots: Mapping[str, str] = field(default_factory=dict)
+    """By node, SHA-256 of the root of its quote helper."""
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """The cluster at about one moment."""
+
+    namespace: str
+    cluster: Mapping[str, str] = field(default_factory=dict)
+    nodes: tuple[KubernetesObject, ...] = ()
+    daemon_sets: tuple[KubernetesObject, ...] = ()
+    deployment: KubernetesObject = field(default_factory=dict)
+    templates: Mapping[str, str] = field(default_factory=dict)
+    """By DaemonSet, the revision label of the Pods that are made from its newest template."""
+    pods: tuple[DaemonPod, ...] = ()
+    """Pods of the daemons and of the controller, oldest first."""
+    warnings: Mapping[str, Warned] = field(default_factory=dict)
+    """By object of the add-on's namespace, the latest warning event."""
+    epc_pods: tuple[EpcPod, ...] | None = None
+    """Tenants' Pods with the add-on's resources; None if they were not read."""
+    inventories: Mapping[str, PluginEpc] = field(default_factory=dict)
+    refused: tuple[Workload, ...] = ()
+    root: RootFacts | None = None
+    """None if no quote helper simulates, or if it was not read."""
+    history: tuple[Revision, ...] = ()
+    drift: drift.Comparison = field(default_factory=drift.Comparison)
+    not_read: tuple[Problem, ...] = ()
+
+
+def read_daemons(cluster: Cluster) -> Snapshot:
+    """Read the nodes and the add-on's namespace."""
+    reader = _Reader(cluster)
+    base = reader.own_objects()
+    reader.sort_pods(cluster.api.list(kinds.POD, cluster.namespace), base.warnings)
+    return reader.with_pods(replace(base, nodes=reader.nodes()))
+
+
+def read_cluster(cluster: Cluster, helm: Helm) -> Snapshot:
+    """Read everything that `status` shows. Only the nodes and the add-on's namespace have to be readable."""
+    reader, api = _Reader(cluster), cluster.api
+    with futures.ThreadPoolExecutor(AT_ONCE) as pool:
+        nodes, release = pool.submit(reader.nodes), pool.submit(reader.release, helm)
+        base = reader.own_objects()
+        everywhere = reader.optional(
+            "Pods of other namespaces", lambda: reader.sort_pods(api.list(kinds.POD), base.warnings), default=False
+        )
+        if not everywhere:
+            reader.sort_pods(api.list(kinds.POD, cluster.namespace), base.warnings)
+        snapshot = reader.with_pods(replace(base, nodes=nodes.result()))
+        policies = {text(one, "metadata", "annotations", chart.POLICY_ANNOTATION) for one in base.daemon_sets} - {""}
+        history, comparison = release.result()
+        snapshot = replace(
+            snapshot,
+            epc_pods=tuple(reader.of_tenants) if everywhere else None,
+            inventories=reader.inventories(snapshot, pool),
+            refused=reader.optional("Pods that cannot be created", lambda: reader.refused(policies), default=()),
+            root=reader.root(snapshot, pool),
+            history=history,
+            drift=comparison,
+        )
+    return replace(snapshot, not_read=tuple(sorted(reader.not_read, key=str)) if snapshot.daemon_sets else ())
+
+
+class _Reader:
+    """Reads the parts of one snapshot."""
+
+    def __init__(self, cluster: Cluster) -> None:
+        self.cluster, self.api, self.namespace = cluster, cluster.api, cluster.namespace
+        self.not_read: list[Problem] = []
+        self.of_daemons: dict[str, DaemonPod] = {}
+        self.of_tenants: list[EpcPod] = []
+        self.unexplained: dict[str, tuple[KubernetesObject, str]] = {}
+        """Pods whose logs say why they are not ready, with the latest warning about them."""
+
+    def optional(self, what: str, read: Callable[[], R], *, default: R, node: str = "") -> R:
+        try:
+            return read()
+        except (ConfcomError, ValueError) as error:
+            why = (error.why or error.what) if isinstance(error, ConfcomError) else str(error)
+            self.not_read.append(Problem(f"{what}: {why}", node, code="not-read"))
+            return default
+
+    def own_objects(self) -> Snapshot:
+        """Read all but Pods, and before these: no DaemonSet is newer than its Pods."""
+        api, namespace = self.api, self.namespace
+        daemon_sets = tuple(filter(component_of, api.list(kinds.DAEMON_SET, namespace)))
+        newest: dict[str, tuple[int, str]] = {}
+        for one in api.list(kinds.REVISION, namespace):
+            found = (number(one, "revision"), text(one, "metadata", "labels", daemon_pods.REVISION_LABEL))
+            name = text(objects.owner_of(one), "name")
+            newest[name] = max(newest.get(name, found), found)
+        return Snapshot(
+            namespace,
+            self.cluster.to_json(),
+            daemon_sets=daemon_sets,
+            deployment=next(filter(is_controller, api.list(kinds.DEPLOYMENT, namespace)), {}),
+            templates={name: label for name, (_, label) in newest.items()},
+            warnings=daemon_pods.warnings_in(api.list(kinds.EVENT, namespace, fields={"type": "Warning"})),
+        )
+
+    def nodes(self) -> tuple[KubernetesObject, ...]:
+        return tuple(map(reduced_node, self.api.list(kinds.NODE)))
+
+    def sort_pods(self, pods: Iterable[KubernetesObject], warnings: Mapping[str, Warned]) -> bool:
+        """Reduce Pods; of one that is not ours and has none of our resources, nothing is kept."""
+        for pod in pods:
+            if namespace_of(pod) == self.namespace and (component_of(pod) or is_controller(pod)):
+                name = name_of(pod)
+                warning = warnings[name].text if name in warnings else ""
+                self.of_daemons[name] = daemon_pod(pod, warning)
+                if daemon_pods.needs_log(pod):
+                    self.unexplained[name] = (pod, warning)
+            elif found := epc_pod(pod):
+                self.of_tenants.append(found)
+        return True
+
+    def with_pods(self, snapshot: Snapshot) -> Snapshot:
+        """Add the daemons' Pods, some of them explained by their logs."""
+        # A log comes through the kubelet; a silent kubelet would only cost the timeout.
+        alive = {name_of(one) for one in snapshot.nodes if condition(one, "Ready").get("status") == "True"}
+        asked = [one for one in self.unexplained.values() if objects.node_of(one[0]) in alive][:MAX_LOGS]
+        for pod, warning in asked:
+            with contextlib.suppress(ClusterAccessError):  # its state says something too
+                logged = daemon_pods.own_reason(self.api.log(name_of(pod), self.namespace))
+                self.of_daemons[name_of(pod)] = daemon_pod(pod, warning, logged)
+        return replace(snapshot, pods=tuple(sorted(self.of_daemons.values(), key=lambda one: (one.created, one.name))))
+
+    def release(self, helm: Helm) -> tuple[tuple[Revision, ...], drift.Comparison]:
+        def compared() -> drift.Comparison:
+            return drift.compare(self.api, helm.manifests(), self.namespace)
+
+        history: tuple[Revision, ...] = self.optional("the release", helm.history, default=())
+        if not history or not history[-1].is_deployed:
+            return history, drift.Comparison()
+        return history, self.optional("the release's objects", compared, default=drift.Comparison())
+
+    def inventories(self, snapshot: Snapshot, pool: futures.Executor) -> Mapping[str, PluginEpc]:
+        ready = (pod for pod in snapshot.pods if pod.state is PodState.READY)
+        plugins = {pod.node: pod for pod in ready if pod.component is Component.DEVICE_PLUGIN}
+        asked, what = list(plugins.values())[:MAX_PLUGINS], "the EPC that its device plugin found"
+        return self.pages(what, asked, "inventory", plugin_epc, pool)
+
+    def root(self, snapshot: Snapshot, pool: futures.Executor) -> RootFacts | None:
+        secret, exists = secret_name(snapshot.daemon_sets), None
+        if not secret:
+            return None
+        with contextlib.suppress(ForbiddenError):  # few people may read it
+            exists = self.api.exists(kinds.SECRET, secret, self.namespace)
+        owners = {name_of(one) for one in snapshot.daemon_sets if secret_name([one])}
+        helpers = [pod for pod in snapshot.pods if pod.owner in owners and pod.state is PodState.READY]
+        if len(helpers) > MAX_HELPERS:
+            helpers = [*helpers[: MAX_HELPERS // 2], *helpers[-MAX_HELPERS // 2 :]]
+        what = "the simulated root of its quote helper"
+        return RootFacts(secret, exists, self.pages(what, helpers, "metrics", root_of_metrics, pool))
+
+    def pages(
+        self, what: str, pods: Sequence[DaemonPod], page: str, parse: Callable[[str], R | None], pool: futures.Executor
+    ) -> Mapping[str, R]:
+        """Return by node what these daemons' probe servers have on a page."""
+
+        def ask(pod: DaemonPod) -> R | None:
+            def answer() -> R | None:
+                return parse(self.api.probe_page(pod.name, self.namespace, page))
+
+            return self.optional(what, answer, default=None, node=pod.node)
+
+        return {pod.node: found for pod, found in zip(pods, pool.map(ask, pods), strict=True) if found}
+
+    def refused(self, policies: set[str]) -> tuple[Workload, ...]:
+        oldest = datetime.now(UTC) - timedelta(minutes=REFUSED_MINUTES)
+        events = self.api.list(kinds.EVENT, fields={"reason": daemon_pods.FAILED_CREATE})
+        recent = [one for one in events if (objects.time_of(daemon_pods.event_time(one)) or oldest) > oldest]
+        return tuple(one for one in refused_workloads(recent, policies) if one.namespace != self.namespace)
+
+
+def reduced_node(node: KubernetesObject) -> KubernetesObject:
+    """Return the parts of a node that the add-on reads."""
+    annotations = mapping(node, "metadata", "annotations")
+    extended = {key: value for key, value in annotations.items() if key.startswith("nfd.")}
+    status = {
+        part: {name: count for name, count in mapping(node, "status", part).items() if name in _RESOURCES}
+        for part in ("capacity", "allocatable")
+    }
+    return {
+        "metadata": {"name": name_of(node), "labels": objects.labels_of(node), "annotations": extended},
+        "spec": {"taints": mapping(node, "spec").get("taints")},
+        "status": status | {"conditions": [condition(node, "Ready")]},
+    }

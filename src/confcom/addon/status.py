@@ -1,0 +1,402 @@
+"""The status of the add-on: a row for each node, the problems, and the notes. Pure: a snapshot in, a status out."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from confcom.addon import chart_objects as chart
+from confcom.addon.chart_objects import (
+    OURS,
+    REAL,
+    Component,
+    SgxKind,
+    allocatable,
+    component_of,
+    offered,
+    pod_spec_of,
+    simulates,
+)
+from confcom.addon.daemon_pods import FAILED_CREATE, GONE, DaemonPod, PodState
+from confcom.addon.epc import NodeEpc, Workload, epc_problems, used_by_node, workloads
+from confcom.addon.problems import Problem, ProblemGroup, grouped, shown
+from confcom.addon.snapshot import Snapshot
+from confcom.kubernetes.objects import KubernetesObject, amount, condition, name_of, number, text
+
+EPC_STEP = "enclave memory"
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """A part of the add-on on a node, and how far the newest template has reached it."""
+
+    node: str
+    kind: str
+    """The daemon, or EPC_STEP."""
+    done: bool
+    text: str
+    failing: bool = False
+    """Its Pod is unlikely to recover by itself."""
+    serving: bool = False
+    updating: bool = False
+    """A Pod of an older template is to be replaced."""
+    pod: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class NodeStatus:
+    """The status of a node."""
+
+    name: str
+    sgx: SgxKind
+    ready: bool
+    epc: NodeEpc
+    plugins: tuple[DaemonPod, ...]
+    helpers: tuple[DaemonPod, ...]
+    problems: tuple[Problem, ...]
+    steps: tuple[Step, ...]
+
+    @property
+    def healthy(self) -> bool:
+        """Whether the node is Ready and has no problems."""
+        return self.ready and not self.problems
+
+    def to_json(self) -> dict[str, object]:
+        """Return the object for `--output json`."""
+        return {
+            "name": self.name,
+            "sgx": self.sgx,
+            "ready": self.ready,
+            "epc": self.epc.to_json(),
+            "device_plugin": [pod.to_json() for pod in self.plugins],
+            "quote_helper": [pod.to_json() for pod in self.helpers],
+            "problems": [one.text for one in self.problems],
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Controller:
+    """The controller of node capacity."""
+
+    waits_for: str = ""
+    """Why the newest template of its Deployment has not come through; empty if it has."""
+    failing: bool = False
+    problem: Problem | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class AddOnStatus:
+    """The status of the add-on in a cluster."""
+
+    cluster: Mapping[str, str]
+    namespace: str
+    enabled: bool
+    simulated: bool
+    version: str
+    nodes: tuple[NodeStatus, ...]
+    """Nodes with SGX, with our daemons or with our resources."""
+    other_nodes: int
+    workloads: tuple[Workload, ...]
+    problems: tuple[Problem, ...]
+    not_compared: tuple[Problem, ...]
+    notes: tuple[Problem, ...]
+    """Facts that are no problem and must be known."""
+    observed: bool
+    """Whether the DaemonSet controller has observed the newest templates."""
+    controller: Controller
+
+    @property
+    def steps(self) -> tuple[Step, ...]:
+        """The steps of all nodes."""
+        return tuple(step for node in self.nodes for step in node.steps)
+
+    @property
+    def updating(self) -> bool:
+        """Whether the daemons' newest template has not reached every node that is Ready."""
+        return not self.observed or any(step.updating for node in self.nodes if node.ready for step in node.steps)
+
+    @property
+    def ok(self) -> bool:
+        """Whether it is enabled and nothing is wrong with the add-on itself."""
+        return self.enabled and not self.problems and not self.updating
+
+    @property
+    def problem_groups(self) -> tuple[ProblemGroup, ...]:
+        """Similar problems, grouped; consequences of a node that is not Ready are left out."""
+        consequences = {one for node in self.nodes if not node.ready for one in node.problems[1:]}
+        pods = {pod.name for node in self.nodes for pod in (*node.plugins, *node.helpers)}
+        names = pods | {node.name for node in self.nodes}
+        return grouped((one for one in self.problems if one not in consequences), names)
+
+    def to_json(self) -> dict[str, object]:
+        """Return the object for `--output json`."""
+        return {
+            "cluster": dict(self.cluster),
+            "enabled": self.enabled,
+            "ok": self.ok,
+            "namespace": self.namespace,
+            "version": self.version,
+            "simulated": self.simulated,
+            "notes": [{"code": one.code, "note": one.text} for one in self.notes],
+            "update_in_progress": self.updating,
+            "nodes": [node.to_json() for node in self.nodes],
+            "nodes_without_sgx": self.other_nodes,
+            "workloads": [workload.to_json() for workload in self.workloads],
+            "problems": list(map(str, self.problems)),
+            "problem_details": [one.to_json() for one in self.problems],
+            "problem_groups": [group.to_json() for group in self.problem_groups],
+            "drift": [one.to_json() for one in self.problems if one.code in {"object-missing", "object-changed"}],
+            "not_compared": list(map(str, self.not_compared)),
+        }
+
+
+def add_on_status(snapshot: Snapshot) -> AddOnStatus:
+    """Return the status of the add-on."""
+    daemons, pods_on = snapshot.daemon_sets, defaultdict[str, list[DaemonPod]](list)
+    for pod in snapshot.pods:
+        pods_on[pod.node].append(pod)
+    used = None if snapshot.epc_pods is None else used_by_node(snapshot.epc_pods)
+    nodes = [_node_status(snapshot, node, pods_on[name_of(node)], used) for node in snapshot.nodes]
+    listed = tuple(
+        status
+        for status, node in zip(nodes, snapshot.nodes, strict=True)
+        if status.sgx is not SgxKind.NONE
+        or status.plugins
+        or status.helpers
+        or any(allocatable(node, one) or (not daemons and one in offered(node)) for one in OURS)
+    )
+    controller = _controller(snapshot)
+    problems = [*_release_problems(snapshot), *_drift_problems(snapshot), *_cluster_problems(snapshot)]
+    problems += [controller.problem] if controller.problem else []
+    return AddOnStatus(
+        cluster=snapshot.cluster,
+        namespace=snapshot.namespace,
+        enabled=bool(daemons),
+        simulated=any(map(simulates, daemons)),
+        version=", ".join(sorted({text(one, "metadata", "labels", chart.VERSION_LABEL) for one in daemons})),
+        nodes=listed,
+        other_nodes=len(nodes) - len(listed),
+        workloads=workloads(snapshot.epc_pods or (), snapshot.refused),
+        problems=tuple(dict.fromkeys([*problems, *(one for node in listed for one in node.problems)])),
+        not_compared=(*snapshot.not_read, *(Problem(one, code="not-read") for one in snapshot.drift.not_compared)),
+        notes=tuple(_notes(daemons, listed)),
+        observed=all(_observed(one) for one in daemons),
+        controller=controller,
+    )
+
+
+def _observed(workload: KubernetesObject) -> bool:
+    return number(workload, "status", "observedGeneration") >= number(workload, "metadata", "generation")
+
+
+def _node_status(
+    snapshot: Snapshot, node: KubernetesObject, pods: Sequence[DaemonPod], used: Mapping[tuple[str, str], int] | None
+) -> NodeStatus:
+    """Return the status of a node, from the daemons' Pods on it, oldest first, and the EPC that Pods request."""
+    name, names, ready = name_of(node), chart.set_of(node), condition(node, "Ready")
+    maximum = chart.flag_of(snapshot.deployment, "--max-epc-mib")
+    epc = NodeEpc(
+        names.epc,
+        amount(text(node, "status", "capacity", names.epc)),
+        chart.allocatable(node, names.epc),
+        None if used is None else used.get((name, names.epc), 0),
+        snapshot.inventories.get(name),
+        int(maximum) if maximum.isdecimal() else None,
+    )
+    wanted = [one for one in snapshot.daemon_sets if chart.selects(pod_spec_of(one), node)]
+    alive = {pod.component for pod in pods if pod.state not in GONE}
+    kept_off = [one for one in wanted if chart.untolerated(pod_spec_of(one), node) and component_of(one) not in alive]
+    by_component = {one: tuple(pod for pod in pods if pod.component is one) for one in Component}
+    plugins, helpers = by_component[Component.DEVICE_PLUGIN], by_component[Component.QUOTE_HELPER]
+    is_ready = ready.get("status") == "True"
+    problems: list[Problem] = []
+    if not is_ready:
+        why = text(ready, "message") or "the kubelet has never reported"
+        problems.append(Problem(f"the node is not Ready: {why}", code="node-not-ready"))
+    if kept_off:
+        taints = list(dict.fromkeys(taint for one in kept_off for taint in chart.untolerated(pod_spec_of(one), node)))
+        options = chart.tolerating(list(map(pod_spec_of, wanted)), taints)
+        why = f"it is tainted {', '.join(taints)}, which the daemons do not tolerate: remove the taint, or keep it and"
+        problems.append(Problem(f"{why} run `confcom update {options}`", code="node-tainted"))
+    for component, found in by_component.items():
+        if component not in map(component_of, kept_off) and (found or component in map(component_of, wanted)):
+            problems += _daemon_problems(component, found, snapshot.templates)
+    problems += epc_problems(epc, plugin_ready=any(pod.state is PodState.READY for pod in plugins))
+    steps = [_step(name, one, pods, snapshot.templates) for one in wanted if one not in kept_off]
+    if any(step.kind == Component.DEVICE_PLUGIN.words for step in steps):
+        amounts = f"{epc.allocatable} MiB as {epc.resource}" if epc.allocatable else "the kubelet offers none yet"
+        steps.append(Step(name, EPC_STEP, bool(epc.allocatable), amounts))
+    if not is_ready:
+        away = "waiting: its node is not Ready"
+        steps = [step if step.done else Step(name, step.kind, done=False, text=away) for step in steps]
+    named = tuple(replace(one, node=name) for one in problems)
+    return NodeStatus(name, _kind(node, wanted), is_ready, epc, plugins, helpers, named, tuple(steps))
+
+
+def _kind(node: KubernetesObject, wanted: Iterable[KubernetesObject]) -> SgxKind:
+    """Return the kind by the device plugin's DaemonSet that selects the node, or by the node's labels."""
+    plugin = next((one for one in wanted if component_of(one) is Component.DEVICE_PLUGIN), None)
+    if plugin is None:
+        return chart.sgx_kind(node)
+    return SgxKind.SIMULATED if simulates(plugin) else SgxKind.HARDWARE
+
+
+def _daemon_problems(
+    component: Component, pods: Sequence[DaemonPod], templates: Mapping[str, str]
+) -> Iterator[Problem]:
+    alive = [pod for pod in pods if pod.state not in GONE]
+    newest = pods[-1] if pods else None
+    if not alive:
+        why = f": {newest.described}" if newest and newest.state is PodState.REJECTED else ""
+        yield Problem(f"no {component.words}{why}", code="daemon-missing")
+    elif newest and newest.state is PodState.REJECTED and newest.revision != alive[-1].revision:
+        # A rejected Pod was replaced and is not removed yet, unless it is the only one of the newest template.
+        alive += [newest] if newest.revision == templates.get(newest.owner) else []
+    rest = "; another one serves meanwhile" if any(pod.state is PodState.READY for pod in pods) else ""
+    for pod in alive:
+        if pod.state is not PodState.READY:
+            why = f"the {component.words} {pod.described}{rest}"
+            yield Problem(why, code="daemon-not-ready", reason_code=pod.reason_code)
+
+
+def _step(node: str, daemon: KubernetesObject, pods: Sequence[DaemonPod], templates: Mapping[str, str]) -> Step:
+    """Return the step of a daemon on a node; a rejected Pod counts only if it says why there is no other."""
+    component = component_of(daemon)
+    here = [pod for pod in pods if pod.owner == name_of(daemon)]
+    there = [pod for pod in here if pod.state is not PodState.REJECTED]
+    newest = templates.get(name_of(daemon), "")
+    new = [pod for pod in there if pod.revision == newest and pod.state is not PodState.ENDING]
+    old = [pod for pod in there if pod not in new]
+    ready = any(pod.state is PodState.READY for pod in new)
+    rejected = [pod for pod in here if pod.state is PodState.REJECTED and (not old or pod.revision == newest)]
+    state = "no Pod yet" if not old else "waiting for its turn; the old one serves"
+    if not _observed(daemon):
+        state = "waiting for the DaemonSet controller"
+    elif ready:
+        state = f"ready ({new[-1].version})" + ("; the old one is terminating" if old else "")
+    elif last := (new or rejected)[-1:]:
+        state = f"{last[0].state}: {last[0].reason}"
+    return Step(
+        node,
+        component.words if component else "",
+        done=_observed(daemon) and ready and not old,
+        text=state,
+        failing=any(pod.state is PodState.FAILING for pod in new),
+        serving=any(pod.state is PodState.READY for pod in old),
+        updating=any(pod.state is not PodState.ENDING for pod in old),
+        pod=new[-1].name if new else "",
+    )
+
+
+def _release_problems(snapshot: Snapshot) -> Iterator[Problem]:
+    last = snapshot.history[-1] if snapshot.history else None
+    if last is None or last.is_deployed or last.status == "uninstalled":
+        return
+    if last.is_unfinished:
+        why = f"a change of the release is running, or was interrupted: {last.described}: if none is running, "
+    else:
+        why = f"the last change of the release was not completed: {last.described} ({last.description}): "
+    removal = "`confcom disable` completes the removal" if last.status == "uninstalling" else ""
+    undo = ", `confcom rollback` undoes it" if len(snapshot.history) > 1 else ", `confcom disable` removes it"
+    yield Problem(why + (removal or f"`confcom enable` repeats it{undo}"), code="change-unfinished")
+
+
+def _drift_problems(snapshot: Snapshot) -> Iterator[Problem]:
+    for change in snapshot.drift.changes:
+        if change.fields:
+            yield Problem(f"{change}, by an apply of the release: `confcom enable` does that", code="object-changed")
+        else:
+            name = f"{change.kind} {change.name}"
+            yield Problem(f"the {name} is missing: `confcom enable` makes it", code="object-missing")
+    for name, added in snapshot.drift.added:
+        why = f"somebody added to the {name}, whose Pods are privileged: {', '.join(added)}"
+        yield Problem(f"{why}: remove them, or delete the object and run `confcom enable`", code="object-changed")
+
+
+def _cluster_problems(snapshot: Snapshot) -> Iterator[Problem]:
+    daemons = snapshot.daemon_sets
+    if not daemons:
+        yield Problem(f"the add-on is not enabled in the namespace {snapshot.namespace}", code="not-enabled")
+        return
+    if not any(chart.selects(pod_spec_of(one), node) for one in daemons for node in snapshot.nodes):
+        wanted = ", ".join(chart.node_labels(daemons))
+        yield Problem(f"no node runs the daemons; they need nodes labelled {wanted}", code="no-nodes")
+    yield from _root_problems(snapshot)
+    for daemon in daemons:
+        if why := _creation_failure(daemon, snapshot):
+            yield Problem(f"the DaemonSet {name_of(daemon)} cannot create its Pods: {why}", code="pods-not-created")
+
+
+def _creation_failure(daemon: KubernetesObject, snapshot: Snapshot) -> str:
+    """Return why a DaemonSet cannot create Pods that it lacks, unless it has created one since."""
+    warned = snapshot.warnings.get(name_of(daemon))
+    if warned is None or warned.reason != FAILED_CREATE:
+        return ""
+    pods = [pod for pod in snapshot.pods if pod.owner == name_of(daemon)]
+    desired, updated = (number(daemon, "status", f"{one}NumberScheduled") for one in ("desired", "updated"))
+    lacks = min(len(pods), number(daemon, "status", "currentNumberScheduled")) < desired
+    updating = updated < desired and warned.time >= max((pod.created for pod in pods), default="")
+    return warned.text if lacks or updating else ""
+
+
+def _root_problems(snapshot: Snapshot) -> Iterator[Problem]:
+    root = snapshot.root
+    if root is None:
+        return
+    if root.exists is False:
+        why = f"the Secret {root.secret}, the cluster's simulated root, is missing, and no quote helper can start"
+        new = "`confcom enable` creates another root, whose `confcom simulation export` relying parties need"
+        yield Problem(f"{why}: restore it, or {new}", code="simulated-root-missing")
+    counts = Counter(root.roots.values()).most_common()
+    if len(counts) > 1:
+        nodes = [[node for node, other in root.roots.items() if other == one] for one, _ in counts]
+        found = "; ".join(f"{one[:16]}... on {shown(some)}" for (one, _), some in zip(counts, nodes, strict=True))
+        restart = f"kubectl -n {snapshot.namespace} rollout restart daemonset"
+        why = f"the simulated roots of the quote helpers differ (SHA-256 {found}): the Secret {root.secret} was changed"
+        yield Problem(f"{why}; restore it if that was a mistake, then {restart}", code="simulated-roots-differ")
+
+
+def _controller(snapshot: Snapshot) -> Controller:
+    pods = [pod for pod in snapshot.pods if pod.component is None and pod.state not in GONE]
+    newest, serves = pods[-1] if pods else None, any(pod.state is PodState.READY for pod in pods)
+    waits_for, failing = "", newest is not None and newest.state is PodState.FAILING
+    if snapshot.deployment and not _rolled_out(snapshot.deployment):
+        unready = newest.described if newest and newest.state is not PodState.READY else ""
+        waits_for = unready or "waiting for the Deployment controller"
+    rest = "nodes that are new or were zeroed get no EPC as capacity until it runs; all others keep theirs"
+    problem = None
+    if newest is None and chart.has_controller(snapshot.daemon_sets):
+        refused = [one.text for name, one in snapshot.warnings.items() if name.startswith("confcom-controller-")]
+        why = "".join(f" ({one})" for one in refused[-1:])
+        problem = Problem(f"there is no Pod of the controller{why}: {rest}", code="controller-missing")
+    elif newest and (failing or not serves):
+        rest = "another one serves meanwhile" if serves else rest
+        problem = Problem(f"the controller is not ready ({newest.described}): {rest}", code="controller-not-ready")
+    return Controller(waits_for, failing and bool(waits_for), problem)
+
+
+def _rolled_out(deployment: KubernetesObject) -> bool:
+    counts = {number(deployment, "status", one) for one in ("replicas", "updatedReplicas", "availableReplicas")}
+    return _observed(deployment) and counts == {number(deployment, "spec", "replicas")}
+
+
+def _notes(daemons: Sequence[KubernetesObject], nodes: Sequence[NodeStatus]) -> Iterator[Problem]:
+    helpers = [one for one in daemons if component_of(one) is Component.QUOTE_HELPER and not simulates(one)]
+    if any(chart.flag_of(one, "--expected-root") for one in helpers):
+        why = "quotes of hardware nodes end in a root for tests (quoteHelper.expectedRoot), and are never genuine"
+        yield Problem(f"TEST ROOT: {why}", code="test-root")
+    if helpers:
+        why = "quotes of hardware nodes were never run on SGX hardware: please send `confcom hardware-report`"
+        yield Problem(why, code="never-run-on-sgx-hardware")
+    old = [one for one in daemons if chart.flag_of(one, chart.SUPPORT_FLAG) == "api-server"]
+    for version in sorted({chart.flag_of(one, chart.VERSION_FLAG) for one in old}):
+        why = f"the add-on was installed for Kubernetes {version}, which cannot count sgx.intel.com/epc as {REAL.epc}"
+        then = "nor EPC as capacity; after an upgrade to 1.36, run `confcom update`"
+        yield Problem(f"{why}, {then}", code="api-server-old")
+    plugins = {node.name: node.epc.plugin for node in nodes if node.epc.plugin}
+    if held := [name for name, plugin in plugins.items() if plugin.held_back]:
+        first = plugins[held[0]]
+        amounts = f"{first.held_back} of {first.found} MiB on {held[0]} ({first.reason})"
+        page = "docs/how-to/change-accounting.md says how to count it as capacity"
+        yield Problem(f"EPC is held back on {shown(held)}: {amounts}; {page}", code="epc-held-back")

@@ -1,0 +1,194 @@
+"""Waiting until the add-on is ready: its status in a loop, until every step is done or none makes progress."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING, Protocol, TypeVar
+
+from confcom.addon.cluster import Cluster, ClusterAccessError, ForbiddenError
+from confcom.addon.problems import shown
+from confcom.addon.snapshot import read_daemons
+from confcom.addon.status import EPC_STEP, AddOnStatus, Step, add_on_status
+from confcom.errors import ConfcomError, ExitCode
+
+if TYPE_CHECKING:
+    from confcom.addon.preflight import Finding
+
+POLL_SECONDS = 1.5
+STUCK_SECONDS = 60.0
+"""A Pod may fail for so long: enough for several restarts and pulls, whose back-off grows to 40 s by then."""
+MAX_STEPS = 60
+"""With more steps, a table shows a count, and the first steps that are not done."""
+_MAX_OPEN = 10
+
+T = TypeVar("T")
+
+
+class Mark(StrEnum):
+    """The state of a row."""
+
+    DONE = "done"
+    WAITING = "waiting"
+    BAD = "bad"
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One row of a progress table."""
+
+    subject: str
+    text: str
+    mark: Mark
+
+
+class ProgressReporter(Protocol):
+    """Reports progress to people; programs do not read it."""
+
+    def say(self, line: str) -> None:
+        """Print one line."""
+
+    def findings(self, findings: Sequence[Finding]) -> None:
+        """Print preflight's findings."""
+
+    def busy(self, title: str) -> AbstractContextManager[None]:
+        """Show a title while work of unknown length runs."""
+
+    def waiting(self, title: str) -> AbstractContextManager[ProgressTable]:
+        """Show a title and a table while the command waits."""
+
+
+class ProgressTable(Protocol):
+    """Shows rows, which may change."""
+
+    def show(self, rows: Sequence[Row], *, note: str = "") -> None:
+        """Show the current rows."""
+
+
+class NotReadyError(ConfcomError):
+    """The add-on is not ready."""
+
+    error_code = "daemons-not-ready"
+    exit_code = ExitCode.NOT_READY
+
+
+def wait_until_ready(
+    cluster: Cluster,
+    table: ProgressTable,
+    clock: Callable[[], float],
+    sleep: Callable[[float], None],
+    *,
+    timeout: float,
+) -> AddOnStatus:
+    """Wait until every daemon is ready on every node that it selects, EPC is there, and the controller runs.
+
+    Raises:
+        NotReadyError: there was no progress for `timeout` seconds, or a Pod fails for good.
+    """
+    reached: set[tuple[str, str, str]] = set()
+    progress_at = clock()
+    failing_since: float | None = None
+
+    def announce(why: str) -> None:
+        table.show([Row("API server", why, Mark.BAD)])
+
+    while True:
+        found = retry_while_unreachable(lambda: read_daemons(cluster), announce, clock, sleep, timeout=timeout)
+        status, now = add_on_status(found), clock()
+        table.show(list(rows_of(status)))
+        if is_done(status):
+            return status
+        done = {(step.node, step.kind, step.pod) for step in status.steps if step.done}
+        if not done <= reached:
+            reached |= done
+            progress_at, failing_since = now, None
+        if not (status.controller.failing or any(step.failing for step in status.steps)):
+            failing_since = None
+        elif failing_since is None:
+            failing_since = now
+        if now - progress_at >= timeout or (failing_since is not None and now - failing_since >= STUCK_SECONDS):
+            raise not_ready(status)
+        sleep(POLL_SECONDS)
+
+
+def retry_while_unreachable(
+    ask: Callable[[], T],
+    announce: Callable[[str], None],
+    clock: Callable[[], float],
+    sleep: Callable[[float], None],
+    *,
+    timeout: float,
+) -> T:
+    """Query the cluster, and retry for `timeout` seconds while its API server is away; announce the first failure."""
+    begun, away = clock(), False
+    while True:
+        try:
+            return ask()
+        except ClusterAccessError as error:
+            # An API server that has just started refuses every request until it has loaded its RBAC rules.
+            if (isinstance(error, ForbiddenError) and not away) or clock() - begun >= timeout:
+                raise
+            if not away:
+                announce(error.why or error.what)
+            away = True
+        sleep(POLL_SECONDS)
+
+
+def is_done(status: AddOnStatus) -> bool:
+    """Return whether nothing is to be waited for."""
+    return (
+        status.enabled
+        and status.observed
+        and not status.controller.waits_for
+        and not _creation_problems(status)
+        and all(step.done for step in status.steps)
+    )
+
+
+def rows_of(status: AddOnStatus) -> Iterator[Row]:
+    """Yield the rows of a progress table: one for each step, or in a large cluster a count and a few open steps."""
+    if not status.enabled:
+        yield Row("add-on", f"not enabled in the namespace {status.namespace}", Mark.WAITING)
+    for problem in _creation_problems(status):
+        what, _, why = problem.partition(": ")
+        yield Row(what.removeprefix("the "), why, Mark.BAD)
+    steps: Sequence[Step] = status.steps
+    if len(steps) > MAX_STEPS:
+        left = [step for step in steps if not step.done]
+        words = f"{len(steps) - len(left)} of {len(steps)} steps are done"
+        yield Row("all nodes", words, Mark.WAITING if left else Mark.DONE)
+        steps = left[:_MAX_OPEN]
+    for step in steps:
+        mark = Mark.DONE if step.done else Mark.BAD if step.failing else Mark.WAITING
+        yield Row(f"{step.node}  {step.kind}", step.text, mark)
+    if status.controller.waits_for:
+        yield Row("controller", status.controller.waits_for, Mark.BAD if status.controller.failing else Mark.WAITING)
+
+
+def not_ready(status: AddOnStatus) -> NotReadyError:
+    """Return the error of a wait without progress: the nodes, the reasons, and the remedy."""
+    if not status.enabled:
+        what = f"the add-on is not enabled in the namespace {status.namespace}"
+        return NotReadyError(what, error_code="not-enabled", remedy="`confcom enable` installs it")
+    # EPC follows from the device plugin: a node that lacks both is named for its device plugin.
+    lacking = {step.node for step in status.steps if not step.done and step.kind != EPC_STEP}
+    blocked = [step for step in status.steps if not step.done and (step.kind != EPC_STEP or step.node not in lacking)]
+    reasons = [*_creation_problems(status), *(f"{step.node}: {step.kind} {step.text}" for step in blocked)]
+    if status.controller.waits_for:
+        reasons.append(f"controller: {status.controller.waits_for}")
+    more = [f"{len(reasons) - _MAX_OPEN} more"] if len(reasons) > _MAX_OPEN else []
+    why = "; ".join([*reasons[:_MAX_OPEN], *more]) or "the DaemonSet controller has not observed the newest templates"
+    nodes, serving = (sorted({one.node for one in blocked if one.serving or some}) for some in (True, False))
+    still = f" ({shown(serving)}: the old one keeps serving)" if serving else ""
+    what = f"the add-on is not ready{' on ' if nodes else ''}{shown(nodes)}{still}"
+    remedy = "`confcom status` shows more; the same command continues, and `confcom rollback` undoes the last change"
+    if away := [node.name for node in status.nodes if not node.ready and node.name in nodes]:
+        gone = f"or remove it from the cluster (kubectl delete node {away[0]}); otherwise"
+        remedy = f"bring {shown(away)} back, and the rollout continues, {gone} {remedy}"
+    return NotReadyError(what, why=why, remedy=remedy)
+
+
+def _creation_problems(status: AddOnStatus) -> Sequence[str]:
+    return [one.text for one in status.problems if one.code == "pods-not-created"]

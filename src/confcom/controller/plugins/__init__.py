@@ -1,1 +1,0 @@
-"""Asks the device plugins for their inventories, by HTTP."""

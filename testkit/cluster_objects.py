@@ -1,0 +1,151 @@
+"""Objects as the API server gives them, as far as the add-on looks at them."""
+
+EPC = "kubernetes.azure.com/sgx_epc_mem_in_MiB"
+ENCLAVE = "sgx.intel.com/enclave"
+PROVISION = "sgx.intel.com/provision"
+HELPER_EPC = "confcom.internal/quote_helper_epc_mem_in_MiB"
+SIMULATED = {"confcom.internal/simulated-sgx": "true"}
+HARDWARE = {"feature.node.kubernetes.io/cpu-security.sgx.enabled": "true"}
+SYSTEM = "confcom-system"
+REVISION = "controller-revision-hash"
+CREATED = "2026-11-25T00:00:00Z"
+AESMD = "aesmd"
+"""The sidecar of hardware quote helpers."""
+
+
+def node(name, labels=(), *, resources=(), taints=(), annotations=(), ready=True):
+    kept = {"cpu": "2"} | {key: str(value) for key, value in dict(resources).items()}
+    condition = {"type": "Ready", "status": "True" if ready else "Unknown", "message": "" if ready else "silent"}
+    return {
+        "kind": "Node",
+        "metadata": {"name": name, "labels": dict(labels), "annotations": dict(annotations)},
+        "spec": {"taints": list(taints)},
+        "status": {"capacity": dict(kept), "allocatable": dict(kept), "conditions": [condition]},
+    }
+
+
+def labels(component, instance="confcom"):
+    return {
+        "app.kubernetes.io/name": "confcom",
+        "app.kubernetes.io/component": component,
+        "app.kubernetes.io/instance": instance,
+        "app.kubernetes.io/version": "0.1.0",
+    }
+
+
+def daemon_set(component, selector=SIMULATED, *, args=("--simulated",), namespace=SYSTEM, image="", limits=(), **more):
+    container = {"name": component.removesuffix("-simulated"), "image": image or f"confcom/{component}:0.1.0"}
+    container |= {"args": list(args), "resources": {"limits": dict(limits)}}
+    pod = {"nodeSelector": dict(selector), "containers": [container]} | more
+    metadata = {"name": f"confcom-{component}", "namespace": namespace, "labels": labels(component), "generation": 1}
+    spec = {"template": {"metadata": {"labels": labels(component)}, "spec": pod}}
+    status = {"observedGeneration": 1, "desiredNumberScheduled": 1, "currentNumberScheduled": 1}
+    status |= {"updatedNumberScheduled": 1, "numberAvailable": 1}
+    return {"apiVersion": "apps/v1", "kind": "DaemonSet", "metadata": metadata, "spec": spec, "status": status}
+
+
+def revision(component, number=1):
+    """The record of a DaemonSet's template, whose Pods have this number as their revision label."""
+    made = controller("ControllerRevision", f"{component}-{number}", owner=("DaemonSet", f"confcom-{component}"))
+    made["metadata"] |= {"labels": {REVISION: str(number)}, "namespace": SYSTEM}
+    return made | {"apiVersion": "apps/v1", "revision": number}
+
+
+def daemon(component, on="a", *, revision="1", name="", created=CREATED, limits=(), **more):
+    """A Pod of a daemon's DaemonSet."""
+    image = f"confcom/{component}:0.1.0"
+    limits = limits or ({PROVISION: 1} if component.startswith("quote-helper") else {})
+    made = pod(name or f"{component}-{on}", namespace=SYSTEM, on=on, image=image, limits=limits, **more)
+    references = [{"kind": "DaemonSet", "name": f"confcom-{component}", "controller": True}]
+    made["metadata"] |= {
+        "labels": labels(component) | {REVISION: revision},
+        "ownerReferences": references,
+        "creationTimestamp": created,
+    }
+    return made
+
+
+def installed(*names, revision_number=1):
+    """The add-on on simulated nodes of these names, ready."""
+    parts = ("device-plugin", "quote-helper")
+    nodes = [node(name, SIMULATED, resources={EPC: 162}) for name in names]
+    pods = [daemon(part, name) for name in names for part in parts]
+    daemon_sets = [daemon_set(part) for part in parts]
+    for one in daemon_sets:
+        one["status"] |= {key: len(names) for key in one["status"] if key != "observedGeneration"}
+    return [*nodes, *daemon_sets, *(revision(part, revision_number) for part in parts), *pods]
+
+
+def pod(name, *, namespace="default", on="", owner=None, limits=(), status=None, labels=(), image="app:1", uid=""):
+    container = {"name": "main", "image": image, "resources": {"limits": dict(limits)}}
+    spec = {"nodeName": on, "containers": [container]}
+    made = controller("Pod", name, owner=owner, spec=spec, status=status or running(), namespace=namespace)
+    made["metadata"] |= {"uid": uid or f"uid-{name}", "labels": dict(labels)}
+    return made
+
+
+STARTED = "2026-11-24T12:31:00Z"
+
+
+def running(status=None):
+    """Ready; a container that runs already, by the status before, has started then."""
+    container = (status or {}).get("containerStatuses", [{}])[0]
+    started = container.get("state", {}).get("running", {}).get("startedAt", STARTED)
+    return {
+        "phase": "Running",
+        "conditions": [{"type": "Ready", "status": "True"}],
+        "containerStatuses": [{"state": {"running": {"startedAt": started}}, "restartCount": 0}],
+    }
+
+
+def sidecar(status, **one):
+    """The status of a pod with this status of its sidecar added."""
+    added = {"name": AESMD, "restartCount": 0, "state": {"running": {"startedAt": STARTED}}} | one
+    return status | {"initContainerStatuses": [added]}
+
+
+def not_ready(container="main"):
+    message = f"containers with unready status: [{container}]"
+    return running() | {"conditions": [{"type": "Ready", "status": "False", "message": message}]}
+
+
+def waiting(reason, message="", *, ended=None, restarts=0):
+    one = {"state": {"waiting": {"reason": reason, "message": message}}, "restartCount": restarts}
+    if ended:
+        one["lastState"] = {"terminated": ended}
+    return {"phase": "Pending", "containerStatuses": [one]}
+
+
+def unschedulable(message):
+    condition = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": message}
+    return {"phase": "Pending", "conditions": [condition]}
+
+
+def rejected(message="no healthy devices present", reason="UnexpectedAdmissionError"):
+    return {"phase": "Failed", "reason": reason, "message": message}
+
+
+def event(about, reason, message, at="2026-11-25T00:00:00Z", kind="Warning"):
+    return {
+        "kind": "Event",
+        "metadata": {"name": f"{about}.{reason}", "namespace": SYSTEM, "creationTimestamp": at},
+        "involvedObject": {"name": about},
+        "type": kind,
+        "reason": reason,
+        "message": message,
+        "lastTimestamp": at,
+    }
+
+
+def failed_create(kind, name, message, *, namespace="default", at="2026-11-25T00:00:00Z"):
+    """A controller's event about a Pod that it cannot create."""
+    made = event(name, "FailedCreate", f"Error creating: {message}", at)
+    made["metadata"]["namespace"] = namespace
+    made["involvedObject"] |= {"kind": kind, "namespace": namespace}
+    return made
+
+
+def controller(kind, name, *, owner=None, spec=(), status=(), namespace="default"):
+    references = [{"kind": owner[0], "name": owner[1], "controller": True}] if owner else []
+    metadata = {"name": name, "namespace": namespace, "ownerReferences": references}
+    return {"kind": kind, "metadata": metadata, "spec": dict(spec), "status": dict(status)}

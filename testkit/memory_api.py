@@ -1,0 +1,340 @@
+"""A Kubernetes API server in memory, as the transport of `confcom.addon.cluster.Api`."""
+
+import copy
+import json
+import re
+import threading
+from http import HTTPStatus
+
+import httpx2
+
+from confcom.addon.cluster import is_cluster_wide, plural
+
+_PATH = re.compile(
+    r"/(?:api|apis/(?P<group>[^/]+))/(?P<version>v[^/]+)(?:/namespaces/(?P<namespace>[^/]+))?"
+    r"/(?P<resource>[^/]+)(?:/(?P<name>[^/]+))?(?:/(?P<sub>.+))?"
+)
+_FIELDS = {
+    "pods": {"metadata.name", "metadata.namespace", "spec.nodeName", "status.phase"},
+    "events": {"metadata.name", "metadata.namespace", "reason", "type", "involvedObject.kind", "involvedObject.name"},
+}
+"""The fields by which an API server selects; of other resources, metadata.name and metadata.namespace."""
+_KEYS = {
+    **dict.fromkeys(("containers", "initContainers", "ephemeralContainers", "volumes", "env"), "name"),
+    "volumeMounts": "mountPath",
+    "ports": "containerPort",
+}
+"""The lists that server-side apply merges by a key; it replaces others."""
+_REASONS = {400: "BadRequest", 403: "Forbidden", 404: "NotFound", 409: "Conflict", 422: "Invalid"}
+_VERBS = {"POST": "create", "PUT": "update", "PATCH": "patch", "DELETE": "delete"}
+_METADATA = "as=PartialObjectMetadata"
+
+
+class _RefusalError(Exception):
+    def __init__(self, code, message, reason="", *, plain=False):
+        super().__init__(message)
+        self.code, self.message, self.reason, self.plain = code, message, reason or _REASONS.get(code, ""), plain
+
+
+class MemoryApi(httpx2.BaseTransport):
+    """Serves copies of the given objects, and changes them as an API server would.
+
+    `unreachable` refuses connections. `requests` has all requests, `writes` those that may change something.
+
+    Args:
+        objects: with `kind` and `metadata.name`; the namespace `default` is added.
+        denied: pairs of a verb and a resource (`nodes/status`) that the user lacks.
+        logs: text by Pod.
+        pages: text by Pod and page of the probe server.
+        version: of the API server.
+    """
+
+    def __init__(self, objects=(), *, denied=(), logs=(), pages=(), version="v1.36.3"):
+        self.objects, self.requests, self.writes = [], [], []
+        self.denied, self.logs, self.pages, self.version = set(denied), dict(logs), dict(pages), version
+        self.unreachable = False
+        self._refusals, self._last_version, self._lock = [], 0, threading.RLock()
+        for one in ({"kind": "Namespace", "metadata": {"name": "default"}}, *objects):
+            self.put(one)
+
+    @property
+    def transport(self):
+        return self
+
+    def put(self, thing):
+        """Store a copy in the place of the object of this name, and return it."""
+        made = copy.deepcopy(thing)
+        old = self.find(made["kind"], made["metadata"]["name"], _namespace_of(made))
+        self._renew(made)
+        if old:
+            self.objects[self.objects.index(old[0])] = made
+        else:
+            self.objects.append(made)
+        return made
+
+    def find(self, kind, name=None, namespace=None):
+        """The stored objects themselves; a test may change them."""
+        return [
+            one
+            for one in self.objects
+            if one["kind"] == kind
+            and name in {None, one["metadata"]["name"]}
+            and namespace in {None, "", _namespace_of(one)}
+        ]
+
+    def remove(self, kind, name, namespace=None):
+        """Remove an object, and those that it owns; return whether it existed."""
+        gone = [id(one) for one in self.find(kind, name, namespace)]
+        owned = [id(one) for one in self.objects if (kind, name) in _owners(one)]
+        self.objects[:] = [one for one in self.objects if id(one) not in {*gone, *owned}]
+        return bool(gone)
+
+    def refuse(self, predicate, status, message, *, plain=False):
+        """Answer requests with an error from now on.
+
+        Args:
+            predicate: called with each request, and true for those to refuse.
+            status: of HTTP.
+            message: of the Status object, or the whole body.
+            plain: not a Status object, as from kubectl proxy or a load balancer.
+        """
+        self._refusals.append((predicate, _RefusalError(status, message, plain=plain)))
+
+    def accept(self):
+        """End all refusals."""
+        self._refusals.clear()
+
+    def handle_request(self, request):
+        with self._lock:
+            request.read()
+            self.requests.append((request.method, request.url.path))
+            if self.unreachable:
+                raise httpx2.ConnectError("[Errno 111] Connection refused", request=request)
+            try:
+                for predicate, failure in self._refusals:
+                    if predicate(request):
+                        raise failure
+                code, answer = self._answer(request, dict(request.url.params))
+            except _RefusalError as error:
+                code, answer = error.code, error.message if error.plain else _status(error)
+            if isinstance(answer, str):
+                return httpx2.Response(code, text=answer, request=request)
+            # lightkube reads a Status only from this content type, without a charset.
+            headers = {"Content-Type": "application/json"}
+            return httpx2.Response(code, content=json.dumps(answer), headers=headers, request=request)
+
+    def _answer(self, request, options):
+        """The status and the body: text or an object."""
+        if request.url.path == "/version":
+            return 200, {"gitVersion": self.version}
+        if not (found := _PATH.fullmatch(request.url.path)):
+            raise _RefusalError(404, "404 page not found\n", plain=True)
+        at = found.groupdict(default="")
+        if at["resource"] == "selfsubjectaccessreviews":
+            return 201, self._reviewed(json.loads(request.content))
+        self._check_permission(request.method, at)
+        if request.method != "GET" and not options.get("dryRun"):
+            self.writes.append((request.method, request.url.path))
+        if at["sub"].startswith(("log", "proxy/")):
+            return 200, self._page(at, options)
+        return getattr(self, f"_{request.method.lower()}")(at, request, options)
+
+    def _stored(self, at, *, missing_ok=False):
+        found = [one for one in self.objects if _is_at(one, at) and one["metadata"]["name"] == at["name"]]
+        if not found and not missing_ok:
+            raise _RefusalError(404, f'{at["resource"]} "{at["name"]}" not found')
+        return found[0] if found else {}
+
+    def _get(self, at, request, options):
+        slim = _metadata_only if _METADATA in request.headers.get("accept", "") else copy.deepcopy
+        return 200, slim(self._stored(at)) if at["name"] else self._list(at, options, slim)
+
+    def _post(self, at, request, options):
+        return 201, self._create(at, json.loads(request.content), options)
+
+    def _put(self, at, request, options):
+        old = self._stored(at)
+        return 200, self._write(old, {"kind": old["kind"], **json.loads(request.content)}, options)
+
+    def _delete(self, at, request, options):
+        self.remove(self._stored(at)["kind"], at["name"], at["namespace"])
+        return 200, {"kind": "Status", "apiVersion": "v1", "status": "Success"}
+
+    def _patch(self, at, request, options):
+        media_type, patch = request.headers["content-type"], json.loads(request.content)
+        old = self._stored(at, missing_ok="apply-patch" in media_type)
+        if "apply-patch" in media_type:
+            new = applied({}, old, patch)
+        else:
+            new = _json_patched(old, patch) if "json-patch" in media_type else _merged(old, patch)
+        return 200, self._write(old, new, options)
+
+    def _reviewed(self, review):
+        asked = review["spec"]["resourceAttributes"]
+        resource = "/".join(filter(None, (asked["resource"], asked.get("subresource"))))
+        return review | {"status": {"allowed": (asked["verb"], resource) not in self.denied}}
+
+    def _check_permission(self, method, at):
+        verb = _VERBS.get(method) or ("get" if at["name"] else "list")
+        resource = "/".join(filter(None, (at["resource"], at["sub"].partition("/")[0])))
+        if (verb, resource) in self.denied:
+            where = f'in the namespace "{at["namespace"]}"' if at["namespace"] else "at the cluster scope"
+            message = f'User "eve" cannot {verb} resource "{resource}" in API group "{at["group"]}" {where}'
+            raise _RefusalError(403, f"{at['resource']} is forbidden: {message}")
+
+    def _page(self, at, options):
+        pod = at["name"].partition(":")[0]
+        if not self.find("Pod", pod, at["namespace"]):
+            raise _RefusalError(404, f'pods "{pod}" not found')
+        if at["sub"] == "log":
+            lines = self.logs.get(pod, "").splitlines(keepends=True)
+            return "".join(lines[-int(options.get("tailLines", len(lines) or 1)) :])
+        page = self.pages.get((pod, at["sub"].removeprefix("proxy/")))
+        if page is None:
+            raise _RefusalError(
+                503, "error trying to reach service: dial tcp: connection refused", "ServiceUnavailable"
+            )
+        return page
+
+    def _list(self, at, options, slim):
+        fields = [re.split("(!?)==?", one) for one in filter(None, options.get("fieldSelector", "").split(","))]
+        for path, *_ in fields:
+            if path not in _FIELDS.get(at["resource"], {"metadata.name", "metadata.namespace"}):
+                raise _RefusalError(400, f"field label not supported: {path}")
+        selects = _label_selector(options.get("labelSelector", ""))
+        found = [
+            one
+            for one in self.objects
+            if _is_at(one, at)
+            and selects(one["metadata"].get("labels") or {})
+            and all((_field(one, path) == value) is not bool(negated) for path, negated, value in fields)
+        ]
+        start = int(options.get("continue", 0))
+        end = start + int(options.get("limit", len(found)) or len(found))
+        metadata = {"resourceVersion": str(self._last_version), **({"continue": str(end)} if end < len(found) else {})}
+        items = [slim(one) for one in found[start:end]]
+        if slim is copy.deepcopy:  # an API server names the type once, in the list's kind
+            items = [{key: one[key] for key in one if key not in {"kind", "apiVersion"}} for one in items]
+        return {"kind": "List", "apiVersion": "v1", "metadata": metadata, "items": items}
+
+    def _create(self, at, body, options):
+        name = body["metadata"]["name"]
+        if at["namespace"] and not self.find("Namespace", at["namespace"]):
+            raise _RefusalError(404, f'namespaces "{at["namespace"]}" not found')
+        if any(_is_at(one, at) and one["metadata"]["name"] == name for one in self.objects):
+            raise _RefusalError(409, f'{at["resource"]} "{name}" already exists', "AlreadyExists")
+        where = {"namespace": at["namespace"]} if at["namespace"] else {}
+        made = body | {"metadata": {"uid": f"uid-{name}", **body["metadata"], **where}}
+        return self._write({}, made, options)
+
+    def _write(self, old, new, options):
+        """Store an object unless it is a dry run or equal to the old one; return it."""
+        before, after = (one.get("metadata", {}).get("resourceVersion") for one in (old, new))
+        if before and after not in {None, before}:
+            raise _RefusalError(
+                409, f'Operation cannot be fulfilled on "{new["metadata"]["name"]}": it has been modified'
+            )
+        if options.get("dryRun") or old == new:
+            return new
+        return copy.deepcopy(self.put(new))
+
+    def _renew(self, thing):
+        self._last_version += 1
+        thing["metadata"]["resourceVersion"] = str(self._last_version)
+
+
+def _status(failure):
+    return {
+        "kind": "Status",
+        "apiVersion": "v1",
+        "metadata": {},
+        "status": "Failure",
+        "message": failure.message,
+        "reason": failure.reason or HTTPStatus(failure.code).phrase.replace(" ", ""),
+        "code": failure.code,
+    }
+
+
+def _namespace_of(thing):
+    return "" if is_cluster_wide(thing["kind"]) else thing["metadata"].get("namespace", "default")
+
+
+def _owners(thing):
+    return {(one["kind"], one["name"]) for one in thing["metadata"].get("ownerReferences", ())}
+
+
+def _is_at(thing, at):
+    return plural(thing["kind"]) == at["resource"] and at["namespace"] in {"", _namespace_of(thing)}
+
+
+def _metadata_only(thing):
+    metadata = copy.deepcopy(thing["metadata"])
+    return {"kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": metadata}
+
+
+def _field(thing, path):
+    for key in path.split("."):
+        thing = thing.get(key) or {}
+    return thing or ""
+
+
+def _label_selector(selector):
+    """A predicate of labels; by `KEY`, `KEY=VALUE`, `KEY!=VALUE`, `KEY in (A, B)` and `KEY notin (A, B)`."""
+    tests = []
+    for one in filter(None, re.split(r",(?![^(]*\))", selector)):
+        key, operator, values = re.fullmatch(r"([^\s=!]+)\s*(!?==?|in|notin|)\s*(.*)", one.strip()).groups()
+        tests.append((key, operator, {value.strip() for value in values.strip("()").split(",")}))
+    return lambda labels: all(
+        key in labels if not operator else (labels.get(key) in values) is (operator not in {"!=", "notin"})
+        for key, operator, values in tests
+    )
+
+
+def _merged(old, patch):
+    """RFC 7386."""
+    if not isinstance(patch, dict):
+        return patch
+    made = copy.deepcopy(old) if isinstance(old, dict) else {}
+    for key, value in patch.items():
+        if value is None:
+            made.pop(key, None)
+        else:
+            made[key] = _merged(made.get(key), value)
+    return made
+
+
+def _json_patched(old, patch):
+    """RFC 6902: test, add, replace and remove in objects."""
+    made = copy.deepcopy(old)
+    for one in patch:
+        *parents, last = (part.replace("~1", "/").replace("~0", "~") for part in one["path"].split("/")[1:])
+        at = made
+        for key in parents:
+            at = at.get(key, {})
+        if one["op"] == "add":
+            at[last] = one["value"]
+        elif last not in at or (one["op"] == "test" and at[last] != one["value"]):
+            raise _RefusalError(422, "the server rejected our request due to an error in our request")
+        elif one["op"] != "test":
+            at.pop(last)
+            at |= {last: one["value"]} if one["op"] == "replace" else {}
+    return made
+
+
+def applied(before, live, new, key=""):
+    """The result of a server-side apply that takes back all fields of the manifest.
+
+    Args:
+        before: the manifest of the same manager's apply before; what is in it and not in the new one is removed.
+        live: the object.
+        new: the manifest.
+        key: the name of the field.
+    """
+    if isinstance(live, dict) and isinstance(new, dict):
+        before = before if isinstance(before, dict) else {}
+        kept = {name: value for name, value in live.items() if name in new or name not in before}
+        return kept | {name: applied(before.get(name), live.get(name), value, name) for name, value in new.items()}
+    if isinstance(live, list) and isinstance(new, list) and (by := _KEYS.get(key)):
+        before, live, new = ({one.get(by): one for one in items or ()} for items in (before, live, new))
+        return list(applied(before, live, new).values())
+    return copy.deepcopy(new)

@@ -1,0 +1,140 @@
+"""A cluster in memory with helm, kubelets and a clock, as the operations and commands of the add-on use it."""
+
+import contextlib
+import copy
+from datetime import UTC, datetime, timedelta
+
+from click.testing import CliRunner
+
+from confcom.addon.chart_objects import OURS, Component, component_of
+from confcom.addon.cluster import Api, Cluster, Login
+from confcom.addon.helm import Helm
+from confcom.addon.install import AddOn
+from confcom.cli.add_on_options import Machine
+from confcom.cli.group import cli
+from testkit import cluster_objects as make
+from testkit.memory_api import MemoryApi
+from testkit.memory_helm import MemoryHelm, golden_manifests
+from testkit.working_daemons import settle
+
+START = datetime(2026, 11, 29, 9, tzinfo=UTC)
+REPORT_SECONDS, KEEPS_SECONDS = 10, 300
+
+
+class Recorder:
+    """A reporter that keeps everything."""
+
+    def __init__(self):
+        self.said, self.found, self.titles, self.rows = [], [], [], []
+
+    def say(self, line):
+        self.said.append(line)
+
+    def findings(self, findings):
+        self.found += findings
+
+    @contextlib.contextmanager
+    def busy(self, title):
+        self.titles.append(title)
+        yield
+
+    @contextlib.contextmanager
+    def waiting(self, title):
+        self.titles.append(title)
+        yield self
+
+    def show(self, rows, *, note=""):
+        self.rows.append(list(rows))
+
+
+class Kubelets:
+    """Report each 10 seconds; keep a resource for five minutes after its plugin's end, then report 0 once."""
+
+    def __init__(self, api):
+        self._api, self._ended, self._forgotten = api, {}, set()
+        self.restarted = set()
+        """Nodes whose kubelet was restarted after the plugin's end: it reports 0 again and again in these minutes."""
+
+    def report(self, now):
+        plugins = {
+            pod["spec"]["nodeName"]
+            for pod in self._api.find("Pod")
+            if component_of(pod) is Component.DEVICE_PLUGIN and pod["status"]["phase"] == "Running"
+        }
+        for node in self._api.find("Node"):
+            name, status = node["metadata"]["name"], node["status"]
+            if name in plugins or status["conditions"][0]["status"] != "True":
+                continue
+            ended, ours = self._ended.setdefault(name, (now, OURS & status["capacity"].keys()))
+            if now - ended < KEEPS_SECONDS and name in self.restarted:
+                status["capacity"] |= dict.fromkeys(ours, "0")
+            if now - ended < KEEPS_SECONDS:
+                status["allocatable"] |= dict.fromkeys(ours, "0")
+            elif name not in self._forgotten:
+                self._forgotten.add(name)
+                for part in ("capacity", "allocatable"):
+                    status[part] |= dict.fromkeys(ours & status[part].keys(), "0")
+
+
+class MemoryCluster:
+    """The namespace confcom-system exists.
+
+    Args:
+        objects: in addition.
+        manifests: of the chart, as `render` of MemoryHelm.
+        options: of MemoryApi.
+    """
+
+    def __init__(self, objects=(), manifests=None, **options):
+        namespace = {"kind": "Namespace", "metadata": {"name": make.SYSTEM}}
+        self.api = MemoryApi([namespace, *objects], **options)
+        self.helm = MemoryHelm(self.api, manifests or golden_manifests("simulated", make.SYSTEM))
+        self.helm.now = self.now
+        self.kubelets, self.recorder, self.time = Kubelets(self.api), Recorder(), 0.0
+        self.each = lambda: None
+        """Called each time that a command waits."""
+        self.logins, self.context, self.server = [], "test", "https://test:6443"
+
+    def clock(self):
+        return self.time
+
+    def now(self):
+        return START + timedelta(seconds=self.time)
+
+    def sleep(self, seconds):
+        for _ in range(int((self.time + seconds) // REPORT_SECONDS - self.time // REPORT_SECONDS)):
+            self.kubelets.report(self.time + seconds)
+        self.time += seconds
+        self.each()
+
+    @contextlib.contextmanager
+    def open(self, login, namespace=make.SYSTEM):
+        self.logins.append(login)
+        yield Cluster(namespace, login, self.context, self.server, Api(self.api))
+
+    def add_on(self, namespace=make.SYSTEM):
+        cluster = Cluster(namespace, Login(), "test", "https://test:6443", Api(self.api))
+        return AddOn(cluster, Helm(cluster, self.helm), self.recorder, self.clock, self.sleep, self.now)
+
+    def run(self, *arguments, **more):
+        """Run a command of confcom; its stderr is a pipe."""
+        machine = Machine(self.open, self.helm, self.clock, self.sleep, terminal=False, now=self.now)
+        return CliRunner().invoke(cli, list(map(str, arguments)), obj=machine, catch_exceptions=False, **more)
+
+    def names(self):
+        """Kind and name of all objects."""
+        return {(one["kind"], one["metadata"]["name"]) for one in self.api.objects}
+
+    def roll_slowly(self, broken=()):
+        """Let the daemons follow their templates when a command waits, and not at once; `broken` is that of settle."""
+        self.helm.ready, self.each = False, lambda: settle(self.api, broken)
+
+    def state(self):
+        """Everything that a change would change; the Lease is freed, and not removed."""
+        objects = [one for one in self.api.objects if one["kind"] != "Lease"]
+        return copy.deepcopy((objects, self.helm.revisions))
+
+    def helm_changes(self):
+        """The changes that helm was told to make."""
+        changes = {"upgrade", "rollback", "uninstall"}
+        return [one[1] for one in self.helm.calls if one[1] in changes and "--dry-run=server" not in one]

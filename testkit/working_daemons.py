@@ -1,0 +1,89 @@
+"""The controllers and kubelets of a working cluster, for the daemons in a `MemoryApi`."""
+
+import hashlib
+import json
+
+from confcom.addon.chart_objects import flag_of, pod_spec_of, selects
+
+NEWEST = "2026-11-29T09:00:00Z"
+_OFFERED = {"--epc-resource": "162", "--enclave-resource": "1024", "--provision-resource": "1024"}
+_OFFERED |= {"--helper-resource": "6"}
+"""What a device plugin offers, by the flag that names the resource."""
+
+
+_INVENTORY = {
+    "epc": {"mib": 168},
+    "accounting": {
+        "kind": "device",
+        "choice": "fits-devices",
+        "reason": "all",
+        "advertised_mib": 162,
+        "held_back_mib": 0,
+    },
+}
+_ROOT = 'confcom_quote_helper_simulated_root_info{sha256="%s"} 1\n'
+
+
+def settle(api, broken=()):
+    """Make the status of all DaemonSets and Deployments, their Pods, the nodes' resources and the Pods' pages.
+
+    Args:
+        api: the cluster.
+        broken: by image, the status of Pods that have it; the Pods that they should replace go on.
+    """
+    for daemon in api.find("DaemonSet"):
+        nodes = [one for one in api.find("Node") if selects(pod_spec_of(daemon), one)]
+        counts = ("desiredNumberScheduled", "currentNumberScheduled", "updatedNumberScheduled", "numberAvailable")
+        daemon["status"] = dict.fromkeys((*counts, "numberReady"), len(nodes))
+        _roll(api, daemon, [one["metadata"]["name"] for one in nodes], dict(broken))
+        for node in nodes:
+            offered = {flag_of(daemon, flag): amount for flag, amount in _OFFERED.items() if flag_of(daemon, flag)}
+            for part in ("capacity", "allocatable"):
+                node.setdefault("status", {}).setdefault(part, {}).update(offered)
+    for one in api.find("Deployment"):
+        one["status"] = dict.fromkeys(("replicas", "readyReplicas", "updatedReplicas", "availableReplicas"), 1)
+        _roll(api, one, ["node-of-the-controller"], {})
+
+
+def _roll(api, workload, nodes, broken):
+    """Replace the Pods of a workload by ones of its template."""
+    metadata, template = workload["metadata"], workload["spec"]["template"]
+    workload["status"]["observedGeneration"] = metadata.get("generation", 1)
+    owner = {"kind": workload["kind"], "name": metadata["name"], "controller": True}
+    revision = hashlib.sha256(json.dumps(template, sort_keys=True).encode()).hexdigest()[:10]
+    image = template["spec"]["containers"][0]["image"]
+    label = {"controller-revision-hash": revision}
+    where = {"namespace": metadata["namespace"], "ownerReferences": [owner]}
+    if workload["kind"] == "DaemonSet":
+        named = {"name": f"{metadata['name']}-{revision}", "labels": label}
+        others = [one for one in api.find("ControllerRevision") if one["metadata"]["name"] != named["name"]]
+        number = max((one["revision"] for one in others), default=0) + 1
+        api.put({"kind": "ControllerRevision", "metadata": where | named, "revision": number})
+    for pod in api.find("Pod", None, metadata["namespace"]):
+        is_older = pod["metadata"]["labels"].get("controller-revision-hash") != revision
+        if pod["metadata"].get("ownerReferences") == [owner] and not (image in broken and is_older):
+            api.remove("Pod", pod["metadata"]["name"], metadata["namespace"])
+    for node in nodes:
+        named = {"name": f"{metadata['name']}-{node}-{revision[:5]}", "labels": template["metadata"]["labels"] | label}
+        named |= {"uid": f"uid-{metadata['name']}-{node}-{revision}", "creationTimestamp": NEWEST}
+        spec = template["spec"] | {"nodeName": node}
+        status = broken.get(image) or _ready(spec)
+        api.put({"kind": "Pod", "metadata": where | named, "spec": spec, "status": status})
+        if "device-plugin" in metadata["name"]:
+            api.pages[named["name"], "inventory"] = json.dumps(_INVENTORY)
+        elif secret := api.find("Secret", None, metadata["namespace"]):
+            root = hashlib.sha256(json.dumps(secret[0]["data"]).encode()).hexdigest()
+            api.pages[named["name"], "metrics"] = _ROOT % root
+
+
+def _ready(spec):
+    def state(container, **more):
+        running = {"state": {"running": {"startedAt": NEWEST}}, "restartCount": 0, "ready": True}
+        return {"name": container["name"], **running, **more}
+
+    return {
+        "phase": "Running",
+        "conditions": [{"type": "Ready", "status": "True"}],
+        "containerStatuses": [state(one) for one in spec["containers"]],
+        "initContainerStatuses": [state(one) for one in spec.get("initContainers", ())],
+    }

@@ -1,0 +1,91 @@
+"""The Lease of a change: who gets it, when it is renewed, and how it ends."""
+
+import contextlib
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from confcom.addon.change_lease import EXPIRES_SECONDS, LEASE_NAME, ChangeRunningError, change_lease
+from confcom.addon.cluster import Api, Cluster, ForbiddenError, Login
+from testkit.memory_api import MemoryApi
+from testkit.waiting import until
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+@pytest.fixture
+def server():
+    return MemoryApi([{"kind": "Namespace", "metadata": {"name": "sgx"}}])
+
+
+def held(server, holder="one", now=NOW, **options):
+    cluster = Cluster("sgx", Login(), "test", "https://test", Api(server))
+    return change_lease(cluster, holder, now if callable(now) else lambda: now, **options)
+
+
+def lease(server):
+    return server.find("Lease", LEASE_NAME, "sgx")
+
+
+@pytest.mark.parametrize(
+    ("later", "left"), [(0, 30), (EXPIRES_SECONDS - 1, 1), (EXPIRES_SECONDS, None)], ids=["at once", "late", "expired"]
+)
+def test_a_second_change_is_refused_until_the_lease_expires(server, later, left):
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(held(server))
+        second = held(server, "two", NOW + timedelta(seconds=later))
+        if left is None:
+            stack.enter_context(second)
+            assert lease(server)[0]["spec"]["holderIdentity"] == "two"
+            return
+        with pytest.raises(ChangeRunningError) as caught:
+            stack.enter_context(second)
+        assert caught.value.error_code == "change-running"
+        assert "one" in caught.value.why
+        assert f"{left} s" in caught.value.remedy
+        assert lease(server)[0]["spec"]["holderIdentity"] == "one"
+
+
+@pytest.mark.parametrize("remove", [False, True])
+@pytest.mark.parametrize("error", [None, ValueError, KeyboardInterrupt])
+def test_however_a_change_ends_the_next_one_begins(server, remove, error):
+    with contextlib.suppress(ValueError, KeyboardInterrupt), held(server, remove=remove):
+        assert lease(server)[0]["spec"]["leaseDurationSeconds"] == EXPIRES_SECONDS
+        if error:
+            raise error
+    assert bool(lease(server)) is not (remove and error is None)
+    with held(server, "two"):
+        pass
+
+
+def test_a_lease_of_another_holder_is_left_to_it(server):
+    """A holder that was suspended for so long that another one took over does not free the other's."""
+    late = NOW + timedelta(minutes=1)
+    with held(server), contextlib.ExitStack() as stack:
+        stack.enter_context(held(server, "two", late))
+        first = stack.pop_all()
+    assert lease(server)[0]["spec"]["holderIdentity"] == "two"
+    first.close()
+
+
+async def test_it_is_renewed_while_the_change_runs(server):
+    times = (NOW + timedelta(seconds=second) for second in range(10_000))
+    with held(server, now=lambda: next(times), renew_seconds=0.01):
+        await until(lambda: lease(server)[0]["spec"]["renewTime"] > "2026-01-01T00:00:05")
+        server.unreachable = True
+        count = len(server.requests)
+        await until(lambda: len(server.requests) > count + 2)
+        server.unreachable = False
+    assert lease(server)[0]["spec"]["holderIdentity"] == ""
+
+
+@pytest.mark.parametrize("verb", ["create", "update"])
+def test_no_right_to_write_it_is_told_before_anything(server, verb):
+    with held(server):
+        pass
+    if verb == "create":
+        server.remove("Lease", LEASE_NAME)
+    server.denied.add((verb, "leases"))
+    with pytest.raises(ForbiddenError) as caught, held(server, "two"):
+        pytest.fail("it was begun")
+    assert '"leases"' in caught.value.why

@@ -1,0 +1,477 @@
+import contextlib
+import json
+import os
+import signal
+import stat
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from confcom.addon.cluster import (
+    DAEMON_SET,
+    EVENT,
+    LEASE,
+    NODE,
+    POD,
+    SECRET,
+    Api,
+    ClusterAccessError,
+    ForbiddenError,
+    Login,
+    RefusedError,
+    open_cluster,
+)
+from testkit.memory_api import MemoryApi
+
+RESOURCE = "confcom.internal/quote_helper_epc_mem_in_MiB"
+ESCAPED = RESOURCE.replace("/", "~1")
+
+
+def a_pod(name, namespace="default", on="n1", **labels):
+    spec = {"nodeName": on, "containers": [{"name": "main"}]}
+    return {"apiVersion": "v1", "kind": "Pod", "metadata": _of(name, namespace, labels), "spec": spec}
+
+
+def an_object(kind, name, namespace="default", api_version="v1", **parts):
+    return {"apiVersion": api_version, "kind": kind, "metadata": _of(name, namespace, {"app": "x"}), **parts}
+
+
+def _of(name, namespace, labels):
+    return {"name": name, "namespace": namespace, "labels": labels}
+
+
+def a_node(name="n1", **capacity):
+    return {"kind": "Node", "metadata": {"name": name}, "status": {"capacity": capacity or {RESOURCE: "0"}}}
+
+
+def a_lease(namespace="default", **spec):
+    return an_object("Lease", "change", namespace, "coordination.k8s.io/v1", spec=spec)
+
+
+def names(objects):
+    return [one["metadata"]["name"] for one in objects]
+
+
+PODS = [
+    a_pod("a", app="x", tier="1"),
+    a_pod("b", app="y", on="n2"),
+    a_pod("c", "other", app="z"),
+    a_pod("d", "other", app="x"),
+]
+
+
+@pytest.mark.parametrize(
+    ("options", "found"),
+    [
+        pytest.param({}, "abcd", id="all namespaces"),
+        pytest.param({"namespace": "other"}, "cd", id="one namespace"),
+        pytest.param({"labels": {"app": "x"}}, "ad", id="a label"),
+        pytest.param({"labels": {"app": ["y", "z"]}}, "bc", id="one of several values"),
+        pytest.param({"labels": {"app": "x", "tier": "1"}}, "a", id="two labels"),
+        pytest.param({"fields": {"spec.nodeName": "n2"}}, "b", id="a field"),
+        pytest.param({"fields": {"metadata.name": "c"}, "labels": {"app": ["y", "z"]}}, "c", id="both"),
+    ],
+)
+def test_lists_select_objects(options, found):
+    assert names(Api(MemoryApi(PODS)).list(POD, **options)) == list(found)
+
+
+def test_lists_of_events_select_by_reason_and_object():
+    events = [
+        an_object("Event", name, reason=reason, involvedObject={"name": about})
+        for name, reason, about in (("1", "OOMKilling", "n1"), ("2", "FailedCreate", "n1"), ("3", "OOMKilling", "n2"))
+    ]
+    fields = {"reason": "OOMKilling", "involvedObject.name": "n2"}
+    assert names(Api(MemoryApi(events)).list(EVENT, fields=fields)) == ["3"]
+
+
+def test_lists_come_in_pages_and_name_each_objects_type():
+    memory = MemoryApi([a_node(f"n{index}") for index in range(600)])
+    found = list(Api(memory).list(NODE))
+    assert len(set(names(found))) == len(found) == 600
+    assert {(one["apiVersion"], one["kind"]) for one in found} == {("v1", "Node")}
+    assert memory.requests == [("GET", "/api/v1/nodes")] * 3
+
+
+def test_metadata_of_secrets_comes_without_their_data():
+    memory = MemoryApi([an_object("Secret", name, data={"seed": "c2VjcmV0"}) for name in ("a", "b")])
+    assert [Api(memory).exists(SECRET, name, "default") for name in "ax"] == [True, False]
+
+
+def test_objects_are_read_created_and_deleted():
+    memory = MemoryApi()
+    api, pod = Api(memory), a_pod("a")
+    assert api.get(POD, "a", "default") is None
+    assert api.create(pod, dry_run=True) is True
+    assert memory.find("Pod") == memory.writes == []
+    assert api.create(pod) is True
+    assert api.create(pod) is False
+    assert api.get(POD, "a", "default")["spec"] == pod["spec"]
+    assert api.delete(POD, "a", "default") is True
+    assert api.delete(POD, "a", "default") is False
+
+
+def test_an_object_is_replaced_only_in_the_version_that_was_read():
+    memory = MemoryApi([a_lease(holderIdentity="a")])
+    api = Api(memory)
+    first, second = (api.get(LEASE, "change", "default") for _ in range(2))
+    assert api.replace(first | {"spec": {"holderIdentity": "b"}}) is True
+    assert api.replace(second | {"spec": {"holderIdentity": "c"}}) is False
+    assert memory.find("Lease")[0]["spec"] == {"holderIdentity": "b"}
+    memory.remove("Lease", "change")
+    assert api.replace(first) is False
+
+
+def test_a_merge_patch_adds_changes_and_removes_fields():
+    memory = MemoryApi([a_lease(holderIdentity="a", kept=1, gone=2)])
+    Api(memory).merge(LEASE, "change", {"spec": {"holderIdentity": "b", "gone": None, "new": {}}}, "default")
+    assert memory.find("Lease")[0]["spec"] == {"holderIdentity": "b", "kept": 1, "new": {}}
+
+
+def test_a_node_status_is_patched_only_if_its_test_holds():
+    memory = MemoryApi([a_node(**{RESOURCE: "0", "cpu": "2"})])
+    path = f"/status/capacity/{ESCAPED}"
+    removal = [{"op": "test", "path": path, "value": "0"}, {"op": "remove", "path": path}]
+    Api(memory).patch_node_status("n1", removal)
+    assert memory.find("Node")[0]["status"]["capacity"] == {"cpu": "2"}
+    memory.put(a_node(**{RESOURCE: "162"}))
+    with pytest.raises(RefusedError):
+        Api(memory).patch_node_status("n1", removal)
+    assert memory.find("Node")[0]["status"]["capacity"] == {RESOURCE: "162"}
+
+
+def test_an_apply_is_merged_over_the_live_object_and_changes_nothing():
+    def daemon(*containers, **labels):
+        spec = {"template": {"spec": {"containers": list(containers)}}}
+        return an_object("DaemonSet", "d", api_version="apps/v1", spec=spec) | {"metadata": _of("d", "default", labels)}
+
+    mine = {"name": "main", "image": "a:1", "env": [{"name": "A", "value": "1"}], "args": ["--new"]}
+    added = {"name": "added", "image": "b:1"}
+    live = daemon({**mine, "image": "a:2", "env": [{"name": "B"}], "args": ["--old", "--old"]}, added, other="kept")
+    memory = MemoryApi([live])
+    made = Api(memory).applied(daemon(mine, ours="set"), "default", "confcom")
+    assert made["metadata"]["labels"] == {"ours": "set", "other": "kept"}
+    merged = mine | {"env": [{"name": "B"}, {"name": "A", "value": "1"}]}
+    assert made["spec"]["template"]["spec"]["containers"] == [merged, added]
+    assert Api(memory).get(DAEMON_SET, "d", "default")["spec"] == live["spec"]
+    memory.remove("DaemonSet", "d")
+    assert Api(memory).applied(daemon(mine), "default", "confcom")["spec"] == daemon(mine)["spec"]
+
+
+def test_permissions_logs_pages_and_the_version():
+    denied, logs, pages = {("patch", "nodes/status")}, {"a": "1\n2\n"}, {("a", "metrics"): "up 1\n"}
+    api = Api(MemoryApi([a_pod("a")], denied=denied, logs=logs, pages=pages, version="v1.34.1"))
+    asked = {"verb": "patch", "resource": "nodes", "group": ""}
+    assert api.is_allowed(asked) is True
+    assert api.is_allowed(asked | {"subresource": "status"}) is False
+    assert api.log("a", "default") == "1\n2\n"
+    assert api.probe_page("a", "default", "metrics") == "up 1\n"
+    assert api.server_version() == "v1.34.1"
+
+
+OPERATIONS = {
+    "list": lambda api: list(api.list(NODE)),
+    "get": lambda api: api.get(NODE, "n1"),
+    "create": lambda api: api.create(a_pod("new")),
+    "replace": lambda api: api.replace(a_lease()),
+    "merge": lambda api: api.merge(NODE, "n1", {}),
+    "apply": lambda api: api.applied(a_lease(), "default", "confcom"),
+    "delete": lambda api: api.delete(NODE, "n1"),
+    "patch of a status": lambda api: api.patch_node_status("n1", []),
+    "review": lambda api: api.is_allowed({"verb": "get", "resource": "pods"}),
+    "log": lambda api: api.log("a", "default"),
+    "page": lambda api: api.probe_page("a", "default", "inventory"),
+    "version": lambda api: api.server_version(),
+    "exists": lambda api: api.exists(NODE, "n1"),
+}
+HOOK, QUOTA = 'admission webhook "x" denied the request: no', 'pods "a" is forbidden: exceeded quota: q'
+POD_SECURITY = 'pods "a" is forbidden: violates PodSecurity "baseline:latest": hostPath'
+NOT_YET = 'pods "a" is forbidden: error looking up service account sgx/default: not found'
+FAILURES = {
+    "forbidden": (403, 'nodes is forbidden: User "eve" cannot', False, ForbiddenError, "forbidden"),
+    "one object": (403, 'nodes "n1" is forbidden: User "eve" cannot', False, ForbiddenError, "forbidden"),
+    "passing": (403, NOT_YET, False, ForbiddenError, "forbidden"),
+    "webhook": (403, HOOK, False, RefusedError, "object-refused"),
+    "pod security": (403, POD_SECURITY, False, RefusedError, "object-refused"),
+    "quota": (403, QUOTA, False, RefusedError, "object-refused"),
+    "invalid": (422, "spec.x: Invalid value", False, RefusedError, "object-invalid"),
+    "server error": (500, "etcdserver: leader changed", False, ClusterAccessError, "cluster-request-failed"),
+    "kubectl proxy": (502, "dial tcp: connection refused", True, ClusterAccessError, "cluster-request-failed"),
+    "login": (401, "Unauthorized", False, ClusterAccessError, "cluster-request-failed"),
+}
+
+
+def everything(memory=None):
+    return memory or MemoryApi([a_node(), a_pod("a"), a_lease()], pages={("a", "inventory"): "{}"})
+
+
+@pytest.mark.parametrize("operation", OPERATIONS.values(), ids=OPERATIONS)
+@pytest.mark.parametrize("failure", FAILURES.values(), ids=FAILURES)
+def test_each_failure_of_each_operation_is_an_error_of_ours(operation, failure):
+    status, message, plain, error, code = failure
+    memory = everything()
+    operation(Api(memory))
+    memory.refuse(lambda _: True, status, message, plain=plain)
+    with pytest.raises(ClusterAccessError) as caught:
+        operation(Api(memory))
+    assert (type(caught.value), caught.value.error_code) == (error, code)
+    assert message in caught.value.why
+    memory.accept()
+    operation(Api(memory))
+
+
+@pytest.mark.parametrize("operation", OPERATIONS.values(), ids=OPERATIONS)
+def test_a_refused_connection_is_an_error_of_ours(operation):
+    memory = everything()
+    memory.unreachable = True
+    with pytest.raises(ClusterAccessError, match="does not answer") as caught:
+        operation(Api(memory))
+    assert caught.value.error_code == "cluster-request-failed"
+
+
+READS_OBJECTS = {
+    "list",
+    "get",
+    "create",
+    "replace",
+    "merge",
+    "apply",
+    "review",
+    "version",
+    "patch of a status",
+}
+
+
+@pytest.mark.parametrize("name", sorted(READS_OBJECTS))
+def test_an_answer_that_is_not_the_api_servers_is_an_error_of_ours(name):
+    memory = everything()
+    memory.refuse(lambda _: True, 200, "<html>Please log in</html>", plain=True)
+    with pytest.raises(ClusterAccessError) as caught:
+        OPERATIONS[name](Api(memory))
+    assert caught.value.error_code == "answer-not-understood"
+
+
+@pytest.mark.parametrize(
+    ("operation", "code"),
+    [
+        pytest.param(lambda api: api.create(a_lease("missing")), "cluster-request-failed", id="namespace is missing"),
+        pytest.param(lambda api: api.merge(POD, "x", {}, "default"), "cluster-request-failed", id="object is missing"),
+        pytest.param(lambda api: api.log("x", "default"), "cluster-request-failed", id="Pod is missing"),
+        pytest.param(lambda api: api.probe_page("a", "default", "x"), "cluster-request-failed", id="page is missing"),
+        pytest.param(lambda api: list(api.list(NODE)), "forbidden", id="permission is missing"),
+    ],
+)
+def test_what_is_missing(operation, code):
+    with pytest.raises(ClusterAccessError) as caught:
+        operation(Api(MemoryApi([a_pod("a")], denied={("list", "nodes")})))
+    assert caught.value.error_code == code
+
+
+KUBECTL = f"""#!{sys.executable} -IS
+import json, os, pathlib, socket, sys
+folder = pathlib.Path(__file__).parent
+with (folder / "calls").open("a") as calls:
+    calls.write(json.dumps(sys.argv[1:]) + "\\n")
+if sys.argv[1] == "config":
+    if not (folder / "config").exists():
+        sys.exit("error: current-context must exist in order to minify")
+    print((folder / "config").read_text())
+    sys.exit()
+if (folder / "failure").exists():
+    sys.exit((folder / "failure").read_text())
+[path] = [word.partition("=")[2] for word in sys.argv if word.startswith("--unix-socket=")]
+server = socket.socket(socket.AF_UNIX)
+server.bind(path)
+server.listen()
+(folder / "proxy").write_text(json.dumps([os.getpid(), path]))
+status = (folder / "status").read_text() if (folder / "status").exists() else "200 OK"
+while True:
+    client, _ = server.accept()
+    if not client.recv(65536):
+        continue
+    if (folder / "stderr").exists():
+        os.write(2, (folder / "stderr").read_bytes())
+        (folder / "stderr").unlink()
+    body = json.dumps({{"gitVersion": "v1.36.3"}})
+    lines = [f"HTTP/1.1 {{status}}", "Connection: close", f"Content-Length: {{len(body)}}", "", body]
+    client.sendall("\\r\\n".join(lines).encode())
+    client.close()
+"""
+"""Serves a unix socket, and answers `config view`; files beside it say how."""
+CONFIG = {
+    "current-context": "work",
+    "clusters": [{"name": "c", "cluster": {"server": "https://api.example.com:6443"}}],
+}
+
+
+class FakeKubectl:
+    def __init__(self, folder):
+        self.folder = folder
+        folder.mkdir()
+        self.write("kubectl", KUBECTL)
+        (folder / "kubectl").chmod(0o755)
+        self.write("config", json.dumps(CONFIG))
+
+    def write(self, name, text):
+        (self.folder / name).write_text(text)
+
+    @property
+    def calls(self):
+        return [json.loads(line) for line in (self.folder / "calls").read_text().splitlines()]
+
+    @property
+    def proxy(self):
+        """The process and the socket of the last proxy."""
+        process, path = json.loads((self.folder / "proxy").read_text())
+        return process, Path(path)
+
+    @property
+    def runs(self):
+        with contextlib.suppress(OSError):
+            return Path(f"/proc/{self.proxy[0]}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+        return False
+
+
+@pytest.fixture
+def kubectl(tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"))
+    monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
+    return FakeKubectl(tmp_path / "bin")
+
+
+def test_the_cluster_is_that_of_the_login(kubectl):
+    login = Login(context="work", kubeconfig="/k", user="eve", groups=("a", "b"))
+    flags = ["--context=work", "--kubeconfig=/k", "--as=eve", "--as-group=a", "--as-group=b"]
+    with open_cluster(login, "ns") as cluster:
+        view, proxy = kubectl.calls
+        assert view == ["config", "view", "--minify", "--output=json", *flags]
+        assert proxy == ["proxy", f"--unix-socket={kubectl.proxy[1]}", *flags]
+        assert (cluster.login, cluster.described) == (login, "work (https://api.example.com:6443)")
+        assert cluster.to_json() == {"context": "work", "server": "https://api.example.com:6443", "namespace": "ns"}
+        assert cluster.api.server_version() == "v1.36.3"
+
+
+def test_the_current_context_is_named_to_all_programs(kubectl):
+    with open_cluster(Login()) as cluster:
+        assert kubectl.calls[1][2:] == ["--context=work"]
+        assert cluster.login.helm_flags() == ["--kube-context=work"]
+
+
+def test_a_pod_uses_its_own_account(kubectl, monkeypatch):
+    (kubectl.folder / "config").unlink()
+    monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "10.0.0.1")
+    with open_cluster(Login()) as cluster:
+        assert kubectl.calls[1][2:] == []
+        assert cluster.described == "in-cluster (https://10.0.0.1:443)"
+
+
+@pytest.mark.parametrize(
+    ("files", "login", "expected"),
+    [
+        pytest.param({"kubectl": None}, Login(), ("program-not-found", "No such file"), id="no kubectl"),
+        pytest.param({"config": None}, Login(), ("no-context", "current-context must exist"), id="no context"),
+        pytest.param(
+            {"config": None, "in Pod": ""}, Login(context="x"), ("no-context", "current-context"), id="in a Pod"
+        ),
+        pytest.param({"failure": "error: exec plugin"}, Login(), ("no-context", "exec plugin"), id="no proxy"),
+        pytest.param(
+            {"status": "401 Unauthorized"}, Login(), ("cluster-request-failed", "HTTP status 401"), id="no login"
+        ),
+    ],
+)
+def test_why_there_is_no_cluster(kubectl, monkeypatch, files, login, expected):
+    code, why = expected
+    for name, content in files.items():
+        (kubectl.folder / name).unlink() if content is None else kubectl.write(name, content)
+    if "in Pod" in files:
+        monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "10.0.0.1")
+    with pytest.raises(ClusterAccessError, match=why) as caught, open_cluster(login):
+        pass
+    assert caught.value.error_code == code
+
+
+@pytest.mark.parametrize("error", [None, KeyError])
+def test_the_proxy_and_its_private_folder_go_with_the_context(kubectl, error):
+    with contextlib.suppress(KeyError), open_cluster(Login()):
+        _, path = kubectl.proxy
+        assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
+        assert kubectl.runs
+        if error:
+            raise error
+    assert not kubectl.runs
+    assert not path.parent.exists()
+
+
+def test_a_prompt_reaches_the_person_and_log_lines_do_not(kubectl, capfd):
+    log = "E1129 09:00:00.000000       1 proxy_server.go:147] Error while proxying request" + 5000 * "."
+    kubectl.write("stderr", f"Visit https://login.example.com\n{log}\n{log}\nPassword: ")
+    words = ""
+    with open_cluster(Login()):
+        deadline = time.monotonic() + 10
+        while not words.endswith("Password: ") and time.monotonic() < deadline:
+            words += capfd.readouterr().err
+    assert words == "Visit https://login.example.com\nPassword: "
+
+
+CHILD = """
+import sys
+from confcom.addon.cluster import Login, open_cluster
+with open_cluster(Login()) as cluster:
+    try:
+        print("open", flush=True)
+        sys.stdin.read()
+    except KeyboardInterrupt:
+        print(cluster.api.server_version(), flush=True)
+"""
+
+
+@pytest.fixture
+def child(kubectl):
+    """A process that has logged in."""
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    with subprocess.Popen([sys.executable, "-c", CHILD], start_new_session=True, **pipes) as process:
+        assert process.stdout.readline() == "open\n"
+        yield process
+        process.kill()
+
+
+def await_that(holds):
+    deadline = time.monotonic() + 10
+    while not holds():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux ends a child with its parent")
+def test_a_killed_process_takes_the_proxy_along(kubectl, child):
+    assert kubectl.runs
+    child.kill()
+    child.wait()
+    await_that(lambda: not kubectl.runs)
+
+
+def test_the_proxy_survives_ctrl_c(kubectl, child):
+    os.killpg(child.pid, signal.SIGINT)
+    assert child.stdout.readline() == "v1.36.3\n"
+    assert child.wait() == 0
+    assert not kubectl.runs
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # httpcore leaks such a socket
+def test_a_proxy_that_ends_is_an_api_server_that_does_not_answer(kubectl):
+    with open_cluster(Login()) as cluster:
+        os.kill(kubectl.proxy[0], signal.SIGKILL)
+        await_that(lambda: not kubectl.runs)
+        with pytest.raises(ClusterAccessError, match="does not answer"):
+            cluster.api.server_version()
+
+
+def test_types_that_threads_decode_are_known_before(monkeypatch):
+    """Two threads that decode to a type for the first time crash the interpreter."""
+    known = []
+    monkeypatch.setattr("confcom.addon.cluster.msgspec.convert", lambda _, kind: known.append(kind.__name__))
+    Api(MemoryApi().transport)
+    assert {"ObjectMeta", "Status", "ListMetadata"} <= set(known)

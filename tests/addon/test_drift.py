@@ -1,0 +1,124 @@
+"""Differences between manifests and the cluster, by a dry run of an apply."""
+
+import copy
+
+import pytest
+
+from confcom.addon.cluster import Api
+from confcom.addon.drift import Comparison, Effect, ObjectChange, compare, removed
+from testkit.memory_api import MemoryApi
+
+ANNOTATIONS = {"meta.helm.sh/release-name": "confcom", "meta.helm.sh/release-namespace": "sgx"}
+
+
+def daemon(**metadata):
+    container = {
+        "name": "main",
+        "image": "registry.test/plugin:1",
+        "args": ["--one"],
+        "env": [{"name": "TOKEN", "value": "given"}],
+        "volumeMounts": [{"name": "work", "mountPath": "/work"}],
+    }
+    spec = {"containers": [container], "volumes": [{"name": "work", "emptyDir": {}}]}
+    return {
+        "apiVersion": "apps/v1",
+        "kind": "DaemonSet",
+        "metadata": {"name": "plugin", **metadata},
+        "spec": {"template": {"spec": spec}},
+    }
+
+
+def live(change=None):
+    thing = daemon(namespace="sgx", annotations={**ANNOTATIONS, "deprecated.daemonset.template.generation": "4"})
+    thing["spec"]["updateStrategy"] = {"type": "RollingUpdate"}
+    thing["status"] = {"numberReady": 3}
+    if change:
+        change(thing, thing["spec"]["template"]["spec"]["containers"][0])
+    return thing
+
+
+def compared(*objects, **options):
+    server = MemoryApi([{"kind": "Namespace", "metadata": {"name": "sgx"}}, *objects], **options)
+    before = copy.deepcopy(server.objects)
+    found = compare(Api(server), [daemon()], "sgx")
+    assert server.objects == before
+    return found
+
+
+def test_what_the_api_server_and_controllers_add_is_no_difference():
+    assert compared(live()) == Comparison()
+
+
+@pytest.mark.parametrize(
+    ("change", "line"),
+    [
+        (
+            lambda _, container: container.update(image="evil:1"),
+            "spec.template.spec.containers[main].image: evil:1 -> registry.test/plugin:1",
+        ),
+        (lambda _, container: container.update(args=["--two"]), "spec.template.spec.containers[main].args: "),
+        (lambda _, container: container.pop("args"), "spec.template.spec.containers[main].args: not set -> "),
+        (
+            lambda _, container: container["env"][0].update(value="taken"),
+            "spec.template.spec.containers[main].env[TOKEN].value",
+        ),
+        (
+            lambda thing, _: thing["spec"]["template"]["spec"].update(volumes=[]),
+            "spec.template.spec.volumes",
+        ),
+    ],
+)
+def test_a_changed_field_is_named(change, line):
+    (found,) = compared(live(change)).changes
+    assert (found.kind, found.name, found.effect) == ("DaemonSet", "plugin", Effect.CHANGED)
+    assert line in str(found)
+    assert "taken" not in str(found)
+    assert "taken" not in str(found.to_json())
+
+
+def test_many_changed_fields_are_counted():
+    def change(thing, container):
+        container.update(image="other", args=[], env=[])
+        thing["spec"]["template"]["spec"]["volumes"] = []
+
+    (found,) = compared(live(change)).changes
+    assert str(found).endswith("; 1 more fields")
+    assert len(found.to_json()["fields"]) == 4
+
+
+def test_a_missing_object_would_be_made_and_a_dropped_one_removed():
+    assert compared().changes == (ObjectChange("DaemonSet", "plugin", Effect.MADE),)
+    policy = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "old"}}
+    assert removed([daemon(), policy], [daemon()]) == (ObjectChange("ConfigMap", "old", Effect.REMOVED),)
+
+
+def test_names_that_somebody_added_to_the_pod_template_are_told():
+    def change(thing, container):
+        spec = thing["spec"]["template"]["spec"]
+        spec["containers"].append({"name": "spy"})
+        spec["initContainers"] = [{"name": "before"}]
+        spec["volumes"].append({"name": "root", "hostPath": {"path": "/"}})
+        container["env"].append({"name": "LD_PRELOAD"})
+        spec["hostNetwork"] = True
+        thing["spec"]["template"]["metadata"] = {"annotations": {"kubectl.kubernetes.io/restartedAt": "now"}}
+
+    added = ("initContainer before", "variable LD_PRELOAD of main", "container spy", "volume root")
+    assert compared(live(change)) == Comparison(added=(("DaemonSet plugin", added),))
+
+
+@pytest.mark.parametrize("denied", [("get", "daemonsets"), ("patch", "daemonsets")])
+def test_without_the_permission_it_says_that_it_was_not_compared(denied):
+    found = compared(live(lambda _, container: container["env"].append({"name": "LD_PRELOAD"})), denied=[denied])
+    assert (found.changes, len(found.not_compared)) == ((), 1)
+    assert bool(found.added) is (denied[0] == "patch")
+
+
+@pytest.mark.parametrize(("status", "replaced"), [(422, True), (403, False)])
+def test_an_object_that_no_apply_can_mend_has_to_be_replaced(status, replaced):
+    """As a binding to whose set of actions somebody added one that excludes ours."""
+    server = MemoryApi([{"kind": "Namespace", "metadata": {"name": "sgx"}}, live()])
+    message = 'DaemonSet.apps "plugin" is invalid: must not contain both' if replaced else "is forbidden: User no"
+    server.refuse(lambda request: request.method == "PATCH", status, message)
+    found = compare(Api(server), [daemon()], "sgx")
+    assert [one.effect for one in found.changes] == ([Effect.REPLACED] if replaced else [])
+    assert bool(found.not_compared) is not replaced

@@ -1,0 +1,200 @@
+"""Keys of the add-on's resources in the nodes' status, and their removal."""
+
+import pytest
+
+from confcom.addon.node_keys import (
+    CLEANING_SECONDS,
+    FOREIGN_AFTER_SECONDS,
+    SETTLED_SECONDS,
+    Stage,
+    clean_nodes,
+    node_keys,
+    removal,
+    written,
+)
+from confcom.addon.waiting import Mark, NotReadyError
+from testkit import cluster_objects as make
+from testkit.cluster_objects import ENCLAVE, EPC, HELPER_EPC
+from testkit.memory_cluster import MemoryCluster
+
+OTHER = "example.com/other"
+LATE = FOREIGN_AFTER_SECONDS
+
+
+def node(capacity, allocatable=None, name="a", *, ready=True, by_controller=(), manager="confcom-controller"):
+    """A node with these amounts; the allocatable ones are those of the capacity if they are not given."""
+    made = make.node(name, resources=capacity, ready=ready)
+    made["status"]["allocatable"] |= {key: str(value) for key, value in (allocatable or {}).items()}
+    fields = {"f:status": {"f:capacity": {f"f:{key}": {} for key in by_controller}}}
+    made["metadata"]["managedFields"] = [{"manager": manager, "subresource": "status", "fieldsV1": fields}]
+    return made
+
+
+GONE, THERE = {EPC: 0}, {EPC: 162}
+
+
+@pytest.mark.parametrize(
+    ("found", "options", "stage", "names", "others"),
+    [
+        pytest.param(node({}), {}, None, (), (), id="none"),
+        pytest.param(node(THERE), {}, Stage.KEPT, (EPC,), (), id="offered"),
+        pytest.param(node(THERE, GONE), {}, Stage.KEPT, (EPC,), (), id="kept"),
+        pytest.param(node(GONE), {}, Stage.REMOVABLE, (EPC,), (), id="at 0"),
+        pytest.param(node(THERE, ready=False), {}, Stage.SILENT, (EPC,), (), id="silent kubelet"),
+        pytest.param(node(GONE, ready=False), {}, Stage.REMOVABLE, (EPC,), (), id="silent kubelet at 0"),
+        pytest.param(node({ENCLAVE: 110}), {"passed": LATE}, None, (), (), id="another vendor's node"),
+        pytest.param(
+            node({ENCLAVE: 0}), {"ours": True}, Stage.REMOVABLE, (ENCLAVE,), (), id="a shared name that was ours"
+        ),
+        pytest.param(node(GONE | {ENCLAVE: 110}), {}, Stage.KEPT, (EPC, ENCLAVE), (), id="not reported yet"),
+        pytest.param(
+            node(GONE | {ENCLAVE: 110}),
+            {"passed": LATE},
+            Stage.REMOVABLE,
+            (EPC,),
+            (ENCLAVE,),
+            id="another plugin beside",
+        ),
+        pytest.param(node(THERE), {"passed": LATE}, None, (), (EPC,), id="another plugin took over"),
+        pytest.param(
+            node(THERE | {ENCLAVE: 110}, GONE), {"passed": LATE}, Stage.KEPT, (EPC,), (ENCLAVE,), id="kept beside one"
+        ),
+        pytest.param(
+            node(THERE | {ENCLAVE: 9}, by_controller=[EPC]), {}, Stage.REMOVABLE, (EPC, ENCLAVE), (), id="written"
+        ),
+        pytest.param(
+            node({HELPER_EPC: 6}, by_controller=[EPC]), {}, Stage.KEPT, (HELPER_EPC,), (), id="written and removed"
+        ),
+    ],
+)
+def test_stages(found, options, stage, names, others):
+    keys = node_keys(found, **options)
+    assert (keys.names, keys.others) == (names, others)
+    assert keys.stage is stage or not names
+
+
+def test_only_the_controllers_own_fields_are_written_by_it():
+    both = [EPC, OTHER]
+    assert written(node({EPC: 131066, OTHER: 1}, by_controller=both)) == {EPC}
+    assert written(node(THERE, by_controller=both, manager="kubelet")) == frozenset()
+
+
+@pytest.mark.parametrize(
+    ("found", "removed"),
+    [
+        pytest.param(node({EPC: 0, "nvidia.com/gpu": 0, ENCLAVE: 9}), {"capacity": "0", "allocatable": "0"}, id="at 0"),
+        pytest.param(node(THERE, GONE), {}, id="kept"),
+        pytest.param(node({EPC: 0, ENCLAVE: 9}, {ENCLAVE: 0}), {"capacity": "0", "allocatable": "0"}, id="ill devices"),
+        pytest.param(
+            node({EPC: 131066, ENCLAVE: 9}, by_controller=[EPC]),
+            {"capacity": "131066", "allocatable": "131066"},
+            id="written",
+        ),
+    ],
+)
+def test_a_patch_tests_each_key_before_it_removes_it(found, removed):
+    paths = {f"/status/{part}/{EPC.replace('/', '~1')}": value for part, value in removed.items()}
+    expected = [
+        step
+        for path, value in paths.items()
+        for step in ({"op": "test", "path": path, "value": value}, {"op": "remove", "path": path})
+    ]
+    assert removal(found) == expected
+
+
+def cleaned(cluster):
+    """Run to the end; return the seconds that it took."""
+    add_on = cluster.add_on()
+    clean_nodes(add_on.cluster.api, add_on.reporter, add_on.clock, add_on.sleep)
+    return cluster.time
+
+
+def left(cluster):
+    """By node, the add-on's keys in the status."""
+    parts = ("capacity", "allocatable")
+    nodes = cluster.api.find("Node")
+    keys = {one["metadata"]["name"]: {key for part in parts for key in one["status"][part]} for one in nodes}
+    return {name: found - {"cpu"} for name, found in keys.items() if found - {"cpu"}}
+
+
+def test_keys_go_when_the_kubelets_have_forgotten_them():
+    cluster = MemoryCluster([node(THERE | {ENCLAVE: 9}), node({ENCLAVE: 9}, name="other vendor's")])
+    assert 300 <= cleaned(cluster) <= 315
+    assert left(cluster) == {"other vendor's": {ENCLAVE}}
+    assert cluster.api.writes == [("PATCH", "/api/v1/nodes/a/status")]
+    assert "5 minutes" in cluster.recorder.titles[0]
+    assert [row.mark for row in cluster.recorder.rows[0]] == [Mark.WAITING]
+
+
+def test_clean_nodes_take_no_time():
+    assert cleaned(MemoryCluster([node({}), node({ENCLAVE: 9}, name="b")])) == 0
+
+
+def test_dead_keys_go_at_once_and_are_watched_for_a_report_of_the_kubelet():
+    cluster = MemoryCluster([node(GONE)])
+    assert SETTLED_SECONDS <= cleaned(cluster) < SETTLED_SECONDS + 5
+    assert left(cluster) == {}
+
+
+def test_keys_that_a_restarted_kubelet_brings_back_are_removed_again():
+    cluster = MemoryCluster([node(THERE)])
+    cluster.kubelets.restarted.add("a")
+    assert 300 <= cleaned(cluster) <= 330
+    assert left(cluster) == {}
+    assert len(cluster.api.writes) > 10
+
+
+def test_the_controllers_keys_go_at_once_and_those_of_the_kubelet_later():
+    """The others' names are ours on this node, although the name that only the add-on uses has gone before."""
+    cluster = MemoryCluster([node({EPC: 131066, ENCLAVE: 9}, by_controller=[EPC])])
+    seen = []
+    cluster.each = lambda: seen.append(left(cluster).get("a"))
+    assert cleaned(cluster) >= 300
+    assert seen[0] == {ENCLAVE}
+    assert left(cluster) == {}
+
+
+def test_another_plugins_resources_stay_and_are_named():
+    cluster = MemoryCluster([node(THERE)])
+    cluster.kubelets.report = lambda _: None
+    assert LATE <= cleaned(cluster) < LATE + 5
+    assert left(cluster) == {"a": {EPC}}
+    assert any("a: " in line and EPC in line for line in cluster.recorder.said)
+
+
+def denying(*nodes, until=float("inf"), status=403):
+    """A cluster whose webhook denies patches of these nodes' status until a time."""
+    cluster = MemoryCluster([node(THERE, name=name) for name in ("a", "b", "c")])
+    paths = {f"/api/v1/nodes/{name}/status" for name in nodes}
+    denied = 'admission webhook "guard" denied the request: not by people'
+    cluster.api.refuse(lambda request: request.url.path in paths and cluster.time < until, status, denied)
+    return cluster
+
+
+def test_a_refusal_is_shown_and_retried_until_the_deadline():
+    cluster = denying("a", "b")
+    with pytest.raises(NotReadyError, match="nodes/status") as caught:
+        cleaned(cluster)
+    assert caught.value.error_code == "resources-left-on-nodes"
+    assert caught.value.why.startswith("a, b: to be removed: ")
+    assert "not by people" in caught.value.why
+    assert left(cluster).keys() == {"a", "b"}
+    assert CLEANING_SECONDS <= cluster.time < CLEANING_SECONDS + 5
+    assert cluster.recorder.rows[-1][0].mark is Mark.BAD
+    assert cleaned(denying("a", until=330)) < CLEANING_SECONDS
+
+
+def test_a_silent_kubelet_is_named():
+    cluster = MemoryCluster([node(THERE), node(THERE, name="quiet", ready=False)])
+    with pytest.raises(NotReadyError) as caught:
+        cleaned(cluster)
+    assert caught.value.why == f"quiet: {Stage.SILENT}: {EPC}"
+    assert left(cluster) == {"quiet": {EPC}}
+
+
+def test_the_api_server_may_be_away_for_a_while():
+    cluster = MemoryCluster([node(THERE)])
+    cluster.each = lambda: setattr(cluster.api, "unreachable", 20 < cluster.time < 310)
+    assert cleaned(cluster) <= 320
+    assert left(cluster) == {}
+    assert ("API server", Mark.BAD) in {(row.subject, row.mark) for rows in cluster.recorder.rows for row in rows}

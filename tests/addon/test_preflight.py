@@ -1,0 +1,266 @@
+"""The checks before a change, on inputs that were read: cases by check."""
+
+from dataclasses import replace
+
+import pytest
+
+from confcom.addon.chart_objects import EPC_NAMES_POLICY, INTEL_EPC
+from confcom.addon.cluster import ClusterAccessError, ForbiddenError, RefusedError
+from confcom.addon.helm import ChartError, Rendering, Values
+from confcom.addon.preflight import (
+    Check,
+    Need,
+    Outcome,
+    Permission,
+    PreflightError,
+    PreflightInputs,
+    check_permissions,
+    check_revision,
+    leaves_names,
+    permissions_needed,
+    run_checks,
+)
+from confcom.errors import ExitCode
+from testkit import cluster_objects as make
+from testkit.chart_golden import golden
+from testkit.cluster_objects import ENCLAVE, EPC, HARDWARE, SIMULATED, SYSTEM
+
+OWN = {"own": "yes"}
+NFD = "nfd.node.kubernetes.io/extended-resources"
+NODE, METAL = make.node("n", SIMULATED), make.node("metal", HARDWARE)
+PLUGIN, HELPER = make.daemon_set("device-plugin"), make.daemon_set("quote-helper")
+HARDWARE_PLUGIN = make.daemon_set("device-plugin", HARDWARE, args=())
+POLICY = {"apiVersion": "admissionregistration.k8s.io/v1", "kind": "MutatingAdmissionPolicy"}
+POLICY |= {"metadata": {"name": EPC_NAMES_POLICY}}
+TAINTED = make.node("n", SIMULATED, taints=[{"key": "sgx", "value": "only", "effect": "NoSchedule"}])
+INPUTS = PreflightInputs(
+    SYSTEM,
+    helm_version="v4.3.1",
+    server_version="v1.36.3",
+    values=Values(),
+    rendering=Rendering((PLUGIN, HELPER), {}),
+    denied=(),
+    namespace={"kind": "Namespace", "metadata": {"name": SYSTEM}},
+    nodes=(NODE,),
+    daemon_sets=(),
+)
+
+
+def plan(*manifests):
+    return {"rendering": Rendering(manifests, {})}
+
+
+def other_plugin(selector=SIMULATED, image="docker.io/intel/intel-sgx-plugin:0.32.0"):
+    made = make.daemon_set("x", selector, namespace="kube-system", image=image)
+    made["metadata"] |= {"name": "intel-sgx-plugin", "labels": {}}
+    return made
+
+
+def installation(namespace="sgx", path="/var/lib/kubelet/device-plugins"):
+    return make.daemon_set("device-plugin", namespace=namespace, volumes=[{"name": "d", "hostPath": {"path": path}}])
+
+
+def offering(name="n", labels=SIMULATED, **resources):
+    node = make.node(name, labels, resources={EPC: 28})
+    node["status"]["allocatable"] |= resources
+    return node
+
+
+COUNTED_BY_CONTROLLER = make.daemon_set("device-plugin", args=("--simulated", "--capacity-support=supported"))
+
+
+def findings(changes, check=None):
+    return [one for one in run_checks(replace(INPUTS, **changes)) if check in {None, one.check}]
+
+
+def test_a_cluster_without_faults():
+    assert {(one.check, one.outcome) for one in findings({})} == {(check, Outcome.OK) for check in Check}
+
+
+@pytest.mark.parametrize(
+    ("name", "node"), [("simulated", NODE), ("hardware-plugin-only", METAL), ("hardware-aesmd", METAL)]
+)
+def test_the_charts_objects_are_understood(name, node):
+    found = findings(plan(*golden(name).values()) | {"nodes": (node,)})
+    assert {one.code for one in found} == {"passed"}
+
+
+DENIED = (Permission("create", "daemonsets", "apps", SYSTEM), Permission("patch", "nodes/status"))
+NO_HELM = ClusterAccessError("helm cannot be run", error_code="program-not-found")
+REFUSED, INVALID = (RefusedError("no", why="violates PodSecurity", invalid=invalid) for invalid in (False, True))
+AWAY = ClusterAccessError("no", why="timeout")
+CASES = [
+    # what is different, check, outcome, code, and words in the finding
+    ({"helm_version": NO_HELM}, Check.HELM, "FAILED", "program-not-found", "helm"),
+    ({"helm_version": "v3.22.0+g0a3b"}, Check.HELM, "FAILED", "version-too-old", "v3.22.0"),
+    ({"server_version": AWAY}, Check.KUBERNETES, "FAILED", "cluster-request-failed", "timeout"),
+    ({"server_version": "v1.29.4"}, Check.KUBERNETES, "FAILED", "version-too-old", "v1.29.4"),
+    ({"server_version": "v1.38.0-rc.1"}, Check.KUBERNETES, "ok", "passed", "v1.38.0"),
+    ({"rendering": ChartError("no")}, Check.VALUES, "FAILED", "chart-values-refused", "no"),
+    ({"denied": DENIED}, Check.PERMISSIONS, "FAILED", "permissions-missing", f"create daemonsets.apps in {SYSTEM}"),
+    ({"denied": DENIED[1:]}, Check.PERMISSIONS, "warning", "permissions-missing", "patch nodes/status"),
+    ({"denied": AWAY}, Check.PERMISSIONS, "FAILED", "cluster-request-failed", "timeout"),
+    ({"daemon_sets": (installation(),)}, Check.OWNERS, "FAILED", "other-device-plugin", "--namespace sgx"),
+    # A tenant may write a DaemonSet with these labels, but its Pods may not mount that directory.
+    ({"daemon_sets": (installation(path="/x"),)}, Check.OWNERS, "ok", "passed", ""),
+    ({"daemon_sets": (installation(SYSTEM),)}, Check.OWNERS, "ok", "passed", ""),
+    ({"daemon_sets": AWAY}, Check.OWNERS, "FAILED", "cluster-request-failed", "timeout"),
+    ({"admission": {"d": REFUSED}}, Check.POD_SECURITY, "FAILED", "object-refused", "enforce=privileged"),
+    ({"admission": {"d": INVALID}}, Check.VALUES, "FAILED", "object-invalid", "violates PodSecurity"),
+    ({"admission": {"d": AWAY}}, Check.POD_SECURITY, "warning", "admission-unknown", "timeout"),
+    ({"namespace": None}, Check.POD_SECURITY, "ok", "passed", "will be created"),
+    ({"namespace": ForbiddenError("no")}, Check.POD_SECURITY, "FAILED", "forbidden", "no"),
+    (
+        {"daemon_sets": (other_plugin(),)},
+        Check.OWNERS,
+        "FAILED",
+        "other-device-plugin",
+        "intel-sgx-plugin in kube-system",
+    ),
+    ({"daemon_sets": (other_plugin(HARDWARE),)}, Check.OWNERS, "ok", "passed", ""),
+    ({"daemon_sets": (other_plugin(image="sgx-plugin/x"),)}, Check.OWNERS, "ok", "passed", ""),
+    ({"nodes": (offering(),)}, Check.OWNERS, "FAILED", "resource-offered-already", EPC),
+    ({"nodes": (offering(),), "daemon_sets": (PLUGIN,)}, Check.OWNERS, "ok", "passed", ""),
+    ({"nodes": (offering(**{EPC: "0"}),)}, Check.OWNERS, "ok", "passed", ""),
+    (
+        {"nodes": (make.node("n", SIMULATED, annotations={NFD: f"{ENCLAVE}, example.com/x"}),)},
+        *(Check.OWNERS, "FAILED", "resource-offered-already", ENCLAVE),
+    ),
+    (
+        {"nodes": (NODE, make.node("b", annotations={NFD: INTEL_EPC}))},
+        *(Check.OWNERS, "warning", "epc-names-of-others", "left as they are"),
+    ),
+    (
+        {"nodes": (NODE, make.node("b", resources={INTEL_EPC: "8Gi"})), **plan(PLUGIN, POLICY)},
+        *(Check.OWNERS, "warning", "epc-names-of-others", "--set admission.mutate=off"),
+    ),
+    (plan(HARDWARE_PLUGIN) | {"nodes": (NODE, METAL)}, Check.SIMULATION, "ok", "passed", "not wanted"),
+    ({"nodes": (NODE, METAL)}, Check.SIMULATION, "FAILED", "hardware-in-cluster", "--beside-hardware"),
+    ({"nodes": (NODE, offering("vendor", {}))}, Check.SIMULATION, "FAILED", "hardware-in-cluster", "vendor"),
+    (
+        {"nodes": (NODE, make.node("aks", {"node.kubernetes.io/instance-type": "Standard_DC4s_v3"}))},
+        *(Check.SIMULATION, "FAILED", "hardware-in-cluster", "aks"),
+    ),
+    (
+        plan(PLUGIN, HARDWARE_PLUGIN) | {"nodes": (NODE, METAL)},
+        *(Check.SIMULATION, "ok", "passed", "beside hardware"),
+    ),
+    ({"nodes": (offering(),), "daemon_sets": (PLUGIN,)}, Check.SIMULATION, "ok", "passed", "no node has SGX hardware"),
+    (
+        {"nodes": (make.node("both", HARDWARE | SIMULATED),)},
+        *(Check.SIMULATION, "FAILED", "node-chosen-twice", "label node both confcom.internal/simulated-sgx-"),
+    ),
+    (
+        plan(PLUGIN, make.daemon_set("device-plugin", OWN, args=())) | {"nodes": (make.node("n", OWN | SIMULATED),)},
+        *(Check.SIMULATION, "FAILED", "node-chosen-twice", "label node n confcom.internal/simulated-sgx-"),
+    ),
+    # The controller's write stays on a node that simulated once; the enclave device is offered by a plugin only.
+    (
+        {"nodes": (NODE, offering("was", {})), "daemon_sets": (COUNTED_BY_CONTROLLER,)},
+        *(Check.SIMULATION, "ok", "passed", "no node has SGX hardware"),
+    ),
+    (
+        {"nodes": (NODE, offering("was", {}, **{ENCLAVE: "5"})), "daemon_sets": (COUNTED_BY_CONTROLLER,)},
+        *(Check.SIMULATION, "FAILED", "hardware-in-cluster", "was"),
+    ),
+    ({"nodes": ()}, Check.NODES, "FAILED", "no-nodes", "confcom.internal/simulated-sgx=true"),
+    (plan(HARDWARE_PLUGIN), Check.NODES, "FAILED", "no-nodes", "cpu-security.sgx.enabled=true"),
+    ({"nodes": (), "allow_no_nodes": True}, Check.NODES, "warning", "no-nodes", "simulated-sgx=true"),
+    ({"unknown_nodes": ("missing",)}, Check.NODES, "FAILED", "node-not-found", "missing"),
+    ({"nodes": AWAY}, Check.NODES, "FAILED", "cluster-request-failed", "timeout"),
+    ({"nodes": (TAINTED,)}, Check.NODES, "FAILED", "node-tainted", "--set tolerations[0].key=sgx"),
+    # Nodes are tainted to be drained, which does not forbid a change of the others.
+    ({"nodes": (TAINTED,), "daemon_sets": (PLUGIN,)}, Check.NODES, "warning", "node-tainted", "sgx=only:NoSchedule"),
+]
+
+
+@pytest.mark.parametrize(("changes", "check", "outcome", "code", "words"), CASES)
+def test_one_fault(changes, check, outcome, code, words):
+    first = findings(changes, check)[0] if outcome == "ok" else None
+    found = first or next(one for one in findings(changes, check) if one.code == code)
+    assert (found.outcome, found.code) == (outcome, code)
+    assert words in f"{found.what} {found.why} {found.remedy}"
+
+
+def test_checks_that_depend_on_a_failed_one_are_skipped():
+    bare = PreflightInputs(SYSTEM, helm_version="v3.1.0", server_version="v1.36.3", values=Values())
+    found = {one.check: one.outcome for one in run_checks(bare)}
+    assert found.pop(Check.HELM) is Outcome.FAILED
+    assert found.pop(Check.KUBERNETES) is Outcome.OK
+    assert found.keys() == set(Check) - {Check.HELM, Check.KUBERNETES}
+    assert set(found.values()) == {Outcome.SKIPPED}
+
+
+def test_an_error_of_failed_checks_has_the_first_ones_exit_code_and_all_findings():
+    found = findings({"helm_version": NO_HELM, "nodes": ()})
+    error = PreflightError(found)
+    assert (error.error_code, error.exit_code) == ("preflight-failed", NO_HELM.exit_code)
+    assert PreflightError(findings({"nodes": ()})).exit_code is ExitCode.REFUSED
+    assert [one["code"] for one in error.details["findings"]] == [one.code for one in found]
+    assert set(found[0].to_json()) == {"check", "outcome", "code", "what", "why", "do"}
+
+
+@pytest.mark.parametrize(
+    ("config", "node", "leaves"),
+    [
+        ({}, make.node("b", resources={INTEL_EPC: "8Gi"}), True),
+        ({"admission": {"mutate": "on"}}, make.node("b", resources={INTEL_EPC: "8Gi"}), False),
+        ({}, make.node("b", annotations={NFD: f"x, {INTEL_EPC}"}), True),
+        ({}, make.node("b", resources={INTEL_EPC: "0"}), False),
+    ],
+)
+def test_pods_are_left_as_they_are_if_another_plugin_offers_their_epc(config, node, leaves):
+    assert leaves_names(config, [NODE, node]) is leaves
+
+
+CHART = [("daemonsets", "apps", True), ("validatingadmissionpolicies", "admissionregistration.k8s.io", False)]
+
+
+@pytest.mark.parametrize(
+    ("needs", "some", "none"),
+    [
+        ({Need.CHANGE}, "patch daemonsets.apps in x", "patch nodes"),
+        ({Need.CHANGE}, "create validatingadmissionpolicies.admissionregistration.k8s.io", "create namespaces"),
+        ({Need.CHANGE}, "update leases.coordination.k8s.io in x", "create pods in x"),
+        ({Need.CHANGE, Need.NODE_LABELS}, "patch nodes", "create namespaces"),
+        ({Need.CHANGE, Need.NEW_NAMESPACE}, "create namespaces", "patch nodes"),
+        ({Need.DISABLE}, "delete daemonsets.apps in x", "create daemonsets.apps in x"),
+        ({Need.DISABLE}, "patch nodes/status", "create namespaces"),
+        ({Need.DISABLE}, "create secrets in x", "patch secrets in x"),
+    ],
+)
+def test_permissions_of_a_command(needs, some, none):
+    words = [str(one) for one in permissions_needed(needs, CHART, "x")]
+    assert some in words
+    assert none not in words
+    assert len(words) == len(set(words))
+
+
+def test_cleaning_is_needed_only_by_disable():
+    assert check_permissions(DENIED[1:]).outcome is Outcome.WARNING
+    assert check_permissions(DENIED[1:], needless=()).outcome is Outcome.FAILED
+    assert DENIED[1].attributes == {"verb": "patch", "resource": "nodes", "subresource": "status"}
+
+
+SERVING = (offering("serving"), make.node("idle", SIMULATED))
+OTHER_LABEL = make.daemon_set("device-plugin", OWN)
+ROLLBACKS = [
+    # objects of the revision, nodes, DaemonSets now, code
+    ((PLUGIN, HELPER), SERVING, (PLUGIN, HELPER), ""),
+    ((OTHER_LABEL,), SERVING, (PLUGIN, HELPER), "nodes-lose-daemons"),
+    ((OTHER_LABEL,), (make.node("idle", SIMULATED),), (PLUGIN, HELPER), ""),
+    ((HARDWARE_PLUGIN,), SERVING, (PLUGIN, HARDWARE_PLUGIN), ""),  # simulation was added since
+    ((PLUGIN,), (NODE, METAL), (PLUGIN, HARDWARE_PLUGIN), "hardware-in-cluster"),
+    ((PLUGIN,), (NODE, METAL), (PLUGIN,), ""),  # a problem of the present installation too
+]
+
+
+@pytest.mark.parametrize(("manifests", "nodes", "now", "code"), ROLLBACKS)
+def test_a_revision_fits_the_nodes_or_not(manifests, nodes, now, code):
+    found = list(check_revision(manifests, nodes, now, "", "helm rollback confcom 3"))
+    assert [one.code for one in found] == ([code] if code else [])
+    if code == "nodes-lose-daemons":
+        assert "serving" in found[0].what
+        assert "idle" not in found[0].what
+        assert "own=yes" in found[0].remedy
+        assert "helm rollback confcom 3" in found[0].remedy

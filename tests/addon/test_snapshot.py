@@ -1,0 +1,223 @@
+"""The facts that are read, what is kept of them, and what happens where the user may not read them."""
+
+import json
+import subprocess
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from confcom.addon.cluster import Api, Cluster, ClusterAccessError, Login
+from confcom.addon.helm import Helm, Values, chart_folder
+from confcom.addon.simulated_root import DEFAULT_SECRET
+from confcom.addon.snapshot import MAX_HELPERS, MAX_LOGS, MAX_PLUGINS, read_cluster, read_daemons
+from confcom.addon.status import add_on_status
+from testkit import cluster_objects as make
+from testkit.cluster_objects import EPC, SYSTEM
+from testkit.memory_api import MemoryApi
+from testkit.memory_helm import MemoryHelm, golden_manifests
+
+LOG = '{"level": "warning", "message": "not ready", "about": "readiness", "reason": "no quote", "code": "no-quote"}\n'
+INVENTORY = {"epc": {"mib": 168}, "accounting": {"kind": "device", "choice": "fits-devices", "advertised_mib": 162}}
+ROOT = 'confcom_quote_helper_simulated_root_info{sha256="%s"} 1.0\n'
+REVISION = {"revision": 1, "status": "deployed", "updated": "2026-11-29T08:00:00Z", "description": "done"}
+SECRET = {"kind": "Secret", "metadata": {"name": "root", "namespace": SYSTEM}, "data": {"seed": "c2VjcmV0"}}
+
+
+def api_with(*objects, **more):
+    namespace = {"kind": "Namespace", "metadata": {"name": SYSTEM}}
+    return MemoryApi([namespace, *objects], **more)
+
+
+def cluster_of(memory):
+    return Cluster(SYSTEM, Login(), "kind", "https://10.0.0.1:6443", Api(memory.transport))
+
+
+def read(memory, *, revisions=(REVISION,), manifests=()):
+    def run(arguments, stdin):
+        manifest = "\n---\n".join(map(json.dumps, manifests))
+        answer = json.dumps(revisions) if "history" in arguments else manifest
+        return subprocess.CompletedProcess(arguments, 0, answer.encode(), b"")
+
+    cluster = cluster_of(memory)
+    return read_cluster(cluster, Helm(cluster, run))
+
+
+def simulated(*names):
+    """The add-on on these nodes, whose quote helpers mount the root's Secret."""
+    objects = make.installed(*names)
+    volumes = [{"name": "simulated-root", "secret": {"secretName": "root"}}]
+    for one in objects:
+        if "quote-helper" in one["metadata"]["name"] and one["kind"] in {"DaemonSet", "Pod"}:
+            spec = one["spec"]["template"]["spec"] if one["kind"] == "DaemonSet" else one["spec"]
+            spec["volumes"] = volumes
+    return objects
+
+
+def test_daemons_are_read_from_the_nodes_and_the_add_ons_namespace_alone():
+    foreign = make.pod("x", on="a", limits={EPC: 1})
+    posing = make.pod("device-plugin-x", on="a", labels=make.labels("device-plugin"))
+    memory = api_with(*make.installed("a"), foreign, posing)
+    found = read_daemons(cluster_of(memory))
+    assert [pod.name for pod in found.pods] == ["device-plugin-a", "quote-helper-a"]
+    assert found.templates == {"confcom-device-plugin": "1", "confcom-quote-helper": "1"}
+    assert found.epc_pods is None
+    paths = {path for _, path in memory.requests}
+    assert all(path == "/api/v1/nodes" or f"/namespaces/{SYSTEM}/" in path for path in paths)
+
+
+def test_the_newest_template_is_that_of_the_highest_revision():
+    objects = [*make.installed("a"), make.revision("quote-helper", 10), make.revision("quote-helper", 9)]
+    assert read_daemons(cluster_of(api_with(*objects))).templates["confcom-quote-helper"] == "10"
+
+
+def test_of_pods_and_nodes_only_facts_that_matter_are_kept():
+    node = make.node("a", make.SIMULATED, resources={EPC: 162}, annotations={"padding": "x" * 1000})
+    node["status"]["images"] = [{"names": ["x" * 1000]}]
+    bulky = make.pod("bulky", on="a", limits={EPC: 5}, owner=("Job", "j"))
+    bulky["metadata"]["annotations"] = {"padding": "x" * 1000}
+    plain = make.pod("plain", on="a")
+    helper = make.daemon("quote-helper")
+    found = read(api_with(node, bulky, plain, helper))
+    assert [(pod.name, pod.node, pod.kind, pod.owner, pod.epc_mib) for pod in found.epc_pods] == [
+        ("bulky", "a", "Job", "j", 5)
+    ]
+    assert len(repr((found.nodes, found.epc_pods, found.pods))) < 2000
+    assert found.nodes[0]["status"]["allocatable"] == {EPC: "162"}
+
+
+def test_logs_of_a_few_pods_that_are_not_ready_are_read_but_not_through_silent_kubelets():
+    names = [f"n{number:02}" for number in range(MAX_LOGS + 5)]
+    nodes = [make.node(name, ready=name != "n00") for name in names]
+    helpers = [make.daemon("quote-helper", name, status=make.not_ready()) for name in names]
+    memory = api_with(*nodes, *helpers, logs={f"quote-helper-{name}": LOG for name in names})
+    found = {pod.node: pod.reason_code for pod in read_daemons(cluster_of(memory)).pods}
+    assert [name for name in names if found[name]] == names[1 : MAX_LOGS + 1]
+    assert set(found.values()) == {"", "no-quote"}
+
+
+def test_a_log_that_cannot_be_read_leaves_the_pods_own_state():
+    objects = [make.node("a"), make.daemon("quote-helper", status=make.not_ready())]
+    memory = api_with(*objects, denied={("get", "pods/log")})
+    (found,) = read_daemons(cluster_of(memory)).pods
+    assert found.reason == "containers with unready status: [main]"
+
+
+def test_inventories_and_roots_are_asked_of_ready_daemons():
+    pages = {
+        ("device-plugin-a", "inventory"): json.dumps(INVENTORY),
+        ("device-plugin-b", "inventory"): "no JSON",
+        ("quote-helper-a", "metrics"): ROOT % ("ab" * 32),
+    }
+    found = read(api_with(*simulated("a", "b"), SECRET, pages=pages))
+    assert {node: (epc.found, epc.offered) for node, epc in found.inventories.items()} == {"a": (168, 162)}
+    assert (found.root.secret, found.root.exists, found.root.roots) == ("root", True, {"a": "ab" * 32})
+    assert [one.node for one in found.not_read] == ["b", "b"]
+
+
+def test_in_a_large_cluster_a_few_device_plugins_are_asked():
+    names = [f"n{number:02}" for number in range(MAX_PLUGINS + 10)]
+    pages = {(f"device-plugin-{name}", "inventory"): json.dumps(INVENTORY) for name in names}
+    found = read(api_with(*simulated(*names), SECRET, pages=pages))
+    assert len(found.inventories) == MAX_PLUGINS
+    assert [one for one in found.not_read if "EPC" in one.text] == []
+
+
+def test_an_inventory_that_is_no_object_is_unknown():
+    found = read(api_with(*simulated("a"), SECRET, pages={("device-plugin-a", "inventory"): "[1]"}))
+    assert found.inventories == {}
+
+
+def test_of_many_helpers_the_oldest_and_the_newest_are_asked_for_their_root():
+    names = [f"n{number:02}" for number in range(MAX_HELPERS + 10)]
+    objects = simulated(*names)
+    for one in objects:
+        if one["kind"] == "Pod":
+            one["metadata"]["creationTimestamp"] = f"2026-11-25T00:00:{names.index(one['spec']['nodeName']):02}Z"
+    pages = {(f"quote-helper-{name}", "metrics"): ROOT % ("ab" * 32) for name in names}
+    half = MAX_HELPERS // 2
+    assert list(read(api_with(*objects, SECRET, pages=pages)).root.roots) == [*names[:half], *names[-half:]]
+
+
+def test_no_value_of_a_secret_is_requested():
+    memory, sent = api_with(*simulated("a"), SECRET), []
+    answer = memory.handle_request
+
+    def recorded(request):
+        response = answer(request)
+        sent.append((request.url.path, response.text))
+        return response
+
+    memory.handle_request = recorded
+    assert read(memory).root.exists
+    assert any("secrets/root" in path for path, _ in sent)
+    assert not any("c2VjcmV0" in body for _, body in sent)
+
+
+@pytest.mark.parametrize(
+    ("denied", "fact", "value"),
+    [
+        (("get", "pods/proxy"), "inventories", {}),
+        (("list", "events everywhere"), "refused", ()),
+        (("list", "pods everywhere"), "epc_pods", None),
+    ],
+)
+def test_a_fact_that_may_not_be_read_is_named_and_no_failure(denied, fact, value):
+    memory = api_with(*simulated("a"), SECRET, make.pod("x", on="a", limits={EPC: 1}))
+    if denied[1].endswith(" everywhere"):
+        path = f"/api/v1/{denied[1].split()[0]}"
+        memory.refuse(lambda request: request.url.path == path, 403, "no")
+    else:
+        memory.denied = {denied}
+    found = read(memory)
+    assert getattr(found, fact) == value
+    assert found.not_read
+    assert {one.code for one in found.not_read} == {"not-read"}
+    assert len(found.pods) == 2
+
+
+def test_whether_a_forbidden_secret_exists_is_unknown_and_not_complained_about():
+    pages = {("device-plugin-a", "inventory"): "{}", ("quote-helper-a", "metrics"): ROOT % ("ab" * 32)}
+    found = read(api_with(*simulated("a"), denied={("get", "secrets")}, pages=pages))
+    assert found.root.exists is None
+    assert found.not_read == ()
+
+
+@pytest.mark.parametrize("denied", [("list", "nodes"), ("list", "daemonsets"), ("list", "events")])
+def test_without_rights_on_nodes_and_the_own_namespace_reading_fails(denied):
+    for reading in (read, lambda memory: read_daemons(cluster_of(memory))):
+        with pytest.raises(ClusterAccessError):
+            reading(api_with(*simulated("a"), denied={denied}))
+
+
+def test_a_release_is_compared_only_if_it_is_deployed():
+    manifest = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "gone", "namespace": SYSTEM}}
+    objects = simulated("a")
+    assert [one.name for one in read(api_with(*objects), manifests=[manifest]).drift.changes] == ["gone"]
+    failed = REVISION | {"revision": 2, "status": "failed"}
+    found = read(api_with(*objects), revisions=[REVISION, failed], manifests=[manifest])
+    assert (found.drift.changes, found.history[-1].status) == ((), "failed")
+
+
+MESSAGE = f"exceeded quota: sgx, requested: requests.{EPC}=10, used: requests.{EPC}=40"
+
+
+@pytest.mark.parametrize(("minutes", "namespace", "listed"), [(18, "default", 1), (21, "default", 0), (1, SYSTEM, 0)])
+def test_refusals_of_tenants_that_controllers_still_repeat_are_listed(minutes, namespace, listed):
+    seen = (datetime.now(UTC) - timedelta(minutes=minutes)).isoformat()
+    event = make.failed_create("ReplicaSet", "web-5f", MESSAGE, namespace=namespace) | {"lastTimestamp": seen}
+    found = read(api_with(*simulated("a"), event)).refused
+    assert [(one.kind, one.name) for one in found] == [("ReplicaSet", "web-5f")] * listed
+
+
+@pytest.mark.parametrize("values", ["simulated", "hardware-aesmd", "beside-hardware", "simulated-1-tib"])
+def test_the_charts_own_objects_are_an_add_on_without_problems(values):
+    nodes = [make.node("s", make.SIMULATED), make.node("h", make.HARDWARE)]
+    secret = SECRET | {"metadata": {"name": DEFAULT_SECRET, "namespace": SYSTEM}}
+    memory = api_with(*nodes, secret)
+    cluster = cluster_of(memory)
+    helm = Helm(cluster, MemoryHelm(memory, golden_manifests(values, SYSTEM)))
+    helm.upgrade(chart_folder(), Values())
+    found = add_on_status(read_cluster(cluster, helm))
+    assert found.steps
+    assert all(step.done for step in found.steps)
+    assert [one.code for one in found.problems] == []

@@ -1,0 +1,202 @@
+"""When waiting ends: all is ready, nothing makes progress, or a Pod fails for good; and the words of its error."""
+
+import pytest
+
+from confcom.addon import waiting
+from confcom.addon.cluster import Api, Cluster, ClusterAccessError, ForbiddenError, Login
+from confcom.addon.waiting import MAX_STEPS, STUCK_SECONDS, Mark, NotReadyError
+from testkit import cluster_objects as make
+from testkit.cluster_objects import EPC, SYSTEM
+from testkit.memory_api import MemoryApi
+
+TIMEOUT = 100.0
+POLL_SECONDS = 5.0
+
+
+@pytest.fixture(autouse=True)
+def _few_polls(monkeypatch):
+    monkeypatch.setattr(waiting, "POLL_SECONDS", POLL_SECONDS)
+
+
+class Waiter:
+    """A cluster, a clock, and changes of the cluster at some times."""
+
+    def __init__(self, objects, changes=()):
+        self.memory = MemoryApi([{"kind": "Namespace", "metadata": {"name": SYSTEM}}, *objects])
+        self.cluster = Cluster(SYSTEM, Login(), "kind", "https://x", Api(self.memory.transport))
+        self.now, self.changes, self.rows = 0.0, dict(changes), []
+
+    def show(self, rows, *, note=""):
+        self.rows.append(list(rows))
+
+    def sleep(self, seconds):
+        self.now += seconds
+        for when in [one for one in self.changes if one <= self.now]:
+            self.changes.pop(when)(self.memory)
+
+    def clock(self):
+        return self.now
+
+    def wait(self):
+        return waiting.wait_until_ready(self.cluster, self, self.clock, self.sleep, timeout=TIMEOUT)
+
+    def error(self):
+        with pytest.raises(NotReadyError) as caught:
+            self.wait()
+        return caught.value
+
+
+def put(*objects):
+    return lambda memory: [memory.put(one) for one in objects]
+
+
+def gone(kind, name):
+    return lambda memory: memory.remove(kind, name, SYSTEM)
+
+
+NODES = [make.node(name, make.SIMULATED, resources={EPC: 162}) for name in "ab"]
+ADD_ON = [one for one in make.installed("a", "b") if one["kind"] != "Pod"]
+PLUGINS = [make.daemon("device-plugin", name) for name in "ab"]
+HELPERS = [make.daemon("quote-helper", name) for name in "ab"]
+BROKEN = make.waiting("ImagePullBackOff", "no image")
+OF_CONTROLLER = {"name": "confcom-controller", "namespace": SYSTEM, "labels": make.labels("controller")}
+STARTING = {
+    "kind": "Deployment",
+    "metadata": OF_CONTROLLER | {"generation": 1},
+    "spec": {"replicas": 1},
+    "status": {"observedGeneration": 1, "replicas": 1, "updatedReplicas": 1},
+}
+STARTED = STARTING | {"status": STARTING["status"] | {"availableReplicas": 1}}
+NO_EPC = make.node("a", make.SIMULATED)
+AWAY = make.node("b", make.SIMULATED, resources={EPC: 162}, ready=False)
+ALL = [*ADD_ON, *PLUGINS, *HELPERS]
+TEMPLATES = [one for one in ALL if one["kind"] == "ControllerRevision"]
+UNSEEN = [one for one in ALL if one not in TEMPLATES]
+
+
+@pytest.mark.parametrize(
+    ("objects", "change"),
+    [
+        (ALL, None),
+        ([*ADD_ON, *PLUGINS, HELPERS[0]], put(HELPERS[1])),
+        ([*ALL, NO_EPC], put(NODES[0])),
+        ([*ALL, STARTING], put(STARTED)),
+        ([*ADD_ON, *PLUGINS, HELPERS[0], AWAY], put(NODES[1], HELPERS[1])),
+        ([*ALL, AWAY], None),
+        ([], put(*ALL)),
+        (UNSEEN, put(*TEMPLATES)),
+        ([make.daemon_set("device-plugin"), make.daemon_set("quote-helper")], None),
+        ([*ALL, make.node("c", make.SIMULATED, taints=[{"key": "x", "effect": "NoSchedule"}])], None),
+    ],
+)
+def test_it_waits_until_everything_is_ready(objects, change):
+    waiter = Waiter(objects, {20.0: change} if change else {})
+    assert waiter.wait().enabled
+    assert (waiter.now >= 20.0) is (change is not None)
+    assert all(row.mark is Mark.DONE for row in waiter.rows[-1])
+    assert not change or any(row.mark is not Mark.DONE for row in waiter.rows[0])
+
+
+OLD = [make.daemon("quote-helper", "a", name="old")]
+NEW = [make.daemon("quote-helper", "a", revision="2", name="new", created="2026-11-25T00:01:00Z", status=BROKEN)]
+UPDATE = [*ADD_ON[2:], make.node("a", make.SIMULATED, resources={EPC: 162}), PLUGINS[0], *OLD, *NEW]
+UPDATE.append(make.revision("quote-helper", 2))
+REFUSED = make.event("confcom-quote-helper", "FailedCreate", "exceeded quota")
+FAILING = make.pod("controller-1", namespace=SYSTEM, labels=make.labels("controller"), status=BROKEN)
+
+
+@pytest.mark.parametrize(
+    ("objects", "code", "seconds", "words"),
+    [
+        ([*ADD_ON, *PLUGINS, HELPERS[0]], "daemons-not-ready", TIMEOUT, ["not ready on b", "quote helper no Pod yet"]),
+        ([*ADD_ON, *PLUGINS, HELPERS[0], AWAY], "daemons-not-ready", TIMEOUT, ["bring b back", "delete node b"]),
+        (UPDATE, "daemons-not-ready", STUCK_SECONDS, ["old one keeps serving", "no image", "confcom rollback"]),
+        ([*ALL, NO_EPC], "daemons-not-ready", TIMEOUT, ["not ready on a", "enclave memory"]),
+        ([*ADD_ON, *PLUGINS, REFUSED], "daemons-not-ready", TIMEOUT, ["exceeded quota"]),
+        ([*ALL, STARTING], "daemons-not-ready", TIMEOUT, ["Deployment controller"]),
+        ([*ALL, STARTING, FAILING], "daemons-not-ready", STUCK_SECONDS, ["no image"]),
+        ([*ALL, STARTING, NO_EPC], "daemons-not-ready", TIMEOUT, ["a: enclave memory"]),
+        ([], "not-enabled", TIMEOUT, [SYSTEM]),
+    ],
+    ids=["a Pod lacks", "a node away", "an update fails", "no EPC", "quota", "controller", "fails", "EPC too", "none"],
+)
+def test_without_progress_the_error_says_where_and_why(objects, code, seconds, words):
+    waiter = Waiter(objects)
+    error = waiter.error()
+    assert error.error_code == code
+    assert seconds <= waiter.now <= seconds + 2 * POLL_SECONDS
+    assert all(word in f"{error.what} {error.why} {error.remedy}" for word in words)
+
+
+def test_a_daemonset_whose_pods_cannot_be_created_without_nodes_blocked():
+    daemon_sets = [make.daemon_set(part) for part in ("device-plugin", "quote-helper")]
+    error = Waiter([*daemon_sets, REFUSED, make.revision("quote-helper")]).error()
+    assert error.what == "the add-on is not ready"
+    assert "exceeded quota" in error.why
+
+
+def test_every_step_that_is_done_gives_more_time_and_one_that_flips_does_not():
+    late = {80.0: put(HELPERS[0]), 160.0: put(HELPERS[1])}
+    waiter = Waiter([*ADD_ON, *PLUGINS], late)
+    waiter.wait()
+    assert waiter.now >= 160.0
+    flips = {80.0: gone("Pod", "quote-helper-a"), 90.0: put(HELPERS[0])}
+    waiter = Waiter([*ADD_ON, *PLUGINS, HELPERS[0]], flips)
+    assert waiter.error().error_code == "daemons-not-ready"
+    assert waiter.now < 110.0
+
+
+def test_a_pod_that_fails_and_recovers_is_given_its_time_again():
+    broken = make.daemon("quote-helper", "b", status=BROKEN)
+    starting = make.daemon("quote-helper", "b", status=make.waiting("ContainerCreating"))
+    waiter = Waiter([*ADD_ON, *PLUGINS, HELPERS[0], broken], {30.0: put(starting), 35.0: put(broken)})
+    waiter.error()
+    assert STUCK_SECONDS + 35 <= waiter.now <= STUCK_SECONDS + 35 + 2 * POLL_SECONDS
+
+
+def test_in_a_large_cluster_a_table_has_a_count_and_a_few_steps():
+    names = [f"n{number:03}" for number in range(200)]
+    objects = [one for one in make.installed(*names) if one["metadata"]["name"] != "quote-helper-n007"]
+    waiter = Waiter(objects, {5.0: put(make.daemon("quote-helper", "n007"))})
+    waiter.wait()
+    assert len(waiter.rows[0]) < MAX_STEPS
+    assert [row.text for row in waiter.rows[0]] == ["599 of 600 steps are done", "no Pod yet"]
+
+
+def away(memory):
+    memory.unreachable = True
+
+
+def back(memory):
+    memory.unreachable = False
+
+
+def test_an_api_server_that_is_away_is_waited_for():
+    waiter = Waiter([*ADD_ON, *PLUGINS, HELPERS[0]], {10.0: away, 50.0: back, 60.0: put(HELPERS[1])})
+    waiter.wait()
+    assert ["API server"] in [[row.subject for row in rows] for rows in waiter.rows]
+    waiter = Waiter(ALL[:-1], {10.0: away})
+    with pytest.raises(ClusterAccessError):
+        waiter.wait()
+    assert waiter.now >= 10.0 + TIMEOUT
+
+
+@pytest.mark.parametrize(("first", "answers"), [(ClusterAccessError, True), (ForbiddenError, False)])
+def test_a_refusal_is_final_unless_the_api_server_has_just_started(first, answers):
+    failures, said = [first("x", why="away"), ForbiddenError("x")], []
+
+    def ask():
+        if failures:
+            raise failures.pop(0)
+        return "answer"
+
+    waiter = Waiter([])
+
+    def retried():
+        return waiting.retry_while_unreachable(ask, said.append, waiter.clock, waiter.sleep, timeout=TIMEOUT)
+
+    if answers:
+        assert (retried(), said) == ("answer", ["away"])
+    else:
+        with pytest.raises(ForbiddenError):
+            retried()

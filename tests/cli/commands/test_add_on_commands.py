@@ -1,0 +1,344 @@
+"""`confcom enable`, `update`, `rollback`, `disable` and `status` as a user runs them, on a cluster in memory."""
+
+import base64
+import json
+import os
+import signal
+from types import SimpleNamespace
+
+import click
+import pytest
+
+from confcom.addon.cluster import Login
+from confcom.addon.simulated_root import DEFAULT_SECRET
+from confcom.errors import ExitCode
+from testkit import cluster_objects as make
+from testkit.cli_output import commands_in, error_of, findings_of, rows_of
+from testkit.cluster_objects import EPC, SYSTEM
+from testkit.memory_chart import REGISTRY
+
+DIGEST = f"sha256:{'7' * 64}"
+DEBUG = ("update", "--set", "logLevel=debug")
+CHANGES = [("enable", "--simulated-node", "b", "--set", "logLevel=warning"), DEBUG, ("rollback",), ("disable", "--yes")]
+CHANGE_NAMES = {"enable": "upgrade", "update": "upgrade", "rollback": "rollback", "disable": "upgrade"}
+LABEL = "confcom.internal/simulated-sgx"
+
+
+def images(cluster):
+    """The daemons' images, without the registry."""
+    specs = [one["spec"]["template"]["spec"] for kind in ("DaemonSet", "Deployment") for one in cluster.api.find(kind)]
+    return {one["image"].removeprefix(f"{REGISTRY}/confcom/") for spec in specs for one in spec["containers"]}
+
+
+def test_enable_waits_until_every_node_is_ready(confcom, cluster):
+    cluster.roll_slowly()
+    done = confcom.ok("enable", "--simulated", "-o", "json")
+    result = json.loads(done.stdout)
+    assert (result["changed"], result["revision"]) == (True, 1)
+    rows = [row[:3] for row in rows_of(done)]
+    for step in ("device plugin", "quote helper", "enclave memory"):
+        assert rows.index(("..", "a", step)) < rows.index(("ok", "a", step))
+    assert f"Secret {DEFAULT_SECRET}" in done.stderr
+
+
+@pytest.mark.parametrize("command", [("enable", "--simulated"), ("enable",), DEBUG])
+def test_a_second_run_changes_nothing(confcom, enabled, command):
+    confcom.ok(*command)
+    before, changes = enabled.state(), enabled.helm_changes()
+    assert confcom.document(*command)["changed"] is False
+    assert (enabled.state(), enabled.helm_changes()) == (before, changes)
+
+
+def test_enable_keeps_earlier_choices(confcom, cluster):
+    confcom.ok("enable", "--simulated", "--set", "logLevel=debug")
+    confcom.ok("enable", "--no-quote-helper")
+    values = {"simulated": {"enabled": True}, "image": {"registry": REGISTRY}, "logLevel": "debug"}
+    assert cluster.helm.revisions[-1]["values"] == values | {"quoteHelper": {"enabled": False}}
+    assert not cluster.api.find("DaemonSet", "confcom-quote-helper")
+    confcom.ok("enable", "--quote-helper", registry="")
+    assert cluster.helm.revisions[-1]["values"] == values | {"quoteHelper": {"enabled": True}}
+
+
+def test_a_node_is_labelled_for_simulation(confcom, cluster):
+    confcom.ok("enable", "--simulated")
+    done = confcom.ok("enable", "--simulated-node", "b", "-o", "json")
+    assert f"Labelled the node b {LABEL}=true." in done.stderr
+    assert json.loads(done.stdout)["changed"] is True
+    assert cluster.api.find("Node", "b")[0]["metadata"]["labels"] == {LABEL: "true"}
+    assert cluster.helm.revisions[-1]["values"]["simulated"] == {"enabled": True}
+    plugins = [one["spec"]["nodeName"] for one in cluster.api.find("Pod") if "plugin" in one["metadata"]["name"]]
+    assert sorted(plugins) == ["a", "b"]
+
+
+@pytest.mark.parametrize(
+    ("argument", "code", "spoil"),
+    [
+        ("--simulated", "version-too-old", lambda cluster: vars(cluster.helm).update(version="v3.19.0")),
+        ("--simulated", "version-too-old", lambda cluster: vars(cluster.api).update(version="v1.29.4")),
+        ("--simulated", "permissions-missing", lambda cluster: cluster.api.denied.add(("create", "daemonsets"))),
+        ("--simulated", "hardware-in-cluster", lambda cluster: cluster.api.put(make.node("m", make.HARDWARE))),
+        ("--simulated-node=typo", "node-not-found", None),
+        ("--quote-helper", "aesmd-image-missing", None),
+    ],
+)
+def test_a_failed_check_changes_nothing(confcom, cluster, argument, code, spoil):
+    if spoil:
+        spoil(cluster)
+    before = cluster.state()
+    exit_code = ExitCode.USAGE if code == "aesmd-image-missing" else ExitCode.REFUSED
+    document = confcom.document("enable", argument, exit_code=exit_code)
+    assert document["error"]["code"] == "preflight-failed"
+    assert ("failed", code) in findings_of(document).values()
+    assert (cluster.state(), cluster.helm_changes()) == (before, [])
+
+
+@pytest.mark.parametrize("namespace", ["", "-n", "Upper", "a.b", "a-", "a" * 64])
+def test_an_invalid_namespace_is_refused_before_the_login(confcom, cluster, namespace):
+    for command in ("enable", "disable", "status"):
+        error = confcom.error(ExitCode.USAGE, "command-line-refused", command, f"--namespace={namespace}")
+        assert "'--namespace'" in error["what"]
+    assert cluster.logins == []
+
+
+def test_the_login_is_the_users_and_each_command_names_the_cluster(confcom, cluster):
+    who = ["--context=lab", "--kubeconfig=/k", "--as=ann", "--as-group=g", "--as-group=h"]
+    for command in (["enable", "--simulated"], list(DEBUG), ["status"], ["rollback"], ["disable"]):
+        done = confcom(*command, *who, "-o", "json")
+        assert done.stderr.splitlines()[0] == "cluster: test (https://test:6443)"
+        assert list(json.loads(done.stdout)["cluster"].values()) == ["test", "https://test:6443", SYSTEM]
+    assert cluster.logins == [Login("lab", "/k", "ann", ("g", "h"))] * 5
+    flags = {"--kube-context=lab", "--kubeconfig=/k", "--kube-as-user=ann", "--kube-as-group=g", "--kube-as-group=h"}
+    assert all(flags <= set(line) for line in cluster.helm.calls if line[1] != "version")
+
+
+def test_a_dry_run_before_anything_is_installed(confcom, cluster):
+    before = cluster.state()
+    would = confcom.document("enable", "--simulated-node", "b", "--dry-run")["would_change"]
+    assert (cluster.state(), cluster.api.find("Lease"), cluster.helm_changes()) == (before, [], [])
+    assert {"Namespace", "Secret", "Node", "DaemonSet"} <= {one["kind"] for one in would}
+
+
+@pytest.mark.parametrize("options", [[], ["-o", "json"]], ids=["text", "json"])
+def test_a_dry_run_of_an_update(confcom, enabled, options):
+    before = enabled.state()
+    done = confcom.ok("update", "--version", "0.2.0", "--dry-run", *options)
+    old, new = (f"{REGISTRY}/confcom/quote-helper:{one}" for one in ("0.1.0", "0.2.0"))
+    assert f"containers[quote-helper].image: {old} -> {new}" in done.stderr
+    if options:
+        found = {one["name"]: one["fields"] for one in json.loads(done.stdout)["would_change"]}
+        assert (old, new) in {(one["old"], one["new"]) for one in found["confcom-quote-helper"]}
+    else:
+        assert done.stdout == ""
+    nothing = confcom.ok("enable", "--simulated", "--dry-run", *options)
+    assert "No object would change without --dry-run" in nothing.stderr
+    assert enabled.state() == before
+
+
+@pytest.mark.parametrize("command", CHANGES, ids=" ".join)
+def test_helms_failure_has_its_words_and_the_same_command_continues(confcom, enabled, command):
+    verb = "uninstall" if command[0] == "disable" else CHANGE_NAMES[command[0]]
+    confcom.ok("update", "--version", "0.2.0")
+    enabled.helm.fail(verb, "Error: it was full", status="" if verb == "uninstall" else "failed")
+    error = confcom.error(ExitCode.FAILED, "helm-failed", *command)
+    assert ("it was full" in error["why"], "same command" in error["do"]) == (True, True)
+    confcom.ok(*command)
+    assert confcom("status").exit_code == (ExitCode.NOT_READY if verb == "uninstall" else ExitCode.OK)
+
+
+def another_confcom(cluster, command):
+    spec = cluster.api.find("Lease")[0]["spec"]
+    spec |= {"holderIdentity": "update by bob", "renewTime": cluster.now().isoformat()}
+    return spec["holderIdentity"]
+
+
+def a_helm(cluster, command, status=""):
+    """Running, or killed."""
+    status = status or f"pending-{CHANGE_NAMES[command[0]]}"
+    cluster.helm.revisions[-1] |= {"status": status, "updated": cluster.now().isoformat()}
+    return status
+
+
+@pytest.mark.parametrize("begin", [another_confcom, a_helm])
+@pytest.mark.parametrize("command", CHANGES, ids=" ".join)
+def test_another_change_is_not_disturbed_and_one_that_was_killed_is_completed(confcom, enabled, command, begin):
+    confcom.ok("update", "--version", "0.2.0")
+    words, before = begin(enabled, command), enabled.state()
+    assert words in confcom.error(ExitCode.REFUSED, "change-running", *command)["why"]
+    assert enabled.state() == before
+    enabled.time += 61
+    confcom.ok(*command)
+    assert not [one for one in enabled.helm.revisions[-1:] if one["status"] != "deployed"]
+
+
+def test_a_removal_that_was_killed_is_completed_also_by_enable(confcom, enabled):
+    a_helm(enabled, CHANGES[0], "uninstalling")
+    enabled.time += 61
+    assert confcom(*CHANGES[0]).exit_code == ExitCode.REFUSED  # kubelets report the end of the plugin after a while
+    enabled.sleep(10)
+    confcom.ok(*CHANGES[0])
+
+
+def once(part, name, act):
+    """Act after the next call of this method."""
+    call = getattr(part, name)
+
+    def called(*arguments, **more):
+        setattr(part, name, call)
+        done = call(*arguments, **more)
+        act()
+        return done
+
+    setattr(part, name, called)
+
+
+@pytest.mark.parametrize(("seconds", "exit_code"), [(50, ExitCode.OK), (1e6, ExitCode.UNAVAILABLE)])
+def test_an_api_server_that_is_away_is_waited_for(confcom, enabled, seconds, exit_code):
+    once(enabled.helm, "_upgrade", lambda: setattr(enabled.api, "unreachable", True))
+    enabled.each = lambda: setattr(enabled.api, "unreachable", enabled.time < seconds)
+    done = confcom(*DEBUG, "--timeout", "60")
+    assert (done.exit_code, 50 <= enabled.time < 65) == (exit_code, True)
+    assert [row[1] for row in rows_of(done) if row[0] == "!!"] == ["API server"]
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        (DEBUG, "helm", "_history", "revision 2 is deployed"),
+        (DEBUG, "helm", "_render", "revision 2 is deployed"),
+        (DEBUG, "helm", "_upgrade", "revision 3 is deployed"),
+        (DEBUG, "cluster", "sleep", "revision 3 is deployed"),
+        (("enable", "--simulated-node", "b"), "cluster", "sleep", "revision 2 is deployed"),
+        (("rollback",), "helm", "_rollback", "revision 3 is deployed"),
+        (("disable",), "helm", "_uninstall", "no release"),
+        (("disable",), "cluster", "sleep", "no release"),
+    ],
+)
+def test_ctrl_c_says_the_state_and_the_same_command_continues(confcom, enabled, row):
+    """Signals are real; SIGTERM is as good as Ctrl-C."""
+    command, part, name, words = row
+    confcom.ok("update", "--version", "0.2.0")
+    enabled.roll_slowly()
+    before = signal.getsignal(signal.SIGTERM)
+    number = signal.SIGTERM if name == "sleep" else signal.SIGINT
+    once(enabled if part == "cluster" else enabled.helm, name, lambda: os.kill(os.getpid(), number))
+    done = confcom(*command, "-o", "json")
+    assert signal.getsignal(signal.SIGTERM) is before
+    assert done.exit_code == ExitCode.INTERRUPTED, done.output
+    error = error_of(done)
+    assert error["code"] == "interrupted"
+    assert words in error["why"]
+    assert ("same command again" in error["do"]) is (command[0] != "rollback")  # which goes further back
+    assert done.stderr.endswith(f"  do:  {error['do']}\n")
+    assert not any(one["spec"]["holderIdentity"] for one in enabled.api.find("Lease"))
+    enabled.sleep(1)
+    confcom.ok(*(("status", "--wait") if command[0] == "rollback" else command))
+
+
+@pytest.mark.parametrize(
+    ("answer", "exit_code"), [(True, ExitCode.OK), (False, ExitCode.REFUSED), (None, ExitCode.INTERRUPTED)]
+)
+def test_disable_asks_if_pods_use_the_add_on(confcom, enabled, monkeypatch, answer, exit_code):
+    def confirm(*_, **__):
+        if answer is None:
+            raise KeyboardInterrupt
+        return answer
+
+    enabled.api.put(make.pod("user", on="a", limits={EPC: 10}))
+    terminal = SimpleNamespace(stdin=SimpleNamespace(isatty=lambda: True))
+    monkeypatch.setattr("confcom.cli.commands.add_on.disable.sys", terminal)
+    monkeypatch.setattr(click, "confirm", confirm)
+    before = enabled.state()
+    done = confcom("disable")
+    assert done.exit_code == exit_code
+    assert "default/user on a" in done.stderr
+    assert (enabled.state() == before) is not answer
+
+
+@pytest.mark.parametrize(
+    ("options", "plugin", "helper"),
+    [
+        (["--version", "0.3.0"], "0.3.0", "0.3.0"),
+        (["--version", "20260115"], "20260115", "20260115"),
+        (["--image-digest", DIGEST], "0.2.0", f"0.2.0@{DIGEST}"),
+        (["--image-digest", f"device-plugin={DIGEST}"], f"0.2.0@{DIGEST}", "0.2.0"),
+        (["--version", "0.3.0", "--set", "image.tag=0.2.1"], "0.2.1", "0.2.1"),
+        (["--set", "logLevel=debug"], "0.2.0", "0.2.0"),
+        ([], "0.1.0", "0.1.0"),
+    ],
+)
+def test_the_images_of_an_update(confcom, enabled, options, plugin, helper):
+    confcom.ok("update", "--version", "0.2.0")
+    confcom.ok("update", *options)
+    assert {f"device-plugin:{plugin}", f"quote-helper:{helper}"} <= images(enabled)
+    assert isinstance(enabled.helm.revisions[-1]["values"]["image"]["tag"], str)
+
+
+def test_an_update_that_cannot_start_leaves_the_old_one_serving(confcom, enabled):
+    image = f"{REGISTRY}/confcom/quote-helper:bad"
+    enabled.roll_slowly({image: make.waiting("ImagePullBackOff", "no such image")})
+    error = confcom.error(ExitCode.NOT_READY, "daemons-not-ready", "update", "--version", "bad")
+    assert "a: the old one keeps serving" in error["what"]
+    assert error["why"] == "a: quote helper failing: ImagePullBackOff: no such image"
+    assert "confcom rollback" in commands_in(error["do"])
+    assert "An update is in progress." in confcom("status").stdout.splitlines()
+    assert confcom.document("rollback")["revision"] == 3
+    assert images(enabled) == {f"{one}:0.1.0" for one in ("device-plugin", "quote-helper", "controller")}
+    confcom.ok("status")
+
+
+def test_each_rollback_goes_further_back(confcom, enabled):
+    for version in ("0.2.0", "0.3.0"):
+        confcom.ok("update", "--version", version)
+    for arguments, version in ([[], "0.2.0"], [[], "0.1.0"], [["3"], "0.3.0"]):
+        confcom.ok("rollback", *arguments)
+        assert f"quote-helper:{version}" in images(enabled)
+    assert "1, 2, 3, 4, 5, 6" in confcom.error(ExitCode.REFUSED, "no-earlier-revision", "rollback", "77")["do"]
+
+
+def test_status_waits_if_it_is_asked_to(confcom, cluster):
+    cluster.roll_slowly()
+    (problem,) = confcom.document("status", exit_code=ExitCode.NOT_READY)["problem_details"]
+    assert problem["code"] == "not-enabled"
+    confcom.ok("enable", "--simulated", "--no-wait")
+    assert confcom("status").exit_code == ExitCode.NOT_READY
+    done = confcom.ok("status", "--wait")
+    assert done.stdout.splitlines()[-1] == "All is well."
+    assert ("ok", "a", "quote helper") in [row[:3] for row in rows_of(done)]
+
+
+def test_texts_from_the_cluster_cannot_forge_lines(confcom, enabled):
+    condition = enabled.api.find("Node", "a")[0]["status"]["conditions"][0]
+    condition |= {"status": "Unknown", "message": "\x1b[2Jgone\nAll is well."}
+    done = confcom("status")
+    assert "\x1b" not in done.stdout
+    assert "All is well." not in done.stdout.splitlines()
+
+
+def test_the_seed_is_shown_nowhere_and_never_read_back(confcom, cluster):
+    seeds, texts, handle = [], [], cluster.api.handle_request
+
+    def recorded(request):
+        answer = handle(request)
+        if request.url.path.endswith("/secrets") and request.method == "POST":
+            seeds.append(json.loads(request.content)["data"]["seed"])
+        elif request.method == "GET":
+            texts.append(answer.text)
+        return answer
+
+    cluster.api.handle_request = recorded
+    enable, full = ["enable", "--simulated"], "Error: it was full"
+    for options in ([], ["-o", "json"]):
+        cluster.api.refuse(
+            lambda request: request.method == "POST" and request.url.path.endswith("/secrets"), 500, full
+        )
+        texts += [confcom(*command, *options).output for command in ([*enable, "--dry-run"], enable)]
+        cluster.api.accept()
+        cluster.helm.fail("upgrade", full, status="failed")
+        commands = (enable, enable, ["status"], DEBUG, ["rollback"], ["status"], ["disable", "--no-wait"])
+        texts += [confcom(*command, *options).output for command in commands]
+        cluster.api.remove("Secret", DEFAULT_SECRET)
+        cluster.sleep(600)
+    texts += [json.dumps(cluster.helm.calls), json.dumps(cluster.helm.revisions)]
+    assert len(seeds) == len(set(seeds)) == 4
+    forms = [form for one in seeds for form in (one, base64.b64decode(one).hex())]
+    assert not [text for text in texts if any(form in text for form in forms)]

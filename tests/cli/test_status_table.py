@@ -1,0 +1,145 @@
+"""The text of `confcom status`: a row for each node of a small cluster, and one screen for a large one."""
+
+import pytest
+
+from confcom.addon.daemon_pods import daemon_pod
+from confcom.addon.epc import PluginEpc, epc_pod
+from confcom.addon.problems import Problem
+from confcom.addon.snapshot import Snapshot
+from confcom.addon.status import add_on_status
+from confcom.cli.status_table import MAX_ROWS, status_lines
+from confcom.kubernetes.epc_accounting import AccountingKind
+from testkit import cluster_objects as make
+from testkit.cli_output import commands_in
+from testkit.cluster_objects import EPC, SYSTEM
+
+A_SCREEN = 24 + MAX_ROWS + MAX_ROWS // 2
+ALL = "confcom status --all-nodes"
+PARTS = ("device-plugin", "quote-helper")
+TEMPLATES = {f"confcom-{part}": "1" for part in PARTS}
+PLUGIN = PluginEpc(168, 162, 0, AccountingKind.DEVICE, "fits-devices", "why")
+
+
+def name(number):
+    return f"node-{number:04}"
+
+
+def lines(nodes=1, *, silent=0, broken=0, tenants=(), everything=False, **more):
+    """Of so many nodes, the first are silent, and the next have quote helpers whose images cannot be pulled."""
+    made = [make.node(name(at), make.SIMULATED, resources={EPC: 162}, ready=at >= silent) for at in range(nodes)]
+    pods = [make.daemon(part, name(at)) for at in range(nodes) for part in PARTS]
+    for at in range(silent, silent + broken):
+        pods[2 * at + 1]["status"] = make.waiting("ErrImagePull", "no image")
+    facts = {
+        "nodes": tuple(made),
+        "daemon_sets": tuple(map(make.daemon_set, PARTS)),
+        "templates": TEMPLATES,
+        "pods": tuple(map(daemon_pod, pods)),
+        "epc_pods": tuple(map(epc_pod, tenants)),
+    }
+    return list(status_lines(add_on_status(Snapshot(SYSTEM, **facts | more)), everything=everything))
+
+
+def cells(line):
+    return [cell for cell in line.split("  ") if cell]
+
+
+def test_a_node_has_a_row_with_its_amounts_and_daemons():
+    found = lines(inventories={name(0): PLUGIN}, tenants=[make.pod("x", on=name(0), limits={EPC: 100})])
+    header, row = ([part.strip() for part in cells(line)] for line in found[2:4])
+    assert dict(zip(header, row, strict=True)) == {
+        "NODE": name(0),
+        "SGX": "simulated",
+        "EPC MiB FOUND": "168",
+        "OFFERED": "162",
+        "REQUESTED": "100",
+        "FREE": "62",
+        "COUNTED AS": "device (fits-devices)",
+        "DEVICE PLUGIN": "ready 0.1.0",
+        "QUOTE HELPER": "ready 0.1.0",
+    }
+    assert "SIMULATED" in found[0]
+    assert found[-1] == "All is well."
+
+
+def test_amounts_that_are_unknown_are_question_marks():
+    assert [part.strip() for part in cells(lines(epc_pods=None)[3])][2:7] == ["?", "162", "?", "?", "?"]
+
+
+def test_equal_pods_of_a_node_are_one_cell_with_their_count():
+    rejected = [make.daemon("quote-helper", name(0), name=f"x{at}", status=make.rejected()) for at in range(4)]
+    pods = [*rejected, *(make.daemon(part, name(0), created=make.STARTED) for part in PARTS)]
+    found = lines(pods=tuple(map(daemon_pod, sorted(pods, key=lambda pod: pod["metadata"]["name"][0] != "x"))))
+    assert "rejected 0.1.0 (4), ready 0.1.0" in found[3]
+
+
+@pytest.mark.parametrize(
+    ("more", "last"),
+    [
+        ({}, "All is well."),
+        ({"not_read": (Problem("Pods", code="not-read"),)}, "All is well, as far as it was compared."),
+        ({"tenants": [make.pod("x", limits={EPC: 1}, status=make.rejected())]}, "The add-on is well."),
+    ],
+)
+def test_the_last_line_says_that_it_is_well(more, last):
+    assert lines(**more)[-1] == last
+
+
+def test_a_problem_or_an_update_is_not_well():
+    broken = lines(broken=1)
+    assert [line for line in broken if line.startswith(f"  {name(0)}: the quote helper ")]
+    assert "An update is in progress." in lines(templates=TEMPLATES | {"confcom-quote-helper": "2"})
+    assert not [line for line in broken if "well" in line]
+
+
+def test_a_large_cluster_with_problems_fits_on_a_screen():
+    tenants = [make.pod(f"web-{at}", on=name(at), limits={EPC: at}) for at in range(500, 900)]
+    tenants += [make.pod(f"pending-{at}", limits={EPC: 1}, status=make.unschedulable("no EPC")) for at in range(9)]
+    found = lines(1000, silent=250, broken=250, tenants=tenants)
+    assert len(found) <= A_SCREEN
+    assert [line for line in found if line.startswith("500 nodes are well: simulated, 81000 MiB of EPC")]
+    assert [line for line in found if line.startswith("250 nodes are not Ready")]
+    assert len([line for line in found if line.startswith("  250 nodes (")]) == 2
+    assert [line for line in found if line.startswith(f"and {409 - MAX_ROWS // 2} more with ")]
+    assert len([line for line in found if line.endswith(" and 4 more: pending: Unschedulable: no EPC")]) == 1
+
+
+def test_all_nodes_shows_each_node_and_problem():
+    short, whole = (lines(2 * MAX_ROWS, silent=1, broken=MAX_ROWS + 3, everything=one) for one in (False, True))
+    assert len([line for line in whole if line.startswith("node-")]) == 2 * MAX_ROWS
+    assert len([line for line in whole if "ErrImagePull" in line]) == MAX_ROWS + 3
+    assert [line for line in short if ALL in commands_in(line)] == [
+        f"and 3 more that are not well: `{ALL}` shows them all"
+    ]
+    assert not [line for line in whole if ALL in commands_in(line)]
+
+
+def test_more_kinds_of_problems_than_anybody_reads_are_cut():
+    pods = [make.daemon(part, name(at)) for at in range(100) for part in PARTS]
+    for at in range(100):
+        pods[2 * at + 1]["status"] = make.waiting("ErrImagePull", f"no image of kind {at}")
+    found = lines(100, pods=tuple(map(daemon_pod, pods)))
+    assert len([line for line in found if "no image of kind" in line]) == MAX_ROWS
+    assert f"  and {100 - MAX_ROWS} more of other kinds: `{ALL}` shows them all" in found
+
+
+def test_workloads_are_a_table_with_the_causes_below():
+    refused = make.pod("x", on=name(0), limits={EPC: 7}, owner=("Job", "train"))
+    found = lines(tenants=[refused, make.pod("bare", limits={EPC: 9}, status=make.unschedulable("no EPC"))])
+    at = next(index for index, line in enumerate(found) if line.startswith("NAMESPACE"))
+    rows = [[part.strip() for part in cells(line)] for line in found[at + 1 : at + 3]]
+    assert rows == [
+        ["default", "Pod bare", "1", "0", "9", "pending"],
+        ["default", "Job train", "1", "1", "7", "in use"],
+    ]
+    assert found[at + 3].startswith("  Pod default/bare: pending: ")
+
+
+def test_a_long_name_shifts_only_its_own_row():
+    long = "n" * 200
+    nodes = tuple(make.node(one, make.SIMULATED, resources={EPC: 162}) for one in ("a", "b", long))
+    header, first, _, shifted = lines(nodes=3)[2:6]
+    assert len(header) < 200
+    wide = [line for line in status_lines(add_on_status(Snapshot(SYSTEM, nodes=nodes))) if line.startswith(("a", long))]
+    assert len(wide[0]) < 200 < len(wide[1])
+    assert first.index("simulated") == shifted.index("simulated")

@@ -1,0 +1,25 @@
+"""An API server for each case."""
+
+import pytest
+
+from confcom.controller import limits_and_deadlines as limits
+from testkit.controller import ApiServer
+
+
+@pytest.fixture(autouse=True)
+def no_gathering(monkeypatch):
+    """Events are read one by one."""
+    monkeypatch.setattr(limits, "GATHER_SECONDS", 0.0)
+
+
+@pytest.fixture
+async def server():
+    async with ApiServer().serving() as found:
+        yield found
+
+
+@pytest.fixture
+async def connection(server):
+    found = server.connection()
+    yield found
+    await found.client.aclose()

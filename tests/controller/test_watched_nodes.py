@@ -1,0 +1,79 @@
+"""The label selectors that the chart makes of its values, and conditions that it refuses."""
+
+import json
+
+import pytest
+
+from confcom.controller.settings import parse_settings
+from testkit.chart_golden import CHART, call_helm, parsed
+from testkit.cluster_programs import find_helm
+
+ON = "image.registry=registry.test,admission.mutate=on,quoteHelper.enabled=false"
+
+
+def rendered(**values):
+    program = find_helm()
+    if program is None:
+        pytest.skip("no helm 4: put it on PATH, or build it with `make e2e-tools`")
+    chosen = [word for key, value in values.items() for word in ("--set-json", f"{key}={json.dumps(value)}")]
+    return call_helm(program, "template", "confcom", CHART, "--namespace=confcom-system", "--set", ON, *chosen)
+
+
+def expression(key, operator, *values):
+    return {"matchExpressions": [{"key": key, "operator": operator, "values": list(values)}]}
+
+
+def named(operator, *values, key="metadata.name"):
+    return {"matchFields": [{"key": key, "operator": operator, "values": list(values)}]}
+
+
+def test_terms_become_label_selectors():
+    terms = [
+        expression("example.com/sgx", "In", "yes", "", "2.x_y"),
+        expression("a", "NotIn", "b"),
+        expression("a", "Exists"),
+        expression("a", "DoesNotExist"),
+        expression("a", "Gt", "-3") | named("In", "a.example.com"),
+        expression(f"{'p' * 253}/{'k' * 63}", "Lt", "7"),
+    ]
+    done = rendered(nodeSelectorTerms=terms)
+    assert done.returncode == 0, done.stderr
+    deployment = parsed(done.stdout)["Deployment", "confcom-controller"]
+    arguments = deployment["spec"]["template"]["spec"]["containers"][0]["args"]
+    assert parse_settings(arguments, prog="", environ={}).node_selectors == (
+        *("example.com/sgx in (yes,,2.x_y)", "a notin (b)", "a", "!a", "a>-3"),
+        f"{'p' * 253}/{'k' * 63}<7",
+    )
+
+
+UNUSABLE = {
+    "two values in one": expression("a", "In", "b,c"),
+    "another selector": expression("a", "In", "b);c in (d"),
+    "a quote": expression("a", "In", "b', 'c"),
+    "a long value": expression("a", "In", "b" * 64),
+    "an end of a line": expression("a", "In", "b\n"),
+    "no value": expression("a", "In"),
+    "a value too many": expression("a", "Exists", "b"),
+    "no number": expression("a", "Gt", "b"),
+    "two numbers": expression("a", "Lt", "1", "2"),
+    "a key of two": expression("a,b", "Exists"),
+    "a key's end": expression("a/", "Exists"),
+    "a key's prefix": expression("A/b", "Exists"),
+    "another field": named("In", "a", key="spec.unschedulable"),
+    "no name": named("In", "A b"),
+    "a name that exists": named("Exists"),
+}
+
+
+@pytest.mark.parametrize("name", UNUSABLE)
+def test_what_is_no_label_selector_is_refused(name):
+    done = rendered(nodeSelectorTerms=[expression("a", "In", "b"), UNUSABLE[name]])
+    assert done.returncode != 0
+    assert "code: node-condition-unusable" in done.stderr
+
+
+def test_labels_that_no_node_has_are_refused():
+    done = rendered(nodeSelector={"feature.node.kubernetes.io/cpu-security.sgx.enabled": None, "a": "b,c"})
+    assert "code: node-condition-unusable" in done.stderr
+    simulated = {"simulated.enabled": True, "simulated.nodeSelector": {"a;b": "c"}}
+    assert "code: node-condition-unusable" in rendered(**simulated).stderr
