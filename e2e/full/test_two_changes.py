@@ -81,6 +81,7 @@ def test_a_second_change_is_refused_from_start_to_end(enabled, tmp_path):
 
 def test_a_plain_helm_upgrade_is_not_refused(enabled, tmp_path):
     with in_background(enabled, tmp_path, *UNREADY) as first:
+        first.signal("CONT", first.stop_helm())  # it has begun: the revision before is deployed too
         until(lambda: last_status(enabled) == "deployed", "helm has ended")
         chart = str(ROOT / "charts" / "confcom")
         mended = ["--reuse-values", "--set=quoteHelper.image.repository=confcom/quote-helper"]
