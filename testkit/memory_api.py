@@ -8,7 +8,7 @@ from http import HTTPStatus
 
 import httpx2
 
-from confcom.addon.cluster import is_cluster_wide, plural
+from confcom.addon.cluster import CLUSTER_WIDE, plural
 
 _PATH = re.compile(
     r"/(?:api|apis/(?P<group>[^/]+))/(?P<version>v[^/]+)(?:/namespaces/(?P<namespace>[^/]+))?"
@@ -256,7 +256,7 @@ def _status(failure):
 
 
 def _namespace_of(thing):
-    return "" if is_cluster_wide(thing["kind"]) else thing["metadata"].get("namespace", "default")
+    return "" if thing["kind"] in CLUSTER_WIDE else thing["metadata"].get("namespace", "default")
 
 
 def _owners(thing):

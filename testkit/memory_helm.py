@@ -8,7 +8,7 @@ from pathlib import Path
 
 import yaml
 
-from confcom.addon.cluster import is_cluster_wide
+from confcom.addon.cluster import CLUSTER_WIDE
 from testkit.chart_golden import NAMESPACE as GOLDEN_NAMESPACE
 from testkit.chart_golden import golden
 from testkit.memory_api import applied
@@ -152,7 +152,7 @@ class MemoryHelm:
 
 
 def _identity(thing):
-    namespace = "" if is_cluster_wide(thing["kind"]) else thing["metadata"].get("namespace", "default")
+    namespace = "" if thing["kind"] in CLUSTER_WIDE else thing["metadata"].get("namespace", "default")
     return thing["kind"], thing["metadata"]["name"], namespace
 
 

@@ -152,13 +152,13 @@ def test_an_apply_is_merged_over_the_live_object_and_changes_nothing():
     added = {"name": "added", "image": "b:1"}
     live = daemon({**mine, "image": "a:2", "env": [{"name": "B"}], "args": ["--old", "--old"]}, added, other="kept")
     memory = MemoryApi([live])
-    made = Api(memory).applied(daemon(mine, ours="set"), "default", "confcom")
+    made = Api(memory).applied(DAEMON_SET, daemon(mine, ours="set"), "default", "confcom")
     assert made["metadata"]["labels"] == {"ours": "set", "other": "kept"}
     merged = mine | {"env": [{"name": "B"}, {"name": "A", "value": "1"}]}
     assert made["spec"]["template"]["spec"]["containers"] == [merged, added]
     assert Api(memory).get(DAEMON_SET, "d", "default")["spec"] == live["spec"]
     memory.remove("DaemonSet", "d")
-    assert Api(memory).applied(daemon(mine), "default", "confcom")["spec"] == daemon(mine)["spec"]
+    assert Api(memory).applied(DAEMON_SET, daemon(mine), "default", "confcom")["spec"] == daemon(mine)["spec"]
 
 
 def test_permissions_logs_pages_and_the_version():
@@ -178,7 +178,7 @@ OPERATIONS = {
     "create": lambda api: api.create(a_pod("new")),
     "replace": lambda api: api.replace(a_lease()),
     "merge": lambda api: api.merge(NODE, "n1", {}),
-    "apply": lambda api: api.applied(a_lease(), "default", "confcom"),
+    "apply": lambda api: api.applied(LEASE, a_lease(), "default", "confcom"),
     "delete": lambda api: api.delete(NODE, "n1"),
     "patch of a status": lambda api: api.patch_node_status("n1", []),
     "review": lambda api: api.is_allowed({"verb": "get", "resource": "pods"}),

@@ -1,6 +1,5 @@
 """Helm's command lines, its answers, and its life as a process."""
 
-import csv
 import json
 import os
 import signal
@@ -86,12 +85,6 @@ def test_only_a_change_takes_over_the_fields_of_other_managers(helm, release, hi
     helm.answer = (0, json.dumps(history), "")
     release.upgrade(Path("chart"), Values())
     assert (set(OVERWRITE) <= set(helm.asked[-1][0])) is overwrites
-
-
-@pytest.mark.parametrize("name", ["a, b.yaml", 'a"b.yaml', '"a",b.yaml', "plain.yaml"])
-def test_a_file_of_values_is_one_file_whatever_its_name(name):
-    given = [word.partition("=")[2] for word in Values((Path(name),)).flags]
-    assert [next(csv.reader([one], strict=True)) for one in given] == [["-"], [name]]
 
 
 def test_rendering_changes_nothing(helm, release):

@@ -14,7 +14,6 @@ from confcom.addon.preflight import (
     Permission,
     PreflightError,
     PreflightInputs,
-    check_permissions,
     check_revision,
     leaves_names,
     permissions_needed,
@@ -98,7 +97,6 @@ CASES = [
     ({"server_version": "v1.38.0-rc.1"}, Check.KUBERNETES, "ok", "passed", "v1.38.0"),
     ({"rendering": ChartError("no")}, Check.VALUES, "FAILED", "chart-values-refused", "no"),
     ({"denied": DENIED}, Check.PERMISSIONS, "FAILED", "permissions-missing", f"create daemonsets.apps in {SYSTEM}"),
-    ({"denied": DENIED[1:]}, Check.PERMISSIONS, "warning", "permissions-missing", "patch nodes/status"),
     ({"denied": AWAY}, Check.PERMISSIONS, "FAILED", "cluster-request-failed", "timeout"),
     ({"daemon_sets": (installation(),)}, Check.OWNERS, "FAILED", "other-device-plugin", "--namespace sgx"),
     # A tenant may write a DaemonSet with these labels, but its Pods may not mount that directory.
@@ -226,6 +224,7 @@ CHART = [("daemonsets", "apps", True), ("validatingadmissionpolicies", "admissio
         ({Need.CHANGE, Need.NEW_NAMESPACE}, "create namespaces", "patch nodes"),
         ({Need.DISABLE}, "delete daemonsets.apps in x", "create daemonsets.apps in x"),
         ({Need.DISABLE}, "patch nodes/status", "create namespaces"),
+        ({Need.CHANGE}, "list nodes", "patch nodes/status"),
         ({Need.DISABLE}, "create secrets in x", "patch secrets in x"),
     ],
 )
@@ -236,9 +235,7 @@ def test_permissions_of_a_command(needs, some, none):
     assert len(words) == len(set(words))
 
 
-def test_cleaning_is_needed_only_by_disable():
-    assert check_permissions(DENIED[1:]).outcome is Outcome.WARNING
-    assert check_permissions(DENIED[1:], needless=()).outcome is Outcome.FAILED
+def test_a_subresource_is_asked_for_by_itself():
     assert DENIED[1].attributes == {"verb": "patch", "resource": "nodes", "subresource": "status"}
 
 

@@ -4,7 +4,7 @@ import pytest
 
 from confcom.addon import waiting
 from confcom.addon.cluster import Api, Cluster, ClusterAccessError, ForbiddenError, Login
-from confcom.addon.waiting import MAX_STEPS, STUCK_SECONDS, Mark, NotReadyError
+from confcom.addon.waiting import MAX_STEPS, STUCK_SECONDS, Mark, NotReadyError, Row
 from testkit import cluster_objects as make
 from testkit.cluster_objects import EPC, SYSTEM
 from testkit.memory_api import MemoryApi
@@ -193,10 +193,10 @@ def test_a_refusal_is_final_unless_the_api_server_has_just_started(first, answer
     waiter = Waiter([])
 
     def retried():
-        return waiting.retry_while_unreachable(ask, said.append, waiter.clock, waiter.sleep, timeout=TIMEOUT)
+        return waiting.retry_while_unreachable(ask, said.extend, waiter.clock, waiter.sleep, timeout=TIMEOUT)
 
     if answers:
-        assert (retried(), said) == ("answer", ["away"])
+        assert (retried(), said) == ("answer", [Row("API server", "away", Mark.BAD)])
     else:
         with pytest.raises(ForbiddenError):
             retried()

@@ -36,8 +36,6 @@ SUPPORT_FLAG = "--capacity-support"
 """The device plugin's flag whose values are those of CapacitySupport."""
 VERSION_FLAG = "--api-server"
 """The device plugin's flag with the API server's version at the installation."""
-
-
 POLICY_KINDS = (
     "MutatingAdmissionPolicyBinding",
     "MutatingAdmissionPolicy",

@@ -71,7 +71,7 @@ _LOG_LINE = re.compile(rb"[IWEF][0-9]{4} ")
 _ADMISSION = re.compile(r'denied (the )?request|" is forbidden: (?!User |error looking up|status unknown)')
 """A refusal by admission: it names the object. A message about a missing permission names the user; other refusals pass
 when the namespace's controllers have created its ServiceAccount and the status of its quota."""
-_CLUSTER_WIDE = (
+CLUSTER_WIDE = (
     "ClusterRole",
     "ClusterRoleBinding",
     "MutatingAdmissionPolicy",
@@ -118,11 +118,6 @@ class RefusedError(ClusterAccessError):
         super().__init__(what, error_code="object-invalid" if invalid else "", why=why)
 
 
-def is_cluster_wide(kind: str) -> bool:
-    """Return whether a kind is cluster-scoped."""
-    return kind in _CLUSTER_WIDE
-
-
 def plural(kind: str) -> str:
     """Return a kind's resource name, by the rule that every kind in the chart follows."""
     word = kind.lower()
@@ -134,7 +129,7 @@ def plural(kind: str) -> str:
 def kind_of(api_version: str, kind: str) -> Kind:
     """Return the resource class of a kind."""
     group, _, version = api_version.rpartition("/")
-    base = GenericGlobalResource if is_cluster_wide(kind) else GenericNamespacedResource
+    base = GenericGlobalResource if kind in CLUSTER_WIDE else GenericNamespacedResource
     return type(kind, (base,), {"_api_info": create_api_info(group, version, kind, plural(kind))})
 
 
@@ -386,13 +381,11 @@ class Api:
         with _reported(f"the {kind.__name__} {name} cannot be changed"):
             self._client.patch(kind, name, dict(patch), patch_type=PatchType.MERGE, **_in(namespace))
 
-    def applied(self, manifest: KubernetesObject, namespace: str, manager: str) -> KubernetesObject:
+    def applied(self, kind: Kind, manifest: KubernetesObject, namespace: str, manager: str) -> KubernetesObject:
         """Return the object that a server-side apply of a manifest would make of it; nothing is changed."""
-        kind, name = kind_of(text(manifest, "apiVersion"), text(manifest, "kind")), name_of(manifest)
-        where = _in("" if is_cluster_wide(kind.__name__) else namespace_of(manifest) or namespace)
-        how = {"patch_type": PatchType.APPLY, "field_manager": manager, "force": True, "dry_run": True}
+        name, how = name_of(manifest), {"field_manager": manager, "force": True, "dry_run": True, **_in(namespace)}
         with _reported(f"the {kind.__name__} {name} cannot be compared"):
-            found: KubernetesObject = self._client.patch(kind, name, dict(manifest), **how, **where)
+            found: KubernetesObject = self._client.patch(kind, name, manifest, patch_type=PatchType.APPLY, **how)
             return found
 
     def delete(self, kind: Kind, name: str, namespace: str = "") -> bool:

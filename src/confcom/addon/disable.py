@@ -78,7 +78,7 @@ def disable(add_on: AddOn, *, consent: Consent, wait: bool) -> Disabled:
             if not manifests:
                 _refuse_foreign(cluster)
             if denied := denied_permissions(cluster, [Need.DISABLE], manifests):
-                finding = check_permissions(denied, needless=())
+                finding = check_permissions(denied)
                 add_on.reporter.findings([finding])
                 raise PreflightError([finding])
         if _has_namespace(cluster):  # otherwise there can be no release, and no Lease
@@ -181,10 +181,10 @@ def _kept(cluster: Cluster, secret: str) -> tuple[str, ...]:
 def _retried(add_on: AddOn, ask: Callable[[], T]) -> T:
     """Ask the cluster, also if its API server is away for a while: the release is gone already."""
 
-    def announce(why: str) -> None:
-        add_on.reporter.say(f"Waiting for the API server: {why}")
+    def show(rows: Sequence[Row]) -> None:
+        add_on.reporter.say(f"Waiting for the API server: {rows[0].text}")
 
-    return retry_while_unreachable(ask, announce, add_on.clock, add_on.sleep, timeout=POD_TERMINATION_SECONDS)
+    return retry_while_unreachable(ask, show, add_on.clock, add_on.sleep, timeout=POD_TERMINATION_SECONDS)
 
 
 def _has_namespace(cluster: Cluster) -> bool:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from confcom.addon.chart_objects import RELEASE, pod_spec_of
-from confcom.addon.cluster import AT_ONCE, Api, ClusterAccessError, is_cluster_wide, kind_of
+from confcom.addon.cluster import AT_ONCE, CLUSTER_WIDE, Api, ClusterAccessError, kind_of
 from confcom.kubernetes.objects import KubernetesObject, listing, mapping, name_of, namespace_of, text
 
 HELM_MANAGER = "helm"
@@ -112,7 +112,7 @@ def removed(before: Iterable[KubernetesObject], after: Iterable[KubernetesObject
 
 def _compared(api: Api, manifest: KubernetesObject, namespace: str) -> Comparison:
     kind, name = kind_of(text(manifest, "apiVersion"), text(manifest, "kind")), name_of(manifest)
-    where = "" if is_cluster_wide(kind.__name__) else namespace_of(manifest) or namespace
+    where = "" if kind.__name__ in CLUSTER_WIDE else namespace_of(manifest) or namespace
     added: tuple[tuple[str, tuple[str, ...]], ...] = ()
     try:
         live = api.get(kind, name, where)
@@ -120,7 +120,7 @@ def _compared(api: Api, manifest: KubernetesObject, namespace: str) -> Compariso
             return Comparison((ObjectChange(kind.__name__, name, Effect.MADE),))
         if names := tuple(added_names(manifest, live)):
             added = ((f"{kind.__name__} {name}", names),)
-        applied = api.applied(_by_helm(manifest, namespace), namespace, HELM_MANAGER)
+        applied = api.applied(kind, _by_helm(manifest, namespace), where, HELM_MANAGER)
     except ClusterAccessError as error:
         if error.error_code == "object-invalid":
             return Comparison((ObjectChange(kind.__name__, name, Effect.REPLACED, (FieldChange(error.why),)),), added)

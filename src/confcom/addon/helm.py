@@ -77,11 +77,8 @@ class Values:
     @property
     def flags(self) -> list[str]:
         """Helm's flags; helm reads the stored values from its standard input."""
-        files = (str(path) for path in self.files)
         sets = [*(f"--set={one}" for one in self.settings), *(f"--set-string={one}" for one in self.texts)]
-        # Helm parses the value of --values as a line of CSV.
-        quoted = (f'"{one.replace(chr(34), chr(34) * 2)}"' if {",", '"'} & set(one) else one for one in files)
-        return ["--values=-", *(f"--values={one}" for one in quoted), *sets]
+        return ["--values=-", *(f"--values={path}" for path in self.files), *sets]
 
 
 @dataclass(frozen=True, slots=True)

@@ -117,9 +117,7 @@ def _lease(add_on: AddOn, command: str, *, dry_run: bool) -> contextlib.Abstract
 
 def roll_back(add_on: AddOn, revision: int | None, *, wait: bool, timeout: float) -> Changed:
     """Roll the add-on back to a revision; None: the one that undoes the last change."""
-    recorded = (
-        "if helm has recorded the rollback, `confcom status --wait` waits on; a second rollback goes further back"
-    )
+    recorded = "if helm recorded the rollback, `confcom status --wait` waits on; a second one goes further back"
     with reporting_interruption(add_on.helm, recorded):
         _require_release(add_on)
         with _lease(add_on, "rollback", dry_run=False):

@@ -136,12 +136,8 @@ def clean_nodes(
 
     title = f"Kubelets keep a resource for {KUBELET_KEEPS_SECONDS / 60:.0f} minutes after its plugin has ended"
     with reporter.waiting(f"{title}, and report every {REPORT_SECONDS:.0f} s") as table:
-
-        def announce(why: str) -> None:
-            table.show([Row("API server", why, Mark.BAD)])
-
         while True:
-            passed, found = retry_while_unreachable(ask, announce, clock, sleep, timeout=CLEANING_SECONDS)
+            passed, found = retry_while_unreachable(ask, table.show, clock, sleep, timeout=CLEANING_SECONDS)
             left = [one for one in found if one.names]
             ours |= {one.node for one in left}
             if any(one.stage is Stage.REMOVABLE for one in left):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, TypeAlias, TypeVar
@@ -129,19 +129,17 @@ class Need(StrEnum):
     NODE_LABELS = "--simulated-node"
 
 
-CLEANING = Permission("patch", "nodes/status")
-"""Removes dead resources from nodes; only `disable` needs it, so that a change warns of its absence."""
 _PERMISSIONS: tuple[tuple[Need, str, str, str, bool], ...] = (
     (Need.ALWAYS, "list", "nodes pods", "", False),
     (Need.ALWAYS, "list", "daemonsets", "apps", False),
     (Need.ALWAYS, "get list create update delete", "secrets", "", True),  # releases of helm, and the simulated root
     (Need.ALWAYS, "get create update delete", "leases", "coordination.k8s.io", True),
-    (Need.ALWAYS, CLEANING.verb, CLEANING.resource, "", False),
     (Need.CHANGE, "get", "namespaces", "", True),
     (Need.CHANGE, "list", "events", "", True),
     (Need.CHANGE, "list", "deployments controllerrevisions", "apps", True),
     (Need.CHANGE, "get create patch delete", "CHART", "", True),
     (Need.DISABLE, "get delete", "CHART", "", True),
+    (Need.DISABLE, "patch", "nodes/status", "", False),
     (Need.NEW_NAMESPACE, "create", "namespaces", "", False),
     (Need.NODE_LABELS, "patch", "nodes", "", False),
 )
@@ -233,15 +231,13 @@ def check_revision(
     yield from _losses(daemons, nodes, installed, anyway)
 
 
-def check_permissions(denied: Sequence[Permission], needless: Collection[Permission] = (CLEANING,)) -> Finding:
-    """Return the finding about permissions that this user lacks; a warning if all of them are needless."""
+def check_permissions(denied: Sequence[Permission]) -> Finding:
+    """Return the finding about permissions that this user lacks."""
     if not denied:
         return _ok(Check.PERMISSIONS, "this user has all required permissions")
-    missing = [permission for permission in denied if permission not in needless]
-    what = f"this user lacks permissions{'' if missing else ' to disable the add-on'}"
-    why, outcome = f"not allowed: {'; '.join(map(str, missing or denied))}", FAILED if missing else WARNING
+    what, why = "this user lacks permissions", f"not allowed: {'; '.join(map(str, denied))}"
     remedy = "ask a cluster administrator to grant these permissions, or to run the command"
-    return Finding(Check.PERMISSIONS, outcome, "permissions-missing", what, why, remedy)
+    return Finding(Check.PERMISSIONS, FAILED, "permissions-missing", what, why, remedy)
 
 
 def _ok(check: Check, what: str) -> Finding:

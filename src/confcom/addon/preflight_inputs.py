@@ -10,7 +10,7 @@ from typing import TypeVar
 
 from confcom.addon import chart_objects as chart
 from confcom.addon import preflight
-from confcom.addon.cluster import AT_ONCE, DAEMON_SET, NAMESPACE, NODE, SECRET, Cluster, is_cluster_wide, plural
+from confcom.addon.cluster import AT_ONCE, CLUSTER_WIDE, DAEMON_SET, NAMESPACE, NODE, SECRET, Cluster, plural
 from confcom.addon.helm import Helm, Rendering, Values
 from confcom.addon.preflight import Finding, Need, Outcome, Permission, PreflightInputs
 from confcom.addon.simulated_root import secret_name
@@ -81,7 +81,7 @@ def denied_permissions(
 ) -> tuple[Permission, ...]:
     """Return the permissions that this user lacks for a command that changes these objects of the release."""
     kinds = {(text(one, "kind"), text(one, "apiVersion").rpartition("/")[0]) for one in manifests}
-    resources = [(plural(kind), group, not is_cluster_wide(kind)) for kind, group in kinds] or _USUAL
+    resources = [(plural(kind), group, kind not in CLUSTER_WIDE) for kind, group in kinds] or _USUAL
     asked = preflight.permissions_needed(needs, resources, cluster.namespace)
     with futures.ThreadPoolExecutor(AT_ONCE) as pool:
         answers = list(pool.map(lambda one: cluster.api.is_allowed(one.attributes), asked))

@@ -91,11 +91,8 @@ def wait_until_ready(
     progress_at = clock()
     failing_since: float | None = None
 
-    def announce(why: str) -> None:
-        table.show([Row("API server", why, Mark.BAD)])
-
     while True:
-        found = retry_while_unreachable(lambda: read_daemons(cluster), announce, clock, sleep, timeout=timeout)
+        found = retry_while_unreachable(lambda: read_daemons(cluster), table.show, clock, sleep, timeout=timeout)
         status, now = add_on_status(found), clock()
         table.show(list(rows_of(status)))
         if is_done(status):
@@ -115,13 +112,13 @@ def wait_until_ready(
 
 def retry_while_unreachable(
     ask: Callable[[], T],
-    announce: Callable[[str], None],
+    show: Callable[[Sequence[Row]], None],
     clock: Callable[[], float],
     sleep: Callable[[float], None],
     *,
     timeout: float,
 ) -> T:
-    """Query the cluster, and retry for `timeout` seconds while its API server is away; announce the first failure."""
+    """Query the cluster, and retry for `timeout` seconds while its API server is away; show the first failure."""
     begun, away = clock(), False
     while True:
         try:
@@ -131,7 +128,7 @@ def retry_while_unreachable(
             if (isinstance(error, ForbiddenError) and not away) or clock() - begun >= timeout:
                 raise
             if not away:
-                announce(error.why or error.what)
+                show([Row("API server", error.why or error.what, Mark.BAD)])
             away = True
         sleep(POLL_SECONDS)
 
