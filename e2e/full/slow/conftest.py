@@ -1,11 +1,32 @@
 """What the cases under load share."""
 
 import itertools
+import tempfile
+from pathlib import Path
 
 import pytest
 
+from e2e import images
+from e2e.cluster import Cluster
 from e2e.load.outcome import Trust
 from e2e.load.pods import Load
+
+
+@pytest.fixture(scope="module")
+def start_own_cluster():
+    """Starts a cluster of the module's own, with the images, in place of the session's; it ends with the module."""
+    folder = Path(tempfile.mkdtemp(prefix="ce2e-", dir="/tmp"))  # a short path, for its sockets
+    folder.rmdir()
+
+    def start(shape):
+        archives = images.build_all()
+        made = Cluster.up(folder, shape)
+        for archive in archives.values():
+            made.import_image(archive)
+        return made
+
+    yield start
+    Cluster.down(folder)
 
 
 @pytest.fixture

@@ -1,14 +1,11 @@
 """docs/how-to/change-accounting.md on a cluster of one node: to capacity, and back to devices."""
 
 import json
-import tempfile
-from pathlib import Path
 
 import pytest
 
-from e2e import images
 from e2e.add_on import EPC, changes_pods
-from e2e.cluster import Cluster, Shape
+from e2e.cluster import Shape
 from e2e.confcom_command import SET_ASIDE_MIB
 from e2e.pages import run_block
 from e2e.sized_nodes import SizedNode, sized_nodes
@@ -28,18 +25,9 @@ pytestmark = pytest.mark.timeout(1800, func_only=True)
 
 
 @pytest.fixture(scope="module")
-def cluster(request):
+def cluster(start_own_cluster, request):
     """In place of the session's cluster: one node."""
-    archives = images.build_all()
-    folder = Path(tempfile.mkdtemp(prefix="ce2e-", dir="/tmp"))  # a short path, for its sockets
-    folder.rmdir()
-    try:
-        made = Cluster.up(folder, Shape(nodes=1, kubernetes=request.config.option.kubernetes))
-        for archive in archives.values():
-            made.import_image(archive)
-        yield made
-    finally:
-        Cluster.down(folder)
+    return start_own_cluster(Shape(nodes=1, kubernetes=request.config.option.kubernetes))
 
 
 @pytest.fixture(autouse=True)

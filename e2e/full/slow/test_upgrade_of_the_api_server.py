@@ -6,15 +6,12 @@ The controller manager and the scheduler stay, which a newer API server permits.
 
 import json
 import secrets
-import tempfile
 import time
-from pathlib import Path
 
 import pytest
 
-from e2e import images
 from e2e.add_on import CONTROLLER, EPC, RELEASE, SYSTEM, changes_pods, is_ready
-from e2e.cluster import Cluster, Shape, tools
+from e2e.cluster import Shape, tools
 from e2e.confcom_command import JSON, SET_ASIDE_MIB, changes
 from e2e.load.outcome import Outcome
 from e2e.pages import run_block
@@ -45,18 +42,9 @@ def pinned(minor: str) -> str:
 
 
 @pytest.fixture(scope="module")
-def cluster():
+def cluster(start_own_cluster):
     """In place of the session's cluster: two nodes, all of 1.35."""
-    archives = images.build_all()
-    folder = Path(tempfile.mkdtemp(prefix="ce2e-", dir="/tmp"))  # a short path, for its sockets
-    folder.rmdir()
-    try:
-        made = Cluster.up(folder, Shape(nodes=2, kubernetes=pinned(BEFORE)))
-        for archive in archives.values():
-            made.import_image(archive)
-        yield made
-    finally:
-        Cluster.down(folder)
+    return start_own_cluster(Shape(nodes=2, kubernetes=pinned(BEFORE)))
 
 
 @pytest.fixture(autouse=True)
