@@ -24,6 +24,12 @@ def node(name, labels=(), *, resources=(), taints=(), annotations=(), ready=True
     }
 
 
+def writes_of(names, manager="confcom-controller"):
+    """The record in a node's metadata that a manager has written these resources in its capacity."""
+    fields = {"f:status": {"f:capacity": {f"f:{name}": {} for name in names}}}
+    return {"manager": manager, "subresource": "status", "fieldsV1": fields}
+
+
 def labels(component, instance="confcom"):
     return {
         "app.kubernetes.io/name": "confcom",

@@ -97,9 +97,7 @@ def test_bindings_go_before_their_policies_and_both_before_the_daemons(enabled):
 
 def test_without_waiting_a_second_run_finishes(enabled):
     """The controller's key goes at once."""
-    fields = {"f:status": {"f:capacity": {f"f:{EPC}": {}}}}
-    written = {"manager": "confcom-controller", "subresource": "status", "fieldsV1": fields}
-    enabled.api.find("Node", "a")[0]["metadata"]["managedFields"] = [written]
+    enabled.api.find("Node", "a")[0]["metadata"]["managedFields"] = [make.writes_of([EPC])]
     document = disabled(enabled, "--no-wait")
     assert enabled.time <= 60
     assert set(document["leftovers"]["a"]) == keys(enabled) == {ENCLAVE, PROVISION, HELPER_EPC}

@@ -23,6 +23,7 @@ from confcom.addon.install import (
 from confcom.addon.preflight import PreflightError
 from confcom.addon.preflight_inputs import InstallRequest
 from confcom.addon.waiting import NotReadyError
+from testkit.cluster_objects import EPC, writes_of
 from testkit.memory_api import MemoryApi
 from testkit.memory_helm import MemoryHelm, golden_manifests
 
@@ -168,6 +169,26 @@ def test_an_object_that_differs_or_is_missing_is_restored(world):
     assert (done.changed, done.revision) == (True, 2)
     assert world.server.find("DaemonSet", "confcom-device-plugin")[0]["spec"]["template"]["spec"]["level"] == "a"
     assert world.server.find("ServiceAccount", "confcom-quote-helper")
+
+
+@pytest.mark.parametrize("release", [True, False], ids=["all DaemonSets deleted", "release removed by helm alone"])
+def test_epc_that_the_controller_wrote_is_no_other_plugins(world, release):
+    world.enable()
+    (node,) = world.server.find("Node")
+    others = [name for name in node["status"]["capacity"] if name != EPC]
+    node["status"]["allocatable"] |= dict.fromkeys(others, "0")
+    node["metadata"]["managedFields"] = [writes_of([EPC])]
+    if release:
+        for component in ("device-plugin", "quote-helper"):
+            world.server.remove("DaemonSet", f"confcom-{component}")
+    else:
+        world.add_on.helm.uninstall()
+    assert world.enable().changed
+    assert len(world.server.find("DaemonSet")) == 2
+    world.add_on.helm.uninstall()
+    node["metadata"]["managedFields"] = [writes_of([EPC], "another-plugin")]
+    with pytest.raises(PreflightError):
+        world.enable()
 
 
 def test_a_policy_that_no_apply_can_mend_is_deleted_for_helm_to_make(world):

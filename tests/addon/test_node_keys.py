@@ -2,6 +2,7 @@
 
 import pytest
 
+from confcom.addon.chart_objects import written
 from confcom.addon.node_keys import (
     CLEANING_SECONDS,
     FOREIGN_AFTER_SECONDS,
@@ -10,7 +11,6 @@ from confcom.addon.node_keys import (
     clean_nodes,
     node_keys,
     removal,
-    written,
 )
 from confcom.addon.waiting import Mark, NotReadyError
 from testkit import cluster_objects as make
@@ -25,8 +25,7 @@ def node(capacity, allocatable=None, name="a", *, ready=True, by_controller=(), 
     """A node with these amounts; the allocatable ones are those of the capacity if they are not given."""
     made = make.node(name, resources=capacity, ready=ready)
     made["status"]["allocatable"] |= {key: str(value) for key, value in (allocatable or {}).items()}
-    fields = {"f:status": {"f:capacity": {f"f:{key}": {} for key in by_controller}}}
-    made["metadata"]["managedFields"] = [{"manager": manager, "subresource": "status", "fieldsV1": fields}]
+    made["metadata"]["managedFields"] = [make.writes_of(by_controller, manager)]
     return made
 
 

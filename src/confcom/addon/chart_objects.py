@@ -187,6 +187,15 @@ def allocatable(node: KubernetesObject, resource: str) -> int:
     return amount(text(node, "status", "allocatable", resource))
 
 
+def written(node: KubernetesObject) -> frozenset[str]:
+    """Return our resources in a node's capacity that the controller has written, and nobody since."""
+    keys: set[str] = set()
+    for entry in listing(node, "metadata", "managedFields"):
+        if text(entry, "manager") == FIELD_MANAGER and text(entry, "subresource") == "status":
+            keys |= {key.removeprefix("f:") for key in mapping(entry, "fieldsV1", "f:status", "f:capacity")}
+    return frozenset(keys & offered(node).keys())
+
+
 def set_of(node: KubernetesObject) -> ResourceSet:
     """Return the names under which a node offers, or is to offer, its EPC.
 

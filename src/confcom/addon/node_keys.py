@@ -12,11 +12,11 @@ from concurrent import futures
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
-from confcom.addon.chart_objects import FIELD_MANAGER, SHARED, allocatable, offered
+from confcom.addon.chart_objects import SHARED, allocatable, offered, written
 from confcom.addon.cluster import AT_ONCE, NODE, Api, ClusterAccessError
 from confcom.addon.problems import shown
 from confcom.addon.waiting import POLL_SECONDS, Mark, NotReadyError, ProgressReporter, Row, retry_while_unreachable
-from confcom.kubernetes.objects import KubernetesObject, condition, listing, mapping, name_of, text
+from confcom.kubernetes.objects import KubernetesObject, condition, mapping, name_of
 
 KUBELET_KEEPS_SECONDS = 300.0
 """The kubelet's endpointStopGracePeriod."""
@@ -70,15 +70,6 @@ def node_keys(node: KubernetesObject, *, ours: bool = False, passed: float = 0) 
     if by_controller or not any(left[name] for name in names):
         stage = Stage.REMOVABLE
     return NodeKeys(name_of(node), stage, tuple(sorted(names)), tuple(sorted(others)))
-
-
-def written(node: KubernetesObject) -> frozenset[str]:
-    """Return our resources in a node's capacity that the controller has written, and nobody since."""
-    keys: set[str] = set()
-    for entry in listing(node, "metadata", "managedFields"):
-        if text(entry, "manager") == FIELD_MANAGER and text(entry, "subresource") == "status":
-            keys |= {key.removeprefix("f:") for key in mapping(entry, "fieldsV1", "f:status", "f:capacity")}
-    return frozenset(keys & offered(node).keys())
 
 
 def removal(node: KubernetesObject) -> Sequence[Mapping[str, str]]:

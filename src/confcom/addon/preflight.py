@@ -202,7 +202,8 @@ def run_checks(inputs: PreflightInputs) -> tuple[Finding, ...]:
         # In other namespaces, tenants write the labels.
         here = [one for one in chart.daemons_in(daemon_sets) if namespace_of(one) == inputs.namespace_name]
         ours = [one for one in here if labels_of(one).get(chart.INSTANCE_LABEL) == chart.RELEASE]
-        found += _owners(chart.selected(daemons, nodes), ours, [one for one in daemon_sets if one not in ours])
+        others = [one for one in daemon_sets if one not in ours]
+        found += _owners(chart.selected(daemons, nodes), others, installed=bool(ours or inputs.installed))
         found += _epc_names(rendering.manifests, nodes)
         found += _simulation(daemons, nodes, ours, "add --beside-hardware")
         found += _nodes(daemons, nodes, ours, inputs)
@@ -288,7 +289,7 @@ def _admission(inputs: PreflightInputs) -> Iterator[Finding]:
         yield _ok(Check.POD_SECURITY, f"the namespace {name} {how}")
 
 
-def _owners(nodes: Objects, ours: Objects, others: Objects) -> Iterator[Finding]:
+def _owners(nodes: Objects, others: Objects, *, installed: bool) -> Iterator[Finding]:
     found = []
     for daemon in others:
         spec, namespace, remedy = chart.pod_spec_of(daemon), namespace_of(daemon), ""
@@ -303,10 +304,12 @@ def _owners(nodes: Objects, ours: Objects, others: Objects) -> Iterator[Finding]
             why = "both would offer the same EPC, and Kubernetes would allocate it twice"
             found.append(Finding(Check.OWNERS, FAILED, "other-device-plugin", what, why, remedy))
     offers = {name_of(node): _nfd_resources(node) & chart.OURS for node in nodes}
-    if not ours and not found:
-        # Until five minutes after a plugin ended, its resources are still in capacity, but allocatable is 0.
+    if not installed and not found:
+        # Until five minutes after a plugin ended, its resources are still in capacity, but allocatable is 0. EPC that
+        # our controller has written stays.
         for node in nodes:
-            offers[name_of(node)] |= {name for name in chart.offered(node) if chart.allocatable(node, name)}
+            there = {name for name in chart.offered(node) if chart.allocatable(node, name)}
+            offers[name_of(node)] |= there - chart.written(node)
     if offering := [node for node, names in offers.items() if names]:
         what = f"{shown(offering)} offers {', '.join(sorted(set().union(*offers.values())))} already"
         why = "another device plugin registered it, or Node Feature Discovery by extendedResources of a NodeFeatureRule"

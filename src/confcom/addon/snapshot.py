@@ -225,12 +225,15 @@ def reduced_node(node: KubernetesObject) -> KubernetesObject:
     """Return the parts of a node that the add-on reads."""
     annotations = mapping(node, "metadata", "annotations")
     extended = {key: value for key, value in annotations.items() if key.startswith("nfd.")}
+    fields = objects.listing(node, "metadata", "managedFields")
+    ours = [one for one in fields if text(one, "manager") == chart.FIELD_MANAGER]
     status = {
         part: {name: count for name, count in mapping(node, "status", part).items() if name in _RESOURCES}
         for part in ("capacity", "allocatable")
     }
+    labels = objects.labels_of(node)
     return {
-        "metadata": {"name": name_of(node), "labels": objects.labels_of(node), "annotations": extended},
+        "metadata": {"name": name_of(node), "labels": labels, "annotations": extended, "managedFields": ours},
         "spec": {"taints": mapping(node, "spec").get("taints")},
         "status": status | {"conditions": [condition(node, "Ready")]},
     }
