@@ -6,8 +6,9 @@ from collections.abc import Iterator
 from generated_part import table, write_or_check
 
 from confcom.addon.chart_objects import REAL
-from confcom.device_plugin.resources import DEFAULT_HELPER_MIB, DEFAULT_NODE_USERS, HELPERS
+from confcom.device_plugin.resources import DEFAULT_HELPER_MIB, DEFAULT_NODE_USERS
 from confcom.kubernetes.azure_sizes import scale_set_tag, sizes_by_epc
+from confcom.kubernetes.epc_accounting import HELPERS
 
 SET_ASIDE = HELPERS * DEFAULT_HELPER_MIB
 

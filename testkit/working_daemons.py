@@ -19,6 +19,7 @@ _INVENTORY = {
         "reason": "all",
         "advertised_mib": 162,
         "held_back_mib": 0,
+        "kept_mib": 0,
     },
 }
 _ROOT = 'confcom_quote_helper_simulated_root_info{sha256="%s"} 1\n'

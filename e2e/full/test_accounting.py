@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 
-from e2e.add_on import EPC, EPC_MIB, SYSTEM
-from e2e.cluster import Node
+from e2e.add_on import EPC, EPC_MIB, SYSTEM, changes_pods
+from e2e.cluster import Cluster, Node
+from e2e.confcom_command import JSON, AddOn, codes_of
+from e2e.sized_nodes import SizedNode, sized_nodes
 from e2e.tenants import Manifest, Tenant, container, pod
+from e2e.waiting import until
 
 Nodes = tuple[Node, Node, Node]
 
@@ -135,3 +140,85 @@ def test_devices_have_the_nodes_numbers_in_both_spellings(
     # A simulated node gives /dev/null.
     numbers = [int(part, 16) for part in node.run(["stat", "--format=%t %T", "/dev/null"]).stdout.split()]
     assert seen == dict.fromkeys(devices, numbers)
+
+
+TIB, PODS = 1024 * 1024, 7
+UPDATE = ("update", "--set")
+
+
+@dataclass(frozen=True, slots=True)
+class Lower:
+    """A change to less EPC while Pods hold some of it."""
+
+    epc_mib: int
+    pods: int
+    pod_mib: int
+    change: tuple[str, ...]
+    offered_mib: int
+    """What a node without Pods would offer afterwards."""
+    code: str
+    """What `confcom status` says as long as the Pods run."""
+    earlier_mib: int = 0
+    """EPC of an earlier revision."""
+
+
+LOWER = {
+    "less EPC": Lower(TIB, PODS, TIB // 8, (*UPDATE, "simulated.epcMiB=1024"), 1_018, "epc-shortfall"),
+    "a rollback": Lower(TIB, PODS, TIB // 8, ("rollback",), 1_018, "epc-shortfall", earlier_mib=1_024),
+    "a reserve": Lower(TIB, PODS, TIB // 8, (*UPDATE, "devicePlugin.reserveEpcMiB=1000000"), 48_570, "epc-shortfall"),
+    "a reserve, devices": Lower(168, 1, 100, (*UPDATE, "devicePlugin.reserveEpcMiB=100"), 62, "epc-kept"),
+}
+
+
+def said(made: AddOn) -> set[str]:
+    """Codes of the problems and the notes of `confcom status`."""
+    found = made.status()
+    return {one["code"] for one in (*found["problem_details"], *found["notes"])}
+
+
+@pytest.mark.timeout(1200, func_only=True)
+@pytest.mark.parametrize("name", LOWER)
+def test_a_lower_amount_fails_no_running_pod(cluster: Cluster, tenant: Tenant, tmp_path: Path, name: str) -> None:
+    case = LOWER[name]
+    if case.epc_mib == TIB and not changes_pods(cluster):
+        pytest.skip("this API server cannot change Pods by policies")
+    node = SizedNode(cluster.node, case.epc_mib)
+    with sized_nodes(cluster, [SizedNode(cluster.node, case.earlier_mib or case.epc_mib)], tmp_path / "v.json") as made:
+        if case.earlier_mib:
+            made.confcom(*UPDATE, f"simulated.epcMiB={case.epc_mib}", "--set", "devicePlugin.accounting=capacity")
+            until(lambda: node.is_offered(cluster), "the kubelet has forgotten the devices", seconds=400)
+        for number in range(case.pods):
+            tenant.create(pod(f"holds-{number}", holding("main", case.pod_mib), node=node.name))
+        for number in range(case.pods):
+            tenant.wait_for_phase(f"holds-{number}", "Running")
+        before = made.status()["nodes"][0]["epc"]["accounting"]["kind"]
+
+        if case.change[0] == "update":
+            assert "epc-kept" in codes_of(made.confcom(*case.change, "--dry-run", JSON))
+        assert "epc-kept" in codes_of(made.confcom(*case.change, JSON))
+        until(lambda: case.code in said(made), "status says that the node keeps more")
+        (found,) = made.status()["nodes"]
+        epc = found["epc"]
+        assert epc["accounting"]["kind"] == before
+        held = case.pods * case.pod_mib
+        assert epc["used_mib"] == held <= epc["allocatable_mib"]
+        assert made.status()["ok"] is (held <= epc["offered_mib"])
+
+        cluster.node.restart("kubelet")
+        until(cluster.ready, "the node is Ready")
+        until(lambda: case.code in said(made), "status says it after the restart too")
+        for number in range(case.pods):
+            status = tenant.get(f"holds-{number}")["status"]
+            assert (status["phase"], status["containerStatuses"][0]["restartCount"]) == ("Running", 0)
+
+        for number in range(case.pods):
+            tenant.delete(f"holds-{number}")
+        if before == "capacity":
+            wanted = (case.offered_mib, case.offered_mib)
+            until(lambda: amounts(made) == wanted, "the lower amount takes effect", seconds=120)
+
+
+def amounts(made: AddOn) -> tuple[int, int]:
+    """The node's capacity and allocatable EPC."""
+    epc = made.status()["nodes"][0]["epc"]
+    return epc["capacity_mib"], epc["allocatable_mib"]

@@ -23,7 +23,7 @@ POLICY = "confcom-provision"
 
 
 def plugin(kind="capacity", **more):
-    facts = {"found": LARGE + 6, "offered": LARGE, "held_back": 0, "kind": AccountingKind(kind)}
+    facts = {"found": LARGE + 6, "offered": LARGE, "held_back": 0, "kept": 0, "kind": AccountingKind(kind)}
     return PluginEpc(**facts | {"choice": "large-epc", "reason": "why"} | more)
 
 
@@ -45,6 +45,8 @@ DEVICES = plugin("device", offered=2_048)
         pytest.param(plugin(), (200_000, 200_000, 200_000), 50_000, "epc-shortfall", id="and more than there is"),
         pytest.param(DEVICES, (2048, 2048, 0), 1_000, None, id="devices, which have no maximum"),
         pytest.param(DEVICES, (1024, 1024, 0), None, "epc-not-reported", id="fewer devices than offered"),
+        pytest.param(DEVICES, (2048, 2048, 2049), None, "epc-shortfall", id="Pods request more than the devices"),
+        pytest.param(None, (62, 62, 100), None, "epc-shortfall", id="no inventory and Pods request more"),
         pytest.param(None, (1024, 1024, 0), None, None, id="no inventory"),
         pytest.param(None, (1024, 0, 0), None, "epc-not-reported", id="no inventory and nothing allocatable"),
     ],
@@ -57,13 +59,14 @@ def test_a_nodes_amounts_are_compared_with_its_plugins_offer(offer, amounts, max
 def test_without_a_ready_plugin_only_lost_epc_is_a_problem():
     lost, kept = (NodeEpc(EPC, 162, allocatable, 0) for allocatable in (0, 162))
     assert [one.code for one in epc_problems(lost, plugin_ready=False)] == ["epc-not-offered"]
+    assert [one.code for one in epc_problems(NodeEpc(EPC, 62, 62, 100), plugin_ready=False)] == ["epc-shortfall"]
     assert not list(epc_problems(kept, plugin_ready=False))
 
 
 ACCOUNTING = {"kind": "device", "choice": "fits-devices", "advertised_mib": 162, "held_back_mib": 3, "reason": "r"}
 
 
-FOUND = PluginEpc(168, 162, 3, AccountingKind.DEVICE, "fits-devices", "r")
+FOUND = PluginEpc(168, 162, 3, 0, AccountingKind.DEVICE, "fits-devices", "r")
 
 
 @pytest.mark.parametrize(

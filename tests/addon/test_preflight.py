@@ -252,12 +252,61 @@ ROLLBACKS = [
 ]
 
 
+ANYWAY = "helm rollback confcom 3"
+
+
 @pytest.mark.parametrize(("manifests", "nodes", "now", "code"), ROLLBACKS)
 def test_a_revision_fits_the_nodes_or_not(manifests, nodes, now, code):
-    found = list(check_revision(manifests, nodes, now, "", "helm rollback confcom 3"))
+    found = list(check_revision(manifests, nodes, now, requested={}, missing_root="", anyway=ANYWAY))
     assert [one.code for one in found] == ([code] if code else [])
     if code == "nodes-lose-daemons":
         assert "serving" in found[0].what
         assert "idle" not in found[0].what
         assert "own=yes" in found[0].remedy
         assert "helm rollback confcom 3" in found[0].remedy
+
+
+def plugin_with(epc_mib, *flags, **more):
+    support = ("--api-server=1.36", "--capacity-support=supported", "--helper-epc-mib=3")
+    return make.daemon_set(
+        "device-plugin", args=("--simulated", f"--simulated-epc-mib={epc_mib}", *support, *flags), **more
+    )
+
+
+def real_plugin(*flags):
+    return make.daemon_set("device-plugin", HARDWARE, args=("--api-server=1.36", "--helper-epc-mib=3", *flags))
+
+
+KEPT = [
+    # device plugin now, MiB that the node offers, MiB that its Pods request, device plugin then, MiB then
+    (plugin_with(1_048_576), 1_048_570, 917_504, plugin_with(1_024), 1_018),
+    (plugin_with(1_048_576), 1_048_570, 917_504, plugin_with(1_048_576, "--reserve-epc-mib=1000000"), 48_570),
+    (plugin_with(168), 162, 100, plugin_with(168, "--reserve-epc-mib=100"), 62),
+    (plugin_with(168), 162, 10, plugin_with(168, "--max-epc-mib=20"), 20),
+    (plugin_with(168), 162, 10, plugin_with(168, "--accounting=capacity"), 162),
+    (real_plugin(), 162, 100, real_plugin("--reserve-epc-mib=100"), 62),
+    (real_plugin(), 162, 100, real_plugin("--reserve-epc-mib=200"), 0),
+    # Nothing is kept back.
+    (plugin_with(1_048_576), 1_048_570, 1_000, plugin_with(524_288), None),
+    (plugin_with(168), 162, 100, plugin_with(200), None),
+    (plugin_with(168), 162, 0, plugin_with(28), None),
+    (plugin_with(168), 162, 100, plugin_with(168, "--log-level=debug"), None),
+    (real_plugin(), 162, 100, real_plugin(), None),
+]
+
+
+@pytest.mark.parametrize(("now", "offers", "requested", "then", "mib"), KEPT)
+def test_less_epc_is_kept_back_while_pods_hold_it(now, offers, requested, then, mib):
+    labels = SIMULATED if "--simulated" in now["spec"]["template"]["spec"]["containers"][0]["args"] else HARDWARE
+    here = {
+        "nodes": (make.node("n", labels, resources={EPC: offers}),),
+        "daemon_sets": (now,),
+        "requested": {"n": requested},
+    }
+    found = [one for one in run_checks(replace(INPUTS, **here, **plan(then))) if one.code == "epc-kept"]
+    assert [one.outcome for one in found] == ([] if mib is None else [Outcome.WARNING])
+    if mib is not None:
+        assert f"n has {offers} MiB, and is to have {mib}" in found[0].what
+        assert f"request {requested} MiB" in found[0].why
+    back = check_revision((then,), here["nodes"], (now,), requested=here["requested"], missing_root="", anyway=ANYWAY)
+    assert [one for one in back if one.code == "epc-kept"] == found

@@ -175,3 +175,16 @@ def test_a_cluster_that_cannot_be_read_is_not_changed():
     api.refuse(lambda request: request.url.path == "/api/v1/nodes", 500, "no")
     with pytest.raises(ClusterAccessError):
         check_rollback(cluster_of(api), (PLUGIN, HELPER), 3)
+
+
+LESS = make.daemon_set("device-plugin", args=("--simulated", "--reserve-epc-mib=100"))
+TENANTS = [make.pod("x", on="a", limits={make.EPC: 3}), make.pod("y", on="a", limits={make.EPC: 4, make.ENCLAVE: 1})]
+
+
+@pytest.mark.parametrize(
+    ("now", "new", "requested"), [([PLUGIN], LESS, {"a": 7}), ([PLUGIN], PLUGIN, {}), ([], LESS, {})]
+)
+def test_pods_are_read_if_the_offer_of_epc_changes(now, new, requested):
+    api = MemoryApi([NAMESPACE, *NODES, *TENANTS, *now])
+    assert gathered(api, (new,)).requested == requested
+    assert (("GET", "/api/v1/pods") in api.requests) is bool(requested)

@@ -337,8 +337,9 @@ def test_the_simulated_root(root, expected):
         assert "cdcdcdcd" in problem
 
 
-HELD = PluginEpc(131_072, 2_048, 129_018, AccountingKind.DEVICE, "no-policy", "the policy is off")
-SMALL = PluginEpc(2_054, 2_048, 0, AccountingKind.DEVICE, "kept-allocated", "kept")
+HELD = PluginEpc(131_072, 2_048, 129_018, 0, AccountingKind.DEVICE, "no-policy", "the policy is off")
+KEPT = PluginEpc(68, 2_048, 0, 1_986, AccountingKind.DEVICE, "kept-allocated", "held")
+SMALL = PluginEpc(2_054, 2_048, 0, 0, AccountingKind.DEVICE, "kept-allocated", "kept")
 HARDWARE = make.daemon_set("quote-helper", make.HARDWARE, args=("--provider=aesmd",))
 TEST_ROOT = make.daemon_set("quote-helper", make.HARDWARE, args=("--provider=aesmd", "--expected-root=x"))
 OLD = make.daemon_set("device-plugin", args=("--simulated", "--api-server=1.35", "--capacity-support=api-server"))
@@ -350,6 +351,7 @@ OLD = make.daemon_set("device-plugin", args=("--simulated", "--api-server=1.35",
         ({}, []),
         ({"inventories": {"a": HELD}}, ["epc-held-back"]),
         ({"inventories": {"a": SMALL}}, []),
+        ({"inventories": {"a": KEPT}}, ["epc-kept"]),
         ({"daemon_sets": (PLUGIN, HELPER, HARDWARE)}, ["never-run-on-sgx-hardware"]),
         ({"daemon_sets": (PLUGIN, HELPER, TEST_ROOT)}, ["test-root", "never-run-on-sgx-hardware"]),
         ({"daemon_sets": (OLD, HELPER)}, ["api-server-old"]),
@@ -367,7 +369,7 @@ def test_epc_is_none_where_pods_were_not_read_and_limited_by_the_controllers_max
     assert status(epc_pods=None).nodes[0].epc.to_json()["free_mib"] is None
     container = {"name": "controller", "args": ["--max-epc-mib=50"]}
     limited = deployment() | {"spec": {"replicas": 1, "template": {"spec": {"containers": [container]}}}}
-    plugin = PluginEpc(168, 162, 0, AccountingKind.CAPACITY, "large-epc", "why")
+    plugin = PluginEpc(168, 162, 0, 0, AccountingKind.CAPACITY, "large-epc", "why")
     found = status(tenants=[tenant], deployment=limited, inventories={"a": plugin}, pods=[*READY, controller()])
     assert codes(found) == ["epc-shortfall"]
     assert "maxEpcMiBPerNode (to at most 162)" in found.problems[0].text

@@ -17,7 +17,7 @@ A_SCREEN = 24 + MAX_ROWS + MAX_ROWS // 2
 ALL = "confcom status --all-nodes"
 PARTS = ("device-plugin", "quote-helper")
 TEMPLATES = {f"confcom-{part}": "1" for part in PARTS}
-PLUGIN = PluginEpc(168, 162, 0, AccountingKind.DEVICE, "fits-devices", "why")
+PLUGIN = PluginEpc(168, 162, 0, 0, AccountingKind.DEVICE, "fits-devices", "why")
 
 
 def name(number):
@@ -93,7 +93,7 @@ def test_a_problem_or_an_update_is_not_well():
 
 
 def test_a_large_cluster_with_problems_fits_on_a_screen():
-    tenants = [make.pod(f"web-{at}", on=name(at), limits={EPC: at}) for at in range(500, 900)]
+    tenants = [make.pod(f"web-{at}", on=name(at), limits={EPC: at % 100 + 1}) for at in range(500, 900)]
     tenants += [make.pod(f"pending-{at}", limits={EPC: 1}, status=make.unschedulable("no EPC")) for at in range(9)]
     found = lines(1000, silent=250, broken=250, tenants=tenants)
     assert len(found) <= A_SCREEN

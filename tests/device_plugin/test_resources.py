@@ -79,6 +79,15 @@ def test_what_is_in_use_decides_the_plan():
     assert plan.stall_seconds > 1
 
 
+@pytest.mark.parametrize(("mib", "reserve", "held"), [(168, 100, 162), (28, 0, 162), (28, 1_000, 22)])
+def test_what_containers_hold_is_offered_and_counted_as_kept(mib, reserve, held):
+    in_use = EpcInUse(162, devices_held=True, held_count=held)
+    plan = plan_resources(found(mib), ResourceSettings(reserve_mib=reserve), in_use)
+    assert plan.resources[0].count == plan.advertised_mib == held
+    assert plan.kept_mib == held - max(mib - 6 - reserve, 0)
+    assert f"{plan.kept_mib} are more than the settings allow" in plan.reason
+
+
 @pytest.mark.parametrize(("mib", "reserve"), [(6, 0), (1, 0), (100, 94), (100, 200)])
 def test_a_node_that_would_have_nothing_to_offer_is_refused(mib, reserve):
     for accounting in (AccountingSettings(), CAPACITY):

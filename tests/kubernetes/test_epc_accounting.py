@@ -61,12 +61,12 @@ def test_an_explicit_choice_is_followed_where_nothing_is_held(api_server, suppor
         assert chosen == (DEVICE, many, "set")
 
 
-def held(devices):
-    return EpcInUse(devices=devices, devices_held=True)
+def held(devices, count=0):
+    return EpcInUse(devices=devices, devices_held=True, held_count=count)
 
 
 SUPPORTED, NO_POLICY, NO_CONTROLLER, OLD_API = "supported", "policy-off", "controller-off", "api-server"
-MAYBE_HELD = EpcInUse(capacity_held=True)
+MAYBE_HELD, FORGOTTEN = EpcInUse(capacity_held=True), EpcInUse(enclaves_held=True)
 # API server, support, MiB, setting, maximum, in use; then kind, MiB offered, and the reason.
 TABLE = [
     # An old cluster counts devices up to what one list holds.
@@ -98,11 +98,20 @@ TABLE = [
     # Capacity that may be held is not lowered to devices, nor changed by a maximum.
     (NEW, NO_CONTROLLER, 100_000, AUTO, None, MAYBE_HELD, CAPACITY, 100_000, "kept-allocated"),
     (NEW, NO_CONTROLLER, 100_000, SET_DEVICES, None, MAYBE_HELD, CAPACITY, 100_000, "kept-allocated"),
-    (NEW, NO_CONTROLLER, 2_000, AUTO, None, MAYBE_HELD, DEVICE, 2_000, "fits-devices"),
-    (NEW, NO_CONTROLLER, 2_000, SET_DEVICES, None, MAYBE_HELD, DEVICE, 2_000, "set"),
+    (NEW, NO_CONTROLLER, 2_000, AUTO, None, MAYBE_HELD, CAPACITY, 2_000, "kept-allocated"),
+    (NEW, NO_CONTROLLER, 2_000, SET_DEVICES, None, MAYBE_HELD, CAPACITY, 2_000, "kept-allocated"),
     (NEW, SUPPORTED, 8_192, AUTO, 2_048, MAYBE_HELD, CAPACITY, 2_048, "kept-allocated"),
     (NEW, SUPPORTED, 8_192, SET_DEVICES, 4_096, MAYBE_HELD, CAPACITY, 4_096, "kept-allocated"),
     (OLD, SUPPORTED, 8_192, AUTO, 1_024, MAYBE_HELD, CAPACITY, 1_024, "kept-allocated"),
+    # A forgotten way of counting is capacity where that is possible.
+    (NEW, NO_CONTROLLER, 100, AUTO, None, FORGOTTEN, CAPACITY, 100, "kept-allocated"),
+    (OLD, OLD_API, 100, AUTO, None, FORGOTTEN, DEVICE, 100, "fits-devices"),
+    # Neither a maximum nor less EPC takes held devices away.
+    (NEW, SUPPORTED, 100_000, AUTO, 100, held(2_048, 1_000), DEVICE, 1_000, "kept-allocated"),
+    (NEW, SUPPORTED, 62, AUTO, None, held(162, 162), DEVICE, 162, "kept-allocated"),
+    (NEW, SUPPORTED, 62, AUTO, None, held(162, 50), DEVICE, 62, "fits-devices"),
+    (NEW, SUPPORTED, 62, SET_DEVICES, None, held(62, 162), DEVICE, 162, "kept-allocated"),
+    (NEW, SUPPORTED, 0, SET_CAPACITY, None, held(162, 100), DEVICE, 100, "kept-allocated"),
 ]
 
 
@@ -120,7 +129,9 @@ SETTINGS = st.builds(
     st.sampled_from(CapacitySupport),
     st.none() | st.integers(1, 1_048_576),
 )
-DEVICES_IN_USE = st.builds(EpcInUse, st.integers(0, 300_000), st.booleans())
+DEVICES_IN_USE = st.builds(EpcInUse, st.integers(0, 300_000), st.booleans()) | st.builds(
+    EpcInUse, st.integers(1, 300_000), st.just(value=True), st.integers(1, 300_000)
+)
 MIB = st.integers(1, 1_048_576)
 
 
@@ -128,8 +139,9 @@ MIB = st.integers(1, 1_048_576)
 def test_what_holds_for_every_decision(settings, in_use, mib):
     decided = decide_accounting(settings, in_use, mib)
     offered = decided.offered(mib)
-    assert 1 <= offered <= mib
-    assert settings.max_epc_mib is None or offered <= settings.max_epc_mib
+    least = min(in_use.held_count, 262_144)
+    assert max(1, least) <= offered <= max(mib, least)
+    assert settings.max_epc_mib is None or offered <= max(settings.max_epc_mib, least)
     assert decided.kind is CAPACITY or offered <= 262_144
     if in_use.devices_held:
         assert decided.kind is DEVICE
@@ -138,7 +150,7 @@ def test_what_holds_for_every_decision(settings, in_use, mib):
         assert settings.max_epc_mib is not None or offered >= min(in_use.devices, mib, 262_144)
     if in_use.capacity_held:
         assert offered == min(mib, settings.max_epc_mib or mib)
-        assert decided.kind is CAPACITY or offered == mib
+        assert decided.kind is CAPACITY
     if decided.choice is AccountingReason.SET:
         assert decided.kind is (CAPACITY if settings.setting is SET_CAPACITY else DEVICE)
 

@@ -134,6 +134,12 @@ def plugins_in(objects: Iterable[KubernetesObject], *, simulated: bool) -> tuple
     return tuple(one for one in found if simulates(one) is simulated)
 
 
+def plugins_of(node: KubernetesObject, objects: Iterable[KubernetesObject]) -> tuple[KubernetesObject, ...]:
+    """Return the DaemonSets of device plugins that select a node."""
+    found = (one for one in daemons_in(objects) if component_of(one) is Component.DEVICE_PLUGIN)
+    return tuple(one for one in found if selects(pod_spec_of(one), node))
+
+
 def pod_spec_of(workload: KubernetesObject) -> KubernetesObject:
     """Return the Pod spec in the template of a DaemonSet or a Deployment."""
     return mapping(workload, "spec", "template", "spec")

@@ -30,6 +30,8 @@ class PluginEpc:
     offered: int
     """To tenants: without MiB that are set aside, reserved or held back."""
     held_back: int
+    kept: int
+    """Offered beyond what the values leave to tenants: containers hold it."""
     kind: AccountingKind
     choice: str
     """The code of `reason`."""
@@ -44,8 +46,8 @@ def plugin_epc(page: str) -> PluginEpc | None:
     kind = next((one for one in AccountingKind if one == text(accounting, "kind")), None)
     if kind is None or not found:
         return None
-    amount, held_back = number(accounting, "advertised_mib"), number(accounting, "held_back_mib")
-    return PluginEpc(found, amount, held_back, kind, text(accounting, "choice"), text(accounting, "reason"))
+    amount, held_back, kept = (number(accounting, f"{name}_mib") for name in ("advertised", "held_back", "kept"))
+    return PluginEpc(found, amount, held_back, kept, kind, text(accounting, "choice"), text(accounting, "reason"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,36 +73,34 @@ class NodeEpc:
         offer: dict[str, object] = {"found_mib": None, "offered_mib": None, "accounting": None}
         if plugin := self.plugin:
             accounting = {name: getattr(plugin, name) for name in ("kind", "choice", "reason")}
-            accounting["held_back_mib"] = plugin.held_back
+            accounting |= {"held_back_mib": plugin.held_back, "kept_mib": plugin.kept}
             offer = {"found_mib": plugin.found, "offered_mib": plugin.offered, "accounting": accounting}
         return {"resource": self.resource, **amounts, **offer}
 
 
 def epc_problems(epc: NodeEpc, *, plugin_ready: bool) -> Iterator[Problem]:
     """Yield what is wrong with a node's EPC."""
-    if not plugin_ready:
-        if epc.capacity and not epc.allocatable:
-            why = f"its {epc.capacity} MiB of EPC are unavailable, since no device plugin offers them"
-            yield Problem(why, code="epc-not-offered")
-    elif epc.plugin and epc.plugin.kind is AccountingKind.CAPACITY:
-        yield from _capacity_problems(epc, epc.plugin)
-    elif not epc.allocatable or (epc.plugin and epc.capacity != epc.plugin.offered):
-        offers = f"{epc.plugin.offered} MiB" if epc.plugin else "EPC"
-        why = f"the device plugin offers {offers}, and the kubelet {epc.allocatable} MiB; it reports every 10 seconds"
-        yield Problem(why, code="epc-not-reported")
-
-
-def _capacity_problems(epc: NodeEpc, plugin: PluginEpc) -> Iterator[Problem]:
-    wanted = plugin.offered if epc.maximum is None else min(plugin.offered, epc.maximum)
-    if (epc.used or 0) > wanted:
-        why = f"its Pods request {epc.used} MiB of EPC, and it is to have {wanted}: it keeps theirs; end some of them"
-        if wanted < plugin.offered:
+    plugin = epc.plugin if plugin_ready else None
+    offered, as_capacity = epc.allocatable, False
+    if plugin:
+        as_capacity = plugin.kind is AccountingKind.CAPACITY
+        offered = min(plugin.offered, epc.maximum) if as_capacity and epc.maximum else plugin.offered
+    if not plugin_ready and epc.capacity and not epc.allocatable:
+        why = f"its {epc.capacity} MiB of EPC are unavailable, since no device plugin offers them"
+        yield Problem(why, code="epc-not-offered")
+    elif (epc.used or 0) > offered:
+        why = f"its Pods request {epc.used} MiB of EPC, and it is to have {offered}: it keeps theirs; end some of them"
+        if plugin and offered < plugin.offered:
             why += f", or raise controller.maxEpcMiBPerNode (to at most {plugin.offered})"
         yield Problem(why, code="epc-shortfall")
-    elif not epc.capacity == epc.allocatable == wanted:
-        why = f"the node is to have {wanted} MiB, and its status has {epc.capacity} ({epc.allocatable} allocatable): "
+    elif as_capacity and not epc.capacity == epc.allocatable == offered:
+        why = f"the node is to have {offered} MiB, and its status has {epc.capacity} ({epc.allocatable} allocatable): "
         why += "the controller writes it within seconds, or five minutes after a change from devices"
         yield Problem(why, code="capacity-not-written")
+    elif plugin_ready and not as_capacity and (not epc.allocatable or (plugin and epc.capacity != offered)):
+        offers = f"{offered} MiB" if plugin else "EPC"
+        why = f"the device plugin offers {offers}, and the kubelet {epc.allocatable} MiB; it reports every 10 seconds"
+        yield Problem(why, code="epc-not-reported")
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,12 +6,14 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+from functools import partial
 from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
 from confcom.addon import chart_objects as chart
 from confcom.addon.problems import shown
 from confcom.errors import ConfcomError, ExitCode
 from confcom.kubernetes import objects
+from confcom.kubernetes.epc_accounting import changed_epc
 from confcom.kubernetes.objects import KubernetesObject, labels_of, listing, mapping, name_of, namespace_of, text
 
 if TYPE_CHECKING:
@@ -184,6 +186,8 @@ class PreflightInputs:
     """By DaemonSet, admission's refusal of a Pod of it, or why its answer is unknown."""
     unknown_nodes: tuple[str, ...] = ()
     unlabelled_nodes: tuple[str, ...] = ()
+    requested: Mapping[str, int] = field(default_factory=dict)
+    """By node, the MiB of EPC that its Pods request; empty if no node will offer less."""
 
 
 def run_checks(inputs: PreflightInputs) -> tuple[Finding, ...]:
@@ -207,13 +211,20 @@ def run_checks(inputs: PreflightInputs) -> tuple[Finding, ...]:
         found += _epc_names(rendering.manifests, nodes)
         found += _simulation(daemons, nodes, ours, "add --beside-hardware")
         found += _nodes(daemons, nodes, ours, inputs)
+        found += _kept_epc(daemons, nodes, ours, inputs.requested)
     skipped = set(Check) - {finding.check for finding in found}
     found += [Finding(check, Outcome.SKIPPED, "not-checked", "an earlier check failed") for check in skipped]
     return tuple(sorted(found, key=lambda finding: list(Check).index(finding.check)))
 
 
 def check_revision(
-    manifests: Objects, nodes: Objects, installed: Objects, missing_root: str, anyway: str
+    manifests: Objects,
+    nodes: Objects,
+    installed: Objects,
+    *,
+    requested: Mapping[str, int],
+    missing_root: str,
+    anyway: str,
 ) -> Iterator[Finding]:
     """Yield the reasons why a revision does not fit the present nodes, except those that the installation has too.
 
@@ -230,6 +241,7 @@ def check_revision(
         remedy = "restore it, since it is the simulated root; or go back to another revision"
         yield Finding(Check.SIMULATION, FAILED, "simulated-root-missing", what, why, remedy)
     yield from _losses(daemons, nodes, installed, anyway)
+    yield from _kept_epc(daemons, nodes, installed, requested)
 
 
 def check_permissions(denied: Sequence[Permission]) -> Finding:
@@ -382,6 +394,24 @@ def _losses(daemons: Objects, nodes: Objects, installed: Objects, anyway: str) -
             what = f"{shown(lost)} would lose the daemons, and the workloads there their EPC and quotes"
             remedy = f"label the nodes that should keep them: kubectl label node {lost[0]} {labels}; or {anyway}"
             yield Finding(Check.NODES, FAILED, "nodes-lose-daemons", what, f"not labelled {labels}", remedy)
+
+
+def _kept_epc(new: Objects, nodes: Objects, installed: Objects, requested: Mapping[str, int]) -> Iterator[Finding]:
+    """Yield the finding about nodes that keep their EPC and their way of counting while Pods hold some of it."""
+    kept = {}
+    for node in nodes:
+        old, plugin = (next(iter(chart.plugins_of(node, some)), None) for some in (installed, new))
+        if old and plugin and (held := requested.get(name_of(node))):
+            offered = chart.offered(node).get(chart.set_of(node).epc, 0)
+            flags = (partial(chart.flag_of, one) for one in (old, plugin))
+            if change := changed_epc(*flags, offered=offered, held=held):
+                kept[name_of(node)] = (held, *change)
+    if kept:
+        name, (held, before, after) = next(iter(kept.items()))
+        what = f"{shown(list(kept))} keeps its EPC while Pods hold it: {name} has {before} MiB, and is to have {after}"
+        why = f"its Pods request {held} MiB, and a kubelet that restarts fails Pods that no longer fit"
+        remedy = "for the change, drain the node as docs/how-to/change-accounting.md says"
+        yield Finding(Check.NODES, WARNING, "epc-kept", what, why, remedy)
 
 
 def _nodes(daemons: Objects, nodes: Objects, installed: Objects, inputs: PreflightInputs) -> Iterator[Finding]:

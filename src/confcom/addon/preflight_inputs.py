@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent import futures
 from dataclasses import dataclass, replace
@@ -10,12 +12,14 @@ from typing import TypeVar
 
 from confcom.addon import chart_objects as chart
 from confcom.addon import preflight
-from confcom.addon.cluster import AT_ONCE, CLUSTER_WIDE, DAEMON_SET, NAMESPACE, NODE, SECRET, Cluster, plural
+from confcom.addon.cluster import AT_ONCE, CLUSTER_WIDE, DAEMON_SET, NAMESPACE, NODE, POD, SECRET, Api, Cluster, plural
+from confcom.addon.epc import epc_pod, used_by_node
 from confcom.addon.helm import Helm, Rendering, Values
 from confcom.addon.preflight import Finding, Need, Outcome, Permission, PreflightInputs
 from confcom.addon.simulated_root import secret_name
 from confcom.addon.snapshot import reduced_node
 from confcom.errors import ConfcomError
+from confcom.kubernetes.epc_accounting import EPC_FLAGS
 from confcom.kubernetes.objects import KubernetesObject, labels_of, mapping, name_of, text
 
 R = TypeVar("R")
@@ -49,6 +53,9 @@ def gather_preflight_inputs(cluster: Cluster, helm: Helm, request: InstallReques
         inputs = _with_release(_with_nodes(inputs, nodes, request.simulated_nodes), helm, request.chart)
         inputs = replace(inputs, namespace=named.result(), daemon_sets=daemon_sets.result())
         manifests = inputs.rendering.manifests if isinstance(inputs.rendering, Rendering) else ()
+        installed = chart.daemons_in(inputs.daemon_sets if isinstance(inputs.daemon_sets, tuple) else ())
+        with contextlib.suppress(ConfcomError):  # the checks say which permission is missing
+            inputs = replace(inputs, requested=requested_epc(api, installed, manifests))
         needs = [Need.CHANGE, *([Need.NODE_LABELS] if request.simulated_nodes else [])]
         needs += [Need.NEW_NAMESPACE] if inputs.namespace is None else []
         daemons = chart.daemons_in(manifests) if isinstance(inputs.namespace, Mapping) else ()
@@ -73,7 +80,25 @@ def check_rollback(cluster: Cluster, manifests: Sequence[KubernetesObject], revi
     installed = chart.daemons_in(api.list(DAEMON_SET, place, labels=labels))
     anyway = f"helm rollback {chart.RELEASE} {revision} --namespace={place}"
     nodes = tuple(map(reduced_node, api.list(NODE)))
-    return (permissions, *preflight.check_revision(manifests, nodes, installed, missing, anyway))
+    requested = requested_epc(api, installed, manifests)
+    findings = preflight.check_revision(
+        manifests, nodes, installed, requested=requested, missing_root=missing, anyway=anyway
+    )
+    return (permissions, *findings)
+
+
+def requested_epc(api: Api, installed: Iterable[KubernetesObject], new: Iterable[KubernetesObject]) -> dict[str, int]:
+    """Return by node the MiB of EPC that Pods request; empty, without reading Pods, if no device plugin changes."""
+    before, after = (
+        {(name_of(one), *(chart.flag_of(one, flag) for flag in EPC_FLAGS)) for one in chart.daemons_in(some)}
+        for some in (installed, new)
+    )
+    if not before or before == after:
+        return {}
+    names, found = {names.epc for names in chart.SETS}, defaultdict[str, int](int)
+    for (node, resource), mib in used_by_node(filter(None, map(epc_pod, api.list(POD)))).items():
+        found[node] += mib if resource in names else 0
+    return found
 
 
 def denied_permissions(

@@ -395,6 +395,9 @@ def _notes(daemons: Sequence[KubernetesObject], nodes: Sequence[NodeStatus]) -> 
         then = "nor EPC as capacity; after an upgrade to 1.36, run `confcom update`"
         yield Problem(f"{why}, {then}", code="api-server-old")
     plugins = {node.name: node.epc.plugin for node in nodes if node.epc.plugin}
+    if kept := [name for name, plugin in plugins.items() if plugin.kept]:
+        why = f"{plugins[kept[0]].kept} MiB on {kept[0]} are more than the values allow, and Pods hold them"
+        yield Problem(f"EPC is kept on {shown(kept)}: {why} ({plugins[kept[0]].reason})", code="epc-kept")
     if held := [name for name, plugin in plugins.items() if plugin.held_back]:
         first = plugins[held[0]]
         amounts = f"{first.held_back} of {first.found} MiB on {held[0]} ({first.reason})"

@@ -44,6 +44,7 @@ def encode_inventory(
         "set_aside_mib": plan.set_aside_mib,
         "reserved_mib": plan.reserved_mib,
         "held_back_mib": plan.held_back_mib,
+        "kept_mib": plan.kept_mib,
         "kubelet_stall_seconds": plan.stall_seconds,
         "reason": plan.reason,
     }
@@ -63,6 +64,7 @@ def encode_waiting(reason: str, devices: HostDevices) -> bytes:
         "set_aside_mib": 0,
         "reserved_mib": 0,
         "held_back_mib": 0,
+        "kept_mib": 0,
         "kubelet_stall_seconds": 0.0,
         "reason": reason,
     }

@@ -8,6 +8,7 @@ from enum import StrEnum
 from confcom.device_plugin.discovery.epc_discovery import Discovery
 from confcom.errors import SettingsError
 from confcom.kubernetes.epc_accounting import (
+    HELPERS,
     Accounting,
     AccountingKind,
     AccountingSettings,
@@ -29,8 +30,6 @@ DEFAULT_NODE_USERS = 1_024
 """How many containers may use a device node at the same time. A device node is not scarce, so this limit must not be
 reached before the kubelet's own limit of pods (110 by default), above all for the quote helper, which needs the
 provision device."""
-HELPERS = 2
-"""Maximum number of quote helpers on a node: an update starts the new one before it stops the old one."""
 DEFAULT_HELPER_MIB = 3
 """EPC for one quote helper's enclaves. Intel's quoting enclave has one thread, 256 KiB of stack and 128 KiB of heap
 (its config.xml), and it, the PCE and the ID enclave have less than 1 MiB of code and data each. Two helpers then take 6
@@ -92,13 +91,18 @@ class ResourceSettings:
 
 @dataclass(frozen=True, slots=True)
 class ResourcePlan:
-    """How much EPC is advertised and how much is not, in MiB, with the reason. The four numbers add up to all EPC."""
+    """How much EPC is advertised and how much is not, in MiB, with the reason.
+
+    The first four numbers add up to all EPC and `kept_mib`.
+    """
 
     resources: tuple[Resource, ...]
     advertised_mib: int
     set_aside_mib: int  # for quote helpers, as a resource of its own
     reserved_mib: int
     held_back_mib: int  # beyond the maximum
+    kept_mib: int
+    """Advertised beyond the EPC that the settings leave to tenants: containers hold it."""
     reason: str
     stall_seconds: float
     """How long the kubelet may stall after its restart if all devices are allocated; 0 before 1.36."""
@@ -127,8 +131,8 @@ def plan_resources(
     settings = settings or ResourceSettings()
     total = discovery.epc_mib
     set_aside = HELPERS * settings.helper_mib
-    for_tenants = total - settings.reserve_mib - set_aside
-    if for_tenants < 1:
+    for_tenants = max(total - settings.reserve_mib - set_aside, 0)
+    if not for_tenants and not (in_use.held_count or in_use.capacity_held):
         raise SettingsError(
             f"no EPC is left to offer: the node has {total} MiB",
             error_code="no-epc-left",
@@ -144,30 +148,25 @@ def plan_resources(
         ResourceKind.PROVISION: 0 if discovery.provision_node is None else settings.provision_users,
         ResourceKind.HELPER: set_aside,
     }
-    held_back = for_tenants - advertised
+    held_back, kept = max(for_tenants - advertised, 0), max(advertised - for_tenants, 0)
+    how = "a device per MiB" if devices else "as a capacity of the node"
+    parts = {
+        f"{advertised} of {total} MiB are advertised, {how} ({accounting.why})": True,
+        f"{set_aside} are set aside for {HELPERS} quote helpers": set_aside,
+        f"{settings.reserve_mib} are reserved": settings.reserve_mib,
+        f"{held_back} are held back: the plugin advertises at most {accounting.max_mib} MiB here": held_back,
+        f"{kept} are more than the settings allow, until a start at which no container holds them": kept,
+    }
     return ResourcePlan(
         resources=tuple(Resource(kind, settings.names[kind], count) for kind, count in counts.items() if count),
         advertised_mib=advertised,
         set_aside_mib=set_aside,
         reserved_mib=settings.reserve_mib,
         held_back_mib=held_back,
-        reason=_reason(total, settings, accounting, advertised=advertised, set_aside=set_aside, held_back=held_back),
+        kept_mib=kept,
+        reason="; ".join(part for part, holds in parts.items() if holds),
         stall_seconds=round(STALL_SECONDS_PER_PAIR * devices**2, 2) if settings.accounting.stalls else 0.0,
         accounting=accounting,
         epc_resource=settings.names[ResourceKind.EPC],
         doubt=in_use.doubt,
     )
-
-
-def _reason(
-    total: int, settings: ResourceSettings, accounting: Accounting, *, advertised: int, set_aside: int, held_back: int
-) -> str:
-    how = "a device per MiB" if accounting.kind is AccountingKind.DEVICE else "as a capacity of the node"
-    parts = [f"{advertised} of {total} MiB are advertised, {how} ({accounting.why})"]
-    if set_aside:
-        parts.append(f"{set_aside} are set aside for {HELPERS} quote helpers")
-    if settings.reserve_mib:
-        parts.append(f"{settings.reserve_mib} are reserved")
-    if held_back:
-        parts.append(f"{held_back} are held back: the plugin advertises at most {accounting.max_mib} MiB here")
-    return "; ".join(parts)

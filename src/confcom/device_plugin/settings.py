@@ -14,7 +14,6 @@ from confcom.device_plugin.resources import (
     DEFAULT_HELPER_MIB,
     DEFAULT_NAMES,
     DEFAULT_NODE_USERS,
-    HELPERS,
     ResourceKind,
     ResourceSettings,
 )
@@ -22,6 +21,7 @@ from confcom.errors import SettingsError
 from confcom.kubelet_api.device_list import MAX_DEVICES
 from confcom.kubelet_api.resource_names import extended_resource
 from confcom.kubernetes.epc_accounting import (
+    HELPERS,
     AccountingSetting,
     AccountingSettings,
     ApiVersion,

@@ -18,6 +18,8 @@ ID_LENGTH = 3
 """Characters of every ID. All IDs have the same length, so that list entries differ only in the ID."""
 MAX_DEVICES = len(ALPHABET) ** ID_LENGTH
 """262,144: the number of possible IDs, and of 16-byte entries within the kubelet's receive limit."""
+FIRST_DECIMAL = ALPHABET.index("0") * len(ALPHABET) ** 2
+"""212,992: the first device whose ID could be another plugin's decimal number."""
 
 MAX_CONTAINERS = 16
 """Containers in one AllocateRequest. Up to 1.37 the kubelet sends one container at a time; the API permits several."""

@@ -1,13 +1,14 @@
 """How a node's EPC is counted: as devices, one per MiB, or as a capacity of the node. Pure.
 
 A 1.36 kubelet stalls after a restart in proportion to all devices times allocated ones. So large EPC is a number in the
-node's status there, which confcom's controller writes. A node whose containers hold EPC does not change from one way to
-the other: the new one would not count what the kubelet has allocated, or would offer less than is bound to the node.
+node's status there, which confcom's controller writes. A node whose containers hold EPC keeps its way of counting, and
+at least the EPC that they hold: a kubelet that restarts fails Pods that no longer fit.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import NamedTuple
@@ -17,6 +18,8 @@ MAX_DEVICES = 262_144
 DEFAULT_MAX_EPC_DEVICES = 2_048
 """A 1.36 kubelet stalls after a restart in proportion to all devices times allocated devices: 0.4 s for 2,048 devices
 that are all allocated, 1.75 s for 4,096 (measured)."""
+HELPERS = 2
+"""Maximum number of quote helpers on a node: an update starts the new one before it stops the old one."""
 
 _VERSION = re.compile(r"v?([0-9]{1,4})\.([0-9]{1,4})\+?")
 """Some providers add a plus to the minor version."""
@@ -108,8 +111,13 @@ class EpcInUse:
     devices_held: bool = False
     """Whether containers hold devices of EPC. The kubelet also names those of containers that have ended, until it
     allocates a device to another container."""
+    held_count: int = 0
+    """The fewest devices that include all held ones; 0 if none is held, or if nobody knows which."""
     capacity_held: bool = False
     """Whether containers may hold EPC as capacity: they have the enclave device, and EPC is no device."""
+    enclaves_held: bool = False
+    """Whether containers have the enclave device on a node that offers no device: its plugin was away for more than
+    five minutes, so the kubelet has forgotten how EPC was counted."""
     doubt: str = ""
     """Why the kubelet's own record could not be used; empty if it could, or if there is none."""
 
@@ -140,10 +148,12 @@ class Accounting:
     """Maximum of what may be offered; None for no maximum."""
     choice: AccountingReason
     why: str
+    held_mib: int = 0
+    """Minimum of what is offered, however little EPC there is: containers hold these devices."""
 
     def offered(self, mib: int) -> int:
-        """Return how much of so many MiB is offered."""
-        return mib if self.max_mib is None else min(mib, self.max_mib)
+        """Return the MiB that are offered if there are so many for tenants."""
+        return max(mib if self.max_mib is None else min(mib, self.max_mib), self.held_mib)
 
 
 def decide_accounting(settings: AccountingSettings, in_use: EpcInUse, epc_mib: int) -> Accounting:
@@ -152,14 +162,75 @@ def decide_accounting(settings: AccountingSettings, in_use: EpcInUse, epc_mib: i
     Args:
         settings: the operator's choice, and what the cluster can do.
         in_use: what is in force on the node.
-        epc_mib: MiB of EPC for tenants, at least 1.
+        epc_mib: MiB of EPC for tenants; 0 only if containers hold EPC.
     """
     wanted = _wanted(settings, epc_mib)
     if in_use.devices or in_use.devices_held:
-        return _keep_devices(settings, wanted, min(in_use.devices, MAX_DEVICES), held=in_use.devices_held)
-    if in_use.capacity_held and wanted.kind is AccountingKind.DEVICE:
-        return _keep_capacity(settings, wanted, epc_mib)
+        return _keep_held(_keep_devices(settings, wanted, in_use), in_use.held_count, epc_mib)
+    maybe = in_use.enclaves_held and settings.stalls  # before 1.36 nothing is counted as capacity
+    if wanted.kind is AccountingKind.DEVICE and (in_use.capacity_held or maybe):
+        why = "containers may hold EPC that is counted as capacity, and devices could be less"
+        return Accounting(AccountingKind.CAPACITY, settings.max_epc_mib, AccountingReason.KEPT_ALLOCATED, why)
     return wanted
+
+
+EPC_FLAGS = (
+    *("--accounting", "--api-server", "--capacity-support", "--max-epc-mib"),
+    *("--reserve-epc-mib", "--helper-epc-mib", "--simulated-epc-mib"),
+)
+"""The device plugin's flags that decide how EPC is counted, and how much is offered."""
+
+
+def set_aside_mib(flag: Callable[[str], str]) -> int:
+    """Return the MiB that a device plugin with these flags keeps from tenants, for others and for quote helpers."""
+    return int(flag("--reserve-epc-mib") or 0) + HELPERS * int(flag("--helper-epc-mib") or 0)
+
+
+class PlannedEpc(NamedTuple):
+    """How a node counts EPC, and the MiB that it offers."""
+
+    kind: AccountingKind
+    mib: int
+
+
+def planned_epc(flag: Callable[[str], str], for_tenants: int) -> PlannedEpc:
+    """Return the plan of a device plugin with these flags on a node without EPC in use.
+
+    Args:
+        flag: returns the value of a flag such as `--max-epc-mib`; empty if it is not given.
+        for_tenants: MiB without those that are set aside.
+    """
+    version, maximum, mib = flag("--api-server"), flag("--max-epc-mib"), max(for_tenants, 0)
+    settings = AccountingSettings(
+        AccountingSetting(flag("--accounting") or AccountingSetting.AUTO),
+        parse_api_version(version) if version else None,
+        CapacitySupport(flag("--capacity-support") or CapacitySupport.OFFLINE),
+        int(maximum) if maximum else None,
+    )
+    decided = decide_accounting(settings, EpcInUse(), mib)
+    return PlannedEpc(decided.kind, decided.offered(mib))
+
+
+def changed_epc(
+    old: Callable[[str], str], new: Callable[[str], str], *, offered: int, held: int
+) -> tuple[int, int] | None:
+    """Return the MiB that a node offers and those that it is to offer; None if a change of flags keeps nothing back.
+
+    A lower amount, or another way of counting, is kept back while Pods hold EPC.
+
+    Args:
+        old: the value of a flag of its present device plugin; empty if there is none.
+        new: the same of the next one.
+        offered: MiB that the node offers now.
+        held: MiB that its Pods request, at least 1.
+    """
+    now, size = old("--simulated-epc-mib"), new("--simulated-epc-mib")
+    found = int(now) if now else offered + set_aside_mib(old)
+    before = planned_epc(old, found - set_aside_mib(old))
+    after = planned_epc(new, int(size or found) - set_aside_mib(new))
+    # Pods hold devices with any numbers, also the highest.
+    least = before.mib if before.kind is AccountingKind.DEVICE else held
+    return (before.mib, after.mib) if after.mib < least or before.kind is not after.kind else None
 
 
 def _wanted(settings: AccountingSettings, epc_mib: int) -> Accounting:
@@ -216,19 +287,19 @@ def _devices(settings: AccountingSettings, choice: AccountingReason, why: str) -
     return Accounting(AccountingKind.DEVICE, maximum, choice, why)
 
 
-def _keep_devices(settings: AccountingSettings, wanted: Accounting, devices: int, *, held: bool) -> Accounting:
+def _keep_devices(settings: AccountingSettings, wanted: Accounting, in_use: EpcInUse) -> Accounting:
     """Return devices, and no fewer than there are, unless the operator gave a maximum.
 
     An explicit `capacity` changes a node over once no device is held; `auto` never does.
     """
-    automatic = settings.setting is AccountingSetting.AUTO
+    devices, automatic = min(in_use.devices, MAX_DEVICES), settings.setting is AccountingSetting.AUTO
     if wanted.kind is AccountingKind.DEVICE:
         kept = wanted
     elif automatic:
         kept = _devices(
             settings, AccountingReason.KEPT_DEVICES, "the node counts devices, and `auto` never changes that"
         )
-    elif held:
+    elif in_use.devices_held:
         kept = _devices(
             settings, AccountingReason.KEPT_ALLOCATED, "containers hold devices of EPC, or held the last ones"
         )
@@ -242,13 +313,8 @@ def _keep_devices(settings: AccountingSettings, wanted: Accounting, devices: int
     return replace(kept, max_mib=devices)
 
 
-def _keep_capacity(settings: AccountingSettings, wanted: Accounting, epc_mib: int) -> Accounting:
-    """Return capacity if devices would be less than all EPC.
-
-    A kubelet that restarts ends Pods that exceed what its node offers. They may hold all of it: the controller leaves
-    what bound Pods request, also above a maximum that was lowered since.
-    """
-    if wanted.offered(epc_mib) == epc_mib:
-        return wanted
-    why = "containers may hold EPC that is counted as capacity, and devices would be less"
-    return Accounting(AccountingKind.CAPACITY, settings.max_epc_mib, AccountingReason.KEPT_ALLOCATED, why)
+def _keep_held(kept: Accounting, held: int, epc_mib: int) -> Accounting:
+    if kept.kind is AccountingKind.CAPACITY or held <= (offered := kept.offered(epc_mib)):
+        return kept
+    why = f"containers hold devices up to number {held:,}, or held them last, and {offered:,} MiB would be offered"
+    return replace(kept, choice=AccountingReason.KEPT_ALLOCATED, why=why, held_mib=min(held, MAX_DEVICES))

@@ -43,18 +43,24 @@ EPC, ENCLAVE = EPC_RESOURCE, ENCLAVE_RESOURCE
         ({"example.com/gpu": 2}, [("example.com/gpu", [1])], EpcInUse()),
         ({EPC: 28, ENCLAVE: 1024}, [], EpcInUse(28)),
         ({EPC: 28, ENCLAVE: 1024}, [(ENCLAVE, [3])], EpcInUse(28)),
-        ({EPC: 28}, [(EPC, [3, 27])], EpcInUse(28, devices_held=True)),
+        ({EPC: 28}, [(EPC, [3, 27])], EpcInUse(28, devices_held=True, held_count=28)),
         # After a restart of the kubelet, before the plugin is back.
         ({EPC: 0, ENCLAVE: 0}, [], EpcInUse()),
         ({EPC: 0, ENCLAVE: 0}, [(ENCLAVE, [9])], EpcInUse()),
-        ({EPC: 0, ENCLAVE: 0}, [(EPC, [5]), (EPC, [4095, 7]), (ENCLAVE, [9])], EpcInUse(4096, devices_held=True)),
-        ({EPC: 0}, [(EPC, [4095, 7]), (EPC, [5])], EpcInUse(4096, devices_held=True)),
+        (
+            {EPC: 0, ENCLAVE: 0},
+            [(EPC, [5]), (EPC, [4095, 7]), (ENCLAVE, [9])],
+            EpcInUse(4096, devices_held=True, held_count=4096),
+        ),
+        ({EPC: 0}, [(EPC, [4095, 7]), (EPC, [5])], EpcInUse(4096, devices_held=True, held_count=4096)),
         # The plugin has been away for more than five minutes.
-        ({}, [(EPC, [16_383])], EpcInUse(16_384, devices_held=True)),
+        ({}, [(EPC, [16_383])], EpcInUse(16_384, devices_held=True, held_count=16_384)),
         # EPC as capacity.
         ({ENCLAVE: 1024}, [], EpcInUse()),
         ({ENCLAVE: 1024}, [(ENCLAVE, [0])], EpcInUse(capacity_held=True)),
-        ({}, [(ENCLAVE, [0])], EpcInUse()),
+        ({}, [(ENCLAVE, [0])], EpcInUse(enclaves_held=True)),
+        # The list became shorter while a container held the last device.
+        ({EPC: 62}, [(EPC, [161, 3])], EpcInUse(62, devices_held=True, held_count=162)),
     ],
 )
 def test_what_is_in_use(registered, held, expected):
@@ -66,7 +72,7 @@ def test_ids_of_others_have_no_index(registered, devices):
     theirs = HeldDevices("uid", "app", EPC, (*map(str, range(100, 168)), "a.b", "longer", ""))
     ours = HeldDevices("uid", "new", EPC, (device_id(3),))
     data = encode_checkpoint({EPC: map(str, range(registered))}, [theirs, ours])
-    assert in_use(data, epc_mib=100_000) == EpcInUse(devices, devices_held=True)
+    assert in_use(data, epc_mib=100_000) == EpcInUse(devices, devices_held=True, held_count=4)
 
 
 def test_another_format_is_an_error_with_a_code():
@@ -135,4 +141,4 @@ def test_what_cannot_be_read_is_in_doubt_and_no_error(names, directory, monkeypa
 def test_a_full_node_is_within_the_limit():
     full = encoded({EPC: MAX_DEVICES, ENCLAVE: 1024}, (EPC, range(MAX_DEVICES)))
     assert len(full) < epc_in_use.MAX_CHECKPOINT_BYTES - 2 * 1024 * 1024
-    assert in_use(full) == EpcInUse(MAX_DEVICES, devices_held=True)
+    assert in_use(full) == EpcInUse(MAX_DEVICES, devices_held=True, held_count=MAX_DEVICES)

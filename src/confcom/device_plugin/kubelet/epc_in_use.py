@@ -6,7 +6,7 @@ from pathlib import Path
 
 from confcom.device_plugin.kubelet.socket_names import SocketNames
 from confcom.kubelet_api.checkpoint import CHECKPOINT_NAME, Checkpoint, CheckpointError, decode_checkpoint, unusable
-from confcom.kubelet_api.device_list import least_count
+from confcom.kubelet_api.device_list import FIRST_DECIMAL, least_count
 from confcom.kubernetes.epc_accounting import EpcInUse
 
 MAX_CHECKPOINT_BYTES = 6 * 1024 * 1024
@@ -35,15 +35,17 @@ def find_epc_in_use(names: SocketNames, *, epc_resource: str, enclave_resource: 
 
 def epc_in_use(checkpoint: Checkpoint, *, epc_resource: str, enclave_resource: str, epc_mib: int) -> EpcInUse:
     """Return what a checkpoint says of the EPC under these names, on a node that has so much of it. Pure."""
+    registered = checkpoint.registered.get(epc_resource, 0)
     held = epc_resource in checkpoint.held
-    # While no plugin serves the resource, the kubelet has 0 registered, and still knows what containers hold.
-    devices = checkpoint.registered.get(epc_resource, 0) or least_count(
-        checkpoint.held.get(epc_resource, ()), most=epc_mib
-    )
+    # A node may have had more EPC than now.
+    most = max(registered, epc_mib, FIRST_DECIMAL)
+    count = least_count(checkpoint.held.get(epc_resource, ()), most=most)
+    if held or epc_resource in checkpoint.registered:
+        # While no plugin serves the resource, the kubelet has 0 registered, and still knows what containers hold.
+        return EpcInUse(registered or count, held, count)
     # A plugin that offers the enclave device alone counts EPC as capacity.
-    as_devices = held or epc_resource in checkpoint.registered
-    capacity = not as_devices and enclave_resource in checkpoint.registered
-    return EpcInUse(devices, held, capacity and enclave_resource in checkpoint.held)
+    enclaves, offered = enclave_resource in checkpoint.held, enclave_resource in checkpoint.registered
+    return EpcInUse(capacity_held=enclaves and offered, enclaves_held=enclaves and not offered)
 
 
 def read_checkpoint(directory: Path) -> Checkpoint | None:
