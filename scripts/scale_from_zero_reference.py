@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from generated_part import table, write_or_check
 
 from confcom.addon.chart_objects import REAL
-from confcom.device_plugin.resources import DEFAULT_HELPER_MIB, DEFAULT_NODE_USERS
+from confcom.device_plugin.resources import DEFAULT_HELPER_MIB, NODE_USERS
 from confcom.kubernetes.azure_sizes import scale_set_tag, sizes_by_epc
 from confcom.kubernetes.epc_accounting import HELPERS
 
@@ -48,8 +48,8 @@ def counts(epc: int) -> dict[str, int]:
     return {
         REAL.epc: epc - SET_ASIDE,
         REAL.helper: SET_ASIDE,
-        REAL.enclave: DEFAULT_NODE_USERS,
-        REAL.provision: DEFAULT_NODE_USERS,
+        REAL.enclave: NODE_USERS,
+        REAL.provision: NODE_USERS,
     }
 
 

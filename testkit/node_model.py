@@ -8,8 +8,7 @@ restarts fails Pods that exceed the capacity or hold devices that are not listed
 from dataclasses import dataclass, field
 
 from confcom.controller.reconcile import decision as controller
-from confcom.device_plugin.discovery.epc_discovery import Discovery, Platform
-from confcom.device_plugin.discovery.epc_sources import EpcSection, EpcSource
+from confcom.device_plugin.discovery.epc_discovery import Discovery, EpcSection, EpcSource, Platform
 from confcom.device_plugin.kubelet.epc_in_use import epc_in_use
 from confcom.device_plugin.resources import (
     ENCLAVE_RESOURCE,

@@ -14,6 +14,7 @@ from confcom.addon.preflight import (
     Permission,
     PreflightError,
     PreflightInputs,
+    check_kept_epc,
     check_revision,
     leaves_names,
     permissions_needed,
@@ -252,12 +253,9 @@ ROLLBACKS = [
 ]
 
 
-ANYWAY = "helm rollback confcom 3"
-
-
 @pytest.mark.parametrize(("manifests", "nodes", "now", "code"), ROLLBACKS)
 def test_a_revision_fits_the_nodes_or_not(manifests, nodes, now, code):
-    found = list(check_revision(manifests, nodes, now, requested={}, missing_root="", anyway=ANYWAY))
+    found = list(check_revision(manifests, nodes, now, "", "helm rollback confcom 3"))
     assert [one.code for one in found] == ([code] if code else [])
     if code == "nodes-lose-daemons":
         assert "serving" in found[0].what
@@ -308,5 +306,4 @@ def test_less_epc_is_kept_back_while_pods_hold_it(now, offers, requested, then, 
     if mib is not None:
         assert f"n has {offers} MiB, and is to have {mib}" in found[0].what
         assert f"request {requested} MiB" in found[0].why
-    back = check_revision((then,), here["nodes"], (now,), requested=here["requested"], missing_root="", anyway=ANYWAY)
-    assert [one for one in back if one.code == "epc-kept"] == found
+    assert list(check_kept_epc((then,), here["nodes"], (now,), here["requested"])) == found

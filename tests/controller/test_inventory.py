@@ -7,8 +7,7 @@ import pytest
 from confcom.controller.plugins import LARGEST_MIB, read_offer
 from confcom.controller.reconcile.decision import Accounting, Offer
 from confcom.device_plugin.discovery.device_nodes import HostDevices
-from confcom.device_plugin.discovery.epc_discovery import Discovery, Platform
-from confcom.device_plugin.discovery.epc_sources import EpcSection, EpcSource
+from confcom.device_plugin.discovery.epc_discovery import Discovery, EpcSection, EpcSource, Platform
 from confcom.device_plugin.inventory import encode_inventory, encode_waiting
 from confcom.device_plugin.kubelet.registration import RegistrationStatus
 from confcom.device_plugin.resources import DEFAULT_NAMES, ResourceKind, ResourceSettings, plan_resources

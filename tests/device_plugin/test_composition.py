@@ -1,15 +1,14 @@
 import json
 from http import HTTPStatus
 
-import pytest
 from prometheus_client import CollectorRegistry
 
+from confcom.device_plugin.discovery.device_nodes import Device, Problem
 from confcom.device_plugin.discovery.epc_discovery import discover
 from confcom.device_plugin.discovery.host import HostFiles
 from confcom.device_plugin.main import compose, probe_routes
 from confcom.device_plugin.metrics import PluginMetrics
 from confcom.device_plugin.settings import parse_settings
-from confcom.errors import UnavailableError
 
 NAMES = [
     "sgx-epc-8dde3ee3i01000.sock",
@@ -32,16 +31,11 @@ def composed(directory, registry):
     )
 
 
-async def test_ready_means_that_every_resource_is_taken(directory):
+async def test_ready_means_that_every_resource_was_taken_and_no_device_is_lost(directory):
     registry = CollectorRegistry()
     plugin = composed(directory, registry)
     routes = probe_routes(lambda: plugin, registry, lambda: 0.0)
-    before = routes["/readyz"]()
-    assert before.status is HTTPStatus.SERVICE_UNAVAILABLE
-    assert b"sgx_epc_mem_in_MiB, sgx.intel.com/enclave, sgx.intel.com/provision" in before.body
-    await plugin.start()
-    assert sorted(path.name for path in directory.iterdir()) == sorted(NAMES)
-    assert [resource["socket"] for resource in json.loads(routes["/inventory"]().body)["resources"]] == NAMES
+    assert [registrar.new_endpoint().path.name for registrar in plugin.registrars] == NAMES
     for registrar in plugin.registrars:
         untaken = routes["/readyz"]()
         assert untaken.status is HTTPStatus.SERVICE_UNAVAILABLE
@@ -49,16 +43,8 @@ async def test_ready_means_that_every_resource_is_taken(directory):
         assert registrar.status.code == "not-tried"
         registrar.status.registrations = 1
     assert routes["/readyz"]().status is HTTPStatus.OK
-    await plugin.close()
-    assert routes["/readyz"]().status is HTTPStatus.SERVICE_UNAVAILABLE
-    assert list(directory.iterdir()) == []
-
-
-async def test_a_start_that_fails_midway_leaves_nothing(directory):
-    plugin = composed(directory, CollectorRegistry())
-    (directory / NAMES[2]).mkdir()
-    with pytest.raises(UnavailableError) as caught:
-        await plugin.start()
-    assert caught.value.error_code == "socket-path-unusable"
-    await plugin.close()
-    assert [path.name for path in directory.iterdir()] == [NAMES[2]]
+    plugin.watch.availability[Device.PROVISION].mark_unavailable(Problem("it was taken", "give it back", code="taken"))
+    lost = routes["/readyz"]()
+    assert lost.status is HTTPStatus.SERVICE_UNAVAILABLE
+    assert b"sgx.intel.com/provision: it was taken" in lost.body
+    assert [one["socket"] for one in json.loads(routes["/inventory"]().body)["resources"]] == [""] * 4

@@ -5,8 +5,7 @@ from pathlib import Path
 from prometheus_client import CollectorRegistry
 
 from confcom.device_plugin.discovery.device_nodes import Device, HostDevices, NodeState, Problem
-from confcom.device_plugin.discovery.epc_discovery import Discovery, Platform
-from confcom.device_plugin.discovery.epc_sources import EpcSection, EpcSource
+from confcom.device_plugin.discovery.epc_discovery import Discovery, EpcSection, EpcSource, Platform
 from confcom.device_plugin.discovery.host import FileStatus
 from confcom.device_plugin.inventory import encode_inventory, encode_waiting
 from confcom.device_plugin.kubelet.registration import RegistrationCause, RegistrationStatus

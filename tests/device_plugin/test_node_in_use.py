@@ -5,7 +5,14 @@ from dataclasses import replace
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
 
 from confcom.device_plugin.resources import ResourceSettings
 from confcom.kubernetes.epc_accounting import (
@@ -60,8 +67,9 @@ class NodeInUse(RuleBasedStateMachine):
         assert self.node.capacity is None or self.node.requested <= self.node.capacity
 
 
-NodeInUse.TestCase.settings = settings(max_examples=60, stateful_step_count=25, deadline=None)
-TestNodeInUse = NodeInUse.TestCase
+def test_a_node_in_use_keeps_what_its_pods_hold():
+    how = settings(max_examples=60, stateful_step_count=25, deadline=None)
+    run_state_machine_as_test(NodeInUse, settings=how)
 
 
 def capacity_node():

@@ -77,9 +77,10 @@ async def test_its_own_socket_removed_is_noticed_and_replaced(kubelet, start_lis
     plugin = await start_listed()
     removed = kubelet.endpoint(EPC)
     removed.unlink()
-    await kubelet.until(lambda: kubelet.endpoint(EPC) != removed and kubelet.lists[EPC])
+    # Up to 1.36 the end of the older stream ends the next one too, which is then registered again.
+    await kubelet.until_list(EPC, registrations=3)
+    await plugin.until(lambda all_: [one["registrations"] for one in all_ if one["registered"]] == [3, 1, 1, 1])
     assert kubelet.endpoint(EPC).is_socket()
-    await plugin.until_registered()
     assert (await plugin.metric("confcom_device_plugin_registrations_total", cause="socket_lost")) == 1
     assert len(await kubelet.ask(EPC, kubelet.lists[EPC][:1])) == 1
 
@@ -103,13 +104,12 @@ async def test_sigterm_removes_its_sockets_and_exits_0(kubelet, start_plugin, di
     assert sockets == ["kubelet.sock"] * (state != "is absent")
 
 
-async def test_what_a_killed_plugin_left_is_removed(start_plugin, directory):
-    killed = await start_plugin()
-    await killed.until_code("kubelet-absent")
+async def test_what_a_killed_plugin_left_is_removed(start_listed, start_plugin, directory):
+    killed = await start_listed()
     await killed.end(signal.SIGKILL)
-    left = {path.name for path in directory.iterdir()}
+    left = {path.name for path in directory.glob("sgx-*")}
     following = await start_plugin()
-    await following.until_code("kubelet-absent")
+    await following.until_registered()
     (removal,) = await following.logged(sockets=ANY)
     assert set(removal["sockets"]) == left
     assert not left & {path.name for path in directory.iterdir()}
@@ -159,10 +159,14 @@ async def test_an_update_changes_no_node_over_by_itself(kubelet, start_listed, s
 async def test_names_counts_reserve_and_mount_are_the_operators_choice(kubelet, start_listed):
     await start_listed(
         *("--simulated-epc-mib", "100", "--reserve-epc-mib", "30", "--helper-epc-mib", "0", "--no-aesmd-mount"),
-        *("--epc-resource", "example.com/epc", "--enclave-users", "7", "--provision-users", "9"),
+        *("--epc-resource", "example.com/epc"),
         lists=("example.com/epc", ENCLAVE, PROVISION),
     )
-    assert {name: len(ids) for name, ids in kubelet.lists.items()} == {"example.com/epc": 70, ENCLAVE: 7, PROVISION: 9}
+    assert {name: len(ids) for name, ids in kubelet.lists.items()} == {
+        "example.com/epc": 70,
+        ENCLAVE: 1024,
+        PROVISION: 1024,
+    }
     (answer,) = await kubelet.ask("example.com/epc", kubelet.lists["example.com/epc"][:1])
     assert not answer.mounts
 
@@ -189,7 +193,7 @@ async def test_a_plugin_of_another_installation_refuses(kubelet, start_listed, s
 
 
 async def test_streams_are_bounded_and_a_strangers_end_is_nothing(kubelet, start_listed):
-    """The end of the kubelet's own is answered at the same socket."""
+    """The end of the kubelet's own is answered at another socket."""
     plugin = await start_listed()
     before = kubelet.endpoint(EPC)
     async with services.unix_channel(str(kubelet.endpoint(EPC))) as channel:
@@ -204,7 +208,7 @@ async def test_streams_are_bounded_and_a_strangers_end_is_nothing(kubelet, start
     await kubelet.until_list(EPC, registrations=2)
     await plugin.until_registered()
     assert [one["registrations"] for one in (await plugin.resources()).values()] == [2, 1, 1, 1]
-    assert kubelet.endpoint(EPC) == before
+    assert kubelet.endpoint(EPC) != before
     for cause in ("start", "stream_lost"):
         assert await plugin.metric("confcom_device_plugin_registrations_total", resource=EPC, cause=cause) == 1
 

@@ -49,8 +49,6 @@ def names(kind):
         ("--capacity-support", "policy-off", accounting(support=CapacitySupport.POLICY_OFF)),
         ("--reserve-epc-mib", "12", {"reserve_mib": 12}),
         ("--helper-epc-mib", "0", {"helper_mib": 0}),
-        ("--enclave-users", "5", {"enclave_users": 5}),
-        ("--provision-users", "6", {"provision_users": 6}),
         ("--epc-resource", "a.b/c", names(ResourceKind.EPC)),
         ("--enclave-resource", "a.b/c", names(ResourceKind.ENCLAVE)),
         ("--provision-resource", "a.b/c", names(ResourceKind.PROVISION)),
@@ -88,7 +86,7 @@ def test_the_aesm_directory_can_be_left_out():
                 *(("--aesmd-dir", value) for value in ("var/run/aesmd", "")),
                 *(("--epc-resource", value) for value in ("epc", "kubernetes.io/epc")),
                 *(("--accounting", "both"), ("--api-server", "latest"), ("--capacity-support", "yes")),
-                *(("--helper-epc-mib", "131073"), ("--enclave-users", "0"), ("--installation", ""), ("--nonsense",)),
+                *(("--helper-epc-mib", "131073"), ("--nonsense",)),
             )
         ),
     ],

@@ -2,8 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from confcom.device_plugin.discovery.epc_discovery import Discovery, Platform
-from confcom.device_plugin.discovery.epc_sources import EpcSection, EpcSource
+from confcom.device_plugin.discovery.epc_discovery import Discovery, EpcSection, EpcSource, Platform
 from confcom.device_plugin.resources import Resource, ResourceKind, ResourceSettings, plan_resources
 from confcom.errors import SettingsError
 from confcom.kubernetes.epc_accounting import (

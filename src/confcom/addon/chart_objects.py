@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from confcom.kubernetes.azure_sizes import find_size
-from confcom.kubernetes.objects import KubernetesObject, amount, labels_of, listing, mapping, name_of, text
+from confcom.kubernetes.node_selection import selects
+from confcom.kubernetes.objects import KubernetesObject, amount, labels_of, listing, mapping, text
 
 RELEASE = "confcom"
 """The release's name, and the value of the name label on all objects of the chart."""
@@ -134,12 +135,6 @@ def plugins_in(objects: Iterable[KubernetesObject], *, simulated: bool) -> tuple
     return tuple(one for one in found if simulates(one) is simulated)
 
 
-def plugins_of(node: KubernetesObject, objects: Iterable[KubernetesObject]) -> tuple[KubernetesObject, ...]:
-    """Return the DaemonSets of device plugins that select a node."""
-    found = (one for one in daemons_in(objects) if component_of(one) is Component.DEVICE_PLUGIN)
-    return tuple(one for one in found if selects(pod_spec_of(one), node))
-
-
 def pod_spec_of(workload: KubernetesObject) -> KubernetesObject:
     """Return the Pod spec in the template of a DaemonSet or a Deployment."""
     return mapping(workload, "spec", "template", "spec")
@@ -223,16 +218,6 @@ def selected(daemons: Iterable[KubernetesObject], nodes: Iterable[KubernetesObje
     return tuple(node for node in nodes if any(selects(spec, node) for spec in specs))
 
 
-def selects(pod_spec: KubernetesObject, node: KubernetesObject) -> bool:
-    """Return whether nodeSelector and required nodeAffinity of a Pod's spec allow a node."""
-    labels = labels_of(node)
-    if any(labels.get(key) != value for key, value in mapping(pod_spec, "nodeSelector").items()):
-        return False
-    affinity = mapping(pod_spec, "affinity", "nodeAffinity", "requiredDuringSchedulingIgnoredDuringExecution")
-    terms = listing(affinity, "nodeSelectorTerms")
-    return not affinity or any(_term_holds(term, labels, name_of(node)) for term in terms)
-
-
 def untolerated(pod_spec: KubernetesObject, node: KubernetesObject) -> tuple[str, ...]:
     """Return the node's taints that a DaemonSet's Pod does not tolerate, in kubectl's form (`KEY=VALUE:EFFECT`)."""
     tolerations = listing(pod_spec, "tolerations")
@@ -254,31 +239,6 @@ def tolerating(pod_specs: Sequence[KubernetesObject], taints: Sequence[str]) -> 
         f"--set tolerations[{index}].key={key} --set tolerations[{index}].operator=Exists"
         for index, key in enumerate(keys, first)
     )
-
-
-def _term_holds(term: KubernetesObject, labels: Mapping[str, str], name: str) -> bool:
-    expressions, fields = listing(term, "matchExpressions"), listing(term, "matchFields")
-    if not expressions and not fields:
-        return False
-    return all(_holds(one, labels) for one in expressions) and all(
-        _holds(one, {"metadata.name": name}) for one in fields
-    )
-
-
-def _holds(expression: KubernetesObject, labels: Mapping[str, str]) -> bool:
-    found = labels.get(text(expression, "key"))
-    values = expression.get("values")
-    wanted = [str(value) for value in values] if isinstance(values, list) else []
-    operator = text(expression, "operator")
-    if operator in {"Exists", "DoesNotExist"}:
-        return (found is not None) is (operator == "Exists")
-    if operator in {"In", "NotIn"}:
-        return (found in wanted) is (operator == "In")
-    try:
-        ours, theirs = int(found or ""), int(wanted[0])
-    except (ValueError, IndexError):
-        return False
-    return {"Gt": ours > theirs, "Lt": ours < theirs}.get(operator, False)
 
 
 def _tolerates(toleration: KubernetesObject, taint: KubernetesObject) -> bool:

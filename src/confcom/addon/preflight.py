@@ -211,20 +211,14 @@ def run_checks(inputs: PreflightInputs) -> tuple[Finding, ...]:
         found += _epc_names(rendering.manifests, nodes)
         found += _simulation(daemons, nodes, ours, "add --beside-hardware")
         found += _nodes(daemons, nodes, ours, inputs)
-        found += _kept_epc(daemons, nodes, ours, inputs.requested)
+        found += check_kept_epc(daemons, nodes, ours, inputs.requested)
     skipped = set(Check) - {finding.check for finding in found}
     found += [Finding(check, Outcome.SKIPPED, "not-checked", "an earlier check failed") for check in skipped]
     return tuple(sorted(found, key=lambda finding: list(Check).index(finding.check)))
 
 
 def check_revision(
-    manifests: Objects,
-    nodes: Objects,
-    installed: Objects,
-    *,
-    requested: Mapping[str, int],
-    missing_root: str,
-    anyway: str,
+    manifests: Objects, nodes: Objects, installed: Objects, missing_root: str, anyway: str
 ) -> Iterator[Finding]:
     """Yield the reasons why a revision does not fit the present nodes, except those that the installation has too.
 
@@ -241,7 +235,6 @@ def check_revision(
         remedy = "restore it, since it is the simulated root; or go back to another revision"
         yield Finding(Check.SIMULATION, FAILED, "simulated-root-missing", what, why, remedy)
     yield from _losses(daemons, nodes, installed, anyway)
-    yield from _kept_epc(daemons, nodes, installed, requested)
 
 
 def check_permissions(denied: Sequence[Permission]) -> Finding:
@@ -396,11 +389,12 @@ def _losses(daemons: Objects, nodes: Objects, installed: Objects, anyway: str) -
             yield Finding(Check.NODES, FAILED, "nodes-lose-daemons", what, f"not labelled {labels}", remedy)
 
 
-def _kept_epc(new: Objects, nodes: Objects, installed: Objects, requested: Mapping[str, int]) -> Iterator[Finding]:
+def check_kept_epc(new: Objects, nodes: Objects, installed: Objects, requested: Mapping[str, int]) -> Iterator[Finding]:
     """Yield the finding about nodes that keep their EPC and their way of counting while Pods hold some of it."""
-    kept = {}
+    kept, component = {}, chart.Component.DEVICE_PLUGIN
+    plugins = [[one for one in some if chart.component_of(one) is component] for some in (installed, new)]
     for node in nodes:
-        old, plugin = (next(iter(chart.plugins_of(node, some)), None) for some in (installed, new))
+        old, plugin = (next((one for one in some if chart.selected([one], [node])), None) for some in plugins)
         if old and plugin and (held := requested.get(name_of(node))):
             offered = chart.offered(node).get(chart.set_of(node).epc, 0)
             flags = (partial(chart.flag_of, one) for one in (old, plugin))

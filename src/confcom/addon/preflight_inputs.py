@@ -80,11 +80,8 @@ def check_rollback(cluster: Cluster, manifests: Sequence[KubernetesObject], revi
     installed = chart.daemons_in(api.list(DAEMON_SET, place, labels=labels))
     anyway = f"helm rollback {chart.RELEASE} {revision} --namespace={place}"
     nodes = tuple(map(reduced_node, api.list(NODE)))
-    requested = requested_epc(api, installed, manifests)
-    findings = preflight.check_revision(
-        manifests, nodes, installed, requested=requested, missing_root=missing, anyway=anyway
-    )
-    return (permissions, *findings)
+    kept = preflight.check_kept_epc(manifests, nodes, installed, requested_epc(api, installed, manifests))
+    return (permissions, *preflight.check_revision(manifests, nodes, installed, missing, anyway), *kept)
 
 
 def requested_epc(api: Api, installed: Iterable[KubernetesObject], new: Iterable[KubernetesObject]) -> dict[str, int]:

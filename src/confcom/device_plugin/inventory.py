@@ -6,8 +6,7 @@ import json
 from collections.abc import Iterable
 
 from confcom.device_plugin.discovery.device_nodes import HostDevices, NodeState
-from confcom.device_plugin.discovery.epc_discovery import Discovery, Platform
-from confcom.device_plugin.discovery.epc_sources import EpcSource
+from confcom.device_plugin.discovery.epc_discovery import Discovery, EpcSource, Platform
 from confcom.device_plugin.kubelet.registration import RegistrationStatus
 from confcom.device_plugin.resources import Resource, ResourcePlan
 
@@ -56,18 +55,9 @@ def encode_waiting(reason: str, devices: HostDevices) -> bytes:
 
     How EPC will be counted is not decided yet, so what decides is null.
     """
-    accounting: dict[str, object] = {
-        "kind": None,
-        "resource": None,
-        "choice": None,
-        "advertised_mib": 0,
-        "set_aside_mib": 0,
-        "reserved_mib": 0,
-        "held_back_mib": 0,
-        "kept_mib": 0,
-        "kubelet_stall_seconds": 0.0,
-        "reason": reason,
-    }
+    amounts = ("advertised_mib", "set_aside_mib", "reserved_mib", "held_back_mib", "kept_mib", "kubelet_stall_seconds")
+    accounting: dict[str, object] = {"kind": None, "resource": None, "choice": None, **dict.fromkeys(amounts, 0)}
+    accounting["reason"] = reason
     nothing = Discovery(Platform.HARDWARE, EpcSource.NONE, reason, (), "", None)
     return _encode(nothing, accounting, [], devices)
 

@@ -10,6 +10,7 @@ import secrets
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TextIO
 
 from prometheus_client import CollectorRegistry
@@ -26,11 +27,9 @@ from confcom.device_plugin.discovery.epc_discovery import Discovery
 from confcom.device_plugin.discovery.host import HostFiles
 from confcom.device_plugin.inventory import encode_inventory, encode_waiting
 from confcom.device_plugin.kubelet.allocation import Allocator
-from confcom.device_plugin.kubelet.endpoint import Endpoint, require_directory
+from confcom.device_plugin.kubelet.endpoint import Endpoint, ResourceServicer, require_directory
 from confcom.device_plugin.kubelet.epc_in_use import find_epc_in_use
-from confcom.device_plugin.kubelet.kubelet_watch import KubeletWatch
-from confcom.device_plugin.kubelet.registration import Registrar
-from confcom.device_plugin.kubelet.servicer import ResourceServicer
+from confcom.device_plugin.kubelet.registration import KubeletWatch, Registrar
 from confcom.device_plugin.kubelet.socket_names import (
     SocketNames,
     refuse_second_plugin,
@@ -45,29 +44,28 @@ from confcom.device_plugin.resources import (
     plan_resources,
 )
 from confcom.device_plugin.settings import PluginSettings, parse_settings
+from confcom.errors import UnavailableError
 from confcom.kubelet_api.device_list import encode_device_list
 from confcom.kubelet_api.services import KUBELET_SOCKET_NAME
-from confcom.kubernetes.epc_accounting import DEFAULT_MAX_EPC_DEVICES
+from confcom.kubernetes.epc_accounting import DEFAULT_MAX_EPC_DEVICES, EpcInUse
 
 _logger = logging.getLogger(__name__)
 
 STOP_SECONDS = 5.0
 """Timeout of the orderly stop, which takes milliseconds; a kubelet with a half-open connection must not delay it."""
+CONFIRM_SECONDS = 5.0
+"""From a registration until the kubelet surely has the list: the longest known list takes it 0.2 s."""
 
 
 @dataclass(frozen=True, slots=True)
 class DevicePlugin:
-    """One node's device plugin, as `compose` makes it; `start` starts it."""
+    """One node's device plugin."""
 
     discovery: Discovery
     plan: ResourcePlan
     registrars: tuple[Registrar, ...]
     watch: DeviceWatch
-
-    async def start(self) -> None:
-        """Start serving every resource, so that the kubelet's calls can be answered."""
-        for registrar in self.registrars:
-            await registrar.start()
+    find_in_use: Callable[[], EpcInUse]
 
     async def run(self, stop: asyncio.Event) -> None:
         """Keep every resource registered while its device is available, until `stop` is set."""
@@ -75,23 +73,41 @@ class DevicePlugin:
             registrar.run_while(self.watch.availability[_device_of(resource)])
             for resource, registrar in zip(self.plan.resources, self.registrars, strict=True)
         ]
-        await run_until_stopped(stop, self.watch.run(), *running)
+        try:
+            await run_until_stopped(stop, self.watch.run(), self._confirm(stop), *running)
+        finally:
+            await asyncio.gather(*(registrar.end() for registrar in self.registrars))
 
-    async def close(self) -> None:
-        """End all streams and servers, and remove all sockets."""
-        await asyncio.gather(*(registrar.end() for registrar in self.registrars))
+    async def _confirm(self, stop: asyncio.Event) -> None:
+        """End if an older instance allocated devices that this one does not have, after its plan and before its list.
+
+        The next start counts them.
+        """
+        count = sum(one.count for one in self.plan.resources if one.kind is ResourceKind.EPC)
+        registered = not count
+        while not registered:
+            registered = bool(self.registrars[0].status.registrations)  # EPC's
+            await asyncio.sleep(CONFIRM_SECONDS)
+        if count and (held := self.find_in_use().held_count) > count:
+            raise UnavailableError(
+                f"containers hold devices up to number {held}, and this instance has {count}",
+                error_code="devices-allocated-meanwhile",
+                why="an older instance allocated them while this one was starting with fewer",
+                remedy="none: the next start counts them",
+            )
+        await stop.wait()
 
     def not_ready_reason(self) -> str | None:
-        """Return why the plugin is not ready, or None: a resource is not served, or no kubelet has watched it yet.
+        """Return why the plugin is not ready, or None: a device is lost, or no kubelet has watched a resource yet.
 
         An update ends the older plugin once this one is ready. One stream since start is enough for that. Up to 1.36
         the kubelet ends the newer plugin's stream when the older plugin ends, and an older plugin that was not ready
         at that moment would be deleted before the newer one is ready.
         """
-        unserved = [registrar.resource_name for registrar in self.registrars if registrar.socket_path is None]
-        if unserved:
-            reasons = {availability.reason for availability in self.watch.availability.values() if availability.reason}
-            return ": ".join([f"no socket is served for {', '.join(unserved)}", *sorted(reasons)])
+        reasons = {name: self.watch.availability[name].reason for name in self.watch.availability}
+        lost = [one.name for one in self.plan.resources if reasons[_device_of(one)]]
+        if lost:
+            return ": ".join([f"no socket is served for {', '.join(lost)}", *sorted({*reasons.values()} - {""})])
         unknown = [registrar for registrar in self.registrars if not registrar.status.registrations]
         if unknown:
             names = ", ".join(registrar.resource_name for registrar in unknown)
@@ -108,21 +124,6 @@ class DevicePlugin:
         return encode_inventory(self.discovery, self.plan, states, self.watch.devices)
 
 
-@dataclass(frozen=True, slots=True)
-class WaitingPlugin:
-    """A plugin that waits for SGX: live and not ready, with the reason."""
-
-    search: SgxSearch
-
-    def not_ready_reason(self) -> str | None:
-        """Return why no SGX is offered."""
-        return self.search.reason
-
-    def inventory(self) -> bytes:
-        """Return the document of `/inventory`, which has only the reason and the devices found so far."""
-        return encode_waiting(self.search.reason, self.search.devices)
-
-
 def compose(
     settings: PluginSettings,
     discovery: Discovery,
@@ -135,20 +136,20 @@ def compose(
     """Plan the resources by what is in use of them, and return the plugin that serves them."""
     names = SocketNames(settings.device_plugin_dir, settings.installation, instance)
     resource_names = settings.resources.names
-    in_use = find_epc_in_use(
+    find_in_use = partial(
+        find_epc_in_use,
         names,
         epc_resource=resource_names[ResourceKind.EPC],
         enclave_resource=resource_names[ResourceKind.ENCLAVE],
         epc_mib=discovery.epc_mib,
     )
-    plan = plan_resources(discovery, settings.resources, in_use)
+    plan = plan_resources(discovery, settings.resources, find_in_use())
     metrics.record_discovery(discovery, plan)
 
-    kubelet_socket = settings.device_plugin_dir / KUBELET_SOCKET_NAME
-    kubelet_watch = KubeletWatch(kubelet_socket)
+    kubelet = KubeletWatch(settings.device_plugin_dir / KUBELET_SOCKET_NAME)
 
     def registrar_of(resource: Resource) -> Registrar:
-        allocator = Allocator.of(resource, discovery, aesmd_directory=settings.aesmd_dir)
+        allocator = Allocator(resource, discovery, settings.aesmd_dir)
         list_bytes = encode_device_list(resource.count)
         metrics.list_bytes.labels(resource.name).set(len(list_bytes))
 
@@ -160,8 +161,7 @@ def compose(
 
         return Registrar(
             resource_name=resource.name,
-            kubelet_socket=kubelet_socket,
-            kubelet_watch=kubelet_watch,
+            kubelet=kubelet,
             new_endpoint=new_endpoint,
             peers=names.peers(resource),
             yields=resource.kind in {ResourceKind.PROVISION, ResourceKind.HELPER},
@@ -171,13 +171,13 @@ def compose(
         )
 
     watch = DeviceWatch(HostFiles(settings.host_root), discovery, metrics=metrics)
-    return DevicePlugin(discovery, plan, tuple(registrar_of(resource) for resource in plan.resources), watch)
+    return DevicePlugin(discovery, plan, tuple(map(registrar_of, plan.resources)), watch, find_in_use)
 
 
 def probe_routes(
-    target: Callable[[], DevicePlugin | WaitingPlugin], registry: CollectorRegistry, clock: Callable[[], float]
+    target: Callable[[], DevicePlugin | SgxSearch], registry: CollectorRegistry, clock: Callable[[], float]
 ) -> dict[str, Route]:
-    """Return the probe routes.
+    """Return the probe routes of a plugin, or of one that waits for SGX, which is live and not ready.
 
     Ready means that the kubelet has watched every resource at least once since start; `/inventory` has whether it
     watches them now.
@@ -187,26 +187,25 @@ def probe_routes(
     standard = standard_routes(readiness, registry, clock)
 
     def ready() -> ProbeResponse:
-        readiness.reason = target().not_ready_reason()
+        now = target()
+        readiness.reason = now.reason if isinstance(now, SgxSearch) else now.not_ready_reason()
         log.tell(readiness.reason)
         return standard["/readyz"]()
 
     def inventory() -> ProbeResponse:
-        return ProbeResponse(target().inventory(), content_type=JSON)
+        now = target()
+        body = encode_waiting(now.reason, now.devices) if isinstance(now, SgxSearch) else now.inventory()
+        return ProbeResponse(body, content_type=JSON)
 
     return standard | {"/readyz": ready, "/inventory": inventory}
 
 
 async def serve(settings: PluginSettings, stop: asyncio.Event, registry: CollectorRegistry) -> None:
-    """Run the plugin until `stop` is set.
-
-    Raises:
-        ConfcomError: the plugin cannot start. On a node without SGX it waits instead.
-    """
+    """Run the plugin until `stop` is set; on a node without SGX it waits. ConfcomError if it cannot start."""
     require_directory(settings.device_plugin_dir)
     metrics = PluginMetrics(registry)
     search = SgxSearch(HostFiles(settings.host_root), simulated_epc_mib=settings.simulated_epc_mib, metrics=metrics)
-    target: DevicePlugin | WaitingPlugin = WaitingPlugin(search)
+    target: DevicePlugin | SgxSearch = search
     probes = ProbeServer(probe_routes(lambda: target, registry, time.monotonic))
     try:
         if settings.probe_address is not None:
@@ -228,11 +227,7 @@ async def serve(settings: PluginSettings, stop: asyncio.Event, registry: Collect
         if removed := remove_stale_sockets(settings.device_plugin_dir):
             _logger.info("removed the sockets of earlier instances", extra={"sockets": removed})
         target = plugin
-        try:
-            await plugin.start()
-            await plugin.run(stop)
-        finally:
-            await plugin.close()
+        await plugin.run(stop)
     finally:
         await probes.close()
 

@@ -26,7 +26,7 @@ HELPER_RESOURCE = "confcom.internal/quote_helper_epc_mem_in_MiB"
 
 STALL_SECONDS_PER_PAIR = 0.12e-6
 """A 1.36 kubelet's stall after its restart, for each pair of a device and an allocated device (measured)."""
-DEFAULT_NODE_USERS = 1_024
+NODE_USERS = 1_024
 """How many containers may use a device node at the same time. A device node is not scarce, so this limit must not be
 reached before the kubelet's own limit of pods (110 by default), above all for the quote helper, which needs the
 provision device."""
@@ -74,8 +74,6 @@ class ResourceSettings:
     """MiB that are not advertised, for enclaves outside of Kubernetes."""
     helper_mib: int = DEFAULT_HELPER_MIB
     """MiB for each of `HELPERS` quote helpers; 0 if they request none."""
-    enclave_users: int = DEFAULT_NODE_USERS
-    provision_users: int = DEFAULT_NODE_USERS
     names: dict[ResourceKind, str] = field(default_factory=lambda: dict(DEFAULT_NAMES))
 
     def __post_init__(self) -> None:
@@ -144,8 +142,8 @@ def plan_resources(
     devices = advertised if accounting.kind is AccountingKind.DEVICE else 0
     counts = {
         ResourceKind.EPC: devices,
-        ResourceKind.ENCLAVE: settings.enclave_users,
-        ResourceKind.PROVISION: 0 if discovery.provision_node is None else settings.provision_users,
+        ResourceKind.ENCLAVE: NODE_USERS,
+        ResourceKind.PROVISION: 0 if discovery.provision_node is None else NODE_USERS,
         ResourceKind.HELPER: set_aside,
     }
     held_back, kept = max(for_tenants - advertised, 0), max(advertised - for_tenants, 0)

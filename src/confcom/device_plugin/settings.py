@@ -13,7 +13,6 @@ from confcom.device_plugin.kubelet.allocation import AESMD_DIRECTORY
 from confcom.device_plugin.resources import (
     DEFAULT_HELPER_MIB,
     DEFAULT_NAMES,
-    DEFAULT_NODE_USERS,
     ResourceKind,
     ResourceSettings,
 )
@@ -38,8 +37,6 @@ LARGEST_EPC_MIB = 1024 * 1024
 
 DEFAULT_INSTALLATION = "confcom"
 """The same for all plugins without a name of their own, which then count as instances of one update."""
-_INSTALLATION_CHARACTERS = 253
-"""The length of Kubernetes' longest names, enough for a namespace and a release's name."""
 
 _DESCRIPTION = """\
 Offer this node's EPC to the kubelet as kubernetes.azure.com/sgx_epc_mem_in_MiB (one device is one MiB), and the SGX
@@ -105,14 +102,6 @@ def settings_parser(prog: str, environ: Mapping[str, str]) -> SettingsParser:
         metavar="MIB",
         text=f"EPC set aside for each of {HELPERS} quote helpers; 0 if they request none",
     )
-    for kind, what in (("enclave", "the enclave device"), ("provision", "the provision device")):
-        parser.add(
-            f"--{kind}-users",
-            convert=integer_between(1, MAX_DEVICES),
-            default=DEFAULT_NODE_USERS,
-            metavar="N",
-            text=f"maximum number of containers that use {what} at the same time",
-        )
     for kind, name in DEFAULT_NAMES.items():
         parser.add(
             f"--{kind}-resource",
@@ -123,7 +112,7 @@ def settings_parser(prog: str, environ: Mapping[str, str]) -> SettingsParser:
         )
     parser.add(
         "--installation",
-        convert=_installation,
+        convert=str,
         default=DEFAULT_INSTALLATION,
         metavar="NAME",
         text="name of this installation; a plugin of another installation cannot offer the same resource on the node",
@@ -215,8 +204,6 @@ def parse_settings(arguments: Sequence[str], *, prog: str, environ: Mapping[str,
         ),
         reserve_mib=values.pop("reserve_epc_mib"),
         helper_mib=values.pop("helper_epc_mib"),
-        enclave_users=values.pop("enclave_users"),
-        provision_users=values.pop("provision_users"),
         names={kind: values.pop(f"{kind}_resource") for kind in ResourceKind},
     )
     simulated_epc = (epc_mib or DEFAULT_SIMULATED_EPC_MIB) if simulated else None
@@ -232,12 +219,6 @@ def _resource_name(text: str) -> str:
 def _api_server(text: str) -> ApiVersion | None:
     """Return the version; None for an empty text, which the chart gives if it does not know."""
     return parse_api_version(text) if text else None
-
-
-def _installation(text: str) -> str:
-    if not text or len(text) > _INSTALLATION_CHARACTERS:
-        raise ValueError(f"it must have 1 to {_INSTALLATION_CHARACTERS} characters")
-    return text
 
 
 def _absolute_path(text: str) -> str:

@@ -10,16 +10,15 @@ from confcom.device_plugin.discovery.device_nodes import GROUP_FILE
 from confcom.device_plugin.discovery.epc_discovery import (
     DRIVER_ENTRIES,
     ENCLAVE_NODES,
-    LEGACY_ENCLAVE_NODE,
+    NODE_DIRECTORY,
     PROVISION_NODES,
     NoSgxError,
     discover,
 )
-from confcom.device_plugin.discovery.epc_sources import NODE_DIRECTORY
 from confcom.hardware_report import Facts
 from confcom.hardware_report.node_files import NodeFiles
 
-NODES = (*ENCLAVE_NODES, *PROVISION_NODES, "/dev/sgx_vepc", LEGACY_ENCLAVE_NODE)
+NODES = (*ENCLAVE_NODES, *PROVISION_NODES, "/dev/sgx_vepc", "/dev/isgx")
 GROUPS = ("sgx", "sgx_prv")
 """Groups of systemd's and Intel's udev rules."""
 UDEV_RULES = ("/etc/udev/rules.d", "/usr/lib/udev/rules.d", "/lib/udev/rules.d")

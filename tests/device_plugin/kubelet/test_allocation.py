@@ -2,8 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from confcom.device_plugin.discovery.epc_discovery import Discovery, Platform
-from confcom.device_plugin.discovery.epc_sources import EpcSection, EpcSource
+from confcom.device_plugin.discovery.epc_discovery import Discovery, EpcSection, EpcSource, Platform
 from confcom.device_plugin.kubelet.allocation import AllocationError, Allocator
 from confcom.device_plugin.resources import ResourceKind, plan_resources
 from confcom.kubelet_api import deviceplugin_pb2 as pb
@@ -16,8 +15,7 @@ HARDWARE = Discovery(
 
 
 ALLOCATORS = {
-    resource.kind: Allocator.of(resource, HARDWARE, aesmd_directory="/run/aesmd")
-    for resource in plan_resources(HARDWARE).resources
+    resource.kind: Allocator(resource, HARDWARE, "/run/aesmd") for resource in plan_resources(HARDWARE).resources
 }
 EPC = ALLOCATORS[ResourceKind.EPC]
 PLATFORM = {"CONFCOM_SGX_PLATFORM": "hardware"}

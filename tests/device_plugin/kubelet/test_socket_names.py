@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from confcom.device_plugin.kubelet import socket_names
 from confcom.device_plugin.kubelet.socket_names import (
     INSTANCES,
     NAME_BYTES,
@@ -16,6 +17,8 @@ from confcom.device_plugin.kubelet.socket_names import (
     unused_instance,
 )
 from confcom.device_plugin.resources import EPC_RESOURCE, Resource, ResourceKind
+from confcom.errors import UnavailableError
+from testkit.raised import raises
 
 EPC = Resource(ResourceKind.EPC, EPC_RESOURCE, 4)
 ENCLAVE = Resource(ResourceKind.ENCLAVE, "sgx.intel.com/enclave", 4)
@@ -137,8 +140,16 @@ def test_a_directory_that_is_gone_says_nothing(directory):
 def test_an_instance_takes_no_mark_that_is_in_use(directory, other):
     other("000")
     other("001", resource=ENCLAVE, installation="another")
-    numbers = iter([0, 1, 0, 2])
-    assert unused_instance(directory, lambda below: next(numbers) % below) == "002"
+    for number, taken in ((0, "002"), (2, "002"), (INSTANCES - 1, "zzz")):
+        assert unused_instance(directory, lambda _below, number=number: number) == taken
+
+
+def test_names_that_are_used_up_are_an_error(directory, monkeypatch):
+    monkeypatch.setattr(socket_names, "INSTANCES", 3)
+    for instance in ("000", "001", "002"):
+        SocketNames(directory, "confcom", instance).path(EPC, 0).touch()
+    with raises("socket-names-used-up", UnavailableError):
+        unused_instance(directory, lambda below: below - 1)
 
 
 @given(st.integers(0, INSTANCES - 1), st.integers(0, 10**9), st.sampled_from(list(ResourceKind)), st.text(max_size=99))

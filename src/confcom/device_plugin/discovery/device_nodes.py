@@ -66,9 +66,9 @@ class NodeState:
 class HostDevices:
     """The current state of driver and devices."""
 
-    driver: str | None
+    driver: str | None = None
     """The driver's entry in sysfs; None if no driver is loaded."""
-    nodes: tuple[NodeState, ...]
+    nodes: tuple[NodeState, ...] = ()
 
     def has(self, path: str) -> bool:
         """Return whether the driver is loaded and a device is at this path."""

@@ -9,11 +9,10 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from confcom.device_plugin.discovery.device_nodes import Device, HostDevices, NodeState, Problem, inspect_devices
 from confcom.device_plugin.discovery.epc_discovery import Discovery, NoSgxError, Platform, discover, find_driver
-from confcom.device_plugin.discovery.epc_sources import find_epc
 from confcom.device_plugin.discovery.host import HostFiles
 from confcom.device_plugin.metrics import PluginMetrics
 
@@ -48,14 +47,17 @@ class Debounce:
         return Debounce(present=False, seen=self.seen + 1)
 
 
+@dataclass(slots=True)
 class DeviceAvailability:
     """Whether a resource's device is available, as two events that others can wait for."""
 
-    def __init__(self) -> None:
-        self.reason = self.code = ""
-        """Why the device is unavailable, and the code of it; empty if it is available."""
-        self.available = asyncio.Event()
-        self.unavailable = asyncio.Event()
+    reason: str = ""
+    code: str = ""
+    """Why the device is unavailable, and the code of it; empty if it is available."""
+    available: asyncio.Event = field(default_factory=asyncio.Event)
+    unavailable: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def __post_init__(self) -> None:
         self.available.set()
 
     def mark_unavailable(self, problem: Problem) -> None:
@@ -71,74 +73,68 @@ class DeviceAvailability:
         self.available.set()
 
 
+@dataclass(slots=True)
 class SgxSearch:
     """A search that waits until the node has SGX to offer, since a driver may be loaded late."""
 
-    def __init__(
-        self,
-        host: HostFiles,
-        *,
-        simulated_epc_mib: int | None,
-        metrics: PluginMetrics,
-        sleep: Sleep = asyncio.sleep,
-    ) -> None:
-        self.reason = "the node has not been examined yet"
-        self.devices = HostDevices(None, ())
-        self._host = host
-        self._simulated_epc_mib = simulated_epc_mib
-        self._metrics = metrics
-        self._sleep = sleep
+    host: HostFiles
+    simulated_epc_mib: int | None
+    metrics: PluginMetrics
+    sleep: Sleep = asyncio.sleep
+    reason: str = "the node has not been examined yet"
+    devices: HostDevices = field(default_factory=HostDevices)
 
     async def find(self) -> Discovery:
         """Inspect the host until it has SGX to offer, and return it; at once if it is complete at the first inspection.
 
         If it is not complete at first (such as the enclave device without the provision device, while udev is still at
         work), `DEBOUNCE_POLLS` consecutive inspections must find the same, because the decision is final.
-
-        Raises:
-            SimulatedOnHardwareError: simulated EPC was requested, and an SGX driver is loaded.
         """
         found = self._inspect()
         if found is not None and found.provision_node is not None:
             return found
         seen = 1
         while found is None or seen < DEBOUNCE_POLLS:
-            await self._sleep(POLL_SECONDS)
+            await self.sleep(POLL_SECONDS)
             before, found = found, self._inspect()
             seen = seen + 1 if found == before else 1
         return found
 
     def _inspect(self) -> Discovery | None:
         try:
-            found = discover(self._host, simulated_epc_mib=self._simulated_epc_mib)
+            found = discover(self.host, simulated_epc_mib=self.simulated_epc_mib)
         except NoSgxError as error:
             found, reason, code = None, str(error), error.error_code
         else:
             reason, code = "SGX has just appeared; the plugin offers it after several successful checks", ""
         if found is None or found.platform is Platform.HARDWARE:
-            self.devices = inspect_devices(self._host)
-            self._metrics.record_devices(self.devices, offered=(Device.ENCLAVE,))
+            self.devices = inspect_devices(self.host)
+            self.metrics.record_devices(self.devices, offered=(Device.ENCLAVE,))
         if found is None and reason != self.reason:
             _logger.warning("no SGX to offer yet", extra={"event": "no-sgx", "reason": reason, "code": code})
         self.reason = reason
         return found
 
 
+@dataclass(slots=True)
 class DeviceWatch:
     """A periodic inspection of the driver and the devices found at start, which updates each device's availability."""
 
-    def __init__(self, host: HostFiles, discovery: Discovery, *, metrics: PluginMetrics) -> None:
-        self.devices = HostDevices(None, ())
-        self._host = host
-        self._discovery = discovery
-        self._metrics = metrics
-        self._paths = {Device.ENCLAVE: discovery.enclave_node}
-        if discovery.provision_node is not None:
-            self._paths[Device.PROVISION] = discovery.provision_node
+    host: HostFiles
+    discovery: Discovery
+    metrics: PluginMetrics
+    devices: HostDevices = field(default_factory=HostDevices)
+    availability: dict[Device, DeviceAvailability] = field(init=False)
+    _paths: dict[Device, str] = field(init=False)
+    _debounce: dict[Device, Debounce] = field(init=False)
+    _logged_problems: dict[Device, tuple[str, ...]] = field(default_factory=dict)
+    _logged_late: set[Device] = field(default_factory=set)
+
+    def __post_init__(self) -> None:
+        paths = {Device.ENCLAVE: self.discovery.enclave_node, Device.PROVISION: self.discovery.provision_node}
+        self._paths = {device: path for device, path in paths.items() if path is not None}
         self.availability = {device: DeviceAvailability() for device in self._paths}
         self._debounce = dict.fromkeys(self._paths, Debounce(present=True))
-        self._logged_problems: dict[Device, tuple[str, ...]] = {}
-        self._logged_late: set[Device] = set()
 
     async def run(self) -> None:
         """Inspect the host every POLL_SECONDS, until cancelled."""
@@ -148,11 +144,11 @@ class DeviceWatch:
 
     def poll(self) -> None:
         """Inspect the host once, log what has changed, and update the availability of devices."""
-        if self._discovery.platform is Platform.SIMULATED:
+        if self.discovery.platform is Platform.SIMULATED:
             self._look_for_hardware()
             return
-        self.devices = inspect_devices(self._host, expected=self._paths.values())
-        self._metrics.record_devices(self.devices, offered=tuple(self._paths))
+        self.devices = inspect_devices(self.host, expected=self._paths.values())
+        self.metrics.record_devices(self.devices, offered=tuple(self._paths))
         for node in self.devices.nodes:
             self._log_problems(node)
             if node.device in self._paths:
@@ -161,7 +157,7 @@ class DeviceWatch:
                 self._log_late_device(node)
 
     def _look_for_hardware(self) -> None:
-        self.devices = HostDevices(find_driver(self._host), ())
+        self.devices = HostDevices(find_driver(self.host), ())
         if self.devices.driver is None or self.availability[Device.ENCLAVE].unavailable.is_set():
             return
         problem = Problem(
@@ -187,8 +183,6 @@ class DeviceWatch:
             )
         elif after.present and not before.present:
             _logger.info("SGX device back", extra={"event": "device-back", "device": device, "path": path})
-            if device is Device.ENCLAVE:
-                self._compare_epc()
             availability.mark_available()
 
     def _loss(self, device: Device, path: str) -> Problem:
@@ -206,21 +200,6 @@ class DeviceWatch:
             "check udev, and which program removed the device",
             code="device-removed",
         )
-
-    def _compare_epc(self) -> None:
-        epc = find_epc(self._host)
-        now, then = sum(section.size for section in epc.sections), self._discovery.epc_bytes
-        if now != then:
-            _logger.warning(
-                "the EPC size differs from the size at start; the plugin offers the old size until it restarts",
-                extra={
-                    "event": "epc-size-changed",
-                    "bytes_at_start": then,
-                    "bytes_now": now,
-                    "source": epc.source,
-                    "reason": epc.reason,
-                },
-            )
 
     def _log_problems(self, node: NodeState) -> None:
         """Log each new problem once, and once when there is none any more; a missing device has no problems."""

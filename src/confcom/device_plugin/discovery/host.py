@@ -1,13 +1,38 @@
-"""Read-only access to the host, for discovery."""
+"""Read-only access to the host, for discovery: files, and the CPUID instruction by one of the two uses of ctypes."""
 
 from __future__ import annotations
 
+import ctypes
+import mmap
+import os
+import platform
 import stat
+import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from confcom.device_plugin.discovery.cpuid_instruction import read_cpuid
+from confcom.errors import UnavailableError
 from confcom.sgx.epc_from_cpuid import CpuidRegisters
+
+MACHINES = ("x86_64", "AMD64")
+"""The values of platform.machine() on which the code below can run."""
+_REGISTERS = 4
+_CODE = bytes.fromhex(
+    "53"  # push rbx, which the caller owns and cpuid overwrites
+    "4989d0"  # mov r8, rdx: where the registers go, the third argument
+    "89f8"  # mov eax, edi: the leaf
+    "89f1"  # mov ecx, esi: the sub-leaf
+    "0fa2"  # cpuid
+    "418900"  # mov [r8], eax
+    "41895804"  # mov [r8+4], ebx
+    "41894808"  # mov [r8+8], ecx
+    "4189500c"  # mov [r8+12], edx
+    "5b"  # pop rbx
+    "c3"  # ret
+)
+"""`void cpuid(uint32_t leaf, uint32_t subleaf, uint32_t registers[4])` in the System V calling convention."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,3 +86,50 @@ class HostFiles:
 
     def _at(self, path: str) -> Path:
         return self.root / path.lstrip("/")
+
+
+def read_cpuid(leaf: int, subleaf: int, *, machine: str | None = None) -> CpuidRegisters:
+    """Return the registers of the processor that runs this thread; UnavailableError if the system does not allow it.
+
+    Python cannot execute the instruction, and `/dev/cpu/*/cpuid` needs a kernel module and root. So a few bytes of
+    machine code are written to a page of their own, which is first writable and then executable, never both.
+    """
+    machine = platform.machine() if machine is None else machine
+    if machine not in MACHINES or struct.calcsize("P") != 8:
+        raise UnavailableError(
+            "CPUID cannot be read",
+            error_code="not-x86-64",
+            why=f"this is a {8 * struct.calcsize('P')}-bit program on {machine or 'an unknown machine'}",
+            remedy="SGX exists on x86-64 only",
+        )
+    registers = (ctypes.c_uint32 * _REGISTERS)()
+    with _executable(_CODE) as address:
+        function = ctypes.CFUNCTYPE(None, ctypes.c_uint32, ctypes.c_uint32, ctypes.POINTER(ctypes.c_uint32))(address)
+        function(leaf, subleaf, registers)
+    return CpuidRegisters(*registers)
+
+
+@contextmanager
+def _executable(code: bytes) -> Iterator[int]:
+    """Yield the address of an executable page with the code; the page is unmapped at the end."""
+    with mmap.mmap(-1, mmap.PAGESIZE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS) as page:
+        page.write(code)
+        view = ctypes.c_char.from_buffer(page)
+        try:
+            address = ctypes.addressof(view)
+            _make_executable(address)
+            yield address
+        finally:
+            del view  # a mapping with an exported buffer cannot be closed
+
+
+def _make_executable(address: int) -> None:
+    mprotect = ctypes.CDLL(None, use_errno=True).mprotect
+    mprotect.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
+    if mprotect(address, mmap.PAGESIZE, mmap.PROT_READ | mmap.PROT_EXEC):
+        raise UnavailableError(
+            "CPUID cannot be read",
+            error_code="page-not-executable",
+            why=f"the operating system refuses executable memory pages: {os.strerror(ctypes.get_errno())}",
+            remedy="allow it (SELinux: execmem), or use kernel 5.17 or newer, whose sysfs has the size of the EPC",
+        )

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from confcom.device_plugin.discovery.epc_discovery import ENCLAVE_NODES, PROVISION_NODES, Discovery, Platform
+from confcom.device_plugin.discovery.epc_discovery import ENCLAVE_NODES, PROVISION_NODES, Discovery
 from confcom.device_plugin.resources import Resource, ResourceKind
 from confcom.errors import ConfcomError
 from confcom.kubelet_api import deviceplugin_pb2 as pb
@@ -34,28 +34,12 @@ class Allocator:
     """Answers Allocate requests for one resource."""
 
     resource: Resource
-    platform: Platform
-    container_nodes: tuple[str, ...]
-    host_node: str
+    discovery: Discovery
     aesmd_directory: str | None
-
-    @classmethod
-    def of(cls, resource: Resource, discovery: Discovery, *, aesmd_directory: str | None) -> Allocator:
-        """Return the allocator of one resource; `aesmd_directory` is None if containers mount it themselves."""
-        if resource.kind is ResourceKind.PROVISION:
-            if discovery.provision_node is None:
-                raise ValueError("no provision resource is planned on a node without a provision device")
-            return cls(resource, discovery.platform, PROVISION_NODES, discovery.provision_node, None)
-        # The quote helper makes the socket in that directory, and mounts the directory itself, writable.
-        directory = None if resource.kind is ResourceKind.HELPER else aesmd_directory
-        return cls(resource, discovery.platform, ENCLAVE_NODES, discovery.enclave_node, directory)
+    """None if containers mount it themselves."""
 
     def allocate(self, request: pb.AllocateRequest) -> pb.AllocateResponse:
-        """Return one answer per container, in time proportional to the number of device IDs.
-
-        Raises:
-            AllocationError: a container has no device IDs, or an ID is unknown or repeated.
-        """
+        """Return one answer per container; AllocationError if one has no device, an unknown one, or one twice."""
         containers = request.container_requests
         self._check([identifier for container in containers for identifier in container.devices_ids])
         return pb.AllocateResponse(
@@ -65,18 +49,21 @@ class Allocator:
     def _container(self, count: int) -> pb.ContainerAllocateResponse:
         if not count:
             raise AllocationError(f"Allocate for {self.resource.name} names no device", error_code="no-device-named")
-        envs = {PLATFORM_VARIABLE: str(self.platform)}
-        if self.resource.kind in {ResourceKind.EPC, ResourceKind.HELPER}:
+        kind, envs = self.resource.kind, {PLATFORM_VARIABLE: str(self.discovery.platform)}
+        if kind in {ResourceKind.EPC, ResourceKind.HELPER}:
             envs[EPC_VARIABLE] = str(count)
+        host_node, container_nodes = self.discovery.enclave_node, ENCLAVE_NODES
+        if kind is ResourceKind.PROVISION:
+            host_node, container_nodes = self.discovery.provision_node or "", PROVISION_NODES
         devices = [
-            pb.DeviceSpec(container_path=name, host_path=self.host_node, permissions=DEVICE_PERMISSIONS)
-            for name in self.container_nodes
+            pb.DeviceSpec(container_path=name, host_path=host_node, permissions=DEVICE_PERMISSIONS)
+            for name in container_nodes
         ]
-        mounts = (
-            []
-            if self.aesmd_directory is None
-            else [pb.Mount(container_path=AESMD_DIRECTORY, host_path=self.aesmd_directory, read_only=True)]
-        )
+        mounts = []
+        # The quote helper makes the socket in that directory, and mounts the directory itself, writable.
+        if self.aesmd_directory is not None and kind in {ResourceKind.EPC, ResourceKind.ENCLAVE}:
+            mount = pb.Mount(container_path=AESMD_DIRECTORY, host_path=self.aesmd_directory, read_only=True)
+            mounts.append(mount)
         return pb.ContainerAllocateResponse(envs=envs, devices=devices, mounts=mounts)
 
     def _check(self, identifiers: Sequence[str]) -> None:

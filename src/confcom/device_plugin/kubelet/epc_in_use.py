@@ -49,11 +49,7 @@ def epc_in_use(checkpoint: Checkpoint, *, epc_resource: str, enclave_resource: s
 
 
 def read_checkpoint(directory: Path) -> Checkpoint | None:
-    """Return the checkpoint, or None if the kubelet has written none.
-
-    Raises:
-        CheckpointError: the file cannot be read or decoded; the error has the reason.
-    """
+    """Return the checkpoint, None if the kubelet has written none; CheckpointError if it cannot be used."""
     try:
         with (directory / CHECKPOINT_NAME).open("rb") as file:
             data = file.read(MAX_CHECKPOINT_BYTES + 1)

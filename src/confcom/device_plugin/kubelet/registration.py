@@ -1,4 +1,14 @@
-"""Registration of one resource with the kubelet, repeated whenever it is lost."""
+"""Registration of one resource with the kubelet, at a fresh socket each time, repeated whenever it is lost.
+
+One rule holds for sockets: each registration has a socket of its own, and the one before is closed when the kubelet has
+opened the new one's stream. A 1.37 kubelet refuses a path that it knows. Up to 1.36 the end of an older stream that is
+still open ends the new one too; the resource is then registered once more.
+
+A kubelet that starts removes every socket in the directory before it listens, and it dials the plugin back while it
+answers Register. Hence the order of an attempt: connect to the kubelet, serve, call Register over that connection, and
+wait for the kubelet's stream while watching the connection. A socket from before would lose 10 s to a dial-back that
+finds none (measured, 4 of 4).
+"""
 
 from __future__ import annotations
 
@@ -11,22 +21,36 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 
+import grpc
+import grpc.aio
+
+from confcom.daemon.socket_path import PathState, inspect_path
 from confcom.daemon.supervision import run_unless
 from confcom.device_plugin.discovery.device_watch import DeviceAvailability
-from confcom.device_plugin.kubelet.endpoint import Endpoint, Serving
-from confcom.device_plugin.kubelet.kubelet_watch import KubeletWatch
-from confcom.device_plugin.kubelet.registration_attempt import (
-    REGISTER_SECONDS,
-    AttemptFailedError,
-    kubelet_absence,
-    register_once,
-)
+from confcom.device_plugin.kubelet.endpoint import Endpoint
 from confcom.device_plugin.kubelet.socket_names import PeerInstances
 from confcom.device_plugin.metrics import PluginMetrics
-from confcom.errors import ConfcomError
+from confcom.errors import ConfcomError, UnavailableError
+from confcom.kubelet_api import deviceplugin_pb2 as pb
+from confcom.kubelet_api.services import API_VERSION, RegistrationStub, unix_channel
 
 _logger = logging.getLogger(__name__)
 
+POLL_SECONDS = 0.01
+"""A kubelet that restarts listens a fraction of a second before it reports the node's resources for the next ten, and
+what is not registered by then is 0 in the API. A poll is one lstat and one connect, so all polls take less than 1% of a
+processor while the kubelet is away. inotify would save them; a node has few instances of it, which others need."""
+YIELD_SECONDS = 0.05
+"""How much later than tenants' resources the others register with a kubelet that has just started. All of them together
+take the plugin 35 ms of CPU, and a kubelet reports 0 for ten seconds for what comes after its first report."""
+ABSENT_REPORT_SECONDS = 1.0
+"""How often the reason is looked at anew while no kubelet listens: its socket may be missing, stale or forbidden."""
+CONNECT_SECONDS = 2.0
+"""A listening unix socket accepts at once; a kubelet that takes longer is stopped or overloaded."""
+REGISTER_SECONDS = 12.0
+"""The kubelet dials back for up to 10 s before it answers; a longer deadline lets its own error arrive."""
+FIRST_STREAM_SECONDS = 10.0
+"""From a successful Register to the kubelet's ListAndWatch, which normally comes within milliseconds."""
 SOCKET_CHECK_SECONDS = 1.0
 """Interval at which a registered plugin checks whether its socket's path still exists and which other instances run:
 one lstat, one listing of the directory, and a connect to each socket of another instance."""
@@ -34,16 +58,9 @@ MIN_VISIBLE_SECONDS = 1.5 * SOCKET_CHECK_SECONDS
 """Minimum time that an instance serves after it may have registered, so that other instances see it; with a margin."""
 STABLE_SECONDS = 1.0
 """A stream that lasted this long counts as a working registration; the next attempt follows without delay."""
-ABSENT_REPORT_SECONDS = 1.0
-"""How often the reason is looked at anew while no kubelet listens: its socket may be missing, stale or forbidden."""
 RETRY_FIRST_SECONDS, RETRY_LIMIT_SECONDS = 0.02, 5.0
 """Backoff while a kubelet refuses the plugin or drops it at once, so that it is not called in a loop (one known plugin:
 300 times a second). When the kubelet ends, the backoff is reset, because nothing is known about its successor."""
-
-
-YIELD_SECONDS = 0.05
-"""How much later than tenants' resources the others register with a kubelet that has just started. All of them together
-take the plugin 35 ms of CPU, and a kubelet reports 0 for ten seconds for what comes after its first report."""
 
 
 class RegistrationCause(StrEnum):
@@ -71,6 +88,14 @@ class RegistrationStatus:
     code: str = ""
 
 
+class AttemptFailedError(ConfcomError):
+    """An attempt to register failed; a later one may succeed."""
+
+    def __init__(self, what: str, *, error_code: str, kubelet_listens: bool = True) -> None:
+        super().__init__(what, error_code=error_code)
+        self.kubelet_listens = kubelet_listens
+
+
 @dataclass(slots=True)
 class Backoff:
     """Delays, in seconds, that double; each is reduced at random by up to half, so that nodes do not retry in step."""
@@ -94,47 +119,55 @@ class Backoff:
         self._next = self.first
 
 
+@dataclass(slots=True)
+class KubeletWatch:
+    """Waits until a kubelet listens. However many wait, only one of them polls."""
+
+    socket: Path
+    sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
+    _polling: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+    async def wait(self) -> None:
+        """Wait until a kubelet listens."""
+        async with self._polling:
+            while kubelet_absence(self.socket):
+                await self.sleep(POLL_SECONDS)
+
+
+@dataclass(slots=True)
 class Registrar:
     """Serves one resource and keeps it registered.
 
     A resource that `yields` is rarely needed by tenants' Pods, so that others are registered first.
     """
 
-    def __init__(
-        self,
-        *,
-        resource_name: str,
-        kubelet_socket: Path,
-        kubelet_watch: KubeletWatch,
-        new_endpoint: Callable[[], Endpoint],
-        peers: PeerInstances,
-        yields: bool,
-        metrics: PluginMetrics,
-        jitter: Callable[[], float],
-        clock: Callable[[], float],
-        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
-    ) -> None:
-        self.status = RegistrationStatus(problem="not tried yet", code="not-tried")
-        self.resource_name = resource_name
-        self._kubelet_socket = kubelet_socket
-        self._kubelet_watch = kubelet_watch
-        self._serving = Serving(new_endpoint)
-        self._peers = peers
-        self._yields = yields
-        self._metrics = metrics
-        self._clock = clock
-        self._sleep = sleep
-        self._retry_backoff = Backoff(RETRY_FIRST_SECONDS, RETRY_LIMIT_SECONDS, jitter)
-        self._registered_at = self._offered_at = -math.inf
+    resource_name: str
+    kubelet: KubeletWatch
+    new_endpoint: Callable[[], Endpoint]
+    peers: PeerInstances
+    yields: bool
+    metrics: PluginMetrics
+    jitter: Callable[[], float]
+    clock: Callable[[], float]
+    sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
+    status: RegistrationStatus = field(
+        default_factory=lambda: RegistrationStatus(problem="not tried yet", code="not-tried")
+    )
+    _endpoint: Endpoint | None = None
+    """The one that the kubelet watches, or watched last."""
+    _offered: Endpoint | None = None
+    """The one of an attempt that has not ended."""
+    _backoff: Backoff = field(init=False)
+    _registered_at: float = -math.inf
+    _offered_at: float = -math.inf
+
+    def __post_init__(self) -> None:
+        self._backoff = Backoff(RETRY_FIRST_SECONDS, RETRY_LIMIT_SECONDS, self.jitter)
 
     @property
     def socket_path(self) -> Path | None:
         """The socket on which the resource is served now; None if it is not served."""
-        return self._serving.path
-
-    async def start(self) -> None:
-        """Start serving, so that the kubelet's calls can be answered."""
-        await self._serving.restart()
+        return None if self._endpoint is None else self._endpoint.path
 
     async def run_while(self, device: DeviceAvailability) -> None:
         """Keep the resource registered while the device is available, and unregistered otherwise, until cancelled.
@@ -145,87 +178,117 @@ class Registrar:
         cause = RegistrationCause.START
         while True:
             if device.unavailable.is_set():
-                await self._wait_unregistered(device)
+                await self.close()
+                self.status.problem, self.status.code = device.reason, device.code
+                extra = {"resource": self.resource_name, "reason": device.reason}
+                _logger.warning("no longer offered", extra=extra)
+                await device.available.wait()
                 cause = RegistrationCause.DEVICE_BACK
             await run_unless(device.unavailable.wait(), self.run(cause))
-
-    async def _wait_unregistered(self, device: DeviceAvailability) -> None:
-        await self.close()
-        self.status.problem, self.status.code = device.reason, device.code
-        _logger.warning("no longer offered", extra={"resource": self.resource_name, "reason": device.reason})
-        await device.available.wait()
-        with contextlib.suppress(ConfcomError):  # each attempt to register tries it again, and reports the failure
-            await self.start()
 
     async def run(self, cause: RegistrationCause = RegistrationCause.START) -> None:
         """Register, and register again whenever the registration is lost, until cancelled."""
         while True:
-            endpoint = await self._register(cause)
-            cause = await _until_lost(endpoint, self._peers)
-            if cause is RegistrationCause.SIBLING_ENDED:
-                self._serving.retain()
+            cause = await _until_lost(await self._register(cause), self.peers)
             self._set_registered(registered=False)
             _logger.warning("no longer registered", extra={"resource": self.resource_name, "cause": cause})
-            if self._clock() - self._registered_at >= STABLE_SECONDS:
-                self._retry_backoff.reset()
-            elif not kubelet_absence(self._kubelet_socket):
-                await self._sleep(self._retry_backoff.next_delay())
+            if self.clock() - self._registered_at >= STABLE_SECONDS:
+                self._backoff.reset()
+            elif not kubelet_absence(self.kubelet.socket):
+                await self.sleep(self._backoff.next_delay())
 
     async def end(self) -> None:
         """Close, after older instances had time to see this one, so that they detect its end and register again."""
-        remaining = self._offered_at + MIN_VISIBLE_SECONDS - self._clock()
-        if remaining > 0 and self._peers.any_alive():
-            await self._sleep(remaining)
+        remaining = self._offered_at + MIN_VISIBLE_SECONDS - self.clock()
+        if remaining > 0 and self.peers.any_alive():
+            await self.sleep(remaining)
         await self.close()
 
     async def close(self) -> None:
         """End the kubelet's stream, stop the server, and remove the socket."""
-        await self._serving.close()
+        ending, self._endpoint, self._offered = (self._endpoint, self._offered), None, None
+        await asyncio.gather(*(endpoint.close() for endpoint in ending if endpoint is not None))
         self._set_registered(registered=False)
 
     async def _register(self, cause: RegistrationCause) -> Endpoint:
         while True:
             try:
-                endpoint = await register_once(self._kubelet_socket, self.resource_name, self._offered_endpoint)
+                endpoint = await self._attempt()
                 break
             except AttemptFailedError as failure:
-                self._record_failure(failure)
+                if self._offered is not None:
+                    await self._offered.close()
+                if failure.what != self.status.problem:
+                    _logger.warning(
+                        "not registered yet", extra={"resource": self.resource_name, "reason": failure.what}
+                    )
+                self.status.problem, self.status.code = failure.what, failure.error_code
                 if failure.kubelet_listens:
-                    await self._sleep(self._retry_backoff.next_delay())
+                    self.metrics.registration_failures.labels(self.resource_name).inc()
+                    await self.sleep(self._backoff.next_delay())
                 else:
-                    self._retry_backoff.reset()
-                    with contextlib.suppress(TimeoutError):
-                        async with asyncio.timeout(ABSENT_REPORT_SECONDS):
-                            await self._kubelet_watch.wait()
-                            if self._yields:
-                                await self._sleep(YIELD_SECONDS)
-        self._registered_at = self._clock()
-        self._peers.record_registration(endpoint.path, within=REGISTER_SECONDS)
+                    await self._wait_for_kubelet()
+        former, self._endpoint, self._offered = self._endpoint, endpoint, None
+        self._registered_at = self.clock()
+        self.peers.record_registration(endpoint.path, within=REGISTER_SECONDS)
         self.status.cause = cause
         self.status.problem = self.status.code = ""
         self.status.registrations += 1
-        self._metrics.registrations.labels(self.resource_name, cause).inc()
+        self.metrics.registrations.labels(self.resource_name, cause).inc()
         self._set_registered(registered=True)
         _logger.info("registered", extra={"resource": self.resource_name, "cause": cause, "socket": endpoint.path.name})
-        await self._serving.close_former()
+        if former is not None:
+            await former.close()
         return endpoint
 
-    async def _offered_endpoint(self) -> Endpoint:
-        self._offered_at = self._clock()
-        return await self._serving.ensure_served()
+    async def _wait_for_kubelet(self) -> None:
+        self._backoff.reset()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(ABSENT_REPORT_SECONDS):
+                await self.kubelet.wait()
+                if self.yields:
+                    await self.sleep(YIELD_SECONDS)
 
-    def _record_failure(self, failure: AttemptFailedError) -> None:
-        if failure.what != self.status.problem:
-            _logger.warning("not registered yet", extra={"resource": self.resource_name, "reason": failure.what})
-        self.status.problem, self.status.code = failure.what, failure.error_code
-        if failure.path_is_used:
-            self._serving.mark_path_used()
-        if failure.kubelet_listens:
-            self._metrics.registration_failures.labels(self.resource_name).inc()
+    async def _attempt(self) -> Endpoint:
+        """Register at a new socket, and return its endpoint once the kubelet has opened its ListAndWatch stream."""
+        if absence := kubelet_absence(self.kubelet.socket):
+            raise absence
+        async with unix_channel(str(self.kubelet.socket)) as channel:
+            try:
+                async with asyncio.timeout(CONNECT_SECONDS):
+                    await _connect(channel, self.kubelet.socket)
+                self._offered_at = self.clock()
+                self._offered = endpoint = self.new_endpoint()
+                await endpoint.start()
+                request = pb.RegisterRequest(
+                    version=API_VERSION, endpoint=endpoint.path.name, resource_name=self.resource_name
+                )
+                await RegistrationStub(channel).register(request, timeout=REGISTER_SECONDS)
+            except TimeoutError:
+                raise AttemptFailedError(
+                    f"the program at {self.kubelet.socket} does not speak gRPC", error_code="kubelet-without-grpc"
+                ) from None
+            except grpc.aio.AioRpcError as error:
+                raise AttemptFailedError(
+                    f"the kubelet answers {error.code().name}: {error.details()}", error_code="register-refused"
+                ) from error
+            except AttemptFailedError:
+                raise
+            except ConfcomError as error:
+                raise AttemptFailedError(str(error), error_code=error.error_code) from error
+            # Do not wait longer once the registration connection is closed.
+            closed = channel.wait_for_state_change(grpc.ChannelConnectivity.READY)
+            opened = endpoint.servicer.streams.opened
+            await run_unless(closed, opened.wait(), seconds=FIRST_STREAM_SECONDS)
+            if not opened.is_set():
+                raise AttemptFailedError(
+                    "the kubelet accepted Register but did not call ListAndWatch", error_code="list-not-requested"
+                )
+        return endpoint
 
     def _set_registered(self, *, registered: bool) -> None:
         self.status.registered = registered
-        self._metrics.registered.labels(self.resource_name).set(registered)
+        self.metrics.registered.labels(self.resource_name).set(registered)
 
 
 async def _until_lost(endpoint: Endpoint, peers: PeerInstances) -> RegistrationCause:
@@ -240,3 +303,28 @@ async def _until_lost(endpoint: Endpoint, peers: PeerInstances) -> RegistrationC
                 return RegistrationCause.SIBLING_ENDED
         else:
             return RegistrationCause.STREAM_LOST
+
+
+async def _connect(channel: grpc.aio.Channel, kubelet_socket: Path) -> None:
+    """Connect, once: gRPC would try again after a second, and a kubelet that ends closes its connections first."""
+    state = channel.get_state(try_to_connect=True)
+    while state is not grpc.ChannelConnectivity.READY:
+        if state is grpc.ChannelConnectivity.TRANSIENT_FAILURE:
+            raise AttemptFailedError(
+                f"the program at {kubelet_socket} closed the connection", error_code="kubelet-disconnected"
+            )
+        await channel.wait_for_state_change(state)
+        state = channel.get_state(try_to_connect=True)
+
+
+def kubelet_absence(kubelet_socket: Path) -> AttemptFailedError | None:
+    """Return why no kubelet listens at its registration socket; None if one does."""
+    try:
+        state = inspect_path(kubelet_socket)
+    except UnavailableError as error:
+        what, code = f"this user may not connect to {kubelet_socket}: {error.why}", "kubelet-forbidden"
+    else:
+        if state is PathState.LIVE:
+            return None
+        what, code = f"no kubelet listens at {kubelet_socket}: found {state.value}", "kubelet-absent"
+    return AttemptFailedError(what, error_code=code, kubelet_listens=False)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import itertools
 import re
 import string
 from collections.abc import Callable, Iterable, Iterator
@@ -121,9 +122,18 @@ def unused_instance(directory: Path, random_below: Callable[[int], int]) -> str:
 
     gRPC silently takes over a live socket's path, so two instances must never have the same name.
     """
-    used = {found["instance"] for _, found in _our_sockets(directory)}
-    while (instance := _digits(random_below(INSTANCES), _INSTANCE_LETTERS)) in used:
-        pass
+    used, first = {found["instance"] for _, found in _our_sockets(directory)}, random_below(INSTANCES)
+    numbers = itertools.chain(range(first, INSTANCES), range(first))
+    instance = next(
+        (one for one in (_digits(number, _INSTANCE_LETTERS) for number in numbers) if one not in used), None
+    )
+    if instance is None:
+        raise UnavailableError(
+            f"all {INSTANCES:,} names for the plugin's sockets are in use in {directory}",
+            error_code="socket-names-used-up",
+            why="each instance takes a name of its own, and removes it when it ends",
+            remedy="remove the files sgx-*.sock on which no program listens",
+        )
     return instance
 
 
