@@ -3,7 +3,8 @@
 import hashlib
 import json
 
-from confcom.addon.chart_objects import flag_of, pod_spec_of, selects
+from confcom.addon.chart_objects import flag_of, pod_spec_of
+from confcom.kubernetes.node_selection import selects
 
 NEWEST = "2026-11-29T09:00:00Z"
 _OFFERED = {"--epc-resource": "162", "--enclave-resource": "1024", "--provision-resource": "1024"}

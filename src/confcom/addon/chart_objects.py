@@ -101,12 +101,6 @@ SHARED = frozenset({REAL.enclave, REAL.provision})
 INTEL_EPC = "sgx.intel.com/epc"
 """The name of Intel's plugin for the same memory, in bytes."""
 
-_DAEMONS_TOLERATE = frozenset(
-    f"node.kubernetes.io/{one}"
-    for one in ("not-ready", "unreachable", "disk-pressure", "memory-pressure", "pid-pressure", "unschedulable")
-)
-"""Taints for which the DaemonSet controller adds tolerations to its Pods (Kubernetes: "Taints and tolerations")."""
-
 
 def component_of(thing: KubernetesObject) -> Component | None:
     """Return the daemon that an object belongs to; None if it belongs to neither."""
@@ -218,18 +212,6 @@ def selected(daemons: Iterable[KubernetesObject], nodes: Iterable[KubernetesObje
     return tuple(node for node in nodes if any(selects(spec, node) for spec in specs))
 
 
-def untolerated(pod_spec: KubernetesObject, node: KubernetesObject) -> tuple[str, ...]:
-    """Return the node's taints that a DaemonSet's Pod does not tolerate, in kubectl's form (`KEY=VALUE:EFFECT`)."""
-    tolerations = listing(pod_spec, "tolerations")
-    return tuple(
-        f"{text(taint, 'key')}={text(taint, 'value')}:{text(taint, 'effect')}"
-        for taint in listing(node, "spec", "taints")
-        if text(taint, "effect") in {"NoSchedule", "NoExecute"}
-        and text(taint, "key") not in _DAEMONS_TOLERATE
-        and not any(_tolerates(one, taint) for one in tolerations)
-    )
-
-
 def tolerating(pod_specs: Sequence[KubernetesObject], taints: Sequence[str]) -> str:
     """Return the options of `confcom enable` and `update` that add tolerations of these taints to the daemons."""
     # Helm replaces the element at an index: start behind the existing tolerations, which would be lost otherwise.
@@ -239,12 +221,3 @@ def tolerating(pod_specs: Sequence[KubernetesObject], taints: Sequence[str]) -> 
         f"--set tolerations[{index}].key={key} --set tolerations[{index}].operator=Exists"
         for index, key in enumerate(keys, first)
     )
-
-
-def _tolerates(toleration: KubernetesObject, taint: KubernetesObject) -> bool:
-    if text(toleration, "effect") not in {"", text(taint, "effect")}:
-        return False
-    key = text(toleration, "key")
-    if text(toleration, "operator") == "Exists":
-        return key in {"", text(taint, "key")}
-    return key == text(taint, "key") and text(toleration, "value") == text(taint, "value")

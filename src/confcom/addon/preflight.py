@@ -14,6 +14,7 @@ from confcom.addon.problems import shown
 from confcom.errors import ConfcomError, ExitCode
 from confcom.kubernetes import objects
 from confcom.kubernetes.epc_accounting import changed_epc
+from confcom.kubernetes.node_selection import untolerated
 from confcom.kubernetes.objects import KubernetesObject, labels_of, listing, mapping, name_of, namespace_of, text
 
 if TYPE_CHECKING:
@@ -422,7 +423,7 @@ def _nodes(daemons: Objects, nodes: Objects, installed: Objects, inputs: Preflig
         outcome, why = WARNING if inputs.allow_no_nodes else FAILED, f"none is labelled {labels}"
         yield Finding(Check.NODES, outcome, "no-nodes", "the cluster has no node for the daemons", why, remedy)
     specs = list(map(chart.pod_spec_of, daemons))
-    taints = {name_of(node): {one for spec in specs for one in chart.untolerated(spec, node)} for node in chosen}
+    taints = {name_of(node): {one for spec in specs for one in untolerated(spec, node)} for node in chosen}
     if tainted := {name: some for name, some in taints.items() if some}:
         # A taint may be newer: nodes are tainted to be drained, and that must not block a change of the other nodes.
         outcome, every = WARNING if tainted.keys() <= set(served) else FAILED, sorted(set().union(*tainted.values()))

@@ -22,6 +22,7 @@ from confcom.addon.daemon_pods import FAILED_CREATE, GONE, DaemonPod, PodState
 from confcom.addon.epc import NodeEpc, Workload, epc_problems, used_by_node, workloads
 from confcom.addon.problems import Problem, ProblemGroup, grouped, shown
 from confcom.addon.snapshot import Snapshot
+from confcom.kubernetes.node_selection import selects, untolerated
 from confcom.kubernetes.objects import KubernetesObject, amount, condition, name_of, number, text
 
 EPC_STEP = "enclave memory"
@@ -204,9 +205,9 @@ def _node_status(
         snapshot.inventories.get(name),
         int(maximum) if maximum.isdecimal() else None,
     )
-    wanted = [one for one in snapshot.daemon_sets if chart.selects(pod_spec_of(one), node)]
+    wanted = [one for one in snapshot.daemon_sets if selects(pod_spec_of(one), node)]
     alive = {pod.component for pod in pods if pod.state not in GONE}
-    kept_off = [one for one in wanted if chart.untolerated(pod_spec_of(one), node) and component_of(one) not in alive]
+    kept_off = [one for one in wanted if untolerated(pod_spec_of(one), node) and component_of(one) not in alive]
     by_component = {one: tuple(pod for pod in pods if pod.component is one) for one in Component}
     plugins, helpers = by_component[Component.DEVICE_PLUGIN], by_component[Component.QUOTE_HELPER]
     is_ready = ready.get("status") == "True"
@@ -215,7 +216,7 @@ def _node_status(
         why = text(ready, "message") or "the kubelet has never reported"
         problems.append(Problem(f"the node is not Ready: {why}", code="node-not-ready"))
     if kept_off:
-        taints = list(dict.fromkeys(taint for one in kept_off for taint in chart.untolerated(pod_spec_of(one), node)))
+        taints = list(dict.fromkeys(taint for one in kept_off for taint in untolerated(pod_spec_of(one), node)))
         options = chart.tolerating(list(map(pod_spec_of, wanted)), taints)
         why = f"it is tainted {', '.join(taints)}, which the daemons do not tolerate: remove the taint, or keep it and"
         problems.append(Problem(f"{why} run `confcom update {options}`", code="node-tainted"))
@@ -319,7 +320,7 @@ def _cluster_problems(snapshot: Snapshot) -> Iterator[Problem]:
     if not daemons:
         yield Problem(f"the add-on is not enabled in the namespace {snapshot.namespace}", code="not-enabled")
         return
-    if not any(chart.selects(pod_spec_of(one), node) for one in daemons for node in snapshot.nodes):
+    if not any(selects(pod_spec_of(one), node) for one in daemons for node in snapshot.nodes):
         wanted = ", ".join(chart.node_labels(daemons))
         yield Problem(f"no node runs the daemons; they need nodes labelled {wanted}", code="no-nodes")
     yield from _root_problems(snapshot)

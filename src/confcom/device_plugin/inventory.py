@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
+from dataclasses import asdict
 
 from confcom.device_plugin.discovery.device_nodes import HostDevices, NodeState
 from confcom.device_plugin.discovery.epc_discovery import Discovery, EpcSource, Platform
@@ -27,11 +28,7 @@ def encode_inventory(
             "kind": resource.kind,
             "count": resource.count,
             "socket": socket,
-            "registered": status.registered,
-            "registrations": status.registrations,
-            "cause": status.cause,
-            "problem": status.problem,
-            "code": status.code,
+            **asdict(status),
         }
         for resource, socket, status in states
     ]

@@ -1,10 +1,16 @@
-"""The nodes that a Pod's spec allows, by the scheduler's rules for nodeSelector and required nodeAffinity. Pure."""
+"""The nodes that a Pod's spec allows, by the scheduler's rules: nodeSelector, required nodeAffinity, taints. Pure."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
 from confcom.kubernetes.objects import KubernetesObject, labels_of, listing, mapping, name_of, text
+
+_DAEMONS_TOLERATE = frozenset(
+    f"node.kubernetes.io/{one}"
+    for one in ("not-ready", "unreachable", "disk-pressure", "memory-pressure", "pid-pressure", "unschedulable")
+)
+"""Taints for which the DaemonSet controller adds tolerations to its Pods (Kubernetes: "Taints and tolerations")."""
 
 
 def selects(pod_spec: KubernetesObject, node: KubernetesObject) -> bool:
@@ -40,3 +46,24 @@ def _holds(expression: KubernetesObject, labels: Mapping[str, str]) -> bool:
     except (ValueError, IndexError):
         return False
     return {"Gt": ours > theirs, "Lt": ours < theirs}.get(operator, False)
+
+
+def untolerated(pod_spec: KubernetesObject, node: KubernetesObject) -> tuple[str, ...]:
+    """Return the node's taints that a DaemonSet's Pod does not tolerate, in kubectl's form (`KEY=VALUE:EFFECT`)."""
+    tolerations = listing(pod_spec, "tolerations")
+    return tuple(
+        f"{text(taint, 'key')}={text(taint, 'value')}:{text(taint, 'effect')}"
+        for taint in listing(node, "spec", "taints")
+        if text(taint, "effect") in {"NoSchedule", "NoExecute"}
+        and text(taint, "key") not in _DAEMONS_TOLERATE
+        and not any(_tolerates(one, taint) for one in tolerations)
+    )
+
+
+def _tolerates(toleration: KubernetesObject, taint: KubernetesObject) -> bool:
+    if text(toleration, "effect") not in {"", text(taint, "effect")}:
+        return False
+    key = text(toleration, "key")
+    if text(toleration, "operator") == "Exists":
+        return key in {"", text(taint, "key")}
+    return key == text(taint, "key") and text(toleration, "value") == text(taint, "value")

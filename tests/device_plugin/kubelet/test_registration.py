@@ -15,7 +15,7 @@ from confcom.device_plugin.discovery.device_nodes import Problem
 from confcom.device_plugin.discovery.device_watch import DeviceAvailability
 from confcom.device_plugin.kubelet import endpoint, registration
 from confcom.device_plugin.kubelet.allocation import Allocator
-from confcom.device_plugin.kubelet.endpoint import Endpoint, ResourceServicer, StreamWatch
+from confcom.device_plugin.kubelet.endpoint import Endpoint, ResourceServicer
 from confcom.device_plugin.kubelet.registration import (
     POLL_SECONDS,
     YIELD_SECONDS,
@@ -319,20 +319,6 @@ async def test_a_failure_inside_is_not_swallowed(registrar, device, monkeypatch)
     monkeypatch.setattr(registration, "kubelet_absence", broken)
     with pytest.raises(ZeroDivisionError):
         await asyncio.wait_for(device.run(), 20)
-
-
-async def test_only_the_kubelets_stream_matters():
-    watch = StreamWatch()
-    mine, late = object(), object()
-    assert not watch.opened.is_set()
-    watch.enter(mine)
-    assert watch.opened.is_set()
-    watch.enter(late)
-    watch.leave(late)
-    assert not watch.lost.is_set()
-    watch.leave(mine)
-    assert watch.lost.is_set()
-    assert watch.open_streams == 0
 
 
 @given(st.lists(st.floats(0, 1, exclude_max=True), min_size=1, max_size=30))

@@ -111,7 +111,6 @@ def read_cpuid(leaf: int, subleaf: int, *, machine: str | None = None) -> CpuidR
 
 @contextmanager
 def _executable(code: bytes) -> Iterator[int]:
-    """Yield the address of an executable page with the code; the page is unmapped at the end."""
     with mmap.mmap(-1, mmap.PAGESIZE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS) as page:
         page.write(code)
         view = ctypes.c_char.from_buffer(page)

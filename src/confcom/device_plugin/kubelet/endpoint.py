@@ -38,40 +38,21 @@ STOP_SECONDS = 1.0
 
 
 @dataclass(slots=True)
-class StreamWatch:
-    """The kubelet's ListAndWatch stream: the first one, since nobody else knows the path before Register.
-
-    Only its end requires a new registration. Other clients may open and close streams too.
-    """
-
-    opened: asyncio.Event = field(default_factory=asyncio.Event)
-    lost: asyncio.Event = field(default_factory=asyncio.Event)
-    open_streams: int = 0
-    _kubelets: object | None = None
-
-    def enter(self, stream: object) -> None:
-        """Record that a stream was opened."""
-        self.open_streams += 1
-        if self._kubelets is None:
-            self._kubelets = stream
-            self.opened.set()
-
-    def leave(self, stream: object) -> None:
-        """Record that a stream has ended."""
-        self.open_streams -= 1
-        if stream is self._kubelets:
-            self.lost.set()
-
-
-@dataclass(slots=True)
 class ResourceServicer:
-    """Serves one resource: its encoded device list, and Allocate."""
+    """Serves one resource: its encoded device list, and Allocate.
+
+    The kubelet's stream is the first one, since nobody else knows the socket's path before Register. Only its end
+    requires a new registration.
+    """
 
     allocator: Allocator
     list_bytes: bytes
     metrics: PluginMetrics
     clock: Callable[[], float]
-    streams: StreamWatch = field(default_factory=StreamWatch)
+    opened: asyncio.Event = field(default_factory=asyncio.Event)
+    lost: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set when the kubelet's stream is opened, and when it has ended."""
+    _streams: int = 0
     _closing: asyncio.Event = field(default_factory=asyncio.Event)
 
     @property
@@ -94,15 +75,18 @@ class ResourceServicer:
     async def _list_and_watch(self, request: pb.Empty, context: ListContext) -> AsyncIterator[bytes]:
         """Send the whole list once, then keep the stream open: devices are never withdrawn while the plugin runs."""
         del request
-        if self.streams.open_streams >= MAX_STREAMS:
+        if self._streams >= MAX_STREAMS:
             await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, f"{MAX_STREAMS} streams are open already")
-        stream = object()
-        self.streams.enter(stream)
+        self._streams += 1
+        is_the_kubelets = not self.opened.is_set()
+        self.opened.set()
         try:
             yield self.list_bytes
             await self._closing.wait()
         finally:
-            self.streams.leave(stream)
+            self._streams -= 1
+            if is_the_kubelets:
+                self.lost.set()
 
     async def _allocate(self, request: pb.AllocateRequest, context: AllocateContext) -> pb.AllocateResponse:
         """Answer Allocate; a refusal has an explanation, because the kubelet copies it to the pod's status."""

@@ -227,6 +227,7 @@ class Registrar:
                     self.metrics.registration_failures.labels(self.resource_name).inc()
                     await self.sleep(self._backoff.next_delay())
                 else:
+                    self._backoff.reset()
                     await self._wait_for_kubelet()
         former, self._endpoint, self._offered = self._endpoint, endpoint, None
         self._registered_at = self.clock()
@@ -242,7 +243,6 @@ class Registrar:
         return endpoint
 
     async def _wait_for_kubelet(self) -> None:
-        self._backoff.reset()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(ABSENT_REPORT_SECONDS):
                 await self.kubelet.wait()
@@ -278,7 +278,7 @@ class Registrar:
                 raise AttemptFailedError(str(error), error_code=error.error_code) from error
             # Do not wait longer once the registration connection is closed.
             closed = channel.wait_for_state_change(grpc.ChannelConnectivity.READY)
-            opened = endpoint.servicer.streams.opened
+            opened = endpoint.servicer.opened
             await run_unless(closed, opened.wait(), seconds=FIRST_STREAM_SECONDS)
             if not opened.is_set():
                 raise AttemptFailedError(
@@ -295,7 +295,7 @@ async def _until_lost(endpoint: Endpoint, peers: PeerInstances) -> RegistrationC
     while True:
         try:
             async with asyncio.timeout(SOCKET_CHECK_SECONDS):
-                await endpoint.servicer.streams.lost.wait()
+                await endpoint.servicer.lost.wait()
         except TimeoutError:
             if not endpoint.path_exists():
                 return RegistrationCause.SOCKET_LOST

@@ -124,10 +124,8 @@ def unused_instance(directory: Path, random_below: Callable[[int], int]) -> str:
     """
     used, first = {found["instance"] for _, found in _our_sockets(directory)}, random_below(INSTANCES)
     numbers = itertools.chain(range(first, INSTANCES), range(first))
-    instance = next(
-        (one for one in (_digits(number, _INSTANCE_LETTERS) for number in numbers) if one not in used), None
-    )
-    if instance is None:
+    names = (_digits(number, _INSTANCE_LETTERS) for number in numbers)
+    if (instance := next((name for name in names if name not in used), None)) is None:
         raise UnavailableError(
             f"all {INSTANCES:,} names for the plugin's sockets are in use in {directory}",
             error_code="socket-names-used-up",
