@@ -197,6 +197,7 @@ def collateral_cases():
         yield Case(f"{part} expired", edit(part, expire), kind=UNUSABLE)
         yield Case(f"{part} of a stranger", strangers(part))
         yield Case(f"{part} signed by a PCK", signed_by_pck(part), DCAP)
+        yield Case(f"{part} of another TCB recovery", edit(part, touch), DCAP | QVL, UNUSABLE)
     yield Case("tcb_info for another FMSPC", edit("tcb_info", setting(fmspc="53494D585858")), kind=UNUSABLE)
     yield Case("tcb_info for another PCE id", edit("tcb_info", setting(pceId="0100")), DCAP, UNUSABLE)
     yield Case("qe_identity for another MRSIGNER", edit("qe_identity", setting(mrsigner="00" * 32)))

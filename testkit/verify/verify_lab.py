@@ -1,6 +1,7 @@
 """A simulated platform laid open: every part of a quote and its collateral can be replaced and signed again."""
 
 import json
+import ssl
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
@@ -115,6 +116,14 @@ class Lab:
 
     def with_chain(self, evidence, *certificates):
         pem = b"".join(certificate.public_bytes(Encoding.PEM) for certificate in certificates)
+        data = CertificationData(CertificationDataType.PCK_CERT_CHAIN, pem)
+        return self.edit_signature(evidence, certification=data)
+
+    def with_edited_certificate(self, evidence, number, edit):
+        """Change the DER of one certificate of the chain, signing nothing again."""
+        ders = [certificate.public_bytes(Encoding.DER) for certificate in self.chain]
+        ders[number] = edit(ders[number])
+        pem = b"".join(ssl.DER_cert_to_PEM_cert(der).encode("ascii") for der in ders)
         data = CertificationData(CertificationDataType.PCK_CERT_CHAIN, pem)
         return self.edit_signature(evidence, certification=data)
 

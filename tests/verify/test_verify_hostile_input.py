@@ -1,6 +1,7 @@
 """Whatever the bytes: a verdict, never an exception, and never verified unless nothing that matters has changed."""
 
 import random
+import warnings
 from dataclasses import replace
 
 import pytest
@@ -18,9 +19,6 @@ from confcom.verify.trust import TrustedRoot
 from confcom.verify.verdict import VerdictKind
 from confcom.verify.verifier import verify_quote
 from testkit.verify.verify_lab import NOW, Lab
-
-# cryptography warns about certificates with odd names or numbers; the bytes here are odd on purpose.
-pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:cryptography", "ignore::UserWarning:confcom")
 
 LAB = Lab()
 EVIDENCE = LAB.evidence()
@@ -69,6 +67,37 @@ def test_edited_quotes(changes):
     dissect(quote)
     kind = judge(quote)
     assert kind in REJECTED or meaning(quote) == meaning(EVIDENCE.quote)
+
+
+@given(st.integers(0, 2), edits)
+def test_edited_certificates(number, changes):
+    """In DER, so that the text around it stays valid."""
+    quote = LAB.with_edited_certificate(EVIDENCE, number, lambda der: edited(der, changes)).quote
+    dissect(quote)
+    kind = judge(quote)
+    assert kind in REJECTED or meaning(quote) == meaning(EVIDENCE.quote)
+
+
+def with_negative_serial(der):
+    at = der.index(b"\xa0\x03\x02\x01\x02\x02") + 7  # after the version: tag and length of the serial number
+    return edited(der, [(at, der[at] | 0x80)])
+
+
+def with_long_country(der):
+    """The organization (2.5.4.10) becomes the country (2.5.4.6), which has two letters."""
+    return edited(der, [(der.index(b"\x55\x04\x0a") + 2, 0x06)])
+
+
+@pytest.mark.parametrize("filters", ["error", "always", "default"])
+@pytest.mark.parametrize("number", range(3))
+@pytest.mark.parametrize("odd", [with_negative_serial, with_long_country])
+def test_what_cryptography_warns_about_is_refused(recwarn, odd, number, filters):
+    quote = LAB.with_edited_certificate(EVIDENCE, number, odd).quote
+    warnings.simplefilter(filters)
+    assert judge(quote) in REJECTED
+    assert dissect(quote).stopped.error_code == "not-a-certificate"
+    assert not recwarn.list
+    assert warnings.filters[0][0] == filters
 
 
 @pytest.mark.parametrize("part", COLLATERAL_FILES)

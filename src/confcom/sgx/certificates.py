@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import re
+import warnings
 
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -22,6 +24,9 @@ PEM_BEGIN = b"-----BEGIN "
 def load_certificate(data: bytes, what: str) -> x509.Certificate:
     """Read one certificate, PEM or DER, with a P-256 key; SGX's PKI has no other keys.
 
+    A certificate that cryptography warns about (a serial number below 1, a country of three letters) is refused,
+    whatever filters the program has: so no content makes this call, or a later use of the certificate, warn.
+
     Args:
         data: the certificate.
         what: its name in error messages.
@@ -29,12 +34,15 @@ def load_certificate(data: bytes, what: str) -> x509.Certificate:
     Raises:
         MalformedError: the data is not such a certificate.
     """
+    load = x509.load_pem_x509_certificate if data.startswith(PEM_BEGIN) else x509.load_der_x509_certificate
     try:
-        load = x509.load_pem_x509_certificate if data.startswith(PEM_BEGIN) else x509.load_der_x509_certificate
-        certificate = load(data)
-        key = certificate.public_key()
-        _decode_all_fields(certificate)
-    except UNREADABLE_X509 as error:
+        with warnings.catch_warnings():
+            # Of this module only: filters are global, and a thread that restores them meanwhile may keep this one.
+            warnings.filterwarnings("error", module=f"{re.escape(__name__)}$")
+            certificate = load(data)
+            key = certificate.public_key()
+            _decode_all_fields(certificate)
+    except (Warning, *UNREADABLE_X509) as error:
         raise MalformedError(
             f"{what} is not a readable X.509 certificate",
             error_code="not-a-certificate",

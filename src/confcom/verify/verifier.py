@@ -89,6 +89,7 @@ def verify_quote(
         marks |= present_collateral_marks(collateral)
         checks += [
             collateral_checks.platform_match_check(collateral, chain.leaf),
+            collateral_checks.evaluation_check(collateral),
             collateral_checks.signer_check(collateral, root.certificate),
             collateral_checks.marks_check(collateral, platform),
         ]

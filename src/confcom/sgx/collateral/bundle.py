@@ -13,6 +13,7 @@ from typing import Self
 from cryptography import x509
 
 from confcom.errors import MalformedError
+from confcom.sgx.certificates import load_certificate
 from confcom.sgx.certification import UNREADABLE_X509, split_pem_chain
 from confcom.sgx.collateral.tcb_documents import QeIdentity, TcbInfo
 
@@ -79,7 +80,7 @@ class Collateral:
         self.read_qe_identity()
         for name in ("tcb_info_issuer_chain", "qe_identity_issuer_chain", "pck_crl_issuer_chain"):
             for certificate in split_pem_chain(getattr(self, name)):
-                _require_certificate(certificate, name)
+                load_certificate(certificate, f"a certificate of {name}")
         for name in ("pck_crl", "root_ca_crl"):
             _require_crl(getattr(self, name), name)
 
@@ -90,15 +91,6 @@ class Collateral:
     def read_qe_identity(self) -> QeIdentity:
         """Parse the QE identity."""
         return QeIdentity.parse(self.qe_identity)
-
-
-def _require_certificate(pem: bytes, name: str) -> None:
-    try:
-        x509.load_pem_x509_certificate(pem)
-    except UNREADABLE_X509 as error:
-        raise MalformedError(
-            f"{name} holds something that is not an X.509 certificate", error_code="not-a-certificate", why=str(error)
-        ) from error
 
 
 def _require_crl(der: bytes, name: str) -> None:

@@ -60,6 +60,22 @@ def platform_match_check(collateral: Collateral, leaf: x509.Certificate) -> Chec
     return judged(required, found, why, VerdictKind.UNUSABLE, code="collateral-platform", holds=same)
 
 
+def evaluation_check(collateral: Collateral) -> Check:
+    """Check that TCB info and QE identity belong to one TCB recovery; dcap-qvl takes a pair of two.
+
+    Raises:
+        MalformedError: TCB info or QE identity cannot be read (`currency_check` finds that first).
+    """
+    tcb_info, qe_identity = (
+        document.tcb_evaluation_data_number for document in (collateral.read_tcb_info(), collateral.read_qe_identity())
+    )
+    required = "TCB info and QE identity with the same evaluation number"
+    found = f"TCB info {tcb_info}, QE identity {qe_identity}"
+    why = "each is judged by another TCB recovery; fetch both at once, with the same `update`"
+    same = tcb_info == qe_identity
+    return judged(required, found, why, VerdictKind.UNUSABLE, code="collateral-evaluation", holds=same)
+
+
 def signer_check(collateral: Collateral, trusted_root: x509.Certificate) -> Check:
     """Check that both issuer chains consist of the root's TCB signing certificate and the trusted root itself."""
     required = f"TCB info and QE identity signed by {TCB_SIGNER_NAME}, which the trusted root issued"
