@@ -9,62 +9,94 @@ from dataclasses import dataclass
 from confcom.aesm.error_code import AesmErrorCode as Code
 
 DEVICES, EPC, ROUTE, PLATFORM, LOG = "/dev/sgx_provision", "EPC", "pccs_url", "register", "log"
+FOREIGN, LOST = "returned NULL", "restart"
 """Words of the advice."""
 
 
 @dataclass(frozen=True)
 class Cause:
-    """aesmd's answers, what clients get, and whether only a restart may end it; one code stands for three."""
+    """aesmd's answers, what clients get, and what aesmd logs; one code stands for three."""
 
     name: str
     answers: tuple | int
     clients: int
     advice: str
-    restarts: bool = True
-    loads_enclave: bool = True
-    """Whether aesmd has loaded the quoting enclave at its start; else it counts no keys."""
+    lines: tuple = ()
+    """Parts of the lines that Intel's code logs, as it writes them."""
 
     @property
     def codes(self):
         return self.answers if isinstance(self.answers, tuple) else (self.answers,) * 3
 
     @property
+    def loads_enclave(self):
+        """Whether aesmd has loaded the quoting enclave at its start; else it counts no keys."""
+        return self.answers != Code.UNSUPPORTED_ATT_KEY_ID
+
+    @property
     def key_count_code(self):
         return Code.SUCCESS if self.loads_enclave else Code.SERVICE_UNAVAILABLE
 
+    @property
+    def restarts(self):
+        """Whether the helper asks for aesmd's restart, and when."""
+        if not self.loads_enclave:
+            return "after a minute"
+        return "at once" if self.codes[0] in (1, 29, 46, 48) else "no"
 
-_NOT_LOADED = (
-    "no `/dev/sgx_enclave`, or no access",
-    "no `/dev/sgx_provision`, or no access",
-    "EPC full: the driver has none",
-    "quoting enclave: no device, bad file or signature",
-    "quoting enclave: no provision key",
-    "quoting enclave: no EPC",
-    "quoting enclave: no memory",
-    "quoting enclave: lost while it was loaded",
-    "quoting enclave: unexpected error",
-)
+
+def _pccs(number):
+    return (f"Error returned from the p_sgx_get_quote_config API. 0x{number:04x}",)
+
+
+def _not_loaded(name, sgx_error, load_error=None):
+    """In its log, `0x%x` has no padding, and the line before has `SGXError:%04x`."""
+    lines = (f"SGXError:{sgx_error:04x}", f"Failed to load QE3: 0x{load_error or sgx_error:x}")
+    return Cause(name, 38, 38, DEVICES, lines)
+
+
+NO_DEVICE, NO_ACCESS = "Failed to open Intel SGX device", "Enclave not authorized to run"
 _NO_CERTIFICATION = (1, 42, 42)
 
 CAUSES = [
-    *(Cause(name, 38, 38, DEVICES, loads_enclave=False) for name in _NOT_LOADED),
-    Cause("quoting enclave: lost", 46, 46, "restart"),
+    Cause("no `/dev/sgx_enclave`, or no access", 38, 38, DEVICES, (NO_DEVICE, "Failed to load QE3: 0x2006")),
+    Cause("no `/dev/sgx_provision`, or no access", 38, 38, DEVICES, (NO_ACCESS, "Failed to load QE3: 0x4004")),
+    _not_loaded("EPC full: the driver has none", 0x0003),
+    _not_loaded("quoting enclave: no device, bad file or signature", 0x2006),
+    _not_loaded("quoting enclave: no provision key", 0x4004),
+    _not_loaded("quoting enclave: no EPC", 0x2005, 0xE012),
+    Cause("quoting enclave: lost while it was loaded", 38, 38, DEVICES),
+    Cause("quoting enclave: unexpected error", 38, 38, DEVICES),
+    Cause("quoting enclave: lost", 46, 46, LOST),
+    Cause("quoting enclave: crashed in a call", 1, 1, LOG),
     Cause("PCE: not loaded", (1, 1, 42), 1, LOG),
-    Cause("PCE: lost or crashed", _NO_CERTIFICATION, 1, LOG),
-    Cause("PCE: no EPC in a call", _NO_CERTIFICATION, 1, LOG),
+    Cause("PCE: no EPC", (29, 29, 42), 29, EPC),
+    Cause("PCE: lost or crashed, or no EPC in a call", _NO_CERTIFICATION, 1, LOG),
     Cause("ID enclave: no provision key", _NO_CERTIFICATION, 1, LOG),
     Cause("ID enclave: no EPC", (29, 42, 42), 29, EPC),
-    Cause("ID enclave: not loaded", _NO_CERTIFICATION, 1, LOG),
-    Cause("ID enclave: lost", _NO_CERTIFICATION, 1, LOG),
-    Cause("PCCS: 404, platform unknown", 44, 44, PLATFORM, restarts=False),
-    Cause("PCCS: not reached (DNS, proxy, connection, TLS set-up, 403)", 12, 12, ROUTE, restarts=False),
-    Cause("no `sgx_default_qcnl.conf`", 12, 12, ROUTE, restarts=False),
-    Cause("PCCS: 461, platform not registered", 1, 1, LOG),
-    Cause("PCCS: 462, no certificate for this TCB", 1, 1, LOG),
-    Cause("PCCS: 400, 401, 500", 1, 1, LOG),
-    Cause("PCCS: 503", 1, 1, LOG),
-    Cause("PCCS: TLS certificate of an unknown CA", 1, 1, LOG),
-    Cause("the certificate's TCB is above the PCE's", (50, 42, 42), 50, "libsgx-ae-pce", restarts=False),
+    Cause("ID enclave: not loaded", (48, 42, 42), 48, LOG),
+    Cause("ID enclave: lost", (46, 42, 42), 46, LOST),
+    Cause("PCCS: 404, platform unknown", 44, 44, PLATFORM, _pccs(0xE011)),
+    Cause(
+        "PCCS: 200 of another program (HTML, no headers)", 44, 44, FOREIGN, ("p_sgx_get_quote_config returned NULL",)
+    ),
+    Cause("PCCS: not reached (DNS, proxy, connection, TLS set-up, 403)", 12, 12, ROUTE, _pccs(0xE019)),
+    Cause("no `sgx_default_qcnl.conf`", 12, 12, ROUTE, _pccs(0xE019)),
+    Cause("PCCS: 461, platform not registered", 1, 1, "0xe047", _pccs(0xE047)),
+    Cause("PCCS: 462, no certificate for this TCB", 1, 1, "0xe049", _pccs(0xE049)),
+    Cause("PCCS: 400, 401, 405, 429, 463, 500, 502, 504 and others", 1, 1, "0xe044", _pccs(0xE044)),
+    Cause("PCCS: 503", 1, 1, "0xe040", _pccs(0xE040)),
+    Cause("PCCS: TLS certificate of an unknown CA", 1, 1, "0xe065", _pccs(0xE065)),
+    Cause("the certificate's TCB is above the PCE's", _NO_CERTIFICATION, 1, "libsgx-ae-pce"),
 ]
 """Not here are the causes that no client notices (the certificate's TCB changed, no init yet), and those that aesmd
 reports as success: no quote provider library, another key after a microcode update."""
+
+LINES = (
+    *dict.fromkeys(line for cause in CAUSES for line in cause.lines),
+    "Fail to start service.",
+    "Bundle#3 start failed",
+    "Failed to create socket",
+    "Malformed request received (May be forged for attack)",
+)
+"""Lines of aesmd's log that name a cause; the page about symptoms explains each."""

@@ -1,22 +1,31 @@
 """A stand-in for Intel's aesmd that can be told to fail as aesmd does: hang, crash, refuse, or quote uselessly.
 
-Its quotes are a simulated platform's. Calls are serial, as aesmd's are. Like aesmd it knows no quote before an
-InitQuoteEx, and leaves its socket behind when it is killed.
+Its quotes are a simulated platform's. Quoting calls and Num are serial, as aesmd's are. Like aesmd it knows no quote
+before an InitQuoteEx, leaves its socket behind when it crashes, and logs a connection without a request as an attack.
 """
 
 import contextlib
 import socket
 import threading
-import time
+from dataclasses import replace
 
 from confcom.aesm.error_code import AesmErrorCode
 from confcom.aesm.messages import MessageKind
 from confcom.aesm.request_checks import Need, NeedIdentity, NeedQuote, plan, refuse
 from confcom.aesm.session import RequestReceived, ServerSession
 from confcom.quote_provider.base import QuoteProviderError
+from confcom.sgx.quote import Quote
+from confcom.simulation.keys import sign
 
 INIT, SIZE, QUOTE = MessageKind.INIT_QUOTE_EX, MessageKind.GET_QUOTE_SIZE_EX, MessageKind.GET_QUOTE_EX
 NUM, IDS = MessageKind.GET_SUPPORTED_ATT_KEY_ID_NUM, MessageKind.GET_SUPPORTED_ATT_KEY_IDS
+QUOTING = frozenset({INIT, SIZE, QUOTE})
+AT_ONCE = IDS
+"""The one call that does not wait behind others."""
+
+ATTACK = "Malformed request received (May be forged for attack)"
+UNINITIALISED_QE_ID = bytes.fromhex("dd7ca5dd0d560000") * 2
+"""An address, in place of the QE id: 16 bytes."""
 
 NO_ANSWER = (
     ("hang", "aesmd-hangs"),
@@ -27,11 +36,31 @@ NO_ANSWER = (
 """Troubles in which it does not answer, each with the code of the error that the relay has for it."""
 
 
+class Run:
+    """One process of aesmd."""
+
+    def __init__(self, path):
+        self.listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.listener.bind(str(path))
+        self.listener.listen()
+        self.initialised = False
+        self.one_at_a_time = threading.Lock()
+        self.crashed, self.ending = threading.Event(), threading.Event()
+        self.codes = {}
+        """Kinds of requests that this process refuses from now on, with the code."""
+        self.id_enclave_failed = False
+
+    def end(self):
+        with contextlib.suppress(OSError):
+            self.listener.shutdown(socket.SHUT_RDWR)
+        self.listener.close()
+
+
 class StubAesmd:
     def __init__(self, path, provider):
         self.path, self.provider = path, provider
         self.codes = {}
-        """Kinds of requests that are refused, with the code."""
+        """Kinds of requests that each process refuses, with the code."""
         self.hang = threading.Event()
         """Unless set, quoting calls wait."""
         self.hang.set()
@@ -42,19 +71,19 @@ class StubAesmd:
         self.garbage = b""
         """What is sent in place of each answer."""
         self.altered = lambda quote: quote
+        self.target_info = None
+        """What InitQuoteEx gives in place of the quoting enclave's."""
+        self.lines = ()
+        """What it logs with each refusal of `codes`."""
         self.asked = []
-        self._initialised = False
-        self._one_at_a_time = threading.Lock()
-        self._listener = None
+        self.log = []
+        self.run = None
 
     def start(self):
         with contextlib.suppress(FileNotFoundError):
             self.path.unlink()
-        self._initialised = False
-        self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self._listener.bind(str(self.path))
-        self._listener.listen()
-        threading.Thread(target=self._serve, args=(self._listener,), daemon=True).start()
+        self.run = Run(self.path)
+        threading.Thread(target=self._serve, args=(self.run,), daemon=True).start()
         return self
 
     def cause(self, trouble):
@@ -69,60 +98,104 @@ class StubAesmd:
             case "gone":
                 self.path.unlink()
 
+    def lose_enclave(self):
+        """Lose the quoting enclave, which only another process loads."""
+        self.run.codes = dict.fromkeys(QUOTING, AesmErrorCode.ENCLAVE_LOST)
+
+    def fail_id_enclave(self, code):
+        """Fail to load the ID enclave: in the next InitQuoteEx, which is refused, and so for as long as it runs."""
+        uninitialised = AesmErrorCode.ATT_KEY_NOT_INITIALIZED
+        self.run.codes = {INIT: code, SIZE: uninitialised, QUOTE: uninitialised}
+        self.run.id_enclave_failed = True
+
     def restart(self):
         self.kill()
         self.start()
         self.asked.clear()
 
     def kill(self):
-        with contextlib.suppress(OSError):
-            self._listener.shutdown(socket.SHUT_RDWR)
-        self._listener.close()
+        """Crash: requests are not answered, and the socket stays."""
+        self.run.crashed.set()
+        self.run.end()
 
-    def _serve(self, listener):
+    def terminate(self):
+        """End by SIGTERM: requests in flight are refused with 30, and the socket goes."""
+        self.run.ending.set()
+        with contextlib.suppress(FileNotFoundError):
+            self.path.unlink()
+        self.run.end()
+
+    def _serve(self, run):
         with contextlib.suppress(OSError):
             while True:
-                connection, _ = listener.accept()
-                threading.Thread(target=self._answer, args=(connection, listener), daemon=True).start()
+                connection, _ = run.listener.accept()
+                threading.Thread(target=self._answer, args=(connection, run), daemon=True).start()
 
-    def _answer(self, connection, listener):
+    def _answer(self, connection, run):
         session = ServerSession()
-        with connection:
+        with connection, contextlib.suppress(ConnectionError):
             while True:
                 data = connection.recv(65536)
                 if not data:
+                    self.log.append(ATTACK)
                     return
                 event = session.receive(data)
                 if isinstance(event, RequestReceived):
                     break
-            answer = session.respond(self._respond(event.request))
-            if listener.fileno() >= 0:  # a killed one answers nothing
-                with contextlib.suppress(BrokenPipeError):
-                    connection.sendall(self.garbage or answer[: self.cut])
+            answer = session.respond(self._respond(event.request, run))
+            if not run.crashed.is_set():
+                connection.sendall(self.garbage or answer[: self.cut])
 
-    def _respond(self, request):
+    def _respond(self, request, run):
         self.asked.append(request.kind)
-        if request.kind in self.codes:
-            return refuse(request.kind, self.codes[request.kind])
         planned = plan(request)
-        if not isinstance(planned, Need):
-            return planned
-        with self._one_at_a_time:
-            self.hang.wait()
-            time.sleep(self.seconds)
+        if request.kind is AT_ONCE:
+            return self._refusal(request.kind, run) or planned
+        with run.one_at_a_time:
+            if isinstance(planned, Need):
+                self._take_time(run)
+            refusal = self._refusal(request.kind, run)
+            if refusal is not None or not isinstance(planned, Need):
+                return refusal or planned
             try:
-                return self._call(planned)
+                return self._call(planned, run)
             except QuoteProviderError as error:
                 return planned.refuse(error.code)
 
-    def _call(self, need):
+    def _take_time(self, run):
+        ended = (run.crashed, run.ending)
+        while not self.hang.wait(0.01) and not any(event.is_set() for event in ended):
+            pass
+        run.crashed.wait(self.seconds)
+
+    def _refusal(self, kind, run):
+        if run.ending.is_set() and kind in QUOTING:
+            return refuse(kind, AesmErrorCode.SERVICE_UNAVAILABLE)
+        if kind in self.codes:
+            self.log += self.lines
+            return refuse(kind, self.codes[kind])
+        if kind not in run.codes:
+            return None
+        refusal = refuse(kind, run.codes[kind])
+        if kind is INIT and run.id_enclave_failed:
+            run.codes = {}
+        return refusal
+
+    def _call(self, need, run):
         if isinstance(need, NeedIdentity):
-            self._initialised = True
+            run.initialised = True
             identity = self.provider.identity()
-            return need.answer(identity.target_info, identity.pub_key_id)
-        if not self._initialised:
+            return need.answer(self.target_info or identity.target_info, identity.pub_key_id)
+        if not run.initialised:
             return need.refuse(AesmErrorCode.ATT_KEY_NOT_INITIALIZED)
         if isinstance(need, NeedQuote):
             made = self.provider.quote(need.report, need.qe_report_info)
-            return need.answer(self.altered(made.quote), made.qe_report_info)
+            quote = self._with_uninitialised_qe_id(made.quote) if run.id_enclave_failed else made.quote
+            return need.answer(self.altered(quote), made.qe_report_info)
         return need.answer(len(self.altered(bytes(self.provider.quote_size()))))
+
+    def _with_uninitialised_qe_id(self, data):
+        quote = Quote.parse(data)
+        quote = replace(quote, header=replace(quote.header, user_data=UNINITIALISED_QE_ID + bytes(4)))
+        signed = sign(self.provider._quoting_enclave.attestation_key, quote.signed_part)
+        return replace(quote, signature=replace(quote.signature, isv_signature=signed)).encode()

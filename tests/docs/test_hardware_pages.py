@@ -7,6 +7,7 @@ import yaml
 
 from confcom.aesm.error_code import AesmErrorCode, code_of
 from testkit.documentation import ROOT, blocks, text_of
+from testkit.hardware_causes import LINES
 
 SYMPTOMS = "docs/how-to/attestation-symptoms.md"
 PAGES = (
@@ -33,6 +34,13 @@ def test_numbers_of_symptoms_are_intels():
     pairs = re.findall(r"\b(\d+), `(aesm-[a-z-]+)`", page)
     assert {int(number) for number, _ in pairs} >= {1, 12, 38, 44}
     assert [code for number, code in pairs if code_of(AesmErrorCode(int(number))) != code] == []
+
+
+@pytest.mark.parametrize("line", LINES)
+def test_symptoms_explain_each_line_of_aesmds_log(line):
+    message, _, number = line.partition(" 0xe0") if line.startswith("Error returned") else (line, "", "")
+    assert message in text_of(SYMPTOMS)
+    assert f"0xe0{number}" in text_of(SYMPTOMS)
 
 
 @pytest.mark.parametrize("page", PAGES)

@@ -215,7 +215,7 @@ def test_what_causes_what():
             cause.name,
             str(cause.answers) if isinstance(cause.answers, int) else " / ".join(map(str, cause.answers)),
             str(cause.clients),
-            "yes" if cause.restarts else "no",
+            cause.restarts,
         ]
         for cause in CAUSES
     ]

@@ -20,6 +20,7 @@ from confcom.aesm.error_code import code_of
 from confcom.errors import SettingsError
 from confcom.quote_provider import aesmd_calls
 from confcom.quote_provider.aesmd import AesmdQuoteProvider
+from confcom.quote_provider.aesmd_instance import AesmdRecord
 from confcom.quote_provider.base import QuoteProvider, QuoteProviderError
 from confcom.quote_provider.expected_root import INTEL_ROOT, ExpectedRoot, read_expected_root
 from confcom.quote_provider.simulated import SimulatedQuoteProvider
@@ -33,7 +34,7 @@ from confcom.simulation.quoting_enclave import DEFAULT_QE_IDENTITY
 from testkit.hardware_causes import CAUSES
 from testkit.helper_in_process import open_descriptors
 from testkit.raised import raises
-from testkit.stub_aesmd import IDS, INIT, NO_ANSWER, NUM, QUOTE, SIZE, StubAesmd
+from testkit.stub_aesmd import IDS, INIT, NO_ANSWER, NUM, QUOTE, SIZE, Run, StubAesmd
 from testkit.waiting import until
 
 APPLICATION = SimulatedEnclave.from_name("application")
@@ -95,9 +96,13 @@ def aesmd(short_dir, platform):
     stub.kill()
 
 
+def relay_to(path, root, **options):
+    return AesmdQuoteProvider(path, root, AesmdRecord(path), **{"own_pid": 0, **options})
+
+
 @pytest.fixture
 def make_relay(aesmd, root):
-    return lambda seconds=10: AesmdQuoteProvider(aesmd.path, root, call_seconds=seconds)
+    return lambda seconds=10: relay_to(aesmd.path, root, call_seconds=seconds)
 
 
 @pytest.fixture
@@ -146,13 +151,15 @@ def test_what_causes_what(relay, aesmd, cause):
     for call in (lambda: relay.quote(report, None), relay.quote_size, relay.identity):
         with pytest.raises(QuoteProviderError) as caught:
             call()
-        assert not caught.value.lost
         assert caught.value.error_code == code_of(cause.clients)
         answered.append(caught.value.code)
     assert answered == [cause.clients] * 3
+    assert caught.value.lost == (cause.restarts == "at once")
     assert cause.advice in caught.value.remedy
     aesmd.codes = {}
     assert relay.quote(report, None).quote
+    aesmd.restart()
+    assert relay._record.spent is None
 
 
 def test_a_code_that_nobody_knows_is_1(relay, aesmd):
@@ -196,13 +203,39 @@ def test_after_a_change_of_the_enclave_clients_report_anew(relay, aesmd, state_d
     ("known", "error_code"),
     [
         pytest.param({"pub_key_id": bytes(32)}, "aesm-att-key-not-initialized", id="key"),
-        pytest.param({"target_info": APPLICATION.target_info()}, "quote-of-another-enclave", id="target info"),
     ],
 )
 def test_a_quote_by_another_identity_than_init_gave(relay, known, error_code):
     report = report_for(relay)
     relay._identity = replace(relay.identity(), **known)
     refused(relay, error_code, report)
+
+
+def test_a_wrong_target_info_is_renewed(made, relay, aesmd, platform):
+    """It was given once; reports for the right one are quoted, without another init by a client."""
+    relay = made(relay)
+    aesmd.target_info = APPLICATION.target_info()
+    relay.identity()
+    refused(relay, "quote-of-another-enclave", report_for(platform))
+    aesmd.target_info = None
+    assert relay.quote(report_for(platform), None).quote
+    assert relay.last_identity == platform.identity()
+
+
+@pytest.mark.parametrize("code", [Code.PARAMETER_ERROR, Code.ATT_KEY_NOT_INITIALIZED])
+def test_a_refusal_costs_one_renewal_per_instance(made, relay, aesmd, code):
+    relay = made(relay)
+    report = report_for(relay)
+    for _ in range(2):
+        relay.quote(report, None)
+        aesmd.asked.clear()
+        aesmd.codes = {QUOTE: code}
+        for _ in range(3):
+            refused(relay, code_of(code), report)
+        assert aesmd.asked == [QUOTE, INIT, SIZE, QUOTE, QUOTE, QUOTE]
+        aesmd.codes = {}
+        relay.quote(report, None)
+        aesmd.restart()
 
 
 # Deadlines, and troubles without an answer.
@@ -222,12 +255,13 @@ def test_all_that_one_call_asks_has_one_deadline(make_relay, aesmd):
 def test_one_that_answers_others_is_slow_and_not_lost(make_relay, aesmd):
     relay = make_relay(0.5)
     relay.identity()
-    aesmd.hang.clear()
-    asked = threading.Timer(0.1, relay.supported_key_count)
-    asked.start()
+    aesmd.seconds = 0.4
+    before = threading.Thread(target=relay.identity)
+    before.start()
+    time.sleep(0.1)
     with raises("aesmd-slow", QuoteProviderError) as caught:
         relay.identity()
-    asked.join()
+    before.join()
     assert (caught.value.code, caught.value.lost, relay.lost) == (Code.BUSY, False, False)
 
 
@@ -246,25 +280,12 @@ def test_garbage_is_no_answer(made, relay, aesmd):
         made(relay).identity()
 
 
-def test_its_own_socket_is_refused(relay, short_dir, root):
+def test_its_own_socket_is_refused(aesmd, root):
     with raises("aesmd-is-this-helper", QuoteProviderError):
-        relay.require_other_process()  # the stand-in is a thread of this process
-    with raises("aesmd-unreachable", QuoteProviderError):
-        AesmdQuoteProvider(short_dir / "nothing", root).require_other_process()
-    listening, told = os.pipe()
-    child = os.fork()
-    if not child:
-        with socket.socket(socket.AF_UNIX) as listener:
-            listener.bind(str(short_dir / "other"))
-            listener.listen()
-            os.write(told, b"x")
-            listener.accept()
-        os._exit(0)
-    os.read(listening, 1)
-    AesmdQuoteProvider(short_dir / "other", root).require_other_process()
-    os.waitpid(child, 0)
-    os.close(listening)
-    os.close(told)
+        relay_to(
+            aesmd.path, root, own_pid=os.getpid()
+        ).supported_key_count()  # the stand-in is a thread of this process
+    assert relay_to(aesmd.path, root, own_pid=os.getppid()).supported_key_count() == 1
 
 
 # Quotes that are not relayed.
@@ -278,7 +299,7 @@ def test_a_report_for_somebody_else_is_refused_with_47(made, relay):
 
 
 def test_a_chain_to_another_root_is_never_relayed(aesmd):
-    relay = AesmdQuoteProvider(aesmd.path, INTEL_ROOT)
+    relay = relay_to(aesmd.path, INTEL_ROOT)
     assert refused(relay, "quote-of-another-root", report_for(relay)).code is Code.ATT_KEY_CERT_DATA_INVALID
 
 
@@ -333,17 +354,16 @@ async def calls(relay):
 async def test_a_full_backlog_is_waited_for(calls, aesmd):
     aesmd.kill()
     aesmd.path.unlink()
-    with socket.socket(socket.AF_UNIX) as listener, socket.socket(socket.AF_UNIX) as other:
-        listener.bind(str(aesmd.path))
-        listener.listen(0)
+    aesmd.run = Run(aesmd.path)
+    aesmd.run.listener.listen(0)
+    with socket.socket(socket.AF_UNIX) as other:
         other.connect(str(aesmd.path))
         waiting = asyncio.create_task(ended(calls.identity))
         await asyncio.sleep(0.1)
         assert not waiting.done()
-        listener.accept()[0].close()
-        threading.Thread(target=aesmd._serve, args=(listener,), daemon=True).start()
+        aesmd.run.listener.accept()[0].close()
+        threading.Thread(target=aesmd._serve, args=(aesmd.run,), daemon=True).start()
         assert (await waiting)() == aesmd.provider.identity()
-        listener.shutdown(socket.SHUT_RDWR)
 
 
 @pytest.fixture

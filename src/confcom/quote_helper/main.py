@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import resource
 import secrets
 import time
@@ -41,7 +42,7 @@ def main(arguments: Sequence[str], *, prog: str, environ: Mapping[str, str], std
             if settings.provider is ProviderKind.AESMD:
                 from confcom.quote_helper.quoting.aesmd_backend import open_aesmd  # noqa: PLC0415 # as below
 
-                return open_aesmd(settings.aesmd_socket, expected_root=settings.expected_root)
+                return open_aesmd(settings.aesmd_socket, expected_root=settings.expected_root, own_pid=os.getpid())
             from confcom.quote_helper.quoting.simulated_backend import open_simulated  # noqa: PLC0415 # after the socket is bound
 
             return open_simulated(

@@ -6,11 +6,11 @@ about aesmd: its calls are serial, each may wait for PCCS, and a crash leaves it
 
 from __future__ import annotations
 
-import os
+import contextlib
 import socket
 import struct
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
 from pathlib import Path
 from types import MappingProxyType
@@ -25,9 +25,17 @@ from confcom.client.conversation import Conversation
 from confcom.client.errors import ServiceTimeoutError
 from confcom.errors import ConfcomError, MalformedError
 from confcom.quote_provider.aesmd_calls import AesmdInLoop, LoopCaller, Steps, run_blocking, timed
+from confcom.quote_provider.aesmd_instance import (
+    INIT,
+    QUOTING_CALLS,
+    SPENT_BY_ANY_CALL,
+    SPENT_BY_INIT,
+    AesmdInstance,
+    AesmdRecord,
+)
 from confcom.quote_provider.base import WRONG_SERVICE, Expiring, QuoteProviderError, QuoteResult, QuotingIdentity
 from confcom.quote_provider.expected_root import ExpectedRoot
-from confcom.quote_provider.quote_checks import OTHER_KEY, WRONG_SIZE, QuoteChecker
+from confcom.quote_provider.quote_checks import OTHER_ENCLAVE, OTHER_KEY, WRONG_SIZE, QuoteChecker
 from confcom.sgx.report import QeReportInfo, Report
 
 T = TypeVar("T")
@@ -42,9 +50,10 @@ HANGS: Final = "aesmd-hangs"
 READ_LOG: Final = "read aesmd's log on this node"
 _REMEDIES: Final[Mapping[int, str]] = MappingProxyType(
     {
-        AesmErrorCode.UNEXPECTED_ERROR: "read aesmd's log: PCCS may not know the platform (0xe047), have no "
-        "certificate for its TCB (0xe049), or have an untrusted TLS certificate (0xe065); or the PCE or the ID enclave "
-        "cannot be loaded (/dev/sgx_enclave, /dev/sgx_provision, EPC)",
+        AesmErrorCode.UNEXPECTED_ERROR: "read aesmd's log: PCCS may refuse (0xe044), be overloaded (0xe040), not know "
+        "the platform (0xe047), have no certificate for its TCB (0xe049), or have an untrusted TLS certificate "
+        "(0xe065); or the PCE or the ID enclave cannot be loaded (/dev/sgx_enclave, /dev/sgx_provision, EPC); if the "
+        "log says nothing, the certificate's TCB may be above the PCE's (E018): update Intel's package libsgx-ae-pce",
         AesmErrorCode.NETWORK_ERROR: "check that aesmd reaches PCCS: pccs_url in its sgx_default_qcnl.conf, DNS, proxy "
         "and egress rules",
         AesmErrorCode.OUT_OF_EPC: "give aesmd more EPC: its three enclaves need 3 MiB",
@@ -52,11 +61,10 @@ _REMEDIES: Final[Mapping[int, str]] = MappingProxyType(
         "group, sgx_prv) and EPC, and that it is started with --supported_attestation_types=ECDSA",
         AesmErrorCode.UNSUPPORTED_ATT_KEY_ID: "check that aesmd's container has /dev/sgx_enclave, /dev/sgx_provision "
         "(its group, sgx_prv) and EPC: without these it does not load the quoting enclave",
-        AesmErrorCode.ENCLAVE_LOST: "restart aesmd: its quoting enclave was lost, as after the machine was suspended, "
-        "and it never loads another one",
-        AesmErrorCode.KEY_CERTIFICATION_ERROR: "update Intel's package libsgx-ae-pce: the TCB of the PCK certificate "
-        "is above that of the PCE",
-        AesmErrorCode.NO_PLATFORM_CERT_DATA: "register the platform: PCCS has no PCK certificate for it",
+        AesmErrorCode.ENCLAVE_LOST: "restart aesmd: an enclave was lost, as after the machine was suspended, and aesmd "
+        "never loads another one",
+        AesmErrorCode.NO_PLATFORM_CERT_DATA: "register the platform: PCCS has no PCK certificate for it; if aesmd's "
+        "log has `p_sgx_get_quote_config returned NULL`, another program than PCCS answers at pccs_url",
     }
 )
 """What to do about aesmd's errors, by their usual causes."""
@@ -65,18 +73,44 @@ _PEER_CREDENTIALS: Final = struct.Struct("iII")
 """struct ucred (unix(7)): pid, uid, gid."""
 
 
+class _UpstreamClient(AesmClient):
+    """An AesmClient that asks nothing of one process: this one, in whose place aesmd is expected."""
+
+    def __init__(self, socket_path: Path, own_pid: int) -> None:
+        super().__init__(socket_path)
+        self._own_pid = own_pid
+
+    def _connect(self, connection: socket.socket, deadline: float) -> None:
+        super()._connect(connection, deadline)
+        credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEER_CREDENTIALS.size)
+        if _PEER_CREDENTIALS.unpack(credentials)[0] == self._own_pid:
+            raise QuoteProviderError(
+                AesmErrorCode.SERVICE_UNAVAILABLE,
+                "the quote helper would relay to itself",
+                error_code="aesmd-is-this-helper",
+                why=f"it serves {self.socket_path} itself",
+                remedy="give --aesmd-socket the private socket of Intel's aesmd",
+            )
+
+
 class AesmdQuoteProvider:
-    """A QuoteProvider that relays to an aesmd; it checks every answer."""
+    """A QuoteProvider that relays to an aesmd; it checks every answer.
+
+    Calls in threads fail if the process `own_pid` serves the socket: each would wait for itself.
+    """
 
     def __init__(
         self,
         socket_path: Path,
         root: ExpectedRoot,
+        record: AesmdRecord,
         *,
+        own_pid: int,
         call_seconds: float = CALL_SECONDS,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._client = AesmClient(socket_path)
+        self._client = _UpstreamClient(socket_path, own_pid)
+        self._record = record
         self._call_seconds = call_seconds
         self._clock = clock
         self._checker = QuoteChecker(root)
@@ -136,30 +170,6 @@ class AesmdQuoteProvider:
         """
         return len(run_blocking(self._client, self._ask(conversation.supported_key_ids(), self._deadline())))
 
-    def require_other_process(self) -> None:
-        """Reject this process's own socket as upstream: each call would wait for itself.
-
-        Raises:
-            QuoteProviderError: this process serves the socket, or it cannot be connected to.
-        """
-        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
-            connection.settimeout(self._call_seconds)
-            try:
-                connection.connect(str(self._client.socket_path))
-            except BlockingIOError:
-                return  # the backlog is full; the call that follows waits for a place
-            except OSError as error:
-                raise self._lost(error.strerror or str(error), error_code="aesmd-unreachable") from error
-            credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEER_CREDENTIALS.size)
-        if _PEER_CREDENTIALS.unpack(credentials)[0] == os.getpid():
-            raise QuoteProviderError(
-                AesmErrorCode.SERVICE_UNAVAILABLE,
-                "the quote helper would relay to itself",
-                error_code="aesmd-is-this-helper",
-                why=f"it serves {self._client.socket_path} itself",
-                remedy="give --aesmd-socket the private socket of Intel's aesmd",
-            )
-
     def _deadline(self) -> float:
         return self._clock() + self._call_seconds
 
@@ -171,8 +181,10 @@ class AesmdQuoteProvider:
         try:
             return (yield from self._get_size(deadline))
         except QuoteProviderError as error:
-            if error.code is not AesmErrorCode.ATT_KEY_NOT_INITIALIZED:
+            if error.code is not AesmErrorCode.ATT_KEY_NOT_INITIALIZED or not self._record.may_renew:
                 raise
+            reason = error
+        with self._renewing(reason):
             yield from self._init(deadline)
             return (yield from self._get_size(deadline))
 
@@ -183,17 +195,32 @@ class AesmdQuoteProvider:
             size = self._size or (yield from self._get_size(deadline))
             return (yield from self._quote(report, qe_report_info, identity, size, deadline))
         except QuoteProviderError as error:
-            if error.code not in _ENDED_BY_INIT and error.error_code not in {OTHER_KEY, WRONG_SIZE}:
+            refused = error.code in _ENDED_BY_INIT and self._record.may_renew
+            if not refused and error.error_code not in _ENDED_BY_IDENTITY:
                 raise
-            if (yield from self._init(deadline)) != identity:
-                raise QuoteProviderError(
-                    AesmErrorCode.ATT_KEY_NOT_INITIALIZED,
-                    "the quoting enclave or its key has changed",
-                    why="aesmd gave another target info or key than before",
-                    remedy="clients call InitQuoteEx again and make another report",
-                ) from error
-            size = yield from self._get_size(deadline)
-            return (yield from self._quote(report, qe_report_info, identity, size, deadline))
+            reason = error
+        with self._renewing(reason):
+            renewed = yield from self._init(deadline)
+            # A quote of another enclave than InitQuoteEx named shows that the report fits the one that runs.
+            if renewed == identity or reason.error_code == OTHER_ENCLAVE:
+                size = yield from self._get_size(deadline)
+                return (yield from self._quote(report, qe_report_info, renewed, size, deadline))
+        raise QuoteProviderError(
+            AesmErrorCode.ATT_KEY_NOT_INITIALIZED,
+            "the quoting enclave or its key has changed",
+            why="aesmd gave another target info or key than before",
+            remedy="clients call InitQuoteEx again and make another report",
+        ) from reason
+
+    @contextlib.contextmanager
+    def _renewing(self, reason: QuoteProviderError) -> Iterator[None]:
+        """Record that InitQuoteEx does not end a refusal: a client may cause it each time, and four calls with it."""
+        try:
+            yield
+        except QuoteProviderError as error:
+            if reason.code in _ENDED_BY_INIT and not error.lost:
+                self._record.renew_in_vain()
+            raise
 
     def _init(self, deadline: float) -> Steps[QuotingIdentity]:
         target = yield from self._ask(conversation.init_quote(), deadline)
@@ -241,14 +268,14 @@ class AesmdQuoteProvider:
         return QuoteResult(answer.quote, answer.qe_report_info)
 
     def _ask(self, asked: Conversation[T], deadline: float) -> Steps[T]:
-        began = self._clock()
+        began, instance = self._clock(), self._record.instance
         try:
             if began >= deadline:
                 raise ServiceTimeoutError("the call's time is over")
             result = yield from timed(asked, deadline - began)
         except AesmError as error:
             self._answered_at = self._clock()
-            raise _refusal(error) from error
+            raise self._refused(error, instance) from error
         except ServiceTimeoutError as error:
             why = f"a call did not return within {self._call_seconds:g} s"
             if self._answered_at > began:
@@ -260,6 +287,8 @@ class AesmdQuoteProvider:
             raise self._lost("it closed the connection without an answer", error_code="aesmd-closed") from error
         except MalformedError as error:
             raise self._malformed(error) from error
+        except QuoteProviderError:
+            raise
         except ConfcomError as error:
             raise self._lost(f"{error.what} ({error.error_code})", error_code="aesmd-unreachable") from error
         self._answered_at = self._clock()
@@ -286,15 +315,25 @@ class AesmdQuoteProvider:
             lost=True,
         )
 
+    def _refused(self, error: AesmError, instance: AesmdInstance | None) -> QuoteProviderError:
+        try:
+            code = AesmErrorCode(error.code)
+        except ValueError:
+            code = AesmErrorCode.UNEXPECTED_ERROR
+        spent = error.call in QUOTING_CALLS and (
+            code in SPENT_BY_ANY_CALL or (code in SPENT_BY_INIT and error.call == INIT)
+        )
+        remedy = _REMEDIES.get(code, READ_LOG)
+        refusal = QuoteProviderError(
+            code, error.what, error_code=error.error_code, why=error.why, remedy=remedy, lost=spent
+        )
+        if spent:
+            self.lost = True
+            self._record.spend(instance, refusal)
+        return refusal
+
 
 _ENDED_BY_INIT: Final = frozenset({AesmErrorCode.ATT_KEY_NOT_INITIALIZED, AesmErrorCode.PARAMETER_ERROR})
 """Refusals that InitQuoteEx and GetQuoteSizeEx may end: no attestation key yet, another size of quotes."""
-
-
-def _refusal(error: AesmError) -> QuoteProviderError:
-    try:
-        code = AesmErrorCode(error.code)
-    except ValueError:
-        code = AesmErrorCode.UNEXPECTED_ERROR
-    remedy = _REMEDIES.get(code, READ_LOG)
-    return QuoteProviderError(code, error.what, error_code=error.error_code, why=error.why, remedy=remedy)
+_ENDED_BY_IDENTITY: Final = frozenset({OTHER_KEY, OTHER_ENCLAVE, WRONG_SIZE})
+"""Codes of quotes that do not match what InitQuoteEx and GetQuoteSizeEx gave before."""

@@ -33,6 +33,7 @@ makes if it has no quote provider library."""
 
 WRONG_SIZE: Final = "quote-wrong-size"
 OTHER_KEY: Final = "quote-of-another-key"
+OTHER_ENCLAVE: Final = "quote-of-another-enclave"
 
 NO_PROVIDER_LIBRARY: Final = (
     "install the quote provider library (libdcap_quoteprov.so.1) beside aesmd, and check that its configuration, "
@@ -113,7 +114,7 @@ class QuoteChecker:
             qe = quote.signature.qe_report_body
             if qe.mr_enclave != identity.target_info.mr_enclave:
                 why = "its quoting enclave is not the one whose target info InitQuoteEx returned"
-                raise _refused(why, error_code="quote-of-another-enclave")
+                raise _refused(why, error_code=OTHER_ENCLAVE)
             self._check_certification(quote)
         except MalformedError as error:
             raise _refused(str(error), error_code="quote-malformed") from error

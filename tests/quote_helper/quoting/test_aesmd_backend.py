@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from confcom.aesm.error_code import AesmErrorCode as Code
+from confcom.aesm.error_code import code_of
 from confcom.aesm.errors import AesmError
 from confcom.client import AesmClient
 from confcom.quote_helper.quoting.aesmd_backend import FULL_TEST_SECONDS, open_aesmd
@@ -20,21 +21,22 @@ from confcom.quote_helper.quoting.restart_request import (
     FIRST_RESTART_SECONDS,
     LONGEST_PAUSE_SECONDS,
     REQUEST_FILE,
-    AesmdInstance,
     RestartPolicy,
     request_restart,
     withdraw_request,
 )
 from confcom.quote_helper.quoting.self_test import run_hardware_self_test
-from confcom.quote_provider.aesmd import HANGS, AesmdQuoteProvider
+from confcom.quote_provider.aesmd import HANGS
+from confcom.quote_provider.aesmd_instance import AesmdInstance
 from confcom.quote_provider.base import QuoteProviderError
 from confcom.quote_provider.simulated import SimulatedQuoteProvider
 from confcom.quote_provider.state_directory import open_platform
 from confcom.simulation.enclave import SimulatedEnclave
 from testkit.hardware_causes import CAUSES
 from testkit.helper_in_process import INIT as ASKS_INIT
+from testkit.helper_in_process import SIZE as ASKS_SIZE
 from testkit.raised import raises
-from testkit.stub_aesmd import INIT, NUM, QUOTE, SIZE, StubAesmd
+from testkit.stub_aesmd import INIT, NUM, QUOTE, SIZE, UNINITIALISED_QE_ID, StubAesmd
 from testkit.waiting import until
 
 DOCS = Path(__file__).parents[3] / "docs"
@@ -54,9 +56,7 @@ def root_file(short_dir, platform):
 
 
 @pytest.fixture
-def aesmd(short_dir, platform, monkeypatch):
-    """The stand-in is a thread of this process, which a relay would refuse."""
-    monkeypatch.setattr(AesmdQuoteProvider, "require_other_process", lambda _: None)
+def aesmd(short_dir, platform):
     (short_dir / "private").mkdir()
     stub = StubAesmd(short_dir / "private" / "aesm.socket", platform).start()
     yield stub
@@ -71,7 +71,7 @@ def request_file(aesmd):
 
 @pytest.fixture
 def backend(aesmd, root_file, clock):
-    return open_aesmd(aesmd.path, expected_root=root_file, hang_seconds=1, clock=clock)
+    return open_aesmd(aesmd.path, expected_root=root_file, own_pid=0, hang_seconds=1, clock=clock)
 
 
 @pytest.fixture
@@ -79,7 +79,7 @@ def relaying(in_process, aesmd, root_file):
     """Run a helper in front of the stand-in."""
 
     def run(**limits):
-        backend = open_aesmd(aesmd.path, expected_root=root_file, hang_seconds=1)
+        backend = open_aesmd(aesmd.path, expected_root=root_file, own_pid=0, hang_seconds=1)
         return in_process(None, open_backend=lambda: backend, **limits)
 
     return run
@@ -98,7 +98,7 @@ def failure(code, *, error_code="", lost=False):
 
 
 ONE, TWO = AesmdInstance(1, 10**9), AesmdInstance(2, 10**9)
-POISONED, UNKNOWN = failure(Code.UNEXPECTED_ERROR), failure(Code.NO_PLATFORM_CERT_DATA)
+REFUSING, UNKNOWN = failure(Code.UNSUPPORTED_ATT_KEY_ID), failure(Code.NO_PLATFORM_CERT_DATA)
 LATER = FIRST_RESTART_SECONDS
 
 
@@ -123,12 +123,8 @@ LATER = FIRST_RESTART_SECONDS
             )
         ),
         pytest.param(
-            [(0, POISONED, False), (LATER, failure(Code.NETWORK_ERROR), False), (1, POISONED, False)],
+            [(0, REFUSING, False), (LATER, failure(Code.NETWORK_ERROR), False), (1, REFUSING, False)],
             id="a cause outside ends the count",
-        ),
-        pytest.param(
-            [(0, POISONED, False), (1, UNKNOWN, False), (LATER, UNKNOWN, True)],
-            id="after a failed load an unknown platform is one that it made up",
         ),
     ],
 )
@@ -140,13 +136,16 @@ def test_which_failures_want_a_restart(clock, failures):
         assert policy.must_restart(ONE, error) is restart
 
 
-def test_a_hang_ends_at_once_and_restarts_become_rare(clock):
-    policy, pause = RestartPolicy(clock), FIRST_PAUSE_SECONDS
-    hangs = failure(Code.SERVICE_UNAVAILABLE, error_code=HANGS, lost=True)
+HANGING = failure(Code.SERVICE_UNAVAILABLE, error_code=HANGS, lost=True)
 
-    def restarts_after(seconds):
+
+@pytest.mark.parametrize(("error", "spent"), [(HANGING, False), (UNKNOWN, True)], ids=["hangs", "spent"])
+def test_a_restart_comes_at_once_and_then_rarely(clock, error, spent):
+    policy, pause = RestartPolicy(clock), FIRST_PAUSE_SECONDS
+
+    def restarts_after(seconds, **options):
         clock.now += seconds
-        return policy.must_restart(ONE, hangs)
+        return policy.must_restart(ONE, error, spent=spent, **options)
 
     assert restarts_after(0)
     for _ in range(8):
@@ -154,8 +153,9 @@ def test_a_hang_ends_at_once_and_restarts_become_rare(clock):
         assert restarts_after(1)
         pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
     assert pause == LONGEST_PAUSE_SECONDS
+    assert not restarts_after(FIRST_PAUSE_SECONDS)
+    assert restarts_after(0, answers_again=True)
     policy.on_success()
-    assert restarts_after(LONGEST_PAUSE_SECONDS)
     assert restarts_after(FIRST_PAUSE_SECONDS)
 
 
@@ -163,7 +163,7 @@ def test_one_instances_failures_are_not_held_against_another(clock):
     policy = RestartPolicy(clock)
     for seconds, instance, restart in ((0, ONE, False), (LATER, TWO, False), (LATER, TWO, True), (3600, None, False)):
         clock.now += seconds
-        assert policy.must_restart(instance, POISONED) is restart
+        assert policy.must_restart(instance, REFUSING) is restart
 
 
 # The file that asks for it.
@@ -220,10 +220,7 @@ def test_the_self_test_wants_a_wrong_report_refused(backend, aesmd):
         run_hardware_self_test(provider)
 
 
-def test_a_full_self_test_comes_once_a_minute_and_after_a_loss(backend, aesmd, clock, monkeypatch):
-    checked = []
-    monkeypatch.setattr(AesmdQuoteProvider, "require_other_process", lambda _: checked.append(1))
-
+def test_a_full_self_test_comes_once_a_minute_and_after_a_loss(backend, aesmd, clock):
     def asked():
         aesmd.asked.clear()
         assert backend.self_test() == aesmd.provider.identity()
@@ -237,15 +234,14 @@ def test_a_full_self_test_comes_once_a_minute_and_after_a_loss(backend, aesmd, c
     backend.provider.lost = True
     assert asked()
     assert not asked()
-    assert len(checked) == 1
     aesmd.restart()
     assert asked()
-    assert len(checked) == 2
+    assert not aesmd.log
 
 
 def test_a_success_ends_the_count_towards_a_restart(backend, aesmd, clock, request_file):
     for _ in range(2):
-        aesmd.codes = {INIT: Code.UNEXPECTED_ERROR}
+        aesmd.codes = {NUM: Code.SERVICE_UNAVAILABLE}
         with pytest.raises(QuoteProviderError):
             backend.self_test()
         assert not request_file.exists()
@@ -255,30 +251,71 @@ def test_a_success_ends_the_count_towards_a_restart(backend, aesmd, clock, reque
         clock.now += FULL_TEST_SECONDS
 
 
+def failed(backend):
+    with pytest.raises(QuoteProviderError) as caught:
+        backend.self_test()
+    return caught.value
+
+
 @pytest.mark.parametrize("cause", CAUSES, ids=lambda cause: cause.name)
 def test_what_causes_what(backend, aesmd, clock, request_file, cause):
-    """The self-test fails with advice, and asks for a restart after a minute if only that may help."""
+    """The self-test fails with advice, and asks for a restart, at once or after a minute, if that may help."""
     backend.self_test()
     clock.now += FULL_TEST_SECONDS
     codes = zip((INIT, SIZE, QUOTE, NUM), map(Code, (*cause.codes, cause.key_count_code)), strict=True)
-    aesmd.codes = {kind: code for kind, code in codes if code}
-    for _ in range(2):
-        with pytest.raises(QuoteProviderError) as caught:
-            backend.self_test()
-        assert caught.value.code == (cause.codes[0] if cause.loads_enclave else cause.key_count_code)
-        assert cause.advice in caught.value.remedy
-        clock.now += FIRST_RESTART_SECONDS
-    assert request_file.exists() == cause.restarts
+    aesmd.codes, aesmd.lines = {kind: code for kind, code in codes if code}, cause.lines
+    error = failed(backend)
+    assert error.code == cause.codes[0]
+    assert cause.advice in error.remedy
+    assert set(aesmd.log) == set(cause.lines)
+    assert request_file.exists() == (cause.restarts == "at once")
+    clock.now += FIRST_RESTART_SECONDS
+    failed(backend)
+    assert request_file.exists() == (cause.restarts != "no")
     aesmd.codes = {}
+    if cause.restarts == "at once":
+        assert failed(backend).code == cause.codes[0]
+        assert request_file.exists()
+        aesmd.restart()
     assert backend.self_test() == aesmd.provider.identity()
     assert not request_file.exists()
+
+
+@pytest.mark.parametrize("code", [1, 29, 46, 48])
+@pytest.mark.parametrize("asker", ["self-test", "client"])
+def test_after_a_failed_load_only_another_process_is_ready(backend, aesmd, request_file, asker, code):
+    """The next init of such a process succeeds, and its quotes have an uninitialised id of the quoting enclave."""
+    aesmd.fail_id_enclave(code)
+    if asker == "client":
+        with pytest.raises(QuoteProviderError):
+            backend.provider.identity()
+    for _ in range(3):
+        assert failed(backend).code == code
+    assert aesmd.asked.count(INIT) > 2
+    assert UNINITIALISED_QE_ID in quote_of(backend.provider)
+    assert request_file.exists()
+    aesmd.restart()
+    assert backend.self_test() == aesmd.provider.identity()
+    assert UNINITIALISED_QE_ID not in quote_of(backend.provider)
+
+
+def quote_of(provider):
+    return provider.quote(APPLICATION.create_report(provider.identity().target_info, bytes(64)), None).quote
+
+
+def test_a_platform_that_it_made_up_is_not_reported(backend, aesmd):
+    """After a failed load of the ID enclave it asks PCCS for the uninitialised id."""
+    aesmd.fail_id_enclave(Code.OUT_OF_EPC)
+    failed(backend)
+    aesmd.codes = {INIT: Code.NO_PLATFORM_CERT_DATA}
+    assert failed(backend).code is Code.OUT_OF_EPC
 
 
 def test_a_test_root_is_told(aesmd, root_file, caplog):
     for root, told in ((root_file, True), (None, False)):
         caplog.clear()
         with caplog.at_level(logging.INFO):
-            assert open_aesmd(aesmd.path, expected_root=root).provider.name == "aesmd"
+            assert open_aesmd(aesmd.path, expected_root=root, own_pid=0).provider.name == "aesmd"
         assert any("TEST ROOT" in record.getMessage() for record in caplog.records) is told
 
 
@@ -348,6 +385,51 @@ async def test_no_request_is_lost_while_aesmd_is_restarted(relaying, aesmd):
         ended.set()
         await asyncio.gather(*clients)
         assert running.metric("provider_losses_total") >= 1
+
+
+async def test_a_lost_enclave_is_noticed_by_a_client_and_ends_by_a_restart(relaying, aesmd, request_file):
+    """The client waits for the next process; nothing else wakes the helper than that."""
+    async with relaying(self_test_interval_seconds=3600, self_test_retry_seconds=(3600,)) as running:
+        await running.ready()
+        aesmd.lose_enclave()
+        waiting = asyncio.create_task(asyncio.to_thread(attest, running.socket))
+        await until(request_file.exists)
+        await running.unready("aesm-enclave-lost")
+        aesmd.restart()
+        await waiting
+        await running.ready()
+        assert not request_file.exists()
+        assert not aesmd.log
+
+
+async def test_a_refusal_while_it_ends_is_repeated_on_the_next_one(relaying, aesmd):
+    async with relaying(self_test_interval_seconds=3600, self_test_retry_seconds=(3600,)) as running:
+        await running.ready()
+        aesmd.hang.clear()
+        aesmd.asked.clear()
+        clients = [await running.asking(ASKS_INIT, number) for number in range(1, 3)]
+        await until(lambda: aesmd.asked == [INIT, INIT])
+        aesmd.terminate()
+        await running.unready("aesm-service-unavailable")
+        aesmd.hang.set()
+        aesmd.start()
+        assert await asyncio.gather(*clients) == [0, 0]
+
+
+@pytest.mark.parametrize("code", [44, 12, 38, 1])
+async def test_while_the_cause_is_known_clients_get_its_code(relaying, aesmd, code):
+    async with relaying(self_test_interval_seconds=0.01, self_test_retry_seconds=(0.01,)) as running:
+        await running.ready()
+        aesmd.codes = dict.fromkeys((INIT, SIZE, QUOTE), Code(code))
+        if code == Code.UNSUPPORTED_ATT_KEY_ID:
+            aesmd.codes[NUM] = Code.SERVICE_UNAVAILABLE
+        aesmd.restart()  # its calls are tested
+        await running.unready(code_of(code))
+        assert [await running.code(ask) for ask in (ASKS_INIT, ASKS_SIZE)] == [code, code]
+        aesmd.codes = {}
+        aesmd.restart()
+        await running.ready()
+        assert await running.code(ASKS_INIT) == 0
 
 
 async def test_without_a_descriptor_for_its_calls_it_is_not_ready(in_process, backend):

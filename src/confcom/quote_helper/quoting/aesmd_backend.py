@@ -8,16 +8,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
+from confcom.aesm.error_code import AesmErrorCode, code_of
 from confcom.daemon.readiness_log import NotReady
 from confcom.quote_helper.quoting.provider_state import Backend
-from confcom.quote_helper.quoting.restart_request import (
-    AesmdInstance,
-    RestartPolicy,
-    request_restart,
-    withdraw_request,
-)
+from confcom.quote_helper.quoting.restart_request import RestartPolicy, request_restart, withdraw_request
 from confcom.quote_helper.quoting.self_test import run_hardware_self_test
 from confcom.quote_provider.aesmd import AesmdQuoteProvider
+from confcom.quote_provider.aesmd_instance import AesmdInstance, AesmdRecord
 from confcom.quote_provider.base import QuoteProviderError, QuotingIdentity
 from confcom.quote_provider.expected_root import INTEL_ROOT, read_expected_root
 
@@ -29,6 +26,8 @@ may wait for PCCS for a minute and more, and it may wait behind two calls of cli
 SELF_TEST_SECONDS: Final = 45.0
 """For one self-test, after which no requests are relayed until it has passed. It asks aesmd five times, and each may
 ask PCCS."""
+NO_KEYS: Final = code_of(AesmErrorCode.SERVICE_UNAVAILABLE)
+"""Code of aesmd's answer to GetSupportedAttKeyIDNum if it has not loaded its quoting enclave."""
 FULL_TEST_SECONDS: Final = 60.0
 """Between self-tests with InitQuoteEx, size and quote, each of which may cost a request to PCCS. Between them aesmd
 only lists its keys."""
@@ -38,10 +37,13 @@ def open_aesmd(
     socket_path: Path,
     *,
     expected_root: Path | None,
+    own_pid: int,
     hang_seconds: float = HANG_SECONDS,
     clock: Callable[[], float] = time.monotonic,
 ) -> Backend:
     """Return aesmd as a backend; it need not run yet. Without `expected_root`, quotes must end in Intel's root.
+
+    The process `own_pid` is not relayed to: it is the helper.
 
     Raises:
         SettingsError: the root cannot be read.
@@ -50,9 +52,10 @@ def open_aesmd(
     _logger.info("quotes come from aesmd", extra={"socket": str(socket_path), "root": str(root)})
     if not root.is_intel:
         _logger.warning("TEST ROOT: quotes of this helper are never genuine", extra={"root": str(root)})
-    provider = AesmdQuoteProvider(socket_path, root)
-    tester = AesmdQuoteProvider(socket_path, root, call_seconds=hang_seconds)
-    self_test = AesmdSelfTest(tester, provider, socket_path, clock)
+    record = AesmdRecord(socket_path)
+    provider = AesmdQuoteProvider(socket_path, root, record, own_pid=own_pid)
+    tester = AesmdQuoteProvider(socket_path, root, record, own_pid=own_pid, call_seconds=hang_seconds)
+    self_test = AesmdSelfTest(tester, provider, record, socket_path, clock)
     return Backend(
         provider,
         self_test,
@@ -60,6 +63,7 @@ def open_aesmd(
         tells_cause=True,
         problem=lambda: _problem_of_quotes(provider),
         in_loop=provider.in_loop,
+        instance=lambda: record.instance,
     )
 
 
@@ -73,18 +77,20 @@ class AesmdSelfTest:
     """The self-test of aesmd, which asks for its restart where only that helps.
 
     `tester` is its own, with a longer deadline than the clients' `provider`, whose loss makes the next test a full one.
-    The request for a restart is written beside aesmd's socket.
+    Both share the record of the instance that runs. The request for a restart is written beside aesmd's socket.
     """
 
     def __init__(
         self,
         tester: AesmdQuoteProvider,
         provider: AesmdQuoteProvider,
+        record: AesmdRecord,
         socket_path: Path,
         clock: Callable[[], float],
     ) -> None:
         self._tester = tester
         self._provider = provider
+        self._record = record
         self._socket_path = socket_path
         self._clock = clock
         self._policy = RestartPolicy(clock)
@@ -93,14 +99,20 @@ class AesmdSelfTest:
 
     def __call__(self) -> QuotingIdentity:
         """Run the self-test; it raises QuoteProviderError if aesmd makes no quotes."""
-        instance = AesmdInstance.at(self._socket_path)
+        instance = self._record.instance
         try:
             identity = self._test(instance)
-        except QuoteProviderError as error:
+            error, answers_again = self._record.spent, True
+        except QuoteProviderError as caught:
+            # A process that once failed to load its ID enclave asks PCCS for a platform that does not exist.
+            made_up = self._record.spent if caught.code is AesmErrorCode.NO_PLATFORM_CERT_DATA else None
+            error, answers_again = made_up or caught, made_up is not None
+        if error is not None:
             self._tested = None
-            if instance is not None and self._policy.must_restart(instance, error):
+            spent = self._record.spent is not None
+            if self._policy.must_restart(instance, error, spent=spent, answers_again=answers_again) and instance:
                 self._request_restart(instance, error)
-            raise
+            raise error
         self._policy.on_success()
         try:
             withdraw_request(self._socket_path)
@@ -111,9 +123,12 @@ class AesmdSelfTest:
     def _test(self, instance: AesmdInstance | None) -> QuotingIdentity:
         lost, self._provider.lost = self._provider.lost, False
         known = self._tester.last_identity
-        if instance != self._tested:
-            self._tester.require_other_process()
-        self._tester.supported_key_count()
+        try:
+            self._tester.supported_key_count()
+        except QuoteProviderError as error:
+            if error.error_code == NO_KEYS:
+                self._tester.identity()  # its refusal tells why there are none: 38
+            raise
         if known is not None and not lost and instance == self._tested and self._clock() < self._full_test_due:
             return known
         identity = run_hardware_self_test(self._tester)
@@ -125,7 +140,7 @@ class AesmdSelfTest:
         try:
             requested = request_restart(self._socket_path, instance)
         except OSError as failed:
-            _logger.warning("aesmd must be restarted, and the request cannot be written", extra={"error": str(failed)})
+            _logger.warning("the request for aesmd's restart cannot be written", extra={"error": str(failed)})
         else:
             if requested:
-                _logger.error("aesmd must be restarted: only that helps", extra={"error": str(error)})
+                _logger.error("aesmd's restart is requested", extra={"error": str(error)})

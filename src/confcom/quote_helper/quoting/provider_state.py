@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Final
 
+from confcom.aesm.error_code import AesmErrorCode
 from confcom.daemon.readiness_log import NotReady
 from confcom.daemon.worker import Worker
 from confcom.quote_helper.limits_and_deadlines import HelperLimits
@@ -43,6 +44,8 @@ class Backend:
     """Returns a problem with a backend whose self-test passes."""
     in_loop: Callable[[], AesmdInLoop] | None = None
     """Returns the provider's calls for the running loop, if they wait for another process; None: they do not wait."""
+    instance: Callable[[], object] = lambda: None
+    """Returns what identifies the process that makes the quotes: the next one is tested at once. It must not block."""
 
 
 class ProviderPhase(StrEnum):
@@ -65,6 +68,23 @@ class ProviderStatus:
     def ready(self) -> bool:
         """Whether quotes can be made."""
         return self.phase is ProviderPhase.READY
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why a self-test or a call failed, and the code with which requests are refused at once; None: they wait."""
+
+    problem: NotReady
+    refusal: AesmErrorCode | None = None
+
+    @classmethod
+    def by_cause(cls, error: QuoteProviderError) -> Failure:
+        """Return the failure for an error with a code of its cause. What a restart soon ends is worth a wait."""
+        refusal = None if error.code in _SOON_OVER else error.code
+        return cls(NotReady(str(error), code=error.error_code), refusal)
+
+
+_SOON_OVER: Final = frozenset({AesmErrorCode.SERVICE_UNAVAILABLE, AesmErrorCode.ENCLAVE_LOST, AesmErrorCode.BUSY})
 
 
 class ProviderSupervisor:
@@ -99,7 +119,7 @@ class ProviderSupervisor:
         self.ready = asyncio.Event()
         self._wake = asyncio.Event()
         self._losses = 0
-        service.on_lost = self._on_lost
+        self._stopping = False
 
     async def run(self) -> None:
         """Open the backend, then test it periodically until cancelled."""
@@ -107,39 +127,45 @@ class ProviderSupervisor:
         self._opened(backend)
         failures = 0
         while True:
-            losses = self._losses
-            problem = await self._self_test(backend)
-            if problem is None and losses != self._losses:
+            losses, instance = self._losses, backend.instance()
+            failure = await self._self_test(backend)
+            if failure is None and losses != self._losses:
                 continue  # a client's call found the provider lost while the self-test was running
-            if problem is None:
-                problem = self._on_success(backend)
-            if problem is None:
+            if failure is None:
+                failure = self._on_success(backend)
+            if failure is None:
                 failures = 0
-                await self._sleep(self._limits.self_test_interval_seconds)
+                await self._wait(backend, instance, self._limits.self_test_interval_seconds)
             else:
                 self._self_test_failed()
-                self._on_failure(problem)
+                self._on_failure(failure)
                 waits = self._limits.self_test_retry_seconds
-                await self._sleep(waits[min(failures, len(waits) - 1)])
-                failures += 1
+                await self._wait(backend, instance, waits[min(failures, len(waits) - 1)])
+                failures = failures + 1 if instance == backend.instance() else 0
 
     def stop(self) -> None:
         """Report no loss from now on: the helper ends, and only answers what waits."""
-        self._service.on_lost = lambda _: None
+        self._stopping = True
 
     def _on_lost(self, error: QuoteProviderError) -> None:
+        if self._stopping:
+            return
         self._losses += 1
         if self.status.ready:
-            self._on_failure(NotReady(str(error), code=error.error_code))
+            self._on_failure(Failure.by_cause(error))
             self._wake.set()
 
-    async def _sleep(self, seconds: float) -> None:
+    async def _wait(self, backend: Backend, instance: object, seconds: float) -> None:
+        """Wait for the next self-test, which a loss or another instance of the provider brings forward."""
         self._wake.clear()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
-                await self._wake.wait()
+                while not self._wake.is_set() and backend.instance() == instance:
+                    with contextlib.suppress(TimeoutError):
+                        async with asyncio.timeout(self._limits.socket_tick_seconds):
+                            await self._wake.wait()
 
-    async def _self_test(self, backend: Backend) -> NotReady | None:
+    async def _self_test(self, backend: Backend) -> Failure | None:
         try:
             if self.status.ready and backend.in_loop is None:
                 # The event loop uses this provider for clients now, and no other thread may use it at the same time.
@@ -148,12 +174,14 @@ class ProviderSupervisor:
                 identity = await self._self_test_in_worker(backend)
         except QuoteProviderError as error:
             _logger.warning("no quote can be made", extra={"error": str(error), "code": error.code.name})
-            return NotReady(str(error), code=error.error_code if backend.tells_cause else "self-test-failed")
+            if backend.tells_cause:
+                return Failure.by_cause(error)
+            return Failure(NotReady(str(error), code="self-test-failed"))
         except asyncio.CancelledError:
             raise
         except BaseException as error:  # a panic in Rust is not an Exception (pyo3)
             _logger.exception("the self-test failed unexpectedly")
-            return NotReady(f"the self-test failed: {type(error).__name__}", code="self-test-failed")
+            return Failure(NotReady(f"the self-test failed: {type(error).__name__}", code="self-test-failed"))
         self._tested(identity)
         return None
 
@@ -165,19 +193,19 @@ class ProviderSupervisor:
         done, _ = await asyncio.wait({call}, timeout=seconds)
         if not done:
             hangs = NotReady(f"the quote provider hangs: no quote within {seconds:g} s", code="provider-hangs")
-            self._on_failure(hangs)
+            self._on_failure(Failure(hangs))
             # Wait for it: a second call would hang too, and take another thread.
             await asyncio.wait({call})
         return call.result()
 
-    def _on_success(self, backend: Backend) -> NotReady | None:
+    def _on_success(self, backend: Backend) -> Failure | None:
         provider = backend.provider
         before = self.status.phase
         if before is not ProviderPhase.READY:
             try:
-                self._service.provide(provider, backend.in_loop)
+                self._service.provide(provider, backend.in_loop, self._on_lost)
             except OSError as error:  # no descriptor is left
-                return NotReady(f"the quote provider cannot be used: {error}", code="self-test-failed")
+                return Failure(NotReady(f"the quote provider cannot be used: {error}", code="self-test-failed"))
         problem = backend.problem()
         if problem is not None:
             _logger.warning("%s", problem.reason)  # each time: `confcom status` shows the end of the log
@@ -191,14 +219,14 @@ class ProviderSupervisor:
         _logger.info(message, extra={"provider": provider.name})
         return None
 
-    def _on_failure(self, problem: NotReady) -> None:
+    def _on_failure(self, failure: Failure) -> None:
         was_ready = self.status.ready
         phase = ProviderPhase.LOST if was_ready else self.status.phase
-        self._set(ProviderStatus(phase, problem))
+        self._set(ProviderStatus(phase, failure.problem))
+        self._service.withdraw(failure.refusal)
         if was_ready:
             self.ready.clear()
-            self._service.withdraw()
-            _logger.error("the quote provider was lost", extra={"reason": problem.reason})
+            _logger.error("the quote provider was lost", extra={"reason": failure.problem.reason})
 
     def _set(self, status: ProviderStatus) -> None:
         self.status = status

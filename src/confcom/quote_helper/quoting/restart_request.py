@@ -1,8 +1,8 @@
-"""The decision that aesmd must be restarted, and the file by which its liveness probe learns of it.
+"""The decision that aesmd is restarted, and the file by which its liveness probe learns of it.
 
-Only a restart ends some states of aesmd: a hang, a quoting enclave that was not loaded at its start, an ID enclave that
-once failed to load. Other causes lie outside of it (PCCS, network, certificates), and a restart would only interrupt
-clients.
+Only a restart ends some states of aesmd: a hang, a quoting enclave that was not loaded at its start, an enclave that
+was lost or once failed to load. Other causes lie outside of it (PCCS, network, certificates), and a restart would only
+interrupt clients. Code 1 has causes of both kinds.
 """
 
 from __future__ import annotations
@@ -10,12 +10,12 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Self
+from typing import Final
 
 from confcom.aesm.error_code import AesmErrorCode, code_of
 from confcom.quote_provider.aesmd import HANGS
+from confcom.quote_provider.aesmd_instance import AesmdInstance
 from confcom.quote_provider.base import QuoteProviderError
 
 RESTART_CURES: Final = frozenset(
@@ -32,7 +32,8 @@ RESTART_CURES: Final = frozenset(
 )
 """What a living aesmd may go on answering after the cause is gone (measured with Intel's code)."""
 FIRST_RESTART_SECONDS: Final = 60.0
-"""How long one aesmd must have refused before its restart: its enclaves, PCCS or EPC may come back by themselves."""
+"""How long one aesmd must have refused before its restart, unless it is spent or hangs: it may answer again by itself,
+as one that is still starting."""
 FIRST_PAUSE_SECONDS: Final = 120.0
 """After a restart, until the next one, at least."""
 LONGEST_PAUSE_SECONDS: Final = 1800.0
@@ -43,27 +44,6 @@ REQUEST_FILE: Final = "restart-requested"
 prints them, so that it means nothing to the next aesmd."""
 
 
-@dataclass(frozen=True, slots=True)
-class AesmdInstance:
-    """One run of aesmd, by its socket: each run makes a new one."""
-
-    inode: int
-    changed_ns: int
-
-    @classmethod
-    def at(cls, socket_path: Path) -> Self | None:
-        """Return the instance whose socket is at the path; None if there is no file."""
-        try:
-            found = socket_path.lstat()
-        except OSError:
-            return None
-        return cls(found.st_ino, found.st_ctime_ns)
-
-    def __str__(self) -> str:
-        """Return what the request file holds."""
-        return f"{self.inode} {self.changed_ns // 10**9}"
-
-
 class RestartPolicy:
     """Decides by successive self-tests when aesmd must be restarted."""
 
@@ -71,48 +51,53 @@ class RestartPolicy:
         self._clock = clock
         self._instance: AesmdInstance | None = None
         self._refusing_since: float | None = None
-        self._poisoned = False
-        self._not_before = clock()
+        self._restarted_at: float | None = None
         self._pause = FIRST_PAUSE_SECONDS
 
     def on_success(self) -> None:
         """Forget all failures."""
         self._refusing_since = None
-        self._poisoned = False
         self._pause = FIRST_PAUSE_SECONDS
 
-    def must_restart(self, instance: AesmdInstance | None, error: QuoteProviderError) -> bool:
-        """Return whether this instance must be restarted now, after another failed self-test of it."""
+    def must_restart(
+        self,
+        instance: AesmdInstance | None,
+        error: QuoteProviderError,
+        *,
+        spent: bool = False,
+        answers_again: bool = False,
+    ) -> bool:
+        """Return whether this instance must be restarted now, after another failed self-test of it.
+
+        Args:
+            instance: the instance; None if it has no socket.
+            error: what the self-test raised.
+            spent: whether the instance is never ready again.
+            answers_again: whether it is only that which keeps it from being ready: its cause is gone.
+        """
         now = self._clock()
         if instance != self._instance:
             self._instance = instance
             self._refusing_since = None
-            self._poisoned = False
         if instance is None:
             return False
-        if error.error_code != HANGS:
-            if not self._only_a_restart_helps(error):
+        if not spent and error.error_code != HANGS:
+            # Other codes than the number's own: aesmd did not refuse. It is away, or its answer was not relayed.
+            if error.code not in RESTART_CURES or error.error_code != code_of(error.code):
                 self._refusing_since = None
                 return False
             if self._refusing_since is None:
                 self._refusing_since = now
             if now - self._refusing_since < FIRST_RESTART_SECONDS:
                 return False
-        if now < self._not_before:
-            return False
+        pause = FIRST_PAUSE_SECONDS if answers_again else self._pause
+        if self._restarted_at is not None:
+            if now - self._restarted_at < pause:
+                return False
+            self._pause = min(2 * self._pause, LONGEST_PAUSE_SECONDS)
         self._refusing_since = None
-        self._not_before = now + self._pause
-        self._pause = min(2 * self._pause, LONGEST_PAUSE_SECONDS)
+        self._restarted_at = now
         return True
-
-    def _only_a_restart_helps(self, error: QuoteProviderError) -> bool:
-        if error.error_code != code_of(error.code):
-            return False  # aesmd did not refuse: it is away, or its answer was not relayed
-        if error.code in RESTART_CURES:
-            self._poisoned = True
-            return True
-        # After a failed load of the ID enclave aesmd asks PCCS for a platform that does not exist.
-        return self._poisoned and error.code is AesmErrorCode.NO_PLATFORM_CERT_DATA
 
 
 def request_restart(socket_path: Path, instance: AesmdInstance) -> bool:

@@ -67,8 +67,9 @@ class QuoteService(Generic[A]):
         self.deliver: Callable[[A, Response], None]
         """Gives an asker the answer that `respond` did not return, at most once; it must not raise. Set by the caller
         of `respond`."""
-        self.on_lost: Callable[[QuoteProviderError], None] = lambda _: None
-        """Told in the loop when a call found the provider lost. Set by the provider's supervisor."""
+        self._on_lost: Callable[[QuoteProviderError], None] = lambda _: None
+        self._refusal: AesmErrorCode | None = None
+        """Code with which requests are refused while there is no provider; None: they wait for one."""
         self._served: QuoteProvider | None = None
         """The provider that was set last, also while it is withdrawn."""
         self._in_loop: AesmdInLoop | None = None
@@ -96,8 +97,15 @@ class QuoteService(Generic[A]):
         """Whether requests are served within a few turns of the loop, so that their connections need no watching."""
         return self._provider is not None and self._in_loop is None
 
-    def provide(self, provider: QuoteProvider, in_loop: Callable[[], AesmdInLoop] | None = None) -> None:
+    def provide(
+        self,
+        provider: QuoteProvider,
+        in_loop: Callable[[], AesmdInLoop] | None = None,
+        on_lost: Callable[[QuoteProviderError], None] = lambda _: None,
+    ) -> None:
         """Set the provider, which is ready, and serve the requests that wait; without `in_loop`, it is called inline.
+
+        `on_lost` is called in the loop when a call finds the provider lost.
 
         Raises:
             OSError: no descriptor is left for its calls in the loop; the service has the provider that it had before.
@@ -108,19 +116,23 @@ class QuoteService(Generic[A]):
                 self._opened.append(self._in_loop)
             self._served = provider
         self._provider = provider
+        self._on_lost = on_lost
         self._schedule()
 
-    def withdraw(self) -> None:
-        """Remove the provider, which was lost: requests wait for its return. Running calls may still complete."""
+    def withdraw(self, refusal: AesmErrorCode | None = None) -> None:
+        """Remove the provider, which was lost. Running calls may still complete.
+
+        Requests wait for its return, or are refused with a code that tells why it will not return soon.
+        """
         self._provider = None
-        if self._stopping:
-            self._refuse_all_waiting()
+        self._refusal = AesmErrorCode.SERVICE_UNAVAILABLE if self._stopping else refusal
+        self._refuse_waiting()
 
     def stop(self) -> None:
         """Refuse requests whenever there is no provider, now and from now on: no other one will be set."""
         self._stopping = True
         if self._provider is None:
-            self._refuse_all_waiting()
+            self.withdraw()
 
     def close(self) -> None:
         """Drop all requests; none is answered any more."""
@@ -138,8 +150,8 @@ class QuoteService(Generic[A]):
         planned = plan(request)
         if not isinstance(planned, Need):
             return planned
-        if self._stopping and self._provider is None:
-            return planned.refuse(AesmErrorCode.SERVICE_UNAVAILABLE)
+        if self._provider is None and self._refusal is not None:
+            return planned.refuse(self._refusal)
         ticket = Ticket(owner, planned, asker, self._clock())
         self._waiting.put(owner, ticket)
         self._queue_deadlines.add(ticket)
@@ -203,7 +215,7 @@ class QuoteService(Generic[A]):
             result = self._complete(ticket.need, provider, outcome)
             self._active_calls -= 1
             if isinstance(result, QuoteProviderError):
-                self.on_lost(result)
+                self._on_lost(result)
             if ticket in self._calls:
                 self.abandon(ticket)
                 if not isinstance(result, QuoteProviderError):
@@ -217,7 +229,8 @@ class QuoteService(Generic[A]):
     def _repeat_or_refuse(self, ticket: Ticket[A], code: AesmErrorCode) -> None:
         """Let a request wait once for the provider's return: making a quote twice does no harm."""
         late = self._clock() - ticket.arrived > self._limits.provider_wait_seconds
-        if ticket.repeated or late or self._stopping:
+        refused = self._provider is None and self._refusal is not None
+        if ticket.repeated or late or refused or self._stopping:
             self.deliver(ticket.asker, ticket.need.refuse(code))
             return
         ticket.repeated = True
@@ -233,10 +246,10 @@ class QuoteService(Generic[A]):
         self._calls.pop(ticket, None)
         self.deliver(ticket.asker, ticket.need.refuse(AesmErrorCode.SERVICE_UNAVAILABLE))
 
-    def _refuse_all_waiting(self) -> None:
-        while (ticket := self._waiting.take()) is not None:
+    def _refuse_waiting(self) -> None:
+        while self._refusal is not None and (ticket := self._waiting.take()) is not None:
             self._queue_deadlines.discard(ticket)
-            self.deliver(ticket.asker, ticket.need.refuse(AesmErrorCode.SERVICE_UNAVAILABLE))
+            self.deliver(ticket.asker, ticket.need.refuse(self._refusal))
 
     def _complete(
         self, need: Need, provider: QuoteProvider, outcome: Callable[[], Any]

@@ -1,0 +1,80 @@
+"""One run of aesmd, and what its answers say about the run."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Self
+
+from confcom.aesm.error_code import AesmErrorCode
+from confcom.aesm.messages import MessageKind
+from confcom.quote_provider.base import QuoteProviderError
+
+INIT: Final = MessageKind.INIT_QUOTE_EX.call
+QUOTING_CALLS: Final = frozenset(
+    {INIT, MessageKind.GET_QUOTE_SIZE_EX.call, MessageKind.GET_QUOTE_EX.call},
+)
+SPENT_BY_INIT: Final = frozenset(
+    {AesmErrorCode.UNEXPECTED_ERROR, AesmErrorCode.OUT_OF_EPC, AesmErrorCode.ENCLAVE_LOAD_ERROR}
+)
+"""Answers of a failed load of the ID enclave. The next InitQuoteEx of the process succeeds, and its quotes carry an
+uninitialised QE id (measured with Intel's code). 1 has other causes too, which the number does not tell apart."""
+SPENT_BY_ANY_CALL: Final = frozenset({AesmErrorCode.ENCLAVE_LOST, AesmErrorCode.SERVICE_UNAVAILABLE})
+"""aesmd never loads a lost enclave again, and refuses some requests with 30 while it ends."""
+
+
+@dataclass(frozen=True, slots=True)
+class AesmdInstance:
+    """One run of aesmd, by its socket: each run makes a new one."""
+
+    inode: int
+    changed_ns: int
+
+    @classmethod
+    def at(cls, socket_path: str | Path) -> Self | None:
+        """Return the instance whose socket is at the path; None if there is no file."""
+        try:
+            found = os.lstat(socket_path)
+        except OSError:
+            return None
+        return cls(found.st_ino, found.st_ctime_ns)
+
+    def __str__(self) -> str:
+        """Return inode and ctime in seconds, as `stat -c '%i %Z'` prints them."""
+        return f"{self.inode} {self.changed_ns // 10**9}"
+
+
+class AesmdRecord:
+    """What the calls of clients and of the self-test found out about the instance that runs now."""
+
+    def __init__(self, socket_path: Path) -> None:
+        self._socket_path = str(socket_path)
+        self._spent: tuple[AesmdInstance, QuoteProviderError] | None = None
+        self._renewed_in_vain: AesmdInstance | None = None
+
+    @property
+    def instance(self) -> AesmdInstance | None:
+        """The instance that runs now, or that ended without removing its socket."""
+        return AesmdInstance.at(self._socket_path)
+
+    @property
+    def spent(self) -> QuoteProviderError | None:
+        """The answer after which the instance that runs now is never ready again, whatever it answers later."""
+        if self._spent is None or self._spent[0] != self.instance:
+            return None
+        return self._spent[1].with_traceback(None)
+
+    @property
+    def may_renew(self) -> bool:
+        """Whether InitQuoteEx may still end refusals of this instance: it did not, once, then it does not again."""
+        return self._renewed_in_vain is None or self._renewed_in_vain != self.instance
+
+    def spend(self, instance: AesmdInstance | None, error: QuoteProviderError) -> None:
+        """Record an answer of SPENT_BY_INIT or SPENT_BY_ANY_CALL, by the instance that was asked; the first counts."""
+        if instance is not None and (self._spent is None or self._spent[0] != instance):
+            self._spent = (instance, error)
+
+    def renew_in_vain(self) -> None:
+        """Record that a refusal stayed after InitQuoteEx."""
+        self._renewed_in_vain = self.instance
