@@ -36,7 +36,9 @@ from confcom.quote_helper.takeover.socket_keeper import SocketKeeper
 from confcom.quote_helper.takeover.takeover_policy import TOKEN_BYTES, Instance
 from confcom.quote_helper.transport.peers import Peer
 from confcom.quote_helper.transport.server import AesmServer
+from confcom.quote_provider.expected_root import ExpectedRoot
 from confcom.quote_provider.simulated import SimulatedQuoteProvider
+from confcom.sgx.certificates import key_id
 from confcom.sgx.key_id import ECDSA_P256_KEY_ID
 from confcom.sgx.report import REPORT_DATA_SIZE
 from confcom.simulation.enclave import SimulatedEnclave
@@ -154,11 +156,12 @@ async def running_helper(directory, provider, *, open_backend=None, **limits):
     """A helper in this process, with a provider and limits of the test's own."""
     arguments = ["--simulated", "--state-dir", f"{directory}/state", "--socket", f"{directory}/aesm.socket"]
     settings = parse_settings([*arguments, "--probe-address", f"unix:{directory}/probe"], prog="test", environ={})
-    backend = Backend(
-        provider,
-        lambda: run_self_test(provider, lambda target: ENCLAVE.create_report(target, bytes(REPORT_DATA_SIZE))),
-        in_loop=provider and provider.in_loop,
-    )
+
+    def self_test():
+        root, now = ExpectedRoot(key_id(PLATFORM.pki.root.certificate)), datetime.now(UTC)
+        return run_self_test(provider, lambda target: ENCLAVE.create_report(target, bytes(REPORT_DATA_SIZE)), root, now)
+
+    backend = Backend(provider, self_test, in_loop=provider and provider.in_loop)
     registry = CollectorRegistry()
     helper = QuoteHelper(
         settings,

@@ -82,8 +82,9 @@ def test_what_it_has_imported_when_it_is_ready(start_helper, short_dir):
     assert not libraries & {"click", "rich", "yaml", "dcap_qvl", "grpc", "lightkube"}
     # Making its collateral, or reading what verifiers read, takes a tenth of the start, and no quote does.
     names = {
-        "quote_provider": "base simulated state_directory",
-        "sgx": "binary certification key_id marks open_enclave pck pck.extension pck.extension_der quote report",
+        "quote_provider": "base expected_root quote_checks simulated state_directory",
+        "sgx": "binary certificates certification key_id marks open_enclave pck pck.chain pck.extension "
+        "pck.extension_der quote report",
         "simulation": "enclave issuing keys pki platform quoting_enclave report_key root_seed validity",
     }
     rooms = tuple(f"confcom.{room}." for room in names)

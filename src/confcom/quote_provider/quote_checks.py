@@ -2,12 +2,13 @@
 
 Without a quote provider library, Intel's stack makes quotes of certification type 3 and reports success; no verifier
 accepts them. The check of signatures here keeps a broken or replaced service from being relayed; it does not replace a
-verifier: revocation, TCB and validity of the certificates are not checked.
+verifier: revocation and TCB are not checked, and the dates of certificates only where a time is given.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Final
 
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -92,10 +93,11 @@ class QuoteChecker:
             and is_signed_by(certified.key, data[_SIGNATURE], data[:SIGNED_PART_SIZE])
         )
 
-    def check(self, data: bytes, *, size: int, identity: QuotingIdentity) -> None:
+    def check(self, data: bytes, *, size: int, identity: QuotingIdentity, now: datetime | None = None) -> None:
         """Reject a quote that does not match what the service said, or whose chain does not end in the expected root.
 
-        `data` is exactly the quote, over the right report body; `size` and `identity` are what the service gave.
+        `data` is exactly the quote, over the right report body; `size` and `identity` are what the service gave. With
+        `now`, each certificate must be valid then.
 
         Raises:
             QuoteProviderError: NO_PLATFORM_CERT_DATA without a PCK chain, ATT_KEY_CERT_DATA_INVALID for everything
@@ -115,7 +117,7 @@ class QuoteChecker:
             if qe.mr_enclave != identity.target_info.mr_enclave:
                 why = "its quoting enclave is not the one whose target info InitQuoteEx returned"
                 raise _refused(why, error_code=OTHER_ENCLAVE)
-            self._check_certification(quote)
+            self._check_certification(quote, now)
         except MalformedError as error:
             raise _refused(str(error), error_code="quote-malformed") from error
         key = attestation_key(quote)
@@ -123,13 +125,13 @@ class QuoteChecker:
             raise _refused("the attestation key did not sign it", error_code="quote-not-signed")
         self._certified = _Certified(identity, size, _frame(data), key)
 
-    def _check_certification(self, quote: Quote) -> None:
+    def _check_certification(self, quote: Quote, now: datetime | None) -> None:
         chain = PckChain.from_quote(quote)
         if chain.root is None or key_id(chain.root) != self._root.key_id:
             found = "has no root" if chain.root is None else f"ends in the key {key_id(chain.root).hex()[:16]}"
             why = f"its certificate chain {found}, and {self._root} was expected"
             raise _refused(why, error_code="quote-of-another-root")
-        broken = chain.broken_link(chain.root, None)
+        broken = chain.broken_link(chain.root, now)
         if broken is not None:
             raise _refused(f"its certificate chain is broken: {broken}", error_code="quote-broken-chain")
         if not (qe_report_is_certified(quote, chain.leaf) and attestation_key_is_bound(quote)):

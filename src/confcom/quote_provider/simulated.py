@@ -10,7 +10,9 @@ from typing import Self
 
 from confcom.aesm.error_code import AesmErrorCode
 from confcom.quote_provider.base import Expiring, QuoteProviderError, QuoteResult, QuotingIdentity
+from confcom.quote_provider.expected_root import ExpectedRoot
 from confcom.quote_provider.state_directory import open_or_create_platform, open_platform, utc_now
+from confcom.sgx.certificates import key_id
 from confcom.sgx.report import QeReportInfo, Report
 from confcom.simulation.enclave import ReportRejectedError
 from confcom.simulation.platform import SimulatedPlatform
@@ -55,6 +57,11 @@ class SimulatedQuoteProvider:
     def root_fingerprint(self) -> str:
         """SHA-256 of the root certificate's DER, in hex; public, for logs."""
         return self._platform.root_fingerprint
+
+    @property
+    def root(self) -> ExpectedRoot:
+        """The root key in which the chain of every quote ends."""
+        return ExpectedRoot(key_id(self._platform.pki.root.certificate))
 
     @property
     def last_identity(self) -> QuotingIdentity:

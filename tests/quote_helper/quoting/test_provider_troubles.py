@@ -10,7 +10,10 @@ import pytest
 
 from confcom.aesm.error_code import AesmErrorCode as Code
 from confcom.quote_helper.quoting.provider_state import Backend
+from confcom.quote_helper.quoting.simulated_backend import open_simulated
 from confcom.quote_provider.base import QuoteProviderError, QuoteResult
+from confcom.quote_provider.state_directory import ROOT_FOLDER
+from confcom.simulation.root_seed import RootSeed
 from testkit.helper_in_process import INIT, NUM, SIZE, frame
 from testkit.waiting import until
 
@@ -64,6 +67,18 @@ async def test_a_wrong_self_test_quote_is_no_readiness(in_process, provider, cha
     async with in_process(provider, self_test_retry_seconds=(60,)) as running:
         await running.unready("self-test-failed")
         assert running.metric("self_tests_failed_total") == 1
+
+
+@pytest.mark.parametrize("created", [0, 4_000_000_000], ids=["expired", "not valid yet"])
+async def test_an_expired_simulated_root_is_no_readiness(in_process, short_dir, created):
+    folder = short_dir / "state" / ROOT_FOLDER
+    folder.mkdir(parents=True)
+    for name, value in RootSeed(bytes(32), created).encode().items():
+        (folder / name).write_bytes(value)
+    async with in_process(None, open_backend=lambda: open_simulated(folder.parent)) as running:
+        await running.unready("quote-broken-chain")
+        assert "is not valid at" in (await running.get("/readyz"))[1]
+        assert await running.code(INIT) == Code.ATT_KEY_CERT_DATA_INVALID
 
 
 # Failures.

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import datetime
 
 from confcom.aesm.error_code import AesmErrorCode
-from confcom.errors import MalformedError
 from confcom.quote_provider.base import WRONG_SERVICE, QuoteProvider, QuoteProviderError, QuotingIdentity
-from confcom.sgx.quote import Quote
+from confcom.quote_provider.expected_root import ExpectedRoot
+from confcom.quote_provider.quote_checks import QuoteChecker
+from confcom.sgx.quote import REPORT_BODY
 from confcom.sgx.report import KEY_ID_SIZE, MAC_SIZE, REPORT_BODY_SIZE, Report, TargetInfo
 
 _REFUSALS = frozenset({AesmErrorCode.INVALID_REPORT, AesmErrorCode.ATT_KEY_NOT_INITIALIZED})
@@ -18,26 +20,26 @@ ReportMaker = Callable[[TargetInfo], Report]
 """Makes a report for a quoting enclave. It comes with the provider, because on hardware it needs an enclave."""
 
 
-def run_self_test(provider: QuoteProvider, make_report: ReportMaker) -> QuotingIdentity:
-    """Get identity, quote size and a quote, as a client does, and check the quote; return the identity.
+def run_self_test(
+    provider: QuoteProvider, make_report: ReportMaker, root: ExpectedRoot, now: datetime
+) -> QuotingIdentity:
+    """Get identity, quote size and a quote, as a client does, and verify the quote up to the root; return the identity.
+
+    Signatures, the QE's report, the certificate chain and its dates are verified; revocation and TCB are not.
 
     Raises:
-        QuoteProviderError: no quote was made, or it does not match the request.
+        QuoteProviderError: no quote was made, or no verifier would accept it.
     """
     identity = provider.identity()
     size = provider.quote_size()
     report = make_report(identity.target_info)
-    result = provider.quote(report, None)
+    quote = provider.quote(report, None).quote
     try:
-        quote = Quote.parse(result.quote)
-    except MalformedError as error:
-        raise _wrong(f"it cannot be read: {error}") from error
-    if quote.trailing or len(result.quote) != size:
-        raise _wrong(f"it has {len(result.quote)} bytes, but GetQuoteSizeEx returned {size}")
-    if quote.body != report.body:
-        raise _wrong("it contains another report")
-    if quote.signature.pub_key_id != identity.pub_key_id:
-        raise _wrong("its key differs from the one that InitQuoteEx returned")
+        QuoteChecker(root).check(quote, size=size, identity=identity, now=now)
+    except QuoteProviderError as error:
+        raise _wrong(error.why, error_code=error.error_code) from error
+    if quote[REPORT_BODY] != report.encoded_body:
+        raise _wrong("it contains another report", error_code="quote-of-another-report")
     return identity
 
 
@@ -68,10 +70,12 @@ def run_hardware_self_test(provider: QuoteProvider) -> QuotingIdentity:
     )
 
 
-def _wrong(why: str) -> QuoteProviderError:
+def _wrong(why: str, *, error_code: str) -> QuoteProviderError:
     return QuoteProviderError(
-        AesmErrorCode.UNEXPECTED_ERROR,
-        "the quote of the self-test is wrong",
+        AesmErrorCode.ATT_KEY_CERT_DATA_INVALID,
+        "no verifier accepts the quote of the self-test",
+        error_code=error_code,
         why=why,
-        remedy="report this bug with the log",
+        remedy="if a certificate is not valid now, correct the clock; or delete the simulated root, create another and "
+        "export it to relying parties; otherwise report this bug with the log",
     )

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import logging
 import shlex
+from collections.abc import Callable
 from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 
 from confcom.quote_helper.quoting.provider_state import Backend
 from confcom.quote_helper.quoting.self_test import run_self_test
 from confcom.quote_provider.simulated import SimulatedQuoteProvider
-from confcom.quote_provider.state_directory import exposure, is_read_only
-from confcom.sgx.report import REPORT_DATA_SIZE
+from confcom.quote_provider.state_directory import exposure, is_read_only, utc_now
+from confcom.sgx.report import REPORT_DATA_SIZE, Report, TargetInfo
 from confcom.simulation.enclave import SimulatedEnclave
 from confcom.simulation.quoting_enclave import DEFAULT_QE_IDENTITY
 
@@ -23,6 +25,7 @@ def open_simulated(
     *,
     qe_mr_enclave: bytes | None = None,
     qe_isv_svn: int | None = None,
+    clock: Callable[[], datetime] = utc_now,
 ) -> Backend:
     """Open the simulated platform, creating it if it is missing, and log how to verify its quotes.
 
@@ -57,10 +60,13 @@ def open_simulated(
     if warning is not None:
         _logger.warning("%s", warning)
     enclave = SimulatedEnclave.from_name("confcom quote helper self-test")
+
+    def make_report(target_info: TargetInfo) -> Report:
+        return enclave.create_report(target_info, bytes(REPORT_DATA_SIZE))
+
     return Backend(
         provider,
-        lambda: run_self_test(
-            provider, lambda target_info: enclave.create_report(target_info, bytes(REPORT_DATA_SIZE))
-        ),
+        lambda: run_self_test(provider, make_report, provider.root, clock()),
         root=provider.root_fingerprint,
+        tells_cause=True,
     )
