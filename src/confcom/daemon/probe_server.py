@@ -1,21 +1,29 @@
 """An HTTP server for probes and metrics, GET only, in the daemon's own event loop.
 
 It shares the daemon's event loop so that a stuck loop fails the liveness probe. It uses no web framework, which would
-cost a node daemon 11 MiB. Clients together get a bounded share of the event loop and a bounded number of connections,
-however many requests they send.
+cost a node daemon 11 MiB.
+
+A request that has arrived with its connection is answered at once, and the connection is closed: the kernel's queue is
+the only queue of probes, so clients cannot displace each other there. Only an incomplete request, and a page that is
+too large for the moment, is held; places are limited and go to the addresses that have used least recently. Held
+connections are advanced once in a slice of time, so what a client sends or reads in small pieces costs no more.
 """
 
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import logging
 import socket
+import struct
+import sys
+import termios
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Callable, Mapping
 from http import HTTPStatus
 from typing import Final
 
-from confcom.daemon.fair_queue import FairQueue
 from confcom.daemon.logs import LogLimiter
 from confcom.daemon.probes import ProbeAddress, ProbeResponse, Route, listen
 from confcom.daemon.unix_socket import bind_unix_socket
@@ -25,24 +33,34 @@ _logger = logging.getLogger(__name__)
 MAX_REQUEST_BYTES: Final = 8192
 """Request line and headers together. The kubelet and Prometheus send less than 1 KiB; common servers allow 8 KiB."""
 DEADLINE_SECONDS: Final = 5.0
-"""For a whole exchange. The default timeouts are 1 s for a kubelet's probe and 10 s for a Prometheus scrape."""
-MAX_CONNECTIONS: Final = 32
-"""A kubelet, a scraper and a person need three. Beyond the limit, the oldest connection of the address with the most
-connections is closed, so that neither idle nor busy clients starve probes."""
-BACKLOG: Final = 1024
-"""Connections that the kernel holds until they are accepted. Accepting a full backlog takes 0.7 s; the kubelet's probes
-in the chart wait 2 s. Beyond the limit the kernel drops a client's first packet, and the client sends it again after a
-second."""
+"""For a held connection. The default timeouts are 1 s for a kubelet's probe and 10 s for a Prometheus scrape."""
+MAX_HELD: Final = 32
+"""Held connections. A scraper and a person need two; probes none. If all are pages of 0.2 MB that nobody reads, the
+kernel holds 6 MB."""
+MAX_ADDRESSES: Final = 4096
+"""Addresses whose use is remembered, about 0.5 MB; with more, counting starts afresh."""
+RECENT_SECONDS: Final = 60.0
+"""The time in which uses are counted: four scrapes of Prometheus."""
+BACKLOG: Final = 4096
+"""Connections that the kernel holds until they are accepted; Linux' default of net.core.somaxconn, to which the kernel
+limits it. Accepting all takes 0.64 s. Beyond the limit the kernel drops a client's first packet, and the client sends
+it again after a second; the chart's probes wait 2 s."""
 SLICE_SECONDS: Final = 0.02
-"""The interval of the next two limits."""
-EXCHANGES_PER_SLICE: Final = 4
-"""200 requests, or parts of one, per second, each about 0.1 ms: a fiftieth of the event loop. A kubelet, a scraper and
-a person together send a few per second."""
-ACCEPTS_PER_SLICE: Final = 32
-"""1,600 connections per second, each about 50 µs if it is closed in favour of others: less than a tenth of the event
-loop. More than EXCHANGES_PER_SLICE, so that a client at another address need not wait until all these are answered."""
+"""The interval of the next two limits, and between two looks at a held connection."""
+ACCEPTS_PER_SLICE: Final = 128
+"""6,400 connections per second, each about 50 µs: a third of the event loop. A kubelet, a scraper and a person together
+make a few per second."""
+LARGE_BYTES_PER_SLICE: Final = 256 * 1024
+"""12.8 MB/s of pages larger than SMALL_BYTES, which take about 0.5 µs per KiB."""
+SMALL_BYTES: Final = 1024
+"""A page of this size is sent at any time: it fits into the receive buffer of every client, so the kernel holds nothing
+of it for those that do not read. Probes have 150 bytes."""
 ACCEPT_BATCH: Final = 16
 """Connections accepted in one turn of the event loop: about a millisecond."""
+DEFER_SECONDS: Final = 1
+"""Time in which the kernel keeps a connection to itself until data arrives, so that one look finds the request."""
+UNACKNOWLEDGED_MILLISECONDS: Final = 2000
+"""Time after which the kernel drops an answer that a client's system does not acknowledge."""
 PROBE_SOCKET_MODE: Final = 0o660
 """A unix probe socket is for its owner's tools; unlike the AESM socket it is not open to everyone."""
 FAILURE_LOG_SECONDS: Final = 60.0
@@ -50,37 +68,43 @@ FAILURE_LOG_SECONDS: Final = 60.0
 _RECEIVE_BYTES: Final = 2 * MAX_REQUEST_BYTES
 """More than the largest head, so that one call also reads what follows it: closing a socket with unread data resets the
 connection."""
-
 _END_OF_HEAD: Final = b"\r\n\r\n"
+_RESET: Final = struct.pack("ii", 1, 0)
+"""struct linger: drop what is not sent."""
 
 
 class ProbeServer:
     """An HTTP server that answers GET requests for `routes`, one request per connection.
 
-    Connections are served round robin between client addresses. If a route raises, the response is 500, the error is
-    logged, and the daemon continues.
+    A route's page is used for all requests of a slice. If a route raises, the response is 500, the error is logged, and
+    the daemon continues.
     """
 
     def __init__(
         self,
         routes: Mapping[str, Route],
         deadline: float = DEADLINE_SECONDS,
-        max_connections: int = MAX_CONNECTIONS,
+        max_held: int = MAX_HELD,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.routes = routes
-        self.deadline = deadline
-        self.max_connections = max_connections
+        self._routes = routes
+        self._deadline = deadline
+        self._max_held = max_held
+        self._clock = clock
         self._failures = LogLimiter(FAILURE_LOG_SECONDS, clock)
         self._loop: asyncio.AbstractEventLoop
         self._listeners: list[socket.socket] = []
         self._unlink: Callable[[], object] = lambda: None
         self._accepting = False
-        self._connections: dict[str, dict[_Connection, None]] = {}
-        self._queue: FairQueue[_Connection] = FairQueue()
+        self._pages: dict[str, bytes] = {}
+        self._held: dict[_Connection, float] = {}
+        """Their deadlines; the oldest is first."""
+        self._uses: Counter[str] = Counter()
+        """Held connections of each address since `_counted_since`."""
+        self._counted_since = clock()
         self._slice_timer: asyncio.TimerHandle | None = None
         self._accepts_left = ACCEPTS_PER_SLICE
-        self._exchanges_left = EXCHANGES_PER_SLICE
+        self._bytes_left = LARGE_BYTES_PER_SLICE
 
     async def start(self, address: ProbeAddress) -> ProbeAddress:
         """Listen, and return the address: for port 0, with the port that the kernel chose.
@@ -96,6 +120,10 @@ class ProbeServer:
             self._listeners = [bound.socket]
         else:
             self._listeners = await listen(address, backlog=BACKLOG)
+            for listener in self._listeners:
+                listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_DEFER_ACCEPT, DEFER_SECONDS)
+                # Accepted sockets inherit it.
+                listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, UNACKNOWLEDGED_MILLISECONDS)
             address = ProbeAddress(address.host, self._listeners[0].getsockname()[1])
         self._set_accepting(on=True)
         return address
@@ -108,44 +136,46 @@ class ProbeServer:
         for listener in self._listeners:
             listener.close()
         self._listeners = []
-        for connection in list(self._all_connections()):
-            connection.end()
+        for connection in self._held:
+            connection.abort()
+        self._held.clear()
         if self._slice_timer is not None:
             self._slice_timer.cancel()
 
-    def answer(self, head: bytes) -> tuple[ProbeResponse, str]:
-        """Return the response to one request head, and an additional header line or ''."""
+    def answer(self, head: bytes) -> bytes:
+        """Return the whole response to one request head."""
         parts = head.split(b"\r\n", 1)[0].decode("latin-1").split(" ")
         if len(parts) != 3 or not parts[2].startswith("HTTP/1.") or not parts[1].startswith("/"):
-            return ProbeResponse(b"not an HTTP/1 request\n", HTTPStatus.BAD_REQUEST), ""
+            return _encode(ProbeResponse(b"not an HTTP/1 request\n", HTTPStatus.BAD_REQUEST))
         method, target, _ = parts
         if method != "GET":
-            return ProbeResponse(b"only GET is answered here\n", HTTPStatus.METHOD_NOT_ALLOWED), "Allow: GET\r\n"
+            response = ProbeResponse(b"only GET is answered here\n", HTTPStatus.METHOD_NOT_ALLOWED)
+            return _encode(response, "Allow: GET\r\n")
         path = target.partition("?")[0]
-        route = self.routes.get(path)
-        if route is None:
-            known = " ".join(sorted(self.routes))
-            return ProbeResponse(f"not found; known: {known}\n".encode(), HTTPStatus.NOT_FOUND), ""
+        page = self._pages.get(path)
+        if page is None:
+            route = self._routes.get(path)
+            if route is None:
+                known = " ".join(sorted(self._routes))
+                return _encode(ProbeResponse(f"not found; known: {known}\n".encode(), HTTPStatus.NOT_FOUND))
+            page = self._pages[path] = _encode(self._call(path, route))
+        return page
+
+    def spend(self, size: int) -> bool:
+        """Return whether a large page may be sent in this slice; the first one is, whatever its size."""
+        if self._bytes_left <= 0:
+            return False
+        self._bytes_left -= size
+        return True
+
+    def _call(self, path: str, route: Route) -> ProbeResponse:
         try:
-            return route(), ""
+            return route()
         except Exception:
             suppressed = self._failures.admit()
             if suppressed is not None:
                 _logger.exception("a probe route failed", extra={"route": path, "suppressed": suppressed})
-            return ProbeResponse(b"the route failed; see the log\n", HTTPStatus.INTERNAL_SERVER_ERROR), ""
-
-    def requeue(self, connection: _Connection) -> None:
-        """Queue a connection again, because its request is not complete."""
-        self._queue.put(connection.source, connection)
-        self._schedule_slice()
-
-    def remove(self, connection: _Connection) -> None:
-        """Remove a connection that has ended."""
-        self._queue.discard(connection.source, connection)
-        held = self._connections[connection.source]
-        del held[connection]
-        if not held:
-            del self._connections[connection.source]
+            return ProbeResponse(b"the route failed; see the log\n", HTTPStatus.INTERNAL_SERVER_ERROR)
 
     def _set_accepting(self, *, on: bool) -> None:
         if self._accepting is on:
@@ -168,111 +198,115 @@ class ProbeServer:
                 self._accepts_left = 0
                 break
             self._accepts_left -= 1
-            self._admit(sock, address[0] if address else "")
-        self._serve()
+            sock.setblocking(False)
+            connection = _Connection(self, sock, address[0] if address else "")
+            if not connection.advance():
+                self._hold(connection)
         if not self._accepts_left:
             self._set_accepting(on=False)
-        self._schedule_slice()
-
-    def _schedule_slice(self) -> None:
         if self._slice_timer is None:
             self._slice_timer = self._loop.call_later(SLICE_SECONDS, self._begin_slice)
 
+    def _hold(self, connection: _Connection) -> None:
+        if len(self._uses) >= MAX_ADDRESSES:
+            self._uses.clear()
+        self._uses[connection.address] += 1
+        self._held[connection] = self._clock() + self._deadline
+        if len(self._held) > self._max_held:
+            self._drop(max(self._held, key=self._use))
+
+    def _use(self, connection: _Connection) -> int:
+        return self._uses[connection.address]
+
+    def _drop(self, connection: _Connection) -> None:
+        del self._held[connection]
+        connection.abort()
+
     def _begin_slice(self) -> None:
-        idle = self._accepts_left == ACCEPTS_PER_SLICE and self._exchanges_left == EXCHANGES_PER_SLICE
-        self._accepts_left, self._exchanges_left = ACCEPTS_PER_SLICE, EXCHANGES_PER_SLICE
+        now = self._clock()
+        idle = self._accepts_left == ACCEPTS_PER_SLICE and not self._held
+        self._accepts_left, self._bytes_left = ACCEPTS_PER_SLICE, LARGE_BYTES_PER_SLICE
+        self._pages.clear()
+        if now - self._counted_since >= RECENT_SECONDS:
+            self._uses.clear()
+            self._counted_since = now
+        for connection in [connection for connection, deadline in self._held.items() if deadline <= now]:
+            self._drop(connection)
+        for connection in sorted(self._held, key=self._use):
+            if connection.advance():
+                del self._held[connection]
         self._set_accepting(on=True)
-        self._serve()
-        self._slice_timer = None
-        if self._queue or not idle:
-            self._schedule_slice()
-
-    def _admit(self, sock: socket.socket, source: str) -> None:
-        sock.setblocking(False)
-        if sum(map(len, self._connections.values())) >= self.max_connections:
-            most = max(self._connections.values(), key=len)
-            next(iter(most)).end()
-        connection = _Connection(self, sock, source)
-        self._connections.setdefault(source, {})[connection] = None
-        self._queue.put(source, connection)
-
-    def _serve(self) -> None:
-        while self._exchanges_left and (connection := self._queue.take()) is not None:
-            self._exchanges_left -= 1
-            connection.start()
-
-    def _all_connections(self) -> Iterator[_Connection]:
-        for held in self._connections.values():
-            yield from held
+        self._slice_timer = None if idle else self._loop.call_later(SLICE_SECONDS, self._begin_slice)
 
 
 class _Connection:
     """One exchange: read a head, respond, close."""
 
-    __slots__ = ("_deadline", "_loop", "_received", "_server", "_sock", "_unsent", "source")
+    __slots__ = ("_received", "_sending", "_server", "_sock", "_unsent", "address")
 
-    def __init__(self, server: ProbeServer, sock: socket.socket, source: str) -> None:
-        self.source = source
+    def __init__(self, server: ProbeServer, sock: socket.socket, address: str) -> None:
+        self.address = address
         self._server = server
         self._sock = sock
-        self._received = bytearray()
+        self._received = b""
         self._unsent = memoryview(b"")
-        self._loop = asyncio.get_running_loop()
-        self._deadline = self._loop.call_later(server.deadline, self.end)
+        self._sending = False
 
-    def start(self) -> None:
-        """Read what has arrived, or wait for it; called in this connection's turn."""
-        self._loop.add_reader(self._sock.fileno(), self._receive)
-        self._receive()
+    def advance(self) -> bool:
+        """Read and send as far as possible without waiting; return whether the exchange has ended."""
+        try:
+            ended = bool(self._unsent or self._sending or self._receive()) and self._send()
+        except BlockingIOError:
+            return False
+        except OSError:
+            ended = True
+        if ended:
+            self._sock.close()
+        return ended
 
-    def end(self) -> None:
-        self._deadline.cancel()
-        self._loop.remove_reader(self._sock.fileno())
-        self._loop.remove_writer(self._sock.fileno())
+    def abort(self) -> None:
+        """Close at once; the kernel drops what the client has not acknowledged."""
+        self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
         self._sock.close()
-        self._server.remove(self)
 
-    def _receive(self) -> None:
-        try:
-            data = self._sock.recv(_RECEIVE_BYTES)
-        except BlockingIOError:
-            return
-        except OSError:
-            data = b""
+    def _receive(self) -> bool:
+        """Return whether the request is complete, and its page ready to be sent; OSError if the client has gone."""
+        data = self._sock.recv(_RECEIVE_BYTES)
         if not data:
-            self.end()
-            return
-        searched = max(0, len(self._received) - len(_END_OF_HEAD) + 1)
+            raise ConnectionAbortedError
         self._received += data
-        end = self._received.find(_END_OF_HEAD, searched)
+        end = self._received.find(_END_OF_HEAD)
         if (len(self._received) if end < 0 else end) > MAX_REQUEST_BYTES:
-            self._respond(ProbeResponse(b"the request is too large\n", HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE), "")
+            self._unsent = memoryview(_TOO_LARGE)
         elif end >= 0:
-            self._respond(*self._server.answer(bytes(self._received[:end])))
-        else:
-            # The rest is read in a later turn, so that a client that sends single bytes gets no more than its share.
-            self._loop.remove_reader(self._sock.fileno())
-            self._server.requeue(self)
+            self._unsent = memoryview(self._server.answer(self._received[:end]))
+        return bool(self._unsent)
 
-    def _respond(self, response: ProbeResponse, header: str) -> None:
-        head = (
-            f"HTTP/1.1 {response.status.value} {response.status.phrase}\r\n"
-            f"Content-Type: {response.content_type}\r\n"
-            f"Content-Length: {len(response.body)}\r\n"
-            f"Cache-Control: no-store\r\n{header}Connection: close\r\n\r\n"
-        )
-        self._unsent = memoryview(head.encode("latin-1") + response.body)
-        self._loop.remove_reader(self._sock.fileno())
-        self._loop.add_writer(self._sock.fileno(), self._send)
-        self._send()
+    def _send(self) -> bool:
+        """Return whether the client's system has the whole page, or will take it: nothing of a large one is left."""
+        large = self._sending or len(self._unsent) > SMALL_BYTES
+        if large and not self._sending:
+            if not self._server.spend(len(self._unsent)):
+                return False
+            self._sending = True
+        if self._unsent:
+            self._unsent = self._unsent[self._sock.send(self._unsent) :]
+        return not self._unsent and not (large and self._unacknowledged())
 
-    def _send(self) -> None:
-        try:
-            sent = self._sock.send(self._unsent)
-        except BlockingIOError:
-            return
-        except OSError:
-            sent = len(self._unsent)
-        self._unsent = self._unsent[sent:]
-        if not self._unsent:
-            self.end()
+    def _unacknowledged(self) -> int:
+        size = bytearray(4)
+        fcntl.ioctl(self._sock, termios.TIOCOUTQ, size)
+        return int.from_bytes(size, sys.byteorder)
+
+
+def _encode(response: ProbeResponse, header: str = "") -> bytes:
+    head = (
+        f"HTTP/1.1 {response.status.value} {response.status.phrase}\r\n"
+        f"Content-Type: {response.content_type}\r\n"
+        f"Content-Length: {len(response.body)}\r\n"
+        f"Cache-Control: no-store\r\n{header}Connection: close\r\n\r\n"
+    )
+    return head.encode("latin-1") + response.body
+
+
+_TOO_LARGE: Final = _encode(ProbeResponse(b"the request is too large\n", HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE))

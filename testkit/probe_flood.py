@@ -1,0 +1,218 @@
+"""Floods of a daemon's probe server, a prober with the kubelet's timeouts, and a client that quotes meanwhile.
+
+As a program: `python -m testkit.probe_flood --seconds 60` prints a row for each flood of a helper of the checkout that
+PYTHONPATH names, and exits with 1 if a probe or a quote failed, or the quotes' p99 rose by more than GOAL_MS.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import itertools
+import json
+import shutil
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from confcom.client import AesmClient
+from confcom.simulation.enclave import SimulatedEnclave
+from testkit.helper_process import RunningHelper, start_helper
+
+SOURCE = Path(__file__).with_suffix(".c")
+ADDRESSES, RATES = (1, 33, 110, 1000), (200, 1000, 3000)
+TIMEOUTS = {"/livez": 5.0, "/readyz": 2.0}
+"""The chart's timeoutSeconds."""
+PROBE_SECONDS, QUOTE_SECONDS = 0.1, 0.01
+"""Pauses between probes of a path, of which a kubelet makes one in 2 or 10 s, and between quotes."""
+NICE = 10
+"""The flood leaves the CPU to the others: the daemon is tried, not the kernel's scheduler."""
+GOAL_MS = 20.0
+
+
+@dataclass(frozen=True, slots=True)
+class Flood:
+    """Requests for a path, so many in a second, from so many addresses in all; the kinds are in the source."""
+
+    kind: str
+    path: str
+    addresses: int
+    rate: int
+
+
+@dataclass(slots=True)
+class Observed:
+    """What a prober and a client saw."""
+
+    probes: int = 0
+    failures: list[str] = field(default_factory=list)
+    slowest_probe: float = 0.0
+    quotes: list[float] = field(default_factory=list)
+    """Seconds of each."""
+    quote_failures: list[str] = field(default_factory=list)
+
+    @property
+    def quotes_p99_ms(self) -> float:
+        return statistics.quantiles(self.quotes, n=100)[98] * 1000
+
+
+def compiler() -> str | None:
+    return shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
+
+
+def build(directory: Path) -> Path:
+    """Compile the generator."""
+    program = directory / "probe_flood"
+    subprocess.run([str(compiler()), "-O2", "-Wall", "-o", str(program), str(SOURCE)], check=True)
+    return program
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return int(listener.getsockname()[1])
+
+
+@contextlib.contextmanager
+def flooding(program: Path, port: int, seconds: float, flood: Flood) -> Iterator[dict[str, int]]:
+    """Flood for so long, to the end of the block; yields a mapping that has the generator's counts afterwards."""
+    counts: dict[str, int] = {}
+    command = ("nice", "-n", NICE, program, port, flood.addresses, flood.rate, seconds, flood.path, flood.kind)
+    with subprocess.Popen(list(map(str, command)), stdout=subprocess.PIPE) as process:
+        try:
+            yield counts
+            counts |= json.loads(process.communicate(timeout=seconds + 30)[0])
+        finally:
+            process.kill()
+
+
+def observe(
+    port: int, seconds: float, quote: Callable[[], object] | None = None, paths: Iterable[str] = TIMEOUTS
+) -> Observed:
+    """Probe for so long, and call `quote` meanwhile."""
+    observed, end = Observed(), time.monotonic() + seconds
+    threads = [threading.Thread(target=_probe, args=(observed, port, path, end)) for path in paths]
+    if quote is not None:
+        threads.append(threading.Thread(target=_quote, args=(observed, quote, end)))
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return observed
+
+
+def quoting(path: Path) -> Callable[[], object]:
+    """A client's call for one quote, with the target info that it has."""
+    client = AesmClient(path)
+    report = SimulatedEnclave.from_name("victim").create_report(client.init_quote().target_info, bytes(64))
+    return lambda: client.get_quote(report)
+
+
+def get(port: int, path: str, seconds: float) -> bytes:
+    """A whole answer within so many seconds, as a kubelet takes it.
+
+    Raises:
+        OSError: there was none in time.
+    """
+    end = time.monotonic() + seconds
+    answer = b""
+    with socket.create_connection(("127.0.0.1", port), timeout=seconds) as client:
+        client.sendall(f"GET {path} HTTP/1.1\r\nHost: x\r\nUser-Agent: kube-probe/1.37\r\n\r\n".encode())
+        while True:
+            client.settimeout(max(0.001, end - time.monotonic()))
+            chunk = client.recv(65_536)
+            if not chunk:
+                return answer
+            answer += chunk
+
+
+@contextlib.contextmanager
+def helper_at(port: int) -> Iterator[RunningHelper]:
+    """Run a helper whose probes are at a port."""
+    with tempfile.TemporaryDirectory(dir="/tmp", prefix="flood-") as name:
+        helper = start_helper("--probe-address", f"127.0.0.1:{port}", directory=Path(name))
+        try:
+            helper.wait_until(lambda: answers(port, "/readyz"))
+            yield helper
+        finally:
+            helper.process.kill()
+            helper.process.wait()
+
+
+def answers(port: int, path: str) -> bool:
+    """Whether the answer is 200."""
+    try:
+        return get(port, path, 1.0).startswith(b"HTTP/1.1 200")
+    except OSError:
+        return False
+
+
+def _probe(observed: Observed, port: int, path: str, end: float) -> None:
+    while (begin := time.monotonic()) < end:
+        try:
+            answer = get(port, path, TIMEOUTS[path])
+            if not answer.startswith(b"HTTP/1.1 200"):
+                observed.failures.append(f"{path}: {answer[:40]!r}")
+        except OSError as error:
+            observed.failures.append(f"{path}: {error}")
+        observed.probes += 1
+        observed.slowest_probe = max(observed.slowest_probe, time.monotonic() - begin)
+        time.sleep(PROBE_SECONDS)
+
+
+def _quote(observed: Observed, quote: Callable[[], object], end: float) -> None:
+    while (begin := time.monotonic()) < end:
+        try:
+            quote()
+        except Exception as error:  # noqa: BLE001 # whatever it is, it is a failed quote
+            observed.quote_failures.append(str(error))
+        else:
+            observed.quotes.append(time.monotonic() - begin)
+        time.sleep(QUOTE_SECONDS)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m testkit.probe_flood", description=__doc__)
+    parser.add_argument("--seconds", type=float, default=60.0)
+    parser.add_argument("--paths", nargs="+", default=["/readyz", "/metrics"])
+    parser.add_argument("--kinds", nargs="+", default=["ask", "half", "unread", "silent"])
+    parser.add_argument("--addresses", nargs="+", type=int, default=ADDRESSES)
+    parser.add_argument("--rates", nargs="+", type=int, default=RATES)
+    options = parser.parse_args()
+    missed = 0
+    with tempfile.TemporaryDirectory(dir="/tmp", prefix="flood-") as name:
+        program, port = build(Path(name)), free_port()
+        for each in itertools.product(options.kinds, options.paths, options.addresses, options.rates):
+            flood = Flood(*each)
+            with helper_at(port) as helper:
+                quote = quoting(helper.socket)
+                calm = observe(port, min(10.0, options.seconds), quote)
+                with flooding(program, port, options.seconds, flood) as counts:
+                    seen = observe(port, options.seconds, quote)
+                used = Path(f"/proc/{helper.process.pid}/stat").read_text().rpartition(")")[2].split()
+                cpu = (int(used[11]) + int(used[12])) / 100
+            good = not seen.failures and not seen.quote_failures and seen.quotes_p99_ms - calm.quotes_p99_ms <= GOAL_MS
+            missed += not good
+            row = {
+                "flood": f"{flood.kind} {flood.path}, {flood.addresses} addresses, {flood.rate}/s",
+                "ok": good,
+                "probes": seen.probes,
+                "failed": len(seen.failures),
+                "slowest_probe_ms": round(seen.slowest_probe * 1000),
+                "quotes": len(seen.quotes),
+                "quotes_failed": len(seen.quote_failures),
+                "p99_ms": [round(calm.quotes_p99_ms, 1), round(seen.quotes_p99_ms, 1)],
+                "helper_cpu_seconds": cpu,
+            } | counts
+            print(json.dumps(row), flush=True)  # noqa: T201
+    return 1 if missed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

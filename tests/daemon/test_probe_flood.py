@@ -1,0 +1,67 @@
+"""Floods of real daemons' probe servers; `python -m testkit.probe_flood` has the whole table and the quotes' times."""
+
+import subprocess
+import sys
+import time
+
+import pytest
+
+from testkit import probe_flood
+from testkit.probe_flood import Flood
+
+SECONDS = 3
+FLOODS = [
+    Flood("ask", "/readyz", 1, 3000),
+    Flood("ask", "/readyz", 33, 200),
+    Flood("ask", "/metrics", 110, 1000),
+    Flood("half", "/readyz", 1000, 1000),
+    Flood("silent", "/readyz", 110, 1000),
+    Flood("unread", "/metrics", 33, 200),
+]
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(probe_flood.compiler() is None, reason="the generator needs a C compiler"),
+]
+
+
+@pytest.fixture(scope="module")
+def generator(tmp_path_factory):
+    return probe_flood.build(tmp_path_factory.mktemp("flood"))
+
+
+@pytest.fixture(scope="module")
+def helper():
+    port = probe_flood.free_port()
+    with probe_flood.helper_at(port) as running:
+        yield port, probe_flood.quoting(running.socket)
+
+
+@pytest.mark.parametrize("flood", FLOODS, ids=str)
+def test_no_probe_of_a_flooded_helper_fails(generator, helper, flood):
+    port, quote = helper
+    with probe_flood.flooding(generator, port, SECONDS, flood) as counts:
+        seen = probe_flood.observe(port, SECONDS, quote)
+    assert counts["started"] > flood.rate
+    assert seen.probes
+    assert seen.quotes
+    assert not seen.failures
+    assert not seen.quote_failures
+
+
+def test_no_probe_of_a_flooded_plugin_fails(generator, short_dir):
+    """All daemons have this server; of small pages, the plugin's `/inventory` costs most to make."""
+    port = probe_flood.free_port()
+    where = ("--device-plugin-dir", str(short_dir), "--host-root", str(short_dir / "host"))
+    command = (sys.executable, "-m", "confcom.device_plugin", "--simulated", *where)
+    with subprocess.Popen([*command, "--probe-address", f"127.0.0.1:{port}"], stderr=subprocess.DEVNULL) as plugin:
+        try:
+            while not probe_flood.answers(port, "/livez"):
+                assert plugin.poll() is None
+                time.sleep(0.05)
+            with probe_flood.flooding(generator, port, SECONDS, Flood("ask", "/inventory", 33, 1000)):
+                seen = probe_flood.observe(port, SECONDS, paths=["/livez"])
+        finally:
+            plugin.kill()
+    assert seen.probes
+    assert not seen.failures
