@@ -125,11 +125,13 @@ SETS = {
                 "enabled": True,
                 "labels": {"release": "prometheus", "app.kubernetes.io/version": "mine", "team": "mine"},
             },
-            "networkPolicy": {"enabled": True, "from": [{"podSelector": {"matchLabels": {"a": "b"}}}]},
+            "networkPolicy": {"prometheus": [{"podSelector": {"matchLabels": {"a": "b"}}}], "apiServer": []},
             **MUTATE_ONLY,
         }
     ),
-    "hardware-plugin-only": ValueSet({"quoteHelper": {"enabled": False}}, "1.30.9"),
+    "hardware-plugin-only": ValueSet(
+        {"quoteHelper": {"enabled": False}, "networkPolicy": {"enabled": False}}, "1.30.9"
+    ),
     "hardware-aesmd": ValueSet(
         {"image": {"registry": REGISTRY, "tag": "v2"}, "quoteHelper": WITH_AESMD, **NO_POLICIES}
     ),
@@ -147,7 +149,6 @@ SETS = {
                     "proxy": {"https": "http://proxy.example.com:3128", "http": "http://10.0.0.1", "no": "10.1.2.3"},
                 },
             },
-            "networkPolicy": {"enabled": True},
             **NO_POLICIES,
         }
     ),
@@ -157,7 +158,7 @@ SETS = {
             "quoteHelper": WITH_AESMD,
             "provision": {"namespaces": ["trusted", "other"]},
             "admission": {"validate": False},
-            "networkPolicy": {"enabled": True},
+            "networkPolicy": {"apiServer": [{"ipBlock": {"cidr": "10.0.0.4/32"}}]},
         },
         "1.36.3",
         AKS,
@@ -166,7 +167,6 @@ SETS = {
         {
             "simulated": {"enabled": True, "besideHardware": True},
             "quoteHelper": WITH_AESMD,
-            "networkPolicy": {"enabled": True},
         },
         "1.36.3",
     ),

@@ -11,6 +11,7 @@ KINDS = {
     "v1": ("Node", "Pod", "ServiceAccount", "ConfigMap"),
     "apps/v1": ("DaemonSet", "Deployment"),
     "batch/v1": ("Job",),
+    "networking.k8s.io/v1": ("NetworkPolicy",),
     "rbac.authorization.k8s.io/v1": ("Role", "RoleBinding", "ClusterRole", "ClusterRoleBinding"),
     "admissionregistration.k8s.io/v1": (
         "MutatingAdmissionPolicy",

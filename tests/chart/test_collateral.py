@@ -67,62 +67,19 @@ def test_a_private_ca_lies_over_the_systems():
     assert "ca-bundle" not in volumes_of(daemon(golden("aks"), HELPER))
 
 
-# The network.
-
-RUN = ("DaemonSet", "Deployment", "Job")
-DNS = {(None, protocol, port) for protocol in ("UDP", "TCP") for port in (53, 5353)}
-ANYWHERE, ON_THE_NODE, BY_PROXY = (None, "TCP", 443), ("169.254.169.254/32", "TCP", 80), (None, "TCP", 3128)
 PROXY = f"{COLLATERAL}.proxy.https=http://proxy.example.com:3128"
 AZURE = f"{COLLATERAL}.preset=azure"
 
 
-def reached(manifests):
-    """Address block, protocol and port of what may be connected to, without DNS."""
-    found = set()
-    for rule in manifests["NetworkPolicy", "confcom-collateral"]["spec"]["egress"]:
-        (block,) = [one["ipBlock"]["cidr"] for one in rule.get("to", [])] or [None]
-        found |= {(block, one["protocol"], one["port"]) for one in rule["ports"]}
-    assert found >= DNS
-    return found - DNS
-
-
-def pccs(host):
-    return f"{COLLATERAL}.preset=pccs,{COLLATERAL}.pccs.url=https://{host}:8081/sgx/certification/v4/"
-
-
 @pytest.mark.parametrize(
-    ("settings", "wanted", "no_proxy"),
+    ("settings", "no_proxy"),
     [
-        ("", {ANYWHERE}, None),
-        (pccs("pccs.example.com"), {(None, "TCP", 8081)}, None),
-        (pccs("[fd00::1]"), {("fd00::1/128", "TCP", 8081)}, None),
-        (f"{AZURE},{PROXY}", {ON_THE_NODE, BY_PROXY}, "169.254.169.254"),
-        (
-            f"{AZURE},{PROXY},{COLLATERAL}.proxy.no=a.example\\,.b.example",
-            {ON_THE_NODE, BY_PROXY},
-            "169.254.169.254,a.example,.b.example",
-        ),
-        (f"{PROXY},{COLLATERAL}.proxy.no=intel.com", {ANYWHERE}, "intel.com"),
-        (f"{PROXY},{COLLATERAL}.proxy.no=tel.com", {BY_PROXY}, "tel.com"),
-        (f"{COLLATERAL}.proxy.https=http://10.0.0.1", {("10.0.0.1/32", "TCP", 80)}, None),
-        (f"{COLLATERAL}.proxy.http=http://10.0.0.1:3128", {ANYWHERE}, None),
-        (f"{COLLATERAL}.preset=custom,{COLLATERAL}.custom.local_cache_only=true", set(), None),
+        ([], None),
+        ([AZURE, PROXY], "169.254.169.254"),
+        ([AZURE, PROXY, f"{COLLATERAL}.proxy.no=a.example\\,.b.example"], "169.254.169.254,a.example,.b.example"),
+        ([PROXY, f"{COLLATERAL}.proxy.no=intel.com"], "intel.com"),
+        ([f"{COLLATERAL}.proxy.http=http://10.0.0.1:3128"], None),
     ],
 )
-def test_what_the_network_policy_lets_out(render, settings, wanted, no_proxy):
-    manifests = render(AESMD, "networkPolicy.enabled=true", *filter(None, [settings]))
-    assert reached(manifests) == wanted
-    assert variables(aesmd_of(manifests)).get("no_proxy") == no_proxy
-
-
-@pytest.mark.parametrize("name", SETS)
-def test_it_is_about_the_hardware_helper_alone(name):
-    manifests = golden(name)
-    policy = manifests.get(("NetworkPolicy", "confcom-collateral"), {}).get("spec")
-    assert bool(policy) is (name in HARDWARE and ("NetworkPolicy", "confcom") in manifests)
-    if policy:
-        wanted = policy["podSelector"]["matchLabels"].items()
-        labels = {key: one["spec"]["template"]["metadata"]["labels"] for key, one in manifests.items() if key[0] in RUN}
-        assert [key for key, one in labels.items() if wanted <= one.items()] == [("DaemonSet", HELPER)]
-        # All others connect to nothing, the simulated helper among them.
-        assert manifests["NetworkPolicy", "confcom"]["spec"]["egress"] == []
+def test_who_is_asked_without_the_proxy(render, settings, no_proxy):
+    assert variables(aesmd_of(render(AESMD, *settings))).get("no_proxy") == no_proxy

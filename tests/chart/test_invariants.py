@@ -181,18 +181,21 @@ def test_the_add_on_knows_each_daemon_set_and_its_platform(manifests):
             assert not [word for word in args if word.startswith(("--simulated", "--state-dir"))]
 
 
-def test_the_network_policy_is_about_the_daemons(manifests):
+def test_the_network_policy_is_about_all_pods_and_what_enters(manifests):
     if ("NetworkPolicy", "confcom") not in manifests:
-        assert not any(kind == "NetworkPolicy" for kind, _ in manifests)
         return
-    chosen = manifests["NetworkPolicy", "confcom"]["spec"]["podSelector"]
-    present = {one["key"] for one in chosen["matchExpressions"]}
-    selected = set()
-    for (_, name), one in manifests.items():
-        labels = one.get("spec", {}).get("template", {}).get("metadata", {}).get("labels", {})
-        if present <= labels.keys() and chosen["matchLabels"].items() <= labels.items():
-            selected.add(name)
-    assert selected == daemon_sets(manifests).keys()
+    policy = manifests["NetworkPolicy", "confcom"]["spec"]
+    assert policy["policyTypes"] == ["Ingress"]
+    pods = {
+        key: one["spec"]["template"]["metadata"]["labels"]
+        for key, one in manifests.items()
+        if "template" in one.get("spec", {})
+    }
+    assert all(policy["podSelector"]["matchLabels"].items() <= labels.items() for labels in pods.values())
+    (rule,) = policy["ingress"]
+    controller = rule["from"][0]["podSelector"]["matchLabels"].items()
+    chosen = {key for key, labels in pods.items() if controller <= labels.items()}
+    assert chosen == pods.keys() & {("Deployment", "confcom-controller")}
 
 
 def test_the_service_monitor_finds_all_that_is_scraped(manifests):

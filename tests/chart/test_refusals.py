@@ -136,7 +136,7 @@ def test_values_that_are_just_right(template, settings):
 
 
 def test_names_that_look_like_numbers_stay_text(helm):
-    options = f"image.registry=registry.test,{MIXED},serviceMonitor.enabled=true,networkPolicy.enabled=true"
+    options = f"image.registry=registry.test,{MIXED},serviceMonitor.enabled=true"
     classes = ("--set-string", "devicePlugin.priorityClassName=9999,quoteHelper.priorityClassName=9999")
     done = helm("template", "1234", CHART, "--namespace", "5678", "--set", options, *classes)
     assert done.returncode == 0, done.stderr
@@ -186,7 +186,6 @@ BY_SCHEMA = [
     ("devicePlugin.priorityClassName", "A B"),
     ("devicePlugin.affinity", {"nodeafinity": {}}),
     ("devicePlugin.tolerations", [{"efect": "NoSchedule"}]),
-    ("controller.apiServerPorts", []),
     *((f"{one}.image.{key}", "v1") for one in OURS for key in ("registry", "tag", "pullPolicy")),
     ("quoteHelper.image.digest", "sha256:12"),
     ("quoteHelper.epcMiB", 0),
@@ -224,7 +223,8 @@ BY_SCHEMA = [
     (f"{CUSTOM}.pck_cache_expire_hours", 2161),
     (f"{CUSTOM}.custom_request_options", {"get_cert": {"headers": {"metadata": 1}}}),
     (f"{CUSTOM}.custom_request_options", {"get_crl": {"headers": {"a": "b"}}}),
-    ("networkPolicy.from", [{"pods": "a"}]),
+    ("networkPolicy.prometheus", [{"pods": "a"}]),
+    ("networkPolicy.apiServer", [{}]),
 ]
 
 

@@ -76,25 +76,3 @@ helper's may be below them. */}}
 {{- end }}
 {{- end }}
 {{- end }}
-
-{{/* How one of the library's URLs is reached: address block or none, port, and host; called with (dict "root" $ "url" URL). */}}
-{{- define "confcom.endpoint" -}}
-{{- $url := urlParse .url }}
-{{- $proxy := .root.Values.quoteHelper.collateral.proxy }}
-{{- $by := get (dict "https" $proxy.https "http" $proxy.http) $url.scheme }}
-{{- range splitList "," (include "confcom.noProxy" .root) }}
-{{- $domain := trimPrefix "." . }}
-{{- if and $domain (or (eq $domain "*" $url.hostname) (hasSuffix (print "." $domain) $url.hostname)) }}
-{{- $by = "" }}
-{{- end }}
-{{- end }}
-{{- if $by }}{{ $url = urlParse $by }}{{ end }}
-{{- $port := regexFind ":[0-9]+$" $url.host | trimPrefix ":" | default (eq $url.scheme "https" | ternary 443 80) | int }}
-{{- $block := "" }}
-{{- if regexMatch "^[0-9]+([.][0-9]+){3}$" $url.hostname }}
-{{- $block = print $url.hostname "/32" }}
-{{- else if contains ":" $url.hostname }}
-{{- $block = print $url.hostname "/128" }}
-{{- end }}
-{{- dict "host" $url.hostname "port" $port "block" $block | toJson }}
-{{- end }}
