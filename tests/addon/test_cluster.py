@@ -229,6 +229,7 @@ def test_a_refused_connection_is_an_error_of_ours(operation):
     memory.unreachable = True
     with pytest.raises(ClusterAccessError, match="does not answer") as caught:
         operation(Api(memory))
+    assert ("networkPolicy.apiServer" in caught.value.why) is (operation is OPERATIONS["page"])
     assert caught.value.error_code == "cluster-request-failed"
 
 

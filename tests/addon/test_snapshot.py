@@ -122,6 +122,18 @@ def test_in_a_large_cluster_a_few_device_plugins_are_asked():
     assert [one for one in found.not_read if "EPC" in one.text] == []
 
 
+@pytest.mark.parametrize("status", [502, 503])
+def test_a_pod_that_the_api_server_does_not_reach_is_named_with_the_value(status):
+    """As where a NetworkPolicy is enforced."""
+    memory = api_with(*simulated("a"), SECRET)
+    dialled = "error trying to reach service: dial tcp 10.0.0.1:8080: i/o timeout"
+    memory.refuse(lambda request: "/proxy/" in request.url.path, status, dialled)
+    found = {one.text for one in read(memory).not_read}
+    assert len(found) == 2
+    for pod in ("device-plugin-a", "quote-helper-a"):
+        assert any(pod in one and "networkPolicy.apiServer" in one and dialled in one for one in found)
+
+
 def test_an_inventory_that_is_no_object_is_unknown():
     found = read(api_with(*simulated("a"), SECRET, pages={("device-plugin-a", "inventory"): "[1]"}))
     assert found.inventories == {}

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from testkit.chart_golden import SETS, golden
+from testkit.chart_golden import golden
 from testkit.chart_manifests import HELPER, containers, daemon, mounts_of, volumes_of
 
 AESMD = "quoteHelper.aesmd.image.repository=our/aesmd"

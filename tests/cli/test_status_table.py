@@ -104,6 +104,13 @@ def test_a_large_cluster_with_problems_fits_on_a_screen():
     assert len([line for line in found if line.endswith(" and 4 more: pending: Unschedulable: no EPC")]) == 1
 
 
+def test_pods_that_are_not_reached_are_one_line():
+    pods = [f"device-plugin-{name(at)}" for at in range(20)]
+    not_read = tuple(Problem(f"x: {pod} says nothing", name(at), code="not-read") for at, pod in enumerate(pods))
+    (found,) = [line for line in lines(nodes=20, not_read=not_read) if "says nothing" in line]
+    assert "20 nodes" in found
+
+
 def test_all_nodes_shows_each_node_and_problem():
     short, whole = (lines(2 * MAX_ROWS, silent=1, broken=MAX_ROWS + 3, everything=one) for one in (False, True))
     assert len([line for line in whole if line.startswith("node-")]) == 2 * MAX_ROWS

@@ -53,8 +53,7 @@ AT_ONCE = 8
 PAGE = 250
 """Objects in a page of a list: a page of ordinary Pods is 2 MB, and of the largest possible ones 375 MB."""
 MAX_LOG_LINES = 2_000
-"""Lines that are read of a log: a daemon logs the reason every 30 s why it is not ready, and the lines that its clients
-cause in between are bounded."""
+"""Lines that are read of a log: a daemon repeats its reason every 30 s, and its clients' lines are bounded."""
 MAX_MESSAGE_CHARACTERS = 500
 """Length of a foreign message in ours."""
 PROBES_PORT = 8080
@@ -416,7 +415,9 @@ class Api:
     def probe_page(self, pod: str, namespace: str, page: str) -> str:
         """Return a page of a daemon's probe server, such as `metrics`, through the API server's proxy."""
         path = f"/api/v1/namespaces/{quote(namespace)}/pods/{quote(pod)}:{PROBES_PORT}/proxy/{page}"
-        return self._raw(f"/{page} of {pod} cannot be read", path, PODS_SECONDS).text
+        cause = f"{pod} does not answer the API server, which networkPolicy.apiServer has to name if it is kept out"
+        with _reported(f"/{page} of {pod} cannot be read", cause):
+            return self._http.get(path, timeout=PODS_SECONDS).raise_for_status().text
 
     def _raw(self, failure: str, path: str, seconds: float = API_SECONDS, accept: str = "*/*") -> httpx2.Response:
         with _reported(failure):
@@ -428,8 +429,8 @@ def _in(namespace: str) -> dict[str, str]:
 
 
 @contextlib.contextmanager
-def _reported(failure: str) -> Iterator[None]:
-    """Turn what lightkube and the HTTP library raise into our errors."""
+def _reported(failure: str, silent: str = "the API server does not answer") -> Iterator[None]:
+    """Turn what lightkube and the HTTP library raise into our errors; `silent` says who does not answer."""
     try:
         yield
     except httpx2.HTTPStatusError as error:
@@ -437,9 +438,10 @@ def _reported(failure: str) -> Iterator[None]:
         if (denied := _ADMISSION.search(message)) or code == HTTPStatus.UNPROCESSABLE_ENTITY:
             raise RefusedError(failure, why=message, invalid=not denied) from error
         kinds = {403: ForbiddenError, 404: NotFoundError, 409: ConflictError}
-        raise kinds.get(code, ClusterAccessError)(failure, why=message) from error
+        why = f"{silent}: {message}" if code >= HTTPStatus.BAD_GATEWAY else message
+        raise kinds.get(code, ClusterAccessError)(failure, why=why) from error
     except httpx2.HTTPError as error:
-        why = f"the API server does not answer: {error or type(error).__name__}"
+        why = f"{silent}: {error or type(error).__name__}"
         raise ClusterAccessError(failure, why=why) from error
     except (ValueError, TypeError, AttributeError) as error:  # not JSON, or JSON that is no object
         why = f"the answer is not the API server's: {error}"

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent import futures
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import TypeVar
 
 from confcom.addon import chart_objects as chart
@@ -207,10 +208,8 @@ class _Reader:
         """Return by node what these daemons' probe servers have on a page."""
 
         def ask(pod: DaemonPod) -> R | None:
-            def answer() -> R | None:
-                return parse(self.api.probe_page(pod.name, self.namespace, page))
-
-            return self.optional(what, answer, default=None, node=pod.node)
+            read = partial(self.api.probe_page, pod.name, self.namespace, page)
+            return self.optional(what, lambda: parse(read()), default=None, node=pod.node)
 
         return {pod.node: found for pod, found in zip(pods, pool.map(ask, pods), strict=True) if found}
 

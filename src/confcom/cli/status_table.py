@@ -45,7 +45,8 @@ def status_lines(status: AddOnStatus, *, everything: bool = False) -> Iterator[s
         yield f"{status.other_nodes} more without SGX"
     groups = map(_group_line, status.problem_groups)
     yield from _section("Wrong:", map(str, status.problems) if everything else groups, everything=everything)
-    groups = map(_group_line, grouped(status.not_compared, ()))
+    pods = {pod.name for node in status.nodes for pod in (*node.plugins, *node.helpers)}
+    groups = map(_group_line, grouped(status.not_compared, pods))
     yield from _section("Not compared:", map(str, status.not_compared) if everything else groups, everything=everything)
     yield from _workload_lines(status.workloads, everything=everything)
     if status.ok:
