@@ -62,7 +62,7 @@ def helper_registry() -> CollectorRegistry:
     return registry
 
 
-def flags_table(parser: SettingsParser) -> str:
+def flags_table(parser: SettingsParser[Any]) -> str:
     """A line for each flag, in the order of `--help`."""
     return table(["flag", "variable", "default", ""], map(flag_row, parser.flags))
 

@@ -315,7 +315,7 @@ def test_what_can_be_set_reaches_the_daemons():
     plugin, helper = plugin_of(manifests), helper_of(manifests)
     assert (plugin.simulated_epc_mib, plugin.log_level, plugin.aesmd_dir) == (2048, "debug", None)
     assert (plugin.resources.reserve_mib, plugin.resources.helper_mib) == (1024, 5)
-    assert (helper.simulated_qe_mr_enclave, helper.simulated_qe_isv_svn) == (bytes.fromhex("ab" * 32), 0)
+    assert (helper.simulated_qe_mrenclave, helper.simulated_qe_isvsvn) == (bytes.fromhex("ab" * 32), 0)
     assert (helper.identify_pods, helper.log_level, helper.log_quotes_per_peer) == (False, "debug", 0)
     assert daemon(manifests, HELPER)["hostPID"] is False
     assert secret_name(manifests.values()) == "our-root"
@@ -403,13 +403,16 @@ def test_the_controller_agrees_with_the_plugins(manifests):
     assert set(settings.rules.resources) == names
     for one in plugins.values():
         assert (
-            f"--installation={settings.release.namespace}/{settings.release.name}"
+            f"--installation={settings.installation.namespace}/{settings.installation.name}"
             in only_container(pod_of(one))["args"]
         )
-        metadata = {"labels": one["spec"]["template"]["metadata"]["labels"], "namespace": settings.release.namespace}
+        metadata = {
+            "labels": one["spec"]["template"]["metadata"]["labels"],
+            "namespace": settings.installation.namespace,
+        }
         metadata["ownerReferences"] = [{"kind": "DaemonSet", "controller": True}]
-        assert settings.release.has_plugin({"metadata": metadata})
-        assert selector_of(pod_of(one)) in settings.node_selectors
+        assert settings.installation.has_plugin({"metadata": metadata})
+        assert selector_of(pod_of(one)) in settings.node_selector
     limit = f"<= {settings.rules.maximum_mib})"
     expressions = manifests["ValidatingAdmissionPolicy", CONTROLLER]["spec"]["validations"]
     assert sum(limit in one["expression"] for one in expressions) == 2

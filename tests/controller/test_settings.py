@@ -9,8 +9,8 @@ from confcom.errors import SettingsError
 
 def test_defaults():
     settings = parse_settings([], prog="", environ={})
-    assert settings.release == Release("confcom-system", "confcom")
-    assert settings.node_selectors == ("",)
+    assert settings.installation == Release("confcom-system", "confcom")
+    assert settings.node_selector == ("",)
     assert settings.rules.resources == ("kubernetes.azure.com/sgx_epc_mem_in_MiB",)
     assert (settings.rules.maximum_mib, settings.rules.gone_seconds) == (1048576, 300)
 
@@ -19,8 +19,8 @@ def test_flags_and_variables():
     environ = {"CONFCOM_EPC_RESOURCE": "example.com/a,example.com/b", "CONFCOM_GONE_SECONDS": "7"}
     flags = ["--installation", "ns/other", "--gone-seconds", "8", "--node-selector", "a=b,c in (d,e);f"]
     settings = parse_settings(flags, prog="", environ=environ)
-    assert settings.node_selectors == ("a=b,c in (d,e)", "f")
-    assert settings.release == Release("ns", "other")
+    assert settings.node_selector == ("a=b,c in (d,e)", "f")
+    assert settings.installation == Release("ns", "other")
     assert settings.rules.resources == ("example.com/a", "example.com/b")
     assert settings.rules.gone_seconds == 8
 

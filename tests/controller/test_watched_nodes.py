@@ -40,7 +40,7 @@ def test_terms_become_label_selectors():
     assert done.returncode == 0, done.stderr
     deployment = parsed(done.stdout)["Deployment", "confcom-controller"]
     arguments = deployment["spec"]["template"]["spec"]["containers"][0]["args"]
-    assert parse_settings(arguments, prog="", environ={}).node_selectors == (
+    assert parse_settings(arguments, prog="", environ={}).node_selector == (
         *("example.com/sgx in (yes,,2.x_y)", "a notin (b)", "a", "!a", "a>-3"),
         f"{'p' * 253}/{'k' * 63}<7",
     )

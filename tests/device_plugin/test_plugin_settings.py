@@ -60,10 +60,10 @@ def test_each_setting_has_a_flag_and_a_variable(flag, value, changed):
     settings = parse("--simulated", flag, value)
     assert parse(CONFCOM_SIMULATED="true", **{variable: value}) == settings
     default = parse("--simulated")
-    if changed.keys() <= {field.name for field in fields(default)}:
-        assert settings == replace(default, **changed)
+    if changed.keys() <= {field.name for field in fields(default.resources)}:
+        assert settings.resources == replace(default.resources, **changed)
     else:
-        assert settings == replace(default, resources=replace(default.resources, **changed))
+        assert settings == replace(default, **changed)
     assert variable in settings_parser("plugin", {}).format_help()
 
 

@@ -63,7 +63,7 @@ def assemble(
     settings: ControllerSettings, connection: Connection, fetch: Fetch, metrics: ControllerMetrics
 ) -> Controller:
     """Return a controller."""
-    clock, jitter, release = time.monotonic, random.SystemRandom().random, settings.release
+    clock, jitter, release = time.monotonic, random.SystemRandom().random, settings.installation
     state = ClusterState(settings.rules, clock)
     applier = Applier(state, connection, release, metrics, clock)
     asker = PluginAsker(state, fetch, metrics, applier.wake, clock, jitter)
@@ -84,7 +84,7 @@ def assemble(
     # All are listed: a node that has lost its label while the controller was away still has its key.
     followers += [
         Follower("nodes", NODES, "", selector, take_node, state.doubt_node, state.nodes, *parts)
-        for selector in settings.node_selectors
+        for selector in settings.node_selector
     ]
     for accounting in (*Accounting, UNKNOWN):
         metrics.plugins.labels(accounting).set_function(partial(state.count_plugins, accounting))

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from confcom.controller.reconcile.decision import Rules
 from confcom.controller.reconcile.reading import Release
-from confcom.daemon.logs import LogFormat
-from confcom.daemon.probes import ProbeAddress
-from confcom.daemon.settings import SettingsParser, add_common_flags, integer_between, parse_path
+from confcom.daemon.settings import DaemonSettings, SettingsParser, integer_between, parse_path, setting
 
 DEFAULT_RESOURCE = "kubernetes.azure.com/sgx_epc_mem_in_MiB"
-DEFAULT_RELEASE = Release("confcom-system", "confcom")
 DEFAULT_MAXIMUM_MIB = 1024 * 1024
 """1 TiB: two sockets with the largest EPC of a processor (512 GiB)."""
 LARGEST_MAXIMUM_MIB = 16 * 1024 * 1024
@@ -26,51 +22,6 @@ Write what a node's device plugin found into the node's capacity, on nodes whose
 
 Each flag can also be given by the environment variable named beside it; a flag wins. Outside of a cluster, give
 --kubeconfig, where Pods' addresses can be reached."""
-
-
-@dataclass(frozen=True, slots=True)
-class ControllerSettings:
-    """The settings of the controller, as its flags give them."""
-
-    kubeconfig: Path | None
-    release: Release
-    node_selectors: tuple[str, ...]
-    rules: Rules
-    plugin_port: int
-    probe_address: ProbeAddress | None
-    log_level: str
-    log_format: LogFormat
-
-
-def settings_parser(prog: str, environ: Mapping[str, str]) -> SettingsParser:
-    """Return the declared flags, for parsing, `--help` and shell completion."""
-    parser = SettingsParser(prog, description=_DESCRIPTION, environ=environ)
-
-    def add(name: str, convert: Callable[[str], Any], default: Any, metavar: str, text: str, shown: str = "") -> None:  # noqa: ANN401, PLR0917
-        parser.add(name, convert=convert, default=default, metavar=metavar, text=text, shown_default=shown)
-
-    add("--kubeconfig", parse_path, None, "PATH", "kubeconfig file of the cluster", "the Pod's ServiceAccount")
-    text = "the Helm release whose device plugins are asked"
-    add("--installation", _release, DEFAULT_RELEASE, "NAMESPACE/NAME", text, "confcom-system/confcom")
-    text = "label selectors of the nodes that are watched, with semicolons between them"
-    add("--node-selector", _selectors, ("",), "SELECTORS", text, "all nodes")
-    text = "resource names that are written, with commas between them; other resources are never touched"
-    add("--epc-resource", _resources, (DEFAULT_RESOURCE,), "NAMES", text, DEFAULT_RESOURCE)
-    text = "maximum that is written to a node, whatever its plugin says"
-    add("--max-epc-mib", integer_between(1, LARGEST_MAXIMUM_MIB), DEFAULT_MAXIMUM_MIB, "MIB", text)
-    text = "how long a node has to be without a plugin until its key is removed"
-    add("--gone-seconds", integer_between(1, LONGEST_GONE_SECONDS), DEFAULT_GONE_SECONDS, "SECONDS", text)
-    add("--plugin-port", integer_between(1, 65535), 8080, "PORT", "port of the plugins' probe servers")
-    add_common_flags(parser)
-    return parser
-
-
-def parse_settings(arguments: Sequence[str], *, prog: str, environ: Mapping[str, str]) -> ControllerSettings:
-    """Parse the settings."""
-    values = vars(settings_parser(prog, environ).parse(arguments))
-    rules = Rules(values.pop("epc_resource"), values.pop("max_epc_mib"), float(values.pop("gone_seconds")))
-    release, selectors = values.pop("installation"), values.pop("node_selector")
-    return ControllerSettings(release=release, node_selectors=selectors, rules=rules, **values)
 
 
 def _release(text: str) -> Release:
@@ -96,3 +47,61 @@ def _resources(text: str) -> tuple[str, ...]:
     if len(set(names)) < len(names):
         raise ValueError("a name is there twice")
     return names
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ControllerSettings(DaemonSettings):
+    """The settings of the controller; each field is a flag."""
+
+    kubeconfig: Path | None = setting(
+        None, "kubeconfig file of the cluster", parse_path, "PATH", shown="the Pod's ServiceAccount"
+    )
+    installation: Release = setting(
+        Release("confcom-system", "confcom"),
+        "the Helm release whose device plugins are asked",
+        _release,
+        "NAMESPACE/NAME",
+        shown="confcom-system/confcom",
+    )
+    node_selector: tuple[str, ...] = setting(
+        ("",),
+        "label selectors of the nodes that are watched, with semicolons between them",
+        _selectors,
+        "SELECTORS",
+        shown="all nodes",
+    )
+    epc_resource: tuple[str, ...] = setting(
+        (DEFAULT_RESOURCE,),
+        "resource names that are written, with commas between them; other resources are never touched",
+        _resources,
+        "NAMES",
+        shown=DEFAULT_RESOURCE,
+    )
+    max_epc_mib: int = setting(
+        DEFAULT_MAXIMUM_MIB,
+        "maximum that is written to a node, whatever its plugin says",
+        integer_between(1, LARGEST_MAXIMUM_MIB),
+        "MIB",
+    )
+    gone_seconds: int = setting(
+        DEFAULT_GONE_SECONDS,
+        "how long a node has to be without a plugin until its key is removed",
+        integer_between(1, LONGEST_GONE_SECONDS),
+        "SECONDS",
+    )
+    plugin_port: int = setting(8080, "port of the plugins' probe servers", integer_between(1, 65535), "PORT")
+
+    @property
+    def rules(self) -> Rules:
+        """The rules of what is written."""
+        return Rules(self.epc_resource, self.max_epc_mib, float(self.gone_seconds))
+
+
+def settings_parser(prog: str, environ: Mapping[str, str]) -> SettingsParser[ControllerSettings]:
+    """Return the flags, for parsing, `--help` and shell completion."""
+    return SettingsParser(ControllerSettings, prog, description=_DESCRIPTION, environ=environ)
+
+
+def parse_settings(arguments: Sequence[str], *, prog: str, environ: Mapping[str, str]) -> ControllerSettings:
+    """Parse the settings."""
+    return settings_parser(prog, environ).parse(arguments)

@@ -16,13 +16,21 @@ from typing import Any, TextIO
 from confcom.daemon.log_stream import LogStream
 from confcom.errors import printable
 
-LEVELS = ("debug", "info", "warning", "error")
 EVENT = "event"
 """The extra field that tells programs which event a line is about; its message is for people and may be reworded."""
 
 _TO_JSON = json.JSONEncoder(default=str, ensure_ascii=False).encode
 """As json.dumps with these arguments, which would make a new encoder for each line."""
 _STANDARD_ATTRIBUTES = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime"}
+
+
+class LogLevel(StrEnum):
+    """The least severe records that are logged."""
+
+    DEBUG = "debug"
+    INFO = "info"
+    WARNING = "warning"
+    ERROR = "error"
 
 
 class LogFormat(StrEnum):

@@ -1,18 +1,19 @@
-"""Settings of a daemon: argparse flags, each with an environment variable as its fallback.
+"""Settings of a daemon: one dataclass, whose fields carry their flag's help. The argparse parser is made from it.
 
-There is no configuration file: flags, chart values and variables map one to one, and `--help` is the reference.
+Each flag has an environment variable as its fallback. There is no configuration file: flags, chart values and variables
+map one to one, and `--help` is the reference.
 """
 
 from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar
+from typing import Any, Generic, NoReturn, TypeVar
 
-from confcom.daemon.logs import LEVELS, LogFormat
+from confcom.daemon.logs import LogFormat, LogLevel
 from confcom.daemon.probes import ProbeAddress
 from confcom.errors import SettingsError
 
@@ -23,27 +24,63 @@ T = TypeVar("T")
 E = TypeVar("E", bound=StrEnum)
 
 _WORDS = {"1": True, "true": True, "yes": True, "on": True, "0": False, "false": False, "no": False, "off": False}
+_FLAG = "flag"
 
 
 @dataclass(frozen=True, slots=True)
 class Flag:
-    """One declared flag, as parsing, shell completion and the reference use it."""
+    """One flag, as parsing, shell completion and the reference use it."""
 
-    name: str
-    """With its dashes."""
+    field: str
     text: str
-    variable: str
     convert: Callable[[str], Any]
+    metavar: str
+    """The placeholder of the value in `--help`; empty for a switch, whose flags are `--name` and `--no-name`."""
     default: Any
     shown_default: str
-    metavar: str = ""
-    """The placeholder of its value in `--help`; empty for a switch."""
-    words: tuple[str, ...] = ()  # all values, if they are a closed set
+    variable: str
+    words: tuple[str, ...]
+    """All values, if they are a closed set."""
 
     @property
-    def destination(self) -> str:
-        """The attribute of the parsed namespace."""
-        return self.name.removeprefix("--").replace("-", "_")
+    def name(self) -> str:
+        """With its dashes."""
+        return "--" + self.field.replace("_", "-")
+
+
+def setting(
+    default: T,
+    text: str,
+    convert: Callable[[str], T],
+    metavar: str,
+    *,
+    shown: str = "",
+    variable: str = "",
+    words: Sequence[str] = (),
+) -> T:
+    """Return a dataclass field for the flag `--name VALUE`, where `name` is the field's.
+
+    `convert` returns the value, or raises ValueError with the reason. `shown` is the default in `--help`, where
+    `str(default)` is not suitable; the variable is by default CONFCOM_ and the name in capitals.
+    """
+
+    def flag(name: str) -> Flag:
+        told = shown or ("none" if default is None else str(default))
+        named = variable or ENVIRONMENT_PREFIX + name.upper()
+        return Flag(name, text, convert, metavar, default, told, named, tuple(words))
+
+    made: T = field(default=default, metadata={_FLAG: flag})
+    return made
+
+
+def choice(default: E, text: str, metavar: str) -> E:
+    """Return a dataclass field for one of a string enum's values."""
+    return setting(default, text, member_of(type(default)), metavar, words=tuple(type(default)))
+
+
+def switch(text: str, *, default: bool = False) -> bool:
+    """Return a dataclass field for `--name` and `--no-name`. The variable accepts true/false, yes/no, on/off, 1/0."""
+    return setting(default, text, parse_switch, "", shown="on" if default else "off")
 
 
 class _Parser(argparse.ArgumentParser):
@@ -53,93 +90,6 @@ class _Parser(argparse.ArgumentParser):
         raise SettingsError(
             f"{self.prog}: {message}", error_code="command-line-refused", remedy=f"see {self.prog} --help"
         )
-
-
-class SettingsParser:
-    """A parser of a daemon's flags, which reads them from a command line, the environment, or their defaults."""
-
-    def __init__(self, prog: str, *, description: str, environ: Mapping[str, str], epilog: str = "") -> None:
-        self._parser = _Parser(
-            prog=prog,
-            description=description,
-            epilog=epilog,
-            allow_abbrev=False,
-            formatter_class=argparse.RawDescriptionHelpFormatter,
-        )
-        self._environ = environ
-        self.flags: list[Flag] = []
-
-    def add(
-        self,
-        name: str,
-        *,
-        convert: Callable[[str], T],
-        default: T | None,
-        metavar: str,
-        text: str,
-        shown_default: str = "",
-        variable: str = "",
-        words: tuple[str, ...] = (),
-    ) -> None:
-        """Declare `name VALUE`; `convert` returns the value, or raises ValueError with the reason.
-
-        Its variable is by default `CONFCOM_` and the flag's name in capitals. `shown_default` is for `--help`, where
-        `str(default)` is not suitable.
-        """
-        shown = shown_default or ("none" if default is None else str(default))
-        flag = Flag(name, text, variable or _variable(name), convert, default, shown, metavar, words)
-        self.flags.append(flag)
-        self._parser.add_argument(
-            name,
-            dest=flag.destination,
-            default=None,
-            type=_argparse_type(convert),
-            metavar=metavar,
-            help=_help(f"{text} (default: {shown}; {flag.variable})"),
-        )
-
-    def add_switch(self, name: str, *, text: str, default: bool = False) -> None:
-        """Declare `name` and `--no-name`. The variable accepts true/false, yes/no, on/off, 1/0."""
-        shown = "on" if default else "off"
-        flag = Flag(name, text, _variable(name), parse_switch, default, shown)
-        self.flags.append(flag)
-        self._parser.add_argument(
-            name,
-            dest=flag.destination,
-            default=None,
-            action=argparse.BooleanOptionalAction,
-            help=_help(f"{text} (default: {shown}; {flag.variable})"),
-        )
-
-    def parse(self, arguments: Sequence[str]) -> argparse.Namespace:
-        """Parse the settings: a flag overrides its variable, a variable the default; an empty variable is ignored.
-
-        Raises:
-            SettingsError: a flag is unknown, or `convert` refuses the value of a flag or a variable.
-        """
-        values = self._parser.parse_args(arguments)
-        for flag in self.flags:
-            if getattr(values, flag.destination) is None:
-                setattr(values, flag.destination, self._fallback(flag))
-        return values
-
-    def format_help(self) -> str:
-        """Return the text that `--help` prints."""
-        return self._parser.format_help()
-
-    def _fallback(self, flag: Flag) -> object:
-        text = self._environ.get(flag.variable, "")
-        if not text:
-            return flag.default
-        try:
-            return flag.convert(text)
-        except ValueError as error:
-            raise SettingsError(
-                f"{self._parser.prog}: the environment variable {flag.variable} is {text!r}",
-                error_code="variable-refused",
-                why=str(error),
-                remedy=f"correct or unset {flag.variable}, or give {flag.name}",
-            ) from error
 
 
 def parse_switch(text: str) -> bool:
@@ -174,53 +124,86 @@ def integer_between(lowest: int, highest: int) -> Callable[[str], int]:
     return convert
 
 
-def one_of(*words: str) -> Callable[[str], str]:
-    """Return a converter for a closed set of words, in any case."""
-
-    def convert(text: str) -> str:
-        word = text.strip().lower()
-        if word not in words:
-            raise ValueError(f"it must be one of {', '.join(words)}, not {text!r}")
-        return word
-
-    return convert
-
-
 def member_of(kind: type[E]) -> Callable[[str], E]:
     """Return a converter for the values of a string enum, in any case."""
-    choose = one_of(*kind)
 
     def convert(text: str) -> E:
-        return kind(choose(text))
+        try:
+            return kind(text.strip().lower())
+        except ValueError:
+            raise ValueError(f"it must be one of {', '.join(kind)}, not {text!r}") from None
 
     return convert
 
 
-def add_common_flags(parser: SettingsParser) -> None:
-    """Declare the flags of every daemon: `--probe-address`, `--log-level`, `--log-format`."""
-    parser.add(
-        "--probe-address",
-        convert=ProbeAddress.parse,
-        default=None,
-        metavar="ADDR",
-        text="address of /livez, /readyz and /metrics: HOST:PORT or unix:PATH",
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DaemonSettings:
+    """The settings of every daemon."""
+
+    probe_address: ProbeAddress | None = setting(
+        None, "address of /livez, /readyz and /metrics: HOST:PORT or unix:PATH", ProbeAddress.parse, "ADDR"
     )
-    parser.add(
-        "--log-level",
-        convert=one_of(*LEVELS),
-        default="info",
-        metavar="LEVEL",
-        text=f"one of {', '.join(LEVELS)}",
-        words=tuple(LEVELS),
-    )
-    parser.add(
-        "--log-format",
-        convert=member_of(LogFormat),
-        default=LogFormat.AUTO,
-        metavar="FORMAT",
-        text="auto (text on a terminal, else json), text, or json",
-        words=tuple(LogFormat),
-    )
+    log_level: LogLevel = choice(LogLevel.INFO, f"one of {', '.join(LogLevel)}", "LEVEL")
+    log_format: LogFormat = choice(LogFormat.AUTO, "auto (text on a terminal, else json), text, or json", "FORMAT")
+
+
+S = TypeVar("S", bound=DaemonSettings)
+
+
+class SettingsParser(Generic[S]):
+    """The argparse parser of a settings dataclass; the settings of every daemon are last in `--help`."""
+
+    def __init__(
+        self, kind: type[S], prog: str, *, description: str, environ: Mapping[str, str], epilog: str = ""
+    ) -> None:
+        self._kind = kind
+        self._environ = environ
+        self._parser = _Parser(
+            prog=prog,
+            description=description,
+            epilog=epilog,
+            allow_abbrev=False,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        common = {one.name for one in fields(DaemonSettings)}
+        ordered = sorted(fields(kind), key=lambda one: one.name in common)
+        self.flags: list[Flag] = [one.metadata[_FLAG](one.name) for one in ordered]
+        for flag in self.flags:
+            told = f"{flag.text} (default: {flag.shown_default}; {flag.variable})".replace("%", "%%")
+            value: dict[str, Any] = {"action": argparse.BooleanOptionalAction}
+            if flag.metavar:
+                value = {"type": _argparse_type(flag.convert), "metavar": flag.metavar}
+            self._parser.add_argument(flag.name, dest=flag.field, default=None, help=told, **value)
+
+    def parse(self, arguments: Sequence[str]) -> S:
+        """Parse the settings: a flag overrides its variable, a variable the default; an empty variable is ignored.
+
+        Raises:
+            SettingsError: a flag is unknown, or a converter refuses the value of a flag or a variable.
+        """
+        values = vars(self._parser.parse_args(arguments))
+        for flag in self.flags:
+            if values[flag.field] is None:
+                values[flag.field] = self._fallback(flag)
+        return self._kind(**values)
+
+    def format_help(self) -> str:
+        """Return the text that `--help` prints."""
+        return self._parser.format_help()
+
+    def _fallback(self, flag: Flag) -> object:
+        text = self._environ.get(flag.variable, "")
+        if not text:
+            return flag.default
+        try:
+            return flag.convert(text)
+        except ValueError as error:
+            raise SettingsError(
+                f"{self._parser.prog}: the environment variable {flag.variable} is {text!r}",
+                error_code="variable-refused",
+                why=str(error),
+                remedy=f"correct or unset {flag.variable}, or give {flag.name}",
+            ) from error
 
 
 def _argparse_type(convert: Callable[[str], Any]) -> Callable[[str], Any]:
@@ -231,11 +214,3 @@ def _argparse_type(convert: Callable[[str], Any]) -> Callable[[str], Any]:
             raise argparse.ArgumentTypeError(str(error)) from error
 
     return convert_or_explain
-
-
-def _variable(flag: str) -> str:
-    return ENVIRONMENT_PREFIX + flag.removeprefix("--").replace("-", "_").upper()
-
-
-def _help(text: str) -> str:
-    return text.replace("%", "%%")

@@ -47,8 +47,8 @@ def main(arguments: Sequence[str], *, prog: str, environ: Mapping[str, str], std
 
             return open_simulated(
                 settings.state_dir,
-                qe_mr_enclave=settings.simulated_qe_mr_enclave,
-                qe_isv_svn=settings.simulated_qe_isv_svn,
+                qe_mr_enclave=settings.simulated_qe_mrenclave,
+                qe_isv_svn=settings.simulated_qe_isvsvn,
             )
 
         limits = _fit_limits(HelperLimits(), memory_limit=settings.memory_limit_mib * MIB)

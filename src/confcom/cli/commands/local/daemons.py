@@ -6,7 +6,7 @@ import importlib
 import os
 import sys
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 from click.shell_completion import CompletionItem
@@ -34,7 +34,7 @@ def _flags_of(module: str) -> Completion:
     """Return a completion for the flags of the module's `settings_parser`; the module is imported when it runs."""
 
     def complete(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
-        parser: SettingsParser = importlib.import_module(module).settings_parser("", {})
+        parser: SettingsParser[Any] = importlib.import_module(module).settings_parser("", {})
         given = ctx.params.get(param.name or "") or ("",)
         previous = next((flag for flag in parser.flags if flag.name == given[-1] and flag.metavar), None)
         if previous is None:
