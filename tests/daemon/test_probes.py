@@ -356,6 +356,13 @@ async def test_addresses(short_dir):
         assert address == asked
         assert await get(address, "/livez") == (200, b"ok\n")
     assert not address.path.exists()
+    async with serving(address=asked) as (_, first):
+        async with serving(address=asked):
+            assert await get(asked, "/livez") == (200, b"ok\n"), "an earlier instance's socket is replaced"
+        asked.path.write_text("precious")
+    assert asked.path.read_text() == "precious"
+    with raises("probe-address-not-available", UnavailableError):
+        await ProbeServer({}).start(asked)
     with socket.create_server(("127.0.0.1", 0)) as other:
         taken = other.getsockname()[1]
         with raises("probe-address-not-available", UnavailableError, naming=f"127.0.0.1:{taken}"):

@@ -5,14 +5,19 @@ import signal
 import socket
 import stat
 import threading
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
-from confcom.daemon import unix_socket
-from confcom.daemon.socket_path import PathInspection, PathState, inspect_path, inspect_socket
-from confcom.daemon.unix_socket import MAX_PATH_BYTES, bind_unix_socket, listen_at, make_directory
+from confcom.daemon.socket_path import (
+    PathInspection,
+    PathState,
+    inspect_path,
+    inspect_socket,
+    not_a_socket,
+    require_usable_path,
+)
+from confcom.daemon.unix_socket import MAX_PATH_BYTES, listen_at, make_directory
 from confcom.errors import SettingsError, UnavailableError
 from testkit.users import as_user
 
@@ -27,8 +32,8 @@ def bind():
     """Bind a socket; each is closed at the end."""
     made = []
 
-    def bind_one(path, **changes):
-        made.append(bind_unix_socket(path, **({"mode": 0o666, "backlog": 16} | changes)))
+    def bind_one(path, backlog=16, **changes):
+        made.append(listen_at(path, tag="t", mode=0o666, backlog=backlog, **changes))
         return made[-1]
 
     yield bind_one
@@ -58,11 +63,12 @@ def can_connect(path):
         return client.connect_ex(str(path)) == 0
 
 
-def test_binds_with_mode_and_makes_the_directory(short_dir, bind):
+def test_it_appears_with_its_mode_in_a_directory_with_its_mode(short_dir, bind):
     path = short_dir / "a" / "aesm.socket"
     before = os.umask(0o077)
     try:
-        bound = bind(path, directory_mode=0o755)
+        make_directory(path.parent, 0o755)
+        bound = bind(path)
     finally:
         os.umask(before)
     assert stat.S_IMODE(path.stat().st_mode) == 0o666
@@ -73,26 +79,8 @@ def test_binds_with_mode_and_makes_the_directory(short_dir, bind):
     assert not path.exists()
 
 
-def test_a_missing_directory_is_an_error_when_none_is_to_be_made(short_dir, bind):
-    with refused(UnavailableError, "socket-path-unusable") as caught:
-        bind(short_dir / "a" / "s")
-    assert os.strerror(errno.ENOENT) in caught.value.why
-    assert not (short_dir / "a").exists()
-
-
-def test_a_stale_socket_is_replaced_and_a_live_one_never(path, bind):
-    leave_stale_socket(path)
-    assert inspect_path(path) is PathState.STALE
-    first = bind(path)
-    assert can_connect(path)
-    with refused(UnavailableError, "socket-in-use"):
-        bind(path)
-    assert first.owns_path()
-    assert can_connect(path)
-
-
 @pytest.mark.parametrize("kind", ["directory", "file", "datagram socket", "link to nothing"])
-def test_what_is_no_stream_socket_stays(short_dir, kind, path, bind):
+def test_what_is_no_stream_socket_is_told(short_dir, kind, path):
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as datagram:
         if kind == "directory":
             path.mkdir()
@@ -103,9 +91,27 @@ def test_what_is_no_stream_socket_stays(short_dir, kind, path, bind):
         else:
             datagram.bind(str(path))
         assert inspect_path(path) is PathState.OTHER
-        with refused(SettingsError, "not-a-socket"):
-            bind(path)
-        assert os.path.lexists(path)
+        assert not_a_socket(path).error_code == "not-a-socket"
+
+
+def test_paths_that_no_socket_can_have(short_dir):
+    room = MAX_PATH_BYTES - len(os.fsencode(short_dir)) - 1
+    require_usable_path(short_dir / ("x" * room), MAX_PATH_BYTES)
+    with refused(SettingsError, "socket-path-too-long"):
+        require_usable_path(short_dir / ("x" * (room + 1)), MAX_PATH_BYTES)
+    with refused(SettingsError, "socket-path-without-name"):
+        require_usable_path(Path("/"), MAX_PATH_BYTES)
+
+
+def test_a_path_behind_a_closed_directory_is_told(short_dir, bind):
+    (short_dir / "closed").mkdir(mode=0o700)
+    short_dir.chmod(0o755)
+    hidden = bind(short_dir / "closed" / "s")
+    with as_user():
+        with refused(UnavailableError, "socket-path-unusable") as caught:
+            inspect_path(short_dir / "closed" / "s")
+        assert os.strerror(errno.EACCES) in caught.value.why
+        assert not hidden.owns_path()
 
 
 def test_only_ones_own_entry_is_removed(path, bind):
@@ -227,18 +233,6 @@ def test_a_signal_while_waiting_for_a_place_changes_nothing(path, bind):
         signal.signal(signal.SIGUSR1, before)
 
 
-def test_paths_that_no_socket_can_have(short_dir, bind):
-    room = MAX_PATH_BYTES - len(os.fsencode(short_dir)) - 1
-    bind(short_dir / ("x" * room))
-    with refused(SettingsError, "socket-path-too-long"):
-        bind(short_dir / ("x" * (room + 1)))
-    with refused(SettingsError, "socket-path-without-name"):
-        bind(short_dir / "/")
-    (short_dir / "f").write_text("")
-    with refused(UnavailableError, "socket-path-unusable"):
-        bind(short_dir / "f" / "s", directory_mode=0o755)
-
-
 @pytest.mark.parametrize("number", [errno.ENOTEMPTY, errno.EEXIST])
 def test_a_directory_that_another_starter_makes_is_used(short_dir, monkeypatch, number):
     """rename(2) permits either error when the new path is a directory that is not empty."""
@@ -252,44 +246,3 @@ def test_a_directory_that_another_starter_makes_is_used(short_dir, monkeypatch, 
     make_directory(made, 0o755)
     assert names(short_dir) == ["made"]
     assert names(made) == ["theirs"]
-
-
-def test_many_starters_one_winner(short_dir, path, bind):
-    leave_stale_socket(path)
-    bound = []
-    barrier = threading.Barrier(8)
-
-    def start(_):
-        barrier.wait()
-        with contextlib.suppress(UnavailableError):
-            bound.append(bind(path))
-
-    with ThreadPoolExecutor(8) as threads:
-        list(threads.map(start, range(8)))
-    assert [one.owns_path() for one in bound].count(True) == 1
-    assert can_connect(path)
-    for one in bound:
-        one.close()
-    assert names(short_dir) == []
-
-
-def test_endless_competition_ends_in_an_error(short_dir, monkeypatch, bind):
-    monkeypatch.setattr(unix_socket, "inspect_path", lambda _: PathState.FREE)
-    leave_stale_socket(short_dir / "s")
-    with refused(UnavailableError, "socket-contended"):
-        bind(short_dir / "s")
-    assert names(short_dir) == ["s"]
-
-
-def test_another_user_is_told_why(short_dir, bind):
-    (short_dir / "d").mkdir(mode=0o755)
-    short_dir.chmod(0o755)
-    bind(short_dir / "d" / "s", mode=0o600)
-    (short_dir / "closed").mkdir(mode=0o700)
-    hidden = bind(short_dir / "closed" / "s")
-    with as_user():
-        for path in ("d/s", "d/new", "closed/s"):
-            with refused(UnavailableError, "socket-path-unusable") as caught:
-                bind(short_dir / path, directory_mode=0o755)
-            assert os.strerror(errno.EACCES) in caught.value.why
-        assert not hidden.owns_path()

@@ -22,11 +22,12 @@ import time
 from collections import Counter
 from collections.abc import Callable, Mapping
 from http import HTTPStatus
+from pathlib import Path
 from typing import Final
 
 from confcom.daemon.logs import LogLimiter
 from confcom.daemon.probes import ProbeAddress, ProbeResponse, Route, listen
-from confcom.daemon.unix_socket import bind_unix_socket
+from confcom.daemon.socket_path import FileIdentity
 
 _logger = logging.getLogger(__name__)
 
@@ -61,8 +62,6 @@ DEFER_SECONDS: Final = 1
 """Time in which the kernel keeps a connection to itself until data arrives, so that one look finds the request."""
 UNACKNOWLEDGED_MILLISECONDS: Final = 2000
 """Time after which the kernel drops an answer that a client's system does not acknowledge."""
-PROBE_SOCKET_MODE: Final = 0o660
-"""A unix probe socket is for its owner's tools; unlike the AESM socket it is not open to everyone."""
 FAILURE_LOG_SECONDS: Final = 60.0
 """Interval of log lines about failing routes, which any client can cause."""
 _RECEIVE_BYTES: Final = 2 * MAX_REQUEST_BYTES
@@ -93,8 +92,10 @@ class ProbeServer:
         self._clock = clock
         self._failures = LogLimiter(FAILURE_LOG_SECONDS, clock)
         self._loop: asyncio.AbstractEventLoop
-        self._listeners: list[socket.socket] = []
-        self._unlink: Callable[[], object] = lambda: None
+        self._listener: socket.socket | None = None
+        self._path: Path | None = None
+        self._identity: FileIdentity | None = None
+        """Of the socket at the path, which another instance may replace."""
         self._accepting = False
         self._pages: dict[str, bytes] = {}
         self._held: dict[_Connection, float] = {}
@@ -114,28 +115,25 @@ class ProbeServer:
             UnavailableError: the address is in use or not permitted.
         """
         self._loop = asyncio.get_running_loop()
+        self._listener = listen(address, backlog=BACKLOG)
         if address.path is not None:
-            bound = bind_unix_socket(address.path, mode=PROBE_SOCKET_MODE, backlog=BACKLOG)
-            self._unlink = bound.unlink
-            self._listeners = [bound.socket]
+            self._path, self._identity = address.path, FileIdentity.of(address.path)
         else:
-            self._listeners = await listen(address, backlog=BACKLOG)
-            for listener in self._listeners:
-                listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_DEFER_ACCEPT, DEFER_SECONDS)
-                # Accepted sockets inherit it.
-                listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, UNACKNOWLEDGED_MILLISECONDS)
-            address = ProbeAddress(address.host, self._listeners[0].getsockname()[1])
+            self._listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_DEFER_ACCEPT, DEFER_SECONDS)
+            # Accepted sockets inherit it.
+            self._listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, UNACKNOWLEDGED_MILLISECONDS)
+            address = ProbeAddress(address.host, self._listener.getsockname()[1])
         self._set_accepting(on=True)
         return address
 
     async def close(self) -> None:
         """Stop listening and close all connections."""
         # First: the path can be told from a later socket's only while this socket is open.
-        self._unlink()
+        if self._path is not None and FileIdentity.of(self._path) == self._identity:
+            self._path.unlink(missing_ok=True)
         self._set_accepting(on=False)
-        for listener in self._listeners:
-            listener.close()
-        self._listeners = []
+        if self._listener is not None:
+            self._listener.close()
         for connection in self._held:
             connection.abort()
         self._held.clear()
@@ -178,14 +176,13 @@ class ProbeServer:
             return ProbeResponse(b"the route failed; see the log\n", HTTPStatus.INTERNAL_SERVER_ERROR)
 
     def _set_accepting(self, *, on: bool) -> None:
-        if self._accepting is on:
+        if self._listener is None or self._accepting is on:
             return
         self._accepting = on
-        for listener in self._listeners:
-            if on:
-                self._loop.add_reader(listener.fileno(), self._accept_from, listener)
-            else:
-                self._loop.remove_reader(listener.fileno())
+        if on:
+            self._loop.add_reader(self._listener.fileno(), self._accept_from, self._listener)
+        else:
+            self._loop.remove_reader(self._listener.fileno())
 
     def _accept_from(self, listener: socket.socket) -> None:
         for _ in range(min(ACCEPT_BATCH, self._accepts_left)):

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import errno
 import os
 import re
 import socket
@@ -22,8 +20,8 @@ RENDERING_SECONDS: Final = 1.0
 """How long a rendering of a page is cached. Rendering takes some milliseconds of the event loop, which a client
 that sends requests in a loop would take from all others. Scrapers ask every 15 s or less often."""
 
-_NO_SUCH_FAMILY: Final = frozenset({errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL})
-"""The errors of a kernel without IPv6, or with IPv6 disabled. A host name's other addresses may still be usable."""
+PROBE_SOCKET_MODE: Final = 0o660
+"""A unix probe socket is for its owner's tools; unlike the AESM socket it is not open to everyone."""
 _PORT = re.compile(r"[0-9]{1,5}")
 
 TEXT = "text/plain; charset=utf-8"
@@ -84,27 +82,17 @@ class ProbeAddress:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 
-async def listen(address: ProbeAddress, *, backlog: int) -> list[socket.socket]:
-    """Listen at every address of a host name, or at all addresses of this machine if the host is empty.
+def listen(address: ProbeAddress, *, backlog: int) -> socket.socket:
+    """Listen at an address: a host's first one, or all of this machine if the host is empty; or at a path.
+
+    A socket at the path is replaced, since an earlier instance may have left it.
 
     Raises:
         SettingsError: the host is no address of this machine.
         UnavailableError: the address is in use or not permitted.
     """
-    listeners: list[socket.socket] = []
     try:
-        found = await asyncio.get_running_loop().getaddrinfo(
-            address.host or None, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )
-        for family, place in dict.fromkeys((family, place[:2]) for family, _, _, _, place in found):
-            try:
-                listener = socket.create_server(place, family=family, backlog=backlog)
-            except OSError as error:
-                if listeners and error.errno in _NO_SUCH_FAMILY:
-                    continue
-                raise
-            listener.setblocking(False)
-            listeners.append(listener)
+        listener = _bind(address, backlog)
     except socket.gaierror as error:
         raise SettingsError(
             f"the probe server cannot listen at {address}",
@@ -113,15 +101,35 @@ async def listen(address: ProbeAddress, *, backlog: int) -> list[socket.socket]:
             remedy="give --probe-address an address of this machine, such as 127.0.0.1:8080",
         ) from error
     except OSError as error:
-        for listener in listeners:
-            listener.close()
         raise UnavailableError(
             f"the probe server cannot listen at {address}",
             error_code="probe-address-not-available",
             why=os.strerror(error.errno) if error.errno else str(error),
-            remedy="give --probe-address another port, or end what listens there",
+            remedy="give --probe-address another port or path, or end what listens there",
         ) from error
-    return listeners
+    listener.setblocking(False)
+    return listener
+
+
+def _bind(address: ProbeAddress, backlog: int) -> socket.socket:
+    if address.path is None and address.host:
+        found = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)
+        return socket.create_server(found[0][4][:2], family=found[0][0], backlog=backlog)
+    if address.path is None:
+        both = socket.has_dualstack_ipv6()
+        family = socket.AF_INET6 if both else socket.AF_INET
+        return socket.create_server(("", address.port), family=family, backlog=backlog, dualstack_ipv6=both)
+    if address.path.is_socket():
+        address.path.unlink()
+    listener = socket.socket(socket.AF_UNIX)
+    try:
+        listener.bind(os.fspath(address.path))
+        address.path.chmod(PROBE_SOCKET_MODE)
+        listener.listen(backlog)  # the first moment at which a client can connect
+    except OSError:
+        listener.close()
+        raise
+    return listener
 
 
 def standard_routes(readiness: Readiness, registry: CollectorRegistry, clock: Callable[[], float]) -> dict[str, Route]:

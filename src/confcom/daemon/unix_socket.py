@@ -1,8 +1,7 @@
-"""Listening unix sockets that do not replace another program's live socket or delete its path.
+"""Listening unix sockets that do not delete another program's path, and replace it only if they are told to.
 
 Intel's AESM unlinks the path by name at start and at stop, so an old instance that ends deletes its successor's socket.
-Here `bind_unix_socket` binds a path only if no live socket is there; only `listen_at` with `replace` replaces one. A
-path appears with its final mode when its socket already listens, and only the program that made it removes it.
+Here a path appears with its final mode when its socket already listens, and only the program that made it removes it.
 
 A socket is bound in a private directory beside its path and then gets the path by link(2), which never replaces, or by
 rename(2), which replaces atomically, so that no client finds the path missing. getpeername(2) still reports the bound
@@ -18,7 +17,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import secrets
 import socket
 import stat
 import tempfile
@@ -29,17 +27,9 @@ from pathlib import Path
 from confcom.daemon.socket_path import (
     SUN_PATH_BYTES,
     FileIdentity,
-    PathState,
-    inspect_path,
-    not_a_socket,
-    require_usable_path,
-    unusable,
 )
-from confcom.errors import UnavailableError
 
-_TEMPORARY_BYTES = 3
-"""Random bytes in the bound name, `.NAME.xxxxxx`, which people can recognise in the output of `ss -xl`."""
-MAX_PATH_BYTES = SUN_PATH_BYTES - 2 - 2 * _TEMPORARY_BYTES
+MAX_PATH_BYTES = SUN_PATH_BYTES - len("..xxxxxx")
 """Short enough that `.NAME.xxxxxx` beside the path would also fit into sun_path."""
 _BOUND_NAME_BYTES = SUN_PATH_BYTES - len("/proc/self/fd/1048576/")
 """Bytes of sun_path after the private directory's descriptor; a process has at most 1,048,576 (fs.nr_open)."""
@@ -47,8 +37,6 @@ _PRIVATE_PREFIX = ".confcom-"
 """Prefix of the private directory's name; a program that is killed while it binds leaves an empty one behind."""
 _NEW_DIRECTORY = "new"
 """Name of a new directory in the private one, until its mode is set."""
-_ATTEMPTS = 3
-"""Another program may bind or remove the path between our inspection and our bind; then both are repeated."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,47 +63,6 @@ class BoundUnixSocket:
         if self.socket.fileno() >= 0:
             self.unlink()
             self.socket.close()
-
-
-def bind_unix_socket(path: Path, *, mode: int, backlog: int, directory_mode: int | None = None) -> BoundUnixSocket:
-    """Listen at `path`, which appears with its final mode when the socket already listens.
-
-    Missing directories are made with `directory_mode`; if it is None, they are an error. Connecting needs write
-    permission (unix(7)). The kernel limits `backlog` to net.core.somaxconn.
-
-    Raises:
-        SettingsError: the path cannot be a socket's.
-        UnavailableError: another program serves there, or the directory cannot be used.
-    """
-    require_usable_path(path, MAX_PATH_BYTES)
-    for _ in range(_ATTEMPTS):
-        before = FileIdentity.of(path)
-        state = inspect_path(path)
-        if state is PathState.LIVE:
-            raise UnavailableError(
-                f"{path} is already in use by another program",
-                error_code="socket-in-use",
-                why="a connection to it was accepted, and a live socket is never replaced",
-                remedy="end that program (`ss -xlp` names it), or give another path",
-            )
-        if state is PathState.OTHER:
-            raise not_a_socket(path)
-        try:
-            if directory_mode is not None:
-                make_directory(path.parent, directory_mode)
-            if state is PathState.STALE and before == FileIdentity.of(path):
-                path.unlink(missing_ok=True)
-            return listen_at(path, tag=secrets.token_hex(_TEMPORARY_BYTES), mode=mode, backlog=backlog)
-        except FileExistsError:
-            continue
-        except OSError as error:
-            raise unusable(path, error) from error
-    raise UnavailableError(
-        f"{path} could not be bound",
-        error_code="socket-contended",
-        why="another program repeatedly creates a socket there",
-        remedy="start one program per path",
-    )
 
 
 def listen_at(path: Path, *, tag: str, mode: int, backlog: int, replace: bool = False) -> BoundUnixSocket:
