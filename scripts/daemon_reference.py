@@ -13,7 +13,7 @@ from prometheus_client import CollectorRegistry
 
 from confcom.controller import settings as controller
 from confcom.controller.metrics import ControllerMetrics
-from confcom.daemon.log_stream import LogMetrics, LogStream
+from confcom.daemon.log_stream import LogStream
 from confcom.daemon.settings import Flag, SettingsParser
 from confcom.device_plugin import settings as plugin
 from confcom.device_plugin.metrics import PluginMetrics
@@ -26,10 +26,10 @@ def main() -> int:
     """Write all pages' parts, or compare them."""
     plugin_registry = CollectorRegistry()
     PluginMetrics(plugin_registry)
-    LogMetrics(LogStream(io.StringIO()), plugin_registry)
+    plugin_registry.register(LogStream(io.StringIO()).dropped)
     controller_registry = CollectorRegistry()
     ControllerMetrics(controller_registry)
-    LogMetrics(LogStream(io.StringIO()), controller_registry)
+    controller_registry.register(LogStream(io.StringIO()).dropped)
     return write_or_check(
         {
             "controller.md": {
@@ -58,7 +58,7 @@ def helper_registry() -> CollectorRegistry:
         clock=lambda: 0.0,
         wall_clock=lambda: 0.0,
     )
-    LogMetrics(LogStream(io.StringIO()), registry)
+    registry.register(LogStream(io.StringIO()).dropped)
     return registry
 
 

@@ -24,7 +24,7 @@ from confcom.controller.reconcile.decision import Accounting
 from confcom.controller.reconcile.reading import node_facts, plugin_pod
 from confcom.controller.reconcile.state import UNKNOWN, ClusterState
 from confcom.controller.settings import ControllerSettings, parse_settings
-from confcom.daemon.log_stream import LogMetrics, LogStream
+from confcom.daemon.log_stream import LogStream
 from confcom.daemon.logs import configure_logging
 from confcom.daemon.probe_server import ProbeServer
 from confcom.daemon.probes import ProbeResponse, Readiness, Route, standard_routes
@@ -130,7 +130,7 @@ def main(arguments: Sequence[str], *, prog: str, environ: Mapping[str, str], std
         configure_logging(level=settings.log_level, log_format=settings.log_format, stream=log)
         logging.getLogger("httpx2").setLevel(logging.WARNING)  # it logs each request
         registry = CollectorRegistry()
-        LogMetrics(log, registry)
+        registry.register(log.dropped)
         return run_daemon(lambda stop: serve(settings, stop, registry), stop_deadline=STOP_SECONDS)
 
     return exit_status(body, stderr=stderr)

@@ -1,8 +1,8 @@
 """A log stream that never blocks: its queue is bounded, and dropped records are counted.
 
 stderr is a pipe in a container, and a write to a full pipe blocks until somebody reads. Here a thread writes, and the
-caller only queues. The standard library's QueueListener is not used: its queue is bounded in records and not in bytes,
-and its `stop` waits for its thread without a timeout.
+caller only queues. Of the standard library, QueueHandler is not enough: its queue is bounded in records and not in
+bytes, QueueListener waits for its thread without a timeout, and neither takes what is written to stderr itself.
 """
 
 from __future__ import annotations
@@ -10,27 +10,25 @@ from __future__ import annotations
 import io
 import logging
 import os
+import queue
 import select
 import threading
-from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Final, TextIO
 
-from prometheus_client import CollectorRegistry, Metric
-from prometheus_client.core import CounterMetricFamily
-from prometheus_client.registry import Collector
+from prometheus_client import Counter
 
 _logger = logging.getLogger(__name__)
 
 MAX_WAITING_BYTES: Final = 1 << 20
 """Maximum size of the queue. 1 MiB is less than a hundredth of each daemon's memory limit in the chart (128 MiB for the
-device plugin) and holds about 2,500 lines."""
-MAX_WAITING_RECORDS: Final = 4096
-"""Maximum records in the queue. Each costs about 50 bytes beside its text, so short ones cannot use much more space."""
-MAX_RECORD_BYTES: Final = 64 << 10
-"""A longer record is cut. 64 KiB is the capacity of a pipe (pipe(7)) and a sixteenth of the queue, so one record always
-fits into an empty queue. A daemon's line with a traceback has a few KiB."""
-CUT_MARK: Final = "... (cut)"
+device plugin) and holds about 2,000 lines."""
+RECORD_BYTES: Final = 100
+"""What a record costs beside its text, so that short ones cannot use much more space."""
+MAX_RECORD_CHARACTERS: Final = 16 << 10
+"""A longer record is cut. It then has at most 64 KiB, a sixteenth of the queue, so one record always fits into an empty
+queue. A daemon's line with a traceback has a few KiB."""
+CUT_MARK: Final = "... (cut)\n"
 CHUNK_BYTES: Final = select.PIPE_BUF
 """Maximum size of the whole records that one call writes together. The kernel writes up to PIPE_BUF bytes to a pipe
 atomically (pipe(7)), so lines of two processes are never mixed. A longer record is written alone."""
@@ -45,8 +43,8 @@ delay the daemon beyond the kubelet's termination grace period."""
 class LogStream(io.TextIOBase):
     """A text stream that a thread copies to another one; each `write` is one record.
 
-    Once the queue is full, records are dropped until it is half empty; then one line reports how many were dropped. A
-    record that cannot be written (a closed pipe, a full disk) is dropped too.
+    While the queue is full, records are dropped; a line reports how many when the queue is empty again. A record that
+    cannot be written (a closed pipe, a full disk) is dropped too.
 
     Args:
         stream: where the records go. If it has a descriptor, records are written to the descriptor, without the
@@ -57,23 +55,18 @@ class LogStream(io.TextIOBase):
         self._terminal = stream.isatty()
         self._encoding = stream.encoding or "utf-8"
         self._write_bytes = _writer_to(stream, self._encoding)
-        # Reentrant: a destructor may write to stderr at any time, also in the thread that holds the lock.
+        # Reentrant, as SimpleQueue is: a destructor may write to stderr at any time.
         self._lock = threading.RLock()
-        self._changed = threading.Condition(self._lock)
-        self._idle = False
-        self._waiting: deque[bytes] = deque()
+        self._queue: queue.SimpleQueue[bytes] = queue.SimpleQueue()
+        self._carried = b""
+        """A record that did not fit into the last chunk."""
         self._waiting_bytes = 0
-        self._dropping = False
-        self._dropped = 0
-        self._reported = 0
-        self._reporting = False
-        self._ending = False
-        threading.Thread(target=self._work, name="log", daemon=True).start()
-
-    @property
-    def dropped(self) -> int:
-        """Number of records that were dropped since the start."""
-        return self._dropped
+        self._ending = threading.Event()
+        self._unreported = 0
+        about = "Log records dropped because stderr was blocked or not writable"
+        self.dropped = Counter("confcom_log_records_dropped", about, registry=None)
+        self._thread = threading.Thread(target=self._work, name="log", daemon=True)
+        self._thread.start()
 
     def isatty(self) -> bool:
         """Return whether the other stream is a terminal."""
@@ -84,22 +77,15 @@ class LogStream(io.TextIOBase):
         return True
 
     def write(self, text: str) -> int:
-        """Queue a record, cut to MAX_RECORD_BYTES, or drop it; never wait."""
-        record = self._encoded(text)
+        """Queue a record, or drop it; never wait."""
+        whole = text if len(text) <= MAX_RECORD_CHARACTERS else text[:MAX_RECORD_CHARACTERS] + CUT_MARK
+        record = whole.encode(self._encoding, "backslashreplace")
         with self._lock:
-            if (
-                self._dropping
-                or len(self._waiting) >= MAX_WAITING_RECORDS
-                or self._waiting_bytes + len(record) > MAX_WAITING_BYTES
-            ):
-                # Only a removal from the queue ends dropping, and nothing is removed from an empty queue.
-                self._dropping = bool(self._waiting)
-                self._dropped += 1
-            else:
-                self._waiting.append(record)
-                self._waiting_bytes += len(record)
-                if self._idle:
-                    self._changed.notify_all()
+            if self._waiting_bytes + len(record) + RECORD_BYTES > MAX_WAITING_BYTES:
+                self._drop(1)
+            elif record:
+                self._waiting_bytes += len(record) + RECORD_BYTES
+                self._queue.put(record)
         return len(text)
 
     def flush(self) -> None:
@@ -107,49 +93,41 @@ class LogStream(io.TextIOBase):
 
     def finish(self, seconds: float = FLUSH_SECONDS) -> None:
         """Wait until the queue is written, for at most `seconds`; later records are lost."""
-        with self._changed:
-            self._ending = True
-            self._changed.notify_all()
-            self._changed.wait_for(lambda: not self._waiting and not self._reporting, seconds)
-
-    def _encoded(self, text: str) -> bytes:
-        record = text.encode(self._encoding, "backslashreplace")
-        if len(record) <= MAX_RECORD_BYTES:
-            return record
-        ending = (CUT_MARK + "\n" * text.endswith("\n")).encode(self._encoding)
-        start = record[: MAX_RECORD_BYTES - len(ending)]
-        # "ignore" drops a character that the cut divides.
-        return start.decode(self._encoding, "ignore").encode(self._encoding) + ending
+        self._ending.set()
+        self._queue.put(b"")
+        self._thread.join(seconds)
 
     def _work(self) -> None:
         while chunk := self._next_chunk():
-            written = self._write_whole(b"".join(chunk))
-            lost = self._remove(chunk, written=written)
+            written, lost = self._write_whole(b"".join(chunk)), 0
+            with self._lock:
+                self._waiting_bytes -= sum(len(record) + RECORD_BYTES for record in chunk)
+                if not written:
+                    self._drop(len(chunk))
+                elif not self._waiting_bytes:
+                    lost, self._unreported = self._unreported, 0
             if lost:
                 _logger.warning("log records were dropped", extra={"event": "log-records-dropped", "count": lost})
-            self._wait_for_more()
+            self._ending.wait(GATHER_SECONDS)
+
+    def _drop(self, count: int) -> None:
+        self._unreported += count
+        self.dropped.inc(count)
 
     def _next_chunk(self) -> list[bytes]:
-        """Return the records to write next, which stay in the queue; an empty list once the stream has ended."""
-        with self._changed:
-            self._reporting = False
-            self._changed.notify_all()
-            self._idle = True
-            self._changed.wait_for(lambda: self._waiting or self._ending)
-            self._idle = False
-            chunk: list[bytes] = []
-            size = 0
-            # By index: a destructor may append meanwhile, which would invalidate an iterator.
-            for index in range(len(self._waiting)):
-                size += len(self._waiting[index])
-                if chunk and size > CHUNK_BYTES:
+        """Return the records to write next together; an empty list once the stream has ended."""
+        chunk = [self._carried] if self._carried else []
+        self._carried = b""
+        try:
+            while sum(map(len, chunk)) < CHUNK_BYTES:
+                record = self._queue.get(block=not chunk and not self._ending.is_set())
+                if chunk and sum(map(len, chunk)) + len(record) > CHUNK_BYTES:
+                    self._carried = record
                     break
-                chunk.append(self._waiting[index])
-            return chunk
-
-    def _wait_for_more(self) -> None:
-        with self._changed:
-            self._changed.wait_for(lambda: self._ending or self._waiting_bytes >= CHUNK_BYTES, GATHER_SECONDS)
+                chunk += [record] if record else []
+        except queue.Empty:
+            pass
+        return chunk
 
     def _write_whole(self, data: bytes) -> bool:
         rest = memoryview(data)
@@ -159,41 +137,6 @@ class LogStream(io.TextIOBase):
         except OSError:
             return False
         return True
-
-    def _remove(self, chunk: list[bytes], *, written: bool) -> int:
-        """Remove a chunk that was written or cannot be; return the number of dropped records to report now."""
-        with self._changed:
-            for record in chunk:
-                self._waiting.popleft()
-                self._waiting_bytes -= len(record)
-            if not written:
-                self._dropped += len(chunk)
-            if self._waiting_bytes <= MAX_WAITING_BYTES // 2 and len(self._waiting) <= MAX_WAITING_RECORDS // 2:
-                self._dropping = False
-            lost = 0
-            if written and not self._dropping:
-                lost, self._reported = self._dropped - self._reported, self._dropped
-            self._reporting = lost > 0
-            return lost
-
-
-class LogMetrics(Collector):
-    """The log's metrics."""
-
-    def __init__(self, stream: LogStream, registry: CollectorRegistry) -> None:
-        self._stream = stream
-        registry.register(self)
-
-    def collect(self) -> Iterator[Metric]:
-        """Yield the metric with its current value."""
-        family = CounterMetricFamily(
-            "confcom_log_records_dropped", "Log records dropped because stderr was blocked or not writable"
-        )
-        family.add_metric([], self._stream.dropped)
-        yield family
-
-    describe = collect
-    """The registry learns the name from it."""
 
 
 def _writer_to(stream: TextIO, encoding: str) -> Callable[[memoryview], int]:
@@ -208,9 +151,7 @@ def _writer_to(stream: TextIO, encoding: str) -> Callable[[memoryview], int]:
             return os.write(descriptor, data)
         except BlockingIOError:
             # Another process with the same pipe has made it non-blocking.
-            poll = select.poll()
-            poll.register(descriptor, select.POLLOUT)
-            poll.poll()
+            select.select([], [descriptor], [])
             return 0
 
     return write

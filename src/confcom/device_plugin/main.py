@@ -15,7 +15,7 @@ from typing import TextIO
 
 from prometheus_client import CollectorRegistry
 
-from confcom.daemon.log_stream import LogMetrics, LogStream
+from confcom.daemon.log_stream import LogStream
 from confcom.daemon.logs import configure_logging
 from confcom.daemon.probe_server import ProbeServer
 from confcom.daemon.probes import JSON, ProbeResponse, Readiness, Route, standard_routes
@@ -264,7 +264,7 @@ def main(arguments: Sequence[str], *, prog: str, environ: Mapping[str, str], std
         settings = parse_settings(arguments, prog=prog, environ=environ)
         configure_logging(level=settings.log_level, log_format=settings.log_format, stream=log)
         registry = CollectorRegistry()
-        LogMetrics(log, registry)
+        registry.register(log.dropped)
         return run_daemon(lambda stop: serve(settings, stop, registry), stop_deadline=STOP_SECONDS)
 
     return exit_status(body, stderr=stderr)

@@ -13,7 +13,7 @@ from typing import Any, Final, TextIO
 
 from prometheus_client import CollectorRegistry
 
-from confcom.daemon.log_stream import LogMetrics, LogStream
+from confcom.daemon.log_stream import LogStream
 from confcom.daemon.logs import configure_logging
 from confcom.daemon.supervision import exit_status, run_daemon
 from confcom.quote_helper.helper import QuoteHelper
@@ -36,7 +36,7 @@ def main(arguments: Sequence[str], *, prog: str, environ: Mapping[str, str], std
         settings = parse_settings(arguments, prog=prog, environ=environ)
         configure_logging(level=settings.log_level, log_format=settings.log_format, stream=log)
         registry = CollectorRegistry()
-        LogMetrics(log, registry)
+        registry.register(log.dropped)
 
         def open_backend() -> Backend:
             if settings.provider is ProviderKind.AESMD:
