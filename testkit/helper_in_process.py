@@ -3,6 +3,7 @@
 import asyncio
 import concurrent.futures
 import contextlib
+import functools
 import os
 import socket
 import threading
@@ -249,20 +250,34 @@ class RunningServer:
         self.send_buffer = send_buffer
         limits = HelperLimits(**limits)
         clock = time.perf_counter
-        self.service = QuoteService(
-            stale=StaleTargetPolicy(0, clock), failure_log=LogLimiter(60, clock), limits=limits, clock=clock
+        self.total = 0
+        make_service = functools.partial(
+            QuoteService,
+            stale=StaleTargetPolicy(0, clock),
+            failure_log=LogLimiter(60, clock),
+            limits=limits,
+            clock=clock,
         )
+        self.aesm = AesmServer(
+            make_service=lambda deliver: make_service(deliver=deliver),
+            observer=self,
+            identify=self.identify,
+            limits=limits,
+            clock=clock,
+        )
+        self.service = self.aesm.service
         if provider is not None:
             self.service.provide(provider)
-        self.aesm = AesmServer(service=self.service, observer=self, identify=self.identify, limits=limits, clock=clock)
         self.listener = self.listen(self.path)
         self.clients = []
 
-    total = property(lambda self: self.aesm.accepted)
     open = property(lambda self: self.aesm.connections)
     unread = property(lambda self: self.aesm.unread)
     memory = property(lambda self: self.aesm.client_memory)
     waiting = property(lambda self: self.service.waiting)
+
+    def accepted(self, count):
+        self.total += count
 
     def answered(self, peer, request, response, seconds):
         self.events.append(("answered", peer.key, response.error_code))

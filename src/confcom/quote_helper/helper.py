@@ -10,6 +10,7 @@ from typing import Final
 
 from prometheus_client import CollectorRegistry
 
+from confcom.aesm.messages import Response
 from confcom.daemon.logs import LogLimiter
 from confcom.daemon.probe_server import ProbeServer
 from confcom.daemon.probes import Readiness, standard_routes
@@ -71,21 +72,20 @@ class QuoteHelper:
         limits, settings = self._limits, self._settings
         worker, socket_worker = Worker("quote-provider"), Worker("aesm-socket")
         stale = StaleTargetPolicy(settings.stale_report_window_seconds, self._clock)
-        service: QuoteService[Connection] = QuoteService(
-            stale=stale,
-            failure_log=LogLimiter(limits.repeated_log_seconds, self._clock),
-            limits=limits,
-            clock=self._clock,
-        )
-        self._metrics.waiting.set_function(lambda: service.waiting)
+
+        def make_service(deliver: Callable[[Connection, Response], None]) -> QuoteService[Connection]:
+            log = LogLimiter(limits.repeated_log_seconds, self._clock)
+            return QuoteService(deliver=deliver, stale=stale, failure_log=log, limits=limits, clock=self._clock)
+
         server = AesmServer(
-            service=service,
+            make_service=make_service,
             observer=self._observations,
             identify=ByPod() if settings.identify_pods else ByUid(),
             limits=limits,
             clock=self._clock,
         )
-        self._metrics.traffic.accepted = lambda: server.accepted
+        service = server.service
+        self._metrics.waiting.set_function(lambda: service.waiting)
         self._metrics.connections.set_function(lambda: server.connections)
         self._metrics.unread.set_function(lambda: server.unread)
         self._metrics.client_memory.set_function(lambda: server.client_memory)

@@ -22,30 +22,45 @@ RESERVED_FILE_DESCRIPTORS: Final = 64
 DROP_REASONS: Final = ("malformed", "timeout", "write_timeout", "shed", "over_share", "gone", "failed", "stopping")
 """Why a connection ends without a whole answer, for metrics. over_share: its peer was at its limits for too long; gone:
 its client disconnected before it could be answered; failed: an error in the helper."""
-CONNECTION_MEMORY: Final = 5 * 1024
-"""Bytes counted for each request in addition to its own and those of a quote. Measured: a connection takes 2,321
-(objects, file, socket), and the kernel's buffers take up to 1,852 more than the answer that they hold."""
+CONNECTION_MEMORY: Final = 2560
+"""Bytes of the helper for each connection, beside its request. Measured: objects, file and socket take 2,321."""
+UNREAD_OVERHEAD: Final = 2048
+"""Bytes of the kernel for each answer that was not read, beside it. Measured: up to 1,852."""
+ANSWER_OVERHEAD: Final = UNREAD_OVERHEAD + 1024
+"""The same before the answer is known: with its fields beside the quote, of which a report of the quoting enclave for
+the client takes 960 bytes."""
 LARGEST_FRAME: Final = HEADER_SIZE + MAX_REQUEST_SIZE
 DEFAULT_MEMORY_LIMIT: Final = 256 * 1024 * 1024
 """Bytes that the helper's container may use, by the chart's default."""
-CLIENT_MEMORY_PART: Final = 2
-"""One part in 2 of the container's memory is for requests, and for answers that clients do not read. With 256 MiB, a
-helper uses of the other half 50 MiB by itself, 10 for 4,096 connections without an answer, and 10 for logs and
-metrics. The rest is for memory of ended containers that is still charged to the Pod's memory control
-group."""
+CLIENT_MEMORY_PART: Final = 4
+"""One part in 4 of the container's memory is for requests, and for parts of answers that the kernel has not taken. With
+256 MiB, a helper uses 50 MiB by itself, 10 for 4,096 connections, 10 for logs and metrics, 64 for clients and 8 for
+unread answers. The rest, 114 MiB, is for unread answers of helpers that have ended, whose bytes stay charged to the
+Pod's memory control group: of fourteen restarts."""
+UNREAD_MEMORY_PART: Final = 32
+"""One part in 32 of the container's memory is for answers that were sent and not read."""
+PEERS: Final = 128
+"""Peers for which memory is set aside: more than the 110 Pods that a kubelet runs by default. One peer may hold one
+part in 128 of the client memory."""
+UNREAD_RESERVE: Final = 20 * 1024
+"""Bytes of unread answers that are set aside for each peer: the largest quote that Intel's library makes (13,346 bytes,
+certification data of 12,294). A larger answer is sent in parts if nothing else is free, each when the one before was
+read."""
+POOL_PART: Final = 8
+"""One peer may hold one part in 8 of what is not set aside for unread answers: with 256 MiB, 90 quotes of a simulated
+platform. Programs that ask for many quotes at once are not paused, and eight peers that do not read are needed to leave
+the others their reserve only."""
 UNANSWERED_PART: Final = Fraction(2, 3)
 """Of the descriptors, if there are too few for all connections. Those without an answer get the larger part, because
 clients read their answers at once."""
-PEER_MEMORY_PART: Final = 128
-"""One peer may hold one part in 128 of the client memory, unread answers included, so that the Pods of a node cannot
-use up all of it: a kubelet runs at most 110 by default."""
 READING_SECONDS: Final = 0.0002
 """How long after an answer was sent the helper first checks whether the client has read it."""
-UNREAD_LOOK_SECONDS: Final = 0.005
-"""Between further checks: a client that waits for its connection to be closed may wait that long."""
+UNREAD_LOOK_SECONDS: Final = 0.001
+"""Between further checks: a client that waits for its connection to be closed, and a request of a peer that is at its
+limits, may wait that long."""
 UNWATCHED_SECONDS: Final = 0.02
 """How long after an answer was sent the helper polls. Then it watches the connection, which costs as much as several
-checks, and the answer counts for its peer. A client on a busy node may wait for a processor that long."""
+checks. A client on a busy node may wait for a processor that long."""
 ACCEPT_BATCH: Final = 16
 """Connections accepted before the first of them is read: enough that clients have sent their requests by then, few
 enough that the limits are checked often."""
@@ -70,6 +85,8 @@ class HelperLimits:
     and incomplete ones can. A lone peer may have half of these."""
     client_memory: int = DEFAULT_MEMORY_LIMIT // CLIENT_MEMORY_PART
     """Bytes that the helper may hold for all clients together."""
+    unread_memory: int = DEFAULT_MEMORY_LIMIT // UNREAD_MEMORY_PART
+    """Bytes that the kernel may hold for all clients together: answers that were sent and not read."""
     crowded_seconds: float = 1.0
     """How long a connection may take for its request when the connection limit is reached. Every known client sends its
     request right after connecting; on a node that is out of CPU this may take a second."""
@@ -78,15 +95,14 @@ class HelperLimits:
     divided by this time is how many clients are admitted in a second: 16,384 are more than the helper can accept, so
     that clients do not wait in the backlog for a place (with 1 s they did, for a second). A container that has used up
     its CPU quota is stopped for less than the quota's period of 0.1 s."""
-    crowded_retry_seconds: float = 0.05
-    """Until accepting is retried when the connection limit is reached and no connection may be shed yet."""
+    accept_retry_seconds: float = 0.05
+    """Until accepting is retried after the connection limit was reached, or descriptors ran out, and no connection may
+    be shed yet."""
+
     turn_seconds: float = 0.005
     """For accepting, and for calls of an inline provider, before the event loop runs other tasks. Both together are
     well under the 50 ms that is the most for which the loop may be blocked. It is long compared to one quote (under
     0.1 ms)."""
-    accept_retry_seconds: float = 1.0
-    """Until accepting is retried after descriptors ran out, if no connection ends before."""
-
     first_byte_seconds: float = 10.0
     """Every known client sends its request right after connecting; Intel's server waits forever."""
     whole_request_seconds: float = 20.0
@@ -144,24 +160,23 @@ class HelperLimits:
     """For the answer to this probe: longer than a helper lets a request wait, and as long as Intel's client waits."""
 
     @property
-    def descriptors(self) -> int:
-        """Descriptors of all connections: those without an answer, and those that the memory allows."""
-        return self.max_connections + self.client_memory // CONNECTION_MEMORY
-
-    def with_descriptors(self, available: int) -> HelperLimits:
-        """Return limits that fit the descriptors available to connections."""
-        if available >= self.descriptors:
-            return self
-        unread = self.client_memory // CONNECTION_MEMORY
-        connections = min(self.max_connections, max(1, int(available * UNANSWERED_PART), available - unread))
-        return replace(
-            self,
-            max_connections=connections,
-            max_waiting=max(1, min(self.max_waiting, connections // 2)),
-            client_memory=max(1, available - connections) * CONNECTION_MEMORY,
-        )
+    def unread_pool(self) -> int:
+        """Bytes of unread answers that are not set aside for single peers."""
+        return max(0, self.unread_memory - PEERS * UNREAD_RESERVE)
 
     @property
     def memory_per_peer(self) -> int:
         """Bytes that the helper may hold for one peer: its part, but at least one request and answer of any size."""
-        return max(self.client_memory // PEER_MEMORY_PART, CONNECTION_MEMORY + LARGEST_FRAME + MAX_QUOTE_BUFFER_SIZE)
+        return max(self.client_memory // PEERS, CONNECTION_MEMORY + LARGEST_FRAME + MAX_QUOTE_BUFFER_SIZE)
+
+    @property
+    def descriptors(self) -> int:
+        """Descriptors of all connections: those without an answer, and those with one that was not read."""
+        return self.max_connections + self.unread_memory // UNREAD_OVERHEAD
+
+    def with_descriptors(self, available: int) -> HelperLimits:
+        """Return limits with fewer places, if fewer descriptors are available to connections; no memory is lowered."""
+        if available >= self.descriptors:
+            return self
+        places = max(1, min(self.max_connections, int(available * UNANSWERED_PART)))
+        return replace(self, max_connections=places, max_waiting=max(1, min(self.max_waiting, places // 2)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import resource
 import secrets
@@ -20,11 +21,14 @@ from confcom.quote_helper.helper import QuoteHelper
 from confcom.quote_helper.limits_and_deadlines import (
     CLIENT_MEMORY_PART,
     RESERVED_FILE_DESCRIPTORS,
+    UNREAD_MEMORY_PART,
     HelperLimits,
 )
 from confcom.quote_helper.quoting.provider_state import Backend
 from confcom.quote_helper.settings import ProviderKind, parse_settings
 from confcom.quote_helper.takeover.takeover_policy import TOKEN_BYTES, Instance
+
+_logger = logging.getLogger(__name__)
 
 MIB: Final = 1024 * 1024
 
@@ -71,8 +75,25 @@ def main(arguments: Sequence[str], *, prog: str, environ: Mapping[str, str], std
 
 def _fit_limits(limits: HelperLimits, *, memory_limit: int) -> HelperLimits:
     """Return the limits adapted to the memory, in bytes, and the descriptors that this process may use."""
-    limits = replace(limits, client_memory=memory_limit // CLIENT_MEMORY_PART)
-    return limits.with_descriptors(_raise_descriptor_limit(limits.descriptors))
+    limits = replace(
+        limits,
+        client_memory=memory_limit // CLIENT_MEMORY_PART,
+        unread_memory=memory_limit // UNREAD_MEMORY_PART,
+    )
+    available = _raise_descriptor_limit(limits.descriptors)
+    fitted = limits.with_descriptors(available)
+    if fitted is not limits:
+        _logger.warning(
+            "the hard limit of open files is low: only %d connections fit",
+            available,
+            extra={
+                "event": "few-descriptors",
+                "needed": limits.descriptors + RESERVED_FILE_DESCRIPTORS,
+                "why": "clients that hold connections can use up all of them, and others then wait",
+                "remedy": "raise the hard limit (RLIMIT_NOFILE, `ulimit -Hn`) of the container runtime",
+            },
+        )
+    return fitted
 
 
 def _raise_descriptor_limit(wanted: int) -> int:

@@ -14,15 +14,15 @@ from confcom.aesm.error_code import AesmErrorCode
 from confcom.aesm.message_codec import decode_response
 from confcom.aesm.messages import GetQuoteExRequest
 from confcom.quote_helper.limits_and_deadlines import (
-    CONNECTION_MEMORY,
     EVENTS_PER_TURN,
-    PEER_MEMORY_PART,
+    UNREAD_OVERHEAD,
+    UNREAD_RESERVE,
     UNWATCHED_SECONDS,
     HelperLimits,
 )
-from confcom.quote_helper.transport.connection import Connection, Holding
-from confcom.quote_helper.transport.connection_table import ConnectionTable
-from confcom.quote_helper.transport.paused_connections import PEERS_PER_TURN, PausedConnections
+from confcom.quote_helper.transport.accounts import Accounts
+from confcom.quote_helper.transport.connection import Connection
+from confcom.quote_helper.transport.connections import PEERS_PER_TURN
 from testkit.helper_in_process import KEY_ID, NUM, SIZE, frame
 from testkit.waiting import until
 
@@ -30,6 +30,9 @@ ASKS_NUM, ASKS_SIZE = frame(NUM), frame(SIZE)
 LARGEST = 65_536
 MEMORY = 32 << 20
 SHARE = HelperLimits(client_memory=MEMORY).memory_per_peer
+PODS = 110
+"""A kubelet's default."""
+UNREAD = HelperLimits().unread_memory
 INCOMPLETE = LARGEST.to_bytes(4, "little") + bytes(65_000)
 
 
@@ -49,8 +52,13 @@ def code_of(answer):
     return decode_response(answer[4:], GetQuoteExRequest.kind).error_code
 
 
+def unread_by(clients):
+    """How many bytes the kernel holds for clients."""
+    return sum(int.from_bytes(fcntl.ioctl(each.fileno(), termios.FIONREAD, bytes(4)), sys.byteorder) for each in clients)
+
+
 async def settled():
-    """Wait until what was not read in time counts, and the server does nothing any more."""
+    """Wait until nothing is sent any more, and what was not read is watched."""
     await asyncio.sleep(2 * UNWATCHED_SECONDS)
     for _ in range(10):
         await asyncio.sleep(0.002)
@@ -60,38 +68,60 @@ async def settled():
 
 
 async def test_unread_answers_are_bounded_and_others_get_theirs(serve, provider, quote_request, asks_quote):
-    server = serve(provider, client_memory=MEMORY)
+    server = serve(provider)
+    greedy = []
     for _ in range(5):
-        for _ in range(20):
-            server.connect("greedy", asks_quote)
-            assert await server.serves("good", quote_request(8192))
+        greedy += [server.connect("greedy", asks_quote) for _ in range(40)]
+        assert await server.serves("good", quote_request(8192))
         await settled()
-    # Those that were asked for before the first ones counted, and none after that.
-    assert 0 < server.count("answered", "greedy") <= 20
-    assert server.count("answered", "good", 0) == 100
+    assert UNREAD // 16 < unread_by(greedy) < UNREAD // 8
+    assert await server.serves("good", quote_request())
 
 
-async def test_what_all_may_hold_is_never_passed(serve, provider, asks_quote):
-    """Also before it counts for a peer."""
-    server = serve(provider, client_memory=MEMORY)
-    held = []
+async def test_pods_that_burst_and_sleep_leave_each_other_a_quote(serve, provider, quote_request, asks_quote):
+    """Before any of their answers could be found to be unread."""
+    server = serve(provider, peer_wait_seconds=0.5)
+    asleep = [server.connect(f"pod{number}", asks_quote) for _ in range(12) for number in range(PODS)]
+    small, large = server.connect("awake", frame(quote_request(8192))), server.connect("late", asks_quote)
+    for client in (small, large):
+        assert code_of(await server.read(client)) == AesmErrorCode.SUCCESS
+    await until(lambda: all(unread_by([each]) > UNREAD_RESERVE // 2 for each in asleep[:PODS]))
+    assert UNREAD // 2 < unread_by(asleep) <= UNREAD
+    for _ in range(10):
+        assert await server.serves("awake", quote_request(8192))
+
+
+async def test_what_all_may_leave_unread_is_never_passed(serve, provider, asks_quote):
+    """Also by more peers than there are reserves."""
+    server = serve(provider, peer_wait_seconds=0.1)
+    clients = []
     for peer in range(800):
-        server.connect(f"greedy{peer}", asks_quote)
+        clients.append(server.connect(f"greedy{peer}", asks_quote))
         if peer % 50 == 0:
             await settled()
-        held.append(server.memory)
-    assert MEMORY * 9 // 10 < max(held) <= MEMORY + LARGEST // 8
+            assert unread_by(clients) <= UNREAD
+    await settled()
+    assert UNREAD * 3 // 4 < unread_by(clients) <= UNREAD
 
 
-async def test_all_pods_together_leave_enough_for_one_more(serve, provider, quote_request, asks_quote):
-    server = serve(provider, client_memory=MEMORY)
-    for _ in range(4):
-        for peer in range(PEER_MEMORY_PART - 2):
-            server.connect(f"greedy{peer}", asks_quote)
-        await settled()
-    assert server.unread > 2 * (PEER_MEMORY_PART - 2)
-    assert await server.serves("good", quote_request())
-    assert server.memory < MEMORY
+async def test_a_large_answer_comes_in_parts_where_little_is_free(serve, provider, quote_request, asks_quote):
+    server = serve(provider, unread_memory=2 * UNREAD_RESERVE)
+    slow = server.connect("slow", asks_quote)
+    await settled()
+    assert UNREAD_RESERVE // 2 < unread_by([slow]) < UNREAD_RESERVE
+    assert server.memory > LARGEST, "the rest is the helper's, and ends with it"
+    assert await server.serves("other", quote_request())
+    assert code_of(await server.read(slow)) == AesmErrorCode.SUCCESS
+    await until(lambda: server.open == 0)
+    assert server.memory == 0
+
+
+async def test_what_is_not_read_for_long_is_dropped(serve, provider, asks_quote):
+    server = serve(provider, unread_memory=2 * UNREAD_RESERVE, write_seconds=0.1)
+    slow = server.connect("slow", asks_quote)
+    await until(lambda: server.count("dropped", "slow", "write_timeout"))
+    assert server.memory < UNREAD_RESERVE + LARGEST // 8
+    assert 0 < len(await server.read(slow)) < LARGEST
 
 
 async def test_answers_that_are_not_read_take_no_place_of_others(serve, provider):
@@ -106,21 +136,22 @@ async def test_answers_that_are_not_read_take_no_place_of_others(serve, provider
 
 async def test_what_waits_too_long_for_its_own_peer_is_busy(serve, provider, quote_request, asks_quote):
     """The refusal is small, so it may be sent where a whole quote may not."""
-    server = serve(provider, client_memory=MEMORY, peer_wait_seconds=0.1)
-    for _ in range(3):
+    server = serve(provider, peer_wait_seconds=0.1)
+    for _ in range(20):
         server.connect("greedy", asks_quote)
     await settled()
     assert (await server.ask("greedy", quote_request())).error_code == AesmErrorCode.BUSY
-    assert server.count("answered", "greedy", AesmErrorCode.SUCCESS) == 3
+    assert 0 < server.count("answered", "greedy", AesmErrorCode.SUCCESS) < 20
 
 
 async def test_a_request_that_may_not_even_be_refused_is_dropped(serve, provider):
-    server = serve(provider, client_memory=MEMORY, peer_wait_seconds=0.1)
-    for _ in range(SHARE // CONNECTION_MEMORY):
+    server = serve(provider, unread_memory=2 * UNREAD_RESERVE, peer_wait_seconds=0.1)
+    for _ in range(UNREAD_RESERVE // UNREAD_OVERHEAD):
         server.connect("greedy", ASKS_NUM)
     await settled()
     assert await server.read(server.connect("greedy", ASKS_NUM)) == b""
-    assert server.count("dropped", "greedy", "over_share") == 1
+    assert server.count("dropped", "greedy", "over_share") >= 1
+    assert await server.serves("other")
 
 
 async def test_too_many_waiting_requests_of_one_peer_are_busy(serve, provider):
@@ -213,7 +244,7 @@ def test_what_is_counted_covers_what_the_kernel_takes(size):
     with ours, theirs:
         ours.send(bytes(size))
         taken = int.from_bytes(fcntl.ioctl(ours.fileno(), termios.TIOCOUTQ, bytes(4)), sys.byteorder)
-    assert taken <= size + CONNECTION_MEMORY // 2
+    assert taken <= size + UNREAD_OVERHEAD
 
 
 # Requests that do not end.
@@ -260,7 +291,7 @@ async def test_a_stop_closes_incomplete_requests_in_turns(serve, provider):
     server = serve(provider, receive_drain_seconds=0.0)
     several = 3 * EVENTS_PER_TURN
     for number in range(several):
-        server.connect(f"peer {number}", INCOMPLETE)
+        server.connect(f"peer{number}", INCOMPLETE)
     await until(lambda: server.open == several)
     seen = []
 
@@ -315,67 +346,34 @@ async def test_an_error_ends_its_connection_and_others_go_on(serve, provider, st
         assert await server.serves("unlucky")
 
 
-# Paused connections of thousands of peers: all get their turn, and the event loop has its own.
+# Paused connections of many peers: all get their turn, and the event loop has its own.
 
 
-PEERS = 10 * PEERS_PER_TURN
-TURNS = 200
-"""More than it takes."""
+async def test_paused_connections_of_many_peers_are_resumed_in_turns(serve, provider, asks_quote, monkeypatch):
+    """They wait because others hold all; two of each peer do."""
+    server = serve(provider, unread_memory=3 * UNREAD_RESERVE)
+    holding = [server.connect(f"holding{number}", asks_quote) for number in range(3)]
+    await settled()
+    several = 3 * PEERS_PER_TURN
+    waiting = [server.connect(f"peer{number}", ASKS_NUM) for _ in range(2) for number in range(several)]
+    await until(lambda: server.total == 3 + len(waiting))
+    assert server.count("answered") == 0
+    looked_at, seen = [], [0]
+    may_resume = Accounts.may_resume
 
+    def counted(accounts, connection):
+        looked_at.append(connection)
+        return may_resume(accounts, connection)
 
-class Paused:
-    """A connection as far as it is looked at here."""
+    monkeypatch.setattr(Accounts, "may_resume", counted)
 
-    complete = False
+    def look():
+        seen.append(len(looked_at))
+        if server.count("answered") < len(waiting):
+            asyncio.get_running_loop().call_soon(look)
 
-    def __init__(self, holding):
-        self.holding = holding
-
-
-class Table(ConnectionTable):
-    """A table whose `may_resume` is the test's."""
-
-
-@pytest.fixture
-async def make_paused():
-    made = []
-
-    def make(may_resume, resume):
-        table = Table(HelperLimits())
-        table.may_resume = may_resume
-        paused = PausedConnections(table, resume=resume, refuse=lambda _: None, wait_seconds=3600.0, clock=lambda: 0.0)
-        made.append(paused)
-        return paused, table
-
-    yield make
-    for paused in made:
-        paused.close()
-
-
-async def most_in_a_turn(handled):
-    """Wait for many turns of the event loop, and return how many were handled in one of them at most."""
-    seen = [len(handled)]
-    for _ in range(TURNS):
-        await asyncio.sleep(0)
-        seen.append(len(handled))
-    return max(after - before for before, after in pairwise(seen))
-
-
-async def test_who_may_go_on_does_and_others_are_looked_at_in_turns(make_paused):
-    """Every third peer has two connections, and may go on; those before and behind it may not."""
-    looked_at, went_on = [], []
-
-    def may_resume(connection):
-        looked_at.append(connection.holding.peer)
-        return connection.holding.peer % 3 == 0
-
-    paused, table = make_paused(may_resume, went_on.append)
-    connections = [Paused(Holding(number)) for number in range(PEERS)]
-    connections += [Paused(connection.holding) for connection in connections[::3]]
-    for connection in connections:
-        paused.add(connection)
-    table.freed()
-    assert 0 < await most_in_a_turn(looked_at) <= PEERS_PER_TURN
-    assert len(went_on) == len(set(went_on)) == 2 * len(range(0, PEERS, 3))
-    assert len(looked_at) == len(connections), "each is looked at once"
-    assert len(table.paused) == PEERS - len(range(0, PEERS, 3))
+    look()
+    for client in holding:
+        client.close()
+    assert b"" not in await asyncio.gather(*map(server.read, waiting))
+    assert 0 < max(after - before for before, after in pairwise(seen)) <= PEERS_PER_TURN

@@ -45,7 +45,7 @@ async def test_the_peer_that_holds_most_loses_its_oldest(serve, provider):
 
 
 async def test_where_none_may_go_yet_accepting_pauses(serve, provider):
-    server = serve(provider, max_connections=3, crowded_retry_seconds=3600.0, **NEVER)
+    server = serve(provider, max_connections=3, accept_retry_seconds=0.05, **NEVER)
     held = [server.connect(f"peer{number}") for number in range(4)]
     await until(lambda: server.open == 4)
     late = server.connect("late", ASKS_NUM)
@@ -72,7 +72,7 @@ async def test_where_none_may_go_yet_accepting_pauses(serve, provider):
 @pytest.mark.parametrize("shorter", ["crowded_seconds", "many_peers_seconds"])
 async def test_without_places_an_incomplete_request_has_a_moment(serve, provider, shorter):
     """Also where it is its peer's only one."""
-    server = serve(provider, max_connections=50, crowded_retry_seconds=0.01, **NEVER | {shorter: 0.05})
+    server = serve(provider, max_connections=50, accept_retry_seconds=0.01, **NEVER | {shorter: 0.05})
     for number in range(300):
         server.connect(f"peer{number}", ASKS_NUM[:1])
     assert await server.serves("late")
@@ -82,7 +82,7 @@ async def test_without_places_an_incomplete_request_has_a_moment(serve, provider
 
 async def test_without_places_a_peer_with_few_connections_loses_none(serve, provider):
     """A peer with two connections is no cause of a shortage that two hundred with one each make."""
-    server = serve(provider, max_connections=200, crowded_retry_seconds=0.01, **NEVER)
+    server = serve(provider, max_connections=200, accept_retry_seconds=0.01, **NEVER)
     server.connect("two", ASKS_NUM[:1])
     second = server.connect("two", ASKS_NUM[:1])
     for number in range(194):
@@ -168,7 +168,7 @@ async def test_many_garbage_connections_leave_nothing_behind(serve, provider):
     before = resident()
     await send_garbage(45)
     assert server.total == 12_000
-    assert (len(server.aesm._handler._watched), server.open) == (0, 0)
+    assert (len(server.aesm._connections._watched), server.open) == (0, 0)
     assert resident() - before < 1 << 20
 
 

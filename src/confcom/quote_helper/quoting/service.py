@@ -53,6 +53,7 @@ class QuoteService(Generic[A]):
     def __init__(
         self,
         *,
+        deliver: Callable[[A, Response], None],
         stale: StaleTargetPolicy,
         failure_log: LogLimiter,
         limits: HelperLimits,
@@ -64,9 +65,8 @@ class QuoteService(Generic[A]):
         self._limits = limits
         self._clock = clock
         self._provider: QuoteProvider | None = None
-        self.deliver: Callable[[A, Response], None]
-        """Gives an asker the answer that `respond` did not return, at most once; it must not raise. Set by the caller
-        of `respond`."""
+        self.deliver = deliver
+        """Gives an asker the answer that `respond` did not return, at most once; it must not raise."""
         self._on_lost: Callable[[QuoteProviderError], None] = lambda _: None
         self._refusal: AesmErrorCode | None = None
         """Code with which requests are refused while there is no provider; None: they wait for one."""

@@ -50,8 +50,8 @@ class TrafficMetrics(Collector):
     __slots__ = ("_answers", "accepted")
 
     def __init__(self) -> None:
-        self.accepted: Callable[[], int] = lambda: 0
-        """Returns the number of connections accepted since the start."""
+        self.accepted = 0
+        """Number of connections since the start."""
         self._answers: dict[MessageKind, _Answers] = {}
 
     def answered(self, kind: MessageKind, code: int, seconds: float) -> None:
@@ -79,7 +79,7 @@ class TrafficMetrics(Collector):
                 requests.add_metric([kind.call, AesmErrorCode(code).name.lower()], count)
             counts = zip(_BOUNDS, accumulate(answers.buckets), strict=True)
             seconds.add_metric([kind.call], list(counts), answers.seconds)
-        accepted.add_metric([], self.accepted())
+        accepted.add_metric([], self.accepted)
         yield from (requests, seconds, accepted)
 
     describe = collect

@@ -65,6 +65,10 @@ class Observations:
         """Log the remaining counts."""
         self._log.close()
 
+    def accepted(self, count: int) -> None:
+        """Record accepted connections."""
+        self._traffic.accepted += count
+
     def answered(self, peer: Peer, request: Request, response: Response, seconds: float) -> None:
         """Record an answer."""
         self._traffic.answered(request.kind, response.error_code, seconds)

@@ -6,17 +6,18 @@ import fcntl
 import socket
 import sys
 import termios
-from collections.abc import Hashable
-from dataclasses import dataclass, field
 from enum import Enum, auto
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from confcom.aesm.messages import GetQuoteExRequest, Request, Response
 from confcom.aesm.request_checks import MAX_QUOTE_BUFFER_SIZE
 from confcom.aesm.session import PeerClosed, ProtocolViolation, RequestReceived, ServerSession
-from confcom.quote_helper.limits_and_deadlines import CONNECTION_MEMORY, LARGEST_FRAME
+from confcom.quote_helper.limits_and_deadlines import ANSWER_OVERHEAD, LARGEST_FRAME
 from confcom.quote_helper.quoting.service import Ticket
 from confcom.quote_helper.transport.peers import Peer
+
+if TYPE_CHECKING:
+    from confcom.quote_helper.transport.accounts import Account
 
 RECEIVE_BYTES: Final = LARGEST_FRAME
 """One call takes the largest request, and also bytes that a client sent needlessly after a small one: bytes left unread
@@ -30,10 +31,10 @@ _READ: Final = (_ZERO, (1).to_bytes(len(_ZERO), sys.byteorder))
 after it has raised EPOLLOUT (sock_wfree). No buffer is that small, so 1 is unambiguous."""
 
 
-def request_memory(request: Request, received: int) -> int:
-    """Return how many bytes the helper holds at most for a complete request, until its answer is read."""
+def largest_answer(request: Request) -> int:
+    """Return the bytes of the kernel that the answer to a request takes at most, until it is read."""
     quote = min(request.buf_size, MAX_QUOTE_BUFFER_SIZE) if isinstance(request, GetQuoteExRequest) else 0
-    return CONNECTION_MEMORY + received + quote
+    return quote + ANSWER_OVERHEAD
 
 
 class Stage(Enum):
@@ -46,29 +47,15 @@ class Stage(Enum):
     ANSWERING = auto()
     """Its turn, or the provider."""
     SENDING = auto()
-    """The kernel to take the rest of its answer."""
+    """The client to read a part of the answer, so that the next one may be sent."""
     UNREAD = auto()
     """The client to read its answer, which the kernel charges to the helper's memory."""
     ENDED = auto()
     """Nothing: the connection is closed."""
 
 
-@dataclass(slots=True, eq=False)
-class Holding:
-    """Connections, waiting requests and memory of one peer."""
-
-    peer: Hashable
-    open: int = 0
-    waiting: int = 0
-    """Complete requests that are not answered."""
-    memory: int = 0
-    """Bytes: of requests that were received, and of answers that were not read in time."""
-    sheddable: dict[Connection, float] = field(default_factory=dict)
-    """Connections that may be shed, the oldest first, and since when."""
-
-
 class Connection:
-    """The state of one connection; the handler does everything that affects other connections.
+    """The state of one connection; `Connections` does everything that affects other connections.
 
     Its socket stays in blocking mode, and each call uses MSG_DONTWAIT, which saves a system call per connection.
     """
@@ -76,12 +63,12 @@ class Connection:
     __slots__ = (
         "_session",
         "_unsent",
-        "answer_size",
+        "_window",
+        "account",
+        "answered",
         "answered_at",
-        "charged",
         "complete",
-        "holding",
-        "in_time",
+        "memory",
         "peer",
         "received",
         "request",
@@ -90,6 +77,7 @@ class Connection:
         "sock",
         "stage",
         "ticket",
+        "unread",
         "waiting",
         "watched",
     )
@@ -97,13 +85,15 @@ class Connection:
     def __init__(self, sock: socket.SocketType, peer: Peer) -> None:
         self.sock = sock
         self.peer = peer
-        self.holding: Holding
-        self.charged = 0
-        """Bytes counted for this connection in the connection table."""
-        self.in_time = False
-        """Whether its client still has time to read the answer, so that its bytes do not count for its peer."""
+        self.account: Account
+        self.memory = 0
+        """Bytes of the helper that are counted for it."""
+        self.unread = 0
+        """Bytes of the kernel that are counted for it."""
         self.waiting = False
         """Whether it counts as a waiting request of its peer."""
+        self.answered = False
+        """Whether the kernel has its whole answer."""
         self.stage = Stage.RECEIVING
         self.complete = False
         self.received = 0  # bytes
@@ -111,7 +101,6 @@ class Connection:
         self.response: Response
         self.since = 0.0
         """When the request was complete."""
-        self.answer_size = 0  # bytes
         self.answered_at = 0.0
         """When the kernel had taken the whole answer."""
         self.ticket: Ticket[Connection] | None = None
@@ -120,6 +109,7 @@ class Connection:
         """Whether it is registered in the server's epoll, because it had to wait."""
         self._session = ServerSession()
         self._unsent = _NOTHING
+        self._window = 0
 
     @property
     def started(self) -> bool:
@@ -132,33 +122,35 @@ class Connection:
         buffered = self._session.buffered
         return buffered + (buffered >> 3)
 
-    def receive(self, most: int) -> RequestReceived | ProtocolViolation | PeerClosed | None:
-        """Receive what has arrived; return None if the request needs more bytes.
+    def receive(self, limit: int) -> RequestReceived | ProtocolViolation | PeerClosed | None:
+        """Receive what has arrived, at most `limit` bytes; return None if the request needs more.
 
         Raises:
             OSError: BlockingIOError if nothing has arrived; else the connection is broken.
         """
-        data = self.sock.recv(most, socket.MSG_DONTWAIT)
+        data = self.sock.recv(limit, socket.MSG_DONTWAIT)
         self.received += len(data)
         return self._session.receive(data) if data else self._session.receive_eof()
 
-    def send(self, response: Response) -> bool:
-        """Send the answer by one call; return whether the kernel took all of it."""
+    def encode(self, response: Response) -> int:
+        """Set the answer; return its size in bytes."""
         self.response = response
         self._unsent = memoryview(self._session.respond(response))
-        self.answer_size = len(self._unsent)
-        return self.send_rest()
+        return len(self._unsent)
 
-    def send_rest(self) -> bool:
-        """Send the rest of the answer; return whether the kernel has taken all of it."""
+    def send(self, window: int) -> bool:
+        """Send the first `window` bytes of the answer; `send_next` sends as many again."""
+        self._window = window
+        return self.send_next()
+
+    def send_next(self) -> bool:
+        """Send the next part of the answer by one call; return whether the kernel has taken all of it."""
         try:
-            sent = self.sock.send(self._unsent, socket.MSG_DONTWAIT)
+            sent = self.sock.send(self._unsent[: self._window], socket.MSG_DONTWAIT)
         except BlockingIOError:
             return False
-        if sent == len(self._unsent):
-            return True
         self._unsent = self._unsent[sent:]
-        return False
+        return not self._unsent
 
     def finish(self) -> None:
         """Release the messages, including the part that was not sent: nothing more is received or sent."""

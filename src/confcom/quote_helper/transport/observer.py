@@ -15,11 +15,14 @@ class Observer(Protocol):
     No method may block: each is called between a request and its answer.
     """
 
+    def accepted(self, count: int) -> None:
+        """Record that so many connections were accepted."""
+
     def answered(self, peer: Peer, request: Request, response: Response, seconds: float) -> None:
         """Record an answer, sent `seconds` after its request was complete."""
 
     def dropped(self, peer: Peer, reason: str) -> None:
-        """Record a connection that was closed without an answer. `reason` is one of DROP_REASONS in `limits`."""
+        """Record a connection that was closed without an answer. `reason` is one of DROP_REASONS."""
 
     def malformed(self, peer: Peer, violation: ProtocolViolation) -> None:
         """Record input that is not an AESM request; `dropped` follows."""

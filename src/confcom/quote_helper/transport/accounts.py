@@ -1,0 +1,269 @@
+"""What each peer holds, the limits of it, and the choice of a connection to shed. Pure: counts, no I/O."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Hashable, Iterator
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import Final
+
+from confcom.quote_helper.limits_and_deadlines import (
+    ANSWER_OVERHEAD,
+    CONNECTION_MEMORY,
+    POOL_PART,
+    UNREAD_OVERHEAD,
+    UNREAD_RESERVE,
+    HelperLimits,
+)
+from confcom.quote_helper.transport.connection import Connection, largest_answer
+
+FEW_CONNECTIONS: Final = 64
+"""A peer that holds at most 1/64 of the connection limit does not cause a shortage: none of its connections is shed
+before its time. At most 64 peers can hold more, and the search for the one that holds the most is among these."""
+
+
+@dataclass(slots=True, eq=False)
+class Account:
+    """What one peer holds."""
+
+    peer: Hashable
+    open: int = 0
+    """Connections."""
+    waiting: int = 0
+    """Complete requests that are not answered."""
+    memory: int = 0
+    """Bytes of the helper: requests, and parts of answers that the kernel has not taken."""
+    unread: int = 0
+    """Bytes of the kernel: answers that were not read, and those that may follow for requests that wait."""
+    sheddable: dict[Connection, float] = field(default_factory=dict)
+    """Connections that may be shed, the oldest first, and since when."""
+    paused: dict[Connection, None] = field(default_factory=dict)
+    """Connections that wait for the account to hold less, the oldest first."""
+
+
+class Accounts:
+    """All open connections by peer, and the three resources that peers share.
+
+    **Waiting requests** are all answered sooner or later, so a peer may have as many as are left free for all others:
+    the more peers there are, the fewer each gets.
+
+    **Memory of the helper** is given back within seconds, since requests and sending have deadlines, and it ends with
+    the process. Each peer has the same small limit.
+
+    **Memory of the kernel** is held for as long as a client does not read, even after the helper has ended, and it
+    cannot be taken back when other peers come. So each peer has a reserve that no other can take; more than that comes
+    from a pool, of which one peer may hold a part. It is counted before a request is served.
+    """
+
+    __slots__ = (
+        "_few",
+        "_free_memory",
+        "_free_pool",
+        "_free_unread",
+        "_free_waiting",
+        "_large",
+        "_memory_per_peer",
+        "_open",
+        "_peers",
+        "_places",
+        "_sheddable",
+        "_total",
+        "_unread_per_peer",
+        "unanswered",
+    )
+
+    def __init__(self, limits: HelperLimits) -> None:
+        self._places = limits.max_connections
+        self._few = max(1, limits.max_connections // FEW_CONNECTIONS)
+        self._free_waiting = limits.max_waiting
+        self._free_memory = limits.client_memory
+        self._memory_per_peer = limits.memory_per_peer
+        self._free_unread = limits.unread_memory
+        self._free_pool = limits.unread_pool
+        self._unread_per_peer = UNREAD_RESERVE + limits.unread_pool // POOL_PART
+        self._total = limits.client_memory + limits.unread_memory
+        self._peers: dict[Hashable, Account] = {}
+        self._open: dict[Connection, None] = {}
+        # OrderedDict finds its first entry in constant time; dict does not, after removals from the front.
+        self._sheddable: OrderedDict[Connection, float] = OrderedDict()
+        self._large: dict[Account, None] = {}
+        self.unanswered = 0
+        """Number of open connections without an answer, or with a part of it."""
+
+    def __len__(self) -> int:
+        return len(self._open)
+
+    def __iter__(self) -> Iterator[Connection]:
+        """Iterate over a copy of the open connections; the accounts may change meanwhile."""
+        return iter(list(self._open))
+
+    @property
+    def free_places(self) -> int:
+        """How many more connections are allowed; negative if there are too many.
+
+        Unread answers do not count: only their clients could end those connections. Their memory is bounded.
+        """
+        return self._places - self.unanswered
+
+    @property
+    def sheddable(self) -> int:
+        """Number of connections that may be shed: their request is incomplete or paused."""
+        return len(self._sheddable)
+
+    @property
+    def memory(self) -> int:
+        """Bytes that all peers hold, of the helper and of the kernel."""
+        return self._total - self._free_memory - self._free_unread
+
+    def add(self, connection: Connection) -> None:
+        """Count a new connection."""
+        peer = connection.peer.share_key
+        account = self._peers.get(peer)
+        if account is None:
+            account = self._peers[peer] = Account(peer)
+        connection.account = account
+        self._open[connection] = None
+        self.unanswered += 1
+        account.open += 1
+        if account.open == self._few + 1:
+            self._large[account] = None
+
+    def remove(self, connection: Connection) -> None:
+        """Remove a connection that may not be shed, with everything that is counted for it."""
+        account = connection.account
+        if connection.waiting:
+            self._stop_waiting(connection)
+        if not connection.answered:
+            self.unanswered -= 1
+        self.set_memory(connection, 0)
+        self._set_unread(connection, 0)
+        del self._open[connection]
+        if account.open == self._few + 1:
+            del self._large[account]
+        account.open -= 1
+        if not account.open:
+            del self._peers[account.peer]
+
+    def room(self, account: Account) -> int:
+        """Return how many more bytes a peer may have the helper hold; zero or negative if none."""
+        return min(self._memory_per_peer - account.memory, self._free_memory)
+
+    def set_memory(self, connection: Connection, size: int) -> None:
+        """Set the bytes of the helper that are counted for a connection."""
+        more = size - connection.memory
+        connection.memory = size
+        connection.account.memory += more
+        self._free_memory -= more
+
+    def may_resume(self, connection: Connection) -> bool:
+        """Return whether the limits allow the next step of a paused connection."""
+        account = connection.account
+        if not connection.complete:
+            return self.room(account) > 0
+        if account.waiting >= self._free_waiting or not self._has_room_for(connection):
+            return False
+        return self._granted(account, largest_answer(connection.request)) > 0
+
+    def start_serving(self, connection: Connection) -> bool:
+        """Count a complete request and the answer to it, if the limits allow both; return whether they do."""
+        if connection.account.waiting >= self._free_waiting:
+            return False
+        return self._start_waiting(connection, largest_answer(connection.request))
+
+    def start_refusing(self, connection: Connection) -> bool:
+        """Count a complete request that is refused, whatever number waits, if the limits of memory allow it."""
+        return self._start_waiting(connection, ANSWER_OVERHEAD)
+
+    def start_sending(self, connection: Connection, size: int) -> int:
+        """Count an answer of `size` bytes; return how many of them may be sent before they are read."""
+        self._stop_waiting(connection)
+        window = connection.unread - UNREAD_OVERHEAD
+        if size > window:
+            self.set_memory(connection, CONNECTION_MEMORY + size)
+            return window
+        self._set_unread(connection, size + UNREAD_OVERHEAD)
+        return size
+
+    def set_answered(self, connection: Connection) -> None:
+        """Count a connection whose answer the kernel has taken: only its client can end it."""
+        connection.answered = True
+        self.unanswered -= 1
+        self.set_memory(connection, CONNECTION_MEMORY)
+
+    def allow_shedding(self, connection: Connection, now: float) -> None:
+        """Allow this connection to be shed, from `now` on."""
+        sheddable = connection.account.sheddable
+        if connection not in sheddable:
+            sheddable[connection] = self._sheddable[connection] = now
+
+    def forbid_shedding(self, connection: Connection) -> None:
+        """Forbid shedding this connection."""
+        if connection.account.sheddable.pop(connection, None) is not None:
+            del self._sheddable[connection]
+
+    def oldest_sheddable(self, limit: int) -> list[Connection]:
+        """Return the oldest connections that may be shed, at most `limit`."""
+        return list(islice(self._sheddable, limit))
+
+    def to_shed(self, began_before: float, began_before_if_many: float) -> Connection | None:
+        """Return the connection to shed, or None if none may be shed yet.
+
+        It is the oldest sheddable one, if it has been sheddable since `began_before`. Else it is the oldest sheddable
+        one of the peer with the most connections, among the peers that have more than a few. If no peer has, it is the
+        oldest sheddable one, if it has been sheddable since `began_before_if_many`.
+        """
+        oldest = next(iter(self._sheddable.items()), None)
+        if oldest is None:
+            return None
+        if oldest[1] <= began_before:
+            return oldest[0]
+        largest = max((each for each in self._large if each.sheddable), key=lambda each: each.open, default=None)
+        if largest is not None:
+            return next(iter(largest.sheddable))
+        return oldest[0] if oldest[1] <= began_before_if_many else None
+
+    def _start_waiting(self, connection: Connection, answer: int) -> bool:
+        account = connection.account
+        if not self._has_room_for(connection):
+            return False
+        unread = self._granted(account, answer)
+        if not unread:
+            return False
+        self.set_memory(connection, CONNECTION_MEMORY + connection.received)
+        self._set_unread(connection, unread)
+        connection.waiting = True
+        account.waiting += 1
+        self._free_waiting -= 1
+        return True
+
+    def _has_room_for(self, connection: Connection) -> bool:
+        more = CONNECTION_MEMORY + connection.received - connection.memory
+        return more <= self.room(connection.account)
+
+    def _granted(self, account: Account, answer: int) -> int:
+        """Return how many bytes of an answer a peer may leave unread now; 0 if it holds too much.
+
+        A peer that holds nothing gets an answer of any size, in parts of what is set aside for it.
+        """
+        if self._may_hold(account, answer):
+            return answer
+        return UNREAD_RESERVE if not account.unread and self._may_hold(account, UNREAD_RESERVE) else 0
+
+    def _stop_waiting(self, connection: Connection) -> None:
+        connection.waiting = False
+        connection.account.waiting -= 1
+        self._free_waiting += 1
+
+    def _may_hold(self, account: Account, more: int) -> bool:
+        unread = account.unread + more
+        from_pool = max(0, unread - UNREAD_RESERVE) - max(0, account.unread - UNREAD_RESERVE)
+        return unread <= self._unread_per_peer and from_pool <= self._free_pool and more <= self._free_unread
+
+    def _set_unread(self, connection: Connection, size: int) -> None:
+        account = connection.account
+        before = account.unread
+        account.unread += size - connection.unread
+        self._free_unread -= account.unread - before
+        self._free_pool -= max(0, account.unread - UNREAD_RESERVE) - max(0, before - UNREAD_RESERVE)
+        connection.unread = size

@@ -1,0 +1,399 @@
+"""The life of each connection, as one state machine:
+
+    RECEIVING --> ANSWERING --> (SENDING) --> UNREAD --> ENDED
+        |             ^
+        +--> PAUSED --+
+
+A request that is complete is served if its peer's limits allow the request and its answer; else the connection is
+paused, and neither read nor served until the peer holds less. An answer is sent by one call, or in parts, each when the
+client has read the one before. Then the connection stays open until the client has read the answer: the kernel charges
+the bytes to the helper's memory control group until then, even after the helper has closed its socket.
+
+An event, a deadline, a turn of the service, or another connection's end moves a connection to its next stage. A
+connection may end in each.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import select
+from collections import OrderedDict, deque
+from collections.abc import Callable, Iterator
+from typing import Final
+
+from confcom.aesm.messages import Response
+from confcom.aesm.session import PeerClosed, ProtocolViolation, RequestReceived
+from confcom.daemon.deadlines import Deadlines
+from confcom.daemon.logs import LogLimiter
+from confcom.quote_helper.limits_and_deadlines import (
+    EVENTS_PER_TURN,
+    READING_SECONDS,
+    UNREAD_LOOK_SECONDS,
+    UNWATCHED_SECONDS,
+    HelperLimits,
+)
+from confcom.quote_helper.quoting.service import QuoteService, Ticket
+from confcom.quote_helper.transport.accounts import Account, Accounts
+from confcom.quote_helper.transport.connection import RECEIVE_BYTES, Connection, Stage
+from confcom.quote_helper.transport.observer import Observer
+
+_logger = logging.getLogger(__name__)
+
+_RECEIVING, _PAUSED, _ANSWERING, _SENDING, _UNREAD, _ENDED = Stage
+"""Names of their own, because looking up an enum member takes 0.1 µs, and each connection goes through four stages."""
+_READ_EVENTS: Final = select.EPOLLOUT | select.EPOLLET
+"""The kernel raises EPOLLOUT when a client has read or dropped what was sent. Edge-triggered, because a socket with a
+small unread answer counts as writable all the time."""
+PEERS_PER_TURN: Final = 256
+"""Peers with paused connections that are checked in one turn of the event loop, a microsecond each. Where peers are
+identified by uid, one container can be thousands of peers."""
+
+
+class Connections:
+    """Serves connections until they end; an exception in one of them ends only that one.
+
+    `make_service` makes the service from the function that takes its answers.
+    """
+
+    def __init__(
+        self,
+        *,
+        accounts: Accounts,
+        make_service: Callable[[Callable[[Connection, Response], None]], QuoteService[Connection]],
+        observer: Observer,
+        limits: HelperLimits,
+        clock: Callable[[], float],
+    ) -> None:
+        self.epoll = select.epoll()
+        """Of all connections that had to wait, and of the caller's other descriptors."""
+        self.service = make_service(self._answer)
+        self._accounts = accounts
+        self._observer = observer
+        self._clock = clock
+        self._watched: dict[int, Connection] = {}
+        self._first_byte = Deadlines(limits.first_byte_seconds, clock, self._on_first_byte_timeout)
+        rest = max(0.0, limits.whole_request_seconds - limits.first_byte_seconds)
+        self._whole_request = Deadlines(rest, clock, self._on_request_timeout)
+        self._paused_requests = Deadlines(limits.peer_wait_seconds, clock, self._on_pause_timeout)
+        self._sending = Deadlines(limits.write_seconds, clock, self._on_sending_timeout)
+        # OrderedDict finds its first entry in constant time; dict does not, after removals from the front.
+        self._paused: OrderedDict[Account, None] = OrderedDict()
+        """Peers with paused connections that are checked in this round, and then those of the next one."""
+        self._next_paused: OrderedDict[Account, None] = OrderedDict()
+        self._resuming = False
+        """Whether a turn is scheduled that checks paused connections."""
+        self._another_round = False
+        self._just_sent: deque[Connection] = deque()
+        """Whose answers were sent and not checked since, in that order."""
+        self._unread: deque[Connection] = deque()
+        """Whose answers were not read when they were checked, and which are not watched yet."""
+        self._check_timer: asyncio.TimerHandle | None = None
+        self._failure_log = LogLimiter(limits.repeated_log_seconds, clock)
+
+    def admit(self, connection: Connection) -> None:
+        """Serve a connection that was accepted, and close it at the end."""
+        self._accounts.add(connection)
+        self._run(self._receive, connection)
+
+    def poll(self) -> Iterator[int]:
+        """Handle the events of connections; yield the other descriptors that have events."""
+        self._check_just_sent()
+        for descriptor, _ in self.epoll.poll(0, EVENTS_PER_TURN):
+            connection = self._watched.get(descriptor)
+            if connection is None:
+                yield descriptor
+            else:
+                self._run(self._handle_event, connection)
+
+    def drop(self, connection: Connection, reason: str) -> None:
+        """Close a connection without an answer, and report the reason."""
+        try:
+            self._observer.dropped(connection.peer, reason)
+        finally:
+            self._end(connection)
+
+    def drop_unserved(self) -> None:
+        """Close connections with an incomplete request and refuse paused ones, as many as one turn handles."""
+        for connection in self._accounts.oldest_sheddable(EVENTS_PER_TURN):
+            if connection.complete:
+                self._run(self._refuse, connection)
+            else:
+                self.drop(connection, "stopping")
+
+    def close(self) -> None:
+        """Close all connections."""
+        if self._check_timer is not None:
+            self._check_timer.cancel()
+        for connection in self._accounts:
+            if connection.stage is _UNREAD:
+                self._end(connection)
+            else:
+                self.drop(connection, "stopping")
+        for deadlines in (self._first_byte, self._whole_request, self._paused_requests, self._sending):
+            deadlines.close()
+        self.epoll.close()
+
+    # Steps from one stage to the next.
+
+    def _receive(self, connection: Connection) -> None:
+        room = self._accounts.room(connection.account)
+        if room <= 0:
+            self._pause(connection)
+            return
+        try:
+            event = connection.receive(min(room, RECEIVE_BYTES))
+        except BlockingIOError:
+            event = None
+        match event:
+            case RequestReceived():
+                connection.request = event.request
+                connection.complete = True
+                connection.since = self._clock()
+                self._serve(connection)
+            case None:
+                self._accounts.set_memory(connection, connection.buffered_memory)
+                self._await_request(connection, select.EPOLLIN)
+            case ProtocolViolation():
+                self._observer.malformed(connection.peer, event)
+                self.drop(connection, "malformed")
+            case PeerClosed():
+                # Probes connect and disconnect; that is no error.
+                self._end(connection)
+
+    def _await_request(self, connection: Connection, events: int) -> None:
+        first = not connection.watched
+        self._watch(connection, events)
+        if first:
+            self._first_byte.add(connection)
+            self._accounts.allow_shedding(connection, self._clock())
+
+    def _serve(self, connection: Connection) -> None:
+        """Pass a complete request to the service, or pause it if its peer's limits do not allow one more."""
+        if not self._accounts.start_serving(connection):
+            self._pause(connection)
+            return
+        if connection.watched:
+            self._stop_receiving(connection)
+        connection.stage = _ANSWERING
+        answer = self.service.respond(connection.request, connection.account.peer, connection)
+        if not isinstance(answer, Ticket):
+            self._answer(connection, answer)
+            return
+        connection.ticket = answer
+        if connection.watched or not self.service.prompt:
+            # Watch only for a hang-up, which epoll always reports. Further input is not read: it must cost nothing.
+            self._watch(connection, 0)
+
+    def _pause(self, connection: Connection) -> None:
+        connection.stage = _PAUSED
+        self._await_request(connection, 0)
+        if connection.complete:
+            self._accounts.set_memory(connection, connection.received)
+            self._first_byte.discard(connection)
+            self._whole_request.discard(connection)
+            self._paused_requests.add(connection)
+        account = connection.account
+        if not account.paused:
+            self._next_paused[account] = None
+        account.paused[connection] = None
+
+    def _refuse(self, connection: Connection) -> None:
+        """Refuse a request whose peer was at its limits for too long; close it without an answer if memory is short."""
+        if not self._accounts.start_refusing(connection):
+            self.drop(connection, "over_share")
+            return
+        self._stop_receiving(connection)
+        self._answer(connection, self.service.refuse_as_busy(connection.request))
+
+    def _answer(self, connection: Connection, response: Response) -> None:
+        connection.ticket = None
+        try:
+            window = self._accounts.start_sending(connection, connection.encode(response))
+            if connection.send(window):
+                self._await_read(connection)
+            else:
+                connection.stage = _SENDING
+                self._watch(connection, _READ_EVENTS)
+                self._sending.add(connection)
+        except Exception as error:  # noqa: BLE001 # the caller has other connections to answer
+            self._fail(connection, error)
+
+    def _send_next(self, connection: Connection) -> None:
+        if not connection.has_unread() and connection.send_next():
+            self._sending.discard(connection)
+            self._await_read(connection)
+
+    def _await_read(self, connection: Connection) -> None:
+        connection.answered_at = self._clock()
+        seconds = connection.answered_at - connection.since
+        self._observer.answered(connection.peer, connection.request, connection.response, seconds)
+        self._leave_unread(connection)
+
+    def _leave_unread(self, connection: Connection) -> None:
+        """Wait, without a limit, until the client has read the answer: closing would not free the kernel's buffers."""
+        connection.finish()
+        connection.stage = _UNREAD
+        self._accounts.set_answered(connection)
+        self._resume_soon()
+        if connection.watched:
+            self._watch_unread(connection)
+            return
+        self._just_sent.append(connection)
+        if self._check_timer is None:
+            self._start_check_timer()
+
+    def _watch_unread(self, connection: Connection) -> None:
+        connection.end_answer()
+        self._watch(connection, _READ_EVENTS)
+
+    def _end(self, connection: Connection) -> None:
+        if connection.stage is _ENDED:
+            return
+        if connection.watched:
+            self._stop_receiving(connection)
+            self._sending.discard(connection)
+            self._watched.pop(connection.sock.fileno(), None)
+        if connection.ticket is not None:
+            self.service.abandon(connection.ticket)
+            connection.ticket = None
+        connection.stage = _ENDED
+        connection.sock.close()
+        self._accounts.remove(connection)
+        self._resume_soon()
+
+    # What moves connections: events, deadlines, and others that hold less.
+
+    def _run(self, step: Callable[[Connection], None], connection: Connection) -> None:
+        try:
+            step(connection)
+        except Exception as error:  # noqa: BLE001 # for example MemoryError; the caller has other connections
+            self._fail(connection, error)
+
+    def _fail(self, connection: Connection, error: Exception) -> None:
+        gone = isinstance(error, ConnectionError)
+        if connection.stage is not _ENDED:
+            self.drop(connection, "gone" if gone else "failed")
+        if not gone and (suppressed := self._failure_log.admit()) is not None:
+            _logger.error("a connection failed", exc_info=error, extra={"suppressed": suppressed})
+
+    def _handle_event(self, connection: Connection) -> None:
+        stage = connection.stage
+        if stage is _RECEIVING:
+            self._receive(connection)
+        elif stage is _UNREAD:
+            self._end_if_read(connection)
+        elif stage is _SENDING:
+            self._send_next(connection)
+        else:
+            # In the other stages only a hang-up is watched for.
+            self.drop(connection, "gone")
+
+    def _end_if_read(self, connection: Connection) -> None:
+        if not connection.has_unread():
+            self._end(connection)
+
+    def _on_first_byte_timeout(self, connection: Connection) -> None:
+        if connection.started:
+            self._whole_request.add(connection)
+        else:
+            self._on_request_timeout(connection)
+
+    def _on_request_timeout(self, connection: Connection) -> None:
+        self.drop(connection, "over_share" if connection.stage is _PAUSED else "timeout")
+
+    def _on_pause_timeout(self, connection: Connection) -> None:
+        self._run(self._refuse, connection)
+
+    def _on_sending_timeout(self, connection: Connection) -> None:
+        self._observer.dropped(connection.peer, "write_timeout")
+        self._run(self._leave_unread, connection)
+
+    def _check_just_sent(self) -> None:
+        """Make the first check of the connections whose clients have had READING_SECONDS to read: nearly all have."""
+        sent = self._just_sent
+        sent_before = self._clock() - READING_SECONDS
+        while sent and sent[0].answered_at <= sent_before:
+            connection = sent.popleft()
+            self._run(self._end_if_read, connection)
+            if connection.stage is _UNREAD:
+                self._unread.append(connection)
+
+    def _check_unread(self) -> None:
+        """Check again, for as long as a client may be waiting for a processor; then watch what is still unread."""
+        self._check_timer = None
+        sent_before = self._clock() - UNWATCHED_SECONDS
+        try:
+            for _ in range(len(self._unread)):
+                connection = self._unread.popleft()
+                self._run(self._end_if_read, connection)
+                if connection.stage is _UNREAD:
+                    if connection.answered_at <= sent_before:
+                        self._run(self._watch_unread, connection)
+                    else:
+                        self._unread.append(connection)
+            self._check_just_sent()
+        finally:
+            if self._just_sent or self._unread:
+                self._start_check_timer()
+
+    def _start_check_timer(self) -> None:
+        self._check_timer = asyncio.get_running_loop().call_later(UNREAD_LOOK_SECONDS, self._check_unread)
+
+    def _resume_soon(self) -> None:
+        """Check paused connections in a turn of its own, since a peer holds less than before."""
+        if self._paused or self._next_paused:
+            self._another_round = True
+            self._schedule_resume()
+
+    def _schedule_resume(self) -> None:
+        if not self._resuming:
+            self._resuming = True
+            asyncio.get_running_loop().call_soon(self._resume_paused)
+
+    def _resume_paused(self) -> None:
+        """Resume connections, one per peer in turn, up to this turn's bounds; the rest follow in the next turn."""
+        self._resuming = False
+        if not self._paused:
+            self._paused, self._next_paused = self._next_paused, self._paused
+            self._another_round = False
+        connections_left, peers_left = EVENTS_PER_TURN, PEERS_PER_TURN
+        while connections_left and peers_left and self._paused:
+            peers_left -= 1
+            account, _ = self._paused.popitem(last=False)
+            connection = next(iter(account.paused))
+            if not self._accounts.may_resume(connection):
+                self._next_paused[account] = None
+                continue
+            connections_left -= 1
+            self._stop_pausing(connection)
+            connection.stage = _RECEIVING
+            self._run(self._serve if connection.complete else self._receive, connection)
+            if account.paused:
+                self._paused[account] = None
+        if self._paused or self._another_round:
+            self._schedule_resume()
+
+    def _watch(self, connection: Connection, events: int) -> None:
+        if connection.watched:
+            self.epoll.modify(connection.sock, events)
+        else:
+            self._watched[connection.sock.fileno()] = connection
+            connection.watched = True
+            self.epoll.register(connection.sock, events)
+
+    def _stop_receiving(self, connection: Connection) -> None:
+        self._first_byte.discard(connection)
+        self._whole_request.discard(connection)
+        self._stop_pausing(connection)
+        self._accounts.forbid_shedding(connection)
+
+    def _stop_pausing(self, connection: Connection) -> None:
+        account = connection.account
+        if connection not in account.paused:
+            return
+        del account.paused[connection]
+        self._paused_requests.discard(connection)
+        if not account.paused:
+            self._paused.pop(account, None)
+            self._next_paused.pop(account, None)

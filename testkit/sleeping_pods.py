@@ -1,0 +1,155 @@
+"""Pods that ask for the largest answers and read none of them, beside a victim; the first are a script.
+
+Usage: sleeping_pods.py SOCKET PODS CONNECTIONS
+
+Each Pod is a user of its own, since SO_PEERCRED is the effective user of connect(2); so it needs root. Each line on
+stdin is a burst: every Pod makes so many connections, asks for a quote in the largest buffer on each, and sleeps. The
+answer is a line with the number of connections. Connections of earlier bursts stay open, whatever became of the helper.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import resource
+import socket
+import statistics
+import sys
+import termios
+import threading
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from confcom.aesm.framing import HEADER_SIZE, encode_frame
+from confcom.aesm.message_codec import decode_response, encode_request
+from confcom.aesm.messages import GetQuoteExRequest
+from confcom.aesm.request_checks import MAX_QUOTE_BUFFER_SIZE
+from confcom.client import AesmClient
+from confcom.sgx.key_id import ECDSA_P256_KEY_ID
+from confcom.simulation.enclave import SimulatedEnclave
+
+FIRST_USER = 20_000
+CONNECT_SECONDS = 5.0
+PATIENCE_SECONDS = 60.0
+"""Of the victim, so that a slow answer is measured and not only missed."""
+PAUSE_SECONDS = 0.004
+VICTIMS_BUFFER = 8192
+
+
+def quote_request(path: Path, name: str, buf_size: int) -> bytes:
+    """Return a request with a right report, as it is sent."""
+    target = AesmClient(path).init_quote().target_info
+    report = SimulatedEnclave.from_name(name).create_report(target, bytes(64)).encode()
+    return encode_frame(encode_request(GetQuoteExRequest(report, buf_size, att_key_id=ECDSA_P256_KEY_ID.encode())))
+
+
+@dataclass(frozen=True, slots=True)
+class Quote:
+    """A quote of the victim: seconds of the clock, and how often it was asked for."""
+
+    began: float
+    ended: float
+    attempts: int
+
+    def overlaps(self, intervals: list[tuple[float, float]]) -> bool:
+        return any(self.began < end and start < self.ended for start, end in intervals)
+
+
+class Victim:
+    """Quotes one after the other, in a thread; one that gets no answer, or a refusal, is asked for again."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._frame = quote_request(path, "victim", VICTIMS_BUFFER)
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run)
+        self.quotes: list[Quote] = []
+        self.failure = ""
+        """Why its last attempt failed."""
+
+    def __enter__(self) -> Victim:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        while not self._stop.wait(PAUSE_SECONDS):
+            began, attempts = time.monotonic(), 1
+            while not self._ask():
+                attempts += 1
+                if self._stop.wait(0.01):
+                    return
+            self.quotes.append(Quote(began, time.monotonic(), attempts))
+
+    def _ask(self) -> bool:
+        answer = bytearray()
+        try:
+            with socket.socket(socket.AF_UNIX) as client:
+                client.settimeout(PATIENCE_SECONDS)
+                client.connect(str(self._path))
+                client.sendall(self._frame)
+                while chunk := client.recv(65_536):
+                    answer += chunk
+        except OSError as error:
+            self.failure = str(error)
+            return False
+        if not answer:
+            self.failure = "closed without an answer"
+            return False
+        code = decode_response(bytes(answer[HEADER_SIZE:]), GetQuoteExRequest.kind).error_code
+        self.failure = f"code {code}"
+        return code == 0
+
+
+def p99(quotes: list[Quote]) -> float:
+    """Return the 99th percentile of the time from the first attempt to the answer, in seconds."""
+    return statistics.quantiles([one.ended - one.began for one in quotes], n=100)[98]
+
+
+def unread(client: socket.socket) -> int:
+    """Return how many bytes of an answer are held for it; a connection of a helper that has ended may have none."""
+    return int.from_bytes(fcntl.ioctl(client.fileno(), termios.FIONREAD, bytes(4)), sys.byteorder)
+
+
+def burst(path: str, frame: bytes, pods: int, connections: int) -> list[socket.socket]:
+    made = []
+    for _ in range(connections):
+        for pod in range(pods):
+            os.seteuid(FIRST_USER + pod)
+            client = socket.socket(socket.AF_UNIX)
+            client.settimeout(CONNECT_SECONDS)
+            try:
+                client.connect(path)
+                client.sendall(frame)
+            except OSError:
+                client.close()
+            else:
+                made.append(client)
+            os.seteuid(0)
+    return made
+
+
+def main() -> int:
+    path, pods, connections = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
+    _, descriptors = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (descriptors, descriptors))
+    frame = quote_request(path, "sleeping", MAX_QUOTE_BUFFER_SIZE)
+    held = []
+    for _ in sys.stdin:
+        keep = {True: [], False: []}
+        for client in held:
+            keep[unread(client) > 0].append(client)
+        for client in keep[False]:
+            client.close()
+        made = burst(str(path), frame, pods, connections)
+        held = keep[True] + made
+        print(len(made), flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
