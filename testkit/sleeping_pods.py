@@ -4,7 +4,8 @@ Usage: sleeping_pods.py SOCKET PODS CONNECTIONS
 
 Each Pod is a user of its own, since SO_PEERCRED is the effective user of connect(2); so it needs root. Each line on
 stdin is a burst: every Pod makes so many connections, asks for a quote in the largest buffer on each, and sleeps. The
-answer is a line with the number of connections. Connections of earlier bursts stay open, whatever became of the helper.
+answer is a line with the number of connections. Connections for which the kernel holds an answer stay open, whatever
+became of the helper.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ import threading
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
 from confcom.aesm.framing import HEADER_SIZE, encode_frame
 from confcom.aesm.message_codec import decode_response, encode_request
@@ -52,6 +54,10 @@ class Quote:
     ended: float
     attempts: int
 
+    @property
+    def seconds(self) -> float:
+        return self.ended - self.began
+
     def overlaps(self, intervals: list[tuple[float, float]]) -> bool:
         return any(self.began < end and start < self.ended for start, end in intervals)
 
@@ -68,7 +74,7 @@ class Victim:
         self.failure = ""
         """Why its last attempt failed."""
 
-    def __enter__(self) -> Victim:
+    def __enter__(self) -> Self:
         self._thread.start()
         return self
 
@@ -107,7 +113,7 @@ class Victim:
 
 def p99(quotes: list[Quote]) -> float:
     """Return the 99th percentile of the time from the first attempt to the answer, in seconds."""
-    return statistics.quantiles([one.ended - one.began for one in quotes], n=100)[98]
+    return statistics.quantiles([quote.seconds for quote in quotes], n=100)[98]
 
 
 def unread(client: socket.socket) -> int:
@@ -138,16 +144,15 @@ def main() -> int:
     _, descriptors = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (descriptors, descriptors))
     frame = quote_request(path, "sleeping", MAX_QUOTE_BUFFER_SIZE)
-    held = []
+    held: list[socket.socket] = []
     for _ in sys.stdin:
-        keep = {True: [], False: []}
         for client in held:
-            keep[unread(client) > 0].append(client)
-        for client in keep[False]:
-            client.close()
+            if not unread(client):
+                client.close()
         made = burst(str(path), frame, pods, connections)
-        held = keep[True] + made
-        print(len(made), flush=True)
+        held = [client for client in held if client.fileno() >= 0] + made
+        sys.stdout.write(f"{len(made)}\n")
+        sys.stdout.flush()
     return 0
 
 

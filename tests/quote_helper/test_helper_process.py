@@ -32,9 +32,11 @@ def test_from_the_start_to_an_orderly_stop(start_helper):
     assert lines[-1]["signal"] == "SIGTERM"
 
 
-def test_with_few_descriptors_it_holds_few_connections(start_helper, vector):
+def test_with_few_descriptors_it_warns_and_holds_few_connections(start_helper, vector):
     """Intel's server stops answering for good when its descriptors are used up."""
     helper = start_helper(wrapper=["sh", "-c", 'ulimit -n 100 && exec "$@"', "sh"]).wait_ready()
+    (warning,) = helper.events("few-descriptors")
+    assert warning["level"] == "warning"
     with contextlib.ExitStack() as stack:
         for _ in range(150):
             stack.enter_context(socket.socket(socket.AF_UNIX)).connect(str(helper.socket))

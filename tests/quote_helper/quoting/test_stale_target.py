@@ -68,14 +68,14 @@ async def test_an_identity_from_a_clients_call_opens_it_too(policy, clock, provi
     """The provider's quoting enclave has changed since the last self-test."""
     policy.quotes_for(b"one")
     clock.now += 2 * WINDOW
+    answers = asyncio.Queue()
     service = QuoteService(
+        deliver=lambda _, answer: answers.put_nowait(answer),
         stale=policy,
         failure_log=LogLimiter(60, clock),
         limits=HelperLimits(),
         clock=clock,
     )
-    answers = asyncio.Queue()
-    service.deliver = lambda _, answer: answers.put_nowait(answer)
     service.provide(provider)
     service.respond(stale_quote, "peer", "asker")
     assert (await answers.get()).error_code == ASK_AGAIN

@@ -54,7 +54,9 @@ def code_of(answer):
 
 def unread_by(clients):
     """How many bytes the kernel holds for clients."""
-    return sum(int.from_bytes(fcntl.ioctl(each.fileno(), termios.FIONREAD, bytes(4)), sys.byteorder) for each in clients)
+    return sum(
+        int.from_bytes(fcntl.ioctl(each.fileno(), termios.FIONREAD, bytes(4)), sys.byteorder) for each in clients
+    )
 
 
 async def settled():

@@ -1,4 +1,4 @@
-"""The life of each connection, as one state machine:
+"""The life of each connection, as one state machine.
 
     RECEIVING --> ANSWERING --> (SENDING) --> UNREAD --> ENDED
         |             ^
