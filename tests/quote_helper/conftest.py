@@ -30,7 +30,7 @@ def clock():
     return Clock()
 
 
-QUICK = {"rendering_seconds": 0, "limits": {"hand_back_seconds": 0.05, "accept_drain_seconds": 0.05}}
+QUICK = {"rendering_seconds": 0, "limits": {"accept_drain_seconds": 0.05}}
 """Metrics are rendered whenever they are asked for, and a stop waits for nobody who is not there."""
 
 
@@ -41,6 +41,7 @@ def start_helper(short_dir):
 
     def start(*arguments, wrapper=(), environ=None, stderr=None, alterations=QUICK):
         helper = helper_process.start_helper(
+            *(("--handover-seconds=0",) if alterations is QUICK else ()),
             *arguments,
             directory=short_dir,
             path=short_dir / "aesm" / "aesm.socket",

@@ -9,7 +9,7 @@ import pytest
 from confcom.aesm.error_code import AesmErrorCode
 from confcom.aesm.message_codec import decode_response
 from confcom.errors import UnavailableError
-from testkit.helper_in_process import INIT, NUM, frame
+from testkit.helper_in_process import INIT, NUM, TestProvider, frame
 from testkit.waiting import until
 
 
@@ -118,12 +118,18 @@ async def test_a_hung_provider_keeps_no_helper_from_stopping(in_process, waiting
     assert [record.connections for record in caplog.records if hasattr(record, "connections")] == [1]
 
 
-async def test_who_stops_alone_serves_until_the_path_is_gone(in_process, provider):
-    async with in_process(provider, hand_back_seconds=30.0) as running:
-        await running.ready()
-        running.stopping.set()
-        await running.reaches("ready", 0)
-        assert await running.code(NUM) == 0
-        running.socket.unlink()
-        async with asyncio.timeout(20):
-            await running.task
+async def test_who_stops_serves_until_another_has_the_path(in_process, provider, short_dir):
+    """Also where the other one starts only then, as on a node that was away during an update."""
+    async with in_process(provider, handover_seconds=600) as old:
+        await old.ready()
+        old.stopping.set()
+        await old.reaches("ready", 0)
+        assert await old.code(INIT) == 0
+        old.socket.unlink()
+        await until(old.socket.exists)
+        (short_dir / "probe").rename(short_dir / "old.probe")
+        async with in_process(TestProvider()) as new:
+            await new.ready()
+            async with asyncio.timeout(20):
+                await old.task
+            assert await new.code(INIT) == 0

@@ -31,7 +31,7 @@ NUM_ANSWER = bytes.fromhex("07000000 aa0104 0800 1001")
 INIT, SIZE = encode({15: {"1": "$key", "3": 1, "4": 32}}), encode({16: {"1": "$key"}})
 
 
-ALONE = {"limits": {"hand_back_seconds": 0, "accept_drain_seconds": 0}}
+ALONE = {"limits": {"accept_drain_seconds": 0}}
 """A stop waits for no other helper."""
 
 
@@ -193,7 +193,7 @@ def test_stale_report(window, code):
 
 
 def test_malformed_log():
-    with running_helper(alterations=ALONE) as helper:
+    with running_helper("--handover-seconds=0", alterations=ALONE) as helper:
         for _ in range(20):
             assert helper.send(wire.frame(b"\xff" * 8)) == b""
         assert helper.metric(DROPPED("malformed")) == 20
@@ -250,6 +250,6 @@ def test_foreign_socket(tmp_path):
 
 
 def test_sighup():
-    with running_helper(alterations=ALONE) as helper:
+    with running_helper("--handover-seconds=0", alterations=ALONE) as helper:
         assert helper.stop(signal.SIGHUP) == 0
         assert not helper.socket.exists()

@@ -58,6 +58,7 @@ class QuoteHelper:
         self._readiness = Readiness(PREPARING.reason)
         self._readiness_log = ReadinessLog(self._readiness.reason, clock)
         self._probes = ProbeServer(standard_routes(self._readiness, registry, clock))
+        self._stopping = False
         self._clock = clock
         self._observations = make_observations(
             settings, metrics=self._metrics, registry=registry, clock=clock, wall_clock=time.time
@@ -121,18 +122,16 @@ class QuoteHelper:
                 address = await self._probes.start(settings.probe_address)
                 _logger.info("serving probes on %s", address)
             await sockets.start()
+            handed_over = asyncio.Event()
             await run_until_stopped(
-                stop,
+                handed_over,
                 provider.run(),
-                sockets.run(),
+                self._serve_path(sockets, stop, handed_over),
                 self._observations.run(),
                 self._readiness_log.repeat(),
                 watch_loop(self._clock, self._metrics.loop_stall.observe),
             )
-            self._readiness.reason = STOPPING.reason
-            self._metrics.readiness_changed(STOPPING)
             provider.stop()
-            await sockets.hand_back()
             sockets.leave()
             service.stop()
             await server.stop_accepting(limits.accept_drain_seconds)
@@ -146,11 +145,25 @@ class QuoteHelper:
             self._observations.close()
             await self._probes.close()
 
+    async def _serve_path(self, sockets: SocketKeeper, stop: asyncio.Event, handed_over: asyncio.Event) -> None:
+        """Keep the path until `stop` is set, and then until another helper has taken it, or its time is over."""
+        async with asyncio.TaskGroup() as group:
+            keeping = group.create_task(sockets.run())
+            await stop.wait()
+            keeping.cancel()
+        self._stopping = True
+        self._readiness.reason = STOPPING.reason
+        self._metrics.readiness_changed(STOPPING)
+        await sockets.hand_over(self._settings.handover_seconds)
+        handed_over.set()
+
     def _opened(self, backend: Backend) -> None:
         self._observations.expiry.watch(backend.provider)
         self._metrics.quotes_by(backend.root)
 
     def _show_readiness(self, status: ProviderStatus, sockets: SocketKeeper) -> None:
+        if self._stopping:
+            return
         problem = status.problem or sockets.problem
         self._metrics.readiness_changed(problem)
         if problem is None:

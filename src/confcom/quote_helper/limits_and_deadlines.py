@@ -145,19 +145,11 @@ class HelperLimits:
     socket_tick_seconds: float = 0.5
     """Between checks of the socket's path: its loss is noticed and repaired within a second. A check costs one
     lstat(2)."""
-    hand_back_seconds: float = 1.0
-    """After SIGTERM, for another instance that can quote to take the path: it checks the path every half second, and
-    asks for the TargetInfo. Then the path is removed."""
-    hand_back_look_seconds: float = 0.02
-    """Between checks whether another instance has taken the path."""
+    hand_over_look_seconds: float = 0.02
+    """Between checks whether another instance has taken the path, after SIGTERM."""
     holder_target_seconds: float = 1.0
     """For the instance that is being replaced to give its TargetInfo. Without an answer its TargetInfo counts as
     different, which only makes clients ask again."""
-    holder_examination_seconds: float = 5.0
-    """Between probes of a newer instance that serves the path: can it quote? A kubelet notices a hung one after 20 to
-    30 s; an instance that can quote should serve meanwhile."""
-    holder_answer_seconds: float = 15.0
-    """For the answer to this probe: longer than a helper lets a request wait, and as long as Intel's client waits."""
 
     @property
     def unread_pool(self) -> int:

@@ -16,7 +16,7 @@ from prometheus_client import CollectorRegistry
 
 from confcom.daemon.log_stream import LogStream
 from confcom.daemon.logs import configure_logging
-from confcom.daemon.supervision import exit_status, run_daemon
+from confcom.daemon.supervision import STOP_DEADLINE_SECONDS, exit_status, run_daemon
 from confcom.quote_helper.helper import QuoteHelper
 from confcom.quote_helper.limits_and_deadlines import (
     CLIENT_MEMORY_PART,
@@ -68,7 +68,7 @@ def main(arguments: Sequence[str], *, prog: str, environ: Mapping[str, str], std
                 registry=registry,
             ).run(stop)
 
-        return run_daemon(run, use_uvloop=True)
+        return run_daemon(run, stop_deadline=STOP_DEADLINE_SECONDS + settings.handover_seconds, use_uvloop=True)
 
     return exit_status(body, stderr=stderr)
 

@@ -39,6 +39,10 @@ MAX_MEMORY_LIMIT_MIB: Final = 1 << 24
 
 _UNSET: Final = Path()
 """No state directory was given: a given one is absolute."""
+DEFAULT_HANDOVER_SECONDS: Final = 1
+"""Enough for a helper that runs already: it checks the path every half second."""
+MAX_HANDOVER_SECONDS: Final = 600
+
 _MR_ENCLAVE_HEX: Final = re.compile(r"[0-9a-fA-F]{64}")
 _MAX_ISV_SVN: Final = 0xFFFF
 """ISVSVN has 16 bits (SDM, "SIGSTRUCT")."""
@@ -159,6 +163,13 @@ class HelperSettings(DaemonSettings):
         "memory limit of the helper; a quarter is for clients' requests, 1/32 for answers that they do not read",
         integer_between(MIN_MEMORY_LIMIT_MIB, MAX_MEMORY_LIMIT_MIB),
         "MIB",
+    )
+    handover_seconds: int = setting(
+        DEFAULT_HANDOVER_SECONDS,
+        "seconds for which it goes on serving after SIGTERM, until another helper has taken the socket; longer "
+        "where the next helper may be started after this one was told to stop",
+        integer_between(0, MAX_HANDOVER_SECONDS),
+        "N",
     )
 
 

@@ -15,7 +15,7 @@ from confcom.aesm.error_code import AesmErrorCode
 from confcom.daemon import socket_path
 from confcom.errors import SettingsError, UnavailableError
 from confcom.quote_helper.takeover import socket_inspection, socket_keeper
-from confcom.quote_helper.takeover.holder_probe import HolderStatus, probe_holder
+from confcom.quote_helper.takeover.holder_target import read_holder_target
 from confcom.quote_helper.takeover.takeover_policy import MAX_SOCKET_PATH_BYTES, Instance
 from testkit.helper_in_process import WAIT_SECONDS
 from testkit.users import as_user
@@ -91,7 +91,7 @@ async def test_a_removed_path_is_bound_again(keeper, path):
     path.parent.rmdir()
     await eventually(path.exists)
     assert stat.S_IMODE(path.parent.stat().st_mode) == 0o755
-    assert await probe_holder(path, deadline_seconds=WAIT_SECONDS) == HolderStatus(can_quote=False)
+    await running.serves()
     assert running.code is None
 
 
@@ -344,33 +344,31 @@ async def test_when_the_newer_one_dies_the_old_one_takes_the_path_back(updated, 
     await new.end()
     await old.serves()
     assert old.policy.code_for_rejected_report() is AesmErrorCode.ATT_KEY_NOT_INITIALIZED
-    holder = await probe_holder(path, deadline_seconds=WAIT_SECONDS)
-    assert holder == HolderStatus(can_quote=True, target_info=b"T" * 512)
+    assert await read_holder_target(path, deadline_seconds=WAIT_SECONDS) == b"T" * 512
 
 
-@pytest.mark.parametrize("trouble", ["hangs", "lost its provider"])
-async def test_a_newer_one_that_cannot_quote_loses_the_path(updated, trouble):
-    old, new = updated
-    if trouble == "hangs":
-        new.host.hangs = True
-        new.task.cancel()
-    else:
-        new.host.target_info = None
-        new.keeper.set_can_quote(can_quote=False)
-    await old.serves()
-    if trouble == "lost its provider":
-        new.quote()
-        await new.serves()
-        await old.waits("newer-helper-serves")
-
-
-async def test_who_could_not_be_asked_is_not_called_unable(keeper, path, refuse):
+async def test_who_could_not_be_asked_has_no_target_known(keeper, path, refuse):
     await keeper(1).start()
     undo = refuse(socket, "socket", errno.EMFILE)
-    answer = await probe_holder(path, deadline_seconds=WAIT_SECONDS)
+    assert await read_holder_target(path, deadline_seconds=WAIT_SECONDS) == b""
     undo()
-    assert answer == HolderStatus(can_quote=True)
-    assert await probe_holder(path.with_name("nothing"), deadline_seconds=WAIT_SECONDS) == HolderStatus(can_quote=False)
+    assert await read_holder_target(path.with_name("nothing"), deadline_seconds=WAIT_SECONDS) == b""
+
+
+async def test_who_stops_serves_until_the_next_one_can_quote(keeper, path):
+    """The next one may be older, too: after a rollback."""
+    old = await keeper(2).quoting()
+    old.task.cancel()
+    handing_over = asyncio.create_task(old.keeper.hand_over(WAIT_SECONDS))
+    new = await keeper(1).start()
+    await ticks(new)
+    assert new.code == "no-quote-made"
+    assert not handing_over.done()
+    new.quote()
+    await new.serves()
+    await asyncio.wait_for(handing_over, WAIT_SECONDS)
+    old.keeper.leave()
+    assert path.exists()
 
 
 async def test_leaving_removes_only_ones_own_path(updated, path):

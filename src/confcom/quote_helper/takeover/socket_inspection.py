@@ -23,11 +23,8 @@ LOOK_PATIENCE_SECONDS: Final = 1.0
 """How long an inspection waits for room in a live socket's full backlog; it runs in a worker thread."""
 
 
-def read_socket_state(path: Path, unable_holder: Instance | None) -> SocketState:
-    """Return what is at a path that this instance does not serve. It may block for LOOK_PATIENCE_SECONDS.
-
-    A probe has shown that `unable_holder` cannot quote.
-    """
+def read_socket_state(path: Path) -> SocketState:
+    """Return what is at a path that this instance does not serve. It may block for LOOK_PATIENCE_SECONDS."""
     identity = FileIdentity.of(path)
     try:
         found = inspect_socket(path, patience=LOOK_PATIENCE_SECONDS)
@@ -45,10 +42,10 @@ def read_socket_state(path: Path, unable_holder: Instance | None) -> SocketState
             # Only rmdir(2) can tell without a race whether it is empty.
             return Directory() if path.is_dir() and not path.is_symlink() else Blocked(not_a_socket(path))
         case PathState.LIVE:
-            return _identify(found.holder, unable_holder)
+            return _identify(found.holder)
 
 
-def _identify(holder: SocketHolder | None, unable_holder: Instance | None) -> SocketState:
+def _identify(holder: SocketHolder | None) -> SocketState:
     if holder is None:
         return Foreign(
             "the backlog of the live socket is full, so its program cannot be identified",
@@ -61,4 +58,4 @@ def _identify(holder: SocketHolder | None, unable_holder: Instance | None) -> So
         return Foreign(
             f"a program of uid {holder.uid} serves the socket under a quote helper's name", code="foreign-user-socket"
         )
-    return LiveHelper(instance, can_quote=instance != unable_holder)
+    return LiveHelper(instance)

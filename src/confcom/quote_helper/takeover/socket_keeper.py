@@ -22,7 +22,7 @@ from confcom.daemon.worker import Worker
 from confcom.errors import ConfcomError, UnavailableError
 from confcom.quote_helper.limits_and_deadlines import BACKLOG, DIRECTORY_MODE, SOCKET_MODE, HelperLimits
 from confcom.quote_helper.quoting.stale_target import StaleTargetPolicy
-from confcom.quote_helper.takeover.holder_probe import probe_holder
+from confcom.quote_helper.takeover.holder_target import read_holder_target
 from confcom.quote_helper.takeover.socket_access import SocketAccess, remove_directory
 from confcom.quote_helper.takeover.socket_inspection import read_socket_state
 from confcom.quote_helper.takeover.takeover_policy import (
@@ -79,9 +79,6 @@ class SocketKeeper:
         self._retired: set[BoundUnixSocket] = set()
         self._can_quote = False
         self._wake = asyncio.Event()
-        self._unable_holder: Instance | None = None
-        self._probe_task: asyncio.Task[None] | None = None
-        self._next_probe = float("-inf")
 
     async def start(self) -> None:
         """Bind the path if no instance serves it; else `run` waits for it.
@@ -96,18 +93,12 @@ class SocketKeeper:
 
     async def run(self) -> None:
         """Reconcile the path periodically until cancelled."""
-        try:
-            while True:
-                try:
-                    async with asyncio.timeout(self._limits.socket_tick_seconds):
-                        await self._wake.wait()
-                except TimeoutError:
-                    pass
-                self._wake.clear()
-                await self._reconcile()
-        finally:
-            if self._probe_task is not None:
-                self._probe_task.cancel()
+        while True:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self._limits.socket_tick_seconds):
+                    await self._wake.wait()
+            self._wake.clear()
+            await self._reconcile()
 
     def set_can_quote(self, *, can_quote: bool) -> None:
         """Set whether this instance's last self-test passed. A change is acted on at once."""
@@ -115,26 +106,22 @@ class SocketKeeper:
             self._can_quote = can_quote
             self._wake.set()
 
-    async def hand_back(self) -> None:
-        """Let another instance that can quote take the path without a gap, while clients are served. Call after `run`.
+    async def hand_over(self, seconds: float) -> None:
+        """Serve the path until another instance that can quote has taken it, at most `seconds`. Call after `run`.
 
         Other instances do not replace a newer one, so the path gets a new socket whose mark is older than any other.
         """
         if self._bound is None or not self._bound.owns_path():
             return
-        try:
-            mark = self._me.as_oldest.mark
-            oldest = listen_at(self._path, tag=mark, mode=SOCKET_MODE, backlog=BACKLOG, replace=True)
-        except OSError as error:
-            _logger.warning("the path cannot be restored", extra={"error": str(error)})
+        self._me = self._me.as_oldest
+        served = self._bound
+        if self._bind(OwnSocket(), replace=True) is not None:
             return
-        self._retire(self._bound)
-        self._bound = oldest
-        self._server.add_listener(oldest.socket)
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(self._limits.hand_back_seconds):
-                while oldest.owns_path():  # noqa: ASYNC110 # another process takes the path, so there is no event to wait for
-                    await asyncio.sleep(self._limits.hand_back_look_seconds)
+        self._retire(served)
+        ends = asyncio.get_running_loop().time() + seconds
+        while self._bound is not None and asyncio.get_running_loop().time() < ends:
+            await asyncio.sleep(min(seconds, self._limits.hand_over_look_seconds))
+            await self._reconcile()
 
     def leave(self) -> None:
         """Remove the path if it leads to this instance; its backlog is still accepted. Call after `run`."""
@@ -164,17 +151,15 @@ class SocketKeeper:
         state = await self._inspect()
         decision = self._decide(state)
         if decision.step is Step.REPLACE:
-            # Probe before the rename, which makes that socket unreachable. Then inspect again: the probe may take 1 s.
-            holder = await probe_holder(self._path, deadline_seconds=self._limits.holder_target_seconds)
+            # Ask before the rename, which makes that socket unreachable. Then inspect again: the answer may take 1 s.
+            target = await read_holder_target(self._path, deadline_seconds=self._limits.holder_target_seconds)
             state = await self._inspect()
             decision = self._decide(state)
             if decision.step is Step.REPLACE and state != LiveHelper(self._me):
-                self._stale.took_over_from(holder.target_info)
+                self._stale.took_over_from(target)
         if decision.step is Step.BIND:
-            # An instance that served here before, if any, cannot be probed any more.
+            # An instance that served here before, if any, cannot be asked any more.
             self._stale.took_over_from(b"")
-        if isinstance(state, LiveHelper) and decision.step is Step.WAIT and self._can_quote:
-            self._start_probe(state.instance)
         if decision.step is Step.WAIT:
             self._set_problem(NotReady(decision.reason, decision.code, decision.expected))
             return state.error if isinstance(state, Blocked) else None
@@ -191,7 +176,7 @@ class SocketKeeper:
         return decide(state, me=self._me, can_quote=self._can_quote, replace_foreign=self._replace_foreign)
 
     async def _inspect(self) -> SocketState:
-        return await self._worker.submit(lambda: read_socket_state(self._path, self._unable_holder))
+        return await self._worker.submit(lambda: read_socket_state(self._path))
 
     def _bind(self, state: SocketState, *, replace: bool) -> ConfcomError | None:
         """Bind the path. It runs in the event loop, so that a stop cannot come before `_bound` holds the socket."""
@@ -211,7 +196,6 @@ class SocketKeeper:
         except OSError as error:
             return self._not_bound(_bind_error(self._path, error))
         self._server.add_listener(self._bound.socket)
-        self._unable_holder = None
         self._set_problem(None)
         return None
 
@@ -229,20 +213,6 @@ class SocketKeeper:
             self._retired.discard(bound)
             self._server.remove_listener(bound.socket)
             bound.close()
-
-    def _start_probe(self, holder: Instance) -> None:
-        loop = asyncio.get_running_loop()
-        if loop.time() < self._next_probe or (self._probe_task and not self._probe_task.done()):
-            return
-        self._next_probe = loop.time() + self._limits.holder_examination_seconds
-
-        async def probe() -> None:
-            status = await probe_holder(self._path, deadline_seconds=self._limits.holder_answer_seconds)
-            if not status.can_quote:
-                self._unable_holder = holder
-                self._wake.set()
-
-        self._probe_task = loop.create_task(probe())
 
     def _set_problem(self, problem: NotReady | None) -> None:
         if problem == self.problem:

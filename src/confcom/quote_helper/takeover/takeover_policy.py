@@ -88,8 +88,6 @@ class LiveHelper:
     """A live socket of a quote helper."""
 
     instance: Instance
-    can_quote: bool = True
-    """False if a probe got no answer, or showed that it cannot quote."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,8 +140,8 @@ def decide(state: SocketState, *, me: Instance, can_quote: bool, replace_foreign
             return _KEEP
         case Nobody() | Stale() | Directory():
             return _BIND
-        case LiveHelper(instance, holder_can_quote):
-            return _decide_against(instance, me=me, can_quote=can_quote, holder_can_quote=holder_can_quote)
+        case LiveHelper(instance):
+            return _decide_against(instance, me=me, can_quote=can_quote)
         case Foreign(reason, code):
             if replace_foreign and can_quote:
                 return _REPLACE
@@ -153,7 +151,7 @@ def decide(state: SocketState, *, me: Instance, can_quote: bool, replace_foreign
             return Decision(Step.WAIT, str(error), error.error_code)
 
 
-def _decide_against(holder: Instance, *, me: Instance, can_quote: bool, holder_can_quote: bool) -> Decision:
+def _decide_against(holder: Instance, *, me: Instance, can_quote: bool) -> Decision:
     if holder == me:
         return _REPLACE
     if not can_quote:
@@ -164,6 +162,6 @@ def _decide_against(holder: Instance, *, me: Instance, can_quote: bool, holder_c
             code="no-quote-made",
             expected=True,
         )
-    if holder < me or not holder_can_quote:
+    if holder < me:
         return _REPLACE
     return Decision(Step.WAIT, "a newer quote helper serves", code="newer-helper-serves", expected=True)
