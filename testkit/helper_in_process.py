@@ -156,23 +156,14 @@ class CallsInLoop:
 async def running_helper(directory, provider, *, open_backend=None, handover_seconds=0, **limits):
     """A helper in this process, with a provider and limits of the test's own."""
     arguments = ["--simulated", "--state-dir", f"{directory}/state", "--socket", f"{directory}/aesm.socket"]
-<<<<<<< HEAD
-    settings = parse_settings([*arguments, "--probe-address", f"unix:{directory}/probe"], prog="test", environ={})
+    arguments += ["--probe-address", f"unix:{directory}/probe", "--handover-seconds", str(handover_seconds)]
+    settings = parse_settings(arguments, prog="test", environ={})
 
     def self_test():
         root, now = ExpectedRoot(key_id(PLATFORM.pki.root.certificate)), datetime.now(UTC)
         return run_self_test(provider, lambda target: ENCLAVE.create_report(target, bytes(REPORT_DATA_SIZE)), root, now)
 
     backend = Backend(provider, self_test, in_loop=provider and provider.in_loop)
-=======
-    arguments += ["--probe-address", f"unix:{directory}/probe", "--handover-seconds", str(handover_seconds)]
-    settings = parse_settings(arguments, prog="test", environ={})
-    backend = Backend(
-        provider,
-        lambda: run_self_test(provider, lambda target: ENCLAVE.create_report(target, bytes(REPORT_DATA_SIZE))),
-        in_loop=provider and provider.in_loop,
-    )
->>>>>>> fa8cf8cc (Quote helper: whoever is stopped serves until another helper has the path; a newer one that hangs is left to its probes; ADR 25 says why no descriptor is handed over)
     registry = CollectorRegistry()
     helper = QuoteHelper(
         settings,

@@ -30,7 +30,8 @@ from confcom.errors import ConfcomError, ExitCode
 from confcom.kubernetes.objects import TERMINAL, KubernetesObject, labels_of, name_of, namespace_of, text
 
 POD_TERMINATION_SECONDS = 120.0
-"""Deadline for the end of the daemons' Pods: their grace period is 45 s at most, and a kubelet that restarts needs longer."""
+"""Deadline for the end of the daemons' Pods: their grace period is 45 s at most, and a kubelet that restarts needs
+longer."""
 T = TypeVar("T")
 Consent = Callable[[Sequence[EpcPod]], bool]
 

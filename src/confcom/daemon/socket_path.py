@@ -72,6 +72,8 @@ class PathInspection:
     state: PathState
     holder: SocketHolder | None = None
     """None also for a live socket to which no connection could be made, such as one with a full backlog."""
+    stale: FileIdentity | None = None
+    """The file of a stale socket, so that no other one is removed instead."""
 
 
 def inspect_path(path: Path) -> PathState:

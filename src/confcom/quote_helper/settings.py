@@ -37,12 +37,12 @@ MIN_MEMORY_LIMIT_MIB: Final = 128
 MAX_MEMORY_LIMIT_MIB: Final = 1 << 24
 """16 TiB: for a container without a limit, the downward API gives the node's memory."""
 
-_UNSET: Final = Path()
-"""No state directory was given: a given one is absolute."""
 DEFAULT_HANDOVER_SECONDS: Final = 1
 """Enough for a helper that runs already: it checks the path every half second."""
 MAX_HANDOVER_SECONDS: Final = 600
 
+_UNSET: Final = Path()
+"""No state directory was given: a given one is absolute."""
 _MR_ENCLAVE_HEX: Final = re.compile(r"[0-9a-fA-F]{64}")
 _MAX_ISV_SVN: Final = 0xFFFF
 """ISVSVN has 16 bits (SDM, "SIGSTRUCT")."""

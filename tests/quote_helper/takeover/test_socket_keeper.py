@@ -14,7 +14,7 @@ import pytest
 from confcom.aesm.error_code import AesmErrorCode
 from confcom.daemon import socket_path
 from confcom.errors import SettingsError, UnavailableError
-from confcom.quote_helper.takeover import socket_inspection, socket_keeper
+from confcom.quote_helper.takeover import socket_keeper
 from confcom.quote_helper.takeover.holder_target import read_holder_target
 from confcom.quote_helper.takeover.takeover_policy import MAX_SOCKET_PATH_BYTES, Instance
 from testkit.helper_in_process import WAIT_SECONDS
@@ -198,7 +198,7 @@ async def test_a_directory_that_cannot_take_a_socket(keeper, refuse, number, at_
 
 async def test_without_a_descriptor_nothing_is_lost(keeper, path, refuse):
     running = await keeper(1).start()
-    undo = refuse(socket_inspection, "inspect_socket", errno.EMFILE)
+    undo = refuse(socket_keeper, "inspect_socket", errno.EMFILE)
     path.unlink()
     await running.until(is_blocked)
     undo()
@@ -231,12 +231,12 @@ def with_a_full_backlog(path):
     ("other", "code"),
     [
         (listening, "foreign-socket"),
-        (with_a_full_backlog, "socket-backlog-full"),
+        (with_a_full_backlog, "socket-not-identified"),
         (of_another_user, "foreign-user-socket"),
     ],
 )
 async def test_another_programs_live_socket_stays(keeper, path, monkeypatch, other, code):
-    monkeypatch.setattr(socket_inspection, "LOOK_PATIENCE_SECONDS", 0.01)
+    monkeypatch.setattr(socket_keeper, "LOOK_PATIENCE_SECONDS", 0.01)
     with other(path):
         before = inode(path)
         running = await keeper(1).quoting()
@@ -263,7 +263,7 @@ async def test_a_socket_that_may_not_be_connected_to_is_anothers(keeper, path):
         path.chmod(0o600)
         with as_user():
             running = await keeper(1).start()
-        assert running.code == "socket-not-connectable"
+        assert running.code == "socket-not-identified"
 
 
 async def test_what_happens_to_the_path_is_logged_once(keeper, path, caplog):

@@ -2,53 +2,49 @@
 
 import pytest
 
-from confcom.daemon.socket_path import FileIdentity
-from confcom.errors import UnavailableError
-from confcom.quote_helper.takeover.takeover_policy import (
-    MAX_SOCKET_PATH_BYTES,
-    Blocked,
-    Directory,
-    Foreign,
-    Instance,
-    LiveHelper,
-    Nobody,
-    OwnSocket,
-    Stale,
-    Step,
-    decide,
-)
+from confcom.daemon.socket_path import PathInspection, PathState, SocketHolder
+from confcom.quote_helper.takeover.takeover_policy import MAX_SOCKET_PATH_BYTES, Instance, Step, decide
 
-OLDER, ME, NEWER = Instance(1, 9), Instance(2, 5), Instance(2, 6)
-STALE = Stale(FileIdentity(1, 1))
-FOREIGN = Foreign("a program that is no quote helper serves it")
-BLOCKED = Blocked(UnavailableError("it may not be looked at", error_code="not-to-be-looked-at"))
+UID, STRANGER = 10001, 1000
+ME = Instance(2, 5)
+FREE, STALE, DIRECTORY = map(PathInspection, (PathState.FREE, PathState.STALE, PathState.OTHER))
+UNKNOWN = PathInspection(PathState.LIVE)
+
+
+def live(name, uid=UID):
+    name = f"/aesm/.aesm.socket.{name.mark}" if isinstance(name, Instance) else name
+    return PathInspection(PathState.LIVE, SocketHolder(name, uid))
+
+
+OLDER, MINE, NEWER = live(Instance(1, 9)), live(ME), live(Instance(2, 6))
+ROOTS, STRANGERS, FOREIGN = live(Instance(1, 9), 0), live(Instance(1, 9), STRANGER), live("/aesm/aesm.socket")
 
 
 @pytest.mark.parametrize(
-    ("state", "can_quote", "replace_foreign", "step", "code"),
+    ("found", "can_quote", "replace_foreign", "step", "code"),
     [
-        (OwnSocket(), False, False, Step.KEEP, ""),
-        (OwnSocket(), True, True, Step.KEEP, ""),
-        (Nobody(), False, False, Step.BIND, ""),
-        (Nobody(), True, False, Step.BIND, ""),
+        (FREE, False, False, Step.BIND, ""),
+        (FREE, True, False, Step.BIND, ""),
         (STALE, False, False, Step.BIND, ""),
         (STALE, True, False, Step.BIND, ""),
-        (Directory(), False, False, Step.BIND, ""),
-        (LiveHelper(OLDER), False, False, Step.WAIT, "no-quote-made"),
-        (LiveHelper(OLDER), True, False, Step.REPLACE, ""),
-        (LiveHelper(NEWER), False, False, Step.WAIT, "no-quote-made"),
-        (LiveHelper(NEWER), True, False, Step.WAIT, "newer-helper-serves"),
-        (LiveHelper(ME), False, False, Step.REPLACE, ""),
-        (FOREIGN, False, False, Step.WAIT, FOREIGN.code),
-        (FOREIGN, True, False, Step.WAIT, FOREIGN.code),
-        (FOREIGN, False, True, Step.WAIT, FOREIGN.code),
+        (DIRECTORY, False, False, Step.BIND, ""),
+        (OLDER, False, False, Step.WAIT, "no-quote-made"),
+        (OLDER, True, False, Step.REPLACE, ""),
+        (ROOTS, True, False, Step.REPLACE, ""),
+        (NEWER, False, False, Step.WAIT, "no-quote-made"),
+        (NEWER, True, False, Step.WAIT, "newer-helper-serves"),
+        (MINE, False, False, Step.RENEW, ""),
+        (FOREIGN, False, False, Step.WAIT, "foreign-socket"),
+        (FOREIGN, True, False, Step.WAIT, "foreign-socket"),
+        (FOREIGN, False, True, Step.WAIT, "foreign-socket"),
         (FOREIGN, True, True, Step.REPLACE, ""),
-        (BLOCKED, True, True, Step.WAIT, "not-to-be-looked-at"),
+        (STRANGERS, True, False, Step.WAIT, "foreign-user-socket"),
+        (UNKNOWN, True, False, Step.WAIT, "socket-not-identified"),
     ],
 )
-def test_the_rules(state, can_quote, replace_foreign, step, code):
+def test_the_rules(found, can_quote, replace_foreign, step, code):
     """A wait has a reason, and the code of it."""
-    decision = decide(state, me=ME, can_quote=can_quote, replace_foreign=replace_foreign)
+    decision = decide(found, me=ME, uid=UID, can_quote=can_quote, replace_foreign=replace_foreign)
     assert (decision.step, decision.code) == (step, code)
     assert bool(decision.reason) is (step is Step.WAIT)
     assert decision.expected is (code in {"newer-helper-serves", "no-quote-made"})

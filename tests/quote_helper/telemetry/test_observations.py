@@ -25,8 +25,7 @@ from confcom.quote_helper.telemetry.observations import (
     Observations,
     PodMetrics,
 )
-from confcom.quote_helper.telemetry.peer_windows import WINDOW_SECONDS
-from confcom.quote_helper.telemetry.quote_log import QuoteLog
+from confcom.quote_helper.telemetry.quote_log import WINDOW_SECONDS, QuoteLog
 from confcom.quote_helper.transport.peers import Peer
 from confcom.quote_provider.base import Expiring
 
@@ -228,7 +227,7 @@ def test_as_prometheus_client_counts(answers, connections):
     registry = CollectorRegistry()
     traffic = TrafficMetrics()
     registry.register(traffic)
-    traffic.accepted = lambda: connections
+    traffic.accepted = connections
     for kind, code, duration in answers:
         traffic.answered(kind, code, duration)
     assert shown(registry) == shown(usual(answers, connections))

@@ -11,12 +11,22 @@ import asyncio
 import contextlib
 import errno
 import logging
+import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
 from confcom.daemon.readiness_log import NotReady
-from confcom.daemon.socket_path import FileIdentity, require_usable_path, unusable
+from confcom.daemon.socket_path import (
+    FileIdentity,
+    PathInspection,
+    PathState,
+    inspect_socket,
+    not_a_socket,
+    require_usable_path,
+    unusable,
+)
 from confcom.daemon.unix_socket import BoundUnixSocket, listen_at, make_directory
 from confcom.daemon.worker import Worker
 from confcom.errors import ConfcomError, UnavailableError
@@ -24,20 +34,7 @@ from confcom.quote_helper.limits_and_deadlines import BACKLOG, DIRECTORY_MODE, S
 from confcom.quote_helper.quoting.stale_target import StaleTargetPolicy
 from confcom.quote_helper.takeover.holder_target import read_holder_target
 from confcom.quote_helper.takeover.socket_access import SocketAccess, remove_directory
-from confcom.quote_helper.takeover.socket_inspection import read_socket_state
-from confcom.quote_helper.takeover.takeover_policy import (
-    MAX_SOCKET_PATH_BYTES,
-    Blocked,
-    Decision,
-    Directory,
-    Instance,
-    LiveHelper,
-    OwnSocket,
-    SocketState,
-    Stale,
-    Step,
-    decide,
-)
+from confcom.quote_helper.takeover.takeover_policy import MAX_SOCKET_PATH_BYTES, Decision, Instance, Step, decide
 from confcom.quote_helper.transport.server import AesmServer
 
 _logger = logging.getLogger(__name__)
@@ -45,6 +42,10 @@ _logger = logging.getLogger(__name__)
 _PERMANENT_ERRORS: Final = frozenset({errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.ELOOP})
 """At the start these mean a wrong path or wrong permissions, which waiting would only hide. Transient errors (a full
 disk, no descriptors) are retried, and once the helper runs, all errors are."""
+
+
+LOOK_PATIENCE_SECONDS: Final = 1.0
+"""How long an inspection waits for room in a live socket's full backlog; it runs in a worker thread."""
 
 
 class SocketKeeper:
@@ -115,7 +116,7 @@ class SocketKeeper:
             return
         self._me = self._me.as_oldest
         served = self._bound
-        if self._bind(OwnSocket(), replace=True) is not None:
+        if self._bind(replace=True) is not None:
             return
         self._retire(served)
         ends = asyncio.get_running_loop().time() + seconds
@@ -148,43 +149,48 @@ class SocketKeeper:
             self._bound = None
             self.problem = NotReady("the path no longer leads to this helper's socket", code="path-lost", expected=True)
             self._on_change()
-        state = await self._inspect()
-        decision = self._decide(state)
-        if decision.step is Step.REPLACE:
-            # Ask before the rename, which makes that socket unreachable. Then inspect again: the answer may take 1 s.
-            target = await read_holder_target(self._path, deadline_seconds=self._limits.holder_target_seconds)
-            state = await self._inspect()
-            decision = self._decide(state)
-            if decision.step is Step.REPLACE and state != LiveHelper(self._me):
-                self._stale.took_over_from(target)
+        try:
+            found, decision = await self._decide()
+            if decision.step is Step.REPLACE:
+                # Ask before the rename, which makes that socket unreachable. Then inspect again: it may take 1 s.
+                target = await read_holder_target(self._path, deadline_seconds=self._limits.holder_target_seconds)
+                found, decision = await self._decide()
+                if decision.step is Step.REPLACE:
+                    self._stale.took_over_from(target)
+        except ConfcomError as error:
+            return self._not_bound(error)
+        if decision.step is Step.WAIT:
+            self._set_problem(NotReady(decision.reason, decision.code, decision.expected))
+            return None
         if decision.step is Step.BIND:
             # An instance that served here before, if any, cannot be asked any more.
             self._stale.took_over_from(b"")
-        if decision.step is Step.WAIT:
-            self._set_problem(NotReady(decision.reason, decision.code, decision.expected))
-            return state.error if isinstance(state, Blocked) else None
-        return self._bind(state, replace=decision.step is Step.REPLACE)
+        return self._bind(stale=found.stale, replace=decision.step is not Step.BIND)
 
     def _keep_reachable(self, bound: BoundUnixSocket) -> None:
         reachability = self._access.check_socket(bound)
         if not reachability.needs_new_socket:
             self._set_problem(reachability.problem)
-        elif self._bind(OwnSocket(), replace=True) is None:
+        elif self._bind(replace=True) is None:
             self._retire(bound)
 
-    def _decide(self, state: SocketState) -> Decision:
-        return decide(state, me=self._me, can_quote=self._can_quote, replace_foreign=self._replace_foreign)
+    async def _decide(self) -> tuple[PathInspection, Decision]:
+        found = await self._worker.submit(lambda: _inspect(self._path))
+        return found, decide(
+            found,
+            me=self._me,
+            uid=os.geteuid(),
+            can_quote=self._can_quote,
+            replace_foreign=self._replace_foreign,
+        )
 
-    async def _inspect(self) -> SocketState:
-        return await self._worker.submit(lambda: read_socket_state(self._path))
-
-    def _bind(self, state: SocketState, *, replace: bool) -> ConfcomError | None:
+    def _bind(self, *, stale: FileIdentity | None = None, replace: bool) -> ConfcomError | None:
         """Bind the path. It runs in the event loop, so that a stop cannot come before `_bound` holds the socket."""
         try:
             make_directory(self._path.parent, DIRECTORY_MODE)
-            if isinstance(state, Stale) and FileIdentity.of(self._path) == state.identity:
+            if stale is not None and FileIdentity.of(self._path) == stale:
                 self._path.unlink(missing_ok=True)
-            if isinstance(state, Directory):
+            if _is_directory(self._path):
                 remove_directory(self._path)
             self._bound = listen_at(self._path, tag=self._me.mark, mode=SOCKET_MODE, backlog=BACKLOG, replace=replace)
         except FileExistsError:
@@ -224,6 +230,30 @@ class SocketKeeper:
             level = logging.INFO if problem.expected else logging.WARNING
             _logger.log(level, "not serving on %s: %s", self._path, problem.reason, extra={"code": problem.code})
         self._on_change()
+
+
+def _inspect(path: Path) -> PathInspection:
+    """Return what is at the path; it may block for LOOK_PATIENCE_SECONDS.
+
+    Raises:
+        ConfcomError: the path cannot be bound: something else is there, or it may not be inspected.
+    """
+    identity = FileIdentity.of(path)
+    try:
+        found = inspect_socket(path, patience=LOOK_PATIENCE_SECONDS)
+    except UnavailableError:
+        if identity is None:
+            raise
+        return PathInspection(PathState.LIVE)  # this user may not connect to it
+    except OSError as error:
+        raise unusable(path, error) from error
+    if found.state is PathState.OTHER and not _is_directory(path):
+        raise not_a_socket(path)
+    return replace(found, stale=identity) if found.state is PathState.STALE else found
+
+
+def _is_directory(path: Path) -> bool:
+    return path.is_dir() and not path.is_symlink()
 
 
 def _is_permanent(error: ConfcomError) -> bool:

@@ -1,4 +1,4 @@
-"""Which instance serves the path: pure decisions, from the state of the path and of this instance.
+"""Which instance serves the path: pure decisions, from what is at the path and from the state of this instance.
 
 During an update several instances share one path. Each decides for itself by these rules, and together they keep the
 path served: an instance that finds no live socket binds the path at once; a live socket of a quote helper is replaced
@@ -12,8 +12,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Final, Self
 
-from confcom.daemon.socket_path import SUN_PATH_BYTES, FileIdentity
-from confcom.errors import ConfcomError
+from confcom.daemon.socket_path import SUN_PATH_BYTES, PathInspection, PathState, SocketHolder
 
 TOKEN_BYTES: Final = 3
 """Random bytes that distinguish instances started in the same millisecond."""
@@ -60,60 +59,12 @@ class Instance:
         return f"confcom-{self.started_ms:010x}-{self.token:06x}"
 
 
-@dataclass(frozen=True, slots=True)
-class Nobody:
-    """Nothing is at the path."""
-
-
-@dataclass(frozen=True, slots=True)
-class Stale:
-    """A socket without a listener."""
-
-    identity: FileIdentity
-    """Its file, so that no other one is removed instead."""
-
-
-@dataclass(frozen=True, slots=True)
-class Directory:
-    """A directory; a container runtime makes one for a hostPath volume that names the socket while it is missing."""
-
-
-@dataclass(frozen=True, slots=True)
-class OwnSocket:
-    """The socket of this instance."""
-
-
-@dataclass(frozen=True, slots=True)
-class LiveHelper:
-    """A live socket of a quote helper."""
-
-    instance: Instance
-
-
-@dataclass(frozen=True, slots=True)
-class Foreign:
-    """A live socket that is not known to be a quote helper's."""
-
-    reason: str
-    code: str = "foreign-socket"
-
-
-@dataclass(frozen=True, slots=True)
-class Blocked:
-    """The path cannot be bound: something else is there, or it may not be inspected."""
-
-    error: ConfcomError
-
-
-SocketState = Nobody | Stale | Directory | OwnSocket | LiveHelper | Foreign | Blocked
-
-
 class Step(Enum):
-    """The action to take."""
+    """The action to take with a path that this instance does not serve."""
 
-    KEEP = "the path is ours"
     BIND = "nobody serves: take the path, unless somebody was faster"
     REPLACE = "take the path from the live socket that is there"
+    RENEW = "the live socket that is there is another one of this instance: take the path from it"
     WAIT = "leave what is there, and look again"
 
 
@@ -128,40 +79,55 @@ class Decision:
     """Whether the wait is normal during an update: another quote helper serves."""
 
 
-_KEEP: Final = Decision(Step.KEEP)
-_BIND: Final = Decision(Step.BIND)
-_REPLACE: Final = Decision(Step.REPLACE)
+@dataclass(frozen=True, slots=True)
+class Foreign:
+    """A live socket that is not known to be a quote helper's."""
+
+    reason: str
+    code: str
 
 
-def decide(state: SocketState, *, me: Instance, can_quote: bool, replace_foreign: bool) -> Decision:
-    """Decide what an instance that is not stopping does with the path; it can quote if its last self-test passed."""
-    match state:
-        case OwnSocket():
-            return _KEEP
-        case Nobody() | Stale() | Directory():
-            return _BIND
-        case LiveHelper(instance):
-            return _decide_against(instance, me=me, can_quote=can_quote)
-        case Foreign(reason, code):
-            if replace_foreign and can_quote:
-                return _REPLACE
-            rule = "no quote was made here yet" if replace_foreign else "without --replace-foreign-socket it stays"
-            return Decision(Step.WAIT, f"{reason}, and {rule}", code)
-        case Blocked(error):
-            return Decision(Step.WAIT, str(error), error.error_code)
+BIND: Final = Decision(Step.BIND)
+REPLACE: Final = Decision(Step.REPLACE)
+RENEW: Final = Decision(Step.RENEW)
+NO_QUOTE: Final = Decision(
+    Step.WAIT, "another quote helper serves, and this one cannot make quotes", code="no-quote-made", expected=True
+)
+NEWER_SERVES: Final = Decision(Step.WAIT, "a newer quote helper serves", code="newer-helper-serves", expected=True)
 
 
-def _decide_against(holder: Instance, *, me: Instance, can_quote: bool) -> Decision:
+def decide(found: PathInspection, *, me: Instance, uid: int, can_quote: bool, replace_foreign: bool) -> Decision:
+    """Decide what to do with the path; this instance runs as `uid`, and can quote if its last self-test passed.
+
+    Something other than a stream socket is only replaced if it is an empty directory, which only rmdir(2) can tell
+    without a race.
+    """
+    if found.state is not PathState.LIVE:
+        return BIND
+    holder = _identify(found.holder, uid)
+    if isinstance(holder, Foreign):
+        if replace_foreign and can_quote:
+            return REPLACE
+        rule = "no quote was made here yet" if replace_foreign else "without --replace-foreign-socket it stays"
+        return Decision(Step.WAIT, f"{holder.reason}, and {rule}", holder.code)
     if holder == me:
-        return _REPLACE
+        return RENEW
     if not can_quote:
-        age = "newer" if holder > me else "older"
-        return Decision(
-            Step.WAIT,
-            f"the serving quote helper is {age}, and this helper cannot make quotes",
-            code="no-quote-made",
-            expected=True,
+        return NO_QUOTE
+    return REPLACE if holder < me else NEWER_SERVES
+
+
+def _identify(holder: SocketHolder | None, uid: int) -> Instance | Foreign:
+    if holder is None:
+        return Foreign(
+            "no connection to the live socket can be made, so its program cannot be identified",
+            code="socket-not-identified",
         )
-    if holder < me:
-        return _REPLACE
-    return Decision(Step.WAIT, "a newer quote helper serves", code="newer-helper-serves", expected=True)
+    instance = Instance.parse(holder.bound_name)
+    if instance is None:
+        return Foreign("another program serves the socket", code="foreign-socket")
+    if holder.uid not in (0, uid):
+        return Foreign(
+            f"a program of uid {holder.uid} serves the socket under a quote helper's name", code="foreign-user-socket"
+        )
+    return instance

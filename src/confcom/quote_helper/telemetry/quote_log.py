@@ -6,14 +6,15 @@ The counts are logged once a minute. With ALL_QUOTES every quote has its line, a
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Callable, Hashable, Mapping
+from dataclasses import dataclass, field
 from typing import Final, Literal
 
 from confcom.aesm.error_code import AesmErrorCode
 from confcom.aesm.messages import GetQuoteExRequest, MessageKind, Request, Response
 from confcom.aesm.session import ProtocolViolation
 from confcom.daemon.logs import LogLimiter
-from confcom.quote_helper.telemetry.peer_windows import MAX_PEERS, OTHERS, WINDOW_SECONDS, LineBudget, PeerWindows
 from confcom.quote_helper.transport.peers import GONE, Peer
 from confcom.sgx.report import mr_enclave_of
 
@@ -22,6 +23,14 @@ _logger = logging.getLogger(__name__)
 # Names of their own, because looking up an enum member takes 0.1 µs, and this runs for each answer.
 _GET_QUOTE_EX: Final = MessageKind.GET_QUOTE_EX
 _ATT_KEY_NOT_INITIALIZED: Final = AesmErrorCode.ATT_KEY_NOT_INITIALIZED
+
+WINDOW_SECONDS: Final = 60.0
+"""The minute of the limits per peer and in all."""
+MAX_PEERS: Final = 512
+"""Peers counted separately within a minute; a node runs at most a few hundred containers. Further peers share one
+count: a process that can change its uid could otherwise make the helper store four billion peers."""
+OTHERS: Final = Peer("others", -1, 0)
+"""Stands for all peers without a log line of their own; no connecting peer has this uid or this key."""
 
 ALL_QUOTES: Final = "all"
 QuoteLines = int | Literal["all"]
@@ -58,6 +67,92 @@ _REJECTED_REMEDY: Final = (
 )
 
 
+@dataclass(slots=True)
+class _Minute:
+    """What one peer had in this minute."""
+
+    peer: Peer
+    lines: int = 0
+    counted: Counter[int] = field(default_factory=Counter)
+    """Events without a line of their own, by code."""
+
+
+class PeerLines:
+    """Admits a peer's first events of each minute, and counts the others by code.
+
+    The count is reported when the minute ends, and is itself the peer's first line of the next one. Counts of peers for
+    which no line is left are reported together.
+
+    First lines and further ones have separate budgets, so that peers with many lines do not use up the lines of others.
+
+    Args:
+        lines: for one peer.
+        first: first lines of all peers.
+        further: other lines of all peers.
+        clock: seconds.
+        summarise: gets a peer, its counts by code, and the seconds that they cover.
+    """
+
+    def __init__(
+        self,
+        lines: int,
+        *,
+        first: int,
+        further: int,
+        clock: Callable[[], float],
+        summarise: Callable[[Peer, Mapping[int, int], float], None],
+    ) -> None:
+        self._lines = lines
+        self._budget = (first, further)
+        self._clock = clock
+        self._summarise = summarise
+        self._since = clock()
+        self._peers: dict[Hashable, _Minute] = {}
+        self._left = [first, further]
+
+    def admit(self, peer: Peer, code: int) -> bool:
+        """Return whether this event gets its own log line; else count it."""
+        minute = self._peers.get(peer.key)
+        if minute is None:
+            minute = self._begin(peer if len(self._peers) < MAX_PEERS else OTHERS)
+        if minute.lines < self._lines and minute.peer is not OTHERS and self._take_line(minute):
+            return True
+        minute.counted[code] += 1
+        return False
+
+    def tick(self) -> None:
+        """End the minute if it is over."""
+        if self._clock() - self._since >= WINDOW_SECONDS:
+            self.end_minute()
+
+    def end_minute(self) -> None:
+        """Report the counts, and begin a new minute."""
+        now = self._clock()
+        ended, seconds = self._peers.values(), now - self._since
+        self._since, self._peers, self._left = now, {}, list(self._budget)
+        others: Counter[int] = Counter()
+        for minute in ended:
+            if minute.counted and minute.peer is not OTHERS and self._take_line(self._begin(minute.peer)):
+                self._summarise(minute.peer, minute.counted, seconds)
+            else:
+                others += minute.counted
+        if others:
+            self._summarise(OTHERS, others, seconds)
+
+    def _begin(self, peer: Peer) -> _Minute:
+        if not self._peers:
+            self._since = self._clock()
+        return self._peers.setdefault(peer.key, _Minute(peer))
+
+    def _take_line(self, minute: _Minute) -> bool:
+        further = minute.lines > 0
+        if not self._left[further]:
+            return False
+        self._left[further] -= 1
+        minute.lines += 1
+        return True
+
+
 class QuoteLog:
     """Logs which peer got which quote. `tick` must be called about once a second, and logs the counts.
 
@@ -67,10 +162,16 @@ class QuoteLog:
     def __init__(self, quote_lines: QuoteLines, clock: Callable[[], float]) -> None:
         self._every_quote = quote_lines == ALL_QUOTES
         lines = 0 if quote_lines == ALL_QUOTES else quote_lines
-        budget = LineBudget(first=FIRST_LINES_IN_ALL, further=max(FURTHER_LINES_IN_ALL, lines), clock=clock)
-        self._quotes = PeerWindows(lines, budget, clock, _summarise_quotes)
-        budget = LineBudget(first=MALFORMED_LINES_IN_ALL, further=0, clock=clock)
-        self._malformed = PeerWindows(MALFORMED_LINES, budget, clock, _summarise_malformed)
+        self._quotes = PeerLines(
+            lines,
+            first=FIRST_LINES_IN_ALL,
+            further=max(FURTHER_LINES_IN_ALL, lines),
+            clock=clock,
+            summarise=_summarise_quotes,
+        )
+        self._malformed = PeerLines(
+            MALFORMED_LINES, first=MALFORMED_LINES_IN_ALL, further=0, clock=clock, summarise=_summarise_malformed
+        )
         self._rejected = RejectedReports(clock)
         self._pauses = LogLimiter(WINDOW_SECONDS, clock)
 
@@ -98,15 +199,14 @@ class QuoteLog:
             _logger.warning("accepting connections is paused", extra=fields)
 
     def tick(self) -> None:
-        """Log the counts of peers whose minute is over."""
-        self._quotes.tick()
-        self._malformed.tick()
-        self._rejected.tick()
+        """Log the counts of a minute that is over."""
+        for counts in (self._quotes, self._malformed, self._rejected):
+            counts.tick()
 
     def close(self) -> None:
         """Log the counts of all peers."""
-        self._quotes.close()
-        self._malformed.close()
+        self._quotes.end_minute()
+        self._malformed.end_minute()
 
 
 class RejectedReports:
@@ -114,19 +214,17 @@ class RejectedReports:
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
-        # Ordered by the time of each peer's first report, because the entry is made then.
-        self._counts: dict[Hashable, tuple[float, int]] = {}
-        self._lines: tuple[float, int] = (float("-inf"), 0)
+        self._since = clock()
+        self._counts: Counter[Hashable] = Counter()
+        self._lines_left = REJECTED_LINES_IN_ALL
 
     def rejected(self, peer: Peer) -> None:
         """Count a rejected report of this peer. Peers beyond MAX_PEERS in a minute are not counted."""
-        since, count = self._counts.get(peer.key, (0.0, 0))
-        if not count:
-            if len(self._counts) >= MAX_PEERS:
-                return
-            since = self._clock()
-        self._counts[peer.key] = (since, count + 1)
-        if count + 1 == REPEATED_REPORTS and self._take_line():
+        if peer.key not in self._counts and len(self._counts) >= MAX_PEERS:
+            return
+        self._counts[peer.key] += 1
+        if self._counts[peer.key] == REPEATED_REPORTS and self._lines_left:
+            self._lines_left -= 1
             fields = {"event": "stale-reports", "pid": peer.pid, "code": 42, "count": REPEATED_REPORTS}
             _logger.warning(
                 "clients send reports for another quoting enclave",
@@ -134,21 +232,11 @@ class RejectedReports:
             )
 
     def tick(self) -> None:
-        """Remove the peers whose minute is over."""
-        now = self._clock()
-        while self._counts:
-            key, (since, _) = next(iter(self._counts.items()))
-            if now - since < WINDOW_SECONDS:
-                return
-            del self._counts[key]
-
-    def _take_line(self) -> bool:
-        now = self._clock()
-        since, taken = self._lines
-        if now - since >= WINDOW_SECONDS:
-            since, taken = now, 0
-        self._lines = (since, taken + 1)
-        return taken < REJECTED_LINES_IN_ALL
+        """Begin a new minute if this one is over."""
+        if self._clock() - self._since >= WINDOW_SECONDS:
+            self._since = self._clock()
+            self._counts.clear()
+            self._lines_left = REJECTED_LINES_IN_ALL
 
 
 def _summarise_quotes(peer: Peer, counted: Mapping[int, int], seconds: float) -> None:
