@@ -356,7 +356,7 @@ async def test_addresses(short_dir):
         assert address == asked
         assert await get(address, "/livez") == (200, b"ok\n")
     assert not address.path.exists()
-    async with serving(address=asked) as (_, first):
+    async with serving(address=asked) as (_, _first):
         async with serving(address=asked):
             assert await get(asked, "/livez") == (200, b"ok\n"), "an earlier instance's socket is replaced"
         asked.path.write_text("precious")
