@@ -147,7 +147,7 @@ def test_upgraded_with_pods_running(cluster, add_on, start_clients, trust, *, ne
     until(add_on.is_well, "all is well", seconds=BACK_SECONDS)
     assert accounting(add_on) == {node: ("device", "kept-devices", here) for node, here in mib.items()}
     assert counted_as(tenant, BYTES_NAME, "10Mi") == {EPC: "10", "sgx.intel.com/enclave": "1"}
-    assert notes(add_on) == {"accounting-change-possible"}
+    assert notes(add_on) == set()
     controllers = cluster.kubectl_json("get", "pods", f"--namespace={SYSTEM}")["items"]
     assert [is_ready(one) for one in controllers if one["metadata"]["name"].startswith(CONTROLLER)] == [True]
     goes_on(load, tenants)
