@@ -131,6 +131,16 @@ class ListContract:
         assert (await bench.kubelet.pod(pod)).phase == "Running"
         await bench.registers(plugin)
 
+    async def test_the_end_of_a_socket_whose_stream_has_ended_changes_nothing(self, bench: Bench):
+        """A lost registration is made again at a fresh socket, and the one before is closed afterwards."""
+        former = await bench.plugin()
+        former.end_streams()
+        await bench.counted(4, 0)
+        fresh = await bench.plugin(name="two")
+        await former.stop()
+        await bench.stays(4, 4)
+        assert await fresh.count_streams() == 1
+
     async def test_a_plugin_that_comes_back_has_its_resource_again(self, bench: Bench):
         plugin = await bench.plugin()
         await plugin.stop()

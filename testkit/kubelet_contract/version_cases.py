@@ -30,6 +30,17 @@ class UpTo136Contract:
         assert await old.count_streams() == 1
         await bench.registers(old)
 
+    async def test_a_fresh_socket_beside_an_open_stream_is_lost_once(self, bench: Bench):
+        former = await bench.plugin()
+        fresh = await bench.plugin(name="two")
+        await former.stop()
+        await bench.counted(4, 0)
+        await fresh.stream_lost()
+        last = await bench.plugin(name="three")
+        await fresh.stop()
+        await bench.stays(4, 4)
+        assert await last.count_streams() == 1
+
     async def test_registering_twice_makes_two_streams(self, bench: Bench):
         plugin = await bench.plugin()
         await plugin.register()
@@ -71,6 +82,13 @@ class From137Contract:
         assert (await bench.ended(pod)).phase == "Succeeded"
         assert [sorted(ids) for ids in new.allocations] == [["x", "y"]]
         assert old.allocations == []
+
+    async def test_a_fresh_socket_beside_an_open_stream_loses_nothing(self, bench: Bench):
+        former = await bench.plugin()
+        fresh = await bench.plugin(name="two")
+        await former.stop()
+        await bench.stays(4, 4)
+        assert await fresh.count_streams() == 1
 
     async def test_the_old_instance_allocates_from_the_new_ones_list(self, bench: Bench):
         old = await bench.plugin()

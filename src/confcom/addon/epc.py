@@ -80,7 +80,7 @@ class NodeEpc:
 
 def epc_problems(epc: NodeEpc, *, plugin_ready: bool) -> Iterator[Problem]:
     """Yield what is wrong with a node's EPC."""
-    plugin = epc.plugin if plugin_ready else None
+    plugin, amounts = epc.plugin if plugin_ready else None, (epc.capacity, epc.allocatable)
     offered, as_capacity = epc.allocatable, False
     if plugin:
         as_capacity = plugin.kind is AccountingKind.CAPACITY
@@ -93,11 +93,11 @@ def epc_problems(epc: NodeEpc, *, plugin_ready: bool) -> Iterator[Problem]:
         if plugin and offered < plugin.offered:
             why += f", or raise controller.maxEpcMiBPerNode (to at most {plugin.offered})"
         yield Problem(why, code="epc-shortfall")
-    elif as_capacity and not epc.capacity == epc.allocatable == offered:
+    elif as_capacity and {*amounts} != {offered}:
         why = f"the node is to have {offered} MiB, and its status has {epc.capacity} ({epc.allocatable} allocatable): "
         why += "the controller writes it within seconds, or five minutes after a change from devices"
         yield Problem(why, code="capacity-not-written")
-    elif plugin_ready and not as_capacity and (not epc.allocatable or (plugin and epc.capacity != offered)):
+    elif plugin_ready and not as_capacity and (not epc.allocatable or (plugin and {*amounts} != {offered})):
         offers = f"{offered} MiB" if plugin else "EPC"
         why = f"the device plugin offers {offers}, and the kubelet {epc.allocatable} MiB; it reports every 10 seconds"
         yield Problem(why, code="epc-not-reported")

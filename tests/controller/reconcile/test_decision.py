@@ -99,6 +99,13 @@ TABLE = {
     "a plugin that is gone": (ours(64), plugins(), {"missing": 300}, change(None, takes=True)),
     "no SGX counts as gone": (ours(64), plugins(NOTHING), {"missing": 300}, change(None, takes=True)),
     "the key stays while a pod requests some": (ours(64), plugins(), {"asked": 1} | LONG, Decision(waits=True)),
+    "an offer of nothing keeps what pods request": (
+        ours(64),
+        plugins(capacity(0)),
+        {"asked": 1} | LONG,
+        Decision(waits=True),
+    ),
+    "and goes without them": (ours(64), plugins(capacity(0)), LONG, change(None, takes=True)),
     "a key of somebody else stays": (Amount(64, 64), plugins(), LONG, Decision()),
     "a zero of somebody else stays": (ZERO, plugins(), LONG, Decision()),
     "a node that has nothing": (NO_AMOUNT, plugins(), LONG, Decision()),
