@@ -185,8 +185,9 @@ def test_a_lower_amount_fails_no_running_pod(cluster: Cluster, tenant: Tenant, t
     node = SizedNode(cluster.node, case.epc_mib)
     with sized_nodes(cluster, [SizedNode(cluster.node, case.earlier_mib or case.epc_mib)], tmp_path / "v.json") as made:
         if case.earlier_mib:
-            made.confcom(*UPDATE, f"simulated.epcMiB={case.epc_mib}", "--set", "devicePlugin.accounting=capacity")
-            until(lambda: node.is_offered(cluster), "the kubelet has forgotten the devices", seconds=400)
+            larger = (f"simulated.epcMiB={case.epc_mib}", "--set", "devicePlugin.accounting=capacity")
+            made.confcom(*UPDATE, *larger, "--timeout=500")  # the kubelet has devices for five minutes more
+            until(lambda: node.is_offered(cluster), "the node offers all of it")
         for number in range(case.pods):
             tenant.create(pod(f"holds-{number}", holding("main", case.pod_mib), node=node.name))
         for number in range(case.pods):
@@ -202,7 +203,7 @@ def test_a_lower_amount_fails_no_running_pod(cluster: Cluster, tenant: Tenant, t
         assert epc["accounting"]["kind"] == before
         held = case.pods * case.pod_mib
         assert epc["used_mib"] == held <= epc["allocatable_mib"]
-        assert made.status()["ok"] is (held <= epc["offered_mib"])
+        until(lambda: made.status()["ok"] is (held <= epc["offered_mib"]), "status is well only if the Pods fit")
 
         cluster.node.restart("kubelet")
         until(cluster.ready, "the node is Ready")

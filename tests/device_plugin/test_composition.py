@@ -1,14 +1,22 @@
+import asyncio
 import json
+from contextlib import nullcontext
+from dataclasses import replace
 from http import HTTPStatus
 
+import pytest
 from prometheus_client import CollectorRegistry
 
+from confcom.device_plugin import main
 from confcom.device_plugin.discovery.device_nodes import Device, Problem
 from confcom.device_plugin.discovery.epc_discovery import discover
 from confcom.device_plugin.discovery.host import HostFiles
 from confcom.device_plugin.main import compose, probe_routes
 from confcom.device_plugin.metrics import PluginMetrics
 from confcom.device_plugin.settings import parse_settings
+from confcom.errors import UnavailableError
+from confcom.kubernetes.epc_accounting import EpcInUse
+from testkit.raised import raises
 
 NAMES = [
     "sgx-epc-8dde3ee3i01000.sock",
@@ -48,3 +56,15 @@ async def test_ready_means_that_every_resource_was_taken_and_no_device_is_lost(d
     assert lost.status is HTTPStatus.SERVICE_UNAVAILABLE
     assert b"sgx.intel.com/provision: it was taken" in lost.body
     assert [one["socket"] for one in json.loads(routes["/inventory"]().body)["resources"]] == [""] * 4
+
+
+@pytest.mark.parametrize(("held", "ends"), [(162, False), (163, True)])
+async def test_devices_that_an_older_instance_gave_meanwhile_end_it(directory, monkeypatch, held, ends):
+    monkeypatch.setattr(main, "CONFIRM_SECONDS", 0.0)
+    in_use = EpcInUse(devices=200, devices_held=True, held_count=held)
+    plugin = replace(composed(directory, CollectorRegistry()), find_in_use=lambda: in_use)
+    plugin.registrars[0].status.registrations = 1
+    stop = asyncio.Event()
+    stop.set()
+    with raises("devices-allocated-meanwhile", UnavailableError) if ends else nullcontext():
+        await plugin._confirm(stop)
