@@ -81,6 +81,9 @@ def test_one_node_changes_to_capacity_and_back(cluster, add_on, tenant: Tenant, 
 
     run("drain")
     run("devices")
+    assert accounting()[:2] == ("capacity", "kept-allocated")  # the record still names the drained Pod's enclave device
+    run("kept-allocated")
+    run("back")
     assert accounting() == ("device", "set", OFFERED_MIB, OFFERED_MIB)
     holds()
     until(add_on.is_well, "all is well")
