@@ -3,6 +3,7 @@
 import asyncio
 import time
 
+from confcom.daemon.probe_server import SLICE_SECONDS
 from confcom.daemon.probes import RENDERING_SECONDS
 
 
@@ -23,4 +24,4 @@ class FreshPage:
 
     def received(self) -> None:
         """A page is here, so it was rendered by now."""
-        self._due = time.monotonic() + self._rendering_seconds
+        self._due = time.monotonic() + self._rendering_seconds + 2 * SLICE_SECONDS

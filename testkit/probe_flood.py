@@ -18,7 +18,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -93,11 +93,11 @@ def flooding(program: Path, port: int, seconds: float, flood: Flood) -> Iterator
 
 
 def observe(
-    port: int, seconds: float, quote: Callable[[], object] | None = None, paths: Iterable[str] = TIMEOUTS
+    port: int, seconds: float, quote: Callable[[], object] | None = None, timeouts: Mapping[str, float] = TIMEOUTS
 ) -> Observed:
     """Probe for so long, and call `quote` meanwhile."""
     observed, end = Observed(), time.monotonic() + seconds
-    threads = [threading.Thread(target=_probe, args=(observed, port, path, end)) for path in paths]
+    threads = [threading.Thread(target=_probe, args=(observed, port, *each, end)) for each in timeouts.items()]
     if quote is not None:
         threads.append(threading.Thread(target=_quote, args=(observed, quote, end)))
     for thread in threads:
@@ -153,10 +153,10 @@ def answers(port: int, path: str) -> bool:
         return False
 
 
-def _probe(observed: Observed, port: int, path: str, end: float) -> None:
+def _probe(observed: Observed, port: int, path: str, timeout: float, end: float) -> None:
     while (begin := time.monotonic()) < end:
         try:
-            answer = get(port, path, TIMEOUTS[path])
+            answer = get(port, path, timeout)
             if not answer.startswith(b"HTTP/1.1 200"):
                 observed.failures.append(f"{path}: {answer[:40]!r}")
         except OSError as error:

@@ -13,7 +13,7 @@ from confcom.controller.metrics import ControllerMetrics
 from confcom.controller.plugins import PluginAsker, fetch_inventory
 from confcom.controller.reconcile.decision import PluginPod, Rules
 from confcom.controller.reconcile.state import ClusterState
-from confcom.daemon.probe_server import ProbeServer
+from confcom.daemon.probe_server import serve_probes
 from confcom.daemon.probes import ProbeAddress, ProbeResponse
 from confcom.errors import MalformedError, UnavailableError
 from testkit.controller import http
@@ -210,10 +210,9 @@ async def answering():
 
 
 async def test_the_plugins_own_server_is_understood():
-    server = ProbeServer({"/inventory": lambda: ProbeResponse(DOCUMENT, content_type="application/json")})
-    address = await server.start(ProbeAddress("127.0.0.1", 0))
-    assert await fetch_inventory("127.0.0.1", address.port) == DOCUMENT
-    await server.close()
+    routes = {"/inventory": lambda: ProbeResponse(DOCUMENT, content_type="application/json")}
+    with serve_probes(routes, ProbeAddress("127.0.0.1", 0)) as address:
+        assert await fetch_inventory("127.0.0.1", address.port) == DOCUMENT
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ import itertools
 import json
 import select
 import socket
+import stat
 import time
 
 import pytest
@@ -11,8 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
+from confcom.daemon import probe_server
 from confcom.daemon.probe_server import (
     ACCEPTS_PER_SLICE,
+    DEADLINE_SECONDS,
     LARGE_BYTES_PER_SLICE,
     MAX_ADDRESSES,
     MAX_HELD,
@@ -21,8 +24,18 @@ from confcom.daemon.probe_server import (
     SLICE_SECONDS,
     ProbeServer,
     _Connection,
+    serve_probes,
 )
-from confcom.daemon.probes import JSON, RENDERING_SECONDS, ProbeAddress, ProbeResponse, Readiness, standard_routes
+from confcom.daemon.probes import (
+    JSON,
+    PROBE_SOCKET_MODE,
+    RENDERING_SECONDS,
+    ProbeAddress,
+    ProbeResponse,
+    Readiness,
+    listen,
+    standard_routes,
+)
 from confcom.errors import SettingsError, UnavailableError
 from testkit.raised import raises
 
@@ -48,7 +61,7 @@ async def served(readiness):
         "/inventory": lambda: ProbeResponse(json.dumps({"epc": 1}).encode(), content_type=JSON),
         "/broken": broken,
     }
-    async with serving(routes, deadline=20, max_held=4) as one:
+    async with serving(routes, max_held=4) as one:
         yield one
 
 
@@ -58,13 +71,14 @@ def address(served):
 
 
 @contextlib.asynccontextmanager
-async def serving(routes=LIVE, address=LOCAL, **bounds):
+async def serving(routes=LIVE, **bounds):
     """A probe server: (server, address)."""
-    server = ProbeServer(routes, **bounds)
+    listener = listen(LOCAL)
+    server = ProbeServer(routes, listener, **bounds)
     try:
-        yield server, await server.start(address)
+        yield server, ProbeAddress("127.0.0.1", listener.getsockname()[1])
     finally:
-        await server.close()
+        server.close()
 
 
 async def talk(address, request):
@@ -290,14 +304,14 @@ async def test_a_page_is_rendered_once_for_all_requests_of_a_slice():
 
 async def test_an_unread_page_is_dropped_at_its_deadline():
     now, text = 100.0, bytes(1 << 20)
-    async with serving({"/large": lambda: ProbeResponse(text)}, clock=lambda: now, deadline=5) as (server, address):
+    async with serving({"/large": lambda: ProbeResponse(text)}, clock=lambda: now) as (server, address):
         slices = HeldSlices(server)
         client = socket.socket()
         client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1)
         client.connect((address.host, address.port))
         client.sendall(b"GET /large HTTP/1.1\r\n\r\n")
         await slices.settle()
-        now += 4.9
+        now += DEADLINE_SECONDS - 0.1
         await slices.advance()
         assert len(server._held) == 1
         now += 0.1
@@ -327,8 +341,8 @@ async def test_all_who_ask_within_a_second_get_the_same_rendering(readiness):
 
 
 async def test_a_large_page_arrives_whole_whoever_reads_slowly(short_dir):
-    text = bytes(range(256)) * 20_000
-    async with serving({"/large": lambda: ProbeResponse(text)}, ProbeAddress(path=short_dir / "probe")) as (_, address):
+    text, address = bytes(range(256)) * 20_000, ProbeAddress(path=short_dir / "probe")
+    with serve_probes({"/large": lambda: ProbeResponse(text)}, address):
         reader, writer = await asyncio.open_unix_connection(address.path)
         writer.write(b"GET /large HTTP/1.1\r\n\r\n")
         head = await reader.readuntil(b"\r\n\r\n")
@@ -338,9 +352,12 @@ async def test_a_large_page_arrives_whole_whoever_reads_slowly(short_dir):
         writer.close()
 
 
-async def test_a_silent_peer_is_closed_at_its_deadline():
-    async with serving(deadline=0.01) as (_, address):
+@pytest.mark.parametrize("sent", [b"", HALF])
+async def test_an_incomplete_request_is_closed_at_its_deadline(sent, monkeypatch):
+    monkeypatch.setattr(probe_server, "DEADLINE_SECONDS", 0.01)
+    with serve_probes(LIVE, LOCAL) as address:
         reader, writer = await asyncio.open_connection(address.host, address.port)
+        writer.write(sent)
         with pytest.raises((ConnectionResetError, asyncio.IncompleteReadError)):
             await reader.readexactly(1)
         writer.close()
@@ -349,26 +366,32 @@ async def test_a_silent_peer_is_closed_at_its_deadline():
 async def test_addresses(short_dir):
     for text in ("127.0.0.1:80", "[::1]:80", ":0", "localhost:65535", "unix:/run/x"):
         assert str(ProbeAddress.parse(text)) == text
-    async with serving(address=ProbeAddress("", 0)) as (_, address):
-        assert await get(ProbeAddress("127.0.0.1", address.port), "/livez") == (200, b"ok\n")
-    asked = ProbeAddress.parse(f"unix:{short_dir}/probe.sock")
-    async with serving(address=asked) as (_, address):
-        assert address == asked
-        assert await get(address, "/livez") == (200, b"ok\n")
-    assert not address.path.exists()
-    async with serving(address=asked) as (_, _first):
-        async with serving(address=asked):
-            assert await get(asked, "/livez") == (200, b"ok\n"), "an earlier instance's socket is replaced"
-        asked.path.write_text("precious")
-    assert asked.path.read_text() == "precious"
-    with raises("probe-address-not-available", UnavailableError):
-        await ProbeServer({}).start(asked)
+    with serve_probes(LIVE, None) as address:
+        assert address is None
+    for host in ("", "localhost"):
+        with serve_probes(LIVE, ProbeAddress(host, 0)) as address:
+            assert await get(ProbeAddress("localhost", address.port), "/livez") == (200, b"ok\n")
+    path = ProbeAddress.parse(f"unix:{short_dir}/probe.sock")
+    with serve_probes(LIVE, path) as address:
+        assert address == path
+        assert stat.S_IMODE(path.path.stat().st_mode) == PROBE_SOCKET_MODE
+        with serve_probes(LIVE, path):
+            assert await get(path, "/livez") == (200, b"ok\n"), "an earlier instance's socket is replaced"
+        path.path.write_text("precious")
+    assert path.path.read_text() == "precious"
+
+
+def test_an_address_that_cannot_be_is_told(short_dir):
+    file = short_dir / "file"
+    file.write_text("")
+    with raises("probe-address-not-available", UnavailableError, naming=str(file)):
+        listen(ProbeAddress(path=file))
     with socket.create_server(("127.0.0.1", 0)) as other:
         taken = other.getsockname()[1]
         with raises("probe-address-not-available", UnavailableError, naming=f"127.0.0.1:{taken}"):
-            await ProbeServer({}).start(ProbeAddress("127.0.0.1", taken))
+            listen(ProbeAddress("127.0.0.1", taken))
     with raises("probe-host-unknown", SettingsError):
-        await ProbeServer({}).start(ProbeAddress("a host", 0))
+        listen(ProbeAddress("a host", 0))
 
 
 @given(st.text())
@@ -381,5 +404,6 @@ def test_any_text_is_an_address_or_explained(text):
 
 
 @given(st.binary())
-def test_any_request_head_gets_an_answer(head):
-    assert 200 <= int(ProbeServer(LIVE).answer(head).split()[1]) < 500
+async def test_any_request_head_gets_an_answer(head):
+    async with serving() as (server, _):
+        assert 200 <= int(server.answer(head).split()[1]) < 500

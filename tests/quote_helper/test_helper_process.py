@@ -44,13 +44,12 @@ def test_with_few_descriptors_it_warns_and_holds_few_connections(start_helper, v
         assert helper.metric("confcom_quote_helper_connections") <= 36
 
 
-def test_a_probe_address_that_is_taken_leaves_no_socket(start_helper, short_dir):
-    with socket.socket(socket.AF_UNIX) as other:
-        other.bind(str(short_dir / "other.probe"))
-        other.listen()
-        helper = start_helper("--probe-address", f"unix:{short_dir}/other.probe")
+def test_a_probe_address_that_is_taken_leaves_no_socket(start_helper):
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        taken = f"127.0.0.1:{other.getsockname()[1]}"
+        helper = start_helper("--probe-address", taken)
         assert helper.process.wait(30) == ExitCode.UNAVAILABLE
-    assert "other.probe" in helper.log.read_text()
+    assert taken in helper.log.read_text()
     assert not helper.socket.exists()
 
 

@@ -26,7 +26,7 @@ from confcom.controller.reconcile.state import UNKNOWN, ClusterState
 from confcom.controller.settings import ControllerSettings, parse_settings
 from confcom.daemon.log_stream import LogStream
 from confcom.daemon.logs import configure_logging
-from confcom.daemon.probe_server import ProbeServer
+from confcom.daemon.probe_server import serve_probes
 from confcom.daemon.probes import ProbeResponse, Readiness, Route, standard_routes
 from confcom.daemon.readiness_log import ReadinessLog
 from confcom.daemon.supervision import exit_status, run_daemon, run_until_stopped
@@ -111,14 +111,10 @@ async def serve(settings: ControllerSettings, stop: asyncio.Event, registry: Col
     client = connect(settings.kubeconfig)
     fetch = partial(fetch_inventory, port=settings.plugin_port)
     controller = assemble(settings, Connection(client), fetch, ControllerMetrics(registry))
-    probes = ProbeServer(probe_routes(controller, registry))
     try:
-        if settings.probe_address is not None:
-            address = await probes.start(settings.probe_address)
-            _logger.info("answering probes", extra={"address": address})
-        await controller.run(stop)
+        with serve_probes(probe_routes(controller, registry), settings.probe_address):
+            await controller.run(stop)
     finally:
-        await probes.close()
         await client.aclose()
 
 

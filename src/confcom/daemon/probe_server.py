@@ -12,6 +12,7 @@ connections are advanced once in a slice of time, so what a client sends or read
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import fcntl
 import logging
 import socket
@@ -20,9 +21,8 @@ import sys
 import termios
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from http import HTTPStatus
-from pathlib import Path
 from typing import Final
 
 from confcom.daemon.logs import LogLimiter
@@ -42,10 +42,6 @@ MAX_ADDRESSES: Final = 4096
 """Addresses whose use is remembered, about 0.5 MB; with more, counting starts afresh."""
 RECENT_SECONDS: Final = 60.0
 """The time in which uses are counted: four scrapes of Prometheus."""
-BACKLOG: Final = 4096
-"""Connections that the kernel holds until they are accepted; Linux' default of net.core.somaxconn, to which the kernel
-limits it. Accepting all takes 0.64 s. Beyond the limit the kernel drops a client's first packet, and the client sends
-it again after a second; the chart's probes wait 2 s."""
 SLICE_SECONDS: Final = 0.02
 """The interval of the next two limits, and between two looks at a held connection."""
 ACCEPTS_PER_SLICE: Final = 128
@@ -58,10 +54,6 @@ SMALL_BYTES: Final = 1024
 of it for those that do not read. Probes have 150 bytes."""
 ACCEPT_BATCH: Final = 16
 """Connections accepted in one turn of the event loop: about a millisecond."""
-DEFER_SECONDS: Final = 1
-"""Time in which the kernel keeps a connection to itself until data arrives, so that one look finds the request."""
-UNACKNOWLEDGED_MILLISECONDS: Final = 2000
-"""Time after which the kernel drops an answer that a client's system does not acknowledge."""
 FAILURE_LOG_SECONDS: Final = 60.0
 """Interval of log lines about failing routes, which any client can cause."""
 _RECEIVE_BYTES: Final = 2 * MAX_REQUEST_BYTES
@@ -72,32 +64,56 @@ _RESET: Final = struct.pack("ii", 1, 0)
 """struct linger: drop what is not sent."""
 
 
-class ProbeServer:
-    """An HTTP server that answers GET requests for `routes`, one request per connection.
+@contextlib.contextmanager
+def serve_probes(routes: Mapping[str, Route], address: ProbeAddress | None) -> Iterator[ProbeAddress | None]:
+    """Answer probes in the running event loop while the block runs, if there is an address.
 
-    A route's page is used for all requests of a slice. If a route raises, the response is 500, the error is logged, and
-    the daemon continues.
+    Yields:
+        The address: for port 0, with the port that the kernel chose.
+
+    Raises:
+        SettingsError: the host is no address of this machine.
+        UnavailableError: the address is in use or not permitted.
+    """
+    if address is None:
+        yield None
+        return
+    listener = listen(address)
+    if address.path is None:
+        address = ProbeAddress(address.host, listener.getsockname()[1])
+    bound = FileIdentity.of(address.path) if address.path else None
+    server = ProbeServer(routes, listener)
+    _logger.info("answering probes", extra={"address": address})
+    try:
+        yield address
+    finally:
+        # Before the socket is closed: until then, the path can be told from a later instance's.
+        if address.path and FileIdentity.of(address.path) == bound:
+            address.path.unlink(missing_ok=True)
+        server.close()
+
+
+class ProbeServer:
+    """An HTTP server that answers GET requests for `routes` on a listening socket, one request per connection.
+
+    If a route raises, the response is 500, the error is logged, and the daemon continues.
     """
 
     def __init__(
         self,
         routes: Mapping[str, Route],
-        deadline: float = DEADLINE_SECONDS,
+        listener: socket.socket,
         max_held: int = MAX_HELD,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._routes = routes
-        self._deadline = deadline
+        self._listener = listener
         self._max_held = max_held
         self._clock = clock
         self._failures = LogLimiter(FAILURE_LOG_SECONDS, clock)
-        self._loop: asyncio.AbstractEventLoop
-        self._listener: socket.socket | None = None
-        self._path: Path | None = None
-        self._identity: FileIdentity | None = None
-        """Of the socket at the path, which another instance may replace."""
-        self._accepting = False
+        self._loop = asyncio.get_running_loop()
         self._pages: dict[str, bytes] = {}
+        """Those of this slice."""
         self._held: dict[_Connection, float] = {}
         """Their deadlines; the oldest is first."""
         self._uses: Counter[str] = Counter()
@@ -106,34 +122,12 @@ class ProbeServer:
         self._slice_timer: asyncio.TimerHandle | None = None
         self._accepts_left = ACCEPTS_PER_SLICE
         self._bytes_left = LARGE_BYTES_PER_SLICE
+        self._loop.add_reader(listener.fileno(), self._accept)
 
-    async def start(self, address: ProbeAddress) -> ProbeAddress:
-        """Listen, and return the address: for port 0, with the port that the kernel chose.
-
-        Raises:
-            SettingsError: the host is no address of this machine.
-            UnavailableError: the address is in use or not permitted.
-        """
-        self._loop = asyncio.get_running_loop()
-        self._listener = listen(address, backlog=BACKLOG)
-        if address.path is not None:
-            self._path, self._identity = address.path, FileIdentity.of(address.path)
-        else:
-            self._listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_DEFER_ACCEPT, DEFER_SECONDS)
-            # Accepted sockets inherit it.
-            self._listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, UNACKNOWLEDGED_MILLISECONDS)
-            address = ProbeAddress(address.host, self._listener.getsockname()[1])
-        self._set_accepting(on=True)
-        return address
-
-    async def close(self) -> None:
+    def close(self) -> None:
         """Stop listening and close all connections."""
-        # First: the path can be told from a later socket's only while this socket is open.
-        if self._path is not None and FileIdentity.of(self._path) == self._identity:
-            self._path.unlink(missing_ok=True)
-        self._set_accepting(on=False)
-        if self._listener is not None:
-            self._listener.close()
+        self._loop.remove_reader(self._listener.fileno())
+        self._listener.close()
         for connection in self._held:
             connection.abort()
         self._held.clear()
@@ -147,17 +141,14 @@ class ProbeServer:
             return _encode(ProbeResponse(b"not an HTTP/1 request\n", HTTPStatus.BAD_REQUEST))
         method, target, _ = parts
         if method != "GET":
-            response = ProbeResponse(b"only GET is answered here\n", HTTPStatus.METHOD_NOT_ALLOWED)
-            return _encode(response, "Allow: GET\r\n")
+            return _encode(ProbeResponse(b"only GET is answered here\n", HTTPStatus.METHOD_NOT_ALLOWED))
         path = target.partition("?")[0]
-        page = self._pages.get(path)
-        if page is None:
-            route = self._routes.get(path)
-            if route is None:
-                known = " ".join(sorted(self._routes))
-                return _encode(ProbeResponse(f"not found; known: {known}\n".encode(), HTTPStatus.NOT_FOUND))
-            page = self._pages[path] = _encode(self._call(path, route))
-        return page
+        if path not in self._routes:
+            known = " ".join(sorted(self._routes))
+            return _encode(ProbeResponse(f"not found; known: {known}\n".encode(), HTTPStatus.NOT_FOUND))
+        if path not in self._pages:
+            self._pages[path] = _encode(self._call(path))
+        return self._pages[path]
 
     def spend(self, size: int) -> bool:
         """Return whether a large page may be sent in this slice; the first one is, whatever its size."""
@@ -166,28 +157,19 @@ class ProbeServer:
         self._bytes_left -= size
         return True
 
-    def _call(self, path: str, route: Route) -> ProbeResponse:
+    def _call(self, path: str) -> ProbeResponse:
         try:
-            return route()
+            return self._routes[path]()
         except Exception:
             suppressed = self._failures.admit()
             if suppressed is not None:
                 _logger.exception("a probe route failed", extra={"route": path, "suppressed": suppressed})
             return ProbeResponse(b"the route failed; see the log\n", HTTPStatus.INTERNAL_SERVER_ERROR)
 
-    def _set_accepting(self, *, on: bool) -> None:
-        if self._listener is None or self._accepting is on:
-            return
-        self._accepting = on
-        if on:
-            self._loop.add_reader(self._listener.fileno(), self._accept_from, self._listener)
-        else:
-            self._loop.remove_reader(self._listener.fileno())
-
-    def _accept_from(self, listener: socket.socket) -> None:
+    def _accept(self) -> None:
         for _ in range(min(ACCEPT_BATCH, self._accepts_left)):
             try:
-                sock, address = listener.accept()
+                sock, address = self._listener.accept()
             except BlockingIOError:
                 break
             except OSError:
@@ -200,7 +182,7 @@ class ProbeServer:
             if not connection.advance():
                 self._hold(connection)
         if not self._accepts_left:
-            self._set_accepting(on=False)
+            self._loop.remove_reader(self._listener.fileno())
         if self._slice_timer is None:
             self._slice_timer = self._loop.call_later(SLICE_SECONDS, self._begin_slice)
 
@@ -208,7 +190,7 @@ class ProbeServer:
         if len(self._uses) >= MAX_ADDRESSES:
             self._uses.clear()
         self._uses[connection.address] += 1
-        self._held[connection] = self._clock() + self._deadline
+        self._held[connection] = self._clock() + DEADLINE_SECONDS
         if len(self._held) > self._max_held:
             self._drop(max(self._held, key=self._use))
 
@@ -232,7 +214,7 @@ class ProbeServer:
         for connection in sorted(self._held, key=self._use):
             if connection.advance():
                 del self._held[connection]
-        self._set_accepting(on=True)
+        self._loop.add_reader(self._listener.fileno(), self._accept)
         self._slice_timer = None if idle else self._loop.call_later(SLICE_SECONDS, self._begin_slice)
 
 
@@ -296,12 +278,13 @@ class _Connection:
         return int.from_bytes(size, sys.byteorder)
 
 
-def _encode(response: ProbeResponse, header: str = "") -> bytes:
+def _encode(response: ProbeResponse) -> bytes:
+    allowed = "Allow: GET\r\n" if response.status is HTTPStatus.METHOD_NOT_ALLOWED else ""
     head = (
         f"HTTP/1.1 {response.status.value} {response.status.phrase}\r\n"
         f"Content-Type: {response.content_type}\r\n"
         f"Content-Length: {len(response.body)}\r\n"
-        f"Cache-Control: no-store\r\n{header}Connection: close\r\n\r\n"
+        f"Cache-Control: no-store\r\n{allowed}Connection: close\r\n\r\n"
     )
     return head.encode("latin-1") + response.body
 

@@ -20,6 +20,14 @@ RENDERING_SECONDS: Final = 1.0
 """How long a rendering of a page is cached. Rendering takes some milliseconds of the event loop, which a client
 that sends requests in a loop would take from all others. Scrapers ask every 15 s or less often."""
 
+BACKLOG: Final = 4096
+"""Connections that the kernel holds until they are accepted; Linux' default of net.core.somaxconn, to which the kernel
+limits it. Accepting all takes 0.64 s. Beyond the limit the kernel drops a client's first packet, and the client sends
+it again after a second; the chart's probes wait 2 s."""
+DEFER_SECONDS: Final = 1
+"""Time in which the kernel keeps a connection to itself until data arrives, so that one look finds the request."""
+UNACKNOWLEDGED_MILLISECONDS: Final = 2000
+"""Time after which the kernel drops an answer that a client's system does not acknowledge."""
 PROBE_SOCKET_MODE: Final = 0o660
 """A unix probe socket is for its owner's tools; unlike the AESM socket it is not open to everyone."""
 _PORT = re.compile(r"[0-9]{1,5}")
@@ -82,7 +90,7 @@ class ProbeAddress:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 
-def listen(address: ProbeAddress, *, backlog: int) -> socket.socket:
+def listen(address: ProbeAddress) -> socket.socket:
     """Listen at an address: a host's first one, or all of this machine if the host is empty; or at a path.
 
     A socket at the path is replaced, since an earlier instance may have left it.
@@ -92,7 +100,7 @@ def listen(address: ProbeAddress, *, backlog: int) -> socket.socket:
         UnavailableError: the address is in use or not permitted.
     """
     try:
-        listener = _bind(address, backlog)
+        listener = _bind_path(address.path) if address.path else _bind_port(address)
     except socket.gaierror as error:
         raise SettingsError(
             f"the probe server cannot listen at {address}",
@@ -111,21 +119,28 @@ def listen(address: ProbeAddress, *, backlog: int) -> socket.socket:
     return listener
 
 
-def _bind(address: ProbeAddress, backlog: int) -> socket.socket:
-    if address.path is None and address.host:
-        found = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)
-        return socket.create_server(found[0][4][:2], family=found[0][0], backlog=backlog)
-    if address.path is None:
+def _bind_port(address: ProbeAddress) -> socket.socket:
+    if address.host:
+        family, _, _, _, place = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)[0]
+        listener = socket.create_server(place[:2], family=family, backlog=BACKLOG)
+    else:
         both = socket.has_dualstack_ipv6()
         family = socket.AF_INET6 if both else socket.AF_INET
-        return socket.create_server(("", address.port), family=family, backlog=backlog, dualstack_ipv6=both)
-    if address.path.is_socket():
-        address.path.unlink()
+        listener = socket.create_server(("", address.port), family=family, backlog=BACKLOG, dualstack_ipv6=both)
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_DEFER_ACCEPT, DEFER_SECONDS)
+    # Accepted sockets inherit it.
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, UNACKNOWLEDGED_MILLISECONDS)
+    return listener
+
+
+def _bind_path(path: Path) -> socket.socket:
+    if path.is_socket():
+        path.unlink()
     listener = socket.socket(socket.AF_UNIX)
     try:
-        listener.bind(os.fspath(address.path))
-        address.path.chmod(PROBE_SOCKET_MODE)
-        listener.listen(backlog)  # the first moment at which a client can connect
+        listener.bind(os.fspath(path))
+        path.chmod(PROBE_SOCKET_MODE)
+        listener.listen(BACKLOG)  # the first moment at which a client can connect
     except OSError:
         listener.close()
         raise

@@ -17,7 +17,7 @@ from prometheus_client import CollectorRegistry
 
 from confcom.daemon.log_stream import LogStream
 from confcom.daemon.logs import configure_logging
-from confcom.daemon.probe_server import ProbeServer
+from confcom.daemon.probe_server import serve_probes
 from confcom.daemon.probes import JSON, ProbeResponse, Readiness, Route, standard_routes
 from confcom.daemon.readiness_log import ReadinessLog
 from confcom.daemon.supervision import exit_status, run_daemon, run_unless, run_until_stopped
@@ -203,11 +203,7 @@ async def serve(settings: PluginSettings, stop: asyncio.Event, registry: Collect
     metrics = PluginMetrics(registry)
     search = SgxSearch(HostFiles(settings.host_root), simulated_epc_mib=settings.simulated_epc_mib, metrics=metrics)
     target: DevicePlugin | SgxSearch = search
-    probes = ProbeServer(probe_routes(lambda: target, registry, time.monotonic))
-    try:
-        if settings.probe_address is not None:
-            address = await probes.start(settings.probe_address)
-            _logger.info("answering probes", extra={"address": address})
+    with serve_probes(probe_routes(lambda: target, registry, time.monotonic), settings.probe_address):
         discovery = await run_unless(stop.wait(), search.find())
         if discovery is None:
             return
@@ -225,8 +221,6 @@ async def serve(settings: PluginSettings, stop: asyncio.Event, registry: Collect
             _logger.info("removed the sockets of earlier instances", extra={"sockets": removed})
         target = plugin
         await plugin.run(stop)
-    finally:
-        await probes.close()
 
 
 def _log_discovery(plugin: DevicePlugin) -> None:

@@ -12,7 +12,7 @@ from prometheus_client import CollectorRegistry
 
 from confcom.aesm.messages import Response
 from confcom.daemon.logs import LogLimiter
-from confcom.daemon.probe_server import ProbeServer
+from confcom.daemon.probe_server import serve_probes
 from confcom.daemon.probes import Readiness, standard_routes
 from confcom.daemon.readiness_log import NotReady, ReadinessLog
 from confcom.daemon.supervision import run_until_stopped
@@ -57,7 +57,7 @@ class QuoteHelper:
         self._metrics.readiness_changed(PREPARING)
         self._readiness = Readiness(PREPARING.reason)
         self._readiness_log = ReadinessLog(self._readiness.reason, clock)
-        self._probes = ProbeServer(standard_routes(self._readiness, registry, clock))
+        self._routes = standard_routes(self._readiness, registry, clock)
         self._stopping = False
         self._clock = clock
         self._observations = make_observations(
@@ -118,24 +118,22 @@ class QuoteHelper:
             limits=limits,
         )
         try:
-            if settings.probe_address is not None:
-                address = await self._probes.start(settings.probe_address)
-                _logger.info("serving probes on %s", address)
-            await sockets.start()
-            handed_over = asyncio.Event()
-            await run_until_stopped(
-                handed_over,
-                provider.run(),
-                self._serve_path(sockets, stop, handed_over),
-                self._observations.run(),
-                self._readiness_log.repeat(),
-                watch_loop(self._clock, self._metrics.loop_stall.observe),
-            )
-            provider.stop()
-            sockets.leave()
-            service.stop()
-            await server.stop_accepting(limits.accept_drain_seconds)
-            await server.drain()
+            with serve_probes(self._routes, settings.probe_address):
+                await sockets.start()
+                handed_over = asyncio.Event()
+                await run_until_stopped(
+                    handed_over,
+                    provider.run(),
+                    self._serve_path(sockets, stop, handed_over),
+                    self._observations.run(),
+                    self._readiness_log.repeat(),
+                    watch_loop(self._clock, self._metrics.loop_stall.observe),
+                )
+                provider.stop()
+                sockets.leave()
+                service.stop()
+                await server.stop_accepting(limits.accept_drain_seconds)
+                await server.drain()
         finally:
             server.close()
             service.close()
@@ -143,7 +141,6 @@ class QuoteHelper:
             socket_worker.close()
             worker.close()
             self._observations.close()
-            await self._probes.close()
 
     async def _serve_path(self, sockets: SocketKeeper, stop: asyncio.Event, handed_over: asyncio.Event) -> None:
         """Keep the path until `stop` is set, and then until another helper has taken it, or its time is over."""
