@@ -136,16 +136,11 @@ class ProbeServer:
 
     def answer(self, head: bytes) -> bytes:
         """Return the whole response to one request head."""
-        parts = head.split(b"\r\n", 1)[0].decode("latin-1").split(" ")
-        if len(parts) != 3 or not parts[2].startswith("HTTP/1.") or not parts[1].startswith("/"):
-            return _encode(ProbeResponse(b"not an HTTP/1 request\n", HTTPStatus.BAD_REQUEST))
-        method, target, _ = parts
-        if method != "GET":
-            return _encode(ProbeResponse(b"only GET is answered here\n", HTTPStatus.METHOD_NOT_ALLOWED))
-        path = target.partition("?")[0]
-        if path not in self._routes:
+        method, _, rest = head.split(b"\r\n", 1)[0].decode("latin-1").partition(" ")
+        path = rest.rpartition(" ")[0].partition("?")[0]
+        if method != "GET" or path not in self._routes:
             known = " ".join(sorted(self._routes))
-            return _encode(ProbeResponse(f"not found; known: {known}\n".encode(), HTTPStatus.NOT_FOUND))
+            return _encode(ProbeResponse(f"not found; known: GET {known}\n".encode(), HTTPStatus.NOT_FOUND))
         if path not in self._pages:
             self._pages[path] = _encode(self._call(path))
         return self._pages[path]
@@ -249,15 +244,15 @@ class _Connection:
         self._sock.close()
 
     def _receive(self) -> bool:
-        """Return whether the request is complete, and its page ready to be sent; OSError if the client has gone."""
+        """Return whether the request is complete, and its page ready to be sent; OSError if there will be none."""
         data = self._sock.recv(_RECEIVE_BYTES)
         if not data:
             raise ConnectionAbortedError
         self._received += data
         end = self._received.find(_END_OF_HEAD)
         if (len(self._received) if end < 0 else end) > MAX_REQUEST_BYTES:
-            self._unsent = memoryview(_TOO_LARGE)
-        elif end >= 0:
+            raise ConnectionAbortedError
+        if end >= 0:
             self._unsent = memoryview(self._server.answer(self._received[:end]))
         return bool(self._unsent)
 
@@ -279,14 +274,10 @@ class _Connection:
 
 
 def _encode(response: ProbeResponse) -> bytes:
-    allowed = "Allow: GET\r\n" if response.status is HTTPStatus.METHOD_NOT_ALLOWED else ""
     head = (
         f"HTTP/1.1 {response.status.value} {response.status.phrase}\r\n"
         f"Content-Type: {response.content_type}\r\n"
         f"Content-Length: {len(response.body)}\r\n"
-        f"Cache-Control: no-store\r\n{allowed}Connection: close\r\n\r\n"
+        "Cache-Control: no-store\r\nConnection: close\r\n\r\n"
     )
     return head.encode("latin-1") + response.body
-
-
-_TOO_LARGE: Final = _encode(ProbeResponse(b"the request is too large\n", HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE))

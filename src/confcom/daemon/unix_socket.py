@@ -35,8 +35,6 @@ _BOUND_NAME_BYTES = SUN_PATH_BYTES - len("/proc/self/fd/1048576/")
 """Bytes of sun_path after the private directory's descriptor; a process has at most 1,048,576 (fs.nr_open)."""
 _PRIVATE_PREFIX = ".confcom-"
 """Prefix of the private directory's name; a program that is killed while it binds leaves an empty one behind."""
-_NEW_DIRECTORY = "new"
-"""Name of a new directory in the private one, until its mode is set."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,27 +97,15 @@ def listen_at(path: Path, *, tag: str, mode: int, backlog: int, replace: bool = 
 
 
 def make_directory(directory: Path, mode: int) -> None:
-    """Make a directory and its missing parents, with this mode whatever the umask; existing ones are not changed.
+    """Make a directory and its missing parents, if it is missing; existing ones are not changed.
 
     Raises:
         NotADirectoryError: something else is at the path.
         OSError: the directory cannot be made.
     """
-    if directory.is_dir():
-        return
-    if not directory.parent.is_dir():
-        make_directory(directory.parent, mode)
-    with private_directory(directory.parent) as private:
-        os.mkdir(_NEW_DIRECTORY, dir_fd=private)
-        try:
-            with open_path(_NEW_DIRECTORY, directory=private) as made:
-                set_mode(made, mode)
-            # This replaces at most an empty directory that another program has made meanwhile.
-            os.rename(_NEW_DIRECTORY, directory, src_dir_fd=private)
-        except OSError as error:
-            os.rmdir(_NEW_DIRECTORY, dir_fd=private)
-            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):  # rename(2) permits both
-                raise
+    if os.path.lexists(directory) and not directory.is_dir():
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), os.fspath(directory))
+    directory.mkdir(mode, parents=True, exist_ok=True)
 
 
 @contextlib.contextmanager
