@@ -13,7 +13,7 @@ from prometheus_client import CollectorRegistry
 
 from confcom.controller import settings as controller
 from confcom.controller.metrics import ControllerMetrics
-from confcom.daemon.log_stream import LogStream
+from confcom.daemon.logs import LogStream
 from confcom.daemon.settings import Flag, SettingsParser
 from confcom.device_plugin import settings as plugin
 from confcom.device_plugin.metrics import PluginMetrics

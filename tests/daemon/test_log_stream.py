@@ -10,15 +10,16 @@ import threading
 import pytest
 from prometheus_client import CollectorRegistry
 
-from confcom.daemon.log_stream import (
+from confcom.daemon.logs import (
     CHUNK_BYTES,
     CUT_MARK,
     MAX_RECORD_CHARACTERS,
     MAX_WAITING_BYTES,
     RECORD_BYTES,
+    LogFormat,
     LogStream,
+    configure_logging,
 )
-from confcom.daemon.logs import LogFormat, configure_logging
 from confcom.errors import UnavailableError, explain
 from testkit.full_pipe import fill, full_pipe, lines_of, read_in_thread
 

@@ -6,6 +6,7 @@ import select
 import socket
 import stat
 import time
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given
@@ -32,7 +33,6 @@ from confcom.daemon.probes import (
     RENDERING_SECONDS,
     ProbeAddress,
     ProbeResponse,
-    Readiness,
     listen,
     standard_routes,
 )
@@ -45,7 +45,7 @@ LIVE = {"/livez": lambda: ProbeResponse(b"ok\n")}
 
 @pytest.fixture
 def readiness():
-    return Readiness()
+    return SimpleNamespace(reason="starting")
 
 
 @pytest.fixture
@@ -57,7 +57,7 @@ async def served(readiness):
     def broken():
         raise RuntimeError("boom")
 
-    routes = standard_routes(readiness, registry, time.monotonic) | {
+    routes = standard_routes(lambda: readiness.reason, registry, time.monotonic) | {
         "/inventory": lambda: ProbeResponse(json.dumps({"epc": 1}).encode(), content_type=JSON),
         "/broken": broken,
     }
@@ -215,7 +215,7 @@ def received(client):
         client.close()
 
 
-async def test_of_many_who_hold_connections_the_heaviest_user_loses(readiness):
+async def test_of_many_who_hold_connections_the_heaviest_user_loses():
     async with serving(max_held=4) as (server, address):
         slices = HeldSlices(server)
         quiet = ask_at_once(address, 1, "127.0.0.2", HALF)
@@ -326,7 +326,7 @@ async def test_all_who_ask_within_a_second_get_the_same_rendering(readiness):
     renderings = itertools.count(1)
     registry = CollectorRegistry()
     Gauge("renderings", "made", registry=registry).set_function(lambda: next(renderings))
-    async with serving(standard_routes(readiness, registry, lambda: now)) as (_, address):
+    async with serving(standard_routes(lambda: readiness.reason, registry, lambda: now)) as (_, address):
         pages = await asyncio.gather(*(get(address, "/metrics") for _ in range(30)))
         assert len(set(pages)) == 1
         now += RENDERING_SECONDS - 0.001

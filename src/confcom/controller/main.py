@@ -24,10 +24,9 @@ from confcom.controller.reconcile.decision import Accounting
 from confcom.controller.reconcile.reading import node_facts, plugin_pod
 from confcom.controller.reconcile.state import UNKNOWN, ClusterState
 from confcom.controller.settings import ControllerSettings, parse_settings
-from confcom.daemon.log_stream import LogStream
-from confcom.daemon.logs import configure_logging
+from confcom.daemon.logs import LogStream, configure_logging
 from confcom.daemon.probe_server import serve_probes
-from confcom.daemon.probes import ProbeResponse, Readiness, Route, standard_routes
+from confcom.daemon.probes import Route, standard_routes
 from confcom.daemon.readiness_log import ReadinessLog
 from confcom.daemon.supervision import exit_status, run_daemon, run_until_stopped
 from confcom.kubernetes.objects import KubernetesObject, name_of
@@ -93,16 +92,13 @@ def assemble(
 
 def probe_routes(controller: Controller, registry: CollectorRegistry) -> dict[str, Route]:
     """Return the probe routes."""
-    readiness = Readiness()
-    log = ReadinessLog(readiness.reason, time.monotonic)
-    standard = standard_routes(readiness, registry, time.monotonic)
+    log = ReadinessLog("starting", time.monotonic)
 
-    def ready() -> ProbeResponse:
-        readiness.reason = controller.not_ready_reason()
-        log.tell(readiness.reason)
-        return standard["/readyz"]()
+    def not_ready_reason() -> str | None:
+        log.tell(controller.not_ready_reason())
+        return log.reason
 
-    return standard | {"/readyz": ready}
+    return standard_routes(not_ready_reason, registry, time.monotonic)
 
 
 async def serve(settings: ControllerSettings, stop: asyncio.Event, registry: CollectorRegistry) -> None:

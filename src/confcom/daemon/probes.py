@@ -1,4 +1,4 @@
-"""A daemon's probes: addresses, readiness, and the standard routes, which are callables that return at once."""
+"""A daemon's probes: addresses, and the standard routes, which are callables that return at once."""
 
 from __future__ import annotations
 
@@ -46,13 +46,6 @@ class ProbeResponse:
 
 
 Route = Callable[[], ProbeResponse]
-
-
-class Readiness:
-    """Whether the daemon can serve, and if not, the reason. `/readyz` shows it."""
-
-    def __init__(self, reason: str | None = "starting") -> None:
-        self.reason = reason
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,21 +140,21 @@ def _bind_path(path: Path) -> socket.socket:
     return listener
 
 
-def standard_routes(readiness: Readiness, registry: CollectorRegistry, clock: Callable[[], float]) -> dict[str, Route]:
+def standard_routes(
+    not_ready_reason: Callable[[], str | None], registry: CollectorRegistry, clock: Callable[[], float]
+) -> dict[str, Route]:
     """Return the routes `/livez`, `/readyz` and `/metrics`, to which a daemon adds its own."""
 
-    def live() -> ProbeResponse:
-        return ProbeResponse(b"ok\n")
-
     def ready() -> ProbeResponse:
-        if readiness.reason is None:
+        if (reason := not_ready_reason()) is None:
             return ProbeResponse(b"ok\n")
-        return ProbeResponse(f"not ready: {readiness.reason}\n".encode(), HTTPStatus.SERVICE_UNAVAILABLE)
+        return ProbeResponse(f"not ready: {reason}\n".encode(), HTTPStatus.SERVICE_UNAVAILABLE)
 
     def metrics() -> ProbeResponse:
         return ProbeResponse(generate_latest(registry), content_type=CONTENT_TYPE_LATEST)
 
-    return {"/livez": live, "/readyz": ready, "/metrics": rarely_rendered(metrics, clock)}
+    live = ProbeResponse(b"ok\n")
+    return {"/livez": lambda: live, "/readyz": ready, "/metrics": rarely_rendered(metrics, clock)}
 
 
 def rarely_rendered(render: Route, clock: Callable[[], float]) -> Route:

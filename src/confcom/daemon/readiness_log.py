@@ -38,7 +38,7 @@ class ReadinessLog:
     """
 
     def __init__(self, first: str | None, clock: Callable[[], float]) -> None:
-        self._reason = first
+        self.reason = first
         self._code = ""
         self._expected = False
         self._clock = clock
@@ -47,9 +47,9 @@ class ReadinessLog:
     def tell(self, reason: str | None, *, code: str = "", expected: bool = False) -> None:
         """Log that the daemon is ready, or why it is not, if that is new or due again."""
         now = self._clock()
-        if reason == self._reason and (reason is None or now - self._logged_at < REPEAT_SECONDS):
+        if reason == self.reason and (reason is None or now - self._logged_at < REPEAT_SECONDS):
             return
-        self._reason, self._code, self._expected, self._logged_at = reason, code, expected, now
+        self.reason, self._code, self._expected, self._logged_at = reason, code, expected, now
         if reason is None:
             _logger.info("ready", extra={ABOUT: READINESS})
         else:
@@ -62,4 +62,4 @@ class ReadinessLog:
         while True:
             left = self._logged_at + REPEAT_SECONDS - self._clock()
             await asyncio.sleep(left if left > 0 else REPEAT_SECONDS)
-            self.tell(self._reason, code=self._code, expected=self._expected)
+            self.tell(self.reason, code=self._code, expected=self._expected)

@@ -11,7 +11,7 @@ import traceback
 from collections.abc import Callable, Coroutine, Iterator
 from typing import Any, TextIO, TypeVar
 
-from confcom.daemon.log_stream import LogStream
+from confcom.daemon.logs import LogStream
 from confcom.errors import ConfcomError, ExitCode, explain
 
 _logger = logging.getLogger(__name__)

@@ -15,10 +15,9 @@ from typing import TextIO
 
 from prometheus_client import CollectorRegistry
 
-from confcom.daemon.log_stream import LogStream
-from confcom.daemon.logs import configure_logging
+from confcom.daemon.logs import LogStream, configure_logging
 from confcom.daemon.probe_server import serve_probes
-from confcom.daemon.probes import JSON, ProbeResponse, Readiness, Route, standard_routes
+from confcom.daemon.probes import JSON, ProbeResponse, Route, standard_routes
 from confcom.daemon.readiness_log import ReadinessLog
 from confcom.daemon.supervision import exit_status, run_daemon, run_unless, run_until_stopped
 from confcom.device_plugin.discovery.device_nodes import Device
@@ -179,22 +178,19 @@ def probe_routes(
     Ready means that the kubelet has watched every resource at least once since start; `/inventory` has whether it
     watches them now.
     """
-    readiness = Readiness()
-    log = ReadinessLog(readiness.reason, clock)
-    standard = standard_routes(readiness, registry, clock)
+    log = ReadinessLog("starting", clock)
 
-    def ready() -> ProbeResponse:
+    def not_ready_reason() -> str | None:
         now = target()
-        readiness.reason = now.reason if isinstance(now, SgxSearch) else now.not_ready_reason()
-        log.tell(readiness.reason)
-        return standard["/readyz"]()
+        log.tell(now.reason if isinstance(now, SgxSearch) else now.not_ready_reason())
+        return log.reason
 
     def inventory() -> ProbeResponse:
         now = target()
         body = encode_waiting(now.reason, now.devices) if isinstance(now, SgxSearch) else now.inventory()
         return ProbeResponse(body, content_type=JSON)
 
-    return standard | {"/readyz": ready, "/inventory": inventory}
+    return standard_routes(not_ready_reason, registry, clock) | {"/inventory": inventory}
 
 
 async def serve(settings: PluginSettings, stop: asyncio.Event, registry: CollectorRegistry) -> None:

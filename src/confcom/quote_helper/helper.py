@@ -13,7 +13,7 @@ from prometheus_client import CollectorRegistry
 from confcom.aesm.messages import Response
 from confcom.daemon.logs import LogLimiter
 from confcom.daemon.probe_server import serve_probes
-from confcom.daemon.probes import Readiness, standard_routes
+from confcom.daemon.probes import standard_routes
 from confcom.daemon.readiness_log import NotReady, ReadinessLog
 from confcom.daemon.supervision import run_until_stopped
 from confcom.daemon.worker import Worker
@@ -55,9 +55,8 @@ class QuoteHelper:
         self._limits = limits
         self._metrics = HelperMetrics(registry)
         self._metrics.readiness_changed(PREPARING)
-        self._readiness = Readiness(PREPARING.reason)
-        self._readiness_log = ReadinessLog(self._readiness.reason, clock)
-        self._routes = standard_routes(self._readiness, registry, clock)
+        self._readiness = ReadinessLog(PREPARING.reason, clock)
+        self._routes = standard_routes(lambda: self._readiness.reason, registry, clock)
         self._stopping = False
         self._clock = clock
         self._observations = make_observations(
@@ -126,7 +125,7 @@ class QuoteHelper:
                     provider.run(),
                     self._serve_path(sockets, stop, handed_over),
                     self._observations.run(),
-                    self._readiness_log.repeat(),
+                    self._readiness.repeat(),
                     watch_loop(self._clock, self._metrics.loop_stall.observe),
                 )
                 provider.stop()
@@ -164,11 +163,9 @@ class QuoteHelper:
         problem = status.problem or sockets.problem
         self._metrics.readiness_changed(problem)
         if problem is None:
-            self._readiness_log.tell(None)
-            self._readiness.reason = None
+            self._readiness.tell(None)
         else:
-            self._readiness_log.tell(problem.reason, code=problem.code, expected=problem.expected)
-            self._readiness.reason = problem.reason
+            self._readiness.tell(problem.reason, code=problem.code, expected=problem.expected)
 
 
 def make_observations(

@@ -14,8 +14,7 @@ from typing import Any, Final, TextIO
 
 from prometheus_client import CollectorRegistry
 
-from confcom.daemon.log_stream import LogStream
-from confcom.daemon.logs import configure_logging
+from confcom.daemon.logs import LogStream, configure_logging
 from confcom.daemon.supervision import STOP_DEADLINE_SECONDS, exit_status, run_daemon
 from confcom.quote_helper.helper import QuoteHelper
 from confcom.quote_helper.limits_and_deadlines import (
