@@ -11,7 +11,6 @@ from confcom.daemon.logs import LogFormat
 from confcom.daemon.probes import ProbeAddress
 from confcom.errors import SettingsError
 from confcom.quote_helper.limits_and_deadlines import (
-    BACKLOG,
     DEFAULT_MEMORY_LIMIT,
     PEERS,
     POOL_PART,
@@ -20,6 +19,7 @@ from confcom.quote_helper.limits_and_deadlines import (
 )
 from confcom.quote_helper.quoting.simulated_backend import open_simulated
 from confcom.quote_helper.settings import ProviderKind, default_state_dir, parse_settings
+from confcom.quote_helper.takeover.socket_keeper import BACKLOG
 from confcom.quote_helper.transport.accounts import FEW_CONNECTIONS
 from confcom.quote_provider.aesmd_calls import CONCURRENT_CALLS
 from testkit.hardware_causes import CAUSES

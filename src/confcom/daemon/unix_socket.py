@@ -93,7 +93,7 @@ def listen_at(path: Path, *, tag: str, mode: int, backlog: int, replace: bool = 
     except BaseException:
         listener.close()
         raise
-    return BoundUnixSocket(listener, path, FileIdentity(status.st_dev, status.st_ino))
+    return BoundUnixSocket(listener, path, FileIdentity.from_status(status))
 
 
 def make_directory(directory: Path, mode: int) -> None:

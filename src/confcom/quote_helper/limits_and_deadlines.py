@@ -9,19 +9,6 @@ from typing import Final
 from confcom.aesm.framing import HEADER_SIZE, MAX_REQUEST_SIZE
 from confcom.aesm.request_checks import MAX_QUOTE_BUFFER_SIZE
 
-SOCKET_MODE: Final = 0o666
-"""Connecting needs write permission (unix(7)), and enclave programs run as any user. Intel's aesmd uses 0777."""
-DIRECTORY_MODE: Final = 0o755
-"""Every user may reach the socket, and no other user may replace it."""
-BACKLOG: Final = 4096
-"""Linux' default of net.core.somaxconn, to which the kernel limits it. Intel's client blocks in connect() without a
-limit when the backlog is full, and asyncio's default of 100 refuses at 1,024 concurrent connects (measured)."""
-RESERVED_FILE_DESCRIPTORS: Final = 64
-"""Reserved for files, probes and the loop itself, so that connections cannot use up RLIMIT_NOFILE."""
-
-DROP_REASONS: Final = ("malformed", "timeout", "write_timeout", "shed", "over_share", "gone", "failed", "stopping")
-"""Why a connection ends without a whole answer, for metrics. over_share: its peer was at its limits for too long; gone:
-its client disconnected before it could be answered; failed: an error in the helper."""
 CONNECTION_MEMORY: Final = 2560
 """Bytes of the helper for each connection, beside its request. Measured: objects, file and socket take 2,321."""
 UNREAD_OVERHEAD: Final = 2048
@@ -53,23 +40,9 @@ the others their reserve only."""
 UNANSWERED_PART: Final = Fraction(2, 3)
 """Of the descriptors, if there are too few for all connections. Those without an answer get the larger part, because
 clients read their answers at once."""
-READING_SECONDS: Final = 0.0002
-"""How long after an answer was sent the helper first checks whether the client has read it."""
-UNREAD_LOOK_SECONDS: Final = 0.001
-"""Between further checks: a client that waits for its connection to be closed, and a request of a peer that is at its
-limits, may wait that long."""
-UNWATCHED_SECONDS: Final = 0.02
-"""How long after an answer was sent the helper polls. Then it watches the connection, which costs as much as several
-checks. A client on a busy node may wait for a processor that long."""
-ACCEPT_BATCH: Final = 16
-"""Connections accepted before the first of them is read: enough that clients have sent their requests by then, few
-enough that the limits are checked often."""
 QUOTE_BATCH: Final = 16
 """Calls of an inline provider before their answers are encoded and sent: a batch costs a sixth less than single calls
 (measured: caches), and delays its first answer by about a millisecond."""
-EVENTS_PER_TURN: Final = 64
-"""Connections read in one turn of the event loop. Reading and decoding the largest request takes under 0.3 ms, so even
-64 of these stay below the 50 ms that is the most for which the loop may be blocked."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,6 @@ from confcom.daemon.supervision import STOP_DEADLINE_SECONDS, exit_status, run_d
 from confcom.quote_helper.helper import QuoteHelper
 from confcom.quote_helper.limits_and_deadlines import (
     CLIENT_MEMORY_PART,
-    RESERVED_FILE_DESCRIPTORS,
     UNREAD_MEMORY_PART,
     HelperLimits,
 )
@@ -30,6 +29,10 @@ from confcom.quote_helper.takeover.takeover_policy import TOKEN_BYTES, Instance
 _logger = logging.getLogger(__name__)
 
 MIB: Final = 1024 * 1024
+
+
+RESERVED_FILE_DESCRIPTORS: Final = 64
+"""Reserved for files, probes and the loop itself, so that connections cannot use up RLIMIT_NOFILE."""
 
 
 def main(arguments: Sequence[str], *, prog: str, environ: Mapping[str, str], stderr: TextIO) -> int:

@@ -13,16 +13,10 @@ import pytest
 from confcom.aesm.error_code import AesmErrorCode
 from confcom.aesm.message_codec import decode_response
 from confcom.aesm.messages import GetQuoteExRequest
-from confcom.quote_helper.limits_and_deadlines import (
-    EVENTS_PER_TURN,
-    UNREAD_OVERHEAD,
-    UNREAD_RESERVE,
-    UNWATCHED_SECONDS,
-    HelperLimits,
-)
+from confcom.quote_helper.limits_and_deadlines import UNREAD_OVERHEAD, UNREAD_RESERVE, HelperLimits
 from confcom.quote_helper.transport.accounts import Accounts
 from confcom.quote_helper.transport.connection import Connection
-from confcom.quote_helper.transport.connections import PEERS_PER_TURN
+from confcom.quote_helper.transport.connections import EVENTS_PER_TURN, PEERS_PER_TURN, UNWATCHED_SECONDS
 from testkit.helper_in_process import KEY_ID, NUM, SIZE, frame
 from testkit.waiting import until
 

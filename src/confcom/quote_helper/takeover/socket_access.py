@@ -8,7 +8,6 @@ import os
 import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -16,77 +15,48 @@ from confcom.daemon.logs import LogLimiter
 from confcom.daemon.readiness_log import NotReady
 from confcom.daemon.socket_path import FileIdentity, not_an_empty_directory
 from confcom.daemon.unix_socket import BoundUnixSocket, open_path, set_mode
-from confcom.quote_helper.limits_and_deadlines import DIRECTORY_MODE, SOCKET_MODE, HelperLimits
+from confcom.quote_helper.limits_and_deadlines import HelperLimits
 
 _logger = logging.getLogger(__name__)
 
+SOCKET_MODE: Final = 0o666
+"""Connecting needs write permission (unix(7)), and enclave programs run as any user. Intel's aesmd uses 0777."""
+DIRECTORY_MODE: Final = 0o755
+"""Every user may reach the socket, and no other user may replace it."""
 _ROOT: Final = 0
 _OTHERS_MAY_ENTER: Final = stat.S_IXGRP | stat.S_IXOTH
 
 
-@dataclass(frozen=True, slots=True)
-class FileAccess:
-    """Owner, group and mode of a file."""
-
-    uid: int
-    gid: int
-    mode: int
-
-    @classmethod
-    def of(cls, status: os.stat_result) -> FileAccess:
-        """Return owner, group and mode from the result of fstat(2)."""
-        return cls(status.st_uid, status.st_gid, stat.S_IMODE(status.st_mode))
-
-    def __str__(self) -> str:
-        return f"mode {self.mode:04o}, uid {self.uid}, gid {self.gid}"
+def describe(status: os.stat_result) -> str:
+    """Return mode and owners of a file."""
+    return f"mode {stat.S_IMODE(status.st_mode):04o}, uid {status.st_uid}, gid {status.st_gid}"
 
 
-def who_else_can_replace(directory: FileAccess, *, me: int) -> str | None:
+def who_else_can_replace(directory: os.stat_result, *, me: int) -> str | None:
     """Return who, besides root and the user `me`, can replace a socket in this directory; None: nobody."""
-    if directory.uid not in (_ROOT, me):
-        return f"the user {directory.uid}, who owns the directory,"
-    if directory.mode & stat.S_ISVTX:
+    if directory.st_uid not in (_ROOT, me):
+        return f"the user {directory.st_uid}, who owns the directory,"
+    if directory.st_mode & stat.S_ISVTX:
         return None  # users may create files there, but may not rename or remove those of other users
-    if directory.mode & stat.S_IWOTH:
+    if directory.st_mode & stat.S_IWOTH:
         return "every user"
-    if directory.mode & stat.S_IWGRP and directory.gid != _ROOT:
-        return f"the group {directory.gid}"
+    if directory.st_mode & stat.S_IWGRP and directory.st_gid != _ROOT:
+        return f"the group {directory.st_gid}"
     return None
 
 
-def all_can_enter(directory: FileAccess) -> bool:
-    """Return whether clients of every user can enter a directory; access control lists are not checked."""
-    return bool(directory.mode & stat.S_IXOTH)
-
-
-def all_can_connect(socket: FileAccess) -> bool:
-    """Return whether clients of every user can connect to a socket whose directory they can enter."""
-    return socket.mode & SOCKET_MODE == SOCKET_MODE
-
-
-def repaired_mode(directory: FileAccess) -> int:
+def repaired_mode(mode: int) -> int:
     """Return the mode that lets every user enter the socket's directory and only its owner write it.
 
     A directory with the sticky bit, such as /tmp, is shared with other programs, and keeps its mode. Unrelated bits,
     such as setgid, are kept too.
     """
-    mode = directory.mode
     if mode & stat.S_ISVTX:
         return mode
     if mode & _OTHERS_MAY_ENTER != _OTHERS_MAY_ENTER:
         mode |= DIRECTORY_MODE
     # The owner must be able to create the socket there.
     return (mode | stat.S_IRWXU) & ~(stat.S_IWGRP | stat.S_IWOTH)
-
-
-@dataclass(frozen=True, slots=True)
-class Reachability:
-    """Whether clients of every user can connect to the socket."""
-
-    problem: NotReady | None = None
-    """Why not; None if they can, if that is not known, or if it is not required."""
-    needs_new_socket: bool = False
-    """Whether the socket itself is the reason: it now belongs to another user, so that its mode cannot be set."""
 
 
 class SocketAccess:
@@ -109,20 +79,20 @@ class SocketAccess:
             with _open_directory(directory) as (opened, linked):
                 if not linked:
                     self._repair_mode(opened, directory, repaired_mode)
-                found = FileAccess.of(os.fstat(opened))
+                found = os.fstat(opened)
         except OSError as error:
             _logger.debug("the socket's directory cannot be examined", extra={"error": str(error)})
             return None
         self._warn(found)
-        if all_can_enter(found) or not self._open_to_all:
+        if found.st_mode & stat.S_IXOTH or not self._open_to_all:
             return None
-        reason = f"clients of other users cannot enter the socket's directory ({found})"
+        reason = f"clients of other users cannot enter the socket's directory ({describe(found)})"
         if linked:
             return NotReady(
                 f"{reason}, and its mode is not changed, because {directory} is a symbolic link; {self._remedy}",
                 code="socket-directory-linked",
             )
-        if found.mode & stat.S_ISVTX:
+        if found.st_mode & stat.S_ISVTX:
             return NotReady(
                 f"{reason}, and its mode is not changed, because it has the sticky bit; give the socket a "
                 f"directory of its own, or run on the node: chmod a+rx {directory}",
@@ -130,29 +100,29 @@ class SocketAccess:
             )
         return NotReady(f"{reason}; {self._remedy}", code="socket-directory-closed")
 
-    def check_socket(self, bound: BoundUnixSocket) -> Reachability:
-        """Repair the socket's mode, and return whether clients of every user can connect to it."""
+    def check_socket(self, bound: BoundUnixSocket) -> NotReady | None:
+        """Repair the socket's mode, and return why clients of some users cannot connect to it."""
         try:
             with open_path(self._path) as opened:
-                status = os.fstat(opened)
-                if FileIdentity(status.st_dev, status.st_ino) != bound.identity:
-                    return Reachability()  # it was replaced meanwhile, which the next check will find
+                if FileIdentity.from_status(os.fstat(opened)) != bound.identity:
+                    return None  # it was replaced meanwhile, which the next check will find
                 self._repair_mode(opened, self._path, lambda _: SOCKET_MODE)
-                found = FileAccess.of(os.fstat(opened))
+                found = os.fstat(opened)
         except OSError as error:
             _logger.debug("the socket cannot be examined", extra={"error": str(error)})
-            return Reachability()
-        if all_can_connect(found) or not self._open_to_all:
-            return Reachability()
-        problem = NotReady(
-            f"clients of other users cannot connect to the socket ({found}); {self._remedy}", code="socket-closed"
+            return None
+        if found.st_mode & SOCKET_MODE == SOCKET_MODE or not self._open_to_all:
+            return None
+        return NotReady(
+            f"clients of other users cannot connect to the socket ({describe(found)}); {self._remedy}",
+            code="socket-closed",
         )
-        return Reachability(problem, needs_new_socket=found.uid != os.geteuid())
 
-    def _repair_mode(self, descriptor: int, path: Path, wanted: Callable[[FileAccess], int]) -> None:
-        found = FileAccess.of(os.fstat(descriptor))
-        mode = wanted(found)
-        if not self._open_to_all or found.mode == mode or found.uid != os.geteuid():
+    def _repair_mode(self, descriptor: int, path: Path, wanted: Callable[[int], int]) -> None:
+        found = os.fstat(descriptor)
+        was = stat.S_IMODE(found.st_mode)
+        mode = wanted(was)
+        if not self._open_to_all or was == mode or found.st_uid != os.geteuid():
             return
         set_mode(descriptor, mode)
         if (suppressed := self._repair_log.admit()) is not None:
@@ -160,10 +130,10 @@ class SocketAccess:
                 "the mode of %s was changed; the helper restored %04o",
                 path,
                 mode,
-                extra={"event": "mode-restored", "was": f"{found.mode:04o}", "not_logged_since": suppressed},
+                extra={"event": "mode-restored", "was": f"{was:04o}", "not_logged_since": suppressed},
             )
 
-    def _warn(self, directory: FileAccess) -> None:
+    def _warn(self, directory: os.stat_result) -> None:
         who = who_else_can_replace(directory, me=os.geteuid())
         if who == self._warned:
             return
@@ -174,7 +144,7 @@ class SocketAccess:
                 who,
                 extra={
                     "directory": str(self._path.parent),
-                    "why": str(directory),
+                    "why": describe(directory),
                     "remedy": f"give the directory to the helper's user or to root, with mode {DIRECTORY_MODE:04o}",
                 },
             )

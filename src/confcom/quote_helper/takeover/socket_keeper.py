@@ -30,15 +30,18 @@ from confcom.daemon.socket_path import (
 from confcom.daemon.unix_socket import BoundUnixSocket, listen_at, make_directory
 from confcom.daemon.worker import Worker
 from confcom.errors import ConfcomError, UnavailableError
-from confcom.quote_helper.limits_and_deadlines import BACKLOG, DIRECTORY_MODE, SOCKET_MODE, HelperLimits
+from confcom.quote_helper.limits_and_deadlines import HelperLimits
 from confcom.quote_helper.quoting.stale_target import StaleTargetPolicy
 from confcom.quote_helper.takeover.holder_target import read_holder_target
-from confcom.quote_helper.takeover.socket_access import SocketAccess, remove_directory
+from confcom.quote_helper.takeover.socket_access import DIRECTORY_MODE, SOCKET_MODE, SocketAccess, remove_directory
 from confcom.quote_helper.takeover.takeover_policy import MAX_SOCKET_PATH_BYTES, Decision, Instance, Step, decide
 from confcom.quote_helper.transport.server import AesmServer
 
 _logger = logging.getLogger(__name__)
 
+BACKLOG: Final = 4096
+"""Linux' default of net.core.somaxconn, to which the kernel limits it. Intel's client blocks in connect() without a
+limit when the backlog is full, and asyncio's default of 100 refuses at 1,024 concurrent connects (measured)."""
 _PERMANENT_ERRORS: Final = frozenset({errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.ELOOP})
 """At the start these mean a wrong path or wrong permissions, which waiting would only hide. Transient errors (a full
 disk, no descriptors) are retried, and once the helper runs, all errors are."""
@@ -143,7 +146,7 @@ class SocketKeeper:
             return None
         if self._bound is not None:
             if self._bound.owns_path():
-                self._keep_reachable(self._bound)
+                self._set_problem(self._access.check_socket(self._bound))
                 return None
             self._retire(self._bound)
             self._bound = None
@@ -166,13 +169,6 @@ class SocketKeeper:
             # An instance that served here before, if any, cannot be asked any more.
             self._stale.took_over_from(b"")
         return self._bind(stale=found.stale, replace=decision.step is not Step.BIND)
-
-    def _keep_reachable(self, bound: BoundUnixSocket) -> None:
-        reachability = self._access.check_socket(bound)
-        if not reachability.needs_new_socket:
-            self._set_problem(reachability.problem)
-        elif self._bind(replace=True) is None:
-            self._retire(bound)
 
     async def _decide(self) -> tuple[PathInspection, Decision]:
         found = await self._worker.submit(lambda: _inspect(self._path))

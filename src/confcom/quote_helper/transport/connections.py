@@ -27,10 +27,6 @@ from confcom.aesm.session import PeerClosed, ProtocolViolation, RequestReceived
 from confcom.daemon.deadlines import Deadlines
 from confcom.daemon.logs import LogLimiter
 from confcom.quote_helper.limits_and_deadlines import (
-    EVENTS_PER_TURN,
-    READING_SECONDS,
-    UNREAD_LOOK_SECONDS,
-    UNWATCHED_SECONDS,
     HelperLimits,
 )
 from confcom.quote_helper.quoting.service import QuoteService, Ticket
@@ -45,6 +41,17 @@ _RECEIVING, _PAUSED, _ANSWERING, _SENDING, _UNREAD, _ENDED = Stage
 _READ_EVENTS: Final = select.EPOLLOUT | select.EPOLLET
 """The kernel raises EPOLLOUT when a client has read or dropped what was sent. Edge-triggered, because a socket with a
 small unread answer counts as writable all the time."""
+READING_SECONDS: Final = 0.0002
+"""How long after an answer was sent the helper first checks whether the client has read it."""
+UNREAD_LOOK_SECONDS: Final = 0.001
+"""Between further checks: a client that waits for its connection to be closed, and a request of a peer that is at its
+limits, may wait that long."""
+UNWATCHED_SECONDS: Final = 0.02
+"""How long after an answer was sent the helper polls. Then it watches the connection, which costs as much as several
+checks. A client on a busy node may wait for a processor that long."""
+EVENTS_PER_TURN: Final = 64
+"""Connections read in one turn of the event loop. Reading and decoding the largest request takes under 0.3 ms, so even
+64 of these stay below the 50 ms that is the most for which the loop may be blocked."""
 PEERS_PER_TURN: Final = 256
 """Peers with paused connections that are checked in one turn of the event loop, a microsecond each. Where peers are
 identified by uid, one container can be thousands of peers."""

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Final, Protocol
 
 from confcom.aesm.messages import Request, Response
 from confcom.aesm.session import ProtocolViolation
 from confcom.quote_helper.transport.peers import Peer
+
+DROP_REASONS: Final = ("malformed", "timeout", "write_timeout", "shed", "over_share", "gone", "failed", "stopping")
+"""Why a connection ends without a whole answer, for metrics. over_share: its peer was at its limits for too long; gone:
+its client disconnected before it could be answered; failed: an error in the helper."""
 
 
 class Observer(Protocol):

@@ -16,7 +16,7 @@ from collections.abc import Callable
 from typing import Final
 
 from confcom.aesm.messages import Response
-from confcom.quote_helper.limits_and_deadlines import ACCEPT_BATCH, HelperLimits
+from confcom.quote_helper.limits_and_deadlines import HelperLimits
 from confcom.quote_helper.quoting.service import QuoteService
 from confcom.quote_helper.transport.accounts import Accounts
 from confcom.quote_helper.transport.connection import Connection
@@ -26,6 +26,9 @@ from confcom.quote_helper.transport.peers import PeerIdentifier
 
 _logger = logging.getLogger(__name__)
 
+ACCEPT_BATCH: Final = 16
+"""Connections accepted before the first of them is read: enough that clients have sent their requests by then, few
+enough that the limits are checked often."""
 _OUT_OF_RESOURCES: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 """accept() lacks a descriptor or memory (accept(2)); the connection stays in the backlog."""
 _DRAIN_LOOK_SECONDS: Final = 0.005
