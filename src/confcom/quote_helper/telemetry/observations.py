@@ -91,13 +91,12 @@ class Observations:
 
 
 class _Pod:
-    __slots__ = ("failures", "last_seen", "seen", "successes")
+    __slots__ = ("failures", "last_seen", "successes")
 
     def __init__(self, last_seen: float) -> None:
         self.successes = 0
         self.failures = 0
         self.last_seen = last_seen
-        self.seen = True
 
 
 class PodMetrics(Collector):
@@ -105,9 +104,11 @@ class PodMetrics(Collector):
 
     def __init__(self, registry: CollectorRegistry, clock: Callable[[], float]) -> None:
         self._clock = clock
+        self._now = clock()
+        """As of the last tick."""
         self._pods: dict[str, _Pod] = {}
-        self._unknown = _Pod(clock())
-        self._others = _Pod(clock())
+        self._unknown = _Pod(self._now)
+        self._others = _Pod(self._now)
         registry.register(self)
 
     def answered(self, pod: str, *, succeeded: bool) -> None:
@@ -115,7 +116,7 @@ class PodMetrics(Collector):
         counts = self._pods.get(pod)
         if counts is None:
             counts = self._admit(pod)
-        counts.seen = True
+        counts.last_seen = self._now
         if succeeded:
             counts.successes += 1
         else:
@@ -123,12 +124,9 @@ class PodMetrics(Collector):
 
     def tick(self) -> None:
         """Remove the pods without requests for POD_AWAY_SECONDS."""
-        now = self._clock()
+        self._now = self._clock()
         for pod, counts in list(self._pods.items()):
-            if counts.seen:
-                counts.seen = False
-                counts.last_seen = now
-            elif now - counts.last_seen >= POD_AWAY_SECONDS:
+            if self._now - counts.last_seen >= POD_AWAY_SECONDS:
                 del self._pods[pod]
 
     def collect(self) -> Iterator[Metric]:
@@ -151,7 +149,7 @@ class PodMetrics(Collector):
             return self._unknown
         if len(self._pods) >= MAX_PODS:
             return self._others
-        counts = self._pods[pod] = _Pod(self._clock())
+        counts = self._pods[pod] = _Pod(self._now)
         return counts
 
 

@@ -1,0 +1,102 @@
+"""What peers may hold, whatever they do and in whatever order: nothing is lost, and each has its reserve."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from confcom.aesm.messages import GetQuoteExRequest, GetSupportedAttKeyIdNumRequest
+from confcom.quote_helper.limits_and_deadlines import (
+    CONNECTION_MEMORY,
+    PEERS,
+    UNREAD_OVERHEAD,
+    UNREAD_RESERVE,
+    HelperLimits,
+)
+from confcom.quote_helper.transport.accounts import Accounts
+from confcom.quote_helper.transport.connection import Connection, largest_answer
+from confcom.quote_helper.transport.peers import Peer
+
+LIMITS = HelperLimits(max_waiting=64, unread_memory=PEERS * UNREAD_RESERVE + (256 << 10))
+REQUESTS = st.sampled_from([512, 8192, 13_346, 65_536]).map(lambda size: GetQuoteExRequest(b"", size))
+STEPS = st.tuples(
+    st.sampled_from(["ask", "ask", "ask", "answer", "send", "end"]),
+    st.integers(0, PEERS - 2),
+    st.integers(0, 1000),
+    REQUESTS | st.just(GetSupportedAttKeyIdNumRequest()),
+)
+
+
+def new_connection(accounts, peer, request):
+    connection = Connection(None, Peer(peer, peer, 0))
+    connection.request, connection.received, connection.complete = request, 600, True
+    accounts.add(connection)
+    return connection
+
+
+class Model:
+    """Connections in the stages that the accounts know of, driven by steps."""
+
+    def __init__(self, limits):
+        self.accounts = Accounts(limits)
+        self.served, self.sending, self.unread = [], {}, []
+
+    def step(self, what, peer, which, request):
+        if what == "ask":
+            connection = new_connection(self.accounts, peer, request)
+            if self.accounts.start_serving(connection):
+                self.served.append(connection)
+            else:
+                self.accounts.remove(connection)
+        elif what == "answer" and self.served:
+            connection = self.served.pop(which % len(self.served))
+            size = largest_answer(connection.request) - UNREAD_OVERHEAD - which
+            self.sending[connection] = max(0, size - self.accounts.start_sending(connection, size))
+        elif what == "send" and self.sending:
+            connection = next(iter(self.sending))
+            del self.sending[connection]
+            self.accounts.set_answered(connection)
+            self.unread.append(connection)
+        elif what == "end" and self.unread:
+            self.accounts.remove(self.unread.pop(which % len(self.unread)))
+
+    def end(self):
+        for connection in (*self.served, *self.sending, *self.unread):
+            self.accounts.remove(connection)
+
+
+@given(st.lists(STEPS, max_size=300))
+def test_limits_hold_and_all_is_given_back(steps):
+    model = Model(LIMITS)
+    for step in steps:
+        model.step(*step)
+        open_ones = [*model.served, *model.sending, *model.unread]
+        assert sum(each.unread for each in open_ones) <= LIMITS.unread_memory
+        assert sum(each.memory for each in open_ones if each not in model.sending) <= LIMITS.client_memory
+        assert model.accounts.memory == sum(each.unread + each.memory for each in open_ones)
+    model.end()
+    assert (model.accounts.memory, len(model.accounts), model.accounts.unanswered) == (0, 0, 0)
+
+
+@given(st.lists(STEPS, max_size=300), REQUESTS)
+def test_a_peer_that_holds_nothing_is_served_whatever_others_hold(steps, request_):
+    """Others are as many as a node's Pods, and answers that they were given stay unread."""
+    model = Model(LIMITS)
+    for what, *step in steps:
+        model.step("ask" if what == "end" else what, *step)
+    late = new_connection(model.accounts, "late", request_)
+    while model.served:
+        model.step("answer", 0, 0, None)
+    assert model.accounts.start_serving(late)
+    assert late.unread >= min(largest_answer(request_), UNREAD_RESERVE)
+
+
+def test_many_greedy_peers_take_the_pool_and_no_reserve():
+    model = Model(LIMITS)
+    for _ in range(10):
+        for peer in range(PEERS - 1):
+            model.step("ask", peer, 0, GetQuoteExRequest(b"", 8192))
+            model.step("answer", 0, 0, None)
+    for connection in model.sending:
+        assert connection.account.unread >= largest_answer(connection.request) - 1024
+    late = new_connection(model.accounts, "late", GetQuoteExRequest(b"", 65_536))
+    assert model.accounts.start_serving(late)
+    assert late.memory == CONNECTION_MEMORY + late.received
