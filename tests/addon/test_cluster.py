@@ -219,6 +219,7 @@ def test_each_failure_of_each_operation_is_an_error_of_ours(operation, failure):
         operation(Api(memory))
     assert (type(caught.value), caught.value.error_code) == (error, code)
     assert message in caught.value.why
+    assert ("let-people-look" in caught.value.remedy) == (error is ForbiddenError)
     memory.accept()
     operation(Api(memory))
 

@@ -165,6 +165,11 @@ CASES = [
     ({"nodes": ()}, Check.NODES, "FAILED", "no-nodes", "confcom.internal/simulated-sgx=true"),
     (plan(HARDWARE_PLUGIN), Check.NODES, "FAILED", "no-nodes", "cpu-security.sgx.enabled=true"),
     ({"nodes": (), "allow_no_nodes": True}, Check.NODES, "warning", "no-nodes", "simulated-sgx=true"),
+    (
+        {"rendering": ChartError("no"), "nodes": (make.node("n"),)},
+        *(Check.NODES, "FAILED", "no-nodes", "to simulate: --simulated-node"),
+    ),
+    ({"rendering": ChartError("no"), "nodes": (METAL,)}, Check.NODES, "skipped", "not-checked", ""),
     ({"unknown_nodes": ("missing",)}, Check.NODES, "FAILED", "node-not-found", "missing"),
     ({"nodes": AWAY}, Check.NODES, "FAILED", "cluster-request-failed", "timeout"),
     ({"nodes": (TAINTED,)}, Check.NODES, "FAILED", "node-tainted", "--set tolerations[0].key=sgx"),

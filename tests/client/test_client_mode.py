@@ -59,8 +59,15 @@ def test_out_of_process_asks_the_named_socket(request_one, listen, honest, socke
     assert Quote.parse(quoted.quote).body.mr_enclave == ENCLAVE.mr_enclave
     assert str(choose_mode(environ)) in caplog.text
     assert str(socket_path) in caplog.text
-    given = request_one(make_report, client=request_one.client(socket_path), environ=OUT, process_mode=ProcessMode())
-    assert len(given.quote) == len(quoted.quote)
+
+
+@pytest.mark.parametrize("environ", [OUT, {}], ids=["set", "not set"])
+def test_a_given_client_is_a_choice_too(request_one, listen, honest, socket_path, environ):
+    listen(honest)
+    client, mode = request_one.client(socket_path), ProcessMode()
+    assert request_one(make_report, client=client, environ=environ, process_mode=mode).quote
+    with raises("mixed-quoting-modes", MixedModeError):
+        request_one(make_report, environ={}, process_mode=mode)
 
 
 def test_in_process_says_plainly_what_is_missing_and_asks_nobody(request_one, listen, honest, socket_path):

@@ -19,7 +19,7 @@ from confcom.device_plugin import settings as plugin
 from confcom.quote_helper import settings as helper
 from testkit import cluster_objects as make
 from testkit.cluster_programs import find_helm, find_kubectl
-from testkit.documentation import PAGES, ROOT, blocks, commands
+from testkit.documentation import PAGES, ROOT, Command, blocks, commands
 from testkit.memory_chart import new_cluster
 from testkit.working_daemons import settle
 
@@ -46,7 +46,7 @@ NOT_RUN = {
 """Programs whose commands are left out, with what they need."""
 
 SHELL = {
-    *("cd", "export", "case", "until", "do", "done", "python", "python3", "."),
+    *("cd", "export", "case", "until", "do", "done", "timeout", "python", "python3", "."),
     *("sed", "sleep", "base64", "cat", "ls", "echo", "openssl", "date", "printf", "sha256sum", "cut"),
 }
 """What every system has; that they do what they should is seen where the whole block is run."""
@@ -69,6 +69,14 @@ CLUSTER_PAGES = [
 ]
 
 STARTED = [(command, words) for page in PAGES for command in commands(page) for words in command.programs()]
+EXAMPLES = [
+    pytest.param(command, words[1:], id=str(command))
+    for line in helper._EPILOG.format(prog="confcom quote-helper").splitlines()
+    if "confcom " in line
+    for command in [Command("quote-helper --help", "", line.strip())]
+    for words in command.programs()
+]
+"""The commands in the help of the quote helper."""
 
 
 def started(program):
@@ -119,7 +127,7 @@ def test_the_add_ons_commands_run(page, monkeypatch):
     assert ran
 
 
-@pytest.mark.parametrize(("command", "arguments"), started("confcom"))
+@pytest.mark.parametrize(("command", "arguments"), [*started("confcom"), *EXAMPLES])
 def test_confcom_takes_it(command, arguments, monkeypatch):
     monkeypatch.chdir(ROOT)
     if any("..." in word for word in arguments):

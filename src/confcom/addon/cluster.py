@@ -439,7 +439,8 @@ def _reported(failure: str, silent: str = "the API server does not answer") -> I
             raise RefusedError(failure, why=message, invalid=not denied) from error
         kinds = {403: ForbiddenError, 404: NotFoundError, 409: ConflictError}
         why = f"{silent}: {message}" if code >= HTTPStatus.BAD_GATEWAY else message
-        raise kinds.get(code, ClusterAccessError)(failure, why=why) from error
+        remedy = "ask for the permissions that docs/how-to/let-people-look.md lists" if code == 403 else ""
+        raise kinds.get(code, ClusterAccessError)(failure, why=why, remedy=remedy) from error
     except httpx2.HTTPError as error:
         why = f"{silent}: {error or type(error).__name__}"
         raise ClusterAccessError(failure, why=why) from error

@@ -40,12 +40,12 @@ class Check(StrEnum):
 
     HELM = "helm"
     KUBERNETES = "Kubernetes version"
+    NODES = "SGX nodes"
     VALUES = "chart and values"
     PERMISSIONS = "permissions"
     POD_SECURITY = "Pod Security"
     OWNERS = "resource names"
     SIMULATION = "simulation"
-    NODES = "SGX nodes"
 
 
 class Outcome(StrEnum):
@@ -202,6 +202,8 @@ def run_checks(inputs: PreflightInputs) -> tuple[Finding, ...]:
         found.append(check_permissions(denied))
     if rendering is not None:
         found += [_ok(Check.VALUES, f"{len(rendering.manifests)} objects"), *_admission(inputs)]
+    elif nodes is not None and all(chart.sgx_kind(node) is chart.SgxKind.NONE for node in nodes):
+        found.append(_no_nodes(inputs, "none has a label of one"))
     if rendering is not None and nodes is not None:
         daemons, daemon_sets = chart.daemons_in(rendering.manifests), _known(inputs.daemon_sets) or ()
         # In other namespaces, tenants write the labels.
@@ -243,7 +245,7 @@ def check_permissions(denied: Sequence[Permission]) -> Finding:
     if not denied:
         return _ok(Check.PERMISSIONS, "this user has all required permissions")
     what, why = "this user lacks permissions", f"not allowed: {'; '.join(map(str, denied))}"
-    remedy = "ask a cluster administrator to grant these permissions, or to run the command"
+    remedy = "ask a cluster administrator to grant these (docs/how-to/let-people-look.md), or to run the command"
     return Finding(Check.PERMISSIONS, FAILED, "permissions-missing", what, why, remedy)
 
 
@@ -418,10 +420,7 @@ def _nodes(daemons: Objects, nodes: Objects, installed: Objects, inputs: Preflig
     elif chosen:
         yield _ok(Check.NODES, shown(_names(chosen)))
     else:
-        remedy = "kubectl label node NODE LABEL, or let Node Feature Discovery do it; without SGX hardware: "
-        remedy += "--simulated-node NODE; for nodes that join later: --allow-no-nodes"
-        outcome, why = WARNING if inputs.allow_no_nodes else FAILED, f"none is labelled {labels}"
-        yield Finding(Check.NODES, outcome, "no-nodes", "the cluster has no node for the daemons", why, remedy)
+        yield _no_nodes(inputs, f"none is labelled {labels}")
     specs = list(map(chart.pod_spec_of, daemons))
     taints = {name_of(node): {one for spec in specs for one in untolerated(spec, node)} for node in chosen}
     if tainted := {name: some for name, some in taints.items() if some}:
@@ -431,3 +430,10 @@ def _nodes(daemons: Objects, nodes: Objects, installed: Objects, inputs: Preflig
         why = "the daemons do not tolerate it: none starts there, and a change stops running ones"
         remedy = f"remove the taint; to keep it:  {chart.tolerating(specs, every)}"
         yield Finding(Check.NODES, outcome, "node-tainted", what, why, remedy)
+
+
+def _no_nodes(inputs: PreflightInputs, why: str) -> Finding:
+    remedy = "to simulate: --simulated-node NODE; with SGX hardware: kubectl label node NODE LABEL, or let Node "
+    remedy += "Feature Discovery do it; for nodes that join later: --allow-no-nodes"
+    outcome = WARNING if inputs.allow_no_nodes else FAILED
+    return Finding(Check.NODES, outcome, "no-nodes", "no node has SGX", why, remedy)

@@ -7,17 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from confcom.addon import chart_objects as chart
-from confcom.addon.chart_objects import (
-    OURS,
-    REAL,
-    Component,
-    SgxKind,
-    allocatable,
-    component_of,
-    offered,
-    pod_spec_of,
-    simulates,
-)
+from confcom.addon.chart_objects import OURS, REAL, Component, SgxKind, component_of, pod_spec_of, simulates
 from confcom.addon.daemon_pods import FAILED_CREATE, GONE, DaemonPod, PodState
 from confcom.addon.epc import NodeEpc, Workload, epc_problems, used_by_node, workloads
 from confcom.addon.problems import Problem, ProblemGroup, grouped, shown
@@ -165,7 +155,7 @@ def add_on_status(snapshot: Snapshot) -> AddOnStatus:
         if status.sgx is not SgxKind.NONE
         or status.plugins
         or status.helpers
-        or any(allocatable(node, one) or (not daemons and one in offered(node)) for one in OURS)
+        or any(chart.allocatable(node, one) or (not daemons and one in chart.offered(node)) for one in OURS)
     )
     controller = _controller(snapshot)
     problems = [*_release_problems(snapshot), *_drift_problems(snapshot), *_cluster_problems(snapshot)]

@@ -45,6 +45,9 @@ class ModeChoice:
         return f"quoting {self.mode.value}, because {self.reason}"
 
 
+CLIENT_GIVEN: Final = ModeChoice(QuotingMode.OUT_OF_PROCESS, "the program gave a client for an AESM socket")
+
+
 def choose_mode(environ: Mapping[str, str]) -> ModeChoice:
     """Return the mode that the environment selects."""
     if MODE_VARIABLE in environ:

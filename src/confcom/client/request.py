@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from confcom.client.asynchronous import AsyncAesmClient
 from confcom.client.blocking import AesmClient
 from confcom.client.conversation import AesmQuote
-from confcom.client.mode import PROCESS_MODE, ProcessMode, choose_mode, require_out_of_process
+from confcom.client.mode import CLIENT_GIVEN, PROCESS_MODE, ProcessMode, choose_mode, require_out_of_process
 from confcom.sgx.report import QeReportInfo, Report, TargetInfo
 
 _LOGGER = logging.getLogger("confcom.client")
@@ -25,7 +25,8 @@ def request_quote(
 ) -> AesmQuote:
     """Get a quote of a report that is made for the quoting enclave of this node.
 
-    The presence of SGX_AESM_ADDR at first use selects the mode, which is logged with its reason.
+    The presence of SGX_AESM_ADDR at first use selects the mode, which is logged with its reason. A program that gives a
+    client has selected quoting out of process itself.
 
     Args:
         make_report: makes the enclave's report for a target info; called again if the quoting enclave changes.
@@ -35,13 +36,13 @@ def request_quote(
         process_mode: where the selected mode is stored.
 
     Raises:
-        InProcessQuotingError: SGX_AESM_ADDR is not set.
+        InProcessQuotingError: SGX_AESM_ADDR is not set, and no client is given.
         MixedModeError: this process used the other mode before.
         AesmError: the service refused.
         UnavailableError: the service is not there or does not answer.
     """
     aesm_client = client or AesmClient(environ=environ)
-    _select_mode(process_mode, environ, aesm_client)
+    _select_mode(process_mode, environ, aesm_client, given=client is not None)
     return aesm_client.quote_fresh_report(make_report, qe_report_info=qe_report_info)
 
 
@@ -55,13 +56,13 @@ async def request_quote_async(
 ) -> AesmQuote:
     """Get a quote like `request_quote`, in asyncio programs."""
     aesm_client = client or AsyncAesmClient(environ=environ)
-    _select_mode(process_mode, environ, aesm_client)
+    _select_mode(process_mode, environ, aesm_client, given=client is not None)
     return await aesm_client.quote_fresh_report(make_report, qe_report_info=qe_report_info)
 
 
 def _select_mode(
-    process_mode: ProcessMode, environ: Mapping[str, str] | None, client: AesmClient | AsyncAesmClient
+    process_mode: ProcessMode, environ: Mapping[str, str] | None, client: AesmClient | AsyncAesmClient, *, given: bool
 ) -> None:
-    choice = process_mode.settle(choose_mode(os.environ if environ is None else environ))
+    choice = process_mode.settle(CLIENT_GIVEN if given else choose_mode(os.environ if environ is None else environ))
     require_out_of_process(choice)
     _LOGGER.info("%s; AESM socket %s", choice, client.socket_path)

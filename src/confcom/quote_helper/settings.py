@@ -58,7 +58,7 @@ examples:
       serve a simulated platform in the foreground; needs no SGX hardware and no root
   {prog} --provider aesmd --aesmd-socket /run/aesmd-private/aesm.socket
       relay to Intel's aesmd on a node with SGX hardware
-  CONFCOM_AESM_SOCKET=/tmp/aesm/aesm.socket confcom quote --report-data 00 -o q.bin
+  CONFCOM_AESM_SOCKET=/tmp/aesm/aesm.socket confcom quote --report-data 00 --out q.bin
       get a quote from it"""
 
 

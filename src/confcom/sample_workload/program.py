@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Final, NoReturn
 
 from confcom.client.address import aesm_socket_path
-from confcom.client.blocking import AesmClient
 from confcom.client.mode import PROCESS_MODE, ProcessMode, choose_mode
 from confcom.client.request import request_quote
 from confcom.errors import ConfcomError, ExitCode, OutputError, SettingsError, printable
@@ -77,13 +76,11 @@ def run(
         enclave = SimulatedEnclave.from_name(settings.enclave_name, debug=settings.debug)
         say(f"enclave: {settings.enclave_name!r}, simulated, MRENCLAVE {enclave.mr_enclave.hex()}")
         say(f"challenge: {settings.challenge_size} bytes")
-        client = AesmClient(aesm_socket_path(environ))
         say(str(choose_mode(environ)))
-        say(f"AESM socket: {client.socket_path}")
+        say(f"AESM socket: {aesm_socket_path(environ)}")
         started = clock()
         quoted = request_quote(
             lambda target_info: enclave.create_report(target_info, settings.report_data),
-            client=client,
             environ=environ,
             process_mode=process_mode,
         )
