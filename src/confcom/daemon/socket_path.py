@@ -36,7 +36,7 @@ class PathState(Enum):
 
 @dataclass(frozen=True, slots=True)
 class FileIdentity:
-    """Device, inode and owner of a socket's file, which tell it from another file at the same path.
+    """Device and inode of a socket's file, which tell it from another file at the same path.
 
     This holds only while the socket is open: the kernel then holds the inode, so its number is not reused. Timestamps
     are no part of the identity, because link(2), rename(2) and chmod(2) change them.
@@ -44,8 +44,6 @@ class FileIdentity:
 
     device: int
     inode: int
-    owner: int
-    """A socket that was given to another user is not the same: its mode cannot be set any more."""
 
     @classmethod
     def of(cls, path: Path) -> FileIdentity | None:
@@ -59,7 +57,7 @@ class FileIdentity:
     @classmethod
     def from_status(cls, status: os.stat_result) -> FileIdentity:
         """Return the identity from the result of fstat(2)."""
-        return cls(status.st_dev, status.st_ino, status.st_uid)
+        return cls(status.st_dev, status.st_ino)
 
 
 @dataclass(frozen=True, slots=True)

@@ -118,6 +118,13 @@ class SocketAccess:
             code="socket-closed",
         )
 
+    def socket_is_anothers(self) -> bool:
+        """Return whether the socket was given to another user, so that its mode cannot be set any more."""
+        try:
+            return self._path.lstat().st_uid != os.geteuid()
+        except OSError:
+            return False
+
     def _repair_mode(self, descriptor: int, path: Path, wanted: Callable[[int], int]) -> None:
         found = os.fstat(descriptor)
         was = stat.S_IMODE(found.st_mode)

@@ -146,8 +146,7 @@ class SocketKeeper:
             return None
         if self._bound is not None:
             if self._bound.owns_path():
-                self._set_problem(self._access.check_socket(self._bound))
-                return None
+                return self._keep_reachable(self._bound)
             self._retire(self._bound)
             self._bound = None
             self.problem = NotReady("the path no longer leads to this helper's socket", code="path-lost", expected=True)
@@ -169,6 +168,16 @@ class SocketKeeper:
             # An instance that served here before, if any, cannot be asked any more.
             self._stale.took_over_from(b"")
         return self._bind(stale=found.stale, replace=decision.step is not Step.BIND)
+
+    def _keep_reachable(self, served: BoundUnixSocket) -> ConfcomError | None:
+        problem = self._access.check_socket(served)
+        if problem is None or not self._access.socket_is_anothers():
+            self._set_problem(problem)
+            return None
+        error = self._bind(replace=True)
+        if error is None:
+            self._retire(served)
+        return error
 
     async def _decide(self) -> tuple[PathInspection, Decision]:
         found = await self._worker.submit(lambda: _inspect(self._path))
