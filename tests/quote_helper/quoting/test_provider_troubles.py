@@ -269,6 +269,24 @@ async def test_a_self_test_that_began_before_the_loss_proves_nothing(in_process,
         assert "self-test" in events[lost:again]
 
 
+async def test_requests_that_wait_get_a_cause_that_becomes_known(in_process, backend):
+    known, unknown = asyncio.Event(), Mock(side_effect=LOST)
+
+    def self_test():
+        if known.is_set():
+            raise QuoteProviderError(Code.NO_PLATFORM_CERT_DATA, "no certificate")
+        return unknown()
+
+    failing = Backend(backend.provider, self_test, tells_cause=True, in_loop=backend.in_loop)
+    async with in_process(None, open_backend=lambda: failing) as running:
+        await running.unready("aesmd-closed")
+        waiting = [await running.asking(ask) for ask in (INIT, SIZE)]
+        await running.reaches("waiting", 2)
+        known.set()
+        assert await asyncio.gather(*waiting) == [Code.NO_PLATFORM_CERT_DATA] * 2
+        assert await running.code(NUM) == 0
+
+
 async def test_calls_that_hang_do_not_keep_the_self_test_waiting(in_process, backend, events):
     async with in_process(None, open_backend=lambda: backend, **QUICK) as running:
         await running.ready()
