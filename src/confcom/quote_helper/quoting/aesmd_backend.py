@@ -74,7 +74,7 @@ def _problem_of_quotes(provider: AesmdQuoteProvider) -> NotReady | None:
 
 
 class AesmdSelfTest:
-    """The self-test of aesmd, which asks for its restart where only that helps.
+    """The self-test of aesmd, which asks for its restart if that may help.
 
     `tester` is its own, with a longer deadline than the clients' `provider`, whose loss makes the next test a full one.
     Both share the record of the instance that runs. The request for a restart is written beside aesmd's socket.
