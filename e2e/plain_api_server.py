@@ -21,7 +21,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 
 from confcom.errors import UnavailableError
-from e2e.cluster.tools import Tools, built
+from e2e.cluster.tools import KUBERNETES, Tools, built
 from e2e.processes import end
 
 ADMIN = "admin"
@@ -35,9 +35,9 @@ _WITH_US = ("setpriv", "--pdeathsig=KILL")
 """Ends a process when its parent ends, however that may be."""
 
 
-def plain_tools() -> Tools:
-    """Find etcd, kube-apiserver, kubectl and helm, which the cluster's tests build."""
-    folders = [built(name) for name in ("etcd", "kubernetes", "helm")]
+def plain_tools(kubernetes: str = KUBERNETES) -> Tools:
+    """Find etcd, kube-apiserver, kubectl and helm, which the cluster's tests build; Kubernetes by its folder there."""
+    folders = [built(name) for name in ("etcd", kubernetes, "helm")]
     if None in folders:
         raise UnavailableError("the cluster's programs are not built", remedy="run python -m e2e.cluster first")
     return Tools(folders=tuple(folder for folder in folders if folder), cni=Path())
@@ -179,7 +179,12 @@ class PlainApiServer:
 
 @contextlib.contextmanager
 def serving(
-    folder: Path, users: Sequence[str] = (), *, niceness: int = NICENESS, flags: Sequence[str] = ()
+    folder: Path,
+    users: Sequence[str] = (),
+    *,
+    niceness: int = NICENESS,
+    flags: Sequence[str] = (),
+    kubernetes: str = KUBERNETES,
 ) -> Iterator[PlainApiServer]:
     """Run an API server in a folder, with an administrator and users in the group of all ServiceAccounts."""
     key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
@@ -189,7 +194,7 @@ def serving(
     (folder / "accounts.pub").write_bytes(public)
     tokens = {user: secrets.token_hex(16) for user in (ADMIN, *users)}
     ports = (_free_port(), _free_port())
-    server = PlainApiServer(folder, plain_tools(), _free_port(), ports, tokens, niceness, tuple(flags))
+    server = PlainApiServer(folder, plain_tools(kubernetes), _free_port(), ports, tokens, niceness, tuple(flags))
     try:
         server.start_etcd()
         server.start()

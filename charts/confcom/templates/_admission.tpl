@@ -67,14 +67,14 @@ supported
 {{- end }}
 {{- end }}
 
-{{/* The names by which containers ask, as the plugins of all platforms offer them: a JSON list of {epc, enclave, provision, bytes}.
+{{/* The names by which containers ask, as the plugins of all platforms offer them: a JSON list of {epc, enclave, provision, helper, bytes}.
 "bytes" is the other name of the same memory, or empty: what asks by Intel's name asks for hardware, where there is some. */}}
 {{- define "confcom.epcNames" -}}
 {{- $names := list }}
 {{- $platforms := include "confcom.platforms" . | fromYamlArray }}
 {{- range $platform := $platforms }}
 {{- $one := dict "bytes" (eq $platform (last $platforms) | ternary "sgx.intel.com/epc" "") }}
-{{- range $kind := list "epc" "enclave" "provision" }}
+{{- range $kind := list "epc" "enclave" "provision" "helper" }}
 {{- $one = set $one $kind (include "confcom.resource" (dict "root" $ "platform" $platform "kind" $kind)) }}
 {{- end }}
 {{- $names = append $names $one }}
@@ -96,34 +96,96 @@ true
 {{ .Values.controller | default dict | dig "maxEpcMiBPerNode" 1048576 | int64 }}
 {{- end }}
 
-{{/* What policies about Pods and their templates look at. A template that an update does not change is not looked at again:
-otherwise controllers could not scale down, nor the garbage collector remove, what is older than the policies. */}}
-{{- define "confcom.podsAndTemplates" -}}
-namespaceSelector:
-  matchExpressions:
-  - {key: kubernetes.io/metadata.name, operator: NotIn, values: [{{ .Release.Namespace | quote }}]}
-resourceRules:
-- {apiGroups: [""], apiVersions: [v1], operations: [CREATE], resources: [pods], scope: Namespaced} # a Pod's limits stay
-- {apiGroups: [batch], apiVersions: [v1], operations: [CREATE, UPDATE], resources: [jobs, cronjobs], scope: Namespaced}
-- apiGroups: [apps]
-  apiVersions: [v1]
-  operations: [CREATE, UPDATE]
-  resources: [deployments, statefulsets, daemonsets, replicasets]
-  scope: Namespaced
-{{- end }}
+{{/* Cost. A tenant chooses how long lists are, and CEL's own limits do not bound time: a Pod with more containers is refused, and
+of what has more variables, volumes or mounts in all, these are not looked at. Each kind of object has one validating policy without
+matchConditions: the API server converts the object anew for every condition, and three times for every policy. */}}
+{{- define "confcom.mostContainers" }}1000{{ end }}
+{{- define "confcom.mostParts" }}10000{{ end }}
 
-{{- define "confcom.templateChanged" -}}
-- name: template-changed
-  expression: >-
-    request.operation == "CREATE" || dyn(object).spec.?template != dyn(oldObject).spec.?template
-    || dyn(object).spec.?jobTemplate != dyn(oldObject).spec.?jobTemplate
-{{- end }}
-
-{{/* CEL variables: the Pod or the template, and its containers with limits. */}}
-{{- define "confcom.podVariables" -}}
-- name: pod
-  expression: >-
-    object.kind == "Pod" ? dyn(object) : object.kind == "CronJob" ? dyn(object).spec.jobTemplate.spec.template : dyn(object).spec.template
+{{/* CEL variables of a Pod or template: its containers with limits. */}}
+{{- define "confcom.limitedVariables" -}}
+- name: containers
+  expression: {{ . }}.containers + {{ . }}.?initContainers.orValue([])
 - name: limited
-  expression: (variables.pod.spec.containers + variables.pod.spec.?initContainers.orValue([])).filter(c, c.?resources.?limits.orValue({}).size() > 0)
+  expression: >-
+    variables.containers.size() > {{ include "confcom.mostContainers" $ }} ? [] : variables.containers.filter(c, c.?resources.?limits.orValue({}).size() > 0)
+{{- end }}
+
+{{/* Why Pods are refused: a JSON list of {name, when, unless, says, message}. "when" and "says" are CEL about a container c with limits,
+"unless" about the request; "message" is told where "says" is too long. */}}
+{{- define "confcom.refusals" -}}
+{{- $rules := list }}
+{{- $names := include "confcom.epcNames" . | fromJsonArray }}
+{{- $mib := list }}
+{{- $provision := list }}
+{{- $helper := list }}
+{{- range $names }}
+{{- $mib = append $mib .epc }}
+{{- $provision = append $provision .provision }}
+{{- $helper = append $helper .helper }}
+{{- end }}
+{{- $hardware := (last $names).epc }}
+{{- if .Values.provision.policy }}
+{{- $rules = append $rules (dict "name" "provision"
+  "when" (printf `%s.exists(name, name in c.resources.limits && quantity(c.resources.limits[name]).isGreaterThan(quantity("0")))` (toJson $provision))
+  "unless" (include "confcom.mayProvision" .)
+  "message" (printf "a container asks for %s, which its namespace may not" (join " or " $provision))
+  "says" (printf (print
+    `"container " + c.name + " asks for %s, which namespace " + request.namespace + " may not: with it an enclave can ask for the platform's`
+    ` provisioning key. An application does not need it to get quotes from the quote helper. If this one does, for quotes in process, an administrator`
+    ` adds the namespace to the value provision.namespaces of the Helm release %s in %s"`)
+    (join " or " $provision) .Release.Name .Release.Namespace)) }}
+{{- $rules = append $rules (dict "name" "helperEpc"
+  "when" (printf `%s.exists(name, name in c.resources.limits && quantity(c.resources.limits[name]).isGreaterThan(quantity("0")))` (toJson $helper))
+  "unless" (printf `request.namespace == %q` .Release.Namespace)
+  "message" (printf "a container asks for %s, which is set aside for the quote helper" (join " or " $helper))
+  "says" (printf (print
+    `"container " + c.name + " asks for %s, which is set aside for the quote helper, so that it can be updated on a full node.`
+    ` Applications ask for %s"`) (join " or " $helper) $hardware)) }}
+{{- end }}
+{{- if .Values.admission.validate }}
+{{- $most := include "confcom.mostEpcMiB" . }}
+{{- /* 1000000 is 1M to the API server: what has a unit was meant in bytes. */}}
+{{- $unit := `matches("([KMGTPE]i|[MGTPE])$")` }}
+{{- $tooMuch := printf `name in c.resources.limits && (quantity(c.resources.limits[name]).isGreaterThan(quantity("%s")) || c.resources.limits[name].%s)` $most $unit }}
+{{- $rules = append $rules (dict "name" "tooMuch"
+  "when" (printf `%s.exists(name, %s)` (toJson $mib) $tooMuch)
+  "message" "a container asks for more EPC than any node may have; the amount is in MiB, without a unit"
+  "says" (printf (print
+    `%s.filter(name, %s).map(name, "container " + c.name + " asks for " + string(quantity(c.resources.limits[name]).asInteger()) + " MiB of EPC: "`
+    ` + name + " counts MiB already. " + (c.resources.limits[name].%s && !quantity(c.resources.limits[name]).isGreaterThan(quantity("%sMi"))`
+    ` ? "For " + c.resources.limits[name] + " of memory write " + string((quantity(c.resources.limits[name]).asInteger() + 1048575) / 1048576) + ". " : "")`
+    ` + "No node has more than %s MiB")[0]`) (toJson $mib) $tooMuch $unit $most $most)) }}
+{{- if include "confcom.mutatingAdmission" . | eq "on" }}
+{{- $rules = append $rules (dict "name" "tooManyBytes"
+  "when" (printf `"sgx.intel.com/epc" in c.resources.limits && quantity(c.resources.limits["sgx.intel.com/epc"]).isGreaterThan(quantity("%sMi"))` $most)
+  "message" "a container asks for more EPC by sgx.intel.com/epc than a node may have"
+  "says" (printf `"container " + c.name + " asks for more EPC by sgx.intel.com/epc, which counts bytes, than the %sMi that a node may have"` $most)) }}
+{{- end }}
+{{- $count := list }}
+{{- $without := list }}
+{{- $enclaves := list }}
+{{- range $names }}
+{{- $amount := printf `quantity(c.resources.limits[%q])` .enclave }}
+{{- $epc := printf `(%q in c.resources.limits && quantity(c.resources.limits[%q]).isGreaterThan(quantity("0")))` .epc .epc }}
+{{- $enclaves = append $enclaves .enclave }}
+{{- $count = append $count (printf `%q in c.resources.limits && (%s.isGreaterThan(quantity("1")) || %s.isLessThan(quantity("1")) && %s)` .enclave $amount $amount $epc) }}
+{{- $without = append $without (printf `%q in c.resources.limits && %s.isGreaterThan(quantity("0")) && !%s` .enclave $amount $epc) }}
+{{- end }}
+{{- $rules = append $rules (dict "name" "enclaves"
+  "when" (join " || " $count)
+  "message" (printf "a container asks for another number of %s than 1" (join " or " $enclaves))
+  "says" (printf (print
+    `"container " + c.name + " asks for another number of %s than 1: a container uses one, and other containers on its node would miss the rest.`
+    ` Write 1; a container with EPC gets it without being asked for"`) (join " or " $enclaves))) }}
+{{- if .Values.admission.requireEpc }}
+{{- $rules = append $rules (dict "name" "withoutEpc"
+  "when" (printf `!("sgx.intel.com/epc" in c.resources.limits) && (%s)` (join " || " $without))
+  "message" (printf "a container asks for %s without EPC" (join " or " $enclaves))
+  "says" (printf (print
+    `"container " + c.name + " asks for %s without EPC, which the value admission.requireEpc of the Helm release %s in %s forbids.`
+    ` Ask for %s"`) (join " or " $enclaves) .Release.Name .Release.Namespace $hardware)) }}
+{{- end }}
+{{- end }}
+{{- toJson $rules }}
 {{- end }}
