@@ -24,16 +24,22 @@ from bench.worst_objects import LARGEST, WORST
 from e2e.plain_api_server import PlainApiServer, serving
 
 ROOT = Path(__file__).resolve().parent.parent
-SETTINGS = ("simulated.enabled=true", "image.registry=registry.test", "admission.mutate=on", "devicePlugin.apiServer=1.36")
+SETTINGS = (
+    "simulated.enabled=true",
+    "image.registry=registry.test",
+    "admission.mutate=on",
+    "devicePlugin.apiServer=1.36",
+)
 OURS, TRIVIAL = "ours", "trivial"
 GROUP = "admissionregistration.k8s.io/v1"
 RULES = [
     {"apiGroups": [group], "apiVersions": ["v1"], "operations": ["CREATE"], "resources": ["*"], "scope": "Namespaced"}
     for group in ("", "apps", "batch")
 ]
-CHANGE = (
-    'has(object.metadata.labels) ? [] : [JSONPatch{op: "add", path: "/metadata/labels", value: {"trivial": "x"}}]'
-)
+CHANGE = """
+[JSONPatch{op: "add", path: object.kind == "Pod" ? "/spec/containers/0/tty" : "/metadata/generation", value: object.kind == "Pod" ? dyn(true) : dyn(1)}]
+"""
+"""Of a field as deep as limits."""
 PATHS = {
     "Pod": "/api/v1/namespaces/{}/pods",
     "ResourceQuota": "/api/v1/namespaces/{}/resourcequotas",
@@ -50,7 +56,9 @@ say = say_as("bench")
 def main(arguments: Sequence[str]) -> int:
     """Measure, print a table, write JSON."""
     parser = argparse.ArgumentParser(prog="python -m bench.admission", description=__doc__)
-    parser.add_argument("--kubernetes", default="kubernetes", metavar="FOLDER", help="of e2e/tools (default: %(default)s)")
+    parser.add_argument(
+        "--kubernetes", default="kubernetes", metavar="FOLDER", help="of e2e/tools (default: %(default)s)"
+    )
     parser.add_argument("--chart", type=Path, default=ROOT / "charts" / "confcom", help="default: this checkout's")
     parser.add_argument("--rounds", type=int, default=ROUNDS, metavar="N", help="default: %(default)s")
     parser.add_argument("--only", default="", help="objects whose name has this in it")
@@ -70,7 +78,9 @@ def main(arguments: Sequence[str]) -> int:
                             seconds, said = ask(client, PATHS[kind].format(side), body)
                             section.add(side, title, "s", seconds)
                     best = {side: min(values) for side, values in section.rows[title].values.items()}
-                    say(f"{title}: {best[TRIVIAL]:.3f} s, and {best[OURS] - best[TRIVIAL]:+.3f} s with ours; {said[:160]}")
+                    say(
+                        f"{title}: {best[TRIVIAL]:.3f} s, and {best[OURS] - best[TRIVIAL]:+.3f} s with ours; {said[:160]}"
+                    )
     publish("admission", [section], options.output)
     return 0
 
@@ -80,7 +90,9 @@ def ask(client: httpx2.Client, path: str, body: bytes) -> tuple[float, str]:
     begun = time.monotonic()
     answer = client.post(path, params={"dryRun": "All"}, content=body, headers={"Content-Type": "application/json"})
     seconds = time.monotonic() - begun
-    return seconds, f"{answer.status_code} {answer.text[:300]}" if answer.status_code >= 300 else str(answer.status_code)
+    return seconds, f"{answer.status_code} {answer.text[:300]}" if answer.status_code >= 300 else str(
+        answer.status_code
+    )
 
 
 def install(server: PlainApiServer, chart: Path) -> None:

@@ -1,19 +1,24 @@
-"""Objects that cost admission policies most: as large as an API server reads them, whatever they hold."""
+"""The objects that cost admission policies most: as large as an API server reads them, whatever they hold."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from e2e.admission.pattern import AESM, BYTES, ENCLAVE, MIB, PROVIDER, PROVISION, Manifest, container, pod, template
+from e2e.admission.pattern import BUDGET, BYTES, ENCLAVE, MIB, PROVIDER, PROVISION, Manifest, container, pod, template
 
 LARGEST = 3 << 20
 """Bytes of a request that an API server reads."""
-MANY = 1000
-"""Of one kind, where another kind fills the object."""
-TEMPLATES = {"Deployment": "apps/v1", "CronJob": "batch/v1"}
+CONTAINERS, PARTS = 1000, 10000
+"""How many of a kind the policies look at: confcom.mostContainers and confcom.mostParts of the chart."""
+NOTES = ("confcom.internal/both-epc-names", "confcom.internal/epc-budgets")
+"""Annotations that earlier policies split into lists."""
+EPC: Manifest = {"resources": {"limits": {BYTES: "1Mi"}}}
+EVERY: Manifest = {"resources": {"limits": {BYTES: "1Mi", MIB: "2", ENCLAVE: "1"}}}
+REFUSED: Manifest = {"resources": {"limits": {MIB: "10Mi", ENCLAVE: "9", PROVISION: "1"}}}
+MOUNT = {"name": "v", "mountPath": "/v", "subPath": "aesm.socke"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,15 +28,21 @@ class Worst:
     Args:
         name: for people.
         made: the object, from a number of entries.
+        most: entries; the rest of the object is one argument of its first container. 0: as many as there is room for.
     """
 
     name: str
     made: Callable[[int], Manifest]
+    most: int = 0
 
     def body(self, size: int) -> bytes:
         """The object as JSON, just below a size in bytes."""
+        if self.most:
+            made = self.made(self.most * size // LARGEST)
+            _spec_of(made)["containers"][0]["args"] = ["x" * (size - len(_json(made)) - 20)]
+            return _json(made)
         low, high = 1, size
-        while high - low > max(1, low // 200):
+        while high - low > max(1, low // 100):
             middle = (low + high) // 2
             low, high = (middle, high) if len(_json(self.made(middle))) <= size else (low, middle)
         return _json(self.made(low))
@@ -41,12 +52,14 @@ def _json(made: Manifest) -> bytes:
     return json.dumps(made, separators=(",", ":")).encode()
 
 
+def _spec_of(made: Manifest) -> dict[str, Any]:
+    spec: dict[str, Any] = made["spec"]
+    spec = spec["jobTemplate"]["spec"] if made["kind"] == "CronJob" else spec
+    return spec if made["kind"] == "Pod" else spec["template"]["spec"]  # type: ignore[no-any-return]
+
+
 def _names(count: int) -> str:
     return ",".join(f"n{number}" for number in range(count))
-
-
-def _annotated(key: str, of: Callable[[int], str], limits: dict[str, object]) -> Callable[[int], Manifest]:
-    return lambda count: pod(container("app", limits), annotations={key: of(count)})
 
 
 def _variables(count: int) -> list[Manifest]:
@@ -54,89 +67,83 @@ def _variables(count: int) -> list[Manifest]:
 
 
 def _containers(count: int, **more: Any) -> list[Manifest]:
-    return [{"name": f"c{number}", **more} for number in range(count)]
+    return [{"name": f"c{number}", "image": "x", **more} for number in range(count)]
 
 
-def _spec(**more: Any) -> Manifest:
-    return {**pod(container("app"))["spec"], **more}
+def _annotated(limits: dict[str, object], *keys: str) -> Callable[[int], Manifest]:
+    return lambda count: pod(container("app", limits), annotations=dict.fromkeys(keys, _names(count)))
 
 
-def _pod(**more: Any) -> Manifest:
-    return {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "probe"}, "spec": _spec(**more)}
+def _one(**more: Callable[[int], object]) -> Callable[[int], Manifest]:
+    """A Pod of one container with EPC, whose fields have so many entries."""
+    return lambda count: pod(container("app", {BYTES: "1Mi"}) | {name: made(count) for name, made in more.items()})
 
 
-EPC = {BYTES: "1Mi"}
-LIMITED = {"resources": {"limits": EPC}}
-ALL = {"resources": {"limits": {BYTES: "1Mi", MIB: "2", ENCLAVE: "1", PROVISION: "1"}}}
-NOTES = ("confcom.internal/both-epc-names", "confcom.internal/epc-budgets")
-QUOTA = {"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "probe"}}
-RANGE = {"apiVersion": "v1", "kind": "LimitRange", "metadata": {"name": "probe"}}
+def _many(field: str = "containers", **more: Any) -> Callable[[int], Manifest]:
+    """A Pod of so many containers."""
+
+    def made(count: int) -> Manifest:
+        whole = pod(container("app"))
+        whole["spec"][field] = _containers(count, **more)
+        return whole
+
+    return made
 
 
-def _worst() -> Iterator[Worst]:
-    one = container("app", EPC)
-    for note in NOTES:
-        yield Worst(f"annotation {note}, without EPC", _annotated(note, _names, {}))
-        yield Worst(f"annotation {note}, with EPC", _annotated(note, _names, EPC))
-    yield Worst(
-        "both annotations, with EPC",
-        lambda count: pod(one, annotations=dict.fromkeys(NOTES, _names(count))),
-    )
-    yield Worst("annotation of commas", _annotated(NOTES[0], lambda count: "," * count, EPC))
-    yield Worst(
-        "many annotations", lambda count: pod(one, annotations={f"a{number}": "" for number in range(count)})
-    )
-    yield Worst("annotation of the provider", _annotated(PROVIDER, lambda count: "x" * count, EPC))
-    yield Worst("variables", lambda count: pod(one | {"env": _variables(count)}))
-    yield Worst("empty variables", lambda count: pod(one | {"env": [{}] * count}))
-    yield Worst("variables without EPC", lambda count: pod(container("app") | {"env": _variables(count)}))
-    yield Worst(
-        "a thousand containers with EPC and variables",
-        lambda count: _pod(containers=_containers(MANY, **LIMITED, env=_variables(count // MANY + 1))),
-    )
-    yield Worst("containers", lambda count: _pod(containers=_containers(count)))
-    yield Worst("empty containers", lambda count: _pod(containers=[{}] * count))
-    yield Worst("containers with EPC", lambda count: _pod(containers=_containers(count, **LIMITED)))
-    yield Worst("containers with every name", lambda count: _pod(containers=_containers(count, **ALL)))
-    yield Worst("init containers with EPC", lambda count: _pod(initContainers=_containers(count, **LIMITED)))
-    yield Worst("empty init containers", lambda count: _pod(initContainers=[{}] * count))
-    yield Worst(
-        "a thousand containers with EPC and long names",
-        lambda count: _pod(containers=[{"name": "x" * (count // MANY), **LIMITED}] * MANY),
-    )
-    yield Worst("ephemeral containers", lambda count: _pod(ephemeralContainers=_containers(count, **LIMITED)))
-    yield Worst(
-        "limits", lambda count: pod(container("app", EPC | {f"r/{number}": 1 for number in range(count)}))
-    )
-    yield Worst("a long amount", lambda count: pod(container("app", {MIB: "1" * count})))
-    yield Worst("a long amount of bytes", lambda count: pod(container("app", {BYTES: "1" * count})))
-    yield Worst("a long container name", lambda count: pod(container("x" * count, {MIB: "10Mi"})))
-    yield Worst("volumes", lambda count: _pod(volumes=[{"name": f"v{number}"} for number in range(count)]))
-    yield Worst("empty volumes", lambda count: _pod(volumes=[{}] * count))
-    yield Worst(
-        "volumes of long paths",
-        lambda count: _pod(volumes=[{"name": "v", "hostPath": {"path": "/aesm.socket" * (count // MANY)}}] * MANY),
-    )
-    yield Worst("mounts", lambda count: pod(one | {"volumeMounts": [{"subPath": "x"}] * count}))
-    yield Worst("empty mounts", lambda count: pod(one | {"volumeMounts": [{}] * count}))
-    yield Worst(
-        "owners", lambda count: pod(one) | {"metadata": {"name": "probe", "ownerReferences": [{}] * count}}
-    )
-    for kind in TEMPLATES:
-        yield Worst(
-            f"{kind}: annotation {NOTES[0]}", lambda count, kind=kind: template(kind, _annotated(NOTES[0], _names, {})(count))
-        )
-        yield Worst(
-            f"{kind}: empty containers", lambda count, kind=kind: template(kind, _pod(containers=[{}] * count))
-        )
-        yield Worst(
-            f"{kind}: containers with EPC",
-            lambda count, kind=kind: template(kind, _pod(containers=_containers(count, **LIMITED))),
-        )
-    yield Worst(
-        "ResourceQuota", lambda count: QUOTA | {"spec": {"hard": {f"r/{number}": 1 for number in range(count)}}}
-    )
-    yield Worst("LimitRange", lambda count: RANGE | {"spec": {"limits": [{}] * count}})
+def _listed(field: str, entry: Callable[[int], Manifest]) -> Callable[[int], Manifest]:
+    """A Pod with EPC whose spec has a list of so many entries."""
+    return lambda count: pod(container("app", {BYTES: "1Mi"}), **{field: [entry(number) for number in range(count)]})
 
 
-WORST = tuple(_worst())
+def _owned(count: int) -> Manifest:
+    owner = {"apiVersion": "v1", "kind": "Pod", "name": "x", "uid": "x"}
+    return pod(container("app")) | {"metadata": {"name": "probe", "ownerReferences": [owner] * count}}
+
+
+def _of(kind: str, made: Callable[[int], Manifest]) -> Callable[[int], Manifest]:
+    return lambda count: template(kind, made(count))
+
+
+def _object(kind: str, spec: Callable[[int], Manifest]) -> Callable[[int], Manifest]:
+    return lambda count: {"apiVersion": "v1", "kind": kind, "metadata": {"name": "probe"}, "spec": spec(count)}
+
+
+WORST = (
+    *(Worst(f"annotation {note}", _annotated({}, note)) for note in NOTES),
+    *(Worst(f"annotation {note}, with EPC", _annotated({BYTES: "1Mi"}, note)) for note in NOTES),
+    Worst("both annotations, with EPC", _annotated({BYTES: "1Mi"}, *NOTES)),
+    Worst("annotation of the provider", _annotated({BYTES: "1Mi"}, PROVIDER)),
+    Worst(
+        "annotations",
+        lambda count: pod(container("app", {BYTES: "1Mi"}), annotations={f"a{n}": "" for n in range(count)}),
+    ),
+    Worst("variables without EPC", lambda count: pod(container("app") | {"env": _variables(count)})),
+    Worst("variables", _one(env=_variables)),
+    Worst("variables that are looked at", _one(env=_variables), PARTS),
+    Worst("variables of the policy's name", _one(env=lambda count: [{"name": BUDGET, "value": "1"}] * count), PARTS),
+    Worst("containers with variables that are looked at", _many(**EPC, env=_variables(10)), CONTAINERS),
+    Worst("containers with variables", _many(**EPC, env=_variables(50)), CONTAINERS),
+    Worst("containers", _many()),
+    Worst("containers with EPC", _many(**EPC)),
+    Worst("containers with EPC that are looked at", _many(**EVERY), CONTAINERS),
+    Worst("containers that are refused", _many(**REFUSED), CONTAINERS),
+    Worst("init containers with EPC", _many("initContainers", **EPC)),
+    Worst("init containers that are looked at", _many("initContainers", **EPC), CONTAINERS - 1),
+    Worst("ephemeral containers", _many("ephemeralContainers", **EPC)),
+    Worst("limits", lambda count: pod(container("app", {BYTES: "1Mi"} | {f"r/{n}": 1 for n in range(count)}))),
+    Worst("a long amount", lambda count: pod(container("app", {MIB: "1" * count}))),
+    Worst("a long name", lambda count: pod(container("x" * count, {MIB: "10Mi"}))),
+    Worst("volumes", _listed("volumes", lambda number: {"name": f"v{number}", "emptyDir": {}})),
+    Worst("mounts", _one(volumeMounts=lambda count: [MOUNT | {"mountPath": f"/{n}"} for n in range(count)])),
+    Worst("tolerations", _listed("tolerations", lambda _: {"operator": "Exists"})),
+    Worst("arguments", _one(args=lambda count: ["x"] * count)),
+    Worst("owners", _owned),
+    Worst("Deployment: annotation", _of("Deployment", _annotated({}, NOTES[0]))),
+    Worst("Deployment: variables", _of("Deployment", _one(env=_variables))),
+    Worst("Deployment: containers with EPC", _of("Deployment", _many(**EPC))),
+    Worst("Deployment: containers that are refused", _of("Deployment", _many(**REFUSED)), CONTAINERS),
+    Worst("Deployment: mounts that are looked at", _of("Deployment", _many(volumeMounts=[MOUNT] * 9)), CONTAINERS),
+    Worst("CronJob: containers with EPC that are looked at", _of("CronJob", _many(**EVERY)), CONTAINERS),
+    Worst("ResourceQuota", _object("ResourceQuota", lambda count: {"hard": {f"r/{n}": 1 for n in range(count)}})),
+    Worst("LimitRange", _object("LimitRange", lambda count: {"limits": [{"type": f"t/{n}"} for n in range(count)]})),
+)

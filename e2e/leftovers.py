@@ -28,10 +28,9 @@ _POLICIES = {
     "Mutating": ("confcom-epc-names",),
     "Validating": (
         "confcom-controller",
-        "confcom-epc-amounts",
-        "confcom-epc-quotas",
-        "confcom-epc-warnings",
-        "confcom-provision",
+        "confcom-limits",
+        "confcom-pods",
+        "confcom-templates",
     ),
 }
 INSTALLED = frozenset(

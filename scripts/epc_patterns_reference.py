@@ -54,7 +54,7 @@ def became(pattern: Pattern) -> str:
     lines = list(containers_of(pattern.made, pattern.pod))
     if pattern.trusted:
         lines.append("where the namespace may have the provision device")
-    return "<br>".join([*lines, *(f"**warning**: “{one}…”" for one in pattern.warned)])
+    return "<br>".join([*lines, *([f"**warning** at a template: “{pattern.warned}…”"] if pattern.warned else [])])
 
 
 def containers_of(made: dict[str, Made] | object, pod: Manifest) -> Iterator[str]:

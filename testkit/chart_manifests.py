@@ -3,8 +3,7 @@
 PLUGIN = "confcom-device-plugin"
 HELPER = "confcom-quote-helper"
 CONTROLLER = "confcom-controller"
-POLICY = "confcom-provision"
-EPC_POLICIES = ("confcom-epc-amounts", "confcom-epc-warnings")
+POLICY = "confcom-pods"
 
 
 def pod_of(manifest):

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from e2e.admission.pattern import Made, Manifest, Pattern, admitted, noted
+from e2e.admission.pattern import Made, Manifest, Pattern, admitted
 from e2e.tenants import Tenant
 
 SPOKEN = "Validation failed for ValidatingAdmissionPolicy 'confcom-"
@@ -54,10 +54,6 @@ def check(tenant: Tenant, pattern: Pattern) -> None:
         return
     assert answer.made, answer.said
     check_containers(answer.made, pattern.made)
-    assert noted(answer.made) == dict(pattern.notes)
-    assert len(answer.warnings) == len(pattern.warned), answer.said
-    for part, line in zip(pattern.warned, answer.warnings, strict=True):
-        assert part in line
     check_the_rest(pattern.pod, answer.made)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -20,10 +20,6 @@ SIMULATED_ENCLAVE: Final = "simulated.confcom.internal/enclave"
 BUDGET: Final = "CONFCOM_SGX_EPC_MIB"
 AESM: Final = "SGX_AESM_ADDR"
 PROVIDER: Final = "sgx.intel.com/quote-provider"
-BOTH_NAMES: Final = "confcom.internal/both-epc-names"
-BUDGETS: Final = "confcom.internal/epc-budgets"
-"""An annotation: which containers have a variable that the policy set, and may set again."""
-OURS: Final = (BOTH_NAMES, BUDGETS)
 IMAGE: Final = "registry.example.com/enclave:1.0"
 
 
@@ -49,9 +45,8 @@ class Pattern:
         used: who has such manifests; empty for what was made up.
         pod: the Pod, as somebody applies it.
         made: its containers as they are admitted, by name; empty if it is refused.
-        notes: annotations of ours that it gets.
-        refused: a part of the message.
-        warned: a part of each warning.
+        refused: a part of the message; who applies a template of it is warned with it.
+        warned: a part of the warning that who applies a template of it gets.
         trusted: whether its namespace may ask for the provision device.
     """
 
@@ -59,9 +54,8 @@ class Pattern:
     used: str
     pod: Manifest
     made: Mapping[str, Made] = field(default_factory=dict)
-    notes: Mapping[str, str] = field(default_factory=dict)
     refused: str = ""
-    warned: Sequence[str] = ()
+    warned: str = ""
     trusted: bool = False
 
     def __str__(self) -> str:
@@ -104,7 +98,7 @@ def quantity(number: int) -> str:
 
 
 def template(kind: str, of: Manifest) -> Manifest:
-    """A Job, CronJob, Deployment, StatefulSet, DaemonSet or ReplicaSet of a Pod's template."""
+    """A Job, CronJob, Deployment, StatefulSet, DaemonSet, ReplicaSet or ReplicationController of a Pod's template."""
     labels = {"app": "probe"}
     part = copy.deepcopy({"metadata": {**of["metadata"], "labels": labels}, "spec": of["spec"]})
     part["metadata"].pop("name", None)
@@ -118,7 +112,9 @@ def template(kind: str, of: Manifest) -> Manifest:
         spec = {"schedule": "0 0 1 1 *", "jobTemplate": {"spec": job}}
     if kind == "StatefulSet":
         spec["serviceName"] = "probe"
-    version = "batch/v1" if kind in {"Job", "CronJob"} else "apps/v1"
+    if kind == "ReplicationController":
+        spec["selector"] = labels
+    version = {"Job": "batch/v1", "CronJob": "batch/v1", "ReplicationController": "v1"}.get(kind, "apps/v1")
     return {"apiVersion": version, "kind": kind, "metadata": {"name": "probe"}, "spec": spec}
 
 
@@ -131,8 +127,3 @@ def admitted(of: Mapping[str, Any]) -> dict[str, Made]:
         )
         for one in [*spec.get("initContainers", []), *spec["containers"]]
     }
-
-
-def noted(of: Mapping[str, Any]) -> dict[str, str]:
-    """Its annotations of ours."""
-    return {key: value for key, value in of["metadata"].get("annotations", {}).items() if key in OURS}

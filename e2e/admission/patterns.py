@@ -6,9 +6,7 @@ from typing import Final
 
 from e2e.admission.pattern import (
     AESM,
-    BOTH_NAMES,
     BUDGET,
-    BUDGETS,
     BYTES,
     ENCLAVE,
     HELPER_EPC,
@@ -26,7 +24,6 @@ from e2e.admission.pattern import (
     pod,
 )
 
-APP: Final = {BUDGETS: "app"}
 DIRECTORY: Final = {"name": "aesmd", "hostPath": {"path": "/var/run/aesmd"}}
 MOUNT: Final = [{"name": "aesmd", "mountPath": "/var/run/aesmd"}]
 POOL: Final = {"key": "agentpool", "operator": "In", "values": ["confidential"]}
@@ -49,9 +46,8 @@ IN_THE_WILD: Final = (
         "Azure's AKS samples",
         pod(container("app", {MIB: 10}), affinity=AFFINITY),
         {"app": epc(10)},
-        APP,
     ),
-    Pattern("the number in quotes", "Azure's quick starts", same({MIB: "5"}), {"app": epc(5)}, APP),
+    Pattern("the number in quotes", "Azure's quick starts", same({MIB: "5"}), {"app": epc(5)}),
     Pattern(
         "Intel's name and the host's directory",
         "Azure's helloworld and attested_tls",
@@ -60,15 +56,13 @@ IN_THE_WILD: Final = (
             volumes=[DIRECTORY],
         ),
         {"app": epc(10)},
-        APP,
     ),
-    Pattern("Intel's name alone", "Intel's demo Job", app({BYTES: "512Ki"}), {"app": epc(1)}, APP),
+    Pattern("Intel's name alone", "Intel's demo Job", app({BYTES: "512Ki"}), {"app": epc(1)}),
     Pattern(
         "Intel's three names",
         "charts for Intel's plugin, as MarbleRun's",
         app({BYTES: "10Mi", ENCLAVE: 1, PROVISION: 1}),
         {"app": Made({MIB: "10", ENCLAVE: "1", PROVISION: "1"}, {BUDGET: "10"})},
-        APP,
         trusted=True,
     ),
     Pattern(
@@ -101,7 +95,6 @@ IN_THE_WILD: Final = (
             tolerations=[{"key": BYTES, "operator": "Exists", "effect": "NoSchedule"}],
         ),
         {"app": epc(10)},
-        APP,
     ),
     Pattern(
         "the host's /dev/sgx, privileged",
@@ -116,28 +109,24 @@ IN_THE_WILD: Final = (
             volumes=[{"name": "dev", "hostPath": {"path": "/dev/sgx"}}],
         ),
         {"app": epc(10)},
-        APP,
     ),
     Pattern(
         "the annotation aesmd",
         "Intel's demo, MarbleRun's guide for Gramine",
         pod(container("app", {BYTES: "10Mi"}), annotations={PROVIDER: "aesmd"}),
         {"app": Made({MIB: "10", ENCLAVE: "1"}, {AESM: "1", BUDGET: "10"})},
-        APP,
     ),
     Pattern(
         "the annotation aesmd, variable set already",
         "Intel's demo, MarbleRun's guide for Gramine",
         pod(container("app", {BYTES: "10Mi"}, env={AESM: "0"}), annotations={PROVIDER: "aesmd"}),
         {"app": epc(10, **{AESM: "0"})},
-        APP,
     ),
     Pattern(
         "the annotation with a container's name",
         "Intel's demo of quotes in process",
         pod(container("app", {BYTES: "10Mi"}), container("other", {BYTES: "1Mi"}), annotations={PROVIDER: "app"}),
         {"app": Made({MIB: "10", ENCLAVE: "1", PROVISION: "1"}, {BUDGET: "10"}), "other": epc(1)},
-        {BUDGETS: "app,other"},
         trusted=True,
     ),
     Pattern(
@@ -145,8 +134,7 @@ IN_THE_WILD: Final = (
         "Intel's demo of quotes in process",
         pod(container("app", {BYTES: "10Mi"}), annotations={PROVIDER: "app"}),
         {"app": epc(10)},
-        APP,
-        warned=[f"container app does not get {PROVISION}"],
+        warned=f"container app does not get {PROVISION}",
     ),
     Pattern(
         "the variable and the volume, the resource by an injector",
@@ -158,11 +146,11 @@ IN_THE_WILD: Final = (
 """What people have. Injectors themselves are other cases."""
 
 AMOUNTS: Final = (
-    Pattern("bytes, rounded up", "", app({BYTES: 5242881}), {"app": epc(6)}, APP),
-    Pattern("one byte", "", app({BYTES: 1}), {"app": epc(1)}, APP),
-    Pattern("a decimal unit", "", app({BYTES: "10M"}), {"app": epc(10)}, APP),
-    Pattern("a round number is a plain literal", "", app({BYTES: "2000Mi"}), {"app": epc(2000)}, APP),
-    Pattern("gigabytes", "", app({BYTES: "900Gi"}), {"app": epc(921600)}, APP),
+    Pattern("bytes, rounded up", "", app({BYTES: 5242881}), {"app": epc(6)}),
+    Pattern("one byte", "", app({BYTES: 1}), {"app": epc(1)}),
+    Pattern("a decimal unit", "", app({BYTES: "10M"}), {"app": epc(10)}),
+    Pattern("a round number is a plain literal", "", app({BYTES: "2000Mi"}), {"app": epc(2000)}),
+    Pattern("gigabytes", "", app({BYTES: "900Gi"}), {"app": epc(921600)}),
     Pattern("no bytes", "", app({BYTES: 0}), {"app": Made()}),
     Pattern("no MiB", "", app({MIB: 0}), {"app": Made({MIB: "0"})}),
     Pattern(
@@ -170,24 +158,19 @@ AMOUNTS: Final = (
         "",
         app({BYTES: "10Mi", MIB: 70}),
         {"app": epc(70)},
-        {**APP, BOTH_NAMES: "app"},
-        warned=["container app asks for EPC by both"],
+        warned="container app asks for EPC by both",
     ),
     Pattern(
         "both names, more bytes",
         "",
         app({BYTES: "70Mi", MIB: 10}),
         {"app": epc(70)},
-        {**APP, BOTH_NAMES: "app"},
-        warned=["container app asks for EPC by both"],
+        warned="container app asks for EPC by both",
     ),
-    Pattern(
-        "more than one device",
-        "",
-        app({BYTES: "1Mi", ENCLAVE: 2}),
-        {"app": Made({MIB: "1", ENCLAVE: "2"}, {BUDGET: "1"})},
-        APP,
-    ),
+    Pattern("all devices of a node", "", app({ENCLAVE: 1024}), refused=f"another number of {ENCLAVE} than 1"),
+    Pattern("two devices with EPC", "", app({BYTES: "1Mi", ENCLAVE: 2}), refused=f"another number of {ENCLAVE} than 1"),
+    Pattern("EPC and no device", "", app({MIB: 1, ENCLAVE: 0}), refused=f"another number of {ENCLAVE} than 1"),
+    Pattern("no device", "", app({ENCLAVE: 0}), {"app": Made({ENCLAVE: "0"})}),
     Pattern("a negative amount", "", app({BYTES: "-1Mi"}), refused="must be greater than or equal to 0"),
     Pattern("half a byte", "", app({BYTES: "1.5"}), refused="must be an integer"),
     Pattern("more bytes than there are", "", app({BYTES: "2Ei"}), refused="than the 1048576Mi that a node may have"),
@@ -198,8 +181,14 @@ AMOUNTS: Final = (
         refused=f"{MIB} counts MiB already. For 10Mi of memory write 10.",
     ),
     Pattern("1Mi where MiB are counted", "", app({MIB: "1Mi"}), refused="For 1Mi of memory write 1."),
-    Pattern("all of a node of 1 TiB", "", app({MIB: 1048576}), {"app": epc(1048576)}, APP),
-    Pattern("more MiB than any node has", "", app({MIB: 1048577}), refused="No node has more than 1048576 MiB"),
+    Pattern("1M, which is a million", "", app({MIB: "1M"}), refused="For 1M of memory write 1."),
+    Pattern("a million", "", app({MIB: 1000000}), refused="For 1M of memory write 1."),
+    Pattern("10Ki where MiB are counted", "", app({MIB: "10Ki"}), refused="For 10Ki of memory write 1."),
+    Pattern("1025Gi", "", app({MIB: "1025Gi"}), refused=f"{MIB} counts MiB already. No node has more than 1048576 MiB"),
+    Pattern("all of a node of 1 TiB", "", app({MIB: 1048576}), {"app": epc(1048576)}),
+    Pattern(
+        "more MiB than any node has", "", app({MIB: 1048577}), refused="already. No node has more than 1048576 MiB"
+    ),
     Pattern(
         "a thousand provision devices", "", app({PROVISION: "1k"}), refused=f"asks for {PROVISION}, which namespace"
     ),
@@ -219,14 +208,12 @@ CONTAINERS: Final = (
         "",
         pod(container("app", {BYTES: "10Mi"}), initContainers=[container("before", {BYTES: "20Mi"})]),
         {"before": epc(20), "app": epc(10)},
-        {BUDGETS: "app,before"},
     ),
     Pattern(
         "an init container only",
         "",
         pod(container("app"), initContainers=[container("before", {BYTES: "20Mi"})]),
         {"before": epc(20), "app": Made()},
-        {BUDGETS: "before"},
     ),
     Pattern(
         "provision in an init container",
@@ -242,14 +229,13 @@ CONTAINERS: Final = (
             initContainers=[container("beside", {BYTES: "5Mi"}, restartPolicy="Always")],
         ),
         {"beside": epc(5), "app": epc(10)},
-        {BUDGETS: "app,beside"},
     ),
-    Pattern("variables before", "", app({BYTES: "10Mi"}, env={"OTHER": "x"}), {"app": epc(10, OTHER="x")}, APP),
+    Pattern("variables before", "", app({BYTES: "10Mi"}, env={"OTHER": "x"}), {"app": epc(10, OTHER="x")}),
     Pattern(
         "the budget set by hand",
         "",
         app({BYTES: "10Mi"}, env={BUDGET: "3"}),
-        {"app": Made({MIB: "10", ENCLAVE: "1"}, {BUDGET: "3"})},
+        {"app": epc(10)},
     ),
     Pattern(
         "the budget from elsewhere",
@@ -260,16 +246,14 @@ CONTAINERS: Final = (
     Pattern(
         "admitted before",
         "exports of running Pods",
-        pod(container("app", {MIB: 10, ENCLAVE: 1}, env={BUDGET: "10"}), annotations={BUDGETS: "app"}),
+        pod(container("app", {MIB: 10, ENCLAVE: 1}, env={BUDGET: "10"})),
         {"app": epc(10)},
-        APP,
     ),
     Pattern(
         "admitted before, then edited",
         "exports of running Pods",
-        pod(container("app", {MIB: 20, ENCLAVE: 1}, env={"OTHER": "x", BUDGET: "10"}), annotations={BUDGETS: "app"}),
+        pod(container("app", {MIB: 20, ENCLAVE: 1}, env={"OTHER": "x", BUDGET: "10"})),
         {"app": Made({MIB: "20", ENCLAVE: "1"}, {"OTHER": "x", BUDGET: "20"})},
-        APP,
     ),
     Pattern(
         "a mirror Pod",
@@ -285,8 +269,7 @@ CONTAINERS: Final = (
             volumes=[{"name": "s", "hostPath": {"path": "/var/run/aesmd/aesm.socket"}}],
         ),
         {"app": epc(10)},
-        APP,
-        warned=["volume s is the socket file itself"],
+        warned="volume s is the socket file itself",
     ),
     Pattern(
         "the socket file by a subPath",
@@ -298,8 +281,7 @@ CONTAINERS: Final = (
             volumes=[DIRECTORY],
         ),
         {"app": epc(10)},
-        APP,
-        warned=["a volume of container app is the socket file itself"],
+        warned="a volume of container app is the socket file itself",
     ),
 )
 
@@ -311,16 +293,14 @@ BESIDE_HARDWARE: Final = (
         "",
         app({SIMULATED_MIB: 10}),
         {"app": Made({SIMULATED_MIB: "10", SIMULATED_ENCLAVE: "1"}, {BUDGET: "10"})},
-        APP,
     ),
     Pattern(
         "simulated, the annotation aesmd",
         "",
         pod(container("app", {SIMULATED_MIB: 10}), annotations={PROVIDER: "aesmd"}),
         {"app": Made({SIMULATED_MIB: "10", SIMULATED_ENCLAVE: "1"}, {AESM: "1", BUDGET: "10"})},
-        APP,
     ),
-    Pattern("Intel's name is hardware's", "", app({BYTES: "10Mi"}), {"app": epc(10)}, APP),
+    Pattern("Intel's name is hardware's", "", app({BYTES: "10Mi"}), {"app": epc(10)}),
     Pattern(
         "10Mi of a simulated node", "", app({SIMULATED_MIB: "10Mi"}), refused=f"{SIMULATED_MIB} counts MiB already"
     ),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import secrets
 from collections.abc import Callable, Iterator, Mapping
 
@@ -12,7 +13,7 @@ from e2e.cluster import Cluster
 
 OPT_OUT = "confcom.internal/epc-names"
 """The label of a namespace whose names stay, with the value `unchanged`."""
-TEMPLATES = ("epc-policy", "epc-checks", "epc-warnings")
+TEMPLATES = ("epc-policy", "pod-policy", "template-policy")
 
 
 @contextlib.contextmanager
@@ -24,24 +25,13 @@ def rendered(cluster: Cluster, *settings: str) -> Iterator[None]:
     shown = [f"--show-only=templates/{name}.yaml" for name in TEMPLATES if name != "epc-policy" or mutate]
     chart = str(add_on.ROOT / "charts" / "confcom")
     words = ["helm", "template", add_on.RELEASE, chart, f"--namespace={add_on.SYSTEM}", *chosen, *shown]
-    text = cluster.run(words).stdout.replace("confcom-epc-", f"confcom-case-{secrets.token_hex(4)}-")
+    text = cluster.run(words).stdout
+    text = re.sub("confcom-(epc-names|pods|templates)", rf"confcom-case-{secrets.token_hex(4)}-\\1", text)
     cluster.kubectl("create", "--filename=-", input=text)
     try:
         yield
     finally:
         cluster.kubectl("delete", "--filename=-", input=text)
-
-
-@contextlib.contextmanager
-def unbound(cluster: Cluster, name: str) -> Iterator[None]:
-    """Have a validating policy of the release without its binding, which makes it ineffective."""
-    binding = cluster.kubectl_json("get", "validatingadmissionpolicybinding", name)
-    kept = {key: binding["metadata"][key] for key in ("name", "labels", "annotations") if key in binding["metadata"]}
-    cluster.kubectl("delete", "validatingadmissionpolicybinding", name)
-    try:
-        yield
-    finally:
-        cluster.kubectl("create", "--filename=-", input=json.dumps({**binding, "metadata": kept}))
 
 
 @contextlib.contextmanager

@@ -21,7 +21,7 @@ ENABLE = ("enable", "--simulated-node", NODE_NAME)
 REGISTRY = ("--set", CHART_REGISTRY)
 STRICT = "confcom-strict"
 HERE = f"--namespace={SYSTEM}"
-HELPERS, BINDING = f"daemonset/confcom-{HELPER}", "confcom-provision"
+HELPERS, BINDING = f"daemonset/confcom-{HELPER}", "confcom-pods"
 LATEST = references(HELPER)[1]
 """The helper's image under another tag: it starts, and nothing fails."""
 

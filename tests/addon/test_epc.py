@@ -21,7 +21,7 @@ from testkit import cluster_objects as make
 from testkit.cluster_objects import EPC, HELPER_EPC, PROVISION
 
 LARGE = 131_066
-POLICY = "confcom-provision"
+POLICY = "confcom-pods"
 
 
 def plugin(kind="capacity", **more):
@@ -162,7 +162,6 @@ QUOTA = f"exceeded quota: sgx, requested: requests.{EPC}=10, used: requests.{EPC
     ("kind", "name", "message", "code"),
     [
         ("ReplicaSet", "web", denied(RULE), "refused-by-policy"),
-        ("ReplicaSet", "web", denied("too much", "confcom-epc-amounts"), "refused-by-policy"),
         ("Job", "web", QUOTA, "refused-by-quota"),
         ("ReplicaSet", "web", denied(RULE, "somebody-elses"), None),
         ("ReplicaSet", "web", "exceeded quota: cpu, requested: requests.cpu=1, used: requests.cpu=1", None),

@@ -193,12 +193,12 @@ def test_epc_that_the_controller_wrote_is_no_other_plugins(world, release):
 
 def test_a_policy_that_no_apply_can_mend_is_deleted_for_helm_to_make(world):
     world.enable()
-    path = "/apis/admissionregistration.k8s.io/v1/validatingadmissionpolicybindings/confcom-provision"
+    path = "/apis/admissionregistration.k8s.io/v1/validatingadmissionpolicybindings/confcom-pods"
     refused = ("PATCH", path)
     world.server.refuse(lambda request: (request.method, request.url.path) == refused, 422, "it is invalid")
     assert world.enable().changed
     assert ("DELETE", path) in world.server.writes
-    assert world.server.find("ValidatingAdmissionPolicyBinding", "confcom-provision")
+    assert world.server.find("ValidatingAdmissionPolicyBinding", "confcom-pods")
 
 
 def test_without_the_right_to_read_the_release_all_missing_permissions_are_named(world):

@@ -30,7 +30,6 @@ from e2e.leftovers import INSTALLED
 from testkit.chart_golden import CHART, NAMESPACE, ROOT, SETS, golden
 from testkit.chart_manifests import (
     CONTROLLER,
-    EPC_POLICIES,
     HELPER,
     PLUGIN,
     POLICY,
@@ -447,15 +446,14 @@ def test_each_policy_is_bound_and_refusals_fail_closed(manifests):
 def test_policies_know_the_names_of_every_plugin(manifests):
     names = [plugin_of(manifests, name).resources.names for name in daemon_sets(manifests, PLUGIN)]
     kinds = {
-        POLICY: (ResourceKind.PROVISION, ResourceKind.HELPER),
-        EPC_POLICIES[0]: (ResourceKind.EPC,),
+        POLICY: tuple(ResourceKind),
         EPC_NAMES_POLICY: (ResourceKind.EPC, ResourceKind.ENCLAVE),
     }
     for (kind, policy), one in manifests.items():
         if kind.endswith("AdmissionPolicy") and policy in kinds:
             assert all(f'"{here[resource]}"' in str(one) for here in names for resource in kinds[policy])
     if rewriting := manifests.get(("MutatingAdmissionPolicy", EPC_NAMES_POLICY)):
-        assert str(rewriting).count(f'"bytes": dyn("{INTEL_EPC}" in') == 1
+        assert str(rewriting).count(f'"b": dyn("{INTEL_EPC}" in') == 1
 
 
 def test_the_device_plugin_names_the_installed_policy(manifests):

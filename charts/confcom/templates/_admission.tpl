@@ -96,22 +96,29 @@ true
 {{ .Values.controller | default dict | dig "maxEpcMiBPerNode" 1048576 | int64 }}
 {{- end }}
 
-{{/* Cost. A tenant chooses how long lists are, and CEL's own limits do not bound time: a Pod with more containers is refused, and
-of what has more variables, volumes or mounts in all, these are not looked at. Each kind of object has one validating policy without
-matchConditions: the API server converts the object anew for every condition, and three times for every policy. */}}
+{{/* Cost. A tenant chooses how long lists are, and CEL's own limits do not bound time: Pods with more containers in all, or with more that
+ask for something of ours, are refused; and where there are more variables, volumes or mounts in all, these are not looked at. Each kind of
+object has one validating policy without matchConditions: the API server converts the object anew for every condition, and three times for
+every policy. */}}
 {{- define "confcom.mostContainers" }}1000{{ end }}
+{{- define "confcom.mostAsking" }}100{{ end }}
 {{- define "confcom.mostParts" }}10000{{ end }}
 
-{{/* CEL variables of a Pod or template: its containers with limits. */}}
-{{- define "confcom.limitedVariables" -}}
+{{/* CEL variables of a Pod or template, called with (dict "root" $ "spec" CEL): its containers, and those that ask for something of ours. */}}
+{{- define "confcom.askingVariables" -}}
+{{- $names := list "sgx.intel.com/epc" }}
+{{- range include "confcom.epcNames" .root | fromJsonArray }}{{ $names = concat $names (list .epc .enclave .provision .helper) }}{{ end }}
 - name: containers
-  expression: {{ . }}.containers + {{ . }}.?initContainers.orValue([])
-- name: limited
+  expression: {{ .spec }}.containers + {{ .spec }}.?initContainers.orValue([])
+- name: all
   expression: >-
-    variables.containers.size() > {{ include "confcom.mostContainers" $ }} ? [] : variables.containers.filter(c, c.?resources.?limits.orValue({}).size() > 0)
+    variables.containers.size() > {{ include "confcom.mostContainers" . }} ? [] :
+    variables.containers.filter(c, {{ toJson $names }}.exists(name, name in c.?resources.?limits.orValue({})))
+- name: asking
+  expression: 'variables.all.size() > {{ include "confcom.mostAsking" . }} ? [] : variables.all'
 {{- end }}
 
-{{/* Why Pods are refused: a JSON list of {name, when, unless, says, message}. "when" and "says" are CEL about a container c with limits,
+{{/* Why Pods are refused: a JSON list of {name, when, unless, says, message}. "when" and "says" are CEL about a container c that has limits,
 "unless" about the request; "message" is told where "says" is too long. */}}
 {{- define "confcom.refusals" -}}
 {{- $rules := list }}

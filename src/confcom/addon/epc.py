@@ -8,7 +8,7 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from confcom.addon.chart_objects import EPC_AMOUNTS_POLICY, OURS, SETS
+from confcom.addon.chart_objects import OURS, SETS
 from confcom.addon.daemon_pods import event_time
 from confcom.addon.problems import Problem
 from confcom.kubernetes import objects
@@ -219,7 +219,7 @@ def refused_workloads(events: Iterable[KubernetesObject], policies: Collection[s
 
 
 def _refusal(namespace: str, message: str, policies: Collection[str]) -> tuple[str, str, str] | None:
-    if (denied := _POLICY.search(message)) and denied[1] in {*policies, EPC_AMOUNTS_POLICY}:
+    if (denied := _POLICY.search(message)) and denied[1] in policies:
         cause = f"the admission policy {denied[1]} refuses its Pods: {' '.join(denied[2].split())}"
         return "refused-by-policy", cause, "change its Pod template as the message says"
     if (exceeded := _QUOTA.search(message)) and any(name in exceeded[2] for name in OURS):
