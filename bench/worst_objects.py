@@ -11,8 +11,8 @@ from e2e.admission.pattern import BUDGET, BYTES, ENCLAVE, MIB, PROVIDER, PROVISI
 
 LARGEST = 3 << 20
 """Bytes of a request that an API server reads."""
-CONTAINERS, PARTS = 1000, 10000
-"""How many of a kind the policies look at: confcom.mostContainers and confcom.mostParts of the chart."""
+CONTAINERS, ASKING, PARTS = 1000, 100, 10000
+"""How many of a kind the policies look at: confcom.mostContainers, mostAsking and mostParts of the chart."""
 NOTES = ("confcom.internal/both-epc-names", "confcom.internal/epc-budgets")
 """Annotations that earlier policies split into lists."""
 EPC: Manifest = {"resources": {"limits": {BYTES: "1Mi"}}}
@@ -55,7 +55,7 @@ def _json(made: Manifest) -> bytes:
 def _spec_of(made: Manifest) -> dict[str, Any]:
     spec: dict[str, Any] = made["spec"]
     spec = spec["jobTemplate"]["spec"] if made["kind"] == "CronJob" else spec
-    return spec if made["kind"] == "Pod" else spec["template"]["spec"]  # type: ignore[no-any-return]
+    return spec if made["kind"] == "Pod" else spec["template"]["spec"]
 
 
 def _names(count: int) -> str:
@@ -66,7 +66,7 @@ def _variables(count: int) -> list[Manifest]:
     return [{"name": f"V{number}"} for number in range(count)]
 
 
-def _containers(count: int, **more: Any) -> list[Manifest]:
+def _containers(count: int, **more: object) -> list[Manifest]:
     return [{"name": f"c{number}", "image": "x", **more} for number in range(count)]
 
 
@@ -79,7 +79,7 @@ def _one(**more: Callable[[int], object]) -> Callable[[int], Manifest]:
     return lambda count: pod(container("app", {BYTES: "1Mi"}) | {name: made(count) for name, made in more.items()})
 
 
-def _many(field: str = "containers", **more: Any) -> Callable[[int], Manifest]:
+def _many(field: str = "containers", /, **more: object) -> Callable[[int], Manifest]:
     """A Pod of so many containers."""
 
     def made(count: int) -> Manifest:
@@ -92,7 +92,13 @@ def _many(field: str = "containers", **more: Any) -> Callable[[int], Manifest]:
 
 def _listed(field: str, entry: Callable[[int], Manifest]) -> Callable[[int], Manifest]:
     """A Pod with EPC whose spec has a list of so many entries."""
-    return lambda count: pod(container("app", {BYTES: "1Mi"}), **{field: [entry(number) for number in range(count)]})
+
+    def made(count: int) -> Manifest:
+        whole = pod(container("app", {BYTES: "1Mi"}))
+        whole["spec"][field] = [entry(number) for number in range(count)]
+        return whole
+
+    return made
 
 
 def _owned(count: int) -> Manifest:
@@ -121,14 +127,15 @@ WORST = (
     Worst("variables", _one(env=_variables)),
     Worst("variables that are looked at", _one(env=_variables), PARTS),
     Worst("variables of the policy's name", _one(env=lambda count: [{"name": BUDGET, "value": "1"}] * count), PARTS),
-    Worst("containers with variables that are looked at", _many(**EPC, env=_variables(10)), CONTAINERS),
-    Worst("containers with variables", _many(**EPC, env=_variables(50)), CONTAINERS),
+    Worst("containers with variables that are looked at", _many(**EPC, env=_variables(100)), ASKING),
+    Worst("containers with variables", _many(**EPC, env=_variables(900)), ASKING),
     Worst("containers", _many()),
+    Worst("containers that are looked at", _many(resources={"limits": {"cpu": "1"}}), CONTAINERS),
     Worst("containers with EPC", _many(**EPC)),
-    Worst("containers with EPC that are looked at", _many(**EVERY), CONTAINERS),
-    Worst("containers that are refused", _many(**REFUSED), CONTAINERS),
+    Worst("containers with EPC that are looked at", _many(**EVERY), ASKING),
+    Worst("containers that are refused", _many(**REFUSED), ASKING),
     Worst("init containers with EPC", _many("initContainers", **EPC)),
-    Worst("init containers that are looked at", _many("initContainers", **EPC), CONTAINERS - 1),
+    Worst("init containers that are looked at", _many("initContainers", **EPC), ASKING),
     Worst("ephemeral containers", _many("ephemeralContainers", **EPC)),
     Worst("limits", lambda count: pod(container("app", {BYTES: "1Mi"} | {f"r/{n}": 1 for n in range(count)}))),
     Worst("a long amount", lambda count: pod(container("app", {MIB: "1" * count}))),
@@ -141,9 +148,9 @@ WORST = (
     Worst("Deployment: annotation", _of("Deployment", _annotated({}, NOTES[0]))),
     Worst("Deployment: variables", _of("Deployment", _one(env=_variables))),
     Worst("Deployment: containers with EPC", _of("Deployment", _many(**EPC))),
-    Worst("Deployment: containers that are refused", _of("Deployment", _many(**REFUSED)), CONTAINERS),
+    Worst("Deployment: containers that are refused", _of("Deployment", _many(**REFUSED)), ASKING),
     Worst("Deployment: mounts that are looked at", _of("Deployment", _many(volumeMounts=[MOUNT] * 9)), CONTAINERS),
-    Worst("CronJob: containers with EPC that are looked at", _of("CronJob", _many(**EVERY)), CONTAINERS),
+    Worst("CronJob: containers with EPC that are looked at", _of("CronJob", _many(**EVERY)), ASKING),
     Worst("ResourceQuota", _object("ResourceQuota", lambda count: {"hard": {f"r/{n}": 1 for n in range(count)}})),
     Worst("LimitRange", _object("LimitRange", lambda count: {"limits": [{"type": f"t/{n}"} for n in range(count)]})),
 )

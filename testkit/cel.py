@@ -1,9 +1,10 @@
-"""CEL expressions of admission policies, read as far as a test of their cost needs: which lists are walked inside of which."""
+"""CEL expressions of admission policies, read as far as their cost needs: which lists are walked inside of which."""
 
 import re
 
 TOKENS = re.compile(
-    r"""\s*(?:(?P<text>"(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*')|(?P<name>[A-Za-z_]\w*)|(?P<other>\.\?|\[\?|&&|\|\||[=!<>]=|\d+|.))"""
+    r"""\s*(?:(?P<text>"(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*')|(?P<name>[A-Za-z_]\w*)"""
+    r"""|(?P<other>\.\?|\[\?|&&|\|\||[=!<>]=|\d+|.))"""
 )
 MACROS = {"all", "exists", "exists_one", "filter", "map"}
 WALKS = {"sum", "max", "min", "join", "flatten", "indexOf", "sort", "distinct", "isSorted", "split"}

@@ -184,11 +184,9 @@ AMOUNTS: Final = (
     Pattern("1M, which is a million", "", app({MIB: "1M"}), refused="For 1M of memory write 1."),
     Pattern("a million", "", app({MIB: 1000000}), refused="For 1M of memory write 1."),
     Pattern("10Ki where MiB are counted", "", app({MIB: "10Ki"}), refused="For 10Ki of memory write 1."),
-    Pattern("1025Gi", "", app({MIB: "1025Gi"}), refused=f"{MIB} counts MiB already. No node has more than 1048576 MiB"),
+    Pattern("1025Gi", "", app({MIB: "1025Gi"}), refused=f"{MIB} counts MiB already. No node has"),
     Pattern("all of a node of 1 TiB", "", app({MIB: 1048576}), {"app": epc(1048576)}),
-    Pattern(
-        "more MiB than any node has", "", app({MIB: 1048577}), refused="already. No node has more than 1048576 MiB"
-    ),
+    Pattern("more MiB than any node has", "", app({MIB: 1048577}), refused="already. No node has more than"),
     Pattern(
         "a thousand provision devices", "", app({PROVISION: "1k"}), refused=f"asks for {PROVISION}, which namespace"
     ),

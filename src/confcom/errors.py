@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from enum import IntEnum
 
+MAX_FOREIGN_CHARACTERS = 500
+"""Length of a foreign message in ours."""
+
 
 class ExitCode(IntEnum):
     """Exit codes of every command, by kind of outcome, so that scripts need not parse messages."""
@@ -109,6 +112,12 @@ def as_data(error: ConfcomError) -> dict[str, str | int]:
         "do": error.remedy,
         "exit_code": int(error.exit_code),
     }
+
+
+def shortened(foreign: str) -> str:
+    """Return a long text without its middle: foreign messages begin with what failed, and end with the cause."""
+    half = MAX_FOREIGN_CHARACTERS // 2
+    return foreign if len(foreign) <= 2 * half else f"{foreign[:half]} ... {foreign[-half:]}"
 
 
 def printable(text: str) -> str:

@@ -174,7 +174,7 @@ QUOTA = f"exceeded quota: sgx, requested: requests.{EPC}=10, used: requests.{EPC
 )
 def test_refusals_by_our_policies_and_quotas_are_found_and_forged_names_are_not(kind, name, message, code):
     events = [make.failed_create(kind, name, f'pods "web-x7" is forbidden: {message}')]
-    found = refused_workloads(events, {POLICY})
+    found = refused_workloads(events)
     assert [one.code for one in found] == ([code] if code else [])
     assert all(one.cause.endswith(message.rpartition("request: ")[2]) for one in found)
     if code == "refused-by-quota":
@@ -182,6 +182,6 @@ def test_refusals_by_our_policies_and_quotas_are_found_and_forged_names_are_not(
 
 
 def test_a_refused_workload_is_one_row_with_its_pods():
-    (refused,) = refused_workloads([make.failed_create("Job", "job", QUOTA)], ())
+    (refused,) = refused_workloads([make.failed_create("Job", "job", QUOTA)])
     (found,) = workloads([pod("x", mib=5, owner=JOB)], [refused])
     assert (found.kind, found.pods, found.epc_mib, found.trouble) == ("Job", 1, 5, "refused")

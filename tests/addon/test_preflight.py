@@ -56,6 +56,11 @@ def other_plugin(selector=SIMULATED, image="docker.io/intel/intel-sgx-plugin:0.3
     return made
 
 
+def limit_range(part, name):
+    limits = [{"type": "Container", "max": {"cpu": "4"}}, {"type": "Pod", part: {name: "16Mi"}}]
+    return {"kind": "LimitRange", "metadata": {"name": "sgx", "namespace": "team-a"}, "spec": {"limits": limits}}
+
+
 def installation(namespace="sgx", path="/var/lib/kubelet/device-plugins"):
     return make.daemon_set("device-plugin", namespace=namespace, volumes=[{"name": "d", "hostPath": {"path": path}}])
 
@@ -133,6 +138,17 @@ CASES = [
         {"nodes": (NODE, make.node("b", resources={INTEL_EPC: "8Gi"})), **plan(PLUGIN, POLICY)},
         *(Check.OWNERS, "warning", "epc-names-of-others", "--set admission.mutate=off"),
     ),
+    *(
+        ({"limit_ranges": (limit_range(part, name),), **plan(PLUGIN, *policies)}, Check.OWNERS, *found)
+        for part, name, policies, found in (
+            ("max", INTEL_EPC, [POLICY], ("warning", "limit-range-of-old-name", "sgx in team-a")),
+            ("min", INTEL_EPC, [POLICY], ("warning", "limit-range-of-old-name", "sgx in team-a")),
+            ("max", INTEL_EPC, [], ("ok", "passed", "")),
+            ("default", INTEL_EPC, [POLICY], ("ok", "passed", "")),
+            ("max", EPC, [POLICY], ("ok", "passed", "")),
+        )
+    ),
+    ({"limit_ranges": ForbiddenError("no"), **plan(PLUGIN, POLICY)}, Check.OWNERS, "ok", "passed", ""),
     (plan(HARDWARE_PLUGIN) | {"nodes": (NODE, METAL)}, Check.SIMULATION, "ok", "passed", "not wanted"),
     ({"nodes": (NODE, METAL)}, Check.SIMULATION, "FAILED", "hardware-in-cluster", "--beside-hardware"),
     ({"nodes": (NODE, offering("vendor", {}))}, Check.SIMULATION, "FAILED", "hardware-in-cluster", "vendor"),

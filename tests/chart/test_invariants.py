@@ -8,7 +8,6 @@ import yaml
 from confcom.addon.chart_objects import (
     EPC_NAMES_POLICY,
     INTEL_EPC,
-    POLICY_ANNOTATION,
     REAL,
     SIMULATED,
     component_of,
@@ -454,11 +453,6 @@ def test_policies_know_the_names_of_every_plugin(manifests):
             assert all(f'"{here[resource]}"' in str(one) for here in names for resource in kinds[policy])
     if rewriting := manifests.get(("MutatingAdmissionPolicy", EPC_NAMES_POLICY)):
         assert str(rewriting).count(f'"b": dyn("{INTEL_EPC}" in') == 1
-
-
-def test_the_device_plugin_names_the_installed_policy(manifests):
-    told = {POLICY_ANNOTATION: POLICY} if ("ValidatingAdmissionPolicyBinding", POLICY) in manifests else None
-    assert all(one["metadata"].get("annotations") == told for one in daemon_sets(manifests, PLUGIN).values())
 
 
 def test_cases_on_the_cluster_know_what_an_installation_leaves():

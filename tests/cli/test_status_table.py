@@ -132,14 +132,17 @@ def test_more_kinds_of_problems_than_anybody_reads_are_cut():
 
 def test_workloads_are_a_table_with_the_causes_below():
     refused = make.pod("x", on=name(0), limits={EPC: 7}, owner=("Job", "train"))
-    found = lines(tenants=[refused, make.pod("bare", limits={EPC: 9}, status=make.unschedulable("no EPC"))])
+    devices = make.pod("y", on=name(0), limits={make.ENCLAVE: 1}, owner=("Job", "spark"))
+    waiting = make.pod("bare", limits={EPC: 9}, status=make.unschedulable("no EPC"))
+    found = lines(tenants=[refused, devices, waiting])
     at = next(index for index, line in enumerate(found) if line.startswith("NAMESPACE"))
-    rows = [[part.strip() for part in cells(line)] for line in found[at + 1 : at + 3]]
+    rows = [[part.strip() for part in cells(line)] for line in found[at + 1 : at + 4]]
     assert rows == [
         ["default", "Pod bare", "1", "0", "9", "pending"],
         ["default", "Job train", "1", "1", "7", "in use"],
+        ["default", "Job spark", "1", "1", "0", "in use, without EPC: only devices, and what it takes is not counted"],
     ]
-    assert found[at + 3].startswith("  Pod default/bare: pending: ")
+    assert found[at + 4].startswith("  Pod default/bare: pending: ")
 
 
 def test_a_long_name_shifts_only_its_own_row():

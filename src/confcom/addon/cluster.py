@@ -37,7 +37,7 @@ from lightkube.models.meta_v1 import ObjectMeta, Status
 from lightkube.types import PatchType
 
 from confcom.addon.chart_objects import DEFAULT_NAMESPACE
-from confcom.errors import UnavailableError
+from confcom.errors import MAX_FOREIGN_CHARACTERS, UnavailableError, shortened
 from confcom.kubernetes.objects import KubernetesObject, listing, mapping, name_of, namespace_of, text
 
 PROXY_SECONDS = 30.0
@@ -54,8 +54,6 @@ PAGE = 250
 """Objects in a page of a list: a page of ordinary Pods is 2 MB, and of the largest possible ones 375 MB."""
 MAX_LOG_LINES = 2_000
 """Lines that are read of a log: a daemon repeats its reason every 30 s, and its clients' lines are bounded."""
-MAX_MESSAGE_CHARACTERS = 500
-"""Length of a foreign message in ours."""
 PROBES_PORT = 8080
 """The port of the daemons' probes, metrics and inventory, as in the chart."""
 _IN_CLUSTER = "in-cluster"
@@ -137,6 +135,7 @@ NAMESPACE = kind_of("v1", "Namespace")
 POD = kind_of("v1", "Pod")
 SECRET = kind_of("v1", "Secret")
 EVENT = kind_of("v1", "Event")
+LIMIT_RANGE = kind_of("v1", "LimitRange")
 DAEMON_SET = kind_of("apps/v1", "DaemonSet")
 DEPLOYMENT = kind_of("apps/v1", "Deployment")
 REVISION = kind_of("apps/v1", "ControllerRevision")
@@ -279,7 +278,7 @@ def _relay(stream: IO[bytes], said: bytearray) -> None:
     while data := os.read(stream.fileno(), 1 << 16):  # kubectl writes each line at once
         lines = [line for line in data.splitlines(keepends=True) if not _LOG_LINE.match(line)]
         said += b"".join(lines)
-        del said[:-MAX_MESSAGE_CHARACTERS]
+        del said[:-MAX_FOREIGN_CHARACTERS]
         with contextlib.suppress(OSError):
             os.write(2, b"".join(lines))
 
@@ -296,7 +295,7 @@ def _listens(path: Path, process: subprocess.Popen[bytes]) -> bool:
 
 
 def _last_words(said: bytes) -> str:
-    return " ".join(said.decode("utf-8", "replace").split())[-MAX_MESSAGE_CHARACTERS:] or "it said nothing"
+    return " ".join(said.decode("utf-8", "replace").split())[-MAX_FOREIGN_CHARACTERS:] or "it said nothing"
 
 
 class Api:
@@ -455,4 +454,4 @@ def _message(response: httpx2.Response) -> str:
         said = text(response.json(), "message")
     except ValueError:
         said = response.text
-    return " ".join(said.split())[:MAX_MESSAGE_CHARACTERS] or f"HTTP status {response.status_code}"
+    return shortened(" ".join(said.split())) or f"HTTP status {response.status_code}"

@@ -14,7 +14,7 @@ from enum import StrEnum
 from typing import NamedTuple
 
 from confcom.addon.chart_objects import AESMD, Component, component_of
-from confcom.errors import printable
+from confcom.errors import printable, shortened
 from confcom.kubernetes import objects
 from confcom.kubernetes.objects import KubernetesObject, condition, listing, mapping, name_of, number, text
 
@@ -34,8 +34,6 @@ _FAILURE_REASONS = {
 }
 """The kubelet's waiting reasons that seldom go away without intervention."""
 _UNINFORMATIVE_REASONS = frozenset({"", "ContainerCreating", "PodInitializing"})
-MAX_REASON_CHARACTERS = 300
-"""Container runtimes repeat themselves; the first sentences say what failed."""
 _MANY_RESTARTS = 2
 """A container that was restarted this often and is not ready counts as failing, even while it runs again."""
 _ERROR_LINES = 3
@@ -224,5 +222,4 @@ def _joined(first: str, second: str) -> str:
 
 def _one_line(words: str) -> str:
     """Return a foreign text on one line, printable and short."""
-    line = printable(" ".join(words[: 10 * MAX_REASON_CHARACTERS].split()))
-    return line if len(line) <= MAX_REASON_CHARACTERS else f"{line[:MAX_REASON_CHARACTERS]} ..."
+    return printable(shortened(" ".join(words.split())))

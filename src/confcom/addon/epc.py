@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from confcom.addon.chart_objects import OURS, SETS
@@ -15,7 +15,7 @@ from confcom.kubernetes import objects
 from confcom.kubernetes.epc_accounting import AccountingKind
 from confcom.kubernetes.objects import TERMINAL, KubernetesObject, mapping, name_of, namespace_of, number, text
 
-_POLICY = re.compile(r"ValidatingAdmissionPolicy '([^']+)' with binding '[^']+' denied request: (.*)", re.DOTALL)
+_POLICY = re.compile(r"ValidatingAdmissionPolicy 'confcom-pods' with binding '[^']+' denied request: (.*)", re.DOTALL)
 _QUOTA = re.compile(r"exceeded quota: ([a-z0-9][a-z0-9.-]*), requested: (.*)", re.DOTALL)
 _NAME, _KIND = re.compile(r"[a-z0-9][a-z0-9.-]*"), re.compile(r"[A-Za-z][A-Za-z0-9]*")
 """Valid names (RFC 1123) and kinds. An event's content is untrusted: any user who may create events in a namespace
@@ -206,21 +206,21 @@ def _is_rejection(reason: str) -> bool:
     return reason == "UnexpectedAdmissionError" or (reason.startswith("OutOf") and any(one in reason for one in OURS))
 
 
-def refused_workloads(events: Iterable[KubernetesObject], policies: Collection[str]) -> tuple[Workload, ...]:
-    """Return the controllers whose Pods the policies, or a quota of the add-on's resources, refuse by these events."""
+def refused_workloads(events: Iterable[KubernetesObject]) -> tuple[Workload, ...]:
+    """Return the controllers whose Pods the policy, or a quota of the add-on's resources, refuses by these events."""
     found = {}
     for event in sorted(events, key=event_time):
         about = mapping(event, "involvedObject")
         key = (text(about, "namespace"), text(about, "kind"), text(about, "name"))
         valid = _NAME.fullmatch(key[0]) and _KIND.fullmatch(key[1]) and _NAME.fullmatch(key[2])
-        if valid and (reason := _refusal(key[0], text(event, "message"), policies)):
+        if valid and (reason := _refusal(key[0], text(event, "message"))):
             found[key] = Workload(*key, 0, 0, 0, "refused", *reason)
     return tuple(found.values())
 
 
-def _refusal(namespace: str, message: str, policies: Collection[str]) -> tuple[str, str, str] | None:
-    if (denied := _POLICY.search(message)) and denied[1] in policies:
-        cause = f"the admission policy {denied[1]} refuses its Pods: {' '.join(denied[2].split())}"
+def _refusal(namespace: str, message: str) -> tuple[str, str, str] | None:
+    if denied := _POLICY.search(message):
+        cause = f"the admission policy confcom-pods refuses its Pods: {' '.join(denied[1].split())}"
         return "refused-by-policy", cause, "change its Pod template as the message says"
     if (exceeded := _QUOTA.search(message)) and any(name in exceeded[2] for name in OURS):
         remedy = f"request less, or raise the quota: kubectl edit resourcequota -n {namespace} {exceeded[1]}"

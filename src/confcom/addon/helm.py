@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import IO, Any
 
 from confcom.addon.chart_objects import RELEASE
-from confcom.addon.cluster import MAX_MESSAGE_CHARACTERS, Cluster, ClusterAccessError, ForbiddenError
-from confcom.errors import ConfcomError, ExitCode
+from confcom.addon.cluster import Cluster, ClusterAccessError, ForbiddenError
+from confcom.errors import MAX_FOREIGN_CHARACTERS, ConfcomError, ExitCode
 from confcom.kubernetes.objects import KubernetesObject, mapping, number, text, time_of
 
 HELM_SECONDS = 300.0
@@ -263,7 +263,7 @@ def _words(done: Done) -> str:
     lines = done.stderr.decode("utf-8", "replace").splitlines()
     telling = dict.fromkeys(line for line in lines if not _LOG_LINE.match(line))
     words = " ".join(" ".join(telling).split()).removeprefix("Error: ")
-    return words[-MAX_MESSAGE_CHARACTERS:] or f"helm exited with {done.returncode} and said nothing"
+    return words[-MAX_FOREIGN_CHARACTERS:] or f"helm exited with {done.returncode} and said nothing"
 
 
 def _parsed(failure: str, done: Done) -> Any:  # noqa: ANN401 # JSON
@@ -287,7 +287,7 @@ def _manifests(failure: str, stream: bytes) -> tuple[KubernetesObject, ...]:
 
 
 def _not_helms(failure: str, error: Exception) -> ClusterAccessError:
-    why = f"the output of helm cannot be understood: {' '.join(str(error).split())[:MAX_MESSAGE_CHARACTERS]}"
+    why = f"the output of helm cannot be understood: {' '.join(str(error).split())[:MAX_FOREIGN_CHARACTERS]}"
     return ClusterAccessError(failure, error_code="answer-not-understood", why=why, remedy="see the helm on PATH")
 
 

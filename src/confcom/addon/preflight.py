@@ -185,6 +185,7 @@ class PreflightInputs:
     """All DaemonSets, and all nodes with the labels that are to be added."""
     admission: Mapping[str, ConfcomError] = field(default_factory=dict)
     """By DaemonSet, admission's refusal of a Pod of it, or why its answer is unknown."""
+    limit_ranges: Read[Objects] = None
     unknown_nodes: tuple[str, ...] = ()
     unlabelled_nodes: tuple[str, ...] = ()
     requested: Mapping[str, int] = field(default_factory=dict)
@@ -211,7 +212,7 @@ def run_checks(inputs: PreflightInputs) -> tuple[Finding, ...]:
         ours = [one for one in here if labels_of(one).get(chart.INSTANCE_LABEL) == chart.RELEASE]
         others = [one for one in daemon_sets if one not in ours]
         found += _owners(chart.selected(daemons, nodes), others, installed=bool(ours or inputs.installed))
-        found += _epc_names(rendering.manifests, nodes)
+        found += _epc_names(rendering.manifests, nodes, _known(inputs.limit_ranges) or ())
         found += _simulation(daemons, nodes, ours, "add --beside-hardware")
         found += _nodes(daemons, nodes, ours, inputs)
         found += check_kept_epc(daemons, nodes, ours, inputs.requested)
@@ -340,7 +341,7 @@ def leaves_names(values: KubernetesObject, nodes: Objects) -> bool:
     return not mapping(values, "admission").get("mutate") and any(map(_has_intel_epc, nodes))
 
 
-def _epc_names(manifests: Objects, nodes: Objects) -> Iterator[Finding]:
+def _epc_names(manifests: Objects, nodes: Objects, ranges: Objects) -> Iterator[Finding]:
     if others := _names(filter(_has_intel_epc, nodes)):
         fate, why = "left as they are", "such a Pod may be meant for these nodes, or for nodes of the add-on"
         remedy = f"request {chart.REAL.epc} (in MiB) there; without another plugin:  --set {MUTATE}=auto"
@@ -348,6 +349,11 @@ def _epc_names(manifests: Objects, nodes: Objects) -> Iterator[Finding]:
             fate, remedy = f"changed to request {chart.REAL.epc}", f"leave them as they are:  --set {MUTATE}=off"
         what = f"{shown(others)} offers {chart.INTEL_EPC}, and Pods that request it are {fate}"
         yield Finding(Check.OWNERS, WARNING, "epc-names-of-others", what, why, remedy)
+    found = [f"{name_of(one)} in {namespace_of(one)}" for one in ranges if objects.requires(one, chart.INTEL_EPC)]
+    if found and chart.EPC_NAMES_POLICY in _names(manifests):
+        what, why = f"every Pod is refused by the LimitRange {shown(found)}", f"it requires {chart.INTEL_EPC}"
+        remedy = f"remove that; a ResourceQuota of requests.{chart.REAL.epc} limits EPC"
+        yield Finding(Check.OWNERS, WARNING, "limit-range-of-old-name", what, why, remedy)
 
 
 def _simulation(daemons: Objects, nodes: Objects, installed: Objects, consent: str) -> Iterator[Finding]:

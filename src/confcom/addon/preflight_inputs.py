@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import TypeVar
 
 from confcom.addon import chart_objects as chart
+from confcom.addon import cluster as kinds
 from confcom.addon import preflight
-from confcom.addon.cluster import AT_ONCE, CLUSTER_WIDE, DAEMON_SET, NAMESPACE, NODE, POD, SECRET, Api, Cluster, plural
+from confcom.addon.cluster import AT_ONCE, CLUSTER_WIDE, Api, Cluster, plural
 from confcom.addon.epc import epc_pod, used_by_node
 from confcom.addon.helm import Helm, Rendering, Values
 from confcom.addon.preflight import Finding, Need, Outcome, Permission, PreflightInputs
@@ -47,9 +48,10 @@ def gather_preflight_inputs(cluster: Cluster, helm: Helm, request: InstallReques
     if any(finding.outcome is Outcome.FAILED for finding in preflight.check_versions(inputs)):
         return inputs
     with futures.ThreadPoolExecutor(AT_ONCE) as pool:
-        named = pool.submit(_attempt, lambda: api.get(NAMESPACE, place))
-        daemon_sets = pool.submit(_attempt, lambda: tuple(api.list(DAEMON_SET)))
-        nodes = _attempt(lambda: tuple(map(reduced_node, api.list(NODE))))
+        named = pool.submit(_attempt, lambda: api.get(kinds.NAMESPACE, place))
+        daemon_sets = pool.submit(_attempt, lambda: tuple(api.list(kinds.DAEMON_SET)))
+        ranges = pool.submit(_attempt, lambda: tuple(api.list(kinds.LIMIT_RANGE)))
+        nodes = _attempt(lambda: tuple(map(reduced_node, api.list(kinds.NODE))))
         inputs = _with_release(_with_nodes(inputs, nodes, request.simulated_nodes), helm, request.chart)
         inputs = replace(inputs, namespace=named.result(), daemon_sets=daemon_sets.result())
         manifests = inputs.rendering.manifests if isinstance(inputs.rendering, Rendering) else ()
@@ -63,6 +65,7 @@ def gather_preflight_inputs(cluster: Cluster, helm: Helm, request: InstallReques
         admission = {name_of(one): answer for one, answer in zip(daemons, answers, strict=True)}
         return replace(
             inputs,
+            limit_ranges=ranges.result(),
             denied=_attempt(lambda: denied_permissions(cluster, needs, manifests)),
             admission={name: answer for name, answer in admission.items() if isinstance(answer, ConfcomError)},
         )
@@ -75,11 +78,11 @@ def check_rollback(cluster: Cluster, manifests: Sequence[KubernetesObject], revi
     if permissions.outcome is Outcome.FAILED:
         return (permissions,)
     root = secret_name(manifests)
-    missing = root if root and not api.exists(SECRET, root, place) else ""
+    missing = root if root and not api.exists(kinds.SECRET, root, place) else ""
     labels = {chart.NAME_LABEL: chart.RELEASE, chart.INSTANCE_LABEL: chart.RELEASE}
-    installed = chart.daemons_in(api.list(DAEMON_SET, place, labels=labels))
+    installed = chart.daemons_in(api.list(kinds.DAEMON_SET, place, labels=labels))
     anyway = f"helm rollback {chart.RELEASE} {revision} --namespace={place}"
-    nodes = tuple(map(reduced_node, api.list(NODE)))
+    nodes = tuple(map(reduced_node, api.list(kinds.NODE)))
     kept = preflight.check_kept_epc(manifests, nodes, installed, requested_epc(api, installed, manifests))
     return (permissions, *preflight.check_revision(manifests, nodes, installed, missing, anyway), *kept)
 
@@ -93,7 +96,7 @@ def requested_epc(api: Api, installed: Iterable[KubernetesObject], new: Iterable
     if not before or before == after:
         return {}
     names, found = {names.epc for names in chart.SETS}, defaultdict[str, int](int)
-    for (node, resource), mib in used_by_node(filter(None, map(epc_pod, api.list(POD)))).items():
+    for (node, resource), mib in used_by_node(filter(None, map(epc_pod, api.list(kinds.POD)))).items():
         found[node] += mib if resource in names else 0
     return found
 

@@ -96,13 +96,12 @@ def read_cluster(cluster: Cluster, helm: Helm) -> Snapshot:
         if not everywhere:
             reader.sort_pods(api.list(kinds.POD, cluster.namespace), base.warnings)
         snapshot = reader.with_pods(replace(base, nodes=nodes.result()))
-        policies = {text(one, "metadata", "annotations", chart.POLICY_ANNOTATION) for one in base.daemon_sets} - {""}
         history, comparison = release.result()
         snapshot = replace(
             snapshot,
             epc_pods=tuple(reader.of_tenants) if everywhere else None,
             inventories=reader.inventories(snapshot, pool),
-            refused=reader.optional("Pods that cannot be created", lambda: reader.refused(policies), default=()),
+            refused=reader.optional("Pods that cannot be created", reader.refused, default=()),
             root=reader.root(snapshot, pool),
             history=history,
             drift=comparison,
@@ -213,11 +212,11 @@ class _Reader:
 
         return {pod.node: found for pod, found in zip(pods, pool.map(ask, pods), strict=True) if found}
 
-    def refused(self, policies: set[str]) -> tuple[Workload, ...]:
+    def refused(self) -> tuple[Workload, ...]:
         oldest = datetime.now(UTC) - timedelta(minutes=REFUSED_MINUTES)
         events = self.api.list(kinds.EVENT, fields={"reason": daemon_pods.FAILED_CREATE})
         recent = [one for one in events if (objects.time_of(daemon_pods.event_time(one)) or oldest) > oldest]
-        return tuple(one for one in refused_workloads(recent, policies) if one.namespace != self.namespace)
+        return tuple(one for one in refused_workloads(recent) if one.namespace != self.namespace)
 
 
 def reduced_node(node: KubernetesObject) -> KubernetesObject:

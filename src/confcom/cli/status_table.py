@@ -168,7 +168,8 @@ def _workload_lines(workloads: Sequence[Workload], *, everything: bool) -> Itera
 
 def _workload_row(one: Workload) -> tuple[str, ...]:
     counts = (one.pods, one.nodes, one.epc_mib)
-    return (one.namespace, f"{one.kind} {one.name}", *map(str, counts), one.trouble or "in use")
+    use = "in use" if one.epc_mib else "in use, without EPC: only devices, and what it takes is not counted"
+    return (one.namespace, f"{one.kind} {one.name}", *map(str, counts), one.trouble or use)
 
 
 def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterator[str]:

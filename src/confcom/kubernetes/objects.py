@@ -171,3 +171,10 @@ def _limit(container: KubernetesObject, resource: str) -> int:
     return amount(
         text(container, "resources", "limits", resource) or text(container, "resources", "requests", resource)
     )
+
+
+def requires(limit_range: KubernetesObject, resource: str) -> bool:
+    """Return whether a LimitRange refuses what does not ask for a resource."""
+    parts = ("min", "max", "maxLimitRequestRatio")
+    limits = listing(mapping(limit_range, "spec"), "limits")
+    return any(resource in mapping(limit, part) for limit in limits for part in parts)
