@@ -26,7 +26,7 @@ def rendered(cluster: Cluster, *settings: str) -> Iterator[None]:
     chart = str(add_on.ROOT / "charts" / "confcom")
     words = ["helm", "template", add_on.RELEASE, chart, f"--namespace={add_on.SYSTEM}", *chosen, *shown]
     text = cluster.run(words).stdout
-    text = re.sub("confcom-(epc-names|pods|templates)", rf"confcom-case-{secrets.token_hex(4)}-\\1", text)
+    text = re.sub("confcom-(epc-names|pods|templates)", rf"confcom-case-{secrets.token_hex(4)}-\1", text)
     cluster.kubectl("create", "--filename=-", input=text)
     try:
         yield
