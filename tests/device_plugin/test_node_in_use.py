@@ -24,34 +24,44 @@ from confcom.kubernetes.epc_accounting import (
 from testkit.node_model import NodeModel
 
 NEW = ApiVersion(1, 36)
-SIZES = st.sampled_from([28, 168, 1_024, 3_000, 8_192])
-ACCOUNTINGS = st.builds(
-    AccountingSettings,
-    st.sampled_from(AccountingSetting),
-    st.sampled_from([NEW, None]),
-    st.sampled_from(CapacitySupport),
-    st.none() | st.sampled_from([1, 100, 2_048, 4_096]),
+SIZES = st.sampled_from([28, 168, 2_500])
+SUPPORTED = AccountingSettings(api_server=NEW, support=CapacitySupport.SUPPORTED)
+CHANGED = st.one_of(
+    st.tuples(st.just("reserve_mib"), st.sampled_from([0, 10, 120, 5_000])),
+    st.tuples(st.just("helper_mib"), st.sampled_from([0, 3, 30])),
+    st.tuples(st.just("max_epc_mib"), st.sampled_from([None, 1, 100, 4_096])),
+    st.tuples(st.just("setting"), st.sampled_from(AccountingSetting)),
+    st.tuples(st.just("support"), st.sampled_from([CapacitySupport.SUPPORTED, CapacitySupport.CONTROLLER_OFF])),
 )
-SETTINGS = st.builds(ResourceSettings, ACCOUNTINGS, st.sampled_from([0, 10, 120, 5_000]), st.sampled_from([0, 3, 30]))
 
 
 class NodeInUse(RuleBasedStateMachine):
     """Settings, hardware, Pods and restarts in any order."""
 
-    @initialize(total=SIZES, chosen=SETTINGS)
-    def install(self, total, chosen):
-        self.node, self.names = NodeModel(total, chosen), 0
+    @initialize(total=SIZES)
+    def install(self, total):
+        self.node, self.names = NodeModel(total, ResourceSettings(SUPPORTED)), 0
         self.node.start_plugin()
 
-    @rule(total=SIZES, chosen=SETTINGS)
-    def change(self, total, chosen):
-        self.node.total, self.node.settings = total, chosen
+    @rule(total=SIZES)
+    def change_hardware(self, total):
+        self.node.total = total
         self.node.start_plugin()
 
-    @rule(mib=st.sampled_from([1, 22, 100, 900, 5_000]))
-    def run(self, mib):
+    @rule(changed=CHANGED)
+    def change_settings(self, changed):
+        name, value = changed
+        if hasattr(self.node.settings, name):
+            self.node.settings = replace(self.node.settings, **{name: value})
+        else:
+            accounting(self.node, **{name: value})
+        self.node.start_plugin()
+
+    @rule(part=st.sampled_from([0.1, 0.5, 1.0]))
+    def run(self, part):
         self.names += 1
-        self.node.run_pod(f"pod-{self.names}", mib)
+        free = (self.node.capacity or 0) - self.node.requested
+        self.node.run_pod(f"pod-{self.names}", max(1, int(free * part)))
 
     @precondition(lambda self: self.node.pods)
     @rule(data=st.data())
@@ -73,8 +83,7 @@ def test_a_node_in_use_keeps_what_its_pods_hold():
 
 
 def capacity_node():
-    supported = AccountingSettings(api_server=NEW, support=CapacitySupport.SUPPORTED)
-    return NodeModel(1_048_576, ResourceSettings(supported))
+    return NodeModel(1_048_576, ResourceSettings(SUPPORTED))
 
 
 def device_node():
