@@ -83,7 +83,7 @@ def serve_probes(routes: Mapping[str, Route], address: ProbeAddress | None) -> I
         address = ProbeAddress(address.host, listener.getsockname()[1])
     bound = FileIdentity.of(address.path) if address.path else None
     server = ProbeServer(routes, listener)
-    _logger.info("answering probes", extra={"address": address})
+    _logger.info("answering probes on %s", address, extra={"address": address})
     try:
         yield address
     finally:
