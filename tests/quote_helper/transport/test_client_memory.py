@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import dataclasses
 import fcntl
 import socket
 import sys
@@ -256,6 +257,17 @@ async def test_endless_requests_are_bounded_and_others_are_served(serve, provide
     # bytearrays have up to an eighth to spare, and the last one that was read may have passed the bound by that
     assert SHARE // 2 < server.memory <= SHARE + LARGEST // 8
     assert await server.serves("good", quote_request(8192))
+
+
+async def test_half_requests_starve_nobody_where_descriptors_are_few(serve, provider, quote_request):
+    """With a hard limit of 1,024, of which 64 are for other files."""
+    limits = dataclasses.asdict(HelperLimits().with_descriptors(960))
+    server = serve(provider, **limits)
+    for number in range(80):
+        server.connect(f"pod{number % 20}", INCOMPLETE)
+    await until(lambda: server.total == 80)
+    for _ in range(3):
+        assert await server.serves("good", quote_request(8192))
 
 
 async def test_an_unread_request_is_read_when_its_peer_holds_less(serve, provider):
