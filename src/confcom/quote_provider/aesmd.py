@@ -223,6 +223,7 @@ class AesmdQuoteProvider:
             raise
 
     def _init(self, deadline: float) -> Steps[QuotingIdentity]:
+        self._record.find()  # its answer may be one that counts for as long as the instance runs
         target = yield from self._ask(conversation.init_quote(), deadline)
         self._identity = QuotingIdentity(target.target_info, target.pub_key_id)
         return self._identity
@@ -268,7 +269,7 @@ class AesmdQuoteProvider:
         return QuoteResult(answer.quote, answer.qe_report_info)
 
     def _ask(self, asked: Conversation[T], deadline: float) -> Steps[T]:
-        began, instance = self._clock(), self._record.instance
+        began, instance = self._clock(), self._record.last
         try:
             if began >= deadline:
                 raise ServiceTimeoutError("the call's time is over")

@@ -52,23 +52,25 @@ class AesmdRecord:
         self._socket_path = str(socket_path)
         self._spent: tuple[AesmdInstance, QuoteProviderError] | None = None
         self._renewed_in_vain: AesmdInstance | None = None
+        self.last: AesmdInstance | None = None
+        """What `find` returned last: a look at the socket costs as much as a twentieth of a relayed quote."""
 
-    @property
-    def instance(self) -> AesmdInstance | None:
-        """The instance that runs now, or that ended without removing its socket."""
-        return AesmdInstance.at(self._socket_path)
+    def find(self) -> AesmdInstance | None:
+        """Return the instance that runs now, or that ended without removing its socket."""
+        self.last = AesmdInstance.at(self._socket_path)
+        return self.last
 
     @property
     def spent(self) -> QuoteProviderError | None:
         """The answer after which the instance that runs now is never ready again, whatever it answers later."""
-        if self._spent is None or self._spent[0] != self.instance:
+        if self._spent is None or self._spent[0] != self.find():
             return None
         return self._spent[1].with_traceback(None)
 
     @property
     def may_renew(self) -> bool:
         """Whether InitQuoteEx may still end refusals of this instance: it did not, once, then it does not again."""
-        return self._renewed_in_vain is None or self._renewed_in_vain != self.instance
+        return self._renewed_in_vain is None or self._renewed_in_vain != self.find()
 
     def spend(self, instance: AesmdInstance | None, error: QuoteProviderError) -> None:
         """Record an answer of SPENT_BY_INIT or SPENT_BY_ANY_CALL, by the instance that was asked; the first counts."""
@@ -77,4 +79,4 @@ class AesmdRecord:
 
     def renew_in_vain(self) -> None:
         """Record that a refusal stayed after InitQuoteEx."""
-        self._renewed_in_vain = self.instance
+        self._renewed_in_vain = self.find()

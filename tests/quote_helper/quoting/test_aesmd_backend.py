@@ -71,15 +71,15 @@ def request_file(aesmd):
 
 @pytest.fixture
 def backend(aesmd, root_file, clock):
-    return open_aesmd(aesmd.path, expected_root=root_file, own_pid=0, hang_seconds=1, clock=clock)
+    return open_aesmd(aesmd.path, expected_root=root_file, own_pid=0, clock=clock)
 
 
 @pytest.fixture
 def relaying(in_process, aesmd, root_file):
     """Run a helper in front of the stand-in."""
 
-    def run(**limits):
-        backend = open_aesmd(aesmd.path, expected_root=root_file, own_pid=0, hang_seconds=1)
+    def run(hang_seconds=60, **limits):
+        backend = open_aesmd(aesmd.path, expected_root=root_file, own_pid=0, hang_seconds=hang_seconds)
         return in_process(None, open_backend=lambda: backend, **limits)
 
     return run
@@ -355,7 +355,7 @@ async def test_a_quote_that_is_not_relayed_is_a_problem_until_one_is(relaying, a
 
 async def test_a_hang_is_told_and_the_restart_is_requested(relaying, aesmd, request_file):
     aesmd.hang.clear()
-    async with relaying(self_test_retry_seconds=(0.05,)) as running:
+    async with relaying(hang_seconds=1, self_test_retry_seconds=(0.05,)) as running:
         await until(request_file.exists)
         await running.unready(HANGS)
         aesmd.hang.set()

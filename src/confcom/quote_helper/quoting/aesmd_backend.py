@@ -63,7 +63,7 @@ def open_aesmd(
         tells_cause=True,
         problem=lambda: _problem_of_quotes(provider),
         in_loop=provider.in_loop,
-        instance=lambda: record.instance,
+        instance=record.find,
     )
 
 
@@ -99,7 +99,7 @@ class AesmdSelfTest:
 
     def __call__(self) -> QuotingIdentity:
         """Run the self-test; it raises QuoteProviderError if aesmd makes no quotes."""
-        instance = self._record.instance
+        instance = self._record.find()
         try:
             identity = self._test(instance)
             error, answers_again = self._record.spent, True
