@@ -11,7 +11,7 @@ from e2e.admission.pattern import BUDGET, BYTES, ENCLAVE, MIB, PROVIDER, PROVISI
 
 LARGEST = 3 << 20
 """Bytes of a request that an API server reads."""
-CONTAINERS, ASKING, PARTS = 1000, 100, 10000
+CONTAINERS, ASKING, PARTS = 1000, 50, 10000
 """How many of a kind the policies look at: confcom.mostContainers, mostAsking and mostParts of the chart."""
 NOTES = ("confcom.internal/both-epc-names", "confcom.internal/epc-budgets")
 """Annotations that earlier policies split into lists."""
@@ -127,8 +127,8 @@ WORST = (
     Worst("variables", _one(env=_variables)),
     Worst("variables that are looked at", _one(env=_variables), PARTS),
     Worst("variables of the policy's name", _one(env=lambda count: [{"name": BUDGET, "value": "1"}] * count), PARTS),
-    Worst("containers with variables that are looked at", _many(**EPC, env=_variables(100)), ASKING),
-    Worst("containers with variables", _many(**EPC, env=_variables(900)), ASKING),
+    Worst("containers with variables that are looked at", _many(**EPC, env=_variables(200)), ASKING),
+    Worst("containers with variables", _many(**EPC, env=_variables(1800)), ASKING),
     Worst("containers", _many()),
     Worst("containers that are looked at", _many(resources={"limits": {"cpu": "1"}}), CONTAINERS),
     Worst("containers with EPC", _many(**EPC)),

@@ -38,7 +38,7 @@ NOBODY = {"schedulerName": "nobody"}
 """Of a Pod that is to be stored and not to run."""
 ORDERS = 10
 """How often the API server draws the order of its mutating policies anew, in a case."""
-LARGE = 100
+LARGE = 50
 """Containers of a large Pod, and variables of each."""
 
 
@@ -281,7 +281,7 @@ def test_ephemeral_containers_and_resizing(tenant: Tenant) -> None:
 
 @pytest.mark.parametrize(
     ("limits", "many", "message"),
-    [({}, 1001, "more than 1000 containers"), ({BYTES: "1Mi"}, 101, "more than 100 containers of a Pod ask for SGX's")],
+    [({}, 1001, "more than 1000 containers"), ({BYTES: "1Mi"}, 51, "more than 50 containers of a Pod ask for SGX's")],
     ids=["of any kind", "with EPC"],
 )
 def test_too_many_containers(asking: Tenant, limits: dict[str, object], many: int, message: str) -> None:

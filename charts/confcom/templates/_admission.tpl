@@ -101,7 +101,7 @@ ask for something of ours, are refused; and where there are more variables, volu
 object has one validating policy without matchConditions: the API server converts the object anew for every condition, and three times for
 every policy. */}}
 {{- define "confcom.mostContainers" }}1000{{ end }}
-{{- define "confcom.mostAsking" }}100{{ end }}
+{{- define "confcom.mostAsking" }}50{{ end }}
 {{- define "confcom.mostParts" }}10000{{ end }}
 
 {{/* CEL variables of a Pod or template, called with (dict "root" $ "spec" CEL): its containers, and those that ask for something of ours. */}}
