@@ -322,7 +322,7 @@ def _owners(nodes: Objects, others: Objects, *, installed: bool) -> Iterator[Fin
     if offering := [node for node, names in offers.items() if names]:
         what = f"{shown(offering)} offers {', '.join(sorted(set().union(*offers.values())))} already"
         why = "another device plugin registered it, or Node Feature Discovery by extendedResources of a NodeFeatureRule"
-        remedy = "find and remove that; if an earlier installation was just removed, wait 10 seconds"
+        remedy = "find and remove that; after a removal wait 10 seconds, or restart the kubelet, which can miss it"
         found.append(Finding(Check.OWNERS, FAILED, "resource-offered-already", what, why, remedy))
     yield from found or [_ok(Check.OWNERS, "no other plugin offers them")]
 
