@@ -183,10 +183,11 @@ def test_a_lower_amount_fails_no_running_pod(cluster: Cluster, tenant: Tenant, t
     if case.epc_mib == TIB and not changes_pods(cluster):
         pytest.skip("this API server cannot change Pods by policies")
     node = SizedNode(cluster.node, case.epc_mib)
-    with sized_nodes(cluster, [SizedNode(cluster.node, case.earlier_mib or case.epc_mib)], tmp_path / "v.json") as made:
+    first = SizedNode(cluster.node, case.earlier_mib or case.epc_mib)
+    values = {"devicePlugin": {"accounting": "capacity"}} if case.earlier_mib else None
+    with sized_nodes(cluster, [first], tmp_path / "values.json", values) as made:
         if case.earlier_mib:
-            larger = (f"simulated.epcMiB={case.epc_mib}", "--set", "devicePlugin.accounting=capacity")
-            made.confcom(*UPDATE, *larger, "--timeout=500")  # the kubelet has devices for five minutes more
+            made.confcom(*UPDATE, f"simulated.epcMiB={case.epc_mib}")
             until(lambda: node.is_offered(cluster), "the node offers all of it")
         for number in range(case.pods):
             tenant.create(pod(f"holds-{number}", holding("main", case.pod_mib), node=node.name))
