@@ -103,6 +103,14 @@ def test_without_rewriting_a_warning_tells_what_to_write(cluster: Cluster, tenan
             assert f"Write {MIB}: 9" in warning
 
 
+@pytest.fixture
+def release_alone(asking: Tenant) -> None:
+    """The policies that a case has had beside the release's are in force for a moment longer."""
+    template_of_both = template("Job", app({BYTES: "10Mi", PROVISION: 1}))
+    until(lambda: len(dry_run(asking, template_of_both).warnings) == 1, "only the release's policies are in force")
+
+
+@pytest.mark.usefixtures("release_alone")
 @pytest.mark.parametrize("kind", TEMPLATES)
 def test_templates_stay_and_are_warned_of(asking: Tenant, trusted: Tenant, kind: str) -> None:
     answer = dry_run(asking, template(kind, app({BYTES: "10Mi", PROVISION: 1})))
@@ -115,6 +123,7 @@ def test_templates_stay_and_are_warned_of(asking: Tenant, trusted: Tenant, kind:
     assert dry_run(trusted, template(kind, app({BYTES: "10Mi", PROVISION: 1}))).warnings == []
 
 
+@pytest.mark.usefixtures("release_alone")
 @pytest.mark.parametrize("kind", TEMPLATES)
 def test_a_template_is_warned_of_what_its_pods_meet(asking: Tenant, kind: str) -> None:
     """What Kubernetes itself refuses is not ours to tell."""
