@@ -79,19 +79,9 @@ def labels_of(thing: KubernetesObject) -> Mapping[str, str]:
     return mapping(thing, "metadata", "labels")
 
 
-def of_kind(things: Sequence[KubernetesObject], kind: str) -> tuple[KubernetesObject, ...]:
-    """Return the objects of one kind."""
-    return tuple(thing for thing in things if thing.get("kind") == kind)
-
-
 def condition(thing: KubernetesObject, kind: str) -> KubernetesObject:
     """Return the status condition of a type, or an empty object."""
     return next((one for one in listing(thing, "status", "conditions") if one.get("type") == kind), {})
-
-
-def has_failed(job: KubernetesObject) -> bool:
-    """Return whether a Job has failed: it has no retries or no time left."""
-    return condition(job, "Failed").get("status") == "True"
 
 
 def owner_of(thing: KubernetesObject) -> KubernetesObject:
