@@ -46,7 +46,7 @@ import os, sys
 if "confcom.quote_helper" in sys.orig_argv:
     os._exit(3)
 """
-BROKEN = {"CrashLoopBackOff: exit code 3": ENDS_AT_ONCE, "the quote of the self-test is wrong": WRONG_QUOTES}
+BROKEN = {"CrashLoopBackOff: exit code 3": ENDS_AT_ONCE, "no verifier accepts the quote of the self-test": WRONG_QUOTES}
 """What a person is told of a helper's image that cannot replace the present one, and what is in it."""
 
 pytestmark = pytest.mark.timeout(2400, func_only=True)
