@@ -84,8 +84,7 @@ def test_what_it_has_imported_when_it_is_ready(start_helper, short_dir):
     # Making its collateral, or reading what verifiers read, takes a tenth of the start, and no quote does.
     names = {
         "quote_provider": "base expected_root quote_checks simulated state_directory",
-        "sgx": "binary certificates certification key_id marks open_enclave pck pck.chain pck.extension "
-        "pck.extension_der quote report",
+        "sgx": "binary certificates certification key_id marks pck pck.chain pck.extension quote report",
         "simulation": "enclave issuing keys pki platform quoting_enclave report_key root_seed validity",
     }
     rooms = tuple(f"confcom.{room}." for room in names)

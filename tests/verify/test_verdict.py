@@ -202,7 +202,7 @@ def test_time_is_explicit(lab, evidence, offset, kind, failures):
 
 @pytest.mark.parametrize("now", [datetime(2026, 11, 24), datetime(1969, 1, 1, tzinfo=UTC), FAR_WEST_IN_9999])  # noqa: DTZ001 (the naive time is the test)
 def test_time_without_zone_or_before_the_epoch_is_refused(lab, evidence, now):
-    with raises("not-an-instant", SettingsError, "why", "remedy"):
+    with raises("wrong-value", SettingsError, "why", "remedy"):
         replace(evidence, now=now).verdict(lab.policy)
 
 

@@ -109,7 +109,7 @@ def test_intels_root_rejects_it(files, demands):
         ("quote", "none.bin", "unreadable"),
         ("root", "ca.pem", "not-a-root"),
         ("root", "q.bin", "not-pem"),
-        ("collateral", "none", "no-collateral-directory"),
+        ("collateral", "none", "unreadable"),
     ],
 )
 def test_json_where_the_input_cannot_be_read(files, lab, argument, name, code):
@@ -159,10 +159,10 @@ def test_short_report_data_is_padded_aloud(files, demands):
     ("mistake", "code"),
     [
         (["--mrenclave", "xyz"], "command-line-refused"),
-        (["--mrenclave", "abcd"], "wrong-size"),
+        (["--mrenclave", "abcd"], "wrong-value"),
         (["--report-data", "00" * 65], "report-data-size"),
         (["--accept-tcb", "Revoked"], "command-line-refused"),
-        (["--min-isv-svn", "65536"], "out-of-range"),
+        (["--min-isv-svn", "65536"], "wrong-value"),
         (["--at", "tomorrow"], "command-line-refused"),
     ],
 )

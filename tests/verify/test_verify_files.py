@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from confcom.errors import ExitCode
+from confcom.errors import ExitCode, MalformedError
 from confcom.sgx.collateral.bundle import COLLATERAL_FILES
 from confcom.verify import files
 from confcom.verify.checks.authenticity import MAX_QUOTE_SIZE
@@ -46,33 +46,32 @@ def test_no_directory_or_a_file_in_its_place(tmp_path):
     (tmp_path / "file").touch()
     reasons = set()
     for name in ("nowhere", "file"):
-        with raises("no-collateral-directory", UnreadableInputError, "why", "remedy") as caught:
+        with raises("unreadable", UnreadableInputError, "why", "remedy") as caught:
             read_collateral(tmp_path / name)
         assert caught.value.exit_code is ExitCode.UNUSABLE
         reasons.add(caught.value.why)
     assert len(reasons) == 2
 
 
-def test_the_export_directory_itself_points_to_the_one_inside(directory):
-    with raises("collateral-incomplete", UnreadableInputError) as caught:
+def test_the_export_directory_itself_is_incomplete(directory):
+    with raises("collateral-incomplete", MalformedError, "why", "remedy"):
         read_collateral(directory.parent)
-    assert str(directory) in caught.value.remedy
 
 
 def test_a_file_of_another_kind_or_too_large(directory, monkeypatch):
     (directory / "pck_crl.der").unlink()
     os.mkfifo(directory / "pck_crl.der")
-    with raises("not-a-regular-file", UnreadableInputError, "remedy"):
+    with raises("unreadable", UnreadableInputError, "remedy"):
         read_collateral(directory)
     monkeypatch.setattr(files, "MAX_COLLATERAL_FILE_SIZE", 100)
-    with raises("too-long", UnreadableInputError, "why", "remedy"):
+    with raises("unreadable", UnreadableInputError, "why", "remedy"):
         read_collateral(directory)
 
 
 def test_a_quote_that_is_no_file_is_refused_without_waiting(tmp_path):
     os.mkfifo(tmp_path / "fifo")
     for path in (tmp_path / "fifo", Path("/dev/null")):
-        with raises("not-a-regular-file", UnreadableInputError) as caught:
+        with raises("unreadable", UnreadableInputError) as caught:
             read_quote(path)
         assert "`-`" in caught.value.remedy
 
@@ -80,8 +79,7 @@ def test_a_quote_that_is_no_file_is_refused_without_waiting(tmp_path):
 @pytest.mark.parametrize("read", [read_quote, read_root])
 def test_what_cannot_be_opened(read, tmp_path):
     for path in (tmp_path / "nothing", tmp_path):
-        code = "unreadable" if path != tmp_path else "not-a-regular-file"
-        with raises(code, UnreadableInputError, naming=str(path)) as caught:
+        with raises("unreadable", UnreadableInputError, naming=str(path)) as caught:
             read(path)
         assert caught.value.exit_code is ExitCode.UNUSABLE
 
@@ -93,7 +91,7 @@ def test_a_quote_may_be_text(encode, evidence, tmp_path):
     (tmp_path / "q.txt").write_bytes(encode(bytes([3, 0]) + bytes(MAX_QUOTE_SIZE - 2)))
     assert len(read_quote(tmp_path / "q.txt")) == MAX_QUOTE_SIZE
     (tmp_path / "q.txt").write_bytes(encode(bytes([3, 0]) + bytes(MAX_QUOTE_SIZE - 1)))
-    with raises("too-long", UnreadableInputError):
+    with raises("unreadable", UnreadableInputError):
         read_quote(tmp_path / "q.txt")
 
 

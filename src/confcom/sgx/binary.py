@@ -11,22 +11,19 @@ from confcom.errors import MalformedError
 
 
 def require_length(data: bytes, size: int, structure: str) -> None:
-    """Reject bytes that are not exactly one structure.
-
-    Args:
-        data: the bytes to check.
-        size: the structure's size in bytes.
-        structure: its name in Intel's documents, for the message.
-
-    Raises:
-        MalformedError: the length differs.
-    """
+    """Reject bytes that are not exactly one structure, whose name is that of Intel's documents."""
     if len(data) != size:
         raise MalformedError(
             f"{structure} must be {size} bytes, not {len(data)}",
             error_code="wrong-size",
             remedy="pass the structure itself, neither cut nor followed by other data",
         )
+
+
+def require_range(value: int, maximum: int, name: str) -> None:
+    """Reject an integer that its field cannot hold."""
+    if not 0 <= value <= maximum:
+        raise MalformedError(f"{name} is not between 0 and {maximum}", error_code="out-of-range")
 
 
 def _getter(names: tuple[str, ...]) -> Callable[[object], tuple[Any, ...]]:
@@ -43,10 +40,7 @@ class Layout:
     """A fixed-size little-endian structure, as in the struct module, but a value that does not fit is an error.
 
     struct silently truncates and pads byte strings; a report with a truncated MRENCLAVE must never be signed.
-
-    Args:
-        structure: its name for messages, with an article.
-        fields: name and struct code (`16s`, `B`, `H`, `I`, `Q`) of every field, in order.
+    `fields` are name and struct code (`16s`, `B`, `H`, `I`, `Q`) of every field, in order.
     """
 
     def __init__(self, structure: str, **fields: str) -> None:
@@ -60,23 +54,16 @@ class Layout:
         self.size = self._struct.size
 
     def unpack(self, data: bytes) -> tuple[Any, ...]:
-        """Return the values of the fields, in order.
-
-        Raises:
-            MalformedError: `data` does not have this structure's size.
-        """
+        """Return the values of the fields, in order."""
         require_length(data, self.size, self.structure)
         return self._struct.unpack(data)
 
     def pack(self, value: object) -> bytes:
-        """Encode an object that has this structure's fields as attributes.
-
-        Raises:
-            MalformedError: a field is too long, too short, or an integer out of range.
-        """
-        lengths = tuple(map(len, self._string_values(value)))
-        if lengths != self._widths:
-            raise self._length_error(lengths)
+        """Encode an object that has this structure's fields as attributes."""
+        strings = self._string_values(value)
+        if tuple(map(len, strings)) != self._widths:
+            for name, width, string in zip(self._strings, self._widths, strings, strict=True):
+                require_length(string, width, f"{name} of {self.structure}")
         try:
             return self._struct.pack(*self._values(value))
         except struct.error as error:
@@ -84,22 +71,9 @@ class Layout:
                 f"{self.structure} cannot be written", error_code="out-of-range", why=str(error)
             ) from error
 
-    def _length_error(self, lengths: tuple[int, ...]) -> MalformedError:
-        name, width, length = next(
-            found for found in zip(self._strings, self._widths, lengths, strict=True) if found[1] != found[2]
-        )
-        return MalformedError(
-            f"{name} of {self.structure} must be {width} bytes, not {length}", error_code="wrong-size"
-        )
-
 
 class ByteReader:
-    """Reads a structure whose parts declare their own sizes; never reads past the end.
-
-    Args:
-        data: the whole structure.
-        structure: its name for messages, with an article.
-    """
+    """Reads a structure whose parts declare their own sizes; never reads past the end."""
 
     __slots__ = ("_data", "_offset", "_structure")
 
@@ -114,11 +88,7 @@ class ByteReader:
         return len(self._data) - self._offset
 
     def take(self, size: int, field: str) -> bytes:
-        """Read the next `size` bytes.
-
-        Raises:
-            MalformedError: fewer bytes are left.
-        """
+        """Read the next `size` bytes."""
         if size > self.remaining:
             raise MalformedError(
                 f"{self._structure} ends inside {field}",
@@ -131,11 +101,7 @@ class ByteReader:
         return self._data[start : self._offset]
 
     def integer(self, size: int, field: str) -> int:
-        """Read the next little-endian unsigned integer of `size` bytes.
-
-        Raises:
-            MalformedError: fewer bytes are left.
-        """
+        """Read the next little-endian unsigned integer of `size` bytes."""
         return int.from_bytes(self.take(size, field), "little")
 
     def rest(self) -> bytes:
@@ -145,11 +111,7 @@ class ByteReader:
         return self._data[start:]
 
     def finish(self) -> None:
-        """Reject remaining bytes.
-
-        Raises:
-            MalformedError: bytes are left.
-        """
+        """Reject remaining bytes."""
         if self.remaining:
             raise MalformedError(
                 f"{self._structure} has {self.remaining} bytes too many",

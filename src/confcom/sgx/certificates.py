@@ -26,13 +26,7 @@ def load_certificate(data: bytes, what: str) -> x509.Certificate:
 
     A certificate that cryptography warns about (a serial number below 1, a country of three letters) is refused,
     whatever filters the program has: so no content makes this call, or a later use of the certificate, warn.
-
-    Args:
-        data: the certificate.
-        what: its name in error messages.
-
-    Raises:
-        MalformedError: the data is not such a certificate.
+    `what` is its name in messages.
     """
     load = x509.load_pem_x509_certificate if data.startswith(PEM_BEGIN) else x509.load_der_x509_certificate
     try:

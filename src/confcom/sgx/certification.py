@@ -16,7 +16,7 @@ from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 
 from confcom.errors import MalformedError
-from confcom.sgx.binary import ByteReader, Layout
+from confcom.sgx.binary import ByteReader, Layout, require_range
 
 CERTIFICATION_HEADER_SIZE = 6
 MAX_CHAIN_CERTIFICATES = 8
@@ -80,25 +80,12 @@ class PpidData:
 
     @classmethod
     def parse(cls, kind: CertificationDataType, data: bytes) -> Self:
-        """Parse the data of one of the three PPID types.
-
-        Raises:
-            MalformedError: not that type's size, or not a PPID type.
-        """
-        return cls(kind, *_ppid_layout(kind).unpack(data))
+        """Parse the data of one of the three PPID types."""
+        return cls(kind, *_PPID_LAYOUTS[kind].unpack(data))
 
     def encode(self) -> bytes:
         """Encode to 36, 276 or 404 bytes, depending on the type."""
-        return _ppid_layout(self.kind).pack(self)
-
-
-def _ppid_layout(kind: CertificationDataType) -> Layout:
-    layout = _PPID_LAYOUTS.get(kind)
-    if layout is None:
-        raise MalformedError(
-            f"certification data of type {kind.value} ({kind.name}) carries no PPID", error_code="no-ppid"
-        )
-    return layout
+        return _PPID_LAYOUTS[self.kind].pack(self)
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,22 +97,14 @@ class CertificationData:
 
     @classmethod
     def read(cls, reader: ByteReader) -> Self:
-        """Read type, size and data at the position of `reader`.
-
-        Raises:
-            MalformedError: the data ends early.
-        """
+        """Read type, size and data at the position of `reader`."""
         kind = reader.integer(2, "the certification data type")
         size = reader.integer(4, "the certification data size")
         return cls(kind, reader.take(size, "the certification data"))
 
     @classmethod
     def parse(cls, data: bytes) -> Self:
-        """Parse exactly one certification data structure, including its header.
-
-        Raises:
-            MalformedError: too short or too long for its declared size.
-        """
+        """Parse exactly one certification data structure, including its header."""
         reader = ByteReader(data, "certification data")
         parsed = cls.read(reader)
         reader.finish()
@@ -133,10 +112,7 @@ class CertificationData:
 
     def encode(self) -> bytes:
         """Encode header and data."""
-        if not 0 <= self.type <= 0xFFFF:
-            raise MalformedError(
-                f"certification data type {self.type} does not fit into 16 bits", error_code="out-of-range"
-            )
+        require_range(self.type, 0xFFFF, "a certification data type")
         return self.type.to_bytes(2, "little") + len(self.data).to_bytes(4, "little") + self.data
 
     @property
@@ -152,23 +128,13 @@ class CertificationData:
         except ValueError:
             return None
 
-    def ppid_data(self) -> PpidData:
-        """Parse the data of types 1 to 3.
-
-        Raises:
-            MalformedError: another type, or not that type's size.
-        """
+    def ppid_data(self) -> PpidData | None:
+        """Parse the data of types 1 to 3; None for other types."""
         kind = self.kind
-        if kind is None:
-            raise MalformedError(f"certification data of type {self.type} carries no PPID", error_code="no-ppid")
-        return PpidData.parse(kind, self.data)
+        return PpidData.parse(kind, self.data) if kind in _PPID_LAYOUTS else None
 
     def pem_chain(self) -> tuple[bytes, ...]:
-        """Return the certificates of type 5, in their order in the data.
-
-        Raises:
-            MalformedError: another type, or not a chain of PEM certificates.
-        """
+        """Return the certificates of type 5, in their order in the data."""
         if self.type != CertificationDataType.PCK_CERT_CHAIN:
             name = f" ({self.kind.name})" if self.kind else ""
             raise MalformedError(
@@ -181,48 +147,34 @@ class CertificationData:
 
 
 def split_pem_chain(data: bytes) -> tuple[bytes, ...]:
-    """Split concatenated PEM certificates.
+    """Split concatenated PEM certificates, with nothing but white space and NUL bytes before, between and after them.
 
     Implementations differ in the order (leaf, root, intermediate occurs) and in the end (newline, newline and NUL,
-    nothing). So the order is not checked: certificates are returned in their order in `data`.
-
-    Args:
-        data: PEM certificates, with nothing but white space and NUL bytes before, between and after them.
-
-    Returns:
-        One PEM certificate each, ending in a newline, with a valid base64 body.
-
-    Raises:
-        MalformedError: no certificate, more than MAX_CHAIN_CERTIFICATES, other text, or a body that is not base64.
+    nothing). So the order is not checked: certificates are returned in their order in `data`, each ending in a newline.
     """
     offset = len(data) - len(data.lstrip(_SEPARATORS))
     certificates: list[bytes] = []
     while offset < len(data):
         match = _PEM_CERTIFICATE.match(data, offset)
         if match is None:
-            raise MalformedError(
-                f"a certificate chain holds something other than PEM certificates at byte {offset}",
-                error_code="not-pem",
-                remedy="pass certificates as PEM, one after the other, without other text",
-            )
+            raise _not_pem(f"there is something else at byte {offset}")
         if len(certificates) == MAX_CHAIN_CERTIFICATES:
-            raise MalformedError(
-                f"a certificate chain has more than {MAX_CHAIN_CERTIFICATES} certificates", error_code="chain-too-long"
-            )
-        _require_base64(match[1], len(certificates))
+            raise _not_pem(f"it has more than {MAX_CHAIN_CERTIFICATES} certificates")
+        try:
+            binascii.a2b_base64(b"".join(match[1].split()), strict_mode=True)
+        except binascii.Error as error:
+            raise _not_pem(f"certificate {len(certificates) + 1} is not base64: {error}") from error
         certificates.append(match[0].rstrip(_SEPARATORS) + b"\n")
         offset = match.end()
     if not certificates:
-        raise MalformedError(
-            "a certificate chain is empty", error_code="chain-empty", remedy="pass at least one PEM certificate"
-        )
+        raise _not_pem("it is empty")
     return tuple(certificates)
 
 
-def _require_base64(body: bytes, index: int) -> None:
-    try:
-        binascii.a2b_base64(b"".join(body.split()), strict_mode=True)
-    except binascii.Error as error:
-        raise MalformedError(
-            f"certificate {index + 1} of a chain is not base64", error_code="not-base64", why=str(error)
-        ) from error
+def _not_pem(why: str) -> MalformedError:
+    return MalformedError(
+        "a certificate chain is not a sequence of PEM certificates",
+        error_code="not-pem",
+        why=why,
+        remedy="pass certificates as PEM, one after the other, without other text",
+    )

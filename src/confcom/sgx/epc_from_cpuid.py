@@ -58,12 +58,7 @@ class EpcSection:
 
 
 def sgx_supported(max_leaf: int, leaf7_ebx: int) -> bool:
-    """Return whether the processor has SGX, and firmware has not hidden it.
-
-    Args:
-        max_leaf: EAX of CPUID leaf 0.
-        leaf7_ebx: EBX of CPUID leaf 7, sub-leaf 0.
-    """
+    """Return whether the processor has SGX, and firmware has not hidden it, by leaf 0 (EAX) and leaf 7 (EBX)."""
     return max_leaf >= SGX_LEAF and bool(leaf7_ebx & _SGX_FEATURE)
 
 
@@ -81,11 +76,7 @@ def decode_epc_section(eax: int, ebx: int, ecx: int, edx: int) -> EpcSection:
 
 
 def enumerate_epc(cpuid: Callable[[int, int], CpuidRegisters]) -> tuple[EpcSection, ...]:
-    """Return all EPC sections, in the processor's order; none without SGX.
-
-    Args:
-        cpuid: returns the registers for a leaf and a sub-leaf.
-    """
+    """Return all EPC sections, in the processor's order; none without SGX. `cpuid` takes a leaf and a sub-leaf."""
     max_leaf = cpuid(0, 0).eax
     if max_leaf < SGX_LEAF or not sgx_supported(max_leaf, cpuid(FEATURES_LEAF, 0).ebx):
         return ()

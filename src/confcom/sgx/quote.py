@@ -11,9 +11,8 @@ from dataclasses import dataclass
 from typing import Self
 
 from confcom.errors import MalformedError
-from confcom.sgx.binary import ByteReader, Layout, require_length
+from confcom.sgx.binary import ByteReader, Layout, require_length, require_range
 from confcom.sgx.certification import CertificationData
-from confcom.sgx.open_enclave import has_open_enclave_header
 from confcom.sgx.report import REPORT_BODY_SIZE, ReportBody
 
 QUOTE_VERSION = 3
@@ -52,6 +51,11 @@ _OTHER_KEY_TYPES = {
     3: "type 3 is ECDSA P-384",
 }
 
+OPEN_ENCLAVE_HEADER_SIZE = 16
+"""oe_report_header_t (Open Enclave's internal/report.h): u32 version 1, u32 type, u64 size of the quote that follows."""
+_OPEN_ENCLAVE_VERSION = (1).to_bytes(4, "little")
+_LOCAL_REPORT, _REMOTE_REPORT = 1, 2
+"""Types: a report for another enclave of the same platform follows, or a quote."""
 
 _STUB_VERSION = 2
 _STUB_SVNS_AND_GROUP = b"\xef\x00\xef\x00\xef\xef\xef\xef"
@@ -101,11 +105,7 @@ class EcdsaSignatureData:
 
     @classmethod
     def parse(cls, data: bytes) -> Self:
-        """Parse exactly one signature data structure.
-
-        Raises:
-            MalformedError: it ends early, or the sizes declared in it do not add up to its own size.
-        """
+        """Parse exactly one signature data structure."""
         reader = ByteReader(data, "the quote's signature data")
         parsed = cls(
             isv_signature=reader.take(SIGNATURE_SIZE, "the enclave report's signature"),
@@ -123,11 +123,7 @@ class EcdsaSignatureData:
         require_length(self.isv_signature, SIGNATURE_SIZE, "an enclave report's signature")
         require_length(self.attestation_key, PUBLIC_KEY_SIZE, "an attestation key")
         require_length(self.qe_report_signature, SIGNATURE_SIZE, "a QE report's signature")
-        if len(self.auth_data) > MAX_AUTH_DATA_SIZE:
-            raise MalformedError(
-                f"QE authentication data of {len(self.auth_data)} bytes does not fit its 16-bit size",
-                error_code="out-of-range",
-            )
+        require_range(len(self.auth_data), MAX_AUTH_DATA_SIZE, "the QE authentication data's size")
         return b"".join(
             (
                 self.isv_signature,
@@ -177,10 +173,6 @@ class Quote:
 
         Every size declared in the quote is checked against the data. Bytes after the quote are accepted, and kept in
         `trailing`.
-
-        Raises:
-            MalformedError: `data` is not such a quote; the error gives the reason: truncated, inconsistent sizes,
-                another version or key type, Open Enclave's header in front.
         """
         _require_version(data)
         reader = ByteReader(data, "the quote")
@@ -195,12 +187,7 @@ class Quote:
         body = ReportBody.parse(reader.take(REPORT_BODY_SIZE, "the report body"))
         signature_size = reader.integer(4, "the signature data's size")
         if signature_size == 0:
-            raise MalformedError(
-                "the quote has no signature",
-                error_code="quote-unsigned",
-                why="its signature data is declared empty, as Intel's libsgx_quote_ex_sim leaves it",
-                remedy="get the quote from a quoting service, not from the SDK's simulation library",
-            )
+            raise _sdk_stub("its signature data is declared empty, as Intel's libsgx_quote_ex_sim leaves it")
         signature = EcdsaSignatureData.parse(reader.take(signature_size, "the signature data"))
         return cls(header, body, signature, reader.rest())
 
@@ -220,23 +207,46 @@ class Quote:
         return SIGNED_PART_SIZE + 4 + self.signature.size
 
 
+def has_open_enclave_header(data: bytes) -> bool:
+    """Return whether these bytes begin with Open Enclave's report header; no report has a size of 4 GiB or more."""
+    return (
+        len(data) >= OPEN_ENCLAVE_HEADER_SIZE
+        and data[:4] == _OPEN_ENCLAVE_VERSION
+        and int.from_bytes(data[4:8], "little") in {_LOCAL_REPORT, _REMOTE_REPORT}
+        and data[12:16] == bytes(4)
+    )
+
+
+def strip_open_enclave_header(data: bytes) -> bytes:
+    """Return the quote of an Open Enclave remote report, which has the header."""
+    if int.from_bytes(data[4:8], "little") == _LOCAL_REPORT:
+        raise _open_enclave("it is a local report, which holds no quote", "ask for evidence for remote attestation")
+    declared, quote = int.from_bytes(data[8:16], "little"), data[OPEN_ENCLAVE_HEADER_SIZE:]
+    if declared != len(quote):
+        raise _open_enclave(f"its header declares {declared} bytes and {len(quote)} follow", "pass all of it")
+    return quote
+
+
+def _open_enclave(why: str, remedy: str) -> MalformedError:
+    what = "this is an Open Enclave report, not a bare quote"
+    return MalformedError(what, error_code="open-enclave-report", why=why, remedy=remedy)
+
+
 def _require_version(data: bytes) -> None:
     """Reject other formats and versions with their own error, before any length is checked against version 3."""
     if has_open_enclave_header(data):
-        raise MalformedError(
-            "this is an Open Enclave report, not a bare quote",
-            error_code="open-enclave-report",
-            why="it begins with Open Enclave's 16-byte header",
-            remedy="take the 16 bytes off (confcom.sgx.open_enclave.strip_open_enclave_header)",
+        raise _open_enclave(
+            f"it begins with Open Enclave's {OPEN_ENCLAVE_HEADER_SIZE}-byte header",
+            "take the 16 bytes off (confcom.sgx.quote.strip_open_enclave_header)",
         )
     version = ByteReader(data, "the quote").integer(2, "the version")
-    if why := _sdk_stub_reason(data, version):
-        raise MalformedError(
-            "this is no quote: a simulation library of Intel's SDK stood in for the service that makes quotes",
-            error_code="sdk-stub-quote",
-            why=why,
-            remedy="link -lsgx_quote_ex, also in simulation mode, and run the quote helper",
+    if version == _STUB_VERSION and data[8:16] == _STUB_SVNS_AND_GROUP:
+        raise _sdk_stub(
+            "the program is linked with -lsgx_quote_ex_sim or -lsgx_uae_service_sim, which report success without "
+            "calling a quoting service; their output is unsigned"
         )
+    if data and not any(data):
+        raise _sdk_stub("these are zeros, as a buffer has after -lsgx_quote_ex_sim reported success and wrote nothing")
     if version != QUOTE_VERSION:
         raise MalformedError(
             f"a quote of version {version} cannot be read",
@@ -246,13 +256,10 @@ def _require_version(data: bytes) -> None:
         )
 
 
-def _sdk_stub_reason(data: bytes, version: int) -> str:
-    """Return why the bytes come from a stub of Intel's SDK; empty if they do not."""
-    if version == _STUB_VERSION and data[8:16] == _STUB_SVNS_AND_GROUP:
-        return (
-            "the program is linked with -lsgx_quote_ex_sim or -lsgx_uae_service_sim, which report success without "
-            "calling a quoting service; their output is unsigned"
-        )
-    if data and not any(data):
-        return "these are zeros, as a buffer has after -lsgx_quote_ex_sim reported success without writing to it"
-    return ""
+def _sdk_stub(why: str) -> MalformedError:
+    return MalformedError(
+        "this is no quote: a simulation library of Intel's SDK stood in for the service that makes quotes",
+        error_code="sdk-stub-quote",
+        why=why,
+        remedy="link -lsgx_quote_ex, also in simulation mode, and run the quote helper",
+    )

@@ -88,9 +88,6 @@ def report_data_from(challenge: bytes) -> bytes:
 
     Enclaves and relying parties must pad in the same way. An empty challenge is rejected, because any old quote would
     match it.
-
-    Raises:
-        MalformedError: empty, or longer than 64 bytes.
     """
     if not 0 < len(challenge) <= REPORT_DATA_SIZE:
         raise MalformedError(

@@ -22,7 +22,7 @@ from confcom.verify.verdict import (
     Verdict,
     VerdictKind,
 )
-from confcom.verify.verification import INTEL, KnownRoot, verify
+from confcom.verify.verifier import INTEL, KnownRoot, verify
 
 __all__ = [
     "INTEL",

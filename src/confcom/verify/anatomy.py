@@ -9,10 +9,9 @@ from cryptography import x509
 
 from confcom.errors import MalformedError, as_data, printable
 from confcom.sgx.certificates import key_id, name_text
-from confcom.sgx.certification import PPID_SIZES, CertificationDataType
+from confcom.sgx.certification import CertificationDataType
 from confcom.sgx.key_id import INTEL_QE_MRSIGNER, AttKeyAlgorithm
 from confcom.sgx.marks import SIMULATION_CPU_SVNS
-from confcom.sgx.open_enclave import OPEN_ENCLAVE_HEADER_SIZE, has_open_enclave_header, strip_open_enclave_header
 from confcom.sgx.pck.chain import (
     PckChain,
     attestation_key_is_bound,
@@ -20,11 +19,21 @@ from confcom.sgx.pck.chain import (
     qe_report_is_certified,
 )
 from confcom.sgx.pck.extension import PckExtension
-from confcom.sgx.quote import INTEL_QE_VENDOR_ID, QUOTE_HEADER_SIZE, QUOTE_VERSION, SIGNED_PART_SIZE, Quote, QuoteHeader
+from confcom.sgx.quote import (
+    INTEL_QE_VENDOR_ID,
+    OPEN_ENCLAVE_HEADER_SIZE,
+    QUOTE_HEADER_SIZE,
+    QUOTE_VERSION,
+    SIGNED_PART_SIZE,
+    Quote,
+    QuoteHeader,
+    has_open_enclave_header,
+    strip_open_enclave_header,
+)
 from confcom.sgx.report import AttributeFlag, ReportBody, attribute_names
 from confcom.verify.checks.marks import present_marks, root_is_marked
-from confcom.verify.instant import utc_text
 from confcom.verify.trust import Platform, platform_of
+from confcom.verify.verdict import utc_text
 
 Value = str | int | bool | list[str]
 
@@ -193,8 +202,7 @@ def _certification(quote: Quote) -> Iterator[Section | str]:
     name = certification.kind.name if certification.kind else "not named in Intel's documents"
     type_field = Field("type", "type", certification.type, name)
     size_field = Field("size", "size", len(certification.data))
-    if certification.kind in PPID_SIZES:
-        ppid = certification.ppid_data()
+    if ppid := certification.ppid_data():
         encrypted = certification.kind is not CertificationDataType.PPID_CLEARTEXT
         fields = (
             Field("ppid", "encrypted PPID" if encrypted else "PPID", ppid.ppid.hex()),

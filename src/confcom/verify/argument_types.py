@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import os
+from datetime import UTC, datetime
 from pathlib import Path
 
 from confcom.errors import SettingsError
 
 
-class WrongTypeError(SettingsError, TypeError):
-    """An argument has the wrong type.
+class WrongValueError(SettingsError):
+    """An argument has a value that cannot be meant: no quote, or no policy, could have it."""
 
-    Args:
-        name: the argument's name with its article, such as "the quote".
-        expected: the expected type, in words.
-        value: the value that was passed.
-    """
+    error_code = "wrong-value"
+
+
+class WrongTypeError(SettingsError, TypeError):
+    """An argument has the wrong type."""
 
     error_code = "wrong-type"
 
@@ -24,52 +25,34 @@ class WrongTypeError(SettingsError, TypeError):
 
 
 def binary(name: str, value: object, size: int) -> bytes | None:
-    """Return bytes that were given as bytes or as hexadecimal text; None stays None.
-
-    Raises:
-        WrongTypeError: the value has another type.
-        SettingsError: the size is wrong, or the text is not hexadecimal.
-    """
+    """Return bytes that were given as bytes or as hexadecimal text; None stays None."""
     if value is None:
         return None
     if isinstance(value, (bytearray, memoryview)):
         value = bytes(value)
+    expected = f"{size} bytes, or {size * 2} hexadecimal digits"
+    remedy = f"pass {expected}; `confcom inspect` shows what a quote carries"
     if isinstance(value, str):
         try:
             value = bytes.fromhex(value)
         except ValueError as error:
-            raise SettingsError(
-                f"{name} is text that is not hexadecimal",
-                error_code="not-hexadecimal",
-                why=str(error),
-                remedy=f"pass {size} bytes, or {size * 2} hexadecimal digits",
-            ) from error
+            raise WrongValueError(f"{name} is text that is not hexadecimal", why=str(error), remedy=remedy) from error
     if not isinstance(value, bytes):
-        raise WrongTypeError(name, f"{size} bytes, or {size * 2} hexadecimal digits", value)
+        raise WrongTypeError(name, expected, value)
     if len(value) != size:
-        raise SettingsError(
-            f"{name} must be {size} bytes, not {len(value)}",
-            error_code="wrong-size",
-            remedy=f"pass {size} bytes, or {size * 2} hexadecimal digits; `confcom inspect` shows what a quote carries",
-        )
+        raise WrongValueError(f"{name} must be {size} bytes, not {len(value)}", remedy=remedy)
     return value
 
 
 def number(name: str, value: object, most: int) -> int | None:
-    """Return the value if it is an integer from 0 to `most`; None stays None.
-
-    Raises:
-        WrongTypeError: the value has another type; a bool is not accepted as an integer.
-        SettingsError: the value is out of range.
-    """
+    """Return the value if it is an integer, and no bool, from 0 to `most`; None stays None."""
     if value is None:
         return None
     if not isinstance(value, int) or isinstance(value, bool):
         raise WrongTypeError(name, f"an integer between 0 and {most}", value)
     if not 0 <= value <= most:
-        raise SettingsError(
+        raise WrongValueError(
             f"{name} must be between 0 and {most}, not {value}",
-            error_code="out-of-range",
             why=f"the field has {most.bit_length()} bits",
             remedy="pass the number that the enclave was built with",
         )
@@ -77,22 +60,28 @@ def number(name: str, value: object, most: int) -> int | None:
 
 
 def boolean(name: str, value: object) -> bool:
-    """Return the value if it is True or False.
-
-    Raises:
-        WrongTypeError: the value has another type.
-    """
+    """Return the value if it is True or False."""
     if not isinstance(value, bool):
         raise WrongTypeError(name, "True or False", value)
     return value
 
 
 def path_argument(name: str, value: object) -> Path:
-    """Return the value as a Path.
-
-    Raises:
-        WrongTypeError: the value is neither text nor os.PathLike.
-    """
+    """Return the value as a Path."""
     if not isinstance(value, (str, os.PathLike)):
         raise WrongTypeError(name, "a path: text, or os.PathLike", value)
     return Path(value)
+
+
+def require_instant(time: datetime) -> datetime:
+    """Return the time in UTC; it must have a time zone, and be after 1970, where verifiers begin to count."""
+    try:
+        if time.tzinfo is not None and time.timestamp() >= 0:
+            return time.astimezone(UTC)
+    except OverflowError:
+        pass
+    raise WrongValueError(
+        f"{time.isoformat()} is not an instant since 1970",
+        why="certificates are valid between instants, not between wall-clock times",
+        remedy="pass a time with its offset from UTC, such as 2026-11-24T12:00:00Z; in Python, datetime.now(UTC)",
+    )

@@ -113,22 +113,12 @@ def _read_collateral(directory: Path) -> Collateral:
     if not directory.is_dir():
         raise UnreadableInputError(
             f"there is no collateral directory {directory}",
-            error_code="no-collateral-directory",
+            error_code="unreadable",
             why="it is not a directory" if directory.exists() else "the path does not exist",
             remedy="`confcom simulation export --state-dir STATE DIR` writes one to DIR/collateral",
         )
-    missing = [name for name in COLLATERAL_FILES if not (directory / name).exists()]
-    if missing:
-        nested = directory / "collateral"
-        raise UnreadableInputError(
-            f"the collateral in {directory} is incomplete",
-            error_code="collateral-incomplete",
-            why="these files are missing: " + ", ".join(missing),
-            remedy=f"pass {nested}" if nested.is_dir() else "export or fetch the collateral again",
-        )
-    return Collateral.from_files(
-        {name: _read_regular_file(directory / name, MAX_COLLATERAL_FILE_SIZE) for name in COLLATERAL_FILES}
-    )
+    there = (directory / name for name in COLLATERAL_FILES if (directory / name).exists())
+    return Collateral.from_files({path.name: _read_regular_file(path, MAX_COLLATERAL_FILE_SIZE) for path in there})
 
 
 def _read_regular_file(path: Path, limit: int, advice: str = "pass a file, or a link to one") -> bytes:
@@ -137,9 +127,7 @@ def _read_regular_file(path: Path, limit: int, advice: str = "pass a file, or a 
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         try:
             if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-                raise UnreadableInputError(
-                    f"{path} is not a regular file", error_code="not-a-regular-file", remedy=advice
-                )
+                raise UnreadableInputError(f"{path} is not a regular file", error_code="unreadable", remedy=advice)
             with os.fdopen(descriptor, "rb", closefd=False) as file:
                 data = file.read(limit + 1)
         finally:
@@ -153,7 +141,7 @@ def _require_size(path: Path, data: bytes, limit: int) -> bytes:
     if len(data) > limit:
         raise UnreadableInputError(
             f"{_name(path)} is larger than {limit} bytes",
-            error_code="too-long",
+            error_code="unreadable",
             why="no such file is that large",
             remedy="check that it is the right file",
         )

@@ -11,7 +11,7 @@ from confcom.errors import MalformedError, SettingsError
 from confcom.sgx.collateral.tcb_documents import TcbStatus
 from confcom.sgx.marks import ADVISORY_ID as SIMULATED_ADVISORY_ID
 from confcom.sgx.report import REPORT_DATA_SIZE, report_data_from
-from confcom.verify.argument_types import WrongTypeError, binary, boolean, number
+from confcom.verify.argument_types import WrongTypeError, WrongValueError, binary, boolean, number
 
 MEASUREMENT_SIZE = 32
 """MRENCLAVE and MRSIGNER are SHA-256 digests (SDM, "SECS")."""
@@ -29,8 +29,7 @@ DEFAULT_TCB_STATUSES: Final = frozenset({TcbStatus.UP_TO_DATE})
 def pad_report_data(data: bytes) -> bytes:
     """Extend report data to 64 bytes with zeros, as enclaves do with a shorter value such as a hash.
 
-    Raises:
-        SettingsError: the data is longer than 64 bytes, or empty.
+    Raises SettingsError if the data is longer than 64 bytes, or empty.
     """
     try:
         return report_data_from(data)
@@ -129,20 +128,14 @@ class Policy:
 
 
 def advisory_id(text: object) -> str:
-    """Return an advisory's name in upper case, as TCB info has it.
-
-    Raises:
-        SettingsError: the name is neither `INTEL-SA-` and five digits, nor the mark of simulated collateral.
-        WrongTypeError: the name is not text.
-    """
+    """Return an advisory's name in upper case, as TCB info has it."""
     if not isinstance(text, str):
         raise WrongTypeError("an advisory", "text such as INTEL-SA-00334", text)
     normal = text.strip().upper()
     if normal == SIMULATED_ADVISORY_ID or _INTEL_ADVISORY.fullmatch(normal):
         return normal
-    raise SettingsError(
+    raise WrongValueError(
         f"{text!r} is not the name of an advisory",
-        error_code="unknown-advisory",
         why=f"Intel's are INTEL-SA- and five digits, and simulated platforms have {SIMULATED_ADVISORY_ID}; another "
         "text would reject nothing",
         remedy="pass one name, such as INTEL-SA-00334; for several, each by itself",
@@ -159,9 +152,8 @@ def _tcb_status(value: object) -> TcbStatus:
     if isinstance(value, str) and value in {status.value for status in TcbStatus}:
         value = TcbStatus(value)
     if value is TcbStatus.REVOKED:
-        raise SettingsError(
+        raise WrongValueError(
             "a revoked TCB cannot be accepted",
-            error_code="revoked-tcb-accepted",
             why="keys of a revoked TCB are known to be compromised",
             remedy="remove Revoked from the accepted statuses",
         )
@@ -169,7 +161,5 @@ def _tcb_status(value: object) -> TcbStatus:
         return value
     if isinstance(value, str):
         names = ", ".join(status.value for status in TcbStatus if status is not TcbStatus.REVOKED)
-        raise SettingsError(
-            f"{value!r} is not a TCB status", error_code="unknown-tcb-status", remedy=f"pass one of {names}"
-        )
+        raise WrongValueError(f"{value!r} is not a TCB status", remedy=f"pass one of {names}")
     raise WrongTypeError("a TCB status", "a TcbStatus or its name, such as OutOfDate", value)

@@ -48,17 +48,11 @@ class TrustedRoot:
             MalformedError: the data is not exactly one certificate with a key on the curve P-256, or the certificate
                 is not self-issued: with such an anchor dcap-qvl ends the whole process.
         """
-        if len(data) > MAX_ROOT_SIZE:
-            raise MalformedError(
-                f"the root certificate has {len(data)} bytes, more than {MAX_ROOT_SIZE}",
-                error_code="too-long",
-                remedy="pass the root certificate alone",
-            )
         certificates = split_pem_chain(data) if PEM_BEGIN in data else (data,)
         if len(certificates) != 1:
             raise MalformedError(
                 f"the root file holds {len(certificates)} certificates instead of one",
-                error_code="several-certificates",
+                error_code="not-a-root",
                 remedy="pass the root alone, neither a chain nor a bundle: every certificate in it would be trusted",
             )
         certificate = load_certificate(certificates[0], "the root certificate")

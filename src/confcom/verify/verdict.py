@@ -4,12 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
+from datetime import UTC, datetime
 from enum import Enum
 from typing import NoReturn, Self
 
 from confcom.errors import ConfcomError, ExitCode, printable
 from confcom.sgx.report import ReportBody
 from confcom.verify.trust import Platform
+
+
+def utc_text(instant: datetime) -> str:
+    """Return the instant as `YYYY-MM-DDTHH:MM:SSZ`, the form that collateral uses."""
+    return instant.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 class VerdictKind(Enum):
@@ -157,22 +163,11 @@ class Verdict:
         return self.kind is VerdictKind.VERIFIED
 
     def __bool__(self) -> NoReturn:
-        """Raise an error, because `if verdict:` would be read as whether the quote is good.
-
-        Raises:
-            AmbiguousVerdictError: always.
-        """
+        """Raise an error, because `if verdict:` would be read as whether the quote is good."""
         raise AmbiguousVerdictError
 
     def require_ok(self) -> Claims:
-        """Return the claims if the quote may be relied on.
-
-        Returns:
-            The quote's claims about its enclave.
-
-        Raises:
-            NotVerifiedError: the quote may not be relied on; the error names the checks that failed.
-        """
+        """Return the claims if the quote may be relied on, else raise NotVerifiedError with the checks that failed."""
         if not self.ok or self.claims is None:
             raise NotVerifiedError(self)
         return self.claims
@@ -210,11 +205,7 @@ class AmbiguousVerdictError(ConfcomError, TypeError):
 
 
 class NotVerifiedError(ConfcomError):
-    """A quote may not be relied on.
-
-    Args:
-        verdict: the verdict, which has the failed checks.
-    """
+    """A quote may not be relied on; `verdict` has the failed checks."""
 
     error_code = "not-verified"
 

@@ -1,4 +1,4 @@
-"""The verifier: it runs every check on a quote, in order, and returns the verdict.
+"""The verifier: `verify`, the entry point for relying parties, runs every check on a quote, in order.
 
 Bad quotes, roots and collateral do not make it raise, and it neither waits nor fetches anything. An invalid time is the
 caller's mistake and raises.
@@ -7,18 +7,21 @@ caller's mistake and raises.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import datetime
+from datetime import UTC, datetime
+from enum import Enum
+from typing import Final
 
 from confcom.errors import MalformedError
 from confcom.sgx.collateral.bundle import Collateral
 from confcom.sgx.marks import Mark
 from confcom.sgx.pck.chain import PckChain
 from confcom.sgx.quote import Quote
+from confcom.verify.argument_types import WrongTypeError, require_instant
 from confcom.verify.checks import authenticity, authorisation, collateral_checks, dcap_qvl_appraisal
 from confcom.verify.checks.authenticity import MAX_QUOTE_SIZE
 from confcom.verify.checks.dcap_qvl_appraisal import Appraisal, Finding, Rejection
 from confcom.verify.checks.marks import present_collateral_marks, present_marks, root_is_marked
-from confcom.verify.instant import require_instant
+from confcom.verify.files import intel_root
 from confcom.verify.policy import Policy
 from confcom.verify.trust import Platform, TrustedRoot, platform_of
 from confcom.verify.verdict import (
@@ -38,26 +41,64 @@ _FORMAT = "an SGX quote of version 3 with the PCK certificate chain in it"
 _APPRAISAL = "dcap-qvl accepts the quote with certificates, revocation lists, TCB info and QE identity"
 
 
+class KnownRoot(Enum):
+    """A root that comes with this package."""
+
+    INTEL = "intel"
+    """Intel's SGX Root CA, the root of all SGX hardware."""
+
+
+INTEL: Final = KnownRoot.INTEL
+
+
+def verify(
+    quote: bytes | bytearray | memoryview,
+    policy: Policy,
+    collateral: Collateral | None,
+    root: TrustedRoot | KnownRoot = INTEL,
+    now: datetime | None = None,
+) -> Verdict:
+    """Decide whether to rely on a quote. Nothing is fetched, and a bad quote does not raise.
+
+    Args:
+        quote: one quote and nothing else, at most 64 KiB.
+        policy: your demands on the quote.
+        collateral: TCB info, QE identity and revocation lists of the quote's platform (`read_collateral`). With None
+            the verdict is never better than unusable.
+        root: the root certificate that you trust: INTEL, or a simulated platform's (`read_root`).
+        now: the instant at which everything must be valid, with its time zone; None means the present.
+
+    Returns:
+        The verdict. `verdict.require_ok()` returns the claims, or raises.
+
+    Raises:
+        WrongTypeError: an argument has the wrong type.
+        SettingsError: `now` has no time zone, is before 1970, or is after the year 9999.
+        UnavailableError: the package dcap-qvl is not installed.
+    """
+    if isinstance(quote, (bytearray, memoryview)):
+        quote = bytes(quote)
+    for name, value, kinds, expected in (
+        ("the quote", quote, bytes, "bytes"),
+        ("the policy", policy, Policy, "a Policy"),
+        ("the collateral", collateral, (Collateral, type(None)), "a Collateral (read_collateral makes one), or None"),
+        ("the root", root, (TrustedRoot, KnownRoot), "INTEL or a TrustedRoot (read_root makes one)"),
+        ("the time", now, (datetime, type(None)), "a datetime with a time zone, or None"),
+    ):
+        if not isinstance(value, kinds):
+            raise WrongTypeError(name, expected, value)
+    dcap_qvl_appraisal.load_dcap_qvl()
+    trusted = intel_root() if isinstance(root, KnownRoot) else root
+    return verify_quote(quote, trusted, collateral, policy, datetime.now(UTC) if now is None else now)
+
+
 def verify_quote(
     quote: bytes, root: TrustedRoot, collateral: Collateral | None, policy: Policy, now: datetime
 ) -> Verdict:
-    """Decide whether to rely on a quote.
+    """Decide as `verify` does, by arguments of the right types.
 
-    Every check that is possible is made and reported, so that one run shows all that is wrong. Nothing is fetched: URLs
-    in a quote, a certificate or collateral are not followed.
-
-    Args:
-        quote: one quote and nothing else, at most MAX_QUOTE_SIZE bytes.
-        root: the trust anchor that the relying party chose; nothing in the quote can replace it.
-        collateral: TCB info, QE identity, revocation lists. Without it the verdict is never better than unusable.
-        policy: the relying party's demands.
-        now: the instant at which everything must be valid, with its time zone.
-
-    Returns:
-        The verdict. Its `ok` says whether to rely on the quote.
-
-    Raises:
-        SettingsError: `now` is not a valid instant (`require_instant`).
+    Every check that is possible is made and reported, so that one run shows all that is wrong. URLs in a quote, a
+    certificate or collateral are not followed, and nothing in the quote can replace the trust anchor.
     """
     now = require_instant(now)
     try:

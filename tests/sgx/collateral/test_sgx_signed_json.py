@@ -58,7 +58,7 @@ def test_other_forms_are_refused(data):
 def test_a_very_long_document_is_not_taken_apart():
     padding = b" " * (MAX_DOCUMENT_SIZE - len(document(b"{}")))
     assert SignedJson.parse(document(b"{" + padding + b"}"), "thing").read().members == {}
-    with raises("too-long", MalformedError, "why"):
+    with raises("not-signed-json", MalformedError, "why"):
         SignedJson.parse(document(b"{ " + padding + b"}"), "thing")
 
 
@@ -79,7 +79,7 @@ def test_a_very_long_document_is_not_taken_apart():
     ],
 )
 def test_a_body_that_is_not_plain_json_is_refused(body, beginning):
-    with raises("not-json", MalformedError) as caught:
+    with raises("wrong-member", MalformedError) as caught:
         read(body)
     assert beginning in caught.value.why
     assert caught.value.why == str(caught.value.__cause__)
@@ -87,7 +87,7 @@ def test_a_body_that_is_not_plain_json_is_refused(body, beginning):
 
 def test_a_body_that_is_no_object_is_refused():
     for body in (b"[]", b"1", b'"text"', b"null"):
-        with raises("not-a-json-object", MalformedError):
+        with raises("wrong-member", MalformedError):
             read(body)
 
 
@@ -149,13 +149,13 @@ def test_a_member_of_another_type_is_refused_by_its_path(method, key, arguments,
 
 def test_a_member_that_is_no_object_is_refused_by_its_path():
     for method, path in (("child", "mixed"), ("children", "mixed[0]")):
-        with raises("not-a-json-object", MalformedError, naming=f"thing.{path} "):
+        with raises("wrong-member", MalformedError, naming=f"thing.{path} "):
             getattr(BAD, method)("mixed")
 
 
 def test_a_missing_member_is_named_by_its_path():
     for method in ("text", "integer", "date", "child", "children", "texts"):
-        with raises("member-missing", MalformedError, naming=" other"):
+        with raises("wrong-member", MalformedError, naming=" other"):
             getattr(BAD, method)("other")
-    with raises("member-missing", MalformedError, naming="thing.a[1].b "):
+    with raises("wrong-member", MalformedError, naming="thing.a[1].b "):
         read(b'{"a":[{},{"b":{}}]}').children("a")[1].child("b").text("c")

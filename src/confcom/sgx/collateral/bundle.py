@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Self
 
 from cryptography import x509
@@ -49,18 +50,14 @@ class Collateral:
 
     @classmethod
     def from_files(cls, files: Mapping[str, bytes]) -> Self:
-        """Build collateral from the contents of a directory's files by name; other names are ignored.
-
-        Raises:
-            MalformedError: a file is missing or malformed.
-        """
+        """Build collateral from the contents of a directory's files by name; other names are ignored."""
         missing = [name for name in COLLATERAL_FILES if name not in files]
         if missing:
             raise MalformedError(
                 "the collateral is incomplete",
                 error_code="collateral-incomplete",
                 why=f"these files are missing: {', '.join(missing)}",
-                remedy="fetch or export the collateral again",
+                remedy="fetch or export it again; `confcom simulation export` writes it to DIR/collateral",
             )
         collateral = cls(**{field: files[name] for field, name in _FILES.items()})
         collateral.require_well_formed()
@@ -71,18 +68,14 @@ class Collateral:
         return {name: getattr(self, field) for field, name in _FILES.items()}
 
     def require_well_formed(self) -> None:
-        """Reject parts that cannot be parsed. A verifier checks whether they are authentic and current.
-
-        Raises:
-            MalformedError: a part does not have its format.
-        """
+        """Reject parts that cannot be parsed. A verifier checks whether they are authentic and current."""
         self.read_tcb_info()
         self.read_qe_identity()
         for name in ("tcb_info_issuer_chain", "qe_identity_issuer_chain", "pck_crl_issuer_chain"):
             for certificate in split_pem_chain(getattr(self, name)):
                 load_certificate(certificate, f"a certificate of {name}")
         for name in ("pck_crl", "root_ca_crl"):
-            _require_crl(getattr(self, name), name)
+            crl_period(getattr(self, name), name)
 
     def read_tcb_info(self) -> TcbInfo:
         """Parse the TCB info."""
@@ -93,9 +86,13 @@ class Collateral:
         return QeIdentity.parse(self.qe_identity)
 
 
-def _require_crl(der: bytes, name: str) -> None:
+def crl_period(der: bytes, name: str) -> tuple[datetime, datetime]:
+    """Return when a revocation list was issued, and when the next one will be."""
     try:
-        x509.load_der_x509_crl(der)
+        crl = x509.load_der_x509_crl(der)
+        begin, end = crl.last_update_utc, crl.next_update_utc
+        if end is None:
+            raise ValueError("it has no next update, and would be valid forever")
     except UNREADABLE_X509 as error:
         raise MalformedError(
             f"{name} is not a certificate revocation list in DER",
@@ -103,3 +100,4 @@ def _require_crl(der: bytes, name: str) -> None:
             why=str(error),
             remedy="ask the service for DER (encoding=der); PEM and hex text are not read",
         ) from error
+    return begin, end

@@ -37,25 +37,16 @@ class SignedJson:
 
     @classmethod
     def parse(cls, document: bytes, name: str) -> Self:
-        """Parse a document whose inner object is called `name`.
-
-        Raises:
-            MalformedError: too large, or not exactly in the form that PCS serves.
-        """
-        if len(document) > MAX_DOCUMENT_SIZE:
-            raise MalformedError(
-                f"{name} of {len(document)} bytes is too long",
-                error_code="too-long",
-                why=f"{MAX_DOCUMENT_SIZE} is most",
-            )
+        """Parse a document whose inner object is called `name`, in exactly the form that PCS serves."""
         head = f'{{"{name}":'.encode()
         stripped = document.rstrip()
         tail = _SIGNATURE_TAIL.fullmatch(stripped[-_TAIL_SIZE:])
-        if not stripped.startswith(head) or tail is None:
+        if not stripped.startswith(head) or tail is None or len(document) > MAX_DOCUMENT_SIZE:
             raise MalformedError(
                 f"this is not a signed {name} document",
                 error_code="not-signed-json",
-                why=f'it does not have the form {{"{name}":{{...}},"signature":"128 hex digits"}}',
+                why=f'it does not have the form {{"{name}":{{...}},"signature":"128 hex digits"}}, in at most '
+                f"{MAX_DOCUMENT_SIZE} bytes",
                 remedy="keep the body byte for byte as the service sent it: reformatting breaks the signature",
             )
         return cls(name, stripped[len(head) : -_TAIL_SIZE], bytes.fromhex(tail[1].decode()))
@@ -65,11 +56,7 @@ class SignedJson:
         return f'{{"{self.name}":'.encode() + self.body + f',"signature":"{self.signature.hex()}"}}'.encode()
 
     def read(self) -> JsonObject:
-        """Decode the inner object for typed access.
-
-        Raises:
-            MalformedError: it is not a JSON object, has a duplicate key, or a number that is not an integer.
-        """
+        """Decode the inner object for typed access; it must have no duplicate key, and only integers as numbers."""
         try:
             value = json.loads(
                 self.body.decode(),
@@ -78,7 +65,7 @@ class SignedJson:
                 parse_float=_refuse_float,
             )
         except (ValueError, RecursionError) as error:
-            raise MalformedError(f"{self.name} is not JSON", error_code="not-json", why=str(error)) from error
+            raise _wrong_member(self.name, "JSON", str(error)) from error
         return JsonObject.of(value, self.name)
 
 
@@ -106,13 +93,9 @@ class JsonObject:
 
     @classmethod
     def of(cls, value: object, path: str) -> Self:
-        """Wrap `value`, which must be an object.
-
-        Raises:
-            MalformedError: `value` is not an object.
-        """
+        """Wrap `value`, which must be an object."""
         if not isinstance(value, dict):
-            raise MalformedError(f"{path} is not a JSON object", error_code="not-a-json-object")
+            raise _wrong_member(path, "a JSON object")
         return cls(value, path)
 
     def has(self, key: str) -> bool:
@@ -120,11 +103,7 @@ class JsonObject:
         return key in self.members
 
     def text(self, key: str) -> str:
-        """Return a string member.
-
-        Raises:
-            MalformedError: the member is missing or of another type; this also applies to the methods below.
-        """
+        """Return a string member."""
         value = self._member(key)
         if not isinstance(value, str):
             raise self._error(key, "a string")
@@ -178,8 +157,12 @@ class JsonObject:
 
     def _member(self, key: str) -> object:
         if key not in self.members:
-            raise MalformedError(f"{self.path} has no {key}", error_code="member-missing")
+            raise MalformedError(f"{self.path} has no {key}", error_code="wrong-member")
         return self.members[key]
 
     def _error(self, key: str, expected: str) -> MalformedError:
-        return MalformedError(f"{self.path}.{key} is not {expected}", error_code="wrong-member")
+        return _wrong_member(f"{self.path}.{key}", expected)
+
+
+def _wrong_member(path: str, expected: str, why: str = "") -> MalformedError:
+    return MalformedError(f"{path} is not {expected}", error_code="wrong-member", why=why)

@@ -80,11 +80,7 @@ class TcbInfo:
 
     @classmethod
     def parse(cls, document: bytes) -> Self:
-        """Parse `{"tcbInfo":{...},"signature":"..."}`.
-
-        Raises:
-            MalformedError: not such a document, or not of version 3 for SGX.
-        """
+        """Parse `{"tcbInfo":{...},"signature":"..."}`, of version 3 for SGX."""
         signed = SignedJson.parse(document, TCB_INFO_NAME)
         info = signed.read()
         _require(info, "SGX", TCB_INFO_VERSION)
@@ -121,11 +117,7 @@ class QeIdentity:
 
     @classmethod
     def parse(cls, document: bytes) -> Self:
-        """Parse `{"enclaveIdentity":{...},"signature":"..."}`.
-
-        Raises:
-            MalformedError: not such a document, or not of version 2 for SGX's quoting enclave.
-        """
+        """Parse `{"enclaveIdentity":{...},"signature":"..."}`, of version 2 for SGX's quoting enclave."""
         signed = SignedJson.parse(document, QE_IDENTITY_NAME)
         identity = signed.read()
         _require(identity, "QE", QE_IDENTITY_VERSION)
@@ -164,10 +156,8 @@ def _tcb_level(level: JsonObject) -> TcbLevel:
     tcb = level.child("tcb")
     components = tuple(c.integer("svn", MAX_COMPONENT_SVN) for c in tcb.children("sgxtcbcomponents"))
     if len(components) != TCB_COMPONENT_COUNT:
-        raise MalformedError(
-            f"{tcb.path} has {len(components)} components, not {TCB_COMPONENT_COUNT}",
-            error_code="wrong-component-count",
-        )
+        what = f"{tcb.path} has {len(components)} components, not {TCB_COMPONENT_COUNT}"
+        raise MalformedError(what, error_code="wrong-member")
     return TcbLevel(components, tcb.integer("pcesvn", MAX_PCE_SVN), *_rating(level, frozenset(TcbStatus)))
 
 

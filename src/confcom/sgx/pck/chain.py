@@ -37,20 +37,12 @@ class PckChain:
 
     @classmethod
     def from_quote(cls, quote: Quote) -> Self:
-        """Read the chain of a quote with certification data type 5.
-
-        Raises:
-            MalformedError: the quote has another type, or the chain cannot be read.
-        """
+        """Read the chain of a quote with certification data type 5."""
         return cls.from_pem(quote.signature.certification.pem_chain())
 
     @classmethod
     def from_pem(cls, certificates: tuple[bytes, ...]) -> Self:
-        """Build a chain from PEM certificates; the leaf must be the first, the others may have any order.
-
-        Raises:
-            MalformedError: a certificate cannot be read, or more than one is self-issued.
-        """
+        """Build a chain from PEM certificates; the leaf must be the first, the others may have any order."""
         leaf, *others = (
             load_certificate(pem, f"certificate {number} of the quote's chain")
             for number, pem in enumerate(certificates, start=1)

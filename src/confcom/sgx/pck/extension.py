@@ -1,7 +1,8 @@
 """The SGX extension of a PCK certificate: it identifies the platform and its TCB.
 
 Intel's "SGX PCK Certificate and CRL Profile Specification", OID 1.2.840.113741.1.13.1: a SEQUENCE of (OID, value)
-pairs, 5 for certificates of the Processor CA and 7 for those of the Platform CA.
+pairs, 5 for certificates of the Processor CA and 7 for those of the Platform CA. cryptography's declarative ASN.1 reads
+it; that interface is documented as unstable, and cannot write an ENUMERATED (docs/adr/0003).
 """
 
 from __future__ import annotations
@@ -11,14 +12,14 @@ from enum import IntEnum
 from typing import Self
 
 from cryptography import x509
+from cryptography.hazmat import asn1
 
 from confcom.errors import MalformedError
-from confcom.sgx.binary import require_length
+from confcom.sgx.binary import require_length, require_range
 from confcom.sgx.certification import UNREADABLE_X509
-from confcom.sgx.pck import extension_der as der_codec
 from confcom.sgx.report import CPU_SVN_SIZE
 
-SGX_EXTENSION_OID = der_codec.SGX_EXTENSION_OID
+SGX_EXTENSION_OID = x509.ObjectIdentifier("1.2.840.113741.1.13.1")
 TCB_COMPONENT_COUNT = 16
 PPID_SIZE = 16
 PCE_ID_SIZE = 2
@@ -28,6 +29,10 @@ MAX_COMPONENT_SVN = 0xFF
 """A TCB component is one byte of the CPUSVN."""
 MAX_PCE_SVN = 0xFFFF
 """ISVSVN of the PCE: 16 bits, as in every report."""
+
+_OID_CONTENT = bytes.fromhex("2a864886f84d010d01")
+"""Content bytes of SGX_EXTENSION_OID in DER; members add one or two arcs below 128, one byte each."""
+_BOOLEAN, _INTEGER, _OCTET_STRING, _OID, _ENUMERATED, _SEQUENCE = 0x01, 0x02, 0x04, 0x06, 0x0A, 0x30
 
 
 class SgxType(IntEnum):
@@ -61,6 +66,35 @@ class PlatformConfiguration:
     """Whether hyper-threading is on."""
 
 
+@asn1.sequence
+class _Octets:
+    oid: x509.ObjectIdentifier
+    value: bytes
+
+
+@asn1.sequence
+class _Any:
+    oid: x509.ObjectIdentifier
+    value: asn1.TLV
+
+
+@asn1.sequence
+class _Members:
+    oid: x509.ObjectIdentifier
+    value: list[_Any]
+
+
+@asn1.sequence
+class _Extension:
+    ppid: _Octets
+    tcb: _Members
+    pce_id: _Octets
+    fmspc: _Octets
+    sgx_type: _Any
+    platform_instance_id: _Octets | None
+    configuration: _Members | None
+
+
 @dataclass(frozen=True, slots=True)
 class PckExtension:
     """The whole extension; the last two members are both set (Platform CA) or both None (Processor CA)."""
@@ -75,33 +109,30 @@ class PckExtension:
 
     @classmethod
     def parse(cls, der: bytes) -> Self:
-        """Parse the extension's value.
-
-        Members that are out of order, missing or unknown are rejected, so that encoding returns the same bytes.
-
-        Raises:
-            MalformedError: not DER, or not this structure, or a value out of its range.
-        """
-        raw = der_codec.decode(der)
-        extension = cls(
-            ppid=raw.ppid.value,
-            tcb=_tcb(raw.tcb.value),
-            pce_id=raw.pce_id.value,
-            fmspc=raw.fmspc.value,
-            sgx_type=_sgx_type(bytes(raw.sgx_type.value.data)),
-            platform_instance_id=raw.platform_instance_id.value if raw.platform_instance_id else None,
-            configuration=_configuration(raw.configuration.value) if raw.configuration else None,
-        )
-        extension._require_ranges()
+        """Parse the extension's value: DER of which every byte is as `encode` writes it."""
+        try:
+            raw = asn1.decode_der(_Extension, der)
+            *components, pce_svn, cpu_svn = (one.value for one in raw.tcb.value)
+            svns = tuple(one.parse(int) for one in components)
+            flags = [one.value.parse(bool) for one in raw.configuration.value] if raw.configuration else None
+            extension = cls(
+                ppid=raw.ppid.value,
+                tcb=PckTcb(svns, pce_svn.parse(int), cpu_svn.parse(bytes)),
+                pce_id=raw.pce_id.value,
+                fmspc=raw.fmspc.value,
+                sgx_type=SgxType(int.from_bytes(raw.sgx_type.value.data)),
+                platform_instance_id=raw.platform_instance_id.value if raw.platform_instance_id else None,
+                configuration=PlatformConfiguration(*flags) if flags is not None else None,
+            )
+        except (ValueError, TypeError) as error:
+            raise _other(str(error)) from error
+        if extension.encode() != der:
+            raise _other("a member is unknown, or not at its place")
         return extension
 
     @classmethod
     def from_certificate(cls, certificate: x509.Certificate) -> Self:
-        """Parse the extension of a PCK certificate.
-
-        Raises:
-            MalformedError: the certificate has no such extension, or a malformed one.
-        """
+        """Parse the extension of a PCK certificate."""
         try:
             extension = certificate.extensions.get_extension_for_oid(SGX_EXTENSION_OID).value
         except (x509.ExtensionNotFound, *UNREADABLE_X509) as error:
@@ -116,17 +147,20 @@ class PckExtension:
     def encode(self) -> bytes:
         """Encode the extension's value as DER."""
         self._require_ranges()
+        svns = [(_INTEGER, _integer(svn)) for svn in (*self.tcb.components, self.tcb.pce_svn)]
+        tcb = [*svns, (_OCTET_STRING, self.tcb.cpu_svn)]
         members = [
-            der_codec.member(1, der_codec.octets(self.ppid)),
-            der_codec.member(2, _encode_tcb(self.tcb)),
-            der_codec.member(3, der_codec.octets(self.pce_id)),
-            der_codec.member(4, der_codec.octets(self.fmspc)),
-            der_codec.member(5, der_codec.enumerated(self.sgx_type)),
+            _member(_OCTET_STRING, self.ppid, 1),
+            _member(_SEQUENCE, b"".join(_member(*one, 2, number) for number, one in enumerate(tcb, 1)), 2),
+            _member(_OCTET_STRING, self.pce_id, 3),
+            _member(_OCTET_STRING, self.fmspc, 4),
+            _member(_ENUMERATED, bytes((self.sgx_type,)), 5),
         ]
-        if self.platform_instance_id is not None and self.configuration is not None:
-            members.append(der_codec.member(6, der_codec.octets(self.platform_instance_id)))
-            members.append(der_codec.member(7, _encode_configuration(self.configuration)))
-        return der_codec.sequence(*members)
+        if self.platform_instance_id is not None and (own := self.configuration):
+            flags = enumerate((own.dynamic_platform, own.cached_keys, own.smt_enabled), 1)
+            encoded = (_member(_BOOLEAN, b"\xff" if flag else b"\0", 7, number) for number, flag in flags)
+            members += [_member(_OCTET_STRING, self.platform_instance_id, 6), _member(_SEQUENCE, b"".join(encoded), 7)]
+        return _element(_SEQUENCE, b"".join(members))
 
     def _require_ranges(self) -> None:
         require_length(self.ppid, PPID_SIZE, "a PPID")
@@ -134,58 +168,34 @@ class PckExtension:
         require_length(self.fmspc, FMSPC_SIZE, "an FMSPC")
         require_length(self.tcb.cpu_svn, CPU_SVN_SIZE, "a CPUSVN")
         if len(self.tcb.components) != TCB_COMPONENT_COUNT:
-            raise MalformedError(
-                f"a TCB has {TCB_COMPONENT_COUNT} components, not {len(self.tcb.components)}",
-                error_code="wrong-component-count",
-            )
+            raise _other(f"a TCB has {TCB_COMPONENT_COUNT} components, not {len(self.tcb.components)}")
         for number, svn in enumerate(self.tcb.components, 1):
-            _require_range(svn, MAX_COMPONENT_SVN, f"the SVN of TCB component {number}")
-        _require_range(self.tcb.pce_svn, MAX_PCE_SVN, "the PCESVN")
+            require_range(svn, MAX_COMPONENT_SVN, f"the SVN of TCB component {number}")
+        require_range(self.tcb.pce_svn, MAX_PCE_SVN, "the PCESVN")
         if (self.platform_instance_id is None) != (self.configuration is None):
-            raise MalformedError(
-                "an SGX extension has a platform instance id or a configuration without the other",
-                error_code="platform-members-incomplete",
-                why="certificates of the Platform CA carry both, those of the Processor CA neither",
-            )
+            raise _other("a Platform CA writes a platform instance id and a configuration, a Processor CA neither")
         if self.platform_instance_id is not None:
             require_length(self.platform_instance_id, PLATFORM_INSTANCE_ID_SIZE, "a platform instance id")
 
 
-def _require_range(value: int, maximum: int, name: str) -> None:
-    if not 0 <= value <= maximum:
-        raise MalformedError(f"{name} is not between 0 and {maximum}", error_code="out-of-range")
-
-
-def _tcb(members: der_codec.TcbMembers) -> PckTcb:
-    components = tuple(getattr(members, name).value for name in der_codec.COMPONENT_NAMES)
-    return PckTcb(components, members.pce_svn.value, members.cpu_svn.value)
-
-
-def _encode_tcb(tcb: PckTcb) -> bytes:
-    components = (der_codec.member((2, n), der_codec.integer(svn)) for n, svn in enumerate(tcb.components, 1))
-    return der_codec.sequence(
-        *components,
-        der_codec.member((2, 17), der_codec.integer(tcb.pce_svn)),
-        der_codec.member((2, 18), der_codec.octets(tcb.cpu_svn)),
+def _other(why: str) -> MalformedError:
+    return MalformedError(
+        "this is not the SGX extension of a PCK certificate", error_code="not-an-sgx-extension", why=why
     )
 
 
-def _configuration(members: der_codec.ConfigurationMembers) -> PlatformConfiguration:
-    return PlatformConfiguration(members.dynamic_platform.value, members.cached_keys.value, members.smt_enabled.value)
+def _member(tag: int, content: bytes, *arcs: int) -> bytes:
+    """Encode a pair of OID and value; the arcs are the member's number, and the sub-member's."""
+    return _element(_SEQUENCE, _element(_OID, _OID_CONTENT + bytes(arcs)) + _element(tag, content))
 
 
-def _encode_configuration(configuration: PlatformConfiguration) -> bytes:
-    return der_codec.sequence(
-        der_codec.member((7, 1), der_codec.boolean(value=configuration.dynamic_platform)),
-        der_codec.member((7, 2), der_codec.boolean(value=configuration.cached_keys)),
-        der_codec.member((7, 3), der_codec.boolean(value=configuration.smt_enabled)),
-    )
+def _integer(value: int) -> bytes:
+    return value.to_bytes(value.bit_length() // 8 + 1)
 
 
-def _sgx_type(content: bytes) -> SgxType:
-    try:
-        return SgxType(int.from_bytes(content) if len(content) == 1 else -1)
-    except ValueError as error:
-        raise MalformedError(
-            f"SGX type 0x{content.hex()} of a PCK certificate is unknown", error_code="unknown-sgx-type"
-        ) from error
+def _element(tag: int, content: bytes) -> bytes:
+    size = len(content)
+    if size < 0x80:
+        return bytes((tag, size)) + content
+    length = size.to_bytes((size.bit_length() + 7) // 8)
+    return bytes((tag, 0x80 | len(length))) + length + content

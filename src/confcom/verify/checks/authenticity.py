@@ -10,9 +10,8 @@ from confcom.sgx.certificates import key_id, name_text
 from confcom.sgx.pck.chain import PckChain, attestation_key_is_bound, body_is_signed, qe_report_is_certified
 from confcom.sgx.quote import Quote
 from confcom.verify.checks.marks import UNDECLARED_MARKS, missing_marks, present_marks
-from confcom.verify.instant import utc_text
 from confcom.verify.trust import Platform, TrustedRoot
-from confcom.verify.verdict import Check, VerdictKind, failed, judged, passed
+from confcom.verify.verdict import Check, VerdictKind, failed, judged, passed, utc_text
 
 MAX_QUOTE_SIZE = 64 * 1024
 """Bytes. Real quotes are under 5 KiB; with the most certification data that Intel's library allows, under 14 KiB."""

@@ -50,16 +50,16 @@ def report_data_checks(claims: Claims, policy: Policy) -> Iterator[Check]:
 
 def platform_check(platform: Platform, policy: Policy) -> Check:
     """Check the kind of platform: genuine is accepted always, simulated if the policy allows it, unknown never."""
-    if platform is Platform.GENUINE:
-        return passed("genuine", platform.value, code="platform")
-    if platform is Platform.SIMULATED and policy.allow_simulated:
-        why = "no hardware protects this enclave: anyone can make such a quote say anything"
-        return passed("genuine or simulated", platform.value, why, code="platform")
-    if platform is Platform.SIMULATED:
-        why = "the policy does not allow simulated platforms, which protect nothing (--allow-simulated)"
-        return _refused("genuine", platform.value, why, code="platform")
     required = "genuine or simulated" if policy.allow_simulated else "genuine"
-    why = "the root is neither Intel's nor marked as a simulated platform's, so its issuer is unknown"
+    if platform is Platform.GENUINE:
+        return passed(required, platform.value, code="platform")
+    if platform is Platform.UNKNOWN:
+        why = "the root is neither Intel's nor marked as a simulated platform's, so its issuer is unknown"
+        return _refused(required, platform.value, why, code="platform")
+    if policy.allow_simulated:
+        why = "no hardware protects this enclave: anyone can make such a quote say anything"
+        return passed(required, platform.value, why, code="platform")
+    why = "the policy does not allow simulated platforms, which protect nothing (--allow-simulated)"
     return _refused(required, platform.value, why, code="platform")
 
 
@@ -76,15 +76,14 @@ def debug_enclave_tcb_checks(policy: Policy) -> Iterator[Check]:
     `allow_debug` waives the default demand that the TCB is UpToDate. It does not waive explicit demands: a set of
     statuses without UpToDate, or rejected advisories. Those checks fail.
     """
-    accepted = _accepted_statuses(policy)
-    if TcbStatus.UP_TO_DATE in policy.accepted_tcb_statuses:
-        yield not_checked(accepted, DEBUG_CAVEAT, code="tcb-status")
-    else:
-        yield _refused(accepted, _NOT_KNOWN, DEBUG_CAVEAT, code="tcb-status")
-    if policy.rejected_advisories:
-        yield _refused(_rejected_advisories(policy), _NOT_KNOWN, DEBUG_CAVEAT, code="advisories")
-    else:
-        yield not_checked(_NO_ADVISORY_REJECTED, DEBUG_CAVEAT, code="advisories")
+    for code, required, waived in (
+        ("tcb-status", _accepted_statuses(policy), TcbStatus.UP_TO_DATE in policy.accepted_tcb_statuses),
+        ("advisories", _advisories(policy), not policy.rejected_advisories),
+    ):
+        if waived:
+            yield not_checked(required, DEBUG_CAVEAT, code=code)
+        else:
+            yield _refused(required, "not known: a debug enclave", DEBUG_CAVEAT, code=code)
 
 
 def _accepted_statuses(policy: Policy) -> str:
@@ -92,18 +91,17 @@ def _accepted_statuses(policy: Policy) -> str:
     return " or ".join(accepted) if accepted else "no status: the policy accepts none"
 
 
-def _rejected_advisories(policy: Policy) -> str:
-    return "none of " + ", ".join(sorted(policy.rejected_advisories))
+def _advisories(policy: Policy) -> str:
+    rejected = ", ".join(sorted(policy.rejected_advisories))
+    return f"none of {rejected}" if rejected else "any: the policy rejects none"
 
 
 def advisories_check(advisory_ids: tuple[str, ...], policy: Policy) -> Check:
     """Check that no advisory that the policy rejects applies to the platform."""
     found = ", ".join(advisory_ids) or "none"
-    if not policy.rejected_advisories:
-        return passed(_NO_ADVISORY_REJECTED, found, code="advisories")
     hits = policy.rejected_advisories & set(advisory_ids)
     why = "the policy rejects " + ", ".join(sorted(hits))
-    return _compared(_rejected_advisories(policy), found, why, code="advisories", holds=not hits)
+    return _compared(_advisories(policy), found, why, code="advisories", holds=not hits)
 
 
 def debug_check(claims: Claims, platform: Platform, policy: Policy) -> Check:
@@ -124,11 +122,6 @@ DEBUG_CAVEAT = (
     "dcap-qvl refuses debug enclaves, after it has checked signatures, revocation and QE identity, and reports neither"
     " TCB status nor advisories"
 )
-
-
-_NO_ADVISORY_REJECTED = "any: the policy rejects none"
-
-_NOT_KNOWN = "not known: a debug enclave"
 
 
 def _equal(expected: bytes | int | None, found: bytes | int, why: str, *, code: str) -> Iterator[Check]:

@@ -1,5 +1,7 @@
 """Collateral checks beside dcap-qvl's: dates, platform, signing certificate and marks of simulation. Pure.
 
+`currency_check` finds what cannot be read; the others expect that all can be.
+
 dcap-qvl compares neither the PCE id nor the names of certificates. With dcap-qvl alone, a PCK, which belongs to one
 platform, could sign TCB info for all platforms.
 """
@@ -12,14 +14,13 @@ from cryptography import x509
 
 from confcom.errors import MalformedError
 from confcom.sgx.certificates import load_certificate, name_text
-from confcom.sgx.certification import UNREADABLE_X509, split_pem_chain
-from confcom.sgx.collateral.bundle import Collateral
+from confcom.sgx.certification import split_pem_chain
+from confcom.sgx.collateral.bundle import Collateral, crl_period
 from confcom.sgx.pck.chain import common_name, is_issued_by
 from confcom.sgx.pck.extension import PckExtension
 from confcom.verify.checks.marks import missing_collateral_marks, present_collateral_marks
-from confcom.verify.instant import utc_text
 from confcom.verify.trust import Platform
-from confcom.verify.verdict import Check, VerdictKind, failed, failed_by, judged, passed
+from confcom.verify.verdict import Check, VerdictKind, failed, failed_by, judged, passed, utc_text
 
 SIGNER_CHAIN_LENGTH = 2
 """The signing certificate and the root (PCS API v4, TCB-Info-Issuer-Chain)."""
@@ -48,11 +49,11 @@ def currency_check(collateral: Collateral | None, now: datetime) -> Check:
 
 def platform_match_check(collateral: Collateral, leaf: x509.Certificate) -> Check:
     """Check that the TCB info is for the FMSPC and PCE id in the PCK certificate."""
+    tcb_info = collateral.read_tcb_info()
     try:
-        tcb_info, extension = collateral.read_tcb_info(), PckExtension.from_certificate(leaf)
+        extension = PckExtension.from_certificate(leaf)
     except MalformedError as error:
-        required = "a PCK certificate and TCB info that name their platform"
-        return failed_by(required, error, code="collateral-platform")
+        return failed_by("a PCK certificate that names its platform", error, code="collateral-platform")
     required = f"TCB info for FMSPC {extension.fmspc.hex()}, PCE id {extension.pce_id.hex()}"
     found = f"for FMSPC {tcb_info.fmspc.hex()}, PCE id {tcb_info.pce_id.hex()}"
     same = (tcb_info.fmspc, tcb_info.pce_id) == (extension.fmspc, extension.pce_id)
@@ -61,11 +62,7 @@ def platform_match_check(collateral: Collateral, leaf: x509.Certificate) -> Chec
 
 
 def evaluation_check(collateral: Collateral) -> Check:
-    """Check that TCB info and QE identity belong to one TCB recovery; dcap-qvl takes a pair of two.
-
-    Raises:
-        MalformedError: TCB info or QE identity cannot be read (`currency_check` finds that first).
-    """
+    """Check that TCB info and QE identity belong to one TCB recovery; dcap-qvl takes a pair of two."""
     tcb_info, qe_identity = (
         document.tcb_evaluation_data_number for document in (collateral.read_tcb_info(), collateral.read_qe_identity())
     )
@@ -96,11 +93,7 @@ def signer_check(collateral: Collateral, trusted_root: x509.Certificate) -> Chec
 
 
 def marks_check(collateral: Collateral, platform: Platform) -> Check:
-    """Check that the collateral's marks of simulation agree with the root: all if it is simulated, otherwise none.
-
-    Raises:
-        MalformedError: TCB info or QE identity cannot be read (`currency_check` finds that first).
-    """
+    """Check that the collateral's marks of simulation agree with the root: all if it is simulated, otherwise none."""
     present = present_collateral_marks(collateral)
     found = "; ".join(sorted(mark.value for mark in present)) or "none"
     if platform is Platform.SIMULATED:
@@ -120,21 +113,11 @@ def _periods(collateral: Collateral) -> tuple[tuple[str, datetime, datetime], ..
     return (
         ("TCB info", tcb_info.issue_date, tcb_info.next_update),
         ("QE identity", qe_identity.issue_date, qe_identity.next_update),
-        _crl_period("the PCK revocation list", collateral.pck_crl),
-        _crl_period("the root's revocation list", collateral.root_ca_crl),
+        *(
+            (name, *crl_period(der, name))
+            for name, der in (
+                ("the PCK revocation list", collateral.pck_crl),
+                ("the root's revocation list", collateral.root_ca_crl),
+            )
+        ),
     )
-
-
-def _crl_period(name: str, der: bytes) -> tuple[str, datetime, datetime]:
-    try:
-        crl = x509.load_der_x509_crl(der)
-        begin, end = crl.last_update_utc, crl.next_update_utc
-    except UNREADABLE_X509 as error:
-        raise MalformedError(
-            f"{name} is not a certificate revocation list in DER", error_code="not-a-crl", why=str(error)
-        ) from error
-    if end is None:
-        raise MalformedError(
-            f"{name} has no next update", error_code="crl-without-next-update", why="it would be valid forever"
-        )
-    return name, begin, end

@@ -112,15 +112,7 @@ def load_dcap_qvl() -> ModuleType:
 def appraise(quote: bytes, root_der: bytes, collateral: Collateral, now: datetime) -> Appraisal | Rejection:
     """Verify a quote with dcap-qvl, under an explicit root and at an explicit time.
 
-    Args:
-        quote: the quote's bytes.
-        root_der: the trust anchor, as DER.
-        collateral: well-formed collateral (`Collateral.require_well_formed`).
-        now: a time with its time zone, after 1970.
-
-    Raises:
-        MalformedError: TCB info or QE identity cannot be read.
-        UnavailableError: dcap-qvl is not installed.
+    The collateral is well-formed, and the time is one that `require_instant` returned.
     """
     dcap_qvl = load_dcap_qvl()
     tcb_info, qe_identity = collateral.read_tcb_info().signed, collateral.read_qe_identity().signed

@@ -52,11 +52,7 @@ def missing_marks(quote: Quote, chain: PckChain) -> frozenset[Mark]:
 
 
 def present_collateral_marks(collateral: Collateral) -> frozenset[Mark]:
-    """Return every mark that is anywhere in collateral; one marked document, or one TCB level, is enough.
-
-    Raises:
-        MalformedError: TCB info or QE identity cannot be read.
-    """
+    """Return every mark that is anywhere in collateral; one marked document, or one TCB level, is enough."""
     documents = (collateral.read_tcb_info(), collateral.read_qe_identity())
     advised = any(marks.ADVISORY_ID in level.advisory_ids for document in documents for level in document.levels)
     member = any(document.simulation is not None for document in documents)
@@ -64,11 +60,7 @@ def present_collateral_marks(collateral: Collateral) -> frozenset[Mark]:
 
 
 def missing_collateral_marks(collateral: Collateral) -> frozenset[Mark]:
-    """Return the required marks that collateral lacks; each document, and each UpToDate TCB level, must have its own.
-
-    Raises:
-        MalformedError: TCB info or QE identity cannot be read.
-    """
+    """Return the required marks that collateral lacks; each document and each UpToDate level must have its own."""
     documents = (collateral.read_tcb_info(), collateral.read_qe_identity())
     current = [level for document in documents for level in document.levels if level.status is TcbStatus.UP_TO_DATE]
     advised = all(marks.ADVISORY_ID in level.advisory_ids for level in current)
