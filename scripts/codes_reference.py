@@ -13,8 +13,7 @@ from pathlib import Path
 
 from generated_part import ROOT, table, write_or_check
 
-from confcom.aesm.advice import advice_for
-from confcom.aesm.error_code import AesmErrorCode, code_of
+from confcom.aesm.error_code import AesmErrorCode, advice_for
 
 SOURCE = ROOT / "src" / "confcom"
 TEMPLATES = ROOT / "charts" / "confcom" / "templates"
@@ -59,7 +58,8 @@ def aesm_codes() -> Iterator[Coded]:
     """The codes of what an AESM service refuses, each with its meaning."""
     for number in [*AesmErrorCode, -1]:
         if number != AesmErrorCode.SUCCESS:
-            yield Coded("aesm", code_of(number), advice_for(number).meaning, "AesmError", "aesm/advice.py")
+            advice = advice_for(number)
+            yield Coded("aesm", advice.error_code, advice.meaning, "AesmError", "aesm/error_code.py")
 
 
 def codes(source: Path = SOURCE) -> Iterator[Coded]:

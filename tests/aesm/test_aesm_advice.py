@@ -1,7 +1,6 @@
 import pytest
 
-from confcom.aesm.advice import advice_for, describe
-from confcom.aesm.error_code import AesmErrorCode, code_of
+from confcom.aesm.error_code import AesmErrorCode, advice_for, code_of, describe
 from confcom.aesm.errors import AesmError, StaleTargetError, service_error
 from confcom.errors import ExitCode
 from testkit.raised import require_style

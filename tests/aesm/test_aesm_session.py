@@ -98,10 +98,10 @@ def test_what_is_no_request_is_a_violation_and_ends_the_session(data):
 def test_an_answer_to_another_request_or_none_is_refused():
     session = ServerSession()
     session.receive(NUM[:5])
-    with raises("no-request-waiting", SessionMisuseError):
+    with raises("session-misuse", SessionMisuseError):
         session.respond(GetSupportedAttKeyIdNumResponse(0, 1))
     session.receive(NUM[5:])
-    with raises("answer-to-another-request", SessionMisuseError, "why", naming="GetQuoteSizeEx"):
+    with raises("session-misuse", SessionMisuseError, "why", naming="GetQuoteSizeEx"):
         session.respond(GetQuoteSizeExResponse(0, 4600))
     assert session.respond(GetSupportedAttKeyIdNumResponse(0, 1)) == NUM_ANSWER
 

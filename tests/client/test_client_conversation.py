@@ -55,12 +55,12 @@ def test_init_asks_for_the_identity_as_intels_client_does(quoting_enclave):
 
 def test_quotes_have_1_to_65536_bytes():
     for size in (None, 0, 65537, 2**32 - 1):
-        with raises("wrong-quote-size", MalformedMessageError, "why", "remedy", naming=f" {size or 0} "):
+        with raises("not-an-aesm-message", MalformedMessageError, "why", "remedy", naming=f" {size or 0} "):
             converse(conversation.quote_size(), m.GetQuoteSizeExResponse(0, size))
     for size in (1, 65536):
         result, asked = converse(conversation.quote_size(), m.GetQuoteSizeExResponse(0, size))
         assert (result, asked) == (size, [m.GetQuoteSizeExRequest(KEY, 15000)])
-    with raises("answer-to-another-request", SessionMisuseError):
+    with raises("session-misuse", SessionMisuseError):
         converse(conversation.quote_size(), m.GetSupportedAttKeyIdNumResponse(0, 1))
 
 
@@ -86,7 +86,7 @@ def test_another_quote_is_refused(report, quoting_enclave):
     other, _ = quoting_enclave.quote(ENCLAVE.create_report(quoting_enclave.target_info, bytes(64)), None)
     for wrong, code in (
         (quote[:-1], "truncated"),
-        (quote + b"\0\0\1", "excess-bytes"),
+        (quote + b"\0\0\1", "not-an-aesm-message"),
         (other, "quote-of-another-report"),
     ):
         with raises(code, MalformedError):
@@ -105,8 +105,8 @@ def test_the_qe_report_is_checked_as_far_as_anybody_can(report, quoting_enclave,
             get_quote(report, m.GetQuoteExResponse(0, quote, None if size is None else bytes(size)), asked_info)
     other_target = SimulatedEnclave.from_name("other").target_info()
     for wrong, code in [
-        (dataclasses.replace(made, nonce=bytes(16)), "qe-report-of-another-request"),
-        (dataclasses.replace(made, app_enclave_target_info=other_target), "qe-report-of-another-request"),
+        (dataclasses.replace(made, nonce=bytes(16)), "qe-report-of-another-quote"),
+        (dataclasses.replace(made, app_enclave_target_info=other_target), "qe-report-of-another-quote"),
         (about_other, "qe-report-of-another-quote"),
         (asked_info, "qe-report-of-another-quote"),
     ]:
@@ -126,10 +126,10 @@ def test_key_ids_are_counted_first():
     assert asked == [m.GetSupportedAttKeyIdNumRequest(15000), m.GetSupportedAttKeyIdsRequest(512, 15000)]
     assert len(key_ids(10, KEY * 10)[0]) == 10
     for count in (None, 0, 11, 2**32 - 1):
-        with raises("wrong-key-count", MalformedMessageError):
+        with raises("not-an-aesm-message", MalformedMessageError):
             key_ids(count, b"")
     for data in (None, b"", KEY[:-1], KEY + b"\0"):
-        with raises("wrong-size", MalformedMessageError):
+        with raises("not-an-aesm-message", MalformedMessageError):
             key_ids(1, data)
 
 

@@ -200,7 +200,7 @@ def test_no_socket_in_its_directory(ask, socket_path):
     assert f"--socket {socket_path}" in caught.value.remedy
     assert caught.value.exit_code is ExitCode.UNAVAILABLE
     path = socket_path.parent / "absent" / "aesm.socket"
-    with raises("no-socket-directory", ServiceUnreachableError, "why") as caught:
+    with raises("no-socket", ServiceUnreachableError, "why") as caught:
         ask("init_quote", path=path)
     assert str(path) in caught.value.remedy
 
@@ -216,8 +216,8 @@ def left_by(kind):
 @pytest.mark.parametrize(
     ("make", "code"),
     [
-        (os.mkdir, "not-a-socket"),
-        (Path.touch, "not-a-socket"),
+        (os.mkdir, "socket-unusable"),
+        (Path.touch, "socket-unusable"),
         (lambda path: path.symlink_to(path), "socket-unusable"),
         (left_by(socket.SOCK_STREAM), "socket-stale"),
         (left_by(socket.SOCK_DGRAM), "socket-stale"),
@@ -229,7 +229,7 @@ def test_something_else_at_the_path(ask, socket_path, make, code):
     with raises(code, ServiceUnreachableError, "remedy"):
         ask("init_quote")
     if socket_path.is_file():
-        with raises("no-socket-directory", ServiceUnreachableError):
+        with raises("no-socket", ServiceUnreachableError):
             ask("init_quote", path=socket_path / "aesm.socket")
 
 
@@ -243,10 +243,10 @@ def test_a_path_that_no_socket_can_have(ask, socket_path):
     longest = socket_path.parent / ("x" * (107 - len(bytes(socket_path.parent)) - 1))
     with pytest.raises(ServiceUnreachableError):
         ask("init_quote", path=longest)
-    with raises("socket-path-too-long", SettingsError):
+    with raises("socket-path-unusable", SettingsError):
         ask("init_quote", path=longest.with_name(longest.name + "x"))
     for path in ("a\0b", "\0sgx_aesm_socket_base"):
-        with raises("socket-path-with-zero-byte", SettingsError):
+        with raises("socket-path-unusable", SettingsError):
             ask("init_quote", path=path)
 
 

@@ -224,7 +224,7 @@ def test_a_program_that_is_no_aesm_service_is_asked_every_time(node, aesmd):
 
 def test_a_path_that_no_socket_can_have(node, tmp_path):
     node.socket = tmp_path / ("x" * 120)
-    assert node.facts("aesm") == {"failed": "socket-path-too-long"}
+    assert node.facts("aesm") == {"failed": "socket-path-unusable"}
 
 
 class Denying:
@@ -281,7 +281,7 @@ def test_a_machine_with_nothing_has_a_report(node, tmp_path):
     assert sections["kernel"]["kernel"] is sections["kernel"]["microcode"] is sections["kernel"]["kernel_flags"] is None
     assert (sections["devices"]["nodes"], sections["devices"]["epc_bytes"]) == ({}, {})
     assert sections["devices"]["device_plugin"] == {"code": "no-sgx-driver"}
-    assert (sections["aesm"]["socket"], sections["aesm"]["calls"][0]["outcome"]) == (None, "no-socket-directory")
+    assert (sections["aesm"]["socket"], sections["aesm"]["calls"][0]["outcome"]) == (None, "no-socket")
     assert sections["unread"] == {}
     node.leaves = None
     assert node.facts("processor") == {"failed": "not-x86-64"}

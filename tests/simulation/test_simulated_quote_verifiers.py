@@ -6,7 +6,7 @@ import pytest
 
 from confcom.sgx.certificates import INTEL_ROOT_KEY_ID
 from confcom.sgx.collateral.tcb_documents import TcbStatus
-from confcom.simulation.validity import RENEWAL_INTERVAL
+from confcom.simulation.pki import RENEWAL_INTERVAL
 from confcom.verify.checks.dcap_qvl_appraisal import Appraisal, Rejection, appraise
 from confcom.verify.files import intel_root
 from testkit.verify import intel_qvl

@@ -1,8 +1,12 @@
-"""AESM's error codes, from Intel's aesm_error.h; `confcom.aesm.advice` explains each of them."""
+"""AESM's error codes, from Intel's aesm_error.h: what each means, and what the user can do about it."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from enum import IntEnum
+from types import MappingProxyType
+from typing import Final
 
 
 class AesmErrorCode(IntEnum):
@@ -61,9 +65,187 @@ class AesmErrorCode(IntEnum):
     CONFIG_UNSUPPORTED = 51
 
 
+Code = AesmErrorCode
+
+
+@dataclass(frozen=True, slots=True)
+class Advice:
+    """Meaning and remedy of numbers with which the user does the same, as clauses without a full stop."""
+
+    numbers: tuple[Code, ...]
+    meaning: str
+    remedy: str
+    name: str = ""
+    """Of these numbers together; empty: that of the first."""
+
+    @property
+    def error_code(self) -> str:
+        """The stable code, such as `aesm-busy`."""
+        return f"aesm-{self.name or self.numbers[0].name.lower().replace('_', '-')}"
+
+
+_READ_LOG: Final = "read the log of the quote helper (or aesmd) on this node"
+_PROVISION: Final = (
+    "give the quote helper /dev/sgx_provision (Kubernetes: resource sgx.intel.com/provision; a host: group sgx_prv, "
+    "then restart it)"
+)
+_COLLATERAL: Final = (
+    "check that this machine is registered and that the quote helper reaches its provisioning service (PCCS): "
+    "pccs_url in sgx_default_qcnl.conf"
+)
+
+_ADVICE: Final = (
+    Advice((Code.SUCCESS,), "the call succeeded", "nothing is to be done"),
+    Advice(
+        (Code.UNEXPECTED_ERROR, Code.ERROR_REPORT, Code.CONFIG_UNSUPPORTED),
+        "the service failed without a specific cause (often its provisioning service refused, or a required field was "
+        "missing)",
+        _READ_LOG,
+    ),
+    Advice(
+        (Code.NO_DEVICE_ERROR, Code.SGX_DEVICE_NOT_AVAILABLE, Code.ENABLE_SGX_DEVICE_FAILED),
+        "the service finds no SGX device that it can use",
+        "check that this is an SGX node with SGX on in its BIOS, and that the service was given /dev/sgx_enclave",
+    ),
+    Advice(
+        (Code.PARAMETER_ERROR,),
+        "a parameter has the wrong size or value (the report is 432 bytes, qe_report_info 960, a key id at least "
+        "256; the buffer must hold the quote)",
+        "check the sizes that the client sends; ask GetQuoteSizeEx for the buffer's",
+    ),
+    Advice(
+        (
+            Code.EPIDBLOB_ERROR,
+            Code.EPID_REVOKED_ERROR,
+            Code.GET_LICENSETOKEN_ERROR,
+            Code.SESSION_INVALID,
+            Code.MAX_NUM_SESSION_REACHED,
+            Code.PSDA_UNAVAILABLE,
+            Code.EPH_SESSION_FAILED,
+            Code.LONG_TERM_PAIRING_FAILED,
+            Code.PLATFORM_INFO_BLOB_INVALID_SIG,
+            Code.KDF_MISMATCH,
+        ),
+        "a call for EPID, launch tokens or Intel's platform services failed, all of which are retired",
+        "use the DCAP calls (InitQuoteEx, GetQuoteSizeEx, GetQuoteEx)",
+        "retired-service",
+    ),
+    Advice(
+        (Code.NETWORK_ERROR, Code.SGX_PROVISION_FAILED, Code.MSG_ERROR),
+        "the service could not reach its provisioning service (PCCS), or not use its answer",
+        _COLLATERAL,
+    ),
+    Advice(
+        (Code.BUSY, Code.NETWORK_BUSY_ERROR, Code.BACKEND_SERVER_BUSY),
+        "the service, or its provisioning service (PCCS), has more requests than it can take",
+        "wait a few seconds and try again",
+    ),
+    Advice(
+        (Code.PROXY_SETTING_ASSIST,),
+        "the service's proxy setting does not work",
+        "set `proxy type` and `aesm proxy` in aesmd.conf",
+    ),
+    Advice(
+        (Code.FILE_ACCESS_ERROR,),
+        "the service could not read or write a file of its own",
+        f"check its data directory's owner and space, and {_READ_LOG}",
+    ),
+    Advice((Code.SERVICE_STOPPED,), "the service is stopping", "try again when it has restarted"),
+    Advice((Code.OUT_OF_MEMORY_ERROR,), "the service ran out of memory", "raise the memory limit of the quote helper"),
+    Advice((Code.THREAD_ERROR,), "the service could not start a thread", "raise the process limit of the quote helper"),
+    Advice(
+        (Code.OUT_OF_EPC,),
+        "there is not enough enclave memory (EPC) for the quoting enclave",
+        "free EPC: stop enclaves on this node, or set aside EPC for the quote helper",
+    ),
+    Advice(
+        (Code.SERVICE_UNAVAILABLE,),
+        "the service cannot do this now: it is still starting, or this kind of quoting is not installed (EPID "
+        "calls are always answered so)",
+        f"wait until the quote helper is ready and try again; if that does not help, {_READ_LOG}",
+    ),
+    Advice(
+        (Code.PATHNAME_BUFFER_OVERFLOW_ERROR,),
+        "a path of the service is too long",
+        "install the quoting enclaves under a shorter path",
+    ),
+    Advice(
+        (Code.ERROR_STORED_KEY, Code.ECDSA_ID_MISMATCH, Code.PUB_KEY_ID_MISMATCH, Code.ATT_KEY_BLOB_ERROR),
+        "the stored attestation key is broken, or of another platform or enclave version",
+        "call InitQuoteEx again",
+    ),
+    Advice(
+        (Code.UPDATE_AVAILABLE, Code.INVALID_PCE_SIG_SCHEME, Code.INTERFACE_UNAVAILABLE),
+        "the platform software is older than its enclaves or the provisioning service need",
+        "update it on this node, then try again",
+    ),
+    Advice(
+        (Code.UNSUPPORTED_ATT_KEY_ID,),
+        "the service cannot use this attestation key; with Intel's aesmd this usually means that its quoting "
+        "enclave could not be loaded, for want of provision access",
+        _PROVISION,
+    ),
+    Advice(
+        (Code.UNSUPPORTED_LOADING_POLICY,),
+        "the quoting enclave's loading policy is not supported",
+        "use the default policy",
+    ),
+    Advice(
+        (Code.PLATFORM_LIB_UNAVAILABLE,),
+        "no provider library for quotes is installed where the service runs",
+        "install libsgx-dcap-default-qpl (or the cloud's own) beside the service",
+    ),
+    Advice(
+        (Code.ATT_KEY_NOT_INITIALIZED,),
+        "the attestation key is not ready, or the quoting enclave changed since InitQuoteEx",
+        "call InitQuoteEx again, make a new report for the target info it returns, and ask for the quote again",
+    ),
+    Advice(
+        (
+            Code.NO_PLATFORM_CERT_DATA,
+            Code.UNRECOGNIZED_PLATFORM,
+            Code.ATT_KEY_CERT_DATA_INVALID,
+            Code.KEY_CERTIFICATION_ERROR,
+        ),
+        "there is no PCK certificate for this platform, or none that fits it (it may ask for a newer platform)",
+        _COLLATERAL,
+    ),
+    Advice(
+        (Code.ENCLAVE_LOST,),
+        "the quoting enclave was lost (after sleep, or when a virtual machine moved)",
+        "try again: the service loads it again",
+    ),
+    Advice(
+        (Code.INVALID_REPORT,),
+        "the report was not made on this platform for this quoting enclave: its MAC is wrong",
+        "make the report for the target info that InitQuoteEx returned just now, on this same platform",
+    ),
+    Advice((Code.ENCLAVE_LOAD_ERROR,), "the quoting enclave could not be loaded", f"{_PROVISION}; {_READ_LOG}"),
+    Advice(
+        (Code.UNABLE_TO_GENERATE_QE_REPORT,),
+        "the quoting enclave could not make its own report",
+        "check the target info inside qe_report_info",
+    ),
+)
+_BY_NUMBER: Final[Mapping[int, Advice]] = MappingProxyType(
+    {number: advice for advice in _ADVICE for number in advice.numbers}
+)
+_UNKNOWN: Final = Advice((), "Intel's documents do not list this number", _READ_LOG, "unknown")
+
+
+def advice_for(number: int) -> Advice:
+    """Return the meaning and the remedy of a number; undocumented ones get a general answer."""
+    return _BY_NUMBER.get(number, _UNKNOWN)
+
+
 def code_of(number: int) -> str:
-    """Return an error's stable code: `aesm-busy` for 18, `aesm-unknown` for a number that Intel does not document."""
+    """Return a number's stable code: `aesm-busy` for 18, `aesm-unknown` for one that Intel does not document."""
+    return advice_for(number).error_code
+
+
+def describe(number: int) -> str:
+    """Return the number with its name, as all messages show it: `30 (SERVICE_UNAVAILABLE)`."""
     try:
-        return f"aesm-{AesmErrorCode(number).name.lower().replace('_', '-')}"
+        return f"{number} ({Code(number).name})"
     except ValueError:
-        return "aesm-unknown"
+        return f"{number} (unknown AESM error)"

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from confcom.aesm.advice import advice_for, describe
-from confcom.aesm.error_code import AesmErrorCode, code_of
+from confcom.aesm.error_code import AesmErrorCode, advice_for, describe
 from confcom.errors import ConfcomError, ExitCode, MalformedError, UnavailableError
 
 _TRANSIENT = frozenset(
@@ -29,6 +28,8 @@ class FrameError(ProtocolError):
 class MalformedMessageError(ProtocolError):
     """A frame whose body is not the expected message."""
 
+    error_code = "not-an-aesm-message"
+
 
 class UnknownRequestError(ProtocolError):
     """A well-formed request of an unknown kind."""
@@ -39,24 +40,21 @@ class UnknownRequestError(ProtocolError):
 class SessionMisuseError(ConfcomError):
     """The calling program used a session in the wrong order: a bug in that program, not in the peer."""
 
+    error_code = "session-misuse"
+
 
 class ConnectionClosedError(UnavailableError):
     """The service closed the connection before its answer was complete."""
 
 
 class AesmError(ConfcomError):
-    """The service answered with an error code; messages show the code with its name and advice.
-
-    Args:
-        code: the number from the wire, known or not.
-        call: name of the request, for the message: `InitQuoteEx`.
-    """
+    """The service refused a call, such as `InitQuoteEx`, with a number, known or not; messages show name and advice."""
 
     def __init__(self, code: int, call: str) -> None:
         advice = advice_for(code)
         super().__init__(
             f"the AESM service refused {call} with {describe(code)}",
-            error_code=code_of(code),
+            error_code=advice.error_code,
             why=advice.meaning,
             remedy=advice.remedy,
         )

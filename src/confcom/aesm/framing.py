@@ -46,13 +46,9 @@ class FrameDecoder:
         return len(self._buffer)
 
     def feed(self, data: bytes) -> bytes | None:
-        """Consume received bytes.
+        """Consume received bytes, and return the body once, when the frame is complete.
 
-        Returns:
-            the body, once, when the frame is complete; else None.
-
-        Raises:
-            FrameError: the length is 0 or too large. Later bytes are ignored.
+        After a FrameError (the length is 0 or too large) later bytes are ignored.
         """
         if self._done:
             return None

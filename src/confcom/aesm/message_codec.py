@@ -63,9 +63,7 @@ def encode_request(request: QuotingRequest) -> bytes:
 def decode_request(body: bytes) -> Request:
     """Decode a request's body; unknown fields are skipped, as Intel's server does.
 
-    Raises:
-        MalformedMessageError: not protobuf, or truncated. (Intel's server serves what it read before the truncation.)
-        UnknownRequestError: none of the requests that AESM knows.
+    A truncated one is refused; Intel's server serves what it read before the truncation.
     """
     wire = messages_pb2.Request()
     _parse(wire, body)
@@ -101,27 +99,15 @@ def encode_response(response: Response) -> bytes:
 
 
 def decode_response(body: bytes, kind: MessageKind) -> QuotingResponse:
-    """Decode the body of the response to a request of this kind.
-
-    Raises:
-        MalformedMessageError: not protobuf, not a response to this request, or without an error code.
-    """
+    """Decode the body of the response to a request of this kind, which must have an error code."""
     wire = messages_pb2.Response()
     _parse(wire, body)
     if not wire.HasField(_FIELDS[kind]):
-        raise MalformedMessageError(
-            f"the answer does not match {kind.call}",
-            error_code="answer-to-another-request",
-            remedy="check which program serves the AESM socket: it is not an AESM service",
-        )
+        raise _malformed(f"the answer does not match {kind.call}", "it is of another request")
     sub = _sub_message(wire, kind)
     if not sub.HasField("error_code"):
-        raise MalformedMessageError(
-            f"the answer to {kind.call} has no error code",
-            error_code="answer-without-error-code",
-            why="protobuf leaves out fields of value 0 unless told to write them",
-            remedy="report this to the author of the AESM service",
-        )
+        why = "protobuf leaves out fields of value 0 unless told to write them"
+        raise _malformed(f"the answer to {kind.call} has no error code", why)
     message = _RESPONSES[kind]
     return message(*_read(message, sub))
 
@@ -135,12 +121,12 @@ def _parse(wire: Message, body: bytes) -> None:
     try:
         wire.ParseFromString(body)
     except DecodeError as error:
-        raise MalformedMessageError(
-            f"{len(body)} bytes are not an AESM message",
-            error_code="not-an-aesm-message",
-            why="they are not protobuf, or are truncated",
-            remedy="check what is at the other end of the AESM socket",
-        ) from error
+        raise _malformed(f"{len(body)} bytes are no message", "they are not protobuf, or are truncated") from error
+
+
+def _malformed(what: str, why: str) -> MalformedMessageError:
+    remedy = "check what is at the other end of the AESM socket: it does not speak AESM"
+    return MalformedMessageError(what, why=why, remedy=remedy)
 
 
 def _serving_rank(present: tuple[FieldDescriptor, Message]) -> int:

@@ -66,11 +66,7 @@ class ServerSession:
         return self._decoder.buffered
 
     def receive(self, data: bytes) -> RequestReceived | ProtocolViolation | None:
-        """Consume received bytes; bytes after the request are dropped.
-
-        Returns:
-            one event per session, when the request is complete or invalid; else None.
-        """
+        """Consume received bytes, and return one event when the request is complete or invalid; the rest is dropped."""
         if self._state is not _State.RECEIVING:
             return None
         try:
@@ -86,12 +82,7 @@ class ServerSession:
         return RequestReceived(request)
 
     def receive_eof(self) -> PeerClosed | ProtocolViolation | None:
-        """Handle the end of the peer's stream.
-
-        Returns:
-            None if the request is complete (the peer only shut down its sending side and still waits for the answer)
-            or the session is over.
-        """
+        """Handle the end of the peer's stream: nothing if it still waits for its answer, or the session is over."""
         if self._state is not _State.RECEIVING:
             return None
         self._state = _State.CLOSED
@@ -107,20 +98,12 @@ class ServerSession:
         )
 
     def respond(self, response: Response) -> bytes:
-        """Return the answer's bytes, to be sent by one call; then close.
-
-        Raises:
-            SessionMisuseError: no request is waiting, or the answer belongs to another kind of request.
-        """
+        """Return the answer's bytes, to be sent by one call; then close."""
         if self._state is not _State.AWAITING_RESPONSE:
-            raise SessionMisuseError(
-                "an AESM session was asked to answer while no request waits for an answer",
-                error_code="no-request-waiting",
-            )
+            raise SessionMisuseError("an AESM session was asked to answer while no request waits for an answer")
         if response.kind is not self._kind:
             raise SessionMisuseError(
                 f"an answer to {response.kind.call} was given for another request",
-                error_code="answer-to-another-request",
                 why="Intel's client library crashes on an answer in the wrong field",
             )
         self._state = _State.CLOSED
@@ -138,15 +121,7 @@ class ClientSession:
         self.data_to_send: Final = encode_frame(encode_request(request))
 
     def receive(self, data: bytes) -> QuotingResponse | None:
-        """Consume received bytes; an empty `data` is the end of the stream, as sockets report it.
-
-        Returns:
-            the response when it is complete; else None.
-
-        Raises:
-            ConnectionClosedError: the stream ended before the response was complete.
-            ProtocolError: the received bytes are not the response.
-        """
+        """Consume received bytes, and return the response when it is complete; empty `data` is the stream's end."""
         if not data:
             raise self._closed()
         body = self._decoder.feed(data)

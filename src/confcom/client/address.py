@@ -29,15 +29,11 @@ def aesm_socket_path(environ: Mapping[str, str]) -> Path:
 
 
 def checked_socket_path(path: Path) -> Path:
-    """Return the path unchanged if a unix socket can have it.
-
-    Raises:
-        SettingsError: no unix socket can have this path.
-    """
+    """Return the path unchanged if a unix socket can have it."""
     if "\0" in str(path):
         raise SettingsError(
             "the path of the AESM socket has a zero byte in it",
-            error_code="socket-path-with-zero-byte",
+            error_code="socket-path-unusable",
             why="no file can have such a name, and abstract socket names are not used: any program could take them",
             remedy=f"use a path, such as {DEFAULT_SOCKET_PATH}",
         )
@@ -45,7 +41,7 @@ def checked_socket_path(path: Path) -> Path:
     if size > MAX_PATH_BYTES:
         raise SettingsError(
             f"the path of the AESM socket has {size} bytes",
-            error_code="socket-path-too-long",
+            error_code="socket-path-unusable",
             why=f"Linux takes at most {MAX_PATH_BYTES} (unix(7))",
             remedy="use a shorter directory, or a symbolic link to it",
         )

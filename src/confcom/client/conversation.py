@@ -65,9 +65,7 @@ def init_quote() -> Conversation[QuotingTarget]:
     )
     pub_key_id = response.pub_key_id or b""
     if len(pub_key_id) != PUB_KEY_ID_SIZE:
-        raise _unusable(
-            f"a public key id of {len(pub_key_id)} bytes instead of {PUB_KEY_ID_SIZE}", error_code="wrong-size"
-        )
+        raise _unusable(f"a public key id of {len(pub_key_id)} bytes instead of {PUB_KEY_ID_SIZE}")
     return QuotingTarget(TargetInfo.parse(response.target_info or b""), pub_key_id)
 
 
@@ -78,17 +76,12 @@ def quote_size() -> Conversation[int]:
     )
     size = response.quote_size or 0
     if not 0 < size <= MAX_QUOTE_BUFFER_SIZE:
-        raise _unusable(f"a quote size of {size} bytes", error_code="wrong-quote-size")
+        raise _unusable(f"a quote size of {size} bytes")
     return size
 
 
 def get_quote(report: Report, qe_report_info: QeReportInfo | None = None) -> Conversation[AesmQuote]:
-    """Get the size of a quote, then a quote of a report; check that it contains this report's body.
-
-    Args:
-        report: made for the target info of `init_quote`.
-        qe_report_info: a nonce and the target info of the enclave that will verify the QE's report.
-    """
+    """Get the size of a quote, then a quote of a report; check that it contains this report's body."""
     size = yield from quote_size()
     return (yield from get_quote_of_size(size, report, qe_report_info))
 
@@ -118,27 +111,19 @@ def request_quote(
 
 
 def quote_in(response: GetQuoteExResponse, report: Report, qe_report_info: QeReportInfo | None = None) -> AesmQuote:
-    """Return the quote in an answer, without padding, and check that it contains this report's body.
-
-    Raises:
-        MalformedError: it is no quote, or of another report; or the QE's report is of something else.
-    """
+    """Return the quote in an answer, without padding, and check that it contains this report's body."""
     padded = response.quote or b""
     parsed = Quote.parse(padded)
     if parsed.trailing.strip(b"\0"):
-        raise _unusable("a quote followed by other data", error_code="excess-bytes")
+        raise _unusable("a quote followed by other data")
     if parsed.body != report.body:
-        raise _unusable("a quote over another report than ours", error_code="quote-of-another-report")
+        raise _unusable("a quote over another report than ours", "quote-of-another-report")
     quote = padded[: parsed.size]
     return AesmQuote(quote, qe_report_in(response, qe_report_info, quote))
 
 
 def qe_report_in(response: GetQuoteExResponse, requested: QeReportInfo | None, quote: bytes) -> QeReportInfo | None:
-    """Return the QE's report in an answer if it was requested, and check what it is over; its MAC is the enclave's.
-
-    Raises:
-        MalformedError: it is for another nonce or enclave, or over another quote.
-    """
+    """Return the QE's report in an answer if it was requested, and check what it is over; its MAC is the enclave's."""
     if requested is None:
         return None
     returned = QeReportInfo.parse(response.qe_report_info or b"")
@@ -151,26 +136,21 @@ def supported_key_ids() -> Conversation[tuple[AttKeyId, ...]]:
     counted = yield from _ask(GetSupportedAttKeyIdNumRequest(timeout=TIMEOUT_FIELD_MS), GetSupportedAttKeyIdNumResponse)
     count = counted.att_key_id_num or 0
     if not 0 < count <= MAX_LISTED_KEY_IDS:
-        raise _unusable(f"{count} attestation keys", error_code="wrong-key-count")
+        raise _unusable(f"{count} attestation keys")
     size = count * ATT_KEY_ID_SIZE
     listed = yield from _ask(
         GetSupportedAttKeyIdsRequest(buf_size=size, timeout=TIMEOUT_FIELD_MS), GetSupportedAttKeyIdsResponse
     )
     data = listed.att_key_ids or b""
     if len(data) != size:
-        raise _unusable(f"{len(data)} bytes of attestation key ids instead of {size}", error_code="wrong-size")
+        raise _unusable(f"{len(data)} bytes of attestation key ids instead of {size}")
     return tuple(AttKeyId.parse(data[at : at + ATT_KEY_ID_SIZE]) for at in range(0, size, ATT_KEY_ID_SIZE))
 
 
 def quote_fresh_report(
     make_report: Callable[[TargetInfo], Report], qe_report_info: QeReportInfo | None = None
 ) -> Conversation[AesmQuote]:
-    """Get target info, report and quote; repeat once with a new report if the quoting enclave changed (code 42).
-
-    Args:
-        make_report: makes the enclave's report for a target info.
-        qe_report_info: as for `get_quote`.
-    """
+    """Get target info, report and quote; repeat once with a new report if the quoting enclave changed (code 42)."""
     target = yield from init_quote()
     try:
         return (yield from get_quote(make_report(target.target_info), qe_report_info))
@@ -182,10 +162,7 @@ def quote_fresh_report(
 def _ask(request: QuotingRequest, answer: type[ResponseT]) -> Conversation[ResponseT]:
     response = yield request
     if not isinstance(response, answer):
-        raise SessionMisuseError(
-            f"a conversation received something other than the answer to {request.kind.call}",
-            error_code="answer-to-another-request",
-        )
+        raise SessionMisuseError(f"a conversation received something other than the answer to {request.kind.call}")
     if response.error_code:
         raise service_error(response.error_code, request.kind.call)
     return response
@@ -194,13 +171,13 @@ def _ask(request: QuotingRequest, answer: type[ResponseT]) -> Conversation[Respo
 def _require_matching_qe_report(returned: QeReportInfo, requested: QeReportInfo, quote: bytes) -> None:
     """Check nonce, target info and quote hash of a QE report; only the enclave can verify its MAC."""
     if (returned.nonce, returned.app_enclave_target_info) != (requested.nonce, requested.app_enclave_target_info):
-        raise _unusable("a QE report for another nonce or enclave than ours", error_code="qe-report-of-another-request")
+        raise _unusable("a QE report for another nonce or enclave than ours", "qe-report-of-another-quote")
     body = ReportBody.parse(returned.qe_report[:REPORT_BODY_SIZE])
     if body.report_data != hashlib.sha256(requested.nonce + quote).digest() + bytes(32):
-        raise _unusable("a QE report over another quote", error_code="qe-report-of-another-quote")
+        raise _unusable("a QE report over another quote", "qe-report-of-another-quote")
 
 
-def _unusable(what: str, *, error_code: str) -> MalformedMessageError:
+def _unusable(what: str, error_code: str = "") -> MalformedMessageError:
     return MalformedMessageError(
         f"the AESM service answered with {what}",
         error_code=error_code,

@@ -45,12 +45,7 @@ def closed_error(path: Path, call: str, error: OSError) -> ConnectionClosedError
 
 
 def connect_error(path: Path, error: OSError) -> ConfcomError:
-    """Return the error for a failed connect(); its text distinguishes the causes that users often confuse.
-
-    Args:
-        path: the socket's path; it is checked again to see what is there instead.
-        error: the error of connect().
-    """
+    """Return the error for a failed connect(); the path is looked at again for causes that users often confuse."""
     match error.errno:
         case errno.ENOENT | errno.ENOTDIR:
             return _missing(path)
@@ -85,7 +80,7 @@ def _missing(path: Path) -> ConfcomError:
         )
     return ServiceUnreachableError(
         f"there is no AESM socket at {path}",
-        error_code="no-socket-directory",
+        error_code="no-socket",
         why=f"the directory {path.parent} does not exist here",
         remedy=f"{_MOUNT}; on a machine of your own, {start}",
     )
@@ -95,7 +90,7 @@ def _not_listening(path: Path) -> ConfcomError:
     if not path.is_socket():
         return ServiceUnreachableError(
             f"{path} is not a socket",
-            error_code="not-a-socket",
+            error_code="socket-unusable",
             why="something else was created or mounted there",
             remedy=f"remove it; {_MOUNT}",
         )

@@ -6,18 +6,19 @@ import base64
 import json
 import os
 import signal
+import stat
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final, NoReturn
 
 from confcom.client.address import aesm_socket_path
 from confcom.client.mode import PROCESS_MODE, ProcessMode, choose_mode
 from confcom.client.request import request_quote
-from confcom.errors import ConfcomError, ExitCode, OutputError, SettingsError, printable
-from confcom.sample_workload.device import open_enclave_device
+from confcom.errors import ConfcomError, ExitCode, OutputError, SettingsError, UnavailableError, printable
 from confcom.sample_workload.settings import EPC_VARIABLE, PLATFORM_VARIABLE, WorkloadSettings
 from confcom.simulation.enclave import SimulatedEnclave
 
@@ -26,6 +27,12 @@ QUOTE_PREFIX: Final = "quote: "
 
 TERMINATED: Final = 128 + signal.SIGTERM
 """The exit code that a shell reports for a program that SIGTERM ended."""
+
+
+class NoEnclaveDeviceError(UnavailableError):
+    """The container has no usable SGX device node, which is needed to load enclaves."""
+
+    error_code = "no-enclave-device"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -55,19 +62,7 @@ def run(
     clock: Callable[[], float] = time.perf_counter,
     process_mode: ProcessMode = PROCESS_MODE,
 ) -> None:
-    """Get one quote, and print it.
-
-    Args:
-        settings: the settings of this run.
-        environ: selects the quoting mode and the AESM socket.
-        say: prints one line.
-        hold: waits for so many seconds, or until SIGTERM; the device is open meanwhile.
-        clock: returns seconds, to measure the duration of the quote.
-        process_mode: stores the quoting mode of this process.
-
-    Raises:
-        ConfcomError: no quote was made, or it could not be written; every kind of error has its exit code.
-    """
+    """Get one quote, and print it; `hold` waits for so many seconds, or until SIGTERM, while the device is open."""
     _require_simulated(settings.platform)
     say(f"SGX platform: {settings.platform or f'not told ({PLATFORM_VARIABLE} is not set)'}")
     say(f"enclave memory: {f'{settings.epc_mib} MiB' if settings.epc_mib else f'not told ({EPC_VARIABLE} is not set)'}")
@@ -137,3 +132,39 @@ def _hold(seconds: float) -> None:
 
 def _exit_now(_number: int, _frame: object) -> NoReturn:
     raise SystemExit(TERMINATED)
+
+
+@contextmanager
+def open_enclave_device(candidates: Sequence[Path]) -> Iterator[Path]:
+    """Open the first existing candidate for reading and writing, as an enclave loader does, until the block ends."""
+    path, descriptor = _open_first(candidates)
+    try:
+        if not stat.S_ISCHR(os.fstat(descriptor).st_mode):
+            raise NoEnclaveDeviceError(
+                f"{path} is not a device",
+                why="something else was created or mounted there",
+                remedy="let the device plugin provide it; do not mount it as a volume",
+            )
+        yield path
+    finally:
+        os.close(descriptor)
+
+
+def _open_first(candidates: Sequence[Path]) -> tuple[Path, int]:
+    for path in candidates:
+        try:
+            return path, os.open(path, os.O_RDWR | os.O_CLOEXEC)
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        except OSError as error:
+            raise NoEnclaveDeviceError(
+                f"the SGX device {path} cannot be opened",
+                why=error.strerror or str(error),
+                remedy="check its mode (0666 on most systems) and the container's device permissions",
+            ) from error
+    raise NoEnclaveDeviceError(
+        f"no SGX device exists here ({', '.join(map(str, candidates))})",
+        why="a container gets one only if it requests enclave memory and its node runs a device plugin",
+        remedy="put kubernetes.azure.com/sgx_epc_mem_in_MiB into resources.limits, and check that the SGX device "
+        "plugin runs on the node",
+    )

@@ -48,11 +48,7 @@ class WorkloadSettings:
 
     @classmethod
     def read(cls, argv: Sequence[str] | None, environ: Mapping[str, str]) -> Self:
-        """Read arguments and environment.
-
-        Raises:
-            SettingsError: a value in the environment cannot be used. (argparse itself exits on wrong arguments.)
-        """
+        """Read arguments and environment; argparse itself exits on wrong arguments."""
         options = _parser().parse_args(argv)
         challenge, report_data = _challenge(environ.get(CHALLENGE_VARIABLE, ""))
         device = environ.get(DEVICE_VARIABLE)
@@ -118,7 +114,7 @@ def _mebibytes(text: str) -> str:
     if text and not (text.isascii() and text.isdecimal()):
         raise SettingsError(
             f"{EPC_VARIABLE} is {text!r}",
-            error_code="not-a-number",
+            error_code="variable-refused",
             why="it is a whole number of MiB",
             remedy="leave it to the device plugin: it sets it in every container that has enclave memory",
         )
@@ -133,14 +129,14 @@ def _challenge(text: str) -> tuple[bytes, bytes]:
     except ValueError as error:
         raise SettingsError(
             f"{CHALLENGE_VARIABLE} is not hexadecimal",
-            error_code="not-hexadecimal",
+            error_code="variable-refused",
             why=str(error),
             remedy="use two of 0-9 and a-f per byte",
         ) from error
     except MalformedError as error:
         raise SettingsError(
             f"{CHALLENGE_VARIABLE}: {error.what}",
-            error_code=error.error_code,
+            error_code="variable-refused",
             why=error.why,
             remedy=error.remedy,
         ) from error

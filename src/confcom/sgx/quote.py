@@ -52,7 +52,7 @@ _OTHER_KEY_TYPES = {
 }
 
 OPEN_ENCLAVE_HEADER_SIZE = 16
-"""oe_report_header_t (Open Enclave's internal/report.h): u32 version 1, u32 type, u64 size of the quote that follows."""
+"""oe_report_header_t (Open Enclave's internal/report.h): u32 version 1, u32 type, u64 size of what follows."""
 _OPEN_ENCLAVE_VERSION = (1).to_bytes(4, "little")
 _LOCAL_REPORT, _REMOTE_REPORT = 1, 2
 """Types: a report for another enclave of the same platform follows, or a quote."""

@@ -26,9 +26,8 @@ from confcom.sgx.collateral.tcb_documents import (
     TcbStatus,
 )
 from confcom.simulation.keys import sign
-from confcom.simulation.pki import PCE_ID, PCE_SVN, TCB_COMPONENTS, CertifiedKey, Pki
+from confcom.simulation.pki import PCE_ID, PCE_SVN, TCB_COMPONENTS, CertifiedKey, Pki, Validity
 from confcom.simulation.quoting_enclave import QE_ISV_PROD_ID, QuotingEnclaveIdentity
-from confcom.simulation.validity import Validity
 
 TCB_EVALUATION_DATA_NUMBER = 1
 """Constant for a simulated platform; Intel's number counts TCB recoveries."""

@@ -63,11 +63,7 @@ class SimulatedEnclave:
         return TargetInfo(mr_enclave=self.mr_enclave, flags=self.flags, xfrm=self.xfrm)
 
     def report_body(self, report_data: bytes, *, cpu_svn: bytes = DEFAULT_CPU_SVN) -> ReportBody:
-        """Return a report body with this enclave's identity and the caller's 64 bytes of report data.
-
-        Raises:
-            MalformedError: `report_data` is not 64 bytes.
-        """
+        """Return a report body with this enclave's identity and the caller's 64 bytes of report data."""
         require_length(report_data, REPORT_DATA_SIZE, "report data")
         return ReportBody(
             cpu_svn=cpu_svn,
@@ -100,18 +96,11 @@ class SimulatedEnclave:
         """Create a report, like EREPORT, that only the enclave with this target info can verify.
 
         `cpu_svn` is one of the three of the SDK's simulation mode; the quoting enclave accepts both key formats.
-
-        Raises:
-            MalformedError: `report_data` is not 64 bytes.
         """
         return sign_report(self.report_body(report_data, cpu_svn=cpu_svn), target_info, key_format=key_format)
 
     def verify_report(self, report: Report) -> ReportKeyFormat:
-        """Verify a report that was made for this enclave; return the layout whose key matches, for a report in reply.
-
-        Raises:
-            ReportRejectedError: another platform's CPUSVN, or the MAC matches with neither layout's key.
-        """
+        """Verify a report for this enclave; return the layout whose key matches, for a report in reply."""
         return ReportChecker.of(self.target_info()).check(report)
 
 
@@ -144,11 +133,7 @@ class ReportChecker:
         )
 
     def check(self, report: Report) -> ReportKeyFormat:
-        """Verify a report that was made for this enclave; return the layout whose key matches, for a report in reply.
-
-        Raises:
-            ReportRejectedError: another platform's CPUSVN, or the MAC matches with neither layout's key.
-        """
+        """Verify a report for this enclave; return the layout whose key matches, for a report in reply."""
         cpu_svn = report.cpu_svn
         if cpu_svn not in SIMULATION_CPU_SVNS:
             raise ReportRejectedError(

@@ -8,7 +8,7 @@ from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from confcom.errors import MalformedError
+from confcom.sgx.binary import require_length
 from confcom.simulation.root_seed import SEED_SIZE
 
 P256_ORDER = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
@@ -23,17 +23,8 @@ _SIGNATURE_ALGORITHM = ec.ECDSA(hashes.SHA256(), deterministic_signing=True)
 
 
 def derive_bytes(seed: bytes, label: str, size: int) -> bytes:
-    """Derive bytes from the seed and a label (HKDF-SHA256).
-
-    Raises:
-        MalformedError: the seed is not 32 bytes.
-    """
-    if len(seed) != SEED_SIZE:
-        raise MalformedError(
-            f"a simulated platform's seed must be {SEED_SIZE} bytes, not {len(seed)}",
-            error_code="wrong-size",
-            remedy="draw 32 bytes from the operating system's random generator",
-        )
+    """Derive bytes from the seed and a label (HKDF-SHA256)."""
+    require_length(seed, SEED_SIZE, "a simulated platform's seed")
     return HKDF(hashes.SHA256(), size, salt=None, info=_DOMAIN + label.encode()).derive(seed)
 
 

@@ -8,8 +8,9 @@ certificates are issued (`confcom.simulation.issuing`), so that none claims to b
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 from enum import Enum, unique
+from typing import Self
 
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -29,6 +30,13 @@ PCE_ID = bytes(2)
 BACKDATE = timedelta(hours=24)
 """Certificates and collateral are valid from this long before they are made: dcap-qvl rejects an issue date in the
 future, and clocks of test machines, and times whose time zone was ignored, differ by up to a day."""
+
+
+VALIDITY = timedelta(days=30)
+"""Time from issue date to next update, as in Intel's collateral."""
+
+RENEWAL_INTERVAL = VALIDITY / 2
+"""Collateral is signed again after half its validity, so that every copy is valid for two weeks or longer."""
 
 
 class IntelNameError(MalformedError):
@@ -90,11 +98,7 @@ class Pki:
 
 
 def require_simulated_names(certificate: x509.Certificate) -> None:
-    """Reject a certificate unless subject and issuer both say that they are simulated.
-
-    Raises:
-        IntelNameError: one of them does not.
-    """
+    """Reject a certificate unless subject and issuer both say that they are simulated."""
     for name in (certificate.subject, certificate.issuer):
         if not marks.has_simulated_name(name):
             raise IntelNameError(
@@ -102,3 +106,22 @@ def require_simulated_names(certificate: x509.Certificate) -> None:
                 why="every name of a simulated platform must say that it is simulated and not Intel's",
                 remedy="name it with confcom.simulation.issuing.simulated_name",
             )
+
+
+@dataclass(frozen=True, slots=True)
+class Validity:
+    """Validity period of collateral; whole seconds, aware times."""
+
+    issue_date: datetime
+    next_update: datetime
+
+    @classmethod
+    def around(cls, origin: datetime, now: datetime) -> Self:
+        """Return the validity of collateral made at `now`.
+
+        Issue dates start at `origin` and are one renewal interval apart. All calls within one interval return the same
+        dates and, because signatures are deterministic, lead to the same bytes: several helpers and exports of one
+        platform agree without communication.
+        """
+        start = origin + (now - BACKDATE - origin) // RENEWAL_INTERVAL * RENEWAL_INTERVAL
+        return cls(start, start + VALIDITY)

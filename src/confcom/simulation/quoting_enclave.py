@@ -147,9 +147,6 @@ class QuotingEnclave:
 
         The QE's own report about the quote, if the client wants one, uses the key layout of `report`. Nonce and target
         info are returned unchanged.
-
-        Raises:
-            ReportRejectedError: the report's MAC does not fit, or it comes from another platform.
         """
         key_format = self.checker.check(report)
         signed_part = self.header + report.encoded_body

@@ -41,11 +41,7 @@ class RootSeed:
 
     @classmethod
     def decode(cls, values: Mapping[str, bytes]) -> Self:
-        """Decode a set of values. Nothing is repaired: a damaged root must not become another one.
-
-        Raises:
-            RootSeedError: a value is missing or damaged; the error names no value.
-        """
+        """Decode a set of values. Nothing is repaired: a damaged root must not become another one."""
         texts = {}
         for name in (SEED, CREATED, CHECK):
             if name not in values:
