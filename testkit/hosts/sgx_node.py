@@ -7,8 +7,8 @@ from types import SimpleNamespace
 
 from confcom.device_plugin.discovery.host import FileStatus
 from confcom.errors import UnavailableError
-from confcom.hardware_report.node_files import NodeFiles
 from confcom.hardware_report.report import Node, collect
+from confcom.hardware_report.system import NodeFiles
 from confcom.sgx.epc_from_cpuid import MIB, CpuidRegisters
 from testkit.hosts.fake import ENCLAVE, PROVISION, SGX_PRV_GID, section
 from testkit.hosts.tree import HostTree

@@ -71,7 +71,7 @@ def test_commands_for_a_cluster_need_no_library_that_is_slow_to_import():
         "import json, sys\n"
         "from confcom.addon import disable, install, snapshot\n"
         "from confcom.cli import add_on_options, progress_display, status_table\n"
-        "from confcom.cli.commands.add_on import enable, status\n"
+        "from confcom.cli.commands import enable, status\n"
         "print(json.dumps(sorted(set(sys.modules) & {'rich', 'grpc', 'cryptography'})))"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from confcom.cli.commands.add_on.update import image_texts
+from confcom.cli.commands.update import image_texts
 from confcom.errors import SettingsError
 
 DIGEST = f"sha256:{'7' * 64}"

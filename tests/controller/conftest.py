@@ -2,7 +2,7 @@
 
 import pytest
 
-from confcom.controller import limits_and_deadlines as limits
+from confcom.controller.api_server import connection as limits
 from testkit.controller import ApiServer
 
 

@@ -7,8 +7,7 @@ import sys
 import pytest
 from prometheus_client import CollectorRegistry
 
-from confcom.controller.limits_and_deadlines import STALE_SECONDS
-from confcom.controller.main import assemble, probe_routes
+from confcom.controller.main import STALE_SECONDS, assemble, probe_routes
 from confcom.controller.metrics import ControllerMetrics
 from confcom.controller.settings import parse_settings
 from testkit.controller import EPC, KUBECONFIG, NODE, http, node, plugin_pod, until

@@ -1,7 +1,6 @@
 """Pauses between what is done to one node."""
 
-from confcom.controller.limits_and_deadlines import CALM_SECONDS, LONGEST_PAUSE_SECONDS
-from confcom.controller.pacing import NodePacing
+from confcom.controller.pacing import CALM_SECONDS, LONGEST_PAUSE_SECONDS, NodePacing
 
 
 def test_a_calm_node_is_looked_at_at_once():

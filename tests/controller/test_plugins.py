@@ -8,9 +8,8 @@ from collections.abc import Awaitable, Callable
 import pytest
 from prometheus_client import CollectorRegistry
 
-from confcom.controller.limits_and_deadlines import INVENTORY_BYTES, PLUGINS_AT_ONCE
 from confcom.controller.metrics import ControllerMetrics
-from confcom.controller.plugins import PluginAsker, fetch_inventory
+from confcom.controller.plugins import INVENTORY_BYTES, PLUGINS_AT_ONCE, PluginAsker, fetch_inventory
 from confcom.controller.reconcile.decision import PluginPod, Rules
 from confcom.controller.reconcile.state import ClusterState
 from confcom.daemon.probe_server import serve_probes

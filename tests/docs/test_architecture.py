@@ -90,7 +90,7 @@ def test_every_module_that_a_flow_names_is_there():
 def test_a_command_is_walked_in_at_most_twelve_files(command):
     walk = PAGE.partition(f"## `confcom {command}`, file by file")[2].partition("\n## ")[0]
     files = re.findall(r"^[0-9]+\. `([a-z_.]+)`", walk, re.MULTILINE)
-    assert files[0] == f"cli.commands.add_on.{command}"
+    assert files[0] == f"cli.commands.{command}"
     assert len(set(files)) == len(files) <= 12
     entered = [SOURCE / f"{name.replace('.', '/')}.py" for name in files]
     imports = "".join(path.read_text() for path in entered)

@@ -82,11 +82,7 @@ def wait_until_ready(
     *,
     timeout: float,
 ) -> AddOnStatus:
-    """Wait until every daemon is ready on every node that it selects, EPC is there, and the controller runs.
-
-    Raises:
-        NotReadyError: there was no progress for `timeout` seconds, or a Pod fails for good.
-    """
+    """Wait until every daemon is ready on every node that it selects, EPC is there, and the controller runs."""
     reached: set[tuple[str, str, str]] = set()
     progress_at = clock()
     failing_since: float | None = None

@@ -106,10 +106,7 @@ class NeedQuote:
     def answer(self, quote: bytes, qe_report_info: QeReportInfo | None) -> GetQuoteExResponse:
         """Return the quote, padded with zeros to the buffer's size; error 3 if the buffer is too small.
 
-        Args:
-            quote: exactly the quote.
-            qe_report_info: as the provider completed it; if None, the client's own is returned (Fortanix's client
-                panics without one).
+        Without a `qe_report_info` the client's own is returned: Fortanix's client panics without one.
         """
         if len(quote) > self.buf_size:
             return self.refuse(AesmErrorCode.PARAMETER_ERROR)
@@ -122,10 +119,6 @@ class NeedQuote:
         """Return the answer to a report that was not made for this QE; error 3 if the buffer is also too small.
 
         Intel's library checks the buffer before the QE checks the report.
-
-        Args:
-            code: 42 or 47.
-            quote_size: size of a quote in bytes.
         """
         return self.refuse(code if quote_size <= self.buf_size else AesmErrorCode.PARAMETER_ERROR)
 

@@ -14,23 +14,20 @@ from confcom.cli.output_option import JSON, OUTPUT, TEXT, asks_for_json, is_plai
 from confcom.errors import ConfcomError, ExitCode
 
 COMMANDS: Mapping[str, tuple[str, str]] = {
-    "demo": ("local.demo", "Run the whole sequence on this machine, without SGX hardware."),
-    "enable": ("add_on.enable", "Enable the SGX add-on on a cluster."),
-    "status": ("add_on.status", "Show the add-on's state on each node, and its problems."),
-    "update": ("add_on.update", "Update the add-on node by node while applications continue to attest."),
-    "rollback": ("add_on.rollback", "Undo the last update."),
-    "disable": ("add_on.disable", "Disable the add-on, and remove what it installed."),
-    "quote": ("quotes.quote", "Get a quote through the AESM socket, for a simulated enclave's report."),
-    "inspect": ("quotes.inspect", "Show the fields of a quote."),
-    "verify": ("quotes.verify", "Verify a quote against a root, collateral and your policy."),
-    "simulation": ("quotes.simulation", "Create, show and export a simulated platform."),
-    "quote-helper": ("local.daemons", "Run the SGX quote helper (AESM) in the foreground."),
-    "device-plugin": ("local.daemons", "Run the SGX device plugin in the foreground."),
-    "controller": ("local.daemons", "Run the controller of node capacity in the foreground."),
-    "hardware-report": (
-        "local.hardware_report",
-        "Report this node's SGX hardware and software, to send to the authors.",
-    ),
+    "demo": ("demo", "Run the whole sequence on this machine, without SGX hardware."),
+    "enable": ("enable", "Enable the SGX add-on on a cluster."),
+    "status": ("status", "Show the add-on's state on each node, and its problems."),
+    "update": ("update", "Update the add-on node by node while applications continue to attest."),
+    "rollback": ("rollback", "Undo the last update."),
+    "disable": ("disable", "Disable the add-on, and remove what it installed."),
+    "quote": ("quote", "Get a quote through the AESM socket, for a simulated enclave's report."),
+    "inspect": ("inspect", "Show the fields of a quote."),
+    "verify": ("verify", "Verify a quote against a root, collateral and your policy."),
+    "simulation": ("simulation", "Create, show and export a simulated platform."),
+    "quote-helper": ("daemons", "Run the SGX quote helper (AESM) in the foreground."),
+    "device-plugin": ("daemons", "Run the SGX device plugin in the foreground."),
+    "controller": ("daemons", "Run the controller of node capacity in the foreground."),
+    "hardware-report": ("hardware_report", "Report this node's SGX hardware and software, to send to the authors."),
     "completion": ("completion", "Print the shell completion script."),
 }
 """By the command's name, its module in `confcom.cli.commands`, and its short help."""

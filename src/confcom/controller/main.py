@@ -17,7 +17,6 @@ from prometheus_client import CollectorRegistry
 from confcom.controller.api_server.applying import NODES, Applier
 from confcom.controller.api_server.connection import Connection, connect
 from confcom.controller.api_server.following import Follower
-from confcom.controller.limits_and_deadlines import DEEPEST, STALE_SECONDS, STOP_SECONDS
 from confcom.controller.metrics import ControllerMetrics
 from confcom.controller.plugins import Fetch, PluginAsker, fetch_inventory
 from confcom.controller.reconcile.decision import Accounting
@@ -30,6 +29,13 @@ from confcom.daemon.probes import Route, standard_routes
 from confcom.daemon.readiness_log import ReadinessLog
 from confcom.daemon.supervision import exit_status, run_daemon, run_until_stopped
 from confcom.kubernetes.objects import KubernetesObject, name_of
+
+DEEPEST = 12_000
+"""Nested levels of JSON that are decoded, and of calls. An API server takes 10,000, for example in managed fields."""
+STALE_SECONDS = 180.0
+"""Without contact with the API server for this long, the controller is not ready: two quiet watches, and a retry."""
+STOP_SECONDS = 5.0
+"""Timeout of the orderly stop, which takes milliseconds."""
 
 _logger = logging.getLogger(__name__)
 

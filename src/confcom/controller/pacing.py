@@ -5,7 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from confcom.controller.limits_and_deadlines import CALM_SECONDS, FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS
+FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 1.0, 30.0
+"""Pauses after failures, between two writes of one node, and between two reads of its Pods, doubled each time: after a
+change from device accounting, a kubelet overwrites for five minutes; no watch tells when a tenant's Pod has ended."""
+CALM_SECONDS = 75.0
+"""A node that was left alone for this long is looked at without a pause: longer than the longest pause twice over."""
 
 NEVER = (float("-inf"), 0.0)
 

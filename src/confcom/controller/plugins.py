@@ -10,13 +10,21 @@ import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
-from confcom.controller import limits_and_deadlines as limits
 from confcom.controller.metrics import ControllerMetrics
 from confcom.controller.pacing import retry_pause
 from confcom.controller.reconcile.decision import Accounting, Offer, PluginPod
 from confcom.controller.reconcile.state import ClusterState
 from confcom.errors import ConfcomError, MalformedError, UnavailableError
 from confcom.kubernetes.objects import listing, mapping, text
+
+INVENTORY_BYTES = 256 * 1024
+"""Read limit of a plugin's answer, which takes 3 kB, and 100 bytes for each NUMA node."""
+INVENTORY_SECONDS = 5.0
+"""Timeout for a plugin's answer, all of it. It takes milliseconds."""
+PLUGINS_AT_ONCE = 16
+"""Plugins that are asked at the same time: 1,000 nodes take some seconds then."""
+REFRESH_SECONDS = 600.0
+"""A plugin that answered is asked again after this time. What it says changes only when its Pod does, which is seen."""
 
 Fetch = Callable[[str], Awaitable[bytes]]
 
@@ -61,7 +69,7 @@ class PluginAsker:
 
     def _start_due(self, tasks: asyncio.TaskGroup) -> float | None:
         """Start asking as many as may be asked now; return the seconds until the next, None if a task has to end."""
-        while self._running < limits.PLUGINS_AT_ONCE and self._due:
+        while self._running < PLUGINS_AT_ONCE and self._due:
             if (pause := self._due[0][0] - self.clock()) > 0:
                 return pause
             _, plugin, failures = heapq.heappop(self._due)
@@ -84,7 +92,7 @@ class PluginAsker:
             self.metrics.inventories.inc()
             self.state.set_offer(plugin, offer)
             self.answered()
-            pause, failures = limits.REFRESH_SECONDS * (0.75 + self.jitter() / 2), 0
+            pause, failures = REFRESH_SECONDS * (0.75 + self.jitter() / 2), 0
         self._running -= 1
         heapq.heappush(self._due, (self.clock() + pause, plugin, failures))
         self._wake.set()
@@ -94,11 +102,11 @@ async def fetch_inventory(address: str, port: int) -> bytes:
     """Return a plugin's inventory. An HTTP library would take 1 ms of CPU for each connection, and this takes 0.2."""
     answer = bytearray()
     try:
-        async with asyncio.timeout(limits.INVENTORY_SECONDS):
+        async with asyncio.timeout(INVENTORY_SECONDS):
             reader, writer = await asyncio.open_connection(address, port)
             try:
                 writer.write(_REQUEST)
-                while len(answer) <= limits.INVENTORY_BYTES and (part := await reader.read(limits.INVENTORY_BYTES)):
+                while len(answer) <= INVENTORY_BYTES and (part := await reader.read(INVENTORY_BYTES)):
                     answer += part
             finally:
                 writer.transport.abort()
@@ -106,8 +114,8 @@ async def fetch_inventory(address: str, port: int) -> bytes:
         why = str(error) or type(error).__name__
         raise UnavailableError("the device plugin does not answer", error_code="plugin-unavailable", why=why) from error
     head, _, body = answer.partition(b"\r\n\r\n")
-    if len(answer) > limits.INVENTORY_BYTES:
-        raise _malformed(f"it has more than {limits.INVENTORY_BYTES} bytes")
+    if len(answer) > INVENTORY_BYTES:
+        raise _malformed(f"it has more than {INVENTORY_BYTES} bytes")
     if head[:7] != b"HTTP/1." or head[8:13] != b" 200 ":
         raise _malformed(f"it begins with {bytes(head[:40])!r}")
     return bytes(body)

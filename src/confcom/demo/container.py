@@ -196,11 +196,7 @@ def find_tools(path: str) -> dict[str, str]:
 async def choose_runtime(
     wanted: str, tools: Mapping[str, str], mark: Mapping[str, str], scratch: Path
 ) -> ContainerRuntime:
-    """Choose the wanted mode, a Mode's value, or for AUTO the best one that works.
-
-    Raises:
-        SettingsError: the wanted mode does not work here.
-    """
+    """Choose the wanted mode, a Mode's value, or for AUTO the best one that works."""
     reasons: list[str] = []
     for mode in Mode if wanted == AUTO else (Mode(wanted),):
         runtime = ContainerRuntime(mode, tools, mark, "; ".join(reasons))

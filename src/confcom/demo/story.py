@@ -155,11 +155,7 @@ async def open_demo(
     images: Mapping[str, Image] | None = None,
     ready_seconds: float = READY_SECONDS,
 ) -> AsyncIterator[Demo]:
-    """Prepare a demo in an empty folder. At the end of the block its processes end, and the folder is cleared.
-
-    Raises:
-        SettingsError: the mode does not work here.
-    """
+    """Prepare a demo in an empty folder. At the end of the block its processes end, and the folder is cleared."""
     inherited = {name: value for name, value in environ.items() if not name.startswith(("CONFCOM_", "SGX_"))}
     processes = Processes(folder, inherited, replacements or {}, ready_seconds)
     async with guarded(processes, owns_folder=owns_folder):

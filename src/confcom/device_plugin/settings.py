@@ -158,11 +158,7 @@ class PluginSettings(DaemonSettings):
 
     @property
     def resources(self) -> ResourceSettings:
-        """The settings of the resources.
-
-        Raises:
-            SettingsError: two resources have one name.
-        """
+        """The settings of the resources."""
         return ResourceSettings(
             accounting=AccountingSettings(
                 setting=self.accounting,

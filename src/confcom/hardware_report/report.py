@@ -1,4 +1,7 @@
-"""The report: its sections, and its text. Everything that it reads is a parameter."""
+"""The report and its sections. Everything that it reads is a parameter.
+
+The AESM service is asked call by call, with times. No quote is made: the only report has a wrong MAC.
+"""
 
 from __future__ import annotations
 
@@ -6,18 +9,17 @@ import importlib.metadata
 import os
 import subprocess
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
+from confcom.aesm.errors import AesmError
 from confcom.client.address import EXCHANGE_SECONDS, aesm_socket_path
 from confcom.client.blocking import AesmClient
-from confcom.errors import ConfcomError, printable
+from confcom.errors import ConfcomError, MalformedError
 from confcom.hardware_report import Facts, Value
-from confcom.hardware_report.aesm_calls import Clock, aesm_facts
-from confcom.hardware_report.node_files import NodeFiles
 from confcom.hardware_report.processor import processor_facts
 from confcom.hardware_report.software import (
     AESMD,
@@ -27,7 +29,8 @@ from confcom.hardware_report.software import (
     configuration_facts,
     package_facts,
 )
-from confcom.hardware_report.system import device_facts, entry_facts, group_names, kernel_facts
+from confcom.hardware_report.system import NodeFiles, device_facts, entry_facts, group_names, kernel_facts
+from confcom.sgx.report import KEY_ID_SIZE, MAC_SIZE, REPORT_BODY_SIZE, Report
 
 FORMAT: Final = "confcom-hardware-report/1"
 HOST = Path("/")
@@ -36,6 +39,11 @@ SOCKET_BELOW_ROOT = "run/aesmd/aesm.socket"
 RPM = Path("/usr/bin/rpm")
 RPM_SECONDS = 20.0
 """More than rpm takes for some thousand packages."""
+
+WRONG_REPORT: Final = Report(bytes(REPORT_BODY_SIZE), key_id=bytes(KEY_ID_SIZE), mac=b"\x5a" * MAC_SIZE)
+"""A report that no processor made: a quoting enclave must refuse it."""
+
+Clock = Callable[[], float]
 
 
 def query_rpm(rpm: Path = RPM, seconds: float = RPM_SECONDS) -> str | None:
@@ -132,25 +140,58 @@ def _aesm_facts(node: Node) -> Facts:
     return entries | aesm_facts(AesmClient(node.socket, timeout=node.call_seconds), node.clock)
 
 
-def text_lines(facts: Facts, indent: str = "") -> Iterator[str]:
-    """Yield the lines of a report as text."""
-    for key, value in facts.items():
-        head = f"{indent}{printable(key)}:"
-        if isinstance(value, dict) and value:
-            yield head
-            yield from text_lines(value, f"{indent}  ")
-        elif isinstance(value, list) and any(isinstance(row, dict) for row in value):
-            yield head
-            yield from (f"{indent}  - {_inline(row)}" for row in value)
-        else:
-            yield f"{head} {_inline(value)}"
+def aesm_facts(client: AesmClient, clock: Clock) -> Facts:
+    """Make each call once, in the order of a client; stop at the first without any answer."""
+    facts: Facts = {}
+    rows: list[Value] = []
+    for call, ask in _CALLS.items():
+        started = clock()
+        outcome, code, answered = "ok", 0, True
+        try:
+            facts |= ask(client)
+        except ConfcomError as error:
+            outcome, code = error.error_code, error.code if isinstance(error, AesmError) else 0
+            answered = isinstance(error, AesmError | MalformedError)
+        rows.append({"call": call, "outcome": outcome, "code": code, "seconds": round(clock() - started, 4)})
+        if not answered:
+            break  # each further call would wait as long
+    return facts | {"calls": rows}
 
 
-def _inline(value: Value) -> str:
-    if isinstance(value, dict):
-        return "  ".join(f"{printable(key)}={_inline(one)}" for key, one in value.items()) or "none"
-    if isinstance(value, list):
-        return ", ".join(map(_inline, value)) or "none"
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    return "none" if value is None else printable(str(value))
+def _key_ids(client: AesmClient) -> Facts:
+    return {
+        "key_ids": [
+            {"id": key.id, "version": key.version, "algorithm": key.algorithm_id, "prod_id": key.prod_id}
+            for key in client.supported_key_ids()
+        ]
+    }
+
+
+def _quoting_enclave(client: AesmClient) -> Facts:
+    target = client.init_quote().target_info  # the public key id beside it identifies the machine
+    return {
+        "quoting_enclave": {
+            "mr_enclave": target.mr_enclave.hex(),
+            "attributes": f"{target.flags:#x}",
+            "xfrm": f"{target.xfrm:#x}",
+            "misc_select": f"{target.misc_select:#x}",
+            "config_svn": target.config_svn,
+        }
+    }
+
+
+def _quote_size(client: AesmClient) -> Facts:
+    return {"quote_size": client.quote_size()}
+
+
+def _wrong_report(client: AesmClient) -> Facts:
+    client.get_quote(WRONG_REPORT)
+    return {}
+
+
+_CALLS: Final[dict[str, Callable[[AesmClient], Facts]]] = {
+    "GetSupportedAttKeyIDs": _key_ids,
+    "InitQuoteEx": _quoting_enclave,
+    "GetQuoteSizeEx": _quote_size,
+    "GetQuoteEx (wrong MAC)": _wrong_report,
+}

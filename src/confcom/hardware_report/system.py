@@ -1,10 +1,15 @@
-"""The node's kernel, SGX driver, device nodes and EPC. Reads the node by NodeFiles only."""
+"""The node's kernel, SGX driver, device nodes and EPC, from its files: access is bounded, and read-only.
+
+A file that cannot be read is noted, with the reason.
+"""
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 import stat
+from dataclasses import dataclass, field
 
 from confcom.device_plugin.discovery.device_nodes import GROUP_FILE
 from confcom.device_plugin.discovery.epc_discovery import (
@@ -15,8 +20,14 @@ from confcom.device_plugin.discovery.epc_discovery import (
     NoSgxError,
     discover,
 )
+from confcom.device_plugin.discovery.host import HostFiles
 from confcom.hardware_report import Facts
-from confcom.hardware_report.node_files import NodeFiles
+
+SMALL_FILE_BYTES = 256 * 1024
+_LIMITS = {
+    "/proc/cpuinfo": 16 * 1024 * 1024,  # under 4 KiB for each of at most 4,096 processors
+    "/var/lib/dpkg/status": 64 * 1024 * 1024,  # 1 to 2 KiB for each package
+}
 
 NODES = (*ENCLAVE_NODES, *PROVISION_NODES, "/dev/sgx_vepc", "/dev/isgx")
 GROUPS = ("sgx", "sgx_prv")
@@ -29,6 +40,57 @@ _OS_MEMBERS = ("ID", "VERSION_ID", "PRETTY_NAME")
 _SGX_FLAGS = ("sgx", "sgx_lc")
 _DISABLING = frozenset({"nosgx", "clearcpuid=sgx"})
 _CGROUP_EPC = re.compile(r"^sgx_epc (\d+)$", re.MULTILINE)
+
+
+@dataclass(frozen=True, slots=True)
+class NodeFiles(HostFiles):
+    """The node's files below a root."""
+
+    unread: dict[str, str] = field(default_factory=dict)
+    """By path of a file that exists: why it could not be read."""
+
+    def read_text(self, path: str) -> str | None:
+        """Return the text of a file, or None if it does not exist, cannot be read, or is longer than its limit."""
+        limit = _LIMITS.get(path, SMALL_FILE_BYTES)
+        try:
+            # Without O_NONBLOCK, opening a FIFO without a writer would block forever.
+            descriptor = os.open(self._at(path), os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+            with os.fdopen(descriptor, "rb") as file:
+                if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+                    self.unread[path] = "not a regular file"
+                    return None
+                data = file.read(limit + 1)
+        except OSError as error:
+            self._note(path, error)
+            return None
+        if len(data) > limit:
+            self.unread[path] = f"longer than {limit} bytes"
+            return None
+        return data.decode("utf-8", errors="replace")
+
+    def children(self, path: str) -> tuple[str, ...]:
+        """Return the names in a directory, sorted; none if it does not exist or cannot be read."""
+        try:
+            return tuple(sorted(os.listdir(self._at(path))))  # noqa: PTH208 # names alone
+        except OSError as error:
+            self._note(path, error)
+            return ()
+
+    def exists(self, path: str) -> bool:
+        """Return whether something is at the path."""
+        return self.stat(path) is not None
+
+    def stat(self, path: str) -> os.stat_result | None:
+        """Return the status of the entry at a path, links followed, or None if it does not exist or is inaccessible."""
+        try:
+            return self._at(path).stat()
+        except OSError as error:
+            self._note(path, error)
+            return None
+
+    def _note(self, path: str, error: OSError) -> None:
+        if not isinstance(error, FileNotFoundError | NotADirectoryError):
+            self.unread[path] = error.strerror or type(error).__name__
 
 
 def kernel_facts(files: NodeFiles) -> Facts:

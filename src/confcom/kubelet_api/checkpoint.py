@@ -58,11 +58,7 @@ def encode_checkpoint(registered: Mapping[str, Iterable[str]], held: Iterable[He
 
 
 def decode_checkpoint(data: bytes) -> Checkpoint:
-    """Decode a checkpoint.
-
-    Raises:
-        CheckpointError: it has another format.
-    """
+    """Decode a checkpoint."""
     try:
         content = json.loads(data)["Data"]
         registered = {name: len(_list(devices)) for name, devices in _members(content["RegisteredDevices"])}

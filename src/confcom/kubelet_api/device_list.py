@@ -78,9 +78,6 @@ def encode_device_list(count: int) -> bytes:
 
     Entries of a repeated field are concatenated, and ours differ only in the ID. So protobuf encodes one entry, and the
     others are copies with another ID.
-
-    Raises:
-        DeviceListTooLongError: the list exceeds the kubelet's receive limit.
     """
     model = device_id(0)
     entry = pb.ListAndWatchResponse(devices=[pb.Device(ID=model, health=HEALTHY)]).SerializeToString()

@@ -90,11 +90,7 @@ FIRST_STALLING = ApiVersion(1, 36)
 
 
 def parse_api_version(text: str) -> ApiVersion:
-    """Return the version that a text such as `1.36` states.
-
-    Raises:
-        ValueError: the text states none.
-    """
+    """Return the version that a text such as `1.36` states."""
     found = _VERSION.fullmatch(text)
     if not found:
         raise ValueError(f"it must be a version such as 1.36, not {text[:32]!r}")
@@ -157,13 +153,7 @@ class Accounting:
 
 
 def decide_accounting(settings: AccountingSettings, in_use: EpcInUse, epc_mib: int) -> Accounting:
-    """Decide how a node's EPC is counted.
-
-    Args:
-        settings: the operator's choice, and what the cluster can do.
-        in_use: what is in force on the node.
-        epc_mib: MiB of EPC for tenants; 0 only if containers hold EPC.
-    """
+    """Decide how a node's EPC is counted, which has so many MiB for tenants; 0 only if containers hold EPC."""
     wanted = _wanted(settings, epc_mib)
     if in_use.devices or in_use.devices_held:
         return _keep_held(_keep_devices(settings, wanted, in_use), in_use.held_count, epc_mib)
@@ -194,12 +184,7 @@ class PlannedEpc(NamedTuple):
 
 
 def planned_epc(flag: Callable[[str], str], for_tenants: int) -> PlannedEpc:
-    """Return the plan of a device plugin with these flags on a node without EPC in use.
-
-    Args:
-        flag: returns the value of a flag such as `--max-epc-mib`; empty if it is not given.
-        for_tenants: MiB without those that are set aside.
-    """
+    """Return the plan of a device plugin with these flags (a value is empty if it is not given) on an unused node."""
     version, maximum, mib = flag("--api-server"), flag("--max-epc-mib"), max(for_tenants, 0)
     settings = AccountingSettings(
         AccountingSetting(flag("--accounting") or AccountingSetting.AUTO),
@@ -216,13 +201,8 @@ def changed_epc(
 ) -> tuple[int, int] | None:
     """Return the MiB that a node offers and those that it is to offer; None if a change of flags keeps nothing back.
 
-    A lower amount, or another way of counting, is kept back while Pods hold EPC.
-
-    Args:
-        old: the value of a flag of its present device plugin; empty if there is none.
-        new: the same of the next one.
-        offered: MiB that the node offers now.
-        held: MiB that its Pods request, at least 1.
+    A lower amount, or another way of counting, is kept back while Pods hold EPC (`held`, at least 1 MiB). `old` and
+    `new` return flags of the present device plugin and of the next one.
     """
     now, size = old("--simulated-epc-mib"), new("--simulated-epc-mib")
     found = int(now) if now else offered + set_aside_mib(old)

@@ -245,7 +245,7 @@ def test_disable_asks_if_pods_use_the_add_on(confcom, enabled, monkeypatch, answ
 
     enabled.api.put(make.pod("user", on="a", limits={EPC: 10}))
     terminal = SimpleNamespace(stdin=SimpleNamespace(isatty=lambda: True))
-    monkeypatch.setattr("confcom.cli.commands.add_on.disable.sys", terminal)
+    monkeypatch.setattr("confcom.cli.commands.disable.sys", terminal)
     monkeypatch.setattr(click, "confirm", confirm)
     before = enabled.state()
     done = confcom("disable")

@@ -7,7 +7,7 @@ import sys
 import pytest
 from prometheus_client import CollectorRegistry
 
-from confcom.controller import limits_and_deadlines as limits
+from confcom.controller.api_server import applying as limits
 from confcom.controller.api_server.applying import Applier
 from confcom.controller.metrics import ControllerMetrics
 from confcom.controller.reconcile.decision import Accounting, Offer, Rules

@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from confcom.controller import limits_and_deadlines as limits
+from confcom.controller.api_server import connection as limits
 from confcom.controller.api_server.connection import ConflictError, Connection, RelistError, connect
 from confcom.errors import SettingsError, UnavailableError
 from testkit.controller import KUBECONFIG, NODE, http, node, pod, until

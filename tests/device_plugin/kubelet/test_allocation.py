@@ -68,15 +68,15 @@ def test_each_container_has_its_own_answer():
 @pytest.mark.parametrize(
     ("containers", "code", "named"),
     [
-        ([[]], "no-device-named", ""),
-        ([["AAA", "AAA"]], "device-named-twice", ""),
-        ([["AAA"], ["AAA"]], "device-named-twice", ""),
-        ([[device_id(256)]], "device-unknown", "'AEA'"),
-        ([["---"]], "device-unknown", "'---'"),
-        ([["AA"]], "device-unknown", "'AA'"),
-        ([["AAAA"]], "device-unknown", "'AAAA'"),
-        ([["nonsense and more of it" * 1000]], "device-unknown", "'nonsense and mor'"),
-        ([["ÄÖÜ"]], "device-unknown", "'ÄÖÜ'"),
+        ([[]], "devices-refused", ""),
+        ([["AAA", "AAA"]], "devices-refused", ""),
+        ([["AAA"], ["AAA"]], "devices-refused", ""),
+        ([[device_id(256)]], "devices-refused", "'AEA'"),
+        ([["---"]], "devices-refused", "'---'"),
+        ([["AA"]], "devices-refused", "'AA'"),
+        ([["AAAA"]], "devices-refused", "'AAAA'"),
+        ([["nonsense and more of it" * 1000]], "devices-refused", "'nonsense and mor'"),
+        ([["ÄÖÜ"]], "devices-refused", "'ÄÖÜ'"),
     ],
 )
 def test_what_cannot_be_allocated_is_refused_and_named(containers, code, named):

@@ -13,7 +13,6 @@ from secrets import token_hex
 import msgspec
 from msgspec import Raw
 
-from confcom.controller import limits_and_deadlines as limits
 from confcom.controller.api_server.connection import ConflictError, Connection, translated
 from confcom.controller.metrics import ControllerMetrics
 from confcom.controller.pacing import NodePacing
@@ -23,6 +22,22 @@ from confcom.controller.reconcile.state import ClusterState
 from confcom.daemon.logs import LogLimiter
 from confcom.errors import UnavailableError
 from confcom.kubernetes.objects import TERMINAL, KubernetesObject
+
+POD_PAGE = 16
+"""Pods in a page of a node's Pods: a kubelet's default maximum of 110 is 7 pages, of 10 ms each."""
+QUICK_SECONDS = 5.0
+"""Deadline for the Pods of a node, which take 0.1 s. A node that needs longer is read among the slow ones. One node of
+each kind is read at the same time, so that two answers are in memory at most."""
+SLOW_SECONDS = 30.0
+"""Deadline for the Pods of a slow node. A tenant can bind thousands to a node whose kubelet is away."""
+TICK_SECONDS = 5.0
+"""How often nodes are looked at whose time will come without an event."""
+WRITES_AT_ONCE = 8
+"""Nodes that are written at the same time. The API server takes some hundred a second."""
+EVENT_SECONDS = 1800.0
+"""A shortfall that lasts is reported again after this time: the API server forgets Events after an hour."""
+LOG_SECONDS = 10.0
+"""Interval of the log lines about requests that fail: there may be thousands."""
 
 _logger = logging.getLogger(__name__)
 
@@ -59,7 +74,7 @@ class Applier:
 
     def __post_init__(self) -> None:
         self._writes, self._reads = NodePacing(self.clock), NodePacing(self.clock)
-        self._log = LogLimiter(limits.LOG_SECONDS, self.clock)
+        self._log = LogLimiter(LOG_SECONDS, self.clock)
 
     def wake(self) -> None:
         """Look at the nodes that have changed, if there are any."""
@@ -71,13 +86,13 @@ class Applier:
         for event in synced:
             await event.wait()
         async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self._read_all(self._quick, limits.QUICK_SECONDS))
-            tasks.create_task(self._read_all(self._slow, limits.SLOW_SECONDS))
+            tasks.create_task(self._read_all(self._quick, QUICK_SECONDS))
+            tasks.create_task(self._read_all(self._slow, SLOW_SECONDS))
             next_tick = self.clock()
             while True:
                 if self.clock() >= next_tick:
                     self.tick()
-                    next_tick = self.clock() + limits.TICK_SECONDS
+                    next_tick = self.clock() + TICK_SECONDS
                 await self.apply()
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(next_tick - self.clock()):
@@ -86,7 +101,7 @@ class Applier:
     async def apply(self) -> None:
         """Look at all nodes that have changed, and write what needs no Pods."""
         self._wake.clear()
-        places = asyncio.Semaphore(limits.WRITES_AT_ONCE)
+        places = asyncio.Semaphore(WRITES_AT_ONCE)
 
         async def write(name: str) -> None:
             async with places:
@@ -159,7 +174,7 @@ class Applier:
             found = add_pod(found, pod, resources, self.release)
 
         async with asyncio.timeout(seconds):
-            await self.connection.list("api/v1/pods", query, limits.POD_PAGE, take)
+            await self.connection.list("api/v1/pods", query, POD_PAGE, take)
         return found
 
     def _take_node(self, answer: bytearray) -> None:
@@ -194,7 +209,7 @@ class Applier:
         if not shortfalls:
             return
         self._later.add(name)
-        if before == shortfalls and self.clock() < at + limits.EVENT_SECONDS:
+        if before == shortfalls and self.clock() < at + EVENT_SECONDS:
             self._shortfalls[name] = (at, shortfalls)
             return
         self._shortfalls[name] = (float("-inf"), shortfalls)  # until all Events are created, the next read tries again

@@ -17,9 +17,21 @@ from lightkube.config.models import User
 from lightkube.core.exceptions import ConfigError
 from msgspec import Raw, Struct, field
 
-from confcom.controller import limits_and_deadlines as limits
 from confcom.errors import SettingsError, UnavailableError
 from confcom.kubernetes.objects import KubernetesObject, number, text
+
+ANSWER_BYTES = 10 * 1024 * 1024
+"""Read limit of an answer, and of an event of a watch. A larger page is asked again with half as many objects. etcd
+takes objects of 1.5 MiB by default, which are 9 MiB as JSON if they consist of `<`, since Go writes `\\u003c`."""
+REQUEST_SECONDS = 15.0
+"""Timeout of a request to the API server. A page takes 0.2 s, and the API server's own timeout is 60 s."""
+QUIET_SECONDS = 75.0
+"""A watch without an event for so long may be dead, and is begun again. The API server sends a bookmark each minute."""
+GATHER_SECONDS = 0.5
+"""Pause of a watch after an event for which it had to wait; those that come meanwhile are then read together, each at a
+third of the CPU. 5,000 kubelets report 17 times in a second."""
+WAITED_SECONDS = 0.005
+"""An event that took longer was not there yet. What is there is read within a millisecond."""
 
 _HEADERS = {"Accept": "application/json", "Accept-Encoding": "identity"}  # compressed, an answer could be of any size
 _WATCH = {"watch": "true", "allowWatchBookmarks": "true"}
@@ -70,7 +82,7 @@ def connect(kubeconfig: Path | None) -> httpx2.AsyncClient:
         user = config.user or User()
         verify = client_adapter.verify_cluster(config.cluster, user, config.abs_file, trust_env=False)
         transport: Any = httpx2.AsyncHTTPTransport(verify=verify, trust_env=False)  # annotated as one without asyncio
-        timeout = httpx2.Timeout(limits.REQUEST_SECONDS)
+        timeout = httpx2.Timeout(REQUEST_SECONDS)
         parameters = client_adapter.ConnectionParams(timeout, trust_env=False, transport=transport)
         return client_adapter.AsyncClient(config, parameters)
     except (ConfigError, OSError, ValueError, LookupError, AssertionError) as error:
@@ -116,7 +128,7 @@ class Connection:
 
     async def watch(self, path: str, query: Mapping[str, str]) -> AsyncGenerator[tuple[str, KubernetesObject], None]:
         """Yield ADDED, MODIFIED, DELETED or BOOKMARK and the object, until the watch ends or is quiet for long."""
-        query, timeout = {**query, **_WATCH}, httpx2.Timeout(limits.REQUEST_SECONDS, read=None)
+        query, timeout = {**query, **_WATCH}, httpx2.Timeout(REQUEST_SECONDS, read=None)
         with translated():
             async with self.client.stream("GET", path, params=query, headers=_HEADERS, timeout=timeout) as response:
                 if not response.is_success:
@@ -135,11 +147,11 @@ async def _lines(parts: AsyncIterator[bytes]) -> AsyncIterator[bytearray]:
     while True:
         begun = clock()
         try:
-            async with asyncio.timeout(limits.QUIET_SECONDS):
+            async with asyncio.timeout(QUIET_SECONDS):
                 part = await anext(parts)
         except (TimeoutError, StopAsyncIteration):
             break
-        waited = clock() - begun > limits.WAITED_SECONDS
+        waited = clock() - begun > WAITED_SECONDS
         # Not as text: its other ends of lines, such as U+0085, stand unescaped in strings of JSON.
         *ends, rest = part.split(b"\n")
         for end in ends:
@@ -149,7 +161,7 @@ async def _lines(parts: AsyncIterator[bytes]) -> AsyncIterator[bytearray]:
         line += rest
         _require_bounded(line)
         if waited:
-            await asyncio.sleep(limits.GATHER_SECONDS)
+            await asyncio.sleep(GATHER_SECONDS)
     if line:
         yield line
 
@@ -176,8 +188,8 @@ async def _body(response: httpx2.Response) -> bytearray:
 
 
 def _require_bounded(body: bytearray) -> None:
-    if len(body) > limits.ANSWER_BYTES:
-        raise TooLargeError("the API server's answer is too large", why=f"{limits.ANSWER_BYTES} bytes are the limit")
+    if len(body) > ANSWER_BYTES:
+        raise TooLargeError("the API server's answer is too large", why=f"{ANSWER_BYTES} bytes are the limit")
 
 
 def error_of(status: int, message: str) -> UnavailableError:

@@ -11,11 +11,15 @@ import msgspec
 from msgspec import Raw
 
 from confcom.controller.api_server.connection import Connection, RelistError
-from confcom.controller.limits_and_deadlines import PAGE, SHORT_WATCH_SECONDS
 from confcom.controller.metrics import ControllerMetrics
 from confcom.controller.pacing import retry_pause
 from confcom.errors import UnavailableError
 from confcom.kubernetes.objects import KubernetesObject, name_of, text
+
+PAGE = 250
+"""Nodes, or Pods of ours, in a page of a list: 3 MB, with nodes of 12 kB."""
+SHORT_WATCH_SECONDS = 10.0
+"""A watch that lasted less is followed by a pause. An API server ends a watch after half an hour at the earliest."""
 
 _logger = logging.getLogger(__name__)
 

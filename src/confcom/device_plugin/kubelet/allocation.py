@@ -28,6 +28,8 @@ DEVICE_PERMISSIONS = "rw"
 class AllocationError(ConfcomError):
     """The kubelet asked for devices that this resource does not have."""
 
+    error_code = "devices-refused"
+
 
 @dataclass(frozen=True, slots=True)
 class Allocator:
@@ -48,7 +50,7 @@ class Allocator:
 
     def _container(self, count: int) -> pb.ContainerAllocateResponse:
         if not count:
-            raise AllocationError(f"Allocate for {self.resource.name} names no device", error_code="no-device-named")
+            raise AllocationError(f"Allocate for {self.resource.name} names no device")
         kind, envs = self.resource.kind, {PLATFORM_VARIABLE: str(self.discovery.platform)}
         if kind in {ResourceKind.EPC, ResourceKind.HELPER}:
             envs[EPC_VARIABLE] = str(count)
@@ -68,14 +70,11 @@ class Allocator:
 
     def _check(self, identifiers: Sequence[str]) -> None:
         if len(set(identifiers)) != len(identifiers):
-            raise AllocationError(
-                f"Allocate for {self.resource.name} names a device twice", error_code="device-named-twice"
-            )
+            raise AllocationError(f"Allocate for {self.resource.name} names a device twice")
         if not all_below(identifiers, self.resource.count):
             unknown = next(one for one in identifiers if not all_below([one], self.resource.count))
             raise AllocationError(
                 f"{self.resource.name} has no device {unknown[:16]!r}",
-                error_code="device-unknown",
                 why=f"this node has {self.resource.count} of them",
                 remedy="restart the kubelet, which then reads the current list",
             )

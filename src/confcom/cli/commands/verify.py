@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, TypedDict, Unpack
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -70,24 +70,6 @@ Examples:
 """
 
 
-class Demands(TypedDict):
-    """The options that make up the policy: its arguments."""
-
-    mr_enclave: bytes | None
-    mr_signer: bytes | None
-    isv_prod_id: int | None
-    min_isv_svn: int | None
-    report_data: bytes | None
-    config_id: bytes | None
-    min_config_svn: int | None
-    isv_ext_prod_id: bytes | None
-    isv_family_id: bytes | None
-    accepted_tcb_statuses: tuple[str, ...]
-    rejected_advisories: tuple[str, ...]
-    allow_simulated: bool
-    allow_debug: bool
-
-
 @click.command(no_args_is_help=True, epilog=EPILOG)
 @click.argument("quote", type=click.Path(path_type=Path, allow_dash=True, readable=False))
 @click.option("--root", required=True, metavar="FILE|intel", help="The root certificate to trust, PEM or DER.")
@@ -144,7 +126,7 @@ def verify(
     collateral: Path | None,
     at: datetime | None,
     output: str,
-    **demands: Unpack[Demands],
+    **demands: Any,  # noqa: ANN401 # as click has them
 ) -> None:
     """Check QUOTE (a file, or - for standard input; binary, hex or base64) against a root, collateral and your policy.
 
@@ -177,7 +159,7 @@ def verify(
     ctx.exit(verdict.kind.exit_code)
 
 
-def _policy(demands: Demands) -> Policy:
+def _policy(demands: dict[str, Any]) -> Policy:
     from confcom.sgx.collateral.tcb_documents import TcbStatus
     from confcom.sgx.report import REPORT_DATA_SIZE
     from confcom.verify.policy import Policy, pad_report_data

@@ -8,14 +8,10 @@ from pathlib import Path
 
 import click
 
-from confcom.cli.output_option import JSON, output_option
 from confcom.cli.path_type import NamedPath
-
-STDOUT = Path("-")
 
 
 @click.command()
-@click.option("--out", type=NamedPath(dir_okay=False, allow_dash=True), metavar="FILE", help="Write to FILE.")
 @click.option(
     "--socket",
     "socket_path",
@@ -30,10 +26,7 @@ STDOUT = Path("-")
 @click.option(
     "--timeout", type=click.FloatRange(0.1, 600), default=15.0, show_default=True, help="Seconds for each AESM call."
 )
-@output_option
-def hardware_report(
-    *, out: Path | None, socket_path: Path | None, host_root: Path, timeout: float, output: str
-) -> None:
+def hardware_report(*, socket_path: Path | None, host_root: Path, timeout: float) -> None:
     """Report the facts about this node's SGX hardware and software, to send to the authors of confcom.
 
     confcom has never run on SGX hardware. If you have some, run this command on a node, read the report, and send it.
@@ -41,15 +34,10 @@ def hardware_report(
     parameters in URLs are left out; host names in URLs of Intel's configuration files are shown.
 
     \b
-    Examples:
-      confcom hardware-report
-      confcom hardware-report -o json --out report.json
+    Example:
+      confcom hardware-report > report.json
     """
-    from confcom.hardware_report.report import local_report, text_lines
+    from confcom.hardware_report.report import local_report
 
     report = local_report(os.environ, host_root=host_root, socket=socket_path, call_seconds=timeout)
-    text = json.dumps(report, indent=2) if output == JSON else "\n".join(text_lines(report))
-    if out is None or out == STDOUT:
-        click.echo(text)
-    else:
-        out.write_text(text + "\n", encoding="utf-8")
+    click.echo(json.dumps(report, indent=2))

@@ -1,1 +1,0 @@
-"""Commands for the add-on of a cluster."""

@@ -1,1 +1,0 @@
-"""Commands for this machine: the daemons, the demo and the hardware report."""

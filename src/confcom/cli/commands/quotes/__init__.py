@@ -1,1 +1,0 @@
-"""Commands that get, show and verify quotes, and the simulated platform that signs them."""
