@@ -394,7 +394,7 @@ class ListenerHost:
 class RunningKeeper:
     """A SocketKeeper with what it needs around it."""
 
-    def __init__(self, path, started, *, target_info=b"T" * 512, replace_foreign=False, open_to_all=False):
+    def __init__(self, path, started, *, target_info=b"T" * 512, open_to_all=False):
         self.host = ListenerHost(None)
         self.can_quote_for = target_info
         self.policy = StaleTargetPolicy(1000, lambda: 0.0)
@@ -407,7 +407,6 @@ class RunningKeeper:
             worker=self.worker,
             stale=self.policy,
             limits=KEEPER_LIMITS,
-            replace_foreign=replace_foreign,
             open_to_all=open_to_all,
             on_change=self.changed.set,
         )

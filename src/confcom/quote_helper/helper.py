@@ -96,7 +96,6 @@ class QuoteHelper:
             worker=socket_worker,
             stale=stale,
             limits=limits,
-            replace_foreign=settings.replace_foreign_socket,
             open_to_all=settings.open_to_all_users,
             on_change=lambda: self._show_readiness(provider.status, sockets),
         )

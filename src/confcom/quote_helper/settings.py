@@ -120,9 +120,6 @@ class HelperSettings(DaemonSettings):
         "PATH",
         variable="CONFCOM_AESM_SOCKET",
     )
-    replace_foreign_socket: bool = switch(
-        "replace the socket of another program after the first quote; otherwise wait until that program ends"
-    )
     open_to_all_users: bool = switch(
         "keep the socket's directory at mode 0755 and the socket at 0666, and report not ready while some "
         "users cannot connect; for a directory that only the helper uses"

@@ -32,9 +32,8 @@ from confcom.daemon.worker import Worker
 from confcom.errors import ConfcomError, UnavailableError
 from confcom.quote_helper.limits_and_deadlines import HelperLimits
 from confcom.quote_helper.quoting.stale_target import StaleTargetPolicy
-from confcom.quote_helper.takeover.holder_target import read_holder_target
 from confcom.quote_helper.takeover.socket_access import DIRECTORY_MODE, SOCKET_MODE, SocketAccess, remove_directory
-from confcom.quote_helper.takeover.takeover_policy import MAX_SOCKET_PATH_BYTES, Decision, Instance, Step, decide
+from confcom.quote_helper.takeover.takeover_policy import MAX_SOCKET_PATH_BYTES, Instance, Step, decide
 from confcom.quote_helper.transport.server import AesmServer
 
 _logger = logging.getLogger(__name__)
@@ -63,7 +62,6 @@ class SocketKeeper:
         worker: Worker,
         stale: StaleTargetPolicy,
         limits: HelperLimits,
-        replace_foreign: bool,
         open_to_all: bool,
         on_change: Callable[[], None],
     ) -> None:
@@ -73,7 +71,6 @@ class SocketKeeper:
         self._worker = worker
         self._stale = stale
         self._limits = limits
-        self._replace_foreign = replace_foreign
         self._on_change = on_change
         clock = asyncio.get_running_loop().time
         self._access = SocketAccess(path, open_to_all=open_to_all, limits=limits, clock=clock)
@@ -152,22 +149,20 @@ class SocketKeeper:
             self.problem = NotReady("the path no longer leads to this helper's socket", code="path-lost", expected=True)
             self._on_change()
         try:
-            found, decision = await self._decide()
-            if decision.step is Step.REPLACE:
+            found, step = await self._decide()
+            # An instance that served here before, if any, cannot be asked any more.
+            target = b""
+            if step is Step.REPLACE:
                 # Ask before the rename, which makes that socket unreachable. Then inspect again: it may take 1 s.
-                target = await read_holder_target(self._path, deadline_seconds=self._limits.holder_target_seconds)
-                found, decision = await self._decide()
-                if decision.step is Step.REPLACE:
-                    self._stale.took_over_from(target)
+                target = await self._worker.submit(self._ask_holder)
+                found, step = await self._decide()
         except ConfcomError as error:
             return self._not_bound(error)
-        if decision.step is Step.WAIT:
-            self._set_problem(NotReady(decision.reason, decision.code, decision.expected))
+        if isinstance(step, NotReady):
+            self._set_problem(step)
             return None
-        if decision.step is Step.BIND:
-            # An instance that served here before, if any, cannot be asked any more.
-            self._stale.took_over_from(b"")
-        return self._bind(stale=found.stale, replace=decision.step is not Step.BIND)
+        self._stale.took_over_from(target)
+        return self._bind(stale=found.stale, replace=step is Step.REPLACE)
 
     def _keep_reachable(self, served: BoundUnixSocket) -> ConfcomError | None:
         problem = self._access.check_socket(served)
@@ -179,15 +174,12 @@ class SocketKeeper:
             self._retire(served)
         return error
 
-    async def _decide(self) -> tuple[PathInspection, Decision]:
+    async def _decide(self) -> tuple[PathInspection, Step | NotReady]:
         found = await self._worker.submit(lambda: _inspect(self._path))
-        return found, decide(
-            found,
-            me=self._me,
-            uid=os.geteuid(),
-            can_quote=self._can_quote,
-            replace_foreign=self._replace_foreign,
-        )
+        return found, decide(found, me=self._me, uid=os.geteuid(), can_quote=self._can_quote)
+
+    def _ask_holder(self) -> bytes:
+        return read_holder_target(self._path, self._limits.holder_target_seconds)
 
     def _bind(self, *, stale: FileIdentity | None = None, replace: bool) -> ConfcomError | None:
         """Bind the path. It runs in the event loop, so that a stop cannot come before `_bound` holds the socket."""
@@ -255,6 +247,16 @@ def _inspect(path: Path) -> PathInspection:
     if found.state is PathState.OTHER and not _is_directory(path):
         raise not_a_socket(path)
     return replace(found, stale=identity) if found.state is PathState.STALE else found
+
+
+def read_holder_target(path: Path, seconds: float) -> bytes:
+    """Return the TargetInfo that the instance at the path gives clients; empty if it gives none in time."""
+    from confcom.client.blocking import AesmClient  # noqa: PLC0415 # only an update needs it
+
+    try:
+        return AesmClient(path, timeout=seconds).init_quote().target_info.encode()
+    except (OSError, ConfcomError):
+        return b""
 
 
 def _is_directory(path: Path) -> bool:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Final, Self
 
+from confcom.daemon.readiness_log import NotReady
 from confcom.daemon.socket_path import SUN_PATH_BYTES, PathInspection, PathState, SocketHolder
 
 TOKEN_BYTES: Final = 3
@@ -64,70 +65,42 @@ class Step(Enum):
 
     BIND = "nobody serves: take the path, unless somebody was faster"
     REPLACE = "take the path from the live socket that is there"
-    RENEW = "the live socket that is there is another one of this instance: take the path from it"
-    WAIT = "leave what is there, and look again"
 
 
-@dataclass(frozen=True, slots=True)
-class Decision:
-    """A step, and for WAIT the reason, which `/readyz` shows, and its code."""
-
-    step: Step
-    reason: str = ""
-    code: str = ""
-    expected: bool = False
-    """Whether the wait is normal during an update: another quote helper serves."""
-
-
-@dataclass(frozen=True, slots=True)
-class Foreign:
-    """A live socket that is not known to be a quote helper's."""
-
-    reason: str
-    code: str
-
-
-BIND: Final = Decision(Step.BIND)
-REPLACE: Final = Decision(Step.REPLACE)
-RENEW: Final = Decision(Step.RENEW)
-NO_QUOTE: Final = Decision(
-    Step.WAIT, "another quote helper serves, and this one cannot make quotes", code="no-quote-made", expected=True
+NO_QUOTE: Final = NotReady(
+    "another quote helper serves, and this one cannot make quotes", code="no-quote-made", expected=True
 )
-NEWER_SERVES: Final = Decision(Step.WAIT, "a newer quote helper serves", code="newer-helper-serves", expected=True)
+NEWER_SERVES: Final = NotReady("a newer quote helper serves", code="newer-helper-serves", expected=True)
 
 
-def decide(found: PathInspection, *, me: Instance, uid: int, can_quote: bool, replace_foreign: bool) -> Decision:
-    """Decide what to do with the path; this instance runs as `uid`, and can quote if its last self-test passed.
+def decide(found: PathInspection, *, me: Instance, uid: int, can_quote: bool) -> Step | NotReady:
+    """Decide what to do with the path, or why to wait; `can_quote` says that the last self-test passed.
 
     Something other than a stream socket is only replaced if it is an empty directory, which only rmdir(2) can tell
     without a race.
     """
     if found.state is not PathState.LIVE:
-        return BIND
+        return Step.BIND
     holder = _identify(found.holder, uid)
-    if isinstance(holder, Foreign):
-        if replace_foreign and can_quote:
-            return REPLACE
-        rule = "no quote was made here yet" if replace_foreign else "without --replace-foreign-socket it stays"
-        return Decision(Step.WAIT, f"{holder.reason}, and {rule}", holder.code)
-    if holder == me:
-        return RENEW
+    if isinstance(holder, NotReady):
+        return holder
     if not can_quote:
         return NO_QUOTE
-    return REPLACE if holder < me else NEWER_SERVES
+    return Step.REPLACE if holder < me else NEWER_SERVES
 
 
-def _identify(holder: SocketHolder | None, uid: int) -> Instance | Foreign:
+def _identify(holder: SocketHolder | None, uid: int) -> Instance | NotReady:
+    """Return the quote helper whose live socket this is, or that it is not known to be one's."""
     if holder is None:
-        return Foreign(
+        return NotReady(
             "no connection to the live socket can be made, so its program cannot be identified",
             code="socket-not-identified",
         )
     instance = Instance.parse(holder.bound_name)
     if instance is None:
-        return Foreign("another program serves the socket", code="foreign-socket")
+        return NotReady("another program serves the socket", code="foreign-socket")
     if holder.uid not in (0, uid):
-        return Foreign(
+        return NotReady(
             f"a program of uid {holder.uid} serves the socket under a quote helper's name", code="foreign-user-socket"
         )
     return instance
