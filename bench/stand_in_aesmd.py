@@ -15,7 +15,7 @@ from pathlib import Path
 from confcom.aesm.messages import Request, Response
 from confcom.aesm.request_checks import Need, plan
 from confcom.aesm.session import RequestReceived, ServerSession
-from confcom.quote_helper.quoting.provider_calls import answer_with, call_of
+from confcom.quote_helper.quoting.service import answer_with, call_of
 from confcom.quote_provider.base import QuoteProviderError
 from confcom.quote_provider.simulated import SimulatedQuoteProvider
 

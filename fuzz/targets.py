@@ -16,7 +16,7 @@ from confcom.aesm.messages import Request, Response
 from confcom.aesm.request_checks import Need, NeedQuote, plan
 from confcom.aesm.session import PeerClosed, ProtocolViolation, RequestReceived, ServerSession
 from confcom.client import AesmClient
-from confcom.quote_helper.quoting.provider_calls import answer_with, call_of
+from confcom.quote_helper.quoting.service import answer_with, call_of
 from confcom.quote_provider.base import QuoteProviderError
 from confcom.quote_provider.simulated import SimulatedQuoteProvider
 from confcom.simulation.platform import SimulatedPlatform

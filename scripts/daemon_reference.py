@@ -18,7 +18,6 @@ from confcom.daemon.settings import Flag, SettingsParser
 from confcom.device_plugin import settings as plugin
 from confcom.device_plugin.metrics import PluginMetrics
 from confcom.quote_helper import settings as helper
-from confcom.quote_helper.helper import make_observations
 from confcom.quote_helper.telemetry.metrics import HelperMetrics
 
 
@@ -51,13 +50,7 @@ def main() -> int:
 def helper_registry() -> CollectorRegistry:
     """Everything that a quote helper may count."""
     registry = CollectorRegistry()
-    make_observations(
-        helper.parse_settings(["--simulated"], prog="", environ={"HOME": "/home"}),
-        metrics=HelperMetrics(registry),
-        registry=registry,
-        clock=lambda: 0.0,
-        wall_clock=lambda: 0.0,
-    )
+    HelperMetrics(registry, clock=lambda: 0.0)
     registry.register(LogStream(io.StringIO()).dropped)
     return registry
 

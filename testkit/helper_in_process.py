@@ -24,13 +24,12 @@ from confcom.aesm.messages import (
     InitQuoteExResponse,
 )
 from confcom.aesm.session import RequestReceived, ServerSession
-from confcom.daemon.logs import LogLimiter
 from confcom.daemon.worker import Worker
 from confcom.quote_helper.helper import QuoteHelper
 from confcom.quote_helper.limits_and_deadlines import HelperLimits
 from confcom.quote_helper.quoting.provider_state import Backend
-from confcom.quote_helper.quoting.self_test import run_self_test
-from confcom.quote_helper.quoting.service import QuoteService
+from confcom.quote_helper.quoting.service import QuoteService, call_of
+from confcom.quote_helper.quoting.simulated_backend import run_self_test
 from confcom.quote_helper.quoting.stale_target import StaleTargetPolicy
 from confcom.quote_helper.settings import parse_settings
 from confcom.quote_helper.takeover.socket_keeper import SocketKeeper
@@ -91,9 +90,6 @@ class TestProvider:
     def quote(self, report, qe_report_info):
         return self._do(self._inner.quote, report, qe_report_info)
 
-    def expiries(self, now):
-        return {}
-
     @property
     def in_loop(self):
         """What a Backend has for it."""
@@ -125,24 +121,15 @@ class CallsInLoop:
         self.max_concurrent_calls = provider.max_concurrent_calls
         self._closed = False
 
-    def identity(self, done):
-        self._start(self._provider.identity, done)
-
-    def quote_size(self, done):
-        self._start(self._provider.quote_size, done)
-
-    def quote(self, report, qe_report_info, done):
-        self._start(lambda: self._provider.quote(report, qe_report_info), done)
-
     def close(self):
         self._closed = True
 
-    def _start(self, call, done):
+    def start(self, need, done):
         ended = concurrent.futures.Future()
 
         def run():
             try:
-                ended.set_result(call())
+                ended.set_result(call_of(need, self._provider)())
             except BaseException as error:  # noqa: BLE001 # as the provider's own calls pass it on
                 ended.set_exception(error)
             if not self._closed:
@@ -255,7 +242,6 @@ class RunningServer:
         make_service = functools.partial(
             QuoteService,
             stale=StaleTargetPolicy(0, clock),
-            failure_log=LogLimiter(60, clock),
             limits=limits,
             clock=clock,
         )

@@ -77,7 +77,7 @@ def either(request):
 @pytest.fixture
 def not_yet():
     """What a provider raises that cannot quote yet."""
-    return QuoteProviderError(AesmErrorCode.ENCLAVE_LOAD_ERROR, "the quoting enclave is not loaded")
+    return QuoteProviderError(AesmErrorCode.SERVICE_UNAVAILABLE, "the quoting enclave is not loaded")
 
 
 @pytest.fixture

@@ -102,9 +102,6 @@ def test_the_provider_is_named():
     [
         (["--simulated", "--provider", "aesmd"], "two-providers"),
         (["--provider", "aesmd", "--aesmd-socket", "/s/a", "--socket", "/s/../s/a"], "aesmd-is-this-helper"),
-        (["--simulated", "--expected-root", "/r"], "flag-of-another-provider"),
-        (["--provider", "aesmd", "--state-dir", "/d"], "flag-of-another-provider"),
-        (["--provider", "aesmd", "--simulated-qe-isvsvn", "0"], "flag-of-another-provider"),
     ],
 )
 def test_flags_that_contradict_each_other(arguments, code):

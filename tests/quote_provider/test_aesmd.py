@@ -6,7 +6,6 @@ Calls are made in a thread or in an event loop; both take the same steps.
 import asyncio
 import errno
 import gc
-import os
 import socket
 import threading
 import time
@@ -17,6 +16,7 @@ import pytest
 
 from confcom.aesm.error_code import AesmErrorCode as Code
 from confcom.aesm.error_code import code_of
+from confcom.aesm.request_checks import NeedIdentity, NeedQuote, NeedQuoteSize
 from confcom.errors import SettingsError
 from confcom.quote_provider import aesmd_calls
 from confcom.quote_provider.aesmd import AesmdQuoteProvider
@@ -39,6 +39,7 @@ from testkit.waiting import until
 
 APPLICATION = SimulatedEnclave.from_name("application")
 DATA = bytes(range(64))
+IDENTITY = NeedIdentity()
 
 
 class InLoop:
@@ -48,22 +49,29 @@ class InLoop:
         self.relay = relay
 
     def __getattr__(self, name):
-        if name not in {"identity", "quote_size", "quote"}:
-            return getattr(self.relay, name)
-        return lambda *arguments: asyncio.run(self._made(name, *arguments))()
+        return getattr(self.relay, name)
 
-    async def _made(self, name, *arguments):
+    def identity(self):
+        return asyncio.run(self._made(IDENTITY))()
+
+    def quote_size(self):
+        return asyncio.run(self._made(NeedQuoteSize()))()
+
+    def quote(self, report, qe_report_info):
+        return asyncio.run(self._made(NeedQuote(report, qe_report_info, 0)))()
+
+    async def _made(self, need):
         calls = self.relay.in_loop()
         try:
-            return await ended(lambda done: getattr(calls, name)(*arguments, done))
+            return await ended(calls, need)
         finally:
             calls.close()
 
 
-async def ended(start):
+async def ended(calls, need):
     """What a call's outcome is; the caller is not called back before it knows that it has called."""
     future = asyncio.get_running_loop().create_future()
-    start(future.set_result)
+    calls.start(need, future.set_result)
     assert not future.done()
     return await future
 
@@ -97,7 +105,7 @@ def aesmd(short_dir, platform):
 
 
 def relay_to(path, root, **options):
-    return AesmdQuoteProvider(path, root, AesmdRecord(path), **{"own_pid": 0, **options})
+    return AesmdQuoteProvider(path, root, AesmdRecord(path), **options)
 
 
 @pytest.fixture
@@ -280,14 +288,6 @@ def test_garbage_is_no_answer(made, relay, aesmd):
         made(relay).identity()
 
 
-def test_its_own_socket_is_refused(aesmd, root):
-    with raises("aesmd-is-this-helper", QuoteProviderError):
-        relay_to(
-            aesmd.path, root, own_pid=os.getpid()
-        ).supported_key_count()  # the stand-in is a thread of this process
-    assert relay_to(aesmd.path, root, own_pid=os.getppid()).supported_key_count() == 1
-
-
 # Quotes that are not relayed.
 
 
@@ -358,7 +358,7 @@ async def test_a_full_backlog_is_waited_for(calls, aesmd):
     aesmd.run.listener.listen(0)
     with socket.socket(socket.AF_UNIX) as other:
         other.connect(str(aesmd.path))
-        waiting = asyncio.create_task(ended(calls.identity))
+        waiting = asyncio.create_task(ended(calls, IDENTITY))
         await asyncio.sleep(0.1)
         assert not waiting.done()
         aesmd.run.listener.accept()[0].close()
@@ -378,11 +378,11 @@ async def test_without_a_descriptor_a_call_ends_and_no_other(calls, aesmd, repla
         raise OSError(errno.EMFILE, "no descriptor")
 
     replace_sockets(refuse)
-    outcome = await ended(calls.identity)
+    outcome = await ended(calls, IDENTITY)
     with pytest.raises(OSError, match="no descriptor"):
         outcome()
     replace_sockets(socket.SocketType)
-    assert (await ended(calls.identity))() == aesmd.provider.identity()
+    assert (await ended(calls, IDENTITY))() == aesmd.provider.identity()
 
 
 async def test_what_the_kernel_does_not_take_is_sent_later(calls, platform, replace_sockets):
@@ -397,7 +397,7 @@ async def test_what_the_kernel_does_not_take_is_sent_later(calls, platform, repl
 
     replace_sockets(Narrow)
     report = report_for(platform)
-    assert (await ended(lambda done: calls.quote(report, None, done)))().quote
+    assert (await ended(calls, NeedQuote(report, None, 0)))().quote
 
 
 async def test_closing_breaks_off_calls_and_keeps_no_descriptor(relay, aesmd):
@@ -405,8 +405,8 @@ async def test_closing_breaks_off_calls_and_keeps_no_descriptor(relay, aesmd):
     before = open_descriptors()
     aesmd.hang.clear()
     calls, outcomes = relay.in_loop(), []
-    calls.identity(outcomes.append)
-    calls.identity(outcomes.append)
+    calls.start(IDENTITY, outcomes.append)
+    calls.start(IDENTITY, outcomes.append)
     await until(lambda: len(aesmd.asked) == 2)
     calls.close()
     aesmd.hang.set()
@@ -417,7 +417,7 @@ async def test_closing_breaks_off_calls_and_keeps_no_descriptor(relay, aesmd):
 async def test_closing_drops_a_call_that_ended_at_its_start(relay, aesmd):
     aesmd.kill()
     calls, outcomes = relay.in_loop(), []
-    calls.identity(outcomes.append)
+    calls.start(IDENTITY, outcomes.append)
     calls.close()
     await asyncio.sleep(0)
     await asyncio.sleep(0)
@@ -428,7 +428,7 @@ async def test_an_ended_call_leaves_nothing_to_the_collector(calls):
     gc.collect()
     gc.disable()
     try:
-        await ended(calls.identity)
+        await ended(calls, IDENTITY)
         await asyncio.sleep(0)
         assert not [left for left in gc.get_objects() if isinstance(left, aesmd_calls._Call)]
     finally:

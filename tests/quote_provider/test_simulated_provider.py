@@ -1,14 +1,12 @@
 import logging
 from dataclasses import replace
-from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from cryptography import x509
 
 from confcom.aesm.error_code import AesmErrorCode
 from confcom.errors import SettingsError
-from confcom.quote_provider.base import Expiring, QuoteProviderError
+from confcom.quote_provider.base import QuoteProviderError
 from confcom.quote_provider.simulated import SimulatedQuoteProvider
 from confcom.quote_provider.state_directory import ROOT_FOLDER, open_platform
 from confcom.sgx.quote import Quote
@@ -82,22 +80,3 @@ def test_secrets_are_in_no_log_and_no_repr(tmp_path, clock, caplog):
     provider = SimulatedQuoteProvider.open_or_create(tmp_path, clock=clock, random_bytes=lambda _: bytes.fromhex(seed))
     assert seed in (tmp_path / ROOT_FOLDER / SEED).read_text()
     assert seed not in caplog.text + repr(provider) + repr(vars(provider))
-
-
-def test_when_the_certificate_in_the_quotes_ends(provider, now):
-    report = APPLICATION.create_report(provider.identity().target_info, DATA)
-    quote = Quote.parse(provider.quote(report, None).quote)
-    leaf = x509.load_pem_x509_certificate(quote.signature.certification.pem_chain()[0])
-    assert provider.expiries(now)[Expiring.PCK_CERTIFICATE] == leaf.not_valid_after_utc > now
-
-
-@pytest.mark.parametrize("later", [timedelta(), timedelta(days=15), timedelta(days=400)])
-def test_when_the_first_of_the_collateral_ends(provider, tmp_path, now, later):
-    collateral = open_platform(tmp_path).collateral(now + later)
-    ends = [
-        collateral.read_tcb_info().next_update,
-        collateral.read_qe_identity().next_update,
-        x509.load_der_x509_crl(collateral.pck_crl).next_update_utc,
-        x509.load_der_x509_crl(collateral.root_ca_crl).next_update_utc,
-    ]
-    assert provider.expiries(now + later)[Expiring.COLLATERAL] == min(ends) > now + later

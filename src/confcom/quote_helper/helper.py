@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from collections.abc import Callable
 from typing import Final
 
 from prometheus_client import CollectorRegistry
 
 from confcom.aesm.messages import Response
-from confcom.daemon.logs import LogLimiter
 from confcom.daemon.probe_server import serve_probes
 from confcom.daemon.probes import standard_routes
 from confcom.daemon.readiness_log import NotReady, ReadinessLog
@@ -25,7 +23,7 @@ from confcom.quote_helper.settings import HelperSettings
 from confcom.quote_helper.takeover.socket_keeper import SocketKeeper
 from confcom.quote_helper.takeover.takeover_policy import Instance
 from confcom.quote_helper.telemetry.metrics import HelperMetrics, watch_loop
-from confcom.quote_helper.telemetry.observations import ExpiryMetrics, Observations, PodMetrics
+from confcom.quote_helper.telemetry.observations import Observations
 from confcom.quote_helper.telemetry.quote_log import QuoteLog
 from confcom.quote_helper.transport.connection import Connection
 from confcom.quote_helper.transport.peers import ByPod, ByUid
@@ -53,15 +51,13 @@ class QuoteHelper:
         self._open_backend = open_backend
         self._instance = instance
         self._limits = limits
-        self._metrics = HelperMetrics(registry)
+        self._metrics = HelperMetrics(registry, clock)
         self._metrics.readiness_changed(PREPARING)
         self._readiness = ReadinessLog(PREPARING.reason, clock)
         self._routes = standard_routes(lambda: self._readiness.reason, registry, clock)
         self._stopping = False
         self._clock = clock
-        self._observations = make_observations(
-            settings, metrics=self._metrics, registry=registry, clock=clock, wall_clock=time.time
-        )
+        self._observations = Observations(self._metrics, QuoteLog(settings.log_quotes_per_peer, clock))
 
     async def run(self, stop: asyncio.Event) -> None:
         """Serve until `stop` is set, then drain; all resources are released in every case.
@@ -74,8 +70,7 @@ class QuoteHelper:
         stale = StaleTargetPolicy(settings.stale_report_window_seconds, self._clock)
 
         def make_service(deliver: Callable[[Connection, Response], None]) -> QuoteService[Connection]:
-            log = LogLimiter(limits.repeated_log_seconds, self._clock)
-            return QuoteService(deliver=deliver, stale=stale, failure_log=log, limits=limits, clock=self._clock)
+            return QuoteService(deliver=deliver, stale=stale, limits=limits, clock=self._clock)
 
         server = AesmServer(
             make_service=make_service,
@@ -101,18 +96,17 @@ class QuoteHelper:
         )
 
         def provider_changed(status: ProviderStatus) -> None:
-            self._metrics.provider_changed(status)
             sockets.set_can_quote(can_quote=status.ready)
             self._show_readiness(status, sockets)
 
         provider = ProviderSupervisor(
             open_backend=self._open_backend,
-            opened=self._opened,
+            opened=lambda backend: self._metrics.quotes_by(backend.root),
             service=service,
             worker=worker,
-            tested=lambda identity: stale.quotes_for(identity.target_info.encode()),
+            stale=stale,
             changed=provider_changed,
-            self_test_failed=self._metrics.self_tests_failed.inc,
+            lost=self._metrics.losses.inc,
             limits=limits,
         )
         try:
@@ -152,10 +146,6 @@ class QuoteHelper:
         await sockets.hand_over(self._settings.handover_seconds)
         handed_over.set()
 
-    def _opened(self, backend: Backend) -> None:
-        self._observations.expiry.watch(backend.provider)
-        self._metrics.quotes_by(backend.root)
-
     def _show_readiness(self, status: ProviderStatus, sockets: SocketKeeper) -> None:
         if self._stopping:
             return
@@ -165,20 +155,3 @@ class QuoteHelper:
             self._readiness.tell(None)
         else:
             self._readiness.tell(problem.reason, code=problem.code, expected=problem.expected)
-
-
-def make_observations(
-    settings: HelperSettings,
-    *,
-    metrics: HelperMetrics,
-    registry: CollectorRegistry,
-    clock: Callable[[], float],
-    wall_clock: Callable[[], float],
-) -> Observations:
-    """Return the observers that the settings ask for."""
-    return Observations(
-        metrics=metrics,
-        pods=PodMetrics(registry, clock),
-        log=QuoteLog(settings.log_quotes_per_peer, clock),
-        expiry=ExpiryMetrics(registry, wall_clock),
-    )

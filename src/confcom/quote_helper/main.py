@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import resource
 import secrets
 import time
@@ -48,7 +47,7 @@ def main(arguments: Sequence[str], *, prog: str, environ: Mapping[str, str], std
             if settings.provider is ProviderKind.AESMD:
                 from confcom.quote_helper.quoting.aesmd_backend import open_aesmd  # noqa: PLC0415 # as below
 
-                return open_aesmd(settings.aesmd_socket, expected_root=settings.expected_root, own_pid=os.getpid())
+                return open_aesmd(settings.aesmd_socket, expected_root=settings.expected_root)
             from confcom.quote_helper.quoting.simulated_backend import open_simulated  # noqa: PLC0415 # after the socket is bound
 
             return open_simulated(

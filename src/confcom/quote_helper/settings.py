@@ -170,13 +170,6 @@ class HelperSettings(DaemonSettings):
     )
 
 
-_USELESS_FLAGS: Final = {
-    ProviderKind.SIMULATED: ("expected_root",),
-    ProviderKind.AESMD: ("state_dir", "simulated_qe_mrenclave", "simulated_qe_isvsvn"),
-}
-"""Flags of the other provider."""
-
-
 def settings_parser(prog: str, environ: Mapping[str, str]) -> SettingsParser[HelperSettings]:
     """Return the flags, for parsing, for `--help` and for shell completion."""
     epilog = _EPILOG.format(prog=prog)
@@ -185,8 +178,7 @@ def settings_parser(prog: str, environ: Mapping[str, str]) -> SettingsParser[Hel
 
 def parse_settings(arguments: Sequence[str], *, prog: str, environ: Mapping[str, str]) -> HelperSettings:
     """Return the settings from the command line and the environment; their provider is one of the two."""
-    parser = settings_parser(prog, environ)
-    settings = parser.parse(arguments)
+    settings = settings_parser(prog, environ).parse(arguments)
     provider = _chosen_provider(simulated=settings.simulated, named=settings.provider)
     if provider is ProviderKind.AESMD and settings.aesmd_socket.resolve() == settings.socket.resolve():
         raise SettingsError(
@@ -195,14 +187,6 @@ def parse_settings(arguments: Sequence[str], *, prog: str, environ: Mapping[str,
             why=f"--aesmd-socket and --socket are both {settings.socket}",
             remedy="give --aesmd-socket the private socket of Intel's aesmd",
         )
-    for flag in parser.flags:
-        if flag.field in _USELESS_FLAGS[provider] and getattr(settings, flag.field) != flag.default:
-            raise SettingsError(
-                f"{flag.name} means nothing with the provider {provider}",
-                error_code="flag-of-another-provider",
-                why="it is a setting of the other provider",
-                remedy=f"leave {flag.name} out, or choose its provider",
-            )
     if provider is ProviderKind.SIMULATED and settings.state_dir == _UNSET:
         settings = replace(settings, state_dir=default_state_dir(environ))
     return replace(settings, provider=provider)

@@ -7,24 +7,22 @@ about aesmd: its calls are serial, each may wait for PCCS, and a crash leaves it
 from __future__ import annotations
 
 import contextlib
-import socket
-import struct
 import time
 from collections.abc import Callable, Iterator, Mapping
-from datetime import datetime
 from pathlib import Path
 from types import MappingProxyType
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 from confcom.aesm.error_code import AesmErrorCode
 from confcom.aesm.errors import AesmError, ConnectionClosedError
 from confcom.aesm.messages import GetQuoteExResponse
+from confcom.aesm.request_checks import Need, NeedIdentity, NeedQuote, NeedQuoteSize
 from confcom.client import conversation
 from confcom.client.blocking import AesmClient
 from confcom.client.conversation import Conversation
 from confcom.client.errors import ServiceTimeoutError
 from confcom.errors import ConfcomError, MalformedError
-from confcom.quote_provider.aesmd_calls import AesmdInLoop, LoopCaller, Steps, run_blocking, timed
+from confcom.quote_provider.aesmd_calls import AesmdInLoop, run_blocking
 from confcom.quote_provider.aesmd_instance import (
     INIT,
     QUOTING_CALLS,
@@ -33,7 +31,7 @@ from confcom.quote_provider.aesmd_instance import (
     AesmdInstance,
     AesmdRecord,
 )
-from confcom.quote_provider.base import WRONG_SERVICE, Expiring, QuoteProviderError, QuoteResult, QuotingIdentity
+from confcom.quote_provider.base import WRONG_SERVICE, QuoteProviderError, QuoteResult, QuotingIdentity
 from confcom.quote_provider.expected_root import ExpectedRoot
 from confcom.quote_provider.quote_checks import OTHER_ENCLAVE, OTHER_KEY, WRONG_SIZE, QuoteChecker
 from confcom.sgx.report import QeReportInfo, Report
@@ -69,35 +67,9 @@ _REMEDIES: Final[Mapping[int, str]] = MappingProxyType(
 )
 """What to do about aesmd's errors, by their usual causes."""
 
-_PEER_CREDENTIALS: Final = struct.Struct("iII")
-"""struct ucred (unix(7)): pid, uid, gid."""
-
-
-class _UpstreamClient(AesmClient):
-    """An AesmClient that asks nothing of one process: this one, in whose place aesmd is expected."""
-
-    def __init__(self, socket_path: Path, own_pid: int) -> None:
-        super().__init__(socket_path)
-        self._own_pid = own_pid
-
-    def _connect(self, connection: socket.socket, deadline: float) -> None:
-        super()._connect(connection, deadline)
-        credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEER_CREDENTIALS.size)
-        if _PEER_CREDENTIALS.unpack(credentials)[0] == self._own_pid:
-            raise QuoteProviderError(
-                AesmErrorCode.SERVICE_UNAVAILABLE,
-                "the quote helper would relay to itself",
-                error_code="aesmd-is-this-helper",
-                why=f"it serves {self.socket_path} itself",
-                remedy="give --aesmd-socket the private socket of Intel's aesmd",
-            )
-
 
 class AesmdQuoteProvider:
-    """A QuoteProvider that relays to an aesmd; it checks every answer.
-
-    Calls in threads fail if the process `own_pid` serves the socket: each would wait for itself.
-    """
+    """A QuoteProvider that relays to an aesmd; it checks every answer."""
 
     def __init__(
         self,
@@ -105,11 +77,10 @@ class AesmdQuoteProvider:
         root: ExpectedRoot,
         record: AesmdRecord,
         *,
-        own_pid: int,
         call_seconds: float = CALL_SECONDS,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._client = _UpstreamClient(socket_path, own_pid)
+        self._client = AesmClient(socket_path)
         self._record = record
         self._call_seconds = call_seconds
         self._clock = clock
@@ -139,11 +110,11 @@ class AesmdQuoteProvider:
 
     def identity(self) -> QuotingIdentity:
         """Return the target info and the attestation key's id, as aesmd's InitQuoteEx gives them."""
-        return run_blocking(self._client, self._identity_steps())
+        return self._run(self._init())
 
     def quote_size(self) -> int:
         """Return the size of the next quote in bytes, as aesmd's GetQuoteSizeEx gives it."""
-        return run_blocking(self._client, self._size_steps())
+        return self._run(self._renewed_size())
 
     def quote(self, report: Report, qe_report_info: QeReportInfo | None) -> QuoteResult:
         """Get a quote from aesmd, and check it.
@@ -151,16 +122,11 @@ class AesmdQuoteProvider:
         A restarted aesmd, or one whose certificate was renewed, wants InitQuoteEx first. The client need not know as
         long as target info and key stay the same; else the code is 42.
         """
-        return run_blocking(self._client, self._quote_steps(report, qe_report_info))
+        return self._run(self._renewed_quote(report, qe_report_info))
 
     def in_loop(self) -> AesmdInLoop:
         """Return the same calls for the running event loop; whoever gets them closes them."""
-        caller = LoopCaller(self._client, self._call_seconds, self._clock)
-        return AesmdInLoop(caller, self._identity_steps, self._size_steps, self._quote_steps)
-
-    def expiries(self, now: datetime) -> Mapping[Expiring, datetime]:  # noqa: ARG002
-        """Return nothing: the provider knows the certificates only from the quotes."""
-        return {}
+        return AesmdInLoop(self._client, self._conversation_for, self._call_seconds, self._clock)
 
     def supported_key_count(self) -> int:
         """Return how many attestation keys aesmd has; without a quoting enclave it refuses.
@@ -168,43 +134,47 @@ class AesmdQuoteProvider:
         Raises:
             QuoteProviderError: aesmd refused or did not answer.
         """
-        return len(run_blocking(self._client, self._ask(conversation.supported_key_ids(), self._deadline())))
+        return len(self._run(self._ask(conversation.supported_key_ids())))
 
-    def _deadline(self) -> float:
-        return self._clock() + self._call_seconds
+    def _run(self, asked: Conversation[T]) -> T:
+        return run_blocking(self._client, asked, self._call_seconds, self._clock)
 
-    def _identity_steps(self) -> Steps[QuotingIdentity]:
-        return (yield from self._init(self._deadline()))
+    def _conversation_for(self, need: Need) -> Conversation[Any]:
+        match need:
+            case NeedQuote():
+                return self._renewed_quote(need.report, need.qe_report_info)
+            case NeedIdentity():
+                return self._init()
+            case NeedQuoteSize():
+                return self._renewed_size()
 
-    def _size_steps(self) -> Steps[int]:
-        deadline = self._deadline()
+    def _renewed_size(self) -> Conversation[int]:
         try:
-            return (yield from self._get_size(deadline))
+            return (yield from self._get_size())
         except QuoteProviderError as error:
             if error.code is not AesmErrorCode.ATT_KEY_NOT_INITIALIZED or not self._record.may_renew:
                 raise
             reason = error
         with self._renewing(reason):
-            yield from self._init(deadline)
-            return (yield from self._get_size(deadline))
+            yield from self._init()
+            return (yield from self._get_size())
 
-    def _quote_steps(self, report: Report, qe_report_info: QeReportInfo | None) -> Steps[QuoteResult]:
-        deadline = self._deadline()
-        identity = self._identity or (yield from self._init(deadline))
+    def _renewed_quote(self, report: Report, qe_report_info: QeReportInfo | None) -> Conversation[QuoteResult]:
+        identity = self._identity or (yield from self._init())
         try:
-            size = self._size or (yield from self._get_size(deadline))
-            return (yield from self._quote(report, qe_report_info, identity, size, deadline))
+            size = self._size or (yield from self._get_size())
+            return (yield from self._quote(report, qe_report_info, identity, size))
         except QuoteProviderError as error:
             refused = error.code in _ENDED_BY_INIT and self._record.may_renew
             if not refused and error.error_code not in _ENDED_BY_IDENTITY:
                 raise
             reason = error
         with self._renewing(reason):
-            renewed = yield from self._init(deadline)
+            renewed = yield from self._init()
             # A quote of another enclave than InitQuoteEx named shows that the report fits the one that runs.
             if renewed == identity or reason.error_code == OTHER_ENCLAVE:
-                size = yield from self._get_size(deadline)
-                return (yield from self._quote(report, qe_report_info, renewed, size, deadline))
+                size = yield from self._get_size()
+                return (yield from self._quote(report, qe_report_info, renewed, size))
         raise QuoteProviderError(
             AesmErrorCode.ATT_KEY_NOT_INITIALIZED,
             "the quoting enclave or its key has changed",
@@ -222,27 +192,22 @@ class AesmdQuoteProvider:
                 self._record.renew_in_vain()
             raise
 
-    def _init(self, deadline: float) -> Steps[QuotingIdentity]:
+    def _init(self) -> Conversation[QuotingIdentity]:
         self._record.find()  # its answer may be one that counts for as long as the instance runs
-        target = yield from self._ask(conversation.init_quote(), deadline)
+        target = yield from self._ask(conversation.init_quote())
         self._identity = QuotingIdentity(target.target_info, target.pub_key_id)
         return self._identity
 
-    def _get_size(self, deadline: float) -> Steps[int]:
-        size = yield from self._ask(conversation.quote_size(), deadline)
+    def _get_size(self) -> Conversation[int]:
+        size = yield from self._ask(conversation.quote_size())
         self._checker.check_size(size)
         self._size = size
         return size
 
     def _quote(
-        self,
-        report: Report,
-        qe_report_info: QeReportInfo | None,
-        identity: QuotingIdentity,
-        size: int,
-        deadline: float,
-    ) -> Steps[QuoteResult]:
-        response = yield from self._ask(conversation.request_quote(size, report, qe_report_info), deadline)
+        self, report: Report, qe_report_info: QeReportInfo | None, identity: QuotingIdentity, size: int
+    ) -> Conversation[QuoteResult]:
+        response = yield from self._ask(conversation.request_quote(size, report, qe_report_info))
         try:
             result = self._checked(response, report, qe_report_info, size, identity)
         except MalformedError as error:
@@ -268,12 +233,10 @@ class AesmdQuoteProvider:
         self._checker.check(answer.quote, size=size, identity=identity)
         return QuoteResult(answer.quote, answer.qe_report_info)
 
-    def _ask(self, asked: Conversation[T], deadline: float) -> Steps[T]:
+    def _ask(self, asked: Conversation[T]) -> Conversation[T]:
         began, instance = self._clock(), self._record.last
         try:
-            if began >= deadline:
-                raise ServiceTimeoutError("the call's time is over")
-            result = yield from timed(asked, deadline - began)
+            result = yield from asked
         except AesmError as error:
             self._answered_at = self._clock()
             raise self._refused(error, instance) from error
@@ -288,8 +251,6 @@ class AesmdQuoteProvider:
             raise self._lost("it closed the connection without an answer", error_code="aesmd-closed") from error
         except MalformedError as error:
             raise self._malformed(error) from error
-        except QuoteProviderError:
-            raise
         except ConfcomError as error:
             raise self._lost(f"{error.what} ({error.error_code})", error_code="aesmd-unreachable") from error
         self._answered_at = self._clock()

@@ -1,4 +1,4 @@
-"""Calls of aesmd step by step: which requests to send is decided in generators, which two drivers run.
+"""Calls of aesmd: the requests of a call are decided by a generator, which one of two drivers runs.
 
 A blocking driver is for threads. The other one is for an event loop: a relayed quote then costs no change of thread.
 """
@@ -9,84 +9,79 @@ import asyncio
 import functools
 import select
 import socket
-from collections.abc import Callable, Generator
-from typing import Any, Final, Generic, NoReturn, TypeVar
+from collections.abc import Callable
+from typing import Any, Final, NoReturn, TypeVar
 
-from confcom.aesm.messages import QuotingRequest, QuotingResponse
+from confcom.aesm.messages import QuotingRequest
+from confcom.aesm.request_checks import Need
 from confcom.aesm.session import ClientSession
 from confcom.client.blocking import FULL_QUEUE_PAUSE_SECONDS, RECEIVE_SIZE, AesmClient
 from confcom.client.conversation import Conversation
 from confcom.client.errors import closed_error, connect_error, timeout_error
 from confcom.daemon.deadlines import Deadlines
 from confcom.errors import ConfcomError
-from confcom.quote_provider.base import QuoteResult, QuotingIdentity
-from confcom.sgx.report import QeReportInfo, Report
 
 T = TypeVar("T")
 
 CONCURRENT_CALLS: Final = 2
 """aesmd makes one quote at a time. A second request waits in its socket, so that it is never idle between two."""
 
-Steps = Generator[tuple[QuotingRequest, float], QuotingResponse, T]
-"""Yields requests, each with the seconds that its answer may take, and is sent the answers. What kept a request from
-being answered is thrown into it."""
-Outcome = Callable[[], T]
+Outcome = Callable[[], Any]
 """Returns the result of a call, or raises its error."""
 
 
-def timed(asked: Conversation[T], seconds: float) -> Steps[T]:
-    """Return a conversation as steps, each of which may take so many seconds."""
+def run_blocking(client: AesmClient, asked: Conversation[T], seconds: float, clock: Callable[[], float]) -> T:
+    """Run a conversation in this thread, and return its result; errors of the client are thrown into it."""
+    deadline = clock() + seconds
     try:
         request = next(asked)
         while True:
-            request = asked.send((yield request, seconds))
-    except StopIteration as finished:
-        result: T = finished.value
-        return result
-
-
-def run_blocking(client: AesmClient, steps: Steps[T]) -> T:
-    """Run steps in this thread, and return their result."""
-    try:
-        request, seconds = next(steps)
-        while True:
             try:
-                response = client.exchange(request, seconds)
+                response = client.exchange(request, deadline - clock())
             except ConfcomError as error:
-                request, seconds = steps.throw(error)
+                request = asked.throw(error)
             else:
-                request, seconds = steps.send(response)
+                request = asked.send(response)
     except StopIteration as finished:
         result: T = finished.value
         return result
 
 
-class LoopCaller:
-    """Runs steps in an event loop. Its sockets are in an epoll of its own, which the loop watches as one descriptor.
+class AesmdInLoop:
+    """Calls of aesmd in an event loop. Their sockets are in an epoll that the loop watches as one descriptor.
 
     Must be created and closed in the running loop.
     """
 
-    def __init__(self, client: AesmClient, seconds: float, clock: Callable[[], float]) -> None:
+    max_concurrent_calls: Final = CONCURRENT_CALLS
+
+    def __init__(
+        self,
+        client: AesmClient,
+        conversation_for: Callable[[Need], Conversation[Any]],
+        seconds: float,
+        clock: Callable[[], float],
+    ) -> None:
         self.path = client.socket_path
         self.address = str(client.socket_path)
         self.seconds = seconds
         self.loop = asyncio.get_running_loop()
         self.epoll = select.epoll()
-        self.exchanges: dict[int, _Call[Any]] = {}
+        self.exchanges: dict[int, _Call] = {}
         """By the descriptors of their sockets."""
-        self._calls: dict[_Call[Any], None] = {}
-        self._deadlines: Deadlines[_Call[Any]] = Deadlines(seconds, clock, lambda call: call.time_out())
+        self._conversation_for = conversation_for
+        self._calls: dict[_Call, None] = {}
+        self._deadlines: Deadlines[_Call] = Deadlines(seconds, clock, lambda call: call.time_out())
         self.loop.add_reader(self.epoll.fileno(), self._take_turn)
 
-    def start(self, steps: Steps[T], done: Callable[[Outcome[T]], None]) -> None:
-        """Run steps; `done` is called with their outcome, later, also if they end at once."""
-        call = _Call(self, steps, done)
+    def start(self, need: Need, done: Callable[[Outcome], None]) -> None:
+        """Start a call; `done` is called with its outcome, later, also if it ends at once."""
+        call = _Call(self, self._conversation_for(need), done)
         self._calls[call] = None
         self._deadlines.add(call)
         call.begin()
 
-    def forget(self, call: _Call[Any]) -> bool:
+    def forget(self, call: _Call) -> bool:
         """Forget a call that has ended; return False if all calls were broken off before."""
         if call not in self._calls:
             return False
@@ -109,14 +104,14 @@ class LoopCaller:
                 call.on_event()
 
 
-class _Call(Generic[T]):
-    """Steps that are being run: at most one connection to aesmd at a time."""
+class _Call:
+    """A conversation that is being run: at most one connection to aesmd at a time."""
 
-    __slots__ = ("_caller", "_connection", "_done", "_request", "_retry", "_session", "_starting", "_steps", "_unsent")
+    __slots__ = ("_asked", "_caller", "_connection", "_done", "_request", "_retry", "_session", "_starting", "_unsent")
 
-    def __init__(self, caller: LoopCaller, steps: Steps[T], done: Callable[[Outcome[T]], None]) -> None:
+    def __init__(self, caller: AesmdInLoop, asked: Conversation[Any], done: Callable[[Outcome], None]) -> None:
         self._caller = caller
-        self._steps = steps
+        self._asked = asked
         self._done = done
         self._connection: socket.SocketType | None = None
         self._retry: asyncio.TimerHandle | None = None
@@ -126,7 +121,7 @@ class _Call(Generic[T]):
         self._unsent = memoryview(b"")
 
     def begin(self) -> None:
-        self._resume(lambda: next(self._steps))
+        self._resume(lambda: next(self._asked))
         self._starting = False
 
     def on_event(self) -> None:
@@ -145,7 +140,7 @@ class _Call(Generic[T]):
         else:
             if response is not None:
                 self.disconnect()
-                self._resume(lambda: self._steps.send(response))
+                self._resume(lambda: self._asked.send(response))
 
     def time_out(self) -> None:
         self._throw(timeout_error(self._caller.path, self._request.kind.call, self._caller.seconds))
@@ -159,9 +154,9 @@ class _Call(Generic[T]):
             self._connection.close()
             self._connection = None
 
-    def _resume(self, step: Callable[[], tuple[QuotingRequest, float]]) -> None:
+    def _resume(self, step: Callable[[], QuotingRequest]) -> None:
         try:
-            self._request, _ = step()
+            self._request = step()
         except StopIteration as finished:
             result = finished.value
             self._end(lambda: result)
@@ -170,19 +165,19 @@ class _Call(Generic[T]):
         else:
             self._connect()
 
-    def _end(self, outcome: Outcome[T]) -> None:
+    def _end(self, outcome: Outcome) -> None:
         if self._starting:
             self._caller.loop.call_soon(self._tell, outcome)
         else:
             self._tell(outcome)
 
-    def _tell(self, outcome: Outcome[T]) -> None:
+    def _tell(self, outcome: Outcome) -> None:
         if self._caller.forget(self):
             self._done(outcome)
 
     def _throw(self, error: Exception) -> None:
         self.disconnect()
-        self._resume(lambda: self._steps.throw(error))
+        self._resume(lambda: self._asked.throw(error))
 
     def _connect(self) -> None:
         self._retry = None
@@ -219,42 +214,6 @@ class _Call(Generic[T]):
         except BlockingIOError:
             return select.EPOLLIN | select.EPOLLOUT
         return select.EPOLLIN
-
-
-class AesmdInLoop:
-    """The calls of an AesmdQuoteProvider, for an event loop."""
-
-    max_concurrent_calls: Final = CONCURRENT_CALLS
-
-    def __init__(
-        self,
-        caller: LoopCaller,
-        identity: Callable[[], Steps[QuotingIdentity]],
-        quote_size: Callable[[], Steps[int]],
-        quote: Callable[[Report, QeReportInfo | None], Steps[QuoteResult]],
-    ) -> None:
-        self._caller = caller
-        self._identity = identity
-        self._quote_size = quote_size
-        self._quote = quote
-
-    def identity(self, done: Callable[[Outcome[QuotingIdentity]], None]) -> None:
-        """Get target info and public key id."""
-        self._caller.start(self._identity(), done)
-
-    def quote_size(self, done: Callable[[Outcome[int]], None]) -> None:
-        """Get the size of the next quote in bytes."""
-        self._caller.start(self._quote_size(), done)
-
-    def quote(
-        self, report: Report, qe_report_info: QeReportInfo | None, done: Callable[[Outcome[QuoteResult]], None]
-    ) -> None:
-        """Get a quote, checked."""
-        self._caller.start(self._quote(report, qe_report_info), done)
-
-    def close(self) -> None:
-        """Break off all calls."""
-        self._caller.close()
 
 
 def _raise(error: BaseException) -> NoReturn:

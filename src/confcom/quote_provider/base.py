@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
-from enum import StrEnum
 from typing import Final, Protocol
 
 from confcom.aesm.error_code import AesmErrorCode, code_of
@@ -55,15 +52,6 @@ class QuoteResult:
     qe_report_info: QeReportInfo | None
 
 
-class Expiring(StrEnum):
-    """Kinds of data after whose end verifiers no longer accept a provider's quotes."""
-
-    PCK_CERTIFICATE = "pck_certificate"
-    """The leaf of the certificate chain in every quote."""
-    COLLATERAL = "collateral"
-    """TCB info, QE identity and revocation lists, as a verifier would get them now: the earliest expiry of these."""
-
-
 class QuoteProvider(Protocol):
     """Makes quotes. Every method may raise QuoteProviderError.
 
@@ -95,6 +83,3 @@ class QuoteProvider(Protocol):
         Raises:
             QuoteProviderError: INVALID_REPORT if the report was not made for this QE.
         """
-
-    def expiries(self, now: datetime) -> Mapping[Expiring, datetime]:
-        """Return the known expiry dates; `now` is aware. The call must not block, and may come from any thread."""

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 from typing import Self
 
 from confcom.aesm.error_code import AesmErrorCode
-from confcom.quote_provider.base import Expiring, QuoteProviderError, QuoteResult, QuotingIdentity
+from confcom.quote_provider.base import QuoteProviderError, QuoteResult, QuotingIdentity
 from confcom.quote_provider.expected_root import ExpectedRoot
 from confcom.quote_provider.state_directory import open_or_create_platform, open_platform, utc_now
 from confcom.sgx.certificates import key_id
@@ -90,11 +90,3 @@ class SimulatedQuoteProvider:
                 AesmErrorCode.INVALID_REPORT, error.what, why=error.why, remedy=error.remedy
             ) from error
         return QuoteResult(quote, answer)
-
-    def expiries(self, now: datetime) -> Mapping[Expiring, datetime]:
-        """Return when the PCK certificate expires, and when collateral that is exported now expires."""
-        pki = self._platform.pki
-        return {
-            Expiring.PCK_CERTIFICATE: pki.pck.certificate.not_valid_after_utc,
-            Expiring.COLLATERAL: Validity.around(pki.root.certificate.not_valid_before_utc, now).next_update,
-        }

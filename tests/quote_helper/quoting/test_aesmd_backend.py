@@ -15,7 +15,7 @@ from confcom.aesm.error_code import AesmErrorCode as Code
 from confcom.aesm.error_code import code_of
 from confcom.aesm.errors import AesmError
 from confcom.client import AesmClient
-from confcom.quote_helper.quoting.aesmd_backend import FULL_TEST_SECONDS, open_aesmd
+from confcom.quote_helper.quoting.aesmd_backend import FULL_TEST_SECONDS, open_aesmd, run_hardware_self_test
 from confcom.quote_helper.quoting.restart_request import (
     FIRST_PAUSE_SECONDS,
     FIRST_RESTART_SECONDS,
@@ -25,7 +25,6 @@ from confcom.quote_helper.quoting.restart_request import (
     request_restart,
     withdraw_request,
 )
-from confcom.quote_helper.quoting.self_test import run_hardware_self_test
 from confcom.quote_provider.aesmd import HANGS
 from confcom.quote_provider.aesmd_instance import AesmdInstance
 from confcom.quote_provider.base import QuoteProviderError
@@ -71,7 +70,7 @@ def request_file(aesmd):
 
 @pytest.fixture
 def backend(aesmd, root_file, clock):
-    return open_aesmd(aesmd.path, expected_root=root_file, own_pid=0, clock=clock)
+    return open_aesmd(aesmd.path, expected_root=root_file, clock=clock)
 
 
 @pytest.fixture
@@ -79,7 +78,7 @@ def relaying(in_process, aesmd, root_file):
     """Run a helper in front of the stand-in."""
 
     def run(hang_seconds=60, **limits):
-        backend = open_aesmd(aesmd.path, expected_root=root_file, own_pid=0, hang_seconds=hang_seconds)
+        backend = open_aesmd(aesmd.path, expected_root=root_file, hang_seconds=hang_seconds)
         return in_process(None, open_backend=lambda: backend, **limits)
 
     return run
@@ -118,7 +117,6 @@ LATER = FIRST_RESTART_SECONDS
                 failure(Code.NETWORK_ERROR),
                 failure(Code.ATT_KEY_CERT_DATA_INVALID, error_code="quote-of-another-root"),
                 failure(Code.UNEXPECTED_ERROR, error_code="aesmd-malformed"),
-                failure(Code.SERVICE_UNAVAILABLE, error_code="aesmd-is-this-helper"),
                 failure(Code.SERVICE_UNAVAILABLE, error_code="aesmd-unreachable", lost=True),
             )
         ),
@@ -315,7 +313,7 @@ def test_a_test_root_is_told(aesmd, root_file, caplog):
     for root, told in ((root_file, True), (None, False)):
         caplog.clear()
         with caplog.at_level(logging.INFO):
-            assert open_aesmd(aesmd.path, expected_root=root, own_pid=0).provider.name == "aesmd"
+            assert open_aesmd(aesmd.path, expected_root=root).provider.name == "aesmd"
         assert any("TEST ROOT" in record.getMessage() for record in caplog.records) is told
 
 

@@ -6,7 +6,6 @@ import pytest
 
 from confcom.aesm.error_code import AesmErrorCode
 from confcom.aesm.messages import GetQuoteExRequest
-from confcom.daemon.logs import LogLimiter
 from confcom.quote_helper.limits_and_deadlines import HelperLimits
 from confcom.quote_helper.quoting.service import QuoteService
 from confcom.quote_helper.quoting.stale_target import StaleTargetPolicy
@@ -72,7 +71,6 @@ async def test_an_identity_from_a_clients_call_opens_it_too(policy, clock, provi
     service = QuoteService(
         deliver=lambda _, answer: answers.put_nowait(answer),
         stale=policy,
-        failure_log=LogLimiter(60, clock),
         limits=HelperLimits(),
         clock=clock,
     )

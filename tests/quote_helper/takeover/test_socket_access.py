@@ -89,7 +89,7 @@ async def test_the_mode_of_a_directory_with_the_sticky_bit_stays(start, path):
     assert mode(path.parent) == 0o1777
     path.parent.chmod(0o1700)
     await eventually(lambda: keeper.code is not None)
-    assert keeper.code == "socket-directory-shared"
+    assert keeper.code == "socket-directory-closed"
     assert mode(path.parent) == 0o1700
 
 
@@ -99,7 +99,7 @@ async def test_the_mode_of_a_directory_behind_a_link_stays(start, path, short_di
     path.parent.symlink_to(target)
     keeper = await start()
     await eventually(lambda: keeper.code is not None)
-    assert keeper.code == "socket-directory-linked"
+    assert keeper.code == "socket-directory-closed"
     assert mode(target) == 0o700
 
 

@@ -3,7 +3,6 @@
 import asyncio
 import logging
 import time
-from datetime import UTC, datetime
 
 import pytest
 from hypothesis import given
@@ -15,19 +14,18 @@ from confcom.aesm.framing import encode_frame
 from confcom.aesm.messages import GetQuoteExResponse, MessageKind
 from confcom.aesm.session import ServerSession
 from confcom.quote_helper.telemetry import observations
-from confcom.quote_helper.telemetry.metrics import BUCKETS, HelperMetrics, TrafficMetrics, watch_loop
-from confcom.quote_helper.telemetry.observations import (
-    EXPIRY_SECONDS,
+from confcom.quote_helper.telemetry.metrics import (
+    BUCKETS,
     MAX_PODS,
     OTHER_PODS,
     POD_AWAY_SECONDS,
-    ExpiryMetrics,
-    Observations,
-    PodMetrics,
+    HelperMetrics,
+    TrafficMetrics,
+    watch_loop,
 )
+from confcom.quote_helper.telemetry.observations import Observations
 from confcom.quote_helper.telemetry.quote_log import WINDOW_SECONDS, QuoteLog
 from confcom.quote_helper.transport.peers import Peer
-from confcom.quote_provider.base import Expiring
 
 POD = "8c1f4f3e-0e0e-4c1c-9a3d-6f5e4d3c2b1a"
 CONTAINER = "3f7a" * 16
@@ -36,23 +34,21 @@ SUCCESS = GetQuoteExResponse(0, quote=b"q")
 REFUSED = GetQuoteExResponse(AesmErrorCode.INVALID_REPORT)
 REQUESTS = "confcom_quote_helper_requests_total"
 PODS = "confcom_quote_helper_pod_requests_total"
-EXPIRY = "confcom_quote_helper_expiry_timestamp_seconds"
 
 
 @pytest.fixture
-def pods(registry, clock):
-    return PodMetrics(registry, clock)
+def metrics(registry, clock):
+    return HelperMetrics(registry, clock)
 
 
 @pytest.fixture
-def expiry(registry, clock):
-    return ExpiryMetrics(registry, clock)
+def pods(metrics):
+    return metrics.pods
 
 
 @pytest.fixture
-def observe(registry, pods, expiry, clock):
-    metrics = HelperMetrics(registry)
-    return lambda: Observations(metrics=metrics, pods=pods, log=QuoteLog(1, clock), expiry=expiry)
+def observer(metrics, clock):
+    return Observations(metrics, QuoteLog(1, clock))
 
 
 @pytest.fixture
@@ -67,9 +63,8 @@ def series(registry):
 # What goes where.
 
 
-def test_an_answer_is_counted_and_logged(observe, count, registry, request_, caplog):
+def test_an_answer_is_counted_and_logged(observer, count, registry, request_, caplog):
     caplog.set_level(logging.INFO)
-    observer = observe()
     observer.answered(PEER, request_, SUCCESS, 0.5)
     observer.answered(PEER, request_, REFUSED, 0.5)
     observer.accepting_paused("no descriptor is left")
@@ -87,18 +82,17 @@ def test_an_answer_is_counted_and_logged(observe, count, registry, request_, cap
     ]
 
 
-def test_no_metric_names_an_enclave_or_a_container(observe, registry, request_):
-    observe().answered(PEER, request_, SUCCESS, 0.5)
+def test_no_metric_names_an_enclave_or_a_container(observer, registry, request_):
+    observer.answered(PEER, request_, SUCCESS, 0.5)
     text = generate_latest(registry).decode()
     assert POD in text
     assert request_.report[64:96].hex() not in text
     assert CONTAINER not in text
 
 
-async def test_what_is_due_is_done_while_it_runs(observe, request_, clock, caplog, monkeypatch):
+async def test_what_is_due_is_done_while_it_runs(observer, request_, clock, caplog, monkeypatch):
     caplog.set_level(logging.INFO)
     monkeypatch.setattr(observations, "TICK_SECONDS", 0.001)
-    observer = observe()
     for _ in range(3):
         observer.answered(PEER, request_, SUCCESS, 0)
     clock.now += WINDOW_SECONDS
@@ -140,59 +134,6 @@ def test_a_pod_that_asks_now_and_then_stays(pods, count, clock):
     clock.now += 1
     pods.tick()
     assert count(POD, "success") is None
-
-
-# Expiry.
-
-
-class Provider:
-    def __init__(self):
-        self.end = datetime(2033, 1, 1, tzinfo=UTC)
-        self.asked = []
-
-    def expiries(self, now):
-        self.asked.append(now)
-        if self.end is None:
-            raise ZeroDivisionError
-        return {Expiring.PCK_CERTIFICATE: self.end}
-
-
-def test_a_provider_that_knows_is_asked_again_and_again(expiry, registry, clock):
-    provider = Provider()
-    expiry.tick()
-    expiry.watch(provider)
-    expiry.tick()
-    assert provider.asked == [datetime.fromtimestamp(1000, UTC)]
-    assert registry.get_sample_value(EXPIRY, {"what": "pck_certificate"}) == provider.end.timestamp()
-    provider.end = datetime(2034, 1, 1, tzinfo=UTC)
-    clock.now += EXPIRY_SECONDS - 1
-    expiry.tick()
-    assert len(provider.asked) == 1
-    clock.now += 1
-    expiry.tick()
-    assert registry.get_sample_value(EXPIRY, {"what": "pck_certificate"}) == provider.end.timestamp()
-
-
-def test_a_provider_that_fails_harms_nobody(expiry, registry, clock, caplog):
-    provider = Provider()
-    expiry.watch(provider)
-    expiry.tick()
-    end, provider.end = provider.end, None
-    clock.now += EXPIRY_SECONDS
-    expiry.tick()
-    assert [record.exc_info[0] for record in caplog.records] == [ZeroDivisionError]
-    assert registry.get_sample_value(EXPIRY, {"what": "pck_certificate"}) == end.timestamp()
-
-
-def test_a_date_that_is_set_back_stops_no_expiry_metric(expiry, registry, clock):
-    """As when a node first reaches its time server."""
-    provider = Provider()
-    clock.now = datetime(2031, 1, 1, tzinfo=UTC).timestamp()
-    expiry.watch(provider)
-    expiry.tick()
-    clock.now, provider.end = datetime(2026, 1, 1, tzinfo=UTC).timestamp(), datetime(2026, 1, 2, tzinfo=UTC)
-    expiry.tick()
-    assert registry.get_sample_value(EXPIRY, {"what": "pck_certificate"}) == provider.end.timestamp()
 
 
 # Traffic, which is counted as plain numbers.

@@ -25,7 +25,6 @@ from confcom.quote_helper.telemetry.quote_log import (
     FURTHER_LINES_IN_ALL,
     MALFORMED_LINES_IN_ALL,
     MAX_PEERS,
-    REJECTED_LINES_IN_ALL,
     WINDOW_SECONDS,
     QuoteLog,
 )
@@ -39,7 +38,6 @@ PEER = Peer((POD, CONTAINER), 1000, 17, POD, CONTAINER)
 OTHER = Peer(1001, 1001, 0)
 SUCCESS = GetQuoteExResponse(0, quote=b"q")
 REFUSED = GetQuoteExResponse(AesmErrorCode.INVALID_REPORT)
-STALE = GetQuoteExResponse(AesmErrorCode.ATT_KEY_NOT_INITIALIZED)
 ANSWERS_NUM = GetSupportedAttKeyIdNumResponse(0, 1)
 
 
@@ -270,43 +268,6 @@ def test_pauses_that_clients_cause_do_not_fill_the_log(clock, lines):
     for _ in range(20):
         log.accepting_paused("all connection slots are in use")
     assert [line["event"] for line in lines()] == ["accepting-paused"]
-
-
-# Reports for another quoting enclave.
-
-
-def test_the_third_stale_report_of_a_minute_is_explained_once(answered, lines):
-    log = answered(0)
-    for count in range(5):
-        assert len(lines("stale-reports")) == int(count >= 3)
-        log.answers(PEER, STALE)
-        log.answers(OTHER, REFUSED)
-    (line,) = lines("stale-reports")
-    assert (line["level"], line["pod"], line["code"]) == ("warning", POD, 42)
-    assert line["why"]
-    assert line["remedy"]
-    log.minute()
-    log.answers(PEER, STALE, 3)
-    assert len(lines("stale-reports")) == 2
-
-
-def test_a_client_that_follows_an_update_is_not_explained(answered, clock, lines):
-    log = answered(0)
-    for _ in range(10):
-        log.answers(PEER, STALE)
-        log.answers(PEER, SUCCESS)
-        clock.now += WINDOW_SECONDS / 2
-        log.tick()
-    assert lines("stale-reports") == []
-
-
-def test_explanations_are_bounded_in_all(answered, lines):
-    log = answered(0)
-    for minute in (1, 2):
-        for peer in peers(2 * MAX_PEERS):
-            log.answers(peer, STALE, 4)
-        assert len(lines("stale-reports")) == minute * REJECTED_LINES_IN_ALL
-        log.minute()
 
 
 # A reader that stalls.

@@ -12,11 +12,11 @@ from confcom.aesm.error_code import AesmErrorCode, code_of
 from confcom.daemon.readiness_log import NotReady
 from confcom.quote_helper.quoting.provider_state import Backend
 from confcom.quote_helper.quoting.restart_request import RestartPolicy, request_restart, withdraw_request
-from confcom.quote_helper.quoting.self_test import run_hardware_self_test
 from confcom.quote_provider.aesmd import AesmdQuoteProvider
 from confcom.quote_provider.aesmd_instance import AesmdInstance, AesmdRecord
-from confcom.quote_provider.base import QuoteProviderError, QuotingIdentity
+from confcom.quote_provider.base import WRONG_SERVICE, QuoteProvider, QuoteProviderError, QuotingIdentity
 from confcom.quote_provider.expected_root import INTEL_ROOT, read_expected_root
+from confcom.sgx.report import KEY_ID_SIZE, MAC_SIZE, REPORT_BODY_SIZE, Report
 
 _logger = logging.getLogger(__name__)
 
@@ -31,19 +31,19 @@ NO_KEYS: Final = code_of(AesmErrorCode.SERVICE_UNAVAILABLE)
 FULL_TEST_SECONDS: Final = 60.0
 """Between self-tests with InitQuoteEx, size and quote, each of which may cost a request to PCCS. Between them aesmd
 only lists its keys."""
+_REFUSALS: Final = frozenset({AesmErrorCode.INVALID_REPORT, AesmErrorCode.ATT_KEY_NOT_INITIALIZED})
+"""Codes for a report with a wrong MAC, from a service whose InitQuoteEx and GetQuoteSizeEx succeeded just before.
+Intel's gives the first. A quote helper gives the second while the report may be for an earlier quoting enclave."""
 
 
 def open_aesmd(
     socket_path: Path,
     *,
     expected_root: Path | None,
-    own_pid: int,
     hang_seconds: float = HANG_SECONDS,
     clock: Callable[[], float] = time.monotonic,
 ) -> Backend:
     """Return aesmd as a backend; it need not run yet. Without `expected_root`, quotes must end in Intel's root.
-
-    The process `own_pid` is not relayed to: it is the helper.
 
     Raises:
         SettingsError: the root cannot be read.
@@ -53,14 +53,13 @@ def open_aesmd(
     if not root.is_intel:
         _logger.warning("TEST ROOT: quotes of this helper are never genuine", extra={"root": str(root)})
     record = AesmdRecord(socket_path)
-    provider = AesmdQuoteProvider(socket_path, root, record, own_pid=own_pid)
-    tester = AesmdQuoteProvider(socket_path, root, record, own_pid=own_pid, call_seconds=hang_seconds)
+    provider = AesmdQuoteProvider(socket_path, root, record)
+    tester = AesmdQuoteProvider(socket_path, root, record, call_seconds=hang_seconds)
     self_test = AesmdSelfTest(tester, provider, record, socket_path, clock)
     return Backend(
         provider,
         self_test,
         self_test_seconds=SELF_TEST_SECONDS,
-        tells_cause=True,
         problem=lambda: _problem_of_quotes(provider),
         in_loop=provider.in_loop,
         instance=record.find,
@@ -71,6 +70,33 @@ def _problem_of_quotes(provider: AesmdQuoteProvider) -> NotReady | None:
     """Return a problem while the last quote for a client was not relayed: no self-test makes a quote."""
     rejected = provider.rejected
     return None if rejected is None else NotReady(str(rejected), code=rejected.error_code)
+
+
+def run_hardware_self_test(provider: QuoteProvider) -> QuotingIdentity:
+    """Get identity and quote size, and check that the quoting enclave refuses a report with a wrong MAC.
+
+    The helper has no enclave, so it cannot make a right report. A refusal shows that the quoting enclave runs: only it
+    can check the MAC.
+
+    Raises:
+        QuoteProviderError: the provider failed, or accepted the report.
+    """
+    identity = provider.identity()
+    provider.quote_size()
+    body = bytes(REPORT_BODY_SIZE)
+    try:
+        provider.quote(Report(body, key_id=bytes(KEY_ID_SIZE), mac=bytes(MAC_SIZE)), None)
+    except QuoteProviderError as error:
+        if error.code not in _REFUSALS:
+            raise
+        return identity
+    raise QuoteProviderError(
+        AesmErrorCode.UNEXPECTED_ERROR,
+        "the quoting service signs reports that no enclave made",
+        error_code="wrong-report-signed",
+        why="it made a quote of a report whose MAC is zero",
+        remedy=WRONG_SERVICE,
+    )
 
 
 class AesmdSelfTest:

@@ -7,7 +7,6 @@ import contextlib
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Final
 
 from confcom.aesm.error_code import AesmErrorCode
@@ -15,6 +14,7 @@ from confcom.daemon.readiness_log import NotReady
 from confcom.daemon.worker import Worker
 from confcom.quote_helper.limits_and_deadlines import HelperLimits
 from confcom.quote_helper.quoting.service import QuoteService
+from confcom.quote_helper.quoting.stale_target import StaleTargetPolicy
 from confcom.quote_provider.base import QuoteProvider, QuoteProviderError, QuotingIdentity
 
 if TYPE_CHECKING:
@@ -38,8 +38,6 @@ class Backend:
     """SHA-256 of the root certificate, in hex; empty unless the platform has its own root."""
     self_test_seconds: float | None = None
     """For one self-test, after which the provider counts as hung; None: the helper's limit."""
-    tells_cause: bool = False
-    """Whether errors of the provider have codes of their causes, which then become the reason for not being ready."""
     problem: Callable[[], NotReady | None] = lambda: None
     """Returns a problem with a backend whose self-test passes."""
     in_loop: Callable[[], AesmdInLoop] | None = None
@@ -48,26 +46,12 @@ class Backend:
     """Returns what identifies the process that makes the quotes: the next one is tested at once. It must not block."""
 
 
-class ProviderPhase(StrEnum):
-    """The state of the provider."""
-
-    PREPARING = "preparing"
-    READY = "ready"
-    LOST = "lost"
-    """A self-test passed before, and the last one failed, or has not returned."""
-
-
 @dataclass(frozen=True, slots=True)
 class ProviderStatus:
-    """The provider's phase, and why it is not ready, or not the intended one."""
+    """Whether quotes can be made, and what is wrong if they cannot, or are not relayed."""
 
-    phase: ProviderPhase
-    problem: NotReady | None = None
-
-    @property
-    def ready(self) -> bool:
-        """Whether quotes can be made."""
-        return self.phase is ProviderPhase.READY
+    ready: bool
+    problem: NotReady | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +76,7 @@ class ProviderSupervisor:
 
     The service has the provider only while the last self-test succeeded; otherwise requests that need it wait.
 
-    `tested` is called after every self-test that passed, before `changed`; `changed` also if only the problem differs.
+    `changed` is called also if only the problem differs, `lost` when a provider that worked was lost.
     """
 
     def __init__(
@@ -102,21 +86,20 @@ class ProviderSupervisor:
         opened: Callable[[Backend], None],
         service: QuoteService[Any],
         worker: Worker,
-        tested: Callable[[QuotingIdentity], None],
+        stale: StaleTargetPolicy,
         changed: Callable[[ProviderStatus], None],
-        self_test_failed: Callable[[], None],
+        lost: Callable[[], None],
         limits: HelperLimits,
     ) -> None:
         self._open_backend = open_backend
         self._opened = opened
         self._service = service
         self._worker = worker
-        self._tested = tested
+        self._stale = stale
         self._changed = changed
-        self._self_test_failed = self_test_failed
+        self._lost = lost
         self._limits = limits
-        self.status = ProviderStatus(ProviderPhase.PREPARING, PREPARING)
-        self.ready = asyncio.Event()
+        self.status = ProviderStatus(ready=False, problem=PREPARING)
         self._wake = asyncio.Event()
         self._losses = 0
         self._stopping = False
@@ -137,7 +120,6 @@ class ProviderSupervisor:
                 failures = 0
                 await self._wait(backend, instance, self._limits.self_test_interval_seconds)
             else:
-                self._self_test_failed()
                 self._on_failure(failure)
                 waits = self._limits.self_test_retry_seconds
                 await self._wait(backend, instance, waits[min(failures, len(waits) - 1)])
@@ -174,15 +156,13 @@ class ProviderSupervisor:
                 identity = await self._self_test_in_worker(backend)
         except QuoteProviderError as error:
             _logger.warning("no quote can be made", extra={"error": str(error), "code": error.code.name})
-            if backend.tells_cause:
-                return Failure.by_cause(error)
-            return Failure(NotReady(str(error), code="self-test-failed"))
+            return Failure.by_cause(error)
         except asyncio.CancelledError:
             raise
         except BaseException as error:  # a panic in Rust is not an Exception (pyo3)
             _logger.exception("the self-test failed unexpectedly")
             return Failure(NotReady(f"the self-test failed: {type(error).__name__}", code="self-test-failed"))
-        self._tested(identity)
+        self._stale.quotes_for(identity.target_info.encode())
         return None
 
     async def _self_test_in_worker(self, backend: Backend) -> QuotingIdentity:
@@ -199,33 +179,28 @@ class ProviderSupervisor:
         return call.result()
 
     def _on_success(self, backend: Backend) -> Failure | None:
-        provider = backend.provider
-        before = self.status.phase
-        if before is not ProviderPhase.READY:
+        was_ready = self.status.ready
+        if not was_ready:
             try:
-                self._service.provide(provider, backend.in_loop, self._on_lost)
+                self._service.provide(backend.provider, backend.in_loop, self._on_lost)
             except OSError as error:  # no descriptor is left
                 return Failure(NotReady(f"the quote provider cannot be used: {error}", code="self-test-failed"))
         problem = backend.problem()
         if problem is not None:
             _logger.warning("%s", problem.reason)  # each time: `confcom status` shows the end of the log
-        status = ProviderStatus(ProviderPhase.READY, problem)
+        status = ProviderStatus(ready=True, problem=problem)
         if self.status != status:
             self._set(status)
-        if before is ProviderPhase.READY:
-            return None
-        self.ready.set()
-        message = "the quote provider is back" if before is ProviderPhase.LOST else "ready: the self-test passed"
-        _logger.info(message, extra={"provider": provider.name})
+        if not was_ready:
+            _logger.info("the self-test passed", extra={"provider": backend.provider.name})
         return None
 
     def _on_failure(self, failure: Failure) -> None:
         was_ready = self.status.ready
-        phase = ProviderPhase.LOST if was_ready else self.status.phase
-        self._set(ProviderStatus(phase, failure.problem))
+        self._set(ProviderStatus(ready=False, problem=failure.problem))
         self._service.withdraw(failure.refusal)
         if was_ready:
-            self.ready.clear()
+            self._lost()
             _logger.error("the quote provider was lost", extra={"reason": failure.problem.reason})
 
     def _set(self, status: ProviderStatus) -> None:

@@ -10,14 +10,13 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from confcom.aesm.error_code import AesmErrorCode
 from confcom.aesm.messages import Request, Response
-from confcom.aesm.request_checks import Need, NeedQuote, plan
+from confcom.aesm.request_checks import Need, NeedIdentity, NeedQuote, NeedQuoteSize, plan
 from confcom.daemon.deadlines import Deadlines
 from confcom.daemon.fair_queue import FairQueue
 from confcom.daemon.logs import LogLimiter
 from confcom.quote_helper.limits_and_deadlines import QUOTE_BATCH, HelperLimits
-from confcom.quote_helper.quoting.provider_calls import answer_with, call_of, start_in_loop
 from confcom.quote_helper.quoting.stale_target import StaleTargetPolicy
-from confcom.quote_provider.base import QuoteProvider, QuoteProviderError
+from confcom.quote_provider.base import QuoteProvider, QuoteProviderError, QuoteResult, QuotingIdentity
 
 if TYPE_CHECKING:
     from confcom.quote_provider.aesmd_calls import AesmdInLoop
@@ -41,6 +40,28 @@ class Ticket(Generic[A]):
     """Whether its call was repeated because the provider was lost meanwhile."""
 
 
+def call_of(need: Need, provider: QuoteProvider) -> Callable[[], QuoteResult | QuotingIdentity | int]:
+    """Return the provider's call that a need is for."""
+    match need:
+        case NeedQuote():
+            return lambda: provider.quote(need.report, need.qe_report_info)
+        case NeedIdentity():
+            return provider.identity
+        case NeedQuoteSize():
+            return provider.quote_size
+
+
+def answer_with(need: Need, result: Any) -> Response:  # noqa: ANN401 # as the need's own call returned it
+    """Return the answer with what that call returned."""
+    match need:
+        case NeedQuote():
+            return need.answer(result.quote, result.qe_report_info)
+        case NeedIdentity():
+            return need.answer(result.target_info, result.pub_key_id)
+        case NeedQuoteSize():
+            return need.answer(result)
+
+
 class QuoteService(Generic[A]):
     """Answers requests. Num, IDs and Select never wait, whatever state the provider is in.
 
@@ -55,12 +76,11 @@ class QuoteService(Generic[A]):
         *,
         deliver: Callable[[A, Response], None],
         stale: StaleTargetPolicy,
-        failure_log: LogLimiter,
         limits: HelperLimits,
         clock: Callable[[], float],
     ) -> None:
         self._stale = stale
-        self._failure_log = failure_log
+        self._failure_log = LogLimiter(limits.repeated_log_seconds, clock)
         self._refusal_log = LogLimiter(limits.refusal_log_seconds, clock)
         self._limits = limits
         self._clock = clock
@@ -70,12 +90,8 @@ class QuoteService(Generic[A]):
         self._on_lost: Callable[[QuoteProviderError], None] = lambda _: None
         self._refusal: AesmErrorCode | None = None
         """Code with which requests are refused while there is no provider; None: they wait for one."""
-        self._served: QuoteProvider | None = None
-        """The provider that was set last, also while it is withdrawn."""
         self._in_loop: AesmdInLoop | None = None
         """Its calls, if they wait; None: it is called inline."""
-        self._opened: list[AesmdInLoop] = []
-        """To be closed at the end: calls of a provider that was replaced may still complete."""
         self._stopping = False
         self._scheduled = False
         self._waiting: FairQueue[Ticket[A]] = FairQueue()
@@ -105,16 +121,13 @@ class QuoteService(Generic[A]):
     ) -> None:
         """Set the provider, which is ready, and serve the requests that wait; without `in_loop`, it is called inline.
 
-        `on_lost` is called in the loop when a call finds the provider lost.
+        It is the same one each time. `on_lost` is called in the loop when a call finds it lost.
 
         Raises:
-            OSError: no descriptor is left for its calls in the loop; the service has the provider that it had before.
+            OSError: no descriptor is left for its calls in the loop.
         """
-        if provider is not self._served:
-            self._in_loop = None if in_loop is None else in_loop()
-            if self._in_loop is not None:
-                self._opened.append(self._in_loop)
-            self._served = provider
+        if self._in_loop is None and in_loop is not None:
+            self._in_loop = in_loop()
         self._provider = provider
         self._on_lost = on_lost
         self._schedule()
@@ -139,9 +152,8 @@ class QuoteService(Generic[A]):
         self._queue_deadlines.close()
         self._call_deadlines.close()
         self._calls.clear()
-        for in_loop in self._opened:
-            in_loop.close()
-        self._opened.clear()
+        if self._in_loop is not None:
+            self._in_loop.close()
         while self._waiting.take() is not None:
             pass
 
@@ -224,7 +236,7 @@ class QuoteService(Generic[A]):
                     self._repeat_or_refuse(ticket, result.code)
             self._schedule()
 
-        start_in_loop(ticket.need, in_loop, on_done)
+        in_loop.start(ticket.need, on_done)
 
     def _repeat_or_refuse(self, ticket: Ticket[A], code: AesmErrorCode) -> None:
         """Let a request wait once for the provider's return: making a quote twice does no harm."""

@@ -9,10 +9,14 @@ from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
+from confcom.aesm.error_code import AesmErrorCode
 from confcom.quote_helper.quoting.provider_state import Backend
-from confcom.quote_helper.quoting.self_test import run_self_test
+from confcom.quote_provider.base import QuoteProvider, QuoteProviderError, QuotingIdentity
+from confcom.quote_provider.expected_root import ExpectedRoot
+from confcom.quote_provider.quote_checks import QuoteChecker
 from confcom.quote_provider.simulated import SimulatedQuoteProvider
 from confcom.quote_provider.state_directory import exposure, is_read_only, utc_now
+from confcom.sgx.quote import REPORT_BODY
 from confcom.sgx.report import REPORT_DATA_SIZE, Report, TargetInfo
 from confcom.simulation.enclave import SimulatedEnclave
 from confcom.simulation.quoting_enclave import DEFAULT_QE_IDENTITY
@@ -68,5 +72,39 @@ def open_simulated(
         provider,
         lambda: run_self_test(provider, make_report, provider.root, clock()),
         root=provider.root_fingerprint,
-        tells_cause=True,
+    )
+
+
+def run_self_test(
+    provider: QuoteProvider, make_report: Callable[[TargetInfo], Report], root: ExpectedRoot, now: datetime
+) -> QuotingIdentity:
+    """Get identity, quote size and a quote, as a client does, and verify the quote up to the root; return the identity.
+
+    An identity alone does not show that quotes can be made. Signatures, the QE's report, the certificate chain and its
+    dates are verified; revocation and TCB are not.
+
+    Raises:
+        QuoteProviderError: no quote was made, or no verifier would accept it.
+    """
+    identity = provider.identity()
+    size = provider.quote_size()
+    report = make_report(identity.target_info)
+    quote = provider.quote(report, None).quote
+    try:
+        QuoteChecker(root).check(quote, size=size, identity=identity, now=now)
+    except QuoteProviderError as error:
+        raise _wrong(error.why, error_code=error.error_code) from error
+    if quote[REPORT_BODY] != report.encoded_body:
+        raise _wrong("it contains another report", error_code="quote-of-another-report")
+    return identity
+
+
+def _wrong(why: str, *, error_code: str) -> QuoteProviderError:
+    return QuoteProviderError(
+        AesmErrorCode.ATT_KEY_CERT_DATA_INVALID,
+        "no verifier accepts the quote of the self-test",
+        error_code=error_code,
+        why=why,
+        remedy="if a certificate is not valid now, correct the clock; or delete the simulated root, create another and "
+        "export it to relying parties; otherwise report this bug with the log",
     )

@@ -87,17 +87,6 @@ class SocketAccess:
         if found.st_mode & stat.S_IXOTH or not self._open_to_all:
             return None
         reason = f"clients of other users cannot enter the socket's directory ({describe(found)})"
-        if linked:
-            return NotReady(
-                f"{reason}, and its mode is not changed, because {directory} is a symbolic link; {self._remedy}",
-                code="socket-directory-linked",
-            )
-        if found.st_mode & stat.S_ISVTX:
-            return NotReady(
-                f"{reason}, and its mode is not changed, because it has the sticky bit; give the socket a "
-                f"directory of its own, or run on the node: chmod a+rx {directory}",
-                code="socket-directory-shared",
-            )
         return NotReady(f"{reason}; {self._remedy}", code="socket-directory-closed")
 
     def check_socket(self, bound: BoundUnixSocket) -> NotReady | None:

@@ -1,4 +1,4 @@
-"""The quote helper's metrics. Label sets are closed: kinds of requests and AESM codes, never peers or enclaves."""
+"""The quote helper's metrics. Label sets are closed, but for a bounded number of Pods; no label names an enclave."""
 
 from __future__ import annotations
 
@@ -17,7 +17,6 @@ from prometheus_client.utils import floatToGoString
 from confcom.aesm.error_code import AesmErrorCode
 from confcom.aesm.messages import MessageKind
 from confcom.daemon.readiness_log import NotReady
-from confcom.quote_helper.quoting.provider_state import ProviderPhase, ProviderStatus
 from confcom.quote_helper.transport.observer import DROP_REASONS
 
 LOOP_LOOK_SECONDS: Final = 0.05
@@ -29,6 +28,13 @@ _STALL_BUCKETS: Final = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 1.0, 5.0)
 BUCKETS: Final = (0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.05, 0.25, 1.0, 5.0, 15.0)
 """Seconds: from a simulated quote (under 0.1 ms) to the time-out of Intel's client (15 s)."""
 _BOUNDS: Final = (*map(floatToGoString, BUCKETS), "+Inf")
+
+MAX_PODS: Final = 512
+"""Pods with their own series; a kubelet runs 110 by default, and at most 500 in practice. Further pods share one."""
+POD_AWAY_SECONDS: Final = 900.0
+"""After this time without requests a pod loses its series: three times as long as Prometheus looks back for a value."""
+OTHER_PODS: Final = "other"
+"""The label of pods beyond MAX_PODS; it cannot be a UID."""
 
 
 class _Answers:
@@ -86,13 +92,76 @@ class TrafficMetrics(Collector):
     """The registry learns the names from it."""
 
 
+class _Pod:
+    __slots__ = ("failures", "last_seen", "successes")
+
+    def __init__(self, last_seen: float) -> None:
+        self.successes = 0
+        self.failures = 0
+        self.last_seen = last_seen
+
+
+class PodMetrics(Collector):
+    """Requests by pod, for a bounded number of pods with recent requests. Counted in the event loop."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._now = clock()
+        """As of the last tick."""
+        self._pods: dict[str, _Pod] = {}
+        self._unknown = _Pod(self._now)
+        self._others = _Pod(self._now)
+
+    def answered(self, pod: str, *, succeeded: bool) -> None:
+        """Count an answer to a pod's request."""
+        counts = self._pods.get(pod)
+        if counts is None:
+            counts = self._admit(pod)
+        counts.last_seen = self._now
+        if succeeded:
+            counts.successes += 1
+        else:
+            counts.failures += 1
+
+    def tick(self) -> None:
+        """Remove the pods without requests for POD_AWAY_SECONDS."""
+        self._now = self._clock()
+        for pod, counts in list(self._pods.items()):
+            if self._now - counts.last_seen >= POD_AWAY_SECONDS:
+                del self._pods[pod]
+
+    def collect(self) -> Iterator[Metric]:
+        """Return the current values."""
+        family = CounterMetricFamily(
+            "confcom_quote_helper_pod_requests",
+            "Answers, by the pod's UID (empty: unknown; other: pods beyond the limit), and success or failure",
+            labels=["pod", "outcome"],
+        )
+        for pod, counts in (("", self._unknown), (OTHER_PODS, self._others), *self._pods.items()):
+            family.add_metric([pod, "success"], counts.successes)
+            family.add_metric([pod, "failure"], counts.failures)
+        yield family
+
+    describe = collect
+    """The registry learns the name from it."""
+
+    def _admit(self, pod: str) -> _Pod:
+        if not pod:
+            return self._unknown
+        if len(self._pods) >= MAX_PODS:
+            return self._others
+        counts = self._pods[pod] = _Pod(self._now)
+        return counts
+
+
 class HelperMetrics:
     """The helper's metrics, registered in `registry`."""
 
-    def __init__(self, registry: CollectorRegistry) -> None:
+    def __init__(self, registry: CollectorRegistry, clock: Callable[[], float]) -> None:
         gauge, counter = partial(Gauge, registry=registry), partial(Counter, registry=registry)
-        self.traffic = TrafficMetrics()
+        self.traffic, self.pods = TrafficMetrics(), PodMetrics(clock)
         registry.register(self.traffic)
+        registry.register(self.pods)
         self._dropped = counter(
             "confcom_quote_helper_connections_dropped",
             f"Connections closed without an answer, by reason: {', '.join(DROP_REASONS)}",
@@ -115,13 +184,7 @@ class HelperMetrics:
             "1 for the code of the problem that keeps the helper from being ready",
             ["code"],
         )
-        self._provider = gauge(
-            "confcom_quote_helper_provider_state",
-            f"1 for the quote provider's state, 0 for the other states: {', '.join(ProviderPhase)}",
-            ["state"],
-        )
-        self._losses = counter("confcom_quote_helper_provider_losses", "Times that a working quote provider was lost")
-        self.self_tests_failed = counter("confcom_quote_helper_self_tests_failed", "Self-tests that made no quote")
+        self.losses = counter("confcom_quote_helper_provider_losses", "Times that a working quote provider was lost")
         self._root = gauge(
             "confcom_quote_helper_simulated_root_info",
             "1 for the simulated root in use: SHA-256 of its certificate; the same on all nodes",
@@ -133,7 +196,6 @@ class HelperMetrics:
             buckets=_STALL_BUCKETS,
             registry=registry,
         )
-        self._provider_phase: ProviderPhase | None = None
         for reason in DROP_REASONS:
             self._dropped.labels(reason)
 
@@ -153,14 +215,6 @@ class HelperMetrics:
         self._root.clear()
         if root:
             self._root.labels(root).set(1)
-
-    def provider_changed(self, status: ProviderStatus) -> None:
-        """Set the state of the quote provider."""
-        if status.phase is ProviderPhase.LOST and self._provider_phase is not ProviderPhase.LOST:
-            self._losses.inc()
-        self._provider_phase = status.phase
-        for phase in ProviderPhase:
-            self._provider.labels(phase.value).set(phase is status.phase)
 
 
 async def watch_loop(clock: Callable[[], float], late: Callable[[float], None]) -> None:

@@ -20,9 +20,7 @@ from confcom.sgx.report import mr_enclave_of
 
 _logger = logging.getLogger(__name__)
 
-# Names of their own, because looking up an enum member takes 0.1 µs, and this runs for each answer.
-_GET_QUOTE_EX: Final = MessageKind.GET_QUOTE_EX
-_ATT_KEY_NOT_INITIALIZED: Final = AesmErrorCode.ATT_KEY_NOT_INITIALIZED
+_GET_QUOTE_EX: Final = MessageKind.GET_QUOTE_EX  # looking up the enum member takes 0.1 µs, for each answer
 
 WINDOW_SECONDS: Final = 60.0
 """The minute of the limits per peer and in all."""
@@ -43,28 +41,13 @@ MALFORMED_LINES: Final = 1
 """Lines about malformed requests per peer and minute: one shows what is wrong, and a peer could cause any number."""
 FIRST_LINES_IN_ALL: Final = 240
 """First lines of all peers in a minute: twice as many as a kubelet runs Pods by default. With all other lines these are
-at most 560 lines of about 350 bytes in a minute, so that the 50 MiB that a kubelet keeps by default cover more than
+at most 550 lines of about 350 bytes in a minute, so that the 50 MiB that a kubelet keeps by default cover more than
 four hours."""
 FURTHER_LINES_IN_ALL: Final = 240
 """Further lines of all peers in a minute: four times DEFAULT_QUOTE_LINES; more if the limit per peer is higher."""
 MALFORMED_LINES_IN_ALL: Final = 60
 """Lines about malformed requests of all peers in a minute. They have a separate limit, so that they do not use up the
 lines about quotes."""
-
-REPEATED_REPORTS: Final = 3
-"""Rejected reports of one peer in a minute at which it is logged. A client that keeps the TargetInfo from before an
-update has one report rejected by 42, calls InitQuoteEx again, and succeeds."""
-REJECTED_LINES_IN_ALL: Final = 10
-"""Lines in a minute, for all peers. They say the same about each peer, and a peer can cause one a minute."""
-
-_REJECTED_WHY: Final = (
-    "a client that follows an update gets 42 once; one that gets it again makes reports for another target"
-)
-_REJECTED_REMEDY: Final = (
-    "make each report for the target info that InitQuoteEx returned on this node's socket, in an enclave on this node: "
-    "not for a target info of another node, of a file, or of an in-process quoting enclave, and not in an enclave of "
-    "another kind (simulated beside hardware)"
-)
 
 
 @dataclass(slots=True)
@@ -83,14 +66,9 @@ class PeerLines:
     The count is reported when the minute ends, and is itself the peer's first line of the next one. Counts of peers for
     which no line is left are reported together.
 
-    First lines and further ones have separate budgets, so that peers with many lines do not use up the lines of others.
-
-    Args:
-        lines: for one peer.
-        first: first lines of all peers.
-        further: other lines of all peers.
-        clock: seconds.
-        summarise: gets a peer, its counts by code, and the seconds that they cover.
+    `lines` are for one peer. All peers together have `first` lines that are a peer's first one, and `further` other
+    ones, so that peers with many lines do not use up the lines of others. `summarise` gets a peer, its counts by code,
+    and the seconds that they cover.
     """
 
     def __init__(
@@ -172,15 +150,12 @@ class QuoteLog:
         self._malformed = PeerLines(
             MALFORMED_LINES, first=MALFORMED_LINES_IN_ALL, further=0, clock=clock, summarise=_summarise_malformed
         )
-        self._rejected = RejectedReports(clock)
         self._pauses = LogLimiter(WINDOW_SECONDS, clock)
 
     def answered(self, peer: Peer, request: Request, response: Response, seconds: float) -> None:
         """Log or count an answer, sent `seconds` after its request was complete; only quotes are logged."""
         if request.kind is not _GET_QUOTE_EX:
             return
-        if response.error_code == _ATT_KEY_NOT_INITIALIZED:
-            self._rejected.rejected(peer)
         if self._every_quote or self._quotes.admit(peer, response.error_code):
             fields = _quote_fields(peer, request, response)
             _logger.info("quote", extra=fields | {"event": "quote", "seconds": round(seconds, 6)})
@@ -200,43 +175,13 @@ class QuoteLog:
 
     def tick(self) -> None:
         """Log the counts of a minute that is over."""
-        for counts in (self._quotes, self._malformed, self._rejected):
-            counts.tick()
+        self._quotes.tick()
+        self._malformed.tick()
 
     def close(self) -> None:
         """Log the counts of all peers."""
         self._quotes.end_minute()
         self._malformed.end_minute()
-
-
-class RejectedReports:
-    """Counts reports that were answered by 42, by peer and minute, and logs the third one of each peer."""
-
-    def __init__(self, clock: Callable[[], float]) -> None:
-        self._clock = clock
-        self._since = clock()
-        self._counts: Counter[Hashable] = Counter()
-        self._lines_left = REJECTED_LINES_IN_ALL
-
-    def rejected(self, peer: Peer) -> None:
-        """Count a rejected report of this peer. Peers beyond MAX_PEERS in a minute are not counted."""
-        if peer.key not in self._counts and len(self._counts) >= MAX_PEERS:
-            return
-        self._counts[peer.key] += 1
-        if self._counts[peer.key] == REPEATED_REPORTS and self._lines_left:
-            self._lines_left -= 1
-            fields = {"event": "stale-reports", "pid": peer.pid, "code": 42, "count": REPEATED_REPORTS}
-            _logger.warning(
-                "clients send reports for another quoting enclave",
-                extra=peer_fields(peer) | fields | {"why": _REJECTED_WHY, "remedy": _REJECTED_REMEDY},
-            )
-
-    def tick(self) -> None:
-        """Begin a new minute if this one is over."""
-        if self._clock() - self._since >= WINDOW_SECONDS:
-            self._since = self._clock()
-            self._counts.clear()
-            self._lines_left = REJECTED_LINES_IN_ALL
 
 
 def _summarise_quotes(peer: Peer, counted: Mapping[int, int], seconds: float) -> None:
