@@ -75,7 +75,6 @@ class TestProvider:
         self._inner = SimulatedQuoteProvider(PLATFORM, DEFAULT_QE_IDENTITY)
         self.waits = waits
         self.max_concurrent_calls = 1
-        self.name = "test"
         self.before = lambda: None
         self.calls = 0
         self.last_identity = self._inner.last_identity

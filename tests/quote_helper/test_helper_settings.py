@@ -139,12 +139,6 @@ def test_the_helper_warns_of_a_platform_that_others_can_read(tmp_path, caplog):
     assert ["0640" in record.getMessage() for record in caplog.records] == [True]
 
 
-def test_a_quoting_enclave_of_intels_is_refused(tmp_path):
-    intels = bytes.fromhex("b08903e5d5e8d13128582a7b6746a8dd1f9718f05e26465a5aae58056a882562")
-    with pytest.raises(SettingsError):
-        open_simulated(tmp_path, qe_mr_enclave=intels)
-
-
 # Limits that are adapted to the descriptors that a process may have.
 
 

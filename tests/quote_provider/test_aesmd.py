@@ -207,16 +207,10 @@ def test_after_a_change_of_the_enclave_clients_report_anew(relay, aesmd, state_d
     assert relay.quote(report_for(relay), None).quote
 
 
-@pytest.mark.parametrize(
-    ("known", "error_code"),
-    [
-        pytest.param({"pub_key_id": bytes(32)}, "aesm-att-key-not-initialized", id="key"),
-    ],
-)
-def test_a_quote_by_another_identity_than_init_gave(relay, known, error_code):
+def test_a_quote_by_another_key_than_init_gave(relay):
     report = report_for(relay)
-    relay._identity = replace(relay.identity(), **known)
-    refused(relay, error_code, report)
+    relay._identity = replace(relay.identity(), pub_key_id=bytes(32))
+    refused(relay, "aesm-att-key-not-initialized", report)
 
 
 def test_a_wrong_target_info_is_renewed(made, relay, aesmd, platform):
@@ -254,10 +248,9 @@ def test_all_that_one_call_asks_has_one_deadline(make_relay, aesmd):
     report = report_for(relay)
     aesmd.seconds = 0.2
     aesmd.restart()
-    began = time.monotonic()
     with pytest.raises(QuoteProviderError):
         relay.quote(report, None)  # it would need four answers
-    assert time.monotonic() - began < 0.6
+    assert len(aesmd.asked) <= 2
 
 
 def test_one_that_answers_others_is_slow_and_not_lost(make_relay, aesmd):

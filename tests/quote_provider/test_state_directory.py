@@ -6,10 +6,8 @@ import pytest
 
 from confcom.errors import ConfcomError, ExitCode, UnavailableError
 from confcom.quote_provider.state_directory import ROOT_FOLDER, exposure, open_or_create_platform, open_platform
-from confcom.simulation.platform import SimulatedPlatform
 from confcom.simulation.root_seed import CHECK, CREATED, SEED, RootSeedError
 from testkit.raised import raises
-from testkit.users import as_user
 
 
 def mode(path):
@@ -47,15 +45,6 @@ def test_created_once_then_found_by_nobody_else(tmp_path, clock):
     assert (mode(state), mode(state / ROOT_FOLDER)) == (0o700, 0o700)
     assert {mode(file) for file in (state / ROOT_FOLDER).iterdir()} == {0o600}
     assert names(state) == [ROOT_FOLDER]
-
-
-def test_clock_and_randomness_are_the_callers(tmp_path, clock, now):
-    def create(name, **random):
-        return open_or_create_platform(tmp_path / name, clock=clock, **random).platform
-
-    fixed = {"random_bytes": lambda size: bytes(range(size))}
-    assert create("1", **fixed) == create("2", **fixed) == SimulatedPlatform.create(bytes(range(32)), now)
-    assert create("3").root_fingerprint != create("4").root_fingerprint
 
 
 def test_the_second_of_two_takes_the_first_ones_platform(tmp_path, clock):
@@ -182,15 +171,6 @@ def test_a_directory_that_cannot_be_made_or_written(tmp_path):
     for directory in (tmp_path / "file" / "state", Path("/proc/self")):
         with raises("state-directory-unusable", UnavailableError, "why", "remedy", naming=str(directory)):
             open_or_create_platform(directory)
-
-
-def test_a_file_that_may_not_be_read_is_an_error(tmp_path):
-    tmp_path.chmod(0o755)
-    (tmp_path / ROOT_FOLDER).mkdir()
-    (tmp_path / ROOT_FOLDER / SEED).touch(0)
-    with as_user(), raises("state-directory-unusable", UnavailableError) as caught:
-        open_or_create_platform(tmp_path)
-    assert isinstance(caught.value.__cause__, PermissionError)
 
 
 def test_what_a_killed_process_left_does_not_disturb(tmp_path, clock):

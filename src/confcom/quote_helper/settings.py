@@ -63,8 +63,6 @@ examples:
 
 
 class ProviderKind(StrEnum):
-    """What makes the quotes."""
-
     SIMULATED = "simulated"
     AESMD = "aesmd"
 
@@ -85,8 +83,6 @@ def _state_directory(text: str) -> Path:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HelperSettings(DaemonSettings):
-    """The quote helper's settings; each field is a flag."""
-
     simulated: bool = switch(
         "make quotes with a simulated platform; they prove nothing about hardware (as --provider simulated)"
     )

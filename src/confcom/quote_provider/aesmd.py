@@ -94,26 +94,17 @@ class AesmdQuoteProvider:
         """Whether a call found aesmd lost. Whoever tests it resets this."""
 
     @property
-    def name(self) -> str:
-        """Name for logs and metrics."""
-        return "aesmd"
-
-    @property
     def last_identity(self) -> QuotingIdentity | None:
-        """The identity that aesmd gave last."""
         return self._identity
 
     @property
     def last_quote_size(self) -> int:
-        """The size that aesmd gave last; 0 before the first."""
         return self._size
 
     def identity(self) -> QuotingIdentity:
-        """Return the target info and the attestation key's id, as aesmd's InitQuoteEx gives them."""
         return self._run(self._init())
 
     def quote_size(self) -> int:
-        """Return the size of the next quote in bytes, as aesmd's GetQuoteSizeEx gives it."""
         return self._run(self._renewed_size())
 
     def quote(self, report: Report, qe_report_info: QeReportInfo | None) -> QuoteResult:

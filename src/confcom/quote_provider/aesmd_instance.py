@@ -78,5 +78,4 @@ class AesmdRecord:
             self._spent = (instance, error)
 
     def renew_in_vain(self) -> None:
-        """Record that a refusal stayed after InitQuoteEx."""
         self._renewed_in_vain = self.find()

@@ -60,10 +60,6 @@ class QuoteProvider(Protocol):
     """
 
     @property
-    def name(self) -> str:
-        """Name for logs and metrics: `simulated`, `aesmd`."""
-
-    @property
     def last_identity(self) -> QuotingIdentity | None:
         """The identity that was given last, without a call; None if none was given yet."""
 

@@ -16,8 +16,6 @@ MAX_ROOT_FILE_BYTES: Final = 64 * 1024
 
 @dataclass(frozen=True, slots=True)
 class ExpectedRoot:
-    """A root key: Intel's, or one for tests."""
-
     key_id: bytes
     """SHA-384 of the public point, 48 bytes."""
 

@@ -33,7 +33,6 @@ class SimulatedQuoteProvider:
 
     @classmethod
     def open(cls, state_dir: Path) -> Self:
-        """Load the platform from a state directory."""
         return cls(open_platform(state_dir))
 
     @classmethod
@@ -45,13 +44,7 @@ class SimulatedQuoteProvider:
         clock: Callable[[], datetime] = utc_now,
         random_bytes: Callable[[int], bytes] = secrets.token_bytes,
     ) -> Self:
-        """Load the platform from a state directory, or create one if there is none."""
         return cls(open_or_create_platform(state_dir, clock=clock, random_bytes=random_bytes).platform, qe_identity)
-
-    @property
-    def name(self) -> str:
-        """Name for logs and metrics."""
-        return "simulated"
 
     @property
     def root_fingerprint(self) -> str:
@@ -65,24 +58,19 @@ class SimulatedQuoteProvider:
 
     @property
     def last_identity(self) -> QuotingIdentity:
-        """The identity, which never changes."""
         return self.identity()
 
     @property
     def last_quote_size(self) -> int:
-        """The size of every quote."""
         return self.quote_size()
 
     def identity(self) -> QuotingIdentity:
-        """Return the quoting enclave's target info and the attestation key's id."""
         return QuotingIdentity(self._quoting_enclave.target_info, self._quoting_enclave.pub_key_id)
 
     def quote_size(self) -> int:
-        """Return the exact size of every quote in bytes."""
         return self._quoting_enclave.quote_size
 
     def quote(self, report: Report, qe_report_info: QeReportInfo | None) -> QuoteResult:
-        """Verify the report's MAC and sign its body."""
         try:
             quote, answer = self._quoting_enclave.quote(report, qe_report_info)
         except ReportRejectedError as error:

@@ -34,14 +34,11 @@ _WRITABLE_BY_OTHERS = stat.S_IWGRP | stat.S_IWOTH
 
 @dataclass(frozen=True, slots=True)
 class StoredPlatform:
-    """A platform, and whether this call created it."""
-
     platform: SimulatedPlatform
     created: bool
 
 
 def utc_now() -> datetime:
-    """Return the current time; the default clock."""
     return datetime.now(UTC)
 
 

@@ -313,22 +313,11 @@ def test_a_test_root_is_told(aesmd, root_file, caplog):
     for root, told in ((root_file, True), (None, False)):
         caplog.clear()
         with caplog.at_level(logging.INFO):
-            assert open_aesmd(aesmd.path, expected_root=root).provider.name == "aesmd"
+            open_aesmd(aesmd.path, expected_root=root)
         assert any("TEST ROOT" in record.getMessage() for record in caplog.records) is told
 
 
 # A helper in front of it.
-
-
-async def test_while_one_call_runs_the_next_one_waits_in_aesmd(relaying, aesmd):
-    async with relaying() as running:
-        await running.ready()
-        aesmd.hang.clear()
-        aesmd.asked.clear()
-        clients = [await running.asking(ASKS_INIT, number) for number in range(1, 5)]
-        await until(lambda: aesmd.asked == [INIT, INIT])
-        aesmd.hang.set()
-        assert await asyncio.gather(*clients) == [0] * 4
 
 
 async def test_clients_calls_take_no_thread(in_process, backend):

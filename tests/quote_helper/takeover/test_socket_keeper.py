@@ -176,31 +176,20 @@ async def test_directories_of_root_are_an_error_for_other_users(keeper, path, oc
     assert not path.exists() or path.is_dir()
 
 
+@pytest.mark.parametrize("call", ["inspect_socket", "listen_at"])
 @pytest.mark.parametrize(
-    ("number", "at_the_start"),
-    [(errno.ENOSPC, None), (errno.EMFILE, None), (errno.EACCES, UnavailableError), (errno.EROFS, UnavailableError)],
-    ids=lambda value: errno.errorcode[value] if isinstance(value, int) else None,
+    ("number", "ends_a_start"),
+    [(errno.ENOSPC, False), (errno.EMFILE, False), (errno.EACCES, True), (errno.EROFS, True)],
+    ids=lambda value: errno.errorcode.get(value, ""),
 )
-async def test_a_directory_that_cannot_take_a_socket(keeper, refuse, number, at_the_start):
+async def test_a_directory_that_cannot_take_a_socket(keeper, refuse, call, number, ends_a_start):
     """A full disk passes, and is waited for; wrong permissions end a start, and are waited for later."""
-    undo = refuse(socket_keeper, "listen_at", number)
+    undo = refuse(socket_keeper, call, number)
     running = keeper(1)
-    if at_the_start is None:
+    with pytest.raises(UnavailableError) if ends_a_start else contextlib.nullcontext():
         await running.start()
-    else:
-        with pytest.raises(at_the_start):
-            await running.start()
-        running.task = asyncio.create_task(running.keeper.run())
+    running.task = running.task or asyncio.create_task(running.keeper.run())
     assert os.strerror(number) in running.keeper.problem.reason
-    undo()
-    await running.serves()
-
-
-async def test_without_a_descriptor_nothing_is_lost(keeper, path, refuse):
-    running = await keeper(1).start()
-    undo = refuse(socket_keeper, "inspect_socket", errno.EMFILE)
-    path.unlink()
-    await running.until(is_blocked)
     undo()
     await running.serves()
 

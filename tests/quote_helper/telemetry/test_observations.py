@@ -174,13 +174,6 @@ def test_as_prometheus_client_counts(answers, connections):
     assert shown(registry) == shown(usual(answers, connections))
 
 
-def test_the_registry_knows_its_names():
-    registry = CollectorRegistry()
-    registry.register(TrafficMetrics())
-    with pytest.raises(ValueError, match="Duplicated"):
-        Counter("confcom_quote_helper_requests", "again", registry=registry)
-
-
 async def test_a_blocked_loop_is_told():
     stalls = asyncio.Queue()
     watch = asyncio.create_task(watch_loop(time.perf_counter, stalls.put_nowait))

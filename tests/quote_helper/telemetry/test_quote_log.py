@@ -157,16 +157,6 @@ def test_no_minute_has_more_lines_than_allowed(answered, lines, quote_lines):
     assert counted(lines) == 400
 
 
-def test_after_a_quiet_minute_all_lines_are_there_again(answered, lines):
-    log = answered(2)
-    log.answers(PEER, SUCCESS, 3)
-    log.minute()
-    log.minute()
-    log.answers(PEER, SUCCESS, 2)
-    assert len(lines("quote")) == 4
-    assert len(lines("more-quotes")) == 1
-
-
 def test_at_the_end_all_counts_are_logged(answered, clock, lines, violation):
     log = answered(1)
     log.answers(PEER, SUCCESS, 4)

@@ -28,8 +28,6 @@ PREPARING: Final = NotReady("the quote provider is being prepared", code="provid
 
 @dataclass(frozen=True, slots=True)
 class Backend:
-    """A quote provider, and how to test it."""
-
     provider: QuoteProvider
     self_test: Callable[[], QuotingIdentity]
     """Tests whether quotes can be made, and returns the identity that clients get. It raises QuoteProviderError, and
@@ -105,7 +103,6 @@ class ProviderSupervisor:
         self._stopping = False
 
     async def run(self) -> None:
-        """Open the backend, then test it periodically until cancelled."""
         backend = await self._worker.submit(self._open_backend)
         self._opened(backend)
         failures = 0
@@ -192,7 +189,7 @@ class ProviderSupervisor:
         if self.status != status:
             self._set(status)
         if not was_ready:
-            _logger.info("the self-test passed", extra={"provider": backend.provider.name})
+            _logger.info("the self-test passed")
         return None
 
     def _on_failure(self, failure: Failure) -> None:

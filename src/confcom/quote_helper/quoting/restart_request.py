@@ -55,7 +55,6 @@ class RestartPolicy:
         self._pause = FIRST_PAUSE_SECONDS
 
     def on_success(self) -> None:
-        """Forget all failures."""
         self._refusing_since = None
         self._pause = FIRST_PAUSE_SECONDS
 

@@ -41,7 +41,6 @@ class Ticket(Generic[A]):
 
 
 def call_of(need: Need, provider: QuoteProvider) -> Callable[[], QuoteResult | QuotingIdentity | int]:
-    """Return the provider's call that a need is for."""
     match need:
         case NeedQuote():
             return lambda: provider.quote(need.report, need.qe_report_info)
@@ -52,7 +51,6 @@ def call_of(need: Need, provider: QuoteProvider) -> Callable[[], QuoteResult | Q
 
 
 def answer_with(need: Need, result: Any) -> Response:  # noqa: ANN401 # as the need's own call returned it
-    """Return the answer with what that call returned."""
     match need:
         case NeedQuote():
             return need.answer(result.quote, result.qe_report_info)
@@ -105,7 +103,6 @@ class QuoteService(Generic[A]):
 
     @property
     def waiting(self) -> int:
-        """Number of requests that wait for their turn."""
         return len(self._waiting)
 
     @property
@@ -284,7 +281,5 @@ class QuoteService(Generic[A]):
         except BaseException:  # a panic in Rust is not an Exception (pyo3), and it must not fail other requests
             suppressed = self._failure_log.admit()
             if suppressed is not None:
-                _logger.exception(
-                    "the quote provider failed", extra={"provider": provider.name, "suppressed": suppressed}
-                )
+                _logger.exception("the quote provider failed", extra={"suppressed": suppressed})
             return need.refuse(AesmErrorCode.UNEXPECTED_ERROR)

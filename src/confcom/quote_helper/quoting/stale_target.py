@@ -46,7 +46,6 @@ class StaleTargetPolicy:
         self._ends = self._clock() + (self._window_seconds if changed else 0.0)
 
     def code_for_rejected_report(self) -> AesmErrorCode:
-        """Return the code for a rejected report now."""
         if self._clock() < self._ends:
             return AesmErrorCode.ATT_KEY_NOT_INITIALIZED
         return AesmErrorCode.INVALID_REPORT

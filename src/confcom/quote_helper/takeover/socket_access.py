@@ -28,7 +28,6 @@ _OTHERS_MAY_ENTER: Final = stat.S_IXGRP | stat.S_IXOTH
 
 
 def describe(status: os.stat_result) -> str:
-    """Return mode and owners of a file."""
     return f"mode {stat.S_IMODE(status.st_mode):04o}, uid {status.st_uid}, gid {status.st_gid}"
 
 
@@ -60,8 +59,6 @@ def repaired_mode(mode: int) -> int:
 
 
 class SocketAccess:
-    """Checks and repairs the modes of one socket and its directory."""
-
     def __init__(self, path: Path, *, open_to_all: bool, limits: HelperLimits, clock: Callable[[], float]) -> None:
         self._path = path
         self._open_to_all = open_to_all

@@ -51,8 +51,6 @@ LOOK_PATIENCE_SECONDS: Final = 1.0
 
 
 class SocketKeeper:
-    """Binds the path for one instance, and watches over it."""
-
     def __init__(
         self,
         path: Path,
@@ -88,18 +86,17 @@ class SocketKeeper:
             ConfcomError: the path cannot be bound, and waiting will not help.
         """
         require_usable_path(self._path, MAX_SOCKET_PATH_BYTES)
-        error = await self._reconcile()
+        error = await self._look()
         if error is not None and _is_permanent(error):
             raise error
 
     async def run(self) -> None:
-        """Reconcile the path periodically until cancelled."""
         while True:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(self._limits.socket_tick_seconds):
                     await self._wake.wait()
             self._wake.clear()
-            await self._reconcile()
+            await self._look()
 
     def set_can_quote(self, *, can_quote: bool) -> None:
         """Set whether this instance's last self-test passed. A change is acted on at once."""
@@ -115,14 +112,14 @@ class SocketKeeper:
         if self._bound is None or not self._bound.owns_path():
             return
         self._me = self._me.as_oldest
-        served = self._bound
-        if self._bind(replace=True) is not None:
+        try:
+            self._replace(self._bound)
+        except ConfcomError:
             return
-        self._retire(served)
         ends = asyncio.get_running_loop().time() + seconds
         while self._bound is not None and asyncio.get_running_loop().time() < ends:
             await asyncio.sleep(min(seconds, self._limits.hand_over_look_seconds))
-            await self._reconcile()
+            await self._look()
 
     def leave(self) -> None:
         """Remove the path if it leads to this instance; its backlog is still accepted. Call after `run`."""
@@ -137,51 +134,57 @@ class SocketKeeper:
         for bound in list(self._retired):
             self._remove(bound)
 
-    async def _reconcile(self) -> ConfcomError | None:
+    async def _look(self) -> ConfcomError | None:
+        """Reconcile the path; return why it cannot be bound."""
+        try:
+            await self._reconcile()
+        except ConfcomError as error:
+            self._set_problem(NotReady(str(error), error.error_code))
+            return error
+        return None
+
+    async def _reconcile(self) -> None:
         if (barrier := self._access.check_directory()) is not None:
             self._set_problem(barrier)
-            return None
+            return
         if self._bound is not None:
             if self._bound.owns_path():
-                return self._keep_reachable(self._bound)
+                self._keep_reachable(self._bound)
+                return
             self._retire(self._bound)
             self._bound = None
             self.problem = NotReady("the path no longer leads to this helper's socket", code="path-lost", expected=True)
             self._on_change()
-        try:
+        found, step = await self._decide()
+        target = b""  # of an instance that served here before, if any, and cannot be asked any more
+        if step is Step.REPLACE:
+            # Ask before the rename, which makes that socket unreachable. Then inspect again: it may take 1 s.
+            seconds = self._limits.holder_target_seconds
+            target = await self._worker.submit(lambda: read_holder_target(self._path, seconds))
             found, step = await self._decide()
-            # An instance that served here before, if any, cannot be asked any more.
-            target = b""
-            if step is Step.REPLACE:
-                # Ask before the rename, which makes that socket unreachable. Then inspect again: it may take 1 s.
-                target = await self._worker.submit(self._ask_holder)
-                found, step = await self._decide()
-        except ConfcomError as error:
-            return self._not_bound(error)
         if isinstance(step, NotReady):
             self._set_problem(step)
-            return None
+            return
         self._stale.took_over_from(target)
-        return self._bind(stale=found.stale, replace=step is Step.REPLACE)
+        self._bind(stale=found.stale, replace=step is Step.REPLACE)
 
-    def _keep_reachable(self, served: BoundUnixSocket) -> ConfcomError | None:
+    def _keep_reachable(self, served: BoundUnixSocket) -> None:
         problem = self._access.check_socket(served)
-        if problem is None or not self._access.socket_is_anothers():
+        if problem is not None and self._access.socket_is_anothers():
+            self._replace(served)
+        else:
             self._set_problem(problem)
-            return None
-        error = self._bind(replace=True)
-        if error is None:
-            self._retire(served)
-        return error
+
+    def _replace(self, served: BoundUnixSocket) -> None:
+        """Bind the path anew, in place of this instance's own socket."""
+        self._bind(replace=True)
+        self._retire(served)
 
     async def _decide(self) -> tuple[PathInspection, Step | NotReady]:
         found = await self._worker.submit(lambda: _inspect(self._path))
         return found, decide(found, me=self._me, uid=os.geteuid(), can_quote=self._can_quote)
 
-    def _ask_holder(self) -> bytes:
-        return read_holder_target(self._path, self._limits.holder_target_seconds)
-
-    def _bind(self, *, stale: FileIdentity | None = None, replace: bool) -> ConfcomError | None:
+    def _bind(self, *, stale: FileIdentity | None = None, replace: bool) -> None:
         """Bind the path. It runs in the event loop, so that a stop cannot come before `_bound` holds the socket."""
         try:
             make_directory(self._path.parent, DIRECTORY_MODE)
@@ -191,20 +194,12 @@ class SocketKeeper:
                 remove_directory(self._path)
             self._bound = listen_at(self._path, tag=self._me.mark, mode=SOCKET_MODE, backlog=BACKLOG, replace=replace)
         except FileExistsError:
-            self._set_problem(NotReady("another instance took the path first", code="path-taken", expected=True))
-            self._wake.set()
-            return None
-        except ConfcomError as error:
-            return self._not_bound(error)
+            self._wake.set()  # another instance took the path first
+            return
         except OSError as error:
-            return self._not_bound(_bind_error(self._path, error))
+            raise _bind_error(self._path, error) from error
         self._server.add_listener(self._bound.socket)
         self._set_problem(None)
-        return None
-
-    def _not_bound(self, error: ConfcomError) -> ConfcomError:
-        self._set_problem(NotReady(str(error), error.error_code))
-        return error
 
     def _retire(self, bound: BoundUnixSocket) -> None:
         """Close a socket that lost the path after `accept_drain_seconds`: its backlog is still accepted."""
@@ -270,13 +265,10 @@ def _is_permanent(error: ConfcomError) -> bool:
 
 def _bind_error(path: Path, error: OSError) -> UnavailableError:
     if error.errno == errno.ENOENT and path.parent.is_dir():
-        unavailable = UnavailableError(
+        return UnavailableError(
             f"{path} cannot be bound",
             error_code="mounted-directory-removed",
             why="the mounted source of its directory was removed",
             remedy="restart the helper's container, so that the new directory is mounted",
         )
-    else:
-        unavailable = unusable(path, error)
-    unavailable.__cause__ = error
-    return unavailable
+    return unusable(path, error)

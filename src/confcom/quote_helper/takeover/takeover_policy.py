@@ -61,8 +61,6 @@ class Instance:
 
 
 class Step(Enum):
-    """The action to take with a path that this instance does not serve."""
-
     BIND = "nobody serves: take the path, unless somebody was faster"
     REPLACE = "take the path from the live socket that is there"
 

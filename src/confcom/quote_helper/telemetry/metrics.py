@@ -61,7 +61,6 @@ class TrafficMetrics(Collector):
         self._answers: dict[MessageKind, _Answers] = {}
 
     def answered(self, kind: MessageKind, code: int, seconds: float) -> None:
-        """Count an answer."""
         answers = self._answers.get(kind)
         if answers is None:
             answers = self._answers[kind] = _Answers()
@@ -70,7 +69,6 @@ class TrafficMetrics(Collector):
         answers.seconds += seconds
 
     def collect(self) -> Iterator[Metric]:
-        """Return the current values."""
         requests = CounterMetricFamily(
             "confcom_quote_helper_requests",
             "Requests answered, by kind and result (AESM's code in lower case)",
@@ -89,7 +87,6 @@ class TrafficMetrics(Collector):
         yield from (requests, seconds, accepted)
 
     describe = collect
-    """The registry learns the names from it."""
 
 
 class _Pod:
@@ -113,7 +110,6 @@ class PodMetrics(Collector):
         self._others = _Pod(self._now)
 
     def answered(self, pod: str, *, succeeded: bool) -> None:
-        """Count an answer to a pod's request."""
         counts = self._pods.get(pod)
         if counts is None:
             counts = self._admit(pod)
@@ -131,7 +127,6 @@ class PodMetrics(Collector):
                 del self._pods[pod]
 
     def collect(self) -> Iterator[Metric]:
-        """Return the current values."""
         family = CounterMetricFamily(
             "confcom_quote_helper_pod_requests",
             "Answers, by the pod's UID (empty: unknown; other: pods beyond the limit), and success or failure",
@@ -143,7 +138,6 @@ class PodMetrics(Collector):
         yield family
 
     describe = collect
-    """The registry learns the name from it."""
 
     def _admit(self, pod: str) -> _Pod:
         if not pod:
@@ -155,8 +149,6 @@ class PodMetrics(Collector):
 
 
 class HelperMetrics:
-    """The helper's metrics, registered in `registry`."""
-
     def __init__(self, registry: CollectorRegistry, clock: Callable[[], float]) -> None:
         gauge, counter = partial(Gauge, registry=registry), partial(Counter, registry=registry)
         self.traffic, self.pods = TrafficMetrics(), PodMetrics(clock)
@@ -200,11 +192,9 @@ class HelperMetrics:
             self._dropped.labels(reason)
 
     def dropped(self, reason: str) -> None:
-        """Count a connection that was closed without an answer."""
         self._dropped.labels(reason).inc()
 
     def readiness_changed(self, problem: NotReady | None) -> None:
-        """Set why the helper is not ready; None: it is."""
         self._ready.set(problem is None)
         self._not_ready.clear()
         if problem is not None:

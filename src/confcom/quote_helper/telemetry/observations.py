@@ -27,36 +27,29 @@ class Observations:
         self._log = log
 
     async def run(self) -> None:
-        """Run the periodic work until cancelled."""
         while True:
             self._pods.tick()
             self._log.tick()
             await asyncio.sleep(TICK_SECONDS)
 
     def close(self) -> None:
-        """Log the remaining counts."""
         self._log.close()
 
     def accepted(self, count: int) -> None:
-        """Record accepted connections."""
         self._traffic.accepted += count
 
     def answered(self, peer: Peer, request: Request, response: Response, seconds: float) -> None:
-        """Record an answer."""
         self._traffic.answered(request.kind, response.error_code, seconds)
         self._pods.answered(peer.pod, succeeded=response.error_code == _SUCCESS)
         self._log.answered(peer, request, response, seconds)
 
     def dropped(self, peer: Peer, reason: str) -> None:
-        """Record a connection that was closed without an answer."""
         del peer  # no label names one
         self._metrics.dropped(reason)
 
     def malformed(self, peer: Peer, violation: ProtocolViolation) -> None:
-        """Record input that is not an AESM request."""
         self._log.malformed(peer, violation)
 
     def accepting_paused(self, reason: str) -> None:
-        """Record a pause in accepting."""
         self._metrics.accepting_paused.inc()
         self._log.accepting_paused(reason)

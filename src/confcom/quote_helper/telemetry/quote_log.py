@@ -52,8 +52,6 @@ lines about quotes."""
 
 @dataclass(slots=True)
 class _Minute:
-    """What one peer had in this minute."""
-
     peer: Peer
     lines: int = 0
     counted: Counter[int] = field(default_factory=Counter)
@@ -99,7 +97,6 @@ class PeerLines:
         return False
 
     def tick(self) -> None:
-        """End the minute if it is over."""
         if self._clock() - self._since >= WINDOW_SECONDS:
             self.end_minute()
 
@@ -161,7 +158,6 @@ class QuoteLog:
             _logger.info("quote", extra=fields | {"event": "quote", "seconds": round(seconds, 6)})
 
     def malformed(self, peer: Peer, violation: ProtocolViolation) -> None:
-        """Log or count input that is not an AESM request."""
         if self._malformed.admit(peer, 0):
             fields = {"event": "malformed-request", "pid": peer.pid, "error": str(violation.error)}
             _logger.warning("malformed request", extra=peer_fields(peer) | fields)
@@ -174,12 +170,10 @@ class QuoteLog:
             _logger.warning("accepting connections is paused", extra=fields)
 
     def tick(self) -> None:
-        """Log the counts of a minute that is over."""
         self._quotes.tick()
         self._malformed.tick()
 
     def close(self) -> None:
-        """Log the counts of all peers."""
         self._quotes.end_minute()
         self._malformed.end_minute()
 
