@@ -66,7 +66,7 @@ KUBECTLS = {
     "silence": {"kubectl": script(b"", b"", 1)},
     "killed": {"kubectl": b"#!/bin/sh\nkill -9 $$\n"},
 }
-"""What else is printed in the place of JSON: tests/addon/cluster/test_unexpected_output.py."""
+"""What else is printed in the place of JSON: tests/addon/test_cluster.py."""
 ANSWERING = {"kubectl": script(JSON)}
 FILES = {
     "missing": "missing",

@@ -31,7 +31,15 @@ def images(cluster):
 
 
 def test_enable_waits_until_every_node_is_ready(confcom, cluster):
+    """It holds the Lease to the end."""
     cluster.roll_slowly()
+    work, holders = cluster.each, []
+
+    def look_and_work():
+        holders.append(cluster.api.find("Lease")[0]["spec"]["holderIdentity"])
+        work()
+
+    cluster.each = look_and_work
     done = confcom.ok("enable", "--simulated", "-o", "json")
     result = json.loads(done.stdout)
     assert (result["changed"], result["revision"]) == (True, 1)
@@ -39,6 +47,11 @@ def test_enable_waits_until_every_node_is_ready(confcom, cluster):
     for step in ("device plugin", "quote helper", "enclave memory"):
         assert rows.index(("..", "a", step)) < rows.index(("ok", "a", step))
     assert f"Secret {DEFAULT_SECRET}" in done.stderr
+    assert all(one.startswith("enable by ") for one in holders)
+    (namespace,) = cluster.api.find("Namespace", SYSTEM)
+    assert namespace["metadata"]["labels"]["pod-security.kubernetes.io/enforce"] == "privileged"
+    (root,) = cluster.api.find("Secret", DEFAULT_SECRET)
+    assert set(root["data"]) == {"seed", "created", "check"}
 
 
 @pytest.mark.parametrize("command", [("enable", "--simulated"), ("enable",), DEBUG])
@@ -173,6 +186,8 @@ def test_another_change_is_not_disturbed_and_one_that_was_killed_is_completed(co
 def test_a_removal_that_was_killed_is_completed_also_by_enable(confcom, enabled):
     a_helm(enabled, CHANGES[0], "uninstalling")
     enabled.time += 61
+    confcom.error(ExitCode.REFUSED, "change-running", *CHANGES[0], "--dry-run")  # it cannot undo the removal
+    confcom.error(ExitCode.REFUSED, "not-enabled", *DEBUG)
     assert confcom(*CHANGES[0]).exit_code == ExitCode.REFUSED  # kubelets report the end of the plugin after a while
     enabled.sleep(10)
     confcom.ok(*CHANGES[0])
@@ -293,6 +308,23 @@ def test_each_rollback_goes_further_back(confcom, enabled):
         confcom.ok("rollback", *arguments)
         assert f"quote-helper:{version}" in images(enabled)
     assert "1, 2, 3, 4, 5, 6" in confcom.error(ExitCode.REFUSED, "no-earlier-revision", "rollback", "77")["do"]
+
+
+@pytest.mark.parametrize("command", ["update", "rollback"])
+def test_without_a_release_there_is_nothing_to_change(confcom, command):
+    assert "confcom enable" in commands_in(confcom.error(ExitCode.REFUSED, "not-enabled", command)["do"])
+
+
+@pytest.mark.parametrize(
+    ("denied", "code"), [(("create", "leases"), "forbidden"), (("patch", "daemonsets"), "preflight-failed")]
+)
+def test_a_rollback_asks_for_permissions_before_anything(confcom, enabled, denied, code):
+    confcom.ok(*DEBUG)
+    enabled.api.denied.add(denied)
+    enabled.api.remove("Lease", "confcom-change")
+    before = enabled.state()
+    assert error_of(confcom("rollback", "-o", "json"))["code"] == code
+    assert enabled.state() == before
 
 
 def test_status_waits_if_it_is_asked_to(confcom, cluster):

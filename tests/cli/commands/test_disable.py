@@ -1,0 +1,146 @@
+"""`confcom disable` on a cluster in memory, whose kubelets keep resources for five minutes as real ones do."""
+
+import pytest
+
+from confcom.addon.chart_objects import OURS
+from confcom.addon.simulated_root import DEFAULT_SECRET
+from confcom.errors import ExitCode
+from testkit import cluster_objects as make
+from testkit.cli_output import error_of, finding_of
+from testkit.cluster_objects import ENCLAVE, EPC, HELPER_EPC, PROVISION, SYSTEM
+
+
+@pytest.fixture
+def disabled(confcom):
+    """The document of a run that succeeds."""
+    return lambda *options: confcom.document("disable", *options)
+
+
+def keys(cluster):
+    parts = ("capacity", "allocatable")
+    return OURS & {key for node in cluster.api.find("Node") for part in parts for key in node["status"][part]}
+
+
+def test_nothing_stays_but_the_root_the_namespace_and_the_label(enabled, disabled):
+    """The Lease is held to the end."""
+    begun, holders = enabled.time, []
+    enabled.each = lambda: holders.extend(one["spec"]["holderIdentity"] for one in enabled.api.find("Lease"))
+    assert keys(enabled)
+    document = disabled()
+    assert enabled.names() == {
+        ("Node", "a"),
+        ("Node", "b"),
+        ("Namespace", "default"),
+        ("Namespace", SYSTEM),
+        ("Secret", DEFAULT_SECRET),
+    }
+    assert not keys(enabled)
+    assert 300 <= enabled.time - begun <= 315
+    assert len(holders) > 100
+    assert all(one.startswith("disable by ") for one in holders)
+    secret, namespace, label = document["kept"]
+    assert f"kubectl delete secret -n {SYSTEM} {DEFAULT_SECRET}" in secret
+    assert f"kubectl delete namespace {SYSTEM}" in namespace
+    assert "confcom.internal/simulated-sgx on a " in label
+    assert (document["removed"], document["leftovers"]) == (True, {})
+    assert document["cluster"]["context"] == "test"
+
+
+def test_bindings_go_before_their_policies_and_both_before_the_daemons(enabled, confcom):
+    enabled.helm.fail("uninstall", "Error: uninstall: boom")
+    confcom.error(ExitCode.FAILED, "helm-failed", "disable")
+    deleted = [path.rpartition("/")[0].rpartition("/")[2] for method, path in enabled.api.writes if method == "DELETE"]
+    assert list(dict.fromkeys(deleted)) == [
+        "mutatingadmissionpolicybindings",
+        "mutatingadmissionpolicies",
+        "validatingadmissionpolicybindings",
+        "validatingadmissionpolicies",
+    ]
+    assert enabled.api.find("DaemonSet")
+
+
+def test_without_waiting_a_second_run_finishes(enabled, disabled):
+    """The controller's key goes at once."""
+    begun = enabled.time
+    enabled.api.find("Node", "a")[0]["metadata"]["managedFields"] = [make.writes_of([EPC])]
+    document = disabled("--no-wait")
+    assert enabled.time - begun <= 60
+    assert set(document["leftovers"]["a"]) == keys(enabled) == {ENCLAVE, PROVISION, HELPER_EPC}
+    enabled.sleep(600)
+    second = disabled()
+    assert (second["removed"], second["leftovers"], second["kept"]) == (False, {}, document["kept"])
+    assert not keys(enabled)
+    assert not enabled.api.find("Lease")
+
+
+@pytest.mark.parametrize("namespace", ["default", "nowhere"])
+def test_without_the_add_on_nothing_is_removed(cluster, disabled, namespace):
+    document = disabled("--namespace", namespace)
+    assert document["removed"] is False
+    assert not [one for one in document["kept"] if "Secret" in one]
+    assert not [path for _, path in cluster.api.writes if "leases" not in path or namespace == "nowhere"]
+
+
+def test_with_workloads_it_wants_consent(enabled, confcom, disabled):
+    """A tenant's Pod with our labels is a workload too; one that has ended is none."""
+    for number in range(11):
+        enabled.api.put(make.pod(f"job-{number:02}", on="a", owner=("Job", "job"), limits={EPC: 10}))
+    enabled.api.put(make.pod("sly", on="a", labels=make.labels("quote-helper"), limits={EPC: 10}))
+    enabled.api.put(make.pod("done", on="a", limits={EPC: 10}, status={"phase": "Succeeded"}))
+    before = enabled.state()
+    done = confcom("disable", "-o", "json")
+    assert done.exit_code == ExitCode.REFUSED
+    assert error_of(done)["code"] == "no-consent"
+    assert "12 Pods" in done.stderr
+    assert "  default/job-00 on a, of Job job\n" in done.stderr
+    assert "job-09" in done.stderr
+    assert "job-10" not in done.stderr
+    assert "2 more" in done.stderr
+    assert "done" not in done.stderr
+    assert enabled.state() == before
+    assert disabled("--yes", "--no-wait")["removed"] is True
+
+
+def test_permissions_come_first(enabled, confcom):
+    enabled.api.put(make.pod("job", on="a", limits={EPC: 10}))
+    enabled.api.denied = {("patch", "nodes/status"), ("delete", "daemonsets")}
+    before = enabled.state()
+    document = confcom.document("disable", exit_code=ExitCode.REFUSED)
+    finding = finding_of(document, "permissions")
+    assert (finding["outcome"], finding["code"]) == ("failed", "permissions-missing")
+    assert "patch nodes/status" in finding["why"]
+    assert f"delete daemonsets.apps in {SYSTEM}" in finding["why"]
+    assert enabled.state() == before
+
+
+@pytest.mark.parametrize(
+    "namespace", [pytest.param(SYSTEM, id="manifests without helm"), pytest.param("other", id="another namespace")]
+)
+def test_foreign_installations_are_left_alone(cluster, confcom, namespace):
+    cluster.api.put(make.daemon_set("device-plugin", namespace=namespace))
+    error = confcom.error(ExitCode.REFUSED, "not-enabled", "disable")
+    assert error["why"].endswith(f" {namespace}")
+    assert cluster.api.writes == []
+
+
+def test_pods_that_do_not_end(enabled, confcom):
+    enabled.api.put(make.pod("stuck", namespace=SYSTEM, labels=make.labels("quote-helper")))
+    enabled.api.put(make.pod("tenants", labels=make.labels("quote-helper")))
+    begun = enabled.time
+    error = confcom.error(ExitCode.NOT_READY, "pods-not-terminated", "disable")
+    assert error["what"].startswith("stuck did not end")
+    assert 120 <= enabled.time - begun < 125
+
+
+@pytest.mark.parametrize("options", [[], ["--no-wait"]])
+def test_the_api_server_may_be_away_after_the_removal(enabled, disabled, options):
+    uninstall, begun = enabled.helm._uninstall, enabled.time
+
+    def leave(*arguments):
+        uninstall(*arguments)
+        enabled.api.unreachable = True
+
+    enabled.helm._uninstall = leave
+    enabled.each = lambda: setattr(enabled.api, "unreachable", enabled.time < begun + 20)
+    assert disabled(*options)["removed"] is True
+    assert bool(keys(enabled)) is bool(options)

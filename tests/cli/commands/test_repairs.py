@@ -1,0 +1,76 @@
+"""`confcom enable` on a cluster in memory where somebody has changed or removed a part of the add-on."""
+
+import pytest
+
+from confcom.addon.simulated_root import DEFAULT_SECRET
+from confcom.errors import ExitCode
+from testkit import cluster_objects as make
+from testkit.cli_output import finding_of, findings_of
+from testkit.cluster_objects import EPC, SYSTEM
+
+ENABLE = ("enable", "--simulated")
+PLUGIN, HELPER = "confcom-device-plugin", "confcom-quote-helper"
+
+
+def test_an_object_that_differs_or_is_missing_is_restored(confcom, enabled):
+    enabled.api.find("DaemonSet", PLUGIN)[0]["spec"]["template"]["spec"]["serviceAccountName"] = "other"
+    enabled.api.remove("ServiceAccount", HELPER)
+    document = confcom.document(*ENABLE)
+    assert (document["changed"], document["revision"]) == (True, 2)
+    assert enabled.api.find("DaemonSet", PLUGIN)[0]["spec"]["template"]["spec"]["serviceAccountName"] == PLUGIN
+    assert enabled.api.find("ServiceAccount", HELPER)
+
+
+def test_a_policy_that_no_apply_can_mend_is_deleted_for_helm_to_make(confcom, enabled):
+    path = "/apis/admissionregistration.k8s.io/v1/validatingadmissionpolicybindings/confcom-pods"
+    refused = ("PATCH", path)
+    enabled.api.refuse(lambda request: (request.method, request.url.path) == refused, 422, "it is invalid")
+    assert confcom.document(*ENABLE)["changed"]
+    assert ("DELETE", path) in enabled.api.writes
+    assert enabled.api.find("ValidatingAdmissionPolicyBinding", "confcom-pods")
+
+
+def test_a_missing_root_is_created_anew_after_the_helpers_were_restarted(confcom, enabled):
+    enabled.api.remove("Secret", DEFAULT_SECRET)
+    enabled.api.writes.clear()
+    assert confcom.document(*ENABLE)["changed"]
+    writes = [path.rpartition("/")[2] for method, path in enabled.api.writes if method in {"PATCH", "POST"}]
+    assert writes.index(HELPER) < writes.index("secrets")
+    template = enabled.api.find("DaemonSet", HELPER)[0]["spec"]["template"]
+    assert "kubectl.kubernetes.io/restartedAt" in template["metadata"]["annotations"]
+
+
+def test_an_interrupted_installation_is_removed_and_made_again(confcom, cluster):
+    cluster.helm.fail("upgrade", "killed", status="pending-install")
+    confcom.error(ExitCode.FAILED, "helm-failed", *ENABLE)
+    cluster.sleep(61)
+    assert confcom.document(*ENABLE)["revision"] == 1
+    assert cluster.helm_changes() == ["upgrade", "uninstall", "upgrade"]
+
+
+@pytest.mark.parametrize("release", [True, False], ids=["all DaemonSets deleted", "release removed by helm alone"])
+def test_epc_that_the_controller_wrote_is_no_other_plugins(confcom, enabled, release):
+    (node,) = enabled.api.find("Node", "a")
+    others = [name for name in node["status"]["capacity"] if name != EPC]
+    node["status"]["allocatable"] |= dict.fromkeys(others, "0")
+    node["metadata"]["managedFields"] = [make.writes_of([EPC])]
+    if release:
+        for name in (PLUGIN, HELPER):
+            enabled.api.remove("DaemonSet", name)
+    else:
+        enabled.add_on().helm.uninstall()
+    assert confcom.document(*ENABLE)["changed"]
+    assert len(enabled.api.find("DaemonSet")) == 2
+    enabled.add_on().helm.uninstall()
+    node["metadata"]["managedFields"] = [make.writes_of([EPC], "another-plugin")]
+    found = findings_of(confcom.document(*ENABLE, exit_code=ExitCode.REFUSED))
+    assert ("failed", "resource-offered-already") in found.values()
+
+
+def test_without_the_right_to_read_the_release_all_missing_permissions_are_named(confcom, cluster):
+    cluster.helm.fail("history", 'Error: secrets is forbidden: User "eve" cannot list')
+    cluster.api.denied |= {("create", "daemonsets"), ("list", "secrets")}
+    document = confcom.document(*ENABLE, "--dry-run", exit_code=ExitCode.REFUSED)
+    why = finding_of(document, "permissions")["why"]
+    assert f"create daemonsets.apps in {SYSTEM}" in why
+    assert f"list secrets in {SYSTEM}" in why
