@@ -8,7 +8,8 @@ from http import HTTPStatus
 
 import httpx2
 
-from confcom.addon.cluster import CLUSTER_WIDE, plural
+from confcom.addon.cluster import CLUSTER_WIDE, Api, Cluster, Login, plural
+from testkit.cluster_objects import SYSTEM
 
 _PATH = re.compile(
     r"/(?:api|apis/(?P<group>[^/]+))/(?P<version>v[^/]+)(?:/namespaces/(?P<namespace>[^/]+))?"
@@ -42,7 +43,7 @@ class MemoryApi(httpx2.BaseTransport):
     `unreachable` refuses connections. `requests` has all requests, `writes` those that may change something.
 
     Args:
-        objects: with `kind` and `metadata.name`; the namespace `default` is added.
+        objects: with `kind` and `metadata.name`; the namespaces `default` and `confcom-system` are added.
         denied: pairs of a verb and a resource (`nodes/status`) that the user lacks.
         logs: text by Pod.
         pages: text by Pod and page of the probe server.
@@ -54,12 +55,9 @@ class MemoryApi(httpx2.BaseTransport):
         self.denied, self.logs, self.pages, self.version = set(denied), dict(logs), dict(pages), version
         self.unreachable = False
         self._refusals, self._last_version, self._lock = [], 0, threading.RLock()
-        for one in ({"kind": "Namespace", "metadata": {"name": "default"}}, *objects):
+        namespaces = ({"kind": "Namespace", "metadata": {"name": name}} for name in ("default", SYSTEM))
+        for one in (*namespaces, *objects):
             self.put(one)
-
-    @property
-    def transport(self):
-        return self
 
     def put(self, thing):
         """Store a copy in the place of the object of this name, and return it."""
@@ -241,6 +239,11 @@ class MemoryApi(httpx2.BaseTransport):
     def _renew(self, thing):
         self._last_version += 1
         thing["metadata"]["resourceVersion"] = str(self._last_version)
+
+
+def cluster_of(api, namespace=SYSTEM):
+    """The cluster of this server, as a command has it."""
+    return Cluster(namespace, Login(), "test", "https://test:6443", Api(api))
 
 
 def _status(failure):

@@ -7,13 +7,13 @@ from datetime import UTC, datetime, timedelta
 from click.testing import CliRunner
 
 from confcom.addon.chart_objects import OURS, Component, component_of
-from confcom.addon.cluster import Api, Cluster, Login
+from confcom.addon.cluster import Api, Cluster
 from confcom.addon.helm import Helm
 from confcom.addon.install import AddOn
 from confcom.cli.add_on_options import Machine
 from confcom.cli.group import cli
 from testkit import cluster_objects as make
-from testkit.memory_api import MemoryApi
+from testkit.memory_api import MemoryApi, cluster_of
 from testkit.memory_helm import MemoryHelm, golden_manifests
 from testkit.working_daemons import settle
 
@@ -77,17 +77,16 @@ class Kubelets:
 
 
 class MemoryCluster:
-    """The namespace confcom-system exists.
+    """A `MemoryApi` with helm, kubelets, a clock and a display.
 
     Args:
-        objects: in addition.
+        objects: of the API server.
         manifests: of the chart, as `render` of MemoryHelm.
         options: of MemoryApi.
     """
 
     def __init__(self, objects=(), manifests=None, **options):
-        namespace = {"kind": "Namespace", "metadata": {"name": make.SYSTEM}}
-        self.api = MemoryApi([namespace, *objects], **options)
+        self.api = MemoryApi(objects, **options)
         self.helm = MemoryHelm(self.api, manifests or golden_manifests("simulated", make.SYSTEM))
         self.helm.now = self.now
         self.kubelets, self.recorder, self.time = Kubelets(self.api), Recorder(), 0.0
@@ -113,7 +112,7 @@ class MemoryCluster:
         yield Cluster(namespace, login, self.context, self.server, Api(self.api))
 
     def add_on(self, namespace=make.SYSTEM):
-        cluster = Cluster(namespace, Login(), "test", "https://test:6443", Api(self.api))
+        cluster = cluster_of(self.api, namespace)
         return AddOn(cluster, Helm(cluster, self.helm), self.recorder, self.clock, self.sleep, self.now)
 
     def run(self, *arguments, **more):

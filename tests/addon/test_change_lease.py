@@ -6,8 +6,8 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from confcom.addon.change_lease import EXPIRES_SECONDS, LEASE_NAME, ChangeRunningError, change_lease
-from confcom.addon.cluster import Api, Cluster, ForbiddenError, Login
-from testkit.memory_api import MemoryApi
+from confcom.addon.cluster import ForbiddenError
+from testkit.memory_api import MemoryApi, cluster_of
 from testkit.waiting import until
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -15,16 +15,15 @@ NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
 @pytest.fixture
 def server():
-    return MemoryApi([{"kind": "Namespace", "metadata": {"name": "sgx"}}])
+    return MemoryApi()
 
 
 def held(server, holder="one", now=NOW, **options):
-    cluster = Cluster("sgx", Login(), "test", "https://test", Api(server))
-    return change_lease(cluster, holder, now if callable(now) else lambda: now, **options)
+    return change_lease(cluster_of(server), holder, now if callable(now) else lambda: now, **options)
 
 
 def lease(server):
-    return server.find("Lease", LEASE_NAME, "sgx")
+    return server.find("Lease", LEASE_NAME)
 
 
 @pytest.mark.parametrize(

@@ -6,9 +6,10 @@ import pytest
 
 from confcom.addon.cluster import Api
 from confcom.addon.drift import Comparison, Effect, ObjectChange, compare, removed
+from testkit.cluster_objects import SYSTEM
 from testkit.memory_api import MemoryApi
 
-ANNOTATIONS = {"meta.helm.sh/release-name": "confcom", "meta.helm.sh/release-namespace": "sgx"}
+ANNOTATIONS = {"meta.helm.sh/release-name": "confcom", "meta.helm.sh/release-namespace": SYSTEM}
 
 
 def daemon(**metadata):
@@ -29,7 +30,7 @@ def daemon(**metadata):
 
 
 def live(change=None):
-    thing = daemon(namespace="sgx", annotations={**ANNOTATIONS, "deprecated.daemonset.template.generation": "4"})
+    thing = daemon(namespace=SYSTEM, annotations={**ANNOTATIONS, "deprecated.daemonset.template.generation": "4"})
     thing["spec"]["updateStrategy"] = {"type": "RollingUpdate"}
     thing["status"] = {"numberReady": 3}
     if change:
@@ -38,9 +39,9 @@ def live(change=None):
 
 
 def compared(*objects, **options):
-    server = MemoryApi([{"kind": "Namespace", "metadata": {"name": "sgx"}}, *objects], **options)
+    server = MemoryApi(objects, **options)
     before = copy.deepcopy(server.objects)
-    found = compare(Api(server), [daemon()], "sgx")
+    found = compare(Api(server), [daemon()], SYSTEM)
     assert server.objects == before
     return found
 
@@ -116,9 +117,9 @@ def test_without_the_permission_it_says_that_it_was_not_compared(denied):
 @pytest.mark.parametrize(("status", "replaced"), [(422, True), (403, False)])
 def test_an_object_that_no_apply_can_mend_has_to_be_replaced(status, replaced):
     """As a binding to whose set of actions somebody added one that excludes ours."""
-    server = MemoryApi([{"kind": "Namespace", "metadata": {"name": "sgx"}}, live()])
+    server = MemoryApi([live()])
     message = 'DaemonSet.apps "plugin" is invalid: must not contain both' if replaced else "is forbidden: User no"
     server.refuse(lambda request: request.method == "PATCH", status, message)
-    found = compare(Api(server), [daemon()], "sgx")
+    found = compare(Api(server), [daemon()], SYSTEM)
     assert [one.effect for one in found.changes] == ([Effect.REPLACED] if replaced else [])
     assert bool(found.not_compared) is not replaced

@@ -9,15 +9,11 @@ from confcom.addon.cluster import ClusterAccessError, ForbiddenError, RefusedErr
 from confcom.addon.helm import ChartError, Rendering, Values
 from confcom.addon.preflight import (
     Check,
-    Need,
     Outcome,
     Permission,
     PreflightError,
     PreflightInputs,
-    check_kept_epc,
     check_revision,
-    leaves_names,
-    permissions_needed,
     run_checks,
 )
 from confcom.errors import ExitCode
@@ -220,47 +216,6 @@ def test_an_error_of_failed_checks_has_the_first_ones_exit_code_and_all_findings
     assert set(found[0].to_json()) == {"check", "outcome", "code", "what", "why", "do"}
 
 
-@pytest.mark.parametrize(
-    ("config", "node", "leaves"),
-    [
-        ({}, make.node("b", resources={INTEL_EPC: "8Gi"}), True),
-        ({"admission": {"mutate": "on"}}, make.node("b", resources={INTEL_EPC: "8Gi"}), False),
-        ({}, make.node("b", annotations={NFD: f"x, {INTEL_EPC}"}), True),
-        ({}, make.node("b", resources={INTEL_EPC: "0"}), False),
-    ],
-)
-def test_pods_are_left_as_they_are_if_another_plugin_offers_their_epc(config, node, leaves):
-    assert leaves_names(config, [NODE, node]) is leaves
-
-
-CHART = [("daemonsets", "apps", True), ("validatingadmissionpolicies", "admissionregistration.k8s.io", False)]
-
-
-@pytest.mark.parametrize(
-    ("needs", "some", "none"),
-    [
-        ({Need.CHANGE}, "patch daemonsets.apps in x", "patch nodes"),
-        ({Need.CHANGE}, "create validatingadmissionpolicies.admissionregistration.k8s.io", "create namespaces"),
-        ({Need.CHANGE}, "update leases.coordination.k8s.io in x", "create pods in x"),
-        ({Need.CHANGE, Need.NODE_LABELS}, "patch nodes", "create namespaces"),
-        ({Need.CHANGE, Need.NEW_NAMESPACE}, "create namespaces", "patch nodes"),
-        ({Need.DISABLE}, "delete daemonsets.apps in x", "create daemonsets.apps in x"),
-        ({Need.DISABLE}, "patch nodes/status", "create namespaces"),
-        ({Need.CHANGE}, "list nodes", "patch nodes/status"),
-        ({Need.DISABLE}, "create secrets in x", "patch secrets in x"),
-    ],
-)
-def test_permissions_of_a_command(needs, some, none):
-    words = [str(one) for one in permissions_needed(needs, CHART, "x")]
-    assert some in words
-    assert none not in words
-    assert len(words) == len(set(words))
-
-
-def test_a_subresource_is_asked_for_by_itself():
-    assert DENIED[1].attributes == {"verb": "patch", "resource": "nodes", "subresource": "status"}
-
-
 SERVING = (offering("serving"), make.node("idle", SIMULATED))
 OTHER_LABEL = make.daemon_set("device-plugin", OWN)
 ROLLBACKS = [
@@ -327,4 +282,3 @@ def test_less_epc_is_kept_back_while_pods_hold_it(now, offers, requested, then, 
     if mib is not None:
         assert f"n has {offers} MiB, and is to have {mib}" in found[0].what
         assert f"request {requested} MiB" in found[0].why
-    assert list(check_kept_epc((then,), here["nodes"], (now,), here["requested"])) == found

@@ -6,14 +6,14 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from confcom.addon.cluster import Api, Cluster, ClusterAccessError, Login
+from confcom.addon.cluster import ClusterAccessError
 from confcom.addon.helm import Helm, Values, chart_folder
 from confcom.addon.simulated_root import DEFAULT_SECRET
 from confcom.addon.snapshot import MAX_HELPERS, MAX_LOGS, MAX_PLUGINS, read_cluster, read_daemons
 from confcom.addon.status import add_on_status
 from testkit import cluster_objects as make
 from testkit.cluster_objects import EPC, SYSTEM
-from testkit.memory_api import MemoryApi
+from testkit.memory_api import MemoryApi, cluster_of
 from testkit.memory_helm import MemoryHelm, golden_manifests
 
 LOG = '{"level": "warning", "message": "not ready", "about": "readiness", "reason": "no quote", "code": "no-quote"}\n'
@@ -24,12 +24,7 @@ SECRET = {"kind": "Secret", "metadata": {"name": "root", "namespace": SYSTEM}, "
 
 
 def api_with(*objects, **more):
-    namespace = {"kind": "Namespace", "metadata": {"name": SYSTEM}}
-    return MemoryApi([namespace, *objects], **more)
-
-
-def cluster_of(memory):
-    return Cluster(SYSTEM, Login(), "kind", "https://10.0.0.1:6443", Api(memory.transport))
+    return MemoryApi(objects, **more)
 
 
 def read(memory, *, revisions=(REVISION,), manifests=()):

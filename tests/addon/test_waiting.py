@@ -3,11 +3,11 @@
 import pytest
 
 from confcom.addon import waiting
-from confcom.addon.cluster import Api, Cluster, ClusterAccessError, ForbiddenError, Login
+from confcom.addon.cluster import ClusterAccessError, ForbiddenError
 from confcom.addon.waiting import MAX_STEPS, STUCK_SECONDS, Mark, NotReadyError, Row
 from testkit import cluster_objects as make
 from testkit.cluster_objects import EPC, SYSTEM
-from testkit.memory_api import MemoryApi
+from testkit.memory_api import MemoryApi, cluster_of
 
 TIMEOUT = 100.0
 POLL_SECONDS = 5.0
@@ -22,8 +22,7 @@ class Waiter:
     """A cluster, a clock, and changes of the cluster at some times."""
 
     def __init__(self, objects, changes=()):
-        self.memory = MemoryApi([{"kind": "Namespace", "metadata": {"name": SYSTEM}}, *objects])
-        self.cluster = Cluster(SYSTEM, Login(), "kind", "https://x", Api(self.memory.transport))
+        self.memory = MemoryApi(objects)
         self.now, self.changes, self.rows = 0.0, dict(changes), []
 
     def show(self, rows, *, note=""):
@@ -38,7 +37,7 @@ class Waiter:
         return self.now
 
     def wait(self):
-        return waiting.wait_until_ready(self.cluster, self, self.clock, self.sleep, timeout=TIMEOUT)
+        return waiting.wait_until_ready(cluster_of(self.memory), self, self.clock, self.sleep, timeout=TIMEOUT)
 
     def error(self):
         with pytest.raises(NotReadyError) as caught:

@@ -6,7 +6,6 @@ from typing import NamedTuple
 import pytest
 import yaml
 
-from confcom.addon.cluster import Api, Cluster, Login
 from confcom.addon.helm import Helm, Values, chart_folder
 from confcom.addon.preflight import Need, permissions_needed
 from confcom.addon.simulated_root import DEFAULT_SECRET
@@ -14,7 +13,7 @@ from confcom.addon.snapshot import read_cluster
 from testkit import cluster_objects as make
 from testkit.cluster_objects import SYSTEM
 from testkit.documentation import blocks, text_of
-from testkit.memory_api import MemoryApi
+from testkit.memory_api import MemoryApi, cluster_of
 from testkit.memory_helm import MemoryHelm, golden_manifests
 
 PAGE = "docs/how-to/let-people-look.md"
@@ -70,15 +69,9 @@ def uses():
     found = set(map(Use._make, HELMS_RECORD))
     for values in VALUES:
         secret = {"kind": "Secret", "metadata": {"name": DEFAULT_SECRET, "namespace": SYSTEM}, "data": {}}
-        memory = MemoryApi(
-            [
-                *({"kind": "Namespace", "metadata": {"name": name}} for name in (SYSTEM, TENANT)),
-                *(make.node(name, label) for name, label in (("s", make.SIMULATED), ("h", make.HARDWARE))),
-                make.failed_create("Job", "refused", REFUSED, namespace=TENANT),
-                secret,
-            ]
-        )
-        cluster = Cluster(SYSTEM, Login(), "kind", "https://10.0.0.1:6443", Api(memory.transport))
+        nodes = (make.node("s", make.SIMULATED), make.node("h", make.HARDWARE))
+        memory = MemoryApi([*nodes, make.failed_create("Job", "refused", REFUSED, namespace=TENANT), secret])
+        cluster = cluster_of(memory)
         helm = Helm(cluster, MemoryHelm(memory, golden_manifests(values, SYSTEM)))
         helm.upgrade(chart_folder(), Values())
         memory.put(make.daemon("quote-helper", "s", revision="x", status=make.not_ready("quote-helper")))
