@@ -24,12 +24,12 @@ KUBECONFIG = {
 }
 
 
-def node(capacity, allocatable=None, *, manager="kubelet", version="1"):
+def node(capacity, allocatable=None, *, manager="kubelet", version="1", name=NODE):
     """A node whose capacity `manager` wrote last; allocatable is the same unless it is given."""
     fields = {"f:status": {"f:capacity": {f"f:{key}": {} for key in capacity}}}
     return {
         "metadata": {
-            "name": NODE,
+            "name": name,
             "uid": "u",
             "resourceVersion": version,
             "managedFields": [{"manager": manager, "subresource": "status", "fieldsV1": fields}],
@@ -67,14 +67,6 @@ def plugin_pod(name="p", *, namespace=RELEASE.namespace, owner="DaemonSet", labe
 
 def connection_to(port):
     return Connection(httpx2.AsyncClient(base_url=f"http://127.0.0.1:{port}", trust_env=False))
-
-
-async def until(condition):
-    for _ in range(10_000):
-        if condition():
-            return
-        await asyncio.sleep(0.002)
-    raise TimeoutError
 
 
 class ApiServer:

@@ -28,12 +28,6 @@ def test_an_offer_is_read():
     assert read_offer(document(advertised_mib=LARGEST_MIB)).mib == LARGEST_MIB
 
 
-def test_a_waiting_plugin_offers_nothing():
-    for kind in ("device", None):
-        waiting = {"version": 1, "accounting": {"kind": kind, "advertised_mib": 0}, "resources": []}
-        assert read_offer(json.dumps(waiting).encode()) == Offer(Accounting.NOTHING)
-
-
 @pytest.mark.parametrize(
     "unusable",
     [

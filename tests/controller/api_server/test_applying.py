@@ -14,7 +14,8 @@ from confcom.controller.reconcile.decision import Accounting, Offer, Rules
 from confcom.controller.reconcile.reading import node_facts
 from confcom.controller.reconcile.reading import plugin_pod as read_plugin_pod
 from confcom.controller.reconcile.state import ClusterState
-from testkit.controller import EPC, NODE, RELEASE, http, node, plugin_pod, pod, until, written
+from testkit.controller import EPC, NODE, RELEASE, http, node, plugin_pod, pod, written
+from testkit.waiting import until
 
 RULES = Rules((EPC,), 1000, 300)
 PODS = "/api/v1/pods"
@@ -23,10 +24,6 @@ REFUSED, CONFLICT = http(403, {"message": "denied"}), http(409, {"message": "cha
 
 def tenant(mib, name="t", **more):
     return pod({EPC: str(mib)}, name, **more)
-
-
-def named(thing, name):
-    return {**thing, "metadata": {**thing["metadata"], "name": name}}
 
 
 class Setting:
@@ -295,7 +292,7 @@ async def test_nodes_do_not_wait_for_those_whose_pods_take_long(setting, monkeyp
 
     monkeypatch.setattr(Applier, "_read_pods", hang)
     for name in slow:
-        setting.server.put("nodes", named(written("64"), name), told=False)
+        setting.server.put("nodes", written("64", name=name), told=False)
         plugin = read_plugin_pod(plugin_pod(name), RELEASE)._replace(node=name)
         setting.state.set_plugin(plugin)
         setting.state.set_offer(plugin, Offer(Accounting.CAPACITY, EPC, 10))

@@ -8,8 +8,9 @@ import pytest
 from confcom.controller.api_server import connection as limits
 from confcom.controller.api_server.connection import ConflictError, Connection, RelistError, connect
 from confcom.errors import SettingsError, UnavailableError
-from testkit.controller import KUBECONFIG, NODE, http, node, pod, until
+from testkit.controller import KUBECONFIG, NODE, http, node, pod
 from testkit.raised import raises
+from testkit.waiting import until
 
 NODES = "api/v1/nodes"
 HEAD = b"HTTP/1.1 200 OK\r\n\r\n"
@@ -85,8 +86,7 @@ async def test_lists_are_taken_in_pages(server, connection):
 
 
 def filled(name, size):
-    found = node({})
-    return {**found, "metadata": {**found["metadata"], "name": name}, "filled": "x" * size}
+    return node({}, name=name) | {"filled": "x" * size}
 
 
 async def test_a_page_that_is_too_large_is_asked_again_with_fewer_objects(server, connection, monkeypatch):

@@ -8,17 +8,13 @@ from prometheus_client import CollectorRegistry
 from confcom.controller.api_server.following import Follower
 from confcom.controller.metrics import ControllerMetrics
 from confcom.kubernetes.objects import name_of
-from testkit.controller import http, node, until
+from testkit.controller import http, node
+from testkit.waiting import until
 
 NODES = "/api/v1/nodes"
 GONE = http(410, {"message": "too old"})
 AWAY = http(503, {"message": "away"})
 UNREADABLE = b"HTTP/1.1 200 OK\r\n\r\n<html>\n"
-
-
-def named(name):
-    found = node({})
-    return {**found, "metadata": {**found["metadata"], "name": name}}
 
 
 class Followed:
@@ -56,7 +52,7 @@ class Followed:
 
 @pytest.fixture
 async def run(server, connection):
-    server.put("nodes", named("a"))
+    server.put("nodes", node({}, name="a"))
     made = Followed(server, connection)
     task = asyncio.ensure_future(made.follower.run())
     await asyncio.sleep(0)
@@ -68,9 +64,9 @@ async def run(server, connection):
 async def test_all_is_listed_and_what_is_selected_watched(run, server):
     await until(lambda: len(run.asked) == 2)
     assert run.follower.synced.is_set()
-    server.put("nodes", named("b"))
+    server.put("nodes", node({}, name="b"))
     await until(lambda: run.names.keys() == {"a", "b"})
-    server.lose("nodes", named("b"))
+    server.lose("nodes", node({}, name="b"))
     await until(lambda: run.lost == ["b"])
     assert [query.get("labelSelector", "") for _, _, query in server.log] == ["", "sgx=yes"]
     assert server.log[1][2]["allowWatchBookmarks"] == "true"
@@ -78,7 +74,7 @@ async def test_all_is_listed_and_what_is_selected_watched(run, server):
 
 async def test_a_watch_resumes_at_the_last_change(run, server):
     await until(lambda: len(run.asked) == 2)
-    server.put("nodes", named("b"))
+    server.put("nodes", node({}, name="b"))
     await until(lambda: run.names.keys() == {"a", "b"})
     for asked in (3, 4):
         server.end_watches()
@@ -95,7 +91,7 @@ async def test_a_bookmark_is_a_version_to_resume_at(run, server):
 
 async def test_an_expired_watch_lists_again_and_drops_what_is_gone(run, server):
     await until(lambda: len(run.asked) == 2)
-    server.put("nodes", named("b"), told=False)
+    server.put("nodes", node({}, name="b"), told=False)
     server.delete("nodes", "a", told=False)
     server.answers = [GONE]
     server.end_watches()
@@ -121,7 +117,7 @@ async def test_the_problem_is_told_until_it_is_over(run, server):
     server.end_watches()
     await until(lambda: run.follower.problem)
     assert run.failures("api-server-unavailable")
-    server.put("nodes", named("b"))
+    server.put("nodes", node({}, name="b"))
     await until(lambda: not run.follower.problem)
     assert run.follower.last_contact == run.now
 

@@ -8,10 +8,8 @@ from confcom.controller.reconcile.decision import (
     Change,
     Decision,
     NodeFacts,
-    NodePods,
     Offer,
     PluginPod,
-    Requested,
     Rules,
 )
 from confcom.controller.reconcile.state import ClusterState
@@ -47,10 +45,6 @@ def node(amount=NO_AMOUNT, name="n", version=0):
     return NodeFacts(name, f"uid-{name}", (amount,), version)
 
 
-def read(bound=0, *plugins):
-    return NodePods((Requested(bound, bound),), plugins)
-
-
 def plugin(name="p", *, created="1", incarnation="i", on="n"):
     return PluginPod(name, on, "10.0.0.1", created, incarnation)
 
@@ -62,15 +56,6 @@ def capacity(mib):
 def take_in(state, *plugins):
     for one in plugins:
         state.set_plugin(one)
-
-
-def test_a_plugins_answer_has_its_node_looked_at(state):
-    take_in(state, plugin())
-    assert state.take_changed() == ["n"]
-    assert state.decide("n") == Decision()
-    state.set_offer(plugin(), capacity(64))
-    assert state.take_changed() == ["n"]
-    assert state.decide("n").changes == (Change(EPC, 64, takes=False),)
 
 
 def test_what_does_not_change_has_nothing_looked_at(state):
@@ -110,11 +95,6 @@ def test_a_node_without_a_plugin_loses_its_key_in_time(state, clock):
     assert state.decide("n") == Decision(waits=True)
     clock.now = 599
     assert state.decide("n") == Decision(reads=True)
-    assert state.decide("n", read(1)) == Decision(waits=True)
-    assert state.decide("n", read(0, "unseen")) == Decision(), "a watch that has fallen behind takes nothing"
-    state.decide("n")
-    clock.now = 900
-    assert state.decide("n", read()).changes == (Change(EPC, None, takes=True),)
 
 
 def test_a_node_of_the_same_name_is_a_new_one(state, clock):
@@ -127,15 +107,6 @@ def test_a_node_of_the_same_name_is_a_new_one(state, clock):
     assert state.decide("n") == Decision(waits=True)
 
 
-def test_a_node_that_the_watch_has_lost_is_read(state):
-    state.set_node(node(OURS))
-    state.doubt_node("n")
-    assert state.take_changed() == ["n"]
-    assert state.decide("n") == Decision(reads=True)
-    state.set_node(node(OURS))
-    assert state.decide("n") == Decision(waits=True)
-
-
 @pytest.mark.parametrize("amount", [NO_AMOUNT, Amount(64, 64), Amount(None, 64, ours=True)])
 def test_a_node_without_a_plugin_and_without_our_key_is_forgotten(state, amount):
     state.remove_node("n")
@@ -145,18 +116,8 @@ def test_a_node_without_a_plugin_and_without_our_key_is_forgotten(state, amount)
     assert (state.take_changed(), state.knows("n")) == ([], False)
 
 
-def test_a_node_that_gets_a_plugin_and_is_not_known_is_read(state):
-    state.remove_node("n")
-    take_in(state, plugin())
-    assert state.take_changed() == ["n"]
-    assert state.decide("n") == Decision(reads=True)
-    state.set_node(node())
-    assert state.decide("n") == Decision()
-    state.remove_plugin("p")
-    assert (state.take_changed(), state.nodes) == ([], {})
-
-
 def test_an_answer_replaces_nothing_later(state):
+    """Each selector has a watch, and each lists all nodes."""
     state.set_node(node(OURS, version=9))
     state.set_node(node(version=8))
     assert state.nodes["n"].amounts == (OURS,)
@@ -182,18 +143,3 @@ def test_a_plugin_that_moves_or_goes_has_its_nodes_looked_at(state):
 def test_a_plugin_has_changed_once_for_each_incarnation(state):
     restarted = plugin(incarnation="restarted")
     assert [state.set_plugin(one) for one in (plugin(), plugin(), restarted, restarted)] == [True, False, True, False]
-
-
-def test_plugins_are_counted_by_their_accounting(state):
-    take_in(state, plugin("a"), plugin("b"))
-    state.set_offer(plugin("a"), capacity(64))
-    assert (state.count_plugins("capacity"), state.count_plugins("unknown")) == (1, 1)
-    state.remove_plugin("a")
-    assert (state.count_plugins("capacity"), state.count_plugins("unknown")) == (0, 1)
-
-
-def test_an_older_list_does_not_replace_what_a_watch_told(state):
-    """Each selector has a watch, and each lists all nodes."""
-    state.set_node(node(version=8))
-    state.set_node(node(version=7))
-    assert state.nodes["n"].version == 8

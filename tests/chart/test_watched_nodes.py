@@ -5,18 +5,13 @@ import json
 import pytest
 
 from confcom.controller.settings import parse_settings
-from testkit.chart_golden import CHART, call_helm, parsed
-from testkit.cluster_programs import find_helm
 
-ON = "image.registry=registry.test,admission.mutate=on,quoteHelper.enabled=false"
+ON = ("admission.mutate=on", "quoteHelper.enabled=false")
 
 
-def rendered(**values):
-    program = find_helm()
-    if program is None:
-        pytest.skip("no helm 4: put it on PATH, or build it with `make e2e-tools`")
-    chosen = [word for key, value in values.items() for word in ("--set-json", f"{key}={json.dumps(value)}")]
-    return call_helm(program, "template", "confcom", CHART, "--namespace=confcom-system", "--set", ON, *chosen)
+def chosen(**values):
+    """Arguments of helm for values of the chart."""
+    return [word for key, value in values.items() for word in ("--set-json", f"{key}={json.dumps(value)}")]
 
 
 def expression(key, operator, *values):
@@ -27,7 +22,7 @@ def named(operator, *values, key="metadata.name"):
     return {"matchFields": [{"key": key, "operator": operator, "values": list(values)}]}
 
 
-def test_terms_become_label_selectors():
+def test_terms_become_label_selectors(render):
     terms = [
         expression("example.com/sgx", "In", "yes", "", "2.x_y"),
         expression("a", "NotIn", "b"),
@@ -36,9 +31,7 @@ def test_terms_become_label_selectors():
         expression("a", "Gt", "-3") | named("In", "a.example.com"),
         expression(f"{'p' * 253}/{'k' * 63}", "Lt", "7"),
     ]
-    done = rendered(nodeSelectorTerms=terms)
-    assert done.returncode == 0, done.stderr
-    deployment = parsed(done.stdout)["Deployment", "confcom-controller"]
+    deployment = render(*ON, more=chosen(nodeSelectorTerms=terms))["Deployment", "confcom-controller"]
     arguments = deployment["spec"]["template"]["spec"]["containers"][0]["args"]
     assert parse_settings(arguments, prog="", environ={}).node_selector == (
         *("example.com/sgx in (yes,,2.x_y)", "a notin (b)", "a", "!a", "a>-3"),
@@ -66,14 +59,17 @@ UNUSABLE = {
 
 
 @pytest.mark.parametrize("name", UNUSABLE)
-def test_what_is_no_label_selector_is_refused(name):
-    done = rendered(nodeSelectorTerms=[expression("a", "In", "b"), UNUSABLE[name]])
-    assert done.returncode != 0
-    assert "code: node-condition-unusable" in done.stderr
+def test_what_is_no_label_selector_is_refused(template, refused, name):
+    terms = [expression("a", "In", "b"), UNUSABLE[name]]
+    assert refused(template(*ON, more=chosen(nodeSelectorTerms=terms))) == "node-condition-unusable"
 
 
-def test_labels_that_no_node_has_are_refused():
-    done = rendered(nodeSelector={"feature.node.kubernetes.io/cpu-security.sgx.enabled": None, "a": "b,c"})
-    assert "code: node-condition-unusable" in done.stderr
-    simulated = {"simulated.enabled": True, "simulated.nodeSelector": {"a;b": "c"}}
-    assert "code: node-condition-unusable" in rendered(**simulated).stderr
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"nodeSelector": {"feature.node.kubernetes.io/cpu-security.sgx.enabled": None, "a": "b,c"}},
+        {"simulated.enabled": True, "simulated.nodeSelector": {"a;b": "c"}},
+    ],
+)
+def test_labels_that_no_node_has_are_refused(template, refused, values):
+    assert refused(template(*ON, more=chosen(**values))) == "node-condition-unusable"
