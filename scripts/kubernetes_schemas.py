@@ -1,4 +1,4 @@
-"""Make the schemas in tests: what each Kubernetes takes of the kinds in the chart and in docs, to the last field.
+"""Make the schemas in tests/chart: what each Kubernetes takes of the kinds in the chart and in docs, to the last field.
 
 From the OpenAPI documents in Kubernetes' Go module, and for the ServiceMonitor from the Prometheus Operator's. Kept is
 what decides whether a manifest is taken; objects take no fields but their own, as with the API server's
@@ -15,38 +15,29 @@ from typing import Any
 
 import yaml
 
-TESTS = Path(__file__).resolve().parent.parent / "tests"
-CHART, DOCS = TESTS / "chart" / "schemas", TESTS / "docs" / "schemas"
+FOLDER = Path(__file__).resolve().parent.parent / "tests" / "chart" / "schemas"
 KUBERNETES = ("1.34.4", "1.35.4", "1.36.3", "1.37.2")
 OPERATOR = "0.85.0"
 SERVICE_MONITOR = "example/prometheus-operator-crd/monitoring.coreos.com_servicemonitors.yaml"
-KINDS = {
-    CHART: (  # and the Jobs of the pages, whose Pod specs are here anyway
-        "io.k8s.api.admissionregistration.v1.MutatingAdmissionPolicy",
-        "io.k8s.api.admissionregistration.v1.MutatingAdmissionPolicyBinding",
-        "io.k8s.api.admissionregistration.v1.ValidatingAdmissionPolicy",
-        "io.k8s.api.admissionregistration.v1.ValidatingAdmissionPolicyBinding",
-        "io.k8s.api.apps.v1.DaemonSet",
-        "io.k8s.api.apps.v1.Deployment",
-        "io.k8s.api.batch.v1.Job",
-        "io.k8s.api.core.v1.ConfigMap",
-        "io.k8s.api.core.v1.Service",
-        "io.k8s.api.core.v1.ServiceAccount",
-        "io.k8s.api.networking.v1.NetworkPolicy",
-        "io.k8s.api.rbac.v1.ClusterRole",
-        "io.k8s.api.rbac.v1.ClusterRoleBinding",
-        "io.k8s.api.rbac.v1.Role",
-        "io.k8s.api.rbac.v1.RoleBinding",
-    ),
-    DOCS: (
-        "io.k8s.api.core.v1.ResourceQuota",
-        "io.k8s.api.rbac.v1.ClusterRole",
-        "io.k8s.api.rbac.v1.ClusterRoleBinding",
-        "io.k8s.api.rbac.v1.Role",
-        "io.k8s.api.rbac.v1.RoleBinding",
-    ),
-}
-"""By where they are kept."""
+KINDS = (
+    "io.k8s.api.admissionregistration.v1.MutatingAdmissionPolicy",
+    "io.k8s.api.admissionregistration.v1.MutatingAdmissionPolicyBinding",
+    "io.k8s.api.admissionregistration.v1.ValidatingAdmissionPolicy",
+    "io.k8s.api.admissionregistration.v1.ValidatingAdmissionPolicyBinding",
+    "io.k8s.api.apps.v1.DaemonSet",
+    "io.k8s.api.apps.v1.Deployment",
+    "io.k8s.api.batch.v1.Job",
+    "io.k8s.api.core.v1.ConfigMap",
+    "io.k8s.api.core.v1.Pod",
+    "io.k8s.api.core.v1.ResourceQuota",
+    "io.k8s.api.core.v1.Service",
+    "io.k8s.api.core.v1.ServiceAccount",
+    "io.k8s.api.networking.v1.NetworkPolicy",
+    "io.k8s.api.rbac.v1.ClusterRole",
+    "io.k8s.api.rbac.v1.ClusterRoleBinding",
+    "io.k8s.api.rbac.v1.Role",
+    "io.k8s.api.rbac.v1.RoleBinding",
+)
 SEVERAL_TYPES = {
     "io.k8s.apimachinery.pkg.util.intstr.IntOrString": ["integer", "string"],
     "io.k8s.apimachinery.pkg.api.resource.Quantity": ["number", "string"],
@@ -63,18 +54,17 @@ def main() -> int:
     for version in KUBERNETES:
         document = json.loads((module(f"k8s.io/kubernetes@v{version}") / "api/openapi-spec/swagger.json").read_text())
         definitions = document["definitions"]
-        for folder, names in KINDS.items():
-            served = tuple(name for name in names if name in definitions)  # an older API server lacks some
-            kinds = {group_version_kind(definitions[name]): name for name in served}
-            path = folder / f"kubernetes-{version.rpartition('.')[0]}.json"
-            write(path, version, kinds, reachable(definitions, served))
+        served = tuple(name for name in KINDS if name in definitions)  # an older API server lacks some
+        kinds = {group_version_kind(definitions[name]): name for name in served}
+        path = FOLDER / f"kubernetes-{version.rpartition('.')[0]}.json"
+        write(path, version, kinds, reachable(definitions, served))
     operator = module(f"github.com/prometheus-operator/prometheus-operator@v{OPERATOR}")
     crd = yaml.safe_load((operator / SERVICE_MONITOR).read_text())["spec"]
     (only,) = crd["versions"]
     schema = pruned(only["schema"]["openAPIV3Schema"])
     schema["properties"]["metadata"] = {"type": "object"}
     kind = f"{crd['group']}/{only['name']}/{crd['names']['kind']}"
-    write(CHART / "servicemonitor.json", OPERATOR, {kind: "ServiceMonitor"}, {"ServiceMonitor": schema})
+    write(FOLDER / "servicemonitor.json", OPERATOR, {kind: "ServiceMonitor"}, {"ServiceMonitor": schema})
     return 0
 
 
@@ -139,7 +129,6 @@ def write(path: Path, version: str, kinds: dict[str, str], definitions: dict[str
     """One definition a line, so that a version's differences can be read."""
     lines = [f"{json.dumps(one)}: {json.dumps(definitions[one], sort_keys=True)}" for one in sorted(definitions)]
     text = f'{{"version": "{version}",\n"kinds": {json.dumps(kinds, sort_keys=True)},\n"$defs": {{\n'
-    path.parent.mkdir(exist_ok=True)
     path.write_text(text + ",\n".join(lines) + "\n}}\n")
     print(f"{path.name}: {len(definitions)} definitions, {path.stat().st_size // 1024} KiB")
 

@@ -1,4 +1,4 @@
-"""Every checked-in manifest against what the API servers of four Kubernetes versions take, to the last field."""
+"""Every manifest of the chart and of the pages against what the API servers of four Kubernetes versions take."""
 
 import copy
 import json
@@ -6,15 +6,26 @@ from pathlib import Path
 
 import jsonschema
 import pytest
+import yaml
 
 from testkit.chart_golden import SETS, golden
 from testkit.chart_manifests import HELPER
+from testkit.documentation import PAGES, blocks
 
 SCHEMAS = Path(__file__).parent / "schemas"
 KUBERNETES = ("1.34", "1.35", "1.36", "1.37")
 LARGEST_FILE = 300 * 1024
 FROM_1_36 = ("MutatingAdmissionPolicy", "MutatingAdmissionPolicyBinding")
 """Kinds that older API servers do not have; rendered for these, the chart has none."""
+OTHER_APIS = ("karpenter.sh/",)
+"""Of manifests in pages; blocks without a kind are parts, shown beside what is said of them."""
+IN_PAGES = {
+    f"{page}: {manifest['kind']} {manifest['metadata']['name']}": manifest
+    for page in PAGES
+    for block in blocks(page, "yaml")
+    for manifest in yaml.safe_load_all(block)
+    if isinstance(manifest, dict) and "kind" in manifest and not manifest["apiVersion"].startswith(OTHER_APIS)
+}
 
 
 def schema_of(name):
@@ -47,6 +58,11 @@ def test_the_api_server_takes_every_manifest(checker, name):
     assert [problem for one in taken for problem in checker.problems(one)] == []
 
 
+@pytest.mark.parametrize("name", IN_PAGES)
+def test_the_api_server_takes_every_manifest_of_the_pages(checker, name):
+    assert checker.problems(IN_PAGES[name]) == []
+
+
 def test_what_it_would_refuse_is_seen(checker):
     wrong = copy.deepcopy(golden("simulated")["DaemonSet", HELPER])
     wrong["spec"]["minReadySeconds"] = "5"
@@ -65,6 +81,6 @@ def test_each_file_is_of_its_version_and_small():
 
 
 def test_every_kind_is_checked():
-    kinds = {kind for name in SETS for kind, _ in golden(name)}
+    kinds = {kind for name in SETS for kind, _ in golden(name)} | {one["kind"] for one in IN_PAGES.values()}
     known = {name.rpartition("/")[2] for name in (*schema_of("kubernetes-1.36")["kinds"], "x/ServiceMonitor")}
-    assert kinds | {"Job"} == known  # a Job is in the pages
+    assert kinds == known

@@ -2,15 +2,13 @@
 
 import json
 import re
-import subprocess
-import sys
 
 import jsonschema
 import pytest
 import yaml
 
 from confcom.quote_helper.settings import MIN_MEMORY_LIMIT_MIB
-from testkit.chart_golden import AKS, CHART, DIGEST, NFD_LABEL, ROOT, SIMULATED_LABEL, TEST_ROOT
+from testkit.chart_golden import AKS, CHART, DIGEST, NFD_LABEL, SIMULATED_LABEL, TEST_ROOT
 
 SIMULATED = "simulated.enabled=true"
 MIXED = f"{SIMULATED},simulated.besideHardware=true"
@@ -253,9 +251,3 @@ def test_helm_applies_the_schema(template):
     assert done.returncode != 0
     assert "DaemonSet" not in done.stdout
     assert "at '/simulated/epcMiB': maximum" in done.stderr
-
-
-def test_the_reference_has_every_value():
-    command = [sys.executable, ROOT / "scripts" / "chart_values.py", "--check"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
