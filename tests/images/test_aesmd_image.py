@@ -100,39 +100,6 @@ def test_without_an_address_or_a_key_it_installs_nothing(tmp_path, arguments, ad
     assert done.stdout == ""
 
 
-STUB = """#!/bin/sh
-echo "$(basename "$0") $*"
-case "$*" in *sgx-aesm-service*) cat /etc/apt/sources.list.d/intel.sources; ls -l /etc/apt/keyrings/intel.asc ;; esac
-"""
-
-
-def test_packages_come_by_one_key_and_nothing_stays(tmp_path, in_namespace):
-    """With stand-ins for apt-get and ldconfig, and an /etc/apt of its own."""
-    (tmp_path / "bin").mkdir()
-    for name in ("apt-get", "ldconfig"):
-        (tmp_path / "bin" / name).write_text(STUB)
-        (tmp_path / "bin" / name).chmod(0o755)
-    (tmp_path / "keys").mkdir()
-    (tmp_path / "keys" / "intel.asc").write_text("a key")
-    (tmp_path / INSTALL.name).write_bytes(INSTALL.read_bytes())
-    script = f"""set -e
-mount -t tmpfs none /etc/apt
-mkdir /etc/apt/sources.list.d
-mount -t tmpfs none /var/lib
-mkdir -p /var/lib/apt/lists/partial
-PATH={tmp_path}/bin:$PATH sh {tmp_path}/{INSTALL.name} intel https://packages.test/ubuntu noble sgx-aesm-service two
-find /etc/apt /var/lib -not -type d
-"""
-    done = in_namespace(script)
-    assert done.returncode == 0, done.stderr
-    lines = done.stdout.splitlines()
-    assert "apt-get install --yes --no-install-recommends sgx-aesm-service two" in lines
-    assert {"Types: deb", "URIs: https://packages.test/ubuntu", "Suites: noble"} <= set(lines)
-    assert "Signed-By: /etc/apt/keyrings/intel.asc" in lines
-    assert any(line.startswith("-rw-r--r--") for line in lines)  # apt reads it as another user
-    assert lines[-1] == "ldconfig "  # no file is found after it
-
-
 # The entry point with a stand-in for aesmd, as a runtime starts it for a Pod of the chart.
 
 SCRIPT = IMAGES / "aesmd" / "start-aesmd"
@@ -141,7 +108,7 @@ GROUP = "4711"
 WITH_LIBRARY = "libdcap_quoteprov.so.1 (libc6,x86-64) => /usr/lib/x86_64-linux-gnu/libdcap_quoteprov.so.1"
 AZURES = "libdcap_quoteprov.so (libc6,x86-64) => /usr/lib/libdcap_quoteprov.so"
 STAND_IN = """#!/bin/sh
-echo "arguments=$*"
+echo "arguments=$# $*"
 echo "directory=$(pwd)"
 echo "user=$(id -u):$(id -g)"
 echo "libraries=$LD_LIBRARY_PATH"
@@ -159,21 +126,17 @@ touch ./data 2>/dev/null || echo root=read-only
 
 @pytest.fixture
 def start(aesmd, in_namespace, tmp_path):
-    """Runs the entry point by the Dockerfile's directory, environment, user and arguments in a Pod's mounts."""
+    """Runs the entry point by the Dockerfile's directory, environment and user in a Pod's mounts."""
     for name, text in {"start-aesmd": SCRIPT.read_text(), "aesm_service": STAND_IN}.items():
         (tmp_path / name).write_text(text)
 
-    def run(
-        *arguments, listed=WITH_LIBRARY, devices=("sgx_enclave", "sgx_provision"), groups=GROUP, socket_mode="0777"
-    ):
+    def run(argument="", *, listed=WITH_LIBRARY, devices=("sgx_enclave", "sgx_provision"), groups=GROUP, mode="0777"):
         (tmp_path / "ldconfig").write_text(f"#!/bin/sh\necho '{listed}'\n")
-        entry, usual, directory, variable = (
-            aesmd["service"].all(keyword)[0] for keyword in ("ENTRYPOINT", "CMD", "WORKDIR", "ENV")
-        )
+        entry, directory, variable = (aesmd["service"].all(word)[0] for word in ("ENTRYPOINT", "WORKDIR", "ENV"))
         (program,) = json.loads(entry)
         uid, gid = aesmd["aesmd"].all("USER")[0].split(":")
         nodes = "\n".join(f"mknod -m 0660 /dev/{name} c 1 3; chgrp {GROUP} /dev/{name}" for name in devices)
-        words = shlex.join([program, *(arguments or json.loads(usual))])
+        words = shlex.join([program, argument or "--an option", "--other"])
         return in_namespace(f"""set -e
 mount -t tmpfs none /opt
 mkdir -p {directory} /opt/bin
@@ -182,7 +145,7 @@ cp {tmp_path}/start-aesmd {program}; cp {tmp_path}/aesm_service {directory}; cp 
 chmod 0755 {program} {directory}/aesm_service /opt/bin/ldconfig
 mount -t tmpfs none /run
 mkdir /run/aesmd /run/collateral
-mount -t tmpfs -o mode={socket_mode} none /run/aesmd
+mount -t tmpfs -o mode={mode} none /run/aesmd
 mount -t tmpfs none /dev
 mknod -m 0666 /dev/null c 1 3
 {nodes}
@@ -207,7 +170,7 @@ def test_it_runs_as_in_the_pod(start):
     said = told(done)
     assert said.pop("process") == said.pop("started")  # so aesmd gets the runtime's signals
     assert said == {
-        "arguments": "--no-daemon --no-syslog --supported_attestation_types=ECDSA",
+        "arguments": "2 --an option --other",
         "directory": "/opt/intel/sgx-aesm-service/aesm",
         "user": "10001:10001",
         "libraries": ".",
@@ -223,13 +186,9 @@ def test_it_runs_as_in_the_pod(start):
     assert done.stderr == ""
 
 
-def test_the_pods_arguments_replace_those_of_the_image(start):
-    assert told(start("--no-daemon", "--an option"))["arguments"] == "--no-daemon --an option"
-
-
-@pytest.mark.parametrize("arguments", [(), ("--check",)])
-def test_without_a_quote_provider_library_aesmd_is_not_started(start, arguments):
-    done = start(*arguments, listed="libcurl.so.4 (libc6,x86-64) => /usr/lib/x86_64-linux-gnu/libcurl.so.4")
+@pytest.mark.parametrize("argument", ["", "--check"])
+def test_without_a_quote_provider_library_aesmd_is_not_started(start, argument):
+    done = start(argument, listed="libcurl.so.4 (libc6,x86-64) => /usr/lib/x86_64-linux-gnu/libcurl.so.4")
     assert done.returncode == 1
     assert set(told(done)) == {"started"}
     assert "libdcap_quoteprov" in done.stderr
@@ -252,7 +211,7 @@ OTHER_GROUP = (f"gid {GROUP}", "quoteHelper.sgxPrvGroup")
         ({"devices": ("sgx_provision",)}, [(ENCLAVE,)], True),
         ({"devices": ("sgx_enclave",)}, [(PROVISION,)], True),
         ({"groups": "4712"}, [(ENCLAVE, *OTHER_GROUP), (PROVISION, *OTHER_GROUP)], True),
-        ({"socket_mode": "0755"}, [("/var/run/aesmd",), ("aesm.socket",)], False),
+        ({"mode": "0755"}, [("/var/run/aesmd",), ("aesm.socket",)], False),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, dict) else "",
 )
