@@ -1,8 +1,6 @@
 """What people see while they wait: on a terminal, and in a log."""
 
-import json
 import os
-import subprocess
 import sys
 
 import pytest
@@ -64,15 +62,3 @@ def test_on_a_terminal_the_last_state_stays(monkeypatch):
     assert "✗  b  quote helper  failing: \\x1b[2Jcleared" in shown
     assert "2 s of at most 9 s" in shown
     assert progress_display.reporter(terminal=True).__class__ is TerminalReporter
-
-
-def test_commands_for_a_cluster_need_no_library_that_is_slow_to_import():
-    program = (
-        "import json, sys\n"
-        "from confcom.addon import disable, install, snapshot\n"
-        "from confcom.cli import add_on_options, progress_display, status_table\n"
-        "from confcom.cli.commands import enable, status\n"
-        "print(json.dumps(sorted(set(sys.modules) & {'rich', 'grpc', 'cryptography'})))"
-    )
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    assert json.loads(done.stdout) == []

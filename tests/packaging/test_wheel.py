@@ -85,13 +85,28 @@ def test_without_command_line_packages_it_says_what_to_install():
     assert "python -m confcom.quote_helper" in done.stderr
 
 
-def test_help_imports_no_command():
-    program = (
-        "import sys\n"
-        "from confcom.cli.group import cli\n"
-        "try:\n    cli(['--help'])\nexcept SystemExit:\n    pass\n"
-        "print(sorted(set(sys.modules) & {'grpc', 'cryptography', 'yaml', 'dcap_qvl', 'asyncio', 'rich'}))"
-    )
+SLOW_TO_IMPORT = {"grpc", "cryptography", "rich"}
+HELP = """
+from confcom.cli.group import cli
+try:
+    cli(["--help"])
+except SystemExit:
+    pass
+"""
+FOR_A_CLUSTER = """
+from confcom.addon import disable, install, snapshot
+from confcom.cli import add_on_options, progress_display, status_table
+from confcom.cli.commands.add_on import enable, status
+"""
+
+
+@pytest.mark.parametrize(
+    ("program", "libraries"),
+    [(HELP, SLOW_TO_IMPORT | {"yaml", "dcap_qvl", "asyncio"}), (FOR_A_CLUSTER, SLOW_TO_IMPORT)],
+    ids=["help", "commands for a cluster"],
+)
+def test_libraries_that_are_slow_to_import_wait_until_they_are_needed(program, libraries):
+    program += f"import sys\nprint(sorted(set(sys.modules) & {libraries}))"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "[]"
 
