@@ -1,8 +1,7 @@
-"""kubectl and helm: those that were built on this machine for the cluster, or the system's; and stand-ins."""
+"""kubectl and helm: those that were built on this machine for the cluster, or the system's."""
 
 import os
 import shutil
-import subprocess
 from pathlib import Path
 
 
@@ -20,8 +19,3 @@ def find_kubectl():
 def find_helm():
     """None if there is none."""
     return newest(f"helm-{'[0-9a-f]' * 16}/helm")
-
-
-def saying(stdout=b"", stderr=b"", code=0):
-    """What runs a program that says this, whatever it is asked."""
-    return lambda arguments, /, **_: subprocess.CompletedProcess(arguments, code, stdout, stderr)

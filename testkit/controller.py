@@ -10,6 +10,7 @@ import httpx2
 
 from confcom.controller.api_server.connection import Connection
 from confcom.controller.reconcile.reading import MANAGER, Release
+from testkit.cluster_objects import writes_of
 
 EPC = "example.com/epc"
 RELEASE = Release("confcom-system", "confcom")
@@ -26,14 +27,9 @@ KUBECONFIG = {
 
 def node(capacity, allocatable=None, *, manager="kubelet", version="1", name=NODE):
     """A node whose capacity `manager` wrote last; allocatable is the same unless it is given."""
-    fields = {"f:status": {"f:capacity": {f"f:{key}": {} for key in capacity}}}
+    metadata = {"name": name, "uid": "u", "resourceVersion": version, "managedFields": [writes_of(capacity, manager)]}
     return {
-        "metadata": {
-            "name": name,
-            "uid": "u",
-            "resourceVersion": version,
-            "managedFields": [{"manager": manager, "subresource": "status", "fieldsV1": fields}],
-        },
+        "metadata": metadata,
         "status": {"capacity": capacity, "allocatable": dict(capacity) if allocatable is None else allocatable},
     }
 
@@ -206,9 +202,8 @@ class ApiServer:
             kind: {key: mib for key, mib in {**there["status"].get(kind, {}), **amounts}.items() if mib is not None}
             for kind, amounts in body["status"].items()
         }
-        fields = {"f:status": {"f:capacity": {f"f:{key}": {} for key in status["capacity"]}}}
-        managed = [{"manager": MANAGER, "subresource": "status", "fieldsV1": fields}]
-        made = self.put("nodes", {"status": status, "metadata": {**there["metadata"], "managedFields": managed}})
+        metadata = there["metadata"] | {"managedFields": [writes_of(status["capacity"], MANAGER)]}
+        made = self.put("nodes", {"status": status, "metadata": metadata})
         self.meanwhile()
         return 200, made
 
