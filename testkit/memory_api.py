@@ -15,26 +15,22 @@ _PATH = re.compile(
     r"/(?:api|apis/(?P<group>[^/]+))/(?P<version>v[^/]+)(?:/namespaces/(?P<namespace>[^/]+))?"
     r"/(?P<resource>[^/]+)(?:/(?P<name>[^/]+))?(?:/(?P<sub>.+))?"
 )
-_FIELDS = {
-    "pods": {"metadata.name", "metadata.namespace", "spec.nodeName", "status.phase"},
-    "events": {"metadata.name", "metadata.namespace", "reason", "type", "involvedObject.kind", "involvedObject.name"},
-}
-"""The fields by which an API server selects; of other resources, metadata.name and metadata.namespace."""
+_EVENT_FIELDS = {"reason", "type"}
+"""The fields by which lists of Events are selected."""
 _KEYS = {
     **dict.fromkeys(("containers", "initContainers", "ephemeralContainers", "volumes", "env"), "name"),
     "volumeMounts": "mountPath",
     "ports": "containerPort",
 }
 """The lists that server-side apply merges by a key; it replaces others."""
-_REASONS = {400: "BadRequest", 403: "Forbidden", 404: "NotFound", 409: "Conflict", 422: "Invalid"}
 _VERBS = {"POST": "create", "PUT": "update", "PATCH": "patch", "DELETE": "delete"}
 _METADATA = "as=PartialObjectMetadata"
 
 
 class _RefusalError(Exception):
-    def __init__(self, code, message, reason="", *, plain=False):
+    def __init__(self, code, message, *, plain=False):
         super().__init__(message)
-        self.code, self.message, self.reason, self.plain = code, message, reason or _REASONS.get(code, ""), plain
+        self.code, self.message, self.plain = code, message, plain
 
 
 class MemoryApi(httpx2.BaseTransport):
@@ -144,8 +140,10 @@ class MemoryApi(httpx2.BaseTransport):
         return found[0] if found else {}
 
     def _get(self, at, request, options):
-        slim = _metadata_only if _METADATA in request.headers.get("accept", "") else copy.deepcopy
-        return 200, slim(self._stored(at)) if at["name"] else self._list(at, options, slim)
+        if not at["name"]:
+            return 200, self._list(at, options)
+        slim = _METADATA in request.headers.get("accept", "")
+        return 200, _metadata_only(self._stored(at)) if slim else self._stored(at)
 
     def _post(self, at, request, options):
         return 201, self._create(at, json.loads(request.content), options)
@@ -189,30 +187,24 @@ class MemoryApi(httpx2.BaseTransport):
             return "".join(lines[-int(options.get("tailLines", len(lines) or 1)) :])
         page = self.pages.get((pod, at["sub"].removeprefix("proxy/")))
         if page is None:
-            raise _RefusalError(
-                503, "error trying to reach service: dial tcp: connection refused", "ServiceUnavailable"
-            )
+            raise _RefusalError(503, "error trying to reach service: dial tcp: connection refused")
         return page
 
-    def _list(self, at, options, slim):
-        fields = [re.split("(!?)==?", one) for one in filter(None, options.get("fieldSelector", "").split(","))]
-        for path, *_ in fields:
-            if path not in _FIELDS.get(at["resource"], {"metadata.name", "metadata.namespace"}):
-                raise _RefusalError(400, f"field label not supported: {path}")
-        selects = _label_selector(options.get("labelSelector", ""))
+    def _list(self, at, options):
+        labels, fields = (_pairs(options.get(f"{one}Selector", "")) for one in ("label", "field"))
+        assert fields.keys() <= (_EVENT_FIELDS if at["resource"] == "events" else set())
         found = [
             one
             for one in self.objects
             if _is_at(one, at)
-            and selects(one["metadata"].get("labels") or {})
-            and all((_field(one, path) == value) is not bool(negated) for path, negated, value in fields)
+            and labels.items() <= (one["metadata"].get("labels") or {}).items()
+            and fields.items() <= one.items()
         ]
         start = int(options.get("continue", 0))
         end = start + int(options.get("limit", len(found)) or len(found))
         metadata = {"resourceVersion": str(self._last_version), **({"continue": str(end)} if end < len(found) else {})}
-        items = [slim(one) for one in found[start:end]]
-        if slim is copy.deepcopy:  # an API server names the type once, in the list's kind
-            items = [{key: one[key] for key in one if key not in {"kind", "apiVersion"}} for one in items]
+        # An API server names the type once, in the list's kind.
+        items = [{key: one[key] for key in one if key not in {"kind", "apiVersion"}} for one in found[start:end]]
         return {"kind": "List", "apiVersion": "v1", "metadata": metadata, "items": items}
 
     def _create(self, at, body, options):
@@ -220,7 +212,7 @@ class MemoryApi(httpx2.BaseTransport):
         if at["namespace"] and not self.find("Namespace", at["namespace"]):
             raise _RefusalError(404, f'namespaces "{at["namespace"]}" not found')
         if any(_is_at(one, at) and one["metadata"]["name"] == name for one in self.objects):
-            raise _RefusalError(409, f'{at["resource"]} "{name}" already exists', "AlreadyExists")
+            raise _RefusalError(409, f'{at["resource"]} "{name}" already exists')
         where = {"namespace": at["namespace"]} if at["namespace"] else {}
         made = body | {"metadata": {"uid": f"uid-{name}", **body["metadata"], **where}}
         return self._write({}, made, options)
@@ -253,7 +245,7 @@ def _status(failure):
         "metadata": {},
         "status": "Failure",
         "message": failure.message,
-        "reason": failure.reason or HTTPStatus(failure.code).phrase.replace(" ", ""),
+        "reason": HTTPStatus(failure.code).phrase,
         "code": failure.code,
     }
 
@@ -271,26 +263,12 @@ def _is_at(thing, at):
 
 
 def _metadata_only(thing):
-    metadata = copy.deepcopy(thing["metadata"])
-    return {"kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": metadata}
+    return {"kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": thing["metadata"]}
 
 
-def _field(thing, path):
-    for key in path.split("."):
-        thing = thing.get(key) or {}
-    return thing or ""
-
-
-def _label_selector(selector):
-    """A predicate of labels; by `KEY`, `KEY=VALUE`, `KEY!=VALUE`, `KEY in (A, B)` and `KEY notin (A, B)`."""
-    tests = []
-    for one in filter(None, re.split(r",(?![^(]*\))", selector)):
-        key, operator, values = re.fullmatch(r"([^\s=!]+)\s*(!?==?|in|notin|)\s*(.*)", one.strip()).groups()
-        tests.append((key, operator, {value.strip() for value in values.strip("()").split(",")}))
-    return lambda labels: all(
-        key in labels if not operator else (labels.get(key) in values) is (operator not in {"!=", "notin"})
-        for key, operator, values in tests
-    )
+def _pairs(selector):
+    """The parts `KEY=VALUE` of a selector."""
+    return dict(one.split("=") for one in selector.split(",") if one)
 
 
 def _merged(old, patch):
@@ -307,20 +285,17 @@ def _merged(old, patch):
 
 
 def _json_patched(old, patch):
-    """RFC 6902: test, add, replace and remove in objects."""
+    """RFC 6902: test and remove in objects."""
     made = copy.deepcopy(old)
     for one in patch:
         *parents, last = (part.replace("~1", "/").replace("~0", "~") for part in one["path"].split("/")[1:])
         at = made
         for key in parents:
             at = at.get(key, {})
-        if one["op"] == "add":
-            at[last] = one["value"]
-        elif last not in at or (one["op"] == "test" and at[last] != one["value"]):
+        if last not in at or (one["op"] == "test" and at[last] != one["value"]):
             raise _RefusalError(422, "the server rejected our request due to an error in our request")
-        elif one["op"] != "test":
+        if one["op"] == "remove":
             at.pop(last)
-            at |= {last: one["value"]} if one["op"] == "replace" else {}
     return made
 
 
