@@ -6,7 +6,6 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from confcom.addon.change_lease import EXPIRES_SECONDS, LEASE_NAME, ChangeRunningError, change_lease
-from confcom.addon.cluster import ForbiddenError
 from testkit.memory_api import MemoryApi, cluster_of
 from testkit.waiting import until
 
@@ -76,15 +75,3 @@ async def test_it_is_renewed_while_the_change_runs(server):
         await until(lambda: len(server.requests) > count + 2)
         server.unreachable = False
     assert lease(server)[0]["spec"]["holderIdentity"] == ""
-
-
-@pytest.mark.parametrize("verb", ["create", "update"])
-def test_no_right_to_write_it_is_told_before_anything(server, verb):
-    with held(server):
-        pass
-    if verb == "create":
-        server.remove("Lease", LEASE_NAME)
-    server.denied.add((verb, "leases"))
-    with pytest.raises(ForbiddenError) as caught, held(server, "two"):
-        pytest.fail("it was begun")
-    assert '"leases"' in caught.value.why

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from confcom.addon.cluster import Cluster, ClusterAccessError, ForbiddenError, Login
+from confcom.addon.cluster import ClusterAccessError, ForbiddenError
 from confcom.addon.helm import OVERWRITE, ChartError, Helm, HelmError, Revision, Values, run_helm
+from testkit.memory_api import MemoryApi, cluster_of
 from testkit.waiting import until
 
 CHART_REFUSAL = """Error: execution error at (confcom/templates/checks.yaml:1:1):
@@ -45,19 +46,14 @@ def helm():
 
 @pytest.fixture
 def release(helm):
-    login = Login("=strange", "/k c", "ann", ("a", "b"))
-    return Helm(Cluster("sgx", login, "strange", "https://test", None), helm)
-
-
-def flags(line, *names):
-    return [word for word in line if word.startswith(names)]
+    return Helm(cluster_of(MemoryApi()), helm)
 
 
 def test_values_are_given_in_the_order_in_which_they_win(helm, release, tmp_path):
     values = Values((tmp_path / "v.yaml",), ("b=2",), ("c=3",), {"a": 1})
     release.upgrade(tmp_path / "chart", values)
     line, stdin = helm.asked[-1]
-    assert flags(line, "--values", "--set") == [
+    assert [word for word in line if word.startswith(("--values", "--set"))] == [
         "--values=-",
         f"--values={tmp_path}/v.yaml",
         "--set=b=2",
@@ -66,18 +62,6 @@ def test_values_are_given_in_the_order_in_which_they_win(helm, release, tmp_path
     assert json.loads(stdin) == {"a": 1}
     assert line[line.index("--") :] == ["--", "confcom", f"{tmp_path}/chart"]
     assert {"--install", "--reset-values"} <= set(line)
-
-
-def test_it_acts_as_the_person_who_logged_in(helm, release):
-    release.uninstall()
-    who = [
-        "--kube-context==strange",
-        "--kubeconfig=/k c",
-        "--kube-as-user=ann",
-        "--kube-as-group=a",
-        "--kube-as-group=b",
-    ]
-    assert flags(helm.asked[0][0], "--kube", "--namespace") == ["--namespace=sgx", *who]
 
 
 @pytest.mark.parametrize(("history", "overwrites"), [([], False), (HISTORY, True)])

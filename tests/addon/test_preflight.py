@@ -13,7 +13,6 @@ from confcom.addon.preflight import (
     Permission,
     PreflightError,
     PreflightInputs,
-    check_revision,
     run_checks,
 )
 from confcom.errors import ExitCode
@@ -214,30 +213,6 @@ def test_an_error_of_failed_checks_has_the_first_ones_exit_code_and_all_findings
     assert PreflightError(findings({"nodes": ()})).exit_code is ExitCode.REFUSED
     assert [one["code"] for one in error.details["findings"]] == [one.code for one in found]
     assert set(found[0].to_json()) == {"check", "outcome", "code", "what", "why", "do"}
-
-
-SERVING = (offering("serving"), make.node("idle", SIMULATED))
-OTHER_LABEL = make.daemon_set("device-plugin", OWN)
-ROLLBACKS = [
-    # objects of the revision, nodes, DaemonSets now, code
-    ((PLUGIN, HELPER), SERVING, (PLUGIN, HELPER), ""),
-    ((OTHER_LABEL,), SERVING, (PLUGIN, HELPER), "nodes-lose-daemons"),
-    ((OTHER_LABEL,), (make.node("idle", SIMULATED),), (PLUGIN, HELPER), ""),
-    ((HARDWARE_PLUGIN,), SERVING, (PLUGIN, HARDWARE_PLUGIN), ""),  # simulation was added since
-    ((PLUGIN,), (NODE, METAL), (PLUGIN, HARDWARE_PLUGIN), "hardware-in-cluster"),
-    ((PLUGIN,), (NODE, METAL), (PLUGIN,), ""),  # a problem of the present installation too
-]
-
-
-@pytest.mark.parametrize(("manifests", "nodes", "now", "code"), ROLLBACKS)
-def test_a_revision_fits_the_nodes_or_not(manifests, nodes, now, code):
-    found = list(check_revision(manifests, nodes, now, "", "helm rollback confcom 3"))
-    assert [one.code for one in found] == ([code] if code else [])
-    if code == "nodes-lose-daemons":
-        assert "serving" in found[0].what
-        assert "idle" not in found[0].what
-        assert "own=yes" in found[0].remedy
-        assert "helm rollback confcom 3" in found[0].remedy
 
 
 def plugin_with(epc_mib, *flags, **more):

@@ -101,37 +101,32 @@ NEW = [make.daemon("quote-helper", "a", revision="2", name="new", created="2026-
 UPDATE = [*ADD_ON[2:], make.node("a", make.SIMULATED, resources={EPC: 162}), PLUGINS[0], *OLD, *NEW]
 UPDATE.append(make.revision("quote-helper", 2))
 REFUSED = make.event("confcom-quote-helper", "FailedCreate", "exceeded quota")
+NO_NODES = [*map(make.daemon_set, ("device-plugin", "quote-helper")), REFUSED, make.revision("quote-helper")]
 FAILING = make.pod("controller-1", namespace=SYSTEM, labels=make.labels("controller"), status=BROKEN)
 
 
-@pytest.mark.parametrize(
-    ("objects", "code", "seconds", "words"),
-    [
-        ([*ADD_ON, *PLUGINS, HELPERS[0]], "daemons-not-ready", TIMEOUT, ["not ready on b", "quote helper no Pod yet"]),
-        ([*ADD_ON, *PLUGINS, HELPERS[0], AWAY], "daemons-not-ready", TIMEOUT, ["bring b back", "delete node b"]),
-        (UPDATE, "daemons-not-ready", STUCK_SECONDS, ["old one keeps serving", "no image", "confcom rollback"]),
-        ([*ALL, NO_EPC], "daemons-not-ready", TIMEOUT, ["not ready on a", "enclave memory"]),
-        ([*ADD_ON, *PLUGINS, REFUSED], "daemons-not-ready", TIMEOUT, ["exceeded quota"]),
-        ([*ALL, STARTING], "daemons-not-ready", TIMEOUT, ["Deployment controller"]),
-        ([*ALL, STARTING, FAILING], "daemons-not-ready", STUCK_SECONDS, ["no image"]),
-        ([*ALL, STARTING, NO_EPC], "daemons-not-ready", TIMEOUT, ["a: enclave memory"]),
-        ([], "not-enabled", TIMEOUT, [SYSTEM]),
-    ],
-    ids=["a Pod lacks", "a node away", "an update fails", "no EPC", "quota", "controller", "fails", "EPC too", "none"],
-)
-def test_without_progress_the_error_says_where_and_why(objects, code, seconds, words):
+BLOCKED = {
+    "a Pod lacks": ([*ADD_ON, *PLUGINS, HELPERS[0]], TIMEOUT, ["not ready on b", "quote helper no Pod yet"]),
+    "a node is away": ([*ADD_ON, *PLUGINS, HELPERS[0], AWAY], TIMEOUT, ["bring b back", "delete node b"]),
+    "an update fails": (UPDATE, STUCK_SECONDS, ["old one keeps serving", "no image", "confcom rollback"]),
+    "no EPC": ([*ALL, NO_EPC], TIMEOUT, ["not ready on a", "enclave memory"]),
+    "quota": ([*ADD_ON, *PLUGINS, REFUSED], TIMEOUT, ["exceeded quota"]),
+    "quota, and no nodes": (NO_NODES, TIMEOUT, ["the add-on is not ready", "exceeded quota"]),
+    "the controller starts": ([*ALL, STARTING], TIMEOUT, ["Deployment controller"]),
+    "the controller fails": ([*ALL, STARTING, FAILING], STUCK_SECONDS, ["no image"]),
+    "the controller starts, and no EPC": ([*ALL, STARTING, NO_EPC], TIMEOUT, ["a: enclave memory"]),
+    "nothing is installed": ([], TIMEOUT, [SYSTEM]),
+}
+
+
+@pytest.mark.parametrize("name", BLOCKED)
+def test_without_progress_the_error_says_where_and_why(name):
+    objects, seconds, words = BLOCKED[name]
     waiter = Waiter(objects)
     error = waiter.error()
-    assert error.error_code == code
+    assert error.error_code == ("daemons-not-ready" if objects else "not-enabled")
     assert seconds <= waiter.now <= seconds + 2 * POLL_SECONDS
     assert all(word in f"{error.what} {error.why} {error.remedy}" for word in words)
-
-
-def test_a_daemonset_whose_pods_cannot_be_created_without_nodes_blocked():
-    daemon_sets = [make.daemon_set(part) for part in ("device-plugin", "quote-helper")]
-    error = Waiter([*daemon_sets, REFUSED, make.revision("quote-helper")]).error()
-    assert error.what == "the add-on is not ready"
-    assert "exceeded quota" in error.why
 
 
 def test_every_step_that_is_done_gives_more_time_and_one_that_flips_does_not():

@@ -121,6 +121,7 @@ def test_the_login_is_the_users_and_each_command_names_the_cluster(confcom, clus
         assert list(json.loads(done.stdout)["cluster"].values()) == ["test", "https://test:6443", SYSTEM]
     assert cluster.logins == [Login("lab", "/k", "ann", ("g", "h"))] * 5
     flags = {"--kube-context=lab", "--kubeconfig=/k", "--kube-as-user=ann", "--kube-as-group=g", "--kube-as-group=h"}
+    flags.add(f"--namespace={SYSTEM}")
     assert all(flags <= set(line) for line in cluster.helm.calls if line[1] != "version")
 
 
@@ -181,6 +182,7 @@ def test_another_change_is_not_disturbed_and_one_that_was_killed_is_completed(co
     enabled.time += 61
     confcom.ok(*command)
     assert not [one for one in enabled.helm.revisions[-1:] if one["status"] != "deployed"]
+    assert ("uninstall" in enabled.helm_changes()) is (command[0] == "disable")
 
 
 def test_a_removal_that_was_killed_is_completed_also_by_enable(confcom, enabled):
@@ -191,6 +193,7 @@ def test_a_removal_that_was_killed_is_completed_also_by_enable(confcom, enabled)
     assert confcom(*CHANGES[0]).exit_code == ExitCode.REFUSED  # kubelets report the end of the plugin after a while
     enabled.sleep(10)
     confcom.ok(*CHANGES[0])
+    assert enabled.helm_changes() == ["upgrade", "uninstall", "upgrade"]
 
 
 def once(part, name, act):
