@@ -26,17 +26,13 @@ SIMULATED_LABEL = "confcom.internal/simulated-sgx"
 
 @dataclass(frozen=True, slots=True)
 class ValueSet:
-    """What the chart is rendered with.
-
-    Args:
-        values: beside the chart's own and the registry.
-        kubernetes: version of the API server; empty without one, as for `helm template`.
-        file: a values file that comes before the values.
-    """
+    """What the chart is rendered with, beside its own values and the registry."""
 
     values: dict = field(default_factory=dict)
     kubernetes: str = ""
+    """Version of the API server; empty without one, as for `helm template`."""
     file: Path | None = None
+    """A values file that comes before the values."""
 
     @property
     def api_server(self):

@@ -34,16 +34,10 @@ class _RefusalError(Exception):
 
 
 class MemoryApi(httpx2.BaseTransport):
-    """Serves copies of the given objects, and changes them as an API server would.
+    """Serves copies of the given objects and of two namespaces, and changes them as an API server would.
 
+    `denied` has pairs of a verb and a resource (`nodes/status`), `logs` a text by Pod, `pages` a text by Pod and page.
     `unreachable` refuses connections. `requests` has all requests, `writes` those that may change something.
-
-    Args:
-        objects: with `kind` and `metadata.name`; the namespaces `default` and `confcom-system` are added.
-        denied: pairs of a verb and a resource (`nodes/status`) that the user lacks.
-        logs: text by Pod.
-        pages: text by Pod and page of the probe server.
-        version: of the API server.
     """
 
     def __init__(self, objects=(), *, denied=(), logs=(), pages=(), version="v1.36.3"):
@@ -84,13 +78,9 @@ class MemoryApi(httpx2.BaseTransport):
         return bool(gone)
 
     def refuse(self, predicate, status, message, *, plain=False):
-        """Answer requests with an error from now on.
+        """Answer requests for which the predicate holds with an error from now on.
 
-        Args:
-            predicate: called with each request, and true for those to refuse.
-            status: of HTTP.
-            message: of the Status object, or the whole body.
-            plain: not a Status object, as from kubectl proxy or a load balancer.
+        The message is a Status object's; `plain`, it is the whole body, as from kubectl proxy or a load balancer.
         """
         self._refusals.append((predicate, _RefusalError(status, message, plain=plain)))
 
@@ -300,13 +290,9 @@ def _json_patched(old, patch):
 
 
 def applied(before, live, new, key=""):
-    """The result of a server-side apply that takes back all fields of the manifest.
+    """The result of a server-side apply of the manifest `new` that takes back all its fields.
 
-    Args:
-        before: the manifest of the same manager's apply before; what is in it and not in the new one is removed.
-        live: the object.
-        new: the manifest.
-        key: the name of the field.
+    Fields of `before`, the same manager's manifest before, that are not in the new one are removed.
     """
     if isinstance(live, dict) and isinstance(new, dict):
         before = before if isinstance(before, dict) else {}

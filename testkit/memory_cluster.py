@@ -77,13 +77,7 @@ class Kubelets:
 
 
 class MemoryCluster:
-    """A `MemoryApi` with helm, kubelets, a clock and a display.
-
-    Args:
-        objects: of the API server.
-        manifests: of the chart, as `render` of MemoryHelm.
-        options: of MemoryApi.
-    """
+    """A `MemoryApi` with helm, kubelets, a clock and a display; `manifests` is `render` of MemoryHelm."""
 
     def __init__(self, objects=(), manifests=None, **options):
         self.api = MemoryApi(objects, **options)

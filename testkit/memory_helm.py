@@ -22,14 +22,10 @@ def golden_manifests(name, namespace):
 
 
 class MemoryHelm:
-    """Installs manifests in a `MemoryApi`.
+    """Installs manifests in a `MemoryApi`, whose daemons become ready at once or not.
 
-    Args:
-        api: the cluster.
-        render: a function from the merged values to manifests, or the manifests themselves; it may raise ValueError
-            with helm's error message.
-        ready: whether the daemons become ready at once.
-        version: helm's.
+    `render` is a function from the merged values to manifests, which may raise ValueError with helm's error message, or
+    the manifests themselves.
     """
 
     def __init__(self, api, render=(), *, ready=True, version="v4.3.1"):
@@ -41,10 +37,7 @@ class MemoryHelm:
     def fail(self, command, stderr, *, status=""):
         """Let the next call of a command fail: `upgrade`, `render` (its dry run), `history` and so on.
 
-        Args:
-            command: the command.
-            stderr: helm's words.
-            status: of the revision that it leaves, such as `failed` or `pending-upgrade`; empty: none.
+        `status` is that of the revision that it leaves, such as `failed` or `pending-upgrade`; empty: none.
         """
         self._planned[command] = stderr, status
 

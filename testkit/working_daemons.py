@@ -29,9 +29,7 @@ _ROOT = 'confcom_quote_helper_simulated_root_info{sha256="%s"} 1\n'
 def settle(api, broken=()):
     """Make the status of all DaemonSets and Deployments, their Pods, the nodes' resources and the Pods' pages.
 
-    Args:
-        api: the cluster.
-        broken: by image, the status of Pods that have it; the Pods that they should replace go on.
+    `broken` has by image the status of Pods that have it; the Pods that they should replace go on.
     """
     for daemon in api.find("DaemonSet"):
         nodes = [one for one in api.find("Node") if selects(pod_spec_of(daemon), one)]

@@ -43,21 +43,15 @@ ANY_LABEL = "kubectl label"
 
 @dataclass(frozen=True, slots=True)
 class Upgrade:
-    """What the cluster has, what is wanted, and the answer.
-
-    Args:
-        nodes: their labels, by name.
-        before: settings of the installed release; empty if there is none.
-        after: settings of the upgrade.
-        code: of the refusal; empty if it is allowed.
-        said: parts of the refusal.
-        unsaid: what it does not mention.
-    """
+    """What the cluster has, what is wanted, and the answer."""
 
     nodes: dict
+    """Their labels, by name."""
     before: str
+    """Settings of the installed release; empty if there is none."""
     after: str
     code: str = ""
+    """Of the refusal; empty if the upgrade is allowed."""
     said: tuple = ()
     unsaid: tuple = ()
 

@@ -35,38 +35,30 @@ def test_every_kind_of_request_and_code_is_reached():
 NUM_ANSWERED = "answered GetSupportedAttKeyIDNum SUCCESS"
 
 
-@pytest.mark.parametrize(
-    ("pieces", "ending", "outcome"),
-    [
-        ("080000007206020461626364", Ending.WAIT, "answered SgxRegister SERVICE_UNAVAILABLE"),
-        ("09000000aa0106020461626364", Ending.WAIT, "closed after no request"),
-        ("070000008a01041a026162", Ending.WAIT, "answered GetQuoteEx UNEXPECTED_ERROR"),
-        ("06+00+00+00", Ending.HALF_CLOSE, "closed after a cut frame"),
-        ("06000000", Ending.CLOSE, "closed after a cut frame"),
-        ("00000000", Ending.WAIT, "closed after a bad length"),
-        ("ffffffff", Ending.WAIT, "closed after a bad length"),
-        ("01000100", Ending.WAIT, "closed after a bad length"),
-        ("06000000aa0100aa0100", Ending.WAIT, NUM_ANSWERED),
-        ("06000000aa010348987506000000aa0103489875", Ending.WAIT, NUM_ANSWERED),
-        ("0e000000b2010b088082808090808080800000", Ending.WAIT, "answered GetSupportedAttKeyIDs SUCCESS"),
-        ("0a000000aa81808000032848987500", Ending.HALF_CLOSE, "closed after no request"),
-    ],
-    ids=[
-        "field-0-in-a-legacy-request",
-        "field-0-in-num",
-        "no-buf-size",
-        "header-byte-by-byte",
-        "header-then-gone",
-        "length-0",
-        "length-of-4-gib",
-        "length-too-large-by-one",
-        "two-requests-in-a-frame",
-        "two-frames",
-        "buf-size-above-32-bits",
-        "tag-of-5-bytes",
-    ],
-)
-def test_inputs_of_interest(pieces, ending, outcome):
+WAIT, HALF_CLOSE, CLOSE = Ending.WAIT, Ending.HALF_CLOSE, Ending.CLOSE
+INPUTS = {
+    "field 0 in a legacy request": ("080000007206020461626364", WAIT, "answered SgxRegister SERVICE_UNAVAILABLE"),
+    "field 0 in num": ("09000000aa0106020461626364", WAIT, "closed after no request"),
+    "no buf size": ("070000008a01041a026162", WAIT, "answered GetQuoteEx UNEXPECTED_ERROR"),
+    "header byte by byte": ("06+00+00+00", HALF_CLOSE, "closed after a cut frame"),
+    "header then gone": ("06000000", CLOSE, "closed after a cut frame"),
+    "length 0": ("00000000", WAIT, "closed after a bad length"),
+    "length of 4 gib": ("ffffffff", WAIT, "closed after a bad length"),
+    "length too large by one": ("01000100", WAIT, "closed after a bad length"),
+    "two requests in a frame": ("06000000aa0100aa0100", WAIT, NUM_ANSWERED),
+    "two frames": ("06000000aa010348987506000000aa0103489875", WAIT, NUM_ANSWERED),
+    "buf size above 32 bits": (
+        "0e000000b2010b088082808090808080800000",
+        WAIT,
+        "answered GetSupportedAttKeyIDs SUCCESS",
+    ),
+    "tag of 5 bytes": ("0a000000aa81808000032848987500", HALF_CLOSE, "closed after no request"),
+}
+
+
+@pytest.mark.parametrize("name", INPUTS)
+def test_inputs_of_interest(name):
+    pieces, ending, outcome = INPUTS[name]
     sent = Input(tuple(map(bytes.fromhex, pieces.split("+"))), ending)
     assert SessionTarget(1).run(sent) == (outcome, "")
 

@@ -290,8 +290,8 @@ def test_the_images_of_an_update(confcom, enabled, options, plugin, helper):
     confcom.ok("update", "--version", "0.2.0", "--image-digest", f"controller={DIGEST}")
     confcom.ok("update", *options)
     assert {f"device-plugin:{plugin}", f"quote-helper:{helper}"} <= images(enabled)
-    kept = bool(options) and "--version" not in options
-    assert (f"controller:0.2.0@{DIGEST}" in images(enabled)) is kept
+    kept = [one for one in images(enabled) if one.startswith("controller:") and one.endswith(DIGEST)]
+    assert bool(kept) is (bool(options) and "--version" not in options)
     assert isinstance(enabled.helm.revisions[-1]["values"]["image"]["tag"], str)
 
 
