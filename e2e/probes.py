@@ -8,7 +8,7 @@ from typing import Any
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.samples import Sample
 
-from e2e.add_on import SYSTEM, helper_on
+from e2e.add_on import SYSTEM
 from e2e.cluster import Cluster
 
 PORT = 8080
@@ -31,12 +31,3 @@ def metric(cluster: Cluster, pod: dict[str, Any], name: str, **labels: str) -> f
     found = [one for one in samples(cluster, pod) if one.name == name and labels.items() <= one.labels.items()]
     assert found, f"{name} has no sample with {labels}"
     return sum(one.value for one in found)
-
-
-def answers_by_pod(cluster: Cluster, node: str) -> dict[str, dict[str, float]]:
-    """How many answers each Pod got of the node's quote helper: by its UID, then by `success` or `failure`."""
-    found: dict[str, dict[str, float]] = {}
-    for sample in samples(cluster, helper_on(cluster, node)):
-        if sample.name == "confcom_quote_helper_pod_requests_total":
-            found.setdefault(sample.labels["pod"], {})[sample.labels["outcome"]] = sample.value
-    return found

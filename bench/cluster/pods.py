@@ -8,13 +8,14 @@ import time
 from bench.report import Section, in_turn
 from e2e.add_on import EPC
 from e2e.cluster import Cluster, Node
-from e2e.plugins import waiting_container
+from e2e.tenants import container, pod
 
 POD_MIB = 10
 """EPC of a Pod that starts with EPC, as in the example."""
 POD_SECONDS = 120.0
 """For a Pod to be ready, and to be gone, on a machine that is busy."""
 WITH, WITHOUT = "with EPC", "without EPC"
+HOLD = "import signal; signal.signal(signal.SIGTERM, lambda *_: exit()); signal.pause()"
 
 
 def pod_starts(cluster: Cluster, node: Node, namespace: str, pairs: int) -> Section:
@@ -24,7 +25,8 @@ def pod_starts(cluster: Cluster, node: Node, namespace: str, pairs: int) -> Sect
     for number in range(pairs):
         for side in in_turn([WITH, WITHOUT], number):
             name = f"{side.replace(' ', '-').lower()}-{number}"
-            manifest = json.dumps(_pod(name, node, epc=side == WITH))
+            limits = {EPC: POD_MIB} if side == WITH else {}
+            manifest = json.dumps(pod(name, container("main", limits=limits, program=HOLD), node=node.name))
             began = time.monotonic()
             cluster.kubectl("create", here, "--filename=-", input=manifest)
             ready = ("--for=condition=Ready", f"pod/{name}", f"--timeout={POD_SECONDS:.0f}s")
@@ -32,11 +34,3 @@ def pod_starts(cluster: Cluster, node: Node, namespace: str, pairs: int) -> Sect
             section.add(side, "start", "s", time.monotonic() - began)
             cluster.kubectl("delete", here, "pod", name, "--grace-period=1", timeout=POD_SECONDS)
     return section
-
-
-def _pod(name: str, node: Node, *, epc: bool) -> dict[str, object]:
-    container = waiting_container(EPC, POD_MIB)
-    if not epc:
-        del container["resources"]
-    spec = {"nodeSelector": {"kubernetes.io/hostname": node.name}, "containers": [container]}
-    return {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name}, "spec": spec}

@@ -4,7 +4,6 @@ import asyncio
 import json
 import secrets
 import sys
-from pathlib import Path
 
 import pytest
 
@@ -12,8 +11,6 @@ from e2e import add_on, leftovers
 from e2e.cluster import Cluster, Node
 from e2e.cluster.addresses import DEVICE_PLUGINS, NODE_NAME
 from e2e.images_workshop import references
-from e2e.kubelet_log import KubeletLog
-from e2e.plugins import Plugins
 from e2e.tenants import Tenant
 from e2e.waiting import until
 from testkit.kubelet_contract.kubelet import Bench, PodSeen
@@ -129,15 +126,6 @@ def from_1_37(kubelet_version):
 
 
 @pytest.fixture
-def plugins(cluster: Cluster, tmp_path: Path):
-    made = Plugins(cluster, tmp_path)
-    yield made
-    for plugin in made.running:
-        if plugin.poll() is None:
-            made.end(plugin)
-
-
-@pytest.fixture
 def tell(capsys: pytest.CaptureFixture[str]):
     """Prints what was measured, also when the case passes."""
 
@@ -146,13 +134,6 @@ def tell(capsys: pytest.CaptureFixture[str]):
             sys.stdout.write(f"\n  {text}")
 
     return line
-
-
-@pytest.fixture
-def log(cluster: Cluster) -> KubeletLog:
-    found = KubeletLog(cluster.node.kubelet_log)
-    found.mark()
-    return found
 
 
 @pytest.fixture

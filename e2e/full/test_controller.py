@@ -91,35 +91,6 @@ def test_a_plugins_epc_becomes_capacity_and_stays_so(objects, plugins, controlle
     assert controller.end() == 0
 
 
-def test_devices_are_never_touched(objects, plugins, controller):
-    plugins.document = inventory(64, kind="device")
-    objects.add_node("n1", {"capacity": {"cpu": "4", EPC: "28"}, "allocatable": {"cpu": "4", EPC: "28"}})
-    plugin_on(objects, plugins, "n1")
-    until(lambda: controller.metric("inventories_total") == 1, "the plugin was asked")
-    objects.delete_pod("plugin-n1", SYSTEM)
-    until(lambda: controller.metric("plugins") == 0, "the plugin is gone")
-    plugins.document = inventory(32)
-    add_with_plugin(objects, plugins, "n2")
-    becomes(objects, "n2", "32")
-    assert objects.amounts("n1") == ("28", "28")
-
-
-def test_the_key_goes_after_the_plugin_and_all_pods_with_epc(server, objects, plugins):
-    plugins.document = inventory(64)
-    add_with_plugin(objects, plugins, "n1")
-    with controlling(server, plugins.port, *FLAGS) as first:
-        becomes(objects, "n1", "64")
-        first.process.kill()
-        first.process.wait()
-    objects.add_pod("tenant", "n1", mib=10)
-    objects.delete_pod("plugin-n1", SYSTEM)
-    with controlling(server, plugins.port, *FLAGS) as second:  # which knows the key for its own
-        until(lambda: second.metric("pod_reads_total") > 0, "the key is due", seconds=4 * GONE_SECONDS)
-        assert objects.amounts("n1") == ("64", "64")
-        objects.delete_pod("tenant")
-        becomes(objects, "n1", None)
-
-
 def test_less_epc_than_pods_request_is_told_and_not_taken(objects, plugins, controller, server):
     add_with_plugin(objects, plugins, "n1")
     becomes(objects, "n1", "64")
@@ -131,17 +102,6 @@ def test_less_epc_than_pods_request_is_told_and_not_taken(objects, plugins, cont
     until(lambda: "EpcShortfall" in server.kubectl("describe", "node", "n1"), "an Event tells it")
     objects.delete_pod("tenant")
     becomes(objects, "n1", "10")
-
-
-def test_an_api_server_that_was_away_is_followed_again(server, objects, plugins, controller):
-    add_with_plugin(objects, plugins, "n1")
-    becomes(objects, "n1", "64")
-    server.stop()
-    until(lambda: controller.metric("api_failures_total") > 0, "the controller notices")
-    server.start()
-    add_with_plugin(objects, plugins, "n2")
-    becomes(objects, "n2", "64", seconds=90)
-    assert controller.process.poll() is None
 
 
 def amounts(capacity, allocatable=None):

@@ -5,13 +5,11 @@ from __future__ import annotations
 import pytest
 
 from e2e import add_on
-from e2e.add_on import EPC
 from e2e.cluster import Cluster, Node
 from e2e.cluster.addresses import NODE_NAME
 from e2e.other_image import Changes, import_other
 from e2e.relying_party import NO_CHALLENGE, RelyingParty
-from e2e.tenants import BASELINE, IMAGE, QUOTE_PREFIX, Tenant, manifest
-from e2e.waiting import until
+from e2e.tenants import BASELINE, IMAGE, Tenant, manifest
 
 HOST_PATH_REFUSED = 'PodSecurity "baseline:latest": hostPath volumes (volume "var-run-aesmd")'
 
@@ -73,38 +71,6 @@ def test_the_seeds_job_where_host_paths_are_forbidden(tenant: Tenant, relying_pa
     tenant.create(manifest("seed-without-volume", IMAGE))
     tenant.wait_for_job("sgx-test")
     relying_party.verify(tenant.quote("job/sgx-test"), NO_CHALLENGE)
-
-
-def test_a_pool_of_nodes_by_affinity(tenant: Tenant, relying_party: RelyingParty, image_with_variable: str) -> None:
-    tenant.create(manifest("agent-pool", image_with_variable))
-    query = ("get", f"--namespace={tenant.namespace}", "pods", "--selector=app=enclave-service")
-    (waiting,) = until(lambda: tenant.cluster.kubectl_json(*query)["items"], "the Deployment has a Pod")
-    name = waiting["metadata"]["name"]
-    assert "node(s) didn't match Pod's node affinity/selector" in tenant.why_pending(name)
-    tenant.cluster.kubectl("label", "node", NODE_NAME, "agentpool=confidential")
-    try:
-        tenant.wait_for_phase(name, "Running")
-        until(lambda: QUOTE_PREFIX in tenant.log(name), "the service has its quote")
-        relying_party.verify(tenant.quote(name), NO_CHALLENGE)
-    finally:
-        tenant.cluster.kubectl("label", "node", NODE_NAME, "agentpool-")
-
-
-def test_a_toleration_by_the_resources_name(
-    tenant: Tenant, relying_party: RelyingParty, image_with_variable: str
-) -> None:
-    taint = f"{EPC}=true:NoSchedule"
-    tenant.cluster.kubectl("taint", "node", NODE_NAME, taint)
-    try:
-        tenant.create(manifest("quoted-amount", image_with_variable))
-        without = tenant.pod_of("quoted-amount")["metadata"]["name"]
-        assert "node(s) had untolerated taint(s)" in tenant.why_pending(without)
-        tenant.create(manifest("toleration", image_with_variable))
-        tenant.wait_for_job("toleration")
-        relying_party.verify(tenant.quote("job/toleration"), NO_CHALLENGE)
-    finally:
-        tenant.cluster.kubectl("taint", "node", NODE_NAME, f"{taint}-")
-    tenant.wait_for_job("quoted-amount")
 
 
 def test_privileged_with_the_hosts_devices_and_the_resource(

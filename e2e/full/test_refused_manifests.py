@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import subprocess
 import textwrap
 from dataclasses import dataclass
 
@@ -13,7 +12,7 @@ from e2e import add_on
 from e2e.add_on import EPC, ROOT
 from e2e.cluster import Cluster
 from e2e.cluster.addresses import NODE_NAME
-from e2e.tenants import BASELINE, IMAGE, Tenant, container, manifest, pod
+from e2e.tenants import BASELINE, IMAGE, Tenant, manifest
 from e2e.waiting import until
 
 PAGE = (ROOT / "docs" / "how-to" / "fix-a-refused-manifest.md").read_text()
@@ -105,14 +104,3 @@ def test_events_tell_that_pods_are_refused(tenant: Tenant, case: Case, kind: str
 def test_a_pod_waits_with_the_reason(tenant: Tenant, case: Case) -> None:
     tenant.create(case.pod())
     assert case.message in tenant.why_pending("probe")
-
-
-def test_a_quota_of_limits_has_no_effect(tenant: Tenant) -> None:
-    tenant.kubectl("create", "quota", "enclave-memory", f"--hard=requests.{EPC}=20,limits.{EPC}=5")
-
-    def asks_for(mib: int) -> subprocess.CompletedProcess[str]:
-        limits = pod("probe", container("app", limits={EPC: mib}))
-        return tenant.create(limits, "--dry-run=server", check=False)
-
-    until(lambda: "exceeded quota" in asks_for(21).stderr, "the quota is enforced")
-    assert asks_for(20).returncode == 0

@@ -1,11 +1,10 @@
 """The Secret with the cluster's simulated root is deleted or changed while helpers run."""
 
-import json
 import secrets
 
 import pytest
 
-from e2e.add_on import EPC, ROOT_SECRET, SYSTEM, create_root
+from e2e.add_on import EPC, ROOT_SECRET, SYSTEM
 from e2e.confcom_command import HELPER, enabled, uids
 from e2e.relying_party import RelyingParty
 from e2e.tenants import quoting_pod
@@ -48,19 +47,3 @@ def test_a_deleted_root_is_named_and_made_again(cluster, nodes, tenant, tmp_path
         for node in add_on.nodes:
             assert is_trusted(tenant, node, after)
             assert not is_trusted(tenant, node, before)
-
-
-def test_a_changed_root_is_named_until_all_helpers_have_it(cluster, nodes, tenant):
-    with enabled(cluster, nodes[:2], epc_mib=28) as add_on:
-        there = cluster.kubectl_json("get", "secret", ROOT_SECRET, f"--namespace={SYSTEM}")
-        cluster.kubectl("delete", "secret", ROOT_SECRET, f"--namespace={SYSTEM}")
-        create_root(cluster)
-        first, *_ = add_on.pods(HELPER).values()
-        cluster.kubectl("delete", "pod", first["metadata"]["name"], f"--namespace={SYSTEM}")
-        until(lambda: "simulated-roots-differ" in problems(add_on), "status says that the roots differ")
-
-        cluster.kubectl("delete", "secret", ROOT_SECRET, f"--namespace={SYSTEM}")
-        restored = {**there, "metadata": {"name": ROOT_SECRET, "namespace": SYSTEM}}
-        cluster.kubectl("create", "--filename=-", input=json.dumps(restored))
-        cluster.kubectl("rollout", "restart", "daemonset", f"--namespace={SYSTEM}")
-        until(add_on.is_well, "every helper has the old root again", seconds=RESTART_SECONDS)

@@ -10,19 +10,16 @@ import pytest
 
 from confcom.errors import ExitCode
 from e2e import add_on
-from e2e.add_on import COMPONENT, EPC, HELPER, SYSTEM
+from e2e.add_on import EPC, HELPER
 from e2e.cluster import Cluster, Node
-from e2e.cluster.addresses import DEVICE_PLUGINS
 from e2e.confcom_command import JSON, codes_of, confcom, document_of, status_of
 from e2e.daemon_processes import kill
-from e2e.probes import answers_by_pod
 from e2e.relying_party import RelyingParty
 from e2e.tenants import Tenant, quoting_pod
 from e2e.waiting import until
 
 Nodes = tuple[Node, Node, Node]
 
-OUR_PREFIXES = ("kubernetes.azure.com/", "sgx.intel.com/", "confcom.internal/")
 BACK_SECONDS = 180.0
 """For a rebooted node to serve again: 20 s are usual."""
 
@@ -44,56 +41,6 @@ def quotes_verify(tenant: Tenant, names: list[str], relying_party: RelyingParty)
         tenant.wait_for_phase(pod, "Succeeded")
         assert relying_party.verify(tenant.quote(pod), challenge)["platform"] == "simulated"
     return {pod: tenant.get(pod)["metadata"]["uid"] for pod in challenges}
-
-
-def found_on(cluster: Cluster, node: Node) -> dict[str, list[str]]:
-    """What a node has of ours, but for the controller, which may be on any."""
-
-    def there(*paths: str) -> list[str]:
-        return node.run(["find", *paths, "-mindepth", "1", "-maxdepth", "1"], check=False).stdout.split()
-
-    seen = cluster.kubectl_json("get", "node", node.name)
-    named = {*seen["metadata"]["labels"], *seen["status"]["capacity"], *seen["status"]["allocatable"]}
-    pods = cluster.kubectl_json("get", "pods", f"--namespace={SYSTEM}", f"--field-selector=spec.nodeName={node.name}")
-    programs = node.run(["ps", "-eo", "args"]).stdout
-    return {
-        "pods": [one for pod in pods["items"] if (one := pod["metadata"]["labels"][COMPONENT]) != "controller"],
-        "names": sorted(name for name in named if name.startswith(OUR_PREFIXES)),
-        "devices": [path for path in there("/dev") if "sgx" in path],
-        "directories": [path for path in there("/run", "/var/run/") if path.endswith("/aesmd")],
-        "sockets": [path for path in there(str(DEVICE_PLUGINS)) if not Path(path).name.startswith("kubelet")],
-        "programs": [one for one in programs.splitlines() if "-m confcom." in one and "confcom.controller" not in one],
-    }
-
-
-def test_nothing_of_ours_is_on_the_node_without_sgx(cluster: Cluster, sgx_nodes: Nodes) -> None:
-    *with_sgx, without = sgx_nodes
-    for node in with_sgx:
-        found = found_on(cluster, node)
-        assert sorted(found["pods"]) == sorted(add_on.DAEMONS)
-        assert EPC in found["names"]
-        assert found["directories"]
-        assert found["sockets"]
-        assert len(found["programs"]) == len(add_on.DAEMONS)
-        # Simulation makes none on the node.
-        assert found["devices"] == []
-
-    assert not any(found_on(cluster, without).values())
-
-
-def test_two_applications_share_one_helper(
-    cluster: Cluster, sgx_nodes: Nodes, tenant: Tenant, relying_party: RelyingParty
-) -> None:
-    other, node, _ = (node.name for node in sgx_nodes)
-    uids = quotes_verify(tenant, [node, node], relying_party)
-
-    helpers = [pod for pod in add_on.daemons(cluster) if pod["metadata"]["labels"][COMPONENT] == HELPER]
-    assert [pod["spec"]["nodeName"] for pod in helpers].count(node) == 1
-    here, on_the_other = answers_by_pod(cluster, node), answers_by_pod(cluster, other)
-    for uid in uids.values():
-        assert here[uid]["success"] > 0
-        assert here[uid]["failure"] == 0
-        assert uid not in on_the_other
 
 
 def test_one_root_after_an_update_a_kill_and_a_reboot(

@@ -96,7 +96,7 @@ except SystemExit:
 FOR_A_CLUSTER = """
 from confcom.addon import disable, install, snapshot
 from confcom.cli import add_on_options, progress_display, status_table
-from confcom.cli.commands.add_on import enable, status
+from confcom.cli.commands import enable, status
 """
 
 
