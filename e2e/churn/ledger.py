@@ -16,26 +16,8 @@ REJECTED = ("UnexpectedAdmissionError", "OutOf")
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
-    """One event of a watch.
-
-    Args:
-        at: when it was reported, by CLOCK_MONOTONIC, in seconds.
-        kind: ADDED, MODIFIED or DELETED.
-        changed: the object after it.
-    """
-
-    at: float
-    kind: str
-    changed: dict[str, Any]
-
-
-@dataclass(frozen=True, slots=True)
 class Rejection:
-    """A Pod that failed before it ran: the kubelet rejected it, or was killed while it started its container.
-
-    The failure was between the two moments at which the watch told of the binding and of the failure.
-    """
+    """A Pod that failed before it ran, between the two moments at which the watch told of binding and failure."""
 
     pod: str
     node: str
@@ -46,15 +28,7 @@ class Rejection:
 
 @dataclass(slots=True)
 class _Seen:
-    """One Pod so far.
-
-    Args:
-        bound: when the watch told that it was bound.
-        judged: whether it was rejected or lost, which is told once.
-        ran: whether it has been Running.
-        restarts: what the kubelet counted until then. It counts a container that it had created and not yet started
-            when it was killed.
-    """
+    """One Pod so far. `restarts` are those until it ran: a container that a killed kubelet had not started counts."""
 
     bound: float | None = None
     judged: bool = False
@@ -66,9 +40,7 @@ class _Seen:
 class Ledger:
     """The listener of a watch of all Pods, which tells of them in the order in which the API server changed them.
 
-    Args:
-        namespace: of the Pods that come and go. Those of others count for the sums only.
-        epc_mib: how much EPC each node has, by its name.
+    `namespace` is that of the Pods that come and go; those of others count for the sums only.
     """
 
     namespace: str
@@ -96,25 +68,23 @@ class Ledger:
         with self._lock:
             return dict(self._phases)
 
-    def end(self, said: str) -> None:
-        """The watch ended, and nobody knows what has happened since."""
+    def complain(self, complaint: str) -> None:
         with self._lock:
-            self.complaints.append(f"the watch ended: {said}")
+            self.complaints.append(complaint)
 
-    def tell(self, change: Change) -> None:
-        """The next change."""
+    def tell(self, at: float, kind: str, pod: dict[str, Any]) -> None:
+        """The next change: ADDED, MODIFIED or DELETED, as it was reported at this time of CLOCK_MONOTONIC."""
+        if kind == "ERROR":
+            self.complain(f"the watch told of an error: {pod}")
+            return
         with self._lock:
-            if change.kind == "ERROR":
-                self.complaints.append(f"the watch told of an error: {change.changed}")
-                return
-            self._count(change)
-            if namespace_of(change.changed) == self.namespace:
-                self._judge(change)
+            self._count(kind, pod)
+            if namespace_of(pod) == self.namespace:
+                self._judge(at, kind, pod)
 
-    def _count(self, change: Change) -> None:
-        pod, uid = change.changed, change.changed["metadata"]["uid"]
-        node, ended = text(pod, "spec", "nodeName"), text(pod, "status", "phase") in TERMINAL
-        if change.kind == "DELETED" or ended or node not in self.epc_mib:
+    def _count(self, kind: str, pod: dict[str, Any]) -> None:
+        uid, node = pod["metadata"]["uid"], text(pod, "spec", "nodeName")
+        if kind == "DELETED" or text(pod, "status", "phase") in TERMINAL or node not in self.epc_mib:
             self._held.pop(uid, None)
             return
         self._held[uid] = (node, requests_of(pod, EPC))
@@ -123,16 +93,15 @@ class Ledger:
         if total > self.epc_mib[node]:
             self.complaints.append(f"{total} MiB are bound to {node}, which has {self.epc_mib[node]}: {name_of(pod)}")
 
-    def _judge(self, change: Change) -> None:
-        pod, name = change.changed, name_of(change.changed)
-        node, phase = text(pod, "spec", "nodeName"), text(pod, "status", "phase")
+    def _judge(self, at: float, kind: str, pod: dict[str, Any]) -> None:
+        name, node, phase = name_of(pod), text(pod, "spec", "nodeName"), text(pod, "status", "phase")
         seen = self._seen.setdefault(pod["metadata"]["uid"], _Seen())
         if node and seen.bound is None:
-            seen.bound = change.at
+            seen.bound = at
         if phase == "Running" and not seen.ran:
             seen.ran, seen.restarts = True, _restarts(pod)
             self.ran[node] += 1
-        if change.kind == "DELETED":
+        if kind == "DELETED":
             self._phases.pop(name, None)
         else:
             self._phases[name] = phase
@@ -143,9 +112,8 @@ class Ledger:
         if phase == "Failed" and (reason.startswith(REJECTED) or (wanted and not seen.ran)):
             seen.judged = True
             why = f"{reason}: {text(pod, 'status', 'message')}" if reason else _ends(pod)
-            bound = change.at if seen.bound is None else seen.bound
-            self.rejections.append(Rejection(name, node, bound, change.at, why))
-        elif wanted and (why := _lost(pod, change.kind, seen)):
+            self.rejections.append(Rejection(name, node, at if seen.bound is None else seen.bound, at, why))
+        elif wanted and (why := _lost(pod, kind, seen)):
             seen.judged = True
             self.complaints.append(f"the Pod {name} on {node or 'no node'} was lost: {why}")
 

@@ -16,11 +16,11 @@ import httpx2
 from confcom.kubernetes.objects import labels_of, name_of, owner_of, text
 from e2e import daemon_processes
 from e2e.add_on import COMPONENT, EPC, SYSTEM, is_ready
-from e2e.churn.windows import Windows
+from e2e.churn.ledger import Rejection
 from e2e.cluster import Node
 from e2e.confcom_command import HELPER, PLUGIN
 from e2e.daemon_processes import CONTROLLER
-from e2e.kubelet_log import KubeletLog, seconds_of_day
+from e2e.kubelet_log import KubeletLog
 from e2e.waiting import until
 
 DAEMONS = f"/api/v1/namespaces/{SYSTEM}/pods"
@@ -32,6 +32,8 @@ back."""
 BACK_SECONDS = 180.0
 """For all to be well again, on a machine that is busy: the kubelet reports every 10 s, and waits 10 s with the second
 start of a container."""
+LATE_SECONDS = 1.0
+"""By which the watch may tell of a binding after the kubelet has seen it, on a machine that is busy."""
 
 
 class Target(StrEnum):
@@ -47,23 +49,14 @@ ORDERS = tuple(permutations(Target))
 
 @dataclass(slots=True)
 class Strikes:
-    """Who kills.
-
-    Args:
-        nodes: all of the cluster, for the controller.
-        epc_mib: how much EPC each node has whose plugin and kubelet are killed, by name.
-        devices: the names of these whose EPC is counted as devices.
-        api: a client.
-        windows: told when kubelets may reject Pods.
-        choose: nodes and pauses.
-    """
+    """Who kills on these nodes; `devices` are the names of the nodes whose EPC is counted as devices."""
 
     nodes: Sequence[Node]
     epc_mib: Mapping[str, int]
     devices: frozenset[str]
     api: httpx2.Client
-    windows: Windows
     choose: random.Random
+    _disturbed: list[tuple[float, float]] = field(default_factory=list)
     _logs: dict[str, KubeletLog] = field(default_factory=dict)
 
     def carry_out(self, order: Sequence[Target]) -> str:
@@ -81,28 +74,35 @@ class Strikes:
             if number == starts_after:
                 chosen[Target.KUBELET].start("kubelet")
                 killed.append("kubelet started")
-        took = self._well_again(began)
+        self._wait_until_well()
         replaced = self._replace_restarted()
-        return f"{', '.join(killed)}: well again after {took:.1f} s{replaced}"
+        ended = time.monotonic()
+        self._disturbed.append((began, ended))
+        return f"{', '.join([*killed, *replaced])}: well again after {ended - began:.1f} s"
+
+    def undisturbed(self, rejections: Sequence[Rejection]) -> list[Rejection]:
+        """The rejections that were made while nothing was disturbed.
+
+        A kubelet without a plugin knows at once that the devices are gone, and tells the API server up to ten seconds
+        later. What the scheduler binds meanwhile is rejected, whatever plugin it is.
+        """
+        return [
+            one
+            for one in rejections
+            if not any(began <= one.told and one.bound - LATE_SECONDS <= ended for began, ended in self._disturbed)
+        ]
 
     def _kill(self, target: Target, node: Node | None) -> str:
         """Kill one, and say where."""
         if node is None:
-            return self._kill_controller()
+            ran = [node.name for node in self.nodes if daemon_processes.kill(node, CONTROLLER)]
+            return ", ".join(ran) or "did not run"
         if target is Target.KUBELET:
-            self.windows.open(node.name, "kubelet killed", time.monotonic())
             node.kill("kubelet")
         else:
-            self.windows.open(node.name, "plugin killed", time.monotonic())
             daemon_processes.kill(node, PLUGIN)
         self._mark(node.name)
         return node.name
-
-    def _kill_controller(self) -> str:
-        for node in self.nodes:
-            if daemon_processes.kill(node, CONTROLLER):
-                return node.name
-        return "did not run"
 
     def _mark(self, node: str) -> None:
         """What its kubelet's log has now is from before the kill."""
@@ -110,23 +110,16 @@ class Strikes:
         self._logs[node] = KubeletLog(found.kubelet_log)
         self._logs[node].mark()
 
-    def _well_again(self, began: float) -> float:
-        """Wait for what was killed, and for its EPC; seconds since the first kill."""
+    def _wait_until_well(self) -> None:
         for node, log in self._logs.items():
-            names = self._resources(node)
+            names = [*([EPC] if node in self.devices else []), ENCLAVE, PROVISION, HELPER_EPC]
             until(
                 lambda log=log, names=names: all(log.lists(name) for name in names),  # type: ignore[misc]
                 f"the kubelet of {node} knows all devices again",
                 seconds=BACK_SECONDS,
             )
-            self.windows.close(node, time.monotonic())
         self._logs.clear()
         until(lambda: not self.amiss(), "all is well again", seconds=BACK_SECONDS)
-        return time.monotonic() - began
-
-    def _resources(self, node: str) -> list[str]:
-        """What its plugin registers."""
-        return [*([EPC] if node in self.devices else []), ENCLAVE, PROVISION, HELPER_EPC]
 
     def amiss(self) -> str:
         """What is not as it is to be; empty if all is well."""
@@ -147,7 +140,7 @@ class Strikes:
             return f"{len(pods)} daemons are there"
         return ""
 
-    def _replace_restarted(self) -> str:
+    def _replace_restarted(self) -> list[str]:
         """Have other Pods made of those that have restarted: the kubelet lets each next start wait longer.
 
         A plugin's is replaced as in an update: the next one serves before it ends.
@@ -155,9 +148,6 @@ class Strikes:
         restarted = [
             pod for pod in self._daemons() if any(one["restartCount"] for one in pod["status"]["containerStatuses"])
         ]
-        if not restarted:
-            return ""
-        began = time.monotonic()
         for pod in restarted:
             if _component(pod).startswith(PLUGIN):
                 self._mark(text(pod, "spec", "nodeName"))
@@ -170,18 +160,8 @@ class Strikes:
             "the Pods that have restarted are gone",
             seconds=BACK_SECONDS,
         )
-        logs = dict(self._logs)
-        took = self._well_again(began)
-        for node, log in logs.items():
-            self._add_losses(node, log)
-        return f"; {', '.join(sorted(map(_component, restarted)))} replaced, and well after {took:.1f} s"
-
-    def _add_losses(self, node: str, log: KubeletLog) -> None:
-        """Note when the kubelet was without a resource, by its log, which has the time of the day."""
-        now, today = time.monotonic(), seconds_of_day(time.time())
-        for resource in self._resources(node):
-            for lost, back in log.losses(resource):
-                self.windows.add(node, "plugin updated", now - lost.ago(today), now - back.ago(today))
+        self._wait_until_well()
+        return [f"{_component(pod)} replaced" for pod in restarted]
 
     def _restart(self, daemon_set: str) -> None:
         """As `kubectl rollout restart` does."""

@@ -12,12 +12,10 @@ from collections import Counter
 
 import pytest
 
-from e2e.api_access import proxied
+from e2e.churn.api import proxied, watched
 from e2e.churn.ledger import Ledger
 from e2e.churn.strikes import ORDERS, Strikes
 from e2e.churn.tenants import PAUSE_SECONDS, Tenants
-from e2e.churn.watch import telling
-from e2e.churn.windows import Windows
 from e2e.confcom_command import SET_ASIDE_MIB
 from e2e.sized_nodes import SizedNode, sized_nodes
 from e2e.tenants import container, pod
@@ -56,15 +54,15 @@ def epc_mib(add_on, sizes):
 
 
 @pytest.fixture
-def access(cluster, tmp_path):
-    with proxied(cluster, tmp_path) as made:
-        yield made
+def make_client(cluster, tmp_path):
+    with proxied(cluster, tmp_path) as make:
+        yield make
 
 
 @pytest.fixture
 def ledger(cluster, namespace, epc_mib):
     made = Ledger(namespace, epc_mib)
-    with telling(made, cluster, "/api/v1/pods"):
+    with watched(made, cluster):
         yield made
 
 
@@ -77,11 +75,9 @@ def choose(request, tell):
 
 
 @pytest.fixture
-def tenants(access, ledger, epc_mib, choose):
+def tenants(make_client, ledger, epc_mib, choose):
     """Tenants of both nodes, at work until the case has them end."""
-    made = [
-        Tenants(access.client(), ledger, node, mib, random.Random(choose.random())) for node, mib in epc_mib.items()
-    ]
+    made = [Tenants(make_client(), ledger, node, mib, random.Random(choose.random())) for node, mib in epc_mib.items()]
     ended = threading.Event()
     threads = [threading.Thread(target=one.work, args=(ended,)) for one in made]
     for thread in threads:
@@ -105,9 +101,8 @@ def whole_node(tenant, node, mib):
 
 
 @pytest.fixture
-def strikes(nodes, access, ledger, choose):
-    devices = frozenset({nodes[0].name})
-    return Strikes(nodes, ledger.epc_mib, devices, access.client(), Windows(), choose)
+def strikes(nodes, make_client, ledger, choose):
+    return Strikes(nodes, ledger.epc_mib, frozenset({nodes[0].name}), make_client(), choose)
 
 
 def test_kills_in_every_order_under_churn(add_on, ledger, tenants, strikes, *, choose, tenant, tell):
@@ -128,27 +123,17 @@ def test_kills_in_every_order_under_churn(add_on, ledger, tenants, strikes, *, c
     until(lambda: not ledger.phases(), "all tenants' Pods are gone", seconds=GONE_SECONDS)
     for node, mib in ledger.epc_mib.items():
         whole_node(tenant, node, mib)
-    inside, outside = strikes.windows.sorted_out(ledger.rejections)
-    report(ledger, strikes.windows, made, inside, took=took, orders=done, tell=tell)
+    tell(f"{done} orders of kills in {took:.0f} s, load average {os.getloadavg()[0]:.1f}")
+    for one in made:
+        tell(f"{one.node}: {one.made} Pods made, {ledger.ran[one.node]} ran; at most {ledger.most[one.node]} MiB")
+    for (node, why), count in sorted(Counter((one.node, one.why) for one in ledger.rejections).items()):
+        tell(f"{count} never ran on {node}: {why}")
 
     assert [one.failure for one in made if one.failure] == []
     assert ledger.complaints == []
-    assert outside == []
+    assert strikes.undisturbed(ledger.rejections) == []
     assert strikes.amiss() == ""
     assert add_on.status()["ok"]
     least = LEAST_SHARE * took / PAUSE_SECONDS
     assert all(ledger.ran[node] > least for node in ledger.epc_mib)
     assert dict(ledger.most) == ledger.epc_mib  # the last Pods took all of it
-
-
-def report(ledger, windows, made, inside, *, took, orders, tell):
-    tell(f"{orders} orders of kills in {took:.0f} s, load average {os.getloadavg()[0]:.1f}")
-    for one in made:
-        tell(f"{one.node}: {one.made} Pods made, {ledger.ran[one.node]} ran; at most {ledger.most[one.node]} MiB")
-    for cause, seconds in windows.seconds().items():
-        tell(
-            f"{cause}: {len(seconds)} windows of {min(seconds):.2f} to {max(seconds):.1f} s, {sum(seconds):.0f} s "
-            f"in all; {sum(its == cause for its, _ in inside)} Pods never ran"
-        )
-    for (cause, node, why), count in sorted(Counter((its, one.node, one.why) for its, one in inside).items()):
-        tell(f"{cause}: {count} never ran on {node}: {why}")
