@@ -20,11 +20,12 @@ import httpx2
 import yaml
 
 from bench.load import WrongAnswerError
+from bench.machine import cpu_seconds
 from bench.report import Goal, Section, in_turn, publish, say_as
 from bench.worst_objects import LARGEST, WORST
 from confcom.errors import ExitCode
 from e2e.cluster.tools import versions
-from e2e.plain_api_server import PlainApiServer, cpu_seconds, serving
+from e2e.plain_api_server import PlainApiServer, serving
 
 ROOT = Path(__file__).resolve().parent.parent
 SETTINGS = (

@@ -8,19 +8,19 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
-import socket
 import sys
 import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 
 from bench.api_objects import in_parallel, make_node, make_pod
+from bench.machine import cpu_seconds, resident_bytes
 from bench.report import Section, publish, say_as
-from e2e.plain_api_server import PlainApiServer, cpu_seconds, memory_kib, serving
+from e2e.plain_api_server import PlainApiServer, serving
 from e2e.plain_controller import EPC, MERGE, SYSTEM, USER, Objects, Plugins, controlling, install, inventory
+from e2e.relay import Relay
 from e2e.waiting import until
 
 APPEARING = 10
@@ -36,34 +36,6 @@ EPC_MIB = 262_144
 """Of each node."""
 
 say = say_as("bench")
-
-
-@dataclass(slots=True)
-class Relay:
-    """Passes the controller's connections on to the API server, and counts what comes back."""
-
-    port: int
-    received: int = 0
-    listener: socket.socket = field(default_factory=lambda: socket.create_server(("127.0.0.1", 0)))
-
-    def start(self) -> int:
-        """Return the port to connect to."""
-        threading.Thread(target=self._accept, daemon=True).start()
-        port: int = self.listener.getsockname()[1]
-        return port
-
-    def _accept(self) -> None:
-        while True:
-            near, far = self.listener.accept()[0], socket.create_connection(("127.0.0.1", self.port))
-            threading.Thread(target=self._pass_on, args=(near, far), daemon=True).start()
-            threading.Thread(target=self._pass_on, args=(far, near), kwargs={"counted": True}, daemon=True).start()
-
-    def _pass_on(self, source: socket.socket, target: socket.socket, *, counted: bool = False) -> None:
-        with contextlib.suppress(OSError):
-            while part := source.recv(1 << 16):
-                self.received += len(part) * counted
-                target.sendall(part)
-            target.shutdown(socket.SHUT_WR)
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -95,43 +67,44 @@ def measure(server: PlainApiServer, plugins: Plugins, options: argparse.Namespac
     in_parallel(server, make_node, range(options.nodes))
     in_parallel(server, lambda objects, number: make_pod(objects, number, options.nodes), range(options.pods))
     in_parallel(server, lambda objects, n: _add_plugin(objects, n, plugins.address), range(options.plugins))
-    objects, relay = Objects(server), Relay(server.port)
-    flags = ("--node-selector=confcom.internal/simulated-sgx=true", f"--kubeconfig={_through(server, relay.start())}")
-    say("the controller starts")
-    begun = time.monotonic()
-    with controlling(server, plugins.port, *flags) as controller:
-        pid = controller.process.pid
-        until(controller.is_ready, "the controller is ready", seconds=WRITE_SECONDS)
-        section.add(side, "start to ready", "s", time.monotonic() - begun)
-        until(lambda: controller.metric("writes_total") >= options.plugins, "all is written", seconds=WRITE_SECONDS)
-        section.add(side, "start to all nodes written", "s", time.monotonic() - begun)
-        section.add(side, "CPU of it", "s", cpu_seconds(pid))
-        section.add(side, "memory at most, at the start", "MiB", memory_kib(pid)[1] / 1024)
+    objects = Objects(server)
+    with Relay(server.port).serving() as relay:
+        flags = ("--node-selector=confcom.internal/simulated-sgx=true", f"--kubeconfig={_through(server, relay.port)}")
+        say("the controller starts")
+        begun = time.monotonic()
+        with controlling(server, plugins.port, *flags) as controller:
+            pid = controller.process.pid
+            until(controller.is_ready, "the controller is ready", seconds=WRITE_SECONDS)
+            section.add(side, "start to ready", "s", time.monotonic() - begun)
+            until(lambda: controller.metric("writes_total") >= options.plugins, "all is written", seconds=WRITE_SECONDS)
+            section.add(side, "start to all nodes written", "s", time.monotonic() - begun)
+            section.add(side, "CPU of it", "s", cpu_seconds(pid))
+            section.add(side, "memory at most, at the start", "MiB", resident_bytes(pid, peak=True) / 2**20)
 
-        def spend(name: str) -> None:
-            """Measure a while."""
-            time.sleep(WARM_SECONDS)
-            at, cpu, received, asked = time.monotonic(), cpu_seconds(pid), relay.received, plugins.asked
-            time.sleep(MEASURED_SECONDS)
-            seconds = time.monotonic() - at
-            section.add(side, f"{name}: CPU", "% of a core", (cpu_seconds(pid) - cpu) / seconds * 100)
-            section.add(side, f"{name}: from the API server", "kB/s", (relay.received - received) / seconds / 1000)
-            section.add(side, f"{name}: plugins asked", "/s", (plugins.asked - asked) / seconds)
-            section.add(side, f"{name}: memory", "MiB", memory_kib(pid)[0] / 1024)
+            def spend(name: str) -> None:
+                """Measure a while."""
+                time.sleep(WARM_SECONDS)
+                at, cpu, received, asked = time.monotonic(), cpu_seconds(pid), relay.received, plugins.asked
+                time.sleep(MEASURED_SECONDS)
+                seconds = time.monotonic() - at
+                section.add(side, f"{name}: CPU", "% of a core", (cpu_seconds(pid) - cpu) / seconds * 100)
+                section.add(side, f"{name}: from the API server", "kB/s", (relay.received - received) / seconds / 1000)
+                section.add(side, f"{name}: plugins asked", "/s", (plugins.asked - asked) / seconds)
+                section.add(side, f"{name}: memory", "MiB", resident_bytes(pid) / 2**20)
 
-        first = options.plugins
-        for name, rate, tenants in (("idle", options.nodes / STATUS_SECONDS, 0.0), ("churn", CHURN, TENANTS)):
-            say(f"{name}: {rate:.0f} node statuses and {tenants:.0f} changes of tenants' Pods a second")
-            with (
-                _repeating(server, rate, lambda o, n: _report(o, n, options.nodes)),
-                _repeating(server, tenants, lambda o, n: _change_pod(o, n, options.pods)),
-            ):
-                spend(name)
-                taken = _appear(objects, plugins, range(first, first + APPEARING))
-                section.add(side, f"{name}: a plugin appears to capacity", "s", *taken)
-                section.add(side, f"{name}: a zero to capacity", "s", *_wipe(objects, range(APPEARING)))
-            first += APPEARING
-        section.add(side, "memory at most", "MiB", memory_kib(pid)[1] / 1024)
+            first = options.plugins
+            for name, rate, tenants in (("idle", options.nodes / STATUS_SECONDS, 0.0), ("churn", CHURN, TENANTS)):
+                say(f"{name}: {rate:.0f} node statuses and {tenants:.0f} changes of tenants' Pods a second")
+                with (
+                    _repeating(server, rate, lambda o, n: _report(o, n, options.nodes)),
+                    _repeating(server, tenants, lambda o, n: _change_pod(o, n, options.pods)),
+                ):
+                    spend(name)
+                    taken = _appear(objects, plugins, range(first, first + APPEARING))
+                    section.add(side, f"{name}: a plugin appears to capacity", "s", *taken)
+                    section.add(side, f"{name}: a zero to capacity", "s", *_wipe(objects, range(APPEARING)))
+                first += APPEARING
+            section.add(side, "memory at most", "MiB", resident_bytes(pid, peak=True) / 2**20)
     return section
 
 

@@ -74,12 +74,19 @@ def cpu_when_idle(pid: int) -> float:
     return SchedulerTimes.of(pid).running
 
 
-def resident_bytes(pid: int) -> int:
-    """Resident memory of a process, shared pages included (VmRSS)."""
+def resident_bytes(pid: int, *, peak: bool = False) -> int:
+    """Resident memory of a process, shared pages included: now (VmRSS), or at most so far (VmHWM)."""
+    name = "VmHWM:" if peak else "VmRSS:"
     for line in (PROC / str(pid) / "status").read_text().splitlines():
-        if line.startswith("VmRSS:"):
+        if line.startswith(name):
             return int(line.split()[1]) * 1024
     return 0
+
+
+def cpu_seconds(pid: int) -> float:
+    """CPU time of a process, those of its threads included that have ended."""
+    fields = (PROC / str(pid) / "stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def seconds_per_signature(count: int) -> float:

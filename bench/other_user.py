@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import multiprocessing
 import os
 import resource
@@ -11,6 +12,7 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 from confcom.errors import UnavailableError
+from e2e.attacks.kinds import KINDS
 
 END_SECONDS = 60.0
 """For a child to end when it should; Intel's client alone may wait 15 s for an answer."""
@@ -32,6 +34,11 @@ def require_root(purpose: str) -> None:
 def stopped(parent: Connection, seconds: float = 0.0) -> bool:
     """Whether the work has to end; waits for so long."""
     return parent.poll(seconds)
+
+
+def attacking(kind: str, where: str) -> Work:
+    """An attack of `e2e.attacks`; the result is what it did."""
+    return lambda parent: dataclasses.asdict(KINDS[kind](where, lambda: stopped(parent)))
 
 
 class Child:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import os
+import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
-from bench import misbehaving
 from bench.checkout import OTHER, THIS, Checkout
 from bench.load import prepare, serve_all, target_of
 from bench.machine import Cores, on_core
-from bench.other_user import running_as
+from bench.other_user import attacking, running_as
 from bench.report import Goal, Section, in_turn
 from bench.serving import Place, Server, verify_sample
 from bench.summary import Latency
@@ -19,8 +19,10 @@ from confcom.quote_provider.state_directory import open_platform
 
 ALONE, LOADED, CLIENTS = 200, 400, 8
 """Quotes of one client, and of several clients together, of each server in each round; a quote takes 2.5 ms."""
-START_SECONDS = 20.0
-"""For a peer to misbehave."""
+ATTACKER = 65_530
+"""A user of no distribution."""
+WARM_SECONDS = 2.0
+"""For the attacker to be at work."""
 
 ADDED, THROUGHPUT = "the relay adds to the median", f"throughput with {CLIENTS} clients, in that of asking directly"
 GOALS = {ADDED: Goal(0.3), THROUGHPUT: Goal(95.0, least=True)}
@@ -65,17 +67,17 @@ def measure_relay(
                 section.add(side, ADDED, "ms", (alone[side].p50 - alone["direct"].p50) * 1e3)
                 section.add(side, THROUGHPUT, "%", rates[side] / rates["direct"] * 100)
             if os.geteuid() == 0:
-                for kind in (misbehaving.SEND_HEADERS, misbehaving.FLOODING):
+                for kind in ("header", "flood"):
                     for side, server in in_turn([*relays.items()], number):
-                        work = misbehaving.work(kind, str(server.socket))
-                        with running_as(misbehaving.UID, kind, work, core=cores.clients) as peer:
-                            peer.receive(START_SECONDS)
+                        work = attacking(kind, str(server.socket))
+                        with running_as(ATTACKER, kind, work, core=cores.clients) as peer:
+                            time.sleep(WARM_SECONDS)
                             latency = ask(server, ALONE, 1)[1]
                             peer.finish()
-                        section.add(side, f"relayed, beside clients that {kind}: p50", "ms", latency.p50 * 1e3)
-                        section.add(side, f"relayed, beside clients that {kind}: p99", "ms", latency.p99 * 1e3)
+                        section.add(side, f"relayed, beside the attack {kind}: p50", "ms", latency.p50 * 1e3)
+                        section.add(side, f"relayed, beside the attack {kind}: p99", "ms", latency.p99 * 1e3)
     if os.geteuid() != 0:
-        section.note("relayed, beside clients that misbehave", "not measured: another user takes root")
+        section.note("relayed, beside attacks", "not measured: another user takes root")
     say(f"verifying {len(sample)} quotes")
     verify_sample(sample, place.state_dir)
     return [section]

@@ -20,8 +20,9 @@ from pathlib import Path
 from typing import Any
 
 from bench.api_objects import in_parallel, make_node, make_pod
+from bench.machine import resident_bytes
 from bench.report import Section, publish, say_as
-from e2e.plain_api_server import PlainApiServer, memory_kib, serving
+from e2e.plain_api_server import PlainApiServer, serving
 from e2e.plain_controller import EPC, MERGE, RELEASE, SYSTEM, Objects, Plugins
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -88,17 +89,14 @@ def _run(section: Section, server: PlainApiServer, name: str) -> None:
     with (server.folder / f"{name}.json").open("wb") as output, (server.folder / f"{name}.err").open("wb") as errors:
         begun, peak = time.monotonic(), 0
         process = subprocess.Popen(command, env=environment, stdout=output, stderr=errors)
-        while True:
-            try:
-                peak = max(peak, memory_kib(process.pid)[1])
-            except (OSError, KeyError):  # it has ended
-                break
+        while seen := resident_bytes(process.pid, peak=True):  # nothing when it has ended
+            peak = seen
             time.sleep(SAMPLE_SECONDS)
         _, status, usage = os.wait4(process.pid, 0)
         process.returncode = os.waitstatus_to_exitcode(status)
         section.add("command", f"{name}: time", "s", time.monotonic() - begun)
     section.add("command", f"{name}: CPU, with kubectl and helm", "s", usage.ru_utime + usage.ru_stime)
-    section.add("command", f"{name}: memory of the command at most", "MiB", peak / 1024)
+    section.add("command", f"{name}: memory of the command at most", "MiB", peak / 2**20)
     section.add("command", f"{name}: exit code", "", process.returncode)
 
 

@@ -24,10 +24,3 @@ def samples(cluster: Cluster, pod: dict[str, Any]) -> Iterator[Sample]:
     """All samples of a Pod's metrics, as Prometheus would read them; they may be a second old."""
     for family in text_string_to_metric_families(probed(cluster, pod, "metrics")):
         yield from family.samples
-
-
-def metric(cluster: Cluster, pod: dict[str, Any], name: str, **labels: str) -> float:
-    """The sum of a metric's samples that have these labels."""
-    found = [one for one in samples(cluster, pod) if one.name == name and labels.items() <= one.labels.items()]
-    assert found, f"{name} has no sample with {labels}"
-    return sum(one.value for one in found)

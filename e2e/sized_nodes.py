@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from e2e import add_on
-from e2e.add_on import COMPONENT, EPC, SIMULATED_LABEL, SYSTEM, is_ready
+from e2e.add_on import COMPONENT, EPC, SIMULATED_LABEL, SYSTEM
 from e2e.cluster import Cluster, Node
 from e2e.confcom_command import PLUGIN, SET_ASIDE_MIB, AddOn
 from e2e.images_workshop import REGISTRY
@@ -59,85 +59,50 @@ class SizedNode:
         patch = json.dumps({"status": {part: {EPC: amount} for part in ("capacity", "allocatable")}})
         cluster.kubectl("patch", "node", self.name, "--subresource=status", "--type=merge", f"--patch={patch}")
 
-    def join(self, cluster: Cluster) -> None:
-        """Label the node, so that it gets the daemons."""
-        size = f"{SIZE_LABEL}={self.epc_mib}"
-        cluster.kubectl("label", "node", self.name, f"{SIMULATED_LABEL}=true", size, "--overwrite")
-
-    def leave(self, cluster: Cluster) -> None:
-        """Remove the labels, so that the node loses the daemons."""
-        cluster.kubectl("label", "node", self.name, f"{SIMULATED_LABEL}-", f"{SIZE_LABEL}-")
-
-    def plugins(self, cluster: Cluster) -> list[dict[str, Any]]:
-        """The pods of the node's device plugins."""
-        chosen = f"--selector={COMPONENT} in ({PLUGIN}, {PLUGIN}-{self.epc_mib})"
-        found = cluster.kubectl_json("get", "pods", HERE, chosen)["items"]
-        return [pod for pod in found if pod["spec"].get("nodeName") == self.name]
-
-    def plugin(self, cluster: Cluster) -> dict[str, Any] | None:
-        """The pod of the node's only device plugin, if it is ready."""
-        found = self.plugins(cluster)
-        return found[0] if len(found) == 1 and is_ready(found[0]) else None
-
 
 @contextmanager
 def sized_nodes(
-    cluster: Cluster,
-    nodes: Sequence[SizedNode],
-    file: Path,
-    values: Mapping[str, object] | None = None,
-    *,
-    serving: Sequence[SizedNode] | None = None,
+    cluster: Cluster, nodes: Sequence[SizedNode], file: Path, values: Mapping[str, object] | None = None
 ) -> Iterator[AddOn]:
     """Enable the add-on on nodes that are as if they never had it, before and afterwards.
 
-    Args:
-        cluster: where.
-        nodes: the nodes; the chart has the size of the first one.
-        file: the file for the chart's values, with which `enable` makes the same again.
-        values: more of the chart's values.
-        serving: the nodes that get the daemons; by default, all.
+    The chart has the size of the first node, and these values more, which are left in the file. Nodes of other sizes
+    get their labels last: without a device plugin, `enable` would wait for their quote helper.
     """
-    chosen = nodes if serving is None else serving
-    made = AddOn(cluster, tuple(one.node for one in chosen), 0)
-    chart = {"image": {"registry": REGISTRY}, "simulated": {"epcMiB": nodes[0].epc_mib}, **(values or {})}
-    if len({one.epc_mib for one in nodes}) > 1:
-        chart["devicePlugin"] = {"affinity": _only_on(nodes[0].epc_mib)}
+    made, first = AddOn(cluster, tuple(one.node for one in nodes), 0), nodes[0].epc_mib
+    others = [one for one in nodes if one.epc_mib != first]
+    chart = {"image": {"registry": REGISTRY}, "simulated": {"epcMiB": first}, **(values or {})}
+    if others:
+        chart["devicePlugin"] = {"affinity": _only_on(first)}
     file.write_text(json.dumps(chart))
     add_on.uninstall(cluster)
-    cluster.kubectl("label", "nodes", "--all", f"{SIMULATED_LABEL}-")
+    cluster.kubectl("label", "nodes", "--all", f"{SIMULATED_LABEL}-", f"{SIZE_LABEL}-")
     for node in cluster.nodes:
         add_on.forget(cluster, node)
     try:
-        enable(made, chosen, file)
-        until(lambda: all(one.is_offered(cluster) for one in chosen), "all nodes offer their EPC")
+        for one in nodes:
+            if one not in others:
+                _label(cluster, one)
+        made.confcom("enable", "--simulated", f"--values={file}")
+        if others:
+            plugin = cluster.kubectl_json("get", "daemonset", f"confcom-{PLUGIN}", HERE)
+            for mib in sorted({one.epc_mib for one in others}):
+                cluster.kubectl("create", "--filename=-", input=json.dumps(_copy(plugin, mib)))
+        for one in others:
+            _label(cluster, one)
+        until(lambda: all(one.is_offered(cluster) for one in nodes), "all nodes offer their EPC")
         yield made
     finally:
         cluster.mend()
         add_on.uninstall(cluster)
+        cluster.kubectl("label", "nodes", "--all", f"{SIMULATED_LABEL}-", f"{SIZE_LABEL}-")
         for one in nodes:
-            one.leave(cluster)
             add_on.forget(cluster, one.node)
 
 
-def enable(made: AddOn, nodes: Sequence[SizedNode], file: Path) -> None:
-    """Run `confcom enable` with the values of `sized_nodes`, and copy the device plugin for other sizes than the first.
-
-    Nodes of other sizes get their labels last: without a device plugin, `enable` would wait for their quote helper.
-    """
-    others = [one for one in nodes if one.epc_mib != nodes[0].epc_mib]
-    for one in nodes:
-        if one in others:
-            one.leave(made.cluster)
-        else:
-            one.join(made.cluster)
-    made.confcom("enable", "--simulated", f"--values={file}")
-    if others:
-        plugin = made.cluster.kubectl_json("get", "daemonset", f"confcom-{PLUGIN}", HERE)
-        for mib in sorted({one.epc_mib for one in others}):
-            made.cluster.kubectl("create", "--filename=-", input=json.dumps(_copy(plugin, mib)))
-    for one in others:
-        one.join(made.cluster)
+def _label(cluster: Cluster, one: SizedNode) -> None:
+    size = f"{SIZE_LABEL}={one.epc_mib}"
+    cluster.kubectl("label", "node", one.name, f"{SIMULATED_LABEL}=true", size, "--overwrite")
 
 
 def _only_on(epc_mib: int) -> dict[str, object]:

@@ -14,28 +14,38 @@ from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from pathlib import Path
 
-from bench import misbehaving
-from bench.load import ENCLAVE
 from bench.memory import MemoryGroup, limited_memory
-from bench.other_user import Work, require_root, running_as, stopped
+from bench.other_user import Work, attacking, require_root, running_as, stopped
 from bench.report import Section, publish, say_as
-from bench.soak import well_behaved
 from bench.soak.watch import Watched
-from bench.soak.well_behaved import BACKLOG_FULL, Tally
 from bench.summary import Latency
 from confcom.errors import ConfcomError, ExitCode, explain
 from confcom.sgx.quote import Quote
 from confcom.simulation.quoting_enclave import DEFAULT_QE_IDENTITY
 from e2e.attacks.kinds import KINDS
+from e2e.load.attestation import Attestation
+from e2e.load.client import ENCLAVE, Client
 from testkit.helper_process import RunningHelper, running_helper
+from testkit.replay.clients import FORTANIX, GRAMINE, INTEL_QL_WRAPPER, INTEL_QUOTE_EX, OPEN_ENCLAVE, ClientSequence
 from testkit.replay.verification import QuoteVerifier
 
 SECONDS = 600.0
-ATTACKER, ROOT = 65_530, 0
-"""An attacker without privileges, a user of no distribution; and one who can be any other user."""
+ATTACKER, MISBEHAVING, WELL_BEHAVED, ROOT = 65_530, 65_533, 65_532, 0
+"""Users of no distribution, and one who can be any other user."""
+NICE = 10
+"""Of attackers: the helper's fairness is tried, not the kernel's."""
+RATE = 5.0
+"""Attestations per second of each well-behaved client."""
+CLIENTS = (INTEL_QUOTE_EX, INTEL_QL_WRAPPER, OPEN_ENCLAVE, GRAMINE, FORTANIX)
+THROUGHOUT = ("silent", "header", "flood")
+"""Attacks of misbehaving clients, all the time."""
+SAMPLE_EVERY = 50
+"""Of so many attestations one is verified in full; of all, it was checked that they are over their report."""
+BACKLOG_FULL = "the backlog is full"
+"""In the complaint of a client whose connect() failed with EAGAIN."""
 RECOVERY_SECONDS = 2.0
 """After an attack that took all memory, for its processes to end and the helper to see it."""
-WARM_SECONDS = 20.0
+WARM_SECONDS = 5.0
 """For the misbehaving clients to be there before the well-behaved ones come."""
 MEMORY_LIMIT = 256 * 1024 * 1024
 """Of each helper: the chart's default."""
@@ -102,10 +112,14 @@ class Phase:
     begins: float
     ends: float
 
-    def spares(self, began: float, complaint: str) -> bool:
-        """Whether an attestation may fail that began then."""
-        excused = self.attack.takes_all or (self.attack.fills_backlog and BACKLOG_FULL in complaint)
-        return excused and self.begins <= began < self.ends + RECOVERY_SECONDS
+    def covers(self, one: Attestation, *, longer: float = 0.0) -> bool:
+        """Whether an attestation began in it, or not long after."""
+        return self.begins <= one.began < self.ends + longer
+
+    def spares(self, one: Attestation) -> bool:
+        """Whether an attestation may fail."""
+        excused = self.attack.takes_all or (self.attack.fills_backlog and BACKLOG_FULL in one.failure)
+        return excused and self.covers(one, longer=RECOVERY_SECONDS)
 
 
 @dataclass(slots=True)
@@ -113,7 +127,7 @@ class Soaked:
     """What happened."""
 
     phases: list[Phase]
-    tallies: dict[str, Tally] = field(default_factory=dict)
+    attestations: dict[str, list[Attestation]] = field(default_factory=dict)
     counts: dict[str, dict[str, int]] = field(default_factory=dict)
     """Connections of each misbehaving kind and each attack."""
     helpers: list[Watched] = field(default_factory=list)
@@ -123,13 +137,13 @@ class Soaked:
 
     def failures(self) -> Iterator[str]:
         """Everything that should not have happened."""
-        for name, tally in self.tallies.items():
-            for began, complaint in tally.failures:
-                if not any(phase.spares(began, complaint) for phase in self.phases):
-                    yield f"{name}: {complaint} ({began - self.changed_at:+.3f} s from the change)"
-            if any(began < self.changed_at for began in tally.renewals):
+        for name, done in self.attestations.items():
+            for one in done:
+                if one.failure and not any(phase.spares(one) for phase in self.phases):
+                    yield f"{name}: {one.failure} ({one.began - self.changed_at:+.3f} s from the change)"
+            if any(one.renewals and one.began < self.changed_at for one in done):
                 yield f"{name}: got 42 before the quoting enclave changed"
-            if not tally.attestations:
+            if not done:
                 yield f"{name}: never attested"
         for helper in self.helpers:
             yield from helper.failures()
@@ -163,13 +177,10 @@ def soak(seconds: float, directory: Path, say: Callable[[str], None]) -> Soaked:
         first = _helper(stack, directory, HELPERS[0][1])
         path = str(first[0].socket)
         others = {
-            kind: stack.enter_context(
-                running_as(misbehaving.UID, kind, misbehaving.work(kind, path), nice=misbehaving.NICE)
-            )
-            for kind in misbehaving.KINDS
+            kind: stack.enter_context(running_as(MISBEHAVING, kind, attacking(kind, path), nice=NICE))
+            for kind in THROUGHOUT
         }
-        for child in others.values():
-            child.receive(WARM_SECONDS)
+        time.sleep(WARM_SECONDS)
         begins, part = time.monotonic(), seconds / len(ATTACKS)
         result = Soaked(
             [Phase(attack, begins + at * part, begins + (at + 1) * part) for at, attack in enumerate(ATTACKS)]
@@ -178,16 +189,16 @@ def soak(seconds: float, directory: Path, say: Callable[[str], None]) -> Soaked:
             kind, uid = phase.attack.kind, phase.attack.uid
             if kind:
                 work = _attack(phase, directory, path)
-                others[kind] = stack.enter_context(running_as(uid, kind, work, nice=misbehaving.NICE))
+                others[kind] = stack.enter_context(running_as(uid, kind, work, nice=NICE))
         clients = {
-            name: stack.enter_context(running_as(well_behaved.UID, name, well_behaved.work(name, path)))
-            for name in well_behaved.SEQUENCES
+            each.name: stack.enter_context(running_as(WELL_BEHAVED, each.name, _attesting(each, path)))
+            for each in CLIENTS
         }
         say(f"{seconds:g} s with {len(clients)} kinds of well-behaved clients and {len(others)} of others")
         _watch_and_update(stack, first, seconds / len(HELPERS), result, say)
         for child in (*clients.values(), *others.values()):
             child.request_stop()
-        result.tallies = {name: child.finish()["tally"] for name, child in clients.items()}
+        result.attestations = {name: child.finish()["attestations"] for name, child in clients.items()}
         result.counts = {kind: child.finish() for kind, child in others.items()}
         say("verifying the sample")
         result.unverified = [*_wrong_quotes(result, first[0].state_dir)]
@@ -208,6 +219,21 @@ def _attack(phase: Phase, directory: Path, path: str) -> Work:
             where = str(max(directory.glob("*.probes"), key=lambda each: each.stat().st_mtime))
         counts = KINDS[phase.attack.kind](where, lambda: time.monotonic() >= phase.ends or stopped(parent))
         return dataclasses.asdict(counts)
+
+    return run
+
+
+def _attesting(sequence: ClientSequence, path: str) -> Work:
+    """Attest at a fixed rate, however long an attestation takes."""
+
+    def run(parent: Connection) -> dict[str, list[Attestation]]:
+        client, due = Client(sequence, Path(path), time.monotonic), time.monotonic()
+        done: list[Attestation] = []
+        while not stopped(parent, max(0.0, due - time.monotonic())):
+            one = client.attest(due)
+            done.append(dataclasses.replace(one, quotes=()) if len(done) % SAMPLE_EVERY else one)
+            due += 1 / RATE
+        return {"attestations": done}
 
     return run
 
@@ -234,8 +260,8 @@ def _watch_and_update(
 
 def _wrong_quotes(result: Soaked, state_dir: Path) -> Iterator[str]:
     verifiers = {each.mr_enclave: QuoteVerifier(state_dir, identity=each) for each in (DEFAULT_QE_IDENTITY, NEW_QE)}
-    for name, tally in result.tallies.items():
-        for quote, report_data in tally.sample:
+    for name, done in result.attestations.items():
+        for quote, report_data in (pair for one in done for pair in one.quotes):
             enclave = Quote.parse(quote).signature.qe_report_body.mr_enclave
             verdict = verifiers[enclave].verify(quote, ENCLAVE, report_data)
             if not verdict.ok:
@@ -248,18 +274,13 @@ def sections(soaked: Soaked) -> list[Section]:
     clients, phases, helpers = (
         Section(title, [side]) for title in ("Well-behaved clients", "Well-behaved clients, by attack", "Quote helpers")
     )
-    for name, tally in soaked.tallies.items():
-        clients.add(side, f"{name}: attestations", "", tally.attestations)
-        clients.add(side, f"{name}: failed", "", len(tally.failures))
-        clients.add(side, f"{name}: renewed after 42", "", len(tally.renewals))
-        _add_latency(clients, name, [seconds for _, seconds in tally.latencies])
-    tallies = soaked.tallies.values()
+    for name, done in soaked.attestations.items():
+        clients.add(side, f"{name}: attestations", "", len(done))
+        clients.add(side, f"{name}: renewed after 42", "", sum(one.renewals for one in done))
+        _add_latency(clients, name, done)
     for phase in soaked.phases:
-        name = phase.attack.kind or "no attack"
-        failed = sum(phase.begins <= began < phase.ends for tally in tallies for began, _ in tally.failures)
-        phases.add(side, f"{name}: failed", "", failed)
-        calls = [call for tally in tallies for call in tally.latencies]
-        _add_latency(phases, name, [seconds for began, seconds in calls if phase.begins <= began < phase.ends])
+        here = [one for done in soaked.attestations.values() for one in done if phase.covers(one)]
+        _add_latency(phases, phase.attack.kind or "no attack", here)
     for helper in soaked.helpers:
         helpers.add(side, f"{helper.name}: memory at most", "MB", helper.highest / 1e6)
         helpers.add(side, f"{helper.name}: longest stall of {helper.probes} probes", "ms", helper.longest_stall * 1e3)
@@ -267,8 +288,9 @@ def sections(soaked: Soaked) -> list[Section]:
     return [clients, phases, helpers]
 
 
-def _add_latency(section: Section, name: str, seconds: Sequence[float]) -> None:
-    latency = Latency.of(seconds)
+def _add_latency(section: Section, name: str, done: Sequence[Attestation]) -> None:
+    section.add("in all", f"{name}: failed", "", sum(bool(one.failure) for one in done))
+    latency = Latency.of([seconds for one in done for seconds in one.seconds])
     for title, value in (("p50", latency.p50), ("p99", latency.p99), ("longest", latency.longest)):
         section.add("in all", f"{name}: {title} of a call", "ms", value * 1e3)
 

@@ -42,21 +42,21 @@ class Pattern:
 
     Args:
         name: for people.
-        used: who has such manifests; empty for what was made up.
         pod: the Pod, as somebody applies it.
         made: its containers as they are admitted, by name; empty if it is refused.
         refused: a part of the message; who applies a template of it is warned with it.
         warned: a part of the warning that who applies a template of it gets.
         trusted: whether its namespace may ask for the provision device.
+        used: who has such manifests; empty for what was made up.
     """
 
     name: str
-    used: str
     pod: Manifest
     made: Mapping[str, Made] = field(default_factory=dict)
     refused: str = ""
     warned: str = ""
     trusted: bool = False
+    used: str = ""
 
     def __str__(self) -> str:
         return re.sub("[^A-Za-z0-9]+", "-", self.name)

@@ -57,6 +57,8 @@ TARGET_INFO = 2
 KEY = ECDSA_P256_KEY_ID.encode()
 INIT = wire.frame(wire.data(INIT_QUOTE_EX, wire.data(1, KEY) + wire.number(3, 1) + wire.number(4, 32)))
 INCOMPLETE = LONGEST.to_bytes(wire.HEADER_SIZE, "little") + bytes(65_000)
+MORE_THAN_PLACES = 4_500
+"""Connections: the helper has 4,096 places."""
 MALFORMED = wire.frame(b"\xff" * 100)
 
 
@@ -122,10 +124,13 @@ class Holding:
     request: Callable[[str, Over], bytes]
     worth: Worth
     by_users: bool = False
+    most: int = 1 << 20
+    """Connections at one time, if there are descriptors for them."""
 
     def __call__(self, path: str, over: Over) -> Counts:
         """Attack."""
-        request, held, uids = self.request(path, over), Held(most_descriptors(), self.worth), _random_uids()
+        request, uids = self.request(path, over), _random_uids()
+        held = Held(min(self.most, most_descriptors()), self.worth)
         while not over():
             held.look()
             for _ in range(0 if held.full else AT_ONCE):
@@ -276,6 +281,8 @@ KINDS: Mapping[str, Attack] = MappingProxyType(
     {
         "unread": Holding(quote_request, _unread_or_open),
         "incomplete": Holding(_always(INCOMPLETE), _open),
+        "silent": Holding(_always(b""), _open, most=MORE_THAN_PLACES),
+        "header": Holding(_always(INCOMPLETE[: wire.HEADER_SIZE]), _open, most=200),
         "gone-peers-held": gone_peers_held,
         "gone-peers": gone_peers,
         "effective-users": Holding(_always(b"\1"), _not_gone, by_users=True),

@@ -46,7 +46,9 @@ API_ADDRESSES = (API_SERVICE_ADDRESS, CONTROL_PLANE_ADDRESS, "127.0.0.1")
 
 
 @dataclass(frozen=True, slots=True)
-class _Issued:
+class Issued:
+    """A certificate and its key."""
+
     certificate: x509.Certificate
     key: ec.EllipticCurvePrivateKey
 
@@ -59,6 +61,7 @@ class _Issued:
         return self.key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
 
     def write(self, folder: Path, name: str) -> None:
+        """Write both into a folder."""
         (folder / f"{name}.crt").write_bytes(self.certificate_pem)
         (folder / f"{name}.key").write_bytes(self.key_pem)
 
@@ -69,35 +72,35 @@ def write_all(folder: Path, nodes: Sequence[NodeIdentity]) -> None:
     A node's server certificate and its kubelet's kubeconfig have the node's name.
     """
     folder.mkdir(mode=0o700)
-    authority = _issue("confcom-e2e", None)
+    authority = issue("confcom-e2e", None)
     authority.write(folder, "ca")
-    api_server = _issue("kube-apiserver", authority, names=API_NAMES, addresses=API_ADDRESSES)
+    api_server = issue("kube-apiserver", authority, names=API_NAMES, addresses=API_ADDRESSES)
     api_server.write(folder, "apiserver")
     clients = dict(CLIENTS)
     for node in nodes:
-        _issue("kubelet", authority, names=(node.name,), addresses=(node.address,)).write(folder, node.name)
+        issue("kubelet", authority, names=(node.name,), addresses=(node.address,)).write(folder, node.name)
         clients[node.name] = (f"system:node:{node.name}", NODES_GROUP)
-    _issue("kube-apiserver-kubelet-client", authority, group="system:masters").write(folder, "kubelet-client")
-    front_proxy = _issue("confcom-e2e-front-proxy", None)
+    issue("kube-apiserver-kubelet-client", authority, group="system:masters").write(folder, "kubelet-client")
+    front_proxy = issue("confcom-e2e-front-proxy", None)
     front_proxy.write(folder, "front-proxy-ca")
-    _issue("front-proxy-client", front_proxy).write(folder, "front-proxy-client")
+    issue("front-proxy-client", front_proxy).write(folder, "front-proxy-client")
     accounts = ec.generate_private_key(ec.SECP256R1())
     (folder / "accounts.key").write_bytes(accounts.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
     public = accounts.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
     (folder / "accounts.pub").write_bytes(public)
     for name, (user, group) in clients.items():
-        client = _issue(user, authority, group=group)
+        client = issue(user, authority, group=group)
         (folder / f"{name}.kubeconfig").write_text(_kubeconfig(client, authority))
 
 
-def _issue(
+def issue(
     common_name: str,
-    authority: _Issued | None,
+    authority: Issued | None,
     *,
     group: str | None = None,
     names: Sequence[str] = (),
     addresses: Sequence[str] = (),
-) -> _Issued:
+) -> Issued:
     """A certificate of a new key, by this authority; without one, an authority's own."""
     key = ec.generate_private_key(ec.SECP256R1())
     attributes = [x509.NameAttribute(NameOID.COMMON_NAME, common_name)]
@@ -122,10 +125,10 @@ def _issue(
     alternatives += [x509.IPAddress(ipaddress.ip_address(address)) for address in addresses]
     if alternatives:
         builder = builder.add_extension(x509.SubjectAlternativeName(alternatives), critical=False)
-    return _Issued(builder.sign(authority.key if authority else key, hashes.SHA256()), key)
+    return Issued(builder.sign(authority.key if authority else key, hashes.SHA256()), key)
 
 
-def _kubeconfig(client: _Issued, authority: _Issued) -> str:
+def _kubeconfig(client: Issued, authority: Issued) -> str:
     """JSON, which is YAML too."""
 
     def inline(pem: bytes) -> str:

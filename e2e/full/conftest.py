@@ -8,11 +8,10 @@ import sys
 import pytest
 
 from e2e import add_on, leftovers
-from e2e.cluster import Cluster, Node
+from e2e.cluster import Cluster
 from e2e.cluster.addresses import DEVICE_PLUGINS, NODE_NAME
 from e2e.images_workshop import references
 from e2e.tenants import Tenant
-from e2e.waiting import until
 from testkit.kubelet_contract.kubelet import Bench, PodSeen
 from testkit.kubelet_contract.plugin import Plugin
 
@@ -140,23 +139,6 @@ def tell(capsys: pytest.CaptureFixture[str]):
 def tenant(cluster: Cluster, namespace: str) -> Tenant:
     """A namespace of the case's own, as a tenant uses it."""
     return Tenant(cluster, namespace)
-
-
-@pytest.fixture(scope="module")
-def second_node_is_given_back(cluster: Cluster):
-    """Whoever comes after this module finds one node that simulates, as `installed` makes it."""
-    yield
-    cluster.kubectl("label", "node", cluster.nodes[1].name, f"{add_on.SIMULATED_LABEL}-")
-    until(lambda: add_on.serves(cluster, [NODE_NAME]), "only the first node serves")
-
-
-@pytest.fixture
-def sgx_nodes(cluster: Cluster, nodes: tuple[Node, Node, Node], second_node_is_given_back) -> tuple[Node, Node, Node]:
-    """Three nodes with the chart installed: two that simulate SGX, and one without."""
-    wanted = [node.name for node in nodes[:2]]
-    if not add_on.is_installed(cluster, wanted):
-        add_on.install(cluster, wanted)
-    return nodes
 
 
 @pytest.fixture

@@ -13,7 +13,6 @@ from e2e import add_on
 from e2e.add_on import EPC
 from e2e.cluster import Cluster, Node
 from e2e.confcom_command import SET_ASIDE_MIB, AddOn
-from e2e.described_node import DescribedNode
 from e2e.other_image import Changes, import_other
 from e2e.relying_party import NO_CHALLENGE, RelyingParty
 from e2e.sized_nodes import SizedNode, sized_nodes
@@ -123,15 +122,17 @@ def phases(tenant: Tenant) -> dict[str, str]:
 
 def agree(only_node: AddOn, node: Node, *, requested: int, free: int, way: Way) -> None:
     """`kubectl describe node` and `confcom status` tell the same."""
-    described = DescribedNode.of(only_node.cluster, node.name)
-    assert described.requested(EPC) == requested
-    assert described.allocatable(EPC) - described.requested(EPC) == free
+    described = only_node.cluster.kubectl("describe", "node", node.name).stdout
+    amounts = [
+        int(found.replace("k", "000")) for found in re.findall(rf"^ +{re.escape(EPC)}:? +(\d+k?)\b", described, re.M)
+    ]
+    assert amounts == [requested + free, requested + free, requested]  # capacity, allocatable, requests
     status = only_node.status()
     (told,) = status["nodes"]
     assert told["name"] == node.name
     epc = told["epc"]
     assert (epc["used_mib"], epc["free_mib"]) == (requested, free)
-    assert epc["capacity_mib"] == epc["allocatable_mib"] == epc["offered_mib"] == described.allocatable(EPC)
+    assert epc["capacity_mib"] == epc["allocatable_mib"] == epc["offered_mib"] == requested + free
     assert epc["found_mib"] == way.found_mib
     assert (epc["accounting"]["kind"], epc["accounting"]["choice"]) == (way.kind, way.choice)
     assert status["ok"], status["problems"]

@@ -1,4 +1,4 @@
-"""The Secret with the cluster's simulated root is deleted or changed while helpers run."""
+"""One simulated root on two nodes: through an update, a kill and a reboot, and when its Secret is deleted."""
 
 import secrets
 
@@ -6,44 +6,83 @@ import pytest
 
 from e2e.add_on import EPC, ROOT_SECRET, SYSTEM
 from e2e.confcom_command import HELPER, enabled, uids
+from e2e.daemon_processes import kill
 from e2e.relying_party import RelyingParty
 from e2e.tenants import quoting_pod
 from e2e.waiting import until
 
-RESTART_SECONDS = 120.0
-"""For the helpers of two nodes to be replaced, one after the other."""
+BACK_SECONDS = 180.0
+"""For helpers of two nodes to be replaced, and for a rebooted node to serve again: 20 s are usual."""
 
-pytestmark = pytest.mark.timeout(600, func_only=True)
-
-
-def is_trusted(tenant, node, party):
-    """Whether a relying party takes a quote of that node."""
-    name, challenge = f"asks-{secrets.token_hex(4)}", secrets.token_hex(32)
-    tenant.create(quoting_pod(name, challenge, {EPC: 1}, node=node.name))
-    tenant.wait_for_phase(name, "Succeeded")
-    return party.trusts(tenant.quote(name), challenge)
+pytestmark = pytest.mark.timeout(900, func_only=True)
 
 
-def problems(add_on):
-    return {one["code"] for one in add_on.status()["problem_details"]}
+@pytest.fixture
+def add_on(cluster, nodes):
+    with enabled(cluster, nodes[:2], epc_mib=28) as made:
+        yield made
 
 
-def test_a_deleted_root_is_named_and_made_again(cluster, nodes, tenant, tmp_path):
-    with enabled(cluster, nodes[:2], epc_mib=28) as add_on:
-        before = RelyingParty.of(cluster, tmp_path / "before")
-        assert all(is_trusted(tenant, node, before) for node in add_on.nodes)
-        helpers = uids(add_on.pods(HELPER))
+@pytest.fixture
+def trusted_on(add_on, tenant):
+    """Gets a quote on each node; returns the nodes whose quote a relying party takes."""
 
-        cluster.kubectl("delete", "secret", ROOT_SECRET, f"--namespace={SYSTEM}")
-        until(lambda: "simulated-root-missing" in problems(add_on), "status says that the root is missing")
-        assert is_trusted(tenant, add_on.nodes[0], before)  # nothing has happened to the helpers
-        assert uids(add_on.pods(HELPER)) == helpers
+    def quoted(node):
+        name, challenge = f"asks-{secrets.token_hex(4)}", secrets.token_hex(32)
+        tenant.create(quoting_pod(name, challenge, {EPC: 1}, node=node.name))
+        tenant.wait_for_phase(name, "Succeeded")
+        return tenant.quote(name), challenge
 
-        add_on.confcom("enable", "--simulated")
-        after = RelyingParty.of(cluster, tmp_path / "after")
-        assert after.root != before.root
-        until(add_on.is_well, "every helper has the new root", seconds=RESTART_SECONDS)
-        assert not uids(add_on.pods(HELPER)) & helpers
-        for node in add_on.nodes:
-            assert is_trusted(tenant, node, after)
-            assert not is_trusted(tenant, node, before)
+    return lambda party: [node for node in add_on.nodes if party.trusts(*quoted(node))]
+
+
+def test_one_root_after_an_update_a_kill_and_a_reboot(cluster, add_on, trusted_on, tmp_path):
+    every, node = [*add_on.nodes], add_on.nodes[1]
+    party = RelyingParty.of(cluster, tmp_path / "before")
+    before = add_on.pods(HELPER)
+    assert trusted_on(party) == every
+
+    add_on.confcom("update", "--set=logLevel=debug")
+    updated = add_on.pods(HELPER)
+    assert not uids(before) & uids(updated)
+    assert trusted_on(party) == every
+
+    assert kill(node, HELPER)
+
+    def restarts():
+        return add_on.pods(HELPER)[node.name]["status"]["containerStatuses"][0]["restartCount"]
+
+    until(lambda: restarts() == 1, "the helper is back", seconds=BACK_SECONDS)
+    assert uids(add_on.pods(HELPER)) == uids(updated)
+    assert trusted_on(party) == every
+
+    def boot():
+        return cluster.kubectl_json("get", "node", node.name)["status"]["nodeInfo"]["bootID"]
+
+    first = boot()
+    node.reboot()
+    until(lambda: boot() != first, "the API has seen the reboot", seconds=BACK_SECONDS)
+    until(add_on.is_well, "both nodes serve", seconds=BACK_SECONDS)
+    add_on.wait_for_epc()
+    assert trusted_on(party) == every
+    assert RelyingParty.of(cluster, tmp_path / "after").root == party.root
+
+
+def test_a_deleted_root_is_named_and_made_again(cluster, add_on, trusted_on, tmp_path):
+    before, helpers = RelyingParty.of(cluster, tmp_path / "before"), uids(add_on.pods(HELPER))
+    cluster.kubectl("delete", "secret", ROOT_SECRET, f"--namespace={SYSTEM}")
+
+    def problems():
+        return {one["code"] for one in add_on.status()["problem_details"]}
+
+    until(lambda: "simulated-root-missing" in problems(), "status says that the root is missing")
+    assert trusted_on(before) == [*add_on.nodes]  # nothing has happened to the helpers
+    assert uids(add_on.pods(HELPER)) == helpers
+
+    add_on.confcom("enable", "--simulated")
+    after = RelyingParty.of(cluster, tmp_path / "after")
+    assert after.root != before.root
+    until(add_on.is_well, "every helper has the new root", seconds=BACK_SECONDS)
+    assert not uids(add_on.pods(HELPER)) & helpers
+    assert trusted_on(after) == [*add_on.nodes]
+    assert trusted_on(before) == []
