@@ -11,7 +11,7 @@ buildah runs with chroot isolation and a configuration of its own in a mount nam
 the machine sees its storage or its mounts. Results are kept by content: a second call with nothing changed builds
 nothing. Security updates of Debian reach a base only when it is made anew: remove the folder for that.
 
-Usage: python -m e2e.images [--folder FOLDER] [--twice]
+Usage: python -m e2e.images [--folder FOLDER]
 """
 
 from __future__ import annotations
@@ -19,7 +19,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import fcntl
-import hashlib
 import os
 import shutil
 import sys
@@ -50,10 +49,8 @@ def default_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "confcom" / "images"
 
 
-def build_all(folder: Path | None = None, *, twice: bool = False) -> dict[str, Path]:
+def build_all(folder: Path | None = None) -> dict[str, Path]:
     """Build all images of this checkout, or find them built; one build uses the folder at a time.
-
-    With `twice`, build once more with nothing kept but base and packages, and compare all bits.
 
     Returns:
         For each of `IMAGES` its OCI archive, fit for `ctr images import`; the names inside are `references`.
@@ -78,9 +75,6 @@ def build_all(folder: Path | None = None, *, twice: bool = False) -> dict[str, P
             made.rename(finished)
             keep_newest(finished.parent)
             keep_newest(folder / "storage", 1)
-        if twice:
-            install(PROGRAMS, purpose="building images")
-            _compare(finished, workshop.build(workshop.scratch / "storage", "again"))
     return {image: finished / f"{image}.tar" for image in IMAGES}
 
 
@@ -123,31 +117,14 @@ def _content_key(context: Path) -> str:
     return content_hash(*parts)
 
 
-def _compare(first: Path, second: Path) -> None:
-    for image in IMAGES:
-        digests = [hashlib.sha256((folder / f"{image}.tar").read_bytes()).hexdigest() for folder in (first, second)]
-        say(f"{image}: {' and '.join(digest[:16] for digest in digests)}")
-        if digests[0] != digests[1]:
-            kept = first.parent.parent / "different"
-            shutil.rmtree(kept, ignore_errors=True)
-            second.rename(kept)
-            raise ConfcomError(
-                f"the second build of {image} is not the same, bit for bit",
-                why="something that changes from build to build got into it",
-                remedy=f"compare {first} with {kept}",
-            )
-    say("images built twice, the same bits")
-
-
 def main(argv: Sequence[str]) -> int:
     """Build, and list the archives."""
     parser = argparse.ArgumentParser(prog="python -m e2e.images", description="Build the images of images/Dockerfile.")
     parser.add_argument("--folder", type=Path, help=f"where to keep results (default: {default_folder()})")
-    parser.add_argument("--twice", action="store_true", help="build once more from nothing, and compare all bits")
     options = parser.parse_args(argv)
     try:
         with timed("images, all"):
-            archives = build_all(options.folder, twice=options.twice)
+            archives = build_all(options.folder)
     except ConfcomError as error:
         say(str(error))
         return error.exit_code

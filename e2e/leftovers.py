@@ -24,34 +24,13 @@ OWN_NAMESPACES = ("kube-system", SYSTEM)
 """Whose pods come and go by themselves."""
 OWN_TAINTS = ("node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable")
 """Kubernetes' own, of a node that a case has stopped: it goes with the next report of the kubelet."""
-_POLICIES = {
-    "Mutating": ("confcom-epc-names",),
-    "Validating": (
-        "confcom-controller",
-        "confcom-limits",
-        "confcom-pods",
-        "confcom-templates",
-    ),
-}
-INSTALLED = frozenset(
-    {
-        f"Namespace {SYSTEM}",
-        "ClusterRole confcom-controller",
-        "ClusterRoleBinding confcom-controller",
-        *(
-            f"{kind}AdmissionPolicy{part} {name}"
-            for kind, names in _POLICIES.items()
-            for part in ("", "Binding")
-            for name in names
-        ),
-    }
-)
-"""What `e2e.add_on.install` brings, beside a label on nodes: cases leave the add-on to the next one."""
+OURS, OF_CASES = "confcom-", "confcom-case-"
+"""With which the names of all begin that `e2e.add_on.install` brings and cases leave to the next one; and of others."""
 
 
 def differences(before: Sequence[Mapping[str, Any]], after: Sequence[Mapping[str, Any]]) -> list[str]:
     """What is there after a case and was not before, and the other way round; without what an installation brings."""
-    old, new = (frozenset(_named(items)) - INSTALLED for items in (before, after))
+    old, new = (frozenset(_named(items)) for items in (before, after))
     return [*(f"new: {one}" for one in sorted(new - old)), *(f"gone: {one}" for one in sorted(old - new))]
 
 
@@ -59,6 +38,8 @@ def _named(items: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     going = {item["metadata"]["name"] for item in items if item["kind"] == "Namespace" and _goes(item)}
     for item in items:
         kind, name = item["kind"], item["metadata"]["name"]
+        if name.startswith(OURS) and not name.startswith(OF_CASES) and kind not in {"Node", "Pod"}:
+            continue
         namespace = item["metadata"].get("namespace", "")
         if kind == "Pod":
             if namespace not in {*OWN_NAMESPACES, *going}:

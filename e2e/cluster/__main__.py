@@ -64,7 +64,7 @@ def _do(options: argparse.Namespace) -> int:
             interrupt_on_signals()
             cluster = Cluster.up(options.folder, Shape(options.nodes, options.kubernetes, options.kubelet))
             sys.stdout.write(cluster.kubectl("get", "nodes", "--output=wide").stdout)
-            say(f"memory in use: {cluster.memory() / 2**20:.0f} MiB; logs: {cluster.places.logs}")
+            say(f"logs: {cluster.places.logs}")
         case "down":
             say("the cluster is gone" if Cluster.down(options.folder) else "there was no cluster")
         case "logs":

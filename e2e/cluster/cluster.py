@@ -185,10 +185,6 @@ class Cluster:
         """Stop a component: etcd, apiserver, controller-manager, scheduler, or one of the first node's."""
         orders.order(self._owner(component), "stop", component)
 
-    def kill(self, component: str) -> None:
-        """End a component by SIGKILL."""
-        orders.order(self._owner(component), "kill", component)
-
     def start(self, component: str, program: Path | None = None) -> None:
         """Start a component that is stopped or killed; returns when it answers.
 
@@ -207,14 +203,6 @@ class Cluster:
 
     def _owner(self, component: str) -> Path:
         return (self.places.control_plane if component in CONTROL_PLANE else self.node.places).control
-
-    def memory(self) -> int:
-        """Bytes of memory in use by everything that runs in the cluster, file cache left out."""
-        total = 0
-        for status in self._control(["sh", "-c", "cat /proc/[0-9]*/smaps_rollup"], check=False).stdout.splitlines():
-            if status.startswith("Pss:"):
-                total += int(status.split()[1]) * 1024
-        return total
 
     def collect_logs(self, folder: Path) -> Path:
         """Copy what explains a failure: every component's log, the pods' logs, and what the API server knows."""

@@ -23,7 +23,7 @@ from pathlib import Path
 from types import FrameType
 
 from confcom.errors import ConfcomError, SettingsError, UnavailableError
-from e2e.cluster import certificates, cgroups, components, orders, self_check
+from e2e.cluster import certificates, cgroups, components
 from e2e.cluster.addresses import Places
 from e2e.cluster.namespaces import make_groups, separated
 from e2e.cluster.plan import Plan
@@ -141,7 +141,6 @@ def start(places: Places, plan: Plan) -> int:
     pid = first_pid(places)
     if pid is None:
         raise _failure(log)
-    self_check.check_apart({node.name: orders.pid_behind(places.node(node).control) for node in plan.identities})
     return pid
 
 

@@ -10,9 +10,8 @@ from pathlib import Path, PurePath
 from typing import TypedDict, Unpack
 
 from confcom.errors import ConfcomError, UnavailableError
-from e2e.cluster import orders, self_check
+from e2e.cluster import orders
 from e2e.cluster.addresses import HostPlaces, NodeIdentity, Places
-from e2e.cluster.plan import Plan
 
 COMMAND_SECONDS = 120.0
 """For one command in the cluster, unless told otherwise: whatever hangs is an error, not a hung test."""
@@ -147,20 +146,13 @@ class Node:
         self.stop(component)
         self.start(component)
 
-    def power_off(self) -> None:
-        """End every process of the node at once; its /run and /dev are gone, its /var stays."""
-        orders.order(self.cluster.control_plane.control, "stop", self.name)
-
-    def power_on(self) -> None:
-        """Start it again; returns when its components answer, before the API says Ready."""
-        orders.order(self.cluster.control_plane.control, "start", self.name)
-        nodes = [Node(each, self.cluster, self.environment) for each in Plan.read(self.cluster.plan).identities]
-        self_check.check_apart({node.name: node.pid for node in nodes if node.on})
-
     def reboot(self) -> None:
-        """Off and on."""
-        self.power_off()
-        self.power_on()
+        """End every process of the node at once, and start it again: its /run and /dev are new, its /var stays.
+
+        Returns when its components answer, before the API says Ready.
+        """
+        orders.order(self.cluster.control_plane.control, "stop", self.name)
+        orders.order(self.cluster.control_plane.control, "start", self.name)
 
     def collect_logs(self, folder: Path) -> None:
         """Copy what only the node knows: its pods' logs, network and images."""

@@ -24,8 +24,6 @@ from confcom.quote_helper.settings import DEFAULT_AESMD_SOCKET, ProviderKind
 from confcom.quote_helper.settings import parse_settings as helper_settings
 from confcom.quote_provider.state_directory import ROOT_FOLDER
 from confcom.simulation.root_seed import CHECK, CREATED, SEED
-from e2e.add_on import SYSTEM
-from e2e.leftovers import INSTALLED
 from testkit.chart_golden import CHART, NAMESPACE, ROOT, SETS, golden
 from testkit.chart_manifests import (
     CONTROLLER,
@@ -453,12 +451,3 @@ def test_policies_know_the_names_of_every_plugin(manifests):
             assert all(f'"{here[resource]}"' in str(one) for here in names for resource in kinds[policy])
     if rewriting := manifests.get(("MutatingAdmissionPolicy", EPC_NAMES_POLICY)):
         assert str(rewriting).count(f'"b": dyn("{INTEL_EPC}" in') == 1
-
-
-def test_cases_on_the_cluster_know_what_an_installation_leaves():
-    made = {
-        f"{kind} {name}".replace(f".{NAMESPACE}", f".{SYSTEM}")
-        for kind, name in golden("simulated")
-        if kind.endswith(CLUSTER_WIDE)
-    }
-    assert made == INSTALLED - {f"Namespace {SYSTEM}"}
