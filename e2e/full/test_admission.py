@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import re
 import secrets
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import pytest
 
 from e2e import add_on
-from e2e.admission import policies
 from e2e.admission.cases import apply, check, check_containers, create, dry_run
 from e2e.admission.pattern import (
     BUDGET,
@@ -33,6 +34,9 @@ from e2e.cluster import Cluster
 from e2e.tenants import IMAGE, Tenant, manifest
 from e2e.waiting import until
 
+OPT_OUT = "confcom.internal/epc-names"
+"""The label of a namespace whose names stay, with the value `unchanged`."""
+POLICIES = ("epc-policy", "pod-policy", "template-policy")
 TEMPLATES = ("Job", "CronJob", "Deployment", "StatefulSet", "DaemonSet", "ReplicaSet", "ReplicationController")
 NOBODY = {"schedulerName": "nobody"}
 """Of a Pod that is to be stored and not to run."""
@@ -86,7 +90,7 @@ def test_an_admitted_pod_is_admitted_again_as_it_is(asking: Tenant, trusted: Ten
 
 
 def test_names_of_simulated_nodes_beside_hardware(cluster: Cluster, asking: Tenant) -> None:
-    with policies.rendered(cluster, "simulated.besideHardware=true", "quoteHelper.enabled=false"):
+    with rendered(cluster, "simulated.besideHardware=true", "quoteHelper.enabled=false"):
         until(lambda: is_rewritten(asking, {SIMULATED_MIB: 10}), "the policy is in force")
         until(lambda: dry_run(asking, BESIDE_HARDWARE[-1].pod).said, "the other one, too")
         for pattern in BESIDE_HARDWARE:
@@ -96,7 +100,7 @@ def test_names_of_simulated_nodes_beside_hardware(cluster: Cluster, asking: Tena
 def test_without_rewriting_a_warning_tells_what_to_write(cluster: Cluster, tenant: Tenant) -> None:
     unchanged(tenant)
     # As on Kubernetes 1.35.
-    with policies.rendered(cluster, "admission.mutate=auto"):
+    with rendered(cluster, "admission.mutate=auto"):
         until(lambda: dry_run(tenant, template("Job", app({BYTES: "9M"}))).warnings, "the policy is in force")
         for kind in TEMPLATES:
             (warning,) = dry_run(tenant, template(kind, app({BYTES: "9M"}))).warnings
@@ -136,12 +140,9 @@ def test_a_template_is_warned_of_what_its_pods_meet(asking: Tenant, kind: str) -
 
 @pytest.mark.parametrize(("value", "made"), [("false", True), ("true", False)])
 def test_enclaves_without_epc_may_be_refused(cluster: Cluster, asking: Tenant, value: str, made: bool) -> None:
-    with policies.rendered(cluster, f"admission.requireEpc={value}", "provision.policy=false"):
+    with rendered(cluster, f"admission.requireEpc={value}", "provision.policy=false"):
         until(lambda: bool(dry_run(asking, app({ENCLAVE: 1})).made) is made, "the policy is in force")
         assert dry_run(asking, app({MIB: 1, ENCLAVE: 1})).made
-
-
-MORE = [{BYTES: "20Mi"}, {MIB: 20}]
 
 
 @pytest.mark.parametrize("how", [(), ("--server-side", "--force-conflicts")], ids=["by the client", "by the server"])
@@ -160,24 +161,13 @@ def test_a_pod_is_applied_again(tenant: Tenant, limits: dict[str, object], how: 
     assert (found["spec"], found["metadata"]["labels"]) == (before, {"team": "a"})
 
 
-@pytest.mark.parametrize("limits", MORE, ids=str)
-def test_another_amount_of_a_pod_is_refused(tenant: Tenant, limits: dict[str, object]) -> None:
-    name = next(iter(limits))
-    first = {name: "10Mi" if name == BYTES else 10}
-    assert apply(tenant, pod(container("app", first), **NOBODY)).returncode == 0
-    changed = apply(tenant, pod(container("app", limits), **NOBODY))
-    assert changed.returncode != 0
-    assert "pod updates may not change fields" in changed.stderr
-    check_containers(tenant.get("probe"), {"app": epc(10)})
-
-
 def test_pods_from_before_the_policy_can_be_changed(tenant: Tenant) -> None:
     unchanged(tenant)
     until(lambda: not is_rewritten(tenant, {BYTES: "1Mi"}), "the namespace is left out")
     manifest = pod(container("app", {BYTES: "10Mi"}), **NOBODY)
     assert apply(tenant, manifest).returncode == 0
     check_containers(tenant.get("probe"), {"app": Made({BYTES: "10Mi"})})
-    tenant.cluster.kubectl("label", "namespace", tenant.namespace, f"{policies.OPT_OUT}-")
+    tenant.cluster.kubectl("label", "namespace", tenant.namespace, f"{OPT_OUT}-")
     until(lambda: is_rewritten(tenant, {BYTES: "1Mi"}), "the namespace is not left out")
     assert apply(tenant, manifest).returncode == 0
     tenant.kubectl("label", "pod", "probe", "team=a")
@@ -192,9 +182,7 @@ def test_our_own_namespace_is_left_out(cluster: Cluster) -> None:
 @pytest.mark.timeout(300)
 def test_every_order_with_policies_that_inject(cluster: Cluster, tenant: Tenant) -> None:
     """The API server draws the order of mutating policies anew whenever one changes."""
-    with policies.injecting(
-        cluster, tenant.namespace, {"first": {BYTES: "10Mi"}, "second": {BYTES: "5242881"}}
-    ) as draw:
+    with injecting(cluster, tenant.namespace, {"first": {BYTES: "10Mi"}, "second": {BYTES: "5242881"}}) as draw:
 
         def injected() -> bool:
             made = dry_run(tenant, pod(container("first"), container("second"))).made
@@ -205,16 +193,6 @@ def test_every_order_with_policies_that_inject(cluster: Cluster, tenant: Tenant)
             until(injected, "both policies are in force")
             made = dry_run(tenant, pod(container("first"), container("second"))).made
             check_containers(made, {"first": epc(10), "second": epc(6)})
-
-
-@pytest.mark.timeout(300)
-def test_every_order_with_a_policy_that_adds_to_a_request(cluster: Cluster, tenant: Tenant) -> None:
-    """The variable follows the amount, whether the other policy comes first or later."""
-    with policies.injecting(cluster, tenant.namespace, {"app": {BYTES: "20Mi"}}) as draw:
-        for number in range(ORDERS):
-            draw(number)
-            made = until(lambda: changed(dry_run(tenant, app({MIB: 10})).made, epc(10)), "the policy is in force")
-            check_containers(made, {"app": epc(20)})
 
 
 def test_a_limit_range(tenant: Tenant) -> None:
@@ -244,48 +222,6 @@ def test_a_quota_of_the_old_name_is_warned_of(asking: Tenant) -> None:
     (warning,) = dry_run(asking, quota | {"spec": {"hard": {f"requests.{BYTES}": "20971521"}}}).warnings
     assert f"Write requests.{MIB}: 21" in warning
     assert dry_run(asking, quota | {"spec": {"hard": {f"requests.{MIB}": 20}}}).warnings == []
-
-
-def test_a_quota_counts_what_is_rewritten(tenant: Tenant) -> None:
-    tenant.kubectl("create", "quota", "sgx", f"--hard=requests.{MIB}=20")
-    until(lambda: "exceeded quota" in dry_run(tenant, app({BYTES: "21Mi"})).said, "the quota is enforced")
-    assert dry_run(tenant, app({BYTES: "20Mi"})).made
-
-
-def test_overhead_of_a_runtime_class_stays(cluster: Cluster, tenant: Tenant) -> None:
-    name = f"probe-{secrets.token_hex(4)}"
-    overhead = {"podFixed": {BYTES: "10Mi"}}
-    made = {"apiVersion": "node.k8s.io/v1", "kind": "RuntimeClass", "metadata": {"name": name}, "handler": "runc"}
-    cluster.kubectl("create", "--filename=-", input=json.dumps({**made, "overhead": overhead}))
-    try:
-        answer = until(lambda: dry_run(tenant, pod(container("app", {BYTES: "1Mi"}), runtimeClassName=name)).made, "it")
-        assert answer["spec"]["overhead"] == {BYTES: "10Mi"}
-        check_containers(answer, {"app": epc(1)})
-    finally:
-        cluster.kubectl("delete", "runtimeclass", name)
-
-
-def test_resources_of_a_whole_pod(asking: Tenant) -> None:
-    whole = {"resources": {"limits": {"cpu": "1"}, "requests": {"cpu": "1"}}}
-    check_containers(dry_run(asking, pod(container("app", {BYTES: "10Mi"}), **whole)).made, {"app": epc(10)})
-    refused = dry_run(asking, pod(container("app"), resources={"limits": {BYTES: "10Mi"}}))
-    assert (refused.made, "Unsupported value" in refused.said) == ({}, True)
-
-
-def test_ephemeral_containers_and_resizing(tenant: Tenant) -> None:
-    limits = {"cpu": "100m", "memory": "64Mi"}
-    create(tenant, pod(container("app", {BYTES: "10Mi", **limits}), **NOBODY))
-
-    def patch(subresource: str, spec: object) -> str:
-        words = ("patch", "pod", "probe", f"--subresource={subresource}", "--patch", json.dumps({"spec": spec}))
-        return tenant.kubectl(*words, check=False).stderr
-
-    debug = {"name": "debug", "image": "registry.example.com/debug:1.0"}
-    asking = debug | {"resources": {"limits": {BYTES: "10Mi"}}}
-    assert "cannot be set for an Ephemeral Container" in patch("ephemeralcontainers", {"ephemeralContainers": [asking]})
-    assert patch("ephemeralcontainers", {"ephemeralContainers": [debug]}) == ""
-    larger = {"name": "app", "resources": {"limits": {BYTES: "20Mi"}, "requests": {BYTES: "20Mi"}}}
-    assert "only cpu and memory resources are mutable" in patch("resize", {"containers": [larger]})
 
 
 @pytest.mark.parametrize(
@@ -348,4 +284,74 @@ def changed(made: Mapping[str, Any], before: Made) -> Mapping[str, Any]:
 
 def unchanged(tenant: Tenant) -> None:
     """Have the tenant's names left as they are."""
-    tenant.cluster.kubectl("label", "namespace", tenant.namespace, f"{policies.OPT_OUT}=unchanged")
+    tenant.cluster.kubectl("label", "namespace", tenant.namespace, f"{OPT_OUT}=unchanged")
+
+
+@contextlib.contextmanager
+def rendered(cluster: Cluster, *settings: str) -> Iterator[None]:
+    """Have the chart's policies of these values beside the release's, under other names."""
+    mutate = () if any(one.startswith("admission.mutate") for one in settings) else ("admission.mutate=on",)
+    chosen = [f"--set={one}" for one in (*add_on.CONSENT, "image.registry=registry.example.com", *mutate, *settings)]
+    # helm has no option to leave out what is empty with these values.
+    shown = [f"--show-only=templates/{name}.yaml" for name in POLICIES if name != "epc-policy" or mutate]
+    chart = str(add_on.ROOT / "charts" / "confcom")
+    words = ["helm", "template", add_on.RELEASE, chart, f"--namespace={add_on.SYSTEM}", *chosen, *shown]
+    text = cluster.run(words).stdout
+    text = re.sub("confcom-(epc-names|pods|templates)", rf"confcom-case-{secrets.token_hex(4)}-\1", text)
+    cluster.kubectl("create", "--filename=-", input=text)
+    try:
+        yield
+    finally:
+        cluster.kubectl("delete", "--filename=-", input=text)
+
+
+@contextlib.contextmanager
+def injecting(
+    cluster: Cluster, namespace: str, limits: Mapping[str, Mapping[str, str]]
+) -> Iterator[Callable[[int], None]]:
+    """Have a mutating policy for each of these containers, which adds limits to it.
+
+    Yields what has the API server draw the order of its policies anew.
+    """
+    names = {one: f"case-{secrets.token_hex(4)}-{one}" for one in limits}
+    for one, name in names.items():
+        for made in _injector(name, namespace, one, limits[one]):
+            cluster.kubectl("create", "--filename=-", input=json.dumps(made))
+
+    def draw(number: int) -> None:
+        for name in names.values():
+            cluster.kubectl("annotate", "mutatingadmissionpolicybinding", name, f"draw={number}", "--overwrite")
+
+    try:
+        yield draw
+    finally:
+        for name in names.values():
+            cluster.kubectl("delete", "mutatingadmissionpolicybinding,mutatingadmissionpolicy", name)
+
+
+def _injector(name: str, namespace: str, of: str, limits: Mapping[str, str]) -> tuple[dict[str, object], ...]:
+    # Once: what it has added, the release's policy takes away.
+    once = f'!("case/{of}" in object.metadata.?annotations.orValue({{}}))'
+    added = ", ".join(f"{json.dumps(key)}: {json.dumps(value)}" for key, value in limits.items())
+    resources = f"Object.spec.containers.resources{{limits: {{{added}}}, requests: {{{added}}}}}"
+    containers = (
+        f'object.spec.containers.filter(c, c.name == "{of}")'
+        f".map(c, Object.spec.containers{{name: c.name, resources: {resources}}})"
+    )
+    metadata = f'Object.metadata{{annotations: {{"case/{of}": "injected"}}}}'
+    expression = f"Object{{metadata: {metadata}, spec: Object.spec{{containers: {containers}}}}}"
+    condition = f'{once} && object.spec.containers.exists(c, c.name == "{of}")'
+    head = {"apiVersion": "admissionregistration.k8s.io/v1", "metadata": {"name": name}}
+    rule = {"apiGroups": [""], "apiVersions": ["v1"], "operations": ["CREATE"], "resources": ["pods"]}
+    selector = {"matchLabels": {"kubernetes.io/metadata.name": namespace}}
+    spec = {
+        "failurePolicy": "Fail",
+        "reinvocationPolicy": "IfNeeded",
+        "matchConstraints": {"resourceRules": [rule], "namespaceSelector": selector},
+        "matchConditions": [{"name": "its-pod", "expression": condition}],
+        "mutations": [{"patchType": "ApplyConfiguration", "applyConfiguration": {"expression": expression}}],
+    }
+    return (
+        {**head, "kind": "MutatingAdmissionPolicy", "spec": spec},
+        {**head, "kind": "MutatingAdmissionPolicyBinding", "spec": {"policyName": name}},
+    )
