@@ -55,7 +55,6 @@ def install(cluster: Cluster, nodes: Sequence[str] = (NODE_NAME,), settings: Seq
 
 
 def create_root(cluster: Cluster) -> None:
-    """Create the simulated root, unless there is one."""
     cluster.run(["sh", "-c", CREATE_ROOT, "sh", ROOT_SECRET, SYSTEM], check=False)
 
 
@@ -132,7 +131,6 @@ def uninstall(cluster: Cluster) -> None:
 
 
 def allocatable(cluster: Cluster, node: str = NODE_NAME) -> str:
-    """A node's allocatable EPC, as the API has it."""
     return str(cluster.kubectl_json("get", "node", node)["status"]["allocatable"].get(EPC, ""))
 
 
@@ -163,5 +161,4 @@ def remove_names(cluster: Cluster, node: str) -> None:
 
 
 def names(cluster: Cluster, kind: str, namespace: str) -> list[str]:
-    """Names of the objects of a kind in a namespace."""
     return [one["metadata"]["name"] for one in cluster.kubectl_json("get", kind, f"--namespace={namespace}")["items"]]

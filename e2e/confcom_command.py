@@ -43,18 +43,15 @@ def confcom(cluster: Cluster, *arguments: str, code: ExitCode = ExitCode.OK) -> 
 
 
 def status_of(cluster: Cluster) -> dict[str, Any]:
-    """What `confcom status` says, whatever it is."""
     return document_of(cluster.run([sys.executable, "-m", "confcom", "status", JSON], check=False))
 
 
 def document_of(done: Done) -> dict[str, Any]:
-    """The JSON that a command printed."""
     found: dict[str, Any] = json.loads(done.stdout)
     return found
 
 
 def changes(done: Done) -> bool:
-    """Whether a command changed the release."""
     return bool(document_of(done)["changed"])
 
 
@@ -67,7 +64,6 @@ def codes_of(done: Done) -> set[str]:
 
 
 def refusals_of(done: Done) -> list[str]:
-    """Codes of the chart's refusals that helm has printed."""
     return _REFUSED_BY_CHART.findall(done.stderr)
 
 
@@ -86,11 +82,9 @@ class AddOn:
     offered_mib: int
 
     def confcom(self, *arguments: str, code: ExitCode = ExitCode.OK) -> Done:
-        """Run the command, which must end with this code."""
         return confcom(self.cluster, *arguments, code=code)
 
     def status(self) -> dict[str, Any]:
-        """What `confcom status` says, whatever it is."""
         return status_of(self.cluster)
 
     def is_well(self) -> bool:
@@ -118,14 +112,12 @@ class AddOn:
         return seen
 
     def all_pods(self, component: str) -> list[dict[str, Any]]:
-        """Also those that start, end or were rejected."""
         chosen = f"--selector={COMPONENT}={component}"
         listed = self.cluster.kubectl_json("get", "pods", f"--namespace={SYSTEM}", chosen)
         found: list[dict[str, Any]] = listed["items"]
         return found
 
     def quotes_by(self, pod: dict[str, Any]) -> int:
-        """How many quotes a helper has made for clients, by its own count, which may be a second old."""
         made = {"request": "GetQuoteEx", "result": "success"}
         found = [one for one in samples(self.cluster, pod) if one.name == _REQUESTS]
         return int(sum(one.value for one in found if made.items() <= one.labels.items()))
@@ -141,12 +133,10 @@ class AddOn:
         until(lambda: all(self.offered(node) == wanted for node in self.nodes), "the nodes offer their EPC")
 
     def offered(self, node: Node) -> str:
-        """A node's allocatable EPC, as the API has it."""
         return allocatable(self.cluster, node.name)
 
 
 def uids(pods: dict[str, dict[str, Any]]) -> set[str]:
-    """Of pods by node."""
     return {pod["metadata"]["uid"] for pod in pods.values()}
 
 

@@ -38,7 +38,6 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Give each case its time, unless it names its own."""
     for item in items:
         if item.path.is_relative_to(HERE) and item.get_closest_marker("timeout") is None:
             item.add_marker(pytest.mark.timeout(CASE_SECONDS, func_only=True))
@@ -58,7 +57,6 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    """Say where the logs are."""
     if LOGS in config.stash:
         terminalreporter.write_line(f"logs of every component: {config.stash[LOGS]}", red=True)
 
@@ -117,7 +115,6 @@ def namespace(cluster: Cluster) -> Iterator[str]:
 
 @pytest.fixture
 def installed(cluster: Cluster) -> Cluster:
-    """The cluster with the add-on on its first node; it stays for the next case."""
     if not add_on.is_installed(cluster, [NODE_NAME]):
         add_on.install(cluster)
     return cluster

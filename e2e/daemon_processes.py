@@ -18,7 +18,6 @@ def processes_of(node: Node, component: str) -> list[str]:
 
 
 def kill(node: Node, component: str, number: signal.Signals = signal.SIGKILL) -> bool:
-    """Send a daemon a signal; returns whether it ran."""
     found = processes_of(node, component)
     for pid in found:
         node.run(["kill", f"-{number.value}", pid], check=False)

@@ -93,7 +93,6 @@ def _alone(folder: Path) -> Iterator[None]:
 
 
 def _snapshot(context: Path) -> None:
-    """Copy what .dockerignore lets through."""
     context.mkdir()
     ignore = ROOT / ".dockerignore"
     for line in ignore.read_text().splitlines():
@@ -118,7 +117,6 @@ def _content_key(context: Path) -> str:
 
 
 def main(argv: Sequence[str]) -> int:
-    """Build, and list the archives."""
     parser = argparse.ArgumentParser(prog="python -m e2e.images", description="Build the images of images/Dockerfile.")
     parser.add_argument("--folder", type=Path, help=f"where to keep results (default: {default_folder()})")
     options = parser.parse_args(argv)

@@ -91,7 +91,6 @@ def references(image: str) -> tuple[str, str]:
 
 
 def version() -> str:
-    """The project's version."""
     return str(tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"])
 
 
@@ -105,7 +104,6 @@ class Workshop:
 
     @property
     def base_key(self) -> str:
-        """Changes with the recipe of the base."""
         return content_hash(json.dumps([MMDEBSTRAP, EPOCH]).encode())
 
     def build(self, storage: Path, name: str) -> Path:
@@ -246,14 +244,12 @@ class Workshop:
 
 
 def keep_newest(folder: Path, count: int = KEPT) -> None:
-    """Remove all but the newest entries of a folder of folders."""
     by_age = sorted(folder.iterdir(), key=lambda path: path.stat().st_mtime, reverse=True)
     for old in by_age[count:]:
         shutil.rmtree(old)
 
 
 def content_hash(*parts: bytes) -> str:
-    """A short name for this content; no sequence of other parts has it."""
     digest = hashlib.sha256()
     for part in parts:
         digest.update(hashlib.sha256(part).digest())

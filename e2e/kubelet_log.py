@@ -16,8 +16,6 @@ _VALUE = re.compile(r'(\w+)=(?:"([^"]*)"|(\S+))')
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """One line of the log."""
-
     message: str
     values: dict[str, str]
 
@@ -38,11 +36,9 @@ class KubeletLog:
     _from: int = 0
 
     def mark(self) -> None:
-        """What is there now is past."""
         self._from = self.path.stat().st_size
 
     def events(self) -> list[Event]:
-        """What was logged since the mark."""
         with self.path.open("rb") as file:
             file.seek(self._from)
             return list(parse(file.read().decode(errors="replace")))

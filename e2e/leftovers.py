@@ -65,7 +65,6 @@ def _written_on(node: Mapping[str, Any]) -> Iterator[str]:
 
 
 def api_objects(cluster: Cluster) -> set[str]:
-    """Every object of the API, events and leases excepted: they come and go by themselves."""
     kinds = cluster.kubectl("api-resources", "--verbs=list", "--output=name").stdout.split()
     columns = "--output=custom-columns=NS:.metadata.namespace,NAME:.metadata.name"
     found = set()

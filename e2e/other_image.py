@@ -53,7 +53,6 @@ def import_other(
 
 
 def digest_of(name: str) -> str:
-    """The digest in a name."""
     return name.partition("@")[2]
 
 
@@ -112,7 +111,6 @@ def _add(archive: tarfile.TarFile, name: str, data: bytes) -> None:
 
 
 def _add_blob(archive: tarfile.TarFile, data: bytes) -> dict[str, object]:
-    """Its digest and size, as descriptors have them."""
     digest = _digest(data)
     _add(archive, _blob(digest), data)
     return {"digest": digest, "size": len(data)}

@@ -65,11 +65,9 @@ class PlainApiServer:
 
     @property
     def url(self) -> str:
-        """Where the API server listens."""
         return f"https://127.0.0.1:{self.port}"
 
     def kubeconfig(self, user: str = ADMIN) -> Path:
-        """Return a user's kubeconfig."""
         path = self.folder / f"{user.replace(':', '-')}.kubeconfig"
         cluster = {"server": self.url, "certificate-authority": str(self.certificate)}
         content = {
@@ -84,7 +82,6 @@ class PlainApiServer:
         return path
 
     def client(self, user: str = ADMIN) -> httpx2.Client:
-        """Return an HTTP client for the API, as this user."""
         return httpx2.Client(
             base_url=self.url,
             headers={"Authorization": f"Bearer {self.users[user]}"},
@@ -94,7 +91,6 @@ class PlainApiServer:
         )
 
     def kubectl(self, *arguments: str, stdin: str | None = None) -> str:
-        """Run kubectl as the administrator, and return its output."""
         command = [str(self.tools.path("kubectl")), f"--kubeconfig={self.kubeconfig()}", *arguments]
         done = subprocess.run(command, input=stdin, capture_output=True, text=True, check=False)
         if done.returncode:
@@ -102,7 +98,6 @@ class PlainApiServer:
         return done.stdout
 
     def start_etcd(self) -> None:
-        """Start etcd."""
         client, peer = (f"http://127.0.0.1:{port}" for port in self.etcd_ports)
         self._start(
             "etcd",
@@ -120,7 +115,6 @@ class PlainApiServer:
         )
 
     def start(self) -> None:
-        """Start the API server, and wait until it is ready."""
         tokens = "".join(
             f'{token},{user},{user},"{"system:masters" if user == ADMIN else "system:serviceaccounts"}"\n'
             for user, token in self.users.items()
@@ -157,15 +151,12 @@ class PlainApiServer:
                 time.sleep(0.25)
 
     def stop(self, name: str = "apiserver") -> None:
-        """Stop the API server, or etcd."""
         end(self._running.pop(name), STOP_SECONDS)
 
     def pid(self, name: str) -> int:
-        """Return the ID of a process."""
         return self._running[name].pid
 
     def close(self) -> None:
-        """Stop everything."""
         for name in reversed(list(self._running)):
             self.stop(name)
 

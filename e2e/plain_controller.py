@@ -43,7 +43,6 @@ def own_address() -> str:
 
 
 def inventory(mib: int, *, kind: str = "capacity") -> bytes:
-    """Return a plugin's inventory, as far as the controller reads it."""
     accounting = {"kind": kind, "resource": EPC, "advertised_mib": mib}
     return json.dumps({"version": 1, "accounting": accounting, "resources": [{"name": EPC}]}).encode()
 
@@ -73,7 +72,6 @@ class Plugins:
 
     @contextlib.contextmanager
     def answering(self) -> Iterator[Plugins]:
-        """Answer meanwhile."""
         thread = threading.Thread(target=self._server.serve_forever, daemon=True)
         thread.start()
         try:
@@ -84,13 +82,10 @@ class Plugins:
 
 
 class Objects:
-    """Makes nodes and Pods, as the administrator, and reads them."""
-
     def __init__(self, server: PlainApiServer) -> None:
         self.client = server.client()
 
     def send(self, method: str, path: str, body: object = None, content_type: str = "application/json") -> Any:  # noqa: ANN401 # JSON
-        """Send a request, and return the answer's JSON."""
         content = None if body is None else json.dumps(body)
         answer = self.client.request(method, path, content=content, headers={"Content-Type": content_type})
         if answer.status_code >= httpx2.codes.BAD_REQUEST:
@@ -98,25 +93,21 @@ class Objects:
         return answer.json()
 
     def add_node(self, name: str, status: dict[str, Any] | None = None, labels: dict[str, str] | None = None) -> None:
-        """Make a node."""
         metadata = {"name": name, "labels": LABELS if labels is None else labels}
         self.send("POST", "/api/v1/nodes", {"metadata": metadata})
         amounts = {"cpu": "4", "memory": "8Gi", "pods": "110"}
         self.set_status(name, {"capacity": amounts, "allocatable": amounts} | (status or {}))
 
     def set_status(self, name: str, status: dict[str, Any]) -> None:
-        """Change a node's status, as a kubelet does."""
         self.send("PATCH", f"/api/v1/nodes/{name}/status?fieldManager=kubelet", {"status": status}, MERGE)
 
     def amounts(self, name: str) -> tuple[str | None, str | None]:
-        """Return a node's EPC: capacity and allocatable."""
         status = self.send("GET", f"/api/v1/nodes/{name}")["status"]
         return status["capacity"].get(EPC), status["allocatable"].get(EPC)
 
     def add_pod(
         self, name: str, node: str, *, namespace: str = "default", mib: int = 0, ip: str = "", plugin: bool = False
     ) -> None:
-        """Make a Pod that runs on a node."""
         limits = {EPC: str(mib)} if mib else {}
         metadata: dict[str, Any] = {"name": name, "namespace": namespace}
         if plugin:
@@ -132,13 +123,11 @@ class Objects:
         self.send("PATCH", f"{pods}/{name}/status", {"status": status}, MERGE)
 
     def delete_pod(self, name: str, namespace: str = "default") -> None:
-        """Delete a Pod."""
         path = f"/api/v1/namespaces/{namespace}/pods/{name}"
         self.send("DELETE", path, {"gracePeriodSeconds": 0, "propagationPolicy": "Background"})
 
 
 def install(server: PlainApiServer, *values: str) -> None:
-    """Install what the chart has for the controller: its rights, and the policy that confines it."""
     chosen = ["image.registry=registry.test", "simulated.enabled=true", "admission.mutate=on", *values]
     command = [
         str(server.tools.path("helm")),
@@ -155,8 +144,6 @@ def install(server: PlainApiServer, *values: str) -> None:
 
 
 class Controller:
-    """A running controller."""
-
     def __init__(self, process: subprocess.Popen[bytes], log: Path) -> None:
         self.process = process
         self.log = log
@@ -164,17 +151,14 @@ class Controller:
         self.probes = f"http://{found[1]}" if found else ""
 
     def is_ready(self) -> bool:
-        """Whether it is ready."""
         return httpx2.get(f"{self.probes}/readyz", trust_env=False).status_code == httpx2.codes.OK
 
     def metric(self, name: str) -> float:
-        """Return the sum of a metric's samples."""
         text = httpx2.get(f"{self.probes}/metrics", trust_env=False).text
         found = re.findall(rf"^confcom_controller_{name}(?:{{.*}})? (\S+)$", text, re.MULTILINE)
         return sum(map(float, found))
 
     def end(self) -> int:
-        """End it, and return its exit code."""
         self.process.terminate()
         return self.process.wait(30)
 

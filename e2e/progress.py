@@ -9,7 +9,6 @@ from collections.abc import Iterator
 
 
 def say(line: str) -> None:
-    """Print a line of progress where it does not mix with results."""
     sys.stderr.write(f"e2e: {line}\n")
     sys.stderr.flush()
 

@@ -27,7 +27,6 @@ class Relay(socketserver.ThreadingTCPServer):
 
     @contextlib.contextmanager
     def serving(self) -> Iterator[Relay]:
-        """Serve meanwhile."""
         thread = threading.Thread(target=self.serve_forever)
         with self:
             thread.start()

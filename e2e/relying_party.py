@@ -31,7 +31,6 @@ class RelyingParty:
 
     @classmethod
     def of(cls, cluster: Cluster, folder: Path) -> RelyingParty:
-        """Trust the cluster's simulated root as it is now, exported to a folder that is made."""
         cluster.run([*CONFCOM, "simulation", "export", f"--namespace={SYSTEM}", str(folder)])
         return cls.of_folder(folder)
 
@@ -44,18 +43,15 @@ class RelyingParty:
 
     @property
     def root(self) -> bytes:
-        """The certificate, in PEM."""
         return (self.trust / "root.pem").read_bytes()
 
     def verify(self, quote: bytes, challenge: str) -> dict[str, Any]:
-        """The verdict over a sample workload's quote and its challenge (hexadecimal digits), which must be good."""
         done = self._verified(quote, challenge)
         assert done.returncode == 0, done.stdout + done.stderr
         verdict: dict[str, Any] = json.loads(done.stdout)
         return verdict
 
     def trusts(self, quote: bytes, challenge: str) -> bool:
-        """Whether that verdict is good."""
         return self._verified(quote, challenge).returncode == 0
 
     def _verified(self, quote: bytes, challenge: str) -> subprocess.CompletedProcess[str]:

@@ -40,15 +40,12 @@ class RunningChange:
     result: Future[Done]
 
     def signal(self, name: str, *pids: str) -> None:
-        """Send a signal to the command, or to other processes."""
         self.cluster.run(["kill", f"-{name}", *(pids or [self.pid])])
 
     def runs(self, pid: str) -> bool:
-        """Whether a process has not ended."""
         return bool(self.cluster.run(["cat", f"/proc/{pid}/cmdline"], check=False).stdout)  # empty if it has ended
 
     def child(self, program: str) -> str:
-        """The process ID of the command's only child of this program."""
         return self.cluster.run(["pgrep", "--parent", self.pid, "--exact", program]).stdout.strip()
 
     def stop_helm(self) -> str:
@@ -79,12 +76,10 @@ def in_background(cluster: Cluster, folder: Path, *arguments: str) -> Iterator[R
 
 
 def holder(cluster: Cluster) -> str:
-    """The holder of the Lease; empty if there is none."""
     found = cluster.kubectl("get", "lease", LEASE_NAME, f"--namespace={SYSTEM}", JSON, "--ignore-not-found").stdout
     return str(json.loads(found)["spec"].get("holderIdentity", "")) if found else ""
 
 
 def last_status(cluster: Cluster) -> str:
-    """The status of the release's last revision."""
     listed = cluster.helm("history", RELEASE, f"--namespace={SYSTEM}", JSON)
     return str(json.loads(listed.stdout)[-1]["status"])

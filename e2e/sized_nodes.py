@@ -40,12 +40,10 @@ class SizedNode:
 
     @property
     def name(self) -> str:
-        """The node's name."""
         return self.node.name
 
     @property
     def offered_mib(self) -> int:
-        """MiB offered to tenants."""
         return self.epc_mib - SET_ASIDE_MIB - self.held_back_mib
 
     def is_offered(self, cluster: Cluster) -> bool:

@@ -78,28 +78,23 @@ class Tenant:
     namespace: str
 
     def kubectl(self, *arguments: str, **options: Unpack[RunOptions]) -> subprocess.CompletedProcess[str]:
-        """Run kubectl in the namespace."""
         patient: RunOptions = {"timeout": DONE_SECONDS + 30, **options}
         return self.cluster.kubectl(f"--namespace={self.namespace}", *arguments, **patient)
 
     def create(self, manifest: Manifest | str, *more: str, check: bool = True) -> subprocess.CompletedProcess[str]:
-        """Create what a manifest describes, by `kubectl create`."""
         text = manifest if isinstance(manifest, str) else json.dumps(manifest)
         return self.kubectl("create", "--filename=-", *more, input=text, check=check)
 
     def get(self, name: str) -> Manifest:
-        """A Pod as the API has it now."""
         return self.cluster.kubectl_json("get", f"--namespace={self.namespace}", "pod", name)
 
     def pod_of(self, job: str) -> Manifest:
-        """A Job's only Pod, once there is one."""
         query = ("get", f"--namespace={self.namespace}", "pods", f"--selector=job-name={job}")
         listed: list[Manifest] = until(lambda: self.cluster.kubectl_json(*query)["items"], f"Job {job} has a Pod")
         (only,) = listed
         return only
 
     def delete(self, name: str) -> None:
-        """Delete a Pod; returns when it has gone."""
         self.kubectl("delete", "pod", name, "--grace-period=1")
 
     def wait_for_phase(self, name: str, phase: str) -> None:
@@ -108,7 +103,6 @@ class Tenant:
         self.kubectl("wait", condition, f"pod/{name}", f"--timeout={DONE_SECONDS:.0f}s")
 
     def wait_for_job(self, name: str) -> None:
-        """Until a Job is complete."""
         self.kubectl("wait", "--for=condition=Complete", f"job/{name}", f"--timeout={DONE_SECONDS:.0f}s")
 
     def log(self, name: str, of: str = "") -> str:
@@ -116,7 +110,6 @@ class Tenant:
         return self.kubectl("logs", name, *([f"--container={of}"] if of else [])).stdout
 
     def quote(self, name: str) -> bytes:
-        """The quote that a Pod has printed; also of `job/NAME`."""
         (line,) = [line for line in self.log(name).splitlines() if line.startswith(QUOTE_PREFIX)]
         return base64.b64decode(line.removeprefix(QUOTE_PREFIX), validate=True)
 
@@ -132,7 +125,6 @@ class Tenant:
         return message
 
     def events(self, name: str, reason: str) -> list[str]:
-        """Messages of an object's events of one reason, once there are some."""
         chosen = f"--field-selector=involvedObject.name={name},reason={reason}"
         query = ("get", f"--namespace={self.namespace}", "events", chosen)
         items = until(lambda: self.cluster.kubectl_json(*query)["items"], f"{name} has an event {reason}")

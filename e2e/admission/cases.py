@@ -25,7 +25,6 @@ class Answer:
 
     @property
     def warnings(self) -> list[str]:
-        """Those of our policies."""
         return [line for line in self.said.splitlines() if SPOKEN in line]
 
 
@@ -36,13 +35,11 @@ def dry_run(tenant: Tenant, manifest: Manifest) -> Answer:
 
 
 def create(tenant: Tenant, manifest: Manifest) -> Answer:
-    """What is stored."""
     done = tenant.create(manifest, "--output=json", check=False)
     return Answer(json.loads(done.stdout) if done.returncode == 0 else {}, done.stderr)
 
 
 def apply(tenant: Tenant, manifest: Manifest, *more: str) -> subprocess.CompletedProcess[str]:
-    """Run `kubectl apply`."""
     return tenant.kubectl("apply", "--filename=-", *more, input=json.dumps(manifest), check=False)
 
 
@@ -83,7 +80,6 @@ def check_the_rest(before: Manifest, after: Mapping[str, Any]) -> None:
 
 
 def _keeps(after: object, before: object) -> bool:
-    """Whether an object has all that another one has; the API server adds defaults."""
     if isinstance(before, dict):
         return isinstance(after, dict) and all(key in after and _keeps(after[key], before[key]) for key in before)
     if isinstance(before, list):

@@ -74,7 +74,6 @@ def container(name: str, limits: Mapping[str, object] | None = None, **more: obj
 
 
 def pod(*containers: Manifest, annotations: Mapping[str, str] | None = None, **more: object) -> Manifest:
-    """A Pod of these containers, with further fields of its spec."""
     metadata: Manifest = {"name": "probe"}
     if annotations:
         metadata["annotations"] = dict(annotations)
@@ -83,7 +82,6 @@ def pod(*containers: Manifest, annotations: Mapping[str, str] | None = None, **m
 
 
 def app(limits: Mapping[str, object], **more: object) -> Manifest:
-    """A Pod of one container, `app`."""
     return pod(container("app", limits, **more))
 
 
@@ -119,7 +117,6 @@ def template(kind: str, of: Manifest) -> Manifest:
 
 
 def admitted(of: Mapping[str, Any]) -> dict[str, Made]:
-    """What a Pod's containers have, as the API server serves it."""
     spec = of["spec"]
     return {
         one["name"]: Made(

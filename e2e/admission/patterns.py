@@ -36,7 +36,6 @@ FIELD: Final = {"name": BUDGET, "valueFrom": {"fieldRef": {"fieldPath": "metadat
 
 
 def same(limits: dict[str, object], **more: object) -> Manifest:
-    """A Pod of one container whose requests are written too."""
     return app(limits, resources={"limits": limits, "requests": limits}, **more)
 
 

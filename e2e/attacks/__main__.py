@@ -19,13 +19,11 @@ from e2e.attacks.kinds import KINDS
 
 
 def attack(kind: str, seconds: float, where: str) -> dict[str, int]:
-    """Attack one place."""
     ends = time.monotonic() + seconds
     return dataclasses.asdict(KINDS[kind](where, lambda: time.monotonic() >= ends))
 
 
 def main(argv: Sequence[str]) -> int:
-    """Attack each place."""
     kind, seconds, *places = argv
     with ProcessPoolExecutor(len(places)) as pool:
         running = [pool.submit(attack, kind, float(seconds), where) for where in places]

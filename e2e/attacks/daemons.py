@@ -37,12 +37,10 @@ class Daemon:
 
     @property
     def probes(self) -> str:
-        """Where its probes and metrics are asked."""
         return f"{self.address}:{PORT}"
 
 
 def daemons_on(cluster: Cluster, node: Node) -> tuple[Daemon, ...]:
-    """All on a node, in the order of their names."""
     here = [pod for pod in daemons(cluster) if pod["spec"].get("nodeName") == node.name]
     failed = _failed_probes(cluster)
     return tuple(
@@ -85,7 +83,6 @@ def highest_memory(cluster: Cluster, node: Node, daemon: Daemon) -> int:
 
 
 def log_lines(cluster: Cluster, daemon: Daemon, since: datetime) -> int:
-    """How many lines it has written since."""
     query = ("logs", daemon.pod, f"--namespace={SYSTEM}", f"--since-time={since:%Y-%m-%dT%H:%M:%SZ}")
     return len(cluster.kubectl(*query, check=False).stdout.splitlines())
 
@@ -115,7 +112,6 @@ class Period:
 
     @classmethod
     def of(cls, attestations: Iterable[Attestation], began: float, ended: float) -> Period:
-        """Of those that began in this time."""
         here = [one for one in attestations if began <= one.began < ended]
         failures = tuple(one.failure for one in here if one.failure)
         return cls(len(here), failures, Latency.of([seconds for one in here for seconds in one.seconds]))

@@ -70,7 +70,6 @@ class Held:
 
     @property
     def full(self) -> bool:
-        """Whether no more can be held now."""
         return len(self._held) >= self._most
 
     def look(self) -> None:
@@ -94,7 +93,6 @@ class Held:
                 kept.popleft().close()
 
     def close(self) -> None:
-        """Let all go."""
         while self._held:
             self._held.popleft().close()
 
@@ -115,7 +113,6 @@ def connect(path: str, request: bytes, counts: Counts, sock: socket.socket | Non
 
 
 def unread_bytes(sock: socket.socket) -> int:
-    """How much has arrived and was not read."""
     size = array.array("i", [0])
     with contextlib.suppress(OSError):
         fcntl.ioctl(sock, termios.FIONREAD, size)

@@ -128,7 +128,6 @@ class Holding:
     """Connections at one time, if there are descriptors for them."""
 
     def __call__(self, path: str, over: Over) -> Counts:
-        """Attack."""
         request, uids = self.request(path, over), _random_uids()
         held = Held(min(self.most, most_descriptors()), self.worth)
         while not over():
@@ -233,7 +232,6 @@ def flood(path: str, over: Over) -> Counts:
 
 
 def probes(where: str, over: Over, *, connections: int = 1) -> Counts:
-    """Ask for metrics and readiness in a loop, so many at a time."""
     targets, renderings = itertools.cycle(PROBES), set()
 
     def ask() -> None:
@@ -253,7 +251,6 @@ def crowd_of_probes(where: str, over: Over) -> Counts:
 
 
 def _in_threads(number: int, over: Over, ask: Callable[[], object]) -> Counts:
-    """Ask again and again, so many at a time."""
     counts = [Counts() for _ in range(number)]
 
     def work(own: Counts) -> None:

@@ -43,7 +43,6 @@ def attacker(kind: str, node: str, seconds: float, places: tuple[str, ...], *, r
 
 
 def config_map() -> Manifest:
-    """The programs."""
     data = {key_of(path): (ROOT / path).read_text() for path in PROGRAMS}
     return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": CONFIG_MAP}, "data": data}
 

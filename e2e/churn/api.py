@@ -45,7 +45,6 @@ def proxied(cluster: Cluster, folder: Path) -> Iterator[Callable[[], httpx2.Clie
 
 @contextmanager
 def watched(ledger: Ledger, cluster: Cluster) -> Iterator[None]:
-    """Pass changes of all Pods on to the ledger as they come."""
     url = f"/api/v1/pods?watch=1&timeoutSeconds={WATCH_SECONDS}"
     with beside(cluster, "get", "--raw", url, output=subprocess.PIPE) as process:
         assert process.stdout is not None

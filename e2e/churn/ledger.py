@@ -17,8 +17,6 @@ REJECTED = ("UnexpectedAdmissionError", "OutOf")
 
 @dataclass(frozen=True, slots=True)
 class Rejection:
-    """A Pod that failed before it ran, between the two moments at which the watch told of binding and failure."""
-
     pod: str
     node: str
     bound: float
@@ -64,7 +62,6 @@ class Ledger:
             self._to_delete.add(name)
 
     def phases(self) -> Mapping[str, str]:
-        """The phase of each Pod of the namespace that is there."""
         with self._lock:
             return dict(self._phases)
 

@@ -37,8 +37,6 @@ LATE_SECONDS = 1.0
 
 
 class Target(StrEnum):
-    """What is killed."""
-
     PLUGIN = "plugin"
     CONTROLLER = "controller"
     KUBELET = "kubelet"
@@ -49,8 +47,6 @@ ORDERS = tuple(permutations(Target))
 
 @dataclass(slots=True)
 class Strikes:
-    """Who kills on these nodes; `devices` are the names of the nodes whose EPC is counted as devices."""
-
     nodes: Sequence[Node]
     epc_mib: Mapping[str, int]
     devices: frozenset[str]
@@ -122,7 +118,6 @@ class Strikes:
         until(lambda: not self.amiss(), "all is well again", seconds=BACK_SECONDS)
 
     def amiss(self) -> str:
-        """What is not as it is to be; empty if all is well."""
         for name, mib in self.epc_mib.items():
             status = self._get(f"/api/v1/nodes/{name}")["status"]
             for part in ("capacity", "allocatable"):
@@ -164,7 +159,6 @@ class Strikes:
         return [f"{_component(pod)} replaced" for pod in restarted]
 
     def _restart(self, daemon_set: str) -> None:
-        """As `kubectl rollout restart` does."""
         note = {"kubectl.kubernetes.io/restartedAt": str(time.time())}
         patch = {"spec": {"template": {"metadata": {"annotations": note}}}}
         self.api.patch(

@@ -86,13 +86,11 @@ class Tenants:
             self.failure = f"{self.node}: {error!r}"
 
     def delete_all(self) -> None:
-        """Delete what is there."""
         for name in self._there():
             self._delete(name)
 
     @property
     def path(self) -> str:
-        """Of their Pods."""
         return f"/api/v1/namespaces/{self.ledger.namespace}/pods"
 
     def _there(self) -> list[str]:
@@ -122,6 +120,5 @@ class Tenants:
 
 
 def _accepted(answer: httpx2.Response, *also: http.HTTPStatus) -> None:
-    """Check that a request was carried out."""
     if not (answer.is_success or answer.status_code in also):
         raise ConfcomError(f"the API server answered {answer.status_code}", why=answer.text)

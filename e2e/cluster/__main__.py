@@ -18,7 +18,6 @@ from e2e.progress import say
 
 
 def main(argv: Sequence[str]) -> int:
-    """Do one of the commands."""
     parser = argparse.ArgumentParser(
         prog="python -m e2e.cluster",
         description="Real Kubernetes: one node, or several.",

@@ -32,28 +32,22 @@ PAUSE_IMAGE = "localhost/confcom/pause:latest"
 
 @dataclass(frozen=True, slots=True)
 class NodeIdentity:
-    """Who a node is; all of it follows from its number, from 1."""
-
     number: int
 
     @property
     def name(self) -> str:
-        """As in the API."""
         return NODE_NAME if self.number == 1 else f"{NODE_NAME}-{self.number}"
 
     @property
     def address(self) -> str:
-        """Its InternalIP, on the control plane's bridge."""
         return f"172.31.255.{10 + self.number}"
 
     @property
     def pod_network(self) -> str:
-        """The /24 of POD_NETWORK that its pods get their addresses from."""
         return f"10.244.{self.number}.0/24"
 
 
 def node_identities(nodes: int) -> tuple[NodeIdentity, ...]:
-    """All nodes of a cluster of this size."""
     return tuple(map(NodeIdentity, range(1, nodes + 1)))
 
 
@@ -66,12 +60,10 @@ class HostPlaces:
 
     @property
     def settings(self) -> Path:
-        """Configuration files of the components."""
         return self.folder / "settings"
 
     @property
     def var(self) -> Path:
-        """The host's /var: its disk, which outlives a reboot."""
         return self.folder / "var"
 
     @property
@@ -80,7 +72,6 @@ class HostPlaces:
         return self.folder / "control.sock"
 
     def make(self) -> None:
-        """Make the folders."""
         for folder in (self.folder, self.settings, self.var, self.logs):
             folder.mkdir(parents=True, exist_ok=True)
 
@@ -93,27 +84,22 @@ class Places:
 
     @property
     def plan(self) -> Path:
-        """What the cluster is made of."""
         return self.folder / "plan.json"
 
     @property
     def certificates(self) -> Path:
-        """Keys, certificates and kubeconfigs."""
         return self.folder / "certificates"
 
     @property
     def logs(self) -> Path:
-        """One file per component of the control plane and of the first node; a folder for each other node."""
         return self.folder / "logs"
 
     @property
     def home(self) -> Path:
-        """What kubectl and helm keep for their user."""
         return self.folder / "home"
 
     @property
     def kubeconfig(self) -> Path:
-        """The administrator's way into the cluster."""
         return self.certificates / "admin.kubeconfig"
 
     @property
@@ -123,9 +109,7 @@ class Places:
 
     @property
     def control_plane(self) -> HostPlaces:
-        """The host of etcd, API server, controller manager and scheduler."""
         return HostPlaces(self.folder / "control-plane", self.logs)
 
     def node(self, node: NodeIdentity) -> HostPlaces:
-        """The host of kubelet, kube-proxy and containerd."""
         return HostPlaces(self.folder / "nodes" / node.name, self.logs if node.number == 1 else self.logs / node.name)

@@ -47,8 +47,6 @@ API_ADDRESSES = (API_SERVICE_ADDRESS, CONTROL_PLANE_ADDRESS, "127.0.0.1")
 
 @dataclass(frozen=True, slots=True)
 class Issued:
-    """A certificate and its key."""
-
     certificate: x509.Certificate
     key: ec.EllipticCurvePrivateKey
 
@@ -61,7 +59,6 @@ class Issued:
         return self.key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
 
     def write(self, folder: Path, name: str) -> None:
-        """Write both into a folder."""
         (folder / f"{name}.crt").write_bytes(self.certificate_pem)
         (folder / f"{name}.key").write_bytes(self.key_pem)
 
@@ -129,8 +126,6 @@ def issue(
 
 
 def _kubeconfig(client: Issued, authority: Issued) -> str:
-    """JSON, which is YAML too."""
-
     def inline(pem: bytes) -> str:
         return base64.b64encode(pem).decode()
 

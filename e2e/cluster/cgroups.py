@@ -27,7 +27,6 @@ class Hierarchy:
     options: str
 
     def create(self, name: str) -> Path:
-        """Make a group of this name that processes can be put into."""
         group = self.mountpoint / name
         group.mkdir(exist_ok=True)
         if "cpuset" in self.options.split(","):
@@ -66,7 +65,6 @@ def hierarchies(mountinfo: str) -> tuple[Hierarchy, ...]:
 
 
 def remove(groups: Sequence[Path]) -> None:
-    """End what is left in the groups, and remove them with all below."""
     deadline = time.monotonic() + REMOVAL_SECONDS
     while left := [group for group in groups if not _removed(group)]:
         if time.monotonic() > deadline:

@@ -74,7 +74,6 @@ class Cluster:
 
     @classmethod
     def find(cls, folder: Path | None = None) -> Cluster:
-        """The running cluster of this folder."""
         places = Places(folder or lifecycle.default_folder())
         running = cls._find(places)
         if running is None:
@@ -83,7 +82,6 @@ class Cluster:
 
     @staticmethod
     def runs(folder: Path | None = None) -> bool:
-        """Whether one runs in this folder."""
         return lifecycle.first_pid(Places(folder or lifecycle.default_folder())) is not None
 
     @classmethod
@@ -111,12 +109,10 @@ class Cluster:
 
     @property
     def nodes(self) -> tuple[Node, ...]:
-        """All nodes, also those that are off."""
         return tuple(Node(identity, self.places, self.environment) for identity in self.plan.identities)
 
     @property
     def node(self) -> Node:
-        """The first node: the only one, unless more were asked for."""
         return self.nodes[0]
 
     def ready(self) -> bool:
@@ -147,7 +143,6 @@ class Cluster:
         }
 
     def run(self, command: Sequence[str], **options: Unpack[RunOptions]) -> subprocess.CompletedProcess[str]:
-        """Run a command on the first node; as `run_entering`."""
         return self.node.run(command, **options)
 
     def _control(self, command: Sequence[str], **options: Unpack[RunOptions]) -> subprocess.CompletedProcess[str]:
@@ -155,21 +150,17 @@ class Cluster:
         return run_entering(self.pid, command, self.environment, **options)
 
     def kubectl(self, *arguments: str, **options: Unpack[RunOptions]) -> subprocess.CompletedProcess[str]:
-        """Run kubectl as the administrator."""
         return self._control(["kubectl", *arguments], **options)
 
     def kubectl_json(self, *arguments: str) -> dict[str, Any]:
-        """What `kubectl … -o json` prints: an object, or a list's."""
         found: dict[str, Any] = json.loads(self.kubectl(*arguments, "--output=json").stdout)
         return found
 
     def helm(self, *arguments: str, **options: Unpack[RunOptions]) -> subprocess.CompletedProcess[str]:
-        """Run helm as the administrator."""
         return self._control(["helm", *arguments], **options)
 
     @contextlib.contextmanager
     def new_namespace(self, purpose: str) -> Iterator[str]:
-        """Have a namespace of one's own; when it is deleted, all in it is gone."""
         name = f"{purpose}-{secrets.token_hex(4)}"
         self.kubectl("create", "namespace", name)
         self.kubectl("wait", "--for=create", "serviceaccount/default", f"--namespace={name}")
@@ -177,12 +168,10 @@ class Cluster:
         self.kubectl("delete", "namespace", name)
 
     def import_image(self, archive: Path) -> None:
-        """Give every node an image; pods use it with imagePullPolicy Never or IfNotPresent."""
         with ThreadPoolExecutor(self.plan.nodes) as pool:
             list(pool.map(lambda node: node.import_image(archive), self.nodes))
 
     def stop(self, component: str) -> None:
-        """Stop a component: etcd, apiserver, controller-manager, scheduler, or one of the first node's."""
         orders.order(self._owner(component), "stop", component)
 
     def start(self, component: str, program: Path | None = None) -> None:
@@ -205,7 +194,6 @@ class Cluster:
         return (self.places.control_plane if component in CONTROL_PLANE else self.node.places).control
 
     def collect_logs(self, folder: Path) -> Path:
-        """Copy what explains a failure: every component's log, the pods' logs, and what the API server knows."""
         folder.mkdir(parents=True, exist_ok=True)
         shutil.copytree(self.places.logs, folder, dirs_exist_ok=True)
         queries = {

@@ -51,7 +51,6 @@ cni.conf_dir = "%(settings)s/cni"
 
 
 def pod_network(node: NodeIdentity) -> Mapping[str, Any]:
-    """The CNI's file."""
     return {
         "cniVersion": "1.0.0",
         "name": "pods",
@@ -121,7 +120,6 @@ class Component:
 
 
 def write_settings(places: Places, tools: Tools, nodes: Sequence[NodeIdentity]) -> None:
-    """Write the components' files, each into the folder of its host."""
     for node in nodes:
         host = places.node(node)
         network = host.settings / "cni"
@@ -177,7 +175,6 @@ def control_plane(places: Places, tools: Tools, nodes: Sequence[NodeIdentity]) -
 
 
 def of_node(places: Places, tools: Tools, node: NodeIdentity) -> tuple[Component, ...]:
-    """What each node runs."""
     host = places.node(node)
     c = places.certificates
     return (

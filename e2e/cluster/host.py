@@ -57,8 +57,7 @@ LINE_CHARACTERS = 1000
 """Of a log's last line that an error shows: enough for the last lines of two logs within each other."""
 
 
-class EndedError(ConfcomError):
-    """A component ended unasked; so does the host."""
+class EndedError(ConfcomError): ...
 
 
 class Supervisor:
@@ -81,7 +80,6 @@ class Supervisor:
         self._running: dict[str, subprocess.Popen[bytes]] = {}
 
     def start(self, name: str) -> None:
-        """Start a component and wait until others may count on it."""
         part = self._part(name)
         if name in self._running:
             raise ConfcomError(f"{name} runs already")

@@ -132,12 +132,10 @@ def _sys(hierarchies: Sequence[Hierarchy]) -> None:
 
 
 def mount(*arguments: str) -> None:
-    """Mount something, as the command of that name does."""
     run("mount", *arguments)
 
 
 def run(*command: str) -> None:
-    """Run a program that sets something up."""
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         raise ConfcomError(

@@ -21,7 +21,6 @@ OUTSIDE = "/proc/1/ns/net"
 
 
 def set_up_control_plane(nodes: Sequence[NodeIdentity]) -> None:
-    """Make the bridge, and the way to each node's pods."""
     _ip("link set lo up")
     _ip(f"link add {BRIDGE} type bridge")
     _ip(f"address add {CONTROL_PLANE_ADDRESS}/{HOST_PREFIX_BITS} dev {BRIDGE}")

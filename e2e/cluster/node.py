@@ -20,8 +20,7 @@ ERROR_CHARACTERS = 4000
 """How much of what a failed command said an error shows: its end."""
 
 
-class CommandError(ConfcomError):
-    """A command in the cluster failed."""
+class CommandError(ConfcomError): ...
 
 
 class RunOptions(TypedDict, total=False):
@@ -79,17 +78,14 @@ class Node:
 
     @property
     def name(self) -> str:
-        """As in the API."""
         return self.identity.name
 
     @property
     def address(self) -> str:
-        """Its InternalIP."""
         return self.identity.address
 
     @property
     def places(self) -> HostPlaces:
-        """Where it keeps what."""
         return self.cluster.node(self.identity)
 
     @property
@@ -99,12 +95,10 @@ class Node:
 
     @property
     def pid(self) -> int:
-        """Of its first process, as this process counts; another after each reboot."""
         return orders.pid_behind(self.places.control)
 
     @property
     def on(self) -> bool:
-        """Whether it runs."""
         try:
             return bool(self.pid)
         except UnavailableError:
@@ -115,23 +109,18 @@ class Node:
         return Path(f"/proc/{self.pid}/root") / path.relative_to("/")
 
     def entering(self, command: Sequence[str]) -> list[str]:
-        """The command that runs this one in all of the node's namespaces, in the same working directory."""
         return entering(self.pid, command)
 
     def run(self, command: Sequence[str], **options: Unpack[RunOptions]) -> subprocess.CompletedProcess[str]:
-        """Run a command on the node; as `run_entering`."""
         return run_entering(self.pid, command, self.environment, **options)
 
     def import_image(self, archive: Path) -> None:
-        """Give the node an image; pods use it with imagePullPolicy Never or IfNotPresent."""
         self.run(["ctr", "images", "import", "--local", str(archive.absolute())])
 
     def stop(self, component: str) -> None:
-        """Stop a component (containerd, proxy, kubelet) by SIGTERM."""
         orders.order(self.places.control, "stop", component)
 
     def kill(self, component: str) -> None:
-        """End a component by SIGKILL; it starts no more by itself."""
         orders.order(self.places.control, "kill", component)
 
     def start(self, component: str, program: Path | None = None) -> None:
@@ -142,7 +131,6 @@ class Node:
         orders.order(self.places.control, "start", component, program=program)
 
     def restart(self, component: str) -> None:
-        """Stop and start a component; returns when the new one answers."""
         self.stop(component)
         self.start(component)
 

@@ -37,7 +37,6 @@ def order(control: Path, verb: str, component: str, *, program: Path | None = No
 
 
 def stopped(control: Path) -> tuple[str, ...]:
-    """Components that do not run, in the order in which they are to be started; of the control plane, nodes too."""
     return tuple(_answer(control, {"order": "list"})["stopped"])
 
 

@@ -35,17 +35,14 @@ class Plan:
 
     @property
     def identities(self) -> tuple[NodeIdentity, ...]:
-        """The nodes."""
         return node_identities(self.nodes)
 
     def write(self, path: Path) -> None:
-        """Keep it."""
         content = {"nodes": self.nodes, "folders": [*map(str, self.tools.folders)], "cni": str(self.tools.cni)}
         path.write_text(json.dumps(content, indent=1))
 
     @classmethod
     def read(cls, path: Path) -> Plan:
-        """What `write` kept."""
         content = json.loads(path.read_text())
         return cls(content["nodes"], Tools(tuple(map(Path, content["folders"])), Path(content["cni"])))
 

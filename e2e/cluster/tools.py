@@ -53,7 +53,6 @@ class Tools:
     cni: Path
 
     def path(self, program: str) -> Path:
-        """The built program of this name (etcd's is called `server`)."""
         for folder in self.folders:
             if (folder / program).is_file():
                 return folder / program
@@ -65,7 +64,6 @@ class Tools:
 
 
 def default_cache() -> Path:
-    """Where built programs stay: outside the checkout, in the user's cache."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "confcom" / "tools"
 
 
@@ -98,7 +96,6 @@ def build(name: str, cache: Path | None = None) -> Path:
 
 
 def built(name: str, cache: Path | None = None) -> Path | None:
-    """The same folder, if it is there already."""
     folder = _finished(cache or default_cache(), name, _go_version(_find_go()))
     return folder if folder.is_dir() else None
 

@@ -34,7 +34,6 @@ def find_cargo() -> str | None:
 
 
 def build() -> Path:
-    """Build the program in the cache, or take it as it was built before; returns it."""
     cargo = find_cargo()
     if cargo is None:
         raise UnavailableError(

@@ -29,7 +29,6 @@ POLL_SECONDS = 0.05
 
 
 def serve_stub() -> None:
-    """Serve until SIGTERM, which removes the socket, as aesmd does."""
     platforms = {name: SimulatedQuoteProvider.open(PLACE / name) for name in (PLATFORM, OTHER_PLATFORM)}
     if fault() == HANG:
         FAULT.unlink()
@@ -45,7 +44,6 @@ def serve_stub() -> None:
 
 
 def fault() -> str:
-    """Return the fault that is wanted now."""
     try:
         return FAULT.read_text().strip()
     except FileNotFoundError:
@@ -53,7 +51,6 @@ def fault() -> str:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Check the arguments and serve."""
     kind, *given = arguments
     if tuple(given) != ARGUMENTS:
         sys.stderr.write(f"aesm_service: the arguments must be {' '.join(ARGUMENTS)}, not {' '.join(given)}\n")

@@ -50,7 +50,6 @@ class AesmdImages:
 
     @classmethod
     def import_into(cls, cluster: Cluster, folder: Path) -> AesmdImages:
-        """Make the images and import them on every node."""
         platform, trust = folder / aesm_service.PLATFORM, folder / "trust"
         files = {str(aesm_service.PLACE / module): (ROOT / module).read_bytes() for module in _MODULES}
         for name in (aesm_service.PLATFORM, aesm_service.OTHER_PLATFORM):

@@ -37,7 +37,6 @@ rm -rf /dev/sgx_enclave /dev/sgx_provision {_FOLDER}
 
 @contextmanager
 def sgx_hardware(nodes: Sequence[Node], *, epc_mib: int) -> Iterator[None]:
-    """Give these nodes an SGX driver, devices and so much EPC."""
     try:
         for node in nodes:
             node.run(["sh", "-c", _MAKE, "sh", str(epc_mib * MIB)])

@@ -29,13 +29,11 @@ class Attestation:
     quotes: tuple[tuple[bytes, bytes], ...]
 
     def to_line(self) -> bytes:
-        """As JSON, with its end of line."""
         quotes = [[base64.b64encode(part).decode() for part in quote] for quote in self.quotes]
         return json.dumps([self.began, self.late, self.seconds, self.renewals, self.failure, quotes]).encode() + b"\n"
 
     @classmethod
     def parse(cls, line: bytes) -> Self:
-        """Read such a line."""
         began, late, seconds, renewals, failure, quotes = json.loads(line)
         pairs = tuple((base64.b64decode(quote), base64.b64decode(data)) for quote, data in quotes)
         return cls(began, late, tuple(seconds), renewals, failure, pairs)

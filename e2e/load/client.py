@@ -55,7 +55,6 @@ class Client:
 
 
 def main(argv: Sequence[str]) -> int:
-    """Attest until told to stop."""
     name, rate, folder = argv[0], float(argv[1]), Path(argv[2])
     client = Client(next(one for one in CLIENTS if one.name == name), SOCKET, time.monotonic)
     due = time.monotonic()

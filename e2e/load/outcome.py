@@ -72,7 +72,6 @@ class Outcome:
 
     @classmethod
     def of(cls, load: Load) -> Outcome:
-        """Read the results."""
         return cls({pod: tuple(pod.attestations()) for pod in load.pods})
 
     @classmethod
@@ -92,7 +91,6 @@ class Outcome:
 
     @property
     def quotes(self) -> list[Quoted]:
-        """All of them."""
         return [quote for done in self.attestations.values() for one in done for quote in one.quotes]
 
     @property

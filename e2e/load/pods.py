@@ -43,7 +43,6 @@ class LoadPod:
     folder: Path
 
     def attestations(self) -> Iterator[Attestation]:
-        """All so far, in order."""
         with (self.folder / RESULTS).open("rb") as lines:
             yield from (Attestation.parse(line) for line in lines if line.endswith(b"\n"))
 
@@ -126,8 +125,6 @@ class Load:
         return load
 
     def wait_past(self, moment: float) -> None:
-        """Until every client has begun an attestation after this moment."""
-
         def behind() -> list[str]:
             return [pod.name for pod in self.pods if pod.latest <= moment]
 
