@@ -121,7 +121,6 @@ def ask(client: httpx2.Client, path: str, body: bytes) -> float:
 
 
 def install(server: PlainApiServer, chart: Path) -> None:
-    """Have both namespaces, and in each its policies only."""
     for side in (OURS, TRIVIAL):
         server.kubectl("create", "namespace", side)
     command = [str(server.tools.path("helm")), "template", "confcom", str(chart), "--namespace=confcom-system"]
@@ -137,13 +136,11 @@ def install(server: PlainApiServer, chart: Path) -> None:
 
 
 def bind(binding: dict[str, Any], namespace: str) -> None:
-    """Have a policy apply to one namespace only."""
     selector = {"matchLabels": {"kubernetes.io/metadata.name": namespace}}
     binding["spec"]["matchResources"] = {"namespaceSelector": selector}
 
 
 def trivial() -> list[dict[str, Any]]:
-    """A policy that sets a field, one that agrees, and their bindings."""
     matched: dict[str, Any] = {"failurePolicy": "Fail", "matchConstraints": {"resourceRules": RULES}}
     mutating = matched | {
         "reinvocationPolicy": "IfNeeded",

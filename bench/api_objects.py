@@ -17,7 +17,6 @@ PADDING = "x" * 5000
 
 
 def in_parallel(server: PlainApiServer, work: Callable[[Objects, int], object], numbers: Iterable[int]) -> None:
-    """Do some work for each number, by several clients."""
     local = threading.local()
 
     def one(number: int) -> None:
@@ -31,7 +30,6 @@ def in_parallel(server: PlainApiServer, work: Callable[[Objects, int], object], 
 
 
 def make_node(objects: Objects, number: int) -> None:
-    """Make an SGX node."""
     images = [
         {"names": [f"registry.test/path/to/an/image-{image}@sha256:{image:064x}", f"registry.test/image-{image}:1.2.3"]}
         for image in range(IMAGES)

@@ -29,7 +29,6 @@ class Checkout:
 
     @classmethod
     def this(cls) -> Checkout:
-        """The code of this process."""
         return cls(sys.executable, Path(__file__).resolve().parent.parent / "src")
 
     @classmethod
@@ -44,7 +43,6 @@ class Checkout:
 
     @property
     def environment(self) -> dict[str, str]:
-        """The variables of this process, and the path to the package."""
         return {**os.environ, "PYTHONPATH": str(self.source)}
 
     def lacks(self, word: str) -> bool:

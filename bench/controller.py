@@ -39,7 +39,6 @@ say = say_as("bench")
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Measure, print a table, write JSON."""
     parser = argparse.ArgumentParser(prog="python -m bench.controller", description=__doc__)
     parser.add_argument("--nodes", type=int, default=5000, metavar="N", help="default: %(default)s")
     parser.add_argument("--pods", type=int, default=20000, metavar="N", help="tenants' Pods (default: %(default)s)")
@@ -82,7 +81,6 @@ def measure(server: PlainApiServer, plugins: Plugins, options: argparse.Namespac
             section.add(side, "memory at most, at the start", "MiB", resident_bytes(pid, peak=True) / 2**20)
 
             def spend(name: str) -> None:
-                """Measure a while."""
                 time.sleep(WARM_SECONDS)
                 at, cpu, received, asked = time.monotonic(), cpu_seconds(pid), relay.received, plugins.asked
                 time.sleep(MEASURED_SECONDS)
@@ -109,7 +107,6 @@ def measure(server: PlainApiServer, plugins: Plugins, options: argparse.Namespac
 
 
 def _through(server: PlainApiServer, port: int) -> Path:
-    """Write a kubeconfig with another port."""
     config = json.loads(server.kubeconfig(USER).read_text())
     config["clusters"][0]["cluster"]["server"] = f"https://127.0.0.1:{port}"
     path = server.folder / "relayed.kubeconfig"
@@ -118,7 +115,6 @@ def _through(server: PlainApiServer, port: int) -> Path:
 
 
 def _add_plugin(objects: Objects, number: int, address: str) -> None:
-    """Make a plugin's Pod that runs on a node."""
     objects.add_pod(f"plugin-{number}", f"node-{number}", namespace=SYSTEM, ip=address, plugin=True)
 
 

@@ -105,7 +105,6 @@ def seconds_per_signature(count: int) -> float:
 
 
 def describe_machine() -> dict[str, object]:
-    """Machine and libraries, for a reader of the numbers."""
     models = [line for line in (PROC / "cpuinfo").read_text().splitlines() if line.startswith("model name")]
     return {
         "cpu": models[0].partition(":")[2].strip() if models else platform.machine(),

@@ -19,7 +19,6 @@ class MemoryGroup:
 
     @property
     def highest(self) -> int:
-        """Bytes at most so far."""
         (path,) = self._named("memory.max_usage_in_bytes", "memory.peak")
         return int(path.read_text())
 
@@ -30,7 +29,6 @@ class MemoryGroup:
         return sum(int(line.split()[1]) for line in text.splitlines() if line.split()[0] == "oom_kill")
 
     def set_limit(self, size: int) -> None:
-        """Let it have so many bytes."""
         for path in self._named("memory.limit_in_bytes", "memory.max"):
             path.write_text(str(size))
 

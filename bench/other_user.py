@@ -22,7 +22,6 @@ Work = Callable[[Connection], dict[str, Any]]
 
 
 def require_root(purpose: str) -> None:
-    """Only root can start processes of other users."""
     if os.geteuid() != 0:
         raise UnavailableError(
             f"{purpose} needs peers of their own",
@@ -42,18 +41,11 @@ def attacking(kind: str, where: str) -> Work:
 
 
 class Child:
-    """Work that runs."""
-
     def __init__(self, name: str, connection: Connection) -> None:
         self._name = name
         self._connection = connection
 
     def receive(self, seconds: float) -> Any:  # noqa: ANN401 # what comes over a pipe
-        """The next message.
-
-        Raises:
-            RuntimeError: none came, or the child has died.
-        """
         with contextlib.suppress(EOFError, OSError):
             if self._connection.poll(seconds):
                 return self._connection.recv()
@@ -65,7 +57,6 @@ class Child:
             self._connection.send("stop")
 
     def finish(self) -> dict[str, Any]:
-        """End it and take its result."""
         self.request_stop()
         result: dict[str, Any] = self.receive(END_SECONDS)
         return result

@@ -95,8 +95,6 @@ class Offer:
 
 @dataclass(frozen=True, slots=True)
 class Running:
-    """A plugin that runs; it was started, before fork() and exec(), at this time.perf_counter()."""
-
     pid: int
     kubelet: MeasuringKubelet
     started: float
@@ -197,8 +195,6 @@ def confcom_plugin(mib: int, checkout: Checkout) -> Command:
 
 
 def minimal_plugin(program: Path, offer: Offer) -> Command:
-    """The Go plugin, which offers the same."""
-
     def command(directory: Path) -> tuple[Sequence[str], Mapping[str, str]]:
         line = [str(program), "-directory", str(directory)]
         for index, (name, count) in enumerate(offer.counts.items()):

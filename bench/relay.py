@@ -50,7 +50,6 @@ def measure_relay(
         target, size = target_of(aesmd.socket)
 
         def ask(server: Server, quotes: int, clients: int) -> tuple[float, Latency]:
-            """Quotes per second, and latency."""
             served = serve_all(server.socket, prepare(target, size, quotes), clients=clients)
             sample.extend(served.sample)
             return quotes / served.seconds, Latency.of(served.latencies)

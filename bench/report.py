@@ -34,14 +34,11 @@ class Goal:
     least: bool = False
 
     def met(self, value: float) -> bool:
-        """Whether a value keeps to it."""
         return value >= self.bound if self.least else value <= self.bound
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One number of each side; values with the same index are of the same round."""
-
     title: str
     unit: str
     goal: Goal | None = None
@@ -73,7 +70,6 @@ class Section:
         self._goals = goals or {}
 
     def add(self, side: str, title: str, unit: str, *values: float) -> None:
-        """Add the values of one or more rounds to a row."""
         row = self.rows.setdefault(title, Row(title, unit, self._goals.get(title)))
         row.values.setdefault(side, []).extend(values)
 
@@ -82,7 +78,6 @@ class Section:
         self.rows[title] = Row(title, "", note=text)
 
     def as_json(self) -> dict[str, object]:
-        """All values, and the ratios of the sides."""
         return {"title": self.title, "rows": [self._row_as_json(row) for row in self.rows.values()]}
 
     def _row_as_json(self, row: Row) -> dict[str, object]:
@@ -137,8 +132,6 @@ def publish(name: str, sections: Sequence[Section], output: Path | None, **detai
 
 
 def say_as(name: str) -> Callable[[str], None]:
-    """A function that prints a line of progress."""
-
     def say(line: str) -> None:
         sys.stderr.write(f"{name}: {line}\n")
         sys.stderr.flush()

@@ -27,8 +27,6 @@ STATE = "state"
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """A process that answers."""
-
     pid: int
     socket: Path
     start_seconds: float
@@ -49,14 +47,12 @@ class Place:
 
     @classmethod
     def create(cls, directory: Path, core: int) -> Place:
-        """Make the platform."""
         directory.chmod(0o755)  # some clients are other users
         open_or_create_platform(directory / STATE)
         return cls(directory, core)
 
     @property
     def state_dir(self) -> Path:
-        """The platform's."""
         return self.directory / STATE
 
     def below(self, name: str) -> Path:
@@ -68,8 +64,6 @@ class Place:
 
     @contextlib.contextmanager
     def helper(self, name: str, checkout: Checkout, *flags: str) -> Iterator[Server]:
-        """A checkout's quote helper, its log in a file."""
-
         def by_its_python(command: tuple[str, ...]) -> tuple[str, ...]:
             return (checkout.python, *command[1:])
 
@@ -87,7 +81,6 @@ class Place:
 
     @contextlib.contextmanager
     def aesmd(self, core: int) -> Iterator[Server]:
-        """The stand-in for aesmd."""
         place = self.below("aesmd")
         path = place / "aesm.socket"
         began = time.perf_counter()

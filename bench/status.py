@@ -54,7 +54,6 @@ say = say_as("bench")
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Measure, print a table, write JSON."""
     parser = argparse.ArgumentParser(prog="python -m bench.status", description=__doc__)
     parser.add_argument("--nodes", type=int, default=5000, metavar="N", help="each with both daemons")
     parser.add_argument("--pods", type=int, default=20000, metavar="N", help="in all, with those of the daemons")
@@ -101,7 +100,6 @@ def _run(section: Section, server: PlainApiServer, name: str) -> None:
 
 
 def _install_chart(server: PlainApiServer) -> None:
-    """Have helm install the chart."""
     server.kubectl("create", "namespace", SYSTEM)
     server.kubectl("label", "namespace", SYSTEM, "pod-security.kubernetes.io/enforce=privileged")
     command = [str(server.tools.path("helm")), "install", RELEASE, str(ROOT / "charts" / "confcom")]

@@ -10,22 +10,17 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Spread:
-    """What several rounds gave, in whatever unit they had."""
-
     median: float
     lowest: float
     highest: float
 
     @classmethod
     def of(cls, values: Sequence[float]) -> Spread:
-        """Of at least one value."""
         return cls(statistics.median(values), min(values), max(values))
 
 
 @dataclass(frozen=True, slots=True)
 class Latency:
-    """How long calls took, in seconds."""
-
     count: int
     p50: float
     p99: float

@@ -80,8 +80,6 @@ def _one(**more: Callable[[int], object]) -> Callable[[int], Manifest]:
 
 
 def _many(field: str = "containers", /, **more: object) -> Callable[[int], Manifest]:
-    """A Pod of so many containers."""
-
     def made(count: int) -> Manifest:
         whole = pod(container("app"))
         whole["spec"][field] = _containers(count, **more)

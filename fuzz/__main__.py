@@ -37,7 +37,6 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _report(name: str, tallies: Sequence[Tally]) -> bool:
-    """Print the results of a campaign; returns whether it passed."""
     outcomes = sum((tally.outcomes for tally in tallies), Counter[str]())
     wrong = {kind: text for tally in tallies for kind, text in tally.wrong.items()}
     decoded = sum(count for outcome, count in outcomes.items() if not outcome.startswith("closed"))

@@ -43,14 +43,11 @@ class Ending(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Input:
-    """One client's bytes, in the pieces of its writes, and its end."""
-
     pieces: tuple[bytes, ...]
     ending: Ending
 
     @property
     def data(self) -> bytes:
-        """All pieces."""
         return b"".join(self.pieces)
 
     @property
@@ -91,7 +88,6 @@ class Generator:
         self._random = Random()
 
     def make(self, index: int) -> Input:
-        """The input of this number."""
         random = self._random
         random.seed(self._seed << 64 | index)
         body = self._request()

@@ -1,4 +1,8 @@
-"""Both targets of the fuzzer: the AESM session in this process, and the socket of a live helper."""
+"""Both targets of the fuzzer: the AESM session in this process, and the socket of a live helper.
+
+The session is held to rules that need no second implementation: one event for each input, and one answer of one frame,
+in the field of its request, and over the report that was sent. The helper is held to what the session does.
+"""
 
 from __future__ import annotations
 
@@ -11,17 +15,21 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
+from google.protobuf.message import DecodeError
+
+from confcom.aesm import messages_pb2
 from confcom.aesm.error_code import AesmErrorCode
-from confcom.aesm.messages import Request, Response
+from confcom.aesm.framing import HEADER_SIZE
+from confcom.aesm.messages import GetQuoteExRequest, MessageKind, Request, Response
 from confcom.aesm.request_checks import Need, NeedQuote, plan
-from confcom.aesm.session import PeerClosed, ProtocolViolation, RequestReceived, ServerSession
-from confcom.client import AesmClient
+from confcom.aesm.session import RequestReceived, ServerSession
 from confcom.quote_helper.quoting.service import answer_with, call_of
 from confcom.quote_provider.base import QuoteProviderError
 from confcom.quote_provider.simulated import SimulatedQuoteProvider
+from confcom.sgx.quote import REPORT_BODY
+from confcom.sgx.report import REPORT_BODY_SIZE
 from confcom.simulation.platform import SimulatedPlatform
 from fuzz.inputs import Ending, Generator, Input
-from fuzz.oracle import SILENT, Rules, judge, read
 from testkit.helper_process import RunningHelper, running_helper
 
 BATCH: Final = 64
@@ -30,35 +38,43 @@ ANSWER_SECONDS: Final = 30.0
 """For the end of a connection: longer than any deadline of the helper."""
 MAX_SHOWN: Final = 4_000
 """Characters of an input that are printed."""
+Result = tuple[str, str]
+"""What came of an input, and what is wrong with it, if anything."""
 
 
 class SessionTarget:
     """Session and rules with a simulated provider, without a socket."""
 
-    def __init__(self, seed: int) -> None:
+    def __init__(
+        self,
+        seed: int,
+        provider: SimulatedQuoteProvider | None = None,
+        rejected: AesmErrorCode = AesmErrorCode.INVALID_REPORT,
+    ) -> None:
         platform = SimulatedPlatform.create(bytes(32), datetime(2026, 1, 1, tzinfo=UTC))  # its keys protect nothing
-        self._provider = SimulatedQuoteProvider(platform)
+        self._provider = provider or SimulatedQuoteProvider(platform)
+        self._rejected = rejected
         self.inputs = Generator(self._provider.identity().target_info, seed)
-        self.rules = Rules(self.inputs.reports, self._provider.quote_size(), AesmErrorCode.INVALID_REPORT)
+        self.request: Request | None = None
+        """Of the last input."""
 
-    def run(self, sent: Input) -> tuple[str, str]:
-        """Send one input; returns what came of it, and what is wrong with it."""
-        session, answer = ServerSession(), b""
-        events: list[RequestReceived | ProtocolViolation | PeerClosed | None] = []
+    def run(self, sent: Input) -> Result:
+        session, answer, events = ServerSession(), b"", 0
+        self.request = None
         try:
             for piece in sent.pieces:
-                events.append(event := session.receive(piece))
+                event = session.receive(piece)
+                events += event is not None
                 if isinstance(event, RequestReceived):
+                    self.request = event.request
                     answer += session.respond(self._respond(event.request))
             if sent.sends_eof:
-                events.append(session.receive_eof())
+                events += session.receive_eof() is not None
         except Exception:  # noqa: BLE001 # whatever it is, it is what is looked for
             return "an exception", traceback.format_exc()
-        due = read(sent.data)
-        kind = PeerClosed if due == SILENT else ProtocolViolation if isinstance(due, str) else RequestReceived
-        if [type(event) for event in events if event is not None] != [kind]:
-            return "another event", f"another event: {events} where {kind.__name__} is due"
-        return judge(sent.data, answer, self.rules)
+        if events != 1:
+            return "another event", f"another number of events: {events}"
+        return judge(answer, self.request)
 
     def _respond(self, request: Request) -> Response:
         need = plan(request)
@@ -68,22 +84,46 @@ class SessionTarget:
             return answer_with(need, call_of(need, self._provider)())
         except QuoteProviderError as error:
             if isinstance(need, NeedQuote):
-                return need.reject_report(error.code, self.rules.quote_size)
-            raise
+                return need.reject_report(self._rejected, self._provider.quote_size())
+            raise ValueError(f"{request} is refused with {error.code}") from error
+
+
+def judge(answer: bytes, request: Request | None) -> Result:
+    """What came of a connection with this request or none, and what is wrong with that."""
+    if not answer:
+        return "closed", "no answer to a request" if request else ""
+    if request is None:
+        return "answered", f"an answer to no request: {answer[:40].hex()}"
+    body = answer[HEADER_SIZE:]
+    if answer[:HEADER_SIZE] != len(body).to_bytes(HEADER_SIZE, "little"):
+        return "no frame", f"an answer is not one frame: {answer[:40].hex()}"
+    try:
+        ((field, got),) = messages_pb2.Response.FromString(body).ListFields()
+    except (DecodeError, ValueError):
+        return "no answer", f"an answer cannot be read: {body[:40].hex()}"
+    fields = {one.number: value for one, value in got.ListFields()}
+    code, kind = fields.get(1, 0), MessageKind(field.number)
+    wrong = ""
+    if kind is not request.kind:
+        wrong = f"an answer is in another field: {kind.call}, not {request.kind.call}"
+    elif isinstance(request, GetQuoteExRequest) and code == AesmErrorCode.SUCCESS:
+        quote = fields.get(2, b"")
+        if len(quote) != request.buf_size or quote[REPORT_BODY] != request.report[:REPORT_BODY_SIZE]:
+            wrong = f"a quote is not over the report that was sent, or not as long as asked: {quote[:60].hex()}"
+    return f"answered {kind.call} {AesmErrorCode(code).name}", wrong
 
 
 class LiveTarget:
-    """The socket of a real helper."""
+    """The socket of a real helper, and the session that does the same."""
 
-    def __init__(self, path: Path, seed: int) -> None:
-        self._path = str(path)
-        client = AesmClient(path)
-        self.inputs = Generator(client.init_quote().target_info, seed)
+    def __init__(self, helper: RunningHelper, seed: int) -> None:
+        self._path = str(helper.socket)
         # The helper's window for reports of an earlier quoting enclave is open, as after every start.
-        self.rules = Rules(self.inputs.reports, client.quote_size(), AesmErrorCode.ATT_KEY_NOT_INITIALIZED)
+        rejected = AesmErrorCode.ATT_KEY_NOT_INITIALIZED
+        self._session = SessionTarget(seed, SimulatedQuoteProvider.open(helper.state_dir), rejected)
+        self.inputs = self._session.inputs
 
-    def run(self, inputs: Sequence[Input]) -> Iterator[tuple[str, str]]:
-        """Send all, then read all."""
+    def run(self, inputs: Sequence[Input]) -> Iterator[Result]:
         clients = [self._send(sent) for sent in inputs]
         for sent, client in zip(inputs, clients, strict=True):
             answer = bytearray()
@@ -96,7 +136,14 @@ class LiveTarget:
                 except TimeoutError:
                     yield "no end", f"the connection does not end within {ANSWER_SECONDS:g} s"
                     continue
-            yield judge(sent.data, None if sent.ending is Ending.CLOSE else bytes(answer), self.rules)
+            yield ("left", "") if sent.ending is Ending.CLOSE else self._compared(sent, bytes(answer))
+
+    def _compared(self, sent: Input, answer: bytes) -> Result:
+        due, _ = self._session.run(sent)
+        outcome, wrong = judge(answer, self._session.request)
+        if not wrong and outcome != due:
+            wrong = f"another outcome than the session's: {outcome}, not {due}"
+        return outcome, wrong
 
     def _send(self, sent: Input) -> socket.socket:
         client = socket.socket(socket.AF_UNIX)
@@ -113,14 +160,11 @@ class LiveTarget:
 
 
 class Tally:
-    """What came of the inputs, and everything wrong: the first input of each kind."""
-
     def __init__(self) -> None:
         self.outcomes: Counter[str] = Counter()
         self.wrong: dict[str, str] = {}
 
-    def count(self, result: tuple[str, str], index: int, sent: Input) -> None:
-        """Count one input."""
+    def count(self, result: Result, index: int, sent: Input) -> None:
         outcome, wrong = result
         self.outcomes[outcome] += 1
         if wrong:
@@ -130,7 +174,6 @@ class Tally:
 
 
 def fuzz_session(seed: int, indexes: range) -> Tally:
-    """Run inputs in this process."""
     target, tally = SessionTarget(seed), Tally()
     for index in indexes:
         sent = target.inputs.make(index)
@@ -142,7 +185,7 @@ def fuzz_helper(seed: int, indexes: range) -> Tally:
     """Run inputs against the socket of a real helper."""
     tally = Tally()
     with running_helper("--log-format", "json") as helper:
-        target = LiveTarget(helper.socket, seed)
+        target = LiveTarget(helper, seed)
         open_files = _open_files(helper)
         for start in range(indexes.start, indexes.stop, BATCH):
             batch = range(start, min(start + BATCH, indexes.stop))

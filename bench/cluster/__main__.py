@@ -22,7 +22,6 @@ say = say_as("bench")
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Measure, print tables, write JSON."""
     parser = argparse.ArgumentParser(prog="python -m bench.cluster", description=__doc__)
     parser.add_argument("--rounds", type=int, default=7, metavar="N", help="default: %(default)s; 1 for a first look")
     parser.add_argument("--output", type=Path, metavar="FILE", help="where the JSON goes (default: in bench/results)")

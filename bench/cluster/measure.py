@@ -60,7 +60,6 @@ def measure(cluster: Cluster, rounds: int, directory: Path, say: Callable[[str],
 
 
 def uninstall(cluster: Cluster) -> None:
-    """Undo the installation."""
     add_on.uninstall(cluster)
     cluster.kubectl("label", "nodes", "--all", f"{SIMULATED_LABEL}-")
 

@@ -124,8 +124,6 @@ class Phase:
 
 @dataclass(slots=True)
 class Soaked:
-    """What happened."""
-
     phases: list[Phase]
     attestations: dict[str, list[Attestation]] = field(default_factory=dict)
     counts: dict[str, dict[str, int]] = field(default_factory=dict)
@@ -136,7 +134,6 @@ class Soaked:
     unverified: list[str] = field(default_factory=list)
 
     def failures(self) -> Iterator[str]:
-        """Everything that should not have happened."""
         for name, done in self.attestations.items():
             for one in done:
                 if one.failure and not any(phase.spares(one) for phase in self.phases):

@@ -22,8 +22,6 @@ STALLS = "confcom_quote_helper_loop_stall_seconds"
 
 @dataclass(slots=True)
 class Watched:
-    """Results for one helper."""
-
     name: str
     probes: int = 0
     longest_stall: float = 0.0
@@ -35,7 +33,6 @@ class Watched:
     complaints: list[str] = field(default_factory=list)
 
     def failures(self) -> Iterator[str]:
-        """Everything that should not have happened."""
         yield from (f"{self.name}: {complaint}" for complaint in self.complaints)
         if self.long_stalls and self.longest_stall > MAX_STALL_SECONDS:
             yield f"{self.name}: its event loop stalled for {self.longest_stall:.3f} s"

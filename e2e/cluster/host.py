@@ -57,7 +57,8 @@ LINE_CHARACTERS = 1000
 """Of a log's last line that an error shows: enough for the last lines of two logs within each other."""
 
 
-class EndedError(ConfcomError): ...
+class EndedError(ConfcomError):
+    """A component ended unasked; so does the host."""
 
 
 class Supervisor:

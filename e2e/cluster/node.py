@@ -20,7 +20,8 @@ ERROR_CHARACTERS = 4000
 """How much of what a failed command said an error shows: its end."""
 
 
-class CommandError(ConfcomError): ...
+class CommandError(ConfcomError):
+    """A command in the cluster failed."""
 
 
 class RunOptions(TypedDict, total=False):

@@ -123,9 +123,8 @@ def phases(tenant: Tenant) -> dict[str, str]:
 def agree(only_node: AddOn, node: Node, *, requested: int, free: int, way: Way) -> None:
     """`kubectl describe node` and `confcom status` tell the same."""
     described = only_node.cluster.kubectl("describe", "node", node.name).stdout
-    amounts = [
-        int(found.replace("k", "000")) for found in re.findall(rf"^ +{re.escape(EPC)}:? +(\d+k?)\b", described, re.M)
-    ]
+    pattern = rf"^ +{re.escape(EPC)}:? +(\d+k?)\b"
+    amounts = [int(one.replace("k", "000")) for one in re.findall(pattern, described, re.MULTILINE)]
     assert amounts == [requested + free, requested + free, requested]  # capacity, allocatable, requests
     status = only_node.status()
     (told,) = status["nodes"]
