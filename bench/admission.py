@@ -21,7 +21,7 @@ import yaml
 
 from bench.load import WrongAnswerError
 from bench.machine import cpu_seconds
-from bench.report import Goal, Section, in_turn, publish, say_as
+from bench.report import Goal, Section, exit_code_of, in_turn, publish, say_as
 from bench.worst_objects import LARGEST, WORST
 from confcom.errors import ExitCode
 from e2e.cluster.tools import versions
@@ -68,27 +68,25 @@ def main(arguments: Sequence[str]) -> int:
     known = versions()
     parser = argparse.ArgumentParser(prog="python -m bench.admission", description=__doc__)
     parser.add_argument("--kubernetes", choices=known, default=next(iter(known)), help="default: %(default)s")
-    parser.add_argument("--chart", type=Path, default=ROOT / "charts" / "confcom", help="default: this checkout's")
     parser.add_argument("--rounds", type=int, default=ROUNDS, metavar="N", help="default: %(default)s")
-    parser.add_argument("--size", type=int, default=LARGEST, metavar="BYTES", help="default: %(default)s, the largest")
     parser.add_argument("--only", default="", metavar="TEXT", help="objects whose name has this in it")
     parser.add_argument("--output", type=Path, metavar="FILE", help="where the JSON goes (default: in bench/results)")
     options = parser.parse_args(arguments)
     chosen = [one for one in WORST if options.only in one.name]
     goals = dict.fromkeys((one.name for one in chosen), GOAL)
-    section = Section(f"Kubernetes {options.kubernetes}, requests of {options.size} bytes", [ADDED], goals)
-    folder = tempfile.TemporaryDirectory()
-    with folder, serving(Path(folder.name), niceness=0, kubernetes=known[options.kubernetes]) as server:
-        install(server, options.chart)
-        try:
+    section = Section(f"Kubernetes {options.kubernetes}, requests of {LARGEST} bytes", [ADDED], goals)
+
+    def work() -> int:
+        folder = tempfile.TemporaryDirectory()
+        with folder, serving(Path(folder.name), niceness=0, kubernetes=known[options.kubernetes]) as server:
+            install(server)
             for worst in chosen:
                 say(worst.name)
-                measure(section, server, worst.name, worst.body(options.size), options.rounds)
-        except WrongAnswerError as error:
-            say(f"wrong answer: {error}")
-            return ExitCode.FAILED
-    publish("admission", [section], options.output)
-    return ExitCode.OK
+                measure(section, server, worst.name, worst.body(), options.rounds)
+        publish("admission", [section], options.output)
+        return ExitCode.OK
+
+    return exit_code_of(work, say)
 
 
 def measure(section: Section, server: PlainApiServer, name: str, body: bytes, rounds: int) -> None:
@@ -120,10 +118,16 @@ def ask(client: httpx2.Client, path: str, body: bytes) -> float:
     return seconds
 
 
-def install(server: PlainApiServer, chart: Path) -> None:
+def install(server: PlainApiServer) -> None:
     for side in (OURS, TRIVIAL):
         server.kubectl("create", "namespace", side)
-    command = [str(server.tools.path("helm")), "template", "confcom", str(chart), "--namespace=confcom-system"]
+    command = [
+        str(server.tools.path("helm")),
+        "template",
+        "confcom",
+        str(ROOT / "charts" / "confcom"),
+        "--namespace=confcom-system",
+    ]
     command += [f"--set={one}" for one in SETTINGS]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     made = [one for one in yaml.safe_load_all(done.stdout) if one and "AdmissionPolicy" in one["kind"]]

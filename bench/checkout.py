@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,9 +43,3 @@ class Checkout:
     @property
     def environment(self) -> dict[str, str]:
         return {**os.environ, "PYTHONPATH": str(self.source)}
-
-    def lacks(self, word: str) -> bool:
-        """Whether its quote helper's --help has no such word, as a flag or a value."""
-        command = [self.python, "-m", HELPER, "--help"]
-        shown = subprocess.run(command, env=self.environment, capture_output=True, text=True, check=True).stdout
-        return word not in shown

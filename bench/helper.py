@@ -36,14 +36,9 @@ VARIANTS: Mapping[str, tuple[str, ...]] = {
     "only errors are logged": ("--log-level", "error"),
     DEFAULT: (),
     "default, and a log line for every quote": ("--log-quotes-per-peer", "60000"),
-    "default, and --log-quotes-per-peer all": ("--log-quotes-per-peer", "all"),
     "default, and --identify-pods": ("--identify-pods",),
 }
 """Flags of the quote helpers that differ by one feature."""
-ADDED = {"default, and --log-quotes-per-peer all": "all:"}
-"""Features that older checkouts lack, each with a word of the quote helper's --help: measured if all sides have it."""
-DELETED = {f"{CPU}: default, and --audit-file": "--audit-file", "the child with the DCAP libraries": "dcap"}
-"""Features of older checkouts, each with a word of their quote helper's --help: named in the table, not measured."""
 WHOLE: Sequence[ClientSequence] = (OPEN_ENCLAVE, GRAMINE, FORTANIX)
 
 GOALS = {f"{CPU}: {DEFAULT}": Goal(3.5), MEMORY: Goal(45.0), START: Goal(150.0)}
@@ -65,7 +60,7 @@ def measure_helper(
         _time_starts(section, sides, place, rounds)
     sample: list[tuple[bytes, bytes]] = []
     with contextlib.ExitStack() as stack:
-        servers = _start(section, sides, place, stack)
+        servers = _start(sides, place, stack)
         target, size = target_of(servers[THIS, DEFAULT].socket)
         defaults = {side: servers[side, DEFAULT] for side in sides}
         with on_core(cores.clients):
@@ -75,9 +70,6 @@ def measure_helper(
                     _time_calls(section, side, server)
                 prepared = prepare(target, size, QUOTES)
                 _load(section, in_turn(list(servers.items()), number), prepared, cores, sample)
-    for title, word in DELETED.items():
-        if OTHER in sides and not sides[OTHER].lacks(word):
-            section.note(title, "not measured: deleted, only in the other")
     say(f"verifying {len(sample)} quotes")
     verify_sample(sample, place.state_dir)
     return [section]
@@ -91,16 +83,10 @@ def _time_starts(section: Section, sides: Mapping[str, Checkout], place: Place, 
                     section.add(side, START, "ms", server.start_seconds * 1e3)
 
 
-def _start(
-    section: Section, sides: Mapping[str, Checkout], place: Place, stack: contextlib.ExitStack
-) -> dict[tuple[str, str], Server]:
+def _start(sides: Mapping[str, Checkout], place: Place, stack: contextlib.ExitStack) -> dict[tuple[str, str], Server]:
     """Servers by side and title; the sides of a title are neighbours in each round."""
     servers: dict[tuple[str, str], Server] = {}
     for title, flags in VARIANTS.items():
-        lacking = [side for side, checkout in sides.items() if title in ADDED and checkout.lacks(ADDED[title])]
-        if lacking:
-            section.note(f"{CPU}: {title}", f"not measured: not in {' or '.join(lacking)}")
-            continue
         for side, checkout in sides.items():
             servers[side, title] = stack.enter_context(place.helper(f"helper-{len(servers)}", checkout, *flags))
     return servers

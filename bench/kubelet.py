@@ -16,6 +16,7 @@ from pathlib import Path
 
 import grpc
 
+from bench.load import WrongAnswerError
 from confcom.kubelet_api import deviceplugin_pb2 as pb
 from confcom.kubelet_api.services import (
     ALLOCATE,
@@ -41,7 +42,7 @@ THREADS = 8
 _EMPTY = pb.Empty().SerializeToString()
 
 
-class MissingError(Exception):
+class MissingError(WrongAnswerError):
     """An event did not happen."""
 
 
@@ -62,13 +63,6 @@ class Registration:
     listed: float
     encoded_list: bytes
     channel: grpc.Channel
-
-    def open_stream(self) -> bytes:
-        """Open one more ListAndWatch, take its list, and end it."""
-        stream = _list_and_watch(self.channel)(_EMPTY)
-        encoded = next(stream)
-        stream.cancel()
-        return encoded
 
     @property
     def allocate(self) -> Callable[[bytes], bytes]:

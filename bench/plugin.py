@@ -16,7 +16,7 @@ from pathlib import Path
 from bench.checkout import OTHER, PLUGIN, THIS, Checkout
 from bench.kubelet import MeasuringKubelet, MissingError, Registration
 from bench.load import WrongAnswerError
-from bench.machine import Cores, SchedulerTimes, cpu_when_idle, on_core, resident_bytes, with_byte_code
+from bench.machine import Cores, SchedulerTimes, on_core, resident_bytes, with_byte_code
 from bench.report import Goal, Section, in_turn
 from bench.summary import Latency
 from confcom.errors import UnavailableError
@@ -31,8 +31,6 @@ USUAL_MIB, LARGEST_MIB = (168, 1_024, 2_048), 262_144
 show the cost of size, and has no goals."""
 ALLOCATIONS = {10: 400, 1_024: 100}
 """Allocate calls in each round by the number of device IDs: a small container, and a large one."""
-STREAMS = 20
-"""Further lists that are asked for in each round."""
 STREAM_AGE_SECONDS = 1.1
 """A stream that ends before it is 1 s old is no steady registration, and the plugin waits before the next one."""
 STOP_SECONDS = 10.0
@@ -153,12 +151,6 @@ def measure_once(section: Section, side: str, plugin: Running, offer: Offer) -> 
             latency = _allocate(epc, offer, size, times)
             section.add(side, f"Allocate of {size:,}, p50", "ms", latency.p50 * 1e3)
             section.add(side, f"Allocate of {size:,}, p99", "ms", latency.p99 * 1e3)
-    cpu = cpu_when_idle(plugin.pid)
-    lists = [epc.open_stream() for _ in range(STREAMS)]
-    cpu = cpu_when_idle(plugin.pid) - cpu
-    section.add(side, "plugin's CPU for one more stream and its list", "ms", cpu / STREAMS * 1e3)
-    for encoded in set(lists):
-        offer.check_list(encoded, EPC_RESOURCE)
     time.sleep(max(0.0, registered_at + STREAM_AGE_SECONDS - time.perf_counter()))
     section.add(side, AGAIN, "ms", plugin.kubelet.seconds_to_reregister(EPC_RESOURCE) * 1e3)
     section.add(side, MEMORY, "MB", resident_bytes(plugin.pid) / 1e6)

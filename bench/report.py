@@ -11,8 +11,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TypeVar
 
+from bench.load import WrongAnswerError
 from bench.machine import describe_machine
 from bench.summary import Spread
+from confcom.errors import ConfcomError, ExitCode, explain
 
 RESULTS = Path(__file__).parent / "results"
 TITLE, VALUE, OTHER = 66, 32, 18
@@ -129,6 +131,20 @@ def publish(name: str, sections: Sequence[Section], output: Path | None, **detai
     document = {"machine": machine, "sections": [section.as_json() for section in sections], **details}
     path.write_text(json.dumps(document, indent=1) + "\n")
     sys.stdout.write(f"All values: {path}\n")
+
+
+def exit_code_of(work: Callable[[], int], say: Callable[[str], None]) -> int:
+    """Do the work of a benchmark. A missed goal is no failure, since machines differ; a wrong answer is one."""
+    try:
+        return work()
+    except WrongAnswerError as error:
+        say(f"wrong answer, or none: {error}")
+        return ExitCode.FAILED
+    except ConfcomError as error:
+        sys.stderr.write(explain(error))
+        return error.exit_code
+    except KeyboardInterrupt:
+        return ExitCode.INTERRUPTED
 
 
 def say_as(name: str) -> Callable[[str], None]:

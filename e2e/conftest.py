@@ -67,10 +67,17 @@ def cluster(request: pytest.FixtureRequest) -> Iterator[Cluster]:
 
     It has one node; if any case of the session asks for `nodes`, three.
     """
-    interrupt_on_signals()
     several = any(SEVERAL in getattr(item, "fixturenames", ()) for item in request.session.items)
     options = request.config.option
     shape = Shape(nodes=NODES if several else 1, kubernetes=options.kubernetes, kubelet=options.kubelet)
+    with shared_cluster(shape) as running:
+        yield running
+
+
+@contextlib.contextmanager
+def shared_cluster(shape: Shape) -> Iterator[Cluster]:
+    """Have the running cluster, or a new one for the time, with our images."""
+    interrupt_on_signals()
     with only_session():
         archives = images.build_all()
         ours = not Cluster.runs()

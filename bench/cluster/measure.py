@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import base64
 import contextlib
-import secrets
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from bench.cluster.pods import pod_starts
@@ -18,14 +16,12 @@ from bench.serving import verify_sample
 from confcom.errors import UnavailableError
 from confcom.quote_provider.state_directory import ROOT_FOLDER
 from e2e import add_on
-from e2e.add_on import COMPONENT, SIMULATED_LABEL, SYSTEM
+from e2e.add_on import COMPONENT, ROOT_SECRET, SIMULATED_LABEL, SYSTEM
 from e2e.cluster import Cluster
 
 SGX_NODES = 2
 """Of the cluster's nodes, the first ones."""
-ROOT_SECRET = "confcom-simulated-root"  # noqa: S105  (its name)
-NAMESPACE_SECONDS = 120.0
-"""For a namespace to be gone with all Pods in it."""
+
 IDLE_SECONDS = 60.0
 STARTS_PER_ROUND = 3
 """Pairs of Pods."""
@@ -47,14 +43,14 @@ def measure(cluster: Cluster, rounds: int, directory: Path, say: Callable[[str],
     say(f"{IDLE_SECONDS:g} s of idle daemons")
     use = daemons_at_rest(pids)
     say(f"{rounds} rounds of quotes from Pods, and as many from the node")
-    with namespace(cluster) as name:
+    with cluster.new_namespace("bench") as name:
         quoted, sample = quote_rounds(cluster, name, here, rounds, directory)
     for component, pid in here.items():
         use.add("use", f"{component}: resident memory after all quotes", "MB", resident_bytes(pid) / 1e6)
     say(f"verifying {len(sample)} quotes")
     verify_sample(sample, platform_of(cluster, directory))
     say(f"{STARTS_PER_ROUND * rounds} starts of Pods with EPC, and as many without")
-    with namespace(cluster) as name:
+    with cluster.new_namespace("bench") as name:
         starts = pod_starts(cluster, cluster.node, name, STARTS_PER_ROUND * rounds)
     return [quoted, starts, use]
 
@@ -98,18 +94,6 @@ def daemons_at_rest(pids: Mapping[tuple[str, str], int]) -> Section:
         section.add("use", f"{component}: resident memory, idle", "MB", resident_bytes(pid) / 1e6)
         section.add("use", f"{component}: CPU, idle", "% of a core", used / took * 100)
     return section
-
-
-@contextmanager
-def namespace(cluster: Cluster) -> Iterator[str]:
-    """A namespace for some of the Pods, which go with it."""
-    name = f"bench-{secrets.token_hex(4)}"
-    cluster.kubectl("create", "namespace", name)
-    cluster.kubectl("wait", "--for=create", "serviceaccount/default", f"--namespace={name}")
-    try:
-        yield name
-    finally:
-        cluster.kubectl("delete", "namespace", name, timeout=NAMESPACE_SECONDS)
 
 
 def platform_of(cluster: Cluster, directory: Path) -> Path:

@@ -16,10 +16,10 @@ from pathlib import Path
 
 from bench.memory import MemoryGroup, limited_memory
 from bench.other_user import Work, attacking, require_root, running_as, stopped
-from bench.report import Section, publish, say_as
+from bench.report import Section, exit_code_of, publish, say_as
 from bench.soak.watch import Watched
 from bench.summary import Latency
-from confcom.errors import ConfcomError, ExitCode, explain
+from confcom.errors import ExitCode
 from confcom.sgx.quote import Quote
 from confcom.simulation.quoting_enclave import DEFAULT_QE_IDENTITY
 from e2e.attacks.kinds import KINDS
@@ -154,17 +154,17 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--output", type=Path, metavar="FILE", help="where the JSON goes (default: in bench/results)")
     options = parser.parse_args(arguments)
     say = say_as("soak")
-    try:
+
+    def work() -> int:
         require_root("the soak")
         with tempfile.TemporaryDirectory(dir="/tmp", prefix="soak-") as directory:
             soaked = soak(options.seconds, Path(directory), say)
-    except ConfcomError as error:
-        sys.stderr.write(explain(error))
-        return error.exit_code
-    failures = [*soaked.failures()]
-    publish("soak", sections(soaked), options.output, counts=soaked.counts, failures=failures)
-    sys.stdout.write("".join(f"FAILED {line}\n" for line in failures) or "nothing failed\n")
-    return ExitCode.FAILED if failures else ExitCode.OK
+        failures = [*soaked.failures()]
+        publish("soak", sections(soaked), options.output, counts=soaked.counts, failures=failures)
+        sys.stdout.write("".join(f"FAILED {line}\n" for line in failures) or "nothing failed\n")
+        return ExitCode.FAILED if failures else ExitCode.OK
+
+    return exit_code_of(work, say)
 
 
 def soak(seconds: float, directory: Path, say: Callable[[str], None]) -> Soaked:
