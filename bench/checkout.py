@@ -16,12 +16,7 @@ HELPER, PLUGIN = "confcom.quote_helper", "confcom.device_plugin"
 
 @dataclass(frozen=True, slots=True)
 class Checkout:
-    """Where daemons are started from.
-
-    Args:
-        python: of its virtual environment.
-        source: the directory with the package.
-    """
+    """Where daemons are started from."""
 
     python: str
     source: Path

@@ -40,10 +40,7 @@ class PreparedQuote:
 class Served:
     """What a load was given.
 
-    Args:
-        seconds: from the first connect() to the last answer, by the wall clock.
-        latencies: from before each connect() to the end of its answer, in seconds.
-        sample: quotes, each with the report data that it must carry.
+    Latencies are from before each connect() to the end of its answer, and each quote of the sample has its report data.
     """
 
     seconds: float

@@ -59,12 +59,7 @@ Command = Callable[[Path], tuple[Sequence[str], Mapping[str, str]]]
 
 @dataclass(frozen=True, slots=True)
 class Offer:
-    """What confcom offers on a node of one size.
-
-    Args:
-        counts: devices of each resource.
-        answers: what a container gets for one device of each resource.
-    """
+    """What confcom offers on a node of one size, and what a container gets for one device of each resource."""
 
     counts: dict[str, int]
     answers: dict[str, pb.ContainerAllocateResponse]

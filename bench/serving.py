@@ -35,12 +35,7 @@ class Server:
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """A directory for servers and their platform.
-
-    Args:
-        directory: the path is short, for sockets.
-        core: where servers run.
-    """
+    """A directory, with a path that is short enough for sockets, and the core on which servers run."""
 
     directory: Path
     core: int

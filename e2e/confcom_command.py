@@ -69,13 +69,7 @@ def refusals_of(done: Done) -> list[str]:
 
 @dataclass(frozen=True, slots=True)
 class AddOn:
-    """The enabled add-on.
-
-    Args:
-        cluster: where.
-        nodes: those that simulate.
-        offered_mib: how much EPC each of them offers.
-    """
+    """The enabled add-on on nodes that simulate, each of which offers so much EPC."""
 
     cluster: Cluster
     nodes: tuple[Node, ...]

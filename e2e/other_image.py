@@ -26,14 +26,7 @@ _NAME = "io.containerd.image.name"
 
 @dataclass(frozen=True, slots=True)
 class Changes:
-    """In what an image differs.
-
-    Args:
-        files: contents by absolute path, for a layer on top.
-        entrypoint: in place of the image's own, if it is given.
-        arguments: for the image's program, where a container has none of its own.
-        variables: added to the environment.
-    """
+    """In what an image differs: files by absolute path, its program, its default arguments, and more variables."""
 
     files: Mapping[str, bytes] = field(default_factory=dict)
     entrypoint: Sequence[str] = ()

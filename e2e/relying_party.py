@@ -19,12 +19,7 @@ NO_CHALLENGE = "00" * 64
 
 @dataclass(frozen=True, slots=True)
 class RelyingParty:
-    """What it trusts.
-
-    Args:
-        trust: the folder that `confcom simulation export` made.
-        mr_enclave: of the sample workload, in hexadecimal digits.
-    """
+    """It trusts a folder that `confcom simulation export` made, and the sample workload's enclave."""
 
     trust: Path
     mr_enclave: str

@@ -26,17 +26,12 @@ HERE = f"--namespace={SYSTEM}"
 
 @dataclass(frozen=True, slots=True)
 class SizedNode:
-    """A simulated node.
-
-    Args:
-        node: the node.
-        epc_mib: its EPC.
-        held_back_mib: how much of it is not offered, since a kubelet cannot have so many devices.
-    """
+    """A simulated node."""
 
     node: Node
     epc_mib: int
     held_back_mib: int = 0
+    """How much of it is not offered, since a kubelet cannot have so many devices."""
 
     @property
     def name(self) -> str:

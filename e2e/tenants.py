@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Unpack
 
-from e2e.add_on import ROOT
+from e2e.add_on import EPC, ROOT
 from e2e.cluster import Cluster
 from e2e.cluster.node import RunOptions
 from e2e.images_workshop import references
@@ -24,6 +24,9 @@ BASELINE = "pod-security.kubernetes.io/enforce=baseline"
 QUOTE_PREFIX = "quote: "
 DONE_SECONDS = 120.0
 """For a Pod to start and end: 3 s are usual on a machine that does nothing else."""
+
+CODE, CLIENT_RESULTS = "/code", "/results"
+"""Where a client's Pod finds its program, and leaves what it has to tell."""
 
 Manifest = dict[str, Any]
 
@@ -68,6 +71,32 @@ def quoting_pod(name: str, challenge: str, limits: Mapping[str, int], *, node: s
     """A Pod that prints a quote over a challenge, given in hexadecimal digits, and ends."""
     environment = {"SGX_AESM_ADDR": "1", "CONFCOM_CHALLENGE": challenge}
     return pod(name, container("main", limits=limits, environment=environment), node=node, **more)
+
+
+def client_pod(name: str, command: Sequence[str], package: str, results: Path, *, node: str, epc_mib: int) -> Manifest:
+    """A Pod that runs a package of the checkout, which is mounted read-only: an image has no tests in it.
+
+    It has testkit and the AESM socket beside, and leaves its results at `CLIENT_RESULTS`, a folder on the node as here.
+    """
+    mounts = {
+        "testkit": (ROOT / "testkit", f"{CODE}/testkit", True),
+        package: (ROOT / package, f"{CODE}/{package}", True),
+        "aesmd": (Path("/var/run/aesmd"), "/var/run/aesmd", True),
+        "results": (results, CLIENT_RESULTS, False),
+    }
+    main = container(
+        "client",
+        limits={EPC: epc_mib},
+        environment={"PYTHONPATH": CODE},
+        command=["python", *command],
+        volumeMounts=[
+            {"name": key, "mountPath": path, "readOnly": read_only} for key, (_, path, read_only) in mounts.items()
+        ],
+    )
+    volumes = [
+        {"name": key, "hostPath": {"path": str(path), "type": "Directory"}} for key, (path, _, _) in mounts.items()
+    ]
+    return pod(name, main, node=node, volumes=volumes)
 
 
 @dataclass(frozen=True, slots=True)

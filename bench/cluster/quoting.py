@@ -11,19 +11,17 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from bench.cluster.client import SOCKET, Process
+from bench.cluster.client import Process
 from bench.load import WrongAnswerError
 from bench.machine import SchedulerTimes, seconds_per_signature
 from bench.report import Section, in_turn
 from bench.summary import Latency
-from e2e.add_on import EPC, HELPER, ROOT
+from e2e.add_on import HELPER, ROOT
 from e2e.cluster import Cluster, Node
-from e2e.images_workshop import references
 from e2e.processes import end_group
+from e2e.tenants import CLIENT_RESULTS, client_pod
 from e2e.waiting import until
 
-CODE, RESULTS = "/code", "/results"
-"""Mount points of the program and of its results in a Pod."""
 PODS, NODE = "from Pods", "from the node"
 PROCESSES, CLIENTS, QUOTES = 4, 16, 1000
 """Pods, clients in each of them, and quotes of each of them in each round."""
@@ -95,41 +93,11 @@ def _wait(processes: Sequence[Process], state: str, turn: int) -> None:
 def in_pods(cluster: Cluster, namespace: str, rounds: int, directory: Path) -> Iterator[list[Process]]:
     """Run each process of the load in a Pod with 1 MiB of EPC; the Pods go with their namespace."""
     processes = [_process(directory, f"client-{number}") for number in range(PROCESSES)]
-    items = [_pod(process.folder, cluster.node.name, rounds) for process in processes]
+    command, node = _command(CLIENT_RESULTS, rounds), cluster.node.name
+    items = [client_pod(one.folder.name, command, "bench", one.folder, node=node, epc_mib=1) for one in processes]
     manifest = json.dumps({"apiVersion": "v1", "kind": "List", "items": items})
     cluster.kubectl("create", f"--namespace={namespace}", "--filename=-", input=manifest)
     yield processes
-
-
-def _pod(folder: Path, node: str, rounds: int) -> dict[str, object]:
-    """A Pod of the load; its program is mounted read-only, since an image has no benchmark."""
-    mounts = {
-        "testkit": (ROOT / "testkit", f"{CODE}/testkit", True),
-        "bench": (ROOT / "bench", f"{CODE}/bench", True),
-        "aesmd": (SOCKET.parent, str(SOCKET.parent), True),
-        "results": (folder, RESULTS, False),
-    }
-    container = {
-        "name": "client",
-        "image": references("sample-workload")[0],
-        "imagePullPolicy": "Never",
-        "command": ["python", *_command(RESULTS, rounds)],
-        "env": [{"name": "PYTHONPATH", "value": CODE}],
-        "resources": {"limits": {EPC: 1}},
-        "volumeMounts": [
-            {"name": name, "mountPath": path, "readOnly": read_only} for name, (_, path, read_only) in mounts.items()
-        ],
-    }
-    spec = {
-        "restartPolicy": "Never",
-        "nodeSelector": {"kubernetes.io/hostname": node},
-        "containers": [container],
-        "volumes": [
-            {"name": name, "hostPath": {"path": str(path), "type": "Directory"}}
-            for name, (path, _, _) in mounts.items()
-        ],
-    }
-    return {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": folder.name}, "spec": spec}
 
 
 @contextmanager

@@ -25,12 +25,7 @@ IMAGE: Final = "registry.example.com/enclave:1.0"
 
 @dataclass(frozen=True, slots=True)
 class Made:
-    """A container as it is admitted.
-
-    Args:
-        limits: all of them; requests are the same.
-        env: the variables, in this order; None for one that has no literal value.
-    """
+    """A container as it is admitted; requests are the limits. A variable without a literal value is None."""
 
     limits: Mapping[str, str] = field(default_factory=dict)
     env: Mapping[str, str | None] = field(default_factory=dict)
@@ -38,16 +33,10 @@ class Made:
 
 @dataclass(frozen=True, slots=True)
 class Pattern:
-    """A way to ask for EPC.
+    """A way to ask for EPC: the containers as they are admitted, or a part of the refusal.
 
-    Args:
-        name: for people.
-        pod: the Pod, as somebody applies it.
-        made: its containers as they are admitted, by name; empty if it is refused.
-        refused: a part of the message; who applies a template of it is warned with it.
-        warned: a part of the warning that who applies a template of it gets.
-        trusted: whether its namespace may ask for the provision device.
-        used: who has such manifests; empty for what was made up.
+    Who applies a template of it is warned with the refusal, or with `warned`. `trusted` tells whether its namespace may
+    ask for the provision device, `used` who has such manifests.
     """
 
     name: str

@@ -32,14 +32,7 @@ def most_descriptors() -> int:
 
 @dataclass(slots=True)
 class Counts:
-    """What an attacker did.
-
-    Args:
-        made: connections.
-        refused: that were not made, or in which nothing could be sent.
-        most_held: at one time.
-        renderings: of metrics that differed from each other, of those who ask for them.
-    """
+    """Connections of an attacker, and how many renderings of metrics differed from each other."""
 
     made: int = 0
     refused: int = 0

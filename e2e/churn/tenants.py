@@ -8,7 +8,6 @@ import random
 import threading
 import time
 from dataclasses import dataclass, field
-from typing import Any
 
 import httpx2
 
@@ -16,7 +15,7 @@ from confcom.errors import ConfcomError
 from confcom.kubernetes.objects import TERMINAL
 from e2e.add_on import EPC
 from e2e.churn.ledger import Ledger
-from e2e.images_workshop import references
+from e2e.tenants import Manifest, container, pod
 
 PAUSE_SECONDS = 1.0
 """Between two Pods of a node."""
@@ -33,32 +32,18 @@ LIFE_SECONDS = (3.0, 25.0)
 """How long Pods that end not by themselves are left alone."""
 PATIENCE_SECONDS = 25.0
 """After it those Pods are deleted too that have not ended by themselves: most of these wait for EPC."""
-GRACE_SECONDS = 1
 HOLD = "trap 'exit 0' TERM; sleep 3600 & wait $!"
 CONFLICT = {http.HTTPStatus.NOT_FOUND, http.HTTPStatus.CONFLICT}
 """Somebody was quicker; here, the end of a Pod whose deletion has been asked for already."""
 
 
-def pod(name: str, node: str, limits: dict[str, object], *, seconds: float | None) -> dict[str, Any]:
+def tenant_pod(name: str, node: str, limits: dict[str, int | str], *, seconds: float | None) -> Manifest:
     """A Pod that runs a program for some seconds, or holds its EPC until it is deleted (None)."""
     program = HOLD if seconds is None else f"sleep {seconds:.2f}"
-    container = {
-        "name": "main",
-        "image": references("sample-workload")[0],
-        "imagePullPolicy": "Never",
-        "command": ["/bin/sh", "-c", program],
-        "resources": {"limits": limits},
-    }
-    spec = {
-        # One that holds would be started again, and that is how it is seen that it ended.
-        "restartPolicy": "Always" if seconds is None else "Never",
-        "nodeSelector": {"kubernetes.io/hostname": node},
-        "terminationGracePeriodSeconds": GRACE_SECONDS,
-        "automountServiceAccountToken": False,
-        "enableServiceLinks": False,
-        "containers": [container],
-    }
-    return {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name}, "spec": spec}
+    main = container("main", limits=limits, command=["/bin/sh", "-c", program])
+    # One that holds would be started again, and that is how it is seen that it ended.
+    restart = "Always" if seconds is None else "Never"
+    return pod(name, main, node=node, restartPolicy=restart, automountServiceAccountToken=False)
 
 
 @dataclass(slots=True)
@@ -111,10 +96,10 @@ class Tenants:
         self.made += 1
         name = f"{self.node}-tenant-{self.made}"
         mib = self.choose.randint(1, self.epc_mib if self.choose.random() < LARGE else self.epc_mib // SHARE)
-        limits: dict[str, object] = self.choose.choice([{EPC: mib}, {BYTES_NAME: f"{mib}Mi"}])
+        limits: dict[str, int | str] = self.choose.choice([{EPC: mib}, {BYTES_NAME: f"{mib}Mi"}])
         seconds = self.choose.choice([None, self.choose.uniform(*SHORT_SECONDS)])
         self._due[name] = now + (self.choose.uniform(*LIFE_SECONDS) if seconds is None else PATIENCE_SECONDS)
-        manifest = pod(name, self.node, limits, seconds=seconds)
+        manifest = tenant_pod(name, self.node, limits, seconds=seconds)
         answer = self.api.post(self.path, content=json.dumps(manifest), headers={"Content-Type": "application/json"})
         _accepted(answer)
 

@@ -34,12 +34,7 @@ _UNTOLD = (_ENV, "--unset=CONFCOM_SGX_PLATFORM", _PYTHON, "-m", "confcom.sample_
 class AesmdImages:
     """The stand-ins on all nodes of a cluster, as digests of `REPOSITORY`.
 
-    Args:
-        helper: our quote helper.
-        other_helper: the same, as another image.
-        stub: the one that can be told to fail.
-        root: the root in which the chains of their quotes end, PEM.
-        trust: what `confcom simulation export` wrote for relying parties.
+    `stub` is the one that can be told to fail; the chains of their quotes end in `root`, which relying parties trust.
     """
 
     helper: str

@@ -12,13 +12,8 @@ from typing import Self
 class Attestation:
     """One attestation. Times are of CLOCK_MONOTONIC, in seconds, which all pods of a machine share with it.
 
-    Args:
-        began: when.
-        late: whether that was more than a second after its time, because the one before took so long.
-        seconds: of each call.
-        renewals: how often the client was told 42 and called InitQuoteEx again.
-        failure: what the client would complain about; empty if it got what it wanted.
-        quotes: those that it got, each with the report data that it is over.
+    It is late if it began more than a second after its time. `seconds` are those of each call, `renewals` tells how
+    often the client got 42 and called InitQuoteEx again. Each quote has the report data that it is over.
     """
 
     began: float

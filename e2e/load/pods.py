@@ -8,11 +8,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from e2e.add_on import EPC, ROOT
 from e2e.cluster import Cluster, Node
-from e2e.images_workshop import references
 from e2e.load.attestation import Attestation
 from e2e.load.client import RESULTS, STOP
+from e2e.tenants import CLIENT_RESULTS, Manifest, client_pod
 from e2e.waiting import until
 from testkit.replay.clients import FORTANIX, GRAMINE, INTEL_QL_WRAPPER, INTEL_QUOTE_EX, OPEN_ENCLAVE
 
@@ -21,9 +20,6 @@ CLIENTS_PER_NODE = (
     (FORTANIX, GRAMINE, OPEN_ENCLAVE, INTEL_QUOTE_EX),
 )
 """Eight, of all five kinds; Gramine, which keeps its target info, on both nodes."""
-
-CODE, DATA = "/code", "/results"
-"""Where a pod finds the clients, and leaves what it has to tell."""
 
 TAIL_BYTES = 64 * 1024
 """More than the longest line: two quotes of 4.6 kB each, in base64."""
@@ -57,36 +53,9 @@ class LoadPod:
             complete = lines.read().split(b"\n")[:-1]
         return Attestation.parse(complete[-1]).began if complete else float("-inf")
 
-    def manifest(self, rate: float) -> dict[str, object]:
-        """The pod. What it runs is mounted, read-only: an image has no tests in it."""
-        mounts = {
-            "testkit": (ROOT / "testkit", f"{CODE}/testkit", True),
-            "e2e": (ROOT / "e2e", f"{CODE}/e2e", True),
-            "aesmd": (Path("/var/run/aesmd"), "/var/run/aesmd", True),
-            "results": (self.folder, DATA, False),
-        }
-        container = {
-            "name": "client",
-            "image": references("sample-workload")[0],
-            "imagePullPolicy": "Never",
-            "command": ["python", "-m", "e2e.load.client", self.client, str(rate), DATA],
-            "env": [{"name": "PYTHONPATH", "value": CODE}],
-            "resources": {"limits": {EPC: self.epc_mib}},
-            "volumeMounts": [
-                {"name": name, "mountPath": path, "readOnly": read_only}
-                for name, (_, path, read_only) in mounts.items()
-            ],
-        }
-        spec = {
-            "restartPolicy": "Never",
-            "nodeSelector": {"kubernetes.io/hostname": self.node},
-            "containers": [container],
-            "volumes": [
-                {"name": name, "hostPath": {"path": str(path), "type": "Directory"}}
-                for name, (path, _, _) in mounts.items()
-            ],
-        }
-        return {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": self.name}, "spec": spec}
+    def manifest(self, rate: float) -> Manifest:
+        command = ("-m", "e2e.load.client", self.client, str(rate), CLIENT_RESULTS)
+        return client_pod(self.name, command, "e2e", self.folder, node=self.node, epc_mib=self.epc_mib)
 
 
 @dataclass(frozen=True, slots=True)
