@@ -134,16 +134,11 @@ class Outcome:
 
     def table(self) -> Iterator[str]:
         """A line per client; times of calls in milliseconds."""
-        yield (
-            f"{'pod':12}{'client':24}{'attested':>9}{'quotes':>8}{'per s':>7}{'failed':>8}{'after 42':>9}{'late':>6}"
-            f"{'p50':>8}{'p99':>8}{'longest':>9}"
-        )
         for pod, done in self.attestations.items():
             took = Latency.of([seconds for one in done for seconds in one.seconds])
-            quotes, failed = sum(len(one.quotes) for one in done), sum(bool(one.failure) for one in done)
-            rate = (len(done) - 1) / (done[-1].began - done[0].began) if len(done) > 1 else 0.0
+            failed, renewed = sum(bool(one.failure) for one in done), sum(one.renewals for one in done)
             yield (
-                f"{pod.name:12}{pod.client:24}{len(done):9}{quotes:8}{rate:7.1f}{failed:8}"
-                f"{sum(one.renewals for one in done):9}{sum(one.late for one in done):6}"
-                f"{took.p50 * 1e3:8.2f}{took.p99 * 1e3:8.2f}{took.longest * 1e3:9.1f}"
+                f"{pod.name} {pod.client}: {len(done)} attested, {failed} failed, {renewed} after 42, "
+                f"{sum(one.late for one in done)} late; p50 {took.p50 * 1e3:.2f}, p99 {took.p99 * 1e3:.2f}, "
+                f"longest {took.longest * 1e3:.1f}"
             )

@@ -18,7 +18,8 @@ from testkit.replay.clients import INTEL_QUOTE_EX
 
 RATE = 10.0
 """The victim's attestations per second."""
-BEFORE_SECONDS = 20.0
+AROUND_SECONDS = 10.0
+"""Before and after all attacks."""
 ATTACK_SECONDS = 20.0
 MORE_SECONDS = 15.0
 """For which an attacker goes on after what was watched: nothing ends while it is."""
@@ -74,17 +75,32 @@ def attackers(cluster):
 
 
 @pytest.fixture
-def start_victim(cluster, namespace, tmp_path):
-    """Starts the Pod that attests, once the add-on is as the case wants it; returns it and the time before attacks."""
+def go_through(cluster, attackers, namespace, tmp_path, tell):
+    """Carries out attacks, after some time without any and before some more, beside a Pod that attests.
 
-    def start():
+    Returns the victim's attestations by attack; nothing may go wrong with the daemons.
+    """
+
+    def go(phases):
         pod = LoadPod("victim", INTEL_QUOTE_EX.name, cluster.node.name, 1, tmp_path / "victim")
-        load = Load.run(cluster, namespace, [pod], rate=RATE)
-        began = time.monotonic()
-        load.wait_past(began + BEFORE_SECONDS)
-        return load, (began, began + BEFORE_SECONDS)
+        load, began = Load.run(cluster, namespace, [pod], rate=RATE), time.monotonic()
+        load.wait_past(began + AROUND_SECONDS)
+        periods, harmed = {"before": (began, began + AROUND_SECONDS)}, {}
+        for phase in phases:
+            periods[phase.kind], harmed[phase.kind] = attack(attackers, phase, tell)
+        ended = time.monotonic()
+        load.wait_past(ended + AROUND_SECONDS)
+        periods["after"] = (ended, ended + AROUND_SECONDS)
+        load.stop()
+        install(cluster)
+        attestations = [*load.pods[0].attestations()]
+        seen = {name: Period.of(attestations, *period) for name, period in periods.items()}
+        for name, period in seen.items():
+            tell(f"{name}: {period}")
+        assert {name: found for name, found in harmed.items() if found} == {}
+        return seen
 
-    return start
+    return go
 
 
 def install(cluster, *settings):
@@ -141,40 +157,14 @@ def attack(attackers, phase, tell):
     return (began, ended), harm(before, after, stayed_ready=not phase.log_stalled)
 
 
-def test_attacks_and_an_update_beside_them_cost_nothing(cluster, attackers, start_victim, tell):
+def test_attacks_and_an_update_beside_them_cost_nothing(cluster, go_through):
     install(cluster)
-    load, before = start_victim()
-    periods, harmed = {"before": before}, {}
-    for phase in PHASES:
-        periods[phase.kind], harmed[phase.kind] = attack(attackers, phase, tell)
-    load.stop()
-    install(cluster)
-
-    attestations = [*load.pods[0].attestations()]
-    seen = {name: Period.of(attestations, *period) for name, period in periods.items()}
-    for name, period in seen.items():
-        tell(f"{name}: {period}")
-    assert {name: found for name, found in harmed.items() if found} == {}
+    seen = go_through(PHASES)
     assert {name: period.failures for name, period in seen.items() if period.failures or not period.made} == {}
 
 
-def test_attacks_without_host_pid_leave_the_helper_alive(cluster, attackers, start_victim, tell):
+def test_attacks_without_host_pid_leave_the_helper_alive(cluster, go_through):
     install(cluster, "quoteHelper.hostPID=false")
-    load, before = start_victim()
-    periods, harmed = {"before": before}, {}
-    for phase in WITHOUT_PODS:
-        periods[phase.kind], harmed[phase.kind] = attack(attackers, phase, tell)
-        load.wait_past(time.monotonic())
-    ended = time.monotonic()
-    load.wait_past(ended + ATTACK_SECONDS / 4)
-    load.stop()
-    install(cluster)
-
-    attestations = [*load.pods[0].attestations()]
-    for name, period in periods.items():
-        tell(f"{name}: {Period.of(attestations, *period)}")
-    assert {name: found for name, found in harmed.items() if found} == {}
-    assert Period.of(attestations, *before).failures == ()
+    seen = go_through(WITHOUT_PODS)
     # What the attacks cost ends with them.
-    after = Period.of(attestations, ended, attestations[-1].began + 1)
-    assert (after.failures, bool(after.made)) == ((), True)
+    assert [(seen[name].failures, bool(seen[name].made)) for name in ("before", "after")] == [((), True)] * 2
