@@ -1,4 +1,5 @@
 import itertools
+import tracemalloc
 
 import pytest
 from hypothesis import given
@@ -7,7 +8,9 @@ from hypothesis import strategies as st
 from confcom.aesm.error_code import AesmErrorCode
 from confcom.aesm.errors import ConnectionClosedError, ProtocolError, SessionMisuseError
 from confcom.aesm.framing import MAX_REQUEST_SIZE, encode_frame
+from confcom.aesm.message_codec import encode_request
 from confcom.aesm.messages import (
+    GetQuoteExRequest,
     GetQuoteSizeExRequest,
     GetQuoteSizeExResponse,
     GetSupportedAttKeyIdNumRequest,
@@ -72,6 +75,7 @@ def test_a_request_that_is_cut_is_a_violation():
         assert session.receive(NUM) is None
 
 
+@pytest.mark.parametrize("split", [0, 1, 3])
 @pytest.mark.parametrize(
     "data",
     [
@@ -84,11 +88,14 @@ def test_a_request_that_is_cut_is_a_violation():
     ],
     ids=["length 0", "length 4 GiB", "length over the cap", "garbage", "field 20", "unknown field"],
 )
-def test_what_is_no_request_is_a_violation_and_ends_the_session(data):
+def test_what_is_no_request_is_a_violation_and_ends_the_session(data, split):
     session = ServerSession()
-    event = session.receive(data)
+    assert session.receive(data[:split]) is None
+    event = session.receive(data[split:])
     assert isinstance(event, ProtocolViolation)
     assert isinstance(event.error, ProtocolError)
+    require_style(event.error, "why", "remedy")
+    assert session.started
     assert session.receive(NUM) is None
     assert session.receive_eof() is None
     with pytest.raises(SessionMisuseError):
@@ -104,6 +111,30 @@ def test_an_answer_to_another_request_or_none_is_refused():
     with raises("session-misuse", SessionMisuseError, "why", naming="GetQuoteSizeEx"):
         session.respond(GetQuoteSizeExResponse(0, 4600))
     assert session.respond(GetSupportedAttKeyIdNumResponse(0, 1)) == NUM_ANSWER
+
+
+def test_the_largest_request_is_taken():
+    assert MAX_REQUEST_SIZE == 65_536 > 39 * 1667, "the largest request of a known client has 1,667 bytes"
+    report = bytes(MAX_REQUEST_SIZE - len(encode_request(GetQuoteExRequest(b"", 1))) - 4)
+    data = encode_frame(encode_request(GetQuoteExRequest(report, 1)))
+    assert len(data) == 4 + MAX_REQUEST_SIZE
+    assert isinstance(ServerSession().receive(data), RequestReceived)
+
+
+def test_memory_is_bounded_by_the_request_whatever_arrives():
+    flood = bytes(4 * 1024 * 1024)
+    session = ServerSession()
+    tracemalloc.start()
+    try:
+        session.receive(MAX_REQUEST_SIZE.to_bytes(4, "little"))
+        after_header = tracemalloc.get_traced_memory()[1]
+        session.receive(flood)
+        session.receive(flood)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert after_header < 4096, "room was taken for a length that was merely announced"
+    assert peak < 4 * MAX_REQUEST_SIZE
 
 
 @st.composite

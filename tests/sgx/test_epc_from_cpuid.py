@@ -1,3 +1,5 @@
+"""What one sub-leaf says; of which leaves a processor is asked is tested with the plugin's discovery."""
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -9,18 +11,8 @@ from confcom.sgx.epc_from_cpuid import (
     EpcSectionKind,
     decode_epc_section,
     enumerate_epc,
-    sgx_supported,
-    whole_mib,
 )
-from testkit.hosts.fake import MIB, section
-
-
-def processor(*subleaves, max_leaf=0x16, leaf7_ebx=0x4):
-    """A reader that knows exactly what a processor must be asked."""
-    known = {(0, 0): CpuidRegisters(max_leaf, 0, 0, 0), (7, 0): CpuidRegisters(0, leaf7_ebx, 0, 0)}
-    known |= {(0x12, 2 + n): r for n, r in enumerate(subleaves)}
-    return lambda leaf, subleaf: known[leaf, subleaf]
-
+from testkit.hosts.fake import GIB, MIB, processor, section
 
 PAGES = st.integers(0, (1 << 40) - 1).map(lambda page: page << 12)
 
@@ -34,48 +26,40 @@ def test_every_section_is_decoded(base, size, noise_low, noise_high, properties)
     assert found == EpcSection(EpcSectionKind.EPC, base, size)
 
 
-def test_type_zero_ends_and_other_types_are_unknown():
-    for eax in (0, 0xFFFFFFF0):
-        assert decode_epc_section(eax, 1, 0x1000, 1) == EpcSection(EpcSectionKind.END, base=0, size=0)
-    for kind in (2, 3, 15):
-        assert decode_epc_section(kind, 1, 0x1000, 1) == EpcSection(EpcSectionKind.UNKNOWN, base=0, size=0)
+@pytest.mark.parametrize(
+    ("eax", "kind"),
+    [(0, EpcSectionKind.END), (0xFFFFFFF0, EpcSectionKind.END), *((n, EpcSectionKind.UNKNOWN) for n in (2, 3, 15))],
+)
+def test_type_zero_ends_and_other_types_are_unknown(eax, kind):
+    assert decode_epc_section(eax, 1, 0x1000, 1) == EpcSection(kind, base=0, size=0)
+
+
+def enumerated(leaves):
+    return [(found.base, found.size) for found in enumerate_epc(lambda *leaf: leaves[leaf])]
+
+
+def test_sections_are_enumerated_to_the_end_marker_or_the_eighth():
+    leaves = processor(93 * MIB, MIB, 256 * GIB)
+    leaves[0x12, 3] = section(MIB, kind=2)
+    leaves[0x12, 4] = section(256 * GIB, base=0x80_0000_0000)
+    leaves[0x12, 6] = section(MIB)
+    assert enumerated(leaves) == [(0x1_0000_0000, 93 * MIB), (0x80_0000_0000, 256 * GIB)]
+    without_an_end = processor(*[MIB] * 8)
+    del without_an_end[0x12, 10]
+    assert len(enumerated(without_an_end)) == 8
 
 
 @pytest.mark.parametrize(
-    ("max_leaf", "ebx", "expected"),
-    [(0x12, 0x4, True), (0x20, 0xFFFFFFFF, True), (0x11, 0x4, False), (0x12, 0xFFFFFFFB, False), (0x12, 0, False)],
+    ("leaves", "sections"),
+    [
+        (processor(MIB, max_leaf=0x12), 1),
+        (processor(MIB) | {(7, 0): CpuidRegisters(0, 0xFFFFFFFF, 0, 0)}, 1),
+        (processor(MIB) | {(7, 0): CpuidRegisters(0, 0xFFFFFFFB, 0, 0)}, 0),
+        (processor(MIB) | {(0, 0): CpuidRegisters(0x11, 0, 0, 0)}, 0),
+    ],
 )
-def test_support_needs_the_leaf_and_the_feature(max_leaf, ebx, expected):
-    assert sgx_supported(max_leaf, ebx) is expected
-
-
-def test_sections_are_enumerated_to_the_end_marker():
-    first, second = section(93 * MIB), section(256 << 30, base=0x80_0000_0000)
-    end = CpuidRegisters(0, 0, 0, 0)
-    found = enumerate_epc(processor(first, section(MIB, kind=2), second, end, first))
-    assert found == (
-        EpcSection(EpcSectionKind.EPC, 0x1_0000_0000, 93 * MIB),
-        EpcSection(EpcSectionKind.EPC, 0x80_0000_0000, 256 << 30),
-    )
-
-
-def test_a_processor_is_asked_only_for_leaves_that_it_has():
-    assert len(enumerate_epc(processor(section(MIB), CpuidRegisters(0, 0, 0, 0), max_leaf=0x12))) == 1
-    assert enumerate_epc(processor(leaf7_ebx=0)) == ()
-    assert enumerate_epc(processor(max_leaf=0x11)) == ()
-    too_old_for_leaf_7 = {(0, 0): CpuidRegisters(6, 0, 0, 0)}
-    assert enumerate_epc(lambda leaf, subleaf: too_old_for_leaf_7[leaf, subleaf]) == ()
-
-
-def test_a_processor_without_an_end_marker_is_asked_eight_times():
-    assert len(enumerate_epc(processor(*[section(MIB)] * 8))) == 8
-
-
-def test_sizes_are_summed_before_they_are_rounded_down():
-    assert whole_mib([MIB - 1, 1]) == 1
-    assert whole_mib([3 * MIB // 2, 3 * MIB // 2]) == 3
-    assert whole_mib([MIB - 1]) == 0
-    assert whole_mib([]) == 0
+def test_support_needs_the_leaf_and_the_feature(leaves, sections):
+    assert len(enumerated(leaves)) == sections
 
 
 def test_azures_sizes_by_their_epc():

@@ -71,6 +71,12 @@ def test_a_structure_with_a_field_of_another_size_is_not_written(codec, size, ch
         replace(codec.parse(bytes(size)), **change).encode()
 
 
+def test_an_integer_out_of_range_is_not_written():
+    for change in ({"isv_svn": 0x10000}, {"isv_prod_id": -1}, {"misc_select": 1 << 32}, {"flags": 1 << 64}):
+        with raises("out-of-range", MalformedError, "why"):
+            replace(ReportBody.parse(bytes(384)), **change).encode()
+
+
 @pytest.mark.parametrize(
     ("flags", "names"),
     [

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from confcom.errors import MalformedError
 from confcom.simulation.platform import SimulatedPlatform
 from confcom.simulation.root_seed import CHECK, CREATED, SEED, RootSeed, RootSeedError
 from testkit.raised import raises
@@ -26,6 +27,12 @@ def test_the_root_of_a_seed_never_changes():
     assert quoting_enclave.enclave.mr_enclave.hex() == GOLDEN["qe_mr_enclave"]
     assert quoting_enclave.enclave.mr_signer.hex() == GOLDEN["qe_mr_signer"]
     assert quoting_enclave.pub_key_id.hex() == GOLDEN["qe_pub_key_id"]
+
+
+def test_a_seed_of_another_size_makes_no_platform(now):
+    for size in (0, 31, 33):
+        with raises("wrong-size", MalformedError, "remedy"):
+            SimulatedPlatform.create(bytes(size), now)
 
 
 @given(SEEDS)

@@ -15,7 +15,6 @@ from confcom.quote_provider.state_directory import open_or_create_platform, open
 from confcom.sgx.certificates import key_id
 from confcom.sgx.report import QeReportInfo, Report
 from confcom.simulation.enclave import ReportRejectedError
-from confcom.simulation.pki import Validity
 from confcom.simulation.platform import SimulatedPlatform
 from confcom.simulation.quoting_enclave import DEFAULT_QE_IDENTITY, QuotingEnclaveIdentity
 

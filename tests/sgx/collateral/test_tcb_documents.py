@@ -145,6 +145,13 @@ def test_a_level_has_sixteen_components():
         ("tcbInfo", ("tcbLevels", 0, "tcbDate"), "2025-11-12"),
         ("tcbInfo", ("tcbLevels", 0, "advisoryIDs"), "INTEL-SA-00334"),
         ("tcbInfo", ("tcbLevels",), {}),
+        ("tcbInfo", ("tcbLevels", 0, "advisoryIDs"), ["INTEL-SA-00334", 1]),
+        ("tcbInfo", ("fmspc",), "zz906EA10000"),
+        *(("tcbInfo", ("tcbType",), value) for value in (1 << 31, -1, True, "0")),
+        ("tcbInfo", ("issueDate",), "2026-02-30T00:00:00Z"),
+        ("tcbInfo", ("issueDate",), "2026-1-1T0:0:0Z"),
+        ("tcbInfo", ("nextUpdate",), "2026-11-24T01:02:03+00:00"),
+        ("tcbInfo", ("nextUpdate",), "\u0662\u0660\u0662\u0666-11-24T01:02:03Z"),
         ("enclaveIdentity", ("miscselect",), "0000000"),
         ("enclaveIdentity", ("miscselectMask",), "FFFFFFFFFF"),
         ("enclaveIdentity", ("attributes",), "11"),
@@ -162,6 +169,12 @@ def test_a_value_out_of_range_is_refused(name, path, value):
     code = "unknown-tcb-status" if path[-1] == "tcbStatus" else "wrong-member"
     with raises(code, MalformedError, naming=f".{path[-1]} "):
         codec.parse(document(name, changed(original, path, value)))
+
+
+def test_a_level_that_is_no_object_is_refused_by_its_path():
+    for path, named in ((("tcbLevels", 1), "[1]"), (("tcbLevels", 1, "tcb"), "[1].tcb")):
+        with raises("not-a-json-object", MalformedError, naming=f"tcbInfo.tcbLevels{named} "):
+            tcb_info(changed(TCB_INFO, path, [1]))
 
 
 def test_the_largest_values_are_read():
