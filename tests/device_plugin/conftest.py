@@ -11,8 +11,8 @@ from testkit.plugin_process import PluginProcess
 
 @pytest.fixture
 def directory(short_dir):
-    """The device plugin directory."""
-    made = short_dir / "plugins"
+    """The device plugin directory; gRPC reads the paths in it as URIs."""
+    made = short_dir / "a b%20c#"
     made.mkdir()
     return made
 

@@ -1,8 +1,10 @@
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from confcom.device_plugin.discovery.epc_discovery import Discovery, EpcSection, EpcSource, Platform
+from confcom.device_plugin.discovery.epc_discovery import discover
 from confcom.device_plugin.resources import Resource, ResourceKind, ResourceSettings, plan_resources
 from confcom.errors import SettingsError
 from confcom.kubernetes.epc_accounting import (
@@ -14,11 +16,11 @@ from confcom.kubernetes.epc_accounting import (
     EpcInUse,
     parse_api_version,
 )
-from confcom.sgx.epc_from_cpuid import MIB
+from testkit.hosts.fake import FakeHost
 
 
 def found(mib, *, provision="/dev/null"):
-    return Discovery(Platform.SIMULATED, EpcSource.SIMULATED, "", (EpcSection(0, mib * MIB),), "/dev/null", provision)
+    return replace(discover(FakeHost(), simulated_epc_mib=mib), provision_node=provision)
 
 
 def test_names_and_counts():

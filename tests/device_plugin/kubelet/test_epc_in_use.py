@@ -12,9 +12,7 @@ from confcom.kubelet_api.checkpoint import (
     encode_checkpoint,
 )
 from confcom.kubelet_api.device_list import MAX_DEVICES, device_id
-from confcom.kubernetes.epc_accounting import (
-    EpcInUse,
-)
+from confcom.kubernetes.epc_accounting import EpcInUse
 from testkit.raised import raises
 
 

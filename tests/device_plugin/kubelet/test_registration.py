@@ -13,6 +13,7 @@ from prometheus_client import CollectorRegistry
 
 from confcom.device_plugin.discovery.device_nodes import Problem
 from confcom.device_plugin.discovery.device_watch import DeviceAvailability
+from confcom.device_plugin.discovery.epc_discovery import discover
 from confcom.device_plugin.kubelet import endpoint, registration
 from confcom.device_plugin.kubelet.allocation import Allocator
 from confcom.device_plugin.kubelet.endpoint import Endpoint, ResourceServicer
@@ -30,7 +31,7 @@ from confcom.device_plugin.resources import EPC_RESOURCE, Resource, ResourceKind
 from confcom.kubelet_api import deviceplugin_pb2 as pb
 from confcom.kubelet_api import services
 from confcom.kubelet_api.device_list import encode_device_list
-from testkit.node_model import discovered
+from testkit.hosts.fake import FakeHost
 from testkit.waiting import until
 
 
@@ -56,7 +57,7 @@ def sleeps():
 async def registrar(directory, sleeps):
     metrics = PluginMetrics(CollectorRegistry())
     resource = Resource(ResourceKind.EPC, EPC_RESOURCE, 4)
-    allocator = Allocator(resource, discovered(28), "/var/run/aesmd")
+    allocator = Allocator(resource, discover(FakeHost(), simulated_epc_mib=28), "/var/run/aesmd")
     numbers = iter(range(1000))
     names = SocketNames(directory, "confcom", "me0")
 
@@ -292,23 +293,6 @@ async def test_a_device_lost_during_register_ends_the_attempt(kubelet, registrar
     device.mark_available()
     await kubelet.until_list(EPC_RESOURCE, registrations=2)
     assert len(kubelet.requests) == 2
-    assert kubelet.failed_dial_backs == 0
-
-
-async def test_each_return_of_a_device_is_one_registration(kubelet, registrar, device):
-    """At a new socket, also where the kubelet restarted while the device was lost."""
-    await kubelet.start()
-    device.run()
-    for number in range(1, 4):
-        await kubelet.until_list(EPC_RESOURCE, registrations=number)
-        await device.take()
-        await kubelet.until(lambda: not kubelet.lists[EPC_RESOURCE])
-        if number == 2:
-            await kubelet.stop()
-            await kubelet.start()
-        device.mark_available()
-    await kubelet.until_list(EPC_RESOURCE, registrations=4)
-    assert len({request.endpoint for request in kubelet.requests}) == len(kubelet.requests) == 4
     assert kubelet.failed_dial_backs == 0
 
 
