@@ -85,8 +85,8 @@ class HelperLimits:
     SERVICE_UNAVAILABLE while there is no provider. Intel's client gives up after 15 s, and a refusal explains more than
     a time-out."""
     peer_wait_seconds: float = 3.0
-    """How long a complete request waits for its peer to fall below its limits, before it is refused with BUSY. The wait
-    for its turn may follow; both together are no longer than Intel's client waits."""
+    """How long a connection waits for its peer to fall below its limits, before its request is refused with BUSY. The
+    wait for its turn may follow; both together are no longer than Intel's client waits."""
     call_seconds: float = 48.0
     """For one call of a blocking provider: a minute together with `provider_wait_seconds`, and twelve seconds more if
     the provider was lost during a first call. Only clients that never give up (Gramine) still wait then; the limit

@@ -18,7 +18,7 @@ from confcom.quote_helper.transport.peers import Peer
 LIMITS = HelperLimits(max_waiting=64, unread_memory=PEERS * UNREAD_RESERVE + (256 << 10))
 REQUESTS = st.sampled_from([512, 8192, 13_346, 65_536]).map(lambda size: GetQuoteExRequest(b"", size))
 STEPS = st.tuples(
-    st.sampled_from(["ask", "ask", "ask", "answer", "send", "end"]),
+    st.sampled_from(["ask", "ask", "ask", "answer", "send", "end", "give up"]),
     st.integers(0, PEERS - 2),
     st.integers(0, 1000),
     REQUESTS | st.just(GetSupportedAttKeyIdNumRequest()),
@@ -37,7 +37,7 @@ class Model:
 
     def __init__(self, limits):
         self.accounts = Accounts(limits)
-        self.served, self.sending, self.unread = [], {}, []
+        self.served, self.sending, self.unread, self.paused = [], {}, [], {}
 
     def step(self, what, peer, which, request):
         if what == "ask":
@@ -45,7 +45,8 @@ class Model:
             if self.accounts.start_serving(connection):
                 self.served.append(connection)
             else:
-                self.accounts.remove(connection)
+                self.accounts.pause(connection)
+                self.paused[connection] = None
         elif what == "answer" and self.served:
             connection = self.served.pop(which % len(self.served))
             size = largest_answer(connection.request) - UNREAD_OVERHEAD - which
@@ -57,14 +58,28 @@ class Model:
             self.unread.append(connection)
         elif what == "end" and self.unread:
             self.accounts.remove(self.unread.pop(which % len(self.unread)))
+        elif what == "give up" and self.paused:
+            connection, _ = self.paused.popitem()
+            self.accounts.stop_pausing(connection)
+            self.accounts.remove(connection)
+        self.resume()
+
+    def resume(self):
+        while (connection := self.accounts.next_to_resume()) is not None:
+            del self.paused[connection]
+            self.accounts.stop_pausing(connection)
+            assert self.accounts.start_serving(connection)
+            self.served.append(connection)
 
     def end(self):
-        for connection in (*self.served, *self.sending, *self.unread):
-            self.accounts.remove(connection)
+        """All that is served is answered and read, and so is everything that waited."""
+        while self.served or self.sending or self.unread:
+            for what in ("answer", "send", "end"):
+                self.step(what, 0, 0, None)
 
 
 @given(st.lists(STEPS, max_size=300))
-def test_limits_hold_and_all_is_given_back(steps):
+def test_limits_hold_and_all_is_given_back_and_served(steps):
     model = Model(LIMITS)
     for step in steps:
         model.step(*step)
@@ -73,6 +88,7 @@ def test_limits_hold_and_all_is_given_back(steps):
         assert sum(each.memory for each in open_ones if each not in model.sending) <= LIMITS.client_memory
         assert model.accounts.memory == sum(each.unread + each.memory for each in open_ones)
     model.end()
+    assert not model.paused
     assert (model.accounts.memory, len(model.accounts), model.accounts.unanswered) == (0, 0, 0)
 
 

@@ -17,7 +17,7 @@ from confcom.aesm.messages import GetQuoteExRequest
 from confcom.quote_helper.limits_and_deadlines import UNREAD_OVERHEAD, UNREAD_RESERVE, HelperLimits
 from confcom.quote_helper.transport.accounts import Accounts
 from confcom.quote_helper.transport.connection import Connection
-from confcom.quote_helper.transport.connections import EVENTS_PER_TURN, PEERS_PER_TURN, UNWATCHED_SECONDS
+from confcom.quote_helper.transport.connections import EVENTS_PER_TURN, UNWATCHED_SECONDS
 from testkit.helper_in_process import KEY_ID, NUM, SIZE, frame
 from testkit.waiting import until
 
@@ -286,7 +286,8 @@ async def test_an_unread_request_is_read_when_its_peer_holds_less(serve, provide
 
 
 async def test_requests_that_wait_unread_end_at_their_deadline(serve, provider):
-    server = serve(provider, client_memory=MEMORY, first_byte_seconds=0.2, whole_request_seconds=0.3)
+    deadlines = {"peer_wait_seconds": 0.1, "first_byte_seconds": 0.2, "whole_request_seconds": 0.3}
+    server = serve(provider, client_memory=MEMORY, **deadlines)
     for _ in range(30):
         server.connect("many", INCOMPLETE)
     await until(lambda: server.count("dropped", "many") == 30)
@@ -354,34 +355,56 @@ async def test_an_error_ends_its_connection_and_others_go_on(serve, provider, st
         assert await server.serves("unlucky")
 
 
-# Paused connections of many peers: all get their turn, and the event loop has its own.
+# Paused connections cost nothing until one of them may go on, and then the event loop has its turns too.
 
 
-async def test_paused_connections_of_many_peers_are_resumed_in_turns(serve, provider, asks_quote, monkeypatch):
+@pytest.fixture
+def steps(monkeypatch):
+    """Every step that the accounts were asked to allow, for each time of a paused connection."""
+    asked = []
+    allow = Accounts._allow_step
+
+    def counted(accounts, connection, free):
+        asked.append(connection)
+        return allow(accounts, connection, free)
+
+    monkeypatch.setattr(Accounts, "_allow_step", counted)
+    return asked
+
+
+async def test_a_peer_that_is_paused_is_not_read_and_delays_no_other(serve, provider, quote_request, asks_quote, steps):
+    """Pods that sleep have thousands of connections; a quote beside them looks at one."""
+    server = serve(provider)
+    asleep = [server.connect(f"pod{number}", asks_quote) for _ in range(12) for number in range(PODS)]
+    await until(lambda: server.total == len(asleep))
+    await settled()
+    received = [connection for connection in server.aesm._accounts if connection.received]
+    assert len(received) < 3 * PODS
+    assert len(server.aesm._connections._watched) <= server.open - server.aesm._accounts.sheddable
+    steps.clear()
+    for _ in range(10):
+        assert await server.serves("awake", quote_request(8192))
+    assert len(steps) <= 10 * 4
+
+
+async def test_paused_connections_of_many_peers_are_resumed_in_turns(serve, provider, asks_quote):
     """They wait because others hold all; two of each peer do."""
     server = serve(provider, unread_memory=3 * UNREAD_RESERVE)
     holding = [server.connect(f"holding{number}", asks_quote) for number in range(3)]
     await settled()
-    several = 3 * PEERS_PER_TURN
+    several = 8 * EVENTS_PER_TURN
     waiting = [server.connect(f"peer{number}", ASKS_NUM) for _ in range(2) for number in range(several)]
     await until(lambda: server.total == 3 + len(waiting))
     assert server.count("answered") == 0
-    looked_at, seen = [], [0]
-    may_resume = Accounts.may_resume
-
-    def counted(accounts, connection):
-        looked_at.append(connection)
-        return may_resume(accounts, connection)
-
-    monkeypatch.setattr(Accounts, "may_resume", counted)
+    seen = [0]
 
     def look():
-        seen.append(len(looked_at))
-        if server.count("answered") < len(waiting):
+        seen.append(server.count("answered"))
+        if seen[-1] < len(waiting):
             asyncio.get_running_loop().call_soon(look)
 
     look()
     for client in holding:
         client.close()
     assert b"" not in await asyncio.gather(*map(server.read, waiting))
-    assert 0 < max(after - before for before, after in pairwise(seen)) <= PEERS_PER_TURN
+    assert 0 < max(after - before for before, after in pairwise(seen)) <= EVENTS_PER_TURN

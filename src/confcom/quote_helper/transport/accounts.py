@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Hashable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import Final
 
@@ -42,8 +42,18 @@ class Account:
     """Connections that wait for the account to hold less, the oldest first."""
 
 
+@dataclass(slots=True)
+class _Shared:
+    """Amounts that peers share."""
+
+    waiting: int
+    memory: int
+    unread: int
+    pool: int
+
+
 class Accounts:
-    """All open connections by peer, and the three resources that peers share.
+    """All open connections by peer, and the resources that peers share.
 
     **Waiting requests** are all answered sooner or later, so a peer may have as many as are left free for all others:
     the more peers there are, the fewer each gets.
@@ -54,21 +64,23 @@ class Accounts:
     **Memory of the kernel** is held for as long as a client does not read, even after the helper has ended, and it
     cannot be taken back when other peers come. So each peer has a reserve that no other can take; more than that comes
     from a pool, of which one peer may hold a part. It is counted before a request is served.
+
+    **Paused connections** cost nothing until the limits allow the next step of one. Peers whose own part is used up
+    are looked at when they hold less, and the others, which need what all share, form a line: only its head is.
     """
 
     __slots__ = (
+        "_all",
         "_few",
-        "_free_memory",
-        "_free_pool",
-        "_free_unread",
-        "_free_waiting",
+        "_free",
+        "_given_back",
         "_large",
+        "_line",
         "_memory_per_peer",
         "_open",
         "_peers",
         "_places",
         "_sheddable",
-        "_total",
         "_unread_per_peer",
         "unanswered",
     )
@@ -76,18 +88,19 @@ class Accounts:
     def __init__(self, limits: HelperLimits) -> None:
         self._places = limits.max_connections
         self._few = max(1, limits.max_connections // FEW_CONNECTIONS)
-        self._free_waiting = limits.max_waiting
-        self._free_memory = limits.client_memory
+        self._all = _Shared(limits.max_waiting, limits.client_memory, limits.unread_memory, limits.unread_pool)
+        self._free = replace(self._all)
         self._memory_per_peer = limits.memory_per_peer
-        self._free_unread = limits.unread_memory
-        self._free_pool = limits.unread_pool
         self._unread_per_peer = UNREAD_RESERVE + limits.unread_pool // POOL_PART
-        self._total = limits.client_memory + limits.unread_memory
         self._peers: dict[Hashable, Account] = {}
         self._open: dict[Connection, None] = {}
         # OrderedDict finds its first entry in constant time; dict does not, after removals from the front.
         self._sheddable: OrderedDict[Connection, float] = OrderedDict()
         self._large: dict[Account, None] = {}
+        self._line: OrderedDict[Account, None] = OrderedDict()
+        """Peers with paused connections, which wait for what all share."""
+        self._given_back: OrderedDict[Account, None] = OrderedDict()
+        """Peers with paused connections that hold less than before."""
         self.unanswered = 0
         """Number of open connections without an answer, or with a part of it."""
 
@@ -114,7 +127,7 @@ class Accounts:
     @property
     def memory(self) -> int:
         """Bytes that all peers hold, of the helper and of the kernel."""
-        return self._total - self._free_memory - self._free_unread
+        return self._all.memory - self._free.memory + self._all.unread - self._free.unread
 
     def add(self, connection: Connection) -> None:
         """Count a new connection."""
@@ -144,32 +157,28 @@ class Accounts:
         account.open -= 1
         if not account.open:
             del self._peers[account.peer]
+        self._give_back(account)
 
     def room(self, account: Account) -> int:
         """Return how many more bytes a peer may have the helper hold; zero or negative if none."""
-        return min(self._memory_per_peer - account.memory, self._free_memory)
+        return self._room(account, self._free)
 
     def set_memory(self, connection: Connection, size: int) -> None:
         """Set the bytes of the helper that are counted for a connection."""
         more = size - connection.memory
         connection.memory = size
         connection.account.memory += more
-        self._free_memory -= more
-
-    def may_resume(self, connection: Connection) -> bool:
-        """Return whether the limits allow the next step of a paused connection."""
-        account = connection.account
-        if not connection.complete:
-            return self.room(account) > 0
-        if account.waiting >= self._free_waiting or not self._has_room_for(connection):
-            return False
-        return self._granted(account, largest_answer(connection.request)) > 0
+        self._free.memory -= more
 
     def start_serving(self, connection: Connection) -> bool:
         """Count a complete request and the answer to it, if the limits allow both; return whether they do."""
-        if connection.account.waiting >= self._free_waiting:
+        if connection.account.waiting >= self._free.waiting:
             return False
         return self._start_waiting(connection, largest_answer(connection.request))
+
+    def may_refuse(self, account: Account) -> bool:
+        """Return whether a peer may have a refusal, whatever number waits."""
+        return self._granted(account, ANSWER_OVERHEAD, self._free) > 0
 
     def start_refusing(self, connection: Connection) -> bool:
         """Count a complete request that is refused, whatever number waits, if the limits of memory allow it."""
@@ -181,15 +190,65 @@ class Accounts:
         window = connection.unread - UNREAD_OVERHEAD
         if size > window:
             self.set_memory(connection, CONNECTION_MEMORY + size)
-            return window
-        self._set_unread(connection, size + UNREAD_OVERHEAD)
-        return size
+        else:
+            window = size
+            self._set_unread(connection, size + UNREAD_OVERHEAD)
+        self._give_back(connection.account)
+        return window
 
     def set_answered(self, connection: Connection) -> None:
         """Count a connection whose answer the kernel has taken: only its client can end it."""
         connection.answered = True
         self.unanswered -= 1
         self.set_memory(connection, CONNECTION_MEMORY)
+        self._give_back(connection.account)
+
+    @property
+    def may_resume(self) -> bool:
+        """Whether `next_to_resume` has to be asked."""
+        return bool(self._line or self._given_back)
+
+    def pause(self, connection: Connection) -> None:
+        """Have a connection wait until its peer's limits allow its next step."""
+        account = connection.account
+        if not account.paused:
+            self._line[account] = None
+        account.paused[connection] = None
+
+    def stop_pausing(self, connection: Connection) -> None:
+        """Let a connection wait no longer; nothing happens if it does not."""
+        account = connection.account
+        if connection not in account.paused:
+            return
+        del account.paused[connection]
+        if account.paused:
+            self._give_back(account)
+        else:
+            self._line.pop(account, None)
+            self._given_back.pop(account, None)
+
+    def next_to_resume(self) -> Connection | None:
+        """Return a paused connection whose next step the limits allow; None if there is none.
+
+        The head of the line goes first, so that what others gave back is not taken again before its turn.
+        """
+        while self._line:
+            account = next(iter(self._line))
+            connection = next(iter(account.paused))
+            if self._allow_step(connection, self._free):
+                self._line.move_to_end(account)
+                return connection
+            if self._allow_step(connection, self._all):
+                break
+            del self._line[account]
+        while self._given_back:
+            account = next(iter(self._given_back))
+            connection = next(iter(account.paused))
+            if self._allow_step(connection, self._free):
+                return connection
+            del self._given_back[account]
+            self._line.setdefault(account)
+        return None
 
     def allow_shedding(self, connection: Connection, now: float) -> None:
         """Allow this connection to be shed, from `now` on."""
@@ -223,47 +282,63 @@ class Accounts:
             return next(iter(largest.sheddable))
         return oldest[0] if oldest[1] <= began_before_if_many else None
 
+    def _give_back(self, account: Account) -> None:
+        if account.paused:
+            self._given_back[account] = None
+
+    def _allow_step(self, connection: Connection, free: _Shared) -> bool:
+        """Return whether a paused connection may go on, if so much is free."""
+        account = connection.account
+        if not connection.complete:
+            return self._room(account, free) > 0
+        if account.waiting >= free.waiting or not self._has_room_for(connection, free):
+            return False
+        return self._granted(account, largest_answer(connection.request), free) > 0
+
     def _start_waiting(self, connection: Connection, answer: int) -> bool:
         account = connection.account
-        if not self._has_room_for(connection):
+        if not self._has_room_for(connection, self._free):
             return False
-        unread = self._granted(account, answer)
+        unread = self._granted(account, answer, self._free)
         if not unread:
             return False
         self.set_memory(connection, CONNECTION_MEMORY + connection.received)
         self._set_unread(connection, unread)
         connection.waiting = True
         account.waiting += 1
-        self._free_waiting -= 1
+        self._free.waiting -= 1
         return True
 
-    def _has_room_for(self, connection: Connection) -> bool:
-        more = CONNECTION_MEMORY + connection.received - connection.memory
-        return more <= self.room(connection.account)
+    def _room(self, account: Account, free: _Shared) -> int:
+        return min(self._memory_per_peer - account.memory, free.memory)
 
-    def _granted(self, account: Account, answer: int) -> int:
+    def _has_room_for(self, connection: Connection, free: _Shared) -> bool:
+        more = CONNECTION_MEMORY + connection.received - connection.memory
+        return more <= self._room(connection.account, free)
+
+    def _granted(self, account: Account, answer: int, free: _Shared) -> int:
         """Return how many bytes of an answer a peer may leave unread now; 0 if it holds too much.
 
         A peer that holds nothing gets an answer of any size, in parts of what is set aside for it.
         """
-        if self._may_hold(account, answer):
+        if self._may_hold(account, answer, free):
             return answer
-        return UNREAD_RESERVE if not account.unread and self._may_hold(account, UNREAD_RESERVE) else 0
+        return UNREAD_RESERVE if not account.unread and self._may_hold(account, UNREAD_RESERVE, free) else 0
 
     def _stop_waiting(self, connection: Connection) -> None:
         connection.waiting = False
         connection.account.waiting -= 1
-        self._free_waiting += 1
+        self._free.waiting += 1
 
-    def _may_hold(self, account: Account, more: int) -> bool:
+    def _may_hold(self, account: Account, more: int, free: _Shared) -> bool:
         unread = account.unread + more
         from_pool = max(0, unread - UNREAD_RESERVE) - max(0, account.unread - UNREAD_RESERVE)
-        return unread <= self._unread_per_peer and from_pool <= self._free_pool and more <= self._free_unread
+        return unread <= self._unread_per_peer and from_pool <= free.pool and more <= free.unread
 
     def _set_unread(self, connection: Connection, size: int) -> None:
         account = connection.account
         before = account.unread
         account.unread += size - connection.unread
-        self._free_unread -= account.unread - before
-        self._free_pool -= max(0, account.unread - UNREAD_RESERVE) - max(0, before - UNREAD_RESERVE)
+        self._free.unread -= account.unread - before
+        self._free.pool -= max(0, account.unread - UNREAD_RESERVE) - max(0, before - UNREAD_RESERVE)
         connection.unread = size

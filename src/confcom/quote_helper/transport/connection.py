@@ -6,6 +6,7 @@ import fcntl
 import socket
 import sys
 import termios
+from dataclasses import dataclass, field
 from enum import Enum, auto
 from typing import TYPE_CHECKING, Final
 
@@ -54,62 +55,41 @@ class Stage(Enum):
     """Nothing: the connection is closed."""
 
 
+@dataclass(slots=True, eq=False)
 class Connection:
     """The state of one connection; `Connections` does everything that affects other connections.
 
     Its socket stays in blocking mode, and each call uses MSG_DONTWAIT, which saves a system call per connection.
     """
 
-    __slots__ = (
-        "_session",
-        "_unsent",
-        "_window",
-        "account",
-        "answered",
-        "answered_at",
-        "complete",
-        "memory",
-        "peer",
-        "received",
-        "request",
-        "response",
-        "since",
-        "sock",
-        "stage",
-        "ticket",
-        "unread",
-        "waiting",
-        "watched",
-    )
-
-    def __init__(self, sock: socket.SocketType, peer: Peer) -> None:
-        self.sock = sock
-        self.peer = peer
-        self.account: Account
-        self.memory = 0
-        """Bytes of the helper that are counted for it."""
-        self.unread = 0
-        """Bytes of the kernel that are counted for it."""
-        self.waiting = False
-        """Whether it counts as a waiting request of its peer."""
-        self.answered = False
-        """Whether the kernel has its whole answer."""
-        self.stage = Stage.RECEIVING
-        self.complete = False
-        self.received = 0  # bytes
-        self.request: Request
-        self.response: Response
-        self.since = 0.0
-        """When the request was complete."""
-        self.answered_at = 0.0
-        """When the kernel had taken the whole answer."""
-        self.ticket: Ticket[Connection] | None = None
-        """Set while its request waits for the provider."""
-        self.watched = False
-        """Whether it is registered in the server's epoll, because it had to wait."""
-        self._session = ServerSession()
-        self._unsent = _NOTHING
-        self._window = 0
+    sock: socket.SocketType
+    peer: Peer
+    account: Account = field(init=False)
+    memory: int = 0
+    """Bytes of the helper that are counted for it."""
+    unread: int = 0
+    """Bytes of the kernel that are counted for it."""
+    waiting: bool = False
+    """Whether it counts as a waiting request of its peer."""
+    answered: bool = False
+    """Whether the kernel has its whole answer."""
+    stage: Stage = Stage.RECEIVING
+    complete: bool = False
+    received: int = 0
+    """Bytes."""
+    request: Request = field(init=False)
+    response: Response = field(init=False)
+    since: float = 0.0
+    """When the request was complete."""
+    answered_at: float = 0.0
+    """When the kernel had taken the whole answer."""
+    ticket: Ticket[Connection] | None = None
+    """Set while its request waits for the provider."""
+    watched: bool = False
+    """Whether it is registered in the server's epoll, because it had to wait."""
+    _session: ServerSession = field(init=False, default_factory=ServerSession)
+    _unsent: memoryview = _NOTHING
+    _window: int = 0
 
     @property
     def started(self) -> bool:

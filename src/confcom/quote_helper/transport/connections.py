@@ -5,9 +5,10 @@
         +--> PAUSED --+
 
 A request that is complete is served if its peer's limits allow the request and its answer; else the connection is
-paused, and neither read nor served until the peer holds less. An answer is sent by one call, or in parts, each when the
-client has read the one before. Then the connection stays open until the client has read the answer: the kernel charges
-the bytes to the helper's memory control group until then, even after the helper has closed its socket.
+paused, and neither read nor served until the peer holds less. Further connections of this peer are paused unread. An
+answer is sent by one call, or in parts, each when the client has read the one before. Then the connection stays open
+until the client has read the answer: the kernel charges the bytes to the helper's memory control group until then, even
+after the helper has closed its socket.
 
 An event, a deadline, a turn of the service, or another connection's end moves a connection to its next stage. A
 connection may end in each.
@@ -18,7 +19,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import select
-from collections import OrderedDict, deque
+from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Final
 
@@ -30,7 +31,7 @@ from confcom.quote_helper.limits_and_deadlines import (
     HelperLimits,
 )
 from confcom.quote_helper.quoting.service import QuoteService, Ticket
-from confcom.quote_helper.transport.accounts import Account, Accounts
+from confcom.quote_helper.transport.accounts import Accounts
 from confcom.quote_helper.transport.connection import RECEIVE_BYTES, Connection, Stage
 from confcom.quote_helper.transport.observer import Observer
 
@@ -52,9 +53,6 @@ checks. A client on a busy node may wait for a processor that long."""
 EVENTS_PER_TURN: Final = 64
 """Connections read in one turn of the event loop. Reading and decoding the largest request takes under 0.3 ms, so even
 64 of these stay below the 50 ms that is the most for which the loop may be blocked."""
-PEERS_PER_TURN: Final = 256
-"""Peers with paused connections that are checked in one turn of the event loop, a microsecond each. Where peers are
-identified by uid, one container can be thousands of peers."""
 
 
 class Connections:
@@ -82,15 +80,10 @@ class Connections:
         self._first_byte = Deadlines(limits.first_byte_seconds, clock, self._on_first_byte_timeout)
         rest = max(0.0, limits.whole_request_seconds - limits.first_byte_seconds)
         self._whole_request = Deadlines(rest, clock, self._on_request_timeout)
-        self._paused_requests = Deadlines(limits.peer_wait_seconds, clock, self._on_pause_timeout)
+        self._pauses = Deadlines(limits.peer_wait_seconds, clock, self._on_pause_timeout)
         self._sending = Deadlines(limits.write_seconds, clock, self._on_sending_timeout)
-        # OrderedDict finds its first entry in constant time; dict does not, after removals from the front.
-        self._paused: OrderedDict[Account, None] = OrderedDict()
-        """Peers with paused connections that are checked in this round, and then those of the next one."""
-        self._next_paused: OrderedDict[Account, None] = OrderedDict()
         self._resuming = False
-        """Whether a turn is scheduled that checks paused connections."""
-        self._another_round = False
+        """Whether a turn is scheduled that resumes paused connections."""
         self._just_sent: deque[Connection] = deque()
         """Whose answers were sent and not checked since, in that order."""
         self._unread: deque[Connection] = deque()
@@ -101,7 +94,7 @@ class Connections:
     def admit(self, connection: Connection) -> None:
         """Serve a connection that was accepted, and close it at the end."""
         self._accounts.add(connection)
-        self._run(self._receive, connection)
+        self._run(self._pause if connection.account.paused else self._receive, connection)
 
     def poll(self) -> Iterator[int]:
         """Handle the events of connections; yield the other descriptors that have events."""
@@ -123,7 +116,7 @@ class Connections:
     def drop_unserved(self) -> None:
         """Close connections with an incomplete request and refuse paused ones, as many as one turn handles."""
         for connection in self._accounts.oldest_sheddable(EVENTS_PER_TURN):
-            if connection.complete:
+            if connection.stage is _PAUSED:
                 self._run(self._refuse, connection)
             else:
                 self.drop(connection, "stopping")
@@ -137,19 +130,23 @@ class Connections:
                 self._end(connection)
             else:
                 self.drop(connection, "stopping")
-        for deadlines in (self._first_byte, self._whole_request, self._paused_requests, self._sending):
+        for deadlines in (self._first_byte, self._whole_request, self._pauses, self._sending):
             deadlines.close()
         self.epoll.close()
 
     # Steps from one stage to the next.
 
     def _receive(self, connection: Connection) -> None:
-        room = self._accounts.room(connection.account)
-        if room <= 0:
+        if self._accounts.room(connection.account) <= 0:
             self._pause(connection)
             return
+        self._read(connection)
+        if connection.complete:
+            self._serve(connection)
+
+    def _read(self, connection: Connection) -> None:
         try:
-            event = connection.receive(min(room, RECEIVE_BYTES))
+            event = connection.receive(min(self._accounts.room(connection.account), RECEIVE_BYTES))
         except BlockingIOError:
             event = None
         match event:
@@ -157,10 +154,9 @@ class Connections:
                 connection.request = event.request
                 connection.complete = True
                 connection.since = self._clock()
-                self._serve(connection)
             case None:
                 self._accounts.set_memory(connection, connection.buffered_memory)
-                self._await_request(connection, select.EPOLLIN)
+                self._await_rest(connection)
             case ProtocolViolation():
                 self._observer.malformed(connection.peer, event)
                 self.drop(connection, "malformed")
@@ -168,12 +164,11 @@ class Connections:
                 # Probes connect and disconnect; that is no error.
                 self._end(connection)
 
-    def _await_request(self, connection: Connection, events: int) -> None:
-        first = not connection.watched
-        self._watch(connection, events)
-        if first:
+    def _await_rest(self, connection: Connection) -> None:
+        if not connection.watched:
             self._first_byte.add(connection)
             self._accounts.allow_shedding(connection, self._clock())
+        self._watch(connection, select.EPOLLIN)
 
     def _serve(self, connection: Connection) -> None:
         """Pass a complete request to the service, or pause it if its peer's limits do not allow one more."""
@@ -194,24 +189,44 @@ class Connections:
 
     def _pause(self, connection: Connection) -> None:
         connection.stage = _PAUSED
-        self._await_request(connection, 0)
+        if connection.watched:
+            self._watch(connection, 0)
         if connection.complete:
             self._accounts.set_memory(connection, connection.received)
             self._first_byte.discard(connection)
             self._whole_request.discard(connection)
-            self._paused_requests.add(connection)
-        account = connection.account
-        if not account.paused:
-            self._next_paused[account] = None
-        account.paused[connection] = None
+        self._pauses.add(connection)
+        self._accounts.allow_shedding(connection, self._clock())
+        self._accounts.pause(connection)
+
+    def _resume(self, connection: Connection) -> None:
+        self._stop_pausing(connection)
+        if connection.complete:
+            self._serve(connection)
+        else:
+            self._receive(connection)
+
+    def _stop_pausing(self, connection: Connection) -> None:
+        connection.stage = _RECEIVING
+        self._pauses.discard(connection)
+        self._accounts.stop_pausing(connection)
+        if not connection.watched:
+            self._accounts.forbid_shedding(connection)
 
     def _refuse(self, connection: Connection) -> None:
         """Refuse a request whose peer was at its limits for too long; close it without an answer if memory is short."""
-        if not self._accounts.start_refusing(connection):
-            self.drop(connection, "over_share")
-            return
-        self._stop_receiving(connection)
-        self._answer(connection, self.service.refuse_as_busy(connection.request))
+        accounts, account = self._accounts, connection.account
+        if accounts.may_refuse(account) and (connection.complete or accounts.room(account) > 0):
+            self._stop_pausing(connection)
+            if not connection.complete:
+                self._read(connection)
+            if not connection.complete:
+                return
+            if accounts.start_refusing(connection):
+                self._stop_receiving(connection)
+                self._answer(connection, self.service.refuse_as_busy(connection.request))
+                return
+        self.drop(connection, "over_share")
 
     def _answer(self, connection: Connection, response: Response) -> None:
         connection.ticket = None
@@ -257,6 +272,8 @@ class Connections:
     def _end(self, connection: Connection) -> None:
         if connection.stage is _ENDED:
             return
+        if connection.stage is _PAUSED:
+            self._stop_pausing(connection)
         if connection.watched:
             self._stop_receiving(connection)
             self._sending.discard(connection)
@@ -348,38 +365,19 @@ class Connections:
         self._check_timer = asyncio.get_running_loop().call_later(UNREAD_LOOK_SECONDS, self._check_unread)
 
     def _resume_soon(self) -> None:
-        """Check paused connections in a turn of its own, since a peer holds less than before."""
-        if self._paused or self._next_paused:
-            self._another_round = True
-            self._schedule_resume()
-
-    def _schedule_resume(self) -> None:
-        if not self._resuming:
+        """Resume paused connections in a turn of its own, since a peer holds less than before."""
+        if self._accounts.may_resume and not self._resuming:
             self._resuming = True
             asyncio.get_running_loop().call_soon(self._resume_paused)
 
     def _resume_paused(self) -> None:
-        """Resume connections, one per peer in turn, up to this turn's bounds; the rest follow in the next turn."""
         self._resuming = False
-        if not self._paused:
-            self._paused, self._next_paused = self._next_paused, self._paused
-            self._another_round = False
-        connections_left, peers_left = EVENTS_PER_TURN, PEERS_PER_TURN
-        while connections_left and peers_left and self._paused:
-            peers_left -= 1
-            account, _ = self._paused.popitem(last=False)
-            connection = next(iter(account.paused))
-            if not self._accounts.may_resume(connection):
-                self._next_paused[account] = None
-                continue
-            connections_left -= 1
-            self._stop_pausing(connection)
-            connection.stage = _RECEIVING
-            self._run(self._serve if connection.complete else self._receive, connection)
-            if account.paused:
-                self._paused[account] = None
-        if self._paused or self._another_round:
-            self._schedule_resume()
+        for _ in range(EVENTS_PER_TURN):
+            connection = self._accounts.next_to_resume()
+            if connection is None:
+                return
+            self._run(self._resume, connection)
+        self._resume_soon()
 
     def _watch(self, connection: Connection, events: int) -> None:
         if connection.watched:
@@ -392,15 +390,4 @@ class Connections:
     def _stop_receiving(self, connection: Connection) -> None:
         self._first_byte.discard(connection)
         self._whole_request.discard(connection)
-        self._stop_pausing(connection)
         self._accounts.forbid_shedding(connection)
-
-    def _stop_pausing(self, connection: Connection) -> None:
-        account = connection.account
-        if connection not in account.paused:
-            return
-        del account.paused[connection]
-        self._paused_requests.discard(connection)
-        if not account.paused:
-            self._paused.pop(account, None)
-            self._next_paused.pop(account, None)
