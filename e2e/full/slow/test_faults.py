@@ -10,6 +10,7 @@ from confcom.errors import ExitCode
 from e2e.confcom_command import HELPER, JSON, PLUGIN, AddOn, codes_of, enabled, uids
 from e2e.daemon_processes import kill, processes_of
 from e2e.load.outcome import Outcome
+from e2e.other_image import digest_of, import_other
 from e2e.waiting import until
 
 HELD_MIB = 80
@@ -109,3 +110,26 @@ def test_faults_are_named_and_clients_go_on(add_on, start_load, trust, tell):
     outcome = Outcome.verified(load, trust, tell)
     assert outcome.not_offered(load.rate) == []
     assert outcome.failed_only_on(add_on.nodes[0].name, (began, ended))
+
+
+@pytest.mark.timeout(1800, func_only=True)
+def test_a_node_that_is_away_during_an_update_loses_no_quote(cluster, add_on, start_load, tell, *, tmp_path):
+    """On its return the old helper is stopped while the new one only starts: it serves until then."""
+    digest = digest_of(import_other(cluster, tmp_path, HELPER))
+    load = start_load(HELD_MIB, RATE)
+    old = uids(add_on.pods(HELPER))
+    back = component_killed("kubelet")(add_on)
+    add_on.confcom("update", f"--image-digest={HELPER}={digest}")
+
+    def new_ones() -> set[str]:
+        return {pod["metadata"]["uid"] for pod in add_on.all_pods(HELPER)} - old
+
+    until(lambda: len(new_ones()) == len(add_on.nodes), "both new helpers are made")
+    returned = time.monotonic()
+    back()
+    until(add_on.cluster.ready, "the nodes are Ready", seconds=NOTICE_SECONDS)
+    until(lambda: uids(add_on.pods(HELPER)) == new_ones(), "only the new helpers are left", seconds=NOTICE_SECONDS)
+    until(add_on.is_well, "all is well again", seconds=NOTICE_SECONDS)
+    tell(f"well again {time.monotonic() - returned:.1f} s after the node's return")
+    load.wait_past(time.monotonic())
+    assert Outcome.of(load).failures == []

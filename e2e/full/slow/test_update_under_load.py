@@ -7,12 +7,13 @@ from dataclasses import dataclass
 
 import pytest
 
+from confcom.errors import ExitCode
 from e2e.add_on import SYSTEM
 from e2e.confcom_command import HELPER, PLUGIN, AddOn, enabled, uids
 from e2e.daemon_processes import kill
 from e2e.load.outcome import Outcome
 from e2e.load.pods import Load
-from e2e.other_image import digest_of, import_other
+from e2e.other_image import Changes, digest_of, import_other
 from e2e.waiting import until
 
 SMALLEST_NODE_MIB = 28
@@ -27,6 +28,26 @@ QUOTING_ENCLAVES = {
     (hashlib.sha256(f"confcom simulated quoting enclave, version {version}".encode()).hexdigest(), version)
     for version in (1, 2)
 }
+SITE_PACKAGES = "/opt/confcom/lib/python3.11/site-packages/"
+WRONG_QUOTES = b"""
+from confcom.quote_provider.simulated import SimulatedQuoteProvider
+
+right = SimulatedQuoteProvider.quote
+def quote(self, report, info):
+    made = right(self, report, info)
+    report_data = bytes(byte ^ 255 for byte in made.quote[368:432])
+    return type(made)(made.quote[:368] + report_data + made.quote[432:], made.qe_report_info)
+SimulatedQuoteProvider.quote = quote
+"""
+"""Of a build whose quotes are about something else."""
+ENDS_AT_ONCE = b"""
+import os, sys
+
+if "confcom.quote_helper" in sys.orig_argv:
+    os._exit(3)
+"""
+BROKEN = {"CrashLoopBackOff: exit code 3": ENDS_AT_ONCE, "no verifier accepts the quote of the self-test": WRONG_QUOTES}
+"""What a person is told of a helper's image that cannot replace the present one, and what is in it."""
 
 pytestmark = pytest.mark.timeout(2400, func_only=True)
 
@@ -69,6 +90,27 @@ class Story:
         self.served()
         return began, ended
 
+    def break_and_undo(self, reason, image) -> None:
+        """An update that cannot work stops at its first node, where the old helper serves on."""
+        self.around()
+        old = self.add_on.pods(HELPER)
+        before = {node: self.add_on.quotes_by(pod) for node, pod in old.items()}
+        digest = digest_of(image)
+        update = ("update", f"--image-digest={HELPER}={digest}")
+        done = self.add_on.confcom(*update, "--timeout=60", code=ExitCode.NOT_READY)
+        self.tell(done.stderr[done.stderr.rfind("Error:") :].strip())
+        assert reason in done.stderr
+        assert "confcom rollback" in done.stderr
+        seen = {pod["metadata"]["uid"]: pod for pod in self.add_on.all_pods(HELPER)}
+        (new,) = set(seen) - uids(old)
+        assert seen[new]["spec"]["containers"][0]["image"].endswith(digest)
+        assert any(reason in one["problem"] for one in self.add_on.status()["problem_details"])
+        self.around()
+        assert all(self.add_on.quotes_by(pod) > before[node] for node, pod in old.items())
+        self.add_on.confcom("rollback")
+        assert uids(self.add_on.pods(HELPER)) == uids(old)
+        self.add_on.is_well()
+
     def kill(self) -> tuple[float, float]:
         """Kill a helper; returns from when to when it was away."""
         self.around()
@@ -89,6 +131,10 @@ class Story:
 
 def test_no_attestation_fails_by_updates_and_rollbacks(cluster, add_on, start_load, trust, *, tmp_path, tell):
     other = {name: digest_of(import_other(cluster, tmp_path, name)) for name in (PLUGIN, HELPER)}
+    broken = {}
+    for reason, program in BROKEN.items():
+        files = {f"{SITE_PACKAGES}wrong.pth": b"import wrong\n", f"{SITE_PACKAGES}wrong.py": program}
+        broken[reason] = import_other(cluster, tmp_path, HELPER, changes=Changes(files=files))
     load = start_load(add_on.offered_mib, RATE)
     assert sum(pod.epc_mib for pod in load.pods) == add_on.offered_mib * len(add_on.nodes)
     tenants, story = load.states(), Story(add_on, load, tell)
@@ -102,6 +148,8 @@ def test_no_attestation_fails_by_updates_and_rollbacks(cluster, add_on, start_lo
     values = (f"mrEnclave={mr_enclave}", f"isvSvn={isv_svn}")
     enclave_began, _ = story.change("update", *(f"--set=simulated.quotingEnclave.{value}" for value in values))
     story.change("rollback")
+    for reason, image in broken.items():
+        story.break_and_undo(reason, image)
     away = story.kill()
 
     assert load.states() == tenants
