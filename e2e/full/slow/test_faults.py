@@ -119,7 +119,7 @@ def test_a_node_that_is_away_during_an_update_loses_no_quote(cluster, add_on, st
     load = start_load(HELD_MIB, RATE)
     old = uids(add_on.pods(HELPER))
     back = component_killed("kubelet")(add_on)
-    add_on.confcom("update", f"--image-digest={HELPER}={digest}")
+    add_on.confcom("update", f"--image-digest={HELPER}={digest}", code=ExitCode.NOT_READY)
 
     def new_ones() -> set[str]:
         return {pod["metadata"]["uid"] for pod in add_on.all_pods(HELPER)} - old
