@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from confcom.addon.change_lease import EXPIRES_SECONDS, LEASE_NAME, ChangeRunningError, change_lease
+from confcom.addon.change_lease import EXPIRES_SECONDS, LEASE_NAME, ChangeRefusedError, change_lease
 from testkit.memory_api import MemoryApi, cluster_of
 from testkit.waiting import until
 
@@ -36,7 +36,7 @@ def test_a_second_change_is_refused_until_the_lease_expires(server, later, left)
             stack.enter_context(second)
             assert lease(server)[0]["spec"]["holderIdentity"] == "two"
             return
-        with pytest.raises(ChangeRunningError) as caught:
+        with pytest.raises(ChangeRefusedError) as caught:
             stack.enter_context(second)
         assert caught.value.error_code == "change-running"
         assert "one" in caught.value.why

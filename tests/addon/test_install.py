@@ -2,8 +2,9 @@
 
 import pytest
 
+from confcom.addon.change_lease import ChangeRefusedError
 from confcom.addon.helm import Revision
-from confcom.addon.install import NoRevisionError, previous
+from confcom.addon.install import previous
 
 
 def history(*texts):
@@ -39,7 +40,7 @@ def history(*texts):
 )
 def test_each_rollback_goes_further_back(texts, expected):
     if expected is None:
-        with pytest.raises(NoRevisionError):
+        with pytest.raises(ChangeRefusedError):
             previous(history(*texts))
     else:
         assert previous(history(*texts)) == expected

@@ -9,17 +9,20 @@ import pytest
 from confcom.demo.container import (
     HOST_DEVICE,
     SAMPLE_WORKLOAD,
+    Bind,
+    ContainerError,
+    ContainerPlan,
     ContainerRuntime,
     Image,
     Mode,
     choose_runtime,
     plan_container,
+    root_script,
     sample_image,
 )
 from confcom.demo.device_manager import Allocation, Mount
 from confcom.demo.job_file import Job
 from confcom.demo.node import Phase
-from confcom.demo.root_file_system import Bind, ContainerError, ContainerPlan, root_script
 from confcom.errors import ExitCode, SettingsError
 from confcom.kubelet_api import deviceplugin_pb2 as pb
 from testkit.raised import raises

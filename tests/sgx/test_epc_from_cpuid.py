@@ -5,7 +5,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from confcom.sgx.epc_from_cpuid import (
-    AZURE_DCSV2_EPC_MIB,
     CpuidRegisters,
     EpcSection,
     EpcSectionKind,
@@ -60,12 +59,3 @@ def test_sections_are_enumerated_to_the_end_marker_or_the_eighth():
 )
 def test_support_needs_the_leaf_and_the_feature(leaves, sections):
     assert len(enumerated(leaves)) == sections
-
-
-def test_azures_sizes_by_their_epc():
-    assert dict(AZURE_DCSV2_EPC_MIB) == {
-        "Standard_DC1s_v2": 28,
-        "Standard_DC2s_v2": 56,
-        "Standard_DC4s_v2": 112,
-        "Standard_DC8_v2": 168,
-    }

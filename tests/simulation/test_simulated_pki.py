@@ -7,8 +7,15 @@ from cryptography.x509.oid import ExtensionOID, NameOID
 from confcom.sgx import marks
 from confcom.sgx.pck.extension import PckExtension, PlatformConfiguration
 from confcom.simulation.collateral import create_crl
-from confcom.simulation.issuing import issue_pki, sign_certificate, simulated_name
-from confcom.simulation.pki import PCE_SVN, TCB_COMPONENTS, IntelNameError, PckCaType
+from confcom.simulation.pki import (
+    PCE_SVN,
+    TCB_COMPONENTS,
+    IntelNameError,
+    PckCaType,
+    issue_pki,
+    sign_certificate,
+    simulated_name,
+)
 from testkit.raised import raises
 
 INTEL = {"O": "Intel Corporation", "C": "US", "ST": "CA", "L": "Santa Clara"}

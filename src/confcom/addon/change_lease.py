@@ -27,10 +27,9 @@ EXPIRES_SECONDS = 30
 """Time after the last renewal at which another command may take the Lease over: its holder was killed."""
 
 
-class ChangeRunningError(ConfcomError):
-    """Another command changes the add-on."""
+class ChangeRefusedError(ConfcomError):
+    """The add-on cannot be changed as it is now, or may not; nothing was changed."""
 
-    error_code = "change-running"
     exit_code = ExitCode.REFUSED
 
 
@@ -74,8 +73,11 @@ class _ChangeLease:
         self._refuse_if_held(found or {})
         lease = self._held(found or {})
         if not (self.cluster.api.replace(lease) if found else self.cluster.api.create(lease)):
-            what = "nothing was changed: another change of the add-on began at the same moment"
-            raise ChangeRunningError(what, remedy="run the same command again when it has ended")
+            raise ChangeRefusedError(
+                "nothing was changed: another change of the add-on began at the same moment",
+                error_code="change-running",
+                remedy="run the same command again when it has ended",
+            )
 
     def renew_until(self, ended: threading.Event, seconds: float) -> None:
         while not ended.wait(seconds):
@@ -102,8 +104,9 @@ class _ChangeLease:
         holder, renewed = text(lease, "spec", "holderIdentity"), time_of(text(lease, "spec", "renewTime"))
         left = EXPIRES_SECONDS - (self.now() - renewed).total_seconds() if renewed else 0.0
         if holder and left > 0:
-            raise ChangeRunningError(
+            raise ChangeRefusedError(
                 "nothing was changed: another change of the add-on is running",
+                error_code="change-running",
                 why=f"the Lease {LEASE_NAME} in {self.cluster.namespace} is held by: {holder}",
                 remedy="run the same command again when that one has ended; if it was killed, the Lease expires in "
                 f"{left:.0f} s",

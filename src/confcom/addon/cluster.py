@@ -209,12 +209,7 @@ def _current_context(login: Login) -> tuple[str, str]:
     try:
         done = subprocess.run(command, capture_output=True, check=False)
     except OSError as error:
-        raise ClusterAccessError(
-            failure,
-            error_code="program-not-found",
-            why=f"kubectl cannot be run: {error.strerror}",
-            remedy="install kubectl, and see that it is on PATH",
-        ) from error
+        raise not_run(failure, "kubectl", error) from error
     if done.returncode:
         host = os.environ.get("KUBERNETES_SERVICE_HOST")
         if host and not login.context and not login.kubeconfig:
@@ -229,10 +224,21 @@ def _current_context(login: Login) -> tuple[str, str]:
     try:
         config: KubernetesObject = json.loads(done.stdout)
     except ValueError as error:
-        why, code = f"the output of kubectl is not JSON: {error}", "answer-not-understood"
-        raise ClusterAccessError(failure, error_code=code, why=why, remedy="see the kubectl on PATH") from error
+        raise not_understood(failure, "kubectl", error) from error
     cluster = next(iter(listing(config, "clusters")), {})
     return text(config, "current-context"), text(cluster, "cluster", "server")
+
+
+def not_run(failure: str, program: str, error: OSError) -> ClusterAccessError:
+    """Return the error for a program that cannot be run."""
+    why, remedy = f"{program} cannot be run: {error.strerror}", f"install {program}, and see that it is on PATH"
+    return ClusterAccessError(failure, error_code="program-not-found", why=why, remedy=remedy)
+
+
+def not_understood(failure: str, program: str, error: Exception) -> ClusterAccessError:
+    """Return the error for a program whose output is not what it prints."""
+    why = f"the output of {program} cannot be understood: {' '.join(str(error).split())[:MAX_FOREIGN_CHARACTERS]}"
+    return ClusterAccessError(failure, error_code="answer-not-understood", why=why, remedy=f"see the {program} on PATH")
 
 
 @contextlib.contextmanager

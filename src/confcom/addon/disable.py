@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
-from confcom.addon.change_lease import change_lease, holder_name
+from confcom.addon.change_lease import ChangeRefusedError, change_lease, holder_name
 from confcom.addon.chart_objects import (
     NAME_LABEL,
     POLICY_KINDS,
@@ -19,14 +19,13 @@ from confcom.addon.chart_objects import (
 )
 from confcom.addon.cluster import DAEMON_SET, NAMESPACE, NODE, POD, SECRET, Cluster, ForbiddenError, kind_of
 from confcom.addon.epc import EpcPod, epc_pod
-from confcom.addon.install import AddOn, NotEnabledError, refuse_running_helm, reporting_interruption
+from confcom.addon.install import AddOn, refuse_running_helm, reporting_interruption
 from confcom.addon.node_keys import clean_nodes, remove_keys
 from confcom.addon.preflight import Need, PreflightError, check_permissions
 from confcom.addon.preflight_inputs import denied_permissions
 from confcom.addon.problems import shown
 from confcom.addon.simulated_root import DEFAULT_SECRET, secret_name
 from confcom.addon.waiting import POLL_SECONDS, Mark, NotReadyError, Row, retry_while_unreachable
-from confcom.errors import ConfcomError, ExitCode
 from confcom.kubernetes.objects import TERMINAL, KubernetesObject, labels_of, name_of, namespace_of, text
 
 POD_TERMINATION_SECONDS = 120.0
@@ -34,13 +33,6 @@ POD_TERMINATION_SECONDS = 120.0
 longer."""
 T = TypeVar("T")
 Consent = Callable[[Sequence[EpcPod]], bool]
-
-
-class NoConsentError(ConfcomError):
-    """The user did not consent."""
-
-    error_code = "no-consent"
-    exit_code = ExitCode.REFUSED
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,8 +86,9 @@ def _disable(add_on: AddOn, *, consent: Consent, wait: bool) -> Disabled:
     if history:
         pods = _tenants(add_on.cluster)
         if pods and not consent(pods):
-            raise NoConsentError(
+            raise ChangeRefusedError(
                 "nothing was changed",
+                error_code="no-consent",
                 why=f"{len(pods)} Pods use the add-on's resources, and the removal was not confirmed",
                 remedy="delete them first, or confirm with --yes",
             )
@@ -115,8 +108,9 @@ def _disable(add_on: AddOn, *, consent: Consent, wait: bool) -> Disabled:
 def _refuse_foreign(cluster: Cluster) -> None:
     if found := daemons_in(cluster.api.list(DAEMON_SET, labels={NAME_LABEL: RELEASE})):
         namespaces = sorted({namespace_of(one) for one in found})
-        raise NotEnabledError(
+        raise ChangeRefusedError(
             f"the namespace {cluster.namespace} has no release {RELEASE} of helm",
+            error_code="not-enabled",
             why=f"the add-on is in the namespace {', '.join(namespaces)}",
             remedy="name the namespace of helm's release with --namespace (`helm list -A` shows it); if the manifests "
             "were applied without helm, delete them (kubectl delete -f), then run `confcom disable` again",

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from confcom.addon.chart_objects import RELEASE
-from confcom.addon.cluster import Cluster, ClusterAccessError, ForbiddenError
+from confcom.addon.cluster import Cluster, ClusterAccessError, ForbiddenError, not_run, not_understood
 from confcom.errors import MAX_FOREIGN_CHARACTERS, ConfcomError, ExitCode
 from confcom.kubernetes.objects import KubernetesObject, mapping, number, text, time_of
 
@@ -245,8 +245,7 @@ class Helm:
         try:
             return self.run(["helm", *arguments, *flags, "--", *operands], stdin)
         except OSError as error:
-            why, remedy = f"helm cannot be run: {error.strerror}", "install helm 4, and see that it is on PATH"
-            raise ClusterAccessError(failure, error_code="program-not-found", why=why, remedy=remedy) from error
+            raise not_run(failure, "helm", error) from error
         except subprocess.TimeoutExpired as error:
             raise ClusterAccessError(failure, why=f"helm did not end within {HELM_SECONDS:.0f} s") from error
 
@@ -270,7 +269,7 @@ def _parsed(failure: str, done: Done) -> Any:  # noqa: ANN401 # JSON
     try:
         return json.loads(_output(failure, done))
     except ValueError as error:
-        raise _not_helms(failure, error) from error
+        raise not_understood(failure, "helm", error) from error
 
 
 def _manifests(failure: str, stream: bytes) -> tuple[KubernetesObject, ...]:
@@ -280,15 +279,10 @@ def _manifests(failure: str, stream: bytes) -> tuple[KubernetesObject, ...]:
     try:
         found = tuple(one for one in yaml.load_all(stream, Loader=loader) if one is not None)
     except yaml.YAMLError as error:
-        raise _not_helms(failure, error) from error
+        raise not_understood(failure, "helm", error) from error
     if not all(isinstance(one, dict) and text(one, "kind") and text(one, "apiVersion") for one in found):
-        raise _not_helms(failure, ValueError("a document is no Kubernetes object"))
+        raise not_understood(failure, "helm", ValueError("a document is no Kubernetes object"))
     return found
-
-
-def _not_helms(failure: str, error: Exception) -> ClusterAccessError:
-    why = f"the output of helm cannot be understood: {' '.join(str(error).split())[:MAX_FOREIGN_CHARACTERS]}"
-    return ClusterAccessError(failure, error_code="answer-not-understood", why=why, remedy="see the helm on PATH")
 
 
 def _rendering_error(done: Done) -> ConfcomError:

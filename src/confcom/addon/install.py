@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from confcom.addon import preflight
-from confcom.addon.change_lease import ChangeRunningError, change_lease, holder_name
+from confcom.addon.change_lease import ChangeRefusedError, change_lease, holder_name
 from confcom.addon.chart_objects import NAME_LABEL, POLICY_KINDS, RELEASE, SIMULATED_LABEL
 from confcom.addon.cluster import NAMESPACE, NODE, SECRET, Cluster, ClusterAccessError, ForbiddenError, kind_of
 from confcom.addon.drift import Comparison, Effect, FieldChange, ObjectChange, compare, removed
@@ -29,20 +29,6 @@ AGAIN = "run the same command again to complete the change; `confcom status` sho
 HELM_QUIET_SECONDS = 60.0
 """Age at which an unfinished revision counts as interrupted. No other confcom runs then, since this one has the Lease;
 a plain helm that waits for Pods may take longer, and only its user knows."""
-
-
-class NotEnabledError(ConfcomError):
-    """The add-on is not enabled in this namespace."""
-
-    error_code = "not-enabled"
-    exit_code = ExitCode.REFUSED
-
-
-class NoRevisionError(ConfcomError):
-    """There is no revision to roll back to."""
-
-    error_code = "no-earlier-revision"
-    exit_code = ExitCode.REFUSED
 
 
 class ChangeInterruptedError(ConfcomError):
@@ -126,7 +112,7 @@ def roll_back(add_on: AddOn, revision: int | None, *, wait: bool, timeout: float
             target = previous(history) if revision is None else revision
             if target not in {one.number for one in history}:
                 known = ", ".join(str(one.number) for one in history)
-                raise NoRevisionError(f"there is no revision {target}", remedy=f"the revisions are {known}")
+                raise _no_revision(f"there is no revision {target}", f"the revisions are {known}")
             manifests = add_on.helm.manifests(target)
             findings = check_rollback(add_on.cluster, manifests, target)
             _report(add_on, findings)
@@ -152,24 +138,30 @@ def previous(history: Sequence[Revision]) -> int:
         return applied[-1]
     earlier = [number for number in applied if content[number] < content[last.number]]
     if not earlier:
-        raise NoRevisionError(
+        raise _no_revision(
             "the release has no earlier revision to roll back to",
-            remedy="`confcom update --set ...` changes the present one, and `confcom disable` removes it",
+            "`confcom update --set ...` changes the present one, and `confcom disable` removes it",
         )
     return content[earlier[-1]]
+
+
+def _no_revision(what: str, remedy: str) -> ChangeRefusedError:
+    return ChangeRefusedError(what, error_code="no-earlier-revision", remedy=remedy)
 
 
 def _require_release(add_on: AddOn) -> None:
     history = add_on.helm.history()
     if history and history[-1].status == "uninstalling":
-        raise NotEnabledError(
+        raise ChangeRefusedError(
             "the add-on is being removed",
+            error_code="not-enabled",
             why=history[-1].described,
             remedy="`confcom disable` completes the removal; then `confcom enable` installs it again",
         )
     if not history:
-        raise NotEnabledError(
+        raise ChangeRefusedError(
             f"the add-on is not enabled in the namespace {add_on.cluster.namespace}",
+            error_code="not-enabled",
             remedy="run `confcom enable`, or name another namespace with --namespace; `helm list -A` lists releases",
         )
 
@@ -264,8 +256,9 @@ def refuse_running_helm(history: Sequence[Revision], now: datetime, *, dry_run: 
     left = max(HELM_QUIET_SECONDS - age, 0)
     if last and last.is_unfinished and (left or dry_run):
         command = "the same command without --dry-run" if dry_run else "the same command again"
-        raise ChangeRunningError(
+        raise ChangeRefusedError(
             "nothing was changed: helm may be changing the release",
+            error_code="change-running",
             why=last.described,
             remedy=f"run {command} when it has ended; if it was killed, in {left:.0f} s",
         )

@@ -9,11 +9,10 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
-from confcom.demo.container import ContainerProcess, ContainerRuntime, Image, plan_container
+from confcom.demo.container import Bind, ContainerError, ContainerProcess, ContainerRuntime, Image, plan_container
 from confcom.demo.device_manager import Changes, DeviceManager, PluginRegistry
 from confcom.demo.job_file import Job
 from confcom.demo.ledger import AdmissionError, DeviceLedger
-from confcom.demo.root_file_system import Bind, ContainerError
 from confcom.errors import ConfcomError
 
 GRACE_SECONDS = 5.0

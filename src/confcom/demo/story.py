@@ -19,12 +19,11 @@ from confcom.demo.job_file import Job, example, read_job
 from confcom.demo.node import Node, Phase, Pod
 from confcom.demo.processes import READY_SECONDS, Processes, StepError, guarded
 from confcom.errors import ConfcomError, ExitCode, as_data, printable
-from confcom.sgx.epc_from_cpuid import AZURE_DCSV2_EPC_MIB
 
 EPC_RESOURCE = "kubernetes.azure.com/sgx_epc_mem_in_MiB"
 HELPER_EPC_RESOURCE = "confcom.internal/quote_helper_epc_mem_in_MiB"
 """The names in the device plugin's documentation: the demo uses the daemons only through public interfaces."""
-VM_SIZE, EPC_MIB = max(AZURE_DCSV2_EPC_MIB.items(), key=lambda size: size[1])
+VM_SIZE, EPC_MIB = "Standard_DC8_v2", 168
 
 JOB, PLATFORM, QUOTE, TRUST = "job.yaml", "platform", "q.bin", "trust"
 """The example file; in the demo's folder the platform's state, the quote, and the relying party's files."""

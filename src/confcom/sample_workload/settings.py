@@ -126,17 +126,10 @@ def _challenge(text: str) -> tuple[bytes, bytes]:
     try:
         challenge = bytes.fromhex(text)
         return challenge, report_data_from(challenge) if challenge else bytes(REPORT_DATA_SIZE)
-    except ValueError as error:
+    except (ValueError, MalformedError) as error:
         raise SettingsError(
-            f"{CHALLENGE_VARIABLE} is not hexadecimal",
+            f"{CHALLENGE_VARIABLE} cannot be used",
             error_code="variable-refused",
             why=str(error),
-            remedy="use two of 0-9 and a-f per byte",
-        ) from error
-    except MalformedError as error:
-        raise SettingsError(
-            f"{CHALLENGE_VARIABLE}: {error.what}",
-            error_code="variable-refused",
-            why=error.why,
-            remedy=error.remedy,
+            remedy=f"give two of 0-9 and a-f for each of 1 to {REPORT_DATA_SIZE} bytes",
         ) from error

@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from enum import IntEnum
-from types import MappingProxyType
 
 MIB = 1024 * 1024
 FEATURES_LEAF = 0x07
@@ -21,11 +20,6 @@ _SGX_FEATURE = 1 << 2
 _TYPE_MASK = 0xF
 _LOW_MASK = 0xFFFF_F000
 _HIGH_MASK = 0x000F_FFFF
-
-AZURE_DCSV2_EPC_MIB = MappingProxyType(
-    {"Standard_DC1s_v2": 28, "Standard_DC2s_v2": 56, "Standard_DC4s_v2": 112, "Standard_DC8_v2": 168}
-)
-"""EPC of Azure's DCsv2 sizes, in MiB (Azure's documentation of that series)."""
 
 
 class EpcSectionKind(IntEnum):

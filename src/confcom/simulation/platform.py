@@ -7,8 +7,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Self
 
-from confcom.simulation.issuing import issue_pki
-from confcom.simulation.pki import PckCaType, Pki
+from confcom.simulation.pki import PckCaType, Pki, issue_pki
 from confcom.simulation.quoting_enclave import DEFAULT_QE_IDENTITY, QuotingEnclave, QuotingEnclaveIdentity
 
 if TYPE_CHECKING:

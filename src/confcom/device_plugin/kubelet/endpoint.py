@@ -169,16 +169,12 @@ def require_directory(directory: Path) -> None:
             why=f"a unix socket's path has at most {MAX_PATH_BYTES} bytes here",
             remedy="give a --device-plugin-dir with a shorter path",
         )
-    if not os.access(directory, os.F_OK):
-        raise UnavailableError(
-            f"the device plugin directory {directory} does not exist",
-            error_code="device-plugin-dir-missing",
-            why="a kubelet creates it when it starts",
-            remedy="start the kubelet first, or give --device-plugin-dir (the kubelet's --root-dir does not move it)",
-        )
     if not os.access(directory, os.W_OK | os.X_OK):
+        state = "cannot be written" if os.access(directory, os.F_OK) else "does not exist"
         raise UnavailableError(
-            f"the device plugin directory {directory} cannot be written",
+            f"the device plugin directory {directory} {state}",
             error_code="device-plugin-dir-unusable",
-            remedy="run the plugin as a user that may write there; a kubelet's directory is root's",
+            why="a kubelet creates it when it starts, and only root may write there",
+            remedy="start the kubelet first, run the plugin as root, or give --device-plugin-dir (the kubelet's "
+            "--root-dir does not move it)",
         )
