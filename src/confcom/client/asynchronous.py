@@ -32,11 +32,7 @@ class AsyncAesmClient(SocketClient):
         return await self.converse(conversation.quote_size())
 
     async def get_quote(self, report: Report, *, qe_report_info: QeReportInfo | None = None) -> AesmQuote:
-        """Get a quote of a report.
-
-        Raises:
-            StaleTargetError: the quoting enclave changed since `init_quote`.
-        """
+        """Get a quote of a report."""
         return await self.converse(conversation.get_quote(report, qe_report_info))
 
     async def supported_key_ids(self) -> tuple[AttKeyId, ...]:

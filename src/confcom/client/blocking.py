@@ -72,12 +72,7 @@ class AesmClient(SocketClient):
     def quote_fresh_report(
         self, make_report: Callable[[TargetInfo], Report], *, qe_report_info: QeReportInfo | None = None
     ) -> AesmQuote:
-        """Get target info, report and quote; repeat once with a new report if the quoting enclave changed.
-
-        Args:
-            make_report: makes the enclave's report for a target info.
-            qe_report_info: as for `get_quote`.
-        """
+        """Get target info, report and quote; repeat once with a new report if the quoting enclave changed."""
         return self.converse(conversation.quote_fresh_report(make_report, qe_report_info))
 
     def converse(self, generator: Conversation[T]) -> T:
@@ -91,12 +86,7 @@ class AesmClient(SocketClient):
             return result
 
     def exchange(self, request: QuotingRequest, seconds: float) -> QuotingResponse:
-        """Send one request on a connection of its own, and return the answer, whatever its error code is.
-
-        Args:
-            request: the request.
-            seconds: maximum duration.
-        """
+        """Send one request on a connection of its own, and return the answer, whatever its error code is."""
         deadline = time.monotonic() + seconds
         call = request.kind.call
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
@@ -132,11 +122,7 @@ class AesmClient(SocketClient):
 
 
 def _remaining_seconds(deadline: float) -> float:
-    """Return the seconds until the deadline; never 0, which would make the socket non-blocking.
-
-    Raises:
-        TimeoutError: the deadline has passed.
-    """
+    """Return the seconds until the deadline; never 0, which would make the socket non-blocking."""
     remaining = deadline - time.monotonic()
     if remaining <= 0:
         raise TimeoutError

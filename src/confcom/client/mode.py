@@ -63,11 +63,7 @@ class ProcessMode:
         self._first: ModeChoice | None = None
 
     def settle(self, choice: ModeChoice) -> ModeChoice:
-        """Store the first choice; return it, and reject a later choice of another mode.
-
-        Raises:
-            MixedModeError: another mode was chosen before.
-        """
+        """Store the first choice; return it, and reject a later choice of another mode."""
         with self._lock:
             first = self._first = self._first or choice
         if choice.mode is not first.mode:
@@ -85,11 +81,7 @@ makes the choice when the library is loaded."""
 
 
 def require_out_of_process(choice: ModeChoice) -> None:
-    """Reject quoting in process, which is not supported yet.
-
-    Raises:
-        InProcessQuotingError: the choice is in process.
-    """
+    """Reject quoting in process, which is not supported yet."""
     if choice.mode is QuotingMode.IN_PROCESS:
         raise InProcessQuotingError(
             "quoting in process is not possible here",
