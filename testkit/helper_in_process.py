@@ -32,6 +32,7 @@ from confcom.quote_helper.quoting.service import QuoteService, call_of
 from confcom.quote_helper.quoting.simulated_backend import run_self_test
 from confcom.quote_helper.quoting.stale_target import StaleTargetPolicy
 from confcom.quote_helper.settings import parse_settings
+from confcom.quote_helper.takeover.socket_access import SocketAccess
 from confcom.quote_helper.takeover.socket_keeper import SocketKeeper
 from confcom.quote_helper.takeover.takeover_policy import TOKEN_BYTES, Instance
 from confcom.quote_helper.transport.peers import Peer
@@ -386,13 +387,13 @@ class RunningKeeper:
         self.worker = Worker("look")
         self.changed = asyncio.Event()
         self.keeper = SocketKeeper(
-            path,
+            path=path,
             me=Instance(started, started),
             server=self.host,
             worker=self.worker,
             stale=self.policy,
+            access=SocketAccess(path, open_to_all=open_to_all, limits=KEEPER_LIMITS, clock=time.monotonic),
             limits=KEEPER_LIMITS,
-            open_to_all=open_to_all,
             on_change=self.changed.set,
         )
         self.task = None

@@ -100,7 +100,7 @@ def test_the_provider_is_named():
 @pytest.mark.parametrize(
     ("arguments", "code"),
     [
-        (["--simulated", "--provider", "aesmd"], "two-providers"),
+        (["--simulated", "--provider", "aesmd"], "provider-not-chosen"),
         (["--provider", "aesmd", "--aesmd-socket", "/s/a", "--socket", "/s/../s/a"], "aesmd-is-this-helper"),
     ],
 )

@@ -20,6 +20,7 @@ from confcom.quote_helper.quoting.provider_state import PREPARING, Backend, Prov
 from confcom.quote_helper.quoting.service import QuoteService
 from confcom.quote_helper.quoting.stale_target import StaleTargetPolicy
 from confcom.quote_helper.settings import HelperSettings
+from confcom.quote_helper.takeover.socket_access import SocketAccess
 from confcom.quote_helper.takeover.socket_keeper import SocketKeeper
 from confcom.quote_helper.takeover.takeover_policy import Instance
 from confcom.quote_helper.telemetry.metrics import HelperMetrics, watch_loop
@@ -85,13 +86,15 @@ class QuoteHelper:
         self._metrics.unread.set_function(lambda: server.unread)
         self._metrics.client_memory.set_function(lambda: server.client_memory)
         sockets = SocketKeeper(
-            settings.socket,
+            path=settings.socket,
             me=self._instance,
             server=server,
             worker=socket_worker,
             stale=stale,
+            access=SocketAccess(
+                settings.socket, open_to_all=settings.open_to_all_users, limits=limits, clock=self._clock
+            ),
             limits=limits,
-            open_to_all=settings.open_to_all_users,
             on_change=lambda: self._show_readiness(provider.status, sockets),
         )
 

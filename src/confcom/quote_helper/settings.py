@@ -205,20 +205,14 @@ def default_state_dir(environ: Mapping[str, str]) -> Path:
 
 
 def _chosen_provider(*, simulated: bool, named: ProviderKind | None) -> ProviderKind:
-    if simulated and named is ProviderKind.AESMD:
-        raise SettingsError(
-            "two quote providers were chosen",
-            error_code="two-providers",
-            why=f"--simulated and --provider {named} are given",
-            remedy="give one of them",
-        )
+    chosen = {named} if named else set()
     if simulated:
-        return ProviderKind.SIMULATED
-    if named is None:
+        chosen.add(ProviderKind.SIMULATED)
+    if len(chosen) != 1:
         raise SettingsError(
-            "no quote provider was chosen",
+            "not one quote provider was chosen",
             error_code="provider-not-chosen",
-            why="none is the default, so that no node quotes by simulation unawares",
+            why=f"{len(chosen)} are named, and none is the default, so that no node quotes by simulation unawares",
             remedy="give --simulated (or CONFCOM_SIMULATED=true) for quotes without SGX hardware, or --provider aesmd",
         )
-    return named
+    return chosen.pop()

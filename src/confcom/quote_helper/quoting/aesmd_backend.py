@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
@@ -55,7 +56,7 @@ def open_aesmd(
     record = AesmdRecord(socket_path)
     provider = AesmdQuoteProvider(socket_path, root, record)
     tester = AesmdQuoteProvider(socket_path, root, record, call_seconds=hang_seconds)
-    self_test = AesmdSelfTest(tester, provider, record, socket_path, clock)
+    self_test = AesmdSelfTest(tester, provider, record, socket_path, clock, RestartPolicy(clock))
     return Backend(
         provider,
         self_test,
@@ -99,6 +100,7 @@ def run_hardware_self_test(provider: QuoteProvider) -> QuotingIdentity:
     )
 
 
+@dataclass(slots=True, eq=False)
 class AesmdSelfTest:
     """The self-test of aesmd, which asks for its restart if that may help.
 
@@ -106,65 +108,57 @@ class AesmdSelfTest:
     Both share the record of the instance that runs. The request for a restart is written beside aesmd's socket.
     """
 
-    def __init__(
-        self,
-        tester: AesmdQuoteProvider,
-        provider: AesmdQuoteProvider,
-        record: AesmdRecord,
-        socket_path: Path,
-        clock: Callable[[], float],
-    ) -> None:
-        self._tester = tester
-        self._provider = provider
-        self._record = record
-        self._socket_path = socket_path
-        self._clock = clock
-        self._policy = RestartPolicy(clock)
-        self._tested: AesmdInstance | None = None
-        self._full_test_due = clock()
+    tester: AesmdQuoteProvider
+    provider: AesmdQuoteProvider
+    record: AesmdRecord
+    socket_path: Path
+    clock: Callable[[], float]
+    policy: RestartPolicy
+    _tested: AesmdInstance | None = field(init=False, default=None)
+    _full_test_due: float = field(init=False, default=0.0)
 
     def __call__(self) -> QuotingIdentity:
         """Run the self-test; it raises QuoteProviderError if aesmd makes no quotes."""
-        instance = self._record.find()
+        instance = self.record.find()
         try:
             identity = self._test(instance)
-            error, answers_again = self._record.spent, True
+            error, answers_again = self.record.spent, True
         except QuoteProviderError as caught:
             # A process that once failed to load its ID enclave asks PCCS for a platform that does not exist.
-            made_up = self._record.spent if caught.code is AesmErrorCode.NO_PLATFORM_CERT_DATA else None
+            made_up = self.record.spent if caught.code is AesmErrorCode.NO_PLATFORM_CERT_DATA else None
             error, answers_again = made_up or caught, made_up is not None
         if error is not None:
             self._tested = None
-            spent = self._record.spent is not None
-            if self._policy.must_restart(instance, error, spent=spent, answers_again=answers_again) and instance:
+            spent = self.record.spent is not None
+            if self.policy.must_restart(instance, error, spent=spent, answers_again=answers_again) and instance:
                 self._request_restart(instance, error)
             raise error
-        self._policy.on_success()
+        self.policy.on_success()
         try:
-            withdraw_request(self._socket_path)
+            withdraw_request(self.socket_path)
         except OSError as failed:
             _logger.warning("the request for aesmd's restart cannot be withdrawn", extra={"error": str(failed)})
         return identity
 
     def _test(self, instance: AesmdInstance | None) -> QuotingIdentity:
-        lost, self._provider.lost = self._provider.lost, False
-        known = self._tester.last_identity
+        lost, self.provider.lost = self.provider.lost, False
+        known = self.tester.last_identity
         try:
-            self._tester.supported_key_count()
+            self.tester.supported_key_count()
         except QuoteProviderError as error:
             if error.error_code == NO_KEYS:
-                self._tester.identity()  # its refusal tells why there are none: 38
+                self.tester.identity()  # its refusal tells why there are none: 38
             raise
-        if known is not None and not lost and instance == self._tested and self._clock() < self._full_test_due:
+        if known is not None and not lost and instance == self._tested and self.clock() < self._full_test_due:
             return known
-        identity = run_hardware_self_test(self._tester)
+        identity = run_hardware_self_test(self.tester)
         self._tested = instance
-        self._full_test_due = self._clock() + FULL_TEST_SECONDS
+        self._full_test_due = self.clock() + FULL_TEST_SECONDS
         return identity
 
     def _request_restart(self, instance: AesmdInstance, error: QuoteProviderError) -> None:
         try:
-            requested = request_restart(self._socket_path, instance)
+            requested = request_restart(self.socket_path, instance)
         except OSError as failed:
             _logger.warning("the request for aesmd's restart cannot be written", extra={"error": str(failed)})
         else:

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 from confcom.aesm.error_code import AesmErrorCode
@@ -69,6 +69,7 @@ class Failure:
 _SOON_OVER: Final = frozenset({AesmErrorCode.SERVICE_UNAVAILABLE, AesmErrorCode.ENCLAVE_LOST, AesmErrorCode.BUSY})
 
 
+@dataclass(slots=True, kw_only=True, eq=False)
 class ProviderSupervisor:
     """Opens the backend, and runs the self-test periodically: a whole quote for an enclave of the helper's own.
 
@@ -77,34 +78,22 @@ class ProviderSupervisor:
     `changed` is called also if only the problem differs, `lost` when a provider that worked was lost.
     """
 
-    def __init__(
-        self,
-        *,
-        open_backend: Callable[[], Backend],
-        opened: Callable[[Backend], None],
-        service: QuoteService[Any],
-        worker: Worker,
-        stale: StaleTargetPolicy,
-        changed: Callable[[ProviderStatus], None],
-        lost: Callable[[], None],
-        limits: HelperLimits,
-    ) -> None:
-        self._open_backend = open_backend
-        self._opened = opened
-        self._service = service
-        self._worker = worker
-        self._stale = stale
-        self._changed = changed
-        self._lost = lost
-        self._limits = limits
-        self.status = ProviderStatus(ready=False, problem=PREPARING)
-        self._wake = asyncio.Event()
-        self._losses = 0
-        self._stopping = False
+    open_backend: Callable[[], Backend]
+    opened: Callable[[Backend], None]
+    service: QuoteService[Any]
+    worker: Worker
+    stale: StaleTargetPolicy
+    changed: Callable[[ProviderStatus], None]
+    lost: Callable[[], None]
+    limits: HelperLimits
+    status: ProviderStatus = field(init=False, default=ProviderStatus(ready=False, problem=PREPARING))
+    _wake: asyncio.Event = field(init=False, default_factory=asyncio.Event)
+    _losses: int = field(init=False, default=0)
+    _stopping: bool = field(init=False, default=False)
 
     async def run(self) -> None:
-        backend = await self._worker.submit(self._open_backend)
-        self._opened(backend)
+        backend = await self.worker.submit(self.open_backend)
+        self.opened(backend)
         failures = 0
         while True:
             losses, instance = self._losses, backend.instance()
@@ -115,10 +104,10 @@ class ProviderSupervisor:
                 failure = self._on_success(backend)
             if failure is None:
                 failures = 0
-                await self._wait(backend, instance, self._limits.self_test_interval_seconds)
+                await self._wait(backend, instance, self.limits.self_test_interval_seconds)
             else:
                 self._on_failure(failure)
-                waits = self._limits.self_test_retry_seconds
+                waits = self.limits.self_test_retry_seconds
                 await self._wait(backend, instance, waits[min(failures, len(waits) - 1)])
                 failures = failures + 1 if instance == backend.instance() else 0
 
@@ -141,7 +130,7 @@ class ProviderSupervisor:
             async with asyncio.timeout(seconds):
                 while not self._wake.is_set() and backend.instance() == instance:
                     with contextlib.suppress(TimeoutError):
-                        async with asyncio.timeout(self._limits.socket_tick_seconds):
+                        async with asyncio.timeout(self.limits.socket_tick_seconds):
                             await self._wake.wait()
 
     async def _self_test(self, backend: Backend) -> Failure | None:
@@ -159,14 +148,14 @@ class ProviderSupervisor:
         except BaseException as error:  # a panic in Rust is not an Exception (pyo3)
             _logger.exception("the self-test failed unexpectedly")
             return Failure(NotReady(f"the self-test failed: {type(error).__name__}", code="self-test-failed"))
-        self._stale.quotes_for(identity.target_info.encode())
+        self.stale.quotes_for(identity.target_info.encode())
         return None
 
     async def _self_test_in_worker(self, backend: Backend) -> QuotingIdentity:
-        call = self._worker.submit(backend.self_test)
+        call = self.worker.submit(backend.self_test)
         # Retrieve the exception even if the helper stops meanwhile: else asyncio logs it with its traceback at the end.
         call.add_done_callback(lambda ended: ended.cancelled() or ended.exception())
-        seconds = backend.self_test_seconds or self._limits.self_test_seconds
+        seconds = backend.self_test_seconds or self.limits.self_test_seconds
         done, _ = await asyncio.wait({call}, timeout=seconds)
         if not done:
             hangs = NotReady(f"the quote provider hangs: no quote within {seconds:g} s", code="provider-hangs")
@@ -179,7 +168,7 @@ class ProviderSupervisor:
         was_ready = self.status.ready
         if not was_ready:
             try:
-                self._service.provide(backend.provider, backend.in_loop, self._on_lost)
+                self.service.provide(backend.provider, backend.in_loop, self._on_lost)
             except OSError as error:  # no descriptor is left
                 return Failure(NotReady(f"the quote provider cannot be used: {error}", code="self-test-failed"))
         problem = backend.problem()
@@ -195,11 +184,11 @@ class ProviderSupervisor:
     def _on_failure(self, failure: Failure) -> None:
         was_ready = self.status.ready
         self._set(ProviderStatus(ready=False, problem=failure.problem))
-        self._service.withdraw(failure.refusal)
+        self.service.withdraw(failure.refusal)
         if was_ready:
-            self._lost()
+            self.lost()
             _logger.error("the quote provider was lost", extra={"reason": failure.problem.reason})
 
     def _set(self, status: ProviderStatus) -> None:
         self.status = status
-        self._changed(status)
+        self.changed(status)

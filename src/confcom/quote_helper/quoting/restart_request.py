@@ -68,11 +68,8 @@ class RestartPolicy:
     ) -> bool:
         """Return whether this instance must be restarted now, after another failed self-test of it.
 
-        Args:
-            instance: the instance; None if it has no socket.
-            error: what the self-test raised.
-            spent: whether the instance is never ready again.
-            answers_again: whether it is only that which keeps it from being ready: its cause is gone.
+        Without a socket there is no instance. `spent` is one that is never ready again, `answers_again` one that only
+        this keeps from being ready: its cause is gone.
         """
         now = self._clock()
         if instance != self._instance:

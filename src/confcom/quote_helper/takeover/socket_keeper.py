@@ -13,7 +13,7 @@ import errno
 import logging
 import os
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
@@ -50,34 +50,24 @@ LOOK_PATIENCE_SECONDS: Final = 1.0
 """How long an inspection waits for room in a live socket's full backlog; it runs in a worker thread."""
 
 
+@dataclass(slots=True, kw_only=True, eq=False)
 class SocketKeeper:
-    def __init__(
-        self,
-        path: Path,
-        *,
-        me: Instance,
-        server: AesmServer,
-        worker: Worker,
-        stale: StaleTargetPolicy,
-        limits: HelperLimits,
-        open_to_all: bool,
-        on_change: Callable[[], None],
-    ) -> None:
-        self._path = path
-        self._me = me
-        self._server = server
-        self._worker = worker
-        self._stale = stale
-        self._limits = limits
-        self._on_change = on_change
-        clock = asyncio.get_running_loop().time
-        self._access = SocketAccess(path, open_to_all=open_to_all, limits=limits, clock=clock)
-        self.problem: NotReady | None = NotReady("the socket is not bound yet", code="socket-not-bound", expected=True)
-        """Why this instance does not serve the path, or why some clients cannot reach it; else None."""
-        self._bound: BoundUnixSocket | None = None
-        self._retired: set[BoundUnixSocket] = set()
-        self._can_quote = False
-        self._wake = asyncio.Event()
+    path: Path
+    me: Instance
+    server: AesmServer
+    worker: Worker
+    stale: StaleTargetPolicy
+    access: SocketAccess
+    limits: HelperLimits
+    on_change: Callable[[], None]
+    problem: NotReady | None = field(
+        init=False, default=NotReady("the socket is not bound yet", code="socket-not-bound", expected=True)
+    )
+    """Why this instance does not serve the path, or why some clients cannot reach it; else None."""
+    _bound: BoundUnixSocket | None = field(init=False, default=None)
+    _retired: set[BoundUnixSocket] = field(init=False, default_factory=set)
+    _can_quote: bool = field(init=False, default=False)
+    _wake: asyncio.Event = field(init=False, default_factory=asyncio.Event)
 
     async def start(self) -> None:
         """Bind the path if no instance serves it; else `run` waits for it.
@@ -85,7 +75,7 @@ class SocketKeeper:
         Raises:
             ConfcomError: the path cannot be bound, and waiting will not help.
         """
-        require_usable_path(self._path, MAX_SOCKET_PATH_BYTES)
+        require_usable_path(self.path, MAX_SOCKET_PATH_BYTES)
         error = await self._look()
         if error is not None and _is_permanent(error):
             raise error
@@ -93,7 +83,7 @@ class SocketKeeper:
     async def run(self) -> None:
         while True:
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(self._limits.socket_tick_seconds):
+                async with asyncio.timeout(self.limits.socket_tick_seconds):
                     await self._wake.wait()
             self._wake.clear()
             await self._look()
@@ -111,20 +101,20 @@ class SocketKeeper:
         """
         if self._bound is None or not self._bound.owns_path():
             return
-        self._me = self._me.as_oldest
+        self.me = self.me.as_oldest
         try:
             self._replace(self._bound)
         except ConfcomError:
             return
         ends = asyncio.get_running_loop().time() + seconds
         while self._bound is not None and asyncio.get_running_loop().time() < ends:
-            await asyncio.sleep(min(seconds, self._limits.hand_over_look_seconds))
+            await asyncio.sleep(min(seconds, self.limits.hand_over_look_seconds))
             await self._look()
 
     def leave(self) -> None:
         """Remove the path if it leads to this instance; its backlog is still accepted. Call after `run`."""
         if self._bound is not None and self._bound.unlink():
-            _logger.debug("the path was removed", extra={"path": str(self._path)})
+            _logger.debug("the path was removed", extra={"path": str(self.path)})
 
     def close(self) -> None:
         """Remove the path if it leads to this instance, and close all listening sockets."""
@@ -144,7 +134,7 @@ class SocketKeeper:
         return None
 
     async def _reconcile(self) -> None:
-        if (barrier := self._access.check_directory()) is not None:
+        if (barrier := self.access.check_directory()) is not None:
             self._set_problem(barrier)
             return
         if self._bound is not None:
@@ -154,23 +144,23 @@ class SocketKeeper:
             self._retire(self._bound)
             self._bound = None
             self.problem = NotReady("the path no longer leads to this helper's socket", code="path-lost", expected=True)
-            self._on_change()
+            self.on_change()
         found, step = await self._decide()
         target = b""  # of an instance that served here before, if any, and cannot be asked any more
         if step is Step.REPLACE:
             # Ask before the rename, which makes that socket unreachable. Then inspect again: it may take 1 s.
-            seconds = self._limits.holder_target_seconds
-            target = await self._worker.submit(lambda: read_holder_target(self._path, seconds))
+            seconds = self.limits.holder_target_seconds
+            target = await self.worker.submit(lambda: read_holder_target(self.path, seconds))
             found, step = await self._decide()
         if isinstance(step, NotReady):
             self._set_problem(step)
             return
-        self._stale.took_over_from(target)
+        self.stale.took_over_from(target)
         self._bind(stale=found.stale, replace=step is Step.REPLACE)
 
     def _keep_reachable(self, served: BoundUnixSocket) -> None:
-        problem = self._access.check_socket(served)
-        if problem is not None and self._access.socket_is_anothers():
+        problem = self.access.check_socket(served)
+        if problem is not None and self.access.socket_is_anothers():
             self._replace(served)
         else:
             self._set_problem(problem)
@@ -181,35 +171,35 @@ class SocketKeeper:
         self._retire(served)
 
     async def _decide(self) -> tuple[PathInspection, Step | NotReady]:
-        found = await self._worker.submit(lambda: _inspect(self._path))
-        return found, decide(found, me=self._me, uid=os.geteuid(), can_quote=self._can_quote)
+        found = await self.worker.submit(lambda: _inspect(self.path))
+        return found, decide(found, me=self.me, uid=os.geteuid(), can_quote=self._can_quote)
 
     def _bind(self, *, stale: FileIdentity | None = None, replace: bool) -> None:
         """Bind the path. It runs in the event loop, so that a stop cannot come before `_bound` holds the socket."""
         try:
-            make_directory(self._path.parent, DIRECTORY_MODE)
-            if stale is not None and FileIdentity.of(self._path) == stale:
-                self._path.unlink(missing_ok=True)
-            if _is_directory(self._path):
-                remove_directory(self._path)
-            self._bound = listen_at(self._path, tag=self._me.mark, mode=SOCKET_MODE, backlog=BACKLOG, replace=replace)
+            make_directory(self.path.parent, DIRECTORY_MODE)
+            if stale is not None and FileIdentity.of(self.path) == stale:
+                self.path.unlink(missing_ok=True)
+            if _is_directory(self.path):
+                remove_directory(self.path)
+            self._bound = listen_at(self.path, tag=self.me.mark, mode=SOCKET_MODE, backlog=BACKLOG, replace=replace)
         except FileExistsError:
             self._wake.set()  # another instance took the path first
             return
         except OSError as error:
-            raise _bind_error(self._path, error) from error
-        self._server.add_listener(self._bound.socket)
+            raise _bind_error(self.path, error) from error
+        self.server.add_listener(self._bound.socket)
         self._set_problem(None)
 
     def _retire(self, bound: BoundUnixSocket) -> None:
         """Close a socket that lost the path after `accept_drain_seconds`: its backlog is still accepted."""
         self._retired.add(bound)
-        asyncio.get_running_loop().call_later(self._limits.accept_drain_seconds, self._remove, bound)
+        asyncio.get_running_loop().call_later(self.limits.accept_drain_seconds, self._remove, bound)
 
     def _remove(self, bound: BoundUnixSocket) -> None:
         if bound in self._retired:
             self._retired.discard(bound)
-            self._server.remove_listener(bound.socket)
+            self.server.remove_listener(bound.socket)
             bound.close()
 
     def _set_problem(self, problem: NotReady | None) -> None:
@@ -217,11 +207,11 @@ class SocketKeeper:
             return
         self.problem = problem
         if problem is None:
-            _logger.info("serving AESM's protocol on %s", self._path)
+            _logger.info("serving AESM's protocol on %s", self.path)
         else:
             level = logging.INFO if problem.expected else logging.WARNING
-            _logger.log(level, "not serving on %s: %s", self._path, problem.reason, extra={"code": problem.code})
-        self._on_change()
+            _logger.log(level, "not serving on %s: %s", self.path, problem.reason, extra={"code": problem.code})
+        self.on_change()
 
 
 def _inspect(path: Path) -> PathInspection:

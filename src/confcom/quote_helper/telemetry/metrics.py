@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from bisect import bisect_left
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from functools import partial
 from itertools import accumulate
 from typing import Final
@@ -35,15 +36,15 @@ POD_AWAY_SECONDS: Final = 900.0
 """After this time without requests a pod loses its series: three times as long as Prometheus looks back for a value."""
 OTHER_PODS: Final = "other"
 """The label of pods beyond MAX_PODS; it cannot be a UID."""
+NO_PODS: Final = ("", OTHER_PODS)
+"""Labels that stay: of clients whose pod is not known, and of further pods."""
 
 
+@dataclass(slots=True)
 class _Answers:
-    __slots__ = ("buckets", "results", "seconds")
-
-    def __init__(self) -> None:
-        self.results: dict[int, int] = {}  # counts by AESM's code
-        self.buckets = [0] * len(_BOUNDS)  # counts by time; not cumulative
-        self.seconds = 0.0
+    results: dict[int, int] = field(default_factory=dict)  # counts by AESM's code
+    buckets: list[int] = field(default_factory=lambda: [0] * len(_BOUNDS))  # counts by time; not cumulative
+    seconds: float = 0.0
 
 
 class TrafficMetrics(Collector):
@@ -89,13 +90,11 @@ class TrafficMetrics(Collector):
     describe = collect
 
 
+@dataclass(slots=True)
 class _Pod:
-    __slots__ = ("failures", "last_seen", "successes")
-
-    def __init__(self, last_seen: float) -> None:
-        self.successes = 0
-        self.failures = 0
-        self.last_seen = last_seen
+    successes: int = 0
+    failures: int = 0
+    last_seen: float = 0.0
 
 
 class PodMetrics(Collector):
@@ -105,14 +104,13 @@ class PodMetrics(Collector):
         self._clock = clock
         self._now = clock()
         """As of the last tick."""
-        self._pods: dict[str, _Pod] = {}
-        self._unknown = _Pod(self._now)
-        self._others = _Pod(self._now)
+        self._pods = {pod: _Pod() for pod in NO_PODS}
 
     def answered(self, pod: str, *, succeeded: bool) -> None:
         counts = self._pods.get(pod)
         if counts is None:
-            counts = self._admit(pod)
+            label = pod if len(self._pods) < MAX_PODS + len(NO_PODS) else OTHER_PODS
+            counts = self._pods.setdefault(label, _Pod())
         counts.last_seen = self._now
         if succeeded:
             counts.successes += 1
@@ -123,7 +121,7 @@ class PodMetrics(Collector):
         """Remove the pods without requests for POD_AWAY_SECONDS."""
         self._now = self._clock()
         for pod, counts in list(self._pods.items()):
-            if self._now - counts.last_seen >= POD_AWAY_SECONDS:
+            if pod not in NO_PODS and self._now - counts.last_seen >= POD_AWAY_SECONDS:
                 del self._pods[pod]
 
     def collect(self) -> Iterator[Metric]:
@@ -132,20 +130,12 @@ class PodMetrics(Collector):
             "Answers, by the pod's UID (empty: unknown; other: pods beyond the limit), and success or failure",
             labels=["pod", "outcome"],
         )
-        for pod, counts in (("", self._unknown), (OTHER_PODS, self._others), *self._pods.items()):
+        for pod, counts in self._pods.items():
             family.add_metric([pod, "success"], counts.successes)
             family.add_metric([pod, "failure"], counts.failures)
         yield family
 
     describe = collect
-
-    def _admit(self, pod: str) -> _Pod:
-        if not pod:
-            return self._unknown
-        if len(self._pods) >= MAX_PODS:
-            return self._others
-        counts = self._pods[pod] = _Pod(self._now)
-        return counts
 
 
 class HelperMetrics:

@@ -58,6 +58,7 @@ class _Minute:
     """Events without a line of their own, by code."""
 
 
+@dataclass(slots=True, kw_only=True, eq=False)
 class PeerLines:
     """Admits a peer's first events of each minute, and counts the others by code.
 
@@ -69,54 +70,52 @@ class PeerLines:
     and the seconds that they cover.
     """
 
-    def __init__(
-        self,
-        lines: int,
-        *,
-        first: int,
-        further: int,
-        clock: Callable[[], float],
-        summarise: Callable[[Peer, Mapping[int, int], float], None],
-    ) -> None:
-        self._lines = lines
-        self._budget = (first, further)
-        self._clock = clock
-        self._summarise = summarise
-        self._since = clock()
-        self._peers: dict[Hashable, _Minute] = {}
-        self._left = [first, further]
+    lines: int
+    first: int
+    further: int
+    clock: Callable[[], float]
+    summarise: Callable[[Peer, Mapping[int, int], float], None]
+    _since: float = field(init=False, default=0.0)
+    _peers: dict[Hashable, _Minute] = field(init=False, default_factory=dict)
+    _left: list[int] = field(init=False, default_factory=list)
+
+    def __post_init__(self) -> None:
+        self._begin_minute()
 
     def admit(self, peer: Peer, code: int) -> bool:
         """Return whether this event gets its own log line; else count it."""
         minute = self._peers.get(peer.key)
         if minute is None:
             minute = self._begin(peer if len(self._peers) < MAX_PEERS else OTHERS)
-        if minute.lines < self._lines and minute.peer is not OTHERS and self._take_line(minute):
+        if minute.lines < self.lines and minute.peer is not OTHERS and self._take_line(minute):
             return True
         minute.counted[code] += 1
         return False
 
     def tick(self) -> None:
-        if self._clock() - self._since >= WINDOW_SECONDS:
+        if self.clock() - self._since >= WINDOW_SECONDS:
             self.end_minute()
 
     def end_minute(self) -> None:
         """Report the counts, and begin a new minute."""
-        now = self._clock()
+        now = self.clock()
         ended, seconds = self._peers.values(), now - self._since
-        self._since, self._peers, self._left = now, {}, list(self._budget)
+        self._begin_minute()
         others: Counter[int] = Counter()
         for minute in ended:
             if minute.counted and minute.peer is not OTHERS and self._take_line(self._begin(minute.peer)):
-                self._summarise(minute.peer, minute.counted, seconds)
+                self.summarise(minute.peer, minute.counted, seconds)
             else:
                 others += minute.counted
         if others:
-            self._summarise(OTHERS, others, seconds)
+            self.summarise(OTHERS, others, seconds)
+
+    def _begin_minute(self) -> None:
+        self._since, self._peers, self._left = self.clock(), {}, [self.first, self.further]
 
     def _begin(self, peer: Peer) -> _Minute:
         if not self._peers:
-            self._since = self._clock()
+            self._since = self.clock()
         return self._peers.setdefault(peer.key, _Minute(peer))
 
     def _take_line(self, minute: _Minute) -> bool:
@@ -138,14 +137,18 @@ class QuoteLog:
         self._every_quote = quote_lines == ALL_QUOTES
         lines = 0 if quote_lines == ALL_QUOTES else quote_lines
         self._quotes = PeerLines(
-            lines,
+            lines=lines,
             first=FIRST_LINES_IN_ALL,
             further=max(FURTHER_LINES_IN_ALL, lines),
             clock=clock,
             summarise=_summarise_quotes,
         )
         self._malformed = PeerLines(
-            MALFORMED_LINES, first=MALFORMED_LINES_IN_ALL, further=0, clock=clock, summarise=_summarise_malformed
+            lines=MALFORMED_LINES,
+            first=MALFORMED_LINES_IN_ALL,
+            further=0,
+            clock=clock,
+            summarise=_summarise_malformed,
         )
         self._pauses = LogLimiter(WINDOW_SECONDS, clock)
 
