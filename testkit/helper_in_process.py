@@ -239,14 +239,8 @@ class RunningServer:
         limits = HelperLimits(**limits)
         clock = time.perf_counter
         self.total = 0
-        make_service = functools.partial(
-            QuoteService,
-            stale=StaleTargetPolicy(0, clock),
-            limits=limits,
-            clock=clock,
-        )
         self.aesm = AesmServer(
-            make_service=lambda deliver: make_service(deliver=deliver),
+            make_service=functools.partial(QuoteService, stale=StaleTargetPolicy(0, clock), limits=limits, clock=clock),
             observer=self,
             identify=self.identify,
             limits=limits,

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Callable
+from functools import partial
 from typing import Final
 
 from prometheus_client import CollectorRegistry
 
-from confcom.aesm.messages import Response
 from confcom.daemon.probe_server import serve_probes
 from confcom.daemon.probes import standard_routes
 from confcom.daemon.readiness_log import NotReady, ReadinessLog
@@ -29,8 +28,6 @@ from confcom.quote_helper.telemetry.quote_log import QuoteLog
 from confcom.quote_helper.transport.connection import Connection
 from confcom.quote_helper.transport.peers import ByPod, ByUid
 from confcom.quote_helper.transport.server import AesmServer
-
-_logger = logging.getLogger(__name__)
 
 STOPPING: Final = NotReady("stopping", code="stopping")
 
@@ -69,12 +66,8 @@ class QuoteHelper:
         limits, settings = self._limits, self._settings
         worker, socket_worker = Worker("quote-provider"), Worker("aesm-socket")
         stale = StaleTargetPolicy(settings.stale_report_window_seconds, self._clock)
-
-        def make_service(deliver: Callable[[Connection, Response], None]) -> QuoteService[Connection]:
-            return QuoteService(deliver=deliver, stale=stale, limits=limits, clock=self._clock)
-
         server = AesmServer(
-            make_service=make_service,
+            make_service=partial(QuoteService[Connection], stale=stale, limits=limits, clock=self._clock),
             observer=self._observations,
             identify=ByPod() if settings.identify_pods else ByUid(),
             limits=limits,

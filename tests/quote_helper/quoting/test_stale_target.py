@@ -69,7 +69,7 @@ async def test_an_identity_from_a_clients_call_opens_it_too(policy, clock, provi
     clock.now += 2 * WINDOW
     answers = asyncio.Queue()
     service = QuoteService(
-        deliver=lambda _, answer: answers.put_nowait(answer),
+        lambda _, answer: answers.put_nowait(answer),
         stale=policy,
         limits=HelperLimits(),
         clock=clock,

@@ -71,8 +71,8 @@ class QuoteService(Generic[A]):
 
     def __init__(
         self,
-        *,
         deliver: Callable[[A, Response], None],
+        *,
         stale: StaleTargetPolicy,
         limits: HelperLimits,
         clock: Callable[[], float],
