@@ -34,7 +34,7 @@ from confcom.simulation.quoting_enclave import DEFAULT_QE_IDENTITY
 from testkit.hardware_causes import CAUSES
 from testkit.helper_in_process import open_descriptors
 from testkit.raised import raises
-from testkit.stub_aesmd import IDS, INIT, NO_ANSWER, NUM, QUOTE, SIZE, Run, StubAesmd
+from testkit.stub_aesmd import INIT, NO_ANSWER, QUOTE, SIZE, Run, StubAesmd
 from testkit.waiting import until
 
 APPLICATION = SimulatedEnclave.from_name("application")
@@ -175,13 +175,6 @@ def test_a_code_that_nobody_knows_is_1(relay, aesmd):
     with pytest.raises(QuoteProviderError) as caught:
         relay.identity()
     assert caught.value.code is Code.UNEXPECTED_ERROR
-
-
-def test_without_a_quoting_enclave_no_key_is_supported(relay, aesmd):
-    assert relay.supported_key_count() == 1
-    aesmd.codes = {NUM: Code.SERVICE_UNAVAILABLE, IDS: Code.PARAMETER_ERROR}
-    with raises("aesm-service-unavailable", QuoteProviderError):
-        relay.supported_key_count()
 
 
 # After a restart.
@@ -429,13 +422,6 @@ async def test_an_ended_call_leaves_nothing_to_the_collector(calls):
 
 
 # The expected root.
-
-
-def test_a_test_root_never_passes_for_intels(root):
-    assert "TEST ROOT" in str(root)
-    assert not root.is_intel
-    assert INTEL_ROOT.is_intel
-    assert "TEST" not in str(INTEL_ROOT)
 
 
 def test_a_file_with_the_root(tmp_path, root_pem, root):

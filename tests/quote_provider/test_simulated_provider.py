@@ -4,13 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from confcom.aesm.error_code import AesmErrorCode
 from confcom.errors import SettingsError
-from confcom.quote_provider.base import QuoteProviderError
 from confcom.quote_provider.simulated import SimulatedQuoteProvider
 from confcom.quote_provider.state_directory import ROOT_FOLDER, open_platform
 from confcom.sgx.quote import Quote
-from confcom.sgx.report import TargetInfo
 from confcom.simulation.enclave import SimulatedEnclave
 from confcom.simulation.quoting_enclave import DEFAULT_QE_IDENTITY
 from confcom.simulation.root_seed import SEED
@@ -28,24 +25,6 @@ DATA = bytes(range(64))
 @pytest.fixture
 def provider(tmp_path, clock):
     return SimulatedQuoteProvider.open_or_create(tmp_path, clock=clock)
-
-
-def test_init_on_one_instance_and_quote_on_another(tmp_path, provider):
-    """What an update of the helper does."""
-    report = APPLICATION.create_report(provider.identity().target_info, DATA)
-    quote = Quote.parse(SimulatedQuoteProvider.open(tmp_path).quote(report, None).quote)
-    assert quote.signature.pub_key_id == provider.identity().pub_key_id
-
-
-@pytest.mark.parametrize(
-    "target",
-    [TargetInfo.parse(bytes(512)), SimulatedEnclave.from_name("another quoting enclave").target_info()],
-    ids=["zeros", "another"],
-)
-def test_a_report_for_someone_else_is_invalid(provider, target):
-    with raises("aesm-invalid-report", QuoteProviderError, "why", "remedy") as caught:
-        provider.quote(APPLICATION.create_report(target, DATA), None)
-    assert caught.value.code is AesmErrorCode.INVALID_REPORT
 
 
 @pytest.mark.parametrize(

@@ -57,12 +57,6 @@ def test_the_path_of_another_enclave_opens_the_window_again(policy, clock, befor
     assert policy.code_for_rejected_report() is FINAL
 
 
-def test_no_window_means_final(clock):
-    policy = StaleTargetPolicy(0, clock)
-    policy.quotes_for(b"one")
-    assert policy.code_for_rejected_report() is FINAL
-
-
 async def test_an_identity_from_a_clients_call_opens_it_too(policy, clock, provider, stale_quote):
     """The provider's quoting enclave has changed since the last self-test."""
     policy.quotes_for(b"one")
