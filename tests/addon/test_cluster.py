@@ -308,24 +308,20 @@ def test_a_pod_uses_its_own_account(kubectl, monkeypatch):
         assert cluster.described == "in-cluster (https://10.0.0.1:443)"
 
 
-@pytest.mark.parametrize(
-    ("files", "login", "expected"),
-    [
-        pytest.param({"kubectl": None}, Login(), ("program-not-found", "No such file"), id="no kubectl"),
-        pytest.param({"config": None}, Login(), ("no-context", "current-context must exist"), id="no context"),
-        pytest.param(
-            {"config": None, "in Pod": ""}, Login(context="x"), ("no-context", "current-context"), id="in a Pod"
-        ),
-        pytest.param({"failure": "error: exec plugin"}, Login(), ("no-context", "exec plugin"), id="no proxy"),
-        pytest.param(
-            {"status": "401 Unauthorized"}, Login(), ("cluster-request-failed", "HTTP status 401"), id="no login"
-        ),
-    ],
-)
-def test_why_there_is_no_cluster(kubectl, monkeypatch, files, login, expected):
-    code, why = expected
-    for name, content in files.items():
-        (kubectl.folder / name).unlink() if content is None else kubectl.write(name, content)
+NO_CLUSTER = {
+    "no kubectl": ({"kubectl": None}, Login(), "program-not-found", "No such file"),
+    "no context": ({"config": None}, Login(), "no-context", "current-context must exist"),
+    "in a Pod": ({"config": None, "in Pod": ""}, Login(context="x"), "no-context", "current-context"),
+    "no proxy": ({"failure": "error: exec plugin"}, Login(), "no-context", "exec plugin"),
+    "no login": ({"status": "401 Unauthorized"}, Login(), "cluster-request-failed", "HTTP status 401"),
+}
+
+
+@pytest.mark.parametrize("name", NO_CLUSTER)
+def test_why_there_is_no_cluster(kubectl, monkeypatch, name):
+    files, login, code, why = NO_CLUSTER[name]
+    for file, content in files.items():
+        (kubectl.folder / file).unlink() if content is None else kubectl.write(file, content)
     if "in Pod" in files:
         monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "10.0.0.1")
     with pytest.raises(ClusterAccessError, match=why) as caught, open_cluster(login):

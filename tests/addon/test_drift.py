@@ -50,26 +50,19 @@ def test_what_the_api_server_and_controllers_add_is_no_difference():
     assert compared(live()) == Comparison()
 
 
-@pytest.mark.parametrize(
-    ("change", "line"),
-    [
-        (
-            lambda _, container: container.update(image="evil:1"),
-            "spec.template.spec.containers[main].image: evil:1 -> registry.test/plugin:1",
-        ),
-        (lambda _, container: container.update(args=["--two"]), "spec.template.spec.containers[main].args: "),
-        (lambda _, container: container.pop("args"), "spec.template.spec.containers[main].args: not set -> "),
-        (
-            lambda _, container: container["env"][0].update(value="taken"),
-            "spec.template.spec.containers[main].env[TOKEN].value",
-        ),
-        (
-            lambda thing, _: thing["spec"]["template"]["spec"].update(volumes=[]),
-            "spec.template.spec.volumes",
-        ),
-    ],
-)
-def test_a_changed_field_is_named(change, line):
+MAIN = "spec.template.spec.containers[main]"
+CHANGES = {
+    "image": (lambda _, main: main.update(image="evil:1"), f"{MAIN}.image: evil:1 -> registry.test/plugin:1"),
+    "arguments": (lambda _, main: main.update(args=["--two"]), f"{MAIN}.args: "),
+    "no arguments": (lambda _, main: main.pop("args"), f"{MAIN}.args: not set -> "),
+    "variable": (lambda _, main: main["env"][0].update(value="taken"), f"{MAIN}.env[TOKEN].value"),
+    "volumes": (lambda thing, _: thing["spec"]["template"]["spec"].update(volumes=[]), "spec.template.spec.volumes"),
+}
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_a_changed_field_is_named(name):
+    change, line = CHANGES[name]
     (found,) = compared(live(change)).changes
     assert (found.kind, found.name, found.effect) == ("DaemonSet", "plugin", Effect.CHANGED)
     assert line in str(found)

@@ -115,32 +115,27 @@ PENDING = {"on": "", "status": make.unschedulable(f"0/2 nodes: 1 Insufficient {E
 REJECTED = {"status": make.rejected("no healthy devices present")}
 
 
-@pytest.mark.parametrize(
-    ("pods", "rows"),
-    [
-        pytest.param([pod("x", mib=3)], [("Pod", "x", 1, 1, 3, "")], id="bare"),
-        pytest.param(
-            [pod("x", mib=3, owner=SET), pod("y", on="b", mib=3, owner=SET)],
-            [("ReplicaSet", "web-5f", 2, 2, 6, "")],
-            id="several of a controller",
-        ),
-        pytest.param(
-            [pod("small"), pod("large", mib=9)], [("Pod", "large", 1, 1, 9, ""), ("Pod", "small", 1, 1, 1, "")]
-        ),
-        pytest.param([pod("x", **PENDING)], [("Pod", "x", 1, 0, 1, "pending")], id="pending"),
-        pytest.param([pod("x", on="", status={"phase": "Pending"})], [("Pod", "x", 1, 0, 1, "")], id="just created"),
-        pytest.param([pod("x", **REJECTED)], [("Pod", "x", 0, 0, 0, "rejected")], id="rejected"),
-        pytest.param([pod("x", status=make.rejected("", f"OutOf{EPC}"))], [("Pod", "x", 0, 0, 0, "rejected")]),
-        pytest.param([pod("x", status=make.rejected("", "OutOfcpu"))], [], id="rejected for cpu"),
-        pytest.param([pod("x", status={"phase": "Failed", "reason": "Error"})], [], id="failed"),
-        pytest.param([pod("x", owner=JOB, **REJECTED)], [("Job", "job", 0, 0, 0, "rejected")], id="a Job's"),
-        pytest.param(
-            [pod("x", owner=JOB, **REJECTED), pod("y", owner=JOB)], [("Job", "job", 1, 1, 1, "")], id="a Job retries"
-        ),
-        pytest.param([pod("x", owner=SET, **REJECTED)], [], id="a controller replaces it"),
-    ],
-)
-def test_workloads_are_a_table_by_owner(pods, rows):
+SEVERAL = [pod("x", mib=3, owner=SET), pod("y", on="b", mib=3, owner=SET)]
+OUT_OF_EPC, OUT_OF_CPU = ({"status": make.rejected("", f"OutOf{one}")} for one in (EPC, "cpu"))
+WORKLOADS = {
+    "bare": ([pod("x", mib=3)], [("Pod", "x", 1, 1, 3, "")]),
+    "several of a controller": (SEVERAL, [("ReplicaSet", "web-5f", 2, 2, 6, "")]),
+    "the largest first": ([pod("s"), pod("l", mib=9)], [("Pod", "l", 1, 1, 9, ""), ("Pod", "s", 1, 1, 1, "")]),
+    "pending": ([pod("x", **PENDING)], [("Pod", "x", 1, 0, 1, "pending")]),
+    "just created": ([pod("x", on="", status={"phase": "Pending"})], [("Pod", "x", 1, 0, 1, "")]),
+    "rejected": ([pod("x", **REJECTED)], [("Pod", "x", 0, 0, 0, "rejected")]),
+    "rejected for EPC": ([pod("x", **OUT_OF_EPC)], [("Pod", "x", 0, 0, 0, "rejected")]),
+    "rejected for cpu": ([pod("x", **OUT_OF_CPU)], []),
+    "failed": ([pod("x", status={"phase": "Failed", "reason": "Error"})], []),
+    "a Job's": ([pod("x", owner=JOB, **REJECTED)], [("Job", "job", 0, 0, 0, "rejected")]),
+    "a Job retries": ([pod("x", owner=JOB, **REJECTED), pod("y", owner=JOB)], [("Job", "job", 1, 1, 1, "")]),
+    "a controller replaces it": ([pod("x", owner=SET, **REJECTED)], []),
+}
+
+
+@pytest.mark.parametrize("name", WORKLOADS)
+def test_workloads_are_a_table_by_owner(name):
+    pods, rows = WORKLOADS[name]
     found = workloads(pods, ())
     assert [(one.kind, one.name, one.pods, one.nodes, one.epc_mib, one.trouble) for one in found] == rows
 

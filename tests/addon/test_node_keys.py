@@ -32,41 +32,30 @@ def node(capacity, allocatable=None, name="a", *, ready=True, by_controller=(), 
 GONE, THERE = {EPC: 0}, {EPC: 162}
 
 
-@pytest.mark.parametrize(
-    ("found", "options", "stage", "names", "others"),
-    [
-        pytest.param(node({}), {}, None, (), (), id="none"),
-        pytest.param(node(THERE), {}, Stage.KEPT, (EPC,), (), id="offered"),
-        pytest.param(node(THERE, GONE), {}, Stage.KEPT, (EPC,), (), id="kept"),
-        pytest.param(node(GONE), {}, Stage.REMOVABLE, (EPC,), (), id="at 0"),
-        pytest.param(node(THERE, ready=False), {}, Stage.SILENT, (EPC,), (), id="silent kubelet"),
-        pytest.param(node(GONE, ready=False), {}, Stage.REMOVABLE, (EPC,), (), id="silent kubelet at 0"),
-        pytest.param(node({ENCLAVE: 110}), {"passed": LATE}, None, (), (), id="another vendor's node"),
-        pytest.param(
-            node({ENCLAVE: 0}), {"ours": True}, Stage.REMOVABLE, (ENCLAVE,), (), id="a shared name that was ours"
-        ),
-        pytest.param(node(GONE | {ENCLAVE: 110}), {}, Stage.KEPT, (EPC, ENCLAVE), (), id="not reported yet"),
-        pytest.param(
-            node(GONE | {ENCLAVE: 110}),
-            {"passed": LATE},
-            Stage.REMOVABLE,
-            (EPC,),
-            (ENCLAVE,),
-            id="another plugin beside",
-        ),
-        pytest.param(node(THERE), {"passed": LATE}, None, (), (EPC,), id="another plugin took over"),
-        pytest.param(
-            node(THERE | {ENCLAVE: 110}, GONE), {"passed": LATE}, Stage.KEPT, (EPC,), (ENCLAVE,), id="kept beside one"
-        ),
-        pytest.param(
-            node(THERE | {ENCLAVE: 9}, by_controller=[EPC]), {}, Stage.REMOVABLE, (EPC, ENCLAVE), (), id="written"
-        ),
-        pytest.param(
-            node({HELPER_EPC: 6}, by_controller=[EPC]), {}, Stage.KEPT, (HELPER_EPC,), (), id="written and removed"
-        ),
-    ],
-)
-def test_stages(found, options, stage, names, others):
+OFFERED, TAKEN = {EPC: 162, ENCLAVE: 110}, {EPC: 0, ENCLAVE: 110}
+WRITTEN = {"by_controller": [EPC]}
+AFTER = {"passed": LATE}
+STAGES = {
+    "none": (node({}), {}, None, (), ()),
+    "offered": (node(THERE), {}, Stage.KEPT, (EPC,), ()),
+    "kept": (node(THERE, GONE), {}, Stage.KEPT, (EPC,), ()),
+    "at 0": (node(GONE), {}, Stage.REMOVABLE, (EPC,), ()),
+    "silent kubelet": (node(THERE, ready=False), {}, Stage.SILENT, (EPC,), ()),
+    "silent kubelet at 0": (node(GONE, ready=False), {}, Stage.REMOVABLE, (EPC,), ()),
+    "another vendor's node": (node({ENCLAVE: 110}), AFTER, None, (), ()),
+    "a shared name that was ours": (node({ENCLAVE: 0}), {"ours": True}, Stage.REMOVABLE, (ENCLAVE,), ()),
+    "not reported yet": (node(TAKEN), {}, Stage.KEPT, (EPC, ENCLAVE), ()),
+    "another plugin beside": (node(TAKEN), AFTER, Stage.REMOVABLE, (EPC,), (ENCLAVE,)),
+    "another plugin took over": (node(THERE), AFTER, None, (), (EPC,)),
+    "kept beside one": (node(OFFERED, GONE), AFTER, Stage.KEPT, (EPC,), (ENCLAVE,)),
+    "written": (node(OFFERED, **WRITTEN), {}, Stage.REMOVABLE, (EPC, ENCLAVE), ()),
+    "written and removed": (node({HELPER_EPC: 6}, **WRITTEN), {}, Stage.KEPT, (HELPER_EPC,), ()),
+}
+
+
+@pytest.mark.parametrize("name", STAGES)
+def test_stages(name):
+    found, options, stage, names, others = STAGES[name]
     keys = node_keys(found, **options)
     assert (keys.names, keys.others) == (names, others)
     assert keys.stage is stage or not names
@@ -78,27 +67,20 @@ def test_only_the_controllers_own_fields_are_written_by_it():
     assert written(node(THERE, by_controller=both, manager="kubelet")) == frozenset()
 
 
-@pytest.mark.parametrize(
-    ("found", "removed"),
-    [
-        pytest.param(node({EPC: 0, "nvidia.com/gpu": 0, ENCLAVE: 9}), {"capacity": "0", "allocatable": "0"}, id="at 0"),
-        pytest.param(node(THERE, GONE), {}, id="kept"),
-        pytest.param(node({EPC: 0, ENCLAVE: 9}, {ENCLAVE: 0}), {"capacity": "0", "allocatable": "0"}, id="ill devices"),
-        pytest.param(
-            node({EPC: 131066, ENCLAVE: 9}, by_controller=[EPC]),
-            {"capacity": "131066", "allocatable": "131066"},
-            id="written",
-        ),
-    ],
-)
-def test_a_patch_tests_each_key_before_it_removes_it(found, removed):
-    paths = {f"/status/{part}/{EPC.replace('/', '~1')}": value for part, value in removed.items()}
-    expected = [
-        step
-        for path, value in paths.items()
-        for step in ({"op": "test", "path": path, "value": value}, {"op": "remove", "path": path})
-    ]
-    assert removal(found) == expected
+REMOVALS = {
+    "at 0": (node({EPC: 0, "nvidia.com/gpu": 0, ENCLAVE: 9}), "0"),
+    "kept": (node(THERE, GONE), None),
+    "ill devices": (node({EPC: 0, ENCLAVE: 9}, {ENCLAVE: 0}), "0"),
+    "written": (node({EPC: 131066, ENCLAVE: 9}, **WRITTEN), "131066"),
+}
+
+
+@pytest.mark.parametrize("name", REMOVALS)
+def test_a_patch_tests_each_key_before_it_removes_it(name):
+    found, value = REMOVALS[name]
+    paths = [f"/status/{part}/{EPC.replace('/', '~1')}" for part in ("capacity", "allocatable")]
+    steps = [({"op": "test", "path": path, "value": value}, {"op": "remove", "path": path}) for path in paths]
+    assert removal(found) == ([] if value is None else [step for both in steps for step in both])
 
 
 def cleaned(cluster):

@@ -66,9 +66,6 @@ def offering(name="n", labels=SIMULATED, **resources):
     return node
 
 
-COUNTED_BY_CONTROLLER = make.daemon_set("device-plugin", args=("--simulated", "--capacity-support=supported"))
-
-
 def findings(changes, check=None):
     return [one for one in run_checks(replace(INPUTS, **changes)) if check in {None, one.check}]
 
@@ -89,52 +86,46 @@ DENIED = (Permission("create", "daemonsets", "apps", SYSTEM), Permission("patch"
 NO_HELM = ClusterAccessError("helm cannot be run", error_code="program-not-found")
 REFUSED, INVALID = (RefusedError("no", why="violates PodSecurity", invalid=invalid) for invalid in (False, True))
 AWAY = ClusterAccessError("no", why="timeout")
+NFD_ENCLAVE = make.node("n", SIMULATED, annotations={NFD: f"{ENCLAVE}, example.com/x"})
+NFD_EPC, INTELS = make.node("b", annotations={NFD: INTEL_EPC}), make.node("b", resources={INTEL_EPC: "8Gi"})
+AZURES = make.node("aks", {"node.kubernetes.io/instance-type": "Standard_DC4s_v3"})
+BOTH, OWN_NODE = make.node("both", HARDWARE | SIMULATED), make.node("n", OWN | SIMULATED)
+OWN_PLUGIN = make.daemon_set("device-plugin", OWN, args=())
+OFFERS_ENCLAVES = offering("was", {}, **{ENCLAVE: "5"})
+REWRITES, UNRENDERED = plan(PLUGIN, POLICY), {"rendering": ChartError("no")}
+COUNTED = {"daemon_sets": (make.daemon_set("device-plugin", args=("--simulated", "--capacity-support=supported")),)}
+HELM, KUBERNETES, NODES, VALUES, PERMISSIONS, POD_SECURITY, OWNERS, SIMULATION = Check
 CASES = [
     # what is different, check, outcome, code, and words in the finding
-    ({"helm_version": NO_HELM}, Check.HELM, "FAILED", "program-not-found", "helm"),
-    ({"helm_version": "v3.22.0+g0a3b"}, Check.HELM, "FAILED", "version-too-old", "v3.22.0"),
-    ({"server_version": AWAY}, Check.KUBERNETES, "FAILED", "cluster-request-failed", "timeout"),
-    ({"server_version": "v1.29.4"}, Check.KUBERNETES, "FAILED", "version-too-old", "v1.29.4"),
-    ({"server_version": "v1.38.0-rc.1"}, Check.KUBERNETES, "ok", "passed", "v1.38.0"),
-    ({"rendering": ChartError("no")}, Check.VALUES, "FAILED", "chart-values-refused", "no"),
-    ({"denied": DENIED}, Check.PERMISSIONS, "FAILED", "permissions-missing", f"create daemonsets.apps in {SYSTEM}"),
-    ({"denied": AWAY}, Check.PERMISSIONS, "FAILED", "cluster-request-failed", "timeout"),
-    ({"daemon_sets": (installation(),)}, Check.OWNERS, "FAILED", "other-device-plugin", "--namespace sgx"),
+    ({"helm_version": NO_HELM}, HELM, "FAILED", "program-not-found", "helm"),
+    ({"helm_version": "v3.22.0+g0a3b"}, HELM, "FAILED", "version-too-old", "v3.22.0"),
+    ({"server_version": AWAY}, KUBERNETES, "FAILED", "cluster-request-failed", "timeout"),
+    ({"server_version": "v1.29.4"}, KUBERNETES, "FAILED", "version-too-old", "v1.29.4"),
+    ({"server_version": "v1.38.0-rc.1"}, KUBERNETES, "ok", "passed", "v1.38.0"),
+    (UNRENDERED, VALUES, "FAILED", "chart-values-refused", "no"),
+    ({"denied": DENIED}, PERMISSIONS, "FAILED", "permissions-missing", f"create daemonsets.apps in {SYSTEM}"),
+    ({"denied": AWAY}, PERMISSIONS, "FAILED", "cluster-request-failed", "timeout"),
+    ({"daemon_sets": (installation(),)}, OWNERS, "FAILED", "other-device-plugin", "--namespace sgx"),
     # A tenant may write a DaemonSet with these labels, but its Pods may not mount that directory.
-    ({"daemon_sets": (installation(path="/x"),)}, Check.OWNERS, "ok", "passed", ""),
-    ({"daemon_sets": (installation(SYSTEM),)}, Check.OWNERS, "ok", "passed", ""),
-    ({"daemon_sets": AWAY}, Check.OWNERS, "FAILED", "cluster-request-failed", "timeout"),
-    ({"admission": {"d": REFUSED}}, Check.POD_SECURITY, "FAILED", "object-refused", "enforce=privileged"),
-    ({"admission": {"d": INVALID}}, Check.VALUES, "FAILED", "object-invalid", "violates PodSecurity"),
-    ({"admission": {"d": AWAY}}, Check.POD_SECURITY, "warning", "admission-unknown", "timeout"),
-    ({"namespace": None}, Check.POD_SECURITY, "ok", "passed", "will be created"),
-    ({"namespace": ForbiddenError("no")}, Check.POD_SECURITY, "FAILED", "forbidden", "no"),
-    (
-        {"daemon_sets": (other_plugin(),)},
-        Check.OWNERS,
-        "FAILED",
-        "other-device-plugin",
-        "intel-sgx-plugin in kube-system",
-    ),
-    ({"daemon_sets": (other_plugin(HARDWARE),)}, Check.OWNERS, "ok", "passed", ""),
-    ({"daemon_sets": (other_plugin(image="sgx-plugin/x"),)}, Check.OWNERS, "ok", "passed", ""),
-    ({"nodes": (offering(),)}, Check.OWNERS, "FAILED", "resource-offered-already", EPC),
-    ({"nodes": (offering(),), "daemon_sets": (PLUGIN,)}, Check.OWNERS, "ok", "passed", ""),
-    ({"nodes": (offering(**{EPC: "0"}),)}, Check.OWNERS, "ok", "passed", ""),
-    (
-        {"nodes": (make.node("n", SIMULATED, annotations={NFD: f"{ENCLAVE}, example.com/x"}),)},
-        *(Check.OWNERS, "FAILED", "resource-offered-already", ENCLAVE),
-    ),
-    (
-        {"nodes": (NODE, make.node("b", annotations={NFD: INTEL_EPC}))},
-        *(Check.OWNERS, "warning", "epc-names-of-others", "left as they are"),
-    ),
-    (
-        {"nodes": (NODE, make.node("b", resources={INTEL_EPC: "8Gi"})), **plan(PLUGIN, POLICY)},
-        *(Check.OWNERS, "warning", "epc-names-of-others", "--set admission.mutate=off"),
-    ),
+    ({"daemon_sets": (installation(path="/x"),)}, OWNERS, "ok", "passed", ""),
+    ({"daemon_sets": (installation(SYSTEM),)}, OWNERS, "ok", "passed", ""),
+    ({"daemon_sets": AWAY}, OWNERS, "FAILED", "cluster-request-failed", "timeout"),
+    ({"admission": {"d": REFUSED}}, POD_SECURITY, "FAILED", "object-refused", "enforce=privileged"),
+    ({"admission": {"d": INVALID}}, VALUES, "FAILED", "object-invalid", "violates PodSecurity"),
+    ({"admission": {"d": AWAY}}, POD_SECURITY, "warning", "admission-unknown", "timeout"),
+    ({"namespace": None}, POD_SECURITY, "ok", "passed", "will be created"),
+    ({"namespace": ForbiddenError("no")}, POD_SECURITY, "FAILED", "forbidden", "no"),
+    ({"daemon_sets": (other_plugin(),)}, OWNERS, "FAILED", "other-device-plugin", "intel-sgx-plugin in kube-system"),
+    ({"daemon_sets": (other_plugin(HARDWARE),)}, OWNERS, "ok", "passed", ""),
+    ({"daemon_sets": (other_plugin(image="sgx-plugin/x"),)}, OWNERS, "ok", "passed", ""),
+    ({"nodes": (offering(),)}, OWNERS, "FAILED", "resource-offered-already", EPC),
+    ({"nodes": (offering(),), "daemon_sets": (PLUGIN,)}, OWNERS, "ok", "passed", ""),
+    ({"nodes": (offering(**{EPC: "0"}),)}, OWNERS, "ok", "passed", ""),
+    ({"nodes": (NFD_ENCLAVE,)}, OWNERS, "FAILED", "resource-offered-already", ENCLAVE),
+    ({"nodes": (NODE, NFD_EPC)}, OWNERS, "warning", "epc-names-of-others", "left as they are"),
+    (REWRITES | {"nodes": (NODE, INTELS)}, OWNERS, "warning", "epc-names-of-others", "--set admission.mutate=off"),
     *(
-        ({"limit_ranges": (limit_range(part, name),), **plan(PLUGIN, *policies)}, Check.OWNERS, *found)
+        ({"limit_ranges": (limit_range(part, name),), **plan(PLUGIN, *policies)}, OWNERS, *found)
         for part, name, policies, found in (
             ("max", INTEL_EPC, [POLICY], ("warning", "limit-range-of-old-name", "sgx in team-a")),
             ("min", INTEL_EPC, [POLICY], ("warning", "limit-range-of-old-name", "sgx in team-a")),
@@ -143,49 +134,28 @@ CASES = [
             ("max", EPC, [POLICY], ("ok", "passed", "")),
         )
     ),
-    ({"limit_ranges": ForbiddenError("no"), **plan(PLUGIN, POLICY)}, Check.OWNERS, "ok", "passed", ""),
-    (plan(HARDWARE_PLUGIN) | {"nodes": (NODE, METAL)}, Check.SIMULATION, "ok", "passed", "not wanted"),
-    ({"nodes": (NODE, METAL)}, Check.SIMULATION, "FAILED", "hardware-in-cluster", "--beside-hardware"),
-    ({"nodes": (NODE, offering("vendor", {}))}, Check.SIMULATION, "FAILED", "hardware-in-cluster", "vendor"),
-    (
-        {"nodes": (NODE, make.node("aks", {"node.kubernetes.io/instance-type": "Standard_DC4s_v3"}))},
-        *(Check.SIMULATION, "FAILED", "hardware-in-cluster", "aks"),
-    ),
-    (
-        plan(PLUGIN, HARDWARE_PLUGIN) | {"nodes": (NODE, METAL)},
-        *(Check.SIMULATION, "ok", "passed", "beside hardware"),
-    ),
-    ({"nodes": (offering(),), "daemon_sets": (PLUGIN,)}, Check.SIMULATION, "ok", "passed", "no node has SGX hardware"),
-    (
-        {"nodes": (make.node("both", HARDWARE | SIMULATED),)},
-        *(Check.SIMULATION, "FAILED", "node-chosen-twice", "label node both confcom.internal/simulated-sgx-"),
-    ),
-    (
-        plan(PLUGIN, make.daemon_set("device-plugin", OWN, args=())) | {"nodes": (make.node("n", OWN | SIMULATED),)},
-        *(Check.SIMULATION, "FAILED", "node-chosen-twice", "label node n confcom.internal/simulated-sgx-"),
-    ),
+    (REWRITES | {"limit_ranges": ForbiddenError("no")}, OWNERS, "ok", "passed", ""),
+    (plan(HARDWARE_PLUGIN) | {"nodes": (NODE, METAL)}, SIMULATION, "ok", "passed", "not wanted"),
+    ({"nodes": (NODE, METAL)}, SIMULATION, "FAILED", "hardware-in-cluster", "--beside-hardware"),
+    ({"nodes": (NODE, offering("vendor", {}))}, SIMULATION, "FAILED", "hardware-in-cluster", "vendor"),
+    ({"nodes": (NODE, AZURES)}, SIMULATION, "FAILED", "hardware-in-cluster", "aks"),
+    (plan(PLUGIN, HARDWARE_PLUGIN) | {"nodes": (NODE, METAL)}, SIMULATION, "ok", "passed", "beside hardware"),
+    ({"nodes": (offering(),), "daemon_sets": (PLUGIN,)}, SIMULATION, "ok", "passed", "no node has SGX hardware"),
+    ({"nodes": (BOTH,)}, SIMULATION, "FAILED", "node-chosen-twice", "label node both confcom.internal/simulated-sgx-"),
+    (plan(PLUGIN, OWN_PLUGIN) | {"nodes": (OWN_NODE,)}, SIMULATION, "FAILED", "node-chosen-twice", "simulated-sgx-"),
     # The controller's write stays on a node that simulated once; the enclave device is offered by a plugin only.
-    (
-        {"nodes": (NODE, offering("was", {})), "daemon_sets": (COUNTED_BY_CONTROLLER,)},
-        *(Check.SIMULATION, "ok", "passed", "no node has SGX hardware"),
-    ),
-    (
-        {"nodes": (NODE, offering("was", {}, **{ENCLAVE: "5"})), "daemon_sets": (COUNTED_BY_CONTROLLER,)},
-        *(Check.SIMULATION, "FAILED", "hardware-in-cluster", "was"),
-    ),
-    ({"nodes": ()}, Check.NODES, "FAILED", "no-nodes", "confcom.internal/simulated-sgx=true"),
-    (plan(HARDWARE_PLUGIN), Check.NODES, "FAILED", "no-nodes", "cpu-security.sgx.enabled=true"),
-    ({"nodes": (), "allow_no_nodes": True}, Check.NODES, "warning", "no-nodes", "simulated-sgx=true"),
-    (
-        {"rendering": ChartError("no"), "nodes": (make.node("n"),)},
-        *(Check.NODES, "FAILED", "no-nodes", "to simulate: --simulated-node"),
-    ),
-    ({"rendering": ChartError("no"), "nodes": (METAL,)}, Check.NODES, "skipped", "not-checked", ""),
-    ({"unknown_nodes": ("missing",)}, Check.NODES, "FAILED", "node-not-found", "missing"),
-    ({"nodes": AWAY}, Check.NODES, "FAILED", "cluster-request-failed", "timeout"),
-    ({"nodes": (TAINTED,)}, Check.NODES, "FAILED", "node-tainted", "--set tolerations[0].key=sgx"),
+    (COUNTED | {"nodes": (NODE, offering("was", {}))}, SIMULATION, "ok", "passed", "no node has SGX hardware"),
+    (COUNTED | {"nodes": (NODE, OFFERS_ENCLAVES)}, SIMULATION, "FAILED", "hardware-in-cluster", "was"),
+    ({"nodes": ()}, NODES, "FAILED", "no-nodes", "confcom.internal/simulated-sgx=true"),
+    (plan(HARDWARE_PLUGIN), NODES, "FAILED", "no-nodes", "cpu-security.sgx.enabled=true"),
+    ({"nodes": (), "allow_no_nodes": True}, NODES, "warning", "no-nodes", "simulated-sgx=true"),
+    (UNRENDERED | {"nodes": (make.node("n"),)}, NODES, "FAILED", "no-nodes", "to simulate: --simulated-node"),
+    (UNRENDERED | {"nodes": (METAL,)}, NODES, "skipped", "not-checked", ""),
+    ({"unknown_nodes": ("missing",)}, NODES, "FAILED", "node-not-found", "missing"),
+    ({"nodes": AWAY}, NODES, "FAILED", "cluster-request-failed", "timeout"),
+    ({"nodes": (TAINTED,)}, NODES, "FAILED", "node-tainted", "--set tolerations[0].key=sgx"),
     # Nodes are tainted to be drained, which does not forbid a change of the others.
-    ({"nodes": (TAINTED,), "daemon_sets": (PLUGIN,)}, Check.NODES, "warning", "node-tainted", "sgx=only:NoSchedule"),
+    ({"nodes": (TAINTED,), "daemon_sets": (PLUGIN,)}, NODES, "warning", "node-tainted", "sgx=only:NoSchedule"),
 ]
 
 

@@ -265,30 +265,20 @@ def test_the_plugin_sets_aside_what_two_helpers_ask_for(manifests):
         assert 1 + helper["spec"]["updateStrategy"]["rollingUpdate"]["maxSurge"] <= HELPERS
 
 
-@pytest.mark.parametrize(
-    ("name", "expected"),
-    [
-        ("simulated", AccountingSettings(api_server=ApiVersion(1, 36), support=CapacitySupport.SUPPORTED)),
-        ("simulated-1.34", AccountingSettings(api_server=ApiVersion(1, 34), support=CapacitySupport.API_SERVER)),
-        ("hardware-aesmd", AccountingSettings()),
-        (
-            "simulated-1-tib",
-            AccountingSettings(AccountingSetting.CAPACITY, ApiVersion(1, 36), CapacitySupport.SUPPORTED),
-        ),
-        (
-            "daemon-options",
-            AccountingSettings(
-                AccountingSetting.DEVICES, ApiVersion(1, 36), CapacitySupport.POLICY_OFF, max_epc_mib=4096
-            ),
-        ),
-        (
-            "beside-hardware-plugin",
-            AccountingSettings(api_server=ApiVersion(1, 36), support=CapacitySupport.CONTROLLER_OFF),
-        ),
-    ],
-)
-def test_the_plugin_is_told_what_decides_how_epc_is_counted(name, expected):
-    assert plugin_of(golden(name)).resources.accounting == expected
+V36, ON, OFF = ApiVersion(1, 36), CapacitySupport.SUPPORTED, CapacitySupport.POLICY_OFF
+ACCOUNTING = {
+    "simulated": AccountingSettings(api_server=V36, support=ON),
+    "simulated-1.34": AccountingSettings(api_server=ApiVersion(1, 34), support=CapacitySupport.API_SERVER),
+    "hardware-aesmd": AccountingSettings(),
+    "simulated-1-tib": AccountingSettings(AccountingSetting.CAPACITY, V36, ON),
+    "daemon-options": AccountingSettings(AccountingSetting.DEVICES, V36, OFF, max_epc_mib=4096),
+    "beside-hardware-plugin": AccountingSettings(api_server=V36, support=CapacitySupport.CONTROLLER_OFF),
+}
+
+
+@pytest.mark.parametrize("name", ACCOUNTING)
+def test_the_plugin_is_told_what_decides_how_epc_is_counted(name):
+    assert plugin_of(golden(name)).resources.accounting == ACCOUNTING[name]
 
 
 def test_defaults_of_the_chart_are_those_of_the_daemons():

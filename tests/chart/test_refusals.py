@@ -37,16 +37,7 @@ SAME_LABELS = ",".join(
 @pytest.mark.parametrize(
     ("settings", "code", "said"),
     [
-        (
-            "",
-            NO_AESMD,
-            [
-                "--set quoteHelper.aesmd.image.repository=REPOSITORY",
-                f"--set {SIMULATED}",
-                f"--set {HELPERLESS}",
-                "docs/how-to/build-images.md",
-            ],
-        ),
+        ("", NO_AESMD, [f"--set {SIMULATED}", f"--set {HELPERLESS}"]),
         ("quoteHelper.aesmd.image.tag=v2", NO_AESMD, []),
         (f"{MIXED},quoteHelper.aesmd.image.digest={DIGEST}", NO_AESMD, []),
         ("simulated.besideHardware=true", "beside-hardware-without-simulation", [f"--set {SIMULATED}"]),

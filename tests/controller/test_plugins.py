@@ -94,7 +94,7 @@ async def test_a_plugin_is_asked_at_changes_and_from_time_to_time(asked):
     asked.has(plugin())
     await asked.until(1)
     assert asked.addresses == ["10.0.0.1"]
-    assert asked.state.count_plugins("capacity") == 1
+    assert (asked.state.count_plugins("capacity"), asked.state.count_plugins("unknown")) == (1, 0)
     await asked.until(590)
     assert len(asked.calls) == 1
     await asked.until(610)
