@@ -186,6 +186,7 @@ def test_another_change_is_not_disturbed_and_one_that_was_killed_is_completed(co
 
 
 def test_a_removal_that_was_killed_is_completed_also_by_enable(confcom, enabled):
+    confcom.ok(*DEBUG)
     a_helm(enabled, CHANGES[0], "uninstalling")
     enabled.time += 61
     confcom.error(ExitCode.REFUSED, "change-running", *CHANGES[0], "--dry-run")  # it cannot undo the removal
@@ -193,7 +194,7 @@ def test_a_removal_that_was_killed_is_completed_also_by_enable(confcom, enabled)
     assert confcom(*CHANGES[0]).exit_code == ExitCode.REFUSED  # kubelets report the end of the plugin after a while
     enabled.sleep(10)
     confcom.ok(*CHANGES[0])
-    assert enabled.helm_changes() == ["upgrade", "uninstall", "upgrade"]
+    assert enabled.helm_changes() == ["upgrade", "upgrade", "uninstall", "upgrade"]
 
 
 def once(part, name, act):
