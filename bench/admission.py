@@ -91,7 +91,7 @@ def main(arguments: Sequence[str]) -> int:
 
 def measure(section: Section, server: PlainApiServer, name: str, body: bytes, rounds: int) -> None:
     """Add the rows of one object: time that the policies add, time with trivial ones, and CPU of both."""
-    path, pid = PATHS[json.loads(body)["kind"]], server.pid("apiserver")
+    path, pid = PATHS[json.loads(body)["kind"]], server.pid
     took: dict[str, list[tuple[float, float]]] = {OURS: [], TRIVIAL: []}
     with server.client() as client:
         for number in range(rounds):

@@ -10,18 +10,17 @@ import json
 import secrets
 import socket
 import subprocess
-import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import httpx2
-from cryptography.hazmat.primitives.asymmetric import rsa
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 
 from confcom.errors import UnavailableError
+from e2e.cluster.certificates import write_accounts
 from e2e.cluster.tools import KUBERNETES, Tools, built
 from e2e.processes import end
+from e2e.waiting import until
 
 ADMIN = "admin"
 START_SECONDS = 600.0
@@ -34,28 +33,24 @@ _WITH_US = ("setpriv", "--pdeathsig=KILL")
 """Ends a process when its parent ends, however that may be."""
 
 
-def plain_tools(kubernetes: str = KUBERNETES) -> Tools:
-    """Find etcd, kube-apiserver, kubectl and helm, which the cluster's tests build; Kubernetes by its folder there."""
-    folders = [built(name) for name in ("etcd", kubernetes, "helm")]
-    if None in folders:
-        raise UnavailableError("the cluster's programs are not built", remedy="run python -m e2e.cluster first")
-    return Tools(folders=tuple(folder for folder in folders if folder), cni=Path())
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
 
 
 @dataclass(slots=True)
 class PlainApiServer:
-    """A running API server; `serving` makes one. Users have tokens; etcd has a port for clients and one for members.
-
-    `flags` are more of kube-apiserver's.
-    """
+    """A running API server; `serving` makes one. Users have tokens, by name."""
 
     folder: Path
     tools: Tools
-    port: int
-    etcd_ports: tuple[int, int]
-    users: dict[str, str] = field(default_factory=dict)
-    niceness: int = NICENESS
-    flags: tuple[str, ...] = ()
+    users: dict[str, str]
+    niceness: int
+    flags: tuple[str, ...]
+    port: int = field(default_factory=_free_port)
+    etcd_port: int = field(default_factory=_free_port)
     _running: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
 
     @property
@@ -91,80 +86,71 @@ class PlainApiServer:
         )
 
     def kubectl(self, *arguments: str, stdin: str | None = None) -> str:
+        """Run kubectl as the administrator, and return its output."""
         command = [str(self.tools.path("kubectl")), f"--kubeconfig={self.kubeconfig()}", *arguments]
         done = subprocess.run(command, input=stdin, capture_output=True, text=True, check=False)
         if done.returncode:
             raise UnavailableError(f"kubectl {' '.join(arguments)} failed", why=done.stderr.strip())
         return done.stdout
 
-    def start_etcd(self) -> None:
-        client, peer = (f"http://127.0.0.1:{port}" for port in self.etcd_ports)
-        self._start(
-            "etcd",
-            [
-                str(self.tools.path("server")),
-                f"--data-dir={self.folder / 'etcd'}",
-                f"--listen-client-urls={client}",
-                f"--advertise-client-urls={client}",
-                f"--listen-peer-urls={peer}",
-                f"--initial-advertise-peer-urls={peer}",
-                f"--initial-cluster=default={peer}",
-                "--unsafe-no-fsync",
-                "--quota-backend-bytes=4294967296",
-            ],
-        )
-
     def start(self) -> None:
-        tokens = "".join(
-            f'{token},{user},{user},"{"system:masters" if user == ADMIN else "system:serviceaccounts"}"\n'
-            for user, token in self.users.items()
-        )
-        (self.folder / "tokens.csv").write_text(tokens)
+        """Start etcd and the API server, and wait until this is ready."""
+        client, peer = (f"http://127.0.0.1:{port}" for port in (self.etcd_port, _free_port()))
         self._start(
-            "apiserver",
-            [
-                str(self.tools.path("kube-apiserver")),
-                f"--etcd-servers=http://127.0.0.1:{self.etcd_ports[0]}",
-                f"--secure-port={self.port}",
-                "--bind-address=127.0.0.1",
-                "--advertise-address=127.0.0.1",
-                f"--cert-dir={self.folder / 'certificates'}",
-                f"--token-auth-file={self.folder / 'tokens.csv'}",
-                "--authorization-mode=RBAC",
-                "--disable-admission-plugins=ServiceAccount,TaintNodesByCondition,DefaultTolerationSeconds",
-                "--service-account-issuer=https://plain.test",
-                f"--service-account-key-file={self.folder / 'accounts.pub'}",
-                f"--service-account-signing-key-file={self.folder / 'accounts.key'}",
-                "--service-cluster-ip-range=10.96.0.0/16",
-                "--endpoint-reconciler-type=none",
-                *self.flags,
-            ],
+            "server",
+            f"--data-dir={self.folder / 'etcd'}",
+            f"--listen-client-urls={client}",
+            f"--advertise-client-urls={client}",
+            f"--listen-peer-urls={peer}",
+            f"--initial-advertise-peer-urls={peer}",
+            f"--initial-cluster=default={peer}",
+            "--unsafe-no-fsync",
+            "--quota-backend-bytes=4294967296",
         )
-        deadline = time.monotonic() + START_SECONDS
-        with self.client() as client:
-            while True:
+        groups = {user: "system:masters" if user == ADMIN else "system:serviceaccounts" for user in self.users}
+        tokens = "".join(f'{token},{user},{user},"{groups[user]}"\n' for user, token in self.users.items())
+        (self.folder / "tokens.csv").write_text(tokens)
+        write_accounts(self.folder)
+        self._start(
+            "kube-apiserver",
+            f"--etcd-servers={client}",
+            f"--secure-port={self.port}",
+            "--bind-address=127.0.0.1",
+            "--advertise-address=127.0.0.1",
+            f"--cert-dir={self.folder / 'certificates'}",
+            f"--token-auth-file={self.folder / 'tokens.csv'}",
+            "--authorization-mode=RBAC",
+            "--disable-admission-plugins=ServiceAccount,TaintNodesByCondition,DefaultTolerationSeconds",
+            "--service-account-issuer=https://plain.test",
+            f"--service-account-key-file={self.folder / 'accounts.pub'}",
+            f"--service-account-signing-key-file={self.folder / 'accounts.key'}",
+            "--service-cluster-ip-range=10.96.0.0/16",
+            "--endpoint-reconciler-type=none",
+            *self.flags,
+        )
+        with self.client() as readiness:
+
+            def is_ready() -> bool:
+                assert self._running["kube-apiserver"].poll() is None, f"read {self.folder}/kube-apiserver.log"
                 with contextlib.suppress(httpx2.HTTPError):
-                    if client.get("/readyz").status_code == httpx2.codes.OK:
-                        return
-                if time.monotonic() > deadline or self._running["apiserver"].poll() is not None:
-                    raise UnavailableError("the API server is not ready", remedy=f"read {self.folder}/apiserver.log")
-                time.sleep(0.25)
+                    return readiness.get("/readyz").status_code == httpx2.codes.OK
+                return False
 
-    def stop(self, name: str = "apiserver") -> None:
-        end(self._running.pop(name), STOP_SECONDS)
+            until(is_ready, "the API server is ready", seconds=START_SECONDS)
 
-    def pid(self, name: str) -> int:
-        return self._running[name].pid
+    @property
+    def pid(self) -> int:
+        """Of the API server."""
+        return self._running["kube-apiserver"].pid
 
     def close(self) -> None:
-        for name in reversed(list(self._running)):
-            self.stop(name)
+        for process in reversed(self._running.values()):
+            end(process, STOP_SECONDS)
 
-    def _start(self, name: str, command: Sequence[str]) -> None:
-        with (self.folder / f"{name}.log").open("ab") as log:
-            self._running[name] = subprocess.Popen(
-                [*_WITH_US, "nice", "-n", str(self.niceness), *command], stdout=log, stderr=log, start_new_session=True
-            )
+    def _start(self, program: str, *flags: str) -> None:
+        command = [*_WITH_US, "nice", "-n", str(self.niceness), str(self.tools.path(program)), *flags]
+        with (self.folder / f"{program}.log").open("ab") as log:
+            self._running[program] = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
 
 
 @contextlib.contextmanager
@@ -177,24 +163,14 @@ def serving(
     kubernetes: str = KUBERNETES,
 ) -> Iterator[PlainApiServer]:
     """Run an API server in a folder, with an administrator and users in the group of all ServiceAccounts."""
-    key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
-    private = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-    (folder / "accounts.key").write_bytes(private)
-    public = key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
-    (folder / "accounts.pub").write_bytes(public)
+    folders = [built(name) for name in ("etcd", kubernetes, "helm")]
+    if None in folders:
+        raise UnavailableError("the cluster's programs are not built", remedy="run make e2e-tools first")
+    tools = Tools(folders=tuple(folder for folder in folders if folder), cni=Path())
     tokens = {user: secrets.token_hex(16) for user in (ADMIN, *users)}
-    ports = (_free_port(), _free_port())
-    server = PlainApiServer(folder, plain_tools(kubernetes), _free_port(), ports, tokens, niceness, tuple(flags))
+    server = PlainApiServer(folder, tools, tokens, niceness, tuple(flags))
     try:
-        server.start_etcd()
         server.start()
         yield server
     finally:
         server.close()
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port

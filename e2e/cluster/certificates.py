@@ -81,13 +81,18 @@ def write_all(folder: Path, nodes: Sequence[NodeIdentity]) -> None:
     front_proxy = issue("confcom-e2e-front-proxy", None)
     front_proxy.write(folder, "front-proxy-ca")
     issue("front-proxy-client", front_proxy).write(folder, "front-proxy-client")
+    write_accounts(folder)
+    for name, (user, group) in clients.items():
+        client = issue(user, authority, group=group)
+        (folder / f"{name}.kubeconfig").write_text(_kubeconfig(client, authority))
+
+
+def write_accounts(folder: Path) -> None:
+    """Make the key of ServiceAccounts' tokens."""
     accounts = ec.generate_private_key(ec.SECP256R1())
     (folder / "accounts.key").write_bytes(accounts.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
     public = accounts.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
     (folder / "accounts.pub").write_bytes(public)
-    for name, (user, group) in clients.items():
-        client = issue(user, authority, group=group)
-        (folder / f"{name}.kubeconfig").write_text(_kubeconfig(client, authority))
 
 
 def issue(
