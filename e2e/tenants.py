@@ -22,6 +22,8 @@ MANIFESTS = Path(__file__).parent / "manifests"
 BASELINE = "pod-security.kubernetes.io/enforce=baseline"
 """A namespace's label, for the Pod Security level that forbids host paths and much else."""
 QUOTE_PREFIX = "quote: "
+HOLD = "import signal; signal.signal(signal.SIGTERM, lambda *_: exit()); signal.pause()"
+"""A program that runs until it is told to end."""
 DONE_SECONDS = 120.0
 """For a Pod to start and end: 3 s are usual on a machine that does nothing else."""
 

@@ -8,14 +8,13 @@ import time
 from bench.report import Section, in_turn
 from e2e.add_on import EPC
 from e2e.cluster import Cluster, Node
-from e2e.tenants import container, pod
+from e2e.tenants import HOLD, container, pod
 
 POD_MIB = 10
 """EPC of a Pod that starts with EPC, as in the example."""
 POD_SECONDS = 120.0
 """For a Pod to be ready, and to be gone, on a machine that is busy."""
 WITH, WITHOUT = "with EPC", "without EPC"
-HOLD = "import signal; signal.signal(signal.SIGTERM, lambda *_: exit()); signal.pause()"
 
 
 def pod_starts(cluster: Cluster, node: Node, namespace: str, pairs: int) -> Section:

@@ -1,4 +1,4 @@
-"""Enclave memory is counted as the scheduler and the kubelet count it, and gives the devices that it should."""
+"""A lower amount of EPC waits for the Pods that hold more, whatever lowers it."""
 
 from __future__ import annotations
 
@@ -11,20 +11,8 @@ from e2e.add_on import EPC, changes_pods
 from e2e.cluster import Cluster
 from e2e.confcom_command import JSON, AddOn, codes_of
 from e2e.sized_nodes import SizedNode, sized_nodes
-from e2e.tenants import Manifest, Tenant, container, pod
+from e2e.tenants import HOLD, Tenant, container, pod
 from e2e.waiting import until
-
-HOLD = """
-import os, signal, sys
-print(os.environ.get("CONFCOM_SGX_EPC_MIB"), os.path.exists("/dev/sgx_enclave"), flush=True)
-signal.signal(signal.SIGTERM, lambda *_: sys.exit())
-signal.pause()
-"""
-
-
-def holding(name: str, mib: int, **more: object) -> Manifest:
-    return container(name, limits={EPC: mib}, program=HOLD, **more)
-
 
 TIB, PODS = 1024 * 1024, 7
 UPDATE = ("update", "--set")
@@ -74,7 +62,9 @@ def test_a_lower_amount_fails_no_running_pod(cluster: Cluster, tenant: Tenant, t
             made.confcom(*UPDATE, f"simulated.epcMiB={case.epc_mib}")
             until(lambda: node.is_offered(cluster), "the node offers all of it")
         for number in range(case.pods):
-            tenant.create(pod(f"holds-{number}", holding("main", case.pod_mib), node=node.name))
+            tenant.create(
+                pod(f"holds-{number}", container("main", limits={EPC: case.pod_mib}, program=HOLD), node=node.name)
+            )
         for number in range(case.pods):
             tenant.wait_for_phase(f"holds-{number}", "Running")
         before = made.status()["nodes"][0]["epc"]["accounting"]["kind"]

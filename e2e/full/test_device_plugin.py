@@ -11,7 +11,7 @@ import pytest
 from e2e.beside import beside
 from e2e.cluster.addresses import DEVICE_PLUGINS, NODE_NAME
 from e2e.kubelet_log import LIST_PROCESSED, LOST, KubeletLog
-from e2e.tenants import container
+from e2e.tenants import HOLD, container
 from e2e.waiting import until
 
 PODS, GROUPS = 40, 8
@@ -22,7 +22,6 @@ END_SECONDS = 20.0
 DEREGISTERED = "Deregistered client"
 IN_FLIGHT = "Pod was rejected: Allocate failed due to rpc error: "
 KINDS = ("epc", "enclave", "provision", "helper")
-HOLD = "import signal; signal.signal(signal.SIGTERM, lambda *_: exit()); signal.pause()"
 
 pytestmark = pytest.mark.timeout(600, func_only=True)
 

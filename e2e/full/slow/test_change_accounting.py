@@ -9,7 +9,7 @@ from e2e.cluster import Shape
 from e2e.confcom_command import SET_ASIDE_MIB
 from e2e.pages import run_block
 from e2e.sized_nodes import SizedNode, sized_nodes
-from e2e.tenants import Tenant, container, pod
+from e2e.tenants import HOLD, Tenant, container, pod
 from e2e.waiting import until
 
 PAGE = "docs/how-to/change-accounting.md"
@@ -18,7 +18,6 @@ BLOCK_SECONDS = 700.0
 """For one block: the longest waits five and a half minutes, and `update` gives up after ten."""
 BACK_SECONDS = 180.0
 """For the controller manager to make the Deployment's Pod run again."""
-HOLD = "import signal; signal.signal(signal.SIGTERM, lambda *_: exit()); signal.pause()"
 LABELS = {"app": "holds"}
 
 pytestmark = pytest.mark.timeout(1800, func_only=True)
