@@ -132,30 +132,6 @@ def test_arbitrary_bytes_raise_nothing_but_ours(body):
     assert request.kind in SERVING_ORDER
 
 
-@pytest.mark.parametrize(
-    ("response", "expected"),
-    [
-        (m.InitQuoteExResponse(0), "7a02 0800"),
-        (m.GetQuoteSizeExResponse(0), "820102 0800"),
-        (m.GetQuoteExResponse(0), "8a0102 0800"),
-        (m.SelectAttKeyIdResponse(0), "9a0102 0800"),
-        (m.GetSupportedAttKeyIdNumResponse(0), "aa0102 0800"),
-        (m.GetSupportedAttKeyIdsResponse(0), "b20102 0800"),
-        (m.GetQuoteExResponse(3), "8a0102 0803"),
-        (m.InitQuoteExResponse(3, pub_key_id_size=0), "7a04 0803 1800"),
-        (m.GetQuoteSizeExResponse(3, 0), "820104 0803 1000"),
-        (m.LegacyResponse(m.MessageKind.INIT_QUOTE, 30), "0a02 081e"),
-        (m.LegacyResponse(m.MessageKind.GET_WHITE_LIST_SIZE, 30), "5204 081e 1000"),
-        (m.LegacyResponse(m.MessageKind.GET_WHITE_LIST, 30), "5a02 081e"),
-        (m.LegacyResponse(m.MessageKind.SGX_GET_EXTENDED_EPID_GROUP_ID, 30), "6204 081e 1000"),
-        (m.LegacyResponse(m.MessageKind.CHECK_UPDATE_STATUS, 30), "920104 081e 1800"),
-        (m.LegacyResponse(m.MessageKind.SGX_REGISTER, 0), "7202 0800"),
-    ],
-)
-def test_responses_are_written_as_intels_server_writes_them(response, expected):
-    assert encode_response(response) == bytes.fromhex(expected)
-
-
 def test_an_answer_to_another_request_or_none_is_refused():
     size, num = m.MessageKind.GET_QUOTE_SIZE_EX, m.MessageKind.GET_SUPPORTED_ATT_KEY_ID_NUM
     body = encode_response(m.GetQuoteSizeExResponse(0, 4600))

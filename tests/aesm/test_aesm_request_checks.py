@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from confcom.aesm import messages as m
 from confcom.aesm.error_code import AesmErrorCode as Code
-from confcom.aesm.request_checks import MAX_QUOTE_BUFFER_SIZE, NeedIdentity, NeedQuote, NeedQuoteSize, plan, refuse
+from confcom.aesm.request_checks import MAX_QUOTE_BUFFER_SIZE, NeedIdentity, NeedQuote, plan
 from confcom.sgx.key_id import ECDSA_P256_KEY_ID
 from confcom.sgx.report import QeReportInfo, Report, TargetInfo
 
@@ -17,19 +17,6 @@ REPORT = bytes(range(216)) * 2
 INFO = bytes(range(240)) * 4
 JUNK = 140723891626680
 """A stack address: what Intel's ql wrapper was seen to send as buf_size."""
-
-
-def key(**changes):
-    return dataclasses.replace(ECDSA_P256_KEY_ID, **changes).encode()
-
-
-def test_keys_are_compared_from_the_first_to_the_158th_byte():
-    for other in (bytes(256), key(id=1), key(algorithm_id=2 + (1 << 24))):
-        assert plan(m.GetQuoteSizeExRequest(other)) == m.GetQuoteSizeExResponse(38, 0)
-        assert plan(m.InitQuoteExRequest(True, other, JUNK)) == m.InitQuoteExResponse(38, None, JUNK)
-        assert plan(m.GetQuoteExRequest(REPORT, 4600, other, INFO)) == m.GetQuoteExResponse(38, None, INFO)
-    own = key(spid=b"\xff" * 16, att_key_type=2, reserved=b"\xff" * 80)
-    assert plan(m.GetQuoteSizeExRequest(own)) == NeedQuoteSize()
 
 
 @pytest.mark.parametrize(
@@ -57,12 +44,6 @@ def test_init_for_the_identity():
     for buf_size, echoed in ((None, 0), (0, 0), (31, 31), (33, 33), (JUNK, JUNK)):
         request = m.InitQuoteExRequest(b_pub_key_id=True, att_key_id=KEY, buf_size=buf_size)
         assert plan(request) == m.InitQuoteExResponse(3, None, echoed)
-
-
-def test_size_is_the_providers():
-    need = plan(m.GetQuoteSizeExRequest(KEY))
-    assert need.answer(4600) == m.GetQuoteSizeExResponse(0, 4600)
-    assert need.refuse(Code.SERVICE_UNAVAILABLE) == m.GetQuoteSizeExResponse(30, 0)
 
 
 def test_a_quote_needs_the_provider():
@@ -95,12 +76,6 @@ def need_quote(buf_size, info=None):
     return NeedQuote(Report.parse(REPORT), info, buf_size)
 
 
-def test_a_small_buffer_comes_before_a_rejected_report():
-    for buf_size, code in ((4599, 3), (4600, 42), (4601, 42)):
-        need = need_quote(buf_size, QeReportInfo.parse(INFO))
-        assert need.reject_report(Code.ATT_KEY_NOT_INITIALIZED, 4600) == m.GetQuoteExResponse(code, None, INFO)
-
-
 def test_qe_report_info_goes_back_as_the_provider_made_it():
     asked = QeReportInfo.parse(INFO)
     made = dataclasses.replace(asked, qe_report=b"\x77" * 432)
@@ -118,22 +93,3 @@ def test_the_answer_fills_the_buffer_or_is_refused(size, buf_size):
         assert response == m.GetQuoteExResponse(3)
     else:
         assert response == m.GetQuoteExResponse(0, b"q" * size + bytes(buf_size - size), None)
-
-
-def test_what_needs_no_key_is_refused_too():
-    kind = m.MessageKind.SGX_REGISTER
-    assert plan(m.LegacyRequest(kind)) == m.LegacyResponse(kind, 30)
-    assert plan(m.GetSupportedAttKeyIdsRequest(255)) == m.GetSupportedAttKeyIdsResponse(3)
-
-
-def test_incomplete_requests_get_error_1_of_their_own_kind():
-    for response in (
-        m.InitQuoteExResponse(1, pub_key_id_size=0),
-        m.GetQuoteSizeExResponse(1, 0),
-        m.GetQuoteExResponse(1),
-        m.SelectAttKeyIdResponse(1),
-        m.GetSupportedAttKeyIdNumResponse(1, 0),
-        m.GetSupportedAttKeyIdsResponse(1),
-    ):
-        assert plan(m.IncompleteRequest(response.kind, ("report",))) == response
-        assert refuse(response.kind, Code.UNEXPECTED_ERROR) == response
