@@ -9,11 +9,10 @@ import threading
 import pytest
 import uvloop
 
-from confcom.aesm.request_checks import plan
+from confcom.aesm.request_checks import NeedIdentity, NeedQuote, NeedQuoteSize, plan
 from confcom.aesm.session import RequestReceived, ServerSession
 from confcom.client import AesmClient, AsyncAesmClient
 from confcom.simulation.platform import SimulatedPlatform
-from testkit.simulated_service import answer
 
 
 @pytest.fixture(scope="session")
@@ -80,9 +79,22 @@ def receive_request(connection):
             return session, event.request
 
 
+def answer(quoting_enclave, request):
+    """As the quote helper does."""
+    match plan(request):
+        case NeedIdentity() as need:
+            return need.answer(quoting_enclave.target_info, quoting_enclave.pub_key_id)
+        case NeedQuoteSize() as need:
+            return need.answer(quoting_enclave.quote_size)
+        case NeedQuote() as need:
+            return need.answer(*quoting_enclave.quote(need.report, need.qe_report_info))
+        case response:
+            return response
+
+
 @pytest.fixture
 def honest(quoting_enclave):
-    """A handler that answers as the quote helper does."""
+    """A handler that answers every request."""
 
     def handle(connection):
         session, request = receive_request(connection)
