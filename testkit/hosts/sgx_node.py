@@ -10,7 +10,7 @@ from confcom.errors import UnavailableError
 from confcom.hardware_report.report import Node, collect
 from confcom.hardware_report.system import NodeFiles
 from confcom.sgx.epc_from_cpuid import MIB, CpuidRegisters
-from testkit.hosts.fake import ENCLAVE, PROVISION, SGX_PRV_GID, section
+from testkit.hosts.fake import ENCLAVE, PROVISION, SGX_PRV_GID, processor
 from testkit.hosts.tree import HostTree
 
 NOW = datetime(2026, 11, 27, 3, 4, 5, tzinfo=UTC)
@@ -41,14 +41,12 @@ FILES = {
 
 
 def sgx_leaves(*sizes):
-    return {
-        (0, 0): CpuidRegisters(0x1B, 0x756E6547, 0x6C65746E, 0x49656E69),
+    return processor(*sizes) | {
         (1, 0): CpuidRegisters(0x606A6, 0x7F100800, 1 << 31, 0),
         (7, 0): CpuidRegisters(0, 0x29C6FBF, 1 << 30, 0),
         (0x12, 0): CpuidRegisters(0x3, 0x1, 0, 0x381F),
         (0x12, 1): CpuidRegisters(0xF6, 0, 0xE7, 0),
-        (0x12, 2 + len(sizes)): CpuidRegisters(0, 0, 0, 0),
-    } | {(0x12, 2 + number): section(size) for number, size in enumerate(sizes)}
+    }
 
 
 @dataclass(frozen=True, slots=True)

@@ -44,13 +44,6 @@ def test_the_default_maximum_stalls_no_kubelet(mib, advertised):
     assert plan.stall_seconds <= 0.51
 
 
-def test_the_reason_names_every_part():
-    settings = ResourceSettings(accounting=AccountingSettings(max_epc_mib=100), reserve_mib=20, helper_mib=5)
-    reason = plan_resources(found(200), settings).reason
-    for part in ("100 of 200 MiB", "10 are set aside", "20 are reserved", "70 are held back"):
-        assert part in reason
-
-
 CAPACITY = AccountingSettings(setting=AccountingSetting.CAPACITY)
 
 

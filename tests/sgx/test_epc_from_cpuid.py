@@ -55,6 +55,7 @@ def test_sections_are_enumerated_to_the_end_marker_or_the_eighth():
         (processor(MIB) | {(7, 0): CpuidRegisters(0, 0xFFFFFFFF, 0, 0)}, 1),
         (processor(MIB) | {(7, 0): CpuidRegisters(0, 0xFFFFFFFB, 0, 0)}, 0),
         (processor(MIB) | {(0, 0): CpuidRegisters(0x11, 0, 0, 0)}, 0),
+        (processor(max_leaf=0x6), 0),
     ],
 )
 def test_support_needs_the_leaf_and_the_feature(leaves, sections):

@@ -31,10 +31,8 @@ def test_every_certification_data_survives_a_round_trip(kind, data):
 def test_every_truncation_and_extension_is_refused():
     raw = CertificationData(5, PEM).encode()
     for length in range(len(raw)):
-        cut = ["type"] if length < 2 else ["size"] if length < 6 else []
-        with raises("truncated") as caught:
+        with raises("truncated", MalformedError):
             CertificationData.parse(raw[:length])
-        assert [part for part in ("type", "size") if part in caught.value.what] == cut
     with raises("excess-bytes", MalformedError):
         CertificationData.parse(raw + b"\0")
     for kind in (-1, 0x10000):

@@ -79,20 +79,9 @@ def test_every_truncation_of_a_genuine_quote_is_refused(genuine):
 
 def test_every_truncation_of_signature_data_is_refused(ppid_quote):
     data = ppid_quote[436:]
-    parts = {
-        64: "the enclave report's signature",
-        128: "the attestation key",
-        512: "the QE report body",
-        576: "the QE report's signature",
-        578: "the QE authentication data's size",
-        610: "the QE authentication data",
-        612: "the certification data type",
-        616: "the certification data size",
-        1020: "the certification data",
-    }
     assert EcdsaSignatureData.parse(data).encode() == data
     for length in range(len(data)):
-        with raises("truncated", naming=next(part for end, part in parts.items() if length < end)):
+        with raises("truncated", MalformedError):
             EcdsaSignatureData.parse(data[:length])
 
 

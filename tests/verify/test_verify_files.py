@@ -42,17 +42,6 @@ def test_collateral_through_links_as_kubernetes_mounts_it(evidence, directory, t
     assert read_collateral(mounted) == evidence.collateral
 
 
-def test_no_directory_or_a_file_in_its_place(tmp_path):
-    (tmp_path / "file").touch()
-    reasons = set()
-    for name in ("nowhere", "file"):
-        with raises("unreadable", UnreadableInputError, "why", "remedy") as caught:
-            read_collateral(tmp_path / name)
-        assert caught.value.exit_code is ExitCode.UNUSABLE
-        reasons.add(caught.value.why)
-    assert len(reasons) == 2
-
-
 def test_the_export_directory_itself_is_incomplete(directory):
     with raises("collateral-incomplete", MalformedError, "why", "remedy"):
         read_collateral(directory.parent)
@@ -68,20 +57,21 @@ def test_a_file_of_another_kind_or_too_large(directory, monkeypatch):
         read_collateral(directory)
 
 
-def test_a_quote_that_is_no_file_is_refused_without_waiting(tmp_path):
+@pytest.mark.parametrize(
+    ("read", "name"),
+    [
+        *((read, name) for read in (read_quote, read_root) for name in ("nothing", "directory")),
+        *((read_quote, name) for name in ("fifo", "/dev/null")),
+        *((read_collateral, name) for name in ("nothing", "file")),
+    ],
+)
+def test_what_cannot_be_read_is_refused_without_waiting(read, name, tmp_path):
+    (tmp_path / "directory").mkdir()
+    (tmp_path / "file").touch()
     os.mkfifo(tmp_path / "fifo")
-    for path in (tmp_path / "fifo", Path("/dev/null")):
-        with raises("unreadable", UnreadableInputError) as caught:
-            read_quote(path)
-        assert "`-`" in caught.value.remedy
-
-
-@pytest.mark.parametrize("read", [read_quote, read_root])
-def test_what_cannot_be_opened(read, tmp_path):
-    for path in (tmp_path / "nothing", tmp_path):
-        with raises("unreadable", UnreadableInputError, naming=str(path)) as caught:
-            read(path)
-        assert caught.value.exit_code is ExitCode.UNUSABLE
+    with raises("unreadable", UnreadableInputError, "remedy", naming=str(tmp_path / name)) as caught:
+        read(tmp_path / name)
+    assert caught.value.exit_code is ExitCode.UNUSABLE
 
 
 @pytest.mark.parametrize("encode", IN_TEXT.values(), ids=IN_TEXT.keys())

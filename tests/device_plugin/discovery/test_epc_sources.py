@@ -56,27 +56,6 @@ def test_sysfs_that_does_not_know_hands_on_to_cpuid(files):
     assert SYSFS in found.reason
 
 
-@pytest.mark.parametrize(
-    "leaves",
-    [
-        processor(sgx=False),
-        processor(max_leaf=0x10),
-        processor(max_leaf=0x6),
-        processor(),
-        processor(0),
-        processor(0, 0),
-        None,
-    ],
-    ids=["off in the BIOS", "no SGX leaf", "no leaf 7", "no section", "section of size 0", "two of them", "unreadable"],
-)
-def test_no_epc_has_both_reasons(leaves):
-    for files in ({}, sysfs(0)):
-        found = find_epc(FakeHost(files, leaves=leaves))
-        assert (found.source, found.sections) == (EpcSource.NONE, ())
-        assert found.reason.startswith(SYSFS)
-        assert "; " in found.reason
-
-
 def test_sections_of_size_0_and_of_other_kinds_count_as_nothing():
     leaves = processor(28 * MIB, 0, 56 * MIB, 0)
     leaves[0x12, 2] = CpuidRegisters(2, 0, 0x1000000, 0)
