@@ -164,16 +164,13 @@ def test_a_step_that_fails_is_named_and_the_exit_is_1(monkeypatch):
         assert part in result.output
 
 
-def test_killed_outright_it_leaves_nothing_either(demo_process, short_folder):
+@pytest.mark.parametrize("step", [4, None], ids=["in a step", "kept"])
+def test_killed_outright_it_leaves_nothing_either(demo_process, short_folder, step):
     process = demo_process("--keep", "--dir", str(short_folder), "--output", "json")
-    assert json.loads(kept(process))["ok"]
+    if step is None:
+        assert json.loads(kept(process))["ok"]
+    else:
+        reach(process, short_folder, step)
     process.kill()
     process.wait()
-    until(lambda: traces_of(short_folder) == NOTHING)
-
-
-def test_killed_outright_in_a_step(demo_in_short_folder, short_folder):
-    reach(demo_in_short_folder, short_folder, 4)
-    demo_in_short_folder.kill()
-    demo_in_short_folder.wait()
     until(lambda: traces_of(short_folder) == NOTHING)

@@ -37,11 +37,6 @@ def fails(play):
     return run
 
 
-def with_image(*argv):
-    """Replaces the sample image by a program, in the arguments of `play`."""
-    return {SAMPLE_WORKLOAD: Image(argv, {"PATH": os.environ["PATH"]})}
-
-
 @pytest.mark.parametrize("name", ["quote-helper", "device-plugin"])
 async def test_a_daemon_is_killed(fails, name):
     async def kill(demo):
@@ -107,18 +102,24 @@ async def test_a_node_that_counts_wrongly(fails, monkeypatch, method, answer, co
     await fails(6, code, after=(5, break_it))
 
 
-async def test_job_that_exits_1(fails, script):
-    images = with_image(*script("raise SystemExit(1)", "failing"))
-    assert "exit code 1" in (await fails(4, "job-failed", images=images))["why"]
+JOBS = {
+    "exits with 1": (("-c", "raise SystemExit(1)"), 4, "job-failed", "exit code 1"),
+    "prints no quote": (("-c", "pass"), 4, "no-quote", ""),
+    "is another enclave": (
+        ("-m", "confcom.sample_workload", "--enclave", "impostor"),
+        5,
+        "verdict-differs",
+        "authentic-not",
+    ),
+}
 
 
-async def test_a_job_that_prints_no_quote(fails):
-    await fails(4, "no-quote", images=with_image(sys.executable, "-c", "pass"))
-
-
-async def test_the_quote_of_another_enclave(fails):
-    images = with_image(sys.executable, "-m", "confcom.sample_workload", "--enclave", "impostor")
-    assert " authentic-not-authorised " in (await fails(5, "verdict-differs", images=images))["what"]
+@pytest.mark.parametrize("case", JOBS.values(), ids=JOBS)
+async def test_a_job_fails(fails, case):
+    argv, step, code, told = case
+    image = Image((sys.executable, *argv), {"PATH": os.environ["PATH"]})
+    error = await fails(step, code, images={SAMPLE_WORKLOAD: image})
+    assert told in f"{error['what']} {error['why']}"
 
 
 @pytest.fixture
