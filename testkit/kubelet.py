@@ -83,12 +83,7 @@ class History(Changes):
 
 
 class Kubelet(DeviceManager):
-    """A device manager that notes what plugins do, and can misbehave.
-
-    Args:
-        directory: the device plugin directory.
-        new_registry: one of RULES.
-    """
+    """A device manager that notes what plugins do, and can misbehave."""
 
     def __init__(self, directory, new_registry=PluginRegistry):
         self.ledger = DeviceLedger()

@@ -9,24 +9,17 @@ import sys
 from prometheus_client.parser import text_string_to_metric_families
 
 from testkit.fresh_metrics import FreshPage
+from testkit.helper_process import http_get
 from testkit.kubelet import PATIENCE_SECONDS
 
 LOOK_SECONDS = 0.01
 
 
 class PluginProcess:
-    """`python -m confcom.device_plugin`, with its probes, its metrics and its log.
-
-    Args:
-        process: its process.
-        probe: the socket of its probes.
-        log: where its log goes, unless its stderr was given.
-    """
+    """`python -m confcom.device_plugin`, with the socket of its probes, and its log unless its stderr was given."""
 
     def __init__(self, process, probe, log):
-        self.process = process
-        self.log = log
-        self.probe = probe
+        self.process, self.probe, self.log = process, probe, log
         self._page = FreshPage()
 
     @classmethod
@@ -50,18 +43,9 @@ class PluginProcess:
     async def get(self, path):
         """Status and body, or None while nobody answers."""
         try:
-            reader, writer = await asyncio.open_unix_connection(str(self.probe))
-        except OSError:
+            return await asyncio.to_thread(http_get, self.probe, path)
+        except (FileNotFoundError, ConnectionError):
             return None
-        try:
-            writer.write(f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
-            async with asyncio.timeout(PATIENCE_SECONDS):
-                head, _, body = (await reader.read()).partition(b"\r\n\r\n")
-        except ConnectionError:
-            return None
-        finally:
-            writer.close()
-        return (int(head.split()[1]), body) if body else None
 
     async def metrics(self, name):
         """The samples of a metric as they are now; a second call waits for the next rendering."""
@@ -69,7 +53,7 @@ class PluginProcess:
         status, body = await self.get("/metrics")
         self._page.received()
         assert status == 200
-        families = text_string_to_metric_families(body.decode())
+        families = text_string_to_metric_families(body)
         return [sample for family in families for sample in family.samples if sample.name == name]
 
     async def metric(self, name, **labels):

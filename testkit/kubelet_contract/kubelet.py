@@ -56,25 +56,21 @@ class Kubelet(Protocol):
         """Restart the kubelet; returns when it answers again."""
 
 
+@dataclasses.dataclass(slots=True)
 class Bench:
-    """A kubelet with the steps that every case takes.
+    """A kubelet with the steps that every case takes."""
 
-    Args:
-        kubelet: the one under test.
-        make_plugin: starts a plugin in a directory.
-        unique: part of every name, so that cases do not meet.
-        words: whether messages are compared, and not only what they are about.
-    """
+    kubelet: Kubelet
+    make_plugin: Callable[..., Awaitable[Any]]
+    unique: str
+    """Part of every name, so that cases do not meet."""
+    words: bool = True
+    """Whether messages are compared, and not only what they are about."""
+    _pods: list[str] = dataclasses.field(default_factory=list)
 
-    def __init__(
-        self, kubelet: Kubelet, make_plugin: Callable[..., Awaitable[Any]], unique: str, *, words: bool = True
-    ) -> None:
-        self.kubelet = kubelet
-        self._words = words
-        self.unique = unique
-        self.resource = f"example.com/{unique}"
-        self._make_plugin = make_plugin
-        self._pods: list[str] = []
+    @property
+    def resource(self) -> str:
+        return f"example.com/{self.unique}"
 
     def recorded(self) -> tuple[int | None, list[str] | None]:
         """Devices of the case's resource in the checkpoint: how many are registered, and the IDs of held ones."""
@@ -84,7 +80,7 @@ class Bench:
 
     async def plugin(self, ids: Sequence[str] = ("a", "b", "c", "d"), *, name: str = "one", register: bool = True):
         """A serving plugin for this case's resource; registered, with its list counted."""
-        made = await self._make_plugin(
+        made = await self.make_plugin(
             self.kubelet.directory, name=f"{self.unique}-{name}.sock", resource=self.resource, ids=ids
         )
         if register:
@@ -108,7 +104,7 @@ class Bench:
 
     def says(self, message: str, wanted: str) -> None:
         """See that a message of Kubernetes has these words; one case for each message does."""
-        assert not self._words or wanted in message, message
+        assert not self.words or wanted in message, message
 
     async def stays(self, capacity: int, allocatable: int) -> None:
         """See the counts unchanged for as long as the kubelet takes to report a change."""

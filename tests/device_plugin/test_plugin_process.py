@@ -65,12 +65,12 @@ async def test_a_kubelet_comes_late_and_its_end_costs_no_readiness(kubelet, star
     inventory = await plugin.inventory()
     assert inventory["registered"]
     assert [(r["registrations"], r["problem"], r["code"]) for r in inventory["resources"]] == [(1, "", "")] * len(ALL)
-    assert await plugin.get("/readyz") == (200, b"ok\n")
+    assert await plugin.get("/readyz") == (200, "ok\n")
     assert kubelet.failed_dial_backs == 0
     await kubelet.stop()
     await plugin.until_code("kubelet-absent")
     assert not (await plugin.inventory())["registered"]
-    assert await plugin.get("/readyz") == (200, b"ok\n")
+    assert await plugin.get("/readyz") == (200, "ok\n")
 
 
 async def test_its_own_socket_removed_is_noticed_and_replaced(kubelet, start_listed):

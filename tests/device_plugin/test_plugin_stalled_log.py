@@ -19,7 +19,7 @@ async def test_a_stalled_log_reader_stops_nothing(kubelet, start_listed):
     await kubelet.drop(EPC)
     await kubelet.until_list(EPC, registrations=2)
     for path in ("/livez", "/readyz"):
-        assert await plugin.get(path) == (200, b"ok\n")
+        assert await plugin.get(path) == (200, "ok\n")
     assert [sample.value for sample in await plugin.metrics("confcom_log_records_dropped_total")] == [0]
     assert await plugin.end(signal.SIGTERM) == ExitCode.OK
     assert not plugin.probe.exists()
