@@ -15,7 +15,7 @@ import sys
 import threading
 from typing import Any
 
-from confcom.daemon import probes
+from confcom.daemon import probe_server
 from confcom.quote_helper import main as composition
 from confcom.quote_helper.limits_and_deadlines import HelperLimits
 from confcom.quote_helper.quoting import simulated_backend
@@ -28,7 +28,7 @@ def never(*_: Any, **__: Any) -> None:
 def main() -> int:
     alterations = json.loads(sys.argv[1])
     vars(composition)["HelperLimits"] = functools.partial(HelperLimits, **alterations.get("limits", {}))
-    vars(probes)["RENDERING_SECONDS"] = alterations.get("rendering_seconds", probes.RENDERING_SECONDS)
+    vars(probe_server)["RENDERING_SECONDS"] = alterations.get("rendering_seconds", probe_server.RENDERING_SECONDS)
     if not alterations.get("provider", True):
         vars(simulated_backend)["open_simulated"] = never
     return composition.main(sys.argv[2:], prog="altered", environ=os.environ, stderr=sys.stderr)

@@ -3,8 +3,7 @@
 import asyncio
 import time
 
-from confcom.daemon.probe_server import SLICE_SECONDS
-from confcom.daemon.probes import RENDERING_SECONDS
+from confcom.daemon.probe_server import RENDERING_SECONDS, SLICE_SECONDS
 
 
 class FreshPage:

@@ -24,7 +24,6 @@ from confcom.aesm.messages import (
     InitQuoteExResponse,
 )
 from confcom.aesm.session import RequestReceived, ServerSession
-from confcom.daemon.worker import Worker
 from confcom.quote_helper.helper import QuoteHelper
 from confcom.quote_helper.limits_and_deadlines import HelperLimits
 from confcom.quote_helper.quoting.provider_state import Backend
@@ -378,18 +377,19 @@ class RunningKeeper:
         self.host = ListenerHost(None)
         self.can_quote_for = target_info
         self.policy = StaleTargetPolicy(1000, lambda: 0.0)
-        self.worker = Worker("look")
         self.changed = asyncio.Event()
         self.keeper = SocketKeeper(
             path=path,
             me=Instance(started, started),
             server=self.host,
-            worker=self.worker,
             stale=self.policy,
             access=SocketAccess(path, open_to_all=open_to_all, limits=KEEPER_LIMITS, clock=time.monotonic),
             limits=KEEPER_LIMITS,
             on_change=self.changed.set,
         )
+        self.begun = self.ended = 0
+        """Looks at the path."""
+        self.reconcile, self.keeper._reconcile = self.keeper._reconcile, self._look
         self.task = None
 
     async def start(self):
@@ -427,9 +427,15 @@ class RunningKeeper:
 
     async def tick(self):
         """Have it look once more."""
+        due = self.begun + 1
         self.keeper._wake.set()
-        await until(lambda: not self.keeper._wake.is_set())
-        await self.worker.submit(lambda: None)
+        await until(lambda: self.ended >= due)
+
+    async def _look(self):
+        self.begun += 1
+        error = await self.reconcile()
+        self.ended = self.begun
+        return error
 
     async def end(self):
         """Without leaving: as a killed process, whose sockets the kernel closes."""
@@ -443,4 +449,3 @@ class RunningKeeper:
             task.cancel()
         if self.host.served:
             await asyncio.wait(self.host.served)
-        self.worker.close()

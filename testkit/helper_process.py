@@ -18,7 +18,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from confcom.daemon.probes import RENDERING_SECONDS
+from confcom.daemon.probe_server import RENDERING_SECONDS
 from testkit.fresh_metrics import FreshPage
 from testkit.replay import wire
 

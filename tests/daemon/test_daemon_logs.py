@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from confcom.daemon.logs import LogFormat, configure_logging
+from confcom.daemon.logs import LogFormat, LogLimiter, configure_logging
 
 
 class Terminal(io.StringIO):
@@ -60,3 +60,15 @@ def test_text_keeps_to_its_line_whatever_a_field_holds():
     configure_logging(level="warning", log_format=LogFormat.TEXT, stream=stream)
     logging.getLogger().warning("no socket at %s", "a\n\x1b[2Kb", extra={"peer": "\u202e7"})
     assert stream.getvalue()[8:] == " warning no socket at a\\n\\x1b[2Kb  peer=\\u202e7\n"
+
+
+def test_log_limiter_admits_one_and_counts_the_others():
+    now = 100.0
+    limiter = LogLimiter(60.0, lambda: now)
+    assert limiter.admit() == 0
+    assert [limiter.admit() for _ in range(3)] == [None] * 3
+    now += 60
+    assert limiter.admit() == 3
+    assert limiter.admit() is None
+    now += 61
+    assert limiter.admit() == 1

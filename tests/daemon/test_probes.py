@@ -5,13 +5,12 @@ import json
 import select
 import socket
 import stat
-import time
 from types import SimpleNamespace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from prometheus_client import CollectorRegistry, Counter, Gauge
+from prometheus_client import CollectorRegistry, Counter
 
 from confcom.daemon import probe_server
 from confcom.daemon.probe_server import (
@@ -22,7 +21,9 @@ from confcom.daemon.probe_server import (
     MAX_HELD,
     MAX_REQUEST_BYTES,
     RECENT_SECONDS,
+    RENDERING_SECONDS,
     SLICE_SECONDS,
+    SMALL_BYTES,
     ProbeServer,
     _Connection,
     serve_probes,
@@ -30,7 +31,6 @@ from confcom.daemon.probe_server import (
 from confcom.daemon.probes import (
     JSON,
     PROBE_SOCKET_MODE,
-    RENDERING_SECONDS,
     ProbeAddress,
     ProbeResponse,
     listen,
@@ -57,7 +57,7 @@ async def served(readiness):
     def broken():
         raise RuntimeError("boom")
 
-    routes = standard_routes(lambda: readiness.reason, registry, time.monotonic) | {
+    routes = standard_routes(lambda: readiness.reason, registry) | {
         "/inventory": lambda: ProbeResponse(json.dumps({"epc": 1}).encode(), content_type=JSON),
         "/broken": broken,
     }
@@ -288,16 +288,19 @@ async def test_a_flood_of_connections_is_accepted_in_bounded_steps():
             client.close()
 
 
-async def test_a_page_is_rendered_once_for_all_requests_of_a_slice():
-    renderings = itertools.count(1)
-    async with serving({"/count": lambda: ProbeResponse(b"%d" % next(renderings))}) as (server, address):
-        slices = HeldSlices(server)
-        for number in (b"1", b"1", b"2"):
-            if number == b"2":
-                await slices.advance()
-            (client,) = ask_at_once(address, 1, request=b"GET /count HTTP/1.1\r\n\r\n")
-            await slices.settle()
-            assert received(client).endswith(b"\r\n\r\n" + number)
+@pytest.mark.parametrize(("size", "seconds"), [(0, SLICE_SECONDS), (SMALL_BYTES, RENDERING_SECONDS)])
+async def test_a_page_is_rendered_once_in_its_time(size, seconds):
+    now, renderings = 100.0, itertools.count(1)
+
+    def render():
+        return ProbeResponse(b"%d" % next(renderings) + bytes(size))
+
+    async with serving({"/count": render}, clock=lambda: now) as (_, address):
+        pages = await asyncio.gather(*(get(address, "/count") for _ in range(30)))
+        now += seconds * 0.99
+        assert {*pages, await get(address, "/count")} == {(200, b"1" + bytes(size))}
+        now += seconds * 0.01
+        assert await get(address, "/count") == (200, b"2" + bytes(size))
 
 
 async def test_an_unread_page_is_dropped_at_its_deadline():
@@ -319,23 +322,6 @@ async def test_an_unread_page_is_dropped_at_its_deadline():
             while client.recv(1 << 20):
                 pass
         client.close()
-
-
-async def test_all_who_ask_within_a_second_get_the_same_rendering(readiness):
-    now = 100.0
-    renderings = itertools.count(1)
-    registry = CollectorRegistry()
-    Gauge("renderings", "made", registry=registry).set_function(lambda: next(renderings))
-    async with serving(standard_routes(lambda: readiness.reason, registry, lambda: now)) as (_, address):
-        pages = await asyncio.gather(*(get(address, "/metrics") for _ in range(30)))
-        assert len(set(pages)) == 1
-        now += RENDERING_SECONDS - 0.001
-        assert await get(address, "/metrics") == pages[0]
-        now += 0.001
-        await asyncio.sleep(2 * SLICE_SECONDS)
-        status, page = await get(address, "/metrics")
-    assert status == 200
-    assert b"renderings 2.0" in page
 
 
 async def test_a_large_page_arrives_whole_whoever_reads_slowly(short_dir):

@@ -52,7 +52,7 @@ async def test_a_half_close_while_the_answer_is_made(in_process, provider):
 
 async def test_an_answer_that_takes_long_has_its_own_deadline(in_process, provider):
     release = provider.hold()
-    async with in_process(provider, first_byte_seconds=0.01) as running:
+    async with in_process(provider, whole_request_seconds=0.01) as running:
         init = await running.asking(INIT)
         for _ in range(3):
             silent, writer = await connect(running)

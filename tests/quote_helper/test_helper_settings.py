@@ -187,7 +187,6 @@ def test_limits():
     assert f"after {limits.self_test_seconds:g} s" in PAGE
     assert f"18 (BUSY) after {limits.peer_wait_seconds:g} s" in PAGE
     for seconds in (
-        limits.first_byte_seconds,
         limits.whole_request_seconds,
         limits.provider_wait_seconds,
         limits.call_seconds,

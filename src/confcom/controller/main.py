@@ -104,7 +104,7 @@ def probe_routes(controller: Controller, registry: CollectorRegistry) -> dict[st
         log.tell(controller.not_ready_reason())
         return log.reason
 
-    return standard_routes(not_ready_reason, registry, time.monotonic)
+    return standard_routes(not_ready_reason, registry)
 
 
 async def serve(settings: ControllerSettings, stop: asyncio.Event, registry: CollectorRegistry) -> None:

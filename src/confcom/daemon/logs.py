@@ -4,8 +4,8 @@ Callers pass fields by logging's own `extra={...}`. They log identities and coun
 keys.
 
 stderr is a pipe in a container, and a write to a full pipe blocks until somebody reads. So a thread writes, and the
-caller only queues. Of the standard library, QueueHandler is not enough: its queue is bounded in records and not in
-bytes, QueueListener waits for its thread without a timeout, and neither takes what is written to stderr itself.
+caller only queues. Of the standard library, QueueHandler is not enough: QueueListener waits for its thread without a
+timeout, and neither takes what is written to stderr itself.
 """
 
 from __future__ import annotations
@@ -35,14 +35,10 @@ _TO_JSON = json.JSONEncoder(default=str, ensure_ascii=False).encode
 """As json.dumps with these arguments, which would make a new encoder for each line."""
 _STANDARD_ATTRIBUTES = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime"}
 
-MAX_WAITING_BYTES: Final = 1 << 20
-"""Maximum size of the queue. 1 MiB is less than a hundredth of each daemon's memory limit in the chart (128 MiB for the
-device plugin) and holds about 2,000 lines."""
-RECORD_BYTES: Final = 100
-"""What a record costs beside its text, so that short ones cannot use much more space."""
-MAX_RECORD_CHARACTERS: Final = 16 << 10
-"""A longer record is cut. It then has at most 64 KiB, a sixteenth of the queue, so one record always fits into an empty
-queue. A daemon's line with a traceback has a few KiB."""
+MAX_WAITING_RECORDS: Final = 1000
+"""In the queue: 0.4 MB of usual lines, and 32 MB of the longest, a quarter of the least memory limit in the chart."""
+MAX_RECORD_CHARACTERS: Final = 8 << 10
+"""A longer record is cut. A daemon's line with a traceback has a few KiB."""
 CUT_MARK: Final = "... (cut)\n"
 CHUNK_BYTES: Final = select.PIPE_BUF
 """Maximum size of the whole records that one call writes together. The kernel writes up to PIPE_BUF bytes to a pipe
@@ -156,13 +152,12 @@ class LogStream(io.TextIOBase):
         self._terminal = stream.isatty()
         self._encoding = stream.encoding or "utf-8"
         self._write_bytes = _writer_to(stream, self._encoding)
-        # Reentrant, as SimpleQueue is: a destructor may write to stderr at any time.
-        self._lock = threading.RLock()
+        # Reentrant, as the lock is: a destructor may write to stderr at any time.
         self._queue: queue.SimpleQueue[bytes] = queue.SimpleQueue()
         self._carried = b""
         """A record that did not fit into the last chunk."""
-        self._waiting_bytes = 0
         self._ending = threading.Event()
+        self._lock = threading.RLock()
         self._unreported = 0
         about = "Log records dropped because stderr was blocked or not writable"
         self.dropped = Counter("confcom_log_records_dropped", about, registry=None)
@@ -180,13 +175,10 @@ class LogStream(io.TextIOBase):
     def write(self, text: str) -> int:
         """Queue a record, or drop it; never wait."""
         whole = text if len(text) <= MAX_RECORD_CHARACTERS else text[:MAX_RECORD_CHARACTERS] + CUT_MARK
-        record = whole.encode(self._encoding, "backslashreplace")
-        with self._lock:
-            if self._waiting_bytes + len(record) + RECORD_BYTES > MAX_WAITING_BYTES:
-                self._drop(1)
-            elif record:
-                self._waiting_bytes += len(record) + RECORD_BYTES
-                self._queue.put(record)
+        if self._queue.qsize() >= MAX_WAITING_RECORDS:
+            self._drop(1)
+        elif whole:
+            self._queue.put(whole.encode(self._encoding, "backslashreplace"))
         return len(text)
 
     def flush(self) -> None:
@@ -200,20 +192,22 @@ class LogStream(io.TextIOBase):
 
     def _work(self) -> None:
         while chunk := self._next_chunk():
-            written, lost = self._write_whole(b"".join(chunk)), 0
-            with self._lock:
-                self._waiting_bytes -= sum(len(record) + RECORD_BYTES for record in chunk)
-                if not written:
-                    self._drop(len(chunk))
-                elif not self._waiting_bytes:
-                    lost, self._unreported = self._unreported, 0
-            if lost:
-                _logger.warning("log records were dropped", extra={"event": "log-records-dropped", "count": lost})
+            if not self._write_whole(b"".join(chunk)):
+                self._drop(len(chunk))
+            elif self._queue.empty() and not self._carried:
+                self._report_dropped()
             self._ending.wait(GATHER_SECONDS)
 
     def _drop(self, count: int) -> None:
-        self._unreported += count
+        with self._lock:
+            self._unreported += count
         self.dropped.inc(count)
+
+    def _report_dropped(self) -> None:
+        with self._lock:
+            lost, self._unreported = self._unreported, 0
+        if lost:
+            _logger.warning("log records were dropped", extra={"event": "log-records-dropped", "count": lost})
 
     def _next_chunk(self) -> list[bytes]:
         """Return the records to write next together; an empty list once the stream has ended."""

@@ -52,6 +52,9 @@ LARGE_BYTES_PER_SLICE: Final = 256 * 1024
 SMALL_BYTES: Final = 1024
 """A page of this size is sent at any time: it fits into the receive buffer of every client, so the kernel holds nothing
 of it for those that do not read. Probes have 150 bytes."""
+RENDERING_SECONDS: Final = 1.0
+"""How long everybody gets the same rendering of a larger page; of a small one it is SLICE_SECONDS. Rendering metrics
+takes some milliseconds of the event loop, which a client that sends requests in a loop would take from all others."""
 ACCEPT_BATCH: Final = 16
 """Connections accepted in one turn of the event loop: about a millisecond."""
 FAILURE_LOG_SECONDS: Final = 60.0
@@ -112,8 +115,8 @@ class ProbeServer:
         self._clock = clock
         self._failures = LogLimiter(FAILURE_LOG_SECONDS, clock)
         self._loop = asyncio.get_running_loop()
-        self._pages: dict[str, bytes] = {}
-        """Those of this slice."""
+        self._pages: dict[str, tuple[bytes, float]] = {}
+        """The last rendering of each, and until when it is used."""
         self._held: dict[_Connection, float] = {}
         """Their deadlines; the oldest is first."""
         self._uses: Counter[str] = Counter()
@@ -141,9 +144,12 @@ class ProbeServer:
         if method != "GET" or path not in self._routes:
             known = " ".join(sorted(self._routes))
             return _encode(ProbeResponse(f"not found; known: GET {known}\n".encode(), HTTPStatus.NOT_FOUND))
-        if path not in self._pages:
-            self._pages[path] = _encode(self._call(path))
-        return self._pages[path]
+        page, until = self._pages.get(path, (b"", 0.0))
+        if not page or self._clock() >= until:
+            page = _encode(self._call(path))
+            used = RENDERING_SECONDS if len(page) > SMALL_BYTES else SLICE_SECONDS
+            self._pages[path] = page, self._clock() + used
+        return page
 
     def spend(self, size: int) -> bool:
         """Return whether a large page may be sent in this slice; the first one is, whatever its size."""
@@ -200,7 +206,6 @@ class ProbeServer:
         now = self._clock()
         idle = self._accepts_left == ACCEPTS_PER_SLICE and not self._held
         self._accepts_left, self._bytes_left = ACCEPTS_PER_SLICE, LARGE_BYTES_PER_SLICE
-        self._pages.clear()
         if now - self._counted_since >= RECENT_SECONDS:
             self._uses.clear()
             self._counted_since = now

@@ -16,10 +16,6 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
 from confcom.errors import SettingsError, UnavailableError
 
-RENDERING_SECONDS: Final = 1.0
-"""How long a rendering of a page is cached. Rendering takes some milliseconds of the event loop, which a client
-that sends requests in a loop would take from all others. Scrapers ask every 15 s or less often."""
-
 BACKLOG: Final = 4096
 """Connections that the kernel holds until they are accepted; Linux' default of net.core.somaxconn, to which the kernel
 limits it. Accepting all takes 0.64 s. Beyond the limit the kernel drops a client's first packet, and the client sends
@@ -140,9 +136,7 @@ def _bind_path(path: Path) -> socket.socket:
     return listener
 
 
-def standard_routes(
-    not_ready_reason: Callable[[], str | None], registry: CollectorRegistry, clock: Callable[[], float]
-) -> dict[str, Route]:
+def standard_routes(not_ready_reason: Callable[[], str | None], registry: CollectorRegistry) -> dict[str, Route]:
     """Return the routes `/livez`, `/readyz` and `/metrics`, to which a daemon adds its own."""
 
     def ready() -> ProbeResponse:
@@ -154,17 +148,4 @@ def standard_routes(
         return ProbeResponse(generate_latest(registry), content_type=CONTENT_TYPE_LATEST)
 
     live = ProbeResponse(b"ok\n")
-    return {"/livez": lambda: live, "/readyz": ready, "/metrics": rarely_rendered(metrics, clock)}
-
-
-def rarely_rendered(render: Route, clock: Callable[[], float]) -> Route:
-    """Return a route that renders its page at most once in RENDERING_SECONDS; all requests meanwhile get the same."""
-    page, rendered_at = ProbeResponse(b""), float("-inf")
-
-    def shared() -> ProbeResponse:
-        nonlocal page, rendered_at
-        if (now := clock()) - rendered_at >= RENDERING_SECONDS:
-            page, rendered_at = render(), now
-        return page
-
-    return shared
+    return {"/livez": lambda: live, "/readyz": ready, "/metrics": metrics}

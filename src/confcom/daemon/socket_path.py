@@ -22,7 +22,6 @@ _TIMEVAL = struct.Struct("@qq")
 """struct timeval of 64-bit Linux, for SO_SNDTIMEO."""
 _UCRED = struct.Struct("@iII")
 """struct ucred (unix(7)): pid, uid, gid."""
-_FREE_THE_PATH = "remove it if nothing uses it, or give another path"
 
 
 class PathState(Enum):
@@ -122,23 +121,13 @@ def require_usable_path(path: Path, most: int) -> None:
 
 
 def not_a_socket(path: Path) -> SettingsError:
-    """Return the error for a path at which there is something other than a stream socket."""
-    found = "a directory" if path.is_dir() else "a file that is not a stream socket"
+    """Return the error for a path at which there is something that no socket replaces."""
+    found = "a directory that is not empty" if path.is_dir() else "a file that is not a stream socket"
     return SettingsError(
         f"{path} cannot be replaced by a socket",
         error_code="not-a-socket",
-        why=f"the path is {found}, and confcom replaces stale sockets only",
-        remedy=_FREE_THE_PATH,
-    )
-
-
-def not_an_empty_directory(path: Path) -> SettingsError:
-    """Return the error for a path at which there is a directory that is not empty."""
-    return SettingsError(
-        f"{path} cannot be replaced by a socket",
-        error_code="directory-not-empty",
-        why="the path is a directory with entries, and confcom removes empty directories only",
-        remedy=_FREE_THE_PATH,
+        why=f"the path is {found}, and confcom replaces stale sockets and empty directories only",
+        remedy="remove it if nothing uses it, or give another path",
     )
 
 

@@ -190,7 +190,7 @@ def probe_routes(
         body = encode_waiting(now.reason, now.devices) if isinstance(now, SgxSearch) else now.inventory()
         return ProbeResponse(body, content_type=JSON)
 
-    return standard_routes(not_ready_reason, registry, clock) | {"/inventory": inventory}
+    return standard_routes(not_ready_reason, registry) | {"/inventory": inventory}
 
 
 async def serve(settings: PluginSettings, stop: asyncio.Event, registry: CollectorRegistry) -> None:

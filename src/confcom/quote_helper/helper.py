@@ -13,7 +13,6 @@ from confcom.daemon.probe_server import serve_probes
 from confcom.daemon.probes import standard_routes
 from confcom.daemon.readiness_log import NotReady, ReadinessLog
 from confcom.daemon.supervision import run_until_stopped
-from confcom.daemon.worker import Worker
 from confcom.quote_helper.limits_and_deadlines import HelperLimits
 from confcom.quote_helper.quoting.provider_state import PREPARING, Backend, ProviderStatus, ProviderSupervisor
 from confcom.quote_helper.quoting.service import QuoteService
@@ -26,7 +25,7 @@ from confcom.quote_helper.telemetry.metrics import HelperMetrics, watch_loop
 from confcom.quote_helper.telemetry.observations import Observations
 from confcom.quote_helper.telemetry.quote_log import QuoteLog
 from confcom.quote_helper.transport.connection import Connection
-from confcom.quote_helper.transport.peers import ByPod, ByUid
+from confcom.quote_helper.transport.peers import ByPod, by_uid
 from confcom.quote_helper.transport.server import AesmServer
 
 STOPPING: Final = NotReady("stopping", code="stopping")
@@ -52,7 +51,7 @@ class QuoteHelper:
         self._metrics = HelperMetrics(registry, clock)
         self._metrics.readiness_changed(PREPARING)
         self._readiness = ReadinessLog(PREPARING.reason, clock)
-        self._routes = standard_routes(lambda: self._readiness.reason, registry, clock)
+        self._routes = standard_routes(lambda: self._readiness.reason, registry)
         self._stopping = False
         self._clock = clock
         self._observations = Observations(self._metrics, QuoteLog(settings.log_quotes_per_peer, clock))
@@ -64,12 +63,11 @@ class QuoteHelper:
             ConfcomError: the socket or the probe address cannot be bound, or the backend cannot be opened.
         """
         limits, settings = self._limits, self._settings
-        worker, socket_worker = Worker("quote-provider"), Worker("aesm-socket")
         stale = StaleTargetPolicy(settings.stale_report_window_seconds, self._clock)
         server = AesmServer(
             make_service=partial(QuoteService[Connection], stale=stale, limits=limits, clock=self._clock),
             observer=self._observations,
-            identify=ByPod() if settings.identify_pods else ByUid(),
+            identify=ByPod() if settings.identify_pods else by_uid,
             limits=limits,
             clock=self._clock,
         )
@@ -82,7 +80,6 @@ class QuoteHelper:
             path=settings.socket,
             me=self._instance,
             server=server,
-            worker=socket_worker,
             stale=stale,
             access=SocketAccess(
                 settings.socket, open_to_all=settings.open_to_all_users, limits=limits, clock=self._clock
@@ -99,7 +96,6 @@ class QuoteHelper:
             open_backend=self._open_backend,
             opened=lambda backend: self._metrics.quotes_by(backend.root),
             service=service,
-            worker=worker,
             stale=stale,
             changed=provider_changed,
             lost=self._metrics.losses.inc,
@@ -126,8 +122,6 @@ class QuoteHelper:
             server.close()
             service.close()
             sockets.close()
-            socket_worker.close()
-            worker.close()
             self._observations.close()
 
     async def _serve_path(self, sockets: SocketKeeper, stop: asyncio.Event, handed_over: asyncio.Event) -> None:

@@ -76,10 +76,9 @@ class HelperLimits:
     """For accepting, and for calls of an inline provider, before the event loop runs other tasks. Both together are
     well under the 50 ms that is the most for which the loop may be blocked. It is long compared to one quote (under
     0.1 ms)."""
-    first_byte_seconds: float = 10.0
-    """Every known client sends its request right after connecting; Intel's server waits forever."""
     whole_request_seconds: float = 20.0
-    """From connecting to the last byte. Intel's client allows itself 15 s for each of the two writes it needs."""
+    """From connecting to the last byte. Every known client sends its request right after connecting; Intel's client
+    allows itself 15 s for each of the two writes it needs, and Intel's server waits forever."""
     provider_wait_seconds: float = 12.0
     """How long a request waits for the provider to be ready and free before it is refused: with BUSY, or with
     SERVICE_UNAVAILABLE while there is no provider. Intel's client gives up after 15 s, and a refusal explains more than

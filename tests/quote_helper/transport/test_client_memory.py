@@ -8,6 +8,7 @@ import socket
 import sys
 import termios
 from itertools import pairwise
+from unittest.mock import Mock
 
 import pytest
 
@@ -86,6 +87,23 @@ async def test_pods_that_burst_and_sleep_leave_each_other_a_quote(serve, provide
     assert UNREAD // 2 < unread_by(asleep) <= UNREAD
     for _ in range(10):
         assert await server.serves("awake", quote_request(8192))
+
+
+async def test_paused_peers_are_not_read_and_few_are_looked_at(serve, provider, quote_request, asks_quote, monkeypatch):
+    """Thousands may be paused."""
+    no_deadline = {"peer_wait_seconds": 3600.0, "write_seconds": 3600.0}
+    server = serve(provider, **no_deadline)
+    for number in range(PODS):
+        for _ in range(5):
+            server.connect(f"pod{number}", asks_quote)
+    await until(lambda: server.total == 5 * PODS)
+    await settled()
+    assert sum(each.received > 0 for each in server.aesm._accounts) < 3 * PODS
+    looked_at = Mock(wraps=server.aesm._accounts._allow_step)
+    monkeypatch.setattr(Accounts, "_allow_step", lambda _, *step: looked_at(*step))
+    for _ in range(10):
+        assert await server.serves("awake", quote_request(8192))
+    assert 0 < looked_at.call_count <= 10 * 4
 
 
 async def test_what_all_may_leave_unread_is_never_passed(serve, provider, asks_quote):
@@ -286,8 +304,7 @@ async def test_an_unread_request_is_read_when_its_peer_holds_less(serve, provide
 
 
 async def test_requests_that_wait_unread_end_at_their_deadline(serve, provider):
-    deadlines = {"peer_wait_seconds": 0.1, "first_byte_seconds": 0.2, "whole_request_seconds": 0.3}
-    server = serve(provider, client_memory=MEMORY, **deadlines)
+    server = serve(provider, client_memory=MEMORY, peer_wait_seconds=0.1, whole_request_seconds=0.3)
     for _ in range(30):
         server.connect("many", INCOMPLETE)
     await until(lambda: server.count("dropped", "many") == 30)
@@ -355,41 +372,12 @@ async def test_an_error_ends_its_connection_and_others_go_on(serve, provider, st
         assert await server.serves("unlucky")
 
 
-# Paused connections cost nothing until one of them may go on, and then the event loop has its turns too.
-
-
-@pytest.fixture
-def steps(monkeypatch):
-    """Every step that the accounts were asked to allow, for each time of a paused connection."""
-    asked = []
-    allow = Accounts._allow_step
-
-    def counted(accounts, connection, free):
-        asked.append(connection)
-        return allow(accounts, connection, free)
-
-    monkeypatch.setattr(Accounts, "_allow_step", counted)
-    return asked
-
-
-async def test_a_peer_that_is_paused_is_not_read_and_delays_no_other(serve, provider, quote_request, asks_quote, steps):
-    """Pods that sleep have thousands of connections; a quote beside them looks at one."""
-    server = serve(provider)
-    asleep = [server.connect(f"pod{number}", asks_quote) for _ in range(12) for number in range(PODS)]
-    await until(lambda: server.total == len(asleep))
-    await settled()
-    received = [connection for connection in server.aesm._accounts if connection.received]
-    assert len(received) < 3 * PODS
-    assert len(server.aesm._connections._watched) <= server.open - server.aesm._accounts.sheddable
-    steps.clear()
-    for _ in range(10):
-        assert await server.serves("awake", quote_request(8192))
-    assert len(steps) <= 10 * 4
+# Paused connections of many peers: all get their turn, and the event loop has its own.
 
 
 async def test_paused_connections_of_many_peers_are_resumed_in_turns(serve, provider, asks_quote):
     """They wait because others hold all; two of each peer do."""
-    server = serve(provider, unread_memory=3 * UNREAD_RESERVE)
+    server = serve(provider, unread_memory=3 * UNREAD_RESERVE, peer_wait_seconds=3600.0, write_seconds=3600.0)
     holding = [server.connect(f"holding{number}", asks_quote) for number in range(3)]
     await settled()
     several = 8 * EVENTS_PER_TURN

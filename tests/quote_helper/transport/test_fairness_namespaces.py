@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from e2e.cluster.cgroups import hierarchies
 from testkit.replay.clients import INTEL_QL_WRAPPER
 
 ROOT = Path(__file__).parents[3]
@@ -101,14 +102,10 @@ def end(client):
 
 
 def hierarchy():
-    """The mount point of one cgroup hierarchy, or the reason why there is none."""
-    mounts = {}
-    for line in Path("/proc/self/mountinfo").read_text().splitlines():
-        fields, _, rest = line.partition(" - ")
-        kind, _, options = rest.split(" ", 2)
-        if kind in {"cgroup", "cgroup2"}:
-            mounts |= dict.fromkeys([kind, *options.split(",")], Path(fields.split()[4]))
-    return next((mounts[name] for name in HIERARCHIES if name in mounts), None)
+    """One cgroup hierarchy; None if there is none."""
+    mounted = hierarchies(Path("/proc/self/mountinfo").read_text())
+    usual_first = (each for name in HIERARCHIES for each in mounted if name in (each.type, *each.options.split(",")))
+    return next(usual_first, None)
 
 
 @pytest.fixture
@@ -117,10 +114,10 @@ def make_pod():
     done = subprocess.run(["unshare", "--pid", "--fork", "true"], capture_output=True, text=True, check=False)
     if done.returncode != 0:
         pytest.skip(f"no PID namespace can be made: {done.stderr.strip()}")
-    mount = hierarchy()
-    if mount is None:
+    mounted = hierarchy()
+    if mounted is None:
         pytest.skip("no cgroup hierarchy is mounted")
-    root = mount / f"confcom-test-{secrets.token_hex(4)}"
+    root = mounted.mountpoint / f"confcom-test-{secrets.token_hex(4)}"
     with contextlib.ExitStack() as stack:
 
         def mkdir(path):

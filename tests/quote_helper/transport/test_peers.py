@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from confcom.quote_helper.transport.peers import GONE, ByPod, ByUid, Peer
+from confcom.quote_helper.transport.peers import GONE, ByPod, Peer, by_uid
 from testkit.helper_in_process import open_descriptors
 
 POD = "8c1f4f3e-0e0e-4c1c-9a3d-6f5e4d3c2b1a"
@@ -139,7 +139,7 @@ def end(child):
 
 
 def test_by_uid_is_who_connected(connect):
-    assert ByUid()(connect()) == Peer(os.getuid(), os.getuid(), os.getpid())
+    assert by_uid(connect()) == Peer(os.getuid(), os.getuid(), os.getpid())
 
 
 @either_kernel
@@ -176,7 +176,7 @@ def test_in_no_pod_one_uid_is_one_peer(connect, proc, kind, text):
     if text is not None:
         proc.file(os.getpid()).write_text(text)
     accepted = connect(kind)
-    assert proc.identify(accepted) == ByUid()(accepted)
+    assert proc.identify(accepted) == by_uid(accepted)
 
 
 # Processes that are gone.
@@ -205,7 +205,7 @@ def test_with_its_main_thread_it_is_by_uid_in_the_root_of_v1(connect, proc):
     proc.file(os.getpid()).write_text(ROOT_ON_V1)
     proc.file(os.getpid(), "stat").write_bytes(Path("/proc/self/stat").read_bytes())
     accepted = connect()
-    assert proc.identify(accepted) == ByUid()(accepted)
+    assert proc.identify(accepted) == by_uid(accepted)
 
 
 def test_a_process_that_goes_while_its_cgroup_is_read_is_gone(process, proc):

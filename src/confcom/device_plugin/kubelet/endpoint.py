@@ -12,7 +12,7 @@ from pathlib import Path
 import grpc
 import grpc.aio
 
-from confcom.daemon.unix_socket import MAX_PATH_BYTES
+from confcom.daemon.socket_path import SUN_PATH_BYTES
 from confcom.device_plugin.kubelet.allocation import AllocationError, Allocator
 from confcom.device_plugin.kubelet.socket_names import NAME_BYTES
 from confcom.device_plugin.metrics import PluginMetrics
@@ -162,11 +162,11 @@ class Endpoint:
 def require_directory(directory: Path) -> None:
     """Check that sockets can be bound in the kubelet's directory: SettingsError or UnavailableError if not."""
     size = len(os.fsencode(directory)) + 1 + NAME_BYTES
-    if size > MAX_PATH_BYTES:
+    if size > SUN_PATH_BYTES:
         raise SettingsError(
             f"the device plugin's socket paths would be {size} bytes long in {directory}",
             error_code="socket-path-too-long",
-            why=f"a unix socket's path has at most {MAX_PATH_BYTES} bytes here",
+            why=f"a unix socket's path has at most {SUN_PATH_BYTES} bytes",
             remedy="give a --device-plugin-dir with a shorter path",
         )
     if not os.access(directory, os.W_OK | os.X_OK):

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 from confcom.aesm.error_code import AesmErrorCode
 from confcom.daemon.readiness_log import NotReady
-from confcom.daemon.worker import Worker
 from confcom.quote_helper.limits_and_deadlines import HelperLimits
 from confcom.quote_helper.quoting.service import QuoteService
 from confcom.quote_helper.quoting.stale_target import StaleTargetPolicy
+from confcom.quote_helper.worker_thread import in_worker_thread
 from confcom.quote_provider.base import QuoteProvider, QuoteProviderError, QuotingIdentity
 
 if TYPE_CHECKING:
@@ -81,7 +81,6 @@ class ProviderSupervisor:
     open_backend: Callable[[], Backend]
     opened: Callable[[Backend], None]
     service: QuoteService[Any]
-    worker: Worker
     stale: StaleTargetPolicy
     changed: Callable[[ProviderStatus], None]
     lost: Callable[[], None]
@@ -92,7 +91,7 @@ class ProviderSupervisor:
     _stopping: bool = field(init=False, default=False)
 
     async def run(self) -> None:
-        backend = await self.worker.submit(self.open_backend)
+        backend = await in_worker_thread(self.open_backend)
         self.opened(backend)
         failures = 0
         while True:
@@ -152,7 +151,7 @@ class ProviderSupervisor:
         return None
 
     async def _self_test_in_worker(self, backend: Backend) -> QuotingIdentity:
-        call = self.worker.submit(backend.self_test)
+        call = in_worker_thread(backend.self_test)
         # Retrieve the exception even if the helper stops meanwhile: else asyncio logs it with its traceback at the end.
         call.add_done_callback(lambda ended: ended.cancelled() or ended.exception())
         seconds = backend.self_test_seconds or self.limits.self_test_seconds

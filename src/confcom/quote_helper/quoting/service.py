@@ -12,9 +12,9 @@ from confcom.aesm.error_code import AesmErrorCode
 from confcom.aesm.messages import Request, Response
 from confcom.aesm.request_checks import Need, NeedIdentity, NeedQuote, NeedQuoteSize, plan
 from confcom.daemon.deadlines import Deadlines
-from confcom.daemon.fair_queue import FairQueue
 from confcom.daemon.logs import LogLimiter
 from confcom.quote_helper.limits_and_deadlines import QUOTE_BATCH, HelperLimits
+from confcom.quote_helper.quoting.fair_queue import FairQueue
 from confcom.quote_helper.quoting.stale_target import StaleTargetPolicy
 from confcom.quote_provider.base import QuoteProvider, QuoteProviderError, QuoteResult, QuotingIdentity
 

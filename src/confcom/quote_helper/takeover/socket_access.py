@@ -13,9 +13,9 @@ from typing import Final
 
 from confcom.daemon.logs import LogLimiter
 from confcom.daemon.readiness_log import NotReady
-from confcom.daemon.socket_path import FileIdentity, not_an_empty_directory
-from confcom.daemon.unix_socket import BoundUnixSocket, open_path, set_mode
+from confcom.daemon.socket_path import FileIdentity, not_a_socket
 from confcom.quote_helper.limits_and_deadlines import HelperLimits
+from confcom.quote_helper.takeover.unix_socket import BoundUnixSocket, open_path, set_mode
 
 _logger = logging.getLogger(__name__)
 
@@ -164,7 +164,7 @@ def remove_directory(path: Path) -> None:
         return
     except OSError as error:
         if error.errno in (errno.ENOTEMPTY, errno.EEXIST):
-            raise not_an_empty_directory(path) from error
+            raise not_a_socket(path) from error
         raise
     _logger.warning(
         "the helper removed an empty directory at the socket's path",

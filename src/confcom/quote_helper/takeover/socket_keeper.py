@@ -27,14 +27,14 @@ from confcom.daemon.socket_path import (
     require_usable_path,
     unusable,
 )
-from confcom.daemon.unix_socket import BoundUnixSocket, listen_at, make_directory
-from confcom.daemon.worker import Worker
 from confcom.errors import ConfcomError, UnavailableError
 from confcom.quote_helper.limits_and_deadlines import HelperLimits
 from confcom.quote_helper.quoting.stale_target import StaleTargetPolicy
 from confcom.quote_helper.takeover.socket_access import DIRECTORY_MODE, SOCKET_MODE, SocketAccess, remove_directory
 from confcom.quote_helper.takeover.takeover_policy import MAX_SOCKET_PATH_BYTES, Instance, Step, decide
+from confcom.quote_helper.takeover.unix_socket import BoundUnixSocket, listen_at, make_directory
 from confcom.quote_helper.transport.server import AesmServer
+from confcom.quote_helper.worker_thread import in_worker_thread
 
 _logger = logging.getLogger(__name__)
 
@@ -55,7 +55,6 @@ class SocketKeeper:
     path: Path
     me: Instance
     server: AesmServer
-    worker: Worker
     stale: StaleTargetPolicy
     access: SocketAccess
     limits: HelperLimits
@@ -150,7 +149,7 @@ class SocketKeeper:
         if step is Step.REPLACE:
             # Ask before the rename, which makes that socket unreachable. Then inspect again: it may take 1 s.
             seconds = self.limits.holder_target_seconds
-            target = await self.worker.submit(lambda: read_holder_target(self.path, seconds))
+            target = await in_worker_thread(lambda: read_holder_target(self.path, seconds))
             found, step = await self._decide()
         if isinstance(step, NotReady):
             self._set_problem(step)
@@ -171,7 +170,7 @@ class SocketKeeper:
         self._retire(served)
 
     async def _decide(self) -> tuple[PathInspection, Step | NotReady]:
-        found = await self.worker.submit(lambda: _inspect(self.path))
+        found = await in_worker_thread(lambda: _inspect(self.path))
         return found, decide(found, me=self.me, uid=os.geteuid(), can_quote=self._can_quote)
 
     def _bind(self, *, stale: FileIdentity | None = None, replace: bool) -> None:

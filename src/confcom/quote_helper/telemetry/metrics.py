@@ -18,7 +18,7 @@ from prometheus_client.utils import floatToGoString
 from confcom.aesm.error_code import AesmErrorCode
 from confcom.aesm.messages import MessageKind
 from confcom.daemon.readiness_log import NotReady
-from confcom.quote_helper.transport.observer import DROP_REASONS
+from confcom.quote_helper.transport.connections import DROP_REASONS
 
 LOOP_LOOK_SECONDS: Final = 0.05
 """Between measurements of the event loop: a stall of 50 ms, which nothing may cause, meets at least one. Twenty

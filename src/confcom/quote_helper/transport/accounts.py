@@ -211,9 +211,9 @@ class Accounts:
     def pause(self, connection: Connection) -> None:
         """Have a connection wait until its peer's limits allow its next step."""
         account = connection.account
-        if not account.paused:
-            self._line[account] = None
         account.paused[connection] = None
+        if len(account.paused) == 1:
+            self._stand_in_line(account)
 
     def stop_pausing(self, connection: Connection) -> None:
         """Let a connection wait no longer; nothing happens if it does not."""
@@ -247,7 +247,7 @@ class Accounts:
             if self._allow_step(connection, self._free):
                 return connection
             del self._given_back[account]
-            self._line.setdefault(account)
+            self._stand_in_line(account)
         return None
 
     def allow_shedding(self, connection: Connection, now: float) -> None:
@@ -281,6 +281,10 @@ class Accounts:
         if largest is not None:
             return next(iter(largest.sheddable))
         return oldest[0] if oldest[1] <= began_before_if_many else None
+
+    def _stand_in_line(self, account: Account) -> None:
+        if self._allow_step(next(iter(account.paused)), self._all):
+            self._line.setdefault(account)
 
     def _give_back(self, account: Account) -> None:
         if account.paused:

@@ -55,7 +55,7 @@ class Stage(Enum):
     """Nothing: the connection is closed."""
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False, repr=False)
 class Connection:
     """The state of one connection; `Connections` does everything that affects other connections.
 
@@ -90,11 +90,6 @@ class Connection:
     _session: ServerSession = field(init=False, default_factory=ServerSession)
     _unsent: memoryview = _NOTHING
     _window: int = 0
-
-    @property
-    def started(self) -> bool:
-        """Whether the client has sent anything."""
-        return self._session.started
 
     @property
     def buffered_memory(self) -> int:

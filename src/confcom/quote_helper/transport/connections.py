@@ -21,9 +21,9 @@ import logging
 import select
 from collections import deque
 from collections.abc import Callable, Iterator
-from typing import Final
+from typing import Final, Protocol
 
-from confcom.aesm.messages import Response
+from confcom.aesm.messages import Request, Response
 from confcom.aesm.session import PeerClosed, ProtocolViolation, RequestReceived
 from confcom.daemon.deadlines import Deadlines
 from confcom.daemon.logs import LogLimiter
@@ -33,7 +33,7 @@ from confcom.quote_helper.limits_and_deadlines import (
 from confcom.quote_helper.quoting.service import QuoteService, Ticket
 from confcom.quote_helper.transport.accounts import Accounts
 from confcom.quote_helper.transport.connection import RECEIVE_BYTES, Connection, Stage
-from confcom.quote_helper.transport.observer import Observer
+from confcom.quote_helper.transport.peers import Peer
 
 _logger = logging.getLogger(__name__)
 
@@ -53,6 +53,35 @@ checks. A client on a busy node may wait for a processor that long."""
 EVENTS_PER_TURN: Final = 64
 """Connections read in one turn of the event loop. Reading and decoding the largest request takes under 0.3 ms, so even
 64 of these stay below the 50 ms that is the most for which the loop may be blocked."""
+
+DROP_REASONS: Final = ("malformed", "timeout", "write_timeout", "shed", "over_share", "gone", "failed", "stopping")
+"""Why a connection ends without a whole answer, for metrics. over_share: its peer was at its limits for too long; gone:
+its client disconnected before it could be answered; failed: an error in the helper."""
+
+
+class Observer(Protocol):
+    """Receives every answer, and every connection that ends without one.
+
+    No method may block: each is called between a request and its answer.
+    """
+
+    def accepted(self, count: int) -> None:
+        """Record that so many connections were accepted."""
+
+    def answered(self, peer: Peer, request: Request, response: Response, seconds: float) -> None:
+        """Record an answer, sent `seconds` after its request was complete."""
+
+    def dropped(self, peer: Peer, reason: str) -> None:
+        """Record a connection that was closed without an answer. `reason` is one of DROP_REASONS."""
+
+    def malformed(self, peer: Peer, violation: ProtocolViolation) -> None:
+        """Record input that is not an AESM request; `dropped` follows."""
+
+    def accepting_paused(self, reason: str) -> None:
+        """Record a pause in accepting: the connection limit is reached and none may be shed, or descriptors ran out.
+
+        Clients that connect meanwhile wait in the kernel's backlog.
+        """
 
 
 class Connections:
@@ -77,9 +106,7 @@ class Connections:
         self._observer = observer
         self._clock = clock
         self._watched: dict[int, Connection] = {}
-        self._first_byte = Deadlines(limits.first_byte_seconds, clock, self._on_first_byte_timeout)
-        rest = max(0.0, limits.whole_request_seconds - limits.first_byte_seconds)
-        self._whole_request = Deadlines(rest, clock, self._on_request_timeout)
+        self._requests = Deadlines(limits.whole_request_seconds, clock, self._on_request_timeout)
         self._pauses = Deadlines(limits.peer_wait_seconds, clock, self._on_pause_timeout)
         self._sending = Deadlines(limits.write_seconds, clock, self._on_sending_timeout)
         self._resuming = False
@@ -130,7 +157,7 @@ class Connections:
                 self._end(connection)
             else:
                 self.drop(connection, "stopping")
-        for deadlines in (self._first_byte, self._whole_request, self._pauses, self._sending):
+        for deadlines in (self._requests, self._pauses, self._sending):
             deadlines.close()
         self.epoll.close()
 
@@ -166,7 +193,7 @@ class Connections:
 
     def _await_rest(self, connection: Connection) -> None:
         if not connection.watched:
-            self._first_byte.add(connection)
+            self._requests.add(connection)
             self._accounts.allow_shedding(connection, self._clock())
         self._watch(connection, select.EPOLLIN)
 
@@ -193,8 +220,7 @@ class Connections:
             self._watch(connection, 0)
         if connection.complete:
             self._accounts.set_memory(connection, connection.received)
-            self._first_byte.discard(connection)
-            self._whole_request.discard(connection)
+            self._requests.discard(connection)
         self._pauses.add(connection)
         self._accounts.allow_shedding(connection, self._clock())
         self._accounts.pause(connection)
@@ -317,12 +343,6 @@ class Connections:
         if not connection.has_unread():
             self._end(connection)
 
-    def _on_first_byte_timeout(self, connection: Connection) -> None:
-        if connection.started:
-            self._whole_request.add(connection)
-        else:
-            self._on_request_timeout(connection)
-
     def _on_request_timeout(self, connection: Connection) -> None:
         self.drop(connection, "over_share" if connection.stage is _PAUSED else "timeout")
 
@@ -388,6 +408,5 @@ class Connections:
             self.epoll.register(connection.sock, events)
 
     def _stop_receiving(self, connection: Connection) -> None:
-        self._first_byte.discard(connection)
-        self._whole_request.discard(connection)
+        self._requests.discard(connection)
         self._accounts.forbid_shedding(connection)

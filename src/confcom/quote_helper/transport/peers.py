@@ -7,10 +7,10 @@ import os
 import select
 import socket
 import struct
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 from functools import lru_cache
 from pathlib import Path
-from typing import Final, NamedTuple, Protocol
+from typing import Final, NamedTuple
 
 from confcom.quote_helper.transport.pod_cgroup import MAX_CGROUP_SIZE, UNKNOWN, PodCgroup, parse_pod_cgroup
 
@@ -53,22 +53,13 @@ GONE: Final = "gone"
 container's root may take any uid, and could be any number of peers."""
 
 
-class PeerIdentifier(Protocol):
-    """Identifies the peer of an accepted connection; called once for each, takes microseconds and never raises."""
-
-    def __call__(self, sock: socket.SocketType) -> Peer:
-        """Return the peer of `sock`."""
+PeerIdentifier = Callable[[socket.SocketType], Peer]
+"""Identifies the peer of an accepted connection; called once for each, takes microseconds and never raises."""
 
 
-class ByUid:
-    """Identifies peers by the uid that connected (SO_PEERCRED)."""
-
-    def __init__(self) -> None:
-        self._peer = lru_cache(_CREDENTIALS_CACHE_SIZE)(_peer_of)
-
-    def __call__(self, sock: socket.SocketType) -> Peer:
-        """Return the peer of `sock`."""
-        return self._peer(sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size))
+def by_uid(sock: socket.SocketType) -> Peer:
+    """Return the peer of a connection by the uid that connected (SO_PEERCRED)."""
+    return _peer_of(sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size))
 
 
 class ByPod:
@@ -85,13 +76,12 @@ class ByPod:
 
     def __init__(self, proc: Path = Path("/proc")) -> None:
         self._proc = str(proc)
-        self._by_uid = ByUid()
         # The result depends on the content alone, so it can be cached. By process ID it cannot: these are reused.
         self._parse = lru_cache(_CGROUP_CACHE_SIZE)(parse_pod_cgroup)
 
     def __call__(self, sock: socket.SocketType) -> Peer:
         """Return the peer of `sock`."""
-        peer = self._by_uid(sock)
+        peer = by_uid(sock)
         if peer.pid == 0:
             return peer
         try:
@@ -124,6 +114,7 @@ class ByPod:
         return cgroup
 
 
+@lru_cache(_CREDENTIALS_CACHE_SIZE)
 def _peer_of(credentials: bytes) -> Peer:
     pid, uid, _ = _CREDENTIALS.unpack(credentials)
     return Peer(uid, uid, pid)

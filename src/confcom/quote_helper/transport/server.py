@@ -20,8 +20,7 @@ from confcom.quote_helper.limits_and_deadlines import HelperLimits
 from confcom.quote_helper.quoting.service import QuoteService
 from confcom.quote_helper.transport.accounts import Accounts
 from confcom.quote_helper.transport.connection import Connection
-from confcom.quote_helper.transport.connections import Connections
-from confcom.quote_helper.transport.observer import Observer
+from confcom.quote_helper.transport.connections import Connections, Observer
 from confcom.quote_helper.transport.peers import PeerIdentifier
 
 _logger = logging.getLogger(__name__)

@@ -29,8 +29,6 @@ from confcom.daemon.socket_path import (
     FileIdentity,
 )
 
-MAX_PATH_BYTES = SUN_PATH_BYTES - len("..xxxxxx")
-"""Short enough that `.NAME.xxxxxx` beside the path would also fit into sun_path."""
 _BOUND_NAME_BYTES = SUN_PATH_BYTES - len("/proc/self/fd/1048576/")
 """Bytes of sun_path after the private directory's descriptor; a process has at most 1,048,576 (fs.nr_open)."""
 _PRIVATE_PREFIX = ".confcom-"

@@ -13,7 +13,7 @@ from testkit.programs import run_python
 ATTACK = """
 import json, os, shutil, stat, sys
 from pathlib import Path
-from confcom.daemon.unix_socket import listen_at
+from confcom.quote_helper.takeover.unix_socket import listen_at
 from confcom.errors import ConfcomError
 
 root, step, decoys = Path(sys.argv[1]), sys.argv[2], sys.argv[4:]

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from confcom.daemon.socket_path import (
+    SUN_PATH_BYTES,
     PathInspection,
     PathState,
     inspect_path,
@@ -17,8 +18,8 @@ from confcom.daemon.socket_path import (
     not_a_socket,
     require_usable_path,
 )
-from confcom.daemon.unix_socket import MAX_PATH_BYTES, listen_at, make_directory
 from confcom.errors import SettingsError, UnavailableError
+from confcom.quote_helper.takeover.unix_socket import listen_at, make_directory
 from testkit.users import as_user
 
 
@@ -99,12 +100,12 @@ def test_what_is_no_stream_socket_is_told(short_dir, kind, path):
 
 
 def test_paths_that_no_socket_can_have(short_dir):
-    room = MAX_PATH_BYTES - len(os.fsencode(short_dir)) - 1
-    require_usable_path(short_dir / ("x" * room), MAX_PATH_BYTES)
+    room = SUN_PATH_BYTES - len(os.fsencode(short_dir)) - 1
+    require_usable_path(short_dir / ("x" * room), SUN_PATH_BYTES)
     with refused(SettingsError, "socket-path-too-long"):
-        require_usable_path(short_dir / ("x" * (room + 1)), MAX_PATH_BYTES)
+        require_usable_path(short_dir / ("x" * (room + 1)), SUN_PATH_BYTES)
     with refused(SettingsError, "socket-path-without-name"):
-        require_usable_path(Path("/"), MAX_PATH_BYTES)
+        require_usable_path(Path("/"), SUN_PATH_BYTES)
 
 
 def test_a_path_behind_a_closed_directory_is_told(short_dir, bind):
