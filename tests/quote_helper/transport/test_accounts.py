@@ -116,3 +116,17 @@ def test_many_greedy_peers_take_the_pool_and_no_reserve():
     late = new_connection(model.accounts, "late", GetQuoteExRequest(b"", 65_536))
     assert model.accounts.start_serving(late)
     assert late.memory == CONNECTION_MEMORY + late.received
+
+
+def test_a_peer_at_its_own_limit_delays_nobody_in_the_line():
+    accounts = Accounts(HelperLimits(client_memory=300_000))
+    holder, growing, *paused = (Connection(None, Peer(peer, 0, 0)) for peer in ("holder", "a", "a", "b"))
+    for connection in (holder, growing, *paused):
+        accounts.add(connection)
+    accounts.set_memory(holder, 300_000)
+    for connection in paused:
+        accounts.pause(connection)
+    accounts.set_memory(growing, 150_000)
+    assert accounts.next_to_resume() is None
+    accounts.remove(holder)
+    assert accounts.next_to_resume() is paused[1]
