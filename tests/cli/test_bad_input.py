@@ -38,6 +38,7 @@ RESULT = {
     "quote": ["--report-data", "00"],
     "inspect": [],
     "verify": ["--root", "intel"],
+    "hardware-report": ["--socket", "missing"],
     "simulation create": [],
     "simulation show": ["--state-dir", "missing"],
     "simulation export": ["--state-dir", "missing"],
@@ -47,7 +48,6 @@ OTHERS = {
     "quote-helper": [],
     "device-plugin": [],
     "completion": [],
-    "hardware-report": ["--socket", "missing"],
 }
 COMMANDS = RESULT | OTHERS
 CLUSTER = {

@@ -7,7 +7,7 @@ import pytest
 
 from confcom.aesm.error_code import AesmErrorCode as Code
 from confcom.hardware_report import system
-from confcom.hardware_report.report import query_rpm
+from confcom.hardware_report.report import query_rpm, text_lines
 from confcom.sgx.epc_from_cpuid import MIB, CpuidRegisters
 from testkit.hosts.sgx_node import EPC, NO_SGX
 from testkit.hosts.tree import HostTree
@@ -292,3 +292,21 @@ def test_a_bug_costs_one_section(node):
     sections = node.report()["sections"]
     assert sections["processor"]["failed"].startswith("KeyError in sgx_node.py:")
     assert sections["kernel"]["kernel"] == "6.8.0-45-generic"
+
+
+def test_text_has_every_fact_and_cannot_be_forged(node):
+    node.write("proc/sys/kernel/osrelease", "6.8\n\x1b[2J\n  forged: yes")
+    lines = [*text_lines(node.report())]
+    assert all(line.isprintable() for line in lines)
+    assert not any(line.strip().startswith("forged") for line in lines)
+    for expected in (
+        "format: confcom-hardware-report/1",
+        "  report:",
+        "    made_at: 2026-11-27T03:04Z",
+        "    sgx: yes",
+        "        group: sgx_prv",
+        "      - call=InitQuoteEx  outcome=ok  code=0  seconds=0.25",
+        "    drivers: /sys/class/misc/sgx_enclave",
+        "    switched_off_by: none",
+    ):
+        assert expected in lines

@@ -18,23 +18,24 @@ def confcom(node):
     return call
 
 
-def test_the_report_is_json(confcom):
-    done = confcom()
+def test_json_and_text(confcom):
+    done = confcom("-o", "json")
     report = json.loads(done.stdout)
     assert done.exit_code == ExitCode.OK
     assert report["format"] == "confcom-hardware-report/1"
     assert report["sections"]["kernel"]["kernel"] == "6.8.0-45-generic"
     assert report["sections"]["report"]["other_root"] is True
     assert report["sections"]["aesm"]["quote_size"] > 0
+    assert "    kernel: 6.8.0-45-generic\n" in confcom().stdout
 
 
-@pytest.mark.parametrize("wrong", [["--timeout", "0"], ["--cluster"], ["--host-root", ""]])
+@pytest.mark.parametrize("wrong", [["--timeout", "0"], ["--cluster"], ["--host-root", ""], ["-o", "yaml"]])
 def test_mistakes_in_the_command_line(confcom, wrong):
     assert confcom(*wrong).exit_code == ExitCode.USAGE
 
 
 def test_this_machine_has_a_report_whatever_it_is(tmp_path):
-    words = ["hardware-report", "--socket", str(tmp_path / "aesm.socket")]
+    words = ["hardware-report", "-o", "json", "--socket", str(tmp_path / "aesm.socket")]
     done = CliRunner().invoke(cli, words, catch_exceptions=False)
     assert done.exit_code == ExitCode.OK
     sections = json.loads(done.stdout)["sections"]

@@ -9,7 +9,7 @@ import importlib.metadata
 import os
 import subprocess
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,7 +18,7 @@ from typing import Final
 from confcom.aesm.errors import AesmError
 from confcom.client.address import EXCHANGE_SECONDS, aesm_socket_path
 from confcom.client.blocking import AesmClient
-from confcom.errors import ConfcomError, MalformedError
+from confcom.errors import ConfcomError, MalformedError, printable
 from confcom.hardware_report import Facts, Value
 from confcom.hardware_report.processor import processor_facts
 from confcom.hardware_report.software import (
@@ -195,3 +195,27 @@ _CALLS: Final[dict[str, Callable[[AesmClient], Facts]]] = {
     "GetQuoteSizeEx": _quote_size,
     "GetQuoteEx (wrong MAC)": _wrong_report,
 }
+
+
+def text_lines(facts: Facts, indent: str = "") -> Iterator[str]:
+    """Yield the lines of a report as text."""
+    for key, value in facts.items():
+        head = f"{indent}{printable(key)}:"
+        if isinstance(value, dict) and value:
+            yield head
+            yield from text_lines(value, f"{indent}  ")
+        elif isinstance(value, list) and any(isinstance(row, dict) for row in value):
+            yield head
+            yield from (f"{indent}  - {_inline(row)}" for row in value)
+        else:
+            yield f"{head} {_inline(value)}"
+
+
+def _inline(value: Value) -> str:
+    if isinstance(value, dict):
+        return "  ".join(f"{printable(key)}={_inline(one)}" for key, one in value.items()) or "none"
+    if isinstance(value, list):
+        return ", ".join(map(_inline, value)) or "none"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return "none" if value is None else printable(str(value))

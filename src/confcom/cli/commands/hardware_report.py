@@ -8,6 +8,7 @@ from pathlib import Path
 
 import click
 
+from confcom.cli.output_option import JSON, output_option
 from confcom.cli.path_type import NamedPath
 
 
@@ -26,7 +27,8 @@ from confcom.cli.path_type import NamedPath
 @click.option(
     "--timeout", type=click.FloatRange(0.1, 600), default=15.0, show_default=True, help="Seconds for each AESM call."
 )
-def hardware_report(*, socket_path: Path | None, host_root: Path, timeout: float) -> None:
+@output_option
+def hardware_report(*, socket_path: Path | None, host_root: Path, timeout: float, output: str) -> None:
     """Report the facts about this node's SGX hardware and software, to send to the authors of confcom.
 
     confcom has never run on SGX hardware. If you have some, run this command on a node, read the report, and send it.
@@ -34,10 +36,11 @@ def hardware_report(*, socket_path: Path | None, host_root: Path, timeout: float
     parameters in URLs are left out; host names in URLs of Intel's configuration files are shown.
 
     \b
-    Example:
-      confcom hardware-report > report.json
+    Examples:
+      confcom hardware-report
+      confcom hardware-report -o json > report.json
     """
-    from confcom.hardware_report.report import local_report
+    from confcom.hardware_report.report import local_report, text_lines
 
     report = local_report(os.environ, host_root=host_root, socket=socket_path, call_seconds=timeout)
-    click.echo(json.dumps(report, indent=2))
+    click.echo(json.dumps(report, indent=2) if output == JSON else "\n".join(text_lines(report)))
