@@ -111,26 +111,15 @@ async def test_a_lost_provider_is_noticed_and_so_is_its_return(in_process, eithe
 @pytest.mark.parametrize("most", [1, 3])
 async def test_it_gets_as_many_calls_at_once_as_it_supports(in_process, waiting_provider, most):
     waiting_provider.max_concurrent_calls = most
-    inside, seen = 0, []
-    lock = threading.Lock()
-    full = threading.Barrier(most, action=lambda: seen.append(inside))
-
-    def before():
-        nonlocal inside
-        with lock:
-            inside += 1
-        full.wait(20)
-        with lock:
-            inside -= 1
-
-    async with in_process(waiting_provider) as running:
+    async with in_process(waiting_provider, **RARE) as running:
         await running.ready()
-        waiting_provider.before = before
-        assert await asyncio.gather(*(running.code(SIZE) for _ in range(2 * most))) == [0] * 2 * most
-        waiting_provider.work()
-    # Each barrier opens only when `most` calls are inside at once.
-    assert len(seen) == 2
-    assert max(seen) <= most
+        release, before = waiting_provider.hold(), waiting_provider.calls
+        clients = [asyncio.create_task(running.code(SIZE)) for _ in range(2 * most)]
+        await running.reaches("connections", 2 * most)
+        await running.reaches("waiting", most)
+        await until(lambda: waiting_provider.calls == before + most)
+        release.set()
+        assert await asyncio.gather(*clients) == [0] * 2 * most
 
 
 async def test_a_dead_clients_request_takes_no_place(in_process, waiting_provider):
