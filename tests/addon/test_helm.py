@@ -181,7 +181,7 @@ FAKE = """#!/bin/sh
 echo begun >> "$LOG"
 env | grep -c HELM_ >> "$LOG"
 trap 'echo asked >> "$LOG"; exit 1' INT
-sleep 0.5
+while [ ! -e "$LOG.end" ]; do sleep 0.02; done
 echo ended >> "$LOG"
 """
 
@@ -197,6 +197,7 @@ async def test_helm_ends_its_change_when_the_command_is_interrupted_or_killed(tm
     ) as process:
         await until(lambda: log.exists() and "begun" in log.read_text())
         os.killpg(process.pid, number)
+        (tmp_path / "log.end").touch()
         out, _ = process.communicate(timeout=20)
     await until(lambda: "ended" in log.read_text())
     assert log.read_text().split() == ["begun", "0", "ended"]

@@ -253,6 +253,15 @@ def test_ctrl_c_says_the_state_and_the_same_command_continues(confcom, enabled, 
     confcom.ok(*(("status", "--wait") if command[0] == "rollback" else command))
 
 
+def test_ctrl_c_while_the_api_server_is_away(confcom, enabled):
+    def interrupt():
+        enabled.api.unreachable = True
+        os.kill(os.getpid(), signal.SIGINT)
+
+    once(enabled.helm, "_upgrade", interrupt)
+    assert "cannot be read" in confcom.error(ExitCode.INTERRUPTED, "interrupted", *DEBUG)["why"]
+
+
 @pytest.mark.parametrize(
     ("answer", "exit_code"), [(True, ExitCode.OK), (False, ExitCode.REFUSED), (None, ExitCode.INTERRUPTED)]
 )
