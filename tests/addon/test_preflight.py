@@ -220,7 +220,7 @@ def test_less_epc_is_kept_back_while_pods_hold_it(now, offers, requested, then, 
     here = {
         "nodes": (make.node("n", labels, resources={EPC: offers}),),
         "daemon_sets": (now,),
-        "requested": {"n": requested},
+        "requested": {"n": requested} if requested else {},
     }
     found = [one for one in run_checks(replace(INPUTS, **here, **plan(then))) if one.code == "epc-kept"]
     assert [one.outcome for one in found] == ([] if mib is None else [Outcome.WARNING])
