@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from confcom.aesm import messages as m
 from confcom.aesm.error_code import AesmErrorCode as Code
-from confcom.aesm.request_checks import MAX_QUOTE_BUFFER_SIZE, NeedIdentity, NeedQuote, plan
+from confcom.aesm.request_checks import MAX_QUOTE_BUFFER_SIZE, NeedIdentity, NeedQuote, plan, refuse
 from confcom.sgx.key_id import ECDSA_P256_KEY_ID
 from confcom.sgx.report import QeReportInfo, Report, TargetInfo
 
@@ -76,6 +76,12 @@ def need_quote(buf_size, info=None):
     return NeedQuote(Report.parse(REPORT), info, buf_size)
 
 
+def test_a_small_buffer_comes_before_a_rejected_report():
+    for buf_size, code in ((4599, 3), (4600, 42), (4601, 42)):
+        need = need_quote(buf_size, QeReportInfo.parse(INFO))
+        assert need.reject_report(Code.ATT_KEY_NOT_INITIALIZED, 4600) == m.GetQuoteExResponse(code, None, INFO)
+
+
 def test_qe_report_info_goes_back_as_the_provider_made_it():
     asked = QeReportInfo.parse(INFO)
     made = dataclasses.replace(asked, qe_report=b"\x77" * 432)
@@ -93,3 +99,18 @@ def test_the_answer_fills_the_buffer_or_is_refused(size, buf_size):
         assert response == m.GetQuoteExResponse(3)
     else:
         assert response == m.GetQuoteExResponse(0, b"q" * size + bytes(buf_size - size), None)
+
+
+@pytest.mark.parametrize(
+    "response",
+    [
+        m.InitQuoteExResponse(18, pub_key_id_size=0),
+        m.GetQuoteSizeExResponse(18, 0),
+        m.GetQuoteExResponse(18),
+        m.SelectAttKeyIdResponse(18),
+        m.GetSupportedAttKeyIdNumResponse(18, 0),
+        m.GetSupportedAttKeyIdsResponse(18),
+    ],
+)
+def test_refusals_have_the_zeros_of_intels_server(response):
+    assert refuse(response.kind, Code.BUSY) == response
