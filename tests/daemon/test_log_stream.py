@@ -13,7 +13,7 @@ from prometheus_client import CollectorRegistry
 from confcom.daemon.logs import (
     CHUNK_BYTES,
     CUT_MARK,
-    MAX_RECORD_CHARACTERS,
+    MAX_RECORD_BYTES,
     MAX_WAITING_RECORDS,
     LogFormat,
     LogStream,
@@ -116,13 +116,13 @@ def test_a_stalled_reader_stops_nobody_and_learns_its_loss(pipe, root_logger, si
     assert (told["event"], told["level"], told["count"]) == ("log-records-dropped", "warning", dropped)
 
 
-@pytest.mark.parametrize("letter", ["x", "\N{EURO SIGN}"])
+@pytest.mark.parametrize("letter", ["x", "\N{POUND SIGN}"])
 def test_a_record_that_is_too_long_is_cut_and_the_next_arrives(pipe, letter):
-    pipe.stream.write(letter * 2 * MAX_RECORD_CHARACTERS + "\n")
+    pipe.stream.write(letter * 2 * MAX_RECORD_BYTES + "\n")
     pipe.stream.write("next\n")
     cut, following = pipe.read_all()
     assert following == "next"
-    assert cut + "\n" == letter * MAX_RECORD_CHARACTERS + CUT_MARK
+    assert cut.encode() + b"\n" == (letter.encode() * MAX_RECORD_BYTES)[:MAX_RECORD_BYTES] + CUT_MARK
     assert dropped_by(pipe.stream) == 0
 
 

@@ -36,10 +36,10 @@ _TO_JSON = json.JSONEncoder(default=str, ensure_ascii=False).encode
 _STANDARD_ATTRIBUTES = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime"}
 
 MAX_WAITING_RECORDS: Final = 1000
-"""In the queue: 0.4 MB of usual lines, and 32 MB of the longest, a quarter of the least memory limit in the chart."""
-MAX_RECORD_CHARACTERS: Final = 8 << 10
+"""In the queue: 0.4 MB of usual lines, and 8 MB of the longest, which the memory that is left for logs holds."""
+MAX_RECORD_BYTES: Final = 8 << 10
 """A longer record is cut. A daemon's line with a traceback has a few KiB."""
-CUT_MARK: Final = "... (cut)\n"
+CUT_MARK: Final = b"... (cut)\n"
 CHUNK_BYTES: Final = select.PIPE_BUF
 """Maximum size of the whole records that one call writes together. The kernel writes up to PIPE_BUF bytes to a pipe
 atomically (pipe(7)), so lines of two processes are never mixed. A longer record is written alone."""
@@ -174,11 +174,11 @@ class LogStream(io.TextIOBase):
 
     def write(self, text: str) -> int:
         """Queue a record, or drop it; never wait."""
-        whole = text if len(text) <= MAX_RECORD_CHARACTERS else text[:MAX_RECORD_CHARACTERS] + CUT_MARK
         if self._queue.qsize() >= MAX_WAITING_RECORDS:
             self._drop(1)
-        elif whole:
-            self._queue.put(whole.encode(self._encoding, "backslashreplace"))
+        elif text:
+            record = text.encode(self._encoding, "backslashreplace")
+            self._queue.put(record if len(record) <= MAX_RECORD_BYTES else record[:MAX_RECORD_BYTES] + CUT_MARK)
         return len(text)
 
     def flush(self) -> None:
