@@ -69,12 +69,13 @@ def main(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m bench.admission", description=__doc__)
     parser.add_argument("--kubernetes", choices=known, default=next(iter(known)), help="default: %(default)s")
     parser.add_argument("--rounds", type=int, default=ROUNDS, metavar="N", help="default: %(default)s")
+    parser.add_argument("--size", type=int, default=LARGEST, metavar="BYTES", help="default: %(default)s, the largest")
     parser.add_argument("--only", default="", metavar="TEXT", help="objects whose name has this in it")
     parser.add_argument("--output", type=Path, metavar="FILE", help="where the JSON goes (default: in bench/results)")
     options = parser.parse_args(arguments)
     chosen = [one for one in WORST if options.only in one.name]
     goals = dict.fromkeys((one.name for one in chosen), GOAL)
-    section = Section(f"Kubernetes {options.kubernetes}, requests of {LARGEST} bytes", [ADDED], goals)
+    section = Section(f"Kubernetes {options.kubernetes}, requests of {options.size} bytes", [ADDED], goals)
 
     def work() -> int:
         folder = tempfile.TemporaryDirectory()
@@ -82,7 +83,7 @@ def main(arguments: Sequence[str]) -> int:
             install(server)
             for worst in chosen:
                 say(worst.name)
-                measure(section, server, worst.name, worst.body(), options.rounds)
+                measure(section, server, worst.name, worst.body(options.size), options.rounds)
         publish("admission", [section], options.output)
         return ExitCode.OK
 

@@ -13,6 +13,8 @@ LARGEST = 3 << 20
 """Bytes of a request that an API server reads."""
 CONTAINERS, ASKING, PARTS = 1000, 50, 10000
 """How many of a kind the policies look at: confcom.mostContainers, mostAsking and mostParts of the chart."""
+NOTES = ("confcom.internal/both-epc-names", "confcom.internal/epc-budgets")
+"""Annotations that earlier policies split into lists."""
 EPC: Manifest = {"resources": {"limits": {BYTES: "1Mi"}}}
 EVERY: Manifest = {"resources": {"limits": {BYTES: "1Mi", MIB: "2", ENCLAVE: "1"}}}
 REFUSED: Manifest = {"resources": {"limits": {MIB: "10Mi", ENCLAVE: "9", PROVISION: "1"}}}
@@ -33,16 +35,16 @@ class Worst:
     made: Callable[[int], Manifest]
     most: int = 0
 
-    def body(self) -> bytes:
-        """The object as JSON, just below the largest size."""
+    def body(self, size: int) -> bytes:
+        """The object as JSON, just below a size in bytes."""
         if self.most:
-            made = self.made(self.most)
-            _spec_of(made)["containers"][0]["args"] = ["x" * (LARGEST - len(_json(made)) - 20)]
+            made = self.made(self.most * size // LARGEST)
+            _spec_of(made)["containers"][0]["args"] = ["x" * (size - len(_json(made)) - 20)]
             return _json(made)
-        low, high = 1, LARGEST
+        low, high = 1, size
         while high - low > max(1, low // 100):
             middle = (low + high) // 2
-            low, high = (middle, high) if len(_json(self.made(middle))) <= LARGEST else (low, middle)
+            low, high = (middle, high) if len(_json(self.made(middle))) <= size else (low, middle)
         return _json(self.made(low))
 
 
@@ -56,6 +58,10 @@ def _spec_of(made: Manifest) -> dict[str, Any]:
     return spec if made["kind"] == "Pod" else spec["template"]["spec"]
 
 
+def _names(count: int) -> str:
+    return ",".join(f"n{number}" for number in range(count))
+
+
 def _variables(count: int) -> list[Manifest]:
     return [{"name": f"V{number}"} for number in range(count)]
 
@@ -64,12 +70,18 @@ def _containers(count: int, **more: object) -> list[Manifest]:
     return [{"name": f"c{number}", "image": "x", **more} for number in range(count)]
 
 
+def _annotated(limits: dict[str, object], *keys: str) -> Callable[[int], Manifest]:
+    return lambda count: pod(container("app", limits), annotations=dict.fromkeys(keys, _names(count)))
+
+
 def _one(**more: Callable[[int], object]) -> Callable[[int], Manifest]:
     """A Pod of one container with EPC, whose fields have so many entries."""
     return lambda count: pod(container("app", {BYTES: "1Mi"}) | {name: made(count) for name, made in more.items()})
 
 
 def _many(field: str = "containers", /, **more: object) -> Callable[[int], Manifest]:
+    """A Pod of so many containers."""
+
     def made(count: int) -> Manifest:
         whole = pod(container("app"))
         whole["spec"][field] = _containers(count, **more)
@@ -103,10 +115,10 @@ def _object(kind: str, spec: Callable[[int], Manifest]) -> Callable[[int], Manif
 
 
 WORST = (
-    Worst(
-        "annotation of the provider",
-        lambda count: pod(container("app", {BYTES: "1Mi"}), annotations={PROVIDER: ",".join(map(str, range(count)))}),
-    ),
+    *(Worst(f"annotation {note}", _annotated({}, note)) for note in NOTES),
+    *(Worst(f"annotation {note}, with EPC", _annotated({BYTES: "1Mi"}, note)) for note in NOTES),
+    Worst("both annotations, with EPC", _annotated({BYTES: "1Mi"}, *NOTES)),
+    Worst("annotation of the provider", _annotated({BYTES: "1Mi"}, PROVIDER)),
     Worst(
         "annotations",
         lambda count: pod(container("app", {BYTES: "1Mi"}), annotations={f"a{n}": "" for n in range(count)}),
@@ -133,6 +145,7 @@ WORST = (
     Worst("tolerations", _listed("tolerations", lambda _: {"operator": "Exists"})),
     Worst("arguments", _one(args=lambda count: ["x"] * count)),
     Worst("owners", _owned),
+    Worst("Deployment: annotation", _of("Deployment", _annotated({}, NOTES[0]))),
     Worst("Deployment: variables", _of("Deployment", _one(env=_variables))),
     Worst("Deployment: containers with EPC", _of("Deployment", _many(**EPC))),
     Worst("Deployment: containers that are refused", _of("Deployment", _many(**REFUSED)), ASKING),
