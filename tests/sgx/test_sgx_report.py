@@ -59,6 +59,8 @@ def test_qe_report_info_layout():
 @pytest.mark.parametrize(
     ("codec", "size", "change", "name"),
     [
+        *((ReportBody, 384, {"mr_enclave": bytes(size)}, "mr_enclave of an SGX report body ") for size in (0, 31, 33)),
+        (TargetInfo, 512, {"mr_enclave": bytes(31)}, "mr_enclave of SGX target info "),
         (Report, 432, {"encoded_body": bytes(383)}, "body of an SGX report "),
         (Report, 432, {"key_id": bytes(31)}, "key_id of an SGX report "),
         (Report, 432, {"mac": bytes(17)}, "mac of an SGX report "),
