@@ -185,12 +185,18 @@ class RunningHelper:
 
     async def ready(self):
         await self.reaches("ready", 1)
-        assert await self.get("/readyz") == (200, "ok\n")
+        await self._page_is(200)
 
     async def unready(self, code):
         """Wait until it is not ready for the reason that has this code."""
         await self.reaches("not_ready_info", 1, code=code)
-        assert (await self.get("/readyz"))[0] == 503
+        await self._page_is(503)
+
+    async def _page_is(self, status):
+        """Wait until /readyz has this status: the page may be some milliseconds old."""
+        async with asyncio.timeout(WAIT_SECONDS):
+            while (await self.get("/readyz"))[0] != status:
+                pass
 
     def metric(self, name, **labels):
         """Its value; None if it is not there."""
@@ -370,6 +376,18 @@ class ListenerHost:
         )
 
 
+class CountedKeeper(SocketKeeper):
+    """Counts its looks at the path."""
+
+    begun = ended = 0
+
+    async def _reconcile(self):
+        self.begun += 1
+        error = await super()._reconcile()
+        self.ended = self.begun
+        return error
+
+
 class RunningKeeper:
     """A SocketKeeper with what it needs around it."""
 
@@ -378,7 +396,7 @@ class RunningKeeper:
         self.can_quote_for = target_info
         self.policy = StaleTargetPolicy(1000, lambda: 0.0)
         self.changed = asyncio.Event()
-        self.keeper = SocketKeeper(
+        self.keeper = CountedKeeper(
             path=path,
             me=Instance(started, started),
             server=self.host,
@@ -387,9 +405,6 @@ class RunningKeeper:
             limits=KEEPER_LIMITS,
             on_change=self.changed.set,
         )
-        self.begun = self.ended = 0
-        """Looks at the path."""
-        self.reconcile, self.keeper._reconcile = self.keeper._reconcile, self._look
         self.task = None
 
     async def start(self):
@@ -427,15 +442,9 @@ class RunningKeeper:
 
     async def tick(self):
         """Have it look once more."""
-        due = self.begun + 1
+        due = self.keeper.begun + 1
         self.keeper._wake.set()
-        await until(lambda: self.ended >= due)
-
-    async def _look(self):
-        self.begun += 1
-        error = await self.reconcile()
-        self.ended = self.begun
-        return error
+        await until(lambda: self.keeper.ended >= due)
 
     async def end(self):
         """Without leaving: as a killed process, whose sockets the kernel closes."""

@@ -173,7 +173,7 @@ def test_a_value_out_of_range_is_refused(name, path, value):
 
 def test_a_level_that_is_no_object_is_refused_by_its_path():
     for path, named in ((("tcbLevels", 1), "[1]"), (("tcbLevels", 1, "tcb"), "[1].tcb")):
-        with raises("not-a-json-object", MalformedError, naming=f"tcbInfo.tcbLevels{named} "):
+        with raises("wrong-member", MalformedError, naming=f"tcbInfo.tcbLevels{named} "):
             tcb_info(changed(TCB_INFO, path, [1]))
 
 
