@@ -86,7 +86,7 @@ def test_a_patch_tests_each_key_before_it_removes_it(name):
 def cleaned(cluster):
     """Run to the end; return the seconds that it took."""
     add_on = cluster.add_on()
-    clean_nodes(add_on.cluster.api, add_on.reporter, add_on.clock, add_on.sleep)
+    clean_nodes(add_on.cluster.api, add_on.reporter, add_on.clock, add_on.sleep, add_on.clock())
     return cluster.time
 
 

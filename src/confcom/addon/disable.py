@@ -13,6 +13,7 @@ from confcom.addon.chart_objects import (
     POLICY_KINDS,
     RELEASE,
     SIMULATED_LABEL,
+    Component,
     component_of,
     daemons_in,
     is_controller,
@@ -95,10 +96,10 @@ def _disable(add_on: AddOn, *, consent: Consent, wait: bool) -> Disabled:
         _remove(add_on, manifests)
     else:
         add_on.reporter.say("The add-on is not enabled.")
-    _wait_for_the_end(add_on)
+    plugins_ended = _wait_for_the_end(add_on)
     kept = _retried(add_on, lambda: _kept(add_on.cluster, secret_name(manifests) or DEFAULT_SECRET))
     if wait:
-        clean_nodes(api, add_on.reporter, add_on.clock, add_on.sleep)
+        clean_nodes(api, add_on.reporter, add_on.clock, add_on.sleep, plugins_ended)
         return Disabled(add_on.cluster, bool(history), kept)
     _retried(add_on, lambda: remove_keys(api))
     left = tuple((one.node, one.names) for one in _retried(add_on, lambda: remove_keys(api)) if one.names)
@@ -138,15 +139,20 @@ def _remove(add_on: AddOn, manifests: Sequence[KubernetesObject]) -> None:
         add_on.helm.uninstall()
 
 
-def _wait_for_the_end(add_on: AddOn) -> None:
-    cluster, deadline = add_on.cluster, add_on.clock() + POD_TERMINATION_SECONDS
+def _wait_for_the_end(add_on: AddOn) -> float:
+    """Wait until all daemons have ended; return the clock's time when the plugins had, which end before the helpers."""
+    cluster, plugins_ended = add_on.cluster, add_on.clock()
+    deadline = plugins_ended + POD_TERMINATION_SECONDS
 
-    def remaining() -> list[str]:
+    def remaining() -> list[KubernetesObject]:
         pods = cluster.api.list(POD, cluster.namespace, labels={NAME_LABEL: RELEASE})
-        return [name_of(pod) for pod in pods if _is_own(pod, cluster.namespace)]
+        return [pod for pod in pods if _is_own(pod, cluster.namespace)]
 
     with add_on.reporter.waiting("The daemons end") as table:
-        while names := _retried(add_on, remaining):
+        while pods := _retried(add_on, remaining):
+            names = [name_of(pod) for pod in pods]
+            if any(component_of(pod) is Component.DEVICE_PLUGIN for pod in pods):
+                plugins_ended = add_on.clock()
             table.show([Row(name, "ends", Mark.WAITING) for name in names])
             if add_on.clock() > deadline:
                 raise NotReadyError(
@@ -156,6 +162,7 @@ def _wait_for_the_end(add_on: AddOn) -> None:
                     remedy="see kubectl describe pod; run `confcom disable` again when they are gone",
                 )
             add_on.sleep(POLL_SECONDS)
+    return plugins_ended
 
 
 def _kept(cluster: Cluster, secret: str) -> tuple[str, ...]:

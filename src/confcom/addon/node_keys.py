@@ -27,7 +27,7 @@ FOREIGN_AFTER_SECONDS = REPORT_SECONDS + 60.0
 reports up to a minute late."""
 CLEANING_SECONDS = KUBELET_KEEPS_SECONDS + FOREIGN_AFTER_SECONDS
 """Deadline, counted from the plugins' end; idle kubelets need REPORT_SECONDS after their five minutes."""
-SETTLED_SECONDS = REPORT_SECONDS + 2.0
+SETTLED_SECONDS = REPORT_SECONDS + 1.0
 """A kubelet that was restarted reports 0 at once and again in every report, until its five minutes are over. A key that
 has not come back by then does not come back."""
 
@@ -113,16 +113,20 @@ def remove_keys(api: Api, ours: Collection[str] = (), passed: float = 0) -> tupl
 
 
 def clean_nodes(
-    api: Api, reporter: ProgressReporter, clock: Callable[[], float], sleep: Callable[[float], None]
+    api: Api,
+    reporter: ProgressReporter,
+    clock: Callable[[], float],
+    sleep: Callable[[float], None],
+    plugins_ended: float,
 ) -> None:
     """Wait until every kubelet has forgotten our resources, and remove their keys from the nodes' status.
 
-    The plugins have just ended. Nodes that never had the add-on are not changed.
+    `plugins_ended` is the clock's time of the plugins' end. Nodes that never had the add-on are not changed.
     """
-    started, ours, settled = clock(), set[str](), 0.0
+    ours, settled = set[str](), 0.0
 
     def ask() -> tuple[float, tuple[NodeKeys, ...]]:
-        passed = clock() - started
+        passed = clock() - plugins_ended
         return passed, remove_keys(api, ours, passed)
 
     title = f"Kubelets keep a resource for {KUBELET_KEEPS_SECONDS / 60:.0f} minutes after its plugin has ended"

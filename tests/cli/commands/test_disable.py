@@ -46,6 +46,15 @@ def test_nothing_stays_but_the_root_the_namespace_and_the_label(enabled, disable
     assert document["cluster"]["context"] == "test"
 
 
+def test_a_helper_that_ends_late_adds_nothing_to_the_kubelets_time(enabled, disabled):
+    begun = enabled.time
+    enabled.api.put(make.pod("slow", namespace=SYSTEM, labels=make.labels("quote-helper")))
+    enabled.each = lambda: enabled.time > begun + 24 and enabled.api.remove("Pod", "slow")
+    disabled()
+    assert not keys(enabled)
+    assert 300 <= enabled.time - begun <= 315
+
+
 def test_bindings_go_before_their_policies_and_both_before_the_daemons(enabled, confcom):
     enabled.helm.fail("uninstall", "Error: uninstall: boom")
     confcom.error(ExitCode.FAILED, "helm-failed", "disable")
