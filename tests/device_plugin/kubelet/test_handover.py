@@ -50,6 +50,7 @@ def calls(kubelet):
 async def followed(kubelet, instance):
     """Until the kubelet follows every list of an instance, and would ask it to allocate."""
     await instance.ready()
+    await instance.until_registered()
     paths = {name: kubelet.directory / one["socket"] for name, one in (await instance.resources()).items()}
     await kubelet.until(
         lambda: all(kubelet.followed[path] == 1 and kubelet.asked(name) == path for name, path in paths.items())
