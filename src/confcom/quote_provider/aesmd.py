@@ -22,7 +22,7 @@ from confcom.client.blocking import AesmClient
 from confcom.client.conversation import Conversation
 from confcom.client.errors import ServiceTimeoutError
 from confcom.errors import ConfcomError, MalformedError
-from confcom.quote_provider.aesmd_calls import AesmdInLoop, run_blocking
+from confcom.quote_provider.aesmd_calls import CALL_SECONDS, AesmdInLoop, run_blocking
 from confcom.quote_provider.aesmd_instance import (
     INIT,
     QUOTING_CALLS,
@@ -37,10 +37,6 @@ from confcom.quote_provider.quote_checks import OTHER_ENCLAVE, OTHER_KEY, WRONG_
 from confcom.sgx.report import QeReportInfo, Report
 
 T = TypeVar("T")
-
-CALL_SECONDS: Final = 30.0
-"""For all that aesmd is asked for one request of a client. Intel's client gives up after 15 s, and another request may
-be before it in aesmd."""
 
 HANGS: Final = "aesmd-hangs"
 """Code of the error for a call that did not return in time while no other one returned either."""

@@ -23,6 +23,9 @@ from confcom.errors import ConfcomError
 
 T = TypeVar("T")
 
+CALL_SECONDS: Final = 30.0
+"""For all that aesmd is asked for one request of a client. Intel's client gives up after 15 s, and another request may
+be before it in aesmd."""
 CONCURRENT_CALLS: Final = 2
 """aesmd makes one quote at a time. A second request waits in its socket, so that it is never idle between two."""
 
