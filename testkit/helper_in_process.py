@@ -24,6 +24,7 @@ from confcom.aesm.messages import (
     InitQuoteExResponse,
 )
 from confcom.aesm.session import RequestReceived, ServerSession
+from confcom.daemon.logs import LogLimiter
 from confcom.quote_helper.helper import QuoteHelper
 from confcom.quote_helper.limits_and_deadlines import HelperLimits
 from confcom.quote_helper.quoting.provider_state import Backend
@@ -401,7 +402,7 @@ class RunningKeeper:
             me=Instance(started, started),
             server=self.host,
             stale=self.policy,
-            access=SocketAccess(path, open_to_all=open_to_all, limits=KEEPER_LIMITS, clock=time.monotonic),
+            access=SocketAccess(path=path, open_to_all=open_to_all, restored_log=LogLimiter(60, time.monotonic)),
             limits=KEEPER_LIMITS,
             on_change=self.changed.set,
         )

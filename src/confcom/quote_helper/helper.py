@@ -9,6 +9,7 @@ from typing import Final
 
 from prometheus_client import CollectorRegistry
 
+from confcom.daemon.logs import LogLimiter
 from confcom.daemon.probe_server import serve_probes
 from confcom.daemon.probes import standard_routes
 from confcom.daemon.readiness_log import NotReady, ReadinessLog
@@ -82,7 +83,9 @@ class QuoteHelper:
             server=server,
             stale=stale,
             access=SocketAccess(
-                settings.socket, open_to_all=settings.open_to_all_users, limits=limits, clock=self._clock
+                path=settings.socket,
+                open_to_all=settings.open_to_all_users,
+                restored_log=LogLimiter(limits.repeated_log_seconds, self._clock),
             ),
             limits=limits,
             on_change=lambda: self._show_readiness(provider.status, sockets),

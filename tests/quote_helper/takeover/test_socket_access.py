@@ -1,7 +1,6 @@
-"""Who reaches the socket, and who could replace it: what tenants do to the modes and owners of both."""
+"""Who reaches the socket: what tenants do to the modes and owners of socket and directory."""
 
 import os
-import re
 import shutil
 import stat
 import subprocess
@@ -11,7 +10,6 @@ import pytest
 
 from confcom.client import AesmClient
 from confcom.errors import ExitCode
-from confcom.quote_helper.takeover.socket_access import repaired_mode, who_else_can_replace
 from testkit.users import as_user
 from testkit.waiting import until as eventually
 
@@ -33,50 +31,6 @@ def can_connect_as(uid, path):
     """Whether a real process of that user can."""
     code = f"import socket, os; os.setuid({uid}); socket.socket(socket.AF_UNIX).connect({str(path)!r})"
     return subprocess.run([sys.executable, "-c", code], capture_output=True, check=False).returncode == 0
-
-
-@pytest.mark.parametrize(
-    ("directory", "names"),
-    [
-        ((ME, ME, 0o755), None),
-        ((0, 0, 0o755), None),
-        ((0, 0, 0o775), None),
-        ((0, 0, 0o1777), None),
-        ((ME, 1000, 0o1775), None),
-        ((ME, 1000, 0o775), "1000"),
-        ((ME, ME, 0o757), ""),
-        ((0, 0, 0o777), ""),
-        ((1000, 1000, 0o755), "1000"),
-        ((1000, 1000, 0o1755), "1000"),
-    ],
-    ids=str,
-)
-def test_who_else_can_replace_the_socket(directory, names):
-    """Names are the ID of a user or group; empty for everybody, None for nobody."""
-    uid, gid, mode = directory
-    who = who_else_can_replace(os.stat_result((mode, 0, 0, 1, uid, gid, 0, 0, 0, 0)), me=ME)
-    assert (who is None) is (names is None)
-    assert who is None or re.findall("[0-9]+", who) == names.split()
-
-
-@pytest.mark.parametrize(
-    ("bits", "mended"),
-    [
-        (0o755, 0o755),
-        (0o700, 0o755),
-        (0o000, 0o755),
-        (0o705, 0o755),
-        (0o777, 0o755),
-        (0o555, 0o755),
-        (0o711, 0o711),
-        (0o2755, 0o2755),
-        (0o2770, 0o2755),
-        (0o1777, 0o1777),
-        (0o1700, 0o1700),
-    ],
-)
-def test_the_mode_that_a_directory_gets(bits, mended):
-    assert repaired_mode(bits) == mended
 
 
 async def test_the_mode_of_a_directory_with_the_sticky_bit_stays(start, path):
@@ -104,7 +58,7 @@ async def test_a_closed_directory_that_is_not_opened_is_told(start, path, short_
     assert mode(target) == bits
 
 
-@pytest.mark.parametrize("bits", [0o700, 0o000, 0o750, 0o777])
+@pytest.mark.parametrize("bits", [0o700, 0o000, 0o750, 0o777, 0o2770])
 async def test_modes_of_directory_and_socket_are_set_back(start, path, caplog, bits):
     keeper = await start()
     path.chmod(0o600)
@@ -163,23 +117,6 @@ async def test_a_socket_that_a_tenant_took_is_bound_anew(start, path):
         await eventually(lambda: keeper.code is None)
     assert mode(path) == 0o666
     assert can_connect_as(STRANGER, path)
-
-
-@pytest.mark.parametrize("open_to_all", [False, True])
-async def test_a_directory_that_others_can_write_is_warned_of_once(start, path, caplog, open_to_all):
-    path.parent.mkdir()
-    path.parent.chmod(0o777)
-    if open_to_all and os.geteuid() != 0:
-        pytest.skip("needs root to give the directory to another user, since the helper mends its own")
-    if open_to_all:
-        os.chown(path.parent, STRANGER, STRANGER)
-    keeper = await start(open_to_all=open_to_all)
-    for _ in range(5):
-        await keeper.tick()
-    (warning,) = [record for record in caplog.records if hasattr(record, "directory")]
-    assert (warning.levelname, warning.directory) == ("WARNING", str(path.parent))
-    assert "0777" in warning.why
-    assert "0755" in warning.remedy
 
 
 @needs_root

@@ -133,12 +133,15 @@ class SocketKeeper:
         return None
 
     async def _reconcile(self) -> None:
-        if (barrier := self.access.check_directory()) is not None:
+        if (barrier := self.access.open_directory()) is not None:
             self._set_problem(barrier)
             return
         if self._bound is not None:
             if self._bound.owns_path():
-                self._keep_reachable(self._bound)
+                if self.access.socket_was_changed():
+                    self._replace(self._bound)
+                else:
+                    self._set_problem(None)
                 return
             self._retire(self._bound)
             self._bound = None
@@ -156,13 +159,6 @@ class SocketKeeper:
             return
         self.stale.took_over_from(target)
         self._bind(stale=found.stale, replace=step is Step.REPLACE)
-
-    def _keep_reachable(self, served: BoundUnixSocket) -> None:
-        problem = self.access.check_socket(served)
-        if problem is not None and self.access.socket_is_anothers():
-            self._replace(served)
-        else:
-            self._set_problem(problem)
 
     def _replace(self, served: BoundUnixSocket) -> None:
         """Bind the path anew, in place of this instance's own socket."""

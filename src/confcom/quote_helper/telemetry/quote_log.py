@@ -1,13 +1,13 @@
-"""Log lines about quotes and other events that clients cause: one each up to a rate per peer and in all, else counts.
+"""Log lines about quotes and malformed requests: a limited number in each minute, then one line with a count.
 
-The counts are logged once a minute. With ALL_QUOTES every quote has its line, and the log is the audit.
+With ALL_QUOTES every quote has its line, and the log is the audit.
 """
 
 from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
 from typing import Final, Literal
 
@@ -24,107 +24,58 @@ _GET_QUOTE_EX: Final = MessageKind.GET_QUOTE_EX  # looking up the enum member ta
 
 WINDOW_SECONDS: Final = 60.0
 """The minute of the limits per peer and in all."""
-MAX_PEERS: Final = 512
-"""Peers counted separately within a minute; a node runs at most a few hundred containers. Further peers share one
-count: a process that can change its uid could otherwise make the helper store four billion peers."""
-OTHERS: Final = Peer("others", -1, 0)
-"""Stands for all peers without a log line of their own; no connecting peer has this uid or this key."""
 
 ALL_QUOTES: Final = "all"
 QuoteLines = int | Literal["all"]
 DEFAULT_QUOTE_LINES: Final[QuoteLines] = 60
 """Quotes of one peer that are logged individually in a minute. Programs attest when they start and once per session;
-more than one quote a second is a load test, for which counts are enough."""
+more than one quote a second is a load test, for which a count is enough."""
 MAX_QUOTE_LINES: Final = 60_000
 """More than a thousand lines a second would cost more than the quotes."""
-MALFORMED_LINES: Final = 1
-"""Lines about malformed requests per peer and minute: one shows what is wrong, and a peer could cause any number."""
 FIRST_LINES_IN_ALL: Final = 240
 """First lines of all peers in a minute: twice as many as a kubelet runs Pods by default. With all other lines these are
-at most 550 lines of about 350 bytes in a minute, so that the 50 MiB that a kubelet keeps by default cover more than
+at most 542 lines of about 350 bytes in a minute, so that the 50 MiB that a kubelet keeps by default cover more than
 four hours."""
 FURTHER_LINES_IN_ALL: Final = 240
 """Further lines of all peers in a minute: four times DEFAULT_QUOTE_LINES; more if the limit per peer is higher."""
 MALFORMED_LINES_IN_ALL: Final = 60
-"""Lines about malformed requests of all peers in a minute. They have a separate limit, so that they do not use up the
-lines about quotes."""
-
-
-@dataclass(slots=True)
-class _Minute:
-    peer: Peer
-    lines: int = 0
-    counted: Counter[int] = field(default_factory=Counter)
-    """Events without a line of their own, by code."""
+"""Lines about malformed requests of all peers in a minute, one per peer: it shows what is wrong. They have a separate
+limit, so that they do not use up the lines about quotes."""
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
-class PeerLines:
-    """Admits a peer's first events of each minute, and counts the others by code.
+class MinuteLimit:
+    """Admits some events of each minute to the log, and counts the others by code.
 
-    The count is reported when the minute ends, and is itself the peer's first line of the next one. Counts of peers for
-    which no line is left are reported together.
-
-    `lines` are for one peer. All peers together have `first` lines that are a peer's first one, and `further` other
-    ones, so that peers with many lines do not use up the lines of others. `summarise` gets a peer, its counts by code,
-    and the seconds that they cover.
+    It admits `per_peer` of one peer; of all peers it admits `first` ones that are a peer's first, and `further` ones,
+    so that peers with many events do not use up the lines of others.
     """
 
-    lines: int
+    per_peer: int
     first: int
     further: int
     clock: Callable[[], float]
-    summarise: Callable[[Peer, Mapping[int, int], float], None]
-    _since: float = field(init=False, default=0.0)
-    _peers: dict[Hashable, _Minute] = field(init=False, default_factory=dict)
-    _left: list[int] = field(init=False, default_factory=list)
-
-    def __post_init__(self) -> None:
-        self._begin_minute()
+    counted: Counter[int] = field(init=False, default_factory=Counter)
+    since: float = field(init=False, default=0.0)
+    """The first event of the minute."""
+    _admitted: dict[Hashable, int] = field(init=False, default_factory=dict)
+    _further: int = field(init=False, default=0)
 
     def admit(self, peer: Peer, code: int) -> bool:
         """Return whether this event gets its own log line; else count it."""
-        minute = self._peers.get(peer.key)
-        if minute is None:
-            minute = self._begin(peer if len(self._peers) < MAX_PEERS else OTHERS)
-        if minute.lines < self.lines and minute.peer is not OTHERS and self._take_line(minute):
-            return True
-        minute.counted[code] += 1
-        return False
-
-    def tick(self) -> None:
-        if self.clock() - self._since >= WINDOW_SECONDS:
-            self.end_minute()
+        if not self._admitted and not self.counted:
+            self.since = self.clock()
+        admitted = self._admitted.get(peer.key, 0)
+        free = self._further < self.further if admitted else len(self._admitted) < self.first
+        if admitted >= self.per_peer or not free:
+            self.counted[code] += 1
+            return False
+        self._admitted[peer.key] = admitted + 1
+        self._further += admitted > 0
+        return True
 
     def end_minute(self) -> None:
-        """Report the counts, and begin a new minute."""
-        now = self.clock()
-        ended, seconds = self._peers.values(), now - self._since
-        self._begin_minute()
-        others: Counter[int] = Counter()
-        for minute in ended:
-            if minute.counted and minute.peer is not OTHERS and self._take_line(self._begin(minute.peer)):
-                self.summarise(minute.peer, minute.counted, seconds)
-            else:
-                others += minute.counted
-        if others:
-            self.summarise(OTHERS, others, seconds)
-
-    def _begin_minute(self) -> None:
-        self._since, self._peers, self._left = self.clock(), {}, [self.first, self.further]
-
-    def _begin(self, peer: Peer) -> _Minute:
-        if not self._peers:
-            self._since = self.clock()
-        return self._peers.setdefault(peer.key, _Minute(peer))
-
-    def _take_line(self, minute: _Minute) -> bool:
-        further = minute.lines > 0
-        if not self._left[further]:
-            return False
-        self._left[further] -= 1
-        minute.lines += 1
-        return True
+        self.counted, self._admitted, self._further = Counter(), {}, 0
 
 
 class QuoteLog:
@@ -134,22 +85,12 @@ class QuoteLog:
     """
 
     def __init__(self, quote_lines: QuoteLines, clock: Callable[[], float]) -> None:
+        self._clock = clock
         self._every_quote = quote_lines == ALL_QUOTES
         lines = 0 if quote_lines == ALL_QUOTES else quote_lines
-        self._quotes = PeerLines(
-            lines=lines,
-            first=FIRST_LINES_IN_ALL,
-            further=max(FURTHER_LINES_IN_ALL, lines),
-            clock=clock,
-            summarise=_summarise_quotes,
-        )
-        self._malformed = PeerLines(
-            lines=MALFORMED_LINES,
-            first=MALFORMED_LINES_IN_ALL,
-            further=0,
-            clock=clock,
-            summarise=_summarise_malformed,
-        )
+        further = max(FURTHER_LINES_IN_ALL, lines)
+        self._quotes = MinuteLimit(per_peer=lines, first=FIRST_LINES_IN_ALL, further=further, clock=clock)
+        self._malformed = MinuteLimit(per_peer=1, first=MALFORMED_LINES_IN_ALL, further=0, clock=clock)
         self._pauses = LogLimiter(WINDOW_SECONDS, clock)
 
     def answered(self, peer: Peer, request: Request, response: Response, seconds: float) -> None:
@@ -173,26 +114,33 @@ class QuoteLog:
             _logger.warning("accepting connections is paused", extra=fields)
 
     def tick(self) -> None:
-        self._quotes.tick()
-        self._malformed.tick()
+        now = self._clock()
+        if now - self._quotes.since >= WINDOW_SECONDS:
+            self._count_quotes(now)
+        if now - self._malformed.since >= WINDOW_SECONDS:
+            self._count_malformed(now)
 
     def close(self) -> None:
+        now = self._clock()
+        self._count_quotes(now)
+        self._count_malformed(now)
+
+    def _count_quotes(self, now: float) -> None:
+        if counted := self._quotes.counted:
+            results = {AesmErrorCode(code).name.lower(): count for code, count in sorted(counted.items())}
+            fields = _count(self._quotes, now) | {"event": "more-quotes", "results": results}
+            _logger.info("more quotes", extra=fields)
         self._quotes.end_minute()
+
+    def _count_malformed(self, now: float) -> None:
+        if self._malformed.counted:
+            fields = _count(self._malformed, now) | {"event": "more-malformed-requests"}
+            _logger.warning("more malformed requests", extra=fields)
         self._malformed.end_minute()
 
 
-def _summarise_quotes(peer: Peer, counted: Mapping[int, int], seconds: float) -> None:
-    results = {AesmErrorCode(code).name.lower(): count for code, count in sorted(counted.items())}
-    _logger.info("more quotes", extra=_summary("more-quotes", peer, counted, seconds) | {"results": results})
-
-
-def _summarise_malformed(peer: Peer, counted: Mapping[int, int], seconds: float) -> None:
-    _logger.warning("more malformed requests", extra=_summary("more-malformed-requests", peer, counted, seconds))
-
-
-def _summary(event: str, peer: Peer, counted: Mapping[int, int], seconds: float) -> dict[str, object]:
-    whose = {"peers": "others"} if peer is OTHERS else peer_fields(peer)
-    return {"event": event} | whose | {"count": sum(counted.values()), "within_seconds": round(seconds, 1)}
+def _count(limit: MinuteLimit, now: float) -> dict[str, object]:
+    return {"count": limit.counted.total(), "within_seconds": round(now - limit.since, 1)}
 
 
 def _quote_fields(peer: Peer, request: Request, response: Response) -> dict[str, object]:
