@@ -25,8 +25,8 @@ from confcom.aesm.messages import (
 )
 from confcom.aesm.session import RequestReceived, ServerSession
 from confcom.daemon.logs import LogLimiter
-from confcom.quote_helper.helper import QuoteHelper
 from confcom.quote_helper.limits_and_deadlines import HelperLimits
+from confcom.quote_helper.main import QuoteHelper
 from confcom.quote_helper.quoting.provider_state import Backend
 from confcom.quote_helper.quoting.service import QuoteService, call_of
 from confcom.quote_helper.quoting.simulated_backend import run_self_test

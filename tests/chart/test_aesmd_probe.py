@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from confcom.quote_helper.quoting.restart_request import REQUEST_FILE, request_restart, withdraw_request
+from confcom.quote_helper.quoting.aesmd_backend import REQUEST_FILE, request_restart, withdraw_request
 from confcom.quote_provider.aesmd_instance import AesmdInstance
 from testkit.chart_golden import ROOT, golden
 from testkit.chart_manifests import HELPER, containers, daemon

@@ -13,8 +13,7 @@ import pytest
 
 from confcom.client.mode import InProcessQuotingError, ProcessMode
 from confcom.errors import OutputError, SettingsError
-from confcom.sample_workload.program import NoEnclaveDeviceError, open_enclave_device, run
-from confcom.sample_workload.settings import WorkloadSettings
+from confcom.sample_workload.program import NoEnclaveDeviceError, WorkloadSettings, open_enclave_device, run
 from confcom.sgx.quote import Quote
 from confcom.simulation.enclave import SimulatedEnclave
 from testkit.raised import raises

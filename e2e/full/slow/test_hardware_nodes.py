@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from confcom.quote_helper.quoting.restart_request import FIRST_RESTART_SECONDS
+from confcom.quote_helper.quoting.aesmd_backend import FIRST_RESTART_SECONDS
 from e2e.add_on import SYSTEM, uninstall
 from e2e.cluster import Node
 from e2e.confcom_command import HELPER, PLUGIN, SET_ASIDE_MIB, AddOn, uids

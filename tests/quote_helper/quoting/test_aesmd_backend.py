@@ -15,14 +15,16 @@ from confcom.aesm.error_code import AesmErrorCode as Code
 from confcom.aesm.error_code import code_of
 from confcom.aesm.errors import AesmError
 from confcom.client import AesmClient
-from confcom.quote_helper.quoting.aesmd_backend import FULL_TEST_SECONDS, open_aesmd, run_hardware_self_test
-from confcom.quote_helper.quoting.restart_request import (
+from confcom.quote_helper.quoting.aesmd_backend import (
     FIRST_PAUSE_SECONDS,
     FIRST_RESTART_SECONDS,
+    FULL_TEST_SECONDS,
     LONGEST_PAUSE_SECONDS,
     REQUEST_FILE,
     RestartPolicy,
+    open_aesmd,
     request_restart,
+    run_hardware_self_test,
     withdraw_request,
 )
 from confcom.quote_provider.aesmd import HANGS

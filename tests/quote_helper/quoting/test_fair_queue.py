@@ -5,7 +5,7 @@ from collections import deque
 from hypothesis import given
 from hypothesis import strategies as st
 
-from confcom.quote_helper.quoting.fair_queue import FairQueue
+from confcom.quote_helper.quoting.service import FairQueue
 
 STEPS = st.lists(
     st.one_of(

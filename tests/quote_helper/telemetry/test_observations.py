@@ -13,7 +13,8 @@ from confcom.aesm.error_code import AesmErrorCode
 from confcom.aesm.framing import encode_frame
 from confcom.aesm.messages import GetQuoteExResponse, MessageKind
 from confcom.aesm.session import ServerSession
-from confcom.quote_helper.telemetry import observations
+from confcom.quote_helper import main
+from confcom.quote_helper.main import Observations
 from confcom.quote_helper.telemetry.metrics import (
     BUCKETS,
     MAX_PODS,
@@ -23,7 +24,6 @@ from confcom.quote_helper.telemetry.metrics import (
     TrafficMetrics,
     watch_loop,
 )
-from confcom.quote_helper.telemetry.observations import Observations
 from confcom.quote_helper.telemetry.quote_log import WINDOW_SECONDS, QuoteLog
 from confcom.quote_helper.transport.peers import Peer
 
@@ -92,7 +92,7 @@ def test_no_metric_names_an_enclave_or_a_container(observer, registry, request_)
 
 async def test_what_is_due_is_done_while_it_runs(observer, request_, clock, caplog, monkeypatch):
     caplog.set_level(logging.INFO)
-    monkeypatch.setattr(observations, "TICK_SECONDS", 0.001)
+    monkeypatch.setattr(main, "TICK_SECONDS", 0.001)
     for _ in range(3):
         observer.answered(PEER, request_, SUCCESS, 0)
     clock.now += WINDOW_SECONDS
