@@ -260,7 +260,7 @@ class RunningServer:
 
     open = property(lambda self: self.aesm.connections)
     unread = property(lambda self: self.aesm.unread)
-    memory = property(lambda self: self.aesm.client_memory)
+    memory = property(lambda self: self.aesm.unread_memory)
     waiting = property(lambda self: self.service.waiting)
 
     def accepted(self, count):

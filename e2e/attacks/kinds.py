@@ -48,15 +48,16 @@ ANSWER_SECONDS = 5.0
 """For one answer; then the next is asked for."""
 RETRY_SECONDS = 0.1
 
-LONGEST = 65_536
-"""Of a request, and of the buffer that a client may ask to have filled."""
+LONGEST = 16_384
+"""Of the buffer that a client may ask to have filled."""
+LONGEST_REQUEST = 8_192
 INIT_QUOTE_EX, GET_QUOTE_EX = 15, 17
 """Field numbers of both calls, in requests as in answers."""
 TARGET_INFO = 2
 """The field of an answer to InitQuoteEx."""
 KEY = ECDSA_P256_KEY_ID.encode()
 INIT = wire.frame(wire.data(INIT_QUOTE_EX, wire.data(1, KEY) + wire.number(3, 1) + wire.number(4, 32)))
-INCOMPLETE = LONGEST.to_bytes(wire.HEADER_SIZE, "little") + bytes(65_000)
+INCOMPLETE = LONGEST_REQUEST.to_bytes(wire.HEADER_SIZE, "little") + bytes(8_000)
 MORE_THAN_PLACES = 4_500
 """Connections: the helper has 4,096 places."""
 MALFORMED = wire.frame(b"\xff" * 100)

@@ -47,7 +47,7 @@ def test_init_for_the_identity():
 
 
 def test_a_quote_needs_the_provider():
-    for buf_size in (1, 4600, 65_536):
+    for buf_size in (1, 4600, 16_384):
         for info, parsed in ((None, None), (INFO, QeReportInfo.parse(INFO))):
             need = plan(m.GetQuoteExRequest(REPORT, buf_size, KEY, info))
             assert need == NeedQuote(Report.parse(REPORT), parsed, buf_size)

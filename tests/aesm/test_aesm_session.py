@@ -114,8 +114,8 @@ def test_an_answer_to_another_request_or_none_is_refused():
 
 
 def test_the_largest_request_is_taken():
-    assert MAX_REQUEST_SIZE == 65_536 > 39 * 1667, "the largest request of a known client has 1,667 bytes"
-    report = bytes(MAX_REQUEST_SIZE - len(encode_request(GetQuoteExRequest(b"", 1))) - 4)
+    assert MAX_REQUEST_SIZE == 8_192 > 4 * 1667, "the largest request of a known client has 1,667 bytes"
+    report = bytes(MAX_REQUEST_SIZE - len(encode_request(GetQuoteExRequest(b"", 1))) - 2)
     data = encode_frame(encode_request(GetQuoteExRequest(report, 1)))
     assert len(data) == 4 + MAX_REQUEST_SIZE
     assert isinstance(ServerSession().receive(data), RequestReceived)

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from confcom.aesm.framing import MAX_REQUEST_SIZE
 from confcom.daemon.logs import LogFormat
 from confcom.daemon.probes import ProbeAddress
 from confcom.errors import SettingsError
@@ -14,6 +15,7 @@ from confcom.quote_helper.limits_and_deadlines import (
     DEFAULT_MEMORY_LIMIT,
     PEERS,
     POOL_PART,
+    UNREAD_OVERHEAD,
     UNREAD_RESERVE,
     HelperLimits,
 )
@@ -155,13 +157,15 @@ def test_few_descriptors_lower_places_and_no_memory(available, places):
     limits = wanted.with_descriptors(available)
     if limits != wanted:
         assert 1 <= limits.max_waiting <= limits.max_connections <= min(places, max(available * 2 / 3, 1))
-    assert (limits.client_memory, limits.unread_memory) == (wanted.client_memory, wanted.unread_memory)
+    assert limits.unread_memory == wanted.unread_memory
 
 
 def test_memory_for_clients_leaves_room_for_answers_of_ended_helpers():
-    """Of ten restarts, beside what the helper uses by itself."""
-    itself, restarts = 70 << 20, 10
-    assert itself + DEFAULTS.client_memory + (restarts + 1) * DEFAULTS.unread_memory <= DEFAULT_MEMORY_LIMIT
+    """Of ten restarts, beside what the helper uses by itself, and for connections: 2.3 KiB and a request each."""
+    itself, restarts = 60 << 20, 10
+    answered = DEFAULTS.unread_memory // UNREAD_OVERHEAD
+    connections = (DEFAULTS.max_connections + answered) * 2355 + DEFAULTS.max_connections * MAX_REQUEST_SIZE * 9 // 8
+    assert itself + connections + (restarts + 1) * DEFAULTS.unread_memory <= DEFAULT_MEMORY_LIMIT
 
 
 # The reference page.
@@ -175,7 +179,6 @@ def test_limits():
     assert f"| {limits.max_connections:,}, less" in PAGE
     assert f"| {BACKLOG:,}, cut" in PAGE
     assert f"| {limits.max_waiting:,}; of one peer" in PAGE
-    assert f"one part in {PEERS} of it" in PAGE
     assert f"{UNREAD_RESERVE // 1024} KiB of each peer" in PAGE
     assert f"one part in {POOL_PART} of the rest" in PAGE
     assert f"the oldest after {limits.crowded_seconds:g} s" in PAGE
@@ -190,7 +193,6 @@ def test_limits():
         limits.whole_request_seconds,
         limits.provider_wait_seconds,
         limits.call_seconds,
-        limits.write_seconds,
     ):
         assert f"| {seconds:g} s |" in PAGE
     assert f"still served for {limits.accept_drain_seconds:g} s" in PAGE

@@ -82,19 +82,19 @@ def test_cut_message(helper):
 
 def test_request_cap(helper):
     before = helper.metric(DROPPED("malformed"))
-    for length in (65_537, 8 * 2**20, 2**32 - 1):
+    for length in (8_193, 8 * 2**20, 2**32 - 1):
         assert helper.send(length.to_bytes(4, "little") + b"x") == b"", length
     assert helper.metric(DROPPED("malformed")) == before + 3
-    largest = NUM + wire.data(99, bytes(65_536 - len(NUM) - 5))
-    assert len(largest) == 65_536
+    largest = NUM + wire.data(99, bytes(8_192 - len(NUM) - 4))
+    assert len(largest) == 8_192
     assert helper.send(wire.frame(largest)) == NUM_ANSWER
 
 
 def test_quote_buffer_cap(helper):
     target = TargetInfo.parse(fields(helper.ask(INIT))[15][2])
     report = OWN.create_report(target, bytes(64)).encode()
-    assert len(fields(helper.ask(quote(report, 65_536)))[17][2]) == 65_536
-    for wanted in (65_537, 64 * 2**20, 2**32 - 1):
+    assert len(fields(helper.ask(quote(report, 16_384)))[17][2]) == 16_384
+    for wanted in (16_385, 64 * 2**20, 2**32 - 1):
         assert fields(helper.ask(quote(report, wanted))) == {17: {1: 3}}
 
 

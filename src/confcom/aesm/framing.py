@@ -11,9 +11,10 @@ from confcom.aesm.errors import FrameError
 
 HEADER_SIZE: Final = 4
 
-MAX_REQUEST_SIZE: Final = 64 * 1024
+MAX_REQUEST_SIZE: Final = 8 * 1024
 """Largest request body accepted, in bytes. The largest that a known client sends is 1,667 (GetQuoteEx with
-qe_report_info, recorded). Intel's server has no limit and crashes if the length is 4 GiB."""
+qe_report_info, recorded). So small that the number of connections limits what all requests take. Intel's server has no
+limit and crashes if the length is 4 GiB."""
 
 
 def encode_frame(body: bytes) -> bytes:
@@ -39,11 +40,6 @@ class FrameDecoder:
     def started(self) -> bool:
         """Whether any byte has arrived."""
         return self._done or bool(self._buffer)
-
-    @property
-    def buffered(self) -> int:
-        """Number of buffered bytes of an incomplete frame."""
-        return len(self._buffer)
 
     def feed(self, data: bytes) -> bytes | None:
         """Consume received bytes, and return the body once, when the frame is complete.

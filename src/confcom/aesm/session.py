@@ -16,8 +16,8 @@ from confcom.aesm.message_codec import decode_request, decode_response, encode_r
 from confcom.aesm.messages import MessageKind, QuotingRequest, QuotingResponse, Request, Response
 
 MAX_RESPONSE_SIZE: Final = 128 * 1024
-"""Largest response body that our client accepts, in bytes: twice the largest quote buffer that our service accepts,
-and fifteen times the largest answer that a known client asks for (Gramine: 8,209)."""
+"""Largest response body that our client accepts, in bytes: eight times the largest quote buffer that our service
+accepts, and fifteen times the largest answer that a known client asks for (Gramine: 8,209)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,11 +59,6 @@ class ServerSession:
     def started(self) -> bool:
         """Whether the peer has sent anything."""
         return self._decoder.started
-
-    @property
-    def buffered(self) -> int:
-        """Number of buffered bytes of an incomplete request."""
-        return self._decoder.buffered
 
     def receive(self, data: bytes) -> RequestReceived | ProtocolViolation | None:
         """Consume received bytes, and return one event when the request is complete or invalid; the rest is dropped."""

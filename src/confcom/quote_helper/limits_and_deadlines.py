@@ -6,33 +6,22 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Final
 
-from confcom.aesm.framing import HEADER_SIZE, MAX_REQUEST_SIZE
-from confcom.aesm.request_checks import MAX_QUOTE_BUFFER_SIZE
-
-CONNECTION_MEMORY: Final = 2560
-"""Bytes of the helper for each connection, beside its request. Measured: objects, file and socket take 2,321."""
 UNREAD_OVERHEAD: Final = 2048
 """Bytes of the kernel for each answer that was not read, beside it. Measured: up to 1,852."""
 ANSWER_OVERHEAD: Final = UNREAD_OVERHEAD + 1024
 """The same before the answer is known: with its fields beside the quote, of which a report of the quoting enclave for
 the client takes 960 bytes."""
-LARGEST_FRAME: Final = HEADER_SIZE + MAX_REQUEST_SIZE
 DEFAULT_MEMORY_LIMIT: Final = 256 * 1024 * 1024
 """Bytes that the helper's container may use, by the chart's default."""
-CLIENT_MEMORY_PART: Final = 4
-"""One part in 4 of the container's memory is for requests, and for parts of answers that the kernel has not taken. With
-256 MiB, a helper uses 50 MiB by itself, 10 for 4,096 connections, 10 for logs and metrics, 64 for clients and 8 for
-unread answers. The rest, 114 MiB, is for unread answers of helpers that have ended, whose bytes stay charged to the
-Pod's memory control group: of fourteen restarts."""
 UNREAD_MEMORY_PART: Final = 32
-"""One part in 32 of the container's memory is for answers that were sent and not read."""
+"""One part in 32 of the container's memory is for answers that were sent and not read. With 256 MiB, a helper uses 50
+MiB by itself, 10 for logs and metrics, 46 for 4,096 connections with the largest requests, 10 for as many with unread
+answers, and 8 for these. The rest, 132 MiB, is for unread answers of helpers that have ended, whose bytes stay charged
+to the Pod's memory control group: of sixteen restarts."""
 PEERS: Final = 128
-"""Peers for which memory is set aside: more than the 110 Pods that a kubelet runs by default. One peer may hold one
-part in 128 of the client memory."""
+"""Peers for which memory is set aside: more than the 110 Pods that a kubelet runs by default."""
 UNREAD_RESERVE: Final = 20 * 1024
-"""Bytes of unread answers that are set aside for each peer: the largest quote that Intel's library makes (13,346 bytes,
-certification data of 12,294). A larger answer is sent in parts if nothing else is free, each when the one before was
-read."""
+"""Bytes of unread answers that are set aside for each peer: an answer of any size, and UNREAD_OVERHEAD."""
 POOL_PART: Final = 8
 """One peer may hold one part in 8 of what is not set aside for unread answers: with 256 MiB, 90 quotes of a simulated
 platform. Programs that ask for many quotes at once are not paused, and eight peers that do not read are needed to leave
@@ -50,14 +39,12 @@ class HelperLimits:
     """Caps and deadlines. Helpers use the defaults, adapted to memory and descriptors; tests use smaller values."""
 
     max_connections: int = 4096
-    """Connections without an answer. Each costs a file descriptor and 2.3 KiB (measured). A node has at most a few
-    hundred containers, with one connection per request. Beyond it, incomplete requests are closed. Intel's aesmd
-    crashes at 255."""
+    """Connections without an answer. Each costs a file descriptor, 2.3 KiB (measured), and its request. A node has at
+    most a few hundred containers, with one connection per request. Beyond it, incomplete requests are closed. Intel's
+    aesmd crashes at 255."""
     max_waiting: int = 2048
     """Complete requests without an answer: half of `max_connections`, since they cannot be shed for other connections,
     and incomplete ones can. A lone peer may have half of these."""
-    client_memory: int = DEFAULT_MEMORY_LIMIT // CLIENT_MEMORY_PART
-    """Bytes that the helper may hold for all clients together."""
     unread_memory: int = DEFAULT_MEMORY_LIMIT // UNREAD_MEMORY_PART
     """Bytes that the kernel may hold for all clients together: answers that were sent and not read."""
     crowded_seconds: float = 1.0
@@ -90,10 +77,6 @@ class HelperLimits:
     """For one call of a blocking provider: a minute together with `provider_wait_seconds`, and twelve seconds more if
     the provider was lost during a first call. Only clients that never give up (Gramine) still wait then; the limit
     frees what a hung provider would hold."""
-    write_seconds: float = 15.0
-    """For the kernel to take the whole answer. It fits the socket's buffer, unless the node has a smaller one
-    (net.core.wmem_default); then the client has to read a part of it first."""
-
     accept_drain_seconds: float = 1.0
     """How long a socket that lost its path, after SIGTERM or to a newer instance, still accepts connections that the
     kernel has already made. A client that found the path needs microseconds to connect; on a node that is out of CPU, a
@@ -129,17 +112,12 @@ class HelperLimits:
         return max(0, self.unread_memory - PEERS * UNREAD_RESERVE)
 
     @property
-    def memory_per_peer(self) -> int:
-        """Bytes that the helper may hold for one peer: its part, but at least one request and answer of any size."""
-        return max(self.client_memory // PEERS, CONNECTION_MEMORY + LARGEST_FRAME + MAX_QUOTE_BUFFER_SIZE)
-
-    @property
     def descriptors(self) -> int:
         """Descriptors of all connections: those without an answer, and those with one that was not read."""
         return self.max_connections + self.unread_memory // UNREAD_OVERHEAD
 
     def with_descriptors(self, available: int) -> HelperLimits:
-        """Return limits with fewer places, if fewer descriptors are available to connections; no memory is lowered."""
+        """Return limits with fewer places, if fewer descriptors are available to connections."""
         if available >= self.descriptors:
             return self
         places = max(1, min(self.max_connections, int(available * UNANSWERED_PART)))

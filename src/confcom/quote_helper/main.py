@@ -22,11 +22,7 @@ from confcom.daemon.probe_server import serve_probes
 from confcom.daemon.probes import standard_routes
 from confcom.daemon.readiness_log import NotReady, ReadinessLog
 from confcom.daemon.supervision import STOP_DEADLINE_SECONDS, exit_status, run_daemon, run_until_stopped
-from confcom.quote_helper.limits_and_deadlines import (
-    CLIENT_MEMORY_PART,
-    UNREAD_MEMORY_PART,
-    HelperLimits,
-)
+from confcom.quote_helper.limits_and_deadlines import UNREAD_MEMORY_PART, HelperLimits
 from confcom.quote_helper.quoting.provider_state import PREPARING, Backend, ProviderStatus, ProviderSupervisor
 from confcom.quote_helper.quoting.service import QuoteService
 from confcom.quote_helper.quoting.stale_target import StaleTargetPolicy
@@ -132,7 +128,7 @@ class QuoteHelper:
         self._metrics.waiting.set_function(lambda: service.waiting)
         self._metrics.connections.set_function(lambda: server.connections)
         self._metrics.unread.set_function(lambda: server.unread)
-        self._metrics.client_memory.set_function(lambda: server.client_memory)
+        self._metrics.unread_memory.set_function(lambda: server.unread_memory)
         sockets = SocketKeeper(
             path=settings.socket,
             me=self._instance,
@@ -248,11 +244,7 @@ def main(arguments: Sequence[str], *, prog: str, environ: Mapping[str, str], std
 
 def _fit_limits(limits: HelperLimits, *, memory_limit: int) -> HelperLimits:
     """Return the limits adapted to the memory, in bytes, and the descriptors that this process may use."""
-    limits = replace(
-        limits,
-        client_memory=memory_limit // CLIENT_MEMORY_PART,
-        unread_memory=memory_limit // UNREAD_MEMORY_PART,
-    )
+    limits = replace(limits, unread_memory=memory_limit // UNREAD_MEMORY_PART)
     available = _raise_descriptor_limit(limits.descriptors)
     fitted = limits.with_descriptors(available)
     if fitted is not limits:

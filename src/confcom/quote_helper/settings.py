@@ -153,7 +153,7 @@ class HelperSettings(DaemonSettings):
     )
     memory_limit_mib: int = setting(
         DEFAULT_MEMORY_LIMIT_MIB,
-        "memory limit of the helper; a quarter is for clients' requests, 1/32 for answers that they do not read",
+        "memory limit of the helper, of which 1/32 is for answers that clients do not read",
         integer_between(MIN_MEMORY_LIMIT_MIB, MAX_MEMORY_LIMIT_MIB),
         "MIB",
     )

@@ -5,7 +5,6 @@ from hypothesis import strategies as st
 
 from confcom.aesm.messages import GetQuoteExRequest, GetSupportedAttKeyIdNumRequest
 from confcom.quote_helper.limits_and_deadlines import (
-    CONNECTION_MEMORY,
     PEERS,
     UNREAD_OVERHEAD,
     UNREAD_RESERVE,
@@ -16,9 +15,9 @@ from confcom.quote_helper.transport.connection import Connection, largest_answer
 from confcom.quote_helper.transport.peers import Peer
 
 LIMITS = HelperLimits(max_waiting=64, unread_memory=PEERS * UNREAD_RESERVE + (256 << 10))
-REQUESTS = st.sampled_from([512, 8192, 13_346, 65_536]).map(lambda size: GetQuoteExRequest(b"", size))
+REQUESTS = st.sampled_from([512, 8192, 13_346, 16_384]).map(lambda size: GetQuoteExRequest(b"", size))
 STEPS = st.tuples(
-    st.sampled_from(["ask", "ask", "ask", "answer", "send", "end", "give up"]),
+    st.sampled_from(["ask", "ask", "ask", "answer", "end", "give up"]),
     st.integers(0, PEERS - 2),
     st.integers(0, 1000),
     REQUESTS | st.just(GetSupportedAttKeyIdNumRequest()),
@@ -27,7 +26,7 @@ STEPS = st.tuples(
 
 def new_connection(accounts, peer, request):
     connection = Connection(None, Peer(peer, peer, 0))
-    connection.request, connection.received, connection.complete = request, 600, True
+    connection.request = request
     accounts.add(connection)
     return connection
 
@@ -37,7 +36,7 @@ class Model:
 
     def __init__(self, limits):
         self.accounts = Accounts(limits)
-        self.served, self.sending, self.unread, self.paused = [], {}, [], {}
+        self.served, self.unread, self.paused = [], [], {}
 
     def step(self, what, peer, which, request):
         if what == "ask":
@@ -49,12 +48,8 @@ class Model:
                 self.paused[connection] = None
         elif what == "answer" and self.served:
             connection = self.served.pop(which % len(self.served))
-            size = largest_answer(connection.request) - UNREAD_OVERHEAD - which
-            self.sending[connection] = max(0, size - self.accounts.start_sending(connection, size))
-        elif what == "send" and self.sending:
-            connection = next(iter(self.sending))
-            del self.sending[connection]
-            self.accounts.set_answered(connection)
+            size = max(0, largest_answer(connection.request) - UNREAD_OVERHEAD - which)
+            self.accounts.set_answered(connection, size)
             self.unread.append(connection)
         elif what == "end" and self.unread:
             self.accounts.remove(self.unread.pop(which % len(self.unread)))
@@ -73,8 +68,8 @@ class Model:
 
     def end(self):
         """All that is served is answered and read, and so is everything that waited."""
-        while self.served or self.sending or self.unread:
-            for what in ("answer", "send", "end"):
+        while self.served or self.unread:
+            for what in ("answer", "end"):
                 self.step(what, 0, 0, None)
 
 
@@ -83,13 +78,11 @@ def test_limits_hold_and_all_is_given_back_and_served(steps):
     model = Model(LIMITS)
     for step in steps:
         model.step(*step)
-        open_ones = [*model.served, *model.sending, *model.unread]
-        assert sum(each.unread for each in open_ones) <= LIMITS.unread_memory
-        assert sum(each.memory for each in open_ones if each not in model.sending) <= LIMITS.client_memory
-        assert model.accounts.memory == sum(each.unread + each.memory for each in open_ones)
+        held = sum(each.unread for each in (*model.served, *model.unread))
+        assert model.accounts.unread == held <= LIMITS.unread_memory
     model.end()
     assert not model.paused
-    assert (model.accounts.memory, len(model.accounts), model.accounts.unanswered) == (0, 0, 0)
+    assert (model.accounts.unread, len(model.accounts), model.accounts.unanswered) == (0, 0, 0)
 
 
 @given(st.lists(STEPS, max_size=300), REQUESTS)
@@ -102,7 +95,7 @@ def test_a_peer_that_holds_nothing_is_served_whatever_others_hold(steps, request
     while model.served:
         model.step("answer", 0, 0, None)
     assert model.accounts.start_serving(late)
-    assert late.unread >= min(largest_answer(request_), UNREAD_RESERVE)
+    assert late.unread == largest_answer(request_) <= UNREAD_RESERVE
 
 
 def test_many_greedy_peers_take_the_pool_and_no_reserve():
@@ -111,22 +104,23 @@ def test_many_greedy_peers_take_the_pool_and_no_reserve():
         for peer in range(PEERS - 1):
             model.step("ask", peer, 0, GetQuoteExRequest(b"", 8192))
             model.step("answer", 0, 0, None)
-    for connection in model.sending:
+    for connection in model.unread:
         assert connection.account.unread >= largest_answer(connection.request) - 1024
-    late = new_connection(model.accounts, "late", GetQuoteExRequest(b"", 65_536))
+    late = new_connection(model.accounts, "late", GetQuoteExRequest(b"", 16_384))
     assert model.accounts.start_serving(late)
-    assert late.memory == CONNECTION_MEMORY + late.received
 
 
 def test_a_peer_at_its_own_limit_delays_nobody_in_the_line():
-    accounts = Accounts(HelperLimits(client_memory=300_000))
-    holder, growing, *paused = (Connection(None, Peer(peer, 0, 0)) for peer in ("holder", "a", "a", "b"))
-    for connection in (holder, growing, *paused):
-        accounts.add(connection)
-    accounts.set_memory(holder, 300_000)
-    for connection in paused:
+    accounts = Accounts(HelperLimits(unread_memory=4 * UNREAD_RESERVE))
+    large = GetQuoteExRequest(b"", 16_384)
+    holders = [new_connection(accounts, peer, large) for peer in range(4)]
+    for connection in holders:
+        assert accounts.start_serving(connection)
+        accounts.set_answered(connection, UNREAD_RESERVE - UNREAD_OVERHEAD)
+    of_holder, of_other = (new_connection(accounts, peer, large) for peer in (0, "other"))
+    for connection in (of_holder, of_other):
+        assert not accounts.start_serving(connection)
         accounts.pause(connection)
-    accounts.set_memory(growing, 150_000)
     assert accounts.next_to_resume() is None
-    accounts.remove(holder)
-    assert accounts.next_to_resume() is paused[1]
+    accounts.remove(holders[3])
+    assert accounts.next_to_resume() is of_other

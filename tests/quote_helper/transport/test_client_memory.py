@@ -13,9 +13,10 @@ from unittest.mock import Mock
 import pytest
 
 from confcom.aesm.error_code import AesmErrorCode
+from confcom.aesm.framing import MAX_REQUEST_SIZE
 from confcom.aesm.message_codec import decode_response
 from confcom.aesm.messages import GetQuoteExRequest
-from confcom.quote_helper.limits_and_deadlines import UNREAD_OVERHEAD, UNREAD_RESERVE, HelperLimits
+from confcom.quote_helper.limits_and_deadlines import PEERS, UNREAD_OVERHEAD, UNREAD_RESERVE, HelperLimits
 from confcom.quote_helper.transport.accounts import Accounts
 from confcom.quote_helper.transport.connection import Connection
 from confcom.quote_helper.transport.connections import EVENTS_PER_TURN, UNWATCHED_SECONDS
@@ -23,13 +24,11 @@ from testkit.helper_in_process import KEY_ID, NUM, SIZE, frame
 from testkit.waiting import until
 
 ASKS_NUM, ASKS_SIZE = frame(NUM), frame(SIZE)
-LARGEST = 65_536
-MEMORY = 32 << 20
-SHARE = HelperLimits(client_memory=MEMORY).memory_per_peer
+LARGEST = 16_384
 PODS = 110
 """A kubelet's default."""
 UNREAD = HelperLimits().unread_memory
-INCOMPLETE = LARGEST.to_bytes(4, "little") + bytes(65_000)
+INCOMPLETE = MAX_REQUEST_SIZE.to_bytes(4, "little") + bytes(8_000)
 
 
 @pytest.fixture
@@ -89,16 +88,15 @@ async def test_pods_that_burst_and_sleep_leave_each_other_a_quote(serve, provide
         assert await server.serves("awake", quote_request(8192))
 
 
-async def test_paused_peers_are_not_read_and_few_are_looked_at(serve, provider, quote_request, asks_quote, monkeypatch):
+async def test_few_of_many_paused_peers_are_looked_at(serve, provider, quote_request, asks_quote, monkeypatch):
     """Thousands may be paused."""
-    no_deadline = {"peer_wait_seconds": 3600.0, "write_seconds": 3600.0}
-    server = serve(provider, **no_deadline)
+    server = serve(provider, peer_wait_seconds=3600.0)
     for number in range(PODS):
-        for _ in range(5):
+        for _ in range(10):
             server.connect(f"pod{number}", asks_quote)
-    await until(lambda: server.total == 5 * PODS and server.waiting == 0)
+    await until(lambda: server.total == 10 * PODS and server.waiting == 0)
     await settled()
-    assert sum(each.received > 0 for each in server.aesm._accounts) < 3 * PODS
+    assert server.open - server.unread > 5 * PODS
     looked_at = Mock(wraps=server.aesm._accounts._allow_step)
     monkeypatch.setattr(Accounts, "_allow_step", lambda _, *step: looked_at(*step))
     for _ in range(10):
@@ -119,26 +117,6 @@ async def test_what_all_may_leave_unread_is_never_passed(serve, provider, asks_q
     assert UNREAD * 3 // 4 < unread_by(clients) <= UNREAD
 
 
-async def test_a_large_answer_comes_in_parts_where_little_is_free(serve, provider, quote_request, asks_quote):
-    server = serve(provider, unread_memory=2 * UNREAD_RESERVE)
-    slow = server.connect("slow", asks_quote)
-    await settled()
-    assert UNREAD_RESERVE // 2 < unread_by([slow]) < UNREAD_RESERVE
-    assert server.memory > LARGEST, "the rest is the helper's, and ends with it"
-    assert await server.serves("other", quote_request())
-    assert code_of(await server.read(slow)) == AesmErrorCode.SUCCESS
-    await until(lambda: server.open == 0)
-    assert server.memory == 0
-
-
-async def test_what_is_not_read_for_long_is_dropped(serve, provider, asks_quote):
-    server = serve(provider, unread_memory=2 * UNREAD_RESERVE, write_seconds=0.1)
-    slow = server.connect("slow", asks_quote)
-    await until(lambda: server.count("dropped", "slow", "write_timeout"))
-    assert server.memory < UNREAD_RESERVE + LARGEST // 8
-    assert 0 < len(await server.read(slow)) < LARGEST
-
-
 async def test_answers_that_are_not_read_take_no_place_of_others(serve, provider):
     server = serve(provider, max_connections=10)
     unread = [server.connect("late", ASKS_NUM) for _ in range(50)]
@@ -151,12 +129,13 @@ async def test_answers_that_are_not_read_take_no_place_of_others(serve, provider
 
 async def test_what_waits_too_long_for_its_own_peer_is_busy(serve, provider, quote_request, asks_quote):
     """The refusal is small, so it may be sent where a whole quote may not."""
-    server = serve(provider, peer_wait_seconds=0.1)
-    for _ in range(20):
+    three_and_a_half = 8 * (7 * (LARGEST + UNREAD_OVERHEAD) // 2 - UNREAD_RESERVE)
+    server = serve(provider, peer_wait_seconds=0.1, unread_memory=PEERS * UNREAD_RESERVE + three_and_a_half)
+    for _ in range(4):
         server.connect("greedy", asks_quote)
     await settled()
     assert (await server.ask("greedy", quote_request())).error_code == AesmErrorCode.BUSY
-    assert 0 < server.count("answered", "greedy", AesmErrorCode.SUCCESS) < 20
+    assert server.count("answered", "greedy", AesmErrorCode.SUCCESS) == 3
 
 
 async def test_a_request_that_may_not_even_be_refused_is_dropped(serve, provider):
@@ -266,14 +245,13 @@ def test_what_is_counted_covers_what_the_kernel_takes(size):
 
 
 async def test_endless_requests_are_bounded_and_others_are_served(serve, provider, quote_request):
-    server = serve(provider, client_memory=MEMORY)
-    for _ in range(100):
-        with contextlib.suppress(BlockingIOError):
-            server.connect("greedy", INCOMPLETE)
-    await until(lambda: server.total == 100)
-    await settled()
-    # bytearrays have up to an eighth to spare, and the last one that was read may have passed the bound by that
-    assert SHARE // 2 < server.memory <= SHARE + LARGEST // 8
+    """By the number of connections, since a request is small."""
+    server = serve(provider, max_connections=50)
+    for _ in range(200):
+        server.connect("greedy", INCOMPLETE)
+    await until(lambda: server.total == 200)
+    assert server.open <= 51
+    assert server.count("dropped", "greedy", "shed") >= 149
     assert await server.serves("good", quote_request(8192))
 
 
@@ -286,30 +264,6 @@ async def test_half_requests_starve_nobody_where_descriptors_are_few(serve, prov
     await until(lambda: server.total == 80)
     for _ in range(3):
         assert await server.serves("good", quote_request(8192))
-
-
-async def test_an_unread_request_is_read_when_its_peer_holds_less(serve, provider):
-    server = serve(provider, client_memory=MEMORY)
-    clients = [server.connect("many", INCOMPLETE) for _ in range(30)]
-    await until(lambda: server.total == 30)
-    await settled()
-    whole = server.connect("many", ASKS_NUM)
-    await settled()
-    assert server.count("answered", "many") == 0
-    for client in clients:
-        client.close()
-    assert await server.read(whole) != b""
-    await until(lambda: server.open == 0)
-    assert server.memory == 0
-
-
-async def test_requests_that_wait_unread_end_at_their_deadline(serve, provider):
-    server = serve(provider, client_memory=MEMORY, peer_wait_seconds=0.1, whole_request_seconds=0.3)
-    for _ in range(30):
-        server.connect("many", INCOMPLETE)
-    await until(lambda: server.count("dropped", "many") == 30)
-    assert server.count("dropped", "many", "over_share") > 10
-    assert (server.open, server.memory) == (0, 0)
 
 
 async def test_a_stop_closes_incomplete_requests_in_turns(serve, provider):
@@ -377,13 +331,14 @@ async def test_an_error_ends_its_connection_and_others_go_on(serve, provider, st
 
 async def test_paused_connections_of_many_peers_are_resumed_in_turns(serve, provider, asks_quote):
     """They wait because others hold all; two of each peer do."""
-    server = serve(provider, unread_memory=3 * UNREAD_RESERVE, peer_wait_seconds=3600.0, write_seconds=3600.0)
+    server = serve(provider, unread_memory=3 * UNREAD_RESERVE - 4000, peer_wait_seconds=3600.0)
     holding = [server.connect(f"holding{number}", asks_quote) for number in range(3)]
     await settled()
     several = 8 * EVENTS_PER_TURN
     waiting = [server.connect(f"peer{number}", ASKS_NUM) for _ in range(2) for number in range(several)]
     await until(lambda: server.total == 3 + len(waiting))
-    assert server.count("answered") == 0
+    assert server.count("answered") == len(holding)
+    server.events.clear()
     seen = [0]
 
     def look():

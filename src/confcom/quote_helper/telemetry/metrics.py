@@ -153,8 +153,9 @@ class HelperMetrics:
         self.unread = gauge(
             "confcom_quote_helper_unread_answers", "Open connections with an answer that the client has not read"
         )
-        self.client_memory = gauge(
-            "confcom_quote_helper_client_memory_bytes", "Memory used by clients: received requests and unread answers"
+        self.unread_memory = gauge(
+            "confcom_quote_helper_unread_memory_bytes",
+            "Memory of the kernel set aside for answers until they are read",
         )
         self.accepting_paused = counter(
             "confcom_quote_helper_accepting_paused", "Times that accepting connections was paused"

@@ -10,7 +10,6 @@ from typing import Final
 
 from confcom.quote_helper.limits_and_deadlines import (
     ANSWER_OVERHEAD,
-    CONNECTION_MEMORY,
     POOL_PART,
     UNREAD_OVERHEAD,
     UNREAD_RESERVE,
@@ -32,8 +31,6 @@ class Account:
     """Connections."""
     waiting: int = 0
     """Complete requests that are not answered."""
-    memory: int = 0
-    """Bytes of the helper: requests, and parts of answers that the kernel has not taken."""
     unread: int = 0
     """Bytes of the kernel: answers that were not read, and those that may follow for requests that wait."""
     sheddable: dict[Connection, float] = field(default_factory=dict)
@@ -47,7 +44,6 @@ class _Shared:
     """Amounts that peers share."""
 
     waiting: int
-    memory: int
     unread: int
     pool: int
 
@@ -58,12 +54,10 @@ class Accounts:
     **Waiting requests** are all answered sooner or later, so a peer may have as many as are left free for all others:
     the more peers there are, the fewer each gets.
 
-    **Memory of the helper** is given back within seconds, since requests and sending have deadlines, and it ends with
-    the process. Each peer has the same small limit.
-
-    **Memory of the kernel** is held for as long as a client does not read, even after the helper has ended, and it
-    cannot be taken back when other peers come. So each peer has a reserve that no other can take; more than that comes
-    from a pool, of which one peer may hold a part. It is counted before a request is served.
+    **Unread answers** are memory of the kernel, which it holds for as long as a client does not read, even after the
+    helper has ended; it cannot be taken back when other peers come. So each peer has a reserve that no other can take
+    and that holds any answer; more than that comes from a pool, of which one peer may hold a part. An answer is counted
+    before its request is served. Requests are not counted: they are small, and connections are limited.
 
     **Paused connections** cost nothing until the limits allow the next step of one. Peers whose own part is used up
     are looked at when they hold less, and the others, which need what all share, form a line: only its head is.
@@ -76,7 +70,6 @@ class Accounts:
         "_given_back",
         "_large",
         "_line",
-        "_memory_per_peer",
         "_open",
         "_peers",
         "_places",
@@ -88,9 +81,8 @@ class Accounts:
     def __init__(self, limits: HelperLimits) -> None:
         self._places = limits.max_connections
         self._few = max(1, limits.max_connections // FEW_CONNECTIONS)
-        self._all = _Shared(limits.max_waiting, limits.client_memory, limits.unread_memory, limits.unread_pool)
+        self._all = _Shared(limits.max_waiting, limits.unread_memory, limits.unread_pool)
         self._free = replace(self._all)
-        self._memory_per_peer = limits.memory_per_peer
         self._unread_per_peer = UNREAD_RESERVE + limits.unread_pool // POOL_PART
         self._peers: dict[Hashable, Account] = {}
         self._open: dict[Connection, None] = {}
@@ -125,9 +117,9 @@ class Accounts:
         return len(self._sheddable)
 
     @property
-    def memory(self) -> int:
-        """Bytes that all peers hold, of the helper and of the kernel."""
-        return self._all.memory - self._free.memory + self._all.unread - self._free.unread
+    def unread(self) -> int:
+        """Bytes of the kernel that are counted for all peers."""
+        return self._all.unread - self._free.unread
 
     def add(self, connection: Connection) -> None:
         """Count a new connection."""
@@ -149,7 +141,6 @@ class Accounts:
             self._stop_waiting(connection)
         if not connection.answered:
             self.unanswered -= 1
-        self.set_memory(connection, 0)
         self._set_unread(connection, 0)
         del self._open[connection]
         if account.open == self._few + 1:
@@ -159,48 +150,22 @@ class Accounts:
             del self._peers[account.peer]
         self._give_back(account)
 
-    def room(self, account: Account) -> int:
-        """Return how many more bytes a peer may have the helper hold; zero or negative if none."""
-        return self._room(account, self._free)
-
-    def set_memory(self, connection: Connection, size: int) -> None:
-        """Set the bytes of the helper that are counted for a connection."""
-        more = size - connection.memory
-        connection.memory = size
-        connection.account.memory += more
-        self._free.memory -= more
-
     def start_serving(self, connection: Connection) -> bool:
         """Count a complete request and the answer to it, if the limits allow both; return whether they do."""
         if connection.account.waiting >= self._free.waiting:
             return False
         return self._start_waiting(connection, largest_answer(connection.request))
 
-    def may_refuse(self, account: Account) -> bool:
-        """Return whether a peer may have a refusal, whatever number waits."""
-        return self._granted(account, ANSWER_OVERHEAD, self._free) > 0
-
     def start_refusing(self, connection: Connection) -> bool:
-        """Count a complete request that is refused, whatever number waits, if the limits of memory allow it."""
+        """Count a complete request that is refused, whatever number waits, if the limits allow its answer."""
         return self._start_waiting(connection, ANSWER_OVERHEAD)
 
-    def start_sending(self, connection: Connection, size: int) -> int:
-        """Count an answer of `size` bytes; return how many of them may be sent before they are read."""
+    def set_answered(self, connection: Connection, size: int) -> None:
+        """Count a connection whose answer of `size` bytes the kernel has taken: only its client can end it."""
         self._stop_waiting(connection)
-        window = connection.unread - UNREAD_OVERHEAD
-        if size > window:
-            self.set_memory(connection, CONNECTION_MEMORY + size)
-        else:
-            window = size
-            self._set_unread(connection, size + UNREAD_OVERHEAD)
-        self._give_back(connection.account)
-        return window
-
-    def set_answered(self, connection: Connection) -> None:
-        """Count a connection whose answer the kernel has taken: only its client can end it."""
+        self._set_unread(connection, size + UNREAD_OVERHEAD)
         connection.answered = True
         self.unanswered -= 1
-        self.set_memory(connection, CONNECTION_MEMORY)
         self._give_back(connection.account)
 
     @property
@@ -291,43 +256,19 @@ class Accounts:
             self._given_back[account] = None
 
     def _allow_step(self, connection: Connection, free: _Shared) -> bool:
-        """Return whether a paused connection may go on, if so much is free."""
+        """Return whether a paused request may be served, if so much is free."""
         account = connection.account
-        if not connection.complete:
-            return self._room(account, free) > 0
-        if account.waiting >= free.waiting or not self._has_room_for(connection, free):
-            return False
-        return self._granted(account, largest_answer(connection.request), free) > 0
+        return account.waiting < free.waiting and self._may_hold(account, largest_answer(connection.request), free)
 
     def _start_waiting(self, connection: Connection, answer: int) -> bool:
         account = connection.account
-        if not self._has_room_for(connection, self._free):
+        if not self._may_hold(account, answer, self._free):
             return False
-        unread = self._granted(account, answer, self._free)
-        if not unread:
-            return False
-        self.set_memory(connection, CONNECTION_MEMORY + connection.received)
-        self._set_unread(connection, unread)
+        self._set_unread(connection, answer)
         connection.waiting = True
         account.waiting += 1
         self._free.waiting -= 1
         return True
-
-    def _room(self, account: Account, free: _Shared) -> int:
-        return min(self._memory_per_peer - account.memory, free.memory)
-
-    def _has_room_for(self, connection: Connection, free: _Shared) -> bool:
-        more = CONNECTION_MEMORY + connection.received - connection.memory
-        return more <= self._room(connection.account, free)
-
-    def _granted(self, account: Account, answer: int, free: _Shared) -> int:
-        """Return how many bytes of an answer a peer may leave unread now; 0 if it holds too much.
-
-        A peer that holds nothing gets an answer of any size, in parts of what is set aside for it.
-        """
-        if self._may_hold(account, answer, free):
-            return answer
-        return UNREAD_RESERVE if not account.unread and self._may_hold(account, UNREAD_RESERVE, free) else 0
 
     def _stop_waiting(self, connection: Connection) -> None:
         connection.waiting = False

@@ -1,14 +1,12 @@
 """The life of each connection, as one state machine.
 
-    RECEIVING --> ANSWERING --> (SENDING) --> UNREAD --> ENDED
+    RECEIVING --> ANSWERING --> UNREAD --> ENDED
         |             ^
         +--> PAUSED --+
 
-A request that is complete is served if its peer's limits allow the request and its answer; else the connection is
-paused, and neither read nor served until the peer holds less. Further connections of this peer are paused unread. An
-answer is sent by one call, or in parts, each when the client has read the one before. Then the connection stays open
-until the client has read the answer: the kernel charges the bytes to the helper's memory control group until then, even
-after the helper has closed its socket.
+A request that is complete is served if its peer's limits allow the request and its answer; else it is paused until the
+peer holds less. The answer is sent by one call. Then the connection stays open until the client has read it: the kernel
+charges the bytes to the helper's memory control group until then, even after the helper has closed its socket.
 
 An event, a deadline, a turn of the service, or another connection's end moves a connection to its next stage. A
 connection may end in each.
@@ -27,17 +25,15 @@ from confcom.aesm.messages import Request, Response
 from confcom.aesm.session import PeerClosed, ProtocolViolation, RequestReceived
 from confcom.daemon.deadlines import Deadlines
 from confcom.daemon.logs import LogLimiter
-from confcom.quote_helper.limits_and_deadlines import (
-    HelperLimits,
-)
+from confcom.quote_helper.limits_and_deadlines import HelperLimits
 from confcom.quote_helper.quoting.service import QuoteService, Ticket
 from confcom.quote_helper.transport.accounts import Accounts
-from confcom.quote_helper.transport.connection import RECEIVE_BYTES, Connection, Stage
+from confcom.quote_helper.transport.connection import Connection, Stage
 from confcom.quote_helper.transport.peers import Peer
 
 _logger = logging.getLogger(__name__)
 
-_RECEIVING, _PAUSED, _ANSWERING, _SENDING, _UNREAD, _ENDED = Stage
+_RECEIVING, _PAUSED, _ANSWERING, _UNREAD, _ENDED = Stage
 """Names of their own, because looking up an enum member takes 0.1 µs, and each connection goes through four stages."""
 _READ_EVENTS: Final = select.EPOLLOUT | select.EPOLLET
 """The kernel raises EPOLLOUT when a client has read or dropped what was sent. Edge-triggered, because a socket with a
@@ -54,7 +50,7 @@ EVENTS_PER_TURN: Final = 64
 """Connections read in one turn of the event loop. Reading and decoding the largest request takes under 0.3 ms, so even
 64 of these stay below the 50 ms that is the most for which the loop may be blocked."""
 
-DROP_REASONS: Final = ("malformed", "timeout", "write_timeout", "shed", "over_share", "gone", "failed", "stopping")
+DROP_REASONS: Final = ("malformed", "timeout", "shed", "over_share", "gone", "failed", "stopping")
 """Why a connection ends without a whole answer, for metrics. over_share: its peer was at its limits for too long; gone:
 its client disconnected before it could be answered; failed: an error in the helper."""
 
@@ -108,7 +104,6 @@ class Connections:
         self._watched: dict[int, Connection] = {}
         self._requests = Deadlines(limits.whole_request_seconds, clock, self._on_request_timeout)
         self._pauses = Deadlines(limits.peer_wait_seconds, clock, self._on_pause_timeout)
-        self._sending = Deadlines(limits.write_seconds, clock, self._on_sending_timeout)
         self._resuming = False
         """Whether a turn is scheduled that resumes paused connections."""
         self._just_sent: deque[Connection] = deque()
@@ -121,7 +116,7 @@ class Connections:
     def admit(self, connection: Connection) -> None:
         """Serve a connection that was accepted, and close it at the end."""
         self._accounts.add(connection)
-        self._run(self._pause if connection.account.paused else self._receive, connection)
+        self._run(self._receive, connection)
 
     def poll(self) -> Iterator[int]:
         """Handle the events of connections; yield the other descriptors that have events."""
@@ -157,32 +152,28 @@ class Connections:
                 self._end(connection)
             else:
                 self.drop(connection, "stopping")
-        for deadlines in (self._requests, self._pauses, self._sending):
+        for deadlines in (self._requests, self._pauses):
             deadlines.close()
         self.epoll.close()
 
     # Steps from one stage to the next.
 
     def _receive(self, connection: Connection) -> None:
-        if self._accounts.room(connection.account) <= 0:
-            self._pause(connection)
-            return
-        self._read(connection)
-        if connection.complete:
-            self._serve(connection)
-
-    def _read(self, connection: Connection) -> None:
         try:
-            event = connection.receive(min(self._accounts.room(connection.account), RECEIVE_BYTES))
+            event = connection.receive()
         except BlockingIOError:
             event = None
         match event:
             case RequestReceived():
                 connection.request = event.request
-                connection.complete = True
                 connection.since = self._clock()
+                if connection.watched:
+                    self._stop_receiving(connection)
+                if connection.account.paused:
+                    self._pause(connection)
+                else:
+                    self._serve(connection)
             case None:
-                self._accounts.set_memory(connection, connection.buffered_memory)
                 self._await_rest(connection)
             case ProtocolViolation():
                 self._observer.malformed(connection.peer, event)
@@ -195,15 +186,13 @@ class Connections:
         if not connection.watched:
             self._requests.add(connection)
             self._accounts.allow_shedding(connection, self._clock())
-        self._watch(connection, select.EPOLLIN)
+            self._watch(connection, select.EPOLLIN)
 
     def _serve(self, connection: Connection) -> None:
         """Pass a complete request to the service, or pause it if its peer's limits do not allow one more."""
         if not self._accounts.start_serving(connection):
             self._pause(connection)
             return
-        if connection.watched:
-            self._stop_receiving(connection)
         connection.stage = _ANSWERING
         answer = self.service.respond(connection.request, connection.account.peer, connection)
         if not isinstance(answer, Ticket):
@@ -218,71 +207,45 @@ class Connections:
         connection.stage = _PAUSED
         if connection.watched:
             self._watch(connection, 0)
-        if connection.complete:
-            self._accounts.set_memory(connection, connection.received)
-            self._requests.discard(connection)
         self._pauses.add(connection)
         self._accounts.allow_shedding(connection, self._clock())
         self._accounts.pause(connection)
 
-    def _resume(self, connection: Connection) -> None:
-        self._stop_pausing(connection)
-        if connection.complete:
-            self._serve(connection)
-        else:
-            self._receive(connection)
-
     def _stop_pausing(self, connection: Connection) -> None:
-        connection.stage = _RECEIVING
         self._pauses.discard(connection)
         self._accounts.stop_pausing(connection)
-        if not connection.watched:
-            self._accounts.forbid_shedding(connection)
+        self._accounts.forbid_shedding(connection)
+
+    def _resume(self, connection: Connection) -> None:
+        self._stop_pausing(connection)
+        self._serve(connection)
 
     def _refuse(self, connection: Connection) -> None:
         """Refuse a request whose peer was at its limits for too long; close it without an answer if memory is short."""
-        accounts, account = self._accounts, connection.account
-        if accounts.may_refuse(account) and (connection.complete or accounts.room(account) > 0):
+        if self._accounts.start_refusing(connection):
             self._stop_pausing(connection)
-            if not connection.complete:
-                self._read(connection)
-            if not connection.complete:
-                return
-            if accounts.start_refusing(connection):
-                self._stop_receiving(connection)
-                self._answer(connection, self.service.refuse_as_busy(connection.request))
-                return
-        self.drop(connection, "over_share")
+            connection.stage = _ANSWERING
+            self._answer(connection, self.service.refuse_as_busy(connection.request))
+        else:
+            self.drop(connection, "over_share")
 
     def _answer(self, connection: Connection, response: Response) -> None:
         connection.ticket = None
         try:
-            window = self._accounts.start_sending(connection, connection.encode(response))
-            if connection.send(window):
-                self._await_read(connection)
-            else:
-                connection.stage = _SENDING
-                self._watch(connection, _READ_EVENTS)
-                self._sending.add(connection)
+            answer = connection.encode(response)
+            connection.send(answer)
+            connection.answered_at = self._clock()
+            seconds = connection.answered_at - connection.since
+            self._observer.answered(connection.peer, connection.request, response, seconds)
+            self._leave_unread(connection, len(answer))
         except Exception as error:  # noqa: BLE001 # the caller has other connections to answer
             self._fail(connection, error)
 
-    def _send_next(self, connection: Connection) -> None:
-        if not connection.has_unread() and connection.send_next():
-            self._sending.discard(connection)
-            self._await_read(connection)
-
-    def _await_read(self, connection: Connection) -> None:
-        connection.answered_at = self._clock()
-        seconds = connection.answered_at - connection.since
-        self._observer.answered(connection.peer, connection.request, connection.response, seconds)
-        self._leave_unread(connection)
-
-    def _leave_unread(self, connection: Connection) -> None:
+    def _leave_unread(self, connection: Connection, size: int) -> None:
         """Wait, without a limit, until the client has read the answer: closing would not free the kernel's buffers."""
         connection.finish()
         connection.stage = _UNREAD
-        self._accounts.set_answered(connection)
+        self._accounts.set_answered(connection, size)
         self._resume_soon()
         if connection.watched:
             self._watch_unread(connection)
@@ -302,7 +265,6 @@ class Connections:
             self._stop_pausing(connection)
         if connection.watched:
             self._stop_receiving(connection)
-            self._sending.discard(connection)
             self._watched.pop(connection.sock.fileno(), None)
         if connection.ticket is not None:
             self.service.abandon(connection.ticket)
@@ -333,8 +295,6 @@ class Connections:
             self._receive(connection)
         elif stage is _UNREAD:
             self._end_if_read(connection)
-        elif stage is _SENDING:
-            self._send_next(connection)
         else:
             # In the other stages only a hang-up is watched for.
             self.drop(connection, "gone")
@@ -344,14 +304,10 @@ class Connections:
             self._end(connection)
 
     def _on_request_timeout(self, connection: Connection) -> None:
-        self.drop(connection, "over_share" if connection.stage is _PAUSED else "timeout")
+        self.drop(connection, "timeout")
 
     def _on_pause_timeout(self, connection: Connection) -> None:
         self._run(self._refuse, connection)
-
-    def _on_sending_timeout(self, connection: Connection) -> None:
-        self._observer.dropped(connection.peer, "write_timeout")
-        self._run(self._leave_unread, connection)
 
     def _check_just_sent(self) -> None:
         """Make the first check of the connections whose clients have had READING_SECONDS to read: nearly all have."""

@@ -84,9 +84,9 @@ class AesmServer:
         return len(self._accounts) - self._accounts.unanswered
 
     @property
-    def client_memory(self) -> int:
-        """Bytes held for clients: received, and of answers that were not read."""
-        return self._accounts.memory
+    def unread_memory(self) -> int:
+        """Bytes that are counted for answers, from their request until they are read."""
+        return self._accounts.unread
 
     def add_listener(self, listener: socket.socket) -> None:
         """Start serving a listening socket; the caller closes it after `remove_listener`."""
