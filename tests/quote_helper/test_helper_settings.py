@@ -13,7 +13,6 @@ from confcom.daemon.probes import ProbeAddress
 from confcom.errors import SettingsError
 from confcom.quote_helper.limits_and_deadlines import (
     DEFAULT_MEMORY_LIMIT,
-    PEERS,
     POOL_PART,
     UNREAD_OVERHEAD,
     UNREAD_RESERVE,

@@ -245,28 +245,22 @@ def main(arguments: Sequence[str], *, prog: str, environ: Mapping[str, str], std
 def _fit_limits(limits: HelperLimits, *, memory_limit: int) -> HelperLimits:
     """Return the limits adapted to the memory, in bytes, and the descriptors that this process may use."""
     limits = replace(limits, unread_memory=memory_limit // UNREAD_MEMORY_PART)
-    available = _raise_descriptor_limit(limits.descriptors)
-    fitted = limits.with_descriptors(available)
-    if fitted is not limits:
-        _logger.warning(
-            "the hard limit of open files is low: only %d connections fit",
-            available,
-            extra={
-                "event": "few-descriptors",
-                "needed": limits.descriptors + RESERVED_FILE_DESCRIPTORS,
-                "why": "clients that hold connections can use up all of them, and others then wait",
-                "remedy": "raise the hard limit (RLIMIT_NOFILE, `ulimit -Hn`) of the container runtime",
-            },
-        )
-    return fitted
-
-
-def _raise_descriptor_limit(wanted: int) -> int:
-    """Raise the soft limit of open files as far as needed and allowed; return how many of `wanted` it then allows."""
+    needed = limits.descriptors + RESERVED_FILE_DESCRIPTORS
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    needed = wanted + RESERVED_FILE_DESCRIPTORS
-    if soft == resource.RLIM_INFINITY or soft >= needed:
-        return wanted
     allowed = needed if hard == resource.RLIM_INFINITY else min(needed, hard)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
-    return max(1, allowed - RESERVED_FILE_DESCRIPTORS)
+    if soft != resource.RLIM_INFINITY and soft < allowed:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
+    if allowed == needed:
+        return limits
+    available = max(1, allowed - RESERVED_FILE_DESCRIPTORS)
+    _logger.warning(
+        "the hard limit of open files is low: only %d connections fit",
+        available,
+        extra={
+            "event": "few-descriptors",
+            "needed": needed,
+            "why": "clients that hold connections can use up all of them, and others then wait",
+            "remedy": "raise the hard limit (RLIMIT_NOFILE, `ulimit -Hn`) of the container runtime",
+        },
+    )
+    return limits.with_descriptors(available)

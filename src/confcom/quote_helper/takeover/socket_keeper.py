@@ -41,11 +41,6 @@ _logger = logging.getLogger(__name__)
 BACKLOG: Final = 4096
 """Linux' default of net.core.somaxconn, to which the kernel limits it. Intel's client blocks in connect() without a
 limit when the backlog is full, and asyncio's default of 100 refuses at 1,024 concurrent connects (measured)."""
-_PERMANENT_ERRORS: Final = frozenset({errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.ELOOP})
-"""At the start these mean a wrong path or wrong permissions, which waiting would only hide. Transient errors (a full
-disk, no descriptors) are retried, and once the helper runs, all errors are."""
-
-
 LOOK_PATIENCE_SECONDS: Final = 1.0
 """How long an inspection waits for room in a live socket's full backlog; it runs in a worker thread."""
 
@@ -72,12 +67,10 @@ class SocketKeeper:
         """Bind the path if no instance serves it; else `run` waits for it.
 
         Raises:
-            ConfcomError: the path cannot be bound, and waiting will not help.
+            ConfcomError: the path cannot be bound. Later `run` waits for the problem's end.
         """
         require_usable_path(self.path, MAX_SOCKET_PATH_BYTES)
-        error = await self._look()
-        if error is not None and _is_permanent(error):
-            raise error
+        await self._reconcile()
 
     async def run(self) -> None:
         while True:
@@ -123,14 +116,11 @@ class SocketKeeper:
         for bound in list(self._retired):
             self._remove(bound)
 
-    async def _look(self) -> ConfcomError | None:
-        """Reconcile the path; return why it cannot be bound."""
+    async def _look(self) -> None:
         try:
             await self._reconcile()
         except ConfcomError as error:
             self._set_problem(NotReady(str(error), error.error_code))
-            return error
-        return None
 
     async def _reconcile(self) -> None:
         if (barrier := self.access.open_directory()) is not None:
@@ -241,11 +231,6 @@ def read_holder_target(path: Path, seconds: float) -> bytes:
 
 def _is_directory(path: Path) -> bool:
     return path.is_dir() and not path.is_symlink()
-
-
-def _is_permanent(error: ConfcomError) -> bool:
-    cause = error.__cause__
-    return not isinstance(error, UnavailableError) or (isinstance(cause, OSError) and cause.errno in _PERMANENT_ERRORS)
 
 
 def _bind_error(path: Path, error: OSError) -> UnavailableError:

@@ -56,13 +56,9 @@ its client disconnected before it could be answered; failed: an error in the hel
 
 
 class Observer(Protocol):
-    """Receives every answer, and every connection that ends without one.
+    """Receives every answer, and every connection that ends without one. No method may block: a client waits."""
 
-    No method may block: each is called between a request and its answer.
-    """
-
-    def accepted(self, count: int) -> None:
-        """Record that so many connections were accepted."""
+    def accepted(self, count: int) -> None: ...
 
     def answered(self, peer: Peer, request: Request, response: Response, seconds: float) -> None:
         """Record an answer, sent `seconds` after its request was complete."""
@@ -74,10 +70,7 @@ class Observer(Protocol):
         """Record input that is not an AESM request; `dropped` follows."""
 
     def accepting_paused(self, reason: str) -> None:
-        """Record a pause in accepting: the connection limit is reached and none may be shed, or descriptors ran out.
-
-        Clients that connect meanwhile wait in the kernel's backlog.
-        """
+        """Record that clients wait in the kernel's backlog: no place is free, or descriptors ran out."""
 
 
 class Connections:
