@@ -11,6 +11,7 @@ from confcom.addon.chart_objects import (
     REAL,
     SIMULATED,
     component_of,
+    simulates,
 )
 from confcom.addon.simulated_root import DEFAULT_SECRET, VOLUME, secret_name
 from confcom.controller.settings import parse_settings as controller_settings
@@ -68,11 +69,6 @@ def plugin_of(manifests, name=PLUGIN):
 
 def helper_of(manifests, name=HELPER):
     return helper_settings(only_container(daemon(manifests, name))["args"], prog="helper", environ={})
-
-
-def plugin_of_platform(manifests, platform):
-    (name,) = [name for name, one in daemon_sets(manifests, PLUGIN).items() if platform_of(one) == platform]
-    return plugin_of(manifests, name)
 
 
 def test_versions_are_one():
@@ -279,6 +275,11 @@ ACCOUNTING = {
 @pytest.mark.parametrize("name", ACCOUNTING)
 def test_the_plugin_is_told_what_decides_how_epc_is_counted(name):
     assert plugin_of(golden(name)).resources.accounting == ACCOUNTING[name]
+
+
+def test_simulated_helpers_mount_the_root_and_others_do_not(manifests):
+    for one in daemon_sets(manifests, HELPER).values():
+        assert simulates(one) is bool(secret_name([one])) is (platform_of(one) == "simulated")
 
 
 def test_defaults_of_the_chart_are_those_of_the_daemons():

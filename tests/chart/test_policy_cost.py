@@ -26,36 +26,6 @@ def test_no_walk_of_a_tenants_list_stands_in_another(spec):
     assert Walks(spec.get("variables", ()), expressions(spec)).nested == []
 
 
-VARIABLES = [
-    {"name": "containers", "expression": "object.spec.containers + object.spec.?initContainers.orValue([])"},
-    {"name": "names", "expression": 'object.metadata.?annotations[?"names"].orValue("").split(",")'},
-    {"name": "kept", "expression": "oldObject.spec.containers.filter(c, has(c.resources)).map(c, c.name)"},
-    {"name": "labels", "expression": "object.metadata.?labels.orValue({})"},
-    {"name": "few", "expression": "variables.containers.map(c, c.?env.orValue([]).size()).sum() < 9"},
-]
-
-
-@pytest.mark.parametrize(
-    ("expression", "nested"),
-    [
-        ("variables.containers.filter(c, c.name in variables.names)", 1),
-        ("variables.containers.filter(c, !(c.name in variables.kept))", 1),
-        ("variables.containers.exists(c, variables.names.exists(n, n == c.name))", 1),
-        ("[{'old': variables.names}].map(n, n.old.filter(o, !(o in n.old)))", 1),
-        ("lists.range(variables.containers.size()).filter(i, object.spec.volumes.exists(v, v.name == 'x'))", 1),
-        ("variables.containers.exists(c, c.env.exists(e, c.volumeMounts.exists(m, m.name == e.name)))", 1),
-        ("(variables.few ? [] : variables.names).map(n, object.spec.containers.map(c, c.name).join(n))", 2),
-        ("variables.containers.exists(c, c.env.exists(e, e.name == 'x'))", 0),
-        ("variables.containers.exists(c, ['a', 'b'].exists(name, name in c.resources.limits))", 0),
-        ("variables.containers.filter(c, c.name in variables.labels && request.namespace in ['a'])", 0),
-        ("variables.containers.filter(c, variables.few).map(c, [c.name, c.image].join(' '))", 0),
-        ("variables.containers.map(c, (variables.names[0] == c.name ? [c.name] : []).filter(d, !(d in c.limits)))", 0),
-    ],
-)
-def test_walks_are_found(expression, nested):
-    assert len(Walks(VARIABLES, [expression]).nested) == nested
-
-
 @pytest.mark.parametrize("key", TENANTS)
 def test_policies_have_no_conditions_and_read_no_annotation_of_ours(key):
     """The API server converts an object, which can have a million parts, anew for each condition of each policy."""

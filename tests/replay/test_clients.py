@@ -8,7 +8,6 @@ from confcom.aesm.error_code import AesmErrorCode
 from confcom.aesm.messages import MessageKind
 from confcom.simulation.quoting_enclave import DEFAULT_QE_IDENTITY
 from testkit.helper_process import running_helper
-from testkit.replay import wire
 from testkit.replay.clients import (
     CLIENTS,
     ENARX,
@@ -16,12 +15,8 @@ from testkit.replay.clients import (
     GRAMINE,
     INCLAVARE,
     INTEL_QL_WRAPPER,
-    INTEL_QUOTE_EX,
-    INTEL_SDK_RA,
-    KEY,
     OPEN_ENCLAVE,
     ReplayedClient,
-    encode,
 )
 from testkit.replay.verification import QuoteVerifier
 
@@ -85,19 +80,3 @@ def test_clients_come_through_an_update_of_the_qe():
                 assert quote[564 + 64 : 564 + 96] == NEW.mr_enclave
                 again = client.quote()
                 assert (again.failure, again.renewals) == ("", 0)
-
-
-RECORDED_STEPS = dict(
-    zip(
-        ["num", "ids", "sel", "init1", "init2", "size", "quote0", "quote", "sellist"],
-        [*INTEL_QUOTE_EX.start, *INTEL_QUOTE_EX.quote, INTEL_SDK_RA.quote[0]],
-        strict=True,
-    )
-)
-
-
-@pytest.mark.parametrize("name", RECORDED_STEPS)
-def test_replayed_requests_are_the_recorded_ones(vector, name):
-    step = RECORDED_STEPS[name]
-    known = {"key": KEY, "report": b"\xaa" * 432, "quote_size": 4600, "qe_report_info": b"\xbb" * 960}
-    assert wire.frame(encode({step.call: step.request}, known)) == vector(f"intel229_{name}")
