@@ -1,5 +1,3 @@
-"""The Lease of a change: who gets it, when it is renewed, and how it ends."""
-
 import contextlib
 from datetime import UTC, datetime, timedelta
 

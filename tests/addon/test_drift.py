@@ -1,5 +1,3 @@
-"""Differences between manifests and the cluster, by a dry run of an apply."""
-
 import copy
 
 import pytest

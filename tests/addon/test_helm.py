@@ -1,5 +1,3 @@
-"""Helm's command lines, its answers, and its life as a process."""
-
 import json
 import os
 import signal

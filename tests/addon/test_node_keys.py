@@ -1,5 +1,3 @@
-"""Keys of the add-on's resources in the nodes' status, and their removal."""
-
 import pytest
 
 from confcom.addon.chart_objects import written

@@ -1,5 +1,3 @@
-"""The checks before a change, on inputs that were read: cases by check."""
-
 from dataclasses import replace
 
 import pytest

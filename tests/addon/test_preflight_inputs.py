@@ -1,5 +1,3 @@
-"""What is read before a change, from a cluster and a release in memory."""
-
 from dataclasses import replace
 from pathlib import Path
 

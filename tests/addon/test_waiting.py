@@ -1,5 +1,3 @@
-"""When waiting ends: all is ready, nothing makes progress, or a Pod fails for good; and the words of its error."""
-
 import pytest
 
 from confcom.addon import waiting

@@ -1,5 +1,3 @@
-"""Byte for byte what Intel's client 2.29 sends and its server answers, as recorded."""
-
 import pytest
 
 from confcom.aesm.message_codec import decode_response

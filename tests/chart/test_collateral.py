@@ -1,5 +1,3 @@
-"""Where hardware's certificates come from: sgx_default_qcnl.conf, who has it, proxy, CA, and the network."""
-
 import json
 
 import pytest

@@ -1,5 +1,3 @@
-"""What the chart's policies cost does not grow with the square of what a tenant writes."""
-
 import pytest
 
 from testkit.cel import Walks

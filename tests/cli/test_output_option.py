@@ -1,5 +1,3 @@
-"""One option for the format, on every command that prints a result, and no other one that could be taken for it."""
-
 import click
 import pytest
 

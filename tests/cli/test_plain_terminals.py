@@ -1,5 +1,3 @@
-"""On a terminal that says that it is dumb, or with NO_COLOR: no colour, and no cursor that moves."""
-
 import os
 import pty
 import subprocess

@@ -1,5 +1,3 @@
-"""What people see while they wait: on a terminal, and in a log."""
-
 import os
 import sys
 

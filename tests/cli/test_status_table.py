@@ -1,5 +1,3 @@
-"""The text of `confcom status`: a row for each node of a small cluster, and one screen for a large one."""
-
 import pytest
 
 from confcom.addon.daemon_pods import daemon_pod

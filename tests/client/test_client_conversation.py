@@ -1,5 +1,3 @@
-"""What the client believes of an answer, without a socket."""
-
 import dataclasses
 
 import pytest

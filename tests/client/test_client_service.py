@@ -1,5 +1,3 @@
-"""Both clients against real sockets."""
-
 import asyncio
 import os
 import socket

@@ -1,5 +1,3 @@
-"""The Python in docs/how-to/get-a-quote.md runs as it stands."""
-
 import re
 import subprocess
 import sys

@@ -1,5 +1,3 @@
-"""The sample workload, in this process and as the container's program that it is."""
-
 import base64
 import json
 import os

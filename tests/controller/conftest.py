@@ -1,5 +1,3 @@
-"""An API server for each case."""
-
 import pytest
 
 from confcom.controller.api_server import connection as limits

@@ -1,5 +1,3 @@
-"""The controller's view of a plugin's inventory."""
-
 import json
 
 import pytest

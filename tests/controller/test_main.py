@@ -1,5 +1,3 @@
-"""The controller's parts together, beside an API server."""
-
 import asyncio
 import json
 import sys

@@ -1,5 +1,3 @@
-"""Pauses between what is done to one node."""
-
 from confcom.controller.pacing import CALM_SECONDS, LONGEST_PAUSE_SECONDS, NodePacing
 
 

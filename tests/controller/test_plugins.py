@@ -1,5 +1,3 @@
-"""Asking the device plugins."""
-
 import asyncio
 import itertools
 import json

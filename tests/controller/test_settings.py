@@ -1,5 +1,3 @@
-"""The controller's flags."""
-
 import pytest
 
 from confcom.controller.reconcile.reading import Release

@@ -1,5 +1,3 @@
-"""`confcom demo` as a person meets it: text, JSON, Ctrl-C, two at once, --keep."""
-
 import json
 import os
 import re

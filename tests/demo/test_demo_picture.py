@@ -1,5 +1,3 @@
-"""The README's picture is what the demo prints, and is drawn from a real run."""
-
 import importlib.util
 import re
 from pathlib import Path

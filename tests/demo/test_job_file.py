@@ -1,5 +1,3 @@
-"""The demo reads Job files as they stand, and refuses fields and values that would have no effect."""
-
 from pathlib import Path
 
 import pytest

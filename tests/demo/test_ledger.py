@@ -1,5 +1,3 @@
-"""Any order of lists, losses, restarts, allocations and releases keeps the ledger's sums right."""
-
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st

@@ -1,5 +1,3 @@
-"""A kubelet in this process, and the plugin as a process of its own."""
-
 import signal
 
 import pytest

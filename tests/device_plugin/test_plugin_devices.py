@@ -1,5 +1,3 @@
-"""The plugin as a process on a node whose driver and devices come, go and change; registrations are counted."""
-
 import signal
 
 import pytest

@@ -1,5 +1,3 @@
-"""The plugin as a process of its own, against a kubelet over real sockets."""
-
 import asyncio
 import json
 import os

@@ -1,5 +1,3 @@
-"""Codes: each place that can fail gives one."""
-
 import ast
 import re
 from pathlib import Path

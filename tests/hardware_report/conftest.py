@@ -1,5 +1,3 @@
-"""A node with SGX, whose AESM service is a stub."""
-
 import pytest
 
 from confcom.quote_provider.simulated import SimulatedQuoteProvider

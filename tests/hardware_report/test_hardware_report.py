@@ -1,5 +1,3 @@
-"""The facts of a node with SGX, of a machine without, and of nodes on which something is missing or wrong."""
-
 import errno
 import os
 

@@ -1,5 +1,3 @@
-"""`confcom hardware-report`, and the program without libraries of the command line, as one types them."""
-
 import json
 
 import pytest

@@ -1,5 +1,3 @@
-"""Nothing that identifies the machine or opens something is in a report, in any notation."""
-
 import base64
 import json
 

@@ -1,5 +1,3 @@
-"""What everybody who builds the images relies on, read from the Dockerfiles themselves."""
-
 import importlib.util
 import json
 import re

@@ -1,5 +1,3 @@
-"""requirements/daemon.lock is the daemons' dependencies: all of them, and none of the command line's."""
-
 import re
 import tomllib
 from importlib import metadata

@@ -1,5 +1,3 @@
-"""Each known client against the real helper: it sends what was recorded or read, and its quotes verify."""
-
 import dataclasses
 
 import pytest

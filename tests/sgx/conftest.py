@@ -1,5 +1,3 @@
-"""Vectors of the sgx room, as bytes."""
-
 from pathlib import Path
 
 import pytest

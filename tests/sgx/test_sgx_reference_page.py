@@ -1,5 +1,3 @@
-"""The reference page says what the code does: its tables are read and tried."""
-
 import re
 from dataclasses import replace
 from pathlib import Path

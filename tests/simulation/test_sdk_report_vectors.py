@@ -1,5 +1,3 @@
-"""Byte for byte against reports made by Intel's own simulation code."""
-
 from confcom.sgx.report import Report, TargetInfo
 from confcom.simulation.enclave import sign_report
 from confcom.simulation.report_key import (

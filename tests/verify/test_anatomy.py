@@ -1,5 +1,3 @@
-"""A quote in words: genuine, simulated, wrapped, cut."""
-
 import json
 from dataclasses import replace
 from pathlib import Path

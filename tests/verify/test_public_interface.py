@@ -1,5 +1,3 @@
-"""The Python interface for relying parties and applications: its names, its types, and what cannot be misread."""
-
 import itertools
 import re
 from dataclasses import replace

@@ -1,5 +1,3 @@
-"""Each tampering, before three judges: dcap-qvl, Intel's QVL, and our verdict over dcap-qvl."""
-
 import pytest
 
 from confcom.verify.checks import dcap_qvl_appraisal

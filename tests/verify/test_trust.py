@@ -1,5 +1,3 @@
-"""The trust anchor: one certificate, chosen by the relying party, genuine by its key alone."""
-
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes

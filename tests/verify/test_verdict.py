@@ -1,5 +1,3 @@
-"""What a verdict comes to: policies, platforms, debug enclaves, time."""
-
 import json
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone

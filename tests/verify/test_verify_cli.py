@@ -1,5 +1,3 @@
-"""The commands as a person types them."""
-
 import errno
 import json
 import os

@@ -1,5 +1,3 @@
-"""Reading quotes, roots and collateral: caps, clear errors, and no waiting."""
-
 import base64
 import os
 from pathlib import Path

@@ -1,5 +1,3 @@
-"""Carrying out what was decided."""
-
 import asyncio
 import json
 import sys

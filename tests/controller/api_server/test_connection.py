@@ -1,5 +1,3 @@
-"""Requests to the API server, and what its answers mean."""
-
 import asyncio
 import json
 

@@ -1,5 +1,3 @@
-"""Keeping the state current: list, watch, resume, relist, back off."""
-
 import asyncio
 
 import pytest

@@ -1,5 +1,3 @@
-"""What a node's capacity has to be."""
-
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st

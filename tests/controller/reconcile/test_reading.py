@@ -1,5 +1,3 @@
-"""The controller's small values of the API server's objects."""
-
 import json
 
 import pytest

@@ -1,5 +1,3 @@
-"""The cluster as the controller knows it."""
-
 import pytest
 
 from confcom.controller.reconcile.decision import (

@@ -1,5 +1,3 @@
-"""Owner, mode and mount of the SGX device nodes: what is wrong, and what to do."""
-
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st

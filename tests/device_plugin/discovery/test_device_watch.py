@@ -1,5 +1,3 @@
-"""What the watch says from look to look, on a host that changes between them."""
-
 import logging
 
 import pytest

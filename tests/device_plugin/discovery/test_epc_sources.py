@@ -1,5 +1,3 @@
-"""Where the EPC's size comes from: by sysfs, by CPUID, by nobody; and why not by the one before."""
-
 import pytest
 
 from confcom.device_plugin.discovery.epc_discovery import EpcSource, find_epc

@@ -1,5 +1,3 @@
-"""What clients of the plugin's sockets can make it hold in memory."""
-
 import asyncio
 import signal
 from pathlib import Path
