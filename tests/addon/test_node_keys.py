@@ -96,15 +96,6 @@ def left(cluster):
     return {name: found - {"cpu"} for name, found in keys.items() if found - {"cpu"}}
 
 
-def test_keys_go_when_the_kubelets_have_forgotten_them():
-    cluster = MemoryCluster([node(THERE | {ENCLAVE: 9}), node({ENCLAVE: 9}, name="other vendor's")])
-    assert 300 <= cleaned(cluster) <= 315
-    assert left(cluster) == {"other vendor's": {ENCLAVE}}
-    assert cluster.api.writes == [("PATCH", "/api/v1/nodes/a/status")]
-    assert "5 minutes" in cluster.recorder.titles[0]
-    assert [row.mark for row in cluster.recorder.rows[0]] == [Mark.WAITING]
-
-
 def test_clean_nodes_take_no_time():
     assert cleaned(MemoryCluster([node({}), node({ENCLAVE: 9}, name="b")])) == 0
 
@@ -169,11 +160,3 @@ def test_a_silent_kubelet_is_named():
         cleaned(cluster)
     assert caught.value.why == f"quiet: {Stage.SILENT}: {EPC}"
     assert left(cluster) == {"quiet": {EPC}}
-
-
-def test_the_api_server_may_be_away_for_a_while():
-    cluster = MemoryCluster([node(THERE)])
-    cluster.each = lambda: setattr(cluster.api, "unreachable", 20 < cluster.time < 310)
-    assert cleaned(cluster) <= 320
-    assert left(cluster) == {}
-    assert ("API server", Mark.BAD) in {(row.subject, row.mark) for rows in cluster.recorder.rows for row in rows}

@@ -267,16 +267,6 @@ def test_a_mistake_is_told_as_json_on_request(command, run):
     assert f"confcom {command} --help" in error["do"]
 
 
-@pytest.mark.parametrize("words", [("inspect", "missing"), ("quote", "--report-data", "00", "--socket", "missing")])
-def test_an_error_is_told_as_json_on_request(words, run):
-    """By the same code for every command; those on a cluster have theirs in test_add_on_commands.py."""
-    done = run(Case((*words, "--output", "json")))
-    error = json.loads(done.stdout)["error"]
-    assert set(error) == {"code", "what", "why", "do", "exit_code"}
-    assert error["exit_code"] == done.returncode != 0
-    assert error["what"] in done.stderr.decode()
-
-
 @pytest.fixture
 def path(tmp_path):
     """PYTHONPATH with a folder before the others."""

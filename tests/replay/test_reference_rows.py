@@ -7,7 +7,6 @@ import pytest
 
 from testkit.replay import rows, wire
 from testkit.replay.clients import encode
-from testkit.replay.wire import nested_fields as fields
 
 NUM, IDS = encode({21: {"9": 15_000}}), encode({22: {"1": 256}})
 NUM_ANSWER = bytes.fromhex("07000000 aa0104 0800 1001")
@@ -47,10 +46,3 @@ def test_malformed_input_is_closed_without_a_byte(helper):
 )
 def test_one_request_is_answered_then_closed(helper, pieces, half_close):
     assert helper.send(*pieces, half_close=half_close) == NUM_ANSWER
-
-
-def test_target_info_is_a_production_qes(helper):
-    target = fields(helper.ask(encode({15: {"1": "$key", "3": 1, "4": 32}})))[15][2]
-    assert any(target[:32])
-    assert target[32:40] == (0x15).to_bytes(8, "little"), "INITTED, MODE64BIT, PROVISION_KEY; no DEBUG"
-    assert target[48:] == bytes(512 - 48)

@@ -130,14 +130,6 @@ async def test_what_is_taken_is_decided_by_the_pods_of_the_node(setting, name):
     assert len(setting.events) == (0 if amount == "10" else 1)
 
 
-@pytest.mark.parametrize(("accepted", "amount"), [(True, "40"), (False, "10")])
-async def test_after_a_zero_what_a_kubelet_has_accepted_comes_back(setting, accepted, amount):
-    setting.has(node({EPC: "0"}), 10)
-    setting.runs(tenant(40, accepted=accepted))
-    await setting.apply()
-    assert setting.amounts == [amount]
-
-
 async def test_a_watch_that_has_fallen_behind_takes_nothing(setting):
     setting.has(written("64"))
     setting.runs(plugin_pod())
@@ -211,16 +203,6 @@ async def test_a_plugin_on_a_node_that_is_gone_is_no_trouble(setting):
     await setting.apply()
     await setting.pass_time(60)
     assert len(setting.server.log) == 1
-
-
-async def test_a_conflict_is_tried_again_later(setting, caplog):
-    setting.has(written("64"), 10)
-    setting.server.answers = [None, None, CONFLICT]
-    await setting.apply()
-    assert setting.amounts == []
-    assert [one for one in caplog.records if one.levelname == "WARNING"] == []  # it is usual
-    await setting.pass_time(5)
-    assert setting.amounts == ["10"]
 
 
 async def test_a_refused_write_is_counted_and_repeated_more_rarely(setting):
@@ -316,12 +298,17 @@ async def test_pods_that_are_not_read_in_time(setting):
         await setting.applier._read_pods(NODE, 0)
 
 
-@pytest.mark.parametrize("answer", [http(503, b""), http(200, b"<html>"), http(410, {"message": "too old"})])
-async def test_pods_that_cannot_be_read_take_nothing(setting, answer):
+UNREADABLE = http(503, b""), http(200, b"<html>"), http(410, {"message": "too old"})
+
+
+@pytest.mark.parametrize("answers", [*((None, answer) for answer in UNREADABLE), (None, None, CONFLICT)])
+async def test_what_is_not_read_or_in_conflict_is_tried_again(setting, caplog, answers):
     setting.has(written("64"), 10)
-    setting.server.answers = [None, answer]
+    setting.server.answers = list(answers)
     await setting.apply()
     assert setting.amounts == []
+    # A conflict is usual.
+    assert [one.levelname for one in caplog.records].count("WARNING") == (answers[-1] != CONFLICT)
     await setting.pass_time(5)
     assert setting.amounts == ["10"]
 

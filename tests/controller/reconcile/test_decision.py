@@ -50,64 +50,48 @@ def short(asked, offered, *changes):
 NO_AMOUNT = Amount()
 ZERO, LONG, FORGED = Amount(0, 0), {"missing": 1e9}, {"not_accepted": 1 << 20}
 ELSEWHERE = Offer(Accounting.DEVICE, OTHER, 100)
+LITTLE, SOME, MUCH, NO_PLUGIN = plugins(capacity(10)), plugins(capacity(64)), plugins(capacity(5000)), plugins()
+TO_40, FROM_0_TO_40 = Change(EPC, 40, takes=True), Change(EPC, 40, takes=False)
+TO_10, TO_1000 = Change(EPC, 10, takes=False), Change(EPC, 1000, takes=False)
+WAITS, KEEPS_40 = Decision(waits=True), {"asked": 10, "not_accepted": 30}
 TABLE = {
-    "a plugin's EPC is written": (NO_AMOUNT, plugins(capacity(64)), {}, change(64)),
-    "it is not written again": (ours(64), plugins(capacity(64)), {}, Decision()),
-    "allocatable alone differs": (Amount(64, 0, ours=True), plugins(capacity(64)), {}, change(64)),
-    "the zero of a dead device plugin": (ZERO, plugins(capacity(64)), {}, change(64)),
+    "a plugin's EPC is written": (NO_AMOUNT, SOME, {}, change(64)),
+    "it is not written again": (ours(64), SOME, {}, Decision()),
+    "allocatable alone differs": (Amount(64, 0, ours=True), SOME, {}, change(64)),
+    "the zero of a dead device plugin": (ZERO, SOME, {}, change(64)),
     "devices are never touched": (Amount(28, 28), plugins(DEVICES), {}, Decision()),
     "devices that came later": (ours(64), plugins(DEVICES), LONG, Decision()),
     "one with devices stops the other": (NO_AMOUNT, plugins(capacity(64), DEVICES), {}, Decision()),
     "devices under another name": (NO_AMOUNT, plugins(capacity(64), ELSEWHERE), {}, change(64)),
     "the newest of two plugins": (ours(64), plugins(capacity(70), capacity(64)), {}, change(70)),
-    "the amount is limited": (NO_AMOUNT, plugins(capacity(5000)), {}, change(1000)),
-    "less EPC takes some away": (ours(64), plugins(capacity(10)), {}, change(10, takes=True)),
-    "no less than pods request": (
-        *(ours(64), plugins(capacity(10)), {"asked": 40}),
-        short(40, 10, Change(EPC, 40, takes=True)),
-    ),
-    "pods that request all": (ours(64), plugins(capacity(64)), {"asked": 64}, Decision()),
-    "beyond the maximum, not written": (
-        *(ZERO, plugins(capacity(5000)), {"asked": 2000}),
-        short(2000, 1000, Change(EPC, 1000, takes=False)),
-    ),
-    "beyond the maximum, it stays": (ours(3000), plugins(capacity(5000)), {"asked": 2000}, short(2000, 1000)),
-    "not accepted, there": (ours(64), plugins(capacity(64)), FORGED, Decision()),
-    "not accepted, none": (NO_AMOUNT, plugins(capacity(64)), FORGED, change(64)),
-    "not accepted, zero": (ZERO, plugins(capacity(64)), FORGED, change(64)),
-    "not accepted, less": (ours(10), plugins(capacity(64)), FORGED, change(64)),
-    "without the key, requests raise nothing": (
-        *(NO_AMOUNT, plugins(capacity(10)), {"asked": 40}),
-        short(40, 10, Change(EPC, 10, takes=False)),
-    ),
-    "with the key, nor do they": (ours(10), plugins(capacity(10)), {"asked": 40}, short(40, 10)),
-    "a zero becomes what running pods request": (
-        *(ZERO, plugins(capacity(10)), {"asked": 40}),
-        short(40, 10, Change(EPC, 40, takes=False)),
-    ),
-    "pods not accepted yet keep what is there": (
-        *(ours(64), plugins(capacity(10)), {"asked": 10, "not_accepted": 30}),
-        short(40, 10, Change(EPC, 40, takes=True)),
-    ),
-    "pods not accepted yet keep all": (ours(64), plugins(capacity(10)), {"not_accepted": 70}, short(64, 10)),
-    "pods not accepted yet keep the key": (ours(64), plugins(), {"not_accepted": 1} | LONG, Decision(waits=True)),
+    "the amount is limited": (NO_AMOUNT, MUCH, {}, change(1000)),
+    "less EPC takes some away": (ours(64), LITTLE, {}, change(10, takes=True)),
+    "no less than pods request": (ours(64), LITTLE, {"asked": 40}, short(40, 10, TO_40)),
+    "pods that request all": (ours(64), SOME, {"asked": 64}, Decision()),
+    "beyond the maximum, not written": (ZERO, MUCH, {"asked": 2000}, short(2000, 1000, TO_1000)),
+    "beyond the maximum, it stays": (ours(3000), MUCH, {"asked": 2000}, short(2000, 1000)),
+    "not accepted, there": (ours(64), SOME, FORGED, Decision()),
+    "not accepted, none": (NO_AMOUNT, SOME, FORGED, change(64)),
+    "not accepted, zero": (ZERO, SOME, FORGED, change(64)),
+    "not accepted, less": (ours(10), SOME, FORGED, change(64)),
+    "without the key, requests raise nothing": (NO_AMOUNT, LITTLE, {"asked": 40}, short(40, 10, TO_10)),
+    "with the key, nor do they": (ours(10), LITTLE, {"asked": 40}, short(40, 10)),
+    "a zero becomes what running pods request": (ZERO, LITTLE, {"asked": 40}, short(40, 10, FROM_0_TO_40)),
+    "pods not accepted yet keep what is there": (ours(64), LITTLE, KEEPS_40, short(40, 10, TO_40)),
+    "pods not accepted yet keep all": (ours(64), LITTLE, {"not_accepted": 70}, short(64, 10)),
+    "pods not accepted yet keep the key": (ours(64), NO_PLUGIN, {"not_accepted": 1} | LONG, WAITS),
     "a plugin that does not answer": (ours(64), plugins(silent=1), LONG, Decision()),
     "one that does not answer, one without SGX": (ours(64), plugins(NOTHING, silent=1), LONG, Decision()),
-    "a plugin that was there just now": (ours(64), plugins(), {"missing": 299}, Decision(waits=True)),
-    "a plugin that is gone": (ours(64), plugins(), {"missing": 300}, change(None, takes=True)),
+    "a plugin that was there just now": (ours(64), NO_PLUGIN, {"missing": 299}, WAITS),
+    "a plugin that is gone": (ours(64), NO_PLUGIN, {"missing": 300}, change(None, takes=True)),
     "no SGX counts as gone": (ours(64), plugins(NOTHING), {"missing": 300}, change(None, takes=True)),
-    "the key stays while a pod requests some": (ours(64), plugins(), {"asked": 1} | LONG, Decision(waits=True)),
-    "an offer of nothing keeps what pods request": (
-        ours(64),
-        plugins(capacity(0)),
-        {"asked": 1} | LONG,
-        Decision(waits=True),
-    ),
+    "the key stays while a pod requests some": (ours(64), NO_PLUGIN, {"asked": 1} | LONG, WAITS),
+    "an offer of nothing keeps what pods request": (ours(64), plugins(capacity(0)), {"asked": 1} | LONG, WAITS),
     "and goes without them": (ours(64), plugins(capacity(0)), LONG, change(None, takes=True)),
-    "a key of somebody else stays": (Amount(64, 64), plugins(), LONG, Decision()),
-    "a zero of somebody else stays": (ZERO, plugins(), LONG, Decision()),
-    "a node that has nothing": (NO_AMOUNT, plugins(), LONG, Decision()),
-    "a node that had our key": (Amount(None, None, ours=True), plugins(), LONG, Decision()),
+    "a key of somebody else stays": (Amount(64, 64), NO_PLUGIN, LONG, Decision()),
+    "a zero of somebody else stays": (ZERO, NO_PLUGIN, LONG, Decision()),
+    "a node that has nothing": (NO_AMOUNT, NO_PLUGIN, LONG, Decision()),
+    "a node that had our key": (Amount(None, None, ours=True), NO_PLUGIN, LONG, Decision()),
 }
 
 
@@ -119,16 +103,16 @@ def test_decision(name):
 
 READ_FIRST = Decision(reads=True)
 UNREAD = {
-    "a new amount needs no Pods": (NO_AMOUNT, plugins(capacity(64)), {}, change(64)),
-    "nor does a larger one": (ours(10), plugins(capacity(64)), {}, change(64)),
-    "nor one that is right": (ours(64), plugins(capacity(64)), {}, Decision()),
-    "nor allocatable": (Amount(64, 0, ours=True), plugins(capacity(64)), {}, change(64)),
+    "a new amount needs no Pods": (NO_AMOUNT, SOME, {}, change(64)),
+    "nor does a larger one": (ours(10), SOME, {}, change(64)),
+    "nor one that is right": (ours(64), SOME, {}, Decision()),
+    "nor allocatable": (Amount(64, 0, ours=True), SOME, {}, change(64)),
     "nor devices": (ours(64), plugins(DEVICES), LONG, Decision()),
-    "nor the time until a key goes": (ours(64), plugins(), {"missing": 299}, Decision(waits=True)),
-    "less EPC needs them": (ours(64), plugins(capacity(10)), {}, READ_FIRST),
-    "a zero needs them": (ZERO, plugins(capacity(64)), {}, READ_FIRST),
-    "more than the maximum needs them": (ours(3000), plugins(capacity(5000)), {}, READ_FIRST),
-    "the end of a key needs them": (ours(64), plugins(), {"missing": 300}, READ_FIRST),
+    "nor the time until a key goes": (ours(64), NO_PLUGIN, {"missing": 299}, WAITS),
+    "less EPC needs them": (ours(64), LITTLE, {}, READ_FIRST),
+    "a zero needs them": (ZERO, SOME, {}, READ_FIRST),
+    "more than the maximum needs them": (ours(3000), MUCH, {}, READ_FIRST),
+    "the end of a key needs them": (ours(64), NO_PLUGIN, {"missing": 300}, READ_FIRST),
 }
 
 

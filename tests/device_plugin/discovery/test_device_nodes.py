@@ -1,6 +1,4 @@
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from confcom.device_plugin.discovery.device_nodes import Device, inspect_devices, mounted_noexec
 from confcom.device_plugin.discovery.host import FileStatus
@@ -130,16 +128,3 @@ MOUNTS = {
 def test_noexec_is_read_from_the_mount_that_the_device_is_on(name):
     lines, noexec = MOUNTS[name]
     assert mounted_noexec("\n".join(lines), ENCLAVE) is noexec
-
-
-@settings(max_examples=50)
-@given(st.text(max_size=50), st.integers(0, 0o7777), st.integers(0, 3), st.integers(0, 3))
-def test_any_text_and_status_is_taken(text, mode, uid, gid):
-    files = {"/proc/1/mountinfo": text, "/etc/group": text}
-    host = FakeHost(files, {ENCLAVE: device(mode, uid, gid), PROVISION: device(mode, uid, gid)}, {DRIVER})
-    devices = inspect_devices(host)
-    if devices.healthy(Device.ENCLAVE):
-        assert mode & 0o006 == 0o006, "healthy means that anyone can open it"
-    if devices.healthy(Device.PROVISION):
-        assert mode & 0o006 != 0o006
-        assert mode & 0o060 == 0o060

@@ -132,16 +132,6 @@ def test_one_device_alone_takes_only_its_own_resource(tried, host, watch):
     assert watch.availability[Device.ENCLAVE].code == "device-moved"
 
 
-def test_an_epc_of_another_size_changes_nothing(tried, host, watch):
-    host.entries = set()
-    polls(watch, 1)
-    host.entries, host.files = {DRIVER}, sysfs(56 * MIB)
-    tried.events()
-    polls(watch, 10)
-    assert sorted(tried.events()) == ["device-back"] * 2
-    assert there(watch) == {"enclave", "provision"}
-
-
 def test_changed_permissions_are_told_once_each_and_take_nothing(tried, host, watch):
     host.nodes[ENCLAVE] = device(0o600)
     polls(watch, 3)
