@@ -24,9 +24,9 @@ from confcom.addon.cluster import (
 )
 from testkit import cluster_objects as make
 from testkit.memory_api import MemoryApi
+from testkit.raised import raises
 
 RESOURCE = "confcom.internal/quote_helper_epc_mem_in_MiB"
-ESCAPED = RESOURCE.replace("/", "~1")
 
 
 def a_pod(name, namespace="default", **labels):
@@ -48,24 +48,21 @@ def names(objects):
 
 
 PODS = [a_pod("a", app="x", tier="1"), a_pod("b", app="y"), a_pod("c", "other", app="z"), a_pod("d", "other", app="x")]
+EVENTS = [make.event("a", "FailedCreate", "quota"), make.event("b", "FailedMount", "no secret")]
 
 
 @pytest.mark.parametrize(
-    ("options", "found"),
+    ("kind", "options", "found"),
     [
-        pytest.param({}, "abcd", id="all namespaces"),
-        pytest.param({"namespace": "other"}, "cd", id="one namespace"),
-        pytest.param({"labels": {"app": "x"}}, "ad", id="a label"),
-        pytest.param({"labels": {"app": "x", "tier": "1"}}, "a", id="two labels"),
+        pytest.param(POD, {}, ["a", "b", "c", "d"], id="all namespaces"),
+        pytest.param(POD, {"namespace": "other"}, ["c", "d"], id="one namespace"),
+        pytest.param(POD, {"labels": {"app": "x"}}, ["a", "d"], id="a label"),
+        pytest.param(POD, {"labels": {"app": "x", "tier": "1"}}, ["a"], id="two labels"),
+        pytest.param(EVENT, {"fields": {"reason": "FailedMount"}}, ["b.FailedMount"], id="a field"),
     ],
 )
-def test_lists_select_objects(options, found):
-    assert names(Api(MemoryApi(PODS)).list(POD, **options)) == list(found)
-
-
-def test_lists_of_events_select_by_fields():
-    events = [make.event("a", "FailedCreate", "quota"), make.event("b", "FailedMount", "no secret")]
-    assert names(Api(MemoryApi(events)).list(EVENT, fields={"reason": "FailedMount"})) == ["b.FailedMount"]
+def test_lists_select_objects(kind, options, found):
+    assert names(Api(MemoryApi([*PODS, *EVENTS])).list(kind, **options)) == found
 
 
 def test_lists_come_in_pages_and_name_each_objects_type():
@@ -98,29 +95,6 @@ def test_an_object_is_replaced_only_in_the_version_that_was_read():
     assert memory.find("Lease")[0]["spec"] == {"holderIdentity": "b"}
     memory.remove("Lease", "change")
     assert api.replace(first) is False
-
-
-def test_a_node_status_is_patched_only_if_its_test_holds():
-    memory = MemoryApi([a_node(**{RESOURCE: "0", "cpu": "2"})])
-    path = f"/status/capacity/{ESCAPED}"
-    removal = [{"op": "test", "path": path, "value": "0"}, {"op": "remove", "path": path}]
-    Api(memory).patch_node_status("n1", removal)
-    assert memory.find("Node")[0]["status"]["capacity"] == {"cpu": "2"}
-    memory.put(a_node(**{RESOURCE: "162"}))
-    with pytest.raises(RefusedError):
-        Api(memory).patch_node_status("n1", removal)
-    assert memory.find("Node")[0]["status"]["capacity"] == {RESOURCE: "162"}
-
-
-def test_permissions_logs_pages_and_the_version():
-    denied, logs, pages = {("patch", "nodes/status")}, {"a": "1\n2\n"}, {("a", "metrics"): "up 1\n"}
-    api = Api(MemoryApi([a_pod("a")], denied=denied, logs=logs, pages=pages, version="v1.34.1"))
-    asked = {"verb": "patch", "resource": "nodes", "group": ""}
-    assert api.is_allowed(asked) is True
-    assert api.is_allowed(asked | {"subresource": "status"}) is False
-    assert api.log("a", "default") == "1\n2\n"
-    assert api.probe_page("a", "default", "metrics") == "up 1\n"
-    assert api.server_version() == "v1.34.1"
 
 
 OPERATIONS = {
@@ -179,35 +153,32 @@ def test_each_failure_of_each_operation_is_an_error_of_ours(operation, failure):
 def test_a_refused_connection_is_an_error_of_ours(operation):
     memory = everything()
     memory.unreachable = True
-    with pytest.raises(ClusterAccessError, match="does not answer") as caught:
+    with raises("cluster-request-failed", ClusterAccessError) as caught:
         operation(Api(memory))
+    assert "does not answer" in str(caught.value)
     assert ("networkPolicy.apiServer" in caught.value.why) is (operation is OPERATIONS["page"])
-    assert caught.value.error_code == "cluster-request-failed"
 
 
 @pytest.mark.parametrize("name", sorted(OPERATIONS.keys() - {"delete", "log", "page", "exists"}))
 def test_an_answer_that_is_not_the_api_servers_is_an_error_of_ours(name):
     memory = everything()
     memory.refuse(lambda _: True, 200, "<html>Please log in</html>", plain=True)
-    with pytest.raises(ClusterAccessError) as caught:
+    with raises("answer-not-understood", ClusterAccessError):
         OPERATIONS[name](Api(memory))
-    assert caught.value.error_code == "answer-not-understood"
 
 
-@pytest.mark.parametrize(
-    ("operation", "code"),
-    [
-        pytest.param(lambda api: api.create(a_lease("missing")), "cluster-request-failed", id="namespace is missing"),
-        pytest.param(lambda api: api.merge(POD, "x", {}, "default"), "cluster-request-failed", id="object is missing"),
-        pytest.param(lambda api: api.log("x", "default"), "cluster-request-failed", id="Pod is missing"),
-        pytest.param(lambda api: api.probe_page("a", "default", "x"), "cluster-request-failed", id="page is missing"),
-        pytest.param(lambda api: list(api.list(NODE)), "forbidden", id="permission is missing"),
-    ],
-)
-def test_what_is_missing(operation, code):
-    with pytest.raises(ClusterAccessError) as caught:
-        operation(Api(MemoryApi([a_pod("a")], denied={("list", "nodes")})))
-    assert caught.value.error_code == code
+MISSING = {
+    "namespace": lambda api: api.create(a_lease("missing")),
+    "object": lambda api: api.merge(POD, "x", {}, "default"),
+    "Pod": lambda api: api.log("x", "default"),
+    "page": lambda api: api.probe_page("a", "default", "x"),
+}
+
+
+@pytest.mark.parametrize("operation", MISSING.values(), ids=MISSING)
+def test_what_is_missing(operation):
+    with raises("cluster-request-failed", ClusterAccessError):
+        operation(Api(MemoryApi([a_pod("a")])))
 
 
 KUBECTL = f"""#!{sys.executable} -IS

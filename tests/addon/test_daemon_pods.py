@@ -63,12 +63,6 @@ def test_state_and_reason_by_the_pods_status(status, state, reason):
     assert bool(found.reason) is (state is not PodState.READY)
 
 
-def test_a_pod_that_ends_is_ending_even_while_it_is_ready():
-    pod = make.daemon("device-plugin")
-    pod["metadata"]["deletionTimestamp"] = make.STARTED
-    assert daemon_pod(pod).state is PodState.ENDING
-
-
 @pytest.mark.parametrize(
     ("status", "logged", "warning", "reason", "code"),
     [

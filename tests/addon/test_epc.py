@@ -3,8 +3,6 @@
 import json
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from confcom.addon.epc import (
     NodeEpc,
@@ -63,17 +61,6 @@ def test_without_a_ready_plugin_only_lost_epc_is_a_problem():
     assert [one.code for one in epc_problems(lost, plugin_ready=False)] == ["epc-not-offered"]
     assert [one.code for one in epc_problems(NodeEpc(EPC, 62, 62, 100), plugin_ready=False)] == ["epc-shortfall"]
     assert not list(epc_problems(kept, plugin_ready=False))
-
-
-MIB = st.integers(0, 200)
-
-
-@given(st.tuples(MIB, MIB, MIB), st.none() | st.tuples(st.sampled_from(["device", "capacity"]), MIB), st.booleans())
-def test_a_node_whose_pods_request_more_than_it_offers_is_never_well(amounts, offer, ready):
-    epc = NodeEpc(EPC, *amounts, plugin(offer[0], offered=offer[1]) if offer else None)
-    offered = min(epc.allocatable, epc.plugin.offered) if ready and epc.plugin else epc.allocatable
-    if epc.used > offered:
-        assert list(epc_problems(epc, plugin_ready=ready))
 
 
 ACCOUNTING = {"kind": "device", "choice": "fits-devices", "advertised_mib": 162, "held_back_mib": 3, "reason": "r"}

@@ -10,6 +10,7 @@ import pytest
 from confcom.addon.cluster import ClusterAccessError, ForbiddenError
 from confcom.addon.helm import OVERWRITE, ChartError, Helm, HelmError, Revision, Values, run_helm
 from testkit.memory_api import MemoryApi, cluster_of
+from testkit.raised import raises
 from testkit.waiting import until
 
 CHART_REFUSAL = """Error: execution error at (confcom/templates/checks.yaml:1:1):
@@ -101,9 +102,8 @@ def test_who_is_to_blame_when_it_cannot_be_rendered(helm, release, said, kind, c
 @pytest.mark.parametrize("said", ["level=WARN msg=x\nI1129 10:00 y\nError: timed out\nError: timed out\n", ""])
 def test_a_failed_change_has_helms_own_words(helm, release, said):
     helm.answer = (1, "", said)
-    with pytest.raises(HelmError) as caught:
+    with raises("helm-failed", HelmError) as caught:
         release.rollback(2)
-    assert caught.value.error_code == "helm-failed"
     assert caught.value.why == ("timed out" if said else "helm exited with 1 and said nothing")
 
 
@@ -162,9 +162,8 @@ def test_a_revision(found, expected):
 
 def test_no_helm_is_an_error_of_ours(release, monkeypatch, tmp_path):
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(ClusterAccessError) as caught:
+    with raises("program-not-found", ClusterAccessError):
         Helm(release.cluster, run_helm).version()
-    assert caught.value.error_code == "program-not-found"
 
 
 RUN = """

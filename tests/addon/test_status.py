@@ -165,17 +165,6 @@ def test_no_step_is_done_before_the_daemonset_controller_has_observed_the_templa
     assert [step.done for step in found.steps] == [True, False, True]
 
 
-def test_steps_of_a_node_that_is_not_ready_wait_for_it_and_are_no_update():
-    found = status(node(ready=False), pods=[READY[0], helper(1)], templates=TEMPLATES | {"confcom-quote-helper": "2"})
-    (waits,) = [step for step in found.steps if not step.done]
-    assert (waits.kind, waits.failing) == ("quote helper", False)
-    assert not found.updating
-
-
-def test_a_tainted_node_has_no_steps():
-    assert not status(node(taints=[TAINT]), pods=()).steps
-
-
 def controller(name="c1", *, created="1", **more):
     made = make.pod(name, namespace=SYSTEM, labels=make.labels("controller"), **more)
     made["metadata"]["creationTimestamp"] = created

@@ -1,8 +1,6 @@
 from dataclasses import replace
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from confcom.device_plugin.discovery.epc_discovery import discover
 from confcom.device_plugin.resources import Resource, ResourceKind, ResourceSettings, plan_resources
@@ -88,26 +86,3 @@ def test_a_node_that_would_have_nothing_to_offer_is_refused(mib, reserve):
         with pytest.raises(SettingsError) as caught:
             plan_resources(found(mib), ResourceSettings(accounting=accounting, reserve_mib=reserve))
         assert caught.value.error_code == "no-epc-left"
-
-
-@given(
-    st.integers(1, 1_000_000),
-    st.integers(1, 262_144),
-    st.integers(0, 1000),
-    st.integers(0, 1000),
-    st.sampled_from(AccountingSetting),
-)
-def test_nothing_is_lost_or_invented(mib, maximum, reserve, helper, setting):
-    accounting = AccountingSettings(setting=setting, max_epc_mib=maximum)
-    settings = ResourceSettings(accounting=accounting, reserve_mib=reserve, helper_mib=helper)
-    try:
-        plan = plan_resources(found(mib), settings)
-    except SettingsError:
-        assert mib <= reserve + 2 * helper
-        return
-    assert plan.advertised_mib + plan.set_aside_mib + plan.reserved_mib + plan.held_back_mib == mib
-    devices = sum(resource.count for resource in plan.resources if resource.kind is ResourceKind.EPC)
-    assert devices == (0 if setting is AccountingSetting.CAPACITY else plan.advertised_mib)
-    assert 1 <= plan.advertised_mib <= maximum
-    assert str(mib) in plan.reason
-    assert sum(resource.count for resource in plan.resources if resource.kind is ResourceKind.HELPER) == 2 * helper

@@ -1,12 +1,7 @@
-from dataclasses import replace
-
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from confcom.kubernetes.epc_accounting import (
     AccountingKind,
-    AccountingReason,
     AccountingSetting,
     AccountingSettings,
     ApiVersion,
@@ -120,52 +115,6 @@ def test_decision(row):
     api_server, support, mib, setting, maximum, in_use, *expected = row
     decided = decide(api_server, support, mib, setting=setting, maximum=maximum, in_use=in_use)
     assert list(decided) == expected
-
-
-SETTINGS = st.builds(
-    AccountingSettings,
-    st.sampled_from(AccountingSetting),
-    st.sampled_from([OLD, NEW, None]),
-    st.sampled_from(CapacitySupport),
-    st.none() | st.integers(1, 1_048_576),
-)
-DEVICES_IN_USE = st.builds(EpcInUse, st.integers(0, 300_000), st.booleans()) | st.builds(
-    EpcInUse, st.integers(1, 300_000), st.just(value=True), st.integers(1, 300_000)
-)
-MIB = st.integers(1, 1_048_576)
-
-
-@given(SETTINGS, st.just(NOTHING) | DEVICES_IN_USE | st.just(EpcInUse(capacity_held=True)), MIB)
-def test_what_holds_for_every_decision(settings, in_use, mib):
-    decided = decide_accounting(settings, in_use, mib)
-    offered = decided.offered(mib)
-    least = min(in_use.held_count, 262_144)
-    assert max(1, least) <= offered <= max(mib, least)
-    assert settings.max_epc_mib is None or offered <= max(settings.max_epc_mib, least)
-    assert decided.kind is CAPACITY or offered <= 262_144
-    if in_use.devices_held:
-        assert decided.kind is DEVICE
-    if settings.setting is AUTO and (in_use.devices or in_use.devices_held):
-        assert decided.kind is DEVICE
-        assert settings.max_epc_mib is not None or offered >= min(in_use.devices, mib, 262_144)
-    if in_use.capacity_held:
-        assert offered == min(mib, settings.max_epc_mib or mib)
-        assert decided.kind is CAPACITY
-    if decided.choice is AccountingReason.SET:
-        assert decided.kind is (CAPACITY if settings.setting is SET_CAPACITY else DEVICE)
-
-
-@given(SETTINGS, MIB, st.lists(st.sampled_from(CapacitySupport), min_size=1))
-def test_auto_never_changes_devices_over(settings, mib, supports):
-    settings = replace(settings, setting=AUTO, max_epc_mib=None, support=CapacitySupport.OFFLINE, api_server=None)
-    offered = decide_accounting(settings, NOTHING, mib).offered(mib)
-    for support in supports:
-        for api_server in (OLD, NEW):
-            now = replace(settings, support=support, api_server=api_server)
-            decided = decide_accounting(now, EpcInUse(devices=offered), mib)
-            assert decided.kind is DEVICE
-            assert decided.offered(mib) >= offered
-            offered = decided.offered(mib)
 
 
 @pytest.mark.parametrize(
