@@ -1,10 +1,8 @@
 import logging
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
-from confcom.errors import SettingsError
 from confcom.quote_provider.simulated import SimulatedQuoteProvider
 from confcom.quote_provider.state_directory import ROOT_FOLDER, open_platform
 from confcom.sgx.quote import Quote
@@ -14,9 +12,6 @@ from confcom.simulation.root_seed import SEED
 from confcom.verify.policy import Policy
 from confcom.verify.trust import TrustedRoot
 from confcom.verify.verifier import verify_quote
-from testkit.raised import raises
-
-VECTORS = Path(__file__).parents[1] / "vectors"
 
 APPLICATION = SimulatedEnclave.from_name("application")
 DATA = bytes(range(64))
@@ -43,14 +38,6 @@ def test_quotes_of_another_enclave_verify_by_older_collateral(tmp_path, now, pro
     verdict = verify_quote(quote, TrustedRoot.load(exported.pki.root.pem), exported.collateral(now), policy, now)
     assert verdict.tcb_status == status
     assert verdict.ok is (status == "UpToDate")
-
-
-@pytest.mark.parametrize("name", ["quote_pck_cert_chain.bin", "quote_raw_tcb.bin"])
-def test_the_measurement_of_intels_quoting_enclave_is_refused(name):
-    genuine = Quote.parse((VECTORS / "genuine-quotes" / name).read_bytes()).signature.qe_report_body
-    with raises("intel-identity", SettingsError) as caught:
-        replace(DEFAULT_QE_IDENTITY, mr_enclave=genuine.mr_enclave)
-    assert "MRENCLAVE" in caught.value.what
 
 
 def test_secrets_are_in_no_log_and_no_repr(tmp_path, clock, caplog):

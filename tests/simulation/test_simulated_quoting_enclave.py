@@ -1,5 +1,6 @@
 import hashlib
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -14,6 +15,7 @@ from testkit.raised import raises
 
 DATA = bytes(range(64))
 NONCE = b"sixteen bytes!!!"
+GENUINE = Path(__file__).parents[1] / "vectors" / "genuine-quotes"
 
 
 def test_quote_fits_the_buffers_of_known_clients(any_platform, make_quote):
@@ -90,9 +92,21 @@ def test_updated_quoting_enclave(platform, application, change, new_key, new_tar
         assert after.quote(report, None)[0] != before.quote(report, None)[0]
 
 
-def test_intels_identity_is_refused():
-    with raises("intel-identity", SettingsError, "why", "remedy", naming="MRSIGNER"):
-        replace(DEFAULT_QE_IDENTITY, mr_signer=INTEL_QE_MRSIGNER)
+def measurement(name):
+    return Quote.parse((GENUINE / name).read_bytes()).signature.qe_report_body.mr_enclave
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("mr_signer", INTEL_QE_MRSIGNER),
+        ("mr_enclave", measurement("quote_pck_cert_chain.bin")),
+        ("mr_enclave", measurement("quote_raw_tcb.bin")),
+    ],
+)
+def test_intels_identity_is_refused(field, value):
+    with raises("intel-identity", SettingsError, "why", "remedy", naming=field.replace("_", "").upper()):
+        replace(DEFAULT_QE_IDENTITY, **{field: value})
 
 
 def test_keys_do_not_show(quoting_enclave, platform, seed):

@@ -1,37 +1,51 @@
-import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from confcom.errors import MalformedError
-from confcom.sgx.certificates import INTEL_ROOT_KEY_ID
-from confcom.sgx.pck.chain import PckChain
+from confcom.sgx.certificates import INTEL_ROOT_KEY_ID, name_text
+from confcom.sgx.pck.chain import PckChain, is_issued_by
 from confcom.verify.checks.marks import root_is_marked
 from confcom.verify.files import intel_root
 from confcom.verify.trust import Platform, TrustedRoot, platform_of
 from testkit.raised import raises
+from testkit.verify import tampering
 from testkit.verify.verify_lab import NOW
 
 
 def test_pem_and_der_are_the_same_root(lab):
     root = lab.platform.pki.root
     assert TrustedRoot.load(root.pem) == TrustedRoot.load(root.der)
-    with raises("not-a-root", MalformedError, "remedy"):
-        TrustedRoot.load(lab.platform.pki.pck_chain)
 
 
-@pytest.mark.parametrize(
-    ("data", "code"),
-    [
-        (b"", "not-a-certificate"),
-        (b"garbage", "not-a-certificate"),
-        (b"-----BEGIN CERTIFICATE-----\n", "not-pem"),
-    ],
-)
-def test_other_bytes_are_no_root(data, code):
-    with raises(code, MalformedError, "remedy"):
-        TrustedRoot.load(data)
+def test_what_is_no_root(lab):
+    """dcap-qvl ends the process over a certificate of another issuer, so it must not get that far."""
+    pki = lab.platform.pki
+    for data, code, naming in (
+        (b"", "not-a-certificate", ""),
+        (b"garbage", "not-a-certificate", ""),
+        (b"-----BEGIN CERTIFICATE-----\n", "not-pem", ""),
+        (pki.pck_chain, "not-a-root", ""),
+        (pki.pck_ca.pem, "not-a-root", "SGX PCK Platform CA - NOT INTEL"),
+    ):
+        with raises(code, MalformedError, "remedy", naming=naming):
+            TrustedRoot.load(data)
+
+
+def test_an_intermediate_that_may_not_issue(lab):
+    """Key, names, dates and signatures are as before."""
+    no_ca = tampering.reissued_intermediate(lab, replacing=x509.BasicConstraints(ca=False, path_length=None))
+    silent = tampering.reissued_intermediate(lab, without=x509.BasicConstraints.oid)
+    for intermediate in (no_ca, silent):
+        reason = PckChain(lab.chain[0], (intermediate,), lab.chain[2]).broken_link(lab.chain[2], NOW)
+        assert reason.startswith(name_text(intermediate.subject))
+
+
+def test_a_signature_algorithm_that_nobody_knows_issues_nothing(lab):
+    ecdsa_sha256, unknown = bytes.fromhex("06082a8648ce3d040302"), bytes.fromhex("06082a8648ce3d04037f")
+    der = lab.chain[0].public_bytes(Encoding.DER).replace(ecdsa_sha256, unknown)
+    assert not is_issued_by(x509.load_der_x509_certificate(der), lab.chain[1])
 
 
 def test_a_root_on_another_curve_is_refused():
@@ -41,12 +55,6 @@ def test_a_root_on_another_curve_is_refused():
     builder = builder.serial_number(1).not_valid_before(NOW).not_valid_after(NOW)
     with raises("wrong-curve", MalformedError, "why", "remedy"):
         TrustedRoot.load(builder.sign(key, hashes.SHA256()).public_bytes(Encoding.DER))
-
-
-def test_a_certificate_of_another_issuer_is_no_root(lab):
-    """dcap-qvl ends the process over such an anchor, so it must not get that far."""
-    with raises("not-a-root", MalformedError, "why", "remedy", naming="SGX PCK Platform CA - NOT INTEL"):
-        TrustedRoot.load(lab.platform.pki.pck_ca.pem)
 
 
 def test_the_same_name_in_another_encoding_is_another_issuer(lab):
