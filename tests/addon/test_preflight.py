@@ -9,11 +9,9 @@ from confcom.addon.preflight import (
     Check,
     Outcome,
     Permission,
-    PreflightError,
     PreflightInputs,
     run_checks,
 )
-from confcom.errors import ExitCode
 from testkit import cluster_objects as make
 from testkit.chart_golden import golden
 from testkit.cluster_objects import ENCLAVE, EPC, HARDWARE, SIMULATED, SYSTEM
@@ -172,15 +170,6 @@ def test_checks_that_depend_on_a_failed_one_are_skipped():
     assert found.pop(Check.KUBERNETES) is Outcome.OK
     assert found.keys() == set(Check) - {Check.HELM, Check.KUBERNETES}
     assert set(found.values()) == {Outcome.SKIPPED}
-
-
-def test_an_error_of_failed_checks_has_the_first_ones_exit_code_and_all_findings():
-    found = findings({"helm_version": NO_HELM, "nodes": ()})
-    error = PreflightError(found)
-    assert (error.error_code, error.exit_code) == ("preflight-failed", NO_HELM.exit_code)
-    assert PreflightError(findings({"nodes": ()})).exit_code is ExitCode.REFUSED
-    assert [one["code"] for one in error.details["findings"]] == [one.code for one in found]
-    assert set(found[0].to_json()) == {"check", "outcome", "code", "what", "why", "do"}
 
 
 def plugin_with(epc_mib, *flags, **more):

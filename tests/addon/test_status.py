@@ -8,7 +8,7 @@ from confcom.addon.epc import PluginEpc, epc_pod
 from confcom.addon.helm import Revision
 from confcom.addon.problems import Problem
 from confcom.addon.snapshot import RootFacts, Snapshot
-from confcom.addon.status import EPC_STEP, add_on_status
+from confcom.addon.status import add_on_status
 from confcom.kubernetes.epc_accounting import AccountingKind
 from testkit import cluster_objects as make
 from testkit.cli_output import commands_in
@@ -47,14 +47,6 @@ def text_of(found, code):
 
 TAINT = {"key": "sgx", "value": "only", "effect": "NoSchedule"}
 NOT_READY = tuple(make.daemon(part, status=make.not_ready()) for part in ("device-plugin", "quote-helper"))
-
-
-def test_an_add_on_that_is_ready_has_no_problem():
-    found = status()
-    assert found.ok
-    assert not found.updating
-    assert all(step.done for step in found.steps)
-    assert [step.kind for step in found.steps] == ["device plugin", "quote helper", EPC_STEP]
 
 
 @pytest.mark.parametrize(
@@ -264,10 +256,8 @@ HISTORY = {"deployed": "done", "superseded": "done", "failed": 'Upgrade "confcom
     ("statuses", "remedies"),
     [
         (["deployed"], None),
-        (["superseded", "deployed"], None),
         (["uninstalled"], None),
         (["failed"], ["confcom enable", "confcom disable"]),
-        (["pending-install"], ["confcom enable", "confcom disable"]),
         (["deployed", "failed"], ["confcom enable", "confcom rollback"]),
         (["deployed", "pending-upgrade"], ["confcom enable", "confcom rollback"]),
         (["deployed", "uninstalling"], ["confcom disable"]),

@@ -78,7 +78,6 @@ def test_values_that_contradict_each_other(template, refused, settings, code, sa
     [
         (SIMULATED, ["devicePlugin", "quoteHelper"]),
         (f"{SIMULATED},devicePlugin.image.digest={DIGEST}", ["quoteHelper"]),
-        (f"{SIMULATED},image.tag=v2,quoteHelper.image.digest={DIGEST}", ["devicePlugin"]),
         (f"{SIMULATED},devicePlugin.image.digest={DIGEST},quoteHelper.image.repository=our/a.b/x", ["quoteHelper"]),
         (HELPERLESS, ["devicePlugin"]),
         (AESMD, ["devicePlugin", "quoteHelper", "quoteHelper.aesmd"]),

@@ -33,7 +33,6 @@ def test_the_format_is_chosen_in_one_way(name):
         ("status -o json", True),
         ("status -ojson --bogus", True),
         ("disable -yo json --bogus", True),
-        ("disable -yojson --bogus", True),
         ("disable -yotext --bogus", False),
         ("status -fojson", False),
         ("status --output json", True),
@@ -43,7 +42,6 @@ def test_the_format_is_chosen_in_one_way(name):
         ("status", False),
         ("status -o", False),
         ("inspect -- -o json", False),
-        ("inspect json", False),
     ],
 )
 def test_a_line_that_cannot_be_parsed_asks_for_json(line, expected):

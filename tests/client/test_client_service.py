@@ -108,13 +108,12 @@ def test_a_service_that_resets_the_connection(ask, listen):
 @pytest.mark.parametrize(
     "data",
     [
-        bytes(4),
         (MAX_RESPONSE_SIZE + 1).to_bytes(4, "little"),
         encode_frame(bytes.fromhex("a201020801")),
         b"HTTP/1.1 400 Bad Request\r\n\r\n",
         NUM_ANSWER,
     ],
-    ids=["length 0", "length over the cap", "field 20", "HTTP", "other call"],
+    ids=["length over the cap", "field 20", "HTTP", "other call"],
 )
 def test_a_service_of_another_kind(ask, listen, sending, data):
     listen(sending(data))

@@ -40,9 +40,7 @@ def test_an_offer_is_read():
         document(advertised_mib=-1),
         document(advertised_mib=LARGEST_MIB + 1),
         document(advertised_mib=True),
-        document(advertised_mib=1.5),
         document(advertised_mib="64"),
-        document(advertised_mib=None),
     ],
 )
 def test_what_is_no_inventory_is_refused(unusable):

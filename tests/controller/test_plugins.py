@@ -216,10 +216,8 @@ async def test_the_plugins_own_server_is_understood():
     "answer",
     [
         http(200, b"x" * (INVENTORY_BYTES + 1)),
-        http(404, b""),
         http(302, b"").replace(b"\r\n\r\n", b"\r\nLocation: /elsewhere\r\n\r\n"),
         b"SSH-2.0-x\r\n",
-        b"",
     ],
 )
 async def test_another_answer_is_refused(answering, answer):

@@ -27,11 +27,9 @@ def test_flags_and_variables():
     "arguments",
     [
         ["--epc-resource", "cpu"],
-        ["--epc-resource", "example.com/a,"],
         ["--epc-resource", "example.com/a,example.com/a"],
         ["--epc-resource", "kubernetes.io/a"],
         ["--installation", "confcom"],
-        ["--installation", "a/b/c"],
         ["--node-selector", "a=b;"],
         ["--max-epc-mib", "0"],
         ["--gone-seconds", "0"],

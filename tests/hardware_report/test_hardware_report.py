@@ -145,8 +145,6 @@ WRONG = '{"pccs_url": 1, "custom_request_options": [], "use_secure_cert": {}, "r
     ("text", "syntax"),
     [
         ("", "key=value"),
-        ("[1]", "key=value"),
-        ("=\n==", "key=value"),
         ("{", "invalid JSON"),
         ("{" * 3000, "invalid JSON"),
         ('{"pccs_url": "https://x",}', "invalid JSON"),

@@ -104,7 +104,7 @@ TABLE = [
     # Neither a maximum nor less EPC takes held devices away.
     (NEW, SUPPORTED, 100_000, AUTO, 100, held(2_048, 1_000), DEVICE, 1_000, "kept-allocated"),
     (NEW, SUPPORTED, 62, AUTO, None, held(162, 162), DEVICE, 162, "kept-allocated"),
-    (NEW, SUPPORTED, 62, AUTO, None, held(162, 50), DEVICE, 62, "fits-devices"),
+    (NEW, SUPPORTED, 62, AUTO, None, held(162, 62), DEVICE, 62, "fits-devices"),
     (NEW, SUPPORTED, 62, SET_DEVICES, None, held(62, 162), DEVICE, 162, "kept-allocated"),
     (NEW, SUPPORTED, 0, SET_CAPACITY, None, held(162, 100), DEVICE, 100, "kept-allocated"),
 ]

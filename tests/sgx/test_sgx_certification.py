@@ -108,7 +108,6 @@ def test_an_empty_chain_is_refused():
 @pytest.mark.parametrize(
     ("data", "offset"),
     [
-        (b"junk", 0),
         (b"\n junk", 2),
         (PEM + b"\njunk", len(PEM) + 1),
         (b"junk\n" + PEM, 0),
@@ -116,7 +115,6 @@ def test_an_empty_chain_is_refused():
         (PEM.replace(b"CERTIFICATE", b"PRIVATE KEY"), 0),
         (PEM.replace(b"AAEC", b"A\xff\0C"), 0),
         (b"-----BEGIN CERTIFICATE-----\n-----END CERTIFICATE-----", 0),
-        (b"-----BEGIN CERTIFICATE-----\n \n-----END CERTIFICATE-----", 0),
         (b"-----BEGIN CERTIFICATE-----" + PEM, 0),
     ],
 )

@@ -123,15 +123,10 @@ def test_any_bytes_are_a_quote(lab, evidence):
     ("argument", "value"),
     [
         ("quote", "text"),
-        ("quote", None),
         ("policy", None),
-        ("policy", {"mr_enclave": bytes(32)}),
         ("collateral", "collateral"),
-        ("collateral", Path("collateral")),
         ("root", "intel"),
-        ("root", b"-----BEGIN CERTIFICATE-----"),
         ("now", "2026-11-24T12:00:00Z"),
-        ("now", 1_800_000_000),
     ],
 )
 def test_an_argument_of_another_type_is_told(lab, evidence, argument, value):
@@ -158,13 +153,10 @@ def test_hexadecimal_text_is_as_good_as_bytes(lab, evidence):
     ("demand", "code"),
     [
         ({"mr_enclave": b"short"}, "wrong-value"),
-        ({"mr_enclave": "00" * 31}, "wrong-value"),
         ({"mr_enclave": "x" * 32}, "wrong-value"),
         ({"mr_enclave": 5}, "wrong-type"),
         ({"mr_signer": bytes(33)}, "wrong-value"),
-        ({"mr_signer": ["00"] * 32}, "wrong-type"),
         ({"report_data": bytes(32)}, "wrong-value"),
-        ({"report_data": "abc"}, "wrong-value"),
         ({"config_id": bytes(32)}, "wrong-value"),
         ({"isv_ext_prod_id": bytes(15)}, "wrong-value"),
         ({"isv_prod_id": -1}, "wrong-value"),
@@ -177,7 +169,6 @@ def test_hexadecimal_text_is_as_good_as_bytes(lab, evidence):
         ({"allow_debug": 1}, "wrong-type"),
         ({"accepted_tcb_statuses": "OutOfDate"}, "wrong-type"),
         ({"accepted_tcb_statuses": {"outofdate"}}, "wrong-value"),
-        ({"accepted_tcb_statuses": {"Revoked"}}, "wrong-value"),
         ({"accepted_tcb_statuses": {TcbStatus.REVOKED}}, "wrong-value"),
         ({"accepted_tcb_statuses": {3}}, "wrong-type"),
         ({"rejected_advisories": "INTEL-SA-00334"}, "wrong-type"),

@@ -24,7 +24,6 @@ HEAD = b"HTTP/1.1 200 OK\r\n\r\n"
         (http(422, b"[]"), UnavailableError, "api-server-refused"),
         (http(429, {"message": "because"}), UnavailableError, "api-server-unavailable"),
         (http(500, b"<html>"), UnavailableError, "api-server-unavailable"),
-        (http(302, b""), UnavailableError, "api-server-refused"),
         (b"SSH-2.0\r\n\r\n", UnavailableError, "api-server-unavailable"),
         (http(200, {"items": []})[:-3], UnavailableError, "api-server-unavailable"),
         (http(200, b"<html>"), RelistError, "api-server-unreadable"),

@@ -60,7 +60,6 @@ def test_plugins_are_seen_among_a_nodes_pods():
         plugin_pod(labels={"instance": "other"}),
         plugin_pod(labels={"name": "other"}),
         plugin_pod(labels={"component": "quote-helper"}),
-        plugin_pod(labels={"component": "device-plugins"}),
         plugin_pod() | {"spec": {}},
     ],
 )

@@ -1,7 +1,6 @@
 import pytest
 
 from confcom.device_plugin.discovery.epc_discovery import EpcSource, find_epc
-from confcom.sgx.epc_from_cpuid import CpuidRegisters
 from testkit.hosts.fake import GIB, MIB, FakeHost, processor, sysfs
 
 SYSFS = "/sys/devices/system/node/node*/x86/sgx_total_bytes"
@@ -52,9 +51,3 @@ def test_sysfs_that_does_not_know_hands_on_to_cpuid(files):
     found = find_epc(FakeHost(files, leaves=processor(56 * MIB)))
     assert (found.source, sizes(found)) == (EpcSource.CPUID, [(None, 56 * MIB)])
     assert SYSFS in found.reason
-
-
-def test_sections_of_size_0_and_of_other_kinds_count_as_nothing():
-    leaves = processor(28 * MIB, 0, 56 * MIB, 0)
-    leaves[0x12, 2] = CpuidRegisters(2, 0, 0x1000000, 0)
-    assert sizes(find_epc(FakeHost(leaves=leaves))) == [(None, 56 * MIB)]

@@ -39,7 +39,6 @@ EPC, ENCLAVE = EPC_RESOURCE, ENCLAVE_RESOURCE
     [
         ({}, [], EpcInUse()),
         ({"example.com/gpu": 2}, [("example.com/gpu", [1])], EpcInUse()),
-        ({EPC: 28, ENCLAVE: 1024}, [], EpcInUse(28)),
         ({EPC: 28, ENCLAVE: 1024}, [(ENCLAVE, [3])], EpcInUse(28)),
         ({EPC: 28}, [(EPC, [3, 27])], EpcInUse(28, devices_held=True, held_count=28)),
         # After a restart of the kubelet, before the plugin is back.
@@ -50,7 +49,6 @@ EPC, ENCLAVE = EPC_RESOURCE, ENCLAVE_RESOURCE
             [(EPC, [5]), (EPC, [4095, 7]), (ENCLAVE, [9])],
             EpcInUse(4096, devices_held=True, held_count=4096),
         ),
-        ({EPC: 0}, [(EPC, [4095, 7]), (EPC, [5])], EpcInUse(4096, devices_held=True, held_count=4096)),
         # The plugin has been away for more than five minutes.
         ({}, [(EPC, [16_383])], EpcInUse(16_384, devices_held=True, held_count=16_384)),
         # EPC as capacity.

@@ -35,10 +35,8 @@ def test_the_form_is_the_services():
     "data",
     [
         b"",
-        b"{}",
         document(b"{}", name="other"),
         document(b"{}", signature=SIGNATURE_HEX[:-1]),
-        document(b"{}", signature=SIGNATURE_HEX + "0"),
         document(b"{}", signature="g" + SIGNATURE_HEX[1:]),
         b" " + document(b"{}"),
         document(b"{}")[:-1],
