@@ -5,8 +5,7 @@ import dataclasses
 import json
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from confcom.kubelet_api.checkpoint import CHECKPOINT_NAME, decode_checkpoint
 from confcom.kubelet_api.services import KUBELET_SOCKET_NAME
@@ -22,45 +21,16 @@ class PodSeen:
     restarts: int = 0
 
 
-class Kubelet(Protocol):
-    """One node with its kubelet, and the API by which it is told what to run."""
-
-    directory: Path
-    """The device plugin directory, as this process reaches it."""
-    image: str
-    """An image that has /bin/sh."""
-    node_name: str
-    patience: float
-    """Seconds within which what must happen has happened."""
-    report_seconds: float
-    """Seconds until a change that the kubelet has seen is in the API for certain."""
-    removal_patience: float
-    """Seconds within which a resource whose plugin is gone has gone too."""
-
-    async def counts(self, resource: str) -> tuple[int | None, int | None]:
-        """Capacity and allocatable of the node; None where it has no such resource."""
-
-    async def apply(self, manifest: Mapping[str, Any]) -> None:
-        """Create a pod."""
-
-    async def pod(self, name: str) -> PodSeen:
-        """Its status now."""
-
-    async def log(self, name: str, container: str) -> str:
-        """What a container has printed."""
-
-    async def delete(self, name: str) -> None:
-        """End a pod; returns when it is gone."""
-
-    async def restart(self) -> None:
-        """Restart the kubelet; returns when it answers again."""
-
-
 @dataclasses.dataclass(slots=True)
 class Bench:
     """A kubelet with the steps that every case takes."""
 
-    kubelet: Kubelet
+    kubelet: Any
+    """One node with its kubelet: the device plugin `directory`, an `image` that has /bin/sh, the `node_name`, and the
+    seconds within which something has happened (`patience`), is in the API for certain (`report_seconds`), and a
+    resource whose plugin is gone has gone too (`removal_patience`). Its coroutines: `counts` gives capacity and
+    allocatable of a resource, each None where there is none; `apply`, `pod` (a PodSeen) and `log` are about pods;
+    `delete` returns when the pod is gone, and `restart` when the kubelet answers again."""
     make_plugin: Callable[..., Awaitable[Any]]
     unique: str
     """Part of every name, so that cases do not meet."""

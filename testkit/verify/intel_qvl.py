@@ -16,13 +16,10 @@ AVAILABLE = sgx_dcap_quote_verify is not None
 WHY_NOT = "Intel's QVL (sgx-dcap-quote-verify-python) exists for CPython 3.11 on x86-64 Linux only"
 
 
-def rejections(evidence, untouched):
-    """What QVL finds wrong, by its four checks (certificates, TCB info, QE identity, quote); nothing if it accepts.
-
-    QVL wants the certificates beside the quote. If the quote was cut, they are those of the untouched one.
-    """
+def rejections(evidence):
+    """What QVL finds wrong, by its four checks (certificates, TCB info, QE identity, quote); nothing if it accepts."""
     collateral = evidence.collateral
-    leaf, *signers = _CERTIFICATE.findall(evidence.quote) or _CERTIFICATE.findall(untouched.quote)
+    leaf, *signers = _CERTIFICATE.findall(evidence.quote)
     try:
         result = sgx_dcap_quote_verify.verify(
             trusted_root_ca_certificate=evidence.root.public_bytes(Encoding.PEM).decode(),

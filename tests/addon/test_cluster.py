@@ -288,9 +288,9 @@ NO_CLUSTER = {
 }
 
 
-@pytest.mark.parametrize("name", NO_CLUSTER)
-def test_why_there_is_no_cluster(kubectl, monkeypatch, name):
-    files, login, code, why = NO_CLUSTER[name]
+@pytest.mark.parametrize("row", NO_CLUSTER.values(), ids=NO_CLUSTER)
+def test_why_there_is_no_cluster(kubectl, monkeypatch, row):
+    files, login, code, why = row
     for file, content in files.items():
         (kubectl.folder / file).unlink() if content is None else kubectl.write(file, content)
     if "in Pod" in files:

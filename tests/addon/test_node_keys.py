@@ -50,9 +50,8 @@ STAGES = {
 }
 
 
-@pytest.mark.parametrize("name", STAGES)
-def test_stages(name):
-    found, options, stage, names, others = STAGES[name]
+@pytest.mark.parametrize(("found", "options", "stage", "names", "others"), STAGES.values(), ids=STAGES)
+def test_stages(found, options, stage, names, others):
     keys = node_keys(found, **options)
     assert (keys.names, keys.others) == (names, others)
     assert keys.stage is stage or not names
@@ -72,9 +71,8 @@ REMOVALS = {
 }
 
 
-@pytest.mark.parametrize("name", REMOVALS)
-def test_a_patch_tests_each_key_before_it_removes_it(name):
-    found, value = REMOVALS[name]
+@pytest.mark.parametrize(("found", "value"), REMOVALS.values(), ids=REMOVALS)
+def test_a_patch_tests_each_key_before_it_removes_it(found, value):
     paths = [f"/status/{part}/{EPC.replace('/', '~1')}" for part in ("capacity", "allocatable")]
     steps = [({"op": "test", "path": path, "value": value}, {"op": "remove", "path": path}) for path in paths]
     assert removal(found) == ([] if value is None else [step for both in steps for step in both])

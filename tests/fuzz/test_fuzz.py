@@ -41,8 +41,7 @@ INPUTS = {
 }
 
 
-@pytest.mark.parametrize("name", INPUTS)
-def test_inputs_of_interest(name):
-    pieces, ending, outcome = INPUTS[name]
+@pytest.mark.parametrize(("pieces", "ending", "outcome"), INPUTS.values(), ids=INPUTS)
+def test_inputs_of_interest(pieces, ending, outcome):
     sent = Input(tuple(map(bytes.fromhex, pieces.split("+"))), ending)
     assert SessionTarget(1).run(sent) == (outcome, "")

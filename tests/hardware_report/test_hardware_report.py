@@ -4,7 +4,6 @@ import os
 import pytest
 
 from confcom.aesm.error_code import AesmErrorCode as Code
-from confcom.hardware_report import system
 from confcom.hardware_report.report import query_rpm, text_lines
 from confcom.sgx.epc_from_cpuid import MIB, CpuidRegisters
 from testkit.hosts.sgx_node import EPC, NO_SGX
@@ -223,31 +222,20 @@ def test_a_path_that_no_socket_can_have(node, tmp_path):
     assert node.facts("aesm") == {"failed": "socket-path-unusable"}
 
 
-class Denying:
-    """The module os, which is denied a path."""
-
-    def __init__(self, path):
-        self._path = path
-
-    def __getattr__(self, name):
-        return getattr(os, name)
-
-    def open(self, path, flags):
-        return os.open(self._permitted(path), flags)
-
-    def listdir(self, path):
-        return os.listdir(self._permitted(path))  # noqa: PTH208 # what is stood in for
-
-    def _permitted(self, path):
-        if str(path) == self._path:
-            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
-        return path
-
-
 @pytest.mark.parametrize("denied", ["/sys/devices/system/node", "/etc/aesmd.conf", "/etc/udev/rules.d"])
 def test_a_denied_file_is_a_fact(node, monkeypatch, denied):
     """As for a user who is not root."""
-    monkeypatch.setattr(system, "os", Denying(str(node.root) + denied))
+
+    def refusing(call):
+        def called(path, *more, **options):
+            if str(path) == f"{node.root}{denied}":
+                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+            return call(path, *more, **options)
+
+        return called
+
+    for name in ("open", "listdir"):
+        monkeypatch.setattr(os, name, refusing(getattr(os, name)))
     assert node.facts("unread") == {denied: "Permission denied"}
 
 

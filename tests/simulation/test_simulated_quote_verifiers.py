@@ -35,4 +35,4 @@ def test_collateral_of_any_period_is_accepted_for_two_weeks(platform, now, make_
 @pytest.mark.skipif(not intel_qvl.AVAILABLE, reason=intel_qvl.WHY_NOT)
 def test_intels_own_library_accepts_under_the_simulated_root(any_platform, now, make_quote):
     evidence = Evidence(make_quote(any_platform), any_platform.pki.root.certificate, any_platform.collateral(now), now)
-    assert intel_qvl.rejections(evidence, evidence) == []
+    assert intel_qvl.rejections(evidence) == []

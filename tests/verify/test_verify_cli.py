@@ -87,9 +87,9 @@ OUTCOMES = {
 }
 
 
-@pytest.mark.parametrize("name", OUTCOMES)
-def test_options_reach_the_policy(files, demands, name):
-    kept, more, given, exit_code, codes = OUTCOMES[name]
+@pytest.mark.parametrize("row", OUTCOMES.values(), ids=OUTCOMES)
+def test_options_reach_the_policy(files, demands, row):
+    kept, more, given, exit_code, codes = row
     result = verify(files, *demands[kept], *more, "--output", "json", **given)
     assert (result.exit_code, failed(json.loads(result.stdout))) == (exit_code, codes)
 

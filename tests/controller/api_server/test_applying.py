@@ -115,9 +115,8 @@ TAKEN = {
 }
 
 
-@pytest.mark.parametrize("name", TAKEN)
-async def test_what_is_taken_is_decided_by_the_pods_of_the_node(setting, name):
-    pods, amount = TAKEN[name]
+@pytest.mark.parametrize(("pods", "amount"), TAKEN.values(), ids=TAKEN)
+async def test_what_is_taken_is_decided_by_the_pods_of_the_node(setting, pods, amount):
     setting.has(written("64"), 10)
     setting.runs(*pods)
     await setting.apply()

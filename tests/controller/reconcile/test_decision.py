@@ -95,9 +95,8 @@ TABLE = {
 }
 
 
-@pytest.mark.parametrize("name", TABLE)
-def test_decision(name):
-    amount, found, circumstances, expected = TABLE[name]
+@pytest.mark.parametrize(("amount", "found", "circumstances", "expected"), TABLE.values(), ids=TABLE)
+def test_decision(amount, found, circumstances, expected):
     assert decided(amount, found, **circumstances) == expected
 
 
@@ -116,9 +115,8 @@ UNREAD = {
 }
 
 
-@pytest.mark.parametrize("name", UNREAD)
-def test_what_is_decided_without_the_nodes_pods(name):
-    amount, found, circumstances, expected = UNREAD[name]
+@pytest.mark.parametrize(("amount", "found", "circumstances", "expected"), UNREAD.values(), ids=UNREAD)
+def test_what_is_decided_without_the_nodes_pods(amount, found, circumstances, expected):
     assert decided(amount, found, read=False, **circumstances) == expected
 
 

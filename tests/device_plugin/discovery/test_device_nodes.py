@@ -110,7 +110,6 @@ MOUNTS = {
 }
 
 
-@pytest.mark.parametrize("name", MOUNTS)
-def test_noexec_is_read_from_the_mount_that_the_device_is_on(name):
-    lines, noexec = MOUNTS[name]
+@pytest.mark.parametrize(("lines", "noexec"), MOUNTS.values(), ids=MOUNTS)
+def test_noexec_is_read_from_the_mount_that_the_device_is_on(lines, noexec):
     assert mounted_noexec("\n".join(lines), ENCLAVE) is noexec

@@ -57,9 +57,8 @@ UNUSABLE = {
 }
 
 
-@pytest.mark.parametrize("name", UNUSABLE)
-def test_a_node_without_usable_sgx_says_why(name):
-    host, code = UNUSABLE[name]
+@pytest.mark.parametrize(("host", "code"), UNUSABLE.values(), ids=UNUSABLE)
+def test_a_node_without_usable_sgx_says_why(host, code):
     with pytest.raises(NoSgxError) as caught:
         discover(host, simulated_epc_mib=None)
     assert caught.value.error_code == code
