@@ -40,6 +40,7 @@ def test_the_default_maximum_stalls_no_kubelet(mib, advertised):
     plan = plan_resources(found(mib))
     assert (plan.advertised_mib, plan.held_back_mib) == (advertised, mib - 6 - advertised)
     assert plan.stall_seconds <= 0.51
+    assert f"{advertised} of {mib} MiB" in plan.reason
 
 
 CAPACITY = AccountingSettings(setting=AccountingSetting.CAPACITY)
