@@ -12,7 +12,6 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +20,8 @@ import yaml
 
 from bench.load import WrongAnswerError
 from bench.machine import cpu_seconds
-from bench.report import Goal, Section, exit_code_of, in_turn, publish, say_as
+from bench.report import Goal, Measured, Section, command_line, in_turn, run, say
 from bench.worst_objects import LARGEST, WORST
-from confcom.errors import ExitCode
 from e2e.cluster.tools import versions
 from e2e.plain_api_server import PlainApiServer, serving
 
@@ -56,41 +54,25 @@ PATHS = {
     "CronJob": "/apis/batch/v1/namespaces/{}/cronjobs",
 }
 IN_FORCE_SECONDS = 15.0
-ROUNDS = 3
 SOURCE = "expression '"
 """Before a policy's source, in what an API server says of an expression that fails."""
 
-say = say_as("bench")
 
-
-def main(arguments: Sequence[str]) -> int:
-    """Measure, print a table, write JSON. An answer that shows a policy's source is a failure."""
-    known = versions()
-    parser = argparse.ArgumentParser(prog="python -m bench.admission", description=__doc__)
-    parser.add_argument("--kubernetes", choices=known, default=next(iter(known)), help="default: %(default)s")
-    parser.add_argument("--rounds", type=int, default=ROUNDS, metavar="N", help="default: %(default)s")
-    parser.add_argument("--size", type=int, default=LARGEST, metavar="BYTES", help="default: %(default)s, the largest")
-    parser.add_argument("--only", default="", metavar="TEXT", help="objects whose name has this in it")
-    parser.add_argument("--output", type=Path, metavar="FILE", help="where the JSON goes (default: in bench/results)")
-    options = parser.parse_args(arguments)
+def measure(options: argparse.Namespace) -> Measured:
+    """Measure; an answer that shows a policy's source is a failure."""
     chosen = [one for one in WORST if options.only in one.name]
     goals = dict.fromkeys((one.name for one in chosen), GOAL)
     section = Section(f"Kubernetes {options.kubernetes}, requests of {options.size} bytes", [ADDED], goals)
-
-    def work() -> int:
-        folder = tempfile.TemporaryDirectory()
-        with folder, serving(Path(folder.name), niceness=0, kubernetes=known[options.kubernetes]) as server:
-            install(server)
-            for worst in chosen:
-                say(worst.name)
-                measure(section, server, worst.name, worst.body(options.size), options.rounds)
-        publish("admission", [section], options.output)
-        return ExitCode.OK
-
-    return exit_code_of(work, say)
+    folder = tempfile.TemporaryDirectory()
+    with folder, serving(Path(folder.name), niceness=0, kubernetes=versions()[options.kubernetes]) as server:
+        install(server)
+        for worst in chosen:
+            say(worst.name)
+            measure_object(section, server, worst.name, worst.body(options.size), options.rounds)
+    return [section], {}
 
 
-def measure(section: Section, server: PlainApiServer, name: str, body: bytes, rounds: int) -> None:
+def measure_object(section: Section, server: PlainApiServer, name: str, body: bytes, rounds: int) -> None:
     """Add the rows of one object: time that the policies add, time with trivial ones, and CPU of both."""
     path, pid = PATHS[json.loads(body)["kind"]], server.pid
     took: dict[str, list[tuple[float, float]]] = {OURS: [], TRIVIAL: []}
@@ -106,11 +88,7 @@ def measure(section: Section, server: PlainApiServer, name: str, body: bytes, ro
 
 
 def ask(client: httpx2.Client, path: str, body: bytes) -> float:
-    """How long a dry run takes.
-
-    Raises:
-        WrongAnswerError: the answer shows the source of a policy.
-    """
+    """How long a dry run takes."""
     begun = time.monotonic()
     answer = client.post(path, params={"dryRun": "All"}, content=body, headers={"Content-Type": "application/json"})
     seconds = time.monotonic() - begun
@@ -165,4 +143,10 @@ def trivial() -> list[dict[str, Any]]:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    parser = command_line("bench.admission", __doc__)
+    known = list(versions())
+    parser.add_argument("--kubernetes", choices=known, default=known[0], help="default: %(default)s")
+    parser.add_argument("--rounds", type=int, default=3, metavar="N", help="default: %(default)s")
+    parser.add_argument("--size", type=int, default=LARGEST, metavar="BYTES", help="default: %(default)s, the largest")
+    parser.add_argument("--only", default="", metavar="TEXT", help="objects whose name has this in it")
+    sys.exit(run(parser, measure))

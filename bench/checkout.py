@@ -11,7 +11,6 @@ from confcom.errors import SettingsError
 
 THIS, OTHER = "this one", "the other"
 """Names of the two sides in tables and JSON."""
-HELPER, PLUGIN = "confcom.quote_helper", "confcom.device_plugin"
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,12 +12,12 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from bench.api_objects import in_parallel, make_node, make_pod
 from bench.machine import cpu_seconds, resident_bytes
-from bench.report import Section, publish, say_as
+from bench.report import Measured, Section, command_line, run, say
 from e2e.plain_api_server import PlainApiServer, serving
 from e2e.plain_controller import EPC, MERGE, SYSTEM, USER, Objects, Plugins, controlling, install, inventory
 from e2e.relay import Relay
@@ -35,27 +35,17 @@ POLL_SECONDS = 0.02
 EPC_MIB = 262_144
 """Of each node."""
 
-say = say_as("bench")
 
-
-def main(arguments: Sequence[str]) -> int:
-    parser = argparse.ArgumentParser(prog="python -m bench.controller", description=__doc__)
-    parser.add_argument("--nodes", type=int, default=5000, metavar="N", help="default: %(default)s")
-    parser.add_argument("--pods", type=int, default=20000, metavar="N", help="tenants' Pods (default: %(default)s)")
-    parser.add_argument("--plugins", type=int, default=4900, metavar="N", help="nodes with a plugin at the start")
-    parser.add_argument("--output", type=Path, metavar="FILE", help="where the JSON goes (default: in bench/results)")
-    options = parser.parse_args(arguments)
+def measure(options: argparse.Namespace) -> Measured:
     with (
         tempfile.TemporaryDirectory() as folder,
         serving(Path(folder), [USER]) as server,
         Plugins().answering() as plugins,
     ):
-        section = measure(server, plugins, options)
-    publish("controller", [section], options.output)
-    return 0
+        return [measure_controller(server, plugins, options)], {}
 
 
-def measure(server: PlainApiServer, plugins: Plugins, options: argparse.Namespace) -> Section:
+def measure_controller(server: PlainApiServer, plugins: Plugins, options: argparse.Namespace) -> Section:
     """Fill the API server, run the controller, and measure."""
     title = f"Controller: {options.nodes} nodes, {options.plugins} of them with a plugin, {options.pods} Pods"
     side = "controller"
@@ -175,4 +165,8 @@ def _repeating(server: PlainApiServer, rate: float, change: Callable[[Objects, i
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    parser = command_line("bench.controller", __doc__)
+    parser.add_argument("--nodes", type=int, default=5000, metavar="N", help="default: %(default)s")
+    parser.add_argument("--pods", type=int, default=20000, metavar="N", help="tenants' Pods (default: %(default)s)")
+    parser.add_argument("--plugins", type=int, default=4900, metavar="N", help="nodes with a plugin at the start")
+    sys.exit(run(parser, measure))

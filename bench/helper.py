@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import contextlib
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from bench.checkout import OTHER, THIS, Checkout
-from bench.load import PreparedQuote, WrongAnswerError, prepare, serve_all, target_of
+from bench.load import Latency, PreparedQuote, WrongAnswerError, prepare, serve_all, target_of
 from bench.machine import Cores, cpu_when_idle, on_core, resident_bytes, seconds_per_signature
-from bench.report import Goal, Section, in_turn
+from bench.report import Goal, Section, in_turn, say
 from bench.serving import Place, Server, verify_sample
-from bench.summary import Latency
 from testkit.replay.clients import (
     FORTANIX,
     GRAMINE,
@@ -44,14 +43,7 @@ WHOLE: Sequence[ClientSequence] = (OPEN_ENCLAVE, GRAMINE, FORTANIX)
 GOALS = {f"{CPU}: {DEFAULT}": Goal(3.5), MEMORY: Goal(45.0), START: Goal(150.0)}
 
 
-def measure_helper(
-    sides: Mapping[str, Checkout], rounds: int, directory: Path, say: Callable[[str], None]
-) -> list[Section]:
-    """Measure all of it.
-
-    Raises:
-        WrongAnswerError: a server gave an answer that is none, or a quote that does not verify.
-    """
+def measure_helper(sides: Mapping[str, Checkout], rounds: int, directory: Path) -> list[Section]:
     cores = Cores.choose()
     place = Place.create(directory, cores.server)
     section = Section(f"Quote helper: {QUOTES} quotes by {CLIENTS} clients in each round", [THIS, OTHER], GOALS)
@@ -66,10 +58,10 @@ def measure_helper(
         with on_core(cores.clients):
             for number in range(rounds):
                 say(f"round {number + 1} of {rounds} over {len(servers)} servers")
-                for side, server in in_turn(list(defaults.items()), number):
+                for side, server in in_turn(defaults.items(), number):
                     _time_calls(section, side, server)
                 prepared = prepare(target, size, QUOTES)
-                _load(section, in_turn(list(servers.items()), number), prepared, cores, sample)
+                _load(section, in_turn(servers.items(), number), prepared, cores, sample)
     say(f"verifying {len(sample)} quotes")
     verify_sample(sample, place.state_dir)
     return [section]
@@ -77,7 +69,7 @@ def measure_helper(
 
 def _time_starts(section: Section, sides: Mapping[str, Checkout], place: Place, times: int) -> None:
     for number in range(times + 1):
-        for side, checkout in in_turn(list(sides.items()), number):
+        for side, checkout in in_turn(sides.items(), number):
             with place.helper(f"start-{number}-{len(side)}", checkout) as server:
                 if number:  # the first start makes the byte code, which images have
                     section.add(side, START, "ms", server.start_seconds * 1e3)

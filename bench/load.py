@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import secrets
 import select
 import socket
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -34,6 +36,23 @@ class PreparedQuote:
     frame: bytes
     report_body: bytes
     report_data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Latency:
+    count: int
+    p50: float
+    p99: float
+    longest: float
+
+    @classmethod
+    def of(cls, seconds: Sequence[float]) -> Latency:
+        """Of any number of calls; all zeros of none."""
+        if not seconds:
+            return cls(0, 0.0, 0.0, 0.0)
+        ordered = sorted(seconds)
+        p50, p99 = (ordered[math.ceil(share * len(ordered)) - 1] for share in (0.5, 0.99))  # the nearest rank
+        return cls(len(ordered), p50, p99, ordered[-1])
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,11 +90,7 @@ def prepare(target: TargetInfo, quote_size: int, count: int) -> list[PreparedQuo
 
 
 def serve_all(path: Path, prepared: list[PreparedQuote], *, clients: int) -> Served:
-    """Ask for all of them, `clients` at a time: whoever has its answer is followed by the next at once.
-
-    Raises:
-        WrongAnswerError: an answer is none, or not over the report that was sent.
-    """
+    """Ask for all of them, `clients` at a time: whoever has its answer is followed by the next at once."""
     address = str(path)
     waiting: dict[int, tuple[socket.socket, PreparedQuote, float]] = {}
     latencies: list[float] = []
@@ -116,7 +131,6 @@ def serve_all(path: Path, prepared: list[PreparedQuote], *, clients: int) -> Ser
 
 
 def quote_in(answer: bytes) -> bytes:
-    """The quote in an answer to GetQuoteEx, with its header."""
     response = messages_pb2.Response.FromString(answer[wire.HEADER_SIZE :]).get_quote_ex
     if response.error_code != AesmErrorCode.SUCCESS or not response.quote:
         raise WrongAnswerError(f"no quote: error code {response.error_code}")

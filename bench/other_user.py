@@ -18,7 +18,7 @@ END_SECONDS = 60.0
 """For a child to end when it should; Intel's client alone may wait 15 s for an answer."""
 
 Work = Callable[[Connection], dict[str, Any]]
-"""Runs until something comes over the connection (`stopped`), may send messages before, and returns its result."""
+"""Runs until something comes over the connection (`stopped`), and returns its result."""
 
 
 def require_root(purpose: str) -> None:
@@ -40,26 +40,23 @@ def attacking(kind: str, where: str) -> Work:
     return lambda parent: dataclasses.asdict(KINDS[kind](where, lambda: stopped(parent)))
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
 class Child:
-    def __init__(self, name: str, connection: Connection) -> None:
-        self._name = name
-        self._connection = connection
-
-    def receive(self, seconds: float) -> Any:  # noqa: ANN401 # what comes over a pipe
-        with contextlib.suppress(EOFError, OSError):
-            if self._connection.poll(seconds):
-                return self._connection.recv()
-        raise RuntimeError(f"{self._name} has died or says nothing for {seconds:g} s")
+    name: str
+    connection: Connection
 
     def request_stop(self) -> None:
         """Let it end; `finish` waits for it."""
         with contextlib.suppress(OSError):
-            self._connection.send("stop")
+            self.connection.send("stop")
 
     def finish(self) -> dict[str, Any]:
         self.request_stop()
-        result: dict[str, Any] = self.receive(END_SECONDS)
-        return result
+        with contextlib.suppress(EOFError, OSError):
+            if self.connection.poll(END_SECONDS):
+                result: dict[str, Any] = self.connection.recv()
+                return result
+        raise RuntimeError(f"{self.name} has died or says nothing for {END_SECONDS:g} s")
 
 
 @contextlib.contextmanager

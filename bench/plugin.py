@@ -13,13 +13,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.checkout import OTHER, PLUGIN, THIS, Checkout
+from bench.checkout import OTHER, THIS, Checkout
 from bench.kubelet import MeasuringKubelet, MissingError, Registration
-from bench.load import WrongAnswerError
+from bench.load import Latency, WrongAnswerError
 from bench.machine import Cores, SchedulerTimes, on_core, resident_bytes, with_byte_code
-from bench.report import Goal, Section, in_turn
-from bench.summary import Latency
-from confcom.errors import UnavailableError
+from bench.report import Goal, Section, in_turn, say
 from confcom.kubelet_api import deviceplugin_pb2 as pb
 from confcom.kubelet_api.device_list import device_id
 from e2e import packages
@@ -93,37 +91,26 @@ class Running:
     started: float
 
 
-def measure_plugins(
-    sides: Mapping[str, Checkout], rounds: int, directory: Path, say: Callable[[str], None]
-) -> list[Section]:
-    """Measure it on every size of node.
-
-    Raises:
-        WrongAnswerError: a plugin listed or answered something else than it should.
-        MissingError: a plugin did not register.
-    """
+def measure_plugins(sides: Mapping[str, Checkout], rounds: int, directory: Path) -> list[Section]:
     cores = Cores.choose()
     places = (directory / str(number) for number in itertools.count())
-    program, without = None, ""
-    try:
-        program = go_plugin(directory, say)
-    except UnavailableError as error:
-        without = f"not measured: {error.why}"
+    program = directory / "go-plugin"
+    without = build_go_plugin(program)
     sections = []
     with on_core(cores.clients):
         for mib in (*USUAL_MIB, LARGEST_MIB):
             times = 1 if mib == LARGEST_MIB else rounds
             section = Section(f"Device plugin, {mib:,} MiB", [THIS, OTHER, GO], {} if mib == LARGEST_MIB else GOALS)
             if without:
-                section.note(GO, without)
+                section.note(GO, f"not measured: {without}")
             commands = {side: confcom_plugin(mib, checkout) for side, checkout in sides.items()}
             offers = {side: offer_of(command, next(places), cores.server) for side, command in commands.items()}
-            if program is not None:
+            if not without:
                 offers[GO] = offers[THIS]
                 commands[GO] = minimal_plugin(program, offers[GO])
             for number in range(times):
                 say(f"{mib} MiB: round {number + 1} of {times} over {len(commands)} plugins")
-                for side in in_turn(list(commands), number):
+                for side in in_turn(commands, number):
                     with running(commands[side], next(places), cores.server) as plugin:
                         measure_once(section, side, plugin, offers[side])
             sections.append(section)
@@ -172,7 +159,7 @@ def confcom_plugin(mib: int, checkout: Checkout) -> Command:
         host = directory.parent / "host"  # an empty one: a machine with an SGX driver refuses to be simulated
         host.mkdir()
         line = [
-            *(checkout.python, "-m", PLUGIN, "--simulated", "--simulated-epc-mib", str(mib)),
+            *(checkout.python, "-m", "confcom.device_plugin", "--simulated", "--simulated-epc-mib", str(mib)),
             *("--max-epc-mib", str(mib), "--device-plugin-dir", str(directory), "--host-root", str(host)),
             *("--probe-address", f"unix:{directory.parent / 'probes'}"),
         ]
@@ -195,11 +182,7 @@ def minimal_plugin(program: Path, offer: Offer) -> Command:
 
 @contextlib.contextmanager
 def running(command: Command, place: Path, core: int) -> Iterator[Running]:
-    """Start a plugin for a kubelet of its own that listens already, and end both.
-
-    Raises:
-        MissingError: what the block waited for did not happen; with the plugin's log.
-    """
+    """Start a plugin for a kubelet of its own that listens already, and end both."""
     directory = place / "kubelet"
     directory.mkdir(parents=True)
     line, variables = command(directory)
@@ -218,11 +201,7 @@ def running(command: Command, place: Path, core: int) -> Iterator[Running]:
 
 
 def offer_of(command: Command, place: Path, core: int) -> Offer:
-    """Ask a plugin of confcom what it offers. This start also makes the byte code, which images have.
-
-    Raises:
-        WrongAnswerError: it offers no EPC, or answers without the devices or the budget.
-    """
+    """Ask a plugin of confcom what it offers. This start also makes the byte code, which images have."""
     with running(command, place, core) as plugin:
         plugin.kubelet.registered([EPC_RESOURCE])
         _, text = http_get(place / "probes", "/inventory")
@@ -243,21 +222,12 @@ def _allocate_request(ids: Sequence[str]) -> bytes:
     return pb.AllocateRequest(container_requests=[container]).SerializeToString()
 
 
-def go_plugin(directory: Path, say: Callable[[str], None]) -> Path:
-    """Build the Go program from its pinned modules; Go's own cache keeps what it has built before.
-
-    Raises:
-        UnavailableError: there is no Go here, or it does not build.
-    """
-    go, program = packages.find("go") or shutil.which("go", path="/usr/local/go/bin"), directory / "device-plugin"
-    why = "there is no Go here"
-    if go is not None:
-        say("building the Go plugin")
-        command, environ = [go, "build", *GO_FLAGS, "-o", str(program), "."], {**os.environ, "CGO_ENABLED": "0"}
-        done = subprocess.run(command, cwd=GO_SOURCE, env=environ, capture_output=True, text=True, check=False)
-        if done.returncode == 0:
-            return program
-        why = done.stderr.strip()
-    raise UnavailableError(
-        "the Go plugin cannot be built", why=why, remedy="install Go (the version is in bench/go_plugin/go.mod)"
-    )
+def build_go_plugin(program: Path) -> str:
+    """Build it from its pinned modules; Go's own cache keeps what it has built before. Says why it cannot be built."""
+    go = packages.find("go") or shutil.which("go", path="/usr/local/go/bin")
+    if go is None:
+        return "there is no Go here (the version is in bench/go_plugin/go.mod)"
+    say("building the Go plugin")
+    command, environ = [go, "build", *GO_FLAGS, "-o", str(program), "."], {**os.environ, "CGO_ENABLED": "0"}
+    done = subprocess.run(command, cwd=GO_SOURCE, env=environ, capture_output=True, text=True, check=False)
+    return "" if done.returncode == 0 else done.stderr.strip()

@@ -5,16 +5,15 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 from bench.checkout import OTHER, THIS, Checkout
-from bench.load import prepare, serve_all, target_of
+from bench.load import Latency, prepare, serve_all, target_of
 from bench.machine import Cores, on_core
 from bench.other_user import attacking, running_as
-from bench.report import Goal, Section, in_turn
+from bench.report import Goal, Section, in_turn, say
 from bench.serving import Place, Server, verify_sample
-from bench.summary import Latency
 from confcom.quote_provider.state_directory import open_platform
 
 ALONE, LOADED, CLIENTS = 200, 400, 8
@@ -28,22 +27,18 @@ ADDED, THROUGHPUT = "the relay adds to the median", f"throughput with {CLIENTS} 
 GOALS = {ADDED: Goal(0.3), THROUGHPUT: Goal(95.0, least=True)}
 
 
-def measure_relay(
-    sides: Mapping[str, Checkout], rounds: int, directory: Path, say: Callable[[str], None]
-) -> list[Section]:
-    """Measure it.
-
-    Raises:
-        WrongAnswerError: an answer is none, or a quote does not verify.
-    """
+def measure_relay(sides: Mapping[str, Checkout], rounds: int, directory: Path) -> list[Section]:
     cores = Cores.choose()
     place = Place.create(directory, cores.server)
     section = Section("Relay to aesmd (a stand-in: 2.5 ms for a quote, one after the other)", [THIS, OTHER], GOALS)
     sample: list[tuple[bytes, bytes]] = []
     with contextlib.ExitStack() as stack:
         aesmd = stack.enter_context(place.aesmd(cores.clients))
+        root = directory / "root.pem"
+        root.write_bytes(open_platform(place.state_dir).pki.root.pem)
+        flags = ("--provider", "aesmd", "--aesmd-socket", str(aesmd.socket), "--expected-root", str(root))
         relays = {
-            side: stack.enter_context(_relay(place, aesmd, f"relay-{number}", checkout))
+            side: stack.enter_context(place.helper(f"relay-{number}", checkout, *flags))
             for number, (side, checkout) in enumerate(sides.items())
         }
         stack.enter_context(on_core(cores.clients))
@@ -57,7 +52,7 @@ def measure_relay(
         for number in range(rounds):
             say(f"round {number + 1} of {rounds} of the relay")
             servers = {"direct": aesmd, **relays}
-            alone = {name: ask(server, ALONE, 1)[1] for name, server in in_turn([*servers.items()], number)}
+            alone = {name: ask(server, ALONE, 1)[1] for name, server in in_turn(servers.items(), number)}
             rates = {name: ask(servers[name], LOADED, CLIENTS)[0] for name in in_turn(["direct", *relays], number)}
             section.add(THIS, "asked directly: p50 of one client", "ms", alone["direct"].p50 * 1e3)
             for side in relays:
@@ -67,7 +62,7 @@ def measure_relay(
                 section.add(side, THROUGHPUT, "%", rates[side] / rates["direct"] * 100)
             if os.geteuid() == 0:
                 for kind in ("header", "flood"):
-                    for side, server in in_turn([*relays.items()], number):
+                    for side, server in in_turn(relays.items(), number):
                         work = attacking(kind, str(server.socket))
                         with running_as(ATTACKER, kind, work, core=cores.clients) as peer:
                             time.sleep(WARM_SECONDS)
@@ -80,12 +75,3 @@ def measure_relay(
     say(f"verifying {len(sample)} quotes")
     verify_sample(sample, place.state_dir)
     return [section]
-
-
-@contextlib.contextmanager
-def _relay(place: Place, aesmd: Server, name: str, checkout: Checkout) -> Iterator[Server]:
-    root = place.directory / "root.pem"
-    root.write_bytes(open_platform(place.state_dir).pki.root.pem)
-    flags = ("--provider", "aesmd", "--aesmd-socket", str(aesmd.socket), "--expected-root", str(root))
-    with place.helper(name, checkout, *flags) as helper:
-        yield helper

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
+import statistics
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from bench.load import WrongAnswerError
 from bench.machine import describe_machine
-from bench.summary import Spread
 from confcom.errors import ConfcomError, ExitCode, explain
 
 RESULTS = Path(__file__).parent / "results"
@@ -23,9 +24,24 @@ TITLE, VALUE, OTHER = 66, 32, 18
 T = TypeVar("T")
 
 
-def in_turn(sides: Sequence[T], number: int) -> Sequence[T]:
+Measured = tuple[Sequence["Section"], Mapping[str, Any]]
+"""What a benchmark returns, and what its JSON tells beside: also `failures`, which are printed."""
+
+
+def in_turn(sides: Iterable[T], number: int) -> Sequence[T]:
     """One order in even rounds, the reverse in odd rounds: a machine whose speed drifts does so for all sides."""
-    return sides if number % 2 == 0 else sides[::-1]
+    return list(sides)[:: -1 if number % 2 else 1]
+
+
+@dataclass(frozen=True, slots=True)
+class Spread:
+    median: float
+    lowest: float
+    highest: float
+
+    @classmethod
+    def of(cls, values: Sequence[float]) -> Spread:
+        return cls(statistics.median(values), min(values), max(values))
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,23 +136,21 @@ class Section:
         return cells
 
 
-def publish(name: str, sections: Sequence[Section], output: Path | None, **details: object) -> None:
-    """Print the tables and write the JSON, by default to where git ignores it."""
-    machine = describe_machine()
-    shown = ", ".join(f"{key} {value}" for key, value in machine.items())
-    sys.stdout.write(f"{shown}; load average {os.getloadavg()[0]:.2f}\n")
-    sys.stdout.write("".join(section.as_table() for section in sections))
-    path = output or RESULTS / f"{name}-{datetime.now(UTC):%Y%m%d-%H%M%S}.json"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    document = {"machine": machine, "sections": [section.as_json() for section in sections], **details}
-    path.write_text(json.dumps(document, indent=1) + "\n")
-    sys.stdout.write(f"All values: {path}\n")
+def command_line(name: str, description: str | None) -> argparse.ArgumentParser:
+    """The command line of a benchmark, which adds its sizes."""
+    parser = argparse.ArgumentParser(prog=f"python -m {name}", description=description)
+    parser.add_argument("--output", type=Path, metavar="FILE", help="where the JSON goes (default: in bench/results)")
+    return parser
 
 
-def exit_code_of(work: Callable[[], int], say: Callable[[str], None]) -> int:
-    """Do the work of a benchmark. A missed goal is no failure, since machines differ; a wrong answer is one."""
+def run(parser: argparse.ArgumentParser, measure: Callable[[argparse.Namespace], Measured]) -> int:
+    """Measure, print the tables and write the JSON, by default to where git ignores it; returns the exit code.
+
+    A missed goal is no failure, since machines differ; a wrong answer is one.
+    """
+    options = parser.parse_args()
     try:
-        return work()
+        sections, details = measure(options)
     except WrongAnswerError as error:
         say(f"wrong answer, or none: {error}")
         return ExitCode.FAILED
@@ -145,14 +159,24 @@ def exit_code_of(work: Callable[[], int], say: Callable[[str], None]) -> int:
         return error.exit_code
     except KeyboardInterrupt:
         return ExitCode.INTERRUPTED
+    machine = describe_machine()
+    shown = ", ".join(f"{key} {value}" for key, value in machine.items())
+    sys.stdout.write(f"{shown}; load average {os.getloadavg()[0]:.2f}\n")
+    sys.stdout.write("".join(section.as_table() for section in sections))
+    name = parser.prog.rpartition(" ")[2].rpartition(".")[2]
+    path = options.output or RESULTS / f"{name}-{datetime.now(UTC):%Y%m%d-%H%M%S}.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    document = {"machine": machine, "sections": [section.as_json() for section in sections], **details}
+    path.write_text(json.dumps(document, indent=1) + "\n")
+    sys.stdout.write(f"All values: {path}\n")
+    failures = details.get("failures", ())
+    sys.stdout.write("".join(f"FAILED {line}\n" for line in failures))
+    return ExitCode.FAILED if failures else ExitCode.OK
 
 
-def say_as(name: str) -> Callable[[str], None]:
-    def say(line: str) -> None:
-        sys.stderr.write(f"{name}: {line}\n")
-        sys.stderr.flush()
-
-    return say
+def say(line: str) -> None:
+    sys.stderr.write(f"bench: {line}\n")
+    sys.stderr.flush()
 
 
 def _spread(values: Sequence[float], unit: str) -> str:

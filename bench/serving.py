@@ -59,14 +59,11 @@ class Place:
 
     @contextlib.contextmanager
     def helper(self, name: str, checkout: Checkout, *flags: str) -> Iterator[Server]:
-        def by_its_python(command: tuple[str, ...]) -> tuple[str, ...]:
-            return (checkout.python, *command[1:])
-
         starting = running_helper(
             *flags,
             directory=self.below(name),
             environ=with_byte_code(self.directory / "byte-code", checkout.environment),
-            inside=by_its_python,
+            inside=lambda command: (checkout.python, *command[1:]),
         )
         with contextlib.ExitStack() as stack:
             began = time.perf_counter()
@@ -93,11 +90,7 @@ class Place:
 
 
 def verify_sample(sample: Sequence[tuple[bytes, bytes]], state_dir: Path) -> None:
-    """Verify quotes in full, against the platform and with their report data.
-
-    Raises:
-        WrongAnswerError: one does not verify.
-    """
+    """Verify quotes in full, against the platform and with their report data."""
     verifier = QuoteVerifier(state_dir)
     for quote, report_data in sample:
         verdict = verifier.verify(quote, ENCLAVE, report_data)

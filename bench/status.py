@@ -15,13 +15,12 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from bench.api_objects import in_parallel, make_node, make_pod
 from bench.machine import resident_bytes
-from bench.report import Section, publish, say_as
+from bench.report import Measured, Section, command_line, run, say
 from e2e.plain_api_server import PlainApiServer, serving
 from e2e.plain_controller import EPC, MERGE, RELEASE, SYSTEM, Objects, Plugins
 
@@ -50,15 +49,8 @@ AMOUNTS = {
     "confcom.internal/quote_helper_epc_mem_in_MiB": "6",
 }
 
-say = say_as("bench")
 
-
-def main(arguments: Sequence[str]) -> int:
-    parser = argparse.ArgumentParser(prog="python -m bench.status", description=__doc__)
-    parser.add_argument("--nodes", type=int, default=5000, metavar="N", help="each with both daemons")
-    parser.add_argument("--pods", type=int, default=20000, metavar="N", help="in all, with those of the daemons")
-    parser.add_argument("--output", type=Path, metavar="FILE", help="where the JSON goes (default: in bench/results)")
-    options = parser.parse_args(arguments)
+def measure(options: argparse.Namespace) -> Measured:
     section = Section(f"Commands with {options.nodes} nodes and {options.pods} Pods", ["command"])
     with (
         tempfile.TemporaryDirectory() as folder,
@@ -72,8 +64,7 @@ def main(arguments: Sequence[str]) -> int:
             for _ in range(ROUNDS):
                 say(name)
                 _run(section, server, name)
-    publish("status", [section], options.output)
-    return 0
+    return [section], {}
 
 
 def _run(section: Section, server: PlainApiServer, name: str) -> None:
@@ -187,4 +178,7 @@ def _daemon(objects: Objects, number: int, *, made: dict[str, Any], address: str
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    parser = command_line("bench.status", __doc__)
+    parser.add_argument("--nodes", type=int, default=5000, metavar="N", help="each with both daemons")
+    parser.add_argument("--pods", type=int, default=20000, metavar="N", help="in all, with those of the daemons")
+    sys.exit(run(parser, measure))

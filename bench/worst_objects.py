@@ -13,8 +13,6 @@ LARGEST = 3 << 20
 """Bytes of a request that an API server reads."""
 CONTAINERS, ASKING, PARTS = 1000, 50, 10000
 """How many of a kind the policies look at: confcom.mostContainers, mostAsking and mostParts of the chart."""
-NOTES = ("confcom.internal/both-epc-names", "confcom.internal/epc-budgets")
-"""Annotations that earlier policies split into lists."""
 EPC: Manifest = {"resources": {"limits": {BYTES: "1Mi"}}}
 EVERY: Manifest = {"resources": {"limits": {BYTES: "1Mi", MIB: "2", ENCLAVE: "1"}}}
 REFUSED: Manifest = {"resources": {"limits": {MIB: "10Mi", ENCLAVE: "9", PROVISION: "1"}}}
@@ -58,10 +56,6 @@ def _spec_of(made: Manifest) -> dict[str, Any]:
     return spec if made["kind"] == "Pod" else spec["template"]["spec"]
 
 
-def _names(count: int) -> str:
-    return ",".join(f"n{number}" for number in range(count))
-
-
 def _variables(count: int) -> list[Manifest]:
     return [{"name": f"V{number}"} for number in range(count)]
 
@@ -70,8 +64,8 @@ def _containers(count: int, **more: object) -> list[Manifest]:
     return [{"name": f"c{number}", "image": "x", **more} for number in range(count)]
 
 
-def _annotated(limits: dict[str, object], *keys: str) -> Callable[[int], Manifest]:
-    return lambda count: pod(container("app", limits), annotations=dict.fromkeys(keys, _names(count)))
+def _annotated(made: Callable[[int], dict[str, str]]) -> Callable[[int], Manifest]:
+    return lambda count: pod(container("app", {BYTES: "1Mi"}), annotations=made(count))
 
 
 def _one(**more: Callable[[int], object]) -> Callable[[int], Manifest]:
@@ -114,15 +108,10 @@ def _object(kind: str, spec: Callable[[int], Manifest]) -> Callable[[int], Manif
     return lambda count: {"apiVersion": "v1", "kind": kind, "metadata": {"name": "probe"}, "spec": spec(count)}
 
 
+PROVIDED = _annotated(lambda count: {PROVIDER: "x," * count})
 WORST = (
-    *(Worst(f"annotation {note}", _annotated({}, note)) for note in NOTES),
-    *(Worst(f"annotation {note}, with EPC", _annotated({BYTES: "1Mi"}, note)) for note in NOTES),
-    Worst("both annotations, with EPC", _annotated({BYTES: "1Mi"}, *NOTES)),
-    Worst("annotation of the provider", _annotated({BYTES: "1Mi"}, PROVIDER)),
-    Worst(
-        "annotations",
-        lambda count: pod(container("app", {BYTES: "1Mi"}), annotations={f"a{n}": "" for n in range(count)}),
-    ),
+    Worst("annotation of the provider", PROVIDED),
+    Worst("annotations", _annotated(lambda count: {f"a{number}": "" for number in range(count)})),
     Worst("variables without EPC", lambda count: pod(container("app") | {"env": _variables(count)})),
     Worst("variables", _one(env=_variables)),
     Worst("variables that are looked at", _one(env=_variables), PARTS),
@@ -145,7 +134,7 @@ WORST = (
     Worst("tolerations", _listed("tolerations", lambda _: {"operator": "Exists"})),
     Worst("arguments", _one(args=lambda count: ["x"] * count)),
     Worst("owners", _owned),
-    Worst("Deployment: annotation", _of("Deployment", _annotated({}, NOTES[0]))),
+    Worst("Deployment: annotation of the provider", _of("Deployment", PROVIDED)),
     Worst("Deployment: variables", _of("Deployment", _one(env=_variables))),
     Worst("Deployment: containers with EPC", _of("Deployment", _many(**EPC))),
     Worst("Deployment: containers that are refused", _of("Deployment", _many(**REFUSED)), ASKING),

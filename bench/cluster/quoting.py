@@ -12,10 +12,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from bench.cluster.client import Process
-from bench.load import WrongAnswerError
+from bench.load import Latency, WrongAnswerError
 from bench.machine import SchedulerTimes, seconds_per_signature
 from bench.report import Section, in_turn
-from bench.summary import Latency
 from e2e.add_on import HELPER, ROOT
 from e2e.cluster import Cluster, Node
 from e2e.processes import end_group
@@ -34,12 +33,7 @@ ROUND_SECONDS = 180.0
 def quote_rounds(
     cluster: Cluster, namespace: str, pids: Mapping[str, int], rounds: int, directory: Path
 ) -> tuple[Section, list[tuple[bytes, bytes]]]:
-    """Run all rounds; returns quotes to be verified, too.
-
-    Raises:
-        WrongAnswerError: an answer was none, or not over the report that was sent.
-        UnavailableError: a process did not do its part in time.
-    """
+    """Run all rounds; returns quotes to be verified, too."""
     title = f"Quotes: {PROCESSES} Pods with {CLIENTS} clients each, and as many processes on the node"
     section = Section(f"{title}; {PROCESSES * QUOTES} quotes in each round", [PODS, NODE])
     sample: list[tuple[bytes, bytes]] = []

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.memory import MemoryGroup, memory_hierarchy
-from bench.summary import Latency
+from bench.load import Latency
 from confcom.errors import UnavailableError
 from e2e.add_on import COMPONENT, SYSTEM, daemons
 from e2e.cluster import Cluster, Node

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from bench.summary import Latency
+from bench.load import Latency
 from confcom.sgx.quote import Quote
 from confcom.verify.files import read_collateral, read_root
 from confcom.verify.policy import Policy

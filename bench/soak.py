@@ -9,17 +9,17 @@ import secrets
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from http import HTTPStatus
 from multiprocessing.connection import Connection
 from pathlib import Path
 
+from bench.load import Latency
+from bench.machine import SchedulerTimes
 from bench.memory import MemoryGroup, limited_memory
 from bench.other_user import Work, attacking, require_root, running_as, stopped
-from bench.report import Section, exit_code_of, publish, say_as
-from bench.soak.watch import Watched
-from bench.summary import Latency
-from confcom.errors import ExitCode
+from bench.report import Measured, Section, command_line, run, say
 from confcom.sgx.quote import Quote
 from confcom.simulation.quoting_enclave import DEFAULT_QE_IDENTITY
 from e2e.attacks.kinds import KINDS
@@ -29,7 +29,6 @@ from testkit.helper_process import RunningHelper, running_helper
 from testkit.replay.clients import FORTANIX, GRAMINE, INTEL_QL_WRAPPER, INTEL_QUOTE_EX, OPEN_ENCLAVE, ClientSequence
 from testkit.replay.verification import QuoteVerifier
 
-SECONDS = 600.0
 ATTACKER, MISBEHAVING, WELL_BEHAVED, ROOT = 65_530, 65_533, 65_532, 0
 """Users of no distribution, and one who can be any other user."""
 NICE = 10
@@ -62,7 +61,12 @@ HELPERS: Sequence[tuple[str, Sequence[str]]] = (
 """The updates come at a quarter, a half and three quarters of the time."""
 CHANGES = 2
 """Index of the update that changes the quoting enclave."""
-
+PROBE_SECONDS = 0.02
+"""Between probes of the event loop: no stall of 50 ms is between two."""
+MAX_STALL_SECONDS = 0.05
+"""For which the event loop may be blocked. Both measures are upper bounds: a probe takes several turns of the loop, and
+the helper's own metric counts the time in which others had the CPU. So only a stall that both show is a failure."""
+STALLS = "confcom_quote_helper_loop_stall_seconds"
 
 Started = tuple[RunningHelper, MemoryGroup]
 
@@ -123,6 +127,50 @@ class Phase:
 
 
 @dataclass(slots=True)
+class Watched:
+    name: str
+    probes: int = 0
+    longest_stall: float = 0.0
+    """Seconds of /livez, without the time in which the helper's threads and this one waited for a CPU."""
+    long_stalls: int = 0
+    """Stalls of more than 50 ms by the helper's own metric."""
+    highest: int = 0
+    """Bytes of its control group at most, those of the kernel and of files included."""
+    complaints: list[str] = field(default_factory=list)
+
+    def failures(self) -> Iterator[str]:
+        yield from (f"{self.name}: {complaint}" for complaint in self.complaints)
+        if self.long_stalls and self.longest_stall > MAX_STALL_SECONDS:
+            yield f"{self.name}: its event loop stalled for {self.longest_stall:.3f} s"
+
+    def watch(self, helper: RunningHelper, memory: MemoryGroup, seconds: float) -> None:
+        """Probe the helper for so long, or until it ends, and read its metrics."""
+        ends = time.monotonic() + seconds
+        while time.monotonic() < ends and helper.process.poll() is None:
+            waited, began = self._waited(helper), time.perf_counter()
+            status, text = helper.get("/livez")
+            stall = time.perf_counter() - began - (self._waited(helper) - waited)
+            self.probes += 1
+            self.longest_stall = max(self.longest_stall, stall)
+            if status != HTTPStatus.OK and helper.process.poll() is None:
+                self.complaints.append(f"/livez: {status} {text}")
+            time.sleep(PROBE_SECONDS)
+        if memory.killed:
+            self.complaints.append("it needed more memory than its limit, and was killed")
+        if (code := helper.process.poll()) is not None:
+            self.complaints.append(f"it ended by itself, with {code}")
+            return
+        metrics = helper.metrics()
+        self.long_stalls = int(metrics[f"{STALLS}_count"] - metrics[f'{STALLS}_bucket{{le="0.05"}}'])
+        self.highest = memory.highest
+
+    @staticmethod
+    def _waited(helper: RunningHelper) -> float:
+        own = int(Path("/proc/thread-self/schedstat").read_text().split()[1]) / 1e9
+        return SchedulerTimes.of(helper.process.pid).waiting + own
+
+
+@dataclass(slots=True)
 class Soaked:
     phases: list[Phase]
     attestations: dict[str, list[Attestation]] = field(default_factory=dict)
@@ -147,27 +195,15 @@ class Soaked:
         yield from self.unverified
 
 
-def main(arguments: Sequence[str]) -> int:
-    """Soak, print the results, write JSON; 1 if anything failed."""
-    parser = argparse.ArgumentParser(prog="python -m bench.soak", description=__doc__)
-    parser.add_argument("--seconds", type=float, default=SECONDS, metavar="N", help="default: %(default)g")
-    parser.add_argument("--output", type=Path, metavar="FILE", help="where the JSON goes (default: in bench/results)")
-    options = parser.parse_args(arguments)
-    say = say_as("soak")
-
-    def work() -> int:
-        require_root("the soak")
-        with tempfile.TemporaryDirectory(dir="/tmp", prefix="soak-") as directory:
-            soaked = soak(options.seconds, Path(directory), say)
-        failures = [*soaked.failures()]
-        publish("soak", sections(soaked), options.output, counts=soaked.counts, failures=failures)
-        sys.stdout.write("".join(f"FAILED {line}\n" for line in failures) or "nothing failed\n")
-        return ExitCode.FAILED if failures else ExitCode.OK
-
-    return exit_code_of(work, say)
+def measure(options: argparse.Namespace) -> Measured:
+    """Soak; anything that failed is in the details."""
+    require_root("the soak")
+    with tempfile.TemporaryDirectory(dir="/tmp", prefix="soak-") as directory:
+        soaked = soak(options.seconds, Path(directory))
+    return sections(soaked), {"counts": soaked.counts, "failures": [*soaked.failures()]}
 
 
-def soak(seconds: float, directory: Path, say: Callable[[str], None]) -> Soaked:
+def soak(seconds: float, directory: Path) -> Soaked:
     """Run it all: first the misbehaving clients, then attacks and well-behaved clients, then the updates."""
     directory.chmod(0o755)  # clients are other users
     with contextlib.ExitStack() as stack:
@@ -192,7 +228,7 @@ def soak(seconds: float, directory: Path, say: Callable[[str], None]) -> Soaked:
             for each in CLIENTS
         }
         say(f"{seconds:g} s with {len(clients)} kinds of well-behaved clients and {len(others)} of others")
-        _watch_and_update(stack, first, seconds / len(HELPERS), result, say)
+        _watch_and_update(stack, first, seconds / len(HELPERS), result)
         for child in (*clients.values(), *others.values()):
             child.request_stop()
         result.attestations = {name: child.finish()["attestations"] for name, child in clients.items()}
@@ -235,9 +271,7 @@ def _attesting(sequence: ClientSequence, path: str) -> Work:
     return run
 
 
-def _watch_and_update(
-    stack: contextlib.ExitStack, running: Started, part: float, result: Soaked, say: Callable[[str], None]
-) -> None:
+def _watch_and_update(stack: contextlib.ExitStack, running: Started, part: float, result: Soaked) -> None:
     """Watch each helper for its part of the time, start the next one beside it, and end it."""
     for number, (name, _) in enumerate(HELPERS):
         helper, memory = running
@@ -293,4 +327,6 @@ def _add_latency(section: Section, name: str, done: Sequence[Attestation]) -> No
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    parser = command_line("bench.soak", __doc__)
+    parser.add_argument("--seconds", type=float, default=600.0, metavar="N", help="default: %(default)g")
+    sys.exit(run(parser, measure))

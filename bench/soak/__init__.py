@@ -1,1 +1,0 @@
-"""Well-behaved clients beside misbehaving ones, through three updates of the quote helper: nothing may fail."""
