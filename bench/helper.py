@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import contextlib
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from bench.checkout import OTHER, THIS, Checkout
-from bench.load import Latency, PreparedQuote, WrongAnswerError, prepare, serve_all, target_of
+from bench.load import Latency, WrongAnswerError, prepare, serve_all, target_of
 from bench.machine import Cores, cpu_when_idle, on_core, resident_bytes, seconds_per_signature
 from bench.report import Goal, Section, in_turn, say
 from bench.serving import Place, Server, verify_sample
@@ -53,15 +53,13 @@ def measure_helper(sides: Mapping[str, Checkout], rounds: int, directory: Path) 
     sample: list[tuple[bytes, bytes]] = []
     with contextlib.ExitStack() as stack:
         servers = _start(sides, place, stack)
-        target, size = target_of(servers[THIS, DEFAULT].socket)
         defaults = {side: servers[side, DEFAULT] for side in sides}
         with on_core(cores.clients):
             for number in range(rounds):
                 say(f"round {number + 1} of {rounds} over {len(servers)} servers")
                 for side, server in in_turn(defaults.items(), number):
                     _time_calls(section, side, server)
-                prepared = prepare(target, size, QUOTES)
-                _load(section, in_turn(servers.items(), number), prepared, cores, sample)
+                sample += _load(section, in_turn(servers.items(), number), cores)
     say(f"verifying {len(sample)} quotes")
     verify_sample(sample, place.state_dir)
     return [section]
@@ -85,25 +83,23 @@ def _start(sides: Mapping[str, Checkout], place: Place, stack: contextlib.ExitSt
 
 
 def _load(
-    section: Section,
-    servers: Sequence[tuple[tuple[str, str], Server]],
-    prepared: list[PreparedQuote],
-    cores: Cores,
-    sample: list[tuple[bytes, bytes]],
-) -> None:
-    """One round: all servers get the same reports, and the unit is measured before and after each."""
+    section: Section, servers: Sequence[tuple[tuple[str, str], Server]], cores: Cores
+) -> Iterator[tuple[bytes, bytes]]:
+    """One round, with the unit measured before and after each server; yields quotes to be verified."""
     before = _signature(cores)
     for (side, title), server in servers:
+        prepared = prepare(*target_of(server.socket), QUOTES)
         used = cpu_when_idle(server.pid)
         served = serve_all(server.socket, prepared, clients=CLIENTS)
         used = cpu_when_idle(server.pid) - used
         after = _signature(cores)
-        section.add(side, f"{CPU}: {title}", "signatures", used / len(prepared) / (before + after) * 2)
+        section.add(side, f"{CPU}: {title}", "signatures", used / QUOTES / (before + after) * 2)
         before = after
-        sample.extend(served.sample)
+        if side == THIS:  # another checkout may keep its simulated root in another way, and have one of its own
+            yield from served.sample
         if title == DEFAULT:
             latency = Latency.of(served.latencies)
-            section.add(side, "quotes per second on one core", "/s", len(prepared) / served.seconds)
+            section.add(side, "quotes per second on one core", "/s", QUOTES / served.seconds)
             section.add(side, f"p50 with {CLIENTS} clients", "ms", latency.p50 * 1e3)
             section.add(side, f"p99 with {CLIENTS} clients", "ms", latency.p99 * 1e3)
             section.add(side, MEMORY, "MB", resident_bytes(server.pid) / 1e6)
