@@ -7,8 +7,8 @@ import sys
 import tempfile
 from pathlib import Path
 
-from bench.checkout import OTHER, THIS, Checkout
 from bench.helper import measure_helper
+from bench.machine import OTHER, THIS, Checkout
 from bench.plugin import measure_plugins
 from bench.relay import measure_relay
 from bench.report import Measured, Section, command_line, run
@@ -18,9 +18,9 @@ PARTS = {"helper": measure_helper, "relay": measure_relay, "plugin": measure_plu
 
 
 def measure(options: argparse.Namespace) -> Measured:
-    sides, sections = {THIS: Checkout.this()}, list[Section]()
+    sides, sections = {THIS: Checkout()}, list[Section]()
     if options.beside is not None:
-        sides[OTHER] = Checkout.at(options.beside)
+        sides[OTHER] = Checkout(options.beside)
     for name in [options.only] if options.only else PARTS:
         with tempfile.TemporaryDirectory(dir="/tmp", prefix="bench-") as directory:
             sections += PARTS[name](sides, options.rounds, Path(directory))

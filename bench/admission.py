@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
-import subprocess
+import operator
 import sys
 import tempfile
 import time
@@ -25,7 +25,6 @@ from bench.worst_objects import LARGEST, WORST
 from e2e.cluster.tools import versions
 from e2e.plain_api_server import PlainApiServer, serving
 
-ROOT = Path(__file__).resolve().parent.parent
 SETTINGS = (
     "simulated.enabled=true",
     "image.registry=registry.test",
@@ -46,20 +45,12 @@ CHANGE = (
     ' value: object.kind == "Pod" ? dyn(true) : dyn(1)}]'
 )
 """Of a field as deep as limits."""
-PATHS = {
-    "Pod": "/api/v1/namespaces/{}/pods",
-    "ResourceQuota": "/api/v1/namespaces/{}/resourcequotas",
-    "LimitRange": "/api/v1/namespaces/{}/limitranges",
-    "Deployment": "/apis/apps/v1/namespaces/{}/deployments",
-    "CronJob": "/apis/batch/v1/namespaces/{}/cronjobs",
-}
 IN_FORCE_SECONDS = 15.0
 SOURCE = "expression '"
 """Before a policy's source, in what an API server says of an expression that fails."""
 
 
 def measure(options: argparse.Namespace) -> Measured:
-    """Measure; an answer that shows a policy's source is a failure."""
     chosen = [one for one in WORST if options.only in one.name]
     goals = dict.fromkeys((one.name for one in chosen), GOAL)
     section = Section(f"Kubernetes {options.kubernetes}, requests of {options.size} bytes", [ADDED], goals)
@@ -74,13 +65,14 @@ def measure(options: argparse.Namespace) -> Measured:
 
 def measure_object(section: Section, server: PlainApiServer, name: str, body: bytes, rounds: int) -> None:
     """Add the rows of one object: time that the policies add, time with trivial ones, and CPU of both."""
-    path, pid = PATHS[json.loads(body)["kind"]], server.pid
+    version, kind = operator.itemgetter("apiVersion", "kind")(json.loads(body))
+    path = f"/{'api' if version == 'v1' else 'apis'}/{version}/namespaces/{{}}/{kind.lower()}s"
     took: dict[str, list[tuple[float, float]]] = {OURS: [], TRIVIAL: []}
     with server.client() as client:
         for number in range(rounds):
             for side in in_turn((TRIVIAL, OURS), number):
-                cpu = cpu_seconds(pid)
-                took[side].append((ask(client, path.format(side), body), cpu_seconds(pid) - cpu))
+                cpu = cpu_seconds(server.pid)
+                took[side].append((ask(client, path.format(side), body), cpu_seconds(server.pid) - cpu))
     (with_ours, cpu), (with_trivial, other_cpu) = (tuple(map(min, zip(*took[one], strict=True))) for one in took)
     section.add(ADDED, name, "s", with_ours - with_trivial)
     section.add(ADDED, f"{name}: with trivial policies", "s", with_trivial)
@@ -88,7 +80,7 @@ def measure_object(section: Section, server: PlainApiServer, name: str, body: by
 
 
 def ask(client: httpx2.Client, path: str, body: bytes) -> float:
-    """How long a dry run takes."""
+    """How long a dry run takes. An answer that shows a policy's source is a failure."""
     begun = time.monotonic()
     answer = client.post(path, params={"dryRun": "All"}, content=body, headers={"Content-Type": "application/json"})
     seconds = time.monotonic() - begun
@@ -100,16 +92,8 @@ def ask(client: httpx2.Client, path: str, body: bytes) -> float:
 def install(server: PlainApiServer) -> None:
     for side in (OURS, TRIVIAL):
         server.kubectl("create", "namespace", side)
-    command = [
-        str(server.tools.path("helm")),
-        "template",
-        "confcom",
-        str(ROOT / "charts" / "confcom"),
-        "--namespace=confcom-system",
-    ]
-    command += [f"--set={one}" for one in SETTINGS]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    made = [one for one in yaml.safe_load_all(done.stdout) if one and "AdmissionPolicy" in one["kind"]]
+    rendered = server.helm("template", *(f"--set={one}" for one in SETTINGS))
+    made = [one for one in yaml.safe_load_all(rendered) if one and "AdmissionPolicy" in one["kind"]]
     for one in made:
         if one["kind"].endswith("Binding"):
             bind(one, OURS)

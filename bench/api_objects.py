@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from types import MappingProxyType
 
-from e2e.plain_api_server import PlainApiServer
-from e2e.plain_controller import EPC, LABELS, Objects
+from e2e.add_on import EPC
+from e2e.plain_controller import LABELS, Objects
 
 THREADS = 6
 IMAGES = 40
@@ -16,26 +16,20 @@ PADDING = "x" * 5000
 """Brings a Pod to 7 kB, as managed fields, volumes and conditions do."""
 
 
-def in_parallel(server: PlainApiServer, work: Callable[[Objects, int], object], numbers: Iterable[int]) -> None:
-    local = threading.local()
-
-    def one(number: int) -> None:
-        if not hasattr(local, "objects"):
-            local.objects = Objects(server)
-        work(local.objects, number)
-
+def in_parallel(work: Callable[[int], object], numbers: Iterable[int]) -> None:
     with ThreadPoolExecutor(THREADS) as pool:
-        for _ in pool.map(one, numbers, chunksize=1):
+        for _ in pool.map(work, numbers):
             pass
 
 
-def make_node(objects: Objects, number: int) -> None:
+def make_node(objects: Objects, number: int, more: Mapping[str, str] = MappingProxyType({})) -> None:
+    """Make a node with a status as large as a kubelet's, and more amounts."""
     images = [
         {"names": [f"registry.test/path/to/an/image-{image}@sha256:{image:064x}", f"registry.test/image-{image}:1.2.3"]}
         for image in range(IMAGES)
     ]
     conditions = [{"type": kind, "status": "True", "reason": "x", "message": "y" * 60} for kind in ("Ready", "A", "B")]
-    amounts = {"cpu": "4", "memory": "8Gi", "pods": "110"}
+    amounts = {"cpu": "4", "memory": "8Gi", "pods": "110", **more}
     status = {"capacity": amounts, "allocatable": amounts, "images": images, "conditions": conditions}
     metadata = {"name": f"node-{number}", "labels": LABELS}
     objects.send("POST", "/api/v1/nodes", {"metadata": metadata, "status": status})

@@ -7,19 +7,20 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import json
 import sys
 import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from pathlib import Path
 
 from bench.api_objects import in_parallel, make_node, make_pod
 from bench.machine import cpu_seconds, resident_bytes
 from bench.report import Measured, Section, command_line, run, say
+from e2e.add_on import EPC, SYSTEM
 from e2e.plain_api_server import PlainApiServer, serving
-from e2e.plain_controller import EPC, MERGE, SYSTEM, USER, Objects, Plugins, controlling, install, inventory
+from e2e.plain_controller import MERGE, USER, Objects, Plugins, controlling, install, inventory
 from e2e.relay import Relay
 from e2e.waiting import until
 
@@ -46,22 +47,22 @@ def measure(options: argparse.Namespace) -> Measured:
 
 
 def measure_controller(server: PlainApiServer, plugins: Plugins, options: argparse.Namespace) -> Section:
-    """Fill the API server, run the controller, and measure."""
     title = f"Controller: {options.nodes} nodes, {options.plugins} of them with a plugin, {options.pods} Pods"
     side = "controller"
     section = Section(title, [side])
     install(server, "controller.maxEpcMiBPerNode=1048576")
     plugins.document = inventory(EPC_MIB)
     say(f"{options.nodes} nodes, {options.pods} Pods, {options.plugins} plugins")
-    in_parallel(server, make_node, range(options.nodes))
-    in_parallel(server, lambda objects, number: make_pod(objects, number, options.nodes), range(options.pods))
-    in_parallel(server, lambda objects, n: _add_plugin(objects, n, plugins.address), range(options.plugins))
     objects = Objects(server)
+    in_parallel(partial(make_node, objects), range(options.nodes))
+    in_parallel(partial(make_pod, objects, nodes=options.nodes), range(options.pods))
+    in_parallel(partial(_add_plugin, objects, address=plugins.address), range(options.plugins))
     with Relay(server.port).serving() as relay:
-        flags = ("--node-selector=confcom.internal/simulated-sgx=true", f"--kubeconfig={_through(server, relay.port)}")
+        selector = "--node-selector=confcom.internal/simulated-sgx=true"
+        relayed = f"--kubeconfig={server.kubeconfig(USER, relay.port)}"
         say("the controller starts")
         begun = time.monotonic()
-        with controlling(server, plugins.port, *flags) as controller:
+        with controlling(server, plugins.port, selector, relayed) as controller:
             pid = controller.process.pid
             until(controller.is_ready, "the controller is ready", seconds=WRITE_SECONDS)
             section.add(side, "start to ready", "s", time.monotonic() - begun)
@@ -84,50 +85,37 @@ def measure_controller(server: PlainApiServer, plugins: Plugins, options: argpar
             for name, rate, tenants in (("idle", options.nodes / STATUS_SECONDS, 0.0), ("churn", CHURN, TENANTS)):
                 say(f"{name}: {rate:.0f} node statuses and {tenants:.0f} changes of tenants' Pods a second")
                 with (
-                    _repeating(server, rate, lambda o, n: _report(o, n, options.nodes)),
-                    _repeating(server, tenants, lambda o, n: _change_pod(o, n, options.pods)),
+                    _repeating(rate, partial(_report, objects, nodes=options.nodes)),
+                    _repeating(tenants, partial(_change_pod, objects, pods=options.pods)),
                 ):
                     spend(name)
-                    taken = _appear(objects, plugins, range(first, first + APPEARING))
+                    added, wiped = range(first, first + APPEARING), range(APPEARING)
+                    taken = _to_capacity(objects, partial(_add_plugin, objects, address=plugins.address), added)
                     section.add(side, f"{name}: a plugin appears to capacity", "s", *taken)
-                    section.add(side, f"{name}: a zero to capacity", "s", *_wipe(objects, range(APPEARING)))
+                    taken = _to_capacity(objects, partial(_wipe, objects), wiped)
+                    section.add(side, f"{name}: a zero to capacity", "s", *taken)
                 first += APPEARING
             section.add(side, "memory at most", "MiB", resident_bytes(pid, peak=True) / 2**20)
     return section
-
-
-def _through(server: PlainApiServer, port: int) -> Path:
-    config = json.loads(server.kubeconfig(USER).read_text())
-    config["clusters"][0]["cluster"]["server"] = f"https://127.0.0.1:{port}"
-    path = server.folder / "relayed.kubeconfig"
-    path.write_text(json.dumps(config))
-    return path
 
 
 def _add_plugin(objects: Objects, number: int, address: str) -> None:
     objects.add_pod(f"plugin-{number}", f"node-{number}", namespace=SYSTEM, ip=address, plugin=True)
 
 
-def _appear(objects: Objects, plugins: Plugins, numbers: Iterable[int]) -> list[float]:
-    """Seconds from each plugin's appearing to its node's capacity."""
-    return [_seconds(objects, number, lambda n: _add_plugin(objects, n, plugins.address)) for number in numbers]
+def _wipe(objects: Objects, number: int) -> None:
+    """Set a node's amount to zero, as a kubelet does."""
+    objects.set_status(f"node-{number}", {"capacity": {EPC: "0"}, "allocatable": {EPC: "0"}})
 
 
-def _wipe(objects: Objects, numbers: Iterable[int]) -> list[float]:
-    """Seconds from each node's zero, as a kubelet writes it, to its capacity."""
-    zero = {EPC: "0"}
-    return [
-        _seconds(objects, number, lambda n: objects.set_status(f"node-{n}", {"capacity": zero, "allocatable": zero}))
-        for number in numbers
-    ]
-
-
-def _seconds(objects: Objects, number: int, change: Callable[[int], None]) -> float:
-    change(number)
-    begun = time.monotonic()
-    while objects.amounts(f"node-{number}")[0] in {None, "0"}:
-        time.sleep(POLL_SECONDS)
-    return time.monotonic() - begun
+def _to_capacity(objects: Objects, change: Callable[[int], None], numbers: Iterable[int]) -> Iterator[float]:
+    """Seconds from each node's change to its capacity."""
+    for number in numbers:
+        change(number)
+        begun = time.monotonic()
+        while objects.amounts(f"node-{number}")[0] in {None, "0"}:
+            time.sleep(POLL_SECONDS)
+        yield time.monotonic() - begun
 
 
 def _report(objects: Objects, number: int, nodes: int) -> None:
@@ -143,14 +131,14 @@ def _change_pod(objects: Objects, number: int, pods: int) -> None:
 
 
 @contextlib.contextmanager
-def _repeating(server: PlainApiServer, rate: float, change: Callable[[Objects, int], None]) -> Iterator[None]:
+def _repeating(rate: float, change: Callable[[int], None]) -> Iterator[None]:
     """Make so many changes in a second meanwhile."""
     stop = threading.Event()
 
     def run() -> None:
-        objects, number, due = Objects(server), 0, time.monotonic()
+        number, due = 0, time.monotonic()
         while rate and not stop.is_set():
-            change(objects, number)
+            change(number)
             number += 1
             due += 1 / rate
             stop.wait(max(0.0, due - time.monotonic()))

@@ -7,9 +7,8 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from bench.checkout import OTHER, THIS, Checkout
 from bench.load import Latency, WrongAnswerError, prepare, serve_all, target_of
-from bench.machine import Cores, cpu_when_idle, on_core, resident_bytes, seconds_per_signature
+from bench.machine import OTHER, THIS, Checkout, Cores, cpu_when_idle, on_core, resident_bytes, seconds_per_signature
 from bench.report import Goal, Section, in_turn, say
 from bench.serving import Place, Server, verify_sample
 from testkit.replay.clients import (
@@ -48,11 +47,18 @@ def measure_helper(sides: Mapping[str, Checkout], rounds: int, directory: Path) 
     place = Place.create(directory, cores.server)
     section = Section(f"Quote helper: {QUOTES} quotes by {CLIENTS} clients in each round", [THIS, OTHER], GOALS)
     say(f"{rounds} starts")
-    with on_core(cores.clients):
-        _time_starts(section, sides, place, rounds)
+    for number in range(rounds + 1):
+        for side, checkout in in_turn(sides.items(), number):
+            with on_core(cores.clients), place.helper(f"start-{number}-{len(side)}", checkout) as server:
+                if number:  # the first start makes the byte code, which images have
+                    section.add(side, START, "ms", server.start_seconds * 1e3)
     sample: list[tuple[bytes, bytes]] = []
     with contextlib.ExitStack() as stack:
-        servers = _start(sides, place, stack)
+        servers = {  # the sides of a title are neighbours in each round
+            (side, title): stack.enter_context(place.helper(f"{len(side)}-{number}", checkout, *flags))
+            for number, (title, flags) in enumerate(VARIANTS.items())
+            for side, checkout in sides.items()
+        }
         defaults = {side: servers[side, DEFAULT] for side in sides}
         with on_core(cores.clients):
             for number in range(rounds):
@@ -63,23 +69,6 @@ def measure_helper(sides: Mapping[str, Checkout], rounds: int, directory: Path) 
     say(f"verifying {len(sample)} quotes")
     verify_sample(sample, place.state_dir)
     return [section]
-
-
-def _time_starts(section: Section, sides: Mapping[str, Checkout], place: Place, times: int) -> None:
-    for number in range(times + 1):
-        for side, checkout in in_turn(sides.items(), number):
-            with place.helper(f"start-{number}-{len(side)}", checkout) as server:
-                if number:  # the first start makes the byte code, which images have
-                    section.add(side, START, "ms", server.start_seconds * 1e3)
-
-
-def _start(sides: Mapping[str, Checkout], place: Place, stack: contextlib.ExitStack) -> dict[tuple[str, str], Server]:
-    """Servers by side and title; the sides of a title are neighbours in each round."""
-    servers: dict[tuple[str, str], Server] = {}
-    for title, flags in VARIANTS.items():
-        for side, checkout in sides.items():
-            servers[side, title] = stack.enter_context(place.helper(f"helper-{len(servers)}", checkout, *flags))
-    return servers
 
 
 def _load(

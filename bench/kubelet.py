@@ -42,25 +42,15 @@ THREADS = 8
 _EMPTY = pb.Empty().SerializeToString()
 
 
-class MissingError(WrongAnswerError):
-    """An event did not happen."""
-
-
 @dataclass(frozen=True, slots=True)
 class Registration:
-    """One registration of one resource; times are time.perf_counter()'s, in seconds.
-
-    Args:
-        asked: when Register arrived.
-        answered: when it was answered, after the dial-back.
-        listed: when the first list had been received whole.
-        encoded_list: the list, as it was received.
-        channel: to the plugin.
-    """
+    """One registration of one resource; times are time.perf_counter()'s, in seconds."""
 
     asked: float
     answered: float
+    """After the dial-back."""
     listed: float
+    """When the first list had been received whole."""
     encoded_list: bytes
     channel: grpc.Channel
 
@@ -69,11 +59,6 @@ class Registration:
         """Allocate, from encoded request to encoded response."""
         call: grpc.UnaryUnaryMultiCallable[bytes, bytes] = self.channel.unary_unary(ALLOCATE)
         return call
-
-
-def _list_and_watch(channel: grpc.Channel) -> grpc.UnaryStreamMultiCallable[bytes, bytes]:
-    call: grpc.UnaryStreamMultiCallable[bytes, bytes] = channel.unary_stream(LIST_AND_WATCH)
-    return call
 
 
 class MeasuringKubelet:
@@ -110,7 +95,8 @@ class MeasuringKubelet:
 
         with self._changed:
             if not self._changed.wait_for(lambda: len(fresh()) == len(resources), WAIT_SECONDS):
-                raise MissingError(f"not registered within {WAIT_SECONDS:g} s: {sorted(set(resources) - set(fresh()))}")
+                missing = sorted(set(resources) - set(fresh()))
+                raise WrongAnswerError(f"not registered within {WAIT_SECONDS:g} s: {missing}")
             return fresh()
 
     def seconds_to_reregister(self, resource: str) -> float:
@@ -135,8 +121,9 @@ class MeasuringKubelet:
         return _EMPTY
 
     def _follow(self, name: str, asked: float, answered: float, channel: grpc.Channel) -> None:
+        list_and_watch: grpc.UnaryStreamMultiCallable[bytes, bytes] = channel.unary_stream(LIST_AND_WATCH)
         try:
-            stream = _list_and_watch(channel)(_EMPTY)
+            stream = list_and_watch(_EMPTY)
             encoded_list = next(stream)
             listed = time.perf_counter()
             with self._changed:

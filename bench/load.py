@@ -57,14 +57,11 @@ class Latency:
 
 @dataclass(frozen=True, slots=True)
 class Served:
-    """What a load was given.
-
-    Latencies are from before each connect() to the end of its answer, and each quote of the sample has its report data.
-    """
-
     seconds: float
     latencies: list[float]
+    """From before each connect() to the end of its answer."""
     sample: list[tuple[bytes, bytes]]
+    """Quotes, each with its report data."""
 
 
 class WrongAnswerError(Exception):

@@ -6,6 +6,7 @@ import contextlib
 import os
 import platform
 import secrets
+import sys
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -16,12 +17,30 @@ from cryptography.hazmat.backends.openssl import backend
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from confcom.errors import SettingsError
 from confcom.sgx.quote import SIGNED_PART_SIZE
 
 PROC = Path("/proc")
+ROOT = Path(__file__).resolve().parent.parent
+THIS, OTHER = "this one", "the other"
+"""Names of this checkout, and of one that is measured beside it, in tables and JSON."""
 LIBRARIES = ("cryptography", "grpcio", "uvloop", "protobuf", "prometheus-client")
 SETTLE_SECONDS = 0.02
 """For a server to do the rest after its last answer (closing, counting): some hundred times as long as it takes."""
+
+
+class Checkout:
+    """Where daemons are started from: this checkout, or another directory with libraries of its own."""
+
+    def __init__(self, root: Path = ROOT) -> None:
+        python = root.resolve() / ".venv" / "bin" / "python"
+        if root != ROOT and not python.exists():
+            raise SettingsError(
+                f"{root} cannot be measured", why=f"there is no {python}", remedy="run make setup there"
+            )
+        self.python = sys.executable if root == ROOT else str(python)
+        self.source = root.resolve() / "src"
+        self.environment = {**os.environ, "PYTHONPATH": str(self.source)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +52,6 @@ class Cores:
 
     @classmethod
     def choose(cls) -> Cores:
-        """The last core that this process may use for the server, the first for the clients."""
         allowed = sorted(os.sched_getaffinity(0))
         return cls(server=allowed[-1], clients=allowed[0])
 

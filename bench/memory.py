@@ -43,17 +43,11 @@ class MemoryGroup:
 def memory_hierarchy(mountinfo: str) -> Hierarchy:
     """Where memory is counted, from the text of /proc/self/mountinfo."""
     found = hierarchies(mountinfo)
-    for one in found:
-        if one.type == "cgroup" and "memory" in one.options.split(","):
-            return one
-    for one in found:
-        if one.type == "cgroup2":
-            return one
-    raise UnavailableError(
-        "there is no control group that counts memory",
-        why="no hierarchy with the controller memory is mounted",
-        remedy="mount /sys/fs/cgroup",
-    )
+    counting = [one for one in found if one.type == "cgroup" and "memory" in one.options.split(",")]
+    counting += [one for one in found if one.type == "cgroup2"]
+    if not counting:
+        raise UnavailableError("no control group that counts memory is mounted", remedy="mount /sys/fs/cgroup")
+    return counting[0]
 
 
 @contextlib.contextmanager

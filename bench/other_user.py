@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import math
 import multiprocessing
 import os
 import resource
+import time
 from collections.abc import Callable, Iterator
 from multiprocessing.connection import Connection
 from typing import Any
 
-from confcom.errors import UnavailableError
 from e2e.attacks.kinds import KINDS
 
 END_SECONDS = 60.0
@@ -21,23 +22,20 @@ Work = Callable[[Connection], dict[str, Any]]
 """Runs until something comes over the connection (`stopped`), and returns its result."""
 
 
-def require_root(purpose: str) -> None:
-    if os.geteuid() != 0:
-        raise UnavailableError(
-            f"{purpose} needs peers of their own",
-            why="a peer is a user ID here, and only root can start processes of other users",
-            remedy="run it as root",
-        )
-
-
 def stopped(parent: Connection, seconds: float = 0.0) -> bool:
     """Whether the work has to end; waits for so long."""
     return parent.poll(seconds)
 
 
-def attacking(kind: str, where: str) -> Work:
-    """An attack of `e2e.attacks`; the result is what it did."""
-    return lambda parent: dataclasses.asdict(KINDS[kind](where, lambda: stopped(parent)))
+def attacking(kind: str, find: Callable[[], str], begins: float = 0.0, ends: float = math.inf) -> Work:
+    """An attack of `e2e.attacks` on a path that is looked up when it begins; the result is what it did."""
+
+    def run(parent: Connection) -> dict[str, Any]:
+        if stopped(parent, max(0.0, begins - time.monotonic())):
+            return {}
+        return dataclasses.asdict(KINDS[kind](find(), lambda: time.monotonic() >= ends or stopped(parent)))
+
+    return run
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -11,12 +11,12 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
-from bench.checkout import OTHER, THIS, Checkout
-from bench.kubelet import MeasuringKubelet, MissingError, Registration
+from bench.kubelet import MeasuringKubelet, Registration
 from bench.load import Latency, WrongAnswerError
-from bench.machine import Cores, SchedulerTimes, on_core, resident_bytes, with_byte_code
+from bench.machine import OTHER, THIS, Checkout, Cores, SchedulerTimes, on_core, resident_bytes, with_byte_code
 from bench.report import Goal, Section, in_turn, say
 from confcom.kubelet_api import deviceplugin_pb2 as pb
 from confcom.kubelet_api.device_list import device_id
@@ -51,8 +51,10 @@ GOALS = {
     MEMORY: Goal(45.0),
 }
 
-Command = Callable[[Path], tuple[Sequence[str], Mapping[str, str]]]
-"""A plugin's command line and variables, for a device plugin directory; it may make files beside that."""
+CommandLine = tuple[Sequence[str], Mapping[str, str]]
+"""A plugin's command line and variables."""
+Command = Callable[[Path], CommandLine]
+"""Of a device plugin directory; it may make files beside that."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,11 +105,11 @@ def measure_plugins(sides: Mapping[str, Checkout], rounds: int, directory: Path)
             section = Section(f"Device plugin, {mib:,} MiB", [THIS, OTHER, GO], {} if mib == LARGEST_MIB else GOALS)
             if without:
                 section.note(GO, f"not measured: {without}")
-            commands = {side: confcom_plugin(mib, checkout) for side, checkout in sides.items()}
+            commands: dict[str, Command] = {side: partial(confcom_plugin, mib, each) for side, each in sides.items()}
             offers = {side: offer_of(command, next(places), cores.server) for side, command in commands.items()}
             if not without:
                 offers[GO] = offers[THIS]
-                commands[GO] = minimal_plugin(program, offers[GO])
+                commands[GO] = partial(minimal_plugin, program, offers[GO])
             for number in range(times):
                 say(f"{mib} MiB: round {number + 1} of {times} over {len(commands)} plugins")
                 for side in in_turn(commands, number):
@@ -141,43 +143,35 @@ def measure_once(section: Section, side: str, plugin: Running, offer: Offer) -> 
 def _allocate(epc: Registration, offer: Offer, size: int, times: int) -> Latency:
     call = epc.allocate
     requests = [offer.request(size, turn) for turn in range(times)]
-    seconds, answers = [], []
+    answered = []
     for request in requests:
         began = time.perf_counter()
         answer = call(request)
-        seconds.append(time.perf_counter() - began)
-        answers.append(answer)
-    for answer in answers:
+        answered.append((time.perf_counter() - began, answer))
+    for _, answer in answered:
         offer.check_answer(answer, size)
-    return Latency.of(seconds)
+    return Latency.of([seconds for seconds, _ in answered])
 
 
-def confcom_plugin(mib: int, checkout: Checkout) -> Command:
+def confcom_plugin(mib: int, checkout: Checkout, directory: Path) -> CommandLine:
     """A checkout's device plugin on a simulated node of this size, its probes answered."""
-
-    def command(directory: Path) -> tuple[Sequence[str], Mapping[str, str]]:
-        host = directory.parent / "host"  # an empty one: a machine with an SGX driver refuses to be simulated
-        host.mkdir()
-        line = [
-            *(checkout.python, "-m", "confcom.device_plugin", "--simulated", "--simulated-epc-mib", str(mib)),
-            *("--max-epc-mib", str(mib), "--device-plugin-dir", str(directory), "--host-root", str(host)),
-            *("--probe-address", f"unix:{directory.parent / 'probes'}"),
-        ]
-        return line, checkout.environment
-
-    return command
+    host = directory.parent / "host"  # an empty one: a machine with an SGX driver refuses to be simulated
+    host.mkdir()
+    line = [
+        *(checkout.python, "-m", "confcom.device_plugin", "--simulated", "--simulated-epc-mib", str(mib)),
+        *("--max-epc-mib", str(mib), "--device-plugin-dir", str(directory), "--host-root", str(host)),
+        *("--probe-address", f"unix:{directory.parent / 'probes'}"),
+    ]
+    return line, checkout.environment
 
 
-def minimal_plugin(program: Path, offer: Offer) -> Command:
-    def command(directory: Path) -> tuple[Sequence[str], Mapping[str, str]]:
-        line = [str(program), "-directory", str(directory)]
-        for index, (name, count) in enumerate(offer.counts.items()):
-            answer = directory.parent / f"answer-{index}"
-            answer.write_bytes(offer.answers[name].SerializeToString())
-            line += ["-resource", f"{name},{count},{answer}"]
-        return line, os.environ
-
-    return command
+def minimal_plugin(program: Path, offer: Offer, directory: Path) -> CommandLine:
+    line = [str(program), "-directory", str(directory)]
+    for index, (name, count) in enumerate(offer.counts.items()):
+        answer = directory.parent / f"answer-{index}"
+        answer.write_bytes(offer.answers[name].SerializeToString())
+        line += ["-resource", f"{name},{count},{answer}"]
+    return line, os.environ
 
 
 @contextlib.contextmanager
@@ -194,8 +188,8 @@ def running(command: Command, place: Path, core: int) -> Iterator[Running]:
             process = subprocess.Popen(line, stdin=subprocess.DEVNULL, stderr=log, env=environ)
         try:
             yield Running(process.pid, kubelet, started)
-        except MissingError as error:
-            raise MissingError(f"{error}; the plugin's log: {(place / 'log').read_text()}") from error
+        except WrongAnswerError as error:
+            raise WrongAnswerError(f"{error}; the plugin's log: {(place / 'log').read_text()}") from error
         finally:
             end(process, STOP_SECONDS)
 

@@ -6,11 +6,11 @@ import contextlib
 import os
 import time
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 
-from bench.checkout import OTHER, THIS, Checkout
 from bench.load import Latency, prepare, serve_all, target_of
-from bench.machine import Cores, on_core
+from bench.machine import OTHER, THIS, Checkout, Cores, on_core
 from bench.other_user import attacking, running_as
 from bench.report import Goal, Section, in_turn, say
 from bench.serving import Place, Server, verify_sample
@@ -63,7 +63,7 @@ def measure_relay(sides: Mapping[str, Checkout], rounds: int, directory: Path) -
             if os.geteuid() == 0:
                 for kind in ("header", "flood"):
                     for side, server in in_turn(relays.items(), number):
-                        work = attacking(kind, str(server.socket))
+                        work = attacking(kind, partial(str, server.socket))
                         with running_as(ATTACKER, kind, work, core=cores.clients) as peer:
                             time.sleep(WARM_SECONDS)
                             latency = ask(server, ALONE, 1)[1]

@@ -7,7 +7,7 @@ import json
 import os
 import statistics
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -73,13 +73,7 @@ class Row:
 
 
 class Section:
-    """Rows under one title.
-
-    Args:
-        title: what was measured, and how.
-        sides: what is compared; the first one is given in the others, and judged by the goals.
-        goals: of rows, by their title.
-    """
+    """Rows under one title; the first side is given in the others, and judged by the goals of rows."""
 
     def __init__(self, title: str, sides: Sequence[str], goals: Mapping[str, Goal] | None = None) -> None:
         self.title = title
@@ -96,31 +90,22 @@ class Section:
         self.rows[title] = Row(title, "", note=text)
 
     def as_json(self) -> dict[str, object]:
-        return {"title": self.title, "rows": [self._row_as_json(row) for row in self.rows.values()]}
-
-    def _row_as_json(self, row: Row) -> dict[str, object]:
-        ratios = {side: row.ratio(self.sides[0], side) for side in self.sides[1:]}
-        return {
-            "title": row.title,
-            "unit": row.unit,
-            "note": row.note,
-            "values": row.values,
-            "ratios": {side: [each.median, each.lowest, each.highest] for side, each in ratios.items() if each},
-            "goal": None if row.goal is None else {"bound": row.goal.bound, "least": row.goal.least},
-        }
+        rows = []
+        for row in self.rows.values():
+            ratios = {side: row.ratio(self.sides[0], side) for side in self.sides[1:]}
+            goal = None if row.goal is None else {"bound": row.goal.bound, "least": row.goal.least}
+            shown = {side: [each.median, each.lowest, each.highest] for side, each in ratios.items() if each}
+            content = {"title": row.title, "unit": row.unit, "note": row.note, "values": row.values}
+            rows.append({**content, "ratios": shown, "goal": goal})
+        return {"title": self.title, "rows": rows}
 
     def as_table(self) -> str:
         """Medians, with the lowest and the highest round."""
-        return "".join(f"{line}\n" for line in self._lines())
-
-    def _lines(self) -> Iterator[str]:
-        yield ""
-        yield self.title
         others = [side for side in self.sides[1:] if any(side in row.values for row in self.rows.values())]
         head = f"  {'':{TITLE}}{self.sides[0]:>{VALUE}}"
-        yield head + "".join(f"{side:>{OTHER}}{'ratio':>{VALUE}}" for side in others)
-        for row in self.rows.values():
-            yield f"  {row.title:{TITLE}}{row.note or self._cells(row, others)}".rstrip()
+        lines = ["", self.title, head + "".join(f"{side:>{OTHER}}{'ratio':>{VALUE}}" for side in others)]
+        lines += [f"  {row.title:{TITLE}}{row.note or self._cells(row, others)}".rstrip() for row in self.rows.values()]
+        return "\n".join([*lines, ""])
 
     def _cells(self, row: Row, others: Sequence[str]) -> str:
         first = row.values.get(self.sides[0], [])

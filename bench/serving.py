@@ -3,24 +3,25 @@
 from __future__ import annotations
 
 import contextlib
+import multiprocessing
 import shutil
-import subprocess
-import sys
+import signal
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.checkout import Checkout
 from bench.load import ENCLAVE, WrongAnswerError
-from bench.machine import on_core, with_byte_code
+from bench.machine import Checkout, on_core, with_byte_code
+from confcom.quote_provider.simulated import SimulatedQuoteProvider
 from confcom.quote_provider.state_directory import open_or_create_platform
+from e2e.waiting import until
 from testkit.helper_process import running_helper
 from testkit.replay.verification import QuoteVerifier
+from testkit.stub_aesmd import StubAesmd
 
-START_SECONDS = 30.0
-"""After which a server that does not listen has failed."""
-POLL_SECONDS = 0.001
+CALL_SECONDS = 0.0025
+"""What Intel's aesmd takes for a quote (measured in simulation)."""
 STATE = "state"
 """The platform's directory, below that of each server."""
 
@@ -29,7 +30,7 @@ STATE = "state"
 class Server:
     pid: int
     socket: Path
-    start_seconds: float
+    start_seconds: float = 0.0
     """From before fork() and exec() until it is ready: a helper has made a whole quote."""
 
 
@@ -73,24 +74,28 @@ class Place:
 
     @contextlib.contextmanager
     def aesmd(self, core: int) -> Iterator[Server]:
+        """A stand-in for Intel's aesmd: one call after the other, each of which takes as long as Intel's."""
         place = self.below("aesmd")
         path = place / "aesm.socket"
-        began = time.perf_counter()
+        stub = StubAesmd(path, SimulatedQuoteProvider.open(place / STATE))
+        stub.seconds = CALL_SECONDS
+
+        def serve() -> None:
+            stub.start()
+            signal.pause()
+
+        process = multiprocessing.get_context("fork").Process(target=serve, daemon=True)
         with on_core(core):
-            process = subprocess.Popen([sys.executable, "-m", "bench.stand_in_aesmd", path, place / STATE])
+            process.start()
         try:
-            while not path.exists():
-                if process.poll() is not None or time.perf_counter() - began > START_SECONDS:
-                    raise RuntimeError("the stand-in for aesmd does not serve")
-                time.sleep(POLL_SECONDS)
-            yield Server(process.pid, path, time.perf_counter() - began)
+            until(path.exists, "the stand-in for aesmd serves", seconds=30.0)
+            yield Server(process.pid or 0, path)
         finally:
             process.kill()
-            process.wait()
+            process.join()
 
 
 def verify_sample(sample: Sequence[tuple[bytes, bytes]], state_dir: Path) -> None:
-    """Verify quotes in full, against the platform and with their report data."""
     verifier = QuoteVerifier(state_dir)
     for quote, report_data in sample:
         verdict = verifier.verify(quote, ENCLAVE, report_data)

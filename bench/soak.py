@@ -5,12 +5,14 @@ from __future__ import annotations
 import argparse
 import contextlib
 import dataclasses
+import os
 import secrets
 import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from http import HTTPStatus
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -18,11 +20,11 @@ from pathlib import Path
 from bench.load import Latency
 from bench.machine import SchedulerTimes
 from bench.memory import MemoryGroup, limited_memory
-from bench.other_user import Work, attacking, require_root, running_as, stopped
+from bench.other_user import Work, attacking, running_as, stopped
 from bench.report import Measured, Section, command_line, run, say
+from confcom.errors import UnavailableError
 from confcom.sgx.quote import Quote
 from confcom.simulation.quoting_enclave import DEFAULT_QE_IDENTITY
-from e2e.attacks.kinds import KINDS
 from e2e.load.attestation import Attestation
 from e2e.load.client import ENCLAVE, Client
 from testkit.helper_process import RunningHelper, running_helper
@@ -196,8 +198,9 @@ class Soaked:
 
 
 def measure(options: argparse.Namespace) -> Measured:
-    """Soak; anything that failed is in the details."""
-    require_root("the soak")
+    if os.geteuid() != 0:
+        why = "a peer is a user ID here, and only root can start processes of other users"
+        raise UnavailableError("the soak needs peers of their own", why=why, remedy="run it as root")
     with tempfile.TemporaryDirectory(dir="/tmp", prefix="soak-") as directory:
         soaked = soak(options.seconds, Path(directory))
     return sections(soaked), {"counts": soaked.counts, "failures": [*soaked.failures()]}
@@ -208,7 +211,7 @@ def soak(seconds: float, directory: Path) -> Soaked:
     directory.chmod(0o755)  # clients are other users
     with contextlib.ExitStack() as stack:
         first = _helper(stack, directory, HELPERS[0][1])
-        path = str(first[0].socket)
+        path = partial(str, first[0].socket)
         others = {
             kind: stack.enter_context(running_as(MISBEHAVING, kind, attacking(kind, path), nice=NICE))
             for kind in THROUGHOUT
@@ -221,10 +224,11 @@ def soak(seconds: float, directory: Path) -> Soaked:
         for phase in result.phases:
             kind, uid = phase.attack.kind, phase.attack.uid
             if kind:
-                work = _attack(phase, directory, path)
+                where = partial(_newest_probes, directory) if phase.attack.on_probes else path
+                work = attacking(kind, where, phase.begins, phase.ends)
                 others[kind] = stack.enter_context(running_as(uid, kind, work, nice=NICE))
         clients = {
-            each.name: stack.enter_context(running_as(WELL_BEHAVED, each.name, _attesting(each, path)))
+            each.name: stack.enter_context(running_as(WELL_BEHAVED, each.name, _attesting(each, first[0].socket)))
             for each in CLIENTS
         }
         say(f"{seconds:g} s with {len(clients)} kinds of well-behaved clients and {len(others)} of others")
@@ -243,24 +247,15 @@ def _helper(stack: contextlib.ExitStack, directory: Path, flags: Sequence[str]) 
     return stack.enter_context(running_helper(*flags, directory=directory, inside=memory.command)), memory
 
 
-def _attack(phase: Phase, directory: Path, path: str) -> Work:
-    def run(parent: Connection) -> dict[str, int]:
-        if stopped(parent, max(0.0, phase.begins - time.monotonic())):
-            return {}
-        where = path
-        if phase.attack.on_probes:  # of the newest helper
-            where = str(max(directory.glob("*.probes"), key=lambda each: each.stat().st_mtime))
-        counts = KINDS[phase.attack.kind](where, lambda: time.monotonic() >= phase.ends or stopped(parent))
-        return dataclasses.asdict(counts)
-
-    return run
+def _newest_probes(directory: Path) -> str:
+    return str(max(directory.glob("*.probes"), key=lambda each: each.stat().st_mtime))
 
 
-def _attesting(sequence: ClientSequence, path: str) -> Work:
+def _attesting(sequence: ClientSequence, path: Path) -> Work:
     """Attest at a fixed rate, however long an attestation takes."""
 
     def run(parent: Connection) -> dict[str, list[Attestation]]:
-        client, due = Client(sequence, Path(path), time.monotonic), time.monotonic()
+        client, due = Client(sequence, path, time.monotonic), time.monotonic()
         done: list[Attestation] = []
         while not stopped(parent, max(0.0, due - time.monotonic())):
             one = client.attest(due)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import copy
 import functools
-import json
 import os
 import subprocess
 import sys
@@ -21,10 +20,10 @@ from typing import Any
 from bench.api_objects import in_parallel, make_node, make_pod
 from bench.machine import resident_bytes
 from bench.report import Measured, Section, command_line, run, say
+from e2e.add_on import DAEMONS, EPC, ROOT, SYSTEM
 from e2e.plain_api_server import PlainApiServer, serving
-from e2e.plain_controller import EPC, MERGE, RELEASE, SYSTEM, Objects, Plugins
+from e2e.plain_controller import MERGE, Objects, Plugins, inventory
 
-ROOT = Path(__file__).resolve().parent.parent
 REGISTRY = "registry.test"
 COMMANDS = {
     "status": ["status"],
@@ -35,15 +34,11 @@ SAMPLE_SECONDS = 0.005
 """Between looks at the peak of a command's memory, which the kernel keeps."""
 SETTLE_SECONDS = 30.0
 """For API server and etcd to digest thousands of new objects."""
-FOUND_MIB, OFFERED_MIB = 168, 162
-DAEMONS = ("device-plugin", "quote-helper")
+EPC_MIB = 162
 PADDING = "x" * 3000
 """Managed fields, volumes and conditions make a daemon's Pod so much larger than its template."""
 AMOUNTS = {
-    "cpu": "4",
-    "memory": "8Gi",
-    "pods": "110",
-    EPC: str(OFFERED_MIB),
+    EPC: str(EPC_MIB),
     "sgx.intel.com/enclave": "1024",
     "sgx.intel.com/provision": "1024",
     "confcom.internal/quote_helper_epc_mem_in_MiB": "6",
@@ -93,29 +88,12 @@ def _run(section: Section, server: PlainApiServer, name: str) -> None:
 def _install_chart(server: PlainApiServer) -> None:
     server.kubectl("create", "namespace", SYSTEM)
     server.kubectl("label", "namespace", SYSTEM, "pod-security.kubernetes.io/enforce=privileged")
-    command = [str(server.tools.path("helm")), "install", RELEASE, str(ROOT / "charts" / "confcom")]
-    command += [f"--namespace={SYSTEM}", "--set=simulated.enabled=true", f"--set=image.registry={REGISTRY}"]
-    environment = os.environ | {"KUBECONFIG": str(server.kubeconfig())}
-    subprocess.run(command, env=environment, stdout=subprocess.DEVNULL, check=True)
+    server.helm("install", "--set=simulated.enabled=true", f"--set=image.registry={REGISTRY}")
 
 
 def _fill(server: PlainApiServer, plugins: Plugins, nodes: int, pods: int) -> None:
     """Make the nodes, each with both daemons, and other Pods, so that there are so many in all."""
-    plugins.document = json.dumps(
-        {
-            "version": 1,
-            "epc": {"mib": FOUND_MIB},
-            "accounting": {
-                "kind": "device",
-                "resource": EPC,
-                "advertised_mib": OFFERED_MIB,
-                "held_back_mib": 0,
-                "choice": "fits-devices",
-                "reason": "162 MiB fit the kubelet's devices",
-            },
-            "resources": [{"name": EPC}],
-        }
-    ).encode()
+    plugins.document = inventory(EPC_MIB, kind="device")
     objects = Objects(server)
     apps = f"/apis/apps/v1/namespaces/{SYSTEM}"
     daemons = {name: objects.send("GET", f"{apps}/daemonsets/confcom-{name}") for name in DAEMONS}
@@ -124,21 +102,13 @@ def _fill(server: PlainApiServer, plugins: Plugins, nodes: int, pods: int) -> No
         status = dict.fromkeys((*counts, "numberReady"), nodes) | {"numberMisscheduled": 0, "observedGeneration": 1}
         objects.send("PATCH", f"{apps}/daemonsets/{daemon['metadata']['name']}/status", {"status": status}, MERGE)
     say(f"{nodes} nodes")
-    in_parallel(server, _node, range(nodes))
+    in_parallel(functools.partial(make_node, objects, more=AMOUNTS), range(nodes))
     say(f"{2 * nodes} Pods of daemons")
     for name, daemon in daemons.items():
         made = _pod_of(name, daemon)
-        in_parallel(server, functools.partial(_daemon, made=made, address=plugins.address), range(nodes))
+        in_parallel(functools.partial(_daemon, objects, made=made, address=plugins.address), range(nodes))
     say(f"{pods - 2 * nodes} other Pods")
-    in_parallel(server, lambda some, number: make_pod(some, number, nodes), range(max(0, pods - 2 * nodes)))
-
-
-def _node(objects: Objects, number: int) -> None:
-    make_node(objects, number)
-    ready = [
-        {"type": "Ready", "status": "True", "reason": "KubeletReady", "message": "kubelet is posting ready status"}
-    ]
-    objects.set_status(f"node-{number}", {"capacity": AMOUNTS, "allocatable": AMOUNTS, "conditions": ready})
+    in_parallel(functools.partial(make_pod, objects, nodes=nodes), range(max(0, pods - 2 * nodes)))
 
 
 def _pod_of(name: str, daemon: dict[str, Any]) -> dict[str, Any]:

@@ -21,17 +21,11 @@ MOUNT = {"name": "v", "mountPath": "/v", "subPath": "aesm.socke"}
 
 @dataclass(frozen=True, slots=True)
 class Worst:
-    """A kind of object.
-
-    Args:
-        name: for people.
-        made: the object, from a number of entries.
-        most: entries; the rest of the object is one argument of its first container. 0: as many as there is room for.
-    """
-
     name: str
     made: Callable[[int], Manifest]
+    """The object, from a number of entries."""
     most: int = 0
+    """Entries; the rest of the object is one argument of its first container. 0: as many as there is room for."""
 
     def body(self, size: int) -> bytes:
         """The object as JSON, just below a size in bytes."""
@@ -60,10 +54,6 @@ def _variables(count: int) -> list[Manifest]:
     return [{"name": f"V{number}"} for number in range(count)]
 
 
-def _containers(count: int, **more: object) -> list[Manifest]:
-    return [{"name": f"c{number}", "image": "x", **more} for number in range(count)]
-
-
 def _annotated(made: Callable[[int], dict[str, str]]) -> Callable[[int], Manifest]:
     return lambda count: pod(container("app", {BYTES: "1Mi"}), annotations=made(count))
 
@@ -75,13 +65,7 @@ def _one(**more: Callable[[int], object]) -> Callable[[int], Manifest]:
 
 def _many(field: str = "containers", /, **more: object) -> Callable[[int], Manifest]:
     """A Pod of so many containers."""
-
-    def made(count: int) -> Manifest:
-        whole = pod(container("app"))
-        whole["spec"][field] = _containers(count, **more)
-        return whole
-
-    return made
+    return _listed(field, lambda number: {"name": f"c{number}", "image": "x", **more})
 
 
 def _listed(field: str, entry: Callable[[int], Manifest]) -> Callable[[int], Manifest]:

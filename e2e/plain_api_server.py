@@ -17,6 +17,7 @@ from pathlib import Path
 import httpx2
 
 from confcom.errors import UnavailableError
+from e2e.add_on import RELEASE, ROOT, SYSTEM
 from e2e.cluster.certificates import write_accounts
 from e2e.cluster.tools import KUBERNETES, Tools, built
 from e2e.processes import end
@@ -62,9 +63,13 @@ class PlainApiServer:
     def url(self) -> str:
         return f"https://127.0.0.1:{self.port}"
 
-    def kubeconfig(self, user: str = ADMIN) -> Path:
-        path = self.folder / f"{user.replace(':', '-')}.kubeconfig"
-        cluster = {"server": self.url, "certificate-authority": str(self.certificate)}
+    def kubeconfig(self, user: str = ADMIN, port: int = 0) -> Path:
+        """A user's; by way of a port, if it is given."""
+        path = self.folder / f"{user.replace(':', '-')}-{port}.kubeconfig"
+        cluster = {
+            "server": f"https://127.0.0.1:{port or self.port}",
+            "certificate-authority": str(self.certificate),
+        }
         content = {
             "apiVersion": "v1",
             "kind": "Config",
@@ -92,6 +97,12 @@ class PlainApiServer:
         if done.returncode:
             raise UnavailableError(f"kubectl {' '.join(arguments)} failed", why=done.stderr.strip())
         return done.stdout
+
+    def helm(self, verb: str, *flags: str) -> str:
+        """Run helm template, or helm install, on the chart, and return its output."""
+        command = [str(self.tools.path("helm")), verb, RELEASE, str(ROOT / "charts" / "confcom")]
+        command += [f"--namespace={SYSTEM}", f"--kubeconfig={self.kubeconfig()}", *flags]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout
 
     def start(self) -> None:
         """Start etcd and the API server, and wait until this is ready."""

@@ -18,13 +18,11 @@ from typing import Any
 import httpx2
 
 from confcom.errors import UnavailableError
+from e2e.add_on import CONTROLLER, EPC, RELEASE, ROOT, SYSTEM
 from e2e.plain_api_server import NICE, PlainApiServer
 from e2e.waiting import until
 
-ROOT = Path(__file__).resolve().parent.parent
-SYSTEM, RELEASE = "confcom-system", "confcom"
-USER = f"system:serviceaccount:{SYSTEM}:confcom-controller"
-EPC = "kubernetes.azure.com/sgx_epc_mem_in_MiB"
+USER = f"system:serviceaccount:{SYSTEM}:{CONTROLLER}"
 LABELS = {"confcom.internal/simulated-sgx": "true"}
 PLUGIN_LABELS = {
     "app.kubernetes.io/name": "confcom",
@@ -43,8 +41,9 @@ def own_address() -> str:
 
 
 def inventory(mib: int, *, kind: str = "capacity") -> bytes:
-    accounting = {"kind": kind, "resource": EPC, "advertised_mib": mib}
-    return json.dumps({"version": 1, "accounting": accounting, "resources": [{"name": EPC}]}).encode()
+    accounting = {"kind": kind, "resource": EPC, "advertised_mib": mib, "held_back_mib": 0, "choice": "x", "reason": ""}
+    document = {"version": 1, "epc": {"mib": mib}, "accounting": accounting, "resources": [{"name": EPC}]}
+    return json.dumps(document).encode()
 
 
 class Plugins:
@@ -129,15 +128,8 @@ class Objects:
 
 def install(server: PlainApiServer, *values: str) -> None:
     chosen = ["image.registry=registry.test", "simulated.enabled=true", "admission.mutate=on", *values]
-    command = [
-        str(server.tools.path("helm")),
-        "template",
-        RELEASE,
-        str(ROOT / "charts/confcom"),
-        f"--namespace={SYSTEM}",
-    ]
-    command += ["--show-only=templates/controller.yaml", *(f"--set={value}" for value in chosen)]
-    rendered = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    flags = ("--show-only=templates/controller.yaml", *(f"--set={value}" for value in chosen))
+    rendered = server.helm("template", *flags)
     with contextlib.suppress(UnavailableError):
         server.kubectl("create", "namespace", SYSTEM)
     server.kubectl("apply", "--filename=-", stdin=rendered)

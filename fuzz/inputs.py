@@ -47,13 +47,10 @@ class Input:
     ending: Ending
 
     @property
-    def data(self) -> bytes:
-        return b"".join(self.pieces)
-
-    @property
     def sends_eof(self) -> bool:
         """Whether the client closes before it has its answer. One that has sent too little must, or both would wait."""
-        data, length = self.data, int.from_bytes(self.data[:HEADER_SIZE], "little")
+        data = b"".join(self.pieces)
+        length = int.from_bytes(data[:HEADER_SIZE], "little")
         is_complete = len(data) >= HEADER_SIZE and not len(data) - HEADER_SIZE < length <= MAX_REQUEST_SIZE
         return self.ending is not Ending.WAIT or not is_complete
 

@@ -10,7 +10,6 @@ import base64
 import json
 import sys
 import time
-from dataclasses import dataclass
 from pathlib import Path
 
 from bench.load import WrongAnswerError, prepare, serve_all, target_of
@@ -20,23 +19,17 @@ POLL_SECONDS = 0.01
 """All processes of a round begin within it."""
 
 
-@dataclass(frozen=True, slots=True)
-class Process:
-    """Files by which a process of the load and the leader of the rounds take turns; the folder is its own."""
-
-    folder: Path
-
-    def file(self, state: str, turn: int) -> Path:
-        """Exists, whole, when the process is ready, when it is to begin (go), and when it has answered."""
-        return self.folder / f"{state}-{turn}"
+def sign(folder: Path, state: str, turn: int) -> Path:
+    """A file that is there when the process of this folder is ready, may begin (go), and has answered."""
+    return folder / f"{state}-{turn}"
 
 
-def take_part(process: Process, *, rounds: int, quotes: int, clients: int) -> None:
+def take_part(folder: Path, *, rounds: int, quotes: int, clients: int) -> None:
     """One process' part: prepare, wait, ask, and write the results."""
     for turn in range(rounds):
         prepared = prepare(*target_of(SOCKET), quotes)
-        process.file("ready", turn).touch()
-        while not process.file("go", turn).exists():
+        sign(folder, "ready", turn).touch()
+        while not sign(folder, "go", turn).exists():
             time.sleep(POLL_SECONDS)
         began = time.monotonic()  # all Pods of a machine have the same
         try:
@@ -47,10 +40,10 @@ def take_part(process: Process, *, rounds: int, quotes: int, clients: int) -> No
             sample = [[base64.b64encode(part).decode() for part in pair] for pair in served.sample]
             ended = began + served.seconds
             results = {"began": began, "ended": ended, "latencies": served.latencies, "sample": sample}
-        unfinished = process.folder / "unfinished"
+        unfinished = folder / "unfinished"
         unfinished.write_text(json.dumps(results))
-        unfinished.rename(process.file("answered", turn))
+        unfinished.rename(sign(folder, "answered", turn))
 
 
 if __name__ == "__main__":
-    take_part(Process(Path(sys.argv[1])), rounds=int(sys.argv[2]), quotes=int(sys.argv[3]), clients=int(sys.argv[4]))
+    take_part(Path(sys.argv[1]), rounds=int(sys.argv[2]), quotes=int(sys.argv[3]), clients=int(sys.argv[4]))

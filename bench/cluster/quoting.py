@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from bench.cluster.client import Process
+from bench.cluster.client import sign
 from bench.load import Latency, WrongAnswerError
 from bench.machine import SchedulerTimes, seconds_per_signature
 from bench.report import Section, in_turn
@@ -46,17 +46,17 @@ def quote_rounds(
 
 
 def _round(
-    section: Section, side: str, processes: Sequence[Process], turn: int, pids: Mapping[str, int]
+    section: Section, side: str, processes: Sequence[Path], turn: int, pids: Mapping[str, int]
 ) -> list[tuple[bytes, bytes]]:
     _wait(processes, "ready", turn)
     signature = seconds_per_signature(SIGNATURES)
     before = {component: SchedulerTimes.of(pid) for component, pid in pids.items()}
     for process in processes:
-        process.file("go", turn).touch()
+        sign(process, "go", turn).touch()
     _wait(processes, "answered", turn)
     after = {component: SchedulerTimes.of(pid) for component, pid in pids.items()}
     signature = (signature + seconds_per_signature(SIGNATURES)) / 2
-    answers = [json.loads(process.file("answered", turn).read_text()) for process in processes]
+    answers = [json.loads(sign(process, "answered", turn).read_text()) for process in processes]
     for answer in answers:
         if "failure" in answer:
             raise WrongAnswerError(answer["failure"])
@@ -75,34 +75,34 @@ def _round(
     return [(base64.b64decode(quote), base64.b64decode(data)) for answer in answers for quote, data in answer["sample"]]
 
 
-def _wait(processes: Sequence[Process], state: str, turn: int) -> None:
+def _wait(processes: Sequence[Path], state: str, turn: int) -> None:
     until(
-        lambda: all(process.file(state, turn).exists() for process in processes),
+        lambda: all(sign(process, state, turn).exists() for process in processes),
         f"all processes are {state}",
         seconds=ROUND_SECONDS,
     )
 
 
 @contextmanager
-def in_pods(cluster: Cluster, namespace: str, rounds: int, directory: Path) -> Iterator[list[Process]]:
-    """Run each process of the load in a Pod with 1 MiB of EPC; the Pods go with their namespace."""
+def in_pods(cluster: Cluster, namespace: str, rounds: int, directory: Path) -> Iterator[list[Path]]:
+    """Run each process of the load in a Pod with 1 MiB of EPC; yields their folders. They go with their namespace."""
     processes = [_process(directory, f"client-{number}") for number in range(PROCESSES)]
     command, node = _command(CLIENT_RESULTS, rounds), cluster.node.name
-    items = [client_pod(one.folder.name, command, "bench", one.folder, node=node, epc_mib=1) for one in processes]
+    items = [client_pod(one.name, command, "bench", one, node=node, epc_mib=1) for one in processes]
     manifest = json.dumps({"apiVersion": "v1", "kind": "List", "items": items})
     cluster.kubectl("create", f"--namespace={namespace}", "--filename=-", input=manifest)
     yield processes
 
 
 @contextmanager
-def on_node(node: Node, rounds: int, directory: Path) -> Iterator[list[Process]]:
+def on_node(node: Node, rounds: int, directory: Path) -> Iterator[list[Path]]:
     """Run as many processes on the node, outside of any Pod."""
     processes = [_process(directory, f"process-{number}") for number in range(PROCESSES)]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     running: list[subprocess.Popen[bytes]] = []
     try:
         for process in processes:
-            command = node.entering([sys.executable, *_command(str(process.folder), rounds)])
+            command = node.entering([sys.executable, *_command(str(process), rounds)])
             running.append(subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL, start_new_session=True))
         yield processes
     finally:
@@ -114,8 +114,8 @@ def _command(folder: str, rounds: int) -> list[str]:
     return ["-m", "bench.cluster.client", folder, *map(str, (rounds, QUOTES, CLIENTS))]
 
 
-def _process(directory: Path, name: str) -> Process:
+def _process(directory: Path, name: str) -> Path:
     folder = directory / name
     folder.mkdir()
     folder.chmod(0o777)  # the image's user is another one
-    return Process(folder)
+    return folder

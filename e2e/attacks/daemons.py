@@ -8,8 +8,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from bench.memory import MemoryGroup, memory_hierarchy
 from bench.load import Latency
+from bench.memory import MemoryGroup, memory_hierarchy
 from confcom.errors import UnavailableError
 from e2e.add_on import COMPONENT, SYSTEM, daemons
 from e2e.cluster import Cluster, Node

@@ -4,19 +4,9 @@ import json
 
 import pytest
 
+from e2e.add_on import EPC, SYSTEM
 from e2e.plain_api_server import serving
-from e2e.plain_controller import (
-    EPC,
-    LABELS,
-    MERGE,
-    SYSTEM,
-    USER,
-    Objects,
-    Plugins,
-    controlling,
-    install,
-    inventory,
-)
+from e2e.plain_controller import LABELS, MERGE, USER, Objects, Plugins, controlling, install, inventory
 from e2e.waiting import until
 
 GONE_SECONDS = 5
