@@ -31,8 +31,10 @@ SIMULATED_LABEL = "confcom.internal/simulated-sgx"
 CONTROLLER = "confcom-controller"
 """Its Deployment, its ServiceAccount, and the field manager as which it writes nodes."""
 COMPONENT = "app.kubernetes.io/component"
-HELPER = "quote-helper"
-DAEMONS = ("device-plugin", HELPER)
+PLUGIN, HELPER = DAEMONS = ("device-plugin", "quote-helper")
+PROGRAMS = {PLUGIN: "confcom.device_plugin", HELPER: "confcom.quote_helper", "controller": "confcom.controller"}
+"""By component, what its process has in its command line."""
+PROBES_PORT = 8080
 CONSENT = ("simulated.enabled=true",)
 CHECKPOINT = "kubelet_internal_checkpoint"
 """The kubelet's own file in its directory of device plugins: which there were, and who has what of them."""
@@ -162,3 +164,15 @@ def remove_names(cluster: Cluster, node: str) -> None:
 
 def names(cluster: Cluster, kind: str, namespace: str) -> list[str]:
     return [one["metadata"]["name"] for one in cluster.kubectl_json("get", kind, f"--namespace={namespace}")["items"]]
+
+
+def processes_of(node: Node, component: str) -> list[str]:
+    """A component's processes on a node; none if it does not run there now."""
+    return node.run(["pgrep", "--full", PROGRAMS[component]], check=False).stdout.split()
+
+
+def kill(node: Node, component: str) -> bool:
+    found = processes_of(node, component)
+    for pid in found:
+        node.run(["kill", "-KILL", pid], check=False)
+    return bool(found)

@@ -6,25 +6,22 @@ import json
 import re
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from prometheus_client.parser import text_string_to_metric_families
+
 from confcom.errors import ExitCode, UnavailableError
-from e2e.add_on import COMPONENT, NO_EPC, SIMULATED_LABEL, SYSTEM, allocatable, is_ready, uninstall
+from e2e.add_on import COMPONENT, PROBES_PORT, SYSTEM, allocatable, is_ready
 from e2e.cluster import Cluster, Node
-from e2e.images_workshop import CHART_REGISTRY
-from e2e.probes import samples
 from e2e.waiting import until
 
 COMMAND_SECONDS = 600.0
 """For one command: it gives up by itself when nothing has gone on for three minutes."""
 
 JSON = "--output=json"
-PLUGIN, HELPER = "device-plugin", "quote-helper"
 SET_ASIDE_MIB = 6
 """Of a node's EPC, for two quote helpers."""
 
@@ -112,8 +109,11 @@ class AddOn:
         return found
 
     def quotes_by(self, pod: dict[str, Any]) -> int:
+        """Of its metrics, as the API server's proxy reaches them; they may be a second old."""
+        path = f"/api/v1/namespaces/{SYSTEM}/pods/{pod['metadata']['name']}:{PROBES_PORT}/proxy/metrics"
+        families = text_string_to_metric_families(self.cluster.kubectl("get", "--raw", path).stdout)
         made = {"request": "GetQuoteEx", "result": "success"}
-        found = [one for one in samples(self.cluster, pod) if one.name == _REQUESTS]
+        found = [one for family in families for one in family.samples if one.name == _REQUESTS]
         return int(sum(one.value for one in found if made.items() <= one.labels.items()))
 
     def export(self, folder: Path) -> datetime:
@@ -132,23 +132,3 @@ class AddOn:
 
 def uids(pods: dict[str, dict[str, Any]]) -> set[str]:
     return {pod["metadata"]["uid"] for pod in pods.values()}
-
-
-@contextmanager
-def enabled(cluster: Cluster, nodes: Sequence[Node], *, epc_mib: int, settings: Sequence[str] = ()) -> Iterator[AddOn]:
-    """Enable the add-on on these nodes, each with so much EPC, and take it away afterwards."""
-    add_on = AddOn(cluster, tuple(nodes), epc_mib - SET_ASIDE_MIB)
-    no_label = ("label", "nodes", "--all", f"{SIMULATED_LABEL}-")
-    uninstall(cluster)
-    cluster.kubectl(*no_label)
-    until(lambda: all(add_on.offered(node) in NO_EPC for node in nodes), "the kubelets report that nothing is there")
-    chosen = [f"--simulated-node={node.name}" for node in nodes]
-    values = [f"--set={value}" for value in (CHART_REGISTRY, f"simulated.epcMiB={epc_mib}", *settings)]
-    try:
-        add_on.confcom("enable", *chosen, *values)
-        add_on.wait_for_epc()
-        yield add_on
-    finally:
-        cluster.mend()
-        uninstall(cluster)
-        cluster.kubectl(*no_label)

@@ -1,4 +1,4 @@
-"""Simulated nodes with different EPC in one cluster.
+"""The add-on enabled on simulated nodes, also with different EPC in one cluster.
 
 The chart gives all nodes the same EPC. For each other size, its DaemonSet of the device plugin is copied.
 """
@@ -9,13 +9,12 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from e2e import add_on
-from e2e.add_on import COMPONENT, EPC, SIMULATED_LABEL, SYSTEM
+from e2e.add_on import COMPONENT, EPC, PLUGIN, SIMULATED_LABEL, SYSTEM
 from e2e.cluster import Cluster, Node
-from e2e.confcom_command import PLUGIN, SET_ASIDE_MIB, AddOn
+from e2e.confcom_command import SET_ASIDE_MIB, AddOn
 from e2e.images_workshop import REGISTRY
 from e2e.waiting import until
 
@@ -26,8 +25,6 @@ HERE = f"--namespace={SYSTEM}"
 
 @dataclass(frozen=True, slots=True)
 class SizedNode:
-    """A simulated node."""
-
     node: Node
     epc_mib: int
     held_back_mib: int = 0
@@ -54,24 +51,22 @@ class SizedNode:
 
 
 @contextmanager
-def sized_nodes(
-    cluster: Cluster, nodes: Sequence[SizedNode], file: Path, values: Mapping[str, object] | None = None
+def enabled(
+    cluster: Cluster, nodes: Sequence[SizedNode], values: Mapping[str, object] | None = None
 ) -> Iterator[AddOn]:
     """Enable the add-on on nodes that are as if they never had it, before and afterwards.
 
-    The chart has the size of the first node, and these values more, which are left in the file. Nodes of other sizes
-    get their labels last: without a device plugin, `enable` would wait for their quote helper.
+    The chart has the size of the first node, and these values more. Nodes of other sizes get their labels last:
+    without a device plugin, `enable` would wait for their quote helper.
     """
-    made, first = AddOn(cluster, tuple(one.node for one in nodes), 0), nodes[0].epc_mib
+    first, file = nodes[0].epc_mib, cluster.places.home / "values.json"
+    made = AddOn(cluster, tuple(one.node for one in nodes), nodes[0].offered_mib)
     others = [one for one in nodes if one.epc_mib != first]
     chart = {"image": {"registry": REGISTRY}, "simulated": {"epcMiB": first}, **(values or {})}
     if others:
         chart["devicePlugin"] = {"affinity": _only_on(first)}
     file.write_text(json.dumps(chart))
-    add_on.uninstall(cluster)
-    cluster.kubectl("label", "nodes", "--all", f"{SIMULATED_LABEL}-", f"{SIZE_LABEL}-")
-    for node in cluster.nodes:
-        add_on.forget(cluster, node)
+    _clear(cluster)
     try:
         for one in nodes:
             if one not in others:
@@ -87,10 +82,14 @@ def sized_nodes(
         yield made
     finally:
         cluster.mend()
-        add_on.uninstall(cluster)
-        cluster.kubectl("label", "nodes", "--all", f"{SIMULATED_LABEL}-", f"{SIZE_LABEL}-")
-        for one in nodes:
-            add_on.forget(cluster, one.node)
+        _clear(cluster)
+
+
+def _clear(cluster: Cluster) -> None:
+    add_on.uninstall(cluster)
+    cluster.kubectl("label", "nodes", "--all", f"{SIMULATED_LABEL}-", f"{SIZE_LABEL}-")
+    for node in cluster.nodes:
+        add_on.forget(cluster, node)
 
 
 def _label(cluster: Cluster, one: SizedNode) -> None:

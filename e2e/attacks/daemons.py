@@ -11,11 +11,10 @@ from typing import Any
 from bench.load import Latency
 from bench.memory import MemoryGroup, memory_hierarchy
 from confcom.errors import UnavailableError
-from e2e.add_on import COMPONENT, SYSTEM, daemons
+from e2e.add_on import COMPONENT, PROBES_PORT, SYSTEM, daemons
 from e2e.cluster import Cluster, Node
 from e2e.cluster.lifecycle import group_name
 from e2e.load.attestation import Attestation
-from e2e.probes import PORT
 
 MIB = 1024 * 1024
 
@@ -37,7 +36,7 @@ class Daemon:
 
     @property
     def probes(self) -> str:
-        return f"{self.address}:{PORT}"
+        return f"{self.address}:{PROBES_PORT}"
 
 
 def daemons_on(cluster: Cluster, node: Node) -> tuple[Daemon, ...]:

@@ -14,12 +14,9 @@ from typing import Any
 import httpx2
 
 from confcom.kubernetes.objects import labels_of, name_of, owner_of, text
-from e2e import daemon_processes
-from e2e.add_on import COMPONENT, EPC, SYSTEM, is_ready
+from e2e.add_on import COMPONENT, EPC, HELPER, PLUGIN, SYSTEM, is_ready, kill
 from e2e.churn.ledger import Rejection
 from e2e.cluster import Node
-from e2e.confcom_command import HELPER, PLUGIN
-from e2e.daemon_processes import CONTROLLER
 from e2e.kubelet_log import KubeletLog
 from e2e.waiting import until
 
@@ -91,12 +88,12 @@ class Strikes:
     def _kill(self, target: Target, node: Node | None) -> str:
         """Kill one, and say where."""
         if node is None:
-            ran = [node.name for node in self.nodes if daemon_processes.kill(node, CONTROLLER)]
+            ran = [node.name for node in self.nodes if kill(node, Target.CONTROLLER)]
             return ", ".join(ran) or "did not run"
         if target is Target.KUBELET:
             node.kill("kubelet")
         else:
-            daemon_processes.kill(node, PLUGIN)
+            kill(node, PLUGIN)
         self._mark(node.name)
         return node.name
 
@@ -169,7 +166,7 @@ class Strikes:
 
     def _daemons(self) -> list[dict[str, Any]]:
         pods: list[dict[str, Any]] = self._get(DAEMONS)["items"]
-        return [pod for pod in pods if _component(pod).startswith((PLUGIN, HELPER, CONTROLLER))]
+        return [pod for pod in pods if _component(pod).startswith((PLUGIN, HELPER, Target.CONTROLLER))]
 
     def _get(self, path: str) -> dict[str, Any]:
         answer = self.api.get(path)

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import pytest
 
 from e2e.add_on import EPC, changes_pods
 from e2e.cluster import Cluster
 from e2e.confcom_command import JSON, AddOn, codes_of
-from e2e.sized_nodes import SizedNode, sized_nodes
+from e2e.sized_nodes import SizedNode, enabled
 from e2e.tenants import HOLD, Tenant, container, pod
 from e2e.waiting import until
 
@@ -50,14 +49,14 @@ def said(made: AddOn) -> set[str]:
 
 @pytest.mark.timeout(1200, func_only=True)
 @pytest.mark.parametrize("name", LOWER)
-def test_a_lower_amount_fails_no_running_pod(cluster: Cluster, tenant: Tenant, tmp_path: Path, name: str) -> None:
+def test_a_lower_amount_fails_no_running_pod(cluster: Cluster, tenant: Tenant, name: str) -> None:
     case = LOWER[name]
     if case.epc_mib == TIB and not changes_pods(cluster):
         pytest.skip("this API server cannot change Pods by policies")
     node = SizedNode(cluster.node, case.epc_mib)
     first = SizedNode(cluster.node, case.earlier_mib or case.epc_mib)
     values = {"devicePlugin": {"accounting": "capacity"}} if case.earlier_mib else None
-    with sized_nodes(cluster, [first], tmp_path / "values.json", values) as made:
+    with enabled(cluster, [first], values) as made:
         if case.earlier_mib:
             made.confcom(*UPDATE, f"simulated.epcMiB={case.epc_mib}")
             until(lambda: node.is_offered(cluster), "the node offers all of it")

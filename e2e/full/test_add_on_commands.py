@@ -6,9 +6,9 @@ import re
 import pytest
 
 from confcom.errors import ExitCode
-from e2e.add_on import EPC, EPC_MIB, ROOT, SIMULATED_LABEL, SYSTEM
+from e2e.add_on import EPC, EPC_MIB, HELPER, PLUGIN, ROOT, SIMULATED_LABEL, SYSTEM
 from e2e.cluster.addresses import NODE_NAME
-from e2e.confcom_command import HELPER, JSON, PLUGIN, changes, codes_of, confcom, document_of, status_of
+from e2e.confcom_command import JSON, changes, codes_of, confcom, document_of, status_of
 from e2e.images_workshop import CHART_REGISTRY, references
 from e2e.waiting import until
 

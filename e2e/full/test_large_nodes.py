@@ -9,7 +9,7 @@ from e2e.add_on import EPC, changes_pods
 from e2e.beside import beside
 from e2e.confcom_command import JSON, document_of
 from e2e.relying_party import RelyingParty
-from e2e.sized_nodes import SizedNode, sized_nodes
+from e2e.sized_nodes import SizedNode, enabled
 from e2e.tenants import QUOTE_PREFIX, container, pod
 from e2e.waiting import until
 
@@ -25,10 +25,10 @@ def sizes(nodes):
 
 
 @pytest.fixture
-def add_on(cluster, sizes, tmp_path):
+def add_on(cluster, sizes):
     if not changes_pods(cluster):
         pytest.skip("this API server cannot change Pods by policies")
-    with sized_nodes(cluster, sizes, tmp_path / "values.json") as made:
+    with enabled(cluster, sizes) as made:
         yield made
 
 

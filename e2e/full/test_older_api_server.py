@@ -13,7 +13,7 @@ from e2e.admission.pattern import BYTES, MIB, PROVISION, app, template
 from e2e.admission.patterns import PATTERNS
 from e2e.confcom_command import JSON, SET_ASIDE_MIB, codes_of
 from e2e.relying_party import RelyingParty
-from e2e.sized_nodes import SizedNode, sized_nodes
+from e2e.sized_nodes import SizedNode, enabled
 from e2e.tenants import container, pod, quoting_pod
 
 pytestmark = pytest.mark.timeout(600, func_only=True)
@@ -32,10 +32,10 @@ def sizes(cluster):
 
 
 @pytest.fixture(scope="module")
-def older(cluster, sizes, tmp_path_factory):
+def older(cluster, sizes):
     if add_on.changes_pods(cluster):
         pytest.skip("this API server can change Pods by policies: make e2e-1.34")
-    with sized_nodes(cluster, sizes, tmp_path_factory.mktemp("sizes") / "values.json") as made:
+    with enabled(cluster, sizes) as made:
         yield made
 
 

@@ -8,7 +8,7 @@ from e2e.add_on import EPC, changes_pods
 from e2e.confcom_command import SET_ASIDE_MIB
 from e2e.other_image import Changes, import_other
 from e2e.relying_party import NO_CHALLENGE, RelyingParty
-from e2e.sized_nodes import SizedNode, sized_nodes
+from e2e.sized_nodes import SizedNode, enabled
 from e2e.tenants import QUOTE_PREFIX, Tenant, container, manifest, pod
 from e2e.waiting import until
 
@@ -40,12 +40,12 @@ def way(request):
 
 
 @pytest.fixture
-def only_node(cluster, nodes, way, namespace, tmp_path):
+def only_node(cluster, nodes, way, namespace):
     """The add-on on one node; the namespace may ask for the provision device."""
     if not changes_pods(cluster):
         pytest.skip("this API server cannot change Pods by policies")
     values = {"provision": {"namespaces": [namespace]}}
-    with sized_nodes(cluster, [SizedNode(nodes[1], way[2])], tmp_path / "values.json", values) as made:
+    with enabled(cluster, [SizedNode(nodes[1], way[2])], values) as made:
         yield made
 
 

@@ -4,10 +4,10 @@ import secrets
 
 import pytest
 
-from e2e.add_on import EPC, ROOT_SECRET, SYSTEM
-from e2e.confcom_command import HELPER, enabled, uids
-from e2e.daemon_processes import kill
+from e2e.add_on import EPC, HELPER, ROOT_SECRET, SYSTEM, kill
+from e2e.confcom_command import uids
 from e2e.relying_party import RelyingParty
+from e2e.sized_nodes import SizedNode, enabled
 from e2e.tenants import quoting_pod
 from e2e.waiting import until
 
@@ -19,7 +19,7 @@ pytestmark = pytest.mark.timeout(900, func_only=True)
 
 @pytest.fixture
 def add_on(cluster, nodes):
-    with enabled(cluster, nodes[:2], epc_mib=28) as made:
+    with enabled(cluster, [SizedNode(node, 28) for node in nodes[:2]]) as made:
         yield made
 
 

@@ -8,7 +8,7 @@ from e2e.add_on import EPC, changes_pods
 from e2e.cluster import Shape
 from e2e.confcom_command import SET_ASIDE_MIB
 from e2e.pages import run_block
-from e2e.sized_nodes import SizedNode, sized_nodes
+from e2e.sized_nodes import SizedNode, enabled
 from e2e.tenants import HOLD, Tenant, container, pod
 from e2e.waiting import until
 
@@ -35,10 +35,10 @@ def cluster_left_clean():
 
 
 @pytest.fixture
-def add_on(cluster, tmp_path):
+def add_on(cluster):
     if not changes_pods(cluster):
         pytest.skip("this API server cannot change Pods by policies")
-    with sized_nodes(cluster, [SizedNode(cluster.node, OFFERED_MIB + SET_ASIDE_MIB)], tmp_path / "values.json") as made:
+    with enabled(cluster, [SizedNode(cluster.node, OFFERED_MIB + SET_ASIDE_MIB)]) as made:
         yield made
 
 

@@ -17,7 +17,7 @@ from e2e.churn.ledger import Ledger
 from e2e.churn.strikes import ORDERS, Strikes
 from e2e.churn.tenants import PAUSE_SECONDS, Tenants
 from e2e.confcom_command import SET_ASIDE_MIB
-from e2e.sized_nodes import SizedNode, sized_nodes
+from e2e.sized_nodes import SizedNode, enabled
 from e2e.tenants import container, pod
 from e2e.waiting import until
 
@@ -41,8 +41,8 @@ def sizes(nodes):
 
 
 @pytest.fixture
-def add_on(cluster, nodes, sizes, tmp_path):
-    with sized_nodes(cluster, sizes, tmp_path / "values.json") as made:
+def add_on(cluster, nodes, sizes):
+    with enabled(cluster, sizes) as made:
         kinds = {one["name"]: one["epc"]["accounting"]["kind"] for one in made.status()["nodes"]}
         assert kinds == {nodes[0].name: "device", nodes[1].name: "capacity"}
         yield made

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 import pytest
 
 from confcom.errors import ExitCode
-from e2e.confcom_command import HELPER, JSON, PLUGIN, AddOn, codes_of, enabled, uids
-from e2e.daemon_processes import kill, processes_of
+from e2e.add_on import HELPER, PLUGIN, kill, processes_of
+from e2e.confcom_command import JSON, AddOn, codes_of, uids
 from e2e.load.outcome import Outcome
 from e2e.other_image import digest_of, import_other
+from e2e.sized_nodes import SizedNode, enabled
 from e2e.waiting import until
 
 HELD_MIB = 80
@@ -26,7 +27,7 @@ SEVERAL = 6
 
 @pytest.fixture
 def add_on(cluster, nodes):
-    with enabled(cluster, nodes[:2], epc_mib=168) as made:
+    with enabled(cluster, [SizedNode(node, 168) for node in nodes[:2]]) as made:
         yield made
 
 

@@ -12,9 +12,9 @@ from datetime import UTC, datetime
 import pytest
 
 from confcom.quote_helper.quoting.aesmd_backend import FIRST_RESTART_SECONDS
-from e2e.add_on import SYSTEM, uninstall
+from e2e.add_on import HELPER, PLUGIN, SYSTEM, uninstall
 from e2e.cluster import Node
-from e2e.confcom_command import HELPER, PLUGIN, SET_ASIDE_MIB, AddOn, uids
+from e2e.confcom_command import SET_ASIDE_MIB, AddOn, uids
 from e2e.hardware.aesm_service import FAULT, HANG, OTHER_ROOT
 from e2e.hardware.aesmd_image import REPOSITORY, AesmdImages, import_workload
 from e2e.hardware.node_devices import SGX_PRV_GROUP, sgx_hardware

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 import pytest
 
 from confcom.errors import ExitCode
-from e2e.add_on import SYSTEM
-from e2e.confcom_command import HELPER, PLUGIN, AddOn, enabled, uids
-from e2e.daemon_processes import kill
+from e2e.add_on import HELPER, PLUGIN, SYSTEM, kill
+from e2e.confcom_command import AddOn, uids
 from e2e.load.outcome import Outcome
 from e2e.load.pods import Load
 from e2e.other_image import Changes, digest_of, import_other
+from e2e.sized_nodes import SizedNode, enabled
 from e2e.waiting import until
 
 SMALLEST_NODE_MIB = 28
@@ -54,7 +54,7 @@ pytestmark = pytest.mark.timeout(2400, func_only=True)
 
 @pytest.fixture
 def add_on(cluster, nodes):
-    with enabled(cluster, nodes[:2], epc_mib=SMALLEST_NODE_MIB) as made:
+    with enabled(cluster, [SizedNode(node, SMALLEST_NODE_MIB) for node in nodes[:2]]) as made:
         yield made
 
 
