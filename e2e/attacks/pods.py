@@ -1,15 +1,27 @@
-"""Attackers as Pods."""
+"""Attackers as Pods, the daemons of a node before and after an attack, and their victim's attestations."""
 
 from __future__ import annotations
 
-from e2e.add_on import EPC, ROOT
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from bench.load import Latency
+from bench.memory import MemoryGroup, memory_hierarchy
+from confcom.errors import UnavailableError
+from e2e.add_on import COMPONENT, EPC, PROBES_PORT, ROOT, SYSTEM, daemons
+from e2e.cluster import Cluster, Node
+from e2e.cluster.lifecycle import group_name
+from e2e.load.attestation import Attestation
 from e2e.tenants import Manifest, container, pod
 
+MIB = 1024 * 1024
 PROGRAMS = (
     "e2e/__init__.py",
     "e2e/attacks/__init__.py",
     "e2e/attacks/__main__.py",
-    "e2e/attacks/held.py",
     "e2e/attacks/kinds.py",
     "testkit/__init__.py",
     "testkit/replay/__init__.py",
@@ -50,3 +62,106 @@ def config_map() -> Manifest:
 def key_of(path: str) -> str:
     """A file's name in the ConfigMap, which knows no folders."""
     return path.replace("/", ".")
+
+
+@dataclass(frozen=True, slots=True)
+class Daemon:
+    """A daemon's Pod, at one moment.
+
+    `ready_since` is empty if it is not ready; `unhealthy` is how many of its probes had failed, by its events.
+    """
+
+    component: str
+    pod: str
+    uid: str
+    address: str
+    restarts: int
+    ready_since: str
+    unhealthy: int
+
+    @property
+    def probes(self) -> str:
+        return f"{self.address}:{PROBES_PORT}"
+
+
+def daemons_on(cluster: Cluster, node: Node) -> tuple[Daemon, ...]:
+    here = [one for one in daemons(cluster) if one["spec"].get("nodeName") == node.name]
+    failed = _failed_probes(cluster)
+    return tuple(
+        sorted((_daemon(one, failed.get(one["metadata"]["uid"], 0)) for one in here), key=lambda one: one.component)
+    )
+
+
+def _daemon(made: dict[str, Any], unhealthy: int) -> Daemon:
+    status = made["status"]
+    (main,) = status["containerStatuses"]
+    ready = [one for one in status["conditions"] if one["type"] == "Ready" and one["status"] == "True"]
+    return Daemon(
+        component=made["metadata"]["labels"][COMPONENT],
+        pod=made["metadata"]["name"],
+        uid=made["metadata"]["uid"],
+        address=status.get("podIP", ""),
+        restarts=main["restartCount"],
+        ready_since=ready[0]["lastTransitionTime"] if ready else "",
+        unhealthy=unhealthy,
+    )
+
+
+def _failed_probes(cluster: Cluster) -> dict[str, int]:
+    """By the UIDs of Pods."""
+    query = ("get", "events", f"--namespace={SYSTEM}", "--field-selector=reason=Unhealthy")
+    found: dict[str, int] = {}
+    for event in cluster.kubectl_json(*query)["items"]:
+        uid = event["involvedObject"]["uid"]
+        found[uid] = found.get(uid, 0) + (event.get("count") or 1)
+    return found
+
+
+def highest_memory(cluster: Cluster, node: Node, daemon: Daemon) -> int:
+    """Bytes at most so far, of its Pod's control group, which holds what a container that has ended left."""
+    top = memory_hierarchy(Path("/proc/self/mountinfo").read_text()).mountpoint / group_name(cluster.places)
+    found = [*top.glob(f"{node.name}/**/pod{daemon.uid}")]
+    if len(found) != 1:
+        raise UnavailableError(f"{daemon.pod} has no control group", why=f"{top} has {found}")
+    return MemoryGroup(found[0]).highest
+
+
+def log_lines(cluster: Cluster, daemon: Daemon, since: datetime) -> int:
+    query = ("logs", daemon.pod, f"--namespace={SYSTEM}", f"--since-time={since:%Y-%m-%dT%H:%M:%SZ}")
+    return len(cluster.kubectl(*query, check=False).stdout.splitlines())
+
+
+def harm(before: Sequence[Daemon], after: Sequence[Daemon], *, stayed_ready: bool = True) -> list[str]:
+    """What became of daemons that should not have; whether they were ready all the time is left out if need be."""
+    found = []
+    for was, now in zip(before, after, strict=True):
+        if now.uid != was.uid:
+            found.append(f"{now.component}: was replaced")
+        if now.restarts != was.restarts:
+            found.append(f"{now.component}: {now.restarts - was.restarts} restarts")
+        if now.unhealthy != was.unhealthy:
+            found.append(f"{now.component}: {now.unhealthy - was.unhealthy} failed probes")
+        if stayed_ready and (not now.ready_since or now.ready_since != was.ready_since):
+            found.append(f"{now.component}: was not ready all the time")
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class Period:
+    """A victim's attestations that began in some time; the latency is that of single calls."""
+
+    made: int
+    failures: tuple[str, ...]
+    latency: Latency
+
+    @classmethod
+    def of(cls, attestations: Iterable[Attestation], began: float, ended: float) -> Period:
+        here = [one for one in attestations if began <= one.began < ended]
+        failures = tuple(one.failure for one in here if one.failure)
+        return cls(len(here), failures, Latency.of([seconds for one in here for seconds in one.seconds]))
+
+    def __str__(self) -> str:
+        took = self.latency
+        times = f"p50 {took.p50 * 1e3:.2f}, p99 {took.p99 * 1e3:.2f}, longest {took.longest * 1e3:.1f} ms"
+        reason = f", as {self.failures[0]}" if self.failures else ""
+        return f"{self.made} attestations, {len(self.failures)} failed{reason}; {took.count} calls, {times}"

@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
 import threading
+import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import IO, Any
 
 from confcom.kubernetes.objects import TERMINAL, container_statuses, mapping, name_of, namespace_of, requests_of, text
 from e2e.add_on import EPC
+from e2e.beside import beside
+from e2e.cluster import Cluster
 
+WATCH_SECONDS = 3600
+"""For which the API server is asked to keep a watch: longer than any case."""
 REJECTED = ("UnexpectedAdmissionError", "OutOf")
 """What a kubelet's reasons for the rejection of a Pod begin with that are about resources."""
 
@@ -134,3 +142,22 @@ def _lost(pod: Mapping[str, Any], kind: str, seen: _Seen) -> str:
     if kind == "DELETED" or "deletionTimestamp" in pod["metadata"]:
         return "somebody else deleted it"
     return ""
+
+
+@contextmanager
+def watched(ledger: Ledger, cluster: Cluster) -> Iterator[None]:
+    url = f"/api/v1/pods?watch=1&timeoutSeconds={WATCH_SECONDS}"
+    with beside(cluster, "get", "--raw", url, output=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        reader = threading.Thread(target=_read, args=(process.stdout, ledger))
+        reader.start()
+        yield
+    reader.join()
+
+
+def _read(output: IO[bytes], ledger: Ledger) -> None:
+    with output:
+        for line in output:
+            event = json.loads(line)
+            ledger.tell(time.monotonic(), event["type"], event["object"])
+    ledger.complain("the watch ended")

@@ -9,8 +9,7 @@ from datetime import UTC, datetime
 import pytest
 
 from e2e import add_on
-from e2e.attacks.daemons import MIB, Period, daemons_on, harm, highest_memory, log_lines
-from e2e.attacks.pods import attacker, config_map
+from e2e.attacks.pods import MIB, Period, attacker, config_map, daemons_on, harm, highest_memory, log_lines
 from e2e.load.pods import Load, LoadPod
 from e2e.tenants import Tenant
 from e2e.waiting import until

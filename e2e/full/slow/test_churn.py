@@ -12,8 +12,8 @@ from collections import Counter
 
 import pytest
 
-from e2e.churn.api import proxied, watched
-from e2e.churn.ledger import Ledger
+from e2e.beside import proxied
+from e2e.churn.ledger import Ledger, watched
 from e2e.churn.strikes import ORDERS, Strikes
 from e2e.churn.tenants import PAUSE_SECONDS, Tenants
 from e2e.confcom_command import SET_ASIDE_MIB

@@ -1,21 +1,46 @@
-"""Images for nodes that look like hardware: the stand-in for Intel's aesmd, and the sample workload.
+"""What a node with SGX hardware has, made for tests: driver, EPC's size, device nodes, and images with stand-ins.
 
-They are made of the images that are built, which stay as they are.
+Devices are made in the node's own namespaces, on its private /dev and over its /sys; the machine is not changed, and a
+reboot of the node removes them. Images are made of those that are built. The product has no switch for any of it.
 """
 
 from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from confcom.quote_provider.state_directory import ROOT_FOLDER, open_or_create_platform
+from confcom.sgx.epc_from_cpuid import MIB
 from e2e.add_on import ROOT
-from e2e.cluster import Cluster
+from e2e.cluster import Cluster, Node
 from e2e.hardware import aesm_service
 from e2e.other_image import Changes, digest_of, import_other
 
+SGX_PRV_GROUP = 107
+"""Group of the provision device. Distributions choose the number themselves."""
+
+_FOLDER = "/run/sgx-hardware"
+_MAKE = f"""set -e
+mkdir -p {_FOLDER}/misc/sgx_enclave {_FOLDER}/misc/sgx_provision {_FOLDER}/node
+cp --archive /sys/devices/system/node/. {_FOLDER}/node 2>/dev/null || true
+mkdir -p {_FOLDER}/node/node0/x86
+echo "$1" > {_FOLDER}/node/node0/x86/sgx_total_bytes
+mount --bind {_FOLDER}/misc /sys/class/misc
+mount --bind {_FOLDER}/node /sys/devices/system/node
+mknod --mode=0666 /dev/sgx_enclave c 1 3
+mknod --mode=0660 /dev/sgx_provision c 1 3
+chgrp {SGX_PRV_GROUP} /dev/sgx_provision
+"""
+"""The devices are /dev/null's, which every container may open by the rules of its cgroup. Not all files of sysfs can be
+read, so cp ends with an error."""
+_REMOVE = f"""
+umount /sys/class/misc /sys/devices/system/node
+rm -rf /dev/sgx_enclave /dev/sgx_provision {_FOLDER}
+"""
 REPOSITORY = "confcom/aesmd"
 _MODULES = (
     "testkit/__init__.py",
@@ -65,3 +90,14 @@ class AesmdImages:
 def import_workload(cluster: Cluster, folder: Path) -> str:
     """Import a sample workload that is not told the platform; return its image's name."""
     return import_other(cluster, folder, "sample-workload", changes=Changes(entrypoint=_UNTOLD))
+
+
+@contextmanager
+def sgx_hardware(nodes: Sequence[Node], *, epc_mib: int) -> Iterator[None]:
+    try:
+        for node in nodes:
+            node.run(["sh", "-c", _MAKE, "sh", str(epc_mib * MIB)])
+        yield
+    finally:
+        for node in nodes:
+            node.run(["sh", "-c", _REMOVE], check=False)
