@@ -34,7 +34,7 @@ class Rejection:
 
 @dataclass(slots=True)
 class _Seen:
-    """One Pod so far. `restarts` are those until it ran: a container that a killed kubelet had not started counts."""
+    """One Pod so far. `restarts` are those until a container ran: a killed kubelet may not have started the first."""
 
     bound: float | None = None
     judged: bool = False
@@ -103,7 +103,7 @@ class Ledger:
         seen = self._seen.setdefault(pod["metadata"]["uid"], _Seen())
         if node and seen.bound is None:
             seen.bound = at
-        if phase == "Running" and not seen.ran:
+        if not seen.ran and any(mapping(one, "state", "running") for one in container_statuses(pod)):
             seen.ran, seen.restarts = True, _restarts(pod)
             self.ran[node] += 1
         if kind == "DELETED":
