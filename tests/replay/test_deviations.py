@@ -1,7 +1,6 @@
-"""Where the quote helper does something else than Intel's service on purpose: each test is one row of the page.
+"""Where the quote helper does something else than Intel's service on purpose, row by row of the page.
 
-`test_cut_message` is the row `cut-message` of docs/reference/aesm-deviations.md, and so on for all of them; the reasons
-are there.
+`test_deadlines` is the row `deadlines` of docs/reference/aesm-deviations.md, and so on; ELSEWHERE names the others.
 """
 
 import contextlib
@@ -13,11 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from confcom.sgx.report import TargetInfo
 from confcom.simulation.enclave import SimulatedEnclave
 from testkit.helper_process import START_SECONDS, running_helper
 from testkit.replay import wire
-from testkit.replay.clients import GRAMINE, KEY, OPEN_ENCLAVE, ReplayedClient, encode
+from testkit.replay.clients import KEY, OPEN_ENCLAVE, ReplayedClient, encode
 from testkit.replay.rows import LEGACY
 from testkit.replay.wire import nested_fields as fields
 
@@ -33,6 +31,18 @@ INIT, SIZE = encode({15: {"1": "$key", "3": 1, "4": 32}}), encode({16: {"1": "$k
 
 ALONE = {"limits": {"accept_drain_seconds": 0}}
 """A stop waits for no other helper."""
+MEMORY, UPDATE = "quote_helper/transport/test_client_memory.py::", "quote_helper/takeover/test_handover.py::"
+ELSEWHERE = {
+    "busy": f"{MEMORY}test_too_many_waiting_requests_of_one_peer_are_busy",
+    "connection-cap": "quote_helper/transport/test_connections.py::test_the_peer_that_holds_most_loses_its_oldest",
+    "cut-message": "aesm/test_aesm_messages.py::test_every_proper_prefix_of_a_request_is_refused",
+    "foreign-socket": "quote_helper/takeover/test_socket_keeper.py::test_another_programs_live_socket_stays",
+    "malformed-log": "quote_helper/telemetry/test_quote_log.py::test_malformed_input_is_one_line_per_peer_and_minute",
+    "quote-buffer-cap": "aesm/test_aesm_request_checks.py::test_a_quote_is_refused_for_its_sizes_after_its_key",
+    "request-cap": "aesm/test_aesm_session.py::test_what_is_no_request_is_a_violation_and_ends_the_session",
+    "unread-answers": f"{MEMORY}test_unread_answers_are_bounded_and_others_get_theirs",
+    "update-without-gap": f"{UPDATE}test_three_overlapping_updates_under_load_lose_nothing",
+}
 
 
 @contextlib.contextmanager
@@ -54,7 +64,9 @@ def is_served(helper):
 def test_the_page_and_these_tests_have_the_same_rows():
     rows = set(re.findall(r"^\| `([a-z0-9-]+)` \|", PAGE.read_text(), re.MULTILINE))
     here = {name.removeprefix("test_").replace("_", "-") for name in globals() if name.startswith("test_")}
-    assert rows == here - {"the-page-and-these-tests-have-the-same-rows"}
+    assert rows == here - {"the-page-and-these-tests-have-the-same-rows"} | ELSEWHERE.keys()
+    for file, _, name in (held.partition("::") for held in ELSEWHERE.values()):
+        assert f"def {name}(" in (Path(__file__).parents[1] / file).read_text()
 
 
 def quote(report, buf_size=8192, **info):
@@ -75,29 +87,6 @@ def test_legacy_unread(helper, call, content):
     assert fields(helper.ask(wire.data(call, content))) == {call: {1: 30}}
 
 
-def test_cut_message(helper):
-    body = wire.data(21, wire.number(9, 15_000)) + b"\x82\x01\x05ab"
-    assert helper.ask(body) == b""
-
-
-def test_request_cap(helper):
-    before = helper.metric(DROPPED("malformed"))
-    for length in (8_193, 8 * 2**20, 2**32 - 1):
-        assert helper.send(length.to_bytes(4, "little") + b"x") == b"", length
-    assert helper.metric(DROPPED("malformed")) == before + 3
-    largest = NUM + wire.data(99, bytes(8_192 - len(NUM) - 4))
-    assert len(largest) == 8_192
-    assert helper.send(wire.frame(largest)) == NUM_ANSWER
-
-
-def test_quote_buffer_cap(helper):
-    target = TargetInfo.parse(fields(helper.ask(INIT))[15][2])
-    report = OWN.create_report(target, bytes(64)).encode()
-    assert len(fields(helper.ask(quote(report, 16_384)))[17][2]) == 16_384
-    for wanted in (16_385, 64 * 2**20, 2**32 - 1):
-        assert fields(helper.ask(quote(report, wanted))) == {17: {1: 3}}
-
-
 def test_header_only_client(helper):
     with connected(helper, data=FRAME[:4]) as (client,):
         assert is_served(helper)
@@ -109,34 +98,6 @@ def test_idle_connections(helper):
     with connected(helper, count=200), connected(helper, 100, FRAME[:1]), connected(helper, 100, FRAME[:-1]):
         assert is_served(helper)
     assert is_served(helper)
-
-
-def test_connection_cap():
-    limits = {"max_connections": 8}
-    with running_helper(alterations={"limits": limits}) as helper, connected(helper, count=40) as clients:
-        assert is_served(helper)
-        assert clients[0].recv(1) == b"", "the one that has waited longest for its request is closed"
-        assert helper.metric(DROPPED("shed")) >= 32
-
-
-def test_unread_answers():
-    unread = "confcom_quote_helper_unread_answers"
-    with (
-        running_helper(alterations={"limits": {"peer_wait_seconds": 60.0}}) as helper,
-        connected(helper, count=300, data=FRAME) as clients,
-    ):
-        helper.wait_until(lambda: helper.metric("confcom_quote_helper_connections_accepted_total") == len(clients))
-        # By the next rendering all answers count for their peer. How many it was given depends on how quickly it asked.
-        assert helper.metric(unread) > 0
-        with connected(helper, data=FRAME) as (late,):
-            late.setblocking(False)
-            with pytest.raises(BlockingIOError):
-                late.recv(1)
-            late.settimeout(START_SECONDS)
-            for client in (*clients, late):
-                assert client.recv(100) == NUM_ANSWER
-                assert client.recv(1) == b""
-            helper.wait_until(lambda: helper.metric(unread) == 0)
 
 
 def test_deadlines():
@@ -175,30 +136,12 @@ def test_not_ready():
         assert fields(helper.ask(quote(bytes(432), **{"3": "zeros:960"}))) == {17: {1: 30, 3: bytes(960)}}
 
 
-def test_busy():
-    alterations = {"provider": False, "limits": {"max_waiting": 6, "peer_wait_seconds": 0.2}}
-    with (
-        running_helper(alterations=alterations, ready=False) as helper,
-        connected(helper, count=3, data=wire.frame(SIZE)),
-    ):
-        assert fields(helper.ask(SIZE)) == {16: {1: 18, 2: 0}}
-
-
 @pytest.mark.parametrize(("window", "code"), [("3600", 42), ("0", 47)])
 def test_stale_report(window, code):
     with running_helper("--stale-report-window-seconds", window) as helper:
         report = OWN.create_report(OWN.target_info(), bytes(64)).encode()
         assert fields(helper.ask(quote(report))) == {17: {1: code}}
         assert is_served(helper)
-
-
-def test_malformed_log():
-    with running_helper("--handover-seconds=0", alterations=ALONE) as helper:
-        for _ in range(20):
-            assert helper.send(wire.frame(b"\xff" * 8)) == b""
-        assert helper.metric(DROPPED("malformed")) == 20
-        assert helper.stop() == 0
-        assert len(helper.events("malformed-request")) == 1
 
 
 def test_silent_probe(helper):
@@ -224,29 +167,6 @@ def test_abstract_name(helper):
 
 def test_socket_mode(helper):
     assert stat.S_IMODE(helper.socket.stat().st_mode) == 0o666
-
-
-def test_update_without_gap():
-    """A second instance takes over the path when it can quote; the first, when stopped, removes nothing."""
-    with running_helper() as first:
-        gramine = ReplayedClient(GRAMINE, first.socket)
-        assert gramine.run().failure == ""
-        inode = first.socket.stat().st_ino
-        with running_helper(directory=first.socket.parent) as second:
-            second.wait_until(lambda: second.socket.stat().st_ino != inode)
-            assert first.stop() == 0
-            assert gramine.quote().failure == ""
-
-
-def test_foreign_socket(tmp_path):
-    """A live socket of another program stays, and the helper waits for the path and says so."""
-    with socket.socket(socket.AF_UNIX) as other:
-        other.bind(str(tmp_path / "aesm.socket"))
-        other.listen()
-        with running_helper(directory=tmp_path, ready=False) as helper:
-            helper.wait_until(lambda: helper.unready_for("foreign-socket"))
-            with connected(helper):
-                other.accept()[0].close()
 
 
 def test_sighup():
