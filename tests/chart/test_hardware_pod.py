@@ -2,6 +2,7 @@
 
 import json
 import re
+import textwrap
 
 import pytest
 import yaml
@@ -9,7 +10,7 @@ import yaml
 from testkit.chart_golden import ROOT, golden
 from testkit.chart_manifests import HELPER, containers, daemon, mounts_of
 from testkit.dockerfiles import stages_of
-from testkit.documentation import blocks
+from testkit.documentation import blocks, text_of
 
 IMAGES = ROOT / "images"
 NEEDS = {"command", "workingDir"}
@@ -46,7 +47,14 @@ def test_the_entry_point_looks_where_the_private_socket_is(aesmd):
     assert mounts_of(aesmd)["aesmd-private"]["mountPath"] == directory
 
 
-# The page.
+# The pages.
+
+
+def test_the_reference_has_the_probe(aesmd):
+    """Which is tried in tests/quote_helper/quoting/test_aesmd_backend.py."""
+    shown = re.search(r"    - \|\n((?:      .*\n)+)```", text_of("docs/reference/quote-helper.md"))
+    assert textwrap.dedent(shown[1]).strip() == aesmd["livenessProbe"]["exec"]["command"][-1].strip()
+
 
 PAGE = "docs/explanation/hardware-pod.md"
 
