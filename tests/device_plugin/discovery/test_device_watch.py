@@ -1,12 +1,10 @@
 import logging
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry
 
 from confcom.device_plugin.discovery.device_nodes import Device
-from confcom.device_plugin.discovery.device_watch import DEBOUNCE_POLLS, Debounce, DeviceWatch, SgxSearch
+from confcom.device_plugin.discovery.device_watch import DEBOUNCE_POLLS, DeviceWatch, SgxSearch
 from confcom.device_plugin.discovery.epc_discovery import SimulatedOnHardwareError, discover
 from confcom.device_plugin.metrics import PluginMetrics
 from testkit.hosts.fake import (
@@ -82,18 +80,6 @@ def polls(watch, number):
 
 def there(watch):
     return {device.value for device, availability in watch.availability.items() if availability.available.is_set()}
-
-
-@given(st.lists(st.booleans(), max_size=40))
-def test_gone_at_the_first_look_and_back_after_three_in_a_row(found):
-    state = Debounce(present=True)
-    for number, now in enumerate(found):
-        before, state = state, state.update(found=now)
-        lately = found[max(0, number - DEBOUNCE_POLLS + 1) : number + 1]
-        assert state.present == (
-            all(found[: number + 1]) or (before.present and now) or lately == [True] * DEBOUNCE_POLLS
-        )
-        assert now or not state.present
 
 
 def test_an_unloaded_driver_is_told_once_and_its_return_once(tried, host, watch):

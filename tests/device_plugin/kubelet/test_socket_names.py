@@ -1,17 +1,13 @@
 """What instances tell from the sockets in the kubelet's directory, which here are sockets of this process."""
 
 import os
-import re
 import socket
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from confcom.device_plugin.kubelet import socket_names
 from confcom.device_plugin.kubelet.socket_names import (
     INSTANCES,
-    NAME_BYTES,
     SocketNames,
     remove_stale_sockets,
     unused_instance,
@@ -150,15 +146,6 @@ def test_names_that_are_used_up_are_an_error(directory, monkeypatch):
         SocketNames(directory, "confcom", instance).path(EPC, 0).touch()
     with raises("socket-names-used-up", UnavailableError):
         unused_instance(directory, lambda below: below - 1)
-
-
-@given(st.integers(0, INSTANCES - 1), st.integers(0, 10**9), st.sampled_from(list(ResourceKind)), st.text(max_size=99))
-def test_names_have_one_length_and_are_recognised(tmp_path_factory, instance, number, kind, installation):
-    directory = tmp_path_factory.getbasetemp() / "names"
-    mark = unused_instance(directory, lambda _: instance)
-    path = SocketNames(directory, installation, mark).path(Resource(kind, EPC_RESOURCE, 1), number)
-    assert len(path.name) == NAME_BYTES
-    assert re.fullmatch(r"sgx-[a-z]{3}-[0-9a-f]{8}[0-9a-z]{6}\.sock", path.name)
 
 
 def test_only_what_nobody_serves_is_removed(directory, mine, other):
