@@ -1,1 +1,1 @@
-"""Hostile and healthy evidence for the verifier: a laboratory that makes both, and Intel's own library to compare."""
+"""Hostile and healthy evidence for the verifier, and a laboratory that makes both."""

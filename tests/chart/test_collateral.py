@@ -8,7 +8,6 @@ from testkit.chart_manifests import HELPER, containers, daemon, mounts_of, volum
 AESMD = "quoteHelper.aesmd.image.repository=our/aesmd"
 COLLATERAL = "quoteHelper.collateral"
 SYSTEM_CA = "/etc/ssl/certs/ca-certificates.crt"
-HARDWARE = ("hardware-aesmd", "hardware-collateral", "aks", "beside-hardware")
 CUSTOM = {
     "pccs_url": "https://pccs.example.com/v4/",
     "use_secure_cert": False,
@@ -25,10 +24,6 @@ def configuration(manifests):
     return json.loads(text)
 
 
-def annotations(manifests, name=HELPER):
-    return manifests["DaemonSet", name]["spec"]["template"]["metadata"]["annotations"]
-
-
 def variables(container):
     return {one["name"]: one.get("value") for one in container.get("env", [])}
 
@@ -41,15 +36,6 @@ def test_a_custom_configuration_is_taken_as_it_is(render):
     """It parses, whatever is in it."""
     custom = json.dumps({"preset": "custom", "custom": CUSTOM})
     assert configuration(render(AESMD, more=("--set-json", f"{COLLATERAL}={custom}"))) == CUSTOM
-
-
-def test_another_configuration_or_root_is_another_pod():
-    rendered = [golden(name) for name in HARDWARE]
-    sums = {json.dumps(configuration(one)): annotations(one)["checksum/collateral"] for one in rendered}
-    assert len(sums) == len(set(sums.values())) == 3
-    assert [one for one in rendered if "checksum/expected-root" in annotations(one)] == [golden("hardware-collateral")]
-    simulated = annotations(golden("beside-hardware"), f"{HELPER}-simulated")
-    assert not [one for one in simulated if one.startswith("checksum")]
 
 
 def test_a_private_ca_lies_over_the_systems():

@@ -405,12 +405,6 @@ def test_the_controller_agrees_with_the_plugins(manifests):
     assert sum(limit in one["expression"] for one in expressions) == 2
 
 
-def test_helm_changes_objects_only(manifests):
-    """No hook runs beside, and helm waits for nothing."""
-    assert not any("helm.sh/hook" in str(one["metadata"]) for one in manifests.values())
-    assert not {kind for kind, _ in manifests} & {"Job", "Secret"}
-
-
 # Admission policies.
 
 

@@ -1,7 +1,114 @@
+import re
+
 import pytest
 
-from testkit.cel import Walks
 from testkit.chart_golden import SETS, golden
+
+TOKENS = re.compile(
+    r"""\s*(?:(?P<text>"(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*')|(?P<name>[A-Za-z_]\w*)"""
+    r"""|(?P<other>\.\?|\[\?|&&|\|\||[=!<>]=|\d+|.))"""
+)
+MACROS = {"all", "exists", "exists_one", "filter", "map"}
+WALKS = {"sum", "max", "min", "join", "flatten", "indexOf", "sort", "distinct", "isSorted", "split"}
+"""Functions that look at every element of their list."""
+MAPS = {"limits", "requests", "annotations", "labels", "capacity", "allocatable"}
+"""Fields in which `in` is a look-up."""
+OPENING = {"(", "[", "[?", "{"}
+TENANT = "a tenant's"
+"""A source of lists whose length a tenant chooses."""
+
+
+class Walks:
+    """The walks of one policy; `nested` names those of a tenant's list that stand in another such walk.
+
+    A list has sources: TENANT, or the loop variable to whose element it belongs; a literal one has none.
+    """
+
+    def __init__(self, variables, expressions):
+        self.variables = {one["name"]: one["expression"] for one in variables}
+        self.nested, self.known = [], {}
+        for expression in (*self.variables.values(), *expressions):
+            self.sources(expression, {})
+
+    def sources(self, expression, loops):
+        tokens = [(match.lastgroup, match[match.lastgroup]) for match in TOKENS.finditer(expression.strip())]
+        found, at = self._parts(tokens, 0, loops)
+        assert at == len(tokens), f"{expression} is not understood at {tokens[at:][:5]}"
+        return found
+
+    def _variable(self, name):
+        if name not in self.known:
+            self.known[name] = {TENANT}  # of itself
+            nested, self.nested = self.nested, []
+            self.known[name] = self.sources(self.variables[name], {}) if name in self.variables else {TENANT}
+            self.nested = nested
+        return self.known[name]
+
+    def _parts(self, tokens, at, loops):
+        """Operands up to a closing bracket or the end; their sources, without those of conditions."""
+        done, found, looked_up = set(), set(), False
+        while at < len(tokens) and tokens[at][1] not in {")", "]", "}"}:
+            kind, word = tokens[at]
+            if word == "?":
+                found = set()
+            elif word == ",":
+                done, found = done | found, set()
+            elif (kind, word) == ("name", "in"):
+                looked_up = True
+            elif kind != "other" or word in OPENING or word.isdigit():
+                part, at, field = self._operand(tokens, at, loops)
+                if looked_up and field not in MAPS:
+                    self._walk("in", part, loops)
+                found, looked_up = found | part, False
+                continue
+            at += 1
+        return done | found, at
+
+    def _operand(self, tokens, at, loops):
+        """The sources of a value, and its last field."""
+        kind, word = tokens[at]
+        field, found = "", set()
+        if word in OPENING:
+            found, at = self._parts(tokens, at + 1, loops)
+        elif kind == "name" and word == "variables":
+            at += 2
+            found, field = set(self._variable(tokens[at][1])), self._last_field(tokens[at][1])
+        elif kind == "name":
+            found = set(loops[word][0]) if word in loops else {TENANT} if word in {"object", "oldObject"} else set()
+        at += 1
+        while at < len(tokens) and tokens[at][1] in {".", ".?", *OPENING}:
+            if tokens[at][1] in OPENING:
+                inside, at = self._parts(tokens, at + 1, loops)
+                found, at = found | (inside if field in {"", "range"} else set()), at + 1
+                continue
+            name, at = tokens[at + 1][1], at + 2
+            called = tokens[at : at + 1] == [("other", "(")]
+            if name in MACROS and called:
+                found, at = self._macro(tokens, at + 1, loops, name, found)
+            elif name in WALKS and called:
+                self._walk(name, found, loops)
+            field = field if name == "orValue" else name
+        return found, at, field
+
+    def _last_field(self, variable):
+        found = re.search(r"(\w+)(?:[.]orValue[(].*[)])?$", self.variables.get(variable, ""))
+        return found[1] if found else ""
+
+    def _macro(self, tokens, at, loops, name, found):
+        loop = tokens[at][1]
+        self._walk(name, found, loops)
+        # An element of a literal list has the sources of what is in it; that of a tenant's belongs to the loop.
+        depth = max((one[1] for one in loops.values()), default=0)
+        inner = {loop: ({loop} if found else set(), depth + bool(found))}
+        inside, at = self._parts(tokens, at + 2, {**loops, **inner})
+        return found | {one for one in inside if one != loop and name == "map"}, at + 1
+
+    def _walk(self, name, found, loops):
+        innermost = max((one[1] for one in loops.values()), default=0)
+        owners = {loop for loop, (_, depth) in loops.items() if depth == innermost}
+        if innermost and found - owners:
+            self.nested.append(f"{name} of {sorted(found)} in a walk by {sorted(owners)}")
+
 
 POLICIES = {
     f"{name}: {policy}": one["spec"]

@@ -285,12 +285,8 @@ def test_text_has_every_fact_and_cannot_be_forged(node):
     assert not any(line.strip().startswith("forged") for line in lines)
     for expected in (
         "format: confcom-hardware-report/1",
-        "  report:",
-        "    made_at: 2026-11-27T03:04Z",
         "    sgx: yes",
-        "        group: sgx_prv",
         "      - call=InitQuoteEx  outcome=ok  code=0  seconds=0.25",
-        "    drivers: /sys/class/misc/sgx_enclave",
         "    switched_off_by: none",
     ):
         assert expected in lines

@@ -24,12 +24,6 @@ def decide(api_server, support, mib, *, setting=AUTO, maximum=None, in_use=NOTHI
     return decided.kind, decided.offered(mib), str(decided.choice)
 
 
-@pytest.mark.parametrize("support", CapacitySupport)
-@pytest.mark.parametrize("api_server", [ApiVersion(1, 30), OLD, NEW, ApiVersion(1, 37), ApiVersion(2, 0), None])
-def test_small_epc_is_always_devices(api_server, support):
-    assert decide(api_server, support, 2_048) == (DEVICE, 2_048, "fits-devices")
-
-
 @pytest.mark.parametrize("api_server", [NEW, ApiVersion(1, 37), None])
 @pytest.mark.parametrize(
     ("support", "expected"),
@@ -43,17 +37,6 @@ def test_small_epc_is_always_devices(api_server, support):
 )
 def test_large_epc_from_1_36_on(api_server, support, expected):
     assert decide(api_server, support, 1_048_576) == expected
-
-
-@pytest.mark.parametrize("support", CapacitySupport)
-@pytest.mark.parametrize("api_server", [OLD, NEW, None])
-def test_an_explicit_choice_is_followed_where_nothing_is_held(api_server, support):
-    many = 262_144 if api_server == OLD else 2_048
-    for in_use in (NOTHING, EpcInUse(devices=2_048)):
-        chosen = decide(api_server, support, 300_000, setting=SET_CAPACITY, in_use=in_use)
-        assert chosen == (CAPACITY, 300_000, "set")
-        chosen = decide(api_server, support, 300_000, setting=SET_DEVICES, in_use=in_use)
-        assert chosen == (DEVICE, many, "set")
 
 
 def held(devices, count=0):

@@ -55,12 +55,6 @@ def test_any_bytes(data):
     assert dissect(data).size == len(data)
 
 
-@given(st.binary(max_size=600))
-def test_any_bytes_behind_a_quotes_beginning(data):
-    assert judge(EVIDENCE.quote[:1046] + data) in REJECTED
-    dissect(EVIDENCE.quote[:1046] + data)
-
-
 @given(edits)
 def test_edited_quotes(changes):
     quote = edited(EVIDENCE.quote, changes)

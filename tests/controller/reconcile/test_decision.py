@@ -100,26 +100,6 @@ def test_decision(amount, found, circumstances, expected):
     assert decided(amount, found, **circumstances) == expected
 
 
-READ_FIRST = Decision(reads=True)
-UNREAD = {
-    "a new amount needs no Pods": (NO_AMOUNT, SOME, {}, change(64)),
-    "nor does a larger one": (ours(10), SOME, {}, change(64)),
-    "nor one that is right": (ours(64), SOME, {}, Decision()),
-    "nor allocatable": (Amount(64, 0, ours=True), SOME, {}, change(64)),
-    "nor devices": (ours(64), plugins(DEVICES), LONG, Decision()),
-    "nor the time until a key goes": (ours(64), NO_PLUGIN, {"missing": 299}, WAITS),
-    "less EPC needs them": (ours(64), LITTLE, {}, READ_FIRST),
-    "a zero needs them": (ZERO, SOME, {}, READ_FIRST),
-    "more than the maximum needs them": (ours(3000), MUCH, {}, READ_FIRST),
-    "the end of a key needs them": (ours(64), NO_PLUGIN, {"missing": 300}, READ_FIRST),
-}
-
-
-@pytest.mark.parametrize(("amount", "found", "circumstances", "expected"), UNREAD.values(), ids=UNREAD)
-def test_what_is_decided_without_the_nodes_pods(amount, found, circumstances, expected):
-    assert decided(amount, found, read=False, **circumstances) == expected
-
-
 def test_the_key_of_another_platform_is_removed():
     rules = Rules((EPC, OTHER), maximum_mib=1000, gone_seconds=300)
     node = NodeFacts("n", "u", (ours(64), NO_AMOUNT))
