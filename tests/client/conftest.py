@@ -1,4 +1,4 @@
-"""A small real service on a real unix socket, and both clients behind one interface."""
+"""Services on a real unix socket, and both clients behind one interface."""
 
 import asyncio
 import contextlib
@@ -9,10 +9,10 @@ import threading
 import pytest
 import uvloop
 
-from confcom.aesm.request_checks import NeedIdentity, NeedQuote, NeedQuoteSize, plan
-from confcom.aesm.session import RequestReceived, ServerSession
 from confcom.client import AesmClient, AsyncAesmClient
+from confcom.quote_provider.simulated import SimulatedQuoteProvider
 from confcom.simulation.platform import SimulatedPlatform
+from testkit.stub_aesmd import StubAesmd
 
 
 @pytest.fixture(scope="session")
@@ -70,51 +70,13 @@ def listen(socket_path):
         listener.close()
 
 
-def receive_request(connection):
-    session = ServerSession()
-    while True:
-        event = session.receive(connection.recv(65536))
-        if event is not None:
-            assert isinstance(event, RequestReceived)
-            return session, event.request
-
-
-def answer(quoting_enclave, request):
-    """As the quote helper does."""
-    match plan(request):
-        case NeedIdentity() as need:
-            return need.answer(quoting_enclave.target_info, quoting_enclave.pub_key_id)
-        case NeedQuoteSize() as need:
-            return need.answer(quoting_enclave.quote_size)
-        case NeedQuote() as need:
-            return need.answer(*quoting_enclave.quote(need.report, need.qe_report_info))
-        case response:
-            return response
-
-
 @pytest.fixture
-def honest(quoting_enclave):
-    """A handler that answers every request."""
-
-    def handle(connection):
-        session, request = receive_request(connection)
-        connection.sendall(session.respond(answer(quoting_enclave, request)))
-
-    return handle
-
-
-@pytest.fixture
-def refusing():
-    """Makes a handler that answers every request that needs a provider with an error."""
-
-    def make(code):
-        def handle(connection):
-            session, request = receive_request(connection)
-            connection.sendall(session.respond(plan(request).refuse(code)))
-
-        return handle
-
-    return make
+def aesmd(socket_path, tmp_path):
+    """A service that answers, or fails as it is told."""
+    stub = StubAesmd(socket_path, SimulatedQuoteProvider.open_or_create(tmp_path / "platform")).start()
+    yield stub
+    stub.hang.set()
+    stub.kill()
 
 
 @pytest.fixture
@@ -123,7 +85,7 @@ def sending():
 
     def make(*pieces):
         def handle(connection):
-            receive_request(connection)
+            connection.recv(65536)
             for piece in pieces:
                 connection.sendall(piece)
 

@@ -20,8 +20,7 @@ def quote(socket_path):
     return call
 
 
-def test_a_quote_into_a_file(quote, listen, honest, tmp_path):
-    listen(honest)
+def test_a_quote_into_a_file(quote, aesmd, tmp_path):
     target = tmp_path / "my q.bin"
     result = quote("--report-data", "c0ffee", "--out", str(target))
     assert result.exit_code == 0, result.output
@@ -33,8 +32,7 @@ def test_a_quote_into_a_file(quote, listen, honest, tmp_path):
     assert "quote: " not in result.stdout
 
 
-def test_a_quote_on_the_screen(quote, listen, honest):
-    listen(honest)
+def test_a_quote_on_the_screen(quote, aesmd):
     result = quote("--report-data", "c0ffee", "--enclave", "mine", "--debug-enclave")
     (line,) = [line for line in result.stdout.splitlines() if line.startswith("quote: ")]
     parsed = Quote.parse(base64.b64decode(line.removeprefix("quote: ")))
@@ -42,8 +40,7 @@ def test_a_quote_on_the_screen(quote, listen, honest):
     assert parsed.body.debug
 
 
-def test_a_quote_as_data(quote, listen, honest, socket_path, tmp_path):
-    listen(honest)
+def test_a_quote_as_data(quote, aesmd, socket_path, tmp_path):
     facts = json.loads(quote("--report-data", "c0ffee", "--output", "json", "--out", str(tmp_path / "q")).stdout)
     parsed = Quote.parse(base64.b64decode(facts.pop("quote")))
     assert facts == {
@@ -57,15 +54,14 @@ def test_a_quote_as_data(quote, listen, honest, socket_path, tmp_path):
     }
 
 
-def test_the_quoting_enclaves_report_is_checked(quote, listen, honest):
-    listen(honest)
+def test_the_quoting_enclaves_report_is_checked(quote, aesmd):
     result = quote("--report-data", "c0ffee", "--nonce", "00" * 16, "--output", "json")
     assert json.loads(result.stdout)["qe_report_checked"] is True
     without, with_nonce = (quote("--report-data", "c0ffee", *extra) for extra in ([], ["--nonce", "00" * 16]))
     assert len(with_nonce.stdout.splitlines()) == len(without.stdout.splitlines()) + 1
 
 
-def test_a_forged_report_of_the_quoting_enclave_is_noticed(quote, listen, quoting_enclave, honest, monkeypatch):
+def test_a_forged_report_of_the_quoting_enclave_is_noticed(quote, aesmd, quoting_enclave, monkeypatch):
     real = type(quoting_enclave).quote
 
     def forge(self, report, info):
@@ -73,7 +69,6 @@ def test_a_forged_report_of_the_quoting_enclave_is_noticed(quote, listen, quotin
         return made, dataclasses.replace(about, qe_report=about.qe_report[:-1] + bytes([about.qe_report[-1] ^ 1]))
 
     monkeypatch.setattr(type(quoting_enclave), "quote", forge)
-    listen(honest)
     require_refused(quote("--report-data", "c0ffee", "--nonce", "00" * 16, "--output", "json"), 1, "qe-report-forged")
 
 
@@ -101,14 +96,12 @@ def test_wrong_arguments_are_usage_errors(quote, args, option):
     assert f"'{option}'" in result.stderr
 
 
-def test_a_file_that_cannot_be_written(quote, listen, honest, tmp_path):
-    listen(honest)
+def test_a_file_that_cannot_be_written(quote, aesmd, tmp_path):
     result = quote("--report-data", "00", "--out", str(tmp_path / "absent" / "q.bin"), "--output", "json")
     require_refused(result, 1, "quote-not-writable")
 
 
-def test_a_file_name_that_is_no_text_is_shown_escaped(quote, listen, honest, tmp_path):
-    listen(honest)
+def test_a_file_name_that_is_no_text_is_shown_escaped(quote, aesmd, tmp_path):
     target = tmp_path / "\udcff\x1b[2Kq.bin"
     result = quote("--report-data", "00", "--out", str(target))
     assert result.exit_code == 0, result.output
@@ -123,8 +116,7 @@ def test_no_service(quote, socket_path):
     assert [line.split(":")[0].strip() for line in text.stderr.splitlines()] == ["Error", "why", "do"]
 
 
-def test_the_quotes_bytes_on_stdout(quote, listen, honest):
-    listen(honest)
+def test_the_quotes_bytes_on_stdout(quote, aesmd):
     result = quote("--report-data", "c0ffee", "--out", "-")
     assert result.exit_code == 0, result.output
     assert Quote.parse(result.stdout_bytes).body.report_data == REPORT_DATA

@@ -51,8 +51,7 @@ def test_one_process_uses_one_way(first, second):
     assert mode.settle(choose_mode(first)) == choose_mode(first), "the refusal changed nothing"
 
 
-def test_out_of_process_asks_the_named_socket(request_one, listen, honest, socket_path, caplog):
-    listen(honest)
+def test_out_of_process_asks_the_named_socket(request_one, aesmd, socket_path, caplog):
     environ = {**OUT, "CONFCOM_AESM_SOCKET": str(socket_path)}
     with caplog.at_level(logging.INFO, "confcom.client"):
         quoted = request_one(make_report, environ=environ, process_mode=ProcessMode())
@@ -62,22 +61,20 @@ def test_out_of_process_asks_the_named_socket(request_one, listen, honest, socke
 
 
 @pytest.mark.parametrize("environ", [OUT, {}], ids=["set", "not set"])
-def test_a_given_client_is_a_choice_too(request_one, listen, honest, socket_path, environ):
-    listen(honest)
+def test_a_given_client_is_a_choice_too(request_one, aesmd, socket_path, environ):
     client, mode = request_one.client(socket_path), ProcessMode()
     assert request_one(make_report, client=client, environ=environ, process_mode=mode).quote
     with raises("mixed-quoting-modes", MixedModeError):
         request_one(make_report, environ={}, process_mode=mode)
 
 
-def test_in_process_says_plainly_what_is_missing_and_asks_nobody(request_one, listen, honest, socket_path):
-    listener = listen(honest)
+def test_in_process_says_plainly_what_is_missing_and_asks_nobody(request_one, aesmd, socket_path):
     environ = {"CONFCOM_AESM_SOCKET": str(socket_path)}
     with raises("in-process-unsupported", InProcessQuotingError, "why") as caught:
         request_one(make_report, environ=environ, process_mode=ProcessMode())
     assert "SGX_AESM_ADDR=1" in caught.value.remedy
     assert caught.value.exit_code is ExitCode.UNAVAILABLE
-    assert listener.connections == 0
+    assert aesmd.asked == []
 
 
 def test_the_process_itself_remembers(socket_path):

@@ -20,77 +20,73 @@ from confcom.sgx.quote import Quote
 from confcom.simulation.enclave import SimulatedEnclave
 from testkit.helper_in_process import open_descriptors
 from testkit.raised import raises, require_style
+from testkit.stub_aesmd import INIT, QUOTE, SIZE
 
 ENCLAVE = SimulatedEnclave.from_name("client test")
 REPORT_DATA = bytes(range(64))
 NUM_ANSWER = bytes.fromhex("07000000aa010408001001")
+IDS_ANSWER = bytes.fromhex("09010000b20185020800128002") + ECDSA_P256_KEY_ID.encode()
 
 
 def make_report(target_info):
     return ENCLAVE.create_report(target_info, REPORT_DATA)
 
 
-def hang(connection):
-    """Read whatever comes until the client gives up."""
-    while connection.recv(65536):
-        pass
-
-
-def test_the_way_to_a_quote_step_by_step(ask, listen, honest, quoting_enclave):
-    listener = listen(honest)
-    target = ask("init_quote")
-    assert target.target_info == quoting_enclave.target_info
-    assert target.pub_key_id == quoting_enclave.pub_key_id
+def test_the_way_to_a_quote_step_by_step(ask, aesmd):
+    target, identity = ask("init_quote"), aesmd.provider.identity()
+    assert (target.target_info, target.pub_key_id) == (identity.target_info, identity.pub_key_id)
     size = ask("quote_size")
     quoted = ask("get_quote", make_report(target.target_info))
     assert quoted.qe_report_info is None
-    assert len(quoted.quote) == size == quoting_enclave.quote_size
+    assert len(quoted.quote) == size == aesmd.provider.quote_size()
     assert Quote.parse(quoted.quote).body.report_data == REPORT_DATA
-    assert listener.connections == 4, "one connection per request: Init, Size, and Size and Quote"
+    assert aesmd.asked == [INIT, SIZE, SIZE, QUOTE], "one connection per request"
 
 
-def test_a_changed_quoting_enclave_is_asked_again(ask, listen, honest, refusing):
-    listener = listen(honest, honest, refusing(AesmErrorCode.ATT_KEY_NOT_INITIALIZED), honest)
-    targets = []
-    quoted = ask("quote_fresh_report", lambda target_info: targets.append(target_info) or make_report(target_info))
-    assert Quote.parse(quoted.quote).body.report_data == REPORT_DATA
+def test_a_changed_quoting_enclave_is_asked_again(ask, aesmd):
+    aesmd.codes, targets = {QUOTE: AesmErrorCode.ATT_KEY_NOT_INITIALIZED}, []
+
+    def make(target_info):
+        if targets:
+            aesmd.codes = {}
+        targets.append(target_info)
+        return make_report(target_info)
+
+    assert Quote.parse(ask("quote_fresh_report", make).quote).body.report_data == REPORT_DATA
     assert len(targets) == 2
-    assert listener.connections == 6
+    assert aesmd.asked == [INIT, SIZE, QUOTE] * 2
 
 
-def test_a_quoting_enclave_that_keeps_changing_is_an_error(ask, listen, honest, refusing):
-    stale = refusing(AesmErrorCode.ATT_KEY_NOT_INITIALIZED)
-    listener = listen(honest, honest, stale, honest, honest, stale)
+def test_a_quoting_enclave_that_keeps_changing_is_an_error(ask, aesmd):
+    aesmd.codes = {QUOTE: AesmErrorCode.ATT_KEY_NOT_INITIALIZED}
     with raises("aesm-att-key-not-initialized", StaleTargetError):
         ask("quote_fresh_report", make_report)
-    assert listener.connections == 6
+    assert aesmd.asked == [INIT, SIZE, QUOTE] * 2
     with pytest.raises(StaleTargetError):
         ask("get_quote", make_report(SimulatedEnclave.from_name("old QE").target_info()))
 
 
-def test_an_exception_of_the_report_maker_comes_through(ask, listen, honest):
-    listen(honest)
+def test_an_exception_of_the_report_maker_comes_through(ask, aesmd):
     with pytest.raises(KeyError):
         ask("quote_fresh_report", lambda target_info: {}[target_info])
 
 
 @pytest.mark.parametrize("code", [AesmErrorCode.BUSY, AesmErrorCode.SERVICE_UNAVAILABLE, AesmErrorCode.INVALID_REPORT])
-def test_refusals_carry_name_and_advice(ask, listen, refusing, code):
-    listen(refusing(code))
+def test_refusals_carry_name_and_advice(ask, aesmd, code):
+    aesmd.codes = {INIT: code}
     with raises(code_of(code), AesmError, "why", "remedy") as caught:
         ask("init_quote")
     assert (caught.value.code, caught.value.call) == (code, "InitQuoteEx")
 
 
 def test_an_answer_in_any_pieces_is_read(ask, listen, sending):
-    ids = bytes.fromhex("09010000b20185020800128002") + ECDSA_P256_KEY_ID.encode()
-    listen(sending(*(bytes([byte]) for byte in NUM_ANSWER)), sending(ids[:4], ids[4:90], ids[90:]))
+    listen(sending(*(bytes([byte]) for byte in NUM_ANSWER)), sending(IDS_ANSWER[:4], IDS_ANSWER[4:90], IDS_ANSWER[90:]))
     assert ask("supported_key_ids") == (ECDSA_P256_KEY_ID,)
 
 
-@pytest.mark.parametrize(("data", "code"), [(b"", "closed-unanswered"), (NUM_ANSWER[:6], "closed-mid-answer")])
-def test_a_service_that_closes_too_early(ask, listen, sending, data, code):
-    listen(sending(data))
+@pytest.mark.parametrize(("cut", "code"), [(0, "closed-unanswered"), (6, "closed-mid-answer")])
+def test_a_service_that_closes_too_early(ask, aesmd, cut, code):
+    aesmd.cut = cut
     with raises(code, ConnectionClosedError, "why", "remedy", naming="GetSupportedAttKeyIDNum") as caught:
         ask("supported_key_ids")
     assert caught.value.exit_code is ExitCode.UNAVAILABLE
@@ -115,15 +111,15 @@ def test_a_service_that_resets_the_connection(ask, listen):
     ],
     ids=["length over the cap", "field 20", "HTTP", "other call"],
 )
-def test_a_service_of_another_kind(ask, listen, sending, data):
-    listen(sending(data))
+def test_a_service_of_another_kind(ask, aesmd, data):
+    aesmd.garbage = data
     with pytest.raises(ProtocolError) as caught:
         ask("init_quote")
     assert caught.value.remedy
 
 
-def test_a_silent_service_is_given_up(ask, listen):
-    listen(hang)
+def test_a_silent_service_is_given_up(ask, aesmd):
+    aesmd.hang.clear()
     with raises("answer-timeout", ServiceTimeoutError, naming="InitQuoteEx") as caught:
         ask("init_quote", timeout=0.05)
     assert "0.05 s" in caught.value.what
@@ -180,8 +176,7 @@ def test_a_full_queue_that_empties_is_used(ask, socket_path, sending):
     try:
         for _ in waiting:
             server.accept()[0].close()
-        ids = bytes.fromhex("09010000b20185020800128002") + ECDSA_P256_KEY_ID.encode()
-        for answer in (NUM_ANSWER, ids):
+        for answer in (NUM_ANSWER, IDS_ANSWER):
             with server.accept()[0] as connection:
                 sending(answer)(connection)
     finally:
@@ -247,21 +242,21 @@ def test_a_path_that_no_socket_can_have(ask, socket_path):
             ask("init_quote", path=path)
 
 
-def test_many_threads_share_one_client(listen, honest, socket_path):
-    listen(honest)
+def test_many_threads_share_one_client(aesmd, socket_path):
     client = blocking.AesmClient(socket_path)
+    client.init_quote()
     with ThreadPoolExecutor(8) as threads:
         sizes = set(threads.map(lambda _: client.quote_size(), range(8)))
     assert len(sizes) == 1
 
 
-def test_no_client_leaves_a_descriptor_open(ask, listen, honest, sending):
+def test_no_client_leaves_a_descriptor_open(ask, listen, sending):
     # uvloop keeps a pipe for signals from the first loop of a process on.
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(asyncio.sleep(0))
     before = open_descriptors()
-    listener = listen(honest, sending())
-    ask("quote_size")
+    listener = listen(sending(NUM_ANSWER), sending(IDS_ANSWER), sending())
+    ask("supported_key_ids")
     with pytest.raises(ConnectionClosedError):
         ask("quote_size")
     listener.close()

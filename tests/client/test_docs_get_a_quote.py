@@ -14,8 +14,7 @@ MAKE_REPORT = (
 )
 
 
-def test_every_block_gets_a_quote(socket_path, listen, honest):
-    listen(honest)
+def test_every_block_gets_a_quote(socket_path, aesmd):
     blocks = re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)
     assert len(blocks) == 2
     for block in blocks:

@@ -57,8 +57,7 @@ def quote_in(lines):
     return Quote.parse(base64.b64decode(line.removeprefix("quote: "), validate=True))
 
 
-def test_it_says_what_it_did_and_its_quote_leaves_by_one_line(work, listen, honest, socket_path):
-    listen(honest)
+def test_it_says_what_it_did_and_its_quote_leaves_by_one_line(work, aesmd, socket_path):
     lines = work()
     quote = quote_in(lines)
     enclave = SimulatedEnclave.from_name("confcom sample workload")
@@ -70,8 +69,7 @@ def test_it_says_what_it_did_and_its_quote_leaves_by_one_line(work, listen, hone
     assert lines[-1] == f"done: a quote of {quote.size} bytes in 250.0 ms"
 
 
-def test_what_it_is_not_told_it_says_so(work, listen, honest):
-    listen(honest)
+def test_what_it_is_not_told_it_says_so(work, aesmd):
     lines = work(CONFCOM_SGX_PLATFORM=None, CONFCOM_SGX_EPC_MIB=None, CONFCOM_CHALLENGE=None)
     assert lines[:2] == [
         "SGX platform: not told (CONFCOM_SGX_PLATFORM is not set)",
@@ -81,8 +79,7 @@ def test_what_it_is_not_told_it_says_so(work, listen, honest):
     assert quote_in(work(CONFCOM_CHALLENGE="ab" * 64)).body.report_data == b"\xab" * 64
 
 
-def test_another_enclave_a_debug_one_and_a_file(work, listen, honest, tmp_path):
-    listen(honest)
+def test_another_enclave_a_debug_one_and_a_file(work, aesmd, tmp_path):
     lines = work("--enclave", "mine", "--debug-enclave", "--output", str(tmp_path / "q.bin"))
     quote = quote_in(lines)
     assert quote.body.mr_enclave == SimulatedEnclave.from_name("mine").mr_enclave
@@ -91,28 +88,25 @@ def test_another_enclave_a_debug_one_and_a_file(work, listen, honest, tmp_path):
     assert lines[-1] == f"written to {tmp_path / 'q.bin'}"
 
 
-def test_a_file_that_cannot_be_written(work, listen, honest, tmp_path):
-    listen(honest)
+def test_a_file_that_cannot_be_written(work, aesmd, tmp_path):
     with raises("quote-not-writable", OutputError, "why"):
         work("--output", str(tmp_path / "absent" / "q.bin"))
 
 
-def test_the_device_is_open_while_it_quotes_and_holds(work, listen, honest):
+def test_the_device_is_open_while_it_quotes_and_holds(work, aesmd):
     def descriptors():
         return sum(link.is_char_device() and link.samefile("/dev/null") for link in Path("/proc/self/fd").iterdir())
 
     before, during = descriptors(), []
-    listen(honest)
     work("--hold", "7.5", hold=lambda seconds: during.append((seconds, descriptors())))
     assert during == [(7.5, before + 1)]
     assert descriptors() == before
 
 
-def test_without_the_variable_it_asks_nobody(work, listen, honest):
-    listener = listen(honest)
+def test_without_the_variable_it_asks_nobody(work, aesmd):
     with pytest.raises(InProcessQuotingError):
         work(SGX_AESM_ADDR=None)
-    assert listener.connections == 0
+    assert aesmd.asked == []
 
 
 @pytest.mark.parametrize(
@@ -183,8 +177,7 @@ def sleeps(process):
     return Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()[0] == "S"
 
 
-def test_a_held_program_ends_with_0_at_sigterm(environ, listen, honest, tmp_path):
-    listen(honest)
+def test_a_held_program_ends_with_0_at_sigterm(environ, aesmd, tmp_path):
     process = start(environ, "--hold", "3600", "--output", str(tmp_path / "q.bin"))
     wait_until((tmp_path / "q.bin").exists)
     wait_until(lambda: sleeps(process))
@@ -194,10 +187,10 @@ def test_a_held_program_ends_with_0_at_sigterm(environ, listen, honest, tmp_path
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
-def test_a_program_that_waits_for_its_quote_can_be_ended(environ, listen, number, code):
-    listener = listen(lambda connection: [None for _ in iter(lambda: connection.recv(4096), b"")])
+def test_a_program_that_waits_for_its_quote_can_be_ended(environ, aesmd, number, code):
+    aesmd.hang.clear()
     process = start(environ)
-    wait_until(lambda: listener.connections)
+    wait_until(lambda: aesmd.asked)
     process.send_signal(number)
     process.communicate()
     assert process.returncode == code
