@@ -186,26 +186,6 @@ async def test_a_new_plugin_is_asked_before_silent_ones(asked):
     assert asked.addresses[11 * PLUGINS_AT_ONCE :] == ["10.0.0.2"]
 
 
-@pytest.fixture
-async def answering():
-    """Serve these bytes to whoever connects, and return the port."""
-    servers: list[asyncio.Server] = []
-
-    async def serve(answer):
-        async def handle(reader, writer):
-            await reader.readuntil(b"\r\n\r\n")
-            writer.write(answer)
-            writer.close()
-
-        servers.append(await asyncio.start_server(handle, "127.0.0.1", 0))
-        port: int = servers[-1].sockets[0].getsockname()[1]
-        return port
-
-    yield serve
-    for server in servers:
-        server.close()
-
-
 async def test_the_plugins_own_server_is_understood():
     routes = {"/inventory": lambda: ProbeResponse(DOCUMENT, content_type="application/json")}
     with serve_probes(routes, ProbeAddress("127.0.0.1", 0)) as address:
@@ -220,13 +200,13 @@ async def test_the_plugins_own_server_is_understood():
         b"SSH-2.0-x\r\n",
     ],
 )
-async def test_another_answer_is_refused(answering, answer):
+async def test_another_answer_is_refused(server, answer):
+    server.answers = [answer]
     with raises("inventory-malformed", MalformedError):
-        await fetch_inventory("127.0.0.1", await answering(answer))
+        await fetch_inventory("127.0.0.1", server.port)
 
 
-async def test_nobody_answers(answering):
-    port = await answering(b"")
+async def test_nobody_answers(server):
     for address in ("127.0.0.2", "::1"):
         with raises("plugin-unavailable", UnavailableError):
-            await fetch_inventory(address, port)
+            await fetch_inventory(address, server.port)

@@ -26,20 +26,9 @@ def stages():
     return stages_of(ROOT / OURS)
 
 
-@pytest.fixture(params=[OURS, EXAMPLE, AESMD])
-def any_stages(request):
-    """Those of each Dockerfile."""
-    return stages_of(ROOT / request.param)
-
-
-@pytest.fixture
-def copied(stages):
-    """Paths of the checkout that the images are made from."""
-    lines = [line for stage in stages.values() for line in stage.all("COPY") if "--from=" not in line]
-    return {path for line in lines for path in shlex.split(line)[:-1]}
-
-
-def test_bases_have_a_digest_and_nothing_is_added_unseen(any_stages):
+@pytest.mark.parametrize("dockerfile", [OURS, EXAMPLE, AESMD])
+def test_bases_have_a_digest_and_nothing_is_added_unseen(dockerfile):
+    any_stages = stages_of(ROOT / dockerfile)
     outside = {stage.base for stage in any_stages.values()} - set(any_stages)
     assert outside
     for base in outside:
@@ -92,7 +81,9 @@ def test_all_share_layers_but_the_controllers_client_library(stages):
     assert all("/opt/controller/" in line for line in copies["controller"])
 
 
-def test_what_is_sent_to_the_builder_is_what_is_copied(copied):
+def test_what_is_sent_to_the_builder_is_what_is_copied(stages):
+    copies = [line for stage in stages.values() for line in stage.all("COPY") if "--from=" not in line]
+    copied = {path for line in copies for path in shlex.split(line)[:-1]}
     lines = (ROOT / ".dockerignore").read_text().splitlines()
     rules = [line for line in lines if line and not line.startswith("#")]
     assert rules[0] == "*"
