@@ -5,7 +5,8 @@ from confcom.addon.cluster import ClusterAccessError, ForbiddenError
 from confcom.addon.waiting import MAX_STEPS, STUCK_SECONDS, Mark, NotReadyError, Row
 from testkit import cluster_objects as make
 from testkit.cluster_objects import EPC, SYSTEM
-from testkit.memory_api import MemoryApi, cluster_of
+from testkit.memory_api import cluster_of
+from testkit.memory_cluster import MemoryCluster
 
 TIMEOUT = 100.0
 POLL_SECONDS = 5.0
@@ -16,31 +17,27 @@ def _few_polls(monkeypatch):
     monkeypatch.setattr(waiting, "POLL_SECONDS", POLL_SECONDS)
 
 
-class Waiter:
-    """A cluster, a clock, and changes of the cluster at some times."""
+def waiter(objects, changes=()):
+    """A cluster, and changes of it at some times."""
+    made, due = MemoryCluster(objects), dict(changes)
+    made.kubelets.report = lambda _: None
 
-    def __init__(self, objects, changes=()):
-        self.memory = MemoryApi(objects)
-        self.now, self.changes, self.rows = 0.0, dict(changes), []
+    def change():
+        for when in [one for one in due if one <= made.time]:
+            due.pop(when)(made.api)
 
-    def show(self, rows, *, note=""):
-        self.rows.append(list(rows))
+    made.each = change
+    return made
 
-    def sleep(self, seconds):
-        self.now += seconds
-        for when in [one for one in self.changes if one <= self.now]:
-            self.changes.pop(when)(self.memory)
 
-    def clock(self):
-        return self.now
+def wait(made):
+    return waiting.wait_until_ready(cluster_of(made.api), made.recorder, made.clock, made.sleep, timeout=TIMEOUT)
 
-    def wait(self):
-        return waiting.wait_until_ready(cluster_of(self.memory), self, self.clock, self.sleep, timeout=TIMEOUT)
 
-    def error(self):
-        with pytest.raises(NotReadyError) as caught:
-            self.wait()
-        return caught.value
+def error_of(made):
+    with pytest.raises(NotReadyError) as caught:
+        wait(made)
+    return caught.value
 
 
 def put(*objects):
@@ -87,11 +84,11 @@ UNSEEN = [one for one in ALL if one not in TEMPLATES]
     ],
 )
 def test_it_waits_until_everything_is_ready(objects, change):
-    waiter = Waiter(objects, {20.0: change} if change else {})
-    assert waiter.wait().enabled
-    assert (waiter.now >= 20.0) is (change is not None)
-    assert all(row.mark is Mark.DONE for row in waiter.rows[-1])
-    assert not change or any(row.mark is not Mark.DONE for row in waiter.rows[0])
+    cluster = waiter(objects, {20.0: change} if change else {})
+    assert wait(cluster).enabled
+    assert (cluster.time >= 20.0) is (change is not None)
+    assert all(row.mark is Mark.DONE for row in cluster.recorder.rows[-1])
+    assert not change or any(row.mark is not Mark.DONE for row in cluster.recorder.rows[0])
 
 
 OLD = [make.daemon("quote-helper", "a", name="old")]
@@ -119,57 +116,55 @@ BLOCKED = {
 
 @pytest.mark.parametrize(("objects", "seconds", "words"), BLOCKED.values(), ids=BLOCKED)
 def test_without_progress_the_error_says_where_and_why(objects, seconds, words):
-    waiter = Waiter(objects)
-    error = waiter.error()
+    cluster = waiter(objects)
+    error = error_of(cluster)
     assert error.error_code == ("daemons-not-ready" if objects else "not-enabled")
-    assert seconds <= waiter.now <= seconds + 2 * POLL_SECONDS
+    assert seconds <= cluster.time <= seconds + 2 * POLL_SECONDS
     assert all(word in f"{error.what} {error.why} {error.remedy}" for word in words)
 
 
 def test_every_step_that_is_done_gives_more_time_and_one_that_flips_does_not():
     late = {80.0: put(HELPERS[0]), 160.0: put(HELPERS[1])}
-    waiter = Waiter([*ADD_ON, *PLUGINS], late)
-    waiter.wait()
-    assert waiter.now >= 160.0
+    cluster = waiter([*ADD_ON, *PLUGINS], late)
+    wait(cluster)
+    assert cluster.time >= 160.0
     flips = {80.0: gone("Pod", "quote-helper-a"), 90.0: put(HELPERS[0])}
-    waiter = Waiter([*ADD_ON, *PLUGINS, HELPERS[0]], flips)
-    assert waiter.error().error_code == "daemons-not-ready"
-    assert waiter.now < 110.0
+    cluster = waiter([*ADD_ON, *PLUGINS, HELPERS[0]], flips)
+    assert error_of(cluster).error_code == "daemons-not-ready"
+    assert cluster.time < 110.0
 
 
 def test_a_pod_that_fails_and_recovers_is_given_its_time_again():
     broken = make.daemon("quote-helper", "b", status=BROKEN)
     starting = make.daemon("quote-helper", "b", status=make.waiting("ContainerCreating"))
-    waiter = Waiter([*ADD_ON, *PLUGINS, HELPERS[0], broken], {30.0: put(starting), 35.0: put(broken)})
-    waiter.error()
-    assert STUCK_SECONDS + 35 <= waiter.now <= STUCK_SECONDS + 35 + 2 * POLL_SECONDS
+    cluster = waiter([*ADD_ON, *PLUGINS, HELPERS[0], broken], {30.0: put(starting), 35.0: put(broken)})
+    error_of(cluster)
+    assert STUCK_SECONDS + 35 <= cluster.time <= STUCK_SECONDS + 35 + 2 * POLL_SECONDS
 
 
 def test_in_a_large_cluster_a_table_has_a_count_and_a_few_steps():
     names = [f"n{number:03}" for number in range(200)]
     objects = [one for one in make.installed(*names) if one["metadata"]["name"] != "quote-helper-n007"]
-    waiter = Waiter(objects, {5.0: put(make.daemon("quote-helper", "n007"))})
-    waiter.wait()
-    assert len(waiter.rows[0]) < MAX_STEPS
-    assert [row.text for row in waiter.rows[0]] == ["599 of 600 steps are done", "no Pod yet"]
+    cluster = waiter(objects, {5.0: put(make.daemon("quote-helper", "n007"))})
+    wait(cluster)
+    assert len(cluster.recorder.rows[0]) < MAX_STEPS
+    assert [row.text for row in cluster.recorder.rows[0]] == ["599 of 600 steps are done", "no Pod yet"]
 
 
-def away(memory):
-    memory.unreachable = True
-
-
-def back(memory):
-    memory.unreachable = False
+def unreachable(is_so):
+    return lambda memory: setattr(memory, "unreachable", is_so)
 
 
 def test_an_api_server_that_is_away_is_waited_for():
-    waiter = Waiter([*ADD_ON, *PLUGINS, HELPERS[0]], {10.0: away, 50.0: back, 60.0: put(HELPERS[1])})
-    waiter.wait()
-    assert ["API server"] in [[row.subject for row in rows] for rows in waiter.rows]
-    waiter = Waiter(ALL[:-1], {10.0: away})
+    cluster = waiter(
+        [*ADD_ON, *PLUGINS, HELPERS[0]], {10.0: unreachable(True), 50.0: unreachable(False), 60.0: put(HELPERS[1])}
+    )
+    wait(cluster)
+    assert ["API server"] in [[row.subject for row in rows] for rows in cluster.recorder.rows]
+    cluster = waiter(ALL[:-1], {10.0: unreachable(True)})
     with pytest.raises(ClusterAccessError):
-        waiter.wait()
-    assert waiter.now >= 10.0 + TIMEOUT
+        wait(cluster)
+    assert cluster.time >= 10.0 + TIMEOUT
 
 
 @pytest.mark.parametrize(("first", "answers"), [(ClusterAccessError, True), (ForbiddenError, False)])
@@ -181,10 +176,10 @@ def test_a_refusal_is_final_unless_the_api_server_has_just_started(first, answer
             raise failures.pop(0)
         return "answer"
 
-    waiter = Waiter([])
+    cluster = waiter([])
 
     def retried():
-        return waiting.retry_while_unreachable(ask, said.extend, waiter.clock, waiter.sleep, timeout=TIMEOUT)
+        return waiting.retry_while_unreachable(ask, said.extend, cluster.clock, cluster.sleep, timeout=TIMEOUT)
 
     if answers:
         assert (retried(), said) == ("answer", [Row("API server", "away", Mark.BAD)])

@@ -27,11 +27,6 @@ def test_notes(helm_program, name):
     assert not found, f"{REFRESH}\n{found}"
 
 
-def test_every_file_has_a_value_set():
-    wanted = {*(f"{name}.yaml" for name in SETS), *(f"{name}.txt" for name in NOTES)}
-    assert {path.name for path in FOLDER.iterdir()} == wanted
-
-
 @pytest.mark.parametrize("name", ["simulated", "daemon-options", "placement", "hardware-collateral", "beside-hardware"])
 def test_helm_lint(helm_program, name):
     done = run_helm(helm_program, SETS[name], "lint", CHART, "--strict")

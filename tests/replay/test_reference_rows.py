@@ -8,8 +8,7 @@ import pytest
 from testkit.replay import rows, wire
 from testkit.replay.clients import encode
 
-NUM, IDS = encode({21: {"9": 15_000}}), encode({22: {"1": 256}})
-NUM_ANSWER = bytes.fromhex("07000000 aa0104 0800 1001")
+NUM = encode({21: {"9": 15_000}})
 RECORDED_NUM = wire.frame(NUM)
 
 
@@ -31,18 +30,3 @@ def test_malformed_input_is_closed_without_a_byte(helper):
     assert {sent: helper.send(sent) for sent in whole} == dict.fromkeys(whole, b"")
     assert {sent: helper.send(sent, half_close=True) for sent in cut} == dict.fromkeys(cut, b"")
     assert helper.metric(dropped) == before + len(whole) + len(cut)
-
-
-@pytest.mark.parametrize("half_close", [False, True], ids=["open", "half-closed"])
-@pytest.mark.parametrize(
-    "pieces",
-    [
-        (RECORDED_NUM[:4], RECORDED_NUM[4:]),
-        tuple(RECORDED_NUM[at : at + 1] for at in range(len(RECORDED_NUM))),
-        (RECORDED_NUM + b"junk" * 10_000,),
-        (RECORDED_NUM + wire.frame(IDS),),
-    ],
-    ids=["header and body apart", "byte by byte", "with trailing junk", "with a second request, unanswered"],
-)
-def test_one_request_is_answered_then_closed(helper, pieces, half_close):
-    assert helper.send(*pieces, half_close=half_close) == NUM_ANSWER
