@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import re
+import secrets
 import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -139,6 +140,17 @@ class Tenant:
     def log(self, name: str, of: str = "") -> str:
         """What a Pod, or one of its containers, has printed; also of `job/NAME`."""
         return self.kubectl("logs", name, *([f"--container={of}"] if of else [])).stdout
+
+    def wait_for_quote(self, name: str) -> None:
+        """Until a Pod that stays, or that of `job/NAME`, has printed its quote."""
+        until(lambda: QUOTE_PREFIX in self.log(name), f"{name} has its quote")
+
+    def quoted_on(self, node: str) -> tuple[bytes, str]:
+        """The quote of a new Pod on a node, and the challenge that it was given."""
+        name, challenge = f"asks-{secrets.token_hex(4)}", secrets.token_hex(32)
+        self.create(quoting_pod(name, challenge, {EPC: 1}, node=node))
+        self.wait_for_phase(name, "Succeeded")
+        return self.quote(name), challenge
 
     def quote(self, name: str) -> bytes:
         (line,) = [line for line in self.log(name).splitlines() if line.startswith(QUOTE_PREFIX)]

@@ -30,12 +30,11 @@ class Answer:
 
 def dry_run(tenant: Tenant, manifest: Manifest) -> Answer:
     """What would be stored, and is not."""
-    done = tenant.create(manifest, "--dry-run=server", "--output=json", check=False)
-    return Answer(json.loads(done.stdout) if done.returncode == 0 else {}, done.stderr)
+    return create(tenant, manifest, "--dry-run=server")
 
 
-def create(tenant: Tenant, manifest: Manifest) -> Answer:
-    done = tenant.create(manifest, "--output=json", check=False)
+def create(tenant: Tenant, manifest: Manifest, *more: str) -> Answer:
+    done = tenant.create(manifest, "--output=json", *more, check=False)
     return Answer(json.loads(done.stdout) if done.returncode == 0 else {}, done.stderr)
 
 
@@ -43,16 +42,17 @@ def apply(tenant: Tenant, manifest: Manifest, *more: str) -> subprocess.Complete
     return tenant.kubectl("apply", "--filename=-", *more, input=json.dumps(manifest), check=False)
 
 
-def check(tenant: Tenant, pattern: Pattern) -> None:
-    """Hold what the API server makes of a pattern to the table; whatever is not told there must be as it was."""
+def check(tenant: Tenant, pattern: Pattern) -> Mapping[str, Any]:
+    """Hold what the API server makes of a pattern, which is returned, to the table; all else must be as it was."""
     answer = dry_run(tenant, pattern.pod)
     if pattern.refused:
         assert not answer.made
         assert pattern.refused in answer.said
-        return
+        return answer.made
     assert answer.made, answer.said
     check_containers(answer.made, pattern.made)
     check_the_rest(pattern.pod, answer.made)
+    return answer.made
 
 
 def check_containers(of: Mapping[str, Any], made: Mapping[str, Made]) -> None:

@@ -31,7 +31,7 @@ from e2e.admission.pattern import (
 )
 from e2e.admission.patterns import BESIDE_HARDWARE, PATTERNS
 from e2e.cluster import Cluster
-from e2e.tenants import IMAGE, Tenant, manifest
+from e2e.tenants import Tenant
 from e2e.waiting import until
 
 OPT_OUT = "confcom.internal/epc-names"
@@ -78,15 +78,12 @@ def asking(cluster: Cluster, asking_namespace: str) -> Tenant:
 
 @pytest.mark.parametrize("pattern", PATTERNS, ids=str)
 def test_a_pattern(asking: Tenant, trusted: Tenant, pattern: Pattern) -> None:
-    check(trusted if pattern.trusted else asking, pattern)
-
-
-@pytest.mark.parametrize("pattern", [one for one in PATTERNS if one.made], ids=str)
-def test_an_admitted_pod_is_admitted_again_as_it_is(asking: Tenant, trusted: Tenant, pattern: Pattern) -> None:
+    """An admitted Pod is admitted again as it is."""
     asking = trusted if pattern.trusted else asking
-    made = dry_run(asking, pattern.pod).made
-    again = {**pattern.pod, "metadata": {**made["metadata"], "uid": None}, "spec": made["spec"]}
-    check_containers(dry_run(asking, again).made, pattern.made)
+    made = check(asking, pattern)
+    if pattern.made:
+        again = {**pattern.pod, "metadata": {**made["metadata"], "uid": None}, "spec": made["spec"]}
+        check_containers(dry_run(asking, again).made, pattern.made)
 
 
 def test_names_of_simulated_nodes_beside_hardware(cluster: Cluster, asking: Tenant) -> None:
@@ -116,7 +113,7 @@ def release_alone(asking: Tenant) -> None:
 
 @pytest.mark.usefixtures("release_alone")
 @pytest.mark.parametrize("kind", TEMPLATES)
-def test_templates_stay_and_are_warned_of(asking: Tenant, trusted: Tenant, kind: str) -> None:
+def test_a_template_is_warned_of_what_its_pods_meet(asking: Tenant, trusted: Tenant, kind: str) -> None:
     answer = dry_run(asking, template(kind, app({BYTES: "10Mi", PROVISION: 1})))
     (warning,) = answer.warnings
     assert f"Pods will be refused: container app asks for {PROVISION}" in warning
@@ -126,11 +123,7 @@ def test_templates_stay_and_are_warned_of(asking: Tenant, trusted: Tenant, kind:
     assert "env" not in made["spec"]["containers"][0]
     assert dry_run(trusted, template(kind, app({BYTES: "10Mi", PROVISION: 1}))).warnings == []
 
-
-@pytest.mark.usefixtures("release_alone")
-@pytest.mark.parametrize("kind", TEMPLATES)
-def test_a_template_is_warned_of_what_its_pods_meet(asking: Tenant, kind: str) -> None:
-    """What Kubernetes itself refuses is not ours to tell."""
+    # What Kubernetes itself refuses is not ours to tell.
     ours = [one for one in PATTERNS if one.warned or one.refused.startswith(("container", "For", "another", "already"))]
     for pattern in ours:
         (warning,) = dry_run(asking, template(kind, pattern.pod)).warnings
@@ -253,22 +246,6 @@ def test_a_deployment_does_not_drift(tenant: Tenant) -> None:
     found = tenant.cluster.kubectl_json("get", f"--namespace={tenant.namespace}", "deployment", "probe")
     assert found["metadata"]["generation"] == 1
     tenant.kubectl("scale", "deployment", "probe", "--replicas=0")
-
-
-def test_a_coordinator_runs_where_provision_is_allowed(trusted: Tenant) -> None:
-    trusted.create(manifest("coordinator", IMAGE))
-    query = ("get", f"--namespace={trusted.namespace}", "pods", "--selector=app=coordinator")
-    (made,) = until(lambda: trusted.cluster.kubectl_json(*query)["items"], "it has a Pod")
-    own = {
-        "EDG_COORDINATOR_MESH_ADDR": "0.0.0.0:2001",
-        "EDG_COORDINATOR_CLIENT_ADDR": "0.0.0.0:4433",
-        "OE_SIMULATION": "0",
-    }
-    wanted = Made({MIB: "10", ENCLAVE: "1", PROVISION: "1"}, {BUDGET: "10", **own})
-    check_containers(made, {"coordinator": wanted})
-    trusted.wait_for_phase(made["metadata"]["name"], "Running")
-    assert "enclave memory: 10 MiB" in until(lambda: trusted.log("deployment/coordinator"), "it has started")
-    trusted.kubectl("delete", "deployment", "coordinator", "--cascade=foreground", "--wait")
 
 
 def is_rewritten(tenant: Tenant, limits: dict[str, object]) -> bool:

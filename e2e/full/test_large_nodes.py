@@ -10,7 +10,7 @@ from e2e.beside import beside
 from e2e.confcom_command import JSON, document_of
 from e2e.relying_party import RelyingParty
 from e2e.sized_nodes import SizedNode, enabled
-from e2e.tenants import QUOTE_PREFIX, container, pod
+from e2e.tenants import container, pod
 from e2e.waiting import until
 
 BYTES = "sgx.intel.com/epc"
@@ -55,7 +55,7 @@ def test_one_tib_beside_a_small_node(cluster, add_on, sizes, tenant, tmp_path):
         main = container("main", limits={BYTES: amount}, environment=environment, arguments=HOLD)
         tenant.create(pod(node.name, main, node=node.name))
         tenant.wait_for_phase(node.name, "Running")
-        until(lambda name=node.name: QUOTE_PREFIX in tenant.log(name), f"{node.name} has its quote")
+        tenant.wait_for_quote(node.name)
         party.verify(tenant.quote(node.name), challenge)
         assert f"CONFCOM_SGX_EPC_MIB={mib}" in tenant.kubectl("exec", node.name, "--", "env").stdout.splitlines()
         epc = epc_of(add_on, node)

@@ -1,7 +1,6 @@
 """An API server before 1.36 cannot change Pods by policies: everybody is told what to write, and all else works."""
 
 import json
-import secrets
 
 import pytest
 
@@ -14,7 +13,7 @@ from e2e.admission.patterns import PATTERNS
 from e2e.confcom_command import JSON, SET_ASIDE_MIB, codes_of
 from e2e.relying_party import RelyingParty
 from e2e.sized_nodes import SizedNode, enabled
-from e2e.tenants import container, pod, quoting_pod
+from e2e.tenants import container, pod
 
 pytestmark = pytest.mark.timeout(600, func_only=True)
 
@@ -82,11 +81,7 @@ def test_authors_are_told_what_to_write_or_refused(tenant):
 def test_pods_by_our_name_fill_the_nodes_and_get_quotes(cluster, older, sizes, tenant, tmp_path):
     party, (_, small) = RelyingParty.of(cluster, tmp_path / "trust"), sizes
     for node in sizes:
-        challenge = secrets.token_hex(64)
-        name = f"quotes-{node.name}"
-        tenant.create(quoting_pod(name, challenge, {MIB: 10}, node=node.name))
-        tenant.wait_for_phase(name, "Succeeded")
-        party.verify(tenant.quote(name), challenge)
+        party.verify(*tenant.quoted_on(node.name))
     whole = container("main", limits={MIB: small.offered_mib}, program="import time; time.sleep(600)")
     tenant.create(pod("whole", whole, node=small.name))
     tenant.wait_for_phase("whole", "Running")

@@ -9,7 +9,7 @@ from e2e.confcom_command import SET_ASIDE_MIB
 from e2e.other_image import Changes, import_other
 from e2e.relying_party import NO_CHALLENGE, RelyingParty
 from e2e.sized_nodes import SizedNode, enabled
-from e2e.tenants import QUOTE_PREFIX, Tenant, container, manifest, pod
+from e2e.tenants import Tenant, container, manifest, pod
 from e2e.waiting import until
 
 CASE_SECONDS = 600
@@ -108,8 +108,8 @@ def test_published_manifests_fill_one_node(cluster, way, only_node, tenant, crea
 
     running = ["Running"] * (len(PUBLISHED) + bool(rest))
     until(lambda: phases() == running, "all of them run", seconds=180)
-    for name, thing, mib in PUBLISHED:
-        until(lambda thing=thing: QUOTE_PREFIX in tenant.log(thing), f"{name} has its quote")
+    for _, thing, mib in PUBLISHED:
+        tenant.wait_for_quote(thing)
         relying_party.verify(tenant.quote(thing), NO_CHALLENGE)
         assert f"enclave memory: {mib} MiB" in tenant.log(thing)
     agree(only_node, way, requested=everything, free=0)
@@ -121,7 +121,7 @@ def test_published_manifests_fill_one_node(cluster, way, only_node, tenant, crea
     tenant.kubectl("delete", "job", ENDS, "--cascade=foreground")
 
     tenant.wait_for_phase(waiting, "Running")
-    until(lambda: QUOTE_PREFIX in tenant.log(waiting), "the next one has its quote")
+    tenant.wait_for_quote(waiting)
     relying_party.verify(tenant.quote(waiting), NO_CHALLENGE)
     agree(only_node, way, requested=everything, free=0)
     assert phases() == running

@@ -1,14 +1,11 @@
 """One simulated root on two nodes: through an update, a kill and a reboot, and when its Secret is deleted."""
 
-import secrets
-
 import pytest
 
-from e2e.add_on import EPC, HELPER, ROOT_SECRET, SYSTEM, kill
+from e2e.add_on import HELPER, ROOT_SECRET, SYSTEM, kill
 from e2e.confcom_command import uids
 from e2e.relying_party import RelyingParty
 from e2e.sized_nodes import SizedNode, enabled
-from e2e.tenants import quoting_pod
 from e2e.waiting import until
 
 BACK_SECONDS = 180.0
@@ -26,14 +23,7 @@ def add_on(cluster, nodes):
 @pytest.fixture
 def trusted_on(add_on, tenant):
     """Gets a quote on each node; returns the nodes whose quote a relying party takes."""
-
-    def quoted(node):
-        name, challenge = f"asks-{secrets.token_hex(4)}", secrets.token_hex(32)
-        tenant.create(quoting_pod(name, challenge, {EPC: 1}, node=node.name))
-        tenant.wait_for_phase(name, "Succeeded")
-        return tenant.quote(name), challenge
-
-    return lambda party: [node for node in add_on.nodes if party.trusts(*quoted(node))]
+    return lambda party: [node for node in add_on.nodes if party.trusts(*tenant.quoted_on(node.name))]
 
 
 def test_one_root_after_an_update_a_kill_and_a_reboot(cluster, add_on, trusted_on, tmp_path):

@@ -13,7 +13,7 @@ from e2e.cluster import Cluster
 from e2e.cluster.addresses import NODE_NAME
 from e2e.leftovers import api_objects
 from e2e.relying_party import RelyingParty
-from e2e.tenants import QUOTE_PREFIX, Manifest, Tenant, container, example, pod
+from e2e.tenants import Tenant, container, example, pod
 from e2e.waiting import until
 
 ROOT = {f"secrets/{SYSTEM}/{ROOT_SECRET}"}
@@ -24,13 +24,6 @@ PLACEHOLDER = "0" * 64
 @pytest.fixture
 def tenant(installed: Cluster, namespace: str) -> Tenant:
     return Tenant(installed, namespace)
-
-
-def hold(tenant: Tenant) -> Manifest:
-    """A Pod that holds EPC and has its quote."""
-    tenant.create(example("job-holding.yaml"))
-    until(lambda: QUOTE_PREFIX in tenant.log("job/sgx-holding"), "the holding Job has its quote")
-    return tenant.pod_of("sgx-holding")
 
 
 def test_the_node_offers_its_epc_and_both_daemons_are_ready(installed: Cluster) -> None:
@@ -50,7 +43,8 @@ def test_the_quote_of_the_seeds_job_is_verified_outside(tenant: Tenant, tmp_path
 
 
 def test_what_does_not_fit_waits_and_runs_when_there_is_room(tenant: Tenant) -> None:
-    hold(tenant)
+    tenant.create(example("job-holding.yaml"))
+    tenant.wait_for_quote("job/sgx-holding")
     tenant.create(example("job-large.yaml"))
     assert f"Insufficient {EPC}" in tenant.why_pending(tenant.pod_of("sgx-large")["metadata"]["name"])
 
@@ -65,20 +59,6 @@ def test_without_the_resource_there_is_no_device_node(tenant: Tenant) -> None:
         tenant.create(pod(name, container("main", limits=limits, program=look)))
         tenant.wait_for_phase(name, "Succeeded")
         assert tenant.log(name).strip() == devices
-
-
-def test_running_pods_outlive_a_restart_of_the_kubelet(tenant: Tenant) -> None:
-    before = hold(tenant)
-
-    tenant.cluster.node.restart("kubelet")
-
-    until(lambda: allocatable(tenant.cluster) == EPC_MIB, "the node offers its EPC again")
-    tenant.create(example("job.yaml"))
-    tenant.wait_for_job("sgx-test")
-    after = tenant.pod_of("sgx-holding")
-    assert after["metadata"]["uid"] == before["metadata"]["uid"]
-    (status,) = after["status"]["containerStatuses"]
-    assert (status["restartCount"], list(status["state"])) == (0, ["running"])
 
 
 def test_uninstall_leaves_nothing_but_the_root(cluster: Cluster) -> None:

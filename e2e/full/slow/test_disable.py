@@ -13,7 +13,7 @@ from e2e.images_workshop import CHART_REGISTRY
 from e2e.leftovers import api_objects
 from e2e.relying_party import RelyingParty
 from e2e.running_change import in_background
-from e2e.tenants import QUOTE_PREFIX, example
+from e2e.tenants import example
 from e2e.waiting import until
 
 SECRET = f"{SYSTEM}/{ROOT_SECRET}"
@@ -91,7 +91,7 @@ def test_only_the_root_stays_and_comes_back_the_same(cluster, untouched, tenant,
     assert [node for node, found in entries(untouched, PLUGINS).items() if found - sockets[node]] == sgx
     assert [node for node, found in entries(untouched, AESM).items() if found == {"aesm.socket"}] == sgx
     tenant.create(example("job-holding.yaml"))
-    until(lambda: QUOTE_PREFIX in tenant.log("job/sgx-holding"), "the holding Job has its quote")
+    tenant.wait_for_quote("job/sgx-holding")
 
     done = confcom(cluster, "disable", "--yes", JSON)
 
