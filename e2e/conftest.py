@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 from collections.abc import Generator, Iterator
 from pathlib import Path
 
@@ -15,7 +14,7 @@ from e2e.cluster.addresses import NODE_NAME, Places
 from e2e.cluster.cluster import new_log_folder
 from e2e.cluster.lifecycle import default_folder, group_name, interrupt_on_signals
 from e2e.cluster.tools import default_cache
-from e2e.progress import say
+from e2e.progress import alone
 
 CASE_SECONDS = 180
 """For one case, without the fixtures: the first of them builds a cluster, which has limits of its own."""
@@ -78,7 +77,9 @@ def cluster(request: pytest.FixtureRequest) -> Iterator[Cluster]:
 def shared_cluster(shape: Shape) -> Iterator[Cluster]:
     """Have the running cluster, or a new one for the time, with our images."""
     interrupt_on_signals()
-    with only_session():
+    # Others who run these cases install the same things in the same cluster.
+    lock = default_cache() / f"session-{group_name(Places(default_folder()))}.lock"
+    with alone(lock, "another run of these cases"):
         archives = images.build_all()
         ours = not Cluster.runs()
         running = Cluster.up(shape=shape)
@@ -97,20 +98,6 @@ def nodes(cluster: Cluster) -> Iterator[tuple[Node, Node, Node]]:
     first, second, third = cluster.nodes[:NODES]
     yield first, second, third
     cluster.mend()
-
-
-@contextlib.contextmanager
-def only_session() -> Iterator[None]:
-    """Wait while others run these cases: they install the same things in the same cluster."""
-    path = default_cache() / f"session-{group_name(Places(default_folder()))}.lock"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            say("waiting for another run of these cases")
-            fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
 
 
 @pytest.fixture

@@ -18,28 +18,18 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import fcntl
 import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from confcom.errors import ConfcomError, ExitCode, UnavailableError
 from e2e import images_workshop
-from e2e.images_workshop import (
-    EPOCH,
-    IMAGES,
-    PROGRAMS,
-    ROOT,
-    Workshop,
-    content_hash,
-    keep_newest,
-    references,
-)
+from e2e.images_workshop import EPOCH, IMAGES, PROGRAMS, ROOT, Workshop, content_hash, keep_newest, references
 from e2e.packages import install
-from e2e.progress import say, timed
+from e2e.progress import alone, say, timed
 
 DOCKERFILE = ROOT / "images" / "Dockerfile"
 
@@ -60,8 +50,11 @@ def build_all(folder: Path | None = None) -> dict[str, Path]:
             "images cannot be built", why="buildah and mmdebstrap need root here", remedy="run it as root"
         )
     folder = (folder or default_folder()).absolute()
-    folder.mkdir(parents=True, exist_ok=True)
-    with _alone(folder), tempfile.TemporaryDirectory(dir=folder, prefix="run-") as scratch:
+    with alone(folder / "lock", f"another build in {folder}"), contextlib.ExitStack() as stack:
+        for leftover in folder.glob("run-*"):  # of a build that was killed
+            shutil.rmtree(leftover)
+        (folder / "log.txt").write_bytes(b"")
+        scratch = stack.enter_context(tempfile.TemporaryDirectory(dir=folder, prefix="run-"))
         workshop = Workshop(folder=folder, scratch=Path(scratch), context=Path(scratch) / "context")
         _snapshot(workshop.context)
         finished = folder / "archives" / _content_key(workshop.context)
@@ -76,20 +69,6 @@ def build_all(folder: Path | None = None) -> dict[str, Path]:
             keep_newest(finished.parent)
             keep_newest(folder / "storage", 1)
     return {image: finished / f"{image}.tar" for image in IMAGES}
-
-
-@contextlib.contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    with (folder / "lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            say(f"waiting for another build in {folder}")
-            fcntl.flock(lock, fcntl.LOCK_EX)
-        for leftover in folder.glob("run-*"):  # of a build that was killed
-            shutil.rmtree(leftover)
-        (folder / "log.txt").write_bytes(b"")
-        yield
 
 
 def _snapshot(context: Path) -> None:

@@ -6,7 +6,6 @@ Nodes and Pods in it are objects that a test makes: no kubelet and no scheduler 
 from __future__ import annotations
 
 import contextlib
-import json
 import secrets
 import socket
 import subprocess
@@ -18,7 +17,8 @@ import httpx2
 
 from confcom.errors import UnavailableError
 from e2e.add_on import RELEASE, ROOT, SYSTEM
-from e2e.cluster.certificates import write_accounts
+from e2e.cluster.certificates import kubeconfig, write_accounts
+from e2e.cluster.components import etcd_flags
 from e2e.cluster.tools import KUBERNETES, Tools, built
 from e2e.processes import end
 from e2e.waiting import until
@@ -70,15 +70,7 @@ class PlainApiServer:
             "server": f"https://127.0.0.1:{port or self.port}",
             "certificate-authority": str(self.certificate),
         }
-        content = {
-            "apiVersion": "v1",
-            "kind": "Config",
-            "clusters": [{"name": "plain", "cluster": cluster}],
-            "users": [{"name": "user", "user": {"token": self.users[user]}}],
-            "contexts": [{"name": "plain", "context": {"cluster": "plain", "user": "user"}}],
-            "current-context": "plain",
-        }
-        path.write_text(json.dumps(content))
+        path.write_text(kubeconfig(cluster, {"token": self.users[user]}, "plain"))
         return path
 
     def client(self, user: str = ADMIN) -> httpx2.Client:
@@ -107,17 +99,7 @@ class PlainApiServer:
     def start(self) -> None:
         """Start etcd and the API server, and wait until this is ready."""
         client, peer = (f"http://127.0.0.1:{port}" for port in (self.etcd_port, _free_port()))
-        self._start(
-            "server",
-            f"--data-dir={self.folder / 'etcd'}",
-            f"--listen-client-urls={client}",
-            f"--advertise-client-urls={client}",
-            f"--listen-peer-urls={peer}",
-            f"--initial-advertise-peer-urls={peer}",
-            f"--initial-cluster=default={peer}",
-            "--unsafe-no-fsync",
-            "--quota-backend-bytes=4294967296",
-        )
+        self._start("server", *etcd_flags(self.folder / "etcd", client, peer), "--quota-backend-bytes=4294967296")
         groups = {user: "system:masters" if user == ADMIN else "system:serviceaccounts" for user in self.users}
         tokens = "".join(f'{token},{user},{user},"{groups[user]}"\n' for user, token in self.users.items())
         (self.folder / "tokens.csv").write_text(tokens)

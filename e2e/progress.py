@@ -3,14 +3,29 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import sys
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 
 def say(line: str) -> None:
     sys.stderr.write(f"e2e: {line}\n")
     sys.stderr.flush()
+
+
+@contextlib.contextmanager
+def alone(lock: Path, waiting: str) -> Iterator[None]:
+    """Hold a file's lock; say for what one waits if somebody else has it."""
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    with lock.open("w") as held:
+        try:
+            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            say(f"waiting for {waiting}")
+            fcntl.flock(held, fcntl.LOCK_EX)
+        yield
 
 
 @contextlib.contextmanager

@@ -6,9 +6,10 @@ import base64
 import datetime as dt
 import ipaddress
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
@@ -82,9 +83,15 @@ def write_all(folder: Path, nodes: Sequence[NodeIdentity]) -> None:
     front_proxy.write(folder, "front-proxy-ca")
     issue("front-proxy-client", front_proxy).write(folder, "front-proxy-client")
     write_accounts(folder)
+    there = {
+        "server": f"https://{CONTROL_PLANE_ADDRESS}:{API_PORT}",
+        "certificate-authority-data": base64.b64encode(authority.certificate_pem).decode(),
+    }
     for name, (user, group) in clients.items():
         client = issue(user, authority, group=group)
-        (folder / f"{name}.kubeconfig").write_text(_kubeconfig(client, authority))
+        keys = {"client-certificate-data": client.certificate_pem, "client-key-data": client.key_pem}
+        inline = {key: base64.b64encode(pem).decode() for key, pem in keys.items()}
+        (folder / f"{name}.kubeconfig").write_text(kubeconfig(there, inline, "confcom-e2e"))
 
 
 def write_accounts(folder: Path) -> None:
@@ -130,24 +137,14 @@ def issue(
     return Issued(builder.sign(authority.key if authority else key, hashes.SHA256()), key)
 
 
-def _kubeconfig(client: Issued, authority: Issued) -> str:
-    def inline(pem: bytes) -> str:
-        return base64.b64encode(pem).decode()
-
-    cluster = {
-        "server": f"https://{CONTROL_PLANE_ADDRESS}:{API_PORT}",
-        "certificate-authority-data": inline(authority.certificate_pem),
-    }
-    user = {
-        "client-certificate-data": inline(client.certificate_pem),
-        "client-key-data": inline(client.key_pem),
-    }
+def kubeconfig(cluster: Mapping[str, str], user: Mapping[str, Any], context: str) -> str:
+    """A kubeconfig with one context."""
     content = {
         "apiVersion": "v1",
         "kind": "Config",
-        "clusters": [{"name": "confcom-e2e", "cluster": cluster}],
-        "users": [{"name": "user", "user": user}],
-        "contexts": [{"name": "confcom-e2e", "context": {"cluster": "confcom-e2e", "user": "user"}}],
-        "current-context": "confcom-e2e",
+        "clusters": [{"name": "there", "cluster": cluster}],
+        "users": [{"name": "somebody", "user": user}],
+        "contexts": [{"name": context, "context": {"cluster": "there", "user": "somebody"}}],
+        "current-context": context,
     }
     return json.dumps(content, indent=1)

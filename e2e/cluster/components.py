@@ -142,7 +142,13 @@ def control_plane(places: Places, tools: Tools, nodes: Sequence[NodeIdentity]) -
         return Component(name, _program(tools, f"kube-{name}", *own, "--leader-elect=false", *settings))
 
     return (
-        Component("etcd", _program(tools, "server", *_etcd(places.control_plane)), f"{ETCD_URL}/health"),
+        Component(
+            "etcd",
+            _program(
+                tools, "server", *etcd_flags(places.control_plane.folder / "etcd", ETCD_URL, "http://127.0.0.1:2380")
+            ),
+            f"{ETCD_URL}/health",
+        ),
         Component(
             "apiserver",
             _program(tools, "kube-apiserver", *_api_server(c)),
@@ -215,17 +221,15 @@ def _program(tools: Tools, name: str, *settings: str) -> tuple[str, ...]:
     return (str(tools.path(name)), *settings)
 
 
-def _etcd(host: HostPlaces) -> tuple[str, ...]:
-    peer = "http://127.0.0.1:2380"
+def etcd_flags(data: Path, client: str, peer: str) -> tuple[str, ...]:
     return (
-        f"--data-dir={host.folder / 'etcd'}",
-        f"--listen-client-urls={ETCD_URL}",
-        f"--advertise-client-urls={ETCD_URL}",
+        f"--data-dir={data}",
+        f"--listen-client-urls={client}",
+        f"--advertise-client-urls={client}",
         f"--listen-peer-urls={peer}",
         f"--initial-advertise-peer-urls={peer}",
         f"--initial-cluster=default={peer}",
         "--unsafe-no-fsync",  # a machine that stops takes the cluster with it anyway
-        "--logger=zap",
     )
 
 

@@ -6,20 +6,18 @@ modules (`e2e/tools/*/go.mod`). What was built stays in a folder named by everyt
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
 import hashlib
 import os
 import re
 import shutil
 import subprocess
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from confcom.errors import ConfcomError, SettingsError, UnavailableError
 from e2e import packages
-from e2e.progress import say, timed
+from e2e.progress import alone, say, timed
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 MODULES = ROOT / "e2e" / "tools"
@@ -88,8 +86,7 @@ def build(name: str, cache: Path | None = None) -> Path:
     version = _go_version(go)
     finished = _finished(cache or default_cache(), name, version)
     if not finished.is_dir():
-        finished.parent.mkdir(parents=True, exist_ok=True)
-        with _alone(finished.parent, name):
+        with alone(finished.parent / f"{name}.lock", f"another build of {name} in {finished.parent}"):
             if not finished.is_dir():  # nobody else built it while we waited
                 _build(MODULES / name, finished, [go, "build", "-trimpath", "-ldflags", _flags(name)], version)
     return finished
@@ -204,14 +201,3 @@ def _kubernetes_version(folder: str) -> str:
         if found := re.search(r"^(?:require)?\s*k8s\.io/kubernetes (v\S+)", text, re.MULTILINE):
             return found[1]
     raise ConfcomError("e2e/tools/kubernetes/go.mod requires no k8s.io/kubernetes", remedy="restore the file")
-
-
-@contextlib.contextmanager
-def _alone(cache: Path, name: str) -> Iterator[None]:
-    with (cache / f"{name}.lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            say(f"waiting for another build of {name} in {cache}")
-            fcntl.flock(lock, fcntl.LOCK_EX)
-        yield

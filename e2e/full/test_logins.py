@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from confcom.errors import ExitCode
-from e2e.cluster.certificates import issue
+from e2e.cluster.certificates import issue, kubeconfig
 from e2e.plain_api_server import ADMIN, PlainApiServer, serving
 from e2e.relay import Relay
 
@@ -52,13 +52,9 @@ class Person:
     def write(self, user: Mapping[str, Any], name: str = "config", **of_cluster: str) -> Path:
         """Write a kubeconfig with one context."""
         cluster = {"server": self.server.url, "certificate-authority": str(self.server.certificate), **of_cluster}
-        return self.write_parts(
-            name,
-            clusters=[{"name": "there", "cluster": cluster}],
-            users=[{"name": "somebody", "user": dict(user)}],
-            contexts=[{"name": CONTEXT, "context": {"cluster": "there", "user": "somebody"}}],
-            **{"current-context": CONTEXT},
-        )
+        path = self.folder / name
+        path.write_text(kubeconfig(cluster, user, CONTEXT))
+        return path
 
     def write_parts(self, name: str, **parts: object) -> Path:
         path = self.folder / name
