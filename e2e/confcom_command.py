@@ -78,12 +78,17 @@ class AddOn:
     def status(self) -> dict[str, Any]:
         return status_of(self.cluster)
 
-    def is_well(self) -> bool:
-        """Whether `confcom status` finds nothing wrong.
+    def epc(self) -> dict[str, dict[str, Any]]:
+        """What `confcom status` tells of each node's EPC, by the node's name; how it is counted is among it."""
+        return {one["name"]: {**one["epc"], **one["epc"]["accounting"]} for one in self.status()["nodes"]}
 
-        Raises:
-            UnavailableError: it does; tells what.
-        """
+    def codes(self) -> set[str]:
+        """Of the problems and notes of `confcom status`."""
+        found = self.status()
+        return {one["code"] for one in (*found["problem_details"], *found["notes"])}
+
+    def is_well(self) -> bool:
+        """Whether `confcom status` finds nothing wrong; else an error tells what."""
         found = self.status()
         if not found["ok"]:
             raise UnavailableError("confcom status finds something wrong", why="; ".join(found["problems"]))

@@ -142,6 +142,12 @@ def tenant(cluster: Cluster, namespace: str) -> Tenant:
 
 
 @pytest.fixture
+def rewriting(cluster: Cluster):
+    if not add_on.changes_pods(cluster):
+        pytest.skip("this API server cannot change Pods by policies")
+
+
+@pytest.fixture
 def bare(cluster: Cluster):
     """The cluster without the add-on or any of it on the other nodes; whatever a case leaves is taken away."""
     add_on.uninstall(cluster)

@@ -8,7 +8,7 @@ import pytest
 
 from e2e.add_on import EPC, changes_pods
 from e2e.cluster import Cluster
-from e2e.confcom_command import JSON, AddOn, codes_of
+from e2e.confcom_command import JSON, SET_ASIDE_MIB, codes_of
 from e2e.sized_nodes import SizedNode, enabled
 from e2e.tenants import HOLD, Tenant, container, pod
 from e2e.waiting import until
@@ -41,12 +41,6 @@ LOWER = {
 }
 
 
-def said(made: AddOn) -> set[str]:
-    """Codes of the problems and the notes of `confcom status`."""
-    found = made.status()
-    return {one["code"] for one in (*found["problem_details"], *found["notes"])}
-
-
 @pytest.mark.timeout(1200, func_only=True)
 @pytest.mark.parametrize("name", LOWER)
 def test_a_lower_amount_fails_no_running_pod(cluster: Cluster, tenant: Tenant, name: str) -> None:
@@ -66,22 +60,21 @@ def test_a_lower_amount_fails_no_running_pod(cluster: Cluster, tenant: Tenant, n
             )
         for number in range(case.pods):
             tenant.wait_for_phase(f"holds-{number}", "Running")
-        before = made.status()["nodes"][0]["epc"]["accounting"]["kind"]
+        before = made.epc()[node.name]["kind"]
 
         if case.change[0] == "update":
             assert "epc-kept" in codes_of(made.confcom(*case.change, "--dry-run", JSON))
         assert "epc-kept" in codes_of(made.confcom(*case.change, JSON))
-        until(lambda: case.code in said(made), "status says that the node keeps more")
-        (found,) = made.status()["nodes"]
-        epc = found["epc"]
-        assert epc["accounting"]["kind"] == before
+        until(lambda: case.code in made.codes(), "status says that the node keeps more")
+        epc = made.epc()[node.name]
+        assert epc["kind"] == before
         held = case.pods * case.pod_mib
         assert epc["used_mib"] == held <= epc["allocatable_mib"]
         until(lambda: made.status()["ok"] is (held <= epc["offered_mib"]), "status is well only if the Pods fit")
 
         cluster.node.restart("kubelet")
         until(cluster.ready, "the node is Ready")
-        until(lambda: case.code in said(made), "status says it after the restart too")
+        until(lambda: case.code in made.codes(), "status says it after the restart too")
         for number in range(case.pods):
             status = tenant.get(f"holds-{number}")["status"]
             assert (status["phase"], status["containerStatuses"][0]["restartCount"]) == ("Running", 0)
@@ -89,11 +82,5 @@ def test_a_lower_amount_fails_no_running_pod(cluster: Cluster, tenant: Tenant, n
         for number in range(case.pods):
             tenant.delete(f"holds-{number}")
         if before == "capacity":
-            wanted = (case.offered_mib, case.offered_mib)
-            until(lambda: amounts(made) == wanted, "the lower amount takes effect", seconds=120)
-
-
-def amounts(made: AddOn) -> tuple[int, int]:
-    """The node's capacity and allocatable EPC."""
-    epc = made.status()["nodes"][0]["epc"]
-    return epc["capacity_mib"], epc["allocatable_mib"]
+            lower = SizedNode(cluster.node, case.offered_mib + SET_ASIDE_MIB)
+            until(lambda: lower.is_offered(cluster), "the lower amount takes effect", seconds=120)

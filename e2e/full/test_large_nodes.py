@@ -5,7 +5,7 @@ import subprocess
 
 import pytest
 
-from e2e.add_on import EPC, changes_pods
+from e2e.add_on import EPC
 from e2e.beside import beside
 from e2e.confcom_command import JSON, document_of
 from e2e.relying_party import RelyingParty
@@ -25,28 +25,19 @@ def sizes(nodes):
 
 
 @pytest.fixture
-def add_on(cluster, sizes):
-    if not changes_pods(cluster):
-        pytest.skip("this API server cannot change Pods by policies")
+def add_on(cluster, sizes, rewriting):
     with enabled(cluster, sizes) as made:
         yield made
-
-
-def epc_of(add_on, node):
-    """What `confcom status` tells of a node."""
-    (found,) = [one["epc"] for one in add_on.status()["nodes"] if one["name"] == node.name]
-    return found
 
 
 def test_one_tib_beside_a_small_node(cluster, add_on, sizes, tenant, tmp_path):
     large, small = sizes
     until(add_on.is_well, "all is well")
     for node, kind, choice in ((large, "capacity", "large-epc"), (small, "device", "fits-devices")):
-        epc = epc_of(add_on, node)
+        epc = add_on.epc()[node.name]
         amounts = {epc[f"{one}_mib"] for one in ("offered", "capacity", "allocatable", "free")}
         assert (epc["found_mib"], amounts, epc["used_mib"]) == (node.epc_mib, {node.offered_mib}, 0)
-        accounting = epc["accounting"]
-        assert (accounting["kind"], accounting["choice"], accounting["held_back_mib"]) == (kind, choice, 0)
+        assert (epc["kind"], epc["choice"], epc["held_back_mib"]) == (kind, choice, 0)
 
     party = RelyingParty.of(cluster, tmp_path / "trust")
     for node, amount, mib in ((large, "900Gi", 900 * 1024), (small, "10Mi", 10)):
@@ -58,7 +49,7 @@ def test_one_tib_beside_a_small_node(cluster, add_on, sizes, tenant, tmp_path):
         tenant.wait_for_quote(node.name)
         party.verify(tenant.quote(node.name), challenge)
         assert f"CONFCOM_SGX_EPC_MIB={mib}" in tenant.kubectl("exec", node.name, "--", "env").stdout.splitlines()
-        epc = epc_of(add_on, node)
+        epc = add_on.epc()[node.name]
         assert (epc["used_mib"], epc["free_mib"]) == (mib, node.offered_mib - mib)
 
     tenant.create(pod("more", container("main", limits={BYTES: "200Gi"})))

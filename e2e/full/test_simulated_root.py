@@ -62,10 +62,7 @@ def test_a_deleted_root_is_named_and_made_again(cluster, add_on, trusted_on, tmp
     before, helpers = RelyingParty.of(cluster, tmp_path / "before"), uids(add_on.pods(HELPER))
     cluster.kubectl("delete", "secret", ROOT_SECRET, f"--namespace={SYSTEM}")
 
-    def problems():
-        return {one["code"] for one in add_on.status()["problem_details"]}
-
-    until(lambda: "simulated-root-missing" in problems(), "status says that the root is missing")
+    until(lambda: "simulated-root-missing" in add_on.codes(), "status says that the root is missing")
     assert trusted_on(before) == [*add_on.nodes]  # nothing has happened to the helpers
     assert uids(add_on.pods(HELPER)) == helpers
 

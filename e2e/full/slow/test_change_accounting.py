@@ -1,10 +1,11 @@
 """docs/how-to/change-accounting.md on a cluster of one node: to capacity, and back to devices."""
 
 import json
+from operator import itemgetter
 
 import pytest
 
-from e2e.add_on import EPC, changes_pods
+from e2e.add_on import EPC
 from e2e.cluster import Shape
 from e2e.confcom_command import SET_ASIDE_MIB
 from e2e.pages import run_block
@@ -35,9 +36,7 @@ def cluster_left_clean():
 
 
 @pytest.fixture
-def add_on(cluster):
-    if not changes_pods(cluster):
-        pytest.skip("this API server cannot change Pods by policies")
+def add_on(cluster, rewriting):
     with enabled(cluster, [SizedNode(cluster.node, OFFERED_MIB + SET_ASIDE_MIB)]) as made:
         yield made
 
@@ -54,9 +53,7 @@ def test_one_node_changes_to_capacity_and_back(cluster, add_on, tenant: Tenant, 
     node = cluster.node.name
 
     def accounting():
-        (found,) = add_on.status()["nodes"]
-        epc = found["epc"]
-        return epc["accounting"]["kind"], epc["accounting"]["choice"], epc["capacity_mib"], epc["allocatable_mib"]
+        return itemgetter("kind", "choice", "capacity_mib", "allocatable_mib")(add_on.epc()[node])
 
     def run(name):
         tell(f"{name}: {run_block(cluster, PAGE, name, [node], timeout=BLOCK_SECONDS).splitlines()[-1]}")

@@ -43,7 +43,7 @@ def sizes(nodes):
 @pytest.fixture
 def add_on(cluster, nodes, sizes):
     with enabled(cluster, sizes) as made:
-        kinds = {one["name"]: one["epc"]["accounting"]["kind"] for one in made.status()["nodes"]}
+        kinds = {node: epc["kind"] for node, epc in made.epc().items()}
         assert kinds == {nodes[0].name: "device", nodes[1].name: "capacity"}
         yield made
 

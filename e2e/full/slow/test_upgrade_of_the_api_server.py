@@ -83,18 +83,14 @@ def api_server_version(cluster):
 
 def accounting(add_on):
     """By node: how EPC is counted, why, and how much of it the API has."""
-    found = {}
-    for node in add_on.status()["nodes"]:
-        epc = node["epc"]
-        assert epc["capacity_mib"] == epc["allocatable_mib"]
-        found[node["name"]] = (epc["accounting"]["kind"], epc["accounting"]["choice"], epc["capacity_mib"])
-    return found
+    found = add_on.epc()
+    assert all(epc["capacity_mib"] == epc["allocatable_mib"] for epc in found.values())
+    return {node: (epc["kind"], epc["choice"], epc["capacity_mib"]) for node, epc in found.items()}
 
 
 def notes(add_on):
-    status = add_on.status()
-    assert status["ok"], status["problems"]
-    return {note["code"] for note in status["notes"]}
+    assert add_on.is_well()
+    return add_on.codes()
 
 
 def goes_on(load, tenants):
