@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import random
 import time
 from collections.abc import Mapping, Sequence
@@ -11,16 +10,15 @@ from enum import StrEnum
 from itertools import permutations
 from typing import Any
 
-import httpx2
-
 from confcom.kubernetes.objects import labels_of, name_of, owner_of, text
 from e2e.add_on import COMPONENT, EPC, HELPER, PLUGIN, SYSTEM, is_ready, kill
 from e2e.churn.ledger import Rejection
-from e2e.cluster import Node
+from e2e.cluster import Cluster, Node
 from e2e.kubelet_log import KubeletLog
+from e2e.sized_nodes import SizedNode
 from e2e.waiting import until
 
-DAEMONS = f"/api/v1/namespaces/{SYSTEM}/pods"
+HERE = f"--namespace={SYSTEM}"
 ENCLAVE, PROVISION = "sgx.intel.com/enclave", "sgx.intel.com/provision"
 HELPER_EPC = "confcom.internal/quote_helper_epc_mem_in_MiB"
 PAUSE_SECONDS = 5.0
@@ -44,17 +42,16 @@ ORDERS = tuple(permutations(Target))
 
 @dataclass(slots=True)
 class Strikes:
-    nodes: Sequence[Node]
-    epc_mib: Mapping[str, int]
+    cluster: Cluster
+    sizes: Sequence[SizedNode]
     devices: frozenset[str]
-    api: httpx2.Client
     choose: random.Random
     _disturbed: list[tuple[float, float]] = field(default_factory=list)
     _logs: dict[str, KubeletLog] = field(default_factory=dict)
 
     def carry_out(self, order: Sequence[Target]) -> str:
         """Kill in this order, and wait until all is well again; returns what was done."""
-        with_epc = [node for node in self.nodes if node.name in self.epc_mib]
+        with_epc = [one.node for one in self.sizes]
         chosen = {target: self.choose.choice(with_epc) for target in (Target.PLUGIN, Target.KUBELET)}
         # While a kubelet is away, nobody starts again what is killed on its node.
         starts_after = self.choose.randint(order.index(Target.KUBELET), len(order) - 1)
@@ -88,7 +85,7 @@ class Strikes:
     def _kill(self, target: Target, node: Node | None) -> str:
         """Kill one, and say where."""
         if node is None:
-            ran = [node.name for node in self.nodes if kill(node, Target.CONTROLLER)]
+            ran = [node.name for node in self.cluster.nodes if kill(node, Target.CONTROLLER)]
             return ", ".join(ran) or "did not run"
         if target is Target.KUBELET:
             node.kill("kubelet")
@@ -99,7 +96,7 @@ class Strikes:
 
     def _mark(self, node: str) -> None:
         """What its kubelet's log has now is from before the kill."""
-        (found,) = [one for one in self.nodes if one.name == node]
+        (found,) = [one for one in self.cluster.nodes if one.name == node]
         self._logs[node] = KubeletLog(found.kubelet_log)
         self._logs[node].mark()
 
@@ -115,11 +112,12 @@ class Strikes:
         until(lambda: not self.amiss(), "all is well again", seconds=BACK_SECONDS)
 
     def amiss(self) -> str:
-        for name, mib in self.epc_mib.items():
-            status = self._get(f"/api/v1/nodes/{name}")["status"]
-            for part in ("capacity", "allocatable"):
-                if text(status, part, EPC) != str(mib):
-                    return f"{name}: {part} is {text(status, part, EPC)}, not {mib}"
+        nodes = {name_of(one): one["status"] for one in self.cluster.kubectl_json("get", "nodes")["items"]}
+        for name, mib in ((one.name, str(one.offered_mib)) for one in self.sizes):
+            status = nodes[name]
+            found = [text(status, part, EPC) for part in ("capacity", "allocatable")]
+            if found != [mib, mib]:
+                return f"{name}: capacity and allocatable are {found}, not {mib}"
             if text(status, "allocatable", ENCLAVE) in {"", "0"}:
                 return f"{name} offers no enclave device"
             if not any(one["type"] == "Ready" and one["status"] == "True" for one in status["conditions"]):
@@ -128,9 +126,7 @@ class Strikes:
         if waiting := [name_of(pod) for pod in pods if not is_ready(pod)]:
             return f"not ready: {', '.join(waiting)}"
         # A plugin and a helper on each node, and the controller.
-        if len(pods) != 2 * len(self.epc_mib) + 1:
-            return f"{len(pods)} daemons are there"
-        return ""
+        return "" if len(pods) == 2 * len(self.sizes) + 1 else f"{len(pods)} daemons are there"
 
     def _replace_restarted(self) -> list[str]:
         """Have other Pods made of those that have restarted: the kubelet lets each next start wait longer.
@@ -143,9 +139,9 @@ class Strikes:
         for pod in restarted:
             if _component(pod).startswith(PLUGIN):
                 self._mark(text(pod, "spec", "nodeName"))
-                self._restart(text(owner_of(pod), "name"))
+                self.cluster.kubectl("rollout", "restart", HERE, f"daemonset/{text(owner_of(pod), 'name')}")
             else:
-                self.api.delete(f"{DAEMONS}/{name_of(pod)}").raise_for_status()
+                self.cluster.kubectl("delete", "pod", HERE, name_of(pod), "--wait=false")
         gone = {name_of(pod) for pod in restarted}
         until(
             lambda: gone.isdisjoint(map(name_of, self._daemons())),
@@ -155,24 +151,9 @@ class Strikes:
         self._wait_until_well()
         return [f"{_component(pod)} replaced" for pod in restarted]
 
-    def _restart(self, daemon_set: str) -> None:
-        note = {"kubectl.kubernetes.io/restartedAt": str(time.time())}
-        patch = {"spec": {"template": {"metadata": {"annotations": note}}}}
-        self.api.patch(
-            f"/apis/apps/v1/namespaces/{SYSTEM}/daemonsets/{daemon_set}",
-            content=json.dumps(patch),
-            headers={"Content-Type": "application/merge-patch+json"},
-        ).raise_for_status()
-
     def _daemons(self) -> list[dict[str, Any]]:
-        pods: list[dict[str, Any]] = self._get(DAEMONS)["items"]
+        pods: list[dict[str, Any]] = self.cluster.kubectl_json("get", "pods", HERE)["items"]
         return [pod for pod in pods if _component(pod).startswith((PLUGIN, HELPER, Target.CONTROLLER))]
-
-    def _get(self, path: str) -> dict[str, Any]:
-        answer = self.api.get(path)
-        answer.raise_for_status()
-        found: dict[str, Any] = answer.json()
-        return found
 
 
 def _component(pod: Mapping[str, Any]) -> str:

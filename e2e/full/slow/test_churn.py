@@ -101,8 +101,8 @@ def whole_node(tenant, node, mib):
 
 
 @pytest.fixture
-def strikes(nodes, make_client, ledger, choose):
-    return Strikes(nodes, ledger.epc_mib, frozenset({nodes[0].name}), make_client(), choose)
+def strikes(cluster, add_on, sizes, choose):
+    return Strikes(cluster, sizes, frozenset({sizes[0].name}), choose)
 
 
 def test_kills_in_every_order_under_churn(add_on, ledger, tenants, strikes, *, choose, tenant, tell):
