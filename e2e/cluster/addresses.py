@@ -51,65 +51,35 @@ def node_identities(nodes: int) -> tuple[NodeIdentity, ...]:
     return tuple(map(NodeIdentity, range(1, nodes + 1)))
 
 
-@dataclass(frozen=True, slots=True)
 class HostPlaces:
     """What one host keeps, the control plane's or a node's, at the same path inside and outside of its namespaces."""
 
-    folder: Path
-    logs: Path
-
-    @property
-    def settings(self) -> Path:
-        return self.folder / "settings"
-
-    @property
-    def var(self) -> Path:
-        return self.folder / "var"
-
-    @property
-    def control(self) -> Path:
+    def __init__(self, folder: Path, logs: Path) -> None:
+        self.folder = folder
+        self.logs = logs
+        self.settings = folder / "settings"
+        self.var = folder / "var"
+        self.control = folder / "control.sock"
         """The socket on which the host's first process takes orders; it answers when all components run."""
-        return self.folder / "control.sock"
 
     def make(self) -> None:
         for folder in (self.folder, self.settings, self.var, self.logs):
             folder.mkdir(parents=True, exist_ok=True)
 
 
-@dataclass(frozen=True, slots=True)
 class Places:
     """Everything that one cluster keeps, below one folder, at the same path inside and outside of its namespaces."""
 
-    folder: Path
-
-    @property
-    def plan(self) -> Path:
-        return self.folder / "plan.json"
-
-    @property
-    def certificates(self) -> Path:
-        return self.folder / "certificates"
-
-    @property
-    def logs(self) -> Path:
-        return self.folder / "logs"
-
-    @property
-    def home(self) -> Path:
-        return self.folder / "home"
-
-    @property
-    def kubeconfig(self) -> Path:
-        return self.certificates / "admin.kubeconfig"
-
-    @property
-    def alive(self) -> Path:
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.plan = folder / "plan.json"
+        self.certificates = folder / "certificates"
+        self.kubeconfig = self.certificates / "admin.kubeconfig"
+        self.logs = folder / "logs"
+        self.home = folder / "home"
+        self.alive = folder / "alive"
         """A file that the control plane's first process keeps locked; holds its pid, as the machine counts."""
-        return self.folder / "alive"
-
-    @property
-    def control_plane(self) -> HostPlaces:
-        return HostPlaces(self.folder / "control-plane", self.logs)
+        self.control_plane = HostPlaces(folder / "control-plane", self.logs)
 
     def node(self, node: NodeIdentity) -> HostPlaces:
         return HostPlaces(self.folder / "nodes" / node.name, self.logs if node.number == 1 else self.logs / node.name)

@@ -1,6 +1,6 @@
 """The first process of a host: it starts the components, reaps what ends, and takes orders to stop and start one.
 
-It runs in namespaces of its own (see namespaces.py). When it ends, for whatever reason, the kernel ends every other
+It runs in namespaces of its own (see isolation.py). When it ends, for whatever reason, the kernel ends every other
 process of its PID namespace, containers too, and with the last of them all mounts and networks are gone. Nodes are
 components of the control plane's host, and their PID namespaces lie in its: they end with it. A host ends when a
 component does so unasked: a cluster that heals itself would hide what a test is to find.
@@ -29,12 +29,11 @@ from pathlib import Path
 from typing import Any
 
 from confcom.errors import ConfcomError, UnavailableError
-from e2e.cluster import cgroups, components, network
+from e2e.cluster import cgroups, components
 from e2e.cluster.addresses import HostPlaces, NodeIdentity, Places
 from e2e.cluster.cgroups import Hierarchy
 from e2e.cluster.components import Component
-from e2e.cluster.isolation import isolate
-from e2e.cluster.namespaces import make_groups, separated
+from e2e.cluster.isolation import isolate, make_groups, separated, set_up_control_plane, set_up_node
 from e2e.cluster.plan import Plan
 from e2e.cluster.tools import ROOT
 from e2e.processes import end
@@ -262,14 +261,14 @@ def main(folder: str, number: str = "") -> int:
         if number:
             node = NodeIdentity(int(number))
             parts = components.of_node(places, plan.tools, node)
-            serve(places, plan, places.node(node), parts, functools.partial(network.set_up_node, node))
+            serve(places, plan, places.node(node), parts, functools.partial(set_up_node, node))
         pid = str(Path("/proc/self").readlink())  # as the machine counts: its /proc is still the one that is seen
         with places.alive.open("w") as alive:
             fcntl.flock(alive, fcntl.LOCK_EX | fcntl.LOCK_NB)
             alive.write(pid)
             alive.flush()
             parts = components.control_plane(places, plan.tools, plan.identities)
-            set_up_network = functools.partial(network.set_up_control_plane, plan.identities)
+            set_up_network = functools.partial(set_up_control_plane, plan.identities)
             serve(places, plan, places.control_plane, parts, set_up_network)
     except ConfcomError as error:
         sys.stderr.write(f"{error}\n")

@@ -1,5 +1,7 @@
 """What a host's first process does before anything else: make a machine of its own out of new namespaces.
 
+Each node's link is plugged into a bridge of the control plane, which routes between pods.
+
 The machine's file system stays visible, as programs, the checkout and results are on it, but everything that a host
 writes has a place of its own: /run, /dev, /var, /sys and /proc. The kubelet's and kube-proxy's changes to the kernel
 never reach the machine: of /proc/sys only the network's part, which is the namespace's own, can be written.
@@ -15,7 +17,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from confcom.errors import ConfcomError
-from e2e.cluster.addresses import HostPlaces
+from e2e.cluster.addresses import (
+    CONTROL_PLANE_ADDRESS,
+    CONTROL_PLANE_NAME,
+    HOST_PREFIX_BITS,
+    HostPlaces,
+    NodeIdentity,
+)
 from e2e.cluster.cgroups import Hierarchy
 
 DEVICES = {
@@ -45,6 +53,40 @@ BOOT_ID = "kernel/random/boot_id"
 MACHINE_ID = Path("/etc/machine-id")
 LEFT_READ_ONLY = ("/usr", "/etc", "/opt")
 """Folders of the machine's system, which the host only reads."""
+NAMESPACES = ("mount", "net", "pid", "uts", "ipc")
+"""Made by unshare(1); `cgroup` comes before them, when the process is in its group."""
+
+_JOIN = 'for group in $0; do echo $$ > "$group/cgroup.procs" || exit; done; exec "$@"'
+BRIDGE = "nodes"
+UPLINK = "eth0"
+OUTSIDE = "/proc/1/ns/net"
+"""The control plane's, for a node's first process that has no /proc of its own yet."""
+
+
+def make_groups(name: str, hierarchies: Sequence[Hierarchy]) -> tuple[Path, ...]:
+    """A group of this name in every hierarchy, ready to take processes."""
+    groups = tuple(hierarchy.create(name) for hierarchy in hierarchies)
+    for leaf in _leaves(groups, hierarchies):
+        leaf.mkdir(exist_ok=True)
+    return groups
+
+
+def separated(groups: Sequence[Path], hierarchies: Sequence[Hierarchy], program: Sequence[str]) -> list[str]:
+    """The command for a program, which sees its groups (made before, one in each hierarchy) as the roots.
+
+    Its process is the only child of the command's, which ends with it.
+    """
+    return [
+        *("sh", "-c", _JOIN, " ".join(map(str, groups)), "unshare", "--cgroup", "--propagation=private"),
+        *("sh", "-c", _JOIN, " ".join(map(str, _leaves(groups, hierarchies)))),
+        *("unshare", *(f"--{kind}" for kind in NAMESPACES)),
+        *("--fork", "--kill-child=KILL", "--propagation=private"),
+        *program,
+    ]
+
+
+def _leaves(groups: Sequence[Path], hierarchies: Sequence[Hierarchy]) -> list[Path]:
+    return [group / hierarchy.leaf for group, hierarchy in zip(groups, hierarchies, strict=True) if hierarchy.leaf]
 
 
 def isolate(
@@ -143,3 +185,37 @@ def run(*command: str) -> None:
             why=f"`{' '.join(command)}` says: {done.stderr.strip()}",
             remedy="run as root on a machine whose kernel allows it (CAP_SYS_ADMIN, CAP_NET_ADMIN, CAP_MKNOD)",
         )
+
+
+def set_up_control_plane(nodes: Sequence[NodeIdentity]) -> None:
+    _ip("link set lo up")
+    _ip(f"link add {BRIDGE} type bridge")
+    _ip(f"address add {CONTROL_PLANE_ADDRESS}/{HOST_PREFIX_BITS} dev {BRIDGE}")
+    _ip(f"link set {BRIDGE} up")
+    for node in nodes:
+        _ip(f"route add {node.pod_network} via {node.address}")
+    _forward()
+    run("hostname", CONTROL_PLANE_NAME)
+
+
+def set_up_node(node: NodeIdentity) -> None:
+    """Plug a node in, also when the link of its life before is not yet gone."""
+    plug = f"node{node.number}"
+    outside = ("nsenter", f"--net={OUTSIDE}", "ip", "link")
+    subprocess.run([*outside, "delete", plug], capture_output=True, check=False)
+    _ip("link set lo up")
+    _ip(f"link add {UPLINK} type veth peer name {plug} netns {OUTSIDE}")
+    run(*outside, "set", plug, "master", BRIDGE, "up")
+    _ip(f"address add {node.address}/{HOST_PREFIX_BITS} dev {UPLINK}")
+    _ip(f"link set {UPLINK} up")
+    _ip(f"route add default via {CONTROL_PLANE_ADDRESS}")
+    _forward()
+    run("hostname", node.name)
+
+
+def _forward() -> None:
+    Path("/proc/sys/net/ipv4/ip_forward").write_text("1")
+
+
+def _ip(command: str) -> None:
+    run("ip", *command.split())

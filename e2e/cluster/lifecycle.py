@@ -25,7 +25,7 @@ from types import FrameType
 from confcom.errors import ConfcomError, SettingsError, UnavailableError
 from e2e.cluster import certificates, cgroups, components
 from e2e.cluster.addresses import Places
-from e2e.cluster.namespaces import make_groups, separated
+from e2e.cluster.isolation import make_groups, separated
 from e2e.cluster.plan import Plan
 from e2e.cluster.tools import ROOT
 
