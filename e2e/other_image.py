@@ -15,6 +15,7 @@ from typing import Any
 
 from e2e import images
 from e2e.cluster import Cluster
+from e2e.cluster.pause import tar_of
 from e2e.images_workshop import REF_NAME, REGISTRY
 
 LABEL = "org.opencontainers.image.revision"
@@ -67,7 +68,7 @@ def _derive(archive: Path, result: Path, repository: str, changes: Changes) -> s
             if member.name not in replaced:
                 new.addfile(member, old.extractfile(member))
         if changes.files:
-            layer = _layer(changes.files)
+            layer = tar_of({path.lstrip("/"): (data, 0o644) for path, data in changes.files.items()})
             config["rootfs"]["diff_ids"].append(_digest(layer))
             config.setdefault("history", []).append({"created_by": "e2e.other_image"})
             media_type = manifest["layers"][-1]["mediaType"]
@@ -87,14 +88,6 @@ def _json(archive: tarfile.TarFile, name: str) -> dict[str, Any]:
     assert file is not None
     found: dict[str, Any] = json.load(file)
     return found
-
-
-def _layer(files: Mapping[str, bytes]) -> bytes:
-    content = io.BytesIO()
-    with tarfile.open(fileobj=content, mode="w") as layer:
-        for path, data in files.items():
-            _add(layer, path.lstrip("/"), data)
-    return content.getvalue()
 
 
 def _add(archive: tarfile.TarFile, name: str, data: bytes) -> None:

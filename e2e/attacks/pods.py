@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 from bench.load import Latency
 from bench.memory import MemoryGroup, memory_hierarchy
@@ -85,36 +85,28 @@ class Daemon:
 
 
 def daemons_on(cluster: Cluster, node: Node) -> tuple[Daemon, ...]:
-    here = [one for one in daemons(cluster) if one["spec"].get("nodeName") == node.name]
-    failed = _failed_probes(cluster)
-    return tuple(
-        sorted((_daemon(one, failed.get(one["metadata"]["uid"], 0)) for one in here), key=lambda one: one.component)
-    )
-
-
-def _daemon(made: dict[str, Any], unhealthy: int) -> Daemon:
-    status = made["status"]
-    (main,) = status["containerStatuses"]
-    ready = [one for one in status["conditions"] if one["type"] == "Ready" and one["status"] == "True"]
-    return Daemon(
-        component=made["metadata"]["labels"][COMPONENT],
-        pod=made["metadata"]["name"],
-        uid=made["metadata"]["uid"],
-        address=status.get("podIP", ""),
-        restarts=main["restartCount"],
-        ready_since=ready[0]["lastTransitionTime"] if ready else "",
-        unhealthy=unhealthy,
-    )
-
-
-def _failed_probes(cluster: Cluster) -> dict[str, int]:
-    """By the UIDs of Pods."""
     query = ("get", "events", f"--namespace={SYSTEM}", "--field-selector=reason=Unhealthy")
-    found: dict[str, int] = {}
+    failed: Counter[str] = Counter()
     for event in cluster.kubectl_json(*query)["items"]:
-        uid = event["involvedObject"]["uid"]
-        found[uid] = found.get(uid, 0) + (event.get("count") or 1)
-    return found
+        failed[event["involvedObject"]["uid"]] += event.get("count") or 1
+    found = []
+    for one in daemons(cluster):
+        status, uid = one["status"], one["metadata"]["uid"]
+        if one["spec"].get("nodeName") != node.name:
+            continue
+        ready = [each for each in status["conditions"] if each["type"] == "Ready" and each["status"] == "True"]
+        found.append(
+            Daemon(
+                component=one["metadata"]["labels"][COMPONENT],
+                pod=one["metadata"]["name"],
+                uid=uid,
+                address=status.get("podIP", ""),
+                restarts=status["containerStatuses"][0]["restartCount"],
+                ready_since=ready[0]["lastTransitionTime"] if ready else "",
+                unhealthy=failed[uid],
+            )
+        )
+    return tuple(sorted(found, key=lambda one: one.component))
 
 
 def highest_memory(cluster: Cluster, node: Node, daemon: Daemon) -> int:

@@ -6,6 +6,7 @@ import hashlib
 import io
 import json
 import tarfile
+from collections.abc import Mapping
 from pathlib import Path
 
 from e2e.cluster.addresses import PAUSE_IMAGE
@@ -16,7 +17,7 @@ USER = "65535:65535"
 
 def write_archive(program: Path, archive: Path) -> None:
     """Write a docker archive (`docker save`) of a static program, which every importer reads."""
-    layer = _tar({"pause": (program.read_bytes(), 0o755)})
+    layer = tar_of({"pause": (program.read_bytes(), 0o755)})
     config = {
         "architecture": "amd64",
         "os": "linux",
@@ -29,10 +30,11 @@ def write_archive(program: Path, archive: Path) -> None:
         "config.json": (json.dumps(config).encode(), 0o644),
         "manifest.json": (json.dumps(manifest).encode(), 0o644),
     }
-    archive.write_bytes(_tar(files))
+    archive.write_bytes(tar_of(files))
 
 
-def _tar(files: dict[str, tuple[bytes, int]]) -> bytes:
+def tar_of(files: Mapping[str, tuple[bytes, int]]) -> bytes:
+    """An archive of files, each with a mode."""
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w") as tar:
         for name, (content, mode) in files.items():

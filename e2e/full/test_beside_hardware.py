@@ -2,7 +2,7 @@
 
 import pytest
 
-from e2e.add_on import EPC, RELEASE, ROOT, SIMULATED_LABEL, SYSTEM, names, uninstall
+from e2e.add_on import EPC, RELEASE, ROOT, SIMULATED_LABEL, SYSTEM, names
 from e2e.cluster.addresses import NODE_NAME
 from e2e.confcom_command import refusals_of
 from e2e.images_workshop import CHART_REGISTRY
@@ -13,21 +13,17 @@ SIMULATED_EPC = "simulated.confcom.internal/sgx_epc_mem_in_MiB"
 
 
 @pytest.fixture
-def upgrade(cluster):
+def upgrade(bare):
     """Runs `helm upgrade` with a simulated platform; nothing is installed before, and nothing afterwards."""
-    nothing = ("label", "nodes", "--all", f"{SIMULATED_LABEL}-", f"{HARDWARE_LABEL}-")
 
     def with_setting(setting, *, check=True):
         chart = ["helm", "upgrade", RELEASE, str(ROOT / "charts" / "confcom"), "--install", f"--namespace={SYSTEM}"]
         chosen = [f"--set={one}" for one in (CHART_REGISTRY, "simulated.enabled=true", setting)]
-        return cluster.run([*chart, *chosen, "--wait", "--timeout=90s"], check=check, timeout=150)
+        return bare.run([*chart, *chosen, "--wait", "--timeout=90s"], check=check, timeout=150)
 
-    uninstall(cluster)
-    cluster.kubectl(*nothing)
-    cluster.kubectl("create", "namespace", SYSTEM, check=False)
+    bare.kubectl("create", "namespace", SYSTEM, check=False)
     yield with_setting
-    uninstall(cluster)
-    cluster.kubectl(*nothing)
+    bare.kubectl("label", "nodes", "--all", f"{SIMULATED_LABEL}-", f"{HARDWARE_LABEL}-")
 
 
 @pytest.mark.timeout(400, func_only=True)

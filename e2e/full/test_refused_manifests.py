@@ -7,11 +7,10 @@ import textwrap
 from dataclasses import dataclass
 
 import pytest
+import yaml
 
-from e2e import add_on
 from e2e.add_on import EPC, ROOT
-from e2e.cluster import Cluster
-from e2e.cluster.addresses import NODE_NAME
+from e2e.admission.pattern import template
 from e2e.tenants import BASELINE, IMAGE, Tenant, manifest
 from e2e.waiting import until
 
@@ -29,11 +28,7 @@ spec:
 """
 OF_THE_POD, OF_A_CONTAINER = 2, 4
 """How far the fields of each are indented in `POD`."""
-HEADS = {
-    "Job": "apiVersion: batch/v1\nkind: Job\nmetadata: {name: probe}\nspec:\n  template:\n    spec:\n",
-    "Deployment": "apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: probe}\n"
-    "spec:\n  selector: {matchLabels: {app: probe}}\n  template:\n    metadata: {labels: {app: probe}}\n    spec:\n",
-}
+pytestmark = pytest.mark.usefixtures("installed", "nodes")
 REFUSED, NO_POD, WAITS = "Refused when you apply it", "Accepted, and there is no Pod", "Accepted, and the Pod waits"
 
 
@@ -61,12 +56,6 @@ def cases(heading: str) -> list[Case]:
     return [Case(*one) for one in found]
 
 
-@pytest.fixture(autouse=True)
-def one_sgx_node(cluster: Cluster, nodes) -> None:
-    if not add_on.is_installed(cluster, [NODE_NAME]):
-        add_on.install(cluster)
-
-
 @pytest.mark.parametrize("case", cases(REFUSED), ids=str)
 def test_refused_when_applied(tenant: Tenant, case: Case) -> None:
     message = case.message.replace("NAMESPACE", tenant.namespace)
@@ -86,15 +75,12 @@ def test_a_job_with_the_unquoted_number_is_refused(tenant: Tenant) -> None:
     assert tenant.kubectl("get", "jobs", "--output=name").stdout == ""
 
 
-@pytest.mark.parametrize("kind", HEADS)
+@pytest.mark.parametrize("kind", ["Job", "Deployment"])
 @pytest.mark.parametrize("case", cases(NO_POD), ids=str)
 def test_events_tell_that_pods_are_refused(tenant: Tenant, case: Case, kind: str) -> None:
     tenant.cluster.kubectl("label", "namespace", tenant.namespace, BASELINE)
     tenant.kubectl("create", "quota", "enclave-memory", f"--hard=requests.{EPC}=20")
-    spec = case.pod().split("spec:\n", 1)[1]
-    if kind == "Deployment":
-        spec = spec.replace("  restartPolicy: Never\n", "")
-    tenant.create(HEADS[kind] + textwrap.indent(spec, "    "))
+    tenant.create(template(kind, yaml.safe_load(case.pod())))
     query = ("get", f"--namespace={tenant.namespace}", "events", "--field-selector=reason=FailedCreate")
     told = until(lambda: tenant.cluster.kubectl_json(*query)["items"], "there is an event")
     assert case.message in told[0]["message"]
