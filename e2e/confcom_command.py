@@ -7,8 +7,6 @@ import re
 import subprocess
 import sys
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 from prometheus_client.parser import text_string_to_metric_families
@@ -120,11 +118,6 @@ class AddOn:
         made = {"request": "GetQuoteEx", "result": "success"}
         found = [one for family in families for one in family.samples if one.name == _REQUESTS]
         return int(sum(one.value for one in found if made.items() <= one.labels.items()))
-
-    def export(self, folder: Path) -> datetime:
-        """Write what relying parties need; returns the time at which it was."""
-        self.confcom("simulation", "export", str(folder))
-        return datetime.now(UTC)
 
     def wait_for_epc(self) -> None:
         """Until every node offers all of it; the kubelet reports every 10 s."""

@@ -1,18 +1,30 @@
-"""Who verifies quotes outside of the cluster, by the CLI, and trusts what was exported once."""
+"""Who verifies quotes outside of the cluster, some by the CLI, many by the library; trusts what was exported once."""
 
 from __future__ import annotations
 
 import json
+import multiprocessing
 import subprocess
 import sys
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from confcom.verify.files import read_collateral, read_root
+from confcom.verify.policy import Policy
+from confcom.verify.verifier import verify_quote
 from e2e.add_on import SYSTEM
 from e2e.cluster import Cluster
+from e2e.load.client import ENCLAVE
 
 CONFCOM = (sys.executable, "-m", "confcom")
+BATCH, WORKERS = 200, 2
+"""Quotes that a worker verifies at a time, some milliseconds each; and how many workers do."""
+Quoted = tuple[bytes, bytes]
+"""A quote, and the report data that it must be over."""
 NO_CHALLENGE = "00" * 64
 """The report data of a sample workload that was given no challenge."""
 
@@ -48,6 +60,24 @@ class RelyingParty:
 
     def trusts(self, quote: bytes, challenge: str) -> bool:
         return self._verified(quote, challenge).returncode == 0
+
+    def complaints(self, quotes: Sequence[Quoted]) -> list[str]:
+        """Why those quotes of a load's clients do not verify that do not; several processes look at them."""
+        batches = [quotes[start : start + BATCH] for start in range(0, len(quotes), BATCH)]
+        context = multiprocessing.get_context("spawn")  # this process has threads, which a fork would not have
+        with ProcessPoolExecutor(WORKERS, mp_context=context) as pool:
+            return [complaint for found in pool.map(self._complaints, batches) for complaint in found]
+
+    def _complaints(self, quotes: Sequence[Quoted]) -> list[str]:
+        root, collateral = read_root(self.trust / "root.pem"), read_collateral(self.trust / "collateral")
+        now, enclave, signer = datetime.now(UTC), ENCLAVE.mr_enclave, ENCLAVE.mr_signer
+        found = []
+        for quote, report_data in quotes:
+            policy = Policy(mr_enclave=enclave, mr_signer=signer, report_data=report_data, allow_simulated=True)
+            verdict = verify_quote(quote, root, collateral, policy, now)
+            if not verdict.ok:
+                found.append(f"{report_data.hex()[:16]}: {verdict.failures}")
+        return found
 
     def _verified(self, quote: bytes, challenge: str) -> subprocess.CompletedProcess[str]:
         trust = ["--root", str(self.trust / "root.pem"), "--collateral", str(self.trust / "collateral")]

@@ -2,66 +2,22 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from datetime import datetime
-from pathlib import Path
 
 from bench.load import Latency
 from confcom.sgx.quote import Quote
-from confcom.verify.files import read_collateral, read_root
-from confcom.verify.policy import Policy
-from confcom.verify.verifier import verify_quote
 from e2e.load.attestation import Attestation
-from e2e.load.client import ENCLAVE
 from e2e.load.pods import Load, LoadPod
-
-BATCH, WORKERS = 200, 2
-"""Quotes that a worker verifies at a time, some milliseconds each; and how many workers do."""
+from e2e.relying_party import Quoted, RelyingParty
 
 OFFERED_SHARE = 0.9
 """Of the attestations that a client's rate makes in its time: fewer, and it was hardly the load that was meant."""
 
 CLIENT_SECONDS = 15.0
 """For how long a client waits for an answer: an attestation that fails may have begun so long before its cause."""
-
-Quoted = tuple[bytes, bytes]
-"""A quote, and the report data that it must be over."""
-
-
-@dataclass(frozen=True, slots=True)
-class Trust:
-    """A relying party of the cluster, by what was exported; quotes must be valid now."""
-
-    folder: Path
-    now: datetime
-
-    def complaints(self, quotes: Sequence[Quoted]) -> list[str]:
-        """Why those do not verify that do not."""
-        root, collateral = read_root(self.folder / "root.pem"), read_collateral(self.folder / "collateral")
-        found = []
-        for quote, report_data in quotes:
-            policy = Policy(
-                mr_enclave=ENCLAVE.mr_enclave,
-                mr_signer=ENCLAVE.mr_signer,
-                report_data=report_data,
-                allow_simulated=True,
-            )
-            verdict = verify_quote(quote, root, collateral, policy, self.now)
-            if not verdict.ok:
-                found.append(f"{report_data.hex()[:16]}: {verdict.failures}")
-        return found
-
-    def all_complaints(self, quotes: Sequence[Quoted]) -> list[str]:
-        """The same of many, by several processes."""
-        batches = [quotes[start : start + BATCH] for start in range(0, len(quotes), BATCH)]
-        context = multiprocessing.get_context("spawn")  # this process has threads, which a fork would not have
-        with ProcessPoolExecutor(WORKERS, mp_context=context) as pool:
-            return [complaint for found in pool.map(self.complaints, batches) for complaint in found]
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,14 +31,14 @@ class Outcome:
         return cls({pod: tuple(pod.attestations()) for pod in load.pods})
 
     @classmethod
-    def verified(cls, load: Load, trust: Trust, tell: Callable[[str], None]) -> Outcome:
+    def verified(cls, load: Load, party: RelyingParty, tell: Callable[[str], None]) -> Outcome:
         """Stop the load, tell what it showed, and verify every quote."""
         load.stop()
         outcome = cls.of(load)
         for line in outcome.table():
             tell(line)
         began = time.monotonic()
-        complaints = trust.all_complaints(outcome.quotes)
+        complaints = party.complaints(outcome.quotes)
         took = time.monotonic() - began
         tell(f"{len(outcome.quotes)} quotes verified one by one in {took:.0f} s: {len(complaints)} do not")
         tell(f"{len(outcome.failures)} attestations failed, {len(outcome.renewals)} re-inits after 42")

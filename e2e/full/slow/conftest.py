@@ -8,8 +8,8 @@ import pytest
 
 from e2e import images
 from e2e.cluster import Cluster
-from e2e.load.outcome import Trust
 from e2e.load.pods import Load
+from e2e.relying_party import RelyingParty
 
 
 @pytest.fixture(scope="module")
@@ -30,10 +30,9 @@ def start_own_cluster():
 
 
 @pytest.fixture
-def trust(add_on, tmp_path):
-    """The cluster's root and collateral, as a relying party got them when the case began."""
-    now = add_on.export(tmp_path / "trust")
-    return Trust(tmp_path / "trust", now)
+def party(add_on, tmp_path):
+    """Who got the cluster's root and collateral when the case began."""
+    return RelyingParty.of(add_on.cluster, tmp_path / "trust")
 
 
 @pytest.fixture

@@ -88,7 +88,7 @@ FAULTS = (
 
 
 @pytest.mark.timeout(1800, func_only=True)
-def test_faults_are_named_and_clients_go_on(add_on, start_load, trust, tell):
+def test_faults_are_named_and_clients_go_on(add_on, start_load, party, tell):
     load = start_load(HELD_MIB, RATE)
     tenants, daemons = load.states(), uids(add_on.pods(HELPER)) | uids(add_on.pods(PLUGIN))
     for fault in FAULTS:
@@ -108,7 +108,7 @@ def test_faults_are_named_and_clients_go_on(add_on, start_load, trust, tell):
         failures = Outcome.of(load).failures
         assert fault.loses_quotes or failures == []
     assert uids(add_on.pods(HELPER)) | uids(add_on.pods(PLUGIN)) == daemons
-    outcome = Outcome.verified(load, trust, tell)
+    outcome = Outcome.verified(load, party, tell)
     assert outcome.not_offered(load.rate) == []
     assert outcome.failed_only_on(add_on.nodes[0].name, (began, ended))
 

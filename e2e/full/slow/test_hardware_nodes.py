@@ -7,7 +7,6 @@ aesmd, and the expected root is the simulated platform's.
 import json
 import time
 from dataclasses import dataclass
-from datetime import UTC, datetime
 
 import pytest
 
@@ -18,7 +17,7 @@ from e2e.confcom_command import SET_ASIDE_MIB, AddOn, uids
 from e2e.hardware.aesm_service import FAULT, HANG, OTHER_ROOT
 from e2e.hardware.nodes import REPOSITORY, SGX_PRV_GROUP, AesmdImages, import_workload, sgx_hardware
 from e2e.images_workshop import CHART_REGISTRY
-from e2e.load.outcome import Outcome, Trust
+from e2e.load.outcome import Outcome
 from e2e.other_image import digest_of, import_other
 from e2e.relying_party import NO_CHALLENGE, RelyingParty
 from e2e.tenants import manifest
@@ -79,15 +78,14 @@ def add_on(cluster, aesmd_images, tmp_path_factory):
 
 
 @pytest.fixture
-def trust(aesmd_images):
-    return Trust(aesmd_images.trust, datetime.now(UTC))
+def party(aesmd_images):
+    return RelyingParty.of_folder(aesmd_images.trust)
 
 
-def test_the_seeds_job_is_quoted_through_the_relay(cluster, add_on, tenant, aesmd_images, *, tmp_path, tell) -> None:
+def test_the_seeds_job_is_quoted_through_the_relay(cluster, add_on, tenant, party, *, tmp_path, tell) -> None:
     tenant.create(manifest("seed", import_workload(cluster, tmp_path)))
     tenant.wait_for_job("sgx-test")
-    relying_party = RelyingParty.of_folder(aesmd_images.trust)
-    verdict = relying_party.verify(tenant.quote("job/sgx-test"), NO_CHALLENGE)
+    verdict = party.verify(tenant.quote("job/sgx-test"), NO_CHALLENGE)
     assert verdict["platform"] == "simulated"
     until(add_on.is_well, "all is well", seconds=NOTICE_SECONDS)
     tell(f"the log's last line: {tenant.log('job/sgx-test').splitlines()[-1]}")
@@ -102,7 +100,7 @@ def test_the_seeds_job_is_quoted_through_the_relay(cluster, add_on, tenant, aesm
 
 
 def test_no_attestation_fails_while_all_images_are_updated(
-    cluster, add_on, aesmd_images, trust, *, start_load, tmp_path, tell
+    cluster, add_on, aesmd_images, party, *, start_load, tmp_path, tell
 ) -> None:
     load = start_load(add_on.offered_mib, RATE)
     tenants, first = load.states(), add_on.pods(HELPER)
@@ -124,7 +122,7 @@ def test_no_attestation_fails_while_all_images_are_updated(
     assert load.states() == tenants
     for node in add_on.nodes:
         assert str(sum(pod.epc_mib for pod in load.pods if pod.node == node.name)) == add_on.offered(node)
-    outcome = Outcome.verified(load, trust, tell)
+    outcome = Outcome.verified(load, party, tell)
     assert outcome.not_offered(load.rate) == []
     assert outcome.failures == []
 
@@ -181,7 +179,7 @@ def hangs(sidecar: Sidecar) -> None:
     until(lambda: sidecar.restarts > before, "the probe had aesmd restarted", seconds=RESTARTED_SECONDS)
 
 
-def test_faults_of_one_nodes_aesmd_are_named_and_end(add_on, aesmd_images, start_load, trust, tell) -> None:
+def test_faults_of_one_nodes_aesmd_are_named_and_end(add_on, aesmd_images, start_load, party, tell) -> None:
     add_on.confcom("update", f"--set=quoteHelper.aesmd.image.digest={aesmd_images.stub}")
     sidecar, load = Sidecar(add_on, add_on.nodes[0]), start_load(add_on.offered_mib, RATE)
     pod = sidecar.pod
@@ -198,7 +196,7 @@ def test_faults_of_one_nodes_aesmd_are_named_and_end(add_on, aesmd_images, start
     after = sidecar.pod
     assert after["metadata"]["uid"] == pod["metadata"]["uid"]
     assert after["status"]["containerStatuses"][0]["restartCount"] == 0
-    outcome = Outcome.verified(load, trust, tell)
+    outcome = Outcome.verified(load, party, tell)
     # Its clients wait for the answers of an aesmd that hangs.
     slow = {line.split()[0] for line in outcome.not_offered(load.rate)}
     assert {pod.node for pod in load.pods if pod.name in slow} <= {sidecar.node.name}

@@ -129,7 +129,7 @@ class Story:
         return killed, ready
 
 
-def test_no_attestation_fails_by_updates_and_rollbacks(cluster, add_on, start_load, trust, *, tmp_path, tell):
+def test_no_attestation_fails_by_updates_and_rollbacks(cluster, add_on, start_load, party, *, tmp_path, tell):
     other = {name: digest_of(import_other(cluster, tmp_path, name)) for name in (PLUGIN, HELPER)}
     broken = {}
     for reason, program in BROKEN.items():
@@ -159,7 +159,7 @@ def test_no_attestation_fails_by_updates_and_rollbacks(cluster, add_on, start_lo
         assert cluster.kubectl_json(*chosen)["items"] == []
     for node in add_on.nodes:
         assert str(sum(pod.epc_mib for pod in load.pods if pod.node == node.name)) == add_on.offered(node)
-    outcome = Outcome.verified(load, trust, tell)
+    outcome = Outcome.verified(load, party, tell)
     assert outcome.not_offered(load.rate) == []
     tell(f"by the kill {len(outcome.failures)} attestations failed")
     assert outcome.failed_only_on(add_on.nodes[0].name, away)

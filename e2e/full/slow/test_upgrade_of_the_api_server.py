@@ -106,7 +106,7 @@ def counted_as(tenant, resource, amount):
     return json.loads(done.stdout)["spec"]["containers"][0]["resources"]["limits"]
 
 
-def test_upgraded_with_pods_running(cluster, add_on, start_clients, trust, *, newer, tenant: Tenant, tell):
+def test_upgraded_with_pods_running(cluster, add_on, start_clients, party, *, newer, tenant: Tenant, tell):
     mib = {node.name: OFFERED_MIB for node in cluster.nodes}
 
     # On 1.35: devices, whatever the amount; nothing is rewritten, and everybody is told what to write.
@@ -153,7 +153,7 @@ def test_upgraded_with_pods_running(cluster, add_on, start_clients, trust, *, ne
     until(add_on.is_well, "all is well", seconds=BACK_SECONDS)
     assert accounting(add_on) == {node: ("device", "kept-allocated", here) for node, here in mib.items()}
     goes_on(load, tenants)
-    assert Outcome.verified(load, trust, tell).failures == []
+    assert Outcome.verified(load, party, tell).failures == []
     assert load.states() == {name: (uid, "Succeeded", 0) for name, (uid, *_) in tenants.items()}
     tenant.kubectl("delete", "pods", "--all")
 
@@ -176,7 +176,7 @@ def test_upgraded_with_pods_running(cluster, add_on, start_clients, trust, *, ne
     until(add_on.is_well, "all is well", seconds=BACK_SECONDS)
     assert {node: here for node, (*_, here) in accounting(add_on).items()} == mib
     goes_on(load, tenants)
-    assert Outcome.verified(load, trust, tell).failures == []
+    assert Outcome.verified(load, party, tell).failures == []
     for node, here in mib.items():
         name = f"all-{secrets.token_hex(4)}"
         tenant.create(pod(name, container("main", limits={BYTES_NAME: f"{here}Mi"}, program="pass"), node=node))
