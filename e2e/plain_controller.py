@@ -150,10 +150,6 @@ class Controller:
         found = re.findall(rf"^confcom_controller_{name}(?:{{.*}})? (\S+)$", text, re.MULTILINE)
         return sum(map(float, found))
 
-    def end(self) -> int:
-        self.process.terminate()
-        return self.process.wait(30)
-
 
 @contextlib.contextmanager
 def controlling(server: PlainApiServer, port: int, *flags: str, name: str = "controller") -> Iterator[Controller]:

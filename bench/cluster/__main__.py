@@ -19,7 +19,7 @@ from bench.serving import verify_sample
 from confcom.errors import UnavailableError
 from confcom.quote_provider.state_directory import ROOT_FOLDER
 from e2e import add_on
-from e2e.add_on import COMPONENT, EPC, ROOT_SECRET, SIMULATED_LABEL, SYSTEM
+from e2e.add_on import COMPONENT, EPC, PROGRAMS, ROOT_SECRET, SIMULATED_LABEL, SYSTEM
 from e2e.cluster import Cluster, Shape
 from e2e.conftest import NODES, shared_cluster
 from e2e.tenants import HOLD, container, pod
@@ -30,8 +30,6 @@ SGX_NODES = 2
 IDLE_SECONDS = 60.0
 STARTS_PER_ROUND = 3
 """Pairs of Pods."""
-MODULES = {"device-plugin": b"confcom.device_plugin", "quote-helper": b"confcom.quote_helper"}
-"""In the command line of each component's process."""
 POD_MIB = 10
 """EPC of a Pod that starts with EPC, as in the example."""
 POD_SECONDS = 120.0
@@ -77,18 +75,18 @@ def daemons(cluster: Cluster) -> dict[tuple[str, str], int]:
     found = {}
     for one in add_on.daemons(cluster):
         component = one["metadata"]["labels"][COMPONENT]
-        found[component, one["spec"]["nodeName"]] = process_of(one["metadata"]["uid"], MODULES[component])
+        found[component, one["spec"]["nodeName"]] = process_of(one["metadata"]["uid"], PROGRAMS[component])
     return found
 
 
-def process_of(uid: str, module: bytes) -> int:
+def process_of(uid: str, module: str) -> int:
     """The process of a Pod that runs a module; a Pod's UID is in the path of its control group, on every node."""
     for process in PROC.glob("[0-9]*"):
         with contextlib.suppress(OSError):  # it has just ended
-            if f"pod{uid}/" in (process / "cgroup").read_text() and module in (process / "cmdline").read_bytes():
+            if f"pod{uid}/" in (process / "cgroup").read_text() and module in (process / "cmdline").read_text():
                 return int(process.name)
     raise UnavailableError(
-        f"no process of the Pod {uid} runs {module.decode()}",
+        f"no process of the Pod {uid} runs {module}",
         why="it may have been replaced just now, or its control group is not one of this machine",
         remedy="run the benchmark on the machine of the cluster, with nobody else updating the add-on",
     )

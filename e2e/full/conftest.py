@@ -4,6 +4,7 @@ import asyncio
 import json
 import secrets
 import sys
+from collections.abc import Sequence
 
 import pytest
 
@@ -11,6 +12,7 @@ from e2e import add_on, leftovers
 from e2e.cluster import Cluster
 from e2e.cluster.addresses import DEVICE_PLUGINS, NODE_NAME
 from e2e.images_workshop import references
+from e2e.sized_nodes import SizedNode, enabled
 from e2e.tenants import Tenant
 from testkit.kubelet_contract.kubelet import Bench, PodSeen
 from testkit.kubelet_contract.plugin import Plugin
@@ -145,6 +147,13 @@ def tenant(cluster: Cluster, namespace: str) -> Tenant:
 def rewriting(cluster: Cluster):
     if not add_on.changes_pods(cluster):
         pytest.skip("this API server cannot change Pods by policies")
+
+
+@pytest.fixture(name="add_on")
+def enabled_on_sizes(cluster: Cluster, sizes: Sequence[SizedNode]):
+    """The add-on on the nodes of a module's fixture `sizes`, and nothing of it before and afterwards."""
+    with enabled(cluster, sizes) as made:
+        yield made
 
 
 @pytest.fixture

@@ -9,25 +9,19 @@ from e2e.add_on import EPC
 from e2e.beside import beside
 from e2e.confcom_command import JSON, document_of
 from e2e.relying_party import RelyingParty
-from e2e.sized_nodes import SizedNode, enabled
+from e2e.sized_nodes import SizedNode
 from e2e.tenants import container, pod
 from e2e.waiting import until
 
 BYTES = "sgx.intel.com/epc"
 HOLD = ("--hold", "3600")
 
-pytestmark = pytest.mark.timeout(900, func_only=True)
+pytestmark = [pytest.mark.timeout(900, func_only=True), pytest.mark.usefixtures("rewriting")]
 
 
 @pytest.fixture
 def sizes(nodes):
     return SizedNode(nodes[2], 1024 * 1024), SizedNode(nodes[1], 28)
-
-
-@pytest.fixture
-def add_on(cluster, sizes, rewriting):
-    with enabled(cluster, sizes) as made:
-        yield made
 
 
 def test_one_tib_beside_a_small_node(cluster, add_on, sizes, tenant, tmp_path):

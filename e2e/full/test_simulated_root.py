@@ -5,7 +5,7 @@ import pytest
 from e2e.add_on import HELPER, ROOT_SECRET, SYSTEM, kill
 from e2e.confcom_command import uids
 from e2e.relying_party import RelyingParty
-from e2e.sized_nodes import SizedNode, enabled
+from e2e.sized_nodes import SizedNode
 from e2e.waiting import until
 
 BACK_SECONDS = 180.0
@@ -15,9 +15,8 @@ pytestmark = pytest.mark.timeout(900, func_only=True)
 
 
 @pytest.fixture
-def add_on(cluster, nodes):
-    with enabled(cluster, [SizedNode(node, 28) for node in nodes[:2]]) as made:
-        yield made
+def sizes(nodes):
+    return [SizedNode(node, 28) for node in nodes[:2]]
 
 
 @pytest.fixture

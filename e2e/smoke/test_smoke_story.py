@@ -8,9 +8,8 @@ from pathlib import Path
 import pytest
 
 from confcom.errors import UnavailableError
-from e2e.add_on import EPC, EPC_MIB, ROOT_SECRET, SYSTEM, allocatable, install, names, uninstall
+from e2e.add_on import EPC, ROOT_SECRET, SYSTEM, allocatable, install, names, uninstall
 from e2e.cluster import Cluster
-from e2e.cluster.addresses import NODE_NAME
 from e2e.leftovers import api_objects
 from e2e.relying_party import RelyingParty
 from e2e.tenants import Tenant, container, example, pod
@@ -24,14 +23,6 @@ PLACEHOLDER = "0" * 64
 @pytest.fixture
 def tenant(installed: Cluster, namespace: str) -> Tenant:
     return Tenant(installed, namespace)
-
-
-def test_the_node_offers_its_epc_and_both_daemons_are_ready(installed: Cluster) -> None:
-    for daemon in ("confcom-device-plugin", "confcom-quote-helper"):
-        status = installed.kubectl_json("get", "daemonset", daemon, f"--namespace={SYSTEM}")["status"]
-        assert (status["desiredNumberScheduled"], status["numberReady"]) == (1, 1)
-    node = installed.kubectl_json("get", "node", NODE_NAME)["status"]
-    assert (node["capacity"][EPC], node["allocatable"][EPC]) == (EPC_MIB, EPC_MIB)
 
 
 def test_the_quote_of_the_seeds_job_is_verified_outside(tenant: Tenant, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from e2e.add_on import EPC
 from e2e.cluster import Shape
 from e2e.confcom_command import SET_ASIDE_MIB
 from e2e.pages import run_block
-from e2e.sized_nodes import SizedNode, enabled
+from e2e.sized_nodes import SizedNode
 from e2e.tenants import HOLD, Tenant, container, pod
 from e2e.waiting import until
 
@@ -36,9 +36,8 @@ def cluster_left_clean():
 
 
 @pytest.fixture
-def add_on(cluster, rewriting):
-    with enabled(cluster, [SizedNode(cluster.node, OFFERED_MIB + SET_ASIDE_MIB)]) as made:
-        yield made
+def sizes(cluster, rewriting):
+    return [SizedNode(cluster.node, OFFERED_MIB + SET_ASIDE_MIB)]
 
 
 def holder(limits):

@@ -17,7 +17,7 @@ from e2e.churn.ledger import Ledger, watched
 from e2e.churn.strikes import ORDERS, Strikes
 from e2e.churn.tenants import PAUSE_SECONDS, Tenants
 from e2e.confcom_command import SET_ASIDE_MIB
-from e2e.sized_nodes import SizedNode, enabled
+from e2e.sized_nodes import SizedNode
 from e2e.tenants import container, pod
 from e2e.waiting import until
 
@@ -38,14 +38,6 @@ pytestmark = pytest.mark.timeout(CASE_SECONDS, func_only=True)
 @pytest.fixture
 def sizes(nodes):
     return [SizedNode(nodes[0], DEVICES_MIB), SizedNode(nodes[1], CAPACITY_MIB)]
-
-
-@pytest.fixture
-def add_on(cluster, nodes, sizes):
-    with enabled(cluster, sizes) as made:
-        kinds = {node: epc["kind"] for node, epc in made.epc().items()}
-        assert kinds == {nodes[0].name: "device", nodes[1].name: "capacity"}
-        yield made
 
 
 @pytest.fixture
@@ -106,6 +98,7 @@ def strikes(cluster, add_on, sizes, choose):
 
 
 def test_kills_in_every_order_under_churn(add_on, ledger, tenants, strikes, *, choose, tenant, tell):
+    assert [add_on.epc()[node]["kind"] for node in ledger.epc_mib] == ["device", "capacity"]
     began, done = time.monotonic(), 0
     while time.monotonic() - began < MINUTES * 60:
         for order in choose.sample(ORDERS, len(ORDERS)):

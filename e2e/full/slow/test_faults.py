@@ -11,7 +11,7 @@ from e2e.add_on import HELPER, PLUGIN, kill, processes_of
 from e2e.confcom_command import JSON, AddOn, codes_of, uids
 from e2e.load.outcome import Outcome
 from e2e.other_image import digest_of, import_other
-from e2e.sized_nodes import SizedNode, enabled
+from e2e.sized_nodes import SizedNode
 from e2e.waiting import until
 
 HELD_MIB = 80
@@ -26,9 +26,8 @@ SEVERAL = 6
 
 
 @pytest.fixture
-def add_on(cluster, nodes):
-    with enabled(cluster, [SizedNode(node, 168) for node in nodes[:2]]) as made:
-        yield made
+def sizes(nodes):
+    return [SizedNode(node, 168) for node in nodes[:2]]
 
 
 def is_named(add_on: AddOn, code: str) -> bool:

@@ -13,7 +13,7 @@ from e2e.confcom_command import AddOn, uids
 from e2e.load.outcome import Outcome
 from e2e.load.pods import Load
 from e2e.other_image import Changes, digest_of, import_other
-from e2e.sized_nodes import SizedNode, enabled
+from e2e.sized_nodes import SizedNode
 from e2e.waiting import until
 
 SMALLEST_NODE_MIB = 28
@@ -53,9 +53,8 @@ pytestmark = pytest.mark.timeout(2400, func_only=True)
 
 
 @pytest.fixture
-def add_on(cluster, nodes):
-    with enabled(cluster, [SizedNode(node, SMALLEST_NODE_MIB) for node in nodes[:2]]) as made:
-        yield made
+def sizes(nodes):
+    return [SizedNode(node, SMALLEST_NODE_MIB) for node in nodes[:2]]
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from e2e.cluster import Shape, tools
 from e2e.confcom_command import JSON, SET_ASIDE_MIB, changes
 from e2e.load.outcome import Outcome
 from e2e.pages import run_block
-from e2e.sized_nodes import SizedNode, enabled
+from e2e.sized_nodes import SizedNode
 from e2e.tenants import Tenant, container, pod
 from e2e.waiting import until
 
@@ -59,10 +59,8 @@ def newer():
 
 
 @pytest.fixture
-def add_on(cluster):
-    nodes = [SizedNode(node, OFFERED_MIB + SET_ASIDE_MIB) for node in cluster.nodes]
-    with enabled(cluster, nodes) as made:
-        yield made
+def sizes(cluster):
+    return [SizedNode(node, OFFERED_MIB + SET_ASIDE_MIB) for node in cluster.nodes]
 
 
 @pytest.fixture
