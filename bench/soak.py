@@ -25,8 +25,7 @@ from bench.report import Measured, Section, command_line, run, say
 from confcom.errors import UnavailableError
 from confcom.sgx.quote import Quote
 from confcom.simulation.quoting_enclave import DEFAULT_QE_IDENTITY
-from e2e.load.attestation import Attestation
-from e2e.load.client import ENCLAVE, Client
+from e2e.load.client import ENCLAVE, Attestation, Client
 from testkit.helper_process import RunningHelper, running_helper
 from testkit.replay.clients import FORTANIX, GRAMINE, INTEL_QL_WRAPPER, INTEL_QUOTE_EX, OPEN_ENCLAVE, ClientSequence
 from testkit.replay.verification import QuoteVerifier

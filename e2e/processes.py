@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import signal
 import subprocess
 
 
@@ -15,10 +13,3 @@ def end(process: subprocess.Popen[bytes], seconds: float) -> None:
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()
-
-
-def end_group(process: subprocess.Popen[bytes] | subprocess.Popen[str]) -> None:
-    """End nsenter and its child, if they still run: both are of a session of their own."""
-    if process.poll() is None:
-        os.killpg(process.pid, signal.SIGTERM)
-    process.wait()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,7 +18,6 @@ from bench.machine import SchedulerTimes, seconds_per_signature
 from bench.report import Section, in_turn
 from e2e.add_on import HELPER, ROOT
 from e2e.cluster import Cluster, Node
-from e2e.processes import end_group
 from e2e.tenants import CLIENT_RESULTS, client_pod
 from e2e.waiting import until
 
@@ -106,8 +106,10 @@ def on_node(node: Node, rounds: int, directory: Path) -> Iterator[list[Path]]:
             running.append(subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL, start_new_session=True))
         yield processes
     finally:
-        for started in running:
-            end_group(started)
+        for started in running:  # nsenter and its child, if they still run
+            if started.poll() is None:
+                os.killpg(started.pid, signal.SIGTERM)
+            started.wait()
 
 
 def _command(folder: str, rounds: int) -> list[str]:

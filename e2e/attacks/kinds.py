@@ -1,22 +1,32 @@
-"""The attacks. Each goes on until its time is over, and returns what it did."""
+"""The attacks. Each goes on until its time is over, and returns what it did, which the program prints as JSON.
+
+Usage: python -m e2e.attacks.kinds KIND SECONDS WHERE...
+
+It needs the standard library, confcom as the sample workload's image has it, and `testkit.replay.wire`. Each WHERE is
+attacked by a process of its own.
+"""
 
 from __future__ import annotations
 
 import array
 import contextlib
+import dataclasses
 import fcntl
 import hashlib
 import itertools
+import json
 import os
 import random
 import resource
 import select
 import socket
+import sys
 import termios
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from types import MappingProxyType
 
@@ -390,3 +400,21 @@ KINDS: Mapping[str, Attack] = MappingProxyType(
     }
 )
 """By the name that the command line knows."""
+
+
+def attack(kind: str, seconds: float, where: str) -> dict[str, int]:
+    ends = time.monotonic() + seconds
+    return dataclasses.asdict(KINDS[kind](where, lambda: time.monotonic() >= ends))
+
+
+def main(argv: Sequence[str]) -> int:
+    kind, seconds, *places = argv
+    with ProcessPoolExecutor(len(places)) as pool:
+        running = [pool.submit(attack, kind, float(seconds), where) for where in places]
+        done = {where: one.result() for where, one in zip(places, running, strict=True)}
+    sys.stdout.write(json.dumps(done) + "\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

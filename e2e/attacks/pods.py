@@ -14,14 +14,13 @@ from confcom.errors import UnavailableError
 from e2e.add_on import COMPONENT, EPC, PROBES_PORT, ROOT, SYSTEM, daemons
 from e2e.cluster import Cluster, Node
 from e2e.cluster.lifecycle import group_name
-from e2e.load.attestation import Attestation
+from e2e.load.client import Attestation
 from e2e.tenants import Manifest, container, pod
 
 MIB = 1024 * 1024
 PROGRAMS = (
     "e2e/__init__.py",
     "e2e/attacks/__init__.py",
-    "e2e/attacks/__main__.py",
     "e2e/attacks/kinds.py",
     "testkit/__init__.py",
     "testkit/replay/__init__.py",
@@ -48,7 +47,7 @@ def attacker(kind: str, node: str, seconds: float, places: tuple[str, ...], *, r
         securityContext={"runAsUser": 0} if root else RESTRICTED,
         volumeMounts=[{"name": "code", "mountPath": CODE, "readOnly": True}],
     )
-    main["command"] = ["python", "-m", "e2e.attacks", kind, str(seconds), *places]
+    main["command"] = ["python", "-m", "e2e.attacks.kinds", kind, str(seconds), *places]
     items = [{"key": key_of(path), "path": path} for path in PROGRAMS]
     code = {"name": "code", "configMap": {"name": CONFIG_MAP, "items": items}}
     return pod(kind, main, node=node, volumes=[code])

@@ -71,20 +71,20 @@ def versions() -> Mapping[str, str]:
     return {_kubernetes_version(folder).removeprefix("v"): folder for folder in folders}
 
 
-def prepare(cache: Path | None = None, *, kubernetes: str = "", kubelet: str = "") -> Tools:
+def prepare(*, kubernetes: str = "", kubelet: str = "") -> Tools:
     """Build and install what is missing; the versions are the default's if empty, the kubelet's as the rest's."""
     names = [*NAMES[:-1], _folder_of(kubernetes, "kube-apiserver")]
     if kubelet and _folder_of(kubelet, "kubelet") not in names:
         names.insert(0, _folder_of(kubelet, "kubelet"))  # before the other, which has a kubelet too
     packages.install(PACKAGES, purpose="the cluster")
-    return Tools(folders=tuple(build(name, cache) for name in names), cni=_cni_folder())
+    return Tools(folders=tuple(map(build, names)), cni=_cni_folder())
 
 
-def build(name: str, cache: Path | None = None) -> Path:
+def build(name: str) -> Path:
     """The folder of one module's programs, which are built if they were not."""
     go = _find_go()
     version = _go_version(go)
-    finished = _finished(cache or default_cache(), name, version)
+    finished = _finished(name, version)
     if not finished.is_dir():
         with alone(finished.parent / f"{name}.lock", f"another build of {name} in {finished.parent}"):
             if not finished.is_dir():  # nobody else built it while we waited
@@ -92,8 +92,8 @@ def build(name: str, cache: Path | None = None) -> Path:
     return finished
 
 
-def built(name: str, cache: Path | None = None) -> Path | None:
-    folder = _finished(cache or default_cache(), name, _go_version(_find_go()))
+def built(name: str) -> Path | None:
+    folder = _finished(name, _go_version(_find_go()))
     return folder if folder.is_dir() else None
 
 
@@ -156,11 +156,11 @@ def _flags(name: str) -> str:
     return f"-s -w -X k8s.io/component-base/version.gitVersion={_kubernetes_version(name)}"
 
 
-def _finished(cache: Path, name: str, version: str) -> Path:
+def _finished(name: str, version: str) -> Path:
     digest = hashlib.sha256(f"{version}\n{_flags(name)}\n".encode())
     for path in sorted((MODULES / name).iterdir()):
         digest.update(path.read_bytes())
-    return cache / f"{name}-{digest.hexdigest()[:HASH_DIGITS]}"
+    return default_cache() / f"{name}-{digest.hexdigest()[:HASH_DIGITS]}"
 
 
 def _build(module: Path, finished: Path, command: Sequence[str], version: str) -> None:

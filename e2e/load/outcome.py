@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from bench.load import Latency
 from confcom.sgx.quote import Quote
-from e2e.load.attestation import Attestation
+from e2e.load.client import Attestation
 from e2e.load.pods import Load, LoadPod
 from e2e.relying_party import Quoted, RelyingParty
 

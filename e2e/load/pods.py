@@ -9,8 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from e2e.cluster import Cluster, Node
-from e2e.load.attestation import Attestation
-from e2e.load.client import RESULTS, STOP
+from e2e.load.client import RESULTS, STOP, Attestation
 from e2e.tenants import CLIENT_RESULTS, Manifest, client_pod
 from e2e.waiting import until
 from testkit.replay.clients import FORTANIX, GRAMINE, INTEL_QL_WRAPPER, INTEL_QUOTE_EX, OPEN_ENCLAVE
