@@ -77,8 +77,18 @@ class AddOn:
         return status_of(self.cluster)
 
     def epc(self) -> dict[str, dict[str, Any]]:
-        """What `confcom status` tells of each node's EPC, by the node's name; how it is counted is among it."""
-        return {one["name"]: {**one["epc"], **one["epc"]["accounting"]} for one in self.status()["nodes"]}
+        """What `confcom status` tells of each node's EPC, by the node's name; how it is counted is among it.
+
+        It asks the device plugins that are ready, which may come after a node's EPC.
+        """
+
+        def told() -> dict[str, dict[str, Any]]:
+            nodes = self.status()["nodes"]
+            if not all(one["epc"] and one["epc"]["accounting"] for one in nodes):
+                return {}
+            return {one["name"]: {**one["epc"], **one["epc"]["accounting"]} for one in nodes}
+
+        return until(told, "status tells of each node's EPC")
 
     def codes(self) -> set[str]:
         """Of the problems and notes of `confcom status`."""
