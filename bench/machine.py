@@ -92,6 +92,14 @@ def cpu_when_idle(pid: int) -> float:
     return SchedulerTimes.of(pid).running
 
 
+def children_of(pid: int) -> list[int]:
+    """The processes that a process has started and that run; none if it has ended."""
+    lists = Path(f"/proc/{pid}/task").glob("*/children")
+    with contextlib.suppress(OSError):
+        return [int(child) for one in lists for child in one.read_text().split()]
+    return []
+
+
 def resident_bytes(pid: int, *, peak: bool = False) -> int:
     """Resident memory of a process, shared pages included: now (VmRSS), or at most so far (VmHWM)."""
     name = "VmHWM:" if peak else "VmRSS:"

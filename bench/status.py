@@ -7,6 +7,7 @@ all device plugins are one HTTP server.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import copy
 import functools
 import os
@@ -18,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.api_objects import in_parallel, make_node, make_pod
-from bench.machine import resident_bytes
+from bench.machine import children_of, resident_bytes
 from bench.report import Measured, Section, command_line, run, say
 from e2e.add_on import DAEMONS, EPC, ROOT, SYSTEM
 from e2e.plain_api_server import PlainApiServer, serving
@@ -72,16 +73,20 @@ def _run(section: Section, server: PlainApiServer, name: str) -> None:
     }
     command = [sys.executable, "-m", "confcom", *COMMANDS[name], "--output=json"]
     with (server.folder / f"{name}.json").open("wb") as output, (server.folder / f"{name}.err").open("wb") as errors:
-        begun, peak = time.monotonic(), 0
+        begun, peak, others = time.monotonic(), 0, dict[int, int]()
         process = subprocess.Popen(command, env=environment, stdout=output, stderr=errors)
         while seen := resident_bytes(process.pid, peak=True):  # nothing when it has ended
             peak = seen
+            for child in children_of(process.pid):
+                with contextlib.suppress(OSError):  # it has ended
+                    others[child] = max(others.get(child, 0), resident_bytes(child, peak=True))
             time.sleep(SAMPLE_SECONDS)
         _, status, usage = os.wait4(process.pid, 0)
         process.returncode = os.waitstatus_to_exitcode(status)
         section.add("command", f"{name}: time", "s", time.monotonic() - begun)
     section.add("command", f"{name}: CPU, with kubectl and helm", "s", usage.ru_utime + usage.ru_stime)
     section.add("command", f"{name}: memory of the command at most", "MiB", peak / 2**20)
+    section.add("command", f"{name}: memory of kubectl and helm at most", "MiB", sum(others.values()) / 2**20)
     section.add("command", f"{name}: exit code", "", process.returncode)
 
 
