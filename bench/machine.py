@@ -93,11 +93,8 @@ def cpu_when_idle(pid: int) -> float:
 
 
 def children_of(pid: int) -> list[int]:
-    """The processes that a process has started and that run; none if it has ended."""
-    lists = Path(f"/proc/{pid}/task").glob("*/children")
-    with contextlib.suppress(OSError):
-        return [int(child) for one in lists for child in one.read_text().split()]
-    return []
+    lists = (PROC / str(pid) / "task").glob("*/children")
+    return [int(child) for one in lists for child in one.read_text().split()]
 
 
 def resident_bytes(pid: int, *, peak: bool = False) -> int:

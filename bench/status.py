@@ -77,8 +77,8 @@ def _run(section: Section, server: PlainApiServer, name: str) -> None:
         process = subprocess.Popen(command, env=environment, stdout=output, stderr=errors)
         while seen := resident_bytes(process.pid, peak=True):  # nothing when it has ended
             peak = seen
-            for child in children_of(process.pid):
-                with contextlib.suppress(OSError):  # it has ended
+            with contextlib.suppress(OSError):  # one has ended
+                for child in children_of(process.pid):
                     others[child] = max(others.get(child, 0), resident_bytes(child, peak=True))
             time.sleep(SAMPLE_SECONDS)
         _, status, usage = os.wait4(process.pid, 0)
