@@ -371,21 +371,6 @@ async def test_without_a_descriptor_a_call_ends_and_no_other(calls, aesmd, repla
     assert (await ended(calls, IDENTITY))() == aesmd.provider.identity()
 
 
-async def test_what_the_kernel_does_not_take_is_sent_later(calls, platform, replace_sockets):
-    class Narrow(socket.SocketType):
-        full = False
-
-        def send(self, data):
-            self.full = not self.full
-            if not self.full:
-                raise BlockingIOError
-            return super().send(data[:100])
-
-    replace_sockets(Narrow)
-    report = report_for(platform)
-    assert (await ended(calls, NeedQuote(report, None, 0)))().quote
-
-
 async def test_closing_breaks_off_calls_and_keeps_no_descriptor(relay, aesmd):
     gc.collect()
     before = open_descriptors()

@@ -110,7 +110,7 @@ class AesmdInLoop:
 class _Call:
     """A conversation that is being run: at most one connection to aesmd at a time."""
 
-    __slots__ = ("_asked", "_caller", "_connection", "_done", "_request", "_retry", "_session", "_starting", "_unsent")
+    __slots__ = ("_asked", "_caller", "_connection", "_done", "_request", "_retry", "_session", "_starting")
 
     def __init__(self, caller: AesmdInLoop, asked: Conversation[Any], done: Callable[[Outcome], None]) -> None:
         self._caller = caller
@@ -121,7 +121,6 @@ class _Call:
         self._starting = True
         self._request: QuotingRequest
         self._session: ClientSession
-        self._unsent = memoryview(b"")
 
     def begin(self) -> None:
         self._resume(lambda: next(self._asked))
@@ -131,8 +130,6 @@ class _Call:
         connection = self._connection
         assert connection is not None
         try:
-            if self._unsent:
-                self._caller.epoll.modify(connection, self._send(connection))
             response = self._session.receive(connection.recv(RECEIVE_SIZE))
         except BlockingIOError:
             return
@@ -203,20 +200,12 @@ class _Call:
         self._connection = connection
         self._caller.exchanges[connection.fileno()] = self
         self._session = ClientSession(self._request)  # only now: the service accepts the connection meanwhile
-        self._unsent = memoryview(self._session.data_to_send)
         try:
-            self._caller.epoll.register(connection, self._send(connection))
+            # A request has at most 1.7 KB, which the empty buffer of a new socket takes.
+            connection.send(self._session.data_to_send)
+            self._caller.epoll.register(connection, select.EPOLLIN)
         except OSError as error:
             self._throw(closed_error(self._caller.path, self._request.kind.call, error))
-
-    def _send(self, connection: socket.SocketType) -> int:
-        """Send what the kernel takes; return the events to wait for."""
-        try:
-            while self._unsent:
-                self._unsent = self._unsent[connection.send(self._unsent) :]
-        except BlockingIOError:
-            return select.EPOLLIN | select.EPOLLOUT
-        return select.EPOLLIN
 
 
 def _raise(error: BaseException) -> NoReturn:
