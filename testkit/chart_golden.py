@@ -181,7 +181,6 @@ NOTES = ("simulated", "hardware-plugin-only", "hardware-collateral", "beside-har
 
 
 def files(program):
-    """Name and content of every checked-in file."""
     yield from ((f"{name}.yaml", render(program, values)) for name, values in SETS.items())
     yield from ((f"{name}.txt", notes(program, SETS[name])) for name in NOTES)
 
@@ -194,7 +193,6 @@ def call_helm(program, *arguments, stdin=""):
 
 
 def run_helm(program, values, *arguments):
-    """Run helm with a value set."""
     chosen = [word for path in (values.file, "-") if path for word in ("--values", path)]
     return call_helm(program, *arguments, "--namespace", NAMESPACE, *chosen, stdin=values.input)
 
@@ -214,8 +212,6 @@ def notes(program, values):
 
 
 class _Loader(yaml.CSafeLoader):
-    """Refuses a key that stands twice."""
-
     def construct_mapping(self, node, deep=False):
         keys = [key.value for key, _ in node.value]
         assert len(set(keys)) == len(keys), f"{sorted(keys)} has a key twice"
@@ -237,7 +233,6 @@ def golden(name):
 
 
 def main():
-    """Write all files, and remove others."""
     FOLDER.mkdir(exist_ok=True)
     made = dict(files(find_helm()))
     for path in FOLDER.iterdir():

@@ -1,5 +1,3 @@
-"""A cluster to look things up in: as much of an API server as helm asks for when it renders the chart."""
-
 import json
 from http.server import BaseHTTPRequestHandler
 

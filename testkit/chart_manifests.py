@@ -1,5 +1,3 @@
-"""Names in the chart, and ways to what is inside of its manifests."""
-
 PLUGIN = "confcom-device-plugin"
 HELPER = "confcom-quote-helper"
 CONTROLLER = "confcom-controller"

@@ -14,14 +14,12 @@ ROW = re.compile(r"  (ok|\.\.|!!)  (\S.*)")
 
 
 def error_of(done: Result) -> dict[str, Any]:
-    """Return the error that a command with `-o json` ended with."""
     error: dict[str, Any] = json.loads(done.stdout)["error"]
     assert error["exit_code"] == done.exit_code
     return error
 
 
 def commands_in(text: str) -> list[str]:
-    """Return the commands of `confcom` that a remedy names, in their order."""
     return re.findall(r"`(confcom [^`]+)`", text)
 
 
@@ -31,7 +29,6 @@ def findings_of(document: dict[str, Any]) -> dict[str, tuple[str, str]]:
 
 
 def finding_of(document: dict[str, Any], check: str) -> dict[str, str]:
-    """Return the only finding of this check."""
     (finding,) = [one for one in document["findings"] if one["check"] == check]
     return finding
 

@@ -6,7 +6,6 @@ from pathlib import Path
 
 
 def newest(pattern):
-    """None if there is none."""
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "confcom" / "tools"
     built = sorted(cache.glob(pattern), key=lambda path: path.stat().st_mtime)
     return str(built[-1]) if built else shutil.which(pattern.rpartition("/")[2])
@@ -17,5 +16,4 @@ def find_kubectl():
 
 
 def find_helm():
-    """None if there is none."""
     return newest(f"helm-{'[0-9a-f]' * 16}/helm")

@@ -22,8 +22,6 @@ KEPT = ("PYTHONPATH", "LANG")
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """One call, and what stands around it."""
-
     arguments: tuple
     stdin: bytes = b""
     closed: tuple[int, ...] = ()

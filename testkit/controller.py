@@ -192,7 +192,6 @@ class ApiServer:
         return 200, {"metadata": metadata, "items": found[first : first + limit]}
 
     def _patch(self, name, body):
-        """Change a node's amounts, as the controller does."""
         there = self.objects["nodes"].get(name)
         version = body.get("metadata", {}).get("resourceVersion")
         if there is None or (version and version != there["metadata"]["resourceVersion"]):
@@ -209,6 +208,5 @@ class ApiServer:
 
 
 def http(status, thing):
-    """A whole answer of HTTP."""
     body = thing if isinstance(thing, bytes) else json.dumps(thing).encode()
     return f"HTTP/1.1 {status} because\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body

@@ -1,5 +1,3 @@
-"""Dockerfiles taken apart."""
-
 import re
 from dataclasses import dataclass
 from string import Template

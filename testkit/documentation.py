@@ -1,5 +1,3 @@
-"""The documentation as its readers use it: pages, and the commands that they type."""
-
 import re
 import shlex
 from dataclasses import dataclass

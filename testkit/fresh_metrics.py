@@ -1,5 +1,3 @@
-"""Metrics as they are now: a daemon gives everybody one rendering for a while."""
-
 import asyncio
 import time
 
@@ -18,7 +16,6 @@ class FreshPage:
         time.sleep(max(0.0, self._due - time.monotonic()))
 
     async def wait_async(self) -> None:
-        """`wait`, for tests that run an event loop."""
         await asyncio.sleep(max(0.0, self._due - time.monotonic()))
 
     def received(self) -> None:

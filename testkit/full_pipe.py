@@ -18,7 +18,6 @@ def fill(writer: int) -> None:
 
 
 def full_pipe() -> tuple[int, int]:
-    """A full pipe's ends: where it is read, where it is written."""
     reader, writer = os.pipe()
     fill(writer)
     return reader, writer

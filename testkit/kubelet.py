@@ -83,8 +83,6 @@ class History(Changes):
 
 
 class Kubelet(DeviceManager):
-    """A device manager that notes what plugins do, and can misbehave."""
-
     def __init__(self, directory, new_registry=PluginRegistry):
         self.ledger = DeviceLedger()
         self.history = History(self.ledger)
@@ -168,7 +166,6 @@ class Kubelet(DeviceManager):
         await client.close()
 
     async def until(self, predicate):
-        """Wait until a predicate holds."""
         async with asyncio.timeout(PATIENCE_SECONDS):
             await self.history.until(predicate)
 

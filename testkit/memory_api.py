@@ -1,5 +1,3 @@
-"""A Kubernetes API server in memory, as the transport of `confcom.addon.cluster.Api`."""
-
 import copy
 import json
 import re
@@ -85,7 +83,6 @@ class MemoryApi(httpx2.BaseTransport):
         self._refusals.append((predicate, _RefusalError(status, message, plain=plain)))
 
     def accept(self):
-        """End all refusals."""
         self._refusals.clear()
 
     def handle_request(self, request):
@@ -108,7 +105,6 @@ class MemoryApi(httpx2.BaseTransport):
             return httpx2.Response(code, content=json.dumps(answer), headers=headers, request=request)
 
     def _answer(self, request, options):
-        """The status and the body: text or an object."""
         if request.url.path == "/version":
             return 200, {"gitVersion": self.version}
         if not (found := _PATH.fullmatch(request.url.path)):
@@ -257,7 +253,6 @@ def _metadata_only(thing):
 
 
 def _pairs(selector):
-    """The parts `KEY=VALUE` of a selector."""
     return dict(one.split("=") for one in selector.split(",") if one)
 
 

@@ -1,5 +1,3 @@
-"""A cluster in memory with helm, kubelets and a clock, as the operations and commands of the add-on use it."""
-
 import contextlib
 import copy
 from datetime import UTC, datetime, timedelta
@@ -115,7 +113,6 @@ class MemoryCluster:
         return CliRunner().invoke(cli, list(map(str, arguments)), obj=machine, catch_exceptions=False, **more)
 
     def names(self):
-        """Kind and name of all objects."""
         return {(one["kind"], one["metadata"]["name"]) for one in self.api.objects}
 
     def roll_slowly(self, broken=()):
@@ -128,6 +125,5 @@ class MemoryCluster:
         return copy.deepcopy((objects, self.helm.revisions))
 
     def helm_changes(self):
-        """The changes that helm was told to make."""
         changes = {"upgrade", "rollback", "uninstall"}
         return [one[1] for one in self.helm.calls if one[1] in changes and "--dry-run=server" not in one]

@@ -103,7 +103,6 @@ class MemoryHelm:
         return self.revisions[-1]
 
     def _content(self, flags, stdin):
-        """The values and the manifests of an upgrade."""
         values = json.loads(stdin or b"{}")
         for path in (value for flag, value in flags if flag == "--values" and value != "-"):
             values = _merged(values, yaml.safe_load(Path(path.strip('"')).read_text()) or {})

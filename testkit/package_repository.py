@@ -40,7 +40,6 @@ def _provider_library(folder, name):
 
 
 def make_repository(folder, contents):
-    """Make it, and return its public key."""
     index = "".join(_package(folder, name, depends, files) for name, (depends, files) in contents.items()).encode()
     release = folder / "dists" / SUITE
     (release / "main" / "binary-amd64").mkdir(parents=True)

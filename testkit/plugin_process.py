@@ -80,19 +80,15 @@ class PluginProcess:
         return {"resources": []} if answer is None else json.loads(answer[1])
 
     async def resources(self):
-        """Its inventory's resources by name."""
         return {one["name"]: one for one in (await self.inventory())["resources"]}
 
     async def until_inventory(self, holds):
-        """Wait until this holds for its inventory."""
         await self._until(self.inventory, holds)
 
     async def until(self, holds):
-        """Wait until this holds for its resources, of which there are some."""
         await self.until_inventory(lambda found: found["resources"] and holds(found["resources"]))
 
     async def until_code(self, code):
-        """Wait until this is the code of every resource's problem."""
         await self.until(lambda all_: all(one["code"] == code for one in all_))
 
     async def until_registered(self, times=1):
@@ -100,7 +96,6 @@ class PluginProcess:
         await self.until(lambda all_: all(one["registered"] and one["registrations"] >= times for one in all_))
 
     async def ready(self):
-        """Wait until it says that it is ready."""
         await self._until(lambda: self.get("/readyz"), lambda answer: answer is not None and answer[0] == 200)
 
     async def _until(self, look, holds):

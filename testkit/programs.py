@@ -1,5 +1,3 @@
-"""Python programs as processes of their own, whose output is text."""
-
 import subprocess
 import sys
 

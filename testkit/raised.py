@@ -30,7 +30,6 @@ def raises(
 
 
 def require_style(error: ConfcomError, *parts: str) -> None:
-    """Require that an error says what happened, and these parts; none ends with a full stop."""
     for part in ("what", *parts):
         assert getattr(error, part)
         assert not getattr(error, part).endswith(".")

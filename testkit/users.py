@@ -1,5 +1,3 @@
-"""Other users of the machine, whom only root can become."""
-
 import contextlib
 import os
 

@@ -1,5 +1,3 @@
-"""Waiting for what nothing tells of."""
-
 import asyncio
 
 

@@ -1,5 +1,3 @@
-"""The controllers and kubelets of a working cluster, for the daemons in a `MemoryApi`."""
-
 import hashlib
 import json
 
@@ -46,7 +44,6 @@ def settle(api, broken=()):
 
 
 def _roll(api, workload, nodes, broken):
-    """Replace the Pods of a workload by ones of its template."""
     metadata, template = workload["metadata"], workload["spec"]["template"]
     workload["status"]["observedGeneration"] = metadata.get("generation", 1)
     owner = {"kind": workload["kind"], "name": metadata["name"], "controller": True}

@@ -1,1 +1,0 @@
-"""Hosts as fixtures: exactly these files, devices and CPUID leaves."""

@@ -1,5 +1,3 @@
-"""A host that consists of what a test says, and of nothing else."""
-
 from dataclasses import dataclass, field
 
 from confcom.device_plugin.discovery.host import FileStatus

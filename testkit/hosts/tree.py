@@ -8,8 +8,6 @@ from confcom.sgx.epc_from_cpuid import MIB
 
 
 class HostTree:
-    """A directory that a plugin takes for the host's root."""
-
     def __init__(self, root):
         self.root = root
         self.driver = root / "sys/class/misc/sgx_enclave"

@@ -1,5 +1,3 @@
-"""What the suite needs of a kubelet, whichever it is."""
-
 import asyncio
 import dataclasses
 import json
@@ -13,8 +11,6 @@ from confcom.kubelet_api.services import KUBELET_SOCKET_NAME
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class PodSeen:
-    """A pod's status, as the API tells it."""
-
     phase: str
     reason: str
     message: str
@@ -43,7 +39,6 @@ class Bench:
         return f"example.com/{self.unique}"
 
     def recorded(self) -> tuple[int | None, list[str] | None]:
-        """Devices of the case's resource in the checkpoint: how many are registered, and the IDs of held ones."""
         found = decode_checkpoint((self.kubelet.directory / CHECKPOINT_NAME).read_bytes())
         held = found.held.get(self.resource)
         return found.registered.get(self.resource), None if held is None else sorted(held)
@@ -58,7 +53,6 @@ class Bench:
         return made
 
     async def registers(self, plugin) -> None:
-        """Register a plugin, and wait until its list counts."""
         await plugin.register()
         await self.counted(len(plugin.ids), len(plugin.ids))
 
@@ -69,7 +63,6 @@ class Bench:
         await self.registers(plugin)
 
     async def counted(self, capacity: int | None, allocatable: int | None) -> None:
-        """Wait until the node has these counts of the case's resource."""
         await self.until(lambda: self.kubelet.counts(self.resource), (capacity, allocatable))
 
     def says(self, message: str, wanted: str) -> None:
@@ -84,7 +77,6 @@ class Bench:
             await asyncio.sleep(self.kubelet.report_seconds / 10)
 
     async def until(self, look: Callable[[], Awaitable[Any]], wanted: Any, patience: float | None = None) -> Any:
-        """Look until what is seen is the wanted value, or the wanted predicate holds."""
         patience = patience or self.kubelet.patience
         started = time.monotonic()
         while True:
@@ -95,7 +87,6 @@ class Bench:
             await asyncio.sleep(self.kubelet.patience / 400)
 
     async def run(self, name: str, script: str = "true", count: int = 1, **spec: Any) -> str:
-        """Create a pod of one container that asks for devices; returns its name."""
         return await self.run_several(name, {"main": (script, count)}, **spec)
 
     async def run_several(self, name: str, containers: Mapping[str, tuple[str, int]], **spec: Any) -> str:
@@ -126,11 +117,9 @@ class Bench:
         return pod
 
     async def phase(self, pod: str, *phases: str) -> PodSeen:
-        """Wait for a pod to be in one of these phases."""
         return await self.until(lambda: self.kubelet.pod(pod), lambda seen: seen.phase in phases)
 
     async def ended(self, pod: str) -> PodSeen:
-        """Wait for a pod's end."""
         return await self.phase(pod, "Succeeded", "Failed")
 
     async def restart(self) -> None:
@@ -151,6 +140,5 @@ class Bench:
         return status.st_ino, status.st_ctime_ns
 
     async def clean(self) -> None:
-        """Remove every pod of the case."""
         for pod in self._pods:
             await self.kubelet.delete(pod)

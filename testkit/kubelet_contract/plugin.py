@@ -1,5 +1,3 @@
-"""A device plugin over real gRPC, whose lists and answers a test sets from outside."""
-
 import asyncio
 from pathlib import Path
 

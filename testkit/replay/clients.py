@@ -273,8 +273,6 @@ def value(written: Any, known: Mapping[str, Any]) -> Any:
 
 
 def encode(calls: Mapping[int | str, Any], known: Mapping[str, Any] = MappingProxyType({"key": KEY})) -> bytes:
-    """A request's body: for each call its fields in the order in which they are written, or its content in hex."""
-
     def content(fields: Any) -> bytes:
         if isinstance(fields, str):
             return bytes.fromhex(fields)

@@ -23,7 +23,6 @@ Ask = Callable[[bytes], bytes]
 
 
 def values(ask: Ask) -> dict[str, Any]:
-    """The values that rows name, for one service."""
     target = nested_fields(ask(encode({15: {"1": "$key", "3": 1, "4": 32}})))[15][2]
     report = ENCLAVE.create_report(TargetInfo.parse(target), bytes(range(64))).encode()
     size = nested_fields(ask(encode({16: {"1": "$key"}})))[16][2]

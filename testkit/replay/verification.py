@@ -1,5 +1,3 @@
-"""Whether a replayed client's quote verifies, by the project's own verifier against the helper's platform."""
-
 from __future__ import annotations
 
 from datetime import UTC, datetime

@@ -235,7 +235,6 @@ class FakeKubectl:
 
     @property
     def proxy(self):
-        """The process and the socket of the last proxy."""
         process, path = json.loads((self.folder / "proxy").read_text())
         return process, Path(path)
 
@@ -337,7 +336,6 @@ with open_cluster(Login()) as cluster:
 
 @pytest.fixture
 def child(kubectl):
-    """A process that has logged in."""
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
     with subprocess.Popen([sys.executable, "-c", CHILD], start_new_session=True, **pipes) as process:
         assert process.stdout.readline() == "open\n"

@@ -1,5 +1,3 @@
-"""The state of a daemon's Pod, and the reason that is shown: of several sources, the most specific one."""
-
 import json
 import logging
 

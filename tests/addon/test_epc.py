@@ -1,5 +1,3 @@
-"""A node's EPC against its plugin's offer, the table of workloads, and untrusted events about refused Pods."""
-
 import json
 
 import pytest

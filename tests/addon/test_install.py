@@ -1,5 +1,3 @@
-"""Which revision a rollback chooses."""
-
 import pytest
 
 from confcom.addon.change_lease import ChangeRefusedError

@@ -79,14 +79,12 @@ def test_a_patch_tests_each_key_before_it_removes_it(found, value):
 
 
 def cleaned(cluster):
-    """Run to the end; return the seconds that it took."""
     add_on = cluster.add_on()
     clean_nodes(add_on.cluster.api, add_on.reporter, add_on.clock, add_on.sleep, add_on.clock())
     return cluster.time
 
 
 def left(cluster):
-    """By node, the add-on's keys in the status."""
     parts = ("capacity", "allocatable")
     nodes = cluster.api.find("Node")
     keys = {one["metadata"]["name"]: {key for part in parts for key in one["status"][part]} for one in nodes}

@@ -29,7 +29,6 @@ SECRET |= {"data": {"seed": SEED}}
 
 
 def gathered(api, manifests=(PLUGIN, HELPER), request=REQUEST, *, stored=(), failing=None, version="v4.3.1"):
-    """Read a cluster with a release that renders these manifests, and has been installed with these values if any."""
     helm = MemoryHelm(api, manifests, version=version)
     release = Helm(cluster_of(api), helm)
     if stored:

@@ -1,5 +1,3 @@
-"""The facts that are read, what is kept of them, and what happens where the user may not read them."""
-
 import json
 import subprocess
 from datetime import UTC, datetime, timedelta
@@ -38,7 +36,6 @@ def read(memory, *, revisions=(REVISION,), manifests=()):
 
 
 def simulated(*names):
-    """The add-on on these nodes, whose quote helpers mount the root's Secret."""
     objects = make.installed(*names)
     volumes = [{"name": "simulated-root", "secret": {"secretName": "root"}}]
     for one in objects:

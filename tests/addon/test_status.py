@@ -1,5 +1,3 @@
-"""Problems, notes and steps by a snapshot: each cause once, with its code, at its node."""
-
 import pytest
 
 from confcom.addon.daemon_pods import daemon_pod, warnings_in

@@ -48,7 +48,6 @@ MINIMAL = {
 
 
 def field(number, content=b""):
-    """A length-delimited field, written by hand."""
     return wire.data(number, content)
 
 

@@ -41,8 +41,6 @@ def template(helm):
 
 @pytest.fixture(scope="session")
 def render(template):
-    """The manifests, by kind and name."""
-
     def run(*settings, **options):
         done = template(*settings, **options)
         assert done.returncode == 0, done.stderr

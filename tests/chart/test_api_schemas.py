@@ -1,5 +1,3 @@
-"""Every manifest of the chart and of the pages against what the API servers of four Kubernetes versions take."""
-
 import json
 from pathlib import Path
 

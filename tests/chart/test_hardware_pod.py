@@ -1,5 +1,3 @@
-"""The Pod of hardware nodes: it fits the image that it is for, and the page that explains it shows the whole of it."""
-
 import json
 import re
 import textwrap
@@ -60,7 +58,6 @@ PAGE = "docs/explanation/hardware-pod.md"
 
 
 def shown_pod():
-    """The Pod of all its parts."""
     pod = {}
     for block in blocks(PAGE, "yaml"):
         for key, value in yaml.safe_load(block).items():

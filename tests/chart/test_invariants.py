@@ -25,7 +25,7 @@ from confcom.quote_helper.settings import DEFAULT_AESMD_SOCKET, ProviderKind
 from confcom.quote_helper.settings import parse_settings as helper_settings
 from confcom.quote_provider.state_directory import ROOT_FOLDER
 from confcom.simulation.root_seed import CHECK, CREATED, SEED
-from testkit.chart_golden import CHART, NAMESPACE, ROOT, SETS, golden
+from testkit.chart_golden import CHART, ROOT, SETS, golden
 from testkit.chart_manifests import (
     CONTROLLER,
     HELPER,
@@ -47,7 +47,6 @@ LONGEST_MESSAGE = 5 * 1024
 """Bytes of an admission policy's message; the API server replaces a longer one, or one with a line break."""
 NEW_FUNCTIONS = ("flatten", "lists.range", "distinct", "sort", "first", "last")
 """Of CEL, since Kubernetes 1.34: an older API server refuses a policy with one, and the installation with it."""
-CLUSTER_WIDE = ("ClusterRole", "ClusterRoleBinding", "AdmissionPolicy", "AdmissionPolicyBinding")
 
 
 @pytest.fixture(params=SETS)
@@ -75,17 +74,6 @@ def test_versions_are_one():
     version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
     chart = yaml.safe_load((CHART / "Chart.yaml").read_text())
     assert (chart["version"], chart["appVersion"]) == (version, version)
-
-
-def test_objects_are_in_the_releases_namespace(manifests):
-    elsewhere = {
-        (kind, name): one["metadata"].get("namespace")
-        for (kind, name), one in manifests.items()
-        if not kind.endswith(CLUSTER_WIDE) and one["metadata"].get("namespace") != NAMESPACE
-    }
-    events = {(kind, f"{CONTROLLER}-events"): "default" for kind in ("Role", "RoleBinding")}
-    assert elsewhere == (events if ("Deployment", CONTROLLER) in manifests else {})
-    assert not any(kind == "Secret" for kind, _ in manifests)
 
 
 # Confinement.
@@ -152,14 +140,6 @@ def test_only_the_job_and_the_controller_have_a_token(manifests):
 
 
 # Selection.
-
-
-def test_no_workload_takes_anothers_pods(manifests):
-    workloads = [one for (kind, _), one in manifests.items() if kind in {"DaemonSet", "Deployment"}]
-    for one in workloads:
-        chosen = one["spec"]["selector"]["matchLabels"].items()
-        takes = [other for other in workloads if chosen <= other["spec"]["template"]["metadata"]["labels"].items()]
-        assert takes == [one]
 
 
 def test_the_add_on_knows_each_daemon_set_and_its_platform(manifests):

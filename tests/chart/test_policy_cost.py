@@ -65,7 +65,6 @@ class Walks:
         return done | found, at
 
     def _operand(self, tokens, at, loops):
-        """The sources of a value, and its last field."""
         kind, word = tokens[at]
         field, found = "", set()
         if word in OPENING:

@@ -1,5 +1,3 @@
-"""The label selectors that the chart makes of its values, and conditions that it refuses."""
-
 import json
 
 import pytest
@@ -10,7 +8,6 @@ ON = ("admission.mutate=on", "quoteHelper.enabled=false")
 
 
 def chosen(**values):
-    """Arguments of helm for values of the chart."""
     return [word for key, value in values.items() for word in ("--set-json", f"{key}={json.dumps(value)}")]
 
 

@@ -18,19 +18,16 @@ class Confcom:
         return self._cluster.run(*arguments, *named, **more)
 
     def ok(self, *arguments, **more):
-        """Expect success."""
         done = self(*arguments, **more)
         assert done.exit_code == ExitCode.OK, done.output
         return done
 
     def document(self, *arguments, exit_code=ExitCode.OK, **more):
-        """The output with `-o json`."""
         done = self(*arguments, "-o", "json", **more)
         assert done.exit_code == exit_code, done.output
         return json.loads(done.stdout)
 
     def error(self, exit_code, code, *arguments, **more):
-        """Expect this error, and return it."""
         error = self.document(*arguments, exit_code=exit_code, **more)["error"]
         assert (error["exit_code"], error["code"]) == (exit_code, code)
         return error

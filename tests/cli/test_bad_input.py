@@ -85,7 +85,6 @@ FILES = {
 
 
 def of_commands():
-    """Mistakes that every command can be given."""
     found = {
         "no command": Case(()),
         "unknown command": Case((b"bogus" + ESCAPES,)),

@@ -1,5 +1,3 @@
-"""What the command does when its words cannot leave it, as a process with real streams."""
-
 import errno
 import os
 from pathlib import Path

@@ -37,8 +37,6 @@ def test_which_terminals_are_plain(environ, plain):
 
 @pytest.fixture
 def shown(tmp_path):
-    """What a program writes to a terminal."""
-
     def call(arguments, environ):
         ours, theirs = pty.openpty()
         kept = {"PYTHONPATH": os.environ["PYTHONPATH"]} if "PYTHONPATH" in os.environ else {}

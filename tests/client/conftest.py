@@ -1,5 +1,3 @@
-"""Services on a real unix socket, and both clients behind one interface."""
-
 import asyncio
 import contextlib
 import datetime as dt
@@ -58,7 +56,6 @@ class Listener:
 
 @pytest.fixture
 def listen(socket_path):
-    """Start a listener at `socket_path` with handlers: functions of a connected socket."""
     listeners = []
 
     def start(*handlers):
@@ -72,7 +69,6 @@ def listen(socket_path):
 
 @pytest.fixture
 def aesmd(socket_path, tmp_path):
-    """A service that answers, or fails as it is told."""
     stub = StubAesmd(socket_path, SimulatedQuoteProvider.open_or_create(tmp_path / "platform")).start()
     yield stub
     stub.hang.set()

@@ -34,8 +34,6 @@ def environ(socket_path):
 
 @pytest.fixture
 def work(environ):
-    """Run once in this process; the lines that it says."""
-
     def call(*argv, hold=None, **changes):
         lines = []
         merged = {name: value for name, value in {**environ, **changes}.items() if value is not None}

@@ -1,5 +1,3 @@
-"""A demo in this process whose parts can be replaced, demos as processes, device plugins, and a node."""
-
 import asyncio
 import contextlib
 import os
@@ -24,7 +22,6 @@ TOOLS = find_tools(os.environ["PATH"])
 
 @pytest.fixture
 async def plugins():
-    """Make plugins; all are stopped at the end."""
     made = []
 
     async def make(directory, **settings):
@@ -104,8 +101,6 @@ def play(monkeypatch):
 
 @pytest.fixture
 def script(tmp_path):
-    """Writes a Python program and gives the argv that starts it."""
-
     def write(text, name="program"):
         path = tmp_path / f"{name}.py"
         path.write_text(text)

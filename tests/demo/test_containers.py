@@ -1,5 +1,3 @@
-"""Containers in each mode that this machine allows: what they see, what they get, and how they end."""
-
 import asyncio
 import dataclasses
 from pathlib import Path
@@ -47,7 +45,6 @@ def sh(text, **fields):
 
 
 async def run(node, job):
-    """Run a Job to its end; returns its pod."""
     pod = node.submit(job)
     async with asyncio.timeout(20):
         await node.changes.until(lambda: pod.ended)

@@ -32,7 +32,6 @@ VERIFY_CODES = (0, 3, 4, 4, 3, 3)
 
 
 def until(there, process=None, seconds=30):
-    """Wait until something is there, and return it."""
     deadline = time.monotonic() + seconds
     while not (found := there()):
         assert process is None or process.poll() is None, process.communicate()
@@ -46,7 +45,6 @@ def reach(process, folder, step):
 
 
 def kept(process, last="}\n"):
-    """What a demo that stays up has printed."""
     lines = []
     for line in process.stdout:
         lines.append(line)

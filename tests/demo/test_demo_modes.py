@@ -1,5 +1,3 @@
-"""The demo in the three modes, where this machine allows them; what was left out is printed."""
-
 from pathlib import Path
 
 import pytest

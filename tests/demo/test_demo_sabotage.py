@@ -1,5 +1,3 @@
-"""Whatever is broken, the demo ends at the step that broke, and says so."""
-
 import os
 import signal
 import sys

@@ -14,7 +14,6 @@ GENERIC = {"ConfcomError", "MalformedError", "SettingsError", "UnavailableError"
 
 @pytest.fixture(scope="module")
 def calls():
-    """All calls of the source, each with its file."""
     files = {path.relative_to(SOURCE): ast.parse(path.read_text()) for path in sorted(SOURCE.rglob("*.py"))}
     return [(file, node) for file, tree in files.items() for node in ast.walk(tree) if isinstance(node, ast.Call)]
 

@@ -1,5 +1,3 @@
-"""The fuzzer finds nothing in the product."""
-
 import pytest
 
 from fuzz.inputs import Ending, Input

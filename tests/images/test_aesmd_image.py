@@ -20,7 +20,6 @@ USER = "10001:10001"
 
 @pytest.fixture
 def aesmd():
-    """The stages of the image with Intel's aesmd, by name."""
     return stages_of(IMAGES / "aesmd" / "Dockerfile")
 
 

@@ -22,7 +22,6 @@ USERS = {
 
 @pytest.fixture
 def stages():
-    """The stages of confcom's own images, by name."""
     return stages_of(ROOT / OURS)
 
 

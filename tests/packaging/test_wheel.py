@@ -1,5 +1,3 @@
-"""The wheel alone, in an empty environment, away from the checkout, tells the whole story."""
-
 import configparser
 import json
 import os

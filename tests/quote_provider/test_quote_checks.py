@@ -112,7 +112,6 @@ def platform(tmp_path):
 
 @pytest.fixture
 def quote(platform):
-    """Makes a quote, and returns it with its report body."""
     enclave = SimulatedEnclave.from_name("application")
 
     def make(number):

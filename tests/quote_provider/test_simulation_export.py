@@ -107,7 +107,6 @@ def test_commands_create_show_and_export(tmp_path, run):
 
 
 def arguments(command, directory):
-    """A command about the directory's platform, which exports into the directory's `out`."""
     state = directory / "state"
     options = {"create": [state], "show": ["--state-dir", state], "export": ["--state-dir", state, directory / "out"]}
     return [command, *options[command]]

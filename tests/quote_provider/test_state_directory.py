@@ -19,13 +19,11 @@ def names(directory):
 
 
 def contents(state):
-    """The values, by name."""
     return {path.name: path.read_bytes() for path in (state / ROOT_FOLDER).iterdir()}
 
 
 @pytest.fixture
 def state(tmp_path, clock):
-    """A directory with a platform."""
     open_or_create_platform(tmp_path / "state", clock=clock)
     return tmp_path / "state"
 

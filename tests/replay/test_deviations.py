@@ -5,7 +5,6 @@
 
 import contextlib
 import re
-import signal
 import socket
 import stat
 from pathlib import Path
@@ -28,9 +27,6 @@ FRAME = wire.frame(NUM)
 NUM_ANSWER = bytes.fromhex("07000000 aa0104 0800 1001")
 INIT, SIZE = encode({15: {"1": "$key", "3": 1, "4": 32}}), encode({16: {"1": "$key"}})
 
-
-ALONE = {"limits": {"accept_drain_seconds": 0}}
-"""A stop waits for no other helper."""
 MEMORY, UPDATE = "quote_helper/transport/test_client_memory.py::", "quote_helper/takeover/test_handover.py::"
 ELSEWHERE = {
     "busy": f"{MEMORY}test_too_many_waiting_requests_of_one_peer_are_busy",
@@ -40,6 +36,7 @@ ELSEWHERE = {
     "malformed-log": "quote_helper/telemetry/test_quote_log.py::test_malformed_input_is_one_line_per_peer_and_minute",
     "quote-buffer-cap": "aesm/test_aesm_request_checks.py::test_a_quote_is_refused_for_its_sizes_after_its_key",
     "request-cap": "aesm/test_aesm_session.py::test_what_is_no_request_is_a_violation_and_ends_the_session",
+    "sighup": "daemon/test_supervision.py::test_a_signal_is_an_orderly_stop",
     "unread-answers": f"{MEMORY}test_unread_answers_are_bounded_and_others_get_theirs",
     "update-without-gap": f"{UPDATE}test_three_overlapping_updates_under_load_lose_nothing",
 }
@@ -167,9 +164,3 @@ def test_abstract_name(helper):
 
 def test_socket_mode(helper):
     assert stat.S_IMODE(helper.socket.stat().st_mode) == 0o666
-
-
-def test_sighup():
-    with running_helper("--handover-seconds=0", alterations=ALONE) as helper:
-        assert helper.stop(signal.SIGHUP) == 0
-        assert not helper.socket.exists()

@@ -26,7 +26,6 @@ def now():
 
 @pytest.fixture(scope="session", params=list(PckCaType), ids=lambda ca_type: ca_type.value)
 def any_platform(request, seed, now):
-    """A platform of each kind of PCK CA."""
     return SimulatedPlatform.create(seed, now, ca_type=request.param)
 
 

@@ -1,5 +1,3 @@
-"""Real verifiers, told to trust the simulated root, accept its quotes; told to trust Intel's, they do not."""
-
 from datetime import timedelta
 
 import pytest

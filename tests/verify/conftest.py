@@ -13,7 +13,6 @@ def lab():
 
 @pytest.fixture(scope="session")
 def evidence(lab):
-    """Untouched, and accepted by every verifier."""
     return lab.evidence()
 
 

@@ -1,5 +1,3 @@
-"""`confcom enable`, `update`, `rollback`, `disable` and `status` as a user runs them, on a cluster in memory."""
-
 import base64
 import json
 import os

@@ -1,5 +1,3 @@
-"""Shell completion as the shell asks for it: the whole command line in variables, the answer line by line."""
-
 import re
 import subprocess
 import sys

@@ -1,5 +1,3 @@
-"""`confcom disable` on a cluster in memory, whose kubelets keep resources for five minutes as real ones do."""
-
 import pytest
 
 from confcom.addon.chart_objects import OURS

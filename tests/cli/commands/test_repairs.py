@@ -1,5 +1,3 @@
-"""`confcom enable` on a cluster in memory where somebody has changed or removed a part of the add-on."""
-
 import pytest
 
 from confcom.addon.simulated_root import DEFAULT_SECRET

@@ -61,7 +61,6 @@ class Setting:
             self.server.put("pods", one, told=False)
 
     async def apply(self):
-        """Apply until there is nothing more to do at this time."""
         lanes = ((self.applier._quick, limits.QUICK_SECONDS), (self.applier._slow, limits.SLOW_SECONDS))
         while self.state.changed or self.applier._queued:
             await self.applier.apply()
@@ -77,7 +76,6 @@ class Setting:
 
     @property
     def amounts(self):
-        """What was written so far."""
         return [patch["status"]["capacity"][EPC] for patch in self.server.patches]
 
     @property

@@ -32,7 +32,6 @@ def clock():
 
 @pytest.fixture
 def state(clock):
-    """One node, without anything."""
     made = ClusterState(RULES, clock)
     made.set_node(node())
     made.changed.clear()

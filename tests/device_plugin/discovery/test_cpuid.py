@@ -1,5 +1,3 @@
-"""The real CPUID instruction, compared with what the kernel says of the same processor."""
-
 import platform
 import re
 import struct

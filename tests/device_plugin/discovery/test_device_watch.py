@@ -31,7 +31,6 @@ class Tried:
         self.caplog = caplog
 
     def events(self):
-        """What was logged since the last call."""
         records, self.caplog.records[:] = [record.event for record in self.caplog.records], []
         return records
 

@@ -1,5 +1,3 @@
-"""What instances tell from the sockets in the kubelet's directory, which here are sockets of this process."""
-
 import os
 import socket
 
@@ -22,8 +20,6 @@ WITHIN = 12.0
 
 
 class Other:
-    """Another instance's socket."""
-
     def __init__(self, directory, instance, *, number=0, resource=EPC, installation="confcom"):
         self.path = SocketNames(directory, installation, instance).path(resource, number)
         self._socket = socket.socket(socket.AF_UNIX)
