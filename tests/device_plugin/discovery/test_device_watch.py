@@ -92,7 +92,7 @@ def test_an_unloaded_driver_is_told_once_and_its_return_once(tried, host, watch)
     polls(watch, DEBOUNCE_POLLS - 1)
     assert there(watch) == set()
     assert tried.events() == []
-    polls(watch, 3)
+    polls(watch, 1)
     assert there(watch) == {"enclave", "provision"}
     assert tried.events() == ["device-back"] * 2
     assert (watch.availability[Device.ENCLAVE].code, watch.availability[Device.ENCLAVE].reason) == ("", "")
