@@ -4,9 +4,9 @@ from dataclasses import dataclass
 
 import pytest
 
-from testkit.chart_golden import NFD_LABEL, SIMULATED_LABEL
-from testkit.chart_lookups import ALLOWED, SYSTEM
+from testkit.chart_golden import NAMESPACE, NFD_LABEL, SIMULATED_LABEL
 from testkit.chart_manifests import PLUGIN
+from tests.chart.conftest import ALLOWED
 
 OWN_LABEL, FAKE_LABEL = "example.com/sgx", "example.com/fake"
 NOTHING = ""
@@ -36,7 +36,7 @@ HW_LABELLED = {"hw-1": ON_HARDWARE | TO_SIMULATE}
 ON_AKS = {"aks-1": {"node.kubernetes.io/instance-type": "Standard_DC4s_v3"}}
 
 LOSES, CHANGES, HARDWARE_TOO = "nodes-lose-daemons", "nodes-change-platform", "hardware-in-cluster"
-DELETE = f"kubectl -n {SYSTEM} delete daemonset {PLUGIN}"
+DELETE = f"kubectl -n {NAMESPACE} delete daemonset {PLUGIN}"
 SET_BESIDE = "--set simulated.besideHardware=true"
 ANY_LABEL = "kubectl label"
 

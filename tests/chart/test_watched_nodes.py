@@ -55,18 +55,14 @@ UNUSABLE = {
 }
 
 
-@pytest.mark.parametrize("name", UNUSABLE)
-def test_what_is_no_label_selector_is_refused(template, refused, name):
-    terms = [expression("a", "In", "b"), UNUSABLE[name]]
-    assert refused(template(*ON, more=chosen(nodeSelectorTerms=terms))) == "node-condition-unusable"
+VALUES = {name: {"nodeSelectorTerms": [expression("a", "In", "b"), one]} for name, one in UNUSABLE.items()} | {
+    "a label that no node has": {
+        "nodeSelector": {"feature.node.kubernetes.io/cpu-security.sgx.enabled": None, "a": "b,c"}
+    },
+    "a key that no node has": {"simulated.enabled": True, "simulated.nodeSelector": {"a;b": "c"}},
+}
 
 
-@pytest.mark.parametrize(
-    "values",
-    [
-        {"nodeSelector": {"feature.node.kubernetes.io/cpu-security.sgx.enabled": None, "a": "b,c"}},
-        {"simulated.enabled": True, "simulated.nodeSelector": {"a;b": "c"}},
-    ],
-)
-def test_labels_that_no_node_has_are_refused(template, refused, values):
+@pytest.mark.parametrize("values", VALUES.values(), ids=VALUES)
+def test_what_is_no_label_selector_is_refused(template, refused, values):
     assert refused(template(*ON, more=chosen(**values))) == "node-condition-unusable"

@@ -1,10 +1,114 @@
+import asyncio
+import json
+import os
 import signal
+import sys
 
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
 from confcom.device_plugin.resources import ENCLAVE_RESOURCE, EPC_RESOURCE, HELPER_RESOURCE, PROVISION_RESOURCE
-from testkit.kubelet import Kubelet
-from testkit.plugin_process import PluginProcess
+from testkit.fresh_metrics import FreshPage
+from testkit.helper_process import http_get
+from testkit.kubelet import PATIENCE_SECONDS, Kubelet
+
+LOOK_SECONDS = 0.01
+
+
+class PluginProcess:
+    """`python -m confcom.device_plugin`, with the socket of its probes, and its log unless its stderr was given."""
+
+    def __init__(self, process, probe, log):
+        self.process, self.probe, self.log = process, probe, log
+        self._page = FreshPage()
+
+    @classmethod
+    async def start(cls, directory, name, *arguments, stderr=None):
+        """Start one with a probe and a log in a directory, under a name; it is not waited for."""
+        probe, log = directory / f"{name}.probe", directory / f"{name}.log"
+        environ = {key: value for key, value in os.environ.items() if not key.startswith("CONFCOM_")}
+        with log.open("wb") as written:
+            process = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-m", "confcom.device_plugin"),
+                *("--probe-address", f"unix:{probe}", "--log-format", "json", *arguments),
+                stderr=written if stderr is None else stderr,
+                env=environ,
+            )
+        return cls(process, probe, log)
+
+    @property
+    def alive(self):
+        return self.process.returncode is None
+
+    async def get(self, path):
+        """Status and body, or None while nobody answers."""
+        try:
+            return await asyncio.to_thread(http_get, self.probe, path)
+        except (FileNotFoundError, ConnectionError):
+            return None
+
+    async def metrics(self, name):
+        """The samples of a metric as they are now; a second call waits for the next rendering."""
+        await self._page.wait_async()
+        status, body = await self.get("/metrics")
+        self._page.received()
+        assert status == 200
+        families = text_string_to_metric_families(body)
+        return [sample for family in families for sample in family.samples if sample.name == name]
+
+    async def metric(self, name, **labels):
+        """The sum of a metric's samples with these labels."""
+        return sum(one.value for one in await self.metrics(name) if labels.items() <= one.labels.items())
+
+    def lines(self, **members):
+        """The lines of its log that have these members, of which each is a JSON object; it is written in a thread."""
+        lines = [json.loads(line) for line in self.log.read_text().splitlines(keepends=True) if line.endswith("\n")]
+        return [line for line in lines if all(name in line and line[name] == value for name, value in members.items())]
+
+    async def logged(self, count=1, **members):
+        """Wait until so many lines have these members; returns them."""
+
+        async def look():
+            return self.lines(**members)
+
+        await self._until(look, lambda found: len(found) >= count)
+        return self.lines(**members)
+
+    async def inventory(self):
+        """Its inventory; one without resources while it does not answer."""
+        answer = await self.get("/inventory")
+        return {"resources": []} if answer is None else json.loads(answer[1])
+
+    async def resources(self):
+        return {one["name"]: one for one in (await self.inventory())["resources"]}
+
+    async def until_inventory(self, holds):
+        await self._until(self.inventory, holds)
+
+    async def until(self, holds):
+        await self.until_inventory(lambda found: found["resources"] and holds(found["resources"]))
+
+    async def until_code(self, code):
+        await self.until(lambda all_: all(one["code"] == code for one in all_))
+
+    async def until_registered(self, times=1):
+        """Wait until it is registered for every resource, and has been so often."""
+        await self.until(lambda all_: all(one["registered"] and one["registrations"] >= times for one in all_))
+
+    async def ready(self):
+        await self._until(lambda: self.get("/readyz"), lambda answer: answer is not None and answer[0] == 200)
+
+    async def _until(self, look, holds):
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            while not holds(await look()):  # noqa: ASYNC110 # a plugin does not tell when its state changes
+                await asyncio.sleep(LOOK_SECONDS)
+
+    async def end(self, number=signal.SIGKILL):
+        """Send a signal and wait for the end; returns the exit code."""
+        if self.alive:
+            self.process.send_signal(number)
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            return await self.process.wait()
 
 
 @pytest.fixture

@@ -1,8 +1,113 @@
+import stat
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from types import SimpleNamespace
+
 import pytest
 
+from confcom.device_plugin.discovery.host import FileStatus
+from confcom.errors import UnavailableError
+from confcom.hardware_report.report import Node, collect
+from confcom.hardware_report.system import NodeFiles
 from confcom.quote_provider.simulated import SimulatedQuoteProvider
-from testkit.hosts.sgx_node import SgxNode
+from confcom.sgx.epc_from_cpuid import MIB, CpuidRegisters
+from testkit.hosts.fake import ENCLAVE, PROVISION, SGX_PRV_GID, processor
+from testkit.hosts.tree import HostTree
 from testkit.stub_aesmd import StubAesmd
+
+NOW = datetime(2026, 11, 27, 3, 4, 5, tzinfo=UTC)
+EPC = (4096 * MIB, 2048 * MIB)
+NO_SGX = {(0, 0): CpuidRegisters(0x10, 0x68747541, 0x444D4163, 0x69746E65), (1, 0): CpuidRegisters(0xB00F21, 0, 0, 0)}
+NO_SGX[7, 0] = CpuidRegisters(0, 0, 0, 0)
+FILES = {
+    "proc/sys/kernel/osrelease": "6.8.0-45-generic\n",
+    "proc/cmdline": "BOOT_IMAGE=/vmlinuz root=UUID=0c1d password=hunter2 quiet\n",
+    "proc/cpuinfo": "processor\t: 0\nmicrocode\t: 0xd0003d1\nflags\t\t: fpu sgx sgx_lc\n\nprocessor\t: 1\n",
+    "etc/os-release": 'PRETTY_NAME="Ubuntu 24.04.1 LTS"\nID=ubuntu\nVERSION_ID="24.04"\nHOME_URL="https://x"\n',
+    "etc/group": "root:x:0:\nsgx:x:106:\nsgx_prv:x:107:aesmd\nbad\n",
+    "etc/aesmd.conf": "# proxy\naesm proxy = http://user:hunter2@proxy.corp:8080\nqpl log level = info\nx = hunter2\n",
+    "etc/sgx_default_qcnl.conf": """{
+  // "pccs_url": "https://comment",
+  "pccs_url": "https://user:hunter2@pccs.corp:8081/sgx/certification/v4/?token=hunter2",
+  "use_secure_cert": false, "retry_times": 6, /* and */ "pck_cache_expire_hours": 168.0,
+  "custom_request_options": {"get_cert": {"headers": {"subscription-key": "hunter2"}}}
+}""",
+    "etc/udev/rules.d/91-sgx-enclave.rules": "",
+    "sys/fs/cgroup/misc.capacity": "res 1\nsgx_epc 6442450944\n",
+    "var/lib/dpkg/status": "Package: bash\nStatus: install ok installed\nVersion: 5\n\n"
+    "Package: libsgx-urts\nStatus: install ok installed\nVersion: 2.25.100.3-noble1\nDescription: x\n Version: 9\n\n"
+    "Package: sgx-aesm-service\nStatus: deinstall ok config-files\nVersion: 1\n",
+    "opt/intel/sgx-aesm-service/aesm/aesm_service": "",
+    "usr/lib/x86_64-linux-gnu/libdcap_quoteprov.so.1": "",
+}
+
+
+def sgx_leaves(*sizes):
+    return processor(*sizes) | {
+        (1, 0): CpuidRegisters(0x606A6, 0x7F100800, 1 << 31, 0),
+        (7, 0): CpuidRegisters(0, 0x29C6FBF, 1 << 30, 0),
+        (0x12, 0): CpuidRegisters(0x3, 0x1, 0, 0x381F),
+        (0x12, 1): CpuidRegisters(0xF6, 0, 0xE7, 0),
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class TreeFiles(NodeFiles):
+    """A directory, with device nodes that nobody needs to be root to make: mode, user and group by path."""
+
+    nodes: dict = field(default_factory=dict)
+    leaves: dict | None = None
+
+    def stat(self, path):
+        if not path.startswith("/dev/"):
+            return NodeFiles.stat(self, path)
+        mode, uid, gid = self.nodes.get(path, (0, 0, 0))
+        return SimpleNamespace(st_mode=stat.S_IFCHR | mode, st_uid=uid, st_gid=gid) if mode else None
+
+    def status(self, path):
+        found = self.stat(path)
+        return found and FileStatus(stat.S_ISCHR(found.st_mode), found.st_mode & 0o777, found.st_uid, found.st_gid)
+
+    def cpuid(self, leaf, subleaf):
+        if self.leaves is None:
+            raise UnavailableError("CPUID cannot be read", error_code="not-x86-64")
+        return self.leaves[leaf, subleaf]
+
+
+class SgxNode(HostTree):
+    """A node with SGX, Intel's packages and aesmd, on which everything is as it should be."""
+
+    def __init__(self, root, socket):
+        super().__init__(root)
+        self.set_epc(*EPC)
+        self.driver.mkdir(parents=True)
+        for path, text in FILES.items():
+            self.write(path, text)
+        self.socket = socket
+        self.nodes = {ENCLAVE: (0o666, 0, 0), PROVISION: (0o660, 0, SGX_PRV_GID)}
+        self.leaves = sgx_leaves(*EPC)
+        self.rpm = None
+        self.call_seconds = 5.0
+        self._time = 0.0
+
+    def write(self, path, text):
+        at = self.root / path
+        at.parent.mkdir(parents=True, exist_ok=True)
+        at.write_text(text)
+
+    def remove(self, path):
+        (self.root / path).unlink()
+
+    def report(self):
+        files = TreeFiles(self.root, nodes=self.nodes, leaves=self.leaves)
+        return collect(Node(files, self.socket, self.rpm, lambda: NOW, self._clock, self.call_seconds))
+
+    def facts(self, section):
+        return self.report()["sections"][section]
+
+    def _clock(self):
+        self._time += 0.25
+        return self._time
 
 
 @pytest.fixture

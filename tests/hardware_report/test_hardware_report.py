@@ -6,9 +6,9 @@ import pytest
 from confcom.aesm.error_code import AesmErrorCode as Code
 from confcom.hardware_report.report import query_rpm, text_lines
 from confcom.sgx.epc_from_cpuid import MIB, CpuidRegisters
-from testkit.hosts.sgx_node import EPC, NO_SGX
 from testkit.hosts.tree import HostTree
 from testkit.stub_aesmd import IDS, INIT, NUM, QUOTE, SIZE
+from tests.hardware_report.conftest import EPC, NO_SGX
 
 QCNL = "etc/sgx_default_qcnl.conf"
 
@@ -274,7 +274,7 @@ def test_a_machine_with_nothing_has_a_report(node, tmp_path):
 def test_a_bug_costs_one_section(node):
     node.leaves = {}
     sections = node.report()["sections"]
-    assert sections["processor"]["failed"].startswith("KeyError in sgx_node.py:")
+    assert sections["processor"]["failed"].startswith("KeyError in conftest.py:")
     assert sections["kernel"]["kernel"] == "6.8.0-45-generic"
 
 
