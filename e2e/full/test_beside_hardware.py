@@ -2,7 +2,7 @@
 
 import pytest
 
-from e2e.add_on import EPC, RELEASE, ROOT, SIMULATED_LABEL, SYSTEM, names
+from e2e.add_on import EPC, RELEASE, ROOT, SIMULATED_LABEL, SYSTEM, create_root, names
 from e2e.cluster.addresses import NODE_NAME
 from e2e.confcom_command import refusals_of
 from e2e.images_workshop import CHART_REGISTRY
@@ -22,6 +22,7 @@ def upgrade(bare):
         return bare.run([*chart, *chosen, "--wait", "--timeout=90s"], check=check, timeout=150)
 
     bare.kubectl("create", "namespace", SYSTEM, check=False)
+    create_root(bare)
     yield with_setting
     bare.kubectl("label", "nodes", "--all", f"{SIMULATED_LABEL}-", f"{HARDWARE_LABEL}-")
 
