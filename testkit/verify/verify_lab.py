@@ -87,8 +87,6 @@ class Lab:
         quote, _ = quoting_enclave.quote(report, None)
         return Evidence(quote, platform.pki.root.certificate, platform.collateral(NOW))
 
-    # The quote
-
     def edit_signed(self, evidence, *, header=None, body=None):
         """Change header or report body, and sign again with the real attestation key."""
         quote = evidence.parsed
@@ -126,8 +124,6 @@ class Lab:
         pem = b"".join(ssl.DER_cert_to_PEM_cert(der).encode("ascii") for der in ders)
         data = CertificationData(CertificationDataType.PCK_CERT_CHAIN, pem)
         return self.edit_signature(evidence, certification=data)
-
-    # Certificates
 
     @property
     def chain(self):
@@ -170,8 +166,6 @@ class Lab:
         if adding is not None:
             builder = builder.add_extension(adding, critical)
         return builder.sign(signer or issuer.private_key, hashes.SHA256())
-
-    # Collateral
 
     def edit_json(
         self,

@@ -25,6 +25,7 @@ from confcom.addon.cluster import (
 from testkit import cluster_objects as make
 from testkit.memory_api import MemoryApi
 from testkit.raised import raises
+from testkit.waiting import wait_until
 
 RESOURCE = "confcom.internal/quote_helper_epc_mem_in_MiB"
 
@@ -343,19 +344,12 @@ def child(kubectl):
         process.kill()
 
 
-def await_that(holds):
-    deadline = time.monotonic() + 10
-    while not holds():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-
-
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux ends a child with its parent")
 def test_a_killed_process_takes_the_proxy_along(kubectl, child):
     assert kubectl.runs
     child.kill()
     child.wait()
-    await_that(lambda: not kubectl.runs)
+    wait_until(lambda: not kubectl.runs)
 
 
 def test_the_proxy_survives_ctrl_c(kubectl, child):
@@ -369,7 +363,7 @@ def test_the_proxy_survives_ctrl_c(kubectl, child):
 def test_a_proxy_that_ends_is_an_api_server_that_does_not_answer(kubectl):
     with open_cluster(Login()) as cluster:
         os.kill(kubectl.proxy[0], signal.SIGKILL)
-        await_that(lambda: not kubectl.runs)
+        wait_until(lambda: not kubectl.runs)
         with pytest.raises(ClusterAccessError, match="does not answer"):
             cluster.api.server_version()
 

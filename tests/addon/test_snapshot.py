@@ -21,10 +21,6 @@ REVISION = {"revision": 1, "status": "deployed", "updated": "2026-11-29T08:00:00
 SECRET = {"kind": "Secret", "metadata": {"name": "root", "namespace": SYSTEM}, "data": {"seed": "c2VjcmV0"}}
 
 
-def api_with(*objects, **more):
-    return MemoryApi(objects, **more)
-
-
 def read(memory, *, revisions=(REVISION,), manifests=()):
     def run(arguments, stdin):
         manifest = "\n---\n".join(map(json.dumps, manifests))
@@ -48,7 +44,7 @@ def simulated(*names):
 def test_daemons_are_read_from_the_nodes_and_the_add_ons_namespace_alone():
     foreign = make.pod("x", on="a", limits={EPC: 1})
     posing = make.pod("device-plugin-x", on="a", labels=make.labels("device-plugin"))
-    memory = api_with(*make.installed("a"), foreign, posing)
+    memory = MemoryApi([*make.installed("a"), foreign, posing])
     found = read_daemons(cluster_of(memory))
     assert [pod.name for pod in found.pods] == ["device-plugin-a", "quote-helper-a"]
     assert found.templates == {"confcom-device-plugin": "1", "confcom-quote-helper": "1"}
@@ -59,7 +55,7 @@ def test_daemons_are_read_from_the_nodes_and_the_add_ons_namespace_alone():
 
 def test_the_newest_template_is_that_of_the_highest_revision():
     objects = [*make.installed("a"), make.revision("quote-helper", 10), make.revision("quote-helper", 9)]
-    assert read_daemons(cluster_of(api_with(*objects))).templates["confcom-quote-helper"] == "10"
+    assert read_daemons(cluster_of(MemoryApi(objects))).templates["confcom-quote-helper"] == "10"
 
 
 def test_of_pods_and_nodes_only_facts_that_matter_are_kept():
@@ -69,7 +65,7 @@ def test_of_pods_and_nodes_only_facts_that_matter_are_kept():
     bulky["metadata"]["annotations"] = {"padding": "x" * 1000}
     plain = make.pod("plain", on="a")
     helper = make.daemon("quote-helper")
-    found = read(api_with(node, bulky, plain, helper))
+    found = read(MemoryApi([node, bulky, plain, helper]))
     assert [(pod.name, pod.node, pod.kind, pod.owner, pod.epc_mib) for pod in found.epc_pods] == [
         ("bulky", "a", "Job", "j", 5)
     ]
@@ -81,7 +77,7 @@ def test_logs_of_a_few_pods_that_are_not_ready_are_read_but_not_through_silent_k
     names = [f"n{number:02}" for number in range(MAX_LOGS + 5)]
     nodes = [make.node(name, ready=name != "n00") for name in names]
     helpers = [make.daemon("quote-helper", name, status=make.not_ready()) for name in names]
-    memory = api_with(*nodes, *helpers, logs={f"quote-helper-{name}": LOG for name in names})
+    memory = MemoryApi([*nodes, *helpers], logs={f"quote-helper-{name}": LOG for name in names})
     found = {pod.node: pod.reason_code for pod in read_daemons(cluster_of(memory)).pods}
     assert [name for name in names if found[name]] == names[1 : MAX_LOGS + 1]
     assert set(found.values()) == {"", "no-quote"}
@@ -89,7 +85,7 @@ def test_logs_of_a_few_pods_that_are_not_ready_are_read_but_not_through_silent_k
 
 def test_a_log_that_cannot_be_read_leaves_the_pods_own_state():
     objects = [make.node("a"), make.daemon("quote-helper", status=make.not_ready())]
-    memory = api_with(*objects, denied={("get", "pods/log")})
+    memory = MemoryApi(objects, denied={("get", "pods/log")})
     (found,) = read_daemons(cluster_of(memory)).pods
     assert found.reason == "containers with unready status: [main]"
 
@@ -101,7 +97,7 @@ def test_inventories_and_roots_are_asked_of_ready_daemons():
         ("device-plugin-c", "inventory"): "[1]",
         ("quote-helper-a", "metrics"): ROOT % ("ab" * 32),
     }
-    found = read(api_with(*simulated("a", "b", "c"), SECRET, pages=pages))
+    found = read(MemoryApi([*simulated("a", "b", "c"), SECRET], pages=pages))
     assert {node: (epc.found, epc.offered) for node, epc in found.inventories.items()} == {"a": (168, 162)}
     assert (found.root.secret, found.root.exists, found.root.roots) == ("root", True, {"a": "ab" * 32})
     assert [one.node for one in found.not_read] == ["b", "b", "c"]
@@ -110,7 +106,7 @@ def test_inventories_and_roots_are_asked_of_ready_daemons():
 def test_in_a_large_cluster_a_few_device_plugins_are_asked():
     names = [f"n{number:02}" for number in range(MAX_PLUGINS + 10)]
     pages = {(f"device-plugin-{name}", "inventory"): json.dumps(INVENTORY) for name in names}
-    found = read(api_with(*simulated(*names), SECRET, pages=pages))
+    found = read(MemoryApi([*simulated(*names), SECRET], pages=pages))
     assert len(found.inventories) == MAX_PLUGINS
     assert [one for one in found.not_read if "EPC" in one.text] == []
 
@@ -118,7 +114,7 @@ def test_in_a_large_cluster_a_few_device_plugins_are_asked():
 @pytest.mark.parametrize("status", [502, 503])
 def test_a_pod_that_the_api_server_does_not_reach_is_named_with_the_value(status):
     """As where a NetworkPolicy is enforced."""
-    memory = api_with(*simulated("a"), SECRET)
+    memory = MemoryApi([*simulated("a"), SECRET])
     dialled = "error trying to reach service: dial tcp 10.0.0.1:8080: i/o timeout"
     memory.refuse(lambda request: "/proxy/" in request.url.path, status, dialled)
     found = {one.text for one in read(memory).not_read}
@@ -135,7 +131,7 @@ def test_of_many_helpers_the_oldest_and_the_newest_are_asked_for_their_root():
             one["metadata"]["creationTimestamp"] = f"2026-11-25T00:00:{names.index(one['spec']['nodeName']):02}Z"
     pages = {(f"quote-helper-{name}", "metrics"): ROOT % ("ab" * 32) for name in names}
     half = MAX_HELPERS // 2
-    assert list(read(api_with(*objects, SECRET, pages=pages)).root.roots) == [*names[:half], *names[-half:]]
+    assert list(read(MemoryApi([*objects, SECRET], pages=pages)).root.roots) == [*names[:half], *names[-half:]]
 
 
 @pytest.mark.parametrize(
@@ -147,7 +143,7 @@ def test_of_many_helpers_the_oldest_and_the_newest_are_asked_for_their_root():
     ],
 )
 def test_a_fact_that_may_not_be_read_is_named_and_no_failure(denied, fact, value):
-    memory = api_with(*simulated("a"), SECRET, make.pod("x", on="a", limits={EPC: 1}))
+    memory = MemoryApi([*simulated("a"), SECRET, make.pod("x", on="a", limits={EPC: 1})])
     if denied[1].endswith(" everywhere"):
         path = f"/api/v1/{denied[1].split()[0]}"
         memory.refuse(lambda request: request.url.path == path, 403, "no")
@@ -162,7 +158,7 @@ def test_a_fact_that_may_not_be_read_is_named_and_no_failure(denied, fact, value
 
 def test_whether_a_forbidden_secret_exists_is_unknown_and_not_complained_about():
     pages = {("device-plugin-a", "inventory"): "{}", ("quote-helper-a", "metrics"): ROOT % ("ab" * 32)}
-    found = read(api_with(*simulated("a"), denied={("get", "secrets")}, pages=pages))
+    found = read(MemoryApi(simulated("a"), denied={("get", "secrets")}, pages=pages))
     assert found.root.exists is None
     assert found.not_read == ()
 
@@ -171,15 +167,15 @@ def test_whether_a_forbidden_secret_exists_is_unknown_and_not_complained_about()
 def test_without_rights_on_nodes_and_the_own_namespace_reading_fails(denied):
     for reading in (read, lambda memory: read_daemons(cluster_of(memory))):
         with pytest.raises(ClusterAccessError):
-            reading(api_with(*simulated("a"), denied={denied}))
+            reading(MemoryApi(simulated("a"), denied={denied}))
 
 
 def test_a_release_is_compared_only_if_it_is_deployed():
     manifest = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "gone", "namespace": SYSTEM}}
     objects = simulated("a")
-    assert [one.name for one in read(api_with(*objects), manifests=[manifest]).drift.changes] == ["gone"]
+    assert [one.name for one in read(MemoryApi(objects), manifests=[manifest]).drift.changes] == ["gone"]
     failed = REVISION | {"revision": 2, "status": "failed"}
-    found = read(api_with(*objects), revisions=[REVISION, failed], manifests=[manifest])
+    found = read(MemoryApi(objects), revisions=[REVISION, failed], manifests=[manifest])
     assert (found.drift.changes, found.history[-1].status) == ((), "failed")
 
 
@@ -190,7 +186,7 @@ MESSAGE = f"exceeded quota: sgx, requested: requests.{EPC}=10, used: requests.{E
 def test_refusals_of_tenants_that_controllers_still_repeat_are_listed(minutes, namespace, listed):
     seen = (datetime.now(UTC) - timedelta(minutes=minutes)).isoformat()
     event = make.failed_create("ReplicaSet", "web-5f", MESSAGE, namespace=namespace) | {"lastTimestamp": seen}
-    found = read(api_with(*simulated("a"), event)).refused
+    found = read(MemoryApi([*simulated("a"), event])).refused
     assert [(one.kind, one.name) for one in found] == [("ReplicaSet", "web-5f")] * listed
 
 
@@ -198,7 +194,7 @@ def test_refusals_of_tenants_that_controllers_still_repeat_are_listed(minutes, n
 def test_the_charts_own_objects_are_an_add_on_without_problems(values):
     nodes = [make.node("s", make.SIMULATED), make.node("h", make.HARDWARE)]
     secret = SECRET | {"metadata": {"name": DEFAULT_SECRET, "namespace": SYSTEM}}
-    memory = api_with(*nodes, secret)
+    memory = MemoryApi([*nodes, secret])
     cluster = cluster_of(memory)
     helm = Helm(cluster, MemoryHelm(memory, golden_manifests(values, SYSTEM)))
     helm.upgrade(chart_folder(), Values())

@@ -151,22 +151,6 @@ def test_in_a_large_cluster_a_table_has_a_count_and_a_few_steps():
     assert [row.text for row in cluster.recorder.rows[0]] == ["599 of 600 steps are done", "no Pod yet"]
 
 
-def unreachable(is_so):
-    return lambda memory: setattr(memory, "unreachable", is_so)
-
-
-def test_an_api_server_that_is_away_is_waited_for():
-    cluster = waiter(
-        [*ADD_ON, *PLUGINS, HELPERS[0]], {10.0: unreachable(True), 50.0: unreachable(False), 60.0: put(HELPERS[1])}
-    )
-    wait(cluster)
-    assert ["API server"] in [[row.subject for row in rows] for rows in cluster.recorder.rows]
-    cluster = waiter(ALL[:-1], {10.0: unreachable(True)})
-    with pytest.raises(ClusterAccessError):
-        wait(cluster)
-    assert cluster.time >= 10.0 + TIMEOUT
-
-
 @pytest.mark.parametrize(("first", "answers"), [(ClusterAccessError, True), (ForbiddenError, False)])
 def test_a_refusal_is_final_unless_the_api_server_has_just_started(first, answers):
     failures, said = [first("x", why="away"), ForbiddenError("x")], []

@@ -45,9 +45,6 @@ def test_the_entry_point_looks_where_the_private_socket_is(aesmd):
     assert mounts_of(aesmd)["aesmd-private"]["mountPath"] == directory
 
 
-# The pages.
-
-
 def test_the_reference_has_the_probe(aesmd):
     """Which is tried in tests/quote_helper/quoting/test_aesmd_backend.py."""
     shown = re.search(r"    - \|\n((?:      .*\n)+)```", text_of("docs/reference/quote-helper.md"))

@@ -76,9 +76,6 @@ def test_versions_are_one():
     assert (chart["version"], chart["appVersion"]) == (version, version)
 
 
-# Confinement.
-
-
 def test_containers_are_confined_but_for_documented_exceptions(manifests):
     exceptions = {"device-plugin": (0, []), "aesmd-directory": (0, ["CHOWN", "FOWNER"])}
     for pod in pods(manifests).values():
@@ -139,9 +136,6 @@ def test_only_the_job_and_the_controller_have_a_token(manifests):
         assert name.startswith(pod["serviceAccountName"])
 
 
-# Selection.
-
-
 def test_the_add_on_knows_each_daemon_set_and_its_platform(manifests):
     for name, one in daemon_sets(manifests).items():
         assert f"confcom-{component_of(one)}" == name.removesuffix("-simulated")
@@ -185,9 +179,6 @@ def test_the_service_monitor_finds_all_that_is_scraped(manifests):
         (port,) = service["spec"]["ports"]
         (offered,) = only_container(pod_of(scraped[name]))["ports"]
         assert (port["name"], port["targetPort"]) == (endpoint["port"], offered["name"])
-
-
-# The daemons read what the chart writes.
 
 
 def test_probes_ask_for_what_is_answered(manifests):
@@ -383,9 +374,6 @@ def test_the_controller_agrees_with_the_plugins(manifests):
     limit = f"<= {settings.rules.maximum_mib})"
     expressions = manifests["ValidatingAdmissionPolicy", CONTROLLER]["spec"]["validations"]
     assert sum(limit in one["expression"] for one in expressions) == 2
-
-
-# Admission policies.
 
 
 def test_each_policy_is_bound_and_refusals_fail_closed(manifests):

@@ -1,4 +1,5 @@
 import asyncio
+import contextlib
 import os
 import socket
 import threading
@@ -141,49 +142,26 @@ def test_a_trickle_does_not_prolong_the_wait(ask, listen):
         stop.set()
 
 
-def fill_queue(path):
-    """A listener that accepts nothing, and connections until no more fit."""
-    server = socket.socket(socket.AF_UNIX)
-    server.bind(str(path))
-    server.listen(0)
-    waiting = []
-    while True:
-        connection = socket.socket(socket.AF_UNIX)
-        connection.setblocking(False)
-        try:
-            connection.connect(str(path))
-        except BlockingIOError:
-            connection.close()
-            return server, waiting
-        waiting.append(connection)
-
-
-def test_a_full_queue_is_waited_for_and_then_given_up(ask, socket_path):
-    server, waiting = fill_queue(socket_path)
-    try:
+def test_a_full_queue_is_waited_for(ask, socket_path, sending):
+    with contextlib.ExitStack() as opened:
+        server, waiting = opened.enter_context(socket.socket(socket.AF_UNIX)), []
+        server.bind(str(socket_path))
+        server.listen(0)
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                waiting.append(opened.enter_context(socket.socket(socket.AF_UNIX)))
+                waiting[-1].setblocking(False)
+                waiting[-1].connect(str(socket_path))
         with pytest.raises(ServiceTimeoutError):
             ask("init_quote", timeout=0.1)
-    finally:
-        for each in [server, *waiting]:
-            each.close()
-
-
-def test_a_full_queue_that_empties_is_used(ask, socket_path, sending):
-    server, waiting = fill_queue(socket_path)
-    answers = []
-    client = threading.Thread(target=lambda: answers.append(ask("supported_key_ids")))
-    client.start()
-    try:
-        for _ in waiting:
-            server.accept()[0].close()
-        for answer in (NUM_ANSWER, IDS_ANSWER):
-            with server.accept()[0] as connection:
-                sending(answer)(connection)
-    finally:
-        client.join()
-        for each in [server, *waiting]:
-            each.close()
-    assert answers == [(ECDSA_P256_KEY_ID,)]
+        with ThreadPoolExecutor(1) as thread:
+            answer = thread.submit(ask, "supported_key_ids")
+            for _ in waiting[:-1]:
+                server.accept()[0].close()
+            for sent in (NUM_ANSWER, IDS_ANSWER):
+                with server.accept()[0] as connection:
+                    sending(sent)(connection)
+    assert answer.result() == (ECDSA_P256_KEY_ID,)
 
 
 def test_no_socket_in_its_directory(ask, socket_path):

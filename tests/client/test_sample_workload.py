@@ -4,7 +4,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -15,6 +14,7 @@ from confcom.sample_workload.program import NoEnclaveDeviceError, WorkloadSettin
 from confcom.sgx.quote import Quote
 from confcom.simulation.enclave import SimulatedEnclave
 from testkit.raised import raises
+from testkit.waiting import wait_until
 
 CHALLENGE = bytes(range(32))
 
@@ -164,11 +164,6 @@ def test_as_a_program_it_fails_with_the_reason(environ):
     assert "quote: " not in out
     assert err.startswith("error: ")
     assert environ["CONFCOM_AESM_SOCKET"] in err
-
-
-def wait_until(condition):
-    while not condition():
-        time.sleep(0.005)
 
 
 def sleeps(process):

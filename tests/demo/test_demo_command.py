@@ -4,7 +4,6 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -13,6 +12,7 @@ from click.testing import CliRunner
 from confcom.cli.group import cli
 from confcom.demo import story
 from confcom.demo.processes import StepError
+from testkit.waiting import wait_until
 from tests.demo.conftest import NOTHING, processes_of, traces_of
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
@@ -31,17 +31,10 @@ VERIFY_CODES = (0, 3, 4, 4, 3, 3)
 """The exit codes of the `confcom verify` commands that --keep prints; every other command succeeds."""
 
 
-def until(there, process=None, seconds=30):
-    deadline = time.monotonic() + seconds
-    while not (found := there()):
-        assert process is None or process.poll() is None, process.communicate()
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-    return found
-
-
 def reach(process, folder, step):
-    until((folder / MADE_IN_STEP[step]).exists, process)
+    made = folder / MADE_IN_STEP[step]
+    wait_until(lambda: made.exists() or process.poll() is not None)
+    assert made.exists(), process.communicate()
 
 
 def kept(process, last="}\n"):
@@ -169,4 +162,4 @@ def test_killed_outright_it_leaves_nothing_either(demo_process, short_folder, st
         reach(process, short_folder, step)
     process.kill()
     process.wait()
-    until(lambda: traces_of(short_folder) == NOTHING)
+    wait_until(lambda: traces_of(short_folder) == NOTHING)

@@ -7,7 +7,7 @@ import grpc.aio
 import pytest
 
 from confcom.demo.device_manager import Mount, merge
-from confcom.demo.ledger import AdmissionError
+from confcom.demo.ledger import AdmissionError, DeviceLedger
 from confcom.kubelet_api import deviceplugin_pb2 as pb
 from confcom.kubelet_api.resource_names import extended_resource
 from testkit.kubelet import Kubelet
@@ -89,3 +89,13 @@ def test_of_several_answers_the_first_wins():
 )  # fmt: skip
 def test_resource_names_of_device_plugins(name, extended):
     assert extended_resource(name) is extended
+
+
+@pytest.mark.parametrize(
+    ("requests", "fits"),
+    [({}, True), ({"a/a": 0}, True), ({"a/a": 2}, True), ({"a/a": 3}, False), ({"a/a": 1, "n/n": 1}, False)],
+)
+def test_requests_of_several_resources(requests, fits):
+    ledger = DeviceLedger()
+    ledger.replace("a/a", {"x": True, "y": True, "ill": False})
+    assert ledger.fits(requests) is fits

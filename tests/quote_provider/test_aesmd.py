@@ -177,9 +177,6 @@ def test_a_code_that_nobody_knows_is_1(relay, aesmd):
     assert caught.value.code is Code.UNEXPECTED_ERROR
 
 
-# After a restart.
-
-
 def test_a_restarted_one_is_initialised_without_the_client(made, relay, aesmd, platform):
     relay = made(relay)
     report = report_for(relay)
@@ -233,9 +230,6 @@ def test_a_refusal_costs_one_renewal_per_instance(made, relay, aesmd, code):
         aesmd.restart()
 
 
-# Deadlines, and troubles without an answer.
-
-
 def test_all_that_one_call_asks_has_one_deadline(make_relay, aesmd):
     relay = make_relay(0.3)
     report = report_for(relay)
@@ -272,9 +266,6 @@ def test_garbage_is_no_answer(made, relay, aesmd):
     aesmd.garbage = b"\x04\0\0\0\xff\xff\xff\xff"
     with raises("aesmd-malformed", QuoteProviderError):
         made(relay).identity()
-
-
-# Quotes that are not relayed.
 
 
 def test_a_report_for_somebody_else_is_refused_with_47(made, relay):
@@ -325,9 +316,6 @@ def test_another_size_than_announced(relay, aesmd):
     aesmd.altered = lambda quote: quote + bytes(8) if not any(quote) else quote
     relay.quote_size()
     refused(relay, "quote-wrong-size", report)
-
-
-# Calls in an event loop.
 
 
 @pytest.fixture
@@ -404,9 +392,6 @@ async def test_an_ended_call_leaves_nothing_to_the_collector(calls):
         assert not [left for left in gc.get_objects() if isinstance(left, aesmd_calls._Call)]
     finally:
         gc.enable()
-
-
-# The expected root.
 
 
 def test_a_file_with_the_root(tmp_path, root_pem, root):
