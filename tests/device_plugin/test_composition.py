@@ -11,6 +11,7 @@ from confcom.device_plugin import main
 from confcom.device_plugin.discovery.device_nodes import Device, Problem
 from confcom.device_plugin.discovery.epc_discovery import discover
 from confcom.device_plugin.discovery.host import HostFiles
+from confcom.device_plugin.kubelet.socket_names import NAME_BYTES
 from confcom.device_plugin.main import compose, probe_routes
 from confcom.device_plugin.metrics import PluginMetrics
 from confcom.device_plugin.settings import parse_settings
@@ -44,6 +45,7 @@ async def test_ready_means_that_every_resource_was_taken_and_no_device_is_lost(d
     plugin = composed(directory, registry)
     routes = probe_routes(lambda: plugin, registry, lambda: 0.0)
     assert [registrar.new_endpoint().path.name for registrar in plugin.registrars] == NAMES
+    assert {len(name) for name in NAMES} == {NAME_BYTES}
     for registrar in plugin.registrars:
         untaken = routes["/readyz"]()
         assert untaken.status is HTTPStatus.SERVICE_UNAVAILABLE
