@@ -5,7 +5,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from confcom.aesm.error_code import AesmErrorCode
 from confcom.aesm.errors import ConnectionClosedError, ProtocolError, SessionMisuseError
 from confcom.aesm.framing import MAX_REQUEST_SIZE, encode_frame
 from confcom.aesm.message_codec import encode_request
@@ -16,7 +15,6 @@ from confcom.aesm.messages import (
     GetSupportedAttKeyIdNumRequest,
     GetSupportedAttKeyIdNumResponse,
 )
-from confcom.aesm.request_checks import NeedIdentity, NeedQuote, NeedQuoteSize, plan
 from confcom.aesm.session import (
     ClientSession,
     PeerClosed,
@@ -135,44 +133,6 @@ def test_memory_is_bounded_by_the_request_whatever_arrives():
         tracemalloc.stop()
     assert after_header < 4096, "room was taken for a length that was merely announced"
     assert peak < 4 * MAX_REQUEST_SIZE
-
-
-@st.composite
-def mutations(draw):
-    """How to damage a recorded request: change bytes, cut it, repeat a part."""
-    changes = draw(st.lists(st.tuples(st.integers(0, 1700), st.integers(0, 255)), max_size=6))
-    cut = draw(st.none() | st.integers(0, 1700))
-    insert = draw(st.none() | st.tuples(st.integers(0, 1700), st.binary(min_size=1, max_size=40)))
-    return changes, cut, insert
-
-
-def mutate(data, mutation):
-    changes, cut, insert = mutation
-    damaged = bytearray(data)
-    for at, value in changes:
-        damaged[at % len(damaged)] = value
-    if insert is not None:
-        at = insert[0] % len(damaged)
-        damaged[at:at] = insert[1]
-    return bytes(damaged[: cut % len(damaged)] if cut is not None else damaged)
-
-
-@given(call=st.sampled_from(CALLS), mutation=mutations(), repair_length=st.booleans())
-def test_damaged_requests_are_answered_in_kind_or_closed(vector, call, mutation, repair_length):
-    damaged = mutate(vector(f"intel229_{call}"), mutation)
-    if repair_length:
-        damaged = encode_frame(damaged[4:] or b"\0")
-    session = ServerSession()
-    event = session.receive(damaged) or session.receive_eof()
-    assert isinstance(event, RequestReceived | ProtocolViolation | PeerClosed)
-    if not isinstance(event, RequestReceived):
-        return
-    planned = plan(event.request)
-    needed = isinstance(planned, NeedIdentity | NeedQuoteSize | NeedQuote)
-    response = planned.refuse(AesmErrorCode.BUSY) if needed else planned
-    answer = session.respond(response)
-    assert response.kind is event.request.kind
-    assert int.from_bytes(answer[:4], "little") == len(answer) - 4 <= 70_000
 
 
 @given(cuts=st.lists(st.integers(0, 40), max_size=6), trailing=st.binary(max_size=10))

@@ -137,21 +137,6 @@ async def test_an_update_changes_no_node_over_by_itself(kubelet, start_listed, s
     assert (await changed.inventory())["accounting"]["kind"] == "capacity"
 
 
-async def test_names_counts_reserve_and_mount_are_the_operators_choice(kubelet, start_listed):
-    await start_listed(
-        *("--simulated-epc-mib", "100", "--reserve-epc-mib", "30", "--helper-epc-mib", "0", "--no-aesmd-mount"),
-        *("--epc-resource", "example.com/epc"),
-        lists=("example.com/epc", ENCLAVE, PROVISION),
-    )
-    assert {name: len(ids) for name, ids in kubelet.lists.items()} == {
-        "example.com/epc": 70,
-        ENCLAVE: 1024,
-        PROVISION: 1024,
-    }
-    (answer,) = await kubelet.ask("example.com/epc", kubelet.lists["example.com/epc"][:1])
-    assert not answer.mounts
-
-
 async def test_a_plugin_of_another_installation_refuses(kubelet, start_listed, start_plugin):
     first = await start_listed("--installation", "a")
     second = await start_plugin("--installation", "b", "--enclave-resource", "example.com/enclave")

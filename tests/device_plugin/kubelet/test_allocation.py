@@ -56,6 +56,12 @@ def test_each_container_has_its_own_answer():
     assert EPC.allocate(request()) == pb.AllocateResponse()
 
 
+def test_without_an_aesm_directory_nothing_is_mounted():
+    alone = Allocator(plan_resources(HARDWARE).resources[0], HARDWARE, None)
+    (answer,) = alone.allocate(request(["AAA"])).container_responses
+    assert not answer.mounts
+
+
 @pytest.mark.parametrize(
     ("containers", "code", "named"),
     [
