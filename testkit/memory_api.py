@@ -71,7 +71,12 @@ class MemoryApi(httpx2.BaseTransport):
     def remove(self, kind, name, namespace=None):
         """Remove an object, and those that it owns; return whether it existed."""
         gone = [id(one) for one in self.find(kind, name, namespace)]
-        owned = [id(one) for one in self.objects if (kind, name) in _owners(one)]
+        owned = [
+            id(one)
+            for one in self.objects
+            for owner in one["metadata"].get("ownerReferences", ())
+            if (owner["kind"], owner["name"]) == (kind, name)
+        ]
         self.objects[:] = [one for one in self.objects if id(one) not in {*gone, *owned}]
         return bool(gone)
 
@@ -128,8 +133,10 @@ class MemoryApi(httpx2.BaseTransport):
     def _get(self, at, request, options):
         if not at["name"]:
             return 200, self._list(at, options)
-        slim = _METADATA in request.headers.get("accept", "")
-        return 200, _metadata_only(self._stored(at)) if slim else self._stored(at)
+        found = self._stored(at)
+        if _METADATA in request.headers.get("accept", ""):
+            found = {"kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": found["metadata"]}
+        return 200, found
 
     def _post(self, at, request, options):
         return 201, self._create(at, json.loads(request.content), options)
@@ -240,16 +247,8 @@ def _namespace_of(thing):
     return "" if thing["kind"] in CLUSTER_WIDE else thing["metadata"].get("namespace", "default")
 
 
-def _owners(thing):
-    return {(one["kind"], one["name"]) for one in thing["metadata"].get("ownerReferences", ())}
-
-
 def _is_at(thing, at):
     return plural(thing["kind"]) == at["resource"] and at["namespace"] in {"", _namespace_of(thing)}
-
-
-def _metadata_only(thing):
-    return {"kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": thing["metadata"]}
 
 
 def _pairs(selector):

@@ -51,7 +51,8 @@ def chart(values, namespace=SYSTEM):
     if not registry and not all(_digest(values, one) for one in _COMPONENTS):
         raise ValueError(REFUSAL.format(**FROM_ANYWHERE))
     name = "simulated" if not of_hardware else "beside-hardware" if simulated.get("enabled") else "hardware-aesmd"
-    text = json.dumps(golden_manifests(name, namespace)).replace("confcom-simulated-root", _secret(simulated))
+    secret = simulated.get("secretName", "confcom-simulated-root")
+    text = json.dumps(golden_manifests(name, namespace)).replace("confcom-simulated-root", secret)
     made = [one for one in json.loads(text) if quotes or not one["metadata"]["name"].startswith("confcom-quote-helper")]
     for one in made:
         if one["kind"] in {"DaemonSet", "Deployment"}:
@@ -65,10 +66,6 @@ def new_cluster(*nodes):
     made.api.remove("Namespace", SYSTEM)
     made.each = lambda: settle(made.api)
     return made
-
-
-def _secret(simulated):
-    return simulated.get("secretName", "confcom-simulated-root")
 
 
 def _digest(values, name):

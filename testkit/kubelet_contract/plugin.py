@@ -46,8 +46,7 @@ class Plugin:
         await self._server.start()
 
     async def stop(self):
-        for queue in self._lists:
-            queue.put_nowait(None)
+        self.end_streams()
         if self._server is not None:
             await self._server.stop(None)
             self._server = None

@@ -82,17 +82,14 @@ def quote_cases():
         yield Case(f"{name} changed", flip(start, size), accepted, kind)
     for size in (0, 47, 432, 436, 1052, 5000):
         yield Case(f"cut to {size} bytes", cut(size), kind=UNUSABLE)
-    yield Case("QE report's binding: another key, QE report signed again", bind_other_key)
+    other_key = {"report_data": b"\1" * 32 + bytes(32)}
+    yield Case("QE report's binding: another key, signed", lambda lab, ev: lab.edit_qe_report(ev, **other_key))
     yield Case("another attestation key, quote signed again with it", other_attestation_key)
     yield Case("auth data of 31 bytes, bound and signed", lambda lab, ev: lab.edit_qe_report(ev, b"x" * 31))
     yield Case("QE MRSIGNER another, signed", lambda lab, ev: lab.edit_qe_report(ev, mr_signer=bytes(32)))
     yield Case("QE ISVPRODID another, signed", lambda lab, ev: lab.edit_qe_report(ev, isv_prod_id=9))
     yield Case("QE attributes: DEBUG, signed", lambda lab, ev: lab.edit_qe_report(ev, flags=0x17))
     yield Case("vendor id not Intel's, signed", lambda lab, ev: lab.edit_signed(ev, header={"vendor_id": bytes(16)}))
-
-
-def bind_other_key(lab, evidence):
-    return lab.edit_qe_report(evidence, report_data=b"\1" * 32 + bytes(32))
 
 
 def other_attestation_key(lab, evidence):
@@ -154,16 +151,16 @@ def chain(certificates):
     return tamper
 
 
-def reissued_leaf(lab, **changes):
-    return lab.reissue(lab.platform.pki.pck, lab.platform.pki.pck_ca, **changes)
-
-
 def reissued_intermediate(lab, **changes):
     return lab.reissue(lab.platform.pki.pck_ca, lab.platform.pki.root, **changes)
 
 
 def leaf(**changes):
-    return lambda lab, evidence: lab.with_chain(evidence, reissued_leaf(lab, **changes), *lab.chain[1:])
+    def tamper(lab, evidence):
+        pki = lab.platform.pki
+        return lab.with_chain(evidence, lab.reissue(pki.pck, pki.pck_ca, **changes), *lab.chain[1:])
+
+    return tamper
 
 
 def intermediate(**changes):
@@ -192,7 +189,7 @@ def collateral_cases():
         stranger = edit(part, touch, key=OTHER_KEY)
         yield Case(f"{part} changed", edit(part, touch, sign_again=False))
         yield Case(f"{part} signed by a stranger", stranger)
-        yield Case(f"{part} expired", edit(part, expire), kind=UNUSABLE)
+        yield Case(f"{part} expired", edit(part, setting(nextUpdate="2026-11-24T00:00:00Z")), kind=UNUSABLE)
         yield Case(f"{part} of a stranger", strangers(part))
         yield Case(f"{part} signed by a PCK", signed_by_pck(part), DCAP)
         yield Case(f"{part} of another TCB recovery", edit(part, touch), DCAP, UNUSABLE)
@@ -244,20 +241,8 @@ def unmark(document):
         level.pop("advisoryIDs")
 
 
-def forget_advisory(document):
-    document["tcbLevels"][0].pop("advisoryIDs")
-
-
 def touch(document):
     document["tcbEvaluationDataNumber"] += 1
-
-
-def expire(document):
-    document["nextUpdate"] = "2026-11-24T00:00:00Z"
-
-
-def issue_tomorrow(document):
-    document["issueDate"] = "2026-11-25T12:00:00Z"
 
 
 def crl_cases(part, issuer):
@@ -299,10 +284,11 @@ def difference_cases():
     yield Case("mark removed: auth data, signed", lambda lab, ev: lab.edit_qe_report(ev, bytes(range(32))), DCAP)
     yield Case("mark removed: leaf's comment", leaf(without=NS_COMMENT_OID), DCAP)
     for name, part in (("TCB", "tcb_info"), ("QE", "qe_identity")):
+        forget_advisory = edit(part, lambda document: document["tcbLevels"][0].pop("advisoryIDs"))
         forget_simulation = edit(part, lambda document: document.pop("simulation"))
-        yield Case(f"mark removed: advisory in {part}, signed", edit(part, forget_advisory), DCAP)
+        yield Case(f"mark removed: advisory in {part}, signed", forget_advisory, DCAP)
         yield Case(f"mark removed: simulation object in {part}, signed", forget_simulation, DCAP)
-        yield Case(f"{part} issued in the future", edit(part, issue_tomorrow), kind=UNUSABLE)
+        yield Case(f"{part} issued in the future", edit(part, setting(issueDate="2026-11-25T12:00:00Z")), kind=UNUSABLE)
         yield Case(f"{name} out of date", status(part, "OutOfDate"), DCAP, REFUSED)
     yield Case("root expired", expired_root, DCAP)
     yield Case("root revoked in its own list", revoked_by_root(lambda lab: lab.chain[2]))

@@ -24,14 +24,6 @@ def configuration(manifests):
     return json.loads(text)
 
 
-def variables(container):
-    return {one["name"]: one.get("value") for one in container.get("env", [])}
-
-
-def aesmd_of(manifests):
-    return containers(daemon(manifests, HELPER))["aesmd"]
-
-
 def test_a_custom_configuration_is_taken_as_it_is(render):
     """It parses, whatever is in it."""
     custom = json.dumps({"preset": "custom", "custom": CUSTOM})
@@ -66,4 +58,5 @@ AZURE = f"{COLLATERAL}.preset=azure"
     ],
 )
 def test_who_is_asked_without_the_proxy(render, settings, no_proxy):
-    assert variables(aesmd_of(render(AESMD, *settings))).get("no_proxy") == no_proxy
+    aesmd = containers(daemon(render(AESMD, *settings), HELPER))["aesmd"]
+    assert {one["name"]: one.get("value") for one in aesmd["env"]}.get("no_proxy") == no_proxy

@@ -24,15 +24,11 @@ def hostile_root(lab, evidence):
     return lab.with_chain(evidence, *lab.chain[:2], root)
 
 
-def hostile_advisory(lab, evidence):
-    return lab.edit_json(evidence, "tcb_info", lambda info: info["tcbLevels"][0]["advisoryIDs"].append(EVIL))
-
-
 HOSTILE = {
     "root": hostile_root,
     "intermediate": tampering.intermediate(common_name=EVIL),
     "TCB signer": tampering.tcb_signer(common_name=EVIL),
-    "advisory": hostile_advisory,
+    "advisory": tampering.edit("tcb_info", lambda info: info["tcbLevels"][0]["advisoryIDs"].append(EVIL)),
     "kind of document": tampering.edit("tcb_info", lambda info: info.update(id=EVIL)),
 }
 
