@@ -1,5 +1,3 @@
-"""Objects as the API server gives them, as far as the add-on looks at them."""
-
 EPC = "kubernetes.azure.com/sgx_epc_mem_in_MiB"
 ENCLAVE = "sgx.intel.com/enclave"
 PROVISION = "sgx.intel.com/provision"
@@ -58,7 +56,6 @@ def revision(component, number=1):
 
 
 def daemon(component, on="a", *, revision="1", name="", created=CREATED, limits=(), **more):
-    """A Pod of a daemon's DaemonSet."""
     image = f"confcom/{component}:0.1.0"
     limits = limits or ({PROVISION: 1} if component.startswith("quote-helper") else {})
     made = pod(name or f"{component}-{on}", namespace=SYSTEM, on=on, image=image, limits=limits, **more)

@@ -1,5 +1,3 @@
-"""Nodes and Pods as the API server gives them to the controller, and such a server."""
-
 import asyncio
 import contextlib
 import json

@@ -108,7 +108,6 @@ class Kubelet(DeviceManager):
 
     @property
     def lists(self):
-        """The healthy devices of each resource."""
         return {name: list(known.healthy) for name, known in self.ledger._resources.items()}
 
     async def restart(self):
@@ -186,7 +185,6 @@ class Kubelet(DeviceManager):
         return [request for request in self.requests if request.resource_name == resource]
 
     def endpoint(self, resource):
-        """Where the resource was registered last."""
         return self.directory / self.registrations(resource)[-1].endpoint
 
     def asked(self, resource):
@@ -195,5 +193,4 @@ class Kubelet(DeviceManager):
         return None if client is None else client.socket
 
     def registered_sockets(self):
-        """The sockets of all plugins that the kubelet knows."""
         return {client.socket for client in self._registry.clients()}

@@ -227,7 +227,6 @@ class MemoryApi(httpx2.BaseTransport):
 
 
 def cluster_of(api, namespace=SYSTEM):
-    """The cluster of this server, as a command has it."""
     return Cluster(namespace, Login(), "test", "https://test:6443", Api(api))
 
 

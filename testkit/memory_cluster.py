@@ -108,7 +108,6 @@ class MemoryCluster:
         return AddOn(cluster, Helm(cluster, self.helm), self.recorder, self.clock, self.sleep, self.now)
 
     def run(self, *arguments, **more):
-        """Run a command of confcom; its stderr is a pipe."""
         machine = Machine(self.open, self.helm, self.clock, self.sleep, terminal=False, now=self.now)
         return CliRunner().invoke(cli, list(map(str, arguments)), obj=machine, catch_exceptions=False, **more)
 

@@ -1,5 +1,3 @@
-"""Helm with one release in memory, as `run` of `confcom.addon.helm.Helm`, for a cluster that is a `MemoryApi`."""
-
 import copy
 import json
 import subprocess
@@ -16,7 +14,6 @@ from testkit.working_daemons import settle
 
 
 def golden_manifests(name, namespace):
-    """The real chart, rendered with a value set of `chart_golden.SETS`."""
     text = json.dumps(list(golden(name).values()))
     return json.loads(text.replace(f'"{GOLDEN_NAMESPACE}"', f'"{namespace}"'))
 

@@ -1,5 +1,3 @@
-"""A host's file system with driver, EPC and devices that are made and removed, for plugins that are processes."""
-
 import os
 import shutil
 import stat

@@ -90,7 +90,6 @@ class Bench:
         return await self.run_several(name, {"main": (script, count)}, **spec)
 
     async def run_several(self, name: str, containers: Mapping[str, tuple[str, int]], **spec: Any) -> str:
-        """Create a pod of several containers: script and devices of each."""
         pod = f"{self.unique}-{name}"
         self._pods.append(pod)
         manifest = {

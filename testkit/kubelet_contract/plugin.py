@@ -83,7 +83,6 @@ class Plugin:
             self._ended.set()
 
     async def count_streams(self):
-        """How many kubelets' connections follow the list."""
         return len(self._lists)
 
     async def stream_lost(self):
@@ -93,7 +92,6 @@ class Plugin:
             await self._ended.wait()
 
     async def asked(self):
-        """Wait for the first call of Allocate."""
         await self._asked.wait()
 
     async def allocate(self, request, context):

@@ -33,8 +33,6 @@ class Case:
 
 
 def flip(start, size=1):
-    """Change one bit in the last byte of a field."""
-
     def tamper(lab, evidence):
         quote = bytearray(evidence.quote)
         quote[start + size - 1] ^= 0x01
@@ -141,8 +139,6 @@ def intels_names(lab, evidence):
 
 
 def chain(certificates):
-    """Another chain, of this platform's certificates and a stranger's."""
-
     def tamper(lab, evidence):
         pki = lab.stranger.pki
         others = (pki.pck.certificate, pki.pck_ca.certificate, pki.root.certificate)

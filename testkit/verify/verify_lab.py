@@ -32,8 +32,6 @@ Key = ec.EllipticCurvePrivateKey
 
 @dataclass(frozen=True)
 class Evidence:
-    """What a relying party holds."""
-
     quote: bytes
     root: x509.Certificate
     collateral: Collateral
@@ -73,7 +71,6 @@ class Lab:
 
     @property
     def policy(self):
-        """What the untouched evidence satisfies."""
         return Policy(mr_enclave=self.enclave.mr_enclave, report_data=CHALLENGE, allow_simulated=True)
 
     @property

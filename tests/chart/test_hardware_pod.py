@@ -32,9 +32,6 @@ def test_aesmd_is_started_as_the_image_starts_it(aesmd, image):
     assert aesmd["args"] == json.loads(usual)
     assert not NEEDS & set(aesmd)
     assert "LD_LIBRARY_PATH" not in {one["name"] for one in aesmd["env"]}
-
-
-def test_aesmd_runs_as_the_images_user(aesmd, image):
     (user,) = (arguments for keyword, arguments in image if keyword == "USER")
     context = aesmd["securityContext"]
     assert f"{context['runAsUser']}:{context['runAsGroup']}" == user

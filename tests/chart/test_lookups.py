@@ -1,5 +1,3 @@
-"""What the chart looks up in the cluster, and refuses: an upgrade that takes daemons from nodes, unasked mixtures."""
-
 from dataclasses import dataclass
 
 import pytest

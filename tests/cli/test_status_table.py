@@ -58,9 +58,6 @@ def test_a_node_has_a_row_with_its_amounts_and_daemons():
     }
     assert "SIMULATED" in found[0]
     assert found[-1] == "All is well."
-
-
-def test_amounts_that_are_unknown_are_question_marks():
     assert [part.strip() for part in cells(lines(epc_pods=None)[3])][2:7] == ["?", "162", "?", "?", "?"]
 
 

@@ -23,8 +23,6 @@ def make_report(target_info):
 
 @pytest.fixture(params=["blocking", "asyncio"])
 def request_one(request):
-    """request_quote or its awaitable twin."""
-
     def call(*args, **kwargs):
         if request.param == "blocking":
             return request_quote(*args, **kwargs)

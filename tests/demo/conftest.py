@@ -77,8 +77,6 @@ async def start_node(short_dir):
 
 @pytest.fixture
 def play(monkeypatch):
-    """Runs the demo; `instead` replaces commands, `after` a step something is done to the demo."""
-
     async def run(*, mode="auto", instead=None, images=None, after=(0, None), patience=20.0):
         number, act = after
         title, step = list(story.STEPS.items())[number - 1]

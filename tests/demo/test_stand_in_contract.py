@@ -1,5 +1,3 @@
-"""The demo's device manager does what the real kubelet does, with the rules of each version."""
-
 import secrets
 
 import pytest

@@ -41,7 +41,6 @@ class PluginProcess:
         return self.process.returncode is None
 
     async def get(self, path):
-        """Status and body, or None while nobody answers."""
         try:
             return await asyncio.to_thread(http_get, self.probe, path)
         except (FileNotFoundError, ConnectionError):
@@ -57,7 +56,6 @@ class PluginProcess:
         return [sample for family in families for sample in family.samples if sample.name == name]
 
     async def metric(self, name, **labels):
-        """The sum of a metric's samples with these labels."""
         return sum(one.value for one in await self.metrics(name) if labels.items() <= one.labels.items())
 
     def lines(self, **members):
@@ -104,7 +102,6 @@ class PluginProcess:
                 await asyncio.sleep(LOOK_SECONDS)
 
     async def end(self, number=signal.SIGKILL):
-        """Send a signal and wait for the end; returns the exit code."""
         if self.alive:
             self.process.send_signal(number)
         async with asyncio.timeout(PATIENCE_SECONDS):

@@ -90,7 +90,7 @@ def test_what_is_sent_to_the_builder_is_what_is_copied(stages):
     assert all((ROOT / path).exists() for path in copied)
 
 
-def test_the_example_quotes_out_of_process():
+def test_only_the_example_says_that_it_quotes_out_of_process(stages):
     example = stages_of(ROOT / EXAMPLE)
     shipped = list(example.values())[-1]
     assert shipped.base == "sgx"
@@ -99,9 +99,6 @@ def test_the_example_quotes_out_of_process():
     assert "--no-install-recommends" in shipped.all("RUN")[0].split()
     assert "apt-key" not in str(example)
     assert "Signed-By: /etc/apt/keyrings/intel-sgx.asc" in example["sgx"].all("RUN")[1]
-
-
-def test_our_images_leave_the_mode_of_quoting_to_the_manifest(stages):
     assert "SGX_AESM_ADDR" not in str(stages)
 
 

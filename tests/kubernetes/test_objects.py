@@ -51,9 +51,6 @@ def container(epc, **more):
 def test_a_pod_takes_what_the_scheduler_counts(init, containers, expected):
     pod = {"spec": {"initContainers": init, "containers": [container(one) for one in containers]}}
     assert requests_of(pod, EPC) == expected
-
-
-def test_requests_count_where_there_is_no_limit():
     assert requests_of({"spec": {"containers": [{"resources": {"requests": {EPC: "7"}}}]}}, EPC) == 7
 
 

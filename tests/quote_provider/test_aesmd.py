@@ -120,7 +120,6 @@ def relay(make_relay):
 
 @pytest.fixture(params=[lambda relay: relay, InLoop], ids=["in a thread", "in a loop"])
 def made(request):
-    """Makes a relay's calls in one of the two ways."""
     return request.param
 
 
@@ -129,7 +128,6 @@ def report_for(provider):
 
 
 def refused(relay, error_code, report):
-    """A quote that is not relayed, and the error."""
     with raises(error_code, QuoteProviderError, "why", "remedy") as caught:
         relay.quote(report, None)
     return caught.value

@@ -40,20 +40,11 @@ def test_layout_tables_hold(heading, codec, size):
     assert covered == size
 
 
-def test_attributes_are_complete():
-    table = {name: int(bit, 16) for bit, name in rows("Attributes", r"^\| (0x\w+) \| `(\w+)` \|")}
-    assert table == {flag.name: flag.value for flag in AttributeFlag}
-
-
-def test_certification_data_types_are_complete():
-    table = {name: int(number) for number, name in rows("Certification data", r"^\| (\d) \| `(\w+)` \|")}
-    assert table == {kind.name: kind.value for kind in CertificationDataType}
-
-
-def test_extension_members_are_complete():
-    table = rows("The PCK certificate's SGX extension", r"^\| \.(\d) \| `(\w+)` \|")
-    assert table == [(str(number), name) for number, name in enumerate(PckExtension.__slots__, 1)]
-
-
-def test_collateral_files_are_complete():
+def test_other_tables_are_complete():
+    attributes = {name: int(bit, 16) for bit, name in rows("Attributes", r"^\| (0x\w+) \| `(\w+)` \|")}
+    assert attributes == {flag.name: flag.value for flag in AttributeFlag}
+    types = {name: int(number) for number, name in rows("Certification data", r"^\| (\d) \| `(\w+)` \|")}
+    assert types == {kind.name: kind.value for kind in CertificationDataType}
+    members = rows("The PCK certificate's SGX extension", r"^\| \.(\d) \| `(\w+)` \|")
+    assert members == [(str(number), name) for number, name in enumerate(PckExtension.__slots__, 1)]
     assert tuple(rows("Collateral", r"^\| `(\w+\.\w+)` \|")) == COLLATERAL_FILES

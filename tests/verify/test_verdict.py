@@ -162,13 +162,6 @@ def test_genuine_quotes_are_rejected_whatever_the_policy():
     assert check(verdict, "format").why
 
 
-def test_simulated_quote_under_intels_root(lab, evidence):
-    verdict = verify_quote(evidence.quote, intel_root(), evidence.collateral, lab.policy, NOW)
-    assert verdict.kind is FALSE
-    assert verdict.platform is Platform.UNKNOWN
-    assert {"root", "signatures", "marks", "collateral-signer", "collateral-marks"} == set(failed_codes(verdict))
-
-
 def test_no_collateral_is_unusable_although_the_signatures_hold(lab, evidence):
     verdict = verify_quote(evidence.quote, evidence.trusted, None, lab.policy, NOW)
     assert verdict.kind is UNUSABLE

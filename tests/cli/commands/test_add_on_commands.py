@@ -23,7 +23,6 @@ LABEL = "confcom.internal/simulated-sgx"
 
 
 def images(cluster):
-    """The daemons' images, without the registry."""
     specs = [one["spec"]["template"]["spec"] for kind in ("DaemonSet", "Deployment") for one in cluster.api.find(kind)]
     return {one["image"].removeprefix(f"{REGISTRY}/confcom/") for spec in specs for one in spec["containers"]}
 
@@ -196,7 +195,6 @@ def test_a_removal_that_was_killed_is_completed_also_by_enable(confcom, enabled)
 
 
 def once(part, name, act):
-    """Act after the next call of this method."""
     call = getattr(part, name)
 
     def called(*arguments, **more):

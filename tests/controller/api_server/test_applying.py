@@ -25,8 +25,6 @@ def tenant(mib, name="t", **more):
 
 
 class Setting:
-    """A node at an API server, and what the watches have told of it."""
-
     def __init__(self, server, connection):
         self.now = 0.0
         self.server = server

@@ -33,7 +33,6 @@ def start(kubelet, start_plugin):
 
 @pytest.fixture
 async def old(kubelet, start):
-    """An instance whose list the kubelet has."""
     instance = await start()
     await kubelet.until(lambda: full(kubelet))
     return instance
