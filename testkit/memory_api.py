@@ -81,10 +81,7 @@ class MemoryApi(httpx2.BaseTransport):
         return bool(gone)
 
     def refuse(self, predicate, status, message, *, plain=False):
-        """Answer requests for which the predicate holds with an error from now on.
-
-        The message is a Status object's; `plain`, it is the whole body, as from kubectl proxy or a load balancer.
-        """
+        """Answer what the predicate holds for with an error from now on: a Status, or the `plain` message as it is."""
         self._refusals.append((predicate, _RefusalError(status, message, plain=plain)))
 
     def accept(self):
@@ -283,10 +280,7 @@ def _json_patched(old, patch):
 
 
 def applied(before, live, new, key=""):
-    """The result of a server-side apply of the manifest `new` that takes back all its fields.
-
-    Fields of `before`, the same manager's manifest before, that are not in the new one are removed.
-    """
+    """A server-side apply of `new` that takes back all its fields, and drops those of `before` that it has not."""
     if isinstance(live, dict) and isinstance(new, dict):
         before = before if isinstance(before, dict) else {}
         kept = {name: value for name, value in live.items() if name in new or name not in before}

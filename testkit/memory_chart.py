@@ -38,11 +38,7 @@ _COMPONENTS = {"device-plugin": "devicePlugin", "quote-helper": "quoteHelper", "
 
 
 def chart(values, namespace=SYSTEM):
-    """The manifests that the chart renders for an API server of 1.36.
-
-    Raises:
-        ValueError: helm's message, for two of the refusals.
-    """
+    """What the chart renders for an API server of 1.36; for two refusals, a ValueError with helm's message."""
     simulated, helper = (values.get(one, {}) for one in ("simulated", "quoteHelper"))
     quotes, registry = helper.get("enabled", True), values.get("image", {}).get("registry", "")
     of_hardware = not simulated.get("enabled") or simulated.get("besideHardware")

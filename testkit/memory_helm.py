@@ -19,11 +19,7 @@ def golden_manifests(name, namespace):
 
 
 class MemoryHelm:
-    """Installs manifests in a `MemoryApi`, whose daemons become ready at once or not.
-
-    `render` is a function from the merged values to manifests, which may raise ValueError with helm's error message, or
-    the manifests themselves.
-    """
+    """Installs manifests, or what `render` makes of the merged values; its ValueError is helm's error message."""
 
     def __init__(self, api, render=(), *, ready=True, version="v4.3.1"):
         self.api, self.ready, self.version = api, ready, version
@@ -32,10 +28,7 @@ class MemoryHelm:
         self.now = lambda: datetime.now(UTC)
 
     def fail(self, command, stderr, *, status=""):
-        """Let the next call of a command fail: `upgrade`, `render` (its dry run), `history` and so on.
-
-        `status` is that of the revision that it leaves, such as `failed` or `pending-upgrade`; empty: none.
-        """
+        """Let the next call of a command fail (`render`: the dry run); it leaves a revision of this status, if any."""
         self._planned[command] = stderr, status
 
     def __call__(self, arguments, stdin):

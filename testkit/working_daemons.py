@@ -25,10 +25,7 @@ _ROOT = 'confcom_quote_helper_simulated_root_info{sha256="%s"} 1\n'
 
 
 def settle(api, broken=()):
-    """Make the status of all DaemonSets and Deployments, their Pods, the nodes' resources and the Pods' pages.
-
-    `broken` has by image the status of Pods that have it; the Pods that they should replace go on.
-    """
+    """Make statuses, Pods, resources and pages; Pods of a `broken` image have its status, and old ones go on."""
     for daemon in api.find("DaemonSet"):
         nodes = [one for one in api.find("Node") if selects(pod_spec_of(daemon), one)]
         counts = ("desiredNumberScheduled", "currentNumberScheduled", "updatedNumberScheduled", "numberAvailable")

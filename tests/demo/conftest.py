@@ -153,10 +153,7 @@ if "--hold" in sys.orig_argv:
 
 @pytest.fixture
 def demo_in_short_folder(demo_process, demo_environment, short_folder, tmp_path, tmp_path_factory):
-    """A demo whose temporary files, if it leaves any, are in tmp_path.
-
-    Its last step does not end by itself, so that a signal reaches it in time however busy the machine is.
-    """
+    """Its last step does not end by itself, so that a signal reaches it in time however busy the machine is."""
     slowing = tmp_path_factory.mktemp("slowing")
     (slowing / "sitecustomize.py").write_text(SLOW_HOLDER)
     changes = {"TMPDIR": str(tmp_path), "PYTHONPATH": str(slowing)}

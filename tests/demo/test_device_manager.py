@@ -99,3 +99,4 @@ def test_requests_of_several_resources(requests, fits):
     ledger = DeviceLedger()
     ledger.replace("a/a", {"x": True, "y": True, "ill": False})
     assert ledger.fits(requests) is fits
+    assert ledger.allocate("p", "main", "n/n", 1) == ()

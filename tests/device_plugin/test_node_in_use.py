@@ -127,10 +127,7 @@ class NodeModel:
         self.reconcile()
 
     def restart_kubelet(self, *, forgets=False, plugin_too=False):
-        """Restart the kubelet, and return the Pods that it fails.
-
-        It has no devices until the plugin registers, and after five minutes without one no resources either.
-        """
+        """The Pods that it fails; it has no devices until the plugin registers, and if it forgets, no resources."""
         self.lists = {} if forgets else dict.fromkeys(self.lists, 0)
         if plugin_too:
             self.start_plugin()

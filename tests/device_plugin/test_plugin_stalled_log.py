@@ -1,7 +1,4 @@
-"""A device plugin whose stderr is a pipe that nobody reads, from its start on.
-
-What a reader that goes on is told is tried with the log stream alone, and with the quote helper.
-"""
+"""A device plugin whose stderr is a pipe that nobody reads, from its start on."""
 
 import os
 import signal

@@ -1,7 +1,4 @@
-"""The relay to aesmd, against a stand-in that fails as Intel's aesmd was measured to fail.
-
-Calls are made in a thread or in an event loop; both take the same steps.
-"""
+"""The relay to aesmd, against a stand-in that fails as Intel's aesmd was measured to fail."""
 
 import asyncio
 import errno

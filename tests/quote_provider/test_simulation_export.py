@@ -116,10 +116,8 @@ def arguments(command, directory):
     ("command", "trouble", "told"),
     [
         ("show", "missing", (ExitCode.UNAVAILABLE, "no-simulated-platform")),
-        ("export", "missing", (ExitCode.UNAVAILABLE, "no-simulated-platform")),
         ("create", "damaged", (ExitCode.UNUSABLE, "simulated-root-unusable")),
         ("show", "damaged", (ExitCode.UNUSABLE, "simulated-root-unusable")),
-        ("export", "damaged", (ExitCode.UNUSABLE, "simulated-root-unusable")),
         ("export", "no place", (ExitCode.FAILED, "export-not-writable")),
     ],
 )

@@ -1,7 +1,4 @@
-"""Each row of `testkit/replay/rows.json` against a real helper process, and how it frames requests and answers.
-
-Where the quote helper answers something else on purpose, the row is in `test_deviations.py` instead.
-"""
+"""Each row of `rows.json` against a real helper process; deviations on purpose are in `test_deviations.py`."""
 
 import pytest
 
