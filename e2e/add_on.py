@@ -15,6 +15,7 @@ from e2e.waiting import until
 ROOT = Path(__file__).parent.parent
 RELEASE = "confcom"
 SYSTEM = "confcom-system"
+HERE = f"--namespace={SYSTEM}"
 EPC = "kubernetes.azure.com/sgx_epc_mem_in_MiB"
 EPC_MIB = "162"
 """Of the 168 MiB that the chart simulates: 6 are set aside for quote helpers."""
@@ -50,7 +51,7 @@ def install(cluster: Cluster, nodes: Sequence[str] = (NODE_NAME,), settings: Seq
         cluster.kubectl("label", "node", *others, f"{SIMULATED_LABEL}-")
     cluster.kubectl("create", "namespace", SYSTEM, check=False)
     create_root(cluster)
-    chart = ["upgrade", RELEASE, str(ROOT / "charts" / "confcom"), "--install", f"--namespace={SYSTEM}"]
+    chart = ["upgrade", RELEASE, str(ROOT / "charts" / "confcom"), "--install", HERE]
     chosen = [f"--set={setting}" for setting in (*CONSENT, CHART_REGISTRY, *settings)]
     cluster.run(["helm", *chart, *chosen, "--wait", f"--timeout={UPGRADE_SECONDS:.0f}s"], timeout=UPGRADE_SECONDS + 30)
     until(lambda: serves(cluster, nodes), f"{', '.join(nodes)} offer EPC and have daemons", seconds=UPGRADE_SECONDS)
@@ -62,10 +63,10 @@ def create_root(cluster: Cluster) -> None:
 
 def is_installed(cluster: Cluster, nodes: Sequence[str]) -> bool:
     """Whether the chart is installed without further settings, and `serves` these nodes."""
-    listed = json.loads(cluster.helm("list", f"--namespace={SYSTEM}", "--output=json").stdout)
+    listed = json.loads(cluster.helm("list", HERE, "--output=json").stdout)
     if not any(one["name"] == RELEASE and one["status"] == "deployed" for one in listed):
         return False
-    values = json.loads(cluster.helm("get", "values", RELEASE, f"--namespace={SYSTEM}", "--output=json").stdout)
+    values = json.loads(cluster.helm("get", "values", RELEASE, HERE, "--output=json").stdout)
     wanted = {"simulated": {"enabled": True}, "image": {"registry": REGISTRY}}
     return values == wanted and serves(cluster, nodes)
 
@@ -90,27 +91,11 @@ def serves(cluster: Cluster, nodes: Sequence[str]) -> bool:
     return all(epc == EPC_MIB if node in nodes else epc in NO_EPC for node, epc in offered.items())
 
 
-def daemons(cluster: Cluster) -> list[dict[str, Any]]:
-    """The Pods of both DaemonSets, on all nodes; also those that are about to go."""
-    chosen = f"--selector={COMPONENT} in ({', '.join(DAEMONS)})"
-    pods: list[dict[str, Any]] = cluster.kubectl_json("get", "pods", f"--namespace={SYSTEM}", chosen)["items"]
+def daemons(cluster: Cluster, *components: str) -> list[dict[str, Any]]:
+    """The Pods of these components, or of both DaemonSets, on all nodes; also those that are about to go."""
+    chosen = f"--selector={COMPONENT} in ({', '.join(components or DAEMONS)})"
+    pods: list[dict[str, Any]] = cluster.kubectl_json("get", "pods", HERE, chosen)["items"]
     return pods
-
-
-def helper_on(cluster: Cluster, node: str) -> dict[str, Any]:
-    """The node's only quote helper, once it is ready."""
-
-    def only() -> dict[str, Any] | None:
-        here = [
-            pod
-            for pod in daemons(cluster)
-            if pod["metadata"]["labels"][COMPONENT] == HELPER and pod["spec"].get("nodeName") == node
-        ]
-        return here[0] if len(here) == 1 and is_ready(here[0]) else None
-
-    found = until(only, f"{node} has one quote helper, which is ready", seconds=UPGRADE_SECONDS)
-    assert found is not None
-    return found
 
 
 def is_ready(pod: dict[str, Any]) -> bool:
@@ -124,7 +109,7 @@ def uninstall(cluster: Cluster) -> None:
 
     Helpers of a next installation would be sent to a node whose plugin is not back, and be rejected again and again.
     """
-    cluster.run(["helm", "uninstall", RELEASE, f"--namespace={SYSTEM}", "--ignore-not-found", "--wait"], timeout=150)
+    cluster.run(["helm", "uninstall", RELEASE, HERE, "--ignore-not-found", "--wait"], timeout=150)
     until(lambda: not names(cluster, "pods", SYSTEM), "the daemons have gone")
     for node in cluster.kubectl_json("get", "nodes", "--show-managed-fields")["items"]:
         if any(one["manager"] == CONTROLLER for one in node["metadata"]["managedFields"]):

@@ -12,7 +12,7 @@ from typing import Any
 from prometheus_client.parser import text_string_to_metric_families
 
 from confcom.errors import ExitCode, UnavailableError
-from e2e.add_on import COMPONENT, PROBES_PORT, SYSTEM, allocatable, is_ready
+from e2e.add_on import PROBES_PORT, SYSTEM, allocatable, daemons, is_ready
 from e2e.cluster import Cluster, Node
 from e2e.waiting import until
 
@@ -116,10 +116,7 @@ class AddOn:
         return seen
 
     def all_pods(self, component: str) -> list[dict[str, Any]]:
-        chosen = f"--selector={COMPONENT}={component}"
-        listed = self.cluster.kubectl_json("get", "pods", f"--namespace={SYSTEM}", chosen)
-        found: list[dict[str, Any]] = listed["items"]
-        return found
+        return daemons(self.cluster, component)
 
     def quotes_by(self, pod: dict[str, Any]) -> int:
         """Of its metrics, as the API server's proxy reaches them; they may be a second old."""

@@ -16,7 +16,7 @@ from pathlib import Path
 import httpx2
 
 from confcom.errors import UnavailableError
-from e2e.add_on import RELEASE, ROOT, SYSTEM
+from e2e.add_on import HERE, RELEASE, ROOT
 from e2e.cluster.certificates import kubeconfig, write_accounts
 from e2e.cluster.components import etcd_flags
 from e2e.cluster.tools import KUBERNETES, Tools, built
@@ -93,7 +93,7 @@ class PlainApiServer:
     def helm(self, verb: str, *flags: str) -> str:
         """Run helm template, or helm install, on the chart, and return its output."""
         command = [str(self.tools.path("helm")), verb, RELEASE, str(ROOT / "charts" / "confcom")]
-        command += [f"--namespace={SYSTEM}", f"--kubeconfig={self.kubeconfig()}", *flags]
+        command += [HERE, f"--kubeconfig={self.kubeconfig()}", *flags]
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout
 
     def start(self) -> None:

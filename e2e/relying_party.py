@@ -16,7 +16,7 @@ from typing import Any
 from confcom.verify.files import read_collateral, read_root
 from confcom.verify.policy import Policy
 from confcom.verify.verifier import verify_quote
-from e2e.add_on import SYSTEM
+from e2e.add_on import HERE
 from e2e.cluster import Cluster
 from e2e.load.client import ENCLAVE
 
@@ -38,7 +38,7 @@ class RelyingParty:
 
     @classmethod
     def of(cls, cluster: Cluster, folder: Path) -> RelyingParty:
-        cluster.run([*CONFCOM, "simulation", "export", f"--namespace={SYSTEM}", str(folder)])
+        cluster.run([*CONFCOM, "simulation", "export", HERE, str(folder)])
         return cls.of_folder(folder)
 
     @classmethod

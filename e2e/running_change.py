@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from confcom.addon.change_lease import LEASE_NAME
-from e2e.add_on import RELEASE, SYSTEM
+from e2e.add_on import HERE, RELEASE
 from e2e.cluster import Cluster
 from e2e.confcom_command import COMMAND_SECONDS, JSON, Done
 from e2e.waiting import until
@@ -76,10 +76,10 @@ def in_background(cluster: Cluster, folder: Path, *arguments: str) -> Iterator[R
 
 
 def holder(cluster: Cluster) -> str:
-    found = cluster.kubectl("get", "lease", LEASE_NAME, f"--namespace={SYSTEM}", JSON, "--ignore-not-found").stdout
+    found = cluster.kubectl("get", "lease", LEASE_NAME, HERE, JSON, "--ignore-not-found").stdout
     return str(json.loads(found)["spec"].get("holderIdentity", "")) if found else ""
 
 
 def last_status(cluster: Cluster) -> str:
-    listed = cluster.helm("history", RELEASE, f"--namespace={SYSTEM}", JSON)
+    listed = cluster.helm("history", RELEASE, HERE, JSON)
     return str(json.loads(listed.stdout)[-1]["status"])

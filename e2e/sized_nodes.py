@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from e2e import add_on
-from e2e.add_on import COMPONENT, EPC, PLUGIN, SIMULATED_LABEL, SYSTEM
+from e2e.add_on import COMPONENT, EPC, HERE, PLUGIN, SIMULATED_LABEL, SYSTEM
 from e2e.cluster import Cluster, Node
 from e2e.confcom_command import SET_ASIDE_MIB, AddOn
 from e2e.images_workshop import REGISTRY
@@ -20,7 +20,6 @@ from e2e.waiting import until
 
 SIZE_LABEL = "example.com/epc-mib"
 """The node label by which the DaemonSets of different sizes select their nodes."""
-HERE = f"--namespace={SYSTEM}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from pathlib import Path
 from bench.load import Latency
 from bench.memory import MemoryGroup, memory_hierarchy
 from confcom.errors import UnavailableError
-from e2e.add_on import COMPONENT, EPC, PROBES_PORT, ROOT, SYSTEM, daemons
+from e2e.add_on import COMPONENT, EPC, HERE, PROBES_PORT, ROOT, daemons
 from e2e.cluster import Cluster, Node
 from e2e.cluster.lifecycle import group_name
 from e2e.load.client import Attestation
@@ -84,7 +84,7 @@ class Daemon:
 
 
 def daemons_on(cluster: Cluster, node: Node) -> tuple[Daemon, ...]:
-    query = ("get", "events", f"--namespace={SYSTEM}", "--field-selector=reason=Unhealthy")
+    query = ("get", "events", HERE, "--field-selector=reason=Unhealthy")
     failed: Counter[str] = Counter()
     for event in cluster.kubectl_json(*query)["items"]:
         failed[event["involvedObject"]["uid"]] += event.get("count") or 1
@@ -118,7 +118,7 @@ def highest_memory(cluster: Cluster, node: Node, daemon: Daemon) -> int:
 
 
 def log_lines(cluster: Cluster, daemon: Daemon, since: datetime) -> int:
-    query = ("logs", daemon.pod, f"--namespace={SYSTEM}", f"--since-time={since:%Y-%m-%dT%H:%M:%SZ}")
+    query = ("logs", daemon.pod, HERE, f"--since-time={since:%Y-%m-%dT%H:%M:%SZ}")
     return len(cluster.kubectl(*query, check=False).stdout.splitlines())
 
 

@@ -11,14 +11,13 @@ from itertools import permutations
 from typing import Any
 
 from confcom.kubernetes.objects import labels_of, name_of, owner_of, text
-from e2e.add_on import COMPONENT, EPC, HELPER, PLUGIN, SYSTEM, is_ready, kill
+from e2e.add_on import COMPONENT, EPC, HELPER, HERE, PLUGIN, is_ready, kill
 from e2e.churn.ledger import Rejection
 from e2e.cluster import Cluster, Node
 from e2e.kubelet_log import KubeletLog
 from e2e.sized_nodes import SizedNode
 from e2e.waiting import until
 
-HERE = f"--namespace={SYSTEM}"
 ENCLAVE, PROVISION = "sgx.intel.com/enclave", "sgx.intel.com/provision"
 HELPER_EPC = "confcom.internal/quote_helper_epc_mem_in_MiB"
 PAUSE_SECONDS = 5.0

@@ -17,13 +17,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from e2e.cluster.addresses import (
-    API_PORT,
-    API_SERVICE_ADDRESS,
-    CONTROL_PLANE_ADDRESS,
-    CONTROL_PLANE_NAME,
-    NodeIdentity,
-)
+from e2e.cluster.addresses import API_PORT, API_SERVICE_ADDRESS, CONTROL_PLANE_ADDRESS, CONTROL_PLANE_NAME, NodeIdentity
 
 VALIDITY = dt.timedelta(days=30)
 """Longer than any cluster of this kind is kept; short, as its keys lie in a folder for temporary files."""

@@ -17,13 +17,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from confcom.errors import ConfcomError
-from e2e.cluster.addresses import (
-    CONTROL_PLANE_ADDRESS,
-    CONTROL_PLANE_NAME,
-    HOST_PREFIX_BITS,
-    HostPlaces,
-    NodeIdentity,
-)
+from e2e.cluster.addresses import CONTROL_PLANE_ADDRESS, CONTROL_PLANE_NAME, HOST_PREFIX_BITS, HostPlaces, NodeIdentity
 from e2e.cluster.cgroups import Hierarchy
 
 DEVICES = {

@@ -6,7 +6,7 @@ import re
 import pytest
 
 from confcom.errors import ExitCode
-from e2e.add_on import EPC, EPC_MIB, HELPER, PLUGIN, ROOT, SIMULATED_LABEL, SYSTEM
+from e2e.add_on import EPC, EPC_MIB, HELPER, HERE, PLUGIN, ROOT, SIMULATED_LABEL, SYSTEM, daemons
 from e2e.cluster.addresses import NODE_NAME
 from e2e.confcom_command import JSON, changes, codes_of, confcom, document_of, status_of
 from e2e.images_workshop import CHART_REGISTRY, references
@@ -16,7 +16,6 @@ FOUND_MIB = "168"
 """What the chart simulates, with what is set aside for quote helpers."""
 ENABLE = ("enable", "--simulated-node", NODE_NAME)
 REGISTRY = ("--set", CHART_REGISTRY)
-HERE = f"--namespace={SYSTEM}"
 HELPERS = f"daemonset/confcom-{HELPER}"
 LATEST = references(HELPER)[1]
 """The helper's image under another tag: it starts, and nothing fails."""
@@ -31,11 +30,6 @@ EDITS = (
 """What somebody does with kubectl alone, and the code and a word with which `status` names it."""
 
 pytestmark = pytest.mark.timeout(600, func_only=True)
-
-
-def pods(cluster, component):
-    selector = f"--selector=app.kubernetes.io/component={component}"
-    return cluster.kubectl_json("get", "pods", HERE, selector)["items"]
 
 
 def test_missing_permissions_are_named_before_a_change(bare):
@@ -90,31 +84,31 @@ def test_kubectl_runs_it_as_its_plugin(installed):
 
 
 def test_update_and_rollback_replace_the_daemons(installed):
-    (before,) = pods(installed, HELPER)
+    (before,) = daemons(installed, HELPER)
     assert changes(confcom(installed, "update", "--set", "logLevel=debug", JSON))
-    (after,) = pods(installed, HELPER)
+    (after,) = daemons(installed, HELPER)
     assert "--log-level=debug" in after["spec"]["containers"][0]["args"]
     assert after["metadata"]["uid"] != before["metadata"]["uid"]
     assert changes(confcom(installed, "rollback", JSON))
-    (back,) = pods(installed, HELPER)
+    (back,) = daemons(installed, HELPER)
     assert back["spec"]["containers"][0]["args"] == before["spec"]["containers"][0]["args"]
 
 
 @pytest.mark.parametrize(("component", "value"), [(PLUGIN, "devicePlugin"), ("controller", "controller")])
 def test_an_update_that_cannot_start_is_rolled_back(installed, component, value):
-    (serving,) = pods(installed, component)
+    (serving,) = daemons(installed, component)
     broken = f"--set={value}.image.repository=confcom/not-there"
     # It is told long before the deadline.
     done = confcom(installed, "update", broken, "--timeout=3600", JSON, code=ExitCode.NOT_READY)
     assert "daemons-not-ready" in codes_of(done)
     assert re.search("ErrImagePull|ImagePullBackOff", done.stderr)
-    assert serving["metadata"]["uid"] in {pod["metadata"]["uid"] for pod in pods(installed, component)}
+    assert serving["metadata"]["uid"] in {pod["metadata"]["uid"] for pod in daemons(installed, component)}
     seen = document_of(confcom(installed, "status", JSON, code=ExitCode.NOT_READY))
     assert [node["epc"]["allocatable_mib"] for node in seen["nodes"]] == [int(EPC_MIB)]
 
     assert changes(confcom(installed, "rollback", JSON))
-    until(lambda: len(pods(installed, component)) == 1, "the Pod that cannot start is gone")
-    (left,) = pods(installed, component)
+    until(lambda: len(daemons(installed, component)) == 1, "the Pod that cannot start is gone")
+    (left,) = daemons(installed, component)
     assert left["metadata"]["uid"] == serving["metadata"]["uid"]
     confcom(installed, "status")
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from e2e.add_on import EPC, RELEASE, ROOT, SIMULATED_LABEL, SYSTEM, create_root, names
+from e2e.add_on import EPC, HERE, RELEASE, ROOT, SIMULATED_LABEL, SYSTEM, create_root, names
 from e2e.cluster.addresses import NODE_NAME
 from e2e.confcom_command import refusals_of
 from e2e.images_workshop import CHART_REGISTRY
@@ -17,7 +17,7 @@ def upgrade(bare):
     """Runs `helm upgrade` with a simulated platform; nothing is installed before, and nothing afterwards."""
 
     def with_setting(setting, *, check=True):
-        chart = ["helm", "upgrade", RELEASE, str(ROOT / "charts" / "confcom"), "--install", f"--namespace={SYSTEM}"]
+        chart = ["helm", "upgrade", RELEASE, str(ROOT / "charts" / "confcom"), "--install", HERE]
         chosen = [f"--set={one}" for one in (CHART_REGISTRY, "simulated.enabled=true", setting)]
         return bare.run([*chart, *chosen, "--wait", "--timeout=90s"], check=check, timeout=150)
 

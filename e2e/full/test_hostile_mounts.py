@@ -7,8 +7,7 @@ from pathlib import PurePosixPath
 
 import pytest
 
-from e2e import add_on
-from e2e.add_on import EPC, SYSTEM
+from e2e.add_on import EPC, HELPER, HERE, daemons
 from e2e.cluster.addresses import NODE_NAME
 from e2e.tenants import container, pod, quoting_pod
 from e2e.waiting import until
@@ -33,6 +32,6 @@ def test_a_directory_that_a_pod_has_closed_is_opened_again(installed, tenant):
     tenant.create(quoting_pod("after", secrets.token_hex(8), {EPC: 1}, node=NODE_NAME, securityContext=NOBODY))
     tenant.wait_for_phase("after", "Succeeded")
     assert tenant.quote("after")
-    helper = add_on.helper_on(installed, NODE_NAME)["metadata"]["name"]
-    lines = installed.kubectl("logs", f"--namespace={SYSTEM}", helper).stdout.splitlines()
+    (helper,) = daemons(installed, HELPER)
+    lines = installed.kubectl("logs", HERE, helper["metadata"]["name"]).stdout.splitlines()
     assert any(json.loads(line).get("event") == "mode-restored" for line in lines if line.startswith("{"))

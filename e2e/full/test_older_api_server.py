@@ -6,7 +6,7 @@ import pytest
 
 from confcom.errors import ExitCode
 from e2e import add_on
-from e2e.add_on import CONTROLLER, EPC, RELEASE, SYSTEM
+from e2e.add_on import CONTROLLER, EPC, HERE, RELEASE, SYSTEM
 from e2e.admission.cases import dry_run
 from e2e.admission.pattern import BYTES, MIB, PROVISION, app, template
 from e2e.admission.patterns import PATTERNS
@@ -20,7 +20,6 @@ pytestmark = pytest.mark.timeout(600, func_only=True)
 MOST_DEVICES = 262_144
 """Of a node: the kubelet takes no longer list."""
 HELD_BACK_MIB = 1_000
-HERE = f"--namespace={SYSTEM}"
 
 
 @pytest.fixture(scope="module")

@@ -2,7 +2,7 @@
 
 import pytest
 
-from e2e.add_on import HELPER, ROOT_SECRET, SYSTEM, kill
+from e2e.add_on import HELPER, HERE, ROOT_SECRET, kill
 from e2e.confcom_command import uids
 from e2e.relying_party import RelyingParty
 from e2e.sized_nodes import SizedNode
@@ -59,7 +59,7 @@ def test_one_root_after_an_update_a_kill_and_a_reboot(cluster, add_on, trusted_o
 
 def test_a_deleted_root_is_named_and_made_again(cluster, add_on, trusted_on, tmp_path):
     before, helpers = RelyingParty.of(cluster, tmp_path / "before"), uids(add_on.pods(HELPER))
-    cluster.kubectl("delete", "secret", ROOT_SECRET, f"--namespace={SYSTEM}")
+    cluster.kubectl("delete", "secret", ROOT_SECRET, HERE)
 
     until(lambda: "simulated-root-missing" in add_on.codes(), "status says that the root is missing")
     assert trusted_on(before) == [*add_on.nodes]  # nothing has happened to the helpers

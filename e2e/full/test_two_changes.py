@@ -10,7 +10,7 @@ import pytest
 from confcom.addon.change_lease import EXPIRES_SECONDS
 from confcom.addon.install import HELM_QUIET_SECONDS
 from confcom.errors import ExitCode
-from e2e.add_on import COMPONENT, HELPER, RELEASE, ROOT, SYSTEM, daemons
+from e2e.add_on import HELPER, HERE, RELEASE, ROOT, daemons
 from e2e.cluster import Cluster
 from e2e.cluster.addresses import NODE_NAME
 from e2e.confcom_command import COMMAND_SECONDS, JSON, changes, codes_of, confcom, document_of
@@ -85,7 +85,7 @@ def test_a_plain_helm_upgrade_is_not_refused(enabled, tmp_path):
         until(lambda: last_status(enabled) == "deployed", "helm has ended")
         chart = str(ROOT / "charts" / "confcom")
         mended = ["--reuse-values", "--set=quoteHelper.image.repository=confcom/quote-helper"]
-        enabled.helm("upgrade", RELEASE, chart, f"--namespace={SYSTEM}", "--force-conflicts", *mended)
+        enabled.helm("upgrade", RELEASE, chart, HERE, "--force-conflicts", *mended)
         assert first.runs(first.pid)
         assert first.result.result().returncode == ExitCode.OK
     confcom(enabled, "status")
@@ -125,6 +125,6 @@ def test_after_a_kill_the_same_command_completes_the_change(enabled, tmp_path, t
     refused = repeated_until_done(enabled, *UPDATE)
     tell(f"refused for {refused:.0f} s after the kill")
     assert refused < (HELM_QUIET_SECONDS if helm_too else EXPIRES_SECONDS) + SPARE_SECONDS
-    (pod,) = [one for one in daemons(enabled) if one["metadata"]["labels"][COMPONENT] == HELPER]
+    (pod,) = daemons(enabled, HELPER)
     assert "--log-level=debug" in pod["spec"]["containers"][0]["args"]
     confcom(enabled, "status")

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from confcom.errors import UnavailableError
-from e2e.add_on import EPC, ROOT_SECRET, SYSTEM, allocatable, install, names, uninstall
+from e2e.add_on import EPC, HERE, ROOT_SECRET, SYSTEM, allocatable, install, names, uninstall
 from e2e.cluster import Cluster
 from e2e.leftovers import api_objects
 from e2e.relying_party import RelyingParty
@@ -70,6 +70,6 @@ def test_uninstall_leaves_nothing_but_the_root(cluster: Cluster) -> None:
     until(only_the_root_is_left, "nothing is left but the root")
     # What the kubelet keeps by itself: the resources' names, at 0 once it has noticed.
     until(lambda: allocatable(cluster) == "0", "the node offers no EPC any more")
-    root = cluster.kubectl_json("get", "secret", ROOT_SECRET, f"--namespace={SYSTEM}")
+    root = cluster.kubectl_json("get", "secret", ROOT_SECRET, HERE)
     install(cluster)
-    assert cluster.kubectl_json("get", "secret", ROOT_SECRET, f"--namespace={SYSTEM}")["data"] == root["data"]
+    assert cluster.kubectl_json("get", "secret", ROOT_SECRET, HERE)["data"] == root["data"]

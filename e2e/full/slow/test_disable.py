@@ -6,7 +6,18 @@ import time
 import pytest
 
 from confcom.errors import ExitCode
-from e2e.add_on import CHECKPOINT, EPC, EPC_MIB, ROOT_SECRET, SIMULATED_LABEL, SYSTEM, allocatable, install, uninstall
+from e2e.add_on import (
+    CHECKPOINT,
+    EPC,
+    EPC_MIB,
+    HERE,
+    ROOT_SECRET,
+    SIMULATED_LABEL,
+    SYSTEM,
+    allocatable,
+    install,
+    uninstall,
+)
 from e2e.cluster.addresses import DEVICE_PLUGINS
 from e2e.confcom_command import JSON, codes_of, confcom, document_of
 from e2e.images_workshop import CHART_REGISTRY
@@ -63,7 +74,7 @@ def entries(nodes, folder):
 
 
 def releases(cluster):
-    return json.loads(cluster.helm("list", f"--namespace={SYSTEM}", JSON).stdout)
+    return json.loads(cluster.helm("list", HERE, JSON).stdout)
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import pytest
 
 from confcom.quote_helper.quoting.aesmd_backend import FIRST_RESTART_SECONDS
-from e2e.add_on import HELPER, PLUGIN, SYSTEM, uninstall
+from e2e.add_on import HELPER, HERE, PLUGIN, uninstall
 from e2e.cluster import Node
 from e2e.confcom_command import SET_ASIDE_MIB, AddOn, uids
 from e2e.hardware.aesm_service import FAULT, HANG, OTHER_ROOT
@@ -92,7 +92,7 @@ def test_the_seeds_job_is_quoted_through_the_relay(cluster, add_on, tenant, part
 
     look = ("--", "python", "-c", LOOK)
     for pod in add_on.pods(HELPER).values():
-        inside = ("exec", f"--namespace={SYSTEM}", pod["metadata"]["name"])
+        inside = ("exec", HERE, pod["metadata"]["name"])
         seen = {
             one: json.loads(cluster.kubectl(*inside, f"--container={one}", *look).stdout) for one in (AESMD, HELPER)
         }

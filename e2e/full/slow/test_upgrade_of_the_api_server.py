@@ -10,7 +10,7 @@ import time
 
 import pytest
 
-from e2e.add_on import CONTROLLER, EPC, RELEASE, SYSTEM, changes_pods, is_ready
+from e2e.add_on import CONTROLLER, EPC, HERE, RELEASE, changes_pods, is_ready
 from e2e.cluster import Shape, tools
 from e2e.confcom_command import JSON, SET_ASIDE_MIB, changes
 from e2e.load.outcome import Outcome
@@ -113,7 +113,7 @@ def test_upgraded_with_pods_running(cluster, add_on, start_clients, party, *, ne
     assert not changes_pods(cluster)
     assert counted_as(tenant, BYTES_NAME, "10Mi") == {BYTES_NAME: "10Mi"}
     assert notes(add_on) == {"api-server-old"}
-    assert f"{EPC}: 10" in " ".join(cluster.helm("get", "notes", RELEASE, f"--namespace={SYSTEM}").stdout.split())
+    assert f"{EPC}: 10" in " ".join(cluster.helm("get", "notes", RELEASE, HERE).stdout.split())
     load, tenants = start_clients()
 
     # The API server alone is newer: nothing breaks, and all is counted as before.
@@ -142,7 +142,7 @@ def test_upgraded_with_pods_running(cluster, add_on, start_clients, party, *, ne
     assert accounting(add_on) == {node: ("device", "kept-devices", here) for node, here in mib.items()}
     assert counted_as(tenant, BYTES_NAME, "10Mi") == {EPC: "10", "sgx.intel.com/enclave": "1"}
     assert notes(add_on) == set()
-    controllers = cluster.kubectl_json("get", "pods", f"--namespace={SYSTEM}")["items"]
+    controllers = cluster.kubectl_json("get", "pods", HERE)["items"]
     assert [is_ready(one) for one in controllers if one["metadata"]["name"].startswith(CONTROLLER)] == [True]
     goes_on(load, tenants)
 
