@@ -91,9 +91,8 @@ class Objects:
             raise UnavailableError(f"{method} {path}: {answer.status_code}", why=answer.text)
         return answer.json()
 
-    def add_node(self, name: str, status: dict[str, Any] | None = None, labels: dict[str, str] | None = None) -> None:
-        metadata = {"name": name, "labels": LABELS if labels is None else labels}
-        self.send("POST", "/api/v1/nodes", {"metadata": metadata})
+    def add_node(self, name: str, status: dict[str, Any] | None = None) -> None:
+        self.send("POST", "/api/v1/nodes", {"metadata": {"name": name, "labels": LABELS}})
         amounts = {"cpu": "4", "memory": "8Gi", "pods": "110"}
         self.set_status(name, {"capacity": amounts, "allocatable": amounts} | (status or {}))
 
@@ -152,9 +151,9 @@ class Controller:
 
 
 @contextlib.contextmanager
-def controlling(server: PlainApiServer, port: int, *flags: str, name: str = "controller") -> Iterator[Controller]:
+def controlling(server: PlainApiServer, port: int, *flags: str) -> Iterator[Controller]:
     """Run the controller with the rights of its ServiceAccount."""
-    log = server.folder / f"{name}.log"
+    log = server.folder / "controller.log"
     log.write_bytes(b"")
     command: Sequence[str] = [
         *NICE,
@@ -167,7 +166,7 @@ def controlling(server: PlainApiServer, port: int, *flags: str, name: str = "con
         "--probe-address=127.0.0.1:0",
         *flags,
     ]
-    environ = os.environ | {"PYTHONPATH": str(ROOT / "src"), "HOSTNAME": name}
+    environ = os.environ | {"PYTHONPATH": str(ROOT / "src"), "HOSTNAME": "controller"}
     with log.open("ab") as output:
         process = subprocess.Popen(command, stdout=output, stderr=output, env=environ)
     try:

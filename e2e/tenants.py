@@ -137,9 +137,9 @@ class Tenant:
     def wait_for_job(self, name: str) -> None:
         self.kubectl("wait", "--for=condition=Complete", f"job/{name}", f"--timeout={DONE_SECONDS:.0f}s")
 
-    def log(self, name: str, of: str = "") -> str:
-        """What a Pod, or one of its containers, has printed; also of `job/NAME`."""
-        return self.kubectl("logs", name, *([f"--container={of}"] if of else [])).stdout
+    def log(self, name: str) -> str:
+        """What a Pod has printed; also of `job/NAME`."""
+        return self.kubectl("logs", name).stdout
 
     def wait_for_quote(self, name: str) -> None:
         """Until a Pod that stays, or that of `job/NAME`, has printed its quote."""

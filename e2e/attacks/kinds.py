@@ -144,9 +144,9 @@ class Held:
             self._held.popleft().close()
 
 
-def connect(path: str, request: bytes, counts: Counts, sock: socket.socket | None = None) -> socket.socket | None:
-    """Connect by a new socket or an unconnected one, and send; None if either failed."""
-    made = socket.socket(socket.AF_UNIX) if sock is None else sock
+def connect(path: str, request: bytes, counts: Counts) -> socket.socket | None:
+    """Connect and send; None if either failed."""
+    made = socket.socket(socket.AF_UNIX)
     made.settimeout(1.0)  # a full backlog is told at once, and a full buffer after this
     try:
         made.connect(path)
