@@ -18,8 +18,7 @@ PADDING = "x" * 5000
 
 def in_parallel(work: Callable[[int], object], numbers: Iterable[int]) -> None:
     with ThreadPoolExecutor(THREADS) as pool:
-        for _ in pool.map(work, numbers):
-            pass
+        list(pool.map(work, numbers))
 
 
 def make_node(objects: Objects, number: int, more: Mapping[str, str] = MappingProxyType({})) -> None:

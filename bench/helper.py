@@ -43,7 +43,7 @@ GOALS = {f"{CPU}: {DEFAULT}": Goal(3.5), MEMORY: Goal(45.0), START: Goal(150.0)}
 
 
 def measure_helper(sides: Mapping[str, Checkout], rounds: int, directory: Path) -> list[Section]:
-    cores = Cores.choose()
+    cores = Cores()
     place = Place.create(directory, cores.server)
     section = Section(f"Quote helper: {QUOTES} quotes by {CLIENTS} clients in each round", [THIS, OTHER], GOALS)
     say(f"{rounds} starts")

@@ -9,7 +9,7 @@ import secrets
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 
@@ -47,13 +47,8 @@ class Checkout:
 class Cores:
     """A core for the server and one for the clients; with one core it is both's, and clients disturb the server."""
 
-    server: int
-    clients: int
-
-    @classmethod
-    def choose(cls) -> Cores:
-        allowed = sorted(os.sched_getaffinity(0))
-        return cls(server=allowed[-1], clients=allowed[0])
+    server: int = field(default_factory=lambda: max(os.sched_getaffinity(0)))
+    clients: int = field(default_factory=lambda: min(os.sched_getaffinity(0)))
 
 
 @contextlib.contextmanager

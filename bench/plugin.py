@@ -39,8 +39,6 @@ BUDGET = "CONFCOM_SGX_EPC_MIB"
 ENCLAVE_NODES = {"/dev/sgx_enclave", "/dev/sgx/enclave"}
 GO = "minimal in Go"
 GO_SOURCE = Path(__file__).with_name("go_plugin")
-GO_FLAGS = ("-trimpath", "-ldflags", "-s -w")
-"""Reproducible and small, as such plugins are built for images."""
 
 START, AGAIN, MEMORY = "exec() to registered, all resources", "stream lost to registered again", "resident memory"
 GOALS = {
@@ -94,7 +92,7 @@ class Running:
 
 
 def measure_plugins(sides: Mapping[str, Checkout], rounds: int, directory: Path) -> list[Section]:
-    cores = Cores.choose()
+    cores = Cores()
     places = (directory / str(number) for number in itertools.count())
     program = directory / "go-plugin"
     without = build_go_plugin(program)
@@ -222,6 +220,7 @@ def build_go_plugin(program: Path) -> str:
     if go is None:
         return "there is no Go here (the version is in bench/go_plugin/go.mod)"
     say("building the Go plugin")
-    command, environ = [go, "build", *GO_FLAGS, "-o", str(program), "."], {**os.environ, "CGO_ENABLED": "0"}
+    flags = ("-trimpath", "-ldflags", "-s -w")  # reproducible and small, as such plugins are built for images
+    command, environ = [go, "build", *flags, "-o", str(program), "."], {**os.environ, "CGO_ENABLED": "0"}
     done = subprocess.run(command, cwd=GO_SOURCE, env=environ, capture_output=True, text=True, check=False)
     return "" if done.returncode == 0 else done.stderr.strip()

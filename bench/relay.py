@@ -28,7 +28,7 @@ GOALS = {ADDED: Goal(0.3), THROUGHPUT: Goal(95.0, least=True)}
 
 
 def measure_relay(sides: Mapping[str, Checkout], rounds: int, directory: Path) -> list[Section]:
-    cores = Cores.choose()
+    cores = Cores()
     place = Place.create(directory, cores.server)
     section = Section("Relay to aesmd (a stand-in: 2.5 ms for a quote, one after the other)", [THIS, OTHER], GOALS)
     sample: list[tuple[bytes, bytes]] = []

@@ -208,6 +208,10 @@ def measure(options: argparse.Namespace) -> Measured:
 def soak(seconds: float, directory: Path) -> Soaked:
     """Run it all: first the misbehaving clients, then attacks and well-behaved clients, then the updates."""
     directory.chmod(0o755)  # clients are other users
+
+    def newest_probes() -> str:
+        return str(max(directory.glob("*.probes"), key=lambda each: each.stat().st_mtime))
+
     with contextlib.ExitStack() as stack:
         first = _helper(stack, directory, HELPERS[0][1])
         path = partial(str, first[0].socket)
@@ -223,7 +227,7 @@ def soak(seconds: float, directory: Path) -> Soaked:
         for phase in result.phases:
             kind, uid = phase.attack.kind, phase.attack.uid
             if kind:
-                where = partial(_newest_probes, directory) if phase.attack.on_probes else path
+                where = newest_probes if phase.attack.on_probes else path
                 work = attacking(kind, where, phase.begins, phase.ends)
                 others[kind] = stack.enter_context(running_as(uid, kind, work, nice=NICE))
         clients = {
@@ -244,10 +248,6 @@ def soak(seconds: float, directory: Path) -> Soaked:
 def _helper(stack: contextlib.ExitStack, directory: Path, flags: Sequence[str]) -> Started:
     memory = stack.enter_context(limited_memory(f"confcom-soak-{secrets.token_hex(4)}", MEMORY_LIMIT))
     return stack.enter_context(running_helper(*flags, directory=directory, inside=memory.command)), memory
-
-
-def _newest_probes(directory: Path) -> str:
-    return str(max(directory.glob("*.probes"), key=lambda each: each.stat().st_mtime))
 
 
 def _attesting(sequence: ClientSequence, path: Path) -> Work:

@@ -19,7 +19,6 @@ MIN_DECODED: Final = 0.5
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Run both campaigns; 0 if nothing is wrong."""
     parser = argparse.ArgumentParser(prog="python -m fuzz", description=__doc__)
     parser.add_argument("--seed", type=int, default=1, help="other inputs (default: %(default)s)")
     parser.add_argument("--first", type=int, default=0, help="number of the first input (default: %(default)s)")

@@ -11,6 +11,7 @@ import socket
 import traceback
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
@@ -159,10 +160,10 @@ class LiveTarget:
         return client
 
 
+@dataclass(slots=True)
 class Tally:
-    def __init__(self) -> None:
-        self.outcomes: Counter[str] = Counter()
-        self.wrong: dict[str, str] = {}
+    outcomes: Counter[str] = field(default_factory=Counter)
+    wrong: dict[str, str] = field(default_factory=dict)
 
     def count(self, result: Result, index: int, sent: Input) -> None:
         outcome, wrong = result
@@ -182,7 +183,6 @@ def fuzz_session(seed: int, indexes: range) -> Tally:
 
 
 def fuzz_helper(seed: int, indexes: range) -> Tally:
-    """Run inputs against the socket of a real helper."""
     tally = Tally()
     with running_helper("--log-format", "json") as helper:
         target = LiveTarget(helper, seed)
