@@ -35,7 +35,8 @@ def differences(before: Sequence[Mapping[str, Any]], after: Sequence[Mapping[str
 
 
 def _named(items: Sequence[Mapping[str, Any]]) -> Iterator[str]:
-    going = {item["metadata"]["name"] for item in items if item["kind"] == "Namespace" and _goes(item)}
+    namespaces = [item["metadata"] for item in items if item["kind"] == "Namespace"]
+    going = {one["name"] for one in namespaces if "deletionTimestamp" in one}
     for item in items:
         kind, name = item["kind"], item["metadata"]["name"]
         if name.startswith(OURS) and not name.startswith(OF_CASES) and kind not in {"Node", "Pod"}:
@@ -48,10 +49,6 @@ def _named(items: Sequence[Mapping[str, Any]]) -> Iterator[str]:
             yield f"{kind} {name}"
         if kind == "Node":
             yield from _written_on(item)
-
-
-def _goes(item: Mapping[str, Any]) -> bool:
-    return "deletionTimestamp" in item["metadata"]
 
 
 def _written_on(node: Mapping[str, Any]) -> Iterator[str]:

@@ -5,6 +5,7 @@ The chart gives all nodes the same EPC. For each other size, its DaemonSet of th
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -104,30 +105,15 @@ def _only_on(epc_mib: int) -> dict[str, object]:
 
 def _copy(daemon: dict[str, Any], epc_mib: int) -> dict[str, Any]:
     """Return the DaemonSet for nodes of another size; as its dependent, the copy is deleted with it."""
-    component = {COMPONENT: f"{PLUGIN}-{epc_mib}"}
-    template, metadata = daemon["spec"]["template"], daemon["metadata"]
-    (container,) = template["spec"]["containers"]
+    metadata, spec = daemon["metadata"], copy.deepcopy(daemon["spec"])
+    component, pod = {COMPONENT: f"{PLUGIN}-{epc_mib}"}, spec["template"]["spec"]
+    for labels in (spec["selector"]["matchLabels"], spec["template"]["metadata"]["labels"]):
+        labels.update(component)
+    pod["affinity"] = _only_on(epc_mib)
+    (container,) = pod["containers"]
     args = [arg for arg in container["args"] if not arg.startswith("--simulated-epc-mib=")]
-    pod = template["spec"] | {
-        "affinity": _only_on(epc_mib),
-        "containers": [container | {"args": [*args, f"--simulated-epc-mib={epc_mib}"]}],
-    }
-    owner = {"apiVersion": "apps/v1", "kind": "DaemonSet", "name": metadata["name"], "uid": metadata["uid"]}
-    return {
-        "apiVersion": "apps/v1",
-        "kind": "DaemonSet",
-        "metadata": {
-            "name": f"{metadata['name']}-{epc_mib}",
-            "namespace": SYSTEM,
-            "labels": metadata["labels"] | component,
-            "ownerReferences": [owner],
-        },
-        "spec": daemon["spec"]
-        | {
-            "selector": {"matchLabels": daemon["spec"]["selector"]["matchLabels"] | component},
-            "template": {
-                "metadata": template["metadata"] | {"labels": template["metadata"]["labels"] | component},
-                "spec": pod,
-            },
-        },
-    }
+    container["args"] = [*args, f"--simulated-epc-mib={epc_mib}"]
+    head = {"apiVersion": "apps/v1", "kind": "DaemonSet"}
+    made = {"name": f"{metadata['name']}-{epc_mib}", "namespace": SYSTEM, "labels": metadata["labels"] | component}
+    made["ownerReferences"] = [{**head, "name": metadata["name"], "uid": metadata["uid"]}]
+    return {**head, "metadata": made, "spec": spec}

@@ -1,7 +1,6 @@
 """The cluster's kubelet as the contract suite sees it, which it shares with the demo's device manager."""
 
 import asyncio
-import json
 import secrets
 import sys
 from collections.abc import Sequence
@@ -51,7 +50,7 @@ class RealKubelet:
 
     def __init__(self, cluster: Cluster, namespace: str):
         self._cluster = cluster
-        self._here = f"--namespace={namespace}"
+        self._tenant = Tenant(cluster, namespace)
         self.directory = cluster.node.inside(DEVICE_PLUGINS)
 
     async def counts(self, resource):
@@ -60,24 +59,20 @@ class RealKubelet:
         return tuple(None if count is None else int(count) for count in counts)
 
     async def apply(self, manifest):
-        text = json.dumps(manifest)
-        await asyncio.to_thread(self._cluster.kubectl, "create", self._here, "--filename=-", input=text)
+        await asyncio.to_thread(self._tenant.create, manifest)
 
     async def pod(self, name):
-        seen = (await asyncio.to_thread(self._cluster.kubectl_json, "get", self._here, "pod", name))["status"]
+        seen = (await asyncio.to_thread(self._tenant.get, name))["status"]
         restarts = sum(container["restartCount"] for container in seen.get("containerStatuses", []))
         unscheduled = next((c for c in seen.get("conditions", []) if c.get("reason") == "Unschedulable"), {})
         reason, message = (seen.get(key, unscheduled.get(key, "")) for key in ("reason", "message"))
         return PodSeen(seen["phase"], reason, message, restarts)
 
     async def log(self, name, container):
-        done = await asyncio.to_thread(self._cluster.kubectl, "logs", self._here, name, f"--container={container}")
-        return done.stdout
+        return (await asyncio.to_thread(self._tenant.kubectl, "logs", name, f"--container={container}")).stdout
 
     async def delete(self, name):
-        await asyncio.to_thread(
-            self._cluster.kubectl, "delete", self._here, "pod", name, "--ignore-not-found", "--grace-period=0"
-        )
+        await asyncio.to_thread(self._tenant.kubectl, "delete", "pod", name, "--ignore-not-found", "--grace-period=0")
 
     async def restart(self):
         await asyncio.to_thread(self._cluster.node.restart, "kubelet")
