@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import Any, Unpack
 
 from confcom.errors import ConfcomError, UnavailableError
-from e2e.cluster import lifecycle, orders, pause
+from e2e.cluster import lifecycle, pause
 from e2e.cluster.addresses import CONTAINERD_SOCKET, Places
-from e2e.cluster.node import CommandError, Node, RunOptions, run_entering
+from e2e.cluster.node import CommandError, Node, RunOptions, order, run_entering, stopped
 from e2e.cluster.plan import Plan, Shape
 from e2e.cluster.tools import prepare
 from e2e.progress import say, timed
@@ -172,21 +172,21 @@ class Cluster:
             list(pool.map(lambda node: node.import_image(archive), self.nodes))
 
     def stop(self, component: str) -> None:
-        orders.order(self._owner(component), "stop", component)
+        order(self._owner(component), "stop", component)
 
     def start(self, component: str, program: Path | None = None) -> None:
         """Start a component that is stopped or killed; returns when it answers.
 
         A program, another version's, is its own from now on.
         """
-        orders.order(self._owner(component), "start", component, program=program)
+        order(self._owner(component), "start", component, program=program)
 
     def mend(self) -> None:
         """Start everything that is stopped or off, and wait until all nodes are Ready."""
-        for part in orders.stopped(self.places.control_plane.control):
-            orders.order(self.places.control_plane.control, "start", part)
+        for part in stopped(self.places.control_plane.control):
+            order(self.places.control_plane.control, "start", part)
         for node in self.nodes:
-            for part in orders.stopped(node.places.control):
+            for part in stopped(node.places.control):
                 node.start(part)
         until(self.ready, "the nodes are Ready", seconds=NODES_BACK_SECONDS)
 

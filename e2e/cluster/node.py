@@ -1,16 +1,18 @@
-"""One node as tests use it."""
+"""One node as tests use it, and orders to the first process of any host."""
 
 from __future__ import annotations
 
+import json
 import os
+import socket
+import struct
 import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePath
-from typing import TypedDict, Unpack
+from typing import Any, TypedDict, Unpack
 
 from confcom.errors import ConfcomError, UnavailableError
-from e2e.cluster import orders
 from e2e.cluster.addresses import HostPlaces, NodeIdentity, Places
 
 COMMAND_SECONDS = 120.0
@@ -18,6 +20,14 @@ COMMAND_SECONDS = 120.0
 
 ERROR_CHARACTERS = 4000
 """How much of what a failed command said an error shows: its end."""
+
+
+ORDER_SECONDS = 120.0
+"""For an order to be carried out: a node may take its three components' time to start."""
+
+ANSWER_BYTES = 65536
+_CREDENTIALS = struct.Struct("3i")
+"""pid, uid, gid (unix(7), SO_PEERCRED)."""
 
 
 class CommandError(ConfcomError):
@@ -69,6 +79,52 @@ def run_entering(
     return done
 
 
+def pid_behind(control: Path) -> int:
+    """The pid, as this process counts, of the first process of the host with this socket.
+
+    Raises:
+        UnavailableError: nobody listens: the host is off, or starts.
+    """
+    with _connected(control) as client:
+        credentials = client.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
+    pid: int = _CREDENTIALS.unpack(credentials)[0]
+    return pid
+
+
+def order(control: Path, verb: str, component: str, *, program: Path | None = None) -> None:
+    """Have a component stopped, killed or started (by its old program or a new one); returns when that is done."""
+    _answer(control, {"order": verb, "component": component, **({"program": str(program)} if program else {})})
+
+
+def stopped(control: Path) -> tuple[str, ...]:
+    return tuple(_answer(control, {"order": "list"})["stopped"])
+
+
+def _answer(control: Path, request: Mapping[str, str]) -> dict[str, Any]:
+    with _connected(control) as client:
+        client.settimeout(ORDER_SECONDS)
+        client.sendall(json.dumps(request).encode())
+        received = client.recv(ANSWER_BYTES)
+    if not received:
+        raise ConfcomError(f"the host ended: {' '.join(request.values())}", remedy="see the logs of its components")
+    answer: dict[str, Any] = json.loads(received)
+    if error := answer.get("error"):
+        raise ConfcomError(f"{' '.join(request.values())}: {error}")
+    return answer
+
+
+def _connected(control: Path) -> socket.socket:
+    client = socket.socket(socket.AF_UNIX)
+    try:
+        client.connect(str(control))
+    except OSError as error:
+        client.close()
+        raise UnavailableError(
+            f"the host {control.parent.name} does not answer", why=f"{error.strerror}", remedy="start it"
+        ) from error
+    return client
+
+
 @dataclass(frozen=True, slots=True)
 class Node:
     """A node of a running cluster; it may be off. The environment makes kubectl, helm and ctr work on it."""
@@ -96,7 +152,7 @@ class Node:
 
     @property
     def pid(self) -> int:
-        return orders.pid_behind(self.places.control)
+        return pid_behind(self.places.control)
 
     @property
     def on(self) -> bool:
@@ -119,17 +175,17 @@ class Node:
         self.run(["ctr", "images", "import", "--local", str(archive.absolute())])
 
     def stop(self, component: str) -> None:
-        orders.order(self.places.control, "stop", component)
+        order(self.places.control, "stop", component)
 
     def kill(self, component: str) -> None:
-        orders.order(self.places.control, "kill", component)
+        order(self.places.control, "kill", component)
 
     def start(self, component: str, program: Path | None = None) -> None:
         """Start a component that is stopped or killed; returns when it answers.
 
         A program, another version's, is its own until the node reboots.
         """
-        orders.order(self.places.control, "start", component, program=program)
+        order(self.places.control, "start", component, program=program)
 
     def restart(self, component: str) -> None:
         self.stop(component)
@@ -140,8 +196,8 @@ class Node:
 
         Returns when its components answer, before the API says Ready.
         """
-        orders.order(self.cluster.control_plane.control, "stop", self.name)
-        orders.order(self.cluster.control_plane.control, "start", self.name)
+        order(self.cluster.control_plane.control, "stop", self.name)
+        order(self.cluster.control_plane.control, "start", self.name)
 
     def collect_logs(self, folder: Path) -> None:
         """Copy what only the node knows: its pods' logs, network and images."""
