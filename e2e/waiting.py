@@ -14,11 +14,7 @@ T = TypeVar("T")
 
 
 def until(condition: Callable[[], T], what: str, *, seconds: float = 60.0) -> T:
-    """Ask again and again until the answer counts as true; a `ConfcomError` is an answer that may change.
-
-    Raises:
-        UnavailableError: it did not come true; tells the last answer.
-    """
+    """Ask again and again until the answer counts as true; a `ConfcomError` is an answer that may change."""
     deadline = time.monotonic() + seconds
     while True:
         last: object

@@ -54,11 +54,7 @@ def run_entering(
     environment: Mapping[str, str],
     **options: Unpack[RunOptions],
 ) -> subprocess.CompletedProcess[str]:
-    """Run a command in all namespaces of a process, with these variables beside this process's.
-
-    Raises:
-        CommandError: it failed or took too long.
-    """
+    """Run a command in all namespaces of a process, with these variables beside this process's."""
     line, timeout = " ".join(command), options.get("timeout", COMMAND_SECONDS)
     try:
         done = subprocess.run(
@@ -80,11 +76,7 @@ def run_entering(
 
 
 def pid_behind(control: Path) -> int:
-    """The pid, as this process counts, of the first process of the host with this socket.
-
-    Raises:
-        UnavailableError: nobody listens: the host is off, or starts.
-    """
+    """The pid, as this process counts, of the first process of the host with this socket; an error if it is off."""
     with _connected(control) as client:
         credentials = client.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
     pid: int = _CREDENTIALS.unpack(credentials)[0]

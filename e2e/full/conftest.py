@@ -24,8 +24,8 @@ FORGET_SECONDS = 400.0
 
 @pytest.fixture(autouse=True)
 def cluster_left_clean(request: pytest.FixtureRequest):
-    """Each case leaves the cluster as it found it; only the add-on may stay, for the next one."""
-    if "cluster" not in request.fixturenames:
+    """Each case leaves the session's cluster as it found it; only the add-on may stay, for the next one."""
+    if "cluster" not in request.fixturenames or "start_own_cluster" in request.fixturenames:
         yield
         return
     cluster = request.getfixturevalue("cluster")

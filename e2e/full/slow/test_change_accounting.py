@@ -30,11 +30,6 @@ def cluster(start_own_cluster, request):
     return start_own_cluster(Shape(nodes=1, kubernetes=request.config.option.kubernetes))
 
 
-@pytest.fixture(autouse=True)
-def cluster_left_clean():
-    """In place of the check that is for all cases: this cluster is not left."""
-
-
 @pytest.fixture
 def sizes(cluster, rewriting):
     return [SizedNode(cluster.node, OFFERED_MIB + SET_ASIDE_MIB)]

@@ -47,11 +47,6 @@ def cluster(start_own_cluster):
     return start_own_cluster(Shape(nodes=2, kubernetes=pinned(BEFORE)))
 
 
-@pytest.fixture(autouse=True)
-def cluster_left_clean():
-    """In place of the check that is for all cases: this cluster is not left, and 1.36 brings roles of its own."""
-
-
 @pytest.fixture
 def newer():
     """Finds a program of 1.36."""
