@@ -28,6 +28,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from types import MappingProxyType
 
 from confcom.sgx.key_id import ECDSA_P256_KEY_ID
@@ -285,11 +286,6 @@ def gone_peers(path: str, over: Over, *, held: bool = False) -> Counts:
     return holding.counts
 
 
-def gone_peers_held(path: str, over: Over) -> Counts:
-    """The same, and the connections stay open."""
-    return gone_peers(path, over, held=True)
-
-
 def complaints(path: str, over: Over) -> Counts:
     """Cause log lines of 600 users whose processes are gone: by requests that are malformed, and by quotes."""
     counts, quote = Counts(), quote_request(path, over)
@@ -353,11 +349,6 @@ def probes(where: str, over: Over, *, connections: int = 1) -> Counts:
     return counts
 
 
-def crowd_of_probes(where: str, over: Over) -> Counts:
-    """The same by many."""
-    return probes(where, over, connections=CROWD)
-
-
 def _in_threads(number: int, over: Over, ask: Callable[[], object]) -> Counts:
     counts = [Counts() for _ in range(number)]
 
@@ -388,7 +379,7 @@ KINDS: Mapping[str, Attack] = MappingProxyType(
         "incomplete": Holding(_always(INCOMPLETE), _open),
         "silent": Holding(_always(b""), _open, most=MORE_THAN_PLACES),
         "header": Holding(_always(INCOMPLETE[: wire.HEADER_SIZE]), _open, most=200),
-        "gone-peers-held": gone_peers_held,
+        "gone-peers-held": partial(gone_peers, held=True),
         "gone-peers": gone_peers,
         "effective-users": Holding(_always(b"\1"), _not_gone, by_users=True),
         "unread-by-users": Holding(quote_request, _unread_or_open, by_users=True),
@@ -396,7 +387,7 @@ KINDS: Mapping[str, Attack] = MappingProxyType(
         "complaints": complaints,
         "flood": flood,
         "probes": probes,
-        "crowd-of-probes": crowd_of_probes,
+        "crowd-of-probes": partial(probes, connections=CROWD),
     }
 )
 """By the name that the command line knows."""
