@@ -86,22 +86,15 @@ def _is(folder: Path, descriptor: int) -> bool:
 def _check(folder: Path) -> None:
     if os.geteuid():
         raise UnavailableError("the cluster needs root", why="it makes namespaces", remedy="run this as root")
+    why = ""
     if not folder.is_absolute() or len(os.fsencode(folder)) > FOLDER_BYTES or " " in str(folder):
+        why = f"it has to be an absolute path of at most {FOLDER_BYTES} bytes without spaces"
+    elif folder.is_dir() and any(folder.iterdir()) and not (folder / OURS).is_file():
+        why = "it holds something else, and would be removed by `down`"
+    if why:
         raise SettingsError(
-            f"{folder} cannot be the cluster's folder",
-            why=f"it has to be an absolute path of at most {FOLDER_BYTES} bytes without spaces",
-            remedy="choose another: CONFCOM_E2E_FOLDER",
+            f"{folder} cannot be the cluster's folder", why=why, remedy="choose another: CONFCOM_E2E_FOLDER"
         )
-    if folder.is_dir() and any(folder.iterdir()) and not _is_ours(folder):
-        raise SettingsError(
-            f"{folder} cannot be the cluster's folder",
-            why="it holds something else, and would be removed by `down`",
-            remedy="choose one that does not exist",
-        )
-
-
-def _is_ours(folder: Path) -> bool:
-    return (folder / OURS).is_file()
 
 
 def first_pid(places: Places) -> int | None:
