@@ -187,7 +187,7 @@ class Soaked:
             for one in done:
                 if one.failure and not any(phase.spares(one) for phase in self.phases):
                     yield f"{name}: {one.failure} ({one.began - self.changed_at:+.3f} s from the change)"
-            if any(one.renewals and one.began < self.changed_at for one in done):
+            if any(one.renewals and one.began + sum(one.seconds) < self.changed_at for one in done):
                 yield f"{name}: got 42 before the quoting enclave changed"
             if not done:
                 yield f"{name}: never attested"
