@@ -108,7 +108,7 @@ class MemoryCluster:
         return AddOn(cluster, Helm(cluster, self.helm), self.recorder, self.clock, self.sleep, self.now)
 
     def run(self, *arguments, **more):
-        machine = Machine(self.open, self.helm, self.clock, self.sleep, terminal=False, now=self.now)
+        machine = Machine(self.open, self.helm, self.clock, self.sleep, now=self.now)
         return CliRunner().invoke(cli, list(map(str, arguments)), obj=machine, catch_exceptions=False, **more)
 
     def names(self):

@@ -9,16 +9,7 @@ import pytest
 from confcom.cli.output_option import is_plain
 
 QUOTE = Path(__file__).parent.parent / "vectors" / "genuine-quotes" / "quote_pck_cert_chain.bin"
-WAIT = """
-from confcom.addon.waiting import Mark, Row
-from confcom.cli.add_on_options import Machine
-from confcom.cli.progress_display import reporter
-with reporter(terminal=Machine.local().terminal).waiting("Waiting") as table:
-    table.show([Row("a", "starting", Mark.WAITING)])
-    table.show([Row("a", "ready", Mark.DONE)])
-"""
-COMMANDS = {"inspect": ["-m", "confcom", "inspect", str(QUOTE)], "the display of a wait": ["-c", WAIT]}
-"""The first is coloured, the other moves."""
+INSPECT = ["-m", "confcom", "inspect", str(QUOTE)]
 
 
 @pytest.mark.parametrize(
@@ -62,14 +53,12 @@ def read(descriptor):
         return b""
 
 
-@pytest.mark.parametrize("command", COMMANDS)
-def test_other_terminals_get_control_sequences(shown, command):
-    assert b"\x1b[" in shown(COMMANDS[command], {"TERM": "xterm-256color"})
+def test_other_terminals_get_control_sequences(shown):
+    assert b"\x1b[" in shown(INSPECT, {"TERM": "xterm-256color"})
 
 
-@pytest.mark.parametrize("command", COMMANDS)
-def test_plain_ones_get_none(shown, command):
-    said = shown(COMMANDS[command], {"TERM": "dumb"})
+def test_plain_ones_get_none(shown):
+    said = shown(INSPECT, {"TERM": "dumb"})
     assert b"\x1b" not in said
     assert b"\r" not in said.replace(b"\r\n", b"")
     assert len(said.splitlines()) > 2

@@ -10,7 +10,7 @@ from packaging.utils import canonicalize_name
 ROOT = Path(__file__).parent.parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 DIRECT = {"daemon": PROJECT["project"]["dependencies"], "build": PROJECT["dependency-groups"]["build"]}
-CLI = ["click", "dcap-qvl", "pyyaml", "rich"]
+CLI = ["click", "dcap-qvl", "pyyaml"]
 
 
 def pins(name):

@@ -5,10 +5,8 @@ from __future__ import annotations
 import contextlib
 import functools
 import json
-import os
 import re
 import signal
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -20,7 +18,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 import click
 
-from confcom.cli.output_option import JSON, is_plain, output_option
+from confcom.cli.output_option import JSON, output_option
 
 if TYPE_CHECKING:
     from confcom.addon.cluster import Login, OpensCluster
@@ -39,14 +37,12 @@ TIMEOUT = 180
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """The programs, clocks and terminal that commands use. Tests pass another one as click's context object."""
+    """The programs and clocks that commands use. Tests pass another one as click's context object."""
 
     open_cluster: OpensCluster
     run_helm: RunsHelm
     clock: Callable[[], float]
     sleep: Callable[[float], None]
-    terminal: bool
-    """Whether stderr is a terminal that takes colours and a moving display."""
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
 
     @classmethod
@@ -55,8 +51,7 @@ class Machine:
         from confcom.addon.cluster import open_cluster
         from confcom.addon.helm import run_helm
 
-        terminal = sys.stderr.isatty() and not is_plain(os.environ)
-        return cls(open_cluster, run_helm, time.monotonic, time.sleep, terminal)
+        return cls(open_cluster, run_helm, time.monotonic, time.sleep)
 
 
 def machine() -> Machine:
@@ -201,10 +196,10 @@ def opened(login: Login, namespace: str) -> Iterator[AddOn]:
     """Log in to the cluster, and say which one it is."""
     from confcom.addon.helm import Helm
     from confcom.addon.install import AddOn
-    from confcom.cli.progress_display import reporter
+    from confcom.cli.progress_display import LineReporter
 
     used = machine()
-    display = reporter(terminal=used.terminal)
+    display = LineReporter(used.clock)
     with used.open_cluster(login, namespace) as cluster:
         display.say(f"cluster: {cluster.described}")
         yield AddOn(cluster, Helm(cluster, used.run_helm), display, used.clock, used.sleep, used.now)
