@@ -83,7 +83,7 @@ def test_without_command_line_packages_it_says_what_to_install():
     assert "python -m confcom.quote_helper" in done.stderr
 
 
-SLOW_TO_IMPORT = {"grpc", "cryptography", "rich"}
+SLOW_TO_IMPORT = {"grpc", "cryptography"}
 HELP = """
 from confcom.cli.group import cli
 try:

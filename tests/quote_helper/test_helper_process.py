@@ -74,7 +74,7 @@ def test_what_it_has_imported_when_it_is_ready(start_helper, short_dir):
     imported = {line.rpartition("|")[2].strip() for line in lines}
     libraries = {name.partition(".")[0] for name in imported}
     assert {"uvloop", "cryptography", "prometheus_client", "google"} <= libraries
-    assert not libraries & {"click", "rich", "yaml", "dcap_qvl", "grpc", "lightkube"}
+    assert not libraries & {"click", "yaml", "dcap_qvl", "grpc", "lightkube"}
     # Making its collateral, or reading what verifiers read, takes a tenth of the start, and no quote does.
     names = {
         "quote_provider": "base expected_root quote_checks simulated state_directory",

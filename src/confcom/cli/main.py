@@ -40,7 +40,7 @@ def _run() -> None:
         from confcom.cli.failures import explain_unexpected_failures
         from confcom.cli.group import cli
     except ModuleNotFoundError as error:
-        if (error.name or "").partition(".")[0] not in {"click", "rich", "yaml"}:
+        if (error.name or "").partition(".")[0] not in {"click", "yaml"}:
             raise
         sys.stderr.write(INSTALL_HINT + "\n")
         raise SystemExit(2) from error
