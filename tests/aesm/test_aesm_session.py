@@ -55,7 +55,6 @@ def test_the_answer_is_one_bytes_object_and_ends_the_session():
 
 def test_a_peer_that_sends_nothing_is_a_probe_not_an_error():
     session = ServerSession()
-    assert not session.started
     assert session.receive_eof() == PeerClosed()
     assert session.receive_eof() is None
     assert session.receive(NUM) is None
@@ -65,7 +64,6 @@ def test_a_request_that_is_cut_is_a_violation():
     for size in range(1, len(NUM)):
         session = ServerSession()
         assert session.receive(NUM[:size]) is None
-        assert session.started
         event = session.receive_eof()
         assert isinstance(event, ProtocolViolation)
         assert event.error.error_code == "truncated"
@@ -93,7 +91,6 @@ def test_what_is_no_request_is_a_violation_and_ends_the_session(data, split):
     assert isinstance(event, ProtocolViolation)
     assert isinstance(event.error, ProtocolError)
     require_style(event.error, "why", "remedy")
-    assert session.started
     assert session.receive(NUM) is None
     assert session.receive_eof() is None
     with pytest.raises(SessionMisuseError):

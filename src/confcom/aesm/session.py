@@ -50,15 +50,10 @@ class ServerSession:
 
     __slots__ = ("_decoder", "_kind", "_state")
 
-    def __init__(self, max_request_size: int = MAX_REQUEST_SIZE) -> None:
-        self._decoder = FrameDecoder(max_request_size)
+    def __init__(self) -> None:
+        self._decoder = FrameDecoder(MAX_REQUEST_SIZE)
         self._state = _State.RECEIVING
         self._kind: MessageKind | None = None
-
-    @property
-    def started(self) -> bool:
-        """Whether the peer has sent anything."""
-        return self._decoder.started
 
     def receive(self, data: bytes) -> RequestReceived | ProtocolViolation | None:
         """Consume received bytes, and return one event when the request is complete or invalid; the rest is dropped."""

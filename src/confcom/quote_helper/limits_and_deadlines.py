@@ -98,8 +98,8 @@ class HelperLimits:
     """At most one log line in this time about each of: a failing provider, failing connections, repaired modes."""
 
     socket_tick_seconds: float = 0.5
-    """Between checks of the socket's path: its loss is noticed and repaired within a second. A check costs one
-    lstat(2)."""
+    """Between checks of the socket's path: its loss is noticed and repaired within a second. A check costs a
+    few short system calls."""
     hand_over_look_seconds: float = 0.02
     """Between checks whether another instance has taken the path, after SIGTERM."""
     holder_target_seconds: float = 1.0

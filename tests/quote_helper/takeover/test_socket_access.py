@@ -107,6 +107,15 @@ async def test_a_directory_that_a_tenant_took_makes_it_unready(start, path):
 
 
 @needs_root
+async def test_root_opens_no_directory_of_another_user(start, path):
+    path.parent.mkdir(mode=0o700)
+    os.chown(path.parent, STRANGER, STRANGER)
+    keeper = await start()
+    assert keeper.code == "socket-directory-closed"
+    assert mode(path.parent) == 0o700
+
+
+@needs_root
 async def test_a_socket_that_a_tenant_took_is_bound_anew(start, path):
     keeper = await start_as_owner(start, path)
     before = path.lstat().st_ino

@@ -11,7 +11,7 @@ import pytest
 from testkit.programs import run_python
 
 ATTACK = """
-import json, os, shutil, stat, sys
+import json, os, socket, stat, sys
 from pathlib import Path
 from confcom.quote_helper.takeover.unix_socket import listen_at
 from confcom.errors import ConfcomError
@@ -24,6 +24,8 @@ attack_at = seen = 0
 def put_decoy(place, base):
     if decoy == "link to a file":
         place.symlink_to(base / "secret")
+    elif decoy == "another socket":
+        os.link(base / "socket", place)
     elif decoy == "link to a directory":
         place.symlink_to(base / "private")
     else:
@@ -57,6 +59,9 @@ while True:
         directory.mkdir(mode=0o700)
     (base / "secret").write_text("precious")
     (base / "secret").chmod(0o600)
+    other = socket.socket(socket.AF_UNIX)
+    other.bind(str(base / "socket"))
+    (base / "socket").chmod(0o600)
     seen, attack_at, bound, made = 0, moment, None, writable / ("s" if step != "directory" else "d")
     try:
         bound = listen_at(made, tag="tag", mode=0o666, backlog=1, replace=step == "replace")
@@ -68,12 +73,14 @@ while True:
         "decoy": decoy,
         "attacked": seen >= moment,
         "secret": stat.S_IMODE((base / "secret").stat().st_mode),
+        "socket": stat.S_IMODE((base / "socket").stat().st_mode),
         "private": stat.S_IMODE((base / "private").stat().st_mode),
         "mode": stat.S_IMODE(made.lstat().st_mode) if done else None,
         "ours": done and bound.owns_path(),
     })
     if bound is not None:
         bound.close()
+    other.close()
     moment = moment + 1 if seen >= moment else 1
     if moment == 1:
         if not decoys:
@@ -86,7 +93,7 @@ print(json.dumps(report))
 @pytest.mark.parametrize("umask", ["022", "077"])
 @pytest.mark.parametrize("step", ["link", "replace"])
 def test_no_exchange_of_a_name_changes_another_files_mode(short_dir, step, umask):
-    decoys = ["link to a file", "link to a directory", "open directory"]
+    decoys = ["link to a file", "link to a directory", "open directory", "another socket"]
     if os.geteuid() == 0:
         decoys.append("another user's private directory")
     done = run_python("-c", ATTACK, short_dir, step, umask, *decoys)
@@ -98,5 +105,5 @@ def test_no_exchange_of_a_name_changes_another_files_mode(short_dir, step, umask
         assert all(one["attacked"] for one in attacked)
         assert undisturbed["mode"] == 0o666
     for one in report:
-        assert (one["secret"], one["private"]) == (0o600, 0o700)
+        assert (one["secret"], one["socket"], one["private"]) == (0o600, 0o600, 0o700)
         assert one["mode"] == 0o666 or not one["ours"]

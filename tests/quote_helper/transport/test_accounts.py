@@ -3,7 +3,11 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
+from confcom.aesm.error_code import AesmErrorCode
+from confcom.aesm.framing import MAX_REQUEST_SIZE
+from confcom.aesm.message_codec import encode_response
 from confcom.aesm.messages import GetQuoteExRequest, GetSupportedAttKeyIdNumRequest
+from confcom.aesm.request_checks import MAX_QUOTE_BUFFER_SIZE, NeedQuote, plan
 from confcom.quote_helper.limits_and_deadlines import (
     PEERS,
     UNREAD_OVERHEAD,
@@ -11,8 +15,10 @@ from confcom.quote_helper.limits_and_deadlines import (
     HelperLimits,
 )
 from confcom.quote_helper.transport.accounts import Accounts
-from confcom.quote_helper.transport.connection import Connection, largest_answer
+from confcom.quote_helper.transport.connection import Connection, largest_answer, largest_refusal
 from confcom.quote_helper.transport.peers import Peer
+from confcom.sgx.key_id import ECDSA_P256_KEY_ID
+from confcom.sgx.report import QE_REPORT_INFO_SIZE, REPORT_SIZE, QeReportInfo
 
 LIMITS = HelperLimits(max_waiting=64, unread_memory=PEERS * UNREAD_RESERVE + (256 << 10))
 REQUESTS = st.sampled_from([512, 8192, 13_346, 16_384]).map(lambda size: GetQuoteExRequest(b"", size))
@@ -124,3 +130,21 @@ def test_a_peer_at_its_own_limit_delays_nobody_in_the_line():
     assert accounts.next_to_resume() is None
     accounts.remove(holders[3])
     assert accounts.next_to_resume() is of_other
+
+
+@given(
+    report=st.sampled_from([b"", bytes(REPORT_SIZE)]),
+    buf_size=st.integers(0, 2 * MAX_QUOTE_BUFFER_SIZE),
+    key=st.sampled_from([None, ECDSA_P256_KEY_ID.encode()]),
+    info=st.none() | st.sampled_from([QE_REPORT_INFO_SIZE, MAX_REQUEST_SIZE]) | st.integers(0, MAX_REQUEST_SIZE),
+)
+def test_no_answer_takes_more_than_was_counted(report, buf_size, key, info):
+    """Also a refusal that repeats what the client sent."""
+    request = GetQuoteExRequest(report, buf_size, key, None if info is None else bytes(info))
+    planned = plan(request)
+    refusal, answer = planned, planned
+    if isinstance(planned, NeedQuote):
+        refusal = planned.refuse(AesmErrorCode.BUSY)
+        answer = planned.answer(bytes(buf_size), None if info is None else QeReportInfo.parse(bytes(info)))
+    assert len(encode_response(refusal)) + 4 + UNREAD_OVERHEAD <= largest_refusal(request) <= largest_answer(request)
+    assert len(encode_response(answer)) + 4 + UNREAD_OVERHEAD <= largest_answer(request) <= UNREAD_RESERVE

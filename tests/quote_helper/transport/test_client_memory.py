@@ -148,6 +148,17 @@ async def test_a_request_that_may_not_even_be_refused_is_dropped(serve, provider
     assert await server.serves("other")
 
 
+async def test_refusals_that_repeat_a_request_take_no_reserve(serve, provider):
+    """Eight peers that do not read them hold the whole pool, and nobody else's reserve."""
+    server = serve(provider, peer_wait_seconds=0.1)
+    refused = frame(GetQuoteExRequest(b"", 0, att_key_id=KEY_ID, qe_report_info=bytes(7_500)))
+    for _ in range(90):
+        for number in range(8):
+            server.connect(f"greedy{number}", refused)
+    await settled()
+    assert await server.serves("good")
+
+
 async def test_too_many_waiting_requests_of_one_peer_are_busy(serve, provider):
     server = serve(None, max_waiting=10, peer_wait_seconds=0.2)
     for _ in range(20):

@@ -42,7 +42,7 @@ class SocketAccess:
         directory = self.path.parent
         if not self.open_to_all:
             return None
-        with contextlib.suppress(OSError):  # a symbolic link, or another user's directory
+        with contextlib.suppress(OSError):
             self._restore(directory)
         try:
             found = directory.stat()
@@ -73,7 +73,7 @@ class SocketAccess:
     def _restore(self, directory: Path) -> None:
         with open_path(directory) as opened:
             found = os.fstat(opened)
-            own = stat.S_ISDIR(found.st_mode) and not found.st_mode & stat.S_ISVTX
+            own = stat.S_ISDIR(found.st_mode) and not found.st_mode & stat.S_ISVTX and found.st_uid == os.geteuid()
             if own and stat.S_IMODE(found.st_mode) != DIRECTORY_MODE:
                 set_mode(opened, DIRECTORY_MODE)
                 self._log(directory, found)
@@ -81,7 +81,7 @@ class SocketAccess:
     def _log(self, path: Path, found: os.stat_result) -> None:
         if (suppressed := self.restored_log.admit()) is not None:
             fields = {"was": f"{stat.S_IMODE(found.st_mode):04o}", "uid": found.st_uid, "not_logged_since": suppressed}
-            _logger.warning("the mode of %s was restored", path, extra={"event": "mode-restored"} | fields)
+            _logger.warning("%s was changed, and is restored", path, extra={"event": "mode-restored"} | fields)
 
 
 def remove_directory(path: Path) -> None:

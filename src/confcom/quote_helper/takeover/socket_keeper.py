@@ -1,7 +1,7 @@
 """Reconciliation of the AESM socket's path: bind it, take it over, notice its loss, leave it to a newer instance.
 
-The decisions come from `takeover_policy`; this module applies them. It polls by one lstat(2) every half second, whose
-cost is not measurable. A file watch would need inotify instances, which are few per user and shared by the node's
+The decisions come from `takeover_policy`; this module applies them. It polls by a few short system calls every half
+second. A file watch would need inotify instances, which are few per user and shared by the node's
 programs.
 """
 

@@ -108,11 +108,12 @@ def set_mode(descriptor: int, mode: int) -> None:
 def _set_own_mode(path: Path, mode: int) -> FileIdentity:
     """Set the mode of a socket that was just bound, and return its identity.
 
-    Who may write the directory can put another file there meanwhile, whose mode must not change.
+    Who may write the directory can put another file there meanwhile, also a link to one of this user's sockets, whose
+    mode must not change.
     """
     with open_path(path) as opened:
         found = os.fstat(opened)
-        if not stat.S_ISSOCK(found.st_mode) or found.st_uid != os.geteuid():
+        if not stat.S_ISSOCK(found.st_mode) or found.st_uid != os.geteuid() or found.st_nlink != 1:
             raise PermissionError(errno.EPERM, "another user has replaced the new socket", os.fspath(path.parent))
         set_mode(opened, mode)
         return FileIdentity.from_status(found)

@@ -9,13 +9,12 @@ from itertools import islice
 from typing import Final
 
 from confcom.quote_helper.limits_and_deadlines import (
-    ANSWER_OVERHEAD,
     POOL_PART,
     UNREAD_OVERHEAD,
     UNREAD_RESERVE,
     HelperLimits,
 )
-from confcom.quote_helper.transport.connection import Connection, largest_answer
+from confcom.quote_helper.transport.connection import Connection, largest_answer, largest_refusal
 
 FEW_CONNECTIONS: Final = 64
 """A peer that holds at most 1/64 of the connection limit does not cause a shortage: none of its connections is shed
@@ -158,7 +157,7 @@ class Accounts:
 
     def start_refusing(self, connection: Connection) -> bool:
         """Count a complete request that is refused, whatever number waits, if the limits allow its answer."""
-        return self._start_waiting(connection, ANSWER_OVERHEAD)
+        return self._start_waiting(connection, largest_refusal(connection.request))
 
     def set_answered(self, connection: Connection, size: int) -> None:
         """Count a connection whose answer of `size` bytes the kernel has taken: only its client can end it."""
@@ -278,7 +277,7 @@ class Accounts:
     def _may_hold(self, account: Account, more: int, free: _Shared) -> bool:
         unread = account.unread + more
         from_pool = max(0, unread - UNREAD_RESERVE) - max(0, account.unread - UNREAD_RESERVE)
-        return unread <= self._unread_per_peer and from_pool <= free.pool and more <= free.unread
+        return unread <= self._unread_per_peer and from_pool <= max(0, free.pool) and more <= free.unread
 
     def _set_unread(self, connection: Connection, size: int) -> None:
         account = connection.account

@@ -32,10 +32,16 @@ _READ: Final = (_ZERO, (1).to_bytes(len(_ZERO), sys.byteorder))
 after it has raised EPOLLOUT (sock_wfree). No buffer is that small, so 1 is unambiguous."""
 
 
+def largest_refusal(request: Request) -> int:
+    """Return the bytes of the kernel that a refusal takes until it is read: it repeats what the client sent."""
+    repeated = request.qe_report_info if isinstance(request, GetQuoteExRequest) else None
+    return len(repeated or b"") + ANSWER_OVERHEAD
+
+
 def largest_answer(request: Request) -> int:
-    """Return the bytes of the kernel that the answer to a request takes at most, until it is read."""
+    """Return the same of any answer; one with a quote has at most the overhead beside it."""
     quote = min(request.buf_size, MAX_QUOTE_BUFFER_SIZE) if isinstance(request, GetQuoteExRequest) else 0
-    return quote + ANSWER_OVERHEAD
+    return max(quote + ANSWER_OVERHEAD, largest_refusal(request))
 
 
 class Stage(Enum):
