@@ -204,7 +204,11 @@ def widened(server, account):
     rights = ("--verb=*", "--resource=nodes,nodes/status,nodes/proxy")
     server.kubectl("create", "clusterrole", ALL_RIGHTS, *rights)
     server.kubectl("create", "clusterrolebinding", ALL_RIGHTS, f"--clusterrole={ALL_RIGHTS}", f"--user={USER}")
-    until(lambda: account.get(STATUS).status_code == 200, "the API server knows the binding")
+
+    def confined():
+        return BY_POLICY in send(account, "PATCH", f"{STATUS}?dryRun=All", OTHER_STATUS["cpu"]).text
+
+    until(confined, "the API server knows the binding, and enforces the policy")
     yield account
     server.kubectl("delete", "clusterrolebinding,clusterrole", ALL_RIGHTS)
 
