@@ -68,7 +68,9 @@ TABLE = [
     (OLD, OLD_API, 16_384, AUTO, None, EpcInUse(2_048), DEVICE, 16_384, "api-server-old"),
     # An explicit maximum decides the number of devices.
     (NEW, SUPPORTED, 100_000, AUTO, 4_096, EpcInUse(16_384), DEVICE, 4_096, "kept-devices"),
-    # An explicit change waits for what is held.
+    # An explicit change waits for what is held, and for nothing else.
+    (NEW, SUPPORTED, 300_000, SET_CAPACITY, None, EpcInUse(2_048), CAPACITY, 300_000, "set"),
+    (OLD, NO_CONTROLLER, 300_000, SET_CAPACITY, None, NOTHING, CAPACITY, 300_000, "set"),
     (NEW, SUPPORTED, 1_000_000, SET_CAPACITY, None, held(0), DEVICE, 2_048, "kept-allocated"),
     (NEW, SUPPORTED, 1_000_000, SET_CAPACITY, None, held(16_384), DEVICE, 16_384, "kept-allocated"),
     (NEW, SUPPORTED, 1_000_000, SET_CAPACITY, None, held(1_000_000), DEVICE, 262_144, "kept-allocated"),
