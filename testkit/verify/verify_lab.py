@@ -7,7 +7,6 @@ from datetime import UTC, datetime, timedelta
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from confcom.sgx.certification import CertificationData, CertificationDataType
@@ -26,8 +25,6 @@ NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
 SEED = bytes(range(32))
 CHALLENGE = bytes(range(64))
 OTHER_KEY = derive_private_key(SEED, "a stranger's key")
-
-Key = ec.EllipticCurvePrivateKey
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,6 @@ def _few_polls(monkeypatch):
 
 
 def waiter(objects, changes=()):
-    """A cluster, and changes of it at some times."""
     made, due = MemoryCluster(objects), dict(changes)
     made.kubelets.report = lambda _: None
 

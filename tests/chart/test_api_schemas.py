@@ -28,8 +28,6 @@ def schema_of(name):
 
 
 class Checker:
-    """Refuses what one Kubernetes, with the Prometheus Operator, would refuse."""
-
     def __init__(self, version):
         self._schemas = [schema_of(f"kubernetes-{version}"), schema_of("servicemonitor")]
         self.lacks = FROM_1_36 if version < "1.36" else ()

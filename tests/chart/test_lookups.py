@@ -16,7 +16,6 @@ BESIDE = f"{SIMULATED},simulated.besideHardware=true"
 
 
 def label(key, value, section=""):
-    """As --set takes it."""
     return f"{section}nodeSelector.{key.replace('.', chr(92) + '.')}={value}"
 
 

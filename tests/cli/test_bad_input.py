@@ -116,7 +116,6 @@ def of_clusters():
 
 
 def of_files():
-    """Files, directories and sockets that are not what they should be."""
     found = {
         "inspect: no permission": Case(("inspect", "closed.bin")),
         "quote: socket: behind no permission": Case(("quote", "--report-data", "00", "--socket", "closed/x")),
@@ -139,7 +138,6 @@ def of_files():
 
 
 def of_arguments():
-    """Values that no option takes."""
     verify = ("verify", str(QUOTE), "--root", "intel")
     cases = [
         *((*verify, "--mrenclave", value) for value in ("zz", "00", ESCAPES)),
@@ -158,7 +156,6 @@ def of_arguments():
 
 
 def of_streams():
-    """Standard streams that are closed, empty or full of garbage, and the environment."""
     found = {}
     for name, arguments in {
         "inspect": ("inspect", "-"),

@@ -77,8 +77,6 @@ def aesmd(socket_path, tmp_path):
 
 @pytest.fixture
 def sending():
-    """Makes a handler that reads a request and sends bytes of the test's choice, in pieces."""
-
     def make(*pieces):
         def handle(connection):
             connection.recv(65536)

@@ -6,7 +6,6 @@ from testkit.controller import ApiServer
 
 @pytest.fixture(autouse=True)
 def no_gathering(monkeypatch):
-    """Events are read one by one."""
     monkeypatch.setattr(limits, "GATHER_SECONDS", 0.0)
 
 

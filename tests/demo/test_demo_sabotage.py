@@ -122,8 +122,6 @@ async def test_a_job_fails(fails, case):
 
 @pytest.fixture
 def change(monkeypatch, tmp_path):
-    """Replaces text of examples/job.yaml for this test."""
-
     def edit(*replacements):
         text = example("job.yaml").read_text()
         for old, new in replacements:

@@ -151,8 +151,6 @@ class NodeModel:
 
 
 class NodeInUse(RuleBasedStateMachine):
-    """Settings, hardware, Pods and restarts in any order."""
-
     @initialize(total=SIZES)
     def install(self, total):
         self.node, self.names = NodeModel(total, ResourceSettings(SUPPORTED)), 0

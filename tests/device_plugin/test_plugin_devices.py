@@ -32,7 +32,6 @@ async def registered(plugin, kubelet, registrations=1):
 
 @pytest.fixture
 async def plugin(kubelet, start, node):
-    """One that both know of, on a node with a driver."""
     await kubelet.start()
     node.load()
     plugin = await start()
@@ -41,7 +40,6 @@ async def plugin(kubelet, start, node):
 
 
 async def waits_for_driver(plugin):
-    """Until it has looked at the node, and says that it waits."""
     await plugin.until_inventory(lambda found: found.get("devices", {}).get("nodes"))
     assert [line["code"] for line in await plugin.logged(event="no-sgx")] == ["epc-without-driver"]
     assert await probes(plugin) == [200, 503]

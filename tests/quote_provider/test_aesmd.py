@@ -337,7 +337,6 @@ async def test_a_full_backlog_is_waited_for(calls, aesmd):
 
 @pytest.fixture
 def replace_sockets(monkeypatch):
-    """Give the calls another kind of sockets."""
     constants = {name: getattr(socket, name) for name in ("AF_UNIX", "SOCK_STREAM", "SOCK_NONBLOCK")}
     return lambda kind: monkeypatch.setattr(aesmd_calls, "socket", SimpleNamespace(SocketType=kind, **constants))
 

@@ -10,7 +10,6 @@ from testkit.cluster_objects import ENCLAVE, EPC, HELPER_EPC, PROVISION, SYSTEM
 
 @pytest.fixture
 def disabled(confcom):
-    """The document of a run that succeeds."""
     return lambda *options: confcom.document("disable", *options)
 
 
