@@ -53,6 +53,7 @@ ELSEWHERE = Offer(Accounting.DEVICE, OTHER, 100)
 LITTLE, SOME, MUCH, NO_PLUGIN = plugins(capacity(10)), plugins(capacity(64)), plugins(capacity(5000)), plugins()
 TO_40, FROM_0_TO_40 = Change(EPC, 40, takes=True), Change(EPC, 40, takes=False)
 TO_10, TO_1000 = Change(EPC, 10, takes=False), Change(EPC, 1000, takes=False)
+UNREAD, READS = {"read": False}, Decision(reads=True)
 WAITS, KEEPS_40 = Decision(waits=True), {"asked": 10, "not_accepted": 30}
 TABLE = {
     "a plugin's EPC is written": (NO_AMOUNT, SOME, {}, change(64)),
@@ -92,6 +93,12 @@ TABLE = {
     "a zero of somebody else stays": (ZERO, NO_PLUGIN, LONG, Decision()),
     "a node that has nothing": (NO_AMOUNT, NO_PLUGIN, LONG, Decision()),
     "a node that had our key": (Amount(None, None, ours=True), NO_PLUGIN, LONG, Decision()),
+    "not read, a new amount": (NO_AMOUNT, SOME, UNREAD, change(64)),
+    "not read, a larger one": (ours(10), SOME, UNREAD, change(64)),
+    "not read, one that is right": (ours(64), SOME, UNREAD, Decision()),
+    "not read, less": (ours(64), LITTLE, UNREAD, READS),
+    "not read, a zero": (ZERO, SOME, UNREAD, READS),
+    "not read, a plugin that is gone": (ours(64), NO_PLUGIN, UNREAD | LONG, READS),
 }
 
 
