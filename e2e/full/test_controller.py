@@ -206,7 +206,7 @@ def widened(server, account):
     server.kubectl("create", "clusterrole", ALL_RIGHTS, *rights)
     server.kubectl("create", "clusterrolebinding", ALL_RIGHTS, f"--clusterrole={ALL_RIGHTS}", f"--user={USER}")
     until(lambda: account.get(STATUS).status_code == 200, "the API server knows the binding")
-    until(lambda: send(account, "PATCH", STATUS, OTHER_STATUS["cpu"]).status_code == 403, "the policy is in force")
+    until(lambda: send(account, *OTHER_WAYS["dry-run"]).status_code == 403, "the policy is in force")
     yield account
     server.kubectl("delete", "clusterrolebinding,clusterrole", ALL_RIGHTS)
 
