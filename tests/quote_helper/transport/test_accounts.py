@@ -32,7 +32,7 @@ STEPS = st.tuples(
 
 def new_connection(accounts, peer, request):
     connection = Connection(None, Peer(peer, peer, 0))
-    connection.request = request
+    connection.request, connection.complete = request, True
     accounts.add(connection)
     return connection
 

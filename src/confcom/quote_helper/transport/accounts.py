@@ -9,6 +9,7 @@ from itertools import islice
 from typing import Final
 
 from confcom.quote_helper.limits_and_deadlines import (
+    ANSWER_OVERHEAD,
     POOL_PART,
     UNREAD_OVERHEAD,
     UNREAD_RESERVE,
@@ -255,9 +256,10 @@ class Accounts:
             self._given_back[account] = None
 
     def _allow_step(self, connection: Connection, free: _Shared) -> bool:
-        """Return whether a paused request may be served, if so much is free."""
+        """Return whether a paused connection may be read, or its request served, if so much is free."""
         account = connection.account
-        return account.waiting < free.waiting and self._may_hold(account, largest_answer(connection.request), free)
+        answer = largest_answer(connection.request) if connection.complete else ANSWER_OVERHEAD
+        return account.waiting < free.waiting and self._may_hold(account, answer, free)
 
     def _start_waiting(self, connection: Connection, answer: int) -> bool:
         account = connection.account

@@ -76,6 +76,8 @@ class Connection:
     answered: bool = False
     """Whether the kernel has its whole answer."""
     stage: Stage = Stage.RECEIVING
+    complete: bool = False
+    """Whether its request is complete."""
     request: Request = field(init=False)
     since: float = 0.0
     """When the request was complete."""

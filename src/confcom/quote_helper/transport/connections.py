@@ -5,8 +5,9 @@
         +--> PAUSED --+
 
 A request that is complete is served if its peer's limits allow the request and its answer; else it is paused until the
-peer holds less. The answer is sent by one call. Then the connection stays open until the client has read it: the kernel
-charges the bytes to the helper's memory control group until then, even after the helper has closed its socket.
+peer holds less. Further connections of this peer are paused unread, so that thousands of them cost others no time. The
+answer is sent by one call. Then the connection stays open until the client has read it: the kernel charges the bytes to
+the helper's memory control group until then, even after the helper has closed its socket.
 
 An event, a deadline, a turn of the service, or another connection's end moves a connection to its next stage. A
 connection may end in each.
@@ -109,7 +110,7 @@ class Connections:
     def admit(self, connection: Connection) -> None:
         """Serve a connection that was accepted, and close it at the end."""
         self._accounts.add(connection)
-        self._run(self._receive, connection)
+        self._run(self._pause if connection.account.paused else self._receive, connection)
 
     def poll(self) -> Iterator[int]:
         """Handle the events of connections; yield the other descriptors that have events."""
@@ -152,20 +153,24 @@ class Connections:
     # Steps from one stage to the next.
 
     def _receive(self, connection: Connection) -> None:
+        if self._read(connection):
+            if connection.account.paused:
+                self._pause(connection)
+            else:
+                self._serve(connection)
+
+    def _read(self, connection: Connection) -> bool:
+        """Read what has arrived; return whether the request is complete. Else the connection waits for it, or ends."""
         try:
             event = connection.receive()
         except BlockingIOError:
             event = None
         match event:
             case RequestReceived():
-                connection.request = event.request
+                connection.request, connection.complete = event.request, True
                 connection.since = self._clock()
                 if connection.watched:
                     self._stop_receiving(connection)
-                if connection.account.paused:
-                    self._pause(connection)
-                else:
-                    self._serve(connection)
             case None:
                 self._await_rest(connection)
             case ProtocolViolation():
@@ -174,6 +179,7 @@ class Connections:
             case PeerClosed():
                 # Probes connect and disconnect; that is no error.
                 self._end(connection)
+        return connection.complete
 
     def _await_rest(self, connection: Connection) -> None:
         if not connection.watched:
@@ -205,18 +211,22 @@ class Connections:
         self._accounts.pause(connection)
 
     def _stop_pausing(self, connection: Connection) -> None:
+        connection.stage = _RECEIVING
         self._pauses.discard(connection)
         self._accounts.stop_pausing(connection)
         self._accounts.forbid_shedding(connection)
 
     def _resume(self, connection: Connection) -> None:
         self._stop_pausing(connection)
-        self._serve(connection)
+        if connection.complete or self._read(connection):
+            self._serve(connection)
 
     def _refuse(self, connection: Connection) -> None:
         """Refuse a request whose peer was at its limits for too long; close it without an answer if memory is short."""
+        self._stop_pausing(connection)
+        if not connection.complete and not self._read(connection):
+            return
         if self._accounts.start_refusing(connection):
-            self._stop_pausing(connection)
             connection.stage = _ANSWERING
             self._answer(connection, self.service.refuse_as_busy(connection.request))
         else:
