@@ -269,6 +269,7 @@ def _kubectl_proxy(login: Login) -> Iterator[Path]:
                 yield path
             finally:
                 process.kill()
+                relay.join(1)  # before its stream is closed
 
 
 def _ends_with_parent() -> Any:  # noqa: ANN401 # a callable or None

@@ -17,7 +17,7 @@ from confcom.errors import ConfcomError, ExitCode
 if TYPE_CHECKING:
     from confcom.addon.preflight import Finding
 
-POLL_SECONDS = 1.5
+POLL_SECONDS = 0.5
 STUCK_SECONDS = 60.0
 """A Pod may fail for so long: enough for several restarts and pulls, whose back-off grows to 40 s by then."""
 MAX_STEPS = 60
