@@ -50,7 +50,7 @@ def main() -> int:
 def helper_registry() -> CollectorRegistry:
     """Everything that a quote helper may count."""
     registry = CollectorRegistry()
-    HelperMetrics(registry, clock=lambda: 0.0)
+    HelperMetrics(registry)
     registry.register(LogStream(io.StringIO()).dropped)
     return registry
 

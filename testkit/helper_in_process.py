@@ -21,9 +21,7 @@ from confcom.aesm.messages import (
     GetQuoteSizeExRequest,
     GetSupportedAttKeyIdNumRequest,
     InitQuoteExRequest,
-    InitQuoteExResponse,
 )
-from confcom.aesm.session import RequestReceived, ServerSession
 from confcom.daemon.logs import LogLimiter
 from confcom.quote_helper.limits_and_deadlines import HelperLimits
 from confcom.quote_helper.main import QuoteHelper
@@ -327,20 +325,18 @@ class RunningServer:
             client.close()
 
 
+STALE_WINDOW_SECONDS = 1000
 KEEPER_LIMITS = HelperLimits(
     socket_tick_seconds=0.005,
-    holder_target_seconds=0.5,
     accept_drain_seconds=0.5,
 )
 
 
 class ListenerHost:
-    """In an AesmServer's place, serves listeners: InitQuoteEx only, with a target info or a refusal, or not at all."""
+    """In an AesmServer's place: accepts from listeners, and closes what it accepts."""
 
-    def __init__(self, target_info):
-        self.target_info = target_info
+    def __init__(self):
         self.listeners = []
-        self.served = set()
 
     def add_listener(self, listener):
         self.listeners.append(listener)
@@ -351,30 +347,10 @@ class ListenerHost:
             self.listeners.remove(listener)
             asyncio.get_running_loop().remove_reader(listener.fileno())
 
-    def _accept(self, listener):
+    @staticmethod
+    def _accept(listener):
         with contextlib.suppress(BlockingIOError):
-            client, _ = listener.accept()
-            task = asyncio.get_running_loop().create_task(self._serve(client))
-            self.served.add(task)
-            task.add_done_callback(self.served.discard)
-            # Also if it is ended before it began.
-            task.add_done_callback(lambda _: client.close())
-
-    async def _serve(self, client):
-        client.setblocking(False)
-        loop, session = asyncio.get_running_loop(), ServerSession()
-        while data := await loop.sock_recv(client, 4096):
-            match session.receive(data):
-                case RequestReceived():
-                    await loop.sock_sendall(client, session.respond(self._answer()))
-                    return
-
-    def _answer(self):
-        if self.target_info is None:
-            return InitQuoteExResponse(AesmErrorCode.SERVICE_UNAVAILABLE, pub_key_id_size=32)
-        return InitQuoteExResponse(
-            AesmErrorCode.SUCCESS, target_info=self.target_info, pub_key_id_size=32, pub_key_id=bytes(32)
-        )
+            listener.accept()[0].close()
 
 
 class CountedKeeper(SocketKeeper):
@@ -392,10 +368,9 @@ class CountedKeeper(SocketKeeper):
 class RunningKeeper:
     """A SocketKeeper with what it needs around it."""
 
-    def __init__(self, path, started, *, target_info=b"T" * 512, open_to_all=False):
-        self.host = ListenerHost(None)
-        self.can_quote_for = target_info
-        self.policy = StaleTargetPolicy(1000, lambda: 0.0)
+    def __init__(self, path, started, clock, *, open_to_all=False):
+        self.host = ListenerHost()
+        self.policy = StaleTargetPolicy(STALE_WINDOW_SECONDS, clock)
         self.changed = asyncio.Event()
         self.keeper = CountedKeeper(
             path=path,
@@ -420,8 +395,7 @@ class RunningKeeper:
         return self
 
     def quote(self):
-        self.host.target_info = self.can_quote_for
-        self.policy.quotes_for(self.can_quote_for)
+        self.policy.quotes_for(bytes(512))
         self.keeper.set_can_quote(can_quote=True)
 
     @property
@@ -455,7 +429,3 @@ class RunningKeeper:
         for listener in list(self.host.listeners):
             self.host.remove_listener(listener)
             listener.close()
-        for task in self.host.served:
-            task.cancel()
-        if self.host.served:
-            await asyncio.wait(self.host.served)

@@ -109,12 +109,12 @@ def path(short_dir):
 
 
 @pytest.fixture
-async def keeper(path):
+async def keeper(path, clock):
     """Make keepers of one path; the number says who started later."""
     made = []
 
     def make(started, path=path, **options):
-        running = RunningKeeper(path, started, **options)
+        running = RunningKeeper(path, started, clock, **options)
         made.append(running)
         return running
 

@@ -102,9 +102,6 @@ class HelperLimits:
     few short system calls."""
     hand_over_look_seconds: float = 0.02
     """Between checks whether another instance has taken the path, after SIGTERM."""
-    holder_target_seconds: float = 1.0
-    """For the instance that is being replaced to give its TargetInfo. Without an answer its TargetInfo counts as
-    different, which only makes clients ask again."""
 
     @property
     def unread_pool(self) -> int:

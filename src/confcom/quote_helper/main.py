@@ -14,7 +14,6 @@ from typing import Any, Final, TextIO
 
 from prometheus_client import CollectorRegistry
 
-from confcom.aesm.error_code import AesmErrorCode
 from confcom.aesm.messages import Request, Response
 from confcom.aesm.session import ProtocolViolation
 from confcom.daemon.logs import LogLimiter, LogStream, configure_logging
@@ -42,7 +41,6 @@ MIB: Final = 1024 * 1024
 RESERVED_FILE_DESCRIPTORS: Final = 64
 """Reserved for files, probes and the loop itself, so that connections cannot use up RLIMIT_NOFILE."""
 STOPPING: Final = NotReady("stopping", code="stopping")
-_SUCCESS: Final = AesmErrorCode.SUCCESS  # looking up the enum member takes 0.1 µs
 TICK_SECONDS: Final = 1.0
 """How often counts are checked for summaries that are due; a minute's summary is at most this late."""
 
@@ -52,12 +50,11 @@ class Observations:
 
     def __init__(self, metrics: HelperMetrics, log: QuoteLog) -> None:
         self._metrics = metrics
-        self._traffic, self._pods = metrics.traffic, metrics.pods
+        self._traffic = metrics.traffic
         self._log = log
 
     async def run(self) -> None:
         while True:
-            self._pods.tick()
             self._log.tick()
             await asyncio.sleep(TICK_SECONDS)
 
@@ -69,7 +66,6 @@ class Observations:
 
     def answered(self, peer: Peer, request: Request, response: Response, seconds: float) -> None:
         self._traffic.answered(request.kind, response.error_code, seconds)
-        self._pods.answered(peer.pod, succeeded=response.error_code == _SUCCESS)
         self._log.answered(peer, request, response, seconds)
 
     def dropped(self, peer: Peer, reason: str) -> None:
@@ -101,7 +97,7 @@ class QuoteHelper:
         self._open_backend = open_backend
         self._instance = instance
         self._limits = limits
-        self._metrics = HelperMetrics(registry, clock)
+        self._metrics = HelperMetrics(registry)
         self._metrics.readiness_changed(PREPARING)
         self._readiness = ReadinessLog(PREPARING.reason, clock)
         self._routes = standard_routes(lambda: self._readiness.reason, registry)

@@ -1,4 +1,4 @@
-"""What is counted and logged of each event, that no flood of pods makes it grow, and that stalls are noticed."""
+"""What is counted and logged of each event, and that stalls are noticed."""
 
 import asyncio
 import logging
@@ -17,9 +17,6 @@ from confcom.quote_helper import main
 from confcom.quote_helper.main import Observations
 from confcom.quote_helper.telemetry.metrics import (
     BUCKETS,
-    MAX_PODS,
-    OTHER_PODS,
-    POD_AWAY_SECONDS,
     HelperMetrics,
     TrafficMetrics,
     watch_loop,
@@ -33,17 +30,11 @@ PEER = Peer((POD, CONTAINER), 1000, 17, POD, CONTAINER)
 SUCCESS = GetQuoteExResponse(0, quote=b"q")
 REFUSED = GetQuoteExResponse(AesmErrorCode.INVALID_REPORT)
 REQUESTS = "confcom_quote_helper_requests_total"
-PODS = "confcom_quote_helper_pod_requests_total"
 
 
 @pytest.fixture
-def metrics(registry, clock):
-    return HelperMetrics(registry, clock)
-
-
-@pytest.fixture
-def pods(metrics):
-    return metrics.pods
+def metrics(registry):
+    return HelperMetrics(registry)
 
 
 @pytest.fixture
@@ -51,19 +42,10 @@ def observer(metrics, clock):
     return Observations(metrics, QuoteLog(1, clock))
 
 
-@pytest.fixture
-def count(registry):
-    return lambda pod, outcome: registry.get_sample_value(PODS, {"pod": pod, "outcome": outcome})
-
-
-def series(registry):
-    return [sample for metric in registry.collect() for sample in metric.samples]
-
-
 # What goes where.
 
 
-def test_an_answer_is_counted_and_logged(observer, count, registry, request_, caplog):
+def test_an_answer_is_counted_and_logged(observer, registry, request_, caplog):
     caplog.set_level(logging.INFO)
     observer.answered(PEER, request_, SUCCESS, 0.5)
     observer.answered(PEER, request_, REFUSED, 0.5)
@@ -73,7 +55,6 @@ def test_an_answer_is_counted_and_logged(observer, count, registry, request_, ca
     for result in ("success", "invalid_report"):
         assert registry.get_sample_value(REQUESTS, {"request": "GetQuoteEx", "result": result}) == 1
     assert registry.get_sample_value("confcom_quote_helper_accepting_paused_total") == 1
-    assert (count(POD, "success"), count(POD, "failure")) == (1, 1)
     assert [record.event for record in caplog.records] == [
         "quote",
         "accepting-paused",
@@ -82,10 +63,10 @@ def test_an_answer_is_counted_and_logged(observer, count, registry, request_, ca
     ]
 
 
-def test_no_metric_names_an_enclave_or_a_container(observer, registry, request_):
+def test_no_metric_names_a_client(observer, registry, request_):
     observer.answered(PEER, request_, SUCCESS, 0.5)
     text = generate_latest(registry).decode()
-    assert POD in text
+    assert POD not in text
     assert request_.report[64:96].hex() not in text
     assert CONTAINER not in text
 
@@ -102,38 +83,6 @@ async def test_what_is_due_is_done_while_it_runs(observer, request_, clock, capl
             await asyncio.sleep(0.001)
     running.cancel()
     assert caplog.records[-1].count == 2
-
-
-# Pods.
-
-
-def test_a_flood_of_pods_is_bounded_and_forgotten(pods, count, registry, clock):
-    before = len(series(registry))
-    pods.answered("", succeeded=True)
-    for number in range(10 * MAX_PODS):
-        pods.answered(f"pod-{number}", succeeded=True)
-    assert len(series(registry)) == before + 2 * MAX_PODS
-    assert count("", "success") == 1
-    assert count(OTHER_PODS, "success") == 9 * MAX_PODS
-    pods.tick()
-    clock.now += POD_AWAY_SECONDS
-    pods.tick()
-    assert len(series(registry)) == before
-    pods.answered(POD, succeeded=True)
-    assert count(POD, "success") == 1
-    assert count(OTHER_PODS, "success") == 9 * MAX_PODS
-
-
-def test_a_pod_that_asks_now_and_then_stays(pods, count, clock):
-    for _ in range(5):
-        pods.answered(POD, succeeded=True)
-        pods.tick()
-        clock.now += POD_AWAY_SECONDS - 1
-        pods.tick()
-    assert count(POD, "success") == 5
-    clock.now += 1
-    pods.tick()
-    assert count(POD, "success") is None
 
 
 # Traffic, which is counted as plain numbers.

@@ -20,9 +20,8 @@ MAX_STALE_REPORT_WINDOW_SECONDS: Final = 366 * 24 * 3600
 class StaleTargetPolicy:
     """Chooses 42 within a window after the quoting enclave may have changed, since clients keep TargetInfo; else 47.
 
-    The window opens when this instance begins to quote, and again when its quoting enclave changes. It also opens when
-    this instance takes the path from another one whose TargetInfo was different or is not known: a newer version was
-    rolled back, or died. It closes when this instance takes over from a live one with the same TargetInfo.
+    The window opens when this instance begins to quote, when its quoting enclave changes, and when it takes the path,
+    since the instance that served before may have had another quoting enclave.
     """
 
     def __init__(self, window_seconds: float, clock: Callable[[], float]) -> None:
@@ -35,15 +34,10 @@ class StaleTargetPolicy:
         """Set the TargetInfo of the current quoting enclave; open the window if it has changed."""
         if target_info != self._target_info:
             self._target_info = target_info
-            self._ends = self._clock() + self._window_seconds
+            self.open_window()
 
-    def took_over_from(self, target_info: bytes) -> None:
-        """Record the TargetInfo that another instance gave clients until now; open or close the window accordingly.
-
-        It has 512 bytes, as the other's InitQuoteEx gave them; empty if not known.
-        """
-        changed = target_info != self._target_info
-        self._ends = self._clock() + (self._window_seconds if changed else 0.0)
+    def open_window(self) -> None:
+        self._ends = self._clock() + self._window_seconds
 
     def code_for_rejected_report(self) -> AesmErrorCode:
         if self._clock() < self._ends:

@@ -137,27 +137,18 @@ class SocketKeeper:
             self._bound = None
             self.problem = NotReady("the path no longer leads to this helper's socket", code="path-lost", expected=True)
             self.on_change()
-        found, step = await self._decide()
-        target = b""  # of an instance that served here before, if any, and cannot be asked any more
-        if step is Step.REPLACE:
-            # Ask before the rename, which makes that socket unreachable. Then inspect again: it may take 1 s.
-            seconds = self.limits.holder_target_seconds
-            target = await in_worker_thread(lambda: read_holder_target(self.path, seconds))
-            found, step = await self._decide()
+        found = await in_worker_thread(lambda: _inspect(self.path))
+        step = decide(found, me=self.me, uid=os.geteuid(), can_quote=self._can_quote)
         if isinstance(step, NotReady):
             self._set_problem(step)
             return
-        self.stale.took_over_from(target)
+        self.stale.open_window()
         self._bind(stale=found.stale, replace=step is Step.REPLACE)
 
     def _replace(self, served: BoundUnixSocket) -> None:
         """Bind the path anew, in place of this instance's own socket."""
         self._bind(replace=True)
         self._retire(served)
-
-    async def _decide(self) -> tuple[PathInspection, Step | NotReady]:
-        found = await in_worker_thread(lambda: _inspect(self.path))
-        return found, decide(found, me=self.me, uid=os.geteuid(), can_quote=self._can_quote)
 
     def _bind(self, *, stale: FileIdentity | None = None, replace: bool) -> None:
         """Bind the path. It runs in the event loop, so that a stop cannot come before `_bound` holds the socket."""
@@ -217,16 +208,6 @@ def _inspect(path: Path) -> PathInspection:
     if found.state is PathState.OTHER and not _is_directory(path):
         raise not_a_socket(path)
     return replace(found, stale=identity) if found.state is PathState.STALE else found
-
-
-def read_holder_target(path: Path, seconds: float) -> bytes:
-    """Return the TargetInfo that the instance at the path gives clients; empty if it gives none in time."""
-    from confcom.client.blocking import AesmClient  # noqa: PLC0415 # only an update needs it
-
-    try:
-        return AesmClient(path, timeout=seconds).init_quote().target_info.encode()
-    except (OSError, ConfcomError):
-        return b""
 
 
 def _is_directory(path: Path) -> bool:

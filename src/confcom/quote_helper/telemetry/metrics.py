@@ -1,4 +1,4 @@
-"""The quote helper's metrics. Label sets are closed, but for a bounded number of Pods; no label names an enclave."""
+"""The quote helper's metrics. Label sets are closed; no label names a client."""
 
 from __future__ import annotations
 
@@ -29,15 +29,6 @@ _STALL_BUCKETS: Final = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 1.0, 5.0)
 BUCKETS: Final = (0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.05, 0.25, 1.0, 5.0, 15.0)
 """Seconds: from a simulated quote (under 0.1 ms) to the time-out of Intel's client (15 s)."""
 _BOUNDS: Final = (*map(floatToGoString, BUCKETS), "+Inf")
-
-MAX_PODS: Final = 512
-"""Pods with their own series; a kubelet runs 110 by default, and at most 500 in practice. Further pods share one."""
-POD_AWAY_SECONDS: Final = 900.0
-"""After this time without requests a pod loses its series: three times as long as Prometheus looks back for a value."""
-OTHER_PODS: Final = "other"
-"""The label of pods beyond MAX_PODS; it cannot be a UID."""
-NO_PODS: Final = ("", OTHER_PODS)
-"""Labels that stay: of clients whose pod is not known, and of further pods."""
 
 
 @dataclass(slots=True)
@@ -90,60 +81,11 @@ class TrafficMetrics(Collector):
     describe = collect
 
 
-@dataclass(slots=True)
-class _Pod:
-    successes: int = 0
-    failures: int = 0
-    last_seen: float = 0.0
-
-
-class PodMetrics(Collector):
-    """Requests by pod, for a bounded number of pods with recent requests. Counted in the event loop."""
-
-    def __init__(self, clock: Callable[[], float]) -> None:
-        self._clock = clock
-        self._now = clock()
-        """As of the last tick."""
-        self._pods = {pod: _Pod() for pod in NO_PODS}
-
-    def answered(self, pod: str, *, succeeded: bool) -> None:
-        counts = self._pods.get(pod)
-        if counts is None:
-            label = pod if len(self._pods) < MAX_PODS + len(NO_PODS) else OTHER_PODS
-            counts = self._pods.setdefault(label, _Pod())
-        counts.last_seen = self._now
-        if succeeded:
-            counts.successes += 1
-        else:
-            counts.failures += 1
-
-    def tick(self) -> None:
-        """Remove the pods without requests for POD_AWAY_SECONDS."""
-        self._now = self._clock()
-        for pod, counts in list(self._pods.items()):
-            if pod not in NO_PODS and self._now - counts.last_seen >= POD_AWAY_SECONDS:
-                del self._pods[pod]
-
-    def collect(self) -> Iterator[Metric]:
-        family = CounterMetricFamily(
-            "confcom_quote_helper_pod_requests",
-            "Answers, by the pod's UID (empty: unknown; other: pods beyond the limit), and success or failure",
-            labels=["pod", "outcome"],
-        )
-        for pod, counts in self._pods.items():
-            family.add_metric([pod, "success"], counts.successes)
-            family.add_metric([pod, "failure"], counts.failures)
-        yield family
-
-    describe = collect
-
-
 class HelperMetrics:
-    def __init__(self, registry: CollectorRegistry, clock: Callable[[], float]) -> None:
+    def __init__(self, registry: CollectorRegistry) -> None:
         gauge, counter = partial(Gauge, registry=registry), partial(Counter, registry=registry)
-        self.traffic, self.pods = TrafficMetrics(), PodMetrics(clock)
+        self.traffic = TrafficMetrics()
         registry.register(self.traffic)
-        registry.register(self.pods)
         self._dropped = counter(
             "confcom_quote_helper_connections_dropped",
             f"Connections closed without an answer, by reason: {', '.join(DROP_REASONS)}",
