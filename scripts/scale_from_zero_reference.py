@@ -7,16 +7,40 @@ from generated_part import table, write_or_check
 
 from confcom.addon.chart_objects import REAL
 from confcom.device_plugin.resources import DEFAULT_HELPER_MIB, NODE_USERS
-from confcom.kubernetes.azure_sizes import scale_set_tag, sizes_by_epc
 from confcom.kubernetes.epc_accounting import HELPERS
 
 SET_ASIDE = HELPERS * DEFAULT_HELPER_MIB
+DCS_V2 = {"DC1s": 28, "DC2s": 56, "DC4s": 112, "DC8": 168}
+"""MiB; the largest has no `s` in its name (Microsoft's page "DCsv2-series")."""
+DC_V3 = {1: 4, 2: 8, 4: 16, 8: 32, 16: 64, 24: 128, 32: 192, 48: 256}
+"""GiB by the number of cores, with a local disk (DCdsv3) or without (page "DCsv3 and DCdsv3-series")."""
+SIZES = {f"Standard_{name}_v2": epc for name, epc in DCS_V2.items()} | {
+    f"Standard_DC{cores}{s}_v3": epc * 1024 for s in ("s", "ds") for cores, epc in DC_V3.items()
+}
+"""Names and EPC in MiB."""
+TAG_PREFIX = "k8s.io_cluster-autoscaler_node-template_resources_"
+"""Prefix of the tags of a scale set that tell the cluster autoscaler which resources an empty pool offers."""
 
 
 def main() -> int:
     """Write the page's parts, or compare them."""
     parts = {"sizes": sizes_table(), "overlays": overlays(), "tags": tags_table()}
     return write_or_check({"scale-from-zero.md": parts}, "how-to")
+
+
+def sizes_by_epc() -> Iterator[tuple[int, tuple[str, ...]]]:
+    """Each amount of EPC in MiB, smallest first, and the names of the sizes that have it."""
+    for epc in sorted(set(SIZES.values())):
+        yield epc, tuple(name for name, size in SIZES.items() if size == epc)
+
+
+def scale_set_tag(resource: str) -> str | None:
+    """The tag's name for a resource; None if the cluster autoscaler cannot read the resource's name from a tag.
+
+    A tag's name contains no slash, so the autoscaler reads each `_` as one. In names of resources it reads `~2` as a
+    slash too, and not as `_` as in labels (cluster-autoscaler/cloudprovider/azure/azure_template.go).
+    """
+    return None if "_" in resource else TAG_PREFIX + resource.replace("/", "_")
 
 
 def sizes_table() -> str:

@@ -1,49 +1,59 @@
-"""The page on scaling from zero is made from the table of sizes, and its tags are what the cluster autoscaler reads."""
+"""The page on scaling from zero: its sizes are those of the chart and of `status`, and autoscalers read its tags."""
 
+import re
 from pathlib import Path
 
+import pytest
 import yaml
 
-from confcom.addon.chart_objects import REAL
-from confcom.kubernetes.azure_sizes import SIZES, TAG_PREFIX, find_size, scale_set_tag
+from confcom.addon.chart_objects import REAL, SgxKind, sgx_kind
 
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "how-to" / "scale-from-zero.md"
+TAG = re.compile(r"^\| `(\S+)` \| (?:`k8s.io_cluster-autoscaler_node-template_resources_(\S+)`|none)", re.MULTILINE)
+EPC_MIB = {"Standard_DC1s_v2": 28, "Standard_DC8_v2": 168, "Standard_DC24ds_v3": 131_072}
+
+
+def overlays():
+    block = PAGE.read_text().partition("```yaml\n")[2].partition("```")[0]
+    return [
+        (size, one["spec"]["capacity"])
+        for one in yaml.safe_load_all(block)
+        for size in one["spec"]["requirements"][0]["values"]
+    ]
+
+
+def kind(size):
+    return sgx_kind({"metadata": {"labels": {"node.kubernetes.io/instance-type": size}}})
 
 
 def test_each_size_has_one_overlay_with_its_epc():
-    block = PAGE.read_text().partition("```yaml\n")[2].partition("```")[0]
-    overlays = list(yaml.safe_load_all(block))
-    by_size = {size: one["spec"]["capacity"] for one in overlays for size in one["spec"]["requirements"][0]["values"]}
-    assert sum(len(one["spec"]["requirements"][0]["values"]) for one in overlays) == len(by_size)
-    assert by_size.keys() == {size.name for size in SIZES}
-    for size in SIZES:
-        offered = by_size[size.name]
+    by_size = dict(overlays())
+    assert len(overlays()) == len(by_size)
+    for offered in by_size.values():
         assert offered.keys() == set(REAL.names)
-        assert int(offered[REAL.epc]) + int(offered[REAL.helper]) == size.epc_mib
+    assert {size: int(by_size[size][REAL.epc]) + int(by_size[size][REAL.helper]) for size in EPC_MIB} == EPC_MIB
 
 
 def test_the_values_for_aks_choose_all_sizes():
     values = yaml.safe_load((ROOT / "charts" / "confcom" / "values-aks.yaml").read_text())
     (term,) = values["nodeSelectorTerms"]
-    assert sorted(term["matchExpressions"][0]["values"]) == sorted(size.name for size in SIZES)
+    assert sorted(term["matchExpressions"][0]["values"]) == sorted(size for size, _ in overlays())
 
 
-def test_sizes_are_found_in_any_spelling_of_azures():
-    known = {"Standard_DC1s_v2": 28, "standard_dc8_v2": 168, "Standard_DC24ds_v3": 131_072}
-    assert {name: find_size(name).epc_mib for name in known} == known
-    others = ("", "Standard_DC8s_v2", "Standard_DC2as_v5", "Standard_D2s_v3")
-    assert [find_size(name) for name in others] == [None] * 4
+def test_nodes_of_all_sizes_have_hardware_in_any_spelling_of_azures():
+    for size, _ in overlays():
+        assert kind(size) is kind(size.lower()) is SgxKind.HARDWARE
 
 
-def read_by_autoscaler(tag):
-    """The resource that the cluster autoscaler reads from a tag's name, by its rules."""
-    return tag.removeprefix(TAG_PREFIX).replace("_", "/").replace("~2", "/")
+@pytest.mark.parametrize("size", ["", "Standard_DC8s_v2", "Standard_DC2as_v5", "Standard_D2s_v3"])
+def test_nodes_of_other_sizes_have_none(size):
+    assert kind(size) is SgxKind.NONE
 
 
 def test_a_tag_names_its_resource_or_there_is_none():
-    tags = {name: scale_set_tag(name) for name in REAL.names}
-    assert {name: read_by_autoscaler(tag) for name, tag in tags.items() if tag} == {
-        name: name for name in (REAL.enclave, REAL.provision)
-    }
-    assert tags[REAL.epc] is None, "no spelling of a tag becomes a name with _"
+    """By the rules of the cluster autoscaler; no spelling of a tag becomes a name with _."""
+    tags = dict(TAG.findall(PAGE.read_text()))
+    assert tags.keys() == set(REAL.names)
+    read = {name: tag.replace("_", "/").replace("~2", "/") for name, tag in tags.items() if tag}
+    assert read == {name: name for name in (REAL.enclave, REAL.provision)}

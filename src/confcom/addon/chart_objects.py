@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from confcom.kubernetes.azure_sizes import find_size
 from confcom.kubernetes.node_selection import selects
 from confcom.kubernetes.objects import KubernetesObject, amount, labels_of, listing, mapping, text
 
@@ -17,6 +17,8 @@ NAME_LABEL = "app.kubernetes.io/name"
 COMPONENT_LABEL = "app.kubernetes.io/component"
 INSTANCE_LABEL = "app.kubernetes.io/instance"
 VERSION_LABEL = "app.kubernetes.io/version"
+_AZURE_SIZES = re.compile(r"standard_dc(?:(?:[124]s|8)_v2|[0-9]+d?s_v3)", re.IGNORECASE)
+"""Azure's sizes with SGX (DCsv2, DCsv3 and DCdsv3), as in the label node.kubernetes.io/instance-type."""
 SIMULATED_LABEL = "confcom.internal/simulated-sgx"
 """The label by which a user marks a node for simulation."""
 NFD_LABEL = "feature.node.kubernetes.io/cpu-security.sgx.enabled"
@@ -162,7 +164,7 @@ def sgx_kind(node: KubernetesObject) -> SgxKind:
     Hardware takes precedence: a node with both labels has an SGX CPU, and the plugin refuses to simulate there.
     """
     labels = labels_of(node)
-    if labels.get(NFD_LABEL) == "true" or find_size(labels.get("node.kubernetes.io/instance-type", "")):
+    if labels.get(NFD_LABEL) == "true" or _AZURE_SIZES.fullmatch(labels.get("node.kubernetes.io/instance-type", "")):
         return SgxKind.HARDWARE
     return SgxKind.SIMULATED if labels.get(SIMULATED_LABEL) == "true" else SgxKind.NONE
 

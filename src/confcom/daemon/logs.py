@@ -40,9 +40,8 @@ MAX_WAITING_RECORDS: Final = 1000
 MAX_RECORD_BYTES: Final = 8 << 10
 """A longer record is cut. A daemon's line with a traceback has a few KiB."""
 CUT_MARK: Final = b"... (cut)\n"
-CHUNK_BYTES: Final = select.PIPE_BUF
-"""Maximum size of the whole records that one call writes together. The kernel writes up to PIPE_BUF bytes to a pipe
-atomically (pipe(7)), so lines of two processes are never mixed. A longer record is written alone."""
+RECORDS_PER_WRITE: Final = 64
+"""That one call writes together: at most 0.5 MB beside the queue."""
 GATHER_SECONDS: Final = 0.002
 """How long the thread waits after a write, so that lines in quick succession are written together: waking a thread for
 a line costs more than writing it. A single line is written at once."""
@@ -154,8 +153,6 @@ class LogStream(io.TextIOBase):
         self._write_bytes = _writer_to(stream, self._encoding)
         # Reentrant, as the lock is: a destructor may write to stderr at any time.
         self._queue: queue.SimpleQueue[bytes] = queue.SimpleQueue()
-        self._carried = b""
-        """A record that did not fit into the last chunk."""
         self._ending = threading.Event()
         self._lock = threading.RLock()
         self._unreported = 0
@@ -191,12 +188,21 @@ class LogStream(io.TextIOBase):
         self._thread.join(seconds)
 
     def _work(self) -> None:
-        while chunk := self._next_chunk():
-            if not self._write_whole(b"".join(chunk)):
-                self._drop(len(chunk))
-            elif self._queue.empty() and not self._carried:
+        while records := self._take():
+            if not self._write_whole(b"".join(records)):
+                self._drop(len(records))
+            elif self._queue.empty():
                 self._report_dropped()
             self._ending.wait(GATHER_SECONDS)
+
+    def _take(self) -> list[bytes]:
+        """Wait for records, and return those to write next; an empty list once the stream has ended."""
+        try:
+            records = [self._queue.get(block=not self._ending.is_set())]
+        except queue.Empty:
+            return []
+        records += [self._queue.get() for _ in range(min(self._queue.qsize(), RECORDS_PER_WRITE - 1))]
+        return [record for record in records if record]
 
     def _drop(self, count: int) -> None:
         with self._lock:
@@ -208,21 +214,6 @@ class LogStream(io.TextIOBase):
             lost, self._unreported = self._unreported, 0
         if lost:
             _logger.warning("log records were dropped", extra={"event": "log-records-dropped", "count": lost})
-
-    def _next_chunk(self) -> list[bytes]:
-        """Return the records to write next together; an empty list once the stream has ended."""
-        chunk = [self._carried] if self._carried else []
-        self._carried = b""
-        try:
-            while sum(map(len, chunk)) < CHUNK_BYTES:
-                record = self._queue.get(block=not chunk and not self._ending.is_set())
-                if chunk and sum(map(len, chunk)) + len(record) > CHUNK_BYTES:
-                    self._carried = record
-                    break
-                chunk += [record] if record else []
-        except queue.Empty:
-            pass
-        return chunk
 
     def _write_whole(self, data: bytes) -> bool:
         rest = memoryview(data)
