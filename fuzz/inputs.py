@@ -7,7 +7,7 @@ from enum import Enum, auto
 from random import Random
 from typing import Final
 
-from confcom.aesm.framing import HEADER_SIZE, MAX_REQUEST_SIZE
+from confcom.aesm.session import HEADER_SIZE, MAX_REQUEST_SIZE
 from confcom.sgx.key_id import ECDSA_P256_KEY_ID
 from confcom.sgx.report import REPORT_DATA_SIZE, TargetInfo
 from confcom.simulation.enclave import SimulatedEnclave

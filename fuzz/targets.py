@@ -20,10 +20,9 @@ from google.protobuf.message import DecodeError
 
 from confcom.aesm import messages_pb2
 from confcom.aesm.error_code import AesmErrorCode
-from confcom.aesm.framing import HEADER_SIZE
 from confcom.aesm.messages import GetQuoteExRequest, MessageKind, Request, Response
 from confcom.aesm.request_checks import Need, NeedQuote, plan
-from confcom.aesm.session import RequestReceived, ServerSession
+from confcom.aesm.session import HEADER_SIZE, RequestReceived, ServerSession
 from confcom.quote_helper.quoting.service import answer_with, call_of
 from confcom.quote_provider.base import QuoteProviderError
 from confcom.quote_provider.simulated import SimulatedQuoteProvider

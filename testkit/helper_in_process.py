@@ -15,13 +15,13 @@ from unittest.mock import Mock
 from prometheus_client import CollectorRegistry
 
 from confcom.aesm.error_code import AesmErrorCode
-from confcom.aesm.framing import encode_frame
 from confcom.aesm.message_codec import decode_response, encode_request
 from confcom.aesm.messages import (
     GetQuoteSizeExRequest,
     GetSupportedAttKeyIdNumRequest,
     InitQuoteExRequest,
 )
+from confcom.aesm.session import encode_frame
 from confcom.daemon.logs import LogLimiter
 from confcom.quote_helper.limits_and_deadlines import HelperLimits
 from confcom.quote_helper.main import QuoteHelper

@@ -23,10 +23,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-from confcom.aesm.framing import HEADER_SIZE, encode_frame
 from confcom.aesm.message_codec import decode_response, encode_request
 from confcom.aesm.messages import GetQuoteExRequest
 from confcom.aesm.request_checks import MAX_QUOTE_BUFFER_SIZE
+from confcom.aesm.session import HEADER_SIZE, encode_frame
 from confcom.client import AesmClient
 from confcom.sgx.key_id import ECDSA_P256_KEY_ID
 from confcom.simulation.enclave import SimulatedEnclave

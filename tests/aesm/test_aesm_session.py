@@ -6,7 +6,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from confcom.aesm.errors import ConnectionClosedError, ProtocolError, SessionMisuseError
-from confcom.aesm.framing import MAX_REQUEST_SIZE, encode_frame
 from confcom.aesm.message_codec import encode_request
 from confcom.aesm.messages import (
     GetQuoteExRequest,
@@ -16,11 +15,13 @@ from confcom.aesm.messages import (
     GetSupportedAttKeyIdNumResponse,
 )
 from confcom.aesm.session import (
+    MAX_REQUEST_SIZE,
     ClientSession,
     PeerClosed,
     ProtocolViolation,
     RequestReceived,
     ServerSession,
+    encode_frame,
 )
 from testkit.raised import raises, require_style
 

@@ -11,8 +11,7 @@ import uvloop
 
 from confcom.aesm.error_code import AesmErrorCode, code_of
 from confcom.aesm.errors import AesmError, ConnectionClosedError, ProtocolError, StaleTargetError
-from confcom.aesm.framing import encode_frame
-from confcom.aesm.session import MAX_RESPONSE_SIZE
+from confcom.aesm.session import MAX_RESPONSE_SIZE, encode_frame
 from confcom.client import blocking
 from confcom.client.errors import ServiceTimeoutError, ServiceUnreachableError, connect_error
 from confcom.errors import ExitCode, SettingsError

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from confcom.aesm.framing import MAX_REQUEST_SIZE
+from confcom.aesm.session import MAX_REQUEST_SIZE
 from confcom.daemon.logs import LogFormat
 from confcom.daemon.probes import ProbeAddress
 from confcom.errors import SettingsError

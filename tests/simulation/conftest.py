@@ -6,10 +6,9 @@ from types import SimpleNamespace
 import pytest
 
 from confcom.sgx.report import REPORT_DATA_SIZE
-from confcom.simulation.enclave import SimulatedEnclave
+from confcom.simulation.enclave import ReportKeyFormat, SimulatedEnclave
 from confcom.simulation.pki import PckCaType
 from confcom.simulation.platform import SimulatedPlatform
-from confcom.simulation.report_key import ReportKeyFormat
 
 VECTORS = Path(__file__).parent.parent / "vectors" / "sdk-simulation"
 

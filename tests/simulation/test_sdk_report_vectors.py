@@ -1,11 +1,11 @@
 from confcom.sgx.report import Report, TargetInfo
-from confcom.simulation.enclave import sign_report
-from confcom.simulation.report_key import (
+from confcom.simulation.enclave import (
     BASE_REPORT_KEY,
     SIMULATION_KEY_ID,
     ReportMac,
     derivation_data,
     report_key,
+    sign_report,
 )
 
 

@@ -6,8 +6,15 @@ from hypothesis import strategies as st
 
 from confcom.errors import MalformedError
 from confcom.sgx.report import REPORT_SIZE, Report
-from confcom.simulation.enclave import ReportRejectedError, SimulatedEnclave, sign_report
-from confcom.simulation.report_key import DEFAULT_CPU_SVN, DOWNGRADED_CPU_SVN, UPGRADED_CPU_SVN, ReportKeyFormat
+from confcom.simulation.enclave import (
+    DEFAULT_CPU_SVN,
+    DOWNGRADED_CPU_SVN,
+    UPGRADED_CPU_SVN,
+    ReportKeyFormat,
+    ReportRejectedError,
+    SimulatedEnclave,
+    sign_report,
+)
 from testkit.raised import raises
 
 REPORTER = SimulatedEnclave.from_name("reporter")

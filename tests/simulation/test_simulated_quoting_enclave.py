@@ -8,9 +8,14 @@ from confcom.errors import SettingsError
 from confcom.sgx.key_id import INTEL_QE_MRSIGNER
 from confcom.sgx.quote import Quote
 from confcom.sgx.report import REPORT_BODY_SIZE, QeReportInfo, Report, ReportBody
-from confcom.simulation.enclave import ReportRejectedError, SimulatedEnclave, sign_report
+from confcom.simulation.enclave import (
+    SIMULATION_KEY_ID,
+    UPGRADED_CPU_SVN,
+    ReportRejectedError,
+    SimulatedEnclave,
+    sign_report,
+)
 from confcom.simulation.quoting_enclave import DEFAULT_QE_IDENTITY
-from confcom.simulation.report_key import SIMULATION_KEY_ID, UPGRADED_CPU_SVN
 from testkit.raised import raises
 
 DATA = bytes(range(64))

@@ -10,9 +10,8 @@ from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
 
 from confcom.aesm.error_code import AesmErrorCode
-from confcom.aesm.framing import encode_frame
 from confcom.aesm.messages import GetQuoteExResponse, MessageKind
-from confcom.aesm.session import ServerSession
+from confcom.aesm.session import ServerSession, encode_frame
 from confcom.quote_helper import main
 from confcom.quote_helper.main import Observations
 from confcom.quote_helper.telemetry.metrics import (

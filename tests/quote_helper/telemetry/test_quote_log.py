@@ -8,14 +8,13 @@ import signal
 import pytest
 
 from confcom.aesm.error_code import AesmErrorCode
-from confcom.aesm.framing import encode_frame
 from confcom.aesm.messages import (
     GetQuoteExResponse,
     GetSupportedAttKeyIdNumResponse,
     IncompleteRequest,
     MessageKind,
 )
-from confcom.aesm.session import ServerSession
+from confcom.aesm.session import ServerSession, encode_frame
 from confcom.client import AesmClient
 from confcom.daemon.logs import JsonFormatter
 from confcom.errors import ExitCode

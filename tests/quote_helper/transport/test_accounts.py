@@ -4,10 +4,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from confcom.aesm.error_code import AesmErrorCode
-from confcom.aesm.framing import MAX_REQUEST_SIZE
 from confcom.aesm.message_codec import encode_response
 from confcom.aesm.messages import GetQuoteExRequest, GetSupportedAttKeyIdNumRequest
 from confcom.aesm.request_checks import MAX_QUOTE_BUFFER_SIZE, NeedQuote, plan
+from confcom.aesm.session import MAX_REQUEST_SIZE
 from confcom.quote_helper.limits_and_deadlines import (
     PEERS,
     UNREAD_OVERHEAD,

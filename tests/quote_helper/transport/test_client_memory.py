@@ -13,9 +13,9 @@ from unittest.mock import Mock
 import pytest
 
 from confcom.aesm.error_code import AesmErrorCode
-from confcom.aesm.framing import MAX_REQUEST_SIZE
 from confcom.aesm.message_codec import decode_response
 from confcom.aesm.messages import GetQuoteExRequest
+from confcom.aesm.session import MAX_REQUEST_SIZE
 from confcom.quote_helper.limits_and_deadlines import PEERS, UNREAD_OVERHEAD, UNREAD_RESERVE, HelperLimits
 from confcom.quote_helper.transport.accounts import Accounts
 from confcom.quote_helper.transport.connection import Connection

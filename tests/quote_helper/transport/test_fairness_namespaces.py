@@ -27,7 +27,7 @@ WAIT_SECONDS = 30
 FLOOD = """
 import asyncio, json, sys
 from confcom.client import AesmClient
-from confcom.aesm.framing import encode_frame
+from confcom.aesm.session import encode_frame
 from confcom.aesm.message_codec import encode_request
 from confcom.aesm.messages import GetQuoteExRequest
 from confcom.sgx.key_id import ECDSA_P256_KEY_ID
