@@ -25,7 +25,6 @@ from confcom.errors import (
     ConfcomError,
     ExitCode,
     MalformedError,
-    OutputError,
     SettingsError,
     UnavailableError,
     printable,
@@ -70,7 +69,6 @@ class WorkloadSettings:
     epc_mib: str
     enclave_name: str
     debug: bool
-    output: Path | None
     hold_seconds: float
     print_identity: bool
 
@@ -88,7 +86,6 @@ class WorkloadSettings:
             epc_mib=_mebibytes(environ.get(EPC_VARIABLE, "")),
             enclave_name=options.enclave,
             debug=options.debug_enclave,
-            output=options.output,
             hold_seconds=options.hold,
             print_identity=options.print_identity,
         )
@@ -101,9 +98,6 @@ def _parser() -> argparse.ArgumentParser:
         epilog=f"Environment: SGX_AESM_ADDR must be set. {CHALLENGE_VARIABLE}: hex, up to {REPORT_DATA_SIZE} bytes. "
         f"CONFCOM_AESM_SOCKET and {DEVICE_VARIABLE}: other paths than /var/run/aesmd/aesm.socket and "
         f"{ENCLAVE_DEVICES[0]}.",
-    )
-    parser.add_argument(
-        "--output", type=Path, metavar="FILE", help="write the quote to FILE too; a line on stdout always carries it"
     )
     parser.add_argument("--enclave", type=_name, default=DEFAULT_ENCLAVE_NAME, metavar="NAME", help="decides MRENCLAVE")
     parser.add_argument("--debug-enclave", action="store_true", help="launch the enclave with DEBUG")
@@ -216,9 +210,6 @@ def run(
         took_ms = (clock() - started) * 1000
         say(QUOTE_PREFIX + base64.b64encode(quoted.quote).decode())
         say(f"done: a quote of {len(quoted.quote)} bytes in {took_ms:.1f} ms")
-        if settings.output is not None:
-            _write(settings.output, quoted.quote)
-            say(f"written to {settings.output}")
         if settings.hold_seconds:
             hold(settings.hold_seconds)
 
@@ -237,18 +228,6 @@ def _require_simulated(platform: str) -> None:
             why="its enclave is simulated, and only a simulated platform quotes the reports of one",
             remedy="run a real enclave program here; this one is for nodes without SGX",
         )
-
-
-def _write(path: Path, quote: bytes) -> None:
-    try:
-        path.write_bytes(quote)
-    except OSError as error:
-        raise OutputError(
-            f"the quote could not be written to {path}",
-            error_code="quote-not-writable",
-            why=error.strerror or str(error),
-            remedy="name a file in a directory that this container may write to",
-        ) from error
 
 
 def _say(line: str) -> None:
