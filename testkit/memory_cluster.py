@@ -23,7 +23,7 @@ class Recorder:
     """A reporter that keeps everything."""
 
     def __init__(self):
-        self.said, self.found, self.titles, self.rows = [], [], [], []
+        self.said, self.found, self.rows = [], [], []
 
     def say(self, line):
         self.said.append(line)
@@ -31,15 +31,9 @@ class Recorder:
     def findings(self, findings):
         self.found += findings
 
-    @contextlib.contextmanager
-    def busy(self, title):
-        self.titles.append(title)
-        yield
-
-    @contextlib.contextmanager
-    def waiting(self, title):
-        self.titles.append(title)
-        yield self
+    def table(self, title):
+        self.say(title)
+        return self
 
     def show(self, rows, *, note=""):
         self.rows.append(list(rows))

@@ -14,9 +14,9 @@ BAD = Row("b  quote helper", "failing: \x1b[2Jcleared", Mark.BAD)
 
 def test_every_change_is_one_line(capsys):
     times = iter([0.0, 1.0, 2.0, NOTE_SECONDS, NOTE_SECONDS])
-    with LineReporter(lambda: next(times)).waiting("Waiting") as table:
-        for number, rows in enumerate(([WAITS, BAD], [WAITS, BAD], [DONE, BAD])):
-            table.show(rows, note=f"{number} of at most 9")
+    table = LineReporter(lambda: next(times)).table("Waiting")
+    for number, rows in enumerate(([WAITS, BAD], [WAITS, BAD], [DONE, BAD])):
+        table.show(rows, note=f"{number} of at most 9")
     said = capsys.readouterr()
     assert said.out == ""
     assert said.err.splitlines() == [
@@ -36,8 +36,8 @@ def test_whoever_reads_the_log_no_more_ends_no_change(monkeypatch):
         reporter = LineReporter(lambda: 0.0)
         reporter.say("Labelled the node a.")
         reporter.findings([Finding(Check.HELM, Outcome.OK, "passed", "v4")])
-        with reporter.busy("Checking"), reporter.waiting("Waiting") as table:
-            table.show([WAITS])
+        table = reporter.table("Waiting")
+        table.show([WAITS])
         with pytest.raises(BrokenPipeError):
             print("x", file=stderr)
         os.dup2(os.open(os.devnull, os.O_WRONLY), writing)  # for what its buffer holds

@@ -67,14 +67,14 @@ def disable(add_on: AddOn, *, consent: Consent, wait: bool) -> Disabled:
     cluster, helm = add_on.cluster, add_on.helm
     with contextlib.ExitStack() as stack:
         stack.enter_context(reporting_interruption(helm))
-        with add_on.reporter.busy("Checking the cluster"):
-            manifests = helm.manifests() if helm.history() else ()
-            if not manifests:
-                _refuse_foreign(cluster)
-            if denied := denied_permissions(cluster, [Need.DISABLE], manifests):
-                finding = check_permissions(denied)
-                add_on.reporter.findings([finding])
-                raise PreflightError([finding])
+        add_on.reporter.say("Checking the cluster ...")
+        manifests = helm.manifests() if helm.history() else ()
+        if not manifests:
+            _refuse_foreign(cluster)
+        if denied := denied_permissions(cluster, [Need.DISABLE], manifests):
+            finding = check_permissions(denied)
+            add_on.reporter.findings([finding])
+            raise PreflightError([finding])
         if _has_namespace(cluster):  # otherwise there can be no release, and no Lease
             stack.enter_context(change_lease(cluster, holder_name("disable"), add_on.now, remove=True))
         return _disable(add_on, consent=consent, wait=wait)
@@ -135,8 +135,8 @@ def _remove(add_on: AddOn, manifests: Sequence[KubernetesObject]) -> None:
             add_on.cluster.api.delete(kind_of(text(one, "apiVersion"), kind), name_of(one))
         if found:
             add_on.reporter.say(f"Removed {kind} {', '.join(map(name_of, found))}.")
-    with add_on.reporter.busy("helm removes the daemons"):
-        add_on.helm.uninstall()
+    add_on.reporter.say("helm removes the daemons ...")
+    add_on.helm.uninstall()
 
 
 def _wait_for_the_end(add_on: AddOn) -> float:
@@ -148,20 +148,20 @@ def _wait_for_the_end(add_on: AddOn) -> float:
         pods = cluster.api.list(POD, cluster.namespace, labels={NAME_LABEL: RELEASE})
         return [pod for pod in pods if _is_own(pod, cluster.namespace)]
 
-    with add_on.reporter.waiting("The daemons end") as table:
-        while pods := _retried(add_on, remaining):
-            names = [name_of(pod) for pod in pods]
-            if any(component_of(pod) is Component.DEVICE_PLUGIN for pod in pods):
-                plugins_ended = add_on.clock()
-            table.show([Row(name, "ends", Mark.WAITING) for name in names])
-            if add_on.clock() > deadline:
-                raise NotReadyError(
-                    f"{shown(names)} did not end within {POD_TERMINATION_SECONDS:.0f} s",
-                    error_code="pods-not-terminated",
-                    why="their kubelet does not respond, or a finalizer blocks their deletion",
-                    remedy="see kubectl describe pod; run `confcom disable` again when they are gone",
-                )
-            add_on.sleep(POLL_SECONDS)
+    table = add_on.reporter.table("The daemons end")
+    while pods := _retried(add_on, remaining):
+        names = [name_of(pod) for pod in pods]
+        if any(component_of(pod) is Component.DEVICE_PLUGIN for pod in pods):
+            plugins_ended = add_on.clock()
+        table.show([Row(name, "ends", Mark.WAITING) for name in names])
+        if add_on.clock() > deadline:
+            raise NotReadyError(
+                f"{shown(names)} did not end within {POD_TERMINATION_SECONDS:.0f} s",
+                error_code="pods-not-terminated",
+                why="their kubelet does not respond, or a finalizer blocks their deletion",
+                remedy="see kubectl describe pod; run `confcom disable` again when they are gone",
+            )
+        add_on.sleep(POLL_SECONDS)
     return plugins_ended
 
 

@@ -116,8 +116,8 @@ def roll_back(add_on: AddOn, revision: int | None, *, wait: bool, timeout: float
             manifests = add_on.helm.manifests(target)
             findings = check_rollback(add_on.cluster, manifests, target)
             _report(add_on, findings)
-            with add_on.reporter.busy(f"helm rolls back to revision {target}"):
-                add_on.helm.rollback(target)
+            add_on.reporter.say(f"helm rolls back to revision {target} ...")
+            add_on.helm.rollback(target)
             _wait(add_on, wait=wait, timeout=timeout)
             return Changed(add_on.cluster, changed=True, revision=history[-1].number + 1, findings=findings)
 
@@ -219,8 +219,8 @@ def _apply(add_on: AddOn, request: InstallRequest, *, dry_run: bool, wait: bool,
         for one in found.changes:
             if one.effect is Effect.REPLACED and one.kind in POLICY_KINDS:
                 api.delete(kind_of("admissionregistration.k8s.io/v1", one.kind), one.name)
-        with add_on.reporter.busy("helm upgrades the release" if inputs.history else "helm installs the chart"):
-            add_on.helm.upgrade(request.chart, inputs.values)
+        add_on.reporter.say("helm upgrades the release ..." if inputs.history else "helm installs the chart ...")
+        add_on.helm.upgrade(request.chart, inputs.values)
     else:
         add_on.reporter.say("The release already has the requested state.")
     # 4. The daemons become ready, node by node.
@@ -232,8 +232,9 @@ def _apply(add_on: AddOn, request: InstallRequest, *, dry_run: bool, wait: bool,
 def _check(
     add_on: AddOn, request: InstallRequest, *, quiet: bool = False
 ) -> tuple[PreflightInputs, Rendering, tuple[Finding, ...]]:
-    with contextlib.nullcontext() if quiet else add_on.reporter.busy("Checking the cluster"):
-        inputs = gather_preflight_inputs(add_on.cluster, add_on.helm, request)
+    if not quiet:
+        add_on.reporter.say("Checking the cluster ...")
+    inputs = gather_preflight_inputs(add_on.cluster, add_on.helm, request)
     findings = preflight.run_checks(inputs)
     _report(add_on, findings, quiet=quiet)
     if not isinstance(inputs.rendering, Rendering):  # its absence is a failed finding
@@ -288,8 +289,8 @@ def _is_recorded(inputs: PreflightInputs, rendering: Rendering) -> bool:
 
 def _wait(add_on: AddOn, *, wait: bool, timeout: float) -> None:
     if wait:
-        with add_on.reporter.waiting("Waiting for the daemons") as table:
-            wait_until_ready(add_on.cluster, table, add_on.clock, add_on.sleep, timeout=timeout)
+        table = add_on.reporter.table("Waiting for the daemons")
+        wait_until_ready(add_on.cluster, table, add_on.clock, add_on.sleep, timeout=timeout)
 
 
 def _without_helm(inputs: PreflightInputs, root: str) -> Iterator[ObjectChange]:

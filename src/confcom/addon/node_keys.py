@@ -130,25 +130,25 @@ def clean_nodes(
         return passed, remove_keys(api, ours, passed)
 
     title = f"Kubelets keep a resource for {KUBELET_KEEPS_SECONDS / 60:.0f} minutes after its plugin has ended"
-    with reporter.waiting(f"{title}, and report every {REPORT_SECONDS:.0f} s") as table:
-        while True:
-            passed, found = retry_while_unreachable(ask, table.show, clock, sleep, timeout=CLEANING_SECONDS)
-            left = [one for one in found if one.names]
-            ours |= {one.node for one in left}
-            if any(one.stage is Stage.REMOVABLE for one in left):
-                settled = min(passed, KUBELET_KEEPS_SECONDS) + SETTLED_SECONDS
-            table.show(_rows(left), note=f"{passed:.0f} s of at most {CLEANING_SECONDS:.0f} s")
-            if not left and passed >= settled:
-                break
-            if left and passed >= CLEANING_SECONDS:
-                raise NotReadyError(
-                    "the nodes' status still contains resources of the add-on",
-                    error_code="resources-left-on-nodes",
-                    why="; ".join(f"{row.subject}: {row.text}" for row in _rows(left)),
-                    remedy="run `confcom disable` again when their kubelets report, and when nothing (a permission, a "
-                    "webhook, a policy) keeps you from patching nodes/status",
-                )
-            sleep(POLL_SECONDS)
+    table = reporter.table(f"{title}, and report every {REPORT_SECONDS:.0f} s")
+    while True:
+        passed, found = retry_while_unreachable(ask, table.show, clock, sleep, timeout=CLEANING_SECONDS)
+        left = [one for one in found if one.names]
+        ours |= {one.node for one in left}
+        if any(one.stage is Stage.REMOVABLE for one in left):
+            settled = min(passed, KUBELET_KEEPS_SECONDS) + SETTLED_SECONDS
+        table.show(_rows(left), note=f"{passed:.0f} s of at most {CLEANING_SECONDS:.0f} s")
+        if not left and passed >= settled:
+            break
+        if left and passed >= CLEANING_SECONDS:
+            raise NotReadyError(
+                "the nodes' status still contains resources of the add-on",
+                error_code="resources-left-on-nodes",
+                why="; ".join(f"{row.subject}: {row.text}" for row in _rows(left)),
+                remedy="run `confcom disable` again when their kubelets report, and when nothing (a permission, a "
+                "webhook, a policy) keeps you from patching nodes/status",
+            )
+        sleep(POLL_SECONDS)
     for one in found:
         if one.others:
             reporter.say(f"Left on {one.node}: {', '.join(one.others)}, which another device plugin offers.")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Protocol, TypeVar
@@ -53,11 +52,8 @@ class ProgressReporter(Protocol):
     def findings(self, findings: Sequence[Finding]) -> None:
         """Print preflight's findings."""
 
-    def busy(self, title: str) -> AbstractContextManager[None]:
-        """Show a title while work of unknown length runs."""
-
-    def waiting(self, title: str) -> AbstractContextManager[ProgressTable]:
-        """Show a title and a table while the command waits."""
+    def table(self, title: str) -> ProgressTable:
+        """Print what is waited for, and return what shows how far it is."""
 
 
 class ProgressTable(Protocol):

@@ -6,7 +6,7 @@ All of it goes to stderr, so that stdout has only the result.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 
 import click
 
@@ -40,17 +40,10 @@ class LineReporter:
                 if words:
                     _print(f"           {label}{printable(words)}")
 
-    @contextlib.contextmanager
-    def busy(self, title: str) -> Iterator[None]:
-        """Print what is being done."""
+    def table(self, title: str) -> ProgressTable:
+        """Print what is waited for; the table prints each change."""
         self.say(f"{title} ...")
-        yield
-
-    @contextlib.contextmanager
-    def waiting(self, title: str) -> Iterator[ProgressTable]:
-        """Print what is waited for, and then each change."""
-        self.say(f"{title} ...")
-        yield _LineTable(self._clock)
+        return _LineTable(self._clock)
 
 
 class _LineTable:

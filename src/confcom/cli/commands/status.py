@@ -54,8 +54,8 @@ def status(*, wait: bool, timeout: int, all_nodes: bool, namespace: str, login: 
 
     with opened(login, namespace) as add_on:
         if wait:
-            with add_on.reporter.waiting("Waiting for the daemons") as table:
-                wait_until_ready(add_on.cluster, table, add_on.clock, add_on.sleep, timeout=timeout)
+            table = add_on.reporter.table("Waiting for the daemons")
+            wait_until_ready(add_on.cluster, table, add_on.clock, add_on.sleep, timeout=timeout)
         found = add_on_status(read_cluster(add_on.cluster, add_on.helm))
     lines = status_lines(found, everything=all_nodes)
     show_result(found.to_json(), "\n".join(map(printable, lines)), output)
