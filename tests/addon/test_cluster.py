@@ -5,6 +5,7 @@ import signal
 import stat
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -183,7 +184,7 @@ def test_what_is_missing(operation):
 
 
 KUBECTL = f"""#!{sys.executable} -IS
-import json, os, pathlib, socket, sys
+import json, os, pathlib, socket, sys, time
 folder = pathlib.Path(__file__).parent
 with (folder / "calls").open("a") as calls:
     calls.write(json.dumps(sys.argv[1:]) + "\\n")
@@ -204,6 +205,10 @@ while True:
     client, _ = server.accept()
     if not client.recv(65536):
         continue
+    if (folder / "login").exists() and not os.fork():  # a login's own program, which outlives kubectl
+        time.sleep(2)
+        os.write(2, b"bye")
+        os._exit(0)
     if (folder / "stderr").exists():
         os.write(2, (folder / "stderr").read_bytes())
         (folder / "stderr").unlink()
@@ -321,6 +326,17 @@ def test_a_prompt_reaches_the_person_and_log_lines_do_not(kubectl, capfd):
         while not words.endswith("Password: ") and time.monotonic() < deadline:
             words += capfd.readouterr().err
     assert words == "Visit https://login.example.com\nPassword: "
+
+
+def test_a_logins_program_that_outlives_kubectl_ends_no_command(kubectl):
+    """Its words come when nobody relays them any more."""
+    kubectl.write("login", "")
+    before = set(threading.enumerate())
+    with open_cluster(Login()):
+        relays = set(threading.enumerate()) - before
+    for relay in relays:
+        relay.join(10)
+    assert not any(relay.is_alive() for relay in relays)
 
 
 CHILD = """
