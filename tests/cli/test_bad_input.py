@@ -40,7 +40,6 @@ RESULT = {
     "verify": ["--root", "intel"],
     "hardware-report": ["--socket", "missing"],
     "simulation create": [],
-    "simulation show": ["--state-dir", "missing"],
     "simulation export": ["--state-dir", "missing"],
 }
 """Commands with a result, and the options that they need."""
@@ -126,7 +125,7 @@ def of_files():
             f"inspect: {kind}": Case(("inspect", file)),
             f"verify: root: {kind}": Case(("verify", str(QUOTE), "--root", file)),
             f"verify: collateral: {kind}": Case(("verify", str(QUOTE), "--root", "intel", "--collateral", file)),
-            f"simulation show: {kind}": Case(("simulation", "show", "--state-dir", file)),
+            f"simulation export: {kind}": Case(("simulation", "export", "--state-dir", file, "out")),
             f"quote: socket: {kind}": Case(("quote", "--report-data", "00", "--socket", file)),
             f"enable: values: {kind}": Case(("enable", "--dry-run", "--values", file), programs=ANSWERING),
             f"enable: chart: {kind}": Case(("enable", "--dry-run", "--chart", file), programs=ANSWERING),

@@ -1,5 +1,4 @@
 import base64
-import dataclasses
 import json
 
 import pytest
@@ -50,26 +49,7 @@ def test_a_quote_as_data(quote, aesmd, socket_path, tmp_path):
         "report_data": REPORT_DATA.hex(),
         "socket": str(socket_path),
         "file": str(tmp_path / "q"),
-        "qe_report_checked": False,
     }
-
-
-def test_the_quoting_enclaves_report_is_checked(quote, aesmd):
-    result = quote("--report-data", "c0ffee", "--nonce", "00" * 16, "--output", "json")
-    assert json.loads(result.stdout)["qe_report_checked"] is True
-    without, with_nonce = (quote("--report-data", "c0ffee", *extra) for extra in ([], ["--nonce", "00" * 16]))
-    assert len(with_nonce.stdout.splitlines()) == len(without.stdout.splitlines()) + 1
-
-
-def test_a_forged_report_of_the_quoting_enclave_is_noticed(quote, aesmd, quoting_enclave, monkeypatch):
-    real = type(quoting_enclave).quote
-
-    def forge(self, report, info):
-        made, about = real(self, report, info)
-        return made, dataclasses.replace(about, qe_report=about.qe_report[:-1] + bytes([about.qe_report[-1] ^ 1]))
-
-    monkeypatch.setattr(type(quoting_enclave), "quote", forge)
-    require_refused(quote("--report-data", "c0ffee", "--nonce", "00" * 16, "--output", "json"), 1, "qe-report-forged")
 
 
 def require_refused(result, exit_code, code):
@@ -84,8 +64,6 @@ def require_refused(result, exit_code, code):
         (["--report-data", "xy"], "--report-data"),
         (["--report-data", "00" * 65], "--report-data"),
         (["--report-data", ""], "--report-data"),
-        (["--report-data", "00", "--nonce", "00" * 15], "--nonce"),
-        (["--report-data", "00", "--nonce", "00" * 17], "--nonce"),
         (["--report-data", "00", "--enclave", "\udcff"], "--enclave"),
         ([], "--report-data"),
     ],

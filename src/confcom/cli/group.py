@@ -23,7 +23,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "quote": ("quote", "Get a quote through the AESM socket, for a simulated enclave's report."),
     "inspect": ("inspect", "Show the fields of a quote."),
     "verify": ("verify", "Verify a quote against a root, collateral and your policy."),
-    "simulation": ("simulation", "Create, show and export a simulated platform."),
+    "simulation": ("simulation", "Create and export a simulated platform."),
     "quote-helper": ("daemons", "Run the SGX quote helper (AESM) in the foreground."),
     "device-plugin": ("daemons", "Run the SGX device plugin in the foreground."),
     "controller": ("daemons", "Run the controller of node capacity in the foreground."),

@@ -7,48 +7,26 @@ import functools
 import json
 import shlex
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
 from confcom.cli.output_option import JSON, output_option
 from confcom.cli.path_type import NamedPath
-from confcom.errors import ConfcomError, MalformedError, OutputError, printable
-
-if TYPE_CHECKING:
-    from confcom.sgx.report import QeReportInfo
-    from confcom.simulation.enclave import SimulatedEnclave
-
+from confcom.errors import MalformedError, OutputError, printable
 
 STDOUT = Path("-")
 """The conventional file name for standard output."""
-
-
-def _hex_bytes(ctx: click.Context, param: click.Parameter, value: str) -> bytes:
-    try:
-        return bytes.fromhex(value)
-    except ValueError as error:
-        raise click.BadParameter(f"not hexadecimal: {error}", ctx, param) from error
 
 
 def _report_data(ctx: click.Context, param: click.Parameter, value: str) -> bytes:
     from confcom.sgx.report import report_data_from
 
     try:
-        return report_data_from(_hex_bytes(ctx, param, value))
+        return report_data_from(bytes.fromhex(value))
+    except ValueError as error:
+        raise click.BadParameter(f"not hexadecimal: {error}", ctx, param) from error
     except MalformedError as error:
         raise click.BadParameter(f"{error.what}; {error.remedy}", ctx, param) from error
-
-
-def _nonce(ctx: click.Context, param: click.Parameter, value: str | None) -> bytes | None:
-    from confcom.sgx.report import NONCE_SIZE
-
-    if value is None:
-        return None
-    data = _hex_bytes(ctx, param, value)
-    if len(data) != NONCE_SIZE:
-        raise click.BadParameter(f"{len(data)} bytes, and it takes exactly {NONCE_SIZE}", ctx, param)
-    return data
 
 
 def _printable(ctx: click.Context, param: click.Parameter, value: str) -> str:
@@ -88,12 +66,6 @@ def _printable(ctx: click.Context, param: click.Parameter, value: str) -> str:
     help="The simulated enclave's name, which determines its MRENCLAVE.",
 )
 @click.option("--debug-enclave", is_flag=True, help="Launch the simulated enclave with the attribute DEBUG.")
-@click.option(
-    "--nonce",
-    callback=_nonce,
-    metavar="HEX",
-    help="Also request the quoting enclave's report over these 16 bytes and the quote, and check it.",
-)
 @output_option
 def quote(
     *,
@@ -102,7 +74,6 @@ def quote(
     socket_path: Path | None,
     enclave: str,
     debug_enclave: bool,
-    nonce: bytes | None,
     output: str,
 ) -> None:
     """Get a quote through the AESM socket, for a simulated enclave's report.
@@ -112,7 +83,6 @@ def quote(
       confcom quote --report-data c0ffee --out q.bin
       confcom quote --report-data c0ffee --out - | confcom inspect -
       confcom quote --report-data c0ffee --socket DIR/aesm.socket --output json
-      confcom quote --report-data c0ffee --nonce 000102030405060708090a0b0c0d0e0f
 
     Only a simulated platform makes quotes for simulated enclaves; a quote helper on SGX hardware refuses the report
     (error 47, INVALID_REPORT).
@@ -120,18 +90,11 @@ def quote(
     if out == STDOUT and output == JSON:
         raise click.UsageError("'--out -' and '--output json' both write to stdout; the JSON has the quote too.")
     from confcom.client import AesmClient
-    from confcom.sgx.report import REPORT_SIZE, QeReportInfo
     from confcom.simulation.enclave import SimulatedEnclave
 
     loaded = SimulatedEnclave.from_name(enclave, debug=debug_enclave)
-    info = None if nonce is None else QeReportInfo(nonce, loaded.target_info(), bytes(REPORT_SIZE))
     client = AesmClient(socket_path)
-    quoted = client.quote_fresh_report(
-        lambda target_info: loaded.create_report(target_info, report_data),
-        qe_report_info=info,
-    )
-    if quoted.qe_report_info is not None:
-        _require_genuine(quoted.qe_report_info, loaded)
+    quoted = client.quote_fresh_report(lambda target_info: loaded.create_report(target_info, report_data))
     if out is not None:
         _write(out, quoted.quote)
     facts = {
@@ -141,7 +104,6 @@ def quote(
         "report_data": report_data.hex(),
         "socket": str(client.socket_path),
         "file": None if out is None else str(out),
-        "qe_report_checked": quoted.qe_report_info is not None,
     }
     encoded = base64.b64encode(quoted.quote).decode()
     if output == JSON:
@@ -152,27 +114,10 @@ def quote(
     say(f"  MRENCLAVE   {facts['mrenclave']} (simulated enclave {enclave!r})")
     say(f"  MRSIGNER    {facts['mrsigner']}")
     say(f"  report data {facts['report_data']}")
-    if facts["qe_report_checked"]:
-        say("  The quoting enclave's report over nonce and quote is genuine.")
     if out is None:
         say(f"quote: {encoded}")
     elif out != STDOUT:
         say(printable(f"Written to {out}; look into it with: confcom inspect {shlex.quote(str(out))}"))
-
-
-def _require_genuine(info: QeReportInfo, enclave: SimulatedEnclave) -> None:
-    from confcom.sgx.report import Report
-    from confcom.simulation.enclave import ReportRejectedError
-
-    try:
-        enclave.verify_report(Report.parse(info.qe_report))
-    except ReportRejectedError as error:
-        raise ConfcomError(
-            "the quoting enclave's report is not genuine",
-            error_code="qe-report-forged",
-            why="it was not made for our enclave on this platform",
-            remedy="do not trust this quote; check which program serves the AESM socket",
-        ) from error
 
 
 def _write(path: Path, quote: bytes) -> None:

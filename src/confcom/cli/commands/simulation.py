@@ -1,4 +1,4 @@
-"""The commands `confcom simulation ...`: create, show and export a simulated platform."""
+"""The commands `confcom simulation ...`: create and export a simulated platform."""
 
 from __future__ import annotations
 
@@ -18,18 +18,10 @@ if TYPE_CHECKING:
     from confcom.addon.cluster import Login
     from confcom.simulation.platform import SimulatedPlatform
 
-_STATE_DIR = click.option(
-    "--state-dir",
-    type=NamedPath(),
-    required=True,
-    metavar="STATE_DIR",
-    help="The platform's state directory.",
-)
-
 
 @click.group()
 def simulation() -> None:
-    """Create, show and export a simulated platform.
+    """Create and export a simulated platform.
 
     A simulated platform is an SGX platform in software, with its own root and its own quoting enclave. Real verifiers
     accept its quotes if they are told to trust its root. The quotes prove nothing about hardware.
@@ -66,24 +58,6 @@ def create(state_dir: Path, output: str) -> None:
     what = f"{'Created' if stored.created else 'Found'} the simulated platform in {state_dir}"
     data = {"state_dir": str(state_dir), "created": stored.created, "root_sha256": fingerprint}
     _show(data, (what, f"Root certificate's SHA-256: {fingerprint}"), output)
-
-
-@simulation.command(short_help="Show the platform's public data.")
-@_STATE_DIR
-@output_option
-def show(state_dir: Path, output: str) -> None:
-    """Show the platform's public data: root, quoting enclave and the collateral's dates.
-
-    \b
-    Example:
-      confcom simulation show --state-dir ./platform --output json
-    """
-    from confcom.quote_provider.state_directory import open_platform
-
-    summary = _summary(open_platform(state_dir))
-    _warn_if_exposed(state_dir)
-    width = max(map(len, summary))
-    _show(summary, (f"{name.replace('_', ' '):<{width}}  {value}" for name, value in summary.items()), output)
 
 
 @simulation.command(short_help="Write the root, its fingerprint and the collateral to files.")
@@ -143,29 +117,6 @@ def _platform_to_export(state_dir: Path | None, namespace: str, login: Login, se
     platform = open_platform(state_dir)
     _warn_if_exposed(state_dir)
     return platform
-
-
-def _summary(platform: SimulatedPlatform) -> Mapping[str, object]:
-    from confcom.quote_provider.state_directory import utc_now
-
-    root = platform.pki.root.certificate
-    quoting_enclave = platform.quoting_enclave()
-    tcb_info = platform.collateral(utc_now()).read_tcb_info()
-    return {
-        "root_sha256": platform.root_fingerprint,
-        "root_subject": root.subject.rfc4514_string(),
-        "root_not_before": root.not_valid_before_utc.isoformat(),
-        "root_not_after": root.not_valid_after_utc.isoformat(),
-        "pck_issuer": platform.pki.pck.certificate.issuer.rfc4514_string(),
-        "fmspc": tcb_info.fmspc.hex(),
-        "qe_mr_enclave": quoting_enclave.enclave.mr_enclave.hex(),
-        "qe_mr_signer": quoting_enclave.enclave.mr_signer.hex(),
-        "qe_isv_svn": quoting_enclave.enclave.isv_svn,
-        "pub_key_id": quoting_enclave.pub_key_id.hex(),
-        "quote_size": quoting_enclave.quote_size,
-        "collateral_issue_date": tcb_info.issue_date.isoformat(),
-        "collateral_next_update": tcb_info.next_update.isoformat(),
-    }
 
 
 def _show(data: Mapping[str, object], text: Iterable[str], output: str) -> None:
