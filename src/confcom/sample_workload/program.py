@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import base64
 import json
-import math
 import os
 import signal
 import stat
@@ -69,7 +68,7 @@ class WorkloadSettings:
     epc_mib: str
     enclave_name: str
     debug: bool
-    hold_seconds: float
+    hold_seconds: int
     print_identity: bool
 
     @classmethod
@@ -104,7 +103,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--hold",
         type=_seconds,
-        default=0.0,
+        default=0,
         metavar="SECONDS",
         help="keep running (and hold the enclave memory) after the quote, until SIGTERM or this long",
     )
@@ -116,14 +115,10 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _seconds(text: str) -> float:
-    try:
-        seconds = float(text)
-    except ValueError:
-        seconds = math.nan
-    if not (math.isfinite(seconds) and seconds >= 0):
+def _seconds(text: str) -> int:
+    if not (text.isascii() and text.isdecimal()):
         raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds")
-    return seconds
+    return int(text)
 
 
 def _name(text: str) -> str:
