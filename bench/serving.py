@@ -14,7 +14,7 @@ from pathlib import Path
 from bench.load import ENCLAVE, WrongAnswerError
 from bench.machine import Checkout, on_core, with_byte_code
 from confcom.quote_provider.simulated import SimulatedQuoteProvider
-from confcom.quote_provider.state_directory import open_or_create_platform
+from confcom.quote_provider.state_directory import open_or_create_platform, open_platform
 from e2e.waiting import until
 from testkit.helper_process import running_helper
 from testkit.replay.verification import QuoteVerifier
@@ -77,7 +77,7 @@ class Place:
         """A stand-in for Intel's aesmd: one call after the other, each of which takes as long as Intel's."""
         place = self.below("aesmd")
         path = place / "aesm.socket"
-        stub = StubAesmd(path, SimulatedQuoteProvider.open(place / STATE))
+        stub = StubAesmd(path, SimulatedQuoteProvider(open_platform(place / STATE)))
         stub.seconds = CALL_SECONDS
 
         def serve() -> None:

@@ -26,6 +26,7 @@ from confcom.aesm.session import HEADER_SIZE, RequestReceived, ServerSession
 from confcom.quote_helper.quoting.service import answer_with, call_of
 from confcom.quote_provider.base import QuoteProviderError
 from confcom.quote_provider.simulated import SimulatedQuoteProvider
+from confcom.quote_provider.state_directory import open_platform
 from confcom.sgx.quote import REPORT_BODY
 from confcom.sgx.report import REPORT_BODY_SIZE
 from confcom.simulation.platform import SimulatedPlatform
@@ -120,7 +121,7 @@ class LiveTarget:
         self._path = str(helper.socket)
         # The helper's window for reports of an earlier quoting enclave is open, as after every start.
         rejected = AesmErrorCode.ATT_KEY_NOT_INITIALIZED
-        self._session = SessionTarget(seed, SimulatedQuoteProvider.open(helper.state_dir), rejected)
+        self._session = SessionTarget(seed, SimulatedQuoteProvider(open_platform(helper.state_dir)), rejected)
         self.inputs = self._session.inputs
 
     def run(self, inputs: Sequence[Input]) -> Iterator[Result]:

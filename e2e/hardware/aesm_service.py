@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from confcom.quote_provider.simulated import SimulatedQuoteProvider
+from confcom.quote_provider.state_directory import open_platform
 from testkit.stub_aesmd import StubAesmd
 
 PLACE = Path("/opt/stand-in")
@@ -29,7 +30,7 @@ POLL_SECONDS = 0.05
 
 
 def serve_stub() -> None:
-    platforms = {name: SimulatedQuoteProvider.open(PLACE / name) for name in (PLATFORM, OTHER_PLATFORM)}
+    platforms = {name: SimulatedQuoteProvider(open_platform(PLACE / name)) for name in (PLATFORM, OTHER_PLATFORM)}
     if fault() == HANG:
         FAULT.unlink()
     ended: list[int] = []

@@ -9,6 +9,7 @@ import uvloop
 
 from confcom.client import AesmClient, AsyncAesmClient
 from confcom.quote_provider.simulated import SimulatedQuoteProvider
+from confcom.quote_provider.state_directory import open_or_create_platform
 from confcom.simulation.platform import SimulatedPlatform
 from testkit.stub_aesmd import StubAesmd
 
@@ -69,7 +70,9 @@ def listen(socket_path):
 
 @pytest.fixture
 def aesmd(socket_path, tmp_path):
-    stub = StubAesmd(socket_path, SimulatedQuoteProvider.open_or_create(tmp_path / "platform")).start()
+    stub = StubAesmd(
+        socket_path, SimulatedQuoteProvider(open_or_create_platform(tmp_path / "platform").platform)
+    ).start()
     yield stub
     stub.hang.set()
     stub.kill()

@@ -10,6 +10,7 @@ from confcom.errors import UnavailableError
 from confcom.hardware_report.report import Node, collect
 from confcom.hardware_report.system import NodeFiles
 from confcom.quote_provider.simulated import SimulatedQuoteProvider
+from confcom.quote_provider.state_directory import open_or_create_platform
 from confcom.sgx.epc_from_cpuid import MIB, CpuidRegisters
 from testkit.hosts.fake import ENCLAVE, PROVISION, SGX_PRV_GID, processor
 from testkit.hosts.tree import HostTree
@@ -112,7 +113,7 @@ class SgxNode(HostTree):
 
 @pytest.fixture
 def platform(tmp_path):
-    return SimulatedQuoteProvider.open_or_create(tmp_path / "platform")
+    return SimulatedQuoteProvider(open_or_create_platform(tmp_path / "platform").platform)
 
 
 @pytest.fixture

@@ -21,7 +21,7 @@ from confcom.quote_provider.aesmd_instance import AesmdRecord
 from confcom.quote_provider.base import QuoteProvider, QuoteProviderError
 from confcom.quote_provider.expected_root import INTEL_ROOT, ExpectedRoot, read_expected_root
 from confcom.quote_provider.simulated import SimulatedQuoteProvider
-from confcom.quote_provider.state_directory import open_platform
+from confcom.quote_provider.state_directory import open_or_create_platform, open_platform
 from confcom.sgx.certificates import key_id, load_certificate
 from confcom.sgx.certification import CertificationData
 from confcom.sgx.quote import Quote
@@ -80,7 +80,7 @@ def state_dir(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def platform(state_dir):
-    return SimulatedQuoteProvider.open_or_create(state_dir)
+    return SimulatedQuoteProvider(open_or_create_platform(state_dir).platform)
 
 
 @pytest.fixture(scope="module")
@@ -186,7 +186,7 @@ def test_a_restarted_one_is_initialised_without_the_client(made, relay, aesmd, p
 def test_after_a_change_of_the_enclave_clients_report_anew(relay, aesmd, state_dir):
     report = report_for(relay)
     other = replace(DEFAULT_QE_IDENTITY, mr_enclave=b"\x17" * 32)
-    aesmd.provider = SimulatedQuoteProvider.open_or_create(state_dir, qe_identity=other)
+    aesmd.provider = SimulatedQuoteProvider(open_or_create_platform(state_dir).platform, other)
     aesmd.restart()
     refused(relay, "aesm-att-key-not-initialized", report)
     assert relay.quote(report_for(relay), None).quote

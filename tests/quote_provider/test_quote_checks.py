@@ -12,7 +12,7 @@ from confcom.quote_provider.base import QuoteProviderError, QuotingIdentity
 from confcom.quote_provider.expected_root import INTEL_ROOT, ExpectedRoot
 from confcom.quote_provider.quote_checks import ENCRYPTED_PPID_QUOTE_SIZE, QuoteChecker
 from confcom.quote_provider.simulated import SimulatedQuoteProvider
-from confcom.quote_provider.state_directory import open_platform
+from confcom.quote_provider.state_directory import open_or_create_platform, open_platform
 from confcom.sgx.certificates import key_id, load_certificate
 from confcom.sgx.certification import CertificationData, split_pem_chain
 from confcom.sgx.quote import Quote
@@ -74,7 +74,7 @@ def flipped(position):
 
 def with_other_leaf(quote, state_dir):
     """A chain whose leaf nobody in it has issued."""
-    SimulatedQuoteProvider.open_or_create(state_dir)
+    SimulatedQuoteProvider(open_or_create_platform(state_dir).platform)
     leaf, *_ = split_pem_chain(open_platform(state_dir).pki.pck_chain)
     return with_certification(quote, b"".join((leaf, *split_pem_chain(chain_of(quote))[1:])))
 
@@ -107,7 +107,7 @@ def test_an_altered_quote_is_refused_also_after_a_good_one(tmp_path, alter, erro
 
 @pytest.fixture
 def platform(tmp_path):
-    return SimulatedQuoteProvider.open_or_create(tmp_path)
+    return SimulatedQuoteProvider(open_or_create_platform(tmp_path).platform)
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ from dataclasses import replace
 import pytest
 
 from confcom.quote_provider.simulated import SimulatedQuoteProvider
-from confcom.quote_provider.state_directory import ROOT_FOLDER, open_platform
+from confcom.quote_provider.state_directory import ROOT_FOLDER, open_or_create_platform, open_platform
 from confcom.sgx.quote import Quote
 from confcom.simulation.enclave import SimulatedEnclave
 from confcom.simulation.quoting_enclave import DEFAULT_QE_IDENTITY
@@ -19,7 +19,7 @@ DATA = bytes(range(64))
 
 @pytest.fixture
 def provider(tmp_path, clock):
-    return SimulatedQuoteProvider.open_or_create(tmp_path, clock=clock)
+    return SimulatedQuoteProvider(open_or_create_platform(tmp_path, clock=clock).platform)
 
 
 @pytest.mark.parametrize(
@@ -29,7 +29,7 @@ def test_quotes_of_another_enclave_verify_by_older_collateral(tmp_path, now, pro
     """Relying parties need nothing new after an update of the quoting enclave: root and collateral stay good."""
     exported = open_platform(tmp_path)
     identity = replace(DEFAULT_QE_IDENTITY, mr_enclave=b"\x17" * 32, isv_svn=isv_svn)
-    updated = SimulatedQuoteProvider.open_or_create(tmp_path, qe_identity=identity)
+    updated = SimulatedQuoteProvider(open_or_create_platform(tmp_path).platform, identity)
     assert updated.root_fingerprint == provider.root_fingerprint
     assert updated.identity().target_info.mr_enclave == b"\x17" * 32
     quote = updated.quote(APPLICATION.create_report(updated.identity().target_info, DATA), None).quote
@@ -43,6 +43,8 @@ def test_quotes_of_another_enclave_verify_by_older_collateral(tmp_path, now, pro
 def test_secrets_are_in_no_log_and_no_repr(tmp_path, clock, caplog):
     caplog.set_level(logging.DEBUG)
     seed = bytes(range(32)).hex()
-    provider = SimulatedQuoteProvider.open_or_create(tmp_path, clock=clock, random_bytes=lambda _: bytes.fromhex(seed))
+    provider = SimulatedQuoteProvider(
+        open_or_create_platform(tmp_path, clock=clock, random_bytes=lambda _: bytes.fromhex(seed)).platform
+    )
     assert seed in (tmp_path / ROOT_FOLDER / SEED).read_text()
     assert seed not in caplog.text + repr(provider) + repr(vars(provider))

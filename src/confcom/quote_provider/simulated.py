@@ -2,16 +2,9 @@
 
 from __future__ import annotations
 
-import secrets
-from collections.abc import Callable
-from datetime import datetime
-from pathlib import Path
-from typing import Self
-
 from confcom.aesm.error_code import AesmErrorCode
 from confcom.quote_provider.base import QuoteProviderError, QuoteResult, QuotingIdentity
 from confcom.quote_provider.expected_root import ExpectedRoot
-from confcom.quote_provider.state_directory import open_or_create_platform, open_platform, utc_now
 from confcom.sgx.certificates import key_id
 from confcom.sgx.report import QeReportInfo, Report
 from confcom.simulation.enclave import ReportRejectedError
@@ -29,21 +22,6 @@ class SimulatedQuoteProvider:
     def __init__(self, platform: SimulatedPlatform, qe_identity: QuotingEnclaveIdentity = DEFAULT_QE_IDENTITY) -> None:
         self._platform = platform
         self._quoting_enclave = platform.quoting_enclave(qe_identity)
-
-    @classmethod
-    def open(cls, state_dir: Path) -> Self:
-        return cls(open_platform(state_dir))
-
-    @classmethod
-    def open_or_create(
-        cls,
-        state_dir: Path,
-        *,
-        qe_identity: QuotingEnclaveIdentity = DEFAULT_QE_IDENTITY,
-        clock: Callable[[], datetime] = utc_now,
-        random_bytes: Callable[[int], bytes] = secrets.token_bytes,
-    ) -> Self:
-        return cls(open_or_create_platform(state_dir, clock=clock, random_bytes=random_bytes).platform, qe_identity)
 
     @property
     def root_fingerprint(self) -> str:

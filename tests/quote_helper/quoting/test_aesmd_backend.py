@@ -31,7 +31,7 @@ from confcom.quote_provider.aesmd import HANGS
 from confcom.quote_provider.aesmd_instance import AesmdInstance
 from confcom.quote_provider.base import QuoteProviderError
 from confcom.quote_provider.simulated import SimulatedQuoteProvider
-from confcom.quote_provider.state_directory import open_platform
+from confcom.quote_provider.state_directory import open_or_create_platform, open_platform
 from confcom.simulation.enclave import SimulatedEnclave
 from testkit.hardware_causes import CAUSES
 from testkit.helper_in_process import INIT as ASKS_INIT
@@ -46,7 +46,7 @@ APPLICATION = SimulatedEnclave.from_name("application")
 
 @pytest.fixture
 def platform(short_dir):
-    return SimulatedQuoteProvider.open_or_create(short_dir / "platform")
+    return SimulatedQuoteProvider(open_or_create_platform(short_dir / "platform").platform)
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from confcom.quote_provider.base import QuoteProvider, QuoteProviderError, Quoti
 from confcom.quote_provider.expected_root import ExpectedRoot
 from confcom.quote_provider.quote_checks import QuoteChecker
 from confcom.quote_provider.simulated import SimulatedQuoteProvider
-from confcom.quote_provider.state_directory import exposure, is_read_only, utc_now
+from confcom.quote_provider.state_directory import exposure, is_read_only, open_or_create_platform, utc_now
 from confcom.sgx.report import REPORT_DATA_SIZE, Report, TargetInfo
 from confcom.simulation.enclave import SimulatedEnclave
 from confcom.simulation.quoting_enclave import DEFAULT_QE_IDENTITY
@@ -42,7 +42,7 @@ def open_simulated(
         identity = replace(identity, mr_enclave=qe_mr_enclave)
     if qe_isv_svn is not None:
         identity = replace(identity, isv_svn=qe_isv_svn)
-    provider = SimulatedQuoteProvider.open_or_create(state_dir, qe_identity=identity)
+    provider = SimulatedQuoteProvider(open_or_create_platform(state_dir).platform, identity)
     # A mounted Secret is exported through Kubernetes: its path does not exist outside the Pod.
     origin = "" if is_read_only(state_dir) else f"--state-dir {shlex.quote(str(state_dir))} "
     _logger.info(
