@@ -329,14 +329,12 @@ def test_a_prompt_reaches_the_person_and_log_lines_do_not(kubectl, capfd):
 
 
 def test_a_logins_program_that_outlives_kubectl_ends_no_command(kubectl):
-    """Its words come when nobody relays them any more."""
     kubectl.write("login", "")
     before = set(threading.enumerate())
     with open_cluster(Login()):
-        relays = set(threading.enumerate()) - before
-    for relay in relays:
-        relay.join(10)
-    assert not any(relay.is_alive() for relay in relays)
+        (relay,) = set(threading.enumerate()) - before
+    relay.join(10)
+    assert not relay.is_alive()
 
 
 CHILD = """

@@ -74,7 +74,7 @@ def flipped(position):
 
 def with_other_leaf(quote, state_dir):
     """A chain whose leaf nobody in it has issued."""
-    SimulatedQuoteProvider(open_or_create_platform(state_dir).platform)
+    open_or_create_platform(state_dir)
     leaf, *_ = split_pem_chain(open_platform(state_dir).pki.pck_chain)
     return with_certification(quote, b"".join((leaf, *split_pem_chain(chain_of(quote))[1:])))
 

@@ -282,7 +282,7 @@ def _ends_with_parent() -> Any:  # noqa: ANN401 # a callable or None
 
 def _relay(stream: IO[bytes], said: bytearray) -> None:
     """Pass on what a login asks, also a prompt that is no complete line, and keep what kubectl said."""
-    with contextlib.suppress(ValueError):  # the stream was closed while a login's own program still had it
+    with contextlib.suppress(ValueError, OSError):  # the stream was closed, and a login's own program still has it
         while data := os.read(stream.fileno(), 1 << 16):  # kubectl writes each line at once
             lines = [line for line in data.splitlines(keepends=True) if not _LOG_LINE.match(line)]
             said += b"".join(lines)

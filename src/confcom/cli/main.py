@@ -70,8 +70,7 @@ def open_closed_streams() -> None:
 def drop_unwritten_output() -> None:
     """Discard what stdout refused to take; the interpreter would try once more at its end, and exit with 120."""
     try:
-        if sys.stdout is not None:  # closed, and the command was interrupted before anything replaced it
-            sys.stdout.flush()
+        sys.stdout.flush()
     except OSError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
 

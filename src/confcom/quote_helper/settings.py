@@ -122,8 +122,8 @@ class HelperSettings(DaemonSettings):
     )
     stale_report_window_seconds: int = setting(
         DEFAULT_STALE_REPORT_WINDOW_SECONDS,
-        "seconds after the start in which a report that does not fit the quoting enclave is answered with 42 (get "
-        "the target info again); later the answer is 47 (final)",
+        "seconds after the start, a changed quoting enclave or the take of the path in which a report that does not "
+        "fit is answered with 42 (get the target info again); later the answer is 47 (final)",
         integer_between(0, MAX_STALE_REPORT_WINDOW_SECONDS),
         "N",
     )

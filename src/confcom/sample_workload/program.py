@@ -181,7 +181,7 @@ def run(
     *,
     environ: Mapping[str, str],
     say: Callable[[str], None],
-    hold: Callable[[float], None],
+    hold: Callable[[int], None],
     clock: Callable[[], float] = time.perf_counter,
     process_mode: ProcessMode = PROCESS_MODE,
 ) -> None:
@@ -231,10 +231,10 @@ def _say(line: str) -> None:
     sys.stdout.flush()
 
 
-def _hold(seconds: float) -> None:
+def _hold(seconds: int) -> None:
     stop = threading.Event()
     signal.signal(signal.SIGTERM, lambda _number, _frame: stop.set())
-    _say(f"holding the enclave for {seconds:g} s, or until SIGTERM")
+    _say(f"holding the enclave for {seconds} s, or until SIGTERM")
     stop.wait(min(seconds, threading.TIMEOUT_MAX))
 
 

@@ -85,7 +85,7 @@ def quote(
       confcom quote --report-data c0ffee --socket DIR/aesm.socket --output json
 
     Only a simulated platform makes quotes for simulated enclaves; a quote helper on SGX hardware refuses the report
-    (error 47, INVALID_REPORT).
+    (error 42 or 47).
     """
     if out == STDOUT and output == JSON:
         raise click.UsageError("'--out -' and '--output json' both write to stdout; the JSON has the quote too.")

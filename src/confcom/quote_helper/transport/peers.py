@@ -26,7 +26,7 @@ _CREDENTIALS_CACHE_SIZE: Final = 256
 
 
 class Peer(NamedTuple):
-    """The process at the other end of a connection, for logs, metrics and fairness.
+    """The process at the other end of a connection, for logs and fairness.
 
     A NamedTuple, because one is made for each connection, and making a frozen dataclass takes twice as long.
     """
