@@ -2,6 +2,7 @@ import asyncio
 import contextlib
 import itertools
 import json
+import re
 import select
 import socket
 import stat
@@ -345,6 +346,12 @@ async def test_an_incomplete_request_is_closed_at_its_deadline(sent, monkeypatch
         with pytest.raises((ConnectionResetError, asyncio.IncompleteReadError)):
             await reader.readexactly(1)
         writer.close()
+
+
+@pytest.mark.parametrize("text", ["", "8080", "x:", "x:65536", "x:-1", "::1:80", "[::1:80", "::1]:80", "unix:"])
+def test_what_is_no_address(text):
+    with pytest.raises(ValueError, match=re.escape(text or "it must be")):
+        ProbeAddress.parse(text)
 
 
 async def test_addresses(short_dir):

@@ -55,6 +55,7 @@ def test_a_plugin_that_waits_offers_nothing_and_says_why():
     accounting = document["accounting"]
     assert accounting.keys() == inventory(True, True, True)["accounting"].keys()
     assert (accounting["reason"], accounting["kind"], accounting["choice"]) == ("no driver", None, None)
+    assert {value for name, value in accounting.items() if name.endswith(("_mib", "_seconds"))} == {0}
     assert document["devices"]["enclave"] is None
     assert document["devices"]["nodes"][0]["path"] == "/dev/sgx_enclave"
 

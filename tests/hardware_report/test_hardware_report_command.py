@@ -1,4 +1,6 @@
 import json
+import subprocess
+import sys
 
 import pytest
 from click.testing import CliRunner
@@ -30,6 +32,14 @@ def test_json_and_text(confcom):
 @pytest.mark.parametrize("wrong", [["--timeout", "0"], ["--cluster"], ["--host-root", ""], ["-o", "yaml"]])
 def test_mistakes_in_the_command_line(confcom, wrong):
     assert confcom(*wrong).exit_code == ExitCode.USAGE
+
+
+def test_as_a_program_it_prints_json(node):
+    command = [sys.executable, "-m", "confcom.hardware_report", "--host-root", str(node.root), "--timeout", "5"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    sections = json.loads(done.stdout)["sections"]
+    assert sections["kernel"]["kernel"] == "6.8.0-45-generic"
+    assert sections["report"]["other_root"] is True
 
 
 def test_this_machine_has_a_report_whatever_it_is(tmp_path):

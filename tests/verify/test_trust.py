@@ -57,6 +57,13 @@ def test_a_root_on_another_curve_is_refused():
         TrustedRoot.load(builder.sign(key, hashes.SHA256()).public_bytes(Encoding.DER))
 
 
+def test_a_root_with_a_simulated_name_needs_the_comment_too(lab):
+    root, key = lab.platform.pki.root.certificate, ec.generate_private_key(ec.SECP256R1())
+    builder = x509.CertificateBuilder(root.subject, root.subject, key.public_key(), 1, NOW, NOW)
+    assert root_is_marked(root)
+    assert not root_is_marked(builder.sign(key, hashes.SHA256()))
+
+
 def test_the_same_name_in_another_encoding_is_another_issuer(lab):
     der = lab.platform.pki.root.der
     name = lab.chain[2].issuer.get_attributes_for_oid(x509.NameOID.COMMON_NAME)[0].value.encode()
