@@ -1,8 +1,8 @@
 """What is counted and logged of each event, and that stalls are noticed."""
 
 import asyncio
+import itertools
 import logging
-import time
 
 import pytest
 from hypothesis import given
@@ -16,6 +16,7 @@ from confcom.quote_helper import main
 from confcom.quote_helper.main import Observations
 from confcom.quote_helper.telemetry.metrics import (
     BUCKETS,
+    LOOP_LOOK_SECONDS,
     HelperMetrics,
     TrafficMetrics,
     watch_loop,
@@ -123,9 +124,9 @@ def test_as_prometheus_client_counts(answers, connections):
 
 
 async def test_a_blocked_loop_is_told():
+    times = itertools.chain([0.0, LOOP_LOOK_SECONDS + 0.25], itertools.repeat(1.0))
     stalls = asyncio.Queue()
-    watch = asyncio.create_task(watch_loop(time.perf_counter, stalls.put_nowait))
-    await stalls.get()
-    time.sleep(0.3)  # noqa: ASYNC251 # this is what is to be noticed
-    assert await stalls.get() >= 0.2
+    watch = asyncio.create_task(watch_loop(lambda: next(times), stalls.put_nowait))
+    assert await stalls.get() == pytest.approx(0.25)
+    assert await stalls.get() == 0
     watch.cancel()
