@@ -32,9 +32,9 @@ class UpTo136Contract:
 
     async def test_a_fresh_socket_beside_an_open_stream_is_lost_once(self, bench: Bench):
         former = await bench.plugin()
-        fresh = await bench.plugin(name="two")
+        fresh = await bench.plugin(("x", "y"), name="two")  # of equal lists nobody sees whether the second one has come
         await former.stop()
-        await bench.counted(4, 0)
+        await bench.counted(2, 0)
         await fresh.stream_lost()
         last = await bench.plugin(name="three")
         await fresh.stop()
@@ -85,9 +85,9 @@ class From137Contract:
 
     async def test_a_fresh_socket_beside_an_open_stream_loses_nothing(self, bench: Bench):
         former = await bench.plugin()
-        fresh = await bench.plugin(name="two")
+        fresh = await bench.plugin(("x", "y"), name="two")
         await former.stop()
-        await bench.stays(4, 4)
+        await bench.stays(2, 2)
         assert await fresh.count_streams() == 1
 
     async def test_the_old_instance_allocates_from_the_new_ones_list(self, bench: Bench):
