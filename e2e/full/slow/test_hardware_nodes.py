@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import pytest
 
 from confcom.quote_helper.quoting.aesmd_backend import FIRST_RESTART_SECONDS
-from e2e.add_on import HELPER, HERE, PLUGIN, uninstall
+from e2e.add_on import HELPER, HERE, PLUGIN, forget, uninstall
 from e2e.cluster import Node
 from e2e.confcom_command import SET_ASIDE_MIB, AddOn, uids
 from e2e.hardware.aesm_service import FAULT, HANG, OTHER_ROOT
@@ -62,6 +62,8 @@ def add_on(cluster, aesmd_images, tmp_path_factory):
     file = tmp_path_factory.mktemp("values") / "values.json"
     file.write_text(json.dumps({"quoteHelper": {**hardware, "aesmd": {"image": image}}}))
     uninstall(cluster)
+    for node in chosen:  # their kubelets may still have a record of Pods that have ended, whose EPC a plugin keeps
+        forget(cluster, node)
     made = AddOn(cluster, chosen, SMALLEST_NODE_MIB - SET_ASIDE_MIB)
     names = [node.name for node in chosen]
     try:
