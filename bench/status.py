@@ -73,20 +73,19 @@ def _run(section: Section, server: PlainApiServer, name: str) -> None:
     }
     command = [sys.executable, "-m", "confcom", *COMMANDS[name], "--output=json"]
     with (server.folder / f"{name}.json").open("wb") as output, (server.folder / f"{name}.err").open("wb") as errors:
-        begun, peak, others = time.monotonic(), 0, dict[int, int]()
+        begun, peak, others = time.monotonic(), 0, 0
         process = subprocess.Popen(command, env=environment, stdout=output, stderr=errors)
         while seen := resident_bytes(process.pid, peak=True):  # nothing when it has ended
             peak = seen
             with contextlib.suppress(OSError):  # one has ended
-                for child in children_of(process.pid):
-                    others[child] = max(others.get(child, 0), resident_bytes(child, peak=True))
+                others = max(others, sum(map(resident_bytes, children_of(process.pid))))
             time.sleep(SAMPLE_SECONDS)
         _, status, usage = os.wait4(process.pid, 0)
         process.returncode = os.waitstatus_to_exitcode(status)
         section.add("command", f"{name}: time", "s", time.monotonic() - begun)
     section.add("command", f"{name}: CPU, with kubectl and helm", "s", usage.ru_utime + usage.ru_stime)
     section.add("command", f"{name}: memory of the command at most", "MiB", peak / 2**20)
-    section.add("command", f"{name}: memory of kubectl and helm at most", "MiB", sum(others.values()) / 2**20)
+    section.add("command", f"{name}: memory of kubectl and helm at most", "MiB", others / 2**20)
     section.add("command", f"{name}: exit code", "", process.returncode)
 
 

@@ -58,7 +58,8 @@ class _Connection(socketserver.BaseRequestHandler):
     def _return(self, there: socket.socket) -> None:
         for part in _parts(there, self.request):
             self.server.received += len(part)
-            self.request.sendall(part)
+            with contextlib.suppress(OSError):  # whoever asked has ended
+                self.request.sendall(part)
 
 
 def _parts(source: socket.socket, target: socket.socket) -> Iterator[bytes]:
