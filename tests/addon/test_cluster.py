@@ -1,6 +1,7 @@
 import contextlib
 import json
 import os
+import shutil
 import signal
 import stat
 import subprocess
@@ -364,6 +365,7 @@ def test_a_killed_process_takes_the_proxy_along(kubectl, child):
     child.kill()
     child.wait()
     wait_until(lambda: not kubectl.runs)
+    shutil.rmtree(kubectl.proxy[1].parent)  # which nobody else can remove
 
 
 def test_the_proxy_survives_ctrl_c(kubectl, child):
