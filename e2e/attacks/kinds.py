@@ -44,7 +44,7 @@ AT_ONCE = 32
 """Connections between two pauses: with these, some thousand a second. What is attacked is memory and places; the
 kernel's backlog, which nobody shares fairly, can be filled by whoever only connects."""
 PAUSE_SECONDS = 0.005
-WHOLE_ANSWER = 60_000
+WHOLE_ANSWER = 16_000
 """An answer of which so much is unread is a whole one, and no refusal."""
 UIDS = (100_000, 2_000_000_000)
 """From which random user IDs are taken: none that a distribution has."""

@@ -8,7 +8,8 @@ import sys
 
 import pytest
 
-from confcom.daemon.supervision import exit_status, first_failure, run_daemon, run_unless, run_until_stopped
+from confcom.daemon import supervision
+from confcom.daemon.supervision import exit_status, first_failure, run_daemon, run_until_stopped
 from confcom.errors import ConfcomError, ExitCode, SettingsError, UnavailableError, explain
 from testkit.raised import raises
 
@@ -69,7 +70,7 @@ def test_a_second_sighup_cuts_nothing_short_nohup_is_respected(ignored):
 
 
 @pytest.mark.parametrize("fails", [False, True])
-def test_what_a_library_still_does_comes_to_its_end(fails, caplog):
+def test_what_a_library_still_does_comes_to_its_end(fails, caplog, monkeypatch):
     seen = []
 
     async def library():
@@ -89,7 +90,8 @@ def test_what_a_library_still_does_comes_to_its_end(fails, caplog):
     async def endless(stop):
         seen.append(asyncio.create_task(asyncio.Event().wait(), name="endless"))
 
-    assert run_daemon(endless, library_seconds=0.01) is ExitCode.OK
+    monkeypatch.setattr(supervision, "LIBRARY_SECONDS", 0.01)
+    assert run_daemon(endless) is ExitCode.OK
     assert seen[-1].cancelled()
     assert [record.tasks for record in caplog.records] == [["endless"]]
 
@@ -140,30 +142,6 @@ async def test_services_of_a_stopped_daemon_do_not_start():
     await run_until_stopped(stop, service(), service())
     gc.collect()  # a coroutine that was never awaited warns when it goes
     assert started == []
-
-
-@pytest.mark.parametrize("works", [True, False])
-async def test_work_runs_to_its_end_unless_it_is_interrupted(works):
-    ended, forever = [], asyncio.Event().wait
-
-    async def work():
-        try:
-            await (asyncio.sleep(0) if works else forever())
-        finally:
-            ended.append("work")
-        return "done"
-
-    async def interruption():
-        try:
-            await (forever() if works else asyncio.sleep(0))
-        finally:
-            ended.append("interruption")
-
-    assert await run_unless(interruption(), work()) == ("done" if works else None)
-    assert sorted(ended) == ["interruption", "work"]
-    assert await run_unless(forever(), forever(), seconds=0.001) is None
-    with pytest.raises(UnavailableError):
-        await run_unless(forever(), fail(UnavailableError("gone")))
 
 
 def test_first_failure():

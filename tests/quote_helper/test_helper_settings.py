@@ -19,10 +19,11 @@ from confcom.quote_helper.limits_and_deadlines import (
     HelperLimits,
 )
 from confcom.quote_helper.quoting.simulated_backend import open_simulated
-from confcom.quote_helper.settings import ProviderKind, default_state_dir, parse_settings
+from confcom.quote_helper.settings import ProviderKind, parse_settings
 from confcom.quote_helper.takeover.socket_keeper import BACKLOG
 from confcom.quote_helper.transport.accounts import FEW_CONNECTIONS
-from confcom.quote_provider.aesmd_calls import CONCURRENT_CALLS
+from confcom.quote_provider.aesmd_calls import CALL_SECONDS, CONCURRENT_CALLS
+from confcom.quote_provider.state_directory import default_state_dir
 from testkit.hardware_causes import CAUSES
 from testkit.raised import raises
 
@@ -126,7 +127,7 @@ def test_default_state_directory(environ, expected):
 @pytest.mark.parametrize("environ", [{}, {"HOME": ""}, {"HOME": "relative"}])
 def test_without_a_home_a_state_directory_must_be_given(environ):
     with raises("no-home-directory", SettingsError, "why", "remedy"):
-        parse_settings(["--simulated"], prog="helper", environ=environ)
+        default_state_dir(environ)
     for path in ("/d", "."):
         parsed = parse_settings(["--simulated", "--state-dir", path], prog="helper", environ=environ)
         assert parsed.state_dir == Path(path).absolute()
@@ -180,8 +181,7 @@ def test_limits():
     assert f"| {limits.max_waiting:,}; of one peer" in PAGE
     assert f"{UNREAD_RESERVE // 1024} KiB of each peer" in PAGE
     assert f"one part in {POOL_PART} of the rest" in PAGE
-    assert f"the oldest after {limits.crowded_seconds:g} s" in PAGE
-    assert f"if no peer has, the oldest after {limits.many_peers_seconds:g} s" in PAGE
+    assert f"if no peer has, the oldest after {limits.crowded_seconds:g} s" in PAGE
     assert f"more than {limits.max_connections // FEW_CONNECTIONS} connections" in PAGE
     assert f"{limits.turn_seconds * 1000:g} ms for accepting" in PAGE
     assert f"| calls at once in aesmd | {CONCURRENT_CALLS} |" in PAGE
@@ -191,7 +191,7 @@ def test_limits():
     for seconds in (
         limits.whole_request_seconds,
         limits.provider_wait_seconds,
-        limits.call_seconds,
+        CALL_SECONDS,
     ):
         assert f"| {seconds:g} s |" in PAGE
     assert f"still served for {limits.accept_drain_seconds:g} s" in PAGE

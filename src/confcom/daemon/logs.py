@@ -166,10 +166,6 @@ class LogStream(io.TextIOBase):
         """Return whether the other stream is a terminal."""
         return self._terminal
 
-    def writable(self) -> bool:
-        """Return True: this stream can always be written."""
-        return True
-
     def write(self, text: str) -> int:
         """Queue a record, or drop it; never wait."""
         if self._queue.qsize() >= MAX_WAITING_RECORDS:
@@ -178,9 +174,6 @@ class LogStream(io.TextIOBase):
             record = text.encode(self._encoding, "backslashreplace")
             self._queue.put(record if len(record) <= MAX_RECORD_BYTES else record[:MAX_RECORD_BYTES] + CUT_MARK)
         return len(text)
-
-    def flush(self) -> None:
-        """Do nothing: the thread writes records as soon as it can."""
 
     def finish(self, seconds: float = FLUSH_SECONDS) -> None:
         """Wait until the queue is written, for at most `seconds`; later records are lost."""

@@ -80,17 +80,12 @@ class PathInspection:
     """The file of a stale socket, so that no other one is removed instead."""
 
 
-def inspect_path(path: Path) -> PathState:
-    """Return what is at a path; a socket is tested with a non-blocking connect, and nothing is sent.
+def inspect_socket(path: Path, *, patience: float = 0) -> PathInspection:
+    """Return what is at a path, and the owner of a live socket that has a place within `patience` seconds.
 
     Raises:
         UnavailableError: the path cannot be inspected.
     """
-    return inspect_socket(path, patience=0).state
-
-
-def inspect_socket(path: Path, *, patience: float) -> PathInspection:
-    """Return what is at a path, and the owner of a live socket that has a place within `patience` seconds."""
     try:
         mode = path.lstat().st_mode
     except (FileNotFoundError, NotADirectoryError):

@@ -9,7 +9,7 @@ import logging
 import signal
 import traceback
 from collections.abc import Callable, Coroutine, Iterator
-from typing import Any, TextIO, TypeVar
+from typing import Any, TextIO
 
 from confcom.daemon.logs import LogStream
 from confcom.errors import ConfcomError, ExitCode, explain
@@ -23,22 +23,15 @@ LIBRARY_SECONDS = 1.0
 (grpcio 1.85, seen)."""
 
 Main = Callable[[asyncio.Event], Coroutine[Any, Any, None]]
-T = TypeVar("T")
 
 
-def run_daemon(
-    main: Main,
-    *,
-    stop_deadline: float = STOP_DEADLINE_SECONDS,
-    library_seconds: float = LIBRARY_SECONDS,
-    use_uvloop: bool = False,
-) -> ExitCode:
+def run_daemon(main: Main, *, stop_deadline: float = STOP_DEADLINE_SECONDS, use_uvloop: bool = False) -> ExitCode:
     """Run `main(stop)` until it returns; SIGTERM, SIGINT and SIGHUP set `stop`, then it has `stop_deadline` seconds.
 
     A second SIGTERM or SIGINT, or the deadline, cancels `main`. A second SIGHUP does not: when a terminal closes, its
     shell and the kernel send one each. If SIGHUP is ignored from the start (nohup), it stays ignored.
 
-    `main` cleans up when it is cancelled. Tasks that libraries leave running get `library_seconds`; then they are
+    `main` cleans up when it is cancelled. Tasks that libraries leave running get LIBRARY_SECONDS; then they are
     cancelled, and logged by name.
 
     Returns:
@@ -49,7 +42,7 @@ def run_daemon(
     """
     factory = importlib.import_module("uvloop").new_event_loop if use_uvloop else None
     with asyncio.Runner(loop_factory=factory) as runner:
-        return runner.run(_supervise(main, stop_deadline, library_seconds))
+        return runner.run(_supervise(main, stop_deadline))
 
 
 async def run_until_stopped(stop: asyncio.Event, *services: Coroutine[Any, Any, None]) -> None:
@@ -82,27 +75,6 @@ async def run_until_stopped(stop: asyncio.Event, *services: Coroutine[Any, Any, 
             service.close()
 
 
-async def run_unless(
-    interruption: Coroutine[Any, Any, object], work: Coroutine[Any, Any, T], *, seconds: float | None = None
-) -> T | None:
-    """Run `work` to its end, unless `interruption` ends before or `seconds` pass; then `work` is cancelled.
-
-    Returns:
-        What `work` returns, or None if it was cancelled. Both have ended.
-
-    Raises:
-        Exception: what `work` raises.
-    """
-    interrupting, working = asyncio.create_task(interruption), asyncio.create_task(work)
-    try:
-        await asyncio.wait({interrupting, working}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        interrupting.cancel()
-        working.cancel()
-        await asyncio.gather(interrupting, working, return_exceptions=True)
-    return None if working.cancelled() else working.result()
-
-
 def first_failure(failure: BaseException) -> BaseException:
     """Return the first ConfcomError in an exception group, else its first exception."""
     if not isinstance(failure, BaseExceptionGroup):
@@ -133,7 +105,7 @@ def exit_status(body: Callable[[LogStream], int], *, stderr: TextIO) -> int:
         stream.finish()
 
 
-async def _supervise(main: Main, stop_deadline: float, library_seconds: float) -> ExitCode:
+async def _supervise(main: Main, stop_deadline: float) -> ExitCode:
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
     task = loop.create_task(main(stop), name="daemon")
@@ -165,11 +137,11 @@ async def _supervise(main: Main, stop_deadline: float, library_seconds: float) -
     except BaseExceptionGroup as failures:
         raise first_failure(failures) from failures
     finally:
-        await _wait_for_library_tasks(library_seconds)
+        await _wait_for_library_tasks()
     return ExitCode.OK
 
 
-async def _wait_for_library_tasks(seconds: float) -> None:
+async def _wait_for_library_tasks() -> None:
     """Wait until all other tasks have ended: gRPC prints a traceback for each call whose task is cancelled.
 
     A gRPC server counts as stopped as soon as no call is open, which can be before the tasks of its calls have ended.
@@ -177,7 +149,7 @@ async def _wait_for_library_tasks(seconds: float) -> None:
     others = asyncio.all_tasks() - {asyncio.current_task()}
     if not others:
         return
-    _, remaining = await asyncio.wait(others, timeout=seconds)
+    _, remaining = await asyncio.wait(others, timeout=LIBRARY_SECONDS)
     if remaining:
         names = sorted(task.get_name() for task in remaining)
         _logger.warning("tasks that did not end are cancelled", extra={"tasks": names})

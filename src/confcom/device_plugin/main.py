@@ -19,7 +19,7 @@ from confcom.daemon.logs import LogStream, configure_logging
 from confcom.daemon.probe_server import serve_probes
 from confcom.daemon.probes import JSON, ProbeResponse, Route, standard_routes
 from confcom.daemon.readiness_log import ReadinessLog
-from confcom.daemon.supervision import exit_status, run_daemon, run_unless, run_until_stopped
+from confcom.daemon.supervision import exit_status, run_daemon, run_until_stopped
 from confcom.device_plugin.discovery.device_nodes import Device
 from confcom.device_plugin.discovery.device_watch import DeviceWatch, SgxSearch
 from confcom.device_plugin.discovery.epc_discovery import Discovery
@@ -28,7 +28,7 @@ from confcom.device_plugin.inventory import encode_inventory, encode_waiting
 from confcom.device_plugin.kubelet.allocation import Allocator
 from confcom.device_plugin.kubelet.endpoint import Endpoint, ResourceServicer, require_directory
 from confcom.device_plugin.kubelet.epc_in_use import find_epc_in_use
-from confcom.device_plugin.kubelet.registration import KubeletWatch, Registrar
+from confcom.device_plugin.kubelet.registration import KubeletWatch, Registrar, run_unless
 from confcom.device_plugin.kubelet.socket_names import (
     SocketNames,
     refuse_second_plugin,

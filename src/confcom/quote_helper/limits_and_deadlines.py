@@ -47,14 +47,11 @@ class HelperLimits:
     and incomplete ones can. A lone peer may have half of these."""
     unread_memory: int = DEFAULT_MEMORY_LIMIT // UNREAD_MEMORY_PART
     """Bytes that the kernel may hold for all clients together: answers that were sent and not read."""
-    crowded_seconds: float = 1.0
-    """How long a connection may take for its request when the connection limit is reached. Every known client sends its
-    request right after connecting; on a node that is out of CPU this may take a second."""
-    many_peers_seconds: float = 0.25
-    """The same while no peer holds more than a few connections, so that thousands of peers share the places. The limit
-    divided by this time is how many clients are admitted in a second: 16,384 are more than the helper can accept, so
-    that clients do not wait in the backlog for a place (with 1 s they did, for a second). A container that has used up
-    its CPU quota is stopped for less than the quota's period of 0.1 s."""
+    crowded_seconds: float = 0.25
+    """How long a connection may take for its request when the connection limit is reached and no peer holds more than a
+    few. Every known client sends its request right after connecting; a container that has used up its CPU quota is
+    stopped for less than the quota's period of 0.1 s. The limit divided by this time is how many clients are admitted
+    in a second: 16,384 are more than the helper can accept, so that clients do not wait in the backlog for a place."""
     accept_retry_seconds: float = 0.05
     """Until accepting is retried after the connection limit was reached, or descriptors ran out, and no connection may
     be shed yet."""
@@ -70,13 +67,9 @@ class HelperLimits:
     """How long a request waits for the provider to be ready and free before it is refused: with BUSY, or with
     SERVICE_UNAVAILABLE while there is no provider. Intel's client gives up after 15 s, and a refusal explains more than
     a time-out."""
-    peer_wait_seconds: float = 3.0
+    peer_wait_seconds: float = 2.5
     """How long a connection waits for its peer to fall below its limits, before its request is refused with BUSY. The
     wait for its turn may follow; both together are no longer than Intel's client waits."""
-    call_seconds: float = 48.0
-    """For one call of a blocking provider: a minute together with `provider_wait_seconds`, and twelve seconds more if
-    the provider was lost during a first call. Only clients that never give up (Gramine) still wait then; the limit
-    frees what a hung provider would hold."""
     accept_drain_seconds: float = 1.0
     """How long a socket that lost its path, after SIGTERM or to a newer instance, still accepts connections that the
     kernel has already made. A client that found the path needs microseconds to connect; on a node that is out of CPU, a

@@ -14,8 +14,6 @@ from typing import Any, Final, TextIO
 
 from prometheus_client import CollectorRegistry
 
-from confcom.aesm.messages import Request, Response
-from confcom.aesm.session import ProtocolViolation
 from confcom.daemon.logs import LogLimiter, LogStream, configure_logging
 from confcom.daemon.probe_server import serve_probes
 from confcom.daemon.probes import standard_routes
@@ -32,7 +30,7 @@ from confcom.quote_helper.takeover.takeover_policy import TOKEN_BYTES, Instance
 from confcom.quote_helper.telemetry.metrics import HelperMetrics, watch_loop
 from confcom.quote_helper.telemetry.quote_log import QuoteLog
 from confcom.quote_helper.transport.connection import Connection
-from confcom.quote_helper.transport.peers import ByPod, Peer, by_uid
+from confcom.quote_helper.transport.peers import ByPod, by_uid
 from confcom.quote_helper.transport.server import AesmServer
 
 _logger = logging.getLogger(__name__)
@@ -41,43 +39,6 @@ MIB: Final = 1024 * 1024
 RESERVED_FILE_DESCRIPTORS: Final = 64
 """Reserved for files, probes and the loop itself, so that connections cannot use up RLIMIT_NOFILE."""
 STOPPING: Final = NotReady("stopping", code="stopping")
-TICK_SECONDS: Final = 1.0
-"""How often counts are checked for summaries that are due; a minute's summary is at most this late."""
-
-
-class Observations:
-    """An Observer that passes events to metrics and log; `run` must run beside the server."""
-
-    def __init__(self, metrics: HelperMetrics, log: QuoteLog) -> None:
-        self._metrics = metrics
-        self._traffic = metrics.traffic
-        self._log = log
-
-    async def run(self) -> None:
-        while True:
-            self._log.tick()
-            await asyncio.sleep(TICK_SECONDS)
-
-    def close(self) -> None:
-        self._log.close()
-
-    def accepted(self, count: int) -> None:
-        self._traffic.accepted += count
-
-    def answered(self, peer: Peer, request: Request, response: Response, seconds: float) -> None:
-        self._traffic.answered(request.kind, response.error_code, seconds)
-        self._log.answered(peer, request, response, seconds)
-
-    def dropped(self, peer: Peer, reason: str) -> None:
-        del peer  # no label names one
-        self._metrics.dropped(reason)
-
-    def malformed(self, peer: Peer, violation: ProtocolViolation) -> None:
-        self._log.malformed(peer, violation)
-
-    def accepting_paused(self, reason: str) -> None:
-        self._metrics.accepting_paused.inc()
-        self._log.accepting_paused(reason)
 
 
 class QuoteHelper:
@@ -103,7 +64,7 @@ class QuoteHelper:
         self._routes = standard_routes(lambda: self._readiness.reason, registry)
         self._stopping = False
         self._clock = clock
-        self._observations = Observations(self._metrics, QuoteLog(settings.log_quotes_per_peer, clock))
+        self._quote_log = QuoteLog(settings.log_quotes_per_peer, self._metrics, clock)
 
     async def run(self, stop: asyncio.Event) -> None:
         """Serve until `stop` is set, then drain; all resources are released in every case.
@@ -115,7 +76,7 @@ class QuoteHelper:
         stale = StaleTargetPolicy(settings.stale_report_window_seconds, self._clock)
         server = AesmServer(
             make_service=partial(QuoteService[Connection], stale=stale, limits=limits, clock=self._clock),
-            observer=self._observations,
+            observer=self._quote_log,
             identify=ByPod() if settings.identify_pods else by_uid,
             limits=limits,
             clock=self._clock,
@@ -160,7 +121,7 @@ class QuoteHelper:
                     handed_over,
                     provider.run(),
                     self._serve_path(sockets, stop, handed_over),
-                    self._observations.run(),
+                    self._quote_log.run(),
                     self._readiness.repeat(),
                     watch_loop(self._clock, self._metrics.loop_stall.observe),
                 )
@@ -173,7 +134,7 @@ class QuoteHelper:
             server.close()
             service.close()
             sockets.close()
-            self._observations.close()
+            self._quote_log.close()
 
     async def _serve_path(self, sockets: SocketKeeper, stop: asyncio.Event, handed_over: asyncio.Event) -> None:
         """Keep the path until `stop` is set, and then until another helper has taken it, or its time is over."""
@@ -213,9 +174,10 @@ def main(arguments: Sequence[str], *, prog: str, environ: Mapping[str, str], std
 
                 return open_aesmd(settings.aesmd_socket, expected_root=settings.expected_root)
             from confcom.quote_helper.quoting.simulated_backend import open_simulated  # noqa: PLC0415 # after the socket is bound
+            from confcom.quote_provider.state_directory import default_state_dir  # noqa: PLC0415 # as above
 
             return open_simulated(
-                settings.state_dir,
+                settings.state_dir or default_state_dir(environ),
                 qe_mr_enclave=settings.simulated_qe_mrenclave,
                 qe_isv_svn=settings.simulated_qe_isvsvn,
             )

@@ -41,8 +41,6 @@ DEFAULT_HANDOVER_SECONDS: Final = 1
 """Enough for a helper that runs already: it checks the path every half second."""
 MAX_HANDOVER_SECONDS: Final = 600
 
-_UNSET: Final = Path()
-"""No state directory was given: a given one is absolute."""
 _MR_ENCLAVE_HEX: Final = re.compile(r"[0-9a-fA-F]{64}")
 _MAX_ISV_SVN: Final = 0xFFFF
 """ISVSVN has 16 bits (SDM, "SIGSTRUCT")."""
@@ -102,8 +100,8 @@ class HelperSettings(DaemonSettings):
         "FILE",
         shown="Intel's root",
     )
-    state_dir: Path = setting(
-        _UNSET,
+    state_dir: Path | None = setting(
+        None,
         "directory of the simulated platform; created if it is missing",
         _state_directory,
         "DIR",
@@ -175,7 +173,14 @@ def settings_parser(prog: str, environ: Mapping[str, str]) -> SettingsParser[Hel
 def parse_settings(arguments: Sequence[str], *, prog: str, environ: Mapping[str, str]) -> HelperSettings:
     """Return the settings from the command line and the environment; their provider is one of the two."""
     settings = settings_parser(prog, environ).parse(arguments)
-    provider = _chosen_provider(simulated=settings.simulated, named=settings.provider)
+    provider = settings.provider or (ProviderKind.SIMULATED if settings.simulated else None)
+    if provider is None or (settings.simulated and provider is not ProviderKind.SIMULATED):
+        raise SettingsError(
+            "not one quote provider was chosen",
+            error_code="provider-not-chosen",
+            why="none is the default, so that no node quotes by simulation unawares, and two contradict each other",
+            remedy="give --simulated (or CONFCOM_SIMULATED=true) for quotes without SGX hardware, or --provider aesmd",
+        )
     if provider is ProviderKind.AESMD and settings.aesmd_socket.resolve() == settings.socket.resolve():
         raise SettingsError(
             "the quote helper would relay to itself",
@@ -183,36 +188,4 @@ def parse_settings(arguments: Sequence[str], *, prog: str, environ: Mapping[str,
             why=f"--aesmd-socket and --socket are both {settings.socket}",
             remedy="give --aesmd-socket the private socket of Intel's aesmd",
         )
-    if provider is ProviderKind.SIMULATED and settings.state_dir == _UNSET:
-        settings = replace(settings, state_dir=default_state_dir(environ))
     return replace(settings, provider=provider)
-
-
-def default_state_dir(environ: Mapping[str, str]) -> Path:
-    """Return the default directory of a user's simulated platform (XDG Base Directory Specification)."""
-    state_home = Path(environ.get("XDG_STATE_HOME", ""))
-    if not state_home.is_absolute():
-        home = Path(environ.get("HOME", ""))
-        if not home.is_absolute():
-            raise SettingsError(
-                "the simulated platform has no state directory",
-                error_code="no-home-directory",
-                why="neither HOME nor XDG_STATE_HOME is set",
-                remedy="give --state-dir",
-            )
-        state_home = home / ".local" / "state"
-    return state_home / "confcom" / "simulation"
-
-
-def _chosen_provider(*, simulated: bool, named: ProviderKind | None) -> ProviderKind:
-    chosen = {named} if named else set()
-    if simulated:
-        chosen.add(ProviderKind.SIMULATED)
-    if len(chosen) != 1:
-        raise SettingsError(
-            "not one quote provider was chosen",
-            error_code="provider-not-chosen",
-            why=f"{len(chosen)} are named, and none is the default, so that no node quotes by simulation unawares",
-            remedy="give --simulated (or CONFCOM_SIMULATED=true) for quotes without SGX hardware, or --provider aesmd",
-        )
-    return chosen.pop()

@@ -113,7 +113,7 @@ class AesmdQuoteProvider:
 
     def in_loop(self) -> AesmdInLoop:
         """Return the same calls for the running event loop; whoever gets them closes them."""
-        return AesmdInLoop(self._client, self._conversation_for, self._call_seconds, self._clock)
+        return AesmdInLoop(self._client, self._conversation_for, self._call_seconds)
 
     def supported_key_count(self) -> int:
         """Return how many attestation keys aesmd has; without a quoting enclave it refuses.

@@ -18,7 +18,6 @@ from confcom.aesm.session import ClientSession
 from confcom.client.blocking import FULL_QUEUE_PAUSE_SECONDS, RECEIVE_SIZE, AesmClient
 from confcom.client.conversation import Conversation
 from confcom.client.errors import closed_error, connect_error, timeout_error
-from confcom.daemon.deadlines import Deadlines
 from confcom.errors import ConfcomError
 
 T = TypeVar("T")
@@ -63,7 +62,6 @@ class AesmdInLoop:
         client: AesmClient,
         conversation_for: Callable[[Need], Conversation[Any]],
         seconds: float,
-        clock: Callable[[], float],
     ) -> None:
         self.path = client.socket_path
         self.address = str(client.socket_path)
@@ -74,30 +72,26 @@ class AesmdInLoop:
         """By the descriptors of their sockets."""
         self._conversation_for = conversation_for
         self._calls: dict[_Call, None] = {}
-        self._deadlines: Deadlines[_Call] = Deadlines(seconds, clock, lambda call: call.time_out())
         self.loop.add_reader(self.epoll.fileno(), self._take_turn)
 
     def start(self, need: Need, done: Callable[[Outcome], None]) -> None:
         """Start a call; `done` is called with its outcome, later, also if it ends at once."""
         call = _Call(self, self._conversation_for(need), done)
         self._calls[call] = None
-        self._deadlines.add(call)
         call.begin()
 
     def forget(self, call: _Call) -> bool:
         """Forget a call that has ended; return False if all calls were broken off before."""
         if call not in self._calls:
             return False
-        self._deadlines.discard(call)
         del self._calls[call]
         return True
 
     def close(self) -> None:
         """End all calls; nobody is told of their outcome any more."""
         for call in self._calls:
-            call.disconnect()
+            call.stop()
         self._calls.clear()
-        self._deadlines.close()
         self.loop.remove_reader(self.epoll.fileno())
         self.epoll.close()
 
@@ -110,12 +104,11 @@ class AesmdInLoop:
 class _Call:
     """A conversation that is being run: at most one connection to aesmd at a time."""
 
-    __slots__ = ("_asked", "_caller", "_connection", "_done", "_request", "_retry", "_session", "_starting")
-
     def __init__(self, caller: AesmdInLoop, asked: Conversation[Any], done: Callable[[Outcome], None]) -> None:
         self._caller = caller
         self._asked = asked
         self._done = done
+        self._deadline = caller.loop.call_later(caller.seconds, self._time_out)
         self._connection: socket.SocketType | None = None
         self._retry: asyncio.TimerHandle | None = None
         self._starting = True
@@ -139,13 +132,17 @@ class _Call:
             self._throw(error)
         else:
             if response is not None:
-                self.disconnect()
+                self._disconnect()
                 self._resume(lambda: self._asked.send(response))
 
-    def time_out(self) -> None:
+    def stop(self) -> None:
+        self._deadline.cancel()
+        self._disconnect()
+
+    def _time_out(self) -> None:
         self._throw(timeout_error(self._caller.path, self._request.kind.call, self._caller.seconds))
 
-    def disconnect(self) -> None:
+    def _disconnect(self) -> None:
         if self._retry is not None:
             self._retry.cancel()
             self._retry = None
@@ -172,11 +169,12 @@ class _Call:
             self._tell(outcome)
 
     def _tell(self, outcome: Outcome) -> None:
+        self._deadline.cancel()
         if self._caller.forget(self):
             self._done(outcome)
 
     def _throw(self, error: Exception) -> None:
-        self.disconnect()
+        self._disconnect()
         self._resume(lambda: self._asked.throw(error))
 
     def _connect(self) -> None:

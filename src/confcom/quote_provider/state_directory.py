@@ -14,12 +14,12 @@ import shlex
 import shutil
 import stat
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from confcom.errors import UnavailableError
+from confcom.errors import SettingsError, UnavailableError
 from confcom.simulation.platform import SimulatedPlatform
 from confcom.simulation.root_seed import CHECK, CREATED, MAX_VALUE_SIZE, SEED, SEED_SIZE, RootSeed
 
@@ -40,6 +40,22 @@ class StoredPlatform:
 
 def utc_now() -> datetime:
     return datetime.now(UTC)
+
+
+def default_state_dir(environ: Mapping[str, str]) -> Path:
+    """Return the default directory of a user's simulated platform (XDG Base Directory Specification)."""
+    state_home = Path(environ.get("XDG_STATE_HOME", ""))
+    if not state_home.is_absolute():
+        home = Path(environ.get("HOME", ""))
+        if not home.is_absolute():
+            raise SettingsError(
+                "the simulated platform has no state directory",
+                error_code="no-home-directory",
+                why="neither HOME nor XDG_STATE_HOME is set",
+                remedy="give --state-dir",
+            )
+        state_home = home / ".local" / "state"
+    return state_home / "confcom" / "simulation"
 
 
 def open_platform(state_dir: Path) -> SimulatedPlatform:

@@ -24,10 +24,12 @@ from confcom.device_plugin.kubelet.registration import (
     KubeletWatch,
     Registrar,
     RegistrationCause,
+    run_unless,
 )
 from confcom.device_plugin.kubelet.socket_names import SocketNames
 from confcom.device_plugin.metrics import PluginMetrics
 from confcom.device_plugin.resources import EPC_RESOURCE, Resource, ResourceKind
+from confcom.errors import UnavailableError
 from confcom.kubelet_api import deviceplugin_pb2 as pb
 from confcom.kubelet_api import services
 from confcom.kubelet_api.device_list import encode_device_list
@@ -316,3 +318,30 @@ def test_backoff_grows_within_its_bounds(jitters):
         expected = min(expected * 2, 5.0)
     backoff.reset()
     assert backoff._next == 0.02
+
+
+@pytest.mark.parametrize("works", [True, False])
+async def test_work_runs_to_its_end_unless_it_is_interrupted(works):
+    ended, forever = [], asyncio.Event().wait
+
+    async def work():
+        try:
+            await (asyncio.sleep(0) if works else forever())
+        finally:
+            ended.append("work")
+        return "done"
+
+    async def fail():
+        raise UnavailableError("gone")
+
+    async def interruption():
+        try:
+            await (forever() if works else asyncio.sleep(0))
+        finally:
+            ended.append("interruption")
+
+    assert await run_unless(interruption(), work()) == ("done" if works else None)
+    assert sorted(ended) == ["interruption", "work"]
+    assert await run_unless(forever(), forever(), seconds=0.001) is None
+    with pytest.raises(UnavailableError):
+        await run_unless(forever(), fail())

@@ -98,10 +98,10 @@ async def test_a_stale_socket_in_its_place_is_replaced(keeper, path):
     listening(path).close()
     running = await keeper(1).start()
     assert running.code is None
-    assert socket_path.inspect_path(path) is socket_path.PathState.LIVE
+    assert socket_path.inspect_socket(path).state is socket_path.PathState.LIVE
     path.unlink()
     listening(path).close()
-    await eventually(lambda: socket_path.inspect_path(path) is socket_path.PathState.LIVE)
+    await eventually(lambda: socket_path.inspect_socket(path).state is socket_path.PathState.LIVE)
     assert running.code is None
 
 

@@ -13,7 +13,6 @@ from confcom.daemon.socket_path import (
     SUN_PATH_BYTES,
     PathInspection,
     PathState,
-    inspect_path,
     inspect_socket,
     not_a_socket,
     require_usable_path,
@@ -95,7 +94,7 @@ def test_what_is_no_stream_socket_is_told(short_dir, kind, path):
             path.symlink_to(short_dir / "nowhere")
         else:
             datagram.bind(str(path))
-        assert inspect_path(path) is PathState.OTHER
+        assert inspect_socket(path).state is PathState.OTHER
         assert not_a_socket(path).error_code == "not-a-socket"
 
 
@@ -114,7 +113,7 @@ def test_a_path_behind_a_closed_directory_is_told(short_dir, bind):
     hidden = bind(short_dir / "closed" / "s")
     with as_user():
         with refused(UnavailableError, "socket-path-unusable") as caught:
-            inspect_path(short_dir / "closed" / "s")
+            inspect_socket(short_dir / "closed" / "s")
         assert os.strerror(errno.EACCES) in caught.value.why
         assert not hidden.owns_path()
 
@@ -173,7 +172,7 @@ def test_linking_replaces_no_stale_socket_and_no_directory(short_dir, path):
     leave_stale_socket(path)
     with pytest.raises(FileExistsError):
         listen_at(path, tag="t", mode=0o666, backlog=1)
-    assert inspect_path(path) is PathState.STALE
+    assert inspect_socket(path).state is PathState.STALE
     assert names(short_dir) == ["s"]
     path.unlink()
     path.mkdir()
@@ -204,7 +203,7 @@ def test_patience_waits_for_a_place_in_a_full_backlog(path, bind):
     bound = bind(path, backlog=0)
     with socket.socket(socket.AF_UNIX) as waiting:
         waiting.connect(str(path))
-        assert inspect_path(path) is PathState.LIVE
+        assert inspect_socket(path).state is PathState.LIVE
         assert inspect_socket(path, patience=0.01) == PathInspection(PathState.LIVE)
         found = []
         looking = threading.Thread(target=lambda: found.append(inspect_socket(path, patience=30)))

@@ -5,20 +5,15 @@ import itertools
 import logging
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
-from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client import generate_latest
 
 from confcom.aesm.error_code import AesmErrorCode
-from confcom.aesm.messages import GetQuoteExResponse, MessageKind
+from confcom.aesm.messages import GetQuoteExResponse
 from confcom.aesm.session import ServerSession, encode_frame
-from confcom.quote_helper import main
-from confcom.quote_helper.main import Observations
+from confcom.quote_helper.telemetry import quote_log
 from confcom.quote_helper.telemetry.metrics import (
-    BUCKETS,
     LOOP_LOOK_SECONDS,
     HelperMetrics,
-    TrafficMetrics,
     watch_loop,
 )
 from confcom.quote_helper.telemetry.quote_log import WINDOW_SECONDS, QuoteLog
@@ -39,7 +34,7 @@ def metrics(registry):
 
 @pytest.fixture
 def observer(metrics, clock):
-    return Observations(metrics, QuoteLog(1, clock))
+    return QuoteLog(1, metrics, clock)
 
 
 # What goes where.
@@ -73,7 +68,7 @@ def test_no_metric_names_a_client(observer, registry, request_):
 
 async def test_what_is_due_is_done_while_it_runs(observer, request_, clock, caplog, monkeypatch):
     caplog.set_level(logging.INFO)
-    monkeypatch.setattr(main, "TICK_SECONDS", 0.001)
+    monkeypatch.setattr(quote_log, "TICK_SECONDS", 0.001)
     for _ in range(3):
         observer.answered(PEER, request_, SUCCESS, 0)
     clock.now += WINDOW_SECONDS
@@ -83,44 +78,6 @@ async def test_what_is_due_is_done_while_it_runs(observer, request_, clock, capl
             await asyncio.sleep(0.001)
     running.cancel()
     assert caplog.records[-1].count == 2
-
-
-# Traffic, which is counted as plain numbers.
-
-
-KINDS = st.sampled_from([MessageKind.GET_QUOTE_EX, MessageKind.INIT_QUOTE_EX, MessageKind.INIT_QUOTE])
-SECONDS = st.sampled_from([*BUCKETS, 0.0, 16.0]) | st.floats(0, 60)
-ANSWERS = st.lists(st.tuples(KINDS, st.sampled_from(AesmErrorCode), SECONDS))
-
-
-def usual(answers, connections):
-    """The same counted by prometheus_client."""
-    registry = CollectorRegistry()
-    requests = Counter("confcom_quote_helper_requests", "", ["request", "result"], registry=registry)
-    seconds = Histogram("confcom_quote_helper_request_seconds", "", ["request"], buckets=BUCKETS, registry=registry)
-    accepted = Counter("confcom_quote_helper_connections_accepted", "", registry=registry)
-    for kind, code, duration in answers:
-        requests.labels(kind.call, code.name.lower()).inc()
-        seconds.labels(kind.call).observe(duration)
-    accepted.inc(connections)
-    return registry
-
-
-def shown(registry):
-    """Everything but texts, and the times at which series were made, in any order."""
-    lines = generate_latest(registry).decode().splitlines()
-    return {line for line in lines if "_created" not in line and not line.startswith("# HELP")}
-
-
-@given(answers=ANSWERS, connections=st.integers(0, 9))
-def test_as_prometheus_client_counts(answers, connections):
-    registry = CollectorRegistry()
-    traffic = TrafficMetrics()
-    registry.register(traffic)
-    traffic.accepted = connections
-    for kind, code, duration in answers:
-        traffic.answered(kind, code, duration)
-    assert shown(registry) == shown(usual(answers, connections))
 
 
 async def test_a_blocked_loop_is_told():

@@ -6,6 +6,7 @@ import os
 import signal
 
 import pytest
+from prometheus_client import CollectorRegistry
 
 from confcom.aesm.error_code import AesmErrorCode
 from confcom.aesm.messages import (
@@ -18,6 +19,7 @@ from confcom.aesm.session import ServerSession, encode_frame
 from confcom.client import AesmClient
 from confcom.daemon.logs import JsonFormatter
 from confcom.errors import ExitCode
+from confcom.quote_helper.telemetry.metrics import HelperMetrics
 from confcom.quote_helper.telemetry.quote_log import (
     ALL_QUOTES,
     FIRST_LINES_IN_ALL,
@@ -65,7 +67,7 @@ def answered(clock, request_):
             clock.now += WINDOW_SECONDS
             self.tick()
 
-    return lambda quote_lines: Log(quote_lines, clock)
+    return lambda quote_lines: Log(quote_lines, HelperMetrics(CollectorRegistry()), clock)
 
 
 @pytest.fixture
@@ -85,8 +87,8 @@ def counted(lines):
 # A line.
 
 
-def test_a_quote_is_one_line_that_says_whose_it_is(clock, lines, request_, enclave):
-    QuoteLog(10, clock).answered(PEER, request_, SUCCESS, 0.0001234567)
+def test_a_quote_is_one_line_that_says_whose_it_is(answered, lines, request_, enclave):
+    answered(10).answered(PEER, request_, SUCCESS, 0.0001234567)
     (line,) = lines()
     assert {key: line[key] for key in line.keys() - {"time", "logger"}} == {
         "level": "info",
@@ -116,8 +118,8 @@ def test_neither_report_data_nor_a_refused_mrenclave_is_logged(answered, lines, 
 
 
 @pytest.mark.parametrize("quote_lines", [10, ALL_QUOTES])
-def test_other_calls_are_not_logged(clock, lines, quote_lines):
-    QuoteLog(quote_lines, clock).answered(PEER, NUM, ANSWERS_NUM, 0)
+def test_other_calls_are_not_logged(answered, lines, quote_lines):
+    answered(quote_lines).answered(PEER, NUM, ANSWERS_NUM, 0)
     assert lines() == []
 
 
@@ -226,8 +228,8 @@ def test_malformed_requests_of_many_peers_are_bounded(answered, lines, violation
 # Pauses in accepting.
 
 
-def test_pauses_that_clients_cause_do_not_fill_the_log(clock, lines):
-    log = QuoteLog(10, clock)
+def test_pauses_that_clients_cause_do_not_fill_the_log(answered, lines):
+    log = answered(10)
     for _ in range(20):
         log.accepting_paused("all connection slots are in use")
     assert [line["event"] for line in lines()] == ["accepting-paused"]

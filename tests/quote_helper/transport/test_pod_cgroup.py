@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from confcom.quote_helper.transport.pod_cgroup import MAX_CGROUP_SIZE, UNKNOWN, PodCgroup, parse_pod_cgroup
+from confcom.quote_helper.transport.peers import MAX_CGROUP_SIZE, UNKNOWN, PodCgroup, parse_pod_cgroup
 
 UID = "8c1f4f3e-0e0e-4c1c-9a3d-6f5e4d3c2b1a"
 SLICE_UID = UID.replace("-", "_")

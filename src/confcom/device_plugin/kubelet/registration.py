@@ -16,16 +16,16 @@ import asyncio
 import contextlib
 import logging
 import math
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
+from typing import Any, TypeVar
 
 import grpc
 import grpc.aio
 
-from confcom.daemon.socket_path import PathState, inspect_path
-from confcom.daemon.supervision import run_unless
+from confcom.daemon.socket_path import PathState, inspect_socket
 from confcom.device_plugin.discovery.device_watch import DeviceAvailability
 from confcom.device_plugin.kubelet.endpoint import Endpoint
 from confcom.device_plugin.kubelet.socket_names import PeerInstances
@@ -35,6 +35,8 @@ from confcom.kubelet_api import deviceplugin_pb2 as pb
 from confcom.kubelet_api.services import API_VERSION, RegistrationStub, unix_channel
 
 _logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 POLL_SECONDS = 0.01
 """A kubelet that restarts listens a fraction of a second before it reports the node's resources for the next ten, and
@@ -305,6 +307,20 @@ async def _until_lost(endpoint: Endpoint, peers: PeerInstances) -> RegistrationC
             return RegistrationCause.STREAM_LOST
 
 
+async def run_unless(
+    interruption: Coroutine[Any, Any, object], work: Coroutine[Any, Any, T], *, seconds: float | None = None
+) -> T | None:
+    """Run `work` and return its result; None if `interruption` ended before, or `seconds` passed. Both have ended."""
+    interrupting, working = asyncio.create_task(interruption), asyncio.create_task(work)
+    try:
+        await asyncio.wait({interrupting, working}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        interrupting.cancel()
+        working.cancel()
+        await asyncio.gather(interrupting, working, return_exceptions=True)
+    return None if working.cancelled() else working.result()
+
+
 async def _connect(channel: grpc.aio.Channel, kubelet_socket: Path) -> None:
     """Connect, once: gRPC would try again after a second, and a kubelet that ends closes its connections first."""
     state = channel.get_state(try_to_connect=True)
@@ -320,7 +336,7 @@ async def _connect(channel: grpc.aio.Channel, kubelet_socket: Path) -> None:
 def kubelet_absence(kubelet_socket: Path) -> AttemptFailedError | None:
     """Return why no kubelet listens at its registration socket; None if one does."""
     try:
-        state = inspect_path(kubelet_socket)
+        state = inspect_socket(kubelet_socket).state
     except UnavailableError as error:
         what, code = f"this user may not connect to {kubelet_socket}: {error.why}", "kubelet-forbidden"
     else:

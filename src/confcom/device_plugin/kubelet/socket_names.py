@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from confcom.daemon.socket_path import PathState, inspect_path
+from confcom.daemon.socket_path import PathState, inspect_socket
 from confcom.device_plugin.resources import Resource, ResourceKind
 from confcom.errors import UnavailableError
 
@@ -178,7 +178,7 @@ def _our_sockets(directory: Path) -> list[tuple[Path, re.Match[str]]]:
 
 def _state(path: Path) -> PathState | None:
     try:
-        return inspect_path(path)
+        return inspect_socket(path).state
     except UnavailableError:
         return None
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import OrderedDict
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass
+from itertools import islice, takewhile
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from confcom.aesm.error_code import AesmErrorCode
 from confcom.aesm.messages import Request, Response
 from confcom.aesm.request_checks import Need, NeedIdentity, NeedQuote, NeedQuoteSize, plan
-from confcom.daemon.deadlines import Deadlines
 from confcom.daemon.logs import LogLimiter
 from confcom.quote_helper.limits_and_deadlines import QUOTE_BATCH, HelperLimits
 from confcom.quote_helper.quoting.stale_target import StaleTargetPolicy
@@ -62,6 +62,11 @@ class FairQueue(Generic[T]):
         self._size -= 1
         return item
 
+    def leading(self, condition: Callable[[T], bool]) -> Iterator[T]:
+        """Iterate over the items at the start of each lane that fulfil a condition."""
+        for lane in self._lanes.values():
+            yield from takewhile(condition, lane)
+
     def discard(self, owner: Hashable, item: T) -> None:
         """Remove an item; nothing happens if it is not queued."""
         lane = self._lanes.get(owner)
@@ -81,9 +86,11 @@ class Ticket(Generic[A]):
     """The peer in whose turns it is served."""
     need: Need
     asker: A
-    arrived: float = 0.0  # by the service's clock
+    arrived: float  # by the service's clock
     repeated: bool = False
     """Whether its call was repeated because the provider was lost meanwhile."""
+    abandoned: bool = False
+    """Whether its client has disconnected."""
 
 
 def call_of(need: Need, provider: QuoteProvider) -> Callable[[], QuoteResult | QuotingIdentity | int]:
@@ -139,11 +146,6 @@ class QuoteService(Generic[A]):
         self._stopping = False
         self._scheduled = False
         self._waiting: FairQueue[Ticket[A]] = FairQueue()
-        self._queue_deadlines: Deadlines[Ticket[A]] = Deadlines(
-            limits.provider_wait_seconds, clock, self._on_queue_timeout
-        )
-        self._call_deadlines: Deadlines[Ticket[A]] = Deadlines(limits.call_seconds, clock, self._on_call_timeout)
-        self._calls: dict[Ticket[A], None] = {}
         self._active_calls = 0
         """Calls that wait, including those whose request was refused or abandoned."""
 
@@ -192,9 +194,6 @@ class QuoteService(Generic[A]):
 
     def close(self) -> None:
         """Drop all requests; none is answered any more."""
-        self._queue_deadlines.close()
-        self._call_deadlines.close()
-        self._calls.clear()
         if self._in_loop is not None:
             self._in_loop.close()
         while self._waiting.take() is not None:
@@ -209,7 +208,6 @@ class QuoteService(Generic[A]):
             return planned.refuse(self._refusal)
         ticket = Ticket(owner, planned, asker, self._clock())
         self._waiting.put(owner, ticket)
-        self._queue_deadlines.add(ticket)
         self._schedule()
         return ticket
 
@@ -220,10 +218,18 @@ class QuoteService(Generic[A]):
 
     def abandon(self, ticket: Ticket[A]) -> None:
         """Forget a ticket whose client disconnected; a running call still counts against the limit."""
+        ticket.abandoned = True
         self._waiting.discard(ticket.owner, ticket)
-        self._queue_deadlines.discard(ticket)
-        self._call_deadlines.discard(ticket)
-        self._calls.pop(ticket, None)
+
+    def refuse_late(self, limit: int) -> bool:
+        """Refuse at most `limit` requests that have waited for too long; return whether there may be more."""
+        since = self._clock() - self._limits.provider_wait_seconds
+        late = list(islice(self._waiting.leading(lambda ticket: ticket.arrived <= since), limit))
+        code = AesmErrorCode.SERVICE_UNAVAILABLE if self._provider is None else AesmErrorCode.BUSY
+        for ticket in late:
+            self._waiting.discard(ticket.owner, ticket)
+            self.deliver(ticket.asker, ticket.need.refuse(code))
+        return len(late) == limit
 
     def _schedule(self) -> None:
         provider = self._provider
@@ -249,7 +255,6 @@ class QuoteService(Generic[A]):
         # Make a batch of quotes, then send them: each phase keeps its code in the CPU's caches.
         answers: list[tuple[A, Response]] = []
         while len(answers) < QUOTE_BATCH and (ticket := self._waiting.take()) is not None:
-            self._queue_deadlines.discard(ticket)
             result = self._complete(ticket.need, provider, call_of(ticket.need, provider))
             answers.append(
                 (ticket.asker, ticket.need.refuse(result.code) if isinstance(result, QuoteProviderError) else result)
@@ -259,9 +264,6 @@ class QuoteService(Generic[A]):
 
     def _start_calls(self, provider: QuoteProvider, in_loop: AesmdInLoop) -> None:
         while self._active_calls < in_loop.max_concurrent_calls and (ticket := self._waiting.take()) is not None:
-            self._queue_deadlines.discard(ticket)
-            self._call_deadlines.add(ticket)
-            self._calls[ticket] = None
             self._active_calls += 1
             self._start_call(ticket, provider, in_loop)
 
@@ -271,12 +273,12 @@ class QuoteService(Generic[A]):
             self._active_calls -= 1
             if isinstance(result, QuoteProviderError):
                 self._on_lost(result)
-            if ticket in self._calls:
-                self.abandon(ticket)
-                if not isinstance(result, QuoteProviderError):
-                    self.deliver(ticket.asker, result)
-                else:
-                    self._repeat_or_refuse(ticket, result.code)
+            if ticket.abandoned:
+                pass
+            elif isinstance(result, QuoteProviderError):
+                self._repeat_or_refuse(ticket, result.code)
+            else:
+                self.deliver(ticket.asker, result)
             self._schedule()
 
         in_loop.start(ticket.need, on_done)
@@ -290,20 +292,9 @@ class QuoteService(Generic[A]):
             return
         ticket.repeated = True
         self._waiting.put(ticket.owner, ticket)
-        self._queue_deadlines.add(ticket)
-
-    def _on_queue_timeout(self, ticket: Ticket[A]) -> None:
-        self._waiting.discard(ticket.owner, ticket)
-        code = AesmErrorCode.SERVICE_UNAVAILABLE if self._provider is None else AesmErrorCode.BUSY
-        self.deliver(ticket.asker, ticket.need.refuse(code))
-
-    def _on_call_timeout(self, ticket: Ticket[A]) -> None:
-        self._calls.pop(ticket, None)
-        self.deliver(ticket.asker, ticket.need.refuse(AesmErrorCode.SERVICE_UNAVAILABLE))
 
     def _refuse_waiting(self) -> None:
         while self._refusal is not None and (ticket := self._waiting.take()) is not None:
-            self._queue_deadlines.discard(ticket)
             self.deliver(ticket.asker, ticket.need.refuse(self._refusal))
 
     def _complete(

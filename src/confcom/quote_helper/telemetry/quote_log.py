@@ -1,10 +1,11 @@
-"""Log lines about quotes and malformed requests: a limited number in each minute, then one line with a count.
+"""What clients do, in metrics and log lines: a limited number of lines in each minute, then one with a count.
 
 With ALL_QUOTES every quote has its line, and the log is the audit.
 """
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections import Counter
 from collections.abc import Callable, Hashable
@@ -15,6 +16,7 @@ from confcom.aesm.error_code import AesmErrorCode
 from confcom.aesm.messages import GetQuoteExRequest, MessageKind, Request, Response
 from confcom.aesm.session import ProtocolViolation
 from confcom.daemon.logs import LogLimiter
+from confcom.quote_helper.telemetry.metrics import HelperMetrics
 from confcom.quote_helper.transport.peers import GONE, Peer
 from confcom.sgx.report import mr_enclave_of
 
@@ -22,6 +24,8 @@ _logger = logging.getLogger(__name__)
 
 _GET_QUOTE_EX: Final = MessageKind.GET_QUOTE_EX  # looking up the enum member takes 0.1 µs, for each answer
 
+TICK_SECONDS: Final = 1.0
+"""How often counts are checked for summaries that are due; a minute's summary is at most this late."""
 WINDOW_SECONDS: Final = 60.0
 """The minute of the limits per peer and in all."""
 
@@ -79,12 +83,14 @@ class MinuteLimit:
 
 
 class QuoteLog:
-    """Logs which peer got which quote. `tick` must be called about once a second, and logs the counts.
+    """An Observer that counts every event in the metrics, and logs which peer got which quote.
 
-    `quote_lines` of one peer are logged individually within WINDOW_SECONDS; with ALL_QUOTES there is no limit at all.
+    `run` logs the counts. `quote_lines` of one peer are logged individually within WINDOW_SECONDS; with ALL_QUOTES
+    there is no limit at all.
     """
 
-    def __init__(self, quote_lines: QuoteLines, clock: Callable[[], float]) -> None:
+    def __init__(self, quote_lines: QuoteLines, metrics: HelperMetrics, clock: Callable[[], float]) -> None:
+        self._metrics = metrics
         self._clock = clock
         self._every_quote = quote_lines == ALL_QUOTES
         lines = 0 if quote_lines == ALL_QUOTES else quote_lines
@@ -93,8 +99,21 @@ class QuoteLog:
         self._malformed = MinuteLimit(per_peer=1, first=MALFORMED_LINES_IN_ALL, further=0, clock=clock)
         self._pauses = LogLimiter(WINDOW_SECONDS, clock)
 
+    async def run(self) -> None:
+        while True:
+            self.tick()
+            await asyncio.sleep(TICK_SECONDS)
+
+    def accepted(self, count: int) -> None:
+        self._metrics.accepted.inc(count)
+
+    def dropped(self, peer: Peer, reason: str) -> None:
+        del peer  # no label names one
+        self._metrics.dropped(reason)
+
     def answered(self, peer: Peer, request: Request, response: Response, seconds: float) -> None:
-        """Log or count an answer, sent `seconds` after its request was complete; only quotes are logged."""
+        """Count an answer, sent `seconds` after its request was complete, and log it if it is a quote."""
+        self._metrics.answered(request.kind, response.error_code, seconds)
         if request.kind is not _GET_QUOTE_EX:
             return
         if self._every_quote or self._quotes.admit(peer, response.error_code):
@@ -107,7 +126,8 @@ class QuoteLog:
             _logger.warning("malformed request", extra=peer_fields(peer) | fields)
 
     def accepting_paused(self, reason: str) -> None:
-        """Log a pause in accepting, once per WINDOW_SECONDS: at the connection limit each new client may cause one."""
+        """Count a pause in accepting; log one per WINDOW_SECONDS, since at the limit each new client may cause one."""
+        self._metrics.accepting_paused.inc()
         suppressed = self._pauses.admit()
         if suppressed is not None:
             fields = {"event": "accepting-paused", "reason": reason, "suppressed": suppressed}

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Hashable, Iterator
 from dataclasses import dataclass, field, replace
-from itertools import islice
 from typing import Final
 
 from confcom.quote_helper.limits_and_deadlines import (
@@ -135,8 +134,9 @@ class Accounts:
             self._large[account] = None
 
     def remove(self, connection: Connection) -> None:
-        """Remove a connection that may not be shed, with everything that is counted for it."""
+        """Remove a connection, with everything that is counted for it."""
         account = connection.account
+        self.forbid_shedding(connection)
         if connection.waiting:
             self._stop_waiting(connection)
         if not connection.answered:
@@ -226,26 +226,21 @@ class Accounts:
         if connection.account.sheddable.pop(connection, None) is not None:
             del self._sheddable[connection]
 
-    def oldest_sheddable(self, limit: int) -> list[Connection]:
-        """Return the oldest connections that may be shed, at most `limit`."""
-        return list(islice(self._sheddable, limit))
+    def sheddable_since(self) -> list[tuple[Connection, float]]:
+        """Return the connections that may be shed, the oldest first, each with the time since when."""
+        return list(self._sheddable.items())
 
-    def to_shed(self, began_before: float, began_before_if_many: float) -> Connection | None:
+    def to_shed(self, began_before: float) -> Connection | None:
         """Return the connection to shed, or None if none may be shed yet.
 
-        It is the oldest sheddable one, if it has been sheddable since `began_before`. Else it is the oldest sheddable
-        one of the peer with the most connections, among the peers that have more than a few. If no peer has, it is the
-        oldest sheddable one, if it has been sheddable since `began_before_if_many`.
+        It is the oldest sheddable one of the peer with the most connections, among the peers that have more than a few.
+        If no peer has, it is the oldest sheddable one, if it has been sheddable since `began_before`.
         """
-        oldest = next(iter(self._sheddable.items()), None)
-        if oldest is None:
-            return None
-        if oldest[1] <= began_before:
-            return oldest[0]
         largest = max((each for each in self._large if each.sheddable), key=lambda each: each.open, default=None)
         if largest is not None:
             return next(iter(largest.sheddable))
-        return oldest[0] if oldest[1] <= began_before_if_many else None
+        oldest, since = next(iter(self._sheddable.items()), (None, began_before))
+        return oldest if since <= began_before else None
 
     def _stand_in_line(self, account: Account) -> None:
         if self._allow_step(next(iter(account.paused)), self._all):

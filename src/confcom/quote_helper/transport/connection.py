@@ -81,8 +81,6 @@ class Connection:
     request: Request = field(init=False)
     since: float = 0.0
     """When the request was complete."""
-    answered_at: float = 0.0
-    """When the kernel had taken the whole answer."""
     ticket: Ticket[Connection] | None = None
     """Set while its request waits for the provider."""
     watched: bool = False
@@ -114,14 +112,6 @@ class Connection:
     def finish(self) -> None:
         """Release the messages: nothing more is received or sent."""
         del self.request, self._session
-
-    def end_answer(self) -> None:
-        """Shut down both directions: the client gets end of file, and EPIPE if it sends more.
-
-        Raises:
-            OSError: the connection is broken.
-        """
-        self.sock.shutdown(socket.SHUT_RDWR)
 
     def has_unread(self) -> bool:
         """Return whether the kernel holds bytes that the client has not read (SIOCOUTQ, unix(7)).

@@ -18,13 +18,11 @@ from __future__ import annotations
 import asyncio
 import logging
 import select
-from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Final, Protocol
 
 from confcom.aesm.messages import Request, Response
 from confcom.aesm.session import PeerClosed, ProtocolViolation, RequestReceived
-from confcom.daemon.deadlines import Deadlines
 from confcom.daemon.logs import LogLimiter
 from confcom.quote_helper.limits_and_deadlines import HelperLimits
 from confcom.quote_helper.quoting.service import QuoteService, Ticket
@@ -39,17 +37,11 @@ _RECEIVING, _PAUSED, _ANSWERING, _UNREAD, _ENDED = Stage
 _READ_EVENTS: Final = select.EPOLLOUT | select.EPOLLET
 """The kernel raises EPOLLOUT when a client has read or dropped what was sent. Edge-triggered, because a socket with a
 small unread answer counts as writable all the time."""
-READING_SECONDS: Final = 0.0002
-"""How long after an answer was sent the helper first checks whether the client has read it."""
-UNREAD_LOOK_SECONDS: Final = 0.001
-"""Between further checks: a client that waits for its connection to be closed, and a request of a peer that is at its
-limits, may wait that long."""
-UNWATCHED_SECONDS: Final = 0.02
-"""How long after an answer was sent the helper polls. Then it watches the connection, which costs as much as several
-checks. A client on a busy node may wait for a processor that long."""
 EVENTS_PER_TURN: Final = 64
 """Connections read in one turn of the event loop. Reading and decoding the largest request takes under 0.3 ms, so even
 64 of these stay below the 50 ms that is the most for which the loop may be blocked."""
+TICK_SECONDS: Final = 0.1
+"""Between checks for connections that have waited for too long: 4,096 take about 0.3 ms."""
 
 DROP_REASONS: Final = ("malformed", "timeout", "shed", "over_share", "gone", "failed", "stopping")
 """Why a connection ends without a whole answer, for metrics. over_share: its peer was at its limits for too long; gone:
@@ -96,15 +88,10 @@ class Connections:
         self._observer = observer
         self._clock = clock
         self._watched: dict[int, Connection] = {}
-        self._requests = Deadlines(limits.whole_request_seconds, clock, self._on_request_timeout)
-        self._pauses = Deadlines(limits.peer_wait_seconds, clock, self._on_pause_timeout)
+        self._limits = limits
+        self._tick = asyncio.get_running_loop().call_later(TICK_SECONDS, self._give_up_late)
         self._resuming = False
         """Whether a turn is scheduled that resumes paused connections."""
-        self._just_sent: deque[Connection] = deque()
-        """Whose answers were sent and not checked since, in that order."""
-        self._unread: deque[Connection] = deque()
-        """Whose answers were not read when they were checked, and which are not watched yet."""
-        self._check_timer: asyncio.TimerHandle | None = None
         self._failure_log = LogLimiter(limits.repeated_log_seconds, clock)
 
     def admit(self, connection: Connection) -> None:
@@ -114,7 +101,6 @@ class Connections:
 
     def poll(self) -> Iterator[int]:
         """Handle the events of connections; yield the other descriptors that have events."""
-        self._check_just_sent()
         for descriptor, _ in self.epoll.poll(0, EVENTS_PER_TURN):
             connection = self._watched.get(descriptor)
             if connection is None:
@@ -131,23 +117,17 @@ class Connections:
 
     def drop_unserved(self) -> None:
         """Close connections with an incomplete request and refuse paused ones, as many as one turn handles."""
-        for connection in self._accounts.oldest_sheddable(EVENTS_PER_TURN):
-            if connection.stage is _PAUSED:
-                self._run(self._refuse, connection)
-            else:
-                self.drop(connection, "stopping")
+        for connection, _ in self._accounts.sheddable_since()[:EVENTS_PER_TURN]:
+            self._give_up(connection, "stopping")
 
     def close(self) -> None:
         """Close all connections."""
-        if self._check_timer is not None:
-            self._check_timer.cancel()
+        self._tick.cancel()
         for connection in self._accounts:
             if connection.stage is _UNREAD:
                 self._end(connection)
             else:
                 self.drop(connection, "stopping")
-        for deadlines in (self._requests, self._pauses):
-            deadlines.close()
         self.epoll.close()
 
     # Steps from one stage to the next.
@@ -170,7 +150,7 @@ class Connections:
                 connection.request, connection.complete = event.request, True
                 connection.since = self._clock()
                 if connection.watched:
-                    self._stop_receiving(connection)
+                    self._accounts.forbid_shedding(connection)
             case None:
                 self._await_rest(connection)
             case ProtocolViolation():
@@ -183,7 +163,6 @@ class Connections:
 
     def _await_rest(self, connection: Connection) -> None:
         if not connection.watched:
-            self._requests.add(connection)
             self._accounts.allow_shedding(connection, self._clock())
             self._watch(connection, select.EPOLLIN)
 
@@ -206,13 +185,11 @@ class Connections:
         connection.stage = _PAUSED
         if connection.watched:
             self._watch(connection, 0)
-        self._pauses.add(connection)
         self._accounts.allow_shedding(connection, self._clock())
         self._accounts.pause(connection)
 
     def _stop_pausing(self, connection: Connection) -> None:
         connection.stage = _RECEIVING
-        self._pauses.discard(connection)
         self._accounts.stop_pausing(connection)
         self._accounts.forbid_shedding(connection)
 
@@ -237,8 +214,7 @@ class Connections:
         try:
             answer = connection.encode(response)
             connection.send(answer)
-            connection.answered_at = self._clock()
-            seconds = connection.answered_at - connection.since
+            seconds = self._clock() - connection.since
             self._observer.answered(connection.peer, connection.request, response, seconds)
             self._leave_unread(connection, len(answer))
         except Exception as error:  # noqa: BLE001 # the caller has other connections to answer
@@ -250,15 +226,6 @@ class Connections:
         connection.stage = _UNREAD
         self._accounts.set_answered(connection, size)
         self._resume_soon()
-        if connection.watched:
-            self._watch_unread(connection)
-            return
-        self._just_sent.append(connection)
-        if self._check_timer is None:
-            self._start_check_timer()
-
-    def _watch_unread(self, connection: Connection) -> None:
-        connection.end_answer()
         self._watch(connection, _READ_EVENTS)
 
     def _end(self, connection: Connection) -> None:
@@ -267,7 +234,6 @@ class Connections:
         if connection.stage is _PAUSED:
             self._stop_pausing(connection)
         if connection.watched:
-            self._stop_receiving(connection)
             self._watched.pop(connection.sock.fileno(), None)
         if connection.ticket is not None:
             self.service.abandon(connection.ticket)
@@ -306,42 +272,25 @@ class Connections:
         if not connection.has_unread():
             self._end(connection)
 
-    def _on_request_timeout(self, connection: Connection) -> None:
-        self.drop(connection, "timeout")
+    def _give_up_late(self) -> None:
+        """Give up connections whose request is incomplete or paused for too long, as many as one turn handles."""
+        now = self._clock()
+        paused, incomplete = now - self._limits.peer_wait_seconds, now - self._limits.whole_request_seconds
+        late = [
+            connection
+            for connection, since in self._accounts.sheddable_since()
+            if since <= (paused if connection.stage is _PAUSED else incomplete)
+        ]
+        for connection in late[:EVENTS_PER_TURN]:
+            self._give_up(connection, "timeout")
+        more = self.service.refuse_late(EVENTS_PER_TURN) or len(late) > EVENTS_PER_TURN
+        self._tick = asyncio.get_running_loop().call_later(0 if more else TICK_SECONDS, self._give_up_late)
 
-    def _on_pause_timeout(self, connection: Connection) -> None:
-        self._run(self._refuse, connection)
-
-    def _check_just_sent(self) -> None:
-        """Make the first check of the connections whose clients have had READING_SECONDS to read: nearly all have."""
-        sent = self._just_sent
-        sent_before = self._clock() - READING_SECONDS
-        while sent and sent[0].answered_at <= sent_before:
-            connection = sent.popleft()
-            self._run(self._end_if_read, connection)
-            if connection.stage is _UNREAD:
-                self._unread.append(connection)
-
-    def _check_unread(self) -> None:
-        """Check again, for as long as a client may be waiting for a processor; then watch what is still unread."""
-        self._check_timer = None
-        sent_before = self._clock() - UNWATCHED_SECONDS
-        try:
-            for _ in range(len(self._unread)):
-                connection = self._unread.popleft()
-                self._run(self._end_if_read, connection)
-                if connection.stage is _UNREAD:
-                    if connection.answered_at <= sent_before:
-                        self._run(self._watch_unread, connection)
-                    else:
-                        self._unread.append(connection)
-            self._check_just_sent()
-        finally:
-            if self._just_sent or self._unread:
-                self._start_check_timer()
-
-    def _start_check_timer(self) -> None:
-        self._check_timer = asyncio.get_running_loop().call_later(UNREAD_LOOK_SECONDS, self._check_unread)
+    def _give_up(self, connection: Connection, reason: str) -> None:
+        if connection.stage is _PAUSED:
+            self._run(self._refuse, connection)
+        else:
+            self.drop(connection, reason)
 
     def _resume_soon(self) -> None:
         """Resume paused connections in a turn of its own, since a peer holds less than before."""
@@ -365,7 +314,3 @@ class Connections:
             self._watched[connection.sock.fileno()] = connection
             connection.watched = True
             self.epoll.register(connection.sock, events)
-
-    def _stop_receiving(self, connection: Connection) -> None:
-        self._requests.discard(connection)
-        self._accounts.forbid_shedding(connection)

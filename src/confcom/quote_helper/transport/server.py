@@ -190,8 +190,7 @@ class AesmServer:
         return False
 
     def _shed(self) -> bool:
-        now, limits = self._clock(), self._limits
-        connection = self._accounts.to_shed(now - limits.crowded_seconds, now - limits.many_peers_seconds)
+        connection = self._accounts.to_shed(self._clock() - self._limits.crowded_seconds)
         if connection is None:
             return False
         self._connections.drop(connection, "shed")
