@@ -45,7 +45,7 @@ AT_ONCE = 32
 kernel's backlog, which nobody shares fairly, can be filled by whoever only connects."""
 PAUSE_SECONDS = 0.005
 WHOLE_ANSWER = 16_000
-"""An answer of which so much is unread is a whole one, and no refusal."""
+"""An answer of which so much is unread is a whole one, and no refusal: a little less than LONGEST."""
 UIDS = (100_000, 2_000_000_000)
 """From which random user IDs are taken: none that a distribution has."""
 PER_PROCESS = 256

@@ -181,8 +181,9 @@ def test_limits():
     assert f"| {limits.max_waiting:,}; of one peer" in PAGE
     assert f"{UNREAD_RESERVE // 1024} KiB of each peer" in PAGE
     assert f"one part in {POOL_PART} of the rest" in PAGE
-    assert f"if no peer has, the oldest after {limits.crowded_seconds:g} s" in PAGE
-    assert f"more than {limits.max_connections // FEW_CONNECTIONS} connections" in PAGE
+    assert f"the oldest after {limits.crowded_seconds:g} s" in PAGE
+    assert f"if no peer has, the oldest after {limits.many_peers_seconds:g} s" in PAGE
+    assert f"if it has more than {limits.max_connections // FEW_CONNECTIONS};" in PAGE
     assert f"{limits.turn_seconds * 1000:g} ms for accepting" in PAGE
     assert f"| calls at once in aesmd | {CONCURRENT_CALLS} |" in PAGE
     assert f"every {limits.self_test_interval_seconds:g} s" in PAGE

@@ -47,11 +47,14 @@ class HelperLimits:
     and incomplete ones can. A lone peer may have half of these."""
     unread_memory: int = DEFAULT_MEMORY_LIMIT // UNREAD_MEMORY_PART
     """Bytes that the kernel may hold for all clients together: answers that were sent and not read."""
-    crowded_seconds: float = 0.25
-    """How long a connection may take for its request when the connection limit is reached and no peer holds more than a
-    few. Every known client sends its request right after connecting; a container that has used up its CPU quota is
-    stopped for less than the quota's period of 0.1 s. The limit divided by this time is how many clients are admitted
-    in a second: 16,384 are more than the helper can accept, so that clients do not wait in the backlog for a place."""
+    crowded_seconds: float = 1.0
+    """How long a connection may take for its request when the connection limit is reached. Every known client sends its
+    request right after connecting; on a node that is out of CPU this may take a second."""
+    many_peers_seconds: float = 0.25
+    """The same while no peer holds more than a few connections, so that thousands of peers share the places. The limit
+    divided by this time is how many clients are admitted in a second: 16,384 are more than the helper can accept, so
+    that clients do not wait in the backlog for a place (with 1 s they did, for a second). A container that has used up
+    its CPU quota is stopped for less than the quota's period of 0.1 s."""
     accept_retry_seconds: float = 0.05
     """Until accepting is retried after the connection limit was reached, or descriptors ran out, and no connection may
     be shed yet."""
@@ -76,8 +79,8 @@ class HelperLimits:
     second."""
     receive_drain_seconds: float = 1.0
     """After that, for requests that are being sent."""
-    drain_seconds: float = 12.0
-    """After SIGTERM, for complete requests: as long as `provider_wait_seconds`."""
+    drain_seconds: float = 12.5
+    """After SIGTERM, for complete requests: a little more than `provider_wait_seconds`."""
 
     self_test_interval_seconds: float = 10.0
     """Between self-tests that succeed: the default interval of a kubelet's readiness probe."""

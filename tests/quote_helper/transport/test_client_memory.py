@@ -19,7 +19,7 @@ from confcom.aesm.session import MAX_REQUEST_SIZE
 from confcom.quote_helper.limits_and_deadlines import PEERS, UNREAD_OVERHEAD, UNREAD_RESERVE, HelperLimits
 from confcom.quote_helper.transport.accounts import Accounts
 from confcom.quote_helper.transport.connection import Connection
-from confcom.quote_helper.transport.connections import EVENTS_PER_TURN
+from confcom.quote_helper.transport.connections import EVENTS_PER_TURN, Connections
 from testkit.helper_in_process import KEY_ID, NUM, SIZE, frame
 from testkit.waiting import until
 
@@ -43,8 +43,20 @@ def asks_quote(quote_request):
     return frame(quote_request())
 
 
-def code_of(answer):
-    return decode_response(answer[4:], GetQuoteExRequest.kind).error_code
+def code_of(answer, kind=GetQuoteExRequest.kind):
+    return decode_response(answer[4:], kind).error_code
+
+
+def fails_once(method):
+    """The same method, but for a MemoryError at its first call."""
+    errors = [MemoryError()]
+
+    def call(*arguments):
+        if errors:
+            raise errors.pop()
+        return method(*arguments)
+
+    return call
 
 
 def unread_by(clients):
@@ -251,24 +263,67 @@ async def test_half_requests_starve_nobody_where_descriptors_are_few(serve, prov
         assert await server.serves("good", quote_request(8192))
 
 
-async def test_a_stop_closes_incomplete_requests_in_turns(serve, provider):
-    """Thousands take a tenth of a second, and others wait for their answers meanwhile."""
-    server = serve(provider, receive_drain_seconds=0.0)
-    several = 3 * EVENTS_PER_TURN
-    for number in range(several):
-        server.connect(f"peer{number}", INCOMPLETE)
-    await until(lambda: server.open == several)
+SEVERAL = 3 * EVENTS_PER_TURN
+"""Connections; thousands take a tenth of a second, and others wait for their answers meanwhile."""
+
+
+def watched_until_none(number):
+    """What a function returns in each turn of the loop, until it is 0."""
     seen = []
 
     def look():
-        seen.append(server.open)
-        if seen[-1]:
+        seen.append(number())
+        if seen[-1] or len(seen) < 2:
             asyncio.get_running_loop().call_soon(look)
 
     look()
+    return seen
+
+
+def most_in_a_turn(seen):
+    return max(before - after for before, after in pairwise([*seen, 0]))
+
+
+async def test_a_stop_closes_incomplete_requests_in_turns(serve, provider):
+    server = serve(provider, receive_drain_seconds=0.0)
+    for number in range(SEVERAL):
+        server.connect(f"peer{number}", INCOMPLETE)
+    await until(lambda: server.open == SEVERAL)
+    seen = watched_until_none(lambda: server.open)
     await server.aesm.drain()
     assert server.open == 0
-    assert max(before - after for before, after in pairwise([*seen, 0])) <= EVENTS_PER_TURN
+    assert most_in_a_turn(seen) <= EVENTS_PER_TURN
+
+
+async def test_incomplete_requests_time_out_in_turns(serve, provider):
+    server = serve(provider, whole_request_seconds=1.0)
+    for number in range(SEVERAL):
+        server.connect(f"peer{number}", INCOMPLETE)
+    await until(lambda: server.open == SEVERAL)
+    seen = watched_until_none(lambda: server.open)
+    await until(lambda: server.count("dropped", detail="timeout") == SEVERAL)
+    assert most_in_a_turn(seen) <= EVENTS_PER_TURN
+
+
+async def test_requests_that_wait_for_too_long_are_refused_in_turns(serve):
+    """One peer's too, in one lane."""
+    server = serve(None, provider_wait_seconds=1.0)
+    clients = [server.connect("one", ASKS_SIZE) for _ in range(SEVERAL)]
+    await until(lambda: server.waiting == SEVERAL)
+    seen = watched_until_none(lambda: server.waiting)
+    for client in clients:
+        assert code_of(await server.read(client), SIZE.kind) == AesmErrorCode.SERVICE_UNAVAILABLE
+    assert most_in_a_turn(seen) <= EVENTS_PER_TURN
+
+
+async def test_an_error_when_a_request_times_out_stops_no_deadline(serve, provider, monkeypatch):
+    server = serve(provider, whole_request_seconds=0.1)
+    monkeypatch.setattr(Accounts, "sheddable_since", fails_once(Accounts.sheddable_since))
+    monkeypatch.setattr(Connections, "drop", fails_once(Connections.drop))
+    for name in ("first", "second"):
+        server.connect(name, INCOMPLETE)
+        await until(lambda n=name: server.count("dropped", n) == 1)
+    assert server.open == 0
 
 
 # Errors while a connection is served.

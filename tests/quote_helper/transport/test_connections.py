@@ -16,7 +16,7 @@ from confcom.errors import ExitCode
 from testkit.helper_in_process import KEY_ID, NUM, SIZE, RunningServer, frame, open_descriptors
 from testkit.waiting import until
 
-NEVER = {"crowded_seconds": 3600.0}
+NEVER = {"crowded_seconds": 3600.0, "many_peers_seconds": 3600.0}
 """No connection is shed for its age."""
 GARBAGE = (b"\xff" * 16, b"\x04\0\0\0" + b"\xff" * 4, b"\0" * 8)
 """A length that is too large, a body that is not protobuf, a length of 0."""
@@ -71,9 +71,10 @@ async def test_where_none_may_go_yet_accepting_pauses(serve, provider):
     assert await server.read(late) != b""
 
 
-async def test_without_places_an_incomplete_request_has_a_moment(serve, provider):
+@pytest.mark.parametrize("shorter", ["crowded_seconds", "many_peers_seconds"])
+async def test_without_places_an_incomplete_request_has_a_moment(serve, provider, shorter):
     """Also where it is its peer's only one."""
-    server = serve(provider, max_connections=50, accept_retry_seconds=0.01, crowded_seconds=0.05)
+    server = serve(provider, max_connections=50, accept_retry_seconds=0.01, **NEVER | {shorter: 0.05})
     for number in range(300):
         server.connect(f"peer{number}", ASKS_NUM[:1])
     assert await server.serves("late")
@@ -95,6 +96,24 @@ async def test_without_places_a_peer_with_few_connections_loses_none(serve, prov
     second.send(ASKS_NUM[1:])
     assert await server.read(second) != b""
     assert await server.read(greedy[0]) == b""
+
+
+async def test_unread_answers_take_no_places(serve, provider):
+    """A peer with many of them is not the one that holds most places."""
+    server = serve(provider, max_connections=200, accept_retry_seconds=0.01, **NEVER)
+    for _ in range(20):
+        server.connect("unread", ASKS_NUM)
+    await until(lambda: server.unread == 20)
+    incomplete = server.connect("unread", ASKS_NUM[:1])
+    for _ in range(10):
+        server.connect("greedy")
+    for number in range(189):
+        server.connect(f"peer{number}")
+    await until(lambda: server.total == 220)
+    server.connect("late")
+    await until(lambda: server.count("dropped", "greedy", "shed"))
+    incomplete.send(ASKS_NUM[1:])
+    assert await server.read(incomplete) != b""
 
 
 # Turns and deadlines.

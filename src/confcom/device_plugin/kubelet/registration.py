@@ -310,7 +310,10 @@ async def _until_lost(endpoint: Endpoint, peers: PeerInstances) -> RegistrationC
 async def run_unless(
     interruption: Coroutine[Any, Any, object], work: Coroutine[Any, Any, T], *, seconds: float | None = None
 ) -> T | None:
-    """Run `work` and return its result; None if `interruption` ended before, or `seconds` passed. Both have ended."""
+    """Run `work` and return its result; None if it was cancelled: `interruption` ended before, or `seconds` passed.
+
+    On return both have ended. What `work` raises is raised.
+    """
     interrupting, working = asyncio.create_task(interruption), asyncio.create_task(work)
     try:
         await asyncio.wait({interrupting, working}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)

@@ -43,12 +43,13 @@ class FairQueue(Generic[T]):
     def __len__(self) -> int:
         return self._size
 
-    def put(self, owner: Hashable, item: T) -> None:
-        """Queue an item, which must not be queued already."""
+    def put(self, owner: Hashable, item: T, *, first: bool = False) -> None:
+        """Queue an item, which must not be queued already, at the end of its lane or at the start."""
         lane = self._lanes.get(owner)
         if lane is None:
             lane = self._lanes[owner] = OrderedDict()
         lane[item] = None
+        lane.move_to_end(item, last=not first)
         self._size += 1
 
     def take(self) -> T | None:
@@ -147,7 +148,7 @@ class QuoteService(Generic[A]):
         self._scheduled = False
         self._waiting: FairQueue[Ticket[A]] = FairQueue()
         self._active_calls = 0
-        """Calls that wait, including those whose request was refused or abandoned."""
+        """Calls that wait, including those whose request was abandoned."""
 
     @property
     def waiting(self) -> int:
@@ -291,7 +292,7 @@ class QuoteService(Generic[A]):
             self.deliver(ticket.asker, ticket.need.refuse(code))
             return
         ticket.repeated = True
-        self._waiting.put(ticket.owner, ticket)
+        self._waiting.put(ticket.owner, ticket, first=True)
 
     def _refuse_waiting(self) -> None:
         while self._refusal is not None and (ticket := self._waiting.take()) is not None:

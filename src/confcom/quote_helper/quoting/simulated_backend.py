@@ -54,11 +54,6 @@ def open_simulated(
         state_dir,
         origin,
     )
-    if identity != DEFAULT_QE_IDENTITY:
-        _logger.info(
-            "the simulated quoting enclave is not the default one",
-            extra={"qe_mrenclave": identity.mr_enclave.hex(), "qe_isvsvn": identity.isv_svn},
-        )
     warning = exposure(state_dir)
     if warning is not None:
         _logger.warning("%s", warning)

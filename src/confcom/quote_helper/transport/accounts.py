@@ -28,6 +28,8 @@ class Account:
     peer: Hashable
     open: int = 0
     """Connections."""
+    places: int = 0
+    """Connections without an answer, or with a part of it."""
     waiting: int = 0
     """Complete requests that are not answered."""
     unread: int = 0
@@ -61,21 +63,6 @@ class Accounts:
     **Paused connections** cost nothing until the limits allow the next step of one. Peers whose own part is used up
     are looked at when they hold less, and the others, which need what all share, form a line: only its head is.
     """
-
-    __slots__ = (
-        "_all",
-        "_few",
-        "_free",
-        "_given_back",
-        "_large",
-        "_line",
-        "_open",
-        "_peers",
-        "_places",
-        "_sheddable",
-        "_unread_per_peer",
-        "unanswered",
-    )
 
     def __init__(self, limits: HelperLimits) -> None:
         self._places = limits.max_connections
@@ -130,7 +117,8 @@ class Accounts:
         self._open[connection] = None
         self.unanswered += 1
         account.open += 1
-        if account.open == self._few + 1:
+        account.places += 1
+        if account.places == self._few + 1:
             self._large[account] = None
 
     def remove(self, connection: Connection) -> None:
@@ -140,11 +128,9 @@ class Accounts:
         if connection.waiting:
             self._stop_waiting(connection)
         if not connection.answered:
-            self.unanswered -= 1
+            self._free_place(account)
         self._set_unread(connection, 0)
         del self._open[connection]
-        if account.open == self._few + 1:
-            del self._large[account]
         account.open -= 1
         if not account.open:
             del self._peers[account.peer]
@@ -165,7 +151,7 @@ class Accounts:
         self._stop_waiting(connection)
         self._set_unread(connection, size + UNREAD_OVERHEAD)
         connection.answered = True
-        self.unanswered -= 1
+        self._free_place(connection.account)
         self._give_back(connection.account)
 
     @property
@@ -230,17 +216,26 @@ class Accounts:
         """Return the connections that may be shed, the oldest first, each with the time since when."""
         return list(self._sheddable.items())
 
-    def to_shed(self, began_before: float) -> Connection | None:
+    def to_shed(self, began_before: float, began_before_if_many: float) -> Connection | None:
         """Return the connection to shed, or None if none may be shed yet.
 
-        It is the oldest sheddable one of the peer with the most connections, among the peers that have more than a few.
-        If no peer has, it is the oldest sheddable one, if it has been sheddable since `began_before`.
+        It is the oldest sheddable one, if it has been sheddable since `began_before`. Else it is the oldest sheddable
+        one of the peer with the most places, among the peers that have more than a few. If no peer has, it is the
+        oldest sheddable one, if it has been sheddable since `began_before_if_many`.
         """
-        largest = max((each for each in self._large if each.sheddable), key=lambda each: each.open, default=None)
+        oldest, since = next(iter(self._sheddable.items()), (None, began_before))
+        if since <= began_before:
+            return oldest
+        largest = max((each for each in self._large if each.sheddable), key=lambda each: each.places, default=None)
         if largest is not None:
             return next(iter(largest.sheddable))
-        oldest, since = next(iter(self._sheddable.items()), (None, began_before))
-        return oldest if since <= began_before else None
+        return oldest if since <= began_before_if_many else None
+
+    def _free_place(self, account: Account) -> None:
+        self.unanswered -= 1
+        if account.places == self._few + 1:
+            del self._large[account]
+        account.places -= 1
 
     def _stand_in_line(self, account: Account) -> None:
         if self._allow_step(next(iter(account.paused)), self._all):

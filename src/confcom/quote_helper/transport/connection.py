@@ -84,7 +84,7 @@ class Connection:
     ticket: Ticket[Connection] | None = None
     """Set while its request waits for the provider."""
     watched: bool = False
-    """Whether it is registered in the server's epoll, because it had to wait."""
+    """Whether it is registered in the server's epoll."""
     _session: ServerSession = field(init=False, default_factory=ServerSession)
 
     def receive(self) -> RequestReceived | ProtocolViolation | PeerClosed | None:

@@ -1,7 +1,7 @@
 """The AESM server: it accepts from listening sockets in bounded batches, and drains at the end.
 
 Connections are plain sockets in an epoll of their own, which the event loop watches as one descriptor. Most
-connections are accepted, read, answered and closed without ever waiting (docs/adr/0005-plain-sockets.md).
+connections are accepted, read and answered without ever waiting (docs/adr/0005-plain-sockets.md).
 """
 
 from __future__ import annotations
@@ -70,12 +70,10 @@ class AesmServer:
 
     @property
     def service(self) -> QuoteService[Connection]:
-        """What answers the requests."""
         return self._connections.service
 
     @property
     def connections(self) -> int:
-        """Number of open connections."""
         return len(self._accounts)
 
     @property
@@ -190,7 +188,8 @@ class AesmServer:
         return False
 
     def _shed(self) -> bool:
-        connection = self._accounts.to_shed(self._clock() - self._limits.crowded_seconds)
+        now, limits = self._clock(), self._limits
+        connection = self._accounts.to_shed(now - limits.crowded_seconds, now - limits.many_peers_seconds)
         if connection is None:
             return False
         self._connections.drop(connection, "shed")
