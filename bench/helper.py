@@ -91,6 +91,7 @@ def _load(
             section.add(side, "quotes per second on one core", "/s", QUOTES / served.seconds)
             section.add(side, f"p50 with {CLIENTS} clients", "ms", latency.p50 * 1e3)
             section.add(side, f"p99 with {CLIENTS} clients", "ms", latency.p99 * 1e3)
+            section.add(side, f"longest with {CLIENTS} clients", "ms", latency.longest * 1e3)
             section.add(side, MEMORY, "MB", resident_bytes(server.pid) / 1e6)
 
 

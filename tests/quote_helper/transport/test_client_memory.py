@@ -16,7 +16,7 @@ from confcom.aesm.error_code import AesmErrorCode
 from confcom.aesm.message_codec import decode_response
 from confcom.aesm.messages import GetQuoteExRequest
 from confcom.aesm.session import MAX_REQUEST_SIZE
-from confcom.quote_helper.limits_and_deadlines import PEERS, UNREAD_OVERHEAD, UNREAD_RESERVE, HelperLimits
+from confcom.quote_helper.limits_and_deadlines import PEERS, POOL_PART, UNREAD_OVERHEAD, UNREAD_RESERVE, HelperLimits
 from confcom.quote_helper.transport.accounts import Accounts
 from confcom.quote_helper.transport.connection import Connection
 from confcom.quote_helper.transport.connections import EVENTS_PER_TURN, Connections
@@ -82,7 +82,7 @@ async def test_unread_answers_are_bounded_and_others_get_theirs(serve, provider,
         greedy += [server.connect("greedy", asks_quote) for _ in range(40)]
         assert await server.serves("good", quote_request(8192))
         await settled()
-    assert UNREAD // 16 < unread_by(greedy) < UNREAD // 8
+    assert UNREAD // 8 < unread_by(greedy) < UNREAD // 4
     assert await server.serves("good", quote_request())
 
 
@@ -140,7 +140,7 @@ async def test_answers_that_are_not_read_take_no_place_of_others(serve, provider
 
 async def test_what_waits_too_long_for_its_own_peer_is_busy(serve, provider, quote_request, asks_quote):
     """The refusal is small, so it may be sent where a whole quote may not."""
-    three_and_a_half = 8 * (7 * (LARGEST + UNREAD_OVERHEAD) // 2 - UNREAD_RESERVE)
+    three_and_a_half = POOL_PART * (7 * (LARGEST + UNREAD_OVERHEAD) // 2 - UNREAD_RESERVE)
     server = serve(provider, peer_wait_seconds=0.1, unread_memory=PEERS * UNREAD_RESERVE + three_and_a_half)
     for _ in range(4):
         server.connect("greedy", asks_quote)
@@ -160,7 +160,7 @@ async def test_a_request_that_may_not_even_be_refused_is_dropped(serve, provider
 
 
 async def test_refusals_that_repeat_a_request_take_no_reserve(serve, provider):
-    """Eight peers that do not read them hold the whole pool, and nobody else's reserve."""
+    """Peers that do not read them hold the whole pool, and nobody else's reserve."""
     server = serve(provider, peer_wait_seconds=0.1)
     refused = frame(GetQuoteExRequest(b"", 0, att_key_id=KEY_ID, qe_report_info=bytes(7_500)))
     for _ in range(90):

@@ -49,7 +49,8 @@ class FairQueue(Generic[T]):
         if lane is None:
             lane = self._lanes[owner] = OrderedDict()
         lane[item] = None
-        lane.move_to_end(item, last=not first)
+        if first:
+            lane.move_to_end(item, last=False)
         self._size += 1
 
     def take(self) -> T | None:

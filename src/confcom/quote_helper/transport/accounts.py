@@ -34,6 +34,8 @@ class Account:
     """Complete requests that are not answered."""
     unread: int = 0
     """Bytes of the kernel: answers that were not read, and those that may follow for requests that wait."""
+    pooled: int = 0
+    """Of these, bytes from the pool."""
     sheddable: dict[Connection, float] = field(default_factory=dict)
     """Connections that may be shed, the oldest first, and since when."""
     paused: dict[Connection, None] = field(default_factory=dict)
@@ -108,7 +110,6 @@ class Accounts:
         return self._all.unread - self._free.unread
 
     def add(self, connection: Connection) -> None:
-        """Count a new connection."""
         peer = connection.peer.share_key
         account = self._peers.get(peer)
         if account is None:
@@ -208,7 +209,6 @@ class Accounts:
             sheddable[connection] = self._sheddable[connection] = now
 
     def forbid_shedding(self, connection: Connection) -> None:
-        """Forbid shedding this connection."""
         if connection.account.sheddable.pop(connection, None) is not None:
             del self._sheddable[connection]
 
@@ -268,13 +268,15 @@ class Accounts:
 
     def _may_hold(self, account: Account, more: int, free: _Shared) -> bool:
         unread = account.unread + more
-        from_pool = max(0, unread - UNREAD_RESERVE) - max(0, account.unread - UNREAD_RESERVE)
-        return unread <= self._unread_per_peer and from_pool <= max(0, free.pool) and more <= free.unread
+        pooled = unread - UNREAD_RESERVE
+        fits_pool = pooled <= 0 or pooled - account.pooled <= max(0, free.pool)
+        return fits_pool and unread <= self._unread_per_peer and more <= free.unread
 
     def _set_unread(self, connection: Connection, size: int) -> None:
-        account = connection.account
-        before = account.unread
-        account.unread += size - connection.unread
-        self._free.unread -= account.unread - before
-        self._free.pool -= max(0, account.unread - UNREAD_RESERVE) - max(0, before - UNREAD_RESERVE)
+        account, change = connection.account, size - connection.unread
         connection.unread = size
+        account.unread += change
+        self._free.unread -= change
+        pooled = account.unread - UNREAD_RESERVE if account.unread > UNREAD_RESERVE else 0
+        self._free.pool -= pooled - account.pooled
+        account.pooled = pooled
