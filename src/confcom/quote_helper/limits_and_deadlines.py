@@ -24,8 +24,8 @@ UNREAD_RESERVE: Final = 20 * 1024
 """Bytes of unread answers that are set aside for each peer: an answer of any size, and UNREAD_OVERHEAD."""
 POOL_PART: Final = 4
 """One peer may hold one part in 4 of what is not set aside for unread answers: with 256 MiB, 180 quotes of a simulated
-platform. A program with 64 clients is not paused (with one part in 8 it was, on a busy node). Four peers that do not read
-leave the others their reserve only."""
+platform. A program with 64 clients is not paused; with one part in 8 it was, on a busy node. Four peers that do not
+read leave the others their reserve only."""
 UNANSWERED_PART: Final = Fraction(2, 3)
 """Of the descriptors, if there are too few for all connections. Those without an answer get the larger part, because
 clients read their answers at once."""
