@@ -42,6 +42,18 @@ def test_an_intermediate_that_may_not_issue(lab):
         assert reason.startswith(name_text(intermediate.subject))
 
 
+def test_a_chain_of_another_length_is_broken(lab):
+    """Each link of it holds."""
+    leaf, intermediate, root = lab.chain
+    assert PckChain(leaf, (intermediate,), root).broken_link(root, NOW) is None
+    for chain in (
+        PckChain(leaf, (), root),
+        PckChain(leaf, (intermediate,), None),
+        PckChain(leaf, (intermediate,) * 2, root),
+    ):
+        assert "instead of leaf, intermediate and root" in (chain.broken_link(root, NOW) or "")
+
+
 def test_a_signature_algorithm_that_nobody_knows_issues_nothing(lab):
     ecdsa_sha256, unknown = bytes.fromhex("06082a8648ce3d040302"), bytes.fromhex("06082a8648ce3d04037f")
     der = lab.chain[0].public_bytes(Encoding.DER).replace(ecdsa_sha256, unknown)

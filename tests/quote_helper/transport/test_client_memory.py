@@ -182,6 +182,17 @@ async def test_too_many_waiting_requests_of_one_peer_are_busy(serve, provider):
     assert await server.read(quiet) != b""
 
 
+async def test_who_leaves_without_a_request_makes_no_room_for_others(serve):
+    server = serve(None, max_waiting=10)
+    for _ in range(20):
+        server.connect("gone").close()
+    await until(lambda: server.total == 20 and server.open == 0)
+    for _ in range(20):
+        server.connect("greedy", ASKS_SIZE)
+    await until(lambda: server.total == 40)
+    assert server.waiting == 5
+
+
 async def test_who_closes_unread_or_reads_by_pieces_gives_back(serve, provider, asks_quote):
     server = serve(provider)
     closing, slow = server.connect("closing", asks_quote), server.connect("slow", asks_quote)
