@@ -81,6 +81,11 @@ def test_without_waiting_a_second_run_finishes(enabled, disabled):
     assert not enabled.api.find("Lease")
 
 
+def test_names_that_stay_on_a_node_are_shown(enabled, confcom):
+    (line,) = [line for line in confcom.ok("disable", "--yes", "--no-wait").stdout.splitlines() if "node a" in line]
+    assert all(name in line for name in (ENCLAVE, PROVISION, HELPER_EPC))
+
+
 @pytest.mark.parametrize("namespace", ["default", "nowhere"])
 def test_without_the_add_on_nothing_is_removed(cluster, disabled, namespace):
     document = disabled("--namespace", namespace)
