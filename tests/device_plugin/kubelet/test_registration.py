@@ -232,6 +232,26 @@ async def test_a_kubelet_that_goes_before_it_asks(kubelet, registrar, device, mo
     assert kubelet.failed_dial_backs == 0
 
 
+async def test_a_kubelet_that_removes_the_socket_first(kubelet, sleeps, registrar, device, directory, monkeypatch):
+    codes = []
+
+    async def sweep(*args):
+        await connect(*args)
+        if not sleeps.delays:
+            for path in directory.glob("sgx-*.sock"):
+                path.unlink()
+
+    connect = registration._connect
+    monkeypatch.setattr(registration, "_connect", sweep)
+    sleeps.then = lambda _number: codes.append(registrar.status.code)
+    await kubelet.start()
+    device.run()
+    await kubelet.until_list(EPC_RESOURCE)
+    assert codes == ["plugin-socket-removed"]
+    assert len(kubelet.requests) == 1
+    assert kubelet.failed_dial_backs == 0
+
+
 async def test_what_listens_and_speaks_no_grpc_is_named(sleeps, registrar, device, directory, monkeypatch):
     monkeypatch.setattr(registration, "CONNECT_SECONDS", 0.05)
     tried = asyncio.Event()
