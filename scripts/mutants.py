@@ -4,8 +4,8 @@
     python scripts/mutants.py run drawn.json results.json
 
 `draw` takes only lines that both checkouts have, so the same changes run in either, equally over modules.
-`run` changes a copy of this checkout, runs the tests of the changed package until one fails, and continues where it
-stopped before. Survivors are listed.
+`run` changes a copy of this checkout, runs the tests that have the module's name and then those of the changed package
+until one fails, and continues where it stopped before. Survivors are listed.
 """
 
 from __future__ import annotations
@@ -124,10 +124,12 @@ def _replace(module: ast.Module, old: ast.AST, new: ast.AST) -> None:
                 value[value.index(old)] = new
 
 
-def draw(seed: int, count: int, beside: Path) -> list[dict[str, object]]:
+def draw(seed: int, count: int, beside: Path, packages: list[str]) -> list[dict[str, object]]:
     """Choose changes of lines that are the same in both checkouts, equally over modules."""
     chance = random.Random(seed)  # noqa: S311 - repeatable, protects nothing
-    modules = sorted(path.relative_to(ROOT) for path in (ROOT / SOURCE).rglob("*.py") if "_pb2" not in path.name)
+    folders = [ROOT / SOURCE / package for package in packages or [""]]
+    found_in = [path.relative_to(ROOT) for folder in folders for path in folder.rglob("*.py")]
+    modules = sorted(path for path in found_in if "_pb2" not in path.name)
     found: dict[Path, list[dict[str, object]]] = {}
     for path in modules:
         if not (beside / path).is_file():
@@ -180,11 +182,13 @@ def run(drawn: list[dict[str, object]], results: Path, workers: int) -> None:
 
 def _tests_notice(tree: Path, file: str, workers: int) -> str:
     package = Path(file).relative_to(SOURCE).parts[0]
+    named = (tree / "tests" / package).rglob(f"test_{Path(file).stem}*.py")
+    nearest = sorted(str(path.relative_to(tree)) for path in named)
     folders = [f"tests/{name}" for name in TESTS.get(package, (package,)) if (tree / "tests" / name).is_dir()]
     options = ["-x", "-q", "--no-header", f"--numprocesses={workers}", "--dist=loadfile", "-p", "no:cacheprovider"]
     environment = os.environ | {"PYTHONPATH": str(tree / "src"), "PYTHONDONTWRITEBYTECODE": "1"}
-    for folder in folders:
-        command = [sys.executable, "-m", "pytest", *options, folder]
+    for chosen in ([nearest] if nearest else []) + [[folder] for folder in folders]:
+        command = [sys.executable, "-m", "pytest", *options, *chosen]
         try:
             result = subprocess.run(
                 command, cwd=tree, env=environment, capture_output=True, timeout=TIMEOUT_SECONDS, check=False
@@ -204,6 +208,7 @@ def main() -> None:
     drawing.add_argument("--seed", type=int, required=True)
     drawing.add_argument("--count", type=int, default=100)
     drawing.add_argument("--beside", type=Path, default=ROOT, help="another checkout that has the lines too")
+    drawing.add_argument("--packages", nargs="+", default=[], help="default: all")
     drawing.add_argument("file", type=Path)
     running = commands.add_parser("run", help="run the tests of each change")
     running.add_argument("--workers", type=int, default=2)
@@ -211,7 +216,7 @@ def main() -> None:
     running.add_argument("results", type=Path)
     options = parser.parse_args()
     if options.command == "draw":
-        changes = draw(options.seed, options.count, options.beside)
+        changes = draw(options.seed, options.count, options.beside, options.packages)
         options.file.write_text(json.dumps(changes, indent=1) + "\n")
         print(f"seed {options.seed}: {len(changes)} changes in {len({one['file'] for one in changes})} modules")
     else:

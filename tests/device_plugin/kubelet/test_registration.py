@@ -232,13 +232,13 @@ async def test_a_kubelet_that_goes_before_it_asks(kubelet, registrar, device, mo
     assert kubelet.failed_dial_backs == 0
 
 
-async def test_a_kubelet_that_removes_the_socket_first(kubelet, sleeps, registrar, device, directory, monkeypatch):
+async def test_a_kubelet_that_removes_the_socket_first(kubelet, sleeps, registrar, device, monkeypatch):
     codes = []
 
     async def sweep(*args):
         await connect(*args)
         if not sleeps.delays:
-            for path in directory.glob("sgx-*.sock"):
+            for path in kubelet.directory.glob("sgx-*.sock"):
                 path.unlink()
 
     connect = registration._connect
