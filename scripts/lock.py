@@ -5,14 +5,18 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
+TESTED = "dev"
 LOCKS = {
+    TESTED: ("pyproject.toml", "--extra=all", "--group=build", "--group=dev"),
     "build": ("--group=build",),
-    "daemon": ("pyproject.toml",),
+    "daemon": ("pyproject.toml", "--extra=daemon"),
     "controller": ("pyproject.toml", "--extra=controller"),
     "run": ("pyproject.toml", "--extra=all", "--group=build"),
-    "dev": ("pyproject.toml", "--extra=all", "--group=build", "--group=dev"),
 }
-"""Which requirements of pyproject.toml each lock holds: images build with `build` and ship `daemon`."""
+"""Which requirements of pyproject.toml each lock holds: images build with `build` and ship `daemon`. The first one has
+what tests run with, and the others the same versions."""
+NOT_SHIPPED = {"daemon": ("dcap-qvl",), "controller": ("dcap-qvl",)}
+"""Packages that a lock leaves out: no daemon verifies quotes."""
 BEYOND = {"controller": "daemon"}
 """Locks that hold only what another one does not: the controller's image has these packages in a layer of its own."""
 
@@ -30,7 +34,9 @@ def main() -> int:
             "--no-emit-index-url",
         ]
         command += ["--no-header", "--no-annotate", "--python-version", "3.11", *parts]
-        for package in packages_of(BEYOND.get(name)):
+        if name != TESTED:
+            command += ["--constraint", f"requirements/{TESTED}.lock"]
+        for package in (*NOT_SHIPPED.get(name, ()), *packages_of(BEYOND.get(name))):
             command += ["--no-emit-package", package]
         command += ["-o", f"requirements/{name}.lock", *sys.argv[1:]]
         subprocess.run(command, cwd=ROOT, check=True)

@@ -70,19 +70,6 @@ def test_the_source_archive_carries_the_examples(tmp_path):
     assert {"src/confcom/demo/examples/job.yaml", "src/confcom/addon/chart/Chart.yaml", "Makefile"} <= names
 
 
-def test_without_command_line_packages_it_says_what_to_install():
-    program = (
-        "import sys; sys.modules['click'] = None\n"
-        "from confcom.cli.main import main\n"
-        "sys.argv = ['confcom', 'demo']\n"
-        "main()"
-    )
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
-    assert done.returncode == 2
-    assert "pip install 'confcom[all]'" in done.stderr
-    assert "python -m confcom.quote_helper" in done.stderr
-
-
 SLOW_TO_IMPORT = {"grpc", "cryptography"}
 HELP = """
 from confcom.cli.group import cli

@@ -2,3 +2,7 @@
 
 Pure: bytes in, bytes and decisions out. The quote helper and the client own the sockets.
 """
+
+from confcom.extras import require
+
+require("google.protobuf")

@@ -15,6 +15,7 @@ import click
 
 from confcom.cli.output_option import asks_for_json
 from confcom.errors import ConfcomError, OutputError, SettingsError, UnavailableError, as_data, explain
+from confcom.extras import missing_extra
 
 OUTPUT_ERRNOS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF})
 """Errors of write(2) on stdout: no space, no quota, a file size limit, a terminal or disk that is gone, a closed
@@ -57,6 +58,8 @@ def explain_unexpected_failures(arguments: Sequence[str]) -> Iterator[None]:
         yield
     except OSError as error:
         failure = _system_failure(error)
+    except ModuleNotFoundError as error:
+        failure = missing_extra(error) or _bug(error)
     except Exception as error:  # a bug
         if os.environ.get(TRACEBACK_VARIABLE):
             raise

@@ -11,9 +11,6 @@ import io
 import os
 import sys
 
-INSTALL_HINT = """confcom's command line needs packages that the node daemons do without.
-Install them with: pip install 'confcom[all]'
-The daemons also start without them: python -m confcom.quote_helper, python -m confcom.device_plugin"""
 GC_THRESHOLD = 100_000
 """New objects between two looks for cycles. The lists of a large cluster are millions of objects without one: with
 Python's 700, `status` of 5,000 nodes needs twice the time."""
@@ -36,14 +33,11 @@ def _run() -> None:
     gc.set_threshold(GC_THRESHOLD)
     open_closed_streams()
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # why: confcom.device_plugin.__main__
-    try:
+    from confcom.extras import exit_without_extra
+
+    with exit_without_extra("cli"):
         from confcom.cli.failures import explain_unexpected_failures
         from confcom.cli.group import cli
-    except ModuleNotFoundError as error:
-        if (error.name or "").partition(".")[0] not in {"click", "yaml"}:
-            raise
-        sys.stderr.write(INSTALL_HINT + "\n")
-        raise SystemExit(2) from error
     with explain_unexpected_failures(sys.argv[1:]):
         cli(prog_name=program_name(sys.argv[0]))
 

@@ -4,10 +4,13 @@ import gc
 import os
 import sys
 
+from confcom.extras import exit_without_extra
+
 if __name__ == "__main__":
     # As in the node daemons: imported objects live until the process exits.
     gc.disable()
-    from confcom.controller.main import main
+    with exit_without_extra("controller"):
+        from confcom.controller.main import main
 
     gc.freeze()
     gc.enable()

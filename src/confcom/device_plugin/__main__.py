@@ -4,6 +4,8 @@ import gc
 import os
 import sys
 
+from confcom.extras import exit_without_extra
+
 if __name__ == "__main__":
     # gRPC's C core reads this once, when it is imported (grpcio 1.85, tried). Otherwise it writes lines to stderr that
     # are not JSON, such as "Got goaway" when a peer ends. It returns errors to its callers too, and they log them.
@@ -11,7 +13,8 @@ if __name__ == "__main__":
     # As in the quote helper: imported objects live until the process exits, and collecting garbage while importing
     # takes a fifteenth of the startup time.
     gc.disable()
-    from confcom.device_plugin.main import main
+    with exit_without_extra("daemon"):
+        from confcom.device_plugin.main import main
 
     gc.freeze()
     gc.enable()

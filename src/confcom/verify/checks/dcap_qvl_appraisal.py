@@ -103,7 +103,7 @@ def load_dcap_qvl() -> ModuleType:
             "quotes cannot be verified",
             error_code="dcap-qvl-missing",
             why="the package dcap-qvl is not installed",
-            remedy="install it with: pip install 'confcom[verify]'",
+            remedy="install it; the daemons' images leave it out, since no daemon verifies quotes",
         ) from missing
     module: ModuleType = dcap_qvl
     return module

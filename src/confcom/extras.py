@@ -1,0 +1,88 @@
+"""Optional packages: which extra of this package brings them, and how to install it from where this copy came from."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+from confcom.errors import UnavailableError, explain
+
+PUBLISHED: Final = False
+"""Whether a public index has this package. Until then advice to install it by name could install a stranger's."""
+
+NAME: Final = "confcom"
+_EXTRAS: Final = {
+    "google": "client",
+    "grpc": "daemon",
+    "prometheus_client": "daemon",
+    "uvloop": "daemon",
+    "click": "cli",
+    "msgspec": "cli",
+    "yaml": "cli",
+    "httpx2": "collateral",
+    "cbor2": "ratls",
+}
+"""By a package's import name. lightkube is in two: `cli` and `controller`."""
+
+
+class MissingExtraError(UnavailableError, ImportError):
+    """A package is not installed that only an extra of this package brings."""
+
+    error_code = "extra-missing"
+
+    def __init__(self, module: str, extra: str) -> None:
+        super().__init__(
+            f"this needs the package {module}, which is not installed",
+            why=f"it belongs to the extra {extra!r}, and not to what verifying needs",
+            remedy=f"install it with: pip install {_requirement(extra)!r}",
+        )
+
+
+def missing_extra(error: ModuleNotFoundError, *, extra: str = "") -> MissingExtraError | None:
+    """Return the error that names a module's extra, for lightkube `extra`; None if the module belongs to none."""
+    module = (error.name or "").partition(".")[0]
+    found = extra or "cli" if module == "lightkube" else _EXTRAS.get(module)
+    return None if found is None else MissingExtraError(module, found)
+
+
+def require(module: str) -> None:
+    """Raise MissingExtraError if a module of an extra is not installed."""
+    try:
+        importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        raise missing_extra(error) or error from error
+
+
+@contextlib.contextmanager
+def exit_without_extra(extra: str) -> Iterator[None]:
+    """End the program with a message if an import in the block fails for want of an extra."""
+    try:
+        yield
+    except (MissingExtraError, ModuleNotFoundError) as error:
+        failure = error if isinstance(error, MissingExtraError) else missing_extra(error, extra=extra)
+        if failure is None:
+            raise
+        sys.stderr.write(explain(failure))
+        raise SystemExit(failure.exit_code) from error
+
+
+def _requirement(extra: str) -> str:
+    """Return what pip is given to install this package with an extra, from the same source."""
+    # Imported only after a failure: together they take 20 ms of a daemon's start.
+    import importlib.metadata  # noqa: PLC0415
+    import json  # noqa: PLC0415
+    from urllib.parse import unquote, urlsplit  # noqa: PLC0415
+
+    checkout = Path(__file__).resolve().parents[2]
+    if (checkout / "pyproject.toml").is_file():
+        return f"{checkout}[{extra}]"
+    with contextlib.suppress(importlib.metadata.PackageNotFoundError, ValueError):
+        # PEP 610: pip records it for what it did not take from an index.
+        recorded = importlib.metadata.distribution(NAME).read_text("direct_url.json")
+        if recorded and (url := urlsplit(str(json.loads(recorded).get("url", "")))).path:
+            return f"{unquote(url.path)}[{extra}]" if url.scheme == "file" else f"{NAME}[{extra}] @ {url.geturl()}"
+    return f"{NAME}[{extra}]" if PUBLISHED else f"THE WHEEL OR CHECKOUT OF CONFCOM[{extra}]"

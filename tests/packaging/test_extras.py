@@ -1,0 +1,92 @@
+"""Each program without the packages of an extra, and what is said of it."""
+
+import importlib.metadata
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from confcom import extras
+from confcom.extras import MissingExtraError, missing_extra
+
+ROOT = Path(__file__).parent.parent.parent
+EXTRAS = {
+    "cli": ["click", "msgspec", "yaml"],
+    "client": ["google"],
+    "collateral": ["httpx2"],
+    "daemon": ["grpc", "prometheus_client", "uvloop"],
+    "ratls": ["cbor2"],
+}
+
+
+def without(modules, program, *arguments):
+    """Run a program in which no import of these modules succeeds."""
+    hidden = f"import sys\nfor name in {modules}: sys.modules[name] = None\nsys.argv = {['confcom', *arguments]}\n"
+    return subprocess.run([sys.executable, "-c", hidden + program], capture_output=True, text=True, check=False)
+
+
+COMMAND = "from confcom.cli.main import main\nmain()"
+MODULE = "import runpy\nrunpy.run_module('confcom.{}', run_name='__main__')"
+CASES = {
+    "command line": ("cli", ["click"], COMMAND, ["verify", "q.bin"]),
+    "quote": ("client", ["google.protobuf"], COMMAND, ["quote", "--report-data", "00"]),
+    "daemon of the command line": ("daemon", ["grpc"], COMMAND, ["device-plugin"]),
+    "quote helper": ("daemon", ["prometheus_client"], MODULE.format("quote_helper"), ["--help"]),
+    "device plugin": ("daemon", ["grpc"], MODULE.format("device_plugin"), ["--help"]),
+    "controller": ("controller", ["lightkube"], MODULE.format("controller"), ["--help"]),
+}
+
+
+@pytest.mark.parametrize(("extra", "hidden", "program", "arguments"), CASES.values(), ids=CASES)
+def test_a_program_names_the_extra_and_where_it_is(extra, hidden, program, arguments):
+    done = without(hidden, program, *arguments)
+    assert done.returncode == 6, done.stderr
+    assert f"pip install '{ROOT}[{extra}]'" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_command_that_fails_so_has_its_json():
+    done = without(["grpc"], COMMAND, "device-plugin", "--output", "json")
+    assert done.returncode == 6, done.stderr
+
+
+def test_verifying_needs_no_extra():
+    hidden = [module for modules in EXTRAS.values() for module in modules] + ["lightkube"]
+    done = without(hidden, "import confcom.verify, dcap_qvl, cryptography; print(confcom.verify.Policy())")
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_program_gets_an_import_error_with_the_extra():
+    program = "try:\n    import confcom.client\nexcept ImportError as error:\n    print(error.error_code, error)"
+    done = without(["google.protobuf"], program)
+    assert done.stdout.startswith("extra-missing "), done.stderr
+    assert f"'{ROOT}[client]'" in done.stdout
+
+
+@pytest.mark.parametrize(("recorded", "wanted"), [
+    ({"url": "file:///srv/a%20b/confcom-0.1.0-py3-none-any.whl"}, "/srv/a b/confcom-0.1.0-py3-none-any.whl[cli]"),
+    ({"url": "git+https://git.test/x"}, "confcom[cli] @ git+https://git.test/x"),
+    (None, "THE WHEEL OR CHECKOUT OF CONFCOM[cli]"),
+])  # fmt: skip
+def test_a_wheels_own_path_is_named(monkeypatch, tmp_path, recorded, wanted):
+    class Distribution:
+        @staticmethod
+        def read_text(name):
+            assert name == "direct_url.json"
+            return recorded and json.dumps(recorded)
+
+    monkeypatch.setattr(extras, "__file__", str(tmp_path / "lib" / "confcom" / "extras.py"))
+    monkeypatch.setattr(importlib.metadata, "distribution", lambda _name: Distribution)
+    assert MissingExtraError("click", "cli").remedy == f"install it with: pip install {wanted!r}"
+
+
+def test_every_package_of_an_extra_is_known():
+    for extra, modules in EXTRAS.items():
+        for module in modules:
+            found = missing_extra(ModuleNotFoundError("", name=f"{module}.inner"))
+            assert f"[{extra}]" in found.remedy
+    assert missing_extra(ModuleNotFoundError("", name="another")) is None
+    wanted = [one for one in importlib.metadata.requires("confcom") if "extra ==" not in one]
+    assert sorted(one.split("<")[0].split(">")[0] for one in wanted) == ["cryptography", "dcap-qvl"]
