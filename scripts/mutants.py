@@ -184,7 +184,8 @@ def _tests_notice(tree: Path, file: str, workers: int) -> str:
     package = Path(file).relative_to(SOURCE).parts[0]
     named = (tree / "tests" / package).rglob(f"test_{Path(file).stem}*.py")
     nearest = sorted(str(path.relative_to(tree)) for path in named)
-    folders = [f"tests/{name}" for name in TESTS.get(package, (package,)) if (tree / "tests" / name).is_dir()]
+    wanted = (*TESTS.get(package, (package,)), "house")
+    folders = [f"tests/{name}" for name in wanted if (tree / "tests" / name).is_dir()]
     options = ["-x", "-q", "--no-header", f"--numprocesses={workers}", "--dist=loadfile", "-p", "no:cacheprovider"]
     environment = os.environ | {"PYTHONPATH": str(tree / "src"), "PYTHONDONTWRITEBYTECODE": "1"}
     for chosen in ([nearest] if nearest else []) + [[folder] for folder in folders]:

@@ -52,6 +52,10 @@ class ConfcomError(Exception):
         self.why = why
         self.remedy = remedy
 
+    def __reduce__(self) -> tuple[object, ...]:
+        """Let every error cross to another process as it is, whatever its constructor takes."""
+        return _restored, (type(self), self.args, self.__dict__)
+
     @property
     def details(self) -> dict[str, object]:
         """Members beside `error` in the JSON that a command prints instead of its result."""
@@ -66,6 +70,12 @@ class ConfcomError(Exception):
         return f"{line}; {self.remedy}" if self.remedy else line
 
 
+def _restored(kind: type[ConfcomError], args: tuple[object, ...], attributes: dict[str, object]) -> ConfcomError:
+    error = kind.__new__(kind, *args)
+    error.__dict__.update(attributes)
+    return error
+
+
 class MalformedError(ConfcomError):
     """Bytes or text do not follow their format; they were not used."""
 
@@ -78,6 +88,21 @@ class SettingsError(ConfcomError):
 
     error_code = "settings"
     exit_code = ExitCode.USAGE
+
+
+class WrongTypeError(SettingsError, TypeError):
+    """An argument of the public interface has the wrong type."""
+
+    error_code = "wrong-type"
+
+    def __init__(self, name: str, expected: str, value: object) -> None:
+        super().__init__(f"{name} must be {expected}, not {type(value).__name__}", remedy=f"pass {expected}")
+
+
+class WrongValueError(SettingsError, ValueError):
+    """An argument of the public interface has a value that cannot be meant."""
+
+    error_code = "wrong-value"
 
 
 class UnavailableError(ConfcomError):

@@ -10,13 +10,14 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from confcom.sgx.certification import CertificationData, CertificationDataType
-from confcom.sgx.collateral.bundle import Collateral
 from confcom.sgx.quote import Quote
 from confcom.sgx.report import ReportBody
 from confcom.simulation.collateral import create_crl, sign_document
 from confcom.simulation.enclave import SimulatedEnclave
 from confcom.simulation.keys import derive_private_key, sign
 from confcom.simulation.platform import SimulatedPlatform
+from confcom.verify.checks.dcap_qvl_appraisal import Appraiser
+from confcom.verify.collateral import Collateral
 from confcom.verify.policy import Policy
 from confcom.verify.trust import TrustedRoot
 from confcom.verify.verifier import verify_quote
@@ -44,6 +45,10 @@ class Evidence:
     @property
     def trusted(self):
         return TrustedRoot.load(self.root.public_bytes(Encoding.DER))
+
+    def appraisal(self):
+        """dcap-qvl's own opinion."""
+        return Appraiser(self.trusted.der, self.collateral, self.collateral.read()).appraise(self.quote, self.now)
 
     def write(self, directory):
         """Write quote, root and collateral as a relying party has them: `q.bin`, `root.pem`, `collateral/`."""
@@ -79,7 +84,8 @@ class Lab:
         quoting_enclave = platform.quoting_enclave()
         report = enclave.create_report(quoting_enclave.target_info, CHALLENGE)
         quote, _ = quoting_enclave.quote(report, None)
-        return Evidence(quote, platform.pki.root.certificate, platform.collateral(NOW))
+        collateral = Collateral.from_files(platform.collateral(NOW).to_files())
+        return Evidence(quote, platform.pki.root.certificate, collateral)
 
     def edit_signed(self, evidence, *, header=None, body=None):
         """Change header or report body, and sign again with the real attestation key."""

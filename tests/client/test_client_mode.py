@@ -82,7 +82,7 @@ def test_the_process_itself_remembers(socket_path):
         "from confcom.errors import ConfcomError\n"
         "for set_it in (True, False):\n"
         "    if not set_it: del os.environ['SGX_AESM_ADDR']\n"
-        "    try: request_quote(None)\n"
+        "    try: request_quote(lambda target: None)\n"
         "    except ConfcomError as error: print(type(error).__name__)\n"
     )
     environ = {"SGX_AESM_ADDR": "", "CONFCOM_AESM_SOCKET": str(socket_path)}

@@ -11,6 +11,7 @@ def test_defaults():
     assert settings.node_selector == ("",)
     assert settings.rules.resources == ("kubernetes.azure.com/sgx_epc_mem_in_MiB",)
     assert (settings.rules.maximum_mib, settings.rules.gone_seconds) == (1048576, 300)
+    assert settings.plugin_port == 8080
 
 
 def test_flags_and_variables():

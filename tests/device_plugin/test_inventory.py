@@ -71,12 +71,13 @@ def test_epc_that_is_counted_as_capacity():
     labels = {"kind": "capacity", "choice": "set"}
     assert registry.get_sample_value("confcom_sgx_epc_accounting_info", labels) == 1
     assert registry.get_sample_value("confcom_sgx_epc_held_back_bytes") == 0
-    PluginMetrics(registry := CollectorRegistry()).record_discovery(DISCOVERY, plan_resources(DISCOVERY))
+    plan = plan_resources(DISCOVERY, ResourceSettings(reserve_mib=50))
+    PluginMetrics(registry := CollectorRegistry()).record_discovery(DISCOVERY, plan)
     mib = {
         part: registry.get_sample_value(f"confcom_sgx_epc_{part}_bytes") / MIB
         for part in ("advertised", "set_aside", "reserved", "held_back")
     }
-    assert mib == {"advertised": 2048, "set_aside": 6, "reserved": 0, "held_back": 52}
+    assert mib == {"advertised": 2048, "set_aside": 6, "reserved": 50, "held_back": 2}
 
 
 def test_epc_whose_numa_node_nobody_tells():

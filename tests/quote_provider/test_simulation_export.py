@@ -13,7 +13,7 @@ from confcom.cli.group import cli
 from confcom.errors import ExitCode, OutputError, SettingsError
 from confcom.quote_provider.export import export_platform
 from confcom.quote_provider.state_directory import ROOT_FOLDER, exposure, open_or_create_platform, open_platform
-from confcom.sgx.collateral.bundle import COLLATERAL_FILES, Collateral
+from confcom.sgx.collateral.bundle import COLLATERAL_FILES, CollateralBundle
 from confcom.simulation.root_seed import SEED
 from testkit.raised import raises
 
@@ -41,7 +41,7 @@ def test_what_is_exported_is_public_and_holds_no_secret(tmp_path, stored, now):
     assert (out / "root.sha256").read_text() == f"{fingerprint}\n"
     assert fingerprint == stored.root_fingerprint
     collateral = {path.name: path.read_bytes() for path in (out / "collateral").iterdir()}
-    assert Collateral.from_files(collateral) == stored.collateral(now)
+    assert CollateralBundle.from_files(collateral) == stored.collateral(now)
     assert set(collateral) == set(COLLATERAL_FILES)
     assert set(files) == {path for path in out.rglob("*") if path.is_file()}
     for path in files:

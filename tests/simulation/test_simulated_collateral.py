@@ -30,7 +30,7 @@ def test_dates_change_only_from_period_to_period(now, later):
 
 
 def test_first_period_begins_with_the_certificates(platform, now):
-    tcb_info = platform.collateral(now).read_tcb_info()
+    tcb_info = platform.collateral(now).read().tcb_info
     assert tcb_info.issue_date == now.replace(microsecond=0) - BACKDATE
     assert tcb_info.issue_date == platform.pki.root.certificate.not_valid_before_utc
     assert tcb_info.next_update == tcb_info.issue_date + VALIDITY
@@ -41,7 +41,7 @@ def test_same_period_same_bytes_in_any_time_zone_then_renewed(platform, now):
     elsewhere = (now + timedelta(days=14)).astimezone(timezone(timedelta(hours=-11)))
     renewed = platform.collateral(now + RENEWAL_INTERVAL)
     assert platform.collateral(elsewhere) == collateral
-    assert renewed.read_tcb_info().issue_date == collateral.read_tcb_info().issue_date + RENEWAL_INTERVAL
+    assert renewed.read().tcb_info.issue_date == collateral.read().tcb_info.issue_date + RENEWAL_INTERVAL
     assert renewed.tcb_info_issuer_chain == collateral.tcb_info_issuer_chain
 
 
@@ -53,7 +53,7 @@ def test_the_chain_that_no_verifier_reads_is_the_pck_cas(any_platform, now):
 def test_documents_to_the_letter(platform, now):
     collateral = platform.collateral(now, replace(DEFAULT_QE_IDENTITY, mr_signer=b"\x5a\xbc" * 16))
     golden = json.loads(Path(__file__).with_name("collateral.json").read_text())
-    for signed in (collateral.read_tcb_info().signed, collateral.read_qe_identity().signed):
+    for signed in (collateral.read().tcb_info.signed, collateral.read().qe_identity.signed):
         body = signed.body.decode("ascii")
         assert json.loads(body) == golden[signed.name]
         assert body == json.dumps(json.loads(body), separators=(",", ":"))
@@ -62,6 +62,6 @@ def test_documents_to_the_letter(platform, now):
 
 @pytest.mark.parametrize(("isv_svn", "levels"), [(0, [0]), (1, [1, 0]), (9, [9, 0])])
 def test_levels_end_with_0(platform, now, isv_svn, levels):
-    identity = platform.collateral(now, replace(DEFAULT_QE_IDENTITY, isv_svn=isv_svn)).read_qe_identity()
+    identity = platform.collateral(now, replace(DEFAULT_QE_IDENTITY, isv_svn=isv_svn)).read().qe_identity
     assert [level.isv_svn for level in identity.levels] == levels
     assert [level.status.value for level in identity.levels] == ["UpToDate", "OutOfDate"][: len(levels)]

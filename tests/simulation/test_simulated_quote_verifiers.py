@@ -8,8 +8,12 @@ from confcom.sgx.certificates import INTEL_ROOT_KEY_ID
 from confcom.sgx.collateral.tcb_documents import TcbStatus
 from confcom.sgx.quote import Quote
 from confcom.simulation.pki import RENEWAL_INTERVAL
-from confcom.verify.checks.dcap_qvl_appraisal import Appraisal, Rejection, appraise
-from confcom.verify.files import intel_root
+from confcom.verify.checks.dcap_qvl_appraisal import Appraisal, Appraiser, Rejection
+from confcom.verify.trust import intel_root
+
+
+def appraise(quote, root_der, collateral, now):
+    return Appraiser(root_der, collateral, collateral.read()).appraise(quote, now)
 
 
 def test_dcap_qvl_accepts_under_the_simulated_root_alone(any_platform, now, make_quote):

@@ -1,4 +1,6 @@
+import base64
 import itertools
+import pickle
 import re
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -9,13 +11,16 @@ import pytest
 import confcom
 import confcom.client
 import confcom.verify
+from confcom.aesm.errors import service_error
 from confcom.errors import SettingsError
+from confcom.extras import MissingExtraError
 from confcom.verify import (
     INTEL,
     AmbiguousVerdictError,
     NotVerifiedError,
     Policy,
     TcbStatus,
+    UnreadableInputError,
     VerdictKind,
     WrongTypeError,
     read_collateral,
@@ -114,15 +119,86 @@ def test_intels_root_and_the_present_are_the_defaults(lab, evidence):
     assert "root" in {check.name for check in verdict.failures}
 
 
-def test_any_bytes_are_a_quote(lab, evidence):
-    for quote in (bytearray(evidence.quote), memoryview(evidence.quote)):
+def test_every_form_of_a_quote_is_verified(lab, evidence, tmp_path):
+    data = evidence.quote
+    (tmp_path / "q.bin").write_bytes(data)
+    (tmp_path / "q.txt").write_text(data.hex())
+    texts = (data.hex(), base64.b64encode(data).decode(), base64.urlsafe_b64encode(data).decode().rstrip("="))
+    for quote in (data, bytearray(data), memoryview(data), *texts, tmp_path / "q.bin", tmp_path / "q.txt"):
         assert verify(quote, lab.policy, evidence.collateral, root=evidence.trusted, now=NOW).ok
+
+
+@pytest.mark.parametrize("text", ["", "no quote", "0", "\ud800", "é" * 10, "00" * 200_000, "A" * 10_000_000])
+def test_no_text_raises(lab, evidence, text):
+    verdict = verify(text, lab.policy, evidence.collateral, root=evidence.trusted, now=NOW)
+    assert verdict.kind is VerdictKind.UNUSABLE
+
+
+def test_a_path_without_a_file_raises(lab, tmp_path):
+    with raises("unreadable", UnreadableInputError, "remedy"):
+        verify(tmp_path / "none", lab.policy, None)
+
+
+def test_a_challenge_makes_a_policy(lab, evidence):
+    demands = {"mr_enclave": lab.enclave.mr_enclave, "allow_simulated": True}
+    assert Policy.for_challenge(CHALLENGE, **demands) == lab.policy
+    assert Policy.for_challenge(b"c").report_data == b"c" + bytes(63)
+    for challenge, code in ((b"", "report-data-size"), (bytes(65), "report-data-size"), ("text", "wrong-type")):
+        with raises(code, SettingsError, "remedy"):
+            Policy.for_challenge(challenge)
+
+
+def test_a_verdict_is_one_short_line(lab, evidence):
+    arguments = {"root": evidence.trusted, "now": NOW}
+    assert str(verify(evidence.quote, lab.policy, evidence.collateral, **arguments)) == "verified (simulated, UpToDate)"
+    told = str(verify(evidence.quote, replace(lab.policy, allow_simulated=False), evidence.collateral, **arguments))
+    assert told == "authentic-not-authorised: platform"
+    assert len(repr(evidence.collateral)) < 120
+
+
+def test_everything_crosses_to_another_process(lab, evidence):
+    prepared = evidence.collateral.prepared(evidence.trusted, NOW)
+    verdict = verify(evidence.quote, lab.policy, prepared, now=NOW)
+    for value in (lab.policy, evidence.collateral, evidence.trusted, verdict, verdict.claims, *verdict.checks):
+        assert pickle.loads(pickle.dumps(value)) == value
+    assert verify(evidence.quote, lab.policy, pickle.loads(pickle.dumps(prepared)), now=NOW) == verdict
+
+
+def errors(lab, evidence):
+    """Each error that verifying raises, as it is raised."""
+    calls = (
+        lambda: verify(evidence.quote, Policy(), None).require_ok(),
+        lambda: bool(verify(b"", Policy(), None)),
+        lambda: verify(3, Policy(), None),
+        lambda: Policy(mr_enclave=b"short"),
+        lambda: read_quote("/none"),
+        lambda: confcom.verify.TrustedRoot.load(b"junk"),
+        lambda: evidence.collateral.prepared(lab.evidence(platform=lab.stranger).trusted, NOW),
+        lambda: confcom.client.AesmClient("/none/aesm.socket").init_quote(),
+        lambda: confcom.client.AesmClient("x" * 200),
+    )
+    for call in calls:
+        with pytest.raises(confcom.verify.ConfcomError) as caught:
+            call()
+        yield caught.value
+    yield service_error(42, "GetQuoteEx")
+    yield MissingExtraError("click", "cli")
+
+
+def test_errors_cross_to_another_process(lab, evidence):
+    found = list(errors(lab, evidence))
+    assert len(found) == 11
+    for error in found:
+        copy = pickle.loads(pickle.dumps(error))
+        assert type(copy) is type(error)
+        assert (str(copy), copy.error_code, copy.exit_code) == (str(error), error.error_code, error.exit_code)
+        assert copy.__dict__.keys() == error.__dict__.keys()
 
 
 @pytest.mark.parametrize(
     ("argument", "value"),
     [
-        ("quote", "text"),
+        ("quote", 3),
         ("policy", None),
         ("collateral", "collateral"),
         ("root", "intel"),

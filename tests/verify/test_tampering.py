@@ -1,6 +1,5 @@
 import pytest
 
-from confcom.verify.checks import dcap_qvl_appraisal
 from confcom.verify.checks.dcap_qvl_appraisal import Appraisal, Finding, Rejection
 from confcom.verify.verdict import VerdictKind
 from testkit.verify import tampering
@@ -9,7 +8,7 @@ from testkit.verify import tampering
 @pytest.mark.parametrize("case", [*tampering.cases()], ids=lambda case: case.name)
 def test_verifiers_and_our_verdict(lab, tampered, case):
     found = tampered[case.name]
-    appraisal = dcap_qvl_appraisal.appraise(found.quote, found.trusted.der, found.collateral, found.now)
+    appraisal = found.appraisal()
     assert isinstance(appraisal, Appraisal) == case.accepted, appraisal
     if isinstance(appraisal, Rejection):
         assert appraisal.finding is not Finding.OTHER, appraisal.text

@@ -7,8 +7,7 @@ from confcom.errors import MalformedError
 from confcom.sgx.certificates import INTEL_ROOT_KEY_ID, name_text
 from confcom.sgx.pck.chain import PckChain, is_issued_by
 from confcom.verify.checks.marks import root_is_marked
-from confcom.verify.files import intel_root
-from confcom.verify.trust import Platform, TrustedRoot, platform_of
+from confcom.verify.trust import Platform, TrustedRoot, intel_root, platform_of
 from testkit.raised import raises
 from testkit.verify import tampering
 from testkit.verify.verify_lab import NOW
@@ -38,20 +37,20 @@ def test_an_intermediate_that_may_not_issue(lab):
     no_ca = tampering.reissued_intermediate(lab, replacing=x509.BasicConstraints(ca=False, path_length=None))
     silent = tampering.reissued_intermediate(lab, without=x509.BasicConstraints.oid)
     for intermediate in (no_ca, silent):
-        reason = PckChain(lab.chain[0], (intermediate,), lab.chain[2]).broken_link(lab.chain[2], NOW)
+        reason = PckChain(lab.chain[0], (intermediate,), lab.chain[2]).broken_link(lab.chain[2])
         assert reason.startswith(name_text(intermediate.subject))
 
 
 def test_a_chain_of_another_length_is_broken(lab):
     """Each link of it holds."""
     leaf, intermediate, root = lab.chain
-    assert PckChain(leaf, (intermediate,), root).broken_link(root, NOW) is None
+    assert PckChain(leaf, (intermediate,), root).broken_link(root) is None
     for chain in (
         PckChain(leaf, (), root),
         PckChain(leaf, (intermediate,), None),
         PckChain(leaf, (intermediate,) * 2, root),
     ):
-        assert "instead of leaf, intermediate and root" in (chain.broken_link(root, NOW) or "")
+        assert "instead of leaf, intermediate and root" in (chain.broken_link(root) or "")
 
 
 def test_a_signature_algorithm_that_nobody_knows_issues_nothing(lab):

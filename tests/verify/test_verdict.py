@@ -12,11 +12,11 @@ from confcom.sgx.marks import ADVISORY_ID, SIMULATION_MEMBER, Mark
 from confcom.simulation.enclave import SimulatedEnclave
 from confcom.verify.checks import dcap_qvl_appraisal
 from confcom.verify.checks.authorisation import debug_check, platform_check
-from confcom.verify.checks.collateral_checks import marks_check
+from confcom.verify.checks.collateral_checks import marks_check as check_marks
 from confcom.verify.checks.dcap_qvl_appraisal import Finding, Rejection
-from confcom.verify.files import intel_root
+from confcom.verify.checks.marks import missing_collateral_marks, present_collateral_marks
 from confcom.verify.policy import Policy
-from confcom.verify.trust import Platform
+from confcom.verify.trust import Platform, intel_root
 from confcom.verify.verdict import CheckStatus, Claims, VerdictKind, failed, kind_of, not_checked, passed
 from confcom.verify.verifier import verify_quote
 from testkit.raised import raises
@@ -235,10 +235,17 @@ def test_genuine_platforms_have_no_marked_collateral(lab, evidence):
     assert marks_check(plain, Platform.SIMULATED).consequence is FALSE
 
 
+def marks_check(collateral, platform):
+    documents = collateral.read()
+    return check_marks(present_collateral_marks(documents), missing_collateral_marks(documents), platform)
+
+
 def test_what_is_not_authentic_never_reaches_dcap_qvl(lab, evidence, tampered, monkeypatch):
     """dcap-qvl 0.7.0 can be made to end the process, which no caller could catch."""
     asked = []
-    monkeypatch.setattr(dcap_qvl_appraisal, "appraise", lambda *_: asked.append(1) or Rejection(Finding.OTHER, ""))
+    monkeypatch.setattr(
+        dcap_qvl_appraisal.Appraiser, "appraise", lambda *_: asked.append(1) or Rejection(Finding.OTHER, "")
+    )
     own = {"root", "root-validity", "signatures", "marks", "collateral-signer", "collateral-marks"}
     evidence.verdict(lab.policy)
     assert asked == [1]
@@ -254,14 +261,14 @@ def test_what_is_not_authentic_never_reaches_dcap_qvl(lab, evidence, tampered, m
 
 def test_two_readings_of_one_quote_are_not_authentic(lab, evidence, monkeypatch):
     root = evidence.trusted
-    honest = dcap_qvl_appraisal.appraise(evidence.quote, root.der, evidence.collateral, NOW)
+    honest = evidence.appraisal()
     for lie in (
         replace(honest, root_key_id=INTEL_ROOT_KEY_ID),
         replace(honest, claims=replace(honest.claims, mr_enclave=bytes(32))),
         Rejection(Finding.DEBUG, "Debug mode is enabled"),
         Rejection(Finding.OTHER, "something new"),
     ):
-        monkeypatch.setattr(dcap_qvl_appraisal, "appraise", lambda *_arguments, lie=lie: lie)
+        monkeypatch.setattr(dcap_qvl_appraisal.Appraiser, "appraise", lambda *_arguments, lie=lie: lie)
         verdict = verify_quote(evidence.quote, root, evidence.collateral, lab.policy, NOW)
         assert verdict.kind is FALSE
         assert failed_codes(verdict) == ["appraisal"]

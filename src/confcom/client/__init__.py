@@ -8,7 +8,7 @@ from confcom.client.conversation import AesmQuote, QuotingTarget
 from confcom.client.errors import ServiceTimeoutError, ServiceUnreachableError
 from confcom.client.mode import InProcessQuotingError, MixedModeError, QuotingMode
 from confcom.client.request import request_quote, request_quote_async
-from confcom.errors import ConfcomError, SettingsError, UnavailableError
+from confcom.errors import ConfcomError, SettingsError, UnavailableError, WrongTypeError, WrongValueError
 from confcom.sgx.report import QeReportInfo, Report, TargetInfo
 
 __all__ = [
@@ -32,6 +32,8 @@ __all__ = [
     "StaleTargetError",
     "TargetInfo",
     "UnavailableError",
+    "WrongTypeError",
+    "WrongValueError",
     "request_quote",
     "request_quote_async",
 ]

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
-from confcom.errors import SettingsError
+from confcom.errors import SettingsError, WrongTypeError, WrongValueError
 
 DEFAULT_SOCKET_PATH: Final = Path("/var/run/aesmd/aesm.socket")
 """Compiled into Intel's libraries, Gramine, Fortanix and Open Enclave."""
@@ -58,6 +58,12 @@ class SocketClient:
         timeout: float = EXCHANGE_SECONDS,
         environ: Mapping[str, str] | None = None,
     ) -> None:
+        if not isinstance(socket_path, str | os.PathLike | None):
+            raise WrongTypeError("the socket's path", "a path: text, or os.PathLike", socket_path)
+        if not isinstance(timeout, int | float) or isinstance(timeout, bool):
+            raise WrongTypeError("the timeout", "a number of seconds", timeout)
+        if not timeout > 0:
+            raise WrongValueError(f"a timeout of {timeout} s leaves no time", remedy="pass a positive number")
         path = (
             aesm_socket_path(os.environ if environ is None else environ) if socket_path is None else Path(socket_path)
         )

@@ -26,6 +26,7 @@ from confcom.aesm.messages import (
     QuotingResponse,
 )
 from confcom.aesm.request_checks import MAX_LISTED_KEY_IDS, MAX_QUOTE_BUFFER_SIZE, PUB_KEY_ID_SIZE
+from confcom.errors import WrongTypeError
 from confcom.sgx.key_id import ATT_KEY_ID_SIZE, ECDSA_P256_KEY_ID, AttKeyId
 from confcom.sgx.quote import Quote
 from confcom.sgx.report import REPORT_BODY_SIZE, QeReportInfo, Report, ReportBody, TargetInfo
@@ -82,6 +83,10 @@ def quote_size() -> Conversation[int]:
 
 def get_quote(report: Report, qe_report_info: QeReportInfo | None = None) -> Conversation[AesmQuote]:
     """Get the size of a quote, then a quote of a report; check that it contains this report's body."""
+    if not isinstance(report, Report):
+        raise WrongTypeError("the report", "a Report (Report.parse reads its 432 bytes)", report)
+    if not isinstance(qe_report_info, QeReportInfo | None):
+        raise WrongTypeError("the QE report info", "a QeReportInfo, or None", qe_report_info)
     size = yield from quote_size()
     return (yield from get_quote_of_size(size, report, qe_report_info))
 
@@ -151,6 +156,8 @@ def quote_fresh_report(
     make_report: Callable[[TargetInfo], Report], qe_report_info: QeReportInfo | None = None
 ) -> Conversation[AesmQuote]:
     """Get target info, report and quote; repeat once with a new report if the quoting enclave changed (code 42)."""
+    if not callable(make_report):
+        raise WrongTypeError("make_report", "a function that makes a report for a target info", make_report)
     target = yield from init_quote()
     try:
         return (yield from get_quote(make_report(target.target_info), qe_report_info))

@@ -10,6 +10,7 @@ from confcom.client.asynchronous import AsyncAesmClient
 from confcom.client.blocking import AesmClient
 from confcom.client.conversation import AesmQuote
 from confcom.client.mode import CLIENT_GIVEN, PROCESS_MODE, ProcessMode, choose_mode, require_out_of_process
+from confcom.errors import WrongTypeError
 from confcom.sgx.report import QeReportInfo, Report, TargetInfo
 
 _LOGGER = logging.getLogger("confcom.client")
@@ -41,6 +42,8 @@ def request_quote(
         AesmError: the service refused.
         UnavailableError: the service is not there or does not answer.
     """
+    if not isinstance(client, AesmClient | None):
+        raise WrongTypeError("the client", "an AesmClient, or None", client)
     aesm_client = client or AesmClient(environ=environ)
     _select_mode(process_mode, environ, aesm_client, given=client is not None)
     return aesm_client.quote_fresh_report(make_report, qe_report_info=qe_report_info)
@@ -55,6 +58,8 @@ async def request_quote_async(
     process_mode: ProcessMode = PROCESS_MODE,
 ) -> AesmQuote:
     """Get a quote like `request_quote`, in asyncio programs."""
+    if not isinstance(client, AsyncAesmClient | None):
+        raise WrongTypeError("the client", "an AsyncAesmClient, or None", client)
     aesm_client = client or AsyncAesmClient(environ=environ)
     _select_mode(process_mode, environ, aesm_client, given=client is not None)
     return await aesm_client.quote_fresh_report(make_report, qe_report_info=qe_report_info)

@@ -15,7 +15,7 @@ class AdmissionError(ConfcomError):
     error_code = "pod-rejected"
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class _Resource:
     healthy: dict[str, None] = field(default_factory=dict)
     """IDs in the order of the device list; the dict serves as an ordered set."""

@@ -38,7 +38,7 @@ class StepError(ConfcomError):
     error_code = "step-failed"
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Processes:
     """The demo's processes; each has the mark and a session of its own, so that Ctrl-C reaches only the demo.
 

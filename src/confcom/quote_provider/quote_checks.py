@@ -131,7 +131,7 @@ class QuoteChecker:
             found = "has no root" if chain.root is None else f"ends in the key {key_id(chain.root).hex()[:16]}"
             why = f"its certificate chain {found}, and {self._root} was expected"
             raise _refused(why, error_code="quote-of-another-root")
-        broken = chain.broken_link(chain.root, now)
+        broken = chain.broken_link(chain.root) or (None if now is None else chain.outdated(now))
         if broken is not None:
             raise _refused(f"its certificate chain is broken: {broken}", error_code="quote-broken-chain")
         if not (qe_report_is_certified(quote, chain.leaf) and attestation_key_is_bound(quote)):

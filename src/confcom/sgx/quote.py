@@ -207,6 +207,11 @@ class Quote:
         return SIGNED_PART_SIZE + 4 + self.signature.size
 
 
+def certifying_part(data: bytes, quote: Quote) -> bytes:
+    """Return the bytes of an encoded quote that are the same in all quotes of one attestation key."""
+    return data[SIGNED_PART_SIZE + 4 + SIGNATURE_SIZE : len(data) - len(quote.trailing)]
+
+
 def has_open_enclave_header(data: bytes) -> bool:
     """Return whether these bytes begin with Open Enclave's report header; no report has a size of 4 GiB or more."""
     return (

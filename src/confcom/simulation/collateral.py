@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from confcom.sgx import marks
-from confcom.sgx.collateral.bundle import Collateral
+from confcom.sgx.collateral.bundle import CollateralBundle
 from confcom.sgx.collateral.signed_json import SignedJson
 from confcom.sgx.collateral.tcb_documents import (
     QE_IDENTITY_NAME,
@@ -41,7 +41,7 @@ _SIMULATION = {"genuine": False, "comment": marks.NS_COMMENT}
 Document = Mapping[str, object]
 
 
-def create_collateral(pki: Pki, identity: QuotingEnclaveIdentity, now: datetime) -> Collateral:
+def create_collateral(pki: Pki, identity: QuotingEnclaveIdentity, now: datetime) -> CollateralBundle:
     """Create all that a verifier needs besides the quote and the root; `now` (aware) only selects its validity."""
     validity = Validity.around(pki.root.certificate.not_valid_before_utc, now)
     signer_chain = pki.tcb_signer.pem + pki.root.pem
@@ -49,7 +49,7 @@ def create_collateral(pki: Pki, identity: QuotingEnclaveIdentity, now: datetime)
     root_crl = create_crl(pki.root, last_update=validity.issue_date, next_update=validity.next_update)
     pck_crl = create_crl(pki.pck_ca, last_update=validity.issue_date, next_update=validity.next_update)
     tcb_date = pki.root.certificate.not_valid_before_utc
-    return Collateral(
+    return CollateralBundle(
         tcb_info=sign_document(TCB_INFO_NAME, tcb_info(validity, tcb_date), key),
         tcb_info_issuer_chain=signer_chain,
         qe_identity=sign_document(QE_IDENTITY_NAME, qe_identity(identity, validity, tcb_date), key),

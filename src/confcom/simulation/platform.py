@@ -11,7 +11,7 @@ from confcom.simulation.pki import PckCaType, Pki, issue_pki
 from confcom.simulation.quoting_enclave import DEFAULT_QE_IDENTITY, QuotingEnclave, QuotingEnclaveIdentity
 
 if TYPE_CHECKING:
-    from confcom.sgx.collateral.bundle import Collateral
+    from confcom.sgx.collateral.bundle import CollateralBundle
     from confcom.simulation.root_seed import RootSeed
 
 
@@ -36,7 +36,7 @@ class SimulatedPlatform:
         """Load a quoting enclave on this platform."""
         return QuotingEnclave.load(self.seed, self.pki, identity)
 
-    def collateral(self, now: datetime, identity: QuotingEnclaveIdentity = DEFAULT_QE_IDENTITY) -> Collateral:
+    def collateral(self, now: datetime, identity: QuotingEnclaveIdentity = DEFAULT_QE_IDENTITY) -> CollateralBundle:
         """Create what a relying party needs besides the root, signed for the period that contains `now`."""
         # Only exports need this import, and they run in other processes than quoting.
         from confcom.simulation.collateral import create_collateral  # noqa: PLC0415 # see above

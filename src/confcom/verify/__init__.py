@@ -6,13 +6,12 @@ verdict = verify(quote, policy, collateral)
 claims = verdict.require_ok()
 """
 
-from confcom.errors import ConfcomError, MalformedError, SettingsError
-from confcom.sgx.collateral.bundle import Collateral
+from confcom.errors import ConfcomError, MalformedError, SettingsError, WrongTypeError, WrongValueError
 from confcom.sgx.collateral.tcb_documents import TcbStatus
-from confcom.verify.argument_types import WrongTypeError
+from confcom.verify.collateral import Collateral, CollateralError, PreparedCollateral
 from confcom.verify.files import UnreadableInputError, read_collateral, read_quote, read_root
 from confcom.verify.policy import Policy, pad_report_data
-from confcom.verify.trust import Platform, TrustedRoot
+from confcom.verify.trust import INTEL, KnownRoot, Platform, TrustedRoot
 from confcom.verify.verdict import (
     AmbiguousVerdictError,
     Check,
@@ -22,7 +21,7 @@ from confcom.verify.verdict import (
     Verdict,
     VerdictKind,
 )
-from confcom.verify.verifier import INTEL, KnownRoot, verify
+from confcom.verify.verifier import QuoteInput, verify
 
 __all__ = [
     "INTEL",
@@ -31,12 +30,15 @@ __all__ = [
     "CheckStatus",
     "Claims",
     "Collateral",
+    "CollateralError",
     "ConfcomError",
     "KnownRoot",
     "MalformedError",
     "NotVerifiedError",
     "Platform",
     "Policy",
+    "PreparedCollateral",
+    "QuoteInput",
     "SettingsError",
     "TcbStatus",
     "TrustedRoot",
@@ -44,6 +46,7 @@ __all__ = [
     "Verdict",
     "VerdictKind",
     "WrongTypeError",
+    "WrongValueError",
     "pad_report_data",
     "read_collateral",
     "read_quote",

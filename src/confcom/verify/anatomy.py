@@ -31,7 +31,7 @@ from confcom.sgx.quote import (
     strip_open_enclave_header,
 )
 from confcom.sgx.report import AttributeFlag, ReportBody, attribute_names
-from confcom.verify.checks.marks import present_marks, root_is_marked
+from confcom.verify.checks.marks import ChainMarks, present_marks, root_is_marked
 from confcom.verify.trust import Platform, platform_of
 from confcom.verify.verdict import utc_text
 
@@ -220,7 +220,14 @@ def _certification(quote: Quote) -> Iterator[Section | str]:
         return
     chain = PckChain.from_quote(quote)
     yield from _certificates(quote, chain)
-    yield _marks(quote, chain)
+    yield _marks(quote, ChainMarks.of(chain, _extension(chain.leaf)))
+
+
+def _extension(leaf: x509.Certificate) -> PckExtension | None:
+    try:
+        return PckExtension.from_certificate(leaf)
+    except MalformedError:
+        return None
 
 
 def _certificates(quote: Quote, chain: PckChain) -> Iterator[Section | str]:
@@ -270,7 +277,7 @@ def _platform(leaf: x509.Certificate) -> Iterator[Field]:
         yield Field("smt_enabled", "SMT enabled", extension.configuration.smt_enabled)
 
 
-def _marks(quote: Quote, chain: PckChain | None) -> Section:
+def _marks(quote: Quote, chain: ChainMarks | None) -> Section:
     found = sorted(mark.value for mark in present_marks(quote, chain))
     note = "a mark only lowers trust; no marks is no proof of hardware" if found else "which is no proof of hardware"
     return Section("marks", "Marks of simulation", (Field("found", "found", found, note),))

@@ -6,22 +6,7 @@ import os
 from datetime import UTC, datetime
 from pathlib import Path
 
-from confcom.errors import SettingsError
-
-
-class WrongValueError(SettingsError):
-    """An argument has a value that cannot be meant: no quote, or no policy, could have it."""
-
-    error_code = "wrong-value"
-
-
-class WrongTypeError(SettingsError, TypeError):
-    """An argument has the wrong type."""
-
-    error_code = "wrong-type"
-
-    def __init__(self, name: str, expected: str, value: object) -> None:
-        super().__init__(f"{name} must be {expected}, not {type(value).__name__}", remedy=f"pass {expected}")
+from confcom.errors import WrongTypeError, WrongValueError
 
 
 def binary(name: str, value: object, size: int) -> bytes | None:

@@ -1,10 +1,9 @@
-"""Readers for files of quotes, roots and collateral. The only module of `confcom.verify` that does file I/O."""
+"""Readers for files of quotes, roots and collateral."""
 
 from __future__ import annotations
 
 import base64
 import binascii
-import importlib.resources
 import os
 import re
 import stat
@@ -12,9 +11,10 @@ import sys
 from pathlib import Path
 
 from confcom.errors import ConfcomError, ExitCode
-from confcom.sgx.collateral.bundle import COLLATERAL_FILES, Collateral
+from confcom.sgx.collateral.bundle import COLLATERAL_FILES
 from confcom.verify.argument_types import path_argument
 from confcom.verify.checks.authenticity import MAX_QUOTE_SIZE
+from confcom.verify.collateral import Collateral
 from confcom.verify.trust import MAX_ROOT_SIZE, TrustedRoot
 
 STDIN = Path("-")
@@ -25,10 +25,6 @@ MAX_QUOTE_TEXT_SIZE = 3 * MAX_QUOTE_SIZE
 
 MAX_COLLATERAL_FILE_SIZE = 4 * 1024 * 1024
 """Bytes per file. TCB info has about 20 KiB; a revocation list grows with every revoked PCK."""
-
-INTEL_ROOT_FILE = "intel_sgx_root_ca.pem"
-"""Intel's SGX Root CA, valid until 2049; its key is the one that `confcom.sgx.certificates` pins."""
-
 
 _HEXADECIMAL = re.compile(rb"(?:0[xX])?(?:[0-9a-fA-F]{2})+")
 _BASE64 = re.compile(rb"[A-Za-z0-9+/]+={0,2}|[A-Za-z0-9_-]+={0,2}")
@@ -85,11 +81,6 @@ def read_root(path: str | os.PathLike[str]) -> TrustedRoot:
         MalformedError: the file is not exactly one root certificate.
     """
     return TrustedRoot.load(_read_regular_file(path_argument("the root", path), MAX_ROOT_SIZE))
-
-
-def intel_root() -> TrustedRoot:
-    """Return Intel's SGX Root CA, which comes with this package."""
-    return TrustedRoot.load(importlib.resources.files("confcom.verify").joinpath(INTEL_ROOT_FILE).read_bytes())
 
 
 def read_collateral(directory: str | os.PathLike[str]) -> Collateral:

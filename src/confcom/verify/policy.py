@@ -5,13 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final, Self
 
-from confcom.errors import MalformedError, SettingsError
+from confcom.errors import MalformedError, SettingsError, WrongTypeError, WrongValueError
 from confcom.sgx.collateral.tcb_documents import TcbStatus
 from confcom.sgx.marks import ADVISORY_ID as SIMULATED_ADVISORY_ID
 from confcom.sgx.report import REPORT_DATA_SIZE, report_data_from
-from confcom.verify.argument_types import WrongTypeError, WrongValueError, binary, boolean, number
+from confcom.verify.argument_types import binary, boolean, number
 
 MEASUREMENT_SIZE = 32
 """MRENCLAVE and MRSIGNER are SHA-256 digests (SDM, "SECS")."""
@@ -120,6 +120,16 @@ class Policy:
         }
         for name, value in values.items():
             object.__setattr__(self, name, value)
+
+    @classmethod
+    def for_challenge(cls, challenge: bytes, **demands: Any) -> Self:  # noqa: ANN401 # as the constructor has them
+        """Return a policy for the answer to a challenge of 1 to 64 bytes, which the enclave puts into its report.
+
+        A shorter challenge is extended with zeros. `demands` are the constructor's arguments but for report_data.
+        """
+        if not isinstance(challenge, (bytes, bytearray, memoryview)):
+            raise WrongTypeError("the challenge", "bytes", challenge)
+        return cls(report_data=pad_report_data(bytes(challenge)), **demands)
 
     @property
     def names_identity(self) -> bool:

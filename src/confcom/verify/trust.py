@@ -6,9 +6,11 @@ about a root can only lower trust.
 
 from __future__ import annotations
 
+import functools
+import importlib.resources
 from dataclasses import dataclass
 from enum import Enum
-from typing import Self
+from typing import Final, Self
 
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
@@ -16,9 +18,14 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from confcom.errors import MalformedError
 from confcom.sgx.certificates import INTEL_ROOT_KEY_ID, PEM_BEGIN, is_self_issued, key_id, load_certificate, name_text
 from confcom.sgx.certification import split_pem_chain
+from confcom.verify.checks.marks import root_is_marked
 
 MAX_ROOT_SIZE = 64 * 1024
 """Bytes of a root certificate file. A real one is under 1 KiB; a chain fits too, so that the error can say so."""
+
+
+INTEL_ROOT_FILE = "intel_sgx_root_ca.pem"
+"""Intel's SGX Root CA, valid until 2049; its key is the one that `confcom.sgx.certificates` pins."""
 
 
 class Platform(Enum):
@@ -32,6 +39,16 @@ class Platform(Enum):
     """The root is neither of these, or no valid chain leads to a root."""
 
 
+class KnownRoot(Enum):
+    """A root that comes with this package."""
+
+    INTEL = "intel"
+    """Intel's SGX Root CA, the root of all SGX hardware."""
+
+
+INTEL: Final = KnownRoot.INTEL
+
+
 @dataclass(frozen=True, slots=True)
 class TrustedRoot:
     """A trust anchor that the relying party chose: one certificate."""
@@ -39,6 +56,12 @@ class TrustedRoot:
     certificate: x509.Certificate
     der: bytes
     key_id: bytes
+    platform: Platform
+    """The kind of platform whose quotes it vouches for."""
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """Cross to another process as DER: a certificate object cannot."""
+        return TrustedRoot.load, (self.der,)
 
     @classmethod
     def load(cls, data: bytes) -> Self:
@@ -63,7 +86,20 @@ class TrustedRoot:
                 why=f"it names {name_text(certificate.issuer)} as its issuer, and a root names itself",
                 remedy="pass the certificate that the chain ends in",
             )
-        return cls(certificate, certificate.public_bytes(Encoding.DER), key_id(certificate))
+        root_key_id = key_id(certificate)
+        platform = platform_of(root_key_id, root_is_marked=root_is_marked(certificate))
+        return cls(certificate, certificate.public_bytes(Encoding.DER), root_key_id, platform)
+
+
+@functools.cache
+def intel_root() -> TrustedRoot:
+    """Return Intel's SGX Root CA, which comes with this package."""
+    return TrustedRoot.load(importlib.resources.files("confcom.verify").joinpath(INTEL_ROOT_FILE).read_bytes())
+
+
+def trusted_root(root: TrustedRoot | KnownRoot) -> TrustedRoot:
+    """Return the certificate of a root that may be named only."""
+    return intel_root() if isinstance(root, KnownRoot) else root
 
 
 def platform_of(root_key_id: bytes, *, root_is_marked: bool) -> Platform:

@@ -15,7 +15,7 @@ from confcom.verify.trust import Platform
 
 def utc_text(instant: datetime) -> str:
     """Return the instant as `YYYY-MM-DDTHH:MM:SSZ`, the form that collateral uses."""
-    return instant.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return instant.astimezone(UTC).isoformat(timespec="seconds").removesuffix("+00:00") + "Z"
 
 
 class VerdictKind(Enum):
@@ -165,6 +165,12 @@ class Verdict:
     def __bool__(self) -> NoReturn:
         """Raise an error, because `if verdict:` would be read as whether the quote is good."""
         raise AmbiguousVerdictError
+
+    def __str__(self) -> str:
+        """Return the kind, and the platform or the checks that failed, in one short line."""
+        if self.ok:
+            return f"{self.kind.value} ({self.platform.value}, {self.tcb_status or 'debug'})"
+        return f"{self.kind.value}: {', '.join(check.code for check in self.failures)}"
 
     def require_ok(self) -> Claims:
         """Return the claims if the quote may be relied on, else raise NotVerifiedError with the checks that failed."""

@@ -10,13 +10,13 @@ from hypothesis import strategies as st
 
 from confcom.errors import MalformedError
 from confcom.sgx.certification import split_pem_chain
-from confcom.sgx.collateral.bundle import COLLATERAL_FILES, Collateral
+from confcom.sgx.collateral.bundle import COLLATERAL_FILES, CollateralBundle
 from confcom.simulation.platform import SimulatedPlatform
 from testkit.raised import raises
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 CHAINS = ["tcb_info_issuer_chain", "qe_identity_issuer_chain", "pck_crl_issuer_chain"]
-CRLS = ["pck_crl", "root_ca_crl"]
+CRLS = {"pck_crl": "the PCK revocation list", "root_ca_crl": "the root's revocation list"}
 
 
 @pytest.fixture(scope="module")
@@ -32,24 +32,24 @@ def collateral():
 
 @given(st.lists(st.binary(max_size=10), min_size=7, max_size=7))
 def test_each_part_goes_into_its_own_file(parts):
-    collateral = Collateral(*parts)
+    collateral = CollateralBundle(*parts)
     files = collateral.to_files()
     assert tuple(files) == COLLATERAL_FILES
     assert all(getattr(collateral, name.split(".")[0]) == content for name, content in files.items())
 
 
 def test_files_come_back_as_the_same_collateral(collateral):
-    assert Collateral.from_files(collateral.to_files()) == collateral
-    assert Collateral.from_files(collateral.to_files() | {"README": b"other"}) == collateral
-    assert collateral.read_tcb_info().fmspc == b"SIMSGX"
-    assert collateral.read_qe_identity().isv_prod_id == 1
+    assert CollateralBundle.from_files(collateral.to_files()) == collateral
+    assert CollateralBundle.from_files(collateral.to_files() | {"README": b"other"}) == collateral
+    assert collateral.read().tcb_info.fmspc == b"SIMSGX"
+    assert collateral.read().qe_identity.isv_prod_id == 1
 
 
 @pytest.mark.parametrize("missing", [*([name] for name in COLLATERAL_FILES), COLLATERAL_FILES], ids=" ".join)
 def test_missing_files_are_named(collateral, missing):
     files = {name: content for name, content in collateral.to_files().items() if name not in missing}
     with raises("collateral-incomplete", MalformedError, "remedy") as caught:
-        Collateral.from_files(files)
+        CollateralBundle.from_files(files)
     assert f" {', '.join(missing)}" in caught.value.why
 
 
@@ -90,7 +90,7 @@ def junk(_):
 def test_a_file_with_other_content_is_refused(collateral, field, change, code):
     changed = replace(collateral, **{field: change(getattr(collateral, field))})
     with raises(code, MalformedError, *["remedy"] * (code in {"not-a-crl", "not-pem"})) as caught:
-        Collateral.from_files(changed.to_files())
+        CollateralBundle.from_files(changed.to_files())
     if code in {"not-a-certificate", "not-a-crl"}:
-        assert f"{field} " in caught.value.what
+        assert CRLS.get(field, field) in caught.value.what
         assert caught.value.why == str(caught.value.__cause__)

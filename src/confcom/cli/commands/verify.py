@@ -134,7 +134,8 @@ def verify(
     (--mrenclave or --mrsigner) and the expected report data (--report-data).
     """
     from confcom.verify.checks.dcap_qvl_appraisal import load_dcap_qvl
-    from confcom.verify.files import UnreadableInputError, intel_root, read_collateral, read_quote, read_root
+    from confcom.verify.files import UnreadableInputError, read_collateral, read_quote, read_root
+    from confcom.verify.trust import intel_root
     from confcom.verify.verdict import unusable
     from confcom.verify.verifier import verify_quote
 

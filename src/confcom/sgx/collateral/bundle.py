@@ -33,7 +33,22 @@ COLLATERAL_FILES = tuple(_FILES.values())
 
 
 @dataclass(frozen=True, slots=True)
-class Collateral:
+class CollateralDocuments:
+    """The parsed parts of collateral."""
+
+    tcb_info: TcbInfo
+    qe_identity: QeIdentity
+    periods: tuple[tuple[str, datetime, datetime], ...]
+    """Of each part that has dates: its name, when it was issued, and when the next one will be."""
+
+    @property
+    def expires(self) -> datetime:
+        """The first instant at which a part is no longer current."""
+        return min(end for _, _, end in self.periods)
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class CollateralBundle:
     """One set of collateral."""
 
     tcb_info: bytes
@@ -69,24 +84,29 @@ class Collateral:
 
     def require_well_formed(self) -> None:
         """Reject parts that cannot be parsed. A verifier checks whether they are authentic and current."""
-        self.read_tcb_info()
-        self.read_qe_identity()
+        self.read()
         for name in ("tcb_info_issuer_chain", "qe_identity_issuer_chain", "pck_crl_issuer_chain"):
             for certificate in split_pem_chain(getattr(self, name)):
                 load_certificate(certificate, f"a certificate of {name}")
-        for name in ("pck_crl", "root_ca_crl"):
-            crl_period(getattr(self, name), name)
 
-    def read_tcb_info(self) -> TcbInfo:
-        """Parse the TCB info."""
-        return TcbInfo.parse(self.tcb_info)
+    def read(self) -> CollateralDocuments:
+        """Parse TCB info, QE identity, and the dates of the revocation lists."""
+        tcb_info, qe_identity = TcbInfo.parse(self.tcb_info), QeIdentity.parse(self.qe_identity)
+        periods = (
+            ("TCB info", tcb_info.issue_date, tcb_info.next_update),
+            ("QE identity", qe_identity.issue_date, qe_identity.next_update),
+            *(
+                (name, *_crl_period(der, name))
+                for name, der in (
+                    ("the PCK revocation list", self.pck_crl),
+                    ("the root's revocation list", self.root_ca_crl),
+                )
+            ),
+        )
+        return CollateralDocuments(tcb_info, qe_identity, periods)
 
-    def read_qe_identity(self) -> QeIdentity:
-        """Parse the QE identity."""
-        return QeIdentity.parse(self.qe_identity)
 
-
-def crl_period(der: bytes, name: str) -> tuple[datetime, datetime]:
+def _crl_period(der: bytes, name: str) -> tuple[datetime, datetime]:
     """Return when a revocation list was issued, and when the next one will be."""
     try:
         crl = x509.load_der_x509_crl(der)

@@ -62,11 +62,10 @@ class PckChain:
         """The leaf, the intermediates, and the root if there is one."""
         return (self.leaf, *self.intermediates, *((self.root,) if self.root else ()))
 
-    def broken_link(self, trusted_root: x509.Certificate, now: datetime | None) -> str | None:
+    def broken_link(self, trusted_root: x509.Certificate) -> str | None:
         """Return why the chain does not lead from the leaf to `trusted_root`, or None if it does.
 
-        Names, signatures and, unless `now` is None, dates are checked, and that issuers are CAs. Revocation is not
-        checked here.
+        Names and signatures are checked, and that issuers are CAs. Dates (`outdated`) and revocation are not.
         """
         path = self.certificates
         if len(path) != len(CHAIN_NAMES):
@@ -75,12 +74,17 @@ class PckChain:
             name = name_text(certificate.subject)
             if expected not in common_name(certificate.subject):
                 return f"{name} was found instead of {expected}"
-            if now and not certificate.not_valid_before_utc <= now <= certificate.not_valid_after_utc:
-                return f"{name} is not valid at {now.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}"
             if not is_issued_by(certificate, issuer):
                 return f"{name} was not issued by {name_text(issuer.subject)}"
             if not _is_certificate_authority(issuer):
                 return f"{name_text(issuer.subject)} is not a certificate authority"
+        return None
+
+    def outdated(self, now: datetime) -> str | None:
+        """Return which certificate is not valid at `now`, or None if all are."""
+        for certificate in self.certificates:
+            if not certificate.not_valid_before_utc <= now <= certificate.not_valid_after_utc:
+                return f"{name_text(certificate.subject)} is not valid at {now.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}"
         return None
 
 

@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import datetime
+from typing import Self
 
 from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
 
+from confcom.errors import MalformedError
 from confcom.sgx.certificates import key_id, name_text
-from confcom.sgx.pck.chain import PckChain, attestation_key_is_bound, body_is_signed, qe_report_is_certified
+from confcom.sgx.pck.chain import (
+    PckChain,
+    attestation_key,
+    attestation_key_is_bound,
+    is_signed_by,
+    qe_report_is_certified,
+)
+from confcom.sgx.pck.extension import PckExtension
 from confcom.sgx.quote import Quote
-from confcom.verify.checks.marks import UNDECLARED_MARKS, missing_marks, present_marks
+from confcom.verify.checks.marks import UNDECLARED_MARKS, ChainMarks, missing_marks, present_marks
 from confcom.verify.trust import Platform, TrustedRoot
 from confcom.verify.verdict import Check, VerdictKind, failed, judged, passed, utc_text
 
@@ -49,7 +60,7 @@ def root_validity_check(root: TrustedRoot, now: datetime) -> Check:
     return judged(required, found, why, VerdictKind.NOT_AUTHENTIC, code="root-validity", holds=begin <= now <= end)
 
 
-def marks_check(quote: Quote, chain: PckChain, platform: Platform) -> Check:
+def marks_check(quote: Quote, chain: ChainMarks, platform: Platform) -> Check:
     """Check that the marks of simulation agree with the root.
 
     Under a simulated root every required mark must be present. Under any other root none may be, except those that a
@@ -67,18 +78,58 @@ def marks_check(quote: Quote, chain: PckChain, platform: Platform) -> Check:
     return judged("no mark of simulation", found, why, VerdictKind.NOT_AUTHENTIC, code="marks", holds=unmarked)
 
 
-def signatures_check(quote: Quote, chain: PckChain, root: TrustedRoot, now: datetime) -> Check:
-    """Check the signatures from the enclave's report up to the root with our own code; no collateral is needed."""
+def signatures_check(signed: bytes, signature: bytes, certification: KeyCertification, now: datetime) -> Check:
+    """Check the signatures from the enclave's report up to the root with our own code; no collateral is needed.
+
+    `signed` is the quote's signed part, and `signature` the attestation key's.
+    """
     required = "report signed by the attestation key, which the QE's report names, which the PCK's chain certifies"
-    broken = (
-        chain.broken_link(root.certificate, now)
-        or (None if qe_report_is_certified(quote, chain.leaf) else "the PCK did not sign the quoting enclave's report")
-        or (None if attestation_key_is_bound(quote) else "the quoting enclave's report names another attestation key")
-        or (None if body_is_signed(quote) else "the attestation key did not sign the header and report body")
-    )
+    broken = certification.problem or certification.chain.outdated(now)
+    if not broken and not is_signed_by(certification.key, signature, signed):
+        broken = "the attestation key did not sign the header and report body"
     if broken is None:
         return passed(required, "all signatures hold", code="signatures")
     return failed(required, "a signature does not hold", broken, VerdictKind.NOT_AUTHENTIC, code="signatures")
+
+
+@dataclass(frozen=True, slots=True)
+class KeyCertification:
+    """How an attestation key is certified under a root: the same in all quotes of a quoting enclave that runs."""
+
+    chain: PckChain
+    extension: PckExtension | MalformedError
+    """The leaf's SGX extension, or why it cannot be read."""
+    marks: ChainMarks
+    key: ec.EllipticCurvePublicKey | None
+    problem: str | None
+    """Why the key is not certified by the root, dates and revocation aside; None if it is."""
+    root_check: Check
+    """Whether the chain ends in the root's key."""
+
+    @classmethod
+    def of(cls, quote: Quote, root: TrustedRoot) -> Self:
+        """Read and check it. MalformedError: the quote has no readable PCK certificate chain."""
+        chain = PckChain.from_quote(quote)
+        extension: PckExtension | MalformedError
+        try:
+            extension = PckExtension.from_certificate(chain.leaf)
+        except MalformedError as error:
+            extension = error
+        problem = (
+            chain.broken_link(root.certificate)
+            or (
+                None
+                if qe_report_is_certified(quote, chain.leaf)
+                else "the PCK did not sign the quoting enclave's report"
+            )
+            or (
+                None
+                if attestation_key_is_bound(quote)
+                else "the quoting enclave's report names another attestation key"
+            )
+        )
+        marks = ChainMarks.of(chain, None if isinstance(extension, MalformedError) else extension)
+        return cls(chain, extension, marks, attestation_key(quote), problem, root_check(chain, root))
 
 
 def _describe(root_key_id: bytes, name: x509.Name) -> str:

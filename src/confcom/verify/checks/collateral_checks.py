@@ -1,7 +1,5 @@
 """Collateral checks beside dcap-qvl's: dates, platform, signing certificate and marks of simulation. Pure.
 
-`currency_check` finds what cannot be read; the others expect that all can be.
-
 dcap-qvl compares neither the PCE id nor the names of certificates. With dcap-qvl alone, a PCK, which belongs to one
 platform, could sign TCB info for all platforms.
 """
@@ -15,10 +13,10 @@ from cryptography import x509
 from confcom.errors import MalformedError
 from confcom.sgx.certificates import load_certificate, name_text
 from confcom.sgx.certification import split_pem_chain
-from confcom.sgx.collateral.bundle import Collateral, crl_period
+from confcom.sgx.collateral.bundle import CollateralBundle, CollateralDocuments
+from confcom.sgx.marks import Mark
 from confcom.sgx.pck.chain import common_name, is_issued_by
 from confcom.sgx.pck.extension import PckExtension
-from confcom.verify.checks.marks import missing_collateral_marks, present_collateral_marks
 from confcom.verify.trust import Platform
 from confcom.verify.verdict import Check, VerdictKind, failed, failed_by, judged, passed, utc_text
 
@@ -29,31 +27,27 @@ TCB_SIGNER_NAME = "SGX TCB Signing"
 """Part of the common name of the certificate that signs TCB info and QE identity (Intel's QVL requires it too)."""
 
 
-def currency_check(collateral: Collateral | None, now: datetime) -> Check:
-    """Check that there is collateral, and that each part of it has been issued and has not expired at `now`."""
+def currency_check(collateral: CollateralDocuments | MalformedError | None, now: datetime) -> Check:
+    """Check that there is readable collateral, and that each part has been issued and has not expired at `now`."""
     required = f"TCB info, QE identity and revocation lists that are current at {utc_text(now)}"
     if collateral is None:
         why = "without it, a verifier cannot tell whether the platform is revoked or out of date"
         return failed(required, "none given", why, VerdictKind.UNUSABLE, code="collateral")
-    try:
-        periods = _periods(collateral)
-    except MalformedError as error:
-        return failed_by(required, error, code="collateral")
-    for name, begin, end in periods:
-        if not begin <= now <= end:
+    if isinstance(collateral, MalformedError):
+        return failed_by(required, collateral, code="collateral")
+    for name, begin, end in collateral.periods:
+        if not begin <= now < end:
             found = f"{name} is valid from {utc_text(begin)} to {utc_text(end)}"
             why = "fetch or export it again; some caches serve old collateral on purpose: then ask Intel's own service"
             return failed(required, found, why, VerdictKind.UNUSABLE, code="collateral")
-    return passed(required, f"current until {utc_text(min(end for _, _, end in periods))}", code="collateral")
+    return passed(required, f"current until {utc_text(collateral.expires)}", code="collateral")
 
 
-def platform_match_check(collateral: Collateral, leaf: x509.Certificate) -> Check:
+def platform_match_check(collateral: CollateralDocuments, extension: PckExtension | MalformedError) -> Check:
     """Check that the TCB info is for the FMSPC and PCE id in the PCK certificate."""
-    tcb_info = collateral.read_tcb_info()
-    try:
-        extension = PckExtension.from_certificate(leaf)
-    except MalformedError as error:
-        return failed_by("a PCK certificate that names its platform", error, code="collateral-platform")
+    tcb_info = collateral.tcb_info
+    if isinstance(extension, MalformedError):
+        return failed_by("a PCK certificate that names its platform", extension, code="collateral-platform")
     required = f"TCB info for FMSPC {extension.fmspc.hex()}, PCE id {extension.pce_id.hex()}"
     found = f"for FMSPC {tcb_info.fmspc.hex()}, PCE id {tcb_info.pce_id.hex()}"
     same = (tcb_info.fmspc, tcb_info.pce_id) == (extension.fmspc, extension.pce_id)
@@ -61,11 +55,10 @@ def platform_match_check(collateral: Collateral, leaf: x509.Certificate) -> Chec
     return judged(required, found, why, VerdictKind.UNUSABLE, code="collateral-platform", holds=same)
 
 
-def evaluation_check(collateral: Collateral) -> Check:
+def evaluation_check(collateral: CollateralDocuments) -> Check:
     """Check that TCB info and QE identity belong to one TCB recovery; dcap-qvl takes a pair of two."""
-    tcb_info, qe_identity = (
-        document.tcb_evaluation_data_number for document in (collateral.read_tcb_info(), collateral.read_qe_identity())
-    )
+    documents = (collateral.tcb_info, collateral.qe_identity)
+    tcb_info, qe_identity = (document.tcb_evaluation_data_number for document in documents)
     required = "TCB info and QE identity with the same evaluation number"
     found = f"TCB info {tcb_info}, QE identity {qe_identity}"
     why = "each is judged by another TCB recovery; fetch both at once, with the same `update`"
@@ -73,7 +66,7 @@ def evaluation_check(collateral: Collateral) -> Check:
     return judged(required, found, why, VerdictKind.UNUSABLE, code="collateral-evaluation", holds=same)
 
 
-def signer_check(collateral: Collateral, trusted_root: x509.Certificate) -> Check:
+def signer_check(collateral: CollateralBundle, trusted_root: x509.Certificate) -> Check:
     """Check that both issuer chains consist of the root's TCB signing certificate and the trusted root itself."""
     required = f"TCB info and QE identity signed by {TCB_SIGNER_NAME}, which the trusted root issued"
     try:
@@ -92,13 +85,11 @@ def signer_check(collateral: Collateral, trusted_root: x509.Certificate) -> Chec
     return passed(required, names[0], code="collateral-signer")
 
 
-def marks_check(collateral: Collateral, platform: Platform) -> Check:
+def marks_check(present: frozenset[Mark], missing: frozenset[Mark], platform: Platform) -> Check:
     """Check that the collateral's marks of simulation agree with the root: all if it is simulated, otherwise none."""
-    present = present_collateral_marks(collateral)
     found = "; ".join(sorted(mark.value for mark in present)) or "none"
     if platform is Platform.SIMULATED:
         required = "the marks that a simulated platform always sets in its collateral"
-        missing = missing_collateral_marks(collateral)
         why = "missing in TCB info or QE identity: " + "; ".join(
             sorted(one.value.removeprefix("collateral: ") for one in missing)
         )
@@ -106,18 +97,3 @@ def marks_check(collateral: Collateral, platform: Platform) -> Check:
     required = "no mark of simulation in the collateral"
     why = "collateral that says it is simulated says nothing about other platforms"
     return judged(required, found, why, VerdictKind.NOT_AUTHENTIC, code="collateral-marks", holds=not present)
-
-
-def _periods(collateral: Collateral) -> tuple[tuple[str, datetime, datetime], ...]:
-    tcb_info, qe_identity = collateral.read_tcb_info(), collateral.read_qe_identity()
-    return (
-        ("TCB info", tcb_info.issue_date, tcb_info.next_update),
-        ("QE identity", qe_identity.issue_date, qe_identity.next_update),
-        *(
-            (name, *crl_period(der, name))
-            for name, der in (
-                ("the PCK revocation list", collateral.pck_crl),
-                ("the root's revocation list", collateral.root_ca_crl),
-            )
-        ),
-    )

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum
 from types import ModuleType
+from typing import Any
 
 from confcom.errors import UnavailableError
-from confcom.sgx.collateral.bundle import Collateral
+from confcom.sgx.collateral.bundle import CollateralBundle, CollateralDocuments
 from confcom.sgx.collateral.tcb_documents import TcbStatus
 from confcom.sgx.report import ReportBody
 from confcom.verify.verdict import Claims, VerdictKind
@@ -56,20 +57,12 @@ _TEXTS = (
 
 
 _REPORT_FIELDS = (
-    ("cpu_svn", 16),
-    ("misc_select", 4),
-    ("reserved1", 28),
-    ("attributes", 16),
-    ("mr_enclave", 32),
-    ("reserved2", 32),
-    ("mr_signer", 32),
-    ("reserved3", 96),
-    ("isv_prod_id", 2),
-    ("isv_svn", 2),
-    ("reserved4", 60),
-    ("report_data", 64),
+    *("cpu_svn", "misc_select", "reserved1", "attributes", "mr_enclave", "reserved2", "mr_signer", "reserved3"),
+    *("isv_prod_id", "isv_svn", "reserved4", "report_data"),
 )
-"""The report body's fields and sizes in dcap-qvl. Its reserved fields have what Key Separation and Sharing added."""
+"""The report body's fields in dcap-qvl. Its reserved fields have what Key Separation and Sharing added."""
+_INTEGER_SIZES = {"misc_select": 4, "isv_prod_id": 2, "isv_svn": 2}
+"""Bytes of the fields that it gives as numbers; the others are hexadecimal text."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,16 +102,32 @@ def load_dcap_qvl() -> ModuleType:
     return module
 
 
-def appraise(quote: bytes, root_der: bytes, collateral: Collateral, now: datetime) -> Appraisal | Rejection:
-    """Verify a quote with dcap-qvl, under an explicit root and at an explicit time.
+class Appraiser:
+    """Verifies quotes with dcap-qvl, by one set of collateral and under one root."""
 
-    The collateral is well-formed, and the time is one that `require_instant` returned.
-    """
-    dcap_qvl = load_dcap_qvl()
-    tcb_info, qe_identity = collateral.read_tcb_info().signed, collateral.read_qe_identity().signed
-    seconds = int(now.timestamp())
-    try:
-        qvl_collateral = dcap_qvl.QuoteCollateralV3(
+    def __init__(self, root_der: bytes, collateral: CollateralBundle, documents: CollateralDocuments) -> None:
+        self._root_der = root_der
+        self._collateral = collateral
+        self._signed = documents.tcb_info.signed, documents.qe_identity.signed
+        self._prepared: tuple[Any, Any] | None = None
+        """dcap-qvl's verifier and collateral, once it has taken them."""
+
+    def appraise(self, quote: bytes, now: datetime) -> Appraisal | Rejection:
+        """Verify a quote at an explicit time, one that `require_instant` returned."""
+        dcap_qvl = load_dcap_qvl()
+        seconds = int(now.timestamp())
+        try:
+            verifier, collateral = self._prepared = self._prepared or self._prepare(dcap_qvl)
+            # claims_only turns every check of dcap-qvl's own policy off, so that only our policy decides.
+            policy = dcap_qvl.QuotePolicy.claims_only(seconds)
+            return _appraisal(verifier.verify_with_policy(quote, collateral, seconds, policy).to_json())
+        except (ValueError, KeyError) as error:
+            text = str(error).removeprefix("Verification failed: ")
+            return Rejection(_finding(text), text)
+
+    def _prepare(self, dcap_qvl: ModuleType) -> tuple[Any, Any]:
+        collateral, (tcb_info, qe_identity) = self._collateral, self._signed
+        return dcap_qvl.QuoteVerifier(self._root_der), dcap_qvl.QuoteCollateralV3(
             pck_crl_issuer_chain=collateral.pck_crl_issuer_chain.decode(),
             root_ca_crl=collateral.root_ca_crl,
             pck_crl=collateral.pck_crl,
@@ -129,27 +138,20 @@ def appraise(quote: bytes, root_der: bytes, collateral: Collateral, now: datetim
             qe_identity=qe_identity.body.decode(),
             qe_identity_signature=qe_identity.signature,
         )
-        verifier = dcap_qvl.QuoteVerifier(root_der)
-        # claims_only turns every check of dcap-qvl's own policy off, so that only our policy decides.
-        claims = verifier.verify_with_policy(quote, qvl_collateral, seconds, dcap_qvl.QuotePolicy.claims_only(seconds))
-        return _appraisal(claims.to_json())
-    except (ValueError, KeyError) as error:
-        text = str(error).removeprefix("Verification failed: ")
-        return Rejection(_finding(text), text)
 
 
 def _finding(text: str) -> Finding:
     return next((finding for part, finding in _TEXTS if part in text), Finding.OTHER)
 
 
-def _field(value: str | int, size: int) -> bytes:
-    return value.to_bytes(size, "little") if isinstance(value, int) else bytes.fromhex(value)
+def _field(name: str, value: str | int) -> bytes:
+    return value.to_bytes(_INTEGER_SIZES[name], "little") if isinstance(value, int) else bytes.fromhex(value)
 
 
 def _appraisal(text: str) -> Appraisal:
     claims = json.loads(text)
     report = claims["report"]["SgxEnclave"]
-    body = b"".join(_field(report[name], size) for name, size in _REPORT_FIELDS)
+    body = b"".join(_field(name, report[name]) for name in _REPORT_FIELDS)
     return Appraisal(
         claims=Claims.of(ReportBody.parse(body)),
         root_key_id=bytes(claims["platform"]["root_key_id"]),

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from itertools import compress
+from typing import Self
 
 from cryptography import x509
 
-from confcom.errors import MalformedError
 from confcom.sgx import marks
-from confcom.sgx.collateral.bundle import Collateral
+from confcom.sgx.collateral.bundle import CollateralDocuments
 from confcom.sgx.collateral.tcb_documents import TcbStatus
 from confcom.sgx.key_id import INTEL_QE_MRSIGNER
 from confcom.sgx.marks import Mark
@@ -41,27 +42,41 @@ def root_is_marked(root: x509.Certificate) -> bool:
     return marks.has_simulated_name(root.subject) and _has_comment(root)
 
 
-def present_marks(quote: Quote, chain: PckChain | None) -> frozenset[Mark]:
+@dataclass(frozen=True, slots=True)
+class ChainMarks:
+    """Marks in a quote's certificates: those of any certificate, and those that every certificate has."""
+
+    any: frozenset[Mark]
+    all: frozenset[Mark]
+
+    @classmethod
+    def of(cls, chain: PckChain, extension: PckExtension | None) -> Self:
+        """Find the marks of a chain, and of its leaf's SGX extension if that can be read."""
+        platform = frozenset(() if extension is None else _platform_marks(extension))
+        return cls(*(platform | frozenset(_certificate_marks(chain, quantifier)) for quantifier in (any, all)))
+
+
+def present_marks(quote: Quote, chain: ChainMarks | None) -> frozenset[Mark]:
     """Return every mark that is anywhere in a quote; one marked certificate in the chain is enough."""
-    return frozenset(_quote_marks(quote)) | frozenset(_chain_marks(chain, any) if chain else ())
+    return frozenset(_quote_marks(quote)) | (chain.any if chain else frozenset())
 
 
-def missing_marks(quote: Quote, chain: PckChain) -> frozenset[Mark]:
+def missing_marks(quote: Quote, chain: ChainMarks) -> frozenset[Mark]:
     """Return the required marks that a quote lacks; every certificate of the chain must have its own."""
-    return REQUIRED_MARKS - frozenset(_quote_marks(quote)) - frozenset(_chain_marks(chain, all))
+    return REQUIRED_MARKS - frozenset(_quote_marks(quote)) - chain.all
 
 
-def present_collateral_marks(collateral: Collateral) -> frozenset[Mark]:
+def present_collateral_marks(collateral: CollateralDocuments) -> frozenset[Mark]:
     """Return every mark that is anywhere in collateral; one marked document, or one TCB level, is enough."""
-    documents = (collateral.read_tcb_info(), collateral.read_qe_identity())
+    documents = (collateral.tcb_info, collateral.qe_identity)
     advised = any(marks.ADVISORY_ID in level.advisory_ids for document in documents for level in document.levels)
     member = any(document.simulation is not None for document in documents)
     return frozenset(compress(_COLLATERAL_MARKS, (advised, member)))
 
 
-def missing_collateral_marks(collateral: Collateral) -> frozenset[Mark]:
+def missing_collateral_marks(collateral: CollateralDocuments) -> frozenset[Mark]:
     """Return the required marks that collateral lacks; each document and each UpToDate level must have its own."""
-    documents = (collateral.read_tcb_info(), collateral.read_qe_identity())
+    documents = (collateral.tcb_info, collateral.qe_identity)
     current = [level for document in documents for level in document.levels if level.status is TcbStatus.UP_TO_DATE]
     advised = all(marks.ADVISORY_ID in level.advisory_ids for level in current)
     member = all(document.simulation is not None for document in documents)
@@ -79,29 +94,22 @@ def _quote_marks(quote: Quote) -> Iterable[Mark]:
         yield Mark.QE_MRSIGNER
 
 
-def _chain_marks(chain: PckChain, quantifier: Callable[[Iterable[bool]], bool]) -> Iterable[Mark]:
+def _certificate_marks(chain: PckChain, quantifier: Callable[[Iterable[bool]], bool]) -> Iterable[Mark]:
     certificates = chain.certificates
     names = [name for certificate in certificates for name in (certificate.subject, certificate.issuer)]
     if quantifier(marks.has_simulated_name(name) for name in names):
         yield Mark.CERTIFICATE_NAMES
     if quantifier(_has_comment(certificate) for certificate in certificates):
         yield Mark.CERTIFICATE_COMMENTS
-    extension = _readable_extension(chain.leaf)
-    if extension is None:
-        return
+
+
+def _platform_marks(extension: PckExtension) -> Iterable[Mark]:
     if extension.fmspc == marks.FMSPC:
         yield Mark.FMSPC
     if extension.ppid == marks.PPID:
         yield Mark.PPID
     if extension.platform_instance_id == marks.PLATFORM_INSTANCE_ID:
         yield Mark.PLATFORM_INSTANCE_ID
-
-
-def _readable_extension(leaf: x509.Certificate) -> PckExtension | None:
-    try:
-        return PckExtension.from_certificate(leaf)
-    except MalformedError:
-        return None
 
 
 def _has_comment(certificate: x509.Certificate) -> bool:

@@ -1,0 +1,132 @@
+"""Collateral as relying parties use it, and the form in which it is parsed and checked once for many quotes."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Final
+
+from confcom.errors import MalformedError
+from confcom.sgx.collateral.bundle import CollateralBundle
+from confcom.sgx.quote import Quote, certifying_part
+from confcom.verify.argument_types import require_instant
+from confcom.verify.checks import collateral_checks
+from confcom.verify.checks.authenticity import KeyCertification
+from confcom.verify.checks.dcap_qvl_appraisal import Appraiser
+from confcom.verify.checks.marks import missing_collateral_marks, present_collateral_marks
+from confcom.verify.trust import INTEL, KnownRoot, Platform, TrustedRoot, trusted_root
+from confcom.verify.verdict import Check, CheckStatus, utc_text
+
+MAX_KNOWN_KEYS: Final = 256
+"""Attestation keys whose certification is kept; a platform has one at a time. Each takes under 40 KiB, so that all of
+them stay below 10 MiB."""
+
+
+class CollateralError(MalformedError):
+    """Collateral cannot be used under this root at this time."""
+
+    error_code = "collateral-unusable"
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Collateral(CollateralBundle):
+    """TCB info, QE identity and revocation lists of one kind of platform, each byte for byte as it was served."""
+
+    def __repr__(self) -> str:
+        """Return the kind of platform and the dates, and no bytes."""
+        try:
+            documents = self.read()
+        except MalformedError as error:
+            return f"Collateral(unreadable: {error.what})"
+        fmspc, number = documents.tcb_info.fmspc.hex(), documents.tcb_info.tcb_evaluation_data_number
+        return f"Collateral(fmspc={fmspc}, evaluation_number={number}, expires={utc_text(documents.expires)})"
+
+    __str__ = __repr__
+
+    @property
+    def expires(self) -> datetime:
+        """The first instant at which a part is no longer current. MalformedError: a part cannot be read."""
+        return self.read().expires
+
+    @property
+    def evaluation_number(self) -> int:
+        """The number of the TCB recovery by which the TCB info judges. MalformedError: it cannot be read."""
+        return self.read().tcb_info.tcb_evaluation_data_number
+
+    def prepared(self, root: TrustedRoot | KnownRoot = INTEL, now: datetime | None = None) -> PreparedCollateral:
+        """Parse and check everything that does not depend on a quote, for many calls of `verify`.
+
+        Args:
+            root: the root under which quotes will be verified.
+            now: the instant at which it must be current; None means the present. Each `verify` checks it again.
+
+        Raises:
+            CollateralError: a part is not current, or another authority signed it.
+            MalformedError: a part cannot be read.
+        """
+        prepared = PreparedCollateral(self, trusted_root(root))
+        instant = datetime.now(UTC) if now is None else require_instant(now)
+        for check in (collateral_checks.currency_check(prepared.documents, instant), *prepared.checks):
+            if check.status is CheckStatus.FAILED:
+                raise CollateralError(
+                    "the collateral cannot be used",
+                    error_code=check.code,
+                    why=f"required: {check.required}; found: {check.found}",
+                    remedy=check.why,
+                )
+        return prepared
+
+
+class PreparedCollateral:
+    """Collateral that was parsed and checked under one root; threads may share it.
+
+    It also keeps how attestation keys are certified, for the MAX_KNOWN_KEYS that were used last.
+    """
+
+    def __init__(self, collateral: CollateralBundle, root: TrustedRoot) -> None:
+        self.collateral = collateral
+        self.root = root
+        self.documents = collateral.read()
+        self.checks: tuple[Check, ...] = (
+            collateral_checks.evaluation_check(self.documents),
+            collateral_checks.signer_check(collateral, root.certificate),
+        )
+        self.present_marks = present_collateral_marks(self.documents)
+        self._missing_marks = missing_collateral_marks(self.documents)
+        self.appraiser = Appraiser(root.der, collateral, self.documents)
+        self._known: OrderedDict[bytes, KeyCertification] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """Cross to another process as collateral and root, which are parsed there again."""
+        return PreparedCollateral, (self.collateral, self.root)
+
+    def __repr__(self) -> str:
+        """Return the collateral and the root, and no bytes."""
+        return f"PreparedCollateral({self.collateral!r}, root={self.root.key_id.hex()[:16]})"
+
+    def marks_check(self, platform: Platform) -> Check:
+        """Check that the marks of simulation agree with the platform."""
+        return collateral_checks.marks_check(self.present_marks, self._missing_marks, platform)
+
+    def certification(self, data: bytes, quote: Quote) -> KeyCertification:
+        """Return how the attestation key of a quote is certified, by its bytes and as it was parsed from these.
+
+        Raises:
+            MalformedError: the quote has no readable chain.
+        """
+        key = certifying_part(data, quote)
+        with self._lock:
+            known = self._known.get(key)
+            if known is not None:
+                self._known.move_to_end(key)
+                return known
+        found = KeyCertification.of(quote, self.root)
+        if found.problem is None:  # a forged quote must not displace others
+            with self._lock:
+                self._known[key] = found
+                if len(self._known) > MAX_KNOWN_KEYS:
+                    self._known.popitem(last=False)
+        return found

@@ -1,0 +1,45 @@
+"""The rule of CONTRIBUTING for dataclasses: all have slots, and those that nothing changes are frozen."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+SOURCE = Path(__file__).parents[2] / "src" / "confcom"
+TREES = {path: ast.parse(path.read_text()) for path in SOURCE.rglob("*.py") if "_pb2" not in path.name}
+
+
+def assigned_attributes():
+    """The names of all attributes that any statement assigns, except of `self` in `__init__`."""
+    for tree in TREES.values():
+        for node in ast.walk(tree):
+            targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
+            for target in targets:
+                parts = target.elts if isinstance(target, ast.Tuple) else [target]
+                yield from (part.attr for part in parts if isinstance(part, ast.Attribute))
+
+
+ASSIGNED = frozenset(assigned_attributes())
+
+
+def dataclasses_of(tree):
+    """Every dataclass with the options of its decorator."""
+    for node in ast.walk(tree):
+        for decorator in node.decorator_list if isinstance(node, ast.ClassDef) else ():
+            call = decorator if isinstance(decorator, ast.Call) else None
+            if getattr(call.func if call else decorator, "id", "") == "dataclass":
+                yield node, {one.arg: one.value.value for one in (call.keywords if call else ())}
+
+
+def rules_broken(tree):
+    for node, options in dataclasses_of(tree):
+        fields = {one.target.id for one in node.body if isinstance(one, ast.AnnAssign)}
+        if not options.get("slots"):
+            yield f"{node.name} has no slots"
+        if not options.get("frozen") and not fields & ASSIGNED:
+            yield f"{node.name} is not frozen, and nothing assigns {', '.join(sorted(fields))}"
+
+
+@pytest.mark.parametrize("path", TREES, ids=lambda path: str(path.relative_to(SOURCE)))
+def test_dataclasses_have_slots_and_are_frozen(path):
+    assert not list(rules_broken(TREES[path]))
