@@ -10,7 +10,8 @@ from confcom.errors import ConfcomError, MalformedError, SettingsError, WrongTyp
 from confcom.sgx.collateral.tcb_documents import TcbStatus
 from confcom.verify.collateral import Collateral, CollateralError, PreparedCollateral
 from confcom.verify.files import UnreadableInputError, read_collateral, read_quote, read_root
-from confcom.verify.policy import Policy, pad_report_data
+from confcom.verify.policy import Identity, Policy, pad_report_data
+from confcom.verify.policy_file import PolicyFileError, read_policy
 from confcom.verify.trust import INTEL, KnownRoot, Platform, TrustedRoot
 from confcom.verify.verdict import (
     AmbiguousVerdictError,
@@ -32,11 +33,13 @@ __all__ = [
     "Collateral",
     "CollateralError",
     "ConfcomError",
+    "Identity",
     "KnownRoot",
     "MalformedError",
     "NotVerifiedError",
     "Platform",
     "Policy",
+    "PolicyFileError",
     "PreparedCollateral",
     "QuoteInput",
     "SettingsError",
@@ -49,6 +52,7 @@ __all__ = [
     "WrongValueError",
     "pad_report_data",
     "read_collateral",
+    "read_policy",
     "read_quote",
     "read_root",
     "verify",

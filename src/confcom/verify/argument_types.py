@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from confcom.errors import WrongTypeError, WrongValueError
@@ -48,6 +48,15 @@ def boolean(name: str, value: object) -> bool:
     """Return the value if it is True or False."""
     if not isinstance(value, bool):
         raise WrongTypeError(name, "True or False", value)
+    return value
+
+
+def duration(name: str, value: object) -> timedelta:
+    """Return the value if it is a timedelta that is not negative."""
+    if not isinstance(value, timedelta):
+        raise WrongTypeError(name, "a timedelta, such as timedelta(days=30)", value)
+    if value < timedelta(0):
+        raise WrongValueError(f"{name} must not be negative, and is {value}", remedy="pass zero or more")
     return value
 
 

@@ -47,7 +47,7 @@ def read_quote(path: str | os.PathLike[str]) -> bytes:
     path = path_argument("the quote", path)
     if path != STDIN:
         advice = "pass a file, or `-` and the quote through standard input"
-        return _require_size(path, decoded(_read_regular_file(path, MAX_QUOTE_TEXT_SIZE, advice)), MAX_QUOTE_SIZE)
+        return _require_size(path, decoded(read_regular_file(path, MAX_QUOTE_TEXT_SIZE, advice)), MAX_QUOTE_SIZE)
     try:
         data = sys.stdin.buffer.read(MAX_QUOTE_TEXT_SIZE + 1)
     except OSError as error:
@@ -80,7 +80,7 @@ def read_root(path: str | os.PathLike[str]) -> TrustedRoot:
         UnreadableInputError: the file cannot be read.
         MalformedError: the file is not exactly one root certificate.
     """
-    return TrustedRoot.load(_read_regular_file(path_argument("the root", path), MAX_ROOT_SIZE))
+    return TrustedRoot.load(read_regular_file(path_argument("the root", path), MAX_ROOT_SIZE))
 
 
 def read_collateral(directory: str | os.PathLike[str]) -> Collateral:
@@ -109,10 +109,11 @@ def _read_collateral(directory: Path) -> Collateral:
             remedy="`confcom simulation export --state-dir STATE DIR` writes one to DIR/collateral",
         )
     there = (directory / name for name in COLLATERAL_FILES if (directory / name).exists())
-    return Collateral.from_files({path.name: _read_regular_file(path, MAX_COLLATERAL_FILE_SIZE) for path in there})
+    return Collateral.from_files({path.name: read_regular_file(path, MAX_COLLATERAL_FILE_SIZE) for path in there})
 
 
-def _read_regular_file(path: Path, limit: int, advice: str = "pass a file, or a link to one") -> bytes:
+def read_regular_file(path: Path, limit: int, advice: str = "pass a file, or a link to one") -> bytes:
+    """Read a regular file of at most `limit` bytes; UnreadableInputError if it is another kind, or cannot be read."""
     try:
         # Without O_NONBLOCK, opening a FIFO without a writer would block forever.
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)

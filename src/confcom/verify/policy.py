@@ -5,13 +5,16 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any, Final, Self
 
 from confcom.errors import MalformedError, SettingsError, WrongTypeError, WrongValueError
+from confcom.sgx.collateral.signed_json import MAX_INTEGER
 from confcom.sgx.collateral.tcb_documents import TcbStatus
 from confcom.sgx.marks import ADVISORY_ID as SIMULATED_ADVISORY_ID
 from confcom.sgx.report import REPORT_DATA_SIZE, report_data_from
-from confcom.verify.argument_types import binary, boolean, number
+from confcom.verify.argument_types import binary, boolean, duration, number
+from confcom.verify.verdict import Claims
 
 MEASUREMENT_SIZE = 32
 """MRENCLAVE and MRSIGNER are SHA-256 digests (SDM, "SECS")."""
@@ -21,6 +24,10 @@ KSS_ID_SIZE = 16
 """ISVEXTPRODID and ISVFAMILYID (SDM, "REPORT")."""
 MAX_UINT16 = 0xFFFF
 """ISVPRODID, ISVSVN and CONFIGSVN are 16-bit fields of the report body (SDM, "REPORT")."""
+
+PLATFORM_SIZES: Final = (16, 32)
+"""Bytes of a PPID or platform instance id, and of the SHA-256 of one."""
+_SIZES: Final = "pass a PPID or a platform instance id (16 bytes), or the SHA-256 of one (32 bytes)"
 
 _INTEL_ADVISORY: Final = re.compile(r"INTEL-SA-[0-9]{5}")
 DEFAULT_TCB_STATUSES: Final = frozenset({TcbStatus.UP_TO_DATE})
@@ -40,10 +47,65 @@ def pad_report_data(data: bytes) -> bytes:
 
 
 @dataclass(frozen=True, slots=True, init=False)
+class Identity:
+    """An enclave that is accepted: the one with this measurement, or one of this signer, or both.
+
+    Args:
+        mr_enclave: 32 bytes.
+        mr_signer: 32 bytes.
+        isv_prod_id: 0 to 65,535.
+        min_isv_svn: 0 to 65,535, the lowest that is accepted.
+
+    Bytes may also be given as hexadecimal text.
+
+    Raises:
+        SettingsError: no quote could have such a value, or neither `mr_enclave` nor `mr_signer` is given.
+    """
+
+    mr_enclave: bytes | None
+    mr_signer: bytes | None
+    isv_prod_id: int | None
+    min_isv_svn: int | None
+
+    def __init__(
+        self,
+        *,
+        mr_enclave: bytes | str | None = None,
+        mr_signer: bytes | str | None = None,
+        isv_prod_id: int | None = None,
+        min_isv_svn: int | None = None,
+    ) -> None:
+        values = {
+            "mr_enclave": binary("the identity's mr_enclave", mr_enclave, MEASUREMENT_SIZE),
+            "mr_signer": binary("the identity's mr_signer", mr_signer, MEASUREMENT_SIZE),
+            "isv_prod_id": number("the identity's isv_prod_id", isv_prod_id, MAX_UINT16),
+            "min_isv_svn": number("the identity's min_isv_svn", min_isv_svn, MAX_UINT16),
+        }
+        if mr_enclave is None and mr_signer is None:
+            raise WrongValueError(
+                "an identity names neither mr_enclave nor mr_signer",
+                why="any enclave would fit, even an attacker's",
+                remedy="give it one of these",
+            )
+        for name, value in values.items():
+            object.__setattr__(self, name, value)
+
+    def fits(self, claims: Claims) -> bool:
+        """Return whether the claims are those of this enclave."""
+        return (
+            self.mr_enclave in {None, claims.mr_enclave}
+            and self.mr_signer in {None, claims.mr_signer}
+            and self.isv_prod_id in {None, claims.isv_prod_id}
+            and claims.isv_svn >= (self.min_isv_svn or 0)
+        )
+
+
+@dataclass(frozen=True, slots=True, init=False)
 class Policy:
     """A relying party's demands. The default policy demands nothing, and therefore no quote is verified by it.
 
-    A quote can be verified only if the policy names an identity (`mr_enclave` or `mr_signer`) and `report_data`.
+    A quote can be verified only if the policy names an identity (`mr_enclave`, `mr_signer` or `identities`) and
+    `report_data`.
     Without an identity any enclave would be accepted; without report data an old quote could be replayed.
 
     Args:
@@ -61,6 +123,16 @@ class Policy:
         allow_debug: accept debug enclaves, of simulated platforms only.
         accepted_tcb_statuses: members of TcbStatus, or their names as Intel writes them.
         rejected_advisories: names such as INTEL-SA-00334, in any case; or SIMULATED-NOT-GENUINE-INTEL.
+        identities: the enclaves that are accepted, of which one must fit, beside the demands above; None means that
+            these alone decide. An empty collection accepts none.
+        platforms: the machines that are accepted: PPIDs or platform instance ids (16 bytes), or the SHA-256 of one (32
+            bytes). None means any; an empty collection accepts none.
+        min_tcb_evaluation_number: the lowest TCB evaluation data number of TCB info that is accepted; 0 to 2^31 - 1.
+        platform_grace_period: how long after the date of its TCB level a platform that is out of date counts as not
+            out of date.
+        qe_grace_period: the same for the quoting enclave.
+        max_collateral_age: the greatest time since the oldest part of the collateral was issued; None means that it
+            only must not have expired.
 
     Bytes may also be given as hexadecimal text.
 
@@ -83,6 +155,12 @@ class Policy:
     allow_debug: bool
     accepted_tcb_statuses: frozenset[TcbStatus]
     rejected_advisories: frozenset[str]
+    identities: tuple[Identity, ...] | None
+    platforms: frozenset[bytes] | None
+    min_tcb_evaluation_number: int | None
+    platform_grace_period: timedelta
+    qe_grace_period: timedelta
+    max_collateral_age: timedelta | None
 
     def __init__(
         self,
@@ -100,6 +178,12 @@ class Policy:
         allow_debug: bool = False,
         accepted_tcb_statuses: Iterable[TcbStatus | str] = DEFAULT_TCB_STATUSES,
         rejected_advisories: Iterable[str] = (),
+        identities: Iterable[Identity] | None = None,
+        platforms: Iterable[bytes | str] | None = None,
+        min_tcb_evaluation_number: int | None = None,
+        platform_grace_period: timedelta = timedelta(0),
+        qe_grace_period: timedelta = timedelta(0),
+        max_collateral_age: timedelta | None = None,
     ) -> None:
         values = {
             "mr_enclave": binary("the policy's mr_enclave", mr_enclave, MEASUREMENT_SIZE),
@@ -117,6 +201,16 @@ class Policy:
                 map(_tcb_status, _collection("accepted_tcb_statuses", accepted_tcb_statuses))
             ),
             "rejected_advisories": frozenset(map(advisory_id, _collection("rejected_advisories", rejected_advisories))),
+            "identities": None if identities is None else tuple(map(_identity, _collection("identities", identities))),
+            "platforms": None if platforms is None else frozenset(map(_platform, _collection("platforms", platforms))),
+            "min_tcb_evaluation_number": number(
+                "the policy's min_tcb_evaluation_number", min_tcb_evaluation_number, MAX_INTEGER
+            ),
+            "platform_grace_period": duration("the policy's platform_grace_period", platform_grace_period),
+            "qe_grace_period": duration("the policy's qe_grace_period", qe_grace_period),
+            "max_collateral_age": None
+            if max_collateral_age is None
+            else duration("the policy's max_collateral_age", max_collateral_age),
         }
         for name, value in values.items():
             object.__setattr__(self, name, value)
@@ -133,8 +227,8 @@ class Policy:
 
     @property
     def names_identity(self) -> bool:
-        """Whether the policy names an enclave identity (`mr_enclave` or `mr_signer`)."""
-        return self.mr_enclave is not None or self.mr_signer is not None
+        """Whether the policy names an enclave (`mr_enclave`, `mr_signer`, or `identities`, even if these are none)."""
+        return any(value is not None for value in (self.mr_enclave, self.mr_signer, self.identities))
 
 
 def advisory_id(text: object) -> str:
@@ -156,6 +250,28 @@ def _collection(name: str, values: Iterable[object]) -> tuple[object, ...]:
     if isinstance(values, (str, bytes)) or not isinstance(values, Iterable):
         raise WrongTypeError(f"the policy's {name}", "a set, list or tuple", values)
     return tuple(values)
+
+
+def _identity(value: object) -> Identity:
+    if not isinstance(value, Identity):
+        raise WrongTypeError("an identity", "an Identity", value)
+    return value
+
+
+def _platform(value: object) -> bytes:
+    data = bytes(value) if isinstance(value, (bytearray, memoryview)) else value
+    if isinstance(data, str):
+        try:
+            data = bytes.fromhex(data)
+        except ValueError as error:
+            raise WrongValueError(
+                "a platform is text that is not hexadecimal", why=str(error), remedy=_SIZES
+            ) from error
+    if not isinstance(data, bytes):
+        raise WrongTypeError("a platform", "bytes or hexadecimal text", value)
+    if len(data) not in PLATFORM_SIZES:
+        raise WrongValueError(f"a platform of {len(data)} bytes is none", remedy=_SIZES)
+    return data
 
 
 def _tcb_status(value: object) -> TcbStatus:

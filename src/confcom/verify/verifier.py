@@ -181,7 +181,10 @@ def verify_quote(
         why = "the content of a quote means nothing before its authenticity is proven"
         checks.append(not_checked("platform, TCB status, advisories, identity, report data", why, code="policy"))
         return _verdict(platform, checks, marks=marks)
-    checks += _policy_checks(platform, claims, appraisal, policy)
+    if usable:
+        checks += authorisation.collateral_checks(usable.documents, policy, now)
+    checks += authorisation.platform_id_check(certification.extension, policy)
+    checks += _policy_checks(platform, claims, appraisal, policy, now)
     return _verdict(platform, checks, claims=claims, appraisal=appraisal, marks=marks)
 
 
@@ -218,12 +221,14 @@ def _appraisal_check(result: Appraisal | Rejection, claims: Claims, root: Truste
     return passed(_APPRAISAL, "accepted", code="appraisal")
 
 
-def _policy_checks(platform: Platform, claims: Claims, appraisal: Appraisal | None, policy: Policy) -> Iterator[Check]:
+def _policy_checks(
+    platform: Platform, claims: Claims, appraisal: Appraisal | None, policy: Policy, now: datetime
+) -> Iterator[Check]:
     yield authorisation.platform_check(platform, policy)
     if appraisal is None:
         yield from authorisation.debug_enclave_tcb_checks(policy)
     else:
-        yield authorisation.tcb_check(appraisal.tcb_status, policy)
+        yield authorisation.tcb_check(appraisal, policy, now)
         yield authorisation.advisories_check(appraisal.advisory_ids, policy)
     yield from authorisation.identity_checks(claims, policy)
     yield from authorisation.report_data_checks(claims, policy)

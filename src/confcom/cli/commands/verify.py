@@ -67,6 +67,7 @@ Examples:
   confcom verify q.bin --root out/root.pem --collateral out/collateral \\
       --mrenclave HEX --report-data HEX --allow-simulated
   confcom verify q.bin --root intel --collateral DIR --mrsigner HEX --report-data HEX --output json
+  confcom verify q.bin --root intel --collateral DIR --policy policy.toml --report-data HEX
 """
 
 
@@ -78,6 +79,13 @@ Examples:
     type=click.Path(path_type=Path, readable=False),
     metavar="DIR",
     help="TCB info, QE identity, revocation lists.",
+)
+@click.option(
+    "--policy",
+    "policy_file",
+    type=click.Path(path_type=Path, readable=False),
+    metavar="FILE",
+    help="A policy in TOML; options that are given too replace its entries.",
 )
 @click.option(
     "--mrenclave", "mr_enclave", type=_hexadecimal, metavar="HEX", help="The expected measurement of the enclave."
@@ -124,6 +132,7 @@ def verify(
     quote: Path,
     root: str,
     collateral: Path | None,
+    policy_file: Path | None,
     at: datetime | None,
     output: str,
     **demands: Any,  # noqa: ANN401 # as click has them
@@ -140,7 +149,7 @@ def verify(
     from confcom.verify.verifier import verify_quote
 
     load_dcap_qvl()
-    policy = _policy(demands)
+    policy = _policy(demands, policy_file)
     input_error: dict[str, object] = {}
     try:
         data = read_quote(quote)
@@ -160,18 +169,18 @@ def verify(
     ctx.exit(verdict.kind.exit_code)
 
 
-def _policy(demands: dict[str, Any]) -> Policy:
-    from confcom.sgx.collateral.tcb_documents import TcbStatus
+def _policy(demands: dict[str, Any], file: Path | None) -> Policy:
     from confcom.sgx.report import REPORT_DATA_SIZE
     from confcom.verify.policy import Policy, pad_report_data
+    from confcom.verify.policy_file import policy_arguments
 
     report_data = demands["report_data"]
     if report_data is not None and len(report_data) < REPORT_DATA_SIZE:
         note = f"Note: {len(report_data)} bytes of report data are filled up with zeros to {REPORT_DATA_SIZE}."
         click.echo(note, err=True)
     demands["report_data"] = None if report_data is None else pad_report_data(report_data)
-    demands["accepted_tcb_statuses"] = demands["accepted_tcb_statuses"] or (TcbStatus.UP_TO_DATE.value,)
-    return Policy(**demands)
+    given = {name: value for name, value in demands.items() if value not in {None, False, ()}}
+    return Policy(**(policy_arguments(file) if file else {}) | given)
 
 
 def _lines(verdict: Verdict) -> Iterator[str]:

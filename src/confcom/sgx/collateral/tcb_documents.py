@@ -37,6 +37,13 @@ class TcbStatus(Enum):
     REVOKED = "Revoked"
 
 
+OUT_OF_DATE = {
+    TcbStatus.UP_TO_DATE: TcbStatus.OUT_OF_DATE,
+    TcbStatus.SW_HARDENING_NEEDED: TcbStatus.OUT_OF_DATE,
+    TcbStatus.CONFIGURATION_NEEDED: TcbStatus.OUT_OF_DATE_CONFIGURATION_NEEDED,
+    TcbStatus.CONFIGURATION_AND_SW_HARDENING_NEEDED: TcbStatus.OUT_OF_DATE_CONFIGURATION_NEEDED,
+}
+"""A platform's status and that of its quotes if the quoting enclave is out of date (Intel's QVL, TCB convergence)."""
 QE_STATUSES = frozenset({TcbStatus.UP_TO_DATE, TcbStatus.OUT_OF_DATE, TcbStatus.REVOKED})
 """Statuses of a quoting enclave's levels (PCS API v4, enclave identity); dcap-qvl treats every other one as
 UpToDate."""

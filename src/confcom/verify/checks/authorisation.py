@@ -2,23 +2,35 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
+from datetime import datetime
 
-from confcom.sgx.collateral.tcb_documents import TcbStatus
+from confcom.errors import MalformedError
+from confcom.sgx.collateral.bundle import CollateralDocuments
+from confcom.sgx.collateral.tcb_documents import OUT_OF_DATE, TcbStatus
+from confcom.sgx.pck.extension import PckExtension
+from confcom.verify.checks.dcap_qvl_appraisal import Appraisal
 from confcom.verify.policy import Policy
 from confcom.verify.trust import Platform
-from confcom.verify.verdict import Check, Claims, VerdictKind, judged, not_checked, passed
+from confcom.verify.verdict import Check, Claims, VerdictKind, failed_by, judged, not_checked, passed, utc_text
 
 
 def identity_checks(claims: Claims, policy: Policy) -> Iterator[Check]:
     """Check that the enclave is the expected one; fail if the policy names no enclave."""
     if not policy.names_identity:
         yield _refused(
-            "an expected mr_enclave or mr_signer",
+            "an expected mr_enclave, mr_signer or identities",
             f"none in the policy; the quote's mr_enclave is {claims.mr_enclave.hex()}",
             "without an expected identity, any enclave would be accepted, even an attacker's",
             code="identity",
         )
+    if policy.identities is not None:
+        fits = any(identity.fits(claims) for identity in policy.identities)
+        found = f"mr_enclave {claims.mr_enclave.hex()}, mr_signer {claims.mr_signer.hex()}, "
+        found += f"isv_prod_id {claims.isv_prod_id}, isv_svn {claims.isv_svn}"
+        required = f"one of the policy's {len(policy.identities)} identities"
+        yield _compared(required, found, "none of them fits", code="identities", holds=fits)
     other = "another enclave made this quote"
     yield from _equal(policy.mr_enclave, claims.mr_enclave, other, code="mr-enclave")
     yield from _equal(policy.mr_signer, claims.mr_signer, other, code="mr-signer")
@@ -63,11 +75,67 @@ def platform_check(platform: Platform, policy: Policy) -> Check:
     return _refused(required, platform.value, why, code="platform")
 
 
-def tcb_check(tcb_status: TcbStatus, policy: Policy) -> Check:
+def platform_id_check(extension: PckExtension | MalformedError, policy: Policy) -> Iterator[Check]:
+    """Check that the quote was made on one of the policy's machines, if it names any."""
+    if policy.platforms is None:
+        return
+    if isinstance(extension, MalformedError):
+        yield failed_by("a PCK certificate that names its platform", extension, code="platform-id")
+        return
+    ids = [extension.ppid, *([extension.platform_instance_id] if extension.platform_instance_id else [])]
+    found = f"PPID {extension.ppid.hex()}, platform instance id {ids[1].hex() if ids[1:] else '(none)'}"
+    holds = bool(policy.platforms.intersection([*ids, *(hashlib.sha256(one).digest() for one in ids)]))
+    why = "the quote was made on another machine"
+    yield _compared(
+        f"one of the policy's {len(policy.platforms)} platforms", found, why, code="platform-id", holds=holds
+    )
+
+
+def collateral_checks(collateral: CollateralDocuments, policy: Policy, now: datetime) -> Iterator[Check]:
+    """Check that the collateral is as recent as the policy demands."""
+    evaluation = collateral.tcb_info.tcb_evaluation_data_number
+    older = "it judges by an older TCB recovery; fetch the early set (update=early), or wait for the standard one"
+    yield from _at_least(policy.min_tcb_evaluation_number, evaluation, older, code="tcb-evaluation")
+    if policy.max_collateral_age is not None:
+        name, issued, _ = min(collateral.periods, key=lambda period: period[1])
+        required = f"every part issued in the last {policy.max_collateral_age}"
+        found, why = f"{name} was issued on {utc_text(issued)}", "fetch the collateral again"
+        holds = now - issued <= policy.max_collateral_age
+        yield _compared(required, found, why, code="collateral-age", holds=holds)
+
+
+def tcb_check(appraisal: Appraisal, policy: Policy, now: datetime) -> Check:
     """Check that the policy accepts the TCB status; dcap-qvl reports the status but does not reject by it."""
+    status, grace = _status_in_grace(appraisal, policy, now)
     accepted, why = _accepted_statuses(policy), "known weaknesses of this platform are not fixed"
-    holds = tcb_status in policy.accepted_tcb_statuses
-    return _compared(accepted, tcb_status.value, why, code="tcb-status", holds=holds)
+    if status in policy.accepted_tcb_statuses:
+        return passed(accepted, appraisal.tcb_status.value, grace, code="tcb-status")
+    return _refused(accepted, appraisal.tcb_status.value, f"{why}; {grace}" if grace else why, code="tcb-status")
+
+
+def _status_in_grace(appraisal: Appraisal, policy: Policy, now: datetime) -> tuple[TcbStatus, str]:
+    """Return the status that counts, and what was out of date and within its grace period."""
+    platform, enclave = appraisal.platform, appraisal.quoting_enclave
+    spared = []
+    status = platform.status
+    if status in _NOT_OUT_OF_DATE and platform.date + policy.platform_grace_period >= now:
+        status = _NOT_OUT_OF_DATE[status]
+        spared.append(f"the platform has a grace period until {utc_text(platform.date + policy.platform_grace_period)}")
+    late = enclave.status is TcbStatus.OUT_OF_DATE
+    if late and enclave.date + policy.qe_grace_period >= now:
+        late = False
+        until = utc_text(enclave.date + policy.qe_grace_period)
+        spared.append(f"the quoting enclave has a grace period until {until}")
+    if not spared:
+        return appraisal.tcb_status, ""
+    return OUT_OF_DATE.get(status, status) if late else status, "; ".join(spared)
+
+
+_NOT_OUT_OF_DATE = {
+    TcbStatus.OUT_OF_DATE: TcbStatus.UP_TO_DATE,
+    TcbStatus.OUT_OF_DATE_CONFIGURATION_NEEDED: TcbStatus.CONFIGURATION_NEEDED,
+}
+"""What counts for a platform that is out of date, within its grace period."""
 
 
 def debug_enclave_tcb_checks(policy: Policy) -> Iterator[Check]:

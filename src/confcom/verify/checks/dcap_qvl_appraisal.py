@@ -66,12 +66,23 @@ _INTEGER_SIZES = {"misc_select": 4, "isv_prod_id": 2, "isv_svn": 2}
 
 
 @dataclass(frozen=True, slots=True)
+class Rating:
+    """The status of a TCB level, and the date up to which its TCB was up to date, or later if it still is."""
+
+    status: TcbStatus
+    date: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class Appraisal:
     """The result if dcap-qvl accepts. It also accepts out-of-date platforms; the policy decides by `tcb_status`."""
 
     claims: Claims
     root_key_id: bytes
     tcb_status: TcbStatus
+    """Of the platform and the quoting enclave together."""
+    platform: Rating
+    quoting_enclave: Rating
     advisory_ids: tuple[str, ...]
 
 
@@ -156,5 +167,11 @@ def _appraisal(text: str) -> Appraisal:
         claims=Claims.of(ReportBody.parse(body)),
         root_key_id=bytes(claims["platform"]["root_key_id"]),
         tcb_status=TcbStatus(claims["tcb"]["status"]),
+        platform=_rating(claims["platform"]["tcb_level"]),
+        quoting_enclave=_rating(claims["qe"]["tcb_level"]),
         advisory_ids=tuple(claims["tcb"]["advisory_ids"]),
     )
+
+
+def _rating(level: dict[str, str]) -> Rating:
+    return Rating(TcbStatus(level["tcbStatus"]), datetime.fromisoformat(level["tcbDate"]))

@@ -1,0 +1,141 @@
+"""The commands `confcom policy`: check a policy file, and write one from a quote."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from dataclasses import fields
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from confcom.cli.output_option import JSON, output_option
+
+if TYPE_CHECKING:
+    from confcom.sgx.pck.extension import PckExtension
+    from confcom.sgx.report import ReportBody
+    from confcom.verify.policy import Policy
+
+_FILE = click.Path(path_type=Path, allow_dash=True, readable=False)
+
+
+@click.group(no_args_is_help=True)
+def policy() -> None:
+    """Write and check policies: which quotes `confcom verify --policy` accepts."""
+
+
+CHECK_EPILOG = """\b
+Examples:
+  confcom policy check policy.toml
+  confcom policy check policy.toml --output json
+"""
+
+
+@policy.command(no_args_is_help=True, epilog=CHECK_EPILOG)
+@click.argument("file", type=_FILE)
+@output_option
+def check(file: Path, output: str) -> None:
+    """Check FILE, a policy in TOML, and show what it demands.
+
+    The exit code is 2 if the file has an unknown name in it, or a value that no quote could have.
+    """
+    from confcom.verify.policy_file import read_policy
+
+    found = read_policy(file)
+    demands, remarks = dict(_demands(found)), list(_remarks(found))
+    if output == JSON:
+        click.echo(json.dumps({"demands": demands, "remarks": remarks}, indent=2))
+    else:
+        click.echo("\n".join([*(f"{name}: {_words(value)}" for name, value in demands.items()), *remarks]))
+
+
+QUOTE_EPILOG = """\b
+Examples:
+  confcom policy from-quote q.bin > policy.toml
+  confcom verify q.bin --policy policy.toml --root intel --collateral DIR --report-data HEX
+"""
+
+
+@policy.command("from-quote", no_args_is_help=True, epilog=QUOTE_EPILOG)
+@click.argument("quote", type=_FILE)
+def from_quote(quote: Path) -> None:
+    """Write a policy in TOML that accepts the enclave of QUOTE, on its machine.
+
+    Nothing is verified: take the quote of an enclave that you built, on a machine that you trust.
+    """
+    from confcom.errors import MalformedError
+    from confcom.sgx.pck.chain import PckChain
+    from confcom.sgx.pck.extension import PckExtension
+    from confcom.sgx.quote import Quote
+    from confcom.verify.files import read_quote
+
+    parsed = Quote.parse(read_quote(quote))
+    try:
+        extension = PckExtension.from_certificate(PckChain.from_quote(parsed).leaf)
+    except MalformedError:
+        extension = None
+    click.echo("\n".join(_policy_lines(parsed.body, extension)))
+
+
+def _demands(found: Policy) -> Iterator[tuple[str, object]]:
+    for field in fields(found):
+        value = getattr(found, field.name)
+        if value not in {None, False} and value != timedelta(0):
+            yield field.name, _plain(value)
+
+
+def _plain(value: object) -> object:
+    from confcom.sgx.collateral.tcb_documents import TcbStatus
+    from confcom.verify.policy import Identity
+
+    if isinstance(value, bytes):
+        return value.hex()
+    if isinstance(value, TcbStatus):
+        return value.value
+    if isinstance(value, timedelta):
+        return str(value)
+    if isinstance(value, Identity):
+        given = ((field.name, getattr(value, field.name)) for field in fields(value))
+        return {name: _plain(one) for name, one in given if one is not None}
+    if isinstance(value, frozenset | tuple):
+        return sorted(map(_plain, value), key=str)
+    return value
+
+
+def _words(value: object) -> str:
+    if not isinstance(value, list):
+        return str(value)
+    rows = (", ".join(f"{name} {one}" for name, one in row.items()) if isinstance(row, dict) else row for row in value)
+    return "; ".join(map(str, rows)) or "none"
+
+
+def _remarks(found: Policy) -> Iterator[str]:
+    if not found.names_identity:
+        yield "It names no enclave, so it accepts no quote: write mr_enclave, mr_signer or [[identities]]."
+    for name in ("identities", "platforms", "accepted_tcb_statuses"):
+        value = getattr(found, name)
+        if value is not None and not value:
+            yield f"{name} is empty, so it accepts no quote."
+    if found.allow_simulated:
+        yield "It accepts simulated platforms, which protect nothing."
+
+
+def _policy_lines(body: ReportBody, extension: PckExtension | None) -> Iterator[str]:
+    if extension is not None:
+        one = extension.platform_instance_id or extension.ppid
+        kind = "platform instance id" if extension.platform_instance_id else "PPID"
+        yield f"# The machine: the SHA-256 of its {kind}, {one.hex()}."
+        yield "# Without this line any machine is accepted."
+        yield f'platforms = ["{hashlib.sha256(one).hexdigest()}"]'
+        yield ""
+    yield "# The enclave: this build, or any build of its signer from this version on. Keep one of the two tables."
+    yield "[[identities]]"
+    yield f'mr_enclave = "{body.mr_enclave.hex()}"'
+    yield ""
+    yield "[[identities]]"
+    yield f'mr_signer = "{body.mr_signer.hex()}"'
+    yield f"isv_prod_id = {body.isv_prod_id}"
+    yield f"min_isv_svn = {body.isv_svn}"

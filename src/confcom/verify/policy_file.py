@@ -1,0 +1,94 @@
+"""A policy as a TOML file: the same names as the arguments of Policy, and tables for identities."""
+
+from __future__ import annotations
+
+import os
+import re
+import tomllib
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import Any, Final
+
+from confcom.errors import SettingsError, WrongTypeError, WrongValueError
+from confcom.verify.argument_types import path_argument
+from confcom.verify.files import read_regular_file
+from confcom.verify.policy import Identity, Policy
+
+MAX_POLICY_FILE_SIZE: Final = 4 * 1024 * 1024
+"""Bytes: 40,000 platforms with a comment each."""
+DURATIONS: Final = ("platform_grace_period", "qe_grace_period", "max_collateral_age")
+DURATION_PATTERN: Final = r"([0-9]{1,6})([dhm])"
+_UNITS: Final = {"d": "days", "h": "hours", "m": "minutes"}
+_ARGUMENTS: Final = frozenset(Policy.__dataclass_fields__) - {"report_data"}
+
+
+class PolicyFileError(SettingsError):
+    """A policy file cannot be used."""
+
+    error_code = "policy-file"
+
+
+def read_policy(path: str | os.PathLike[str], challenge: bytes | None = None) -> Policy:
+    """Read a policy from a TOML file, and demand the answer to a challenge if one is given.
+
+    Args:
+        path: the file; `confcom policy from-quote` writes one, and policy.schema.json beside this module describes it.
+        challenge: 1 to 64 bytes that the enclave was asked to report.
+
+    Raises:
+        UnreadableInputError: the file cannot be read.
+        SettingsError: it is not TOML, has an unknown name in it, or a value that no quote could have.
+    """
+    demands = policy_arguments(path)
+    return Policy(**demands) if challenge is None else Policy.for_challenge(challenge, **demands)
+
+
+def policy_arguments(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """Return the arguments of Policy that a file has, as `read_policy` does."""
+    path = path_argument("the policy file", path)
+    try:
+        document = tomllib.loads(read_regular_file(path, MAX_POLICY_FILE_SIZE).decode())
+    except ValueError as error:  # TOMLDecodeError, UnicodeDecodeError
+        raise PolicyFileError(
+            f"{path} is not TOML", why=str(error), remedy="`confcom policy from-quote` writes one to begin with"
+        ) from error
+    try:
+        return _arguments(document)
+    except SettingsError as error:
+        error.what = f"{path}: {error.what}"
+        raise
+
+
+def _arguments(document: Mapping[str, Any]) -> dict[str, Any]:
+    _require_known(document, _ARGUMENTS, "a policy")
+    demands = dict(document)
+    for name in DURATIONS:
+        if name in demands:
+            demands[name] = _duration(name, demands[name])
+    if "identities" in demands:
+        tables = demands["identities"]
+        if not isinstance(tables, list) or not all(isinstance(table, dict) for table in tables):
+            raise WrongTypeError("identities", "tables: [[identities]]", tables)
+        known = frozenset(Identity.__dataclass_fields__)
+        for table in tables:
+            _require_known(table, known, "an identity")
+        demands["identities"] = [Identity(**table) for table in tables]
+    Policy(**demands)
+    return demands
+
+
+def _require_known(names: Mapping[str, Any], known: frozenset[str], what: str) -> None:
+    if unknown := sorted(names.keys() - known):
+        raise PolicyFileError(
+            f"{unknown[0]} is nothing that {what} has",
+            error_code="policy-name-unknown",
+            why="report_data is of one challenge, and belongs to the call" if "report_data" in unknown else "",
+            remedy=f"write one of: {', '.join(sorted(known))}",
+        )
+
+
+def _duration(name: str, value: object) -> timedelta:
+    found = re.fullmatch(DURATION_PATTERN, value) if isinstance(value, str) else None
+    if found is None:
+        raise WrongValueError(f"{name} is not a duration", remedy='write days, hours or minutes: "30d", "12h" or "90m"')
+    return timedelta(**{_UNITS[found[2]]: int(found[1])})

@@ -1,0 +1,161 @@
+import json
+import re
+import tomllib
+from datetime import timedelta
+from pathlib import Path
+
+import jsonschema
+import pytest
+from click.testing import CliRunner
+
+from confcom.cli.group import cli
+from confcom.errors import SettingsError
+from confcom.sgx import marks
+from confcom.verify import Identity, Policy, UnreadableInputError, pad_report_data, policy_file, read_policy
+from testkit.raised import raises
+from testkit.verify.verify_lab import CHALLENGE, NOW
+
+SCHEMA = json.loads(Path(policy_file.__file__).with_name("policy.schema.json").read_text())
+PAGE = Path(__file__).parents[2] / "docs" / "reference" / "verify.md"
+EXAMPLE = re.search(r"```toml\n(.*?)```", PAGE.read_text(), re.DOTALL)[1]
+WHOLE = f"""
+mr_enclave = "{"0a" * 32}"
+mr_signer = "{"0B" * 32}"
+isv_prod_id = 1
+min_isv_svn = 2
+config_id = "{"0c" * 64}"
+min_config_svn = 3
+isv_ext_prod_id = "{"0d" * 16}"
+isv_family_id = "{"0e" * 16}"
+allow_simulated = true
+allow_debug = true
+accepted_tcb_statuses = ["OutOfDate"]
+rejected_advisories = ["intel-sa-00334"]
+platforms = ["{marks.PPID.hex()}", "{"0f" * 32}"]
+min_tcb_evaluation_number = 20
+platform_grace_period = "30d"
+qe_grace_period = "12h"
+max_collateral_age = "90m"
+[[identities]]
+mr_enclave = "{"01" * 32}"
+[[identities]]
+mr_signer = "{"02" * 32}"
+isv_prod_id = 3
+min_isv_svn = 4
+"""
+
+
+def confcom(*arguments):
+    return CliRunner().invoke(cli, list(map(str, arguments)))
+
+
+@pytest.fixture
+def write(tmp_path):
+    def write(text):
+        (tmp_path / "policy.toml").write_text(text)
+        return tmp_path / "policy.toml"
+
+    return write
+
+
+def test_a_file_has_every_argument(write):
+    assert set(tomllib.loads(WHOLE)) | {"report_data"} == set(Policy.__dataclass_fields__)
+    jsonschema.validate(tomllib.loads(WHOLE), SCHEMA)
+    assert read_policy(write(WHOLE)) == Policy(
+        mr_enclave=b"\x0a" * 32,
+        mr_signer=b"\x0b" * 32,
+        isv_prod_id=1,
+        min_isv_svn=2,
+        config_id=b"\x0c" * 64,
+        min_config_svn=3,
+        isv_ext_prod_id=b"\x0d" * 16,
+        isv_family_id=b"\x0e" * 16,
+        allow_simulated=True,
+        allow_debug=True,
+        accepted_tcb_statuses=["OutOfDate"],
+        rejected_advisories=["INTEL-SA-00334"],
+        platforms=[marks.PPID, b"\x0f" * 32],
+        min_tcb_evaluation_number=20,
+        platform_grace_period=timedelta(days=30),
+        qe_grace_period=timedelta(hours=12),
+        max_collateral_age=timedelta(minutes=90),
+        identities=[
+            Identity(mr_enclave=b"\x01" * 32),
+            Identity(mr_signer=b"\x02" * 32, isv_prod_id=3, min_isv_svn=4),
+        ],
+    )
+
+
+def test_the_pages_example_and_an_empty_file(write):
+    for text in (EXAMPLE, ""):
+        jsonschema.validate(tomllib.loads(text), SCHEMA)
+        assert read_policy(write(text), b"c").report_data == pad_report_data(b"c")
+    assert read_policy(write("")) == Policy()
+
+
+WRONG = {
+    "nothing = 1": "policy-name-unknown",
+    'report_data = "00"': "policy-name-unknown",
+    "mr_enclave = 1": "wrong-type",
+    'mr_enclave = "00"': "wrong-value",
+    "isv_prod_id = 65536": "wrong-value",
+    'allow_debug = "yes"': "wrong-type",
+    'accepted_tcb_statuses = "UpToDate"': "wrong-type",
+    'accepted_tcb_statuses = ["Revoked"]': "wrong-value",
+    'rejected_advisories = ["SA-1"]': "wrong-value",
+    'platforms = ["00"]': "wrong-value",
+    "platforms = [1]": "wrong-type",
+    "min_tcb_evaluation_number = -1": "wrong-value",
+    "platform_grace_period = 30": "wrong-value",
+    'platform_grace_period = "30 days"': "wrong-value",
+    'max_collateral_age = "9999999d"': "wrong-value",
+    "identities = 1": "wrong-type",
+    'identities = ["x"]': "wrong-type",
+    "[[identities]]\nisv_prod_id = 1": "wrong-value",
+    f'[[identities]]\nmr_enclave = "{"00" * 32}"\nconfig_id = "00"': "policy-name-unknown",
+}
+
+
+@pytest.mark.parametrize(("text", "code"), WRONG.items())
+def test_the_parser_and_the_schema_refuse_the_same(write, text, code):
+    with raises(code, SettingsError, "remedy") as caught:
+        read_policy(write(text))
+    assert "policy.toml" in str(caught.value)
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate(tomllib.loads(text), SCHEMA)
+
+
+@pytest.mark.parametrize("content", [b"[", b"\xff", b"a = 1\na = 2"])
+def test_what_is_no_toml(tmp_path, content):
+    (tmp_path / "p").write_bytes(content)
+    with raises("policy-file", SettingsError, "why", "remedy"):
+        read_policy(tmp_path / "p")
+    with raises("unreadable", UnreadableInputError, "remedy"):
+        read_policy(tmp_path)
+
+
+def test_a_quotes_own_policy_accepts_it(tmp_path, evidence):
+    files = evidence.write(tmp_path)
+    written = confcom("policy", "from-quote", files / "q.bin")
+    assert written.exit_code == 0, written.output
+    (files / "policy.toml").write_text(written.stdout)
+    jsonschema.validate(tomllib.loads(written.stdout), SCHEMA)
+    arguments = ("verify", files / "q.bin", "--root", files / "root.pem", "--collateral", files / "collateral")
+    arguments += ("--policy", files / "policy.toml", "--report-data", CHALLENGE.hex(), "--at", NOW.isoformat())
+    assert confcom(*arguments, "--allow-simulated").exit_code == 0
+    assert confcom(*arguments).exit_code == 3
+    assert confcom(*arguments, "--allow-simulated", "--mrsigner", "00" * 32).exit_code == 3
+    with (files / "policy.toml").open("a") as file:
+        file.write("config_id = 1\n")
+    assert confcom(*arguments).exit_code == 2
+
+
+def test_check_shows_demands_and_remarks(write):
+    shown = json.loads(confcom("policy", "check", write(WHOLE), "--output", "json").stdout)
+    assert shown["demands"]["platform_grace_period"] == "30 days, 0:00:00"
+    assert shown["demands"]["identities"][0] == {"mr_enclave": "01" * 32}
+    assert len(shown["remarks"]) == 1
+    for text, remarks in (("", 1), ("platforms = []", 2), ("identities = []\naccepted_tcb_statuses = []", 2)):
+        assert len(json.loads(confcom("policy", "check", write(text), "--output", "json").stdout)["remarks"]) == remarks
+    assert "mr_enclave 0101" in confcom("policy", "check", write(WHOLE)).stdout
+    assert confcom("policy", "check", write("nothing = 1")).exit_code == 2

@@ -1,0 +1,164 @@
+"""Demands of a policy on the machine, the TCB, the age of collateral, and on several enclaves."""
+
+import hashlib
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from confcom.errors import SettingsError
+from confcom.sgx import marks
+from confcom.sgx.collateral.tcb_documents import QE_STATUSES, TcbStatus
+from confcom.verify import Identity, Policy
+from testkit.raised import raises
+from testkit.verify.verify_lab import NOW, Lab
+
+LAB = Lab()
+EVIDENCE = LAB.evidence()
+DAY = timedelta(days=1)
+ISSUED = NOW - DAY
+
+
+def rated(platform, enclave, *, platform_date=NOW, enclave_date=NOW):
+    """Evidence whose platform and quoting enclave have these statuses, of TCB levels with these dates."""
+    evidence = EVIDENCE
+    for part, status, date in (("tcb_info", platform, platform_date), ("qe_identity", enclave, enclave_date)):
+        values = {"tcbStatus": status.value, "tcbDate": f"{date:%Y-%m-%dT%H:%M:%SZ}"}
+        evidence = LAB.edit_json(
+            evidence, part, lambda document, values=values: document["tcbLevels"][0].update(values)
+        )
+    return evidence
+
+
+def failed(evidence, **demands):
+    return [check.code for check in evidence.verdict(replace(LAB.policy, **demands)).failures]
+
+
+def sha256(data):
+    return hashlib.sha256(data).hexdigest()
+
+
+IDS = (marks.PPID, marks.PLATFORM_INSTANCE_ID)
+
+
+@pytest.mark.parametrize(
+    ("platforms", "holds"),
+    [
+        (None, True),
+        ([], False),
+        *(([form], True) for one in IDS for form in (one, one.hex(), one.hex().upper(), bytearray(one), sha256(one))),
+        ([bytes(16), marks.PPID], True),
+        ([bytes(16), bytes(32)], False),
+        ([hashlib.sha256(hashlib.sha256(marks.PPID).digest()).digest()], False),
+    ],
+)
+def test_platforms(platforms, holds):
+    assert failed(EVIDENCE, platforms=platforms) == ([] if holds else ["platform-id"])
+
+
+@pytest.mark.parametrize(
+    ("identities", "holds"),
+    [
+        ([], False),
+        ([{"mr_enclave": LAB.enclave.mr_enclave}], True),
+        ([{"mr_signer": LAB.enclave.mr_signer}], True),
+        ([{"mr_enclave": bytes(32)}, {"mr_signer": LAB.enclave.mr_signer, "isv_prod_id": 0, "min_isv_svn": 0}], True),
+        ([{"mr_enclave": bytes(32), "mr_signer": LAB.enclave.mr_signer}], False),
+        ([{"mr_signer": LAB.enclave.mr_signer, "isv_prod_id": 1}], False),
+        ([{"mr_signer": LAB.enclave.mr_signer, "min_isv_svn": 1}], False),
+    ],
+)
+def test_identities(identities, holds):
+    chosen = [Identity(**one) for one in identities]
+    assert failed(EVIDENCE, identities=chosen) == ([] if holds else ["identities"])
+    assert failed(EVIDENCE, identities=chosen, mr_enclave=None) == ([] if holds else ["identities"])
+
+
+@pytest.mark.parametrize(("lowest", "holds"), [(None, True), (0, True), (1, True), (2, False)])
+def test_evaluation_number(lowest, holds):
+    assert failed(EVIDENCE, min_tcb_evaluation_number=lowest) == ([] if holds else ["tcb-evaluation"])
+
+
+@pytest.mark.parametrize(
+    ("age", "holds"), [(None, True), (DAY, True), (DAY - timedelta(seconds=1), False), (timedelta(0), False)]
+)
+def test_age_of_collateral(age, holds):
+    assert EVIDENCE.collateral.read().tcb_info.issue_date == ISSUED
+    assert failed(EVIDENCE, max_collateral_age=age) == ([] if holds else ["collateral-age"])
+
+
+GRACE = (
+    # platform, QE, grace of both in days, and the statuses that are accepted: the levels' dates are 10 days ago
+    (TcbStatus.OUT_OF_DATE, TcbStatus.UP_TO_DATE, (0, 0), "UpToDate", False),
+    (TcbStatus.OUT_OF_DATE, TcbStatus.UP_TO_DATE, (10, 0), "UpToDate", True),
+    (TcbStatus.OUT_OF_DATE, TcbStatus.UP_TO_DATE, (9, 99), "UpToDate", False),
+    (TcbStatus.OUT_OF_DATE, TcbStatus.UP_TO_DATE, (0, 0), "OutOfDate", True),
+    (TcbStatus.UP_TO_DATE, TcbStatus.OUT_OF_DATE, (0, 10), "UpToDate", True),
+    (TcbStatus.UP_TO_DATE, TcbStatus.OUT_OF_DATE, (99, 9), "UpToDate", False),
+    (TcbStatus.OUT_OF_DATE, TcbStatus.OUT_OF_DATE, (10, 10), "UpToDate", True),
+    (TcbStatus.OUT_OF_DATE, TcbStatus.OUT_OF_DATE, (10, 9), "UpToDate", False),
+    (TcbStatus.OUT_OF_DATE, TcbStatus.OUT_OF_DATE, (9, 10), "UpToDate", False),
+    (TcbStatus.OUT_OF_DATE_CONFIGURATION_NEEDED, TcbStatus.UP_TO_DATE, (10, 0), "UpToDate", False),
+    (TcbStatus.OUT_OF_DATE_CONFIGURATION_NEEDED, TcbStatus.UP_TO_DATE, (10, 0), "ConfigurationNeeded", True),
+    (TcbStatus.SW_HARDENING_NEEDED, TcbStatus.OUT_OF_DATE, (0, 10), "SWHardeningNeeded", True),
+    (TcbStatus.CONFIGURATION_NEEDED, TcbStatus.UP_TO_DATE, (99, 99), "UpToDate", False),
+)
+
+
+@pytest.mark.parametrize(("platform", "enclave", "grace", "accepted", "holds"), GRACE)
+def test_grace_periods(platform, enclave, grace, accepted, holds):
+    evidence = rated(platform, enclave, platform_date=NOW - 10 * DAY, enclave_date=NOW - 10 * DAY)
+    demands = {"platform_grace_period": grace[0] * DAY, "qe_grace_period": grace[1] * DAY}
+    assert failed(evidence, accepted_tcb_statuses=[accepted], **demands) == ([] if holds else ["tcb-status"])
+
+
+STATUSES = [status for status in TcbStatus if status is not TcbStatus.REVOKED]
+
+
+@given(
+    st.sampled_from(STATUSES),
+    st.sampled_from(sorted(QE_STATUSES - {TcbStatus.REVOKED}, key=str)),
+    st.frozensets(st.sampled_from(STATUSES)),
+    st.integers(0, 20),
+    st.integers(0, 20),
+)
+def test_grace_accepts_nothing_but_what_is_out_of_date(platform, enclave, accepted, platform_days, enclave_days):
+    """With grace a quote is accepted that would be with newer levels, and no other."""
+    evidence = rated(platform, enclave, platform_date=NOW - 10 * DAY, enclave_date=NOW - 10 * DAY)
+    newer = {
+        TcbStatus.OUT_OF_DATE: TcbStatus.UP_TO_DATE,
+        TcbStatus.OUT_OF_DATE_CONFIGURATION_NEEDED: TcbStatus.CONFIGURATION_NEEDED,
+    }
+    spared = rated(
+        newer.get(platform, platform) if platform_days >= 10 else platform,
+        TcbStatus.UP_TO_DATE if enclave_days >= 10 else enclave,
+        platform_date=NOW - DAY,
+        enclave_date=NOW - DAY,
+    )
+    demands = {"platform_grace_period": platform_days * DAY, "qe_grace_period": enclave_days * DAY}
+    graceful = failed(evidence, accepted_tcb_statuses=accepted, **demands)
+    assert graceful == failed(spared, accepted_tcb_statuses=accepted)
+
+
+@pytest.mark.parametrize(
+    ("kind", "demand", "code"),
+    [
+        (Policy, {"platforms": marks.PPID}, "wrong-type"),
+        (Policy, {"platforms": [7]}, "wrong-type"),
+        (Policy, {"platforms": [bytes(17)]}, "wrong-value"),
+        (Policy, {"platforms": ["x" * 32]}, "wrong-value"),
+        (Policy, {"identities": [{"mr_enclave": bytes(32)}]}, "wrong-type"),
+        (Policy, {"min_tcb_evaluation_number": -1}, "wrong-value"),
+        (Policy, {"platform_grace_period": 30}, "wrong-type"),
+        (Policy, {"qe_grace_period": -DAY}, "wrong-value"),
+        (Policy, {"max_collateral_age": "30d"}, "wrong-type"),
+        (Identity, {}, "wrong-value"),
+        (Identity, {"isv_prod_id": 3}, "wrong-value"),
+        (Identity, {"mr_signer": bytes(31)}, "wrong-value"),
+    ],
+)
+def test_demands_that_cannot_be_meant(kind, demand, code):
+    with raises(code, SettingsError, "remedy"):
+        kind(**demand)
