@@ -27,6 +27,9 @@ def test_the_root_of_a_seed_never_changes():
     assert quoting_enclave.enclave.mr_enclave.hex() == GOLDEN["qe_mr_enclave"]
     assert quoting_enclave.enclave.mr_signer.hex() == GOLDEN["qe_mr_signer"]
     assert quoting_enclave.pub_key_id.hex() == GOLDEN["qe_pub_key_id"]
+    root = RootSeed.decode({name: GOLDEN[name].encode() for name in (SEED, CREATED, CHECK)})
+    for node, pck in GOLDEN["pck"].items():
+        assert SimulatedPlatform.of_root(root, node).pki.pck.pem.decode() == pck
 
 
 def test_a_seed_of_another_size_makes_no_platform(now):

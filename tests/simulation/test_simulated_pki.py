@@ -29,14 +29,26 @@ def test_sgx_extension_says_simulated_and_agrees_with_the_tcb(seed, now):
     for ca_type in PckCaType:
         certificate = issue_pki(seed, now, ca_type=ca_type).pck.certificate
         sgx = PckExtension.from_certificate(certificate)
-        assert (sgx.fmspc, sgx.ppid) == (b"SIMSGX", marks.PPID)
+        assert (sgx.fmspc, sgx.ppid[:10]) == (b"SIMSGX", b"SIMULATED-")
         assert (sgx.tcb.components, sgx.tcb.pce_svn) == (TCB_COMPONENTS, PCE_SVN)
         assert f"SGX PCK {ca_type.value.capitalize()} CA" in certificate.issuer.rfc4514_string()
         if ca_type is PckCaType.PLATFORM:
-            assert sgx.platform_instance_id == marks.PLATFORM_INSTANCE_ID
+            assert sgx.platform_instance_id.startswith(marks.PLATFORM_ID_PREFIX)
             assert sgx.configuration == PlatformConfiguration(False, False, False)
         else:
             assert (sgx.platform_instance_id, sgx.configuration) == (None, None)
+
+
+def test_nodes_differ_in_their_pck_alone(seed, now):
+    pkis = [issue_pki(seed, now, node=node) for node in ("", "worker-1", "worker-2")]
+    for part in ("root", "pck_ca", "tcb_signer"):
+        assert len({getattr(pki, part).der for pki in pkis}) == 1
+    extensions = [PckExtension.from_certificate(pki.pck.certificate) for pki in pkis]
+    for name in ("ppid", "platform_instance_id"):
+        assert len({getattr(one, name) for one in extensions}) == 3
+    assert len({pki.pck.certificate.serial_number for pki in pkis}) == 3
+    assert len({pki.pck.certificate.public_key().public_numbers() for pki in pkis}) == 3
+    assert issue_pki(seed, now, node="worker-1").pck.der == pkis[1].pck.der
 
 
 def intel_name(common_name):

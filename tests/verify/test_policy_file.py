@@ -10,7 +10,6 @@ from click.testing import CliRunner
 
 from confcom.cli.group import cli
 from confcom.errors import SettingsError
-from confcom.sgx import marks
 from confcom.verify import Identity, Policy, UnreadableInputError, pad_report_data, policy_file, read_policy
 from testkit.raised import raises
 from testkit.verify.verify_lab import CHALLENGE, NOW
@@ -31,7 +30,7 @@ allow_simulated = true
 allow_debug = true
 accepted_tcb_statuses = ["OutOfDate"]
 rejected_advisories = ["intel-sa-00334"]
-platforms = ["{marks.PPID.hex()}", "{"0f" * 32}"]
+platforms = ["{bytes(16).hex()}", "{"0f" * 32}"]
 min_tcb_evaluation_number = 20
 platform_grace_period = "30d"
 qe_grace_period = "12h"
@@ -74,7 +73,7 @@ def test_a_file_has_every_argument(write):
         allow_debug=True,
         accepted_tcb_statuses=["OutOfDate"],
         rejected_advisories=["INTEL-SA-00334"],
-        platforms=[marks.PPID, b"\x0f" * 32],
+        platforms=[bytes(16), b"\x0f" * 32],
         min_tcb_evaluation_number=20,
         platform_grace_period=timedelta(days=30),
         qe_grace_period=timedelta(hours=12),

@@ -9,11 +9,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from confcom.errors import SettingsError
-from confcom.sgx import marks
 from confcom.sgx.collateral.tcb_documents import QE_STATUSES, TcbStatus
+from confcom.sgx.pck.chain import PckChain
+from confcom.sgx.pck.extension import PckExtension
+from confcom.simulation.platform import SimulatedPlatform
 from confcom.verify import Identity, Policy
 from testkit.raised import raises
-from testkit.verify.verify_lab import NOW, Lab
+from testkit.verify.verify_lab import NOW, SEED, Lab
 
 LAB = Lab()
 EVIDENCE = LAB.evidence()
@@ -36,11 +38,16 @@ def failed(evidence, **demands):
     return [check.code for check in evidence.verdict(replace(LAB.policy, **demands)).failures]
 
 
+def ids(evidence):
+    extension = PckExtension.from_certificate(PckChain.from_quote(evidence.parsed).leaf)
+    return extension.ppid, extension.platform_instance_id
+
+
 def sha256(data):
     return hashlib.sha256(data).hexdigest()
 
 
-IDS = (marks.PPID, marks.PLATFORM_INSTANCE_ID)
+PPID, INSTANCE_ID = IDS = ids(EVIDENCE)
 
 
 @pytest.mark.parametrize(
@@ -49,13 +56,23 @@ IDS = (marks.PPID, marks.PLATFORM_INSTANCE_ID)
         (None, True),
         ([], False),
         *(([form], True) for one in IDS for form in (one, one.hex(), one.hex().upper(), bytearray(one), sha256(one))),
-        ([bytes(16), marks.PPID], True),
+        ([bytes(16), PPID], True),
         ([bytes(16), bytes(32)], False),
-        ([hashlib.sha256(hashlib.sha256(marks.PPID).digest()).digest()], False),
+        ([hashlib.sha256(hashlib.sha256(PPID).digest()).digest()], False),
     ],
 )
 def test_platforms(platforms, holds):
     assert failed(EVIDENCE, platforms=platforms) == ([] if holds else ["platform-id"])
+
+
+def test_nodes_of_one_root_are_told_apart():
+    """Root and collateral are those of the first one."""
+    other = LAB.evidence(platform=SimulatedPlatform.create(SEED, NOW, node="worker-2"))
+    assert (other.root, other.collateral) == (EVIDENCE.root, EVIDENCE.collateral)
+    assert set(ids(other)).isdisjoint(IDS)
+    for platforms, refused in (([PPID], [other]), ([ids(other)[1]], [EVIDENCE]), ([PPID, ids(other)[0]], [])):
+        for evidence in (EVIDENCE, other):
+            assert failed(evidence, platforms=platforms) == (["platform-id"] if evidence in refused else [])
 
 
 @pytest.mark.parametrize(
@@ -145,7 +162,7 @@ def test_grace_accepts_nothing_but_what_is_out_of_date(platform, enclave, accept
 @pytest.mark.parametrize(
     ("kind", "demand", "code"),
     [
-        (Policy, {"platforms": marks.PPID}, "wrong-type"),
+        (Policy, {"platforms": PPID}, "wrong-type"),
         (Policy, {"platforms": [7]}, "wrong-type"),
         (Policy, {"platforms": [bytes(17)]}, "wrong-value"),
         (Policy, {"platforms": ["x" * 32]}, "wrong-value"),

@@ -178,6 +178,7 @@ def main(arguments: Sequence[str], *, prog: str, environ: Mapping[str, str], std
 
             return open_simulated(
                 settings.state_dir or default_state_dir(environ),
+                node=settings.node_name,
                 qe_mr_enclave=settings.simulated_qe_mrenclave,
                 qe_isv_svn=settings.simulated_qe_isvsvn,
             )

@@ -107,6 +107,9 @@ class HelperSettings(DaemonSettings):
         "DIR",
         shown="confcom/simulation in $XDG_STATE_HOME or ~/.local/state",
     )
+    node_name: str = setting(
+        "", "name of the node: simulated platforms with one root differ by it in PCK, PPID and instance id", str, "NAME"
+    )
     socket: Path = setting(
         DEFAULT_SOCKET,
         "path of the AESM socket; its directory is created if it is missing",

@@ -58,14 +58,14 @@ def default_state_dir(environ: Mapping[str, str]) -> Path:
     return state_home / "confcom" / "simulation"
 
 
-def open_platform(state_dir: Path) -> SimulatedPlatform:
-    """Load the platform from a state directory.
+def open_platform(state_dir: Path, node: str = "") -> SimulatedPlatform:
+    """Load the platform of a node from a state directory.
 
     Raises:
         UnavailableError: there is none, or it cannot be read.
         RootSeedError: it is damaged.
     """
-    platform = _read(state_dir)
+    platform = _read(state_dir, node)
     if platform is None:
         raise UnavailableError(
             f"there is no simulated platform in {state_dir}",
@@ -79,6 +79,7 @@ def open_platform(state_dir: Path) -> SimulatedPlatform:
 def open_or_create_platform(
     state_dir: Path,
     *,
+    node: str = "",
     clock: Callable[[], datetime] = utc_now,
     random_bytes: Callable[[int], bytes] = secrets.token_bytes,
 ) -> StoredPlatform:
@@ -91,7 +92,7 @@ def open_or_create_platform(
         UnavailableError: it can neither be read nor created.
         RootSeedError: the stored root is damaged; it is left unchanged.
     """
-    existing = _read(state_dir)
+    existing = _read(state_dir, node)
     if existing is not None:
         return StoredPlatform(existing, created=False)
     root = RootSeed(random_bytes(SEED_SIZE), int(clock().timestamp()))
@@ -100,7 +101,7 @@ def open_or_create_platform(
         created = _place(state_dir, root)
     except OSError as error:
         raise _unusable(state_dir, "kept in", error) from error
-    return StoredPlatform(SimulatedPlatform.of_root(root) if created else open_platform(state_dir), created)
+    return StoredPlatform(SimulatedPlatform.of_root(root, node) if created else open_platform(state_dir, node), created)
 
 
 def exposure(state_dir: Path) -> str | None:
@@ -139,7 +140,7 @@ def is_read_only(state_dir: Path) -> bool:
         return False
 
 
-def _read(state_dir: Path) -> SimulatedPlatform | None:
+def _read(state_dir: Path, node: str) -> SimulatedPlatform | None:
     folder = state_dir / ROOT_FOLDER
     try:
         values = _read_values(folder)
@@ -149,7 +150,7 @@ def _read(state_dir: Path) -> SimulatedPlatform | None:
             values = _read_values(folder)  # another process may have put it into its place between two reads
     except OSError as error:
         raise _unusable(state_dir, "read from", error) from error
-    return SimulatedPlatform.of_root(RootSeed.decode(values))
+    return SimulatedPlatform.of_root(RootSeed.decode(values), node)
 
 
 def _read_values(folder: Path) -> dict[str, bytes]:

@@ -30,11 +30,9 @@ QE_AUTH_DATA = b"SIMULATED-SGX-NOT-INTEL-HARDWARE"
 FMSPC = b"SIMSGX"
 """Family, model, stepping, platform type, custom SKU (6 bytes): the key by which TCB info is looked up."""
 
-PPID = b"SIMULATED-PPID!!"
-"""Platform provisioning id in the PCK certificate (16 bytes)."""
-
-PLATFORM_INSTANCE_ID = b"SIMULATED-PLATF!"
-"""Platform instance id in the PCK certificate of a platform CA (16 bytes)."""
+PLATFORM_ID_PREFIX = b"SIMULATED-"
+"""First bytes of the PPID and of the platform instance id in the PCK certificate (16 bytes each); the rest is the
+node's own."""
 
 COMMON_NAME_PREFIX = "SIMULATED "
 COMMON_NAME_SUFFIX = " - NOT INTEL"

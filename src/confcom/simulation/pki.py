@@ -20,7 +20,7 @@ from cryptography.x509.oid import NameOID
 
 from confcom.errors import MalformedError
 from confcom.sgx import marks
-from confcom.sgx.pck.extension import SGX_EXTENSION_OID, PckExtension, PckTcb, PlatformConfiguration, SgxType
+from confcom.sgx.pck.extension import PPID_SIZE, SGX_EXTENSION_OID, PckExtension, PckTcb, PlatformConfiguration, SgxType
 from confcom.simulation.keys import derive_bytes, derive_private_key
 
 TCB_COMPONENTS = (2,) * 16
@@ -55,14 +55,6 @@ _SERIAL_NUMBER_BYTES = 19
 """A serial number has at most 20 bytes; one stays zero so that the number is positive (RFC 5280, 4.1.2.2)."""
 
 _IA5_STRING = 0x16
-
-_PROCESSOR_CA_EXTENSION = PckExtension(
-    ppid=marks.PPID,
-    tcb=PckTcb(components=TCB_COMPONENTS, pce_svn=PCE_SVN, cpu_svn=bytes(TCB_COMPONENTS)),
-    pce_id=PCE_ID,
-    fmspc=marks.FMSPC,
-    sgx_type=SgxType.STANDARD,
-)
 
 
 class IntelNameError(MalformedError):
@@ -153,8 +145,11 @@ class Validity:
         return cls(start, start + VALIDITY)
 
 
-def issue_pki(seed: bytes, now: datetime, *, ca_type: PckCaType = PckCaType.PLATFORM) -> Pki:
+def issue_pki(seed: bytes, now: datetime, *, ca_type: PckCaType = PckCaType.PLATFORM, node: str = "") -> Pki:
     """Issue all certificates of a platform; the same arguments give the same bytes.
+
+    Platforms with one seed and different names of nodes differ in the PCK certificate: its key, PPID and platform
+    instance id.
 
     They are valid from 24 h before `now` (aware). The seed is 32 random bytes. The PCK certificate of a Platform CA
     also has a platform instance id and a configuration.
@@ -165,8 +160,9 @@ def issue_pki(seed: bytes, now: datetime, *, ca_type: PckCaType = PckCaType.PLAT
     pck_ca_name = f"SGX PCK {ca_type.value.capitalize()} CA"
     pck_ca = factory.certify(Role.PCK_CA, pck_ca_name, root, ROOT_CRL_URL, ca_path_length=0)
     tcb_signer = factory.certify(Role.TCB_SIGNER, "SGX TCB Signing", root, ROOT_CRL_URL)
-    extension = x509.UnrecognizedExtension(SGX_EXTENSION_OID, _pck_extension(platform_ca=platform_ca).encode())
-    pck = factory.certify(Role.PCK, "SGX PCK Certificate", pck_ca, PCK_CRL_URL, extra=(extension,))
+    pck_extension = _pck_extension(seed, node, platform_ca=platform_ca).encode()
+    extension = x509.UnrecognizedExtension(SGX_EXTENSION_OID, pck_extension)
+    pck = factory.certify(Role.PCK, "SGX PCK Certificate", pck_ca, PCK_CRL_URL, node=node, extra=(extension,))
     return Pki(root, pck_ca, tcb_signer, pck)
 
 
@@ -203,12 +199,14 @@ class _CertificateFactory:
         crl_url: str,
         *,
         ca_path_length: int | None = None,
+        node: str = "",
         extra: tuple[x509.UnrecognizedExtension, ...] = (),
     ) -> CertifiedKey:
-        key = derive_private_key(self.seed, role.value)
+        label = f"{role.value} of node {node}" if node else role.value
+        key = derive_private_key(self.seed, label)
         subject = simulated_name(name)
         authority_key = issuer.private_key if issuer else key
-        serial = int.from_bytes(derive_bytes(self.seed, f"serial number of {role.value}", _SERIAL_NUMBER_BYTES), "big")
+        serial = int.from_bytes(derive_bytes(self.seed, f"serial number of {label}", _SERIAL_NUMBER_BYTES), "big")
         builder = (
             x509.CertificateBuilder()
             .subject_name(subject)
@@ -233,15 +231,27 @@ class _CertificateFactory:
         return CertifiedKey(sign_certificate(builder, authority_key), key)
 
 
-def _pck_extension(*, platform_ca: bool) -> PckExtension:
+def _pck_extension(seed: bytes, node: str, *, platform_ca: bool) -> PckExtension:
     """Return the SGX extension of the PCK certificate: seven members if a Platform CA issues it, else five."""
+    extension = PckExtension(
+        ppid=_platform_id(seed, "PPID", node),
+        tcb=PckTcb(components=TCB_COMPONENTS, pce_svn=PCE_SVN, cpu_svn=bytes(TCB_COMPONENTS)),
+        pce_id=PCE_ID,
+        fmspc=marks.FMSPC,
+        sgx_type=SgxType.STANDARD,
+    )
     if not platform_ca:
-        return _PROCESSOR_CA_EXTENSION
+        return extension
     return replace(
-        _PROCESSOR_CA_EXTENSION,
-        platform_instance_id=marks.PLATFORM_INSTANCE_ID,
+        extension,
+        platform_instance_id=_platform_id(seed, "platform instance id", node),
         configuration=PlatformConfiguration(dynamic_platform=False, cached_keys=False, smt_enabled=False),
     )
+
+
+def _platform_id(seed: bytes, kind: str, node: str) -> bytes:
+    prefix = marks.PLATFORM_ID_PREFIX
+    return prefix + derive_bytes(seed, f"{kind} of node {node}", PPID_SIZE - len(prefix))
 
 
 def _distribution_point(url: str) -> x509.CRLDistributionPoints:

@@ -23,14 +23,14 @@ class SimulatedPlatform:
     pki: Pki = field(repr=False)
 
     @classmethod
-    def create(cls, seed: bytes, now: datetime, *, ca_type: PckCaType = PckCaType.PLATFORM) -> Self:
+    def create(cls, seed: bytes, now: datetime, *, ca_type: PckCaType = PckCaType.PLATFORM, node: str = "") -> Self:
         """Create a platform; the same arguments give the same platform, byte for byte, in every version."""
-        return cls(seed, issue_pki(seed, now, ca_type=ca_type))
+        return cls(seed, issue_pki(seed, now, ca_type=ca_type, node=node))
 
     @classmethod
-    def of_root(cls, root: RootSeed) -> Self:
-        """Create the platform of a stored root."""
-        return cls.create(root.seed, datetime.fromtimestamp(root.created, UTC))
+    def of_root(cls, root: RootSeed, node: str = "") -> Self:
+        """Create the platform of a stored root on a node, which may have no name."""
+        return cls.create(root.seed, datetime.fromtimestamp(root.created, UTC), node=node)
 
     def quoting_enclave(self, identity: QuotingEnclaveIdentity = DEFAULT_QE_IDENTITY) -> QuotingEnclave:
         """Load a quoting enclave on this platform."""

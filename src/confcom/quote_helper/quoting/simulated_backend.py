@@ -26,6 +26,7 @@ _logger = logging.getLogger(__name__)
 def open_simulated(
     state_dir: Path,
     *,
+    node: str = "",
     qe_mr_enclave: bytes | None = None,
     qe_isv_svn: int | None = None,
     clock: Callable[[], datetime] = utc_now,
@@ -42,7 +43,7 @@ def open_simulated(
         identity = replace(identity, mr_enclave=qe_mr_enclave)
     if qe_isv_svn is not None:
         identity = replace(identity, isv_svn=qe_isv_svn)
-    provider = SimulatedQuoteProvider(open_or_create_platform(state_dir).platform, identity)
+    provider = SimulatedQuoteProvider(open_or_create_platform(state_dir, node=node).platform, identity)
     # A mounted Secret is exported through Kubernetes: its path does not exist outside the Pod.
     origin = "" if is_read_only(state_dir) else f"--state-dir {shlex.quote(str(state_dir))} "
     _logger.info(

@@ -106,9 +106,9 @@ def _certificate_marks(chain: PckChain, quantifier: Callable[[Iterable[bool]], b
 def _platform_marks(extension: PckExtension) -> Iterable[Mark]:
     if extension.fmspc == marks.FMSPC:
         yield Mark.FMSPC
-    if extension.ppid == marks.PPID:
+    if extension.ppid.startswith(marks.PLATFORM_ID_PREFIX):
         yield Mark.PPID
-    if extension.platform_instance_id == marks.PLATFORM_INSTANCE_ID:
+    if (extension.platform_instance_id or b"").startswith(marks.PLATFORM_ID_PREFIX):
         yield Mark.PLATFORM_INSTANCE_ID
 
 
