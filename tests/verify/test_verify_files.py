@@ -60,7 +60,7 @@ def test_a_file_of_another_kind_or_too_large(directory, monkeypatch):
     [
         *((read, name) for read in (read_quote, read_root) for name in ("nothing", "directory")),
         *((read_quote, name) for name in ("fifo", "/dev/null")),
-        *((read_collateral, name) for name in ("nothing", "file")),
+        *((read_collateral, name) for name in ("nothing", "fifo")),
     ],
 )
 def test_what_cannot_be_read_is_refused_without_waiting(read, name, tmp_path):

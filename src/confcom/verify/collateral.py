@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import UTC, datetime
-from typing import Final
+from typing import Final, Self
 
-from confcom.errors import MalformedError
+from confcom.errors import MalformedError, WrongTypeError
 from confcom.sgx.collateral.bundle import CollateralBundle
+from confcom.sgx.collateral.json_forms import PlatformKind, decode_json, encode_json
+from confcom.sgx.pck.chain import PckChain, common_name
+from confcom.sgx.pck.extension import PckExtension
 from confcom.sgx.quote import Quote, certifying_part
 from confcom.verify.argument_types import require_instant
 from confcom.verify.checks import collateral_checks
@@ -45,6 +48,29 @@ class Collateral(CollateralBundle):
 
     __str__ = __repr__
 
+    @classmethod
+    def from_json(cls, data: bytes | str, quote: bytes | None = None, *, early: bool = False) -> Self:
+        """Read collateral from dcap-qvl's JSON, or from Intel's platform_collaterals.json.
+
+        Args:
+            data: the content of the file.
+            quote: selects the set of this quote's platform from Intel's file; needed if that has several.
+            early: take the early set from Intel's file, which has the newest TCB recovery; the standard one otherwise.
+
+        Raises:
+            MalformedError: it has another form, no such set, or a part that cannot be parsed; or the quote has no
+                readable PCK certificate.
+        """
+        if not isinstance(data, (bytes, str)):
+            raise WrongTypeError("the collateral", "bytes or text", data)
+        collateral = cls(**decode_json(data, None if quote is None else platform_kind(quote), early=early))
+        collateral.require_well_formed()
+        return collateral
+
+    def to_json(self) -> str:
+        """Return dcap-qvl's JSON."""
+        return encode_json({field.name: getattr(self, field.name) for field in fields(self)})
+
     @property
     def expires(self) -> datetime:
         """The first instant at which a part is no longer current. MalformedError: a part cannot be read."""
@@ -77,6 +103,18 @@ class Collateral(CollateralBundle):
                     remedy=check.why,
                 )
         return prepared
+
+
+def platform_kind(quote: bytes) -> PlatformKind:
+    """Return the kind of a quote's platform, by its PCK certificate.
+
+    Raises:
+        MalformedError: it has no readable one.
+    """
+    leaf = PckChain.from_quote(Quote.parse(quote)).leaf
+    # The CA's name has its kind in it (Intel's "PCK Certificate and CRL Profile"), as the services have it.
+    ca = "PLATFORM" if "Platform" in common_name(leaf.issuer) else "PROCESSOR"
+    return PlatformKind(PckExtension.from_certificate(leaf).fmspc, ca)
 
 
 class PreparedCollateral:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from confcom.errors import ConfcomError, ExitCode
 from confcom.sgx.collateral.bundle import COLLATERAL_FILES
+from confcom.sgx.collateral.json_forms import MAX_JSON_SIZE
 from confcom.verify.argument_types import path_argument
 from confcom.verify.checks.authenticity import MAX_QUOTE_SIZE
 from confcom.verify.collateral import Collateral
@@ -83,21 +84,24 @@ def read_root(path: str | os.PathLike[str]) -> TrustedRoot:
     return TrustedRoot.load(read_regular_file(path_argument("the root", path), MAX_ROOT_SIZE))
 
 
-def read_collateral(directory: str | os.PathLike[str]) -> Collateral:
-    """Read the files of a collateral directory that is laid out as `confcom simulation export` writes it.
+def read_collateral(path: str | os.PathLike[str], quote: bytes | None = None, *, early: bool = False) -> Collateral:
+    """Read collateral from a directory that is laid out as `confcom simulation export` writes it, or from a JSON file.
 
-    Symbolic links are followed, since mounted ConfigMaps and Secrets consist of them. A file that is not regular is
-    refused, and opening it does not block.
+    `quote` and `early` choose a set from a file that has several, as `Collateral.from_json` does. Symbolic links are
+    followed, since mounted ConfigMaps and Secrets consist of them. A file that is not regular is refused, and opening
+    it does not block.
 
     Raises:
-        UnreadableInputError: there is no such directory, or a file is missing, too large or not a regular file.
+        UnreadableInputError: there is nothing, or a file is missing, too large or not a regular file.
         MalformedError: the content of a file does not have the expected format.
     """
-    directory = path_argument("the collateral", directory)
+    path = path_argument("the collateral", path)
     try:
-        return _read_collateral(directory)
+        if path.is_file():
+            return Collateral.from_json(read_regular_file(path, MAX_JSON_SIZE), quote, early=early)
+        return _read_collateral(path)
     except OSError as error:
-        raise _unreadable(directory, error) from error
+        raise _unreadable(path, error) from error
 
 
 def _read_collateral(directory: Path) -> Collateral:

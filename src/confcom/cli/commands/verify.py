@@ -77,8 +77,8 @@ Examples:
 @click.option(
     "--collateral",
     type=click.Path(path_type=Path, readable=False),
-    metavar="DIR",
-    help="TCB info, QE identity, revocation lists.",
+    metavar="DIR|FILE",
+    help="TCB info, QE identity, revocation lists: a directory, or a JSON file.",
 )
 @click.option(
     "--policy",
@@ -154,7 +154,7 @@ def verify(
     try:
         data = read_quote(quote)
         trusted = intel_root() if root == INTEL else read_root(Path(root))
-        parsed_collateral = read_collateral(collateral) if collateral else None
+        parsed_collateral = read_collateral(collateral, data) if collateral else None
     except (UnreadableInputError, MalformedError) as error:
         if output == TEXT:
             raise

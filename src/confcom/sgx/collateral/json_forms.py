@@ -1,0 +1,131 @@
+"""The two JSON forms in which whole sets of collateral are passed on, and their conversion to our parts.
+
+* dcap-qvl's `QuoteCollateralV3` (npm, Rust, Python): one set. Revocation lists and signatures are hexadecimal.
+* Intel's `platform_collaterals.json`, which PcsClientTool writes and a PCCS takes by PUT /platformcollateral: sets of
+  many kinds of platforms, standard and early. Chains are percent-encoded PEM, revocation lists hexadecimal DER, and TCB
+  info is an object, which has to be written without white space to be what Intel signed.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from urllib.parse import unquote
+
+from confcom.errors import MalformedError
+from confcom.sgx.collateral.signed_json import SIGNATURE_SIZE, JsonObject
+from confcom.sgx.collateral.tcb_documents import QE_IDENTITY_NAME, TCB_INFO_NAME
+
+MAX_JSON_SIZE = 32 * 1024 * 1024
+"""Bytes: Intel's file has 30 KiB for each kind of platform, and two for each platform."""
+
+_TCB_CHAINS = ("TCB-Info-Issuer-Chain", "SGX-TCB-Info-Issuer-Chain")
+_QE_CHAIN = "SGX-Enclave-Identity-Issuer-Chain"
+_PCK_CHAIN = "SGX-PCK-Certificate-Issuer-Chain"
+_CRLS = {"PLATFORM": "platformCrl", "PROCESSOR": "processorCrl"}
+
+
+@dataclass(frozen=True, slots=True)
+class PlatformKind:
+    """What a file of many sets is searched by: the FMSPC (6 bytes), and the kind of CA: PLATFORM or PROCESSOR."""
+
+    fmspc: bytes
+    ca: str
+
+
+def encode_json(parts: Mapping[str, bytes]) -> str:
+    """Return a set of parts, by their names in a Collateral, in dcap-qvl's form."""
+    documents = {}
+    for name, member in (("tcb_info", TCB_INFO_NAME), ("qe_identity", QE_IDENTITY_NAME)):
+        text = parts[name].rstrip()
+        end = len(',"signature":""}') + 2 * SIGNATURE_SIZE
+        documents[name] = text[len(f'{{"{member}":') : -end].decode()
+        documents[f"{name}_signature"] = text[-2 * SIGNATURE_SIZE - 2 : -2].decode()
+    chains = {name: text.decode() for name, text in parts.items() if name.endswith("_issuer_chain")}
+    lists = {name: der.hex() for name, der in parts.items() if name.endswith("_crl")}
+    return json.dumps(documents | chains | lists, indent=2)
+
+
+def decode_json(data: bytes | str, kind: PlatformKind | None = None, *, early: bool = False) -> dict[str, bytes]:
+    """Return the parts of a set, by their names in a Collateral, from either form.
+
+    Args:
+        data: the file.
+        kind: selects a set from Intel's form; None if that has only one.
+        early: whether to take the early set from Intel's form; the standard one otherwise.
+
+    Raises:
+        MalformedError: it is neither form, or has no such set.
+    """
+    if len(data) > MAX_JSON_SIZE:
+        raise _malformed(f"it has more than {MAX_JSON_SIZE} bytes")
+    try:
+        root = JsonObject.of(json.loads(data), "the collateral")
+        if root.has("collaterals"):
+            return _intel_parts(root.child("collaterals"), kind, early=early)
+        return _dcap_qvl_parts(root)
+    except (ValueError, RecursionError) as error:
+        raise _malformed(str(error)) from error
+
+
+def _dcap_qvl_parts(root: JsonObject) -> dict[str, bytes]:
+    parts = {}
+    for name, member in (("tcb_info", TCB_INFO_NAME), ("qe_identity", QE_IDENTITY_NAME)):
+        body, signature = root.text(name), root.hexadecimal(f"{name}_signature", SIGNATURE_SIZE).hex()
+        parts[name] = f'{{"{member}":{body},"signature":"{signature}"}}'.encode()
+        parts[f"{name}_issuer_chain"] = root.text(f"{name}_issuer_chain").encode()
+    parts["pck_crl_issuer_chain"] = root.text("pck_crl_issuer_chain").encode()
+    for name in ("root_ca_crl", "pck_crl"):
+        parts[name] = bytes.fromhex(root.text(name))
+    return parts
+
+
+def _intel_parts(collaterals: JsonObject, kind: PlatformKind | None, *, early: bool) -> dict[str, bytes]:
+    suffix = "_early" if early else ""
+    entry = _entry(collaterals, kind)
+    certificates, lists = collaterals.child("certificates"), collaterals.child("pckcacrl")
+    pck_chains = certificates.child(_PCK_CHAIN)
+    ca = kind.ca if kind else next((name for name, member in _CRLS.items() if lists.members.get(member)), "PLATFORM")
+    # An entry without an early set is that of a kind of platform of which both are the same.
+    info = entry.child(
+        next((name for name in (f"sgx_tcbinfo{suffix}", "sgx_tcbinfo", "tcbinfo") if entry.has(name)), "tcbinfo")
+    )
+    identity = next((name for name in (f"qeidentity{suffix}", "qeidentity") if collaterals.has(name)), "qeidentity")
+    tcb_chain = next((name for name in _TCB_CHAINS if certificates.has(name)), _TCB_CHAINS[0])
+    return {
+        "tcb_info": json.dumps(info.members, separators=(",", ":")).encode(),
+        "tcb_info_issuer_chain": _pem(certificates.text(tcb_chain)),
+        "qe_identity": collaterals.text(identity).encode(),
+        "qe_identity_issuer_chain": _pem(certificates.text(_QE_CHAIN)),
+        "pck_crl": bytes.fromhex(lists.text(_CRLS[ca])),
+        "pck_crl_issuer_chain": _pem(pck_chains.text(ca)),
+        "root_ca_crl": bytes.fromhex(collaterals.text("rootcacrl")),
+    }
+
+
+def _entry(collaterals: JsonObject, kind: PlatformKind | None) -> JsonObject:
+    entries = {entry.hexadecimal("fmspc", 6): entry for entry in collaterals.children("tcbinfos")}
+    if kind is None and len(entries) == 1:
+        return next(iter(entries.values()))
+    found = ", ".join(fmspc.hex() for fmspc in entries) or "none"
+    if kind is None:
+        raise _malformed(f"it is for several kinds of platforms (FMSPC {found}), and none was chosen: pass the quote")
+    if kind.fmspc not in entries:
+        raise _malformed(f"it has no TCB info for FMSPC {kind.fmspc.hex()}, but for {found}")
+    return entries[kind.fmspc]
+
+
+def _pem(text: str) -> bytes:
+    # An unencoded chain has no percent sign, since base64 has none.
+    return re.sub(r"\r\n?", "\n", unquote(text)).encode()
+
+
+def _malformed(why: str) -> MalformedError:
+    return MalformedError(
+        "this is no collateral in JSON that could be used",
+        error_code="collateral-json",
+        why=why,
+        remedy="pass what dcap-qvl writes (to_json), or the platform_collaterals.json of Intel's PcsClientTool",
+    )
