@@ -71,6 +71,7 @@ def test_epc_that_is_counted_as_capacity():
     labels = {"kind": "capacity", "choice": "set"}
     assert registry.get_sample_value("confcom_sgx_epc_accounting_info", labels) == 1
     assert registry.get_sample_value("confcom_sgx_epc_held_back_bytes") == 0
+    assert registry.get_sample_value("confcom_sgx_platform_info", {"platform": DISCOVERY.platform}) == 1
     plan = plan_resources(DISCOVERY, ResourceSettings(reserve_mib=50))
     PluginMetrics(registry := CollectorRegistry()).record_discovery(DISCOVERY, plan)
     mib = {

@@ -14,7 +14,7 @@ from confcom.quote_helper.limits_and_deadlines import (
     UNREAD_RESERVE,
     HelperLimits,
 )
-from confcom.quote_helper.transport.accounts import Accounts
+from confcom.quote_helper.transport.accounts import FEW_CONNECTIONS, Accounts
 from confcom.quote_helper.transport.connection import Connection, largest_answer, largest_refusal
 from confcom.quote_helper.transport.peers import Peer
 from confcom.sgx.key_id import ECDSA_P256_KEY_ID
@@ -148,3 +148,16 @@ def test_no_answer_takes_more_than_was_counted(report, buf_size, key, info):
         answer = planned.answer(bytes(buf_size), None if info is None else QeReportInfo.parse(bytes(info)))
     assert len(encode_response(refusal)) + 4 + UNREAD_OVERHEAD <= largest_refusal(request) <= largest_answer(request)
     assert len(encode_response(answer)) + 4 + UNREAD_OVERHEAD <= largest_answer(request) <= UNREAD_RESERVE
+
+
+def test_connections_that_were_answered_do_not_make_a_peer_large():
+    """It had many in all, and has one that waits: a peer with more of these is shed instead."""
+    accounts = Accounts(HelperLimits(max_connections=FEW_CONNECTIONS * 2))
+    many = [new_connection(accounts, 1, GetSupportedAttKeyIdNumRequest()) for _ in range(5)]
+    for connection in many[:4]:
+        assert accounts.start_serving(connection)
+        accounts.set_answered(connection, 10)
+    few = [new_connection(accounts, 2, GetSupportedAttKeyIdNumRequest()) for _ in range(3)]
+    for connection in (many[4], *few):
+        accounts.allow_shedding(connection, 1.0)
+    assert accounts.to_shed(0.0, 0.0) is few[0]
