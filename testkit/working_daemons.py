@@ -48,6 +48,7 @@ def _roll(api, workload, nodes, broken):
     image = template["spec"]["containers"][0]["image"]
     label = {"controller-revision-hash": revision}
     where = {"namespace": metadata["namespace"], "ownerReferences": [owner]}
+    number = 1
     if workload["kind"] == "DaemonSet":
         named = {"name": f"{metadata['name']}-{revision}", "labels": label}
         others = [one for one in api.find("ControllerRevision") if one["metadata"]["name"] != named["name"]]
@@ -59,7 +60,7 @@ def _roll(api, workload, nodes, broken):
             api.remove("Pod", pod["metadata"]["name"], metadata["namespace"])
     for node in nodes:
         named = {"name": f"{metadata['name']}-{node}-{revision[:5]}", "labels": template["metadata"]["labels"] | label}
-        named |= {"uid": f"uid-{metadata['name']}-{node}-{revision}", "creationTimestamp": NEWEST}
+        named |= {"uid": f"uid-{metadata['name']}-{node}-{revision}", "creationTimestamp": f"{NEWEST[:-3]}{number:02}Z"}
         spec = template["spec"] | {"nodeName": node}
         status = broken.get(image) or _ready(spec)
         api.put({"kind": "Pod", "metadata": where | named, "spec": spec, "status": status})

@@ -4,8 +4,8 @@ import pytest
 from confcom.cli.group import cli
 from confcom.cli.output_option import asks_for_json
 
-WITHOUT = {"quote-helper", "device-plugin", "controller", "completion"}
-"""They print a log or a script."""
+WITHOUT = {"quote-helper", "device-plugin", "controller", "completion", "policy from-quote"}
+"""They print a log, a script or a file."""
 
 
 def leaves(command, path=()):

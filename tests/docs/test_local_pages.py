@@ -4,6 +4,8 @@ import re
 
 import pytest
 
+from confcom.verify import read_collateral
+from testkit.collateral_service import answers_of, serving
 from testkit.documentation import blocks, commands, text_of
 
 PLATFORM = "docs/explanation/simulated-platform.md"
@@ -41,7 +43,7 @@ def test_get_a_quote(folder, socket, typed):
 
 
 def test_verify_a_quote(folder, socket, typed):
-    export, fingerprint, verify, hardware, in_a_script, decide = lines_of(VERIFY)
+    export, fingerprint, verify, fetch, hardware, in_a_script, decide = lines_of(VERIFY)
     quote = typed(f"confcom quote --socket {socket} --report-data abcdef --output json --out q.bin")
     assert quote.returncode == 0, quote.stderr
     shown = typed("confcom inspect q.bin --output json").stdout
@@ -54,7 +56,11 @@ def test_verify_a_quote(folder, socket, typed):
     assert done.stdout.endswith(f"\n{ends}")
     assert typed(f"{in_a_script}\n{decide}", MRENCLAVE=expected).stdout == "rely on it\n"
     assert typed(f"{in_a_script}\n{decide}", MRENCLAVE="00" * 32).stdout == "not what I asked for\n"
-    assert hardware.startswith("confcom verify q.bin --root intel")
+    with serving(answers_of(read_collateral(folder / "out" / "collateral"))) as (_, url):
+        fetched = typed(fetch.replace("intel", url))
+    assert fetched.returncode == 0, fetched.stderr
+    assert hardware.startswith("confcom verify q.bin --root intel --collateral collateral.json")
+    assert typed(verify.replace("out/collateral", "collateral.json"), MRENCLAVE=expected).returncode == 0
     (program,) = blocks(VERIFY, "python")
     yours = f'expected, challenge = "{expected}", bytes.fromhex("abcdef")\n'
     (folder / "program.py").write_text(f"{yours}{program}print(verdict.ok)\n")

@@ -96,7 +96,7 @@ def verify(
         if not isinstance(value, kinds):
             raise WrongTypeError(name, expected, value)
     dcap_qvl_appraisal.load_dcap_qvl()
-    data = _bytes_of(quote)
+    data = bytes_of(quote)
     trusted = trusted_root(root or INTEL)
     if isinstance(collateral, PreparedCollateral):
         if root is not None and trusted != collateral.root:
@@ -109,7 +109,8 @@ def verify(
     return verify_quote(data, trusted, collateral, policy, datetime.now(UTC) if now is None else now)
 
 
-def _bytes_of(quote: QuoteInput) -> bytes:
+def bytes_of(quote: QuoteInput) -> bytes:
+    """Return the bytes of a quote in any of its forms; text that is none of them as it is."""
     if isinstance(quote, bytes):
         return quote
     if isinstance(quote, str):

@@ -1,0 +1,19 @@
+"""Collateral from a service: fetched for a quote, and kept on disk.
+
+collateral = fetch_collateral(quote, INTEL_PCS)
+"""
+
+from confcom.collateral.cache import CachedCollateral, CollateralCache
+from confcom.collateral.fetching import FetchError, fetch_collateral, fetch_collateral_async
+from confcom.collateral.source import AZURE_CACHE, INTEL_PCS, Source
+
+__all__ = [
+    "AZURE_CACHE",
+    "INTEL_PCS",
+    "CachedCollateral",
+    "CollateralCache",
+    "FetchError",
+    "Source",
+    "fetch_collateral",
+    "fetch_collateral_async",
+]

@@ -1,0 +1,126 @@
+"""A cache of collateral on disk, for many processes: files of a private directory, each replaced as a whole."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from confcom.collateral.fetching import FETCH_SECONDS, FetchError, fetch_collateral
+from confcom.collateral.source import Source
+from confcom.errors import MalformedError
+from confcom.sgx.collateral.json_forms import MAX_JSON_SIZE
+from confcom.verify.collateral import Collateral, platform_kind
+from confcom.verify.files import UnreadableInputError, read_regular_file
+from confcom.verify.verifier import QuoteInput, bytes_of
+
+
+@dataclass(frozen=True, slots=True)
+class CachedCollateral:
+    """Collateral, and how old it is."""
+
+    collateral: Collateral
+    age: timedelta
+    """Since its oldest part was issued."""
+    problem: str = ""
+    """Why it is not newer: the service could not be asked. Empty if it need not be newer."""
+
+
+class CollateralCache:
+    """Keeps what one source gave, and asks it again once half of the time to expiry has passed.
+
+    A source that cannot be asked matters only when what is kept has expired. What is kept is read as untrusted: a file
+    that is damaged, or is of another platform, is fetched again.
+
+    Args:
+        directory: made with mode 0700 if it is missing; its files have mode 0600.
+        source: what is asked.
+        early: keep the early sets.
+        evaluation: keep the sets with this TCB evaluation data number.
+        seconds: for one fetch.
+        clock: the present, with its time zone.
+    """
+
+    def __init__(
+        self,
+        directory: str | os.PathLike[str],
+        source: Source,
+        *,
+        early: bool = False,
+        evaluation: int | None = None,
+        seconds: float = FETCH_SECONDS,
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        self._directory = Path(directory)
+        self._source = source
+        self._early = early
+        self._evaluation = evaluation
+        self._seconds = seconds
+        self._clock = clock
+
+    def get(self, quote: QuoteInput) -> CachedCollateral:
+        """Return the collateral of a quote's platform, from disk or from the source.
+
+        Raises:
+            FetchError: there is none that is current, and the source gives none; or the directory cannot be written.
+            MalformedError: the quote has no readable PCK certificate.
+        """
+        data, now = bytes_of(quote), self._clock()
+        path = self._path(data)
+        kept = self._read(path, data)
+        if kept is not None and self._is_fresh(kept, now):
+            return self._cached(kept, now)
+        try:
+            fetched = fetch_collateral(
+                data, self._source, early=self._early, evaluation=self._evaluation, seconds=self._seconds
+            )
+        except (FetchError, MalformedError) as error:
+            if kept is None or now >= kept.expires:
+                raise
+            return self._cached(kept, now, str(error))
+        self._write(path, fetched)
+        return self._cached(fetched, now)
+
+    def _path(self, quote: bytes) -> Path:
+        kind = platform_kind(quote)
+        chosen = (self._source.base, self._source.root_crl, kind.fmspc.hex(), kind.ca, self._early, self._evaluation)
+        return self._directory / f"{hashlib.sha256(repr(chosen).encode()).hexdigest()}.json"
+
+    def _read(self, path: Path, quote: bytes) -> Collateral | None:
+        try:
+            collateral = Collateral.from_json(read_regular_file(path, MAX_JSON_SIZE))
+        except (UnreadableInputError, MalformedError):
+            return None
+        return collateral if collateral.read().tcb_info.fmspc == platform_kind(quote).fmspc else None
+
+    def _is_fresh(self, kept: Collateral, now: datetime) -> bool:
+        issued = min(begin for _, begin, _ in kept.read().periods)
+        return now < issued + (kept.expires - issued) / 2
+
+    def _cached(self, collateral: Collateral, now: datetime, problem: str = "") -> CachedCollateral:
+        return CachedCollateral(collateral, now - min(begin for _, begin, _ in collateral.read().periods), problem)
+
+    def _write(self, path: Path, collateral: Collateral) -> None:
+        temporary = path.with_name(f".{secrets.token_hex(8)}")
+        try:
+            self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+            try:
+                with os.fdopen(descriptor, "w") as file:
+                    file.write(collateral.to_json())
+                temporary.replace(path)
+            except BaseException:
+                with contextlib.suppress(OSError):
+                    temporary.unlink()
+                raise
+        except OSError as error:
+            raise FetchError(
+                f"the cache {self._directory} cannot be written",
+                why=error.strerror or str(error),
+                remedy="give a directory that this user may write",
+            ) from error

@@ -1,0 +1,257 @@
+"""Fetching: four requests to one service, each with limits of time and size; no redirect, and no URL from a quote."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import re
+import ssl
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+from urllib.parse import unquote
+
+import httpx2
+
+from confcom.collateral.source import Source
+from confcom.errors import MalformedError, UnavailableError, WrongTypeError, WrongValueError
+from confcom.sgx.collateral.json_forms import PlatformKind
+from confcom.sgx.collateral.signed_json import MAX_DOCUMENT_SIZE
+from confcom.verify.collateral import Collateral, platform_kind
+from confcom.verify.files import MAX_COLLATERAL_FILE_SIZE
+from confcom.verify.verifier import QuoteInput, bytes_of
+
+FETCH_SECONDS: Final = 30.0
+"""For everything, retries too: more than a service takes, less than a person waits."""
+CONNECT_SECONDS: Final = 10.0
+RETRY_SECONDS: Final = 0.5
+"""Pause before the second and last attempt, after an error of the service or the network."""
+MAX_HEADER_CHAIN: Final = 16 * 1024
+"""Characters of an issuer chain in a header; two certificates, percent-encoded, take 3 KiB."""
+_CHUNK: Final = 64 * 1024
+
+_TCB_CHAINS = ("TCB-Info-Issuer-Chain", "SGX-TCB-Info-Issuer-Chain")
+_QE_CHAINS = ("SGX-Enclave-Identity-Issuer-Chain",)
+_CRL_CHAINS = ("SGX-PCK-CRL-Issuer-Chain",)
+
+
+class FetchError(UnavailableError):
+    """A service did not give collateral."""
+
+    error_code = "collateral-not-fetched"
+
+
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    body: bytes
+    headers: Mapping[str, str]
+
+
+def fetch_collateral(
+    quote: QuoteInput,
+    source: Source,
+    *,
+    early: bool = False,
+    evaluation: int | None = None,
+    seconds: float = FETCH_SECONDS,
+) -> Collateral:
+    """Fetch the collateral of a quote's platform. In asyncio programs, `fetch_collateral_async` does the same.
+
+    The proxy of the environment is used (HTTPS_PROXY, NO_PROXY). What comes is untrusted: it is parsed here, and
+    `verify` decides whether it is authentic and current.
+
+    Args:
+        quote: as `verify` takes it; only its PCK certificate is read.
+        source: INTEL_PCS, AZURE_CACHE, or another Source.
+        early: the early set, with the newest TCB recovery, in place of the standard one (Intel: update=early).
+        evaluation: the set with this TCB evaluation data number.
+        seconds: for everything.
+
+    Raises:
+        FetchError: the service did not answer, refused, or answered with something else.
+        MalformedError: the quote has no readable PCK certificate, or the answer is no collateral of its platform.
+        SettingsError: an argument has another type, or cannot be meant.
+    """
+    with contextlib.suppress(RuntimeError):
+        asyncio.get_running_loop()
+        raise WrongValueError(
+            "fetch_collateral would block the event loop",
+            remedy="await fetch_collateral_async, or call it by asyncio.to_thread",
+        )
+    return asyncio.run(fetch_collateral_async(quote, source, early=early, evaluation=evaluation, seconds=seconds))
+
+
+async def fetch_collateral_async(
+    quote: QuoteInput,
+    source: Source,
+    *,
+    early: bool = False,
+    evaluation: int | None = None,
+    seconds: float = FETCH_SECONDS,
+) -> Collateral:
+    """Fetch collateral like `fetch_collateral`."""
+    if not isinstance(source, Source):
+        raise WrongTypeError("the source", "a Source, such as INTEL_PCS", source)
+    if early and evaluation is not None:
+        raise WrongValueError("early and an evaluation number exclude each other", remedy="give one of them")
+    return await fetch_kind(platform_kind(bytes_of(quote)), source, early=early, evaluation=evaluation, seconds=seconds)
+
+
+async def fetch_kind(
+    kind: PlatformKind, source: Source, *, early: bool, evaluation: int | None, seconds: float
+) -> Collateral:
+    """Fetch the collateral of a kind of platform."""
+    chosen = (
+        {"update": "early"} if early else {} if evaluation is None else {"tcbEvaluationDataNumber": str(evaluation)}
+    )
+    try:
+        async with asyncio.timeout(seconds), _client(source) as client:
+            tcb_info = await _get(client, source, "tcb", {"fmspc": kind.fmspc.hex()} | chosen, MAX_DOCUMENT_SIZE)
+            identity = await _get(client, source, "qe/identity", chosen, MAX_DOCUMENT_SIZE)
+            names = {"ca": kind.ca.lower(), "encoding": "der"}
+            pck_crl = await _get(client, source, "pckcrl", names, MAX_COLLATERAL_FILE_SIZE)
+            root_crl = await _get(client, source, source.root_crl, {}, MAX_COLLATERAL_FILE_SIZE)
+    except TimeoutError as error:
+        raise FetchError(
+            f"{source.base} took more than {seconds:g} s",
+            why="it is overloaded, or a proxy or firewall holds the connection",
+            remedy="try again; `curl -v` to the same address shows where it waits",
+        ) from error
+    collateral = Collateral(
+        tcb_info=tcb_info.body,
+        tcb_info_issuer_chain=_chain(tcb_info, _TCB_CHAINS, source),
+        qe_identity=identity.body,
+        qe_identity_issuer_chain=_chain(identity, _QE_CHAINS, source),
+        pck_crl=_der(pck_crl.body),
+        pck_crl_issuer_chain=_chain(pck_crl, _CRL_CHAINS, source),
+        root_ca_crl=_der(root_crl.body),
+    )
+    collateral.require_well_formed()
+    _require_asked_for(collateral, kind, evaluation)
+    return collateral
+
+
+def _require_asked_for(collateral: Collateral, kind: PlatformKind, evaluation: int | None) -> None:
+    documents = collateral.read()
+    numbers = (documents.tcb_info.tcb_evaluation_data_number, documents.qe_identity.tcb_evaluation_data_number)
+    if documents.tcb_info.fmspc != kind.fmspc:
+        why = f"its TCB info is for FMSPC {documents.tcb_info.fmspc.hex()}, not for {kind.fmspc.hex()}"
+    elif numbers[0] != numbers[1]:
+        why = f"TCB info has the evaluation number {numbers[0]} and the QE identity {numbers[1]}"
+    elif evaluation is not None and numbers[0] != evaluation:
+        why = f"it has the evaluation number {numbers[0]}, and {evaluation} was asked for"
+    else:
+        return
+    raise MalformedError(
+        "the service served another set than the one that was asked for",
+        error_code="collateral-of-another-set",
+        why=why,
+        remedy="try again, since sets may change between two requests; else ask Intel's own service",
+    )
+
+
+def _client(source: Source) -> httpx2.AsyncClient:
+    try:
+        context = ssl.create_default_context(cafile=None if source.ca_file is None else str(source.ca_file))
+    except OSError as error:
+        raise FetchError(
+            f"{source.ca_file} holds no authority", why=error.strerror or str(error), remedy="give a file of PEM"
+        ) from error
+    timeout = httpx2.Timeout(FETCH_SECONDS, connect=CONNECT_SECONDS)
+    headers = {"User-Agent": "confcom"}
+    return httpx2.AsyncClient(verify=context, headers=headers, timeout=timeout, follow_redirects=False)
+
+
+async def _get(
+    client: httpx2.AsyncClient, source: Source, path: str, parameters: Mapping[str, str], limit: int
+) -> _Answer:
+    url = path if "://" in path else source.base + path
+    # The key belongs to the service, and not to the host of the root's revocation list.
+    headers = {"Ocp-Apim-Subscription-Key": source.api_key} if source.api_key and url.startswith(source.base) else {}
+    for last in (False, True):
+        try:
+            async with client.stream("GET", url, params=dict(parameters), headers=headers) as response:
+                if response.status_code == httpx2.codes.OK:
+                    return _Answer(await _body(response, url, limit), dict(response.headers))
+                failure = _refusal(response, url)
+        except httpx2.HTTPError as error:
+            failure = _failure(error, url)
+        except httpx2.InvalidURL as error:
+            raise FetchError(f"{url} is no address", why=str(error), remedy="check the source's url") from error
+        if last or not failure.transient:
+            raise failure
+        await asyncio.sleep(RETRY_SECONDS)
+    raise AssertionError
+
+
+class _AttemptError(FetchError):
+    def __init__(self, what: str, *, why: str, remedy: str, transient: bool) -> None:
+        super().__init__(what, why=why, remedy=remedy)
+        self.transient = transient
+
+
+async def _body(response: httpx2.Response, url: str, limit: int) -> bytes:
+    data = bytearray()
+    async for chunk in response.aiter_bytes(_CHUNK):
+        data += chunk
+        if len(data) > limit:
+            raise FetchError(
+                f"the answer of {url} has more than {limit} bytes",
+                why="no such document is that large",
+                remedy="check that it is a service of collateral",
+            )
+    return bytes(data)
+
+
+def _refusal(response: httpx2.Response, url: str) -> _AttemptError:
+    status = response.status_code
+    if response.is_redirect:
+        to = httpx2.URL(response.headers.get("location", "")).host or "another path"
+        return _AttemptError(
+            f"{url} redirects to {to}",
+            why="redirects are not followed: they could lead to another host",
+            remedy="give the address that the service really has",
+            transient=False,
+        )
+    remedies = {
+        401: "give a key by --api-key-file (Source.api_key)",
+        403: "give a key by --api-key-file (Source.api_key)",
+        404: "the service does not know this platform or this set; a PCCS may have to fetch it first",
+        410: "this set is no longer served: ask for a newer number, or for the standard set",
+        429: "ask less often; keep what was fetched (CollateralCache)",
+    }
+    return _AttemptError(
+        f"{url} answered {status}",
+        why=response.headers.get("Error-Message", response.reason_phrase)[:200],
+        remedy=remedies.get(status, "try again later; ask the service's operator if it happens again"),
+        transient=status >= 500,  # errors of the service (RFC 9110, 15.6)
+    )
+
+
+def _failure(error: httpx2.HTTPError, url: str) -> _AttemptError:
+    certificate = "CERTIFICATE_VERIFY_FAILED" in str(error)
+    return _AttemptError(
+        f"{url} cannot be asked",
+        why=str(error) or type(error).__name__,
+        remedy="give the authority of its certificate by --ca (Source.ca_file)"
+        if certificate
+        else "check the network and HTTPS_PROXY",
+        transient=isinstance(error, httpx2.TransportError) and not certificate,
+    )
+
+
+def _chain(answer: _Answer, names: tuple[str, ...], source: Source) -> bytes:
+    text = next((answer.headers[name.lower()] for name in names if name.lower() in answer.headers), "")
+    if not text or len(text) > MAX_HEADER_CHAIN:
+        raise FetchError(
+            f"{source.base} gives no issuer chain",
+            why=f"the header {names[0]} is missing" if not text else f"the header {names[0]} is too long",
+            remedy="check that a proxy does not drop headers, and that it is a service of collateral",
+        )
+    return re.sub(r"\r\n?", "\n", unquote(text)).encode()
+
+
+def _der(body: bytes) -> bytes:
+    """Return a revocation list in DER: PCS sends that, a PCCS its hexadecimal text."""
+    text = body.strip()
+    return bytes.fromhex(text.decode()) if re.fullmatch(rb"([0-9a-fA-F]{2})+", text) else body

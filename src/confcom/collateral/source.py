@@ -1,0 +1,85 @@
+"""Services of collateral: Intel's (PCS API v4), caches of it (PCCS), and Azure's."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+from urllib.parse import urlsplit
+
+from confcom.errors import SettingsError, WrongTypeError
+
+API_PATH: Final = "/sgx/certification/v4/"
+ENDED_VERSIONS: Final = ("/v1/", "/v2/", "/v3/")
+"""Intel ended the API's versions 2 and 3 on 30 April 2026; version 1 before."""
+INTEL_ROOT_CRL_URL: Final = "https://certificates.trustedservices.intel.com/IntelSGXRootCA.der"
+"""PCS has no path for the root's revocation list: this is where Intel's root certificate says that it is. It is fixed
+here, since no URL is ever taken from a certificate."""
+
+
+class SourceError(SettingsError):
+    """A source of collateral cannot be meant."""
+
+    error_code = "collateral-source"
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A service of collateral.
+
+    Args:
+        url: its address, up to the version: https://HOST[:PORT]/sgx/certification/v4/. A bare https://HOST[:PORT] means
+            that path. Plain http is accepted for this machine alone.
+        root_crl_url: where the root's revocation list is; by default at `rootcacrl` of the service, as a PCCS has it.
+        api_key: a subscription key, sent as Ocp-Apim-Subscription-Key.
+        ca_file: a PEM file of the authorities that may certify the service; by default those of the system.
+    """
+
+    url: str
+    root_crl_url: str = ""
+    api_key: str = field(default="", repr=False)
+    ca_file: Path | None = None
+
+    def __post_init__(self) -> None:
+        """Raise SourceError if the address cannot be used."""
+        if not isinstance(self.url, str):
+            raise WrongTypeError("the source's url", "text", self.url)
+        parts = urlsplit(self.url)
+        if parts.scheme not in {"https", "http"} or not parts.hostname:
+            raise SourceError(
+                f"{self.url!r} is no address of a service", remedy=f"write https://HOST{API_PATH}, intel or azure"
+            )
+        if parts.scheme == "http" and parts.hostname not in {"localhost", "127.0.0.1", "::1"}:
+            raise SourceError(
+                f"{self.url} is not encrypted",
+                why="an old set could be put in the answer's place, and nobody would notice",
+                remedy="write https://, and give the service's authority by --ca if it has one of its own",
+            )
+        if any(version in parts.path for version in ENDED_VERSIONS):
+            raise SourceError(
+                f"{self.url} is of a version of Intel's API that has ended",
+                why="Intel ended versions 2 and 3 on 30 April 2026; what they last served has expired since",
+                remedy=f"use version 4: https://{parts.netloc}{API_PATH}",
+            )
+        if parts.query or parts.fragment or parts.username:
+            raise SourceError(
+                f"{parts.hostname}: the address has more than a host and a path",
+                remedy="give a key by --api-key-file; the rest belongs to no such service",
+            )
+
+    @property
+    def base(self) -> str:
+        """The address with the API's path, ending in a slash."""
+        path = urlsplit(self.url).path.rstrip("/")
+        return self.url.rstrip("/") + (API_PATH if not path else "/")
+
+    @property
+    def root_crl(self) -> str:
+        """The address of the root's revocation list."""
+        return self.root_crl_url or f"{self.base}rootcacrl"
+
+
+INTEL_PCS: Final = Source(f"https://api.trustedservices.intel.com{API_PATH}", INTEL_ROOT_CRL_URL)
+"""Intel's own service. It needs no key for collateral."""
+AZURE_CACHE: Final = Source(f"https://global.acccache.azure.net{API_PATH}", INTEL_ROOT_CRL_URL)
+"""Azure's cache. By default it serves TCB info whose nextUpdate has passed, by Azure's policy."""

@@ -1,0 +1,114 @@
+"""A service of collateral for tests: it answers from a table, well or badly, and remembers what it was asked."""
+
+import contextlib
+import gzip
+import ssl
+import threading
+import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from urllib.parse import parse_qs, quote, urlsplit
+
+from confcom.collateral.source import API_PATH
+
+
+def answers_of(collateral, *, pccs=True):
+    """Status, headers and body by path, as PCS has them, or a PCCS with its hexadecimal revocation lists."""
+    chain = {
+        name: quote(getattr(collateral, f"{name}_issuer_chain")) for name in ("tcb_info", "qe_identity", "pck_crl")
+    }
+    crls = [der.hex().encode() if pccs else der for der in (collateral.pck_crl, collateral.root_ca_crl)]
+    return {
+        "tcb": (200, {"TCB-Info-Issuer-Chain": chain["tcb_info"]}, collateral.tcb_info),
+        "qe/identity": (200, {"SGX-Enclave-Identity-Issuer-Chain": chain["qe_identity"]}, collateral.qe_identity),
+        "pckcrl": (200, {"SGX-PCK-CRL-Issuer-Chain": chain["pck_crl"]}, crls[0]),
+        "rootcacrl": (200, {}, crls[1]),
+    }
+
+
+def endless(handler):
+    """A gigabyte, as fast as the client takes it."""
+    handler.send_response(200)
+    handler.send_header("Content-Length", str(1 << 30))
+    handler.end_headers()
+    with contextlib.suppress(OSError):
+        for _ in range(1 << 14):
+            handler.wfile.write(bytes(1 << 16))
+
+
+def dripping(handler):
+    """A byte from time to time."""
+    with contextlib.suppress(OSError):
+        for byte in b"HTTP/1.1 200 OK\r\nX: " + b"x" * 1000:
+            handler.wfile.write(bytes([byte]))
+            time.sleep(0.05)
+
+
+def bomb(handler):
+    """A megabyte that is a gigabyte."""
+    body = gzip.compress(bytes(1 << 28))
+    handler.send_response(200)
+    handler.send_header("Content-Encoding", "gzip")
+    handler.send_header("Content-Length", str(len(body)))
+    handler.end_headers()
+    with contextlib.suppress(OSError):
+        handler.wfile.write(body)
+
+
+class Service:
+    """Its answers may be changed while it runs: a tuple, a list of them in order, or a function of the handler."""
+
+    def __init__(self, answers):
+        self.answers = dict(answers)
+        self.asked = []
+        self.headers = []
+
+    def handle(self, handler):
+        parts = urlsplit(handler.path)
+        name = parts.path.removeprefix(API_PATH)
+        self.asked.append((name, {key: values[0] for key, values in parse_qs(parts.query).items()}))
+        self.headers.append(dict(handler.headers))
+        answer = self.answers.get(name, (404, {}, b""))
+        if isinstance(answer, list):
+            answer = answer.pop(0) if len(answer) > 1 else answer[0]
+        if callable(answer):
+            answer(handler)
+            return
+        status, headers, body = answer
+        handler.send_response(status)
+        for each in headers.items():
+            handler.send_header(*each)
+        handler.send_header("Content-Length", str(len(body)))
+        handler.end_headers()
+        handler.wfile.write(body)
+
+
+@contextlib.contextmanager
+def serving(answers, certificate=None):
+    """Serve on this machine, by TLS with a file of certificate and key; yields the service and its address."""
+    service = Service(answers)
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self):
+            service.handle(self)
+
+        def log_message(self, *_):
+            pass
+
+    class Server(ThreadingHTTPServer):
+        def handle_error(self, *_):
+            """A client that goes away is no error."""
+
+    server = Server(("127.0.0.1", 0), Handler)
+    scheme = "http"
+    if certificate is not None:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(certificate)
+        server.socket, scheme = context.wrap_socket(server.socket, server_side=True), "https"
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
+    thread.start()
+    try:
+        yield service, f"{scheme}://127.0.0.1:{server.server_address[1]}"
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()

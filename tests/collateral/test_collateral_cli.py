@@ -1,0 +1,68 @@
+import json
+
+import pytest
+from click.testing import CliRunner
+
+from confcom.cli.group import cli
+from testkit.collateral_service import answers_of, serving
+from testkit.verify.verify_lab import CHALLENGE, NOW, Lab
+
+LAB = Lab()
+EVIDENCE = LAB.evidence()
+
+
+def run(*arguments, **variables):
+    return CliRunner().invoke(cli, list(map(str, arguments)), env=variables)
+
+
+@pytest.fixture
+def files(tmp_path):
+    return EVIDENCE.write(tmp_path)
+
+
+def test_what_is_fetched_verifies(files):
+    out = files / "fetched.json"
+    with serving(answers_of(EVIDENCE.collateral)) as (service, url):
+        (files / "key").write_text("from a file\n")
+        done = run("collateral", "fetch", files / "q.bin", "--from", url, "--out", out, "--output", "json")
+        keyed = ("collateral", "fetch", files / "q.bin", "--from", url, "--out", out)
+        assert run(*keyed, CONFCOM_PCS_API_KEY="of a variable").exit_code == 0
+        assert run(*keyed, "--api-key-file", files / "key").exit_code == 0
+    assert done.exit_code == 0, done.output
+    facts = json.loads(done.stdout)
+    assert (facts["fmspc"], facts["evaluation_number"]) == ("53494d534758", 1)
+    keys = [headers.get("Ocp-Apim-Subscription-Key") for headers in service.headers]
+    assert keys == [None] * 4 + ["of a variable"] * 4 + ["from a file"] * 4
+    demands = ("--mrenclave", LAB.enclave.mr_enclave.hex(), "--report-data", CHALLENGE.hex(), "--allow-simulated")
+    verified = run("verify", files / "q.bin", "--root", files / "root.pem", "--collateral", out, "--at", NOW, *demands)
+    assert verified.exit_code == 0, verified.output
+
+
+def test_expired_collateral_is_told(files):
+    expired = LAB.edit_json(EVIDENCE, "tcb_info", lambda document: document.update(nextUpdate="2026-11-24T00:00:00Z"))
+    with serving(answers_of(expired.collateral)) as (_, url):
+        arguments = ("collateral", "fetch", files / "q.bin", "--from", url, "--out", files / "out")
+        assert json.loads(run(*arguments, "--output", "json").stdout)["expired"] is True
+        assert "expired" in run(*arguments).stderr
+
+
+@pytest.mark.parametrize(
+    ("options", "exit_code"),
+    [
+        (["--from", "https://pcs.test/sgx/certification/v3/"], 2),
+        (["--from", "pcs"], 2),
+        (["--from", "intel", "--early", "--evaluation", "3"], 2),
+        (["--from", "http://127.0.0.1:9"], 6),
+        (["--from", "intel", "--api-key-file", "/none"], 5),
+    ],
+)
+def test_what_cannot_be_asked(files, options, exit_code):
+    done = run("collateral", "fetch", files / "q.bin", *options, "--out", files / "out")
+    assert done.exit_code == exit_code, done.output
+    assert not (files / "out").exists()
+
+
+def test_a_result_that_cannot_be_written(files):
+    with serving(answers_of(EVIDENCE.collateral)) as (_, url):
+        done = run("collateral", "fetch", files / "q.bin", "--from", url, "--out", files / "none" / "out")
+    assert done.exit_code == 1

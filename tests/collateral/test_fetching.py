@@ -1,0 +1,230 @@
+"""Fetching from a service that serves well, and from ones that do not."""
+
+import asyncio
+import ipaddress
+import time
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+
+from confcom.collateral import AZURE_CACHE, INTEL_PCS, FetchError, Source, fetch_collateral, fetch_collateral_async
+from confcom.collateral.source import INTEL_ROOT_CRL_URL, SourceError
+from confcom.errors import MalformedError, SettingsError
+from confcom.simulation.pki import PckCaType
+from confcom.simulation.platform import SimulatedPlatform
+from confcom.verify import verify
+from testkit.collateral_service import answers_of, bomb, dripping, endless, serving
+from testkit.raised import raises
+from testkit.verify.verify_lab import NOW, SEED, Lab
+
+
+@pytest.fixture(scope="module")
+def lab():
+    return Lab()
+
+
+@pytest.fixture(scope="module")
+def evidence(lab):
+    return lab.evidence()
+
+
+@pytest.mark.parametrize("pccs", [True, False], ids=["PCCS", "PCS"])
+@pytest.mark.parametrize("ca_type", PckCaType)
+def test_what_is_fetched_verifies(lab, pccs, ca_type):
+    evidence = lab.evidence(platform=SimulatedPlatform.create(SEED, NOW, ca_type=ca_type))
+    with serving(answers_of(evidence.collateral, pccs=pccs)) as (service, url):
+        collateral = fetch_collateral(evidence.quote.hex(), Source(url))
+    assert collateral == evidence.collateral
+    assert verify(evidence.quote, lab.policy, collateral, root=evidence.trusted, now=NOW).ok
+    assert service.asked == [
+        ("tcb", {"fmspc": "53494d534758"}),
+        ("qe/identity", {}),
+        ("pckcrl", {"ca": ca_type.value, "encoding": "der"}),
+        ("rootcacrl", {}),
+    ]
+
+
+def test_it_is_fetched_in_an_event_loop(evidence):
+    async def fetch(url):
+        with raises("wrong-value", SettingsError, "remedy"):
+            fetch_collateral(evidence.quote, Source(url))
+        return await fetch_collateral_async(evidence.quote, Source(url))
+
+    with serving(answers_of(evidence.collateral)) as (_, url):
+        assert asyncio.run(fetch(url)) == evidence.collateral
+
+
+@pytest.mark.parametrize(
+    ("options", "asked"),
+    [({"early": True}, {"update": "early"}), ({"evaluation": 1}, {"tcbEvaluationDataNumber": "1"})],
+)
+def test_a_set_is_asked_for(evidence, options, asked):
+    with serving(answers_of(evidence.collateral)) as (service, url):
+        assert fetch_collateral(evidence.quote, Source(url), **options) == evidence.collateral
+    assert service.asked[0] == ("tcb", {"fmspc": "53494d534758"} | asked)
+    assert service.asked[1] == ("qe/identity", asked)
+
+
+def test_another_set_than_asked_for_is_refused(lab, evidence):
+    def newer(document):
+        document["tcbEvaluationDataNumber"] = 2
+
+    mixed = lab.edit_json(evidence, "tcb_info", newer).collateral
+    other = lab.edit_json(evidence, "tcb_info", lambda document: document.update(fmspc="000000000000")).collateral
+    for collateral, options in ((evidence.collateral, {"evaluation": 7}), (mixed, {}), (other, {})):
+        with serving(answers_of(collateral)) as (_, url), raises("collateral-of-another-set", MalformedError, "why"):
+            fetch_collateral(evidence.quote, Source(url), **options)
+
+
+HOSTILE = {
+    "a gigabyte": ("tcb", endless, 1),
+    "a gzip bomb": ("qe/identity", bomb, 1),
+    "a redirect": ("tcb", (302, {"Location": "https://elsewhere.test/tcb"}, b""), 1),
+    "a redirect to itself": ("tcb", (307, {"Location": "/tcb"}, b""), 1),
+    "not found": ("pckcrl", (404, {}, b""), 1),
+    "no key": ("tcb", (401, {}, b""), 1),
+    "gone": ("tcb", (410, {}, b""), 1),
+    "errors": ("tcb", (503, {}, b""), 2),
+    "no chain": ("tcb", (200, {}, b"{}"), 1),
+    "a long chain": ("tcb", (200, {"TCB-Info-Issuer-Chain": "x" * 20_000}, b"{}"), 1),
+}
+
+
+@pytest.mark.parametrize(("path", "answer", "times"), HOSTILE.values(), ids=HOSTILE)
+def test_a_hostile_service(evidence, path, answer, times):
+    begun = time.monotonic()
+    answers, code = answers_of(evidence.collateral) | {path: answer}, "collateral-not-fetched"
+    with serving(answers) as (service, url), raises(code, FetchError, "why", "remedy"):
+        fetch_collateral(evidence.quote, Source(url))
+    assert [name for name, _ in service.asked].count(path) == times
+    assert time.monotonic() - begun < 20
+
+
+@pytest.mark.parametrize("body", [b"", b"junk", b"zz", b"00" * 100])
+@pytest.mark.parametrize("path", ["tcb", "qe/identity", "pckcrl", "rootcacrl"])
+def test_other_content_is_malformed(evidence, path, body):
+    answers = answers_of(evidence.collateral)
+    answers[path] = (*answers[path][:2], body)
+    with serving(answers) as (_, url), pytest.raises(MalformedError):
+        fetch_collateral(evidence.quote, Source(url))
+
+
+def test_a_slow_service_has_one_deadline(evidence):
+    begun = time.monotonic()
+    with serving(answers_of(evidence.collateral) | {"tcb": dripping}) as (_, url):
+        with raises("collateral-not-fetched", FetchError, "why", "remedy"):
+            fetch_collateral(evidence.quote, Source(url), seconds=1)
+        assert time.monotonic() - begun < 10
+
+
+def test_an_error_and_then_an_answer(evidence):
+    answers = answers_of(evidence.collateral)
+    with serving(answers | {"tcb": [(500, {}, b""), answers["tcb"]]}) as (service, url):
+        assert fetch_collateral(evidence.quote, Source(url)) == evidence.collateral
+    assert len(service.asked) == 5
+
+
+def test_nobody_answers(evidence):
+    with serving({}) as (_, url):
+        pass
+    with raises("collateral-not-fetched", FetchError, "why", "remedy"):
+        fetch_collateral(evidence.quote, Source(url))
+
+
+def test_the_key_goes_to_the_service_alone(evidence):
+    answers = answers_of(evidence.collateral)
+    root = {"rootcacrl": answers.pop("rootcacrl")}
+    with serving(answers) as (service, url), serving(root) as (other, elsewhere):
+        source = Source(url, f"{elsewhere}/sgx/certification/v4/rootcacrl", api_key="secret")
+        assert fetch_collateral(evidence.quote, source) == evidence.collateral
+    assert "secret" not in repr(source)
+    assert {headers["Ocp-Apim-Subscription-Key"] for headers in service.headers} == {"secret"}
+    assert "secret" not in str(other.headers)
+
+
+def own_authority(folder):
+    key, name = ec.generate_private_key(ec.SECP256R1()), x509.Name.from_rfc4514_string("CN=127.0.0.1")
+    now = datetime.now(UTC)
+    certificate = (
+        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number(), now, now + timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    pem = certificate.public_bytes(Encoding.PEM)
+    (folder / "ca.pem").write_bytes(pem)
+    both = folder / "both.pem"
+    both.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()) + pem)
+    return folder / "ca.pem", both
+
+
+def test_a_service_with_an_authority_of_its_own(evidence, tmp_path):
+    authority, certificate = own_authority(tmp_path)
+    with serving(answers_of(evidence.collateral), certificate) as (_, url):
+        assert fetch_collateral(evidence.quote, Source(url, ca_file=authority)) == evidence.collateral
+        with raises("collateral-not-fetched", FetchError, "why", "remedy") as caught:
+            fetch_collateral(evidence.quote, Source(url))
+        assert "--ca" in caught.value.remedy
+        for wrong in (tmp_path / "none.pem", tmp_path):
+            with raises("collateral-not-fetched", FetchError, "why", "remedy"):
+                fetch_collateral(evidence.quote, Source(url, ca_file=wrong))
+
+
+def test_the_proxy_of_the_environment_is_used(evidence, monkeypatch):
+    with serving({}) as (proxy, url):
+        monkeypatch.setenv("http_proxy", url)
+        monkeypatch.delenv("no_proxy", raising=False)
+        monkeypatch.delenv("NO_PROXY", raising=False)
+        with raises("collateral-not-fetched", FetchError, "remedy"):
+            fetch_collateral(evidence.quote, Source("http://localhost:9/"))
+    assert proxy.asked
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "",
+        "pcs",
+        "ftp://pcs.test/",
+        "http://pcs.test/sgx/certification/v4/",
+        "https://pcs.test/sgx/certification/v3/",
+        "https://pcs.test/sgx/certification/v2/",
+        "https://user:secret@pcs.test/",
+        "https://pcs.test/?key=secret",
+    ],
+)
+def test_an_address_that_cannot_be_meant(url):
+    with raises("collateral-source", SourceError, "remedy") as caught:
+        Source(url)
+    assert "secret" not in str(caught.value)
+
+
+def test_addresses():
+    for url in (
+        "https://h:8081",
+        "https://h:8081/",
+        "https://h:8081/sgx/certification/v4",
+        "https://h:8081/sgx/certification/v4/",
+    ):
+        assert Source(url).base == "https://h:8081/sgx/certification/v4/"
+        assert Source(url).root_crl == "https://h:8081/sgx/certification/v4/rootcacrl"
+    assert INTEL_PCS.root_crl == AZURE_CACHE.root_crl == INTEL_ROOT_CRL_URL
+    with raises("wrong-type", SettingsError, "remedy"):
+        Source(None)
+
+
+def test_arguments_that_cannot_be_meant(evidence):
+    for arguments, code in (
+        (("https://pcs.test",), "wrong-type"),
+        ((INTEL_PCS, {"early": True, "evaluation": 3}), "wrong-value"),
+    ):
+        source, options = (*arguments, {})[:2]
+        with raises(code, SettingsError, "remedy"):
+            fetch_collateral(evidence.quote, source, **options)
+    with pytest.raises(MalformedError):
+        fetch_collateral(b"junk", INTEL_PCS)
