@@ -10,7 +10,7 @@ from click.testing import CliRunner
 
 from confcom.cli.group import cli
 from confcom.errors import SettingsError
-from confcom.verify import Identity, Policy, UnreadableInputError, pad_report_data, policy_file, read_policy
+from confcom.verify import Identity, Policy, UnreadableInputError, policy_file, read_policy, report_data
 from testkit.raised import raises
 from testkit.verify.verify_lab import CHALLENGE, NOW
 
@@ -88,7 +88,7 @@ def test_a_file_has_every_argument(write):
 def test_the_pages_example_and_an_empty_file(write):
     for text in (EXAMPLE, ""):
         jsonschema.validate(tomllib.loads(text), SCHEMA)
-        assert read_policy(write(text), b"c").report_data == pad_report_data(b"c")
+        assert read_policy(write(text), b"c").report_data == report_data(b"c")
     assert read_policy(write("")) == Policy()
 
 

@@ -9,7 +9,7 @@ from confcom.client.errors import ServiceTimeoutError, ServiceUnreachableError
 from confcom.client.mode import InProcessQuotingError, MixedModeError, QuotingMode
 from confcom.client.request import request_quote, request_quote_async
 from confcom.errors import ConfcomError, SettingsError, UnavailableError, WrongTypeError, WrongValueError
-from confcom.sgx.report import QeReportInfo, Report, TargetInfo
+from confcom.sgx.report import QeReportInfo, Report, TargetInfo, report_data
 
 __all__ = [
     "AesmClient",
@@ -34,6 +34,7 @@ __all__ = [
     "UnavailableError",
     "WrongTypeError",
     "WrongValueError",
+    "report_data",
     "request_quote",
     "request_quote_async",
 ]

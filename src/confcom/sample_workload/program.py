@@ -23,12 +23,11 @@ from confcom.client.request import request_quote
 from confcom.errors import (
     ConfcomError,
     ExitCode,
-    MalformedError,
     SettingsError,
     UnavailableError,
     printable,
 )
-from confcom.sgx.report import REPORT_DATA_SIZE, report_data_from
+from confcom.sgx.report import REPORT_DATA_SIZE, report_data
 from confcom.simulation.enclave import SimulatedEnclave
 
 QUOTE_PREFIX: Final = "quote: "
@@ -142,8 +141,8 @@ def _challenge(text: str) -> tuple[bytes, bytes]:
     """Return the challenge and its report data, which is all zeros without a challenge; the output shows its size."""
     try:
         challenge = bytes.fromhex(text)
-        return challenge, report_data_from(challenge) if challenge else bytes(REPORT_DATA_SIZE)
-    except (ValueError, MalformedError) as error:
+        return challenge, report_data(challenge) if challenge else bytes(REPORT_DATA_SIZE)
+    except ValueError as error:
         raise SettingsError(
             f"{CHALLENGE_VARIABLE} cannot be used",
             error_code="variable-refused",

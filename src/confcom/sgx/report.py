@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from enum import IntFlag
 from typing import Self
 
-from confcom.errors import MalformedError
+from confcom.errors import WrongTypeError, WrongValueError
 from confcom.sgx.binary import Layout, require_length
 
 REPORT_BODY_SIZE = 384
@@ -83,14 +83,21 @@ def attribute_names(flags: int) -> tuple[str, ...]:
     return tuple(AttributeFlag(bit).name or f"0x{bit:x}" for bit in bits)
 
 
-def report_data_from(challenge: bytes) -> bytes:
-    """Return the 64 bytes of report data for a challenge (or a hash of a key): the bytes, then zeros.
+def report_data(challenge: bytes) -> bytes:
+    """Return the 64 bytes of report data for a challenge, or a hash of a key: the bytes, then zeros.
 
-    Enclaves and relying parties must pad in the same way. An empty challenge is rejected, because any old quote would
+    Enclaves and relying parties must pad in the same way. An empty challenge is refused, because any old quote would
     match it.
+
+    Raises:
+        WrongValueError: the challenge is empty, or longer than 64 bytes.
+        WrongTypeError: it is not bytes.
     """
+    if not isinstance(challenge, (bytes, bytearray, memoryview)):
+        raise WrongTypeError("the challenge", "bytes", challenge)
+    challenge = bytes(challenge)
     if not 0 < len(challenge) <= REPORT_DATA_SIZE:
-        raise MalformedError(
+        raise WrongValueError(
             f"report data takes 1 to {REPORT_DATA_SIZE} bytes, not {len(challenge)}",
             error_code="report-data-size",
             why="an enclave's report has this size, and without a challenge any old quote would be accepted",

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Final, Self
 
-from confcom.errors import MalformedError, SettingsError, WrongTypeError, WrongValueError
+from confcom.errors import WrongTypeError, WrongValueError
 from confcom.sgx.collateral.signed_json import MAX_INTEGER
 from confcom.sgx.collateral.tcb_documents import TcbStatus
 from confcom.sgx.marks import ADVISORY_ID as SIMULATED_ADVISORY_ID
-from confcom.sgx.report import REPORT_DATA_SIZE, report_data_from
+from confcom.sgx.report import REPORT_DATA_SIZE, report_data
 from confcom.verify.argument_types import binary, boolean, duration, number
 from confcom.verify.verdict import Claims
 
@@ -31,19 +31,6 @@ _SIZES: Final = "pass a PPID or a platform instance id (16 bytes), or the SHA-25
 
 _INTEL_ADVISORY: Final = re.compile(r"INTEL-SA-[0-9]{5}")
 DEFAULT_TCB_STATUSES: Final = frozenset({TcbStatus.UP_TO_DATE})
-
-
-def pad_report_data(data: bytes) -> bytes:
-    """Extend report data to 64 bytes with zeros, as enclaves do with a shorter value such as a hash.
-
-    Raises SettingsError if the data is longer than 64 bytes, or empty.
-    """
-    try:
-        return report_data_from(data)
-    except MalformedError as error:
-        raise SettingsError(
-            f"expected {error.what}", error_code=error.error_code, why=error.why, remedy=error.remedy
-        ) from error
 
 
 @dataclass(frozen=True, slots=True, init=False)
@@ -113,7 +100,7 @@ class Policy:
         mr_signer: 32 bytes.
         isv_prod_id: 0 to 65,535.
         min_isv_svn: 0 to 65,535, the lowest that is accepted.
-        report_data: 64 bytes; `pad_report_data` extends a shorter value.
+        report_data: 64 bytes; `confcom.verify.report_data` extends a shorter value.
         config_id: CONFIGID, 64 bytes: the configuration that the enclave was started with. It and the next three are
             zero in enclaves without Key Separation and Sharing (SDM, "Key Separation and Sharing").
         min_config_svn: CONFIGSVN, 0 to 65,535, the lowest that is accepted.
@@ -221,9 +208,7 @@ class Policy:
 
         A shorter challenge is extended with zeros. `demands` are the constructor's arguments but for report_data.
         """
-        if not isinstance(challenge, (bytes, bytearray, memoryview)):
-            raise WrongTypeError("the challenge", "bytes", challenge)
-        return cls(report_data=pad_report_data(bytes(challenge)), **demands)
+        return cls(report_data=report_data(challenge), **demands)
 
     @property
     def names_identity(self) -> bool:

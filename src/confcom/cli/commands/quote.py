@@ -12,21 +12,21 @@ import click
 
 from confcom.cli.output_option import JSON, output_option
 from confcom.cli.path_type import NamedPath
-from confcom.errors import MalformedError, OutputError, printable
+from confcom.errors import OutputError, SettingsError, printable
 
 STDOUT = Path("-")
 """The conventional file name for standard output."""
 
 
 def _report_data(ctx: click.Context, param: click.Parameter, value: str) -> bytes:
-    from confcom.sgx.report import report_data_from
+    from confcom.sgx.report import report_data
 
     try:
-        return report_data_from(bytes.fromhex(value))
+        return report_data(bytes.fromhex(value))
+    except SettingsError as error:
+        raise click.BadParameter(f"{error.what}; {error.remedy}", ctx, param) from error
     except ValueError as error:
         raise click.BadParameter(f"not hexadecimal: {error}", ctx, param) from error
-    except MalformedError as error:
-        raise click.BadParameter(f"{error.what}; {error.remedy}", ctx, param) from error
 
 
 def _printable(ctx: click.Context, param: click.Parameter, value: str) -> str:

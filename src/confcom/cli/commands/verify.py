@@ -170,15 +170,15 @@ def verify(
 
 
 def _policy(demands: dict[str, Any], file: Path | None) -> Policy:
-    from confcom.sgx.report import REPORT_DATA_SIZE
-    from confcom.verify.policy import Policy, pad_report_data
+    from confcom.sgx.report import REPORT_DATA_SIZE, report_data
+    from confcom.verify.policy import Policy
     from confcom.verify.policy_file import policy_arguments
 
-    report_data = demands["report_data"]
-    if report_data is not None and len(report_data) < REPORT_DATA_SIZE:
-        note = f"Note: {len(report_data)} bytes of report data are filled up with zeros to {REPORT_DATA_SIZE}."
+    challenge = demands["report_data"]
+    if challenge is not None and len(challenge) < REPORT_DATA_SIZE:
+        note = f"Note: {len(challenge)} bytes of report data are filled up with zeros to {REPORT_DATA_SIZE}."
         click.echo(note, err=True)
-    demands["report_data"] = None if report_data is None else pad_report_data(report_data)
+    demands["report_data"] = None if challenge is None else report_data(challenge)
     given = {name: value for name, value in demands.items() if value not in {None, False, ()}}
     return Policy(**(policy_arguments(file) if file else {}) | given)
 
