@@ -2,10 +2,12 @@
 
 import multiprocessing
 import os
+import random
 import threading
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from dataclasses import replace
 from datetime import timedelta
+from functools import partial
 
 import pytest
 
@@ -99,3 +101,18 @@ def test_a_pool_of_processes(lab, evidence, prepared):
         with pytest.raises(SettingsError) as caught:
             pool.submit(verify, 3, lab.policy, prepared).result()
         assert isinstance(caught.value, TypeError)
+
+
+def test_a_pool_survives_a_thousand_hostile_quotes(lab, evidence, prepared):
+    chance = random.Random(1)
+    hostile = []
+    for _ in range(1000):
+        quote = bytearray(evidence.quote)
+        for _ in range(chance.randint(1, 8)):
+            quote[chance.randrange(len(quote))] = chance.randrange(256)
+        hostile.append(bytes(quote[: chance.choice([len(quote), len(quote), chance.randrange(len(quote))])]))
+    decide = partial(verify, policy=lab.policy, collateral=prepared, now=NOW)
+    with ProcessPoolExecutor(2) as pool:
+        verdicts = list(pool.map(decide, hostile, chunksize=100))
+        assert pool.submit(decide, evidence.quote).result().ok
+    assert [verdict.ok for verdict in verdicts] == [quote == evidence.quote for quote in hostile]

@@ -11,6 +11,7 @@ import pytest
 import confcom
 import confcom.client
 import confcom.collateral
+import confcom.testing
 import confcom.verify
 from confcom.aesm.errors import service_error
 from confcom.errors import SettingsError
@@ -43,7 +44,7 @@ def of_page(module):
     return {name for cell in cells for name in re.findall(r"`(\w+)`", cell)}
 
 
-@pytest.mark.parametrize("module", [confcom.verify, confcom.client, confcom.collateral])
+@pytest.mark.parametrize("module", [confcom.verify, confcom.client, confcom.collateral, confcom.testing])
 def test_the_page_lists_the_public_names_and_no_others(module):
     assert of_page(module.__name__) == set(module.__all__)
     for name in module.__all__:

@@ -1,0 +1,121 @@
+"""Quotes of simulated platforms with whatever is wrong with them, in process."""
+
+from __future__ import annotations
+
+import secrets
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final, Self
+
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from confcom.errors import WrongValueError
+from confcom.sgx.collateral.tcb_documents import TCB_INFO_NAME, TcbStatus
+from confcom.sgx.pck.extension import PckExtension
+from confcom.sgx.report import AttributeFlag, report_data
+from confcom.simulation.collateral import create_crl, sign_document, tcb_info
+from confcom.simulation.enclave import SimulatedEnclave
+from confcom.simulation.pki import Validity
+from confcom.simulation.platform import SimulatedPlatform
+from confcom.simulation.root_seed import SEED_SIZE, RootSeed
+from confcom.verify.collateral import Collateral
+from confcom.verify.policy import Policy
+from confcom.verify.trust import TrustedRoot
+
+LONG_AGO: Final = timedelta(days=60)
+"""Collateral of that time has expired: it lasts 30 days."""
+DEFAULT_ENCLAVE: Final = SimulatedEnclave.from_name("confcom.testing")
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Evidence:
+    """A quote, and what a relying party has besides it."""
+
+    quote: bytes
+    collateral: Collateral
+    root: TrustedRoot
+    platform_id: bytes
+    """The platform instance id of the machine, 16 bytes, for a policy's `platforms`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Attestation:
+    """Makes quotes under one simulated root, which no relying party trusts outside of its tests.
+
+    `enclave` makes the quotes unless another one is given.
+    """
+
+    root: TrustedRoot
+    enclave: SimulatedEnclave
+    _seed: RootSeed
+
+    @classmethod
+    def create(cls, enclave: SimulatedEnclave = DEFAULT_ENCLAVE, *, now: datetime | None = None) -> Self:
+        """Create a root of its own, valid from a day before `now`, which is the present by default."""
+        seed = RootSeed(secrets.token_bytes(SEED_SIZE), int((now or datetime.now(UTC)).timestamp()))
+        return cls(TrustedRoot.load(SimulatedPlatform.of_root(seed).pki.root.der), enclave, seed)
+
+    def policy(self, challenge: bytes, **demands: Any) -> Policy:  # noqa: ANN401 # as Policy has them
+        """Return a policy that accepts a good quote over the challenge; `demands` are more arguments of Policy."""
+        accepted = {"mr_enclave": self.enclave.mr_enclave, "allow_simulated": True}
+        return Policy.for_challenge(challenge, **(accepted | demands))
+
+    def quote(
+        self,
+        challenge: bytes,
+        *,
+        enclave: SimulatedEnclave | None = None,
+        tcb: TcbStatus | str = TcbStatus.UP_TO_DATE,
+        debug: bool = False,
+        revoked: bool = False,
+        expired: bool = False,
+        platform: str = "",
+        now: datetime | None = None,
+    ) -> Evidence:
+        """Return a quote, its collateral and the root; without further arguments one that `policy` accepts.
+
+        Args:
+            challenge: 1 to 64 bytes of report data, to which zeros are added.
+            enclave: another enclave.
+            tcb: the status of the platform's TCB in the collateral.
+            debug: whether it is a debug enclave.
+            revoked: whether the platform's PCK certificate is revoked.
+            expired: whether the collateral has expired.
+            platform: the name of another machine under the same root.
+            now: the time for which collateral is made; by default the present.
+
+        Raises:
+            SettingsError: the challenge is empty or too long, or there is no such status.
+        """
+        if tcb not in {form for status in TcbStatus for form in (status, status.value)}:
+            names = ", ".join(status.value for status in TcbStatus)
+            raise WrongValueError(f"{tcb!r} is not a TCB status", remedy=f"pass one of {names}")
+        chosen, now = enclave or self.enclave, now or datetime.now(UTC)
+        if debug:
+            chosen = replace(chosen, flags=chosen.flags | AttributeFlag.DEBUG)
+        simulated = SimulatedPlatform.of_root(self._seed, platform)
+        quoting_enclave = simulated.quoting_enclave()
+        report = chosen.create_report(quoting_enclave.target_info, report_data(challenge))
+        quote, _ = quoting_enclave.quote(report, None)
+        collateral = _collateral(simulated, TcbStatus(tcb), now - LONG_AGO if expired else now, revoked=revoked)
+        extension = PckExtension.from_certificate(simulated.pki.pck.certificate)
+        return Evidence(quote, collateral, self.root, extension.platform_instance_id or extension.ppid)
+
+
+def _collateral(platform: SimulatedPlatform, status: TcbStatus, now: datetime, *, revoked: bool) -> Collateral:
+    parts = platform.collateral(now).to_files()
+    collateral, pki = Collateral.from_files(parts), platform.pki
+    begin = pki.root.certificate.not_valid_before_utc
+    validity = Validity.around(begin, now)
+    if status is not TcbStatus.UP_TO_DATE:
+        document = dict(tcb_info(validity, begin))
+        levels = document["tcbLevels"]
+        assert isinstance(levels, list)
+        document["tcbLevels"] = [{**levels[0], "tcbStatus": status.value}, *levels[1:]]
+        collateral = replace(collateral, tcb_info=sign_document(TCB_INFO_NAME, document, pki.tcb_signer.private_key))
+    if revoked:
+        serial = pki.pck.certificate.serial_number
+        dates = {"last_update": validity.issue_date, "next_update": validity.next_update}
+        crl = create_crl(pki.pck_ca, **dates, revoked=(serial,))
+        collateral = replace(collateral, pck_crl=crl.public_bytes(Encoding.DER))
+    return collateral
