@@ -1,4 +1,4 @@
-"""`make bench`: the daemons on this machine, and those of another checkout in the same rounds."""
+"""`make bench`: the daemons and the verifier on this machine, and those of another checkout in the same rounds."""
 
 from __future__ import annotations
 
@@ -12,8 +12,14 @@ from bench.machine import OTHER, THIS, Checkout
 from bench.plugin import measure_plugins
 from bench.relay import measure_relay
 from bench.report import Measured, Section, command_line, run
+from bench.verification import measure_verification
 
-PARTS = {"helper": measure_helper, "relay": measure_relay, "plugin": measure_plugins}
+PARTS = {
+    "helper": measure_helper,
+    "relay": measure_relay,
+    "verification": measure_verification,
+    "plugin": measure_plugins,
+}
 """The plugin's part is last: the others fork, which a process that has used gRPC should not."""
 
 

@@ -264,7 +264,7 @@ def test_two_readings_of_one_quote_are_not_authentic(lab, evidence, monkeypatch)
     honest = evidence.appraisal()
     for lie in (
         replace(honest, root_key_id=INTEL_ROOT_KEY_ID),
-        replace(honest, claims=replace(honest.claims, mr_enclave=bytes(32))),
+        replace(honest, report_body=bytes(384)),
         Rejection(Finding.DEBUG, "Debug mode is enabled"),
         Rejection(Finding.OTHER, "something new"),
     ):

@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from confcom.errors import MalformedError, WrongTypeError, WrongValueError
 from confcom.sgx.collateral.bundle import CollateralBundle
 from confcom.sgx.marks import Mark
-from confcom.sgx.quote import SIGNED_PART_SIZE, Quote
+from confcom.sgx.quote import REPORT_BODY, SIGNED_PART_SIZE, Quote
 from confcom.verify.argument_types import require_instant
 from confcom.verify.checks import authenticity, authorisation, collateral_checks, dcap_qvl_appraisal
 from confcom.verify.checks.authenticity import MAX_QUOTE_SIZE, KeyCertification
@@ -176,7 +176,7 @@ def verify_quote(
             checks.append(not_checked(_APPRAISAL, why, code="appraisal"))
         else:
             result = usable.appraiser.appraise(quote, now)
-            checks.append(_appraisal_check(result, claims, root))
+            checks.append(_appraisal_check(result, quote[REPORT_BODY], root, debug=claims.debug))
             appraisal = result if isinstance(result, Appraisal) else None
     if kind_of(checks) in {VerdictKind.NOT_AUTHENTIC, VerdictKind.UNUSABLE}:
         why = "the content of a quote means nothing before its authenticity is proven"
@@ -211,12 +211,12 @@ def _read(data: bytes) -> Quote:
     return Quote.parse(data)
 
 
-def _appraisal_check(result: Appraisal | Rejection, claims: Claims, root: TrustedRoot) -> Check:
+def _appraisal_check(result: Appraisal | Rejection, body: bytes, root: TrustedRoot, *, debug: bool) -> Check:
     if isinstance(result, Rejection):
-        if result.finding is Finding.DEBUG and claims.debug:
+        if result.finding is Finding.DEBUG and debug:
             return not_checked(_APPRAISAL, authorisation.DEBUG_CAVEAT, code="appraisal")
         return failed(_APPRAISAL, result.text, result.finding.value, result.finding.consequence, code="appraisal")
-    if (result.claims, result.root_key_id) != (claims, root.key_id):
+    if (result.report_body, result.root_key_id) != (body, root.key_id):
         why = "dcap-qvl and confcom interpret the same bytes differently"
         return failed(_APPRAISAL, "two interpretations of one quote", why, VerdictKind.NOT_AUTHENTIC, code="appraisal")
     return passed(_APPRAISAL, "accepted", code="appraisal")

@@ -12,8 +12,7 @@ from typing import Any
 from confcom.errors import UnavailableError
 from confcom.sgx.collateral.bundle import CollateralBundle, CollateralDocuments
 from confcom.sgx.collateral.tcb_documents import TcbStatus
-from confcom.sgx.report import ReportBody
-from confcom.verify.verdict import Claims, VerdictKind
+from confcom.verify.verdict import VerdictKind
 
 
 class Finding(Enum):
@@ -77,7 +76,8 @@ class Rating:
 class Appraisal:
     """The result if dcap-qvl accepts. It also accepts out-of-date platforms; the policy decides by `tcb_status`."""
 
-    claims: Claims
+    report_body: bytes
+    """The enclave's, 384 bytes, from the fields as dcap-qvl read them."""
     root_key_id: bytes
     tcb_status: TcbStatus
     """Of the platform and the quoting enclave together."""
@@ -164,7 +164,7 @@ def _appraisal(text: str) -> Appraisal:
     report = claims["report"]["SgxEnclave"]
     body = b"".join(_field(name, report[name]) for name in _REPORT_FIELDS)
     return Appraisal(
-        claims=Claims.of(ReportBody.parse(body)),
+        report_body=body,
         root_key_id=bytes(claims["platform"]["root_key_id"]),
         tcb_status=TcbStatus(claims["tcb"]["status"]),
         platform=_rating(claims["platform"]["tcb_level"]),

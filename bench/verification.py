@@ -1,0 +1,52 @@
+"""Verifying quotes: collateral parsed once, beside dcap-qvl alone with the same, and collateral parsed each time."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+
+import dcap_qvl
+
+from bench.load import WrongAnswerError
+from bench.machine import Checkout, Cores, on_core
+from bench.report import Goal, Section, in_turn, say
+from confcom.testing import Attestation
+from confcom.verify import verify
+
+VERIFICATIONS = 500
+"""Of each side in a round; one takes under a millisecond."""
+PREPARED, ALONE, EACH_TIME = "collateral parsed once", "dcap-qvl alone", "parsed each time"
+RATIO = "collateral parsed once, in the time of dcap-qvl alone"
+
+
+def measure_verification(sides: Mapping[str, Checkout], rounds: int, directory: Path) -> list[Section]:
+    del sides, directory  # another checkout has other names
+    section = Section("Verification of a quote, on one core", [PREPARED, ALONE, EACH_TIME], {RATIO: Goal(1.3)})
+    made, now = Attestation.create(), datetime.now(UTC)
+    evidence, policy = made.quote(b"challenge"), made.policy(b"challenge")
+    prepared = evidence.collateral.prepared(evidence.root, now)
+    collateral = dcap_qvl.QuoteCollateralV3.from_json(evidence.collateral.to_json())
+    verifier, seconds = dcap_qvl.QuoteVerifier(evidence.root.der), int(now.timestamp())
+    claims_only = dcap_qvl.QuotePolicy.claims_only(seconds)
+    turns: dict[str, Callable[[], object]] = {
+        PREPARED: lambda: verify(evidence.quote, policy, prepared, now=now).require_ok(),
+        ALONE: lambda: verifier.verify_with_policy(evidence.quote, collateral, seconds, claims_only),
+        EACH_TIME: lambda: verify(evidence.quote, policy, evidence.collateral, evidence.root, now).require_ok(),
+    }
+    if verify(evidence.quote, made.policy(b"another"), prepared, now=now).ok:
+        raise WrongAnswerError("a replayed quote is accepted")
+    with on_core(Cores().server):
+        for number in range(rounds):
+            say(f"verification: round {number + 1} of {rounds}")
+            took = {}
+            for side, turn in in_turn(turns.items(), number):
+                began = time.process_time()
+                for _ in range(VERIFICATIONS):
+                    turn()
+                took[side] = (time.process_time() - began) / VERIFICATIONS
+                section.add(side, "CPU of a verification", "µs", took[side] * 1e6)
+                section.add(side, "verifications per second", "", 1 / took[side])
+            section.add(PREPARED, RATIO, "x", took[PREPARED] / took[ALONE])
+    return [section]
