@@ -49,12 +49,12 @@ def missing_extra(error: ModuleNotFoundError, *, extra: str = "") -> MissingExtr
     return None if found is None else MissingExtraError(module, found)
 
 
-def require(module: str) -> None:
-    """Raise MissingExtraError if a module of an extra is not installed."""
+def require(module: str, extra: str = "") -> None:
+    """Raise MissingExtraError if a module of an extra is not installed; `extra` if several extras bring it."""
     try:
         importlib.import_module(module)
     except ModuleNotFoundError as error:
-        raise missing_extra(error) or error from error
+        raise (MissingExtraError(module, extra) if extra else missing_extra(error)) or error from error
 
 
 @contextlib.contextmanager

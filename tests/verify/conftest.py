@@ -20,3 +20,11 @@ def evidence(lab):
 def tampered(lab, evidence):
     """Each case's evidence by the case's name, made once for all judges."""
     return {case.name: case.tamper(lab, evidence) for case in tampering.cases()}
+
+
+@pytest.fixture(scope="session")
+def peer(lab, evidence):
+    """The enclave of the session's platform, for RA-TLS."""
+    from testkit.verify.ratls_lab import Peer
+
+    return Peer.of(lab, evidence)

@@ -13,6 +13,7 @@ import confcom.client
 import confcom.collateral
 import confcom.testing
 import confcom.verify
+import confcom.verify.ratls
 from confcom.aesm.errors import service_error
 from confcom.errors import SettingsError
 from confcom.extras import MissingExtraError
@@ -44,7 +45,10 @@ def of_page(module):
     return {name for cell in cells for name in re.findall(r"`(\w+)`", cell)}
 
 
-@pytest.mark.parametrize("module", [confcom.verify, confcom.client, confcom.collateral, confcom.testing])
+MODULES = [confcom.verify, confcom.verify.ratls, confcom.client, confcom.collateral, confcom.testing]
+
+
+@pytest.mark.parametrize("module", MODULES)
 def test_the_page_lists_the_public_names_and_no_others(module):
     assert of_page(module.__name__) == set(module.__all__)
     for name in module.__all__:

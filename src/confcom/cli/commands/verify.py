@@ -15,10 +15,13 @@ from confcom.errors import MalformedError, as_data, printable
 
 if TYPE_CHECKING:
     from confcom.verify.policy import Policy
+    from confcom.verify.trust import TrustedRoot
     from confcom.verify.verdict import Check, Verdict
 
 INTEL = "intel"
 """The value of --root for Intel's root, which comes with this package."""
+
+_MAX_PORT = 0xFFFF
 
 _TCB_STATUSES = (
     "UpToDate",
@@ -45,6 +48,13 @@ def _instant(text: str) -> datetime:
     return time if time.tzinfo else time.replace(tzinfo=UTC)
 
 
+def _address(text: str) -> tuple[str, int]:
+    host, _, port = text.rpartition(":")
+    if not host or not port.isdecimal() or not 0 < int(port) <= _MAX_PORT:
+        raise click.BadParameter(f"{text!r} is not HOST:PORT, such as enclave.example:443 or [::1]:443")
+    return host.removeprefix("[").removesuffix("]"), int(port)
+
+
 _PLATFORM_NOTES = {
     "genuine": "",
     "simulated": ", so no hardware protects the enclave",
@@ -68,11 +78,19 @@ Examples:
       --mrenclave HEX --report-data HEX --allow-simulated
   confcom verify q.bin --root intel --collateral DIR --mrsigner HEX --report-data HEX --output json
   confcom verify q.bin --root intel --collateral DIR --policy policy.toml --report-data HEX
+  confcom verify --connect enclave.example:443 --root intel --collateral DIR --policy policy.toml
 """
 
 
 @click.command(no_args_is_help=True, epilog=EPILOG)
-@click.argument("quote", type=click.Path(path_type=Path, allow_dash=True, readable=False))
+@click.argument("quote", required=False, type=click.Path(path_type=Path, allow_dash=True, readable=False))
+@click.option(
+    "--connect",
+    "peer",
+    type=_address,
+    metavar="HOST:PORT",
+    help="Verify the TLS service there by its certificate (RA-TLS), in place of QUOTE.",
+)
 @click.option("--root", required=True, metavar="FILE|intel", help="The root certificate to trust, PEM or DER.")
 @click.option(
     "--collateral",
@@ -129,7 +147,8 @@ def verify(
     ctx: click.Context,
     /,
     *,
-    quote: Path,
+    quote: Path | None,
+    peer: tuple[str, int] | None,
     root: str,
     collateral: Path | None,
     policy_file: Path | None,
@@ -140,7 +159,8 @@ def verify(
     """Check QUOTE (a file, or - for standard input; binary, hex or base64) against a root, collateral and your policy.
 
     The command fetches nothing from the network. A quote is verified only if the policy names the expected enclave
-    (--mrenclave or --mrsigner) and the expected report data (--report-data).
+    (--mrenclave or --mrsigner) and the expected report data (--report-data). With --connect it connects to a service
+    instead, and sends nothing after the TLS handshake; there the certificate's key stands for the report data.
     """
     from confcom.verify.checks.dcap_qvl_appraisal import load_dcap_qvl
     from confcom.verify.files import UnreadableInputError, read_collateral, read_quote, read_root
@@ -148,25 +168,47 @@ def verify(
     from confcom.verify.verdict import unusable
     from confcom.verify.verifier import verify_quote
 
+    if (quote is None) == (peer is None):
+        raise click.UsageError("Give QUOTE or --connect, one of the two.")
+    if peer and demands["report_data"] is not None:
+        raise click.UsageError("--report-data cannot be given with --connect: it follows from the certificate's key.")
     load_dcap_qvl()
     policy = _policy(demands, policy_file)
     input_error: dict[str, object] = {}
+    now = at or datetime.now(UTC)
     try:
-        data = read_quote(quote)
+        data = read_quote(quote) if quote else b""
         trusted = intel_root() if root == INTEL else read_root(Path(root))
-        parsed_collateral = read_collateral(collateral, data) if collateral else None
+        if peer:
+            verdict = _peer_verdict(peer, policy, collateral, trusted, now)
+        else:
+            parsed_collateral = read_collateral(collateral, data) if collateral else None
+            verdict = verify_quote(data, trusted, parsed_collateral, policy, now)
     except (UnreadableInputError, MalformedError) as error:
         if output == TEXT:
             raise
         verdict = unusable("a quote, a root certificate and collateral that can be read", error, code="input")
         input_error = {"error": as_data(error)}
-    else:
-        verdict = verify_quote(data, trusted, parsed_collateral, policy, at or datetime.now(UTC))
     if output == JSON:
         click.echo(json.dumps(verdict.to_json() | input_error, indent=2))
     else:
         click.echo("\n".join(_lines(verdict)))
     ctx.exit(verdict.kind.exit_code)
+
+
+def _peer_verdict(
+    peer: tuple[str, int], policy: Policy, collateral: Path | None, root: TrustedRoot, now: datetime
+) -> Verdict:
+    from confcom.verify.files import read_collateral
+    from confcom.verify.ratls import connect
+    from confcom.verify.verdict import NotVerifiedError
+
+    chosen = (lambda quote: read_collateral(collateral, quote)) if collateral else None
+    try:
+        with connect(*peer, policy, chosen, root, now=now) as connection:
+            return connection.verdict
+    except NotVerifiedError as error:
+        return error.verdict
 
 
 def _policy(demands: dict[str, Any], file: Path | None) -> Policy:
