@@ -10,6 +10,7 @@ from pathlib import Path
 from confcom.errors import OutputError, SettingsError
 from confcom.quote_provider.state_directory import ROOT_FOLDER
 from confcom.simulation.platform import SimulatedPlatform
+from confcom.simulation.staging import Staging
 
 ROOT_FILE = "root.pem"
 FINGERPRINT_FILE = "root.sha256"
@@ -18,7 +19,14 @@ COLLATERAL_DIRECTORY = "collateral"
 _PUBLIC_MODE = 0o644
 
 
-def export_platform(platform: SimulatedPlatform, out_dir: Path, now: datetime) -> tuple[Path, ...]:
+def export_platform(
+    platform: SimulatedPlatform,
+    out_dir: Path,
+    now: datetime,
+    *,
+    staging: Staging = Staging.NONE,
+    early: bool = False,
+) -> tuple[Path, ...]:
     """Write root, fingerprint and collateral, which contain no secrets; return the files, the root first.
 
     A second export renews the collateral in place and replaces each file atomically; within one renewal period the
@@ -30,7 +38,7 @@ def export_platform(platform: SimulatedPlatform, out_dir: Path, now: datetime) -
     """
     root = platform.pki.root.pem
     files = {ROOT_FILE: root, FINGERPRINT_FILE: f"{platform.root_fingerprint}\n".encode()}
-    for name, content in platform.collateral(now).to_files().items():
+    for name, content in platform.collateral(now, staging=staging, early=early).to_files().items():
         files[f"{COLLATERAL_DIRECTORY}/{name}"] = content
     try:
         _check_out_dir(out_dir, root)

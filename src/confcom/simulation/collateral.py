@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
@@ -26,11 +26,16 @@ from confcom.sgx.collateral.tcb_documents import (
     TcbStatus,
 )
 from confcom.simulation.keys import sign
-from confcom.simulation.pki import PCE_ID, PCE_SVN, TCB_COMPONENTS, CertifiedKey, Pki, Validity
+from confcom.simulation.pki import PCE_ID, PCE_SVN, TCB_COMPONENTS, VALIDITY, CertifiedKey, Pki, Validity
 from confcom.simulation.quoting_enclave import QE_ISV_PROD_ID, QuotingEnclaveIdentity
+from confcom.simulation.staging import FIRST_NUMBER, Staging
 
-TCB_EVALUATION_DATA_NUMBER = 1
-"""Constant for a simulated platform; Intel's number counts TCB recoveries."""
+EVALUATION_NUMBERS_NAME = "tcbEvaluationDataNumbers"
+EVALUATION_NUMBERS_VERSION = 1
+
+STANDARD_AGE = timedelta(days=366)
+"""How long before the root the first set's recovery was. Intel's standard set is the newest one whose recovery is
+twelve months old, and some clients compute it so; a staged recovery is always of the present period."""
 
 _QE_ATTRIBUTES = "11000000000000000000000000000000"
 _QE_ATTRIBUTES_MASK = "FBFFFFFFFFFFFFFF0000000000000000"
@@ -38,26 +43,72 @@ _QE_ATTRIBUTES_MASK = "FBFFFFFFFFFFFFFF0000000000000000"
 
 _SIMULATION = {"genuine": False, "comment": marks.NS_COMMENT}
 
+_STAGED_STATUS = {
+    Staging.OUT_OF_DATE: TcbStatus.OUT_OF_DATE,
+    Staging.CONFIGURATION_NEEDED: TcbStatus.CONFIGURATION_NEEDED,
+    Staging.SW_HARDENING_NEEDED: TcbStatus.SW_HARDENING_NEEDED,
+    Staging.REVOKED: TcbStatus.REVOKED,
+    Staging.EARLY: TcbStatus.OUT_OF_DATE,
+}
+"""The platform's status in the set that a staged recovery brings."""
+
+_SUPERSEDED = frozenset({TcbStatus.OUT_OF_DATE, TcbStatus.REVOKED})
+"""Statuses that an update of the platform ends, so that a newer level is above them."""
+
 Document = Mapping[str, object]
 
 
-def create_collateral(pki: Pki, identity: QuotingEnclaveIdentity, now: datetime) -> CollateralBundle:
+def create_collateral(
+    pki: Pki,
+    identity: QuotingEnclaveIdentity,
+    now: datetime,
+    staging: Staging = Staging.NONE,
+    *,
+    early: bool = False,
+) -> CollateralBundle:
     """Create all that a verifier needs besides the quote and the root; `now` (aware) only selects its validity."""
-    validity = Validity.around(pki.root.certificate.not_valid_before_utc, now)
+    validity = staged_validity(pki, now, staging)
+    number = staging.early_number if early else staging.standard_number
+    status = TcbStatus.UP_TO_DATE if number == FIRST_NUMBER else _STAGED_STATUS[staging]
     signer_chain = pki.tcb_signer.pem + pki.root.pem
     key = pki.tcb_signer.private_key
     root_crl = create_crl(pki.root, last_update=validity.issue_date, next_update=validity.next_update)
     pck_crl = create_crl(pki.pck_ca, last_update=validity.issue_date, next_update=validity.next_update)
     tcb_date = pki.root.certificate.not_valid_before_utc
     return CollateralBundle(
-        tcb_info=sign_document(TCB_INFO_NAME, tcb_info(validity, tcb_date), key),
+        tcb_info=sign_document(TCB_INFO_NAME, tcb_info(validity, tcb_date, number, status), key),
         tcb_info_issuer_chain=signer_chain,
-        qe_identity=sign_document(QE_IDENTITY_NAME, qe_identity(identity, validity, tcb_date), key),
+        qe_identity=sign_document(QE_IDENTITY_NAME, qe_identity(identity, validity, tcb_date, number), key),
         qe_identity_issuer_chain=signer_chain,
         pck_crl=pck_crl.public_bytes(Encoding.DER),
         pck_crl_issuer_chain=pki.pck_ca.pem + pki.root.pem,
         root_ca_crl=root_crl.public_bytes(Encoding.DER),
     )
+
+
+def staged_validity(pki: Pki, now: datetime, staging: Staging) -> Validity:
+    """Return the validity of what is signed at `now`; with EXPIRED it ended a day before, or earlier."""
+    age = VALIDITY if staging is Staging.EXPIRED else timedelta(0)
+    return Validity.around(pki.root.certificate.not_valid_before_utc, now - age)
+
+
+def create_evaluation_numbers(pki: Pki, now: datetime, staging: Staging) -> bytes:
+    """Create the signed list of the sets' TCB evaluation data numbers, the newest first (PCS API v4)."""
+    validity = staged_validity(pki, now, staging)
+    first = pki.root.certificate.not_valid_before_utc - STANDARD_AGE
+    dates = [format_time(first if number == FIRST_NUMBER else validity.issue_date) for number in staging.numbers]
+    document = {
+        "id": "SGX",
+        "version": EVALUATION_NUMBERS_VERSION,
+        "issueDate": format_time(validity.issue_date),
+        "nextUpdate": format_time(validity.next_update),
+        "tcbEvalNumbers": [
+            {"tcbEvaluationDataNumber": number, "tcbRecoveryEventDate": date, "tcbDate": date}
+            for number, date in zip(staging.numbers, dates, strict=True)
+        ],
+        marks.SIMULATION_MEMBER: _SIMULATION,
+    }
+    return sign_document(EVALUATION_NUMBERS_NAME, document, pki.tcb_signer.private_key)
 
 
 def create_crl(
@@ -80,10 +131,20 @@ def create_crl(
     return builder.sign(issuer.private_key, hashes.SHA256(), ecdsa_deterministic=True)
 
 
-def tcb_info(validity: Validity, tcb_date: datetime) -> Document:
-    """Return TCB info with two levels: the platform's own (up to date), and everything below (out of date)."""
+def tcb_info(validity: Validity, tcb_date: datetime, number: int, status: TcbStatus) -> Document:
+    """Return TCB info: the platform's own level, which has `status`, and everything below, which is out of date.
+
+    Above a level that is out of date or revoked is a newer one, which is up to date.
+    """
     current = {"sgxtcbcomponents": [{"svn": svn} for svn in TCB_COMPONENTS], "pcesvn": PCE_SVN}
     lowest = {"sgxtcbcomponents": [{"svn": 0} for _ in TCB_COMPONENTS], "pcesvn": 0}
+    levels = [
+        _level(current, tcb_date, status, marks.ADVISORY_ID),
+        _level(lowest, tcb_date, TcbStatus.OUT_OF_DATE, marks.ADVISORY_ID),
+    ]
+    if status in _SUPERSEDED:
+        newer = {"sgxtcbcomponents": [{"svn": svn + 1} for svn in TCB_COMPONENTS], "pcesvn": PCE_SVN}
+        levels.insert(0, _level(newer, validity.issue_date, TcbStatus.UP_TO_DATE, marks.ADVISORY_ID))
     return {
         "id": "SGX",
         "version": TCB_INFO_VERSION,
@@ -92,16 +153,13 @@ def tcb_info(validity: Validity, tcb_date: datetime) -> Document:
         "fmspc": marks.FMSPC.hex().upper(),
         "pceId": PCE_ID.hex(),
         "tcbType": 0,
-        "tcbEvaluationDataNumber": TCB_EVALUATION_DATA_NUMBER,
-        "tcbLevels": [
-            _level(current, tcb_date, TcbStatus.UP_TO_DATE, marks.ADVISORY_ID),
-            _level(lowest, tcb_date, TcbStatus.OUT_OF_DATE, marks.ADVISORY_ID),
-        ],
+        "tcbEvaluationDataNumber": number,
+        "tcbLevels": levels,
         marks.SIMULATION_MEMBER: _SIMULATION,
     }
 
 
-def qe_identity(identity: QuotingEnclaveIdentity, validity: Validity, tcb_date: datetime) -> Document:
+def qe_identity(identity: QuotingEnclaveIdentity, validity: Validity, tcb_date: datetime, number: int) -> Document:
     """Return the QE identity of the trusted quoting enclave: up to date at its own SVN, out of date below."""
     levels = [_level({"isvsvn": identity.isv_svn}, tcb_date, TcbStatus.UP_TO_DATE, marks.ADVISORY_ID)]
     if identity.isv_svn > 0:
@@ -111,7 +169,7 @@ def qe_identity(identity: QuotingEnclaveIdentity, validity: Validity, tcb_date: 
         "version": QE_IDENTITY_VERSION,
         "issueDate": format_time(validity.issue_date),
         "nextUpdate": format_time(validity.next_update),
-        "tcbEvaluationDataNumber": TCB_EVALUATION_DATA_NUMBER,
+        "tcbEvaluationDataNumber": number,
         "miscselect": "00000000",
         "miscselectMask": "FFFFFFFF",
         "attributes": _QE_ATTRIBUTES,

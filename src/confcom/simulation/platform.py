@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Self
 
 from confcom.simulation.pki import PckCaType, Pki, issue_pki
 from confcom.simulation.quoting_enclave import DEFAULT_QE_IDENTITY, QuotingEnclave, QuotingEnclaveIdentity
+from confcom.simulation.staging import Staging
 
 if TYPE_CHECKING:
     from confcom.sgx.collateral.bundle import CollateralBundle
@@ -36,12 +37,26 @@ class SimulatedPlatform:
         """Load a quoting enclave on this platform."""
         return QuotingEnclave.load(self.seed, self.pki, identity)
 
-    def collateral(self, now: datetime, identity: QuotingEnclaveIdentity = DEFAULT_QE_IDENTITY) -> CollateralBundle:
-        """Create what a relying party needs besides the root, signed for the period that contains `now`."""
-        # Only exports need this import, and they run in other processes than quoting.
+    def collateral(
+        self,
+        now: datetime,
+        identity: QuotingEnclaveIdentity = DEFAULT_QE_IDENTITY,
+        *,
+        staging: Staging = Staging.NONE,
+        early: bool = False,
+    ) -> CollateralBundle:
+        """Create what a relying party needs besides the root, signed for the period that contains `now`.
+
+        Args:
+            now: the present, with its time zone.
+            identity: the quoting enclave that is trusted.
+            staging: what it says of the platform.
+            early: the early set, not the standard one; they differ in Staging.EARLY alone.
+        """
+        # Only exports and services need this import, and they run in other processes than quoting.
         from confcom.simulation.collateral import create_collateral  # noqa: PLC0415 # see above
 
-        return create_collateral(self.pki, identity, now)
+        return create_collateral(self.pki, identity, now, staging, early=early)
 
     @property
     def root_fingerprint(self) -> str:

@@ -13,6 +13,7 @@ from confcom.cli.add_on_options import cluster_options, machine
 from confcom.cli.output_option import JSON, output_option
 from confcom.cli.path_type import NamedPath
 from confcom.errors import printable
+from confcom.simulation.staging import Staging
 
 if TYPE_CHECKING:
     from confcom.addon.cluster import Login
@@ -74,9 +75,27 @@ def create(state_dir: Path, output: str) -> None:
     show_default=True,
     help="The Secret of a cluster's platform, as the chart's value simulated.secretName.",
 )
+@click.option(
+    "--staging",
+    type=click.Choice([one.value for one in Staging]),
+    default=Staging.NONE.value,
+    show_default=True,
+    help="What the collateral says of the platform.",
+)
+@click.option("--early", is_flag=True, help="The early set, which differs with --staging early alone.")
 @click.argument("out_dir", type=NamedPath())
 @cluster_options
-def export(*, state_dir: Path | None, namespace: str, login: Login, secret: str, out_dir: Path, output: str) -> None:
+def export(
+    *,
+    state_dir: Path | None,
+    namespace: str,
+    login: Login,
+    secret: str,
+    staging: str,
+    early: bool,
+    out_dir: Path,
+    output: str,
+) -> None:
     """Write the files that relying parties need to OUT_DIR: root, fingerprint and collateral.
 
     \b
@@ -89,19 +108,24 @@ def export(*, state_dir: Path | None, namespace: str, login: Login, secret: str,
 
     The collateral is valid for at least two weeks; export it again to renew it. The root stays the same.
 
+    With --staging, the collateral says what Intel's may say some day, to rehearse it: the platform is out of date,
+    needs configuration or hardening, or is revoked; or the collateral has expired. Quotes stay as they are.
+
     \b
     Examples:
       confcom simulation export ./trust
       confcom simulation export --namespace sgx --context my-cluster ./trust
       confcom simulation export --state-dir ./platform ./trust
+      confcom simulation export --state-dir ./platform --staging out-of-date ./rehearsal
     """
     from confcom.quote_provider.export import export_platform
     from confcom.quote_provider.state_directory import utc_now
 
     platform = _platform_to_export(state_dir, namespace, login, secret)
-    files = [str(path) for path in export_platform(platform, out_dir, utc_now())]
+    written = export_platform(platform, out_dir, utc_now(), staging=Staging(staging), early=early)
+    files = [str(path) for path in written]
     text = (*(f"Wrote {file}" for file in files), f"Root certificate's SHA-256: {platform.root_fingerprint}")
-    _show({"root_sha256": platform.root_fingerprint, "files": files}, text, output)
+    _show({"root_sha256": platform.root_fingerprint, "staging": staging, "files": files}, text, output)
 
 
 def _platform_to_export(state_dir: Path | None, namespace: str, login: Login, secret: str) -> SimulatedPlatform:

@@ -1,0 +1,154 @@
+"""Staged collateral: what each verifier makes of it, and that it changes nothing else."""
+
+import json
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+from click.testing import CliRunner
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec, utils
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from confcom.cli.group import cli
+from confcom.quote_provider.state_directory import open_or_create_platform
+from confcom.sgx.collateral.signed_json import SignedJson
+from confcom.sgx.collateral.tcb_documents import TcbStatus
+from confcom.sgx.quote import Quote
+from confcom.simulation.collateral import create_evaluation_numbers
+from confcom.simulation.pki import RENEWAL_INTERVAL
+from confcom.simulation.staging import Staging
+from confcom.verify.checks.dcap_qvl_appraisal import Rejection
+from confcom.verify.collateral import Collateral
+from confcom.verify.policy import Policy
+from testkit.verify.verify_lab import CHALLENGE, NOW, Lab
+
+LAB = Lab()
+OUT_OF_DATE = (2, "authentic-not-authorised", "OutOfDate", "STATUS_TCB_OUT_OF_DATE")
+TABLE = {
+    (Staging.NONE, False): (1, "verified", "UpToDate", "STATUS_OK"),
+    (Staging.NONE, True): (1, "verified", "UpToDate", "STATUS_OK"),
+    (Staging.EARLY, False): (1, "verified", "UpToDate", "STATUS_OK"),
+    (Staging.EARLY, True): OUT_OF_DATE,
+    (Staging.OUT_OF_DATE, False): OUT_OF_DATE,
+    (Staging.CONFIGURATION_NEEDED, False): (
+        *(2, "authentic-not-authorised", "ConfigurationNeeded"),
+        "STATUS_TCB_CONFIGURATION_NEEDED",
+    ),
+    (Staging.SW_HARDENING_NEEDED, False): (
+        2,
+        "authentic-not-authorised",
+        "SWHardeningNeeded",
+        "STATUS_TCB_SW_HARDENING_NEEDED",
+    ),
+    (Staging.REVOKED, False): (2, "not-authentic", "refused", "STATUS_TCB_REVOKED"),
+    (Staging.EXPIRED, False): (1, "unusable", "refused", "STATUS_SGX_CRL_EXPIRED"),
+}
+"""By staging and whether it is the early set: the number, our verdict, dcap-qvl's status, and the worst of Intel's."""
+
+
+def staged(staging, *, early=False):
+    collateral = Collateral.from_files(LAB.platform.collateral(NOW, staging=staging, early=early).to_files())
+    return replace(LAB.evidence(), collateral=collateral)
+
+
+@pytest.mark.parametrize(("staging", "early"), TABLE)
+def test_our_verdict_beside_dcap_qvls_status(staging, early):
+    number, kind, status, _ = TABLE[staging, early]
+    evidence = staged(staging, early=early)
+    verdict, appraisal = evidence.verdict(LAB.policy), evidence.appraisal()
+    assert evidence.collateral.evaluation_number == number
+    assert (verdict.kind.value, verdict.ok) == (kind, kind == "verified")
+    assert ("refused" if isinstance(appraisal, Rejection) else appraisal.tcb_status.value) == status
+    if status == "refused":
+        assert not evidence.verdict(Policy(**demands(accepted_tcb_statuses=set(TcbStatus) - {TcbStatus.REVOKED}))).ok
+    else:
+        assert evidence.verdict(Policy(**demands(accepted_tcb_statuses=[status]))).ok
+        assert evidence.verdict(Policy(**demands(accepted_tcb_statuses=[status], min_tcb_evaluation_number=2))).ok is (
+            number == 2
+        )
+
+
+def demands(**more):
+    return {"mr_enclave": LAB.enclave.mr_enclave, "report_data": CHALLENGE, "allow_simulated": True, **more}
+
+
+def crl_pem(der):
+    return x509.load_der_x509_crl(der).public_bytes(Encoding.PEM).decode()
+
+
+@pytest.mark.parametrize(("staging", "early"), TABLE)
+def test_none_is_accepted_that_intels_library_refuses(staging, early):
+    why = "Intel's QVL (sgx-dcap-quote-verify-python) exists for CPython 3.11 on x86-64 Linux only"
+    qvl = pytest.importorskip("sgx_dcap_quote_verify", reason=why)
+    evidence = staged(staging, early=early)
+    collateral, pki = evidence.collateral, LAB.platform.pki
+    leaf, *signers = Quote.parse(evidence.quote).signature.certification.pem_chain()
+    result = qvl.verify(
+        trusted_root_ca_certificate=pki.root.pem.decode(),
+        pck_certificate=leaf.decode(),
+        pck_signing_chain=b"".join(signers).decode(),
+        root_ca_crl=crl_pem(collateral.root_ca_crl),
+        intermediate_ca_crl=crl_pem(collateral.pck_crl),
+        tcb_info=collateral.tcb_info.decode(),
+        tcb_signing_chain=collateral.tcb_info_issuer_chain.decode(),
+        quote=evidence.quote,
+        qe_identity=collateral.qe_identity.decode(),
+        expiration_date=NOW.astimezone().replace(tzinfo=None),  # it reads a naive time as the machine's local time
+    )
+    parts = (result.pck_certificate_status, result.tcb_info_status, result.qe_identity_status, result.quote_status)
+    found = next((part.name for part in parts if part != qvl.VerificationStatus.STATUS_OK), "STATUS_OK")
+    assert found == TABLE[staging, early][-1]
+    assert evidence.verdict(LAB.policy).ok is (found == "STATUS_OK")
+
+
+def test_staging_changes_only_what_the_collateral_says():
+    plain = LAB.platform.collateral(NOW)
+    for staging in Staging:
+        collateral = LAB.platform.collateral(NOW, staging=staging)
+        other_days = staging is Staging.EXPIRED
+        assert (collateral.pck_crl == plain.pck_crl) is (collateral.root_ca_crl == plain.root_ca_crl) is not other_days
+        assert collateral.tcb_info_issuer_chain == plain.tcb_info_issuer_chain
+        later = NOW + RENEWAL_INTERVAL - timedelta(seconds=1)
+        assert LAB.platform.collateral(later, staging=staging) == collateral
+    assert LAB.platform.collateral(NOW, staging=Staging.EARLY) == plain
+
+
+@pytest.mark.parametrize("age", [timedelta(0), timedelta(days=14), timedelta(days=400)])
+def test_expired_is_expired_at_any_time(age):
+    now = NOW + age
+    documents = LAB.platform.collateral(now, staging=Staging.EXPIRED).read()
+    assert all(begin < end < now for _, begin, end in documents.periods)
+
+
+@pytest.mark.parametrize("staging", Staging)
+def test_the_list_of_numbers_is_signed_and_of_intels_form(staging):
+    signed = SignedJson.parse(create_evaluation_numbers(LAB.platform.pki, NOW, staging), "tcbEvaluationDataNumbers")
+    halves = (int.from_bytes(signed.signature[:32], "big"), int.from_bytes(signed.signature[32:], "big"))
+    key = LAB.platform.pki.tcb_signer.private_key.public_key()
+    key.verify(utils.encode_dss_signature(*halves), signed.body, ec.ECDSA(SHA256()))
+    document = json.loads(signed.body)
+    assert (document["id"], document["version"]) == ("SGX", 1)
+    rows = [(row["tcbEvaluationDataNumber"], row["tcbRecoveryEventDate"]) for row in document["tcbEvalNumbers"]]
+    assert [number for number, _ in rows] == list(staging.numbers)
+    year_ago = (NOW - timedelta(days=365)).strftime("%Y-%m-%dT%H:%M:%SZ")
+    assert all((date <= year_ago) is (number == 1) for number, date in rows)  # how clients find the standard set
+
+
+def test_a_staged_platform_is_exported(tmp_path):
+    open_or_create_platform(tmp_path / "state")
+    numbers = {}
+    for name, options in {
+        "a": (),
+        "b": ("--staging", "early"),
+        "c": ("--staging", "early", "--early"),
+        "d": ("--staging", "revoked"),
+    }.items():
+        line = ["simulation", "export", "--state-dir", tmp_path / "state", *options, tmp_path / name, "-o", "json"]
+        done = CliRunner().invoke(cli, list(map(str, line)))
+        assert done.exit_code == 0, done.output
+        assert json.loads(done.stdout)["staging"] == (options[1] if options else "none")
+        tcb_info = json.loads((tmp_path / name / "collateral" / "tcb_info.json").read_text())["tcbInfo"]
+        numbers[name] = tcb_info["tcbEvaluationDataNumber"]
+    assert numbers == {"a": 1, "b": 1, "c": 2, "d": 2}
