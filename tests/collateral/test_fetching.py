@@ -1,15 +1,9 @@
 """Fetching from a service that serves well, and from ones that do not."""
 
 import asyncio
-import ipaddress
 import time
-from datetime import UTC, datetime, timedelta
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from confcom.collateral import AZURE_CACHE, INTEL_PCS, FetchError, Source, fetch_collateral, fetch_collateral_async
 from confcom.collateral.source import INTEL_ROOT_CRL_URL, SourceError
@@ -17,6 +11,7 @@ from confcom.errors import MalformedError, SettingsError
 from confcom.simulation.pki import PckCaType
 from confcom.simulation.platform import SimulatedPlatform
 from confcom.verify import verify
+from testkit.certificates import own_authority
 from testkit.collateral_service import answers_of, bomb, dripping, endless, serving
 from testkit.raised import raises
 from testkit.verify.verify_lab import NOW, SEED, Lab
@@ -144,23 +139,6 @@ def test_the_key_goes_to_the_service_alone(evidence):
     assert "secret" not in repr(source)
     assert {headers["Ocp-Apim-Subscription-Key"] for headers in service.headers} == {"secret"}
     assert "secret" not in str(other.headers)
-
-
-def own_authority(folder):
-    key, name = ec.generate_private_key(ec.SECP256R1()), x509.Name.from_rfc4514_string("CN=127.0.0.1")
-    now = datetime.now(UTC)
-    certificate = (
-        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number(), now, now + timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), critical=False)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
-        .sign(key, hashes.SHA256())
-    )
-    pem = certificate.public_bytes(Encoding.PEM)
-    (folder / "ca.pem").write_bytes(pem)
-    both = folder / "both.pem"
-    both.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()) + pem)
-    return folder / "ca.pem", both
 
 
 def test_a_service_with_an_authority_of_its_own(evidence, tmp_path):

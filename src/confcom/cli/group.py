@@ -23,7 +23,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "quote": ("quote", "Get a quote through the AESM socket, for a simulated enclave's report."),
     "inspect": ("inspect", "Show the fields of a quote."),
     "verify": ("verify", "Verify a quote against a root, collateral and your policy."),
-    "collateral": ("collateral", "Fetch what a verifier needs besides the quote."),
+    "collateral": ("collateral", "Fetch what a verifier needs besides the quote; serve that of a simulation."),
     "policy": ("policy", "Write and check policies: which quotes are accepted."),
     "simulation": ("simulation", "Create and export a simulated platform."),
     "quote-helper": ("daemons", "Run the SGX quote helper (AESM) in the foreground."),

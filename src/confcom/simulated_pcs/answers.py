@@ -1,0 +1,186 @@
+"""What is answered to a request: Intel's PCS API version 4 for SGX, with what caches of it (PCCS) add. Pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from http import HTTPStatus
+from typing import Final
+from urllib.parse import parse_qsl, quote, urlsplit
+
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from confcom.sgx import marks
+from confcom.sgx.collateral.bundle import CollateralBundle
+from confcom.sgx.pck.chain import common_name
+from confcom.simulation.collateral import create_evaluation_numbers
+from confcom.simulation.pki import PCK_CRL_URL, ROOT_CRL_URL, PckCaType
+from confcom.simulation.platform import SimulatedPlatform
+from confcom.simulation.staging import FIRST_NUMBER, Staging
+
+API_PATH: Final = "/sgx/certification/v4/"
+MAX_PARAMETERS: Final = 8
+"""Of one request; the API has three, and clients add a few of their own, which are ignored."""
+
+TEXT: Final = "text/plain; charset=utf-8"
+JSON: Final = "application/json"
+CRL: Final = "application/pkix-crl"
+PEM: Final = "application/x-pem-file"
+
+_FMSPC = re.compile(r"[0-9a-fA-F]{12}")
+_NUMBER = re.compile(r"[0-9]{1,10}")
+
+Parameters = Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """Status, body and headers of one answer."""
+
+    status: HTTPStatus
+    body: bytes
+    content_type: str = TEXT
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+def answer(
+    target: str,
+    platform: SimulatedPlatform,
+    now: datetime,
+    staging: Staging = Staging.NONE,
+    *,
+    pccs: bool = False,
+) -> Answer:
+    """Answer a GET request with collateral that is signed for the present.
+
+    Args:
+        target: the request's path and query.
+        platform: whose collateral is served.
+        now: the present, with its time zone; all requests of one period get the same bytes.
+        staging: what the collateral says of the platform.
+        pccs: give the PCK revocation list without `encoding` in hexadecimal, as a PCCS has it, and not as PEM.
+    """
+    try:
+        parts = urlsplit(target)
+        pairs = parse_qsl(
+            parts.query, keep_blank_values=True, errors="strict", max_num_fields=MAX_PARAMETERS, encoding="ascii"
+        )
+    except ValueError:
+        return _refused(HTTPStatus.BAD_REQUEST, "the path or the query cannot be read")
+    parameters = dict(pairs)
+    if len(parameters) != len(pairs):
+        return _refused(HTTPStatus.BAD_REQUEST, "a parameter is given twice")
+    if parts.path in {"/livez", "/readyz"}:
+        return Answer(HTTPStatus.OK, b"ok\n")
+    return _Request(parameters, platform, now, staging, pccs).answer(parts.path.removeprefix(API_PATH), parts.path)
+
+
+@dataclass(frozen=True, slots=True)
+class _Request:
+    parameters: Parameters
+    platform: SimulatedPlatform
+    now: datetime
+    staging: Staging
+    pccs: bool
+
+    def answer(self, name: str, path: str) -> Answer:
+        routes = {
+            "tcb": self._tcb,
+            "qe/identity": self._qe_identity,
+            "pckcrl": self._pck_crl,
+            "rootcacrl": self._root_ca_crl,
+            "crl": self._crl,
+            "tcbevaluationdatanumbers": self._evaluation_numbers,
+        }
+        if name == path or name not in routes:
+            return _refused(HTTPStatus.NOT_FOUND, f"unknown path; known under {API_PATH}: {' '.join(routes)}")
+        return routes[name]()
+
+    def _tcb(self) -> Answer:
+        fmspc = self.parameters.get("fmspc", "")
+        if not _FMSPC.fullmatch(fmspc):
+            return _refused(HTTPStatus.BAD_REQUEST, "fmspc must be 12 hexadecimal digits")
+        if bytes.fromhex(fmspc) != marks.FMSPC:
+            return _refused(HTTPStatus.NOT_FOUND, f"no such FMSPC; the simulated one is {marks.FMSPC.hex().upper()}")
+        found = self._set()
+        if isinstance(found, Answer):
+            return found
+        return _signed(found.tcb_info, "TCB-Info-Issuer-Chain", found.tcb_info_issuer_chain)
+
+    def _qe_identity(self) -> Answer:
+        found = self._set()
+        if isinstance(found, Answer):
+            return found
+        return _signed(found.qe_identity, "SGX-Enclave-Identity-Issuer-Chain", found.qe_identity_issuer_chain)
+
+    def _set(self) -> CollateralBundle | Answer:
+        """Return the set of documents that is asked for, by name or by number."""
+        update, number = self.parameters.get("update"), self.parameters.get("tcbEvaluationDataNumber")
+        if update is not None and number is not None:
+            return _refused(HTTPStatus.BAD_REQUEST, "update and tcbEvaluationDataNumber exclude each other")
+        if update not in {None, "standard", "early"}:
+            return _refused(HTTPStatus.BAD_REQUEST, "update must be standard or early")
+        if number is None:
+            return self._collateral(early=update == "early")
+        if not _NUMBER.fullmatch(number):
+            return _refused(HTTPStatus.BAD_REQUEST, "tcbEvaluationDataNumber must be a number")
+        if int(number) in self.staging.numbers:
+            return self._collateral(early=int(number) == self.staging.early_number)
+        served = f"the sets have the numbers {', '.join(map(str, self.staging.numbers))}"
+        gone = FIRST_NUMBER <= int(number) < min(self.staging.numbers)
+        return _refused(HTTPStatus.GONE if gone else HTTPStatus.NOT_FOUND, served)
+
+    def _pck_crl(self) -> Answer:
+        wanted, encoding = self.parameters.get("ca", "").lower(), self.parameters.get("encoding", "").lower()
+        if wanted not in {kind.value for kind in PckCaType}:
+            return _refused(HTTPStatus.BAD_REQUEST, "ca must be processor or platform")
+        if encoding not in {"", "der", "pem"}:
+            return _refused(HTTPStatus.BAD_REQUEST, "encoding must be der or pem")
+        name = common_name(self.platform.pki.pck_ca.certificate.subject)
+        own = PckCaType.PLATFORM if "Platform" in name else PckCaType.PROCESSOR
+        if wanted != own.value:
+            return _refused(HTTPStatus.NOT_FOUND, f"this root has one PCK CA, of the kind {own.value}")
+        found = self._collateral()
+        headers = {"SGX-PCK-CRL-Issuer-Chain": _encoded(found.pck_crl_issuer_chain)}
+        if encoding == "der":
+            return Answer(HTTPStatus.OK, found.pck_crl, CRL, headers)
+        if self.pccs and not encoding:
+            return Answer(HTTPStatus.OK, found.pck_crl.hex().encode(), CRL, headers)
+        pem = x509.load_der_x509_crl(found.pck_crl).public_bytes(Encoding.PEM)
+        return Answer(HTTPStatus.OK, pem, PEM, headers)
+
+    def _root_ca_crl(self) -> Answer:
+        return Answer(HTTPStatus.OK, self._collateral().root_ca_crl.hex().encode(), CRL)
+
+    def _crl(self) -> Answer:
+        uri = self.parameters.get("uri")
+        if uri is None:
+            return _refused(HTTPStatus.BAD_REQUEST, "uri is missing")
+        found = self._collateral()
+        bodies = {ROOT_CRL_URL: found.root_ca_crl, PCK_CRL_URL: found.pck_crl}
+        if uri not in bodies:
+            return _refused(HTTPStatus.NOT_FOUND, f"no such list; known: {' '.join(bodies)}")
+        return Answer(HTTPStatus.OK, bodies[uri], CRL)
+
+    def _evaluation_numbers(self) -> Answer:
+        pki = self.platform.pki
+        body = create_evaluation_numbers(pki, self.now, self.staging)
+        return _signed(body, "TCB-Evaluation-Data-Numbers-Issuer-Chain", pki.tcb_signer.pem + pki.root.pem)
+
+    def _collateral(self, *, early: bool = False) -> CollateralBundle:
+        return self.platform.collateral(self.now, staging=self.staging, early=early)
+
+
+def _signed(body: bytes, header: str, chain: bytes) -> Answer:
+    return Answer(HTTPStatus.OK, body, JSON, {header: _encoded(chain)})
+
+
+def _encoded(chain: bytes) -> str:
+    return quote(chain, safe="")
+
+
+def _refused(status: HTTPStatus, why: str) -> Answer:
+    return Answer(status, f"{why}\n".encode(), headers={"Error-Message": why})

@@ -1,0 +1,211 @@
+"""The HTTP server: a thread for each connection, at most so many at once, each with one request and a deadline."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import re
+import socket
+import socketserver
+import ssl
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from http import HTTPStatus
+from http.server import BaseHTTPRequestHandler
+from pathlib import Path
+from typing import Any, Final
+
+from confcom.errors import SettingsError, UnavailableError
+from confcom.simulated_pcs.answers import Answer
+
+MAX_CONNECTIONS: Final = 64
+"""At once, a thread each. A verifier has one; with more, the next waits in the kernel's queue until one of these ends,
+or has used up its deadlines."""
+BACKLOG: Final = 128
+"""Connections that the kernel holds until they are accepted."""
+DEADLINE_SECONDS: Final = 5.0
+"""For a TLS handshake, for a whole request, and for its answer, each. A client on a slow line needs one second."""
+MAX_REQUEST_BYTES: Final = 8192
+"""Request line and headers together; the longest request here has 300 bytes, and common servers allow 8 KiB."""
+POLL_SECONDS: Final = 0.1
+"""How often it looks whether it shall end; while all places are taken, it looks when one becomes free."""
+
+_ADDRESS: Final = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([^:\[\]]+)):([0-9]{1,5})")
+"""HOST:PORT; an IPv6 address has brackets."""
+_END_OF_HEAD: Final = b"\r\n\r\n"
+
+Answers = Callable[[str], Answer]
+Log = Callable[[str], None]
+
+
+def tls_context(certificate: Path, key: Path | None) -> ssl.SSLContext:
+    """Load the server's certificate and its key, which may be in the same file.
+
+    Raises:
+        SettingsError: they cannot be read, or do not belong together.
+    """
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    try:
+        # An encrypted key would make OpenSSL ask on the terminal; with an empty password it fails.
+        context.load_cert_chain(certificate, key, password="")
+    except OSError as error:
+        raise SettingsError(
+            f"{certificate} is no certificate with its key",
+            error_code="serving-certificate",
+            why=error.strerror or str(error),
+            remedy="give PEM files, the key without a password: --tls-cert FILE --tls-key FILE",
+        ) from error
+    return context
+
+
+class Server(socketserver.ThreadingTCPServer):
+    """Answers GET and HEAD at HOST:PORT, or [HOST]:PORT for IPv6; with port 0 the kernel chooses one.
+
+    Raises:
+        SettingsError: the address has another form.
+        UnavailableError: the address is in use, or is none of this machine.
+    """
+
+    allow_reuse_address = True
+    daemon_threads = True
+    request_queue_size = BACKLOG
+
+    def __init__(
+        self,
+        address: str,
+        answers: Answers,
+        *,
+        log: Log,
+        tls: ssl.SSLContext | None = None,
+        max_connections: int = MAX_CONNECTIONS,
+        deadline_seconds: float = DEADLINE_SECONDS,
+    ) -> None:
+        self.answers = answers
+        self.log = log
+        self.deadline_seconds = deadline_seconds
+        self._tls = tls
+        self._places = threading.BoundedSemaphore(max_connections)
+        parts = _ADDRESS.fullmatch(address)
+        if parts is None or int(parts[3]) > 65535:
+            raise SettingsError(
+                f"{address!r} is not HOST:PORT",
+                error_code="serving-address",
+                remedy="write it as in 127.0.0.1:8081 or [::1]:8081",
+            )
+        host, port = parts[1] or parts[2], int(parts[3])
+        try:
+            self.address_family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
+            super().__init__((host, port), Handler)
+        except OSError as error:
+            raise UnavailableError(
+                f"nothing can be served at {address}",
+                error_code="serving-address-not-available",
+                why=error.strerror or str(error),
+                remedy="give --address a free port of this machine, such as 127.0.0.1:8082",
+            ) from error
+
+    @property
+    def url(self) -> str:
+        """The address of the service."""
+        host, port = self.server_address[:2]
+        place = f"[{host!s}]" if self.address_family == socket.AF_INET6 else str(host)
+        return f"{'https' if self._tls else 'http'}://{place}:{port}"
+
+    @contextlib.contextmanager
+    def serving(self) -> Iterator[None]:
+        """Answer in a thread while the block runs; then close, without waiting for connections that are open."""
+        thread = threading.Thread(target=self.serve_forever, kwargs={"poll_interval": POLL_SECONDS})
+        thread.start()
+        try:
+            yield
+        finally:
+            self.shutdown()
+            thread.join()
+            self.server_close()
+
+    def process_request(self, request: Any, client_address: Any) -> None:  # noqa: ANN401 # as the library has it
+        """Start a thread for a connection, as soon as there is a place for it."""
+        self._places.acquire()
+        try:
+            super().process_request(request, client_address)
+        except BaseException:
+            self._places.release()
+            raise
+
+    def process_request_thread(self, request: Any, client_address: Any) -> None:  # noqa: ANN401 # as above
+        """Serve a connection, and give its place back."""
+        try:
+            super().process_request_thread(request, client_address)
+        finally:
+            self._places.release()
+
+    def finish_request(self, request: Any, client_address: Any) -> None:  # noqa: ANN401 # as above
+        """Shake hands in the connection's own thread, then serve it."""
+        request.settimeout(self.deadline_seconds)
+        if self._tls is None:
+            super().finish_request(request, client_address)
+            return
+        with self._tls.wrap_socket(request, server_side=True) as encrypted:
+            super().finish_request(encrypted, client_address)
+
+    def handle_error(self, request: Any, client_address: Any) -> None:  # noqa: ANN401 # as above
+        """Log what is our own mistake; a client that goes away, or speaks no TLS, is none."""
+        del request
+        error = sys.exception()
+        if not isinstance(error, OSError):
+            self.log(f"{client_address[0]} failed: {error!r}")
+
+
+class Handler(BaseHTTPRequestHandler):
+    """One request of a connection."""
+
+    server: Server
+    protocol_version = "HTTP/1.1"
+
+    def version_string(self) -> str:
+        """Return the header Server, without Python's version."""
+        return "confcom"
+
+    def setup(self) -> None:
+        """Read the whole head under one deadline, which reading by lines would start anew with each piece."""
+        super().setup()
+        self.rfile.close()
+        self.rfile = io.BytesIO(self._head())
+
+    def _head(self) -> bytes:
+        head, until = b"", time.monotonic() + self.server.deadline_seconds
+        while _END_OF_HEAD not in head:
+            self.connection.settimeout(max(until - time.monotonic(), 0.001))
+            piece = self.connection.recv(MAX_REQUEST_BYTES)
+            head += piece
+            if not piece or len(head) > MAX_REQUEST_BYTES:
+                raise ConnectionAbortedError
+        self.connection.settimeout(self.server.deadline_seconds)
+        return head
+
+    def do_GET(self) -> None:
+        """Answer, and close the connection."""
+        found = self.server.answers(self.path)
+        self.send_response(found.status)
+        self.send_header("Content-Type", found.content_type)
+        self.send_header("Content-Length", str(len(found.body)))
+        for name, value in found.headers.items():
+            self.send_header(name, value)
+        self.send_header("Connection", "close")
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(found.body)
+
+    do_HEAD = do_GET  # noqa: N815 # the library calls it so
+
+    def log_request(self, code: int | str = "-", size: int | str = "-") -> None:
+        """Log a request: who asked for what, and how it was answered."""
+        del size
+        status = code.value if isinstance(code, HTTPStatus) else code
+        self.server.log(f"{self.client_address[0]} {self.requestline} {status}")
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 # the library calls it so
+        """Log what the library says of a request that it refuses."""
+        self.server.log(f"{self.client_address[0]} {format % args}")

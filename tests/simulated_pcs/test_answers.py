@@ -1,0 +1,166 @@
+"""Requests of Intel's PCS API and of a PCCS, and what is answered."""
+
+import json
+from datetime import timedelta
+from urllib.parse import unquote_to_bytes
+
+import pytest
+from cryptography import x509
+
+from confcom.simulated_pcs.answers import answer
+from confcom.simulation.pki import PCK_CRL_URL, RENEWAL_INTERVAL, ROOT_CRL_URL, PckCaType
+from confcom.simulation.platform import SimulatedPlatform
+from confcom.simulation.staging import Staging
+from testkit.verify.verify_lab import NOW, SEED, Lab
+
+PLATFORM = Lab().platform
+PKI = PLATFORM.pki
+V4 = "/sgx/certification/v4/"
+TCB = f"{V4}tcb?fmspc=53494d534758"
+QE = f"{V4}qe/identity"
+CRL = f"{V4}pckcrl?ca=platform"
+PLAIN = PLATFORM.collateral(NOW)
+SIGNER = PKI.tcb_signer.pem + PKI.root.pem
+
+
+def ask(target, staging=Staging.NONE, **options):
+    return answer(target, PLATFORM, NOW, staging, **options)
+
+
+SERVED = {
+    TCB: (PLAIN.tcb_info, "application/json", "TCB-Info-Issuer-Chain", SIGNER),
+    f"{V4}tcb?fmspc=53494D534758&update=standard&api-version=1": (
+        *(PLAIN.tcb_info, "application/json"),
+        *("TCB-Info-Issuer-Chain", SIGNER),
+    ),
+    QE: (PLAIN.qe_identity, "application/json", "SGX-Enclave-Identity-Issuer-Chain", SIGNER),
+    f"{CRL}&encoding=der": (
+        *(PLAIN.pck_crl, "application/pkix-crl"),
+        *("SGX-PCK-CRL-Issuer-Chain", PKI.pck_ca.pem + PKI.root.pem),
+    ),
+    f"{V4}rootcacrl": (PLAIN.root_ca_crl.hex().encode(), "application/pkix-crl", None, None),
+    f"{V4}crl?uri={ROOT_CRL_URL}": (PLAIN.root_ca_crl, "application/pkix-crl", None, None),
+    f"{V4}crl?uri={PCK_CRL_URL}": (PLAIN.pck_crl, "application/pkix-crl", None, None),
+    "/livez": (b"ok\n", "text/plain; charset=utf-8", None, None),
+    "/readyz": (b"ok\n", "text/plain; charset=utf-8", None, None),
+}
+
+
+@pytest.mark.parametrize("target", SERVED)
+def test_what_is_served(target):
+    body, content_type, header, chain = SERVED[target]
+    found = ask(target)
+    assert (found.status, found.body, found.content_type) == (200, body, content_type)
+    assert {name: unquote_to_bytes(value) for name, value in found.headers.items()} == (
+        {header: chain} if header else {}
+    )
+    assert all(value.isascii() and value.isprintable() and " " not in value for value in found.headers.values())
+
+
+@pytest.mark.parametrize(
+    ("options", "encoding", "form"),
+    [
+        ({}, "", "pem"),
+        ({}, "&encoding=pem", "pem"),
+        ({}, "&encoding=DER", "der"),
+        ({"pccs": True}, "", "hex"),
+        ({"pccs": True}, "&encoding=der", "der"),
+        ({"pccs": True}, "&encoding=pem", "pem"),
+    ],
+)
+def test_forms_of_the_pck_revocation_list(options, encoding, form):
+    body = ask(f"{CRL}{encoding}", **options).body
+    if form == "pem":
+        assert x509.load_pem_x509_crl(body) == x509.load_der_x509_crl(PLAIN.pck_crl)
+    else:
+        assert (bytes.fromhex(body.decode()) if form == "hex" else body) == PLAIN.pck_crl
+
+
+@pytest.mark.parametrize(
+    ("target", "status"),
+    [
+        (f"{V4}tcb", 400),
+        (f"{V4}tcb?fmspc=53494d5347", 400),
+        (f"{V4}tcb?fmspc=53494d53475g", 400),
+        (f"{V4}tcb?fmspc=00906ed50000", 404),
+        (f"{TCB}&fmspc=53494d534758", 400),
+        (f"{TCB}&update=late", 400),
+        (f"{TCB}&update=early&tcbEvaluationDataNumber=1", 400),
+        (f"{TCB}&tcbEvaluationDataNumber=one", 400),
+        (f"{TCB}&tcbEvaluationDataNumber=99999999999", 400),
+        (f"{TCB}&tcbEvaluationDataNumber=3", 404),
+        (f"{TCB}&{'&'.join(f'x{number}=' for number in range(8))}", 400),
+        (f"{TCB}&x=%ff", 400),
+        (f"{QE}?update=early&tcbEvaluationDataNumber=1", 400),
+        (f"{QE}?tcbEvaluationDataNumber=0", 404),
+        (f"{V4}pckcrl", 400),
+        (f"{V4}pckcrl?ca=root", 400),
+        (f"{V4}pckcrl?ca=processor", 404),
+        (f"{CRL}&encoding=hex", 400),
+        (f"{V4}crl", 400),
+        (f"{V4}crl?uri=https://certificates.trustedservices.intel.com/IntelSGXRootCA.der", 404),
+        (f"{V4}pckcert?qeid=00", 404),
+        (V4.replace("v4", "v3") + "tcb?fmspc=53494d534758", 404),
+        (V4.replace("sgx", "tdx") + "tcb?fmspc=53494d534758", 404),
+        ("/", 404),
+        ("/metrics", 404),
+        ("http://[", 400),
+    ],
+)
+def test_what_is_refused(target, status):
+    found = ask(target)
+    assert found.status == status
+    assert found.headers["Error-Message"] + "\n" == found.body.decode()
+    assert found.headers["Error-Message"].isprintable()
+
+
+def number_of(found):
+    (document,) = [value for name, value in json.loads(found.body).items() if name != "signature"]
+    return document["tcbEvaluationDataNumber"]
+
+
+@pytest.mark.parametrize("target", [f"{TCB}&", f"{QE}?"])
+@pytest.mark.parametrize(
+    ("staging", "asked", "number"),
+    [
+        (Staging.NONE, "update=early", 1),
+        (Staging.NONE, "tcbEvaluationDataNumber=1", 1),
+        (Staging.EARLY, "", 1),
+        (Staging.EARLY, "update=standard", 1),
+        (Staging.EARLY, "update=early", 2),
+        (Staging.EARLY, "tcbEvaluationDataNumber=1", 1),
+        (Staging.EARLY, "tcbEvaluationDataNumber=2", 2),
+        (Staging.OUT_OF_DATE, "", 2),
+        (Staging.OUT_OF_DATE, "update=early", 2),
+        (Staging.EXPIRED, "", 1),
+    ],
+)
+def test_which_set_is_served(target, staging, asked, number):
+    assert number_of(ask(target + asked, staging)) == number
+
+
+@pytest.mark.parametrize("target", [f"{TCB}&", f"{QE}?"])
+def test_a_set_that_has_gone(target):
+    assert ask(f"{target}tcbEvaluationDataNumber=1", Staging.REVOKED).status == 410
+
+
+@pytest.mark.parametrize(("staging", "numbers"), [(Staging.NONE, [1]), (Staging.EARLY, [2, 1]), (Staging.REVOKED, [2])])
+def test_the_numbers_that_are_listed_are_served(staging, numbers):
+    found = ask(f"{V4}tcbevaluationdatanumbers", staging)
+    rows = json.loads(found.body)["tcbEvaluationDataNumbers"]["tcbEvalNumbers"]
+    assert [row["tcbEvaluationDataNumber"] for row in rows] == numbers
+    assert unquote_to_bytes(found.headers["TCB-Evaluation-Data-Numbers-Issuer-Chain"]) == SIGNER
+    for number in numbers:
+        assert number_of(ask(f"{TCB}&tcbEvaluationDataNumber={number}", staging)) == number
+
+
+def test_a_processor_ca_has_its_own_list():
+    platform = SimulatedPlatform.create(SEED, NOW, ca_type=PckCaType.PROCESSOR)
+    found = {ca: answer(f"{V4}pckcrl?ca={ca}", platform, NOW).status for ca in ("processor", "platform")}
+    assert found == {"processor": 200, "platform": 404}
+
+
+@pytest.mark.parametrize("target", [TCB, QE, CRL, f"{V4}rootcacrl", f"{V4}tcbevaluationdatanumbers"])
+def test_one_period_has_the_same_bytes_and_the_next_others(target):
+    bodies = [answer(target, PLATFORM, NOW + age).body for age in (timedelta(0), timedelta(days=14), RENEWAL_INTERVAL)]
+    assert bodies[0] == bodies[1] != bodies[2]
