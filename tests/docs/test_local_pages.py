@@ -10,6 +10,7 @@ from testkit.documentation import blocks, commands, text_of
 
 PLATFORM = "docs/explanation/simulated-platform.md"
 GET = "docs/how-to/get-a-quote.md"
+WITHOUT_INTERNET = "docs/how-to/collateral-without-internet.md"
 VERIFY = "docs/how-to/verify-a-quote.md"
 HELPER = "confcom quote-helper --simulated --state-dir STATE --socket {folder}/aesm/aesm.socket"
 
@@ -66,3 +67,21 @@ def test_verify_a_quote(folder, socket, typed):
     (folder / "program.py").write_text(f"{yours}{program}print(verdict.ok)\n")
     ran = typed("python program.py")
     assert ran.stdout == "True\n", ran.stdout + ran.stderr
+
+
+def test_collateral_without_internet(folder, socket, typed, start):
+    file, verify_genuine, pccs, serve, standard, early, by_standard, by_early = lines_of(WITHOUT_INTERNET)
+    assert typed(f"confcom quote --socket {socket} --report-data abcdef --out q.bin").returncode == 0
+    assert typed("confcom simulation export --state-dir STATE . && cp -r STATE platform").returncode == 0
+    expected = re.search(r'"mr_enclave": "(\w+)"', typed("confcom inspect q.bin --output json").stdout)[1]
+    server = start(serve.replace("early", "early --address 127.0.0.1:0"))
+    begins, _, path = server.stdout.readline().strip().partition("http://")
+    netloc = path.partition("/")[0]
+    shown = text_of(WITHOUT_INTERNET)
+    assert f"{begins}http://127.0.0.1:8081{path.removeprefix(netloc)}\n" in shown
+    for command in (standard, early, file.replace("intel", f"http://{netloc}")):
+        done = typed(command.replace("127.0.0.1:8081", netloc))
+        assert done.returncode == 0, done.stderr
+    assert [typed(command, MRENCLAVE=expected).returncode for command in (by_standard, by_early)] == [0, 3]
+    assert verify_genuine.startswith("confcom verify q.bin --root intel --collateral collateral.json")
+    assert pccs.replace("https://pccs.example:8081 --ca ca.pem", "intel") == file
