@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any, Final, Self
 
 from cryptography.hazmat.primitives.serialization import Encoding
@@ -13,17 +13,15 @@ from confcom.errors import WrongValueError
 from confcom.sgx.collateral.tcb_documents import TCB_INFO_NAME, TcbStatus
 from confcom.sgx.pck.extension import PckExtension
 from confcom.sgx.report import AttributeFlag, report_data
-from confcom.simulation.collateral import create_crl, sign_document, tcb_info
+from confcom.simulation.collateral import create_crl, sign_document, staged_validity, tcb_info
 from confcom.simulation.enclave import SimulatedEnclave
-from confcom.simulation.pki import Validity
 from confcom.simulation.platform import SimulatedPlatform
 from confcom.simulation.root_seed import SEED_SIZE, RootSeed
+from confcom.simulation.staging import FIRST_NUMBER, Staging
 from confcom.verify.collateral import Collateral
 from confcom.verify.policy import Policy
 from confcom.verify.trust import TrustedRoot
 
-LONG_AGO: Final = timedelta(days=60)
-"""Collateral of that time has expired: it lasts 30 days."""
 DEFAULT_ENCLAVE: Final = SimulatedEnclave.from_name("confcom.testing")
 
 
@@ -97,25 +95,26 @@ class Attestation:
         quoting_enclave = simulated.quoting_enclave()
         report = chosen.create_report(quoting_enclave.target_info, report_data(challenge))
         quote, _ = quoting_enclave.quote(report, None)
-        collateral = _collateral(simulated, TcbStatus(tcb), now - LONG_AGO if expired else now, revoked=revoked)
+        collateral = _collateral(simulated, TcbStatus(tcb), now, expired=expired, revoked=revoked)
         extension = PckExtension.from_certificate(simulated.pki.pck.certificate)
         return Evidence(quote, collateral, self.root, extension.platform_instance_id or extension.ppid)
 
 
-def _collateral(platform: SimulatedPlatform, status: TcbStatus, now: datetime, *, revoked: bool) -> Collateral:
-    parts = platform.collateral(now).to_files()
-    collateral, pki = Collateral.from_files(parts), platform.pki
-    begin = pki.root.certificate.not_valid_before_utc
-    validity = Validity.around(begin, now)
+def _collateral(
+    platform: SimulatedPlatform, status: TcbStatus, now: datetime, *, expired: bool, revoked: bool
+) -> Collateral:
+    staging, pki = Staging.EXPIRED if expired else Staging.NONE, platform.pki
+    collateral = Collateral.from_files(platform.collateral(now, staging=staging).to_files())
+    validity = staged_validity(pki, now, staging)
     if status is not TcbStatus.UP_TO_DATE:
-        document = dict(tcb_info(validity, begin))
-        levels = document["tcbLevels"]
-        assert isinstance(levels, list)
-        document["tcbLevels"] = [{**levels[0], "tcbStatus": status.value}, *levels[1:]]
+        document = tcb_info(validity, pki.root.certificate.not_valid_before_utc, FIRST_NUMBER, status)
         collateral = replace(collateral, tcb_info=sign_document(TCB_INFO_NAME, document, pki.tcb_signer.private_key))
     if revoked:
-        serial = pki.pck.certificate.serial_number
-        dates = {"last_update": validity.issue_date, "next_update": validity.next_update}
-        crl = create_crl(pki.pck_ca, **dates, revoked=(serial,))
+        crl = create_crl(
+            pki.pck_ca,
+            last_update=validity.issue_date,
+            next_update=validity.next_update,
+            revoked=(pki.pck.certificate.serial_number,),
+        )
         collateral = replace(collateral, pck_crl=crl.public_bytes(Encoding.DER))
     return collateral
