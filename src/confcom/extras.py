@@ -80,9 +80,14 @@ def _requirement(extra: str) -> str:
     checkout = Path(__file__).resolve().parents[2]
     if (checkout / "pyproject.toml").is_file():
         return f"{checkout}[{extra}]"
-    with contextlib.suppress(importlib.metadata.PackageNotFoundError, ValueError):
+    with contextlib.suppress(importlib.metadata.PackageNotFoundError, ValueError, KeyError):
         # PEP 610: pip records it for what it did not take from an index.
         recorded = importlib.metadata.distribution(NAME).read_text("direct_url.json")
-        if recorded and (url := urlsplit(str(json.loads(recorded).get("url", "")))).path:
-            return f"{unquote(url.path)}[{extra}]" if url.scheme == "file" else f"{NAME}[{extra}] @ {url.geturl()}"
+        origin = json.loads(recorded or "{}")
+        url, vcs = urlsplit(str(origin.get("url", ""))), origin.get("vcs_info", {})
+        if url.path and url.scheme == "file" and not vcs:
+            return f"{unquote(url.path)}[{extra}]"
+        if url.path:
+            before, after = (f"{vcs['vcs']}+", f"@{vcs['commit_id']}") if vcs else ("", "")
+            return f"{NAME}[{extra}] @ {before}{url.geturl()}{after}"
     return f"{NAME}[{extra}]" if PUBLISHED else f"THE WHEEL OR CHECKOUT OF CONFCOM[{extra}]"

@@ -185,8 +185,8 @@ class Lab:
             document = document[: -len('"}') - 128] + whole["signature"].encode() + b'"}'
         return evidence.with_collateral(**{part: document})
 
-    def crl(self, issuer, *revoked, next_update=NOW + timedelta(days=29)):
-        last_update = min(NOW - timedelta(days=1), next_update - timedelta(days=2))
+    def crl(self, issuer, *revoked, next_update=NOW + timedelta(days=29), last_update=None):
+        last_update = last_update or min(NOW - timedelta(days=1), next_update - timedelta(days=2))
         serials = tuple(certificate.serial_number for certificate in revoked)
         crl = create_crl(issuer, last_update=last_update, next_update=next_update, revoked=serials)
         return crl.public_bytes(Encoding.DER)

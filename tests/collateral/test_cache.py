@@ -1,7 +1,9 @@
 """Collateral on disk: when it is fetched again, and what is made of damaged files and absent services."""
 
+import asyncio
 import stat
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -10,6 +12,7 @@ from confcom.collateral import CollateralCache, FetchError, Source
 from confcom.errors import MalformedError
 from confcom.simulation.pki import PckCaType
 from confcom.simulation.platform import SimulatedPlatform
+from confcom.verify import verify
 from testkit.collateral_service import answers_of, serving
 from testkit.raised import raises
 from testkit.verify.verify_lab import NOW, SEED, Lab
@@ -103,3 +106,26 @@ def test_many_processes_share_a_directory(tmp_path):
     with serving(answers_of(EVIDENCE.collateral)) as (_, url), ProcessPoolExecutor(4) as pool:
         assert set.union(*pool.map(get, [(tmp_path, url, 10)] * 8)) == {1}
     assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_the_roots_list_is_renewed_once_a_year(tmp_path, clock):
+    """Intel issues it so: its age is not that of the set."""
+    root_crl = LAB.crl(LAB.platform.pki.root, next_update=NOW + 10 * DAY, last_update=NOW - 369 * DAY)
+    yearly = EVIDENCE.with_collateral(root_ca_crl=root_crl).collateral
+    assert yearly.prepared(EVIDENCE.trusted, NOW)
+    policy = replace(LAB.policy, max_collateral_age=DAY)
+    assert verify(EVIDENCE.quote, policy, yearly, EVIDENCE.trusted, NOW).ok
+    for last, next_update, asked in ((369, 10, 8), (100, 200, 4)):
+        crl = LAB.crl(LAB.platform.pki.root, next_update=NOW + next_update * DAY, last_update=NOW - last * DAY)
+        with serving(answers_of(EVIDENCE.with_collateral(root_ca_crl=crl).collateral)) as (service, url):
+            cache = CollateralCache(tmp_path / str(last), Source(url), clock=clock)
+            assert {cache.get(EVIDENCE.quote).age for _ in range(2)} == {DAY}
+            assert len(service.asked) == asked
+
+
+def test_it_may_be_asked_in_an_event_loop(tmp_path, clock):
+    async def ask(url):
+        return CollateralCache(tmp_path, Source(url), clock=clock).get(EVIDENCE.quote)
+
+    with serving(answers_of(EVIDENCE.collateral)) as (_, url):
+        assert asyncio.run(ask(url)).collateral == EVIDENCE.collateral

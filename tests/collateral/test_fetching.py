@@ -1,6 +1,8 @@
 """Fetching from a service that serves well, and from ones that do not."""
 
 import asyncio
+import socketserver
+import threading
 import time
 
 import pytest
@@ -153,14 +155,33 @@ def test_a_service_with_an_authority_of_its_own(evidence, tmp_path):
                 fetch_collateral(evidence.quote, Source(url, ca_file=wrong))
 
 
-def test_the_proxy_of_the_environment_is_used(evidence, monkeypatch):
-    with serving({}) as (proxy, url):
-        monkeypatch.setenv("http_proxy", url)
-        monkeypatch.delenv("no_proxy", raising=False)
-        monkeypatch.delenv("NO_PROXY", raising=False)
+@pytest.mark.parametrize("scheme", ["https", "http"])
+def test_the_proxy_of_the_environment_is_used_by_tls(evidence, monkeypatch, scheme):
+    """Plain http stays on this machine."""
+    asked = []
+
+    class Proxy(socketserver.BaseRequestHandler):
+        def handle(self):
+            asked.append(self.request.recv(1000))
+
+    with socketserver.TCPServer(("127.0.0.1", 0), Proxy) as server:
+        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}).start()
+        for name in ("no_proxy", "NO_PROXY"):
+            monkeypatch.delenv(name, raising=False)
+        for name in ("http_proxy", "https_proxy"):
+            monkeypatch.setenv(name, f"http://127.0.0.1:{server.server_address[1]}")
         with raises("collateral-not-fetched", FetchError, "remedy"):
-            fetch_collateral(evidence.quote, Source("http://localhost:9/"))
-    assert proxy.asked
+            fetch_collateral(evidence.quote, Source(f"{scheme}://localhost:9/", api_key="secret"))
+        server.shutdown()
+    assert bool(asked) == (scheme == "https")
+    assert b"secret" not in b"".join(asked)
+
+
+@pytest.mark.parametrize("proxy", ["socks5://127.0.0.1:9", "ftp://127.0.0.1:9", "127.0.0.1:1x"])
+def test_a_proxy_that_cannot_be_used(evidence, monkeypatch, proxy):
+    monkeypatch.setenv("https_proxy", proxy)
+    with raises("collateral-not-fetched", FetchError, "why", "remedy"):
+        fetch_collateral(evidence.quote, Source("https://pcs.test"))
 
 
 @pytest.mark.parametrize(
@@ -174,6 +195,8 @@ def test_the_proxy_of_the_environment_is_used(evidence, monkeypatch):
         "https://pcs.test/sgx/certification/v2/",
         "https://user:secret@pcs.test/",
         "https://pcs.test/?key=secret",
+        "https://:secret@pcs.test/",
+        "https://[",
     ],
 )
 def test_an_address_that_cannot_be_meant(url):
@@ -194,6 +217,8 @@ def test_addresses():
     assert INTEL_PCS.root_crl == AZURE_CACHE.root_crl == INTEL_ROOT_CRL_URL
     with raises("wrong-type", SettingsError, "remedy"):
         Source(None)
+    with raises("collateral-source", SourceError, "why", "remedy"):
+        Source("https://pcs.test", "http://pcs.test/root.crl")
 
 
 def test_arguments_that_cannot_be_meant(evidence):

@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import hashlib
 import re
 import runpy
 from pathlib import Path
@@ -71,17 +72,26 @@ def service(tmp_path, monkeypatch):
         pool.shutdown()
 
 
-def attest(post, evidence, challenge):
-    return post("/attest", {"challenge": challenge, "quote": base64.b64encode(evidence.quote).decode()})
+KEY = b"the enclave's public key"
+
+
+def report_data(challenge, key=KEY):
+    return hashlib.sha512(b"example.com attestation, version 1" + bytes.fromhex(challenge) + key).digest()
+
+
+def attest(post, evidence, challenge, key=KEY):
+    quote = base64.b64encode(evidence.quote).decode()
+    return post("/attest", {"challenge": challenge, "key": key.hex(), "quote": quote})
 
 
 def test_a_good_quote_is_accepted_once(service):
     with serving(answers_of(GOOD.collateral)) as (_, url):
         post = service(url)
         challenge = post("/challenge").json()["challenge"]
-        evidence = ATTESTATION.quote(bytes.fromhex(challenge))
+        evidence = ATTESTATION.quote(report_data(challenge))
         done = attest(post, evidence, challenge)
-        assert (done.status_code, done.json()) == (200, {"mr_enclave": ATTESTATION.enclave.mr_enclave.hex()})
+        accepted = {"mr_enclave": ATTESTATION.enclave.mr_enclave.hex(), "key": KEY.hex()}
+        assert (done.status_code, done.json()) == (200, accepted)
         again = attest(post, evidence, challenge)
         assert (again.status_code, again.json()["detail"]["code"]) == (403, "challenge")
 
@@ -91,18 +101,40 @@ def test_what_the_service_refuses(service, defect, policy, code):
     with serving(answers_of(ATTESTATION.quote(b"c", **defect).collateral)) as (_, url):
         post = service(url, **policy)
         challenge = post("/challenge").json()["challenge"]
-        asked = bytes(32) if code == "report-data" else bytes.fromhex(challenge)
+        asked = bytes(64) if code == "report-data" else report_data(challenge)
         used = "00" * 32 if code == "challenge" else challenge
         done = attest(post, ATTESTATION.quote(asked, **defect), used)
     assert (done.status_code, done.json()["detail"]["code"]) == (403, code), done.text
 
 
-@pytest.mark.parametrize("quote", ["", "junk", "00" * 3000, "0" * 200_000])
-def test_what_is_no_quote_is_refused(service, quote):
+def forged():
+    quote = bytearray(GOOD.quote)
+    quote[500] ^= 1
+    return quote.hex()
+
+
+@pytest.mark.parametrize("quote", ["", "junk", "00" * 3000, forged()], ids=["empty", "junk", "zeros", "forged"])
+def test_what_is_no_quote_makes_nobody_fetch(service, quote):
+    with serving(answers_of(GOOD.collateral)) as (pccs, url):
+        post = service(url)
+        challenge = post("/challenge").json()["challenge"]
+        assert post("/attest", {"challenge": challenge, "key": "", "quote": quote}).status_code == 403
+        assert not pccs.asked
+
+
+def test_another_peers_quote_is_of_another_key(service):
     with serving(answers_of(GOOD.collateral)) as (_, url):
         post = service(url)
-        done = post("/attest", {"challenge": post("/challenge").json()["challenge"], "quote": quote})
-    assert done.status_code == 403
+        challenge = post("/challenge").json()["challenge"]
+        done = attest(post, ATTESTATION.quote(report_data(challenge)), challenge, key=b"mine")
+        assert (done.status_code, done.json()["detail"]["code"]) == (403, "report-data")
+
+
+def test_without_the_pccs_nobody_is_blamed(service):
+    with serving({}) as (_, url):
+        post = service(url)
+    challenge = post("/challenge").json()["challenge"]
+    assert attest(post, ATTESTATION.quote(report_data(challenge)), challenge).status_code == 503
 
 
 def test_the_pages_tests_pass(tmp_path):

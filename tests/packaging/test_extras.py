@@ -67,7 +67,11 @@ def test_a_program_gets_an_import_error_with_the_extra():
 
 @pytest.mark.parametrize(("recorded", "wanted"), [
     ({"url": "file:///srv/a%20b/confcom-0.1.0-py3-none-any.whl"}, "/srv/a b/confcom-0.1.0-py3-none-any.whl[cli]"),
-    ({"url": "git+https://git.test/x"}, "confcom[cli] @ git+https://git.test/x"),
+    ({"url": "https://h.test/x.whl", "archive_info": {}}, "confcom[cli] @ https://h.test/x.whl"),
+    (
+        {"url": "https://h.test/x", "vcs_info": {"vcs": "git", "commit_id": "abc"}},
+        "confcom[cli] @ git+https://h.test/x@abc",
+    ),
     (None, "THE WHEEL OR CHECKOUT OF CONFCOM[cli]"),
 ])  # fmt: skip
 def test_a_wheels_own_path_is_named(monkeypatch, tmp_path, recorded, wanted):

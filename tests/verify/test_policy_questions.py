@@ -159,6 +159,11 @@ def test_grace_accepts_nothing_but_what_is_out_of_date(platform, enclave, accept
     assert graceful == failed(spared, accepted_tcb_statuses=accepted)
 
 
+def test_the_longest_grace_period_is_no_error():
+    evidence = rated(TcbStatus.OUT_OF_DATE, TcbStatus.OUT_OF_DATE, platform_date=NOW - DAY, enclave_date=NOW - DAY)
+    assert failed(evidence, platform_grace_period=timedelta.max, qe_grace_period=timedelta.max) == []
+
+
 @pytest.mark.parametrize(
     ("kind", "demand", "code"),
     [

@@ -77,6 +77,17 @@ def test_what_is_remembered_is_bounded(lab, evidence, monkeypatch):
     assert len(prepared._known) == 1
 
 
+def test_what_is_padded_is_not_remembered(lab, evidence):
+    prepared = evidence.collateral.prepared(evidence.trusted, NOW)
+    quote = evidence.parsed
+    for number in (0, 20_000):
+        chain = quote.signature.certification.data + b"\n" * number
+        certification = replace(quote.signature.certification, data=chain)
+        padded = replace(quote, signature=replace(quote.signature, certification=certification)).encode()
+        assert verify(padded, lab.policy, prepared, now=NOW).ok
+        assert len(prepared._known) == 1
+
+
 def test_threads_share_everything(lab, evidence, prepared):
     forged = bytearray(evidence.quote)
     forged[200] ^= 1

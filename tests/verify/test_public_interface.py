@@ -134,6 +134,11 @@ def test_every_form_of_a_quote_is_verified(lab, evidence, tmp_path):
         assert verify(quote, lab.policy, evidence.collateral, root=evidence.trusted, now=NOW).ok
 
 
+def test_text_after_a_quote_is_not_cut_off(lab, evidence):
+    text = evidence.quote.hex().ljust(196_609) + "garbage"
+    assert not verify(text, lab.policy, evidence.collateral, root=evidence.trusted, now=NOW).ok
+
+
 @pytest.mark.parametrize("text", ["", "no quote", "0", "\ud800", "é" * 10, "00" * 200_000, "A" * 10_000_000])
 def test_no_text_raises(lab, evidence, text):
     verdict = verify(text, lab.policy, evidence.collateral, root=evidence.trusted, now=NOW)

@@ -7,8 +7,10 @@ import hashlib
 import os
 import secrets
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 
 from confcom.collateral.fetching import FETCH_SECONDS, FetchError, fetch_collateral
@@ -26,13 +28,13 @@ class CachedCollateral:
 
     collateral: Collateral
     age: timedelta
-    """Since its oldest part was issued."""
+    """Since its oldest part was issued, but for the root's revocation list, which is renewed once a year."""
     problem: str = ""
     """Why it is not newer: the service could not be asked. Empty if it need not be newer."""
 
 
 class CollateralCache:
-    """Keeps what one source gave, and asks it again once half of the time to expiry has passed.
+    """Keeps what one source gave, and asks it again once a part has passed half of its time. `get` blocks meanwhile.
 
     A source that cannot be asked matters only when what is kept has expired. What is kept is read as untrusted: a file
     that is damaged, or is of another platform, is fetched again.
@@ -73,18 +75,22 @@ class CollateralCache:
         data, now = bytes_of(quote), self._clock()
         path = self._path(data)
         kept = self._read(path, data)
-        if kept is not None and self._is_fresh(kept, now):
+        if kept is not None and kept.read().is_fresh(now):
             return self._cached(kept, now)
         try:
-            fetched = fetch_collateral(
-                data, self._source, early=self._early, evaluation=self._evaluation, seconds=self._seconds
-            )
+            fetched = self._fetch(data)
         except (FetchError, MalformedError) as error:
             if kept is None or now >= kept.expires:
                 raise
             return self._cached(kept, now, str(error))
         self._write(path, fetched)
         return self._cached(fetched, now)
+
+    def _fetch(self, quote: bytes) -> Collateral:
+        # In a thread of its own, since the caller may be in an event loop: a TLS handshake asks for collateral there.
+        with ThreadPoolExecutor(1) as thread:
+            fetch = partial(fetch_collateral, early=self._early, evaluation=self._evaluation, seconds=self._seconds)
+            return thread.submit(fetch, quote, self._source).result()
 
     def _path(self, quote: bytes) -> Path:
         kind = platform_kind(quote)
@@ -98,12 +104,8 @@ class CollateralCache:
             return None
         return collateral if collateral.read().tcb_info.fmspc == platform_kind(quote).fmspc else None
 
-    def _is_fresh(self, kept: Collateral, now: datetime) -> bool:
-        issued = min(begin for _, begin, _ in kept.read().periods)
-        return now < issued + (kept.expires - issued) / 2
-
     def _cached(self, collateral: Collateral, now: datetime, problem: str = "") -> CachedCollateral:
-        return CachedCollateral(collateral, now - min(begin for _, begin, _ in collateral.read().periods), problem)
+        return CachedCollateral(collateral, now - collateral.read().issued[1], problem)
 
     def _write(self, path: Path, collateral: Collateral) -> None:
         temporary = path.with_name(f".{secrets.token_hex(8)}")

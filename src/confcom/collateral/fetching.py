@@ -11,15 +11,18 @@ from dataclasses import dataclass
 from typing import Final
 from urllib.parse import unquote
 
-import httpx2
-
 from confcom.collateral.source import Source
 from confcom.errors import MalformedError, UnavailableError, WrongTypeError, WrongValueError
+from confcom.extras import require
 from confcom.sgx.collateral.json_forms import PlatformKind
 from confcom.sgx.collateral.signed_json import MAX_DOCUMENT_SIZE
 from confcom.verify.collateral import Collateral, platform_kind
 from confcom.verify.files import MAX_COLLATERAL_FILE_SIZE
 from confcom.verify.verifier import QuoteInput, bytes_of
+
+require("httpx2", "collateral")
+
+import httpx2  # noqa: E402 # after what tells who brings it
 
 FETCH_SECONDS: Final = 30.0
 """For everything, retries too: more than a service takes, less than a person waits."""
@@ -65,7 +68,7 @@ def fetch_collateral(
         source: INTEL_PCS, AZURE_CACHE, or another Source.
         early: the early set, with the newest TCB recovery, in place of the standard one (Intel: update=early).
         evaluation: the set with this TCB evaluation data number.
-        seconds: for everything.
+        seconds: for everything but the look-up of the host's name, which the system's resolver limits.
 
     Raises:
         FetchError: the service did not answer, refused, or answered with something else.
@@ -158,8 +161,22 @@ def _client(source: Source) -> httpx2.AsyncClient:
             f"{source.ca_file} holds no authority", why=error.strerror or str(error), remedy="give a file of PEM"
         ) from error
     timeout = httpx2.Timeout(FETCH_SECONDS, connect=CONNECT_SECONDS)
-    headers = {"User-Agent": "confcom"}
-    return httpx2.AsyncClient(verify=context, headers=headers, timeout=timeout, follow_redirects=False)
+    # Plain http is for this machine alone, and a proxy is another one.
+    trust_env = source.base.startswith("https:")
+    try:
+        return httpx2.AsyncClient(
+            verify=context,
+            headers={"User-Agent": "confcom"},
+            timeout=timeout,
+            follow_redirects=False,
+            trust_env=trust_env,
+        )
+    except (ValueError, ImportError, httpx2.InvalidURL) as error:
+        raise FetchError(
+            "the proxy of the environment cannot be used",
+            why=str(error).partition(". ")[0],
+            remedy="correct HTTPS_PROXY, which takes http://HOST:PORT, or name the service in NO_PROXY",
+        ) from error
 
 
 async def _get(
@@ -174,10 +191,8 @@ async def _get(
                 if response.status_code == httpx2.codes.OK:
                     return _Answer(await _body(response, url, limit), dict(response.headers))
                 failure = _refusal(response, url)
-        except httpx2.HTTPError as error:
+        except (httpx2.HTTPError, OSError) as error:  # ssl.SSLError: a record of the server that is damaged
             failure = _failure(error, url)
-        except httpx2.InvalidURL as error:
-            raise FetchError(f"{url} is no address", why=str(error), remedy="check the source's url") from error
         if last or not failure.transient:
             raise failure
         await asyncio.sleep(RETRY_SECONDS)
@@ -228,7 +243,7 @@ def _refusal(response: httpx2.Response, url: str) -> _AttemptError:
     )
 
 
-def _failure(error: httpx2.HTTPError, url: str) -> _AttemptError:
+def _failure(error: httpx2.HTTPError | OSError, url: str) -> _AttemptError:
     certificate = "CERTIFICATE_VERIFY_FAILED" in str(error)
     return _AttemptError(
         f"{url} cannot be asked",
@@ -236,7 +251,7 @@ def _failure(error: httpx2.HTTPError, url: str) -> _AttemptError:
         remedy="give the authority of its certificate by --ca (Source.ca_file)"
         if certificate
         else "check the network and HTTPS_PROXY",
-        transient=isinstance(error, httpx2.TransportError) and not certificate,
+        transient=isinstance(error, httpx2.TransportError | OSError) and not certificate,
     )
 
 
@@ -254,4 +269,4 @@ def _chain(answer: _Answer, names: tuple[str, ...], source: Source) -> bytes:
 def _der(body: bytes) -> bytes:
     """Return a revocation list in DER: PCS sends that, a PCCS its hexadecimal text."""
     text = body.strip()
-    return bytes.fromhex(text.decode()) if re.fullmatch(rb"([0-9a-fA-F]{2})+", text) else body
+    return bytes.fromhex(text.decode()) if len(text) % 2 == 0 and re.fullmatch(rb"[0-9a-fA-F]+", text) else body

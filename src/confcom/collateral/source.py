@@ -44,28 +44,9 @@ class Source:
         """Raise SourceError if the address cannot be used."""
         if not isinstance(self.url, str):
             raise WrongTypeError("the source's url", "text", self.url)
-        parts = urlsplit(self.url)
-        if parts.scheme not in {"https", "http"} or not parts.hostname:
-            raise SourceError(
-                f"{self.url!r} is no address of a service", remedy=f"write https://HOST{API_PATH}, intel or azure"
-            )
-        if parts.scheme == "http" and parts.hostname not in {"localhost", "127.0.0.1", "::1"}:
-            raise SourceError(
-                f"{self.url} is not encrypted",
-                why="an old set could be put in the answer's place, and nobody would notice",
-                remedy="write https://, and give the service's authority by --ca if it has one of its own",
-            )
-        if any(version in parts.path for version in ENDED_VERSIONS):
-            raise SourceError(
-                f"{self.url} is of a version of Intel's API that has ended",
-                why="Intel ended versions 2 and 3 on 30 April 2026; what they last served has expired since",
-                remedy=f"use version 4: https://{parts.netloc}{API_PATH}",
-            )
-        if parts.query or parts.fragment or parts.username:
-            raise SourceError(
-                f"{parts.hostname}: the address has more than a host and a path",
-                remedy="give a key by --api-key-file; the rest belongs to no such service",
-            )
+        _require_address(self.url)
+        if self.root_crl_url:
+            _require_address(self.root_crl_url)
 
     @property
     def base(self) -> str:
@@ -77,6 +58,34 @@ class Source:
     def root_crl(self) -> str:
         """The address of the root's revocation list."""
         return self.root_crl_url or f"{self.base}rootcacrl"
+
+
+def _require_address(url: str) -> None:
+    try:
+        parts = urlsplit(url)
+        hostname = parts.hostname
+    except ValueError:
+        parts = urlsplit("")
+        hostname = None
+    if parts.scheme not in {"https", "http"} or not hostname:
+        raise SourceError(f"{url!r} is no address of a service", remedy=f"write https://HOST{API_PATH}, intel or azure")
+    if parts.scheme == "http" and hostname not in {"localhost", "127.0.0.1", "::1"}:
+        raise SourceError(
+            f"{url} is not encrypted",
+            why="an old set could be put in the answer's place, and nobody would notice",
+            remedy="write https://, and give the service's authority by --ca if it has one of its own",
+        )
+    if any(version in parts.path for version in ENDED_VERSIONS):
+        raise SourceError(
+            f"{url} is of a version of Intel's API that has ended",
+            why="Intel ended versions 2 and 3 on 30 April 2026; what they last served has expired since",
+            remedy=f"use version 4: https://{parts.netloc}{API_PATH}",
+        )
+    if parts.query or parts.fragment or "@" in parts.netloc:
+        raise SourceError(
+            f"{hostname}: the address has more than a host and a path",
+            remedy="give a key by --api-key-file; the rest belongs to no such service",
+        )
 
 
 INTEL_PCS: Final = Source(f"https://api.trustedservices.intel.com{API_PATH}", INTEL_ROOT_CRL_URL)

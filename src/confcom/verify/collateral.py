@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import threading
 from collections import OrderedDict
 from dataclasses import dataclass, fields
@@ -25,6 +26,8 @@ from confcom.verify.verdict import Check, CheckStatus, utc_text
 MAX_KNOWN_KEYS: Final = 256
 """Attestation keys whose certification is kept; a platform has one at a time. Each takes under 40 KiB, so that all of
 them stay below 10 MiB."""
+MAX_KNOWN_PART: Final = 16 * 1024
+"""Bytes of key, QE report and certificates. Real ones have under 5 KiB; what is padded is checked each time."""
 
 
 class CollateralError(MalformedError):
@@ -155,7 +158,10 @@ class PreparedCollateral:
         Raises:
             MalformedError: the quote has no readable chain.
         """
-        key = certifying_part(data, quote)
+        part = certifying_part(data, quote)
+        if len(part) > MAX_KNOWN_PART:
+            return KeyCertification.of(quote, self.root)
+        key = hashlib.sha256(part).digest()
         with self._lock:
             known = self._known.get(key)
             if known is not None:

@@ -53,7 +53,7 @@ def read_quote(path: str | os.PathLike[str]) -> bytes:
         data = sys.stdin.buffer.read(MAX_QUOTE_TEXT_SIZE + 1)
     except OSError as error:
         raise _unreadable(path, error) from error
-    return _require_size(path, decoded(data), MAX_QUOTE_SIZE)
+    return _require_size(path, decoded(_require_size(path, data, MAX_QUOTE_TEXT_SIZE)), MAX_QUOTE_SIZE)
 
 
 def decoded(data: bytes) -> bytes:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any, Final, Self
 
@@ -209,6 +209,10 @@ class Policy:
         A shorter challenge is extended with zeros. `demands` are the constructor's arguments but for report_data.
         """
         return cls(report_data=report_data(challenge), **demands)
+
+    def for_report_data(self, report_data: bytes) -> Self:
+        """Return this policy with the demand for these 64 bytes of report data."""
+        return replace(self, report_data=report_data)
 
     @property
     def names_identity(self) -> bool:

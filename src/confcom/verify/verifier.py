@@ -114,8 +114,9 @@ def bytes_of(quote: QuoteInput) -> bytes:
     if isinstance(quote, bytes):
         return quote
     if isinstance(quote, str):
-        # Text that is neither stays what it is, and is then no quote.
-        return decoded(quote[: MAX_QUOTE_TEXT_SIZE + 1].encode(errors="replace"))
+        # Text that is neither stays what it is, and is then no quote. Too long, it is not looked at.
+        text = quote[: MAX_QUOTE_TEXT_SIZE + 1].encode(errors="replace")
+        return text if len(quote) > MAX_QUOTE_TEXT_SIZE else decoded(text)
     return read_quote(quote) if isinstance(quote, os.PathLike) else bytes(quote)
 
 

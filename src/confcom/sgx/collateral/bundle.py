@@ -39,12 +39,22 @@ class CollateralDocuments:
     tcb_info: TcbInfo
     qe_identity: QeIdentity
     periods: tuple[tuple[str, datetime, datetime], ...]
-    """Of each part that has dates: its name, when it was issued, and when the next one will be."""
+    """Of each part that has dates, the root's list last: its name, when it was issued, when the next one will be."""
 
     @property
     def expires(self) -> datetime:
         """The first instant at which a part is no longer current."""
         return min(end for _, _, end in self.periods)
+
+    @property
+    def issued(self) -> tuple[str, datetime]:
+        """The oldest part that is renewed monthly, and when it was issued: the root's list is renewed once a year."""
+        name, begin, _ = min(self.periods[:-1], key=lambda period: period[1])
+        return name, begin
+
+    def is_fresh(self, now: datetime) -> bool:
+        """Return whether no part has passed half of its time."""
+        return all(now < begin + (end - begin) / 2 for _, begin, end in self.periods)
 
 
 @dataclass(frozen=True, slots=True, repr=False)

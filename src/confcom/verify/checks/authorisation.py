@@ -97,8 +97,8 @@ def collateral_checks(collateral: CollateralDocuments, policy: Policy, now: date
     older = "it judges by an older TCB recovery; fetch the early set (update=early), or wait for the standard one"
     yield from _at_least(policy.min_tcb_evaluation_number, evaluation, older, code="tcb-evaluation")
     if policy.max_collateral_age is not None:
-        name, issued, _ = min(collateral.periods, key=lambda period: period[1])
-        required = f"every part issued in the last {policy.max_collateral_age}"
+        name, issued = collateral.issued
+        required = f"every part but the root's revocation list issued in the last {policy.max_collateral_age}"
         found, why = f"{name} was issued on {utc_text(issued)}", "fetch the collateral again"
         holds = now - issued <= policy.max_collateral_age
         yield _compared(required, found, why, code="collateral-age", holds=holds)
@@ -118,14 +118,13 @@ def _status_in_grace(appraisal: Appraisal, policy: Policy, now: datetime) -> tup
     platform, enclave = appraisal.platform, appraisal.quoting_enclave
     spared = []
     status = platform.status
-    if status in _NOT_OUT_OF_DATE and platform.date + policy.platform_grace_period >= now:
+    if status in _NOT_OUT_OF_DATE and now - platform.date <= policy.platform_grace_period:
         status = _NOT_OUT_OF_DATE[status]
-        spared.append(f"the platform has a grace period until {utc_text(platform.date + policy.platform_grace_period)}")
+        spared.append(f"the platform has a grace period since {utc_text(platform.date)}")
     late = enclave.status is TcbStatus.OUT_OF_DATE
-    if late and enclave.date + policy.qe_grace_period >= now:
+    if late and now - enclave.date <= policy.qe_grace_period:
         late = False
-        until = utc_text(enclave.date + policy.qe_grace_period)
-        spared.append(f"the quoting enclave has a grace period until {until}")
+        spared.append(f"the quoting enclave has a grace period since {utc_text(enclave.date)}")
     if not spared:
         return appraisal.tcb_status, ""
     return OUT_OF_DATE.get(status, status) if late else status, "; ".join(spared)
