@@ -1,3 +1,4 @@
+import dataclasses
 import os
 import signal
 import sys
@@ -95,7 +96,7 @@ def main():
 async def test_a_node_that_counts_wrongly(fails, monkeypatch, method, answer, code):
     async def break_it(demo):
         monkeypatch.setattr(DeviceLedger, method, lambda *_: answer)
-        demo.processes.ready_seconds = 3.0
+        demo.processes = dataclasses.replace(demo.processes, ready_seconds=3.0)
 
     await fails(6, code, after=(5, break_it))
 

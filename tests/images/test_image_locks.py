@@ -9,8 +9,13 @@ from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parent.parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
-DIRECT = {"daemon": PROJECT["project"]["dependencies"], "build": PROJECT["dependency-groups"]["build"]}
-CLI = ["click", "dcap-qvl", "pyyaml"]
+EXTRAS = PROJECT["project"]["optional-dependencies"]
+NOT_SHIPPED = "dcap-qvl"
+"""Of the base, which verifies: no daemon does."""
+BASE = [one for one in PROJECT["project"]["dependencies"] if not one.startswith(NOT_SHIPPED)]
+DAEMON = [one for name in ("client", "daemon") for one in EXTRAS[name] if not one.startswith("confcom[")]
+DIRECT = {"daemon": BASE + DAEMON, "build": PROJECT["dependency-groups"]["build"]}
+CLI = ["click", NOT_SHIPPED, "pyyaml"]
 
 
 def pins(name):
