@@ -31,9 +31,7 @@ MAX_KNOWN_PART: Final = 16 * 1024
 
 
 class CollateralError(MalformedError):
-    """Collateral cannot be used under this root at this time."""
-
-    error_code = "collateral-unusable"
+    """Collateral cannot be used under this root at this time; the code is that of the check that failed."""
 
 
 @dataclass(frozen=True, slots=True, repr=False)

@@ -78,10 +78,6 @@ def fetch(
     from confcom.verify.files import read_quote
     from confcom.verify.verdict import utc_text
 
-    if early and evaluation is not None:
-        raise SettingsError(
-            "--early and --evaluation exclude each other", error_code="early-and-evaluation", remedy="give one of them"
-        )
     source = _source(service, ca_file, api_key_file)
     found = fetch_collateral(read_quote(quote), source, early=early, evaluation=evaluation, seconds=timeout)
     _write(out, found.to_json())
