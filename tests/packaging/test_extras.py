@@ -32,6 +32,7 @@ MODULE = "import runpy\nrunpy.run_module('confcom.{}', run_name='__main__')"
 CASES = {
     "command line": ("cli", ["click"], COMMAND, ["verify", "q.bin"]),
     "quote": ("client", ["google.protobuf"], COMMAND, ["quote", "--report-data", "00"]),
+    "fetching": ("collateral", ["httpx2"], COMMAND, ["collateral", "fetch", "q", "--from", "intel", "--out", "c"]),
     "daemon of the command line": ("daemon", ["grpc"], COMMAND, ["device-plugin"]),
     "quote helper": ("daemon", ["prometheus_client"], MODULE.format("quote_helper"), ["--help"]),
     "device plugin": ("daemon", ["grpc"], MODULE.format("device_plugin"), ["--help"]),
