@@ -1,6 +1,7 @@
 """Fetching from a service that serves well, and from ones that do not."""
 
 import asyncio
+import os
 import socketserver
 import threading
 import time
@@ -153,6 +154,17 @@ def test_a_service_with_an_authority_of_its_own(evidence, tmp_path):
         for wrong in (tmp_path / "none.pem", tmp_path):
             with raises("collateral-not-fetched", FetchError, "why", "remedy"):
                 fetch_collateral(evidence.quote, Source(url, ca_file=wrong))
+
+
+def test_a_damaged_record_of_tls(evidence, tmp_path):
+    authority, certificate = own_authority(tmp_path)
+
+    def damage(handler):
+        os.write(handler.connection.fileno(), bytes([23, 3, 3, 0, 32]) + bytes(32))
+
+    code = "collateral-not-fetched"
+    with serving({"tcb": damage}, certificate) as (_, url), raises(code, FetchError, "why", "remedy"):
+        fetch_collateral(evidence.quote, Source(url, ca_file=authority))
 
 
 @pytest.mark.parametrize("scheme", ["https", "http"])
