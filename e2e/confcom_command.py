@@ -25,7 +25,7 @@ SET_ASIDE_MIB = 6
 
 _REFUSED_BY_CHART = re.compile(r"^\s*code: (\S+)$", re.MULTILINE)
 """The line with which the chart ends a refusal."""
-_REQUESTS = "confcom_quote_helper_requests_total"
+_REQUESTS = "confcom_quote_helper_request_seconds_count"
 
 Done = subprocess.CompletedProcess[str]
 

@@ -11,7 +11,7 @@ from confcom.simulation.enclave import SimulatedEnclave
 from testkit.replay.clients import GRAMINE, INTEL_QUOTE_EX, ReplayedClient
 
 QE_2 = ("--simulated-qe-mrenclave", "22" * 32, "--simulated-qe-isvsvn", "2")
-QUOTES = 'confcom_quote_helper_requests_total{{request="GetQuoteEx",result="{}"}}'
+QUOTES = 'confcom_quote_helper_request_seconds_count{{request="GetQuoteEx",result="{}"}}'
 WITHOUT_QUOTE = dataclasses.replace(INTEL_QUOTE_EX, quote=INTEL_QUOTE_EX.quote[:3])
 """All calls but GetQuoteEx."""
 

@@ -24,7 +24,7 @@ CONTAINER = "3f7a" * 16
 PEER = Peer((POD, CONTAINER), 1000, 17, POD, CONTAINER)
 SUCCESS = GetQuoteExResponse(0, quote=b"q")
 REFUSED = GetQuoteExResponse(AesmErrorCode.INVALID_REPORT)
-REQUESTS = "confcom_quote_helper_requests_total"
+REQUESTS = "confcom_quote_helper_request_seconds_count"
 
 
 @pytest.fixture
