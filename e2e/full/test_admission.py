@@ -219,10 +219,15 @@ def test_a_quota_of_the_old_name_is_warned_of(asking: Tenant) -> None:
 
 @pytest.mark.parametrize(
     ("limits", "many", "message"),
-    [({}, 1001, "more than 1000 containers"), ({BYTES: "1Mi"}, 51, "more than 50 containers of a Pod ask for SGX's")],
-    ids=["of any kind", "with EPC"],
+    [
+        ({}, 1001, "more than 1000 containers"),
+        ({BYTES: "1Mi"}, 51, "more than 50 containers of a Pod ask for SGX's"),
+        ({BYTES: "1" * 33}, 1, "more than 32 characters"),
+        ({MIB: "1" * 33}, 1, "more than 32 characters"),
+    ],
+    ids=["containers", "containers with EPC", "digits of bytes", "digits of MiB"],
 )
-def test_too_many_containers(asking: Tenant, limits: dict[str, object], many: int, message: str) -> None:
+def test_pods_that_would_cost_much(asking: Tenant, limits: dict[str, object], many: int, message: str) -> None:
     answer = dry_run(asking, pod(*(container(f"app-{n}", limits) for n in range(many))))
     assert (answer.made, message in answer.said) == ({}, True)
 

@@ -103,8 +103,11 @@ every policy. */}}
 {{- define "confcom.mostContainers" }}1000{{ end }}
 {{- define "confcom.mostAsking" }}50{{ end }}
 {{- define "confcom.mostParts" }}10000{{ end }}
+{{/* Characters of an amount: reading one takes time that grows with the square of its digits. */}}
+{{- define "confcom.longestAmount" }}32{{ end }}
 
-{{/* CEL variables of a Pod or template, called with (dict "root" $ "spec" CEL): its containers, and those that ask for something of ours. */}}
+{{/* CEL variables of a Pod or template, called with (dict "root" $ "spec" CEL): its containers, those that ask for something of ours, and
+those of them whose amounts are read. */}}
 {{- define "confcom.askingVariables" -}}
 {{- $names := list "sgx.intel.com/epc" }}
 {{- range include "confcom.epcNames" .root | fromJsonArray }}{{ $names = concat $names (list .epc .enclave .provision .helper) }}{{ end }}
@@ -114,8 +117,12 @@ every policy. */}}
   expression: >-
     variables.containers.size() > {{ include "confcom.mostContainers" . }} ? [] :
     variables.containers.filter(c, {{ toJson $names }}.exists(name, name in c.?resources.?limits.orValue({})))
+- name: long
+  expression: >-
+    variables.all.size() <= {{ include "confcom.mostAsking" . }} && variables.all.exists(c, {{ toJson $names }}.exists(name,
+    c.resources.limits[?name].orValue("").size() > {{ include "confcom.longestAmount" . }}))
 - name: asking
-  expression: 'variables.all.size() > {{ include "confcom.mostAsking" . }} ? [] : variables.all'
+  expression: 'variables.long || variables.all.size() > {{ include "confcom.mostAsking" . }} ? [] : variables.all'
 {{- end }}
 
 {{/* Why Pods are refused: a JSON list of {name, when, unless, says, message}. "when" and "says" are CEL about a container c that has limits,
