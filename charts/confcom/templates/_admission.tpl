@@ -103,8 +103,10 @@ every policy. */}}
 {{- define "confcom.mostContainers" }}1000{{ end }}
 {{- define "confcom.mostAsking" }}50{{ end }}
 {{- define "confcom.mostParts" }}10000{{ end }}
-{{/* Characters of an amount: reading one takes time that grows with the square of its digits. */}}
+{{/* Of one container that asks for something of ours: characters of an amount, since reading one takes time with the square of its digits, and
+limits, since all are written anew where one is changed. */}}
 {{- define "confcom.longestAmount" }}32{{ end }}
+{{- define "confcom.mostLimits" }}100{{ end }}
 
 {{/* CEL variables of a Pod or template, called with (dict "root" $ "spec" CEL): its containers, those that ask for something of ours, and
 those of them whose amounts are read. */}}
@@ -119,8 +121,8 @@ those of them whose amounts are read. */}}
     variables.containers.filter(c, {{ toJson $names }}.exists(name, name in c.?resources.?limits.orValue({})))
 - name: long
   expression: >-
-    variables.all.size() <= {{ include "confcom.mostAsking" . }} && variables.all.exists(c, {{ toJson $names }}.exists(name,
-    c.resources.limits[?name].orValue("").size() > {{ include "confcom.longestAmount" . }}))
+    variables.all.size() <= {{ include "confcom.mostAsking" . }} && variables.all.exists(c, c.resources.limits.size() > {{ include "confcom.mostLimits" . }} ||
+    {{ toJson $names }}.exists(name, c.resources.limits[?name].orValue("").size() > {{ include "confcom.longestAmount" . }}))
 - name: asking
   expression: 'variables.long || variables.all.size() > {{ include "confcom.mostAsking" . }} ? [] : variables.all'
 {{- end }}
