@@ -35,9 +35,11 @@ class ExitCode(IntEnum):
 class ConfcomError(Exception):
     """Base class of all errors of this package.
 
+    `exit_code` is that of a command that ends with the error.
+
     Args:
         what: what happened, in one sentence without a full stop.
-        error_code: the stable code, for programs; by default that of the class. `docs/reference/codes.md` lists all.
+        error_code: the stable code, for programs; by default that of the class.
         why: the cause, as far as it is known.
         remedy: what the reader can do next.
     """
@@ -84,14 +86,17 @@ class MalformedError(ConfcomError):
 
 
 class SettingsError(ConfcomError):
-    """A flag, an environment variable or a manifest asks for something impossible."""
+    """An argument, a flag, an environment variable or a file asks for something impossible."""
 
     error_code = "settings"
     exit_code = ExitCode.USAGE
 
 
 class WrongTypeError(SettingsError, TypeError):
-    """An argument of the public interface has the wrong type."""
+    """An argument of the public interface has the wrong type.
+
+    The error is also a TypeError.
+    """
 
     error_code = "wrong-type"
 
@@ -100,7 +105,10 @@ class WrongTypeError(SettingsError, TypeError):
 
 
 class WrongValueError(SettingsError, ValueError):
-    """An argument of the public interface has a value that cannot be meant."""
+    """An argument of the public interface has a value that cannot be meant.
+
+    The error is also a ValueError.
+    """
 
     error_code = "wrong-value"
 

@@ -10,7 +10,7 @@ from typing import Final
 
 
 class AesmErrorCode(IntEnum):
-    """aesm_error_t."""
+    """The numbers with which AESM refuses (aesm_error_t of Intel's aesm_error.h)."""
 
     SUCCESS = 0
     UNEXPECTED_ERROR = 1

@@ -48,7 +48,10 @@ class ConnectionClosedError(UnavailableError):
 
 
 class AesmError(ConfcomError):
-    """The service refused a call, such as `InitQuoteEx`, with a number, known or not; messages show name and advice."""
+    """The service refused a call. `code` is its number, known or not, and `call` the call, such as `InitQuoteEx`.
+
+    Numbers with the same remedy have one `error_code`, such as `aesm-busy`.
+    """
 
     def __init__(self, code: int, call: str) -> None:
         advice = advice_for(code)
@@ -65,7 +68,7 @@ class AesmError(ConfcomError):
 
 
 class StaleTargetError(AesmError):
-    """Code 42: the quoting enclave changed since InitQuoteEx. Call InitQuoteEx again and make a new report."""
+    """Number 42: the quoting enclave changed. Call `init_quote` again, and make a new report for its target info."""
 
     def __init__(self, call: str) -> None:
         super().__init__(AesmErrorCode.ATT_KEY_NOT_INITIALIZED, call)

@@ -32,7 +32,7 @@ class AesmClient(SocketClient):
     Args:
         socket_path: the service's socket; by default CONFCOM_AESM_SOCKET, else /var/run/aesmd/aesm.socket.
         timeout: maximum duration of one request in seconds.
-        environ: where CONFCOM_AESM_SOCKET is looked up; None: os.environ.
+        environ: where CONFCOM_AESM_SOCKET is looked up; by default os.environ.
 
     Raises:
         SettingsError: no unix socket can have this path (too long, or with a zero byte).
@@ -42,9 +42,9 @@ class AesmClient(SocketClient):
         """Get the quoting enclave's target info and public key id.
 
         Raises:
-            AesmError: the service refused; every method may raise it.
-            UnavailableError: no service answers (in time); every method may raise it.
-            MalformedError: the answer is not valid; every method may raise it.
+            AesmError: the service refused. Every method may raise these three.
+            UnavailableError: no service answers, or not in time.
+            MalformedError: the answer is not AESM's.
         """
         return self.converse(conversation.init_quote())
 
@@ -57,7 +57,7 @@ class AesmClient(SocketClient):
 
         Args:
             report: made for the target info of `init_quote`.
-            qe_report_info: a nonce and the target info of the enclave that will verify the QE's report.
+            qe_report_info: a nonce and the target info of the enclave that will check the QE's report.
 
         Raises:
             StaleTargetError: the quoting enclave changed since `init_quote`: call `init_quote` again and make a new
@@ -72,7 +72,12 @@ class AesmClient(SocketClient):
     def quote_fresh_report(
         self, make_report: Callable[[TargetInfo], Report], *, qe_report_info: QeReportInfo | None = None
     ) -> AesmQuote:
-        """Get target info, report and quote; repeat once with a new report if the quoting enclave changed."""
+        """Get target info, report and quote; repeat once with a new report if the quoting enclave changed.
+
+        Args:
+            make_report: makes the enclave's report for a target info.
+            qe_report_info: as `get_quote` takes it.
+        """
         return self.converse(conversation.quote_fresh_report(make_report, qe_report_info))
 
     def converse(self, generator: Conversation[T]) -> T:

@@ -46,16 +46,19 @@ class QuotingTarget:
     """The target info for reports, and the id of the key that will sign the quote."""
 
     target_info: TargetInfo
+    """The target info of the quoting enclave."""
     pub_key_id: bytes
     """SHA-256 of the attestation public key and the QE's authentication data: 32 bytes."""
 
 
 @dataclass(frozen=True, slots=True)
 class AesmQuote:
-    """A quote without padding, and the quoting enclave's own report about it if it was requested."""
+    """A quote, and the quoting enclave's own report about it if it was requested."""
 
     quote: bytes
+    """The quote, without padding."""
     qe_report_info: QeReportInfo | None = None
+    """The request's nonce and target info, with the quoting enclave's report; None if it was not requested."""
 
 
 def init_quote() -> Conversation[QuotingTarget]:

@@ -16,7 +16,7 @@ _MOUNT: Final = (
 
 
 class ServiceUnreachableError(UnavailableError):
-    """No service accepts connections at the AESM socket's path."""
+    """No service accepts connections at the AESM socket's path, or this user may not connect."""
 
 
 class ServiceTimeoutError(UnavailableError):

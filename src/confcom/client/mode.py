@@ -18,17 +18,22 @@ class QuotingMode(Enum):
     """Where the quoting enclave runs."""
 
     IN_PROCESS = "in process"
+    """In the application's own process."""
     OUT_OF_PROCESS = "out of process"
+    """In a service, which is asked by AESM."""
 
 
 class MixedModeError(ConfcomError):
-    """A process requested quotes both in process and out of process."""
+    """A process requested quotes in one way after its first use had chosen the other."""
 
     error_code = "mixed-quoting-modes"
 
 
 class InProcessQuotingError(UnavailableError):
-    """Quoting in process was chosen, but is not supported."""
+    """Quoting in process was chosen, but is not supported.
+
+    It is chosen where SGX_AESM_ADDR is not set, and the program gives no client.
+    """
 
     error_code = "in-process-unsupported"
 

@@ -31,9 +31,9 @@ def request_quote(
 
     Args:
         make_report: makes the enclave's report for a target info; called again if the quoting enclave changes.
-        qe_report_info: a nonce and the target info of the enclave that will verify the QE's report.
+        qe_report_info: a nonce and the target info of the enclave that will check the QE's report.
         client: the client for quoting out of process; by default one for the service at the usual path.
-        environ: the environment that selects the mode; None: os.environ.
+        environ: the environment that selects the mode; by default os.environ.
         process_mode: where the selected mode is stored.
 
     Raises:
@@ -41,6 +41,7 @@ def request_quote(
         MixedModeError: this process used the other mode before.
         AesmError: the service refused.
         UnavailableError: the service is not there or does not answer.
+        MalformedError: the answer is not AESM's, or not a quote over this report.
     """
     if not isinstance(client, AesmClient | None):
         raise WrongTypeError("the client", "an AesmClient, or None", client)
@@ -57,7 +58,7 @@ async def request_quote_async(
     environ: Mapping[str, str] | None = None,
     process_mode: ProcessMode = PROCESS_MODE,
 ) -> AesmQuote:
-    """Get a quote like `request_quote`, in asyncio programs."""
+    """Get a quote like `request_quote`, in asyncio programs. `make_report` is called in the event loop."""
     if not isinstance(client, AsyncAesmClient | None):
         raise WrongTypeError("the client", "an AsyncAesmClient, or None", client)
     aesm_client = client or AsyncAesmClient(environ=environ)

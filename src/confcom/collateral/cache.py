@@ -27,25 +27,26 @@ class CachedCollateral:
     """Collateral, and how old it is."""
 
     collateral: Collateral
+    """The collateral of the quote's platform; it has not expired by the cache's clock."""
     age: timedelta
-    """Since its oldest part was issued, but for the root's revocation list, which is renewed once a year."""
+    """The time since its oldest part was issued, but for the root's yearly revocation list."""
     problem: str = ""
-    """Why it is not newer: the service could not be asked. Empty if it need not be newer."""
+    """Why it could not be renewed; empty if it need not be."""
 
 
 class CollateralCache:
-    """Keeps what one source gave, and asks it again once a part has passed half of its time. `get` blocks meanwhile.
+    """Keeps the collateral of one source on disk, for many processes, and renews it when half of its time has passed.
 
-    A source that cannot be asked matters only when what is kept has expired. What is kept is read as untrusted: a file
-    that is damaged, or is of another platform, is fetched again.
+    `get` blocks while it fetches. While the source cannot be asked, collateral that has not expired is used. Files are
+    read as untrusted: one that is damaged, or is of another platform, is fetched again.
 
     Args:
         directory: made with mode 0700 if it is missing; its files have mode 0600.
-        source: what is asked.
-        early: keep the early sets.
+        source: the service that is asked.
+        early: keep the early sets, as `fetch_collateral` takes it.
         evaluation: keep the sets with this TCB evaluation data number.
-        seconds: for one fetch.
-        clock: the present, with its time zone.
+        seconds: the time limit of one fetch.
+        clock: returns the present, with its time zone.
     """
 
     def __init__(
@@ -66,7 +67,7 @@ class CollateralCache:
         self._clock = clock
 
     def get(self, quote: QuoteInput) -> CachedCollateral:
-        """Return the collateral of a quote's platform, from disk or from the source.
+        """Return the collateral of a quote's platform, from disk or from the source; the quote as `verify` takes it.
 
         Raises:
             FetchError: there is none that is current, and the source gives none; or the directory cannot be written.

@@ -39,7 +39,7 @@ _CRL_CHAINS = ("SGX-PCK-CRL-Issuer-Chain",)
 
 
 class FetchError(UnavailableError):
-    """A service did not give collateral."""
+    """A service did not answer, refused, or answered with something else; or the cache cannot be written."""
 
     error_code = "collateral-not-fetched"
 
@@ -58,22 +58,22 @@ def fetch_collateral(
     evaluation: int | None = None,
     seconds: float = FETCH_SECONDS,
 ) -> Collateral:
-    """Fetch the collateral of a quote's platform. In asyncio programs, `fetch_collateral_async` does the same.
+    """Fetch the collateral of a quote's platform.
 
     The proxy of the environment is used (HTTPS_PROXY, NO_PROXY). What comes is untrusted: it is parsed here, and
     `verify` decides whether it is authentic and current.
 
     Args:
         quote: as `verify` takes it; only its PCK certificate is read.
-        source: INTEL_PCS, AZURE_CACHE, or another Source.
+        source: INTEL_PCS, AZURE_CACHE, or another Source. An error of it or of the network is tried once more.
         early: the early set, with the newest TCB recovery, in place of the standard one (Intel: update=early).
         evaluation: the set with this TCB evaluation data number.
-        seconds: for everything but the look-up of the host's name, which the system's resolver limits.
+        seconds: the time limit of all requests together, but for the look-up of the host's name.
 
     Raises:
         FetchError: the service did not answer, refused, or answered with something else.
         MalformedError: the quote has no readable PCK certificate, or the answer is no collateral of its platform.
-        SettingsError: an argument has another type, or cannot be meant.
+        SettingsError: an argument has another type, or cannot be meant; or an event loop is running.
     """
     with contextlib.suppress(RuntimeError):
         asyncio.get_running_loop()
@@ -92,7 +92,7 @@ async def fetch_collateral_async(
     evaluation: int | None = None,
     seconds: float = FETCH_SECONDS,
 ) -> Collateral:
-    """Fetch collateral like `fetch_collateral`."""
+    """Fetch collateral like `fetch_collateral`, in asyncio programs."""
     if not isinstance(source, Source):
         raise WrongTypeError("the source", "a Source, such as INTEL_PCS", source)
     if early and evaluation is not None:

@@ -33,6 +33,9 @@ class Source:
         root_crl_url: where the root's revocation list is; by default at `rootcacrl` of the service, as a PCCS has it.
         api_key: a subscription key, sent as Ocp-Apim-Subscription-Key.
         ca_file: a PEM file of the authorities that may certify the service; by default those of the system.
+
+    Raises:
+        SettingsError: the address cannot be used.
     """
 
     url: str

@@ -154,11 +154,13 @@ class Report:
     """The 384 bytes that the MAC covers. They are kept unparsed, because making a quote needs the bytes, rarely the
     fields."""
     key_id: bytes
+    """KEYID, 32 bytes."""
     mac: bytes
+    """MAC, 16 bytes."""
 
     @classmethod
     def parse(cls, data: bytes) -> Self:
-        """Parse exactly one report."""
+        """Parse exactly one report, 432 bytes. Raises MalformedError if it has another length."""
         require_length(data, REPORT_SIZE, "an SGX report")
         return cls(data[:REPORT_BODY_SIZE], data[REPORT_BODY_SIZE:-MAC_SIZE], data[-MAC_SIZE:])
 
@@ -188,7 +190,19 @@ def mr_enclave_of(report: bytes) -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class TargetInfo:
-    """TARGETINFO: identity of the enclave that a report is for; the report key is derived from it."""
+    """TARGETINFO: identity of the enclave that a report is for; the report key is derived from it.
+
+    Args:
+        mr_enclave: 32 bytes.
+        flags: ATTRIBUTES.FLAGS.
+        xfrm: ATTRIBUTES.XFRM.
+        reserved1: 2 bytes, kept as they are.
+        config_svn: CONFIGSVN.
+        misc_select: MISCSELECT.
+        reserved2: 8 bytes, kept as they are.
+        config_id: CONFIGID, 64 bytes.
+        reserved3: 384 bytes, kept as they are.
+    """
 
     mr_enclave: bytes
     flags: int
@@ -202,7 +216,7 @@ class TargetInfo:
 
     @classmethod
     def parse(cls, data: bytes) -> Self:
-        """Parse exactly one TARGETINFO."""
+        """Parse exactly one TARGETINFO, 512 bytes. Raises MalformedError if it has another length."""
         return cls(*_TARGET_INFO.unpack(data))
 
     def encode(self) -> bytes:
@@ -212,7 +226,13 @@ class TargetInfo:
 
 @dataclass(frozen=True, slots=True)
 class QeReportInfo:
-    """sgx_qe_report_info_t: the client supplies nonce and target info, and the QE adds its own report."""
+    """sgx_qe_report_info_t: the client supplies nonce and target info, and the QE adds its own report.
+
+    Args:
+        nonce: 16 bytes of the client's.
+        app_enclave_target_info: the target info of the enclave that will check the QE's report.
+        qe_report: the QE's report, 432 bytes; zeros in a request.
+    """
 
     nonce: bytes
     app_enclave_target_info: TargetInfo
@@ -220,7 +240,7 @@ class QeReportInfo:
 
     @classmethod
     def parse(cls, data: bytes) -> Self:
-        """Parse exactly one qe_report_info; in a request the report in it may be all zeros."""
+        """Parse exactly one qe_report_info, 960 bytes. Raises MalformedError if it has another length."""
         require_length(data, QE_REPORT_INFO_SIZE, "qe_report_info")
         target = TargetInfo.parse(data[NONCE_SIZE : NONCE_SIZE + TARGET_INFO_SIZE])
         return cls(data[:NONCE_SIZE], target, data[NONCE_SIZE + TARGET_INFO_SIZE :])

@@ -107,9 +107,17 @@ class ReportRejectedError(ConfcomError):
 
 @dataclass(frozen=True, slots=True)
 class SimulatedEnclave:
-    """An enclave's identity, with software versions of EREPORT and EGETKEY.
+    """An enclave's identity, with software versions of the instructions that make and check reports.
 
     Nothing is isolated or measured: the caller chooses the identity.
+
+    Args:
+        mr_enclave: 32 bytes.
+        mr_signer: 32 bytes.
+        flags: ATTRIBUTES.FLAGS of the report; by default a 64-bit enclave that is initialised and no debug enclave.
+        xfrm: ATTRIBUTES.XFRM of the report.
+        isv_prod_id: 0 to 65,535.
+        isv_svn: 0 to 65,535.
     """
 
     mr_enclave: bytes
@@ -169,7 +177,14 @@ class SimulatedEnclave:
     ) -> Report:
         """Create a report, like EREPORT, that only the enclave with this target info can verify.
 
-        `cpu_svn` is one of the three of the SDK's simulation mode; the quoting enclave accepts both key formats.
+        Args:
+            target_info: the quoting enclave's, or another enclave's.
+            report_data: 64 bytes; `confcom.testing.report_data` extends a shorter value.
+            cpu_svn: CPUSVN, one of the three of the SDK's simulation mode (16 bytes).
+            key_format: the layout from which the report key is derived; the quoting enclave accepts both.
+
+        Raises:
+            MalformedError: the report data has another length.
         """
         return sign_report(self.report_body(report_data, cpu_svn=cpu_svn), target_info, key_format=key_format)
 

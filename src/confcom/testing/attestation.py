@@ -30,26 +30,28 @@ class Evidence:
     """A quote, and what a relying party has besides it."""
 
     quote: bytes
+    """The quote, of version 3, with its certificates."""
     collateral: Collateral
+    """The collateral of its platform."""
     root: TrustedRoot
+    """The simulated root, for the argument `root` of `verify`."""
     platform_id: bytes
     """The platform instance id of the machine, 16 bytes, for a policy's `platforms`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Attestation:
-    """Makes quotes under one simulated root, which no relying party trusts outside of its tests.
-
-    `enclave` makes the quotes unless another one is given.
-    """
+    """Makes quotes under one simulated root, which no relying party trusts outside of its tests; `create` makes it."""
 
     root: TrustedRoot
+    """The root of all its quotes."""
     enclave: SimulatedEnclave
+    """The enclave whose quotes are made unless another one is given."""
     _seed: RootSeed
 
     @classmethod
     def create(cls, enclave: SimulatedEnclave = DEFAULT_ENCLAVE, *, now: datetime | None = None) -> Self:
-        """Create a root of its own, valid from a day before `now`, which is the present by default."""
+        """Return one with a root of its own, valid from a day before `now`, which is the present by default."""
         seed = RootSeed(secrets.token_bytes(SEED_SIZE), int((now or datetime.now(UTC)).timestamp()))
         return cls(TrustedRoot.load(SimulatedPlatform.of_root(seed).pki.root.der), enclave, seed)
 
@@ -75,11 +77,11 @@ class Attestation:
         Args:
             challenge: 1 to 64 bytes of report data, to which zeros are added.
             enclave: another enclave.
-            tcb: the status of the platform's TCB in the collateral.
+            tcb: the status of the platform's TCB in the collateral: a TcbStatus, or its name.
             debug: whether it is a debug enclave.
             revoked: whether the platform's PCK certificate is revoked.
             expired: whether the collateral has expired.
-            platform: the name of another machine under the same root.
+            platform: the name of another machine under the same root, which has another platform id.
             now: the time for which collateral is made; by default the present.
 
         Raises:

@@ -20,7 +20,7 @@ from confcom.verify.checks import collateral_checks
 from confcom.verify.checks.authenticity import KeyCertification
 from confcom.verify.checks.dcap_qvl_appraisal import Appraiser
 from confcom.verify.checks.marks import missing_collateral_marks, present_collateral_marks
-from confcom.verify.trust import INTEL, KnownRoot, Platform, TrustedRoot, trusted_root
+from confcom.verify.trust import INTEL, KnownRoot, TrustedRoot, trusted_root
 from confcom.verify.verdict import Check, CheckStatus, utc_text
 
 MAX_KNOWN_KEYS: Final = 256
@@ -31,12 +31,15 @@ MAX_KNOWN_PART: Final = 16 * 1024
 
 
 class CollateralError(MalformedError):
-    """Collateral cannot be used under this root at this time; the code is that of the check that failed."""
+    """Collateral is not current, or another authority signed it; the code is that of the check that failed."""
 
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Collateral(CollateralBundle):
-    """TCB info, QE identity and revocation lists of one kind of platform, each byte for byte as it was served."""
+    """TCB info, QE identity and revocation lists of one kind of platform, each byte for byte as it was served.
+
+    `read_collateral`, `from_json` and `confcom.collateral` make it.
+    """
 
     def __repr__(self) -> str:
         """Return the kind of platform and the dates, and no bytes."""
@@ -69,17 +72,17 @@ class Collateral(CollateralBundle):
         return collateral
 
     def to_json(self) -> str:
-        """Return dcap-qvl's JSON."""
+        """Return dcap-qvl's JSON, which `from_json` reads."""
         return encode_json({field.name: getattr(self, field.name) for field in fields(self)})
 
     @property
     def expires(self) -> datetime:
-        """The first instant at which a part is no longer current. MalformedError: a part cannot be read."""
+        """The first instant at which a part is no longer current. Raises MalformedError if a part cannot be read."""
         return self.read().expires
 
     @property
     def evaluation_number(self) -> int:
-        """The number of the TCB recovery by which the TCB info judges. MalformedError: it cannot be read."""
+        """The TCB evaluation data number of the TCB info. Raises MalformedError if a part cannot be read."""
         return self.read().tcb_info.tcb_evaluation_data_number
 
     def prepared(self, root: TrustedRoot | KnownRoot = INTEL, now: datetime | None = None) -> PreparedCollateral:
@@ -119,9 +122,10 @@ def platform_kind(quote: bytes) -> PlatformKind:
 
 
 class PreparedCollateral:
-    """Collateral that was parsed and checked under one root; threads may share it.
+    """Collateral that was parsed and checked under one root, for many quotes; `Collateral.prepared` makes it.
 
-    It also keeps how attestation keys are certified, for the MAX_KNOWN_KEYS that were used last.
+    Whether it has expired is checked by each `verify`. It remembers how the last 256 attestation keys are certified.
+    Threads may share it; to another process it goes as collateral and root, which are parsed there again.
     """
 
     def __init__(self, collateral: CollateralBundle, root: TrustedRoot) -> None:
@@ -133,7 +137,7 @@ class PreparedCollateral:
             collateral_checks.signer_check(collateral, root.certificate),
         )
         self.present_marks = present_collateral_marks(self.documents)
-        self._missing_marks = missing_collateral_marks(self.documents)
+        self.missing_marks = missing_collateral_marks(self.documents)
         self.appraiser = Appraiser(root.der, collateral, self.documents)
         self._known: OrderedDict[bytes, KeyCertification] = OrderedDict()
         self._lock = threading.Lock()
@@ -145,10 +149,6 @@ class PreparedCollateral:
     def __repr__(self) -> str:
         """Return the collateral and the root, and no bytes."""
         return f"PreparedCollateral({self.collateral!r}, root={self.root.key_id.hex()[:16]})"
-
-    def marks_check(self, platform: Platform) -> Check:
-        """Check that the marks of simulation agree with the platform."""
-        return collateral_checks.marks_check(self.present_marks, self._missing_marks, platform)
 
     def certification(self, data: bytes, quote: Quote) -> KeyCertification:
         """Return how the attestation key of a quote is certified, by its bytes and as it was parsed from these.

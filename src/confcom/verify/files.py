@@ -43,7 +43,7 @@ def read_quote(path: str | os.PathLike[str]) -> bytes:
     Hexadecimal and base64 text is decoded. The result is not parsed: it need not be a quote.
 
     Raises:
-        UnreadableInputError: the file cannot be read, is not a regular file, or is longer than any quote.
+        UnreadableInputError: the file cannot be read, is not a regular file, or is longer than 64 KiB.
     """
     path = path_argument("the quote", path)
     if path != STDIN:
@@ -75,7 +75,7 @@ def decoded(data: bytes) -> bytes:
 
 
 def read_root(path: str | os.PathLike[str]) -> TrustedRoot:
-    """Read a root certificate from a PEM or DER file.
+    """Read a root certificate from a PEM or DER file of at most 64 KiB.
 
     Raises:
         UnreadableInputError: the file cannot be read.

@@ -108,25 +108,28 @@ class Policy:
         isv_family_id: ISVFAMILYID, 16 bytes.
         allow_simulated: accept a simulated platform, which protects nothing.
         allow_debug: accept debug enclaves, of simulated platforms only.
-        accepted_tcb_statuses: members of TcbStatus, or their names as Intel writes them.
+        accepted_tcb_statuses: members of TcbStatus, or their names as Intel writes them; by default UpToDate alone.
+            Revoked cannot be accepted, and an empty collection accepts none.
         rejected_advisories: names such as INTEL-SA-00334, in any case; or SIMULATED-NOT-GENUINE-INTEL.
         identities: the enclaves that are accepted, of which one must fit, beside the demands above; None means that
             these alone decide. An empty collection accepts none.
         platforms: the machines that are accepted: PPIDs or platform instance ids (16 bytes), or the SHA-256 of one (32
-            bytes). None means any; an empty collection accepts none.
-        min_tcb_evaluation_number: the lowest TCB evaluation data number of TCB info that is accepted; 0 to 2^31 - 1.
+            bytes); `confcom inspect` shows a quote's. None means any; an empty collection accepts none.
+        min_tcb_evaluation_number: the lowest TCB evaluation data number that is accepted, 0 to 2^31 - 1. Intel serves a
+            new set as the early one first, and as the standard one months later: with 20, the standard set 19 is
+            refused.
         platform_grace_period: how long after the date of its TCB level a platform that is out of date counts as not
-            out of date.
+            out of date; by default not at all.
         qe_grace_period: the same for the quoting enclave.
-        max_collateral_age: the greatest time since the oldest part of the collateral was issued; None means that it
-            only must not have expired.
+        max_collateral_age: the greatest time since the oldest part of the collateral was issued, but for the root's
+            yearly revocation list. None means that it only must not have expired, which is 30 days with Intel.
 
     Bytes may also be given as hexadecimal text.
 
     Raises:
         SettingsError: no quote could have such a value. It is refused here, so that the mistake does not look like a
             bad quote.
-        WrongTypeError: a value has the wrong type; the error is a SettingsError and a TypeError.
+        WrongTypeError: a value has the wrong type.
     """
 
     mr_enclave: bytes | None
@@ -207,6 +210,9 @@ class Policy:
         """Return a policy for the answer to a challenge of 1 to 64 bytes, which the enclave puts into its report.
 
         A shorter challenge is extended with zeros. `demands` are the constructor's arguments but for report_data.
+
+        Raises:
+            SettingsError: the challenge is empty or too long, or as the constructor raises it.
         """
         return cls(report_data=report_data(challenge), **demands)
 

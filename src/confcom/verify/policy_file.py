@@ -23,7 +23,7 @@ _ARGUMENTS: Final = frozenset(Policy.__dataclass_fields__) - {"report_data"}
 
 
 class PolicyFileError(SettingsError):
-    """A policy file cannot be used."""
+    """A policy file is not TOML, or has an unknown name in it."""
 
     error_code = "policy-file"
 

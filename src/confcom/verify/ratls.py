@@ -86,7 +86,10 @@ _READABLE: Final = "a certificate that carries an SGX quote"
 
 
 class RatlsError(MalformedError):
-    """A certificate carries no evidence that could be read."""
+    """A certificate carries no evidence that could be read.
+
+    The code is `no-evidence` if it has no such extension, `evidence-malformed` if one cannot be read.
+    """
 
     error_code = "no-evidence"
 
@@ -131,7 +134,9 @@ class Evidence:
     """A quote of a certificate that binds the certificate's key, if the quote is authentic: nothing verified it."""
 
     quote: bytes
+    """The quote of the extension."""
     form: Form
+    """The kind of extension."""
     report_data: bytes
     """64 bytes that follow from the key; the quote has them."""
     nonce: bytes | None = None
@@ -146,7 +151,8 @@ def read_evidence(certificate: bytes) -> tuple[Evidence, ...]:
 
     Raises:
         KeyBindingError: an extension was made for another key.
-        MalformedError: the certificate or an extension cannot be read; RatlsError if it has no such extension.
+        RatlsError: there is no such extension, or one cannot be read.
+        MalformedError: the certificate or a quote cannot be read.
     """
     if not isinstance(certificate, bytes):
         raise WrongTypeError("the certificate", "bytes, PEM or DER", certificate)
@@ -355,13 +361,13 @@ class _Context(ssl.SSLContext):
 
 
 class AttestedSocket(ssl.SSLSocket):
-    """A TLS connection over which nothing is sent or read before the peer's certificate was verified."""
+    """An `ssl.SSLSocket` over which nothing is sent or read before the peer's certificate was verified."""
 
     _verdict: Verdict | None = None
 
     @property
     def verdict(self) -> Verdict:
-        """The verdict on the peer. WrongValueError before the handshake."""
+        """The verdict on the peer. Raises WrongValueError before the handshake."""
         return _required(self._verdict)
 
     def do_handshake(self, block: bool = False) -> None:  # noqa: FBT001, D102 # as ssl has it
@@ -430,6 +436,9 @@ def client_context(
     asyncio's connections that are made with it raise NotVerifiedError from the handshake, whose `verdict` says why,
     unless the peer is verified. The arguments are those of `verify_certificate`; a function for collateral is called
     during the handshake, which waits for it.
+
+    Raises:
+        SettingsError: as `verify_certificate` raises it.
     """
     _require_arguments(policy, nonce)
     context = _Context(ssl.PROTOCOL_TLS_CLIENT)
@@ -458,11 +467,11 @@ def connect(
     Args:
         host: its name or address.
         port: its TCP port.
-        policy: these five are those of `verify_certificate`.
+        policy: as `verify_certificate` takes it, like the next four.
         collateral: None lets no peer pass.
-        root: None means INTEL.
+        root: None means INTEL, or the root of prepared collateral.
         now: None means the present.
-        nonce: None means any, or none.
+        nonce: None means that any nonce will do, also none.
         seconds: for each step, and then the time limit of the socket.
 
     Raises:
@@ -513,7 +522,7 @@ class RatlsTransport(httpx2.HTTPTransport):
 
 
 class AsyncRatlsTransport(httpx2.AsyncHTTPTransport):
-    """The same for `httpx2.AsyncClient`.
+    """`RatlsTransport` for `httpx2.AsyncClient`.
 
     Verifying takes about a millisecond. It blocks the loop, and so does a function for collateral.
     """
@@ -563,7 +572,8 @@ def make_certificate(
         now: it is valid from a day before until a year later; None means the present.
 
     Raises:
-        WrongTypeError, WrongValueError: the key is of another kind, or the name is.
+        WrongTypeError: the key is of another kind.
+        WrongValueError: the name has another length.
     """
     if not isinstance(key, ec.EllipticCurvePrivateKey) or not isinstance(key.curve, ec.SECP256R1):
         raise WrongTypeError("the key", "an elliptic curve key on P-256", key)

@@ -47,15 +47,19 @@ class KnownRoot(Enum):
 
 
 INTEL: Final = KnownRoot.INTEL
+"""Intel's SGX Root CA, which comes with this package: its quotes are those of SGX hardware."""
 
 
 @dataclass(frozen=True, slots=True)
 class TrustedRoot:
-    """A trust anchor that the relying party chose: one certificate."""
+    """A root certificate that you trust; `read_root` and `load` make it."""
 
     certificate: x509.Certificate
+    """The certificate, as the package cryptography has it."""
     der: bytes
+    """The certificate in DER."""
     key_id: bytes
+    """SHA-384 of the public key's point, 48 bytes."""
     platform: Platform
     """The kind of platform whose quotes it vouches for."""
 

@@ -52,25 +52,32 @@ class CheckStatus(Enum):
     """The outcome of one check."""
 
     PASSED = "passed"
+    """The requirement holds."""
     FAILED = "failed"
+    """The requirement does not hold."""
     NOT_CHECKED = "not-checked"
     """The check was skipped, because of an earlier failure or because nothing reports its value; `why` says which."""
 
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One check; `code` is for programs, and `required`, `found` and `why` are for people and are never parsed.
+    """One check of a verdict: `code` is for programs; `required`, `found` and `why` are for people, and may change.
 
-    They may contain text from a hostile quote; `passed`, `failed` and `not_checked` escape it with `printable`.
-    `consequence` is the kind of verdict that a failed check leads to; it is None for other checks.
+    These three may contain text from a hostile quote, in which everything that is not printable is escaped.
     """
 
     code: str
+    """The stable code, such as `report-data`."""
     status: CheckStatus
+    """Passed, failed or skipped."""
     required: str
+    """The requirement, in words."""
     found: str
+    """The value that was found, in words; empty if the check was skipped."""
     why: str = ""
+    """The cause of a failure, or the reason for skipping."""
     consequence: VerdictKind | None = None
+    """The kind of verdict that a failed check leads to; None for other checks."""
 
     @property
     def name(self) -> str:
@@ -121,20 +128,30 @@ def failed_by(required: str, error: ConfcomError, *, code: str) -> Check:
 class Claims:
     """A quote's claims about its enclave. They mean something only if the verdict's kind says that it is authentic.
 
-    mr_enclave and mr_signer are 32 bytes, report_data and config_id 64, isv_ext_prod_id and isv_family_id 16. The last
-    four fields are zero in enclaves without Key Separation and Sharing. The names are those of ReportBody.
+    The fields are those of a report (Intel SDM vol. 3D, "REPORT"). The last four are zero in enclaves without Key
+    Separation and Sharing.
     """
 
     mr_enclave: bytes
+    """The measurement of the enclave's code and initial data, 32 bytes."""
     mr_signer: bytes
+    """SHA-256 of the key that signed the enclave, 32 bytes."""
     isv_prod_id: int
+    """The signer's number for the product, 0 to 65,535."""
     isv_svn: int
+    """The product's security version number, 0 to 65,535."""
     report_data: bytes
+    """The 64 bytes that the enclave was asked to report."""
     debug: bool
+    """Whether it is a debug enclave, whose memory the host can read and change."""
     config_id: bytes
+    """CONFIGID, 64 bytes: the configuration that the enclave was started with."""
     config_svn: int
+    """CONFIGSVN, 0 to 65,535: the configuration's security version number."""
     isv_ext_prod_id: bytes
+    """ISVEXTPRODID, 16 bytes: the signer's longer number for the product."""
     isv_family_id: bytes
+    """ISVFAMILYID, 16 bytes: the signer's number for a family of products."""
 
     @classmethod
     def of(cls, body: ReportBody) -> Self:
@@ -142,7 +159,7 @@ class Claims:
         return cls(*_CLAIMS(body))
 
     def to_json(self) -> dict[str, object]:
-        """Return plain values for `json.dumps`, with bytes as hex."""
+        """Return plain values for `json.dumps`, with bytes in hexadecimal."""
         values = {field.name: getattr(self, field.name) for field in fields(self)}
         return {name: value.hex() if isinstance(value, bytes) else value for name, value in values.items()}
 
@@ -152,14 +169,23 @@ _CLAIMS = attrgetter(*(field.name for field in fields(Claims)))
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """The outcome of a verification. Use `ok` or `require_ok`; `kind` and `checks` give the reasons."""
+    """The outcome of a verification. Use `ok` or `require_ok`; `kind` and `checks` give the reasons.
+
+    A verdict is neither true nor false: `if verdict:` raises AmbiguousVerdictError. Its text is one short line.
+    """
 
     kind: VerdictKind
+    """The outcome, in one of four kinds."""
     platform: Platform
+    """The kind of platform that made the quote."""
     checks: tuple[Check, ...]
+    """All checks, in order, also those that were skipped."""
     claims: Claims | None = None
+    """The quote's claims about its enclave; None unless the quote is authentic."""
     tcb_status: str | None = None
+    """The platform's status in its collateral, such as `UpToDate`; None unless dcap-qvl judged it."""
     advisory_ids: tuple[str, ...] = ()
+    """Intel's advisories that apply to the platform, such as `INTEL-SA-00334`."""
     marks: tuple[str, ...] = ()
     """Marks of simulation that the quote, its certificates and the collateral have."""
 
@@ -179,7 +205,11 @@ class Verdict:
         return f"{self.kind.value}: {', '.join(check.code for check in self.failures)}"
 
     def require_ok(self) -> Claims:
-        """Return the claims if the quote may be relied on, else raise NotVerifiedError with the checks that failed."""
+        """Return the claims if the quote may be relied on.
+
+        Raises:
+            NotVerifiedError: it may not; the error has this verdict.
+        """
         if not self.ok or self.claims is None:
             raise NotVerifiedError(self)
         return self.claims
@@ -204,7 +234,10 @@ class Verdict:
 
 
 class AmbiguousVerdictError(ConfcomError, TypeError):
-    """A verdict was used as a condition."""
+    """A verdict was used as a condition.
+
+    The error is also a TypeError.
+    """
 
     error_code = "ambiguous-verdict"
 
@@ -217,7 +250,10 @@ class AmbiguousVerdictError(ConfcomError, TypeError):
 
 
 class NotVerifiedError(ConfcomError):
-    """A quote may not be relied on; `verdict` has the failed checks."""
+    """A quote may not be relied on.
+
+    `verdict` says why, and the exit code is that of its kind.
+    """
 
     error_code = "not-verified"
 

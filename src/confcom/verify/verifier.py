@@ -11,7 +11,6 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 
 from confcom.errors import MalformedError, WrongTypeError, WrongValueError
-from confcom.sgx.collateral.bundle import CollateralBundle
 from confcom.sgx.marks import Mark
 from confcom.sgx.quote import REPORT_BODY, SIGNED_PART_SIZE, Quote
 from confcom.verify.argument_types import require_instant
@@ -19,7 +18,7 @@ from confcom.verify.checks import authenticity, authorisation, collateral_checks
 from confcom.verify.checks.authenticity import MAX_QUOTE_SIZE, KeyCertification
 from confcom.verify.checks.dcap_qvl_appraisal import Appraisal, Finding, Rejection
 from confcom.verify.checks.marks import present_marks
-from confcom.verify.collateral import PreparedCollateral
+from confcom.verify.collateral import Collateral, PreparedCollateral
 from confcom.verify.files import MAX_QUOTE_TEXT_SIZE, decoded, read_quote
 from confcom.verify.policy import Policy
 from confcom.verify.trust import INTEL, KnownRoot, Platform, TrustedRoot, trusted_root
@@ -47,7 +46,7 @@ QuoteInput = bytes | bytearray | memoryview | str | os.PathLike[str]
 def verify(
     quote: QuoteInput,
     policy: Policy,
-    collateral: CollateralBundle | PreparedCollateral | None,
+    collateral: Collateral | PreparedCollateral | None,
     root: TrustedRoot | KnownRoot | None = None,
     now: datetime | None = None,
 ) -> Verdict:
@@ -60,8 +59,8 @@ def verify(
         quote: one quote and nothing else, at most 64 KiB: bytes, hexadecimal or base64 text, or a path
             (`pathlib.Path`) of a file.
         policy: your demands on the quote.
-        collateral: TCB info, QE identity and revocation lists of the quote's platform (`read_collateral`), or what
-            `Collateral.prepared` returned. With None the verdict is never better than unusable.
+        collateral: TCB info, QE identity and revocation lists of the quote's platform, or what `Collateral.prepared`
+            returned. With None the verdict is never better than unusable.
         root: the root certificate that you trust: INTEL, or a simulated platform's (`read_root`). None means INTEL, or
             the root of prepared collateral.
         now: the instant at which everything must be valid, with its time zone; None means the present.
@@ -71,8 +70,8 @@ def verify(
 
     Raises:
         WrongTypeError: an argument has the wrong type.
-        SettingsError: `now` has no time zone, is before 1970, or is after the year 9999; or `root` is not the one for
-            which the collateral was prepared.
+        SettingsError: `now` has no time zone, or is before 1970; or `root` is not the one for which the collateral was
+            prepared.
         UnreadableInputError: the quote is a path whose file cannot be read.
         UnavailableError: the package dcap-qvl is not installed.
     """
@@ -87,7 +86,7 @@ def verify(
         (
             "the collateral",
             collateral,
-            (CollateralBundle, PreparedCollateral, type(None)),
+            (Collateral, PreparedCollateral, type(None)),
             "a Collateral (read_collateral makes one), prepared or not, or None",
         ),
         ("the root", root, (TrustedRoot, KnownRoot, type(None)), "INTEL or a TrustedRoot (read_root makes one)"),
@@ -123,7 +122,7 @@ def bytes_of(quote: QuoteInput) -> bytes:
 def verify_quote(
     quote: bytes,
     root: TrustedRoot,
-    collateral: CollateralBundle | PreparedCollateral | None,
+    collateral: Collateral | PreparedCollateral | None,
     policy: Policy,
     now: datetime,
 ) -> Verdict:
@@ -169,7 +168,7 @@ def verify_quote(
         checks += [
             collateral_checks.platform_match_check(usable.documents, certification.extension),
             *usable.checks,
-            usable.marks_check(platform),
+            collateral_checks.marks_check(usable.present_marks, usable.missing_marks, platform),
         ]
         # Some forged input makes dcap-qvl end the whole process: it gets no quote that our checks found not authentic.
         if kind_of(checks) is VerdictKind.NOT_AUTHENTIC:
@@ -191,7 +190,7 @@ def verify_quote(
 
 
 def _prepared(
-    collateral: CollateralBundle | PreparedCollateral | None, root: TrustedRoot
+    collateral: Collateral | PreparedCollateral | None, root: TrustedRoot
 ) -> PreparedCollateral | MalformedError | None:
     if collateral is None or isinstance(collateral, PreparedCollateral):
         return collateral

@@ -64,18 +64,25 @@ class CollateralBundle:
     tcb_info: bytes
     """`{"tcbInfo":{...},"signature":"..."}`"""
     tcb_info_issuer_chain: bytes
-    """PEM, like all chains here: the signer first, then the root."""
+    """PEM: the signer of the TCB info, then the root."""
     qe_identity: bytes
     """`{"enclaveIdentity":{...},"signature":"..."}`"""
     qe_identity_issuer_chain: bytes
+    """PEM: the signer of the QE identity, then the root."""
     pck_crl: bytes
-    """DER, like the other revocation list."""
+    """Revocation list of the PCK's certificate authority, DER."""
     pck_crl_issuer_chain: bytes
+    """PEM: that authority, then the root. No verifier reads it."""
     root_ca_crl: bytes
+    """The root's revocation list, DER."""
 
     @classmethod
     def from_files(cls, files: Mapping[str, bytes]) -> Self:
-        """Build collateral from the contents of a directory's files by name; other names are ignored."""
+        """Make collateral from the contents of a directory's files, by name; other names are ignored.
+
+        Raises:
+            MalformedError: a file is missing, or cannot be parsed.
+        """
         missing = [name for name in COLLATERAL_FILES if name not in files]
         if missing:
             raise MalformedError(
@@ -89,11 +96,11 @@ class CollateralBundle:
         return collateral
 
     def to_files(self) -> dict[str, bytes]:
-        """Return the contents of a collateral directory's files by name."""
+        """Return the contents of a directory's files, by name."""
         return {name: getattr(self, field) for field, name in _FILES.items()}
 
     def require_well_formed(self) -> None:
-        """Reject parts that cannot be parsed. A verifier checks whether they are authentic and current."""
+        """Raise MalformedError if a part cannot be parsed. `verify` decides whether it is authentic and current."""
         self.read()
         for name in ("tcb_info_issuer_chain", "qe_identity_issuer_chain", "pck_crl_issuer_chain"):
             for certificate in split_pem_chain(getattr(self, name)):

@@ -26,15 +26,22 @@ MAX_ISV_SVN = 0xFFFF
 
 
 class TcbStatus(Enum):
-    """tcbStatus of a level (PCS API v4)."""
+    """The status of a platform's TCB level (tcbStatus of Intel's PCS API v4)."""
 
     UP_TO_DATE = "UpToDate"
+    """All updates are installed."""
     SW_HARDENING_NEEDED = "SWHardeningNeeded"
+    """Up to date, but enclaves may need to be hardened in software against an advisory."""
     CONFIGURATION_NEEDED = "ConfigurationNeeded"
+    """Up to date, but the platform may need another configuration, of its BIOS for example."""
     CONFIGURATION_AND_SW_HARDENING_NEEDED = "ConfigurationAndSWHardeningNeeded"
+    """Both of these."""
     OUT_OF_DATE = "OutOfDate"
+    """Updates are missing."""
     OUT_OF_DATE_CONFIGURATION_NEEDED = "OutOfDateConfigurationNeeded"
+    """Updates are missing, and the platform may need another configuration."""
     REVOKED = "Revoked"
+    """The platform's keys are known to be compromised. No policy accepts it."""
 
 
 OUT_OF_DATE = {

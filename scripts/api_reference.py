@@ -1,0 +1,278 @@
+"""Write the Python interface into docs/reference/python.md, by signatures and docstrings; --check fails if it differs.
+
+The interface is the `__all__` of each module in MODULES. Members and optional parameters whose types are not part of
+it are for other packages of confcom, and are left out.
+"""
+
+import ast
+import dataclasses
+import importlib
+import inspect
+import re
+import sys
+import textwrap
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from enum import Enum
+from itertools import pairwise
+from types import ModuleType, UnionType
+from typing import Any, Self, get_args, get_type_hints
+
+from generated_part import table, write_or_check
+
+MODULES = ("confcom.verify", "confcom.verify.ratls", "confcom.collateral", "confcom.testing", "confcom.client")
+WIDTH = 100
+"""Characters of a signature's line; a longer signature has a line for each parameter."""
+MAX_DEFAULT = 24
+"""Characters of a default value; a longer one is `...`, and the parameter's text says what it is."""
+
+
+def main() -> int:
+    """Write the page's parts, or compare them."""
+    modules = [importlib.import_module(name) for name in MODULES]
+    interface = Interface(modules)
+    return write_or_check({"python.md": {module.__name__: "".join(interface.part(module)) for module in modules}})
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Doc:
+    """A docstring in Google's style, with each paragraph on one line."""
+
+    text: str
+    arguments: dict[str, str]
+    returns: str
+    raises: dict[str, str]
+
+    @classmethod
+    def of(cls, documented: object) -> Self:
+        """Read the docstring of a function, class or property."""
+        sections: dict[str, list[str]] = {"": [], "Args": [], "Returns": [], "Raises": []}
+        current = ""
+        for line in inspect.cleandoc(documented.__doc__ or "").splitlines():
+            if line.endswith(":") and line[:-1] in sections:
+                current = line[:-1]
+            else:
+                current = current if line.startswith(" ") or not line else ""
+                sections[current].append(line)
+        paragraphs = "\n".join(sections[""]).split("\n\n")
+        text = "\n\n".join(one_line(part) for part in paragraphs if part.strip())
+        arguments, raises = (entries("\n".join(sections[name])) for name in ("Args", "Raises"))
+        return cls(text, arguments, one_line(" ".join(sections["Returns"])), raises)
+
+
+def entries(section: str) -> dict[str, str]:
+    """Names and texts of a section."""
+    parts = re.split(r"^(?=\S)", textwrap.dedent(section), flags=re.MULTILINE)
+    pairs = (one_line(part).partition(": ") for part in parts if part.strip())
+    return {name: text for name, _, text in pairs}
+
+
+class Interface:
+    """The public names of all modules, and the page's text about them."""
+
+    def __init__(self, modules: Sequence[ModuleType]) -> None:
+        self.home = {id(getattr(module, name)): module for module in reversed(modules) for name in module.__all__}
+        """By the id of an object, the first module that has it."""
+
+    def part(self, module: ModuleType) -> Iterator[str]:
+        """The page's text about one module: functions, classes, constants and types, errors."""
+        named = {name: getattr(module, name) for name in module.__all__}
+        own = {name: value for name, value in named.items() if self.home[id(value)] is module}
+        functions = {name: value for name, value in own.items() if inspect.isfunction(value)}
+        errors = {name: value for name, value in own.items() if is_kind(value, Exception)}
+        classes = {name: value for name, value in own.items() if inspect.isclass(value) and name not in errors}
+        for name, function in functions.items():
+            if not self.is_usable(function):
+                sys.exit(f"{name} takes or returns a type that is not public")
+            yield f"### `{name}`\n\n"
+            yield from self.function(name, function)
+        for kind in classes.values():
+            yield from enumeration(kind) if is_kind(kind, Enum) else self.class_(kind)
+        if others := [name for name in own if name not in functions | classes | errors]:
+            yield "### Constants and types\n\n"
+            yield from bullets((name, shown_type(own[name]) + constant_text(module, name)) for name in others)
+        if errors:
+            yield "### Errors\n\n"
+            yield table(["error", "kind of", "code", ""], map(self.error_row, errors.values())) + "\n"
+        for home in dict.fromkeys(self.home[id(value)] for name, value in named.items() if name not in own):
+            shared = (f"`{name}`" for name, value in named.items() if self.home[id(value)] is home)
+            yield f"As in `{home.__name__}`: {', '.join(shared)}.\n\n"
+
+    def function(self, name: str, function: Callable[..., Any]) -> Iterator[str]:
+        """Signature, text, arguments, result and errors of a function or method."""
+        doc = Doc.of(function)
+        yield f"```text\n{self.signature(name, function)}\n```\n\n"
+        yield from described(name, doc, self.arguments(doc, function))
+
+    def class_(self, kind: type) -> Iterator[str]:
+        """A class: its constructor if programs call it, its fields and properties, its methods."""
+        name, doc = kind.__name__, Doc.of(kind)
+        yield f"### `{name}`\n\n"
+        initializer = None if dataclasses.is_dataclass(kind) else kind.__init__
+        if doc.arguments or (is_ours(initializer) and self.is_usable(initializer)):
+            yield f"```text\n{self.signature(name, kind)}\n```\n\n"
+        arguments = self.arguments(doc, kind)
+        fields = [(f"{one}: {hint}", text) for one, hint, text in self.fields(kind) if one not in doc.arguments]
+        yield from described(name, doc, [*arguments, *fields])
+        for one, value in own_members(kind):
+            if (inspect.isfunction(value) or isinstance(value, classmethod)) and self.is_usable(getattr(kind, one)):
+                yield from self.function(f"{name}.{one}", getattr(kind, one))
+
+    def error_row(self, kind: type[Exception]) -> tuple[str, str, str, str]:
+        """Name, base class, code of the class, and text of an error."""
+        base = next(one for one in kind.__mro__[1:] if id(one) in self.home or one is Exception)
+        doc, code = Doc.of(kind), vars(kind).get("error_code", "")
+        attributes = [f"`{name}`: {text}" for name, text in doc.arguments.items()]
+        text = " ".join([*doc.text.split("\n\n"), *attributes])
+        return f"`{kind.__name__}`", f"`{base.__name__}`", f"`{code}`" if code else "", required(kind.__name__, text)
+
+    def fields(self, kind: type) -> Iterator[tuple[str, str, str | None]]:
+        """Name, type and text of the fields of a dataclass, and of the properties of any class."""
+        texts = attribute_texts(kind)
+        hints = get_type_hints(kind)
+        for one in dataclasses.fields(kind) if dataclasses.is_dataclass(kind) else ():
+            if not one.name.startswith("_") and self.has(hints[one.name]):
+                yield one.name, str(one.type), texts.get(one.name)
+        for name, value in own_members(kind):
+            if isinstance(value, property) and self.has(get_type_hints(value.fget)["return"]):
+                yield name, inspect.signature(value.fget).return_annotation, Doc.of(value).text
+
+    def is_usable(self, function: Callable[..., Any]) -> bool:
+        """Whether a function needs and returns types of the interface alone."""
+        parameters = inspect.signature(function).parameters.values()
+        optional = {one.name for one in parameters if one.default is not one.empty}
+        return all(self.has(hint) for name, hint in get_type_hints(function).items() if name not in optional)
+
+    def arguments(self, doc: Doc, function: Callable[..., Any]) -> list[tuple[str, str | None]]:
+        """Names and texts of all arguments; none where the text above says it all."""
+        return [(one.name, doc.arguments.get(one.name)) for one in self.parameters(function) if doc.arguments]
+
+    def parameters(self, function: Callable[..., Any]) -> list[inspect.Parameter]:
+        """The parameters whose types are part of the interface, without `self`."""
+        hints = get_type_hints(function.__init__ if inspect.isclass(function) else function)
+        parameters = inspect.signature(function).parameters.values()
+        return [one for one in parameters if one.name in hints and self.has(hints[one.name])]
+
+    def signature(self, name: str, function: Callable[..., Any]) -> str:
+        """A signature as it would be written, on one line or with a line for each parameter."""
+        words: list[str] = []
+        for one in self.parameters(function):
+            if one.kind is one.KEYWORD_ONLY and "*" not in words:
+                words.append("*")
+            default = "" if one.default is one.empty else f" = {self.default(one.default)}"
+            words.append(f"{one.replace(annotation=one.empty, default=one.empty)}: {one.annotation}{default}")
+        returned = "" if inspect.isclass(function) else f" -> {inspect.signature(function).return_annotation}"
+        begin = f"async {name}" if inspect.iscoroutinefunction(function) else name
+        line = f"{begin}({', '.join(words)}){returned}"
+        return line if len(line) <= WIDTH else f"{begin}(\n    " + ",\n    ".join(words) + f",\n){returned}"
+
+    def default(self, value: object) -> str:
+        """A default value as it would be written."""
+        if isinstance(value, Enum) and id(type(value)) in self.home:
+            return f"{type(value).__name__}.{value.name}"
+        text = str(int(value)) if isinstance(value, Enum) and isinstance(value, int) else repr(value)
+        text = text.removeprefix("datetime.")
+        return text if len(text) <= MAX_DEFAULT else "..."
+
+    def has(self, hint: object) -> bool:
+        """Whether a type is part of the interface, or none of ours."""
+        if id(hint) in self.home:
+            return True
+        if parts := hint if isinstance(hint, list) else get_args(hint):
+            return all(map(self.has, parts))
+        return not is_ours(hint)
+
+
+def described(name: str, doc: Doc, members: Iterable[tuple[str, str | None]]) -> Iterator[str]:
+    """Text, members, result and errors."""
+    yield required(name, doc.text) + "\n\n"
+    yield from bullets((member, required(f"{name}: {member}", text)) for member, text in members)
+    if doc.returns:
+        yield f"Returns: {doc.returns}\n\n"
+    if doc.raises:
+        yield "Raises:\n\n"
+        yield from bullets(doc.raises.items())
+
+
+def enumeration(kind: type[Enum]) -> Iterator[str]:
+    """An enumeration and its members."""
+    texts = attribute_texts(kind)
+    yield f"### `{kind.__name__}`\n\n{required(kind.__name__, Doc.of(kind).text)}\n\n"
+    if texts:
+        yield from bullets((one.name, f"`{one.value}`. {required(str(one), texts.get(one.name))}") for one in kind)
+    else:
+        yield ", ".join(f"`{one.name}` ({one.value})" for one in kind) + "\n\n"
+
+
+def is_kind(value: object, base: type) -> bool:
+    """Whether a value is a class of this kind."""
+    return inspect.isclass(value) and issubclass(value, base)
+
+
+def is_ours(value: object) -> bool:
+    """Whether something was defined in confcom."""
+    return str(getattr(value, "__module__", "")).partition(".")[0] == "confcom"
+
+
+def own_members(kind: type) -> Iterator[tuple[str, object]]:
+    """Public members that our classes define, and no library's class has already."""
+    foreign = [base for base in kind.__mro__ if not is_ours(base)]
+    for base in filter(is_ours, reversed(kind.__mro__)):
+        for name, value in vars(base).items():
+            if not name.startswith("_") and not any(hasattr(one, name) for one in foreign):
+                yield name, value
+
+
+def attribute_texts(kind: type) -> dict[str, str]:
+    """The texts behind the attributes of a class and its base classes."""
+    found: dict[str, str] = {}
+    for base in filter(is_ours, reversed(kind.__mro__)):
+        tree = ast.parse(textwrap.dedent(inspect.getsource(base))).body[0]
+        found |= texts_behind(tree.body if isinstance(tree, ast.ClassDef) else [])
+    return found
+
+
+def texts_behind(statements: Sequence[ast.stmt]) -> dict[str, str]:
+    """By the name that is assigned, the literal text behind each assignment that has one."""
+    found = {}
+    for statement, following in pairwise(statements):
+        match statement, following:
+            case (
+                ast.AnnAssign(target=ast.Name(id=name)) | ast.Assign(targets=[ast.Name(id=name)]),
+                ast.Expr(value=ast.Constant(value=str(text))),
+            ):
+                found[name] = one_line(text)
+    return found
+
+
+def constant_text(module: ModuleType, name: str) -> str:
+    """The text behind a constant, in the module that defines it."""
+    defining = module
+    for statement in ast.parse(inspect.getsource(module)).body:
+        if isinstance(statement, ast.ImportFrom) and name in {one.name for one in statement.names}:
+            defining = sys.modules[str(statement.module)]
+    return required(name, texts_behind(ast.parse(inspect.getsource(defining)).body).get(name))
+
+
+def shown_type(value: object) -> str:
+    """The types that an alias stands for; nothing for a constant."""
+    return f"`{re.sub(r'(confcom|collections)[.a-z_]*[.]', '', str(value))}`. " if isinstance(value, UnionType) else ""
+
+
+def bullets(items: Iterable[tuple[str, str]]) -> Iterator[str]:
+    """A list of names and texts, and an empty line behind it."""
+    lines = [f"* `{name}`: {text}\n" for name, text in items]
+    yield "".join([*lines, "\n"]) if lines else ""
+
+
+def one_line(text: str) -> str:
+    """A text without line breaks."""
+    return " ".join(text.split())
+
+
+def required(name: str, text: str | None) -> str:
+    """The text, without which the script ends."""
+    return text or sys.exit(f"{name}: a public name needs a text")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
