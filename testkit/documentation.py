@@ -61,6 +61,16 @@ def blocks(page, language):
     return [match[3] for match in FENCE.finditer(text_of(page)) if match[1] == language]
 
 
+def files(language):
+    """The programs or documents of all pages, by the name of the file: the one behind the language, or one of ours."""
+    found = {}
+    for page in PAGES:
+        for number, match in enumerate(FENCE.finditer(text_of(page))):
+            if match[1] == language:
+                found[match[2].strip() or f"{Path(page).stem.replace('-', '_').lower()}_{number}.py"] = match[3]
+    return found
+
+
 def commands(page):
     found = []
     for match in FENCE.finditer(text_of(page)):

@@ -40,6 +40,7 @@ NOT_RUN = {
     "docker",  # a container builder and a registry; `make images` builds images/Dockerfile
     "ctr",  # containerd and root; the cases on real Kubernetes import images
     *("pip", "/tmp/atheris/bin/pip"),  # a package index
+    "uvicorn",  # tests do not install it; the service that it starts is run without it
     *("python3.11", "/tmp/atheris/bin/python"),  # atheris, which tests do not install
     ".venv/bin/python",  # root and a running cluster; the cases on real Kubernetes use it
 }
