@@ -63,10 +63,10 @@ def test_verify_a_quote(folder, socket, typed):
     assert hardware.startswith("confcom verify q.bin --root intel --collateral collateral.json")
     assert typed(verify.replace("out/collateral", "collateral.json"), MRENCLAVE=expected).returncode == 0
     (program,) = blocks(VERIFY, "python")
-    yours = f'expected, challenge = "{expected}", bytes.fromhex("abcdef")\n'
-    (folder / "program.py").write_text(f"{yours}{program}print(verdict.ok)\n")
+    call = f'print(decide(bytes.fromhex("{expected}"), bytes.fromhex("abcdef")).mr_enclave.hex())\n'
+    (folder / "program.py").write_text(f"{program}{call}")
     ran = typed("python program.py")
-    assert ran.stdout == "True\n", ran.stdout + ran.stderr
+    assert ran.stdout == f"{expected}\n", ran.stdout + ran.stderr
 
 
 def test_collateral_without_internet(folder, socket, typed, start):
