@@ -47,7 +47,7 @@ class KnownRoot(Enum):
 
 
 INTEL: Final = KnownRoot.INTEL
-"""Intel's SGX Root CA, which comes with this package: its quotes are those of SGX hardware."""
+"""Intel's SGX Root CA, which comes with this package."""
 
 
 @dataclass(frozen=True, slots=True)
