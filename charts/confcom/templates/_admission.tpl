@@ -103,13 +103,12 @@ every policy. */}}
 {{- define "confcom.mostContainers" }}1000{{ end }}
 {{- define "confcom.mostAsking" }}50{{ end }}
 {{- define "confcom.mostParts" }}10000{{ end }}
-{{/* Of one container that asks for something of ours: characters of an amount, since reading one takes time with the square of its digits, and
-limits, since all are written anew where one is changed. */}}
+{{/* Of one container that asks for something of ours: characters of an amount, since reading one takes time with the square of its digits (the
+API server refuses longer ones itself, but later), and limits, since all are written anew where one is changed. */}}
 {{- define "confcom.longestAmount" }}32{{ end }}
 {{- define "confcom.mostLimits" }}100{{ end }}
 
-{{/* CEL variables of a Pod or template, called with (dict "root" $ "spec" CEL): its containers, those that ask for something of ours, and
-those of them whose amounts are read. */}}
+{{/* CEL variables of a Pod or template, called with (dict "root" $ "spec" CEL): its containers, and those that ask for something of ours. */}}
 {{- define "confcom.askingVariables" -}}
 {{- $names := list "sgx.intel.com/epc" }}
 {{- range include "confcom.epcNames" .root | fromJsonArray }}{{ $names = concat $names (list .epc .enclave .provision .helper) }}{{ end }}
@@ -119,12 +118,8 @@ those of them whose amounts are read. */}}
   expression: >-
     variables.containers.size() > {{ include "confcom.mostContainers" . }} ? [] :
     variables.containers.filter(c, {{ toJson $names }}.exists(name, name in c.?resources.?limits.orValue({})))
-- name: long
-  expression: >-
-    variables.all.size() <= {{ include "confcom.mostAsking" . }} && variables.all.exists(c, c.resources.limits.size() > {{ include "confcom.mostLimits" . }} ||
-    {{ toJson $names }}.exists(name, c.resources.limits[?name].orValue("").size() > {{ include "confcom.longestAmount" . }}))
 - name: asking
-  expression: 'variables.long || variables.all.size() > {{ include "confcom.mostAsking" . }} ? [] : variables.all'
+  expression: 'variables.all.size() > {{ include "confcom.mostAsking" . }} ? [] : variables.all'
 {{- end }}
 
 {{/* Why Pods are refused: a JSON list of {name, when, unless, says, message}. "when" and "says" are CEL about a container c that has limits,
