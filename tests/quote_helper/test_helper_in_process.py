@@ -93,6 +93,21 @@ async def test_a_stop_answers_what_has_arrived_and_nothing_else(in_process, wait
         await running.task
 
 
+async def test_a_stop_serves_clients_that_found_the_path_before(in_process, provider):
+    async with in_process(provider, accept_drain_seconds=1000) as running:
+        await running.ready()
+        kept = os.open(running.socket, os.O_PATH)
+        running.stopping.set()
+        await until(lambda: not running.socket.exists())
+        await running.unready("stopping")
+        late, writer = await asyncio.open_unix_connection(f"/proc/self/fd/{kept}")
+        os.close(kept)
+        writer.write(frame(NUM))
+        assert decode_response((await late.read())[4:], NUM.kind).error_code == 0
+        writer.close()
+        running.task.cancel()
+
+
 async def test_a_stop_while_the_provider_is_prepared_answers_30(in_process, provider):
     release = provider.hold()
     limits = {"accept_drain_seconds": 0.05, "provider_wait_seconds": 1000, "drain_seconds": 1000}
