@@ -1,15 +1,15 @@
 from datetime import timedelta
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives.serialization import Encoding
 
 from confcom.sgx.certificates import INTEL_ROOT_KEY_ID
 from confcom.sgx.collateral.tcb_documents import TcbStatus
-from confcom.sgx.quote import Quote
 from confcom.simulation.pki import RENEWAL_INTERVAL
 from confcom.verify.checks.dcap_qvl_appraisal import Appraisal, Appraiser, Rejection
+from confcom.verify.collateral import Collateral
 from confcom.verify.trust import intel_root
+from testkit.verify.intels_library import intels_status
+from testkit.verify.verify_lab import Evidence
 
 
 def appraise(quote, root_der, collateral, now):
@@ -35,27 +35,7 @@ def test_collateral_of_any_period_is_accepted_for_two_weeks(platform, now, make_
         assert appraisal.tcb_status is TcbStatus.UP_TO_DATE
 
 
-def crl_pem(der):
-    return x509.load_der_x509_crl(der).public_bytes(Encoding.PEM).decode()
-
-
 def test_intels_own_library_accepts_under_the_simulated_root(any_platform, now, make_quote):
-    why = "Intel's QVL (sgx-dcap-quote-verify-python) exists for CPython 3.11 on x86-64 Linux only"
-    qvl = pytest.importorskip("sgx_dcap_quote_verify", reason=why)
-    quote, collateral = make_quote(any_platform), any_platform.collateral(now)
-    leaf, *signers = Quote.parse(quote).signature.certification.pem_chain()
-    result = qvl.verify(
-        trusted_root_ca_certificate=any_platform.pki.root.pem.decode(),
-        pck_certificate=leaf.decode(),
-        pck_signing_chain=b"".join(signers).decode(),
-        root_ca_crl=crl_pem(collateral.root_ca_crl),
-        intermediate_ca_crl=crl_pem(collateral.pck_crl),
-        tcb_info=collateral.tcb_info.decode(),
-        tcb_signing_chain=collateral.tcb_info_issuer_chain.decode(),
-        quote=quote,
-        qe_identity=collateral.qe_identity.decode(),
-        # The binding takes a naive time and reads it as the machine's local time.
-        expiration_date=now.astimezone().replace(tzinfo=None),
-    )
-    statuses = (result.pck_certificate_status, result.tcb_info_status, result.qe_identity_status, result.quote_status)
-    assert set(statuses) == {qvl.VerificationStatus.STATUS_OK}
+    collateral = Collateral.from_files(any_platform.collateral(now).to_files())
+    evidence = Evidence(make_quote(any_platform), any_platform.pki.root.certificate, collateral, now)
+    assert intels_status(evidence) == "STATUS_OK"

@@ -6,22 +6,20 @@ from datetime import timedelta
 
 import pytest
 from click.testing import CliRunner
-from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec, utils
 from cryptography.hazmat.primitives.hashes import SHA256
-from cryptography.hazmat.primitives.serialization import Encoding
 
 from confcom.cli.group import cli
 from confcom.quote_provider.state_directory import open_or_create_platform
 from confcom.sgx.collateral.signed_json import SignedJson
 from confcom.sgx.collateral.tcb_documents import TcbStatus
-from confcom.sgx.quote import Quote
 from confcom.simulation.collateral import create_evaluation_numbers
 from confcom.simulation.pki import RENEWAL_INTERVAL
 from confcom.simulation.staging import Staging
 from confcom.verify.checks.dcap_qvl_appraisal import Rejection
 from confcom.verify.collateral import Collateral
 from confcom.verify.policy import Policy
+from testkit.verify.intels_library import intels_status
 from testkit.verify.verify_lab import CHALLENGE, NOW, Lab
 
 LAB = Lab()
@@ -74,31 +72,10 @@ def demands(**more):
     return {"mr_enclave": LAB.enclave.mr_enclave, "report_data": CHALLENGE, "allow_simulated": True, **more}
 
 
-def crl_pem(der):
-    return x509.load_der_x509_crl(der).public_bytes(Encoding.PEM).decode()
-
-
 @pytest.mark.parametrize(("staging", "early"), TABLE)
 def test_none_is_accepted_that_intels_library_refuses(staging, early):
-    why = "Intel's QVL (sgx-dcap-quote-verify-python) exists for CPython 3.11 on x86-64 Linux only"
-    qvl = pytest.importorskip("sgx_dcap_quote_verify", reason=why)
     evidence = staged(staging, early=early)
-    collateral, pki = evidence.collateral, LAB.platform.pki
-    leaf, *signers = Quote.parse(evidence.quote).signature.certification.pem_chain()
-    result = qvl.verify(
-        trusted_root_ca_certificate=pki.root.pem.decode(),
-        pck_certificate=leaf.decode(),
-        pck_signing_chain=b"".join(signers).decode(),
-        root_ca_crl=crl_pem(collateral.root_ca_crl),
-        intermediate_ca_crl=crl_pem(collateral.pck_crl),
-        tcb_info=collateral.tcb_info.decode(),
-        tcb_signing_chain=collateral.tcb_info_issuer_chain.decode(),
-        quote=evidence.quote,
-        qe_identity=collateral.qe_identity.decode(),
-        expiration_date=NOW.astimezone().replace(tzinfo=None),  # it reads a naive time as the machine's local time
-    )
-    parts = (result.pck_certificate_status, result.tcb_info_status, result.qe_identity_status, result.quote_status)
-    found = next((part.name for part in parts if part != qvl.VerificationStatus.STATUS_OK), "STATUS_OK")
+    found = intels_status(evidence)
     assert found == TABLE[staging, early][-1]
     assert evidence.verdict(LAB.policy).ok is (found == "STATUS_OK")
 

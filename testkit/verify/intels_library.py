@@ -1,0 +1,33 @@
+"""Intel's own verification library (QVL), an independent implementation in C++, by its Python binding."""
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
+
+ACCEPTED = "STATUS_OK"
+
+
+def intels_status(evidence):
+    """Return the first of its four statuses that is not STATUS_OK: certificates, TCB info, QE identity, quote."""
+    why = "Intel's QVL (sgx-dcap-quote-verify-python) exists for CPython 3.11 on x86-64 Linux only"
+    qvl = pytest.importorskip("sgx_dcap_quote_verify", reason=why)
+    collateral = evidence.collateral
+    leaf, *signers = evidence.parsed.signature.certification.pem_chain()
+    result = qvl.verify(
+        trusted_root_ca_certificate=_pem(evidence.root),
+        pck_certificate=leaf.decode(),
+        pck_signing_chain=b"".join(signers).decode(),
+        root_ca_crl=_pem(x509.load_der_x509_crl(collateral.root_ca_crl)),
+        intermediate_ca_crl=_pem(x509.load_der_x509_crl(collateral.pck_crl)),
+        tcb_info=collateral.tcb_info.decode(),
+        tcb_signing_chain=collateral.tcb_info_issuer_chain.decode(),
+        quote=evidence.quote,
+        qe_identity=collateral.qe_identity.decode(),
+        expiration_date=evidence.now.astimezone().replace(tzinfo=None),  # it reads naive time as the machine's local
+    )
+    parts = (result.pck_certificate_status, result.tcb_info_status, result.qe_identity_status, result.quote_status)
+    return next((part.name for part in parts if part.name != ACCEPTED), ACCEPTED)
+
+
+def _pem(one):
+    return one.public_bytes(Encoding.PEM).decode()

@@ -1,0 +1,135 @@
+"""A quote of a real processor with its collateral, under Intel's root: in its time, today, and forged."""
+
+import json
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+import dcap_qvl
+import pytest
+from click.testing import CliRunner
+
+from confcom.cli.group import cli
+from confcom.verify import Policy, VerdictKind, read_collateral
+from confcom.verify.trust import Platform, intel_root
+from testkit.verify.intels_library import ACCEPTED, intels_status
+from testkit.verify.tampering import FIELDS, flip
+from testkit.verify.verify_lab import Evidence
+
+VECTORS = Path(__file__).parents[1] / "vectors" / "genuine-quotes"
+QUOTE, COLLATERAL = VECTORS / "sgx_quote", VECTORS / "sgx_quote_collateral.json"
+THEN = datetime(2025, 7, 1, tzinfo=UTC)
+INTELS_STATUS = "STATUS_TCB_CONFIGURATION_AND_SW_HARDENING_NEEDED"
+STATUS, ADVISORIES = "ConfigurationAndSWHardeningNeeded", ("INTEL-SA-00289", "INTEL-SA-00615")
+DEMANDS = {"mr_enclave": QUOTE.read_bytes()[112:144], "report_data": b"Hello, world!".ljust(64, b"\0")}
+ACCEPTING = Policy(**DEMANDS, accepted_tcb_statuses=[STATUS])
+
+
+@pytest.fixture
+def genuine():
+    return Evidence(QUOTE.read_bytes(), intel_root().certificate, read_collateral(COLLATERAL), THEN)
+
+
+def failed_codes(verdict):
+    return [check.code for check in verdict.failures]
+
+
+def dcap_qvls(now):
+    """Its own verdict, by its own reading of the file, under the root that it has itself."""
+    collateral = dcap_qvl.QuoteCollateralV3.from_json(COLLATERAL.read_text())
+    return dcap_qvl.verify(QUOTE.read_bytes(), collateral, int(now.timestamp()))
+
+
+def test_in_its_time_it_is_judged_by_its_tcb(genuine):
+    verdict, theirs = genuine.verdict(ACCEPTING), dcap_qvls(THEN)
+    assert (verdict.ok, verdict.platform) == (True, Platform.GENUINE)
+    assert (verdict.tcb_status, verdict.advisory_ids) == (STATUS, ADVISORIES)
+    assert (theirs.status, tuple(theirs.advisory_ids)) == (STATUS, ADVISORIES)
+    assert (verdict.marks, verdict.claims.report_data) == ((), DEMANDS["report_data"])
+    by_default = genuine.verdict(Policy(**DEMANDS))
+    assert (by_default.kind, failed_codes(by_default)) == (VerdictKind.AUTHENTIC_NOT_AUTHORISED, ["tcb-status"])
+
+
+def test_in_its_time_intels_library_says_the_same(genuine):
+    assert intels_status(genuine) == INTELS_STATUS
+
+
+def test_today_its_collateral_has_expired(genuine):
+    today = replace(genuine, now=datetime.now(UTC))
+    verdict = today.verdict(ACCEPTING)
+    assert (verdict.kind, failed_codes(verdict)) == (VerdictKind.UNUSABLE, ["collateral"])
+    assert verdict.claims is None
+    with pytest.raises(ValueError, match="Expired"):
+        dcap_qvls(today.now)
+
+
+def simulated_root(lab, evidence):
+    return replace(evidence, root=lab.platform.pki.root.certificate)
+
+
+def edited(part, old, new):
+    def tamper(_lab, evidence):
+        data = getattr(evidence.collateral, part)
+        assert old in data
+        return evidence.with_collateral(**{part: data.replace(old, new)})
+
+    return tamper
+
+
+def last_byte(part):
+    def tamper(_lab, evidence):
+        data = getattr(evidence.collateral, part)
+        return evidence.with_collateral(**{part: data[:-1] + bytes([data[-1] ^ 1])})
+
+    return tamper
+
+
+def other_signer(lab, evidence):
+    return evidence.with_collateral(tcb_info_issuer_chain=lab.evidence().collateral.tcb_info_issuer_chain)
+
+
+FORGERIES = {
+    "the enclave": (flip(*FIELDS["mr_enclave"]), "signatures"),
+    "the report data": (flip(*FIELDS["report_data"]), "signatures"),
+    "the quote's signature": (flip(*FIELDS["signature of the quote"]), "signatures"),
+    "the attestation key": (flip(*FIELDS["attestation key"]), "signatures"),
+    "the quoting enclave": (flip(*FIELDS["QE report"]), "signatures"),
+    "the trusted root": (simulated_root, "root"),
+    "the TCB's status": (edited("tcb_info", STATUS.encode(), b"UpToDate"), "appraisal"),
+    "the TCB info's dates": (edited("tcb_info", b"2025-07-19", b"2035-07-19"), "appraisal"),
+    "the QE identity's dates": (edited("qe_identity", b"2025-07-19", b"2035-07-19"), "appraisal"),
+    "the PCK revocation list": (last_byte("pck_crl"), "appraisal"),
+    "the root's revocation list": (last_byte("root_ca_crl"), "appraisal"),
+    "the collateral's signer": (other_signer, "collateral-signer"),
+}
+
+
+@pytest.mark.parametrize(("tamper", "code"), FORGERIES.values(), ids=FORGERIES)
+def test_what_is_forged_is_not_authentic(lab, genuine, tamper, code):
+    verdict = tamper(lab, genuine).verdict(ACCEPTING)
+    assert verdict.kind is VerdictKind.NOT_AUTHENTIC
+    assert failed_codes(verdict)[0] == code
+    assert verdict.claims is None
+
+
+@pytest.mark.parametrize(("tamper", "code"), FORGERIES.values(), ids=FORGERIES)
+def test_intels_library_refuses_what_is_forged(lab, genuine, tamper, code):
+    assert intels_status(tamper(lab, genuine)) not in {ACCEPTED, INTELS_STATUS}, code
+
+
+@pytest.mark.parametrize(
+    ("options", "exit_code", "codes"),
+    [
+        (["--at", THEN.isoformat(), "--accept-tcb", STATUS], 0, []),
+        (["--at", THEN.isoformat()], 3, ["tcb-status"]),
+        (["--accept-tcb", STATUS], 5, ["collateral"]),
+    ],
+    ids=["in its time", "in its time by default", "today"],
+)
+def test_the_command_reads_the_files_as_they_are(options, exit_code, codes):
+    demands = ["--mrenclave", DEMANDS["mr_enclave"].hex(), "--report-data", DEMANDS["report_data"].hex()]
+    files = ["verify", str(QUOTE), "--root", "intel", "--collateral", str(COLLATERAL)]
+    result = CliRunner().invoke(cli, [*files, *demands, *options, "--output", "json"])
+    document = json.loads(result.stdout)
+    failed = [check["code"] for check in document["checks"] if check["status"] == "failed"]
+    assert (result.exit_code, document["platform"], failed) == (exit_code, "genuine", codes)
