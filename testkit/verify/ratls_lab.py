@@ -24,6 +24,7 @@ OIDS = {
     Form.GRAMINE: "0.6.9.42.840.113741.1337.6",  # its malformed octets, read as an OID
     Form.INTEL_SDK: "1.2.840.113741.1.13.1",
     Form.OPEN_ENCLAVE: "1.3.6.1.4.1.311.105.1",
+    Form.OPEN_ENCLAVE_EVIDENCE: "1.3.6.1.4.1.311.105.2",
 }
 HASHES = {1: hashlib.sha256, 7: hashlib.sha384, 8: hashlib.sha512}
 
@@ -49,6 +50,11 @@ def interoperable(quote_over, key, algorithm=1):
 def open_enclave(quote):
     """The report header, as Open Enclave's internal/report.h has it, and the quote."""
     return struct.pack("<IIQ", 1, 2, len(quote)) + quote
+
+
+def open_enclave_evidence(quote, claims, version=3, format_id="a3a21e871b4d4014b70aa125d2fbcd8c"):
+    """The attestation header, as Open Enclave's common/attest_plugin.h has it, the quote and the custom claims."""
+    return struct.pack("<I16sQ", version, bytes.fromhex(format_id), len(quote + claims)) + quote + claims
 
 
 def certificate_with(values, key):
@@ -108,15 +114,20 @@ class Service:
     closed: threading.Event = field(default_factory=threading.Event)
 
 
+def write_identity(directory, certificate, key):
+    """Write a service's key and certificate to one file."""
+    file = directory / "service.pem"
+    file.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()) + certificate)
+    return file
+
+
 @contextlib.contextmanager
 def serving(certificate, key, directory, versions=None):
     """A TLS service on this machine: it answers every request, and keeps what it received."""
-    file = directory / "service.pem"
-    file.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()) + certificate)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     if versions:
         context.maximum_version = versions
-    context.load_cert_chain(file)
+    context.load_cert_chain(write_identity(directory, certificate, key))
     with socket.create_server(("127.0.0.1", 0)) as listener:
         service = Service(listener.getsockname()[1])
 

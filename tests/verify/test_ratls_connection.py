@@ -3,8 +3,10 @@
 import asyncio
 import contextlib
 import json
+import shutil
 import socket
 import ssl
+import subprocess
 
 import httpx2
 import pytest
@@ -26,7 +28,7 @@ from confcom.verify.ratls import (
 )
 from testkit.programs import run_python
 from testkit.raised import raises
-from testkit.verify.ratls_lab import ANSWER, KEY, OTHER, certificate_with, interoperable, serving
+from testkit.verify.ratls_lab import ANSWER, KEY, OTHER, certificate_with, interoperable, serving, write_identity
 
 REQUEST = b"POST / HTTP/1.1\r\nSecret: 1\r\n\r\n"
 AT = "2026-11-24T12:00:00Z"
@@ -145,6 +147,40 @@ def test_no_byte_passes_before_the_handshake(peer, tmp_path):
     for early in (lambda: memory.write(b"x"), lambda: memory.read(1)):
         with raises("wrong-value", SettingsError):
             early()
+
+
+@contextlib.contextmanager
+def openssl_serving(certificate, key, directory, *options):
+    """Another implementation's TLS service, as a process: its port, and what it printed once it has ended."""
+    if not (openssl := shutil.which("openssl")):
+        pytest.skip("no openssl")
+    file = write_identity(directory, certificate, key)
+    command = [openssl, "s_server", "-accept", "127.0.0.1:0", "-cert", file, "-key", file, *options]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as server:
+        try:
+            line = next(line for line in server.stdout if line.startswith(b"ACCEPT"))
+            yield int(line.rpartition(b":")[2]), lambda: server.communicate(timeout=10)[0]
+        finally:
+            server.kill()
+
+
+@pytest.mark.parametrize("honest", [True, False])
+def test_openssl_receives_a_request_only_if_verified(honest, peer, tmp_path):
+    certificate, key = (make_certificate(peer.quote_for, KEY), KEY) if honest else in_the_middle(peer)[:2]
+    with openssl_serving(certificate, key, tmp_path, "-naccept", "1") as (port, printed):
+        refused = contextlib.nullcontext() if honest else pytest.raises(NotVerifiedError, match="key_binding")
+        with refused, connect("127.0.0.1", port, **peer.arguments) as connection:
+            connection.sendall(REQUEST)
+            connection.unwrap().close()  # a reset could overtake the request
+        assert (b"Secret: 1" in printed()) is honest
+
+
+def test_openssl_answers_a_transport_and_the_command(files, lab, peer, tmp_path):
+    with openssl_serving(make_certificate(peer.quote_for, KEY), KEY, tmp_path, "-www") as (port, _):
+        with httpx2.Client(transport=RatlsTransport(**peer.arguments)) as client:
+            assert "TLSv1.3" in client.get(f"https://127.0.0.1:{port}/").text
+        demands = ["--mrenclave", lab.enclave.mr_enclave.hex(), "--allow-simulated"]
+        assert verify(files, "--connect", f"127.0.0.1:{port}", *demands).exit_code == 0
 
 
 def test_requests_without_tls_are_refused(peer):

@@ -33,7 +33,17 @@ from confcom.verify.ratls import (
     verify_certificate,
 )
 from testkit.raised import raises
-from testkit.verify.ratls_lab import KEY, OTHER, certificate_with, claims_for, interoperable, open_enclave, pem_of, spki
+from testkit.verify.ratls_lab import (
+    KEY,
+    OTHER,
+    certificate_with,
+    claims_for,
+    interoperable,
+    open_enclave,
+    open_enclave_evidence,
+    pem_of,
+    spki,
+)
 from testkit.verify.verify_lab import NOW
 
 VECTORS = Path(__file__).parents[1] / "vectors" / "ra-tls"
@@ -74,6 +84,11 @@ def sdk_with_claims(quote_for, key):
     return {Form.INTEROPERABLE: value, Form.INTEL_SDK: cbor2.loads(value).value[0]}
 
 
+def with_custom_claims(quote_for, key):
+    pem = pem_of(key) + b"\0"
+    return {Form.OPEN_ENCLAVE_EVIDENCE: open_enclave_evidence(quote_for(pem), pem)}
+
+
 FORMS = {
     "interoperable": lambda quote_for, key: {Form.INTEROPERABLE: interoperable(quote_for, key)},
     "interoperable, SHA-384": lambda quote_for, key: {Form.INTEROPERABLE: interoperable(quote_for, key, algorithm=7)},
@@ -82,6 +97,7 @@ FORMS = {
     "intel-sdk alone": lambda quote_for, key: {Form.INTEL_SDK: quote_for(pem_of(key) + b"\0")},
     "intel-sdk with claims": sdk_with_claims,
     "open-enclave": lambda quote_for, key: {Form.OPEN_ENCLAVE: open_enclave(quote_for(pem_of(key) + b"\0"))},
+    "open-enclave-evidence": with_custom_claims,
     "ego": lambda quote_for, key: {Form.OPEN_ENCLAVE: open_enclave(quote_for(spki(key)))},
 }
 
@@ -101,10 +117,9 @@ def test_each_form_is_verified_and_binds_its_key(make, peer):
         verdict.require_ok()
 
 
-@pytest.mark.parametrize("other", [Form.GRAMINE, Form.INTEL_SDK, Form.OPEN_ENCLAVE])
-def test_every_extension_must_bind_the_key(other, peer):
-    quote = peer.quote_over(spki(OTHER))
-    value = open_enclave(quote) if other is Form.OPEN_ENCLAVE else quote
+@pytest.mark.parametrize("name", ["gramine", "intel-sdk alone", "open-enclave", "open-enclave-evidence"])
+def test_every_extension_must_bind_the_key(name, peer):
+    ((other, value),) = FORMS[name](peer.quote_over, OTHER).items()
     certificate = certificate_with({Form.INTEROPERABLE: interoperable(peer.quote_over, KEY), other: value}, KEY)
     with raises("key-binding", KeyBindingError, naming=other.value):
         read_evidence(certificate)
@@ -199,6 +214,8 @@ def test_malformed_interoperable_evidence_is_refused(value):
         read_evidence(certificate_with({Form.INTEROPERABLE: value}, KEY))
 
 
+PEM = pem_of(KEY) + b"\0"
+LOCAL = "09268c336e0b45e58a2715644d0ef89a"  # OE_FORMAT_UUID_SGX_LOCAL_ATTESTATION
 NO_QUOTES = {
     "a letter": (Form.INTEROPERABLE, tagged(b"q", CLAIMS), "truncated"),
     "nothing": (Form.GRAMINE, b"", "truncated"),
@@ -206,6 +223,11 @@ NO_QUOTES = {
     "a header alone": (Form.OPEN_ENCLAVE, b"\x01\0\0\0\x02\0\0\0\xff\0\0\0\0\0\0\0", "open-enclave-report"),
     "a bare quote": (Form.OPEN_ENCLAVE, b"\x03" + bytes(500), "evidence-malformed"),
     "half a header": (Form.OPEN_ENCLAVE, b"\x04\0", "evidence-malformed"),
+    "no quote before the claims": (Form.OPEN_ENCLAVE_EVIDENCE, open_enclave_evidence(b"", PEM), "truncated"),
+    "claims of other names": (Form.OPEN_ENCLAVE_EVIDENCE, open_enclave_evidence(b"q", b"claims"), "key-binding"),
+    "an older header": (Form.OPEN_ENCLAVE_EVIDENCE, open_enclave_evidence(b"q", PEM, 2), "evidence-malformed"),
+    "a local report": (Form.OPEN_ENCLAVE_EVIDENCE, open_enclave_evidence(b"q", PEM, 3, LOCAL), "evidence-malformed"),
+    "another size": (Form.OPEN_ENCLAVE_EVIDENCE, open_enclave_evidence(b"q", PEM) + b"\0", "evidence-malformed"),
 }
 
 

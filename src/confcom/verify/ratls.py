@@ -78,6 +78,10 @@ _MAPS: Final = range(0xA1, 0xB8)
 _UNSIGNED, _NEGATIVE, _BYTES, _TEXT = range(4)
 """CBOR's major types without structure (RFC 8949, 3.1). No other item is decoded, so that nothing nests."""
 _PEM_COLUMNS: Final = 64
+_ECDSA_EVIDENCE: Final = bytes.fromhex("03000000 a3a21e871b4d4014b70aa125d2fbcd8c")
+"""How Open Enclave's evidence of a quote begins (oe_attestation_header_t: version 3, OE_FORMAT_UUID_SGX_ECDSA)."""
+_EVIDENCE_HEADER_SIZE: Final = 28
+"""Of this and the size of what follows, 8 bytes."""
 _HASHES: Final = {1: hashlib.sha256, 7: hashlib.sha384, 8: hashlib.sha512}
 """By their numbers in IANA's "Named Information Hash Algorithm Registry"."""
 
@@ -116,7 +120,9 @@ class Form(StrEnum):
     INTEL_SDK = "intel-sdk"
     """1.2.840.113741.1.13.1, the older one of Intel's SDK."""
     OPEN_ENCLAVE = "open-enclave"
-    """1.3.6.1.4.1.311.105.1, of Open Enclave and EGo."""
+    """1.3.6.1.4.1.311.105.1, of EGo, and of Open Enclave's older function."""
+    OPEN_ENCLAVE_EVIDENCE = "open-enclave-evidence"
+    """1.3.6.1.4.1.311.105.2, of Open Enclave: a quote with the key as its custom claims."""
 
 
 _OIDS: Final = {
@@ -124,6 +130,7 @@ _OIDS: Final = {
     Form.GRAMINE: bytes.fromhex("06092a864886f84d8a3906"),
     Form.INTEL_SDK: bytes.fromhex("2a864886f84d010d01"),
     Form.OPEN_ENCLAVE: bytes.fromhex("2b0601040182376901"),
+    Form.OPEN_ENCLAVE_EVIDENCE: bytes.fromhex("2b0601040182376902"),
 }
 """Content octets."""
 _INTEROPERABLE_OID: Final = x509.ObjectIdentifier("2.23.133.5.4.9")
@@ -157,7 +164,8 @@ def read_evidence(certificate: bytes) -> tuple[Evidence, ...]:
     if not isinstance(certificate, bytes):
         raise WrongTypeError("the certificate", "bytes, PEM or DER", certificate)
     parts = CertificateParts.parse(certificate)
-    by_key, by_pem = _hashed(parts.public_key), _hashed(_pem(parts.public_key) + b"\0")
+    pem = _pem(parts.public_key) + b"\0"
+    by_key, by_pem = _hashed(parts.public_key), _hashed(pem)
     claimed: tuple[bytes, ...] = ()
     bound: tuple[bytes, ...]
     found = []
@@ -174,10 +182,10 @@ def read_evidence(certificate: bytes) -> tuple[Evidence, ...]:
         elif form is Form.INTEL_SDK:
             # The SDK repeats the interoperable quote here; before it had that, it hashed the key's PEM.
             bound = (by_pem, *claimed)
+        elif form is Form.OPEN_ENCLAVE_EVIDENCE:
+            quote, bound = _quote_with_claims(value, pem), (by_pem,)
         else:
-            if not has_open_enclave_header(value):
-                raise _not_evidence(f"the extension of {form.value} has not Open Enclave's report header")
-            quote, bound = strip_open_enclave_header(value), (by_key, by_pem)
+            quote, bound = _quote_of_report(value), (by_key, by_pem)
         report_data = Quote.parse(quote).body.report_data
         if report_data not in bound:
             raise _other_key(form, "the quote's report data is not the hash of this key, nor of claims that name it")
@@ -229,6 +237,22 @@ def _claims(buffer: bytes) -> dict[str, object]:
         claims[name] = items.take(_UNSIGNED, _NEGATIVE, _BYTES, _TEXT)
     items.finish()
     return claims
+
+
+def _quote_of_report(value: bytes) -> bytes:
+    if not has_open_enclave_header(value):
+        raise _not_evidence("it has not Open Enclave's report header")
+    return strip_open_enclave_header(value)
+
+
+def _quote_with_claims(value: bytes, pem: bytes) -> bytes:
+    """Return the quote of Open Enclave's evidence, whose custom claims must be the key."""
+    header, content = value[:_EVIDENCE_HEADER_SIZE], value[_EVIDENCE_HEADER_SIZE:]
+    if header != _ECDSA_EVIDENCE + len(content).to_bytes(8, "little"):
+        raise _not_evidence("it has not Open Enclave's header of version 3 for ECDSA quotes, or another size")
+    if not content.endswith(pem):
+        raise _other_key(Form.OPEN_ENCLAVE_EVIDENCE, "its custom claims are not the PEM of this key")
+    return content.removesuffix(pem)
 
 
 class _Items:
