@@ -5,13 +5,16 @@ PYTHON ?= python3
 # Two halve the time, since many tests wait for processes; 0 runs them in one process, as a debugger wants it.
 WORKERS ?= 2
 
-.PHONY: setup demo test lint images e2e-tools e2e-up e2e-shell e2e-down e2e-smoke e2e e2e-slow e2e-1.34 e2e-1.37 fuzz bench bench-e2e soak lock protos clean
+.PHONY: setup demo test node lint images e2e-tools e2e-up e2e-shell e2e-down e2e-smoke e2e e2e-slow e2e-1.34 e2e-1.37 fuzz bench bench-e2e soak lock protos clean
 
 demo: $(VENV)/.run ## the whole story on this machine, no SGX needed
 	@$(BIN)/confcom demo $(ARGS)
 
 test: $(VENV)/.dev ## everything that needs neither root nor a cluster
 	$(BIN)/python -m pytest --numprocesses=$(WORKERS) --dist=loadfile $(ARGS)
+
+node: ## dcap-qvl for Node.js, beside which one test verifies (needs npm)
+	npm ci --prefix requirements/node --ignore-scripts --no-audit --no-fund
 
 lint: $(VENV)/.dev ## format, lint, types, layers, generated code
 	$(BIN)/python scripts/lint.py
@@ -73,4 +76,4 @@ $(VENV)/.dev: requirements/dev.lock pyproject.toml
 	@$(PYTHON) scripts/setup_venv.py $(VENV) dev
 
 clean:
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) requirements/node/node_modules .mypy_cache .ruff_cache .pytest_cache .hypothesis

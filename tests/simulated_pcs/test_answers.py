@@ -95,7 +95,6 @@ def test_forms_of_the_pck_revocation_list(options, encoding, form):
         (f"{QE}?tcbEvaluationDataNumber=0", 404),
         (f"{V4}pckcrl", 400),
         (f"{V4}pckcrl?ca=root", 400),
-        (f"{V4}pckcrl?ca=processor", 404),
         (f"{CRL}&encoding=hex", 400),
         (f"{V4}crl", 400),
         (f"{V4}crl?uri=https://certificates.trustedservices.intel.com/IntelSGXRootCA.der", 404),
@@ -154,10 +153,18 @@ def test_the_numbers_that_are_listed_are_served(staging, numbers):
         assert number_of(ask(f"{TCB}&tcbEvaluationDataNumber={number}", staging)) == number
 
 
-def test_a_processor_ca_has_its_own_list():
-    platform = SimulatedPlatform.create(SEED, NOW, ca_type=PckCaType.PROCESSOR)
-    found = {ca: answer(f"{V4}pckcrl?ca={ca}", platform, NOW).status for ca in ("processor", "platform")}
-    assert found == {"processor": 200, "platform": 404}
+@pytest.mark.parametrize("own", PckCaType)
+def test_each_kind_of_ca_has_its_own_list(own):
+    platform = SimulatedPlatform.create(SEED, NOW, ca_type=own)
+    found = {kind: answer(f"{V4}pckcrl?ca={kind.value}&encoding=der", platform, NOW) for kind in PckCaType}
+    assert found[own].body == platform.collateral(NOW).pck_crl
+    for kind, served in found.items():
+        chain = unquote_to_bytes(served.headers["SGX-PCK-CRL-Issuer-Chain"])
+        ca, root = x509.load_pem_x509_certificates(chain)
+        assert f"PCK {kind.value.capitalize()} CA" in ca.subject.rfc4514_string()
+        assert root == platform.pki.root.certificate
+        ca.verify_directly_issued_by(root)
+        assert x509.load_der_x509_crl(served.body).is_signature_valid(ca.public_key())
 
 
 @pytest.mark.parametrize("target", [TCB, QE, CRL, f"{V4}rootcacrl", f"{V4}tcbevaluationdatanumbers"])

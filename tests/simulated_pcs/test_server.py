@@ -5,12 +5,14 @@ import http.client
 import json
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
 import sys
 import time
 from datetime import UTC, datetime
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
@@ -133,6 +135,43 @@ def test_what_dcap_qvl_fetches_verifies(serve, platform, quote, judged, pccs):
     collateral = Collateral.from_json(done.stdout)
     assert collateral.tcb_info == platform.collateral(datetime.now(UTC)).tcb_info
     assert judged(collateral).ok
+
+
+NODE = """
+const { getCollateral, QuoteVerifier } = require("@phala/dcap-qvl");
+const [url, ...hex] = process.argv.slice(1);
+const [quote, root] = hex.map((text) => Buffer.from(text, "hex"));
+const judge = (collateral) =>
+  QuoteVerifier.newWithRootCa(root).verify(quote, collateral, Math.floor(Date.now() / 1000)).status;
+getCollateral(url, quote).then((collateral) => {
+  const ours = JSON.parse(require("fs").readFileSync(0));
+  console.log(JSON.stringify([collateral.tcb_info, judge(collateral), judge(ours)]));
+});
+"""
+NODE_PACKAGES = Path(__file__).parents[2] / "requirements" / "node"
+
+
+@pytest.mark.parametrize("pccs", [False, True], ids=["PCS", "PCCS"])
+@pytest.mark.parametrize("case", [(Staging.NONE, "UpToDate"), (Staging.OUT_OF_DATE, "OutOfDate")], ids=["new", "old"])
+def test_what_dcap_qvl_for_node_fetches_verifies(serve, platform, quote, pccs, case):
+    staging, status = case
+    if not (node := shutil.which("node")) or not (NODE_PACKAGES / "node_modules").exists():
+        pytest.skip("no Node.js, or not its package dcap-qvl: `make node` installs it")
+    collateral = Collateral.from_files(platform.collateral(datetime.now(UTC), staging=staging).to_files())
+    child = [node, "-e", NODE, serve(staging, pccs=pccs).url, quote.hex(), platform.pki.root.der.hex()]
+    done = subprocess.run(
+        child,
+        input=collateral.to_json(),
+        cwd=NODE_PACKAGES,
+        capture_output=True,
+        text=True,
+        timeout=50,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    tcb_info, *statuses = json.loads(done.stdout)
+    assert json.loads(tcb_info) == json.loads(collateral.tcb_info)["tcbInfo"]
+    assert statuses == [status, status]
 
 
 def test_by_tls_with_an_authority_of_its_own(serve, quote, judged, tmp_path):

@@ -15,7 +15,6 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from confcom.sgx import marks
 from confcom.sgx.collateral.bundle import CollateralBundle
-from confcom.sgx.pck.chain import common_name
 from confcom.simulation.collateral import create_evaluation_numbers
 from confcom.simulation.pki import PCK_CRL_URL, ROOT_CRL_URL, PckCaType
 from confcom.simulation.platform import SimulatedPlatform
@@ -135,15 +134,12 @@ class _Request:
 
     def _pck_crl(self) -> Answer:
         wanted, encoding = self.parameters.get("ca", "").lower(), self.parameters.get("encoding", "").lower()
-        if wanted not in {kind.value for kind in PckCaType}:
+        kinds = {kind.value: kind for kind in PckCaType}
+        if wanted not in kinds:
             return _refused(HTTPStatus.BAD_REQUEST, "ca must be processor or platform")
         if encoding not in {"", "der", "pem"}:
             return _refused(HTTPStatus.BAD_REQUEST, "encoding must be der or pem")
-        name = common_name(self.platform.pki.pck_ca.certificate.subject)
-        own = PckCaType.PLATFORM if "Platform" in name else PckCaType.PROCESSOR
-        if wanted != own.value:
-            return _refused(HTTPStatus.NOT_FOUND, f"this root has one PCK CA, of the kind {own.value}")
-        found = self._collateral()
+        found = self.platform.under(kinds[wanted]).collateral(self.now, staging=self.staging)
         headers = {"SGX-PCK-CRL-Issuer-Chain": _encoded(found.pck_crl_issuer_chain)}
         if encoding == "der":
             return Answer(HTTPStatus.OK, found.pck_crl, CRL, headers)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Self
 
-from confcom.simulation.pki import PckCaType, Pki, issue_pki
+from confcom.simulation.pki import BACKDATE, PckCaType, Pki, issue_pki
 from confcom.simulation.quoting_enclave import DEFAULT_QE_IDENTITY, QuotingEnclave, QuotingEnclaveIdentity
 from confcom.simulation.staging import Staging
 
@@ -32,6 +32,11 @@ class SimulatedPlatform:
     def of_root(cls, root: RootSeed, node: str = "") -> Self:
         """Create the platform of a stored root on a node, which may have no name."""
         return cls.create(root.seed, datetime.fromtimestamp(root.created, UTC), node=node)
+
+    def under(self, ca_type: PckCaType) -> Self:
+        """Return this root's platform under a kind of PCK CA. Services have the revocation lists of both kinds."""
+        created = self.pki.root.certificate.not_valid_before_utc + BACKDATE
+        return self.create(self.seed, created, ca_type=ca_type)
 
     def quoting_enclave(self, identity: QuotingEnclaveIdentity = DEFAULT_QE_IDENTITY) -> QuotingEnclave:
         """Load a quoting enclave on this platform."""

@@ -1,6 +1,6 @@
 """The two JSON forms in which whole sets of collateral are passed on, and their conversion to our parts.
 
-* dcap-qvl's `QuoteCollateralV3` (npm, Rust, Python): one set. Revocation lists and signatures are hexadecimal.
+* dcap-qvl's `QuoteCollateralV3` (Rust, Python; npm reads it): one set. Revocation lists and signatures are hexadecimal.
 * Intel's `platform_collaterals.json`, which PcsClientTool writes and a PCCS takes by PUT /platformcollateral: sets of
   many kinds of platforms, standard and early. Chains are percent-encoded PEM, revocation lists hexadecimal DER, and TCB
   info is an object, which has to be written without white space to be what Intel signed.
