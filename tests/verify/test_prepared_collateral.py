@@ -11,6 +11,7 @@ from functools import partial
 
 import pytest
 
+from confcom.sgx.marks import SIMULATION_MEMBER
 from confcom.verify import CollateralError, MalformedError, SettingsError, VerdictKind, collateral, verify
 from testkit.raised import raises
 from testkit.verify import tampering
@@ -59,6 +60,9 @@ def test_collateral_of_another_root_is_not_prepared(lab, evidence):
         evidence.collateral.prepared(lab.evidence(platform=lab.stranger).trusted, NOW)
     with raises("not-signed-json", MalformedError, "why", "remedy"):
         replace(evidence.collateral, tcb_info=b"junk").prepared(evidence.trusted, NOW)
+    unmarked = lab.edit_json(evidence, "tcb_info", lambda document: document.pop(SIMULATION_MEMBER)).collateral
+    with raises("collateral-marks", CollateralError, "why", "remedy"):
+        unmarked.prepared(evidence.trusted, NOW)
 
 
 def test_another_root_than_the_prepared_one_is_refused(lab, evidence, prepared):

@@ -93,7 +93,8 @@ class Collateral(CollateralBundle):
             now: the instant at which it must be current; None means the present. Each `verify` checks it again.
 
         Raises:
-            CollateralError: a part is not current, or another authority signed it.
+            CollateralError: a part is not current, another authority signed it, or its marks of simulation do not agree
+                with the root.
             MalformedError: a part cannot be read.
         """
         prepared = PreparedCollateral(self, trusted_root(root))
@@ -132,12 +133,13 @@ class PreparedCollateral:
         self.collateral = collateral
         self.root = root
         self.documents = collateral.read()
+        self.present_marks = present_collateral_marks(self.documents)
+        missing = missing_collateral_marks(self.documents)
         self.checks: tuple[Check, ...] = (
             collateral_checks.evaluation_check(self.documents),
             collateral_checks.signer_check(collateral, root.certificate),
+            collateral_checks.marks_check(self.present_marks, missing, root.platform),
         )
-        self.present_marks = present_collateral_marks(self.documents)
-        self.missing_marks = missing_collateral_marks(self.documents)
         self.appraiser = Appraiser(root.der, collateral, self.documents)
         self._known: OrderedDict[bytes, KeyCertification] = OrderedDict()
         self._lock = threading.Lock()

@@ -168,7 +168,6 @@ def verify_quote(
         checks += [
             collateral_checks.platform_match_check(usable.documents, certification.extension),
             *usable.checks,
-            collateral_checks.marks_check(usable.present_marks, usable.missing_marks, platform),
         ]
         # Some forged input makes dcap-qvl end the whole process: it gets no quote that our checks found not authentic.
         if kind_of(checks) is VerdictKind.NOT_AUTHENTIC:
