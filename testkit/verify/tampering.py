@@ -17,6 +17,8 @@ Tamper = Callable[[Lab, Evidence], Evidence]
 
 LONG_AGO = datetime(2026, 11, 20, tzinfo=UTC)
 UNKNOWN_OID = x509.ObjectIdentifier("1.2.3.4.5")
+TDX = 0x81
+"""TEE type, in quotes of version 4 and later."""
 DCAP = True
 """dcap-qvl accepts it."""
 FALSE, UNUSABLE = VerdictKind.NOT_AUTHENTIC, VerdictKind.UNUSABLE
@@ -87,7 +89,14 @@ def quote_cases():
     yield Case("QE MRSIGNER another, signed", lambda lab, ev: lab.edit_qe_report(ev, mr_signer=bytes(32)))
     yield Case("QE ISVPRODID another, signed", lambda lab, ev: lab.edit_qe_report(ev, isv_prod_id=9))
     yield Case("QE attributes: DEBUG, signed", lambda lab, ev: lab.edit_qe_report(ev, flags=0x17))
+    for version in (4, 5):
+        header = {"version": version, "att_key_data_0": TDX}
+        yield Case(f"version {version} of a TD, signed", edited_header(header), kind=UNUSABLE)
     yield Case("vendor id not Intel's, signed", lambda lab, ev: lab.edit_signed(ev, header={"vendor_id": bytes(16)}))
+
+
+def edited_header(header):
+    return lambda lab, evidence: lab.edit_signed(evidence, header=header)
 
 
 def other_attestation_key(lab, evidence):
