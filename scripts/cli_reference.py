@@ -9,8 +9,8 @@ from generated_part import write_or_check
 from confcom.cli.group import COMMANDS, cli
 
 WIDTH = 100
-DAEMONS = frozenset({"quote-helper", "device-plugin", "controller"})
-"""Their flags are on pages of their own."""
+DAEMONS = frozenset({"quote-helper", "device-plugin", "controller", "serve"})
+"""daemon_reference.py writes their flags."""
 
 
 def main() -> int:
@@ -23,12 +23,14 @@ def sections() -> Iterator[str]:
     with click.Context(cli, info_name="confcom", terminal_width=WIDTH) as root:
         for name in COMMANDS:
             command = cli.get_command(root, name)
-            if command is not None and name not in DAEMONS:
+            if command is not None:
                 yield from section(command, name, root)
 
 
 def section(command: click.Command, name: str, parent: click.Context) -> Iterator[str]:
-    """One command, and its own commands behind it."""
+    """One command, and its own commands behind it; none of a daemon."""
+    if name in DAEMONS:
+        return
     with click.Context(command, info_name=name, parent=parent, terminal_width=WIDTH) as context:
         yield f"## {context.command_path}\n\n```text\n{command.get_help(context)}\n```\n\n"
         if isinstance(command, click.Group):

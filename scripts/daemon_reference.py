@@ -19,6 +19,7 @@ from confcom.device_plugin import settings as plugin
 from confcom.device_plugin.metrics import PluginMetrics
 from confcom.quote_helper import settings as helper
 from confcom.quote_helper.telemetry.metrics import HelperMetrics
+from confcom.simulated_pcs import settings as pcs
 
 
 def main() -> int:
@@ -31,6 +32,7 @@ def main() -> int:
     controller_registry.register(LogStream(io.StringIO()).dropped)
     return write_or_check(
         {
+            "cli.md": {"flags": flags_table(pcs.settings_parser("confcom collateral serve", {}))},
             "controller.md": {
                 "flags": flags_table(controller.settings_parser("confcom controller", {})),
                 "metrics": metrics_table(controller_registry),

@@ -1,5 +1,6 @@
 """Pages whose commands need nothing but this machine, run in their order as they stand."""
 
+import json
 import re
 
 import pytest
@@ -75,10 +76,9 @@ def test_collateral_without_internet(folder, socket, typed, start):
     assert typed("confcom simulation export --state-dir STATE . && cp -r STATE platform").returncode == 0
     expected = re.search(r'"mr_enclave": "(\w+)"', typed("confcom inspect q.bin --output json").stdout)[1]
     server = start(serve.replace("early", "early --address 127.0.0.1:0"))
-    begins, _, path = server.stdout.readline().strip().partition("http://")
-    netloc = path.partition("/")[0]
-    shown = text_of(WITHOUT_INTERNET)
-    assert f"{begins}http://127.0.0.1:8081{path.removeprefix(netloc)}\n" in shown
+    told = json.loads(server.stdout.readline())["message"]
+    netloc = told.partition("http://")[2].partition("/")[0]
+    assert told.replace(netloc, "127.0.0.1:8081") in text_of(WITHOUT_INTERNET)
     for command in (standard, early, file.replace("intel", f"http://{netloc}")):
         done = typed(command.replace("127.0.0.1:8081", netloc))
         assert done.returncode == 0, done.stderr

@@ -36,6 +36,7 @@ CASES = {
     "daemon of the command line": ("daemon", ["grpc"], COMMAND, ["device-plugin"]),
     "quote helper": ("daemon", ["prometheus_client"], MODULE.format("quote_helper"), ["--help"]),
     "device plugin": ("daemon", ["grpc"], MODULE.format("device_plugin"), ["--help"]),
+    "collateral service": ("daemon", ["prometheus_client"], MODULE.format("simulated_pcs"), ["--help"]),
     "controller": ("controller", ["lightkube"], MODULE.format("controller"), ["--help"]),
 }
 

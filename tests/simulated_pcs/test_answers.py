@@ -41,8 +41,6 @@ SERVED = {
     f"{V4}rootcacrl": (PLAIN.root_ca_crl.hex().encode(), "application/pkix-crl", None, None),
     f"{V4}crl?uri={ROOT_CRL_URL}": (PLAIN.root_ca_crl, "application/pkix-crl", None, None),
     f"{V4}crl?uri={PCK_CRL_URL}": (PLAIN.pck_crl, "application/pkix-crl", None, None),
-    "/livez": (b"ok\n", "text/plain; charset=utf-8", None, None),
-    "/readyz": (b"ok\n", "text/plain; charset=utf-8", None, None),
 }
 
 

@@ -72,8 +72,6 @@ def answer(
     parameters = dict(pairs)
     if len(parameters) != len(pairs):
         return _refused(HTTPStatus.BAD_REQUEST, "a parameter is given twice")
-    if parts.path in {"/livez", "/readyz"}:
-        return Answer(HTTPStatus.OK, b"ok\n")
     return _Request(parameters, platform, now, staging, pccs).answer(parts.path.removeprefix(API_PATH), parts.path)
 
 

@@ -32,8 +32,8 @@ MAX_REQUEST_BYTES: Final = 8192
 POLL_SECONDS: Final = 0.1
 """How often it looks whether it shall end; while all places are taken, it looks when one becomes free."""
 
-_ADDRESS: Final = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([^:\[\]]+)):([0-9]{1,5})")
-"""HOST:PORT; an IPv6 address has brackets."""
+_ADDRESS: Final = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([^:\[\]]*)):([0-9]{1,5})")
+"""HOST:PORT; an IPv6 address has brackets, and an empty host means all addresses of this machine."""
 _END_OF_HEAD: Final = b"\r\n\r\n"
 
 Answers = Callable[[str], Answer]
@@ -61,7 +61,7 @@ def tls_context(certificate: Path, key: Path | None) -> ssl.SSLContext:
 
 
 class Server(socketserver.ThreadingTCPServer):
-    """Answers GET and HEAD at HOST:PORT, or [HOST]:PORT for IPv6; with port 0 the kernel chooses one.
+    """Answers GET and HEAD at HOST:PORT, [HOST]:PORT for IPv6, or :PORT; with port 0 the kernel chooses one.
 
     Raises:
         SettingsError: the address has another form.
@@ -94,7 +94,8 @@ class Server(socketserver.ThreadingTCPServer):
                 error_code="serving-address",
                 remedy="write it as in 127.0.0.1:8081 or [::1]:8081",
             )
-        host, port = parts[1] or parts[2], int(parts[3])
+        everywhere = "::" if socket.has_dualstack_ipv6() else "0.0.0.0"  # noqa: S104 # asked for, by no host
+        host, port = parts[1] or parts[2] or everywhere, int(parts[3])
         try:
             self.address_family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
             super().__init__((host, port), Handler)

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
-import signal
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
+from confcom.cli.commands.daemons import simulated_pcs
 from confcom.cli.output_option import JSON, output_option
-from confcom.cli.path_type import NamedPath
-from confcom.errors import OutputError, SettingsError, printable
-from confcom.simulation.staging import Staging
+from confcom.errors import OutputError, printable
 
 if TYPE_CHECKING:
     from confcom.collateral import Source
@@ -100,85 +97,7 @@ def fetch(
         click.echo(f"It has expired, and verifies nothing at the present: {by_policy}; ask --from intel.", err=True)
 
 
-SERVE_EPILOG = """\b
-Clients of Intel's service and of a PCCS find it under /sgx/certification/v4/: tcb, qe/identity, pckcrl, rootcacrl, crl
-and tcbevaluationdatanumbers, all for SGX. /livez and /readyz are for probes. It ends with SIGTERM, SIGINT or Ctrl-C.
-
-\b
-Examples:
-  confcom collateral serve --state-dir ./platform
-  confcom collateral serve --state-dir ./platform --staging early
-  confcom collateral fetch q.bin --from http://127.0.0.1:8081 --early --out early.json
-  confcom collateral serve --state-dir ./platform --address 0.0.0.0:8081 --tls-cert tls.crt --tls-key tls.key
-"""
-
-
-@collateral.command(epilog=SERVE_EPILOG)
-@click.option(
-    "--state-dir",
-    type=NamedPath(),
-    metavar="STATE_DIR",
-    help="The simulated platform.  [default: this user's, ~/.local/state/confcom/simulation]",
-)
-@click.option(
-    "--address", default="127.0.0.1:8081", show_default=True, metavar="HOST:PORT", help="Where it listens; port 0: any."
-)
-@click.option(
-    "--staging",
-    type=click.Choice([one.value for one in Staging]),
-    default=Staging.NONE.value,
-    show_default=True,
-    help="What the collateral says of the platform.",
-)
-@click.option(
-    "--pccs",
-    is_flag=True,
-    help="PCK revocation lists without `encoding` in hexadecimal, as a PCCS has them, not as PEM.",
-)
-@click.option("--tls-cert", type=NamedPath(), metavar="FILE", help="Serve by HTTPS with this certificate, PEM.")
-@click.option("--tls-key", type=NamedPath(), metavar="FILE", help="Its key, if that is not in the same file.")
-def serve(
-    *, state_dir: Path | None, address: str, staging: str, pccs: bool, tls_cert: Path | None, tls_key: Path | None
-) -> None:
-    """Serve a simulated platform's collateral over HTTP, in the form of Intel's PCS.
-
-    The collateral is signed for the present at each request, so it never needs to be renewed. It says that it is
-    simulated, and verifies quotes of this platform alone. One line for each request goes to standard error.
-    """
-    from confcom.quote_provider.state_directory import default_state_dir, exposure, open_platform, utc_now
-    from confcom.simulated_pcs.answers import API_PATH, answer
-    from confcom.simulated_pcs.server import Server, tls_context
-
-    if tls_key is not None and tls_cert is None:
-        raise SettingsError(
-            "--tls-key is given without --tls-cert",
-            error_code="serving-certificate",
-            remedy="give both, or neither",
-        )
-    directory = state_dir or default_state_dir(os.environ)
-    platform = open_platform(directory)
-    if (warning := exposure(directory)) is not None:
-        click.echo(printable(f"Warning: {warning}"), err=True)
-
-    def log(line: str) -> None:
-        with contextlib.suppress(OSError):  # nobody reads it any more
-            click.echo(printable(line), err=True)
-
-    server = Server(
-        address,
-        lambda target: answer(target, platform, utc_now(), Staging(staging), pccs=pccs),
-        log=log,
-        tls=tls_context(tls_cert, tls_key) if tls_cert is not None else None,
-    )
-    # Blocked before any thread starts, so that only sigwait gets them: a handler could interrupt its own waiting.
-    ends = {signal.SIGTERM, signal.SIGINT}
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, ends)
-    try:
-        with server.serving():
-            click.echo(f"Serving simulated collateral at {server.url}{API_PATH} (staging: {staging})")
-            signal.sigwait(ends)
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+collateral.add_command(simulated_pcs)
 
 
 def _source(service: str, ca_file: Path | None, api_key_file: Path | None) -> Source:

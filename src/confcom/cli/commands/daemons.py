@@ -78,3 +78,14 @@ def controller(arguments: tuple[str, ...]) -> None:
     from confcom.controller.main import main
 
     sys.exit(main(arguments, prog="confcom controller", environ=os.environ, stderr=sys.stderr))
+
+
+@click.command("serve", cls=_Daemon, context_settings=_PASS_THROUGH)
+@click.argument(
+    "arguments", nargs=-1, type=click.UNPROCESSED, shell_complete=_flags_of("confcom.simulated_pcs.settings")
+)
+def simulated_pcs(arguments: tuple[str, ...]) -> None:
+    """Serve a simulated platform's collateral over HTTP, in the form of Intel's PCS."""
+    from confcom.simulated_pcs.main import main
+
+    sys.exit(main(arguments, prog="confcom collateral serve", environ=os.environ, stderr=sys.stderr))

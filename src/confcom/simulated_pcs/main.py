@@ -1,0 +1,59 @@
+"""The simulated PCS: its composition root and entry point."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TextIO
+
+from prometheus_client import CollectorRegistry
+
+from confcom.daemon.logs import LogStream, configure_logging
+from confcom.daemon.probe_server import serve_probes
+from confcom.daemon.probes import standard_routes
+from confcom.daemon.supervision import exit_status, run_daemon
+from confcom.quote_provider.state_directory import default_state_dir, exposure, open_platform, utc_now
+from confcom.simulated_pcs.answers import API_PATH, answer
+from confcom.simulated_pcs.server import Server, tls_context
+from confcom.simulated_pcs.settings import PcsSettings, parse_settings
+
+_logger = logging.getLogger(__name__)
+
+
+async def serve(settings: PcsSettings, state_dir: Path, stop: asyncio.Event, registry: CollectorRegistry) -> None:
+    """Serve the platform of a state directory until `stop` is set.
+
+    Raises:
+        UnavailableError: there is no platform, or an address cannot be bound.
+        RootSeedError: the platform is damaged.
+        SettingsError: an address or the TLS certificate cannot be used.
+    """
+    platform = open_platform(state_dir)
+    if (warning := exposure(state_dir)) is not None:
+        _logger.warning("%s", warning)
+    certificate = settings.tls_cert or settings.tls_key
+    server = Server(
+        settings.address,
+        lambda target: answer(target, platform, utc_now(), settings.staging, pccs=settings.pccs),
+        log=_logger.info,
+        tls=tls_context(certificate, settings.tls_key) if certificate else None,
+    )
+    with server.serving(), serve_probes(standard_routes(lambda: None, registry), settings.probe_address):
+        _logger.info("serving simulated collateral at %s%s (staging: %s)", server.url, API_PATH, settings.staging)
+        await stop.wait()
+
+
+def main(arguments: Sequence[str], *, prog: str, environ: Mapping[str, str], stderr: TextIO) -> int:
+    """Serve in the foreground until SIGTERM, SIGINT or SIGHUP, and return the exit code."""
+
+    def body(log: LogStream) -> int:
+        settings = parse_settings(arguments, prog=prog, environ=environ)
+        configure_logging(level=settings.log_level, log_format=settings.log_format, stream=log)
+        registry = CollectorRegistry()
+        registry.register(log.dropped)
+        state_dir = settings.state_dir or default_state_dir(environ)
+        return run_daemon(lambda stop: serve(settings, state_dir, stop, registry))
+
+    return exit_status(body, stderr=stderr)
