@@ -82,6 +82,8 @@ SETS = {
                 "epcMiB": 2048,
                 "secretName": "our-root",
                 "quotingEnclave": {"mrEnclave": "ab" * 32, "isvSvn": 0},
+                "staging": "early",
+                "collateral": {"serve": True, "tlsSecret": "our-tls"},
             },
             "logLevel": "debug",
             "devicePlugin": {
@@ -108,6 +110,7 @@ SETS = {
             "simulated": {
                 "enabled": True,
                 "nodeSelector": {SIMULATED_LABEL: None, "a.b/fake": "yes"},
+                "collateral": {"serve": True},
             },
             "tolerations": [{"key": "sgx", "operator": "Exists"}],
             "devicePlugin": {"affinity": SPREAD, "priorityClassName": "calm"},

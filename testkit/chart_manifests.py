@@ -1,6 +1,7 @@
 PLUGIN = "confcom-device-plugin"
 HELPER = "confcom-quote-helper"
 CONTROLLER = "confcom-controller"
+PCS = "confcom-simulated-pcs"
 POLICY = "confcom-pods"
 
 

@@ -1,5 +1,6 @@
 import pytest
 
+from confcom.addon.chart_objects import STAGING_LABEL, Component
 from confcom.addon.daemon_pods import daemon_pod, warnings_in
 from confcom.addon.drift import Comparison, Effect, FieldChange, ObjectChange
 from confcom.addon.epc import PluginEpc, epc_pod
@@ -8,6 +9,7 @@ from confcom.addon.problems import Problem
 from confcom.addon.snapshot import RootFacts, Snapshot
 from confcom.addon.status import add_on_status
 from confcom.kubernetes.epc_accounting import AccountingKind
+from confcom.simulation.staging import Staging
 from testkit import cluster_objects as make
 from testkit.cli_output import commands_in
 from testkit.cluster_objects import EPC, SYSTEM
@@ -163,8 +165,8 @@ def controller(name="c1", *, created="1", **more):
 
 def deployment(*, observed=2, updated=1, total=1, available=1):
     counts = {"replicas": total, "updatedReplicas": updated, "availableReplicas": available}
-    metadata = {"name": "confcom-controller", "generation": 2}
-    return {"metadata": metadata, "spec": {"replicas": 1}, "status": counts | {"observedGeneration": observed}}
+    status = counts | {"observedGeneration": observed}
+    return {"metadata": {"generation": 2}, "spec": {"replicas": 1}, "status": status}
 
 
 SUPPORTED = make.daemon_set("device-plugin", args=("--simulated", "--capacity-support=supported"))
@@ -177,31 +179,47 @@ NEW_READY, NEW_STARTS, NEW_PULLS = (
 )
 
 
+@pytest.mark.parametrize("component", [Component.CONTROLLER, Component.SIMULATED_PCS])
 @pytest.mark.parametrize(
-    ("pods", "rollout", "problem", "waits", "failing"),
+    ("pods", "rollout", "expected"),
     [
-        pytest.param([OTHER], {}, None, False, False, id="runs"),
-        pytest.param([], {"available": 0}, "controller-missing", True, False, id="none"),
-        pytest.param([ending(controller())], {}, "controller-missing", False, False, id="ends"),
-        pytest.param([PULLS], {"available": 0}, "controller-not-ready", True, True, id="fails"),
-        pytest.param([STARTS], {"available": 0}, "controller-not-ready", True, False, id="starts"),
-        pytest.param([OTHER, NEW_STARTS], {"updated": 0}, None, True, False, id="begun"),
-        pytest.param([OTHER, NEW_PULLS], {"total": 2}, "controller-not-ready", True, True, id="new one fails"),
-        pytest.param([PULLS, NEW_READY], {"total": 2}, None, True, False, id="old one fails"),
-        pytest.param([OTHER], {"observed": 1}, None, True, False, id="not observed"),
+        pytest.param([OTHER], {}, (None, False, False), id="runs"),
+        pytest.param([], {"available": 0}, ("deployment-missing", True, False), id="none"),
+        pytest.param([ending(controller())], {}, ("deployment-missing", False, False), id="ends"),
+        pytest.param([PULLS], {"available": 0}, ("deployment-not-ready", True, True), id="fails"),
+        pytest.param([STARTS], {"available": 0}, ("deployment-not-ready", True, False), id="starts"),
+        pytest.param([OTHER, NEW_STARTS], {"updated": 0}, (None, True, False), id="begun"),
+        pytest.param([OTHER, NEW_PULLS], {"total": 2}, ("deployment-not-ready", True, True), id="new one fails"),
+        pytest.param([PULLS, NEW_READY], {"total": 2}, (None, True, False), id="old one fails"),
+        pytest.param([OTHER], {"observed": 1}, (None, True, False), id="not observed"),
     ],
 )
-def test_the_controller_and_its_deployment(pods, rollout, problem, waits, failing):
-    found = status(daemon_sets=(SUPPORTED, HELPER), pods=[*READY, *pods], deployment=deployment(**rollout))
-    assert codes(found) == ([problem] if problem else [])
-    assert (bool(found.controller.waits_for), found.controller.failing) == (waits, failing)
+def test_a_deployment_and_its_pods(component, pods, rollout, expected):
+    made = [one | {"metadata": one["metadata"] | {"labels": make.labels(component)}} for one in pods]
+    wanted = PLUGIN if component is Component.SIMULATED_PCS else SUPPORTED
+    deployments = {component: deployment(**rollout)}
+    found = status(daemon_sets=(wanted, HELPER), pods=[*READY, *made], deployments=deployments)
+    (one,) = [one for one in found.deployments if one.component is component]
+    assert (one.problem and one.problem.code, bool(one.waits_for), one.failing) == expected
+    assert codes(found) == [code for code in expected[:1] if code]
 
 
 def test_a_controller_that_is_not_needed_is_not_missed_and_one_that_is_refused_says_why():
     assert status(daemon_sets=(PLUGIN, HELPER)).ok
     events = [make.event("confcom-controller-5f", "FailedCreate", "exceeded quota")]
     found = status(daemon_sets=(SUPPORTED, HELPER), events=events)
-    assert "exceeded quota" in text_of(found, "controller-missing")
+    assert "exceeded quota" in text_of(found, "deployment-missing")
+
+
+@pytest.mark.parametrize("staging", Staging)
+def test_staged_collateral_is_told_and_no_problem(staging):
+    helper = make.daemon_set("quote-helper")
+    helper["metadata"]["labels"] |= {} if staging is Staging.NONE else {STAGING_LABEL: staging.value}
+    found = status(daemon_sets=(PLUGIN, helper))
+    assert found.ok
+    assert found.to_json()["staging"] == staging
+    assert [one.code for one in found.notes] == ([] if staging is Staging.NONE else ["collateral-staged"])
+    assert all("confcom update --set simulated.staging=none" in commands_in(one.text) for one in found.notes)
 
 
 def counted(*, desired=1, current=1, updated=1):
@@ -347,7 +365,8 @@ def test_epc_is_none_where_pods_were_not_read_and_limited_by_the_controllers_max
     container = {"name": "controller", "args": ["--max-epc-mib=50"]}
     limited = deployment() | {"spec": {"replicas": 1, "template": {"spec": {"containers": [container]}}}}
     plugin = PluginEpc(168, 162, 0, 0, AccountingKind.CAPACITY, "large-epc", "why")
-    found = status(tenants=[tenant], deployment=limited, inventories={"a": plugin}, pods=[*READY, controller()])
+    deployments = {Component.CONTROLLER: limited}
+    found = status(tenants=[tenant], deployments=deployments, inventories={"a": plugin}, pods=[*READY, controller()])
     assert codes(found) == ["epc-shortfall"]
     assert "maxEpcMiBPerNode (to at most 162)" in found.problems[0].text
 
@@ -362,6 +381,7 @@ def test_json_keeps_its_names():
         "namespace": SYSTEM,
         "version": "0.1.0",
         "simulated": True,
+        "staging": "none",
         "notes": [],
         "update_in_progress": False,
         "nodes_without_sgx": 1,

@@ -1,10 +1,13 @@
 """Every checked-in render of the chart: confinement, host access, selection, names, arguments of the daemons."""
 
+import json
 import tomllib
+from pathlib import Path
 
 import pytest
 import yaml
 
+from confcom.addon import chart_objects as chart
 from confcom.addon.chart_objects import (
     EPC_NAMES_POLICY,
     INTEL_EPC,
@@ -24,11 +27,14 @@ from confcom.kubernetes.epc_accounting import AccountingSetting, AccountingSetti
 from confcom.quote_helper.settings import DEFAULT_AESMD_SOCKET, ProviderKind
 from confcom.quote_helper.settings import parse_settings as helper_settings
 from confcom.quote_provider.state_directory import ROOT_FOLDER
+from confcom.simulated_pcs.settings import parse_settings as pcs_settings
 from confcom.simulation.root_seed import CHECK, CREATED, SEED
+from confcom.simulation.staging import Staging
 from testkit.chart_golden import CHART, ROOT, SETS, golden
 from testkit.chart_manifests import (
     CONTROLLER,
     HELPER,
+    PCS,
     PLUGIN,
     POLICY,
     containers,
@@ -165,13 +171,14 @@ def test_the_network_policy_is_about_all_pods_and_what_enters(manifests):
 
 
 def test_the_service_monitor_finds_all_that_is_scraped(manifests):
-    services = {name: one for (kind, name), one in manifests.items() if kind == "Service"}
+    services = {name: one for (kind, name), one in manifests.items() if kind == "Service" and name != PCS}
     if ("ServiceMonitor", "confcom") not in manifests:
         assert services == {}
         return
     monitor = manifests["ServiceMonitor", "confcom"]["spec"]
     (endpoint,) = monitor["endpoints"]
     scraped = {name: one for (kind, name), one in manifests.items() if kind in {"DaemonSet", "Deployment"}}
+    scraped.pop(PCS, None)  # it counts nothing
     assert services.keys() == scraped.keys()
     for name, service in services.items():
         assert monitor["selector"]["matchLabels"].items() <= service["metadata"]["labels"].items()
@@ -182,7 +189,7 @@ def test_the_service_monitor_finds_all_that_is_scraped(manifests):
 
 
 def test_probes_ask_for_what_is_answered(manifests):
-    settings = {PLUGIN: plugin_settings, HELPER: helper_settings, CONTROLLER: controller_settings}
+    settings = {PLUGIN: plugin_settings, HELPER: helper_settings, CONTROLLER: controller_settings, PCS: pcs_settings}
     for (kind, name), one in manifests.items():
         if kind in {"DaemonSet", "Deployment"}:
             container = only_container(pod_of(one))
@@ -191,9 +198,9 @@ def test_probes_ask_for_what_is_answered(manifests):
             assert parse(container["args"], prog="", environ={}).probe_address.port == port["containerPort"]
             assert container["livenessProbe"]["httpGet"] == {"path": "/livez", "port": port["name"]}
             assert container["readinessProbe"]["httpGet"] == {"path": "/readyz", "port": port["name"]}
-            annotations = one["spec"]["template"]["metadata"]["annotations"]
-            assert annotations["prometheus.io/port"] == str(port["containerPort"])
-            assert annotations["prometheus.io/path"] == "/metrics"
+            annotations = one["spec"]["template"]["metadata"].get("annotations")
+            assert annotations is None if name == PCS else annotations["prometheus.io/path"] == "/metrics"
+            assert name == PCS or annotations["prometheus.io/port"] == str(port["containerPort"])
 
 
 def test_the_new_one_serves_before_the_old_one_ends_in_time(manifests):
@@ -304,6 +311,40 @@ def test_the_helpers_files_are_where_it_looks(manifests):
             assert "optional" not in secret  # without it, no helper starts
             # The kubelet adds the group's permission to what defaultMode says.
             assert (secret["defaultMode"], pod["securityContext"]) == (0o400, {"fsGroup": 10001})
+
+
+@pytest.mark.parametrize(("name", "tls"), [("daemon-options", True), ("placement", False)])
+def test_the_simulated_pcs_reads_what_is_mounted_and_is_reached_at_its_port(name, tls):
+    manifests = golden(name)
+    pod, helper = pod_of(manifests["Deployment", PCS]), daemon(manifests, HELPER)
+    container = only_container(pod)
+    settings = pcs_settings(container["args"], prog="", environ={})
+    mounts = {mount["mountPath"]: mount["readOnly"] for mount in container["volumeMounts"]}
+    folder = "/etc/confcom/tls"
+    files = (settings.tls_cert, settings.tls_key)
+    assert files == ((Path(f"{folder}/tls.crt"), Path(f"{folder}/tls.key")) if tls else (None, None))
+    assert mounts == {str(settings.state_dir / ROOT_FOLDER): True} | ({folder: True} if tls else {})
+    assert volumes_of(pod)[VOLUME] == volumes_of(helper)[VOLUME]
+    assert container["image"] == only_container(helper)["image"]
+    assert container["command"][1:] == ["-m", pcs_settings.__module__.rpartition(".")[0]]
+    assert pod["nodeSelector"] == helper["nodeSelector"]  # no other node gets the seed
+    assert settings.staging == chart.staging_of(daemon_sets(manifests).values())
+    (port,) = manifests["Service", PCS]["spec"]["ports"]
+    policy = manifests["NetworkPolicy", PCS]["spec"]
+    assert "egress" not in policy
+    assert policy["policyTypes"] == ["Ingress", "Egress"]
+    (entry,) = policy["ingress"][0]["ports"]
+    assert {f":{port['targetPort']}", f":{entry['port']}"} == {settings.address}
+    labels = manifests["Deployment", PCS]["spec"]["template"]["metadata"]["labels"]
+    assert policy["podSelector"]["matchLabels"] == manifests["Service", PCS]["spec"]["selector"] == labels
+
+
+def test_stagings_are_those_of_the_simulation():
+    schema = json.loads((CHART / "values.schema.json").read_text())
+    staging = schema["properties"]["simulated"]["properties"]["staging"]
+    assert set(staging["enum"]) == set(Staging)
+    assert yaml.safe_load((CHART / "values.yaml").read_text())["simulated"]["staging"] == Staging.NONE
+    assert chart.staging_of(golden("simulated").values()) is Staging.NONE
 
 
 @pytest.mark.parametrize("name", ["hardware-aesmd", "hardware-collateral", "aks", "beside-hardware"])

@@ -18,6 +18,7 @@ from confcom.cli.group import cli
 from confcom.device_plugin import settings as plugin
 from confcom.quote_helper import settings as helper
 from testkit import cluster_objects as make
+from testkit.certificates import own_authority
 from testkit.cluster_programs import find_helm, find_kubectl
 from testkit.documentation import PAGES, ROOT, Command, blocks, commands
 from testkit.memory_chart import new_cluster
@@ -161,6 +162,9 @@ def test_kubectl_takes_it(kubectl, command, arguments, tmp_path):
     (tmp_path / "report-job.yaml").write_text(blocks("docs/reference/hardware-report.md", "yaml")[0])
     (tmp_path / "examples").symlink_to(ROOT / "examples")
     (tmp_path / "pccs-ca.pem").write_text("a certificate")
+    _, both = own_authority(tmp_path)
+    for name in ("tls.crt", "tls.key"):
+        (tmp_path / name).write_bytes(both.read_bytes())
     done = subprocess.run(
         [kubectl, *arguments, "--server", NOBODY, "--request-timeout=2s"],
         cwd=tmp_path,

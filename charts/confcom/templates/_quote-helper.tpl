@@ -70,11 +70,7 @@ its provider, so that a release without one stays as it is; checks.yaml refuses 
 - name: aesmd
   hostPath: {path: /var/run/aesmd, type: DirectoryOrCreate}
 {{- if eq .platform "simulated" }}
-- name: simulated-root
-  secret:
-    secretName: {{ .root.Values.simulated.secretName | quote }}
-    defaultMode: 0400 # and readable for fsGroup, which the kubelet adds
-    items: [{key: seed, path: seed}, {key: created, path: created}, {key: check, path: check}]
+{{ include "confcom.simulatedRoot" .root }}
 {{- else }}
 # aesmd's socket is open to everybody, so that only the directory protects it: each Pod has its own. Of memory, since a full
 # disk must not keep aesmd from making its socket.
@@ -88,6 +84,14 @@ its provider, so that a release without one stays as it is; checks.yaml refuses 
     items: [{key: root.pem, path: root.pem}]
 {{- end }}
 {{- end }}
+{{- end }}
+
+{{- define "confcom.simulatedRoot" -}}
+- name: simulated-root
+  secret:
+    secretName: {{ .Values.simulated.secretName | quote }}
+    defaultMode: 0400 # and readable for fsGroup, which the kubelet adds
+    items: [{key: seed, path: seed}, {key: created, path: created}, {key: check, path: check}]
 {{- end }}
 
 {{/* Their change replaces the Pods: Intel's library reads its configuration once, and the helper its root. */}}

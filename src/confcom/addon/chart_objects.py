@@ -9,6 +9,7 @@ from enum import StrEnum
 
 from confcom.kubernetes.node_selection import selects
 from confcom.kubernetes.objects import KubernetesObject, amount, labels_of, listing, mapping, text
+from confcom.simulation.staging import Staging
 
 RELEASE = "confcom"
 """The release's name, and the value of the name label on all objects of the chart."""
@@ -27,14 +28,14 @@ EPC_NAMES_POLICY = "confcom-epc-names"
 """The MutatingAdmissionPolicy that counts Intel's name of EPC under ours."""
 AESMD = "aesmd"
 """The sidecar with Intel's aesmd in the Pods of a quote helper for SGX hardware."""
-CONTROLLER = "controller"
-"""The component label of the controller of node capacity: of its Deployment and its Pods."""
 FIELD_MANAGER = "confcom-controller"
 """The field manager of the controller's writes to the nodes' status."""
 SUPPORT_FLAG = "--capacity-support"
 """The device plugin's flag whose values are those of CapacitySupport."""
 VERSION_FLAG = "--api-server"
 """The device plugin's flag with the API server's version at the installation."""
+STAGING_LABEL = "confcom.internal/staging"
+"""The label with the staging of the simulated platform's collateral, on the DaemonSet of simulated quote helpers."""
 POLICY_KINDS = (
     "MutatingAdmissionPolicyBinding",
     "MutatingAdmissionPolicy",
@@ -45,15 +46,20 @@ POLICY_KINDS = (
 
 
 class Component(StrEnum):
-    """The two node daemons, by the value of their component label."""
+    """The add-on's programs, by the value of their component label: two node daemons, and two with a Deployment."""
 
     DEVICE_PLUGIN = "device-plugin"
     QUOTE_HELPER = "quote-helper"
+    CONTROLLER = "controller"
+    SIMULATED_PCS = "simulated-pcs"
 
     @property
     def words(self) -> str:
         """The name for messages."""
         return self.value.replace("-", " ")
+
+
+NODE_DAEMONS = (Component.DEVICE_PLUGIN, Component.QUOTE_HELPER)
 
 
 class SgxKind(StrEnum):
@@ -101,19 +107,13 @@ INTEL_EPC = "sgx.intel.com/epc"
 
 
 def component_of(thing: KubernetesObject) -> Component | None:
-    """Return the daemon that an object belongs to; None if it belongs to neither."""
+    """Return the program that an object belongs to; None if it belongs to none."""
     labels = labels_of(thing)
     if labels.get(NAME_LABEL) != RELEASE:
         return None
     # Beside hardware, the label of simulated nodes' DaemonSets has a suffix: device-plugin-simulated.
     label = text(labels, COMPONENT_LABEL)
     return next((one for one in Component if label == one or label.startswith(f"{one}-")), None)
-
-
-def is_controller(thing: KubernetesObject) -> bool:
-    """Return whether an object belongs to the controller of node capacity: its Deployment, or a Pod of it."""
-    labels = labels_of(thing)
-    return labels.get(NAME_LABEL) == RELEASE and labels.get(COMPONENT_LABEL) == CONTROLLER
 
 
 def daemons_in(objects: Iterable[KubernetesObject]) -> tuple[KubernetesObject, ...]:
@@ -150,6 +150,12 @@ def flag_of(workload: KubernetesObject, flag: str) -> str:
 def has_controller(daemons: Iterable[KubernetesObject]) -> bool:
     """Return whether the chart has installed a controller of node capacity with these DaemonSets."""
     return any(flag_of(daemon, SUPPORT_FLAG) == "supported" for daemon in daemons)
+
+
+def staging_of(daemons: Iterable[KubernetesObject]) -> Staging:
+    """Return the staging of the simulated platform's collateral, by the chart's value `simulated.staging`."""
+    found = {labels_of(daemon).get(STAGING_LABEL) for daemon in daemons}
+    return next((one for one in Staging if one in found), Staging.NONE)
 
 
 def node_labels(daemons: Iterable[KubernetesObject]) -> tuple[str, ...]:

@@ -69,12 +69,11 @@ UNKNOWN = Reason()
 
 @dataclass(frozen=True, slots=True)
 class DaemonPod:
-    """One Pod of a daemon or of the controller."""
+    """One Pod of the add-on."""
 
     name: str
     node: str
     component: Component | None
-    """None for the controller."""
     state: PodState
     reason: str = ""
     reason_code: str = ""
@@ -127,7 +126,7 @@ def event_time(event: KubernetesObject) -> str:
 
 
 def daemon_pod(pod: KubernetesObject, warning: str = "", logged: Reason = UNKNOWN) -> DaemonPod:
-    """Return a Pod of a daemon or of the controller, explained by the latest warning and the reason in its log."""
+    """Return a Pod of the add-on, explained by the latest warning and the reason in its log."""
     state = _state(pod)
     reason = UNKNOWN if state is PodState.READY else next(_reasons(pod, state, warning, logged))
     return DaemonPod(

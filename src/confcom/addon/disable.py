@@ -16,7 +16,6 @@ from confcom.addon.chart_objects import (
     Component,
     component_of,
     daemons_in,
-    is_controller,
 )
 from confcom.addon.cluster import DAEMON_SET, NAMESPACE, NODE, POD, SECRET, Cluster, ForbiddenError, kind_of
 from confcom.addon.epc import EpcPod, epc_pod
@@ -125,7 +124,7 @@ def _tenants(cluster: Cluster) -> tuple[EpcPod, ...]:
 
 
 def _is_own(pod: KubernetesObject, namespace: str) -> bool:
-    return namespace_of(pod) == namespace and bool(component_of(pod) or is_controller(pod))
+    return namespace_of(pod) == namespace and component_of(pod) is not None
 
 
 def _remove(add_on: AddOn, manifests: Sequence[KubernetesObject]) -> None:

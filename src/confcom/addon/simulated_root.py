@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable
 
 from confcom.addon.chart_objects import COMPONENT_LABEL, NAME_LABEL, RELEASE, pod_spec_of
-from confcom.addon.cluster import DAEMON_SET, SECRET, Cluster, ClusterAccessError
+from confcom.addon.cluster import DAEMON_SET, DEPLOYMENT, SECRET, Cluster, ClusterAccessError
 from confcom.kubernetes.objects import KubernetesObject, listing, mapping, name_of, text
 from confcom.simulation.root_seed import RootSeed
 
@@ -40,13 +40,13 @@ def root_of_metrics(metrics: str) -> str:
 def create_root(cluster: Cluster, root: RootSeed, name: str) -> bool:
     """Create the Secret, and return whether it was created. It is not immutable: kubelets would keep a deleted one.
 
-    Quote helpers that run already are restarted first: their new Pods wait for the Secret, and take no other root.
+    Programs that run with it already are restarted first: their new Pods wait for the Secret, and take no other root.
     """
-    for daemon in cluster.api.list(DAEMON_SET, cluster.namespace, labels={NAME_LABEL: RELEASE}):
-        if secret_name([daemon]) == name:
-            annotations = {_RESTARTED: f"new-root-{root.created}"}
-            patch = {"spec": {"template": {"metadata": {"annotations": annotations}}}}
-            cluster.api.merge(DAEMON_SET, name_of(daemon), patch, cluster.namespace)
+    patch = {"spec": {"template": {"metadata": {"annotations": {_RESTARTED: f"new-root-{root.created}"}}}}}
+    for kind in (DAEMON_SET, DEPLOYMENT):
+        for workload in cluster.api.list(kind, cluster.namespace, labels={NAME_LABEL: RELEASE}):
+            if secret_name([workload]) == name:
+                cluster.api.merge(kind, name_of(workload), patch, cluster.namespace)
     values = {key: base64.b64encode(value).decode() for key, value in root.encode().items()}
     labels = {NAME_LABEL: RELEASE, COMPONENT_LABEL: VOLUME}
     metadata = {"name": name, "namespace": cluster.namespace, "labels": labels}

@@ -16,7 +16,7 @@ from typing import TypeVar
 from confcom.addon import chart_objects as chart
 from confcom.addon import cluster as kinds
 from confcom.addon import daemon_pods, drift
-from confcom.addon.chart_objects import Component, component_of, is_controller
+from confcom.addon.chart_objects import Component, component_of
 from confcom.addon.cluster import AT_ONCE, Cluster, ClusterAccessError, ForbiddenError
 from confcom.addon.daemon_pods import DaemonPod, PodState, Warned, daemon_pod
 from confcom.addon.epc import EpcPod, PluginEpc, Workload, epc_pod, plugin_epc, refused_workloads
@@ -58,11 +58,11 @@ class Snapshot:
     cluster: Mapping[str, str] = field(default_factory=dict)
     nodes: tuple[KubernetesObject, ...] = ()
     daemon_sets: tuple[KubernetesObject, ...] = ()
-    deployment: KubernetesObject = field(default_factory=dict)
+    deployments: Mapping[Component, KubernetesObject] = field(default_factory=dict)
     templates: Mapping[str, str] = field(default_factory=dict)
     """By DaemonSet, the revision label of the Pods that are made from its newest template."""
     pods: tuple[DaemonPod, ...] = ()
-    """Pods of the daemons and of the controller, oldest first."""
+    """The add-on's own Pods, oldest first."""
     warnings: Mapping[str, Warned] = field(default_factory=dict)
     """By object of the add-on's namespace, the latest warning event."""
     epc_pods: tuple[EpcPod, ...] | None = None
@@ -141,7 +141,7 @@ class _Reader:
             namespace,
             self.cluster.to_json(),
             daemon_sets=daemon_sets,
-            deployment=next(filter(is_controller, api.list(kinds.DEPLOYMENT, namespace)), {}),
+            deployments={of: one for one in api.list(kinds.DEPLOYMENT, namespace) if (of := component_of(one))},
             templates={name: label for name, (_, label) in newest.items()},
             warnings=daemon_pods.warnings_in(api.list(kinds.EVENT, namespace, fields={"type": "Warning"})),
         )
@@ -152,7 +152,7 @@ class _Reader:
     def sort_pods(self, pods: Iterable[KubernetesObject], warnings: Mapping[str, Warned]) -> bool:
         """Reduce Pods; of one that is not ours and has none of our resources, nothing is kept."""
         for pod in pods:
-            if namespace_of(pod) == self.namespace and (component_of(pod) or is_controller(pod)):
+            if namespace_of(pod) == self.namespace and component_of(pod):
                 name = name_of(pod)
                 warning = warnings[name].text if name in warnings else ""
                 self.of_daemons[name] = daemon_pod(pod, warning)

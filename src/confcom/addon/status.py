@@ -14,8 +14,14 @@ from confcom.addon.problems import Problem, ProblemGroup, grouped, shown
 from confcom.addon.snapshot import Snapshot
 from confcom.kubernetes.node_selection import selects, untolerated
 from confcom.kubernetes.objects import KubernetesObject, amount, condition, name_of, number, text
+from confcom.simulation.staging import Staging
 
 EPC_STEP = "enclave memory"
+_WITHOUT = {
+    Component.CONTROLLER: "until it runs, new or zeroed nodes get no EPC as capacity; all others keep theirs",
+    Component.SIMULATED_PCS: "until it runs, nobody can fetch collateral from it; quotes are made as before",
+}
+"""The consequences of a Deployment without a ready Pod."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,11 +73,12 @@ class NodeStatus:
 
 
 @dataclass(frozen=True, slots=True)
-class Controller:
-    """The controller of node capacity."""
+class DeploymentStatus:
+    """A Deployment of the add-on."""
 
+    component: Component
     waits_for: str = ""
-    """Why the newest template of its Deployment has not come through; empty if it has."""
+    """Why its newest template has not come through; empty if it has."""
     failing: bool = False
     problem: Problem | None = None
 
@@ -84,6 +91,8 @@ class AddOnStatus:
     namespace: str
     enabled: bool
     simulated: bool
+    staging: Staging
+    """The statement of the simulated platform's collateral about the platform."""
     version: str
     nodes: tuple[NodeStatus, ...]
     """Nodes with SGX, with our daemons or with our resources."""
@@ -95,7 +104,7 @@ class AddOnStatus:
     """Facts that are no problem and must be known."""
     observed: bool
     """Whether the DaemonSet controller has observed the newest templates."""
-    controller: Controller
+    deployments: tuple[DeploymentStatus, ...]
 
     @property
     def steps(self) -> tuple[Step, ...]:
@@ -129,6 +138,7 @@ class AddOnStatus:
             "namespace": self.namespace,
             "version": self.version,
             "simulated": self.simulated,
+            "staging": self.staging,
             "notes": [{"code": one.code, "note": one.text} for one in self.notes],
             "update_in_progress": self.updating,
             "nodes": [node.to_json() for node in self.nodes],
@@ -157,14 +167,15 @@ def add_on_status(snapshot: Snapshot) -> AddOnStatus:
         or status.helpers
         or any(chart.allocatable(node, one) or (not daemons and one in chart.offered(node)) for one in OURS)
     )
-    controller = _controller(snapshot)
+    deployments = tuple(_deployment(snapshot, one) for one in _WITHOUT)
     problems = [*_release_problems(snapshot), *_drift_problems(snapshot), *_cluster_problems(snapshot)]
-    problems += [controller.problem] if controller.problem else []
+    problems += [one.problem for one in deployments if one.problem]
     return AddOnStatus(
         cluster=snapshot.cluster,
         namespace=snapshot.namespace,
         enabled=bool(daemons),
         simulated=any(map(simulates, daemons)),
+        staging=chart.staging_of(daemons),
         version=", ".join(sorted({text(one, "metadata", "labels", chart.VERSION_LABEL) for one in daemons})),
         nodes=listed,
         other_nodes=len(nodes) - len(listed),
@@ -173,7 +184,7 @@ def add_on_status(snapshot: Snapshot) -> AddOnStatus:
         not_compared=(*snapshot.not_read, *(Problem(one, code="not-read") for one in snapshot.drift.not_compared)),
         notes=tuple(_notes(daemons, listed)),
         observed=all(_observed(one) for one in daemons),
-        controller=controller,
+        deployments=deployments,
     )
 
 
@@ -186,7 +197,7 @@ def _node_status(
 ) -> NodeStatus:
     """Return the status of a node, from the daemons' Pods on it, oldest first, and the EPC that Pods request."""
     name, names, ready = name_of(node), chart.set_of(node), condition(node, "Ready")
-    maximum = chart.flag_of(snapshot.deployment, "--max-epc-mib")
+    maximum = chart.flag_of(snapshot.deployments.get(Component.CONTROLLER, {}), "--max-epc-mib")
     epc = NodeEpc(
         names.epc,
         amount(text(node, "status", "capacity", names.epc)),
@@ -198,7 +209,7 @@ def _node_status(
     wanted = [one for one in snapshot.daemon_sets if selects(pod_spec_of(one), node)]
     alive = {pod.component for pod in pods if pod.state not in GONE}
     kept_off = [one for one in wanted if untolerated(pod_spec_of(one), node) and component_of(one) not in alive]
-    by_component = {one: tuple(pod for pod in pods if pod.component is one) for one in Component}
+    by_component = {one: tuple(pod for pod in pods if pod.component is one) for one in chart.NODE_DAEMONS}
     plugins, helpers = by_component[Component.DEVICE_PLUGIN], by_component[Component.QUOTE_HELPER]
     is_ready = ready.get("status") == "True"
     problems: list[Problem] = []
@@ -343,28 +354,29 @@ def _root_problems(snapshot: Snapshot) -> Iterator[Problem]:
     if len(counts) > 1:
         nodes = [[node for node, other in root.roots.items() if other == one] for one, _ in counts]
         found = "; ".join(f"{one[:16]}... on {shown(some)}" for (one, _), some in zip(counts, nodes, strict=True))
-        restart = f"kubectl -n {snapshot.namespace} rollout restart daemonset"
+        restart = f"kubectl -n {snapshot.namespace} rollout restart daemonset,deployment"
         why = f"the simulated roots of the quote helpers differ (SHA-256 {found}): the Secret {root.secret} was changed"
         yield Problem(f"{why}; restore it if that was a mistake, then {restart}", code="simulated-roots-differ")
 
 
-def _controller(snapshot: Snapshot) -> Controller:
-    pods = [pod for pod in snapshot.pods if pod.component is None and pod.state not in GONE]
+def _deployment(snapshot: Snapshot, component: Component) -> DeploymentStatus:
+    pods = [pod for pod in snapshot.pods if pod.component is component and pod.state not in GONE]
     newest, serves = pods[-1] if pods else None, any(pod.state is PodState.READY for pod in pods)
     waits_for, failing = "", newest is not None and newest.state is PodState.FAILING
-    if snapshot.deployment and not _rolled_out(snapshot.deployment):
+    deployment, name = snapshot.deployments.get(component), f"confcom-{component}"
+    if deployment and not _rolled_out(deployment):
         unready = newest.described if newest and newest.state is not PodState.READY else ""
         waits_for = unready or "waiting for the Deployment controller"
-    rest = "nodes that are new or were zeroed get no EPC as capacity until it runs; all others keep theirs"
+    wanted = chart.has_controller(snapshot.daemon_sets) if component is Component.CONTROLLER else deployment
     problem = None
-    if newest is None and chart.has_controller(snapshot.daemon_sets):
-        refused = [one.text for name, one in snapshot.warnings.items() if name.startswith("confcom-controller-")]
+    if newest is None and wanted:
+        refused = [one.text for warned, one in snapshot.warnings.items() if warned.startswith(f"{name}-")]
         why = "".join(f" ({one})" for one in refused[-1:])
-        problem = Problem(f"there is no Pod of the controller{why}: {rest}", code="controller-missing")
+        problem = Problem(f"there is no Pod of {name}{why}: {_WITHOUT[component]}", code="deployment-missing")
     elif newest and (failing or not serves):
-        rest = "another one serves meanwhile" if serves else rest
-        problem = Problem(f"the controller is not ready ({newest.described}): {rest}", code="controller-not-ready")
-    return Controller(waits_for, failing and bool(waits_for), problem)
+        rest = "another one serves meanwhile" if serves else _WITHOUT[component]
+        problem = Problem(f"{name} is not ready ({newest.described}): {rest}", code="deployment-not-ready")
+    return DeploymentStatus(component, waits_for, failing and bool(waits_for), problem)
 
 
 def _rolled_out(deployment: KubernetesObject) -> bool:
@@ -373,6 +385,10 @@ def _rolled_out(deployment: KubernetesObject) -> bool:
 
 
 def _notes(daemons: Sequence[KubernetesObject], nodes: Sequence[NodeStatus]) -> Iterator[Problem]:
+    if (staging := chart.staging_of(daemons)) is not Staging.NONE:
+        why = f"the simulated platform's collateral is staged (simulated.staging={staging}): verifiers may refuse its"
+        end = "quotes, and no daemon is at fault; `confcom update --set simulated.staging=none` ends it"
+        yield Problem(f"REHEARSAL: {why} {end}", code="collateral-staged")
     helpers = [one for one in daemons if component_of(one) is Component.QUOTE_HELPER and not simulates(one)]
     if any(chart.flag_of(one, "--expected-root") for one in helpers):
         why = "quotes of hardware nodes end in a root for tests (quoteHelper.expectedRoot), and are never genuine"

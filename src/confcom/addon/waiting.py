@@ -78,7 +78,7 @@ def wait_until_ready(
     *,
     timeout: float,
 ) -> AddOnStatus:
-    """Wait until every daemon is ready on every node that it selects, EPC is there, and the controller runs."""
+    """Wait until every daemon is ready on every node that it selects, EPC is there, and the Deployments run."""
     reached: set[tuple[str, str, str]] = set()
     progress_at = clock()
     failing_since: float | None = None
@@ -93,7 +93,7 @@ def wait_until_ready(
         if not done <= reached:
             reached |= done
             progress_at, failing_since = now, None
-        if not (status.controller.failing or any(step.failing for step in status.steps)):
+        if not (any(one.failing for one in status.deployments) or any(step.failing for step in status.steps)):
             failing_since = None
         elif failing_since is None:
             failing_since = now
@@ -130,7 +130,7 @@ def is_done(status: AddOnStatus) -> bool:
     return (
         status.enabled
         and status.observed
-        and not status.controller.waits_for
+        and not any(one.waits_for for one in status.deployments)
         and not _creation_problems(status)
         and all(step.done for step in status.steps)
     )
@@ -152,8 +152,9 @@ def rows_of(status: AddOnStatus) -> Iterator[Row]:
     for step in steps:
         mark = Mark.DONE if step.done else Mark.BAD if step.failing else Mark.WAITING
         yield Row(f"{step.node}  {step.kind}", step.text, mark)
-    if status.controller.waits_for:
-        yield Row("controller", status.controller.waits_for, Mark.BAD if status.controller.failing else Mark.WAITING)
+    for one in status.deployments:
+        if one.waits_for:
+            yield Row(one.component, one.waits_for, Mark.BAD if one.failing else Mark.WAITING)
 
 
 def not_ready(status: AddOnStatus) -> NotReadyError:
@@ -165,8 +166,7 @@ def not_ready(status: AddOnStatus) -> NotReadyError:
     lacking = {step.node for step in status.steps if not step.done and step.kind != EPC_STEP}
     blocked = [step for step in status.steps if not step.done and (step.kind != EPC_STEP or step.node not in lacking)]
     reasons = [*_creation_problems(status), *(f"{step.node}: {step.kind} {step.text}" for step in blocked)]
-    if status.controller.waits_for:
-        reasons.append(f"controller: {status.controller.waits_for}")
+    reasons += [f"{one.component}: {one.waits_for}" for one in status.deployments if one.waits_for]
     more = [f"{len(reasons) - _MAX_OPEN} more"] if len(reasons) > _MAX_OPEN else []
     why = "; ".join([*reasons[:_MAX_OPEN], *more]) or "the DaemonSet controller has not observed the newest templates"
     nodes, serving = (sorted({one.node for one in blocked if one.serving or some}) for some in (True, False))

@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import click
 import pytest
 
+from confcom.addon.chart_objects import STAGING_LABEL
 from confcom.addon.cluster import Login
 from confcom.addon.simulated_root import DEFAULT_SECRET
 from confcom.errors import ExitCode
@@ -394,3 +395,15 @@ def test_the_seed_is_shown_nowhere_and_never_read_back(confcom, cluster):
     assert len(seeds) == len(set(seeds)) == 4
     forms = [form for one in seeds for form in (one, base64.b64decode(one).hex())]
     assert not [text for text in texts if any(form in text for form in forms)]
+
+
+@pytest.mark.parametrize(
+    ("label", "case"), [("", ((), "none")), ("revoked", ((), "revoked")), ("revoked", (("none",), "none"))]
+)
+def test_an_export_is_staged_as_the_cluster_is(confcom, enabled, tmp_path, label, case):
+    options, staging = case
+    helper = enabled.api.find("DaemonSet", "confcom-quote-helper")[0]
+    helper["metadata"]["labels"] |= {STAGING_LABEL: label} if label else {}
+    chosen = [f"--staging={one}" for one in options]
+    assert confcom.document("simulation", "export", *chosen, str(tmp_path))["staging"] == staging
+    assert ("Revoked" in (tmp_path / "collateral" / "tcb_info.json").read_text()) is (staging == "revoked")

@@ -3,8 +3,10 @@ import pytest
 from confcom.addon.simulated_root import DEFAULT_SECRET
 from confcom.errors import ExitCode
 from testkit import cluster_objects as make
+from testkit.chart_manifests import PCS
 from testkit.cli_output import findings_of
 from testkit.cluster_objects import EPC
+from testkit.memory_helm import golden_manifests
 
 ENABLE = ("enable", "--simulated")
 PLUGIN, HELPER = "confcom-device-plugin", "confcom-quote-helper"
@@ -28,14 +30,18 @@ def test_a_policy_that_no_apply_can_mend_is_deleted_for_helm_to_make(confcom, en
     assert enabled.api.find("ValidatingAdmissionPolicyBinding", "confcom-pods")
 
 
-def test_a_missing_root_is_created_anew_after_the_helpers_were_restarted(confcom, enabled):
+def test_a_missing_root_is_created_anew_after_its_users_were_restarted(confcom, enabled):
+    made = golden_manifests("placement", make.SYSTEM)
+    (served,) = [one for one in made if (one["kind"], one["metadata"]["name"]) == ("Deployment", PCS)]
+    enabled.api.put(served)
     enabled.api.remove("Secret", DEFAULT_SECRET)
     enabled.api.writes.clear()
     assert confcom.document(*ENABLE)["changed"]
     writes = [path.rpartition("/")[2] for method, path in enabled.api.writes if method in {"PATCH", "POST"}]
-    assert writes.index(HELPER) < writes.index("secrets")
-    template = enabled.api.find("DaemonSet", HELPER)[0]["spec"]["template"]
-    assert "kubectl.kubernetes.io/restartedAt" in template["metadata"]["annotations"]
+    for kind, name in (("DaemonSet", HELPER), ("Deployment", PCS)):
+        assert writes.index(name) < writes.index("secrets")
+        template = enabled.api.find(kind, name)[0]["spec"]["template"]
+        assert "kubectl.kubernetes.io/restartedAt" in template["metadata"]["annotations"]
 
 
 def test_an_interrupted_installation_is_removed_and_made_again(confcom, cluster):

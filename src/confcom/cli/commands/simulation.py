@@ -78,9 +78,7 @@ def create(state_dir: Path, output: str) -> None:
 @click.option(
     "--staging",
     type=click.Choice([one.value for one in Staging]),
-    default=Staging.NONE.value,
-    show_default=True,
-    help="What the collateral says of the platform.",
+    help="What the collateral says of the platform.  [default: a cluster's simulated.staging, else none]",
 )
 @click.option("--early", is_flag=True, help="The early set, which differs with --staging early alone.")
 @click.argument("out_dir", type=NamedPath())
@@ -91,7 +89,7 @@ def export(
     namespace: str,
     login: Login,
     secret: str,
-    staging: str,
+    staging: str | None,
     early: bool,
     out_dir: Path,
     output: str,
@@ -109,7 +107,9 @@ def export(
     The collateral is valid for at least two weeks; export it again to renew it. The root stays the same.
 
     With --staging, the collateral says what Intel's may say some day, to rehearse it: the platform is out of date,
-    needs configuration or hardening, or is revoked; or the collateral has expired. Quotes stay as they are.
+    needs configuration or hardening, or is revoked; or the collateral has expired. Quotes stay as they are. For a
+    cluster's platform, the default is the chart's value simulated.staging, read from the quote helper's DaemonSet;
+    with --staging, only the Secret is read.
 
     \b
     Examples:
@@ -119,28 +119,34 @@ def export(
       confcom simulation export --state-dir ./platform --staging out-of-date ./rehearsal
     """
     from confcom.quote_provider.export import export_platform
-    from confcom.quote_provider.state_directory import utc_now
+    from confcom.quote_provider.state_directory import open_platform, utc_now
 
-    platform = _platform_to_export(state_dir, namespace, login, secret)
-    written = export_platform(platform, out_dir, utc_now(), staging=Staging(staging), early=early)
+    chosen = Staging(staging) if staging else None
+    if state_dir is None:
+        platform, chosen = _cluster_platform(namespace, login, secret, chosen)
+    else:
+        platform = open_platform(state_dir)
+        _warn_if_exposed(state_dir)
+    chosen = chosen or Staging.NONE
+    written = export_platform(platform, out_dir, utc_now(), staging=chosen, early=early)
     files = [str(path) for path in written]
     text = (*(f"Wrote {file}" for file in files), f"Root certificate's SHA-256: {platform.root_fingerprint}")
-    _show({"root_sha256": platform.root_fingerprint, "staging": staging, "files": files}, text, output)
+    staged = () if chosen is Staging.NONE else (f"The collateral is staged: {chosen}.",)
+    _show({"root_sha256": platform.root_fingerprint, "staging": chosen, "files": files}, (*text, *staged), output)
 
 
-def _platform_to_export(state_dir: Path | None, namespace: str, login: Login, secret: str) -> SimulatedPlatform:
-    if state_dir is None:
-        from confcom.addon.simulated_root import read_root
-        from confcom.simulation.platform import SimulatedPlatform
+def _cluster_platform(
+    namespace: str, login: Login, secret: str, staging: Staging | None
+) -> tuple[SimulatedPlatform, Staging]:
+    from confcom.addon.chart_objects import staging_of
+    from confcom.addon.cluster import DAEMON_SET
+    from confcom.addon.simulated_root import read_root
+    from confcom.simulation.platform import SimulatedPlatform
 
-        with machine().open_cluster(login, namespace) as cluster:
-            click.echo(printable(f"cluster: {cluster.described}"), err=True)
-            return SimulatedPlatform.of_root(read_root(cluster, secret))
-    from confcom.quote_provider.state_directory import open_platform
-
-    platform = open_platform(state_dir)
-    _warn_if_exposed(state_dir)
-    return platform
+    with machine().open_cluster(login, namespace) as cluster:
+        click.echo(printable(f"cluster: {cluster.described}"), err=True)
+        platform = SimulatedPlatform.of_root(read_root(cluster, secret))
+        return platform, staging or staging_of(cluster.api.list(DAEMON_SET, namespace))
 
 
 def _show(data: Mapping[str, object], text: Iterable[str], output: str) -> None:
