@@ -18,6 +18,7 @@ from confcom.verify.policy import Policy
 from confcom.verify.verifier import verify_quote
 from e2e.add_on import HERE
 from e2e.cluster import Cluster
+from e2e.confcom_command import document_of
 from e2e.load.client import ENCLAVE
 
 CONFCOM = (sys.executable, "-m", "confcom")
@@ -53,13 +54,12 @@ class RelyingParty:
         return (self.trust / "root.pem").read_bytes()
 
     def verify(self, quote: bytes, challenge: str) -> dict[str, Any]:
-        done = self._verified(quote, challenge)
-        assert done.returncode == 0, done.stdout + done.stderr
-        verdict: dict[str, Any] = json.loads(done.stdout)
+        verdict = self.verdict(quote, challenge)
+        assert verdict.get("ok"), verdict
         return verdict
 
     def trusts(self, quote: bytes, challenge: str) -> bool:
-        return self._verified(quote, challenge).returncode == 0
+        return bool(self.verdict(quote, challenge).get("ok"))
 
     def complaints(self, quotes: Sequence[Quoted]) -> list[str]:
         """Why those quotes of a load's clients do not verify that do not; several processes look at them."""
@@ -79,10 +79,10 @@ class RelyingParty:
                 found.append(f"{report_data.hex()[:16]}: {verdict.failures}")
         return found
 
-    def _verified(self, quote: bytes, challenge: str) -> subprocess.CompletedProcess[str]:
+    def verdict(self, quote: bytes, challenge: str) -> dict[str, Any]:
         trust = ["--root", str(self.trust / "root.pem"), "--collateral", str(self.trust / "collateral")]
         policy = ["--mrenclave", self.mr_enclave, "--report-data", challenge, "--allow-simulated"]
         file = self.trust / f"{challenge[:16]}.bin"
         file.write_bytes(quote)
         command = [*CONFCOM, "verify", str(file), *trust, *policy, "--output", "json"]
-        return subprocess.run(command, capture_output=True, text=True, check=False)
+        return document_of(subprocess.run(command, capture_output=True, text=True, check=False))

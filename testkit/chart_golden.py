@@ -179,7 +179,14 @@ SETS = {
         "1.36.3",
     ),
 }
-NOTES = ("simulated", "hardware-plugin-only", "hardware-collateral", "beside-hardware", "beside-hardware-plugin")
+NOTES = (
+    "simulated",
+    "daemon-options",
+    "hardware-plugin-only",
+    "hardware-collateral",
+    "beside-hardware",
+    "beside-hardware-plugin",
+)
 """The value sets whose notes are checked in too."""
 
 

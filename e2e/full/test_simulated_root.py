@@ -1,10 +1,10 @@
-"""One simulated root on two nodes: through an update, a kill and a reboot, and when its Secret is deleted."""
+"""One simulated root on two nodes: through an update, a reboot and a rehearsal, and when its Secret is deleted."""
 
 import pytest
 
-from e2e.add_on import HELPER, HERE, ROOT_SECRET, kill
+from e2e.add_on import HELPER, HERE, ROOT_SECRET
 from e2e.confcom_command import uids
-from e2e.relying_party import RelyingParty
+from e2e.relying_party import CONFCOM, RelyingParty
 from e2e.sized_nodes import SizedNode
 from e2e.waiting import until
 
@@ -25,24 +25,14 @@ def trusted_on(add_on, tenant):
     return lambda party: [node for node in add_on.nodes if party.trusts(*tenant.quoted_on(node.name))]
 
 
-def test_one_root_after_an_update_a_kill_and_a_reboot(cluster, add_on, trusted_on, tmp_path):
+def test_one_root_after_an_update_and_a_reboot(cluster, add_on, trusted_on, tmp_path):
     every, node = [*add_on.nodes], add_on.nodes[1]
-    party = RelyingParty.of(cluster, tmp_path / "before")
-    before = add_on.pods(HELPER)
+    party, before = RelyingParty.of(cluster, tmp_path / "before"), uids(add_on.pods(HELPER))
     assert trusted_on(party) == every
 
     add_on.confcom("update", "--set=logLevel=debug")
-    updated = add_on.pods(HELPER)
-    assert not uids(before) & uids(updated)
-    assert trusted_on(party) == every
-
-    assert kill(node, HELPER)
-
-    def restarts():
-        return add_on.pods(HELPER)[node.name]["status"]["containerStatuses"][0]["restartCount"]
-
-    until(lambda: restarts() == 1, "the helper is back", seconds=BACK_SECONDS)
-    assert uids(add_on.pods(HELPER)) == uids(updated)
+    updated = uids(add_on.pods(HELPER))
+    assert not before & updated
     assert trusted_on(party) == every
 
     def boot():
@@ -53,8 +43,26 @@ def test_one_root_after_an_update_a_kill_and_a_reboot(cluster, add_on, trusted_o
     until(lambda: boot() != first, "the API has seen the reboot", seconds=BACK_SECONDS)
     until(add_on.is_well, "both nodes serve", seconds=BACK_SECONDS)
     add_on.wait_for_epc()
+    assert uids(add_on.pods(HELPER)) == updated
     assert trusted_on(party) == every
     assert RelyingParty.of(cluster, tmp_path / "after").root == party.root
+
+
+FETCH = """rm -r "$0/collateral"; coproc kubectl port-forward service/confcom-simulated-pcs 8081 -n confcom-system
+read -r -u "${COPROC[0]}" && "$@" collateral fetch - --from=http://127.0.0.1:8081 --out="$0/collateral"
+code=$?; kill "$COPROC_PID"; exit $code"""
+
+
+def test_collateral_is_served_as_it_is_staged(cluster, add_on, tenant, tmp_path):
+    party, helpers = RelyingParty.of(cluster, tmp_path), uids(add_on.pods(HELPER))
+    quote, challenge = tenant.quoted_on(add_on.nodes[0].name)
+    add_on.confcom("update", "--set=simulated.collateral.serve=true")
+    for staging, judged in (("out-of-date", [False, "OutOfDate"]), ("none", [True, "UpToDate"])):
+        add_on.confcom("update", f"--set=simulated.staging={staging}")
+        assert [add_on.status()[key] for key in ("ok", "staging")] == [True, staging]
+        cluster.run(["bash", "-c", FETCH, str(tmp_path), *CONFCOM], input=quote.hex())
+        assert [party.verdict(quote, challenge)[key] for key in ("ok", "tcb_status")] == judged
+    assert uids(add_on.pods(HELPER)) == helpers
 
 
 def test_a_deleted_root_is_named_and_made_again(cluster, add_on, trusted_on, tmp_path):
