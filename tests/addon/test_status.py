@@ -183,15 +183,15 @@ NEW_READY, NEW_STARTS, NEW_PULLS = (
 @pytest.mark.parametrize(
     ("pods", "rollout", "expected"),
     [
-        pytest.param([OTHER], {}, (None, False, False), id="runs"),
-        pytest.param([], {"available": 0}, ("deployment-missing", True, False), id="none"),
-        pytest.param([ending(controller())], {}, ("deployment-missing", False, False), id="ends"),
-        pytest.param([PULLS], {"available": 0}, ("deployment-not-ready", True, True), id="fails"),
-        pytest.param([STARTS], {"available": 0}, ("deployment-not-ready", True, False), id="starts"),
-        pytest.param([OTHER, NEW_STARTS], {"updated": 0}, (None, True, False), id="begun"),
-        pytest.param([OTHER, NEW_PULLS], {"total": 2}, ("deployment-not-ready", True, True), id="new one fails"),
-        pytest.param([PULLS, NEW_READY], {"total": 2}, (None, True, False), id="old one fails"),
-        pytest.param([OTHER], {"observed": 1}, (None, True, False), id="not observed"),
+        pytest.param([OTHER], {}, (None, False, False, False), id="runs"),
+        pytest.param([], {"available": 0}, ("deployment-missing", True, False, False), id="none"),
+        pytest.param([ending(controller())], {}, ("deployment-missing", False, False, False), id="ends"),
+        pytest.param([PULLS], {"available": 0}, ("deployment-not-ready", True, False, True), id="fails"),
+        pytest.param([STARTS], {"available": 0}, ("deployment-not-ready", True, False, False), id="starts"),
+        pytest.param([OTHER, NEW_STARTS], {"updated": 0}, (None, True, True, False), id="begun"),
+        pytest.param([OTHER, NEW_PULLS], {"total": 2}, ("deployment-not-ready", True, True, True), id="new one fails"),
+        pytest.param([PULLS, NEW_READY], {"total": 2}, (None, True, True, False), id="old one fails"),
+        pytest.param([OTHER], {"observed": 1}, (None, True, False, False), id="not observed"),
     ],
 )
 def test_a_deployment_and_its_pods(component, pods, rollout, expected):
@@ -200,7 +200,7 @@ def test_a_deployment_and_its_pods(component, pods, rollout, expected):
     deployments = {component: deployment(**rollout)}
     found = status(daemon_sets=(wanted, HELPER), pods=[*READY, *made], deployments=deployments)
     (one,) = [one for one in found.deployments if one.component is component]
-    assert (one.problem and one.problem.code, bool(one.waits_for), one.failing) == expected
+    assert (one.problem and one.problem.code, bool(one.waits_for), found.updating, one.failing) == expected
     assert codes(found) == [code for code in expected[:1] if code]
 
 

@@ -79,6 +79,8 @@ class DeploymentStatus:
     component: Component
     waits_for: str = ""
     """Why its newest template has not come through; empty if it has."""
+    updating: bool = False
+    """A Pod of an older template is to be replaced."""
     failing: bool = False
     problem: Problem | None = None
 
@@ -113,8 +115,9 @@ class AddOnStatus:
 
     @property
     def updating(self) -> bool:
-        """Whether the daemons' newest template has not reached every node that is Ready."""
-        return not self.observed or any(step.updating for node in self.nodes if node.ready for step in node.steps)
+        """Whether the newest template has not reached every node that is Ready, or a Deployment's Pod."""
+        of_nodes = any(step.updating for node in self.nodes if node.ready for step in node.steps)
+        return not self.observed or of_nodes or any(one.updating for one in self.deployments)
 
     @property
     def ok(self) -> bool:
@@ -376,7 +379,8 @@ def _deployment(snapshot: Snapshot, component: Component) -> DeploymentStatus:
     elif newest and (failing or not serves):
         rest = "another one serves meanwhile" if serves else _WITHOUT[component]
         problem = Problem(f"{name} is not ready ({newest.described}): {rest}", code="deployment-not-ready")
-    return DeploymentStatus(component, waits_for, failing and bool(waits_for), problem)
+    replicas, updated = (number(deployment or {}, "status", one) for one in ("replicas", "updatedReplicas"))
+    return DeploymentStatus(component, waits_for, replicas != updated, failing and bool(waits_for), problem)
 
 
 def _rolled_out(deployment: KubernetesObject) -> bool:
