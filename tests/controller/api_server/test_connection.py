@@ -4,7 +4,7 @@ import json
 import pytest
 
 from confcom.controller.api_server import connection as limits
-from confcom.controller.api_server.connection import ConflictError, Connection, RelistError, connect
+from confcom.controller.api_server.connection import ConflictError, Connection, RelistError, TooLargeError, connect
 from confcom.errors import SettingsError, UnavailableError
 from testkit.controller import KUBECONFIG, NODE, http, node, pod
 from testkit.raised import raises
@@ -68,7 +68,7 @@ async def test_no_answer_and_no_event_is_endless(server, connection, monkeypatch
     monkeypatch.setattr(limits, "ANSWER_BYTES", 1 << 20)
     for read in (watched(server, connection, b"x" * (2 << 20)), connection.request("GET", NODES, {})):
         server.answers = [HEAD + b"x" * (2 << 20)]
-        with raises("api-server-unreadable", RelistError):
+        with raises("api-server-unreadable", TooLargeError):
             await read
 
 

@@ -29,6 +29,7 @@ def policy(clock):
 
 
 def test_clients_init_again_until_the_window_ends(policy, clock):
+    assert policy.code_for_rejected_report() is ASK_AGAIN
     clock.now += 500
     policy.quotes_for(b"one")
     assert policy.code_for_rejected_report() is ASK_AGAIN
