@@ -126,12 +126,16 @@ class Interface:
         return f"`{kind.__name__}`", f"`{base.__name__}`", f"`{code}`" if code else "", required(kind.__name__, text)
 
     def fields(self, kind: type) -> Iterator[tuple[str, str, str | None]]:
-        """Name, type and text of the fields of a dataclass, and of the properties of any class."""
+        """Name, type and text of the fields of a dataclass or NamedTuple, and of the properties of any class."""
         texts = attribute_texts(kind)
         hints = get_type_hints(kind)
-        for one in dataclasses.fields(kind) if dataclasses.is_dataclass(kind) else ():
-            if not one.name.startswith("_") and self.has(hints[one.name]):
-                yield one.name, str(one.type), texts.get(one.name)
+        declared = (
+            [(one.name, str(one.type)) for one in dataclasses.fields(kind)] if dataclasses.is_dataclass(kind) else []
+        )
+        declared += [(one, kind.__annotations__[one].__forward_arg__) for one in getattr(kind, "_fields", ())]
+        for name, hint in declared:
+            if not name.startswith("_") and self.has(hints[name]):
+                yield name, hint, texts.get(name)
         for name, value in own_members(kind):
             if isinstance(value, property) and self.has(get_type_hints(value.fget)["return"]):
                 yield name, inspect.signature(value.fget).return_annotation, Doc.of(value).text

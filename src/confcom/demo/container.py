@@ -195,7 +195,8 @@ class ContainerRuntime:
             command, env = plan.argv, {**_real_paths(plan), **plan.env, **self.mark}
         else:
             ready = directory / "ready"
-            (directory / "start.sh").write_text(root_script(plan, self.tools, root=root, ready=ready), encoding="utf-8")
+            script = root_script(plan, self.tools, root=root, ready=ready)
+            (directory / "start.sh").write_bytes(os.fsencode(script))  # the machine's folders may have any names
             command, env = (*self._unshare(), self.tools["sh"], str(directory / "start.sh")), dict(self.mark)
         with log.open("ab") as output, setup_log.open("ab") as errors:
             process = await asyncio.create_subprocess_exec(
