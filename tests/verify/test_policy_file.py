@@ -124,7 +124,7 @@ def test_the_parser_and_the_schema_refuse_the_same(write, text, code):
         jsonschema.validate(tomllib.loads(text), SCHEMA)
 
 
-@pytest.mark.parametrize("content", [b"[", b"\xff", b"a = 1\na = 2"])
+@pytest.mark.parametrize("content", [b"[", b"\xff", b"a = 1\na = 2", b"a = " + b"[" * 50_000])
 def test_what_is_no_toml(tmp_path, content):
     (tmp_path / "p").write_bytes(content)
     with raises("policy-file", SettingsError, "why", "remedy"):
@@ -133,8 +133,8 @@ def test_what_is_no_toml(tmp_path, content):
         read_policy(tmp_path)
 
 
-def test_a_quotes_own_policy_accepts_it(tmp_path, evidence):
-    files = evidence.write(tmp_path)
+def test_a_quotes_own_policy_accepts_it(tmp_path, lab, evidence):
+    files = lab.edit_signed(evidence, body={"isv_prod_id": 1}).write(tmp_path)
     written = confcom("policy", "from-quote", files / "q.bin")
     assert written.exit_code == 0, written.output
     (files / "policy.toml").write_text(written.stdout)
@@ -143,7 +143,8 @@ def test_a_quotes_own_policy_accepts_it(tmp_path, evidence):
     arguments += ("--policy", files / "policy.toml", "--report-data", CHALLENGE.hex(), "--at", NOW.isoformat())
     assert confcom(*arguments, "--allow-simulated").exit_code == 0
     assert confcom(*arguments).exit_code == 3
-    assert confcom(*arguments, "--allow-simulated", "--mrsigner", "00" * 32).exit_code == 3
+    for demand in (("--mrsigner", "00" * 32), ("--isv-prod-id", "0")):
+        assert confcom(*arguments, "--allow-simulated", *demand).exit_code == 3
     with (files / "policy.toml").open("a") as file:
         file.write("config_id = 1\n")
     assert confcom(*arguments).exit_code == 2
@@ -156,5 +157,6 @@ def test_check_shows_demands_and_remarks(write):
     assert len(shown["remarks"]) == 1
     for text, remarks in (("", 1), ("platforms = []", 2), ("identities = []\naccepted_tcb_statuses = []", 2)):
         assert len(json.loads(confcom("policy", "check", write(text), "--output", "json").stdout)["remarks"]) == remarks
+    assert "isv_prod_id: 0" in confcom("policy", "check", write("isv_prod_id = 0")).stdout
     assert "mr_enclave 0101" in confcom("policy", "check", write(WHOLE)).stdout
     assert confcom("policy", "check", write("nothing = 1")).exit_code == 2

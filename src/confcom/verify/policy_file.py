@@ -48,7 +48,7 @@ def policy_arguments(path: str | os.PathLike[str]) -> dict[str, Any]:
     path = path_argument("the policy file", path)
     try:
         document = tomllib.loads(read_regular_file(path, MAX_POLICY_FILE_SIZE).decode())
-    except ValueError as error:  # TOMLDecodeError, UnicodeDecodeError
+    except (ValueError, RecursionError) as error:  # TOMLDecodeError, UnicodeDecodeError
         raise PolicyFileError(
             f"{path} is not TOML", why=str(error), remedy="`confcom policy from-quote` writes one to begin with"
         ) from error

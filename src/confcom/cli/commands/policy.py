@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from confcom.sgx.report import ReportBody
     from confcom.verify.policy import Policy
 
-_FILE = click.Path(path_type=Path, allow_dash=True, readable=False)
-
 
 @click.group(no_args_is_help=True)
 def policy() -> None:
@@ -35,7 +33,7 @@ Examples:
 
 
 @policy.command(no_args_is_help=True, epilog=CHECK_EPILOG)
-@click.argument("file", type=_FILE)
+@click.argument("file", type=click.Path(path_type=Path, readable=False))
 @output_option
 def check(file: Path, output: str) -> None:
     """Check FILE, a policy in TOML, and show what it demands.
@@ -60,7 +58,7 @@ Examples:
 
 
 @policy.command("from-quote", no_args_is_help=True, epilog=QUOTE_EPILOG)
-@click.argument("quote", type=_FILE)
+@click.argument("quote", type=click.Path(path_type=Path, allow_dash=True, readable=False))
 def from_quote(quote: Path) -> None:
     """Write a policy in TOML that accepts the enclave of QUOTE, on its machine.
 
@@ -83,7 +81,7 @@ def from_quote(quote: Path) -> None:
 def _demands(found: Policy) -> Iterator[tuple[str, object]]:
     for field in fields(found):
         value = getattr(found, field.name)
-        if value not in {None, False} and value != timedelta(0):
+        if value is not None and value is not False and value != timedelta(0):
             yield field.name, _plain(value)
 
 
