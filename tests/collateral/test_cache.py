@@ -62,6 +62,22 @@ def test_without_the_service_it_lasts_until_it_expires(tmp_path, clock):
         cache.get(EVIDENCE.quote)
 
 
+def test_expired_collateral_of_the_source_replaces_none(tmp_path, clock):
+    """Azure's cache serves such."""
+    past = {"nextUpdate": "2026-11-24T00:00:00Z"}
+    expired = LAB.edit_json(EVIDENCE, "tcb_info", lambda document: document.update(past)).collateral
+    with serving(answers_of(EVIDENCE.collateral)) as (service, url):
+        cache = CollateralCache(tmp_path, Source(url), clock=clock)
+        cache.get(EVIDENCE.quote)
+        service.answers = answers_of(expired)
+        clock.now = HALF
+        found = [cache.get(EVIDENCE.quote) for _ in range(2)]
+        assert [(one.collateral, bool(one.problem)) for one in found] == [(EVIDENCE.collateral, True)] * 2
+        clock.now = EXPIRES
+        with raises("collateral-not-fetched", FetchError, "why", "remedy"):
+            cache.get(EVIDENCE.quote)
+
+
 @pytest.mark.parametrize("damage", [b"", b"junk", b"{}", None])
 def test_a_damaged_file_is_fetched_again(tmp_path, clock, damage):
     with serving(answers_of(EVIDENCE.collateral)) as (service, url):

@@ -17,8 +17,10 @@ from confcom.collateral.fetching import FETCH_SECONDS, FetchError, fetch_collate
 from confcom.collateral.source import Source
 from confcom.errors import MalformedError
 from confcom.sgx.collateral.json_forms import MAX_JSON_SIZE
+from confcom.verify.argument_types import path_argument
 from confcom.verify.collateral import Collateral, platform_kind
 from confcom.verify.files import UnreadableInputError, read_regular_file
+from confcom.verify.verdict import utc_text
 from confcom.verify.verifier import QuoteInput, bytes_of
 
 
@@ -59,7 +61,7 @@ class CollateralCache:
         seconds: float = FETCH_SECONDS,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
-        self._directory = Path(directory)
+        self._directory = path_argument("the cache's directory", directory)
         self._source = source
         self._early = early
         self._evaluation = evaluation
@@ -80,6 +82,7 @@ class CollateralCache:
             return self._cached(kept, now)
         try:
             fetched = self._fetch(data)
+            _require_current(fetched, self._source, now)
         except (FetchError, MalformedError) as error:
             if kept is None or now >= kept.expires:
                 raise
@@ -127,3 +130,12 @@ class CollateralCache:
                 why=error.strerror or str(error),
                 remedy="give a directory that this user may write",
             ) from error
+
+
+def _require_current(fetched: Collateral, source: Source, now: datetime) -> None:
+    if now >= fetched.expires:
+        raise FetchError(
+            f"{source.base} serves collateral that has expired",
+            why=f"a part of it was current until {utc_text(fetched.expires)}",
+            remedy="ask another service, such as INTEL_PCS; Azure's cache serves such sets by its policy",
+        )
