@@ -82,6 +82,7 @@ HOSTILE = {
     "a gigabyte": ("tcb", endless, 1),
     "a gzip bomb": ("qe/identity", bomb, 1),
     "a redirect": ("tcb", (302, {"Location": "https://elsewhere.test/tcb"}, b""), 1),
+    "a redirect to no URL": ("tcb", (302, {"Location": "http://[::1"}, b""), 1),
     "a redirect to itself": ("tcb", (307, {"Location": "/tcb"}, b""), 1),
     "not found": ("pckcrl", (404, {}, b""), 1),
     "no key": ("tcb", (401, {}, b""), 1),
@@ -205,6 +206,8 @@ def test_a_proxy_that_cannot_be_used(evidence, monkeypatch, proxy):
         "http://pcs.test/sgx/certification/v4/",
         "https://pcs.test/sgx/certification/v3/",
         "https://pcs.test/sgx/certification/v2/",
+        "https://pcs.test/sgx/certification/v3",
+        "https://pcs.test\n/",
         "https://user:secret@pcs.test/",
         "https://pcs.test/?key=secret",
         "https://:secret@pcs.test/",
@@ -234,6 +237,13 @@ def test_addresses():
 
 
 def test_arguments_that_cannot_be_meant(evidence):
+    for name in ("url", "root_crl_url", "api_key"):
+        with raises("wrong-type", SettingsError, "remedy"):
+            Source(**({"url": "https://pcs.test"} | {name: b"bytes"}))
+    with raises("collateral-source", SourceError, "remedy"):
+        Source("https://pcs.test", api_key="\ufffd")
+    with raises("wrong-type", SettingsError, "remedy"):
+        fetch_collateral(3, INTEL_PCS)
     for arguments, code in (
         (("https://pcs.test",), "wrong-type"),
         ((INTEL_PCS, {"early": True, "evaluation": 3}), "wrong-value"),

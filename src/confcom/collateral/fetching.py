@@ -156,10 +156,8 @@ def _require_asked_for(collateral: Collateral, kind: PlatformKind, evaluation: i
 def _client(source: Source) -> httpx2.AsyncClient:
     try:
         context = ssl.create_default_context(cafile=None if source.ca_file is None else str(source.ca_file))
-    except OSError as error:
-        raise FetchError(
-            f"{source.ca_file} holds no authority", why=error.strerror or str(error), remedy="give a file of PEM"
-        ) from error
+    except (OSError, ValueError) as error:
+        raise FetchError(f"{source.ca_file} holds no authority", why=str(error), remedy="give a file of PEM") from error
     timeout = httpx2.Timeout(FETCH_SECONDS, connect=CONNECT_SECONDS)
     # Plain http is for this machine alone, and a proxy is another one.
     trust_env = source.base.startswith("https:")
@@ -221,9 +219,8 @@ async def _body(response: httpx2.Response, url: str, limit: int) -> bytes:
 def _refusal(response: httpx2.Response, url: str) -> _AttemptError:
     status = response.status_code
     if response.is_redirect:
-        to = httpx2.URL(response.headers.get("location", "")).host or "another path"
         return _AttemptError(
-            f"{url} redirects to {to}",
+            f"{url} redirects to {response.headers.get('location', 'no address')[:200]}",
             why="redirects are not followed: they could lead to another host",
             remedy="give the address that the service really has",
             transient=False,

@@ -45,8 +45,11 @@ class Source:
 
     def __post_init__(self) -> None:
         """Raise SourceError if the address cannot be used."""
-        if not isinstance(self.url, str):
-            raise WrongTypeError("the source's url", "text", self.url)
+        for name in ("url", "root_crl_url", "api_key"):
+            if not isinstance(value := getattr(self, name), str):
+                raise WrongTypeError(f"the source's {name}", "text", value)
+        if not (self.api_key.isascii() and self.api_key.isprintable()):
+            raise SourceError("the source's api_key is no text that a header takes", remedy="pass the key alone")
         _require_address(self.url)
         if self.root_crl_url:
             _require_address(self.root_crl_url)
@@ -70,7 +73,7 @@ def _require_address(url: str) -> None:
     except ValueError:
         parts = urlsplit("")
         hostname = None
-    if parts.scheme not in {"https", "http"} or not hostname:
+    if parts.scheme not in {"https", "http"} or not hostname or not url.isprintable():
         raise SourceError(f"{url!r} is no address of a service", remedy=f"write https://HOST{API_PATH}, intel or azure")
     if parts.scheme == "http" and hostname not in {"localhost", "127.0.0.1", "::1"}:
         raise SourceError(
@@ -78,7 +81,7 @@ def _require_address(url: str) -> None:
             why="an old set could be put in the answer's place, and nobody would notice",
             remedy="write https://, and give the service's authority by --ca if it has one of its own",
         )
-    if any(version in parts.path for version in ENDED_VERSIONS):
+    if any(version in f"{parts.path}/" for version in ENDED_VERSIONS):
         raise SourceError(
             f"{url} is of a version of Intel's API that has ended",
             why="Intel ended versions 2 and 3 on 30 April 2026; what they last served has expired since",
