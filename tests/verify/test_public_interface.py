@@ -17,6 +17,7 @@ from confcom.extras import MissingExtraError
 from confcom.verify import (
     INTEL,
     AmbiguousVerdictError,
+    Collateral,
     NotVerifiedError,
     Policy,
     TcbStatus,
@@ -124,8 +125,9 @@ def test_no_text_raises(lab, evidence, text):
 
 
 def test_a_path_without_a_file_raises(lab, tmp_path):
-    with raises("unreadable", UnreadableInputError, "remedy"):
-        verify(tmp_path / "none", lab.policy, None)
+    for name in ("none", "with\0null"):
+        with raises("unreadable", UnreadableInputError, "remedy"):
+            verify(tmp_path / name, lab.policy, None)
 
 
 def test_a_challenge_makes_a_policy(lab, evidence):
@@ -199,6 +201,18 @@ def test_an_argument_of_another_type_is_told(lab, evidence, argument, value):
     with raises("wrong-type", WrongTypeError, "remedy") as caught:
         verify(**(arguments | {argument: value}))
     assert isinstance(caught.value, TypeError)
+
+
+def test_collateral_of_other_types_is_told(evidence):
+    collateral = evidence.collateral
+    for wrong in (
+        lambda: replace(collateral, tcb_info="text"),
+        lambda: collateral.prepared("intel"),
+        lambda: collateral.prepared(evidence.trusted, "now"),
+        lambda: Collateral.from_json(collateral.to_json(), "quote"),
+    ):
+        with raises("wrong-type", WrongTypeError, "remedy"):
+            wrong()
 
 
 def test_hexadecimal_text_is_as_good_as_bytes(lab, evidence):

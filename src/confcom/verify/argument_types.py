@@ -64,11 +64,13 @@ def path_argument(name: str, value: object) -> Path:
     """Return the value as a Path."""
     if not isinstance(value, (str, os.PathLike)):
         raise WrongTypeError(name, "a path: text, or os.PathLike", value)
-    return Path(value)
+    return Path(os.fsdecode(value))
 
 
 def require_instant(time: datetime) -> datetime:
     """Return the time in UTC; it must have a time zone, and be after 1970, where verifiers begin to count."""
+    if not isinstance(time, datetime):
+        raise WrongTypeError("the time", "a datetime with a time zone", time)
     try:
         if time.tzinfo is not None and time.timestamp() >= 0:
             return time.astimezone(UTC)

@@ -41,6 +41,12 @@ class Collateral(CollateralBundle):
     `read_collateral`, `from_json` and `confcom.collateral` make it.
     """
 
+    def __post_init__(self) -> None:
+        """Raise WrongTypeError if a part is not bytes."""
+        for field in fields(self):
+            if not isinstance(value := getattr(self, field.name), bytes):
+                raise WrongTypeError(f"the collateral's {field.name}", "bytes, as they were served", value)
+
     def __repr__(self) -> str:
         """Return the kind of platform and the dates, and no bytes."""
         try:
@@ -116,6 +122,8 @@ def platform_kind(quote: bytes) -> PlatformKind:
     Raises:
         MalformedError: it has no readable one.
     """
+    if not isinstance(quote, bytes):
+        raise WrongTypeError("the quote", "bytes", quote)
     leaf = PckChain.from_quote(Quote.parse(quote)).leaf
     # The CA's name has its kind in it (Intel's "PCK Certificate and CRL Profile"), as the services have it.
     ca = "PLATFORM" if "Platform" in common_name(leaf.issuer) else "PROCESSOR"

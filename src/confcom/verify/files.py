@@ -128,7 +128,7 @@ def read_regular_file(path: Path, limit: int, advice: str = "pass a file, or a l
                 data = file.read(limit + 1)
         finally:
             os.close(descriptor)
-    except OSError as error:
+    except (OSError, ValueError) as error:  # ValueError: the path has a NUL
         raise _unreadable(path, error) from error
     return _require_size(path, data, limit)
 
@@ -144,11 +144,11 @@ def _require_size(path: Path, data: bytes, limit: int) -> bytes:
     return data
 
 
-def _unreadable(path: Path, error: OSError) -> UnreadableInputError:
+def _unreadable(path: Path, error: OSError | ValueError) -> UnreadableInputError:
     return UnreadableInputError(
         f"{_name(path)} cannot be read",
         error_code="unreadable",
-        why=error.strerror or str(error),
+        why=(error.strerror if isinstance(error, OSError) else "") or str(error),
         remedy="check the path and its permissions",
     )
 

@@ -15,7 +15,7 @@ from typing import Final, Self
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from confcom.errors import MalformedError
+from confcom.errors import MalformedError, WrongTypeError
 from confcom.sgx.certificates import INTEL_ROOT_KEY_ID, PEM_BEGIN, is_self_issued, key_id, load_certificate, name_text
 from confcom.sgx.certification import split_pem_chain
 from confcom.verify.checks.marks import root_is_marked
@@ -103,7 +103,11 @@ def intel_root() -> TrustedRoot:
 
 def trusted_root(root: TrustedRoot | KnownRoot) -> TrustedRoot:
     """Return the certificate of a root that may be named only."""
-    return intel_root() if isinstance(root, KnownRoot) else root
+    if isinstance(root, KnownRoot):
+        return intel_root()
+    if not isinstance(root, TrustedRoot):
+        raise WrongTypeError("the root", "INTEL or a TrustedRoot (read_root makes one)", root)
+    return root
 
 
 def platform_of(root_key_id: bytes, *, root_is_marked: bool) -> Platform:

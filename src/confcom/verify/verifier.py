@@ -76,12 +76,6 @@ def verify(
         UnavailableError: the package dcap-qvl is not installed.
     """
     for name, value, kinds, expected in (
-        (
-            "the quote",
-            quote,
-            (bytes, bytearray, memoryview, str, os.PathLike),
-            "bytes, hexadecimal or base64 text, or a Path",
-        ),
         ("the policy", policy, Policy, "a Policy"),
         (
             "the collateral",
@@ -89,14 +83,13 @@ def verify(
             (Collateral, PreparedCollateral, type(None)),
             "a Collateral (read_collateral makes one), prepared or not, or None",
         ),
-        ("the root", root, (TrustedRoot, KnownRoot, type(None)), "INTEL or a TrustedRoot (read_root makes one)"),
         ("the time", now, (datetime, type(None)), "a datetime with a time zone, or None"),
     ):
         if not isinstance(value, kinds):
             raise WrongTypeError(name, expected, value)
     dcap_qvl_appraisal.load_dcap_qvl()
     data = bytes_of(quote)
-    trusted = trusted_root(root or INTEL)
+    trusted = trusted_root(INTEL if root is None else root)
     if isinstance(collateral, PreparedCollateral):
         if root is not None and trusted != collateral.root:
             raise WrongValueError(
@@ -116,7 +109,11 @@ def bytes_of(quote: QuoteInput) -> bytes:
         # Text that is neither stays what it is, and is then no quote. Too long, it is not looked at.
         text = quote[: MAX_QUOTE_TEXT_SIZE + 1].encode(errors="replace")
         return text if len(quote) > MAX_QUOTE_TEXT_SIZE else decoded(text)
-    return read_quote(quote) if isinstance(quote, os.PathLike) else bytes(quote)
+    if isinstance(quote, os.PathLike):
+        return read_quote(quote)
+    if isinstance(quote, (bytearray, memoryview)):
+        return bytes(quote)
+    raise WrongTypeError("the quote", "bytes, hexadecimal or base64 text, or a Path", quote)
 
 
 def verify_quote(
