@@ -7,6 +7,7 @@ import os
 import re
 import runpy
 import signal
+import time
 from pathlib import Path
 
 import httpx2
@@ -72,6 +73,21 @@ def test_a_good_quote_is_accepted_also_after_a_worker_ended(service):
         os.kill(next(iter(names["pool"]._processes)), signal.SIGKILL)
         done = attest(post)
         assert (done.status_code, done.json()) == (200, accepted)
+
+
+def test_a_slow_verification_ends_that_of_nobody_else(service):
+    names, _ = service("http://127.0.0.1:9")
+
+    async def both():
+        for _ in range(6):
+            names["pool"].submit(time.sleep, 0.5)
+        tasks = []
+        for names["VERIFY_SECONDS"] in (0.1, 60):
+            tasks.append(asyncio.create_task(names["decide"](GOOD.quote, bytes(64), GOOD.collateral)))
+            await asyncio.sleep(0)
+        return await asyncio.gather(*tasks)
+
+    assert {str(verdict) for verdict in asyncio.run(both())} == {"authentic-not-authorised: report-data"}
 
 
 def test_another_peers_quote_is_of_another_key(service):
