@@ -131,6 +131,11 @@ def test_grace_periods(platform, enclave, grace, accepted, holds):
     assert failed(evidence, accepted_tcb_statuses=[accepted], **demands) == ([] if holds else ["tcb-status"])
 
 
+def test_without_a_period_there_is_no_grace_by_a_future_date():
+    evidence = rated(TcbStatus.OUT_OF_DATE, TcbStatus.OUT_OF_DATE, platform_date=NOW + DAY, enclave_date=NOW + DAY)
+    assert failed(evidence) == ["tcb-status"]
+
+
 STATUSES = [status for status in TcbStatus if status is not TcbStatus.REVOKED]
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from confcom.errors import MalformedError
 from confcom.sgx.collateral.bundle import CollateralDocuments
@@ -118,16 +118,21 @@ def _status_in_grace(appraisal: Appraisal, policy: Policy, now: datetime) -> tup
     platform, enclave = appraisal.platform, appraisal.quoting_enclave
     spared = []
     status = platform.status
-    if status in _NOT_OUT_OF_DATE and now - platform.date <= policy.platform_grace_period:
+    if status in _NOT_OUT_OF_DATE and _in_grace(platform.date, policy.platform_grace_period, now):
         status = _NOT_OUT_OF_DATE[status]
         spared.append(f"the platform has a grace period since {utc_text(platform.date)}")
     late = enclave.status is TcbStatus.OUT_OF_DATE
-    if late and now - enclave.date <= policy.qe_grace_period:
+    if late and _in_grace(enclave.date, policy.qe_grace_period, now):
         late = False
         spared.append(f"the quoting enclave has a grace period since {utc_text(enclave.date)}")
     if not spared:
         return appraisal.tcb_status, ""
     return OUT_OF_DATE.get(status, status) if late else status, "; ".join(spared)
+
+
+def _in_grace(date: datetime, period: timedelta, now: datetime) -> bool:
+    # Without a period there is no grace, not even with a date in the future.
+    return bool(period) and now - date <= period
 
 
 _NOT_OUT_OF_DATE = {
