@@ -21,6 +21,7 @@ from confcom.verify import (
     NotVerifiedError,
     Policy,
     TcbStatus,
+    TrustedRoot,
     UnreadableInputError,
     VerdictKind,
     WrongTypeError,
@@ -208,6 +209,7 @@ def test_collateral_of_other_types_is_told(evidence):
     for wrong in (
         lambda: replace(collateral, tcb_info="text"),
         lambda: collateral.prepared("intel"),
+        lambda: TrustedRoot.load("text"),
         lambda: collateral.prepared(evidence.trusted, "now"),
         lambda: Collateral.from_json(collateral.to_json(), "quote"),
     ):

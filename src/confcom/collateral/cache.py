@@ -39,8 +39,9 @@ class CachedCollateral:
 class CollateralCache:
     """Keeps the collateral of one source on disk, for many processes, and renews it when half of its time has passed.
 
-    `get` blocks while it fetches. While the source cannot be asked, collateral that has not expired is used. Files are
-    read as untrusted: one that is damaged, or is of another platform, is fetched again.
+    `get` blocks while it fetches. While the source cannot be asked, or serves a set that has expired, collateral that
+    has not expired is used. Files are read as untrusted: one that is damaged, or is of another platform, is fetched
+    again.
 
     Args:
         directory: made with mode 0700 if it is missing; its files have mode 0600.

@@ -75,6 +75,8 @@ class TrustedRoot:
             MalformedError: the data is not exactly one certificate with a key on the curve P-256, or the certificate
                 is not self-issued: with such an anchor dcap-qvl ends the whole process.
         """
+        if not isinstance(data, bytes):
+            raise WrongTypeError("the root", "bytes, PEM or DER", data)
         certificates = split_pem_chain(data) if PEM_BEGIN in data else (data,)
         if len(certificates) != 1:
             raise MalformedError(
