@@ -43,10 +43,10 @@ class MissingExtraError(UnavailableError, ImportError):
 
 
 def missing_extra(error: ModuleNotFoundError, *, extra: str = "") -> MissingExtraError | None:
-    """Return the error that names a module's extra, for lightkube `extra`; None if the module belongs to none."""
+    """Return the error that names `extra`, or else a module's own extra; None if the module belongs to none."""
     module = (error.name or "").partition(".")[0]
-    found = extra or "cli" if module == "lightkube" else _EXTRAS.get(module)
-    return None if found is None else MissingExtraError(module, found)
+    found = "cli" if module == "lightkube" else _EXTRAS.get(module)
+    return None if found is None else MissingExtraError(module, extra or found)
 
 
 def require(module: str, extra: str = "") -> None:

@@ -65,7 +65,7 @@ def test_another_time(attestation):
 
 
 @pytest.mark.parametrize(
-    "arguments", [{"challenge": b""}, {"challenge": bytes(65)}, {"challenge": b"c", "tcb": "Good"}]
+    "arguments", [{"report_data": b""}, {"report_data": bytes(65)}, {"report_data": b"c", "tcb": "Good"}]
 )
 def test_arguments_that_cannot_be_meant(attestation, arguments):
     with raises("wrong-value" if "tcb" in arguments else "report-data-size", SettingsError, "remedy"):

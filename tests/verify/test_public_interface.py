@@ -30,6 +30,7 @@ from confcom.verify import (
     read_root,
     verify,
 )
+from confcom.verify.ratls import connect
 from testkit.programs import run_python
 from testkit.raised import raises
 from testkit.verify.verify_lab import CHALLENGE, NOW
@@ -215,6 +216,22 @@ def test_collateral_of_other_types_is_told(evidence):
     ):
         with raises("wrong-type", WrongTypeError, "remedy"):
             wrong()
+
+
+@pytest.mark.parametrize(
+    ("host", "seconds", "code"),
+    [
+        (5, 1, "wrong-type"),
+        ("localhost", "1", "wrong-type"),
+        ("localhost", True, "wrong-type"),
+        ("localhost", 0, "wrong-value"),
+        ("localhost", float("nan"), "wrong-value"),
+        ("localhost", float("inf"), "wrong-value"),
+    ],
+)
+def test_an_address_and_a_time_limit_are_checked(lab, evidence, host, seconds, code):
+    with raises(code, SettingsError, "remedy"):
+        connect(host, 9, replace(lab.policy, report_data=None), evidence.collateral, evidence.trusted, seconds=seconds)
 
 
 def test_hexadecimal_text_is_as_good_as_bytes(lab, evidence):

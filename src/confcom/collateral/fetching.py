@@ -16,6 +16,7 @@ from confcom.errors import MalformedError, UnavailableError, WrongTypeError, Wro
 from confcom.extras import require
 from confcom.sgx.collateral.json_forms import PlatformKind
 from confcom.sgx.collateral.signed_json import MAX_DOCUMENT_SIZE
+from confcom.verify.argument_types import time_limit
 from confcom.verify.collateral import Collateral, platform_kind
 from confcom.verify.files import MAX_COLLATERAL_FILE_SIZE
 from confcom.verify.verifier import QuoteInput, bytes_of
@@ -108,7 +109,7 @@ async def fetch_kind(
         {"update": "early"} if early else {} if evaluation is None else {"tcbEvaluationDataNumber": str(evaluation)}
     )
     try:
-        async with asyncio.timeout(seconds), _client(source) as client:
+        async with asyncio.timeout(time_limit(seconds)), _client(source) as client:
             tcb_info = await _get(client, source, "tcb", {"fmspc": kind.fmspc.hex()} | chosen, MAX_DOCUMENT_SIZE)
             identity = await _get(client, source, "qe/identity", chosen, MAX_DOCUMENT_SIZE)
             names = {"ca": kind.ca.lower(), "encoding": "der"}

@@ -12,7 +12,8 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from confcom.errors import WrongValueError
 from confcom.sgx.collateral.tcb_documents import TCB_INFO_NAME, TcbStatus
 from confcom.sgx.pck.extension import PckExtension
-from confcom.sgx.report import AttributeFlag, report_data
+from confcom.sgx.report import AttributeFlag
+from confcom.sgx.report import report_data as with_zeros
 from confcom.simulation.collateral import create_crl, sign_document, staged_validity, tcb_info
 from confcom.simulation.enclave import SimulatedEnclave
 from confcom.simulation.platform import SimulatedPlatform
@@ -62,7 +63,7 @@ class Attestation:
 
     def quote(
         self,
-        challenge: bytes,
+        report_data: bytes,
         *,
         enclave: SimulatedEnclave | None = None,
         tcb: TcbStatus | str = TcbStatus.UP_TO_DATE,
@@ -75,7 +76,7 @@ class Attestation:
         """Return a quote, its collateral and the root; without further arguments one that `policy` accepts.
 
         Args:
-            challenge: 1 to 64 bytes of report data, to which zeros are added.
+            report_data: its first 1 to 64 bytes; zeros follow.
             enclave: another enclave.
             tcb: the status of the platform's TCB in the collateral: a TcbStatus, or its name.
             debug: whether it is a debug enclave.
@@ -85,7 +86,7 @@ class Attestation:
             now: the time for which collateral is made; by default the present.
 
         Raises:
-            SettingsError: the challenge is empty or too long, or there is no such status.
+            SettingsError: the report data is empty or too long, or there is no such status.
         """
         if tcb not in {form for status in TcbStatus for form in (status, status.value)}:
             names = ", ".join(status.value for status in TcbStatus)
@@ -95,7 +96,7 @@ class Attestation:
             chosen = replace(chosen, flags=chosen.flags | AttributeFlag.DEBUG)
         simulated = SimulatedPlatform.of_root(self._seed, platform)
         quoting_enclave = simulated.quoting_enclave()
-        report = chosen.create_report(quoting_enclave.target_info, report_data(challenge))
+        report = chosen.create_report(quoting_enclave.target_info, with_zeros(report_data))
         quote, _ = quoting_enclave.quote(report, None)
         collateral = _collateral(simulated, TcbStatus(tcb), now, expired=expired, revoked=revoked)
         extension = PckExtension.from_certificate(simulated.pki.pck.certificate)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -57,6 +58,15 @@ def duration(name: str, value: object) -> timedelta:
         raise WrongTypeError(name, "a timedelta, such as timedelta(days=30)", value)
     if value < timedelta(0):
         raise WrongValueError(f"{name} must not be negative, and is {value}", remedy="pass zero or more")
+    return value
+
+
+def time_limit(value: object) -> float:
+    """Return the value if it is a number of seconds above zero."""
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        raise WrongTypeError("the time limit", "a number of seconds", value)
+    if not 0 < value < math.inf:
+        raise WrongValueError(f"a time limit of {value} s cannot be kept", remedy="pass a positive number")
     return value
 
 

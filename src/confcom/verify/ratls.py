@@ -30,6 +30,7 @@ from confcom.extras import require
 from confcom.sgx.certificate_parts import CertificateParts
 from confcom.sgx.quote import Quote, has_open_enclave_header, strip_open_enclave_header
 from confcom.sgx.report import report_data
+from confcom.verify.argument_types import time_limit
 from confcom.verify.collateral import Collateral, PreparedCollateral
 from confcom.verify.policy import Policy
 from confcom.verify.trust import KnownRoot, Platform, TrustedRoot
@@ -504,8 +505,11 @@ def connect(
         SettingsError: as `verify_certificate` raises it.
     """
     context = client_context(policy, collateral, root, now, nonce=nonce)
+    if not isinstance(host, str):
+        raise WrongTypeError("the host", "text", host)
+    limit = time_limit(seconds)
     try:
-        plain = socket.create_connection((host, port), seconds)
+        plain = socket.create_connection((host, port), limit)
         try:
             return cast("AttestedSocket", context.wrap_socket(plain, server_hostname=host))
         finally:
