@@ -72,16 +72,16 @@ class ByteReader:
 
     def take(self, size: int, field: str) -> bytes:
         """Read the next `size` bytes."""
-        if size > self.remaining:
+        start, end = self._offset, self._offset + size
+        if end > len(self._data):
             raise MalformedError(
                 f"{self._structure} ends inside {field}",
                 error_code="truncated",
                 why=f"{field} takes {size} bytes and {self.remaining} are left",
                 remedy="pass all of it; it may have been cut on its way here",
             )
-        start = self._offset
-        self._offset += size
-        return self._data[start : self._offset]
+        self._offset = end
+        return self._data[start:end]
 
     def integer(self, size: int, field: str) -> int:
         """Read the next little-endian unsigned integer of `size` bytes."""

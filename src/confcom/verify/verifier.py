@@ -144,19 +144,19 @@ def verify_quote(
     if root_result.status is signatures.status is CheckStatus.PASSED:
         platform = root.platform
     claims = Claims.of(parsed.body)
+    marks = present_marks(parsed, certification.marks)
     checks = [
         passed(_FORMAT, f"version {parsed.header.version}, {parsed.size} bytes", code="format"),
         authenticity.trailing_bytes_check(parsed),
         root_result,
         authenticity.root_validity_check(root, now),
         signatures,
-        authenticity.marks_check(parsed, certification.marks, platform),
+        authenticity.marks_check(parsed, certification.marks, marks, platform),
         authorisation.debug_check(claims, platform, policy),
         collateral_checks.currency_check(
             prepared.documents if isinstance(prepared, PreparedCollateral) else prepared, now
         ),
     ]
-    marks = present_marks(parsed, certification.marks)
     appraisal = None
     if usable is None or checks[-1].status is CheckStatus.FAILED:
         checks.append(not_checked(_APPRAISAL, "it needs collateral that is current", code="appraisal"))

@@ -11,6 +11,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from confcom.errors import MalformedError
 from confcom.sgx.certificates import key_id, name_text
+from confcom.sgx.marks import Mark
 from confcom.sgx.pck.chain import (
     PckChain,
     attestation_key,
@@ -20,7 +21,7 @@ from confcom.sgx.pck.chain import (
 )
 from confcom.sgx.pck.extension import PckExtension
 from confcom.sgx.quote import Quote
-from confcom.verify.checks.marks import UNDECLARED_MARKS, ChainMarks, missing_marks, present_marks
+from confcom.verify.checks.marks import UNDECLARED_MARKS, ChainMarks, missing_marks
 from confcom.verify.trust import Platform, TrustedRoot
 from confcom.verify.verdict import Check, VerdictKind, failed, judged, passed, utc_text
 
@@ -60,13 +61,12 @@ def root_validity_check(root: TrustedRoot, now: datetime) -> Check:
     return judged(required, found, why, VerdictKind.NOT_AUTHENTIC, code="root-validity", holds=begin <= now <= end)
 
 
-def marks_check(quote: Quote, chain: ChainMarks, platform: Platform) -> Check:
-    """Check that the marks of simulation agree with the root.
+def marks_check(quote: Quote, chain: ChainMarks, present: frozenset[Mark], platform: Platform) -> Check:
+    """Check that the marks of simulation that are present agree with the root.
 
     Under a simulated root every required mark must be present. Under any other root none may be, except those that a
     third party's quoting enclave has too (`UNDECLARED_MARKS`).
     """
-    present = present_marks(quote, chain)
     found = "; ".join(sorted(mark.value for mark in present)) or "none"
     if platform is Platform.SIMULATED:
         required = "the marks that a simulated platform always sets"
