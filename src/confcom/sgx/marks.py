@@ -7,7 +7,7 @@ Intel's root key makes a quote genuine. The marks are defined in this package be
 
 from __future__ import annotations
 
-from enum import Enum, unique
+from enum import StrEnum, unique
 
 from cryptography import x509
 
@@ -53,7 +53,7 @@ SIMULATION_MEMBER = "simulation"
 
 
 @unique
-class Mark(Enum):
+class Mark(StrEnum):
     """A place that carries a mark of simulation; the value describes it for users."""
 
     CPU_SVN = "report body: CPUSVN of Intel's SDK simulation mode"

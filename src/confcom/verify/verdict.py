@@ -270,8 +270,8 @@ class NotVerifiedError(ConfcomError):
 
 def kind_of(checks: Iterable[Check]) -> VerdictKind:
     """Return the kind of verdict for a set of checks: the gravest consequence, or verified if none failed."""
-    consequences = {check.consequence for check in checks}
-    return next((kind for kind in _SEVERITY if kind in consequences), VerdictKind.VERIFIED)
+    consequences = [check.consequence for check in checks if check.consequence is not None]
+    return min(consequences, key=_SEVERITY.index, default=VerdictKind.VERIFIED)
 
 
 def unusable(required: str, error: ConfcomError, *, code: str) -> Verdict:

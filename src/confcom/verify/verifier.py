@@ -246,5 +246,5 @@ def _verdict(
         claims=claims,
         tcb_status=appraisal.tcb_status.value if appraisal else None,
         advisory_ids=appraisal.advisory_ids if appraisal else (),
-        marks=tuple(sorted(mark.value for mark in marks)),
+        marks=tuple(sorted(marks)),
     )

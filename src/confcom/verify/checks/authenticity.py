@@ -67,11 +67,11 @@ def marks_check(quote: Quote, chain: ChainMarks, present: frozenset[Mark], platf
     Under a simulated root every required mark must be present. Under any other root none may be, except those that a
     third party's quoting enclave has too (`UNDECLARED_MARKS`).
     """
-    found = "; ".join(sorted(mark.value for mark in present)) or "none"
+    found = "; ".join(sorted(present)) or "none"
     if platform is Platform.SIMULATED:
         required = "the marks that a simulated platform always sets"
         missing = missing_marks(quote, chain)
-        why = "missing: " + "; ".join(sorted(mark.value for mark in missing)) + ": made to look genuine"
+        why = "missing: " + "; ".join(sorted(missing)) + ": made to look genuine"
         return judged(required, found, why, VerdictKind.NOT_AUTHENTIC, code="marks", holds=not missing)
     why = "a quote that says it is simulated does not become genuine by its root"
     unmarked = not present - UNDECLARED_MARKS

@@ -87,7 +87,7 @@ def signer_check(collateral: CollateralBundle, trusted_root: x509.Certificate) -
 
 def marks_check(present: frozenset[Mark], missing: frozenset[Mark], platform: Platform) -> Check:
     """Check that the collateral's marks of simulation agree with the root: all if it is simulated, otherwise none."""
-    found = "; ".join(sorted(mark.value for mark in present)) or "none"
+    found = "; ".join(sorted(present)) or "none"
     if platform is Platform.SIMULATED:
         required = "the marks that a simulated platform always sets in its collateral"
         why = "missing in TCB info or QE identity: " + "; ".join(
