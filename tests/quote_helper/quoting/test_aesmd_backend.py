@@ -399,7 +399,7 @@ async def test_a_refusal_while_it_ends_is_repeated_on_the_next_one(relaying, aes
         clients = [await running.asking(ASKS_INIT, number) for number in range(1, 3)]
         await until(lambda: aesmd.asked == [INIT, INIT])
         aesmd.terminate()
-        await running.unready("aesm-service-unavailable")
+        await running.reaches("provider_losses_total", 1)
         aesmd.hang.set()
         aesmd.start()
         assert await asyncio.gather(*clients) == [0, 0]
