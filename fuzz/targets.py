@@ -22,7 +22,7 @@ from confcom.aesm import messages_pb2
 from confcom.aesm.error_code import AesmErrorCode
 from confcom.aesm.messages import GetQuoteExRequest, MessageKind, Request, Response
 from confcom.aesm.request_checks import Need, NeedQuote, plan
-from confcom.aesm.session import HEADER_SIZE, RequestReceived, ServerSession
+from confcom.aesm.session import HEADER_SIZE, ServerSession
 from confcom.quote_helper.quoting.service import answer_with, call_of
 from confcom.quote_provider.base import QuoteProviderError
 from confcom.quote_provider.simulated import SimulatedQuoteProvider
@@ -66,9 +66,9 @@ class SessionTarget:
             for piece in sent.pieces:
                 event = session.receive(piece)
                 events += event is not None
-                if isinstance(event, RequestReceived):
-                    self.request = event.request
-                    answer += session.respond(self._respond(event.request))
+                if isinstance(event, Request):
+                    self.request = event
+                    answer += session.respond(self._respond(event))
             if sent.sends_eof:
                 events += session.receive_eof() is not None
         except Exception:  # noqa: BLE001 # whatever it is, it is what is looked for

@@ -10,9 +10,9 @@ import threading
 from dataclasses import replace
 
 from confcom.aesm.error_code import AesmErrorCode
-from confcom.aesm.messages import MessageKind
+from confcom.aesm.messages import MessageKind, Request
 from confcom.aesm.request_checks import Need, NeedIdentity, NeedQuote, plan, refuse
-from confcom.aesm.session import RequestReceived, ServerSession
+from confcom.aesm.session import ServerSession
 from confcom.quote_provider.base import QuoteProviderError
 from confcom.sgx.quote import Quote
 from confcom.simulation.keys import sign
@@ -140,9 +140,9 @@ class StubAesmd:
                     self.log.append(ATTACK)
                     return
                 event = session.receive(data)
-                if isinstance(event, RequestReceived):
+                if isinstance(event, Request):
                     break
-            answer = session.respond(self._respond(event.request, run))
+            answer = session.respond(self._respond(event, run))
             if not run.crashed.is_set():
                 connection.sendall(self.garbage or answer[: self.cut])
 

@@ -13,13 +13,13 @@ from confcom.aesm.messages import (
     GetQuoteSizeExResponse,
     GetSupportedAttKeyIdNumRequest,
     GetSupportedAttKeyIdNumResponse,
+    Request,
 )
 from confcom.aesm.session import (
     MAX_REQUEST_SIZE,
     ClientSession,
     PeerClosed,
     ProtocolViolation,
-    RequestReceived,
     ServerSession,
     encode_frame,
 )
@@ -40,12 +40,12 @@ def test_a_request_is_one_event_in_any_segmentation(vector, call, cuts, trailing
     session = ServerSession()
     events = [event for event in feed(session, vector(f"intel229_{call}") + trailing, cuts) if event is not None]
     assert events == [ServerSession().receive(vector(f"intel229_{call}"))]
-    assert isinstance(events[0], RequestReceived)
+    assert isinstance(events[0], Request)
 
 
 def test_the_answer_is_one_bytes_object_and_ends_the_session():
     session = ServerSession()
-    assert isinstance(session.receive(NUM), RequestReceived)
+    assert isinstance(session.receive(NUM), Request)
     assert session.receive_eof() is None, "a peer that closes its sending half is still answered"
     assert session.respond(GetSupportedAttKeyIdNumResponse(0, 1)) == NUM_ANSWER
     assert session.receive(NUM) is None
@@ -114,7 +114,7 @@ def test_the_largest_request_is_taken():
     report = bytes(MAX_REQUEST_SIZE - len(encode_request(GetQuoteExRequest(b"", 1))) - 2)
     data = encode_frame(encode_request(GetQuoteExRequest(report, 1)))
     assert len(data) == 4 + MAX_REQUEST_SIZE
-    assert isinstance(ServerSession().receive(data), RequestReceived)
+    assert isinstance(ServerSession().receive(data), Request)
 
 
 def test_memory_is_bounded_by_the_request_whatever_arrives():

@@ -1,8 +1,9 @@
 import pytest
 
 from confcom.aesm.message_codec import decode_response
+from confcom.aesm.messages import Request
 from confcom.aesm.request_checks import NeedIdentity, NeedQuote, NeedQuoteSize, plan
-from confcom.aesm.session import ClientSession, RequestReceived, ServerSession
+from confcom.aesm.session import ClientSession, ServerSession
 from confcom.sgx.report import QeReportInfo, TargetInfo
 
 CALLS = ["num", "ids", "sel", "init1", "init2", "size", "quote", "quote0"]
@@ -11,8 +12,8 @@ CALLS = ["num", "ids", "sel", "init1", "init2", "size", "quote", "quote0"]
 def received(data):
     session = ServerSession()
     event = session.receive(data)
-    assert isinstance(event, RequestReceived)
-    return session, event.request
+    assert isinstance(event, Request)
+    return session, event
 
 
 @pytest.mark.parametrize("call", [*CALLS, "sellist"])

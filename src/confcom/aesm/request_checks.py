@@ -19,7 +19,7 @@ import struct
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Final
+from typing import Final, NamedTuple
 
 from confcom.aesm.error_code import AesmErrorCode
 from confcom.aesm.messages import (
@@ -95,9 +95,11 @@ class NeedQuoteSize:
         return GetQuoteSizeExResponse(code, 0)
 
 
-@dataclass(frozen=True, slots=True)
-class NeedQuote:
-    """GetQuoteEx: the provider must make a quote, and the QE's report if `qe_report_info` is given."""
+class NeedQuote(NamedTuple):
+    """GetQuoteEx: the provider must make a quote, and the QE's report if `qe_report_info` is given.
+
+    A NamedTuple, because making a frozen dataclass takes twice as long.
+    """
 
     report: Report
     qe_report_info: QeReportInfo | None
@@ -127,7 +129,7 @@ class NeedQuote:
         return GetQuoteExResponse(code, qe_report_info=self.qe_report_info.encode() if self.qe_report_info else None)
 
 
-Need = NeedIdentity | NeedQuoteSize | NeedQuote
+Need = NeedQuote | NeedIdentity | NeedQuoteSize
 Plan = Need | Response
 
 
@@ -207,21 +209,13 @@ def _quote(request: GetQuoteExRequest) -> NeedQuote | GetQuoteExResponse:
         code = AesmErrorCode.PARAMETER_ERROR
     if code is not None:
         return GetQuoteExResponse(code, qe_report_info=info or None)
-    return NeedQuote(
-        report=Report.parse(request.report),
-        qe_report_info=None if info is None else QeReportInfo.parse(info),
-        buf_size=request.buf_size,
-    )
+    return NeedQuote(Report.parse(request.report), None if info is None else QeReportInfo.parse(info), request.buf_size)
 
 
 def _key_id_refusal(key_id: bytes | None) -> AesmErrorCode | None:
     if key_id is None or len(key_id) < ATT_KEY_ID_SIZE:
         return AesmErrorCode.PARAMETER_ERROR
-    return None if _is_supported(key_id) else AesmErrorCode.UNSUPPORTED_ATT_KEY_ID
-
-
-def _is_supported(key_id: bytes) -> bool:
-    return key_id.startswith(_SUPPORTED_PREFIX)
+    return None if key_id.startswith(_SUPPORTED_PREFIX) else AesmErrorCode.UNSUPPORTED_ATT_KEY_ID
 
 
 def _select(listed: bytes | None) -> SelectAttKeyIdResponse:
@@ -231,7 +225,7 @@ def _select(listed: bytes | None) -> SelectAttKeyIdResponse:
     if not entries:
         return SelectAttKeyIdResponse(AesmErrorCode.PARAMETER_ERROR)
     # The client's own entry is returned, because the bytes that are not compared belong to the client.
-    chosen = next((entry for entry in entries if _is_supported(entry)), None)
+    chosen = next((entry for entry in entries if entry.startswith(_SUPPORTED_PREFIX)), None)
     if chosen is None:
         return SelectAttKeyIdResponse(AesmErrorCode.UNSUPPORTED_ATT_KEY_ID)
     return SelectAttKeyIdResponse(AesmErrorCode.SUCCESS, chosen)

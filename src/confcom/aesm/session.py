@@ -101,13 +101,6 @@ class FrameDecoder:
 
 
 @dataclass(frozen=True, slots=True)
-class RequestReceived:
-    """A request is complete: answer it with `ServerSession.respond`, then close."""
-
-    request: Request
-
-
-@dataclass(frozen=True, slots=True)
 class ProtocolViolation:
     """The received bytes are not an AESM request: close without an answer, as Intel's server does."""
 
@@ -125,6 +118,10 @@ class _State(Enum):
     CLOSED = auto()
 
 
+_RECEIVING, _AWAITING_RESPONSE, _CLOSED = _State
+"""Names of their own, because looking up an enum member takes 0.05 µs, and each request does so five times."""
+
+
 class ServerSession:
     """The service's side of one connection; buffers at most one request."""
 
@@ -132,12 +129,12 @@ class ServerSession:
 
     def __init__(self) -> None:
         self._decoder = FrameDecoder(MAX_REQUEST_SIZE)
-        self._state = _State.RECEIVING
+        self._state = _RECEIVING
         self._kind: MessageKind | None = None
 
-    def receive(self, data: bytes) -> RequestReceived | ProtocolViolation | None:
-        """Consume received bytes, and return one event when the request is complete or invalid; the rest is dropped."""
-        if self._state is not _State.RECEIVING:
+    def receive(self, data: bytes) -> Request | ProtocolViolation | None:
+        """Consume received bytes, and return the request when it is complete, or what is wrong; the rest is dropped."""
+        if self._state is not _RECEIVING:
             return None
         try:
             body = self._decoder.feed(data)
@@ -145,17 +142,17 @@ class ServerSession:
                 return None
             request = decode_request(body)
         except ProtocolError as error:
-            self._state = _State.CLOSED
+            self._state = _CLOSED
             return ProtocolViolation(error)
-        self._state = _State.AWAITING_RESPONSE
+        self._state = _AWAITING_RESPONSE
         self._kind = request.kind
-        return RequestReceived(request)
+        return request
 
     def receive_eof(self) -> PeerClosed | ProtocolViolation | None:
         """Handle the end of the peer's stream: nothing if it still waits for its answer, or the session is over."""
-        if self._state is not _State.RECEIVING:
+        if self._state is not _RECEIVING:
             return None
-        self._state = _State.CLOSED
+        self._state = _CLOSED
         if not self._decoder.started:
             return PeerClosed()
         return ProtocolViolation(
@@ -169,14 +166,14 @@ class ServerSession:
 
     def respond(self, response: Response) -> bytes:
         """Return the answer's bytes, to be sent by one call; then close."""
-        if self._state is not _State.AWAITING_RESPONSE:
+        if self._state is not _AWAITING_RESPONSE:
             raise SessionMisuseError("an AESM session was asked to answer while no request waits for an answer")
         if response.kind is not self._kind:
             raise SessionMisuseError(
                 f"an answer to {response.kind.call} was given for another request",
                 why="Intel's client library crashes on an answer in the wrong field",
             )
-        self._state = _State.CLOSED
+        self._state = _CLOSED
         return encode_frame(encode_response(response))
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Final, NamedTuple, Protocol
 
 from confcom.aesm.error_code import AesmErrorCode, code_of
 from confcom.errors import ConfcomError
@@ -44,8 +44,7 @@ class QuotingIdentity:
     """SHA-256 of the attestation public key and the QE's auth data: 32 bytes."""
 
 
-@dataclass(frozen=True, slots=True)
-class QuoteResult:
+class QuoteResult(NamedTuple):
     """A quote, and the QE's report about it if the client asked for one."""
 
     quote: bytes

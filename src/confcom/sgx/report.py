@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import IntFlag
-from typing import Self
+from typing import NamedTuple, Self
 
 from confcom.errors import WrongTypeError, WrongValueError
 from confcom.sgx.binary import Layout, require_length
@@ -146,8 +146,7 @@ class ReportBody:
         return bool(self.flags & AttributeFlag.DEBUG)
 
 
-@dataclass(frozen=True, slots=True)
-class Report:
+class Report(NamedTuple):
     """The result of EREPORT: a body, and a MAC that only the target enclave can check."""
 
     encoded_body: bytes

@@ -151,7 +151,7 @@ class QuotingEnclave:
         key_format = self.checker.check(report)
         signed_part = self.header + report.encoded_body
         signature = sign(self.attestation_key, signed_part)
-        quote = signed_part + self.signature_data_size + signature + self.after_signature
+        quote = b"".join((signed_part, self.signature_data_size, signature, self.after_signature))
         if qe_report_info is None:
             return quote, None
         qe_report = self.enclave.create_report(

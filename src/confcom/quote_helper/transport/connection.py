@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 from confcom.aesm.messages import GetQuoteExRequest, Request, Response
 from confcom.aesm.request_checks import MAX_QUOTE_BUFFER_SIZE
-from confcom.aesm.session import PeerClosed, ProtocolViolation, RequestReceived, ServerSession
+from confcom.aesm.session import PeerClosed, ProtocolViolation, ServerSession
 from confcom.quote_helper.limits_and_deadlines import ANSWER_OVERHEAD
 from confcom.quote_helper.quoting.service import Ticket
 from confcom.quote_helper.transport.peers import Peer
@@ -87,7 +87,7 @@ class Connection:
     """Whether it is registered in the server's epoll."""
     _session: ServerSession = field(init=False, default_factory=ServerSession)
 
-    def receive(self) -> RequestReceived | ProtocolViolation | PeerClosed | None:
+    def receive(self) -> Request | ProtocolViolation | PeerClosed | None:
         """Receive what has arrived; return None if the request needs more.
 
         Raises:
@@ -96,16 +96,13 @@ class Connection:
         data = self.sock.recv(RECEIVE_BYTES, socket.MSG_DONTWAIT)
         return self._session.receive(data) if data else self._session.receive_eof()
 
-    def encode(self, response: Response) -> bytes:
-        """Return the answer's bytes, for `send`."""
-        return self._session.respond(response)
-
-    def send(self, answer: bytes) -> None:
+    def send(self, response: Response) -> None:
         """Send the whole answer by one call, so that nothing of it waits here.
 
         Raises:
             OSError: the connection is broken, or its buffer is too small.
         """
+        answer = self._session.respond(response)
         if self.sock.send(answer, socket.MSG_DONTWAIT) < len(answer):
             raise OSError(errno.ENOBUFS, "an answer does not fit into a socket's buffer: raise net.core.wmem_default")
 

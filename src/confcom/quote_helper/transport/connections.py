@@ -22,7 +22,7 @@ from collections.abc import Callable, Iterator
 from typing import Final, Protocol
 
 from confcom.aesm.messages import Request, Response
-from confcom.aesm.session import PeerClosed, ProtocolViolation, RequestReceived
+from confcom.aesm.session import PeerClosed, ProtocolViolation
 from confcom.daemon.logs import LogLimiter
 from confcom.quote_helper.limits_and_deadlines import HelperLimits
 from confcom.quote_helper.quoting.service import QuoteService, Ticket
@@ -40,6 +40,8 @@ small unread answer counts as writable all the time."""
 EVENTS_PER_TURN: Final = 64
 """Connections read in one turn of the event loop. Reading and decoding the largest request takes under 0.3 ms, so even
 64 of these stay below the 50 ms that is the most for which the loop may be blocked."""
+READ_SECONDS: Final = 0.001
+"""After an answer, until a check whether its client has read it. Most have; the others need an entry in the epoll."""
 TICK_SECONDS: Final = 0.1
 """Between checks for connections that have waited for too long: 4,096 take about a millisecond."""
 
@@ -92,6 +94,8 @@ class Connections:
         self._tick = asyncio.get_running_loop().call_later(TICK_SECONDS, self._give_up_late)
         self._resuming = False
         """Whether a turn is scheduled that resumes paused connections."""
+        self._sent: list[Connection] = []
+        """Connections whose answer was sent since the last look at these."""
         self._failure_log = LogLimiter(limits.repeated_log_seconds, clock)
 
     def admit(self, connection: Connection) -> None:
@@ -146,25 +150,22 @@ class Connections:
         except BlockingIOError:
             event = None
         match event:
-            case RequestReceived():
-                connection.request, connection.complete = event.request, True
-                connection.since = self._clock()
-                if connection.watched:
-                    self._accounts.forbid_shedding(connection)
             case None:
-                self._await_rest(connection)
+                if not connection.watched:
+                    self._accounts.allow_shedding(connection, self._clock())
+                    self._watch(connection, select.EPOLLIN)
             case ProtocolViolation():
                 self._observer.malformed(connection.peer, event)
                 self.drop(connection, "malformed")
             case PeerClosed():
                 # Probes connect and disconnect; that is no error.
                 self._end(connection)
+            case request:
+                connection.request, connection.complete = request, True
+                connection.since = self._clock()
+                if connection.watched:
+                    self._accounts.forbid_shedding(connection)
         return connection.complete
-
-    def _await_rest(self, connection: Connection) -> None:
-        if not connection.watched:
-            self._accounts.allow_shedding(connection, self._clock())
-            self._watch(connection, select.EPOLLIN)
 
     def _serve(self, connection: Connection) -> None:
         """Pass a complete request to the service, or pause it if its peer's limits do not allow one more."""
@@ -212,21 +213,19 @@ class Connections:
     def _answer(self, connection: Connection, response: Response) -> None:
         connection.ticket = None
         try:
-            answer = connection.encode(response)
-            connection.send(answer)
+            connection.send(response)
             request, seconds = connection.request, self._clock() - connection.since
-            self._leave_unread(connection, len(answer))
+            connection.finish()
+            # Without a limit, until the client has read the answer: closing would not free the kernel's buffers.
+            connection.stage = _UNREAD
+            self._accounts.set_answered(connection)
+            self._resume_soon()
+            if not self._sent:
+                asyncio.get_running_loop().call_later(READ_SECONDS, self._look_at_sent)
+            self._sent.append(connection)
             self._observer.answered(connection.peer, request, response, seconds)
         except Exception as error:  # noqa: BLE001 # the caller has other connections to answer
             self._fail(connection, error)
-
-    def _leave_unread(self, connection: Connection, size: int) -> None:
-        """Wait, without a limit, until the client has read the answer: closing would not free the kernel's buffers."""
-        connection.finish()
-        connection.stage = _UNREAD
-        self._accounts.set_answered(connection, size)
-        self._resume_soon()
-        self._watch(connection, _READ_EVENTS)
 
     def _end(self, connection: Connection) -> None:
         if connection.stage is _ENDED:
@@ -263,13 +262,21 @@ class Connections:
         if stage is _RECEIVING:
             self._receive(connection)
         elif stage is _UNREAD:
-            self._end_if_read(connection)
+            if not connection.has_unread():
+                self._end(connection)
         else:
             # In the other stages only a hang-up is watched for.
             self.drop(connection, "gone")
 
-    def _end_if_read(self, connection: Connection) -> None:
-        if not connection.has_unread():
+    def _look_at_sent(self) -> None:
+        sent, self._sent = self._sent, []
+        for connection in sent:
+            self._run(self._end_or_watch, connection)
+
+    def _end_or_watch(self, connection: Connection) -> None:
+        if connection.stage is _UNREAD and connection.has_unread():
+            self._watch(connection, _READ_EVENTS)
+        else:
             self._end(connection)
 
     def _give_up_late(self) -> None:

@@ -25,7 +25,7 @@ from confcom.quote_helper.transport.peers import PeerIdentifier
 
 _logger = logging.getLogger(__name__)
 
-ACCEPT_BATCH: Final = 16
+ACCEPT_BATCH: Final = 32
 """Connections accepted before the first of them is read: enough that clients have sent their requests by then, few
 enough that the limits are checked often."""
 _OUT_OF_RESOURCES: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
