@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import IntFlag
-from typing import NamedTuple, Self
+from typing import Self
 
 from confcom.errors import WrongTypeError, WrongValueError
 from confcom.sgx.binary import Layout, require_length
@@ -146,7 +146,8 @@ class ReportBody:
         return bool(self.flags & AttributeFlag.DEBUG)
 
 
-class Report(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Report:
     """The result of EREPORT: a body, and a MAC that only the target enclave can check."""
 
     encoded_body: bytes
