@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from confcom.errors import MalformedError
 from confcom.sgx.certification import CertificationData
 from confcom.sgx.key_id import INTEL_QE_MRSIGNER
-from confcom.sgx.quote import INTEL_QE_VENDOR_ID, EcdsaSignatureData, Quote, QuoteHeader
+from confcom.sgx.quote import INTEL_QE_VENDOR_ID, EcdsaSignatureData, Quote, QuoteFrame, QuoteHeader
 from confcom.sgx.report import ReportBody
 from testkit.raised import raises
 
@@ -46,6 +46,15 @@ def test_every_quote_survives_a_round_trip(quote):
     assert quote.size == len(data) - len(quote.trailing)
     assert quote.signature.size == len(quote.signature.encode()) == int.from_bytes(data[432:436], "little")
     assert quote.signed_part == data[:432]
+
+
+@given(QUOTES)
+def test_a_frame_has_the_bytes_of_the_quote(quote):
+    data = quote.encode()
+    frame = QuoteFrame.parse(data)
+    for name in ("header", "body", "size", "trailing"):
+        assert getattr(frame, name) == getattr(quote, name)
+    assert (frame.isv_signature, frame.certifying_part) == (data[436:500], data[500 : quote.size])
 
 
 def test_fields_lie_where_the_format_says(genuine):

@@ -157,6 +157,50 @@ def attestation_pub_key_id(attestation_key: bytes, auth_data: bytes) -> bytes:
 
 
 @dataclass(frozen=True, slots=True)
+class QuoteFrame:
+    """A quote whose signature data is not parsed, and the bytes after it."""
+
+    header: QuoteHeader
+    body: ReportBody
+    signature_data: bytes
+    trailing: bytes
+
+    @classmethod
+    def parse(cls, data: bytes) -> Self:
+        """Parse all but the signature data of a quote of version 3 with an ECDSA P-256 signature."""
+        _require_version(data)
+        reader = ByteReader(data, "the quote")
+        header = QuoteHeader.parse(reader.take(QUOTE_HEADER_SIZE, "the header"))
+        if header.att_key_type != ATT_KEY_TYPE_ECDSA_P256:
+            raise MalformedError(
+                f"a quote with attestation key type {header.att_key_type} is not supported",
+                error_code="unsupported-key-type",
+                why=_OTHER_KEY_TYPES.get(header.att_key_type, "this type is unknown"),
+                remedy=f"ask for type {ATT_KEY_TYPE_ECDSA_P256}, ECDSA P-256",
+            )
+        body = ReportBody.parse(reader.take(REPORT_BODY_SIZE, "the report body"))
+        signature_size = reader.integer(4, "the signature data's size")
+        if signature_size == 0:
+            raise _sdk_stub("its signature data is declared empty, as Intel's libsgx_quote_ex_sim leaves it")
+        return cls(header, body, reader.take(signature_size, "the signature data"), reader.rest())
+
+    @property
+    def size(self) -> int:
+        """Size of the quote in bytes, without the trailing ones."""
+        return SIGNED_PART_SIZE + 4 + len(self.signature_data)
+
+    @property
+    def isv_signature(self) -> bytes:
+        """The signature (r, s) over the quote's first 432 bytes, by the attestation key."""
+        return self.signature_data[:SIGNATURE_SIZE]
+
+    @property
+    def certifying_part(self) -> bytes:
+        """The rest of the signature data, which is the same in all quotes of one attestation key."""
+        return self.signature_data[SIGNATURE_SIZE:]
+
+
+@dataclass(frozen=True, slots=True)
 class Quote:
     """A quote, and the bytes after it."""
 
@@ -174,22 +218,8 @@ class Quote:
         Every size declared in the quote is checked against the data. Bytes after the quote are accepted, and kept in
         `trailing`.
         """
-        _require_version(data)
-        reader = ByteReader(data, "the quote")
-        header = QuoteHeader.parse(reader.take(QUOTE_HEADER_SIZE, "the header"))
-        if header.att_key_type != ATT_KEY_TYPE_ECDSA_P256:
-            raise MalformedError(
-                f"a quote with attestation key type {header.att_key_type} is not supported",
-                error_code="unsupported-key-type",
-                why=_OTHER_KEY_TYPES.get(header.att_key_type, "this type is unknown"),
-                remedy=f"ask for type {ATT_KEY_TYPE_ECDSA_P256}, ECDSA P-256",
-            )
-        body = ReportBody.parse(reader.take(REPORT_BODY_SIZE, "the report body"))
-        signature_size = reader.integer(4, "the signature data's size")
-        if signature_size == 0:
-            raise _sdk_stub("its signature data is declared empty, as Intel's libsgx_quote_ex_sim leaves it")
-        signature = EcdsaSignatureData.parse(reader.take(signature_size, "the signature data"))
-        return cls(header, body, signature, reader.rest())
+        frame = QuoteFrame.parse(data)
+        return cls(frame.header, frame.body, EcdsaSignatureData.parse(frame.signature_data), frame.trailing)
 
     def encode(self) -> bytes:
         """Encode the quote, including the trailing bytes."""
@@ -205,11 +235,6 @@ class Quote:
     def size(self) -> int:
         """Size of the quote in bytes, without the trailing ones."""
         return SIGNED_PART_SIZE + 4 + self.signature.size
-
-
-def certifying_part(data: bytes, quote: Quote) -> bytes:
-    """Return the bytes of an encoded quote that are the same in all quotes of one attestation key."""
-    return data[SIGNED_PART_SIZE + 4 + SIGNATURE_SIZE : len(data) - len(quote.trailing)]
 
 
 def has_open_enclave_header(data: bytes) -> bool:

@@ -31,7 +31,7 @@ from confcom.sgx.quote import (
     strip_open_enclave_header,
 )
 from confcom.sgx.report import AttributeFlag, ReportBody, attribute_names
-from confcom.verify.checks.marks import ChainMarks, present_marks, root_is_marked
+from confcom.verify.checks.marks import CertifyingMarks, present_marks, root_is_marked
 from confcom.verify.trust import Platform, platform_of
 from confcom.verify.verdict import utc_text
 
@@ -220,7 +220,7 @@ def _certification(quote: Quote) -> Iterator[Section | str]:
         return
     chain = PckChain.from_quote(quote)
     yield from _certificates(quote, chain)
-    yield _marks(quote, ChainMarks.of(chain, _extension(chain.leaf)))
+    yield _marks(quote, chain)
 
 
 def _extension(leaf: x509.Certificate) -> PckExtension | None:
@@ -277,8 +277,9 @@ def _platform(leaf: x509.Certificate) -> Iterator[Field]:
         yield Field("smt_enabled", "SMT enabled", extension.configuration.smt_enabled)
 
 
-def _marks(quote: Quote, chain: ChainMarks | None) -> Section:
-    found = sorted(mark.value for mark in present_marks(quote, chain))
+def _marks(quote: Quote, chain: PckChain | None) -> Section:
+    certifying = CertifyingMarks.of(quote.signature, chain, _extension(chain.leaf) if chain else None)
+    found = sorted(mark.value for mark in present_marks(quote, certifying))
     note = "a mark only lowers trust; no marks is no proof of hardware" if found else "which is no proof of hardware"
     return Section("marks", "Marks of simulation", (Field("found", "found", found, note),))
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import threading
 from collections import OrderedDict
 from dataclasses import dataclass, fields
@@ -14,7 +13,7 @@ from confcom.sgx.collateral.bundle import CollateralBundle
 from confcom.sgx.collateral.json_forms import PlatformKind, decode_json, encode_json
 from confcom.sgx.pck.chain import PckChain, common_name
 from confcom.sgx.pck.extension import PckExtension
-from confcom.sgx.quote import Quote, certifying_part
+from confcom.sgx.quote import Quote, QuoteFrame
 from confcom.verify.argument_types import require_instant
 from confcom.verify.checks import collateral_checks
 from confcom.verify.checks.authenticity import KeyCertification
@@ -24,8 +23,8 @@ from confcom.verify.trust import INTEL, KnownRoot, TrustedRoot, trusted_root
 from confcom.verify.verdict import Check, CheckStatus, utc_text
 
 MAX_KNOWN_KEYS: Final = 256
-"""Attestation keys whose certification is kept; a platform has one at a time. Each takes under 40 KiB, so that all of
-them stay below 10 MiB."""
+"""Attestation keys whose certification is kept; a platform has one at a time. Each takes under 40 KiB and the bytes by
+which it is found, so that all of them stay below 14 MiB."""
 MAX_KNOWN_PART: Final = 16 * 1024
 """Bytes of key, QE report and certificates. Real ones have under 5 KiB; what is padded is checked each time."""
 
@@ -160,25 +159,24 @@ class PreparedCollateral:
         """Return the collateral and the root, and no bytes."""
         return f"PreparedCollateral({self.collateral!r}, root={self.root.key_id.hex()[:16]})"
 
-    def certification(self, data: bytes, quote: Quote) -> KeyCertification:
-        """Return how the attestation key of a quote is certified, by its bytes and as it was parsed from these.
+    def certification(self, data: bytes, frame: QuoteFrame) -> KeyCertification:
+        """Return how the attestation key of a quote is certified, by its bytes and the frame parsed from these.
 
         Raises:
-            MalformedError: the quote has no readable chain.
+            MalformedError: the quote has malformed signature data, or no readable chain.
         """
-        part = certifying_part(data, quote)
+        part = frame.certifying_part
         if len(part) > MAX_KNOWN_PART:
-            return KeyCertification.of(quote, self.root)
-        key = hashlib.sha256(part).digest()
+            return KeyCertification.of(Quote.parse(data), self.root)
         with self._lock:
-            known = self._known.get(key)
+            known = self._known.get(part)
             if known is not None:
-                self._known.move_to_end(key)
+                self._known.move_to_end(part)
                 return known
-        found = KeyCertification.of(quote, self.root)
+        found = KeyCertification.of(Quote.parse(data), self.root)
         if found.problem is None:  # a forged quote must not displace others
             with self._lock:
-                self._known[key] = found
+                self._known[part] = found
                 if len(self._known) > MAX_KNOWN_KEYS:
                     self._known.popitem(last=False)
         return found

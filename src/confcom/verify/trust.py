@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import importlib.resources
 from dataclasses import dataclass
+from datetime import datetime
 from enum import Enum
 from typing import Final, Self
 
@@ -62,6 +63,10 @@ class TrustedRoot:
     """SHA-384 of the public key's point, 48 bytes."""
     platform: Platform
     """The kind of platform whose quotes it vouches for."""
+    not_before: datetime
+    """The first instant at which it is valid."""
+    not_after: datetime
+    """The last one."""
 
     def __reduce__(self) -> tuple[object, ...]:
         """Cross to another process as DER: a certificate object cannot."""
@@ -94,7 +99,9 @@ class TrustedRoot:
             )
         root_key_id = key_id(certificate)
         platform = platform_of(root_key_id, root_is_marked=root_is_marked(certificate))
-        return cls(certificate, certificate.public_bytes(Encoding.DER), root_key_id, platform)
+        der = certificate.public_bytes(Encoding.DER)
+        begin, end = certificate.not_valid_before_utc, certificate.not_valid_after_utc
+        return cls(certificate, der, root_key_id, platform, begin, end)
 
 
 @functools.cache

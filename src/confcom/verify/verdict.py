@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime
@@ -14,6 +15,8 @@ from confcom.sgx.report import ReportBody
 from confcom.verify.trust import Platform
 
 
+# A verdict has the dates of root and collateral, the same again and again.
+@functools.lru_cache(maxsize=64)
 def utc_text(instant: datetime) -> str:
     """Return the instant as `YYYY-MM-DDTHH:MM:SSZ`, the form that collateral uses."""
     return instant.astimezone(UTC).isoformat(timespec="seconds").removesuffix("+00:00") + "Z"
@@ -271,7 +274,7 @@ class NotVerifiedError(ConfcomError):
 def kind_of(checks: Iterable[Check]) -> VerdictKind:
     """Return the kind of verdict for a set of checks: the gravest consequence, or verified if none failed."""
     consequences = [check.consequence for check in checks if check.consequence is not None]
-    return min(consequences, key=_SEVERITY.index, default=VerdictKind.VERIFIED)
+    return min(consequences, key=_SEVERITY.index) if consequences else VerdictKind.VERIFIED
 
 
 def unusable(required: str, error: ConfcomError, *, code: str) -> Verdict:

@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 
 from confcom.errors import MalformedError, WrongTypeError, WrongValueError
 from confcom.sgx.marks import Mark
-from confcom.sgx.quote import REPORT_BODY, SIGNED_PART_SIZE, Quote
+from confcom.sgx.quote import REPORT_BODY, SIGNED_PART_SIZE, Quote, QuoteFrame
 from confcom.verify.argument_types import require_instant
 from confcom.verify.checks import authenticity, authorisation, collateral_checks, dcap_qvl_appraisal
 from confcom.verify.checks.authenticity import MAX_QUOTE_SIZE, KeyCertification
@@ -132,26 +132,25 @@ def verify_quote(
     prepared = _prepared(collateral, root)
     usable = prepared if isinstance(prepared, PreparedCollateral) else None
     try:
-        parsed = _read(quote)
-        certification = usable.certification(quote, parsed) if usable else KeyCertification.of(parsed, root)
+        frame = _read(quote)
+        certification = usable.certification(quote, frame) if usable else KeyCertification.of(Quote.parse(quote), root)
     except MalformedError as error:
         return unusable(_FORMAT, error, code="format")
 
     root_result = certification.root_check
-    signature = parsed.signature.isv_signature
-    signatures = authenticity.signatures_check(quote[:SIGNED_PART_SIZE], signature, certification, now)
+    signatures = authenticity.signatures_check(quote[:SIGNED_PART_SIZE], frame.isv_signature, certification, now)
     platform = Platform.UNKNOWN
     if root_result.status is signatures.status is CheckStatus.PASSED:
         platform = root.platform
-    claims = Claims.of(parsed.body)
-    marks = present_marks(parsed, certification.marks)
+    claims = Claims.of(frame.body)
+    marks = present_marks(frame, certification.marks)
     checks = [
-        passed(_FORMAT, f"version {parsed.header.version}, {parsed.size} bytes", code="format"),
-        authenticity.trailing_bytes_check(parsed),
+        passed(_FORMAT, f"version {frame.header.version}, {frame.size} bytes", code="format"),
+        authenticity.trailing_bytes_check(frame),
         root_result,
         authenticity.root_validity_check(root, now),
         signatures,
-        authenticity.marks_check(parsed, certification.marks, marks, platform),
+        authenticity.marks_check(frame, certification.marks, marks, platform),
         authorisation.debug_check(claims, platform, policy),
         collateral_checks.currency_check(
             prepared.documents if isinstance(prepared, PreparedCollateral) else prepared, now
@@ -196,7 +195,7 @@ def _prepared(
         return error
 
 
-def _read(data: bytes) -> Quote:
+def _read(data: bytes) -> QuoteFrame:
     if len(data) > MAX_QUOTE_SIZE:
         raise MalformedError(
             f"the input has {len(data)} bytes, more than the limit of {MAX_QUOTE_SIZE}",
@@ -204,7 +203,7 @@ def _read(data: bytes) -> Quote:
             why="no SGX quote is that long",
             remedy="pass the quote alone",
         )
-    return Quote.parse(data)
+    return QuoteFrame.parse(data)
 
 
 def _appraisal_check(result: Appraisal | Rejection, body: bytes, root: TrustedRoot, *, debug: bool) -> Check:

@@ -80,6 +80,14 @@ class PckChain:
                 return f"{name_text(issuer.subject)} is not a certificate authority"
         return None
 
+    @property
+    def period(self) -> tuple[datetime, datetime]:
+        """The first and the last instant at which all certificates are valid; none if the second is earlier."""
+        return (
+            max(certificate.not_valid_before_utc for certificate in self.certificates),
+            min(certificate.not_valid_after_utc for certificate in self.certificates),
+        )
+
     def outdated(self, now: datetime) -> str | None:
         """Return which certificate is not valid at `now`, or None if all are."""
         for certificate in self.certificates:

@@ -20,8 +20,8 @@ from confcom.sgx.pck.chain import (
     qe_report_is_certified,
 )
 from confcom.sgx.pck.extension import PckExtension
-from confcom.sgx.quote import Quote
-from confcom.verify.checks.marks import UNDECLARED_MARKS, ChainMarks, missing_marks
+from confcom.sgx.quote import Quote, QuoteFrame
+from confcom.verify.checks.marks import UNDECLARED_MARKS, CertifyingMarks, missing_marks
 from confcom.verify.trust import Platform, TrustedRoot
 from confcom.verify.verdict import Check, VerdictKind, failed, judged, passed, utc_text
 
@@ -32,11 +32,12 @@ SHOWN_KEY_ID_DIGITS = 16
 """Hexadecimal digits of a root key id in a message: as in short fingerprints, enough to compare by eye."""
 
 
-def trailing_bytes_check(quote: Quote) -> Check:
+def trailing_bytes_check(quote: QuoteFrame) -> Check:
     """Check that the input ends where the quote ends: no signature covers what follows, and dcap-qvl ignores it."""
-    required = f"a quote of {quote.size} bytes and nothing after it"
+    size = quote.size
+    required = f"a quote of {size} bytes and nothing after it"
     found = f"{len(quote.trailing) or 'no'} bytes after it"
-    why = f"nothing signs them; pass the first {quote.size} bytes alone (AESM clients may keep a longer buffer)"
+    why = f"nothing signs them; pass the first {size} bytes alone (AESM clients may keep a longer buffer)"
     return judged(required, found, why, VerdictKind.UNUSABLE, code="trailing-bytes", holds=not quote.trailing)
 
 
@@ -54,14 +55,14 @@ def root_check(chain: PckChain, root: TrustedRoot) -> Check:
 
 def root_validity_check(root: TrustedRoot, now: datetime) -> Check:
     """Check that the trusted root is valid at `now`. dcap-qvl does not check the dates of a trust anchor."""
-    begin, end = root.certificate.not_valid_before_utc, root.certificate.not_valid_after_utc
     required = f"the root is valid at {utc_text(now)}"
-    found = f"valid from {utc_text(begin)} to {utc_text(end)}"
+    found = f"valid from {utc_text(root.not_before)} to {utc_text(root.not_after)}"
     why = "an expired or not yet valid root vouches for nothing"
-    return judged(required, found, why, VerdictKind.NOT_AUTHENTIC, code="root-validity", holds=begin <= now <= end)
+    holds = root.not_before <= now <= root.not_after
+    return judged(required, found, why, VerdictKind.NOT_AUTHENTIC, code="root-validity", holds=holds)
 
 
-def marks_check(quote: Quote, chain: ChainMarks, present: frozenset[Mark], platform: Platform) -> Check:
+def marks_check(quote: QuoteFrame, certifying: CertifyingMarks, present: frozenset[Mark], platform: Platform) -> Check:
     """Check that the marks of simulation that are present agree with the root.
 
     Under a simulated root every required mark must be present. Under any other root none may be, except those that a
@@ -70,8 +71,8 @@ def marks_check(quote: Quote, chain: ChainMarks, present: frozenset[Mark], platf
     found = "; ".join(sorted(present)) or "none"
     if platform is Platform.SIMULATED:
         required = "the marks that a simulated platform always sets"
-        missing = missing_marks(quote, chain)
-        why = "missing: " + "; ".join(sorted(missing)) + ": made to look genuine"
+        missing = "; ".join(sorted(missing_marks(quote, certifying)))
+        why = f"missing: {missing}: made to look genuine"
         return judged(required, found, why, VerdictKind.NOT_AUTHENTIC, code="marks", holds=not missing)
     why = "a quote that says it is simulated does not become genuine by its root"
     unmarked = not present - UNDECLARED_MARKS
@@ -84,7 +85,8 @@ def signatures_check(signed: bytes, signature: bytes, certification: KeyCertific
     `signed` is the quote's signed part, and `signature` the attestation key's.
     """
     required = "report signed by the attestation key, which the QE's report names, which the PCK's chain certifies"
-    broken = certification.problem or certification.chain.outdated(now)
+    begin, end = certification.period
+    broken = certification.problem or (None if begin <= now <= end else certification.chain.outdated(now))
     if not broken and not is_signed_by(certification.key, signature, signed):
         broken = "the attestation key did not sign the header and report body"
     if broken is None:
@@ -97,9 +99,11 @@ class KeyCertification:
     """How an attestation key is certified under a root: the same in all quotes of a quoting enclave that runs."""
 
     chain: PckChain
+    period: tuple[datetime, datetime]
+    """When all certificates of the chain are valid."""
     extension: PckExtension | MalformedError
     """The leaf's SGX extension, or why it cannot be read."""
-    marks: ChainMarks
+    marks: CertifyingMarks
     key: ec.EllipticCurvePublicKey | None
     problem: str | None
     """Why the key is not certified by the root, dates and revocation aside; None if it is."""
@@ -128,8 +132,8 @@ class KeyCertification:
                 else "the quoting enclave's report names another attestation key"
             )
         )
-        marks = ChainMarks.of(chain, None if isinstance(extension, MalformedError) else extension)
-        return cls(chain, extension, marks, attestation_key(quote), problem, root_check(chain, root))
+        marks = CertifyingMarks.of(quote.signature, chain, None if isinstance(extension, MalformedError) else extension)
+        return cls(chain, chain.period, extension, marks, attestation_key(quote), problem, root_check(chain, root))
 
 
 def _describe(root_key_id: bytes, name: x509.Name) -> str:

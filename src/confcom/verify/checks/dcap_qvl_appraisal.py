@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum
 from types import ModuleType
-from typing import Any
+from typing import Any, Final
 
 from confcom.errors import UnavailableError
 from confcom.sgx.collateral.bundle import CollateralBundle, CollateralDocuments
@@ -62,6 +63,11 @@ _REPORT_FIELDS = (
 """The report body's fields in dcap-qvl. Its reserved fields have what Key Separation and Sharing added."""
 _INTEGER_SIZES = {"misc_select": 4, "isv_prod_id": 2, "isv_svn": 2}
 """Bytes of the fields that it gives as numbers; the others are hexadecimal text."""
+_DECODER: Final = json.JSONDecoder()
+_REPORT: Final = '"SgxEnclave":'
+"""Where the report begins in the claims: no text in JSON has these quotation marks unescaped."""
+MAX_KNOWN_CLAIMS: Final = 256
+"""Claims that are kept as they were read, but for the report: one of a platform, under 4 KiB of text each."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +128,7 @@ class Appraiser:
         self._signed = documents.tcb_info.signed, documents.qe_identity.signed
         self._prepared: tuple[Any, Any] | None = None
         """dcap-qvl's verifier and collateral, once it has taken them."""
+        self._known_claims = functools.lru_cache(MAX_KNOWN_CLAIMS)(_claims)
 
     def appraise(self, quote: bytes, now: datetime) -> Appraisal | Rejection:
         """Verify a quote at an explicit time, one that `require_instant` returned."""
@@ -131,7 +138,11 @@ class Appraiser:
             verifier, collateral = self._prepared = self._prepared or self._prepare(dcap_qvl)
             # claims_only turns every check of dcap-qvl's own policy off, so that only our policy decides.
             policy = dcap_qvl.QuotePolicy.claims_only(seconds)
-            return _appraisal(verifier.verify_with_policy(quote, collateral, seconds, policy).to_json())
+            text = verifier.verify_with_policy(quote, collateral, seconds, policy).to_json()
+            # The report is what differs among the quotes of a platform.
+            begin = text.index(_REPORT) + len(_REPORT)
+            report, end = _DECODER.raw_decode(text, begin)
+            return Appraisal(_report_body(report), *self._known_claims(f"{text[:begin]}null{text[end:]}"))
         except (ValueError, KeyError) as error:
             text = str(error).removeprefix("Verification failed: ")
             return Rejection(_finding(text), text)
@@ -155,21 +166,21 @@ def _finding(text: str) -> Finding:
     return next((finding for part, finding in _TEXTS if part in text), Finding.OTHER)
 
 
-def _field(name: str, value: str | int) -> bytes:
-    return value.to_bytes(_INTEGER_SIZES[name], "little") if isinstance(value, int) else bytes.fromhex(value)
+def _report_body(report: dict[str, Any]) -> bytes:
+    for name, size in _INTEGER_SIZES.items():
+        report[name] = report[name].to_bytes(size, "little").hex()
+    return bytes.fromhex("".join([report[name] for name in _REPORT_FIELDS]))
 
 
-def _appraisal(text: str) -> Appraisal:
+def _claims(text: str) -> tuple[bytes, TcbStatus, Rating, Rating, tuple[str, ...]]:
+    """Return the fields of an appraisal after the report body."""
     claims = json.loads(text)
-    report = claims["report"]["SgxEnclave"]
-    body = b"".join(_field(name, report[name]) for name in _REPORT_FIELDS)
-    return Appraisal(
-        report_body=body,
-        root_key_id=bytes(claims["platform"]["root_key_id"]),
-        tcb_status=TcbStatus(claims["tcb"]["status"]),
-        platform=_rating(claims["platform"]["tcb_level"]),
-        quoting_enclave=_rating(claims["qe"]["tcb_level"]),
-        advisory_ids=tuple(claims["tcb"]["advisory_ids"]),
+    return (
+        bytes(claims["platform"]["root_key_id"]),
+        TcbStatus(claims["tcb"]["status"]),
+        _rating(claims["platform"]["tcb_level"]),
+        _rating(claims["qe"]["tcb_level"]),
+        tuple(claims["tcb"]["advisory_ids"]),
     )
 
 

@@ -16,7 +16,7 @@ from confcom.sgx.key_id import INTEL_QE_MRSIGNER
 from confcom.sgx.marks import Mark
 from confcom.sgx.pck.chain import PckChain
 from confcom.sgx.pck.extension import PckExtension
-from confcom.sgx.quote import Quote
+from confcom.sgx.quote import EcdsaSignatureData, Quote, QuoteFrame
 
 REQUIRED_MARKS = frozenset(
     {
@@ -43,27 +43,28 @@ def root_is_marked(root: x509.Certificate) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
-class ChainMarks:
-    """Marks in a quote's certificates: those of any certificate, and those that every certificate has."""
+class CertifyingMarks:
+    """Marks in what certifies a quote's attestation key: of any certificate, and those that every certificate has."""
 
     any: frozenset[Mark]
     all: frozenset[Mark]
 
     @classmethod
-    def of(cls, chain: PckChain, extension: PckExtension | None) -> Self:
-        """Find the marks of a chain, and of its leaf's SGX extension if that can be read."""
-        platform = frozenset(() if extension is None else _platform_marks(extension))
-        return cls(*(platform | frozenset(_certificate_marks(chain, quantifier)) for quantifier in (any, all)))
+    def of(cls, signature: EcdsaSignatureData, chain: PckChain | None, extension: PckExtension | None) -> Self:
+        """Find them, with those of the chain and of its leaf's SGX extension if these can be read."""
+        common = {*_signature_marks(signature), *(_platform_marks(extension) if extension else ())}
+        certificates = chain.certificates if chain else ()
+        return cls(*(frozenset(common.union(_certificate_marks(certificates, one))) for one in (any, all)))
 
 
-def present_marks(quote: Quote, chain: ChainMarks | None) -> frozenset[Mark]:
+def present_marks(quote: Quote | QuoteFrame, certifying: CertifyingMarks) -> frozenset[Mark]:
     """Return every mark that is anywhere in a quote; one marked certificate in the chain is enough."""
-    return frozenset(_quote_marks(quote)) | (chain.any if chain else frozenset())
+    return certifying.any.union(_signed_marks(quote))
 
 
-def missing_marks(quote: Quote, chain: ChainMarks) -> frozenset[Mark]:
+def missing_marks(quote: QuoteFrame, certifying: CertifyingMarks) -> frozenset[Mark]:
     """Return the required marks that a quote lacks; every certificate of the chain must have its own."""
-    return REQUIRED_MARKS - frozenset(_quote_marks(quote)) - chain.all
+    return REQUIRED_MARKS.difference(_signed_marks(quote), certifying.all)
 
 
 def present_collateral_marks(collateral: CollateralDocuments) -> frozenset[Mark]:
@@ -83,19 +84,25 @@ def missing_collateral_marks(collateral: CollateralDocuments) -> frozenset[Mark]
     return frozenset(compress(_COLLATERAL_MARKS, (not advised, not member)))
 
 
-def _quote_marks(quote: Quote) -> Iterable[Mark]:
+def _signed_marks(quote: Quote | QuoteFrame) -> Iterable[Mark]:
     if quote.body.cpu_svn in marks.SIMULATION_CPU_SVNS:
         yield Mark.CPU_SVN
     if quote.header.user_data == marks.HEADER_USER_DATA:
         yield Mark.HEADER_USER_DATA
-    if quote.signature.auth_data == marks.QE_AUTH_DATA:
+
+
+def _signature_marks(signature: EcdsaSignatureData) -> Iterable[Mark]:
+    if signature.auth_data == marks.QE_AUTH_DATA:
         yield Mark.QE_AUTH_DATA
-    if quote.signature.qe_report_body.mr_signer != INTEL_QE_MRSIGNER:
+    if signature.qe_report_body.mr_signer != INTEL_QE_MRSIGNER:
         yield Mark.QE_MRSIGNER
 
 
-def _certificate_marks(chain: PckChain, quantifier: Callable[[Iterable[bool]], bool]) -> Iterable[Mark]:
-    certificates = chain.certificates
+def _certificate_marks(
+    certificates: tuple[x509.Certificate, ...], quantifier: Callable[[Iterable[bool]], bool]
+) -> Iterable[Mark]:
+    if not certificates:
+        return
     names = [name for certificate in certificates for name in (certificate.subject, certificate.issuer)]
     if quantifier(marks.has_simulated_name(name) for name in names):
         yield Mark.CERTIFICATE_NAMES
