@@ -7,9 +7,8 @@ from hypothesis import strategies as st
 
 from confcom.errors import MalformedError
 from confcom.sgx.certification import CertificationData
-from confcom.sgx.key_id import INTEL_QE_MRSIGNER
 from confcom.sgx.quote import INTEL_QE_VENDOR_ID, EcdsaSignatureData, Quote, QuoteFrame, QuoteHeader
-from confcom.sgx.report import ReportBody
+from confcom.sgx.report import INTEL_QE_MRSIGNER, ReportBody
 from testkit.raised import raises
 
 

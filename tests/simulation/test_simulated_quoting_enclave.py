@@ -5,9 +5,8 @@ from pathlib import Path
 import pytest
 
 from confcom.errors import SettingsError
-from confcom.sgx.key_id import INTEL_QE_MRSIGNER
 from confcom.sgx.quote import Quote
-from confcom.sgx.report import REPORT_BODY_SIZE, QeReportInfo, Report, ReportBody
+from confcom.sgx.report import INTEL_QE_MRSIGNER, REPORT_BODY_SIZE, QeReportInfo, Report, ReportBody
 from confcom.simulation.enclave import (
     SIMULATION_KEY_ID,
     UPGRADED_CPU_SVN,

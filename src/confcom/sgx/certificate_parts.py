@@ -6,13 +6,12 @@ parts need no more than X.690's rules for tags and lengths; everything else in a
 
 from __future__ import annotations
 
-import binascii
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final, Self
 
 from confcom.errors import MalformedError
-from confcom.sgx.certification import split_pem_chain
+from confcom.sgx.certification import pem_to_der, split_pem_chain
 
 MAX_CERTIFICATE_SIZE: Final = 64 * 1024
 """Bytes, as PEM or DER. One with two quotes has 14 KiB; OpenSSL takes 100 KiB for a whole chain."""
@@ -68,7 +67,7 @@ def _der(data: bytes) -> bytes:
     certificates = split_pem_chain(data)
     if len(certificates) != 1:
         raise _unreadable(f"there are {len(certificates)} certificates, and the peer's alone is needed")
-    return binascii.a2b_base64(b"".join(certificates[0].split(b"-----")[2].split()))
+    return pem_to_der(certificates[0])
 
 
 def _extensions(data: bytes) -> Mapping[bytes, bytes]:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import hashlib
 import re
 import warnings
+from typing import cast
 
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from confcom.errors import MalformedError, printable
 from confcom.sgx.certification import UNREADABLE_X509
@@ -77,5 +77,5 @@ def is_self_issued(certificate: x509.Certificate) -> bool:
 
 def key_id(certificate: x509.Certificate) -> bytes:
     """Return the SHA-384 of the public key as an uncompressed point, 48 bytes; dcap-qvl identifies roots by it."""
-    point = certificate.public_key().public_bytes(Encoding.X962, PublicFormat.UncompressedPoint)
-    return hashlib.sha384(point).digest()
+    numbers = cast(ec.EllipticCurvePublicKey, certificate.public_key()).public_numbers()
+    return hashlib.sha384(b"\4" + numbers.x.to_bytes(32) + numbers.y.to_bytes(32)).digest()

@@ -171,6 +171,11 @@ def split_pem_chain(data: bytes) -> tuple[bytes, ...]:
     return tuple(certificates)
 
 
+def pem_to_der(certificate: bytes) -> bytes:
+    """Return the DER of a certificate that `split_pem_chain` returned."""
+    return binascii.a2b_base64(b"".join(certificate.split(b"-----")[2].split()))
+
+
 def _not_pem(why: str) -> MalformedError:
     return MalformedError(
         "a certificate chain is not a sequence of PEM certificates",

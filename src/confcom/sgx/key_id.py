@@ -10,14 +10,12 @@ from enum import IntEnum
 from typing import Self
 
 from confcom.sgx.binary import Layout
+from confcom.sgx.report import INTEL_QE_MRSIGNER
 
 ATT_KEY_ID_SIZE = 256
 ATT_KEY_ID_COMPARED = 158
 """Only these first bytes identify a key; the client may set spid, att_key_type and reserved freely (Intel's quote_ex
 service)."""
-
-INTEL_QE_MRSIGNER = bytes.fromhex("8c4f5775d796503e96137f77c68a829a0056ac8ded70140b081b094490c57bff")
-"""MRSIGNER of Intel's production quoting enclave: public, and hard-coded in Gramine and Intel's ql wrapper."""
 
 _KEY_ID = Layout(
     "an attestation key id",

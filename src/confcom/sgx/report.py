@@ -25,6 +25,8 @@ MAC_SIZE = 16
 _MR_ENCLAVE_START = 64
 """Offset in bytes from the start of a report (SDM vol. 3D, "REPORT")."""
 MR_ENCLAVE_SIZE = 32
+INTEL_QE_MRSIGNER = bytes.fromhex("8c4f5775d796503e96137f77c68a829a0056ac8ded70140b081b094490c57bff")
+"""MRSIGNER of Intel's production quoting enclave: public, and hard-coded in Gramine and Intel's ql wrapper."""
 
 _BODY = Layout(
     "an SGX report body",

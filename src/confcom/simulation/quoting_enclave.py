@@ -11,9 +11,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from confcom.errors import SettingsError
 from confcom.sgx import marks
 from confcom.sgx.certification import CertificationData, CertificationDataType
-from confcom.sgx.key_id import INTEL_QE_MRSIGNER
 from confcom.sgx.quote import SIGNATURE_SIZE, SIGNED_PART_SIZE, EcdsaSignatureData, QuoteHeader, attestation_pub_key_id
-from confcom.sgx.report import AttributeFlag, QeReportInfo, Report, TargetInfo
+from confcom.sgx.report import INTEL_QE_MRSIGNER, AttributeFlag, QeReportInfo, Report, TargetInfo
 from confcom.simulation.enclave import ReportChecker, SimulatedEnclave
 from confcom.simulation.keys import derive_private_key, public_point, sign
 from confcom.simulation.pki import PCE_SVN, Pki

@@ -10,7 +10,7 @@ from cryptography import x509
 from confcom.errors import MalformedError, as_data, printable
 from confcom.sgx.certificates import key_id, name_text
 from confcom.sgx.certification import CertificationDataType
-from confcom.sgx.key_id import INTEL_QE_MRSIGNER, AttKeyAlgorithm
+from confcom.sgx.key_id import AttKeyAlgorithm
 from confcom.sgx.marks import SIMULATION_CPU_SVNS
 from confcom.sgx.pck.chain import (
     PckChain,
@@ -30,7 +30,7 @@ from confcom.sgx.quote import (
     has_open_enclave_header,
     strip_open_enclave_header,
 )
-from confcom.sgx.report import AttributeFlag, ReportBody, attribute_names
+from confcom.sgx.report import INTEL_QE_MRSIGNER, AttributeFlag, ReportBody, attribute_names
 from confcom.verify.checks.marks import CertifyingMarks, present_marks, root_is_marked
 from confcom.verify.trust import Platform, platform_of
 from confcom.verify.verdict import utc_text

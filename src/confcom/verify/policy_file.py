@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import tomllib
 from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any, Final
@@ -45,6 +44,8 @@ def read_policy(path: str | os.PathLike[str], challenge: bytes | None = None) ->
 
 def policy_arguments(path: str | os.PathLike[str]) -> dict[str, Any]:
     """Return the arguments of Policy that a file has, as `read_policy` does."""
+    import tomllib  # noqa: PLC0415 # a service whose policy is in Python does without
+
     path = path_argument("the policy file", path)
     try:
         document = tomllib.loads(read_regular_file(path, MAX_POLICY_FILE_SIZE).decode())

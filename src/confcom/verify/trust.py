@@ -14,11 +14,10 @@ from enum import Enum
 from typing import Final, Self
 
 from cryptography import x509
-from cryptography.hazmat.primitives.serialization import Encoding
 
 from confcom.errors import MalformedError, WrongTypeError
 from confcom.sgx.certificates import INTEL_ROOT_KEY_ID, PEM_BEGIN, is_self_issued, key_id, load_certificate, name_text
-from confcom.sgx.certification import split_pem_chain
+from confcom.sgx.certification import pem_to_der, split_pem_chain
 from confcom.verify.checks.marks import root_is_marked
 
 MAX_ROOT_SIZE = 64 * 1024
@@ -82,7 +81,7 @@ class TrustedRoot:
         """
         if not isinstance(data, bytes):
             raise WrongTypeError("the root", "bytes, PEM or DER", data)
-        certificates = split_pem_chain(data) if PEM_BEGIN in data else (data,)
+        certificates = [pem_to_der(pem) for pem in split_pem_chain(data)] if PEM_BEGIN in data else [data]
         if len(certificates) != 1:
             raise MalformedError(
                 f"the root file holds {len(certificates)} certificates instead of one",
@@ -99,9 +98,8 @@ class TrustedRoot:
             )
         root_key_id = key_id(certificate)
         platform = platform_of(root_key_id, root_is_marked=root_is_marked(certificate))
-        der = certificate.public_bytes(Encoding.DER)
         begin, end = certificate.not_valid_before_utc, certificate.not_valid_after_utc
-        return cls(certificate, der, root_key_id, platform, begin, end)
+        return cls(certificate, certificates[0], root_key_id, platform, begin, end)
 
 
 @functools.cache

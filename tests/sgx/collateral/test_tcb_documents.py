@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from confcom.errors import MalformedError
 from confcom.sgx.collateral.tcb_documents import QeIdentity, QeTcbLevel, TcbInfo, TcbLevel, TcbStatus
-from confcom.sgx.key_id import INTEL_QE_MRSIGNER
+from confcom.sgx.report import INTEL_QE_MRSIGNER
 from testkit.raised import raises
 
 SIGNATURE = "ab" * 64

@@ -6,6 +6,7 @@ and it checks the certificates' names.
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Self
@@ -24,7 +25,6 @@ from confcom.sgx.quote import Quote
 CHAIN_NAMES = ("SGX PCK Certificate", "CA", "SGX Root CA")
 """Text that the common names of leaf, intermediate and root contain (Intel's "PCK Certificate and CRL Profile"; QVL
 requires the same). The intermediate is named PCK Processor CA or PCK Platform CA."""
-_ECDSA_SHA256 = ec.ECDSA(hashes.SHA256())
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,13 +141,19 @@ def body_is_signed(quote: Quote) -> bool:
     return is_signed_by(attestation_key(quote), quote.signature.isv_signature, quote.signed_part)
 
 
+@functools.cache
+def _ecdsa_sha256() -> ec.ECDSA:
+    # The first one loads 0.3 MB of cryptography, which a process that has others verify does without.
+    return ec.ECDSA(hashes.SHA256())
+
+
 def is_signed_by(key: object, signature: bytes, data: bytes) -> bool:
     """Return whether an ECDSA key made a signature (r and s, of 32 bytes each) over the SHA-256 of `data`."""
     if not isinstance(key, ec.EllipticCurvePublicKey):
         return False
     r, s = int.from_bytes(signature[:32], "big"), int.from_bytes(signature[32:], "big")
     try:
-        key.verify(encode_dss_signature(r, s), data, _ECDSA_SHA256)
+        key.verify(encode_dss_signature(r, s), data, _ecdsa_sha256())
     except (InvalidSignature, ValueError):
         return False
     return True

@@ -12,11 +12,11 @@ from cryptography import x509
 from confcom.sgx import marks
 from confcom.sgx.collateral.bundle import CollateralDocuments
 from confcom.sgx.collateral.tcb_documents import TcbStatus
-from confcom.sgx.key_id import INTEL_QE_MRSIGNER
 from confcom.sgx.marks import Mark
 from confcom.sgx.pck.chain import PckChain
 from confcom.sgx.pck.extension import PckExtension
 from confcom.sgx.quote import EcdsaSignatureData, Quote, QuoteFrame
+from confcom.sgx.report import INTEL_QE_MRSIGNER
 
 REQUIRED_MARKS = frozenset(
     {
