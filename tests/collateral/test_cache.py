@@ -9,7 +9,7 @@ from datetime import timedelta
 import pytest
 
 from confcom.collateral import CollateralCache, FetchError, Source
-from confcom.errors import MalformedError
+from confcom.errors import MalformedError, SettingsError
 from confcom.simulation.pki import PckCaType
 from confcom.simulation.platform import SimulatedPlatform
 from confcom.verify import verify
@@ -100,6 +100,12 @@ def test_sources_sets_and_kinds_do_not_mix(tmp_path, clock):
         for evidence in (EVIDENCE, processor):
             cache.get(evidence.quote)
     assert len(list(tmp_path.iterdir())) == 5
+
+
+def test_a_set_that_cannot_be_meant(tmp_path):
+    for options, code in (({"evaluation": "x"}, "wrong-type"), ({"early": True, "evaluation": 3}, "wrong-value")):
+        with raises(code, SettingsError, "remedy"):
+            CollateralCache(tmp_path, Source("https://pcs.test"), **options)
 
 
 def test_a_directory_that_cannot_be_written(tmp_path, clock):

@@ -205,6 +205,7 @@ def test_a_proxy_that_cannot_be_used(evidence, monkeypatch, proxy):
         "ftp://pcs.test/",
         "http://pcs.test/sgx/certification/v4/",
         "https://pcs.test/sgx/certification/v3/",
+        "https://pcs.test/sgx/certification/V3/",
         "https://pcs.test/sgx/certification/v2/",
         "https://pcs.test/sgx/certification/v3",
         "https://pcs.test\n/",
@@ -247,6 +248,9 @@ def test_arguments_that_cannot_be_meant(evidence):
     for arguments, code in (
         (("https://pcs.test",), "wrong-type"),
         ((INTEL_PCS, {"early": True, "evaluation": 3}), "wrong-value"),
+        ((INTEL_PCS, {"evaluation": -1}), "wrong-value"),
+        ((INTEL_PCS, {"evaluation": "x"}), "wrong-type"),
+        ((INTEL_PCS, {"early": "x"}), "wrong-type"),
     ):
         source, options = (*arguments, {})[:2]
         with raises(code, SettingsError, "remedy"):

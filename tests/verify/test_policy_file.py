@@ -44,8 +44,8 @@ min_isv_svn = 4
 """
 
 
-def confcom(*arguments):
-    return CliRunner().invoke(cli, list(map(str, arguments)))
+def confcom(*arguments, stdin=None):
+    return CliRunner().invoke(cli, list(map(str, arguments)), input=stdin)
 
 
 @pytest.fixture
@@ -148,6 +148,14 @@ def test_a_quotes_own_policy_accepts_it(tmp_path, lab, evidence):
     with (files / "policy.toml").open("a") as file:
         file.write("config_id = 1\n")
     assert confcom(*arguments).exit_code == 2
+
+
+def test_a_policy_comes_through_standard_input(tmp_path, evidence):
+    written = confcom("policy", "from-quote", evidence.write(tmp_path) / "q.bin").stdout
+    checked = confcom("policy", "check", "-", stdin=written)
+    assert (checked.exit_code, "mr_enclave" in checked.stdout) == (0, True)
+    refused = confcom("policy", "check", "-", stdin="nothing = 1")
+    assert (refused.exit_code, "standard input" in refused.output) == (2, True)
 
 
 def test_check_shows_demands_and_remarks(write):

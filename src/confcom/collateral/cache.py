@@ -13,7 +13,7 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 
-from confcom.collateral.fetching import FETCH_SECONDS, FetchError, fetch_collateral
+from confcom.collateral.fetching import FETCH_SECONDS, FetchError, fetch_collateral, require_set
 from confcom.collateral.source import Source
 from confcom.errors import MalformedError
 from confcom.sgx.collateral.json_forms import MAX_JSON_SIZE
@@ -62,6 +62,7 @@ class CollateralCache:
         seconds: float = FETCH_SECONDS,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
+        require_set(early, evaluation)
         self._directory = path_argument("the cache's directory", directory)
         self._source = source
         self._early = early

@@ -15,8 +15,8 @@ from confcom.collateral.source import Source
 from confcom.errors import MalformedError, UnavailableError, WrongTypeError, WrongValueError
 from confcom.extras import require
 from confcom.sgx.collateral.json_forms import PlatformKind
-from confcom.sgx.collateral.signed_json import MAX_DOCUMENT_SIZE
-from confcom.verify.argument_types import time_limit
+from confcom.sgx.collateral.signed_json import MAX_DOCUMENT_SIZE, MAX_INTEGER
+from confcom.verify.argument_types import boolean, number, time_limit
 from confcom.verify.collateral import Collateral, platform_kind
 from confcom.verify.files import MAX_COLLATERAL_FILE_SIZE
 from confcom.verify.verifier import QuoteInput, bytes_of
@@ -96,9 +96,16 @@ async def fetch_collateral_async(
     """Fetch collateral like `fetch_collateral`, in asyncio programs."""
     if not isinstance(source, Source):
         raise WrongTypeError("the source", "a Source, such as INTEL_PCS", source)
+    require_set(early, evaluation)
+    return await fetch_kind(platform_kind(bytes_of(quote)), source, early=early, evaluation=evaluation, seconds=seconds)
+
+
+def require_set(early: object, evaluation: object) -> None:
+    """Raise SettingsError unless these arguments name one set of collateral."""
+    boolean("early", early)
+    number("the evaluation number", evaluation, MAX_INTEGER)
     if early and evaluation is not None:
         raise WrongValueError("early and an evaluation number exclude each other", remedy="give one of them")
-    return await fetch_kind(platform_kind(bytes_of(quote)), source, early=early, evaluation=evaluation, seconds=seconds)
 
 
 async def fetch_kind(

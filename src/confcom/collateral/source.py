@@ -81,7 +81,7 @@ def _require_address(url: str) -> None:
             why="an old set could be put in the answer's place, and nobody would notice",
             remedy="write https://, and give the service's authority by --ca if it has one of its own",
         )
-    if any(version in f"{parts.path}/" for version in ENDED_VERSIONS):
+    if any(version in f"{parts.path.lower()}/" for version in ENDED_VERSIONS):
         raise SourceError(
             f"{url} is of a version of Intel's API that has ended",
             why="Intel ended versions 2 and 3 on 30 April 2026; what they last served has expired since",

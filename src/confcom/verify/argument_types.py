@@ -40,7 +40,7 @@ def number(name: str, value: object, most: int) -> int | None:
         raise WrongValueError(
             f"{name} must be between 0 and {most}, not {value}",
             why=f"the field has {most.bit_length()} bits",
-            remedy="pass the number that the enclave was built with",
+            remedy=f"pass a number from 0 to {most}",
         )
     return value
 

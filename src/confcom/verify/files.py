@@ -46,14 +46,17 @@ def read_quote(path: str | os.PathLike[str]) -> bytes:
         UnreadableInputError: the file cannot be read, is not a regular file, or is longer than 64 KiB.
     """
     path = path_argument("the quote", path)
+    return _require_size(path, decoded(read_input(path, MAX_QUOTE_TEXT_SIZE)), MAX_QUOTE_SIZE)
+
+
+def read_input(path: Path, limit: int) -> bytes:
+    """Read a regular file of at most `limit` bytes, or standard input (`-`), which may be a pipe."""
     if path != STDIN:
-        advice = "pass a file, or `-` and the quote through standard input"
-        return _require_size(path, decoded(read_regular_file(path, MAX_QUOTE_TEXT_SIZE, advice)), MAX_QUOTE_SIZE)
+        return read_regular_file(path, limit, "pass a file, or `-` and its content through standard input")
     try:
-        data = sys.stdin.buffer.read(MAX_QUOTE_TEXT_SIZE + 1)
+        return _require_size(path, sys.stdin.buffer.read(limit + 1), limit)
     except OSError as error:
         raise _unreadable(path, error) from error
-    return _require_size(path, decoded(_require_size(path, data, MAX_QUOTE_TEXT_SIZE)), MAX_QUOTE_SIZE)
 
 
 def decoded(data: bytes) -> bytes:
@@ -136,7 +139,7 @@ def read_regular_file(path: Path, limit: int, advice: str = "pass a file, or a l
 def _require_size(path: Path, data: bytes, limit: int) -> bytes:
     if len(data) > limit:
         raise UnreadableInputError(
-            f"{_name(path)} is larger than {limit} bytes",
+            f"{input_name(path)} is larger than {limit} bytes",
             error_code="unreadable",
             why="no such file is that large",
             remedy="check that it is the right file",
@@ -146,12 +149,13 @@ def _require_size(path: Path, data: bytes, limit: int) -> bytes:
 
 def _unreadable(path: Path, error: OSError | ValueError) -> UnreadableInputError:
     return UnreadableInputError(
-        f"{_name(path)} cannot be read",
+        f"{input_name(path)} cannot be read",
         error_code="unreadable",
         why=(error.strerror if isinstance(error, OSError) else "") or str(error),
         remedy="check the path and its permissions",
     )
 
 
-def _name(path: Path) -> str:
+def input_name(path: Path) -> str:
+    """Return a path, or standard input, for messages."""
     return "standard input" if path == STDIN else str(path)

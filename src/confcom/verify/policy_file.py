@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from confcom.errors import SettingsError, WrongTypeError, WrongValueError
 from confcom.verify.argument_types import path_argument
-from confcom.verify.files import read_regular_file
+from confcom.verify.files import input_name, read_input
 from confcom.verify.policy import Identity, Policy
 
 MAX_POLICY_FILE_SIZE: Final = 4 * 1024 * 1024
@@ -31,7 +31,8 @@ def read_policy(path: str | os.PathLike[str], challenge: bytes | None = None) ->
     """Read a policy from a TOML file, and demand the answer to a challenge if one is given.
 
     Args:
-        path: the file; `confcom policy from-quote` writes one, and policy.schema.json beside this module describes it.
+        path: the file, or `-` for standard input; `confcom policy from-quote` writes one, and policy.schema.json beside
+            this module describes it.
         challenge: 1 to 64 bytes that the enclave was asked to report.
 
     Raises:
@@ -47,16 +48,17 @@ def policy_arguments(path: str | os.PathLike[str]) -> dict[str, Any]:
     import tomllib  # noqa: PLC0415 # a service whose policy is in Python does without
 
     path = path_argument("the policy file", path)
+    name = input_name(path)
     try:
-        document = tomllib.loads(read_regular_file(path, MAX_POLICY_FILE_SIZE).decode())
+        document = tomllib.loads(read_input(path, MAX_POLICY_FILE_SIZE).decode())
     except (ValueError, RecursionError) as error:  # TOMLDecodeError, UnicodeDecodeError
         raise PolicyFileError(
-            f"{path} is not TOML", why=str(error), remedy="`confcom policy from-quote` writes one to begin with"
+            f"{name} is not TOML", why=str(error), remedy="`confcom policy from-quote` writes one to begin with"
         ) from error
     try:
         return _arguments(document)
     except SettingsError as error:
-        error.what = f"{path}: {error.what}"
+        error.what = f"{name}: {error.what}"
         raise
 
 

@@ -33,10 +33,10 @@ Examples:
 
 
 @policy.command(no_args_is_help=True, epilog=CHECK_EPILOG)
-@click.argument("file", type=click.Path(path_type=Path, readable=False))
+@click.argument("file", type=click.Path(path_type=Path, allow_dash=True, readable=False))
 @output_option
 def check(file: Path, output: str) -> None:
-    """Check FILE, a policy in TOML, and show what it demands.
+    """Check FILE (- for standard input), a policy in TOML, and show what it demands.
 
     The exit code is 2 if the file has an unknown name in it, or a value that no quote could have.
     """
