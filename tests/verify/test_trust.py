@@ -1,3 +1,5 @@
+import base64
+
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -21,10 +23,13 @@ def test_pem_and_der_are_the_same_root(lab):
 def test_what_is_no_root(lab):
     """dcap-qvl ends the process over a certificate of another issuer, so it must not get that far."""
     pki = lab.platform.pki
+    begin, *lines, end = pki.root.pem.splitlines(keepends=True)
     for data, code, naming in (
         (b"", "not-a-certificate", ""),
         (b"garbage", "not-a-certificate", ""),
         (b"-----BEGIN CERTIFICATE-----\n", "not-pem", ""),
+        (b"".join([begin, lines[0], b"\n", *lines[1:], end]), "not-a-certificate", ""),
+        (begin + base64.encodebytes(pki.root.pem) + end, "not-a-certificate", ""),
         (pki.pck_chain, "not-a-root", ""),
         (pki.pck_ca.pem, "not-a-root", "SGX PCK Platform CA - NOT INTEL"),
     ):

@@ -81,7 +81,7 @@ class TrustedRoot:
         """
         if not isinstance(data, bytes):
             raise WrongTypeError("the root", "bytes, PEM or DER", data)
-        certificates = [pem_to_der(pem) for pem in split_pem_chain(data)] if PEM_BEGIN in data else [data]
+        certificates = split_pem_chain(data) if PEM_BEGIN in data else (data,)
         if len(certificates) != 1:
             raise MalformedError(
                 f"the root file holds {len(certificates)} certificates instead of one",
@@ -98,8 +98,9 @@ class TrustedRoot:
             )
         root_key_id = key_id(certificate)
         platform = platform_of(root_key_id, root_is_marked=root_is_marked(certificate))
+        der = pem_to_der(certificates[0]) if PEM_BEGIN in data else data
         begin, end = certificate.not_valid_before_utc, certificate.not_valid_after_utc
-        return cls(certificate, certificates[0], root_key_id, platform, begin, end)
+        return cls(certificate, der, root_key_id, platform, begin, end)
 
 
 @functools.cache
