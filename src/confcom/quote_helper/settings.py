@@ -75,10 +75,6 @@ def _mr_enclave(text: str) -> bytes:
     return bytes.fromhex(text)
 
 
-def _state_directory(text: str) -> Path:
-    return parse_path(text).absolute()
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HelperSettings(DaemonSettings):
     simulated: bool = switch(
@@ -103,7 +99,7 @@ class HelperSettings(DaemonSettings):
     state_dir: Path | None = setting(
         None,
         "directory of the simulated platform; created if it is missing",
-        _state_directory,
+        lambda text: parse_path(text).absolute(),
         "DIR",
         shown="confcom/simulation in $XDG_STATE_HOME or ~/.local/state",
     )

@@ -19,7 +19,7 @@ from confcom.quote_helper.limits_and_deadlines import ANSWER_OVERHEAD, PEERS, PO
 from confcom.quote_helper.transport.accounts import Accounts
 from confcom.quote_helper.transport.connection import Connection
 from confcom.quote_helper.transport.connections import EVENTS_PER_TURN, Connections
-from testkit.helper_in_process import KEY_ID, NUM, SIZE, frame
+from testkit.helper_in_process import KEY_ID, NUM, SIZE, WAIT_SECONDS, frame
 from testkit.waiting import until
 
 ASKS_NUM, ASKS_SIZE = frame(NUM), frame(SIZE)
@@ -125,6 +125,42 @@ async def test_what_all_may_leave_unread_is_never_passed(serve, provider, asks_q
             assert unread_by(clients) <= UNREAD
     await settled()
     assert UNREAD * 3 // 4 < unread_by(clients) <= UNREAD
+
+
+@pytest.fixture
+def nobody_looks(monkeypatch):
+    """The check whether an answer was read does not come in time."""
+    monkeypatch.setattr("confcom.quote_helper.transport.connections.READ_SECONDS", 3600.0)
+
+
+async def read_once(client):
+    """An answer, which is sent by one call; not the end of the stream."""
+    async with asyncio.timeout(WAIT_SECONDS):
+        return await asyncio.get_running_loop().sock_recv(client, 65_536)
+
+
+@pytest.mark.usefixtures("nobody_looks")
+async def test_a_peer_at_its_limits_gives_back_what_it_read_at_once(serve, provider, asks_quote):
+    """Others hold the pool, so it has room for one answer at a time."""
+    server = serve(provider)
+    for _ in range(90):
+        for number in range(5):
+            server.connect(f"greedy{number}", asks_quote)
+    await settled()
+    for client in [server.connect("good", asks_quote) for _ in range(16)]:
+        assert len(await read_once(client)) > LARGEST
+    for _ in range(3):
+        assert len(await read_once(server.connect("good", asks_quote))) > LARGEST
+
+
+@pytest.mark.usefixtures("nobody_looks")
+async def test_a_connection_that_waited_for_its_request_is_watched_on(serve, provider):
+    server = serve(provider)
+    client = server.connect("late", ASKS_NUM[:5])
+    await until(lambda: server.open == 1)
+    client.sendall(ASKS_NUM[5:])
+    assert await server.read(client) != b""
+    assert server.open == 0
 
 
 async def test_answers_that_are_not_read_take_no_place_of_others(serve, provider):

@@ -41,7 +41,8 @@ EVENTS_PER_TURN: Final = 64
 """Connections read in one turn of the event loop. Reading and decoding the largest request takes under 0.3 ms, so even
 64 of these stay below the 50 ms that is the most for which the loop may be blocked."""
 READ_SECONDS: Final = 0.001
-"""After an answer, until a check whether its client has read it. Most have; the others need an entry in the epoll."""
+"""After an answer, until a check whether its client has read it. Most have; others need an entry in the epoll. For a
+peer at its limits there is no such delay, since its next request waits for what it gives back."""
 TICK_SECONDS: Final = 0.1
 """Between checks for connections that have waited for too long: 4,096 take about a millisecond."""
 
@@ -188,6 +189,7 @@ class Connections:
             self._watch(connection, 0)
         self._accounts.allow_shedding(connection, self._clock())
         self._accounts.pause(connection)
+        self._look_at_sent()  # what was read meanwhile may be all that it waits for
 
     def _stop_pausing(self, connection: Connection) -> None:
         connection.stage = _RECEIVING
@@ -216,13 +218,15 @@ class Connections:
             connection.send(response)
             request, seconds = connection.request, self._clock() - connection.since
             connection.finish()
-            # Without a limit, until the client has read the answer: closing would not free the kernel's buffers.
             connection.stage = _UNREAD
             self._accounts.set_answered(connection)
             self._resume_soon()
-            if not self._sent:
-                asyncio.get_running_loop().call_later(READ_SECONDS, self._look_at_sent)
-            self._sent.append(connection)
+            if connection.watched or connection.account.paused:
+                self._watch(connection, _READ_EVENTS)
+            else:
+                if not self._sent:
+                    asyncio.get_running_loop().call_later(READ_SECONDS, self._look_at_sent)
+                self._sent.append(connection)
             self._observer.answered(connection.peer, request, response, seconds)
         except Exception as error:  # noqa: BLE001 # the caller has other connections to answer
             self._fail(connection, error)
