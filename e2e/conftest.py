@@ -30,10 +30,7 @@ LOGS = pytest.StashKey[Path]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Which versions the cluster has, as for `python -m e2e.cluster up`."""
-    group = parser.getgroup("cluster")
-    group.addoption("--kubernetes", default="", metavar="VERSION", help="version of the cluster for e2e cases")
-    group.addoption("--kubelet", default="", metavar="VERSION", help="version of its nodes' kubelet")
+    parser.addoption("--kubernetes", default="", metavar="VERSION", help="version of the cluster for e2e cases")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -67,8 +64,7 @@ def cluster(request: pytest.FixtureRequest) -> Iterator[Cluster]:
     It has one node; if any case of the session asks for `nodes`, three.
     """
     several = any(SEVERAL in getattr(item, "fixturenames", ()) for item in request.session.items)
-    options = request.config.option
-    shape = Shape(nodes=NODES if several else 1, kubernetes=options.kubernetes, kubelet=options.kubelet)
+    shape = Shape(nodes=NODES if several else 1, kubernetes=request.config.option.kubernetes)
     with shared_cluster(shape) as running:
         yield running
 

@@ -21,7 +21,7 @@ def main(argv: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m e2e.cluster",
         description="Real Kubernetes: one node, or several.",
-        epilog="examples: up; up --nodes 3; up --kubernetes 1.34.4; up --kubelet 1.37.2; shell kubectl get pods -A; "
+        epilog="examples: up; up --nodes 3; up --kubernetes 1.34.4; shell kubectl get pods -A; "
         "shell --node 2 ctr images list",
     )
     parser.add_argument("--folder", type=Path, help=f"where it keeps everything (default: {default_folder()})")
@@ -33,9 +33,6 @@ def main(argv: Sequence[str]) -> int:
     for command in (build, up):
         command.add_argument(
             "--kubernetes", metavar="VERSION", default="", help=f"version of all of it (default: the first of {known})"
-        )
-        command.add_argument(
-            "--kubelet", metavar="VERSION", default="", help="version of the nodes' kubelet (default: as the rest)"
         )
     shell = commands.add_parser("shell", help="a shell on the node with kubectl, helm and ctr; or one command there")
     shell.add_argument("--node", type=int, default=1, metavar="NUMBER", help="which node (default: 1)")
@@ -57,11 +54,11 @@ def main(argv: Sequence[str]) -> int:
 def _do(options: argparse.Namespace) -> int:
     match options.command:
         case "build":
-            folders = tools.prepare(kubernetes=options.kubernetes, kubelet=options.kubelet).folders
+            folders = tools.prepare(options.kubernetes).folders
             say(f"programs: {', '.join(map(str, folders))}")
         case "up":
             interrupt_on_signals()
-            cluster = Cluster.up(options.folder, Shape(options.nodes, options.kubernetes, options.kubelet))
+            cluster = Cluster.up(options.folder, Shape(options.nodes, options.kubernetes))
             sys.stdout.write(cluster.kubectl("get", "nodes", "--output=wide").stdout)
             say(f"logs: {cluster.places.logs}")
         case "down":

@@ -51,7 +51,7 @@ class Cluster:
         A running one with more nodes does. If it cannot be, nothing is left behind.
         """
         places = Places(folder or lifecycle.default_folder())
-        plan = Plan(shape.nodes, prepare(kubernetes=shape.kubernetes, kubelet=shape.kubelet))
+        plan = Plan(shape.nodes, prepare(shape.kubernetes))
         with lifecycle.alone(places.folder, create=True):
             running = cls._find(places)
             if running and running.ready():

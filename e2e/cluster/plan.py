@@ -13,11 +13,10 @@ from e2e.cluster.tools import Tools
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """What somebody asks for: the default version if empty, and the kubelet's as the rest's."""
+    """What somebody asks for: the default version if empty."""
 
     nodes: int = 1
     kubernetes: str = ""
-    kubelet: str = ""
 
     def __post_init__(self) -> None:
         if not 1 <= self.nodes <= MOST_NODES:

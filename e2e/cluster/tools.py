@@ -25,8 +25,8 @@ MODULES = ROOT / "e2e" / "tools"
 KUBERNETES = "kubernetes"
 """The folder of the version that clusters have by default; others have theirs after it."""
 
-NAMES = ("pause", "etcd", "containerd", "helm", KUBERNETES)
-"""What every cluster needs, the quickest first, so that something broken in the surroundings shows soon."""
+NAMES = ("pause", "etcd", "containerd", "helm")
+"""What every cluster needs besides, the quickest first, so that something broken in the surroundings shows soon."""
 
 PACKAGES = {"runc": "runc", "iptables": "iptables", "ip": "iproute2", "nsenter": "util-linux", "unshare": "util-linux"}
 """What the node runs besides, and the packages it is in."""
@@ -71,11 +71,9 @@ def versions() -> Mapping[str, str]:
     return {_kubernetes_version(folder).removeprefix("v"): folder for folder in folders}
 
 
-def prepare(*, kubernetes: str = "", kubelet: str = "") -> Tools:
-    """Build and install what is missing; the versions are the default's if empty, the kubelet's as the rest's."""
-    names = [*NAMES[:-1], _folder_of(kubernetes, "kube-apiserver")]
-    if kubelet and _folder_of(kubelet, "kubelet") not in names:
-        names.insert(0, _folder_of(kubelet, "kubelet"))  # before the other, which has a kubelet too
+def prepare(kubernetes: str = "") -> Tools:
+    """Build and install what is missing; the version is the default if empty."""
+    names = [*NAMES, _folder_of(kubernetes)]
     packages.install(PACKAGES, purpose="the cluster")
     return Tools(folders=tuple(map(build, names)), cni=_cni_folder())
 
@@ -97,18 +95,13 @@ def built(name: str) -> Path | None:
     return folder if folder.is_dir() else None
 
 
-def _folder_of(version: str, program: str) -> str:
-    """The folder whose module builds this program in this version."""
-    pinned = {
-        there: folder
-        for there, folder in versions().items()
-        if f"k8s.io/kubernetes/cmd/{program}" in (MODULES / folder / "go.mod").read_text()
-    }
+def _folder_of(version: str) -> str:
+    pinned = versions()
     if not version:
         return KUBERNETES
     if version not in pinned:
         raise SettingsError(
-            f"no {program} of Kubernetes {version} is pinned here",
+            f"no Kubernetes {version} is pinned here",
             why=f"e2e/tools has it of {', '.join(pinned)}",
             remedy="choose one of them, or add a folder: see e2e/tools/README.md",
         )

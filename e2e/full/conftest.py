@@ -112,7 +112,7 @@ def kubelet_version(cluster):
 @pytest.fixture
 def up_to_1_36(kubelet_version):
     if kubelet_version > (1, 36):
-        pytest.skip("this is what kubelets to 1.36 do; run without --kubelet")
+        pytest.skip("this is what kubelets to 1.36 do; run without --kubernetes")
 
 
 @pytest.fixture

@@ -1,7 +1,4 @@
-"""The real kubelet does what the suite says; the demo's device manager runs the same suite.
-
-By default that is 1.36.3; `--kubelet 1.37.2` runs it on one of the next rules.
-"""
+"""The real kubelet does what the suite says; the demo's device manager runs the same suite."""
 
 import pytest
 

@@ -50,7 +50,7 @@ def cluster(start_own_cluster):
 @pytest.fixture
 def newer():
     """Finds a program of 1.36."""
-    return tools.prepare(kubernetes=pinned(AFTER)).path
+    return tools.prepare(pinned(AFTER)).path
 
 
 @pytest.fixture
