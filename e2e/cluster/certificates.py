@@ -1,4 +1,4 @@
-"""The cluster's keys: two authorities, a certificate for each component, and kubeconfigs."""
+"""The cluster's keys: an authority, the API server's certificate, and kubeconfigs."""
 
 from __future__ import annotations
 
@@ -59,23 +59,15 @@ class Issued:
 
 
 def write_all(folder: Path, nodes: Sequence[NodeIdentity]) -> None:
-    """Make everything anew in a folder that only its owner may enter: `NAME.crt`, `NAME.key`, `NAME.kubeconfig`.
-
-    A node's server certificate and its kubelet's kubeconfig have the node's name.
-    """
+    """Make everything anew in a folder that only its owner may enter: `NAME.crt`, `NAME.key`, `NAME.kubeconfig`."""
     folder.mkdir(mode=0o700)
     authority = issue("confcom-e2e", None)
     authority.write(folder, "ca")
-    api_server = issue("kube-apiserver", authority, names=API_NAMES, addresses=API_ADDRESSES)
-    api_server.write(folder, "apiserver")
+    issue("kube-apiserver", authority, names=API_NAMES, addresses=API_ADDRESSES).write(folder, "apiserver")
     clients = dict(CLIENTS)
     for node in nodes:
-        issue("kubelet", authority, names=(node.name,), addresses=(node.address,)).write(folder, node.name)
         clients[node.name] = (f"system:node:{node.name}", NODES_GROUP)
     issue("kube-apiserver-kubelet-client", authority, group="system:masters").write(folder, "kubelet-client")
-    front_proxy = issue("confcom-e2e-front-proxy", None)
-    front_proxy.write(folder, "front-proxy-ca")
-    issue("front-proxy-client", front_proxy).write(folder, "front-proxy-client")
     write_accounts(folder)
     there = {
         "server": f"https://{CONTROL_PLANE_ADDRESS}:{API_PORT}",

@@ -71,19 +71,12 @@ def pod_network(node: NodeIdentity) -> Mapping[str, Any]:
     }
 
 
-def kubelet_configuration(certificates: Path, host: HostPlaces, node: NodeIdentity) -> Mapping[str, Any]:
+def kubelet_configuration(certificates: Path, host: HostPlaces) -> Mapping[str, Any]:
     """The kubelet's file. Defaults stay wherever a test could notice: timing, feature gates, eviction of pods."""
     return {
         "apiVersion": "kubelet.config.k8s.io/v1beta1",
         "kind": "KubeletConfiguration",
-        "authentication": {
-            "anonymous": {"enabled": False},
-            "webhook": {"enabled": True},
-            "x509": {"clientCAFile": str(certificates / "ca.crt")},
-        },
-        "authorization": {"mode": "Webhook"},
-        "tlsCertFile": str(certificates / f"{node.name}.crt"),
-        "tlsPrivateKeyFile": str(certificates / f"{node.name}.key"),
+        "authentication": {"x509": {"clientCAFile": str(certificates / "ca.crt")}},
         "containerRuntimeEndpoint": f"unix://{CONTAINERD_SOCKET}",
         "cgroupDriver": "cgroupfs",
         "failCgroupV1": False,
@@ -127,7 +120,7 @@ def write_settings(places: Places, tools: Tools, nodes: Sequence[NodeIdentity]) 
         (network / "10-pods.conflist").write_text(json.dumps(pod_network(node), indent=1))
         containerd = CONTAINERD % {"cni": tools.cni, "settings": host.settings}
         (host.settings / "containerd.toml").write_text(containerd)
-        kubelet = kubelet_configuration(places.certificates, host, node)
+        kubelet = kubelet_configuration(places.certificates, host)
         (host.settings / "kubelet.json").write_text(json.dumps(kubelet, indent=1))
         (host.settings / "resolv.conf").write_text("# No name server: this cluster has no DNS.\n")
 
@@ -241,17 +234,9 @@ def _api_server(c: Path) -> tuple[str, ...]:
         f"--tls-cert-file={c / 'apiserver.crt'}",
         f"--tls-private-key-file={c / 'apiserver.key'}",
         f"--client-ca-file={c / 'ca.crt'}",
-        f"--kubelet-certificate-authority={c / 'ca.crt'}",
         f"--kubelet-client-certificate={c / 'kubelet-client.crt'}",
         f"--kubelet-client-key={c / 'kubelet-client.key'}",
         "--kubelet-preferred-address-types=InternalIP",
-        f"--requestheader-client-ca-file={c / 'front-proxy-ca.crt'}",
-        "--requestheader-allowed-names=front-proxy-client",
-        "--requestheader-username-headers=X-Remote-User",
-        "--requestheader-group-headers=X-Remote-Group",
-        "--requestheader-extra-headers-prefix=X-Remote-Extra-",
-        f"--proxy-client-cert-file={c / 'front-proxy-client.crt'}",
-        f"--proxy-client-key-file={c / 'front-proxy-client.key'}",
         "--service-account-issuer=https://kubernetes.default.svc",
         f"--service-account-key-file={c / 'accounts.pub'}",
         f"--service-account-signing-key-file={c / 'accounts.key'}",
@@ -259,5 +244,4 @@ def _api_server(c: Path) -> tuple[str, ...]:
         "--authorization-mode=Node,RBAC",
         "--enable-admission-plugins=NodeRestriction",
         "--allow-privileged=true",
-        "--enable-aggregator-routing=true",  # services' addresses are the nodes'; here only pods' are routed
     )
