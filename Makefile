@@ -22,7 +22,7 @@ lint: $(VENV)/.dev ## format, lint, types, layers, generated code
 setup: $(VENV)/.dev ## the development environment in .venv
 
 images: $(VENV)/.dev ## the images of images/Dockerfile, without docker (needs root)
-	$(BIN)/python -m e2e.images $(ARGS)
+	$(BIN)/python -m e2e.images
 
 e2e-tools: $(VENV)/.dev ## build the cluster's programs once; about 12 minutes; ARGS="--kubernetes 1.34.4" for another version
 	@$(BIN)/python -m e2e.cluster build $(ARGS)

@@ -10,26 +10,22 @@ reach neither a registry of images nor, from inside a build, the index of packag
 buildah runs with chroot isolation and a configuration of its own in a mount namespace of its own, so nothing else on
 the machine sees its storage or its mounts. Results are kept by content: a second call with nothing changed builds
 nothing. Security updates of Debian reach a base only when it is made anew: remove the folder for that.
-
-Usage: python -m e2e.images [--folder FOLDER]
 """
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Sequence
 from pathlib import Path
 
 from confcom.errors import ConfcomError, ExitCode, UnavailableError
 from e2e import images_workshop
 from e2e.images_workshop import EPOCH, IMAGES, PROGRAMS, ROOT, Workshop, content_hash, keep_newest, references
 from e2e.packages import install
-from e2e.progress import alone, say, timed
+from e2e.progress import alone, say
 
 DOCKERFILE = ROOT / "images" / "Dockerfile"
 
@@ -39,17 +35,13 @@ def default_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "confcom" / "images"
 
 
-def build_all(folder: Path | None = None) -> dict[str, Path]:
-    """Build all images of this checkout, or find them built; one build uses the folder at a time.
-
-    Returns:
-        For each of `IMAGES` its OCI archive, fit for `ctr images import`; the names inside are `references`.
-    """
+def build_all() -> dict[str, Path]:
+    """The OCI archive of each of `IMAGES`, built if it was not; the names inside are `references`."""
     if os.geteuid():
         raise UnavailableError(
             "images cannot be built", why="buildah and mmdebstrap need root here", remedy="run it as root"
         )
-    folder = (folder or default_folder()).absolute()
+    folder = default_folder()
     with alone(folder / "lock", f"another build in {folder}"), contextlib.ExitStack() as stack:
         for leftover in folder.glob("run-*"):  # of a build that was killed
             shutil.rmtree(leftover)
@@ -95,13 +87,9 @@ def _content_key(context: Path) -> str:
     return content_hash(*parts)
 
 
-def main(argv: Sequence[str]) -> int:
-    parser = argparse.ArgumentParser(prog="python -m e2e.images", description="Build the images of images/Dockerfile.")
-    parser.add_argument("--folder", type=Path, help=f"where to keep results (default: {default_folder()})")
-    options = parser.parse_args(argv)
+def main() -> int:
     try:
-        with timed("images, all"):
-            archives = build_all(options.folder)
+        archives = build_all()
     except ConfcomError as error:
         say(str(error))
         return error.exit_code
@@ -114,4 +102,4 @@ def main(argv: Sequence[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main())

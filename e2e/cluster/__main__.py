@@ -7,12 +7,11 @@ import os
 import subprocess
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 from confcom.errors import ConfcomError, ExitCode, SettingsError, explain
 from e2e.cluster import tools
-from e2e.cluster.cluster import Cluster, new_log_folder
-from e2e.cluster.lifecycle import default_folder, interrupt_on_signals
+from e2e.cluster.cluster import Cluster
+from e2e.cluster.lifecycle import interrupt_on_signals
 from e2e.cluster.plan import Shape
 from e2e.progress import say
 
@@ -24,7 +23,6 @@ def main(argv: Sequence[str]) -> int:
         epilog="examples: up; up --nodes 3; up --kubernetes 1.34.4; shell kubectl get pods -A; "
         "shell --node 2 ctr images list",
     )
-    parser.add_argument("--folder", type=Path, help=f"where it keeps everything (default: {default_folder()})")
     commands = parser.add_subparsers(dest="command", required=True)
     build = commands.add_parser("build", help="build and cache the programs it runs, and no more")
     up = commands.add_parser("up", help="start it, or find it running")
@@ -38,8 +36,6 @@ def main(argv: Sequence[str]) -> int:
     shell.add_argument("--node", type=int, default=1, metavar="NUMBER", help="which node (default: 1)")
     shell.add_argument("arguments", nargs=argparse.REMAINDER, help="program and arguments (default: a shell)")
     commands.add_parser("down", help="end it and remove all of it, also after a crash")
-    logs = commands.add_parser("logs", help="collect what explains a failure")
-    logs.add_argument("to", type=Path, nargs="?", help="folder to write to (default: a new one)")
     options = parser.parse_args(argv)
     try:
         return _do(options)
@@ -58,15 +54,13 @@ def _do(options: argparse.Namespace) -> int:
             say(f"programs: {', '.join(map(str, folders))}")
         case "up":
             interrupt_on_signals()
-            cluster = Cluster.up(options.folder, Shape(options.nodes, options.kubernetes))
+            cluster = Cluster.up(shape=Shape(options.nodes, options.kubernetes))
             sys.stdout.write(cluster.kubectl("get", "nodes", "--output=wide").stdout)
             say(f"logs: {cluster.places.logs}")
         case "down":
-            say("the cluster is gone" if Cluster.down(options.folder) else "there was no cluster")
-        case "logs":
-            sys.stdout.write(f"{Cluster.find(options.folder).collect_logs(options.to or new_log_folder())}\n")
+            say("the cluster is gone" if Cluster.down() else "there was no cluster")
         case "shell":
-            cluster = Cluster.find(options.folder)
+            cluster = Cluster.find()
             command = options.arguments or [os.environ.get("SHELL", "/bin/sh")]
             if not 1 <= options.node <= len(cluster.nodes):
                 raise SettingsError(f"there is no node {options.node}", why=f"the cluster has {len(cluster.nodes)}")

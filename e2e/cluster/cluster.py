@@ -73,16 +73,16 @@ class Cluster:
                 raise
 
     @classmethod
-    def find(cls, folder: Path | None = None) -> Cluster:
-        places = Places(folder or lifecycle.default_folder())
+    def find(cls) -> Cluster:
+        places = Places(lifecycle.default_folder())
         running = cls._find(places)
         if running is None:
             raise UnavailableError(f"no cluster runs in {places.folder}", remedy="make e2e-up")
         return running
 
     @staticmethod
-    def runs(folder: Path | None = None) -> bool:
-        return lifecycle.first_pid(Places(folder or lifecycle.default_folder())) is not None
+    def runs() -> bool:
+        return lifecycle.first_pid(Places(lifecycle.default_folder())) is not None
 
     @classmethod
     def down(cls, folder: Path | None = None) -> bool:
