@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from e2e import add_on, leftovers
+from e2e import add_on
 from e2e.cluster import Cluster
 from e2e.cluster.addresses import DEVICE_PLUGINS, NODE_NAME
 from e2e.images_workshop import references
@@ -20,23 +20,6 @@ GENEROUS_SECONDS = 40.0
 """The kubelet reports to the API every 10 s at the latest, and a container that failed waits as long."""
 FORGET_SECONDS = 400.0
 """endpointStopGracePeriod of 5 minutes, and the next report to the API."""
-
-
-@pytest.fixture(autouse=True)
-def cluster_left_clean(request: pytest.FixtureRequest):
-    """Each case leaves the session's cluster as it found it; only the add-on may stay, for the next one."""
-    if "cluster" not in request.fixturenames or "start_own_cluster" in request.fixturenames:
-        yield
-        return
-    cluster = request.getfixturevalue("cluster")
-    kinds = (*leftovers.KINDS, *(leftovers.MUTATING if add_on.changes_pods(cluster) else ()))
-
-    def seen():
-        return cluster.kubectl_json("get", ",".join(kinds), "--all-namespaces")["items"]
-
-    before = seen()
-    yield
-    assert leftovers.differences(before, seen()) == []
 
 
 class RealKubelet:
