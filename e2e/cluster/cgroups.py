@@ -6,7 +6,7 @@ import contextlib
 import os
 import signal
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -79,16 +79,11 @@ def remove(groups: Sequence[Path]) -> None:
 def _removed(group: Path) -> bool:
     if not group.is_dir():
         return True
-    for folder in _bottom_up(group):
+    for folder, _, _ in os.walk(group, topdown=False):
         with contextlib.suppress(OSError):
-            for pid in map(int, (folder / "cgroup.procs").read_text().split()):
+            for pid in map(int, Path(folder, "cgroup.procs").read_text().split()):
                 if pid:  # 0 stands for a process that cannot be seen from here
                     os.kill(pid, signal.SIGKILL)
         with contextlib.suppress(OSError):
-            folder.rmdir()
+            Path(folder).rmdir()
     return not group.is_dir()
-
-
-def _bottom_up(group: Path) -> Iterator[Path]:
-    for folder, _, _ in os.walk(group, topdown=False):
-        yield Path(folder)

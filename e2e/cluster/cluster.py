@@ -66,10 +66,9 @@ class Cluster:
                 with timed("node Ready" if plan.nodes == 1 else f"{plan.nodes} nodes Ready"):
                     return cls._new(places, plan)
             except BaseException as error:
-                with lifecycle.uninterrupted():
-                    if isinstance(error, ConfcomError) and places.logs.is_dir():
-                        say(f"logs: {shutil.copytree(places.logs, new_log_folder(), dirs_exist_ok=True)}")
-                    lifecycle.end(places)
+                if isinstance(error, ConfcomError) and places.logs.is_dir():
+                    say(f"logs: {shutil.copytree(places.logs, new_log_folder(), dirs_exist_ok=True)}")
+                lifecycle.end(places)
                 raise
 
     @classmethod
@@ -88,7 +87,7 @@ class Cluster:
     def down(cls, folder: Path | None = None) -> bool:
         """Remove the cluster of this folder, or what is left of it; says whether there was anything."""
         places = Places(folder or lifecycle.default_folder())
-        with lifecycle.alone(places.folder, create=False) as there, lifecycle.uninterrupted():
+        with lifecycle.alone(places.folder, create=False) as there:
             if there:
                 lifecycle.end(places)
             return there
@@ -193,22 +192,13 @@ class Cluster:
     def _owner(self, component: str) -> Path:
         return (self.places.control_plane if component in CONTROL_PLANE else self.node.places).control
 
-    def collect_logs(self, folder: Path) -> Path:
-        folder.mkdir(parents=True, exist_ok=True)
+    def collect_logs(self, folder: Path) -> None:
         shutil.copytree(self.places.logs, folder, dirs_exist_ok=True)
-        queries = {
-            "objects.txt": "kubectl get nodes,all,pvc,configmaps,events --all-namespaces --output=wide",
-            "describe.txt": "kubectl describe nodes,pods --all-namespaces",
-            "objects.yaml": "kubectl get nodes,pods,jobs,daemonsets,deployments,events --all-namespaces --output=yaml",
-            "processes.txt": "ps -eo pid,ppid,stat,rss,etimes,args --forest",
-        }
-        for name, command in queries.items():
-            done = self._control(["sh", "-c", f"{{ {command}; }} 2>&1"], check=False)
-            (folder / name).write_text(done.stdout)
+        objects = self.kubectl("describe", "nodes,pods", "--all-namespaces", check=False)
+        (folder / "objects.txt").write_text(objects.stdout)
         for node in self.nodes:
-            if node.on:
-                node.collect_logs(folder / f"on-{node.name}")
-        return folder
+            with contextlib.suppress(UnavailableError):  # it is off
+                node.run(["cp", "--recursive", "/var/log/pods", str(folder / f"pods-on-{node.name}")], check=False)
 
 
 def new_log_folder() -> Path:

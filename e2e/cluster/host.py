@@ -1,9 +1,8 @@
 """The first process of a host: it starts the components, reaps what ends, and takes orders to stop and start one.
 
-It runs in namespaces of its own (see isolation.py). When it ends, for whatever reason, the kernel ends every other
-process of its PID namespace, containers too, and with the last of them all mounts and networks are gone. Nodes are
-components of the control plane's host, and their PID namespaces lie in its: they end with it. A host ends when a
-component does so unasked: a cluster that heals itself would hide what a test is to find.
+When it ends, the kernel ends every other process of its PID namespace. Nodes are components of the control plane's
+host, in whose PID namespace theirs lie. A host ends when a component does so unasked: a cluster that heals itself
+would hide what a test is to find.
 
 Usage: python -m e2e.cluster.host FOLDER [NODE'S NUMBER] (only by lifecycle.py, and by itself for the nodes)
 """
@@ -52,10 +51,6 @@ ORDER_BYTES = 4096
 """An order is a line of some 50 bytes."""
 
 
-LINE_CHARACTERS = 1000
-"""Of a log's last line that an error shows: enough for the last lines of two logs within each other."""
-
-
 class EndedError(ConfcomError):
     """A component ended unasked; so does the host."""
 
@@ -80,7 +75,7 @@ class Supervisor:
         self._running: dict[str, subprocess.Popen[bytes]] = {}
 
     def start(self, name: str) -> None:
-        part = self._part(name)
+        part = self._parts[name]
         if name in self._running:
             raise ConfcomError(f"{name} runs already")
         command: Sequence[str] = part.command
@@ -100,16 +95,15 @@ class Supervisor:
 
     def stop(self, name: str) -> None:
         """End a component, and start it no more until told so; a host is cut off from power."""
-        if self._part(name).host:
+        if self._parts[name].host:
             self.kill(name)
             return
-        end(self._taken(name), STOP_SECONDS)
+        end(self._running.pop(name), STOP_SECONDS)
 
     def kill(self, name: str) -> None:
         """End a component at once, by SIGKILL; of a host, all processes and control groups."""
-        part = self._part(name)
-        process = self._taken(name)
-        if part.host:
+        process = self._running.pop(name)
+        if self._parts[name].host:
             for child in _children(process.pid):  # its end is told to the parent when all of its namespace is gone
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(child, signal.SIGKILL)
@@ -119,28 +113,13 @@ class Supervisor:
             process.kill()
             process.wait()
 
-    def _part(self, name: str) -> Component:
-        if name not in self._parts:
-            raise ConfcomError(f"there is no component {name} here", remedy=f"one of {', '.join(self._parts)}")
-        return self._parts[name]
-
-    def _taken(self, name: str) -> subprocess.Popen[bytes]:
-        process = self._running.pop(name, None)
-        if process is None:
-            raise ConfcomError(f"{name} does not run")
-        return process
-
     def reap(self) -> None:
         """Take leave of ended processes: orphans silently; a component ends everything."""
         while (ended := os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)) is not None:
             for name, process in self._running.items():
                 if process.pid == ended.si_pid:
                     log = self._logs / f"{name}.log"
-                    raise EndedError(
-                        f"{name} ended by itself with {process.wait()}",
-                        why=f"its log ends with: {_last_line(log)}",
-                        remedy=f"see {log}",
-                    )
+                    raise EndedError(f"{name} ended by itself with {process.wait()}", remedy=f"see {log}")
             os.waitpid(ended.si_pid, 0)
 
     def serve(self, listener: socket.socket) -> None:
@@ -171,20 +150,18 @@ class Supervisor:
             except EndedError:
                 raise
             except (OSError, ValueError, KeyError, TypeError) as error:
-                answer = {"error": f"not an order: {error!r}"}
+                answer = {"error": f"not an order, or no component that runs: {error!r}"}
             except ConfcomError as error:
                 answer = {"error": str(error)}
-            try:
+            with contextlib.suppress(OSError):  # who asked may have been interrupted
                 connection.sendall(json.dumps(answer).encode())
-            except OSError as error:
-                sys.stderr.write(f"nobody waited for the answer: {error}\n")
 
     def _done(self, order: Mapping[str, str]) -> Mapping[str, Any]:
         if order["order"] == "list":
             return {"stopped": [name for name in self._parts if name not in self._running]}
         name = order["component"]
         if program := order.get("program"):
-            part = self._part(name)
+            part = self._parts[name]
             self._parts[name] = replace(part, command=(program, *part.command[1:]))
         {"start": self.start, "stop": self.stop, "kill": self.kill}[order["order"]](name)
         return {}
@@ -209,11 +186,6 @@ class Supervisor:
         except OSError:
             return False
         return True
-
-
-def _last_line(log: Path) -> str:
-    lines = log.read_text(errors="replace").splitlines()
-    return lines[-1][:LINE_CHARACTERS] if lines else "nothing"
 
 
 def _children(pid: int) -> tuple[int, ...]:

@@ -1,10 +1,7 @@
 """What a host's first process does before anything else: make a machine of its own out of new namespaces.
 
-Each node's link is plugged into a bridge of the control plane, which routes between pods.
-
-The machine's file system stays visible, as programs, the checkout and results are on it, but everything that a host
-writes has a place of its own: /run, /dev, /var, /sys and /proc. The kubelet's and kube-proxy's changes to the kernel
-never reach the machine: of /proc/sys only the network's part, which is the namespace's own, can be written.
+The machine's file system stays visible, but everything that a host writes has a place of its own: /run, /dev, /var,
+/sys and /proc. Of /proc/sys only the network's part, which is the namespace's own, can be written.
 """
 
 from __future__ import annotations
@@ -44,7 +41,6 @@ KERNEL_SETTINGS = {
 BOOT_ID = "kernel/random/boot_id"
 """Another at each start of a host: by it, the kubelet tells a reboot from its own restart."""
 
-MACHINE_ID = Path("/etc/machine-id")
 LEFT_READ_ONLY = ("/usr", "/etc", "/opt")
 """Folders of the machine's system, which the host only reads."""
 NAMESPACES = ("mount", "net", "pid", "uts", "ipc")
@@ -103,7 +99,6 @@ def isolate(
         if Path(folder).is_dir() and not Path(folder).is_symlink():
             mount("--bind", folder, folder)
             mount("-o", "remount,bind,ro", folder)
-    _machine_id(places.folder / "machine-id")
     mount("--make-rshared", "/")  # as on a host with systemd; mount propagation of pods needs it
 
 
@@ -118,13 +113,6 @@ def _kernel_settings(shown: Path) -> None:
         mount("--bind", str(shown / name), f"/proc/sys/{name}")
     mount("--bind", "/proc/sys/net", "/proc/sys/net")
     mount("-o", "remount,bind,ro", "/proc/sys")
-
-
-def _machine_id(shown: Path) -> None:
-    if not shown.exists():
-        shown.write_text(f"{uuid.uuid4().hex}\n")
-    if MACHINE_ID.is_file():
-        mount("--bind", str(shown), str(MACHINE_ID))
 
 
 def _var(var: Path, kept: Sequence[Path]) -> None:

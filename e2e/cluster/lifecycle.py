@@ -1,9 +1,7 @@
 """Bring the cluster up and take it down, from outside of its namespaces.
 
-Everything that a cluster is hangs on one process, the control plane's first, in whose PID namespace all others lie;
-it holds the lock of a file for
-as long as it lives. Whoever finds the file unlocked knows that the cluster is gone, and that at most its folder and
-its control groups are left: `down` and the next `up` remove them, so a crash of anything needs no other care.
+One process, the control plane's first, in whose PID namespace all others lie, holds the lock of a file for as long as
+it lives. Unlocked, at most the folder and control groups are left, which `down` and the next `up` remove.
 """
 
 from __future__ import annotations
@@ -18,7 +16,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType
 
@@ -187,18 +185,6 @@ def group_name(places: Places) -> str:
 
 def _hierarchies() -> tuple[cgroups.Hierarchy, ...]:
     return cgroups.hierarchies(Path("/proc/self/mountinfo").read_text())
-
-
-@contextlib.contextmanager
-def uninterrupted() -> Iterator[None]:
-    """Cleaning up is short, and is not to be left half done by a second Ctrl-C."""
-    handled: Sequence[signal.Signals] = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-    before = {number: signal.signal(number, signal.SIG_IGN) for number in handled}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def interrupt_on_signals() -> None:

@@ -130,10 +130,6 @@ class Node:
         return self.identity.name
 
     @property
-    def address(self) -> str:
-        return self.identity.address
-
-    @property
     def places(self) -> HostPlaces:
         return self.cluster.node(self.identity)
 
@@ -145,13 +141,6 @@ class Node:
     @property
     def pid(self) -> int:
         return pid_behind(self.places.control)
-
-    @property
-    def on(self) -> bool:
-        try:
-            return bool(self.pid)
-        except UnavailableError:
-            return False
 
     def inside(self, path: PurePath) -> Path:
         """A path on the node as the machine reaches it, unix sockets included; until the next reboot."""
@@ -190,12 +179,3 @@ class Node:
         """
         order(self.cluster.control_plane.control, "stop", self.name)
         order(self.cluster.control_plane.control, "start", self.name)
-
-    def collect_logs(self, folder: Path) -> None:
-        """Copy what only the node knows: its pods' logs, network and images."""
-        folder.mkdir(parents=True, exist_ok=True)
-        queries = {"network.txt": "ip address; ip route; iptables-save", "images.txt": "ctr images list"}
-        for name, command in queries.items():
-            done = self.run(["sh", "-c", f"{{ {command}; }} 2>&1"], check=False)
-            (folder / name).write_text(done.stdout)
-        self.run(["cp", "--recursive", "/var/log/pods", str(folder.absolute())], check=False)

@@ -46,18 +46,8 @@ class Plan:
         return cls(content["nodes"], Tools(tuple(map(Path, content["folders"])), Path(content["cni"])))
 
     def check_serves(self, wanted: Plan, folder: Path) -> None:
-        """Make sure that this cluster has the nodes and programs that somebody wants."""
-        if self.nodes < wanted.nodes:
-            why = f"it has {self.nodes} of {wanted.nodes} nodes"
-        elif self.tools != wanted.tools:
-            different = sorted(
-                {path.name for path in self.tools.folders} ^ {path.name for path in wanted.tools.folders}
+        if self.nodes < wanted.nodes or self.tools != wanted.tools:
+            raise SettingsError(
+                f"the cluster in {folder} has fewer nodes or other programs than are asked for",
+                remedy="take it down (make e2e-down), or choose another folder: CONFCOM_E2E_FOLDER",
             )
-            why = f"it runs other programs: {', '.join(different)}"
-        else:
-            return
-        raise SettingsError(
-            f"the cluster in {folder} is not the one that is asked for",
-            why=why,
-            remedy="take it down (make e2e-down), or choose another folder: CONFCOM_E2E_FOLDER",
-        )
