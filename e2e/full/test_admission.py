@@ -94,16 +94,6 @@ def test_names_of_simulated_nodes_beside_hardware(cluster: Cluster, asking: Tena
             check(asking, pattern)
 
 
-def test_without_rewriting_a_warning_tells_what_to_write(cluster: Cluster, tenant: Tenant) -> None:
-    unchanged(tenant)
-    # As on Kubernetes 1.35.
-    with rendered(cluster, "admission.mutate=auto"):
-        until(lambda: dry_run(tenant, template("Job", app({BYTES: "9M"}))).warnings, "the policy is in force")
-        for kind in TEMPLATES:
-            (warning,) = dry_run(tenant, template(kind, app({BYTES: "9M"}))).warnings
-            assert f"Write {MIB}: 9" in warning
-
-
 @pytest.fixture
 def release_alone(asking: Tenant) -> None:
     """The policies that a case has had beside the release's are in force for a moment longer."""
@@ -155,7 +145,7 @@ def test_a_pod_is_applied_again(tenant: Tenant, limits: dict[str, object], how: 
 
 
 def test_pods_from_before_the_policy_can_be_changed(tenant: Tenant) -> None:
-    unchanged(tenant)
+    tenant.cluster.kubectl("label", "namespace", tenant.namespace, f"{OPT_OUT}=unchanged")
     until(lambda: not is_rewritten(tenant, {BYTES: "1Mi"}), "the namespace is left out")
     manifest = pod(container("app", {BYTES: "10Mi"}), **NOBODY)
     assert apply(tenant, manifest).returncode == 0
@@ -263,18 +253,12 @@ def changed(made: Mapping[str, Any], before: Made) -> Mapping[str, Any]:
     return made if made and admitted(made)["app"] != before else {}
 
 
-def unchanged(tenant: Tenant) -> None:
-    """Have the tenant's names left as they are."""
-    tenant.cluster.kubectl("label", "namespace", tenant.namespace, f"{OPT_OUT}=unchanged")
-
-
 @contextlib.contextmanager
 def rendered(cluster: Cluster, *settings: str) -> Iterator[None]:
     """Have the chart's policies of these values beside the release's, under other names."""
-    mutate = () if any(one.startswith("admission.mutate") for one in settings) else ("admission.mutate=on",)
-    chosen = [f"--set={one}" for one in (*add_on.CONSENT, "image.registry=registry.example.com", *mutate, *settings)]
-    # helm has no option to leave out what is empty with these values.
-    shown = [f"--show-only=templates/{name}.yaml" for name in POLICIES if name != "epc-policy" or mutate]
+    values = (*add_on.CONSENT, "image.registry=registry.example.com", "admission.mutate=on", *settings)
+    chosen = [f"--set={one}" for one in values]
+    shown = [f"--show-only=templates/{name}.yaml" for name in POLICIES]
     chart = str(add_on.ROOT / "charts" / "confcom")
     words = ["helm", "template", add_on.RELEASE, chart, f"--namespace={add_on.SYSTEM}", *chosen, *shown]
     text = cluster.run(words).stdout
