@@ -228,20 +228,6 @@ def test_a_large_pod(asking: Tenant) -> None:
     assert all(len(one["env"]) == LARGE + 1 for one in made["spec"]["containers"])
 
 
-def test_a_deployment_does_not_drift(tenant: Tenant) -> None:
-    manifest = template("Deployment", app({BYTES: "10Mi"}))
-    assert apply(tenant, manifest).returncode == 0
-    query = ("get", f"--namespace={tenant.namespace}", "pods")
-    (made,) = until(lambda: tenant.cluster.kubectl_json(*query)["items"], "it has a Pod")
-    check_containers(made, {"app": epc(10)})
-    assert "unchanged" in apply(tenant, manifest).stdout
-    differing = tenant.kubectl("diff", "--filename=-", input=json.dumps(manifest), check=False)
-    assert (differing.returncode, differing.stdout) == (0, "")
-    found = tenant.cluster.kubectl_json("get", f"--namespace={tenant.namespace}", "deployment", "probe")
-    assert found["metadata"]["generation"] == 1
-    tenant.kubectl("scale", "deployment", "probe", "--replicas=0")
-
-
 def is_rewritten(tenant: Tenant, limits: dict[str, object]) -> bool:
     """Whether the release's policy, or another of the chart, changes a Pod with these limits."""
     made = dry_run(tenant, app(limits) | {"metadata": {"name": "another"}}).made

@@ -11,7 +11,7 @@ import yaml
 
 from e2e.add_on import EPC, ROOT
 from e2e.admission.pattern import template
-from e2e.tenants import BASELINE, IMAGE, Tenant, manifest
+from e2e.tenants import BASELINE, IMAGE, Tenant
 from e2e.waiting import until
 
 PAGE = (ROOT / "docs" / "how-to" / "fix-a-refused-manifest.md").read_text()
@@ -65,14 +65,6 @@ def test_refused_when_applied(tenant: Tenant, case: Case) -> None:
 
     # An admission policy that has just been installed is enforced when the API server has seen it.
     assert message in until(refusal, "the API server refuses")
-
-
-def test_a_job_with_the_unquoted_number_is_refused(tenant: Tenant) -> None:
-    refused = tenant.create(manifest("seed-as-published", IMAGE), check=False)
-    assert refused.returncode == 1
-    field = "EnvVar.spec.template.spec.containers.env.value"
-    assert f"json: cannot unmarshal number into Go struct field {field} of type" in refused.stderr
-    assert tenant.kubectl("get", "jobs", "--output=name").stdout == ""
 
 
 @pytest.mark.parametrize("kind", ["Job", "Deployment"])
