@@ -15,9 +15,6 @@ MAXIMUM = 4096
 
 NODE, STATUS = "/api/v1/nodes/n1", "/api/v1/nodes/n1/status"
 CORE, OURS, EVENTS = "/api/v1", f"/api/v1/namespaces/{SYSTEM}", "/api/v1/namespaces/default/events"
-APPS, RBAC, ADMISSION = (
-    f"/apis/{group}/v1" for group in ("apps", "rbac.authorization.k8s.io", "admissionregistration.k8s.io")
-)
 STRATEGIC, JSON_PATCH = "application/strategic-merge-patch+json", "application/json-patch+json"
 APPLY, PLAIN = "application/apply-patch+yaml", "application/json"
 FORCED = "?fieldManager=x&force=true"
@@ -91,16 +88,10 @@ def amounts(capacity, allocatable=None):
 
 OTHER_STATUS = {
     "cpu": amounts({"cpu": "8"}),
-    "cpu-beside-ours": amounts({"cpu": "8", EPC: "32"}),
     "cpu-removed": amounts({"cpu": None}),
     "gpu": amounts({"nvidia.com/gpu": "1"}),
-    "enclaves": amounts({"sgx.intel.com/enclave": "1"}),
-    "enclaves-removed": amounts({"sgx.intel.com/enclave": None}),
-    "no-capacity": amounts(None),
     "no-status": {"status": None},
     "allocatable-cpu": {"status": {"allocatable": {"cpu": "8"}}},
-    "allocatable-gpu": {"status": {"allocatable": {"nvidia.com/gpu": "1"}}},
-    "no-allocatable": {"status": {"allocatable": None}},
     "zero": amounts({EPC: "0"}),
     "zero-allocatable": {"status": {"allocatable": {EPC: "0"}}},
     "too-much": amounts({EPC: str(MAXIMUM + 1)}),
@@ -154,24 +145,10 @@ NO_RIGHT = {
     "create-pod": ("POST", f"{OURS}/pods", {"metadata": {"name": "x"}}),
     "delete-pods": ("DELETE", f"{OURS}/pods", None),
     "exec": ("POST", f"{OURS}/pods/x/exec?command=id", None),
-    "bind-pod": ("POST", f"{OURS}/pods/x/binding", {"target": {"name": "n1"}}),
-    "evict-pod": ("POST", f"{OURS}/pods/x/eviction", {}),
     "pod-status": ("PATCH", f"{OURS}/pods/x/status", {"status": {"phase": "Failed"}}),
     "secrets": ("GET", f"{CORE}/secrets", None),
-    "own-secrets": ("GET", f"{OURS}/secrets", None),
-    "configmaps": ("GET", f"{OURS}/configmaps", None),
-    "token": ("POST", f"{OURS}/serviceaccounts/default/token", {}),
-    "namespaces": ("GET", f"{CORE}/namespaces", None),
     "events": ("GET", EVENTS, None),
     "event-elsewhere": ("POST", f"{OURS}/events", {"metadata": {"name": "x"}}),
-    "leases": ("GET", "/apis/coordination.k8s.io/v1/leases", None),
-    "daemonsets": ("GET", f"{APPS}/daemonsets", None),
-    "change-itself": ("PATCH", f"{APPS}/namespaces/{SYSTEM}/deployments/confcom-controller", {"spec": {}}),
-    "more-rights": ("PATCH", f"{RBAC}/clusterroles/confcom-controller", {"rules": []}),
-    "bind-rights": ("POST", f"{RBAC}/clusterrolebindings", {}),
-    "policy": ("DELETE", f"{ADMISSION}/validatingadmissionpolicies/confcom-controller", None),
-    "csr": ("POST", "/apis/certificates.k8s.io/v1/certificatesigningrequests", {}),
-    "metrics": ("GET", "/metrics", None),
 }
 """Requests that RBAC refuses."""
 
