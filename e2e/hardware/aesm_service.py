@@ -1,14 +1,13 @@
 """A stand-in for Intel's aesm_service in the add-on's sidecar: the same arguments, socket and signals.
 
-Usage: python -m e2e.hardware.aesm_service helper|stub --no-daemon --no-syslog --supported_attestation_types=ECDSA
+Usage: python -m e2e.hardware.aesm_service --no-daemon --no-syslog --supported_attestation_types=ECDSA
 
-Its quotes are those of the simulated platform in its image. With `helper` it is confcom's quote helper; with `stub`,
-`testkit.stub_aesmd`, which fails as the file `fault` beside its socket says. A restart ends a hang, and no other fault.
+It is `testkit.stub_aesmd`, whose quotes are those of the simulated platform in its image, and which fails as the file
+`fault` beside its socket says. A restart ends a hang, and no other fault.
 """
 
 from __future__ import annotations
 
-import os
 import signal
 import sys
 import time
@@ -52,13 +51,9 @@ def fault() -> str:
 
 
 def main(arguments: Sequence[str]) -> int:
-    kind, *given = arguments
-    if tuple(given) != ARGUMENTS:
-        sys.stderr.write(f"aesm_service: the arguments must be {' '.join(ARGUMENTS)}, not {' '.join(given)}\n")
+    if tuple(arguments) != ARGUMENTS:
+        sys.stderr.write(f"aesm_service: the arguments must be {' '.join(ARGUMENTS)}, not {' '.join(arguments)}\n")
         return 1
-    if kind == "helper":
-        program = [sys.executable, "-m", "confcom.quote_helper", "--simulated", f"--state-dir={PLACE / PLATFORM}"]
-        os.execv(program[0], [*program, f"--socket={SOCKET}"])  # noqa: S606  (there is nothing of this one left to do)
     serve_stub()
     return 0
 

@@ -57,14 +57,13 @@ _UNTOLD = (_ENV, "--unset=CONFCOM_SGX_PLATFORM", _PYTHON, "-m", "confcom.sample_
 
 @dataclass(frozen=True, slots=True)
 class AesmdImages:
-    """The stand-ins on all nodes of a cluster, as digests of `REPOSITORY`.
+    """Two stand-ins on all nodes of a cluster, as digests of `REPOSITORY`.
 
-    `stub` is the one that can be told to fail; the chains of their quotes end in `root`, which relying parties trust.
+    The chains of their quotes end in `root`, which relying parties trust.
     """
 
-    helper: str
-    other_helper: str
-    stub: str
+    first: str
+    second: str
     root: str
     trust: Path
 
@@ -79,12 +78,11 @@ class AesmdImages:
         export = ["-m", "confcom", "simulation", "export", f"--state-dir={platform}", str(trust)]
         subprocess.run([sys.executable, *export], check=True, capture_output=True)
 
-        def made(kind: str) -> str:
-            changes = Changes(files=files, entrypoint=(*_AESM_SERVICE, kind))
+        def made() -> str:
+            changes = Changes(files=files, entrypoint=_AESM_SERVICE)
             return digest_of(import_other(cluster, folder, "quote-helper", repository=REPOSITORY, changes=changes))
 
-        root = (trust / "root.pem").read_text()
-        return cls(helper=made("helper"), other_helper=made("helper"), stub=made("stub"), root=root, trust=trust)
+        return cls(first=made(), second=made(), root=(trust / "root.pem").read_text(), trust=trust)
 
 
 def import_workload(cluster: Cluster, folder: Path) -> str:
