@@ -257,7 +257,7 @@ def _attesting(sequence: ClientSequence, path: Path) -> Work:
         client, due = Client(sequence, path, time.monotonic), time.monotonic()
         done: list[Attestation] = []
         while not stopped(parent, max(0.0, due - time.monotonic())):
-            one = client.attest(due)
+            one = client.attest()
             done.append(dataclasses.replace(one, quotes=()) if len(done) % SAMPLE_EVERY else one)
             due += 1 / RATE
         return {"attestations": done}

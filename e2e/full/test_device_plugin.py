@@ -110,7 +110,7 @@ def disconnected(log, plugins):
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL], ids=lambda number: number.name)
 @pytest.mark.parametrize("first_to_end", ["old", "new"])
 def test_a_hand_over_under_a_burst_of_pods(
-    cluster, start_plugins, log, namespace, *, kubelet_version, first_to_end, number, tell
+    cluster, start_plugins, log, namespace, *, kubelet_version, first_to_end, number
 ):
     """The old instance ends first in an update, the new one in an update that is rolled back."""
     keeps, plugins = kubelet_version >= (1, 37), start_plugins("plugins")
@@ -145,9 +145,6 @@ def test_a_hand_over_under_a_burst_of_pods(
         watch.terminate()
         values = set(watch.communicate(timeout=30)[0].decode().split())
     rejected = [pod["status"]["message"] for pod in pods_in(cluster, namespace) if pod["status"]["phase"] == "Failed"]
-    tell(
-        f"{first_to_end} ended first by {number.name}: allocatable {sorted(values)}, {len(rejected)} of {PODS} rejected"
-    )
     assert len(pods_in(cluster, namespace)) - len(rejected) == PODS
     assert all(message.startswith("Pod was rejected: ") for message in rejected)
     wait_until_offered(cluster, plugins)

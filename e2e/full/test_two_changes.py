@@ -108,7 +108,7 @@ def test_ctrl_c_lets_helm_end(enabled, tmp_path):
 
 
 @pytest.mark.parametrize("helm_too", [False, True], ids=["the command", "the command and helm"])
-def test_after_a_kill_the_same_command_completes_the_change(enabled, tmp_path, tell, *, helm_too):
+def test_after_a_kill_the_same_command_completes_the_change(enabled, tmp_path, *, helm_too):
     with in_background(enabled, tmp_path, *UPDATE) as first:
         helm, proxy = first.stop_helm(), first.child("kubectl")
         first.signal("KILL", first.pid, *([helm] if helm_too else []))
@@ -123,7 +123,6 @@ def test_after_a_kill_the_same_command_completes_the_change(enabled, tmp_path, t
         until(lambda: last_status(enabled) == "deployed", "helm has ended by itself")
     assert codes_of(confcom(enabled, *UPDATE, JSON, code=ExitCode.REFUSED)) == {"change-running"}
     refused = repeated_until_done(enabled, *UPDATE)
-    tell(f"refused for {refused:.0f} s after the kill")
     assert refused < (HELM_QUIET_SECONDS if helm_too else EXPIRES_SECONDS) + SPARE_SECONDS
     (pod,) = daemons(enabled, HELPER)
     assert "--log-level=debug" in pod["spec"]["containers"][0]["args"]

@@ -35,12 +35,11 @@ ENCLAVE = SimulatedEnclave.from_name("load")
 class Attestation:
     """One attestation. Times are of CLOCK_MONOTONIC, in seconds, which all pods of a machine share with it.
 
-    It is late if it began more than a second after its time. `seconds` are those of each call, `renewals` tells how
-    often the client got 42 and called InitQuoteEx again. Each quote has the report data that it is over.
+    `seconds` are those of each call, `renewals` tells how often the client got 42 and called InitQuoteEx again. Each
+    quote has the report data that it is over.
     """
 
     began: float
-    late: bool
     seconds: tuple[float, ...]
     renewals: int
     failure: str
@@ -48,13 +47,13 @@ class Attestation:
 
     def to_line(self) -> bytes:
         quotes = [[base64.b64encode(part).decode() for part in quote] for quote in self.quotes]
-        return json.dumps([self.began, self.late, self.seconds, self.renewals, self.failure, quotes]).encode() + b"\n"
+        return json.dumps([self.began, self.seconds, self.renewals, self.failure, quotes]).encode() + b"\n"
 
     @classmethod
     def parse(cls, line: bytes) -> Self:
-        began, late, seconds, renewals, failure, quotes = json.loads(line)
+        began, seconds, renewals, failure, quotes = json.loads(line)
         pairs = tuple((base64.b64decode(quote), base64.b64decode(data)) for quote, data in quotes)
-        return cls(began, late, tuple(seconds), renewals, failure, pairs)
+        return cls(began, tuple(seconds), renewals, failure, pairs)
 
 
 class Client:
@@ -67,8 +66,8 @@ class Client:
         self._process: ReplayedClient | None = None
         self._left = 0
 
-    def attest(self, due: float) -> Attestation:
-        """One attestation that was due then, by a new process of the client if the last one is spent or has failed."""
+    def attest(self) -> Attestation:
+        """One attestation, by a new process of the client if the last one is spent or has failed."""
         began = self._clock()
         if self._process is None:
             self._left = ATTESTATIONS_PER_PROCESS
@@ -80,7 +79,7 @@ class Client:
         if run.failure or not self._left:
             self._process = None
         seconds = tuple(round(exchange.seconds, 6) for exchange in run.exchanges)
-        return Attestation(began, began - due > 1.0, seconds, run.renewals, run.failure, run.quotes)
+        return Attestation(began, seconds, run.renewals, run.failure, run.quotes)
 
 
 def main(argv: Sequence[str]) -> int:
@@ -90,7 +89,7 @@ def main(argv: Sequence[str]) -> int:
     with (folder / RESULTS).open("wb", buffering=0) as results:
         while not (folder / STOP).exists():
             time.sleep(max(0.0, due - time.monotonic()))
-            results.write(client.attest(due).to_line())
+            results.write(client.attest().to_line())
             due += 1 / rate
     return 0
 

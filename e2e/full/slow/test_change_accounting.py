@@ -43,14 +43,14 @@ def holder(limits):
     return {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "holds"}, "spec": spec}
 
 
-def test_one_node_changes_to_capacity_and_back(cluster, add_on, tenant: Tenant, tell):
+def test_one_node_changes_to_capacity_and_back(cluster, add_on, tenant: Tenant):
     node = cluster.node.name
 
     def accounting():
         return itemgetter("kind", "choice", "capacity_mib", "allocatable_mib")(add_on.epc()[node])
 
     def run(name):
-        tell(f"{name}: {run_block(cluster, PAGE, name, [node], timeout=BLOCK_SECONDS).splitlines()[-1]}")
+        run_block(cluster, PAGE, name, [node], timeout=BLOCK_SECONDS)
 
     def holds():
         wait = ["--for=condition=Available", "deployment/holds", f"--timeout={BACK_SECONDS:.0f}s"]

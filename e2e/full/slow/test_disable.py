@@ -123,7 +123,7 @@ def test_only_the_root_stays_and_comes_back_the_same(cluster, untouched, tenant,
 
 
 @pytest.mark.timeout(900, func_only=True)
-def test_an_interrupted_disable_is_finished_by_another(cluster, untouched, tmp_path, tell):
+def test_an_interrupted_disable_is_finished_by_another(cluster, untouched, tmp_path):
     node, keys = untouched[0].name, status_keys(cluster)
     confcom(cluster, "enable", "--set", CHART_REGISTRY, f"--simulated-node={node}")
     with in_background(cluster, tmp_path, "disable", "--yes") as first:
@@ -135,6 +135,5 @@ def test_an_interrupted_disable_is_finished_by_another(cluster, untouched, tmp_p
 
     began = time.monotonic()
     confcom(cluster, "disable")
-    tell(f"the second disable: {time.monotonic() - began:.0f} s")
     assert time.monotonic() - began < CLEANING_SECONDS + SPARE_SECONDS
     assert status_keys(cluster) == keys

@@ -87,33 +87,31 @@ FAULTS = (
 
 
 @pytest.mark.timeout(1800, func_only=True)
-def test_faults_are_named_and_clients_go_on(add_on, start_load, party, tell):
+def test_faults_are_named_and_clients_go_on(add_on, start_load, party):
     load = start_load(HELD_MIB, RATE)
     tenants, daemons = load.states(), uids(add_on.pods(HELPER)) | uids(add_on.pods(PLUGIN))
     for fault in FAULTS:
         began = time.monotonic()
         end = fault.begin(add_on)
         load.wait_past(time.monotonic())
-        ending = time.monotonic()
         end()
         # A node that was taken for lost is Ready when its kubelet watches again, which it tries less and less often.
         until(add_on.cluster.ready, "the nodes are Ready", seconds=NOTICE_SECONDS)
         add_on.wait_for_epc()
         until(add_on.is_well, "all is well again", seconds=NOTICE_SECONDS)
         ended = time.monotonic()
-        tell(f"{fault.name}: named after {ending - began:.0f} s; well again {ended - ending:.1f} s after its end")
         load.wait_past(ended)
         assert load.states() == tenants
         failures = Outcome.of(load).failures
         assert fault.loses_quotes or failures == []
     assert uids(add_on.pods(HELPER)) | uids(add_on.pods(PLUGIN)) == daemons
-    outcome = Outcome.verified(load, party, tell)
+    outcome = Outcome.verified(load, party)
     assert outcome.not_offered(load.rate) == []
     assert outcome.failed_only_on(add_on.nodes[0].name, (began, ended))
 
 
 @pytest.mark.timeout(1800, func_only=True)
-def test_a_node_that_is_away_during_an_update_loses_no_quote(cluster, add_on, start_load, tell, *, tmp_path):
+def test_a_node_that_is_away_during_an_update_loses_no_quote(cluster, add_on, start_load, tmp_path):
     """On its return the old helper is stopped while the new one only starts: it serves until then."""
     digest = digest_of(import_other(cluster, tmp_path, HELPER))
     load = start_load(HELD_MIB, RATE)
@@ -128,11 +126,9 @@ def test_a_node_that_is_away_during_an_update_loses_no_quote(cluster, add_on, st
         there = {pod["metadata"]["uid"] for pod in add_on.all_pods(HELPER)}
         return len(there) == len(add_on.nodes) and not there & old
 
-    returned = time.monotonic()
     back()
     until(add_on.cluster.ready, "the nodes are Ready", seconds=NOTICE_SECONDS)
     until(only_new, "only the new helpers are left", seconds=NOTICE_SECONDS)
     until(add_on.is_well, "all is well again", seconds=NOTICE_SECONDS)
-    tell(f"well again {time.monotonic() - returned:.1f} s after the node's return")
     load.wait_past(time.monotonic())
     assert Outcome.of(load).failures == []

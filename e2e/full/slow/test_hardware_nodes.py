@@ -101,7 +101,7 @@ def test_the_seeds_job_is_quoted_through_the_relay(cluster, add_on, tenant, part
 
 
 def test_no_attestation_fails_while_all_images_are_updated(
-    cluster, add_on, aesmd_images, party, *, start_load, tmp_path, tell
+    cluster, add_on, aesmd_images, party, *, start_load, tmp_path
 ) -> None:
     load = start_load(add_on.offered_mib, RATE)
     tenants, first = load.states(), add_on.pods(HELPER)
@@ -123,7 +123,7 @@ def test_no_attestation_fails_while_all_images_are_updated(
     assert load.states() == tenants
     for node in add_on.nodes:
         assert str(sum(pod.epc_mib for pod in load.pods if pod.node == node.name)) == add_on.offered(node)
-    outcome = Outcome.verified(load, party, tell)
+    outcome = Outcome.verified(load, party)
     assert outcome.not_offered(load.rate) == []
     assert outcome.failures == []
 
@@ -170,23 +170,21 @@ def hangs(sidecar: Sidecar) -> None:
     until(lambda: sidecar.restarts > before, "the probe had aesmd restarted", seconds=RESTARTED_SECONDS)
 
 
-def test_faults_of_one_nodes_aesmd_are_named_and_end(add_on, start_load, party, tell) -> None:
+def test_faults_of_one_nodes_aesmd_are_named_and_end(add_on, start_load, party) -> None:
     sidecar, load = Sidecar(add_on, add_on.nodes[0]), start_load(add_on.offered_mib, RATE)
     pod = sidecar.pod
     load.wait_past(time.monotonic() + AROUND_SECONDS)
     began = time.monotonic()
     for fault in (other_root, hangs):
-        failing = time.monotonic()
         fault(sidecar)
         until(add_on.is_well, "all is well again", seconds=NOTICE_SECONDS)
-        tell(f"{fault.__name__}: well again after {time.monotonic() - failing:.0f} s")
         load.wait_past(time.monotonic() + AROUND_SECONDS)
     back = time.monotonic()
     load.wait_past(back + AROUND_SECONDS)
     after = sidecar.pod
     assert after["metadata"]["uid"] == pod["metadata"]["uid"]
     assert after["status"]["containerStatuses"][0]["restartCount"] == 0
-    outcome = Outcome.verified(load, party, tell)
+    outcome = Outcome.verified(load, party)
     # Its clients wait for the answers of an aesmd that hangs.
     slow = {line.split()[0] for line in outcome.not_offered(load.rate)}
     assert {pod.node for pod in load.pods if pod.name in slow} <= {sidecar.node.name}
