@@ -6,18 +6,12 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from pathlib import Path
 
-from bench.load import Latency
-from bench.memory import MemoryGroup, memory_hierarchy
-from confcom.errors import UnavailableError
 from e2e.add_on import COMPONENT, EPC, HERE, PROBES_PORT, ROOT, daemons
 from e2e.cluster import Cluster, Node
-from e2e.cluster.lifecycle import group_name
 from e2e.load.client import Attestation
 from e2e.tenants import Manifest, container, pod
 
-MIB = 1024 * 1024
 PROGRAMS = (
     "e2e/__init__.py",
     "e2e/attacks/__init__.py",
@@ -108,15 +102,6 @@ def daemons_on(cluster: Cluster, node: Node) -> tuple[Daemon, ...]:
     return tuple(sorted(found, key=lambda one: one.component))
 
 
-def highest_memory(cluster: Cluster, node: Node, daemon: Daemon) -> int:
-    """Bytes at most so far, of its Pod's control group, which holds what a container that has ended left."""
-    top = memory_hierarchy(Path("/proc/self/mountinfo").read_text()).mountpoint / group_name(cluster.places)
-    found = [*top.glob(f"{node.name}/**/pod{daemon.uid}")]
-    if len(found) != 1:
-        raise UnavailableError(f"{daemon.pod} has no control group", why=f"{top} has {found}")
-    return MemoryGroup(found[0]).highest
-
-
 def log_lines(cluster: Cluster, daemon: Daemon, since: datetime) -> int:
     query = ("logs", daemon.pod, HERE, f"--since-time={since:%Y-%m-%dT%H:%M:%SZ}")
     return len(cluster.kubectl(*query, check=False).stdout.splitlines())
@@ -139,20 +124,12 @@ def harm(before: Sequence[Daemon], after: Sequence[Daemon], *, stayed_ready: boo
 
 @dataclass(frozen=True, slots=True)
 class Period:
-    """A victim's attestations that began in some time; the latency is that of single calls."""
+    """A victim's attestations that began in some time."""
 
     made: int
     failures: tuple[str, ...]
-    latency: Latency
 
     @classmethod
     def of(cls, attestations: Iterable[Attestation], began: float, ended: float) -> Period:
         here = [one for one in attestations if began <= one.began < ended]
-        failures = tuple(one.failure for one in here if one.failure)
-        return cls(len(here), failures, Latency.of([seconds for one in here for seconds in one.seconds]))
-
-    def __str__(self) -> str:
-        took = self.latency
-        times = f"p50 {took.p50 * 1e3:.2f}, p99 {took.p99 * 1e3:.2f}, longest {took.longest * 1e3:.1f} ms"
-        reason = f", as {self.failures[0]}" if self.failures else ""
-        return f"{self.made} attestations, {len(self.failures)} failed{reason}; {took.count} calls, {times}"
+        return cls(len(here), tuple(one.failure for one in here if one.failure))

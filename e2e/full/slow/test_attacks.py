@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 import pytest
 
 from e2e import add_on
-from e2e.attacks.pods import MIB, Period, attacker, config_map, daemons_on, harm, highest_memory, log_lines
+from e2e.attacks.pods import Period, attacker, config_map, daemons_on, harm, log_lines
 from e2e.load.pods import Load, LoadPod
 from e2e.tenants import Tenant
 from e2e.waiting import until
@@ -23,9 +23,6 @@ ATTACK_SECONDS = 20.0
 MORE_SECONDS = 15.0
 """For which an attacker goes on after what was watched: nothing ends while it is."""
 SOCKET = "/var/run/aesmd/aesm.socket"
-MOST_RENDERINGS = 2 * (ATTACK_SECONDS + MORE_SECONDS)
-"""Of metrics that are asked for in a loop: twice as many as there are if all of a second get the same. Thousands, if
-each who asks has them made."""
 MOST_LOG_LINES = 1_500
 """Of a daemon in a phase: a helper allows itself some 500 a minute, and a phase lies in two of its minutes. Without a
 bound for all users, 600 of them cause 10,000."""
@@ -74,7 +71,7 @@ def attackers(cluster):
 
 
 @pytest.fixture
-def go_through(cluster, attackers, namespace, tmp_path, tell):
+def go_through(cluster, attackers, namespace, tmp_path):
     """Carries out attacks, after some time without any and before some more, beside a Pod that attests.
 
     Returns the victim's attestations by attack; nothing may go wrong with the daemons.
@@ -86,7 +83,7 @@ def go_through(cluster, attackers, namespace, tmp_path, tell):
         load.wait_past(began + AROUND_SECONDS)
         periods, harmed = {"before": (began, began + AROUND_SECONDS)}, {}
         for phase in phases:
-            periods[phase.kind], harmed[phase.kind] = attack(attackers, phase, tell)
+            periods[phase.kind], harmed[phase.kind] = attack(attackers, phase)
         ended = time.monotonic()
         load.wait_past(ended + AROUND_SECONDS)
         periods["after"] = (ended, ended + AROUND_SECONDS)
@@ -94,8 +91,6 @@ def go_through(cluster, attackers, namespace, tmp_path, tell):
         install(cluster)
         attestations = [*load.pods[0].attestations()]
         seen = {name: Period.of(attestations, *period) for name, period in periods.items()}
-        for name, period in seen.items():
-            tell(f"{name}: {period}")
         assert {name: found for name, found in harmed.items() if found} == {}
         return seen
 
@@ -121,7 +116,7 @@ def log_stalled(node):
         node.run(["kill", "-CONT", reader])
 
 
-def attack(attackers, phase, tell):
+def attack(attackers, phase):
     """Attack for a while; returns from when to when, and what went wrong with the daemons."""
     cluster = attackers.cluster
     level = "baseline" if phase.root else "restricted"
@@ -134,21 +129,14 @@ def attack(attackers, phase, tell):
     began = time.monotonic()
     if phase.update:
         add_on.install(cluster, settings=["quoteHelper.logQuotesPerPeer=61"])
-        tell(f"updated in {time.monotonic() - began:.1f} s")
     with log_stalled(cluster.node) if phase.log_stalled else contextlib.nullcontext():
         time.sleep(max(0.0, began + ATTACK_SECONDS - time.monotonic()))
         ended = time.monotonic()
     until(cluster.ready, "the node is Ready")
     attackers.wait_for_phase(phase.kind, "Succeeded")
-    did = json.loads(attackers.log(phase.kind))
-    tell(f"{phase.kind}: {did}")
-    assert all(counts["made"] for counts in did.values())
-    assert all(counts["renderings"] <= MOST_RENDERINGS for counts in did.values())
+    assert all(counts["made"] for counts in json.loads(attackers.log(phase.kind)).values())
     after = daemons_on(cluster, cluster.node)
-    for daemon in after:
-        lines, memory = log_lines(cluster, daemon, since), highest_memory(cluster, cluster.node, daemon)
-        tell(f"  {daemon.component}: {lines} log lines, at most {memory / MIB:.0f} MiB so far")
-        assert lines <= MOST_LOG_LINES
+    assert all(log_lines(cluster, daemon, since) <= MOST_LOG_LINES for daemon in after)
     if phase.update:
         assert {one.uid for one in before}.isdisjoint({one.uid for one in after if one.component == add_on.HELPER})
         return (began, ended), [one for one in after if one.restarts]
