@@ -5,8 +5,6 @@ The enclave's side of an attestation is here, in a simulated enclave; everything
 
 import hashlib
 import json
-import os
-import re
 import secrets
 import shutil
 import subprocess
@@ -32,15 +30,6 @@ ENCLAVE = SimulatedEnclave.from_name("Fortanix EDP")
 REPORT_DATA, NONCE = secrets.token_bytes(64), secrets.token_bytes(16)
 
 
-def right_report(target_info):
-    return ENCLAVE.create_report(TargetInfo.parse(target_info), REPORT_DATA).encode()
-
-
-def misled_report(_):
-    """For the enclave itself, whatever target it is given."""
-    return ENCLAVE.create_report(ENCLAVE.target_info(), REPORT_DATA).encode()
-
-
 @pytest.fixture(scope="module")
 def program():
     packages.install({"protoc": "protobuf-compiler"}, purpose="Fortanix' client")  # which its build script runs
@@ -55,30 +44,24 @@ def program():
 
 
 def members(line):
-    return {name: bytes.fromhex(value) for name, value in json.loads(line or "{}").items()}
+    return {name: bytes.fromhex(value) for name, value in json.loads(line).items()}
 
 
-def quote_once(program, socket, report_for):
-    """Key ids, init, size, quote, without any retry: what the program got, by name, and its complaint.
-
-    It writes what a report needs, reads report and nonce, and writes the quote.
-    """
-    pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
-    environment = {**os.environ, "RUST_BACKTRACE": "0"}
-    with subprocess.Popen([program, socket], text=True, env=environment, **pipes) as process:
+def quote_once(program, socket):
+    """What the program got, by name: it writes what a report needs, reads report and nonce, and writes the quote."""
+    with subprocess.Popen([program, socket], text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         try:
             first = members(process.stdout.readline())
-            told = f"{report_for(first['target_info']).hex()} {NONCE.hex()}\n" if first else ""
-            out, complaint = process.communicate(told)
+            report = ENCLAVE.create_report(TargetInfo.parse(first["target_info"]), REPORT_DATA).encode()
+            out, _ = process.communicate(f"{report.hex()} {NONCE.hex()}\n")
         finally:
             process.kill()
-    return first | members(out), complaint.strip()
+    return first | members(out)
 
 
 def test_the_real_crate_gets_a_quote_that_verifies(program):
     with running_helper() as helper:
-        got, complaint = quote_once(program, helper.socket, right_report)
-        assert not complaint
+        got = quote_once(program, helper.socket)
         verdict = QuoteVerifier(helper.state_dir).verify(got["quote"], ENCLAVE, REPORT_DATA)
     assert got["key_id"] == KEY
     assert verdict.ok, verdict.failures
@@ -87,10 +70,3 @@ def test_the_real_crate_gets_a_quote_that_verifies(program):
     ENCLAVE.verify_report(qe_report)
     assert qe_report.body.mr_enclave == TargetInfo.parse(got["target_info"]).mr_enclave
     assert qe_report.body.report_data == hashlib.sha256(NONCE + got["quote"]).digest() + bytes(32)
-
-
-def test_a_refusal_reaches_the_program_with_its_number(program):
-    """A report for another enclave than the quoting enclave: 42 for some time after a start, then 47."""
-    with running_helper() as helper:
-        _, complaint = quote_once(program, helper.socket, misled_report)
-    assert re.fullmatch(r"aesm error code \w+_(42|47)", complaint)
