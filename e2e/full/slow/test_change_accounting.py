@@ -8,10 +8,10 @@ import pytest
 from e2e.add_on import EPC
 from e2e.cluster import Shape
 from e2e.confcom_command import SET_ASIDE_MIB
-from e2e.pages import run_block
 from e2e.sized_nodes import SizedNode
 from e2e.tenants import HOLD, Tenant, container, pod
 from e2e.waiting import until
+from testkit.documentation import commands
 
 PAGE = "docs/how-to/change-accounting.md"
 OFFERED_MIB = 162
@@ -50,7 +50,10 @@ def test_one_node_changes_to_capacity_and_back(cluster, add_on, tenant: Tenant):
         return itemgetter("kind", "choice", "capacity_mib", "allocatable_mib")(add_on.epc()[node])
 
     def run(name):
-        run_block(cluster, PAGE, name, [node], timeout=BLOCK_SECONDS)
+        """Run the lines of the page's block that has this name behind its language, as in ```` ```sh drain ````."""
+        lines = [str(one.line).replace("NODE", node) for one in commands(PAGE) if one.name == name]
+        assert lines
+        cluster.run(["bash", "-c", "\n".join(["set -o errexit", *lines])], timeout=BLOCK_SECONDS)
 
     def holds():
         wait = ["--for=condition=Available", "deployment/holds", f"--timeout={BACK_SECONDS:.0f}s"]
