@@ -6,7 +6,7 @@ import re
 import pytest
 
 from confcom.errors import ExitCode
-from e2e.add_on import EPC, EPC_MIB, HELPER, HERE, PLUGIN, ROOT, SIMULATED_LABEL, SYSTEM, daemons
+from e2e.add_on import EPC, EPC_MIB, HELPER, HERE, PLUGIN, SIMULATED_LABEL, SYSTEM, daemons
 from e2e.cluster.addresses import NODE_NAME
 from e2e.confcom_command import JSON, changes, codes_of, confcom, document_of, status_of
 from e2e.images_workshop import CHART_REGISTRY, references
@@ -111,27 +111,6 @@ def test_an_update_that_cannot_start_is_rolled_back(installed, component, value)
     (left,) = daemons(installed, component)
     assert left["metadata"]["uid"] == serving["metadata"]["uid"]
     confcom(installed, "status")
-
-
-def test_the_documented_roles_are_enough_to_look(installed):
-    page = (ROOT / "docs" / "how-to" / "let-people-look.md").read_text()
-    plain, record = re.findall(r"^```yaml\n(.*?)^```$", page, re.DOTALL | re.MULTILINE)
-    somebody = ("--as=somebody", "--as-group=confcom-viewers")
-    confcom(installed, "status", *somebody, code=ExitCode.UNAVAILABLE)
-    try:
-        installed.kubectl("apply", "--filename=-", input=plain)
-        seen = document_of(confcom(installed, "status", JSON, *somebody))
-        assert seen["ok"] is True
-        assert len(seen["not_compared"]) == 1
-        assert "secrets is forbidden" in seen["not_compared"][0]
-        installed.kubectl("apply", "--filename=-", input=record)
-        seen = document_of(confcom(installed, "status", JSON, *somebody))
-        # A dry run needs the permission to change.
-        assert seen["not_compared"]
-        assert [one for one in seen["not_compared"] if "cannot patch resource" not in one] == []
-    finally:
-        for manifests in (plain, record):
-            installed.kubectl("delete", "--filename=-", "--ignore-not-found", input=manifests)
 
 
 def test_hand_edits_are_named_and_set_back(installed):
