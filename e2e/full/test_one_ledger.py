@@ -25,8 +25,6 @@ PUBLISHED = (
     ("gramine-secret-client", "job/gramine-secret-client", 10),
 )
 """Manifests of `e2e/manifests`, the thing whose log has the quote, and the MiB that it counts for."""
-ASK_AESMD = ("seed", "intel-annotation")
-"""Those that ask for quotes out of process by themselves; for the others, the image does."""
 PUBLISHED_MIB = sum(mib for _, _, mib in PUBLISHED)
 ENDS, NEXT = "azure-attested-tls-client", "quoted-amount"
 """The end of one makes room for the other, which asks for the same."""
@@ -57,14 +55,11 @@ def tenant(only_node, namespace):
 @pytest.fixture
 def create(only_node, tenant, tmp_path):
     """Creates a published manifest with an image that stays after its quote, and without the command."""
-    changes = {True: Changes(arguments=HOLD), False: Changes(arguments=HOLD, variables={"SGX_AESM_ADDR": "1"})}
-    images = {
-        asks: import_other(only_node.cluster, tmp_path, "sample-workload", changes=made)
-        for asks, made in changes.items()
-    }
+    changes = Changes(arguments=HOLD, variables={"SGX_AESM_ADDR": "1"})
+    image = import_other(only_node.cluster, tmp_path, "sample-workload", changes=changes)
 
     def made(name):
-        text = manifest(name, images[name in ASK_AESMD])
+        text = manifest(name, image)
         tenant.create(re.sub(r"^ +command: .*\n", "", text, flags=re.MULTILINE))
 
     return made
