@@ -32,8 +32,6 @@ NODES_BACK_SECONDS = 150.0
 when it watches its own node again, which it tries less and less often: client-go waits 30 to 60 s in the end."""
 
 ONE_NODE = Shape()
-CONTROL_PLANE = frozenset({"etcd", "apiserver", "controller-manager", "scheduler"})
-"""Components that are not a node's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,14 +169,15 @@ class Cluster:
             list(pool.map(lambda node: node.import_image(archive), self.nodes))
 
     def stop(self, component: str) -> None:
-        order(self._owner(component), "stop", component)
+        """Stop a component of the control plane."""
+        order(self.places.control_plane.control, "stop", component)
 
     def start(self, component: str, program: Path | None = None) -> None:
         """Start a component that is stopped or killed; returns when it answers.
 
         A program, another version's, is its own from now on.
         """
-        order(self._owner(component), "start", component, program=program)
+        order(self.places.control_plane.control, "start", component, program=program)
 
     def mend(self) -> None:
         """Start everything that is stopped or off, and wait until all nodes are Ready."""
@@ -188,9 +187,6 @@ class Cluster:
             for part in stopped(node.places.control):
                 node.start(part)
         until(self.ready, "the nodes are Ready", seconds=NODES_BACK_SECONDS)
-
-    def _owner(self, component: str) -> Path:
-        return (self.places.control_plane if component in CONTROL_PLANE else self.node.places).control
 
     def collect_logs(self, folder: Path) -> None:
         shutil.copytree(self.places.logs, folder, dirs_exist_ok=True)
