@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import json
-import multiprocessing
 import subprocess
 import sys
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,8 +20,6 @@ from e2e.confcom_command import document_of
 from e2e.load.client import ENCLAVE
 
 CONFCOM = (sys.executable, "-m", "confcom")
-BATCH, WORKERS = 200, 2
-"""Quotes that a worker verifies at a time, some milliseconds each; and how many workers do."""
 Quoted = tuple[bytes, bytes]
 """A quote, and the report data that it must be over."""
 NO_CHALLENGE = "00" * 64
@@ -62,13 +58,7 @@ class RelyingParty:
         return bool(self.verdict(quote, challenge).get("ok"))
 
     def complaints(self, quotes: Sequence[Quoted]) -> list[str]:
-        """Why those quotes of a load's clients do not verify that do not; several processes look at them."""
-        batches = [quotes[start : start + BATCH] for start in range(0, len(quotes), BATCH)]
-        context = multiprocessing.get_context("spawn")  # this process has threads, which a fork would not have
-        with ProcessPoolExecutor(WORKERS, mp_context=context) as pool:
-            return [complaint for found in pool.map(self._complaints, batches) for complaint in found]
-
-    def _complaints(self, quotes: Sequence[Quoted]) -> list[str]:
+        """Why those quotes of a load's clients do not verify that do not."""
         root, collateral = read_root(self.trust / "root.pem"), read_collateral(self.trust / "collateral")
         now, enclave, signer = datetime.now(UTC), ENCLAVE.mr_enclave, ENCLAVE.mr_signer
         found = []
