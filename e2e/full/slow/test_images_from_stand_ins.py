@@ -11,7 +11,6 @@ import threading
 
 import pytest
 
-from confcom.errors import ConfcomError
 from e2e import images
 from e2e.images_workshop import ROOT, Workshop
 from testkit.package_repository import make_repository, packages
@@ -106,8 +105,3 @@ def test_aesmds_image_is_built_and_starts_aesmd(build, target, more):
         "directory=/opt/intel/sgx-aesm-service/aesm",
     ]
     assert build.run(f"localhost/{target}:1", "sh", "-c", f"{LEFT}; true") == ""
-
-
-def test_without_an_address_no_image_is_made(build):
-    with pytest.raises(ConfcomError, match="--build-arg INTEL_REPOSITORY="):
-        build.bud("aesmd/Dockerfile", "--target=aesmd", BASE="localhost/base:1")
