@@ -39,9 +39,6 @@ CNI_PLUGINS = ("ptp", "host-local", "loopback", "portmap")
 HASH_DIGITS = 16
 """Of SHA-256, in a folder's name."""
 
-LOG_LINES = 30
-"""How much of a failed build's output an error shows; all of it is in the log beside the cache."""
-
 
 @dataclass(frozen=True, slots=True)
 class Tools:
@@ -174,12 +171,7 @@ def _build(module: Path, finished: Path, command: Sequence[str], version: str) -
         )
         if done.returncode:
             shutil.rmtree(scratch, ignore_errors=True)
-            lines = log.read_text(errors="replace").splitlines()[-LOG_LINES:]
-            raise ConfcomError(
-                f"building {name} failed",
-                why="\n".join(["its last lines are:", *lines]),
-                remedy=f"all of it is in {log}",
-            )
+            raise ConfcomError(f"building {name} failed", remedy=f"see the end of {log}")
     same = cache.glob(f"{name}-{'[0-9a-f]' * HASH_DIGITS}/")
     by_age = sorted(same, key=lambda folder: folder.stat().st_mtime)
     for older in by_age[:-1]:  # a cluster of another checkout may be running from the newest
