@@ -19,7 +19,7 @@ from confcom.errors import UnavailableError
 from e2e.add_on import HERE, RELEASE, ROOT
 from e2e.cluster.certificates import kubeconfig, write_accounts
 from e2e.cluster.components import etcd_flags
-from e2e.cluster.tools import KUBERNETES, Tools, built
+from e2e.cluster.tools import KUBERNETES, Tools, build
 from e2e.processes import end
 from e2e.waiting import until
 
@@ -158,10 +158,7 @@ def serving(
     kubernetes: str = KUBERNETES,
 ) -> Iterator[PlainApiServer]:
     """Run an API server in a folder, with an administrator and users in the group of all ServiceAccounts."""
-    folders = [built(name) for name in ("etcd", kubernetes, "helm")]
-    if None in folders:
-        raise UnavailableError("the cluster's programs are not built", remedy="run make e2e-tools first")
-    tools = Tools(folders=tuple(folder for folder in folders if folder), cni=Path())
+    tools = Tools(tuple(map(build, ("etcd", kubernetes, "helm"))))
     tokens = {user: secrets.token_hex(16) for user in (ADMIN, *users)}
     server = PlainApiServer(folder, tools, tokens, niceness, tuple(flags))
     try:

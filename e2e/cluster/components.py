@@ -21,7 +21,7 @@ from e2e.cluster.addresses import (
     NodeIdentity,
     Places,
 )
-from e2e.cluster.tools import Tools
+from e2e.cluster.tools import CNI_FOLDER, Tools
 
 CONTAINERD = f"""version = 3
 root = "/var/lib/containerd"
@@ -112,13 +112,13 @@ class Component:
     host: bool = False
 
 
-def write_settings(places: Places, tools: Tools, nodes: Sequence[NodeIdentity]) -> None:
+def write_settings(places: Places, nodes: Sequence[NodeIdentity]) -> None:
     for node in nodes:
         host = places.node(node)
         network = host.settings / "cni"
         network.mkdir()
         (network / "10-pods.conflist").write_text(json.dumps(pod_network(node), indent=1))
-        containerd = CONTAINERD % {"cni": tools.cni, "settings": host.settings}
+        containerd = CONTAINERD % {"cni": CNI_FOLDER, "settings": host.settings}
         (host.settings / "containerd.toml").write_text(containerd)
         kubelet = kubelet_configuration(places.certificates, host)
         (host.settings / "kubelet.json").write_text(json.dumps(kubelet, indent=1))

@@ -203,7 +203,7 @@ def serve(
     """Be a host; returns never, unless by an error."""
     signal.signal(signal.SIGCHLD, lambda *_: None)
     hierarchies = cgroups.hierarchies(Path("/proc/self/mountinfo").read_text())
-    kept = [ROOT, places.folder, Path(sys.prefix), Path(sys.base_prefix), *plan.tools.folders, plan.tools.cni]
+    kept = [ROOT, places.folder, Path(sys.prefix), Path(sys.base_prefix), *plan.tools.folders]
     isolate(host, hierarchies, kept, set_up_network)
     folders = [*map(str, plan.tools.folders), "/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin"]
     supervisor = Supervisor(

@@ -117,7 +117,7 @@ def start(places: Places, plan: Plan) -> int:
         host.make()
     plan.write(places.plan)
     certificates.write_all(places.certificates, plan.identities)
-    components.write_settings(places, plan.tools, plan.identities)
+    components.write_settings(places, plan.identities)
     hierarchies = _hierarchies()
     groups = make_groups(group_name(places), hierarchies)
     program = (sys.executable, "-m", "e2e.cluster.host", str(places.folder))

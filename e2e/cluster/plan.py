@@ -37,13 +37,13 @@ class Plan:
         return node_identities(self.nodes)
 
     def write(self, path: Path) -> None:
-        content = {"nodes": self.nodes, "folders": [*map(str, self.tools.folders)], "cni": str(self.tools.cni)}
+        content = {"nodes": self.nodes, "folders": [*map(str, self.tools.folders)]}
         path.write_text(json.dumps(content, indent=1))
 
     @classmethod
     def read(cls, path: Path) -> Plan:
         content = json.loads(path.read_text())
-        return cls(content["nodes"], Tools(tuple(map(Path, content["folders"])), Path(content["cni"])))
+        return cls(content["nodes"], Tools(tuple(map(Path, content["folders"]))))
 
     def check_serves(self, wanted: Plan, folder: Path) -> None:
         if self.nodes < wanted.nodes or self.tools != wanted.tools:

@@ -28,13 +28,18 @@ KUBERNETES = "kubernetes"
 NAMES = ("pause", "etcd", "containerd", "helm")
 """What every cluster needs besides, the quickest first, so that something broken in the surroundings shows soon."""
 
-PACKAGES = {"runc": "runc", "iptables": "iptables", "ip": "iproute2", "nsenter": "util-linux", "unshare": "util-linux"}
+CNI_FOLDER = Path("/usr/lib/cni")
+"""Where Debian and Ubuntu put the network plugins."""
+
+PACKAGES = {
+    "runc": "runc",
+    "iptables": "iptables",
+    "ip": "iproute2",
+    "nsenter": "util-linux",
+    "unshare": "util-linux",
+    str(CNI_FOLDER / "ptp"): "containernetworking-plugins",
+}
 """What the node runs besides, and the packages it is in."""
-
-CNI_FOLDERS = (Path("/usr/lib/cni"), Path("/usr/libexec/cni"), Path("/opt/cni/bin"))
-"""Where distributions put the network plugins (Debian and Ubuntu, Fedora, the plugins' own archive)."""
-
-CNI_PLUGINS = ("ptp", "host-local", "loopback", "portmap")
 
 HASH_DIGITS = 16
 """Of SHA-256, in a folder's name."""
@@ -42,10 +47,9 @@ HASH_DIGITS = 16
 
 @dataclass(frozen=True, slots=True)
 class Tools:
-    """Where the built programs are, a folder for each module, and the network plugins."""
+    """Where the built programs are, a folder for each module."""
 
     folders: tuple[Path, ...]
-    cni: Path
 
     def path(self, program: str) -> Path:
         for folder in self.folders:
@@ -72,7 +76,7 @@ def prepare(kubernetes: str = "") -> Tools:
     """Build and install what is missing; the version is the default if empty."""
     names = [*NAMES, _folder_of(kubernetes)]
     packages.install(PACKAGES, purpose="the cluster")
-    return Tools(folders=tuple(map(build, names)), cni=_cni_folder())
+    return Tools(tuple(map(build, names)))
 
 
 def build(name: str) -> Path:
@@ -87,11 +91,6 @@ def build(name: str) -> Path:
     return finished
 
 
-def built(name: str) -> Path | None:
-    folder = _finished(name, _go_version(_find_go()))
-    return folder if folder.is_dir() else None
-
-
 def _folder_of(version: str) -> str:
     pinned = versions()
     if not version:
@@ -103,23 +102,6 @@ def _folder_of(version: str) -> str:
             remedy="choose one of them, or add a folder: see e2e/tools/README.md",
         )
     return pinned[version]
-
-
-def _cni_folder() -> Path:
-    def complete() -> Path | None:
-        return next((path for path in CNI_FOLDERS if all((path / plugin).exists() for plugin in CNI_PLUGINS)), None)
-
-    found = complete()
-    if not found:
-        packages.install({str(CNI_FOLDERS[0] / "ptp"): "containernetworking-plugins"}, purpose="the cluster")
-        found = complete()
-    if not found:
-        raise UnavailableError(
-            "the cluster needs the CNI plugins",
-            why=f"{', '.join(CNI_PLUGINS)} are in none of {', '.join(map(str, CNI_FOLDERS))}",
-            remedy="install the package containernetworking-plugins",
-        )
-    return found
 
 
 def _go_version(go: str) -> str:
