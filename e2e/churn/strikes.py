@@ -48,26 +48,21 @@ class Strikes:
     _disturbed: list[tuple[float, float]] = field(default_factory=list)
     _logs: dict[str, KubeletLog] = field(default_factory=dict)
 
-    def carry_out(self, order: Sequence[Target]) -> str:
-        """Kill in this order, and wait until all is well again; returns what was done."""
+    def carry_out(self, order: Sequence[Target]) -> None:
+        """Kill in this order, and wait until all is well again."""
         with_epc = [one.node for one in self.sizes]
         chosen = {target: self.choose.choice(with_epc) for target in (Target.PLUGIN, Target.KUBELET)}
         # While a kubelet is away, nobody starts again what is killed on its node.
         starts_after = self.choose.randint(order.index(Target.KUBELET), len(order) - 1)
         began = time.monotonic()
-        killed = []
         for number, target in enumerate(order):
-            where = self._kill(target, chosen.get(target))
-            killed.append(f"{target} ({where})")
+            self._kill(target, chosen.get(target))
             time.sleep(self.choose.uniform(0, PAUSE_SECONDS))
             if number == starts_after:
                 chosen[Target.KUBELET].start("kubelet")
-                killed.append("kubelet started")
         self._wait_until_well()
-        replaced = self._replace_restarted()
-        ended = time.monotonic()
-        self._disturbed.append((began, ended))
-        return f"{', '.join([*killed, *replaced])}: well again after {ended - began:.1f} s"
+        self._replace_restarted()
+        self._disturbed.append((began, time.monotonic()))
 
     def undisturbed(self, rejections: Sequence[Rejection]) -> list[Rejection]:
         """The rejections that were made while nothing was disturbed.
@@ -81,17 +76,16 @@ class Strikes:
             if not any(began <= one.told and one.bound - LATE_SECONDS <= ended for began, ended in self._disturbed)
         ]
 
-    def _kill(self, target: Target, node: Node | None) -> str:
-        """Kill one, and say where."""
+    def _kill(self, target: Target, node: Node | None) -> None:
         if node is None:
-            ran = [node.name for node in self.cluster.nodes if kill(node, Target.CONTROLLER)]
-            return ", ".join(ran) or "did not run"
+            for any_node in self.cluster.nodes:
+                kill(any_node, Target.CONTROLLER)
+            return
         if target is Target.KUBELET:
             node.kill("kubelet")
         else:
             kill(node, PLUGIN)
         self._mark(node.name)
-        return node.name
 
     def _mark(self, node: str) -> None:
         """What its kubelet's log has now is from before the kill."""
@@ -127,7 +121,7 @@ class Strikes:
         # A plugin and a helper on each node, and the controller.
         return "" if len(pods) == 2 * len(self.sizes) + 1 else f"{len(pods)} daemons are there"
 
-    def _replace_restarted(self) -> list[str]:
+    def _replace_restarted(self) -> None:
         """Have other Pods made of those that have restarted: the kubelet lets each next start wait longer.
 
         A plugin's is replaced as in an update: the next one serves before it ends.
@@ -148,7 +142,6 @@ class Strikes:
             seconds=BACK_SECONDS,
         )
         self._wait_until_well()
-        return [f"{_component(pod)} replaced" for pod in restarted]
 
     def _daemons(self) -> list[dict[str, Any]]:
         pods: list[dict[str, Any]] = self.cluster.kubectl_json("get", "pods", HERE)["items"]

@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import http
-import json
 import random
 import threading
 import time
 from dataclasses import dataclass, field
 
-import httpx2
-
-from confcom.errors import ConfcomError
 from confcom.kubernetes.objects import TERMINAL
 from e2e.add_on import EPC
 from e2e.churn.ledger import Ledger
-from e2e.tenants import Manifest, container, pod
+from e2e.tenants import Manifest, Tenant, container, pod
 
 PAUSE_SECONDS = 1.0
 """Between two Pods of a node."""
@@ -33,8 +28,6 @@ LIFE_SECONDS = (3.0, 25.0)
 PATIENCE_SECONDS = 25.0
 """After it those Pods are deleted too that have not ended by themselves: most of these wait for EPC."""
 HOLD = "trap 'exit 0' TERM; sleep 3600 & wait $!"
-CONFLICT = {http.HTTPStatus.NOT_FOUND, http.HTTPStatus.CONFLICT}
-"""Somebody was quicker; here, the end of a Pod whose deletion has been asked for already."""
 
 
 def tenant_pod(name: str, node: str, limits: dict[str, int | str], *, seconds: float | None) -> Manifest:
@@ -50,33 +43,24 @@ def tenant_pod(name: str, node: str, limits: dict[str, int | str], *, seconds: f
 class Tenants:
     """Those of one node; `work` is for a thread."""
 
-    api: httpx2.Client
+    tenant: Tenant
     ledger: Ledger
     node: str
     epc_mib: int
     choose: random.Random
     made: int = 0
-    failure: str = ""
-    """Why the work ended before it was to."""
     _due: dict[str, float] = field(default_factory=dict)
 
     def work(self, until: threading.Event) -> None:
         """Make and delete Pods until told to end."""
-        try:
-            while not until.wait(PAUSE_SECONDS):
-                self._delete_what_is_due(time.monotonic())
-                if len(self._there()) < MOST:
-                    self._make_another(time.monotonic())
-        except (ConfcomError, httpx2.HTTPError, ValueError) as error:
-            self.failure = f"{self.node}: {error!r}"
+        while not until.wait(PAUSE_SECONDS):
+            self._delete_what_is_due(time.monotonic())
+            if len(self._there()) < MOST:
+                self._make_another(time.monotonic())
 
     def delete_all(self) -> None:
         for name in self._there():
             self._delete(name)
-
-    @property
-    def path(self) -> str:
-        return f"/api/v1/namespaces/{self.ledger.namespace}/pods"
 
     def _there(self) -> list[str]:
         return [name for name in self.ledger.phases() if name.startswith(f"{self.node}-tenant-")]
@@ -90,7 +74,7 @@ class Tenants:
     def _delete(self, name: str) -> None:
         self._due.pop(name, None)
         self.ledger.expect_deletion(name)
-        _accepted(self.api.delete(f"{self.path}/{name}"), *CONFLICT)
+        self.tenant.kubectl("delete", "pod", name, "--ignore-not-found", "--wait=false")
 
     def _make_another(self, now: float) -> None:
         self.made += 1
@@ -99,11 +83,4 @@ class Tenants:
         limits: dict[str, int | str] = self.choose.choice([{EPC: mib}, {BYTES_NAME: f"{mib}Mi"}])
         seconds = self.choose.choice([None, self.choose.uniform(*SHORT_SECONDS)])
         self._due[name] = now + (self.choose.uniform(*LIFE_SECONDS) if seconds is None else PATIENCE_SECONDS)
-        manifest = tenant_pod(name, self.node, limits, seconds=seconds)
-        answer = self.api.post(self.path, content=json.dumps(manifest), headers={"Content-Type": "application/json"})
-        _accepted(answer)
-
-
-def _accepted(answer: httpx2.Response, *also: http.HTTPStatus) -> None:
-    if not (answer.is_success or answer.status_code in also):
-        raise ConfcomError(f"the API server answered {answer.status_code}", why=answer.text)
+        self.tenant.create(tenant_pod(name, self.node, limits, seconds=seconds))
