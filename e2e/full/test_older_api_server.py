@@ -11,9 +11,7 @@ from e2e.admission.cases import dry_run
 from e2e.admission.pattern import BYTES, MIB, PROVISION, app, template
 from e2e.admission.patterns import PATTERNS
 from e2e.confcom_command import JSON, SET_ASIDE_MIB, codes_of
-from e2e.relying_party import RelyingParty
 from e2e.sized_nodes import SizedNode, enabled
-from e2e.tenants import container, pod
 
 pytestmark = pytest.mark.timeout(600, func_only=True)
 
@@ -72,14 +70,3 @@ def test_authors_are_told_what_to_write_or_refused(tenant):
     (warning,) = dry_run(tenant, template("Job", app({MIB: 10, PROVISION: 1}))).warnings
     assert f"Pods will be refused: container app asks for {PROVISION}" in warning
     assert dry_run(tenant, app({MIB: 10})).warnings == []
-
-
-def test_pods_by_our_name_fill_the_nodes_and_get_quotes(cluster, older, sizes, tenant, tmp_path):
-    party, (_, small) = RelyingParty.of(cluster, tmp_path / "trust"), sizes
-    for node in sizes:
-        party.verify(*tenant.quoted_on(node.name))
-    whole = container("main", limits={MIB: small.offered_mib}, program="import time; time.sleep(600)")
-    tenant.create(pod("whole", whole, node=small.name))
-    tenant.wait_for_phase("whole", "Running")
-    tenant.create(pod("next", container("main", limits={MIB: 1}, program="pass"), node=small.name))
-    assert f"Insufficient {EPC}" in tenant.why_pending("next")
