@@ -166,9 +166,3 @@ class Tenant:
         message = until(reason, f"the scheduler has looked at {name}", seconds=DONE_SECONDS)
         assert self.get(name)["status"]["phase"] == "Pending"
         return message
-
-    def events(self, name: str, reason: str) -> list[str]:
-        chosen = f"--field-selector=involvedObject.name={name},reason={reason}"
-        query = ("get", f"--namespace={self.namespace}", "events", chosen)
-        items = until(lambda: self.cluster.kubectl_json(*query)["items"], f"{name} has an event {reason}")
-        return [one["message"] for one in items]
