@@ -116,7 +116,7 @@ class Ledger:
         wanted = name not in self._to_delete
         if phase == "Failed" and (reason.startswith(REJECTED) or (wanted and not seen.ran)):
             seen.judged = True
-            why = f"{reason}: {text(pod, 'status', 'message')}" if reason else _ends(pod)
+            why = f"{reason}: {text(pod, 'status', 'message')}"
             self.rejections.append(Rejection(name, node, at if seen.bound is None else seen.bound, at, why))
         elif wanted and (why := _lost(pod, kind, seen)):
             seen.judged = True
@@ -125,12 +125,6 @@ class Ledger:
 
 def _restarts(pod: Mapping[str, Any]) -> int:
     return sum(one.get("restartCount", 0) for one in container_statuses(pod))
-
-
-def _ends(pod: Mapping[str, Any]) -> str:
-    """How a Pod's containers ended, as far as Pods have it in common."""
-    ended = [mapping(one, "state", "terminated") for one in container_statuses(pod)]
-    return ", ".join(f"{text(one, 'reason')} (exit code {text(one, 'exitCode')})" for one in ended) or "no reason"
 
 
 def _lost(pod: Mapping[str, Any], kind: str, seen: _Seen) -> str:

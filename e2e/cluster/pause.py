@@ -11,9 +11,6 @@ from pathlib import Path
 
 from e2e.cluster.addresses import PAUSE_IMAGE
 
-USER = "65535:65535"
-"""The uid of the upstream image: nobody's."""
-
 
 def write_archive(program: Path, archive: Path) -> None:
     """Write a docker archive (`docker save`) of a static program, which every importer reads."""
@@ -21,7 +18,7 @@ def write_archive(program: Path, archive: Path) -> None:
     config = {
         "architecture": "amd64",
         "os": "linux",
-        "config": {"User": USER, "Entrypoint": ["/pause"]},
+        "config": {"Entrypoint": ["/pause"]},
         "rootfs": {"type": "layers", "diff_ids": [f"sha256:{hashlib.sha256(layer).hexdigest()}"]},
     }
     manifest = [{"Config": "config.json", "RepoTags": [PAUSE_IMAGE], "Layers": ["layer.tar"]}]
