@@ -9,7 +9,7 @@ from typing import Any
 
 from e2e.cluster import Cluster, Node
 from e2e.cluster.addresses import DEVICE_PLUGINS, NODE_NAME
-from e2e.images_workshop import CHART_REGISTRY, REGISTRY
+from e2e.images import CHART_REGISTRY, REGISTRY
 from e2e.waiting import until
 
 ROOT = Path(__file__).parent.parent

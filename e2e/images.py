@@ -1,33 +1,263 @@
 """Build the images of images/Dockerfile without docker, a daemon or a registry, for a cluster on this machine.
 
-The Dockerfile is the one that everybody builds. Two things are done in its surroundings, because a test machine may
-reach neither a registry of images nor, from inside a build, the index of packages:
-
-* its base, `python:3.11-slim` by digest, is replaced (`--build-arg BASE=...`) by a local stand-in: Debian 12 with its
-  own Python 3.11, made by mmdebstrap;
-* packages are downloaded beforehand, by the same hashed locks, and mounted into the build.
-
-buildah runs with chroot isolation and a configuration of its own in a mount namespace of its own, so nothing else on
-the machine sees its storage or its mounts. Results are kept by content: a second call with nothing changed builds
-nothing. Security updates of Debian reach a base only when it is made anew: remove the folder for that.
+A test machine may reach neither a registry of images nor, from inside a build, the index of packages. So the base,
+`python:3.11-slim` by digest, is replaced (`--build-arg BASE=...`) by Debian 12 with its own Python, made by mmdebstrap,
+and packages are downloaded beforehand, by the same hashed locks. Results are kept by content; security updates of
+Debian reach a base only when it is made anew: remove the folder for that.
 """
 
 from __future__ import annotations
 
 import contextlib
+import hashlib
+import json
 import os
 import shutil
+import subprocess
 import sys
 import tempfile
+import tomllib
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from confcom.errors import ConfcomError, ExitCode, UnavailableError
-from e2e import images_workshop
-from e2e.images_workshop import EPOCH, IMAGES, PROGRAMS, ROOT, Workshop, content_hash, keep_newest, references
 from e2e.packages import install
-from e2e.progress import alone, say
+from e2e.progress import alone, say, timed
 
-DOCKERFILE = ROOT / "images" / "Dockerfile"
+ROOT = Path(__file__).resolve().parent.parent
+
+IMAGES = ("device-plugin", "quote-helper", "controller", "sample-workload")
+"""Targets of the Dockerfile, and the last part of the images' names."""
+
+LOCKS = ("build.lock", "controller.lock", "daemon.lock")
+"""In requirements/: what the Dockerfile installs."""
+
+BASE = "localhost/confcom-base"
+"""The stand-in for the published base, which the Dockerfile names by a digest that a local image cannot have."""
+
+REGISTRY = "registry.test"
+"""What the images' names begin with. Nobody can own a host of `.test` (RFC 6761), and have others under these names."""
+
+CHART_REGISTRY = f"image.registry={REGISTRY}"
+"""The same as a value of the chart."""
+
+EPOCH = "1767225600"
+"""Time of every file in the images, 1 January 2026: one that never changes (reproducible-builds.org)."""
+
+PROGRAMS = {"buildah": "buildah", "mmdebstrap": "mmdebstrap"}
+"""What is run and not on every Linux, and its package."""
+
+DEBIAN_SOURCES = Path("/etc/apt/sources.list.d/debian.sources")
+"""The mirrors of a Debian 12 machine; on any other, mmdebstrap takes its default."""
+
+CLEAN = """set -e; cd "$1"
+: > etc/resolv.conf; : > etc/hostname
+rm -rf etc/apt/sources.list etc/apt/sources.list.d/* root/.cache
+ln -s /usr/bin/python3 usr/local/bin/python3; ln -s python3 usr/local/bin/python
+"""
+"""Takes out what came from this machine, and puts Python where the published image has it."""
+
+SUITE = "bookworm"
+"""Debian 12: the release with Python 3.11."""
+
+MMDEBSTRAP = (
+    "mmdebstrap",
+    "--mode=root",
+    "--variant=minbase",
+    "--skip=output/dev",
+    "--hook-dir=/usr/share/mmdebstrap/hooks/merged-usr",
+    "--include=usr-is-merged,python3,python3-pip,ca-certificates",
+    '--aptopt=Acquire::Check-Valid-Until "false"',
+    "--dpkgopt=path-exclude=/usr/share/doc/*",
+    "--dpkgopt=path-exclude=/usr/share/man/*",
+    "--dpkgopt=path-exclude=/usr/share/locale/*",
+    f"--customize-hook={CLEAN}",
+    SUITE,
+)
+
+REF_NAME = "org.opencontainers.image.ref.name"
+"""Annotation of an OCI index that names an image; containerd's import takes it."""
+
+KEPT = 2
+"""How many results with different content stay: the current one, and one that a running test may still read."""
+
+_UNSHARE = ("unshare", "--mount", "--propagation=private", "--pid", "--fork", "--kill-child", "--mount-proc")
+_PRIVATE = ("setpriv", "--pdeathsig=KILL", *_UNSHARE)
+"""A program ends with us, everything that it started ends with it, and all their mounts are gone then."""
+
+_WITH_CACHE = 'mkdir -p /var/lib/containers && mount --bind "$0" /var/lib/containers && exec "$@"'
+"""A cache of blobs' digests has its place built into buildah; this puts ours there, in the mount namespace only."""
+
+
+def references(image: str) -> tuple[str, str]:
+    """The names that an archive gives its image: by version, and `latest` for the manifests in examples/."""
+    name = f"{REGISTRY}/confcom/{image}"
+    return f"{name}:{version()}", f"{name}:latest"
+
+
+def version() -> str:
+    return str(tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"])
+
+
+@dataclass(frozen=True, slots=True)
+class Workshop:
+    """One use of the folder: `scratch` is removed at the end, `context` has the checkout's files as they were."""
+
+    folder: Path
+    scratch: Path
+    context: Path
+
+    @property
+    def base_key(self) -> str:
+        return content_hash(json.dumps([MMDEBSTRAP, EPOCH]).encode())
+
+    def build(self, storage: Path, name: str) -> Path:
+        """Make every image in `storage`, which may hold earlier layers; return the folder of archives."""
+        base, wheels = self._base(), self._wheels()
+        buildah = self._buildah(storage)
+        result = self.scratch / name
+        result.mkdir()
+        self._run([*buildah, "rm", "--all"], "buildah")  # what an interrupted build left
+        if subprocess.run([*buildah, "inspect", "--type=image", BASE], capture_output=True, check=False).returncode:
+            with timed("image base loaded into buildah"):
+                loader = self.scratch / "Dockerfile.base"
+                loader.write_text(f"FROM scratch\nADD {base.name} /\n")
+                self._bud(buildah, f"--tag={BASE}", "-f", str(loader), str(base.parent))
+        pip_conf = self.scratch / "pip.conf"
+        pip_conf.write_text("[global]\nno-index = true\nfind-links = /mnt/wheels\n")
+        names = {"build": ["localhost/confcom-build"], **{image: references(image) for image in IMAGES}}
+        for target, tags in names.items():
+            with timed(f"image stage {target}"):
+                self._bud(
+                    buildah,
+                    *(f"--tag={tag}" for tag in tags),
+                    "--layers",
+                    "--network=none",
+                    f"--volume={wheels}:/mnt/wheels:ro",
+                    f"--volume={pip_conf}:/etc/pip.conf:ro",
+                    f"--build-arg=BASE={BASE}",
+                    f"--build-arg=SOURCE_DATE_EPOCH={EPOCH}",
+                    f"--build-arg=VERSION={version()}",
+                    f"--target={target}",
+                    f"--file={self.context / 'Dockerfile'}",
+                    str(self.context),
+                )
+        with timed("images exported"):
+            self._export(buildah, result)
+        self._run([*buildah, "rmi", "--prune", "--force"], "buildah")
+        return result
+
+    def _bud(self, buildah: Sequence[str], *arguments: str) -> None:
+        common = ["--pull-never", "--timestamp", EPOCH, "--identity-label=false"]
+        self._run([*buildah, "bud", f"--signature-policy={self._policy}", *common, *arguments], "buildah")
+
+    def _export(self, buildah: Sequence[str], result: Path) -> None:
+        """Write all images into one OCI layout, which compresses what they share once, and make an archive of each."""
+        layout = self.scratch / f"{result.name}.oci"
+        for image in IMAGES:
+            push = ["push", f"--signature-policy={self._policy}", references(image)[0], f"oci:{layout}:{image}"]
+            self._run([*buildah, *push], "buildah")
+        index = json.loads((layout / "index.json").read_text())
+        normal = ["--sort=name", f"--mtime=@{EPOCH}", "--owner=0", "--group=0", "--numeric-owner", "--mode=u=rwX,go=rX"]
+        entries = {entry["annotations"][REF_NAME]: entry for entry in index["manifests"]}
+        for image, entry in entries.items():
+            manifest = json.loads((layout / _blob(entry)).read_text())
+            blobs = [_blob(part) for part in (entry, manifest["config"], *manifest["layers"])]
+            index["manifests"] = [{**entry, "annotations": {REF_NAME: name}} for name in references(image)]
+            (layout / "index.json").write_text(json.dumps(index))
+            tar = ["tar", "-C", str(layout), *normal, "-cf", str(result / f"{image}.tar"), "oci-layout", "index.json"]
+            self._run([*tar, *sorted(blobs)], "tar")
+        shutil.rmtree(layout)
+
+    def _base(self) -> Path:
+        tar = self.folder / "base" / self.base_key / "base.tar"
+        if not tar.exists():
+            with timed("image base: a stand-in for python:3.11-slim, made of Debian 12"):
+                made = self.scratch / "base.tar"
+                known = DEBIAN_SOURCES.exists() and SUITE in DEBIAN_SOURCES.read_text()
+                mirrors = [str(DEBIAN_SOURCES)] if known else []
+                self._run(
+                    [*_PRIVATE, "env", f"TMPDIR={self._temporary}", *MMDEBSTRAP, str(made), *mirrors], "mmdebstrap"
+                )
+                tar.parent.mkdir(parents=True, exist_ok=True)
+                made.rename(tar)
+                keep_newest(tar.parent.parent, 1)
+        return tar
+
+    def _wheels(self) -> Path:
+        locks = [self.context / "requirements" / lock for lock in LOCKS]
+        wheels = self.folder / "wheels" / content_hash(*(lock.read_bytes() for lock in locks))
+        if not wheels.is_dir():
+            with timed("packages for images downloaded"):
+                made = self.scratch / "wheels"
+                command = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check", "download"]
+                command += [
+                    "--no-deps",
+                    "--require-hashes",
+                    "--only-binary=:all:",
+                    "--python-version=3.11",
+                    f"--dest={made}",
+                ]
+                self._run([*command, *(f"--requirement={lock}" for lock in locks)], "pip")
+                wheels.parent.mkdir(exist_ok=True)
+                made.rename(wheels)
+                keep_newest(wheels.parent)
+        return wheels
+
+    @property
+    def _policy(self) -> Path:
+        return self.scratch / "policy.json"
+
+    @property
+    def _temporary(self) -> Path:
+        folder = self.scratch / "tmp"
+        folder.mkdir(exist_ok=True)
+        return folder
+
+    def _buildah(self, storage: Path) -> list[str]:
+        storage.mkdir(parents=True, exist_ok=True)
+        roots = f'graphroot = "{storage}"\nrunroot = "{self.scratch / "runroot"}"\n'
+        settings = {
+            "CONTAINERS_STORAGE_CONF": f'[storage]\ndriver = "overlay"\n{roots}',
+            "CONTAINERS_REGISTRIES_CONF": "unqualified-search-registries = []\n",
+        }
+        for variable, text in settings.items():
+            (self.scratch / variable).write_text(text)
+        self._policy.write_text('{"default": [{"type": "insecureAcceptAnything"}]}\n')
+        variables = {name: str(self.scratch / name) for name in settings}
+        variables |= {"BUILDAH_ISOLATION": "chroot", "TMPDIR": str(self._temporary)}
+        cache = self.folder / "containers"
+        cache.mkdir(exist_ok=True)
+        start = [*_PRIVATE, "sh", "-c", _WITH_CACHE, str(cache), "env"]
+        return [*start, *(f"{name}={value}" for name, value in variables.items()), "buildah"]
+
+    def _run(self, command: Sequence[str], program: str) -> None:
+        log = self.folder / "log.txt"
+        environ = {**os.environ, "SOURCE_DATE_EPOCH": EPOCH}
+        with log.open("ab") as output:
+            done = subprocess.run(
+                command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=environ, check=False
+            )
+        if done.returncode:
+            raise ConfcomError(f"{program} ended with {done.returncode}", remedy=f"see the end of {log}")
+
+
+def keep_newest(folder: Path, count: int = KEPT) -> None:
+    by_age = sorted(folder.iterdir(), key=lambda path: path.stat().st_mtime, reverse=True)
+    for old in by_age[count:]:
+        shutil.rmtree(old)
+
+
+def content_hash(*parts: bytes) -> str:
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(hashlib.sha256(part).digest())
+    return digest.hexdigest()[:16]
+
+
+def _blob(descriptor: dict[str, str]) -> str:
+    return "blobs/" + descriptor["digest"].replace(":", "/")
 
 
 def default_folder() -> Path:
@@ -75,11 +305,11 @@ def _snapshot(context: Path) -> None:
             else:
                 shutil.copy2(source, context)
     shutil.copy2(ignore, context)
-    shutil.copy2(DOCKERFILE, context)
+    shutil.copy2(ROOT / "images" / "Dockerfile", context)
 
 
 def _content_key(context: Path) -> str:
-    parts = [Path(module).read_bytes() for module in (__file__, images_workshop.__file__)] + [EPOCH.encode()]
+    parts = [Path(__file__).read_bytes()]
     for path in sorted(context.rglob("*")):
         if path.is_symlink() or path.is_file():
             content = str(path.readlink()).encode() if path.is_symlink() else path.read_bytes()

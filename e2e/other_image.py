@@ -16,7 +16,7 @@ from typing import Any
 from e2e import images
 from e2e.cluster import Cluster
 from e2e.cluster.pause import tar_of
-from e2e.images_workshop import REF_NAME, REGISTRY
+from e2e.images import REF_NAME, REGISTRY
 
 LABEL = "org.opencontainers.image.revision"
 """Says which source an image was made of; changed, it is another image that does the same."""

@@ -16,7 +16,7 @@ from e2e import add_on
 from e2e.add_on import COMPONENT, EPC, HERE, PLUGIN, SIMULATED_LABEL, SYSTEM
 from e2e.cluster import Cluster, Node
 from e2e.confcom_command import SET_ASIDE_MIB, AddOn
-from e2e.images_workshop import REGISTRY
+from e2e.images import REGISTRY
 from e2e.waiting import until
 
 SIZE_LABEL = "example.com/epc-mib"

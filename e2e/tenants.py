@@ -15,7 +15,7 @@ from typing import Any, Unpack
 from e2e.add_on import EPC, ROOT
 from e2e.cluster import Cluster
 from e2e.cluster.node import RunOptions
-from e2e.images_workshop import references
+from e2e.images import references
 from e2e.waiting import until
 
 IMAGE = references("sample-workload")[0]

@@ -10,7 +10,7 @@ import pytest
 from e2e import add_on
 from e2e.cluster import Cluster
 from e2e.cluster.addresses import DEVICE_PLUGINS, NODE_NAME
-from e2e.images_workshop import references
+from e2e.images import references
 from e2e.sized_nodes import SizedNode, enabled
 from e2e.tenants import Tenant
 from testkit.kubelet_contract.kubelet import Bench, PodSeen

@@ -9,7 +9,7 @@ from confcom.errors import ExitCode
 from e2e.add_on import EPC, EPC_MIB, HELPER, HERE, PLUGIN, SIMULATED_LABEL, SYSTEM, daemons
 from e2e.cluster.addresses import NODE_NAME
 from e2e.confcom_command import JSON, changes, codes_of, confcom, document_of, status_of
-from e2e.images_workshop import CHART_REGISTRY, references
+from e2e.images import CHART_REGISTRY, references
 from e2e.waiting import until
 
 FOUND_MIB = "168"

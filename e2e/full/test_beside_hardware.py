@@ -5,7 +5,7 @@ import pytest
 from e2e.add_on import EPC, HERE, RELEASE, ROOT, SIMULATED_LABEL, SYSTEM, create_root, names
 from e2e.cluster.addresses import NODE_NAME
 from e2e.confcom_command import refusals_of
-from e2e.images_workshop import CHART_REGISTRY
+from e2e.images import CHART_REGISTRY
 from e2e.tenants import example
 
 HARDWARE_LABEL = "feature.node.kubernetes.io/cpu-security.sgx.enabled"

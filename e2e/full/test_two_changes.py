@@ -14,7 +14,7 @@ from e2e.add_on import HELPER, HERE, RELEASE, ROOT, daemons
 from e2e.cluster import Cluster
 from e2e.cluster.addresses import NODE_NAME
 from e2e.confcom_command import COMMAND_SECONDS, JSON, changes, codes_of, confcom, document_of
-from e2e.images_workshop import CHART_REGISTRY
+from e2e.images import CHART_REGISTRY
 from e2e.running_change import RunningChange, holder, in_background, last_status
 from e2e.waiting import until
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from e2e import images_workshop
+from e2e.images import references
 from testkit.dockerfiles import stages_of
 
 ROOT = Path(__file__).parent.parent.parent
@@ -103,7 +103,7 @@ def test_only_the_example_says_that_it_quotes_out_of_process(stages):
 
 
 def test_manifests_in_examples_find_the_sample_by_name():
-    names = images_workshop.references("sample-workload")
+    names = references("sample-workload")
     for manifest in (ROOT / "examples").glob("*.yaml"):
         images = set(re.findall(r"image: (\S+)", manifest.read_text()))
         assert images

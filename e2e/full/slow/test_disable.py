@@ -19,7 +19,7 @@ from e2e.add_on import (
 )
 from e2e.cluster.addresses import DEVICE_PLUGINS
 from e2e.confcom_command import JSON, codes_of, confcom, document_of
-from e2e.images_workshop import CHART_REGISTRY
+from e2e.images import CHART_REGISTRY
 from e2e.leftovers import api_objects
 from e2e.relying_party import RelyingParty
 from e2e.running_change import in_background

@@ -16,7 +16,7 @@ from e2e.cluster import Node
 from e2e.confcom_command import SET_ASIDE_MIB, AddOn, uids
 from e2e.hardware.aesm_service import FAULT, HANG, OTHER_ROOT
 from e2e.hardware.nodes import REPOSITORY, SGX_PRV_GROUP, AesmdImages, import_workload, sgx_hardware
-from e2e.images_workshop import CHART_REGISTRY
+from e2e.images import CHART_REGISTRY
 from e2e.load.outcome import Outcome
 from e2e.other_image import digest_of, import_other
 from e2e.relying_party import NO_CHALLENGE, RelyingParty

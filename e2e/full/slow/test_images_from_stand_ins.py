@@ -12,7 +12,7 @@ import threading
 import pytest
 
 from e2e import images
-from e2e.images_workshop import ROOT, Workshop
+from e2e.images import ROOT, Workshop
 from testkit.package_repository import make_repository, packages
 
 AESM_SERVICE = '#!/bin/sh\necho "arguments=$*"; echo "user=$(id -u):$(id -g)"; echo "directory=$(pwd)"\n'
