@@ -21,7 +21,7 @@ from bench.report import Goal, Section, in_turn, say
 from confcom.kubelet_api import deviceplugin_pb2 as pb
 from confcom.kubelet_api.device_list import device_id
 from e2e import packages
-from e2e.processes import end
+from e2e.waiting import end
 from testkit.helper_process import http_get
 
 USUAL_MIB, LARGEST_MIB = (168, 1_024, 2_048), 262_144

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from typing import IO
 
 from e2e.cluster import Cluster
-from e2e.processes import end
+from e2e.waiting import end
 
 END_SECONDS = 10.0
 """From SIGTERM to its end."""

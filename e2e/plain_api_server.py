@@ -20,8 +20,7 @@ from e2e.add_on import HERE, RELEASE, ROOT
 from e2e.cluster.certificates import kubeconfig, write_accounts
 from e2e.cluster.components import etcd_flags
 from e2e.cluster.tools import KUBERNETES, Tools, build
-from e2e.processes import end
-from e2e.waiting import until
+from e2e.waiting import end, until
 
 ADMIN = "admin"
 START_SECONDS = 600.0

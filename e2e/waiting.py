@@ -1,7 +1,8 @@
-"""Wait for what Kubernetes promises only eventually."""
+"""Wait for what Kubernetes promises only eventually, and for a process to end."""
 
 from __future__ import annotations
 
+import subprocess
 import time
 from collections.abc import Callable
 from typing import TypeVar
@@ -29,3 +30,13 @@ def until(condition: Callable[[], T], what: str, *, seconds: float = 60.0) -> T:
         if time.monotonic() > deadline:
             raise UnavailableError(f"{what}: not within {seconds:.0f} s", why=f"the last answer was {last}")
         time.sleep(POLL_SECONDS)
+
+
+def end(process: subprocess.Popen[bytes], seconds: float) -> None:
+    """End a process that may have ended by SIGTERM, and by SIGKILL if it runs on for so long."""
+    process.terminate()
+    try:
+        process.wait(seconds)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()

@@ -156,6 +156,17 @@ class Cluster:
     def helm(self, *arguments: str, **options: Unpack[RunOptions]) -> subprocess.CompletedProcess[str]:
         return self._control(["helm", *arguments], **options)
 
+    def objects(self) -> set[str]:
+        """All that the API lists, but for Events and Leases: `KINDS/NAMESPACE/NAME`."""
+        kinds = self.kubectl("api-resources", "--verbs=list", "--output=name").stdout.split()
+        columns = "--output=custom-columns=NS:.metadata.namespace,NAME:.metadata.name"
+        found = set()
+        for kind in kinds:
+            if kind.partition(".")[0] not in {"events", "leases"}:
+                listed = self.kubectl("get", kind, "--all-namespaces", columns, "--no-headers").stdout
+                found |= {f"{kind}/{'/'.join(line.split())}" for line in listed.splitlines()}
+        return found
+
     @contextlib.contextmanager
     def new_namespace(self, purpose: str) -> Iterator[str]:
         name = f"{purpose}-{secrets.token_hex(4)}"

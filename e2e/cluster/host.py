@@ -35,7 +35,7 @@ from e2e.cluster.components import Component
 from e2e.cluster.isolation import isolate, make_groups, separated, set_up_control_plane, set_up_node
 from e2e.cluster.plan import Plan
 from e2e.cluster.tools import ROOT
-from e2e.processes import end
+from e2e.waiting import end
 
 READY_SECONDS = 60.0
 """For one component on a busy machine; the slowest, the API server, takes 3 to 4 on an idle one."""

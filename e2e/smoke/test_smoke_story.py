@@ -10,7 +10,6 @@ import pytest
 from confcom.errors import UnavailableError
 from e2e.add_on import EPC, HERE, ROOT_SECRET, SYSTEM, allocatable, install, names, uninstall
 from e2e.cluster import Cluster
-from e2e.leftovers import api_objects
 from e2e.relying_party import RelyingParty
 from e2e.tenants import Tenant, container, example, pod
 from e2e.waiting import until
@@ -56,13 +55,13 @@ def test_uninstall_leaves_nothing_but_the_root(cluster: Cluster) -> None:
     uninstall(cluster)
     cluster.kubectl("create", "namespace", SYSTEM, check=False)
     until(lambda: "kube-root-ca.crt" in names(cluster, "configmaps", SYSTEM), "the namespace is complete")
-    before = api_objects(cluster) - ROOT
+    before = cluster.objects() - ROOT
     install(cluster)
 
     uninstall(cluster)
 
     def only_the_root_is_left() -> bool:
-        left = api_objects(cluster) - before
+        left = cluster.objects() - before
         if left != ROOT:
             raise UnavailableError(f"left is {', '.join(sorted(left)) or 'nothing'}")
         return True

@@ -20,7 +20,6 @@ from e2e.add_on import (
 from e2e.cluster.addresses import DEVICE_PLUGINS
 from e2e.confcom_command import JSON, codes_of, confcom, document_of
 from e2e.images import CHART_REGISTRY
-from e2e.leftovers import api_objects
 from e2e.relying_party import RelyingParty
 from e2e.running_change import in_background
 from e2e.tenants import example
@@ -86,7 +85,7 @@ def untouched(cluster, nodes):
 @pytest.mark.timeout(900, func_only=True)
 def test_only_the_root_stays_and_comes_back_the_same(cluster, untouched, tenant, tmp_path):
     sgx = [node.name for node in untouched[:2]]
-    objects, written, keys = api_objects(cluster), written_on_nodes(cluster), status_keys(cluster)
+    objects, written, keys = cluster.objects(), written_on_nodes(cluster), status_keys(cluster)
     sockets = entries(untouched, PLUGINS)
     assert all("kubelet.sock" in found for found in sockets.values())
     assert not [one for one in objects if SYSTEM in one]
@@ -106,7 +105,7 @@ def test_only_the_root_stays_and_comes_back_the_same(cluster, untouched, tenant,
     assert f" {SECRET}," in secret
     assert f"the namespace {SYSTEM} " in kept_namespace
     assert label.startswith(f"the label {SIMULATED_LABEL} on {', '.join(sgx)} ")
-    assert without(api_objects(cluster), tenant.namespace) == without(objects, tenant.namespace) | STAYS
+    assert without(cluster.objects(), tenant.namespace) == without(objects, tenant.namespace) | STAYS
     for node in sgx:
         written[node][0][SIMULATED_LABEL] = "true"
     assert written_on_nodes(cluster) == written
