@@ -91,7 +91,12 @@ class Supervisor:
                 env=self._environment,
                 start_new_session=True,
             )
-        self._until(lambda: self._answers(part), f"{name} does not become ready", READY_SECONDS)
+        deadline = time.monotonic() + READY_SECONDS
+        while not self._answers(part):
+            self.reap()
+            if time.monotonic() > deadline:
+                raise UnavailableError(f"{name} does not become ready", remedy=f"see {self._logs}")
+            time.sleep(POLL_SECONDS)
 
     def stop(self, name: str) -> None:
         """End a component, and start it no more until told so; a host is cut off from power."""
@@ -166,14 +171,6 @@ class Supervisor:
         {"start": self.start, "stop": self.stop, "kill": self.kill}[order["order"]](name)
         return {}
 
-    def _until(self, condition: Callable[[], bool], failure: str, seconds: float) -> None:
-        deadline = time.monotonic() + seconds
-        while not condition():
-            self.reap()
-            if time.monotonic() > deadline:
-                raise UnavailableError(failure, why=f"it had {seconds:.0f} s", remedy=f"see {self._logs}")
-            time.sleep(POLL_SECONDS)
-
     def _answers(self, part: Component) -> bool:
         try:
             if part.ready.startswith("/"):
@@ -190,11 +187,6 @@ class Supervisor:
 
 def _children(pid: int) -> tuple[int, ...]:
     return tuple(map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split()))
-
-
-def report(line: str) -> None:
-    """Tell whoever starts the host; if that is gone, the host ends too."""
-    os.write(sys.stdout.fileno(), f"{line}\n".encode())
 
 
 def serve(
@@ -214,13 +206,12 @@ def serve(
         hierarchies=hierarchies,
     )
     for part in parts:
-        report(part.name)
         supervisor.start(part.name)
     host.control.unlink(missing_ok=True)
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(host.control))
         listener.listen()
-        report("ready")
+        os.write(sys.stdout.fileno(), b"ready\n")  # who starts us waits for it; if that is gone, we end too
         os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # whoever started us may go now
         supervisor.serve(listener)
 

@@ -15,7 +15,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType
@@ -30,9 +29,6 @@ from e2e.cluster.tools import ROOT
 FOLDER_BYTES = 60
 """Longest path of the cluster's folder: sockets below it must stay under 108 bytes (unix(7))."""
 
-UP_SECONDS = 180.0
-"""From nothing to a ready node it takes 10 s on two idle cores; more means that something hangs."""
-
 DOWN_SECONDS = 30.0
 """For the kernel to end every process of the namespace; a second is usual."""
 
@@ -40,7 +36,7 @@ OURS = "confcom-e2e"
 """A file that marks a cluster's folder."""
 
 READY = b"ready\n"
-"""The node's last report, when all components answer."""
+"""What the first host says when all components answer."""
 
 
 def default_folder() -> Path:
@@ -97,15 +93,12 @@ def _check(folder: Path) -> None:
 
 def first_pid(places: Places) -> int | None:
     """The control plane's first process, as the machine counts, if it lives."""
-    try:
-        with places.alive.open() as alive:
-            try:
-                fcntl.flock(alive, fcntl.LOCK_SH | fcntl.LOCK_NB)
-            except BlockingIOError:
-                text = alive.read()
-                return int(text) if text else None
-    except FileNotFoundError:
-        pass
+    with contextlib.suppress(FileNotFoundError), places.alive.open() as alive:
+        try:
+            fcntl.flock(alive, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            text = alive.read()
+            return int(text) if text else None
     return None
 
 
@@ -124,36 +117,14 @@ def start(places: Places, plan: Plan) -> int:
     command = ["setsid", "--fork", *separated(groups, hierarchies, program)]
     log = places.logs / "host.log"
     with log.open("wb") as output:
-        launcher = subprocess.Popen(
-            command, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=output, bufsize=0
-        )
+        launcher = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=output)
     with launcher:  # setsid, which ends at once
-        _watch(launcher, log)
+        ready = launcher.stdout and READY in launcher.stdout  # which ends when the host does
     pid = first_pid(places)
-    if pid is None:
-        raise _failure(log)
+    if not ready or pid is None:
+        said = log.read_text(errors="replace").strip()
+        raise ConfcomError("the cluster does not start", why=said or "its first process said nothing", remedy=str(log))
     return pid
-
-
-def _watch(launcher: subprocess.Popen[bytes], log: Path) -> None:
-    """Follow the first host's reports until it is ready; their end means its end."""
-    reports = launcher.stdout
-    if reports is None:
-        raise ValueError("the launcher was started without a pipe")
-    deadline = time.monotonic() + UP_SECONDS
-    received = b""
-    while not received.endswith(READY):
-        if not select.select([reports], [], [], max(0.0, deadline - time.monotonic()))[0]:
-            raise _failure(log)
-        part = os.read(reports.fileno(), 1024)
-        if not part:
-            raise _failure(log)
-        received += part
-
-
-def _failure(log: Path) -> ConfcomError:
-    said = log.read_text(errors="replace").strip()
-    return ConfcomError("the cluster does not start", why=said or "its first process said nothing", remedy=str(log))
 
 
 def end(places: Places) -> None:
