@@ -75,14 +75,6 @@ def run_entering(
     return done
 
 
-def pid_behind(control: Path) -> int:
-    """The pid, as this process counts, of the first process of the host with this socket; an error if it is off."""
-    with _connected(control) as client:
-        credentials = client.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
-    pid: int = _CREDENTIALS.unpack(credentials)[0]
-    return pid
-
-
 def order(control: Path, verb: str, component: str, *, program: Path | None = None) -> None:
     """Have a component stopped, killed or started (by its old program or a new one); returns when that is done."""
     _answer(control, {"order": verb, "component": component, **({"program": str(program)} if program else {})})
@@ -140,7 +132,11 @@ class Node:
 
     @property
     def pid(self) -> int:
-        return pid_behind(self.places.control)
+        """Of the node's first process, as this process counts; an error if it is off."""
+        with _connected(self.places.control) as client:
+            credentials = client.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
+        pid: int = _CREDENTIALS.unpack(credentials)[0]
+        return pid
 
     def inside(self, path: PurePath) -> Path:
         """A path on the node as the machine reaches it, unix sockets included; until the next reboot."""

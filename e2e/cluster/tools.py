@@ -52,14 +52,7 @@ class Tools:
     folders: tuple[Path, ...]
 
     def path(self, program: str) -> Path:
-        for folder in self.folders:
-            if (folder / program).is_file():
-                return folder / program
-        raise UnavailableError(
-            f"{program} was not built",
-            why="no tool block in e2e/tools/*/go.mod names it",
-            remedy=f"add it, or look into {', '.join(map(str, self.folders))}",
-        )
+        return next(folder / program for folder in self.folders if (folder / program).is_file())
 
 
 def default_cache() -> Path:
@@ -105,11 +98,7 @@ def _folder_of(version: str) -> str:
 
 
 def _go_version(go: str) -> str:
-    done = subprocess.run([go, "env", "GOVERSION"], cwd=MODULES, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise UnavailableError(
-            "the cluster's programs cannot be built", why=f"Go does not run here: {done.stderr.strip()}"
-        )
+    done = subprocess.run([go, "env", "GOVERSION"], cwd=MODULES, capture_output=True, text=True, check=True)
     return done.stdout.strip()
 
 
