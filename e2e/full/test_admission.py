@@ -6,7 +6,7 @@ import contextlib
 import json
 import re
 import secrets
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import pytest
@@ -163,19 +163,13 @@ def test_our_own_namespace_is_left_out(cluster: Cluster) -> None:
 
 
 @pytest.mark.timeout(300)
-def test_every_order_with_policies_that_inject(cluster: Cluster, tenant: Tenant) -> None:
+def test_every_order_with_a_policy_that_injects(cluster: Cluster, tenant: Tenant) -> None:
     """The API server draws the order of mutating policies anew whenever one changes."""
-    with injecting(cluster, tenant.namespace, {"first": {BYTES: "10Mi"}, "second": {BYTES: "5242881"}}) as draw:
-
-        def injected() -> bool:
-            made = dry_run(tenant, pod(container("first"), container("second"))).made
-            return all(one["resources"].get("limits") for one in made["spec"]["containers"])
-
+    with injecting(cluster, tenant.namespace) as name:
         for number in range(ORDERS):
-            draw(number)
-            until(injected, "both policies are in force")
-            made = dry_run(tenant, pod(container("first"), container("second"))).made
-            check_containers(made, {"first": epc(10), "second": epc(6)})
+            cluster.kubectl("annotate", "mutatingadmissionpolicybinding", name, f"draw={number}", "--overwrite")
+            made = until(lambda: changed(dry_run(tenant, app({})).made, Made()), "the policy is in force")
+            check_containers(made, {"app": epc(10)})
 
 
 def test_a_limit_range(tenant: Tenant) -> None:
@@ -257,52 +251,29 @@ def rendered(cluster: Cluster, *settings: str) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def injecting(
-    cluster: Cluster, namespace: str, limits: Mapping[str, Mapping[str, str]]
-) -> Iterator[Callable[[int], None]]:
-    """Have a mutating policy for each of these containers, which adds limits to it.
-
-    Yields what has the API server draw the order of its policies anew.
-    """
-    names = {one: f"case-{secrets.token_hex(4)}-{one}" for one in limits}
-    for one, name in names.items():
-        for made in _injector(name, namespace, one, limits[one]):
-            cluster.kubectl("create", "--filename=-", input=json.dumps(made))
-
-    def draw(number: int) -> None:
-        for name in names.values():
-            cluster.kubectl("annotate", "mutatingadmissionpolicybinding", name, f"draw={number}", "--overwrite")
-
-    try:
-        yield draw
-    finally:
-        for name in names.values():
-            cluster.kubectl("delete", "mutatingadmissionpolicybinding,mutatingadmissionpolicy", name)
-
-
-def _injector(name: str, namespace: str, of: str, limits: Mapping[str, str]) -> tuple[dict[str, object], ...]:
-    # Once: what it has added, the release's policy takes away.
-    once = f'!("case/{of}" in object.metadata.?annotations.orValue({{}}))'
-    added = ", ".join(f"{json.dumps(key)}: {json.dumps(value)}" for key, value in limits.items())
-    resources = f"Object.spec.containers.resources{{limits: {{{added}}}, requests: {{{added}}}}}"
-    containers = (
-        f'object.spec.containers.filter(c, c.name == "{of}")'
-        f".map(c, Object.spec.containers{{name: c.name, resources: {resources}}})"
-    )
-    metadata = f'Object.metadata{{annotations: {{"case/{of}": "injected"}}}}'
-    expression = f"Object{{metadata: {metadata}, spec: Object.spec{{containers: {containers}}}}}"
-    condition = f'{once} && object.spec.containers.exists(c, c.name == "{of}")'
-    head = {"apiVersion": "admissionregistration.k8s.io/v1", "metadata": {"name": name}}
+def injecting(cluster: Cluster, namespace: str) -> Iterator[str]:
+    """Have a mutating policy that gives EPC to containers without limits; its name is its binding's too."""
+    name = f"case-{secrets.token_hex(4)}"
+    resources = f'Object.spec.containers.resources{{limits: {{"{BYTES}": "10Mi"}}, requests: {{"{BYTES}": "10Mi"}}}}'
+    containers = f"object.spec.containers.map(c, Object.spec.containers{{name: c.name, resources: {resources}}})"
+    expression = f"Object{{spec: Object.spec{{containers: {containers}}}}}"
     rule = {"apiGroups": [""], "apiVersions": ["v1"], "operations": ["CREATE"], "resources": ["pods"]}
     selector = {"matchLabels": {"kubernetes.io/metadata.name": namespace}}
+    without = {"name": "without-limits", "expression": "!object.spec.containers.exists(c, has(c.resources.limits))"}
     spec = {
         "failurePolicy": "Fail",
         "reinvocationPolicy": "IfNeeded",
         "matchConstraints": {"resourceRules": [rule], "namespaceSelector": selector},
-        "matchConditions": [{"name": "its-pod", "expression": condition}],
+        "matchConditions": [without],
         "mutations": [{"patchType": "ApplyConfiguration", "applyConfiguration": {"expression": expression}}],
     }
-    return (
+    head = {"apiVersion": "admissionregistration.k8s.io/v1", "metadata": {"name": name}}
+    for made in (
         {**head, "kind": "MutatingAdmissionPolicy", "spec": spec},
         {**head, "kind": "MutatingAdmissionPolicyBinding", "spec": {"policyName": name}},
-    )
+    ):
+        cluster.kubectl("create", "--filename=-", input=json.dumps(made))
+    try:
+        yield name
+    finally:
+        cluster.kubectl("delete", "mutatingadmissionpolicybinding,mutatingadmissionpolicy", name)
