@@ -8,9 +8,6 @@ from pathlib import Path, PurePosixPath
 NODE_NAME = "confcom-node"
 """Of the first node; the others have their number after it."""
 
-MOST_NODES = 9
-"""More than any test needs: each takes some 200 MiB."""
-
 CONTROL_PLANE_NAME = "confcom-control-plane"
 CONTROL_PLANE_ADDRESS = "172.31.255.1"
 """Of a bridge in the control plane's network namespace, into which every node is plugged."""

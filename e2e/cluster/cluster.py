@@ -126,15 +126,11 @@ class Cluster:
     @property
     def environment(self) -> Mapping[str, str]:
         """What makes kubectl, helm and ctr reach this cluster, for a process inside of it."""
-        home = self.places.home
         folders = [*map(str, self.plan.tools.folders), str(Path(sys.executable).parent)]
         return {
             "PATH": ":".join([*folders, os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin"]),
             "KUBECONFIG": str(self.places.kubeconfig),
-            "KUBECACHEDIR": str(home / "kubectl"),
-            "HELM_CACHE_HOME": str(home / "helm-cache"),
-            "HELM_CONFIG_HOME": str(home / "helm-config"),
-            "HELM_DATA_HOME": str(home / "helm-data"),
+            "KUBECACHEDIR": str(self.places.home / "kubectl"),
             "CONTAINERD_ADDRESS": str(CONTAINERD_SOCKET),
             "CONTAINERD_NAMESPACE": "k8s.io",
         }

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from confcom.errors import SettingsError
-from e2e.cluster.addresses import MOST_NODES, NodeIdentity, node_identities
+from e2e.cluster.addresses import NodeIdentity, node_identities
 from e2e.cluster.tools import Tools
 
 
@@ -17,12 +17,6 @@ class Shape:
 
     nodes: int = 1
     kubernetes: str = ""
-
-    def __post_init__(self) -> None:
-        if not 1 <= self.nodes <= MOST_NODES:
-            raise SettingsError(
-                f"a cluster of {self.nodes} nodes cannot be", why=f"it has from 1 to {MOST_NODES}", remedy="--nodes 3"
-            )
 
 
 @dataclass(frozen=True, slots=True)
