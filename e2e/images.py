@@ -323,8 +323,6 @@ def main() -> int:
     except ConfcomError as error:
         say(str(error))
         return error.exit_code
-    except KeyboardInterrupt:
-        return ExitCode.INTERRUPTED
     for image, archive in archives.items():
         names = ", ".join(references(image))
         sys.stdout.write(f"{archive} ({archive.stat().st_size / 1e6:.1f} MB): {names}\n")

@@ -259,7 +259,10 @@ def injecting(cluster: Cluster, namespace: str) -> Iterator[str]:
     expression = f"Object{{spec: Object.spec{{containers: {containers}}}}}"
     rule = {"apiGroups": [""], "apiVersions": ["v1"], "operations": ["CREATE"], "resources": ["pods"]}
     selector = {"matchLabels": {"kubernetes.io/metadata.name": namespace}}
-    without = {"name": "without-limits", "expression": "!object.spec.containers.exists(c, has(c.resources.limits))"}
+    without = {
+        "name": "without-limits",
+        "expression": "!object.spec.containers.exists(c, c.?resources.?limits.hasValue())",
+    }
     spec = {
         "failurePolicy": "Fail",
         "reinvocationPolicy": "IfNeeded",
