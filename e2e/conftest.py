@@ -59,10 +59,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
 
 @pytest.fixture(scope="session")
 def cluster(request: pytest.FixtureRequest) -> Iterator[Cluster]:
-    """The running cluster, which stays; or a new one, which is taken down again.
-
-    It has one node; if any case of the session asks for `nodes`, three.
-    """
+    """Of one node; if any case of the session asks for `nodes`, of three."""
     several = any(SEVERAL in getattr(item, "fixturenames", ()) for item in request.session.items)
     shape = Shape(nodes=NODES if several else 1, kubernetes=request.config.option.kubernetes)
     with shared_cluster(shape) as running:

@@ -1,7 +1,4 @@
-"""An API server without anything else: etcd and kube-apiserver as plain processes, for what needs no node.
-
-Nodes and Pods in it are objects that a test makes: no kubelet and no scheduler looks at them. Users have tokens.
-"""
+"""An API server without anything else: etcd and kube-apiserver as plain processes, for what needs no node."""
 
 from __future__ import annotations
 
@@ -44,7 +41,7 @@ def _free_port() -> int:
 
 @dataclass(slots=True)
 class PlainApiServer:
-    """A running API server; `serving` makes one. Users have tokens, by name."""
+    """A running API server, which `serving` makes. Users have tokens, by name."""
 
     folder: Path
     tools: Tools
@@ -57,7 +54,6 @@ class PlainApiServer:
 
     @property
     def certificate(self) -> Path:
-        """Its own certificate, by which clients know it."""
         return self.folder / "certificates" / "apiserver.crt"
 
     @property
@@ -84,7 +80,6 @@ class PlainApiServer:
         )
 
     def kubectl(self, *arguments: str, stdin: str | None = None) -> str:
-        """Run kubectl as the administrator, and return its output."""
         command = [str(self.tools.path("kubectl")), f"--kubeconfig={self.kubeconfig()}", *arguments]
         done = subprocess.run(command, input=stdin, capture_output=True, text=True, check=False)
         if done.returncode:
@@ -98,7 +93,6 @@ class PlainApiServer:
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout
 
     def start(self) -> None:
-        """Start etcd and the API server, and wait until this is ready."""
         client, peer = (f"http://127.0.0.1:{port}" for port in (self.etcd_port, _free_port()))
         self._start("server", *etcd_flags(self.folder / "etcd", client, peer), "--quota-backend-bytes=4294967296")
         groups = {user: "system:masters" if user == ADMIN else "system:serviceaccounts" for user in self.users}
@@ -134,7 +128,6 @@ class PlainApiServer:
 
     @property
     def pid(self) -> int:
-        """Of the API server."""
         return self._running["kube-apiserver"].pid
 
     def close(self) -> None:

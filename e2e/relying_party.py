@@ -40,7 +40,6 @@ class RelyingParty:
 
     @classmethod
     def of_folder(cls, folder: Path) -> RelyingParty:
-        """Trust what was exported to a folder."""
         asked = [sys.executable, "-m", "confcom.sample_workload", "--print-identity"]
         identity = json.loads(subprocess.run(asked, capture_output=True, check=True).stdout)
         return cls(folder, identity["mr_enclave"])

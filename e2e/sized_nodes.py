@@ -39,7 +39,6 @@ class SizedNode:
         return self.epc_mib - SET_ASIDE_MIB - self.held_back_mib
 
     def is_offered(self, cluster: Cluster) -> bool:
-        """Whether the node offers all of it."""
         wanted = str(self.offered_mib)
         found = cluster.kubectl_json("get", "node", self.name)["status"]
         return [found[part].get(EPC) for part in ("capacity", "allocatable")] == [wanted, wanted]

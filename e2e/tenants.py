@@ -35,7 +35,6 @@ Manifest = dict[str, Any]
 
 
 def example(name: str) -> str:
-    """A manifest of `examples`, as it is."""
     return (ROOT / "examples" / name).read_text()
 
 
@@ -130,7 +129,6 @@ class Tenant:
         self.kubectl("delete", "pod", name, "--grace-period=1")
 
     def wait_for_phase(self, name: str, phase: str) -> None:
-        """Until a Pod is Running, Succeeded or Failed."""
         condition = f"--for=jsonpath={{.status.phase}}={phase}"
         self.kubectl("wait", condition, f"pod/{name}", f"--timeout={DONE_SECONDS:.0f}s")
 

@@ -2,8 +2,7 @@
 
 Usage: python -m e2e.attacks.kinds KIND SECONDS WHERE...
 
-It needs the standard library, confcom as the sample workload's image has it, and `testkit.replay.wire`. Each WHERE is
-attacked by a process of its own.
+Each WHERE is attacked by a process of its own.
 """
 
 from __future__ import annotations
@@ -140,7 +139,6 @@ class Held:
 
 
 def connect(path: str, request: bytes, counts: Counts) -> socket.socket | None:
-    """Connect and send; None if either failed."""
     made = socket.socket(socket.AF_UNIX)
     made.settimeout(1.0)  # a full backlog is told at once, and a full buffer after this
     try:
@@ -323,7 +321,6 @@ def _connect_as(uid: int, path: str, sock: socket.socket, request: bytes) -> Non
 
 
 def flood(path: str, over: Over) -> Counts:
-    """Ask for as many quotes as one can, and read them."""
     request = quote_request(path, over)
     return _in_threads(FLOODERS, over, lambda: _answer(path, request))
 

@@ -52,7 +52,6 @@ class Tenants:
     _due: dict[str, float] = field(default_factory=dict)
 
     def work(self, until: threading.Event) -> None:
-        """Make and delete Pods until told to end."""
         while not until.wait(PAUSE_SECONDS):
             self._delete_what_is_due(time.monotonic())
             if len(self._there()) < MOST:

@@ -81,7 +81,6 @@ def write_all(folder: Path, nodes: Sequence[NodeIdentity]) -> None:
 
 
 def write_accounts(folder: Path) -> None:
-    """Make the key of ServiceAccounts' tokens."""
     accounts = ec.generate_private_key(ec.SECP256R1())
     (folder / "accounts.key").write_bytes(accounts.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
     public = accounts.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
@@ -124,7 +123,6 @@ def issue(
 
 
 def kubeconfig(cluster: Mapping[str, str], user: Mapping[str, Any], context: str) -> str:
-    """A kubeconfig with one context."""
     content = {
         "apiVersion": "v1",
         "kind": "Config",

@@ -180,10 +180,7 @@ class Cluster:
         order(self.places.control_plane.control, "stop", component)
 
     def start(self, component: str, program: Path | None = None) -> None:
-        """Start a component that is stopped or killed; returns when it answers.
-
-        A program, another version's, is its own from now on.
-        """
+        """Start a component; returns when it answers. Another program is its own from now on."""
         order(self.places.control_plane.control, "start", component, program=program)
 
     def mend(self) -> None:

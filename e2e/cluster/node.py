@@ -158,10 +158,7 @@ class Node:
         order(self.places.control, "kill", component)
 
     def start(self, component: str, program: Path | None = None) -> None:
-        """Start a component that is stopped or killed; returns when it answers.
-
-        A program, another version's, is its own until the node reboots.
-        """
+        """Start a component; returns when it answers. Another program is its own until the node reboots."""
         order(self.places.control, "start", component, program=program)
 
     def restart(self, component: str) -> None:
@@ -169,9 +166,6 @@ class Node:
         self.start(component)
 
     def reboot(self) -> None:
-        """End every process of the node at once, and start it again: its /run and /dev are new, its /var stays.
-
-        Returns when its components answer, before the API says Ready.
-        """
+        """End every process of the node at once, and start it again: its /run and /dev are new, its /var stays."""
         order(self.cluster.control_plane.control, "stop", self.name)
         order(self.cluster.control_plane.control, "start", self.name)

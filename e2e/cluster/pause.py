@@ -31,7 +31,6 @@ def write_archive(program: Path, archive: Path) -> None:
 
 
 def tar_of(files: Mapping[str, tuple[bytes, int]]) -> bytes:
-    """An archive of files, each with a mode."""
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w") as tar:
         for name, (content, mode) in files.items():

@@ -1,7 +1,6 @@
 """Build the cluster's programs from their pinned Go modules, once; and install what the distribution has.
 
-No registry of packages carries a kubelet, so Kubernetes, etcd, containerd and helm are built unchanged from their Go
-modules (`e2e/tools/*/go.mod`). What was built stays in a folder named by everything that decides about the result.
+What was built stays in a folder named by everything that decides about the result.
 """
 
 from __future__ import annotations

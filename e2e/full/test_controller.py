@@ -82,7 +82,6 @@ def test_less_epc_than_pods_request_is_told_and_not_taken(objects, plugins, serv
 
 
 def amounts(capacity, allocatable=None):
-    """A change of a node's status."""
     return {"status": {"capacity": capacity} | ({"allocatable": allocatable} if allocatable else {})}
 
 

@@ -47,7 +47,6 @@ class Person:
         return {"token": self.server.users[VIEWER]}
 
     def write(self, user: Mapping[str, Any], name: str = "config", **of_cluster: str) -> Path:
-        """Write a kubeconfig with one context."""
         cluster = {"server": self.server.url, "certificate-authority": str(self.server.certificate), **of_cluster}
         path = self.folder / name
         path.write_text(kubeconfig(cluster, user, CONTEXT))

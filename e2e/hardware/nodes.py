@@ -1,7 +1,6 @@
 """What a node with SGX hardware has, made for tests: driver, EPC's size, device nodes, and images with stand-ins.
 
-Devices are made in the node's own namespaces, on its private /dev and over its /sys; the machine is not changed, and a
-reboot of the node removes them. Images are made of those that are built. The product has no switch for any of it.
+They are made on the node's private /dev and over its /sys; a reboot of the node removes them.
 """
 
 from __future__ import annotations

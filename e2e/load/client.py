@@ -1,8 +1,6 @@
 """One replayed client in a pod: it attests at a fixed rate, without any retry of ours, until it is told to stop.
 
 Usage: python -m e2e.load.client CLIENT RATE FOLDER
-
-It needs nothing but the standard library, confcom as the sample workload's image has it, `replay` and this package.
 """
 
 from __future__ import annotations

@@ -29,7 +29,6 @@ class Outcome:
 
     @classmethod
     def verified(cls, load: Load, party: RelyingParty) -> Outcome:
-        """Stop the load, and verify every quote."""
         load.stop()
         outcome = cls.of(load)
         assert party.complaints(outcome.quotes) == []

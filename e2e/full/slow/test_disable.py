@@ -44,7 +44,6 @@ def without(objects, namespace):
 
 
 def written_on_nodes(cluster):
-    """By the node's name: labels, annotations and taints."""
     nodes = cluster.kubectl_json("get", "nodes")["items"]
     return {
         node["metadata"]["name"]: (
@@ -57,7 +56,6 @@ def written_on_nodes(cluster):
 
 
 def status_keys(cluster):
-    """The names of all resources in the nodes' status."""
     return {
         (node["metadata"]["name"], part, name)
         for node in cluster.kubectl_json("get", "nodes")["items"]

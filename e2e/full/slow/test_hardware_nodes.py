@@ -1,8 +1,4 @@
-"""Nodes that look like hardware, with the add-on as it is for hardware: quotes by a sidecar, through the relay.
-
-The driver, the EPC's size and the device nodes are made on the nodes; the sidecar's image is a stand-in for Intel's
-aesmd, and the expected root is the simulated platform's.
-"""
+"""Nodes that look like hardware, with the add-on as it is for hardware: quotes by a sidecar, through the relay."""
 
 import json
 import time

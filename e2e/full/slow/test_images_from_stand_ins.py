@@ -1,7 +1,4 @@
-"""The Dockerfiles with Intel's software, built by buildah: from stand-ins for the packages, on a stand-in for the base.
-
-No case needs a cluster; they need root, as `make images` does, whose base and helper's image they take.
-"""
+"""The Dockerfiles with Intel's software, built by buildah from stand-ins for the packages and the base."""
 
 import functools
 import http.server
@@ -27,7 +24,6 @@ class QuietHandler(http.server.SimpleHTTPRequestHandler):
 
 @pytest.fixture(scope="module")
 def repository(tmp_path_factory):
-    """Its address and its key."""
     if shutil.which("gpg") is None or shutil.which("dpkg-deb") is None:
         pytest.skip("needs gpg and dpkg-deb to make a package repository")
     folder = tmp_path_factory.mktemp("repository")
@@ -74,7 +70,6 @@ class Builder:
 
 @pytest.fixture(scope="module")
 def archives():
-    """Our own images."""
     return images.build_all()
 
 
