@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -23,8 +22,6 @@ JSON = "--output=json"
 SET_ASIDE_MIB = 6
 """Of a node's EPC, for two quote helpers."""
 
-_REFUSED_BY_CHART = re.compile(r"^\s*code: (\S+)$", re.MULTILINE)
-"""The line with which the chart ends a refusal."""
 _REQUESTS = "confcom_quote_helper_request_seconds_count"
 
 Done = subprocess.CompletedProcess[str]
@@ -56,10 +53,6 @@ def codes_of(done: Done) -> set[str]:
     findings = [one for one in found.get("findings", []) if one["outcome"] != "ok"]
     errors = filter(None, [found.get("error")])
     return {one["code"] for one in (*findings, *found.get("problem_details", []), *errors)}
-
-
-def refusals_of(done: Done) -> list[str]:
-    return _REFUSED_BY_CHART.findall(done.stderr)
 
 
 @dataclass(frozen=True, slots=True)

@@ -42,19 +42,14 @@ def attacker(kind: str, node: str, seconds: float, places: tuple[str, ...], *, r
         volumeMounts=[{"name": "code", "mountPath": CODE, "readOnly": True}],
     )
     main["command"] = ["python", "-m", "e2e.attacks.kinds", kind, str(seconds), *places]
-    items = [{"key": key_of(path), "path": path} for path in PROGRAMS]
+    items = [{"key": path.replace("/", "."), "path": path} for path in PROGRAMS]
     code = {"name": "code", "configMap": {"name": CONFIG_MAP, "items": items}}
     return pod(kind, main, node=node, volumes=[code])
 
 
 def config_map() -> Manifest:
-    data = {key_of(path): (ROOT / path).read_text() for path in PROGRAMS}
+    data = {path.replace("/", "."): (ROOT / path).read_text() for path in PROGRAMS}
     return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": CONFIG_MAP}, "data": data}
-
-
-def key_of(path: str) -> str:
-    """A file's name in the ConfigMap, which knows no folders."""
-    return path.replace("/", ".")
 
 
 @dataclass(frozen=True, slots=True)

@@ -44,10 +44,6 @@ class NodeIdentity:
         return f"10.244.{self.number}.0/24"
 
 
-def node_identities(nodes: int) -> tuple[NodeIdentity, ...]:
-    return tuple(map(NodeIdentity, range(1, nodes + 1)))
-
-
 class HostPlaces:
     """What one host keeps, the control plane's or a node's, at the same path inside and outside of its namespaces."""
 

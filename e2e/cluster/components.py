@@ -130,9 +130,8 @@ def control_plane(places: Places, tools: Tools, nodes: Sequence[NodeIdentity]) -
     c = places.certificates
 
     def control(name: str, *settings: str) -> Component:
-        kubeconfig = c / f"{name}.kubeconfig"
-        own = tuple(f"--{use}kubeconfig={kubeconfig}" for use in ("", "authentication-", "authorization-"))
-        return Component(name, _program(tools, f"kube-{name}", *own, "--leader-elect=false", *settings))
+        own = (f"--kubeconfig={c / name}.kubeconfig", "--leader-elect=false")
+        return Component(name, _program(tools, f"kube-{name}", *own, *settings))
 
     return (
         Component(

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from confcom.errors import SettingsError
-from e2e.cluster.addresses import NodeIdentity, node_identities
+from e2e.cluster.addresses import NodeIdentity
 from e2e.cluster.tools import Tools
 
 
@@ -28,7 +28,7 @@ class Plan:
 
     @property
     def identities(self) -> tuple[NodeIdentity, ...]:
-        return node_identities(self.nodes)
+        return tuple(map(NodeIdentity, range(1, self.nodes + 1)))
 
     def write(self, path: Path) -> None:
         content = {"nodes": self.nodes, "folders": [*map(str, self.tools.folders)]}

@@ -259,15 +259,12 @@ def injecting(cluster: Cluster, namespace: str) -> Iterator[str]:
     expression = f"Object{{spec: Object.spec{{containers: {containers}}}}}"
     rule = {"apiGroups": [""], "apiVersions": ["v1"], "operations": ["CREATE"], "resources": ["pods"]}
     selector = {"matchLabels": {"kubernetes.io/metadata.name": namespace}}
-    without = {
-        "name": "without-limits",
-        "expression": "!object.spec.containers.exists(c, c.?resources.?limits.hasValue())",
-    }
+    without = "!object.spec.containers.exists(c, c.?resources.?limits.hasValue())"
     spec = {
         "failurePolicy": "Fail",
         "reinvocationPolicy": "IfNeeded",
         "matchConstraints": {"resourceRules": [rule], "namespaceSelector": selector},
-        "matchConditions": [without],
+        "matchConditions": [{"name": "without-limits", "expression": without}],
         "mutations": [{"patchType": "ApplyConfiguration", "applyConfiguration": {"expression": expression}}],
     }
     head = {"apiVersion": "admissionregistration.k8s.io/v1", "metadata": {"name": name}}

@@ -4,7 +4,6 @@ import pytest
 
 from e2e.add_on import EPC, HERE, RELEASE, ROOT, SIMULATED_LABEL, SYSTEM, create_root, names
 from e2e.cluster.addresses import NODE_NAME
-from e2e.confcom_command import refusals_of
 from e2e.images import CHART_REGISTRY
 from e2e.tenants import example
 
@@ -31,7 +30,7 @@ def upgrade(bare):
 def test_real_names_do_not_fit_on_a_simulated_node(cluster, upgrade, tenant):
     cluster.kubectl("label", "node", NODE_NAME, f"{HARDWARE_LABEL}=true")
     refused = upgrade("logLevel=info", check=False)
-    assert refusals_of(refused) == ["hardware-in-cluster"]
+    assert "code: hardware-in-cluster" in refused.stderr
     assert NODE_NAME in refused.stderr
     assert "--set simulated.besideHardware=true" in refused.stderr
     assert names(cluster, "daemonsets", SYSTEM) == []
