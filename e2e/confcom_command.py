@@ -122,10 +122,9 @@ class AddOn:
     def wait_for_epc(self) -> None:
         """Until every node offers all of it; the kubelet reports every 10 s."""
         wanted = str(self.offered_mib)
-        until(lambda: all(self.offered(node) == wanted for node in self.nodes), "the nodes offer their EPC")
-
-    def offered(self, node: Node) -> str:
-        return allocatable(self.cluster, node.name)
+        until(
+            lambda: all(allocatable(self.cluster, node.name) == wanted for node in self.nodes), "nodes offer their EPC"
+        )
 
 
 def uids(pods: dict[str, dict[str, Any]]) -> set[str]:

@@ -46,9 +46,9 @@ class Person:
     def token(self) -> dict[str, str]:
         return {"token": self.server.users[VIEWER]}
 
-    def write(self, user: Mapping[str, Any], name: str = "config", **of_cluster: str) -> Path:
+    def write(self, user: Mapping[str, Any], **of_cluster: str) -> Path:
         cluster = {"server": self.server.url, "certificate-authority": str(self.server.certificate), **of_cluster}
-        path = self.folder / name
+        path = self.folder / "config"
         path.write_text(kubeconfig(cluster, user, CONTEXT))
         return path
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import pytest
 
 from confcom.quote_helper.quoting.aesmd_backend import FIRST_RESTART_SECONDS
-from e2e.add_on import HELPER, HERE, PLUGIN, forget, uninstall
+from e2e.add_on import HELPER, HERE, PLUGIN, allocatable, forget, uninstall
 from e2e.cluster import Node
 from e2e.confcom_command import SET_ASIDE_MIB, AddOn, uids
 from e2e.hardware.aesm_service import FAULT, HANG, OTHER_ROOT
@@ -118,7 +118,7 @@ def test_no_attestation_fails_while_all_images_are_updated(
         assert sidecar["image"].endswith(aesmd_images.second)
     assert load.states() == tenants
     for node in add_on.nodes:
-        assert str(sum(pod.epc_mib for pod in load.pods if pod.node == node.name)) == add_on.offered(node)
+        assert str(sum(pod.epc_mib for pod in load.pods if pod.node == node.name)) == allocatable(cluster, node.name)
     outcome = Outcome.verified(load, party)
     assert outcome.not_offered(load.rate) == []
     assert outcome.failures == []

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import pytest
 
 from confcom.errors import ExitCode
-from e2e.add_on import HELPER, PLUGIN, SYSTEM, kill
+from e2e.add_on import HELPER, PLUGIN, SYSTEM, allocatable, kill
 from e2e.confcom_command import AddOn, uids
 from e2e.load.outcome import Outcome
 from e2e.load.pods import Load
@@ -152,7 +152,7 @@ def test_no_attestation_fails_by_updates_and_rollbacks(cluster, add_on, start_lo
         chosen = ("get", "events", f"--namespace={namespace}", "--field-selector=reason=Preempted")
         assert cluster.kubectl_json(*chosen)["items"] == []
     for node in add_on.nodes:
-        assert str(sum(pod.epc_mib for pod in load.pods if pod.node == node.name)) == add_on.offered(node)
+        assert str(sum(pod.epc_mib for pod in load.pods if pod.node == node.name)) == allocatable(cluster, node.name)
     outcome = Outcome.verified(load, party)
     assert outcome.not_offered(load.rate) == []
     assert outcome.failed_only_on(add_on.nodes[0].name, away)
