@@ -99,7 +99,6 @@ def measure_plugins(sides: Mapping[str, Checkout], rounds: int, directory: Path)
     sections = []
     with on_core(cores.clients):
         for mib in (*USUAL_MIB, LARGEST_MIB):
-            times = 1 if mib == LARGEST_MIB else rounds
             section = Section(f"Device plugin, {mib:,} MiB", [THIS, OTHER, GO], {} if mib == LARGEST_MIB else GOALS)
             if without:
                 section.note(GO, f"not measured: {without}")
@@ -108,8 +107,8 @@ def measure_plugins(sides: Mapping[str, Checkout], rounds: int, directory: Path)
             if not without:
                 offers[GO] = offers[THIS]
                 commands[GO] = partial(minimal_plugin, program, offers[GO])
-            for number in range(times):
-                say(f"{mib} MiB: round {number + 1} of {times} over {len(commands)} plugins")
+            for number in range(rounds):
+                say(f"{mib} MiB: round {number + 1} of {rounds} over {len(commands)} plugins")
                 for side in in_turn(commands, number):
                     with running(commands[side], next(places), cores.server) as plugin:
                         measure_once(section, side, plugin, offers[side])
