@@ -41,8 +41,8 @@ EVENTS_PER_TURN: Final = 64
 """Connections read in one turn of the event loop. Reading and decoding the largest request takes under 0.3 ms, so even
 64 of these stay below the 50 ms that is the most for which the loop may be blocked."""
 READ_SECONDS: Final = 0.001
-"""After an answer, until a check whether its client has read it. Most have; others need an entry in the epoll. For a
-peer at its limits there is no such delay, since its next request waits for what it gives back."""
+"""After an answer, until a check whether its client has read it. Most have; others need an entry in the epoll.
+There is no such delay while a connection is paused, which waits for what this one gives back."""
 TICK_SECONDS: Final = 0.1
 """Between checks for connections that have waited for too long: 4,096 take about a millisecond."""
 
@@ -221,7 +221,7 @@ class Connections:
             connection.stage = _UNREAD
             self._accounts.set_answered(connection)
             self._resume_soon()
-            if connection.watched or connection.account.paused:
+            if connection.watched or connection.account.paused or self._accounts.may_resume:
                 self._watch(connection, _READ_EVENTS)
             else:
                 if not self._sent:
