@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import dataclasses
 import fcntl
+import socket
 import sys
 import termios
 from itertools import pairwise
@@ -15,7 +16,7 @@ from confcom.aesm.error_code import AesmErrorCode
 from confcom.aesm.message_codec import decode_response
 from confcom.aesm.messages import GetQuoteExRequest
 from confcom.aesm.session import MAX_REQUEST_SIZE
-from confcom.quote_helper.limits_and_deadlines import ANSWER_OVERHEAD, PEERS, POOL_PART, UNREAD_RESERVE, HelperLimits
+from confcom.quote_helper.limits_and_deadlines import PEERS, POOL_PART, UNREAD_OVERHEAD, UNREAD_RESERVE, HelperLimits
 from confcom.quote_helper.transport.accounts import Accounts
 from confcom.quote_helper.transport.connection import Connection
 from confcom.quote_helper.transport.connections import EVENTS_PER_TURN, Connections
@@ -175,7 +176,7 @@ async def test_answers_that_are_not_read_take_no_place_of_others(serve, provider
 
 async def test_what_waits_too_long_for_its_own_peer_is_busy(serve, provider, quote_request, asks_quote):
     """The refusal is small, so it may be sent where a whole quote may not."""
-    three_and_a_half = POOL_PART * (7 * (LARGEST + ANSWER_OVERHEAD) // 2 - UNREAD_RESERVE)
+    three_and_a_half = POOL_PART * (7 * (LARGEST + UNREAD_OVERHEAD) // 2 - UNREAD_RESERVE)
     server = serve(provider, peer_wait_seconds=0.1, unread_memory=PEERS * UNREAD_RESERVE + three_and_a_half)
     for _ in range(4):
         server.connect("greedy", asks_quote)
@@ -186,7 +187,7 @@ async def test_what_waits_too_long_for_its_own_peer_is_busy(serve, provider, quo
 
 async def test_a_request_that_may_not_even_be_refused_is_dropped(serve, provider):
     server = serve(provider, unread_memory=2 * UNREAD_RESERVE, peer_wait_seconds=0.1)
-    for _ in range(UNREAD_RESERVE // ANSWER_OVERHEAD):
+    for _ in range(UNREAD_RESERVE // UNREAD_OVERHEAD):
         server.connect("greedy", ASKS_NUM)
     await settled()
     assert await server.read(server.connect("greedy", ASKS_NUM)) == b""
@@ -272,6 +273,16 @@ async def test_who_sends_on_while_it_waits_is_not_read(serve):
     for _ in range(10):
         assert await server.serves("other")
     assert fill() == 0
+
+
+@pytest.mark.parametrize("size", [7, 566, 2_500, 8_201, 13_346, LARGEST])
+def test_what_is_counted_covers_what_the_kernel_takes(size):
+    """Beside the answer itself."""
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        ours.send(bytes(size))
+        taken = int.from_bytes(fcntl.ioctl(ours.fileno(), termios.TIOCOUTQ, bytes(4)), sys.byteorder)
+    assert taken <= size + UNREAD_OVERHEAD
 
 
 # Requests that do not end.
@@ -406,7 +417,7 @@ async def test_an_error_ends_its_connection_and_others_go_on(serve, provider, st
 
 async def test_paused_connections_of_many_peers_are_resumed_in_turns(serve, provider, asks_quote):
     """They wait because others hold all; two of each peer do."""
-    server = serve(provider, unread_memory=3 * UNREAD_RESERVE - 3000, peer_wait_seconds=3600.0)
+    server = serve(provider, unread_memory=3 * UNREAD_RESERVE - 4000, peer_wait_seconds=3600.0)
     holding = [server.connect(f"holding{number}", asks_quote) for number in range(3)]
     await settled()
     several = 8 * EVENTS_PER_TURN

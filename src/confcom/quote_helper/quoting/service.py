@@ -198,8 +198,7 @@ class QuoteService(Generic[A]):
         """Drop all requests; none is answered any more."""
         if self._in_loop is not None:
             self._in_loop.close()
-        while self._waiting.take() is not None:
-            pass
+        self._waiting = FairQueue()
 
     def respond(self, request: Request, owner: Hashable, asker: A) -> Response | Ticket[A]:
         """Return the answer, or a ticket if the request has to wait; the asker then gets the answer later."""

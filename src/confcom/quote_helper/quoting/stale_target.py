@@ -40,6 +40,5 @@ class StaleTargetPolicy:
         self._ends = self._clock() + self._window_seconds
 
     def code_for_rejected_report(self) -> AesmErrorCode:
-        if self._clock() < self._ends:
-            return AesmErrorCode.ATT_KEY_NOT_INITIALIZED
-        return AesmErrorCode.INVALID_REPORT
+        within = self._clock() < self._ends
+        return AesmErrorCode.ATT_KEY_NOT_INITIALIZED if within else AesmErrorCode.INVALID_REPORT

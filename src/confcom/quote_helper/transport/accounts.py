@@ -10,6 +10,7 @@ from typing import Final
 from confcom.quote_helper.limits_and_deadlines import (
     ANSWER_OVERHEAD,
     POOL_PART,
+    UNREAD_OVERHEAD,
     UNREAD_RESERVE,
     HelperLimits,
 )
@@ -146,9 +147,10 @@ class Accounts:
         """Count a complete request that is refused, whatever number waits, if the limits allow its answer."""
         return self._start_waiting(connection, largest_refusal(connection.request))
 
-    def set_answered(self, connection: Connection) -> None:
-        """Count a connection whose answer the kernel has taken: only its client can end it."""
+    def set_answered(self, connection: Connection, size: int) -> None:
+        """Count a connection whose answer of `size` bytes the kernel has taken: only its client can end it."""
         self._stop_waiting(connection)
+        self._set_unread(connection, size + UNREAD_OVERHEAD)
         connection.answered = True
         self._free_place(connection.account)
         self._give_back(connection.account)

@@ -96,8 +96,8 @@ class Connection:
         data = self.sock.recv(RECEIVE_BYTES, socket.MSG_DONTWAIT)
         return self._session.receive(data) if data else self._session.receive_eof()
 
-    def send(self, response: Response) -> None:
-        """Send the whole answer by one call, so that nothing of it waits here.
+    def send(self, response: Response) -> int:
+        """Send the whole answer by one call, so that nothing of it waits here; return its size in bytes.
 
         Raises:
             OSError: the connection is broken, or its buffer is too small.
@@ -105,6 +105,7 @@ class Connection:
         answer = self._session.respond(response)
         if self.sock.send(answer, socket.MSG_DONTWAIT) < len(answer):
             raise OSError(errno.ENOBUFS, "an answer does not fit into a socket's buffer: raise net.core.wmem_default")
+        return len(answer)
 
     def finish(self) -> None:
         """Release the messages: nothing more is received or sent."""

@@ -95,8 +95,7 @@ class Connections:
         self._tick = asyncio.get_running_loop().call_later(TICK_SECONDS, self._give_up_late)
         self._resuming = False
         """Whether a turn is scheduled that resumes paused connections."""
-        self._sent: list[Connection] = []
-        """Connections whose answer was sent since the last look at these."""
+        self._sent: list[Connection] = []  # since the last look at these
         self._failure_log = LogLimiter(limits.repeated_log_seconds, clock)
 
     def admit(self, connection: Connection) -> None:
@@ -215,11 +214,11 @@ class Connections:
     def _answer(self, connection: Connection, response: Response) -> None:
         connection.ticket = None
         try:
-            connection.send(response)
+            size = connection.send(response)
             request, seconds = connection.request, self._clock() - connection.since
             connection.finish()
             connection.stage = _UNREAD
-            self._accounts.set_answered(connection)
+            self._accounts.set_answered(connection, size)
             self._resume_soon()
             if connection.watched or connection.account.paused or self._accounts.may_resume:
                 self._watch(connection, _READ_EVENTS)
