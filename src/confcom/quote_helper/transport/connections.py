@@ -41,8 +41,7 @@ EVENTS_PER_TURN: Final = 64
 """Connections read in one turn of the event loop. Reading and decoding the largest request takes under 0.3 ms, so even
 64 of these stay below the 50 ms that is the most for which the loop may be blocked."""
 READ_SECONDS: Final = 0.001
-"""After an answer, until a check whether its client has read it. Most have; others need an entry in the epoll.
-There is no such delay while a connection is paused, which waits for what this one gives back."""
+"""After an answer, until a check whether its client has read it; no delay while any connection is paused."""
 TICK_SECONDS: Final = 0.1
 """Between checks for connections that have waited for too long: 4,096 take about a millisecond."""
 
