@@ -20,6 +20,7 @@ from google.protobuf.message import DecodeError
 
 from confcom.aesm import messages_pb2
 from confcom.aesm.error_code import AesmErrorCode
+from confcom.aesm.errors import ProtocolError
 from confcom.aesm.messages import GetQuoteExRequest, MessageKind, Request, Response
 from confcom.aesm.request_checks import Need, NeedQuote, plan
 from confcom.aesm.session import HEADER_SIZE, ServerSession
@@ -60,21 +61,22 @@ class SessionTarget:
         """Of the last input."""
 
     def run(self, sent: Input) -> Result:
-        session, answer, events = ServerSession(), b"", 0
+        session, answer, requests, refused = ServerSession(), b"", 0, False
         self.request = None
         try:
             for piece in sent.pieces:
-                event = session.receive(piece)
-                events += event is not None
-                if isinstance(event, Request):
-                    self.request = event
-                    answer += session.respond(self._respond(event))
+                request = session.receive(piece)
+                if request is not None:
+                    requests, self.request = requests + 1, request
+                    answer += session.respond(self._respond(request))
             if sent.sends_eof:
-                events += session.receive_eof() is not None
+                session.receive_eof()
+        except ProtocolError:
+            refused = True
         except Exception:  # noqa: BLE001 # whatever it is, it is what is looked for
             return "an exception", traceback.format_exc()
-        if events != 1:
-            return "another event", f"another number of events: {events}"
+        if requests + refused != any(sent.pieces):
+            return "another event", f"{requests} requests of one connection, {refused=}"
         return judge(answer, self.request)
 
     def _respond(self, request: Request) -> Response:

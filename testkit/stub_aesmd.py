@@ -10,7 +10,8 @@ import threading
 from dataclasses import replace
 
 from confcom.aesm.error_code import AesmErrorCode
-from confcom.aesm.messages import MessageKind, Request
+from confcom.aesm.errors import ProtocolError
+from confcom.aesm.messages import MessageKind
 from confcom.aesm.request_checks import Need, NeedIdentity, NeedQuote, plan, refuse
 from confcom.aesm.session import ServerSession
 from confcom.quote_provider.base import QuoteProviderError
@@ -133,16 +134,16 @@ class StubAesmd:
 
     def _answer(self, connection, run):
         session = ServerSession()
-        with connection, contextlib.suppress(ConnectionError):
+        with connection, contextlib.suppress(ConnectionError, ProtocolError):
             while True:
                 data = connection.recv(65536)
                 if not data:
                     self.log.append(ATTACK)
                     return
-                event = session.receive(data)
-                if isinstance(event, Request):
+                request = session.receive(data)
+                if request is not None:
                     break
-            answer = session.respond(self._respond(event, run))
+            answer = session.respond(self._respond(request, run))
             if not run.crashed.is_set():
                 connection.sendall(self.garbage or answer[: self.cut])
 

@@ -1,3 +1,4 @@
+import contextlib
 import itertools
 import tracemalloc
 
@@ -18,8 +19,6 @@ from confcom.aesm.messages import (
 from confcom.aesm.session import (
     MAX_REQUEST_SIZE,
     ClientSession,
-    PeerClosed,
-    ProtocolViolation,
     ServerSession,
     encode_frame,
 )
@@ -46,30 +45,24 @@ def test_a_request_is_one_event_in_any_segmentation(vector, call, cuts, trailing
 def test_the_answer_is_one_bytes_object_and_ends_the_session():
     session = ServerSession()
     assert isinstance(session.receive(NUM), Request)
-    assert session.receive_eof() is None, "a peer that closes its sending half is still answered"
+    session.receive_eof()  # a peer that closes its sending half is still answered
     assert session.respond(GetSupportedAttKeyIdNumResponse(0, 1)) == NUM_ANSWER
     assert session.receive(NUM) is None
-    assert session.receive_eof() is None
+    session.receive_eof()
     with pytest.raises(SessionMisuseError):
         session.respond(GetSupportedAttKeyIdNumResponse(0, 1))
 
 
 def test_a_peer_that_sends_nothing_is_a_probe_not_an_error():
-    session = ServerSession()
-    assert session.receive_eof() == PeerClosed()
-    assert session.receive_eof() is None
-    assert session.receive(NUM) is None
+    ServerSession().receive_eof()
 
 
-def test_a_request_that_is_cut_is_a_violation():
+def test_a_request_that_is_cut_is_an_error():
     for size in range(1, len(NUM)):
         session = ServerSession()
         assert session.receive(NUM[:size]) is None
-        event = session.receive_eof()
-        assert isinstance(event, ProtocolViolation)
-        assert event.error.error_code == "truncated"
-        require_style(event.error, "why", "remedy")
-        assert session.receive(NUM) is None
+        with raises("truncated", ProtocolError, "why", "remedy"):
+            session.receive_eof()
 
 
 @pytest.mark.parametrize("split", [0, 1, 3])
@@ -85,15 +78,14 @@ def test_a_request_that_is_cut_is_a_violation():
     ],
     ids=["length 0", "length 4 GiB", "length over the cap", "garbage", "field 20", "unknown field"],
 )
-def test_what_is_no_request_is_a_violation_and_ends_the_session(data, split):
+def test_what_is_no_request_is_an_error_and_ends_the_session(data, split):
     session = ServerSession()
     assert session.receive(data[:split]) is None
-    event = session.receive(data[split:])
-    assert isinstance(event, ProtocolViolation)
-    assert isinstance(event.error, ProtocolError)
-    require_style(event.error, "why", "remedy")
+    with pytest.raises(ProtocolError) as raised:
+        session.receive(data[split:])
+    require_style(raised.value, "why", "remedy")
     assert session.receive(NUM) is None
-    assert session.receive_eof() is None
+    session.receive_eof()
     with pytest.raises(SessionMisuseError):
         session.respond(GetSupportedAttKeyIdNumResponse(0, 1))
 
@@ -124,8 +116,9 @@ def test_memory_is_bounded_by_the_request_whatever_arrives():
     try:
         session.receive(MAX_REQUEST_SIZE.to_bytes(4, "little"))
         after_header = tracemalloc.get_traced_memory()[1]
-        session.receive(flood)
-        session.receive(flood)
+        for _ in range(2):
+            with contextlib.suppress(ProtocolError):
+                session.receive(flood)
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()

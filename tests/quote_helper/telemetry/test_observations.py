@@ -8,8 +8,8 @@ import pytest
 from prometheus_client import generate_latest
 
 from confcom.aesm.error_code import AesmErrorCode
+from confcom.aesm.errors import MalformedMessageError
 from confcom.aesm.messages import GetQuoteExResponse
-from confcom.aesm.session import ServerSession, encode_frame
 from confcom.quote_helper.telemetry import quote_log
 from confcom.quote_helper.telemetry.metrics import (
     LOOP_LOOK_SECONDS,
@@ -45,7 +45,7 @@ def test_an_answer_is_counted_and_logged(observer, registry, request_, caplog):
     observer.answered(PEER, request_, SUCCESS, 0.5)
     observer.answered(PEER, request_, REFUSED, 0.5)
     observer.accepting_paused("no descriptor is left")
-    observer.malformed(PEER, ServerSession().receive(encode_frame(b"\xff")))
+    observer.malformed(PEER, MalformedMessageError("1 bytes are no message"))
     observer.close()
     for result in ("success", "invalid_report"):
         assert registry.get_sample_value(REQUESTS, {"request": "GetQuoteEx", "result": result}) == 1

@@ -9,13 +9,13 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from confcom.aesm.error_code import AesmErrorCode
+from confcom.aesm.errors import MalformedMessageError
 from confcom.aesm.messages import (
     GetQuoteExResponse,
     GetSupportedAttKeyIdNumResponse,
     IncompleteRequest,
     MessageKind,
 )
-from confcom.aesm.session import ServerSession, encode_frame
 from confcom.client import AesmClient
 from confcom.daemon.logs import JsonFormatter
 from confcom.errors import ExitCode
@@ -72,7 +72,7 @@ def answered(clock, request_):
 
 @pytest.fixture
 def violation():
-    return ServerSession().receive(encode_frame(b"\xff"))
+    return MalformedMessageError("1 bytes are no message")
 
 
 def peers(count):
@@ -207,7 +207,7 @@ def test_malformed_input_is_one_line_per_peer_and_minute(answered, lines, violat
         log.malformed(OTHER, violation)
     told = [(line["level"], line["uid"], line["pod"]) for line in lines()]
     assert told == [("warning", 1000, POD), ("warning", 1001, "")]
-    assert str(violation.error) == lines()[0]["error"]
+    assert str(violation) == lines()[0]["error"]
     log.minute()
     assert [line["count"] for line in lines("more-malformed-requests")] == [198]
 

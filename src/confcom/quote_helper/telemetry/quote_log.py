@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 from typing import Final, Literal
 
 from confcom.aesm.error_code import AesmErrorCode
+from confcom.aesm.errors import ProtocolError
 from confcom.aesm.messages import GetQuoteExRequest, MessageKind, Request, Response
-from confcom.aesm.session import ProtocolViolation
 from confcom.daemon.logs import LogLimiter
 from confcom.quote_helper.telemetry.metrics import HelperMetrics
 from confcom.quote_helper.transport.peers import GONE, Peer
@@ -120,9 +120,9 @@ class QuoteLog:
             fields = _quote_fields(peer, request, response)
             _logger.info("quote", extra=fields | {"event": "quote", "seconds": round(seconds, 6)})
 
-    def malformed(self, peer: Peer, violation: ProtocolViolation) -> None:
+    def malformed(self, peer: Peer, error: ProtocolError) -> None:
         if self._malformed.admit(peer, 0):
-            fields = {"event": "malformed-request", "pid": peer.pid, "error": str(violation.error)}
+            fields = {"event": "malformed-request", "pid": peer.pid, "error": str(error)}
             _logger.warning("malformed request", extra=peer_fields(peer) | fields)
 
     def accepting_paused(self, reason: str) -> None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 from confcom.aesm.messages import GetQuoteExRequest, Request, Response
 from confcom.aesm.request_checks import MAX_QUOTE_BUFFER_SIZE
-from confcom.aesm.session import PeerClosed, ProtocolViolation, ServerSession
+from confcom.aesm.session import ServerSession
 from confcom.quote_helper.limits_and_deadlines import ANSWER_OVERHEAD
 from confcom.quote_helper.quoting.service import Ticket
 from confcom.quote_helper.transport.peers import Peer
@@ -40,8 +40,9 @@ def largest_refusal(request: Request) -> int:
 
 def largest_answer(request: Request) -> int:
     """Return the same of any answer; one with a quote has at most the overhead beside it."""
-    quote = min(request.buf_size, MAX_QUOTE_BUFFER_SIZE) if isinstance(request, GetQuoteExRequest) else 0
-    return max(quote + ANSWER_OVERHEAD, largest_refusal(request))
+    if not isinstance(request, GetQuoteExRequest):
+        return ANSWER_OVERHEAD
+    return max(min(request.buf_size, MAX_QUOTE_BUFFER_SIZE), len(request.qe_report_info or b"")) + ANSWER_OVERHEAD
 
 
 class Stage(Enum):
@@ -87,14 +88,19 @@ class Connection:
     """Whether it is registered in the server's epoll."""
     _session: ServerSession = field(init=False, default_factory=ServerSession)
 
-    def receive(self) -> Request | ProtocolViolation | PeerClosed | None:
-        """Receive what has arrived; return None if the request needs more.
+    def receive(self) -> Request | None:
+        """Receive what has arrived, before the request is complete; return None if it needs more.
 
         Raises:
+            EOFError: the client closed its end without sending anything.
+            ProtocolError: this is not an AESM request.
             OSError: BlockingIOError if nothing has arrived; else the connection is broken.
         """
         data = self.sock.recv(RECEIVE_BYTES, socket.MSG_DONTWAIT)
-        return self._session.receive(data) if data else self._session.receive_eof()
+        if not data:
+            self._session.receive_eof()
+            raise EOFError
+        return self._session.receive(data)
 
     def send(self, response: Response) -> int:
         """Send the whole answer by one call, so that nothing of it waits here; return its size in bytes.

@@ -21,8 +21,8 @@ import select
 from collections.abc import Callable, Iterator
 from typing import Final, Protocol
 
+from confcom.aesm.errors import ProtocolError
 from confcom.aesm.messages import Request, Response
-from confcom.aesm.session import PeerClosed, ProtocolViolation
 from confcom.daemon.logs import LogLimiter
 from confcom.quote_helper.limits_and_deadlines import HelperLimits
 from confcom.quote_helper.quoting.service import QuoteService, Ticket
@@ -61,7 +61,7 @@ class Observer(Protocol):
     def dropped(self, peer: Peer, reason: str) -> None:
         """Record a connection that was closed without an answer. `reason` is one of DROP_REASONS."""
 
-    def malformed(self, peer: Peer, violation: ProtocolViolation) -> None:
+    def malformed(self, peer: Peer, error: ProtocolError) -> None:
         """Record input that is not an AESM request; `dropped` follows."""
 
     def accepting_paused(self, reason: str) -> None:
@@ -145,26 +145,26 @@ class Connections:
     def _read(self, connection: Connection) -> bool:
         """Read what has arrived; return whether the request is complete. Else the connection waits for it, or ends."""
         try:
-            event = connection.receive()
+            request = connection.receive()
         except BlockingIOError:
-            event = None
-        match event:
-            case None:
-                if not connection.watched:
-                    self._accounts.allow_shedding(connection, self._clock())
-                    self._watch(connection, select.EPOLLIN)
-            case ProtocolViolation():
-                self._observer.malformed(connection.peer, event)
-                self.drop(connection, "malformed")
-            case PeerClosed():
-                # Probes connect and disconnect; that is no error.
-                self._end(connection)
-            case request:
-                connection.request, connection.complete = request, True
-                connection.since = self._clock()
-                if connection.watched:
-                    self._accounts.forbid_shedding(connection)
-        return connection.complete
+            request = None
+        except EOFError:
+            self._end(connection)  # probes connect and disconnect; that is no error
+            return False
+        except ProtocolError as error:
+            self._observer.malformed(connection.peer, error)
+            self.drop(connection, "malformed")
+            return False
+        if request is None:
+            if not connection.watched:
+                self._accounts.allow_shedding(connection, self._clock())
+                self._watch(connection, select.EPOLLIN)
+            return False
+        connection.request, connection.complete = request, True
+        connection.since = self._clock()
+        if connection.watched:
+            self._accounts.forbid_shedding(connection)
+        return True
 
     def _serve(self, connection: Connection) -> None:
         """Pass a complete request to the service, or pause it if its peer's limits do not allow one more."""
@@ -218,8 +218,9 @@ class Connections:
             connection.finish()
             connection.stage = _UNREAD
             self._accounts.set_answered(connection, size)
-            self._resume_soon()
-            if connection.watched or connection.account.paused or self._accounts.may_resume:
+            if self._accounts.may_resume:
+                self._resume_soon()
+            if connection.watched or self._resuming:
                 self._watch(connection, _READ_EVENTS)
             else:
                 if not self._sent:
@@ -242,7 +243,8 @@ class Connections:
         connection.stage = _ENDED
         connection.sock.close()
         self._accounts.remove(connection)
-        self._resume_soon()
+        if self._accounts.may_resume:
+            self._resume_soon()
 
     # What moves connections: events, deadlines, and others that hold less.
 
@@ -307,7 +309,7 @@ class Connections:
 
     def _resume_soon(self) -> None:
         """Resume paused connections in a turn of its own, since a peer holds less than before."""
-        if self._accounts.may_resume and not self._resuming:
+        if not self._resuming:
             self._resuming = True
             asyncio.get_running_loop().call_soon(self._resume_paused)
 
