@@ -19,7 +19,7 @@ import struct
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Final, NamedTuple
+from typing import Final
 
 from confcom.aesm.error_code import AesmErrorCode
 from confcom.aesm.messages import (
@@ -95,15 +95,16 @@ class NeedQuoteSize:
         return GetQuoteSizeExResponse(code, 0)
 
 
-class NeedQuote(NamedTuple):
+@dataclass(slots=True)
+class NeedQuote:
     """GetQuoteEx: the provider must make a quote, and the QE's report if `qe_report_info` is given.
 
-    A NamedTuple, because making a frozen dataclass takes twice as long.
+    Not frozen for the reason of `aesm.messages`.
     """
 
-    report: Report
-    qe_report_info: QeReportInfo | None
-    buf_size: int
+    report: Final[Report]
+    qe_report_info: Final[QeReportInfo | None]
+    buf_size: Final[int]
 
     def answer(self, quote: bytes, qe_report_info: QeReportInfo | None) -> GetQuoteExResponse:
         """Return the quote, padded with zeros to the buffer's size; error 3 if the buffer is too small.

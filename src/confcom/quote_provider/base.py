@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final, NamedTuple, Protocol
+from typing import Final, Protocol
 
 from confcom.aesm.error_code import AesmErrorCode, code_of
 from confcom.errors import ConfcomError
@@ -44,11 +44,15 @@ class QuotingIdentity:
     """SHA-256 of the attestation public key and the QE's auth data: 32 bytes."""
 
 
-class QuoteResult(NamedTuple):
-    """A quote, and the QE's report about it if the client asked for one."""
+@dataclass(slots=True)
+class QuoteResult:
+    """A quote, and the QE's report about it if the client asked for one.
 
-    quote: bytes
-    qe_report_info: QeReportInfo | None
+    Not frozen for the reason of `aesm.messages`.
+    """
+
+    quote: Final[bytes]
+    qe_report_info: Final[QeReportInfo | None]
 
 
 class QuoteProvider(Protocol):
