@@ -1,4 +1,4 @@
-"""The rule of CONTRIBUTING for dataclasses: all have slots, and those that nothing changes are frozen."""
+"""The rule of CONTRIBUTING for dataclasses: all have slots, and those that nothing changes are frozen or all `Final`."""
 
 import ast
 from pathlib import Path
@@ -33,10 +33,11 @@ def dataclasses_of(tree):
 
 def rules_broken(tree):
     for node, options in dataclasses_of(tree):
-        fields = {one.target.id for one in node.body if isinstance(one, ast.AnnAssign)}
+        fields = {one.target.id: ast.unparse(one.annotation) for one in node.body if isinstance(one, ast.AnnAssign)}
         if not options.get("slots"):
             yield f"{node.name} has no slots"
-        if not options.get("frozen") and not fields & ASSIGNED:
+        final = all(annotation.startswith(("Final[", "ClassVar")) for annotation in fields.values())
+        if not options.get("frozen") and not final and not fields.keys() & ASSIGNED:
             yield f"{node.name} is not frozen, and nothing assigns {', '.join(sorted(fields))}"
 
 
