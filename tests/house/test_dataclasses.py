@@ -1,4 +1,4 @@
-"""The rule of CONTRIBUTING for dataclasses: all have slots, and those that nothing changes are frozen or all `Final`."""
+"""The rule of CONTRIBUTING for dataclasses: with slots, and frozen (or all `Final`) unless something changes them."""
 
 import ast
 from pathlib import Path
