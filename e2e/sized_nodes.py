@@ -55,8 +55,7 @@ def enabled(
 ) -> Iterator[AddOn]:
     """Enable the add-on on nodes that are as if they never had it, before and afterwards.
 
-    The chart has the size of the first node, and these values more. Nodes of other sizes get their labels last:
-    without a device plugin, `enable` would wait for their quote helper.
+    The chart has the size of the first node, and these values more.
     """
     first, file = nodes[0].epc_mib, cluster.places.home / "values.json"
     made = AddOn(cluster, tuple(one.node for one in nodes), nodes[0].offered_mib)
@@ -68,15 +67,12 @@ def enabled(
     _clear(cluster)
     try:
         for one in nodes:
-            if one not in others:
-                _label(cluster, one)
+            _label(cluster, one)
         made.confcom("enable", "--simulated", f"--values={file}")
         if others:
             plugin = cluster.kubectl_json("get", "daemonset", f"confcom-{PLUGIN}", HERE)
             for mib in sorted({one.epc_mib for one in others}):
                 cluster.kubectl("create", "--filename=-", input=json.dumps(_copy(plugin, mib)))
-        for one in others:
-            _label(cluster, one)
         until(lambda: all(one.is_offered(cluster) for one in nodes), "all nodes offer their EPC")
         yield made
     finally:

@@ -58,6 +58,7 @@ def repeated_until_done(cluster: Cluster, *arguments: str) -> float:
 @pytest.fixture
 def enabled(bare: Cluster) -> Iterator[Cluster]:
     confcom(bare, "enable", "--simulated-node", NODE_NAME, "--set", CHART_REGISTRY)
+    confcom(bare, "status", "--wait")
     yield bare
     repeated_until_done(bare, "disable", "--yes", "--no-wait")
 

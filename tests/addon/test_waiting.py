@@ -29,8 +29,9 @@ def waiter(objects, changes=()):
     return made
 
 
-def wait(made):
-    return waiting.wait_until_ready(cluster_of(made.api), made.recorder, made.clock, made.sleep, timeout=TIMEOUT)
+def wait(made, *, reported=True):
+    cluster, table = cluster_of(made.api), made.recorder
+    return waiting.wait_until_ready(cluster, table, made.clock, made.sleep, timeout=TIMEOUT, reported=reported)
 
 
 def error_of(made):
@@ -88,6 +89,22 @@ def test_it_waits_until_everything_is_ready(objects, change):
     assert (cluster.time >= 20.0) is (change is not None)
     assert all(row.mark is Mark.DONE for row in cluster.recorder.rows[-1])
     assert not change or any(row.mark is not Mark.DONE for row in cluster.recorder.rows[0])
+
+
+@pytest.mark.parametrize(
+    ("objects", "waits"),
+    [
+        ([*ALL, NO_EPC], False),
+        ([*ALL, make.node("a", make.SIMULATED, resources={EPC: 0})], True),
+        ([*ADD_ON, PLUGINS[1], *HELPERS, NO_EPC], True),
+    ],
+    ids=["never reported", "lost since", "not registered"],
+)
+def test_epc_that_is_registered_and_was_never_reported_is_enough(objects, waits):
+    cluster = waiter(objects, {20.0: put(NODES[0], PLUGINS[0])})
+    wait(cluster, reported=False)
+    assert (cluster.time >= 20.0) is waits
+    assert all(row.mark is Mark.DONE for row in cluster.recorder.rows[-1])
 
 
 OLD = [make.daemon("quote-helper", "a", name="old")]

@@ -163,9 +163,7 @@ CASES = {
         HW | SIM, f"{BESIDE},{AESMD}", BESIDE, "aesmd-image-missing", [f"--set {HARDWARE}"]
     ),
     "a helper's EPC is lowered": Upgrade(HW, f"{AESMD},quoteHelper.epcMiB=5", AESMD, "helper-epc-lowered"),
-    "a simulated helper's EPC is lowered": Upgrade(
-        SIM, f"{SIMULATED},quoteHelper.epcMiB=5", SIMULATED, "helper-epc-lowered"
-    ),
+    "a simulated helper holds none": Upgrade(SIM, f"{SIMULATED},quoteHelper.epcMiB=5", SIMULATED),
     "a helper's EPC stays": Upgrade(HW, f"{AESMD},quoteHelper.epcMiB=5", f"{AESMD},quoteHelper.epcMiB=5"),
     "a node loses EPC and quotes": Upgrade(HW, AESMD, f"{AESMD},{OWN}", LOSES, ["there their EPC and quotes.\n"]),
     "a node loses EPC": Upgrade(HW, HARDWARE, f"{HARDWARE},{OWN}", LOSES, ["there their EPC.\n"]),

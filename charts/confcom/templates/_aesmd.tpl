@@ -28,7 +28,10 @@
       {{- with $values.resources.limits }}
       {{- toYaml . | nindent 6 }}
       {{- end }}
-      {{- include "confcom.quotingLimits" . | nindent 6 }}
+      # Of the EPC that the device plugin sets aside, and the device that quoting needs. Until the kubelet has
+      # reported them, the scheduler has this Pod wait.
+      {{ include "confcom.resource" (dict "root" .root "platform" .platform "kind" "helper") }}: {{ .root.Values.quoteHelper.epcMiB | quote }}
+      {{ include "confcom.resource" (dict "root" .root "platform" .platform "kind" "provision") }}: "1"
   securityContext:
     {{- include "confcom.hardening" . | nindent 4 }}
     runAsNonRoot: true

@@ -45,14 +45,6 @@ its provider, so that a release without one stays as it is; checks.yaml refuses 
 {{- end }}
 {{- end }}
 
-{{/* Limits of the container that quotes. */}}
-{{- define "confcom.quotingLimits" -}}
-# Of the EPC that the device plugin sets aside, and the device that quoting needs. Until the plugin has
-# registered, the scheduler has this Pod wait.
-{{ include "confcom.resource" (dict "root" .root "platform" .platform "kind" "helper") }}: {{ .root.Values.quoteHelper.epcMiB | quote }}
-{{ include "confcom.resource" (dict "root" .root "platform" .platform "kind" "provision") }}: "1"
-{{- end }}
-
 {{- define "confcom.helperMounts" -}}
 - {name: aesmd, mountPath: /var/run/aesmd}
 {{- if eq .platform "simulated" }}

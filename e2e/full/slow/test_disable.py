@@ -113,6 +113,7 @@ def test_only_the_root_stays_and_comes_back_the_same(cluster, untouched, tenant,
     assert tenant.pod_of("sgx-holding")["status"]["phase"] == "Running"
 
     confcom(cluster, "enable", "--simulated", "--set", CHART_REGISTRY)
+    confcom(cluster, "status", "--wait")
     assert RelyingParty.of(cluster, tmp_path / "after").root == before.root
     assert [allocatable(cluster, node) for node in sgx] == [EPC_MIB, EPC_MIB]
     assert {node for node, _, name in status_keys(cluster) if name == EPC} == set(sgx)

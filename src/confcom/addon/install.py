@@ -290,7 +290,7 @@ def _is_recorded(inputs: PreflightInputs, rendering: Rendering) -> bool:
 def _wait(add_on: AddOn, *, wait: bool, timeout: float) -> None:
     if wait:
         table = add_on.reporter.table("Waiting for the daemons")
-        wait_until_ready(add_on.cluster, table, add_on.clock, add_on.sleep, timeout=timeout)
+        wait_until_ready(add_on.cluster, table, add_on.clock, add_on.sleep, timeout=timeout, reported=False)
 
 
 def _without_helm(inputs: PreflightInputs, root: str) -> Iterator[ObjectChange]:

@@ -155,13 +155,16 @@ class AddOnStatus:
         }
 
 
-def add_on_status(snapshot: Snapshot) -> AddOnStatus:
-    """Return the status of the add-on."""
+def add_on_status(snapshot: Snapshot, *, reported: bool = True) -> AddOnStatus:
+    """Return the status of the add-on.
+
+    Without `reported`, EPC that no kubelet has ever reported is done once the node's device plugin has registered it.
+    """
     daemons, pods_on = snapshot.daemon_sets, defaultdict[str, list[DaemonPod]](list)
     for pod in snapshot.pods:
         pods_on[pod.node].append(pod)
     used = None if snapshot.epc_pods is None else used_by_node(snapshot.epc_pods)
-    nodes = [_node_status(snapshot, node, pods_on[name_of(node)], used) for node in snapshot.nodes]
+    nodes = [_node_status(snapshot, node, pods_on[name_of(node)], used, reported=reported) for node in snapshot.nodes]
     listed = tuple(
         status
         for status, node in zip(nodes, snapshot.nodes, strict=True)
@@ -196,7 +199,12 @@ def _observed(workload: KubernetesObject) -> bool:
 
 
 def _node_status(
-    snapshot: Snapshot, node: KubernetesObject, pods: Sequence[DaemonPod], used: Mapping[tuple[str, str], int] | None
+    snapshot: Snapshot,
+    node: KubernetesObject,
+    pods: Sequence[DaemonPod],
+    used: Mapping[tuple[str, str], int] | None,
+    *,
+    reported: bool,
 ) -> NodeStatus:
     """Return the status of a node, from the daemons' Pods on it, oldest first, and the EPC that Pods request."""
     name, names, ready = name_of(node), chart.set_of(node), condition(node, "Ready")
@@ -229,9 +237,12 @@ def _node_status(
             problems += _daemon_problems(component, found, snapshot.templates)
     problems += epc_problems(epc, plugin_ready=any(pod.state is PodState.READY for pod in plugins))
     steps = [_step(name, one, pods, snapshot.templates) for one in wanted if one not in kept_off]
-    if any(step.kind == Component.DEVICE_PLUGIN.words for step in steps):
-        amounts = f"{epc.allocatable} MiB as {epc.resource}" if epc.allocatable else "the kubelet offers none yet"
-        steps.append(Step(name, EPC_STEP, bool(epc.allocatable), amounts))
+    if registered := [step.done for step in steps if step.kind == Component.DEVICE_PLUGIN.words]:
+        first = all(registered) and names.epc not in chart.offered(node)
+        amounts = "registered; the node shows it within 10 s" if first else "the kubelet offers none yet"
+        if epc.allocatable:
+            amounts = f"{epc.allocatable} MiB as {epc.resource}"
+        steps.append(Step(name, EPC_STEP, bool(epc.allocatable) or (first and not reported), amounts))
     if not is_ready:
         away = "waiting: its node is not Ready"
         steps = [step if step.done else Step(name, step.kind, done=False, text=away) for step in steps]

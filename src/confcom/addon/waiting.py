@@ -77,15 +77,19 @@ def wait_until_ready(
     sleep: Callable[[float], None],
     *,
     timeout: float,
+    reported: bool,
 ) -> AddOnStatus:
-    """Wait until every daemon is ready on every node that it selects, EPC is there, and the Deployments run."""
+    """Wait until every daemon is ready on every node that it selects, EPC is there, and the Deployments run.
+
+    `reported`: as of `add_on_status`.
+    """
     reached: set[tuple[str, str, str]] = set()
     progress_at = clock()
     failing_since: float | None = None
 
     while True:
         found = retry_while_unreachable(lambda: read_daemons(cluster), table.show, clock, sleep, timeout=timeout)
-        status, now = add_on_status(found), clock()
+        status, now = add_on_status(found, reported=reported), clock()
         table.show(list(rows_of(status)))
         if is_done(status):
             return status

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.option("--wait", is_flag=True, help="Wait until every node is ready, then show the state.")
+@click.option("--wait", is_flag=True, help="Wait until every node is ready and shows its EPC, then show the state.")
 @timeout_option
 @click.option("--all-nodes", is_flag=True, help="Print each node, problem and workload, however many there are.")
 @cluster_options
@@ -55,7 +55,7 @@ def status(*, wait: bool, timeout: int, all_nodes: bool, namespace: str, login: 
     with opened(login, namespace) as add_on:
         if wait:
             table = add_on.reporter.table("Waiting for the daemons")
-            wait_until_ready(add_on.cluster, table, add_on.clock, add_on.sleep, timeout=timeout)
+            wait_until_ready(add_on.cluster, table, add_on.clock, add_on.sleep, timeout=timeout, reported=True)
         found = add_on_status(read_cluster(add_on.cluster, add_on.helm))
     lines = status_lines(found, everything=all_nodes)
     show_result(found.to_json(), "\n".join(map(printable, lines)), output)
