@@ -65,12 +65,14 @@ class SessionTarget:
         self.request = None
         try:
             for piece in sent.pieces:
-                request = session.receive(piece)
+                request = session.receive(piece) if piece else None
                 if request is not None:
                     requests, self.request = requests + 1, request
                     answer += session.respond(self._respond(request))
             if sent.sends_eof:
-                session.receive_eof()
+                session.receive(b"")
+        except EOFError:
+            pass
         except ProtocolError:
             refused = True
         except Exception:  # noqa: BLE001 # whatever it is, it is what is looked for

@@ -30,7 +30,7 @@ NUM_ANSWER = bytes.fromhex("07000000aa010408001001")
 
 
 def feed(session, data, cuts):
-    edges = [0, *sorted(cut % (len(data) + 1) for cut in cuts), len(data)]
+    edges = sorted({0, *(cut % (len(data) + 1) for cut in cuts), len(data)})
     return [session.receive(data[start:stop]) for start, stop in itertools.pairwise(edges)]
 
 
@@ -45,16 +45,17 @@ def test_a_request_is_one_event_in_any_segmentation(vector, call, cuts, trailing
 def test_the_answer_is_one_bytes_object_and_ends_the_session():
     session = ServerSession()
     assert isinstance(session.receive(NUM), Request)
-    session.receive_eof()  # a peer that closes its sending half is still answered
+    with pytest.raises(EOFError):  # a peer that closes its sending half is still answered
+        session.receive(b"")
     assert session.respond(GetSupportedAttKeyIdNumResponse(0, 1)) == NUM_ANSWER
     assert session.receive(NUM) is None
-    session.receive_eof()
     with pytest.raises(SessionMisuseError):
         session.respond(GetSupportedAttKeyIdNumResponse(0, 1))
 
 
 def test_a_peer_that_sends_nothing_is_a_probe_not_an_error():
-    ServerSession().receive_eof()
+    with pytest.raises(EOFError):
+        ServerSession().receive(b"")
 
 
 def test_a_request_that_is_cut_is_an_error():
@@ -62,7 +63,7 @@ def test_a_request_that_is_cut_is_an_error():
         session = ServerSession()
         assert session.receive(NUM[:size]) is None
         with raises("truncated", ProtocolError, "why", "remedy"):
-            session.receive_eof()
+            session.receive(b"")
 
 
 @pytest.mark.parametrize("split", [0, 1, 3])
@@ -80,12 +81,11 @@ def test_a_request_that_is_cut_is_an_error():
 )
 def test_what_is_no_request_is_an_error_and_ends_the_session(data, split):
     session = ServerSession()
-    assert session.receive(data[:split]) is None
+    assert not split or session.receive(data[:split]) is None
     with pytest.raises(ProtocolError) as raised:
         session.receive(data[split:])
     require_style(raised.value, "why", "remedy")
     assert session.receive(NUM) is None
-    session.receive_eof()
     with pytest.raises(SessionMisuseError):
         session.respond(GetSupportedAttKeyIdNumResponse(0, 1))
 

@@ -110,29 +110,20 @@ class ServerSession:
     def receive(self, data: bytes) -> Request | None:
         """Consume received bytes, and return the request once, when it is complete; the rest is dropped.
 
+        Empty `data` is the end of the peer's stream.
+
         Raises:
+            EOFError: it ends before a request, as those of liveness probes do, or after one, which can be answered.
             ProtocolError: the bytes are no AESM request: close without an answer, as Intel's server does.
         """
+        if not data:
+            raise self._cut() if self._decoder.incomplete else EOFError
         body = self._decoder.feed(data)
         if body is None:
             return None
         request = decode_request(body)
         self._kind = request.kind
         return request
-
-    def receive_eof(self) -> None:
-        """Handle the end of the peer's stream, before a request as liveness probes do, or after one.
-
-        Raises:
-            FrameError: the stream ends in the middle of a request.
-        """
-        if self._decoder.incomplete:
-            raise FrameError(
-                "an AESM request was cut",
-                error_code="truncated",
-                why="the peer closed the connection before the announced length",
-                remedy="check whether the client crashed or gave up",
-            )
 
     def respond(self, response: Response) -> bytes:
         """Return the answer's bytes, to be sent by one call; then close."""
@@ -143,6 +134,14 @@ class ServerSession:
             )
         self._kind = None
         return encode_frame(encode_response(response))
+
+    def _cut(self) -> FrameError:
+        return FrameError(
+            "an AESM request was cut",
+            error_code="truncated",
+            why="the peer closed the connection before the announced length",
+            remedy="check whether the client crashed or gave up",
+        )
 
 
 class ClientSession:

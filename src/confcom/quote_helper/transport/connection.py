@@ -92,15 +92,10 @@ class Connection:
         """Receive what has arrived, before the request is complete; return None if it needs more.
 
         Raises:
-            EOFError: the client closed its end without sending anything.
-            ProtocolError: this is not an AESM request.
+            EOFError, ProtocolError: as of `ServerSession.receive`.
             OSError: BlockingIOError if nothing has arrived; else the connection is broken.
         """
-        data = self.sock.recv(RECEIVE_BYTES, socket.MSG_DONTWAIT)
-        if not data:
-            self._session.receive_eof()
-            raise EOFError
-        return self._session.receive(data)
+        return self._session.receive(self.sock.recv(RECEIVE_BYTES, socket.MSG_DONTWAIT))
 
     def send(self, response: Response) -> int:
         """Send the whole answer by one call, so that nothing of it waits here; return its size in bytes.

@@ -155,16 +155,15 @@ class Connections:
             self._observer.malformed(connection.peer, error)
             self.drop(connection, "malformed")
             return False
-        if request is None:
-            if not connection.watched:
-                self._accounts.allow_shedding(connection, self._clock())
-                self._watch(connection, select.EPOLLIN)
-            return False
-        connection.request, connection.complete = request, True
-        connection.since = self._clock()
-        if connection.watched:
-            self._accounts.forbid_shedding(connection)
-        return True
+        if request is not None:
+            connection.request, connection.complete = request, True
+            connection.since = self._clock()
+            if connection.watched:
+                self._accounts.forbid_shedding(connection)
+        elif not connection.watched:
+            self._accounts.allow_shedding(connection, self._clock())
+            self._watch(connection, select.EPOLLIN)
+        return connection.complete
 
     def _serve(self, connection: Connection) -> None:
         """Pass a complete request to the service, or pause it if its peer's limits do not allow one more."""
@@ -218,8 +217,7 @@ class Connections:
             connection.finish()
             connection.stage = _UNREAD
             self._accounts.set_answered(connection, size)
-            if self._accounts.may_resume:
-                self._resume_soon()
+            self._resume_soon()
             if connection.watched or self._resuming:
                 self._watch(connection, _READ_EVENTS)
             else:
@@ -243,8 +241,7 @@ class Connections:
         connection.stage = _ENDED
         connection.sock.close()
         self._accounts.remove(connection)
-        if self._accounts.may_resume:
-            self._resume_soon()
+        self._resume_soon()
 
     # What moves connections: events, deadlines, and others that hold less.
 
@@ -309,7 +306,7 @@ class Connections:
 
     def _resume_soon(self) -> None:
         """Resume paused connections in a turn of its own, since a peer holds less than before."""
-        if not self._resuming:
+        if self._accounts.may_resume and not self._resuming:
             self._resuming = True
             asyncio.get_running_loop().call_soon(self._resume_paused)
 
