@@ -154,7 +154,7 @@ def test_no_step_is_done_before_the_daemonset_controller_has_observed_the_templa
     found = status(daemon_sets=(PLUGIN, daemon))
     assert not found.observed
     assert found.updating
-    assert [step.done for step in found.steps] == [True, False, True]
+    assert [step.done for step in found.steps] == [True, False]
 
 
 def controller(name="c1", *, created="1", **more):

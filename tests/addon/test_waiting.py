@@ -2,7 +2,7 @@ import pytest
 
 from confcom.addon import waiting
 from confcom.addon.cluster import ClusterAccessError, ForbiddenError
-from confcom.addon.waiting import MAX_STEPS, STUCK_SECONDS, Mark, NotReadyError, Row
+from confcom.addon.waiting import MAX_STEPS, NOT_CREATED, NOT_SHOWN, STUCK_SECONDS, Mark, NotReadyError, Row
 from testkit import cluster_objects as make
 from testkit.cluster_objects import EPC, SYSTEM
 from testkit.memory_api import cluster_of
@@ -29,9 +29,9 @@ def waiter(objects, changes=()):
     return made
 
 
-def wait(made, *, reported=True):
+def wait(made, until_gone=NOT_CREATED | NOT_SHOWN):
     cluster, table = cluster_of(made.api), made.recorder
-    return waiting.wait_until_ready(cluster, table, made.clock, made.sleep, timeout=TIMEOUT, reported=reported)
+    return waiting.wait_until_ready(cluster, table, made.clock, made.sleep, timeout=TIMEOUT, until_gone=until_gone)
 
 
 def error_of(made):
@@ -91,20 +91,13 @@ def test_it_waits_until_everything_is_ready(objects, change):
     assert not change or any(row.mark is not Mark.DONE for row in cluster.recorder.rows[0])
 
 
-@pytest.mark.parametrize(
-    ("objects", "waits"),
-    [
-        ([*ALL, NO_EPC], False),
-        ([*ALL, make.node("a", make.SIMULATED, resources={EPC: 0})], True),
-        ([*ADD_ON, PLUGINS[1], *HELPERS, NO_EPC], True),
-    ],
-    ids=["never reported", "lost since", "not registered"],
-)
-def test_epc_that_is_registered_and_was_never_reported_is_enough(objects, waits):
-    cluster = waiter(objects, {20.0: put(NODES[0], PLUGINS[0])})
-    wait(cluster, reported=False)
-    assert (cluster.time >= 20.0) is waits
-    assert all(row.mark is Mark.DONE for row in cluster.recorder.rows[-1])
+@pytest.mark.parametrize("epc", [{}, {EPC: 0}], ids=["never shown", "lost since"])
+def test_a_change_ends_before_the_kubelet_reports_and_a_status_after(epc):
+    for until_gone, waits in ((NOT_CREATED, False), (NOT_CREATED | NOT_SHOWN, True)):
+        cluster = waiter([*ALL, make.node("a", make.SIMULATED, resources=epc)], {20.0: put(NODES[0])})
+        wait(cluster, until_gone)
+        assert (cluster.time >= 20.0) is waits
+        assert all(row.mark is Mark.DONE for row in cluster.recorder.rows[-1])
 
 
 OLD = [make.daemon("quote-helper", "a", name="old")]
@@ -120,12 +113,12 @@ BLOCKED = {
     "a Pod lacks": ([*ADD_ON, *PLUGINS, HELPERS[0]], TIMEOUT, ["not ready on b", "quote helper no Pod yet"]),
     "a node is away": ([*ADD_ON, *PLUGINS, HELPERS[0], AWAY], TIMEOUT, ["bring b back", "delete node b"]),
     "an update fails": (UPDATE, STUCK_SECONDS, ["old one keeps serving", "no image", "confcom rollback"]),
-    "no EPC": ([*ALL, NO_EPC], TIMEOUT, ["not ready on a", "enclave memory"]),
+    "no EPC": ([*ALL, NO_EPC], TIMEOUT, ["not ready", "a: the device plugin offers EPC"]),
     "quota": ([*ADD_ON, *PLUGINS, REFUSED], TIMEOUT, ["exceeded quota"]),
     "quota, and no nodes": (NO_NODES, TIMEOUT, ["the add-on is not ready", "exceeded quota"]),
     "the controller starts": ([*ALL, STARTING], TIMEOUT, ["Deployment controller"]),
     "the controller fails": ([*ALL, STARTING, FAILING], STUCK_SECONDS, ["no image"]),
-    "the controller starts, and no EPC": ([*ALL, STARTING, NO_EPC], TIMEOUT, ["a: enclave memory"]),
+    "the controller starts, and no EPC": ([*ALL, STARTING, NO_EPC], TIMEOUT, ["a: the device plugin offers EPC"]),
     "nothing is installed": ([], TIMEOUT, [SYSTEM]),
 }
 
@@ -164,7 +157,7 @@ def test_in_a_large_cluster_a_table_has_a_count_and_a_few_steps():
     cluster = waiter(objects, {5.0: put(make.daemon("quote-helper", "n007"))})
     wait(cluster)
     assert len(cluster.recorder.rows[0]) < MAX_STEPS
-    assert [row.text for row in cluster.recorder.rows[0]] == ["599 of 600 steps are done", "no Pod yet"]
+    assert [row.text for row in cluster.recorder.rows[0]] == ["399 of 400 steps are done", "no Pod yet"]
 
 
 @pytest.mark.parametrize(("first", "answers"), [(ClusterAccessError, True), (ForbiddenError, False)])

@@ -154,11 +154,9 @@ class Login:
     """The user and the groups to impersonate."""
 
     def kubectl_flags(self) -> list[str]:
-        """Return kubectl's flags."""
         return self._flags("--context", "--as", "--as-group")
 
     def helm_flags(self) -> list[str]:
-        """Return helm's flags."""
         return self._flags("--kube-context", "--kube-as-user", "--kube-as-group")
 
     def _flags(self, context: str, user: str, group: str) -> list[str]:
@@ -183,7 +181,6 @@ class Cluster:
         return f"{self.context} ({self.server})"
 
     def to_json(self) -> dict[str, str]:
-        """Return the object for `--output json`."""
         return {"context": self.context, "server": self.server, "namespace": self.namespace}
 
 

@@ -95,7 +95,6 @@ class DaemonPod:
         return f"{self.name} is {self.state}: {self.reason}".removesuffix(": ") + code
 
     def to_json(self) -> dict[str, str]:
-        """Return it for `--output json`."""
         names = ("state", "reason", "reason_code", "version", "image")
         return {"pod": self.name} | {name: getattr(self, name) for name in names}
 

@@ -48,7 +48,6 @@ class Disabled:
     """By the node's name, the resources that are still in its status."""
 
     def to_json(self) -> dict[str, object]:
-        """Return it for `--output json`."""
         return {
             "cluster": self.cluster.to_json(),
             "removed": self.removed,

@@ -74,7 +74,6 @@ class ObjectChange:
         return f"{self.kind} {self.name} {self.effect}" + (f": {fields}" if fields else "")
 
     def to_json(self) -> dict[str, object]:
-        """Return the object for `--output json`."""
         fields = [{"field": one.path, "old": one.old, "new": one.new} for one in self.fields]
         return {"kind": self.kind, "name": self.name, "effect": self.effect, "fields": fields}
 

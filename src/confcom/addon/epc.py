@@ -68,7 +68,6 @@ class NodeEpc:
         return None if self.used is None else max(0, self.allocatable - self.used)
 
     def to_json(self) -> dict[str, object]:
-        """Return the object for `--output json`."""
         amounts = {f"{name}_mib": getattr(self, name) for name in ("capacity", "allocatable", "used", "free")}
         offer: dict[str, object] = {"found_mib": None, "offered_mib": None, "accounting": None}
         if plugin := self.plugin:
@@ -167,7 +166,6 @@ class Workload:
     remedy: str = ""
 
     def to_json(self) -> dict[str, object]:
-        """Return the object for `--output json`."""
         return {name: getattr(self, name) for name in self.__slots__}
 
 

@@ -21,7 +21,7 @@ from confcom.addon.helm import Helm, Rendering, Revision
 from confcom.addon.preflight import Finding, Outcome, PreflightError, PreflightInputs
 from confcom.addon.preflight_inputs import InstallRequest, check_rollback, gather_preflight_inputs
 from confcom.addon.simulated_root import create_root, secret_name
-from confcom.addon.waiting import ProgressReporter, wait_until_ready
+from confcom.addon.waiting import NOT_SHOWN, ProgressReporter, wait_until_ready
 from confcom.errors import ConfcomError, ExitCode
 from confcom.simulation.root_seed import SEED_SIZE, RootSeed
 
@@ -63,7 +63,6 @@ class Changed:
     """With --dry-run, the changes that were not made."""
 
     def to_json(self) -> dict[str, object]:
-        """Return it for `--output json`."""
         would = {} if self.would_change is None else {"would_change": [one.to_json() for one in self.would_change]}
         return {
             "cluster": self.cluster.to_json(),
@@ -290,7 +289,9 @@ def _is_recorded(inputs: PreflightInputs, rendering: Rendering) -> bool:
 def _wait(add_on: AddOn, *, wait: bool, timeout: float) -> None:
     if wait:
         table = add_on.reporter.table("Waiting for the daemons")
-        wait_until_ready(add_on.cluster, table, add_on.clock, add_on.sleep, timeout=timeout, reported=False)
+        status = wait_until_ready(add_on.cluster, table, add_on.clock, add_on.sleep, timeout=timeout)
+        if any(one.code in NOT_SHOWN for one in status.problems):
+            add_on.reporter.say("The nodes show their EPC within 10 s: `confcom status --wait` waits for it.")
 
 
 def _without_helm(inputs: PreflightInputs, root: str) -> Iterator[ObjectChange]:

@@ -78,7 +78,6 @@ class Finding:
         return cls(check, FAILED, error.error_code, error.what, error.why, error.remedy, error.exit_code)
 
     def to_json(self) -> dict[str, str]:
-        """Return the object for `--output json`."""
         words = {"code": self.code, "what": self.what, "why": self.why, "do": self.remedy}
         return {"check": self.check, "outcome": self.outcome.lower(), **words}
 
@@ -97,7 +96,6 @@ class PreflightError(ConfcomError):
 
     @property
     def details(self) -> dict[str, object]:
-        """The findings, for JSON."""
         return {"findings": [finding.to_json() for finding in self.findings]}
 
 

@@ -34,7 +34,6 @@ class Problem:
         return f"{self.node}: {self.text}" if self.node else self.text
 
     def to_json(self) -> dict[str, str]:
-        """Return the object for `--output json`."""
         return {"code": self.code, "reason_code": self.reason_code, "problem": self.text, "node": self.node}
 
 
@@ -53,7 +52,6 @@ class ProblemGroup:
     """Whether all texts are equal; if not, they differ in names, counts or durations."""
 
     def to_json(self) -> dict[str, object]:
-        """Return the object for `--output json`."""
         codes = {"code": self.code, "reason_code": self.reason_code}
         return codes | {"problem": self.text, "count": self.count, "nodes": list(self.nodes)}
 

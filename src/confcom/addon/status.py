@@ -16,7 +16,6 @@ from confcom.kubernetes.node_selection import selects, untolerated
 from confcom.kubernetes.objects import KubernetesObject, amount, condition, name_of, number, text
 from confcom.simulation.staging import Staging
 
-EPC_STEP = "enclave memory"
 _WITHOUT = {
     Component.CONTROLLER: "until it runs, new or zeroed nodes get no EPC as capacity; all others keep theirs",
     Component.SIMULATED_PCS: "until it runs, nobody can fetch collateral from it; quotes are made as before",
@@ -30,7 +29,7 @@ class Step:
 
     node: str
     kind: str
-    """The daemon, or EPC_STEP."""
+    """The daemon."""
     done: bool
     text: str
     failing: bool = False
@@ -60,7 +59,6 @@ class NodeStatus:
         return self.ready and not self.problems
 
     def to_json(self) -> dict[str, object]:
-        """Return the object for `--output json`."""
         return {
             "name": self.name,
             "sgx": self.sgx,
@@ -110,7 +108,6 @@ class AddOnStatus:
 
     @property
     def steps(self) -> tuple[Step, ...]:
-        """The steps of all nodes."""
         return tuple(step for node in self.nodes for step in node.steps)
 
     @property
@@ -133,7 +130,6 @@ class AddOnStatus:
         return grouped((one for one in self.problems if one not in consequences), names)
 
     def to_json(self) -> dict[str, object]:
-        """Return the object for `--output json`."""
         return {
             "cluster": dict(self.cluster),
             "enabled": self.enabled,
@@ -155,16 +151,12 @@ class AddOnStatus:
         }
 
 
-def add_on_status(snapshot: Snapshot, *, reported: bool = True) -> AddOnStatus:
-    """Return the status of the add-on.
-
-    Without `reported`, EPC that no kubelet has ever reported is done once the node's device plugin has registered it.
-    """
+def add_on_status(snapshot: Snapshot) -> AddOnStatus:
     daemons, pods_on = snapshot.daemon_sets, defaultdict[str, list[DaemonPod]](list)
     for pod in snapshot.pods:
         pods_on[pod.node].append(pod)
     used = None if snapshot.epc_pods is None else used_by_node(snapshot.epc_pods)
-    nodes = [_node_status(snapshot, node, pods_on[name_of(node)], used, reported=reported) for node in snapshot.nodes]
+    nodes = [_node_status(snapshot, node, pods_on[name_of(node)], used) for node in snapshot.nodes]
     listed = tuple(
         status
         for status, node in zip(nodes, snapshot.nodes, strict=True)
@@ -199,12 +191,7 @@ def _observed(workload: KubernetesObject) -> bool:
 
 
 def _node_status(
-    snapshot: Snapshot,
-    node: KubernetesObject,
-    pods: Sequence[DaemonPod],
-    used: Mapping[tuple[str, str], int] | None,
-    *,
-    reported: bool,
+    snapshot: Snapshot, node: KubernetesObject, pods: Sequence[DaemonPod], used: Mapping[tuple[str, str], int] | None
 ) -> NodeStatus:
     """Return the status of a node, from the daemons' Pods on it, oldest first, and the EPC that Pods request."""
     name, names, ready = name_of(node), chart.set_of(node), condition(node, "Ready")
@@ -237,12 +224,6 @@ def _node_status(
             problems += _daemon_problems(component, found, snapshot.templates)
     problems += epc_problems(epc, plugin_ready=any(pod.state is PodState.READY for pod in plugins))
     steps = [_step(name, one, pods, snapshot.templates) for one in wanted if one not in kept_off]
-    if registered := [step.done for step in steps if step.kind == Component.DEVICE_PLUGIN.words]:
-        first = all(registered) and names.epc not in chart.offered(node)
-        amounts = "registered; the node shows it within 10 s" if first else "the kubelet offers none yet"
-        if epc.allocatable:
-            amounts = f"{epc.allocatable} MiB as {epc.resource}"
-        steps.append(Step(name, EPC_STEP, bool(epc.allocatable) or (first and not reported), amounts))
     if not is_ready:
         away = "waiting: its node is not Ready"
         steps = [step if step.done else Step(name, step.kind, done=False, text=away) for step in steps]

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from confcom.addon.cluster import Cluster, ClusterAccessError, ForbiddenError
-from confcom.addon.problems import shown
+from confcom.addon.problems import Problem, shown
 from confcom.addon.snapshot import read_daemons
-from confcom.addon.status import EPC_STEP, AddOnStatus, Step, add_on_status
+from confcom.addon.status import AddOnStatus, Step, add_on_status
 from confcom.errors import ConfcomError, ExitCode
 
 if TYPE_CHECKING:
@@ -22,6 +22,9 @@ STUCK_SECONDS = 60.0
 MAX_STEPS = 60
 """With more steps, a table shows a count, and the first steps that are not done."""
 _MAX_OPEN = 10
+NOT_CREATED = frozenset({"pods-not-created"})
+NOT_SHOWN = frozenset({"epc-not-reported", "capacity-not-written"})
+"""Codes of problems: a daemon lacks its Pod, and a node's status lacks EPC that its kubelet has."""
 
 T = TypeVar("T")
 
@@ -77,11 +80,11 @@ def wait_until_ready(
     sleep: Callable[[float], None],
     *,
     timeout: float,
-    reported: bool,
+    until_gone: Collection[str] = NOT_CREATED,
 ) -> AddOnStatus:
-    """Wait until every daemon is ready on every node that it selects, EPC is there, and the Deployments run.
+    """Wait until every daemon is ready on every node that it selects, the Deployments run, and these problems are gone.
 
-    `reported`: as of `add_on_status`.
+    A device plugin is ready when the kubelet has all of its resources.
     """
     reached: set[tuple[str, str, str]] = set()
     progress_at = clock()
@@ -89,9 +92,10 @@ def wait_until_ready(
 
     while True:
         found = retry_while_unreachable(lambda: read_daemons(cluster), table.show, clock, sleep, timeout=timeout)
-        status, now = add_on_status(found, reported=reported), clock()
-        table.show(list(rows_of(status)))
-        if is_done(status):
+        status, now = add_on_status(found), clock()
+        problems = [one for one in status.problems if one.code in until_gone]
+        table.show(list(rows_of(status, problems)))
+        if is_done(status) and not problems:
             return status
         done = {(step.node, step.kind, step.pod) for step in status.steps if step.done}
         if not done <= reached:
@@ -102,7 +106,7 @@ def wait_until_ready(
         elif failing_since is None:
             failing_since = now
         if now - progress_at >= timeout or (failing_since is not None and now - failing_since >= STUCK_SECONDS):
-            raise not_ready(status)
+            raise not_ready(status, problems)
         sleep(POLL_SECONDS)
 
 
@@ -135,18 +139,17 @@ def is_done(status: AddOnStatus) -> bool:
         status.enabled
         and status.observed
         and not any(one.waits_for for one in status.deployments)
-        and not _creation_problems(status)
         and all(step.done for step in status.steps)
     )
 
 
-def rows_of(status: AddOnStatus) -> Iterator[Row]:
+def rows_of(status: AddOnStatus, problems: Sequence[Problem]) -> Iterator[Row]:
     """Yield the rows of a progress table: one for each step, or in a large cluster a count and a few open steps."""
     if not status.enabled:
         yield Row("add-on", f"not enabled in the namespace {status.namespace}", Mark.WAITING)
-    for problem in _creation_problems(status):
-        what, _, why = problem.partition(": ")
-        yield Row(what.removeprefix("the "), why, Mark.BAD)
+    for problem in problems[:_MAX_OPEN]:
+        what, _, why = str(problem).partition(": ")
+        yield Row(what.removeprefix("the "), why, Mark.WAITING if problem.code in NOT_SHOWN else Mark.BAD)
     steps: Sequence[Step] = status.steps
     if len(steps) > MAX_STEPS:
         left = [step for step in steps if not step.done]
@@ -161,15 +164,13 @@ def rows_of(status: AddOnStatus) -> Iterator[Row]:
             yield Row(one.component, one.waits_for, Mark.BAD if one.failing else Mark.WAITING)
 
 
-def not_ready(status: AddOnStatus) -> NotReadyError:
+def not_ready(status: AddOnStatus, problems: Sequence[Problem]) -> NotReadyError:
     """Return the error of a wait without progress: the nodes, the reasons, and the remedy."""
     if not status.enabled:
         what = f"the add-on is not enabled in the namespace {status.namespace}"
         return NotReadyError(what, error_code="not-enabled", remedy="`confcom enable` installs it")
-    # EPC follows from the device plugin: a node that lacks both is named for its device plugin.
-    lacking = {step.node for step in status.steps if not step.done and step.kind != EPC_STEP}
-    blocked = [step for step in status.steps if not step.done and (step.kind != EPC_STEP or step.node not in lacking)]
-    reasons = [*_creation_problems(status), *(f"{step.node}: {step.kind} {step.text}" for step in blocked)]
+    blocked = [step for step in status.steps if not step.done]
+    reasons = [*map(str, problems), *(f"{step.node}: {step.kind} {step.text}" for step in blocked)]
     reasons += [f"{one.component}: {one.waits_for}" for one in status.deployments if one.waits_for]
     more = [f"{len(reasons) - _MAX_OPEN} more"] if len(reasons) > _MAX_OPEN else []
     why = "; ".join([*reasons[:_MAX_OPEN], *more]) or "the DaemonSet controller has not observed the newest templates"
@@ -181,7 +182,3 @@ def not_ready(status: AddOnStatus) -> NotReadyError:
         gone = f"or remove it from the cluster (kubectl delete node {away[0]}); otherwise"
         remedy = f"bring {shown(away)} back, and the rollout continues, {gone} {remedy}"
     return NotReadyError(what, why=why, remedy=remedy)
-
-
-def _creation_problems(status: AddOnStatus) -> Sequence[str]:
-    return [one.text for one in status.problems if one.code == "pods-not-created"]

@@ -49,13 +49,15 @@ def status(*, wait: bool, timeout: int, all_nodes: bool, namespace: str, login: 
     """
     from confcom.addon.snapshot import read_cluster
     from confcom.addon.status import add_on_status
-    from confcom.addon.waiting import wait_until_ready
+    from confcom.addon.waiting import NOT_CREATED, NOT_SHOWN, wait_until_ready
     from confcom.cli.status_table import status_lines
 
     with opened(login, namespace) as add_on:
         if wait:
             table = add_on.reporter.table("Waiting for the daemons")
-            wait_until_ready(add_on.cluster, table, add_on.clock, add_on.sleep, timeout=timeout, reported=True)
+            wait_until_ready(
+                add_on.cluster, table, add_on.clock, add_on.sleep, timeout=timeout, until_gone=NOT_CREATED | NOT_SHOWN
+            )
         found = add_on_status(read_cluster(add_on.cluster, add_on.helm))
     lines = status_lines(found, everything=all_nodes)
     show_result(found.to_json(), "\n".join(map(printable, lines)), output)
