@@ -134,15 +134,14 @@ class StubAesmd:
 
     def _answer(self, connection, run):
         session = ServerSession()
-        with connection, contextlib.suppress(ConnectionError, ProtocolError):
-            while True:
-                data = connection.recv(65536)
-                if not data:
+        with connection, contextlib.suppress(ConnectionError):
+            request = None
+            while request is None:
+                try:
+                    request = session.receive(connection.recv(65536))
+                except (EOFError, ProtocolError):
                     self.log.append(ATTACK)
                     return
-                request = session.receive(data)
-                if request is not None:
-                    break
             answer = session.respond(self._respond(request, run))
             if not run.crashed.is_set():
                 connection.sendall(self.garbage or answer[: self.cut])

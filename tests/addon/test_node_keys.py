@@ -97,6 +97,14 @@ def test_dead_keys_go_at_once_and_are_watched_for_a_report_of_the_kubelet():
     assert left(cluster) == {}
 
 
+def test_a_first_report_after_the_plugins_end_is_waited_for():
+    """A change ends before the kubelet reports, and the add-on may be disabled at once."""
+    cluster = MemoryCluster([node({})])
+    cluster.each = lambda: 8 <= cluster.time < 300 and cluster.api.put(node(THERE, GONE))
+    assert 300 <= cleaned(cluster) <= 330
+    assert left(cluster) == {}
+
+
 def test_keys_that_a_restarted_kubelet_brings_back_are_removed_again():
     cluster = MemoryCluster([node(THERE)])
     cluster.kubelets.restarted.add("a")

@@ -36,7 +36,7 @@ def rules_broken(tree):
         fields = {one.target.id: ast.unparse(one.annotation) for one in node.body if isinstance(one, ast.AnnAssign)}
         if not options.get("slots"):
             yield f"{node.name} has no slots"
-        final = all(annotation.startswith(("Final[", "ClassVar")) for annotation in fields.values())
+        final = bool(fields) and all(one.startswith(("Final[", "ClassVar")) for one in fields.values())
         if not options.get("frozen") and not final and not fields.keys() & ASSIGNED:
             yield f"{node.name} is not frozen, and nothing assigns {', '.join(sorted(fields))}"
 

@@ -124,6 +124,7 @@ def test_only_the_root_stays_and_comes_back_the_same(cluster, untouched, tenant,
 def test_an_interrupted_disable_is_finished_by_another(cluster, untouched, tmp_path):
     node, keys = untouched[0].name, status_keys(cluster)
     confcom(cluster, "enable", "--set", CHART_REGISTRY, f"--simulated-node={node}")
+    confcom(cluster, "status", "--wait")
     with in_background(cluster, tmp_path, "disable", "--yes") as first:
         until(lambda: not cluster.helm("list", HERE, "--short").stdout, "helm has removed the release")
         first.signal("INT")

@@ -124,7 +124,6 @@ def plural(kind: str) -> str:
 
 
 def kind_of(api_version: str, kind: str) -> Kind:
-    """Return the resource class of a kind."""
     group, _, version = api_version.rpartition("/")
     base = GenericGlobalResource if kind in CLUSTER_WIDE else GenericNamespacedResource
     return type(kind, (base,), {"_api_info": create_api_info(group, version, kind, plural(kind))})

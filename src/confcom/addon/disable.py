@@ -20,7 +20,7 @@ from confcom.addon.chart_objects import (
 from confcom.addon.cluster import DAEMON_SET, NAMESPACE, NODE, POD, SECRET, Cluster, ForbiddenError, kind_of
 from confcom.addon.epc import EpcPod, epc_pod
 from confcom.addon.install import AddOn, refuse_running_helm, reporting_interruption
-from confcom.addon.node_keys import clean_nodes, remove_keys
+from confcom.addon.node_keys import SETTLED_SECONDS, clean_nodes, remove_keys
 from confcom.addon.preflight import Need, PreflightError, check_permissions
 from confcom.addon.preflight_inputs import denied_permissions
 from confcom.addon.problems import shown
@@ -97,7 +97,8 @@ def _disable(add_on: AddOn, *, consent: Consent, wait: bool) -> Disabled:
     plugins_ended = _wait_for_the_end(add_on)
     kept = _retried(add_on, lambda: _kept(add_on.cluster, secret_name(manifests) or DEFAULT_SECRET))
     if wait:
-        clean_nodes(api, add_on.reporter, add_on.clock, add_on.sleep, plugins_ended)
+        settled = SETTLED_SECONDS if history else 0.0
+        clean_nodes(api, add_on.reporter, add_on.clock, add_on.sleep, plugins_ended, settled=settled)
         return Disabled(add_on.cluster, bool(history), kept)
     _retried(add_on, lambda: remove_keys(api))
     left = tuple((one.node, one.names) for one in _retried(add_on, lambda: remove_keys(api)) if one.names)

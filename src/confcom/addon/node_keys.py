@@ -118,12 +118,15 @@ def clean_nodes(
     clock: Callable[[], float],
     sleep: Callable[[float], None],
     plugins_ended: float,
+    *,
+    settled: float = SETTLED_SECONDS,
 ) -> None:
     """Wait until every kubelet has forgotten our resources, and remove their keys from the nodes' status.
 
-    `plugins_ended` is the clock's time of the plugins' end. Nodes that never had the add-on are not changed.
+    `plugins_ended` is the clock's time of the plugins' end. Kubelets may report keys first for `settled` seconds after.
+    Nodes that never had the add-on are not changed.
     """
-    ours, settled = set[str](), 0.0
+    ours = set[str]()
 
     def ask() -> tuple[float, tuple[NodeKeys, ...]]:
         passed = clock() - plugins_ended

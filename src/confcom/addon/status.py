@@ -42,8 +42,6 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class NodeStatus:
-    """The status of a node."""
-
     name: str
     sgx: SgxKind
     ready: bool

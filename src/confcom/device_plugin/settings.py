@@ -120,7 +120,7 @@ class PluginSettings(DaemonSettings):
     )
     helper_epc_mib: int = setting(
         DEFAULT_HELPER_MIB,
-        f"EPC set aside for each of {HELPERS} quote helpers; 0 if they request none",
+        f"EPC set aside for each of {HELPERS} quote helpers; 0: none",
         integer_between(0, MAX_DEVICES // HELPERS),
         "MIB",
     )

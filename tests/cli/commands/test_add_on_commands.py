@@ -52,6 +52,26 @@ def test_enable_waits_until_every_node_is_ready(confcom, cluster):
     assert set(root["data"]) == {"seed", "created", "check"}
 
 
+def test_enable_ends_before_nodes_show_epc_and_status_waits(confcom, cluster):
+    cluster.roll_slowly()
+    work, reports_at = cluster.each, 30.0
+
+    def work_and_report_late():
+        work()
+        for node in cluster.api.find("Node"):
+            for part in ("capacity", "allocatable"):
+                if cluster.time < reports_at:
+                    node["status"][part].pop(EPC, None)
+
+    cluster.each = work_and_report_late
+    done = confcom.ok("enable", "--simulated")
+    assert cluster.time < reports_at
+    assert "confcom status --wait" in done.stderr
+    assert confcom("status").exit_code == ExitCode.NOT_READY
+    confcom.ok("status", "--wait")
+    assert cluster.time >= reports_at
+
+
 @pytest.mark.parametrize("command", [("enable", "--simulated"), ("enable",), DEBUG])
 def test_a_second_run_changes_nothing(confcom, enabled, command):
     confcom.ok(*command)

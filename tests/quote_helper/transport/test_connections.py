@@ -160,6 +160,17 @@ async def test_early_clients_are_served_when_their_listener_goes(serve, provider
 
 
 @pytest.mark.slow
+async def test_a_probe_that_connects_and_disconnects_is_no_error(serve, provider, caplog):
+    server = serve(provider)
+    for close in (socket.socket.close, lambda client: client.shutdown(socket.SHUT_WR)):
+        client = server.connect("probe")
+        await until(lambda: server.open == 1)
+        close(client)
+        await until(lambda: server.open == 0)
+    assert server.events == []
+    assert caplog.records == []
+
+
 async def test_many_garbage_connections_leave_nothing_behind(serve, provider):
     server = serve(provider)
 
