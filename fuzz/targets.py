@@ -36,6 +36,8 @@ from testkit.helper_process import RunningHelper, running_helper
 
 BATCH: Final = 64
 """Inputs to the socket at the same time: enough for answers to be mixed up, if they can be."""
+SEND_SECONDS: Final = 1.0
+"""The helper reads nothing after a request: what a client sends then, byte by byte, fills its socket."""
 ANSWER_SECONDS: Final = 30.0
 """For the end of a connection: longer than any deadline of the helper."""
 MAX_SHOWN: Final = 4_000
@@ -152,13 +154,14 @@ class LiveTarget:
 
     def _send(self, sent: Input) -> socket.socket:
         client = socket.socket(socket.AF_UNIX)
-        client.settimeout(ANSWER_SECONDS)
+        client.settimeout(SEND_SECONDS)
         client.connect(self._path)
-        with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # its answer is still there to be read
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError, TimeoutError):  # its answer is there to be read
             for piece in sent.pieces:
                 client.sendall(piece)
             if sent.ending is not Ending.CLOSE and sent.sends_eof:
                 client.shutdown(socket.SHUT_WR)
+        client.settimeout(ANSWER_SECONDS)
         if sent.ending is Ending.CLOSE:
             client.close()
         return client
