@@ -23,6 +23,8 @@ BROKEN = {
     WRONG: make.not_ready("quote-helper"),
     MISSING: make.waiting("ImagePullBackOff", f'Back-off pulling image "{MISSING}"'),
 }
+FIRST_REPORT_SECONDS = 5.0
+"""When the kubelet shows a new resource, and a person's pause between two commands."""
 COMPLAINT = {
     "level": "warning",
     "message": "not ready",
@@ -38,7 +40,12 @@ def cluster_of(*objects):
     made.helm.ready = False
 
     def work():
+        known = [one["metadata"]["name"] for one in made.api.find("Node") if EPC in one["status"]["capacity"]]
         settle(made.api, BROKEN)
+        for node in made.api.find("Node"):
+            if node["metadata"]["name"] not in known and made.time < FIRST_REPORT_SECONDS:
+                for part in ("capacity", "allocatable"):
+                    node["status"][part].pop(EPC, None)
         for pod in made.api.find("Pod", None, SYSTEM):
             if pod["spec"]["containers"][0]["image"] == WRONG:
                 made.api.logs[pod["metadata"]["name"]] = json.dumps(COMPLAINT)
@@ -78,7 +85,9 @@ class Story:
         if "strict" in arguments:
             cluster = cluster_of(make.node("worker-1", make.SIMULATED), make.node("worker-2"), self.strict)
             enforce_baseline(cluster)
-        return cluster.run(*arguments).output
+        output = cluster.run(*arguments).output
+        cluster.sleep(FIRST_REPORT_SECONDS)
+        return output
 
     def block(self, text):
         commands = [line for line in text.splitlines() if line.startswith("$ ")]
