@@ -36,7 +36,7 @@ ELSEWHERE = {
     "malformed-log": "quote_helper/telemetry/test_quote_log.py::test_malformed_input_is_one_line_per_peer_and_minute",
     "one-write": "aesm/test_aesm_session.py::test_the_answer_is_one_bytes_object_and_ends_the_session",
     "quote-buffer-cap": "aesm/test_aesm_request_checks.py::test_a_quote_is_refused_for_its_sizes_after_its_key",
-    "request-cap": "aesm/test_aesm_session.py::test_what_is_no_request_is_a_violation_and_ends_the_session",
+    "request-cap": "aesm/test_aesm_session.py::test_what_is_no_request_is_an_error_and_ends_the_session",
     "sighup": "daemon/test_supervision.py::test_a_signal_is_an_orderly_stop",
     "unread-answers": f"{MEMORY}test_unread_answers_are_bounded_and_others_get_theirs",
     "update-without-gap": f"{UPDATE}test_three_overlapping_updates_under_load_lose_nothing",
