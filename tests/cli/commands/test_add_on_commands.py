@@ -13,7 +13,7 @@ from confcom.addon.simulated_root import DEFAULT_SECRET
 from confcom.errors import ExitCode
 from testkit import cluster_objects as make
 from testkit.cli_output import commands_in, error_of, findings_of, rows_of
-from testkit.cluster_objects import EPC, SYSTEM
+from testkit.cluster_objects import EPC, HELPER_EPC, SYSTEM
 from testkit.memory_chart import REGISTRY
 
 DIGEST = f"sha256:{'7' * 64}"
@@ -70,6 +70,25 @@ def test_enable_ends_before_nodes_show_epc_and_status_waits(confcom, cluster):
     assert confcom("status").exit_code == ExitCode.NOT_READY
     confcom.ok("status", "--wait")
     assert cluster.time >= reports_at
+
+
+def test_disable_waits_for_a_first_report_of_the_kubelet(confcom, enabled):
+    """A change ends before that report; the kubelet keeps the plugin's resources for five minutes all the same."""
+    nodes, begun = [one["status"] for one in enabled.api.find("Node")], enabled.time
+    for status in nodes:
+        status["capacity"], status["allocatable"] = {}, {}
+
+    def report():
+        passed = enabled.time - begun
+        for status in nodes:
+            if 5 <= passed < 300:
+                status["capacity"], status["allocatable"] = ({EPC: mib, HELPER_EPC: mib} for mib in ("9", "0"))
+            status["capacity"] |= dict.fromkeys(status["capacity"] if passed >= 300 else (), "0")
+
+    enabled.each = report
+    confcom.ok("disable", "--yes")
+    assert enabled.time - begun >= 300
+    assert [one["status"]["capacity"] for one in enabled.api.find("Node")] == [{} for _ in nodes]
 
 
 @pytest.mark.parametrize("command", [("enable", "--simulated"), ("enable",), DEBUG])
