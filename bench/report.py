@@ -23,7 +23,6 @@ TITLE, VALUE, OTHER = 66, 32, 18
 
 T = TypeVar("T")
 
-
 Measured = tuple[Sequence["Section"], Mapping[str, Any]]
 """What a benchmark returns, and what its JSON tells beside: also `failures`, which are printed."""
 
@@ -60,8 +59,6 @@ class Row:
     title: str
     unit: str
     goal: Goal | None = None
-    note: str = ""
-    """Why there are no values."""
     values: dict[str, list[float]] = field(default_factory=dict)
 
     def ratio(self, side: str, other: str) -> Spread | None:
@@ -85,17 +82,13 @@ class Section:
         row = self.rows.setdefault(title, Row(title, unit, self._goals.get(title)))
         row.values.setdefault(side, []).extend(values)
 
-    def note(self, title: str, text: str) -> None:
-        """Name a row that is not measured."""
-        self.rows[title] = Row(title, "", note=text)
-
     def as_json(self) -> dict[str, object]:
         rows = []
         for row in self.rows.values():
             ratios = {side: row.ratio(self.sides[0], side) for side in self.sides[1:]}
             goal = None if row.goal is None else {"bound": row.goal.bound, "least": row.goal.least}
             shown = {side: [each.median, each.lowest, each.highest] for side, each in ratios.items() if each}
-            content = {"title": row.title, "unit": row.unit, "note": row.note, "values": row.values}
+            content = {"title": row.title, "unit": row.unit, "values": row.values}
             rows.append({**content, "ratios": shown, "goal": goal})
         return {"title": self.title, "rows": rows}
 
@@ -104,7 +97,7 @@ class Section:
         others = [side for side in self.sides[1:] if any(side in row.values for row in self.rows.values())]
         head = f"  {'':{TITLE}}{self.sides[0]:>{VALUE}}"
         lines = ["", self.title, head + "".join(f"{side:>{OTHER}}{'ratio':>{VALUE}}" for side in others)]
-        lines += [f"  {row.title:{TITLE}}{row.note or self._cells(row, others)}".rstrip() for row in self.rows.values()]
+        lines += [f"  {row.title:{TITLE}}{self._cells(row, others)}".rstrip() for row in self.rows.values()]
         return "\n".join([*lines, ""])
 
     def _cells(self, row: Row, others: Sequence[str]) -> str:

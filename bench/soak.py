@@ -19,7 +19,6 @@ from pathlib import Path
 
 from bench.load import Latency
 from bench.machine import SchedulerTimes
-from bench.memory import MemoryGroup, limited_memory
 from bench.other_user import Work, attacking, running_as, stopped
 from bench.report import Measured, Section, command_line, run, say
 from confcom.errors import UnavailableError
@@ -27,6 +26,7 @@ from confcom.sgx.quote import Quote
 from confcom.simulation.quoting_enclave import DEFAULT_QE_IDENTITY
 from e2e.load.client import ENCLAVE, Attestation, Client
 from testkit.helper_process import RunningHelper, running_helper
+from testkit.memory_group import MemoryGroup, limited_memory
 from testkit.replay.clients import FORTANIX, GRAMINE, INTEL_QL_WRAPPER, INTEL_QUOTE_EX, OPEN_ENCLAVE, ClientSequence
 from testkit.replay.verification import QuoteVerifier
 

@@ -29,7 +29,6 @@ NUMBERS: Final = (
 LENGTHS: Final = (0, 1, 7, 8, 9, 157, 158, 159, 255, 256, 257, 264, 265, 431, 432, 433, 959, 960, 961)
 """On both sides of each length that a field of bytes can have."""
 
-
 Fields = list[tuple[int, int | bytes]]
 
 

@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import signal
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from confcom.errors import UnavailableError
-from e2e.cluster.cgroups import Hierarchy, hierarchies, remove
+from testkit.waiting import wait_until
+
+VERSION_1, VERSION_2 = Path("/sys/fs/cgroup/memory"), Path("/sys/fs/cgroup")
+"""Where memory is counted, by version of control groups; only version 1 was tried."""
 
 
 @dataclass(frozen=True, slots=True)
 class MemoryGroup:
-    """A control group, of either version; only version 1 was tried."""
-
     folder: Path
 
     @property
     def highest(self) -> int:
+        """Bytes at most so far."""
         (path,) = self._named("memory.max_usage_in_bytes", "memory.peak")
         return int(path.read_text())
 
@@ -36,28 +39,29 @@ class MemoryGroup:
         """The command that becomes this one, in the group from its first byte on."""
         return ("sh", "-c", 'echo $$ > "$0" && exec "$@"', str(self.folder / "cgroup.procs"), *command)
 
+    def remove(self) -> bool:
+        """Kill its processes; whether it is gone, which takes some moments."""
+        with contextlib.suppress(OSError):
+            for pid in (self.folder / "cgroup.procs").read_text().split():
+                os.kill(int(pid), signal.SIGKILL)
+        with contextlib.suppress(OSError):
+            self.folder.rmdir()
+        return not self.folder.exists()
+
     def _named(self, *names: str) -> list[Path]:
         return [path for name in names if (path := self.folder / name).exists()]
 
 
-def memory_hierarchy(mountinfo: str) -> Hierarchy:
-    """Where memory is counted, from the text of /proc/self/mountinfo."""
-    found = hierarchies(mountinfo)
-    counting = [one for one in found if one.type == "cgroup" and "memory" in one.options.split(",")]
-    counting += [one for one in found if one.type == "cgroup2"]
-    if not counting:
-        raise UnavailableError("no control group that counts memory is mounted", remedy="mount /sys/fs/cgroup")
-    return counting[0]
-
-
 @contextlib.contextmanager
 def limited_memory(name: str, size: int) -> Iterator[MemoryGroup]:
-    """A group of its own for the block, at the top of the hierarchy; what still runs in it at the end is killed."""
-    hierarchy = memory_hierarchy(Path("/proc/self/mountinfo").read_text())
-    hierarchy.open_to_groups()
-    group = MemoryGroup(hierarchy.create(name))
+    """A group of its own for the block, at the top of the hierarchy; it needs root."""
+    top = VERSION_1 if VERSION_1.is_dir() else VERSION_2
+    if top is VERSION_2:
+        (top / "cgroup.subtree_control").write_text("+memory")
+    group = MemoryGroup(top / name)
+    group.folder.mkdir()
     try:
         group.set_limit(size)
         yield group
     finally:
-        remove([group.folder])
+        wait_until(group.remove)
