@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Self
 
-from confcom.aesm.error_code import AesmErrorCode
+from confcom.aesm.error_code import AesmErrorCode, code_of
 from confcom.aesm.messages import MessageKind
 from confcom.quote_provider.base import QuoteProviderError
 
@@ -22,6 +23,9 @@ SPENT_BY_INIT: Final = frozenset(
 uninitialised QE id (measured with Intel's code). 1 has other causes too, which the number does not tell apart."""
 SPENT_BY_ANY_CALL: Final = frozenset({AesmErrorCode.ENCLAVE_LOST, AesmErrorCode.SERVICE_UNAVAILABLE})
 """aesmd never loads a lost enclave again, and refuses some requests with 30 while it ends."""
+SPENT_LINK: Final = "spent"
+"""Beside aesmd's socket: a symbolic link to the `key` of the instance that is never ready again. A quote helper that
+starts anew beside the same aesmd reads it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +44,10 @@ class AesmdInstance:
             return None
         return cls(found.st_ino, found.st_ctime_ns)
 
+    @property
+    def key(self) -> str:
+        return f"{self.inode}-{self.changed_ns}"
+
     def __str__(self) -> str:
         """Return inode and ctime in seconds, as `stat -c '%i %Z'` prints them."""
         return f"{self.inode} {self.changed_ns // 10**9}"
@@ -54,6 +62,10 @@ class AesmdRecord:
         self._renewed_in_vain: AesmdInstance | None = None
         self.last: AesmdInstance | None = None
         """What `find` returned last: a look at the socket costs as much as a twentieth of a relayed quote."""
+        self._link = socket_path.with_name(SPENT_LINK)
+        with contextlib.suppress(OSError):  # there is none
+            if (instance := self.find()) and instance.key == str(self._link.readlink()):
+                self._spent = (instance, _spent_before())
 
     def find(self) -> AesmdInstance | None:
         """Return the instance that runs now, or that ended without removing its socket."""
@@ -76,6 +88,20 @@ class AesmdRecord:
         """Record an answer of SPENT_BY_INIT or SPENT_BY_ANY_CALL, by the instance that was asked; the first counts."""
         if instance is not None and (self._spent is None or self._spent[0] != instance):
             self._spent = (instance, error)
+            with contextlib.suppress(OSError):  # then only this process knows
+                self._link.unlink(missing_ok=True)
+                self._link.symlink_to(instance.key)
 
     def renew_in_vain(self) -> None:
         self._renewed_in_vain = self.find()
+
+
+def _spent_before() -> QuoteProviderError:
+    return QuoteProviderError(
+        AesmErrorCode.ENCLAVE_LOST,
+        "aesmd makes no quotes",
+        error_code=code_of(AesmErrorCode.ENCLAVE_LOST),
+        why="it lost an enclave, could not load one, or was ending, before this quote helper started",
+        remedy="restart aesmd",
+        lost=True,
+    )

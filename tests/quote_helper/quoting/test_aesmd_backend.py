@@ -25,7 +25,6 @@ from confcom.quote_helper.quoting.aesmd_backend import (
     open_aesmd,
     request_restart,
     run_hardware_self_test,
-    withdraw_request,
 )
 from confcom.quote_provider.aesmd import HANGS
 from confcom.quote_provider.aesmd_instance import AesmdInstance
@@ -171,22 +170,17 @@ def test_one_instances_failures_are_not_held_against_another(clock):
 
 def test_the_request_names_the_socket_of_the_one_that_must_end(aesmd, request_file):
     instance = AesmdInstance.at(aesmd.path)
-    assert request_restart(aesmd.path, instance)
+    request_restart(aesmd.path, instance)
     shown = subprocess.run(["stat", "-c", "%i %Z", aesmd.path], capture_output=True, text=True, check=True).stdout
     assert request_file.read_text() == shown
     assert [path.name for path in sorted(aesmd.path.parent.iterdir())] == ["aesm.socket", REQUEST_FILE]
-    withdraw_request(aesmd.path)
-    withdraw_request(aesmd.path)
-    aesmd.restart()
-    assert not request_restart(aesmd.path, replace(instance, changed_ns=0))
-    assert not request_file.exists()
 
 
 def test_a_planted_link_is_not_written_through(aesmd, short_dir):
     victim = short_dir / "victim"
     victim.write_text("kept")
     aesmd.path.with_name(f".{REQUEST_FILE}").symlink_to(victim)
-    assert request_restart(aesmd.path, AesmdInstance.at(aesmd.path))
+    request_restart(aesmd.path, AesmdInstance.at(aesmd.path))
     assert victim.read_text() == "kept"
 
 
@@ -297,6 +291,22 @@ def test_after_a_failed_load_only_another_process_is_ready(backend, aesmd, reque
     aesmd.restart()
     assert backend.self_test() == aesmd.provider.identity()
     assert UNINITIALISED_QE_ID not in quote_of(backend.provider)
+
+
+def test_a_helper_that_starts_anew_knows_that_aesmd_is_spent(backend, aesmd, root_file, clock, request_file):
+    """Also in the pause after a restart, in which none is requested."""
+    for starts_again in (False, True):
+        aesmd.fail_id_enclave(Code.OUT_OF_EPC)
+        failed(backend)
+        assert request_file.exists() is not starts_again
+        for _ in range(2):
+            anew = open_aesmd(aesmd.path, expected_root=root_file, clock=clock)
+            assert failed(anew).code is Code.ENCLAVE_LOST
+            assert request_file.exists()
+        aesmd.restart()
+        anew = open_aesmd(aesmd.path, expected_root=root_file, clock=clock)
+        assert anew.self_test() == backend.self_test() == aesmd.provider.identity()
+        clock.now += FULL_TEST_SECONDS
 
 
 def quote_of(provider):

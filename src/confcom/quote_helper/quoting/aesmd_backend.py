@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import os
 import time
@@ -116,34 +115,20 @@ class RestartPolicy:
         return True
 
 
-def request_restart(socket_path: Path, instance: AesmdInstance) -> bool:
-    """Write the request for an instance; return False if it has ended already.
+def request_restart(socket_path: Path, instance: AesmdInstance) -> None:
+    """Write the request for an instance. If it has ended already, the request means nothing.
 
     Raises:
         OSError: the socket's directory cannot be written.
     """
-    if AesmdInstance.at(socket_path) != instance:
-        return False
     written = socket_path.with_name(f".{REQUEST_FILE}")
-    with contextlib.suppress(FileNotFoundError):
-        written.unlink()
+    written.unlink(missing_ok=True)
     descriptor = os.open(written, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o644)
     try:
         os.write(descriptor, f"{instance}\n".encode("ascii"))
     finally:
         os.close(descriptor)
     written.replace(socket_path.with_name(REQUEST_FILE))
-    return True
-
-
-def withdraw_request(socket_path: Path) -> None:
-    """Remove the request, since aesmd works.
-
-    Raises:
-        OSError: the socket's directory cannot be written.
-    """
-    with contextlib.suppress(FileNotFoundError):
-        socket_path.with_name(REQUEST_FILE).unlink()
 
 
 def open_aesmd(
@@ -244,7 +229,7 @@ class AesmdSelfTest:
             raise error
         self.policy.on_success()
         try:
-            withdraw_request(self.socket_path)
+            self.socket_path.with_name(REQUEST_FILE).unlink(missing_ok=True)
         except OSError as failed:
             _logger.warning("the request for aesmd's restart cannot be withdrawn", extra={"error": str(failed)})
         return identity
@@ -267,9 +252,8 @@ class AesmdSelfTest:
 
     def _request_restart(self, instance: AesmdInstance, error: QuoteProviderError) -> None:
         try:
-            requested = request_restart(self.socket_path, instance)
+            request_restart(self.socket_path, instance)
         except OSError as failed:
             _logger.warning("the request for aesmd's restart cannot be written", extra={"error": str(failed)})
         else:
-            if requested:
-                _logger.error("aesmd's restart is requested", extra={"error": str(error)})
+            _logger.error("aesmd's restart is requested", extra={"error": str(error)})
