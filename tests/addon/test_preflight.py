@@ -183,6 +183,11 @@ def real_plugin(*flags):
     return make.daemon_set("device-plugin", HARDWARE, args=("--api-server=1.36", "--helper-epc-mib=3", *flags))
 
 
+def limited(mib):
+    """The Deployment of the controller, with its maximum."""
+    return make.daemon_set("controller", args=(f"--max-epc-mib={mib}",)) | {"kind": "Deployment"}
+
+
 KEPT = [
     # device plugin now, MiB that the node offers, MiB that its Pods request, device plugin then, MiB then
     (plugin_with(1_048_576), 1_048_570, 917_504, plugin_with(1_024), 1_018),
@@ -192,24 +197,30 @@ KEPT = [
     (plugin_with(168), 162, 10, plugin_with(168, "--accounting=capacity"), 162),
     (real_plugin(), 162, 100, real_plugin("--reserve-epc-mib=100"), 62),
     (real_plugin(), 162, 100, real_plugin("--reserve-epc-mib=200"), 0),
+    # An earlier change is still kept back.
+    (plugin_with(28), 162, 100, plugin_with(50), 44),
+    (plugin_with(1_048_576), 1_048_570, 917_504, (plugin_with(1_048_576), limited(1_024)), 1_024),
     # Nothing is kept back.
     (plugin_with(1_048_576), 1_048_570, 1_000, plugin_with(524_288), None),
     (plugin_with(168), 162, 100, plugin_with(200), None),
     (plugin_with(168), 162, 0, plugin_with(28), None),
     (plugin_with(168), 162, 100, plugin_with(168, "--log-level=debug"), None),
     (real_plugin(), 162, 100, real_plugin(), None),
+    (plugin_with(1_048_576), 1_048_570, 1_000, (plugin_with(1_048_576), limited(1_024)), None),
+    (plugin_with(168), 162, 100, (plugin_with(168), limited(20)), None),
 ]
 
 
 @pytest.mark.parametrize(("now", "offers", "requested", "then", "mib"), KEPT)
 def test_less_epc_is_kept_back_while_pods_hold_it(now, offers, requested, then, mib):
+    manifests = then if isinstance(then, tuple) else (then,)
     labels = SIMULATED if "--simulated" in now["spec"]["template"]["spec"]["containers"][0]["args"] else HARDWARE
     here = {
         "nodes": (make.node("n", labels, resources={EPC: offers}),),
         "daemon_sets": (now,),
         "requested": {"n": requested} if requested else {},
     }
-    found = [one for one in run_checks(replace(INPUTS, **here, **plan(then))) if one.code == "epc-kept"]
+    found = [one for one in run_checks(replace(INPUTS, **here, **plan(*manifests))) if one.code == "epc-kept"]
     assert [one.outcome for one in found] == ([] if mib is None else [Outcome.WARNING])
     if mib is not None:
         assert f"n has {offers} MiB, and is to have {mib}" in found[0].what

@@ -165,6 +165,17 @@ def test_a_revision_fits_the_nodes_or_not(nodes, now, manifests, code):
         assert "helm rollback confcom 3" in found[0].remedy
 
 
+def test_a_rollback_says_which_nodes_keep_their_epc():
+    """A release has other objects of the device plugin too."""
+    account = {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": PLUGIN["metadata"]}
+    large = make.daemon_set("device-plugin", args=("--simulated", "--simulated-epc-mib=168"))
+    small = make.daemon_set("device-plugin", args=("--simulated", "--simulated-epc-mib=28"))
+    offering = make.node("a", SIMULATED, resources={make.EPC: 168})
+    _, *found = check_rollback(cluster_of(MemoryApi([offering, *TENANTS, large])), (account, small), 3)
+    assert [one.code for one in found] == ["epc-kept"]
+    assert "a has 168 MiB, and is to have 28" in found[0].what
+
+
 def test_a_rollback_needs_the_root():
     found = check_rollback(cluster_of(MemoryApi(NODES)), (PLUGIN, HELPER), 3)
     assert [one.code for one in found] == ["passed", "simulated-root-missing"]
@@ -179,13 +190,24 @@ def test_a_cluster_that_cannot_be_read_is_not_changed():
 
 
 LESS = make.daemon_set("device-plugin", args=("--simulated", "--reserve-epc-mib=100"))
+LIMIT, NO_LIMIT = (
+    make.daemon_set("controller", args=(f"--max-epc-mib={mib}",)) | {"kind": "Deployment"} for mib in (100, 162)
+)
 TENANTS = [make.pod("x", on="a", limits={make.EPC: 3}), make.pod("y", on="a", limits={make.EPC: 4, make.ENCLAVE: 1})]
 
 
 @pytest.mark.parametrize(
-    ("now", "new", "requested"), [([PLUGIN], LESS, {"a": 7}), ([PLUGIN], PLUGIN, {}), ([], LESS, {})]
+    ("now", "new", "requested"),
+    [
+        ([PLUGIN], [LESS], {"a": 7}),
+        ([PLUGIN], [PLUGIN], {}),
+        ([], [LESS], {}),
+        ([PLUGIN], [PLUGIN, LIMIT], {"a": 7}),
+        ([PLUGIN], [PLUGIN, NO_LIMIT], {}),
+    ],
 )
-def test_pods_are_read_if_the_offer_of_epc_changes(now, new, requested):
-    api = MemoryApi([*NODES, *TENANTS, *now])
-    assert gathered(api, (new,)).requested == requested
+def test_pods_are_read_if_a_node_is_to_have_less_epc(now, new, requested):
+    offering = make.node("a", SIMULATED, resources={make.EPC: 162})
+    api = MemoryApi([offering, *TENANTS, *now])
+    assert gathered(api, new).requested == requested
     assert (("GET", "/api/v1/pods") in api.requests) is bool(requested)

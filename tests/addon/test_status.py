@@ -363,7 +363,9 @@ def test_epc_is_none_where_pods_were_not_read_and_limited_by_the_controllers_max
     assert status(tenants=[tenant]).nodes[0].epc.free == 62
     assert status(epc_pods=None).nodes[0].epc.to_json()["free_mib"] is None
     container = {"name": "controller", "args": ["--max-epc-mib=50"]}
-    limited = deployment() | {"spec": {"replicas": 1, "template": {"spec": {"containers": [container]}}}}
+    labels = {"app.kubernetes.io/name": "confcom", "app.kubernetes.io/component": "controller"}
+    spec = {"replicas": 1, "template": {"spec": {"containers": [container]}}}
+    limited = {**deployment(), "metadata": {"generation": 2, "labels": labels}, "spec": spec}
     plugin = PluginEpc(168, 162, 0, 0, AccountingKind.CAPACITY, "large-epc", "why")
     deployments = {Component.CONTROLLER: limited}
     found = status(tenants=[tenant], deployments=deployments, inventories={"a": plugin}, pods=[*READY, controller()])

@@ -55,7 +55,6 @@ class Component(StrEnum):
 
     @property
     def words(self) -> str:
-        """The name for messages."""
         return self.value.replace("-", " ")
 
 
@@ -63,8 +62,6 @@ NODE_DAEMONS = (Component.DEVICE_PLUGIN, Component.QUOTE_HELPER)
 
 
 class SgxKind(StrEnum):
-    """The kinds of SGX that a node has."""
-
     HARDWARE = "hardware"
     SIMULATED = "simulated"
     NONE = "none"
@@ -81,7 +78,6 @@ class ResourceSet:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """All names of the set."""
         return (self.epc, self.enclave, self.provision, self.helper)
 
 
@@ -128,7 +124,6 @@ def plugins_in(objects: Iterable[KubernetesObject], *, simulated: bool) -> tuple
 
 
 def pod_spec_of(workload: KubernetesObject) -> KubernetesObject:
-    """Return the Pod spec in the template of a DaemonSet or a Deployment."""
     return mapping(workload, "spec", "template", "spec")
 
 
@@ -145,6 +140,12 @@ def flag_of(workload: KubernetesObject, flag: str) -> str:
             if name == flag:
                 return value
     return ""
+
+
+def capacity_limit(workloads: Iterable[KubernetesObject]) -> int | None:
+    """Return the maximum of what the controller writes to a node, in MiB (`controller.maxEpcMiBPerNode`)."""
+    found = (flag_of(one, "--max-epc-mib") for one in workloads if component_of(one) is Component.CONTROLLER)
+    return next((int(limit) for limit in found if limit.isdecimal()), None)
 
 
 def has_controller(daemons: Iterable[KubernetesObject]) -> bool:
@@ -182,7 +183,6 @@ def offered(node: KubernetesObject) -> Mapping[str, int]:
 
 
 def allocatable(node: KubernetesObject, resource: str) -> int:
-    """Return a node's allocatable amount of a resource."""
     return amount(text(node, "status", "allocatable", resource))
 
 

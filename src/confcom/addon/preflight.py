@@ -49,8 +49,6 @@ class Check(StrEnum):
 
 
 class Outcome(StrEnum):
-    """The outcome of a check."""
-
     OK = "ok"
     WARNING = "warning"
     FAILED = "FAILED"
@@ -202,7 +200,7 @@ def run_checks(inputs: PreflightInputs) -> tuple[Finding, ...]:
     if rendering is not None:
         found += [_ok(Check.VALUES, f"{len(rendering.manifests)} objects"), *_admission(inputs)]
     elif nodes is not None and all(chart.sgx_kind(node) is chart.SgxKind.NONE for node in nodes):
-        found.append(_no_nodes(inputs, "none has a label of one"))
+        found.append(_no_nodes(inputs, "none has a label of SGX hardware or of simulation"))
     if rendering is not None and nodes is not None:
         daemons, daemon_sets = chart.daemons_in(rendering.manifests), _known(inputs.daemon_sets) or ()
         # In other namespaces, tenants write the labels.
@@ -213,7 +211,7 @@ def run_checks(inputs: PreflightInputs) -> tuple[Finding, ...]:
         found += _epc_names(rendering.manifests, nodes, _known(inputs.limit_ranges) or ())
         found += _simulation(daemons, nodes, ours, "add --beside-hardware")
         found += _nodes(daemons, nodes, ours, inputs)
-        found += check_kept_epc(daemons, nodes, ours, inputs.requested)
+        found += check_kept_epc(rendering.manifests, nodes, ours, inputs.requested)
     skipped = set(Check) - {finding.check for finding in found}
     found += [Finding(check, Outcome.SKIPPED, "not-checked", "an earlier check failed") for check in skipped]
     return tuple(sorted(found, key=lambda finding: list(Check).index(finding.check)))
@@ -398,14 +396,15 @@ def _losses(daemons: Objects, nodes: Objects, installed: Objects, anyway: str) -
 
 def check_kept_epc(new: Objects, nodes: Objects, installed: Objects, requested: Mapping[str, int]) -> Iterator[Finding]:
     """Yield the finding about nodes that keep their EPC and their way of counting while Pods hold some of it."""
-    kept, component = {}, chart.Component.DEVICE_PLUGIN
-    plugins = [[one for one in some if chart.component_of(one) is component] for some in (installed, new)]
+    kept, component, limit = {}, chart.Component.DEVICE_PLUGIN, chart.capacity_limit(new)
+    daemons = map(chart.daemons_in, (installed, new))
+    plugins = [[one for one in some if chart.component_of(one) is component] for some in daemons]
     for node in nodes:
         old, plugin = (next((one for one in some if chart.selected([one], [node])), None) for some in plugins)
         if old and plugin and (held := requested.get(name_of(node))):
             offered = chart.offered(node).get(chart.set_of(node).epc, 0)
             flags = (partial(chart.flag_of, one) for one in (old, plugin))
-            if change := changed_epc(*flags, offered=offered, held=held):
+            if change := changed_epc(*flags, offered=offered, held=held, limit=limit):
                 kept[name_of(node)] = (held, *change)
     if kept:
         name, (held, before, after) = next(iter(kept.items()))
@@ -437,7 +436,7 @@ def _nodes(daemons: Objects, nodes: Objects, installed: Objects, inputs: Preflig
 
 
 def _no_nodes(inputs: PreflightInputs, why: str) -> Finding:
-    remedy = "to simulate: --simulated-node NODE; with SGX hardware: kubectl label node NODE LABEL, or let Node "
-    remedy += "Feature Discovery do it; for nodes that join later: --allow-no-nodes"
+    remedy = f"to simulate: --simulated-node NODE; with SGX hardware: kubectl label node NODE {chart.NFD_LABEL}=true, "
+    remedy += "or let Node Feature Discovery do it; for nodes that join later: --allow-no-nodes"
     outcome = WARNING if inputs.allow_no_nodes else FAILED
     return Finding(Check.NODES, outcome, "no-nodes", "no node has SGX", why, remedy)

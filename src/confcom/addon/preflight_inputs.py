@@ -57,7 +57,8 @@ def gather_preflight_inputs(cluster: Cluster, helm: Helm, request: InstallReques
         manifests = inputs.rendering.manifests if isinstance(inputs.rendering, Rendering) else ()
         installed = chart.daemons_in(inputs.daemon_sets if isinstance(inputs.daemon_sets, tuple) else ())
         with contextlib.suppress(ConfcomError):  # the checks say which permission is missing
-            inputs = replace(inputs, requested=requested_epc(api, installed, manifests))
+            known = nodes if isinstance(nodes, tuple) else ()
+            inputs = replace(inputs, requested=requested_epc(api, installed, manifests, known))
         needs = [Need.CHANGE, *([Need.NODE_LABELS] if request.simulated_nodes else [])]
         needs += [Need.NEW_NAMESPACE] if inputs.namespace is None else []
         daemons = chart.daemons_in(manifests) if isinstance(inputs.namespace, Mapping) else ()
@@ -83,17 +84,23 @@ def check_rollback(cluster: Cluster, manifests: Sequence[KubernetesObject], revi
     installed = chart.daemons_in(api.list(kinds.DAEMON_SET, place, labels=labels))
     anyway = f"helm rollback {chart.RELEASE} {revision} --namespace={place}"
     nodes = tuple(map(reduced_node, api.list(kinds.NODE)))
-    kept = preflight.check_kept_epc(manifests, nodes, installed, requested_epc(api, installed, manifests))
+    kept = preflight.check_kept_epc(manifests, nodes, installed, requested_epc(api, installed, manifests, nodes))
     return (permissions, *preflight.check_revision(manifests, nodes, installed, missing, anyway), *kept)
 
 
-def requested_epc(api: Api, installed: Iterable[KubernetesObject], new: Iterable[KubernetesObject]) -> dict[str, int]:
-    """Return by node the MiB of EPC that Pods request; empty, without reading Pods, if no device plugin changes."""
+def requested_epc(
+    api: Api,
+    installed: Iterable[KubernetesObject],
+    new: Sequence[KubernetesObject],
+    nodes: Iterable[KubernetesObject],
+) -> dict[str, int]:
+    """Return by node the MiB of EPC that Pods request; empty, without reading Pods, if no node is to have less."""
     before, after = (
         {(name_of(one), *(chart.flag_of(one, flag) for flag in EPC_FLAGS)) for one in chart.daemons_in(some)}
         for some in (installed, new)
     )
-    if not before or before == after:
+    most = max((chart.allocatable(node, chart.set_of(node).epc) for node in nodes), default=0)
+    if not before or (before == after and most <= (chart.capacity_limit(new) or most)):
         return {}
     names, found = {names.epc for names in chart.SETS}, defaultdict[str, int](int)
     for (node, resource), mib in used_by_node(filter(None, map(epc_pod, api.list(kinds.POD)))).items():

@@ -193,14 +193,13 @@ def _node_status(
 ) -> NodeStatus:
     """Return the status of a node, from the daemons' Pods on it, oldest first, and the EPC that Pods request."""
     name, names, ready = name_of(node), chart.set_of(node), condition(node, "Ready")
-    maximum = chart.flag_of(snapshot.deployments.get(Component.CONTROLLER, {}), "--max-epc-mib")
     epc = NodeEpc(
         names.epc,
         amount(text(node, "status", "capacity", names.epc)),
         chart.allocatable(node, names.epc),
         None if used is None else used.get((name, names.epc), 0),
         snapshot.inventories.get(name),
-        int(maximum) if maximum.isdecimal() else None,
+        chart.capacity_limit(snapshot.deployments.values()),
     )
     wanted = [one for one in snapshot.daemon_sets if selects(pod_spec_of(one), node)]
     alive = {pod.component for pod in pods if pod.state not in GONE}

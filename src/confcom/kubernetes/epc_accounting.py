@@ -197,20 +197,22 @@ def planned_epc(flag: Callable[[str], str], for_tenants: int) -> PlannedEpc:
 
 
 def changed_epc(
-    old: Callable[[str], str], new: Callable[[str], str], *, offered: int, held: int
+    old: Callable[[str], str], new: Callable[[str], str], *, offered: int, held: int, limit: int | None
 ) -> tuple[int, int] | None:
     """Return the MiB that a node offers and those that it is to offer; None if a change of flags keeps nothing back.
 
     A lower amount, or another way of counting, is kept back while Pods hold EPC (`held`, at least 1 MiB). `old` and
-    `new` return flags of the present device plugin and of the next one.
+    `new` return flags of the present device plugin and of the next one; `limit` is the next controller's maximum.
     """
     now, size = old("--simulated-epc-mib"), new("--simulated-epc-mib")
     found = int(now) if now else offered + set_aside_mib(old)
     before = planned_epc(old, found - set_aside_mib(old))
     after = planned_epc(new, int(size or found) - set_aside_mib(new))
+    mib = after.mib if limit is None or after.kind is AccountingKind.DEVICE else min(after.mib, limit)
+    has = offered or before.mib  # a node in use may offer more than its plugin's flags say
     # Pods hold devices with any numbers, also the highest.
-    least = before.mib if before.kind is AccountingKind.DEVICE else held
-    return (before.mib, after.mib) if after.mib < least or before.kind is not after.kind else None
+    least = has if before.kind is AccountingKind.DEVICE else held
+    return (has, mib) if mib < least or before.kind is not after.kind else None
 
 
 def _wanted(settings: AccountingSettings, epc_mib: int) -> Accounting:
