@@ -106,9 +106,21 @@ def test_inventories_and_roots_are_asked_of_ready_daemons():
 def test_in_a_large_cluster_a_few_device_plugins_are_asked():
     names = [f"n{number:02}" for number in range(MAX_PLUGINS + 10)]
     pages = {(f"device-plugin-{name}", "inventory"): json.dumps(INVENTORY) for name in names}
-    found = read(MemoryApi([*simulated(*names), SECRET], pages=pages))
+    full = make.pod("full", on=names[-1], limits={EPC: 162})
+    used = [make.pod(f"used-{name}", on=name, limits={EPC: 100}) for name in names]
+    found = read(MemoryApi([*simulated(*names), SECRET, full, *used], pages=pages))
     assert len(found.inventories) == MAX_PLUGINS
+    assert names[-1] in found.inventories
     assert [one for one in found.not_read if "EPC" in one.text] == []
+
+
+def test_full_nodes_whose_device_plugin_is_not_asked_are_named():
+    """Only the plugin knows whether such a node is to have less than its Pods request."""
+    names = [f"n{number:02}" for number in range(MAX_PLUGINS + 2)]
+    pages = {(f"device-plugin-{name}", "inventory"): json.dumps(INVENTORY) for name in names}
+    used = [make.pod(f"used-{name}", on=name, limits={EPC: 162}) for name in names]
+    found = read(MemoryApi([*simulated(*names), SECRET, *used], pages=pages))
+    assert [one.node for one in found.not_read if "EPC" in one.text] == names[-2:]
 
 
 @pytest.mark.parametrize("status", [502, 503])

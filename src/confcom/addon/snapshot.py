@@ -19,7 +19,7 @@ from confcom.addon import daemon_pods, drift
 from confcom.addon.chart_objects import Component, component_of
 from confcom.addon.cluster import AT_ONCE, Cluster, ClusterAccessError, ForbiddenError
 from confcom.addon.daemon_pods import DaemonPod, PodState, Warned, daemon_pod
-from confcom.addon.epc import EpcPod, PluginEpc, Workload, epc_pod, plugin_epc, refused_workloads
+from confcom.addon.epc import EpcPod, PluginEpc, Workload, epc_pod, plugin_epc, refused_workloads, used_by_node
 from confcom.addon.helm import Helm, Revision
 from confcom.addon.problems import Problem
 from confcom.addon.simulated_root import root_of_metrics, secret_name
@@ -30,7 +30,7 @@ from confcom.kubernetes.objects import KubernetesObject, condition, mapping, nam
 MAX_LOGS = 8
 """Limit of the logs that are read: many failing Pods fail for the same reason."""
 MAX_PLUGINS = 20
-"""Limit of the device plugins that are asked for their inventories."""
+"""Limit of the device plugins that are asked for their inventories, those of the fullest nodes first."""
 MAX_HELPERS = 20
 """Limit of the quote helpers that are asked for their root: half of them the oldest, which have the oldest root."""
 REFUSED_MINUTES = 20
@@ -185,8 +185,17 @@ class _Reader:
     def inventories(self, snapshot: Snapshot, pool: futures.Executor) -> Mapping[str, PluginEpc]:
         ready = (pod for pod in snapshot.pods if pod.state is PodState.READY)
         plugins = {pod.node: pod for pod in ready if pod.component is Component.DEVICE_PLUGIN}
-        asked, what = list(plugins.values())[:MAX_PLUGINS], "the EPC that its device plugin found"
-        return self.pages(what, asked, "inventory", plugin_epc, pool)
+        used, full = used_by_node(self.of_tenants), set[str]()
+        for node in snapshot.nodes:
+            requested = used.get((name_of(node), epc := chart.set_of(node).epc), 0)
+            if requested and requested >= chart.allocatable(node, epc):
+                full.add(name_of(node))
+        # Only its plugin knows whether a full node is to have less than its Pods request.
+        ordered = sorted(plugins.values(), key=lambda pod: pod.node not in full)
+        what = "the EPC that its device plugin found"
+        unasked = (pod.node for pod in ordered[MAX_PLUGINS:] if pod.node in full)
+        self.not_read += [Problem(f"{what}: too many nodes are full", node, code="not-read") for node in unasked]
+        return self.pages(what, ordered[:MAX_PLUGINS], "inventory", plugin_epc, pool)
 
     def root(self, snapshot: Snapshot, pool: futures.Executor) -> RootFacts | None:
         secret, exists = secret_name(snapshot.daemon_sets), None
