@@ -38,8 +38,8 @@ _STANDARD_ATTRIBUTES = frozenset(vars(logging.makeLogRecord({}))) | {"message", 
 MAX_WAITING_RECORDS: Final = 1000
 """In the queue: 0.4 MB of usual lines, and 8 MB of the longest, which the memory that is left for logs holds."""
 MAX_RECORD_BYTES: Final = 8 << 10
-"""A longer record is cut. A daemon's line with a traceback has a few KiB."""
-CUT_MARK: Final = b"... (cut)\n"
+"""Of a longer record the middle is cut: the cause is at its end. A daemon's line with a traceback has a few KiB."""
+CUT_MARK: Final = b" ... (cut) ... "
 RECORDS_PER_WRITE: Final = 64
 """Maximum number of records that one call writes. The interpreter gives a thread beside a busy event loop about 200
 turns in a second: 12,800 records, more than quotes. They take 1 MB beside the queue, with their copy."""
@@ -172,7 +172,11 @@ class LogStream(io.TextIOBase):
             self._drop(1)
         elif text:
             record = text.encode(self._encoding, "backslashreplace")
-            self._queue.put(record if len(record) <= MAX_RECORD_BYTES else record[:MAX_RECORD_BYTES] + CUT_MARK)
+            if len(record) > MAX_RECORD_BYTES:
+                half = MAX_RECORD_BYTES // 2
+                cut = record[:half] + CUT_MARK + record[-half:]
+                record = cut.decode(self._encoding, "ignore").encode(self._encoding)  # halves of characters go
+            self._queue.put(record)
         return len(text)
 
     def finish(self, seconds: float = FLUSH_SECONDS) -> None:
