@@ -69,16 +69,9 @@ _ADMISSION = re.compile(r'denied (the )?request|" is forbidden: (?!User |error l
 """A refusal by admission: it names the object. A message about a missing permission names the user; other refusals pass
 when the namespace's controllers have created its ServiceAccount and the status of its quota."""
 CLUSTER_WIDE = (
-    "ClusterRole",
-    "ClusterRoleBinding",
-    "MutatingAdmissionPolicy",
-    "MutatingAdmissionPolicyBinding",
-    "Namespace",
-    "Node",
-    "PriorityClass",
-    "SelfSubjectAccessReview",
-    "ValidatingAdmissionPolicy",
-    "ValidatingAdmissionPolicyBinding",
+    *("Namespace", "Node", "ClusterRole", "ClusterRoleBinding", "PriorityClass", "SelfSubjectAccessReview"),
+    *("MutatingAdmissionPolicy", "MutatingAdmissionPolicyBinding"),
+    *("ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding"),
 )
 """The cluster-scoped kinds of the chart and of our requests; all others are namespaced."""
 
@@ -96,6 +89,9 @@ class ForbiddenError(ClusterAccessError):
     """The API server denied the request; a retry does not help."""
 
     error_code = "forbidden"
+
+    def __init__(self, what: str, *, why: str = "") -> None:
+        super().__init__(what, why=why, remedy="ask for the permissions that docs/how-to/let-people-look.md lists")
 
 
 class NotFoundError(ClusterAccessError):
@@ -233,7 +229,7 @@ def not_run(failure: str, program: str, error: OSError) -> ClusterAccessError:
 
 def not_understood(failure: str, program: str, error: Exception) -> ClusterAccessError:
     """Return the error for a program whose output is not what it prints."""
-    why = f"the output of {program} cannot be understood: {' '.join(str(error).split())[:MAX_FOREIGN_CHARACTERS]}"
+    why = f"the output of {program} cannot be understood: {shortened(' '.join(str(error).split()))}"
     return ClusterAccessError(failure, error_code="answer-not-understood", why=why, remedy=f"see the {program} on PATH")
 
 
@@ -442,8 +438,7 @@ def _reported(failure: str, silent: str = "the API server does not answer") -> I
             raise RefusedError(failure, why=message, invalid=not denied) from error
         kinds = {403: ForbiddenError, 404: NotFoundError, 409: ConflictError}
         why = f"{silent}: {message}" if code >= HTTPStatus.BAD_GATEWAY else message
-        remedy = "ask for the permissions that docs/how-to/let-people-look.md lists" if code == 403 else ""
-        raise kinds.get(code, ClusterAccessError)(failure, why=why, remedy=remedy) from error
+        raise kinds.get(code, ClusterAccessError)(failure, why=why) from error
     except httpx2.HTTPError as error:
         why = f"{silent}: {error or type(error).__name__}"
         raise ClusterAccessError(failure, why=why) from error

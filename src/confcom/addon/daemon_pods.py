@@ -41,8 +41,6 @@ _ERROR_LINES = 3
 
 
 class PodState(StrEnum):
-    """The state of a Pod."""
-
     READY = "ready"
     STARTING = "starting"
     NOT_READY = "not ready"
@@ -69,8 +67,6 @@ UNKNOWN = Reason()
 
 @dataclass(frozen=True, slots=True)
 class DaemonPod:
-    """One Pod of the add-on."""
-
     name: str
     node: str
     component: Component | None

@@ -37,8 +37,6 @@ Consent = Callable[[Sequence[EpcPod]], bool]
 
 @dataclass(frozen=True, slots=True)
 class Disabled:
-    """The result of disabling the add-on."""
-
     cluster: Cluster
     removed: bool
     """Whether there was a release to remove."""

@@ -18,7 +18,7 @@ from typing import IO, Any
 
 from confcom.addon.chart_objects import RELEASE
 from confcom.addon.cluster import Cluster, ClusterAccessError, ForbiddenError, not_run, not_understood
-from confcom.errors import MAX_FOREIGN_CHARACTERS, ConfcomError, ExitCode
+from confcom.errors import ConfcomError, ExitCode, shortened
 from confcom.kubernetes.objects import KubernetesObject, mapping, number, text, time_of
 
 HELM_SECONDS = 300.0
@@ -123,7 +123,6 @@ class Revision:
 
     @property
     def described(self) -> str:
-        """The revision, for messages."""
         since = f" since {self.updated:%Y-%m-%d %H:%M:%S} UTC" if self.updated else ""
         return f"revision {self.number} is {self.status}{since}"
 
@@ -182,7 +181,6 @@ class Helm:
     run: RunsHelm = run_helm
 
     def version(self) -> str:
-        """Return helm's version, as in `v4.3.1`."""
         done = self._call("helm cannot be run", "version", "--short", operands=())
         return done.stdout.decode(errors="replace").strip()
 
@@ -200,7 +198,6 @@ class Helm:
         return _parsed(failure, self._call(failure, "get", "values", "--output=json")) or {}
 
     def manifests(self, revision: int | None = None) -> tuple[KubernetesObject, ...]:
-        """Return the objects of a revision, or of the current one."""
         failure = "the release's manifests cannot be read"
         which = [] if revision is None else [f"--revision={revision}"]
         return _manifests(failure, _output(failure, self._call(failure, "get", "manifest", *which)))
@@ -220,7 +217,6 @@ class Helm:
         self._check(failure, self._upgrade(failure, chart, values, *(OVERWRITE if self.history() else ())))
 
     def rollback(self, revision: int) -> None:
-        """Roll the release back to a revision."""
         failure = f"helm could not roll back to revision {revision}"
         self._check(failure, self._call(failure, "rollback", *OVERWRITE, operands=(RELEASE, str(revision))))
 
@@ -252,9 +248,12 @@ class Helm:
 
 def _output(failure: str, done: Done) -> bytes:
     if done.returncode:
-        why = _words(done)
-        raise (ForbiddenError if "forbidden" in why else ClusterAccessError)(failure, why=why)
+        raise _failed(failure, _words(done))
     return done.stdout
+
+
+def _failed(failure: str, why: str) -> ClusterAccessError:
+    return (ForbiddenError if "forbidden" in why else ClusterAccessError)(failure, why=why)
 
 
 def _words(done: Done) -> str:
@@ -262,7 +261,7 @@ def _words(done: Done) -> str:
     lines = done.stderr.decode("utf-8", "replace").splitlines()
     telling = dict.fromkeys(line for line in lines if not _LOG_LINE.match(line))
     words = " ".join(" ".join(telling).split()).removeprefix("Error: ")
-    return words[-MAX_FOREIGN_CHARACTERS:] or f"helm exited with {done.returncode} and said nothing"
+    return shortened(words) or f"helm exited with {done.returncode} and said nothing"
 
 
 def _parsed(failure: str, done: Done) -> Any:  # noqa: ANN401 # JSON
@@ -294,6 +293,6 @@ def _rendering_error(done: Done) -> ConfcomError:
         return ChartError(f"the chart refuses these values: {what}", error_code=code, why=why, remedy=remedy)
     why = _words(done)
     if "forbidden" in why or not _CHART_AT_FAULT.search(why):
-        return ClusterAccessError("the chart cannot be rendered", why=why)
+        return _failed("the chart cannot be rendered", why)
     remedy = "see the values and their reasons: helm show values CHART"
     return ChartError("the chart refuses these values", why=why, remedy=remedy)

@@ -52,8 +52,6 @@ class AddOn:
 
 @dataclass(frozen=True, slots=True)
 class Changed:
-    """The result of a change."""
-
     cluster: Cluster
     changed: bool
     revision: int

@@ -39,8 +39,6 @@ class Problem:
 
 @dataclass(frozen=True, slots=True)
 class ProblemGroup:
-    """A group of similar problems."""
-
     code: str
     reason_code: str
     text: str

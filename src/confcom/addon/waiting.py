@@ -30,8 +30,6 @@ T = TypeVar("T")
 
 
 class Mark(StrEnum):
-    """The state of a row."""
-
     DONE = "done"
     WAITING = "waiting"
     BAD = "bad"
@@ -39,8 +37,6 @@ class Mark(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One row of a progress table."""
-
     subject: str
     text: str
     mark: Mark

@@ -12,7 +12,7 @@ from typing import Final
 from urllib.parse import unquote
 
 from confcom.collateral.source import Source
-from confcom.errors import MalformedError, UnavailableError, WrongTypeError, WrongValueError
+from confcom.errors import MalformedError, UnavailableError, WrongTypeError, WrongValueError, shortened
 from confcom.extras import require
 from confcom.sgx.collateral.json_forms import PlatformKind
 from confcom.sgx.collateral.signed_json import MAX_DOCUMENT_SIZE, MAX_INTEGER
@@ -228,7 +228,7 @@ def _refusal(response: httpx2.Response, url: str) -> _AttemptError:
     status = response.status_code
     if response.is_redirect:
         return _AttemptError(
-            f"{url} redirects to {response.headers.get('location', 'no address')[:200]}",
+            f"{url} redirects to {shortened(response.headers.get('location', 'no address'))}",
             why="redirects are not followed: they could lead to another host",
             remedy="give the address that the service really has",
             transient=False,
@@ -242,7 +242,7 @@ def _refusal(response: httpx2.Response, url: str) -> _AttemptError:
     }
     return _AttemptError(
         f"{url} answered {status}",
-        why=response.headers.get("Error-Message", response.reason_phrase)[:200],
+        why=shortened(response.headers.get("Error-Message", response.reason_phrase)),
         remedy=remedies.get(status, "try again later; ask the service's operator if it happens again"),
         transient=status >= 500,  # errors of the service (RFC 9110, 15.6)
     )

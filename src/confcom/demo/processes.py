@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from confcom.demo.guardian import MARK_VARIABLE
-from confcom.errors import ConfcomError, SettingsError
+from confcom.errors import ConfcomError, SettingsError, shortened
 
 COMMAND_SECONDS = 30
 """Deadline for a command: it normally takes less than a second."""
@@ -84,7 +84,7 @@ class Processes:
         finally:
             if process.returncode is None:
                 process.kill()
-        why = " / ".join((err or out).decode(errors="replace").split("\n")[-4:]).strip(" /")[:500]
+        why = shortened(" / ".join((err or out).decode(errors="replace").split("\n")[-4:]).strip(" /"))
         if code not in accept:
             raise StepError(f"`{shown}` exited {code}", error_code="command-failed", why=why)
         value = None
