@@ -1,7 +1,6 @@
 """`confcom` with files, programs and streams as a case has them: in this process, or in one of its own."""
 
 import contextlib
-import ctypes
 import io
 import logging
 import os
@@ -16,6 +15,18 @@ from confcom.cli.main import main
 PR_CAPBSET_DROP = 24
 DAC_CAPABILITIES = (1, 2)
 """By which root reads and writes what its mode forbids: CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH."""
+BEGIN = """
+import ctypes, os, sys
+libc = ctypes.CDLL(None, use_errno=True)
+for capability in {capabilities}:
+    if libc.prctl({drop}, capability, 0, 0, 0):
+        raise OSError(ctypes.get_errno(), "prctl")
+for descriptor in {closed}:
+    os.close(descriptor)
+os.execv(sys.executable, [sys.executable, *sys.argv[1:]])
+"""
+"""Of the process, which then becomes confcom. Nothing runs between fork() and exec(): tests before may have left
+threads of gRPC, whose handlers of fork() end such a child."""
 SECONDS = 50
 KEPT = ("PYTHONPATH", "LANG")
 
@@ -46,25 +57,15 @@ class Case:
 
 def execute(case, place, **streams):
     """Runs it as a person's shell does; modes of files hold for it, although root starts it."""
-    environ = case.prepare(place)
-
-    def prepare():
-        libc = ctypes.CDLL(None, use_errno=True)
-        if os.geteuid() == 0:
-            for capability in DAC_CAPABILITIES:
-                if libc.prctl(PR_CAPBSET_DROP, capability, 0, 0, 0):
-                    raise OSError(ctypes.get_errno(), "prctl")
-        for descriptor in case.closed:
-            os.close(descriptor)
-
+    environ, capabilities = case.prepare(place), DAC_CAPABILITIES if os.geteuid() == 0 else ()
+    begin = BEGIN.format(capabilities=capabilities, drop=PR_CAPBSET_DROP, closed=case.closed)
     with (place / "stdin").open("rb") as stdin:
         return subprocess.run(
-            [sys.executable, "-P", "-m", "confcom", *case.arguments],
+            [sys.executable, "-I", "-S", "-c", begin, "-P", "-m", "confcom", *case.arguments],
             stdin=stdin,
             **{"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **streams},
             cwd=place,
             env=environ,
-            preexec_fn=prepare,
             timeout=SECONDS,
             check=False,
         )

@@ -49,10 +49,10 @@ def _pccs(number):
     return (f"Error returned from the p_sgx_get_quote_config API. 0x{number:04x}",)
 
 
-def _not_loaded(name, sgx_error, load_error=None):
+def _not_loaded(name, sgx_error, load_error=None, advice=DEVICES):
     """In its log, `0x%x` has no padding, and the line before has `SGXError:%04x`."""
     lines = (f"SGXError:{sgx_error:04x}", f"Failed to load QE3: 0x{load_error or sgx_error:x}")
-    return Cause(name, 38, 38, DEVICES, lines)
+    return Cause(name, 38, 38, advice, lines)
 
 
 NO_DEVICE, NO_ACCESS = "Failed to open Intel SGX device", "Enclave not authorized to run"
@@ -61,10 +61,10 @@ _NO_CERTIFICATION = (1, 42, 42)
 CAUSES = [
     Cause("no `/dev/sgx_enclave`, or no access", 38, 38, DEVICES, (NO_DEVICE, "Failed to load QE3: 0x2006")),
     Cause("no `/dev/sgx_provision`, or no access", 38, 38, DEVICES, (NO_ACCESS, "Failed to load QE3: 0x4004")),
-    _not_loaded("EPC full: the driver has none", 0x0003),
+    _not_loaded("EPC full: the driver has none", 0x0003, advice=EPC),
     _not_loaded("quoting enclave: no device, bad file or signature", 0x2006),
     _not_loaded("quoting enclave: no provision key", 0x4004),
-    _not_loaded("quoting enclave: no EPC", 0x2005, 0xE012),
+    _not_loaded("quoting enclave: no EPC", 0x2005, 0xE012, EPC),
     Cause("quoting enclave: lost while it was loaded", 38, 38, DEVICES),
     Cause("quoting enclave: unexpected error", 38, 38, DEVICES),
     Cause("quoting enclave: lost", 46, 46, LOST),

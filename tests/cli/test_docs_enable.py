@@ -29,7 +29,8 @@ COMPLAINT = {
     "level": "warning",
     "message": "not ready",
     "about": "readiness",
-    "reason": "the quote of the self-test is wrong, because it carries another report; report this with the log",
+    "reason": "no verifier accepts the quote of the self-test, because the attestation key did not sign it; report "
+    "this bug with the log",
 }
 
 

@@ -86,8 +86,8 @@ class Advice:
 
 _READ_LOG: Final = "read the log of the quote helper (or aesmd) on this node"
 _PROVISION: Final = (
-    "give the quote helper /dev/sgx_provision (Kubernetes: resource sgx.intel.com/provision; a host: group sgx_prv, "
-    "then restart it)"
+    "give the quote helper EPC and /dev/sgx_provision (Kubernetes: resource sgx.intel.com/provision; a host: group "
+    "sgx_prv, then restart it)"
 )
 _COLLATERAL: Final = (
     "check that this machine is registered and that the quote helper reaches its provisioning service (PCCS): "
@@ -182,7 +182,7 @@ _ADVICE: Final = (
     Advice(
         (Code.UNSUPPORTED_ATT_KEY_ID,),
         "the service cannot use this attestation key; with Intel's aesmd this usually means that its quoting "
-        "enclave could not be loaded, for want of provision access",
+        "enclave could not be loaded, for want of EPC or of provision access",
         _PROVISION,
     ),
     Advice(
@@ -213,7 +213,7 @@ _ADVICE: Final = (
     Advice(
         (Code.ENCLAVE_LOST,),
         "the quoting enclave was lost (after sleep, or when a virtual machine moved)",
-        "try again: the service loads it again",
+        "try again: the quote helper has aesmd restarted; without a quote helper, restart aesmd",
     ),
     Advice(
         (Code.INVALID_REPORT,),

@@ -22,6 +22,11 @@ from confcom.simulation.quoting_enclave import DEFAULT_QE_IDENTITY
 
 _logger = logging.getLogger(__name__)
 
+_OUTDATED = (
+    "correct the clock; or delete the simulated root, create another and export it to relying parties: its "
+    "certificates are valid for 20 years"
+)
+
 
 def open_simulated(
     state_dir: Path,
@@ -29,7 +34,6 @@ def open_simulated(
     node: str = "",
     qe_mr_enclave: bytes | None = None,
     qe_isv_svn: int | None = None,
-    clock: Callable[[], datetime] = utc_now,
 ) -> Backend:
     """Open the simulated platform, creating it if it is missing, and log how to verify its quotes.
 
@@ -65,7 +69,7 @@ def open_simulated(
 
     return Backend(
         provider,
-        lambda: run_self_test(provider, make_report, provider.root, clock()),
+        lambda: run_self_test(provider, make_report, provider.root, utc_now()),
         root=provider.root_fingerprint,
     )
 
@@ -93,7 +97,6 @@ def run_self_test(
             "no verifier accepts the quote of the self-test",
             error_code=error.error_code,
             why=error.why,
-            remedy="if a certificate is not valid now, correct the clock; or delete the simulated root, create another "
-            "and export it to relying parties; otherwise report this bug with the log",
+            remedy=_OUTDATED if error.error_code == "quote-broken-chain" else "report this bug with the log",
         ) from error
     return identity
