@@ -9,7 +9,9 @@ TOKENS = re.compile(
     r"""|(?P<other>\.\?|\[\?|&&|\|\||[=!<>]=|\d+|.))"""
 )
 MACROS = {"all", "exists", "exists_one", "filter", "map"}
-WALKS = {"sum", "max", "min", "join", "flatten", "indexOf", "sort", "distinct", "isSorted", "split"}
+WALKS = {"sum", "max", "min", "join", "flatten", "indexOf", "lastIndexOf", "sort", "distinct", "isSorted", "split"}
+WALKS |= {"reverse", "slice"}
+OBJECTS = {"object", "oldObject", "request", "namespaceObject", "params"}
 """Functions that look at every element of their list."""
 MAPS = {"limits", "requests", "annotations", "labels", "capacity", "allocatable"}
 """Fields in which `in` is a look-up."""
@@ -73,7 +75,7 @@ class Walks:
             at += 2
             found, field = set(self._variable(tokens[at][1])), self._last_field(tokens[at][1])
         elif kind == "name":
-            found = set(loops[word][0]) if word in loops else {TENANT} if word in {"object", "oldObject"} else set()
+            found = set(loops[word][0]) if word in loops else {TENANT} if word in OBJECTS else set()
         at += 1
         while at < len(tokens) and tokens[at][1] in {".", ".?", *OPENING}:
             if tokens[at][1] in OPENING:

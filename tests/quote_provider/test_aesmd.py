@@ -225,6 +225,18 @@ def test_a_refusal_costs_one_renewal_per_instance(made, relay, aesmd, code):
         aesmd.restart()
 
 
+def test_a_refused_size_costs_one_renewal_per_instance(relay, aesmd):
+    for _ in range(2):
+        aesmd.codes = {SIZE: Code.ATT_KEY_NOT_INITIALIZED}
+        for _ in range(3):
+            with raises("aesm-att-key-not-initialized", QuoteProviderError):
+                relay.quote_size()
+        assert aesmd.asked == [SIZE, INIT, SIZE, SIZE, SIZE]
+        aesmd.codes = {}
+        relay.quote_size()
+        aesmd.restart()
+
+
 def test_all_that_one_call_asks_has_one_deadline(make_relay, aesmd):
     relay = make_relay(0.3)
     report = report_for(relay)

@@ -1,6 +1,7 @@
 """The helper in front of a stand-in for Intel's aesmd."""
 
 import asyncio
+import contextlib
 import errno
 import logging
 import os
@@ -309,6 +310,23 @@ def test_a_helper_that_starts_anew_knows_that_aesmd_is_spent(backend, aesmd, roo
         clock.now += FULL_TEST_SECONDS
 
 
+def test_a_spent_one_that_answers_again_is_restarted_after_the_first_pause(backend, aesmd, clock, request_file):
+    """Also if restarts before did not help: its cause is gone."""
+    for pause in (0, FIRST_PAUSE_SECONDS):
+        clock.now += pause
+        aesmd.restart()
+        aesmd.lose_enclave()
+        failed(backend)
+        request_file.unlink()
+    clock.now += FIRST_PAUSE_SECONDS
+    aesmd.restart()
+    aesmd.fail_id_enclave(Code.OUT_OF_EPC)
+    failed(backend)
+    assert not request_file.exists()
+    failed(backend)
+    assert request_file.exists()
+
+
 def quote_of(provider):
     return provider.quote(APPLICATION.create_report(provider.identity().target_info, bytes(64)), None).quote
 
@@ -399,6 +417,22 @@ async def test_a_lost_enclave_is_noticed_by_a_client_and_ends_by_a_restart(relay
         await running.ready()
         assert not request_file.exists()
         assert not aesmd.log
+
+
+async def test_the_next_one_is_tried_again_soon(relaying, aesmd):
+    """However often the one before was tried."""
+    async with relaying(self_test_interval_seconds=3600, self_test_retry_seconds=(0.01, 0.01, 3600)) as running:
+        await running.ready()
+        aesmd.lose_enclave()
+        waiting = asyncio.create_task(asyncio.to_thread(attest, running.socket))
+        await until(lambda: aesmd.asked.count(NUM) == 4)
+        aesmd.codes = dict.fromkeys((INIT, SIZE, QUOTE), Code.NETWORK_ERROR)
+        aesmd.restart()
+        await running.unready("aesm-network-error")
+        aesmd.codes = {}
+        await running.ready()
+        with contextlib.suppress(AesmError):  # it may have got the code
+            await waiting
 
 
 async def test_a_refusal_while_it_ends_is_repeated_on_the_next_one(relaying, aesmd):
