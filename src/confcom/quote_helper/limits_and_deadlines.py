@@ -1,4 +1,4 @@
-"""Every limit and deadline of the quote helper, with its reason. Times are seconds."""
+"""Limits that share the memory, and deadlines, each with its reason; others are beside their users. Times: seconds."""
 
 from __future__ import annotations
 

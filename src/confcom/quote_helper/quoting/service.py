@@ -245,7 +245,7 @@ class QuoteService(Generic[A]):
     def _take_turns(self) -> None:
         self._scheduled = False
         provider = self._provider
-        if provider is None or self._in_loop is not None:
+        if provider is None:
             return
         ends = self._clock() + self._limits.turn_seconds
         while len(self._waiting) and self._clock() < ends:

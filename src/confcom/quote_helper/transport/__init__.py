@@ -1,5 +1,5 @@
 """Connections of AESM clients: accepting, identifying the peer, receiving a request, and sending the answer.
 
 Owns the sockets and the epoll. Passes complete requests to `quoting` and reports events to an observer. Does not know
-the socket's path, logs or metrics. The limits of connections and of each peer are in `limits_and_deadlines`.
+the socket's path, or metrics.
 """
