@@ -188,6 +188,18 @@ def limited(mib):
     return make.daemon_set("controller", args=(f"--max-epc-mib={mib}",)) | {"kind": "Deployment"}
 
 
+MOST_DEVICES = 4_096
+"""Nodes with more count EPC as capacity here."""
+
+
+def many_devices(version):
+    """Without capacity support, on a node that may have counted 4,096 devices since 1.35."""
+    return make.daemon_set(
+        "device-plugin",
+        args=("--simulated", "--simulated-epc-mib=4102", f"--api-server={version}", "--helper-epc-mib=3"),
+    )
+
+
 KEPT = [
     # device plugin now, MiB that the node offers, MiB that its Pods request, device plugin then, MiB then
     (plugin_with(1_048_576), 1_048_570, 917_504, plugin_with(1_024), 1_018),
@@ -208,6 +220,12 @@ KEPT = [
     (real_plugin(), 162, 100, real_plugin(), None),
     (plugin_with(1_048_576), 1_048_570, 1_000, (plugin_with(1_048_576), limited(1_024)), None),
     (plugin_with(168), 162, 100, (plugin_with(168), limited(20)), None),
+    (real_plugin(), 0, 100, real_plugin("--reserve-epc-mib=100"), None),
+    # `auto` takes no devices away, whatever it would choose for a new node.
+    (many_devices("1.36"), 4_096, 10, many_devices("1.37"), None),
+    (many_devices("1.35"), 4_096, 10, many_devices("1.36"), None),
+    (many_devices("1.35"), 4_096, 10, plugin_with(4_102), None),
+    (plugin_with(4_102), 4_096, 2_000, (plugin_with(4_102), limited(1_024)), None),
 ]
 
 
@@ -215,8 +233,11 @@ KEPT = [
 def test_less_epc_is_kept_back_while_pods_hold_it(now, offers, requested, then, mib):
     manifests = then if isinstance(then, tuple) else (then,)
     labels = SIMULATED if "--simulated" in now["spec"]["template"]["spec"]["containers"][0]["args"] else HARDWARE
+    node = make.node("n", labels, resources={EPC: offers})
+    if offers > MOST_DEVICES:
+        node["metadata"]["managedFields"] = [make.writes_of([EPC])]
     here = {
-        "nodes": (make.node("n", labels, resources={EPC: offers}),),
+        "nodes": (node,),
         "daemon_sets": (now,),
         "requested": {"n": requested} if requested else {},
     }

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from confcom.addon.chart_objects import INTEL_EPC
+from confcom.addon.chart_objects import INTEL_EPC, SETS
 from confcom.addon.cluster import ClusterAccessError, ForbiddenError
 from confcom.addon.helm import Helm, Values
 from confcom.addon.preflight_inputs import (
@@ -190,6 +190,7 @@ def test_a_cluster_that_cannot_be_read_is_not_changed():
 
 
 LESS = make.daemon_set("device-plugin", args=("--simulated", "--reserve-epc-mib=100"))
+MOST = make.daemon_set("device-plugin", args=("--simulated", "--max-epc-mib=100"))
 LIMIT, NO_LIMIT = (
     make.daemon_set("controller", args=(f"--max-epc-mib={mib}",)) | {"kind": "Deployment"} for mib in (100, 162)
 )
@@ -204,10 +205,12 @@ TENANTS = [make.pod("x", on="a", limits={make.EPC: 3}), make.pod("y", on="a", li
         ([], [LESS], {}),
         ([PLUGIN], [PLUGIN, LIMIT], {"a": 7}),
         ([PLUGIN], [PLUGIN, NO_LIMIT], {}),
+        ([MOST], [MOST], {}),
     ],
 )
-def test_pods_are_read_if_a_node_is_to_have_less_epc(now, new, requested):
-    offering = make.node("a", SIMULATED, resources={make.EPC: 162})
+@pytest.mark.parametrize("epc", [names.epc for names in SETS])
+def test_pods_are_read_if_a_node_is_to_have_less_epc(now, new, requested, epc):
+    offering = make.node("a", SIMULATED, resources={epc: 162})
     api = MemoryApi([offering, *TENANTS, *now])
     assert gathered(api, new).requested == requested
     assert (("GET", "/api/v1/pods") in api.requests) is bool(requested)

@@ -4,6 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from confcom.addon.chart_objects import SETS
 from confcom.addon.cluster import ClusterAccessError
 from confcom.addon.helm import Helm, Values, chart_folder
 from confcom.addon.simulated_root import DEFAULT_SECRET
@@ -114,13 +115,19 @@ def test_in_a_large_cluster_a_few_device_plugins_are_asked():
     assert [one for one in found.not_read if "EPC" in one.text] == []
 
 
-def test_full_nodes_whose_device_plugin_is_not_asked_are_named():
+@pytest.mark.parametrize("epc", [names.epc for names in SETS])
+@pytest.mark.parametrize(("offered", "requested"), [(162, 162), (162, 161), (0, 0)])
+def test_full_nodes_whose_device_plugin_is_not_asked_are_named(epc, offered, requested):
     """Only the plugin knows whether such a node is to have less than its Pods request."""
     names = [f"n{number:02}" for number in range(MAX_PLUGINS + 2)]
     pages = {(f"device-plugin-{name}", "inventory"): json.dumps(INVENTORY) for name in names}
-    used = [make.pod(f"used-{name}", on=name, limits={EPC: 162}) for name in names]
-    found = read(MemoryApi([*simulated(*names), SECRET, *used], pages=pages))
-    assert [one.node for one in found.not_read if "EPC" in one.text] == names[-2:]
+    used = [make.pod(f"used-{name}", on=name, limits={epc: requested}) for name in names if requested]
+    nodes = [make.node(name, make.SIMULATED, resources={epc: offered}) for name in names]
+    others = [one for one in simulated(*names) if one["kind"] != "Node"]
+    found = read(MemoryApi([*nodes, *others, SECRET, *used], pages=pages))
+    told = [one.text for one in found.not_read if "EPC" in one.text]
+    assert len(told) == (requested == 162)
+    assert all("n20, n21" in one for one in told)
 
 
 @pytest.mark.parametrize("status", [502, 503])

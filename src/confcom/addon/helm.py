@@ -233,7 +233,9 @@ class Helm:
     def _check(self, failure: str, done: Done) -> None:
         if done.returncode:
             record = f"helm history {RELEASE} --namespace={self.cluster.namespace}"
-            raise HelmError(failure, why=_words(done), remedy=f"the same command again continues; see {record}")
+            raise HelmError(
+                failure, why=shortened(_words(done)), remedy=f"the same command again continues; see {record}"
+            )
 
     def _call(self, failure: str, *arguments: str, operands: Sequence[str] = (RELEASE,), stdin: bytes = b"") -> Done:
         """Run helm with a command and flags; operands follow `--`, so that helm cannot read them as flags."""
@@ -252,8 +254,8 @@ def _output(failure: str, done: Done) -> bytes:
     return done.stdout
 
 
-def _failed(failure: str, why: str) -> ClusterAccessError:
-    return (ForbiddenError if "forbidden" in why else ClusterAccessError)(failure, why=why)
+def _failed(failure: str, words: str) -> ClusterAccessError:
+    return (ForbiddenError if "forbidden" in words else ClusterAccessError)(failure, why=shortened(words))
 
 
 def _words(done: Done) -> str:
@@ -261,7 +263,7 @@ def _words(done: Done) -> str:
     lines = done.stderr.decode("utf-8", "replace").splitlines()
     telling = dict.fromkeys(line for line in lines if not _LOG_LINE.match(line))
     words = " ".join(" ".join(telling).split()).removeprefix("Error: ")
-    return shortened(words) or f"helm exited with {done.returncode} and said nothing"
+    return words or f"helm exited with {done.returncode} and said nothing"
 
 
 def _parsed(failure: str, done: Done) -> Any:  # noqa: ANN401 # JSON
@@ -291,8 +293,8 @@ def _rendering_error(done: Done) -> ConfcomError:
         remedy = "; ".join(map(str.strip, _CONTINUATION.sub(" ", explained["do"]).splitlines()))
         code = explained["code"] or ""
         return ChartError(f"the chart refuses these values: {what}", error_code=code, why=why, remedy=remedy)
-    why = _words(done)
-    if "forbidden" in why or not _CHART_AT_FAULT.search(why):
-        return _failed("the chart cannot be rendered", why)
+    words = _words(done)
+    if "forbidden" in words or not _CHART_AT_FAULT.search(words):
+        return _failed("the chart cannot be rendered", words)
     remedy = "see the values and their reasons: helm show values CHART"
-    return ChartError("the chart refuses these values", why=why, remedy=remedy)
+    return ChartError("the chart refuses these values", why=shortened(words), remedy=remedy)

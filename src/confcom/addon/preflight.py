@@ -13,7 +13,8 @@ from confcom.addon import chart_objects as chart
 from confcom.addon.problems import shown
 from confcom.errors import ConfcomError, ExitCode
 from confcom.kubernetes import objects
-from confcom.kubernetes.epc_accounting import changed_epc
+from confcom.kubernetes.epc_accounting import AccountingKind as Kind
+from confcom.kubernetes.epc_accounting import OfferedEpc, changed_epc
 from confcom.kubernetes.node_selection import untolerated
 from confcom.kubernetes.objects import KubernetesObject, labels_of, listing, mapping, name_of, namespace_of, text
 
@@ -401,11 +402,12 @@ def check_kept_epc(new: Objects, nodes: Objects, installed: Objects, requested: 
     plugins = [[one for one in some if chart.component_of(one) is component] for some in daemons]
     for node in nodes:
         old, plugin = (next((one for one in some if chart.selected([one], [node])), None) for some in plugins)
-        if old and plugin and (held := requested.get(name_of(node))):
-            offered = chart.offered(node).get(chart.set_of(node).epc, 0)
+        epc, held = chart.set_of(node).epc, requested.get(name_of(node))
+        if old and plugin and held and (offered := chart.offered(node).get(epc, 0)):
+            now = OfferedEpc(Kind.CAPACITY if epc in chart.written(node) else Kind.DEVICE, offered)
             flags = (partial(chart.flag_of, one) for one in (old, plugin))
-            if change := changed_epc(*flags, offered=offered, held=held, limit=limit):
-                kept[name_of(node)] = (held, *change)
+            if (mib := changed_epc(*flags, now=now, held=held, limit=limit)) is not None:
+                kept[name_of(node)] = (held, offered, mib)
     if kept:
         name, (held, before, after) = next(iter(kept.items()))
         what = f"{shown(list(kept))} keeps its EPC while Pods hold it: {name} has {before} MiB, and is to have {after}"

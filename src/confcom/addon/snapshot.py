@@ -21,7 +21,7 @@ from confcom.addon.cluster import AT_ONCE, Cluster, ClusterAccessError, Forbidde
 from confcom.addon.daemon_pods import DaemonPod, PodState, Warned, daemon_pod
 from confcom.addon.epc import EpcPod, PluginEpc, Workload, epc_pod, plugin_epc, refused_workloads, used_by_node
 from confcom.addon.helm import Helm, Revision
-from confcom.addon.problems import Problem
+from confcom.addon.problems import Problem, shown
 from confcom.addon.simulated_root import root_of_metrics, secret_name
 from confcom.errors import ConfcomError
 from confcom.kubernetes import objects
@@ -193,8 +193,9 @@ class _Reader:
         # Only its plugin knows whether a full node is to have less than its Pods request.
         ordered = sorted(plugins.values(), key=lambda pod: pod.node not in full)
         what = "the EPC that its device plugin found"
-        unasked = (pod.node for pod in ordered[MAX_PLUGINS:] if pod.node in full)
-        self.not_read += [Problem(f"{what}: too many nodes are full", node, code="not-read") for node in unasked]
+        if unasked := [pod.node for pod in ordered[MAX_PLUGINS:] if pod.node in full]:
+            why = f"{shown(unasked)} are full, and of such nodes {MAX_PLUGINS} are asked"
+            self.not_read.append(Problem(f"{what}: {why}", code="not-read"))
         return self.pages(what, ordered[:MAX_PLUGINS], "inventory", plugin_epc, pool)
 
     def root(self, snapshot: Snapshot, pool: futures.Executor) -> RootFacts | None:

@@ -176,43 +176,42 @@ def set_aside_mib(flag: Callable[[str], str]) -> int:
     return int(flag("--reserve-epc-mib") or 0) + HELPERS * int(flag("--helper-epc-mib") or 0)
 
 
-class PlannedEpc(NamedTuple):
+class OfferedEpc(NamedTuple):
     """How a node counts EPC, and the MiB that it offers."""
 
     kind: AccountingKind
     mib: int
 
 
-def planned_epc(flag: Callable[[str], str], for_tenants: int) -> PlannedEpc:
-    """Return the plan of a device plugin with these flags (a value is empty if it is not given) on an unused node."""
-    version, maximum, mib = flag("--api-server"), flag("--max-epc-mib"), max(for_tenants, 0)
-    settings = AccountingSettings(
-        AccountingSetting(flag("--accounting") or AccountingSetting.AUTO),
-        parse_api_version(version) if version else None,
-        CapacitySupport(flag("--capacity-support") or CapacitySupport.OFFLINE),
-        int(maximum) if maximum else None,
-    )
-    decided = decide_accounting(settings, EpcInUse(), mib)
-    return PlannedEpc(decided.kind, decided.offered(mib))
-
-
 def changed_epc(
-    old: Callable[[str], str], new: Callable[[str], str], *, offered: int, held: int, limit: int | None
-) -> tuple[int, int] | None:
-    """Return the MiB that a node offers and those that it is to offer; None if a change of flags keeps nothing back.
+    old: Callable[[str], str], new: Callable[[str], str], *, now: OfferedEpc, held: int, limit: int | None
+) -> int | None:
+    """Return the MiB that a node is to offer, in place of those `now`; None if a change of flags keeps nothing back.
 
     A lower amount, or another way of counting, is kept back while Pods hold EPC (`held`, at least 1 MiB). `old` and
-    `new` return flags of the present device plugin and of the next one; `limit` is the next controller's maximum.
+    `new` return flags of the present device plugin and of the next one (empty if it is not given); `limit` is the next
+    controller's maximum.
     """
-    now, size = old("--simulated-epc-mib"), new("--simulated-epc-mib")
-    found = int(now) if now else offered + set_aside_mib(old)
-    before = planned_epc(old, found - set_aside_mib(old))
-    after = planned_epc(new, int(size or found) - set_aside_mib(new))
+    as_devices = now.kind is AccountingKind.DEVICE
+
+    def drained(flag: Callable[[str], str]) -> OfferedEpc:
+        # On hardware, what was found is at least what is offered and what is set aside.
+        found = int(flag("--simulated-epc-mib") or now.mib + set_aside_mib(old))
+        version, maximum = flag("--api-server"), flag("--max-epc-mib")
+        settings = AccountingSettings(
+            AccountingSetting(flag("--accounting") or AccountingSetting.AUTO),
+            parse_api_version(version) if version else None,
+            CapacitySupport(flag("--capacity-support") or CapacitySupport.OFFLINE),
+            int(maximum) if maximum else None,
+        )
+        for_tenants = max(found - set_aside_mib(flag), 0)
+        decided = decide_accounting(settings, EpcInUse(now.mib if as_devices else 0), for_tenants)
+        return OfferedEpc(decided.kind, decided.offered(for_tenants))
+
+    before, after = drained(old), drained(new)
     mib = after.mib if limit is None or after.kind is AccountingKind.DEVICE else min(after.mib, limit)
-    has = offered or before.mib  # a node in use may offer more than its plugin's flags say
     # Pods hold devices with any numbers, also the highest.
-    least = has if before.kind is AccountingKind.DEVICE else held
-    return (has, mib) if mib < least or before.kind is not after.kind else None
+    return mib if mib < (now.mib if as_devices else held) or before.kind is not after.kind else None
 
 
 def _wanted(settings: AccountingSettings, epc_mib: int) -> Accounting:

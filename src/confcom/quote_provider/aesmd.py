@@ -40,6 +40,8 @@ T = TypeVar("T")
 
 HANGS: Final = "aesmd-hangs"
 """Code of the error for a call that did not return in time while no other one returned either."""
+UNREACHABLE: Final = "aesmd-unreachable"
+"""Code of the error for a socket that no process serves, or that is not there."""
 
 READ_LOG: Final = "read aesmd's log on this node"
 _REMEDIES: Final[Mapping[int, str]] = MappingProxyType(
@@ -239,7 +241,7 @@ class AesmdQuoteProvider:
         except MalformedError as error:
             raise self._malformed(error) from error
         except ConfcomError as error:
-            raise self._lost(f"{error.what} ({error.error_code})", error_code="aesmd-unreachable") from error
+            raise self._lost(f"{error.what} ({error.error_code})", error_code=UNREACHABLE) from error
         self._answered_at = self._clock()
         return result
 

@@ -88,9 +88,10 @@ class AesmdRecord:
         """Record an answer of SPENT_BY_INIT or SPENT_BY_ANY_CALL, by the instance that was asked; the first counts."""
         if instance is not None and (self._spent is None or self._spent[0] != instance):
             self._spent = (instance, error)
-            with contextlib.suppress(OSError):  # then only this process knows
-                self._link.unlink(missing_ok=True)
-                self._link.symlink_to(instance.key)
+            if error.code is not AesmErrorCode.SERVICE_UNAVAILABLE:  # which is of one that ends
+                with contextlib.suppress(OSError):  # then only this process knows
+                    self._link.unlink(missing_ok=True)
+                    self._link.symlink_to(instance.key)
 
     def renew_in_vain(self) -> None:
         self._renewed_in_vain = self.find()
@@ -101,7 +102,6 @@ def _spent_before() -> QuoteProviderError:
         AesmErrorCode.ENCLAVE_LOST,
         "aesmd makes no quotes",
         error_code=code_of(AesmErrorCode.ENCLAVE_LOST),
-        why="it lost an enclave, could not load one, or was ending, before this quote helper started",
+        why="it lost an enclave, or could not load one, before this quote helper started",
         remedy="restart aesmd",
-        lost=True,
     )

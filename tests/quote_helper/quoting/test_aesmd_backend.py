@@ -27,8 +27,8 @@ from confcom.quote_helper.quoting.aesmd_backend import (
     request_restart,
     run_hardware_self_test,
 )
-from confcom.quote_provider.aesmd import HANGS
-from confcom.quote_provider.aesmd_instance import AesmdInstance
+from confcom.quote_provider.aesmd import HANGS, UNREACHABLE
+from confcom.quote_provider.aesmd_instance import SPENT_LINK, AesmdInstance
 from confcom.quote_provider.base import QuoteProviderError
 from confcom.quote_provider.simulated import SimulatedQuoteProvider
 from confcom.quote_provider.state_directory import open_or_create_platform, open_platform
@@ -215,7 +215,7 @@ def test_the_self_test_wants_a_wrong_report_refused(backend, aesmd):
         run_hardware_self_test(provider)
 
 
-def test_a_full_self_test_comes_once_a_minute_and_after_a_loss(backend, aesmd, clock):
+def test_a_full_self_test_comes_once_a_minute_and_after_a_loss(backend, aesmd, clock, caplog):
     def asked():
         aesmd.asked.clear()
         assert backend.self_test() == aesmd.provider.identity()
@@ -232,6 +232,7 @@ def test_a_full_self_test_comes_once_a_minute_and_after_a_loss(backend, aesmd, c
     aesmd.restart()
     assert asked()
     assert not aesmd.log
+    assert not [record for record in caplog.records if "TEST ROOT" not in record.getMessage()]
 
 
 def test_a_success_ends_the_count_towards_a_restart(backend, aesmd, clock, request_file):
@@ -308,6 +309,33 @@ def test_a_helper_that_starts_anew_knows_that_aesmd_is_spent(backend, aesmd, roo
         anew = open_aesmd(aesmd.path, expected_root=root_file, clock=clock)
         assert anew.self_test() == backend.self_test() == aesmd.provider.identity()
         clock.now += FULL_TEST_SECONDS
+
+
+def test_what_is_not_written_is_known_to_the_running_helper_alone(aesmd, root_file, clock):
+    """30 is of an aesmd that ends; and the socket's directory may not be written."""
+    for trouble in ("ends", "directory"):
+        backend = open_aesmd(aesmd.path, expected_root=root_file, clock=clock)
+        if trouble == "ends":
+            aesmd.codes = {INIT: Code.SERVICE_UNAVAILABLE}
+        else:
+            aesmd.lose_enclave()
+            aesmd.path.with_name(SPENT_LINK).mkdir()
+        code = failed(backend).code
+        aesmd.codes, aesmd.run.codes = {}, {}
+        assert failed(backend).code is code
+        anew = open_aesmd(aesmd.path, expected_root=root_file, clock=clock)
+        assert anew.self_test() == aesmd.provider.identity()
+        aesmd.restart()
+
+
+def test_no_restart_is_requested_of_one_that_is_gone(backend, aesmd, root_file, clock, request_file):
+    aesmd.lose_enclave()
+    failed(backend)
+    request_file.unlink()
+    aesmd.kill()
+    anew = open_aesmd(aesmd.path, expected_root=root_file, clock=clock)
+    assert failed(anew).error_code == UNREACHABLE
+    assert not request_file.exists()
 
 
 def test_a_spent_one_that_answers_again_is_restarted_after_the_first_pause(backend, aesmd, clock, request_file):

@@ -13,7 +13,7 @@ from typing import Final
 from confcom.aesm.error_code import AesmErrorCode, code_of
 from confcom.daemon.readiness_log import NotReady
 from confcom.quote_helper.quoting.provider_state import Backend
-from confcom.quote_provider.aesmd import HANGS, AesmdQuoteProvider
+from confcom.quote_provider.aesmd import HANGS, UNREACHABLE, AesmdQuoteProvider
 from confcom.quote_provider.aesmd_instance import AesmdInstance, AesmdRecord
 from confcom.quote_provider.base import WRONG_SERVICE, QuoteProvider, QuoteProviderError, QuotingIdentity
 from confcom.quote_provider.expected_root import INTEL_ROOT, read_expected_root
@@ -223,7 +223,7 @@ class AesmdSelfTest:
             error, answers_again = made_up or caught, made_up is not None
         if error is not None:
             self._tested = None
-            spent = self.record.spent is not None
+            spent = self.record.spent is not None and error.error_code != UNREACHABLE
             if self.policy.must_restart(instance, error, spent=spent, answers_again=answers_again) and instance:
                 self._request_restart(instance, error)
             raise error

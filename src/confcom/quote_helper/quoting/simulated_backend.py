@@ -23,8 +23,8 @@ from confcom.simulation.quoting_enclave import DEFAULT_QE_IDENTITY
 _logger = logging.getLogger(__name__)
 
 _OUTDATED = (
-    "correct the clock; or delete the simulated root, create another and export it to relying parties: its "
-    "certificates are valid for 20 years"
+    "if a certificate is not valid now, correct the clock; otherwise delete the simulated root, create another and "
+    "export it to relying parties"
 )
 
 
