@@ -1,7 +1,11 @@
+import os
 import tempfile
 from pathlib import Path
 
 import pytest
+
+# Before gRPC is imported: else its handlers of fork() write to stderr, and end children of a test that runs later.
+os.environ["GRPC_ENABLE_FORK_SUPPORT"] = "0"
 
 AESM_VECTORS = Path(__file__).parent / "vectors" / "aesm"
 

@@ -1,12 +1,13 @@
 import contextlib
+import os
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from confcom.addon.change_lease import EXPIRES_SECONDS, LEASE_NAME, ChangeRefusedError, change_lease
+from confcom.addon.change_lease import EXPIRES_SECONDS, LEASE_NAME, ChangeRefusedError, change_lease, holder_name
 from testkit.memory_api import MemoryApi, cluster_of
 from testkit.raised import raises
-from testkit.waiting import until
+from testkit.waiting import until, wait_until
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -57,11 +58,20 @@ def test_however_a_change_ends_the_next_one_begins(server, remove, error):
 def test_a_lease_of_another_holder_is_left_to_it(server):
     """A holder that was suspended for so long that another one took over does not free the other's."""
     late = NOW + timedelta(minutes=1)
-    with held(server), contextlib.ExitStack() as stack:
+    with held(server, renew_seconds=0.01), contextlib.ExitStack() as stack:
         stack.enter_context(held(server, "two", late))
         first = stack.pop_all()
+        asked = len(server.requests)
+        wait_until(lambda: len(server.requests) > asked + 3)
     assert lease(server)[0]["spec"]["holderIdentity"] == "two"
     first.close()
+
+
+def test_a_user_without_a_name_is_a_number(monkeypatch):
+    """As in a container of any user."""
+    monkeypatch.delenv("USER", raising=False)
+    monkeypatch.setattr(os, "getuid", lambda: 54_321)
+    assert "by user 54321 on" in holder_name("enable")
 
 
 async def test_it_is_renewed_while_the_change_runs(server):

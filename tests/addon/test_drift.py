@@ -54,6 +54,11 @@ CHANGES = {
     "arguments": (lambda _, main: main.update(args=["--two"]), f"{MAIN}.args: "),
     "no arguments": (lambda _, main: main.pop("args"), f"{MAIN}.args: not set -> "),
     "variable": (lambda _, main: main["env"][0].update(value="taken"), f"{MAIN}.env[TOKEN].value"),
+    "container": (lambda _, main: main.update(name="other"), "spec.template.spec.containers[main]"),
+    "containers": (
+        lambda thing, _: thing["spec"]["template"]["spec"].update(containers=None),
+        "spec.template.spec.containers",
+    ),
     "volumes": (lambda thing, _: thing["spec"]["template"]["spec"].update(volumes=[]), "spec.template.spec.volumes"),
 }
 
@@ -64,8 +69,9 @@ def test_a_changed_field_is_named(name):
     (found,) = compared(live(change)).changes
     assert (found.kind, found.name, found.effect) == ("DaemonSet", "plugin", Effect.CHANGED)
     assert line in str(found)
-    assert "taken" not in str(found)
-    assert "taken" not in str(found.to_json())
+    for value in ("taken", "given"):
+        assert value not in str(found)
+        assert value not in str(found.to_json())
 
 
 def test_a_missing_object_would_be_made_and_a_dropped_one_removed():

@@ -6,7 +6,6 @@ A plain `helm upgrade` knows nothing of it.
 from __future__ import annotations
 
 import contextlib
-import getpass
 import os
 import socket
 import threading
@@ -35,7 +34,8 @@ class ChangeRefusedError(ConfcomError):
 
 def holder_name(command: str) -> str:
     """Return the name of this process as a Lease's holder, as in `enable by ann on host, process 7`."""
-    return f"{command} by {getpass.getuser()} on {socket.gethostname()}, process {os.getpid()}"
+    user = os.environ.get("USER") or f"user {os.getuid()}"  # who has no entry in passwd has no name
+    return f"{command} by {user} on {socket.gethostname()}, process {os.getpid()}"
 
 
 @contextlib.contextmanager

@@ -113,7 +113,6 @@ def component_of(thing: KubernetesObject) -> Component | None:
 
 
 def daemons_in(objects: Iterable[KubernetesObject]) -> tuple[KubernetesObject, ...]:
-    """Return the DaemonSets of the two daemons."""
     return tuple(one for one in objects if one.get("kind") == "DaemonSet" and component_of(one))
 
 
@@ -128,7 +127,6 @@ def pod_spec_of(workload: KubernetesObject) -> KubernetesObject:
 
 
 def simulates(daemon: KubernetesObject) -> bool:
-    """Return whether a daemon's Pods run on a simulated platform."""
     return any("--simulated" in (one.get("args") or ()) for one in listing(pod_spec_of(daemon), "containers"))
 
 

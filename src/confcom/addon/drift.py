@@ -162,8 +162,14 @@ def _differences(old: object, new: object, path: str) -> Iterator[FieldChange]:
         for key in [*others, *(one for one in keyed if one not in others)]:
             yield from _differences(keyed.get(key), others.get(key), f"{path}[{key}]")
     elif old != new:
-        hidden = not _HIDDEN.isdisjoint(path.replace("[", ".").split("."))
+        hidden = not _HIDDEN.isdisjoint(path.replace("[", ".").split(".")) or _has_hidden([old, new])
         yield FieldChange(path) if hidden else FieldChange(path, old, new)
+
+
+def _has_hidden(value: object) -> bool:
+    if isinstance(value, Mapping):
+        return not _HIDDEN.isdisjoint(value) or any(map(_has_hidden, value.values()))
+    return isinstance(value, list) and any(map(_has_hidden, value))
 
 
 def _keyed(value: object) -> Mapping[str, object] | None:

@@ -95,7 +95,6 @@ class Revision:
 
     @classmethod
     def parse(cls, found: KubernetesObject) -> Revision:
-        """Parse one entry of `helm history -o json`."""
         updated = time_of(text(found, "updated"))
         copied = _ROLLED_BACK.fullmatch(text(found, "description"))
         return cls(

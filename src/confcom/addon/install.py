@@ -275,7 +275,6 @@ def _undo_interrupted(add_on: AddOn, history: Sequence[Revision]) -> None:
 
 
 def _is_recorded(inputs: PreflightInputs, rendering: Rendering) -> bool:
-    """Return whether helm's record matches the request."""
     return (
         bool(inputs.history)
         and inputs.history[-1].is_deployed

@@ -97,7 +97,6 @@ def assemble(
 
 
 def probe_routes(controller: Controller, registry: CollectorRegistry) -> dict[str, Route]:
-    """Return the probe routes."""
     log = ReadinessLog("starting", time.monotonic)
 
     def not_ready_reason() -> str | None:

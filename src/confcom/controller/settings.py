@@ -93,7 +93,6 @@ class ControllerSettings(DaemonSettings):
 
     @property
     def rules(self) -> Rules:
-        """The rules of what is written."""
         return Rules(self.epc_resource, self.max_epc_mib, float(self.gone_seconds))
 
 
@@ -103,5 +102,4 @@ def settings_parser(prog: str, environ: Mapping[str, str]) -> SettingsParser[Con
 
 
 def parse_settings(arguments: Sequence[str], *, prog: str, environ: Mapping[str, str]) -> ControllerSettings:
-    """Parse the settings."""
     return settings_parser(prog, environ).parse(arguments)

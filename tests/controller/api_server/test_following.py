@@ -13,6 +13,7 @@ NODES = "/api/v1/nodes"
 GONE = http(410, {"message": "too old"})
 AWAY = http(503, {"message": "away"})
 UNREADABLE = b"HTTP/1.1 200 OK\r\n\r\n<html>\n"
+FAILED = b'HTTP/1.1 200 OK\r\n\r\n{"type": "ERROR", "object": {"code": 500, "message": "it failed"}}\n'
 
 
 class Followed:
@@ -98,7 +99,28 @@ async def test_an_expired_watch_lists_again_and_drops_what_is_gone(run, server):
     assert run.asked == ["list", "2", "2", "list", "4"]
 
 
-@pytest.mark.parametrize("answer", [GONE, UNREADABLE, AWAY])
+async def test_a_watch_that_failed_lists_again(run, server):
+    await until(lambda: len(run.asked) == 2)
+    server.answers = [FAILED]
+    server.end_watches()
+    await until(lambda: len(run.asked) == 5)
+    assert run.asked == ["list", "2", "2", "list", "2"]
+
+
+async def test_an_object_that_cannot_be_taken_ends_nothing(run, server):
+    await until(lambda: len(run.asked) == 2)
+
+    def refuse(thing):
+        raise ValueError("its resourceVersion is no number")
+
+    run.follower.take = refuse
+    server.put("nodes", node({}, name="b"))
+    await until(lambda: run.follower.problem)
+    run.follower.take = run._take
+    await until(lambda: run.names.keys() == {"a", "b"})
+
+
+@pytest.mark.parametrize("answer", [GONE, UNREADABLE, FAILED, AWAY])
 async def test_what_fails_again_and_again_costs_longer_pauses(run, server, answer):
     await until(lambda: len(run.asked) == 2)
     run.slept.clear()

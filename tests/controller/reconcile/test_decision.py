@@ -53,6 +53,7 @@ ELSEWHERE = Offer(Accounting.DEVICE, OTHER, 100)
 LITTLE, SOME, MUCH, NO_PLUGIN = plugins(capacity(10)), plugins(capacity(64)), plugins(capacity(5000)), plugins()
 TO_40, FROM_0_TO_40 = Change(EPC, 40, takes=True), Change(EPC, 40, takes=False)
 TO_10, TO_1000 = Change(EPC, 10, takes=False), Change(EPC, 1000, takes=False)
+NONE_LEFT = plugins(capacity(0))
 UNREAD, READS = {"read": False}, Decision(reads=True)
 WAITS, KEEPS_40 = Decision(waits=True), {"asked": 10, "not_accepted": 30}
 TABLE = {
@@ -87,8 +88,11 @@ TABLE = {
     "a plugin that is gone": (ours(64), NO_PLUGIN, {"missing": 300}, change(None, takes=True)),
     "no SGX counts as gone": (ours(64), plugins(NOTHING), {"missing": 300}, change(None, takes=True)),
     "the key stays while a pod requests some": (ours(64), NO_PLUGIN, {"asked": 1} | LONG, WAITS),
-    "an offer of nothing keeps what pods request": (ours(64), plugins(capacity(0)), {"asked": 1} | LONG, WAITS),
-    "and goes without them": (ours(64), plugins(capacity(0)), LONG, change(None, takes=True)),
+    "an offer of nothing keeps what pods request": (ours(64), NONE_LEFT, {"asked": 40}, short(40, 0, TO_40)),
+    "and no more than that": (ours(40), NONE_LEFT, {"asked": 40}, short(40, 0)),
+    "also after a zero": (ZERO, NONE_LEFT, {"asked": 40}, short(40, 0, FROM_0_TO_40)),
+    "nothing is written for the first time": (NO_AMOUNT, NONE_LEFT, {"asked": 40}, Decision()),
+    "and goes without them": (ours(64), NONE_LEFT, LONG, change(None, takes=True)),
     "a key of somebody else stays": (Amount(64, 64), NO_PLUGIN, LONG, Decision()),
     "a zero of somebody else stays": (ZERO, NO_PLUGIN, LONG, Decision()),
     "a node that has nothing": (NO_AMOUNT, NO_PLUGIN, LONG, Decision()),
@@ -98,6 +102,7 @@ TABLE = {
     "not read, one that is right": (ours(64), SOME, UNREAD, Decision()),
     "not read, less": (ours(64), LITTLE, UNREAD, READS),
     "not read, a zero": (ZERO, SOME, UNREAD, READS),
+    "not read, nothing is left": (ours(64), NONE_LEFT, UNREAD, READS),
     "not read, a plugin that is gone": (ours(64), NO_PLUGIN, UNREAD | LONG, READS),
 }
 

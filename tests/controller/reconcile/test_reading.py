@@ -73,10 +73,13 @@ def test_plugins_are_known_by_labels_and_owner(component):
     assert (plugin.address, plugin.created) == ("10.0.0.7", "2026-11-28T10:00:00Z")
 
 
+ODD = ("fd00::7%eth0", "::ffff:127.0.0.1")
+
+
 def test_only_an_address_of_a_running_pod_is_asked():
     assert read_plugin(podIP="fd00::7").address == "fd00::7"
     assert read_plugin(phase="Pending").address == ""
-    for other in ("127.0.0.1", "169.254.169.254", "fe80::1", "0.0.0.0", "evil.example.com", "10.0.0.7/../x"):
+    for other in ("127.0.0.1", "169.254.169.254", "fe80::1", "0.0.0.0", "evil.example.com", "10.0.0.7/../x", *ODD):
         assert read_plugin(podIP=other).address == "", other
 
 

@@ -137,7 +137,8 @@ class Connection:
                     async for line in _lines(parts):
                         event = _EVENT.decode(line)
                         if event.type == "ERROR":
-                            raise error_of(number(event.object, "code"), text(event.object, "message"))
+                            what = f"the API server ended a watch with {number(event.object, 'code')}"
+                            raise RelistError(what, error_code="watch-expired", why=text(event.object, "message"))
                         yield event.type, event.object
 
 

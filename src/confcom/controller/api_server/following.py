@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 import msgspec
 from msgspec import Raw
 
-from confcom.controller.api_server.connection import Connection, RelistError
+from confcom.controller.api_server.connection import Connection, RelistError, translated
 from confcom.controller.metrics import ControllerMetrics
 from confcom.controller.pacing import retry_pause
 from confcom.errors import UnavailableError
@@ -78,7 +78,7 @@ class Follower:
         names: set[str] = set()
 
         def take(raw: Raw) -> None:
-            thing = msgspec.json.decode(raw)
+            thing = msgspec.json.decode(raw, type=dict)
             names.add(name_of(thing))
             self.take(thing)
 
@@ -95,7 +95,8 @@ class Follower:
             if kind == "DELETED":
                 self.gone(name_of(thing))
             elif kind != "BOOKMARK":
-                self.take(thing)
+                with translated():
+                    self.take(thing)
             self._version = text(thing, "metadata", "resourceVersion") or self._version
             self._follow()
         self._follow()  # the API server ended an accepted watch, or it was quiet

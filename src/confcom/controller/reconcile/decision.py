@@ -108,10 +108,10 @@ class Plugins:
         """Return whether any plugin offers devices of that name; during an update there are two plugins."""
         return any(one.accounting is Accounting.DEVICE and one.resource == resource for one in self.offers)
 
-    def offered(self, resource: str) -> int:
-        """Return what the newest plugin that has this resource counted by capacity has found; 0 if none has."""
+    def offered(self, resource: str) -> int | None:
+        """Return what the newest plugin that has this resource counted by capacity offers; None if none has."""
         found = (one.mib for one in self.offers if one.accounting is Accounting.CAPACITY and one.resource == resource)
-        return next(found, 0)
+        return next(found, None)
 
     def misses(self, resource: str) -> bool:
         """Return whether certainly no plugin offers this resource: all have answered, and none does."""
@@ -166,7 +166,9 @@ def decide(
     for resource, amount, asked, missing in zip(rules.resources, node.amounts, sums, missing_seconds, strict=True):
         if plugins.counted_by_devices(resource):
             continue
-        if offered := plugins.offered(resource):
+        offered = plugins.offered(resource)
+        # Where nothing is left for tenants, a node in use is lowered to what its Pods request.
+        if offered or (offered == 0 and amount.capacity is not None and (requested is None or asked.bound)):
             limited = min(offered, rules.maximum_mib)
             if requested is None and amount.capacity is not None and not 0 < amount.capacity <= limited:
                 reads = True

@@ -103,7 +103,8 @@ def _address(found: str) -> str:
     """Return a Pod's address for a connection; empty if no Pod can have it, so that nothing else is ever asked."""
     with contextlib.suppress(ValueError):
         address = ipaddress.ip_address(found)
-        if not (address.is_loopback or address.is_link_local or address.is_multicast or address.is_unspecified):
+        foreign = address.is_loopback or address.is_link_local or address.is_multicast or address.is_unspecified
+        if not foreign and (address.version == 4 or not set("%.") & set(found)):  # no zone, and no IPv4 address in it
             return str(address)
     return ""
 

@@ -70,7 +70,7 @@ class HostFiles:
 
     def exists(self, path: str) -> bool:
         """Return whether something is at the path."""
-        return self._at(path).exists()
+        return self.status(path) is not None
 
     def status(self, path: str) -> FileStatus | None:
         """Return the status of the file at the path, or None if there is none or it cannot be read."""

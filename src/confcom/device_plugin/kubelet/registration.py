@@ -273,7 +273,7 @@ class Registrar:
                 await RegistrationStub(channel).register(request, timeout=REGISTER_SECONDS)
             except TimeoutError:
                 raise AttemptFailedError(
-                    f"the program at {self.kubelet.socket} does not speak gRPC", error_code="kubelet-without-grpc"
+                    f"the program at {self.kubelet.socket} is silent, or not gRPC's", error_code="kubelet-without-grpc"
                 ) from None
             except grpc.aio.AioRpcError as error:
                 raise AttemptFailedError(
