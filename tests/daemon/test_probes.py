@@ -1,5 +1,6 @@
 import asyncio
 import contextlib
+import errno
 import itertools
 import json
 import re
@@ -287,6 +288,23 @@ async def test_a_flood_of_connections_is_accepted_in_bounded_steps():
             slices.end()
         for client in clients:
             client.close()
+
+
+async def test_without_a_descriptor_it_tries_once_in_a_slice():
+    async with serving() as (server, address):
+        slices, listener, tried = HeldSlices(server), server._listener, []
+
+        def fail():
+            tried.append(1)
+            raise OSError(errno.EMFILE, "Too many open files")
+
+        server._listener = SimpleNamespace(accept=fail, fileno=listener.fileno)
+        (client,) = ask_at_once(address, 1)
+        await slices.settle()
+        assert tried == [1]
+        server._listener = listener
+        await slices.advance()
+        assert received(client).endswith(b"ok\n")
 
 
 @pytest.mark.parametrize(("size", "seconds"), [(0, SLICE_SECONDS), (SMALL_BYTES, RENDERING_SECONDS)])

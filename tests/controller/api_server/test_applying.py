@@ -243,6 +243,24 @@ async def test_a_shortfall_is_told_once_and_when_it_changes(setting):
     assert setting.sample("pod_reads_total") == before
 
 
+async def test_the_shortfall_of_a_node_that_is_gone_is_none(setting):
+    setting.has(written("64"), 10)
+    setting.runs(tenant(40))
+    await setting.apply()
+    assert setting.sample("shortfall_nodes") == 1
+    setting.state.remove_node(NODE)
+    setting.state.remove_plugin("p")
+    await setting.pass_time(1)
+    assert setting.sample("shortfall_nodes") == 0
+
+
+async def test_a_node_that_has_nothing_left_for_tenants_is_lowered_to_what_pods_request(setting):
+    setting.has(written("64"), 0)
+    setting.runs(tenant(40))
+    await setting.apply()
+    assert (setting.amounts, setting.events[0]["reason"]) == (["40"], "EpcShortfall")
+
+
 async def test_an_event_that_was_refused_is_created_later(setting):
     setting.has(written("64"), 40)
     setting.runs(tenant(50))
