@@ -50,7 +50,7 @@ def main() -> int:
 def codes_table() -> str:
     """A line for each code and message, by package."""
     found = sorted([*codes(), *aesm_codes(), *chart_codes()])
-    rows = dict.fromkeys((one.package, f"`{one.code}`", one.text.replace("|", "\\|")) for one in found)
+    rows = dict.fromkeys((one.package, f"`{one.code}`", one.text.replace("|", "\\|") or "…") for one in found)
     return table(["package", "code", "message"], rows)
 
 
