@@ -50,6 +50,8 @@ def main() -> int:
 def codes_table() -> str:
     """A line for each code and message, by package."""
     found = sorted([*codes(), *aesm_codes(), *chart_codes()])
+    told = {(one.package, one.code) for one in found if one.text}
+    found = [one for one in found if one.text or (one.package, one.code) not in told]
     rows = dict.fromkeys((one.package, f"`{one.code}`", one.text.replace("|", "\\|") or "…") for one in found)
     return table(["package", "code", "message"], rows)
 

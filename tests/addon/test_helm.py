@@ -87,6 +87,7 @@ def test_rendering_changes_nothing(helm, release):
         (CHART_REFUSAL.format(code="\n  code: a-is-not-b\n"), ChartError, "a-is-not-b"),
         ("Error: values don't meet the specifications: - at '/x': got boolean", ChartError, "chart-values-refused"),
         ('Error: failed to query: secrets is forbidden: User "eve"', ForbiddenError, "forbidden"),
+        (f"Error: {'x' * 400} is forbidden: {'y' * 400}", ForbiddenError, "forbidden"),
         ("Error: connection refused", ClusterAccessError, "cluster-request-failed"),
         ("", ClusterAccessError, "cluster-request-failed"),
     ],

@@ -209,6 +209,7 @@ KEPT = [
     (plugin_with(168), 162, 10, plugin_with(168, "--accounting=capacity"), 162),
     (real_plugin(), 162, 100, real_plugin("--reserve-epc-mib=100"), 62),
     (real_plugin(), 162, 100, real_plugin("--reserve-epc-mib=200"), 0),
+    (real_plugin("--max-epc-mib=100"), 100, 10, real_plugin("--max-epc-mib=50"), 50),
     # An earlier change is still kept back.
     (plugin_with(28), 162, 100, plugin_with(50), 44),
     (plugin_with(1_048_576), 1_048_570, 917_504, (plugin_with(1_048_576), limited(1_024)), 1_024),
@@ -220,7 +221,9 @@ KEPT = [
     (real_plugin(), 162, 100, real_plugin(), None),
     (plugin_with(1_048_576), 1_048_570, 1_000, (plugin_with(1_048_576), limited(1_024)), None),
     (plugin_with(168), 162, 100, (plugin_with(168), limited(20)), None),
-    (real_plugin(), 0, 100, real_plugin("--reserve-epc-mib=100"), None),
+    (real_plugin(), 0, 100, real_plugin("--accounting=capacity"), None),
+    (real_plugin("--max-epc-mib=100"), 100, 10, real_plugin("--max-epc-mib=100", "--reserve-epc-mib=20"), None),
+    (plugin_with(168, "--accounting=capacity"), 162, 100, plugin_with(168, "--accounting=devices"), None),
     # `auto` takes no devices away, whatever it would choose for a new node.
     (many_devices("1.36"), 4_096, 10, many_devices("1.37"), None),
     (many_devices("1.35"), 4_096, 10, many_devices("1.36"), None),

@@ -81,15 +81,6 @@ def test_what_containers_hold_is_offered_and_counted_as_kept(mib, reserve, held)
     assert f"{plan.kept_mib} are more than the settings allow" in plan.reason
 
 
-@pytest.mark.parametrize(
-    "in_use", [EpcInUse(devices_held=True, doubt="why"), EpcInUse(enclaves_held=True), EpcInUse(capacity_held=True)]
-)
-def test_a_node_in_use_has_a_plugin_also_if_nothing_is_left_to_offer(in_use):
-    plan = plan_resources(found(100), ResourceSettings(reserve_mib=200), in_use)
-    assert plan.advertised_mib == 0
-    assert ResourceKind.ENCLAVE in {resource.kind for resource in plan.resources}
-
-
 @pytest.mark.parametrize(("mib", "reserve"), [(6, 0), (1, 0), (100, 94), (100, 200)])
 def test_a_node_that_would_have_nothing_to_offer_is_refused(mib, reserve):
     for accounting in (AccountingSettings(), CAPACITY):

@@ -34,7 +34,7 @@ class ChangeRefusedError(ConfcomError):
 
 def holder_name(command: str) -> str:
     """Return the name of this process as a Lease's holder, as in `enable by ann on host, process 7`."""
-    user = os.environ.get("USER") or f"user {os.getuid()}"  # who has no entry in passwd has no name
+    user = os.environ.get("USER") or os.environ.get("LOGNAME") or f"user {os.getuid()}"
     return f"{command} by {user} on {socket.gethostname()}, process {os.getpid()}"
 
 

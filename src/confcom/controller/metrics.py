@@ -8,8 +8,6 @@ from prometheus_client import CollectorRegistry, Counter, Gauge
 
 
 class ControllerMetrics:
-    """The metrics of one controller process, registered in `registry`."""
-
     def __init__(self, registry: CollectorRegistry) -> None:
         gauge = partial(Gauge, namespace="confcom", subsystem="controller", registry=registry)
         counter = partial(Counter, namespace="confcom", subsystem="controller", registry=registry)

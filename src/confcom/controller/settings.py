@@ -51,8 +51,6 @@ def _resources(text: str) -> tuple[str, ...]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ControllerSettings(DaemonSettings):
-    """The settings of the controller; each field is a flag."""
-
     kubeconfig: Path | None = setting(
         None, "kubeconfig file of the cluster", parse_path, "PATH", shown="the Pod's ServiceAccount"
     )

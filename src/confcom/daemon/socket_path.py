@@ -21,7 +21,6 @@ SUN_PATH_BYTES = 107
 _TIMEVAL = struct.Struct("@qq")
 """struct timeval of 64-bit Linux, for SO_SNDTIMEO."""
 _UCRED = struct.Struct("@iII")
-_REFUSED = {errno.EACCES, errno.EPERM, errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 """struct ucred (unix(7)): pid, uid, gid."""
 
 
@@ -138,27 +137,27 @@ def unusable(path: Path, error: OSError) -> UnavailableError:
 
 
 def _try_connecting(path: Path, patience: float) -> PathInspection:
-    try:
-        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-            if patience > 0:
-                # Not settimeout(), with which connect() fails at once if the backlog is full: SO_SNDTIMEO lets it wait.
-                times = int(patience), int(patience % 1 * 1e6)
-                probe.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, _TIMEVAL.pack(*times))
-            else:
-                probe.setblocking(False)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        if patience > 0:
+            # Not settimeout(), with which connect() fails at once if the backlog is full; with SO_SNDTIMEO it waits.
+            whole = int(patience)
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, _TIMEVAL.pack(whole, int((patience - whole) * 1e6)))
+        else:
+            probe.setblocking(False)
+        try:
             probe.connect(os.fspath(path))
             bound_name = probe.getpeername()
             _, uid, _ = _UCRED.unpack(probe.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size))
-    except ConnectionRefusedError:
-        return PathInspection(PathState.STALE)
-    except FileNotFoundError:
-        return PathInspection(PathState.FREE)
-    except BlockingIOError:
-        return PathInspection(PathState.LIVE)
-    except OSError as error:
-        if error.errno in _REFUSED:
+        except ConnectionRefusedError:
+            return PathInspection(PathState.STALE)
+        except FileNotFoundError:
+            return PathInspection(PathState.FREE)
+        except BlockingIOError:
+            return PathInspection(PathState.LIVE)
+        except PermissionError as error:
             raise unusable(path, error) from error
-        # ENOTCONN: a signal interrupted the wait for a place, which Python's connect() takes for success (PEP 475).
-        return PathInspection(PathState.LIVE if error.errno == errno.ENOTCONN else PathState.OTHER)
+        except OSError as error:
+            # ENOTCONN: a signal interrupted the wait for a place, which Python's connect() takes for success (PEP 475).
+            return PathInspection(PathState.LIVE if error.errno == errno.ENOTCONN else PathState.OTHER)
     # Names in Linux' abstract namespace, and names that are not UTF-8, are bytes.
     return PathInspection(PathState.LIVE, SocketHolder(os.fsdecode(bound_name or ""), uid))

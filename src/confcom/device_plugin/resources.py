@@ -130,7 +130,7 @@ def plan_resources(
     total = discovery.epc_mib
     set_aside = HELPERS * settings.helper_mib
     for_tenants = max(total - settings.reserve_mib - set_aside, 0)
-    if not for_tenants and not (in_use.devices_held or in_use.capacity_held or in_use.enclaves_held):
+    if not for_tenants and not (in_use.held_count or in_use.capacity_held):
         raise SettingsError(
             f"no EPC is left to offer: the node has {total} MiB",
             error_code="no-epc-left",

@@ -18,6 +18,8 @@ MAX_DEVICES = 262_144
 DEFAULT_MAX_EPC_DEVICES = 2_048
 """A 1.36 kubelet stalls after a restart in proportion to all devices times allocated devices: 0.4 s for 2,048 devices
 that are all allocated, 1.75 s for 4,096 (measured)."""
+LARGEST_MIB = 1 << 20
+"""1 TiB, the most EPC of any machine that is known."""
 HELPERS = 2
 """Maximum number of quote helpers on a node: an update starts the new one before it stops the old one."""
 
@@ -194,9 +196,7 @@ def changed_epc(
     """
     as_devices = now.kind is AccountingKind.DEVICE
 
-    def drained(flag: Callable[[str], str]) -> OfferedEpc:
-        # On hardware, what was found is at least what is offered and what is set aside.
-        found = int(flag("--simulated-epc-mib") or now.mib + set_aside_mib(old))
+    def drained(flag: Callable[[str], str], found: int) -> OfferedEpc:
         version, maximum = flag("--api-server"), flag("--max-epc-mib")
         settings = AccountingSettings(
             AccountingSetting(flag("--accounting") or AccountingSetting.AUTO),
@@ -208,10 +208,16 @@ def changed_epc(
         decided = decide_accounting(settings, EpcInUse(now.mib if as_devices else 0), for_tenants)
         return OfferedEpc(decided.kind, decided.offered(for_tenants))
 
-    before, after = drained(old), drained(new)
+    size, new_size = old("--simulated-epc-mib"), new("--simulated-epc-mib")
+    found = int(size or now.mib + set_aside_mib(old))
+    before = drained(old, found)
+    if not size and drained(old, LARGEST_MIB).mib <= now.mib:
+        found = LARGEST_MIB  # a maximum hides how much the hardware has
+    after = drained(new, int(new_size or found))
     mib = after.mib if limit is None or after.kind is AccountingKind.DEVICE else min(after.mib, limit)
     # Pods hold devices with any numbers, also the highest.
-    return mib if mib < (now.mib if as_devices else held) or before.kind is not after.kind else None
+    lowered = mib < (now.mib if as_devices else held)
+    return mib if lowered or after.kind not in {before.kind, now.kind} else None
 
 
 def _wanted(settings: AccountingSettings, epc_mib: int) -> Accounting:

@@ -85,13 +85,18 @@ class AesmdRecord:
         return self._renewed_in_vain is None or self._renewed_in_vain != self.find()
 
     def spend(self, instance: AesmdInstance | None, error: QuoteProviderError) -> None:
-        """Record an answer of SPENT_BY_INIT or SPENT_BY_ANY_CALL, by the instance that was asked; the first counts."""
-        if instance is not None and (self._spent is None or self._spent[0] != instance):
-            self._spent = (instance, error)
-            if error.code is not AesmErrorCode.SERVICE_UNAVAILABLE:  # which is of one that ends
-                with contextlib.suppress(OSError):  # then only this process knows
-                    self._link.unlink(missing_ok=True)
-                    self._link.symlink_to(instance.key)
+        """Record an answer of SPENT_BY_INIT or SPENT_BY_ANY_CALL, by the instance that was asked.
+
+        The first counts, but for 30, which is of one that ends: only the others are kept for a helper that starts anew.
+        """
+        known = self._spent if self._spent and self._spent[0] == instance else None
+        if instance is None or (known and known[1].code is not AesmErrorCode.SERVICE_UNAVAILABLE):
+            return
+        self._spent = (instance, error)
+        if error.code is not AesmErrorCode.SERVICE_UNAVAILABLE:
+            with contextlib.suppress(OSError):  # then only this process knows
+                self._link.unlink(missing_ok=True)
+                self._link.symlink_to(instance.key)
 
     def renew_in_vain(self) -> None:
         self._renewed_in_vain = self.find()

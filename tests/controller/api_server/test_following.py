@@ -118,6 +118,7 @@ async def test_an_object_that_cannot_be_taken_ends_nothing(run, server):
     await until(lambda: run.follower.problem)
     run.follower.take = run._take
     await until(lambda: run.names.keys() == {"a", "b"})
+    assert run.asked[:3] == ["list", "2", "list"]
 
 
 @pytest.mark.parametrize("answer", [GONE, UNREADABLE, FAILED, AWAY])

@@ -328,6 +328,16 @@ def test_what_is_not_written_is_known_to_the_running_helper_alone(aesmd, root_fi
         aesmd.restart()
 
 
+def test_a_loss_after_a_refusal_is_known_to_a_helper_that_starts_anew(backend, aesmd, root_file, clock):
+    aesmd.codes = {INIT: Code.SERVICE_UNAVAILABLE}
+    failed(backend)
+    aesmd.codes = {}
+    aesmd.lose_enclave()
+    failed(backend)
+    aesmd.run.codes = {}
+    assert failed(open_aesmd(aesmd.path, expected_root=root_file, clock=clock)).code is Code.ENCLAVE_LOST
+
+
 def test_no_restart_is_requested_of_one_that_is_gone(backend, aesmd, root_file, clock, request_file):
     aesmd.lose_enclave()
     failed(backend)

@@ -118,18 +118,6 @@ def test_a_path_behind_a_closed_directory_is_told(short_dir, bind):
         assert not hidden.owns_path()
 
 
-def test_without_a_descriptor_nobody_knows_who_serves(path, bind, monkeypatch):
-    bound = bind(path)
-
-    def exhausted(*_):
-        raise OSError(errno.EMFILE, "Too many open files")
-
-    monkeypatch.setattr(socket, "socket", exhausted)
-    with refused(UnavailableError, "socket-path-unusable"):
-        inspect_socket(path)
-    assert bound.owns_path()
-
-
 def test_only_ones_own_entry_is_removed(path, bind):
     old = bind(path)
     path.unlink()

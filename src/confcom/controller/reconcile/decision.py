@@ -168,7 +168,7 @@ def decide(
             continue
         offered = plugins.offered(resource)
         # Where nothing is left for tenants, a node in use is lowered to what its Pods request.
-        if offered or (offered == 0 and amount.capacity is not None and (requested is None or asked.bound)):
+        if offered or (offered == 0 and amount.ours and amount.capacity and (requested is None or asked.bound)):
             limited = min(offered, rules.maximum_mib)
             if requested is None and amount.capacity is not None and not 0 < amount.capacity <= limited:
                 reads = True

@@ -347,6 +347,8 @@ def kubelet_absence(kubelet_socket: Path) -> AttemptFailedError | None:
         state = inspect_socket(kubelet_socket).state
     except UnavailableError as error:
         what, code = f"this user may not connect to {kubelet_socket}: {error.why}", "kubelet-forbidden"
+    except OSError as error:  # no descriptor or no memory is left
+        what, code = f"{kubelet_socket} cannot be looked at: {error.strerror}", "kubelet-absent"
     else:
         if state is PathState.LIVE:
             return None

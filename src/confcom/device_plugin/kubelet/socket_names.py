@@ -179,7 +179,7 @@ def _our_sockets(directory: Path) -> list[tuple[Path, re.Match[str]]]:
 def _state(path: Path) -> PathState | None:
     try:
         return inspect_socket(path).state
-    except UnavailableError:
+    except (UnavailableError, OSError):
         return None
 
 
