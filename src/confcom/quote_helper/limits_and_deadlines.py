@@ -71,7 +71,8 @@ class HelperLimits:
     a time-out."""
     peer_wait_seconds: float = 2.5
     """How long a connection waits for its peer to fall below its limits, before its request is refused with BUSY. The
-    wait for its turn may follow; both together are no longer than Intel's client waits."""
+    wait for its turn may follow; both together are no longer than Intel's client waits (15 s), unless its peer was
+    at its limits twice, before and after its last byte."""
     accept_drain_seconds: float = 1.0
     """How long a socket that lost its path, after SIGTERM or to a newer instance, still accepts connections that the
     kernel has already made. A client that found the path needs microseconds to connect; on a node that is out of CPU, a
