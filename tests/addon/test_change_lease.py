@@ -71,7 +71,10 @@ def test_a_user_without_a_name_is_a_number(monkeypatch):
     """As in a container of any user."""
     monkeypatch.delenv("USER", raising=False)
     monkeypatch.setattr(os, "getuid", lambda: 54_321)
+    monkeypatch.delenv("LOGNAME", raising=False)
     assert "by user 54321 on" in holder_name("enable")
+    monkeypatch.setenv("LOGNAME", "ann")
+    assert "by ann on" in holder_name("enable")
 
 
 async def test_it_is_renewed_while_the_change_runs(server):

@@ -224,6 +224,7 @@ KEPT = [
     (real_plugin(), 0, 100, real_plugin("--accounting=capacity"), None),
     (real_plugin("--max-epc-mib=100"), 100, 10, real_plugin("--max-epc-mib=100", "--reserve-epc-mib=20"), None),
     (plugin_with(168, "--accounting=capacity"), 162, 100, plugin_with(168, "--accounting=devices"), None),
+    (plugin_with(168, "--accounting=capacity"), 162, 100, plugin_with(200, "--accounting=capacity"), None),
     # `auto` takes no devices away, whatever it would choose for a new node.
     (many_devices("1.36"), 4_096, 10, many_devices("1.37"), None),
     (many_devices("1.35"), 4_096, 10, many_devices("1.36"), None),

@@ -81,6 +81,15 @@ def test_what_containers_hold_is_offered_and_counted_as_kept(mib, reserve, held)
     assert f"{plan.kept_mib} are more than the settings allow" in plan.reason
 
 
+def test_without_anything_left_a_node_in_use_needs_a_count_of_what_is_held():
+    settings = ResourceSettings(reserve_mib=200)
+    assert plan_resources(found(100), settings, EpcInUse(capacity_held=True)).advertised_mib == 0
+    for unknown in (EpcInUse(devices_held=True, doubt="why"), EpcInUse(enclaves_held=True)):
+        with pytest.raises(SettingsError) as caught:
+            plan_resources(found(100), settings, unknown)
+        assert caught.value.error_code == "no-epc-left"
+
+
 @pytest.mark.parametrize(("mib", "reserve"), [(6, 0), (1, 0), (100, 94), (100, 200)])
 def test_a_node_that_would_have_nothing_to_offer_is_refused(mib, reserve):
     for accounting in (AccountingSettings(), CAPACITY):

@@ -85,6 +85,7 @@ def inspect_socket(path: Path, *, patience: float = 0) -> PathInspection:
 
     Raises:
         UnavailableError: the path cannot be inspected.
+        OSError: no descriptor or no memory is left.
     """
     try:
         mode = path.lstat().st_mode

@@ -19,7 +19,7 @@ DEFAULT_MAX_EPC_DEVICES = 2_048
 """A 1.36 kubelet stalls after a restart in proportion to all devices times allocated devices: 0.4 s for 2,048 devices
 that are all allocated, 1.75 s for 4,096 (measured)."""
 LARGEST_MIB = 1 << 20
-"""1 TiB, the most EPC of any machine that is known."""
+"""1 TiB: more than a machine with two sockets has."""
 HELPERS = 2
 """Maximum number of quote helpers on a node: an update starts the new one before it stops the old one."""
 
@@ -212,7 +212,7 @@ def changed_epc(
     found = int(size or now.mib + set_aside_mib(old))
     before = drained(old, found)
     if not size and drained(old, LARGEST_MIB).mib <= now.mib:
-        found = LARGEST_MIB  # a maximum hides how much the hardware has
+        found = max(found, LARGEST_MIB)  # a maximum hides how much the hardware has
     after = drained(new, int(new_size or found))
     mib = after.mib if limit is None or after.kind is AccountingKind.DEVICE else min(after.mib, limit)
     # Pods hold devices with any numbers, also the highest.

@@ -85,12 +85,16 @@ class AesmdRecord:
         return self._renewed_in_vain is None or self._renewed_in_vain != self.find()
 
     def spend(self, instance: AesmdInstance | None, error: QuoteProviderError) -> None:
-        """Record an answer of SPENT_BY_INIT or SPENT_BY_ANY_CALL, by the instance that was asked.
+        """Record an answer of SPENT_BY_INIT or SPENT_BY_ANY_CALL, by the instance that was asked, if it still runs.
 
         The first counts, but for 30, which is of one that ends: only the others are kept for a helper that starts anew.
         """
         known = self._spent if self._spent and self._spent[0] == instance else None
-        if instance is None or (known and known[1].code is not AesmErrorCode.SERVICE_UNAVAILABLE):
+        if (
+            instance is None
+            or instance != self.find()
+            or (known and known[1].code is not AesmErrorCode.SERVICE_UNAVAILABLE)
+        ):
             return
         self._spent = (instance, error)
         if error.code is not AesmErrorCode.SERVICE_UNAVAILABLE:

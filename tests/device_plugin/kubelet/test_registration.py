@@ -1,6 +1,7 @@
 """The registrar in this process, so that sleeps are recorded instead of slept."""
 
 import asyncio
+import errno
 import shutil
 import socket
 
@@ -26,7 +27,7 @@ from confcom.device_plugin.kubelet.registration import (
     RegistrationCause,
     run_unless,
 )
-from confcom.device_plugin.kubelet.socket_names import SocketNames
+from confcom.device_plugin.kubelet.socket_names import SocketNames, _state
 from confcom.device_plugin.metrics import PluginMetrics
 from confcom.device_plugin.resources import EPC_RESOURCE, Resource, ResourceKind
 from confcom.errors import UnavailableError
@@ -316,6 +317,20 @@ async def test_a_device_lost_during_register_ends_the_attempt(kubelet, registrar
     await kubelet.until_list(EPC_RESOURCE, registrations=2)
     assert len(kubelet.requests) == 2
     assert kubelet.failed_dial_backs == 0
+
+
+def test_without_a_descriptor_the_kubelet_and_sockets_are_unknown(directory, monkeypatch):
+    def exhausted(*_):
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    path = directory / "kubelet.sock"
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(path))
+        listener.listen()
+        assert registration.kubelet_absence(path) is None
+        monkeypatch.setattr(socket, "socket", exhausted)
+        assert "Too many open files" in str(registration.kubelet_absence(path))
+        assert _state(path) is None
 
 
 async def test_a_failure_inside_is_not_swallowed(registrar, device, monkeypatch):

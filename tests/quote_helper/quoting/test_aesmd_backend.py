@@ -338,6 +338,15 @@ def test_a_loss_after_a_refusal_is_known_to_a_helper_that_starts_anew(backend, a
     assert failed(open_aesmd(aesmd.path, expected_root=root_file, clock=clock)).code is Code.ENCLAVE_LOST
 
 
+def test_a_late_answer_of_the_one_before_changes_nothing(backend, aesmd):
+    before = AesmdInstance.at(aesmd.path)
+    aesmd.restart()
+    aesmd.fail_id_enclave(Code.OUT_OF_EPC)
+    failed(backend)
+    backend.self_test.record.spend(replace(before, changed_ns=1), failure(Code.SERVICE_UNAVAILABLE))
+    assert failed(backend).code is Code.OUT_OF_EPC
+
+
 def test_no_restart_is_requested_of_one_that_is_gone(backend, aesmd, root_file, clock, request_file):
     aesmd.lose_enclave()
     failed(backend)

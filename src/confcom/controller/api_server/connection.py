@@ -210,9 +210,9 @@ def translated() -> Iterator[None]:
     """Translate what decoding raises, the HTTP library, and lightkube, which may run others' programs to log in."""
     try:
         yield
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # those of msgspec too
         raise RelistError("what the API server answered cannot be read", why=str(error)) from error
-    except (httpx2.HTTPError, httpx2.StreamError, OSError, ConfigError, LookupError, ValueError) as error:
+    except (httpx2.HTTPError, httpx2.StreamError, OSError, ConfigError, LookupError) as error:
         why = str(error) or type(error).__name__
         raise UnavailableError(
             "the API server does not answer", error_code="api-server-unavailable", why=why

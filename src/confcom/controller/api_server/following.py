@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 import msgspec
 from msgspec import Raw
 
-from confcom.controller.api_server.connection import Connection, RelistError
+from confcom.controller.api_server.connection import Connection, RelistError, translated
 from confcom.controller.metrics import ControllerMetrics
 from confcom.controller.pacing import retry_pause
 from confcom.errors import UnavailableError
@@ -95,10 +95,8 @@ class Follower:
             if kind == "DELETED":
                 self.gone(name_of(thing))
             elif kind != "BOOKMARK":
-                try:
+                with translated():
                     self.take(thing)
-                except ValueError as error:
-                    raise RelistError("what the API server told cannot be read", why=str(error)) from error
             self._version = text(thing, "metadata", "resourceVersion") or self._version
             self._follow()
         self._follow()  # the API server ended an accepted watch, or it was quiet

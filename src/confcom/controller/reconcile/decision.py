@@ -114,7 +114,7 @@ class Plugins:
         return next(found, None)
 
     def misses(self, resource: str) -> bool:
-        """Return whether certainly no plugin offers this resource: all have answered, and none does."""
+        """Return whether certainly no plugin offers this resource: all have answered, and the newest does not."""
         offered = self.counted_by_devices(resource) or self.offered(resource)
         return not offered and len(self.offers) == self.running
 
