@@ -3,7 +3,7 @@
 Usage: altered_helper.py ALTERATIONS FLAG ...
 
 ALTERATIONS is JSON: `limits`, by the names in HelperLimits; `rendering_seconds`, for how long everybody gets the same
-metrics; `provider`, false for one that never comes.
+metrics; `provider`, false for one that never comes; `older_kernel`, true for a kernel that cannot refuse descriptors.
 """
 
 from __future__ import annotations
@@ -15,10 +15,14 @@ import sys
 import threading
 from typing import Any
 
+from confcom import passed_descriptors
 from confcom.daemon import probe_server
 from confcom.quote_helper import main as composition
 from confcom.quote_helper.limits_and_deadlines import HelperLimits
 from confcom.quote_helper.quoting import simulated_backend
+
+UNKNOWN_OPTION = 0x7FFF
+"""Of SOL_SOCKET: setsockopt() fails with ENOPROTOOPT, as it does with SO_PASSRIGHTS before Linux 6.16."""
 
 
 def never(*_: Any, **__: Any) -> None:
@@ -29,6 +33,8 @@ def main() -> int:
     alterations = json.loads(sys.argv[1])
     vars(composition)["HelperLimits"] = functools.partial(HelperLimits, **alterations.get("limits", {}))
     vars(probe_server)["RENDERING_SECONDS"] = alterations.get("rendering_seconds", probe_server.RENDERING_SECONDS)
+    if alterations.get("older_kernel", False):
+        vars(passed_descriptors)["SO_PASSRIGHTS"] = UNKNOWN_OPTION
     if not alterations.get("provider", True):
         vars(simulated_backend)["open_simulated"] = never
     return composition.main(sys.argv[2:], prog="altered", environ=os.environ, stderr=sys.stderr)

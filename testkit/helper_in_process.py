@@ -236,10 +236,11 @@ class RunningHelper:
 class RunningServer:
     """The server alone; its peers are told apart by the abstract name that a client bound. It observes itself."""
 
-    def __init__(self, path, provider, send_buffer=None, **limits):
+    def __init__(self, path, provider, send_buffer=None, slow_peers=None, pid=0, **limits):
         self.path = str(path)
         self.events = []
         self.send_buffer = send_buffer
+        self.pid = pid
         limits = HelperLimits(**limits)
         clock = time.perf_counter
         self.total = 0
@@ -249,6 +250,7 @@ class RunningServer:
             identify=self.identify,
             limits=limits,
             clock=clock,
+            slow_peers=slow_peers,
         )
         self.service = self.aesm.service
         if provider is not None:
@@ -290,7 +292,7 @@ class RunningServer:
         if self.send_buffer:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, self.send_buffer)
         name = sock.getpeername()
-        return Peer(name[1:].partition(b" ")[0].decode() if name else "", 0, 0)
+        return Peer(name[1:].partition(b" ")[0].decode() if name else "", 0, self.pid)
 
     def connect(self, peer, data=b"", path=None):
         client = socket.socket(socket.AF_UNIX)

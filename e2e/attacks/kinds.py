@@ -32,6 +32,7 @@ from types import MappingProxyType
 from confcom.sgx.key_id import ECDSA_P256_KEY_ID
 from confcom.sgx.report import TARGET_INFO_SIZE, TargetInfo
 from confcom.simulation.enclave import SimulatedEnclave
+from testkit.passing_descriptors import MOST_PER_MESSAGE, pass_lingering, pass_own_end
 from testkit.replay import wire
 
 Over = Callable[[], bool]
@@ -334,6 +335,28 @@ def probes(where: str, over: Over, *, connections: int = 1) -> Counts:
     return _in_threads(connections, over, ask)
 
 
+def lingering(path: str, over: Over, *, rate: float, number: int = 1) -> Counts:
+    return Counts(pass_lingering(path, over, rate=rate, number=number))
+
+
+def own_ends(path: str, over: Over, *, by_users: bool = False) -> Counts:
+    """Leave the longest answers in connections whose own ends lie unread in the helper, and no process behind."""
+    request, counts, uids = quote_request(path, over), Counts(), _random_uids()
+    while not over():
+        child = os.fork()
+        if not child:
+            try:
+                if by_users:
+                    os.seteuid(next(uids))
+                os._exit(not pass_own_end(path, request))
+            finally:
+                os._exit(1)
+        next(uids)
+        counts.made += os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+        time.sleep(PAUSE_SECONDS)
+    return counts
+
+
 def _in_threads(number: int, over: Over, ask: Callable[[], object]) -> Counts:
     counts = [Counts() for _ in range(number)]
 
@@ -368,6 +391,12 @@ KINDS: Mapping[str, Attack] = MappingProxyType(
         "incomplete-by-users": Holding(_always(INCOMPLETE), _open, by_users=True),
         "complaints": complaints,
         "flood": flood,
+        "lingering": partial(lingering, rate=20.0),
+        "lingering-slowly": partial(lingering, rate=1.0),
+        "lingering-many": partial(lingering, rate=1.0, number=MOST_PER_MESSAGE),
+        "lingering-fast": partial(lingering, rate=200.0),
+        "own-ends": own_ends,
+        "own-ends-by-users": partial(own_ends, by_users=True),
         "probes": probes,
         "crowd-of-probes": partial(probes, connections=CROWD),
     }

@@ -17,6 +17,7 @@ PROGRAMS = (
     "e2e/attacks/__init__.py",
     "e2e/attacks/kinds.py",
     "testkit/__init__.py",
+    "testkit/passing_descriptors.py",
     "testkit/replay/__init__.py",
     "testkit/replay/wire.py",
 )

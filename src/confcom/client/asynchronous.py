@@ -7,6 +7,7 @@ import socket
 from collections.abc import Callable
 from typing import TypeVar
 
+from confcom import passed_descriptors
 from confcom.aesm.messages import QuotingRequest, QuotingResponse
 from confcom.aesm.session import ClientSession
 from confcom.client import conversation
@@ -61,6 +62,7 @@ class AsyncAesmClient(SocketClient):
         try:
             with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
                 connection.setblocking(False)
+                passed_descriptors.refuse(connection)
                 async with asyncio.timeout(self.timeout):
                     await self._connect(connection)
                     return await self._transact(connection, session, call)

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from typing import Final, TypeVar
 
+from confcom import passed_descriptors
 from confcom.aesm.messages import QuotingRequest, QuotingResponse
 from confcom.aesm.session import ClientSession
 from confcom.client import conversation
@@ -95,6 +96,7 @@ class AesmClient(SocketClient):
         deadline = time.monotonic() + seconds
         call = request.kind.call
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+            passed_descriptors.refuse(connection)
             try:
                 self._connect(connection, deadline)
             except TimeoutError as error:

@@ -14,6 +14,7 @@ from typing import Final
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
+from confcom import passed_descriptors
 from confcom.errors import SettingsError, UnavailableError
 
 BACKLOG: Final = 4096
@@ -127,6 +128,7 @@ def _bind_path(path: Path) -> socket.socket:
         path.unlink()
     listener = socket.socket(socket.AF_UNIX)
     try:
+        passed_descriptors.refuse(listener)
         listener.bind(os.fspath(path))
         path.chmod(PROBE_SOCKET_MODE)
         listener.listen(BACKLOG)  # the first moment at which a client can connect
@@ -136,16 +138,22 @@ def _bind_path(path: Path) -> socket.socket:
     return listener
 
 
-def standard_routes(not_ready_reason: Callable[[], str | None], registry: CollectorRegistry) -> dict[str, Route]:
-    """Return the routes `/livez`, `/readyz` and `/metrics`, to which a daemon adds its own."""
+def standard_routes(
+    not_ready_reason: Callable[[], str | None], registry: CollectorRegistry, *, note: str = ""
+) -> dict[str, Route]:
+    """Return the routes `/livez`, `/readyz` and `/metrics`, to which a daemon adds its own.
+
+    `note` is a line that `/readyz` also has while the daemon is ready.
+    """
 
     def ready() -> ProbeResponse:
         if (reason := not_ready_reason()) is None:
-            return ProbeResponse(b"ok\n")
+            return ready_page
         return ProbeResponse(f"not ready: {reason}\n".encode(), HTTPStatus.SERVICE_UNAVAILABLE)
 
     def metrics() -> ProbeResponse:
         return ProbeResponse(generate_latest(registry), content_type=CONTENT_TYPE_LATEST)
 
     live = ProbeResponse(b"ok\n")
+    ready_page = ProbeResponse(f"ok\n{note}\n".encode() if note else b"ok\n")
     return {"/livez": lambda: live, "/readyz": ready, "/metrics": metrics}

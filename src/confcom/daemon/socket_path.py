@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 
+from confcom import passed_descriptors
 from confcom.errors import SettingsError, UnavailableError
 
 SUN_PATH_BYTES = 107
@@ -139,6 +140,7 @@ def unusable(path: Path, error: OSError) -> UnavailableError:
 
 def _try_connecting(path: Path, patience: float) -> PathInspection:
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        passed_descriptors.refuse(probe)
         if patience > 0:
             # Not settimeout(), with which connect() fails at once if the backlog is full; with SO_SNDTIMEO it waits.
             whole = int(patience)

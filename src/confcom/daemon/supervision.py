@@ -12,6 +12,7 @@ from collections.abc import Callable, Coroutine, Iterator
 from typing import Any, TextIO
 
 from confcom.daemon.logs import LogStream
+from confcom.daemon.stall_watchdog import watched_loop
 from confcom.errors import ConfcomError, ExitCode, explain
 
 _logger = logging.getLogger(__name__)
@@ -128,7 +129,7 @@ async def _supervise(main: Main, stop_deadline: float) -> ExitCode:
         loop.call_later(stop_deadline, force, f"not done after {stop_deadline:g} s")
 
     try:
-        with _signals_handled(loop, on_signal):
+        with _signals_handled(loop, on_signal), watched_loop(loop):
             await task
     except asyncio.CancelledError:
         if not forced:

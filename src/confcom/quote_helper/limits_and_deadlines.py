@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from math import ceil
 from typing import Final
 
 UNREAD_OVERHEAD: Final = 2048
@@ -20,7 +21,7 @@ to the Pod's memory control group: of sixteen restarts."""
 PEERS: Final = 128
 """Peers for which memory is set aside: more than the 110 Pods that a kubelet runs by default."""
 UNREAD_RESERVE: Final = 20 * 1024
-"""Bytes of unread answers that are set aside for each peer: an answer of any size."""
+"""Bytes of an unread answer of any size."""
 POOL_PART: Final = 4
 """One peer may hold one part in 4 of what is not set aside for unread answers: with 256 MiB, 180 quotes of a simulated
 platform. A program with 64 clients is not paused; with one part in 8 it was, on a busy node. Four peers that do not
@@ -46,6 +47,9 @@ class HelperLimits:
     and incomplete ones can. A lone peer may have half of these."""
     unread_memory: int = DEFAULT_MEMORY_LIMIT // UNREAD_MEMORY_PART
     """Bytes that the kernel may hold for all clients together: answers that were sent and not read."""
+    least_unread: int = UNREAD_OVERHEAD
+    """Bytes that each of these answers counts as, at least. Where descriptors are few, it is so many that the memory is
+    used up first, and peers share descriptors by the same rules."""
     crowded_seconds: float = 1.0
     """How long a connection may take for its request when the connection limit is reached. Every known client sends its
     request right after connecting; on a node that is out of CPU this may take a second."""
@@ -102,7 +106,12 @@ class HelperLimits:
     @property
     def unread_pool(self) -> int:
         """Bytes of unread answers that are not set aside for single peers."""
-        return max(0, self.unread_memory - PEERS * UNREAD_RESERVE)
+        return max(0, self.unread_memory - PEERS * self.unread_reserve)
+
+    @property
+    def unread_reserve(self) -> int:
+        """Bytes of unread answers that are set aside for each peer: an answer of any size."""
+        return max(UNREAD_RESERVE, self.least_unread)
 
     @property
     def descriptors(self) -> int:
@@ -110,8 +119,13 @@ class HelperLimits:
         return self.max_connections + self.unread_memory // UNREAD_OVERHEAD
 
     def with_descriptors(self, available: int) -> HelperLimits:
-        """Return limits with fewer places, if fewer descriptors are available to connections."""
+        """Return limits with fewer places and unread answers, if fewer descriptors are available to connections."""
         if available >= self.descriptors:
             return self
         places = max(1, min(self.max_connections, int(available * UNANSWERED_PART)))
-        return replace(self, max_connections=places, max_waiting=max(1, min(self.max_waiting, places // 2)))
+        return replace(
+            self,
+            max_connections=places,
+            max_waiting=max(1, min(self.max_waiting, places // 2)),
+            least_unread=max(UNREAD_OVERHEAD, ceil(self.unread_memory / max(1, available - places))),
+        )

@@ -14,6 +14,7 @@ from typing import Any, Final, TextIO
 
 from prometheus_client import CollectorRegistry
 
+from confcom import passed_descriptors
 from confcom.daemon.logs import LogLimiter, LogStream, configure_logging
 from confcom.daemon.probe_server import serve_probes
 from confcom.daemon.probes import standard_routes
@@ -32,12 +33,15 @@ from confcom.quote_helper.telemetry.quote_log import QuoteLog
 from confcom.quote_helper.transport.connection import Connection
 from confcom.quote_helper.transport.peers import ByPod, by_uid
 from confcom.quote_helper.transport.server import AesmServer
+from confcom.quote_helper.transport.slow_peers import SlowPeers
 
 _logger = logging.getLogger(__name__)
 
 MIB: Final = 1024 * 1024
 RESERVED_FILE_DESCRIPTORS: Final = 64
 """Reserved for files, probes and the loop itself, so that connections cannot use up RLIMIT_NOFILE."""
+REFUSED: Final = "refused by the kernel (SO_PASSRIGHTS)"
+WATCHED: Final = "received, since this kernel (before Linux 6.16) cannot refuse them; a watchdog ends waits for them"
 STOPPING: Final = NotReady("stopping", code="stopping")
 
 
@@ -61,7 +65,12 @@ class QuoteHelper:
         self._metrics = HelperMetrics(registry)
         self._metrics.readiness_changed(PREPARING)
         self._readiness = ReadinessLog(PREPARING.reason, clock)
-        self._routes = standard_routes(lambda: self._readiness.reason, registry)
+        self._refuses_descriptors = passed_descriptors.are_refusable()
+        protection = REFUSED if self._refuses_descriptors else WATCHED
+        _logger.info("descriptors in messages of clients: %s", protection)
+        self._routes = standard_routes(
+            lambda: self._readiness.reason, registry, note=f"descriptors of clients: {protection}"
+        )
         self._stopping = False
         self._clock = clock
         self._quote_log = QuoteLog(settings.log_quotes_per_peer, self._metrics, clock)
@@ -80,6 +89,7 @@ class QuoteHelper:
             identify=ByPod() if settings.identify_pods else by_uid,
             limits=limits,
             clock=self._clock,
+            slow_peers=None if self._refuses_descriptors else SlowPeers(self._clock),
         )
         service = server.service
         self._metrics.waiting.set_function(lambda: service.waiting)
@@ -97,12 +107,15 @@ class QuoteHelper:
                 restored_log=LogLimiter(limits.repeated_log_seconds, self._clock),
             ),
             limits=limits,
-            on_change=lambda: self._show_readiness(provider.status, sockets),
+            on_change=lambda: show_readiness(),  # noqa: PLW0108 # defined below
         )
+
+        def show_readiness() -> None:
+            self._show_readiness(provider.status.problem or sockets.problem or server.memory_problem)
 
         def provider_changed(status: ProviderStatus) -> None:
             sockets.set_can_quote(can_quote=status.ready)
-            self._show_readiness(status, sockets)
+            show_readiness()
 
         provider = ProviderSupervisor(
             open_backend=self._open_backend,
@@ -123,6 +136,7 @@ class QuoteHelper:
                     self._serve_path(sockets, stop, handed_over),
                     self._quote_log.run(),
                     self._readiness.repeat(),
+                    server.watch_memory(show_readiness),
                     watch_loop(self._clock, self._metrics.loop_stall.observe),
                 )
                 provider.stop()
@@ -148,10 +162,9 @@ class QuoteHelper:
         await sockets.hand_over(self._settings.handover_seconds)
         handed_over.set()
 
-    def _show_readiness(self, status: ProviderStatus, sockets: SocketKeeper) -> None:
+    def _show_readiness(self, problem: NotReady | None) -> None:
         if self._stopping:
             return
-        problem = status.problem or sockets.problem
         self._metrics.readiness_changed(problem)
         if problem is None:
             self._readiness.tell(None)

@@ -12,6 +12,7 @@ import socket
 from collections.abc import Callable
 from typing import Any, Final, NoReturn, TypeVar
 
+from confcom import passed_descriptors
 from confcom.aesm.messages import QuotingRequest
 from confcom.aesm.request_checks import Need
 from confcom.aesm.session import ClientSession
@@ -186,6 +187,7 @@ class _Call:
             self._throw(error)
             return
         try:
+            passed_descriptors.refuse(connection)
             connection.connect(self._caller.address)
         except BlockingIOError:  # the backlog is full
             connection.close()

@@ -251,7 +251,7 @@ def test_a_stalled_reader_stops_no_quote_no_probe_and_no_end(start_helper, encla
     for _ in range(20):
         assert client.get_quote(report).quote
     assert helper.get("/livez") == (200, "ok\n")
-    assert helper.get("/readyz") == (200, "ok\n")
+    assert helper.ready
     assert helper.stop(signal.SIGTERM) == ExitCode.OK
     assert not helper.socket.exists()
     os.close(reader)

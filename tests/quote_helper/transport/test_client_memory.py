@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import dataclasses
 import fcntl
+import os
 import socket
 import sys
 import termios
@@ -297,6 +298,62 @@ async def test_endless_requests_are_bounded_and_others_are_served(serve, provide
     assert server.open <= 51
     assert server.count("dropped", "greedy", "shed") >= 149
     assert await server.serves("good", quote_request(8192))
+
+
+async def test_unread_small_answers_leave_descriptors(serve, provider, quote_request):
+    available = 960
+    limits = HelperLimits(peer_wait_seconds=0.1).with_descriptors(available)
+    server = serve(provider, **dataclasses.asdict(limits))
+    for _ in range(64):
+        for number in range(30):
+            server.connect(f"pod{number}", ASKS_NUM)
+        await settled()
+    assert server.open < available
+    assert 100 < server.unread <= available // 3
+    assert await server.serves("awake", quote_request())
+
+
+@pytest.fixture
+def watched_memory(serve, provider, monkeypatch):
+    """Start a server whose memory is watched; it and the problems of its memory, in their order, are returned."""
+    monkeypatch.setattr("confcom.quote_helper.transport.server.MEMORY_LOOK_SECONDS", 0.01)
+    tasks = []
+
+    def start(pid):
+        problems = []
+        server = serve(provider, unread_memory=8 * UNREAD_RESERVE, peer_wait_seconds=0.05, pid=pid)
+        watch = server.aesm.watch_memory(lambda: problems.append(server.aesm.memory_problem))
+        tasks.append(asyncio.get_running_loop().create_task(watch))
+        return server, problems
+
+    yield start
+    for task in tasks:
+        task.cancel()
+
+
+async def test_memory_that_no_process_holds_is_a_problem(watched_memory, asks_quote, monkeypatch):
+    """Peers that hold nothing are refused; it ends with the connections."""
+    server, problems = watched_memory(pid=0)
+    held = [server.connect(f"held{number}", asks_quote) for number in range(20)]
+    await settled()
+    assert await server.read(server.connect("new", asks_quote)) == b""
+    await until(lambda: problems)
+    assert problems[0].code == "memory-held-by-ended-processes"
+    monkeypatch.setattr("confcom.quote_helper.transport.server.SHORT_SECONDS", 0.01)
+    for each in held:
+        each.close()
+    await until(lambda: len(problems) > 1)
+    assert problems[1] is None
+
+
+async def test_memory_that_living_processes_hold_is_none(watched_memory, asks_quote):
+    server, problems = watched_memory(pid=os.getpid())
+    for number in range(20):
+        server.connect(f"held{number}", asks_quote)
+    await settled()
+    assert await server.read(server.connect("new", asks_quote)) == b""
+    await asyncio.sleep(0.1)
+    assert not problems
 
 
 async def test_half_requests_starve_nobody_where_descriptors_are_few(serve, provider, quote_request):

@@ -13,6 +13,7 @@ import pytest
 
 from confcom.aesm.messages import GetQuoteExRequest
 from confcom.errors import ExitCode
+from confcom.quote_helper.transport.connections import EVENTS_PER_TURN, Connections
 from testkit.helper_in_process import KEY_ID, NUM, SIZE, RunningServer, frame, open_descriptors
 from testkit.waiting import until
 
@@ -52,23 +53,34 @@ async def test_where_none_may_go_yet_accepting_pauses(serve, provider):
     await until(lambda: server.open == 4)
     late = server.connect("late", ASKS_NUM)
     await until(lambda: server.count("paused"))
-    turns = 0
-    take_turn = server.aesm._take_turn
-
-    def counted():
-        nonlocal turns
-        turns += 1
-        take_turn()
-
-    # Nothing spins meanwhile: the loop goes round, the server is not called.
-    asyncio.get_running_loop().add_reader(server.aesm._epoll.fileno(), counted)
+    looks = server.count("paused")
     for _ in range(50):
         await asyncio.sleep(0)
-    assert turns <= 1
+    assert server.count("paused") <= looks + 1, "nothing spins meanwhile"
     assert (server.total, server.count("dropped")) == (4, 0)
     held[0].close()
     held[1].close()
     assert await server.read(late) != b""
+
+
+async def test_connections_with_input_delay_no_new_one(monkeypatch, serve, provider):
+    polls = 0
+    poll = Connections.poll
+
+    def counted(connections):
+        nonlocal polls
+        polls += 1
+        poll(connections)
+
+    monkeypatch.setattr(Connections, "poll", counted)
+    server = serve(provider, **NEVER)
+    drip = [server.connect("drip", ASKS_NUM[:1]) for _ in range(20 * EVENTS_PER_TURN)]
+    await until(lambda: server.open == len(drip))
+    for each in drip:
+        each.send(ASKS_NUM[1:2])
+    polls = 0
+    assert await server.serves("new")
+    assert polls < 10
 
 
 @pytest.mark.parametrize("shorter", ["crowded_seconds", "many_peers_seconds"])

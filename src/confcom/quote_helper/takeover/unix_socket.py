@@ -19,6 +19,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from confcom import passed_descriptors
 from confcom.daemon.socket_path import FileIdentity
 
 
@@ -60,6 +61,7 @@ def listen_at(path: Path, *, tag: str, mode: int, backlog: int, replace: bool = 
     bound = path.with_name(f".{path.name}.{tag}")
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
+        passed_descriptors.refuse(listener)
         listener.bind(os.fspath(bound))
         try:
             identity = _set_own_mode(bound, mode)

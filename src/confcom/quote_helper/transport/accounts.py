@@ -11,7 +11,6 @@ from confcom.quote_helper.limits_and_deadlines import (
     ANSWER_OVERHEAD,
     POOL_PART,
     UNREAD_OVERHEAD,
-    UNREAD_RESERVE,
     HelperLimits,
 )
 from confcom.quote_helper.transport.connection import Connection, largest_answer, largest_refusal
@@ -71,7 +70,9 @@ class Accounts:
         self._few = max(1, limits.max_connections // FEW_CONNECTIONS)
         self._all = _Shared(limits.max_waiting, limits.unread_memory, limits.unread_pool)
         self._free = replace(self._all)
-        self._unread_per_peer = UNREAD_RESERVE + limits.unread_pool // POOL_PART
+        self._least_unread = limits.least_unread
+        self._reserve = limits.unread_reserve
+        self._unread_per_peer = self._reserve + limits.unread_pool // POOL_PART
         self._peers: dict[Hashable, Account] = {}
         self._open: dict[Connection, None] = {}
         # OrderedDict finds its first entry in constant time; dict does not, after removals from the front.
@@ -146,6 +147,10 @@ class Accounts:
     def start_refusing(self, connection: Connection) -> bool:
         """Count a complete request that is refused, whatever number waits, if the limits allow its answer."""
         return self._start_waiting(connection, largest_refusal(connection.request))
+
+    def has_memory_for(self, connection: Connection) -> bool:
+        """Return whether the limits allow the answer of a paused connection."""
+        return self._may_hold(connection.account, _answer_of(connection), self._free)
 
     def set_answered(self, connection: Connection, size: int) -> None:
         """Count a connection whose answer of `size` bytes the kernel has taken: only its client can end it."""
@@ -248,8 +253,7 @@ class Accounts:
     def _allow_step(self, connection: Connection, free: _Shared) -> bool:
         """Return whether a paused connection may be read, or its request served, if so much is free."""
         account = connection.account
-        answer = largest_answer(connection.request) if connection.complete else ANSWER_OVERHEAD
-        return account.waiting < free.waiting and self._may_hold(account, answer, free)
+        return account.waiting < free.waiting and self._may_hold(account, _answer_of(connection), free)
 
     def _start_waiting(self, connection: Connection, answer: int) -> bool:
         account = connection.account
@@ -267,16 +271,23 @@ class Accounts:
         self._free.waiting += 1
 
     def _may_hold(self, account: Account, more: int, free: _Shared) -> bool:
+        more = max(more, self._least_unread)
         unread = account.unread + more
-        pooled = unread - UNREAD_RESERVE
+        pooled = unread - self._reserve
         fits_pool = pooled <= 0 or pooled - account.pooled <= max(0, free.pool)
         return fits_pool and unread <= self._unread_per_peer and more <= free.unread
 
     def _set_unread(self, connection: Connection, size: int) -> None:
+        if size:
+            size = max(size, self._least_unread)
         account, change = connection.account, size - connection.unread
         connection.unread = size
         account.unread += change
         self._free.unread -= change
-        pooled = account.unread - UNREAD_RESERVE if account.unread > UNREAD_RESERVE else 0
+        pooled = account.unread - self._reserve if account.unread > self._reserve else 0
         self._free.pool -= pooled - account.pooled
         account.pooled = pooled
+
+
+def _answer_of(connection: Connection) -> int:
+    return largest_answer(connection.request) if connection.complete else ANSWER_OVERHEAD

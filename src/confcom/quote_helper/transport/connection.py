@@ -88,14 +88,21 @@ class Connection:
     """Whether it is registered in the server's epoll."""
     _session: ServerSession = field(init=False, default_factory=ServerSession)
 
-    def receive(self) -> Request | None:
-        """Receive what has arrived, before the request is complete; return None if it needs more.
+    def receive(self) -> bytes:
+        """Receive what has arrived.
+
+        Raises:
+            OSError: BlockingIOError if nothing has arrived; else the connection is broken.
+        """
+        return self.sock.recv(RECEIVE_BYTES, socket.MSG_DONTWAIT)
+
+    def decode(self, received: bytes) -> Request | None:
+        """Decode what was received, before the request is complete; return None if it needs more.
 
         Raises:
             EOFError, ProtocolError: as of `ServerSession.receive`.
-            OSError: BlockingIOError if nothing has arrived; else the connection is broken.
         """
-        return self._session.receive(self.sock.recv(RECEIVE_BYTES, socket.MSG_DONTWAIT))
+        return self._session.receive(received)
 
     def send(self, response: Response) -> int:
         """Send the whole answer by one call, so that nothing of it waits here; return its size in bytes.

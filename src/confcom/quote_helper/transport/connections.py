@@ -17,9 +17,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import select
-from collections.abc import Callable, Iterator
-from typing import Final, Protocol
+from collections.abc import Callable
+from functools import partial
+from typing import Final, Protocol, TypeVar
 
 from confcom.aesm.errors import ProtocolError
 from confcom.aesm.messages import Request, Response
@@ -29,6 +31,9 @@ from confcom.quote_helper.quoting.service import QuoteService, Ticket
 from confcom.quote_helper.transport.accounts import Accounts
 from confcom.quote_helper.transport.connection import Connection, Stage
 from confcom.quote_helper.transport.peers import Peer
+from confcom.quote_helper.transport.slow_peers import SlowPeers
+
+T = TypeVar("T")
 
 _logger = logging.getLogger(__name__)
 
@@ -37,6 +42,9 @@ _RECEIVING, _PAUSED, _ANSWERING, _UNREAD, _ENDED = Stage
 _READ_EVENTS: Final = select.EPOLLOUT | select.EPOLLET
 """The kernel raises EPOLLOUT when a client has read or dropped what was sent. Edge-triggered, because a socket with a
 small unread answer counts as writable all the time."""
+_INPUT_EVENTS: Final = _READ_EVENTS | select.EPOLLIN
+"""The same, and input, where clients can pass descriptors. If a client passes its own end and exits, nobody can read
+the answer, and the connection ends only when the helper receives this end."""
 EVENTS_PER_TURN: Final = 64
 """Connections read in one turn of the event loop. Reading and decoding the largest request takes under 0.3 ms, so even
 64 of these stay below the 50 ms that is the most for which the loop may be blocked."""
@@ -71,7 +79,8 @@ class Observer(Protocol):
 class Connections:
     """Serves connections until they end; an exception in one of them ends only that one.
 
-    `make_service` makes the service from the function that takes its answers.
+    `make_service` makes the service from the function that takes its answers. `slow_peers` is None where the kernel
+    refuses descriptors.
     """
 
     def __init__(
@@ -82,11 +91,16 @@ class Connections:
         observer: Observer,
         limits: HelperLimits,
         clock: Callable[[], float],
+        slow_peers: SlowPeers | None,
     ) -> None:
         self.epoll = select.epoll()
-        """Of all connections that wait, also until an answer is read, and of the caller's other descriptors."""
+        """Of all connections that wait, also until an answer is read."""
         self.service = make_service(self._answer)
         self._accounts = accounts
+        self._slow = slow_peers
+        self.short_of_memory_at = -math.inf
+        """When a request was last refused for want of memory, although its peer held none."""
+        self._unread_events = _READ_EVENTS if slow_peers is None else _INPUT_EVENTS
         self._observer = observer
         self._clock = clock
         self._watched: dict[int, Connection] = {}
@@ -97,19 +111,22 @@ class Connections:
         self._sent: list[Connection] = []  # since the last look at these
         self._failure_log = LogLimiter(limits.repeated_log_seconds, clock)
 
+    @property
+    def free_places(self) -> int:
+        """How many more connections are allowed; negative if there are too many."""
+        return self._accounts.free_places - (0 if self._slow is None else self._slow.closing)
+
     def admit(self, connection: Connection) -> None:
         """Serve a connection that was accepted, and close it at the end."""
         self._accounts.add(connection)
         self._run(self._pause if connection.account.paused else self._receive, connection)
 
-    def poll(self) -> Iterator[int]:
-        """Handle the events of connections; yield the other descriptors that have events."""
-        for descriptor, _ in self.epoll.poll(0, EVENTS_PER_TURN):
+    def poll(self) -> None:
+        """Handle the events of connections, as many as one turn handles."""
+        for descriptor, events in self.epoll.poll(0, EVENTS_PER_TURN):
             connection = self._watched.get(descriptor)
-            if connection is None:
-                yield descriptor
-            else:
-                self._run(self._handle_event, connection)
+            if connection is not None:  # else it has ended in this turn
+                self._run(self._handle_event, connection, events)
 
     def drop(self, connection: Connection, reason: str) -> None:
         """Close a connection without an answer, and report the reason."""
@@ -132,20 +149,36 @@ class Connections:
             else:
                 self.drop(connection, "stopping")
         self.epoll.close()
+        if self._slow is not None:
+            self._slow.end()
 
     # Steps from one stage to the next.
 
     def _receive(self, connection: Connection) -> None:
-        if self._read(connection):
+        if self._is_slow(connection):
+            self._receive_in_thread(connection, self._received)
+        elif self._read(connection, connection.receive):
             if connection.account.paused:
                 self._pause(connection)
             else:
                 self._serve(connection)
 
-    def _read(self, connection: Connection) -> bool:
+    def _receive_in_thread(
+        self, connection: Connection, step: Callable[[Connection, Callable[[], bytes]], None]
+    ) -> None:
+        """Have the thread of slow peers receive; then the connection takes a step with what that returned."""
+        assert self._slow is not None
+        self._stop_watching(connection)
+        self._slow.receive(connection.account.peer, connection.receive, partial(self._run, step, connection))
+
+    def _received(self, connection: Connection, received: Callable[[], bytes]) -> None:
+        if connection.stage is _RECEIVING and self._read(connection, received):
+            self._serve(connection)
+
+    def _read(self, connection: Connection, receive: Callable[[], bytes]) -> bool:
         """Read what has arrived; return whether the request is complete. Else the connection waits for it, or ends."""
         try:
-            request = connection.receive()
+            request = connection.decode(self._timed(connection, receive))
         except BlockingIOError:
             request = None
         except EOFError:
@@ -158,8 +191,7 @@ class Connections:
         if request is not None:
             connection.request, connection.complete = request, True
             connection.since = self._clock()
-            if connection.watched:
-                self._accounts.forbid_shedding(connection)
+            self._accounts.forbid_shedding(connection)
         elif not connection.watched:
             self._accounts.allow_shedding(connection, self._clock())
             self._watch(connection, select.EPOLLIN)
@@ -195,15 +227,21 @@ class Connections:
 
     def _resume(self, connection: Connection) -> None:
         self._stop_pausing(connection)
-        if connection.complete or self._read(connection):
+        if connection.complete:
+            self._serve(connection)
+        elif self._is_slow(connection):
+            self._receive_in_thread(connection, self._received)
+        elif self._read(connection, connection.receive):
             self._serve(connection)
 
     def _refuse(self, connection: Connection) -> None:
         """Refuse a request whose peer was at its limits for too long; close it without an answer if memory is short."""
         self._stop_pausing(connection)
-        if not connection.complete and not self._read(connection):
+        if not connection.account.unread and not self._accounts.has_memory_for(connection):
+            self.short_of_memory_at = self._clock()
+        if not connection.complete and not self._is_slow(connection) and not self._read(connection, connection.receive):
             return
-        if self._accounts.start_refusing(connection):
+        if connection.complete and self._accounts.start_refusing(connection):
             connection.stage = _ANSWERING
             self._answer(connection, self.service.refuse_as_busy(connection.request))
         else:
@@ -219,7 +257,7 @@ class Connections:
             self._accounts.set_answered(connection, size)
             self._resume_soon()
             if connection.watched or self._resuming:
-                self._watch(connection, _READ_EVENTS)
+                self._watch(connection, self._unread_events)
             else:
                 if not self._sent:
                     asyncio.get_running_loop().call_later(READ_SECONDS, self._look_at_sent)
@@ -233,19 +271,21 @@ class Connections:
             return
         if connection.stage is _PAUSED:
             self._stop_pausing(connection)
-        if connection.watched:
-            self._watched.pop(connection.sock.fileno(), None)
+        self._stop_watching(connection)
         if connection.ticket is not None:
             self.service.abandon(connection.ticket)
             connection.ticket = None
         connection.stage = _ENDED
-        connection.sock.close()
+        if self._slow is not None and self._is_slow(connection):
+            self._slow.close(connection.account.peer, connection.sock)
+        else:
+            self._timed(connection, connection.sock.close)
         self._accounts.remove(connection)
         self._resume_soon()
 
     # What moves connections: events, deadlines, and others that hold less.
 
-    def _run(self, step: Callable[..., None], connection: Connection, *arguments: str) -> None:
+    def _run(self, step: Callable[..., None], connection: Connection, *arguments: object) -> None:
         try:
             step(connection, *arguments)
         except Exception as error:  # noqa: BLE001 # for example MemoryError; the caller has other connections
@@ -258,16 +298,45 @@ class Connections:
         if not gone and (suppressed := self._failure_log.admit()) is not None:
             _logger.error("a connection failed", exc_info=error, extra={"suppressed": suppressed})
 
-    def _handle_event(self, connection: Connection) -> None:
+    def _handle_event(self, connection: Connection, events: int) -> None:
         stage = connection.stage
         if stage is _RECEIVING:
             self._receive(connection)
         elif stage is _UNREAD:
             if not connection.has_unread():
                 self._end(connection)
+            elif events & select.EPOLLIN:
+                self._receive_needless(connection)
         else:
             # In the other stages only a hang-up is watched for.
             self.drop(connection, "gone")
+
+    def _receive_needless(self, connection: Connection) -> None:
+        """Receive what a client sends after its request, for the descriptors in it."""
+        if self._is_slow(connection):
+            self._receive_in_thread(connection, self._drop_received)
+        else:
+            self._drop_received(connection, partial(self._timed, connection, connection.receive))
+
+    def _drop_received(self, connection: Connection, receive: Callable[[], bytes]) -> None:
+        if connection.stage is not _UNREAD:
+            return
+        events = _INPUT_EVENTS
+        try:
+            if not receive():
+                events = _READ_EVENTS  # the client sends no more
+        except BlockingIOError:
+            pass
+        except OSError:
+            self._end(connection)
+            return
+        self._watch(connection, events)  # anew, since there may be more
+
+    def _is_slow(self, connection: Connection) -> bool:
+        return self._slow is not None and connection.account.peer in self._slow
+
+    def _timed(self, connection: Connection, call: Callable[[], T]) -> T:
+        return call() if self._slow is None else self._slow.timed(connection.account.peer, call)
 
     def _look_at_sent(self) -> None:
         sent, self._sent = self._sent, []
@@ -276,7 +345,7 @@ class Connections:
 
     def _end_or_watch(self, connection: Connection) -> None:
         if connection.stage is _UNREAD and connection.has_unread():
-            self._watch(connection, _READ_EVENTS)
+            self._watch(connection, self._unread_events)
         else:
             self._end(connection)
 
@@ -318,6 +387,12 @@ class Connections:
                 return
             self._run(self._resume, connection)
         self._resume_soon()
+
+    def _stop_watching(self, connection: Connection) -> None:
+        if connection.watched:
+            connection.watched = False
+            del self._watched[connection.sock.fileno()]
+            self.epoll.unregister(connection.sock)
 
     def _watch(self, connection: Connection, events: int) -> None:
         if connection.watched:

@@ -164,6 +164,20 @@ class ByPod:
         return cgroup
 
 
+def process_has_ended(sock: socket.SocketType, pid: int) -> bool:
+    """Return whether the process that connected has ended, or is unknown since it is in another PID namespace."""
+    if not pid:
+        return True
+    try:
+        pidfd, _ = _open_pidfd(sock, pid)
+    except OSError as error:
+        return error.errno == errno.ESRCH
+    try:
+        return _has_event(pidfd, select.POLLIN)
+    finally:
+        os.close(pidfd)
+
+
 @lru_cache(_CREDENTIALS_CACHE_SIZE)
 def _peer_of(credentials: bytes) -> Peer:
     pid, uid, _ = _CREDENTIALS.unpack(credentials)

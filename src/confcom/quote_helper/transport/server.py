@@ -10,18 +10,19 @@ import asyncio
 import errno
 import logging
 import os
-import select
 import socket
 from collections.abc import Callable
 from typing import Final
 
 from confcom.aesm.messages import Response
+from confcom.daemon.readiness_log import NotReady
 from confcom.quote_helper.limits_and_deadlines import HelperLimits
 from confcom.quote_helper.quoting.service import QuoteService
 from confcom.quote_helper.transport.accounts import Accounts
 from confcom.quote_helper.transport.connection import Connection
 from confcom.quote_helper.transport.connections import Connections, Observer
-from confcom.quote_helper.transport.peers import PeerIdentifier
+from confcom.quote_helper.transport.peers import PeerIdentifier, process_has_ended
+from confcom.quote_helper.transport.slow_peers import SlowPeers
 
 _logger = logging.getLogger(__name__)
 
@@ -30,6 +31,14 @@ ACCEPT_BATCH: Final = 32
 enough that the limits are checked often."""
 _OUT_OF_RESOURCES: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 """accept() lacks a descriptor or memory (accept(2)); the connection stays in the backlog."""
+MEMORY_LOOK_SECONDS: Final = 1.0
+SHORT_SECONDS: Final = 10.0
+"""For which memory counts as short after a refusal: a client that is refused asks again within seconds."""
+ENDED_HOLD_MEMORY: Final = NotReady(
+    "quotes are refused, since answers to processes that have ended, or are not known, fill the memory for unread "
+    "answers; delete the helper's Pod: the next one has this memory again",
+    code="memory-held-by-ended-processes",
+)
 _DRAIN_LOOK_SECONDS: Final = 0.005
 
 
@@ -50,6 +59,7 @@ class AesmServer:
         identify: PeerIdentifier,
         limits: HelperLimits,
         clock: Callable[[], float],
+        slow_peers: SlowPeers | None,
     ) -> None:
         self._observer = observer
         self._identify = identify
@@ -57,16 +67,24 @@ class AesmServer:
         self._clock = clock
         self._accounts = Accounts(limits)
         self._connections = Connections(
-            accounts=self._accounts, make_service=make_service, observer=observer, limits=limits, clock=clock
+            accounts=self._accounts,
+            make_service=make_service,
+            observer=observer,
+            limits=limits,
+            clock=clock,
+            slow_peers=slow_peers,
         )
-        self._epoll = self._connections.epoll
         self._listeners: dict[int, socket.socket] = {}
+        """By their descriptors; in the event loop beside the connections' epoll, so that thousands of connections with
+        events delay no new one by more than a turn."""
+        self.memory_problem: NotReady | None = None
+        """Why clients that hold no memory are refused."""
         self._reserve = _open_reserve()
         """A descriptor that is closed to accept one client when there is no other."""
         self._retry: asyncio.TimerHandle | None = None
         """Set while accepting is paused."""
         self._loop = asyncio.get_running_loop()
-        self._loop.add_reader(self._epoll.fileno(), self._take_turn)
+        self._loop.add_reader(self._connections.epoll.fileno(), self._connections.poll)
 
     @property
     def service(self) -> QuoteService[Connection]:
@@ -86,17 +104,38 @@ class AesmServer:
         """Bytes that are counted for answers, from their request until they are read."""
         return self._accounts.unread
 
+    async def watch_memory(self, changed: Callable[[], None]) -> None:
+        """Look each second whether quotes are refused for want of memory that no living process holds, until cancelled.
+
+        `changed` is called after `memory_problem` has changed.
+        """
+        while True:
+            await asyncio.sleep(MEMORY_LOOK_SECONDS)
+            problem = ENDED_HOLD_MEMORY if self._ended_hold_memory() else None
+            if problem is not self.memory_problem:
+                self.memory_problem = problem
+                changed()
+
+    def _ended_hold_memory(self) -> bool:
+        if self._clock() - self._connections.short_of_memory_at > SHORT_SECONDS:
+            return False
+        ended = sum(
+            each.unread for each in self._accounts if each.unread and process_has_ended(each.sock, each.peer.pid)
+        )
+        return ended > self._accounts.unread // 2
+
     def add_listener(self, listener: socket.socket) -> None:
         """Start serving a listening socket; the caller closes it after `remove_listener`."""
         listener.setblocking(False)
         self._listeners[listener.fileno()] = listener
-        self._epoll.register(listener.fileno(), select.EPOLLIN if self._retry is None else 0)
+        if self._retry is None:
+            self._watch(listener)
 
     def remove_listener(self, listener: socket.socket) -> None:
         """Stop serving a listening socket: serve its backlog; the kernel refuses later connections."""
         if self._listeners.pop(listener.fileno(), None) is None:
             return
-        self._epoll.unregister(listener.fileno())
+        self._loop.remove_reader(listener.fileno())
         # New connections are refused from here on, and those in the backlog can still be accepted.
         listener.shutdown(socket.SHUT_RD)
         while self._accept_batch(listener):
@@ -121,7 +160,9 @@ class AesmServer:
 
     def close(self) -> None:
         """Close every connection at once and stop serving listeners, without closing those."""
-        self._loop.remove_reader(self._epoll.fileno())
+        self._loop.remove_reader(self._connections.epoll.fileno())
+        for descriptor in self._listeners:
+            self._loop.remove_reader(descriptor)
         self._listeners.clear()
         self._connections.close()
         if self._retry is not None:
@@ -130,23 +171,19 @@ class AesmServer:
             os.close(self._reserve)
             self._reserve = None
 
-    def _take_turn(self) -> None:
-        # Connections before listeners: an accepted socket may reuse the descriptor of a connection that ends here.
-        ready = list(self._connections.poll())
-        if ready and self._reserve is None:
-            self._reserve = _open_reserve()
-        for descriptor in ready:
-            self._accept_from(descriptor)
+    def _watch(self, listener: socket.socket) -> None:
+        self._loop.add_reader(listener.fileno(), self._accept_from, listener)
 
-    def _accept_from(self, descriptor: int) -> None:
+    def _accept_from(self, listener: socket.socket) -> None:
         """Accept from a readable listener, for at most one turn's time; the rest is accepted in the next turn."""
-        listener = self._listeners.get(descriptor)
+        if self._reserve is None:
+            self._reserve = _open_reserve()
         ends = self._clock() + self._limits.turn_seconds
-        while listener is not None and self._accept_batch(listener) and self._clock() < ends:
+        while self._accept_batch(listener) and self._clock() < ends:
             pass
 
     def _accept_batch(self, listener: socket.socket) -> bool:
-        room = self._accounts.free_places
+        room = self._connections.free_places
         # At the limit (room is 0) one more is accepted before another is shed for it, since the backlog may be empty.
         # If nothing can be shed, the new connection stays.
         if room < 0 and not self._shed():
@@ -197,17 +234,15 @@ class AesmServer:
 
     def _pause(self, reason: str) -> None:
         if self._retry is None:
-            self._watch_listeners(0)
+            for descriptor in self._listeners:
+                self._loop.remove_reader(descriptor)
             self._observer.accepting_paused(reason)
             self._retry = self._loop.call_later(self._limits.accept_retry_seconds, self._resume)
 
     def _resume(self) -> None:
         self._retry = None
-        self._watch_listeners(select.EPOLLIN)
-
-    def _watch_listeners(self, events: int) -> None:
-        for descriptor in self._listeners:
-            self._epoll.modify(descriptor, events)
+        for listener in self._listeners.values():
+            self._watch(listener)
 
     async def _until(self, condition: Callable[[], bool], seconds: float) -> bool:
         ends = self._clock() + seconds

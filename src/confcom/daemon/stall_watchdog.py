@@ -1,0 +1,83 @@
+"""A watchdog that ends waits of a thread in the kernel: a thread that sends another one a signal.
+
+Where the kernel cannot refuse descriptors (`passed_descriptors`), a client can make each recv() and close() of a daemon
+wait for a minute. Any handled signal ends such a wait, and the system call keeps its result (signal(7), PEP 475).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import math
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Final
+
+from confcom import passed_descriptors
+
+SIGNAL: Final = signal.SIGURG
+"""By default a process ignores it, so a watchdog that sends it too late does no harm."""
+LOOP_STALL_SECONDS: Final = 0.05
+"""For which an event loop may be blocked."""
+BEAT_SECONDS: Final = 0.02
+"""Between the event loop's signs of life."""
+IDLE_LOOK_SECONDS: Final = 0.01
+"""Between looks at a thread that is not busy, and at an event loop."""
+
+
+class StallWatchdog:
+    """Watches the thread that creates it, and sends SIGNAL while the thread is busy for longer than `stall_seconds`.
+
+    Another signal follows with each look; one ends all waits of one system call.
+    """
+
+    def __init__(self, stall_seconds: float, look_seconds: float, clock: Callable[[], float] = time.monotonic) -> None:
+        self._thread = threading.get_ident()
+        self._stall_seconds = stall_seconds
+        self._look_seconds = look_seconds
+        self._clock = clock
+        self._busy_since = math.inf
+        self._stopped = threading.Event()
+        threading.Thread(target=self._run, name="stall-watchdog", daemon=True).start()
+
+    def begin(self) -> None:
+        """Say that the thread is busy from now on."""
+        self._busy_since = self._clock()
+
+    def end(self) -> None:
+        """Say that the thread waits for work."""
+        self._busy_since = math.inf
+
+    def stop(self) -> None:
+        """End the watchdog's thread soon."""
+        self._stopped.set()
+
+    def _run(self) -> None:
+        while not self._stopped.wait(IDLE_LOOK_SECONDS if self._busy_since == math.inf else self._look_seconds):
+            if self._clock() - self._busy_since > self._stall_seconds:
+                signal.pthread_kill(self._thread, SIGNAL)
+
+
+@contextlib.contextmanager
+def watched_loop(loop: asyncio.AbstractEventLoop) -> Iterator[None]:
+    """End what blocks an event loop of the main thread, where the kernel cannot refuse descriptors."""
+    if passed_descriptors.are_refusable():
+        yield
+        return
+    before = signal.signal(SIGNAL, lambda *_: None)
+    watchdog = StallWatchdog(LOOP_STALL_SECONDS, IDLE_LOOK_SECONDS)
+    beats = loop.create_task(_beat(watchdog), name="stall-watchdog")
+    try:
+        yield
+    finally:
+        beats.cancel()
+        watchdog.stop()
+        signal.signal(SIGNAL, before)
+
+
+async def _beat(watchdog: StallWatchdog) -> None:
+    while True:
+        watchdog.begin()
+        await asyncio.sleep(BEAT_SECONDS)

@@ -1,0 +1,36 @@
+"""Descriptors that the other end of a unix socket passes (SCM_RIGHTS, unix(7)), and their refusal by the kernel.
+
+A program that receives a message without asking for descriptors, or closes a socket with unread messages, drops the
+descriptors in them. The kernel closes a file with its last descriptor, and that can take long: a TCP socket with
+SO_LINGER waits for its peer.
+"""
+
+from __future__ import annotations
+
+import errno
+import socket
+from typing import Final
+
+SO_PASSRIGHTS: Final = 83
+"""Whether a unix socket takes descriptors (asm-generic/socket.h, Linux 6.16 and later). By default it does. With 0 the
+sender gets EPERM, and what a listening socket accepts is like that socket."""
+
+
+def refuse(sock: socket.SocketType) -> bool:
+    """Have the kernel refuse descriptors that are passed to this unix socket; return False if the kernel cannot.
+
+    A listening socket must refuse before it listens, and a client before it connects.
+    """
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, SO_PASSRIGHTS, 0)
+    except OSError as error:
+        if error.errno != errno.ENOPROTOOPT:
+            raise
+        return False
+    return True
+
+
+def are_refusable() -> bool:
+    """Return whether this kernel can refuse descriptors."""
+    with socket.socket(socket.AF_UNIX) as sock:
+        return refuse(sock)

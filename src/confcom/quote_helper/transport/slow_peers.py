@@ -1,0 +1,125 @@
+"""Peers whose messages have made a system call wait; a thread receives from them and closes their connections.
+
+Only where the kernel cannot refuse descriptors (`passed_descriptors`). The first wait of a peer blocks the event loop
+until the watchdog ends it; from then on the peer's own connections wait for the thread.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+import queue
+import socket
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Hashable
+from typing import Final, TypeVar
+
+from confcom.daemon.stall_watchdog import StallWatchdog
+
+T = TypeVar("T")
+
+SLOW_SECONDS: Final = 0.02
+"""Of one recv() or close() in the event loop, which otherwise take microseconds; a busy node may stop the loop for as
+long, and a peer of which this is said wrongly is served a little later."""
+REMEMBERED_SECONDS: Final = 60.0
+"""For which a peer stays slow after its last call that was: it can block the event loop once in a minute."""
+MAX_PEERS: Final = 1024
+"""Peers that are remembered: more than a node has Pods."""
+CALL_SECONDS: Final = 0.001
+"""For a call in the thread, until a signal ends it, and between signals: a thousand calls that wait are done in two
+seconds."""
+THREAD_SLOW_SECONDS: Final = CALL_SECONDS
+"""A call in the thread that took so long renews the memory of its peer."""
+
+
+class SlowPeers:
+    """The slow peers, and the thread for their connections. Must be created in the running event loop."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._loop = asyncio.get_running_loop()
+        self._until: OrderedDict[Hashable, float] = OrderedDict()
+        self._calls: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        self._thread: threading.Thread | None = None
+        self.closing = 0
+        """Sockets that the thread has yet to close; each takes a descriptor."""
+
+    def __contains__(self, peer: Hashable) -> bool:
+        return bool(self._until) and self._until.get(peer, 0.0) > self._clock()
+
+    def timed(self, peer: Hashable, call: Callable[[], T]) -> T:
+        """Call it in this thread; if that takes long, the peer is slow."""
+        began = self._clock()
+        try:
+            return call()
+        finally:
+            if self._clock() - began > SLOW_SECONDS:
+                self._remember(peer)
+
+    def receive(
+        self, peer: Hashable, receive: Callable[[], bytes], done: Callable[[Callable[[], bytes]], None]
+    ) -> None:
+        """Have the thread receive; `done` gets, in the event loop, a function with the same result or exception."""
+
+        def call() -> None:
+            try:
+                outcome = functools.partial(bytes, receive())
+            except OSError as error:
+                outcome = functools.partial(_raise, error)
+            self._tell(done, outcome)
+
+        self._put(peer, call)
+
+    def close(self, peer: Hashable, sock: socket.SocketType) -> None:
+        """Have the thread close a socket, after what it receives from it."""
+        self.closing += 1
+
+        def call() -> None:
+            sock.close()
+            self._tell(self._closed)
+
+        self._put(peer, call)
+
+    def end(self) -> None:
+        """End the thread after the calls that it was given."""
+        self._calls.put(None)
+
+    def _closed(self) -> None:
+        self.closing -= 1
+
+    def _put(self, peer: Hashable, call: Callable[[], None]) -> None:
+        def timed() -> None:
+            began = self._clock()
+            call()
+            if self._clock() - began > THREAD_SLOW_SECONDS:
+                self._tell(self._remember, peer)
+
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._run, name="slow-peers", daemon=True)
+            self._thread.start()
+        self._calls.put(timed)
+
+    def _run(self) -> None:
+        watchdog = StallWatchdog(CALL_SECONDS, CALL_SECONDS)
+        while (call := self._calls.get()) is not None:
+            watchdog.begin()
+            call()
+            watchdog.end()
+        watchdog.stop()
+
+    def _remember(self, peer: Hashable) -> None:
+        self._until[peer] = self._clock() + REMEMBERED_SECONDS
+        self._until.move_to_end(peer)
+        if len(self._until) > MAX_PEERS:
+            self._until.popitem(last=False)
+
+    def _tell(self, call: Callable[..., None], *arguments: object) -> None:
+        # A closed loop raises RuntimeError; nothing waits for the result any more.
+        with contextlib.suppress(RuntimeError):
+            self._loop.call_soon_threadsafe(call, *arguments)
+
+
+def _raise(error: OSError) -> bytes:
+    raise error

@@ -1,0 +1,38 @@
+import itertools
+import signal
+import threading
+
+import pytest
+
+from confcom.daemon.stall_watchdog import SIGNAL, StallWatchdog
+from testkit.waiting import wait_until
+
+
+@pytest.fixture
+def signals():
+    """The threads that ran the handler of the watchdog's signal, once for each time."""
+    received = []
+    before = signal.signal(SIGNAL, lambda *_: received.append(threading.current_thread()))
+    yield received
+    signal.signal(SIGNAL, before)
+
+
+@pytest.mark.parametrize("stalled", [False, True])
+def test_a_thread_gets_signals_while_it_is_busy_for_too_long(signals, stalled):
+    looks, others = itertools.count(), threading.enumerate()
+    watchdog = StallWatchdog(1000.0, 0.0001, clock=lambda: next(looks) * (2000.0 if stalled else 1e-6))
+    watchdog.begin()
+    wait_until(lambda: next(looks) > 100)
+    assert bool(signals) is stalled
+    watchdog.end()
+    wait_until(lambda: not is_busy(watchdog))
+    ended = len(signals)
+    seen = next(looks)
+    wait_until(lambda: next(looks) > seen + 10)
+    assert len(signals) <= ended + 1
+    watchdog.stop()
+    wait_until(lambda: set(threading.enumerate()) <= set(others))
+
+
+def is_busy(watchdog):
+    return watchdog._clock() - watchdog._busy_since > 0
