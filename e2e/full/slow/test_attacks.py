@@ -44,6 +44,8 @@ class Phase:
 
 PHASES = (
     Phase("unread"),
+    Phase("lingering"),
+    Phase("own-ends"),
     Phase("incomplete"),
     Phase("flood", root=True),
     Phase("gone-peers", root=True),
@@ -56,6 +58,8 @@ PHASES = (
 WITHOUT_PODS = (
     Phase("effective-users", root=True),
     Phase("unread-by-users", root=True),
+    Phase("lingering-many", root=True),
+    Phase("own-ends-by-users", root=True),
     Phase("incomplete-by-users", root=True),
 )
 """Where Pods are not told apart, a Pod's root can be thousands of peers."""

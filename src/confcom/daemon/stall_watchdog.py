@@ -26,11 +26,14 @@ BEAT_SECONDS: Final = 0.02
 IDLE_LOOK_SECONDS: Final = 0.01
 """Between looks at a thread that is not busy, and at an event loop."""
 
+SIGNAL_SECONDS: Final = 0.001
+"""Between signals to a thread that stalls: a turn of an event loop can have dozens of system calls that wait."""
+
 
 class StallWatchdog:
     """Watches the thread that creates it, and sends SIGNAL while the thread is busy for longer than `stall_seconds`.
 
-    Another signal follows with each look; one ends all waits of one system call.
+    A signal ends all waits of one system call; more follow for the next ones.
     """
 
     def __init__(self, stall_seconds: float, look_seconds: float, clock: Callable[[], float] = time.monotonic) -> None:
@@ -55,9 +58,13 @@ class StallWatchdog:
         self._stopped.set()
 
     def _run(self) -> None:
-        while not self._stopped.wait(IDLE_LOOK_SECONDS if self._busy_since == math.inf else self._look_seconds):
+        pause = IDLE_LOOK_SECONDS
+        while not self._stopped.wait(pause):
             if self._clock() - self._busy_since > self._stall_seconds:
                 signal.pthread_kill(self._thread, SIGNAL)
+                pause = SIGNAL_SECONDS
+            else:
+                pause = IDLE_LOOK_SECONDS if self._busy_since == math.inf else self._look_seconds
 
 
 @contextlib.contextmanager

@@ -62,6 +62,7 @@ def listen_at(path: Path, *, tag: str, mode: int, backlog: int, replace: bool = 
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         passed_descriptors.refuse(listener)
+        _remove(bound)
         listener.bind(os.fspath(bound))
         try:
             identity = _set_own_mode(bound, mode)
@@ -105,6 +106,15 @@ def set_mode(descriptor: int, mode: int) -> None:
     """Set the permission bits of the file of a descriptor from `open_path`."""
     # fchmod(2) refuses O_PATH; the entry in /proc leads to the same file even if its name was replaced.
     Path(f"/proc/self/fd/{descriptor}").chmod(mode)
+
+
+def _remove(path: Path) -> None:
+    """Remove what another program has put at a temporary name: a file, or an empty directory."""
+    with contextlib.suppress(FileNotFoundError):
+        if path.is_dir() and not path.is_symlink():
+            path.rmdir()
+        else:
+            path.unlink()
 
 
 def _set_own_mode(path: Path, mode: int) -> FileIdentity:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
-import queue
 import socket
 import threading
 from collections import OrderedDict
@@ -17,6 +16,7 @@ from collections.abc import Callable, Hashable
 from typing import Final, TypeVar
 
 from confcom.daemon.stall_watchdog import StallWatchdog
+from confcom.quote_helper.quoting.service import FairQueue
 
 T = TypeVar("T")
 
@@ -28,20 +28,25 @@ REMEMBERED_SECONDS: Final = 60.0
 MAX_PEERS: Final = 1024
 """Peers that are remembered: more than a node has Pods."""
 CALL_SECONDS: Final = 0.001
-"""For a call in the thread, until a signal ends it, and between signals: a thousand calls that wait are done in two
-seconds."""
+"""For a call in the thread, until a signal ends it: a thousand calls that wait are done in two seconds."""
 THREAD_SLOW_SECONDS: Final = CALL_SECONDS
 """A call in the thread that took so long renews the memory of its peer."""
 
 
 class SlowPeers:
-    """The slow peers, and the thread for their connections. Must be created in the running event loop."""
+    """The slow peers, and the thread for their connections, which serves them in turns.
+
+    Must be created in the running event loop.
+    """
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
         self._loop = asyncio.get_running_loop()
         self._until: OrderedDict[Hashable, float] = OrderedDict()
-        self._calls: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        self._calls: FairQueue[Callable[[], None]] = FairQueue()
+        self._lock = threading.Lock()
+        self._more = threading.Semaphore(0)
+        """Counts the calls, and one more to end the thread."""
         self._thread: threading.Thread | None = None
         self.closing = 0
         """Sockets that the thread has yet to close; each takes a descriptor."""
@@ -84,7 +89,7 @@ class SlowPeers:
 
     def end(self) -> None:
         """End the thread after the calls that it was given."""
-        self._calls.put(None)
+        self._more.release()
 
     def _closed(self) -> None:
         self.closing -= 1
@@ -99,15 +104,22 @@ class SlowPeers:
         if self._thread is None:
             self._thread = threading.Thread(target=self._run, name="slow-peers", daemon=True)
             self._thread.start()
-        self._calls.put(timed)
+        with self._lock:
+            self._calls.put(peer, timed)
+        self._more.release()
 
     def _run(self) -> None:
         watchdog = StallWatchdog(CALL_SECONDS, CALL_SECONDS)
-        while (call := self._calls.get()) is not None:
+        while (call := self._take()) is not None:
             watchdog.begin()
             call()
             watchdog.end()
         watchdog.stop()
+
+    def _take(self) -> Callable[[], None] | None:
+        self._more.acquire()
+        with self._lock:
+            return self._calls.take()
 
     def _remember(self, peer: Hashable) -> None:
         self._until[peer] = self._clock() + REMEMBERED_SECONDS
