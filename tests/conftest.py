@@ -4,6 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from confcom import passed_descriptors
+
 # Before gRPC is imported: else its handlers of fork() write to stderr, and end children of a test that runs later.
 os.environ["GRPC_ENABLE_FORK_SUPPORT"] = "0"
 
@@ -15,6 +17,13 @@ def short_dir():
     """A directory whose path leaves room for a unix socket's name."""
     with tempfile.TemporaryDirectory(dir="/tmp") as directory:
         yield Path(directory)
+
+
+@pytest.fixture
+def refusal():
+    """Skip the test where the kernel cannot refuse descriptors."""
+    if not passed_descriptors.are_refusable():
+        pytest.skip("this kernel cannot refuse descriptors (SO_PASSRIGHTS, Linux 6.16)")
 
 
 @pytest.fixture(scope="session")

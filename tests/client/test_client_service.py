@@ -19,6 +19,7 @@ from confcom.errors import ExitCode, SettingsError
 from confcom.sgx.key_id import ECDSA_P256_KEY_ID
 from confcom.sgx.quote import Quote
 from confcom.simulation.enclave import SimulatedEnclave
+from testkit.passing_descriptors import LingeringSockets, pass_descriptors
 from testkit.raised import raises, require_style
 from testkit.stub_aesmd import INIT, QUOTE, SIZE
 
@@ -41,6 +42,20 @@ def test_the_way_to_a_quote_step_by_step(ask, aesmd):
     assert len(quoted.quote) == size == aesmd.provider.quote_size()
     assert Quote.parse(quoted.quote).body.report_data == REPORT_DATA
     assert aesmd.asked == [INIT, SIZE, SIZE, QUOTE], "one connection per request"
+
+
+@pytest.mark.usefixtures("refusal")
+def test_a_service_can_pass_no_descriptors(ask, listen):
+    taken = []
+
+    def pass_one(connection):
+        with LingeringSockets() as sockets:
+            taken.append(pass_descriptors(connection, b"\1", [sockets.make()]))
+
+    listen(pass_one)
+    with pytest.raises(ConnectionClosedError):
+        ask("quote_size")
+    assert taken == [False]
 
 
 def test_a_changed_quoting_enclave_is_asked_again(ask, aesmd):

@@ -39,6 +39,7 @@ from confcom.daemon.probes import (
     standard_routes,
 )
 from confcom.errors import SettingsError, UnavailableError
+from testkit.passing_descriptors import LingeringSockets, pass_descriptors
 from testkit.raised import raises
 
 LOCAL = ProbeAddress("127.0.0.1", 0)
@@ -364,6 +365,14 @@ async def test_an_incomplete_request_is_closed_at_its_deadline(sent, monkeypatch
         with pytest.raises((ConnectionResetError, asyncio.IncompleteReadError)):
             await reader.readexactly(1)
         writer.close()
+
+
+@pytest.mark.usefixtures("refusal")
+def test_a_client_of_a_unix_socket_can_pass_no_descriptors(short_dir):
+    address = ProbeAddress(path=short_dir / "probe.sock")
+    with listen(address), socket.socket(socket.AF_UNIX) as client, LingeringSockets() as sockets:
+        client.connect(str(address.path))
+        assert not pass_descriptors(client, b"GET", [sockets.make()])
 
 
 @pytest.mark.parametrize("text", ["", "8080", "x:", "x:65536", "x:-1", "::1:80", "[::1:80", "::1]:80", "unix:"])

@@ -14,7 +14,7 @@ import pytest
 from confcom.aesm.error_code import AesmErrorCode as Code
 from confcom.aesm.error_code import code_of
 from confcom.aesm.request_checks import NeedIdentity, NeedQuote, NeedQuoteSize
-from confcom.errors import SettingsError
+from confcom.errors import ConfcomError, SettingsError
 from confcom.quote_provider import aesmd_calls
 from confcom.quote_provider.aesmd import AesmdQuoteProvider
 from confcom.quote_provider.aesmd_instance import AesmdRecord
@@ -30,6 +30,7 @@ from confcom.simulation.enclave import SimulatedEnclave
 from confcom.simulation.quoting_enclave import DEFAULT_QE_IDENTITY
 from testkit.hardware_causes import CAUSES
 from testkit.helper_in_process import open_descriptors
+from testkit.passing_descriptors import LingeringSockets, pass_descriptors
 from testkit.raised import raises
 from testkit.stub_aesmd import INIT, NO_ANSWER, QUOTE, SIZE, Run, StubAesmd
 from testkit.waiting import until
@@ -330,6 +331,19 @@ async def calls(relay):
     calls = relay.in_loop()
     yield calls
     calls.close()
+
+
+@pytest.mark.usefixtures("refusal")
+async def test_an_aesmd_can_pass_no_descriptors(calls, aesmd):
+    aesmd.kill()
+    aesmd.path.unlink()
+    aesmd.run = Run(aesmd.path)
+    waiting = asyncio.create_task(ended(calls, IDENTITY))
+    await asyncio.sleep(0)
+    with aesmd.run.listener.accept()[0] as connection, LingeringSockets() as sockets:
+        assert not pass_descriptors(connection, b"\1", [sockets.make()])
+    with pytest.raises(ConfcomError):
+        (await waiting)()
 
 
 async def test_a_full_backlog_is_waited_for(calls, aesmd):
