@@ -120,6 +120,17 @@ def test_a_node_is_labelled_for_simulation(confcom, cluster):
     assert sorted(plugins) == ["a", "b"]
 
 
+def test_no_node_is_labelled_before_helm_has_the_new_values(confcom, cluster):
+    """A node that starts with the old EPC keeps it while its helper runs."""
+    confcom.ok("enable", "--simulated")
+    joining = ("enable", "--simulated-node", "b", "--set", "simulated.epcMiB=4096")
+    cluster.helm.fail("upgrade", "Error: it was full", status="failed")
+    confcom.error(ExitCode.FAILED, "helm-failed", *joining)
+    assert LABEL not in cluster.api.find("Node", "b")[0]["metadata"]["labels"]
+    confcom.ok(*joining)
+    assert cluster.api.find("Node", "b")[0]["metadata"]["labels"] == {LABEL: "true"}
+
+
 @pytest.mark.parametrize(
     ("argument", "code", "spoil"),
     [
@@ -181,7 +192,7 @@ def test_a_dry_run_of_an_update(confcom, enabled, options):
     else:
         assert done.stdout == ""
     nothing = confcom.ok("enable", "--simulated", "--dry-run", *options)
-    assert "No object would change without --dry-run" in nothing.stderr
+    assert "Without --dry-run" not in nothing.stderr
     assert enabled.state() == before
 
 
