@@ -280,15 +280,20 @@ def test_an_api_server_that_is_away_is_waited_for(confcom, enabled, seconds, exi
     ],
 )
 def test_ctrl_c_says_the_state_and_the_same_command_continues(confcom, enabled, row):
-    """Signals are real; SIGTERM is as good as Ctrl-C."""
+    """Signals are real; SIGTERM is as good as Ctrl-C, and so is a closed terminal, which sends SIGHUP twice."""
     command, part, name, words = row
     confcom.ok("update", "--version", "0.2.0")
     enabled.roll_slowly()
-    before = signal.getsignal(signal.SIGTERM)
-    number = signal.SIGTERM if name == "sleep" else signal.SIGINT
-    once(enabled if part == "cluster" else enabled.helm, name, lambda: os.kill(os.getpid(), number))
+    before = [signal.getsignal(one) for one in (signal.SIGTERM, signal.SIGHUP)]
+    number = {"sleep": signal.SIGTERM, "_render": signal.SIGHUP}.get(name, signal.SIGINT)
+
+    def interrupt():
+        once(enabled.api, "handle_request", lambda: number is signal.SIGHUP and os.kill(os.getpid(), number))
+        os.kill(os.getpid(), number)
+
+    once(enabled if part == "cluster" else enabled.helm, name, interrupt)
     done = confcom(*command, "-o", "json")
-    assert signal.getsignal(signal.SIGTERM) is before
+    assert [signal.getsignal(one) for one in (signal.SIGTERM, signal.SIGHUP)] == before
     assert done.exit_code == ExitCode.INTERRUPTED, done.output
     error = error_of(done)
     assert error["code"] == "interrupted"
