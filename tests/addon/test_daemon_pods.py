@@ -107,6 +107,11 @@ def test_the_most_specific_source_gives_the_reason(status, logged, warning, reas
     assert found.reason_code == code
 
 
+def test_a_back_off_has_the_reason_of_the_failed_pull():
+    pull, wait = make.waiting("ErrImagePull", "refused"), 'Back-off pulling image "x": ErrImagePull: refused'
+    assert seen(pull).reason == seen(make.waiting("ImagePullBackOff", wait)).reason == "ErrImagePull: refused"
+
+
 def test_foreign_words_are_printable_and_short():
     found = seen(make.not_ready(), logged=Reason("a\x1b[2Jb\u202ec " + "x" * 5000 + " no such image"))
     assert "a\\x1b[2Jb\\u202ec" in found.reason
