@@ -296,7 +296,7 @@ def _rendering_error(done: Done) -> ConfcomError:
         code = explained["code"] or ""
         return ChartError(f"the chart refuses these values: {what}", error_code=code, why=why, remedy=remedy)
     words = _words(done)
-    if "forbidden" in words or not _CHART_AT_FAULT.search(words):
+    if "forbidden" in words or _LOOKED_UP in words or not _CHART_AT_FAULT.search(words):
         return _failed("the chart cannot be rendered", words)
     remedy = "see the values and their reasons: helm show values CHART"
     return ChartError("the chart refuses these values", why=shortened(words), remedy=remedy)

@@ -303,9 +303,8 @@ def _without_helm(inputs: PreflightInputs, root: str) -> Iterator[ObjectChange]:
 
 def _say_changes(add_on: AddOn, found: Comparison, changes: Sequence[ObjectChange]) -> None:
     say = add_on.reporter.say
-    same = "The cluster already has the requested state" + (
-        ", as far as it was compared:" if found.not_compared else "."
-    )
+    end = ", as far as it was compared:" if found.not_compared else "."
+    same = f"The cluster already has the requested state{end}"
     say("Nothing was changed. " + ("Without --dry-run:" if changes else same))
     for one in changes:
         say(f"  {one}")
