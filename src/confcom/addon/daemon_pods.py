@@ -214,13 +214,13 @@ def _container_reasons(pod: KubernetesObject, status: KubernetesObject, logged: 
         logs = f"kubectl logs -n {objects.namespace_of(pod)} {name_of(pod)} -c {AESMD} --previous"
         yield Reason(f"its container {AESMD} ended ({ending}): see why with `{logs}`", "aesmd-does-not-start")
     elif killed or (waiting == "CrashLoopBackOff" and ended):
-        own = own_reason(text(ended, "message"))  # the end of its log: the chart sets FallbackToLogsOnError
-        last = own if own.text else logged
+        said = own_reason(text(ended, "message"))  # the end of its log: the chart sets FallbackToLogsOnError
+        last = said if said.text else logged
         yield Reason(_joined(_joined(waiting, ending), last.text), last.code)
     if waiting not in _UNINFORMATIVE_REASONS:
-        said = _joined(waiting, text(status, "state", "waiting", "message"))
-        _, failed, why = said.partition("ErrImagePull")  # a back-off repeats why the last pull failed
-        yield Reason(failed + why or said)
+        joined = _joined(waiting, text(status, "state", "waiting", "message"))
+        _, failed, why = joined.partition("ErrImagePull")  # a back-off repeats why the last pull failed
+        yield Reason(failed + why or joined)
 
 
 def _joined(first: str, second: str) -> str:
