@@ -20,6 +20,9 @@ from testkit import cluster_objects as make
 ERROR_LOG = "Error: what\n  why: it is so\n  do:  this\n"
 
 
+PROBED = "Unhealthy: Readiness probe failed"
+
+
 def record(message, **fields):
     return json.dumps({"level": "warning", "logger": "x", "message": message} | fields)
 
@@ -36,6 +39,12 @@ def crashed(message="", code=2, **ended):
     )
 
 
+def creating(reason):
+    status = make.waiting(reason)
+    status["containerStatuses"][0]["image"] = "r.test/x@sha256:0"
+    return status
+
+
 def seen(status, *, warning="", logged=UNKNOWN, component="quote-helper"):
     return daemon_pod(make.daemon(component, name="p", status=status), warning, logged)
 
@@ -45,6 +54,8 @@ def seen(status, *, warning="", logged=UNKNOWN, component="quote-helper"):
     [
         (make.running(), PodState.READY, ""),
         (make.waiting("ContainerCreating"), PodState.STARTING, "it is starting"),
+        (creating("ContainerCreating"), PodState.STARTING, "ContainerCreating: the kubelet pulls r.test/x@sha256:0"),
+        (creating("PodInitializing"), PodState.STARTING, "PodInitializing: the kubelet pulls r.test/x@sha256:0"),
         (make.waiting("ImagePullBackOff", "no such image"), PodState.FAILING, "ImagePullBackOff: no such image"),
         (crashed(ERROR_LOG), PodState.FAILING, "CrashLoopBackOff: exit code 2, 4 restarts: Error: what why: it is so"),
         (crashed(f"{UNREADY}\n{BY_CLIENT}"), PodState.FAILING, "exit code 2, 4 restarts: the state is damaged"),
@@ -66,16 +77,39 @@ def test_state_and_reason_by_the_pods_status(status, state, reason):
     [
         (make.not_ready(), Reason("no quote", "no-quote"), "Unhealthy: 503", "its log: no quote", "no-quote"),
         (make.not_ready(), Reason(), "Unhealthy: 503", "Unhealthy: 503", ""),
+        (make.not_ready(), Reason(), f"{PROBED}: HTTP probe failed with statuscode: 503", "status: [main]", ""),
+        (make.not_ready(), Reason(), f"{PROBED}: dial tcp: connect: connection refused", "status: [main]", ""),
+        (
+            make.not_ready(),
+            Reason(),
+            f"{PROBED}: context deadline exceeded",
+            f"{PROBED}: context deadline exceeded",
+            "",
+        ),
         (crashed(), Reason("no quote", "no-quote"), "BackOff: x", ": no quote", "no-quote"),
         (crashed(ERROR_LOG), Reason("no quote", "no-quote"), "BackOff: x", "do: this", ""),
         (make.waiting("ContainerCreating"), Reason(), "FailedMount: no secret", "FailedMount: no secret", ""),
     ],
-    ids=["log before event", "event", "log of a crash", "the crash's own words", "event of a starting Pod"],
+    ids=[
+        "log before event",
+        "event",
+        "it says so",
+        "not yet",
+        "no answer",
+        "log of a crash",
+        "the crash's own words",
+        "event of a starting Pod",
+    ],
 )
 def test_the_most_specific_source_gives_the_reason(status, logged, warning, reason, code):
     found = seen(status, logged=logged, warning=warning)
     assert found.reason.endswith(reason)
     assert found.reason_code == code
+
+
+def test_a_back_off_has_the_reason_of_the_failed_pull():
+    pull, wait = make.waiting("ErrImagePull", "refused"), 'Back-off pulling image "x": ErrImagePull: refused'
+    assert seen(pull).reason == seen(make.waiting("ImagePullBackOff", wait)).reason == "ErrImagePull: refused"
 
 
 def test_foreign_words_are_printable_and_short():

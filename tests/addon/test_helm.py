@@ -15,6 +15,11 @@ from testkit.memory_api import MemoryApi, cluster_of
 from testkit.raised import raises
 from testkit.waiting import until
 
+FORBIDDEN = 'nodes is forbidden: User "eve" cannot list resource "nodes" in API group "" at the cluster scope'
+LOOKUP = """Error: UPGRADE FAILED: template: confcom/templates/checks.yaml:78:4: executing
+"confcom/templates/checks.yaml" at <include "confcom.checkConsent" .>: error calling include: template:
+confcom/templates/_nodes.tpl:96:16: executing "confcom.checkConsent" at <lookup "v1" "Node" "" "">:
+error calling lookup:"""
 CHART_REFUSAL = """Error: execution error at (confcom/templates/checks.yaml:1:1):
 
 confcom: nothing was changed, because a is not b.
@@ -78,6 +83,14 @@ def test_rendering_changes_nothing(helm, release):
     rendering = release.render(Path("chart"), Values())
     assert "--dry-run=server" in helm.asked[0][0]
     assert ([one["kind"] for one in rendering.manifests], rendering.config) == (["A", "B"], {"x": 1})
+
+
+@pytest.mark.parametrize(("why", "error"), [(FORBIDDEN, ForbiddenError), ("no route to host", ClusterAccessError)])
+def test_a_failed_lookup_is_told_without_places_in_templates(helm, release, why, error):
+    helm.answer = (1, "", f"{LOOKUP} {why}")
+    with pytest.raises(error) as caught:
+        release.render(Path("chart"), Values())
+    assert caught.value.why == why
 
 
 @pytest.mark.parametrize(

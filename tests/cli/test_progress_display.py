@@ -28,6 +28,30 @@ def test_every_change_is_one_line(capsys):
     ]
 
 
+def bad(text):
+    return Row("a  quote helper", text, Mark.BAD)
+
+
+@pytest.mark.parametrize(
+    ("rows", "printed"),
+    [
+        ([bad("failing: ErrImagePull: x"), bad("failing: ImagePullBackOff: x")] * 3, [0, 1]),
+        ([bad(f"failing: ErrImagePull: {port}->10.0.0.1:443: refused") for port in (4711, 5822)], [0]),
+        ([bad(f'no Pod yet: pods "confcom-quote-helper-{end}" is forbidden') for end in ("x7k2p", "bbbbb")], [0]),
+        ([DONE, WAITS, DONE, WAITS, DONE, bad("failing: x"), DONE], [0, 1, 2, 5, 6]),
+        ([Row("all nodes", f"{done} of 99 steps are done", Mark.WAITING) for done in (1, 2, 1, 3)], [0, 1, 3]),
+        ([bad("failing: x"), bad("failing: y"), bad("not ready: x")], [0, 1, 2]),
+    ],
+    ids=["back and forth", "ports", "generated names", "ready again", "counts", "other causes"],
+)
+def test_a_cause_has_one_line(capsys, rows, printed):
+    table = LineReporter(lambda: 0.0).table("Waiting")
+    for row in rows:
+        table.show([row])
+    lines = capsys.readouterr().err.splitlines()[1:]
+    assert [line[6:] for line in lines] == [f"{rows[at].subject}  {rows[at].text}" for at in printed]
+
+
 def test_whoever_reads_the_log_no_more_ends_no_change(monkeypatch):
     reading, writing = os.pipe()
     os.close(reading)

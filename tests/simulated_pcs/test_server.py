@@ -67,10 +67,10 @@ def serve(platform):
             def of_now(target):
                 return answer(target, platform, datetime.now(UTC), staging, pccs=pccs)
 
-            lines = []
-            server = Server(HERE, answers or of_now, log=lines.append, **options)
+            lines, statuses = [], []
+            server = Server(HERE, answers or of_now, log=lines.append, count=statuses.append, **options)
             stack.enter_context(server.serving())
-            server.lines = lines
+            server.lines, server.statuses = lines, statuses
             return server
 
         yield start
@@ -201,7 +201,15 @@ def test_head_has_the_headers_alone(serve):
     assert headers["Server"] == "confcom"
     assert get(server, target, "HEAD")[0::2] == (200, b"")
     assert get(server, target, "HEAD")[1].keys() == headers.keys()
-    assert server.lines[0] == f"127.0.0.1 GET {target} HTTP/1.1 200"
+
+
+def test_requests_are_counted_and_none_is_logged(serve):
+    server = serve()
+    get(server)
+    get(server, "/none")
+    get_raw(server, b"nonsense\r\n\r\n")
+    assert server.statuses == ["200", "404", "400"]
+    assert server.lines == []
 
 
 @pytest.mark.parametrize(
@@ -299,22 +307,32 @@ def run(*arguments, **streams):
     return subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **streams)
 
 
+def metrics_at(path):
+    with contextlib.closing(socket.socket(socket.AF_UNIX)) as client:
+        client.connect(str(path))
+        client.sendall(b"GET /metrics HTTP/1.0\r\n\r\n")
+        return b"".join(iter(lambda: client.recv(65536), b"")).decode()
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_the_command_serves_until_it_is_told_to_end(state, quote, tmp_path, number):
     (tmp_path / "q.bin").write_bytes(quote)
-    options = ("--state-dir", state, "--address", "127.0.0.1:0", "--staging", "early")
-    with run("serve", *options) as server:
+    probes = tmp_path / "probes"
+    options = ("--state-dir", state, "--address", "127.0.0.1:0", "--probe-address", f"unix:{probes}")
+    with run("serve", *options, "--staging", "early") as server:
         try:
+            server.stderr.readline()  # of the probes
             (url,) = re.findall(r"http://\S+", server.stderr.readline())
             fetched = run("fetch", tmp_path / "q.bin", "--from", url, "--early", "--out", tmp_path / "c", "-o", "json")
             facts, problems = fetched.communicate(timeout=50)
             assert fetched.returncode == 0, problems
             assert json.loads(facts)["evaluation_number"] == 2
+            assert 'confcom_simulated_pcs_requests_total{status="200"} 4.0' in metrics_at(probes)
             place = urlsplit(url)
             with contextlib.closing(socket.create_connection((place.hostname, place.port))):  # does not hold it back
                 server.send_signal(number)
                 assert server.wait(40) == 0
-            assert "/tcb?fmspc=53494d534758&update=early HTTP/1.1 200" in server.stderr.read()
+            assert "/tcb?fmspc" not in server.stderr.read()
         finally:
             server.kill()
 

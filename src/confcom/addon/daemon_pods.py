@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
@@ -34,6 +35,8 @@ _FAILURE_REASONS = {
 }
 """The kubelet's waiting reasons that seldom go away without intervention."""
 _UNINFORMATIVE_REASONS = frozenset({"", "ContainerCreating", "PodInitializing"})
+_NOT_YET = re.compile(r"Unhealthy: (Readiness|Startup) probe failed: .*(connection refused|statuscode: 503)")
+"""Warnings while a daemon starts: it does not listen yet, or says itself that it is not ready, and its log says why."""
 _MANY_RESTARTS = 2
 """A container that was restarted this often and is not ready counts as failing, even while it runs again."""
 _ERROR_LINES = 3
@@ -188,9 +191,17 @@ def _reasons(pod: KubernetesObject, state: PodState, warning: str, logged: Reaso
             yield from _container_reasons(pod, one, logged)
     if logged.text:
         yield Reason(f"its log: {logged.text}", logged.code)
-    if warning:
+    if warning and not _NOT_YET.match(warning):
         yield Reason(warning)
-    yield Reason(text(condition(pod, "Ready"), "message") if state is PodState.NOT_READY else "it is starting")
+    yield Reason(text(condition(pod, "Ready"), "message") if state is PodState.NOT_READY else _creation(pod))
+
+
+def _creation(pod: KubernetesObject) -> str:
+    """Return how far the kubelet is; a pull that never ends has no other sign."""
+    for one in objects.container_statuses(pod):
+        if (reason := text(one, "state", "waiting", "reason")) and (image := text(one, "image")):
+            return f"{reason}: the kubelet pulls {image}, or creates the container"
+    return "it is starting"
 
 
 def _container_reasons(pod: KubernetesObject, status: KubernetesObject, logged: Reason) -> Iterator[Reason]:
@@ -207,7 +218,9 @@ def _container_reasons(pod: KubernetesObject, status: KubernetesObject, logged: 
         last = said if said.text else logged
         yield Reason(_joined(_joined(waiting, ending), last.text), last.code)
     if waiting not in _UNINFORMATIVE_REASONS:
-        yield Reason(_joined(waiting, text(status, "state", "waiting", "message")))
+        joined = _joined(waiting, text(status, "state", "waiting", "message"))
+        _, failed, why = joined.partition("ErrImagePull")  # a back-off repeats why the last pull failed
+        yield Reason(failed + why or joined)
 
 
 def _joined(first: str, second: str) -> str:

@@ -44,6 +44,8 @@ _ROLLED_BACK = re.compile(r"Rollback to ([0-9]{1,9})")
 """The description of a revision that copies an older one; helm older than 4.3.0 writes its number nowhere else."""
 _NOT_APPLIED = re.compile(r'(Release|Upgrade|Rollback) "[^"]*" failed|Preparing upgrade|Initial install underway')
 """The descriptions of revisions that were not applied completely; a later rollback may mark them as superseded."""
+_LOOKED_UP = "error calling lookup: "
+"""What stands between places in the chart's templates, and the API server's refusal of what they read."""
 _LOG_LINE = re.compile(r"[IWEF][0-9]{4} |(time=|level=)")
 
 
@@ -254,6 +256,7 @@ def _output(failure: str, done: Done) -> bytes:
 
 
 def _failed(failure: str, words: str) -> ClusterAccessError:
+    words = words.rpartition(_LOOKED_UP)[2]
     return (ForbiddenError if "forbidden" in words else ClusterAccessError)(failure, why=shortened(words))
 
 
@@ -293,7 +296,7 @@ def _rendering_error(done: Done) -> ConfcomError:
         code = explained["code"] or ""
         return ChartError(f"the chart refuses these values: {what}", error_code=code, why=why, remedy=remedy)
     words = _words(done)
-    if "forbidden" in words or not _CHART_AT_FAULT.search(words):
+    if "forbidden" in words or _LOOKED_UP in words or not _CHART_AT_FAULT.search(words):
         return _failed("the chart cannot be rendered", words)
     remedy = "see the values and their reasons: helm show values CHART"
     return ChartError("the chart refuses these values", why=shortened(words), remedy=remedy)

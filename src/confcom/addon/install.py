@@ -199,9 +199,6 @@ def _apply(add_on: AddOn, request: InstallRequest, *, dry_run: bool, wait: bool,
         _say_changes(add_on, found, changes)
         return Changed(cluster, changed=False, revision=revision, findings=findings, would_change=changes)
     # 3. Helm installs, unless release and cluster match the request.
-    for node in inputs.unlabelled_nodes:
-        api.merge(NODE, node, {"metadata": {"labels": {SIMULATED_LABEL: "true"}}})
-        add_on.reporter.say(f"Labelled the node {node} {SIMULATED_LABEL}=true.")
     seed = RootSeed(secrets.token_bytes(SEED_SIZE), int(add_on.now().timestamp()))
     created = lacks_root and create_root(cluster, seed, root)
     if created:
@@ -220,6 +217,10 @@ def _apply(add_on: AddOn, request: InstallRequest, *, dry_run: bool, wait: bool,
         add_on.helm.upgrade(request.chart, inputs.values)
     else:
         add_on.reporter.say("The release already has the requested state.")
+    # A node that joins starts with the new values: one with a helper keeps how its EPC is counted.
+    for node in inputs.unlabelled_nodes:
+        api.merge(NODE, node, {"metadata": {"labels": {SIMULATED_LABEL: "true"}}})
+        add_on.reporter.say(f"Labelled the node {node} {SIMULATED_LABEL}=true.")
     # 4. The daemons become ready, node by node.
     _wait(add_on, wait=wait, timeout=timeout)
     changed = needed or created or bool(inputs.unlabelled_nodes)
@@ -302,7 +303,9 @@ def _without_helm(inputs: PreflightInputs, root: str) -> Iterator[ObjectChange]:
 
 def _say_changes(add_on: AddOn, found: Comparison, changes: Sequence[ObjectChange]) -> None:
     say = add_on.reporter.say
-    say("Nothing was changed. " + ("Without --dry-run:" if changes else "No object would change without --dry-run."))
+    end = ", as far as it was compared:" if found.not_compared else "."
+    same = f"The cluster already has the requested state{end}"
+    say("Nothing was changed. " + ("Without --dry-run:" if changes else same))
     for one in changes:
         say(f"  {one}")
     for reason in found.not_compared:

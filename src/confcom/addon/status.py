@@ -311,7 +311,8 @@ def _drift_problems(snapshot: Snapshot) -> Iterator[Problem]:
 def _cluster_problems(snapshot: Snapshot) -> Iterator[Problem]:
     daemons = snapshot.daemon_sets
     if not daemons:
-        yield Problem(f"the add-on is not enabled in the namespace {snapshot.namespace}", code="not-enabled")
+        why = f"the add-on is not enabled in the namespace {snapshot.namespace}: `confcom enable` installs it"
+        yield Problem(why, code="not-enabled")
         return
     if not any(selects(pod_spec_of(one), node) for one in daemons for node in snapshot.nodes):
         wanted = ", ".join(chart.node_labels(daemons))

@@ -114,24 +114,30 @@ def cluster_options(command: Callable[..., R]) -> Callable[..., R]:
     return decorated
 
 
-def interrupted_by_sigterm(command: Callable[P, R]) -> Callable[P, R]:
-    """Decorate a command so that SIGTERM raises KeyboardInterrupt, and the command says what was changed."""
+def interrupted_by_signals(command: Callable[P, R]) -> Callable[P, R]:
+    """Decorate a command so that SIGTERM and SIGHUP raise KeyboardInterrupt: it frees its Lease, and says its state."""
 
     @functools.wraps(command)
     def wrapped(*args: P.args, **kwargs: P.kwargs) -> R:
         if threading.current_thread() is not threading.main_thread():
             return command(*args, **kwargs)  # only the main thread can set signal handlers
-        previous = signal.signal(signal.SIGTERM, _raise_keyboard_interrupt)
+        previous = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
+        for number, handler in previous.items():
+            if handler is not signal.SIG_IGN:  # nohup
+                signal.signal(number, _raise_keyboard_interrupt)
         try:
             return command(*args, **kwargs)
         finally:
-            signal.signal(signal.SIGTERM, previous)
+            for number, handler in previous.items():
+                signal.signal(number, handler)
 
     return wrapped
 
 
 def _raise_keyboard_interrupt(number: int, frame: FrameType | None) -> None:
-    del number, frame
+    del frame
+    if number == signal.SIGHUP:  # a closed terminal sends two: by its shell, and by the kernel
+        signal.signal(number, signal.SIG_IGN)
     raise KeyboardInterrupt
 
 

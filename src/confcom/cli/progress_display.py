@@ -6,6 +6,7 @@ All of it goes to stderr, so that stdout has only the result.
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Callable, Sequence
 
 import click
@@ -18,6 +19,8 @@ _MARKS = {Mark.DONE: "ok", Mark.WAITING: "..", Mark.BAD: "!!"}
 _COLOURS = {Outcome.OK: "green", Outcome.WARNING: "yellow", Outcome.FAILED: "red", Outcome.SKIPPED: "white"}
 NOTE_SECONDS = 60.0
 """Between lines that tell how long a wait already takes."""
+_VARYING = re.compile(r"[0-9]+|(?<=-)[bcdfghjklmnpqrstvwxz2456789]{5}\b")
+"""Parts of a reason that change while its cause stays: ports, seconds, restarts, and the ends of generated names."""
 
 
 class LineReporter:
@@ -50,22 +53,34 @@ class _LineTable:
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
         self._shown: dict[str, list[Row]] = {}
+        self._printed: set[tuple[str, str, str]] = set()
+        self._last: dict[str, Mark] = {}
         self._noted_at = clock()
 
     def show(self, rows: Sequence[Row], *, note: str = "") -> None:
         """Print the rows that have changed, and sometimes the note, which changes at every call.
 
-        Rows may share a subject, for example when a node's device plugin moves to another DaemonSet.
+        A state that comes back for the same reason is not printed again, except one that follows other lines and is
+        done. Rows may share a subject, for example when a node's device plugin moves to another DaemonSet.
         """
         now: dict[str, list[Row]] = {}
         for row in rows:
             now.setdefault(row.subject, []).append(row)
-            if row not in self._shown.get(row.subject, ()):
+            if row not in self._shown.get(row.subject, ()) and self._is_new(row):
                 _print(printable(f"  {_MARKS[row.mark]}  {row.subject}  {row.text}"))
         self._shown |= now
         if note and self._clock() - self._noted_at >= NOTE_SECONDS:
             self._noted_at = self._clock()
             _print(printable(f"  ..  {note}"))
+
+    def _is_new(self, row: Row) -> bool:
+        state, _, reason = row.text.partition(": ")
+        cause = (row.subject, state, _VARYING.sub("", reason))
+        if cause in self._printed and not (row.mark is Mark.DONE and self._last[row.subject] is not Mark.DONE):
+            return False
+        self._printed.add(cause)
+        self._last[row.subject] = row.mark
+        return True
 
 
 def _print(line: str) -> None:

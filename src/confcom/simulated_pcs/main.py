@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TextIO
 
-from prometheus_client import CollectorRegistry
+from prometheus_client import CollectorRegistry, Counter
 
 from confcom.daemon.logs import LogStream, configure_logging
 from confcom.daemon.probe_server import serve_probes
@@ -33,11 +33,14 @@ async def serve(settings: PcsSettings, state_dir: Path, stop: asyncio.Event, reg
     platform = open_platform(state_dir)
     if (warning := exposure(state_dir)) is not None:
         _logger.warning("%s", warning)
+    about = "Requests, by the status of their answers"
+    requests = Counter("confcom_simulated_pcs_requests", about, ["status"], registry=registry)
     certificate = settings.tls_cert or settings.tls_key
     server = Server(
         settings.address,
         lambda target: answer(target, platform, utc_now(), settings.staging, pccs=settings.pccs),
         log=_logger.info,
+        count=lambda status: requests.labels(status).inc(),
         tls=tls_context(certificate, settings.tls_key) if certificate else None,
     )
     with server.serving(), serve_probes(standard_routes(lambda: None, registry), settings.probe_address):

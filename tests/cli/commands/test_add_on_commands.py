@@ -120,6 +120,17 @@ def test_a_node_is_labelled_for_simulation(confcom, cluster):
     assert sorted(plugins) == ["a", "b"]
 
 
+def test_no_node_is_labelled_before_helm_has_the_new_values(confcom, cluster):
+    """A node that starts with the old EPC keeps it while its helper runs."""
+    confcom.ok("enable", "--simulated")
+    joining = ("enable", "--simulated-node", "b", "--set", "simulated.epcMiB=4096")
+    cluster.helm.fail("upgrade", "Error: it was full", status="failed")
+    confcom.error(ExitCode.FAILED, "helm-failed", *joining)
+    assert LABEL not in cluster.api.find("Node", "b")[0]["metadata"]["labels"]
+    confcom.ok(*joining)
+    assert cluster.api.find("Node", "b")[0]["metadata"]["labels"] == {LABEL: "true"}
+
+
 @pytest.mark.parametrize(
     ("argument", "code", "spoil"),
     [
@@ -181,7 +192,7 @@ def test_a_dry_run_of_an_update(confcom, enabled, options):
     else:
         assert done.stdout == ""
     nothing = confcom.ok("enable", "--simulated", "--dry-run", *options)
-    assert "No object would change without --dry-run" in nothing.stderr
+    assert "Without --dry-run" not in nothing.stderr
     assert enabled.state() == before
 
 
@@ -269,15 +280,20 @@ def test_an_api_server_that_is_away_is_waited_for(confcom, enabled, seconds, exi
     ],
 )
 def test_ctrl_c_says_the_state_and_the_same_command_continues(confcom, enabled, row):
-    """Signals are real; SIGTERM is as good as Ctrl-C."""
+    """Signals are real; SIGTERM is as good as Ctrl-C, and so is a closed terminal, which sends SIGHUP twice."""
     command, part, name, words = row
     confcom.ok("update", "--version", "0.2.0")
     enabled.roll_slowly()
-    before = signal.getsignal(signal.SIGTERM)
-    number = signal.SIGTERM if name == "sleep" else signal.SIGINT
-    once(enabled if part == "cluster" else enabled.helm, name, lambda: os.kill(os.getpid(), number))
+    before = [signal.getsignal(one) for one in (signal.SIGTERM, signal.SIGHUP)]
+    number = {"sleep": signal.SIGTERM, "_render": signal.SIGHUP}.get(name, signal.SIGINT)
+
+    def interrupt():
+        once(enabled.api, "handle_request", lambda: number is signal.SIGHUP and os.kill(os.getpid(), number))
+        os.kill(os.getpid(), number)
+
+    once(enabled if part == "cluster" else enabled.helm, name, interrupt)
     done = confcom(*command, "-o", "json")
-    assert signal.getsignal(signal.SIGTERM) is before
+    assert [signal.getsignal(one) for one in (signal.SIGTERM, signal.SIGHUP)] == before
     assert done.exit_code == ExitCode.INTERRUPTED, done.output
     error = error_of(done)
     assert error["code"] == "interrupted"

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from confcom.cli.add_on_options import cluster_options, interrupted_by_sigterm, opened, show_result
+from confcom.cli.add_on_options import cluster_options, interrupted_by_signals, opened, show_result
 from confcom.errors import printable
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ _SHOWN = 10
     help="Wait until the kubelets have dropped the resources, and remove them from the nodes.  [default: wait]",
 )
 @cluster_options
-@interrupted_by_sigterm
+@interrupted_by_signals
 def disable(*, yes: bool, wait: bool, namespace: str, login: Login, output: str) -> None:
     """Disable the add-on, and remove everything that it installed except the simulated root.
 

@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 @options.chart_options
 @options.waiting_options
 @options.cluster_options
-@options.interrupted_by_sigterm
+@options.interrupted_by_signals
 def enable(
     *,
     simulated: bool,

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from confcom.cli.add_on_options import cluster_options, interrupted_by_sigterm, opened, show_change, waiting_options
+from confcom.cli.add_on_options import cluster_options, interrupted_by_signals, opened, show_change, waiting_options
 
 if TYPE_CHECKING:
     from confcom.addon.cluster import Login
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 @click.argument("revision", type=click.IntRange(min=1), required=False)
 @waiting_options
 @cluster_options
-@interrupted_by_sigterm
+@interrupted_by_signals
 def rollback(*, revision: int | None, wait: bool, timeout: int, namespace: str, login: Login, output: str) -> None:
     """Undo the last update: restore the previous revision of the add-on.
 

@@ -36,7 +36,7 @@ _DIGEST = re.compile(r"(?:(?P<component>[a-z-]+)=)?(?P<digest>sha256:[0-9a-f]{64
 @options.chart_options
 @options.waiting_options
 @options.cluster_options
-@options.interrupted_by_sigterm
+@options.interrupted_by_signals
 def update(
     *,
     version: str | None,
