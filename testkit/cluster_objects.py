@@ -1,3 +1,7 @@
+import base64
+
+from confcom.simulation.root_seed import RootSeed
+
 EPC = "kubernetes.azure.com/sgx_epc_mem_in_MiB"
 ENCLAVE = "sgx.intel.com/enclave"
 PROVISION = "sgx.intel.com/provision"
@@ -7,6 +11,8 @@ HARDWARE = {"feature.node.kubernetes.io/cpu-security.sgx.enabled": "true"}
 SYSTEM = "confcom-system"
 REVISION = "controller-revision-hash"
 CREATED = "2026-11-25T00:00:00Z"
+CREATED_ROOT = 1_767_225_600
+"""The first second of 2026."""
 AESMD = "aesmd"
 """The sidecar of hardware quote helpers."""
 
@@ -20,6 +26,12 @@ def node(name, labels=(), *, resources=(), taints=(), annotations=(), ready=True
         "spec": {"taints": list(taints)},
         "status": {"capacity": dict(kept), "allocatable": dict(kept), "conditions": [condition]},
     }
+
+
+def root_secret(name="confcom-simulated-root", *, seed=bytes(32), created=CREATED_ROOT):
+    """A Secret with a simulated root, as `confcom enable` makes it."""
+    data = {key: base64.b64encode(value).decode() for key, value in RootSeed(seed, created).encode().items()}
+    return {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name, "namespace": SYSTEM}, "data": data}
 
 
 def writes_of(names, manager="confcom-controller"):

@@ -23,9 +23,8 @@ PLUGIN, HELPER = make.daemon_set("device-plugin"), make.daemon_set("quote-helper
 HARDWARE_PLUGIN = make.daemon_set("device-plugin", HARDWARE, args=())
 NODES = [make.node("a", SIMULATED), make.node("b")]
 REQUEST = InstallRequest(Path("chart"), Values(settings=("x=1",)))
-SEED = "c2VlZA=="
-SECRET = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "our-root", "namespace": SYSTEM}}
-SECRET |= {"data": {"seed": SEED}}
+SECRET = make.root_secret("our-root")
+SEED = SECRET["data"]["seed"]
 
 
 def gathered(api, manifests=(PLUGIN, HELPER), request=REQUEST, *, stored=(), failing=None, version="v4.3.1"):

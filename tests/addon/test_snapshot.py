@@ -7,7 +7,6 @@ import pytest
 from confcom.addon.chart_objects import SETS
 from confcom.addon.cluster import ClusterAccessError
 from confcom.addon.helm import Helm, Values, chart_folder
-from confcom.addon.simulated_root import DEFAULT_SECRET
 from confcom.addon.snapshot import MAX_HELPERS, MAX_LOGS, MAX_PLUGINS, read_cluster, read_daemons
 from confcom.addon.status import add_on_status
 from testkit import cluster_objects as make
@@ -19,7 +18,7 @@ LOG = '{"level": "warning", "message": "not ready", "about": "readiness", "reaso
 INVENTORY = {"epc": {"mib": 168}, "accounting": {"kind": "device", "choice": "fits-devices", "advertised_mib": 162}}
 ROOT = 'confcom_quote_helper_simulated_root_info{sha256="%s"} 1.0\n'
 REVISION = {"revision": 1, "status": "deployed", "updated": "2026-11-29T08:00:00Z", "description": "done"}
-SECRET = {"kind": "Secret", "metadata": {"name": "root", "namespace": SYSTEM}, "data": {"seed": "c2VjcmV0"}}
+SECRET = make.root_secret("root")
 
 
 def read(memory, *, revisions=(REVISION,), manifests=()):
@@ -212,8 +211,7 @@ def test_refusals_of_tenants_that_controllers_still_repeat_are_listed(minutes, n
 @pytest.mark.parametrize("values", ["simulated", "hardware-aesmd", "beside-hardware", "simulated-1-tib"])
 def test_the_charts_own_objects_are_an_add_on_without_problems(values):
     nodes = [make.node("s", make.SIMULATED), make.node("h", make.HARDWARE)]
-    secret = SECRET | {"metadata": {"name": DEFAULT_SECRET, "namespace": SYSTEM}}
-    memory = MemoryApi([*nodes, secret])
+    memory = MemoryApi([*nodes, make.root_secret()])
     cluster = cluster_of(memory)
     helm = Helm(cluster, MemoryHelm(memory, golden_manifests(values, SYSTEM)))
     helm.upgrade(chart_folder(), Values())

@@ -14,15 +14,26 @@ from datetime import datetime
 
 from confcom.addon import preflight
 from confcom.addon.change_lease import ChangeRefusedError, change_lease, holder_name
-from confcom.addon.chart_objects import NAME_LABEL, POLICY_KINDS, RELEASE, SIMULATED_LABEL
-from confcom.addon.cluster import NAMESPACE, NODE, SECRET, Cluster, ClusterAccessError, ForbiddenError, kind_of
+from confcom.addon.chart_objects import NAME_LABEL, POLICY_KINDS, RELEASE, SIMULATED_LABEL, daemons_in
+from confcom.addon.cluster import (
+    DAEMON_SET,
+    NAMESPACE,
+    NODE,
+    SECRET,
+    Cluster,
+    ClusterAccessError,
+    ForbiddenError,
+    kind_of,
+)
 from confcom.addon.drift import Comparison, Effect, FieldChange, ObjectChange, compare, removed
 from confcom.addon.helm import Helm, Rendering, Revision
+from confcom.addon.owned_objects import delete_objects
 from confcom.addon.preflight import Finding, Outcome, PreflightError, PreflightInputs
 from confcom.addon.preflight_inputs import InstallRequest, check_rollback, gather_preflight_inputs
 from confcom.addon.simulated_root import create_root, secret_name
 from confcom.addon.waiting import NOT_SHOWN, ProgressReporter, wait_until_ready
 from confcom.errors import ConfcomError, ExitCode
+from confcom.kubernetes.objects import name_of
 from confcom.simulation.root_seed import SEED_SIZE, RootSeed
 
 AGAIN = "run the same command again to complete the change; `confcom status` shows the state"
@@ -111,7 +122,7 @@ def roll_back(add_on: AddOn, revision: int | None, *, wait: bool, timeout: float
                 known = ", ".join(str(one.number) for one in history)
                 raise _no_revision(f"there is no revision {target}", f"the revisions are {known}")
             manifests = add_on.helm.manifests(target)
-            findings = check_rollback(add_on.cluster, manifests, target)
+            findings = check_rollback(add_on.cluster, manifests, target, add_on.now)
             _report(add_on, findings)
             add_on.reporter.say(f"helm rolls back to revision {target} ...")
             add_on.helm.rollback(target)
@@ -156,8 +167,16 @@ def _require_release(add_on: AddOn) -> None:
             remedy="`confcom disable` completes the removal; then `confcom enable` installs it again",
         )
     if not history:
+        place = add_on.cluster.namespace
+        if daemons_in(add_on.cluster.api.list(DAEMON_SET, place)):
+            raise ChangeRefusedError(
+                f"helm has no record of the release in the namespace {place}",
+                error_code="release-missing",
+                why="the add-on's DaemonSets are there, so somebody removed it, or applied the chart without helm",
+                remedy="`confcom enable` with all values that were set installs it again, and helm records it",
+            )
         raise ChangeRefusedError(
-            f"the add-on is not enabled in the namespace {add_on.cluster.namespace}",
+            f"the add-on is not enabled in the namespace {place}",
             error_code="not-enabled",
             remedy="run `confcom enable`, or name another namespace with --namespace; `helm list -A` lists releases",
         )
@@ -218,6 +237,10 @@ def _apply(add_on: AddOn, request: InstallRequest, *, dry_run: bool, wait: bool,
                 api.delete(kind_of("admissionregistration.k8s.io/v1", one.kind), one.name)
         add_on.reporter.say("helm upgrades the release ..." if inputs.history else "helm installs the chart ...")
         add_on.helm.upgrade(request.chart, inputs.values)
+        if not inputs.history:  # nobody else removes what is in no record
+            kept = {(one["kind"], name_of(one)) for one in rendering.manifests}
+            left = [one for one in inputs.installed if (one["kind"], name_of(one)) not in kept]
+            delete_objects(cluster, left, add_on.reporter.say)
     else:
         add_on.reporter.say("The release already has the requested state.")
     # 4. The daemons become ready, node by node.
@@ -231,7 +254,7 @@ def _check(
 ) -> tuple[PreflightInputs, Rendering, tuple[Finding, ...]]:
     if not quiet:
         add_on.reporter.say("Checking the cluster ...")
-    inputs = gather_preflight_inputs(add_on.cluster, add_on.helm, request)
+    inputs = gather_preflight_inputs(add_on.cluster, add_on.helm, request, add_on.now)
     findings = preflight.run_checks(inputs)
     _report(add_on, findings, quiet=quiet)
     if not isinstance(inputs.rendering, Rendering):  # its absence is a failed finding

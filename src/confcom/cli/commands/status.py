@@ -58,7 +58,7 @@ def status(*, wait: bool, timeout: int, all_nodes: bool, namespace: str, login: 
             wait_until_ready(
                 add_on.cluster, table, add_on.clock, add_on.sleep, timeout=timeout, until_gone=NOT_CREATED | NOT_SHOWN
             )
-        found = add_on_status(read_cluster(add_on.cluster, add_on.helm))
+        found = add_on_status(read_cluster(add_on.cluster, add_on.helm, add_on.now))
     lines = status_lines(found, everything=all_nodes)
     show_result(found.to_json(), "\n".join(map(printable, lines)), output)
     if not found.ok:
