@@ -49,6 +49,13 @@ def labels(component, instance="confcom"):
     }
 
 
+def role(name, labels, release=SYSTEM):
+    """A ClusterRole with the chart's labels, of a release in a namespace."""
+    annotations = {"meta.helm.sh/release-name": "confcom", "meta.helm.sh/release-namespace": release}
+    metadata = {"name": name, "labels": dict(labels), "annotations": annotations}
+    return {"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole", "metadata": metadata, "rules": []}
+
+
 def daemon_set(component, selector=SIMULATED, *, args=("--simulated",), namespace=SYSTEM, image="", limits=(), **more):
     container = {"name": component.removesuffix("-simulated"), "image": image or f"confcom/{component}:0.1.0"}
     container |= {"args": list(args), "resources": {"limits": dict(limits)}}

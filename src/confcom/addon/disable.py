@@ -114,8 +114,7 @@ def _refuse_foreign(cluster: Cluster) -> None:
             f"the namespace {cluster.namespace} has no release {RELEASE} of helm",
             error_code="not-enabled",
             why=f"the add-on is in the namespace {', '.join(namespaces)}",
-            remedy="name the namespace of helm's release with --namespace (`helm list -A` shows it); if the manifests "
-            "were applied without helm, delete them (kubectl delete -f), then run `confcom disable` again",
+            remedy="name that namespace with --namespace",
         )
 
 

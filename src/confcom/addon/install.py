@@ -213,7 +213,7 @@ def _apply(add_on: AddOn, request: InstallRequest, *, dry_run: bool, wait: bool,
     root = secret_name(rendering.manifests)
     lacks_root = bool(root) and not api.exists(SECRET, root, cluster.namespace)
     if dry_run:
-        gone = removed(inputs.installed, rendering.manifests)
+        gone = removed((*inputs.installed, *inputs.unrecorded), rendering.manifests)
         changes = (*_without_helm(inputs, root if lacks_root else ""), *found.changes, *gone)
         _say_changes(add_on, found, changes)
         return Changed(cluster, changed=False, revision=revision, findings=findings, would_change=changes)
@@ -237,9 +237,9 @@ def _apply(add_on: AddOn, request: InstallRequest, *, dry_run: bool, wait: bool,
                 api.delete(kind_of("admissionregistration.k8s.io/v1", one.kind), one.name)
         add_on.reporter.say("helm upgrades the release ..." if inputs.history else "helm installs the chart ...")
         add_on.helm.upgrade(request.chart, inputs.values)
-        if not inputs.history:  # nobody else removes what is in no record
+        if inputs.unrecorded:  # helm does not remove them
             kept = {(one["kind"], name_of(one)) for one in rendering.manifests}
-            left = [one for one in inputs.installed if (one["kind"], name_of(one)) not in kept]
+            left = [one for one in inputs.unrecorded if (one["kind"], name_of(one)) not in kept]
             delete_objects(cluster, left, add_on.reporter.say)
     else:
         add_on.reporter.say("The release already has the requested state.")

@@ -175,6 +175,8 @@ class PreflightInputs:
     history: tuple[Revision, ...] = ()
     installed: Objects = ()
     """The release's revisions and objects; empty also if they could not be read: `rendering` is the error then."""
+    unrecorded: Objects = ()
+    """Objects that helm has installed, if its record of the release is missing."""
     rendering: Read[Rendering] = None
     denied: Read[tuple[Permission, ...]] = None
     namespace: Read[KubernetesObject] = None
@@ -387,9 +389,9 @@ def _simulation(daemons: Objects, nodes: Objects, installed: Objects, consent: s
 
 def check_root(root: RootFacts | None, *, makes_root: bool) -> Iterator[Finding]:
     """Yield the findings about the simulated root that quote helpers would have after a change."""
-    for code, what, remedy in root_faults(root) if root else ():
-        if not (makes_root and code == "simulated-root-missing"):
-            yield Finding(Check.SIMULATION, FAILED, code, what, "", remedy)
+    for one in root_faults(root) if root else ():
+        if not (makes_root and one.error_code == "simulated-root-missing"):
+            yield Finding(Check.SIMULATION, FAILED, one.error_code, one.what, one.why, one.remedy)
     if root and root.unread:
         what, why = f"the simulated root is not compared with that of {root.unread}", "the quote helpers do not tell it"
         yield Finding(Check.SIMULATION, WARNING, "simulated-root-not-compared", what, why, "`confcom status` says more")

@@ -164,7 +164,7 @@ def _with_release(inputs: PreflightInputs, helm: Helm, folder: Path) -> Prefligh
     values, nodes = inputs.values, inputs.nodes
     try:
         history = helm.history()
-        installed = helm.manifests() if history else tuple(filter(is_helms, owned_objects(helm.cluster)))
+        installed = helm.manifests() if history else ()
         values = replace(values, stored=helm.values() if history else {})
         rendering = helm.render(folder, values)
         if isinstance(nodes, Sequence) and preflight.leaves_names(rendering.config, nodes):
@@ -172,7 +172,11 @@ def _with_release(inputs: PreflightInputs, helm: Helm, folder: Path) -> Prefligh
             rendering = helm.render(folder, values)
     except ConfcomError as error:
         return replace(inputs, rendering=error)
-    return replace(inputs, history=history, values=values, installed=installed, rendering=rendering)
+    inputs = replace(inputs, history=history, values=values, installed=installed, rendering=rendering)
+    with contextlib.suppress(ConfcomError):  # without the permission to list, nothing of it is removed
+        if not history:
+            return replace(inputs, unrecorded=tuple(filter(is_helms, owned_objects(helm.cluster))))
+    return inputs
 
 
 def _with_nodes(

@@ -46,25 +46,26 @@ class RootFacts:
     """Nodes whose quote helper was asked for its root, and did not tell."""
 
 
-def root_faults(facts: RootFacts) -> Iterator[tuple[str, str, str]]:
-    """Compare the Secret's root with those in use, for every command; yield codes, what is wrong, and what to do."""
-    secret, namespace = f"the Secret {facts.secret}", facts.namespace
-    new = "confcom enable --new-root` makes another root, whose `confcom simulation export` relying parties need"
+def root_faults(facts: RootFacts) -> Iterator[RootSeedError]:
+    """Compare the Secret's root with those in use, for every command, and yield what is wrong."""
+    secret, where = f"the Secret {facts.secret}", f"-n {facts.namespace}"
+    new = "`confcom enable --new-root` makes another root, whose `confcom simulation export` relying parties need"
     if facts.exists is False:
         what = f"{secret}, the cluster's simulated root, is missing, and no quote helper can start"
-        yield "simulated-root-missing", what, f"restore it, or `{new}"
+        yield RootSeedError(what, error_code="simulated-root-missing", remedy=f"restore it, or {new}")
     if facts.unusable:
         what = f"{secret}, the cluster's simulated root, cannot be used: {facts.unusable}"
-        delete = f"kubectl delete secret -n {namespace} {facts.secret}"
-        yield "simulated-root-unusable", what, f"restore it from a copy, or delete it (`{delete}`): `{new}"
+        delete = f"restore it from a copy, or delete it (`kubectl delete secret {where} {facts.secret}`): {new}"
+        yield RootSeedError(what, error_code="simulated-root-unusable", remedy=delete)
     having = defaultdict[str, list[str]](list)
     for who, root in [*([(secret, facts.root)] if facts.root else []), *facts.roots.items()]:
         having[root].append(who)
     if len(having) > 1:
         found = "; ".join(f"{root[:16]}... of {shown(some)}" for root, some in having.items())
         what = f"the simulated roots differ: {secret} was changed (SHA-256 {found})"
-        restart = f"`kubectl -n {namespace} rollout restart daemonset,deployment` makes the Secret's the root of all"
-        yield "simulated-roots-differ", what, f"restore the Secret if that was a mistake; else {restart}"
+        restart = f"`kubectl rollout restart daemonset,deployment {where}` gives all of them the Secret's"
+        remedy = f"restore the Secret if that was a mistake; else {restart}"
+        yield RootSeedError(what, error_code="simulated-roots-differ", remedy=remedy)
 
 
 def secret_name(manifests: Iterable[KubernetesObject]) -> str:

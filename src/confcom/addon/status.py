@@ -338,7 +338,7 @@ def _drift_problems(snapshot: Snapshot) -> Iterator[Problem]:
 def _cluster_problems(snapshot: Snapshot) -> Iterator[Problem]:
     daemons = snapshot.daemon_sets
     if not daemons:
-        if not snapshot.history:
+        if not any(one.is_deployed for one in snapshot.history[-1:]):
             yield Problem(f"the add-on is not enabled in the namespace {snapshot.namespace}", code="not-enabled")
         elif not snapshot.drift.changes:
             yield Problem("the add-on's DaemonSets are missing: `confcom enable` makes them", code="object-missing")
@@ -346,8 +346,8 @@ def _cluster_problems(snapshot: Snapshot) -> Iterator[Problem]:
     if not any(selects(pod_spec_of(one), node) for one in daemons for node in snapshot.nodes):
         wanted = ", ".join(chart.node_labels(daemons))
         yield Problem(f"no node runs the daemons; they need nodes labelled {wanted}", code="no-nodes")
-    for code, what, remedy in root_faults(snapshot.root) if snapshot.root else ():
-        yield Problem(f"{what}: {remedy}", code=code)
+    for one in root_faults(snapshot.root) if snapshot.root else ():
+        yield Problem(f"{one.what}: {one.remedy}", code=one.error_code)
     for daemon in daemons:
         if why := _creation_failure(daemon, snapshot):
             yield Problem(f"the DaemonSet {name_of(daemon)} cannot create its Pods: {why}", code="pods-not-created")

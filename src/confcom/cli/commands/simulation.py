@@ -144,27 +144,22 @@ def _cluster_platform(
     namespace: str, login: Login, secret: str, staging: Staging | None
 ) -> tuple[SimulatedPlatform, Staging]:
     from confcom.addon.chart_objects import staging_of
-    from confcom.addon.cluster import DAEMON_SET
-    from confcom.addon.simulated_root import read_seed, root_faults
+    from confcom.addon.cluster import DAEMON_SET, ClusterAccessError
+    from confcom.addon.simulated_root import RootFacts, read_seed, root_faults
     from confcom.addon.snapshot import read_root
-    from confcom.errors import ConfcomError
     from confcom.simulation.platform import SimulatedPlatform
-    from confcom.simulation.root_seed import RootSeedError
 
     with machine().open_cluster(login, namespace) as cluster:
         click.echo(printable(f"cluster: {cluster.described}"), err=True)
         platform = SimulatedPlatform.of_root(read_seed(cluster, secret))
-        not_compared = ""
         try:
             facts = read_root(cluster, secret, machine().now)
-        except ConfcomError as error:
-            not_compared = error.why or error.what
-        else:
-            for code, what, remedy in root_faults(facts):
-                raise RootSeedError(f"nothing is exported: {what}", error_code=code, remedy=remedy)
-            not_compared = facts.unread and f"{facts.unread} do not tell it"
-        if not_compared:
-            click.echo(printable(f"Not compared with the root of the quote helpers: {not_compared}"), err=True)
+        except ClusterAccessError as error:
+            facts = RootFacts(secret, namespace, unread=f"any quote helper ({error.why or error.what})")
+        for fault in root_faults(facts):
+            raise fault
+        if facts.unread:
+            click.echo(printable(f"Note: the root is not compared with that of {facts.unread}"), err=True)
         return platform, staging or staging_of(cluster.api.list(DAEMON_SET, namespace))
 
 
