@@ -189,8 +189,6 @@ class PreflightInputs:
     limit_ranges: Read[Objects] = None
     unknown_nodes: tuple[str, ...] = ()
     unlabelled_nodes: tuple[str, ...] = ()
-    requested: Mapping[str, int] = field(default_factory=dict)
-    """By node, the MiB of EPC that its Pods request; empty if no node will offer less."""
     pods: tuple[EpcPod, ...] = ()
     """Tenants' Pods with the add-on's resources; empty if the change takes nothing from them."""
     root: Read[RootFacts] = None
@@ -223,7 +221,7 @@ def run_checks(inputs: PreflightInputs) -> tuple[Finding, ...]:
         found += _simulation(daemons, nodes, ours, "add --beside-hardware")
         found += check_root(_known(inputs.root), makes_root=inputs.makes_root)
         found += _nodes(daemons, nodes, ours, inputs)
-        found += check_kept_epc(rendering.manifests, nodes, ours, inputs.requested)
+        found += check_kept_epc(rendering.manifests, nodes, ours, inputs.pods)
         found += check_quotes(rendering.manifests, nodes, ours, inputs.pods)
     skipped = set(Check) - {finding.check for finding in found}
     found += [Finding(check, Outcome.SKIPPED, "not-checked", "an earlier check failed") for check in skipped]
@@ -434,14 +432,15 @@ def _losses(daemons: Objects, nodes: Objects, installed: Objects, anyway: str) -
             yield Finding(Check.NODES, FAILED, "nodes-lose-daemons", what, f"not labelled {labels}", remedy)
 
 
-def check_kept_epc(new: Objects, nodes: Objects, installed: Objects, requested: Mapping[str, int]) -> Iterator[Finding]:
+def check_kept_epc(new: Objects, nodes: Objects, installed: Objects, pods: Sequence[EpcPod]) -> Iterator[Finding]:
     """Yield the finding about nodes that keep their EPC and their way of counting while Pods hold some of it."""
     kept, component, limit = {}, chart.Component.DEVICE_PLUGIN, chart.capacity_limit(new)
+    used = used_by_node(pods)
     daemons = map(chart.daemons_in, (installed, new))
     plugins = [[one for one in some if chart.component_of(one) is component] for some in daemons]
     for node in nodes:
         old, plugin = (next((one for one in some if chart.selected([one], [node])), None) for some in plugins)
-        epc, held = chart.set_of(node).epc, requested.get(name_of(node))
+        epc, held = chart.set_of(node).epc, sum(used.get((name_of(node), names.epc), 0) for names in chart.SETS)
         if old and plugin and held and (offered := chart.offered(node).get(epc, 0)):
             now = OfferedEpc(Kind.CAPACITY if epc in chart.written(node) else Kind.DEVICE, offered)
             flags = (partial(chart.flag_of, one) for one in (old, plugin))

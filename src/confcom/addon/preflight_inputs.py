@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent import futures
 from dataclasses import dataclass, replace
-from enum import StrEnum
 from pathlib import Path
 from typing import TypeVar
 
@@ -15,7 +13,7 @@ from confcom.addon import chart_objects as chart
 from confcom.addon import cluster as kinds
 from confcom.addon import preflight
 from confcom.addon.cluster import AT_ONCE, CLUSTER_WIDE, Cluster, plural
-from confcom.addon.epc import EpcPod, tenants, used_by_node
+from confcom.addon.epc import EpcPod, tenants
 from confcom.addon.helm import Helm, Rendering, Values
 from confcom.addon.owned_objects import is_helms, owned_objects
 from confcom.addon.preflight import Finding, Need, Outcome, Permission, PreflightInputs
@@ -32,14 +30,6 @@ _USUAL = (("daemonsets", "apps", True), ("validatingadmissionpolicies", "admissi
 """Resources of the chart's objects if it cannot be rendered, so that missing permissions are reported all at once."""
 
 
-class NewRoot(StrEnum):
-    """When a change makes a simulated root, if its Secret is missing."""
-
-    NEVER = "never"
-    FIRST = "where no quote helper simulates yet"
-    ALWAYS = "always"
-
-
 @dataclass(frozen=True, slots=True)
 class InstallRequest:
     """The requested installation; nodes without the label are labelled for simulation."""
@@ -49,7 +39,8 @@ class InstallRequest:
     simulated_nodes: tuple[str, ...] = ()
     allow_no_nodes: bool = False
     """Whether nodes may be added later."""
-    new_root: NewRoot = NewRoot.FIRST
+    new_root: bool | None = None
+    """Whether a simulated root is made if its Secret is missing; None: where no quote helper simulates yet."""
 
 
 def gather_preflight_inputs(
@@ -72,12 +63,11 @@ def gather_preflight_inputs(
         installed = chart.daemons_in(inputs.daemon_sets if isinstance(inputs.daemon_sets, tuple) else ())
         if secret := secret_name(manifests):
             first = not secret_name(one for one in installed if namespace_of(one) == place)
-            makes_root = request.new_root is NewRoot.ALWAYS or (first and request.new_root is NewRoot.FIRST)
+            makes_root = first if request.new_root is None else request.new_root
             inputs = replace(inputs, root=_attempt(lambda: read_root(cluster, secret, now)), makes_root=makes_root)
         with contextlib.suppress(ConfcomError):  # the checks say which permission is missing
             known = nodes if isinstance(nodes, tuple) else ()
-            pods = affected_pods(cluster, installed, manifests, known)
-            inputs = replace(inputs, requested=requested_epc(pods, installed, manifests, known), pods=pods)
+            inputs = replace(inputs, pods=affected_pods(cluster, installed, manifests, known))
         needs = [Need.CHANGE, *([Need.NODE_LABELS] if request.simulated_nodes else [])]
         needs += [Need.NEW_NAMESPACE] if inputs.namespace is None else []
         daemons = chart.daemons_in(manifests) if isinstance(inputs.namespace, Mapping) else ()
@@ -109,36 +99,24 @@ def check_rollback(
         permissions,
         *preflight.check_revision(manifests, nodes, installed, anyway),
         *preflight.check_root(read_root(cluster, secret, now) if secret else None, makes_root=False),
-        *preflight.check_kept_epc(manifests, nodes, installed, requested_epc(pods, installed, manifests, nodes)),
+        *preflight.check_kept_epc(manifests, nodes, installed, pods),
         *preflight.check_quotes(manifests, nodes, installed, pods),
     )
 
 
 def affected_pods(cluster: Cluster, installed: Objects, new: Objects, nodes: Objects) -> tuple[EpcPod, ...]:
     """Return tenants' Pods with the add-on's resources; none, without reading Pods, if a change takes nothing away."""
-    kept = map(name_of, chart.selected(chart.daemons_in(new), nodes))
-    left = {name_of(node) for node in nodes if chart.offered(node)}.difference(kept)
-    if not (left or has_less_epc(installed, new, nodes) or preflight.losing_nodes(new, nodes, installed)):
-        return ()
-    return tenants(cluster.api.list(kinds.POD), cluster.namespace)
-
-
-def has_less_epc(installed: Objects, new: Objects, nodes: Objects) -> bool:
-    """Return whether a node may have less EPC after a change."""
     before, after = (
         {(name_of(one), *(chart.flag_of(one, flag) for flag in EPC_FLAGS)) for one in chart.daemons_in(some)}
         for some in (installed, new)
     )
     most = max((chart.allocatable(node, chart.set_of(node).epc) for node in nodes), default=0)
-    return bool(before) and (before != after or most > (chart.capacity_limit(new) or most))
-
-
-def requested_epc(pods: Iterable[EpcPod], installed: Objects, new: Objects, nodes: Objects) -> dict[str, int]:
-    """Return by node the MiB of EPC that Pods request; empty if no node may have less."""
-    names, found = {names.epc for names in chart.SETS}, defaultdict[str, int](int)
-    for (node, resource), mib in used_by_node(pods).items() if has_less_epc(installed, new, nodes) else ():
-        found[node] += mib if resource in names else 0
-    return found
+    less = before and (before != after or most > (chart.capacity_limit(new) or most))
+    kept = map(name_of, chart.selected(chart.daemons_in(new), nodes))
+    left = {name_of(node) for node in nodes if chart.offered(node)}.difference(kept)
+    if not (less or left or preflight.losing_nodes(new, nodes, installed)):
+        return ()
+    return tenants(cluster.api.list(kinds.POD), cluster.namespace)
 
 
 def denied_permissions(

@@ -185,25 +185,22 @@ class _Reader:
         history: tuple[Revision, ...] | None = self.optional("the release", helm.history, default=None)
         if history is None or (history and not history[-1].is_deployed):
             return history or (), drift.Comparison(), ()
-        manifests: tuple[KubernetesObject, ...] | None = ()
-        if history:
-            manifests = self.optional("the release's objects", helm.manifests, default=None)
+        read: Callable[[], tuple[KubernetesObject, ...]] = helm.manifests if history else tuple
+        manifests = self.optional("the release's objects", read, default=None)
         if manifests is None:
             return history, drift.Comparison(), ()
         compared = partial(drift.compare, self.api, manifests, self.namespace)
-        left = partial(self.left, manifests)
-        return (
-            history,
-            self.optional("the release's objects", compared, default=drift.Comparison()),
-            self.optional("objects that are in no record of helm", left, default=()),
-        )
+        difference = self.optional("the release's objects", compared, default=drift.Comparison())
+        nothing: tuple[str, ...] = ()
+        left = self.optional("objects without a record of helm", partial(self.left, manifests), default=nothing)
+        return history, difference, left
 
     def left(self, manifests: Iterable[KubernetesObject]) -> tuple[str, ...]:
         """Return the add-on's objects beside those of helm's record, which may be missing."""
-        known, found = {(text(one, "kind"), name_of(one)) for one in manifests}, tuple(owned_objects(self.cluster))
+        known, found = {f"{one['kind']} {name_of(one)}" for one in manifests}, tuple(owned_objects(self.cluster))
         if not known and chart.daemons_in(found):  # the chart was applied without helm
             found = tuple(filter(is_helms, found))
-        return tuple(" ".join(one) for one in ((text(one, "kind"), name_of(one)) for one in found) if one not in known)
+        return tuple(name for one in found if (name := f"{one['kind']} {name_of(one)}") not in known)
 
     def inventories(self, snapshot: Snapshot, pool: futures.Executor) -> Mapping[str, PluginEpc]:
         ready = (pod for pod in snapshot.pods if pod.state is PodState.READY)

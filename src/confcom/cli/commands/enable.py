@@ -101,7 +101,7 @@ def enable(
     """
     from confcom.addon import install
     from confcom.addon.helm import Values
-    from confcom.addon.preflight_inputs import InstallRequest, NewRoot
+    from confcom.addon.preflight_inputs import InstallRequest
 
     chosen = []
     if simulated or simulated_nodes:
@@ -111,8 +111,7 @@ def enable(
     if quote_helper is not None:
         chosen.append(f"quoteHelper.enabled={str(quote_helper).lower()}")
     values = Values(files, (*chosen, *settings), texts)
-    makes = NewRoot.ALWAYS if new_root else NewRoot.FIRST
-    request = InstallRequest(options.chart_of(chart), values, simulated_nodes, allow_no_nodes, makes)
+    request = InstallRequest(options.chart_of(chart), values, simulated_nodes, allow_no_nodes, new_root or None)
     with options.opened(login, namespace) as add_on:
         done = install.enable(add_on, request, dry_run=dry_run, wait=wait, timeout=timeout)
     how = "enabled" if done.changed else "enabled already"

@@ -80,14 +80,14 @@ def update(
     """
     from confcom.addon import install
     from confcom.addon.helm import Values
-    from confcom.addon.preflight_inputs import InstallRequest, NewRoot
+    from confcom.addon.preflight_inputs import InstallRequest
 
     wanted = image_texts(version, digests, others=bool(settings or texts or files))
     # In helm --set-string overrides --set, so a key that the user set is left out here and keeps the user's value.
     named = {one.partition("=")[0] for one in ",".join(settings).split(",")}
     wanted = tuple(one for one in wanted if one.partition("=")[0] not in named)
     values = Values(files, settings, (*wanted, *texts))
-    request = InstallRequest(options.chart_of(chart), values, allow_no_nodes=True, new_root=NewRoot.NEVER)
+    request = InstallRequest(options.chart_of(chart), values, allow_no_nodes=True, new_root=False)
     with options.opened(login, namespace) as add_on:
         done = install.update(add_on, request, dry_run=dry_run, wait=wait, timeout=timeout)
     how = "updated" if done.changed else "up to date already"
