@@ -7,8 +7,10 @@ import pytest
 from confcom.addon.chart_objects import SETS
 from confcom.addon.cluster import ClusterAccessError
 from confcom.addon.helm import Helm, Values, chart_folder
+from confcom.addon.simulated_root import SERVED
 from confcom.addon.snapshot import MAX_HELPERS, MAX_LOGS, MAX_PLUGINS, read_cluster, read_daemons
 from confcom.addon.status import add_on_status
+from confcom.simulation.platform import SimulatedPlatform
 from testkit import cluster_objects as make
 from testkit.cluster_objects import EPC, SYSTEM
 from testkit.memory_api import MemoryApi, cluster_of
@@ -150,6 +152,36 @@ def test_of_many_helpers_the_oldest_and_the_newest_are_asked_for_their_root():
     pages = {(f"quote-helper-{name}", "metrics"): ROOT % ("ab" * 32) for name in names}
     half = MAX_HELPERS // 2
     assert list(read(MemoryApi([*objects, SECRET], pages=pages)).root.roots) == [*names[:half], *names[-half:]]
+
+
+def fingerprint(created):
+    return SimulatedPlatform.create(bytes(32), datetime.fromtimestamp(created, UTC)).root_fingerprint
+
+
+AT_ZERO = {"data": make.root_secret(created=0)["data"]}
+
+
+@pytest.mark.parametrize(
+    ("secret", "exists", "root", "unusable"),
+    [
+        ([SECRET], True, fingerprint(make.CREATED_ROOT), ""),
+        ([], False, "", ""),
+        ([SECRET | {"data": {"seed": "eA=="}}], True, "", "created is missing"),
+        ([SECRET | AT_ZERO], True, fingerprint(0), "1989"),
+    ],
+)
+def test_the_roots_of_the_secret_of_helpers_and_of_the_served_collateral_are_read(secret, exists, root, unusable):
+    served = make.daemon_set("simulated-pcs", volumes=[{"name": "simulated-root", "secret": {"secretName": "root"}}])
+    served |= {"kind": "Deployment", "spec": served["spec"] | {"replicas": 1}}
+    pod = make.daemon("simulated-pcs", "b")
+    pages = {
+        ("quote-helper-a", "metrics"): ROOT % ("ab" * 32),
+        (pod["metadata"]["name"], "metrics"): ROOT.replace("quote_helper_simulated", "simulated_pcs") % ("cd" * 32),
+    }
+    found = read(MemoryApi([*simulated("a"), served, pod, *secret], pages=pages)).root
+    assert (found.exists, found.root) == (exists, root)
+    assert unusable in found.unusable
+    assert found.roots == {"a": "ab" * 32, SERVED: "cd" * 32}
 
 
 @pytest.mark.parametrize(
