@@ -21,7 +21,7 @@ from confcom.addon.cluster import DAEMON_SET, NAMESPACE, NODE, POD, SECRET, Clus
 from confcom.addon.epc import EpcPod, tenants
 from confcom.addon.install import AddOn, refuse_running_helm, reporting_interruption
 from confcom.addon.node_keys import SETTLED_SECONDS, clean_nodes, remove_keys
-from confcom.addon.owned_objects import delete_objects, owned_objects
+from confcom.addon.owned_objects import KINDS, delete_objects, owned_objects
 from confcom.addon.preflight import Need, PreflightError, check_permissions
 from confcom.addon.preflight_inputs import denied_permissions
 from confcom.addon.problems import shown
@@ -68,9 +68,8 @@ def disable(add_on: AddOn, *, consent: Consent, wait: bool) -> Disabled:
         manifests = helm.manifests() if helm.history() else ()
         if not manifests:
             _refuse_foreign(cluster)
-            with contextlib.suppress(ForbiddenError):  # the check names all permissions that this user lacks
-                manifests = tuple(owned_objects(cluster))
-        if denied := denied_permissions(cluster, [Need.DISABLE], manifests):
+        kinds: list[KubernetesObject] = [{"apiVersion": version, "kind": kind} for version, kind in KINDS]
+        if denied := denied_permissions(cluster, [Need.DISABLE], [*manifests, *kinds]):
             finding = check_permissions(denied)
             add_on.reporter.findings([finding])
             raise PreflightError([finding])

@@ -194,7 +194,7 @@ class PreflightInputs:
     root: Read[RootFacts] = None
     """None if no quote helper is to simulate."""
     makes_root: bool = False
-    """Whether the change may make a simulated root."""
+    """Whether quote helpers may get another simulated root by the change."""
 
 
 def run_checks(inputs: PreflightInputs) -> tuple[Finding, ...]:
@@ -386,9 +386,9 @@ def _simulation(daemons: Objects, nodes: Objects, installed: Objects, consent: s
 
 
 def check_root(root: RootFacts | None, *, makes_root: bool) -> Iterator[Finding]:
-    """Yield the findings about the simulated root that quote helpers would have after a change."""
+    """Yield the findings about the simulated root; with `makes_root`, helpers may get another one by the change."""
     for one in root_faults(root) if root else ():
-        if not (makes_root and one.error_code == "simulated-root-missing"):
+        if not makes_root or one.error_code == "simulated-root-unusable":
             yield Finding(Check.SIMULATION, FAILED, one.error_code, one.what, one.why, one.remedy)
     if root and root.unread:
         what, why = f"the simulated root is not compared with that of {root.unread}", "the quote helpers do not tell it"

@@ -107,6 +107,13 @@ def test_a_changed_root_is_told_by_every_command_and_spread_by_none(confcom, ena
     confcom.ok("rollback")
 
 
+def test_a_replaced_root_is_accepted_where_that_is_said(confcom, enabled):
+    enabled.api.find("Secret", DEFAULT_SECRET)[0]["data"] = OTHER
+    confcom.ok(*ENABLE, "--new-root")
+    enabled.api.find("Secret", DEFAULT_SECRET)[0]["data"] = GARBAGE
+    assert confcom(*ENABLE, "--new-root").exit_code == ExitCode.REFUSED
+
+
 def test_an_export_says_whose_root_it_did_not_compare(confcom, enabled, tmp_path):
     for page in list(enabled.api.pages):
         enabled.api.pages.pop(page)
