@@ -33,7 +33,6 @@ from confcom.addon.preflight_inputs import InstallRequest, check_rollback, gathe
 from confcom.addon.simulated_root import create_root, secret_name
 from confcom.addon.waiting import NOT_SHOWN, ProgressReporter, wait_until_ready
 from confcom.errors import ConfcomError, ExitCode
-from confcom.kubernetes.objects import name_of
 from confcom.simulation.root_seed import SEED_SIZE, RootSeed
 
 AGAIN = "run the same command again to complete the change; `confcom status` shows the state"
@@ -170,9 +169,8 @@ def _require_release(add_on: AddOn) -> None:
         place = add_on.cluster.namespace
         if daemons_in(add_on.cluster.api.list(DAEMON_SET, place)):
             raise ChangeRefusedError(
-                f"helm has no record of the release in the namespace {place}",
+                f"helm has no record of the release in the namespace {place}, whose DaemonSets are there",
                 error_code="release-missing",
-                why="the add-on's DaemonSets are there, so somebody removed it, or applied the chart without helm",
                 remedy="`confcom enable` with all values that were set installs it again, and helm records it",
             )
         raise ChangeRefusedError(
@@ -237,10 +235,7 @@ def _apply(add_on: AddOn, request: InstallRequest, *, dry_run: bool, wait: bool,
                 api.delete(kind_of("admissionregistration.k8s.io/v1", one.kind), one.name)
         add_on.reporter.say("helm upgrades the release ..." if inputs.history else "helm installs the chart ...")
         add_on.helm.upgrade(request.chart, inputs.values)
-        if inputs.unrecorded:  # helm does not remove them
-            kept = {(one["kind"], name_of(one)) for one in rendering.manifests}
-            left = [one for one in inputs.unrecorded if (one["kind"], name_of(one)) not in kept]
-            delete_objects(cluster, left, add_on.reporter.say)
+        delete_objects(cluster, inputs.unrecorded, add_on.reporter.say)
     else:
         add_on.reporter.say("The release already has the requested state.")
     # 4. The daemons become ready, node by node.

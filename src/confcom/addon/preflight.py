@@ -176,7 +176,7 @@ class PreflightInputs:
     installed: Objects = ()
     """The release's revisions and objects; empty also if they could not be read: `rendering` is the error then."""
     unrecorded: Objects = ()
-    """Objects that helm has installed, if its record of the release is missing."""
+    """Objects that helm has installed, and nobody needs any more, if its record of the release is missing."""
     rendering: Read[Rendering] = None
     denied: Read[tuple[Permission, ...]] = None
     namespace: Read[KubernetesObject] = None
