@@ -1,3 +1,7 @@
+import base64
+
+from confcom.simulation.root_seed import RootSeed
+
 EPC = "kubernetes.azure.com/sgx_epc_mem_in_MiB"
 ENCLAVE = "sgx.intel.com/enclave"
 PROVISION = "sgx.intel.com/provision"
@@ -7,6 +11,8 @@ HARDWARE = {"feature.node.kubernetes.io/cpu-security.sgx.enabled": "true"}
 SYSTEM = "confcom-system"
 REVISION = "controller-revision-hash"
 CREATED = "2026-11-25T00:00:00Z"
+CREATED_ROOT = 1_767_225_600
+"""The first second of 2026."""
 AESMD = "aesmd"
 """The sidecar of hardware quote helpers."""
 
@@ -22,6 +28,12 @@ def node(name, labels=(), *, resources=(), taints=(), annotations=(), ready=True
     }
 
 
+def root_secret(name="confcom-simulated-root", *, seed=bytes(32), created=CREATED_ROOT):
+    """A Secret with a simulated root, as `confcom enable` makes it."""
+    data = {key: base64.b64encode(value).decode() for key, value in RootSeed(seed, created).encode().items()}
+    return {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name, "namespace": SYSTEM}, "data": data}
+
+
 def writes_of(names, manager="confcom-controller"):
     """The record in a node's metadata that a manager has written these resources in its capacity."""
     fields = {"f:status": {"f:capacity": {f"f:{name}": {} for name in names}}}
@@ -35,6 +47,13 @@ def labels(component, instance="confcom"):
         "app.kubernetes.io/instance": instance,
         "app.kubernetes.io/version": "0.1.0",
     }
+
+
+def role(name, labels, release=SYSTEM):
+    """A ClusterRole with the chart's labels, of a release in a namespace."""
+    annotations = {"meta.helm.sh/release-name": "confcom", "meta.helm.sh/release-namespace": release}
+    metadata = {"name": name, "labels": dict(labels), "annotations": annotations}
+    return {"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole", "metadata": metadata, "rules": []}
 
 
 def daemon_set(component, selector=SIMULATED, *, args=("--simulated",), namespace=SYSTEM, image="", limits=(), **more):

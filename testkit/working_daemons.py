@@ -1,8 +1,12 @@
+import base64
 import hashlib
 import json
+from functools import cache
 
 from confcom.addon.chart_objects import flag_of, pod_spec_of
 from confcom.kubernetes.node_selection import selects
+from confcom.simulation.platform import SimulatedPlatform
+from confcom.simulation.root_seed import RootSeed
 
 NEWEST = "2026-11-29T09:00:00Z"
 _OFFERED = {"--epc-resource": "162", "--enclave-resource": "1024", "--provision-resource": "1024"}
@@ -67,8 +71,13 @@ def _roll(api, workload, nodes, broken):
         if "device-plugin" in metadata["name"]:
             api.pages[named["name"], "inventory"] = json.dumps(_INVENTORY)
         elif secret := api.find("Secret", None, metadata["namespace"]):
-            root = hashlib.sha256(json.dumps(secret[0]["data"]).encode()).hexdigest()
-            api.pages[named["name"], "metrics"] = _ROOT % root
+            api.pages[named["name"], "metrics"] = _ROOT % _root_of(json.dumps(secret[0]["data"]))
+
+
+@cache
+def _root_of(data):
+    values = {key: base64.b64decode(value) for key, value in json.loads(data).items()}
+    return SimulatedPlatform.of_root(RootSeed.decode(values)).root_fingerprint
 
 
 def _ready(spec):

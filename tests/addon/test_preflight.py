@@ -4,6 +4,7 @@ import pytest
 
 from confcom.addon.chart_objects import EPC_NAMES_POLICY, INTEL_EPC
 from confcom.addon.cluster import ClusterAccessError, ForbiddenError, RefusedError
+from confcom.addon.epc import epc_pod
 from confcom.addon.helm import ChartError, Rendering, Values
 from confcom.addon.preflight import (
     Check,
@@ -243,7 +244,7 @@ def test_less_epc_is_kept_back_while_pods_hold_it(now, offers, requested, then, 
     here = {
         "nodes": (node,),
         "daemon_sets": (now,),
-        "requested": {"n": requested} if requested else {},
+        "pods": (epc_pod(make.pod("x", on="n", limits={EPC: requested})),) if requested else (),
     }
     found = [one for one in run_checks(replace(INPUTS, **here, **plan(*manifests))) if one.code == "epc-kept"]
     assert [one.outcome for one in found] == ([] if mib is None else [Outcome.WARNING])

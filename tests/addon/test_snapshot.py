@@ -7,9 +7,10 @@ import pytest
 from confcom.addon.chart_objects import SETS
 from confcom.addon.cluster import ClusterAccessError
 from confcom.addon.helm import Helm, Values, chart_folder
-from confcom.addon.simulated_root import DEFAULT_SECRET
+from confcom.addon.simulated_root import SERVED
 from confcom.addon.snapshot import MAX_HELPERS, MAX_LOGS, MAX_PLUGINS, read_cluster, read_daemons
 from confcom.addon.status import add_on_status
+from confcom.simulation.platform import SimulatedPlatform
 from testkit import cluster_objects as make
 from testkit.cluster_objects import EPC, SYSTEM
 from testkit.memory_api import MemoryApi, cluster_of
@@ -19,7 +20,7 @@ LOG = '{"level": "warning", "message": "not ready", "about": "readiness", "reaso
 INVENTORY = {"epc": {"mib": 168}, "accounting": {"kind": "device", "choice": "fits-devices", "advertised_mib": 162}}
 ROOT = 'confcom_quote_helper_simulated_root_info{sha256="%s"} 1.0\n'
 REVISION = {"revision": 1, "status": "deployed", "updated": "2026-11-29T08:00:00Z", "description": "done"}
-SECRET = {"kind": "Secret", "metadata": {"name": "root", "namespace": SYSTEM}, "data": {"seed": "c2VjcmV0"}}
+SECRET = make.root_secret("root")
 
 
 def read(memory, *, revisions=(REVISION,), manifests=()):
@@ -153,6 +154,36 @@ def test_of_many_helpers_the_oldest_and_the_newest_are_asked_for_their_root():
     assert list(read(MemoryApi([*objects, SECRET], pages=pages)).root.roots) == [*names[:half], *names[-half:]]
 
 
+def fingerprint(created):
+    return SimulatedPlatform.create(bytes(32), datetime.fromtimestamp(created, UTC)).root_fingerprint
+
+
+AT_ZERO = {"data": make.root_secret(created=0)["data"]}
+
+
+@pytest.mark.parametrize(
+    ("secret", "exists", "root", "unusable"),
+    [
+        ([SECRET], True, fingerprint(make.CREATED_ROOT), ""),
+        ([], False, "", ""),
+        ([SECRET | {"data": {"seed": "eA=="}}], True, "", "created is missing"),
+        ([SECRET | AT_ZERO], True, fingerprint(0), "1989"),
+    ],
+)
+def test_the_roots_of_the_secret_of_helpers_and_of_the_served_collateral_are_read(secret, exists, root, unusable):
+    served = make.daemon_set("simulated-pcs", volumes=[{"name": "simulated-root", "secret": {"secretName": "root"}}])
+    served |= {"kind": "Deployment", "spec": served["spec"] | {"replicas": 1}}
+    pod = make.daemon("simulated-pcs", "b")
+    pages = {
+        ("quote-helper-a", "metrics"): ROOT % ("ab" * 32),
+        (pod["metadata"]["name"], "metrics"): ROOT.replace("quote_helper_simulated", "simulated_pcs") % ("cd" * 32),
+    }
+    found = read(MemoryApi([*simulated("a"), served, pod, *secret], pages=pages)).root
+    assert (found.exists, found.root) == (exists, root)
+    assert unusable in found.unusable
+    assert found.roots == {"a": "ab" * 32, SERVED: "cd" * 32}
+
+
 @pytest.mark.parametrize(
     ("denied", "fact", "value"),
     [
@@ -212,8 +243,7 @@ def test_refusals_of_tenants_that_controllers_still_repeat_are_listed(minutes, n
 @pytest.mark.parametrize("values", ["simulated", "hardware-aesmd", "beside-hardware", "simulated-1-tib"])
 def test_the_charts_own_objects_are_an_add_on_without_problems(values):
     nodes = [make.node("s", make.SIMULATED), make.node("h", make.HARDWARE)]
-    secret = SECRET | {"metadata": {"name": DEFAULT_SECRET, "namespace": SYSTEM}}
-    memory = MemoryApi([*nodes, secret])
+    memory = MemoryApi([*nodes, make.root_secret()])
     cluster = cluster_of(memory)
     helm = Helm(cluster, MemoryHelm(memory, golden_manifests(values, SYSTEM)))
     helm.upgrade(chart_folder(), Values())

@@ -6,7 +6,8 @@ from confcom.addon.drift import Comparison, Effect, FieldChange, ObjectChange
 from confcom.addon.epc import PluginEpc, epc_pod
 from confcom.addon.helm import Revision
 from confcom.addon.problems import Problem
-from confcom.addon.snapshot import RootFacts, Snapshot
+from confcom.addon.simulated_root import SERVED, RootFacts
+from confcom.addon.snapshot import Snapshot
 from confcom.addon.status import add_on_status
 from confcom.kubernetes.epc_accounting import AccountingKind
 from confcom.simulation.staging import Staging
@@ -292,6 +293,7 @@ def test_an_unfinished_change_is_named_with_helms_words_and_remedies(statuses, r
 
 CHANGED = ObjectChange("DaemonSet", "confcom-quote-helper", Effect.CHANGED, (FieldChange("spec.x", 1, 2),))
 GONE = ObjectChange("ValidatingAdmissionPolicy", "p", Effect.MADE)
+DEPLOYED = Revision(1, "deployed")
 
 
 @pytest.mark.parametrize(
@@ -314,13 +316,19 @@ def test_a_comparison_that_was_not_made_is_named_and_no_problem():
     assert found.to_json()["not_compared"] == ["Pods", "no right to patch"]
 
 
+AB, CD = "ab" * 32, "cd" * 32
+
+
 @pytest.mark.parametrize(
     ("root", "expected"),
     [
-        (RootFacts("root", True, {"a": "ab" * 32, "b": "ab" * 32}), []),
-        (RootFacts("root", None), []),
-        (RootFacts("root", False), ["simulated-root-missing"]),
-        (RootFacts("root", True, {"a": "ab" * 32, "b": "cd" * 32}), ["simulated-roots-differ"]),
+        (RootFacts("root", SYSTEM, True, AB, "", {"a": AB, "b": AB, SERVED: AB}), []),
+        (RootFacts("root", SYSTEM, None), []),
+        (RootFacts("root", SYSTEM, False), ["simulated-root-missing"]),
+        (RootFacts("root", SYSTEM, True, "", "no seed", {"a": AB}), ["simulated-root-unusable"]),
+        (RootFacts("root", SYSTEM, None, "", "", {"a": AB, "b": CD}), ["simulated-roots-differ"]),
+        (RootFacts("root", SYSTEM, True, AB, "", {"a": CD}), ["simulated-roots-differ"]),
+        (RootFacts("root", SYSTEM, True, AB, "", {"a": AB, SERVED: CD}), ["simulated-roots-differ"]),
     ],
 )
 def test_the_simulated_root(root, expected):
@@ -400,3 +408,58 @@ def test_json_keeps_its_names():
     assert (of_node["name"], of_node["sgx"], of_node["ready"]) == ("a", "simulated", True)
     assert of_node["problems"] == []
     assert [one["state"] for key in ("device_plugin", "quote_helper") for one in of_node[key]] == ["ready"] * 2
+
+
+SIMULATED_EPC = "simulated.confcom.internal/sgx_epc_mem_in_MiB"
+
+
+@pytest.mark.parametrize(
+    ("labels", "offered", "limits", "code"),
+    [
+        ({}, {EPC: 0}, {EPC: 90}, "node-not-selected"),
+        ({}, {}, {EPC: 90}, "node-not-selected"),
+        ({}, {}, {SIMULATED_EPC: 90}, "node-not-selected"),
+        ({}, {EPC: 162, make.ENCLAVE: 0}, {EPC: 90, make.ENCLAVE: 1}, "node-not-selected"),
+        ({"renamed": "yes"}, {make.ENCLAVE: 0}, {make.ENCLAVE: 1}, "node-not-selected"),
+        ({"intel": "yes"}, {make.ENCLAVE: 20}, {make.ENCLAVE: 3}, ""),
+        (make.SIMULATED, {EPC: 162, make.ENCLAVE: 2}, {EPC: 90, make.ENCLAVE: 3}, "requests-not-offered"),
+        (make.SIMULATED, {EPC: 162, make.ENCLAVE: 3}, {EPC: 90, make.ENCLAVE: 3}, ""),
+    ],
+)
+def test_it_is_not_well_while_pods_request_what_their_node_lacks(labels, offered, limits, code):
+    there = make.node("lost", labels, resources=offered)
+    pods = (
+        tuple(make.daemon(part, "lost") for part in ("device-plugin", "quote-helper"))
+        if labels == make.SIMULATED
+        else ()
+    )
+    tenants = [make.pod("job", on="lost", limits=limits)]
+    found = status(there, node(), pods=(*READY, *pods), tenants=tenants)
+    assert codes(found, "lost") == ([code] if code else [])
+    assert found.ok is not bool(code)
+    if code:
+        assert "lost" in [one.name for one in found.nodes]
+
+
+def test_epc_that_the_controller_has_written_is_offered_by_nobody_without_a_plugin():
+    there = make.node("lost", {}, resources={EPC: 162})
+    there["metadata"]["managedFields"] = [make.writes_of([EPC])]
+    found = status(there, node(), tenants=[make.pod("job", on="lost", limits={EPC: 90})])
+    assert codes(found) == ["node-not-selected"]
+
+
+@pytest.mark.parametrize(
+    ("facts", "expected"),
+    [
+        ({"left": ("Deployment x",)}, ["release-missing"]),
+        ({"left": ("Deployment x",), "history": (DEPLOYED,)}, ["object-left"]),
+        ({"left": ("Role x",), "daemon_sets": (), "pods": ()}, ["release-missing", "not-enabled"]),
+        ({"history": (DEPLOYED,), "daemon_sets": (), "pods": ()}, ["object-missing"]),
+        ({"history": (DEPLOYED,), "daemon_sets": (), "pods": (), "drift": Comparison((GONE,))}, ["object-missing"]),
+    ],
+)
+def test_what_helm_has_no_record_of_and_what_it_alone_has(facts, expected):
+    found = status(node(epc=0), **facts)
+    assert codes(found, "") == expected
+    assert found.enabled is ("not-enabled" not in expected)
+    assert not found.ok

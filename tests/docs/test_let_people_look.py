@@ -8,7 +8,6 @@ import yaml
 
 from confcom.addon.helm import Helm, Values, chart_folder
 from confcom.addon.preflight import Need, permissions_needed
-from confcom.addon.simulated_root import DEFAULT_SECRET
 from confcom.addon.snapshot import read_cluster
 from testkit import cluster_objects as make
 from testkit.cluster_objects import SYSTEM
@@ -68,9 +67,10 @@ def uses():
     """Of clusters where `status` has a reason for each request: daemons that fail, and Pods that are refused."""
     found = set(map(Use._make, HELMS_RECORD))
     for values in VALUES:
-        secret = {"kind": "Secret", "metadata": {"name": DEFAULT_SECRET, "namespace": SYSTEM}, "data": {}}
         nodes = (make.node("s", make.SIMULATED), make.node("h", make.HARDWARE))
-        memory = MemoryApi([*nodes, make.failed_create("Job", "refused", REFUSED, namespace=TENANT), secret])
+        memory = MemoryApi(
+            [*nodes, make.failed_create("Job", "refused", REFUSED, namespace=TENANT), make.root_secret()]
+        )
         cluster = cluster_of(memory)
         helm = Helm(cluster, MemoryHelm(memory, golden_manifests(values, SYSTEM)))
         helm.upgrade(chart_folder(), Values())

@@ -1,4 +1,5 @@
 import base64
+from dataclasses import replace
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
@@ -106,3 +107,12 @@ def test_which_roots_are_marked(lab):
     assert root_is_marked(pki.root.certificate)
     assert not root_is_marked(intel_root().certificate)
     assert not root_is_marked(lab.reissue(pki.root, pki.root, common_name="Intel SGX Root CA"))
+
+
+def test_verify_names_roots_by_the_exported_fingerprint(lab, evidence):
+    """Also the root that is not trusted."""
+    for trusted in (lab.platform, lab.stranger):
+        verdict = replace(evidence, root=trusted.pki.root.certificate).verdict(lab.policy)
+        (check,) = [one for one in verdict.checks if one.code == "root"]
+        assert check.found.startswith(f"{lab.platform.root_fingerprint} (")
+        assert trusted.root_fingerprint in check.required

@@ -17,10 +17,11 @@ from confcom.addon.chart_objects import (
     component_of,
     daemons_in,
 )
-from confcom.addon.cluster import DAEMON_SET, NAMESPACE, NODE, POD, SECRET, Cluster, ForbiddenError, kind_of
-from confcom.addon.epc import EpcPod, epc_pod
+from confcom.addon.cluster import DAEMON_SET, NAMESPACE, NODE, POD, SECRET, Cluster, ForbiddenError
+from confcom.addon.epc import EpcPod, tenants
 from confcom.addon.install import AddOn, refuse_running_helm, reporting_interruption
 from confcom.addon.node_keys import SETTLED_SECONDS, clean_nodes, remove_keys
+from confcom.addon.owned_objects import KINDS, delete_objects, owned_objects
 from confcom.addon.preflight import Need, PreflightError, check_permissions
 from confcom.addon.preflight_inputs import denied_permissions
 from confcom.addon.problems import shown
@@ -39,7 +40,7 @@ Consent = Callable[[Sequence[EpcPod]], bool]
 class Disabled:
     cluster: Cluster
     removed: bool
-    """Whether there was a release to remove."""
+    """Whether there was anything to remove but resources of nodes."""
     kept: tuple[str, ...]
     """Descriptions of what is kept on purpose."""
     leftovers: tuple[tuple[str, tuple[str, ...]], ...] = ()
@@ -57,7 +58,7 @@ class Disabled:
 def disable(add_on: AddOn, *, consent: Consent, wait: bool) -> Disabled:
     """Remove the policies, then the daemons, then their resources in the nodes' status.
 
-    Without a release, only the last step is left to do. `wait` waits for the kubelets' five minutes. After a
+    Without a release, labels tell what is left of the add-on. `wait` waits for the kubelets' five minutes. After a
     NotReadyError, something is left that can only be removed later.
     """
     cluster, helm = add_on.cluster, add_on.helm
@@ -67,7 +68,8 @@ def disable(add_on: AddOn, *, consent: Consent, wait: bool) -> Disabled:
         manifests = helm.manifests() if helm.history() else ()
         if not manifests:
             _refuse_foreign(cluster)
-        if denied := denied_permissions(cluster, [Need.DISABLE], manifests):
+        kinds: list[KubernetesObject] = [{"apiVersion": version, "kind": kind} for version, kind in KINDS]
+        if denied := denied_permissions(cluster, [Need.DISABLE], [*manifests, *kinds]):
             finding = check_permissions(denied)
             add_on.reporter.findings([finding])
             raise PreflightError([finding])
@@ -79,9 +81,10 @@ def disable(add_on: AddOn, *, consent: Consent, wait: bool) -> Disabled:
 def _disable(add_on: AddOn, *, consent: Consent, wait: bool) -> Disabled:
     api, history = add_on.cluster.api, add_on.helm.history()
     refuse_running_helm(history, add_on.now())
-    manifests = add_on.helm.manifests() if history else ()
-    if history:
-        pods = _tenants(add_on.cluster)
+    left = [*owned_objects(add_on.cluster)]
+    manifests = add_on.helm.manifests() if history else left
+    if history or left:
+        pods = [one for one in tenants(api.list(POD), add_on.cluster.namespace) if one.phase not in TERMINAL]
         if pods and not consent(pods):
             raise ChangeRefusedError(
                 "nothing was changed",
@@ -89,51 +92,42 @@ def _disable(add_on: AddOn, *, consent: Consent, wait: bool) -> Disabled:
                 why=f"{len(pods)} Pods use the add-on's resources, and the removal was not confirmed",
                 remedy="delete them first, or confirm with --yes",
             )
-        _remove(add_on, manifests)
+        _remove(add_on, left, recorded=bool(history))
     else:
         add_on.reporter.say("The add-on is not enabled.")
     plugins_ended = _wait_for_the_end(add_on)
     kept = _retried(add_on, lambda: _kept(add_on.cluster, secret_name(manifests) or DEFAULT_SECRET))
     if wait:
-        settled = SETTLED_SECONDS if history else 0.0
+        settled = SETTLED_SECONDS if history or left else 0.0
         clean_nodes(api, add_on.reporter, add_on.clock, add_on.sleep, plugins_ended, settled=settled)
-        return Disabled(add_on.cluster, bool(history), kept)
+        return Disabled(add_on.cluster, bool(history or left), kept)
     _retried(add_on, lambda: remove_keys(api))
-    left = tuple((one.node, one.names) for one in _retried(add_on, lambda: remove_keys(api)) if one.names)
-    return Disabled(add_on.cluster, bool(history), kept, left)
+    keys = tuple((one.node, one.names) for one in _retried(add_on, lambda: remove_keys(api)) if one.names)
+    return Disabled(add_on.cluster, bool(history or left), kept, keys)
 
 
 def _refuse_foreign(cluster: Cluster) -> None:
-    if found := daemons_in(cluster.api.list(DAEMON_SET, labels={NAME_LABEL: RELEASE})):
-        namespaces = sorted({namespace_of(one) for one in found})
+    found = {namespace_of(one) for one in daemons_in(cluster.api.list(DAEMON_SET, labels={NAME_LABEL: RELEASE}))}
+    if namespaces := sorted(found - {cluster.namespace}):
         raise ChangeRefusedError(
             f"the namespace {cluster.namespace} has no release {RELEASE} of helm",
             error_code="not-enabled",
             why=f"the add-on is in the namespace {', '.join(namespaces)}",
-            remedy="name the namespace of helm's release with --namespace (`helm list -A` shows it); if the manifests "
-            "were applied without helm, delete them (kubectl delete -f), then run `confcom disable` again",
+            remedy="name that namespace with --namespace",
         )
-
-
-def _tenants(cluster: Cluster) -> tuple[EpcPod, ...]:
-    """Return the Pods that use the add-on's resources, without the add-on's own."""
-    others = (pod for pod in cluster.api.list(POD) if not _is_own(pod, cluster.namespace))
-    return tuple(one for one in map(epc_pod, others) if one and one.phase not in TERMINAL)
 
 
 def _is_own(pod: KubernetesObject, namespace: str) -> bool:
     return namespace_of(pod) == namespace and component_of(pod) is not None
 
 
-def _remove(add_on: AddOn, manifests: Sequence[KubernetesObject]) -> None:
-    for kind in POLICY_KINDS:
-        found = [one for one in manifests if one["kind"] == kind]
-        for one in found:
-            add_on.cluster.api.delete(kind_of(text(one, "apiVersion"), kind), name_of(one))
-        if found:
-            add_on.reporter.say(f"Removed {kind} {', '.join(map(name_of, found))}.")
-    add_on.reporter.say("helm removes the daemons ...")
-    add_on.helm.uninstall()
+def _remove(add_on: AddOn, objects: Sequence[KubernetesObject], *, recorded: bool) -> None:
+    cluster, say = add_on.cluster, add_on.reporter.say
+    delete_objects(cluster, [one for one in objects if one["kind"] in POLICY_KINDS], say)
+    if recorded:
+        say("helm removes the daemons ...")
+        add_on.helm.uninstall()
+    _retried(add_on, lambda: delete_objects(cluster, tuple(owned_objects(cluster)), say))
 
 
 def _wait_for_the_end(add_on: AddOn) -> float:
@@ -150,7 +144,8 @@ def _wait_for_the_end(add_on: AddOn) -> float:
         names = [name_of(pod) for pod in pods]
         if any(component_of(pod) is Component.DEVICE_PLUGIN for pod in pods):
             plugins_ended = add_on.clock()
-        table.show([Row(name, "ends", Mark.WAITING) for name in names])
+        note = f"waiting for the end of {shown(names)}"
+        table.show([Row(name, "ends", Mark.WAITING) for name in names], note=note)
         if add_on.clock() > deadline:
             raise NotReadyError(
                 f"{shown(names)} did not end within {POD_TERMINATION_SECONDS:.0f} s",
@@ -187,8 +182,9 @@ def _retried(add_on: AddOn, ask: Callable[[], T]) -> T:
 
 
 def _has_namespace(cluster: Cluster) -> bool:
-    """Return whether the namespace exists; True if this user may not know."""
+    """Return whether the namespace exists, and is not being deleted; True if this user may not know."""
     try:
-        return cluster.api.exists(NAMESPACE, cluster.namespace)
+        found = cluster.api.get(NAMESPACE, cluster.namespace)
+        return found is not None and text(found, "status", "phase") != "Terminating"
     except ForbiddenError:
         return True

@@ -8,7 +8,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from confcom.addon.chart_objects import OURS, SETS
+from confcom.addon.chart_objects import OURS, SETS, allocatable, component_of, written
 from confcom.addon.daemon_pods import event_time
 from confcom.addon.problems import Problem
 from confcom.kubernetes import objects
@@ -139,6 +139,12 @@ def epc_pod(pod: KubernetesObject) -> EpcPod | None:
     return EpcPod(namespace_of(pod), name_of(pod), node, text(status, "phase"), kind, owner, requests, *why)
 
 
+def tenants(pods: Iterable[KubernetesObject], namespace: str) -> tuple[EpcPod, ...]:
+    """Return the Pods with the add-on's resources, without the add-on's own in its namespace."""
+    others = (pod for pod in pods if namespace_of(pod) != namespace or component_of(pod) is None)
+    return tuple(filter(None, map(epc_pod, others)))
+
+
 def used_by_node(pods: Iterable[EpcPod]) -> Mapping[tuple[str, str], int]:
     """Return by node and resource the amount that Pods there request."""
     used: defaultdict[tuple[str, str], int] = defaultdict(int)
@@ -147,6 +153,18 @@ def used_by_node(pods: Iterable[EpcPod]) -> Mapping[tuple[str, str], int]:
             for resource, amount in pod.requests.items():
                 used[pod.node, resource] += amount
     return used
+
+
+def unmet_requests(
+    node: KubernetesObject, used: Mapping[tuple[str, str], int], *, selected: bool
+) -> Mapping[str, tuple[int, int]]:
+    """Return the resources of which Pods request more than their node offers, with both amounts.
+
+    Of a node that no DaemonSet has selected, what the controller wrote is left over: nobody offers it.
+    """
+    left = frozenset() if selected else written(node)
+    amounts = {one: (used.get((name_of(node), one), 0), 0 if one in left else allocatable(node, one)) for one in OURS}
+    return {one: (requested, offered) for one, (requested, offered) in sorted(amounts.items()) if requested > offered}
 
 
 @dataclass(frozen=True, slots=True)

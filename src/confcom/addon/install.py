@@ -14,10 +14,20 @@ from datetime import datetime
 
 from confcom.addon import preflight
 from confcom.addon.change_lease import ChangeRefusedError, change_lease, holder_name
-from confcom.addon.chart_objects import NAME_LABEL, POLICY_KINDS, RELEASE, SIMULATED_LABEL
-from confcom.addon.cluster import NAMESPACE, NODE, SECRET, Cluster, ClusterAccessError, ForbiddenError, kind_of
+from confcom.addon.chart_objects import NAME_LABEL, POLICY_KINDS, RELEASE, SIMULATED_LABEL, daemons_in
+from confcom.addon.cluster import (
+    DAEMON_SET,
+    NAMESPACE,
+    NODE,
+    SECRET,
+    Cluster,
+    ClusterAccessError,
+    ForbiddenError,
+    kind_of,
+)
 from confcom.addon.drift import Comparison, Effect, FieldChange, ObjectChange, compare, removed
 from confcom.addon.helm import Helm, Rendering, Revision
+from confcom.addon.owned_objects import delete_objects
 from confcom.addon.preflight import Finding, Outcome, PreflightError, PreflightInputs
 from confcom.addon.preflight_inputs import InstallRequest, check_rollback, gather_preflight_inputs
 from confcom.addon.simulated_root import create_root, secret_name
@@ -111,7 +121,7 @@ def roll_back(add_on: AddOn, revision: int | None, *, wait: bool, timeout: float
                 known = ", ".join(str(one.number) for one in history)
                 raise _no_revision(f"there is no revision {target}", f"the revisions are {known}")
             manifests = add_on.helm.manifests(target)
-            findings = check_rollback(add_on.cluster, manifests, target)
+            findings = check_rollback(add_on.cluster, manifests, target, add_on.now)
             _report(add_on, findings)
             add_on.reporter.say(f"helm rolls back to revision {target} ...")
             add_on.helm.rollback(target)
@@ -156,8 +166,15 @@ def _require_release(add_on: AddOn) -> None:
             remedy="`confcom disable` completes the removal; then `confcom enable` installs it again",
         )
     if not history:
+        place = add_on.cluster.namespace
+        if daemons_in(add_on.cluster.api.list(DAEMON_SET, place)):
+            raise ChangeRefusedError(
+                f"helm has no record of the release in the namespace {place}, whose DaemonSets are there",
+                error_code="release-missing",
+                remedy="`confcom enable` with all values that were set installs it again, and helm records it",
+            )
         raise ChangeRefusedError(
-            f"the add-on is not enabled in the namespace {add_on.cluster.namespace}",
+            f"the add-on is not enabled in the namespace {place}",
             error_code="not-enabled",
             remedy="run `confcom enable`, or name another namespace with --namespace; `helm list -A` lists releases",
         )
@@ -194,7 +211,7 @@ def _apply(add_on: AddOn, request: InstallRequest, *, dry_run: bool, wait: bool,
     root = secret_name(rendering.manifests)
     lacks_root = bool(root) and not api.exists(SECRET, root, cluster.namespace)
     if dry_run:
-        gone = removed(inputs.installed, rendering.manifests)
+        gone = removed((*inputs.installed, *inputs.unrecorded), rendering.manifests)
         changes = (*_without_helm(inputs, root if lacks_root else ""), *found.changes, *gone)
         _say_changes(add_on, found, changes)
         return Changed(cluster, changed=False, revision=revision, findings=findings, would_change=changes)
@@ -215,6 +232,7 @@ def _apply(add_on: AddOn, request: InstallRequest, *, dry_run: bool, wait: bool,
                 api.delete(kind_of("admissionregistration.k8s.io/v1", one.kind), one.name)
         add_on.reporter.say("helm upgrades the release ..." if inputs.history else "helm installs the chart ...")
         add_on.helm.upgrade(request.chart, inputs.values)
+        delete_objects(cluster, inputs.unrecorded, add_on.reporter.say)
     else:
         add_on.reporter.say("The release already has the requested state.")
     # A node that joins starts with the new values: one with a helper keeps how its EPC is counted.
@@ -232,7 +250,7 @@ def _check(
 ) -> tuple[PreflightInputs, Rendering, tuple[Finding, ...]]:
     if not quiet:
         add_on.reporter.say("Checking the cluster ...")
-    inputs = gather_preflight_inputs(add_on.cluster, add_on.helm, request)
+    inputs = gather_preflight_inputs(add_on.cluster, add_on.helm, request, add_on.now)
     findings = preflight.run_checks(inputs)
     _report(add_on, findings, quiet=quiet)
     if not isinstance(inputs.rendering, Rendering):  # its absence is a failed finding

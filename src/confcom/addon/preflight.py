@@ -10,7 +10,9 @@ from functools import partial
 from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
 from confcom.addon import chart_objects as chart
+from confcom.addon.epc import EpcPod, unmet_requests, used_by_node
 from confcom.addon.problems import shown
+from confcom.addon.simulated_root import RootFacts, root_faults
 from confcom.errors import ConfcomError, ExitCode
 from confcom.kubernetes import objects
 from confcom.kubernetes.epc_accounting import AccountingKind as Kind
@@ -138,7 +140,7 @@ _PERMISSIONS: tuple[tuple[Need, str, str, str, bool], ...] = (
     (Need.CHANGE, "list", "events", "", True),
     (Need.CHANGE, "list", "deployments controllerrevisions", "apps", True),
     (Need.CHANGE, "get create patch delete", "CHART", "", True),
-    (Need.DISABLE, "get delete", "CHART", "", True),
+    (Need.DISABLE, "get list delete", "CHART", "", True),
     (Need.DISABLE, "patch", "nodes/status", "", False),
     (Need.NEW_NAMESPACE, "create", "namespaces", "", False),
     (Need.NODE_LABELS, "patch", "nodes", "", False),
@@ -173,6 +175,8 @@ class PreflightInputs:
     history: tuple[Revision, ...] = ()
     installed: Objects = ()
     """The release's revisions and objects; empty also if they could not be read: `rendering` is the error then."""
+    unrecorded: Objects = ()
+    """Objects that helm has installed, and nobody needs any more, if its record of the release is missing."""
     rendering: Read[Rendering] = None
     denied: Read[tuple[Permission, ...]] = None
     namespace: Read[KubernetesObject] = None
@@ -185,8 +189,12 @@ class PreflightInputs:
     limit_ranges: Read[Objects] = None
     unknown_nodes: tuple[str, ...] = ()
     unlabelled_nodes: tuple[str, ...] = ()
-    requested: Mapping[str, int] = field(default_factory=dict)
-    """By node, the MiB of EPC that its Pods request; empty if no node will offer less."""
+    pods: tuple[EpcPod, ...] = ()
+    """Tenants' Pods with the add-on's resources; empty if the change takes nothing from them."""
+    root: Read[RootFacts] = None
+    """None if no quote helper is to simulate."""
+    makes_root: bool = False
+    """Whether quote helpers may get another simulated root by the change."""
 
 
 def run_checks(inputs: PreflightInputs) -> tuple[Finding, ...]:
@@ -211,19 +219,19 @@ def run_checks(inputs: PreflightInputs) -> tuple[Finding, ...]:
         found += _owners(chart.selected(daemons, nodes), others, installed=bool(ours or inputs.installed))
         found += _epc_names(rendering.manifests, nodes, _known(inputs.limit_ranges) or ())
         found += _simulation(daemons, nodes, ours, "add --beside-hardware")
+        found += check_root(_known(inputs.root), makes_root=inputs.makes_root)
         found += _nodes(daemons, nodes, ours, inputs)
-        found += check_kept_epc(rendering.manifests, nodes, ours, inputs.requested)
+        found += check_kept_epc(rendering.manifests, nodes, ours, inputs.pods)
+        found += check_quotes(rendering.manifests, nodes, ours, inputs.pods)
     skipped = set(Check) - {finding.check for finding in found}
     found += [Finding(check, Outcome.SKIPPED, "not-checked", "an earlier check failed") for check in skipped]
     return tuple(sorted(found, key=lambda finding: list(Check).index(finding.check)))
 
 
-def check_revision(
-    manifests: Objects, nodes: Objects, installed: Objects, missing_root: str, anyway: str
-) -> Iterator[Finding]:
+def check_revision(manifests: Objects, nodes: Objects, installed: Objects, anyway: str) -> Iterator[Finding]:
     """Yield the reasons why a revision does not fit the present nodes, except those that the installation has too.
 
-    `missing_root` is the Secret of the revision's quote helpers if it does not exist; `anyway` rolls back unchecked.
+    `anyway` is the command that rolls back unchecked.
     """
     daemons = chart.daemons_in(manifests)
     consent = "go back to another revision, or change the present one with `confcom enable --beside-hardware`"
@@ -231,10 +239,6 @@ def check_revision(
     for finding in _simulation(daemons, nodes, installed, consent):
         if finding.outcome is FAILED and finding.what not in present:
             yield finding
-    if missing_root:
-        what, why = f"the Secret {missing_root} does not exist", "the quote helpers of the revision mount it"
-        remedy = "restore it, since it is the simulated root; or go back to another revision"
-        yield Finding(Check.SIMULATION, FAILED, "simulated-root-missing", what, why, remedy)
     yield from _losses(daemons, nodes, installed, anyway)
 
 
@@ -381,6 +385,39 @@ def _simulation(daemons: Objects, nodes: Objects, installed: Objects, consent: s
         yield _ok(Check.SIMULATION, "beside hardware" if hardware else "no node has SGX hardware")
 
 
+def check_root(root: RootFacts | None, *, makes_root: bool) -> Iterator[Finding]:
+    """Yield the findings about the simulated root; with `makes_root`, helpers may get another one by the change."""
+    for one in root_faults(root) if root else ():
+        if not makes_root or one.error_code == "simulated-root-unusable":
+            yield Finding(Check.SIMULATION, FAILED, one.error_code, one.what, one.why, one.remedy)
+    if root and root.unread:
+        what, why = f"the simulated root is not compared with that of {root.unread}", "the quote helpers do not tell it"
+        yield Finding(Check.SIMULATION, WARNING, "simulated-root-not-compared", what, why, "`confcom status` says more")
+
+
+def losing_nodes(new: Objects, nodes: Objects, installed: Objects) -> frozenset[str]:
+    """Return the nodes that a change takes a device plugin or a quote helper from."""
+    lost = set[str]()
+    for component in chart.NODE_DAEMONS:
+        daemons = map(chart.daemons_in, (installed, new))
+        now, then = ([one for one in some if chart.component_of(one) is component] for some in daemons)
+        lost |= set(_names(chart.selected(now, nodes))) - set(_names(chart.selected(then, nodes)))
+    return frozenset(lost)
+
+
+def check_quotes(new: Objects, nodes: Objects, installed: Objects, pods: Sequence[EpcPod]) -> Iterator[Finding]:
+    """Yield the finding about Pods that get no quotes after a change, also if their node lost the daemons before."""
+    kept, used = set(_names(chart.selected(chart.daemons_in(new), nodes))), used_by_node(pods)
+    others = (node for node in nodes if name_of(node) not in kept)
+    lost = {name_of(node) for node in others if unmet_requests(node, used, selected=False)}
+    lost |= losing_nodes(new, nodes, installed)
+    affected = (one for one in pods if one.node in lost and one.phase not in objects.TERMINAL)
+    if found := [f"{one.namespace}/{one.name} on {one.node}" for one in affected]:
+        what, why = f"{len(found)} Pods lose their quotes: {shown(found)}", "their nodes would not have both daemons"
+        remedy = "label these nodes again, or end these Pods first"
+        yield Finding(Check.NODES, WARNING, "pods-lose-quotes", what, why, remedy)
+
+
 def _losses(daemons: Objects, nodes: Objects, installed: Objects, anyway: str) -> Iterator[Finding]:
     """Yield a finding for nodes with EPC that would lose the daemons, unless their kind of SGX was added since."""
     serving = [node for node in nodes if any(chart.allocatable(node, names.epc) for names in chart.SETS)]
@@ -395,14 +432,15 @@ def _losses(daemons: Objects, nodes: Objects, installed: Objects, anyway: str) -
             yield Finding(Check.NODES, FAILED, "nodes-lose-daemons", what, f"not labelled {labels}", remedy)
 
 
-def check_kept_epc(new: Objects, nodes: Objects, installed: Objects, requested: Mapping[str, int]) -> Iterator[Finding]:
+def check_kept_epc(new: Objects, nodes: Objects, installed: Objects, pods: Sequence[EpcPod]) -> Iterator[Finding]:
     """Yield the finding about nodes that keep their EPC and their way of counting while Pods hold some of it."""
     kept, component, limit = {}, chart.Component.DEVICE_PLUGIN, chart.capacity_limit(new)
+    used = used_by_node(pods)
     daemons = map(chart.daemons_in, (installed, new))
     plugins = [[one for one in some if chart.component_of(one) is component] for some in daemons]
     for node in nodes:
         old, plugin = (next((one for one in some if chart.selected([one], [node])), None) for some in plugins)
-        epc, held = chart.set_of(node).epc, requested.get(name_of(node))
+        epc, held = chart.set_of(node).epc, sum(used.get((name_of(node), names.epc), 0) for names in chart.SETS)
         if old and plugin and held and (offered := chart.offered(node).get(epc, 0)):
             now = OfferedEpc(Kind.CAPACITY if epc in chart.written(node) else Kind.DEVICE, offered)
             flags = (partial(chart.flag_of, one) for one in (old, plugin))

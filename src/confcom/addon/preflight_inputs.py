@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent import futures
 from dataclasses import dataclass, replace
@@ -13,17 +12,19 @@ from typing import TypeVar
 from confcom.addon import chart_objects as chart
 from confcom.addon import cluster as kinds
 from confcom.addon import preflight
-from confcom.addon.cluster import AT_ONCE, CLUSTER_WIDE, Api, Cluster, plural
-from confcom.addon.epc import epc_pod, used_by_node
+from confcom.addon.cluster import AT_ONCE, CLUSTER_WIDE, Cluster, plural
+from confcom.addon.epc import EpcPod, tenants
 from confcom.addon.helm import Helm, Rendering, Values
+from confcom.addon.owned_objects import is_helms, owned_objects
 from confcom.addon.preflight import Finding, Need, Outcome, Permission, PreflightInputs
 from confcom.addon.simulated_root import secret_name
-from confcom.addon.snapshot import reduced_node
+from confcom.addon.snapshot import UTC_NOW, Now, read_root, reduced_node
 from confcom.errors import ConfcomError
 from confcom.kubernetes.epc_accounting import EPC_FLAGS
-from confcom.kubernetes.objects import KubernetesObject, labels_of, mapping, name_of, text
+from confcom.kubernetes.objects import KubernetesObject, labels_of, mapping, name_of, namespace_of, text
 
 R = TypeVar("R")
+Objects = Sequence[KubernetesObject]
 
 _USUAL = (("daemonsets", "apps", True), ("validatingadmissionpolicies", "admissionregistration.k8s.io", False))
 """Resources of the chart's objects if it cannot be rendered, so that missing permissions are reported all at once."""
@@ -38,9 +39,13 @@ class InstallRequest:
     simulated_nodes: tuple[str, ...] = ()
     allow_no_nodes: bool = False
     """Whether nodes may be added later."""
+    new_root: bool | None = None
+    """Whether a simulated root is made if its Secret is missing; None: where no quote helper simulates yet."""
 
 
-def gather_preflight_inputs(cluster: Cluster, helm: Helm, request: InstallRequest) -> PreflightInputs:
+def gather_preflight_inputs(
+    cluster: Cluster, helm: Helm, request: InstallRequest, now: Now = UTC_NOW
+) -> PreflightInputs:
     """Read everything that the checks need. A failed request is stored as its error, and skips what depends on it."""
     api, place = cluster.api, cluster.namespace
     versions = _attempt(helm.version), _attempt(api.server_version)
@@ -56,9 +61,13 @@ def gather_preflight_inputs(cluster: Cluster, helm: Helm, request: InstallReques
         inputs = replace(inputs, namespace=named.result(), daemon_sets=daemon_sets.result())
         manifests = inputs.rendering.manifests if isinstance(inputs.rendering, Rendering) else ()
         installed = chart.daemons_in(inputs.daemon_sets if isinstance(inputs.daemon_sets, tuple) else ())
+        if secret := secret_name(manifests):
+            first = not secret_name(one for one in installed if namespace_of(one) == place)
+            makes_root = first if request.new_root is None else request.new_root
+            inputs = replace(inputs, root=_attempt(lambda: read_root(cluster, secret, now)), makes_root=makes_root)
         with contextlib.suppress(ConfcomError):  # the checks say which permission is missing
             known = nodes if isinstance(nodes, tuple) else ()
-            inputs = replace(inputs, requested=requested_epc(api, installed, manifests, known))
+            inputs = replace(inputs, pods=affected_pods(cluster, installed, manifests, known))
         needs = [Need.CHANGE, *([Need.NODE_LABELS] if request.simulated_nodes else [])]
         needs += [Need.NEW_NAMESPACE] if inputs.namespace is None else []
         daemons = chart.daemons_in(manifests) if isinstance(inputs.namespace, Mapping) else ()
@@ -72,40 +81,42 @@ def gather_preflight_inputs(cluster: Cluster, helm: Helm, request: InstallReques
         )
 
 
-def check_rollback(cluster: Cluster, manifests: Sequence[KubernetesObject], revision: int) -> tuple[Finding, ...]:
+def check_rollback(
+    cluster: Cluster, manifests: Sequence[KubernetesObject], revision: int, now: Now = UTC_NOW
+) -> tuple[Finding, ...]:
     """Return findings about the permissions; if they suffice, about what the revision's objects lack."""
     api, place = cluster.api, cluster.namespace
     permissions = preflight.check_permissions(denied_permissions(cluster, [Need.CHANGE], manifests))
     if permissions.outcome is Outcome.FAILED:
         return (permissions,)
-    root = secret_name(manifests)
-    missing = root if root and not api.exists(kinds.SECRET, root, place) else ""
+    secret = secret_name(manifests)
     labels = {chart.NAME_LABEL: chart.RELEASE, chart.INSTANCE_LABEL: chart.RELEASE}
     installed = chart.daemons_in(api.list(kinds.DAEMON_SET, place, labels=labels))
     anyway = f"helm rollback {chart.RELEASE} {revision} --namespace={place}"
     nodes = tuple(map(reduced_node, api.list(kinds.NODE)))
-    kept = preflight.check_kept_epc(manifests, nodes, installed, requested_epc(api, installed, manifests, nodes))
-    return (permissions, *preflight.check_revision(manifests, nodes, installed, missing, anyway), *kept)
+    pods = affected_pods(cluster, installed, manifests, nodes)
+    return (
+        permissions,
+        *preflight.check_revision(manifests, nodes, installed, anyway),
+        *preflight.check_root(read_root(cluster, secret, now) if secret else None, makes_root=False),
+        *preflight.check_kept_epc(manifests, nodes, installed, pods),
+        *preflight.check_quotes(manifests, nodes, installed, pods),
+    )
 
 
-def requested_epc(
-    api: Api,
-    installed: Iterable[KubernetesObject],
-    new: Sequence[KubernetesObject],
-    nodes: Iterable[KubernetesObject],
-) -> dict[str, int]:
-    """Return by node the MiB of EPC that Pods request; empty, without reading Pods, if no node is to have less."""
+def affected_pods(cluster: Cluster, installed: Objects, new: Objects, nodes: Objects) -> tuple[EpcPod, ...]:
+    """Return tenants' Pods with the add-on's resources; none, without reading Pods, if a change takes nothing away."""
     before, after = (
         {(name_of(one), *(chart.flag_of(one, flag) for flag in EPC_FLAGS)) for one in chart.daemons_in(some)}
         for some in (installed, new)
     )
     most = max((chart.allocatable(node, chart.set_of(node).epc) for node in nodes), default=0)
-    if not before or (before == after and most <= (chart.capacity_limit(new) or most)):
-        return {}
-    names, found = {names.epc for names in chart.SETS}, defaultdict[str, int](int)
-    for (node, resource), mib in used_by_node(filter(None, map(epc_pod, api.list(kinds.POD)))).items():
-        found[node] += mib if resource in names else 0
-    return found
+    less = before and (before != after or most > (chart.capacity_limit(new) or most))
+    kept = map(name_of, chart.selected(chart.daemons_in(new), nodes))
+    left = {name_of(node) for node in nodes if chart.offered(node)}.difference(kept)
+    if not (less or left or preflight.losing_nodes(new, nodes, installed)):
+        return ()
+    return tenants(cluster.api.list(kinds.POD), cluster.namespace)
 
 
 def denied_permissions(
@@ -139,7 +150,12 @@ def _with_release(inputs: PreflightInputs, helm: Helm, folder: Path) -> Prefligh
             rendering = helm.render(folder, values)
     except ConfcomError as error:
         return replace(inputs, rendering=error)
-    return replace(inputs, history=history, values=values, installed=installed, rendering=rendering)
+    inputs = replace(inputs, history=history, values=values, installed=installed, rendering=rendering)
+    kept = {(text(one, "kind"), name_of(one)) for one in rendering.manifests}
+    with contextlib.suppress(ConfcomError):  # without the permission to list, nothing of it is removed
+        found = filter(is_helms, () if history else owned_objects(helm.cluster))
+        return replace(inputs, unrecorded=tuple(one for one in found if (one["kind"], name_of(one)) not in kept))
+    return inputs
 
 
 def _with_nodes(

@@ -4,22 +4,68 @@ from __future__ import annotations
 
 import base64
 import re
-from collections.abc import Iterable
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime
 
 from confcom.addon.chart_objects import COMPONENT_LABEL, NAME_LABEL, RELEASE, pod_spec_of
-from confcom.addon.cluster import DAEMON_SET, DEPLOYMENT, SECRET, Cluster, ClusterAccessError
+from confcom.addon.cluster import DAEMON_SET, DEPLOYMENT, SECRET, Cluster, ClusterAccessError, ForbiddenError
+from confcom.addon.problems import shown
 from confcom.kubernetes.objects import KubernetesObject, listing, mapping, name_of, text
-from confcom.simulation.root_seed import RootSeed
+from confcom.simulation.root_seed import RootSeed, RootSeedError
 
 VOLUME = "simulated-root"
 """The volume of a simulated quote helper's Pod in which the Secret is mounted; also the Secret's component label."""
 DEFAULT_SECRET = "confcom-simulated-root"  # noqa: S105 # a name, not a secret
 """The chart's default of `simulated.secretName`."""
+SERVED = "the collateral that is served"
+"""Stands for the simulated PCS beside the nodes' quote helpers."""
 _ROOT_METRIC = re.compile(
-    r'^confcom_quote_helper_simulated_root_info\{sha256="([0-9a-f]{64})"\} 1(?:\.0)?$', re.MULTILINE
+    r'^confcom_(?:quote_helper_simulated|simulated_pcs)_root_info\{sha256="([0-9a-f]{64})"\} 1(?:\.0)?$', re.MULTILINE
 )
 _RESTARTED = "kubectl.kubernetes.io/restartedAt"
 """The annotation of a Pod template by which `kubectl rollout restart` replaces the Pods."""
+
+
+@dataclass(frozen=True, slots=True)
+class RootFacts:
+    """The simulated root as the Secret, the quote helpers and the served collateral have it; SHA-256 in hex."""
+
+    secret: str
+    namespace: str
+    exists: bool | None = None
+    """None if this user may not read the Secret."""
+    root: str = ""
+    """That of the Secret; empty if it was not read or cannot be used."""
+    unusable: str = ""
+    """Why nobody can use the Secret's root now."""
+    roots: Mapping[str, str] = field(default_factory=dict)
+    """By node, the root of its quote helper; also that of SERVED."""
+    unread: str = ""
+    """Nodes whose quote helper was asked for its root, and did not tell."""
+
+
+def root_faults(facts: RootFacts) -> Iterator[RootSeedError]:
+    """Compare the Secret's root with those in use, for every command, and yield what is wrong."""
+    secret, where = f"the Secret {facts.secret}", f"-n {facts.namespace}"
+    new = "`confcom enable --new-root` makes another root, whose `confcom simulation export` relying parties need"
+    if facts.exists is False:
+        what = f"{secret}, the cluster's simulated root, is missing, and no quote helper can start"
+        yield RootSeedError(what, error_code="simulated-root-missing", remedy=f"restore it, or {new}")
+    if facts.unusable:
+        what = f"{secret}, the cluster's simulated root, cannot be used: {facts.unusable}"
+        delete = f"restore it from a copy, or delete it (`kubectl delete secret {where} {facts.secret}`): {new}"
+        yield RootSeedError(what, error_code="simulated-root-unusable", remedy=delete)
+    having = defaultdict[str, list[str]](list)
+    for who, root in [*([(secret, facts.root)] if facts.root else []), *facts.roots.items()]:
+        having[root].append(who)
+    if len(having) > 1:
+        found = "; ".join(f"{root[:16]}... of {shown(some)}" for root, some in having.items())
+        what = f"the simulated roots differ: {secret} was changed (SHA-256 {found})"
+        restart = f"`kubectl rollout restart daemonset,deployment {where}` gives all of them the Secret's"
+        remedy = f"restore the Secret if that was a mistake; else {restart}"
+        yield RootSeedError(what, error_code="simulated-roots-differ", remedy=remedy)
 
 
 def secret_name(manifests: Iterable[KubernetesObject]) -> str:
@@ -35,6 +81,24 @@ def root_of_metrics(metrics: str) -> str:
     """Return SHA-256 of the root in a quote helper's metrics, in hex; empty if there is none."""
     found = _ROOT_METRIC.search(metrics)
     return found[1] if found else ""
+
+
+def read_facts(cluster: Cluster, secret: str, now: datetime) -> RootFacts:
+    """Read the root of the Secret, whose values stay in memory; `roots` is empty."""
+    from confcom.simulation.platform import SimulatedPlatform  # noqa: PLC0415 # hardware clusters need none of it
+
+    facts = RootFacts(secret, cluster.namespace)
+    try:
+        found = cluster.api.get(SECRET, secret, cluster.namespace)
+    except ForbiddenError:  # few people may read it
+        return facts
+    if found is None:
+        return replace(facts, exists=False)
+    try:
+        platform = SimulatedPlatform.of_root(_decoded(found))
+    except RootSeedError as error:
+        return replace(facts, exists=True, unusable=error.why)
+    return replace(facts, exists=True, root=platform.root_fingerprint, unusable=platform.unusable(now))
 
 
 def create_root(cluster: Cluster, root: RootSeed, name: str) -> bool:
@@ -55,7 +119,7 @@ def create_root(cluster: Cluster, root: RootSeed, name: str) -> bool:
     )
 
 
-def read_root(cluster: Cluster, name: str) -> RootSeed:
+def read_seed(cluster: Cluster, name: str) -> RootSeed:
     """Read the root of a cluster; the caller keeps it in memory, and writes only what is exported from it."""
     where = f"the namespace {cluster.namespace} of {cluster.context}"
     found = cluster.api.get(SECRET, name, cluster.namespace)
@@ -67,4 +131,8 @@ def read_root(cluster: Cluster, name: str) -> RootSeed:
             remedy="name the installation's namespace with --namespace (`helm list -A` shows it), the cluster with "
             "--context, and the Secret with --secret",
         )
-    return RootSeed.decode({key: base64.b64decode(value) for key, value in mapping(found, "data").items()})
+    return _decoded(found)
+
+
+def _decoded(secret: KubernetesObject) -> RootSeed:
+    return RootSeed.decode({key: base64.b64decode(value) for key, value in mapping(secret, "data").items()})

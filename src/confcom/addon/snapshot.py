@@ -11,18 +11,19 @@ from concurrent import futures
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from typing import TypeVar
+from typing import Final, TypeVar
 
 from confcom.addon import chart_objects as chart
 from confcom.addon import cluster as kinds
 from confcom.addon import daemon_pods, drift
 from confcom.addon.chart_objects import Component, component_of
-from confcom.addon.cluster import AT_ONCE, Cluster, ClusterAccessError, ForbiddenError
+from confcom.addon.cluster import AT_ONCE, Cluster, ClusterAccessError
 from confcom.addon.daemon_pods import DaemonPod, PodState, Warned, daemon_pod
 from confcom.addon.epc import EpcPod, PluginEpc, Workload, epc_pod, plugin_epc, refused_workloads, used_by_node
 from confcom.addon.helm import Helm, Revision
+from confcom.addon.owned_objects import is_helms, owned_objects
 from confcom.addon.problems import Problem, shown
-from confcom.addon.simulated_root import root_of_metrics, secret_name
+from confcom.addon.simulated_root import SERVED, RootFacts, read_facts, root_of_metrics, secret_name
 from confcom.errors import ConfcomError
 from confcom.kubernetes import objects
 from confcom.kubernetes.objects import KubernetesObject, condition, mapping, name_of, namespace_of, number, text
@@ -38,16 +39,8 @@ REFUSED_MINUTES = 20
 _RESOURCES = chart.OURS | {chart.INTEL_EPC}
 
 R = TypeVar("R")
-
-
-@dataclass(frozen=True, slots=True)
-class RootFacts:
-    """The facts about the simulated root."""
-
-    secret: str
-    exists: bool | None = None
-    roots: Mapping[str, str] = field(default_factory=dict)
-    """By node, SHA-256 of the root of its quote helper."""
+Now = Callable[[], datetime]
+UTC_NOW: Final[Now] = partial(datetime.now, UTC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +66,8 @@ class Snapshot:
     """None if no quote helper simulates, or if it was not read."""
     history: tuple[Revision, ...] = ()
     drift: drift.Comparison = field(default_factory=drift.Comparison)
+    left: tuple[str, ...] = ()
+    """Kind and name of the add-on's objects that are in no record of helm."""
     not_read: tuple[Problem, ...] = ()
 
 
@@ -84,9 +79,18 @@ def read_daemons(cluster: Cluster) -> Snapshot:
     return reader.with_pods(replace(base, nodes=reader.nodes()))
 
 
-def read_cluster(cluster: Cluster, helm: Helm) -> Snapshot:
+def read_root(cluster: Cluster, secret: str, now: Now = UTC_NOW) -> RootFacts:
+    """Read the root in a Secret, and those of the quote helpers and of the simulated PCS that mount it."""
+    reader = _Reader(cluster, now)
+    base = reader.own_objects()
+    reader.sort_pods(cluster.api.list(kinds.POD, cluster.namespace), base.warnings)
+    with futures.ThreadPoolExecutor(AT_ONCE) as pool:
+        return reader.root(secret, reader.with_pods(base), pool)
+
+
+def read_cluster(cluster: Cluster, helm: Helm, now: Now = UTC_NOW) -> Snapshot:
     """Read everything that `status` shows. Only the nodes and the add-on's namespace have to be readable."""
-    reader, api = _Reader(cluster), cluster.api
+    reader, api = _Reader(cluster, now), cluster.api
     with futures.ThreadPoolExecutor(AT_ONCE) as pool:
         nodes, release = pool.submit(reader.nodes), pool.submit(reader.release, helm)
         base = reader.own_objects()
@@ -96,23 +100,27 @@ def read_cluster(cluster: Cluster, helm: Helm) -> Snapshot:
         if not everywhere:
             reader.sort_pods(api.list(kinds.POD, cluster.namespace), base.warnings)
         snapshot = reader.with_pods(replace(base, nodes=nodes.result()))
-        history, comparison = release.result()
+        history, comparison, left = release.result()
+        secret = secret_name(snapshot.daemon_sets)
         snapshot = replace(
             snapshot,
             epc_pods=tuple(reader.of_tenants) if everywhere else None,
             inventories=reader.inventories(snapshot, pool),
             refused=reader.optional("Pods that cannot be created", reader.refused, default=()),
-            root=reader.root(snapshot, pool),
+            root=reader.root(secret, snapshot, pool) if secret else None,
             history=history,
             drift=comparison,
+            left=left,
         )
-    return replace(snapshot, not_read=tuple(sorted(reader.not_read, key=str)) if snapshot.daemon_sets else ())
+    installed = snapshot.daemon_sets or history
+    return replace(snapshot, not_read=tuple(sorted(reader.not_read, key=str)) if installed else ())
 
 
 class _Reader:
     """Reads the parts of one snapshot."""
 
-    def __init__(self, cluster: Cluster) -> None:
+    def __init__(self, cluster: Cluster, now: Now = UTC_NOW) -> None:
+        self.now = now
         self.cluster, self.api, self.namespace = cluster, cluster.api, cluster.namespace
         self.not_read: list[Problem] = []
         self.of_daemons: dict[str, DaemonPod] = {}
@@ -173,14 +181,26 @@ class _Reader:
                 self.of_daemons[name_of(pod)] = daemon_pod(pod, warning, logged)
         return replace(snapshot, pods=tuple(sorted(self.of_daemons.values(), key=lambda one: (one.created, one.name))))
 
-    def release(self, helm: Helm) -> tuple[tuple[Revision, ...], drift.Comparison]:
-        def compared() -> drift.Comparison:
-            return drift.compare(self.api, helm.manifests(), self.namespace)
+    def release(self, helm: Helm) -> tuple[tuple[Revision, ...], drift.Comparison, tuple[str, ...]]:
+        history: tuple[Revision, ...] | None = self.optional("the release", helm.history, default=None)
+        if history is None or (history and not history[-1].is_deployed):
+            return history or (), drift.Comparison(), ()
+        read: Callable[[], tuple[KubernetesObject, ...]] = helm.manifests if history else tuple
+        manifests = self.optional("the release's objects", read, default=None)
+        if manifests is None:
+            return history, drift.Comparison(), ()
+        compared = partial(drift.compare, self.api, manifests, self.namespace)
+        difference = self.optional("the release's objects", compared, default=drift.Comparison())
+        nothing: tuple[str, ...] = ()
+        left = self.optional("objects without a record of helm", partial(self.left, manifests), default=nothing)
+        return history, difference, left
 
-        history: tuple[Revision, ...] = self.optional("the release", helm.history, default=())
-        if not history or not history[-1].is_deployed:
-            return history, drift.Comparison()
-        return history, self.optional("the release's objects", compared, default=drift.Comparison())
+    def left(self, manifests: Iterable[KubernetesObject]) -> tuple[str, ...]:
+        """Return the add-on's objects beside those of helm's record, which may be missing."""
+        known, found = {f"{one['kind']} {name_of(one)}" for one in manifests}, tuple(owned_objects(self.cluster))
+        if not known and chart.daemons_in(found):  # the chart was applied without helm
+            found = tuple(filter(is_helms, found))
+        return tuple(name for one in found if (name := f"{one['kind']} {name_of(one)}") not in known)
 
     def inventories(self, snapshot: Snapshot, pool: futures.Executor) -> Mapping[str, PluginEpc]:
         ready = (pod for pod in snapshot.pods if pod.state is PodState.READY)
@@ -198,18 +218,20 @@ class _Reader:
             self.not_read.append(Problem(f"{what}: {why}", code="not-read"))
         return self.pages(what, ordered[:MAX_PLUGINS], "inventory", plugin_epc, pool)
 
-    def root(self, snapshot: Snapshot, pool: futures.Executor) -> RootFacts | None:
-        secret, exists = secret_name(snapshot.daemon_sets), None
-        if not secret:
-            return None
-        with contextlib.suppress(ForbiddenError):  # few people may read it
-            exists = self.api.exists(kinds.SECRET, secret, self.namespace)
-        owners = {name_of(one) for one in snapshot.daemon_sets if secret_name([one])}
-        helpers = [pod for pod in snapshot.pods if pod.owner in owners and pod.state is PodState.READY]
+    def root(self, secret: str, snapshot: Snapshot, pool: futures.Executor) -> RootFacts:
+        owners = {name_of(one) for one in snapshot.daemon_sets if secret_name([one]) == secret}
+        ready = [pod for pod in snapshot.pods if pod.state is PodState.READY]
+        helpers = [pod for pod in ready if pod.owner in owners]
         if len(helpers) > MAX_HELPERS:
             helpers = [*helpers[: MAX_HELPERS // 2], *helpers[-MAX_HELPERS // 2 :]]
-        what = "the simulated root of its quote helper"
-        return RootFacts(secret, exists, self.pages(what, helpers, "metrics", root_of_metrics, pool))
+        roots = dict(self.pages("the simulated root of its quote helper", helpers, "metrics", root_of_metrics, pool))
+        unread = [pod.node for pod in helpers if pod.node not in roots]
+        serving = [pod for pod in ready if pod.component is Component.SIMULATED_PCS]
+        if secret_name(filter(None, [snapshot.deployments.get(Component.SIMULATED_PCS)])) == secret:
+            served = self.pages("the root of the simulated PCS", serving, "metrics", root_of_metrics, pool)
+            roots.update((SERVED, root) for root in served.values())
+        facts = read_facts(self.cluster, secret, self.now())
+        return replace(facts, roots=roots, unread=shown(unread))
 
     def pages(
         self, what: str, pods: Sequence[DaemonPod], page: str, parse: Callable[[str], R | None], pool: futures.Executor

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from confcom.addon import chart_objects as chart
 from confcom.addon.chart_objects import OURS, REAL, Component, SgxKind, component_of, pod_spec_of, simulates
 from confcom.addon.daemon_pods import FAILED_CREATE, GONE, DaemonPod, PodState
-from confcom.addon.epc import NodeEpc, Workload, epc_problems, used_by_node, workloads
+from confcom.addon.epc import NodeEpc, Workload, epc_problems, unmet_requests, used_by_node, workloads
 from confcom.addon.problems import Problem, ProblemGroup, grouped, shown
+from confcom.addon.simulated_root import root_faults
 from confcom.addon.snapshot import Snapshot
 from confcom.kubernetes.node_selection import selects, untolerated
 from confcom.kubernetes.objects import KubernetesObject, amount, condition, name_of, number, text
@@ -162,14 +163,16 @@ def add_on_status(snapshot: Snapshot) -> AddOnStatus:
         or status.plugins
         or status.helpers
         or any(chart.allocatable(node, one) or (not daemons and one in chart.offered(node)) for one in OURS)
+        or any(one.code == "node-not-selected" for one in status.problems)
     )
     deployments = tuple(_deployment(snapshot, one) for one in _WITHOUT)
-    problems = [*_release_problems(snapshot), *_drift_problems(snapshot), *_cluster_problems(snapshot)]
+    problems = [*_release_problems(snapshot), *_left_problems(snapshot)]
+    problems += [*_drift_problems(snapshot), *_cluster_problems(snapshot)]
     problems += [one.problem for one in deployments if one.problem]
     return AddOnStatus(
         cluster=snapshot.cluster,
         namespace=snapshot.namespace,
-        enabled=bool(daemons),
+        enabled=bool(daemons) or any(one.is_deployed for one in snapshot.history[-1:]),
         simulated=any(map(simulates, daemons)),
         staging=chart.staging_of(daemons),
         version=", ".join(sorted({text(one, "metadata", "labels", chart.VERSION_LABEL) for one in daemons})),
@@ -219,7 +222,18 @@ def _node_status(
     for component, found in by_component.items():
         if component not in map(component_of, kept_off) and (found or component in map(component_of, wanted)):
             problems += _daemon_problems(component, found, snapshot.templates)
-    problems += epc_problems(epc, plugin_ready=any(pod.state is PodState.READY for pod in plugins))
+    plugin_ready = any(pod.state is PodState.READY for pod in plugins)
+    unmet = unmet_requests(node, used or {}, selected=bool(wanted))
+    amounts = ", ".join(f"{count} {resource} of {offered}" for resource, (count, offered) in unmet.items())
+    if unmet and not wanted:
+        why = f"its Pods request {amounts} that are offered, and get no quotes: no DaemonSet of the add-on selects it"
+        remedy = f"label it {' or '.join(chart.node_labels(snapshot.daemon_sets)) or 'again'}, or end these Pods"
+        problems.append(Problem(f"{why}; {remedy}", code="node-not-selected"))
+    else:
+        problems += epc_problems(epc, plugin_ready=plugin_ready)
+        if plugin_ready and unmet.keys() - {epc.resource}:
+            why = f"its Pods request {amounts} that are offered: the kubelet reports every 10 seconds, else end them"
+            problems.append(Problem(why, code="requests-not-offered"))
     steps = [_step(name, one, pods, snapshot.templates) for one in wanted if one not in kept_off]
     if not is_ready:
         away = "waiting: its node is not Ready"
@@ -296,6 +310,19 @@ def _release_problems(snapshot: Snapshot) -> Iterator[Problem]:
     yield Problem(why + (removal or f"`confcom enable` repeats it{undo}"), code="change-unfinished")
 
 
+def _left_problems(snapshot: Snapshot) -> Iterator[Problem]:
+    if not snapshot.left:
+        return
+    names = shown(snapshot.left)
+    if snapshot.history:
+        why = f"of the add-on, and in no record of helm, are {names}: delete what nobody needs (kubectl delete)"
+        yield Problem(why, code="object-left")
+    else:
+        why = f"helm has no record of the release, and the cluster has its objects: {names}"
+        again = "`confcom enable` with all values that were set installs it again" if snapshot.daemon_sets else ""
+        yield Problem(f"{why}: {again}{', ' * bool(again)}`confcom disable` removes them", code="release-missing")
+
+
 def _drift_problems(snapshot: Snapshot) -> Iterator[Problem]:
     for change in snapshot.drift.changes:
         if change.fields:
@@ -311,13 +338,17 @@ def _drift_problems(snapshot: Snapshot) -> Iterator[Problem]:
 def _cluster_problems(snapshot: Snapshot) -> Iterator[Problem]:
     daemons = snapshot.daemon_sets
     if not daemons:
-        why = f"the add-on is not enabled in the namespace {snapshot.namespace}: `confcom enable` installs it"
-        yield Problem(why, code="not-enabled")
+        if not any(one.is_deployed for one in snapshot.history[-1:]):
+            why = f"the add-on is not enabled in the namespace {snapshot.namespace}: `confcom enable` installs it"
+            yield Problem(why, code="not-enabled")
+        elif not snapshot.drift.changes:
+            yield Problem("the add-on's DaemonSets are missing: `confcom enable` makes them", code="object-missing")
         return
     if not any(selects(pod_spec_of(one), node) for one in daemons for node in snapshot.nodes):
         wanted = ", ".join(chart.node_labels(daemons))
         yield Problem(f"no node runs the daemons; they need nodes labelled {wanted}", code="no-nodes")
-    yield from _root_problems(snapshot)
+    for one in root_faults(snapshot.root) if snapshot.root else ():
+        yield Problem(f"{one.what}: {one.remedy}", code=one.error_code)
     for daemon in daemons:
         if why := _creation_failure(daemon, snapshot):
             yield Problem(f"the DaemonSet {name_of(daemon)} cannot create its Pods: {why}", code="pods-not-created")
@@ -333,23 +364,6 @@ def _creation_failure(daemon: KubernetesObject, snapshot: Snapshot) -> str:
     lacks = min(len(pods), number(daemon, "status", "currentNumberScheduled")) < desired
     updating = updated < desired and warned.time >= max((pod.created for pod in pods), default="")
     return warned.text if lacks or updating else ""
-
-
-def _root_problems(snapshot: Snapshot) -> Iterator[Problem]:
-    root = snapshot.root
-    if root is None:
-        return
-    if root.exists is False:
-        why = f"the Secret {root.secret}, the cluster's simulated root, is missing, and no quote helper can start"
-        new = "`confcom enable` creates another root, whose `confcom simulation export` relying parties need"
-        yield Problem(f"{why}: restore it, or {new}", code="simulated-root-missing")
-    counts = Counter(root.roots.values()).most_common()
-    if len(counts) > 1:
-        nodes = [[node for node, other in root.roots.items() if other == one] for one, _ in counts]
-        found = "; ".join(f"{one[:16]}... on {shown(some)}" for (one, _), some in zip(counts, nodes, strict=True))
-        restart = f"kubectl -n {snapshot.namespace} rollout restart daemonset,deployment"
-        why = f"the simulated roots of the quote helpers differ (SHA-256 {found}): the Secret {root.secret} was changed"
-        yield Problem(f"{why}; restore it if that was a mistake, then {restart}", code="simulated-roots-differ")
 
 
 def _deployment(snapshot: Snapshot, component: Component) -> DeploymentStatus:

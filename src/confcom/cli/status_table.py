@@ -31,7 +31,7 @@ _ALL = "`confcom status --all-nodes` shows them all"
 
 def status_lines(status: AddOnStatus, *, everything: bool = False) -> Iterator[str]:
     """Yield the lines for people; with `everything`, each node, problem and workload has a line of its own."""
-    if status.enabled:
+    if status.version:
         kind = "a SIMULATED platform: its quotes prove nothing about hardware" if status.simulated else "SGX hardware"
         yield f"confcom {status.version} in {status.namespace}, on {kind}"
         yield from (f"Note: {note.text}" for note in status.notes)

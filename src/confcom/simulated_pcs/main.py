@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TextIO
 
-from prometheus_client import CollectorRegistry, Counter
+from prometheus_client import CollectorRegistry, Counter, Gauge
 
 from confcom.daemon.logs import LogStream, configure_logging
 from confcom.daemon.probe_server import serve_probes
@@ -35,6 +35,13 @@ async def serve(settings: PcsSettings, state_dir: Path, stop: asyncio.Event, reg
         _logger.warning("%s", warning)
     about = "Requests, by the status of their answers"
     requests = Counter("confcom_simulated_pcs_requests", about, ["status"], registry=registry)
+    root = Gauge(
+        "confcom_simulated_pcs_root_info",
+        "1 for the simulated root whose collateral is served: SHA-256 of its certificate",
+        ["sha256"],
+        registry=registry,
+    )
+    root.labels(platform.root_fingerprint).set(1)
     certificate = settings.tls_cert or settings.tls_key
     server = Server(
         settings.address,

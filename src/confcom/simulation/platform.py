@@ -63,6 +63,12 @@ class SimulatedPlatform:
 
         return create_collateral(self.pki, identity, now, staging, early=early)
 
+    def unusable(self, now: datetime) -> str:
+        """Return why no verifier trusts the root at `now`, which has its time zone; empty if it is valid."""
+        root = self.pki.root.certificate
+        first, last = root.not_valid_before_utc, root.not_valid_after_utc
+        return "" if first <= now <= last else f"its root is valid from {first:%Y-%m-%d} to {last:%Y-%m-%d} only"
+
     @property
     def root_fingerprint(self) -> str:
         """SHA-256 of the root certificate's DER, in hex, for relying parties to compare."""

@@ -126,14 +126,43 @@ def test_permissions_come_first(enabled, confcom):
     assert enabled.state() == before
 
 
-@pytest.mark.parametrize(
-    "namespace", [pytest.param(SYSTEM, id="manifests without helm"), pytest.param("other", id="another namespace")]
-)
-def test_foreign_installations_are_left_alone(cluster, confcom, namespace):
-    cluster.api.put(make.daemon_set("device-plugin", namespace=namespace))
+def test_foreign_installations_are_left_alone(cluster, confcom):
+    cluster.api.put(make.daemon_set("device-plugin", namespace="other"))
     error = confcom.error(ExitCode.REFUSED, "not-enabled", "disable")
-    assert error["why"].endswith(f" {namespace}")
+    assert error["why"].endswith(" other")
     assert cluster.api.writes == []
+
+
+@pytest.mark.parametrize("namespace", ["there", "terminating", "gone"])
+def test_without_helms_record_what_is_left_is_found_by_its_labels(enabled, confcom, disabled, namespace):
+    """A user's own objects without all of the labels stay, and those of another namespace's release."""
+    others = (make.role("mine", {"app.kubernetes.io/name": "confcom"}), make.role("theirs", make.labels("x"), "other"))
+    for one in others:
+        enabled.api.put(one)
+    enabled.helm.revisions.clear()
+    if namespace == "terminating":
+        enabled.api.find("Namespace", SYSTEM)[0]["status"] = {"phase": "Terminating"}
+        enabled.api.remove("Lease", "confcom-change", SYSTEM)
+        enabled.api.refuse(lambda request: request.method == "POST" and "leases" in str(request.url), 403, "it goes")
+    if namespace == "gone":
+        enabled.api.remove("Namespace", SYSTEM)
+        for one in [one for one in enabled.api.objects if one["metadata"].get("namespace") == SYSTEM]:
+            enabled.api.objects.remove(one)
+    told = confcom.document("status", exit_code=ExitCode.NOT_READY)["problem_details"]
+    assert "release-missing" in [one["code"] for one in told]
+    assert disabled("--yes")["removed"] is True
+    kinds = {kind for kind, _ in enabled.names()} - {"Node", "Namespace", "Secret"}
+    assert kinds == {"ClusterRole"}
+    assert {one["metadata"]["name"] for one in enabled.api.find("ClusterRole")} == {"mine", "theirs"}
+    assert not keys(enabled)
+
+
+def test_each_10_seconds_it_says_what_it_waits_for(enabled, confcom):
+    begun = enabled.time
+    enabled.api.put(make.pod("slow", namespace=SYSTEM, labels=make.labels("quote-helper")))
+    enabled.each = lambda: enabled.time > begun + 45 and enabled.api.remove("Pod", "slow")
+    lines = confcom.ok("disable", "--no-wait").stderr.splitlines()
+    assert len([line for line in lines if "waiting for the end of slow" in line]) == 4
 
 
 def test_pods_that_do_not_end(enabled, confcom):

@@ -30,13 +30,18 @@ def test_a_policy_that_no_apply_can_mend_is_deleted_for_helm_to_make(confcom, en
     assert enabled.api.find("ValidatingAdmissionPolicyBinding", "confcom-pods")
 
 
-def test_a_missing_root_is_created_anew_after_its_users_were_restarted(confcom, enabled):
+def test_a_missing_root_is_made_anew_only_where_that_is_said(confcom, enabled):
+    """Its users are restarted first, and wait for it."""
     made = golden_manifests("placement", make.SYSTEM)
     (served,) = [one for one in made if (one["kind"], one["metadata"]["name"]) == ("Deployment", PCS)]
     enabled.api.put(served)
     enabled.api.remove("Secret", DEFAULT_SECRET)
+    for command in (ENABLE, ("update", "--set", "logLevel=debug"), ("update", "--dry-run")):
+        found = findings_of(confcom.document(*command, exit_code=ExitCode.REFUSED))
+        assert ("failed", "simulated-root-missing") in found.values()
+    assert not enabled.api.find("Secret", DEFAULT_SECRET)
     enabled.api.writes.clear()
-    assert confcom.document(*ENABLE)["changed"]
+    assert confcom.document(*ENABLE, "--new-root")["changed"]
     writes = [path.rpartition("/")[2] for method, path in enabled.api.writes if method in {"PATCH", "POST"}]
     for kind, name in (("DaemonSet", HELPER), ("Deployment", PCS)):
         assert writes.index(name) < writes.index("secrets")
@@ -69,3 +74,79 @@ def test_epc_that_the_controller_wrote_is_no_other_plugins(confcom, enabled, rel
     node["metadata"]["managedFields"] = [make.writes_of([EPC], "another-plugin")]
     found = findings_of(confcom.document(*ENABLE, exit_code=ExitCode.REFUSED))
     assert ("failed", "resource-offered-already") in found.values()
+
+
+GARBAGE = {"seed": "eA=="}
+OTHER = make.root_secret(seed=bytes(31) + b"1")["data"]
+EXPIRED, FUTURE = (make.root_secret(created=when)["data"] for when in (0, 9_999_999_999))
+
+
+@pytest.mark.parametrize(
+    ("data", "code"),
+    [
+        (GARBAGE, "simulated-root-unusable"),
+        (EXPIRED, "simulated-root-unusable"),
+        (FUTURE, "simulated-root-unusable"),
+        (OTHER, "simulated-roots-differ"),
+    ],
+)
+def test_a_changed_root_is_told_by_every_command_and_spread_by_none(confcom, enabled, tmp_path, data, code):
+    confcom.ok("update", "--set", "logLevel=debug")
+    before = enabled.api.find("Secret", DEFAULT_SECRET)[0]["data"]
+    enabled.api.find("Secret", DEFAULT_SECRET)[0]["data"] = data
+    told = confcom.document("status", exit_code=ExitCode.NOT_READY)
+    assert code in [one["code"] for one in told["problem_details"]]
+    for command in ("update", "rollback", "enable"):
+        found = confcom.document(command, exit_code=ExitCode.REFUSED)["findings"]
+        assert ("failed", code) in [(one["outcome"], one["code"]) for one in found]
+    error = confcom.document("simulation", "export", tmp_path / "out", exit_code=ExitCode.UNUSABLE)["error"]
+    assert error["code"] == "simulated-root-unusable" if data is GARBAGE else code
+    assert not (tmp_path / "out").exists()
+    enabled.api.find("Secret", DEFAULT_SECRET)[0]["data"] = before
+    confcom.ok("simulation", "export", tmp_path / "out")
+    confcom.ok("rollback")
+
+
+def test_a_replaced_root_is_accepted_where_that_is_said(confcom, enabled):
+    enabled.api.find("Secret", DEFAULT_SECRET)[0]["data"] = OTHER
+    confcom.ok(*ENABLE, "--new-root")
+    enabled.api.find("Secret", DEFAULT_SECRET)[0]["data"] = GARBAGE
+    assert confcom(*ENABLE, "--new-root").exit_code == ExitCode.REFUSED
+
+
+def test_an_export_says_whose_root_it_did_not_compare(confcom, enabled, tmp_path):
+    for page in list(enabled.api.pages):
+        enabled.api.pages.pop(page)
+    assert "not compared with that of a" in confcom.ok("simulation", "export", tmp_path / "out").stderr
+    enabled.api.denied = {("list", "pods")}
+    assert "not compared with that of any quote helper" in confcom.ok("simulation", "export", tmp_path / "out").stderr
+
+
+def test_without_helms_record_enable_removes_what_it_does_not_need(confcom, enabled):
+    made = golden_manifests("placement", make.SYSTEM)
+    (served,) = [one for one in made if (one["kind"], one["metadata"]["name"]) == ("Deployment", PCS)]
+    helms = {"meta.helm.sh/release-name": "confcom", "meta.helm.sh/release-namespace": make.SYSTEM}
+    served["metadata"]["annotations"] = helms
+    mine = {**served, "metadata": {**served["metadata"], "name": "mine", "annotations": {}}}
+    enabled.api.put(served)
+    enabled.api.put(mine)
+    enabled.helm.revisions.clear()
+    told = confcom.document("status", exit_code=ExitCode.NOT_READY)
+    assert "release-missing" in [one["code"] for one in told["problem_details"]]
+    confcom.error(ExitCode.REFUSED, "release-missing", "update")
+    would = confcom.document(*ENABLE, "--dry-run")["would_change"]
+    assert ("Deployment", PCS, "removed") in [(one["kind"], one["name"], one["effect"]) for one in would]
+    assert confcom.document(*ENABLE)["changed"]
+    assert not enabled.api.find("Deployment", PCS)
+    told = confcom.document("status", exit_code=ExitCode.NOT_READY)["problem_details"]
+    assert [(one["code"], "Deployment mine" in one["problem"]) for one in told] == [("object-left", True)]
+
+
+def test_pods_that_lose_their_quotes_are_named_before_a_change(confcom, enabled):
+    enabled.api.put(make.pod("job", on="a", limits={EPC: 10}))
+    found = findings_of(confcom.document("enable", "--no-quote-helper", "--dry-run"))
+    assert ("warning", "pods-lose-quotes") in found.values()
+    assert "default/job on a" in confcom("enable", "--no-quote-helper", "--dry-run").stderr
+    enabled.api.find("Node", "a")[0]["metadata"]["labels"] = {}
+    enabled.api.find("Node", "a")[0]["status"]["allocatable"][EPC] = "0"
+    assert "default/job on a" in confcom("update", "--dry-run").stderr

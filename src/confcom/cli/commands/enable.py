@@ -40,6 +40,12 @@ if TYPE_CHECKING:
 @click.option(
     "--allow-no-nodes", is_flag=True, help="Succeed if no node has SGX yet; nodes that are added later get the daemons."
 )
+@click.option(
+    "--new-root",
+    is_flag=True,
+    help="Make another simulated root if the Secret with it is missing, also where quote helpers simulate already; or "
+    "go on if it was replaced. Relying parties then need another `confcom simulation export`.",
+)
 @options.chart_options
 @options.waiting_options
 @options.cluster_options
@@ -51,6 +57,7 @@ def enable(
     beside_hardware: bool,
     quote_helper: bool | None,
     allow_no_nodes: bool,
+    new_root: bool,
     settings: tuple[str, ...],
     texts: tuple[str, ...],
     files: tuple[Path, ...],
@@ -104,7 +111,7 @@ def enable(
     if quote_helper is not None:
         chosen.append(f"quoteHelper.enabled={str(quote_helper).lower()}")
     values = Values(files, (*chosen, *settings), texts)
-    request = InstallRequest(options.chart_of(chart), values, simulated_nodes, allow_no_nodes)
+    request = InstallRequest(options.chart_of(chart), values, simulated_nodes, allow_no_nodes, new_root or None)
     with options.opened(login, namespace) as add_on:
         done = install.enable(add_on, request, dry_run=dry_run, wait=wait, timeout=timeout)
     how = "enabled" if done.changed else "enabled already"

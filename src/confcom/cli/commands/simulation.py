@@ -111,6 +111,8 @@ def export(
     cluster's platform, the default is the chart's value simulated.staging, read from the quote helper's DaemonSet;
     with --staging, only the Secret is read.
 
+    Nothing is exported if the root is not valid now, or if the quote helpers or the served collateral have another one.
+
     \b
     Examples:
       confcom simulation export ./trust
@@ -119,16 +121,19 @@ def export(
       confcom simulation export --state-dir ./platform --staging out-of-date ./rehearsal
     """
     from confcom.quote_provider.export import export_platform
-    from confcom.quote_provider.state_directory import open_platform, utc_now
+    from confcom.quote_provider.state_directory import open_platform
+    from confcom.simulation.root_seed import RootSeedError
 
-    chosen = Staging(staging) if staging else None
+    chosen, now = Staging(staging) if staging else None, machine().now()
     if state_dir is None:
         platform, chosen = _cluster_platform(namespace, login, secret, chosen)
     else:
         platform = open_platform(state_dir)
         _warn_if_exposed(state_dir)
+    if why := platform.unusable(now):
+        raise RootSeedError("the simulated root is of no use to relying parties, and nothing is exported", why=why)
     chosen = chosen or Staging.NONE
-    written = export_platform(platform, out_dir, utc_now(), staging=chosen, early=early)
+    written = export_platform(platform, out_dir, now, staging=chosen, early=early)
     files = [str(path) for path in written]
     text = (*(f"Wrote {file}" for file in files), f"Root certificate's SHA-256: {platform.root_fingerprint}")
     staged = () if chosen is Staging.NONE else (f"The collateral is staged: {chosen}.",)
@@ -139,13 +144,22 @@ def _cluster_platform(
     namespace: str, login: Login, secret: str, staging: Staging | None
 ) -> tuple[SimulatedPlatform, Staging]:
     from confcom.addon.chart_objects import staging_of
-    from confcom.addon.cluster import DAEMON_SET
-    from confcom.addon.simulated_root import read_root
+    from confcom.addon.cluster import DAEMON_SET, ClusterAccessError
+    from confcom.addon.simulated_root import RootFacts, read_seed, root_faults
+    from confcom.addon.snapshot import read_root
     from confcom.simulation.platform import SimulatedPlatform
 
     with machine().open_cluster(login, namespace) as cluster:
         click.echo(printable(f"cluster: {cluster.described}"), err=True)
-        platform = SimulatedPlatform.of_root(read_root(cluster, secret))
+        platform = SimulatedPlatform.of_root(read_seed(cluster, secret))
+        try:
+            facts = read_root(cluster, secret, machine().now)
+        except ClusterAccessError as error:
+            facts = RootFacts(secret, namespace, unread=f"any quote helper ({error.why or error.what})")
+        for fault in root_faults(facts):
+            raise fault
+        if facts.unread:
+            click.echo(printable(f"Note: the root is not compared with that of {facts.unread}"), err=True)
         return platform, staging or staging_of(cluster.api.list(DAEMON_SET, namespace))
 
 

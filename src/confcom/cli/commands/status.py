@@ -30,8 +30,9 @@ def status(*, wait: bool, timeout: int, all_nodes: bool, namespace: str, login: 
 
     The command reads the nodes and the add-on's namespace. If the user has the permission, it also reads all Pods, the
     events about Pods that cannot be created, helm's record, and what an apply of its objects would change; it names
-    what it could not read. It reads no Secret but helm's record, and whether the simulated root's exists. It asks up to
-    20 device plugins for their EPC, and up to 20 quote helpers for their root.
+    what it could not read. It reads no Secret but helm's record and the simulated root. It asks up to 20 device plugins
+    for their EPC, and up to 20 quote helpers and the server of collateral for their root, which is to be the Secret's.
+    Objects with the add-on's labels that are in no record of helm are problems too.
 
     \b
     Examples:
@@ -58,7 +59,7 @@ def status(*, wait: bool, timeout: int, all_nodes: bool, namespace: str, login: 
             wait_until_ready(
                 add_on.cluster, table, add_on.clock, add_on.sleep, timeout=timeout, until_gone=NOT_CREATED | NOT_SHOWN
             )
-        found = add_on_status(read_cluster(add_on.cluster, add_on.helm))
+        found = add_on_status(read_cluster(add_on.cluster, add_on.helm, add_on.now))
     lines = status_lines(found, everything=all_nodes)
     show_result(found.to_json(), "\n".join(map(printable, lines)), output)
     if not found.ok:

@@ -87,7 +87,7 @@ def update(
     named = {one.partition("=")[0] for one in ",".join(settings).split(",")}
     wanted = tuple(one for one in wanted if one.partition("=")[0] not in named)
     values = Values(files, settings, (*wanted, *texts))
-    request = InstallRequest(options.chart_of(chart), values, allow_no_nodes=True)
+    request = InstallRequest(options.chart_of(chart), values, allow_no_nodes=True, new_root=False)
     with options.opened(login, namespace) as add_on:
         done = install.update(add_on, request, dry_run=dry_run, wait=wait, timeout=timeout)
     how = "updated" if done.changed else "up to date already"

@@ -8,6 +8,7 @@ from typing import Self
 
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.hashes import SHA256
 
 from confcom.errors import MalformedError
 from confcom.sgx.certificates import key_id, name_text
@@ -28,9 +29,6 @@ from confcom.verify.verdict import Check, VerdictKind, failed, judged, passed, u
 MAX_QUOTE_SIZE = 64 * 1024
 """Bytes. Real quotes are under 5 KiB; with the most certification data that Intel's library allows, under 14 KiB."""
 
-SHOWN_KEY_ID_DIGITS = 16
-"""Hexadecimal digits of a root key id in a message: as in short fingerprints, enough to compare by eye."""
-
 
 def trailing_bytes_check(quote: QuoteFrame) -> Check:
     """Check that the input ends where the quote ends: no signature covers what follows, and dcap-qvl ignores it."""
@@ -43,14 +41,13 @@ def trailing_bytes_check(quote: QuoteFrame) -> Check:
 
 def root_check(chain: PckChain, root: TrustedRoot) -> Check:
     """Check that the quote's chain ends in the trusted root's key. dcap-qvl also accepts a chain without a root."""
-    required = f"a chain that ends in the trusted root {_describe(root.key_id, root.certificate.subject)}"
+    required = f"a chain that ends in the trusted root {_describe(root.certificate)}"
     if chain.root is None:
         why = "a complete chain is leaf, intermediate and root; without the root it is not what a platform makes"
         return failed(required, "a chain without a root certificate", why, VerdictKind.NOT_AUTHENTIC, code="root")
-    found_id = key_id(chain.root)
-    found = _describe(found_id, chain.root.subject)
     why = "another authority issued this quote's certificates"
-    return judged(required, found, why, VerdictKind.NOT_AUTHENTIC, code="root", holds=found_id == root.key_id)
+    holds = key_id(chain.root) == root.key_id
+    return judged(required, _describe(chain.root), why, VerdictKind.NOT_AUTHENTIC, code="root", holds=holds)
 
 
 def root_validity_check(root: TrustedRoot, now: datetime) -> Check:
@@ -136,5 +133,6 @@ class KeyCertification:
         return cls(chain, chain.period, extension, marks, attestation_key(quote), problem, root_check(chain, root))
 
 
-def _describe(root_key_id: bytes, name: x509.Name) -> str:
-    return f"{root_key_id.hex()[:SHOWN_KEY_ID_DIGITS]} ({name_text(name)})"
+def _describe(root: x509.Certificate) -> str:
+    """Return a root's fingerprint as `confcom simulation export` prints it, SHA-256 of its DER, and its name."""
+    return f"{root.fingerprint(SHA256()).hex()} ({name_text(root.subject)})"

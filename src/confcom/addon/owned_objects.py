@@ -1,0 +1,58 @@
+"""The add-on's objects in a cluster by the chart's labels, with or without helm's record and the namespace."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+from collections.abc import Callable, Iterable, Iterator
+from typing import Final
+
+from confcom.addon.chart_objects import INSTANCE_LABEL, NAME_LABEL, POLICY_KINDS, RELEASE
+from confcom.addon.cluster import CLUSTER_WIDE, Cluster, NotFoundError, kind_of
+from confcom.kubernetes.objects import KubernetesObject, listing, name_of, namespace_of, text
+
+KINDS: Final = (
+    *(("admissionregistration.k8s.io/v1", kind) for kind in POLICY_KINDS),
+    *(("apps/v1", kind) for kind in ("DaemonSet", "Deployment")),
+    *(("v1", kind) for kind in ("Service", "ConfigMap", "ServiceAccount")),
+    ("networking.k8s.io/v1", "NetworkPolicy"),
+    ("monitoring.coreos.com/v1", "ServiceMonitor"),
+    *(("rbac.authorization.k8s.io/v1", one) for one in ("ClusterRoleBinding", "ClusterRole", "RoleBinding", "Role")),
+)
+"""The kinds of the chart's objects, in the order of removal."""
+EVENTS_NAMESPACE: Final = "default"
+"""Events about nodes are in it, and so are the Role and the RoleBinding by which the controller writes them."""
+_LABELS: Final = {NAME_LABEL: RELEASE, INSTANCE_LABEL: RELEASE}
+_OWNER: Final = "meta.helm.sh/release-"
+
+
+def owned_objects(cluster: Cluster) -> Iterator[KubernetesObject]:
+    """Yield the add-on's objects, without those of other namespaces' releases, and without what an owner removes."""
+    for version, name in KINDS:
+        places = {"": None} if name in CLUSTER_WIDE else {cluster.namespace: None}
+        if name in {"Role", "RoleBinding"}:
+            places[EVENTS_NAMESPACE] = None
+        for place in places:
+            with contextlib.suppress(NotFoundError):  # the API server does not serve this kind
+                found = cluster.api.list(kind_of(version, name), place, labels=_LABELS)
+                yield from (one for one in found if _is_owned(one, cluster.namespace))
+
+
+def delete_objects(cluster: Cluster, objects: Iterable[KubernetesObject], say: Callable[[str], None]) -> None:
+    """Delete objects in their order, without waiting for their end, and say so of each kind."""
+    for kind, alike in itertools.groupby(objects, lambda one: text(one, "kind")):
+        found = tuple(alike)
+        for one in found:
+            place = "" if kind in CLUSTER_WIDE else namespace_of(one)
+            cluster.api.delete(kind_of(text(one, "apiVersion"), kind), name_of(one), place)
+        say(f"Removed {kind} {', '.join(map(name_of, found))}.")
+
+
+def is_helms(thing: KubernetesObject) -> bool:
+    """Return whether helm has installed an object as part of the release."""
+    return text(thing, "metadata", "annotations", f"{_OWNER}name") == RELEASE
+
+
+def _is_owned(thing: KubernetesObject, namespace: str) -> bool:
+    goes = text(thing, "metadata", "deletionTimestamp") or listing(thing, "metadata", "ownerReferences")
+    return not goes and text(thing, "metadata", "annotations", f"{_OWNER}namespace") in {"", namespace}
