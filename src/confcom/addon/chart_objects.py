@@ -69,8 +69,6 @@ class SgxKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class ResourceSet:
-    """The extended resources of one kind of node."""
-
     epc: str
     enclave: str
     provision: str
@@ -103,7 +101,6 @@ INTEL_EPC = "sgx.intel.com/epc"
 
 
 def component_of(thing: KubernetesObject) -> Component | None:
-    """Return the program that an object belongs to; None if it belongs to none."""
     labels = labels_of(thing)
     if labels.get(NAME_LABEL) != RELEASE:
         return None
@@ -117,7 +114,6 @@ def daemons_in(objects: Iterable[KubernetesObject]) -> tuple[KubernetesObject, .
 
 
 def plugins_in(objects: Iterable[KubernetesObject], *, simulated: bool) -> tuple[KubernetesObject, ...]:
-    """Return the DaemonSets of device plugins that simulate EPC, or of those that discover it."""
     found = (one for one in daemons_in(objects) if component_of(one) is Component.DEVICE_PLUGIN)
     return tuple(one for one in found if simulates(one) is simulated)
 
@@ -147,12 +143,10 @@ def capacity_limit(workloads: Iterable[KubernetesObject]) -> int | None:
 
 
 def has_controller(daemons: Iterable[KubernetesObject]) -> bool:
-    """Return whether the chart has installed a controller of node capacity with these DaemonSets."""
     return any(flag_of(daemon, SUPPORT_FLAG) == "supported" for daemon in daemons)
 
 
 def staging_of(daemons: Iterable[KubernetesObject]) -> Staging:
-    """Return the staging of the simulated platform's collateral, by the chart's value `simulated.staging`."""
     found = {labels_of(daemon).get(STAGING_LABEL) for daemon in daemons}
     return next((one for one in Staging if one in found), Staging.NONE)
 
@@ -209,7 +203,6 @@ def set_of(node: KubernetesObject) -> ResourceSet:
 
 
 def selected(daemons: Iterable[KubernetesObject], nodes: Iterable[KubernetesObject]) -> tuple[KubernetesObject, ...]:
-    """Return the nodes that any of these DaemonSets selects."""
     specs = [pod_spec_of(one) for one in daemons]
     return tuple(node for node in nodes if any(selects(spec, node) for spec in specs))
 

@@ -161,8 +161,6 @@ class Login:
 
 @dataclass(frozen=True, slots=True)
 class Cluster:
-    """A cluster that the user has logged in to, and the add-on's namespace in it."""
-
     namespace: str
     login: Login
     context: str
@@ -172,7 +170,6 @@ class Cluster:
 
     @property
     def described(self) -> str:
-        """The cluster, for the first line of each command."""
         return f"{self.context} ({self.server})"
 
     def to_json(self) -> dict[str, str]:
@@ -222,13 +219,11 @@ def _current_context(login: Login) -> tuple[str, str]:
 
 
 def not_run(failure: str, program: str, error: OSError) -> ClusterAccessError:
-    """Return the error for a program that cannot be run."""
     why, remedy = f"{program} cannot be run: {error.strerror}", f"install {program}, and see that it is on PATH"
     return ClusterAccessError(failure, error_code="program-not-found", why=why, remedy=remedy)
 
 
 def not_understood(failure: str, program: str, error: Exception) -> ClusterAccessError:
-    """Return the error for a program whose output is not what it prints."""
     why = f"the output of {program} cannot be understood: {shortened(' '.join(str(error).split()))}"
     return ClusterAccessError(failure, error_code="answer-not-understood", why=why, remedy=f"see the {program} on PATH")
 
@@ -284,7 +279,6 @@ def _relay(stream: IO[bytes], said: bytearray) -> None:
 
 
 def _listens(path: Path, process: subprocess.Popen[bytes]) -> bool:
-    """Return whether the program listens in time."""
     deadline = time.monotonic() + PROXY_SECONDS
     while process.poll() is None and time.monotonic() < deadline:
         with socket.socket(socket.AF_UNIX) as probe, contextlib.suppress(OSError):
@@ -351,7 +345,6 @@ class Api:
         return False
 
     def get(self, kind: Kind, name: str, namespace: str = "") -> KubernetesObject | None:
-        """Return an object; None if it does not exist."""
         with contextlib.suppress(NotFoundError), _reported(f"the {kind.__name__} {name} cannot be read"):
             found: KubernetesObject = self._client.get(kind, name, **_in(namespace))
             return found
@@ -407,7 +400,6 @@ class Api:
             return mapping(answer, "status").get("allowed") is True
 
     def log(self, pod: str, namespace: str) -> str:
-        """Return the last lines of a Pod's log."""
         path = f"/api/v1/namespaces/{quote(namespace)}/pods/{quote(pod)}/log?tailLines={MAX_LOG_LINES}"
         return self._raw(f"the log of {pod} cannot be read", path, PODS_SECONDS).text
 
@@ -448,7 +440,6 @@ def _reported(failure: str, silent: str = "the API server does not answer") -> I
 
 
 def _message(response: httpx2.Response) -> str:
-    """Return the message of a Status, or the text of another answer."""
     try:
         said = text(response.json(), "message")
     except ValueError:

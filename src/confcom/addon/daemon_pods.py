@@ -89,7 +89,6 @@ class DaemonPod:
 
     @property
     def described(self) -> str:
-        """Its name, its state, and why it is not ready."""
         code = f" (code: {self.reason_code})" if self.reason_code else ""
         return f"{self.name} is {self.state}: {self.reason}".removesuffix(": ") + code
 
@@ -118,13 +117,11 @@ def warnings_in(events: Iterable[KubernetesObject]) -> Mapping[str, Warned]:
 
 
 def event_time(event: KubernetesObject) -> str:
-    """Return when an event was last seen, as the API server writes it."""
     series, created = text(event, "series", "lastObservedTime"), text(event, "metadata", "creationTimestamp")
     return series or text(event, "lastTimestamp") or text(event, "eventTime") or created
 
 
 def daemon_pod(pod: KubernetesObject, warning: str = "", logged: Reason = UNKNOWN) -> DaemonPod:
-    """Return a Pod of the add-on, explained by the latest warning and the reason in its log."""
     state = _state(pod)
     reason = UNKNOWN if state is PodState.READY else next(_reasons(pod, state, warning, logged))
     return DaemonPod(
@@ -228,5 +225,4 @@ def _joined(first: str, second: str) -> str:
 
 
 def _one_line(words: str) -> str:
-    """Return a foreign text on one line, printable and short."""
     return printable(shortened(" ".join(words.split())))

@@ -78,7 +78,6 @@ class NodeEpc:
 
 
 def epc_problems(epc: NodeEpc, *, plugin_ready: bool) -> Iterator[Problem]:
-    """Yield what is wrong with a node's EPC."""
     plugin, amounts = epc.plugin if plugin_ready else None, (epc.capacity, epc.allocatable)
     offered, as_capacity = epc.allocatable, False
     if plugin:
@@ -104,8 +103,6 @@ def epc_problems(epc: NodeEpc, *, plugin_ready: bool) -> Iterator[Problem]:
 
 @dataclass(frozen=True, slots=True)
 class EpcPod:
-    """A tenant's Pod that requests the add-on's resources."""
-
     namespace: str
     name: str
     node: str
@@ -120,12 +117,10 @@ class EpcPod:
 
     @property
     def epc_mib(self) -> int:
-        """The EPC that it requests."""
         return sum(self.requests.get(names.epc, 0) for names in SETS)
 
 
 def epc_pod(pod: KubernetesObject) -> EpcPod | None:
-    """Return a Pod that requests the add-on's resources; None for any other."""
     names = frozenset(objects.resource_names(pod, OURS))
     if not names:
         return None

@@ -85,8 +85,6 @@ class Values:
 
 @dataclass(frozen=True, slots=True)
 class Revision:
-    """One change of the release, as `helm history` shows it."""
-
     number: int
     status: str
     description: str = ""
@@ -130,15 +128,12 @@ class Revision:
 
 @dataclass(frozen=True, slots=True)
 class Rendering:
-    """A release that helm would install."""
-
     manifests: tuple[KubernetesObject, ...]
     config: KubernetesObject
     """The values that the release would store: those that are set in addition to the chart's defaults."""
 
 
 def chart_folder() -> Path:
-    """Return the folder of the chart that is part of this program."""
     return Path(str(resources.files("confcom.addon") / "chart")).resolve()
 
 
@@ -176,8 +171,6 @@ def _printed(file: IO[bytes]) -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class Helm:
-    """Helm for the add-on's release in a cluster."""
-
     cluster: Cluster
     run: RunsHelm = run_helm
 
@@ -194,7 +187,6 @@ class Helm:
         return tuple(map(Revision.parse, _parsed(failure, done) or ()))
 
     def values(self) -> KubernetesObject:
-        """Return the chart's values that the user set for the release."""
         failure = "the release's values cannot be read"
         return _parsed(failure, self._call(failure, "get", "values", "--output=json")) or {}
 

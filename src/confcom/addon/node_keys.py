@@ -33,8 +33,6 @@ has not come back by then does not come back."""
 
 
 class Stage(StrEnum):
-    """What is to be done about the keys of a node."""
-
     REMOVABLE = "to be removed"
     """At 0, or written by the controller."""
     KEPT = "kept by the kubelet"
@@ -43,8 +41,6 @@ class Stage(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class NodeKeys:
-    """The add-on's resources in one node's status."""
-
     node: str
     stage: Stage
     names: tuple[str, ...] = ()
@@ -158,7 +154,6 @@ def clean_nodes(
 
 
 def _rows(left: Sequence[NodeKeys]) -> list[Row]:
-    """Return a row for nodes in the same state."""
     alike: dict[tuple[str, Mark], list[str]] = {}
     for one in left:
         state = f"{one.stage}: {', '.join(one.names)}" + (f"; not removed: {one.failure}" if one.failure else "")

@@ -22,8 +22,6 @@ _SHOWN = 5
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One thing that is wrong or unknown."""
-
     text: str
     node: str = ""
     """Empty for the whole cluster."""

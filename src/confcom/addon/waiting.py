@@ -56,15 +56,11 @@ class ProgressReporter(Protocol):
 
 
 class ProgressTable(Protocol):
-    """Shows rows, which may change."""
-
     def show(self, rows: Sequence[Row], *, note: str = "") -> None:
         """Show the current rows."""
 
 
 class NotReadyError(ConfcomError):
-    """The add-on is not ready."""
-
     error_code = "daemons-not-ready"
     exit_code = ExitCode.NOT_READY
 
@@ -130,7 +126,6 @@ def retry_while_unreachable(
 
 
 def is_done(status: AddOnStatus) -> bool:
-    """Return whether nothing is to be waited for."""
     return (
         status.enabled
         and status.observed

@@ -47,7 +47,6 @@ class Machine:
 
     @classmethod
     def local(cls) -> Machine:
-        """Return the machine that this program runs on."""
         from confcom.addon.cluster import open_cluster
         from confcom.addon.helm import run_helm
 
@@ -55,7 +54,6 @@ class Machine:
 
 
 def machine() -> Machine:
-    """Return the machine that the current command uses."""
     return click.get_current_context().find_object(Machine) or Machine.local()
 
 
@@ -142,7 +140,6 @@ def _raise_keyboard_interrupt(number: int, frame: FrameType | None) -> None:
 
 
 def timeout_option(command: Callable[P, R]) -> Callable[P, R]:
-    """Add --timeout to a command."""
     return click.option(
         "--timeout",
         type=click.IntRange(min=1),
@@ -154,13 +151,11 @@ def timeout_option(command: Callable[P, R]) -> Callable[P, R]:
 
 
 def waiting_options(command: Callable[P, R]) -> Callable[P, R]:
-    """Add --no-wait and --timeout to a command."""
     wait = click.option("--wait/--no-wait", default=True, help="Wait until every node is ready.  [default: wait]")
     return wait(timeout_option(command))
 
 
 def chart_options(command: Callable[P, R]) -> Callable[P, R]:
-    """Add --set, --set-string, --values, --chart and --dry-run to a command."""
     for option in (
         click.option("--dry-run", is_flag=True, help="Run all checks, print what would change, and change nothing."),
         click.option(
@@ -212,14 +207,12 @@ def opened(login: Login, namespace: str) -> Iterator[AddOn]:
 
 
 def chart_of(chart: Path | None) -> Path:
-    """Return the chart that was named, or the one that comes with this program."""
     from confcom.addon.helm import chart_folder
 
     return chart.absolute() if chart is not None else chart_folder()
 
 
 def show_result(data: Mapping[str, object], text: str, output: str) -> None:
-    """Print the result on stdout, as JSON or text."""
     click.echo(json.dumps(data, indent=2) if output == JSON else text)
 
 

@@ -44,7 +44,6 @@ class LazyGroup(click.Group):
         return list(COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """Import and return the named command; None if there is none."""
         del ctx
         if cmd_name not in COMMANDS:
             return None

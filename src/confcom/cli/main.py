@@ -20,7 +20,6 @@ fail, as they should. Output to a closed stderr is dropped, because it must not 
 
 
 def main() -> None:
-    """Run the command line; this is the entry point of the console script."""
     try:
         _run()
     except KeyboardInterrupt:

@@ -18,7 +18,6 @@ class NamedPath(click.Path):
     def convert(
         self, value: str | os.PathLike[str], param: click.Parameter | None, ctx: click.Context | None
     ) -> str | bytes | os.PathLike[str]:
-        """Convert a value as click.Path does, but refuse an empty path."""
         if not os.fspath(value):
             self.fail("a path cannot be empty", param, ctx)
         return super().convert(value, param, ctx)

@@ -24,17 +24,13 @@ _VARYING = re.compile(r"[0-9]+|(?<=-)[bcdfghjklmnpqrstvwxz2456789]{5}\b")
 
 
 class LineReporter:
-    """Prints progress to stderr."""
-
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
 
     def say(self, line: str) -> None:
-        """Print one line."""
         _print(printable(line))
 
     def findings(self, findings: Sequence[Finding]) -> None:
-        """Print one line for each finding, and below it the reason and the remedy."""
         width = max((len(str(one.check)) for one in findings), default=0)
         for one in findings:
             outcome = click.style(f"{one.outcome:<7}", fg=_COLOURS[one.outcome])
@@ -44,7 +40,6 @@ class LineReporter:
                     _print(f"           {label}{printable(words)}")
 
     def table(self, title: str) -> ProgressTable:
-        """Print what is waited for; the table prints each change."""
         self.say(f"{title} ...")
         return _LineTable(self._clock)
 

@@ -99,7 +99,6 @@ def _nodes_are(nodes: int) -> str:
 
 
 def _summary_line(nodes: Sequence[NodeStatus]) -> str:
-    """Return a summary of healthy nodes of one kind; amounts are sums."""
     capacity, allocatable = (sum(getattr(node.epc, part) for node in nodes) for part in ("capacity", "allocatable"))
     used = [node.epc.used for node in nodes if node.epc.used is not None]
     return (
@@ -111,7 +110,6 @@ def _summary_line(nodes: Sequence[NodeStatus]) -> str:
 
 
 def _versions(pods: Iterable[Sequence[DaemonPod]]) -> str:
-    """Return the versions of the nodes' newest Pods, with their counts if there are several."""
     counts = Counter(some[-1].version if some else "none" for some in pods)
     return ", ".join(version if len(counts) == 1 else f"{version} ({count})" for version, count in counts.items())
 
@@ -149,7 +147,6 @@ def _daemon_cell(pods: Sequence[DaemonPod]) -> str:
 
 
 def _workload_lines(workloads: Sequence[Workload], *, everything: bool) -> Iterator[str]:
-    """Yield the table of workloads with EPC, and below it each cause once of those that need help."""
     first = workloads if everything else workloads[: MAX_ROWS // 2]
     if first:
         yield ""

@@ -42,14 +42,11 @@ _logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Controller:
-    """The controller's parts, connected to each other."""
-
     applier: Applier
     asker: PluginAsker
     followers: Sequence[Follower]
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Reconcile until `stop` is set."""
         synced = [follower.synced for follower in self.followers]
         followers = [follower.run() for follower in self.followers]
         await run_until_stopped(stop, *followers, self.asker.run(), self.applier.run(synced))
@@ -67,7 +64,6 @@ class Controller:
 def assemble(
     settings: ControllerSettings, connection: Connection, fetch: Fetch, metrics: ControllerMetrics
 ) -> Controller:
-    """Return a controller."""
     clock, jitter, release = time.monotonic, random.SystemRandom().random, settings.installation
     state = ClusterState(settings.rules, clock)
     applier = Applier(state, connection, release, metrics, clock)
@@ -120,8 +116,6 @@ async def serve(settings: ControllerSettings, stop: asyncio.Event, registry: Col
 
 
 def main(arguments: Sequence[str], *, prog: str, environ: Mapping[str, str], stderr: TextIO) -> int:
-    """Run the controller in the foreground until SIGTERM, SIGINT or SIGHUP, and return the exit code."""
-
     def body(log: LogStream) -> int:
         settings = parse_settings(arguments, prog=prog, environ=environ)
         configure_logging(level=settings.log_level, log_format=settings.log_format, stream=log)

@@ -58,7 +58,6 @@ class PluginAsker:
         self._wake.set()
 
     async def run(self) -> None:
-        """Ask until cancelled."""
         async with asyncio.TaskGroup() as tasks:
             while True:
                 self._wake.clear()

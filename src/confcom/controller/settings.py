@@ -95,7 +95,6 @@ class ControllerSettings(DaemonSettings):
 
 
 def settings_parser(prog: str, environ: Mapping[str, str]) -> SettingsParser[ControllerSettings]:
-    """Return the flags, for parsing, `--help` and shell completion."""
     return SettingsParser(ControllerSettings, prog, description=_DESCRIPTION, environ=environ)
 
 

@@ -52,8 +52,6 @@ delay the daemon beyond the kubelet's termination grace period."""
 
 
 class LogLevel(StrEnum):
-    """The least severe records that are logged."""
-
     DEBUG = "debug"
     INFO = "info"
     WARNING = "warning"
@@ -61,8 +59,6 @@ class LogLevel(StrEnum):
 
 
 class LogFormat(StrEnum):
-    """How a log line looks."""
-
     AUTO = "auto"
     """Text when stderr is a terminal, else JSON."""
     TEXT = "text"
@@ -73,7 +69,6 @@ class JsonFormatter(logging.Formatter):
     """One JSON object per line: time (UTC, ISO 8601, milliseconds), level, logger, message, then the extra fields."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """Return the record as one line; an exception becomes the field `exception`."""
         line: dict[str, Any] = {
             "time": _time(record),
             "level": record.levelname.lower(),
@@ -163,7 +158,6 @@ class LogStream(io.TextIOBase):
         self._thread.start()
 
     def isatty(self) -> bool:
-        """Return whether the other stream is a terminal."""
         return self._terminal
 
     def write(self, text: str) -> int:

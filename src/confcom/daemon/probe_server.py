@@ -128,7 +128,6 @@ class ProbeServer:
         self._loop.add_reader(listener.fileno(), self._accept)
 
     def close(self) -> None:
-        """Stop listening and close all connections."""
         self._loop.remove_reader(self._listener.fileno())
         self._listener.close()
         for connection in self._held:
@@ -138,7 +137,6 @@ class ProbeServer:
             self._slice_timer.cancel()
 
     def answer(self, head: bytes) -> bytes:
-        """Return the whole response to one request head."""
         method, _, rest = head.split(b"\r\n", 1)[0].decode("latin-1").partition(" ")
         path = rest.rpartition(" ")[0].partition("?")[0]
         if method != "GET" or path not in self._routes:
@@ -219,8 +217,6 @@ class ProbeServer:
 
 
 class _Connection:
-    """One exchange: read a head, respond, close."""
-
     __slots__ = ("_received", "_sending", "_server", "_sock", "_unsent", "address")
 
     def __init__(self, server: ProbeServer, sock: socket.socket, address: str) -> None:

@@ -35,8 +35,6 @@ JSON = "application/json"
 
 @dataclass(frozen=True, slots=True)
 class ProbeResponse:
-    """A route's response."""
-
     body: bytes
     status: HTTPStatus = HTTPStatus.OK
     content_type: str = TEXT

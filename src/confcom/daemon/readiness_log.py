@@ -22,8 +22,6 @@ even if clients have caused many lines since."""
 
 @dataclass(frozen=True, slots=True)
 class NotReady:
-    """Why a daemon is not ready."""
-
     reason: str
     code: str
     """Stable, for programs; `docs/reference/codes.md` lists all."""

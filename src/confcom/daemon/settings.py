@@ -29,8 +29,6 @@ _FLAG = "flag"
 
 @dataclass(frozen=True, slots=True)
 class Flag:
-    """One flag, as parsing, shell completion and the reference use it."""
-
     field: str
     text: str
     convert: Callable[[str], Any]
@@ -74,7 +72,6 @@ def setting(
 
 
 def choice(default: E, text: str, metavar: str) -> E:
-    """Return a dataclass field for one of a string enum's values."""
     return setting(default, text, member_of(type(default)), metavar, words=tuple(type(default)))
 
 
@@ -138,8 +135,6 @@ def member_of(kind: type[E]) -> Callable[[str], E]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DaemonSettings:
-    """The settings of every daemon."""
-
     probe_address: ProbeAddress | None = setting(
         None, "address of /livez, /readyz and /metrics: HOST:PORT or unix:PATH", ProbeAddress.parse, "ADDR"
     )
@@ -188,7 +183,6 @@ class SettingsParser(Generic[S]):
         return self._kind(**values)
 
     def format_help(self) -> str:
-        """Return the text that `--help` prints."""
         return self._parser.format_help()
 
     def _fallback(self, flag: Flag) -> object:

@@ -26,8 +26,6 @@ _UCRED = struct.Struct("@iII")
 
 
 class PathState(Enum):
-    """What is at the path of a socket."""
-
     FREE = "nothing"
     STALE = "a socket without a listening program"
     LIVE = "a socket on which a program listens"
@@ -56,7 +54,6 @@ class FileIdentity:
 
     @classmethod
     def from_status(cls, status: os.stat_result) -> FileIdentity:
-        """Return the identity from the result of fstat(2)."""
         return cls(status.st_dev, status.st_ino)
 
 
@@ -118,7 +115,6 @@ def require_usable_path(path: Path, most: int) -> None:
 
 
 def not_a_socket(path: Path) -> SettingsError:
-    """Return the error for a path at which there is something that no socket replaces."""
     found = "a directory that is not empty" if path.is_dir() else "a file that is not a stream socket"
     return SettingsError(
         f"{path} cannot be replaced by a socket",
@@ -129,7 +125,6 @@ def not_a_socket(path: Path) -> SettingsError:
 
 
 def unusable(path: Path, error: OSError) -> UnavailableError:
-    """Return the error for a path that the operating system refuses."""
     return UnavailableError(
         f"{path} cannot be bound",
         error_code="socket-path-unusable",

@@ -58,8 +58,6 @@ _LOCKED_FLAGS = {os.ST_NOSUID: "nosuid", os.ST_NODEV: "nodev", os.ST_NOEXEC: "no
 
 
 class Mode(StrEnum):
-    """How containers are isolated."""
-
     ROOT = "root"
     """Mount and PID namespaces, created by root."""
     USER_NAMESPACE = "user-namespace"
@@ -77,8 +75,6 @@ class Image:
 
 
 class ContainerError(ConfcomError):
-    """A container cannot be created."""
-
     error_code = "container-not-created"
 
 
@@ -93,8 +89,6 @@ class Bind:
 
 @dataclass(frozen=True, slots=True)
 class ContainerPlan:
-    """A container's program, environment and mounts."""
-
     argv: tuple[str, ...]
     env: Mapping[str, str] = field(default_factory=dict)
     binds: tuple[Bind, ...] = ()
@@ -168,8 +162,6 @@ def _not_started(why: str) -> ContainerError:
 
 @dataclass(frozen=True, slots=True)
 class ContainerRuntime:
-    """Starts containers in one mode."""
-
     mode: Mode
     tools: Mapping[str, str]
     mark: Mapping[str, str]
@@ -178,7 +170,6 @@ class ContainerRuntime:
     """Why it is no better mode; empty for the best."""
 
     async def start(self, plan: ContainerPlan, directory: Path, log: Path) -> ContainerProcess:
-        """Start a container in a new directory; its output is appended to a log."""
         try:
             return await self._start(plan, directory, log)
         except OSError as error:

@@ -45,7 +45,6 @@ class Changes:
         self._event = asyncio.Event()
 
     def notify(self) -> None:
-        """Wake every waiting task."""
         self._event.set()
         self._event = asyncio.Event()
 
@@ -57,8 +56,6 @@ class Changes:
 
 @dataclass(frozen=True, slots=True)
 class Mount:
-    """A directory or file of the node inside a container."""
-
     container_path: str
     host_path: str
     read_only: bool = False
@@ -66,8 +63,6 @@ class Mount:
 
 @dataclass(frozen=True, slots=True)
 class Allocation:
-    """The merged Allocate responses for one container."""
-
     envs: Mapping[str, str]
     devices: tuple[Mount, ...]
     mounts: tuple[Mount, ...]
@@ -133,7 +128,6 @@ class PluginClient:
         return response.container_responses[0]
 
     async def close(self) -> None:
-        """Close the channel, which ends its streams and calls."""
         self._closed = True
         await self._channel.close()
 
@@ -188,7 +182,6 @@ class PluginRegistry:
         return self._endpoints.get(resource)
 
     def clients(self) -> set[PluginClient]:
-        """Return all clients and endpoints."""
         return {*self._clients.values(), *self._endpoints.values()}
 
 

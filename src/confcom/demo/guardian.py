@@ -45,7 +45,6 @@ def end_marked(mark: str) -> None:
 
 
 def clear(folder: Path) -> None:
-    """Empty a folder."""
     with contextlib.suppress(OSError):
         for entry in folder.iterdir():
             if entry.is_dir() and not entry.is_symlink():

@@ -25,8 +25,6 @@ class JobFileError(MalformedError):
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """A Job with one container."""
-
     name: str
     container: str = "main"
     image: str = ""
@@ -108,12 +106,10 @@ class _JobFile(_Fields):
 
 
 def example(name: str) -> Path:
-    """Return the path of an example file, such as job.yaml."""
     return Path(str(resources.files("confcom.demo") / "examples" / name))
 
 
 def read_job(path: Path) -> Job:
-    """Read a file with one Job."""
     try:
         file = msgspec.convert(yaml.safe_load(path.read_text(encoding="utf-8")), _JobFile)
     except msgspec.ValidationError as error:

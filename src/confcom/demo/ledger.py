@@ -56,7 +56,6 @@ class DeviceLedger:
         return {name: len(known.healthy) for name, known in self._resources.items()}
 
     def allocated(self, resource: str) -> int:
-        """Return the number of held devices of a resource."""
         return sum(len(holding.ids) for holding in self._holdings if holding.resource == resource)
 
     def fits(self, requests: Mapping[str, int]) -> bool:
@@ -69,7 +68,6 @@ class DeviceLedger:
         )
 
     def checkpoint(self) -> bytes:
-        """Return the kubelet's checkpoint."""
         return encode_checkpoint({name: known.healthy for name, known in self._resources.items()}, self._holdings)
 
     def allocate(self, pod: str, container: str, resource: str, count: int) -> tuple[str, ...]:
@@ -96,5 +94,4 @@ class DeviceLedger:
         return chosen
 
     def release(self, pod: str) -> None:
-        """Release the devices of a pod that has ended."""
         self._holdings = [holding for holding in self._holdings if holding.pod != pod]

@@ -20,8 +20,6 @@ GRACE_SECONDS = 5.0
 
 
 class Phase(StrEnum):
-    """A pod's phase, as Kubernetes names it."""
-
     PENDING = "Pending"
     RUNNING = "Running"
     SUCCEEDED = "Succeeded"
@@ -30,8 +28,6 @@ class Phase(StrEnum):
 
 @dataclass(slots=True, eq=False)
 class Pod:
-    """A Job's pod."""
-
     name: str
     job: Job
     log: Path
@@ -46,11 +42,9 @@ class Pod:
 
     @property
     def ended(self) -> bool:
-        """Whether it has ended."""
         return self.phase in {Phase.SUCCEEDED, Phase.FAILED}
 
     def output(self) -> str:
-        """Return what its container has printed so far."""
         return self.log.read_text(errors="replace") if self.log.exists() else ""
 
 
@@ -79,7 +73,6 @@ class Node:
         """Of the pods that have not ended."""
 
     async def start(self) -> None:
-        """Create the directories, and start the device manager."""
         self.device_plugin_dir.mkdir(parents=True)
         (self.root / "run/aesmd").mkdir(parents=True)
         (self.root / "var/run").symlink_to("../run")
@@ -87,7 +80,6 @@ class Node:
         await self.devices.start()
 
     async def stop(self) -> None:
-        """Kill every container, and stop the device manager."""
         for pod in list(self._tasks):
             await self.delete(pod, grace_seconds=0)
         await self.devices.stop()

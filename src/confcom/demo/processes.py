@@ -33,8 +33,6 @@ MAX_FOLDER_BYTES = 35
 
 
 class StepError(ConfcomError):
-    """A step of the demo failed."""
-
     error_code = "step-failed"
 
 
@@ -63,12 +61,10 @@ class Processes:
         return text
 
     async def start(self, name: str, *arguments: str) -> None:
-        """Start the daemon `confcom NAME`, whose output goes to logs/NAME.log."""
         with self.log(name).open("ab") as log:
             self.daemons[name] = await self._spawn(self._argv("confcom", name, *arguments), log, log)
 
     def log(self, name: str) -> Path:
-        """Return the log of a daemon."""
         return self.folder / "logs" / f"{name}.log"
 
     async def run(self, *command: str, accept: Collection[int] = (0,)) -> tuple[int, dict[str, Any]]:
@@ -104,7 +100,6 @@ class Processes:
             await asyncio.sleep(POLL_SECONDS)
 
     def require_alive(self) -> None:
-        """Raise StepError if a daemon has ended."""
         for name, process in self.daemons.items():
             if process.returncode is not None:
                 raise StepError(

@@ -69,8 +69,6 @@ class Line:
 
 @dataclass(slots=True)
 class StepReport:
-    """One step, which fills its report while it runs."""
-
     number: int
     title: str
     ok: bool = False
@@ -82,7 +80,6 @@ class StepReport:
     error: Mapping[str, str | int] | None = None
 
     def say(self, text: str, *, detail: bool = False) -> None:
-        """Add a line of text."""
         self.lines.append(Line(text, detail))
 
 
@@ -110,7 +107,6 @@ class Demo:
     """By the name of the example file."""
 
     def file(self, name: str) -> Path:
-        """Return a path in the demo's folder."""
         return self.processes.folder / name
 
     def define(self, report: StepReport, name: str, value: str) -> None:
@@ -121,17 +117,14 @@ class Demo:
     async def run(
         self, report: StepReport, *command: str, accept: Collection[int] = (0,)
     ) -> tuple[int, dict[str, Any]]:
-        """Run a command, and add it to the report."""
         report.commands.append(self.processes.shown(*command))
         return await self.processes.run(*command, accept=accept)
 
     def epc_in_use(self) -> str:
-        """Return how much EPC is in use, for people."""
         ledger = self.node.ledger
         return f"EPC: {ledger.allocated(EPC_RESOURCE)} of {ledger.capacity().get(EPC_RESOURCE, 0)} MiB in use"
 
     async def submit(self, job: Job) -> Pod:
-        """Submit a Job, and wait until its pod runs, waits for EPC or has failed."""
         pod = self.node.submit(job)
         await self.until("start", pod, lambda: pod.phase is not Phase.PENDING or pod.message)
         return pod
@@ -202,7 +195,6 @@ async def _run_step(step: Step, demo: Demo, report: StepReport) -> None:
 
 
 def require_started(pod: Pod) -> None:
-    """Raise the error of a pod whose container was not started."""
     if pod.error is not None:
         raise pod.error
     if pod.phase is Phase.PENDING:
@@ -210,7 +202,6 @@ def require_started(pod: Pod) -> None:
 
 
 def require_success(pod: Pod) -> None:
-    """Raise the error of a pod that has failed."""
     require_started(pod)
     if pod.phase is not Phase.SUCCEEDED:
         why = f"exit code {pod.exit_code}: {' '.join(pod.output().splitlines()[-1:])}"

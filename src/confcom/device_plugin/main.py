@@ -58,8 +58,6 @@ CONFIRM_SECONDS = 5.0
 
 @dataclass(frozen=True, slots=True)
 class DevicePlugin:
-    """One node's device plugin."""
-
     discovery: Discovery
     plan: ResourcePlan
     registrars: tuple[Registrar, ...]
@@ -112,7 +110,6 @@ class DevicePlugin:
         return None
 
     def inventory(self) -> bytes:
-        """Return the document of `/inventory`."""
         states = [
             (resource, registrar.socket_path.name if registrar.socket_path else "", registrar.status)
             for resource, registrar in zip(self.plan.resources, self.registrars, strict=True)
@@ -248,8 +245,6 @@ def _device_of(resource: Resource) -> Device:
 
 
 def main(arguments: Sequence[str], *, prog: str, environ: Mapping[str, str], stderr: TextIO) -> int:
-    """Run the device plugin in the foreground until SIGTERM, SIGINT or SIGHUP; return the ExitCode."""
-
     def body(log: LogStream) -> int:
         settings = parse_settings(arguments, prog=prog, environ=environ)
         configure_logging(level=settings.log_level, log_format=settings.log_format, stream=log)

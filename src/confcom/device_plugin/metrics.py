@@ -17,8 +17,6 @@ ALLOCATE_BUCKETS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.05, 0
 
 
 class PluginMetrics:
-    """The metrics of one plugin process, registered in `registry`."""
-
     def __init__(self, registry: CollectorRegistry) -> None:
         gauge, counter = partial(Gauge, registry=registry), partial(Counter, registry=registry)
         self.epc = gauge(

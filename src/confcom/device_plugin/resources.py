@@ -58,8 +58,6 @@ DEFAULT_NAMES = {
 
 @dataclass(frozen=True, slots=True)
 class Resource:
-    """One extended resource of the node."""
-
     kind: ResourceKind
     name: str
     count: int
@@ -67,8 +65,6 @@ class Resource:
 
 @dataclass(frozen=True, slots=True)
 class ResourceSettings:
-    """The operator's choices."""
-
     accounting: AccountingSettings = field(default_factory=AccountingSettings)
     reserve_mib: int = 0
     """MiB that are not advertised, for enclaves outside of Kubernetes."""

@@ -80,8 +80,6 @@ def _absolute_path(text: str) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PluginSettings(DaemonSettings):
-    """The settings of the device plugin; each field is a flag."""
-
     simulated: bool = switch("offer simulated EPC; fails on a node with an SGX driver")
     simulated_epc_mib: int | None = setting(
         None,
@@ -158,7 +156,6 @@ class PluginSettings(DaemonSettings):
 
     @property
     def resources(self) -> ResourceSettings:
-        """The settings of the resources."""
         return ResourceSettings(
             accounting=AccountingSettings(
                 setting=self.accounting,
@@ -173,12 +170,10 @@ class PluginSettings(DaemonSettings):
 
 
 def settings_parser(prog: str, environ: Mapping[str, str]) -> SettingsParser[PluginSettings]:
-    """Return the flags, for parsing, `--help` and shell completion."""
     return SettingsParser(PluginSettings, prog, description=_DESCRIPTION, environ=environ, epilog=_EPILOG)
 
 
 def parse_settings(arguments: Sequence[str], *, prog: str, environ: Mapping[str, str]) -> PluginSettings:
-    """Parse the settings."""
     settings = settings_parser(prog, environ).parse(arguments)
     epc_mib = settings.simulated_epc_mib
     if epc_mib is not None and not settings.simulated:

@@ -13,7 +13,6 @@ from confcom.hardware_report.report import HOST, local_report
 
 
 def main() -> None:
-    """Print the report."""
     parser = argparse.ArgumentParser(prog="python -m confcom.hardware_report", description=__doc__)
     parser.add_argument("--host-root", type=Path, default=HOST, help="the node's root file system")
     parser.add_argument("--timeout", type=float, default=EXCHANGE_SECONDS, help="seconds for one call of AESM")

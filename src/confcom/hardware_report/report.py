@@ -198,7 +198,6 @@ _CALLS: Final[dict[str, Callable[[AesmClient], Facts]]] = {
 
 
 def text_lines(facts: Facts, indent: str = "") -> Iterator[str]:
-    """Yield the lines of a report as text."""
     for key, value in facts.items():
         head = f"{indent}{printable(key)}:"
         if isinstance(value, dict) and value:

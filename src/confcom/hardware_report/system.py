@@ -44,13 +44,10 @@ _CGROUP_EPC = re.compile(r"^sgx_epc (\d+)$", re.MULTILINE)
 
 @dataclass(frozen=True, slots=True)
 class NodeFiles(HostFiles):
-    """The node's files below a root."""
-
     unread: dict[str, str] = field(default_factory=dict)
     """By path of a file that exists: why it could not be read."""
 
     def read_text(self, path: str) -> str | None:
-        """Return the text of a file, or None if it does not exist, cannot be read, or is longer than its limit."""
         limit = _LIMITS.get(path, SMALL_FILE_BYTES)
         try:
             # Without O_NONBLOCK, opening a FIFO without a writer would block forever.
@@ -77,11 +74,9 @@ class NodeFiles(HostFiles):
             return ()
 
     def exists(self, path: str) -> bool:
-        """Return whether something is at the path."""
         return self.stat(path) is not None
 
     def stat(self, path: str) -> os.stat_result | None:
-        """Return the status of the entry at a path, links followed, or None if it does not exist or is inaccessible."""
         try:
             return self._at(path).stat()
         except OSError as error:
@@ -129,7 +124,6 @@ def device_facts(files: NodeFiles) -> Facts:
 
 
 def group_names(files: NodeFiles) -> dict[int, str]:
-    """Return the names of the node's groups by their numbers."""
     lines = (line.split(":") for line in (files.read_text(GROUP_FILE) or "").splitlines())
     return {int(parts[2]): parts[0] for parts in lines if len(parts) >= 3 and parts[2].isdecimal()}
 

@@ -57,8 +57,6 @@ ENCLAVE_DEVICES: Final = (Path("/dev/sgx_enclave"), Path("/dev/sgx/enclave"))
 
 @dataclass(frozen=True, slots=True)
 class WorkloadSettings:
-    """The settings of one run."""
-
     report_data: bytes
     """64 bytes: the challenge, then zeros."""
     challenge_size: int
@@ -152,8 +150,6 @@ def _challenge(text: str) -> tuple[bytes, bytes]:
 
 
 class NoEnclaveDeviceError(UnavailableError):
-    """The container has no usable SGX device node, which is needed to load enclaves."""
-
     error_code = "no-enclave-device"
 
 

@@ -37,8 +37,6 @@ Parameters = Mapping[str, str]
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """Status, body and headers of one answer."""
-
     status: HTTPStatus
     body: bytes
     content_type: str = TEXT

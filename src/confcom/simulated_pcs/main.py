@@ -56,8 +56,6 @@ async def serve(settings: PcsSettings, state_dir: Path, stop: asyncio.Event, reg
 
 
 def main(arguments: Sequence[str], *, prog: str, environ: Mapping[str, str], stderr: TextIO) -> int:
-    """Serve in the foreground until SIGTERM, SIGINT or SIGHUP, and return the exit code."""
-
     def body(log: LogStream) -> int:
         settings = parse_settings(arguments, prog=prog, environ=environ)
         configure_logging(level=settings.log_level, log_format=settings.log_format, stream=log)

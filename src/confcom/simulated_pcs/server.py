@@ -111,7 +111,6 @@ class Server(socketserver.ThreadingTCPServer):
 
     @property
     def url(self) -> str:
-        """The address of the service."""
         host, port = self.server_address[:2]
         place = f"[{host!s}]" if self.address_family == socket.AF_INET6 else str(host)
         return f"{'https' if self._tls else 'http'}://{place}:{port}"
@@ -162,8 +161,6 @@ class Server(socketserver.ThreadingTCPServer):
 
 
 class Handler(BaseHTTPRequestHandler):
-    """One request of a connection."""
-
     server: Server
     protocol_version = "HTTP/1.1"
 
@@ -189,7 +186,6 @@ class Handler(BaseHTTPRequestHandler):
         return head
 
     def do_GET(self) -> None:
-        """Answer, and close the connection."""
         found = self.server.answers(self.path)
         self.send_response(found.status)
         self.send_header("Content-Type", found.content_type)

@@ -32,8 +32,6 @@ examples:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PcsSettings(DaemonSettings):
-    """The settings of the simulated PCS; each field is a flag."""
-
     state_dir: Path | None = setting(
         None,
         "directory of the simulated platform",
@@ -58,11 +56,9 @@ class PcsSettings(DaemonSettings):
 
 
 def settings_parser(prog: str, environ: Mapping[str, str]) -> SettingsParser[PcsSettings]:
-    """Return the flags, for parsing, `--help` and shell completion."""
     epilog = _EPILOG.format(prog=prog)
     return SettingsParser(PcsSettings, prog, description=_DESCRIPTION, environ=environ, epilog=epilog)
 
 
 def parse_settings(arguments: Sequence[str], *, prog: str, environ: Mapping[str, str]) -> PcsSettings:
-    """Parse the settings."""
     return settings_parser(prog, environ).parse(arguments)

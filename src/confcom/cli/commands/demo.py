@@ -133,12 +133,10 @@ class StepPrinter:
         self._verbose = verbose
 
     def begin(self, report: StepReport) -> None:
-        """Print the step's title at its start, since some steps take a second."""
         if self.enabled:
             click.echo(f"\n{click.style(f'{report.number}. {report.title}', bold=True)}")
 
     def end(self, report: StepReport) -> None:
-        """Print what happened and how long it took."""
         if not self.enabled:
             return
         for line in report.lines:
@@ -155,7 +153,6 @@ class StepPrinter:
                     click.echo(printable(f"  {word}: {report.error[word]}"), err=True)
 
     def result(self, report: DemoReport) -> None:
-        """Print the result of all steps."""
         if not self.enabled:
             click.echo(json.dumps(asdict(report), indent=2))
         elif report.ok:

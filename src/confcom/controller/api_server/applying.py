@@ -77,7 +77,6 @@ class Applier:
         self._log = LogLimiter(LOG_SECONDS, self.clock)
 
     def wake(self) -> None:
-        """Look at the nodes that have changed, if there are any."""
         if self.state.changed:
             self._wake.set()
 
@@ -204,7 +203,6 @@ class Applier:
             _logger.info("capacity written", extra=told)
 
     async def _report(self, name: str, shortfalls: tuple[Shortfall, ...]) -> None:
-        """Report shortfalls that are new or have changed, and from time to time those that last."""
         at, before = self._shortfalls.pop(name, (0.0, ()))
         if not shortfalls:
             return
@@ -229,7 +227,6 @@ class Applier:
 
 
 def event_of(shortfall: Shortfall, node: NodeFacts) -> KubernetesObject:
-    """Return the Event about a node, created now."""
     stamp = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     return {
         "apiVersion": "v1",

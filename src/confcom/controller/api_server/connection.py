@@ -103,7 +103,6 @@ class Connection:
     async def request(
         self, method: str, path: str, query: Mapping[str, str], document: KubernetesObject | None = None
     ) -> bytearray:
-        """Return the answer to a request, which has a document or none."""
         content = msgspec.json.encode(document) if document else None
         kind = "application/merge-patch+json" if method == "PATCH" else "application/json"
         headers = {**_HEADERS, "Content-Type": kind} if document else _HEADERS
@@ -194,7 +193,6 @@ def _require_bounded(body: bytearray) -> None:
 
 
 def error_of(status: int, message: str) -> UnavailableError:
-    """Return the error for a status that the API server answered."""
     what = f"the API server answered {status}"
     if status == GONE:
         return RelistError(what, error_code="watch-expired", why=message)

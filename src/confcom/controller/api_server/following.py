@@ -55,7 +55,6 @@ class Follower:
         self.last_contact = self.clock()
 
     async def run(self) -> None:
-        """List, watch, and begin again, until cancelled."""
         short = 0
         while True:
             begun = self.clock()

@@ -34,8 +34,6 @@ class Amount(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class NodeFacts:
-    """A node and, for each of the controller's resources in their order, its amount."""
-
     name: str
     uid: str
     amounts: tuple[Amount, ...]
@@ -81,8 +79,6 @@ class Accounting(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Offer:
-    """What a plugin says of its node's EPC."""
-
     accounting: Accounting
     resource: str = ""
     mib: int = 0
@@ -141,8 +137,6 @@ class Shortfall:
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """What to do about a node."""
-
     changes: tuple[Change, ...] = ()
     shortfalls: tuple[Shortfall, ...] = ()
     waits: bool = False

@@ -63,7 +63,6 @@ class Release:
 
 
 def node_facts(node: KubernetesObject, resources: Sequence[str]) -> NodeFacts:
-    """Return what the controller keeps of a node."""
     capacity, allocatable = mapping(node, "status", "capacity"), mapping(node, "status", "allocatable")
     ours = {
         field.removeprefix("f:")

@@ -54,7 +54,6 @@ class ClusterState:
         self.changed.add(name)
 
     def remove_node(self, name: str) -> None:
-        """Remove a node that does not exist any more, or needs nothing."""
         self.nodes.pop(name, None)
         self._doubted.discard(name)
         for resource in self.rules.resources:
@@ -76,7 +75,6 @@ class ClusterState:
         return True
 
     def remove_plugin(self, name: str) -> None:
-        """Remove a plugin, if it is known."""
         self._offers.pop(name, None)
         if plugin := self.plugins.pop(name, None):
             self.changed.add(plugin.node)
@@ -85,7 +83,6 @@ class ClusterState:
                 del self._plugins_of[plugin.node]
 
     def set_offer(self, plugin: PluginPod, offer: Offer) -> None:
-        """Set what a plugin answered, unless it has changed meanwhile."""
         if self.plugins.get(plugin.name) == plugin and self._offers.get(plugin.name) != offer:
             self._offers[plugin.name] = offer
             self.changed.add(plugin.node)

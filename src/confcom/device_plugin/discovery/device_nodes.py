@@ -54,8 +54,6 @@ class Problem:
 
 @dataclass(frozen=True, slots=True)
 class NodeState:
-    """The current state of one device."""
-
     device: Device
     path: str | None
     status: FileStatus | None = None
@@ -64,8 +62,6 @@ class NodeState:
 
 @dataclass(frozen=True, slots=True)
 class HostDevices:
-    """The current state of driver and devices."""
-
     driver: str | None = None
     """The driver's entry in sysfs; None if no driver is loaded."""
     nodes: tuple[NodeState, ...] = ()
@@ -80,12 +76,10 @@ class HostDevices:
         return self.driver is not None and node.path is not None and not node.problems
 
     def node(self, device: Device) -> NodeState:
-        """Return the state of one device."""
         return next(node for node in self.nodes if node.device is device)
 
 
 def inspect_devices(host: HostFiles, *, expected: Iterable[str] = ()) -> HostDevices:
-    """Inspect the driver and all devices once; a path that containers are given precedes a device's other path."""
     mountinfo = host.read_text(MOUNTINFO) or ""
     preferred = tuple(expected)
     return HostDevices(

@@ -39,7 +39,6 @@ class Debounce:
     """Consecutive inspections that found the device while it does not count as present."""
 
     def update(self, *, found: bool) -> Debounce:
-        """Return the state after one more inspection."""
         if not found:
             return Debounce(present=False)
         if self.present or self.seen + 1 >= DEBOUNCE_POLLS:
@@ -61,13 +60,11 @@ class DeviceAvailability:
         self.available.set()
 
     def mark_unavailable(self, problem: Problem) -> None:
-        """Record that the device is lost, and why."""
         self.reason, self.code = str(problem), problem.code
         self.available.clear()
         self.unavailable.set()
 
     def mark_available(self) -> None:
-        """Record that the device is available again."""
         self.reason = self.code = ""
         self.unavailable.clear()
         self.available.set()

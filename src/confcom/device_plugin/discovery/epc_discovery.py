@@ -50,8 +50,6 @@ class NoSgxError(UnavailableError):
 
 
 class EpcSource(StrEnum):
-    """The source of the EPC's size."""
-
     SYSFS = "sysfs"
     CPUID = "cpuid"
     SIMULATED = "simulated"
@@ -61,8 +59,6 @@ class EpcSource(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class EpcSection:
-    """A section of the EPC."""
-
     numa_node: int | None
     """None if CPUID is the source, which has sections without their NUMA nodes."""
     size: int  # bytes
@@ -70,8 +66,6 @@ class EpcSection:
 
 @dataclass(frozen=True, slots=True)
 class EpcFinding:
-    """The EPC's sections, their source, and the reason why it is this source."""
-
     source: EpcSource
     reason: str
     sections: tuple[EpcSection, ...] = ()
@@ -79,8 +73,6 @@ class EpcFinding:
 
 @dataclass(frozen=True, slots=True)
 class Discovery:
-    """What was discovered, and the reason of the decision."""
-
     platform: Platform
     source: EpcSource
     reason: str
@@ -90,7 +82,6 @@ class Discovery:
 
     @property
     def epc_bytes(self) -> int:
-        """Size of all sections together."""
         return sum(section.size for section in self.sections)
 
     @property
@@ -100,12 +91,10 @@ class Discovery:
 
 
 def find_driver(host: HostFiles) -> str | None:
-    """Return the loaded SGX driver's entry in sysfs; None if no driver is loaded."""
     return next((entry for entry in DRIVER_ENTRIES if host.exists(entry)), None)
 
 
 def find_node(host: HostFiles, candidates: tuple[str, ...]) -> str | None:
-    """Return the first candidate that is a character device; None if none is."""
     return next((node for node in candidates if (found := host.status(node)) and found.character_device), None)
 
 

@@ -37,8 +37,6 @@ _CODE = bytes.fromhex(
 
 @dataclass(frozen=True, slots=True)
 class FileStatus:
-    """The part of a file's status that matters for a device node."""
-
     character_device: bool
     mode: int  # permission bits
     uid: int
@@ -55,7 +53,6 @@ class HostFiles:
     root: Path
 
     def read_text(self, path: str) -> str | None:
-        """Return the text of a small file, or None if it cannot be read."""
         try:
             return self._at(path).read_text(encoding="ascii", errors="replace")
         except OSError:
@@ -69,11 +66,9 @@ class HostFiles:
             return ()
 
     def exists(self, path: str) -> bool:
-        """Return whether something is at the path."""
         return self.status(path) is not None
 
     def status(self, path: str) -> FileStatus | None:
-        """Return the status of the file at the path, or None if there is none or it cannot be read."""
         try:
             found = self._at(path).stat()
         except OSError:
@@ -81,7 +76,6 @@ class HostFiles:
         return FileStatus(stat.S_ISCHR(found.st_mode), stat.S_IMODE(found.st_mode), found.st_uid, found.st_gid)
 
     def cpuid(self, leaf: int, subleaf: int) -> CpuidRegisters:
-        """Return the registers of CPUID."""
         return read_cpuid(leaf, subleaf)
 
     def _at(self, path: str) -> Path:

@@ -33,8 +33,6 @@ class AllocationError(ConfcomError):
 
 @dataclass(frozen=True, slots=True)
 class Allocator:
-    """Answers Allocate requests for one resource."""
-
     resource: Resource
     discovery: Discovery
     aesmd_directory: str | None

@@ -65,7 +65,6 @@ class ResourceServicer:
         self._closing.set()
 
     def handler(self) -> grpc.GenericRpcHandler:
-        """Return the handler that serves this resource, for grpc.aio.Server.add_generic_rpc_handlers."""
         return device_plugin_handler(self._options, self._list_and_watch, self._allocate)
 
     async def _options(self, request: pb.Empty, context: OptionsContext) -> pb.DevicePluginOptions:
@@ -119,7 +118,6 @@ class Endpoint:
     _server: grpc.aio.Server | None = None
 
     async def start(self) -> None:
-        """Bind the socket and serve."""
         require_directory(self.path.parent)
         server = grpc.aio.server(
             maximum_concurrent_rpcs=MAX_CONCURRENT_CALLS,

@@ -67,8 +67,6 @@ RETRY_FIRST_SECONDS, RETRY_LIMIT_SECONDS = 0.02, 5.0
 
 
 class RegistrationCause(StrEnum):
-    """Why a registration was needed."""
-
     START = "start"
     STREAM_LOST = "stream_lost"
     """The kubelet restarted, or another instance that had registered before us ended (up to 1.36)."""
@@ -82,8 +80,6 @@ class RegistrationCause(StrEnum):
 
 @dataclass(slots=True)
 class RegistrationStatus:
-    """The state of one resource's registration, for /inventory."""
-
     registered: bool = False  # the kubelet watches our list now
     registrations: int = 0  # since start, those that led to a stream
     cause: RegistrationCause = RegistrationCause.START
@@ -118,7 +114,6 @@ class Backoff:
         return delay * (1 - self.jitter() / 2)
 
     def reset(self) -> None:
-        """Start again with the first delay, after a lasting success."""
         self._next = self.first
 
 
@@ -131,7 +126,6 @@ class KubeletWatch:
     _polling: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     async def wait(self) -> None:
-        """Wait until a kubelet listens."""
         async with self._polling:
             while kubelet_absence(self.socket):
                 await self.sleep(POLL_SECONDS)
@@ -169,7 +163,6 @@ class Registrar:
 
     @property
     def socket_path(self) -> Path | None:
-        """The socket on which the resource is served now; None if it is not served."""
         return None if self._endpoint is None else self._endpoint.path
 
     async def run_while(self, device: DeviceAvailability) -> None:

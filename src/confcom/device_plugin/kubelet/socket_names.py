@@ -39,14 +39,11 @@ _NAME = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class SocketNames:
-    """The socket names of one instance."""
-
     directory: Path
     installation: str
     instance: str
 
     def path(self, resource: Resource, number: int) -> Path:
-        """Return the path of the instance's socket number `number` for a resource."""
         identity = f"{_digest(resource.name)}{_digest(self.installation)}{self.instance}"
         return self.directory / f"sgx-{resource.kind[:_KIND_LETTERS]}-{identity}{_digits(number, _NUMBER_LETTERS)}.sock"
 
@@ -56,7 +53,6 @@ class SocketNames:
         return any((found["resource"], found["installation"]) == mine for _, found in _our_sockets(self.directory))
 
     def peers(self, resource: Resource) -> PeerInstances:
-        """Return the other instances of the installation that serve a resource."""
         return PeerInstances(self, _digest(resource.name))
 
 

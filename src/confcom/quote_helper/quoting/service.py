@@ -70,7 +70,6 @@ class FairQueue(Generic[T]):
             yield from takewhile(condition, lane)
 
     def discard(self, owner: Hashable, item: T) -> None:
-        """Remove an item; nothing happens if it is not queued."""
         lane = self._lanes.get(owner)
         if lane is None or item not in lane:
             return

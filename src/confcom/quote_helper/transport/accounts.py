@@ -22,8 +22,6 @@ before its time. At most 64 peers can hold more, and the search for the one that
 
 @dataclass(slots=True, eq=False)
 class Account:
-    """What one peer holds."""
-
     peer: Hashable
     open: int = 0
     """Connections."""
@@ -43,8 +41,6 @@ class Account:
 
 @dataclass(slots=True)
 class _Shared:
-    """Amounts that peers share."""
-
     waiting: int
     unread: int
     pool: int
@@ -124,7 +120,6 @@ class Accounts:
             self._large[account] = None
 
     def remove(self, connection: Connection) -> None:
-        """Remove a connection, with everything that is counted for it."""
         account = connection.account
         self.forbid_shedding(connection)
         if connection.waiting:

@@ -46,8 +46,6 @@ def largest_answer(request: Request) -> int:
 
 
 class Stage(Enum):
-    """What a connection waits for."""
-
     RECEIVING = auto()
     """The client's request."""
     PAUSED = auto()

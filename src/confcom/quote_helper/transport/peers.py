@@ -130,7 +130,6 @@ class ByPod:
         self._parse = lru_cache(_CGROUP_CACHE_SIZE)(parse_pod_cgroup)
 
     def __call__(self, sock: socket.SocketType) -> Peer:
-        """Return the peer of `sock`."""
         peer = by_uid(sock)
         if peer.pid == 0:
             return peer
