@@ -98,8 +98,6 @@ class DaemonPod:
 
 
 class Warned(NamedTuple):
-    """The latest warning event about an object."""
-
     reason: str
     text: str
     time: str

@@ -156,7 +156,6 @@ def rows_of(status: AddOnStatus, problems: Sequence[Problem]) -> Iterator[Row]:
 
 
 def not_ready(status: AddOnStatus, problems: Sequence[Problem]) -> NotReadyError:
-    """Return the error of a wait without progress: the nodes, the reasons, and the remedy."""
     if not status.enabled:
         what = f"the add-on is not enabled in the namespace {status.namespace}"
         return NotReadyError(what, error_code="not-enabled", remedy="`confcom enable` installs it")

@@ -69,8 +69,6 @@ class SocketHolder:
 
 @dataclass(frozen=True, slots=True)
 class PathInspection:
-    """What is at a path, and the owner of a live socket if it is known."""
-
     state: PathState
     holder: SocketHolder | None = None
     """None also for a live socket to which no connection could be made, such as one with a full backlog."""

@@ -80,8 +80,6 @@ class ContainerError(ConfcomError):
 
 @dataclass(frozen=True, slots=True)
 class Bind:
-    """A real file or directory to mount at a path of the container."""
-
     source: Path
     container_path: str
     read_only: bool = False

@@ -39,8 +39,6 @@ ALLOCATE_SECONDS = 60.0
 
 
 class Changes:
-    """Wakes tasks that wait for a change of the node's state."""
-
     def __init__(self) -> None:
         self._event = asyncio.Event()
 
@@ -155,11 +153,9 @@ class PluginRegistry:
         self._endpoints: dict[str, PluginClient] = {}
 
     def dialling(self, client: PluginClient) -> None:
-        """Add the client of a registration whose plugin is to be dialled."""
         self._clients[client.resource] = client
 
     def failed(self, client: PluginClient) -> None:
-        """Remove the clients that a failed registration removes."""
         self._clients.pop(client.resource, None)
 
     def connected(self, client: PluginClient) -> str:
@@ -178,7 +174,6 @@ class PluginRegistry:
         return current
 
     def endpoint(self, resource: str) -> PluginClient | None:
-        """Return the client that Allocate calls for a resource."""
         return self._endpoints.get(resource)
 
     def clients(self) -> set[PluginClient]:

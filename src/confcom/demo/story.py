@@ -130,7 +130,6 @@ class Demo:
         return pod
 
     async def until(self, what: str, pod: Pod, holds: Callable[[], object]) -> None:
-        """Wait until something holds for a pod."""
         await self.processes.until(
             f"{what} of Job {pod.job.name}", lambda: "" if holds() else f"its pod is {pod.phase} {pod.message}"
         )

@@ -65,7 +65,6 @@ class DevicePlugin:
     find_in_use: Callable[[], EpcInUse]
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Keep every resource registered while its device is available, until `stop` is set."""
         running = [
             registrar.run_while(self.watch.availability[_device_of(resource)])
             for resource, registrar in zip(self.plan.resources, self.registrars, strict=True)

@@ -37,8 +37,6 @@ of the 28 MiB of the smallest Azure node."""
 
 
 class ResourceKind(StrEnum):
-    """What one device of a resource represents."""
-
     EPC = "epc"
     """One MiB of EPC, and the enclave device."""
     ENCLAVE = "enclave"

@@ -128,8 +128,6 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class Shortfall:
-    """Pods request more than the plugin found."""
-
     resource: str
     requested_mib: int
     offered_mib: int

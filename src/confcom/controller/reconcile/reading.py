@@ -39,8 +39,6 @@ _POD = msgspec.json.Decoder(_Pod)
 
 @dataclass(frozen=True, slots=True)
 class Release:
-    """The release whose plugins are asked: its namespace and its name."""
-
     namespace: str
     name: str
 

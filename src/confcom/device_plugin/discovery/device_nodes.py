@@ -67,7 +67,6 @@ class HostDevices:
     nodes: tuple[NodeState, ...] = ()
 
     def has(self, path: str) -> bool:
-        """Return whether the driver is loaded and a device is at this path."""
         return self.driver is not None and any(node.path == path for node in self.nodes)
 
     def healthy(self, device: Device) -> bool:

@@ -134,7 +134,6 @@ class DeviceWatch:
         self._debounce = dict.fromkeys(self._paths, Debounce(present=True))
 
     async def run(self) -> None:
-        """Inspect the host every POLL_SECONDS, until cancelled."""
         while True:
             self.poll()
             await asyncio.sleep(POLL_SECONDS)

@@ -108,7 +108,6 @@ class Backoff:
         self.reset()
 
     def next_delay(self) -> float:
-        """Return the seconds to wait before the next attempt."""
         delay = self._next
         self._next = min(delay * 2, self.limit)
         return delay * (1 - self.jitter() / 2)
@@ -335,7 +334,6 @@ async def _connect(channel: grpc.aio.Channel, kubelet_socket: Path) -> None:
 
 
 def kubelet_absence(kubelet_socket: Path) -> AttemptFailedError | None:
-    """Return why no kubelet listens at its registration socket; None if one does."""
     try:
         state = inspect_socket(kubelet_socket).state
     except UnavailableError as error:

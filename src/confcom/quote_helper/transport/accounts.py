@@ -161,14 +161,12 @@ class Accounts:
         return bool(self._line or self._given_back)
 
     def pause(self, connection: Connection) -> None:
-        """Have a connection wait until its peer's limits allow its next step."""
         account = connection.account
         account.paused[connection] = None
         if len(account.paused) == 1:
             self._stand_in_line(account)
 
     def stop_pausing(self, connection: Connection) -> None:
-        """Let a connection wait no longer; nothing happens if it does not."""
         account = connection.account
         if connection not in account.paused:
             return
