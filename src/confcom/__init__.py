@@ -3,8 +3,6 @@
 For programs: `confcom.client` gets quotes, `confcom.verify` verifies them.
 """
 
-from __future__ import annotations
-
 __version__: str
 
 

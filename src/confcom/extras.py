@@ -1,7 +1,5 @@
 """Optional packages: which extra of this package brings them, and how to install it from where this copy came from."""
 
-from __future__ import annotations
-
 import contextlib
 import importlib
 import sys

@@ -5,8 +5,6 @@ descriptors in them. The kernel closes a file with its last descriptor, and that
 SO_LINGER waits for its peer.
 """
 
-from __future__ import annotations
-
 import errno
 import socket
 from typing import Final

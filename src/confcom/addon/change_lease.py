@@ -3,8 +3,6 @@
 A plain `helm upgrade` knows nothing of it.
 """
 
-from __future__ import annotations
-
 import contextlib
 import os
 import socket

@@ -1,7 +1,5 @@
 """The chart's objects: names, resources, the nodes that a DaemonSet selects, the flags of its containers. Pure."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass

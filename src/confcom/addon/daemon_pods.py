@@ -4,8 +4,6 @@ A daemon's log also contains lines that its clients cause. Any process on a node
 counts as the reason why a daemon is not ready.
 """
 
-from __future__ import annotations
-
 import contextlib
 import json
 import re

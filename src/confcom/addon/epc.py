@@ -1,7 +1,5 @@
 """EPC: each node's amounts, the workloads that use it, and their Pods that are refused, rejected or pending. Pure."""
 
-from __future__ import annotations
-
 import json
 import re
 from collections import defaultdict

@@ -5,8 +5,6 @@ the node's status. The kubelet does not know a resource that the controller has 
 key is removed and never set to 0: at the kubelet's next start, a 0 ends Pods that still run with the resource.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent import futures
 from dataclasses import dataclass, replace

@@ -1,7 +1,5 @@
 """Problems and their causes, and how many of them are shown as few. Pure."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field

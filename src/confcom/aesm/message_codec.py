@@ -4,8 +4,6 @@ Only this module uses the protobuf classes. It enforces only the rules of the wi
 if there are several, and which fields of a request are required.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import MISSING, fields
 from types import MappingProxyType

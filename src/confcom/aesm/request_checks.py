@@ -13,8 +13,6 @@ If the provider fails, the caller uses `need.refuse(code)` instead of `answer`. 
 quote_ex_service_bundle.cpp and AE*Request.cpp, and answers recorded from its server.
 """
 
-from __future__ import annotations
-
 import struct
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass

@@ -7,8 +7,6 @@ A request and its answer are one frame each: four bytes of length, little-endian
 frame has no magic, version or checksum (Intel's SocketTransporter.cpp).
 """
 
-from __future__ import annotations
-
 from typing import Final
 
 from confcom.aesm.errors import ConnectionClosedError, FrameError, SessionMisuseError

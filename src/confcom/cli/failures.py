@@ -1,7 +1,5 @@
 """Error output of commands: what happened, why and what to do on stderr, and also as JSON on stdout if asked for."""
 
-from __future__ import annotations
-
 import contextlib
 import errno
 import json

@@ -1,7 +1,5 @@
 """The command table, and the top-level group, which turns errors into messages and exit codes."""
 
-from __future__ import annotations
-
 import importlib
 import os
 from collections.abc import Mapping

@@ -4,8 +4,6 @@ Until `main` runs, only modules that the interpreter has already loaded are impo
 quietly from the start.
 """
 
-from __future__ import annotations
-
 import gc
 import io
 import os

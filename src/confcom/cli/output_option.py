@@ -1,7 +1,5 @@
 """`-o/--output`, the option of every command that prints a result, and the detection of plain output."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping, Sequence
 

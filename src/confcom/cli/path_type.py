@@ -1,7 +1,5 @@
 """The parameter type for paths on the command line."""
 
-from __future__ import annotations
-
 import os
 from pathlib import Path
 from typing import Any

@@ -3,8 +3,6 @@
 All of it goes to stderr, so that stdout has only the result.
 """
 
-from __future__ import annotations
-
 import contextlib
 import re
 from collections.abc import Callable, Sequence

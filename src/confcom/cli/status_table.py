@@ -1,7 +1,5 @@
 """The text output of `confcom status`: nodes, problems and workloads, with summaries in large clusters."""
 
-from __future__ import annotations
-
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 

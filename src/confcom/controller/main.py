@@ -1,7 +1,5 @@
 """The controller's composition root and entry point."""
 
-from __future__ import annotations
-
 import asyncio
 import logging
 import random

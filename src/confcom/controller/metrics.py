@@ -1,7 +1,5 @@
 """Metrics of the controller; the help texts explain them."""
 
-from __future__ import annotations
-
 from functools import partial
 
 from prometheus_client import CollectorRegistry, Counter, Gauge

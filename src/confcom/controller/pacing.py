@@ -1,7 +1,5 @@
 """Pauses after failures and between looks at a node. Pure but for the clock."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass, field
 

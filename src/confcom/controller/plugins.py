@@ -1,7 +1,5 @@
 """Asks the device plugins for their inventories by HTTP, when they appear or change, and from time to time."""
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import heapq

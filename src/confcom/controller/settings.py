@@ -1,7 +1,5 @@
 """Settings of the controller."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path

@@ -4,8 +4,6 @@ They have a field that no other line has, so that lines caused by clients are no
 is not ready.
 """
 
-from __future__ import annotations
-
 import asyncio
 import logging
 from collections.abc import Callable

@@ -4,8 +4,6 @@ Each flag has an environment variable as its fallback. There is no configuration
 map one to one, and `--help` is the reference.
 """
 
-from __future__ import annotations
-
 import argparse
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields

@@ -4,8 +4,6 @@ A shell script builds a container's root file system: the machine's files, with 
 new mount namespace and builds the root on a tmpfs, so it creates nothing on the machine, not even mount points.
 """
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import os

@@ -4,8 +4,6 @@ It follows the rules of Kubernetes up to 1.36 (pkg/kubelet/cm/devicemanager), in
 testkit/kubelet_contract runs the same cases against it and against real kubelets; testkit adds the rules of 1.37.
 """
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import stat

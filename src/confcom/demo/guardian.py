@@ -4,8 +4,6 @@ It waits until its pipe from the demo is closed, which the kernel does even afte
 with the demo's mark in its environment, including those that left their process group, and clears the folder.
 """
 
-from __future__ import annotations
-
 import contextlib
 import os
 import shutil

@@ -1,7 +1,5 @@
 """The Job of a file, with the fields that the demo knows; any other field is an error."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib import resources

@@ -1,7 +1,5 @@
 """The device manager's state: which devices exist, which are healthy, and which container holds which."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 

@@ -1,7 +1,5 @@
 """One node: the kubelet's device manager, and pods from the scheduler's decision to their end."""
 
-from __future__ import annotations
-
 import asyncio
 import itertools
 from collections.abc import Mapping

@@ -1,7 +1,5 @@
 """The demo's processes, which are public commands: daemons, commands that end by themselves, and the guardian."""
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import json

@@ -1,7 +1,5 @@
 """The plugin's discovery and registrations as versioned JSON for `/inventory`. Pure."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterable
 from dataclasses import asdict

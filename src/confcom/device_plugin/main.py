@@ -1,7 +1,5 @@
 """The device plugin's composition root and entry point."""
 
-from __future__ import annotations
-
 import asyncio
 import itertools
 import logging

@@ -1,7 +1,5 @@
 """Metrics of the device plugin; the help texts explain them."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from functools import partial
 

@@ -1,7 +1,5 @@
 """The resources that the node advertises, and the number of devices of each. Pure."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 from enum import StrEnum
 

@@ -1,7 +1,5 @@
 """Settings of the device plugin."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Print the hardware report as JSON, without the libraries of the command line, which the daemons' images lack."""
 
-from __future__ import annotations
-
 import argparse
 import json
 import os

@@ -3,8 +3,6 @@
 Source: Intel SDM vol. 2A, CPUID, and vol. 3D, "Enumeration of Intel SGX".
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 from confcom.hardware_report import Facts, Value

@@ -3,8 +3,6 @@
 The AESM service is asked call by call, with times. No quote is made: the only report has a wrong MAC.
 """
 
-from __future__ import annotations
-
 import importlib.metadata
 import os
 import subprocess

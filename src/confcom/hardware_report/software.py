@@ -4,8 +4,6 @@ Of a configuration, values of known keys are shown, and only harmless ones: a va
 password.
 """
 
-from __future__ import annotations
-
 import json
 import re
 from collections.abc import Iterator, Mapping

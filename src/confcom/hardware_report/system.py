@@ -3,8 +3,6 @@
 A file that cannot be read is noted, with the reason.
 """
 
-from __future__ import annotations
-
 import os
 import re
 import shlex

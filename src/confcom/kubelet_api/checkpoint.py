@@ -3,8 +3,6 @@
 The format is internal to the kubelet and has no version; it is the same in 1.34 to 1.37.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass

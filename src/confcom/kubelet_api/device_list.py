@@ -4,8 +4,6 @@ The kubelet receives a list as one message of at most 4 MiB, so the length of an
 node: decimal IDs allow about 230,000 devices, IDs of three characters 262,144 in exactly 4 MiB.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Sequence
 
 from confcom.errors import ConfcomError, ExitCode

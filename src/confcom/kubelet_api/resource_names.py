@@ -3,8 +3,6 @@
 Follows IsExtendedResourceName of Kubernetes (pkg/apis/core/helper, pkg/apis/core/v1/helper).
 """
 
-from __future__ import annotations
-
 import re
 
 MAX_SUBDOMAIN = 253

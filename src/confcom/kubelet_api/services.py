@@ -4,8 +4,6 @@ Handlers are generic instead of generated servicers, so that the device list is 
 without a serializer. At 262,144 devices this costs 5 ms of CPU per stream; message objects cost 177 ms.
 """
 
-from __future__ import annotations
-
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import TypeAlias

@@ -1,7 +1,5 @@
 """The nodes that a Pod's spec allows, by the scheduler's rules: nodeSelector, required nodeAffinity, taints. Pure."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 
 from confcom.kubernetes.objects import KubernetesObject, labels_of, listing, mapping, name_of, text

@@ -1,7 +1,5 @@
 """Accessors for Kubernetes objects decoded from JSON: missing fields read as empty. Pure."""
 
-from __future__ import annotations
-
 import math
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence

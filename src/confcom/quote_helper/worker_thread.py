@@ -1,7 +1,5 @@
 """Blocking calls in threads, since the event loop must not make them itself."""
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import functools

@@ -4,8 +4,6 @@ Only InitQuoteEx, GetQuoteSizeEx and GetQuoteEx are relayed; the quote helper an
 about aesmd: its calls are serial, each may wait for PCCS, and a crash leaves its socket file behind.
 """
 
-from __future__ import annotations
-
 import contextlib
 import time
 from collections.abc import Callable, Iterator, Mapping

@@ -1,7 +1,5 @@
 """One run of aesmd, and what its answers say about the run."""
 
-from __future__ import annotations
-
 import contextlib
 import os
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """The interface between the quote helper and a quote provider."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Final, Protocol
 

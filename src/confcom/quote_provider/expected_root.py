@@ -1,7 +1,5 @@
 """The root key in which the certificate chain of every hardware quote must end."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final

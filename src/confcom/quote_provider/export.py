@@ -1,7 +1,5 @@
 """Export of a simulated platform for relying parties, as files: root, fingerprint of the root, and collateral."""
 
-from __future__ import annotations
-
 import os
 import tempfile
 from datetime import datetime

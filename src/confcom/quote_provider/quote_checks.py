@@ -5,8 +5,6 @@ accepts them. The check of signatures here keeps a broken or replaced service fr
 verifier: revocation and TCB are not checked, and the dates of certificates only where a time is given.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final

@@ -1,7 +1,5 @@
 """A quote provider with a simulated quoting enclave in this process."""
 
-from __future__ import annotations
-
 from confcom.aesm.error_code import AesmErrorCode
 from confcom.quote_provider.base import QuoteProviderError, QuoteResult, QuotingIdentity
 from confcom.quote_provider.expected_root import ExpectedRoot

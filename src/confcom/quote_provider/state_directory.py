@@ -4,8 +4,6 @@ The folder has the keys of a cluster's Secret as files. It is renamed into its p
 cluster the Secret is mounted there, read-only and through symbolic links.
 """
 
-from __future__ import annotations
-
 import contextlib
 import errno
 import os

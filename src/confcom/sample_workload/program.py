@@ -1,7 +1,5 @@
 """The sample workload: load an enclave, create its report for a challenge, get a quote, print it."""
 
-from __future__ import annotations
-
 import argparse
 import base64
 import json

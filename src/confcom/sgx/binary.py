@@ -1,7 +1,5 @@
 """Helpers for the codecs of this package: strict lengths, and errors that name the structure and the field."""
 
-from __future__ import annotations
-
 import struct
 from typing import Any
 

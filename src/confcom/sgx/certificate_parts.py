@@ -4,8 +4,6 @@ cryptography refuses certificates of RA-TLS whose signature algorithm carries a 
 parts need no more than X.690's rules for tags and lengths; everything else in a certificate stays unread.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final, Self

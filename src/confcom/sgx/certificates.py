@@ -1,7 +1,5 @@
 """X.509 certificates of SGX's PKI: reading, names, and the id of a key; Intel's root key is pinned here."""
 
-from __future__ import annotations
-
 import hashlib
 import re
 import warnings

@@ -4,8 +4,6 @@ Layout: u16 type, u32 size, data (sgx_ql_certification_data_t in Intel's sgx_quo
 Intel's "ECDSA Quote Library API").
 """
 
-from __future__ import annotations
-
 import binascii
 import re
 from dataclasses import dataclass

@@ -3,8 +3,6 @@
 Source: Intel SDM vol. 3D, "Enumeration of EPC". The caller supplies a function that executes CPUID.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from enum import IntEnum

@@ -5,8 +5,6 @@ Intel's root key makes a quote genuine. The marks are defined in this package be
 (which writes them) and the verifier (which looks for them) import it.
 """
 
-from __future__ import annotations
-
 from enum import StrEnum, unique
 
 from cryptography import x509

@@ -4,8 +4,6 @@ Layout: sgx_quote3_t and sgx_ql_ecdsa_sig_data_t in Intel's sgx_quote_3.h. Integ
 signatures (r, s) and public keys (X, Y) are pairs of 32-byte big-endian numbers.
 """
 
-from __future__ import annotations
-
 import hashlib
 from dataclasses import dataclass
 from typing import Self

@@ -1,7 +1,5 @@
 """What is answered to a request: Intel's PCS API version 4 for SGX, with what caches of it (PCCS) add. Pure."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field

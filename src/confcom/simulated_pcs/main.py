@@ -1,7 +1,5 @@
 """The simulated PCS: its composition root and entry point."""
 
-from __future__ import annotations
-
 import asyncio
 import logging
 from collections.abc import Mapping, Sequence

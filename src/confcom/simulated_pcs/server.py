@@ -1,7 +1,5 @@
 """The HTTP server: a thread for each connection, at most so many at once, each with one request and a deadline."""
 
-from __future__ import annotations
-
 import contextlib
 import io
 import re

@@ -4,8 +4,6 @@ The documents have the format of Intel's Provisioning Certification Service vers
 version 2). The simulated TCB signer signs them; the marks of simulation are part of the signed data.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping
 from datetime import datetime, timedelta

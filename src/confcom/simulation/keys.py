@@ -1,7 +1,5 @@
 """Keys of a simulated platform. All keys are derived from one seed, so the same seed gives the same keys."""
 
-from __future__ import annotations
-
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature

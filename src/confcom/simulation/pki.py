@@ -5,8 +5,6 @@ Unlike Intel's, every name and a comment in every certificate say that the platf
 certificates are issued, at each start anew and always the same, so that none claims to be Intel's.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from enum import Enum, unique

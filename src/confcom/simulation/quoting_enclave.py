@@ -1,7 +1,5 @@
 """The simulated quoting enclave: verifies a report that was made for it, and signs its body as a quote."""
 
-from __future__ import annotations
-
 import hashlib
 from dataclasses import dataclass, field
 from typing import Self

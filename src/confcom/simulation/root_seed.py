@@ -1,7 +1,5 @@
 """The seed and the time that a simulated platform is made of, as the keys of a Secret or the files of a folder."""
 
-from __future__ import annotations
-
 import hashlib
 import re
 from collections.abc import Mapping

@@ -1,7 +1,5 @@
 """Stagings of collateral: what Intel may say of a platform some day, said of the simulated one, to rehearse it."""
 
-from __future__ import annotations
-
 from enum import StrEnum, unique
 
 FIRST_NUMBER = 1

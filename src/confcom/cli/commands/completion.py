@@ -1,7 +1,5 @@
 """Shell completion scripts, made by click."""
 
-from __future__ import annotations
-
 import sys
 
 import click

@@ -1,7 +1,5 @@
 """The command `confcom quote`."""
 
-from __future__ import annotations
-
 import base64
 import functools
 import json

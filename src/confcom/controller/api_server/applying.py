@@ -1,7 +1,5 @@
 """Carries out what was decided: reads nodes' Pods, patches nodes' status, and reports shortfalls as Events."""
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import logging

@@ -1,7 +1,5 @@
 """Logs in to the API server by lightkube, sends requests, and reads answers, lists and watches within limits."""
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping

@@ -1,7 +1,5 @@
 """Keeps the state current: lists objects of one kind, then watches them (in Kubernetes' terms: an informer)."""
 
-from __future__ import annotations
-
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping

@@ -15,8 +15,6 @@ What depends on a node's Pods is decided only once they were read. A new amount 
 no shortfall is found then.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum

@@ -4,8 +4,6 @@ Nodes and Pods of the release are decoded whole. Of Pods that may be tenants', o
 which take twenty times the memory of what a tenant can fill a Pod with; msgspec skips the rest.
 """
 
-from __future__ import annotations
-
 import contextlib
 import ipaddress
 from collections.abc import Sequence

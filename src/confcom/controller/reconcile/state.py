@@ -4,8 +4,6 @@ A node is known while it has a plugin or a key that the controller wrote, so tha
 take no memory. One that gets a plugin without being known is read.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 

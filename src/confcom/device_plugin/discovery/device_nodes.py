@@ -4,8 +4,6 @@ A container gets a device node with the host's owner, group and mode: if a user 
 that runs as the same user cannot open it either.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass

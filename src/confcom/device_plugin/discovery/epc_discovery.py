@@ -4,8 +4,6 @@ Hardware or simulated is decided here, once, and Allocate tells every container.
 entry in sysfs, never on a path in /dev: any program can create a file there, and on a simulated node there is one.
 """
 
-from __future__ import annotations
-
 import re
 from dataclasses import dataclass
 from enum import StrEnum

@@ -1,7 +1,5 @@
 """Read-only access to the host, for discovery: files, and the CPUID instruction by one of the two uses of ctypes."""
 
-from __future__ import annotations
-
 import ctypes
 import mmap
 import os

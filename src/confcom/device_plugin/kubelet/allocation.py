@@ -3,8 +3,6 @@
 Pure, and equal for equal requests: the kubelet keeps the answer and replays it when the container restarts.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 

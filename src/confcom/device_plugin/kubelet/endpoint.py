@@ -1,7 +1,5 @@
 """One gRPC server of one resource, on a socket of its own that the kubelet dials: its device list, and Allocate."""
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import os

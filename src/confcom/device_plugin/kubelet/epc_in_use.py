@@ -1,7 +1,5 @@
 """What is in use of a node's EPC: by the kubelet's checkpoint, else by the sockets of earlier instances."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from confcom.device_plugin.kubelet.socket_names import SocketNames

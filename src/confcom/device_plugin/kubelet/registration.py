@@ -11,8 +11,6 @@ kubelet's stream while watching the connection. All resources serve before the f
 starts beside one would delay its list.
 """
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import logging

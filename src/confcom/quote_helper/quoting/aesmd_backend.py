@@ -1,7 +1,5 @@
 """Intel's aesmd on a private socket as a backend. Imported on demand, as every kind of backend."""
 
-from __future__ import annotations
-
 import logging
 import os
 import time

@@ -1,7 +1,5 @@
 """The simulated platform as a backend. Imported on demand, because each kind of backend needs its own libraries."""
 
-from __future__ import annotations
-
 import logging
 import shlex
 from collections.abc import Callable

@@ -1,7 +1,5 @@
 """The error code for a report that the quoting enclave rejects."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Final
 

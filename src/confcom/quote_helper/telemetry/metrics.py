@@ -1,7 +1,5 @@
 """The quote helper's metrics. Label sets are closed; no label names a client."""
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import Callable
 from functools import partial

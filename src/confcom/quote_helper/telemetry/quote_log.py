@@ -3,8 +3,6 @@
 With ALL_QUOTES every quote has its line, and the log is the audit.
 """
 
-from __future__ import annotations
-
 import asyncio
 import logging
 from collections import Counter

@@ -1,7 +1,5 @@
 """What each peer holds, the limits of it, and the choice of a connection to shed. Pure: counts, no I/O."""
 
-from __future__ import annotations
-
 from collections import OrderedDict
 from collections.abc import Hashable, Iterator
 from dataclasses import dataclass, field, replace

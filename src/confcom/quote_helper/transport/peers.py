@@ -14,8 +14,6 @@ The outermost Pod counts. A container that may make cgroups makes them below its
 name. A user of the host with a delegated subtree can, but is not a container.
 """
 
-from __future__ import annotations
-
 import errno
 import os
 import re

@@ -6,8 +6,6 @@
   info is an object, which has to be written without white space to be what Intel signed.
 """
 
-from __future__ import annotations
-
 import json
 import re
 from collections.abc import Mapping

@@ -4,8 +4,6 @@ dcap-qvl checks these signatures too, with other code, and both checks must pass
 and it checks the certificates' names.
 """
 
-from __future__ import annotations
-
 import functools
 from dataclasses import dataclass
 from datetime import UTC, datetime

@@ -5,8 +5,6 @@ pairs, 5 for certificates of the Processor CA and 7 for those of the Platform CA
 it; that interface is documented as unstable, and cannot write an ENUMERATED (docs/adr/0003).
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Self
