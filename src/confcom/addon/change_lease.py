@@ -45,7 +45,7 @@ def change_lease(
     remove: bool = False,
     renew_seconds: float = RENEW_SECONDS,
 ) -> Iterator[None]:
-    """Hold the Lease until the context ends; with `remove`, delete it at the end of a context that ends well."""
+    """Hold the Lease until the context ends; with `remove`, delete it if the context ends well."""
     lease = _ChangeLease(cluster, holder, now)
     lease.acquire()
     ended, delete = threading.Event(), False

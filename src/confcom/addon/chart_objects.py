@@ -44,7 +44,7 @@ POLICY_KINDS = (
 
 
 class Component(StrEnum):
-    """The add-on's programs, by the value of their component label: two node daemons, and two with a Deployment."""
+    """The add-on's programs, by their component label: two node daemons, and two with a Deployment."""
 
     DEVICE_PLUGIN = "device-plugin"
     QUOTE_HELPER = "quote-helper"
@@ -206,7 +206,7 @@ def selected(daemons: Iterable[KubernetesObject], nodes: Iterable[KubernetesObje
 
 
 def tolerating(pod_specs: Sequence[KubernetesObject], taints: Sequence[str]) -> str:
-    """Return the options of `confcom enable` and `update` that add tolerations of these taints to the daemons."""
+    """Return the options of `confcom enable` and `update` that make daemons tolerate these taints."""
     # Helm replaces the element at an index: start behind the existing tolerations, which would be lost otherwise.
     first = min(len(listing(one, "tolerations")) for one in pod_specs)
     keys = dict.fromkeys(taint.partition("=")[0] for taint in taints)

@@ -192,7 +192,7 @@ def open_cluster(login: Login, namespace: str = DEFAULT_NAMESPACE) -> Iterator[C
 
 
 def _current_context(login: Login) -> tuple[str, str]:
-    """Return the context's name and its server. The user may switch to another context while a command waits."""
+    """Return the context's name and its server; the user may switch contexts while a command waits."""
     command = ["kubectl", "config", "view", "--minify", "--output=json", *login.kubectl_flags()]
     failure = "the kubeconfig's context cannot be read"
     try:
@@ -293,7 +293,7 @@ def _last_words(said: bytes) -> str:
 
 
 class Api:
-    """The API server's objects. Every method raises ClusterAccessError, or one of its subclasses, if it fails."""
+    """The API server's objects. Every method raises ClusterAccessError, or a subclass, if it fails."""
 
     def __init__(self, transport: httpx2.BaseTransport) -> None:
         """Speak over a transport that has logged in. Threads may share the object."""
@@ -351,7 +351,7 @@ class Api:
         return None
 
     def create(self, thing: KubernetesObject, *, dry_run: bool = False) -> bool:
-        """Create an object, and return whether it was created: one of that name is neither changed nor read."""
+        """Create an object, and return whether it was created; an existing one is neither changed nor read."""
         made = kind_of(text(thing, "apiVersion"), text(thing, "kind"))(thing)
         with contextlib.suppress(ConflictError), _reported(f"the {made.kind} {name_of(thing)} cannot be created"):
             self._client.create(made, dry_run=dry_run, **_in(namespace_of(thing)))

@@ -211,12 +211,12 @@ def _with_pods(workload: Workload, pods: Sequence[EpcPod]) -> Workload:
 
 
 def _is_rejection(reason: str) -> bool:
-    """Return whether the kubelet had no device or no resource of ours for a Pod, as after a reboot of its node."""
+    """Return whether the kubelet lacked our resource or a device for a Pod, as after a reboot of its node."""
     return reason == "UnexpectedAdmissionError" or (reason.startswith("OutOf") and any(one in reason for one in OURS))
 
 
 def refused_workloads(events: Iterable[KubernetesObject]) -> tuple[Workload, ...]:
-    """Return the controllers whose Pods the policy, or a quota of the add-on's resources, refuses by these events."""
+    """Return the controllers whose Pods the policy, or a quota of our resources, refuses by these events."""
     found = {}
     for event in sorted(events, key=event_time):
         about = mapping(event, "involvedObject")

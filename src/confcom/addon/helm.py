@@ -196,7 +196,7 @@ class Helm:
         return _manifests(failure, _output(failure, self._call(failure, "get", "manifest", *which)))
 
     def render(self, chart: Path, values: Values) -> Rendering:
-        """Return the release that helm would install; helm asks the API server for the APIs that it serves."""
+        """Return the release that helm would install for the APIs that the API server serves."""
         failure = "the chart cannot be rendered"
         done = self._upgrade(failure, chart, values, "--dry-run=server", "--output=json")
         if done.returncode:

@@ -1,4 +1,4 @@
-"""Waiting until the add-on is ready: its status in a loop, until every step is done or none makes progress."""
+"""Waiting until the add-on is ready: status in a loop, until every step is done or none makes progress."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ def retry_while_unreachable(
     *,
     timeout: float,
 ) -> T:
-    """Query the cluster, and retry for `timeout` seconds while its API server is away; show the first failure."""
+    """Query the cluster; retry for `timeout` seconds while its API server is away; show the first failure."""
     begun, away = clock(), False
     while True:
         try:

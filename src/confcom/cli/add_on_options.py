@@ -113,7 +113,7 @@ def cluster_options(command: Callable[..., R]) -> Callable[..., R]:
 
 
 def interrupted_by_signals(command: Callable[P, R]) -> Callable[P, R]:
-    """Decorate a command so that SIGTERM and SIGHUP raise KeyboardInterrupt: it frees its Lease, and says its state."""
+    """Have SIGTERM and SIGHUP raise KeyboardInterrupt: the command frees its Lease, and says its state."""
 
     @functools.wraps(command)
     def wrapped(*args: P.args, **kwargs: P.kwargs) -> R:

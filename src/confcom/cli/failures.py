@@ -1,4 +1,4 @@
-"""Error output of commands: what happened, why and what to do on stderr, and also as JSON on stdout if asked for."""
+"""Error output of commands: what happened, why and what to do, on stderr; if asked, as JSON on stdout."""
 
 import contextlib
 import errno
@@ -23,7 +23,7 @@ TRACEBACK_VARIABLE = "CONFCOM_TRACEBACK"
 
 
 def show_error(error: ConfcomError, *, as_json: bool) -> None:
-    """Print what happened, why, and what to do to stderr, each on its own line; with `as_json` to stdout too."""
+    """Print what happened, why, and what to do to stderr, on a line each; with `as_json` to stdout too."""
     # A stream that cannot be written to is ignored: the exit code still reports the error.
     if as_json:
         with contextlib.suppress(OSError):

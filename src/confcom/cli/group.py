@@ -34,7 +34,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
 
 
 class LazyGroup(click.Group):
-    """A group that lists commands without importing them, and turns ConfcomErrors into messages and exit codes."""
+    """Lists commands without importing them, and turns ConfcomErrors into messages and exit codes."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Return all commands, in the order in which a new user needs them."""
@@ -62,7 +62,7 @@ class LazyGroup(click.Group):
         parent: click.Context | None = None,
         **extra: Any,  # noqa: ANN401 # as click has it
     ) -> click.Context:
-        """Parse the arguments before the command; mistakes in them are printed in the format of commands' errors."""
+        """Parse the arguments before the command; mistakes are printed in the format of commands' errors."""
         if is_plain(os.environ):
             extra.setdefault("color", False)
         as_json = asks_for_json(args)
@@ -76,7 +76,7 @@ class LazyGroup(click.Group):
         return context
 
     def invoke(self, ctx: click.Context) -> object:
-        """Run a command; a ConfcomError or a mistake in the command line ends with its message and exit code."""
+        """Run a command; a ConfcomError or a usage error ends with its message and exit code."""
         try:
             return super().invoke(ctx)
         except ConfcomError as error:

@@ -67,5 +67,5 @@ def drop_unwritten_output() -> None:
 
 
 def program_name(path: str) -> str:
-    """Return the program's name as the user typed it; kubectl runs `kubectl-confcom` for `kubectl confcom`."""
+    """Return the name that the user typed; kubectl runs `kubectl-confcom` for `kubectl confcom`."""
     return "kubectl confcom" if path.rpartition("/")[2] == "kubectl-confcom" else "confcom"

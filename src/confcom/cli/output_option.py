@@ -34,7 +34,7 @@ output_option = click.option(
 
 
 def asks_for_json(arguments: Sequence[str]) -> bool:
-    """Return whether a command line asks for JSON, also if it cannot be parsed. The last option counts, as in click."""
+    """Return whether a command line asks for JSON, even an invalid one; the last option counts, as in click."""
     chosen, expected = "", False
     for word in arguments:
         if expected:

@@ -28,7 +28,7 @@ _ALL = "`confcom status --all-nodes` shows them all"
 
 
 def status_lines(status: AddOnStatus, *, everything: bool = False) -> Iterator[str]:
-    """Yield the lines for people; with `everything`, each node, problem and workload has a line of its own."""
+    """Yield the lines for people; with `everything`, one for each node, problem and workload."""
     if status.version:
         kind = "a SIMULATED platform: its quotes prove nothing about hardware" if status.simulated else "SGX hardware"
         yield f"confcom {status.version} in {status.namespace}, on {kind}"
@@ -175,6 +175,6 @@ def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterator[str
 
 
 def _column_width(lengths: Sequence[int]) -> int:
-    """Return a column's width; a cell that is much longer than the others shifts only the rest of its own row."""
+    """Return a column's width; a cell that is much longer than the others shifts the rest of its row."""
     usual = sorted(lengths)[len(lengths) // 2]
     return max(length for length in lengths if length <= max(usual, USUAL_WIDTH))

@@ -66,7 +66,7 @@ class LogFormat(StrEnum):
 
 
 class JsonFormatter(logging.Formatter):
-    """One JSON object per line: time (UTC, ISO 8601, milliseconds), level, logger, message, then the extra fields."""
+    """A JSON object per line: time (UTC, ISO 8601, milliseconds), level, logger, message, extra fields."""
 
     def format(self, record: logging.LogRecord) -> str:
         line: dict[str, Any] = {
@@ -113,7 +113,7 @@ def _extra(record: logging.LogRecord) -> dict[str, Any]:
 
 
 class LogLimiter:
-    """A rate limiter: admits one event per interval and counts the others, so that no peer can fill a disk."""
+    """Admits one event per interval and counts the others, so that no peer can fill a disk."""
 
     def __init__(self, interval: float, clock: Callable[[], float]) -> None:
         self._interval = interval

@@ -244,7 +244,7 @@ class _Connection:
         self._sock.close()
 
     def _receive(self) -> bool:
-        """Return whether the request is complete, and its page ready to be sent; OSError if there will be none."""
+        """Return whether the request is complete and its page ready; OSError if there will be none."""
         data = self._sock.recv(_RECEIVE_BYTES)
         if not data:
             raise ConnectionAbortedError
@@ -257,7 +257,7 @@ class _Connection:
         return bool(self._unsent)
 
     def _send(self) -> bool:
-        """Return whether the client's system has the whole page, or will take it: nothing of a large one is left."""
+        """Return whether the client's system has the whole page, or will take it: no large page is left."""
         large = self._sending or len(self._unsent) > SMALL_BYTES
         if large and not self._sending:
             if not self._server.spend(len(self._unsent)):

@@ -16,7 +16,7 @@ from confcom.daemon.probes import ProbeAddress
 from confcom.errors import SettingsError
 
 ENVIRONMENT_PREFIX = "CONFCOM_"
-"""The prefix of every fallback's name, so that `env | grep CONFCOM_` shows all variables that influence a daemon."""
+"""The prefix of every variable, so that `env | grep CONFCOM_` shows all that influence a daemon."""
 
 T = TypeVar("T")
 E = TypeVar("E", bound=StrEnum)
@@ -74,7 +74,7 @@ def choice(default: E, text: str, metavar: str) -> E:
 
 
 def switch(text: str, *, default: bool = False) -> bool:
-    """Return a dataclass field for `--name` and `--no-name`. The variable accepts true/false, yes/no, on/off, 1/0."""
+    """Return a field for `--name` and `--no-name`, whose variable accepts true/false, yes/no, on/off, 1/0."""
     return setting(default, text, parse_switch, "", shown="on" if default else "off")
 
 

@@ -45,7 +45,7 @@ class FileIdentity:
 
     @classmethod
     def of(cls, path: Path) -> FileIdentity | None:
-        """Return the identity of what is at the path now, or None if nothing is there or it cannot be inspected."""
+        """Return the identity of the file at the path; None if there is none, or it cannot be inspected."""
         try:
             status = path.lstat()
         except OSError:
@@ -59,7 +59,7 @@ class FileIdentity:
 
 @dataclass(frozen=True, slots=True)
 class SocketHolder:
-    """The owner of a live socket, as the kernel reports it to a client. No authentication: any name can be bound."""
+    """The owner of a live socket, by the kernel. No authentication: any name can be bound."""
 
     bound_name: str
     """The name that the socket was bound to, which may have been replaced since; empty if it has none."""

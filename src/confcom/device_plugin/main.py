@@ -73,7 +73,7 @@ class DevicePlugin:
             await asyncio.gather(*(registrar.end() for registrar in self.registrars))
 
     async def _confirm(self, stop: asyncio.Event) -> None:
-        """End if an older instance allocated devices that this one lacks, after its plan and before its list."""
+        """End if an older instance allocated devices that this one lacks, between its plan and its list."""
         count = sum(one.count for one in self.plan.resources if one.kind is ResourceKind.EPC)
         registered = not count
         while not registered:

@@ -69,7 +69,7 @@ class ResourceSettings:
     names: dict[ResourceKind, str] = field(default_factory=lambda: dict(DEFAULT_NAMES))
 
     def __post_init__(self) -> None:
-        """Raise SettingsError if two resources have the same name: the kubelet would take the second for the first."""
+        """Raise SettingsError if two resources have one name: the kubelet would take one for the other."""
         if len(set(self.names.values())) != len(self.names):
             raise SettingsError(
                 "two resources have the same name",

@@ -74,7 +74,7 @@ def local_report(
     socket: Path | None = None,
     call_seconds: float = EXCHANGE_SECONDS,
 ) -> Facts:
-    """Report this machine, or the node whose root file system is mounted at `host_root`; its socket is below it."""
+    """Report this machine, or the node whose root file system, with its socket, is mounted at `host_root`."""
     usual = aesm_socket_path(environ) if host_root == HOST else host_root / SOCKET_BELOW_ROOT
     rpm = query_rpm if host_root == HOST else None
     return collect(Node(NodeFiles(host_root), socket or usual, rpm, call_seconds=call_seconds))
@@ -95,7 +95,7 @@ def collect(node: Node) -> Facts:
 
 
 def _guarded(read: Callable[[], Facts]) -> Facts:
-    """Read a section. A bug, on a machine of a kind that nobody here has, costs this section and not the report."""
+    """Read a section. A bug, on a kind of machine that nobody here has, costs this section alone."""
     try:
         return read()
     except ConfcomError as error:

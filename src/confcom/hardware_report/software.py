@@ -59,7 +59,7 @@ _PATH = re.compile(r"[A-Za-z0-9/._~-]{0,512}")
 
 
 def package_facts(dpkg: str | None, rpm: str | None) -> Facts:
-    """Return versions of Intel's packages, by the content of DPKG_STATUS and rpm's lines of name, tab and version."""
+    """Return versions of Intel's packages, by DPKG_STATUS and by rpm's lines of name, tab and version."""
     listed = _from_dpkg(dpkg) if dpkg is not None else (line.partition("\t")[::2] for line in (rpm or "").splitlines())
     of_intel = [(name, version) for name, version in listed if _NAMES.fullmatch(name) and _VERSION.fullmatch(version)]
     return {
@@ -69,7 +69,7 @@ def package_facts(dpkg: str | None, rpm: str | None) -> Facts:
 
 
 def configuration_facts(text: str | None) -> Facts | None:
-    """Return what a configuration in JSON with comments, or in lines of key=value, says; None: there is no file."""
+    """Return what a configuration (JSON with comments, or lines of key=value) says; None: no file."""
     if text is None:
         return None
     syntax, given = "key=value", dict(_pairs(text))
@@ -83,7 +83,7 @@ def configuration_facts(text: str | None) -> Facts | None:
 
 
 def without_comments(text: str) -> str:
-    """Return JSON without `//` and `/* */` comments, which QCNL's parser accepts; strings stay as they are."""
+    """Return JSON without `//` and `/* */` comments outside of strings, which QCNL's parser accepts."""
     return _COMMENT.sub(lambda found: found[0] if found[0].startswith('"') else " ", text)
 
 

@@ -87,7 +87,7 @@ class NodeFiles(HostFiles):
 
 
 def kernel_facts(files: NodeFiles) -> Facts:
-    """Return kernel, distribution and microcode. Of the kernel's command line, only words that switch SGX off."""
+    """Return kernel, distribution and microcode; of the kernel's command line, words that switch SGX off."""
     release = files.read_text("/proc/sys/kernel/osrelease")
     os_release = next((text for path in OS_RELEASES if (text := files.read_text(path))), "")
     processor = _first_processor(files.read_text("/proc/cpuinfo") or "")
@@ -105,7 +105,7 @@ def kernel_facts(files: NodeFiles) -> Facts:
 
 
 def device_facts(files: NodeFiles) -> Facts:
-    """Return the driver, its device nodes with their modes, the EPC, and what our device plugin would offer."""
+    """Return driver, device nodes with modes, the EPC, and what our device plugin would offer."""
     groups = group_names(files)
     return {
         "drivers": [path for path in DRIVER_ENTRIES if files.exists(path)],

@@ -174,7 +174,7 @@ EPC_FLAGS = (
 
 
 def set_aside_mib(flag: Callable[[str], str]) -> int:
-    """Return the MiB that a device plugin with these flags keeps from tenants, for others and for quote helpers."""
+    """Return the MiB that a plugin with these flags keeps from tenants, for others and quote helpers."""
     return int(flag("--reserve-epc-mib") or 0) + HELPERS * int(flag("--helper-epc-mib") or 0)
 
 

@@ -72,14 +72,14 @@ class AesmdRecord:
 
     @property
     def spent(self) -> QuoteProviderError | None:
-        """The answer after which the instance that runs now is never ready again, whatever it answers later."""
+        """The answer after which the running instance is never ready again, whatever it answers later."""
         if self._spent is None or self._spent[0] != self.find():
             return None
         return self._spent[1].with_traceback(None)
 
     @property
     def may_renew(self) -> bool:
-        """Whether InitQuoteEx may still end refusals of this instance: it did not, once, then it does not again."""
+        """Whether InitQuoteEx may still end refusals of this instance: not if it was in vain once."""
         return self._renewed_in_vain is None or self._renewed_in_vain != self.find()
 
     def spend(self, instance: AesmdInstance | None, error: QuoteProviderError) -> None:

@@ -1,4 +1,4 @@
-"""Export of a simulated platform for relying parties, as files: root, fingerprint of the root, and collateral."""
+"""Export of a simulated platform for relying parties, as files: root, its fingerprint, and collateral."""
 
 import os
 import tempfile

@@ -46,7 +46,7 @@ _SIGNATURE: Final = slice(SIGNED_PART_SIZE + 4, SIGNED_PART_SIZE + 4 + SIGNATURE
 
 @dataclass(frozen=True, slots=True)
 class _Certified:
-    """A quote that passed all checks: what its successors share with it, and the key that must have signed them."""
+    """A quote that passed all checks: what its successors share, and the key that must have signed them."""
 
     identity: QuotingIdentity
     size: int

@@ -134,7 +134,7 @@ def _mebibytes(text: str) -> str:
 
 
 def _challenge(text: str) -> tuple[bytes, bytes]:
-    """Return the challenge and its report data, which is all zeros without a challenge; the output shows its size."""
+    """Return the challenge and its report data: zeros without a challenge; the output shows its size."""
     try:
         challenge = bytes.fromhex(text)
         return challenge, report_data(challenge) if challenge else bytes(REPORT_DATA_SIZE)
@@ -178,7 +178,7 @@ def run(
     clock: Callable[[], float] = time.perf_counter,
     process_mode: ProcessMode = PROCESS_MODE,
 ) -> None:
-    """Get one quote, and print it; `hold` waits for so many seconds, or until SIGTERM, while the device is open."""
+    """Get one quote, and print it; `hold` waits some seconds, or until SIGTERM, while the device is open."""
     _require_simulated(settings.platform)
     say(f"SGX platform: {settings.platform or f'not told ({PLATFORM_VARIABLE} is not set)'}")
     say(f"enclave memory: {f'{settings.epc_mib} MiB' if settings.epc_mib else f'not told ({EPC_VARIABLE} is not set)'}")

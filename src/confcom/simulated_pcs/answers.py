@@ -1,4 +1,4 @@
-"""What is answered to a request: Intel's PCS API version 4 for SGX, with what caches of it (PCCS) add. Pure."""
+"""Answers to requests: Intel's PCS API version 4 for SGX, with what caches of it (PCCS) add. Pure."""
 
 import re
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""The HTTP server: a thread for each connection, at most so many at once, each with one request and a deadline."""
+"""The HTTP server: a thread for each of a limited number of connections, with one request and a deadline."""
 
 import contextlib
 import io
@@ -24,7 +24,7 @@ or has used up its deadlines."""
 BACKLOG: Final = 128
 """Connections that the kernel holds until they are accepted."""
 DEADLINE_SECONDS: Final = 5.0
-"""For a TLS handshake, for a whole request, and for its answer, each. A client on a slow line needs one second."""
+"""For a TLS handshake, a whole request, and its answer, each. A client on a slow line needs one second."""
 MAX_REQUEST_BYTES: Final = 8192
 """Request line and headers together; the longest request here has 300 bytes, and common servers allow 8 KiB."""
 POLL_SECONDS: Final = 0.1
@@ -115,7 +115,7 @@ class Server(socketserver.ThreadingTCPServer):
 
     @contextlib.contextmanager
     def serving(self) -> Iterator[None]:
-        """Answer in a thread while the block runs; then close, without waiting for connections that are open."""
+        """Answer in a thread while the block runs; then close, without waiting for open connections."""
         thread = threading.Thread(target=self.serve_forever, kwargs={"poll_interval": POLL_SECONDS})
         thread.start()
         try:

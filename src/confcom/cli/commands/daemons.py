@@ -31,7 +31,7 @@ class _Daemon(click.Command):
 
 
 def _flags_of(module: str) -> Completion:
-    """Return a completion for the flags of the module's `settings_parser`; the module is imported when it runs."""
+    """Return a completion for the flags of the module's `settings_parser`, imported when it runs."""
 
     def complete(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
         parser: SettingsParser[Any] = importlib.import_module(module).settings_parser("", {})

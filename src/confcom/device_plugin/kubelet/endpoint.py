@@ -86,7 +86,7 @@ class ResourceServicer:
                 self.lost.set()
 
     async def _allocate(self, request: pb.AllocateRequest, context: AllocateContext) -> pb.AllocateResponse:
-        """Answer Allocate; a refusal has an explanation, because the kubelet copies it to the pod's status."""
+        """Answer Allocate; a refusal says why, because the kubelet copies it to the pod's status."""
         name = self.allocator.resource.name
         started = self.clock()
         response, refusal = None, ""
@@ -139,7 +139,7 @@ class Endpoint:
         await server.start()
 
     def path_exists(self) -> bool:
-        """Return whether the path still exists; a kubelet that starts removes all sockets in its directory."""
+        """Return whether the path exists; a kubelet that starts removes all sockets in its directory."""
         return os.path.lexists(self.path)
 
     async def close(self) -> None:
@@ -156,7 +156,7 @@ class Endpoint:
 
 
 def require_directory(directory: Path) -> None:
-    """Check that sockets can be bound in the kubelet's directory: SettingsError or UnavailableError if not."""
+    """Check that sockets can be bound in the kubelet's directory; else SettingsError or UnavailableError."""
     size = len(os.fsencode(directory)) + 1 + NAME_BYTES
     if size > SUN_PATH_BYTES:
         raise SettingsError(

@@ -191,7 +191,7 @@ class Registrar:
                 await self.sleep(self._backoff.next_delay())
 
     async def end(self) -> None:
-        """Close, after older instances had time to see this one, so that they detect its end and register again."""
+        """Close once older instances have seen this one, so that they detect its end and register again."""
         remaining = self._offered_at + MIN_VISIBLE_SECONDS - self.clock()
         if remaining > 0 and self.peers.any_alive():
             await self.sleep(remaining)
@@ -243,7 +243,7 @@ class Registrar:
                     await self.sleep(YIELD_SECONDS)
 
     async def _attempt(self) -> Endpoint:
-        """Register at a new socket, and return its endpoint once the kubelet has opened its ListAndWatch stream."""
+        """Register at a new socket, and return its endpoint once the kubelet has opened its stream."""
         if absence := kubelet_absence(self.kubelet.socket):
             raise absence
         self._offered = endpoint = self.new_endpoint()
@@ -320,7 +320,7 @@ async def run_unless(
 
 
 async def _connect(channel: grpc.aio.Channel, kubelet_socket: Path) -> None:
-    """Connect, once: gRPC would try again after a second, and a kubelet that ends closes its connections first."""
+    """Connect once: gRPC would retry after a second, and a kubelet that ends closes its connections first."""
     state = channel.get_state(try_to_connect=True)
     while state is not grpc.ChannelConnectivity.READY:
         if state is grpc.ChannelConnectivity.TRANSIENT_FAILURE:

@@ -48,7 +48,7 @@ class SocketNames:
         return self.directory / f"sgx-{resource.kind[:_KIND_LETTERS]}-{identity}{_digits(number, _NUMBER_LETTERS)}.sock"
 
     def has_sockets_of(self, resource_name: str) -> bool:
-        """Return whether there is a socket of the installation for a resource, served or left by a killed instance."""
+        """Return whether a resource has a socket of the installation, served or left by a killed instance."""
         mine = (_digest(resource_name), _digest(self.installation))
         return any((found["resource"], found["installation"]) == mine for _, found in _our_sockets(self.directory))
 

@@ -54,14 +54,14 @@ class ProviderStatus:
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """Why a self-test or a call failed, and the code with which requests are refused at once; None: they wait."""
+    """Why a self-test or a call failed, and the code that refuses requests at once; None: they wait."""
 
     problem: NotReady
     refusal: AesmErrorCode | None = None
 
     @classmethod
     def by_cause(cls, error: QuoteProviderError) -> Failure:
-        """Return the failure for an error with a code of its cause. What a restart soon ends is worth a wait."""
+        """Return the failure by the code of the error's cause. What a restart soon ends is worth a wait."""
         refusal = None if error.code in _SOON_OVER else error.code
         return cls(NotReady(str(error), code=error.error_code), refusal)
 

@@ -54,7 +54,7 @@ class FairQueue(Generic[T]):
         self._size += 1
 
     def take(self) -> T | None:
-        """Remove and return the next item, and move its owner to the end of the round; None if the queue is empty."""
+        """Remove and return the next item, if any, and move its owner to the end of the round."""
         if not self._lanes:
             return None
         owner, lane = self._lanes.popitem(last=False)
@@ -156,7 +156,7 @@ class QuoteService(Generic[A]):
 
     @property
     def prompt(self) -> bool:
-        """Whether requests are served within a few turns of the loop, so that their connections need no watching."""
+        """Whether requests are served within a few turns of the loop: their connections need no watching."""
         return self._provider is not None and self._in_loop is None
 
     def provide(

@@ -124,7 +124,7 @@ class QuoteLog:
             _logger.warning("malformed request", extra=peer_fields(peer) | fields)
 
     def accepting_paused(self, reason: str) -> None:
-        """Count a pause in accepting; log one per WINDOW_SECONDS, since at the limit each new client may cause one."""
+        """Count a pause in accepting; log one per WINDOW_SECONDS: at the limit each client may cause one."""
         self._metrics.accepting_paused.inc()
         suppressed = self._pauses.admit()
         if suppressed is not None:

@@ -33,7 +33,7 @@ after it has raised EPOLLOUT (sock_wfree). No buffer is that small, so 1 is unam
 
 
 def largest_refusal(request: Request) -> int:
-    """Return the bytes of the kernel that a refusal takes until it is read: it repeats what the client sent."""
+    """Return the kernel's bytes for a refusal until it is read: it repeats what the client sent."""
     repeated = request.qe_report_info if isinstance(request, GetQuoteExRequest) else None
     return len(repeated or b"") + ANSWER_OVERHEAD
 

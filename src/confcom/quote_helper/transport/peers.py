@@ -162,7 +162,7 @@ class ByPod:
 
 
 def process_has_ended(sock: socket.SocketType, pid: int) -> bool:
-    """Return whether the process that connected has ended, or is unknown since it is in another PID namespace."""
+    """Return whether the process that connected has ended, or is in another PID namespace, and unknown."""
     if not pid:
         return True
     try:
@@ -200,7 +200,7 @@ def _read(path: str) -> str:
 
 
 def _main_thread_has_ended(stat_path: str) -> bool:
-    """Return whether the main thread is a zombie (proc_pid_stat(5): the state follows the name in parentheses)."""
+    """Return whether the main thread is a zombie (proc_pid_stat(5): the state follows the name)."""
     try:
         return _read(stat_path).rpartition(")")[2].lstrip().startswith("Z")
     except FileNotFoundError:
