@@ -178,7 +178,8 @@ class _Reader:
             return drift.compare(self.api, helm.manifests(), self.namespace)
 
         history: tuple[Revision, ...] = self.optional("the release", helm.history, default=())
-        if not history or not history[-1].is_deployed:
+        # An unfinished change is undone before another one. A failed one is repeated, as helm has recorded it.
+        if not history or history[-1].status not in {"deployed", "failed"}:
             return history, drift.Comparison()
         return history, self.optional("the release's objects", compared, default=drift.Comparison())
 
