@@ -12,21 +12,11 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from confcom.addon import preflight
+from confcom.addon import drift, preflight
 from confcom.addon.change_lease import ChangeRefusedError, change_lease, holder_name
 from confcom.addon.chart_objects import NAME_LABEL, RELEASE, SIMULATED_LABEL
 from confcom.addon.cluster import NAMESPACE, NODE, SECRET, Cluster, ClusterAccessError, ForbiddenError
-from confcom.addon.drift import (
-    Comparison,
-    Effect,
-    FieldChange,
-    ObjectChange,
-    compare,
-    deletion,
-    place_of,
-    removed,
-    replace,
-)
+from confcom.addon.drift import Comparison, Effect, FieldChange, ObjectChange, removed
 from confcom.addon.helm import Helm, Rendering, Revision
 from confcom.addon.preflight import Finding, Outcome, PreflightError, PreflightInputs
 from confcom.addon.preflight_inputs import InstallRequest, check_rollback, gather_preflight_inputs
@@ -291,12 +281,12 @@ def _helm_rollback(add_on: AddOn, revision: int, manifests: Sequence[KubernetesO
 def _compared(add_on: AddOn, manifests: Sequence[KubernetesObject]) -> Comparison:
     """Compare manifests with the cluster; refuse if only a person may mend an object, or a new one would be invalid."""
     api, namespace = add_on.cluster.api, add_on.cluster.namespace
-    found = compare(api, manifests, namespace)
+    found = drift.compare(api, manifests, namespace)
     for manifest in _of(manifests, found, Effect.RECREATED):
-        _, name, where = place_of(manifest, namespace)
+        _, name, where = drift.place_of(manifest, namespace)
         metadata = {**mapping(manifest, "metadata"), "name": f"{name}-preflight", "namespace": where}
         api.create({**manifest, "metadata": metadata}, dry_run=True)
-    if command := deletion(found.changes, namespace):
+    if command := drift.deletion(found.changes, namespace):
         lost = "; ".join(str(one) for one in found.changes if one.effect is Effect.RECREATED)
         raise ChangeRefusedError(
             "nothing was changed: an apply cannot mend an object that has Pods",
@@ -311,9 +301,9 @@ def _mend(add_on: AddOn, manifests: Sequence[KubernetesObject], found: Compariso
     """Mend the objects that helm's apply cannot mend."""
     api, namespace = add_on.cluster.api, add_on.cluster.namespace
     for manifest in _of(manifests, found, Effect.REPLACED):
-        replace(api, manifest, namespace)
+        drift.replace(api, manifest, namespace)
     for manifest in _of(manifests, found, Effect.RECREATED):
-        kind, name, where = place_of(manifest, namespace)
+        kind, name, where = drift.place_of(manifest, namespace)
         api.delete(kind, name, where)
         add_on.reporter.say(f"Deleted the {kind.__name__} {name}, which no apply can mend: helm creates it anew.")
 

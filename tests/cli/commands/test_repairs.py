@@ -1,5 +1,6 @@
 import pytest
 
+from confcom.addon.cluster import plural
 from confcom.addon.simulated_root import DEFAULT_SECRET
 from confcom.errors import ExitCode
 from testkit import cluster_objects as make
@@ -53,7 +54,7 @@ def refuse_applies(cluster, kind, name):
         return [one["metadata"].get("uid") for one in cluster.api.find(kind, name)] == [uid]
 
     def refused(request):
-        return request.method == "PATCH" and request.url.path.endswith(f"/{name}") and stays()
+        return request.method == "PATCH" and request.url.path.endswith(f"/{plural(kind)}/{name}") and stays()
 
     cluster.api.refuse(refused, 422, f'{kind} "{name}" is invalid: spec.x: Duplicate value')
     return stays
@@ -72,6 +73,16 @@ def test_an_object_that_no_apply_can_mend_is_deleted_for_helm_to_make(confcom, e
     assert "Deleted the NetworkPolicy confcom" in done.stderr
     assert not stays()
     assert enabled.api.find("NetworkPolicy", "confcom")
+
+
+def test_an_interrupted_change_is_undone_also_where_no_apply_can_mend(confcom, enabled):
+    enabled.helm.fail("upgrade", "killed", status="pending-upgrade")
+    confcom.error(ExitCode.FAILED, "helm-failed", "update", "--set", "logLevel=debug")
+    enabled.sleep(61)
+    stays = refuse_applies(enabled, "ServiceAccount", HELPER)
+    confcom.ok(*ENABLE)
+    assert enabled.helm_changes()[-2:] == ["rollback", "upgrade"]
+    assert not stays()
 
 
 @pytest.mark.parametrize("name", CHANGES)
