@@ -30,7 +30,9 @@ ADDED = {
     "networkpolicy/confcom": ({"spec": {"egress": [{}]}}, "spec.egress"),
 }
 """What is merged into objects, and words of the problem."""
-COMMANDS = {"enable": ("enable",), "update": ("update", "--set=logLevel=info"), "rollback": ("rollback",)}
+MAY_PROVISION = "--set=provision.namespaces[0]="
+"""It changes policies, and no daemon has to be waited for."""
+COMMANDS = {"enable": ("enable",), "update": ("update", f"{MAY_PROVISION}third"), "rollback": ("rollback",)}
 SERVICE = "service/confcom-simulated-pcs"
 SERVED = "simulated.collateral.serve"
 SAME_NAME = [{"op": "replace", "path": "/spec/ports", "value": [{"name": "pcs", "port": 9999, "targetPort": 8081}]}]
@@ -56,9 +58,10 @@ def patch(cluster, name, change, kind="merge"):
 @pytest.fixture
 def updated(installed):
     """With a revision before the last one."""
-    confcom(installed, "update", "--set=logLevel=debug", f"--set={SERVED}=true")
+    confcom(installed, "update", f"--set={SERVED}=true", f"{MAY_PROVISION}first")
+    confcom(installed, "update", f"{MAY_PROVISION}second")
     yield installed
-    confcom(installed, "update", "--set=logLevel=info", f"--set={SERVED}=false")
+    confcom(installed, "update", f"--set={SERVED}=false", "--set=provision.namespaces={}")
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -80,7 +83,6 @@ def test_what_somebody_added_to_a_policy_is_named_and_removed(updated, tenant, r
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_a_service_that_no_apply_can_mend_is_made_anew(updated, command):
-    confcom(updated, "update", "--set=logLevel=warning")
     before = updated.kubectl_json("get", SERVICE, HERE)
     patch(updated, SERVICE, SAME_NAME, "json")
     (problem,) = problems(updated)
