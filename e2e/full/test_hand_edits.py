@@ -30,9 +30,9 @@ ADDED = {
     "networkpolicy/confcom": ({"spec": {"egress": [{}]}}, "spec.egress"),
 }
 """What is merged into objects, and words of the problem."""
-MAY_PROVISION = "--set=provision.namespaces[0]="
+REQUIRE = "--set=admission.requireEpc="
 """It changes policies, and no daemon has to be waited for."""
-COMMANDS = {"enable": ("enable",), "update": ("update", f"{MAY_PROVISION}third"), "rollback": ("rollback",)}
+COMMANDS = {"enable": ("enable",), "update": ("update", f"{REQUIRE}false"), "rollback": ("rollback",)}
 SERVICE = "service/confcom-simulated-pcs"
 SERVED = "simulated.collateral.serve"
 SAME_NAME = [{"op": "replace", "path": "/spec/ports", "value": [{"name": "pcs", "port": 9999, "targetPort": 8081}]}]
@@ -58,10 +58,10 @@ def patch(cluster, name, change, kind="merge"):
 @pytest.fixture
 def updated(installed):
     """With a revision before the last one."""
-    confcom(installed, "update", f"--set={SERVED}=true", f"{MAY_PROVISION}first")
-    confcom(installed, "update", f"{MAY_PROVISION}second")
+    confcom(installed, "update", f"--set={SERVED}=true", f"{REQUIRE}false")
+    confcom(installed, "update", f"{REQUIRE}true")
     yield installed
-    confcom(installed, "update", f"--set={SERVED}=false", "--set=provision.namespaces={}")
+    confcom(installed, "update", f"--set={SERVED}=false", f"{REQUIRE}false")
 
 
 @pytest.mark.parametrize("command", COMMANDS)
