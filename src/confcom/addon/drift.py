@@ -2,8 +2,8 @@
 
 The API server fills in defaults and converts quantities, so that no table of these is needed here. A field that another
 manager added is legitimate, and stays. Containers, volumes and variables that somebody added to our Pod templates are
-named all the same: these Pods are privileged. Policies and permissions (EXACT_GROUPS) have no fields but ours: they are
-compared by a dry run of a replacement, which an apply would leave as they are.
+named all the same: these Pods are privileged. Policies and permissions (EXACT_GROUPS) have no fields but ours, and an
+apply would keep others: a dry run of a replacement finds these.
 """
 
 from __future__ import annotations
@@ -34,8 +34,7 @@ _WORKLOADS = frozenset({"DaemonSet", "Deployment"})
 """Kinds that no command deletes, since their Pods would end."""
 _EFFECTS = (
     ("spec.matchConditions", "does not apply to requests for which a condition is false"),
-    ("spec.matchConstraints", "does not apply to all requests that it is for"),
-    ("spec.matchResources", "does not apply to all requests that it is for"),
+    ("spec.match", "does not apply to all requests that it is for"),
     ("spec.validationActions", "acts otherwise on what it is for"),
     ("spec.ingress", "lets in other connections than the chart's"),
     ("rules", "has other permissions than the chart's"),
