@@ -3,7 +3,7 @@ import copy
 import pytest
 
 from confcom.addon.cluster import Api
-from confcom.addon.drift import Comparison, Effect, ObjectChange, compare, removed
+from confcom.addon.drift import Comparison, Effect, FieldChange, ObjectChange, compare, deletion, removed, replace
 from testkit.cluster_objects import SYSTEM
 from testkit.memory_api import MemoryApi
 
@@ -101,12 +101,103 @@ def test_without_the_permission_it_says_that_it_was_not_compared(denied):
     assert bool(found.added) is (denied[0] == "patch")
 
 
-@pytest.mark.parametrize(("status", "replaced"), [(422, True), (403, False)])
-def test_an_object_that_no_apply_can_mend_has_to_be_replaced(status, replaced):
-    """As a binding to whose set of actions somebody added one that excludes ours."""
+INVALID = 'Service "plugin" is invalid: spec.ports[1].name: Duplicate value'
+
+
+@pytest.mark.parametrize(("status", "invalid"), [(422, True), (403, False)])
+def test_an_object_that_no_apply_can_mend_has_to_be_recreated(status, invalid):
     server = MemoryApi([live()])
-    message = 'DaemonSet.apps "plugin" is invalid: must not contain both' if replaced else "is forbidden: User no"
+    message = INVALID if invalid else "is forbidden: User no"
     server.refuse(lambda request: request.method == "PATCH", status, message)
     found = compare(Api(server), [daemon()], SYSTEM)
-    assert [one.effect for one in found.changes] == ([Effect.REPLACED] if replaced else [])
-    assert bool(found.not_compared) is not replaced
+    assert [one.effect for one in found.changes] == ([Effect.RECREATED] if invalid else [])
+    assert bool(found.not_compared) is not invalid
+
+
+ADMISSION, RBAC = "admissionregistration.k8s.io/v1", "rbac.authorization.k8s.io/v1"
+NONE_OF_IT = {"matchLabels": {"no": "namespace"}}
+EXACT = {
+    "selector in a binding": (
+        {"apiVersion": ADMISSION, "kind": "ValidatingAdmissionPolicyBinding", "spec": {"policyName": "p"}},
+        {"spec": {"matchResources": {"namespaceSelector": NONE_OF_IT}}},
+        "does not apply to",
+    ),
+    "condition in a policy": (
+        {"apiVersion": ADMISSION, "kind": "MutatingAdmissionPolicy", "spec": {"failurePolicy": "Fail"}},
+        {"spec": {"matchConditions": [{"name": "never", "expression": "false"}]}},
+        "does not apply to",
+    ),
+    "rules of other roles": (
+        {"apiVersion": RBAC, "kind": "ClusterRole", "rules": []},
+        {"aggregationRule": {"clusterRoleSelectors": [{}]}, "rules": [{"verbs": ["*"]}]},
+        "permissions",
+    ),
+    "account in a binding": (
+        {"apiVersion": RBAC, "kind": "RoleBinding", "subjects": []},
+        {"subjects": [{"kind": "User", "name": "eve"}]},
+        "permissions to others",
+    ),
+    "connections": (
+        {"apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy", "spec": {"podSelector": {}}},
+        {"spec": {"ingress": [{}]}},
+        "lets in",
+    ),
+}
+
+
+def merged(thing, more):
+    spec = {**thing.get("spec", {}), **more.get("spec", {})}
+    return {**thing, **more, **({"spec": spec} if spec else {})}
+
+
+@pytest.mark.parametrize("name", EXACT)
+def test_what_somebody_added_to_a_policy_or_permission_is_named(name):
+    manifest, added, words = EXACT[name]
+    manifest |= {"metadata": {"name": "p"}}
+    where = {} if "Cluster" in manifest["kind"] or "Admission" in manifest["kind"] else {"namespace": SYSTEM}
+    free = {"name": "p", **where, "labels": {"theirs": "1"}, "annotations": {**ANNOTATIONS, "theirs": "2"}}
+    server = MemoryApi([{**manifest, "metadata": free}])
+    assert compare(Api(server), [manifest], SYSTEM) == Comparison()
+
+    server.put({**merged(manifest, added), "metadata": free})
+    (found,) = compare(Api(server), [manifest], SYSTEM).changes
+    assert words in found.meaning
+    assert not server.writes
+    replace(Api(server), manifest, SYSTEM)
+    assert compare(Api(server), [manifest], SYSTEM) == Comparison()
+    assert server.find(manifest["kind"], "p")[0]["metadata"]["labels"] == {"theirs": "1"}
+
+
+def test_a_policy_that_no_apply_can_mend_is_replaced_and_not_deleted():
+    """As a binding to whose set of actions somebody added one that excludes ours."""
+    manifest = {**EXACT["selector in a binding"][0], "metadata": {"name": "p"}}
+    server = MemoryApi([{**manifest, "spec": {"policyName": "p", "validationActions": ["Deny", "Warn"]}}])
+    server.refuse(lambda request: request.method == "PATCH", 422, "is invalid: must not contain both")
+    assert [one.effect for one in compare(Api(server), [manifest], SYSTEM).changes] == [Effect.REPLACED]
+    server.refuse(lambda request: request.method == "PUT", 422, "is invalid: field is immutable")
+    assert [one.effect for one in compare(Api(server), [manifest], SYSTEM).changes] == [Effect.RECREATED]
+
+
+def test_a_replacement_that_somebody_was_faster_than_is_repeated():
+    manifest = {**EXACT["selector in a binding"][0], "metadata": {"name": "p"}}
+    server = MemoryApi([{**manifest, "spec": {}}])
+    conflicts = iter([True])
+    server.refuse(lambda request: request.method == "PUT" and next(conflicts, False), 409, "it has been modified")
+    replace(Api(server), manifest, SYSTEM)
+    assert server.find(manifest["kind"], "p")[0]["spec"] == manifest["spec"]
+    server.remove(manifest["kind"], "p")
+    replace(Api(server), manifest, SYSTEM)
+    assert not server.find(manifest["kind"], "p")
+
+
+@pytest.mark.parametrize(
+    ("kind", "why", "command"),
+    [
+        ("DaemonSet", "spec.x: Invalid value", f"kubectl delete daemonset/p --namespace={SYSTEM} --cascade=orphan"),
+        ("DaemonSet", "spec.selector: field is immutable", f"kubectl delete daemonset/p --namespace={SYSTEM}"),
+        ("Service", "spec.x: Invalid value", ""),
+    ],
+)
+def test_only_a_person_deletes_what_has_pods(kind, why, command):
+    change = ObjectChange(kind, "p", Effect.RECREATED, (FieldChange(why),))
+    assert deletion([change, ObjectChange("DaemonSet", "q", Effect.CHANGED)], SYSTEM) == command

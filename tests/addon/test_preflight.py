@@ -8,9 +8,11 @@ from confcom.addon.epc import epc_pod
 from confcom.addon.helm import ChartError, Rendering, Values
 from confcom.addon.preflight import (
     Check,
+    Need,
     Outcome,
     Permission,
     PreflightInputs,
+    permissions_needed,
     run_checks,
 )
 from testkit import cluster_objects as make
@@ -251,3 +253,12 @@ def test_less_epc_is_kept_back_while_pods_hold_it(now, offers, requested, then, 
     if mib is not None:
         assert f"n has {offers} MiB, and is to have {mib}" in found[0].what
         assert f"request {requested} MiB" in found[0].why
+
+
+def test_only_policies_permissions_and_connections_are_updated():
+    groups = {"admissionregistration.k8s.io": False, "rbac.authorization.k8s.io": True, "networking.k8s.io": True}
+    resources = [*((f"x-{group}", group, inside) for group, inside in groups.items()), ("daemonsets", "apps", True)]
+    asked = permissions_needed([Need.CHANGE], resources, SYSTEM)
+    found = {one.group: bool(one.namespace) for one in asked if one.verb == "update" and one.resource.startswith("x-")}
+    assert found == groups
+    assert Permission("update", "daemonsets", "apps", SYSTEM) not in asked

@@ -220,13 +220,14 @@ def test_without_rights_on_nodes_and_the_own_namespace_reading_fails(denied):
             reading(MemoryApi(simulated("a"), denied={denied}))
 
 
-def test_a_release_is_compared_only_if_it_is_deployed():
+@pytest.mark.parametrize(("state", "compared"), [("failed", True), ("pending-upgrade", False), ("uninstalling", False)])
+def test_a_release_is_compared_unless_its_last_change_is_unfinished(state, compared):
     manifest = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "gone", "namespace": SYSTEM}}
     objects = simulated("a")
     assert [one.name for one in read(MemoryApi(objects), manifests=[manifest]).drift.changes] == ["gone"]
-    failed = REVISION | {"revision": 2, "status": "failed"}
-    found = read(MemoryApi(objects), revisions=[REVISION, failed], manifests=[manifest])
-    assert (found.drift.changes, found.history[-1].status) == ((), "failed")
+    last = REVISION | {"revision": 2, "status": state}
+    found = read(MemoryApi(objects), revisions=[REVISION, last], manifests=[manifest])
+    assert [one.name for one in found.drift.changes] == (["gone"] if compared else [])
 
 
 MESSAGE = f"exceeded quota: sgx, requested: requests.{EPC}=10, used: requests.{EPC}=40"

@@ -294,6 +294,13 @@ def test_an_unfinished_change_is_named_with_helms_words_and_remedies(statuses, r
 CHANGED = ObjectChange("DaemonSet", "confcom-quote-helper", Effect.CHANGED, (FieldChange("spec.x", 1, 2),))
 GONE = ObjectChange("ValidatingAdmissionPolicy", "p", Effect.MADE)
 DEPLOYED = Revision(1, "deployed")
+SWITCHED_OFF = ObjectChange(
+    "ValidatingAdmissionPolicy", "p", Effect.REPLACED, (FieldChange("spec.matchConditions", [], None),)
+)
+RECREATED = tuple(
+    ObjectChange(kind, "confcom-x", Effect.RECREATED, (FieldChange("spec.x: Invalid"),))
+    for kind in ("Service", "DaemonSet")
+)
 
 
 @pytest.mark.parametrize(
@@ -308,6 +315,13 @@ def test_drift_is_a_problem(drift, expected):
     found = status(drift=drift)
     assert codes(found) == expected
     assert [one["code"] for one in found.to_json()["drift"]] == expected
+
+
+def test_the_problem_says_what_drift_does_and_which_command_mends_it():
+    problems = [one.text for one in status(drift=Comparison((SWITCHED_OFF, *RECREATED))).problems]
+    assert "does not apply to" in problems[0]
+    assert "kubectl delete daemonset/confcom-x" in problems[2]
+    assert [commands_in(one) for one in problems] == [["confcom enable"]] * 3
 
 
 def test_a_comparison_that_was_not_made_is_named_and_no_problem():

@@ -41,6 +41,9 @@ POLICY_KINDS = (
     "ValidatingAdmissionPolicy",
 )
 """Kinds that can refuse Pods, in the order of removal: a binding without its policy would be an error for every Pod."""
+EXACT_GROUPS = frozenset({"admissionregistration.k8s.io", "networking.k8s.io", "rbac.authorization.k8s.io"})
+"""API groups of the chart's policies and permissions, which have the chart's fields only: an added selector switches a
+policy off, and an added rule gives a permission."""
 
 
 class Component(StrEnum):

@@ -379,6 +379,13 @@ class Api:
             found: KubernetesObject = self._client.patch(kind, name, manifest, patch_type=PatchType.APPLY, **how)
             return found
 
+    def replaced(self, thing: KubernetesObject) -> KubernetesObject:
+        """Return the object that `replace` would make: this one and the API's defaults; nothing is changed."""
+        made = kind_of(text(thing, "apiVersion"), text(thing, "kind"))(thing)
+        with _reported(f"the {made.kind} {name_of(thing)} cannot be compared"):
+            found: KubernetesObject = self._client.replace(made, dry_run=True, **_in(namespace_of(thing)))
+            return found
+
     def delete(self, kind: Kind, name: str, namespace: str = "") -> bool:
         """Delete an object, without waiting for its end; return whether it existed."""
         with contextlib.suppress(NotFoundError), _reported(f"the {kind.__name__} {name} cannot be deleted"):

@@ -2,7 +2,8 @@
 
 The API server fills in defaults and converts quantities, so that no table of these is needed here. A field that another
 manager added is legitimate, and stays. Containers, volumes and variables that somebody added to our Pod templates are
-named all the same: these Pods are privileged.
+named all the same: these Pods are privileged. Policies and permissions (EXACT_GROUPS) have no fields but ours, and an
+apply would keep others: a dry run of a replacement finds these.
 """
 
 from __future__ import annotations
@@ -12,8 +13,8 @@ from concurrent import futures
 from dataclasses import dataclass
 from enum import StrEnum
 
-from confcom.addon.chart_objects import RELEASE, pod_spec_of
-from confcom.addon.cluster import AT_ONCE, CLUSTER_WIDE, Api, ClusterAccessError, kind_of
+from confcom.addon.chart_objects import EXACT_GROUPS, RELEASE, pod_spec_of
+from confcom.addon.cluster import AT_ONCE, CLUSTER_WIDE, Api, ClusterAccessError, Kind, RefusedError, kind_of
 from confcom.kubernetes.objects import KubernetesObject, listing, mapping, name_of, namespace_of, text
 
 HELM_MANAGER = "helm"
@@ -29,6 +30,17 @@ _COUNTED = frozenset({"deprecated.daemonset.template.generation", "deployment.ku
 _VOLATILE = frozenset({"managedFields", "resourceVersion", "generation", "creationTimestamp", "uid"})
 _HIDDEN = frozenset({"env", "data", "stringData"})
 """Fields whose values are not shown: they may be confidential."""
+_WORKLOADS = frozenset({"DaemonSet", "Deployment"})
+"""Kinds that no command deletes, since their Pods would end."""
+_EFFECTS = (
+    ("spec.matchConditions", "does not apply to requests for which a condition is false"),
+    ("spec.match", "does not apply to all requests that it is for"),
+    ("spec.validationActions", "acts otherwise on what it is for"),
+    ("spec.ingress", "lets in other connections than the chart's"),
+    ("rules", "has other permissions than the chart's"),
+    ("subjects", "gives permissions to others than the chart's"),
+)
+"""By the beginning of a field's path, the effect of a change on an object of EXACT_GROUPS."""
 
 
 class Effect(StrEnum):
@@ -38,7 +50,9 @@ class Effect(StrEnum):
     CHANGED = "changed"
     REMOVED = "removed"
     REPLACED = "replaced"
-    """The result would be invalid, since somebody added to it: the object has to be deleted first."""
+    """An apply would leave what somebody added to a policy or permission: the object is replaced as a whole (PUT)."""
+    RECREATED = "recreated"
+    """Neither gives a valid object, after what somebody changed: it has to be deleted, and created anew."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,10 +82,19 @@ class ObjectChange:
     fields: tuple[FieldChange, ...] = ()
 
     def __str__(self) -> str:
+        return f"{self.kind} {self.name} {self.effect}" + (f": {self.shown_fields}" if self.fields else "")
+
+    @property
+    def shown_fields(self) -> str:
         shown = [str(one) for one in self.fields[:MAX_FIELDS]]
         more = len(self.fields) - len(shown)
-        fields = "; ".join([*shown, *([f"{more} more fields"] if more > 0 else [])])
-        return f"{self.kind} {self.name} {self.effect}" + (f": {fields}" if fields else "")
+        return "; ".join([*shown, *([f"{more} more fields"] if more > 0 else [])])
+
+    @property
+    def meaning(self) -> str:
+        """The effect of the fields that differ on a policy or permission; empty if the table has none."""
+        paths = [one.path for one in self.fields]
+        return next((words for start, words in _EFFECTS if any(path.startswith(start) for path in paths)), "")
 
     def to_json(self) -> dict[str, object]:
         fields = [{"field": one.path, "old": one.old, "new": one.new} for one in self.fields]
@@ -109,9 +132,32 @@ def removed(before: Iterable[KubernetesObject], after: Iterable[KubernetesObject
     return tuple(ObjectChange(kind, name, Effect.REMOVED) for kind, name in lost if (kind, name) not in kept)
 
 
+def place_of(manifest: KubernetesObject, namespace: str) -> tuple[Kind, str, str]:
+    """Return the kind, name and namespace of a release's object."""
+    kind = kind_of(text(manifest, "apiVersion"), text(manifest, "kind"))
+    return kind, name_of(manifest), "" if kind.__name__ in CLUSTER_WIDE else namespace_of(manifest) or namespace
+
+
+def replace(api: Api, manifest: KubernetesObject, namespace: str) -> None:
+    """Give an object the fields of its manifest only, and leave its metadata; an object that is gone stays so."""
+    place = place_of(manifest, namespace)
+    while (live := api.get(*place)) and not api.replace(_exactly(manifest, live)):
+        pass  # somebody wrote it in between
+
+
+def deletion(changes: Iterable[ObjectChange], namespace: str) -> str:
+    """Return the command that deletes the workloads among objects to be recreated; empty if there are none.
+
+    Their Pods go on, and the new workload takes them over, unless its selector is another one, which is immutable.
+    """
+    lost = [one for one in changes if one.effect is Effect.RECREATED and one.kind in _WORKLOADS]
+    orphan = "" if any("immutable" in one.shown_fields for one in lost) else " --cascade=orphan"
+    names = " ".join(f"{one.kind.lower()}/{one.name}" for one in lost)
+    return f"kubectl delete {names} --namespace={namespace}{orphan}" if lost else ""
+
+
 def _compared(api: Api, manifest: KubernetesObject, namespace: str) -> Comparison:
-    kind, name = kind_of(text(manifest, "apiVersion"), text(manifest, "kind")), name_of(manifest)
-    where = "" if kind.__name__ in CLUSTER_WIDE else namespace_of(manifest) or namespace
+    kind, name, where = place_of(manifest, namespace)
     added: tuple[tuple[str, tuple[str, ...]], ...] = ()
     try:
         live = api.get(kind, name, where)
@@ -119,13 +165,35 @@ def _compared(api: Api, manifest: KubernetesObject, namespace: str) -> Compariso
             return Comparison((ObjectChange(kind.__name__, name, Effect.MADE),))
         if names := tuple(added_names(manifest, live)):
             added = ((f"{kind.__name__} {name}", names),)
-        applied = api.applied(kind, _by_helm(manifest, namespace), where, HELM_MANAGER)
+        effect, made = _mended(api, manifest, live, namespace)
     except ClusterAccessError as error:
         if error.error_code == "object-invalid":
-            return Comparison((ObjectChange(kind.__name__, name, Effect.REPLACED, (FieldChange(error.why),)),), added)
+            return Comparison((ObjectChange(kind.__name__, name, Effect.RECREATED, (FieldChange(error.why),)),), added)
         return Comparison(added=added, not_compared=(f"{error.what}: {error.why}",))
-    fields = tuple(_differences(live, applied, ""))
-    return Comparison((ObjectChange(kind.__name__, name, Effect.CHANGED, fields),) if fields else (), added)
+    fields = tuple(_differences(live, made, ""))
+    return Comparison((ObjectChange(kind.__name__, name, effect, fields),) if fields else (), added)
+
+
+def _mended(
+    api: Api, manifest: KubernetesObject, live: KubernetesObject, namespace: str
+) -> tuple[Effect, KubernetesObject]:
+    """Return how an object is to be mended, and the result."""
+    kind, _, where = place_of(manifest, namespace)
+    exact = text(manifest, "apiVersion").partition("/")[0] in EXACT_GROUPS
+    try:
+        applied = api.applied(kind, _by_helm(manifest, namespace), where, HELM_MANAGER)
+    except RefusedError as error:
+        if exact and error.error_code == "object-invalid":
+            return Effect.REPLACED, api.replaced(_exactly(manifest, live))
+        raise
+    if not exact:
+        return Effect.CHANGED, applied
+    replaced = {**api.replaced(_exactly(manifest, live)), "metadata": applied["metadata"]}  # these are shared
+    return Effect.REPLACED if any(_differences(applied, replaced, "")) else Effect.CHANGED, replaced
+
+
+def _exactly(manifest: KubernetesObject, live: KubernetesObject) -> KubernetesObject:
+    return {**manifest, "metadata": live["metadata"]}
 
 
 def _by_helm(manifest: KubernetesObject, namespace: str) -> KubernetesObject:

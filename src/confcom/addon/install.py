@@ -12,20 +12,11 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from confcom.addon import preflight
+from confcom.addon import drift, preflight
 from confcom.addon.change_lease import ChangeRefusedError, change_lease, holder_name
-from confcom.addon.chart_objects import NAME_LABEL, POLICY_KINDS, RELEASE, SIMULATED_LABEL, daemons_in
-from confcom.addon.cluster import (
-    DAEMON_SET,
-    NAMESPACE,
-    NODE,
-    SECRET,
-    Cluster,
-    ClusterAccessError,
-    ForbiddenError,
-    kind_of,
-)
-from confcom.addon.drift import Comparison, Effect, FieldChange, ObjectChange, compare, removed
+from confcom.addon.chart_objects import NAME_LABEL, RELEASE, SIMULATED_LABEL, daemons_in
+from confcom.addon.cluster import DAEMON_SET, NAMESPACE, NODE, SECRET, Cluster, ClusterAccessError, ForbiddenError
+from confcom.addon.drift import Comparison, Effect, FieldChange, ObjectChange, removed
 from confcom.addon.helm import Helm, Rendering, Revision
 from confcom.addon.owned_objects import delete_objects
 from confcom.addon.preflight import Finding, Outcome, PreflightError, PreflightInputs
@@ -33,6 +24,7 @@ from confcom.addon.preflight_inputs import InstallRequest, check_rollback, gathe
 from confcom.addon.simulated_root import create_root, secret_name
 from confcom.addon.waiting import NOT_SHOWN, ProgressReporter, wait_until_ready
 from confcom.errors import ConfcomError, ExitCode
+from confcom.kubernetes.objects import KubernetesObject, mapping, name_of, text
 from confcom.simulation.root_seed import SEED_SIZE, RootSeed
 
 AGAIN = "run the same command again to complete the change; `confcom status` shows the state"
@@ -123,8 +115,7 @@ def roll_back(add_on: AddOn, revision: int | None, *, wait: bool, timeout: float
             manifests = add_on.helm.manifests(target)
             findings = check_rollback(add_on.cluster, manifests, target, add_on.now)
             _report(add_on, findings)
-            add_on.reporter.say(f"helm rolls back to revision {target} ...")
-            add_on.helm.rollback(target)
+            _helm_rollback(add_on, target, manifests)
             _wait(add_on, wait=wait, timeout=timeout)
             return Changed(add_on.cluster, changed=True, revision=history[-1].number + 1, findings=findings)
 
@@ -207,7 +198,7 @@ def _apply(add_on: AddOn, request: InstallRequest, *, dry_run: bool, wait: bool,
     # 2. Everything that could make the change fail is checked.
     inputs, rendering, findings = _check(add_on, request)
     revision = inputs.history[-1].number if inputs.history else 0
-    found = compare(api, rendering.manifests, cluster.namespace)
+    found = _compared(add_on, rendering.manifests)
     root = secret_name(rendering.manifests)
     lacks_root = bool(root) and not api.exists(SECRET, root, cluster.namespace)
     if dry_run:
@@ -225,13 +216,11 @@ def _apply(add_on: AddOn, request: InstallRequest, *, dry_run: bool, wait: bool,
         )
     recorded = _is_recorded(inputs, rendering)
     if needed := not recorded or bool(found.changes):
-        for one in found.changes if recorded else ():
-            add_on.reporter.say(f"Restored: {one}.")
-        for one in found.changes:
-            if one.effect is Effect.REPLACED and one.kind in POLICY_KINDS:
-                api.delete(kind_of("admissionregistration.k8s.io/v1", one.kind), one.name)
+        _mend(add_on, rendering.manifests, found)
         add_on.reporter.say("helm upgrades the release ..." if inputs.history else "helm installs the chart ...")
         add_on.helm.upgrade(request.chart, inputs.values)
+        for one in found.changes if recorded else ():
+            add_on.reporter.say(f"Restored: {one}.")
         delete_objects(cluster, inputs.unrecorded, add_on.reporter.say)
     else:
         add_on.reporter.say("The release already has the requested state.")
@@ -288,9 +277,50 @@ def _undo_interrupted(add_on: AddOn, history: Sequence[Revision]) -> None:
     undone = f"back to revision {applied[-1]}" if applied else "removing the rest"
     add_on.reporter.say(f"The last change was interrupted ({last.described}): {undone}.")
     if applied:
-        add_on.helm.rollback(applied[-1])
+        _helm_rollback(add_on, applied[-1], add_on.helm.manifests(applied[-1]))
     else:
         add_on.helm.uninstall()
+
+
+def _helm_rollback(add_on: AddOn, revision: int, manifests: Sequence[KubernetesObject]) -> None:
+    _mend(add_on, manifests, _compared(add_on, manifests))
+    add_on.reporter.say(f"helm rolls back to revision {revision} ...")
+    add_on.helm.rollback(revision)
+
+
+def _compared(add_on: AddOn, manifests: Sequence[KubernetesObject]) -> Comparison:
+    """Compare manifests with the cluster; refuse if only a person may mend an object, or a new one would be invalid."""
+    api, namespace = add_on.cluster.api, add_on.cluster.namespace
+    found = drift.compare(api, manifests, namespace)
+    for manifest in _of(manifests, found, Effect.RECREATED):
+        _, name, where = drift.place_of(manifest, namespace)
+        metadata = {**mapping(manifest, "metadata"), "name": f"{name}-preflight", "namespace": where}
+        api.create({**manifest, "metadata": metadata}, dry_run=True)
+    if command := drift.deletion(found.changes, namespace):
+        lost = "; ".join(str(one) for one in found.changes if one.effect is Effect.RECREATED)
+        raise ChangeRefusedError(
+            "nothing was changed: an apply cannot mend an object that has Pods",
+            error_code="object-not-mendable",
+            why=lost,
+            remedy=f"{command}; then run the same command again",
+        )
+    return found
+
+
+def _mend(add_on: AddOn, manifests: Sequence[KubernetesObject], found: Comparison) -> None:
+    """Mend the objects that helm's apply cannot mend."""
+    api, namespace = add_on.cluster.api, add_on.cluster.namespace
+    for manifest in _of(manifests, found, Effect.REPLACED):
+        drift.replace(api, manifest, namespace)
+    for manifest in _of(manifests, found, Effect.RECREATED):
+        kind, name, where = drift.place_of(manifest, namespace)
+        api.delete(kind, name, where)
+        add_on.reporter.say(f"Deleted the {kind.__name__} {name}, which no apply can mend: helm creates it anew.")
+
+
+def _of(manifests: Sequence[KubernetesObject], found: Comparison, effect: Effect) -> list[KubernetesObject]:
+    names = {(one.kind, one.name) for one in found.changes if one.effect is effect}
+    return [one for one in manifests if (text(one, "kind"), name_of(one)) in names]
 
 
 def _is_recorded(inputs: PreflightInputs, rendering: Rendering) -> bool:

@@ -140,12 +140,14 @@ _PERMISSIONS: tuple[tuple[Need, str, str, str, bool], ...] = (
     (Need.CHANGE, "list", "events", "", True),
     (Need.CHANGE, "list", "deployments controllerrevisions", "apps", True),
     (Need.CHANGE, "get create patch delete", "CHART", "", True),
+    (Need.CHANGE, "update", "EXACT", "", True),
     (Need.DISABLE, "get list delete", "CHART", "", True),
     (Need.DISABLE, "patch", "nodes/status", "", False),
     (Need.NEW_NAMESPACE, "create", "namespaces", "", False),
     (Need.NODE_LABELS, "patch", "nodes", "", False),
 )
-"""Need, verbs, resources (CHART: those of its objects), group, and whether they are needed in the namespace only."""
+"""Need, verbs, resources (CHART: those of its objects; EXACT: of these, those of EXACT_GROUPS), group, and whether they
+are needed in the namespace only."""
 
 
 def permissions_needed(
@@ -153,10 +155,11 @@ def permissions_needed(
 ) -> tuple[Permission, ...]:
     """Return each permission once that a command needs, for resources that are plural, group, and if namespaced."""
     wanted, of_chart = {Need.ALWAYS, *needs}, sorted(set(resources))
+    sets = {"CHART": of_chart, "EXACT": [one for one in of_chart if one[1] in chart.EXACT_GROUPS]}
     found: dict[Permission, None] = {}
     for need, verbs, names, group, namespaced in _PERMISSIONS:
         if need in wanted:
-            listed = of_chart if names == "CHART" else [(name, group, namespaced) for name in names.split()]
+            listed = sets[names] if names in sets else [(name, group, namespaced) for name in names.split()]
             for name, its_group, inside in listed:
                 for verb in verbs.split():
                     found[Permission(verb, name, its_group, namespace if inside else "")] = None

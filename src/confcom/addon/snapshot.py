@@ -183,7 +183,8 @@ class _Reader:
 
     def release(self, helm: Helm) -> tuple[tuple[Revision, ...], drift.Comparison, tuple[str, ...]]:
         history: tuple[Revision, ...] | None = self.optional("the release", helm.history, default=None)
-        if history is None or (history and not history[-1].is_deployed):
+        # An unfinished change is undone before another one. A failed one is repeated, as helm has recorded it.
+        if history is None or (history and history[-1].status not in {"deployed", "failed"}):
             return history or (), drift.Comparison(), ()
         read: Callable[[], tuple[KubernetesObject, ...]] = helm.manifests if history else tuple
         manifests = self.optional("the release's objects", read, default=None)

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from confcom.addon import chart_objects as chart
 from confcom.addon.chart_objects import OURS, REAL, Component, SgxKind, component_of, pod_spec_of, simulates
 from confcom.addon.daemon_pods import FAILED_CREATE, GONE, DaemonPod, PodState
+from confcom.addon.drift import Effect, deletion
 from confcom.addon.epc import NodeEpc, Workload, epc_problems, unmet_requests, used_by_node, workloads
 from confcom.addon.problems import Problem, ProblemGroup, grouped, shown
 from confcom.addon.simulated_root import root_faults
@@ -325,11 +326,18 @@ def _left_problems(snapshot: Snapshot) -> Iterator[Problem]:
 
 def _drift_problems(snapshot: Snapshot) -> Iterator[Problem]:
     for change in snapshot.drift.changes:
-        if change.fields:
-            yield Problem(f"{change}, by an apply of the release: `confcom enable` does that", code="object-changed")
-        else:
-            name = f"{change.kind} {change.name}"
+        name, fields = f"{change.kind} {change.name}", change.shown_fields
+        if change.effect is Effect.MADE:
             yield Problem(f"the {name} is missing: `confcom enable` makes it", code="object-missing")
+        elif change.effect is Effect.RECREATED:
+            command = deletion([change], snapshot.namespace)
+            remedy = f"run `{command}`, then `confcom enable`" if command else "`confcom enable` deletes and creates it"
+            yield Problem(f"no apply can mend the {name} ({fields}): {remedy}", code="object-changed")
+        elif change.meaning or change.effect is Effect.REPLACED:
+            why = f"the {name} {change.meaning or 'differs'} ({fields})"
+            yield Problem(f"{why}: `confcom enable` restores it", code="object-changed")
+        else:
+            yield Problem(f"{change}, by an apply of the release: `confcom enable` does that", code="object-changed")
     for name, added in snapshot.drift.added:
         why = f"somebody added to the {name}, whose Pods are privileged: {', '.join(added)}"
         yield Problem(f"{why}: remove them, or delete the object and run `confcom enable`", code="object-changed")

@@ -1,5 +1,6 @@
 import pytest
 
+from confcom.addon.cluster import plural
 from confcom.addon.simulated_root import DEFAULT_SECRET
 from confcom.errors import ExitCode
 from testkit import cluster_objects as make
@@ -21,13 +22,102 @@ def test_an_object_that_differs_or_is_missing_is_restored(confcom, enabled):
     assert enabled.api.find("ServiceAccount", HELPER)
 
 
-def test_a_policy_that_no_apply_can_mend_is_deleted_for_helm_to_make(confcom, enabled):
-    path = "/apis/admissionregistration.k8s.io/v1/validatingadmissionpolicybindings/confcom-pods"
-    refused = ("PATCH", path)
-    enabled.api.refuse(lambda request: (request.method, request.url.path) == refused, 422, "it is invalid")
-    assert confcom.document(*ENABLE)["changed"]
-    assert ("DELETE", path) in enabled.api.writes
-    assert enabled.api.find("ValidatingAdmissionPolicyBinding", "confcom-pods")
+BINDING = "ValidatingAdmissionPolicyBinding"
+CHANGES = {
+    "enable": (ENABLE, ()),
+    "update": (("update", "--set", "logLevel=debug"), ()),
+    "rollback": (("rollback",), ("update", "--set", "logLevel=debug")),
+}
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_every_change_removes_what_somebody_added_to_a_policy(confcom, enabled, name):
+    command, before = CHANGES[name]
+    if before:
+        confcom.ok(*before)
+    (binding,) = enabled.api.find(BINDING, "confcom-pods")
+    binding["spec"]["matchResources"] = {"namespaceSelector": {"matchLabels": {"no": "namespace"}}}
+    (seen,) = confcom.document("status", exit_code=ExitCode.NOT_READY)["problem_details"]
+    assert (seen["code"], "does not apply to" in seen["problem"]) == ("object-changed", True)
+    assert confcom.document(*command)["changed"]
+    assert "matchResources" not in enabled.api.find(BINDING, "confcom-pods")[0]["spec"]
+    assert not [path for method, path in enabled.api.writes if method == "DELETE" and "admission" in path]
+    assert confcom.document("status")["ok"]
+
+
+def refuse_applies(cluster, kind, name):
+    """Have the API server refuse an apply while the object is the present one; return what asks whether it is."""
+    (before,) = cluster.api.find(kind, name)
+    uid = before["metadata"].setdefault("uid", "before")
+
+    def stays():
+        return [one["metadata"].get("uid") for one in cluster.api.find(kind, name)] == [uid]
+
+    def refused(request):
+        return request.method == "PATCH" and request.url.path.endswith(f"/{plural(kind)}/{name}") and stays()
+
+    cluster.api.refuse(refused, 422, f'{kind} "{name}" is invalid: spec.x: Duplicate value')
+    return stays
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_an_object_that_no_apply_can_mend_is_deleted_for_helm_to_make(confcom, enabled, name):
+    command, before = CHANGES[name]
+    if before:
+        confcom.ok(*before)
+    stays = refuse_applies(enabled, "NetworkPolicy", "confcom")
+    enabled.api.refuse(
+        lambda request: request.method == "PUT" and "networkpolicies" in request.url.path, 422, "immutable"
+    )
+    done = confcom.ok(*command)
+    assert "Deleted the NetworkPolicy confcom" in done.stderr
+    assert not stays()
+    assert enabled.api.find("NetworkPolicy", "confcom")
+
+
+def test_an_interrupted_change_is_undone_also_where_no_apply_can_mend(confcom, enabled):
+    enabled.helm.fail("upgrade", "killed", status="pending-upgrade")
+    confcom.error(ExitCode.FAILED, "helm-failed", "update", "--set", "logLevel=debug")
+    enabled.sleep(61)
+    stays = refuse_applies(enabled, "ServiceAccount", HELPER)
+    confcom.ok(*ENABLE)
+    assert enabled.helm_changes()[-1] == "rollback"
+    assert not stays()
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_a_daemon_set_that_no_apply_can_mend_is_left_to_a_person(confcom, enabled, name):
+    command, before = CHANGES[name]
+    if before:
+        confcom.ok(*before)
+    refuse_applies(enabled, "DaemonSet", HELPER)
+    state = enabled.state()
+    error = confcom.error(ExitCode.REFUSED, "object-not-mendable", *command)
+    assert f"kubectl delete daemonset/{HELPER} --namespace={make.SYSTEM} --cascade=orphan" in error["do"]
+    assert enabled.state() == state
+    enabled.api.remove("DaemonSet", HELPER)
+    confcom.ok(*command)
+
+
+def test_values_that_the_api_server_refuses_delete_nothing(confcom, enabled):
+    refuse_applies(enabled, "ServiceAccount", HELPER)
+    creates = ("POST", "serviceaccounts")
+    enabled.api.refuse(lambda one: (one.method, one.url.path.rpartition("/")[2]) == creates, 422, "it is invalid")
+    state = enabled.state()
+    confcom.error(ExitCode.UNAVAILABLE, "object-invalid", *ENABLE)
+    assert enabled.state() == state
+
+
+def test_nothing_is_called_restored_before_helm_has_ended(confcom, enabled):
+    enabled.api.remove("ServiceAccount", HELPER)
+    enabled.helm.fail("upgrade", "Error: UPGRADE FAILED: no", status="failed")
+    failed = confcom(*ENABLE)
+    assert (failed.exit_code, "Restored" in failed.stderr) == (ExitCode.FAILED, False)
+    problems = confcom.document("status", exit_code=ExitCode.NOT_READY)["problem_details"]
+    assert {one["code"] for one in problems} == {"change-unfinished", "object-missing"}
+    confcom.ok(*ENABLE)
+    enabled.api.remove("ServiceAccount", HELPER)
+    assert f"Restored: ServiceAccount {HELPER}" in confcom.ok(*ENABLE).stderr
 
 
 def test_a_missing_root_is_made_anew_only_where_that_is_said(confcom, enabled):

@@ -70,7 +70,7 @@ async def test_connections_with_input_delay_no_new_one(monkeypatch, serve, provi
     def counted(connections):
         nonlocal polls
         polls += 1
-        poll(connections)
+        return poll(connections)
 
     monkeypatch.setattr(Connections, "poll", counted)
     server = serve(provider, **NEVER)

@@ -94,7 +94,7 @@ class Connections:
         slow_peers: SlowPeers | None,
     ) -> None:
         self.epoll = select.epoll()
-        """Of all connections that wait, also until an answer is read."""
+        """Of all connections that wait, also until an answer is read, and of the caller's other descriptors."""
         self.service = make_service(self._answer)
         self._accounts = accounts
         self._slow = slow_peers
@@ -121,12 +121,20 @@ class Connections:
         self._accounts.add(connection)
         self._run(self._pause if connection.account.paused else self._receive, connection)
 
-    def poll(self) -> None:
-        """Handle the events of connections, as many as one turn handles."""
-        for descriptor, events in self.epoll.poll(0, EVENTS_PER_TURN):
+    def poll(self) -> tuple[list[int], bool]:
+        """Handle the events of connections, as many as one turn handles.
+
+        Returns:
+            The other descriptors that have events, and whether there may be more events.
+        """
+        others, ready = [], self.epoll.poll(0, EVENTS_PER_TURN)
+        for descriptor, events in ready:
             connection = self._watched.get(descriptor)
-            if connection is not None:  # else it has ended in this turn
+            if connection is None:
+                others.append(descriptor)
+            else:
                 self._run(self._handle_event, connection, events)
+        return others, len(ready) == EVENTS_PER_TURN
 
     def drop(self, connection: Connection, reason: str) -> None:
         """Close a connection without an answer, and report the reason."""

@@ -10,6 +10,7 @@ import asyncio
 import errno
 import logging
 import os
+import select
 import socket
 from collections.abc import Callable
 from typing import Final
@@ -74,9 +75,8 @@ class AesmServer:
             clock=clock,
             slow_peers=slow_peers,
         )
+        self._epoll = self._connections.epoll
         self._listeners: dict[int, socket.socket] = {}
-        """By their descriptors; in the event loop beside the connections' epoll, so that thousands of connections with
-        events delay no new one by more than a turn."""
         self.memory_problem: NotReady | None = None
         """Why clients that hold no memory are refused."""
         self._reserve = _open_reserve()
@@ -84,7 +84,7 @@ class AesmServer:
         self._retry: asyncio.TimerHandle | None = None
         """Set while accepting is paused."""
         self._loop = asyncio.get_running_loop()
-        self._loop.add_reader(self._connections.epoll.fileno(), self._connections.poll)
+        self._loop.add_reader(self._epoll.fileno(), self._take_turn)
 
     @property
     def service(self) -> QuoteService[Connection]:
@@ -128,14 +128,13 @@ class AesmServer:
         """Start serving a listening socket; the caller closes it after `remove_listener`."""
         listener.setblocking(False)
         self._listeners[listener.fileno()] = listener
-        if self._retry is None:
-            self._watch(listener)
+        self._epoll.register(listener.fileno(), select.EPOLLIN if self._retry is None else 0)
 
     def remove_listener(self, listener: socket.socket) -> None:
         """Stop serving a listening socket: serve its backlog; the kernel refuses later connections."""
         if self._listeners.pop(listener.fileno(), None) is None:
             return
-        self._loop.remove_reader(listener.fileno())
+        self._epoll.unregister(listener.fileno())
         # New connections are refused from here on, and those in the backlog can still be accepted.
         listener.shutdown(socket.SHUT_RD)
         while self._accept_batch(listener):
@@ -160,9 +159,7 @@ class AesmServer:
 
     def close(self) -> None:
         """Close every connection at once and stop serving listeners, without closing those."""
-        self._loop.remove_reader(self._connections.epoll.fileno())
-        for descriptor in self._listeners:
-            self._loop.remove_reader(descriptor)
+        self._loop.remove_reader(self._epoll.fileno())
         self._listeners.clear()
         self._connections.close()
         if self._retry is not None:
@@ -171,15 +168,21 @@ class AesmServer:
             os.close(self._reserve)
             self._reserve = None
 
-    def _watch(self, listener: socket.socket) -> None:
-        self._loop.add_reader(listener.fileno(), self._accept_from, listener)
-
-    def _accept_from(self, listener: socket.socket) -> None:
-        """Accept from a readable listener, for at most one turn's time; the rest is accepted in the next turn."""
-        if self._reserve is None:
+    def _take_turn(self) -> None:
+        # Connections before listeners: an accepted socket may reuse the descriptor of a connection that ends here.
+        ready, more = self._connections.poll()
+        if more and self._retry is None:
+            ready = list(self._listeners)  # thousands of connections with events delay no new one
+        if ready and self._reserve is None:
             self._reserve = _open_reserve()
+        for descriptor in ready:
+            self._accept_from(descriptor)
+
+    def _accept_from(self, descriptor: int) -> None:
+        """Accept from a listener, for at most one turn's time; the rest is accepted in the next turn."""
+        listener = self._listeners.get(descriptor)
         ends = self._clock() + self._limits.turn_seconds
-        while self._accept_batch(listener) and self._clock() < ends:
+        while listener is not None and self._accept_batch(listener) and self._clock() < ends:
             pass
 
     def _accept_batch(self, listener: socket.socket) -> bool:
@@ -234,15 +237,17 @@ class AesmServer:
 
     def _pause(self, reason: str) -> None:
         if self._retry is None:
-            for descriptor in self._listeners:
-                self._loop.remove_reader(descriptor)
+            self._watch_listeners(0)
             self._observer.accepting_paused(reason)
             self._retry = self._loop.call_later(self._limits.accept_retry_seconds, self._resume)
 
     def _resume(self) -> None:
         self._retry = None
-        for listener in self._listeners.values():
-            self._watch(listener)
+        self._watch_listeners(select.EPOLLIN)
+
+    def _watch_listeners(self, events: int) -> None:
+        for descriptor in self._listeners:
+            self._epoll.modify(descriptor, events)
 
     async def _until(self, condition: Callable[[], bool], seconds: float) -> bool:
         ends = self._clock() + seconds
