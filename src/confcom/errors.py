@@ -1,5 +1,7 @@
 """Base classes of all errors, and exit codes. Every error says what happened, why, and what to do about it."""
 
+from __future__ import annotations
+
 from enum import IntEnum
 
 MAX_FOREIGN_CHARACTERS = 500

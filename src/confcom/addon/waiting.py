@@ -61,6 +61,8 @@ class ProgressTable(Protocol):
 
 
 class NotReadyError(ConfcomError):
+    """The add-on is not ready."""
+
     error_code = "daemons-not-ready"
     exit_code = ExitCode.NOT_READY
 

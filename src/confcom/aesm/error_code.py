@@ -1,5 +1,7 @@
 """AESM's error codes, from Intel's aesm_error.h: what each means, and what the user can do about it."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import IntEnum

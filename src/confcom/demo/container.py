@@ -73,6 +73,8 @@ class Image:
 
 
 class ContainerError(ConfcomError):
+    """A container cannot be created."""
+
     error_code = "container-not-created"
 
 

@@ -31,6 +31,8 @@ MAX_FOLDER_BYTES = 35
 
 
 class StepError(ConfcomError):
+    """A step of the demo failed."""
+
     error_code = "step-failed"
 
 

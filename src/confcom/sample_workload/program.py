@@ -148,6 +148,8 @@ def _challenge(text: str) -> tuple[bytes, bytes]:
 
 
 class NoEnclaveDeviceError(UnavailableError):
+    """The container has no usable SGX device node, which is needed to load enclaves."""
+
     error_code = "no-enclave-device"
 
 

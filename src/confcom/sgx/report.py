@@ -4,6 +4,8 @@ Layouts: Intel SDM vol. 3D, "REPORT" and "TARGETINFO"; Intel's sgx_report.h and 
 All integers are little-endian.
 """
 
+from __future__ import annotations
+
 from dataclasses import dataclass
 from enum import IntFlag
 from typing import Self

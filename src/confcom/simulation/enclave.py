@@ -6,6 +6,8 @@ same way, so that enclaves built with the SDK's simulation libraries can be quot
 matching MAC proves which target a report was made for, but not who made it.
 """
 
+from __future__ import annotations
+
 import hashlib
 import struct
 from collections.abc import Mapping

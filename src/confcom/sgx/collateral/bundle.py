@@ -4,6 +4,8 @@ The parts are the responses of Intel's PCS to tcb, qe/identity and pckcrl, and t
 byte for byte.
 """
 
+from __future__ import annotations
+
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime

@@ -4,6 +4,8 @@ Formats: PCS API v4, TCB info version 3 and QE identity version 2, both for SGX.
 compares a platform with the levels.
 """
 
+from __future__ import annotations
+
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
