@@ -124,7 +124,7 @@ class Strikes:
     def _replace_restarted(self) -> None:
         """Have other Pods made of those that have restarted: the kubelet lets each next start wait longer.
 
-        A daemon's is replaced as in an update: the next one serves before it ends.
+        A plugin's is replaced as in an update: the next one serves before it ends.
         """
         restarted = [
             pod for pod in self._daemons() if any(one["restartCount"] for one in pod["status"]["containerStatuses"])
@@ -132,7 +132,6 @@ class Strikes:
         for pod in restarted:
             if _component(pod).startswith(PLUGIN):
                 self._mark(text(pod, "spec", "nodeName"))
-            if _component(pod).startswith((PLUGIN, HELPER)):
                 self.cluster.kubectl("rollout", "restart", HERE, f"daemonset/{text(owner_of(pod), 'name')}")
             else:
                 self.cluster.kubectl("delete", "pod", HERE, name_of(pod), "--wait=false")

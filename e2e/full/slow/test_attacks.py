@@ -99,10 +99,9 @@ def go_through(cluster, attackers, namespace, tmp_path):
 
 def install(cluster, *settings):
     add_on.install(cluster, settings=settings)
-    restarted = [daemon.pod for daemon in daemons_on(cluster, cluster.node) if daemon.restarts]
-    if restarted:  # the kubelet lets each next start wait longer
-        add_on.mark_removal(cluster)
-        cluster.kubectl("delete", "pod", *restarted, f"--namespace={add_on.SYSTEM}")
+    for daemon in daemons_on(cluster, cluster.node):
+        if daemon.restarts:  # the kubelet lets each next start wait longer
+            cluster.kubectl("delete", "pod", daemon.pod, f"--namespace={add_on.SYSTEM}")
     until(lambda: add_on.serves(cluster, [cluster.node.name]), "the daemons are ready", seconds=120)
 
 

@@ -40,8 +40,8 @@ MIB: Final = 1024 * 1024
 RESERVED_FILE_DESCRIPTORS: Final = 64
 """Reserved for files, probes and the loop itself, so that connections cannot use up RLIMIT_NOFILE."""
 REMOVAL_SECONDS: Final = 600.0
-"""For so long the mark of a removal counts: longer than `confcom disable` needs from the mark to a Pod's SIGTERM, and so
-short that a removal that was given up leaves nothing behind. It also allows for clocks that differ."""
+"""For so long the mark of a removal counts: longer than `confcom disable` needs from the mark to a Pod's SIGTERM, and
+no longer, because the mark of a removal that failed stays on the Pods. It also allows for clocks that differ."""
 STOPPING: Final = NotReady("stopping", code="stopping")
 
 

@@ -163,8 +163,8 @@ class HelperSettings(DaemonSettings):
     )
     removal_file: Path | None = setting(
         None,
-        "file with the time at which the removal of all helpers began (in seconds since 1970): no other helper is waited "
-        "for if SIGTERM comes within ten minutes of it",
+        "file with the time at which the removal of all helpers began (in seconds since 1970): if SIGTERM comes within "
+        "ten minutes of it, no other helper is waited for",
         parse_path,
         "FILE",
     )
