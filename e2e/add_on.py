@@ -52,6 +52,7 @@ def install(cluster: Cluster, nodes: Sequence[str] = (NODE_NAME,), settings: Seq
     others = [node.name for node in cluster.nodes if node.name not in nodes]
     cluster.kubectl("label", "node", *nodes, f"{SIMULATED_LABEL}=true", "--overwrite")
     if others:
+        mark_removal(cluster, *others)
         cluster.kubectl("label", "node", *others, f"{SIMULATED_LABEL}-")
     cluster.kubectl("create", "namespace", SYSTEM, check=False)
     create_root(cluster)
@@ -122,11 +123,13 @@ def uninstall(cluster: Cluster) -> None:
     until(lambda: all(allocatable(cluster, node.name) in NO_EPC for node in cluster.nodes), "no node offers EPC")
 
 
-def mark_removal(cluster: Cluster) -> None:
-    """Have the helpers' next end be a quick one: each serves on until another has its socket, 180 s long."""
+def mark_removal(cluster: Cluster, *nodes: str) -> None:
+    """Have helpers, of these nodes or of all, end soon when they are told to: no other one will have their socket."""
     mark = f"{REMOVAL_ANNOTATION}={time.time():.0f}"
-    cluster.kubectl("annotate", "pods", HERE, f"--selector={COMPONENT}", mark, "--overwrite", check=False)
-    time.sleep(MARK_SECONDS)
+    for chosen in [f"--field-selector=spec.nodeName={node}" for node in nodes] or ["--selector", COMPONENT]:
+        done = cluster.kubectl("annotate", "pods", HERE, "--overwrite", chosen, mark, check=False)
+        if done.stdout:
+            time.sleep(MARK_SECONDS)
 
 
 def allocatable(cluster: Cluster, node: str = NODE_NAME) -> str:

@@ -24,6 +24,9 @@ RATE = 2.0
 """Attestations per second of each of eight clients: with about 20 quotes per second, a gap of a second is seen."""
 AWAY_SECONDS = 60.0
 AWAY_IN_A_ROLLBACK_SECONDS = 20.0
+LATE_SECONDS = 60.0
+"""From the API server's return to the scheduler's, where both are away. A scheduler that ran on asks it again within a
+minute, which differs from case to case."""
 BACK_SECONDS = 300.0
 """For all to be well: the hand-over may take 180 s, and a kubelet asks an API server that is back after up to 60 s."""
 PHASE_SECONDS = 120.0
@@ -65,6 +68,7 @@ def strike(phase: Phase, *parts: Part) -> Strike:
 
 EVERY_PHASE = (
     (strike(Phase.CHECKS, Part.API_SERVER),),
+    (strike(Phase.WAITING, Part.API_SERVER),),
     (strike(Phase.STARTING, Part.API_SERVER),),
     (strike(Phase.ENDING, Part.API_SERVER),),
     (
@@ -83,9 +87,9 @@ EVERY_PHASE = (
     (strike(Phase.CHECKS, Part.CONTROLLER_MANAGER, Part.SCHEDULER, Part.KUBELET, Part.CONTAINERD),),
 )
 """A row is one update; its strikes follow one another, each at another node."""
-WORST = strike(Phase.WAITING, Part.API_SERVER)
-"""The old helpers are told to end while their successors are not even scheduled."""
-ROLLBACKS = ((WORST,), (strike(Phase.STARTING, Part.API_SERVER),))
+WORST = strike(Phase.WAITING, Part.API_SERVER, Part.SCHEDULER)
+"""The kubelets end the old helpers while their successors are not even scheduled."""
+ROLLBACKS = ((strike(Phase.WAITING, Part.API_SERVER),), (strike(Phase.STARTING, Part.API_SERVER),))
 
 
 @pytest.fixture
@@ -134,6 +138,8 @@ class Change:
             places.get(part, self.add_on.cluster).kill(part)
         time.sleep(seconds)
         for part in one.parts:
+            if part is Part.SCHEDULER and Part.API_SERVER in one.parts:
+                time.sleep(LATE_SECONDS)
             places.get(part, self.add_on.cluster).start(part)
 
     def complete(self) -> None:
