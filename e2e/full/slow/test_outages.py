@@ -198,7 +198,7 @@ class Story:
         self._counted += failed
         late = {True: ", and the scheduler until later", False: ""}
         struck = "; ".join(f"{one.phase.name}: {' and '.join(one.parts)}{late[one.unscheduled]}" for one in strikes)
-        row = f"{arguments[0]}, {struck}, {seconds:.0f} s each"
+        row = f"{arguments[0]}, {struck}, {seconds:.0f} s each" if strikes else f"{arguments[0]}, nothing away"
         self.lost[row] = failed
         self.tell(f"{row}: {failed} attestations failed; {time.monotonic() - began:.0f} s")
 
