@@ -126,7 +126,7 @@ def uninstall(cluster: Cluster) -> None:
 def mark_removal(cluster: Cluster, *nodes: str) -> None:
     """Have helpers, of these nodes or of all, end soon when they are told to: no other one will have their socket."""
     mark = f"{REMOVAL_ANNOTATION}={time.time():.0f}"
-    for chosen in [f"--field-selector=spec.nodeName={node}" for node in nodes] or ["--selector", COMPONENT]:
+    for chosen in [f"--field-selector=spec.nodeName={node}" for node in nodes] or [f"--selector={COMPONENT}"]:
         done = cluster.kubectl("annotate", "pods", HERE, "--overwrite", chosen, mark, check=False)
         if done.stdout:
             time.sleep(MARK_SECONDS)

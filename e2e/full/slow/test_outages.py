@@ -12,7 +12,7 @@ import pytest
 
 from confcom.kubernetes.objects import listing, text
 from e2e.add_on import HELPER, is_ready
-from e2e.confcom_command import COMMAND_SECONDS, AddOn, uids
+from e2e.confcom_command import COMMAND_SECONDS, AddOn
 from e2e.load.outcome import Outcome
 from e2e.load.pods import Load
 from e2e.sized_nodes import SizedNode
@@ -50,7 +50,7 @@ class Phase(StrEnum):
     CHECKS = "Checking the cluster"
     WAITING = "Waiting for the daemons"
     STARTING = "the Pod of a successor exists"
-    ENDING = "an old helper is told to end"
+    ENDING = "an old helper is told to end, or has just ended"
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,12 +99,13 @@ class Change:
     add_on: AddOn
     arguments: tuple[str, ...]
     log: Path
-    old: set[str] = field(init=False)
+    old: dict[str, str] = field(init=False)
+    """Nodes, by the UIDs of their helpers."""
     struck: set[str] = field(init=False, default_factory=set)
     _process: subprocess.Popen[bytes] = field(init=False)
 
     def start(self) -> None:
-        self.old = uids(self.add_on.pods(HELPER))
+        self.old = {pod["metadata"]["uid"]: node for node, pod in self.add_on.pods(HELPER).items()}
         node = self.add_on.cluster.node
         command = node.entering([sys.executable, "-m", "confcom", *self.arguments])
         environment = {**os.environ, **self.add_on.cluster.environment}
@@ -115,12 +116,12 @@ class Change:
         """The node whose helper is in this phase, if it is another than before; for the first phases any."""
         if phase in {Phase.CHECKS, Phase.WAITING}:
             return self.add_on.nodes[0].name if phase in self.log.read_text() else ""
-        for pod in self.add_on.all_pods(HELPER):
-            is_old, ends = pod["metadata"]["uid"] in self.old, "deletionTimestamp" in pod["metadata"]
-            found = (is_old and ends) if phase is Phase.ENDING else not (is_old or ends or is_ready(pod))
-            if found and node_of(pod) not in self.struck:
-                return node_of(pod)
-        return ""
+        there = {pod["metadata"]["uid"]: pod for pod in self.add_on.all_pods(HELPER)}
+        staying = {uid for uid, pod in there.items() if "deletionTimestamp" not in pod["metadata"]}
+        new = [there[uid] for uid in staying - self.old.keys()]
+        starting = {node_of(pod) for pod in new if not is_ready(pod)}
+        ending = {node for uid, node in self.old.items() if uid not in staying}
+        return min((ending if phase is Phase.ENDING else starting) - self.struck, default="")
 
     def strike(self, one: Strike, seconds: float) -> None:
         """Have the parts away for a time."""
@@ -157,7 +158,7 @@ class Change:
 
     def only_new(self) -> bool:
         there = {pod["metadata"]["uid"] for pod in self.add_on.all_pods(HELPER)}
-        return len(there) == len(self.add_on.nodes) and not there & self.old
+        return len(there) == len(self.add_on.nodes) and not there & self.old.keys()
 
 
 def node_of(pod) -> str:
