@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from confcom.addon.chart_objects import REMOVAL_ANNOTATION
 from e2e.cluster import Cluster, Node
 from e2e.cluster.addresses import DEVICE_PLUGINS, NODE_NAME
 from e2e.images import CHART_REGISTRY, REGISTRY
@@ -39,6 +41,8 @@ PROBES_PORT = 8080
 CONSENT = ("simulated.enabled=true",)
 CHECKPOINT = "kubelet_internal_checkpoint"
 """The kubelet's own file in its directory of device plugins: which there were, and who has what of them."""
+MARK_SECONDS = 2.0
+"""For the kubelets to write a Pod's annotation into its volume, on a machine that is busy."""
 UPGRADE_SECONDS = 120.0
 """For daemons to be replaced on every node, one node after the other: 15 s are usual on two."""
 
@@ -48,6 +52,7 @@ def install(cluster: Cluster, nodes: Sequence[str] = (NODE_NAME,), settings: Seq
     others = [node.name for node in cluster.nodes if node.name not in nodes]
     cluster.kubectl("label", "node", *nodes, f"{SIMULATED_LABEL}=true", "--overwrite")
     if others:
+        mark_removal(cluster, *others)
         cluster.kubectl("label", "node", *others, f"{SIMULATED_LABEL}-")
     cluster.kubectl("create", "namespace", SYSTEM, check=False)
     create_root(cluster)
@@ -109,12 +114,22 @@ def uninstall(cluster: Cluster) -> None:
 
     Helpers of a next installation would be sent to a node whose plugin is not back, and be rejected again and again.
     """
+    mark_removal(cluster)
     cluster.run(["helm", "uninstall", RELEASE, HERE, "--ignore-not-found", "--wait"], timeout=150)
     until(lambda: not names(cluster, "pods", SYSTEM), "the daemons have gone")
     for node in cluster.kubectl_json("get", "nodes", "--show-managed-fields")["items"]:
         if any(one["manager"] == CONTROLLER for one in node["metadata"]["managedFields"]):
             remove_names(cluster, node["metadata"]["name"])
     until(lambda: all(allocatable(cluster, node.name) in NO_EPC for node in cluster.nodes), "no node offers EPC")
+
+
+def mark_removal(cluster: Cluster, *nodes: str) -> None:
+    """Have helpers, of these nodes or of all, end soon when they are told to: no other one will have their socket."""
+    mark = f"{REMOVAL_ANNOTATION}={time.time():.0f}"
+    for chosen in [f"--field-selector=spec.nodeName={node}" for node in nodes] or [f"--selector={COMPONENT}"]:
+        done = cluster.kubectl("annotate", "pods", HERE, "--overwrite", chosen, mark, check=False)
+        if done.stdout:
+            time.sleep(MARK_SECONDS)
 
 
 def allocatable(cluster: Cluster, node: str = NODE_NAME) -> str:

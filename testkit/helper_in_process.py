@@ -138,10 +138,10 @@ class CallsInLoop:
 
 
 @contextlib.asynccontextmanager
-async def running_helper(directory, provider, *, open_backend=None, handover_seconds=0, **limits):
+async def running_helper(directory, provider, *, open_backend=None, handover_seconds=0, more=(), **limits):
     """A helper in this process, with a provider and limits of the test's own."""
     arguments = ["--simulated", "--state-dir", f"{directory}/state", "--socket", f"{directory}/aesm.socket"]
-    arguments += ["--probe-address", f"unix:{directory}/probe", "--handover-seconds", str(handover_seconds)]
+    arguments += ["--probe-address", f"unix:{directory}/probe", "--handover-seconds", str(handover_seconds), *more]
     settings = parse_settings(arguments, prog="test", environ={})
 
     def self_test():
@@ -155,6 +155,7 @@ async def running_helper(directory, provider, *, open_backend=None, handover_sec
         open_backend=open_backend or (lambda: backend),
         instance=Instance.started(time.clock_gettime_ns(time.CLOCK_BOOTTIME), os.urandom(TOKEN_BYTES)),
         clock=time.perf_counter,
+        wall_clock=time.time,
         limits=HelperLimits(**(QUICK_LIMITS | limits)),
         registry=registry,
     )

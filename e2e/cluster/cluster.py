@@ -179,6 +179,9 @@ class Cluster:
         """Stop a component of the control plane."""
         order(self.places.control_plane.control, "stop", component)
 
+    def kill(self, component: str) -> None:
+        order(self.places.control_plane.control, "kill", component)
+
     def start(self, component: str, program: Path | None = None) -> None:
         """Start a component; returns when it answers. Another program is its own from now on."""
         order(self.places.control_plane.control, "start", component, program=program)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from e2e.add_on import EPC, HERE, RELEASE, ROOT, SIMULATED_LABEL, SYSTEM, create_root, names
+from e2e.add_on import EPC, HERE, RELEASE, ROOT, SIMULATED_LABEL, SYSTEM, create_root, mark_removal, names
 from e2e.cluster.addresses import NODE_NAME
 from e2e.images import CHART_REGISTRY
 from e2e.tenants import example
@@ -23,6 +23,7 @@ def upgrade(bare):
     bare.kubectl("create", "namespace", SYSTEM, check=False)
     create_root(bare)
     yield with_setting
+    mark_removal(bare)
     bare.kubectl("label", "nodes", "--all", f"{SIMULATED_LABEL}-", f"{HARDWARE_LABEL}-")
 
 

@@ -12,10 +12,12 @@ from confcom.addon.chart_objects import (
     EPC_NAMES_POLICY,
     INTEL_EPC,
     REAL,
+    REMOVAL_ANNOTATION,
     SIMULATED,
     component_of,
     simulates,
 )
+from confcom.addon.disable import POD_TERMINATION_SECONDS
 from confcom.addon.simulated_root import DEFAULT_SECRET, VOLUME, secret_name
 from confcom.controller.settings import parse_settings as controller_settings
 from confcom.daemon.supervision import STOP_DEADLINE_SECONDS as HELPER_STOP_SECONDS
@@ -209,8 +211,13 @@ def test_the_new_one_serves_before_the_old_one_ends_in_time(manifests):
         rolling = {"maxSurge": 1, "maxUnavailable": 0}
         assert one["spec"]["updateStrategy"] == {"type": "RollingUpdate", "rollingUpdate": rolling}
         assert "minReadySeconds" not in one["spec"]
-        stop_seconds = PLUGIN_STOP_SECONDS if name.startswith(PLUGIN) else HELPER_STOP_SECONDS
-        assert pod_of(one)["terminationGracePeriodSeconds"] > stop_seconds
+        stop_seconds = PLUGIN_STOP_SECONDS
+        if name.startswith(HELPER):
+            # Scheduler and kubelet may need a minute each until they know of the successor.
+            handover = helper_of(manifests, name).handover_seconds
+            assert handover >= 180
+            stop_seconds = HELPER_STOP_SECONDS + handover
+        assert stop_seconds < pod_of(one)["terminationGracePeriodSeconds"] < POD_TERMINATION_SECONDS
 
 
 def test_resources_have_one_platforms_names(manifests):
@@ -302,9 +309,13 @@ def test_the_helpers_files_are_where_it_looks(manifests):
         assert first["image"] == only_container(pod)["image"]
         mounts = {mount["mountPath"]: mount for mount in only_container(pod)["volumeMounts"]}
         assert str(settings.socket.parent) == AESMD_DIRECTORY
+        removal = mounts[str(settings.removal_file.parent)]
+        field = {"fieldPath": f"metadata.annotations['{REMOVAL_ANNOTATION}']"}
+        items = volumes_of(pod)[removal["name"]]["downwardAPI"]["items"]
+        assert items == [{"path": settings.removal_file.name, "fieldRef": field}]
         if platform_of(one) == "simulated":
             root = str(settings.state_dir / ROOT_FOLDER)
-            assert set(mounts) == {AESMD_DIRECTORY, root}
+            assert set(mounts) == {AESMD_DIRECTORY, root, removal["mountPath"]}
             assert mounts[root]["readOnly"] is True
             secret = volumes_of(pod)[VOLUME]["secret"]
             assert secret["items"] == [{"key": key, "path": key} for key in (SEED, CREATED, CHECK)]

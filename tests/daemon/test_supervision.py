@@ -47,8 +47,22 @@ def test_a_second_signal_or_the_deadline_cuts_the_stop_short(second_signal):
     assert run_daemon(main, stop_deadline=1000 if second_signal else 0.01) is ExitCode.FAILED
 
 
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGTERM])
+def test_a_repeated_signal_cuts_nothing_short(number):
+    """A container runtime that was restarted repeats SIGTERM."""
+
+    async def main(stop):
+        for _ in range(3):
+            os.kill(os.getpid(), number)
+            for _ in range(10):
+                await asyncio.sleep(0)
+        assert stop.is_set()
+
+    assert run_daemon(main) is ExitCode.OK
+
+
 @pytest.mark.parametrize("ignored", [False, True])
-def test_a_second_sighup_cuts_nothing_short_nohup_is_respected(ignored):
+def test_nohup_is_respected(ignored):
     seen = []
 
     async def main(stop):

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import time
 from unittest.mock import Mock
 
 import pytest
@@ -131,6 +132,35 @@ async def test_a_hung_provider_keeps_no_helper_from_stopping(in_process, waiting
         writer.close()
     release.set()
     assert [record.connections for record in caplog.records if hasattr(record, "connections")] == [1]
+
+
+@pytest.mark.parametrize(
+    ("mark", "serves"),
+    [
+        pytest.param(0, False, id="all helpers are removed"),
+        pytest.param(3600, True, id="a removal that was given up"),
+        pytest.param("", True, id="no removal"),
+        pytest.param(None, True, id="no file"),
+    ],
+)
+async def test_in_a_removal_no_other_helper_is_waited_for(in_process, provider, short_dir, mark, serves):
+    file = short_dir / "removal"
+    if mark is not None:
+        file.write_text(mark if isinstance(mark, str) else str(int(time.time()) - mark))
+    async with in_process(provider, handover_seconds=600, more=("--removal-file", str(file))) as running:
+        await running.ready()
+        running.stopping.set()
+        await running.reaches("ready", 0)
+        if serves:
+            assert await running.code(INIT) == 0
+            running.socket.unlink()
+            await until(running.socket.exists)  # it keeps the path
+            file.write_text(str(time.time()))  # too late
+            running.task.cancel()
+        else:
+            async with asyncio.timeout(20):
+                await running.task
+            assert not running.socket.exists()
 
 
 async def test_who_stops_serves_until_another_has_the_path(in_process, provider, short_dir):

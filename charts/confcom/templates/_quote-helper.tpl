@@ -47,6 +47,7 @@ its provider, so that a release without one stays as it is; checks.yaml refuses 
 
 {{- define "confcom.helperMounts" -}}
 - {name: aesmd, mountPath: /var/run/aesmd}
+- {name: removal, mountPath: /etc/podinfo, readOnly: true}
 {{- if eq .platform "simulated" }}
 - {name: simulated-root, mountPath: /etc/confcom/simulated-root, readOnly: true}
 {{- else }}
@@ -61,6 +62,11 @@ its provider, so that a release without one stays as it is; checks.yaml refuses 
 # Exception: hostPath, because this directory is where the node's containers, by their manifests, look for AESM.
 - name: aesmd
   hostPath: {path: /var/run/aesmd, type: DirectoryOrCreate}
+- name: removal
+  downwardAPI:
+    items:
+    - path: removal
+      fieldRef: {fieldPath: "metadata.annotations['confcom.internal/removal']"}
 {{- if eq .platform "simulated" }}
 {{ include "confcom.simulatedRoot" .root }}
 {{- else }}

@@ -34,6 +34,8 @@ VERSION_FLAG = "--api-server"
 """The device plugin's flag with the API server's version at the installation."""
 STAGING_LABEL = "confcom.internal/staging"
 """The label with the staging of the simulated platform's collateral, on the DaemonSet of simulated quote helpers."""
+REMOVAL_ANNOTATION = "confcom.internal/removal"
+"""The annotation on a quote helper's Pod with the time at which its removal began, in seconds since 1970."""
 POLICY_KINDS = (
     "MutatingAdmissionPolicyBinding",
     "MutatingAdmissionPolicy",

@@ -29,8 +29,9 @@ Main = Callable[[asyncio.Event], Coroutine[Any, Any, None]]
 def run_daemon(main: Main, *, stop_deadline: float = STOP_DEADLINE_SECONDS, use_uvloop: bool = False) -> ExitCode:
     """Run `main(stop)` until it returns; SIGTERM, SIGINT and SIGHUP set `stop`, then it has `stop_deadline` seconds.
 
-    A second SIGTERM or SIGINT, or the deadline, cancels `main`. A second SIGHUP does not: when a terminal closes, its
-    shell and the kernel send one each. If SIGHUP is ignored from the start (nohup), it stays ignored.
+    A second SIGINT, or the deadline, cancels `main`. Other signals do not: containerd repeats SIGTERM when it was
+    restarted, and when a terminal closes, its shell and the kernel send a SIGHUP each. If SIGHUP is ignored from the
+    start (nohup), it stays ignored.
 
     `main` cleans up when it is cancelled. Tasks that libraries leave running get LIBRARY_SECONDS; then they are
     cancelled, and logged by name.
@@ -121,8 +122,8 @@ async def _supervise(main: Main, stop_deadline: float) -> ExitCode:
 
     def on_signal(number: signal.Signals) -> None:
         if stop.is_set():
-            if number is not signal.SIGHUP:
-                force(f"a second signal ({number.name})")
+            if number is signal.SIGINT:
+                force(f"a further signal ({number.name})")
             return
         _logger.info("stopping", extra={"signal": number.name})
         stop.set()

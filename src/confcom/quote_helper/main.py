@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import Any, Final, TextIO
 
 from prometheus_client import CollectorRegistry
@@ -42,6 +43,9 @@ RESERVED_FILE_DESCRIPTORS: Final = 64
 """Reserved for files, probes and the loop itself, so that connections cannot use up RLIMIT_NOFILE."""
 REFUSED: Final = "refused by the kernel (SO_PASSRIGHTS)"
 WATCHED: Final = "received, since this kernel (before Linux 6.16) cannot refuse them; a watchdog ends waits for them"
+REMOVAL_SECONDS: Final = 600.0
+"""For so long the mark of a removal counts: longer than `confcom disable` needs from the mark to a Pod's SIGTERM, and
+no longer, because the mark of a removal that failed stays on the Pods. It also allows for clocks that differ."""
 STOPPING: Final = NotReady("stopping", code="stopping")
 
 
@@ -55,6 +59,7 @@ class QuoteHelper:
         open_backend: Callable[[], Backend],
         instance: Instance,
         clock: Callable[[], float],
+        wall_clock: Callable[[], float],
         limits: HelperLimits,
         registry: CollectorRegistry,
     ) -> None:
@@ -73,6 +78,7 @@ class QuoteHelper:
         )
         self._stopping = False
         self._clock = clock
+        self._wall_clock = wall_clock
         self._quote_log = QuoteLog(settings.log_quotes_per_peer, self._metrics, clock)
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -159,7 +165,8 @@ class QuoteHelper:
         self._stopping = True
         self._readiness.reason = STOPPING.reason
         self._metrics.readiness_changed(STOPPING)
-        await sockets.hand_over(self._settings.handover_seconds)
+        alone = is_removal(self._settings.removal_file, self._wall_clock())
+        await sockets.hand_over(0 if alone else self._settings.handover_seconds)
         handed_over.set()
 
     def _show_readiness(self, problem: NotReady | None) -> None:
@@ -205,6 +212,7 @@ def main(arguments: Sequence[str], *, prog: str, environ: Mapping[str, str], std
                 open_backend=open_backend,
                 instance=instance,
                 clock=time.perf_counter,
+                wall_clock=time.time,
                 limits=limits,
                 registry=registry,
             ).run(stop)
@@ -212,6 +220,14 @@ def main(arguments: Sequence[str], *, prog: str, environ: Mapping[str, str], std
         return run_daemon(run, stop_deadline=STOP_DEADLINE_SECONDS + settings.handover_seconds, use_uvloop=True)
 
     return exit_status(body, stderr=stderr)
+
+
+def is_removal(file: Path | None, now: float) -> bool:
+    """Return whether the file's mark says that all helpers are being removed; `now` is in seconds since 1970."""
+    try:
+        return file is not None and abs(now - float(file.read_text())) < REMOVAL_SECONDS
+    except (OSError, ValueError):  # there is no mark
+        return False
 
 
 def _fit_limits(limits: HelperLimits, *, memory_limit: int) -> HelperLimits:

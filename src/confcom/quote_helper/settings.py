@@ -161,6 +161,13 @@ class HelperSettings(DaemonSettings):
         integer_between(0, MAX_HANDOVER_SECONDS),
         "N",
     )
+    removal_file: Path | None = setting(
+        None,
+        "file with the time at which the removal of all helpers began (in seconds since 1970): if SIGTERM comes within "
+        "ten minutes of it, no other helper is waited for",
+        parse_path,
+        "FILE",
+    )
 
 
 def settings_parser(prog: str, environ: Mapping[str, str]) -> SettingsParser[HelperSettings]:

@@ -1,6 +1,7 @@
 import pytest
 
-from confcom.addon.chart_objects import OURS
+from confcom.addon.chart_objects import OURS, REMOVAL_ANNOTATION, Component, component_of
+from confcom.addon.disable import POD_TERMINATION_SECONDS, disable
 from confcom.addon.simulated_root import DEFAULT_SECRET
 from confcom.errors import ExitCode
 from testkit import cluster_objects as make
@@ -50,6 +51,33 @@ def test_a_helper_that_ends_late_adds_nothing_to_the_kubelets_time(enabled, disa
     disabled()
     assert not keys(enabled)
     assert 300 <= enabled.time - begun <= 315
+
+
+def marks(cluster):
+    """By component, the marks of the daemons' Pods."""
+    return {
+        (component_of(pod), pod["metadata"].get("annotations", {}).get(REMOVAL_ANNOTATION))
+        for pod in cluster.api.find("Pod")
+    }
+
+
+@pytest.mark.parametrize("allowed", [True, False])
+def test_helpers_are_marked_before_they_are_removed(enabled, allowed):
+    """Without the permission the command says what that costs, and goes on."""
+    enabled.api.denied = set() if allowed else {("patch", "pods")}
+    unmarked, found = marks(enabled), []
+    assert {component for component, _ in unmarked} >= {Component.QUOTE_HELPER, Component.DEVICE_PLUGIN}
+    uninstall = enabled.helm._uninstall
+
+    def look(*arguments):
+        found.extend(marks(enabled))
+        return uninstall(*arguments)
+
+    enabled.helm._uninstall = look
+    assert disable(enabled.add_on(), consent=lambda _: True, wait=True).removed
+    marked = {component for component, mark in found if mark}
+    assert marked == ({Component.QUOTE_HELPER} if allowed else set())
+    assert [one.code for one in enabled.recorder.found] == ([] if allowed else ["removal-not-marked"])
 
 
 def test_bindings_go_before_their_policies_and_both_before_the_daemons(enabled, confcom):
@@ -171,7 +199,7 @@ def test_pods_that_do_not_end(enabled, confcom):
     begun = enabled.time
     error = confcom.error(ExitCode.NOT_READY, "pods-not-terminated", "disable")
     assert error["what"].startswith("stuck did not end")
-    assert 120 <= enabled.time - begun < 125
+    assert POD_TERMINATION_SECONDS <= enabled.time - begun < POD_TERMINATION_SECONDS + 10
 
 
 @pytest.mark.parametrize("options", [[], ["--no-wait"]])

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import signal
 import threading
 
 import pytest
@@ -97,6 +98,17 @@ def test_a_rollback_loses_no_request(start_helper):
         old.wait_ready()
         load.some_more(old, 5)
     assert load.failures == []
+
+
+def test_a_repeated_sigterm_does_not_end_a_hand_over(start_helper):
+    """containerd repeats it when it was restarted; a person's Ctrl-C ends it."""
+    old = start_helper("--handover-seconds=600").wait_ready()
+    for _ in range(3):
+        old.process.send_signal(signal.SIGTERM)
+        old.wait_until(lambda: not old.ready)
+        assert quotes(old.socket)
+    old.process.send_signal(signal.SIGINT)
+    assert old.process.wait(30) == ExitCode.FAILED
 
 
 def test_a_version_that_can_never_quote_leaves_the_old_one(start_helper, short_dir):
