@@ -97,7 +97,7 @@ def test_options_reach_the_policy(files, demands, row):
 def test_intels_root_rejects_it(files, demands):
     document = verdict_of(verify(files, *demands, "--output", "json", root="intel"), 4, "not-authentic")
     assert document["platform"] == "unknown"
-    assert "46e403bd34f05a3f" in next(check["required"] for check in document["checks"] if check["code"] == "root")
+    assert "44a0196b2b99f889" in next(check["required"] for check in document["checks"] if check["code"] == "root")
 
 
 @pytest.mark.parametrize(
