@@ -25,7 +25,7 @@ EDITS = (
     (("set", "image", HELPERS, f"{HELPER}={LATEST}"), "object-changed", LATEST),
     (("patch", POLICY, "--type=merge", f"--patch={WEAKER}"), "object-changed", "validationActions"),
     (("delete", POLICY), "object-missing", "confcom-pods"),
-    (("delete", HELPERS, "--cascade=foreground"), "object-missing", f"confcom-{HELPER}"),
+    (("delete", HELPERS), "object-missing", f"confcom-{HELPER}"),
 )
 """What somebody does with kubectl alone, and the code and a word with which `status` names it."""
 
