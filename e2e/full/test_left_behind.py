@@ -3,7 +3,7 @@
 import pytest
 
 from confcom.errors import ExitCode
-from e2e.add_on import EPC, HERE, SIMULATED_LABEL, SYSTEM, allocatable, daemons, names
+from e2e.add_on import EPC, HERE, SIMULATED_LABEL, SYSTEM, allocatable, daemons, mark_removal, names
 from e2e.cluster.addresses import NODE_NAME
 from e2e.confcom_command import JSON, codes_of, confcom, document_of
 from e2e.images import CHART_REGISTRY
@@ -45,7 +45,7 @@ def test_a_node_that_loses_its_label_under_a_pod(cluster, add_on, tenant):
     cluster.kubectl("label", "node", lost, f"{SIMULATED_LABEL}-")
     until(lambda: allocatable(cluster, lost) == "0", "the kubelet has told that the plugin is gone")
 
-    until(lambda: len(daemons(cluster)) == 2, "the lost node's daemons have ended", seconds=120)
+    until(lambda: len(daemons(cluster)) == 2, "the lost node's daemons have ended", seconds=240)
     status = add_on.status()
     (problem,) = status["problem_details"]
     assert (status["ok"], problem["code"], problem["node"]) == (False, "node-not-selected", lost)
@@ -77,6 +77,7 @@ def test_without_helms_record(bare):
 
 def test_after_the_namespace_was_deleted(bare):
     confcom(bare, *ENABLE)
+    mark_removal(bare)  # else the helper serves for three minutes more, and the namespace stays as long
     bare.kubectl("delete", "namespace", SYSTEM)
     assert left(bare)
     found = codes_of(confcom(bare, "status", JSON, code=ExitCode.NOT_READY))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent import futures
 from dataclasses import dataclass
 from typing import TypeVar
@@ -33,7 +33,7 @@ from confcom.addon.cluster import (
 from confcom.addon.epc import EpcPod, tenants
 from confcom.addon.install import AddOn, refuse_running_helm, reporting_interruption
 from confcom.addon.node_keys import SETTLED_SECONDS, clean_nodes, remove_keys
-from confcom.addon.owned_objects import KINDS, delete_objects, owned_objects
+from confcom.addon.owned_objects import KINDS, delete_objects, is_helms, owned_objects
 from confcom.addon.preflight import Need, Outcome, PreflightError, check_permissions
 from confcom.addon.preflight_inputs import denied_permissions
 from confcom.addon.problems import shown
@@ -141,7 +141,11 @@ def _remove(add_on: AddOn, objects: Sequence[KubernetesObject], *, recorded: boo
     if recorded:
         say("helm removes the daemons ...")
         add_on.helm.uninstall()
-    _retried(add_on, lambda: delete_objects(cluster, tuple(owned_objects(cluster)), say))
+    _retried(add_on, lambda: delete_objects(cluster, tuple(_left(cluster, recorded=recorded)), say))
+
+
+def _left(cluster: Cluster, *, recorded: bool) -> Iterable[KubernetesObject]:
+    return filter(is_helms, owned_objects(cluster)) if recorded else owned_objects(cluster)
 
 
 def _mark_removal(add_on: AddOn) -> None:
@@ -181,8 +185,9 @@ def _wait_for_the_end(add_on: AddOn) -> float:
             raise NotReadyError(
                 f"{shown(names)} did not end within {POD_TERMINATION_SECONDS:.0f} s",
                 error_code="pods-not-terminated",
-                why="their kubelet does not respond, or a finalizer blocks their deletion",
-                remedy="see kubectl describe pod; run `confcom disable` again when they are gone",
+                why="their kubelet does not respond, a finalizer blocks their deletion, or nothing owns them any more",
+                remedy="see kubectl describe pod, and delete Pods without an owner by kubectl delete pod; run "
+                "`confcom disable` again when they are gone",
             )
         add_on.sleep(POLL_SECONDS)
     return plugins_ended

@@ -151,13 +151,16 @@ def deletion(changes: Iterable[ObjectChange], namespace: str) -> str:
     Their Pods go on, and the new workload takes them over, unless its selector is another one, which is immutable.
     """
     lost = [one for one in changes if one.effect is Effect.RECREATED and one.kind in _WORKLOADS]
-    orphan = "" if any("immutable" in one.shown_fields for one in lost) else " --cascade=orphan"
-    names = " ".join(f"{one.kind.lower()}/{one.name}" for one in lost)
-    return f"kubectl delete {names} --namespace={namespace}{orphan}" if lost else ""
+    orphans = ("" if "immutable" in one.shown_fields else " --cascade=orphan" for one in lost)
+    named = zip(lost, orphans, strict=True)
+    return " && ".join(
+        f"kubectl delete {one.kind.lower()}/{one.name} --namespace={namespace}{orphan}" for one, orphan in named
+    )
 
 
 def _compared(api: Api, manifest: KubernetesObject, namespace: str) -> Comparison:
     kind, name, where = place_of(manifest, namespace)
+    live: KubernetesObject | None = None
     added: tuple[tuple[str, tuple[str, ...]], ...] = ()
     try:
         live = api.get(kind, name, where)
@@ -167,7 +170,7 @@ def _compared(api: Api, manifest: KubernetesObject, namespace: str) -> Compariso
             added = ((f"{kind.__name__} {name}", names),)
         effect, made = _mended(api, manifest, live, namespace)
     except ClusterAccessError as error:
-        if error.error_code == "object-invalid":
+        if error.error_code == "object-invalid" and _is_releases(live, namespace):
             return Comparison((ObjectChange(kind.__name__, name, Effect.RECREATED, (FieldChange(error.why),)),), added)
         return Comparison(added=added, not_compared=(f"{error.what}: {error.why}",))
     fields = tuple(_differences(live, made, ""))
@@ -183,10 +186,10 @@ def _mended(
     try:
         applied = api.applied(kind, _by_helm(manifest, namespace), where, HELM_MANAGER)
     except RefusedError as error:
-        if exact and error.error_code == "object-invalid":
+        if exact and error.error_code == "object-invalid" and _is_releases(live, namespace):
             return Effect.REPLACED, api.replaced(_exactly(manifest, live))
         raise
-    if not exact:
+    if not exact or not _is_releases(live, namespace):
         return Effect.CHANGED, applied
     replaced = {**api.replaced(_exactly(manifest, live)), "metadata": applied["metadata"]}  # these are shared
     return Effect.REPLACED if any(_differences(applied, replaced, "")) else Effect.CHANGED, replaced
@@ -199,9 +202,17 @@ def _exactly(manifest: KubernetesObject, live: KubernetesObject) -> KubernetesOb
 def _by_helm(manifest: KubernetesObject, namespace: str) -> KubernetesObject:
     """Return a manifest with the annotations that helm adds to each object of a release."""
     metadata = mapping(manifest, "metadata")
-    ours = {"meta.helm.sh/release-name": RELEASE, "meta.helm.sh/release-namespace": namespace}
-    annotations = {**mapping(metadata, "annotations"), **ours}
+    annotations = {**mapping(metadata, "annotations"), **_owned_by(namespace)}
     return {**manifest, "metadata": {**metadata, "annotations": annotations}}
+
+
+def _owned_by(namespace: str) -> Mapping[str, str]:
+    return {"meta.helm.sh/release-name": RELEASE, "meta.helm.sh/release-namespace": namespace}
+
+
+def _is_releases(live: KubernetesObject | None, namespace: str) -> bool:
+    """Return whether an object is of the release; helm itself refuses to take over another one."""
+    return live is not None and _owned_by(namespace).items() <= mapping(live, "metadata", "annotations").items()
 
 
 def added_names(manifest: KubernetesObject, live: KubernetesObject) -> Iterator[str]:

@@ -208,7 +208,7 @@ def _apply(add_on: AddOn, request: InstallRequest, *, dry_run: bool, wait: bool,
         return Changed(cluster, changed=False, revision=revision, findings=findings, would_change=changes)
     # 3. Helm installs, unless release and cluster match the request.
     seed = RootSeed(secrets.token_bytes(SEED_SIZE), int(add_on.now().timestamp()))
-    created = lacks_root and create_root(cluster, seed, root)
+    created = lacks_root and inputs.makes_root and create_root(cluster, seed, root)
     if created:
         add_on.reporter.say(
             f"Created the cluster's simulated root, the Secret {root}: relying parties need the output of "

@@ -205,8 +205,8 @@ class PreflightInputs:
 
 def run_checks(inputs: PreflightInputs) -> tuple[Finding, ...]:
     """Return all findings, at least one for each check, in the order of the checks."""
-    places = (Check.PERMISSIONS, Check.VALUES, Check.POD_SECURITY, Check.OWNERS, Check.NODES)
-    values = (inputs.denied, inputs.rendering, inputs.namespace, inputs.daemon_sets, inputs.nodes)
+    places = (Check.PERMISSIONS, Check.VALUES, Check.POD_SECURITY, Check.OWNERS, Check.NODES, Check.SIMULATION)
+    values = (inputs.denied, inputs.rendering, inputs.namespace, inputs.daemon_sets, inputs.nodes, inputs.root)
     read = zip(places, values, strict=True)
     found = [*check_versions(inputs), *(Finding.of(check, one) for check, one in read if isinstance(one, ConfcomError))]
     nodes, rendering, denied = _known(inputs.nodes), _known(inputs.rendering), _known(inputs.denied)

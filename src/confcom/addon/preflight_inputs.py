@@ -151,9 +151,9 @@ def _with_release(inputs: PreflightInputs, helm: Helm, folder: Path) -> Prefligh
     except ConfcomError as error:
         return replace(inputs, rendering=error)
     inputs = replace(inputs, history=history, values=values, installed=installed, rendering=rendering)
-    kept = {(text(one, "kind"), name_of(one)) for one in rendering.manifests}
+    kept = {(text(one, "kind"), name_of(one)) for one in (*rendering.manifests, *installed)}
     with contextlib.suppress(ConfcomError):  # without the permission to list, nothing of it is removed
-        found = filter(is_helms, () if history else owned_objects(helm.cluster))
+        found = filter(is_helms, owned_objects(helm.cluster))
         return replace(inputs, unrecorded=tuple(one for one in found if (one["kind"], name_of(one)) not in kept))
     return inputs
 

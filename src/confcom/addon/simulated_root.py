@@ -64,7 +64,7 @@ def root_faults(facts: RootFacts) -> Iterator[RootSeedError]:
         found = "; ".join(f"{root[:16]}... of {shown(some)}" for root, some in having.items())
         what = f"the simulated roots differ: {secret} was changed (SHA-256 {found})"
         restart = f"`kubectl rollout restart daemonset,deployment {where}` gives all of them the Secret's"
-        remedy = f"restore the Secret if that was a mistake; else {restart}"
+        remedy = f"restore the Secret if that was a mistake; else {restart}, and `confcom enable --new-root` goes on"
         yield RootSeedError(what, error_code="simulated-roots-differ", remedy=remedy)
 
 

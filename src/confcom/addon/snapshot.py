@@ -199,7 +199,7 @@ class _Reader:
     def left(self, manifests: Iterable[KubernetesObject]) -> tuple[str, ...]:
         """Return the add-on's objects beside those of helm's record, which may be missing."""
         known, found = {f"{one['kind']} {name_of(one)}" for one in manifests}, tuple(owned_objects(self.cluster))
-        if not known and chart.daemons_in(found):  # the chart was applied without helm
+        if known or chart.daemons_in(found):  # what helm did not install belongs to people, who may need no helm
             found = tuple(filter(is_helms, found))
         return tuple(name for one in found if (name := f"{one['kind']} {name_of(one)}") not in known)
 

@@ -226,7 +226,7 @@ def _node_status(
     plugin_ready = any(pod.state is PodState.READY for pod in plugins)
     unmet = unmet_requests(node, used or {}, selected=bool(wanted))
     amounts = ", ".join(f"{count} {resource} of {offered}" for resource, (count, offered) in unmet.items())
-    if unmet and not wanted:
+    if unmet and not wanted and snapshot.daemon_sets:
         why = f"its Pods request {amounts} that are offered, and get no quotes: no DaemonSet of the add-on selects it"
         remedy = f"label it {' or '.join(chart.node_labels(snapshot.daemon_sets)) or 'again'}, or end these Pods"
         problems.append(Problem(f"{why}; {remedy}", code="node-not-selected"))

@@ -29,6 +29,10 @@ IDLE_LOOK_SECONDS: Final = 0.01
 SIGNAL_SECONDS: Final = 0.001
 """Between signals to a thread that stalls: a turn of an event loop can have dozens of system calls that wait."""
 
+MANY_SIGNALS: Final = 100
+"""After so many in one stall they come less often: each writes a byte that the event loop reads after the stall, and
+about 280 fit, beside which a SIGTERM would be lost."""
+
 
 class StallWatchdog:
     """Watches the thread that creates it, and sends SIGNAL while the thread is busy for longer than `stall_seconds`.
@@ -58,12 +62,14 @@ class StallWatchdog:
         self._stopped.set()
 
     def _run(self) -> None:
-        pause = IDLE_LOOK_SECONDS
+        pause, signals = IDLE_LOOK_SECONDS, 0
         while not self._stopped.wait(pause):
             if self._clock() - self._busy_since > self._stall_seconds:
                 signal.pthread_kill(self._thread, SIGNAL)
-                pause = SIGNAL_SECONDS
+                signals += 1
+                pause = SIGNAL_SECONDS if signals < MANY_SIGNALS else LOOP_STALL_SECONDS
             else:
+                signals = 0
                 pause = IDLE_LOOK_SECONDS if self._busy_since == math.inf else self._look_seconds
 
 

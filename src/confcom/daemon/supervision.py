@@ -29,9 +29,9 @@ Main = Callable[[asyncio.Event], Coroutine[Any, Any, None]]
 def run_daemon(main: Main, *, stop_deadline: float = STOP_DEADLINE_SECONDS, use_uvloop: bool = False) -> ExitCode:
     """Run `main(stop)` until it returns; SIGTERM, SIGINT and SIGHUP set `stop`, then it has `stop_deadline` seconds.
 
-    A second SIGINT, or the deadline, cancels `main`. Other signals do not: containerd repeats SIGTERM when it was
-    restarted, and when a terminal closes, its shell and the kernel send a SIGHUP each. If SIGHUP is ignored from the
-    start (nohup), it stays ignored.
+    A SIGINT after the first signal, or the deadline, cancels `main`. Other signals do not: containerd repeats SIGTERM
+    when it was restarted, and when a terminal closes, its shell and the kernel send a SIGHUP each. If SIGHUP is ignored
+    from the start (nohup), it stays ignored.
 
     `main` cleans up when it is cancelled. Tasks that libraries leave running get LIBRARY_SECONDS; then they are
     cancelled, and logged by name.

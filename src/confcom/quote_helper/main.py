@@ -247,7 +247,7 @@ def _fit_limits(limits: HelperLimits, *, memory_limit: int) -> HelperLimits:
         extra={
             "event": "few-descriptors",
             "needed": needed,
-            "why": "clients that hold connections can use up all of them, and others then wait",
+            "why": "fewer clients can hold connections at one time, and others wait",
             "remedy": "raise the hard limit (RLIMIT_NOFILE, `ulimit -Hn`) of the container runtime",
         },
     )

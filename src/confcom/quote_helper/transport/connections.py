@@ -177,6 +177,8 @@ class Connections:
         """Have the thread of slow peers receive; then the connection takes a step with what that returned."""
         assert self._slow is not None
         self._stop_watching(connection)
+        if connection.stage is _RECEIVING:
+            self._accounts.allow_shedding(connection, self._clock())
         self._slow.receive(connection.account.peer, connection.receive, partial(self._run, step, connection))
 
     def _received(self, connection: Connection, received: Callable[[], bytes]) -> None:

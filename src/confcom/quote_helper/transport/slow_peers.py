@@ -29,8 +29,6 @@ MAX_PEERS: Final = 1024
 """Peers that are remembered: more than a node has Pods."""
 CALL_SECONDS: Final = 0.001
 """For a call in the thread, until a signal ends it: a thousand calls that wait are done in two seconds."""
-THREAD_SLOW_SECONDS: Final = CALL_SECONDS
-"""A call in the thread that took so long renews the memory of its peer."""
 
 
 class SlowPeers:
@@ -98,12 +96,17 @@ class SlowPeers:
         def timed() -> None:
             began = self._clock()
             call()
-            if self._clock() - began > THREAD_SLOW_SECONDS:
+            if self._clock() - began > CALL_SECONDS:
                 self._tell(self._remember, peer)
 
         if self._thread is None:
-            self._thread = threading.Thread(target=self._run, name="slow-peers", daemon=True)
-            self._thread.start()
+            thread = threading.Thread(target=self._run, name="slow-peers", daemon=True)
+            try:
+                thread.start()
+            except RuntimeError:  # the container may have no more threads
+                timed()
+                return
+            self._thread = thread
         with self._lock:
             self._calls.put(peer, timed)
         self._more.release()
