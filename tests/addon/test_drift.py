@@ -168,14 +168,29 @@ def test_what_somebody_added_to_a_policy_or_permission_is_named(name):
     assert server.find(manifest["kind"], "p")[0]["metadata"]["labels"] == {"theirs": "1"}
 
 
+RELEASE_ANNOTATIONS = {"meta.helm.sh/release-name": "confcom", "meta.helm.sh/release-namespace": SYSTEM}
+
+
 def test_a_policy_that_no_apply_can_mend_is_replaced_and_not_deleted():
     """As a binding to whose set of actions somebody added one that excludes ours."""
-    manifest = {**EXACT["selector in a binding"][0], "metadata": {"name": "p"}}
+    manifest = {**EXACT["selector in a binding"][0], "metadata": {"name": "p", "annotations": RELEASE_ANNOTATIONS}}
     server = MemoryApi([{**manifest, "spec": {"policyName": "p", "validationActions": ["Deny", "Warn"]}}])
     server.refuse(lambda request: request.method == "PATCH", 422, "is invalid: must not contain both")
     assert [one.effect for one in compare(Api(server), [manifest], SYSTEM).changes] == [Effect.REPLACED]
     server.refuse(lambda request: request.method == "PUT", 422, "is invalid: field is immutable")
     assert [one.effect for one in compare(Api(server), [manifest], SYSTEM).changes] == [Effect.RECREATED]
+
+
+@pytest.mark.parametrize("annotations", [{}, {**RELEASE_ANNOTATIONS, "meta.helm.sh/release-namespace": "other"}])
+def test_an_object_of_others_is_neither_replaced_nor_deleted(annotations):
+    """Helm refuses to take it over, and says so."""
+    manifest = {**EXACT["selector in a binding"][0], "metadata": {"name": "p", "annotations": annotations}}
+    server = MemoryApi([{**manifest, "spec": {**manifest["spec"], "matchResources": {"namespaceSelector": {}}}}])
+    found = compare(Api(server), [manifest], SYSTEM)
+    assert {one.effect for one in found.changes} <= {Effect.CHANGED}
+    server.refuse(lambda request: request.method == "PATCH", 422, "is invalid: must not contain both")
+    found = compare(Api(server), [manifest], SYSTEM)
+    assert (found.changes, len(found.not_compared)) == ((), 1)
 
 
 def test_a_replacement_that_somebody_was_faster_than_is_repeated():
