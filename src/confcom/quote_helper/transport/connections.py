@@ -201,7 +201,8 @@ class Connections:
         if request is not None:
             connection.request, connection.complete = request, True
             connection.since = self._clock()
-            self._accounts.forbid_shedding(connection)
+            if connection.watched or self._slow is not None:
+                self._accounts.forbid_shedding(connection)
         elif not connection.watched:
             self._accounts.allow_shedding(connection, self._clock())
             self._watch(connection, select.EPOLLIN)
