@@ -467,7 +467,7 @@ async def test_a_lost_enclave_is_noticed_by_a_client_and_ends_by_a_restart(relay
 
 
 async def test_the_next_one_is_tried_again_soon(relaying, aesmd):
-    """However often the one before was tried: the second wait is long enough to see the first failure of the next one."""
+    """However often the one before was tried. The second wait leaves time to see the first failure of the next one."""
     async with relaying(self_test_interval_seconds=3600, self_test_retry_seconds=(0.01, 1.0, 3600)) as running:
         await running.ready()
         aesmd.lose_enclave()
