@@ -121,3 +121,26 @@ async def test_an_error_reaches_who_waits(slow):
         assert slow.closing == 1
         await until(lambda: slow.closing == 0)
         assert theirs.recv(1) == b""
+
+
+async def test_what_waits_for_the_thread_may_be_shed(server):
+    blocked = threading.Event()
+    server.aesm._connections._slow._put("other", blocked.wait)
+    client = server.connect("peer", ASKS_NUM)
+    await until(lambda: server.open == 1)
+    assert server.aesm._accounts.sheddable == 1
+    blocked.set()
+    assert await server.read(client) != b""
+    assert server.aesm._accounts.sheddable == 0
+
+
+async def test_without_a_thread_sockets_are_closed_all_the_same(slow, monkeypatch):
+    def refuse(_):
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        slow.close("peer", ours)
+        assert theirs.recv(1) == b""
+        await until(lambda: slow.closing == 0)
