@@ -114,6 +114,7 @@ CASES = [
     ({"admission": {"d": AWAY}}, POD_SECURITY, "warning", "admission-unknown", "timeout"),
     ({"namespace": None}, POD_SECURITY, "ok", "passed", "will be created"),
     ({"namespace": ForbiddenError("no")}, POD_SECURITY, "FAILED", "forbidden", "no"),
+    ({"root": AWAY}, Check.SIMULATION, "FAILED", "cluster-request-failed", "timeout"),
     ({"daemon_sets": (other_plugin(),)}, OWNERS, "FAILED", "other-device-plugin", "intel-sgx-plugin in kube-system"),
     ({"daemon_sets": (other_plugin(HARDWARE),)}, OWNERS, "ok", "passed", ""),
     ({"daemon_sets": (other_plugin(image="sgx-plugin/x"),)}, OWNERS, "ok", "passed", ""),
