@@ -4,12 +4,13 @@ from datetime import UTC, datetime, timedelta
 
 from click.testing import CliRunner
 
-from confcom.addon.chart_objects import OURS, Component, component_of
+from confcom.addon.chart_objects import component_of
 from confcom.addon.cluster import Api, Cluster
 from confcom.addon.helm import Helm
 from confcom.addon.install import AddOn
 from confcom.cli.add_on_options import Machine
 from confcom.cli.group import cli
+from confcom.kubernetes.names import OURS, Component
 from testkit import cluster_objects as make
 from testkit.memory_api import MemoryApi, cluster_of
 from testkit.memory_helm import MemoryHelm, golden_manifests

@@ -2,7 +2,7 @@ from dataclasses import replace
 
 import pytest
 
-from confcom.addon.chart_objects import EPC_NAMES_POLICY, INTEL_EPC
+from confcom.addon.chart_objects import EPC_NAMES_POLICY
 from confcom.addon.cluster import ClusterAccessError, ForbiddenError, RefusedError
 from confcom.addon.epc import epc_pod
 from confcom.addon.helm import ChartError, Rendering, Values
@@ -15,6 +15,7 @@ from confcom.addon.preflight import (
     permissions_needed,
     run_checks,
 )
+from confcom.kubernetes.names import INTEL_EPC
 from testkit import cluster_objects as make
 from testkit.chart_golden import golden
 from testkit.cluster_objects import ENCLAVE, EPC, HARDWARE, SIMULATED, SYSTEM

@@ -3,7 +3,6 @@ from pathlib import Path
 
 import pytest
 
-from confcom.addon.chart_objects import INTEL_EPC, SETS
 from confcom.addon.cluster import ClusterAccessError, ForbiddenError
 from confcom.addon.helm import Helm, Values
 from confcom.addon.preflight_inputs import (
@@ -12,6 +11,7 @@ from confcom.addon.preflight_inputs import (
     gather_preflight_inputs,
 )
 from confcom.errors import ConfcomError
+from confcom.kubernetes.names import INTEL_EPC, SETS
 from confcom.kubernetes.objects import labels_of, name_of, namespace_of
 from testkit import cluster_objects as make
 from testkit.cluster_objects import HARDWARE, SIMULATED, SYSTEM

@@ -1,6 +1,6 @@
 import pytest
 
-from confcom.addon.chart_objects import STAGING_LABEL, Component
+from confcom.addon.chart_objects import STAGING_LABEL
 from confcom.addon.daemon_pods import daemon_pod, warnings_in
 from confcom.addon.drift import Comparison, Effect, FieldChange, ObjectChange
 from confcom.addon.epc import PluginEpc, epc_pod
@@ -10,6 +10,7 @@ from confcom.addon.simulated_root import SERVED, RootFacts
 from confcom.addon.snapshot import Snapshot
 from confcom.addon.status import add_on_status
 from confcom.kubernetes.epc_accounting import AccountingKind
+from confcom.kubernetes.names import Component
 from confcom.simulation.staging import Staging
 from testkit import cluster_objects as make
 from testkit.cli_output import commands_in

@@ -8,15 +8,7 @@ import pytest
 import yaml
 
 from confcom.addon import chart_objects as chart
-from confcom.addon.chart_objects import (
-    EPC_NAMES_POLICY,
-    INTEL_EPC,
-    REAL,
-    REMOVAL_ANNOTATION,
-    SIMULATED,
-    component_of,
-    simulates,
-)
+from confcom.addon.chart_objects import EPC_NAMES_POLICY, REMOVAL_ANNOTATION, component_of, simulates
 from confcom.addon.disable import POD_TERMINATION_SECONDS
 from confcom.addon.simulated_root import DEFAULT_SECRET, VOLUME, secret_name
 from confcom.controller.settings import parse_settings as controller_settings
@@ -26,6 +18,7 @@ from confcom.device_plugin.resources import DEFAULT_NAMES, HELPERS, ResourceKind
 from confcom.device_plugin.settings import DEFAULT_DEVICE_PLUGIN_DIRECTORY, DEFAULT_SIMULATED_EPC_MIB
 from confcom.device_plugin.settings import parse_settings as plugin_settings
 from confcom.kubernetes.epc_accounting import AccountingSetting, AccountingSettings, ApiVersion, CapacitySupport
+from confcom.kubernetes.names import INTEL_EPC, REAL, SIMULATED
 from confcom.quote_helper.settings import DEFAULT_AESMD_SOCKET, ProviderKind
 from confcom.quote_helper.settings import parse_settings as helper_settings
 from confcom.quote_provider.state_directory import ROOT_FOLDER

@@ -2,15 +2,16 @@ import json
 
 import pytest
 
-from confcom.controller.plugins import LARGEST_MIB, read_offer
-from confcom.controller.reconcile.decision import Accounting, Offer
+from confcom.controller.plugins import read_offer
+from confcom.controller.reconcile.decision import Offer
 from confcom.device_plugin.discovery.device_nodes import HostDevices
 from confcom.device_plugin.discovery.epc_discovery import Discovery, EpcSection, EpcSource, Platform
-from confcom.device_plugin.inventory import encode_inventory, encode_waiting
+from confcom.device_plugin.inventory import inventory_of, waiting_inventory
 from confcom.device_plugin.kubelet.registration import RegistrationStatus
 from confcom.device_plugin.resources import DEFAULT_NAMES, ResourceKind, ResourceSettings, plan_resources
 from confcom.errors import MalformedError
-from confcom.kubernetes.epc_accounting import AccountingSetting, AccountingSettings
+from confcom.kubernetes.epc_accounting import AccountingKind, AccountingSetting, AccountingSettings
+from confcom.kubernetes.inventory import LARGEST_MIB, Inventory
 from confcom.sgx.epc_from_cpuid import MIB
 from testkit.raised import raises
 
@@ -21,8 +22,8 @@ def document(**accounting):
 
 
 def test_an_offer_is_read():
-    assert read_offer(document()) == Offer(Accounting.CAPACITY, "example.com/epc", 64)
-    assert read_offer(document(kind="device")) == Offer(Accounting.DEVICE, "example.com/epc", 64)
+    assert read_offer(document()) == Offer(AccountingKind.CAPACITY, "example.com/epc", 64)
+    assert read_offer(document(kind="device")) == Offer(AccountingKind.DEVICE, "example.com/epc", 64)
     assert read_offer(document(advertised_mib=LARGEST_MIB)).mib == LARGEST_MIB
 
 
@@ -56,10 +57,12 @@ def test_what_a_real_plugin_says_is_understood():
     sections = (EpcSection(0, 100 * MIB),)
     discovery = Discovery(Platform.HARDWARE, EpcSource.SYSFS, "because", sections, "/dev/sgx_enclave", None)
     for setting, kind in (
-        (AccountingSetting.CAPACITY, Accounting.CAPACITY),
-        (AccountingSetting.DEVICES, Accounting.DEVICE),
+        (AccountingSetting.CAPACITY, AccountingKind.CAPACITY),
+        (AccountingSetting.DEVICES, AccountingKind.DEVICE),
     ):
         plan = plan_resources(discovery, ResourceSettings(accounting=AccountingSettings(setting=setting)))
         states = [(resource, "x.sock", RegistrationStatus()) for resource in plan.resources]
-        assert read_offer(encode_inventory(discovery, plan, states, NONE)) == Offer(kind, EPC, 94)
-    assert read_offer(encode_waiting("no SGX", NONE)) == Offer(Accounting.NOTHING)
+        inventory = inventory_of(discovery, plan, states, NONE)
+        assert read_offer(inventory.to_json()) == Offer(kind, EPC, 94)
+        assert Inventory.from_json(inventory.to_json()).to_json() == inventory.to_json()
+    assert read_offer(waiting_inventory("no SGX", NONE).to_json()) == Offer(None)

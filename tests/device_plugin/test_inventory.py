@@ -7,7 +7,7 @@ from prometheus_client import CollectorRegistry
 from confcom.device_plugin.discovery.device_nodes import Device, HostDevices, NodeState, Problem
 from confcom.device_plugin.discovery.epc_discovery import Discovery, EpcSection, EpcSource, Platform
 from confcom.device_plugin.discovery.host import FileStatus
-from confcom.device_plugin.inventory import encode_inventory, encode_waiting
+from confcom.device_plugin.inventory import inventory_of, waiting_inventory
 from confcom.device_plugin.kubelet.registration import RegistrationCause, RegistrationStatus
 from confcom.device_plugin.metrics import PluginMetrics
 from confcom.device_plugin.resources import ResourceSettings, plan_resources
@@ -37,7 +37,7 @@ def inventory(*registered):
         (resource, "x.sock", RegistrationStatus(up, 3, RegistrationCause.STREAM_LOST, "lost", "stream-lost"))
         for resource, up in zip(plan.resources, registered, strict=True)
     ]
-    return json.loads(encode_inventory(DISCOVERY, plan, states, DEVICES))
+    return json.loads(inventory_of(DISCOVERY, plan, states, DEVICES).to_json())
 
 
 def test_the_whole_document():
@@ -48,7 +48,7 @@ def test_the_whole_document():
 
 
 def test_a_plugin_that_waits_offers_nothing_and_says_why():
-    document = json.loads(encode_waiting("no driver", DEVICES))
+    document = json.loads(waiting_inventory("no driver", DEVICES).to_json())
     assert document.keys() == inventory(True, True, True).keys()
     assert (document["registered"], document["resources"]) == (False, [])
     assert document["epc"] == {"source": "none", "reason": "no driver", "bytes": 0, "mib": 0, "numa_nodes": []}
@@ -63,7 +63,7 @@ def test_a_plugin_that_waits_offers_nothing_and_says_why():
 def test_epc_that_is_counted_as_capacity():
     settings = ResourceSettings(accounting=AccountingSettings(setting=AccountingSetting.CAPACITY))
     plan = plan_resources(DISCOVERY, settings)
-    accounting = json.loads(encode_inventory(DISCOVERY, plan, [], DEVICES))["accounting"]
+    accounting = json.loads(inventory_of(DISCOVERY, plan, [], DEVICES).to_json())["accounting"]
     assert (accounting["kind"], accounting["choice"], accounting["advertised_mib"]) == ("capacity", "set", 2100)
     assert accounting["resource"] == "kubernetes.azure.com/sgx_epc_mem_in_MiB"
     registry = CollectorRegistry()
@@ -84,7 +84,7 @@ def test_epc_that_is_counted_as_capacity():
 def test_epc_whose_numa_node_nobody_tells():
     sections = (EpcSection(None, 100 * MIB), EpcSection(None, 28 * MIB))
     found = dataclasses.replace(DISCOVERY, source=EpcSource.CPUID, sections=sections)
-    epc = json.loads(encode_inventory(found, plan_resources(found), [], DEVICES))["epc"]
+    epc = json.loads(inventory_of(found, plan_resources(found), [], DEVICES).to_json())["epc"]
     assert epc["numa_nodes"] == [{"node": None, "bytes": 100 * MIB}, {"node": None, "bytes": 28 * MIB}]
     registry = CollectorRegistry()
     PluginMetrics(registry).record_discovery(found, plan_resources(found))

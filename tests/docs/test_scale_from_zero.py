@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from confcom.addon.chart_objects import REAL, SgxKind, sgx_kind
+from confcom.addon.chart_objects import SgxKind, sgx_kind
+from confcom.kubernetes.names import REAL
 
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "how-to" / "scale-from-zero.md"

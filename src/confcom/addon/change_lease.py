@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from confcom.addon.chart_objects import NAME_LABEL, RELEASE
 from confcom.addon.cluster import LEASE, Cluster, ClusterAccessError
 from confcom.errors import ConfcomError, ExitCode
+from confcom.kubernetes.names import NAME_LABEL, RELEASE
 from confcom.kubernetes.objects import KubernetesObject, mapping, text, time_of
 
 LEASE_NAME = "confcom-change"

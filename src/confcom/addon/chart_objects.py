@@ -2,20 +2,13 @@
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from enum import StrEnum
 
+from confcom.kubernetes.names import FIELD_MANAGER, OURS, REAL, SETS, Component, ResourceSet, component
 from confcom.kubernetes.node_selection import selects
 from confcom.kubernetes.objects import KubernetesObject, amount, labels_of, listing, mapping, text
 from confcom.simulation.staging import Staging
 
-RELEASE = "confcom"
-"""The release's name, and the value of the name label on all objects of the chart."""
-DEFAULT_NAMESPACE = "confcom-system"
-NAME_LABEL = "app.kubernetes.io/name"
-COMPONENT_LABEL = "app.kubernetes.io/component"
-INSTANCE_LABEL = "app.kubernetes.io/instance"
-VERSION_LABEL = "app.kubernetes.io/version"
 _AZURE_SIZES = re.compile(r"standard_dc(?:(?:[124]s|8)_v2|[0-9]+d?s_v3)", re.IGNORECASE)
 """Azure's sizes with SGX (DCsv2, DCsv3 and DCdsv3), as in the label node.kubernetes.io/instance-type."""
 SIMULATED_LABEL = "confcom.internal/simulated-sgx"
@@ -26,8 +19,6 @@ EPC_NAMES_POLICY = "confcom-epc-names"
 """The MutatingAdmissionPolicy that counts Intel's name of EPC under ours."""
 AESMD = "aesmd"
 """The sidecar with Intel's aesmd in the Pods of a quote helper for SGX hardware."""
-FIELD_MANAGER = "confcom-controller"
-"""The field manager of the controller's writes to the nodes' status."""
 SUPPORT_FLAG = "--capacity-support"
 """The device plugin's flag whose values are those of CapacitySupport."""
 VERSION_FLAG = "--api-server"
@@ -48,19 +39,6 @@ EXACT_GROUPS = frozenset({"admissionregistration.k8s.io", "networking.k8s.io", "
 policy off, and an added rule gives a permission."""
 
 
-class Component(StrEnum):
-    """The add-on's programs, by their component label: two node daemons, and two with a Deployment."""
-
-    DEVICE_PLUGIN = "device-plugin"
-    QUOTE_HELPER = "quote-helper"
-    CONTROLLER = "controller"
-    SIMULATED_PCS = "simulated-pcs"
-
-    @property
-    def words(self) -> str:
-        return self.value.replace("-", " ")
-
-
 NODE_DAEMONS = (Component.DEVICE_PLUGIN, Component.QUOTE_HELPER)
 
 
@@ -70,46 +48,8 @@ class SgxKind(StrEnum):
     NONE = "none"
 
 
-@dataclass(frozen=True, slots=True)
-class ResourceSet:
-    epc: str
-    enclave: str
-    provision: str
-    helper: str
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        return (self.epc, self.enclave, self.provision, self.helper)
-
-
-REAL = ResourceSet(
-    epc="kubernetes.azure.com/sgx_epc_mem_in_MiB",
-    enclave="sgx.intel.com/enclave",
-    provision="sgx.intel.com/provision",
-    helper="confcom.internal/quote_helper_epc_mem_in_MiB",
-)
-SIMULATED = ResourceSet(
-    epc="simulated.confcom.internal/sgx_epc_mem_in_MiB",
-    enclave="simulated.confcom.internal/enclave",
-    provision="simulated.confcom.internal/provision",
-    helper="simulated.confcom.internal/quote_helper_epc_mem_in_MiB",
-)
-"""The names that simulated nodes offer in a cluster with hardware nodes (`simulated.besideHardware`)."""
-SETS = (REAL, SIMULATED)
-OURS = frozenset(name for names in SETS for name in names.names)
-SHARED = frozenset({REAL.enclave, REAL.provision})
-"""Names that other vendors' plugins offer too, also on nodes that never ran the add-on."""
-INTEL_EPC = "sgx.intel.com/epc"
-"""The name of Intel's plugin for the same memory, in bytes."""
-
-
 def component_of(thing: KubernetesObject) -> Component | None:
-    labels = labels_of(thing)
-    if labels.get(NAME_LABEL) != RELEASE:
-        return None
-    # Beside hardware, the label of simulated nodes' DaemonSets has a suffix: device-plugin-simulated.
-    label = text(labels, COMPONENT_LABEL)
-    return next((one for one in Component if label == one or label.startswith(f"{one}-")), None)
+    return component(labels_of(thing))
 
 
 def daemons_in(objects: Iterable[KubernetesObject]) -> tuple[KubernetesObject, ...]:

@@ -36,8 +36,8 @@ from lightkube.generic_resource import GenericGlobalResource, GenericNamespacedR
 from lightkube.models.meta_v1 import ObjectMeta, Status
 from lightkube.types import PatchType
 
-from confcom.addon.chart_objects import DEFAULT_NAMESPACE
 from confcom.errors import MAX_FOREIGN_CHARACTERS, UnavailableError, shortened
+from confcom.kubernetes.names import DEFAULT_NAMESPACE
 from confcom.kubernetes.objects import KubernetesObject, listing, mapping, name_of, namespace_of, text
 
 PROXY_SECONDS = 30.0

@@ -12,9 +12,10 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import NamedTuple
 
-from confcom.addon.chart_objects import AESMD, Component, component_of
+from confcom.addon.chart_objects import AESMD, component_of
 from confcom.errors import printable, shortened
 from confcom.kubernetes import objects
+from confcom.kubernetes.names import Component
 from confcom.kubernetes.objects import KubernetesObject, condition, listing, mapping, name_of, number, text
 
 REVISION_LABEL = "controller-revision-hash"

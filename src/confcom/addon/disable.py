@@ -9,16 +9,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from confcom.addon.change_lease import ChangeRefusedError, change_lease, holder_name
-from confcom.addon.chart_objects import (
-    NAME_LABEL,
-    POLICY_KINDS,
-    RELEASE,
-    REMOVAL_ANNOTATION,
-    SIMULATED_LABEL,
-    Component,
-    component_of,
-    daemons_in,
-)
+from confcom.addon.chart_objects import POLICY_KINDS, REMOVAL_ANNOTATION, SIMULATED_LABEL, component_of, daemons_in
 from confcom.addon.cluster import (
     AT_ONCE,
     DAEMON_SET,
@@ -39,6 +30,7 @@ from confcom.addon.preflight_inputs import denied_permissions
 from confcom.addon.problems import shown
 from confcom.addon.simulated_root import DEFAULT_SECRET, secret_name
 from confcom.addon.waiting import POLL_SECONDS, Mark, NotReadyError, Row, retry_while_unreachable
+from confcom.kubernetes.names import NAME_LABEL, RELEASE, Component
 from confcom.kubernetes.objects import TERMINAL, KubernetesObject, labels_of, name_of, namespace_of, text
 
 POD_TERMINATION_SECONDS = 300.0

@@ -1,17 +1,18 @@
 """EPC: each node's amounts, the workloads that use it, and their Pods that are refused, rejected or pending. Pure."""
 
-import json
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from confcom.addon.chart_objects import OURS, SETS, allocatable, component_of, written
+from confcom.addon.chart_objects import allocatable, component_of, written
 from confcom.addon.daemon_pods import event_time
 from confcom.addon.problems import Problem
 from confcom.kubernetes import objects
 from confcom.kubernetes.epc_accounting import AccountingKind
-from confcom.kubernetes.objects import TERMINAL, KubernetesObject, mapping, name_of, namespace_of, number, text
+from confcom.kubernetes.inventory import Inventory
+from confcom.kubernetes.names import OURS, SETS
+from confcom.kubernetes.objects import TERMINAL, KubernetesObject, mapping, name_of, namespace_of, text
 
 _POLICY = re.compile(r"ValidatingAdmissionPolicy 'confcom-pods' with binding '[^']+' denied request: (.*)", re.DOTALL)
 _QUOTA = re.compile(r"exceeded quota: ([a-z0-9][a-z0-9.-]*), requested: (.*)", re.DOTALL)
@@ -38,14 +39,12 @@ class PluginEpc:
 
 def plugin_epc(page: str) -> PluginEpc | None:
     """Return the EPC in a device plugin's `/inventory`; None if the plugin waits for SGX."""
-    document = json.loads(page)
-    inventory: KubernetesObject = document if isinstance(document, dict) else {}
-    accounting, found = mapping(inventory, "accounting"), number(inventory, "epc", "mib")
-    kind = next((one for one in AccountingKind if one == text(accounting, "kind")), None)
-    if kind is None or not found:
+    inventory = Inventory.from_json(page)
+    found, offer = inventory.epc.mib, inventory.accounting
+    if offer.kind is None or not found:
         return None
-    amount, held_back, kept = (number(accounting, f"{name}_mib") for name in ("advertised", "held_back", "kept"))
-    return PluginEpc(found, amount, held_back, kept, kind, text(accounting, "choice"), text(accounting, "reason"))
+    amounts = (offer.advertised_mib, offer.held_back_mib, offer.kept_mib)
+    return PluginEpc(found, *amounts, offer.kind, offer.choice or "", offer.reason)
 
 
 @dataclass(frozen=True, slots=True)

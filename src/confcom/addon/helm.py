@@ -16,9 +16,9 @@ from importlib import resources
 from pathlib import Path
 from typing import IO, Any
 
-from confcom.addon.chart_objects import RELEASE
 from confcom.addon.cluster import Cluster, ClusterAccessError, ForbiddenError, not_run, not_understood
 from confcom.errors import ConfcomError, ExitCode, shortened
+from confcom.kubernetes.names import RELEASE
 from confcom.kubernetes.objects import KubernetesObject, mapping, number, text, time_of
 
 HELM_SECONDS = 300.0

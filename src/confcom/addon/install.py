@@ -14,7 +14,7 @@ from datetime import datetime
 
 from confcom.addon import drift, preflight
 from confcom.addon.change_lease import ChangeRefusedError, change_lease, holder_name
-from confcom.addon.chart_objects import NAME_LABEL, RELEASE, SIMULATED_LABEL, daemons_in
+from confcom.addon.chart_objects import SIMULATED_LABEL, daemons_in
 from confcom.addon.cluster import DAEMON_SET, NAMESPACE, NODE, SECRET, Cluster, ClusterAccessError, ForbiddenError
 from confcom.addon.drift import Comparison, Effect, FieldChange, ObjectChange, removed
 from confcom.addon.helm import Helm, Rendering, Revision
@@ -24,6 +24,7 @@ from confcom.addon.preflight_inputs import InstallRequest, check_rollback, gathe
 from confcom.addon.simulated_root import create_root, secret_name
 from confcom.addon.waiting import NOT_SHOWN, ProgressReporter, wait_until_ready
 from confcom.errors import ConfcomError, ExitCode
+from confcom.kubernetes.names import NAME_LABEL, RELEASE
 from confcom.kubernetes.objects import KubernetesObject, mapping, name_of, text
 from confcom.simulation.root_seed import SEED_SIZE, RootSeed
 

@@ -10,10 +10,11 @@ from concurrent import futures
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
-from confcom.addon.chart_objects import SHARED, allocatable, offered, written
+from confcom.addon.chart_objects import allocatable, offered, written
 from confcom.addon.cluster import AT_ONCE, NODE, Api, ClusterAccessError
 from confcom.addon.problems import shown
 from confcom.addon.waiting import POLL_SECONDS, Mark, NotReadyError, ProgressReporter, Row, retry_while_unreachable
+from confcom.kubernetes.names import SHARED
 from confcom.kubernetes.objects import KubernetesObject, condition, mapping, name_of
 
 KUBELET_KEEPS_SECONDS = 300.0

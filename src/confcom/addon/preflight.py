@@ -17,6 +17,7 @@ from confcom.errors import ConfcomError, ExitCode
 from confcom.kubernetes import objects
 from confcom.kubernetes.epc_accounting import AccountingKind as Kind
 from confcom.kubernetes.epc_accounting import OfferedEpc, changed_epc
+from confcom.kubernetes.names import INSTANCE_LABEL, INTEL_EPC, OURS, REAL, RELEASE, SETS, Component
 from confcom.kubernetes.node_selection import untolerated
 from confcom.kubernetes.objects import KubernetesObject, labels_of, listing, mapping, name_of, namespace_of, text
 
@@ -220,7 +221,7 @@ def run_checks(inputs: PreflightInputs) -> tuple[Finding, ...]:
         daemons, daemon_sets = chart.daemons_in(rendering.manifests), _known(inputs.daemon_sets) or ()
         # In other namespaces, tenants write the labels.
         here = [one for one in chart.daemons_in(daemon_sets) if namespace_of(one) == inputs.namespace_name]
-        ours = [one for one in here if labels_of(one).get(chart.INSTANCE_LABEL) == chart.RELEASE]
+        ours = [one for one in here if labels_of(one).get(INSTANCE_LABEL) == RELEASE]
         others = [one for one in daemon_sets if one not in ours]
         found += _owners(chart.selected(daemons, nodes), others, installed=bool(ours or inputs.installed))
         found += _epc_names(rendering.manifests, nodes, _known(inputs.limit_ranges) or ())
@@ -322,7 +323,7 @@ def _owners(nodes: Objects, others: Objects, *, installed: bool) -> Iterator[Fin
             what = f"another SGX device plugin is for {shown(where)}: the DaemonSet {name_of(daemon)} in {namespace}"
             why = "both would offer the same EPC, and Kubernetes would allocate it twice"
             found.append(Finding(Check.OWNERS, FAILED, "other-device-plugin", what, why, remedy))
-    offers = {name_of(node): _nfd_resources(node) & chart.OURS for node in nodes}
+    offers = {name_of(node): _nfd_resources(node) & OURS for node in nodes}
     if not installed and not found:
         # Until five minutes after a plugin ended, its resources are still in capacity, but allocatable is 0. EPC that
         # our controller has written stays.
@@ -342,8 +343,8 @@ def _nfd_resources(node: KubernetesObject) -> set[str]:
 
 
 def _has_intel_epc(node: KubernetesObject) -> bool:
-    capacity = objects.amount(text(node, "status", "capacity", chart.INTEL_EPC))
-    return capacity > 0 or chart.INTEL_EPC in _nfd_resources(node)
+    capacity = objects.amount(text(node, "status", "capacity", INTEL_EPC))
+    return capacity > 0 or INTEL_EPC in _nfd_resources(node)
 
 
 def leaves_names(values: KubernetesObject, nodes: Objects) -> bool:
@@ -354,15 +355,15 @@ def leaves_names(values: KubernetesObject, nodes: Objects) -> bool:
 def _epc_names(manifests: Objects, nodes: Objects, ranges: Objects) -> Iterator[Finding]:
     if others := _names(filter(_has_intel_epc, nodes)):
         fate, why = "left as they are", "such a Pod may be meant for these nodes, or for nodes of the add-on"
-        remedy = f"request {chart.REAL.epc} (in MiB) there; without another plugin:  --set {MUTATE}=auto"
+        remedy = f"request {REAL.epc} (in MiB) there; without another plugin:  --set {MUTATE}=auto"
         if chart.EPC_NAMES_POLICY in _names(manifests):
-            fate, remedy = f"changed to request {chart.REAL.epc}", f"leave them as they are:  --set {MUTATE}=off"
-        what = f"{shown(others)} offers {chart.INTEL_EPC}, and Pods that request it are {fate}"
+            fate, remedy = f"changed to request {REAL.epc}", f"leave them as they are:  --set {MUTATE}=off"
+        what = f"{shown(others)} offers {INTEL_EPC}, and Pods that request it are {fate}"
         yield Finding(Check.OWNERS, WARNING, "epc-names-of-others", what, why, remedy)
-    found = [f"{name_of(one)} in {namespace_of(one)}" for one in ranges if objects.requires(one, chart.INTEL_EPC)]
+    found = [f"{name_of(one)} in {namespace_of(one)}" for one in ranges if objects.requires(one, INTEL_EPC)]
     if found and chart.EPC_NAMES_POLICY in _names(manifests):
-        what, why = f"every Pod is refused by the LimitRange {shown(found)}", f"it requires {chart.INTEL_EPC}"
-        remedy = f"remove that; a ResourceQuota of requests.{chart.REAL.epc} limits EPC"
+        what, why = f"every Pod is refused by the LimitRange {shown(found)}", f"it requires {INTEL_EPC}"
+        remedy = f"remove that; a ResourceQuota of requests.{REAL.epc} limits EPC"
         yield Finding(Check.OWNERS, WARNING, "limit-range-of-old-name", what, why, remedy)
 
 
@@ -374,7 +375,7 @@ def _simulation(daemons: Objects, nodes: Objects, installed: Objects, consent: s
         return
     # Where no DaemonSet of ours simulates, the plugin that offers the real names is one for hardware, whoever's it is.
     # EPC alone may be what our controller wrote, which stays when the plugin has gone.
-    resources = [one for one in chart.REAL.names if one != chart.REAL.epc or not chart.has_controller(installed)]
+    resources = [one for one in REAL.names if one != REAL.epc or not chart.has_controller(installed)]
     offering = [node for node in nodes if any(chart.allocatable(node, one) for one in resources)]
     simulating = _names(chart.selected([*simulated, *filter(chart.simulates, installed)], offering))
     vendors = set(_names(offering)) - set(simulating)
@@ -429,7 +430,7 @@ def check_quotes(new: Objects, nodes: Objects, installed: Objects, pods: Sequenc
 
 def _losses(daemons: Objects, nodes: Objects, installed: Objects, anyway: str) -> Iterator[Finding]:
     """Yield a finding for nodes with EPC that would lose the daemons, unless their kind of SGX was added since."""
-    serving = [node for node in nodes if any(chart.allocatable(node, names.epc) for names in chart.SETS)]
+    serving = [node for node in nodes if any(chart.allocatable(node, names.epc) for names in SETS)]
     kept = set(_names(chart.selected(daemons, nodes)))
     for simulated in (False, True):
         labels = " ".join(chart.node_labels(chart.plugins_in(daemons, simulated=simulated)))
@@ -443,13 +444,13 @@ def _losses(daemons: Objects, nodes: Objects, installed: Objects, anyway: str) -
 
 def check_kept_epc(new: Objects, nodes: Objects, installed: Objects, pods: Sequence[EpcPod]) -> Iterator[Finding]:
     """Yield the finding about nodes that keep their EPC and their way of counting while Pods hold some of it."""
-    kept, component, limit = {}, chart.Component.DEVICE_PLUGIN, chart.capacity_limit(new)
+    kept, component, limit = {}, Component.DEVICE_PLUGIN, chart.capacity_limit(new)
     used = used_by_node(pods)
     daemons = map(chart.daemons_in, (installed, new))
     plugins = [[one for one in some if chart.component_of(one) is component] for some in daemons]
     for node in nodes:
         old, plugin = (next((one for one in some if chart.selected([one], [node])), None) for some in plugins)
-        epc, held = chart.set_of(node).epc, sum(used.get((name_of(node), names.epc), 0) for names in chart.SETS)
+        epc, held = chart.set_of(node).epc, sum(used.get((name_of(node), names.epc), 0) for names in SETS)
         if old and plugin and held and (offered := chart.offered(node).get(epc, 0)):
             now = OfferedEpc(Kind.CAPACITY if epc in chart.written(node) else Kind.DEVICE, offered)
             flags = (partial(chart.flag_of, one) for one in (old, plugin))

@@ -21,6 +21,7 @@ from confcom.addon.simulated_root import secret_name
 from confcom.addon.snapshot import UTC_NOW, Now, read_root, reduced_node
 from confcom.errors import ConfcomError
 from confcom.kubernetes.epc_accounting import EPC_FLAGS
+from confcom.kubernetes.names import INSTANCE_LABEL, NAME_LABEL, RELEASE
 from confcom.kubernetes.objects import KubernetesObject, labels_of, mapping, name_of, namespace_of, text
 
 R = TypeVar("R")
@@ -90,9 +91,9 @@ def check_rollback(
     if permissions.outcome is Outcome.FAILED:
         return (permissions,)
     secret = secret_name(manifests)
-    labels = {chart.NAME_LABEL: chart.RELEASE, chart.INSTANCE_LABEL: chart.RELEASE}
+    labels = {NAME_LABEL: RELEASE, INSTANCE_LABEL: RELEASE}
     installed = chart.daemons_in(api.list(kinds.DAEMON_SET, place, labels=labels))
-    anyway = f"helm rollback {chart.RELEASE} {revision} --namespace={place}"
+    anyway = f"helm rollback {RELEASE} {revision} --namespace={place}"
     nodes = tuple(map(reduced_node, api.list(kinds.NODE)))
     pods = affected_pods(cluster, installed, manifests, nodes)
     return (

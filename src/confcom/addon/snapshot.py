@@ -16,7 +16,7 @@ from typing import Final, TypeVar
 from confcom.addon import chart_objects as chart
 from confcom.addon import cluster as kinds
 from confcom.addon import daemon_pods, drift
-from confcom.addon.chart_objects import Component, component_of
+from confcom.addon.chart_objects import component_of
 from confcom.addon.cluster import AT_ONCE, Cluster, ClusterAccessError
 from confcom.addon.daemon_pods import DaemonPod, PodState, Warned, daemon_pod
 from confcom.addon.epc import EpcPod, PluginEpc, Workload, epc_pod, plugin_epc, refused_workloads, used_by_node
@@ -26,6 +26,7 @@ from confcom.addon.problems import Problem, shown
 from confcom.addon.simulated_root import SERVED, RootFacts, read_facts, root_of_metrics, secret_name
 from confcom.errors import ConfcomError
 from confcom.kubernetes import objects
+from confcom.kubernetes.names import FIELD_MANAGER, INTEL_EPC, OURS, Component
 from confcom.kubernetes.objects import KubernetesObject, condition, mapping, name_of, namespace_of, number, text
 
 MAX_LOGS = 8
@@ -36,7 +37,7 @@ MAX_HELPERS = 20
 """Limit of the quote helpers that are asked for their root: half of them the oldest, which have the oldest root."""
 REFUSED_MINUTES = 20
 """Controllers repeat a refused creation every 17 minutes at least: older events are about the past."""
-_RESOURCES = chart.OURS | {chart.INTEL_EPC}
+_RESOURCES = OURS | {INTEL_EPC}
 
 R = TypeVar("R")
 Now = Callable[[], datetime]
@@ -257,7 +258,7 @@ def reduced_node(node: KubernetesObject) -> KubernetesObject:
     annotations = mapping(node, "metadata", "annotations")
     extended = {key: value for key, value in annotations.items() if key.startswith("nfd.")}
     fields = objects.listing(node, "metadata", "managedFields")
-    ours = [one for one in fields if text(one, "manager") == chart.FIELD_MANAGER]
+    ours = [one for one in fields if text(one, "manager") == FIELD_MANAGER]
     status = {
         part: {name: count for name, count in mapping(node, "status", part).items() if name in _RESOURCES}
         for part in ("capacity", "allocatable")

@@ -7,13 +7,14 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from confcom.addon import chart_objects as chart
-from confcom.addon.chart_objects import OURS, REAL, Component, SgxKind, component_of, pod_spec_of, simulates
+from confcom.addon.chart_objects import SgxKind, component_of, pod_spec_of, simulates
 from confcom.addon.daemon_pods import FAILED_CREATE, GONE, DaemonPod, PodState
 from confcom.addon.drift import Effect, deletion
 from confcom.addon.epc import NodeEpc, Workload, epc_problems, unmet_requests, used_by_node, workloads
 from confcom.addon.problems import Problem, ProblemGroup, grouped, shown
 from confcom.addon.simulated_root import root_faults
 from confcom.addon.snapshot import Snapshot
+from confcom.kubernetes.names import OURS, REAL, VERSION_LABEL, Component
 from confcom.kubernetes.node_selection import selects, untolerated
 from confcom.kubernetes.objects import KubernetesObject, amount, condition, name_of, number, text
 from confcom.simulation.staging import Staging
@@ -176,7 +177,7 @@ def add_on_status(snapshot: Snapshot) -> AddOnStatus:
         enabled=bool(daemons) or any(one.is_deployed for one in snapshot.history[-1:]),
         simulated=any(map(simulates, daemons)),
         staging=chart.staging_of(daemons),
-        version=", ".join(sorted({text(one, "metadata", "labels", chart.VERSION_LABEL) for one in daemons})),
+        version=", ".join(sorted({text(one, "metadata", "labels", VERSION_LABEL) for one in daemons})),
         nodes=listed,
         other_nodes=len(nodes) - len(listed),
         workloads=workloads(snapshot.epc_pods or (), snapshot.refused),

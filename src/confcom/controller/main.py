@@ -17,15 +17,15 @@ from confcom.controller.api_server.connection import Connection, connect
 from confcom.controller.api_server.following import Follower
 from confcom.controller.metrics import ControllerMetrics
 from confcom.controller.plugins import Fetch, PluginAsker, fetch_inventory
-from confcom.controller.reconcile.decision import Accounting
 from confcom.controller.reconcile.reading import node_facts, plugin_pod
-from confcom.controller.reconcile.state import UNKNOWN, ClusterState
+from confcom.controller.reconcile.state import NOTHING, UNKNOWN, ClusterState
 from confcom.controller.settings import ControllerSettings, parse_settings
 from confcom.daemon.logs import LogStream, configure_logging
 from confcom.daemon.probe_server import serve_probes
 from confcom.daemon.probes import Route, standard_routes
 from confcom.daemon.readiness_log import ReadinessLog
 from confcom.daemon.supervision import exit_status, run_daemon, run_until_stopped
+from confcom.kubernetes.epc_accounting import AccountingKind
 from confcom.kubernetes.objects import KubernetesObject, name_of
 
 DEEPEST = 12_000
@@ -85,7 +85,7 @@ def assemble(
         Follower("nodes", NODES, "", selector, take_node, state.doubt_node, state.nodes, *parts)
         for selector in settings.node_selector
     ]
-    for accounting in (*Accounting, UNKNOWN):
+    for accounting in (*AccountingKind, NOTHING, UNKNOWN):
         metrics.plugins.labels(accounting).set_function(partial(state.count_plugins, accounting))
     return Controller(applier, asker, followers)
 

@@ -3,17 +3,16 @@
 import asyncio
 import contextlib
 import heapq
-import json
 import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
 from confcom.controller.metrics import ControllerMetrics
 from confcom.controller.pacing import retry_pause
-from confcom.controller.reconcile.decision import Accounting, Offer, PluginPod
+from confcom.controller.reconcile.decision import Offer, PluginPod
 from confcom.controller.reconcile.state import ClusterState
 from confcom.errors import ConfcomError, MalformedError, UnavailableError
-from confcom.kubernetes.objects import listing, mapping, text
+from confcom.kubernetes.inventory import Inventory
 
 INVENTORY_BYTES = 256 * 1024
 """Read limit of a plugin's answer, which takes 3 kB, and 100 bytes for each NUMA node."""
@@ -30,9 +29,6 @@ _logger = logging.getLogger(__name__)
 
 # In HTTP/1.0 the end of the connection is the answer's, and no part of it is encoded.
 _REQUEST = b"GET /inventory HTTP/1.0\r\n\r\n"
-VERSION = 1  # of the inventory; fields may be added to it
-LARGEST_MIB = 1 << 32
-"""4 PiB. A larger amount is a mistake, and not EPC; what is written is limited by the settings."""
 
 
 @dataclass(slots=True)
@@ -119,25 +115,9 @@ async def fetch_inventory(address: str, port: int) -> bytes:
 
 
 def read_offer(document: bytes) -> Offer:
-    """Parse an inventory, which any container on the node's network could have sent; MalformedError if it is none."""
-    try:
-        found = json.loads(document)
-    except (ValueError, RecursionError) as error:
-        raise _malformed("it is not JSON") from error
-    if not isinstance(found, dict) or found.get("version") != VERSION:
-        raise _malformed(f"its version is not {VERSION}")
-    accounting = mapping(found, "accounting")
-    kind, mib = text(accounting, "kind"), accounting.get("advertised_mib")
-    if not isinstance(mib, int) or isinstance(mib, bool) or not 0 <= mib <= LARGEST_MIB:
-        raise _malformed(f"accounting.advertised_mib is not a whole number from 0 to {LARGEST_MIB}")
-    if mib == 0 and not listing(found, "resources"):
-        return Offer(Accounting.NOTHING)
-    if kind not in {Accounting.DEVICE.value, Accounting.CAPACITY.value}:
-        raise _malformed(f"accounting.kind is neither {Accounting.DEVICE} nor {Accounting.CAPACITY}")
-    resource = text(accounting, "resource")
-    if not resource:
-        raise _malformed("accounting.resource names no resource")
-    return Offer(Accounting(kind), resource, mib)
+    """Parse an inventory; MalformedError if it is none."""
+    offer = Inventory.from_json(document).accounting
+    return Offer(offer.kind, offer.resource or "", offer.advertised_mib)
 
 
 def _malformed(why: str) -> MalformedError:

@@ -22,7 +22,7 @@ from confcom.device_plugin.discovery.device_nodes import Device
 from confcom.device_plugin.discovery.device_watch import DeviceWatch, SgxSearch
 from confcom.device_plugin.discovery.epc_discovery import Discovery
 from confcom.device_plugin.discovery.host import HostFiles
-from confcom.device_plugin.inventory import encode_inventory, encode_waiting
+from confcom.device_plugin.inventory import inventory_of, waiting_inventory
 from confcom.device_plugin.kubelet.allocation import Allocator
 from confcom.device_plugin.kubelet.endpoint import Endpoint, ResourceServicer, require_directory
 from confcom.device_plugin.kubelet.epc_in_use import find_epc_in_use
@@ -45,6 +45,7 @@ from confcom.errors import UnavailableError
 from confcom.kubelet_api.device_list import encode_device_list
 from confcom.kubelet_api.services import KUBELET_SOCKET_NAME
 from confcom.kubernetes.epc_accounting import DEFAULT_MAX_EPC_DEVICES, EpcInUse
+from confcom.kubernetes.inventory import Inventory
 
 _logger = logging.getLogger(__name__)
 
@@ -106,12 +107,12 @@ class DevicePlugin:
             return ": ".join([f"the kubelet has not registered {names} yet", *problems])
         return None
 
-    def inventory(self) -> bytes:
+    def inventory(self) -> Inventory:
         states = [
             (resource, registrar.socket_path.name if registrar.socket_path else "", registrar.status)
             for resource, registrar in zip(self.plan.resources, self.registrars, strict=True)
         ]
-        return encode_inventory(self.discovery, self.plan, states, self.watch.devices)
+        return inventory_of(self.discovery, self.plan, states, self.watch.devices)
 
 
 def compose(
@@ -181,8 +182,8 @@ def probe_routes(
 
     def inventory() -> ProbeResponse:
         now = target()
-        body = encode_waiting(now.reason, now.devices) if isinstance(now, SgxSearch) else now.inventory()
-        return ProbeResponse(body, content_type=JSON)
+        found = waiting_inventory(now.reason, now.devices) if isinstance(now, SgxSearch) else now.inventory()
+        return ProbeResponse(found.to_json(), content_type=JSON)
 
     return standard_routes(not_ready_reason, registry) | {"/inventory": inventory}
 

@@ -13,14 +13,7 @@ from confcom.kubernetes.epc_accounting import (
     EpcInUse,
     decide_accounting,
 )
-
-EPC_RESOURCE = "kubernetes.azure.com/sgx_epc_mem_in_MiB"
-"""AKS' name, which existing manifests use; one device is one MiB."""
-ENCLAVE_RESOURCE = "sgx.intel.com/enclave"
-PROVISION_RESOURCE = "sgx.intel.com/provision"
-"""The names of Intel's device plugin; one device is one container that may use the device node."""
-HELPER_RESOURCE = "confcom.internal/quote_helper_epc_mem_in_MiB"
-"""The quote helper's own EPC. `.internal` is reserved for private use (ICANN, 2024), so no one can own the name."""
+from confcom.kubernetes.names import REAL
 
 STALL_SECONDS_PER_PAIR = 0.12e-6
 """A 1.36 kubelet's stall after its restart, for each pair of a device and an allocated device (measured)."""
@@ -38,18 +31,14 @@ class ResourceKind(StrEnum):
     EPC = "epc"
     """One MiB of EPC, and the enclave device."""
     ENCLAVE = "enclave"
+    """Use of the enclave device by one container."""
     PROVISION = "provision"
     """Use of the provision device, which lets an enclave request the platform's provisioning key."""
     HELPER = "helper"
     """One MiB of the EPC that is set aside for quote helpers, and the enclave device."""
 
 
-DEFAULT_NAMES = {
-    ResourceKind.EPC: EPC_RESOURCE,
-    ResourceKind.ENCLAVE: ENCLAVE_RESOURCE,
-    ResourceKind.PROVISION: PROVISION_RESOURCE,
-    ResourceKind.HELPER: HELPER_RESOURCE,
-}
+DEFAULT_NAMES: dict[ResourceKind, str] = {kind: getattr(REAL, kind) for kind in ResourceKind}
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,9 +1,10 @@
 import pytest
 
-from confcom.addon.chart_objects import OURS, REMOVAL_ANNOTATION, Component, component_of
+from confcom.addon.chart_objects import REMOVAL_ANNOTATION, component_of
 from confcom.addon.disable import POD_TERMINATION_SECONDS, disable
 from confcom.addon.simulated_root import DEFAULT_SECRET
 from confcom.errors import ExitCode
+from confcom.kubernetes.names import OURS, Component
 from testkit import cluster_objects as make
 from testkit.cli_output import error_of, finding_of
 from testkit.cluster_objects import ENCLAVE, EPC, HELPER_EPC, PROVISION, SYSTEM

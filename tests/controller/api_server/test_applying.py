@@ -8,10 +8,11 @@ from prometheus_client import CollectorRegistry
 from confcom.controller.api_server import applying as limits
 from confcom.controller.api_server.applying import Applier
 from confcom.controller.metrics import ControllerMetrics
-from confcom.controller.reconcile.decision import Accounting, Offer, Rules
+from confcom.controller.reconcile.decision import Offer, Rules
 from confcom.controller.reconcile.reading import node_facts
 from confcom.controller.reconcile.reading import plugin_pod as read_plugin_pod
 from confcom.controller.reconcile.state import ClusterState
+from confcom.kubernetes.epc_accounting import AccountingKind
 from testkit.controller import EPC, NODE, RELEASE, http, node, plugin_pod, pod, written
 from testkit.waiting import until
 
@@ -52,7 +53,7 @@ class Setting:
     def answer(self, mib):
         plugin = read_plugin_pod(plugin_pod(), RELEASE)
         self.state.set_plugin(plugin)
-        self.state.set_offer(plugin, Offer(Accounting.CAPACITY, EPC, mib))
+        self.state.set_offer(plugin, Offer(AccountingKind.CAPACITY, EPC, mib))
 
     def runs(self, *pods):
         for one in pods:
@@ -288,7 +289,7 @@ async def test_nodes_do_not_wait_for_those_whose_pods_take_long(setting, monkeyp
         setting.server.put("nodes", written("64", name=name), told=False)
         plugin = read_plugin_pod(plugin_pod(name), RELEASE)._replace(node=name)
         setting.state.set_plugin(plugin)
-        setting.state.set_offer(plugin, Offer(Accounting.CAPACITY, EPC, 10))
+        setting.state.set_offer(plugin, Offer(AccountingKind.CAPACITY, EPC, 10))
     task = asyncio.ensure_future(setting.applier.run([]))
     await until(lambda: all(turns.values()))
     setting.now += 10

@@ -3,7 +3,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from confcom.controller.reconcile.decision import (
-    Accounting,
     Amount,
     Change,
     Decision,
@@ -15,15 +14,16 @@ from confcom.controller.reconcile.decision import (
     Shortfall,
     decide,
 )
+from confcom.kubernetes.epc_accounting import AccountingKind
 
 EPC, OTHER = "example.com/epc", "simulated.example.com/epc"
 RULES = Rules((EPC,), maximum_mib=1000, gone_seconds=300)
-DEVICES = Offer(Accounting.DEVICE, EPC, 100)
-NOTHING = Offer(Accounting.NOTHING)
+DEVICES = Offer(AccountingKind.DEVICE, EPC, 100)
+NOTHING = Offer(None)
 
 
 def capacity(mib, resource=EPC):
-    return Offer(Accounting.CAPACITY, resource, mib)
+    return Offer(AccountingKind.CAPACITY, resource, mib)
 
 
 def plugins(*offers, silent=0):
@@ -49,7 +49,7 @@ def short(asked, offered, *changes):
 
 NO_AMOUNT = Amount()
 ZERO, LONG, FORGED = Amount(0, 0), {"missing": 1e9}, {"not_accepted": 1 << 20}
-ELSEWHERE = Offer(Accounting.DEVICE, OTHER, 100)
+ELSEWHERE = Offer(AccountingKind.DEVICE, OTHER, 100)
 LITTLE, SOME, MUCH, NO_PLUGIN = plugins(capacity(10)), plugins(capacity(64)), plugins(capacity(5000)), plugins()
 TO_40, FROM_0_TO_40 = Change(EPC, 40, takes=True), Change(EPC, 40, takes=False)
 TO_10, TO_1000 = Change(EPC, 10, takes=False), Change(EPC, 1000, takes=False)
@@ -128,7 +128,7 @@ OFFERS = st.lists(
         st.just(NOTHING),
         st.builds(
             Offer,
-            st.sampled_from([Accounting.DEVICE, Accounting.CAPACITY]),
+            st.sampled_from([AccountingKind.DEVICE, AccountingKind.CAPACITY]),
             st.sampled_from([EPC, OTHER]),
             st.integers(0, 5000),
         ),
@@ -150,7 +150,7 @@ def test_the_promises_hold_for_every_node(amount, offers, silent, requested, mis
     assert not any(change.takes for change in unread.changes)
     for change in read.changes:
         there = amount.capacity or 0
-        assert not any(one.accounting is Accounting.DEVICE and one.resource == EPC for one in offers)
+        assert not any(one.kind is AccountingKind.DEVICE and one.resource == EPC for one in offers)
         if change.mib is None:
             assert amount.ours
             assert amount.capacity is not None
@@ -162,7 +162,7 @@ def test_the_promises_hold_for_every_node(amount, offers, silent, requested, mis
             assert change.mib >= min(asked + not_accepted, there, 1000)
             assert change.mib <= max(there, *(one.mib for one in offers), asked if amount.capacity == 0 else 0)
             assert amount.capacity != 0 or change.mib >= min(asked, 1000)
-            assert any(one.accounting is Accounting.CAPACITY and one.resource == EPC for one in offers)
+            assert any(one.kind is AccountingKind.CAPACITY and one.resource == EPC for one in offers)
         assert change.takes or (change.mib or 0) >= there
         after = NO_AMOUNT if change.mib is None else ours(change.mib)
         carried_out = decided(after, plugins(*offers, silent=silent), **circumstances)

@@ -4,8 +4,9 @@ import pytest
 from msgspec import Raw
 
 from confcom.controller.reconcile.decision import Amount, NodePods, Requested
-from confcom.controller.reconcile.reading import MANAGER, add_pod, node_facts
+from confcom.controller.reconcile.reading import add_pod, node_facts
 from confcom.controller.reconcile.reading import plugin_pod as read_plugin_pod
+from confcom.kubernetes.names import FIELD_MANAGER
 from testkit.controller import EPC, RELEASE, node, plugin_pod, pod
 
 OTHER = "simulated.example.com/epc"
@@ -19,7 +20,7 @@ def test_amounts_of_a_node():
     assert (facts.name, facts.uid) == ("n", "u")
     for without in (node({"cpu": "2"}), {"metadata": {"name": "n"}}):
         assert node_facts(without, RESOURCES).amounts == (NO_AMOUNT, NO_AMOUNT)
-    assert node_facts(node({EPC: "8"}, manager=MANAGER), RESOURCES).amounts[0].ours
+    assert node_facts(node({EPC: "8"}, manager=FIELD_MANAGER), RESOURCES).amounts[0].ours
     assert not node_facts(node({EPC: "8"}, manager="kubelet"), RESOURCES).amounts[0].ours
 
 

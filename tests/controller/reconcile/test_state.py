@@ -1,7 +1,6 @@
 import pytest
 
 from confcom.controller.reconcile.decision import (
-    Accounting,
     Amount,
     Change,
     Decision,
@@ -11,6 +10,7 @@ from confcom.controller.reconcile.decision import (
     Rules,
 )
 from confcom.controller.reconcile.state import ClusterState
+from confcom.kubernetes.epc_accounting import AccountingKind
 
 EPC = "example.com/epc"
 RULES = Rules((EPC,), maximum_mib=1000, gone_seconds=300)
@@ -47,7 +47,7 @@ def plugin(name="p", *, created="1", incarnation="i", on="n"):
 
 
 def capacity(mib):
-    return Offer(Accounting.CAPACITY, EPC, mib)
+    return Offer(AccountingKind.CAPACITY, EPC, mib)
 
 
 def take_in(state, *plugins):

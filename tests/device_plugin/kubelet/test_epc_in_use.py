@@ -3,7 +3,7 @@ import pytest
 from confcom.device_plugin.kubelet import epc_in_use
 from confcom.device_plugin.kubelet.epc_in_use import find_epc_in_use
 from confcom.device_plugin.kubelet.socket_names import SocketNames
-from confcom.device_plugin.resources import ENCLAVE_RESOURCE, EPC_RESOURCE, Resource, ResourceKind
+from confcom.device_plugin.resources import Resource, ResourceKind
 from confcom.kubelet_api.checkpoint import (
     CHECKPOINT_NAME,
     CheckpointError,
@@ -13,6 +13,7 @@ from confcom.kubelet_api.checkpoint import (
 )
 from confcom.kubelet_api.device_list import MAX_DEVICES, device_id
 from confcom.kubernetes.epc_accounting import EpcInUse
+from confcom.kubernetes.names import REAL
 from testkit.raised import raises
 
 
@@ -27,11 +28,11 @@ def encoded(registered, *held):
 
 def in_use(data, *, epc_mib=MAX_DEVICES):
     decoded = decode_checkpoint(data)
-    names = {"epc_resource": EPC_RESOURCE, "enclave_resource": ENCLAVE_RESOURCE}
+    names = {"epc_resource": REAL.epc, "enclave_resource": REAL.enclave}
     return epc_in_use.epc_in_use(decoded, **names, epc_mib=epc_mib)
 
 
-EPC, ENCLAVE = EPC_RESOURCE, ENCLAVE_RESOURCE
+EPC, ENCLAVE = REAL.epc, REAL.enclave
 
 
 @pytest.mark.parametrize(
@@ -94,7 +95,7 @@ def names(directory):
 
 
 def found(names):
-    return find_epc_in_use(names, epc_resource=EPC_RESOURCE, enclave_resource=ENCLAVE_RESOURCE, epc_mib=MAX_DEVICES)
+    return find_epc_in_use(names, epc_resource=REAL.epc, enclave_resource=REAL.enclave, epc_mib=MAX_DEVICES)
 
 
 def leave_socket(directory, kind, name, installation="confcom"):
@@ -103,7 +104,7 @@ def leave_socket(directory, kind, name, installation="confcom"):
 
 def test_the_checkpoint_decides_and_not_the_sockets(names, directory):
     assert found(names) == EpcInUse(), "no checkpoint, no doubt"
-    leave_socket(directory, ResourceKind.EPC, EPC_RESOURCE)
+    leave_socket(directory, ResourceKind.EPC, REAL.epc)
     (directory / CHECKPOINT_NAME).write_bytes(encoded({ENCLAVE: 1024}, (ENCLAVE, [1])))
     assert found(names) == EpcInUse(capacity_held=True)
 
@@ -112,13 +113,13 @@ def test_the_checkpoint_decides_and_not_the_sockets(names, directory):
 def test_without_a_record_sockets_tell_how_epc_is_counted(names, directory, content):
     if content is not None:
         (directory / CHECKPOINT_NAME).write_bytes(content)
-    leave_socket(directory, ResourceKind.EPC, EPC_RESOURCE, installation="another")
+    leave_socket(directory, ResourceKind.EPC, REAL.epc, installation="another")
     doubt = found(names).doubt
     assert bool(doubt) is (content is not None)
     assert found(names) == EpcInUse(doubt=doubt)
-    leave_socket(directory, ResourceKind.ENCLAVE, ENCLAVE_RESOURCE)
+    leave_socket(directory, ResourceKind.ENCLAVE, REAL.enclave)
     assert found(names) == EpcInUse(capacity_held=True, doubt=doubt)
-    leave_socket(directory, ResourceKind.EPC, EPC_RESOURCE)
+    leave_socket(directory, ResourceKind.EPC, REAL.epc)
     assert found(names) == EpcInUse(devices_held=True, doubt=doubt)
 
 

@@ -6,7 +6,7 @@ import signal
 
 import pytest
 
-from confcom.device_plugin.resources import EPC_RESOURCE
+from confcom.kubernetes.names import REAL
 from testkit.kubelet import RULES, Kubelet
 from testkit.waiting import until
 
@@ -39,11 +39,11 @@ async def old(kubelet, start):
 
 
 def full(kubelet):
-    return kubelet.ledger.allocatable().get(EPC_RESOURCE) == EPC_MIB
+    return kubelet.ledger.allocatable().get(REAL.epc) == EPC_MIB
 
 
 def calls(kubelet):
-    return len(kubelet.registrations(EPC_RESOURCE))
+    return len(kubelet.registrations(REAL.epc))
 
 
 async def followed(kubelet, instance):
@@ -75,7 +75,7 @@ def age(kubelet):
 
 async def hold(kubelet):
     """A pod that holds 4 MiB until it is released; returns its devices."""
-    await kubelet.allocate("holds", "main", {EPC_RESOURCE: 4})
+    await kubelet.allocate("holds", "main", {REAL.epc: 4})
     return held(kubelet)
 
 
@@ -87,7 +87,7 @@ def gaps(kubelet):
     """Seconds without the full EPC, one number for each time that it was lost, seen at every change."""
     found, lost_at = [], None
     for at, allocatable in kubelet.history.allocatable:
-        is_full = allocatable.get(EPC_RESOURCE) == EPC_MIB
+        is_full = allocatable.get(REAL.epc) == EPC_MIB
         if lost_at is None and not is_full:
             lost_at = at
         elif lost_at is not None and is_full:
@@ -122,7 +122,7 @@ async def test_updates_one_after_another_lose_nothing(kubelet, old, start, rules
     assert len(gaps(kubelet)[1:]) == (0 if rules == "1.37" else 3), "the kubelet's rule, once for each update"
     assert held(kubelet) == before
     kubelet.ledger.release("holds")
-    assert (full(kubelet), kubelet.ledger.allocated(EPC_RESOURCE)) == (True, 0)
+    assert (full(kubelet), kubelet.ledger.allocated(REAL.epc)) == (True, 0)
     await until(lambda: len([path for path in kubelet.directory.iterdir() if path.is_socket()]) == 4)
 
 
@@ -156,7 +156,7 @@ async def test_rolled_back_updates_leave_the_old_instance(kubelet, old, start, r
         assert not paths & {kubelet.directory / one["socket"] for one in resources}
     await settled(kubelet, old)
     await until(lambda: len(list(kubelet.directory.glob("sgx-epc-*"))) == 1)
-    await kubelet.allocate("comes", "main", {EPC_RESOURCE: 2})
+    await kubelet.allocate("comes", "main", {REAL.epc: 2})
     assert held(kubelet) == before
     if rules == "1.37":
         assert not gaps(kubelet)[1:], "allocatable fell although the old instance was there all the time"

@@ -29,11 +29,12 @@ from confcom.device_plugin.kubelet.registration import (
 )
 from confcom.device_plugin.kubelet.socket_names import SocketNames, _state
 from confcom.device_plugin.metrics import PluginMetrics
-from confcom.device_plugin.resources import EPC_RESOURCE, Resource, ResourceKind
+from confcom.device_plugin.resources import Resource, ResourceKind
 from confcom.errors import UnavailableError
 from confcom.kubelet_api import deviceplugin_pb2 as pb
 from confcom.kubelet_api import services
 from confcom.kubelet_api.device_list import encode_device_list
+from confcom.kubernetes.names import REAL
 from testkit.hosts.fake import FakeHost
 from testkit.waiting import until
 
@@ -59,7 +60,7 @@ def sleeps():
 @pytest.fixture
 async def registrar(directory, sleeps):
     metrics = PluginMetrics(CollectorRegistry())
-    resource = Resource(ResourceKind.EPC, EPC_RESOURCE, 4)
+    resource = Resource(ResourceKind.EPC, REAL.epc, 4)
     allocator = Allocator(resource, discover(FakeHost(), simulated_epc_mib=28), "/var/run/aesmd")
     numbers = iter(range(1000))
     names = SocketNames(directory, "confcom", "me0")
@@ -69,7 +70,7 @@ async def registrar(directory, sleeps):
         return Endpoint(names.path(resource, next(numbers)), servicer)
 
     made = Registrar(
-        resource_name=EPC_RESOURCE,
+        resource_name=REAL.epc,
         kubelet=KubeletWatch(directory / "kubelet.sock", sleep=sleeps),
         new_endpoint=new_endpoint,
         peers=names.peers(resource),
@@ -128,7 +129,7 @@ async def test_a_refusing_kubelet_is_asked_less_often(kubelet, sleeps, registrar
     sleeps.then = relent
     await kubelet.start()
     device.run()
-    await kubelet.until_list(EPC_RESOURCE, registrations=13)
+    await kubelet.until_list(REAL.epc, registrations=13)
     await until(lambda: registrar.status.registered)
     assert codes == {code}
     assert sleeps.delays == [0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5, 5, 5, 5]
@@ -148,7 +149,7 @@ async def test_an_absent_kubelet_is_looked_for_often(kubelet, sleeps, registrar,
 
     registrar.yields, sleeps.then = YIELD_SECONDS in delays, appear
     device.run()
-    await kubelet.until_list(EPC_RESOURCE)
+    await kubelet.until_list(REAL.epc)
     assert sleeps.delays == delays
     assert kubelet.failed_dial_backs == 0
 
@@ -181,7 +182,7 @@ async def test_a_dying_kubelets_connection_is_tried_again_soon(kubelet, sleeps, 
 
     sleeps.then = die
     device.run()
-    await kubelet.until_list(EPC_RESOURCE)
+    await kubelet.until_list(REAL.epc)
     assert codes == {"kubelet-disconnected"}
     assert sleeps.delays == [0.02]
 
@@ -197,9 +198,9 @@ async def test_a_new_kubelet_starts_with_the_shortest_delay(kubelet, sleeps, reg
     kubelet.end_streams, sleeps.then = True, restart
     await kubelet.start()
     device.run()
-    await kubelet.until(lambda: not kubelet.end_streams and kubelet.lists.get(EPC_RESOURCE))
-    await kubelet.drop(EPC_RESOURCE)
-    await kubelet.until_list(EPC_RESOURCE)
+    await kubelet.until(lambda: not kubelet.end_streams and kubelet.lists.get(REAL.epc))
+    await kubelet.drop(REAL.epc)
+    await kubelet.until_list(REAL.epc)
     assert sleeps.delays == [0.02, 0.04, 0.08, 0.16, 0.32, 0.64, POLL_SECONDS, POLL_SECONDS, 0.02]
     assert len({request.endpoint for request in kubelet.requests}) == len(kubelet.requests)
     assert kubelet.failed_dial_backs == 0
@@ -216,7 +217,7 @@ async def test_a_kubelet_that_never_asks_for_the_list(kubelet, sleeps, registrar
     kubelet.ignore_stream, sleeps.then = True, ask
     await kubelet.start()
     device.run()
-    await kubelet.until_list(EPC_RESOURCE, registrations=2)
+    await kubelet.until_list(REAL.epc, registrations=2)
     assert codes == {"list-not-requested"}
 
 
@@ -229,7 +230,7 @@ async def test_a_kubelet_that_goes_before_it_asks(kubelet, registrar, device, mo
     await kubelet.stop()
     kubelet.ignore_stream = False
     await kubelet.start()
-    await kubelet.until_list(EPC_RESOURCE, registrations=2)
+    await kubelet.until_list(REAL.epc, registrations=2)
     assert kubelet.failed_dial_backs == 0
 
 
@@ -247,7 +248,7 @@ async def test_a_kubelet_that_removes_the_socket_first(kubelet, sleeps, registra
     sleeps.then = lambda _number: codes.append(registrar.status.code)
     await kubelet.start()
     device.run()
-    await kubelet.until_list(EPC_RESOURCE)
+    await kubelet.until_list(REAL.epc)
     assert codes == ["plugin-socket-removed"]
     assert len(kubelet.requests) == 1
     assert kubelet.failed_dial_backs == 0
@@ -270,7 +271,7 @@ async def test_what_listens_and_speaks_no_grpc_is_named(sleeps, registrar, devic
 async def test_a_directory_that_vanishes_and_comes_back(kubelet, sleeps, device, directory, loses_device):
     device.run()
     await kubelet.start()
-    await kubelet.until_list(EPC_RESOURCE)
+    await kubelet.until_list(REAL.epc)
     if loses_device:
         await device.take()
     await kubelet.stop()
@@ -281,7 +282,7 @@ async def test_a_directory_that_vanishes_and_comes_back(kubelet, sleeps, device,
     await asyncio.wait_for(missed.wait(), 20)
     directory.mkdir()
     await kubelet.start()
-    await kubelet.until_list(EPC_RESOURCE, registrations=2)
+    await kubelet.until_list(REAL.epc, registrations=2)
     assert kubelet.failed_dial_backs == 0
 
 
@@ -289,7 +290,7 @@ async def test_closing_ends_streams_and_server_at_once(kubelet, registrar, devic
     monkeypatch.setattr(endpoint, "STOP_SECONDS", 1000)
     running = device.run()
     await kubelet.start()
-    await kubelet.until_list(EPC_RESOURCE)
+    await kubelet.until_list(REAL.epc)
     path = registrar.socket_path
     assert path.is_socket()
     running.cancel()
@@ -300,7 +301,7 @@ async def test_closing_ends_streams_and_server_at_once(kubelet, registrar, devic
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             await plugin.get_device_plugin_options(pb.Empty())
         assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
-    await kubelet.until(lambda: not kubelet.lists[EPC_RESOURCE])
+    await kubelet.until(lambda: not kubelet.lists[REAL.epc])
     assert not path.exists()
     assert registrar.socket_path is None
 
@@ -314,7 +315,7 @@ async def test_a_device_lost_during_register_ends_the_attempt(kubelet, registrar
     assert [path.name for path in directory.iterdir()] == ["kubelet.sock"]
     kubelet.admits.set()
     device.mark_available()
-    await kubelet.until_list(EPC_RESOURCE, registrations=2)
+    await kubelet.until_list(REAL.epc, registrations=2)
     assert len(kubelet.requests) == 2
     assert kubelet.failed_dial_backs == 0
 

@@ -5,10 +5,12 @@ from pathlib import Path
 import grpc
 import pytest
 
-from confcom.device_plugin.resources import EPC_RESOURCE as EPC
 from confcom.kubelet_api import deviceplugin_pb2 as pb
 from confcom.kubelet_api import services
 from confcom.kubelet_api.device_list import MAX_CONTAINERS, MAX_DEVICES, device_id, max_allocate_bytes
+from confcom.kubernetes.names import REAL
+
+EPC = REAL.epc
 
 MIB = 1024
 """In KiB, as /proc counts."""

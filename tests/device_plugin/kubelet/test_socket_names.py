@@ -10,11 +10,12 @@ from confcom.device_plugin.kubelet.socket_names import (
     remove_stale_sockets,
     unused_instance,
 )
-from confcom.device_plugin.resources import EPC_RESOURCE, Resource, ResourceKind
+from confcom.device_plugin.resources import Resource, ResourceKind
 from confcom.errors import UnavailableError
+from confcom.kubernetes.names import REAL
 from testkit.raised import raises
 
-EPC = Resource(ResourceKind.EPC, EPC_RESOURCE, 4)
+EPC = Resource(ResourceKind.EPC, REAL.epc, 4)
 ENCLAVE = Resource(ResourceKind.ENCLAVE, "sgx.intel.com/enclave", 4)
 WITHIN = 12.0
 

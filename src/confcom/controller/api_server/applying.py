@@ -15,10 +15,11 @@ from confcom.controller.api_server.connection import ConflictError, Connection, 
 from confcom.controller.metrics import ControllerMetrics
 from confcom.controller.pacing import NodePacing
 from confcom.controller.reconcile.decision import Change, NodeFacts, NodePods, Requested, Shortfall
-from confcom.controller.reconcile.reading import MANAGER, Release, add_pod, node_facts
+from confcom.controller.reconcile.reading import Release, add_pod, node_facts
 from confcom.controller.reconcile.state import ClusterState
 from confcom.daemon.logs import LogLimiter
 from confcom.errors import UnavailableError
+from confcom.kubernetes.names import FIELD_MANAGER
 from confcom.kubernetes.objects import TERMINAL, KubernetesObject
 
 POD_PAGE = 16
@@ -187,7 +188,7 @@ class Applier:
         patch: dict[str, object] = {"status": {"capacity": amounts, "allocatable": amounts}}
         if any(change.takes for change in changes):
             patch["metadata"] = {"resourceVersion": str(self.state.nodes[name].version)}
-        query = {"fieldManager": MANAGER}
+        query = {"fieldManager": FIELD_MANAGER}
         try:
             self._take_node(await self.connection.request("PATCH", f"{NODES}/{name}/status", query, patch))
         except UnavailableError as error:
@@ -214,7 +215,7 @@ class Applier:
             _logger.warning("Pods request more EPC than the plugin found", extra=told)
             if node := self.state.nodes.get(name):
                 event = event_of(shortfall, node)
-                await self.connection.request("POST", EVENTS, {"fieldManager": MANAGER}, event)
+                await self.connection.request("POST", EVENTS, {"fieldManager": FIELD_MANAGER}, event)
         self._shortfalls[name] = (self.clock(), shortfalls)
 
     def _failed(self, name: str, error: UnavailableError) -> None:
@@ -238,7 +239,7 @@ def event_of(shortfall: Shortfall, node: NodeFacts) -> KubernetesObject:
             f"offers {shortfall.offered_mib}. The node's capacity is not lowered below what they request, since a "
             "restarted kubelet would fail them. Delete Pods, or look why the node has less EPC than before"
         ),
-        "source": {"component": MANAGER},
+        "source": {"component": FIELD_MANAGER},
         "firstTimestamp": stamp,
         "lastTimestamp": stamp,
     }

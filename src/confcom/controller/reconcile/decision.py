@@ -17,8 +17,9 @@ no shortfall is found then.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from enum import StrEnum
 from typing import NamedTuple
+
+from confcom.kubernetes.epc_accounting import AccountingKind
 
 
 class Amount(NamedTuple):
@@ -67,17 +68,10 @@ class NodePods(NamedTuple):
     plugins: tuple[str, ...] = ()
 
 
-class Accounting(StrEnum):
-    """How a plugin has its node's EPC counted: by the kubelet, by the scheduler, or not at all, as it waits for SGX."""
-
-    DEVICE = "device"
-    CAPACITY = "capacity"
-    NOTHING = "nothing"
-
-
 @dataclass(frozen=True, slots=True)
 class Offer:
-    accounting: Accounting
+    kind: AccountingKind | None
+    """How the plugin has EPC counted; None while it waits for SGX."""
     resource: str = ""
     mib: int = 0
 
@@ -100,11 +94,11 @@ class Plugins:
 
     def counted_by_devices(self, resource: str) -> bool:
         """Return whether any plugin offers devices of that name; during an update there are two plugins."""
-        return any(one.accounting is Accounting.DEVICE and one.resource == resource for one in self.offers)
+        return any(one.kind is AccountingKind.DEVICE and one.resource == resource for one in self.offers)
 
     def offered(self, resource: str) -> int | None:
         """Return what the newest plugin that has this resource counted by capacity offers; None if none has."""
-        found = (one.mib for one in self.offers if one.accounting is Accounting.CAPACITY and one.resource == resource)
+        found = (one.mib for one in self.offers if one.kind is AccountingKind.CAPACITY and one.resource == resource)
         return next(found, None)
 
     def misses(self, resource: str) -> bool:

@@ -15,12 +15,9 @@ from msgspec import Raw, defstruct
 
 from confcom.controller.reconcile.decision import Amount, NodeFacts, NodePods, PluginPod, Requested
 from confcom.kubernetes import objects as k8s
+from confcom.kubernetes.names import FIELD_MANAGER, INSTANCE_LABEL, NAME_LABEL, RELEASE, Component, component
 from confcom.kubernetes.objects import KubernetesObject, mapping, text
 
-MANAGER = "confcom-controller"
-"""The field manager of what the controller writes: the API server records with it who changed a field last."""
-PLUGIN = "device-plugin"
-"""The prefix of the component label of a plugin's Pod; simulated nodes beside hardware have a suffix."""
 Amounts = dict[str, str]
 
 _Resources = defstruct("_Resources", [("limits", Amounts, {}), ("requests", Amounts, {})], frozen=True)
@@ -43,17 +40,15 @@ class Release:
     @property
     def selector(self) -> str:
         """The labels of its Pods; the component of a plugin's may end differently."""
-        return f"app.kubernetes.io/name=confcom,app.kubernetes.io/instance={self.name}"
+        return f"{NAME_LABEL}={RELEASE},{INSTANCE_LABEL}={self.name}"
 
     def has_plugin(self, pod: KubernetesObject) -> bool:
         """Return whether a Pod is one of the release's device plugins, made by a DaemonSet."""
         labels = k8s.labels_of(pod)
-        component = text(labels, "app.kubernetes.io/component")
         return (
             k8s.namespace_of(pod) == self.namespace
-            and labels.get("app.kubernetes.io/name") == "confcom"
-            and labels.get("app.kubernetes.io/instance") == self.name
-            and (component == PLUGIN or component.startswith(f"{PLUGIN}-"))
+            and component(labels) is Component.DEVICE_PLUGIN
+            and labels.get(INSTANCE_LABEL) == self.name
             and k8s.owner_of(pod).get("kind") == "DaemonSet"
         )
 
@@ -63,7 +58,7 @@ def node_facts(node: KubernetesObject, resources: Sequence[str]) -> NodeFacts:
     ours = {
         field.removeprefix("f:")
         for entry in k8s.listing(node, "metadata", "managedFields")
-        if entry.get("manager") == MANAGER
+        if entry.get("manager") == FIELD_MANAGER
         for field in mapping(entry, "fieldsV1", "f:status", "f:capacity")
     }
     amounts = tuple(Amount(_mib(capacity, one), _mib(allocatable, one), one in ours) for one in resources)

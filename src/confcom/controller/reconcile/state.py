@@ -18,7 +18,8 @@ from confcom.controller.reconcile.decision import (
     decide,
 )
 
-UNKNOWN = "unknown"
+NOTHING, UNKNOWN = "nothing", "unknown"
+"""In metrics: a plugin waits for SGX, or has not answered."""
 
 
 @dataclass(slots=True)
@@ -89,7 +90,7 @@ class ClusterState:
         """Return how many plugins have EPC counted so, or have not answered."""
         if accounting == UNKNOWN:
             return len(self.plugins) - len(self._offers)
-        return sum(offer.accounting == accounting for offer in self._offers.values())
+        return sum((offer.kind or NOTHING) == accounting for offer in self._offers.values())
 
     def knows(self, name: str) -> bool:
         """Return whether a node is known, or is to be read."""

@@ -11,14 +11,12 @@ from confcom.device_plugin.resources import Resource, ResourceKind
 from confcom.errors import ConfcomError
 from confcom.kubelet_api import deviceplugin_pb2 as pb
 from confcom.kubelet_api.device_list import all_below
+from confcom.kubernetes.names import AESM_DIRECTORY
 
 EPC_VARIABLE = "CONFCOM_SGX_EPC_MIB"
 """A container's EPC budget in MiB. It is a number and not the list of device IDs, which would exceed Linux's limit of
 128 KiB for one environment string at about 20 GiB of EPC."""
 PLATFORM_VARIABLE = "CONFCOM_SGX_PLATFORM"
-AESMD_DIRECTORY = "/var/run/aesmd"
-"""Where AESM clients look for the socket. Containers mount the directory and not the socket file, which would be stale
-after the quote helper's next start."""
 DEVICE_PERMISSIONS = "rw"
 """The driver needs both; containers never make device nodes (m)."""
 
@@ -60,7 +58,7 @@ class Allocator:
         mounts = []
         # The quote helper makes the socket in that directory, and mounts the directory itself, writable.
         if self.aesmd_directory is not None and kind in {ResourceKind.EPC, ResourceKind.ENCLAVE}:
-            mount = pb.Mount(container_path=AESMD_DIRECTORY, host_path=self.aesmd_directory, read_only=True)
+            mount = pb.Mount(container_path=AESM_DIRECTORY, host_path=self.aesmd_directory, read_only=True)
             mounts.append(mount)
         return pb.ContainerAllocateResponse(envs=envs, devices=devices, mounts=mounts)
 
