@@ -6,8 +6,8 @@ from urllib.parse import parse_qs, urlsplit
 
 import httpx2
 
-from confcom.controller.api_server.connection import Connection
-from confcom.controller.reconcile.reading import Release
+from confcom.controller.api_server import Connection
+from confcom.controller.facts import Release
 from confcom.kubernetes.names import FIELD_MANAGER
 from testkit.cluster_objects import writes_of
 

@@ -8,6 +8,7 @@ allocated; and a kubelet that restarts fails Pods that exceed the capacity or ho
 from dataclasses import dataclass, field, replace
 
 import pytest
+from confcom.controller.reconcile import decision as controller
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -19,9 +20,8 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from confcom.controller.reconcile import decision as controller
-from confcom.device_plugin.discovery.epc_discovery import discover
-from confcom.device_plugin.kubelet.epc_in_use import epc_in_use
+from confcom.device_plugin.epc import discover
+from confcom.device_plugin.epc_in_use import epc_in_use
 from confcom.device_plugin.resources import ResourcePlan, ResourceSettings, plan_resources
 from confcom.errors import SettingsError
 from confcom.kubelet_api.checkpoint import HeldDevices, decode_checkpoint, encode_checkpoint
@@ -97,7 +97,7 @@ class NodeModel:
         """Carry out the controller's decision, where there is a controller."""
         if self.plan is None or self.settings.accounting.support is not CapacitySupport.SUPPORTED:
             return
-        offer = controller.Offer(self.plan.accounting.kind, REAL.epc, self.plan.advertised_mib)
+        offer = controller.Offer(self.plan.offer.kind, REAL.epc, self.plan.offer.advertised_mib)
         node = controller.NodeFacts("n", "u", (controller.Amount(self.capacity, self.capacity, ours=True),))
         asked = (controller.Requested(self.requested, self.requested),)
         rules = controller.Rules((REAL.epc,), self.maximum, 300)
@@ -226,12 +226,12 @@ CHANGES = {
 def test_a_lower_amount_waits_for_the_pods(make, mib, change):
     node = make()
     node.start_plugin()
-    kind = node.plan.accounting.kind
+    kind = node.plan.offer.kind
     node.run_pod("holds", mib)
     change(node)
     for forgets in (False, True):
         node.start_plugin()
-        assert node.plan.accounting.kind is kind
+        assert node.plan.offer.kind is kind
         assert node.capacity >= mib
         assert node.restart_kubelet(forgets=forgets, plugin_too=forgets) == []
 
@@ -241,7 +241,7 @@ def test_a_lower_amount_waits_for_the_pods(make, mib, change):
     fresh = NodeModel(node.total, node.settings)
     fresh.start_plugin()
     if fresh.plan is not None:  # it refuses a node that would have nothing to offer
-        assert (node.plan.accounting.kind, node.plan.advertised_mib) == (
-            fresh.plan.accounting.kind,
-            fresh.plan.advertised_mib,
+        assert (node.plan.offer.kind, node.plan.offer.advertised_mib) == (
+            fresh.plan.offer.kind,
+            fresh.plan.offer.advertised_mib,
         )

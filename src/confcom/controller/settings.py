@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from confcom.controller.reconcile.decision import Rules
-from confcom.controller.reconcile.reading import Release
+from confcom.controller.decision import Rules
+from confcom.controller.facts import Release
 from confcom.daemon.settings import DaemonSettings, SettingsParser, integer_between, parse_path, setting
 from confcom.kubernetes.epc_accounting import LARGEST_EPC_MIB
 from confcom.kubernetes.names import DEFAULT_NAMESPACE, REAL, RELEASE

@@ -3,16 +3,16 @@
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from confcom.device_plugin.discovery.epc_discovery import Discovery
+from confcom.device_plugin.epc import Discovery
 from confcom.errors import SettingsError
 from confcom.kubernetes.epc_accounting import (
     HELPERS,
-    Accounting,
     AccountingKind,
     AccountingSettings,
     EpcInUse,
     decide_accounting,
 )
+from confcom.kubernetes.inventory import EpcOffer
 from confcom.kubernetes.names import REAL
 
 STALL_SECONDS_PER_PAIR = 0.12e-6
@@ -70,31 +70,20 @@ class ResourceSettings:
 
 @dataclass(frozen=True, slots=True)
 class ResourcePlan:
-    """How much EPC is advertised and how much is not, in MiB, with the reason.
+    """The resources, and how much EPC is offered and how much is not, with the reason.
 
-    The first four numbers add up to all EPC and `kept_mib`.
+    MiB that are advertised, set aside, reserved and held back add up to all EPC and what is kept.
     """
 
     resources: tuple[Resource, ...]
-    advertised_mib: int
-    set_aside_mib: int  # for quote helpers, as a resource of its own
-    reserved_mib: int
-    held_back_mib: int  # beyond the maximum
-    kept_mib: int
-    """Advertised beyond the EPC that the settings leave to tenants: containers hold it."""
-    reason: str
-    stall_seconds: float
-    """How long the kubelet may stall after its restart if all devices are allocated; 0 before 1.36."""
-    accounting: Accounting
-    epc_resource: str
-    """The name under which tenants' EPC is counted, as devices or as capacity."""
+    offer: EpcOffer
     doubt: str
     """Why it is unknown what the kubelet has allocated; empty if it is known."""
 
     @property
     def claimed_names(self) -> frozenset[str]:
         """The names that no other plugin may offer on the node."""
-        return frozenset({self.epc_resource, *(resource.name for resource in self.resources)})
+        return frozenset({self.offer.resource or "", *(resource.name for resource in self.resources)})
 
 
 def plan_resources(
@@ -136,16 +125,17 @@ def plan_resources(
         f"{held_back} are held back: the plugin advertises at most {accounting.max_mib} MiB here": held_back,
         f"{kept} are more than the settings allow, until a start at which no container holds them": kept,
     }
-    return ResourcePlan(
-        resources=tuple(Resource(kind, settings.names[kind], count) for kind, count in counts.items() if count),
+    offer = EpcOffer(
+        kind=accounting.kind,
+        resource=settings.names[ResourceKind.EPC],
+        choice=accounting.choice,
         advertised_mib=advertised,
         set_aside_mib=set_aside,
         reserved_mib=settings.reserve_mib,
         held_back_mib=held_back,
         kept_mib=kept,
+        kubelet_stall_seconds=round(STALL_SECONDS_PER_PAIR * devices**2, 2) if settings.accounting.stalls else 0.0,
         reason="; ".join(part for part, holds in parts.items() if holds),
-        stall_seconds=round(STALL_SECONDS_PER_PAIR * devices**2, 2) if settings.accounting.stalls else 0.0,
-        accounting=accounting,
-        epc_resource=settings.names[ResourceKind.EPC],
-        doubt=in_use.doubt,
     )
+    resources = tuple(Resource(kind, settings.names[kind], count) for kind, count in counts.items() if count)
+    return ResourcePlan(resources, offer, in_use.doubt)

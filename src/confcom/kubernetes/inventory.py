@@ -40,11 +40,14 @@ class EpcOffer:
     advertised_mib: int = 0
     """To tenants: without MiB that are set aside, reserved or held back."""
     set_aside_mib: int = 0
+    """For quote helpers, as a resource of its own."""
     reserved_mib: int = 0
     held_back_mib: int = 0
+    """Beyond the maximum."""
     kept_mib: int = 0
     """Offered beyond what the settings leave to tenants: containers hold it."""
     kubelet_stall_seconds: float = 0
+    """How long the kubelet may stall after its restart if all devices are allocated; 0 before 1.36."""
     reason: str = ""
 
 
