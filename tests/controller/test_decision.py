@@ -7,7 +7,6 @@ from confcom.controller.decision import (
     Change,
     Decision,
     NodeFacts,
-    Offer,
     Plugins,
     Requested,
     Rules,
@@ -15,15 +14,16 @@ from confcom.controller.decision import (
     decide,
 )
 from confcom.kubernetes.epc_accounting import AccountingKind
+from confcom.kubernetes.inventory import EpcOffer
 
 EPC, OTHER = "example.com/epc", "simulated.example.com/epc"
 RULES = Rules((EPC,), maximum_mib=1000, gone_seconds=300)
-DEVICES = Offer(AccountingKind.DEVICE, EPC, 100)
-NOTHING = Offer(None)
+DEVICES = EpcOffer(AccountingKind.DEVICE, EPC, None, 100)
+NOTHING = EpcOffer(None, None, None)
 
 
 def capacity(mib, resource=EPC):
-    return Offer(AccountingKind.CAPACITY, resource, mib)
+    return EpcOffer(AccountingKind.CAPACITY, resource, None, mib)
 
 
 def plugins(*offers, silent=0):
@@ -49,7 +49,7 @@ def short(asked, offered, *changes):
 
 NO_AMOUNT = Amount()
 ZERO, LONG, FORGED = Amount(0, 0), {"missing": 1e9}, {"not_accepted": 1 << 20}
-ELSEWHERE = Offer(AccountingKind.DEVICE, OTHER, 100)
+ELSEWHERE = EpcOffer(AccountingKind.DEVICE, OTHER, None, 100)
 LITTLE, SOME, MUCH, NO_PLUGIN = plugins(capacity(10)), plugins(capacity(64)), plugins(capacity(5000)), plugins()
 TO_40, FROM_0_TO_40 = Change(EPC, 40, lowers=True), Change(EPC, 40, lowers=False)
 TO_10, TO_1000 = Change(EPC, 10, lowers=False), Change(EPC, 1000, lowers=False)
@@ -127,9 +127,10 @@ OFFERS = st.lists(
     st.one_of(
         st.just(NOTHING),
         st.builds(
-            Offer,
-            st.sampled_from([AccountingKind.DEVICE, AccountingKind.CAPACITY]),
+            EpcOffer,
+            st.sampled_from(AccountingKind),
             st.sampled_from([EPC, OTHER]),
+            st.none(),
             st.integers(0, 5000),
         ),
     ),
@@ -160,7 +161,9 @@ def test_the_promises_hold_for_every_node(amount, offers, silent, requested, mis
         else:
             assert 1 <= change.mib <= 1000
             assert change.mib >= min(asked + not_accepted, there, 1000)
-            assert change.mib <= max(there, *(one.mib for one in offers), asked if amount.capacity == 0 else 0)
+            assert change.mib <= max(
+                there, *(one.advertised_mib for one in offers), asked if amount.capacity == 0 else 0
+            )
             assert amount.capacity != 0 or change.mib >= min(asked, 1000)
             assert any(one.kind is AccountingKind.CAPACITY and one.resource == EPC for one in offers)
         assert change.lowers or (change.mib or 0) >= there

@@ -6,13 +6,14 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from confcom.controller import node_patches as limits
-from confcom.controller.decision import Offer, Rules
+from confcom.controller.decision import Rules
 from confcom.controller.facts import node_facts
 from confcom.controller.facts import plugin_pod as read_plugin_pod
 from confcom.controller.metrics import ControllerMetrics
 from confcom.controller.node_patches import NodePatches
 from confcom.controller.state import ClusterState
 from confcom.kubernetes.epc_accounting import AccountingKind
+from confcom.kubernetes.inventory import EpcOffer
 from testkit.controller import EPC, NODE, RELEASE, http, node, plugin_pod, pod, written
 from testkit.waiting import until
 
@@ -53,7 +54,7 @@ class Setting:
     def answer(self, mib):
         plugin = read_plugin_pod(plugin_pod(), RELEASE)
         self.state.set_plugin(plugin)
-        self.state.set_offer(plugin, Offer(AccountingKind.CAPACITY, EPC, mib))
+        self.state.set_offer(plugin, EpcOffer(AccountingKind.CAPACITY, EPC, None, mib))
 
     def runs(self, *pods):
         for one in pods:
@@ -290,7 +291,7 @@ async def test_nodes_do_not_wait_for_those_whose_pods_take_long(setting, monkeyp
         setting.server.put("nodes", written("64", name=name), told=False)
         plugin = read_plugin_pod(plugin_pod(name), RELEASE)._replace(node=name)
         setting.state.set_plugin(plugin)
-        setting.state.set_offer(plugin, Offer(AccountingKind.CAPACITY, EPC, 10))
+        setting.state.set_offer(plugin, EpcOffer(AccountingKind.CAPACITY, EPC, None, 10))
     task = asyncio.ensure_future(setting.patches.run([]))
     await until(lambda: all(turns.values()))
     setting.now += 10

@@ -5,12 +5,12 @@ from confcom.controller.decision import (
     Change,
     Decision,
     NodeFacts,
-    Offer,
     PluginPod,
     Rules,
 )
 from confcom.controller.state import ClusterState
 from confcom.kubernetes.epc_accounting import AccountingKind
+from confcom.kubernetes.inventory import EpcOffer
 
 EPC = "example.com/epc"
 RULES = Rules((EPC,), maximum_mib=1000, gone_seconds=300)
@@ -47,7 +47,7 @@ def plugin(name="p", *, created="1", incarnation="i", on="n"):
 
 
 def capacity(mib):
-    return Offer(AccountingKind.CAPACITY, EPC, mib)
+    return EpcOffer(AccountingKind.CAPACITY, EPC, None, mib)
 
 
 def take_in(state, *plugins):

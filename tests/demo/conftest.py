@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from confcom.demo import story
-from confcom.demo.container import Image, Mode, choose_runtime, find_tools
+from confcom.demo.container_runtime import Image, Mode, choose_runtime, find_tools
 from confcom.demo.guardian import MARK_VARIABLE, marked
 from confcom.demo.node import Node
 from testkit.kubelet_contract.plugin import Plugin

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from confcom.demo.container import Mode
+from confcom.demo.container_runtime import Mode
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
 

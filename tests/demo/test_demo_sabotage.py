@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from confcom.demo import story
-from confcom.demo.container import SAMPLE_WORKLOAD, Image
+from confcom.demo.container_runtime import SAMPLE_WORKLOAD, Image
 from confcom.demo.job_file import example
 from confcom.demo.ledger import DeviceLedger
 

@@ -9,7 +9,7 @@ import pytest
 from confcom.demo.device_manager import Mount, merge
 from confcom.demo.ledger import AdmissionError, DeviceLedger
 from confcom.kubelet_api import deviceplugin_pb2 as pb
-from confcom.kubelet_api.resource_names import extended_resource
+from confcom.kubernetes.names import extended_resource
 from testkit.kubelet import Kubelet
 
 RESOURCE = "example.com/thing"

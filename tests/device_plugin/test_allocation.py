@@ -1,14 +1,15 @@
 import pytest
 
 from confcom.device_plugin.allocation import AllocationError, Allocator
-from confcom.device_plugin.epc import Discovery, EpcSection, EpcSource, Platform
+from confcom.device_plugin.epc import Discovery, EpcSource, Platform
 from confcom.device_plugin.resources import ResourceKind, plan_resources
 from confcom.kubelet_api import deviceplugin_pb2 as pb
 from confcom.kubelet_api.device_list import device_id
+from confcom.kubernetes.inventory import FoundEpc
 from confcom.sgx.epc_from_cpuid import MIB
 
 HARDWARE = Discovery(
-    Platform.HARDWARE, EpcSource.SYSFS, "", (EpcSection(0, 262 * MIB),), "/dev/sgx/enclave", "/dev/sgx/provision"
+    Platform.HARDWARE, FoundEpc(EpcSource.SYSFS, "", 262 * MIB, 262), "/dev/sgx/enclave", "/dev/sgx/provision"
 )
 
 

@@ -162,9 +162,9 @@ def test_a_driver_beside_a_simulated_plugin_ends_it_for_good(tried):
 
 async def test_what_is_there_is_found_at_the_first_look(tried):
     found = await tried.search(hardware(28 * MIB))
-    assert (found.epc_mib, tried.sleeps, tried.events()) == (28, 0, [])
+    assert (found.epc.mib, tried.sleeps, tried.events()) == (28, 0, [])
     found = await tried.search(FakeHost(), simulated_epc_mib=5)
-    assert (found.epc_mib, tried.sleeps, tried.events()) == (5, 0, [])
+    assert (found.epc.mib, tried.sleeps, tried.events()) == (5, 0, [])
     with pytest.raises(SimulatedOnHardwareError):
         await tried.search(hardware(28 * MIB), simulated_epc_mib=5)
 
@@ -182,7 +182,7 @@ async def test_a_driver_that_is_loaded_late(tried):
         host.nodes = dict(BY_INTELS_RULES)
 
     found = await tried.search(host, lambda: None, load, make_nodes)
-    assert found.epc_mib == 28
+    assert found.epc.mib == 28
     assert found.provision_node == PROVISION
     assert tried.sleeps == 3 + DEBOUNCE_POLLS - 1
     assert healthy == [0, 0]
@@ -203,4 +203,4 @@ async def test_what_comes_and_goes_is_not_found_until_it_stays(tried):
     host = FakeHost(sysfs(28 * MIB), dict(BY_INTELS_RULES))
     changes = [lambda: host.entries.add(DRIVER), lambda: host.entries.add(DRIVER), host.entries.clear] * 4
     found = await tried.search(host, *changes, lambda: host.entries.add(DRIVER))
-    assert (found.epc_mib, tried.sleeps) == (28, 12 + DEBOUNCE_POLLS)
+    assert (found.epc.mib, tried.sleeps) == (28, 12 + DEBOUNCE_POLLS)

@@ -25,8 +25,8 @@ FILE = FileStatus(character_device=False, mode=0o666, uid=0, gid=0)
 )
 def test_epc_behind_a_driver_is_found(host, source):
     found = discover(host, simulated_epc_mib=None)
-    assert (found.platform, found.source, found.epc_mib) == (Platform.HARDWARE, source, 56)
-    assert DRIVER in found.reason
+    assert (found.platform, found.epc.source, found.epc.mib) == (Platform.HARDWARE, source, 56)
+    assert DRIVER in found.epc.reason
 
 
 @pytest.mark.parametrize(
@@ -72,7 +72,7 @@ def test_simulated_is_refused_only_where_a_driver_is():
             discover(FakeHost(entries={entry}), simulated_epc_mib=168)
         assert entry in caught.value.why
     found = discover(FakeHost(nodes={"/dev/sgx_enclave": device()}, leaves=processor(28 * MIB)), simulated_epc_mib=5)
-    assert (found.platform, found.source, found.epc_mib) == (Platform.SIMULATED, EpcSource.SIMULATED, 5)
+    assert (found.platform, found.epc.source, found.epc.mib) == (Platform.SIMULATED, EpcSource.SIMULATED, 5)
     assert found.enclave_node == found.provision_node == "/dev/null"
 
 

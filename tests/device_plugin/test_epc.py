@@ -8,7 +8,7 @@ MALFORMED = ("", "-1", "0x1000", "many", "1" * 40, "1\n2")
 
 
 def sizes(finding):
-    return [(section.numa_node, section.size) for section in finding.sections]
+    return [(section.node, section.bytes) for section in finding.numa_nodes]
 
 
 @pytest.mark.parametrize(

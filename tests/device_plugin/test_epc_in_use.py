@@ -1,6 +1,6 @@
 import pytest
-from confcom.device_plugin.kubelet import epc_in_use
 
+from confcom.device_plugin import epc_in_use
 from confcom.device_plugin.epc_in_use import find_epc_in_use
 from confcom.device_plugin.resources import Resource, ResourceKind
 from confcom.device_plugin.socket_names import SocketNames

@@ -7,21 +7,19 @@ from prometheus_client import CollectorRegistry
 
 from confcom.device_plugin.device_nodes import Device, HostDevices, NodeState, Problem
 from confcom.device_plugin.device_watch import SgxSearch
-from confcom.device_plugin.epc import Discovery, EpcSection, EpcSource, Platform
+from confcom.device_plugin.epc import Discovery, EpcSource, Platform, found_epc
 from confcom.device_plugin.host import FileStatus
 from confcom.device_plugin.main import DevicePlugin
 from confcom.device_plugin.metrics import PluginMetrics
 from confcom.device_plugin.registration import RegistrationCause, RegistrationStatus
 from confcom.device_plugin.resources import ResourceSettings, plan_resources
 from confcom.kubernetes.epc_accounting import AccountingSetting, AccountingSettings
-from confcom.kubernetes.inventory import Inventory
+from confcom.kubernetes.inventory import EpcSection, Inventory
 from confcom.sgx.epc_from_cpuid import MIB
 
 DISCOVERY = Discovery(
     Platform.HARDWARE,
-    EpcSource.SYSFS,
-    "because",
-    (EpcSection(0, 2000 * MIB), EpcSection(1, 106 * MIB + 1)),
+    found_epc(EpcSource.SYSFS, "because", (EpcSection(0, 2000 * MIB), EpcSection(1, 106 * MIB + 1))),
     "/dev/sgx_enclave",
     None,
 )
@@ -90,7 +88,7 @@ def test_epc_that_is_counted_as_capacity():
 
 def test_epc_whose_numa_node_nobody_tells():
     sections = (EpcSection(None, 100 * MIB), EpcSection(None, 28 * MIB))
-    found = dataclasses.replace(DISCOVERY, source=EpcSource.CPUID, sections=sections)
+    found = dataclasses.replace(DISCOVERY, epc=found_epc(EpcSource.CPUID, "", sections))
     epc = inventory_of(found, plan_resources(found))["epc"]
     assert epc["numa_nodes"] == [{"node": None, "bytes": 100 * MIB}, {"node": None, "bytes": 28 * MIB}]
     registry = CollectorRegistry()

@@ -8,7 +8,6 @@ allocated; and a kubelet that restarts fails Pods that exceed the capacity or ho
 from dataclasses import dataclass, field, replace
 
 import pytest
-from confcom.controller.reconcile import decision as controller
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -20,6 +19,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
+from confcom.controller import decision as controller
 from confcom.device_plugin.epc import discover
 from confcom.device_plugin.epc_in_use import epc_in_use
 from confcom.device_plugin.resources import ResourcePlan, ResourceSettings, plan_resources
@@ -97,11 +97,12 @@ class NodeModel:
         """Carry out the controller's decision, where there is a controller."""
         if self.plan is None or self.settings.accounting.support is not CapacitySupport.SUPPORTED:
             return
-        offer = controller.Offer(self.plan.offer.kind, REAL.epc, self.plan.offer.advertised_mib)
         node = controller.NodeFacts("n", "u", (controller.Amount(self.capacity, self.capacity, ours=True),))
         asked = (controller.Requested(self.requested, self.requested),)
         rules = controller.Rules((REAL.epc,), self.maximum, 300)
-        for change in controller.decide(node, controller.Plugins(1, (offer,)), asked, (1000.0,), rules).changes:
+        for change in controller.decide(
+            node, controller.Plugins(1, (self.plan.offer,)), asked, (1000.0,), rules
+        ).changes:
             self.capacity = change.mib
 
     def run_pod(self, name, mib):

@@ -2,8 +2,8 @@ import os
 import socket
 
 import pytest
-from confcom.device_plugin.kubelet import socket_names
 
+from confcom.device_plugin import socket_names
 from confcom.device_plugin.resources import Resource, ResourceKind
 from confcom.device_plugin.socket_names import (
     INSTANCES,

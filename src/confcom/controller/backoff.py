@@ -27,7 +27,6 @@ class NodeBackoff:
     """When it was done last, and the pause after that."""
 
     def may(self, name: str) -> bool:
-        """Return whether a node's pause is over."""
         at, pause = self._last.get(name, NEVER)
         return self.clock() >= at + pause
 
@@ -39,6 +38,5 @@ class NodeBackoff:
         return again
 
     def forget_idle(self) -> None:
-        """Forget nodes to which nothing was done for CALM_SECONDS."""
         earliest = self.clock() - CALM_SECONDS
         self._last = {name: last for name, last in self._last.items() if last[0] > earliest}

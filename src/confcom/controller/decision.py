@@ -20,11 +20,10 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from confcom.kubernetes.epc_accounting import AccountingKind
+from confcom.kubernetes.inventory import EpcOffer
 
 
 class Amount(NamedTuple):
-    """One resource in a node's status, in MiB."""
-
     capacity: int | None = None
     allocatable: int | None = None
     ours: bool = False
@@ -69,14 +68,6 @@ class NodePods(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Offer:
-    kind: AccountingKind | None
-    """How the plugin has EPC counted; None while it waits for SGX."""
-    resource: str = ""
-    mib: int = 0
-
-
-@dataclass(frozen=True, slots=True)
 class Rules:
     """The names of EPC, its maximum on a node, and how long a node without a plugin keeps its key."""
 
@@ -90,7 +81,7 @@ class Plugins:
     """The plugins of one node: how many Pods there are, and what those say that answered, the newest Pod's first."""
 
     running: int = 0
-    offers: tuple[Offer, ...] = ()
+    offers: tuple[EpcOffer, ...] = ()
 
     def counted_by_devices(self, resource: str) -> bool:
         """Return whether any plugin offers devices of that name; during an update there are two plugins."""
@@ -98,8 +89,8 @@ class Plugins:
 
     def offered(self, resource: str) -> int | None:
         """Return what the newest plugin that has this resource counted by capacity offers; None if none has."""
-        found = (one.mib for one in self.offers if one.kind is AccountingKind.CAPACITY and one.resource == resource)
-        return next(found, None)
+        capacity = (one for one in self.offers if one.kind is AccountingKind.CAPACITY and one.resource == resource)
+        return next((one.advertised_mib for one in capacity), None)
 
     def is_gone(self, resource: str) -> bool:
         """Return whether certainly no plugin offers this resource: all have answered, and the newest does not."""

@@ -11,11 +11,11 @@ from dataclasses import dataclass, field
 import httpx2
 
 from confcom.controller.backoff import retry_pause
-from confcom.controller.decision import Offer, PluginPod
+from confcom.controller.decision import PluginPod
 from confcom.controller.metrics import ControllerMetrics
 from confcom.controller.state import ClusterState
-from confcom.errors import ConfcomError, MalformedError, UnavailableError
-from confcom.kubernetes.inventory import Inventory
+from confcom.errors import ConfcomError, UnavailableError
+from confcom.kubernetes.inventory import Inventory, malformed
 
 INVENTORY_BYTES = 256 * 1024
 """Read limit of a plugin's answer, which takes 3 kB, and 100 bytes for each NUMA node."""
@@ -74,7 +74,7 @@ class PluginInventories:
 
     async def _ask(self, plugin: PluginPod, failures: int) -> None:
         try:
-            offer = read_offer(await self.fetch(plugin.address))
+            offer = Inventory.from_json(await self.fetch(plugin.address)).accounting
         except ConfcomError as error:
             self.metrics.inventory_failures.labels(error.error_code).inc()
             if failures == 1:  # one is usual, and further ones add nothing
@@ -102,14 +102,14 @@ async def fetch_inventory(transport: httpx2.AsyncHTTPTransport, address: str, po
                 async for part in response.aiter_raw():
                     answer += part
                     if len(answer) > INVENTORY_BYTES:
-                        raise _malformed(f"it has more than {INVENTORY_BYTES} bytes")
+                        raise malformed(f"it has more than {INVENTORY_BYTES} bytes")
     except httpx2.RemoteProtocolError as error:
-        raise _malformed(f"it is not HTTP: {error}") from error
+        raise malformed(f"it is not HTTP: {error}") from error
     except (httpx2.HTTPError, OSError) as error:
         why = str(error) or type(error).__name__
         raise UnavailableError("the device plugin does not answer", error_code="plugin-unavailable", why=why) from error
     if response.status_code != httpx2.codes.OK:
-        raise _malformed(f"its status is {response.status_code}")
+        raise malformed(f"its status is {response.status_code}")
     return bytes(answer)
 
 
@@ -119,13 +119,3 @@ def inventory_transport() -> httpx2.AsyncHTTPTransport:
     return httpx2.AsyncHTTPTransport(
         verify=no_authorities, trust_env=False, limits=httpx2.Limits(max_keepalive_connections=0)
     )
-
-
-def read_offer(document: bytes) -> Offer:
-    """Parse an inventory; MalformedError if it is none."""
-    offer = Inventory.from_json(document).accounting
-    return Offer(offer.kind, offer.resource or "", offer.advertised_mib)
-
-
-def _malformed(why: str) -> MalformedError:
-    return MalformedError("the plugin's inventory cannot be used", error_code="inventory-malformed", why=why)

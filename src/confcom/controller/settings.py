@@ -8,7 +8,7 @@ from confcom.controller.decision import Rules
 from confcom.controller.facts import Release
 from confcom.daemon.settings import DaemonSettings, SettingsParser, integer_between, parse_path, setting
 from confcom.kubernetes.epc_accounting import LARGEST_EPC_MIB
-from confcom.kubernetes.names import DEFAULT_NAMESPACE, REAL, RELEASE
+from confcom.kubernetes.names import DEFAULT_NAMESPACE, REAL, RELEASE, extended_resource
 
 LARGEST_MAXIMUM_MIB = 16 * 1024 * 1024
 DEFAULT_GONE_SECONDS = 300  # longer than any update of a plugin, or a restart of its node
@@ -38,8 +38,7 @@ def _selectors(text: str) -> tuple[str, ...]:
 def _resources(text: str) -> tuple[str, ...]:
     names = tuple(text.split(","))
     for name in names:
-        domain, _, short = name.partition("/")
-        if not (domain and short) or "kubernetes.io" in domain:
+        if not extended_resource(name):
             raise ValueError(f"they must be extended resources such as example.com/name, and not {name!r}")
     if len(set(names)) < len(names):
         raise ValueError("a name is there twice")

@@ -11,12 +11,12 @@ from confcom.controller.decision import (
     Decision,
     NodeFacts,
     NodePods,
-    Offer,
     PluginPod,
     Plugins,
     Rules,
     decide,
 )
+from confcom.kubernetes.inventory import EpcOffer
 
 NOTHING, UNKNOWN = "nothing", "unknown"
 """In metrics: a plugin waits for SGX, or has not answered."""
@@ -34,7 +34,7 @@ class ClusterState:
     _doubted: set[str] = field(default_factory=set)
     """Nodes to be read: a watch has lost them, or they have a plugin and are not known."""
     _plugins_of: dict[str, set[str]] = field(default_factory=dict)
-    _offers: dict[str, Offer] = field(default_factory=dict)
+    _offers: dict[str, EpcOffer] = field(default_factory=dict)
     _missing_since: dict[tuple[str, str], float] = field(default_factory=dict)
 
     def set_node(self, node: NodeFacts) -> None:
@@ -81,7 +81,7 @@ class ClusterState:
             if not self._plugins_of[plugin.node]:
                 del self._plugins_of[plugin.node]
 
-    def set_offer(self, plugin: PluginPod, offer: Offer) -> None:
+    def set_offer(self, plugin: PluginPod, offer: EpcOffer) -> None:
         if self.plugins.get(plugin.name) == plugin and self._offers.get(plugin.name) != offer:
             self._offers[plugin.name] = offer
             self.changed.add(plugin.node)

@@ -17,7 +17,6 @@ import grpc.aio
 from confcom.demo.ledger import AdmissionError, DeviceLedger
 from confcom.kubelet_api import deviceplugin_pb2 as pb
 from confcom.kubelet_api.checkpoint import CHECKPOINT_NAME
-from confcom.kubelet_api.resource_names import extended_resource
 from confcom.kubelet_api.services import (
     API_VERSION,
     HEALTHY,
@@ -28,6 +27,7 @@ from confcom.kubelet_api.services import (
     unix_channel,
     unix_target,
 )
+from confcom.kubernetes.names import extended_resource
 
 DIAL_SECONDS = 10.0
 """The kubelet dials the plugin during Register, for at most this time (devicemanager/plugin/v1beta1/client.go)."""
@@ -45,7 +45,6 @@ class Changes:
         self._event = asyncio.Event()
 
     async def until(self, predicate: Callable[[], object]) -> None:
-        """Wait until a predicate holds; it is checked after every change."""
         while not predicate():
             await self._event.wait()
 
@@ -79,8 +78,6 @@ def merge(responses: Iterable[pb.ContainerAllocateResponse]) -> Allocation:
 
 
 class PluginClient:
-    """The client of one registered plugin: a channel to the socket that `Register` named."""
-
     def __init__(self, resource: str, socket: Path) -> None:
         self.resource = resource
         self.socket = socket
@@ -179,8 +176,6 @@ class PluginRegistry:
 
 
 class DeviceManager:
-    """The device manager: one directory with sockets, one ledger."""
-
     def __init__(
         self,
         directory: Path,
@@ -293,7 +288,6 @@ class DeviceManager:
             await gone.close()
 
     def _write_checkpoint(self) -> None:
-        """Replace the checkpoint, as the kubelet does after each list and allocation."""
         unfinished = self._directory / f".{CHECKPOINT_NAME}"
         unfinished.write_bytes(self._ledger.checkpoint())
         unfinished.rename(self._directory / CHECKPOINT_NAME)

@@ -12,7 +12,7 @@ from msgspec import Meta, Struct
 
 from confcom.demo.device_manager import Mount
 from confcom.errors import MalformedError
-from confcom.kubelet_api.resource_names import LABEL, MAX_LABEL, extended_resource
+from confcom.kubernetes.names import LABEL, MAX_LABEL, extended_resource
 
 
 class JobFileError(MalformedError):

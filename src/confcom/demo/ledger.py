@@ -41,12 +41,10 @@ class DeviceLedger:
             known.healthy.clear()
 
     def forget_devices(self) -> None:
-        """Forget the devices, but not the resources and allocations, which a kubelet restores from its checkpoint."""
         for resource in self._resources:
             self._resources[resource] = _Resource()
 
     def capacity(self) -> dict[str, int]:
-        """Return the number of devices, healthy or not, by resource name."""
         return {name: len(known.healthy) + len(known.unhealthy) for name, known in self._resources.items()}
 
     def allocatable(self) -> dict[str, int]:

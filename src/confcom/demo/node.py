@@ -7,7 +7,14 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
-from confcom.demo.container import Bind, ContainerError, ContainerProcess, ContainerRuntime, Image, plan_container
+from confcom.demo.container_runtime import (
+    Bind,
+    ContainerError,
+    ContainerProcess,
+    ContainerRuntime,
+    Image,
+    plan_container,
+)
 from confcom.demo.device_manager import Changes, DeviceManager, PluginRegistry
 from confcom.demo.job_file import Job
 from confcom.demo.ledger import AdmissionError, DeviceLedger

@@ -54,7 +54,6 @@ class Processes:
     daemons: dict[str, Process] = field(default_factory=dict)
 
     def shown(self, *command: str) -> str:
-        """Return a command as a user types it, with shell variables in place of long values."""
         text = shlex.join(command)
         for name, value in self.variables.items():
             text = text.replace(value, f"${name}")

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from confcom.demo.container import SAMPLE_WORKLOAD, Image, Mode, choose_runtime, find_tools, sample_image
+from confcom.demo.container_runtime import SAMPLE_WORKLOAD, Image, Mode, choose_runtime, find_tools, sample_image
 from confcom.demo.guardian import MARK_VARIABLE
 from confcom.demo.job_file import Job, example, read_job
 from confcom.demo.node import Node, Phase, Pod

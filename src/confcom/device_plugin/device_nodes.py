@@ -24,8 +24,6 @@ _OCTAL = re.compile(r"\\([0-7]{3})")
 
 
 class Device(StrEnum):
-    """An SGX device, independent of its path."""
-
     ENCLAVE = "enclave"
     PROVISION = "provision"
 
@@ -75,7 +73,6 @@ class HostDevices:
         return self.driver is not None and any(node.path == path for node in self.nodes)
 
     def healthy(self, device: Device) -> bool:
-        """Return whether driver and device are present, and the device has no problem."""
         node = self.node(device)
         return self.driver is not None and node.path is not None and not node.problems
 

@@ -49,8 +49,6 @@ class Debounce:
 
 @dataclass(slots=True)
 class DeviceAvailability:
-    """Whether a resource's device is available, as two events that others can wait for."""
-
     reason: str = ""
     code: str = ""
     """Why the device is unavailable, and the code of it; empty if it is available."""
@@ -99,7 +97,6 @@ class SgxSearch:
         return found
 
     def inventory(self) -> Inventory:
-        """Return the inventory of a plugin that waits."""
         return Inventory(
             platform=Platform.HARDWARE,
             registered=False,

@@ -55,7 +55,6 @@ class ResourceServicer:
 
     @property
     def max_request_bytes(self) -> int:
-        """Maximum size of a request that asks for every device once."""
         return max_allocate_bytes(self.allocator.resource.count)
 
     def end_streams(self) -> None:
@@ -143,7 +142,6 @@ class Endpoint:
         return os.path.lexists(self.path)
 
     async def close(self) -> None:
-        """End the streams, then stop the server, which removes its path."""
         self.servicer.end_streams()
         server, self._server = self._server, None
         try:

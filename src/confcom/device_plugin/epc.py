@@ -5,12 +5,12 @@ entry in sysfs, never on a path in /dev: any program can create a file there, an
 """
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from confcom.device_plugin.host import HostFiles
 from confcom.errors import ConfcomError, ExitCode, UnavailableError
-from confcom.kubernetes.inventory import FoundEpc
+from confcom.kubernetes.inventory import EpcSection, FoundEpc
 from confcom.sgx.epc_from_cpuid import FEATURES_LEAF, MIB, SGX_LEAF, enumerate_epc, sgx_supported, whole_mib
 
 NODE_DIRECTORY = "/sys/devices/system/node"
@@ -57,38 +57,11 @@ class EpcSource(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class EpcSection:
-    numa_node: int | None
-    """None if CPUID is the source, which has sections without their NUMA nodes."""
-    size: int  # bytes
-
-
-@dataclass(frozen=True, slots=True)
-class EpcFinding:
-    source: EpcSource
-    reason: str
-    sections: tuple[EpcSection, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
 class Discovery:
     platform: Platform
-    source: EpcSource
-    reason: str
-    sections: tuple[EpcSection, ...]
+    epc: FoundEpc
     enclave_node: str
     provision_node: str | None
-
-    @property
-    def epc_mib(self) -> int:
-        """Whole MiB of all sections: the sum, rounded down."""
-        return whole_mib(section.size for section in self.sections)
-
-    @property
-    def found(self) -> FoundEpc:
-        """The same for the inventory."""
-        numa_nodes = tuple({"node": section.numa_node, "bytes": section.size} for section in self.sections)
-        return FoundEpc(self.source, self.reason, _total(self.sections), self.epc_mib, numa_nodes)
 
 
 def find_driver(host: HostFiles) -> str | None:
@@ -115,9 +88,11 @@ def discover(host: HostFiles, *, simulated_epc_mib: int | None) -> Discovery:
         )
     return Discovery(
         platform=Platform.SIMULATED,
-        source=EpcSource.SIMULATED,
-        reason="simulated EPC was requested, and no SGX driver is loaded",
-        sections=(EpcSection(numa_node=0, size=simulated_epc_mib * MIB),),
+        epc=found_epc(
+            EpcSource.SIMULATED,
+            "simulated EPC was requested, and no SGX driver is loaded",
+            (EpcSection(0, simulated_epc_mib * MIB),),
+        ),
         enclave_node=SIMULATED_NODE,
         provision_node=SIMULATED_NODE,
     )
@@ -125,7 +100,7 @@ def discover(host: HostFiles, *, simulated_epc_mib: int | None) -> Discovery:
 
 def _discover_hardware(host: HostFiles, driver: str | None) -> Discovery:
     epc = find_epc(host)
-    if driver is None and epc.source is EpcSource.NONE:
+    if driver is None and epc.source == EpcSource.NONE:
         raise NoSgxError(
             "this node has no SGX driver",
             error_code="no-sgx-driver",
@@ -147,7 +122,7 @@ def _discover_hardware(host: HostFiles, driver: str | None) -> Discovery:
             why=f"none of {', '.join(ENCLAVE_NODES)} is a character device; the driver is {driver}",
             remedy="use kernel 5.11 or newer, mount the host's /dev, and check its udev rules",
         )
-    if epc.source is EpcSource.NONE:
+    if epc.source == EpcSource.NONE:
         raise NoSgxError(
             "this node's EPC is unknown or less than 1 MiB",
             error_code="epc-not-found",
@@ -156,34 +131,36 @@ def _discover_hardware(host: HostFiles, driver: str | None) -> Discovery:
         )
     return Discovery(
         platform=Platform.HARDWARE,
-        source=epc.source,
-        reason=f"{driver}; EPC: {epc.reason}",
-        sections=epc.sections,
+        epc=replace(epc, reason=f"{driver}; EPC: {epc.reason}"),
         enclave_node=enclave_node,
         provision_node=find_node(host, PROVISION_NODES),
     )
 
 
-def find_epc(host: HostFiles) -> EpcFinding:
+def found_epc(source: EpcSource, reason: str, sections: tuple[EpcSection, ...]) -> FoundEpc:
+    return FoundEpc(source, reason, _total(sections), whole_mib(section.bytes for section in sections), sections)
+
+
+def find_epc(host: HostFiles) -> FoundEpc:
     """Return the EPC according to sysfs, which has NUMA nodes and what the kernel uses; else according to CPUID.
 
     Less than 1 MiB counts as none, since a device is 1 MiB.
     """
     sections, no_sysfs = _read_sysfs(host)
     if _total(sections) >= MIB:
-        return EpcFinding(EpcSource.SYSFS, SYSFS_ATTRIBUTE, sections)
+        return found_epc(EpcSource.SYSFS, SYSFS_ATTRIBUTE, sections)
     try:
         sections, why = _read_cpuid(host)
     except UnavailableError as error:
         sections, why = (), ": ".join(filter(None, (error.what, error.why)))
     if _total(sections) < MIB:
-        return EpcFinding(EpcSource.NONE, f"{no_sysfs}; {why}")
+        return FoundEpc(EpcSource.NONE, f"{no_sysfs}; {why}")
     reason = f"CPUID leaf 0x12 has {len(sections)} EPC section{'s'[: len(sections) > 1]}; {no_sysfs}"
-    return EpcFinding(EpcSource.CPUID, reason, sections)
+    return found_epc(EpcSource.CPUID, reason, sections)
 
 
 def _total(sections: tuple[EpcSection, ...]) -> int:
-    return sum(section.size for section in sections)
+    return sum(section.bytes for section in sections)
 
 
 def _read_sysfs(host: HostFiles) -> tuple[tuple[EpcSection, ...], str]:
@@ -196,8 +173,8 @@ def _read_sysfs(host: HostFiles) -> tuple[tuple[EpcSection, ...], str]:
             continue
         if not _NUMBER.fullmatch(text.strip()):
             return (), f"{SYSFS_ATTRIBUTE} contains {text[:32]!r} instead of a number of bytes"
-        found.append(EpcSection(numa_node=int(match[1]), size=int(text)))
-    sections = tuple(sorted(found, key=lambda section: section.numa_node or 0))
+        found.append(EpcSection(int(match[1]), int(text)))
+    sections = tuple(sorted(found, key=lambda section: section.node or 0))
     if not sections:
         return (), f"{SYSFS_ATTRIBUTE} does not exist (it needs kernel 5.17)"
     return sections, f"{SYSFS_ATTRIBUTE} says {_total(sections)} bytes"
@@ -213,5 +190,5 @@ def _read_cpuid(host: HostFiles) -> tuple[tuple[EpcSection, ...], str]:
     declared = enumerate_epc(host.cpuid)
     if not declared:
         return (), "the processor has SGX, but the firmware assigns no EPC: CPUID leaf 0x12 has no EPC section"
-    sections = tuple(EpcSection(numa_node=None, size=section.size) for section in declared if section.size)
+    sections = tuple(EpcSection(None, section.size) for section in declared if section.size)
     return sections, f"CPUID leaf 0x12 says {_total(sections)} bytes"

@@ -108,7 +108,6 @@ class DevicePlugin:
         return None
 
     def inventory(self) -> Inventory:
-        """Return what `/inventory` shows. It is registered while the kubelet watches every list."""
         resources = tuple(
             {
                 "name": resource.name,
@@ -123,7 +122,7 @@ class DevicePlugin:
         return Inventory(
             platform=found.platform,
             registered=all(registrar.status.registered for registrar in self.registrars),
-            epc=found.found,
+            epc=found.epc,
             accounting=self.plan.offer,
             devices=self.watch.devices.to_json(enclave=found.enclave_node, provision=found.provision_node),
             resources=resources,
@@ -147,7 +146,7 @@ def compose(
         names,
         epc_resource=resource_names[ResourceKind.EPC],
         enclave_resource=resource_names[ResourceKind.ENCLAVE],
-        epc_mib=discovery.epc_mib,
+        epc_mib=discovery.epc.mib,
     )
     plan = plan_resources(discovery, settings.resources, find_in_use())
     metrics.record_discovery(discovery, plan.offer)
@@ -233,8 +232,8 @@ def _log_discovery(plugin: DevicePlugin) -> None:
         "SGX found",
         extra={
             "platform": plugin.discovery.platform,
-            "epc_mib": plugin.discovery.epc_mib,
-            "reason": plugin.discovery.reason,
+            "epc_mib": plugin.discovery.epc.mib,
+            "reason": plugin.discovery.epc.reason,
             "accounting": offer.reason,
             "accounting_kind": offer.kind,
             "accounting_choice": offer.choice,

@@ -66,9 +66,9 @@ class PluginMetrics:
 
     def record_discovery(self, discovery: Discovery, offer: EpcOffer) -> None:
         """Set the metrics that stay the same while the plugin runs; EPC without a NUMA node is labelled `unknown`."""
-        for section in discovery.sections:
-            node = "unknown" if section.numa_node is None else str(section.numa_node)
-            self.epc.labels(node).inc(section.size)
+        for section in discovery.epc.numa_nodes:
+            node = "unknown" if section.node is None else str(section.node)
+            self.epc.labels(node).inc(section.bytes)
         self.advertised.set(offer.advertised_mib * MIB)
         self.held_back.set(offer.held_back_mib * MIB)
         self.set_aside.set(offer.set_aside_mib * MIB)

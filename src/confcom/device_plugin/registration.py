@@ -172,7 +172,6 @@ class Registrar:
         await self.close()
 
     async def close(self) -> None:
-        """End the kubelet's stream, stop the server, and remove the socket."""
         ending, self._endpoint, self._offered = (self._endpoint, self._offered), None, None
         await asyncio.gather(*(endpoint.close() for endpoint in ending if endpoint is not None))
         self._set_registered(registered=False)

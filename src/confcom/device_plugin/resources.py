@@ -97,7 +97,7 @@ def plan_resources(
     """
     in_use = in_use or EpcInUse()
     settings = settings or ResourceSettings()
-    total = discovery.epc_mib
+    total = discovery.epc.mib
     set_aside = HELPERS * settings.helper_mib
     for_tenants = max(total - settings.reserve_mib - set_aside, 0)
     if not for_tenants and not (in_use.held_count or in_use.capacity_held):

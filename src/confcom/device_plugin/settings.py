@@ -15,7 +15,6 @@ from confcom.daemon.settings import (
 )
 from confcom.device_plugin.resources import DEFAULT_HELPER_MIB, ResourceKind, ResourceSettings
 from confcom.errors import SettingsError
-from confcom.kubelet_api.resource_names import extended_resource
 from confcom.kubernetes.epc_accounting import (
     HELPERS,
     LARGEST_EPC_MIB,
@@ -26,7 +25,7 @@ from confcom.kubernetes.epc_accounting import (
     CapacitySupport,
     parse_api_version,
 )
-from confcom.kubernetes.names import AESM_DIRECTORY, REAL
+from confcom.kubernetes.names import AESM_DIRECTORY, REAL, extended_resource
 
 DEFAULT_DEVICE_PLUGIN_DIRECTORY = Path("/var/lib/kubelet/device-plugins")
 """A constant of the kubelet, independent of its --root-dir."""

@@ -164,7 +164,6 @@ def remove_stale_sockets(directory: Path) -> list[str]:
 
 
 def _our_sockets(directory: Path) -> list[tuple[Path, re.Match[str]]]:
-    """Return the paths of this program's sockets by name, of any installation; none if the directory is unreadable."""
     try:
         paths = sorted(directory.iterdir())
     except OSError:

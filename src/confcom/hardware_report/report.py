@@ -81,7 +81,6 @@ def local_report(
 
 
 def collect(node: Node) -> Facts:
-    """Read everything, and return the report as plain values for `json.dumps`."""
     files = node.files
     sections: Facts = {
         "report": _guarded(lambda: _report_facts(node)),

@@ -140,7 +140,7 @@ def _device_plugin(files: NodeFiles) -> Facts:
         found = discover(files, simulated_epc_mib=None)
     except NoSgxError as error:
         return {"code": error.error_code}
-    return {"epc_mib": found.epc_mib, "source": found.source.value}
+    return {"epc_mib": found.epc.mib, "source": found.epc.source}
 
 
 def _os_members(text: str) -> Facts:

@@ -20,8 +20,6 @@ class CheckpointError(UnavailableError):
 
 @dataclass(frozen=True, slots=True)
 class HeldDevices:
-    """The devices of one resource that a container holds."""
-
     pod: str
     container: str
     resource: str
@@ -56,7 +54,6 @@ def encode_checkpoint(registered: Mapping[str, Iterable[str]], held: Iterable[He
 
 
 def decode_checkpoint(data: bytes) -> Checkpoint:
-    """Decode a checkpoint."""
     try:
         content = json.loads(data)["Data"]
         registered = {name: len(_list(devices)) for name, devices in _members(content["RegisteredDevices"])}
@@ -95,7 +92,6 @@ def _list(value: object) -> list[object]:
 
 
 def unusable(why: str) -> CheckpointError:
-    """Return the error for a checkpoint that is there and cannot be used."""
     return CheckpointError(
         "the kubelet's checkpoint cannot be used",
         why=why,

@@ -90,8 +90,6 @@ def device_plugin_handler(
 
 
 class RegistrationStub:
-    """A client of the kubelet's Registration service."""
-
     def __init__(self, channel: grpc.aio.Channel) -> None:
         self.register: grpc.aio.UnaryUnaryMultiCallable[pb.RegisterRequest, pb.Empty] = channel.unary_unary(
             REGISTER, pb.RegisterRequest.SerializeToString, pb.Empty.FromString
@@ -99,8 +97,6 @@ class RegistrationStub:
 
 
 class DevicePluginStub:
-    """A client of a plugin's DevicePlugin service."""
-
     def __init__(self, channel: grpc.aio.Channel) -> None:
         self.get_device_plugin_options: grpc.aio.UnaryUnaryMultiCallable[pb.Empty, pb.DevicePluginOptions] = (
             channel.unary_unary(

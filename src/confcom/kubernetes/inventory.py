@@ -18,14 +18,20 @@ _AMOUNTS = ("advertised", "set_aside", "reserved", "held_back", "kept")
 
 
 @dataclass(frozen=True, slots=True)
-class FoundEpc:
-    """The EPC that a node has."""
+class EpcSection:
+    node: int | None
+    """The NUMA node; None if CPUID is the source, which has sections without their NUMA nodes."""
+    bytes: int
 
+
+@dataclass(frozen=True, slots=True)
+class FoundEpc:
     source: str
     reason: str
     bytes: int = 0
     mib: int = 0
-    numa_nodes: tuple[Mapping[str, object], ...] = ()
+    """Whole MiB of all sections: the sum, rounded down."""
+    numa_nodes: tuple[EpcSection, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +70,6 @@ class Inventory:
     resources: tuple[Mapping[str, object], ...]
 
     def to_json(self) -> bytes:
-        """Return the document, in UTF-8."""
         return json.dumps({"version": INVENTORY_VERSION} | asdict(self), indent=2).encode() + b"\n"
 
     @classmethod
@@ -77,9 +82,9 @@ class Inventory:
         try:
             found = json.loads(document)
         except (ValueError, RecursionError) as error:
-            raise _malformed("it is not JSON") from error
+            raise malformed("it is not JSON") from error
         if not isinstance(found, dict) or found.get("version") != INVENTORY_VERSION:
-            raise _malformed(f"its version is not {INVENTORY_VERSION}")
+            raise malformed(f"its version is not {INVENTORY_VERSION}")
         epc = mapping(found, "epc")
         return cls(
             text(found, "platform"),
@@ -89,7 +94,7 @@ class Inventory:
                 text(epc, "reason"),
                 number(epc, "bytes"),
                 number(epc, "mib"),
-                (*listing(epc, "numa_nodes"),),
+                tuple(EpcSection(one.get("node"), number(one, "bytes")) for one in listing(epc, "numa_nodes")),
             ),
             _offer(mapping(found, "accounting")),
             mapping(found, "devices"),
@@ -102,12 +107,12 @@ def _offer(accounting: KubernetesObject) -> EpcOffer:
     amounts = {f"{name}_mib": accounting.get(f"{name}_mib", 0) for name in _AMOUNTS}
     for name, amount in amounts.items():
         if not isinstance(amount, int) or isinstance(amount, bool) or not 0 <= amount <= LARGEST_MIB:
-            raise _malformed(f"accounting.{name} is not a whole number from 0 to {LARGEST_MIB}")
+            raise malformed(f"accounting.{name} is not a whole number from 0 to {LARGEST_MIB}")
     counted = next((one for one in AccountingKind if one == kind), None)
     if counted is None and (kind or amounts["advertised_mib"]):
-        raise _malformed(f"accounting.kind is neither {' nor '.join(AccountingKind)}")
+        raise malformed(f"accounting.kind is neither {' nor '.join(AccountingKind)}")
     if counted and not resource:
-        raise _malformed("accounting.resource names no resource")
+        raise malformed("accounting.resource names no resource")
     seconds = accounting.get("kubelet_stall_seconds")
     return EpcOffer(
         counted,
@@ -119,5 +124,5 @@ def _offer(accounting: KubernetesObject) -> EpcOffer:
     )
 
 
-def _malformed(why: str) -> MalformedError:
+def malformed(why: str) -> MalformedError:
     return MalformedError("the plugin's inventory cannot be used", error_code="inventory-malformed", why=why)

@@ -1,5 +1,6 @@
 """Names that several parts of the add-on use: resources, components, labels, the field manager. Pure."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
@@ -28,7 +29,6 @@ class Component(StrEnum):
 
     @property
     def words(self) -> str:
-        """The name in a sentence."""
         return self.value.replace("-", " ")
 
 
@@ -43,8 +43,6 @@ def component(labels: Mapping[str, str]) -> Component | None:
 
 @dataclass(frozen=True, slots=True)
 class ResourceSet:
-    """The names of the resources that a node offers."""
-
     epc: str
     enclave: str
     provision: str
@@ -52,7 +50,6 @@ class ResourceSet:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """All of them."""
         return (self.epc, self.enclave, self.provision, self.helper)
 
 
@@ -77,3 +74,30 @@ SHARED = frozenset({REAL.enclave, REAL.provision})
 """Names that other vendors' plugins offer too, also on nodes that never ran the add-on."""
 INTEL_EPC = "sgx.intel.com/epc"
 """The name of Intel's plugin for the same memory, in bytes."""
+
+MAX_SUBDOMAIN = 253
+"""Maximum characters of the part before the slash, including the prefix `requests.` that quotas add (RFC 1123)."""
+MAX_LABEL = 63
+"""Maximum characters of the part after the slash (RFC 1123)."""
+
+LABEL = "[a-z0-9]([-a-z0-9]*[a-z0-9])?"
+SUBDOMAIN = rf"{LABEL}(\.{LABEL})*"
+"""A DNS label and a DNS subdomain, as in Kubernetes' own patterns."""
+_NAME = r"[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?"
+
+
+def extended_resource(name: str) -> bool:
+    """Return whether a device plugin may use this resource name; the kubelet, and so its stand-in, refuses others.
+
+    Follows IsExtendedResourceName of Kubernetes (pkg/apis/core/helper, pkg/apis/core/v1/helper).
+    """
+    domain, slash, rest = name.partition("/")
+    return bool(
+        slash
+        and "kubernetes.io/" not in name
+        and not name.startswith("requests.")
+        and len(f"requests.{domain}") <= MAX_SUBDOMAIN
+        and re.fullmatch(SUBDOMAIN, domain)
+        and len(rest) <= MAX_LABEL
+        and re.fullmatch(_NAME, rest)
+    )

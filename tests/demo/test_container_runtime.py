@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from confcom.demo.container import (
+from confcom.demo.container_runtime import (
     HOST_DEVICE,
     SAMPLE_WORKLOAD,
     Bind,

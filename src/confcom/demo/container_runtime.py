@@ -219,7 +219,6 @@ def _real_paths(plan: ContainerPlan) -> dict[str, str]:
 
 
 def find_tools(path: str) -> dict[str, str]:
-    """Return the absolute paths of TOOLS, also from the usual directories that a PATH lacks."""
     search = os.pathsep.join([path, "/usr/sbin", "/usr/bin", "/sbin", "/bin"])
     return {name: place for name in TOOLS if (place := shutil.which(name, path=search))}
 
