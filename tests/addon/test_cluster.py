@@ -25,7 +25,7 @@ from confcom.addon.cluster import (
     open_cluster,
 )
 from testkit import cluster_objects as make
-from testkit.memory_api import MemoryApi
+from testkit.fake_api import FakeApi
 from testkit.raised import raises
 from testkit.waiting import wait_until
 
@@ -65,11 +65,11 @@ EVENTS = [make.event("a", "FailedCreate", "quota"), make.event("b", "FailedMount
     ],
 )
 def test_lists_select_objects(kind, options, found):
-    assert names(Api(MemoryApi([*PODS, *EVENTS])).list(kind, **options)) == found
+    assert names(Api(FakeApi([*PODS, *EVENTS])).list(kind, **options)) == found
 
 
 def test_lists_come_in_pages_and_name_each_objects_type():
-    memory = MemoryApi([a_node(f"n{index}") for index in range(600)])
+    memory = FakeApi([a_node(f"n{index}") for index in range(600)])
     found = list(Api(memory).list(NODE))
     assert len(set(names(found))) == len(found) == 600
     assert {(one["apiVersion"], one["kind"]) for one in found} == {("v1", "Node")}
@@ -77,7 +77,7 @@ def test_lists_come_in_pages_and_name_each_objects_type():
 
 
 def test_objects_are_read_created_and_deleted():
-    memory = MemoryApi()
+    memory = FakeApi()
     api, pod = Api(memory), a_pod("a")
     assert api.get(POD, "a", "default") is None
     assert api.create(pod, dry_run=True) is True
@@ -90,7 +90,7 @@ def test_objects_are_read_created_and_deleted():
 
 
 def test_an_object_is_replaced_only_in_the_version_that_was_read():
-    memory = MemoryApi([a_lease(holderIdentity="a")])
+    memory = FakeApi([a_lease(holderIdentity="a")])
     api = Api(memory)
     first, second = (api.get(LEASE, "change", "default") for _ in range(2))
     assert api.replace(first | {"spec": {"holderIdentity": "b"}}) is True
@@ -133,7 +133,7 @@ FAILURES = {
 
 
 def everything(memory=None):
-    return memory or MemoryApi([a_node(), a_pod("a"), a_lease()], pages={("a", "inventory"): "{}"})
+    return memory or FakeApi([a_node(), a_pod("a"), a_lease()], pages={("a", "inventory"): "{}"})
 
 
 @pytest.mark.parametrize("operation", OPERATIONS.values(), ids=OPERATIONS)
@@ -181,7 +181,7 @@ MISSING = {
 @pytest.mark.parametrize("operation", MISSING.values(), ids=MISSING)
 def test_what_is_missing(operation):
     with raises("cluster-request-failed", ClusterAccessError):
-        operation(Api(MemoryApi([a_pod("a")])))
+        operation(Api(FakeApi([a_pod("a")])))
 
 
 KUBECTL = f"""#!{sys.executable} -IS
@@ -388,5 +388,5 @@ def test_types_that_threads_decode_are_known_before(monkeypatch):
     """Two threads that decode to a type for the first time crash the interpreter."""
     known = []
     monkeypatch.setattr("confcom.addon.cluster.msgspec.convert", lambda _, kind: known.append(kind.__name__))
-    Api(MemoryApi())
+    Api(FakeApi())
     assert {"ObjectMeta", "Status", "ListMetadata"} <= set(known)

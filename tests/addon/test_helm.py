@@ -11,7 +11,7 @@ from confcom.addon.change_lease import ChangeRefusedError
 from confcom.addon.cluster import ClusterAccessError, ForbiddenError
 from confcom.addon.helm import OVERWRITE, ChartError, Helm, HelmError, Revision, Values, run_helm
 from confcom.addon.install import previous
-from testkit.memory_api import MemoryApi, cluster_of
+from testkit.fake_api import FakeApi, cluster_of
 from testkit.raised import raises
 from testkit.waiting import until
 
@@ -52,7 +52,7 @@ def helm():
 
 @pytest.fixture
 def release(helm):
-    return Helm(cluster_of(MemoryApi()), helm)
+    return Helm(cluster_of(FakeApi()), helm)
 
 
 def test_values_are_given_in_the_order_in_which_they_win(helm, release, tmp_path):

@@ -5,8 +5,8 @@ from confcom.addon.cluster import ClusterAccessError, ForbiddenError
 from confcom.addon.waiting import MAX_STEPS, NOT_CREATED, NOT_SHOWN, STUCK_SECONDS, Mark, NotReadyError, Row
 from testkit import cluster_objects as make
 from testkit.cluster_objects import EPC, SYSTEM
-from testkit.memory_api import cluster_of
-from testkit.memory_cluster import MemoryCluster
+from testkit.fake_api import cluster_of
+from testkit.fake_cluster import FakeCluster
 
 TIMEOUT = 100.0
 POLL_SECONDS = 5.0
@@ -18,7 +18,7 @@ def _few_polls(monkeypatch):
 
 
 def waiter(objects, changes=()):
-    made, due = MemoryCluster(objects), dict(changes)
+    made, due = FakeCluster(objects), dict(changes)
     made.kubelets.report = lambda _: None
 
     def change():

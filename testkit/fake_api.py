@@ -31,7 +31,7 @@ class _RefusalError(Exception):
         self.code, self.message, self.plain = code, message, plain
 
 
-class MemoryApi(httpx2.BaseTransport):
+class FakeApi(httpx2.BaseTransport):
     """Serves copies of the given objects and of two namespaces, and changes them as an API server would.
 
     `denied` has pairs of a verb and a resource (`nodes/status`), `logs` a text by Pod, `pages` a text by Pod and page.

@@ -11,8 +11,8 @@ from confcom.addon.install import AddOn
 from confcom.cli.add_on_options import Machine
 from confcom.cli.group import cli
 from testkit import cluster_objects as make
-from testkit.memory_api import MemoryApi, cluster_of
-from testkit.memory_helm import MemoryHelm, golden_manifests
+from testkit.fake_api import FakeApi, cluster_of
+from testkit.fake_helm import FakeHelm, golden_manifests
 from testkit.working_daemons import settle
 
 START = datetime(2026, 11, 29, 9, tzinfo=UTC)
@@ -68,12 +68,12 @@ class Kubelets:
                     status[part] |= dict.fromkeys(ours & status[part].keys(), "0")
 
 
-class MemoryCluster:
-    """A `MemoryApi` with helm, kubelets, a clock and a display; `manifests` is `render` of MemoryHelm."""
+class FakeCluster:
+    """A `FakeApi` with helm, kubelets, a clock and a display; `manifests` is `render` of FakeHelm."""
 
     def __init__(self, objects=(), manifests=None, **options):
-        self.api = MemoryApi(objects, **options)
-        self.helm = MemoryHelm(self.api, manifests or golden_manifests("simulated", make.SYSTEM))
+        self.api = FakeApi(objects, **options)
+        self.helm = FakeHelm(self.api, manifests or golden_manifests("simulated", make.SYSTEM))
         self.helm.now = self.now
         self.kubelets, self.recorder, self.time = Kubelets(self.api), Recorder(), 0.0
         self.each = lambda: None
