@@ -6,7 +6,8 @@ from http import HTTPStatus
 
 import httpx2
 
-from confcom.addon.cluster import CLUSTER_WIDE, Api, Cluster, Login, plural
+from confcom.addon.api import CLUSTER_WIDE, Api, plural
+from confcom.addon.login import Cluster, Login
 from testkit.cluster_objects import SYSTEM
 
 _PATH = re.compile(

@@ -4,10 +4,11 @@ from datetime import UTC, datetime, timedelta
 
 from click.testing import CliRunner
 
+from confcom.addon.api import Api
+from confcom.addon.change import AddOn
 from confcom.addon.chart_objects import OURS, Component, component_of
-from confcom.addon.cluster import Api, Cluster
 from confcom.addon.helm import Helm
-from confcom.addon.install import AddOn
+from confcom.addon.login import Cluster
 from confcom.cli.add_on_options import Machine
 from confcom.cli.group import cli
 from testkit import cluster_objects as make

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import yaml
 
-from confcom.addon.cluster import CLUSTER_WIDE
+from confcom.addon.api import CLUSTER_WIDE
 from testkit.chart_golden import NAMESPACE as GOLDEN_NAMESPACE
 from testkit.chart_golden import golden
 from testkit.fake_api import applied

@@ -2,7 +2,7 @@ import copy
 
 import pytest
 
-from confcom.addon.cluster import Api
+from confcom.addon.api import Api
 from confcom.addon.drift import Comparison, Effect, FieldChange, ObjectChange, compare, deletion, removed, replace
 from testkit.cluster_objects import SYSTEM
 from testkit.fake_api import FakeApi

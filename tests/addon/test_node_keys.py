@@ -10,7 +10,7 @@ from confcom.addon.node_keys import (
     node_keys,
     removal,
 )
-from confcom.addon.waiting import Mark, NotReadyError
+from confcom.addon.readiness import Mark, NotReadyError
 from testkit import cluster_objects as make
 from testkit.cluster_objects import ENCLAVE, EPC, HELPER_EPC
 from testkit.fake_cluster import FakeCluster

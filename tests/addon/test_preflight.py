@@ -2,9 +2,8 @@ from dataclasses import replace
 
 import pytest
 
+from confcom.addon.api import ClusterAccessError, ForbiddenError, RefusedError
 from confcom.addon.chart_objects import EPC_NAMES_POLICY, INTEL_EPC
-from confcom.addon.cluster import ClusterAccessError, ForbiddenError, RefusedError
-from confcom.addon.epc import epc_pod
 from confcom.addon.helm import ChartError, Rendering, Values
 from confcom.addon.preflight import (
     Check,
@@ -15,6 +14,7 @@ from confcom.addon.preflight import (
     permissions_needed,
     run_checks,
 )
+from confcom.addon.tenants import tenant_pod
 from testkit import cluster_objects as make
 from testkit.chart_golden import golden
 from testkit.cluster_objects import ENCLAVE, EPC, HARDWARE, SIMULATED, SYSTEM
@@ -247,7 +247,7 @@ def test_less_epc_is_kept_back_while_pods_hold_it(now, offers, requested, then, 
     here = {
         "nodes": (node,),
         "daemon_sets": (now,),
-        "pods": (epc_pod(make.pod("x", on="n", limits={EPC: requested})),) if requested else (),
+        "pods": (tenant_pod(make.pod("x", on="n", limits={EPC: requested})),) if requested else (),
     }
     found = [one for one in run_checks(replace(INPUTS, **here, **plan(*manifests))) if one.code == "epc-kept"]
     assert [one.outcome for one in found] == ([] if mib is None else [Outcome.WARNING])

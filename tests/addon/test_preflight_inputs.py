@@ -3,8 +3,8 @@ from pathlib import Path
 
 import pytest
 
+from confcom.addon.api import ClusterAccessError, ForbiddenError
 from confcom.addon.chart_objects import INTEL_EPC, SETS
-from confcom.addon.cluster import ClusterAccessError, ForbiddenError
 from confcom.addon.helm import Helm, Values
 from confcom.addon.preflight_inputs import (
     InstallRequest,

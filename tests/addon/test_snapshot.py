@@ -4,8 +4,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from confcom.addon.api import ClusterAccessError
 from confcom.addon.chart_objects import SETS
-from confcom.addon.cluster import ClusterAccessError
 from confcom.addon.helm import Helm, Values, chart_folder
 from confcom.addon.simulated_root import SERVED
 from confcom.addon.snapshot import MAX_HELPERS, MAX_LOGS, MAX_PLUGINS, read_cluster, read_daemons

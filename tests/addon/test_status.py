@@ -3,12 +3,13 @@ import pytest
 from confcom.addon.chart_objects import STAGING_LABEL, Component
 from confcom.addon.daemon_pods import daemon_pod, warnings_in
 from confcom.addon.drift import Comparison, Effect, FieldChange, ObjectChange
-from confcom.addon.epc import PluginEpc, epc_pod
+from confcom.addon.epc import PluginEpc
 from confcom.addon.helm import Revision
 from confcom.addon.problems import Problem
 from confcom.addon.simulated_root import SERVED, RootFacts
 from confcom.addon.snapshot import Snapshot
 from confcom.addon.status import add_on_status
+from confcom.addon.tenants import tenant_pod
 from confcom.kubernetes.epc_accounting import AccountingKind
 from confcom.simulation.staging import Staging
 from testkit import cluster_objects as make
@@ -31,7 +32,7 @@ def status(*nodes, pods=READY, tenants=(), events=(), **more):
     facts = OURS | {
         "nodes": nodes or (node(),),
         "pods": tuple(map(daemon_pod, pods)),
-        "epc_pods": tuple(map(epc_pod, tenants)),
+        "epc_pods": tuple(map(tenant_pod, tenants)),
         "warnings": warnings_in(events),
     }
     return add_on_status(Snapshot(SYSTEM, **(facts | more)))

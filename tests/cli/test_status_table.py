@@ -1,10 +1,11 @@
 import pytest
 
 from confcom.addon.daemon_pods import daemon_pod
-from confcom.addon.epc import PluginEpc, epc_pod
+from confcom.addon.epc import PluginEpc
 from confcom.addon.problems import Problem
 from confcom.addon.snapshot import Snapshot
 from confcom.addon.status import add_on_status
+from confcom.addon.tenants import tenant_pod
 from confcom.cli.status_table import MAX_ROWS, status_lines
 from confcom.kubernetes.epc_accounting import AccountingKind
 from testkit import cluster_objects as make
@@ -33,7 +34,7 @@ def lines(nodes=1, *, silent=0, broken=0, tenants=(), everything=False, **more):
         "daemon_sets": tuple(map(make.daemon_set, PARTS)),
         "templates": TEMPLATES,
         "pods": tuple(map(daemon_pod, pods)),
-        "epc_pods": tuple(map(epc_pod, tenants)),
+        "epc_pods": tuple(map(tenant_pod, tenants)),
     }
     return list(status_lines(add_on_status(Snapshot(SYSTEM, **facts | more)), everything=everything))
 

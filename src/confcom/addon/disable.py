@@ -8,6 +8,8 @@ from concurrent import futures
 from dataclasses import dataclass
 from typing import TypeVar
 
+from confcom.addon.api import AT_ONCE, DAEMON_SET, NAMESPACE, NODE, POD, SECRET, ClusterAccessError, ForbiddenError
+from confcom.addon.change import AddOn, refuse_running_helm, reporting_interruption
 from confcom.addon.change_lease import ChangeRefusedError, change_lease, holder_name
 from confcom.addon.chart_objects import (
     NAME_LABEL,
@@ -19,33 +21,22 @@ from confcom.addon.chart_objects import (
     component_of,
     daemons_in,
 )
-from confcom.addon.cluster import (
-    AT_ONCE,
-    DAEMON_SET,
-    NAMESPACE,
-    NODE,
-    POD,
-    SECRET,
-    Cluster,
-    ClusterAccessError,
-    ForbiddenError,
-)
-from confcom.addon.epc import EpcPod, tenants
-from confcom.addon.install import AddOn, refuse_running_helm, reporting_interruption
+from confcom.addon.login import Cluster
 from confcom.addon.node_keys import SETTLED_SECONDS, clean_nodes, remove_keys
 from confcom.addon.owned_objects import KINDS, delete_objects, is_helms, owned_objects
 from confcom.addon.preflight import Need, Outcome, PreflightError, check_permissions
 from confcom.addon.preflight_inputs import denied_permissions
 from confcom.addon.problems import shown
+from confcom.addon.readiness import POLL_SECONDS, Mark, NotReadyError, Row, retry_while_unreachable
 from confcom.addon.simulated_root import DEFAULT_SECRET, secret_name
-from confcom.addon.waiting import POLL_SECONDS, Mark, NotReadyError, Row, retry_while_unreachable
+from confcom.addon.tenants import TenantPod, tenants
 from confcom.kubernetes.objects import TERMINAL, KubernetesObject, labels_of, name_of, namespace_of, text
 
 POD_TERMINATION_SECONDS = 300.0
 """Deadline for the end of the daemons' Pods: their grace period is 210 s at most, and a kubelet that restarts needs
 longer."""
 T = TypeVar("T")
-Consent = Callable[[Sequence[EpcPod]], bool]
+Consent = Callable[[Sequence[TenantPod]], bool]
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,8 +13,8 @@ from concurrent import futures
 from dataclasses import dataclass
 from enum import StrEnum
 
+from confcom.addon.api import AT_ONCE, CLUSTER_WIDE, Api, ClusterAccessError, Kind, RefusedError, kind_of
 from confcom.addon.chart_objects import EXACT_GROUPS, RELEASE, pod_spec_of
-from confcom.addon.cluster import AT_ONCE, CLUSTER_WIDE, Api, ClusterAccessError, Kind, RefusedError, kind_of
 from confcom.kubernetes.objects import KubernetesObject, listing, mapping, name_of, namespace_of, text
 
 HELM_MANAGER = "helm"

@@ -16,8 +16,9 @@ from importlib import resources
 from pathlib import Path
 from typing import IO, Any
 
+from confcom.addon.api import ClusterAccessError, ForbiddenError
 from confcom.addon.chart_objects import RELEASE
-from confcom.addon.cluster import Cluster, ClusterAccessError, ForbiddenError, not_run, not_understood
+from confcom.addon.login import Cluster, not_run, not_understood
 from confcom.errors import ConfcomError, ExitCode, shortened
 from confcom.kubernetes.objects import KubernetesObject, mapping, number, text, time_of
 

@@ -10,10 +10,10 @@ from concurrent import futures
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
+from confcom.addon.api import AT_ONCE, NODE, Api, ClusterAccessError
 from confcom.addon.chart_objects import SHARED, allocatable, offered, written
-from confcom.addon.cluster import AT_ONCE, NODE, Api, ClusterAccessError
 from confcom.addon.problems import shown
-from confcom.addon.waiting import POLL_SECONDS, Mark, NotReadyError, ProgressReporter, Row, retry_while_unreachable
+from confcom.addon.readiness import POLL_SECONDS, Mark, NotReadyError, ProgressReporter, Row, retry_while_unreachable
 from confcom.kubernetes.objects import KubernetesObject, condition, mapping, name_of
 
 KUBELET_KEEPS_SECONDS = 300.0

@@ -10,9 +10,10 @@ from functools import partial
 from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
 from confcom.addon import chart_objects as chart
-from confcom.addon.epc import EpcPod, unmet_requests, used_by_node
+from confcom.addon.epc import unmet_requests
 from confcom.addon.problems import shown
 from confcom.addon.simulated_root import RootFacts, root_faults
+from confcom.addon.tenants import TenantPod, used_by_node
 from confcom.errors import ConfcomError, ExitCode
 from confcom.kubernetes import objects
 from confcom.kubernetes.epc_accounting import AccountingKind as Kind
@@ -195,7 +196,7 @@ class PreflightInputs:
     limit_ranges: Read[Objects] = None
     unknown_nodes: tuple[str, ...] = ()
     unlabelled_nodes: tuple[str, ...] = ()
-    pods: tuple[EpcPod, ...] = ()
+    pods: tuple[TenantPod, ...] = ()
     """Tenants' Pods with the add-on's resources; empty if the change takes nothing from them."""
     root: Read[RootFacts] = None
     """None if no quote helper is to simulate."""
@@ -414,7 +415,7 @@ def losing_nodes(new: Objects, nodes: Objects, installed: Objects) -> frozenset[
     return frozenset(lost)
 
 
-def check_quotes(new: Objects, nodes: Objects, installed: Objects, pods: Sequence[EpcPod]) -> Iterator[Finding]:
+def check_quotes(new: Objects, nodes: Objects, installed: Objects, pods: Sequence[TenantPod]) -> Iterator[Finding]:
     """Yield the finding about Pods that get no quotes after a change, also if their node lost the daemons before."""
     kept, used = set(_names(chart.selected(chart.daemons_in(new), nodes))), used_by_node(pods)
     others = (node for node in nodes if name_of(node) not in kept)
@@ -441,7 +442,7 @@ def _losses(daemons: Objects, nodes: Objects, installed: Objects, anyway: str) -
             yield Finding(Check.NODES, FAILED, "nodes-lose-daemons", what, f"not labelled {labels}", remedy)
 
 
-def check_kept_epc(new: Objects, nodes: Objects, installed: Objects, pods: Sequence[EpcPod]) -> Iterator[Finding]:
+def check_kept_epc(new: Objects, nodes: Objects, installed: Objects, pods: Sequence[TenantPod]) -> Iterator[Finding]:
     """Yield the finding about nodes that keep their EPC and their way of counting while Pods hold some of it."""
     kept, component, limit = {}, chart.Component.DEVICE_PLUGIN, chart.capacity_limit(new)
     used = used_by_node(pods)

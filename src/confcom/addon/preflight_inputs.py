@@ -9,16 +9,17 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
+from confcom.addon import api as kinds
 from confcom.addon import chart_objects as chart
-from confcom.addon import cluster as kinds
 from confcom.addon import preflight
-from confcom.addon.cluster import AT_ONCE, CLUSTER_WIDE, Cluster, plural
-from confcom.addon.epc import EpcPod, tenants
+from confcom.addon.api import AT_ONCE, CLUSTER_WIDE, plural
 from confcom.addon.helm import Helm, Rendering, Values
+from confcom.addon.login import Cluster
 from confcom.addon.owned_objects import is_helms, owned_objects
 from confcom.addon.preflight import Finding, Need, Outcome, Permission, PreflightInputs
 from confcom.addon.simulated_root import secret_name
 from confcom.addon.snapshot import UTC_NOW, Now, read_root, reduced_node
+from confcom.addon.tenants import TenantPod, tenants
 from confcom.errors import ConfcomError
 from confcom.kubernetes.epc_accounting import EPC_FLAGS
 from confcom.kubernetes.objects import KubernetesObject, labels_of, mapping, name_of, namespace_of, text
@@ -104,7 +105,7 @@ def check_rollback(
     )
 
 
-def affected_pods(cluster: Cluster, installed: Objects, new: Objects, nodes: Objects) -> tuple[EpcPod, ...]:
+def affected_pods(cluster: Cluster, installed: Objects, new: Objects, nodes: Objects) -> tuple[TenantPod, ...]:
     """Return tenants' Pods with the add-on's resources; none, without reading Pods, if a change takes nothing away."""
     before, after = (
         {(name_of(one), *(chart.flag_of(one, flag) for flag in EPC_FLAGS)) for one in chart.daemons_in(some)}

@@ -9,8 +9,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
+from confcom.addon.api import DAEMON_SET, DEPLOYMENT, SECRET, ClusterAccessError, ForbiddenError
 from confcom.addon.chart_objects import COMPONENT_LABEL, NAME_LABEL, RELEASE, pod_spec_of
-from confcom.addon.cluster import DAEMON_SET, DEPLOYMENT, SECRET, Cluster, ClusterAccessError, ForbiddenError
+from confcom.addon.login import Cluster
 from confcom.addon.problems import shown
 from confcom.kubernetes.objects import KubernetesObject, listing, mapping, name_of, text
 from confcom.simulation.root_seed import RootSeed, RootSeedError

@@ -13,17 +13,19 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Final, TypeVar
 
+from confcom.addon import api as kinds
 from confcom.addon import chart_objects as chart
-from confcom.addon import cluster as kinds
 from confcom.addon import daemon_pods, drift
+from confcom.addon.api import AT_ONCE, ClusterAccessError
 from confcom.addon.chart_objects import Component, component_of
-from confcom.addon.cluster import AT_ONCE, Cluster, ClusterAccessError
 from confcom.addon.daemon_pods import DaemonPod, PodState, Warned, daemon_pod
-from confcom.addon.epc import EpcPod, PluginEpc, Workload, epc_pod, plugin_epc, refused_workloads, used_by_node
+from confcom.addon.epc import PluginEpc, plugin_epc
 from confcom.addon.helm import Helm, Revision
+from confcom.addon.login import Cluster
 from confcom.addon.owned_objects import is_helms, owned_objects
 from confcom.addon.problems import Problem, shown
 from confcom.addon.simulated_root import SERVED, RootFacts, read_facts, root_of_metrics, secret_name
+from confcom.addon.tenants import TenantPod, TenantWorkload, refused_workloads, tenant_pod, used_by_node
 from confcom.errors import ConfcomError
 from confcom.kubernetes import objects
 from confcom.kubernetes.objects import KubernetesObject, condition, mapping, name_of, namespace_of, number, text
@@ -58,10 +60,10 @@ class Snapshot:
     """The add-on's own Pods, oldest first."""
     warnings: Mapping[str, Warned] = field(default_factory=dict)
     """By object of the add-on's namespace, the latest warning event."""
-    epc_pods: tuple[EpcPod, ...] | None = None
+    epc_pods: tuple[TenantPod, ...] | None = None
     """Tenants' Pods with the add-on's resources; None if they were not read."""
     inventories: Mapping[str, PluginEpc] = field(default_factory=dict)
-    refused: tuple[Workload, ...] = ()
+    refused: tuple[TenantWorkload, ...] = ()
     root: RootFacts | None = None
     """None if no quote helper simulates, or if it was not read."""
     history: tuple[Revision, ...] = ()
@@ -124,7 +126,7 @@ class _Reader:
         self.cluster, self.api, self.namespace = cluster, cluster.api, cluster.namespace
         self.not_read: list[Problem] = []
         self.of_daemons: dict[str, DaemonPod] = {}
-        self.of_tenants: list[EpcPod] = []
+        self.of_tenants: list[TenantPod] = []
         self.unexplained: dict[str, tuple[KubernetesObject, str]] = {}
         """Pods whose logs say why they are not ready, with the latest warning about them."""
 
@@ -166,7 +168,7 @@ class _Reader:
                 self.of_daemons[name] = daemon_pod(pod, warning)
                 if daemon_pods.needs_log(pod):
                     self.unexplained[name] = (pod, warning)
-            elif found := epc_pod(pod):
+            elif found := tenant_pod(pod):
                 self.of_tenants.append(found)
         return True
 
@@ -245,7 +247,7 @@ class _Reader:
 
         return {pod.node: found for pod, found in zip(pods, pool.map(ask, pods), strict=True) if found}
 
-    def refused(self) -> tuple[Workload, ...]:
+    def refused(self) -> tuple[TenantWorkload, ...]:
         oldest = datetime.now(UTC) - timedelta(minutes=REFUSED_MINUTES)
         events = self.api.list(kinds.EVENT, fields={"reason": daemon_pods.FAILED_CREATE})
         recent = [one for one in events if (objects.time_of(daemon_pods.event_time(one)) or oldest) > oldest]

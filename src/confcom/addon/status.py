@@ -10,10 +10,11 @@ from confcom.addon import chart_objects as chart
 from confcom.addon.chart_objects import OURS, REAL, Component, SgxKind, component_of, pod_spec_of, simulates
 from confcom.addon.daemon_pods import FAILED_CREATE, GONE, DaemonPod, PodState
 from confcom.addon.drift import Effect, deletion
-from confcom.addon.epc import NodeEpc, Workload, epc_problems, unmet_requests, used_by_node, workloads
+from confcom.addon.epc import NodeEpc, epc_problems, unmet_requests
 from confcom.addon.problems import Problem, ProblemGroup, grouped, shown
 from confcom.addon.simulated_root import root_faults
 from confcom.addon.snapshot import Snapshot
+from confcom.addon.tenants import TenantWorkload, used_by_node, workloads
 from confcom.kubernetes.node_selection import selects, untolerated
 from confcom.kubernetes.objects import KubernetesObject, amount, condition, name_of, number, text
 from confcom.simulation.staging import Staging
@@ -97,7 +98,7 @@ class AddOnStatus:
     nodes: tuple[NodeStatus, ...]
     """Nodes with SGX, with our daemons or with our resources."""
     other_nodes: int
-    workloads: tuple[Workload, ...]
+    workloads: tuple[TenantWorkload, ...]
     problems: tuple[Problem, ...]
     not_compared: tuple[Problem, ...]
     notes: tuple[Problem, ...]

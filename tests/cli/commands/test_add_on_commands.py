@@ -8,7 +8,7 @@ import click
 import pytest
 
 from confcom.addon.chart_objects import STAGING_LABEL
-from confcom.addon.cluster import Login
+from confcom.addon.login import Login
 from confcom.addon.simulated_root import DEFAULT_SECRET
 from confcom.errors import ExitCode
 from testkit import cluster_objects as make

@@ -1,6 +1,6 @@
 import pytest
 
-from confcom.addon.cluster import plural
+from confcom.addon.api import plural
 from confcom.addon.simulated_root import DEFAULT_SECRET
 from confcom.errors import ExitCode
 from testkit import cluster_objects as make

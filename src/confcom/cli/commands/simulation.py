@@ -16,7 +16,7 @@ from confcom.errors import printable
 from confcom.simulation.staging import Staging
 
 if TYPE_CHECKING:
-    from confcom.addon.cluster import Login
+    from confcom.addon.login import Login
     from confcom.simulation.platform import SimulatedPlatform
 
 
@@ -143,8 +143,8 @@ def export(
 def _cluster_platform(
     namespace: str, login: Login, secret: str, staging: Staging | None
 ) -> tuple[SimulatedPlatform, Staging]:
+    from confcom.addon.api import DAEMON_SET, ClusterAccessError
     from confcom.addon.chart_objects import staging_of
-    from confcom.addon.cluster import DAEMON_SET, ClusterAccessError
     from confcom.addon.simulated_root import RootFacts, read_seed, root_faults
     from confcom.addon.snapshot import read_root
     from confcom.simulation.platform import SimulatedPlatform

@@ -10,7 +10,7 @@ from confcom.cli.add_on_options import cluster_options, opened, show_result, tim
 from confcom.errors import ExitCode, printable
 
 if TYPE_CHECKING:
-    from confcom.addon.cluster import Login
+    from confcom.addon.login import Login
 
 
 @click.command()
@@ -48,9 +48,9 @@ def status(*, wait: bool, timeout: int, all_nodes: bool, namespace: str, login: 
       6    the API server does not answer
       8    the add-on has a problem, is being updated, or is not enabled
     """
+    from confcom.addon.readiness import NOT_CREATED, NOT_SHOWN, wait_until_ready
     from confcom.addon.snapshot import read_cluster
     from confcom.addon.status import add_on_status
-    from confcom.addon.waiting import NOT_CREATED, NOT_SHOWN, wait_until_ready
     from confcom.cli.status_table import status_lines
 
     with opened(login, namespace) as add_on:
