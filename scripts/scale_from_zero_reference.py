@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 from generated_part import table, write_or_check
 
-from confcom.addon.chart_objects import REAL
+from confcom.kubernetes.names import REAL
 from confcom.device_plugin.resources import DEFAULT_HELPER_MIB, NODE_USERS
 from confcom.kubernetes.epc_accounting import HELPERS
 

@@ -6,11 +6,11 @@ from click.testing import CliRunner
 
 from confcom.addon.api import Api
 from confcom.addon.change import AddOn
-from confcom.addon.chart_objects import OURS, Component, component_of
 from confcom.addon.helm import Helm
 from confcom.addon.login import Cluster
 from confcom.cli.add_on_options import Machine
 from confcom.cli.group import cli
+from confcom.kubernetes.names import OURS, Component, component
 from testkit import cluster_objects as make
 from testkit.fake_api import FakeApi, cluster_of
 from testkit.fake_helm import FakeHelm, golden_manifests
@@ -52,7 +52,8 @@ class Kubelets:
         plugins = {
             pod["spec"]["nodeName"]
             for pod in self._api.find("Pod")
-            if component_of(pod) is Component.DEVICE_PLUGIN and pod["status"]["phase"] == "Running"
+            if component(pod["metadata"].get("labels", {})) is Component.DEVICE_PLUGIN
+            and pod["status"]["phase"] == "Running"
         }
         for node in self._api.find("Node"):
             name, status = node["metadata"]["name"], node["status"]

@@ -3,8 +3,8 @@ import hashlib
 import json
 from functools import cache
 
-from confcom.addon.chart_objects import flag_of, pod_spec_of
-from confcom.kubernetes.node_selection import selects
+from confcom.kubernetes.node import Node
+from confcom.kubernetes.workload import Workload
 from confcom.simulation.platform import SimulatedPlatform
 from confcom.simulation.root_seed import RootSeed
 
@@ -31,12 +31,13 @@ _ROOT = 'confcom_quote_helper_simulated_root_info{sha256="%s"} 1\n'
 def settle(api, broken=()):
     """Make statuses, Pods, resources and pages; Pods of a `broken` image have its status, and old ones go on."""
     for daemon in api.find("DaemonSet"):
-        nodes = [one for one in api.find("Node") if selects(pod_spec_of(daemon), one)]
+        parsed = Workload.parse(daemon)
+        nodes = [one for one in api.find("Node") if parsed.selection.selects(Node.parse(one))]
         counts = ("desiredNumberScheduled", "currentNumberScheduled", "updatedNumberScheduled", "numberAvailable")
         daemon["status"] = dict.fromkeys((*counts, "numberReady"), len(nodes))
         _roll(api, daemon, [one["metadata"]["name"] for one in nodes], dict(broken))
         for node in nodes:
-            offered = {flag_of(daemon, flag): amount for flag, amount in _OFFERED.items() if flag_of(daemon, flag)}
+            offered = {parsed.flag(flag): amount for flag, amount in _OFFERED.items() if parsed.flag(flag)}
             for part in ("capacity", "allocatable"):
                 node.setdefault("status", {}).setdefault(part, {}).update(offered)
     for one in api.find("Deployment"):

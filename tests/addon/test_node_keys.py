@@ -1,6 +1,5 @@
 import pytest
 
-from confcom.addon.chart_objects import written
 from confcom.addon.node_keys import (
     CLEANING_SECONDS,
     FOREIGN_AFTER_SECONDS,
@@ -11,6 +10,7 @@ from confcom.addon.node_keys import (
     removal,
 )
 from confcom.addon.readiness import Mark, NotReadyError
+from confcom.kubernetes.node import Node
 from testkit import cluster_objects as make
 from testkit.cluster_objects import ENCLAVE, EPC, HELPER_EPC
 from testkit.fake_cluster import FakeCluster
@@ -52,15 +52,15 @@ STAGES = {
 
 @pytest.mark.parametrize(("found", "options", "stage", "names", "others"), STAGES.values(), ids=STAGES)
 def test_stages(found, options, stage, names, others):
-    keys = node_keys(found, **options)
+    keys = node_keys(Node.parse(found), **options)
     assert (keys.names, keys.others) == (names, others)
     assert keys.stage is stage or not names
 
 
 def test_only_the_controllers_own_fields_are_written_by_it():
     both = [EPC, OTHER]
-    assert written(node({EPC: 131066, OTHER: 1}, by_controller=both)) == {EPC}
-    assert written(node(THERE, by_controller=both, manager="kubelet")) == frozenset()
+    assert Node.parse(node({EPC: 131066, OTHER: 1}, by_controller=both)).written == {EPC}
+    assert Node.parse(node(THERE, by_controller=both, manager="kubelet")).written == frozenset()
 
 
 REMOVALS = {

@@ -4,15 +4,15 @@ from pathlib import Path
 import pytest
 
 from confcom.addon.api import ClusterAccessError, ForbiddenError
-from confcom.addon.chart_objects import INTEL_EPC, SETS
 from confcom.addon.helm import Helm, Values
+from confcom.addon.preflight import Check
 from confcom.addon.preflight_inputs import (
     InstallRequest,
     check_rollback,
     gather_preflight_inputs,
 )
-from confcom.errors import ConfcomError
-from confcom.kubernetes.objects import labels_of, name_of, namespace_of
+from confcom.kubernetes.names import INTEL_EPC, SETS
+from confcom.kubernetes.objects import name_of
 from testkit import cluster_objects as make
 from testkit.cluster_objects import HARDWARE, SIMULATED, SYSTEM
 from testkit.fake_api import FakeApi, cluster_of
@@ -48,9 +48,9 @@ def test_everything_is_read_and_nothing_is_written():
     assert [one.number for one in inputs.history] == [1]
     assert [name_of(one) for one in inputs.installed] == [name_of(one) for one in (PLUGIN, HELPER)]
     assert inputs.installed == inputs.rendering.manifests
-    assert name_of(inputs.namespace) == SYSTEM
-    assert {namespace_of(one) for one in inputs.daemon_sets} == {"other", SYSTEM}
-    assert [labels_of(one) for one in inputs.nodes] == [SIMULATED, SIMULATED]
+    assert inputs.has_namespace
+    assert {daemon.namespace for daemon in inputs.daemon_sets} == {"other", SYSTEM}
+    assert [node.labels for node in inputs.nodes] == [SIMULATED, SIMULATED]
     assert (inputs.unknown_nodes, inputs.unlabelled_nodes) == (("z",), ("b",))
     assert (inputs.denied, dict(inputs.admission), inputs.allow_no_nodes) == ((), {}, True)
     assert api.writes == []
@@ -66,16 +66,16 @@ def test_with_an_old_helm_nothing_is_asked_of_the_cluster():
 @pytest.mark.parametrize("failing", ["history", "get", "render"])
 def test_an_unreadable_release_is_an_error_in_place_of_the_rendering(failing):
     inputs = gathered(FakeApi(NODES, denied={("create", "daemonsets")}), stored=("y=2",), failing=failing)
-    assert isinstance(inputs.rendering, ConfcomError)
-    assert "secrets is forbidden" in inputs.rendering.why
+    assert inputs.rendering is None
+    assert "secrets is forbidden" in inputs.errors[Check.VALUES].why
     assert f"create daemonsets.apps in {SYSTEM}" in map(str, inputs.denied)
     assert len(inputs.nodes) == 2
 
 
 def test_objects_that_may_not_be_read_are_errors():
     inputs = gathered(FakeApi(NODES, denied={("list", "nodes"), ("list", "daemonsets"), ("get", "namespaces")}))
-    for one in (inputs.nodes, inputs.daemon_sets, inputs.namespace):
-        assert isinstance(one, ForbiddenError)
+    for check in (Check.NODES, Check.OWNERS, Check.POD_SECURITY):
+        assert isinstance(inputs.errors[check], ForbiddenError)
     assert {"list nodes", "list daemonsets.apps", f"get namespaces in {SYSTEM}"} == set(map(str, inputs.denied))
 
 

@@ -5,11 +5,11 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from confcom.addon.api import ClusterAccessError
-from confcom.addon.chart_objects import SETS
 from confcom.addon.helm import Helm, Values, chart_folder
 from confcom.addon.simulated_root import SERVED
 from confcom.addon.snapshot import MAX_HELPERS, MAX_LOGS, MAX_PLUGINS, read_cluster, read_daemons
 from confcom.addon.status import add_on_status
+from confcom.kubernetes.names import SETS
 from confcom.simulation.platform import SimulatedPlatform
 from testkit import cluster_objects as make
 from testkit.cluster_objects import EPC, SYSTEM
@@ -72,7 +72,7 @@ def test_of_pods_and_nodes_only_facts_that_matter_are_kept():
         ("bulky", "a", "Job", "j", 5)
     ]
     assert len(repr((found.nodes, found.epc_pods, found.pods))) < 2000
-    assert found.nodes[0]["status"]["allocatable"] == {EPC: "162"}
+    assert found.nodes[0].allocatable == {EPC: 162}
 
 
 def test_logs_of_a_few_pods_that_are_not_ready_are_read_but_not_through_silent_kubelets():

@@ -1,6 +1,6 @@
 import pytest
 
-from confcom.addon.chart_objects import STAGING_LABEL, Component
+from confcom.addon.chart_objects import STAGING_LABEL
 from confcom.addon.daemon_pods import daemon_pod, warnings_in
 from confcom.addon.drift import Comparison, Effect, FieldChange, ObjectChange
 from confcom.addon.epc import PluginEpc
@@ -11,6 +11,9 @@ from confcom.addon.snapshot import Snapshot
 from confcom.addon.status import add_on_status
 from confcom.addon.tenants import tenant_pod
 from confcom.kubernetes.epc_accounting import AccountingKind
+from confcom.kubernetes.names import Component
+from confcom.kubernetes.node import Node
+from confcom.kubernetes.workload import Workload
 from confcom.simulation.staging import Staging
 from testkit import cluster_objects as make
 from testkit.cli_output import commands_in
@@ -30,12 +33,15 @@ def node(name="a", *, epc=162, allocatable=None, labels=make.SIMULATED, **more):
 
 def status(*nodes, pods=READY, tenants=(), events=(), **more):
     facts = OURS | {
-        "nodes": nodes or (node(),),
+        "nodes": tuple(map(Node.parse, nodes or (node(),))),
         "pods": tuple(map(daemon_pod, pods)),
         "epc_pods": tuple(map(tenant_pod, tenants)),
         "warnings": warnings_in(events),
     }
-    return add_on_status(Snapshot(SYSTEM, **(facts | more)))
+    facts |= more
+    facts["daemon_sets"] = tuple(map(Workload.parse, facts["daemon_sets"]))
+    facts["deployments"] = {of: Workload.parse(one) for of, one in facts.get("deployments", {}).items()}
+    return add_on_status(Snapshot(SYSTEM, **facts))
 
 
 def codes(found, where=None):
@@ -168,7 +174,7 @@ def controller(name="c1", *, created="1", **more):
 def deployment(*, observed=2, updated=1, total=1, available=1):
     counts = {"replicas": total, "updatedReplicas": updated, "availableReplicas": available}
     status = counts | {"observedGeneration": observed}
-    return {"metadata": {"generation": 2}, "spec": {"replicas": 1}, "status": status}
+    return {"kind": "Deployment", "metadata": {"generation": 2}, "spec": {"replicas": 1}, "status": status}
 
 
 SUPPORTED = make.daemon_set("device-plugin", args=("--simulated", "--capacity-support=supported"))

@@ -13,7 +13,7 @@ from datetime import datetime
 from confcom.addon import drift
 from confcom.addon.api import DAEMON_SET, ClusterAccessError
 from confcom.addon.change_lease import ChangeRefusedError, change_lease, holder_name
-from confcom.addon.chart_objects import daemons_in
+from confcom.addon.chart_objects import workloads_in
 from confcom.addon.drift import Comparison, Effect, ObjectChange
 from confcom.addon.helm import Helm, Revision
 from confcom.addon.login import Cluster
@@ -85,7 +85,7 @@ def require_release(add_on: AddOn) -> None:
         )
     if not history:
         place = add_on.cluster.namespace
-        if daemons_in(add_on.cluster.api.list(DAEMON_SET, place)):
+        if workloads_in(add_on.cluster.api.list(DAEMON_SET, place)):
             raise ChangeRefusedError(
                 f"helm has no record of the release in the namespace {place}, whose DaemonSets are there",
                 error_code="release-missing",

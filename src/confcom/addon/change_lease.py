@@ -13,9 +13,9 @@ from datetime import datetime
 from typing import Any
 
 from confcom.addon.api import LEASE, ClusterAccessError
-from confcom.addon.chart_objects import NAME_LABEL, RELEASE
 from confcom.addon.login import Cluster
 from confcom.errors import ConfcomError, ExitCode
+from confcom.kubernetes.names import NAME_LABEL, RELEASE
 from confcom.kubernetes.objects import KubernetesObject, mapping, text, time_of
 
 LEASE_NAME = "confcom-change"

@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from confcom.addon.api import AT_ONCE, CLUSTER_WIDE, Api, ClusterAccessError, Kind, RefusedError, kind_of
-from confcom.addon.chart_objects import EXACT_GROUPS, RELEASE, pod_spec_of
+from confcom.addon.chart_objects import EXACT_GROUPS
+from confcom.kubernetes.names import RELEASE
 from confcom.kubernetes.objects import KubernetesObject, listing, mapping, name_of, namespace_of, text
 
 HELM_MANAGER = "helm"
@@ -217,7 +218,7 @@ def _is_releases(live: KubernetesObject | None, namespace: str) -> bool:
 
 def added_names(manifest: KubernetesObject, live: KubernetesObject) -> Iterator[str]:
     """Yield containers, volumes and variables of a live Pod template that the manifest does not have."""
-    ours, theirs = pod_spec_of(manifest), pod_spec_of(live)
+    ours, theirs = (mapping(each, "spec", "template", "spec") for each in (manifest, live))
     for part in ("initContainers", "containers", "volumes"):
         known = {text(one, "name"): one for one in listing(ours, part)}
         for one in listing(theirs, part):

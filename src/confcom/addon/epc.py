@@ -4,10 +4,11 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from confcom.addon.chart_objects import OURS, allocatable, written
 from confcom.addon.problems import Problem
 from confcom.kubernetes.epc_accounting import AccountingKind
-from confcom.kubernetes.objects import KubernetesObject, mapping, name_of, number, text
+from confcom.kubernetes.names import OURS
+from confcom.kubernetes.node import Node
+from confcom.kubernetes.objects import KubernetesObject, mapping, number, text
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,13 +90,11 @@ def epc_problems(epc: NodeEpc, *, plugin_ready: bool) -> Iterator[Problem]:
         yield Problem(why, code="epc-not-reported")
 
 
-def unmet_requests(
-    node: KubernetesObject, used: Mapping[tuple[str, str], int], *, selected: bool
-) -> Mapping[str, tuple[int, int]]:
+def unmet_requests(node: Node, used: Mapping[tuple[str, str], int], *, selected: bool) -> Mapping[str, tuple[int, int]]:
     """Return the resources of which Pods request more than their node offers, with both amounts.
 
     Of a node that no DaemonSet has selected, what the controller wrote is left over: nobody offers it.
     """
-    left = frozenset() if selected else written(node)
-    amounts = {one: (used.get((name_of(node), one), 0), 0 if one in left else allocatable(node, one)) for one in OURS}
-    return {one: (requested, offered) for one, (requested, offered) in sorted(amounts.items()) if requested > offered}
+    offers = {name: 0 if name in node.written and not selected else node.allocatable.get(name, 0) for name in OURS}
+    amounts = {name: (used.get((node.name, name), 0), offered) for name, offered in sorted(offers.items())}
+    return {name: (requested, offered) for name, (requested, offered) in amounts.items() if requested > offered}

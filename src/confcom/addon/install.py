@@ -20,7 +20,6 @@ from confcom.addon.change import (
     require_release,
     wait_for_daemons,
 )
-from confcom.addon.chart_objects import NAME_LABEL, RELEASE, SIMULATED_LABEL
 from confcom.addon.drift import Comparison, Effect, FieldChange, ObjectChange, removed
 from confcom.addon.helm import Rendering, Revision
 from confcom.addon.owned_objects import delete_objects
@@ -28,6 +27,8 @@ from confcom.addon.preflight import Finding, PreflightError, PreflightInputs
 from confcom.addon.preflight_inputs import InstallRequest, gather_preflight_inputs
 from confcom.addon.rollback import undo_interrupted
 from confcom.addon.simulated_root import create_root, secret_name
+from confcom.kubernetes.names import NAME_LABEL, RELEASE
+from confcom.kubernetes.node_selection import SIMULATED_LABEL
 from confcom.simulation.root_seed import SEED_SIZE, RootSeed
 
 
@@ -65,7 +66,7 @@ def _apply(add_on: AddOn, request: InstallRequest, *, dry_run: bool, wait: bool,
     inputs, rendering, findings = _check(add_on, request)
     revision = inputs.history[-1].number if inputs.history else 0
     found = compare_release(add_on, rendering.manifests)
-    root = secret_name(rendering.manifests)
+    root = secret_name(rendering.workloads)
     lacks_root = bool(root) and not api.exists(SECRET, root, cluster.namespace)
     if dry_run:
         gone = removed((*inputs.installed, *inputs.unrecorded), rendering.manifests)
@@ -108,7 +109,7 @@ def _check(
     inputs = gather_preflight_inputs(add_on.cluster, add_on.helm, request, add_on.now)
     findings = preflight.run_checks(inputs)
     report_findings(add_on, findings, quiet=quiet)
-    if not isinstance(inputs.rendering, Rendering):  # its absence is a failed finding
+    if inputs.rendering is None:  # its absence is a failed finding
         raise PreflightError(findings)
     return inputs, inputs.rendering, findings
 
@@ -123,8 +124,8 @@ def _is_recorded(inputs: PreflightInputs, rendering: Rendering) -> bool:
 
 
 def _without_helm(inputs: PreflightInputs, root: str) -> Iterator[ObjectChange]:
-    if not inputs.namespace:
-        yield ObjectChange("Namespace", inputs.namespace_name, Effect.MADE)
+    if not inputs.has_namespace:
+        yield ObjectChange("Namespace", inputs.namespace, Effect.MADE)
     if root:
         yield ObjectChange("Secret", root, Effect.MADE)
     label = FieldChange(f"metadata.labels.{SIMULATED_LABEL}", None, "true")

@@ -26,8 +26,8 @@ from typing import IO, Any
 import httpx2
 
 from confcom.addon.api import Api, ClusterAccessError
-from confcom.addon.chart_objects import DEFAULT_NAMESPACE
 from confcom.errors import MAX_FOREIGN_CHARACTERS, shortened
+from confcom.kubernetes.names import DEFAULT_NAMESPACE
 from confcom.kubernetes.objects import KubernetesObject, listing, text
 
 PROXY_SECONDS = 30.0

@@ -17,7 +17,6 @@ from confcom.addon import api as kinds
 from confcom.addon import chart_objects as chart
 from confcom.addon import daemon_pods, drift
 from confcom.addon.api import AT_ONCE, ClusterAccessError
-from confcom.addon.chart_objects import Component, component_of
 from confcom.addon.daemon_pods import DaemonPod, PodState, Warned, daemon_pod
 from confcom.addon.epc import PluginEpc, plugin_epc
 from confcom.addon.helm import Helm, Revision
@@ -28,7 +27,10 @@ from confcom.addon.simulated_root import SERVED, RootFacts, read_facts, root_of_
 from confcom.addon.tenants import TenantPod, TenantWorkload, refused_workloads, tenant_pod, used_by_node
 from confcom.errors import ConfcomError
 from confcom.kubernetes import objects
-from confcom.kubernetes.objects import KubernetesObject, condition, mapping, name_of, namespace_of, number, text
+from confcom.kubernetes.names import Component, component
+from confcom.kubernetes.node import Node
+from confcom.kubernetes.objects import KubernetesObject, name_of, namespace_of, number, text
+from confcom.kubernetes.workload import Workload
 
 MAX_LOGS = 8
 """Limit of the logs that are read: many failing Pods fail for the same reason."""
@@ -38,7 +40,6 @@ MAX_HELPERS = 20
 """Limit of the quote helpers that are asked for their root: half of them the oldest, which have the oldest root."""
 REFUSED_MINUTES = 20
 """Controllers repeat a refused creation every 17 minutes at least: older events are about the past."""
-_RESOURCES = chart.OURS | {chart.INTEL_EPC}
 
 R = TypeVar("R")
 Now = Callable[[], datetime]
@@ -51,9 +52,9 @@ class Snapshot:
 
     namespace: str
     cluster: Mapping[str, str] = field(default_factory=dict)
-    nodes: tuple[KubernetesObject, ...] = ()
-    daemon_sets: tuple[KubernetesObject, ...] = ()
-    deployments: Mapping[Component, KubernetesObject] = field(default_factory=dict)
+    nodes: tuple[Node, ...] = ()
+    daemon_sets: tuple[Workload, ...] = ()
+    deployments: Mapping[Component, Workload] = field(default_factory=dict)
     templates: Mapping[str, str] = field(default_factory=dict)
     """By DaemonSet, the revision label of the Pods that are made from its newest template."""
     pods: tuple[DaemonPod, ...] = ()
@@ -141,7 +142,8 @@ class _Reader:
     def own_objects(self) -> Snapshot:
         """Read all but Pods, and before these: no DaemonSet is newer than its Pods."""
         api, namespace = self.api, self.namespace
-        daemon_sets = tuple(filter(component_of, api.list(kinds.DAEMON_SET, namespace)))
+        daemon_sets = chart.workloads_in(api.list(kinds.DAEMON_SET, namespace))
+        deployments = chart.workloads_in(api.list(kinds.DEPLOYMENT, namespace))
         newest: dict[str, tuple[int, str]] = {}
         for one in api.list(kinds.REVISION, namespace):
             found = (number(one, "revision"), text(one, "metadata", "labels", daemon_pods.REVISION_LABEL))
@@ -151,18 +153,18 @@ class _Reader:
             namespace,
             self.cluster.to_json(),
             daemon_sets=daemon_sets,
-            deployments={of: one for one in api.list(kinds.DEPLOYMENT, namespace) if (of := component_of(one))},
+            deployments={each.component: each for each in deployments if each.component},
             templates={name: label for name, (_, label) in newest.items()},
             warnings=daemon_pods.warnings_in(api.list(kinds.EVENT, namespace, fields={"type": "Warning"})),
         )
 
-    def nodes(self) -> tuple[KubernetesObject, ...]:
-        return tuple(map(reduced_node, self.api.list(kinds.NODE)))
+    def nodes(self) -> tuple[Node, ...]:
+        return tuple(map(Node.parse, self.api.list(kinds.NODE)))
 
     def sort_pods(self, pods: Iterable[KubernetesObject], warnings: Mapping[str, Warned]) -> bool:
         """Reduce Pods; of one that is not ours and has none of our resources, nothing is kept."""
         for pod in pods:
-            if namespace_of(pod) == self.namespace and component_of(pod):
+            if namespace_of(pod) == self.namespace and component(objects.labels_of(pod)):
                 name = name_of(pod)
                 warning = warnings[name].text if name in warnings else ""
                 self.of_daemons[name] = daemon_pod(pod, warning)
@@ -175,7 +177,7 @@ class _Reader:
     def with_pods(self, snapshot: Snapshot) -> Snapshot:
         """Add the daemons' Pods, some of them explained by their logs."""
         # A log comes through the kubelet; a silent kubelet would only cost the timeout.
-        alive = {name_of(one) for one in snapshot.nodes if condition(one, "Ready").get("status") == "True"}
+        alive = {node.name for node in snapshot.nodes if node.ready}
         asked = [one for one in self.unexplained.values() if objects.node_of(one[0]) in alive][:MAX_LOGS]
         for pod, warning in asked:
             with contextlib.suppress(ClusterAccessError):  # its state says something too
@@ -201,7 +203,9 @@ class _Reader:
     def left(self, manifests: Iterable[KubernetesObject]) -> tuple[str, ...]:
         """Return the add-on's objects beside those of helm's record, which may be missing."""
         known, found = {f"{one['kind']} {name_of(one)}" for one in manifests}, tuple(owned_objects(self.cluster))
-        if known or chart.daemons_in(found):  # what helm did not install belongs to people, who may need no helm
+        if known or chart.daemons_in(
+            chart.workloads_in(found)
+        ):  # what helm did not install belongs to people, who may need no helm
             found = tuple(filter(is_helms, found))
         return tuple(name for one in found if (name := f"{one['kind']} {name_of(one)}") not in known)
 
@@ -210,9 +214,9 @@ class _Reader:
         plugins = {pod.node: pod for pod in ready if pod.component is Component.DEVICE_PLUGIN}
         used, full = used_by_node(self.of_tenants), set[str]()
         for node in snapshot.nodes:
-            requested = used.get((name_of(node), epc := chart.set_of(node).epc), 0)
-            if requested and requested >= chart.allocatable(node, epc):
-                full.add(name_of(node))
+            requested = used.get((node.name, node.resources.epc), 0)
+            if requested and requested >= node.epc_mib:
+                full.add(node.name)
         # Only its plugin knows whether a full node is to have less than its Pods request.
         ordered = sorted(plugins.values(), key=lambda pod: pod.node not in full)
         what = "the EPC that its device plugin found"
@@ -222,7 +226,7 @@ class _Reader:
         return self.pages(what, ordered[:MAX_PLUGINS], "inventory", plugin_epc, pool)
 
     def root(self, secret: str, snapshot: Snapshot, pool: futures.Executor) -> RootFacts:
-        owners = {name_of(one) for one in snapshot.daemon_sets if secret_name([one]) == secret}
+        owners = {daemon.name for daemon in snapshot.daemon_sets if secret_name([daemon]) == secret}
         ready = [pod for pod in snapshot.pods if pod.state is PodState.READY]
         helpers = [pod for pod in ready if pod.owner in owners]
         if len(helpers) > MAX_HELPERS:
@@ -252,21 +256,3 @@ class _Reader:
         events = self.api.list(kinds.EVENT, fields={"reason": daemon_pods.FAILED_CREATE})
         recent = [one for one in events if (objects.time_of(daemon_pods.event_time(one)) or oldest) > oldest]
         return tuple(one for one in refused_workloads(recent) if one.namespace != self.namespace)
-
-
-def reduced_node(node: KubernetesObject) -> KubernetesObject:
-    """Return the parts of a node that the add-on reads."""
-    annotations = mapping(node, "metadata", "annotations")
-    extended = {key: value for key, value in annotations.items() if key.startswith("nfd.")}
-    fields = objects.listing(node, "metadata", "managedFields")
-    ours = [one for one in fields if text(one, "manager") == chart.FIELD_MANAGER]
-    status = {
-        part: {name: count for name, count in mapping(node, "status", part).items() if name in _RESOURCES}
-        for part in ("capacity", "allocatable")
-    }
-    labels = objects.labels_of(node)
-    return {
-        "metadata": {"name": name_of(node), "labels": labels, "annotations": extended, "managedFields": ours},
-        "spec": {"taints": mapping(node, "spec").get("taints")},
-        "status": status | {"conditions": [condition(node, "Ready")]},
-    }

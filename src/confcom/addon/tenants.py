@@ -5,9 +5,10 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from confcom.addon.chart_objects import OURS, SETS, component_of
 from confcom.addon.daemon_pods import event_time
+from confcom.kubernetes import names as add_on
 from confcom.kubernetes import objects
+from confcom.kubernetes.names import OURS, SETS
 from confcom.kubernetes.objects import TERMINAL, KubernetesObject, mapping, name_of, namespace_of, text
 
 _POLICY = re.compile(r"ValidatingAdmissionPolicy 'confcom-pods' with binding '[^']+' denied request: (.*)", re.DOTALL)
@@ -52,7 +53,7 @@ def tenant_pod(pod: KubernetesObject) -> TenantPod | None:
 
 def tenants(pods: Iterable[KubernetesObject], namespace: str) -> tuple[TenantPod, ...]:
     """Return the Pods with the add-on's resources, without the add-on's own in its namespace."""
-    others = (pod for pod in pods if namespace_of(pod) != namespace or component_of(pod) is None)
+    others = (pod for pod in pods if namespace_of(pod) != namespace or add_on.component(objects.labels_of(pod)) is None)
     return tuple(filter(None, map(tenant_pod, others)))
 
 
