@@ -1,3 +1,5 @@
+from datetime import UTC, datetime
+
 import pytest
 
 from confcom.addon.tenants import refused_workloads, tenant_pod, used_by_node, workloads
@@ -5,6 +7,7 @@ from testkit import cluster_objects as make
 from testkit.cluster_objects import EPC, HELPER_EPC, PROVISION
 
 POLICY = "confcom-pods"
+LONG_AGO = datetime(2020, 1, 1, tzinfo=UTC)
 
 
 def pod(name, *, on="a", mib=1, **more):
@@ -80,7 +83,7 @@ QUOTA = f"exceeded quota: sgx, requested: requests.{EPC}=10, used: requests.{EPC
 )
 def test_refusals_by_our_policies_and_quotas_are_found_and_forged_names_are_not(kind, name, message, code):
     events = [make.failed_create(kind, name, f'pods "web-x7" is forbidden: {message}')]
-    found = refused_workloads(events)
+    found = refused_workloads(events, LONG_AGO)
     assert [one.code for one in found] == ([code] if code else [])
     assert all(one.cause.endswith(message.rpartition("request: ")[2]) for one in found)
     if code == "refused-by-quota":
@@ -88,6 +91,6 @@ def test_refusals_by_our_policies_and_quotas_are_found_and_forged_names_are_not(
 
 
 def test_a_refused_workload_is_one_row_with_its_pods():
-    (refused,) = refused_workloads([make.failed_create("Job", "job", QUOTA)])
+    (refused,) = refused_workloads([make.failed_create("Job", "job", QUOTA)], LONG_AGO)
     (found,) = workloads([pod("x", mib=5, owner=JOB)], [refused])
     assert (found.kind, found.pods, found.epc_mib, found.trouble) == ("Job", 1, 5, "refused")

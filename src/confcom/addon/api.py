@@ -100,6 +100,12 @@ def kind_of(api_version: str, kind: str) -> Kind:
     return type(kind, (base,), {"_api_info": create_api_info(group, version, kind, plural(kind))})
 
 
+def place_of(manifest: KubernetesObject, namespace: str) -> tuple[Kind, str, str]:
+    """Return the kind, name and namespace of a release's object."""
+    kind = kind_of(text(manifest, "apiVersion"), text(manifest, "kind"))
+    return kind, name_of(manifest), "" if kind.__name__ in CLUSTER_WIDE else namespace_of(manifest) or namespace
+
+
 NODE = kind_of("v1", "Node")
 NAMESPACE = kind_of("v1", "Namespace")
 POD = kind_of("v1", "Pod")

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from confcom.addon import drift
-from confcom.addon.api import DAEMON_SET, ClusterAccessError
+from confcom.addon.api import DAEMON_SET, ClusterAccessError, place_of
 from confcom.addon.change_lease import ChangeRefusedError, change_lease, holder_name
 from confcom.addon.chart_objects import workloads_in
 from confcom.addon.drift import Comparison, Effect, ObjectChange
@@ -141,7 +141,7 @@ def compare_release(add_on: AddOn, manifests: Sequence[KubernetesObject]) -> Com
     api, namespace = add_on.cluster.api, add_on.cluster.namespace
     found = drift.compare(api, manifests, namespace)
     for manifest in _of(manifests, found, Effect.RECREATED):
-        _, name, where = drift.place_of(manifest, namespace)
+        _, name, where = place_of(manifest, namespace)
         metadata = {**mapping(manifest, "metadata"), "name": f"{name}-preflight", "namespace": where}
         api.create({**manifest, "metadata": metadata}, dry_run=True)
     if command := drift.deletion(found.changes, namespace):
@@ -161,7 +161,7 @@ def mend_objects(add_on: AddOn, manifests: Sequence[KubernetesObject], found: Co
     for manifest in _of(manifests, found, Effect.REPLACED):
         drift.replace(api, manifest, namespace)
     for manifest in _of(manifests, found, Effect.RECREATED):
-        kind, name, where = drift.place_of(manifest, namespace)
+        kind, name, where = place_of(manifest, namespace)
         api.delete(kind, name, where)
         add_on.reporter.say(f"Deleted the {kind.__name__} {name}, which no apply can mend: helm creates it anew.")
 

@@ -4,6 +4,7 @@ import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime
 
 from confcom.addon.daemon_pods import event_time
 from confcom.kubernetes import names as add_on
@@ -122,10 +123,11 @@ def _is_rejection(reason: str) -> bool:
     return reason == "UnexpectedAdmissionError" or (reason.startswith("OutOf") and any(one in reason for one in OURS))
 
 
-def refused_workloads(events: Iterable[KubernetesObject]) -> tuple[TenantWorkload, ...]:
-    """Return the controllers whose Pods the policy, or a quota of our resources, refuses by these events."""
+def refused_workloads(events: Iterable[KubernetesObject], after: datetime) -> tuple[TenantWorkload, ...]:
+    """Return the controllers whose Pods the policy, or a quota of our resources, refuses by events after a time."""
     found = {}
-    for event in sorted(events, key=event_time):
+    recent = (event for event in events if (objects.time_of(event_time(event)) or after) > after)
+    for event in sorted(recent, key=event_time):
         about = mapping(event, "involvedObject")
         key = (text(about, "namespace"), text(about, "kind"), text(about, "name"))
         valid = _NAME.fullmatch(key[0]) and _KIND.fullmatch(key[1]) and _NAME.fullmatch(key[2])

@@ -45,11 +45,22 @@ class Node:
     """Resources that Node Feature Discovery maintains."""
     has_intel_epc: bool = False
     """Whether somebody offers EPC under Intel's name."""
+    resources: ResourceSet = REAL
+    """The names under which the node offers, or is to offer, its EPC.
+
+    After a change of names (`simulated.besideHardware`) a node has both sets: the kubelet keeps the former resources
+    for five minutes, and their keys at 0 afterwards."""
 
     @classmethod
     def parse(cls, node: KubernetesObject) -> Node:
         """Parse a Node of the API."""
-        ready, capacity = objects.condition(node, "Ready"), _amounts(node, "capacity")
+        ready = objects.condition(node, "Ready")
+        capacity, allocatable = (_amounts(node, part) for part in ("capacity", "allocatable"))
+        offering = (
+            *(names for names in SETS if allocatable.get(names.epc)),
+            *(names for names in SETS if capacity.get(names.epc)),
+            *(names for names in SETS if names.epc in capacity),
+        )
         names = text(node, "metadata", "annotations", _NFD_RESOURCES).split(",")
         extended = frozenset(name.strip() for name in names if name.strip())
         return cls(
@@ -62,25 +73,12 @@ class Node:
             ready.get("status") == "True",
             text(ready, "message"),
             capacity,
-            _amounts(node, "allocatable"),
+            allocatable,
             _written(node) & capacity.keys(),
             extended,
             INTEL_EPC in extended or amount(text(node, "status", "capacity", INTEL_EPC)) > 0,
+            offering[0] if offering else REAL,
         )
-
-    @property
-    def resources(self) -> ResourceSet:
-        """The names under which the node offers, or is to offer, its EPC.
-
-        After a change of names (`simulated.besideHardware`) a node has both sets: the kubelet keeps the former
-        resources for five minutes, and their keys at 0 afterwards.
-        """
-        offering = (
-            *(names for names in SETS if self.allocatable.get(names.epc)),
-            *(names for names in SETS if self.capacity.get(names.epc)),
-            *(names for names in SETS if names.epc in self.capacity),
-        )
-        return offering[0] if offering else REAL
 
     @property
     def epc_mib(self) -> int:

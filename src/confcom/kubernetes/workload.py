@@ -33,6 +33,8 @@ class Workload:
     name: str
     namespace: str = ""
     labels: Mapping[str, str] = field(default_factory=dict)
+    component: names.Component | None = None
+    """The program of the add-on that it runs; None if it is not the add-on's."""
     selection: NodeSelection = field(default_factory=NodeSelection)
     """The nodes of its Pods."""
     arguments: tuple[str, ...] = ()
@@ -59,7 +61,8 @@ class Workload:
             kind,
             objects.name_of(workload),
             objects.namespace_of(workload),
-            objects.labels_of(workload),
+            labels := objects.labels_of(workload),
+            names.component(labels),
             NodeSelection.parse(spec),
             tuple(str(word) for given in lists for word in given),
             tuple(text(each, "image") for each in containers),
@@ -68,11 +71,6 @@ class Workload:
             number(workload, "status", "observedGeneration") >= number(workload, "metadata", "generation"),
             *(number(workload, *path) for path in _COUNTS.get(kind, ())),
         )
-
-    @property
-    def component(self) -> names.Component | None:
-        """The program of the add-on that it runs; None if it is not the add-on's."""
-        return names.component(self.labels)
 
     @property
     def simulates(self) -> bool:
