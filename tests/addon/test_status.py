@@ -408,10 +408,9 @@ def test_epc_is_none_where_pods_were_not_read_and_limited_by_the_controllers_max
 
 
 def test_json_keeps_its_names():
-    document = status(node(), node("other", labels={}, epc=0), cluster={"context": "kind"}).to_json()
+    document = status(node(), node("other", labels={}, epc=0)).to_json()
     (of_node,) = document.pop("nodes")
     assert document == {
-        "cluster": {"context": "kind"},
         "enabled": True,
         "ok": True,
         "namespace": SYSTEM,

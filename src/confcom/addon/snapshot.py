@@ -46,7 +46,6 @@ class Snapshot:
     """The cluster at about one moment."""
 
     namespace: str
-    cluster: Mapping[str, str] = field(default_factory=dict)
     nodes: tuple[Node, ...] = ()
     daemon_sets: tuple[Workload, ...] = ()
     deployments: Mapping[Component, Workload] = field(default_factory=dict)
@@ -127,7 +126,6 @@ def _own_objects(cluster: Cluster) -> Snapshot:
         newest[owner] = max(newest.get(owner, numbered), numbered)
     return Snapshot(
         namespace,
-        cluster.to_json(),
         daemon_sets=daemon_sets,
         deployments={each.component: each for each in deployments if each.component},
         templates={owner: label for owner, (_, label) in newest.items()},

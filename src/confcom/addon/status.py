@@ -89,7 +89,6 @@ class DeploymentStatus:
 class AddOnStatus:
     """The status of the add-on in a cluster."""
 
-    cluster: Mapping[str, str]
     namespace: str
     enabled: bool
     simulated: bool
@@ -133,7 +132,6 @@ class AddOnStatus:
 
     def to_json(self) -> dict[str, object]:
         return {
-            "cluster": dict(self.cluster),
             "enabled": self.enabled,
             "ok": self.ok,
             "namespace": self.namespace,
@@ -174,7 +172,6 @@ def add_on_status(snapshot: Snapshot) -> AddOnStatus:
     problems += [*_drift_problems(snapshot), *_cluster_problems(snapshot)]
     problems += [one.problem for one in deployments if one.problem]
     return AddOnStatus(
-        cluster=snapshot.cluster,
         namespace=snapshot.namespace,
         enabled=bool(daemons) or any(last.is_deployed for last in release.history[-1:]),
         simulated=any(daemon.simulates for daemon in daemons),

@@ -61,6 +61,6 @@ def status(*, wait: bool, timeout: int, all_nodes: bool, namespace: str, login: 
             )
         found = add_on_status(read_cluster(add_on.cluster, add_on.helm, add_on.now))
     lines = status_lines(found, everything=all_nodes)
-    show_result(found.to_json(), "\n".join(map(printable, lines)), output)
+    show_result({"cluster": add_on.cluster.to_json(), **found.to_json()}, "\n".join(map(printable, lines)), output)
     if not found.ok:
         click.get_current_context().exit(ExitCode.NOT_READY)
