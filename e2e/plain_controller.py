@@ -127,8 +127,8 @@ class Objects:
 
 def install(server: PlainApiServer, *values: str) -> None:
     chosen = ["image.registry=registry.test", "simulated.enabled=true", "admission.mutate=on", *values]
-    flags = ("--show-only=templates/controller.yaml", *(f"--set={value}" for value in chosen))
-    rendered = server.helm("template", *flags)
+    shown = [f"--show-only=templates/{name}.yaml" for name in ("controller", "node-capacity-validating-policy")]
+    rendered = server.helm("template", *shown, *(f"--set={value}" for value in chosen))
     with contextlib.suppress(UnavailableError):
         server.kubectl("create", "namespace", SYSTEM)
     server.kubectl("apply", "--filename=-", stdin=rendered)

@@ -5,9 +5,9 @@ from collections.abc import Iterator
 
 from generated_part import table, write_or_check
 
-from confcom.kubernetes.names import REAL
 from confcom.device_plugin.resources import DEFAULT_HELPER_MIB, NODE_USERS
 from confcom.kubernetes.epc_accounting import HELPERS
+from confcom.kubernetes.names import REAL
 
 SET_ASIDE = HELPERS * DEFAULT_HELPER_MIB
 DCS_V2 = {"DC1s": 28, "DC2s": 56, "DC4s": 112, "DC8": 168}

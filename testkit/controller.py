@@ -6,8 +6,9 @@ from urllib.parse import parse_qs, urlsplit
 
 import httpx2
 
-from confcom.controller.api_server.connection import Connection
-from confcom.controller.reconcile.reading import MANAGER, Release
+from confcom.controller.api_server import Connection
+from confcom.controller.facts import Release
+from confcom.kubernetes.names import FIELD_MANAGER
 from testkit.cluster_objects import writes_of
 
 EPC = "example.com/epc"
@@ -34,7 +35,7 @@ def node(capacity, allocatable=None, *, manager="kubelet", version="1", name=NOD
 
 def written(mib, **more):
     """A node whose EPC the controller wrote."""
-    return node({EPC: mib}, manager=MANAGER, **more)
+    return node({EPC: mib}, manager=FIELD_MANAGER, **more)
 
 
 def pod(limits=None, name="t", *, namespace="tenant", on=NODE, phase="Running", accepted=True):
@@ -199,7 +200,7 @@ class ApiServer:
             kind: {key: mib for key, mib in {**there["status"].get(kind, {}), **amounts}.items() if mib is not None}
             for kind, amounts in body["status"].items()
         }
-        metadata = there["metadata"] | {"managedFields": [writes_of(status["capacity"], MANAGER)]}
+        metadata = there["metadata"] | {"managedFields": [writes_of(status["capacity"], FIELD_MANAGER)]}
         made = self.put("nodes", {"status": status, "metadata": metadata})
         self.meanwhile()
         return 200, made

@@ -15,9 +15,11 @@ _OFFERED |= {"--helper-resource": "6"}
 
 
 _INVENTORY = {
+    "version": 1,
     "epc": {"mib": 168},
     "accounting": {
         "kind": "device",
+        "resource": "kubernetes.azure.com/sgx_epc_mem_in_MiB",
         "choice": "fits-devices",
         "reason": "all",
         "advertised_mib": 162,

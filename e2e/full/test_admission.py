@@ -36,7 +36,7 @@ from e2e.waiting import until
 
 OPT_OUT = "confcom.internal/epc-names"
 """The label of a namespace whose names stay, with the value `unchanged`."""
-POLICIES = ("epc-policy", "pod-policy", "template-policy")
+POLICIES = ("epc-names-mutating-policy", "pods-validating-policy", "templates-warning-policy")
 TEMPLATES = ("Job", "CronJob", "Deployment", "StatefulSet", "DaemonSet", "ReplicaSet", "ReplicationController")
 NOBODY = {"schedulerName": "nobody"}
 """Of a Pod that is to be stored and not to run."""

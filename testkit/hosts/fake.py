@@ -1,6 +1,6 @@
 from dataclasses import dataclass, field
 
-from confcom.device_plugin.discovery.host import FileStatus
+from confcom.device_plugin.host import FileStatus
 from confcom.errors import UnavailableError
 from confcom.sgx.epc_from_cpuid import MIB, CpuidRegisters
 

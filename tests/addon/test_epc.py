@@ -49,7 +49,8 @@ def test_without_a_ready_plugin_only_lost_epc_is_a_problem():
     assert not list(epc_problems(kept, plugin_ready=False))
 
 
-ACCOUNTING = {"kind": "device", "choice": "fits-devices", "advertised_mib": 162, "held_back_mib": 3, "reason": "r"}
+ACCOUNTING = {"kind": "device", "resource": EPC, "choice": "fits-devices", "reason": "r"}
+ACCOUNTING |= {"advertised_mib": 162, "held_back_mib": 3}
 
 
 FOUND = PluginEpc(168, 162, 3, 0, AccountingKind.DEVICE, "fits-devices", "r")
@@ -60,8 +61,8 @@ FOUND = PluginEpc(168, 162, 3, 0, AccountingKind.DEVICE, "fits-devices", "r")
     [
         ({"epc": {"mib": 168}, "accounting": ACCOUNTING}, FOUND),
         ({}, None),
-        ({"epc": {"mib": 0}, "accounting": {"kind": "device"}}, None),
+        ({"epc": {"mib": 0}, "accounting": ACCOUNTING}, None),
     ],
 )
 def test_an_inventory_with_epc_is_understood(inventory, found):
-    assert plugin_epc(json.dumps(inventory)) == found
+    assert plugin_epc(json.dumps({"version": 1} | inventory)) == found

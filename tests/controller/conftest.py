@@ -1,6 +1,6 @@
 import pytest
 
-from confcom.controller.api_server import connection as limits
+from confcom.controller import api_server as limits
 from testkit.controller import ApiServer
 
 

@@ -78,7 +78,7 @@ async def test_a_plugin_that_goes_is_forgotten(started, server):
 
 
 async def test_it_is_ready_while_it_knows_the_cluster(started):
-    follower = started.controller.followers[0]
+    follower = started.controller.informers[0]
     follower.last_contact -= 2 * STALE_SECONDS
     assert started.readiness() == 503
     follower.last_contact += 2 * STALE_SECONDS

@@ -1,6 +1,6 @@
 import pytest
 
-from confcom.controller.reconcile.reading import Release
+from confcom.controller.facts import Release
 from confcom.controller.settings import parse_settings
 from confcom.errors import SettingsError
 

@@ -7,7 +7,7 @@ import sys
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from confcom.device_plugin.resources import ENCLAVE_RESOURCE, EPC_RESOURCE, HELPER_RESOURCE, PROVISION_RESOURCE
+from confcom.kubernetes.names import REAL
 from testkit.fresh_metrics import FreshPage
 from testkit.helper_process import http_get
 from testkit.kubelet import PATIENCE_SECONDS, Kubelet
@@ -144,7 +144,7 @@ async def start_plugin(short_dir, directory):
 def start_listed(kubelet, start_plugin):
     """Start the kubelet and a plugin, and wait until the kubelet has the lists of these resources."""
 
-    async def start(*arguments, lists=(EPC_RESOURCE, ENCLAVE_RESOURCE, PROVISION_RESOURCE, HELPER_RESOURCE), **how):
+    async def start(*arguments, lists=(REAL.epc, REAL.enclave, REAL.provision, REAL.helper), **how):
         await kubelet.start()
         plugin = await start_plugin(*arguments, **how)
         await kubelet.until_list(*lists)

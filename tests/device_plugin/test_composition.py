@@ -8,13 +8,13 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from confcom.device_plugin import main
-from confcom.device_plugin.discovery.device_nodes import Device, Problem
-from confcom.device_plugin.discovery.epc_discovery import discover
-from confcom.device_plugin.discovery.host import HostFiles
-from confcom.device_plugin.kubelet.socket_names import NAME_BYTES
+from confcom.device_plugin.device_nodes import Device, Problem
+from confcom.device_plugin.epc import discover
+from confcom.device_plugin.host import HostFiles
 from confcom.device_plugin.main import compose, probe_routes
 from confcom.device_plugin.metrics import PluginMetrics
 from confcom.device_plugin.settings import parse_settings
+from confcom.device_plugin.socket_names import NAME_BYTES
 from confcom.errors import UnavailableError
 from confcom.kubernetes.epc_accounting import EpcInUse
 from testkit.raised import raises

@@ -1,17 +1,20 @@
 import dataclasses
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 from prometheus_client import CollectorRegistry
 
-from confcom.device_plugin.discovery.device_nodes import Device, HostDevices, NodeState, Problem
-from confcom.device_plugin.discovery.epc_discovery import Discovery, EpcSection, EpcSource, Platform
-from confcom.device_plugin.discovery.host import FileStatus
-from confcom.device_plugin.inventory import encode_inventory, encode_waiting
-from confcom.device_plugin.kubelet.registration import RegistrationCause, RegistrationStatus
+from confcom.device_plugin.device_nodes import Device, HostDevices, NodeState, Problem
+from confcom.device_plugin.device_watch import SgxSearch
+from confcom.device_plugin.epc import Discovery, EpcSection, EpcSource, Platform
+from confcom.device_plugin.host import FileStatus
+from confcom.device_plugin.main import DevicePlugin
 from confcom.device_plugin.metrics import PluginMetrics
+from confcom.device_plugin.registration import RegistrationCause, RegistrationStatus
 from confcom.device_plugin.resources import ResourceSettings, plan_resources
 from confcom.kubernetes.epc_accounting import AccountingSetting, AccountingSettings
+from confcom.kubernetes.inventory import Inventory
 from confcom.sgx.epc_from_cpuid import MIB
 
 DISCOVERY = Discovery(
@@ -31,24 +34,28 @@ DEVICES = HostDevices(
 )
 
 
+def inventory_of(discovery, plan, registered=(True, True, True)):
+    statuses = [RegistrationStatus(up, 3, RegistrationCause.STREAM_LOST, "lost", "stream-lost") for up in registered]
+    registrars = tuple(SimpleNamespace(socket_path=Path("x.sock"), status=one) for one in statuses)
+    plugin = DevicePlugin(discovery, plan, registrars[: len(plan.resources)], SimpleNamespace(devices=DEVICES), None)
+    found = plugin.inventory()
+    assert Inventory.from_json(found.to_json()).to_json() == found.to_json()
+    return json.loads(found.to_json())
+
+
 def inventory(*registered):
-    plan = plan_resources(DISCOVERY)
-    states = [
-        (resource, "x.sock", RegistrationStatus(up, 3, RegistrationCause.STREAM_LOST, "lost", "stream-lost"))
-        for resource, up in zip(plan.resources, registered, strict=True)
-    ]
-    return json.loads(encode_inventory(DISCOVERY, plan, states, DEVICES))
+    return inventory_of(DISCOVERY, plan_resources(DISCOVERY), registered)
 
 
 def test_the_whole_document():
     assert inventory(True, False, True)["registered"] is False
     golden = json.loads(Path(__file__).with_name("inventory.json").read_text())
-    golden["accounting"]["reason"] = plan_resources(DISCOVERY).reason
+    golden["accounting"]["reason"] = plan_resources(DISCOVERY).offer.reason
     assert inventory(True, True, True) == golden
 
 
 def test_a_plugin_that_waits_offers_nothing_and_says_why():
-    document = json.loads(encode_waiting("no driver", DEVICES))
+    document = json.loads(SgxSearch(None, None, None, reason="no driver", devices=DEVICES).inventory().to_json())
     assert document.keys() == inventory(True, True, True).keys()
     assert (document["registered"], document["resources"]) == (False, [])
     assert document["epc"] == {"source": "none", "reason": "no driver", "bytes": 0, "mib": 0, "numa_nodes": []}
@@ -63,17 +70,17 @@ def test_a_plugin_that_waits_offers_nothing_and_says_why():
 def test_epc_that_is_counted_as_capacity():
     settings = ResourceSettings(accounting=AccountingSettings(setting=AccountingSetting.CAPACITY))
     plan = plan_resources(DISCOVERY, settings)
-    accounting = json.loads(encode_inventory(DISCOVERY, plan, [], DEVICES))["accounting"]
+    accounting = inventory_of(DISCOVERY, plan)["accounting"]
     assert (accounting["kind"], accounting["choice"], accounting["advertised_mib"]) == ("capacity", "set", 2100)
     assert accounting["resource"] == "kubernetes.azure.com/sgx_epc_mem_in_MiB"
     registry = CollectorRegistry()
-    PluginMetrics(registry).record_discovery(DISCOVERY, plan)
+    PluginMetrics(registry).record_discovery(DISCOVERY, plan.offer)
     labels = {"kind": "capacity", "choice": "set"}
     assert registry.get_sample_value("confcom_sgx_epc_accounting_info", labels) == 1
     assert registry.get_sample_value("confcom_sgx_epc_held_back_bytes") == 0
     assert registry.get_sample_value("confcom_sgx_platform_info", {"platform": DISCOVERY.platform}) == 1
     plan = plan_resources(DISCOVERY, ResourceSettings(reserve_mib=50))
-    PluginMetrics(registry := CollectorRegistry()).record_discovery(DISCOVERY, plan)
+    PluginMetrics(registry := CollectorRegistry()).record_discovery(DISCOVERY, plan.offer)
     mib = {
         part: registry.get_sample_value(f"confcom_sgx_epc_{part}_bytes") / MIB
         for part in ("advertised", "set_aside", "reserved", "held_back")
@@ -84,8 +91,8 @@ def test_epc_that_is_counted_as_capacity():
 def test_epc_whose_numa_node_nobody_tells():
     sections = (EpcSection(None, 100 * MIB), EpcSection(None, 28 * MIB))
     found = dataclasses.replace(DISCOVERY, source=EpcSource.CPUID, sections=sections)
-    epc = json.loads(encode_inventory(found, plan_resources(found), [], DEVICES))["epc"]
+    epc = inventory_of(found, plan_resources(found))["epc"]
     assert epc["numa_nodes"] == [{"node": None, "bytes": 100 * MIB}, {"node": None, "bytes": 28 * MIB}]
     registry = CollectorRegistry()
-    PluginMetrics(registry).record_discovery(found, plan_resources(found))
+    PluginMetrics(registry).record_discovery(found, plan_resources(found).offer)
     assert registry.get_sample_value("confcom_sgx_epc_bytes", {"numa_node": "unknown"}) == 128 * MIB

@@ -8,6 +8,7 @@ allocated; and a kubelet that restarts fails Pods that exceed the capacity or ho
 from dataclasses import dataclass, field, replace
 
 import pytest
+from confcom.controller.reconcile import decision as controller
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -19,16 +20,9 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from confcom.controller.reconcile import decision as controller
-from confcom.device_plugin.discovery.epc_discovery import discover
-from confcom.device_plugin.kubelet.epc_in_use import epc_in_use
-from confcom.device_plugin.resources import (
-    ENCLAVE_RESOURCE,
-    EPC_RESOURCE,
-    ResourcePlan,
-    ResourceSettings,
-    plan_resources,
-)
+from confcom.device_plugin.epc import discover
+from confcom.device_plugin.epc_in_use import epc_in_use
+from confcom.device_plugin.resources import ResourcePlan, ResourceSettings, plan_resources
 from confcom.errors import SettingsError
 from confcom.kubelet_api.checkpoint import HeldDevices, decode_checkpoint, encode_checkpoint
 from confcom.kubelet_api.device_list import device_id
@@ -38,6 +32,7 @@ from confcom.kubernetes.epc_accounting import (
     ApiVersion,
     CapacitySupport,
 )
+from confcom.kubernetes.names import REAL
 from testkit.hosts.fake import FakeHost
 
 NEW = ApiVersion(1, 36)
@@ -76,7 +71,7 @@ class NodeModel:
     def in_use(self):
         registered = {name: map(device_id, range(count)) for name, count in self.lists.items()}
         record = decode_checkpoint(encode_checkpoint(registered, self.held))
-        return epc_in_use(record, epc_resource=EPC_RESOURCE, enclave_resource=ENCLAVE_RESOURCE, epc_mib=self.total)
+        return epc_in_use(record, epc_resource=REAL.epc, enclave_resource=REAL.enclave, epc_mib=self.total)
 
     def start_plugin(self):
         """Decide anew, and register; a plugin that refuses leaves the one before."""
@@ -90,10 +85,10 @@ class NodeModel:
     def register(self):
         if self.plan is None:
             return
-        had_devices = EPC_RESOURCE in self.lists
+        had_devices = REAL.epc in self.lists
         self.lists = {one.name: one.count for one in self.plan.resources}
-        if EPC_RESOURCE in self.lists:
-            self.capacity = self.lists[EPC_RESOURCE]
+        if REAL.epc in self.lists:
+            self.capacity = self.lists[REAL.epc]
         elif had_devices:
             self.capacity = None  # the kubelet's zero, which the controller overwrites in the end
         self.reconcile()
@@ -102,11 +97,10 @@ class NodeModel:
         """Carry out the controller's decision, where there is a controller."""
         if self.plan is None or self.settings.accounting.support is not CapacitySupport.SUPPORTED:
             return
-        kind = controller.Accounting(self.plan.accounting.kind)
-        offer = controller.Offer(kind, EPC_RESOURCE, self.plan.advertised_mib)
+        offer = controller.Offer(self.plan.offer.kind, REAL.epc, self.plan.offer.advertised_mib)
         node = controller.NodeFacts("n", "u", (controller.Amount(self.capacity, self.capacity, ours=True),))
         asked = (controller.Requested(self.requested, self.requested),)
-        rules = controller.Rules((EPC_RESOURCE,), self.maximum, 300)
+        rules = controller.Rules((REAL.epc,), self.maximum, 300)
         for change in controller.decide(node, controller.Plugins(1, (offer,)), asked, (1000.0,), rules).changes:
             self.capacity = change.mib
 
@@ -115,7 +109,7 @@ class NodeModel:
         if self.capacity is None or self.requested + mib > self.capacity:
             return
         self.held = [one for one in self.held if one.pod in self.pods]
-        resource, count = (EPC_RESOURCE, mib) if EPC_RESOURCE in self.lists else (ENCLAVE_RESOURCE, 1)
+        resource, count = (REAL.epc, mib) if REAL.epc in self.lists else (REAL.enclave, 1)
         taken = {one for holding in self.held if holding.resource == resource for one in holding.ids}
         free = [one for one in map(device_id, reversed(range(self.lists.get(resource, 0)))) if one not in taken]
         if len(free) >= count:
@@ -138,12 +132,12 @@ class NodeModel:
             ids = {
                 one
                 for holding in self.held
-                if holding.pod == name and holding.resource == EPC_RESOURCE
+                if holding.pod == name and holding.resource == REAL.epc
                 for one in holding.ids
             }
             fits = self.capacity is None or admitted + mib <= self.capacity
-            listed = set(map(device_id, range(self.lists.get(EPC_RESOURCE, 0))))
-            if fits and ids <= listed and (ids or EPC_RESOURCE not in self.lists):
+            listed = set(map(device_id, range(self.lists.get(REAL.epc, 0))))
+            if fits and ids <= listed and (ids or REAL.epc not in self.lists):
                 admitted += mib
             else:
                 failed.append(name)
@@ -232,12 +226,12 @@ CHANGES = {
 def test_a_lower_amount_waits_for_the_pods(make, mib, change):
     node = make()
     node.start_plugin()
-    kind = node.plan.accounting.kind
+    kind = node.plan.offer.kind
     node.run_pod("holds", mib)
     change(node)
     for forgets in (False, True):
         node.start_plugin()
-        assert node.plan.accounting.kind is kind
+        assert node.plan.offer.kind is kind
         assert node.capacity >= mib
         assert node.restart_kubelet(forgets=forgets, plugin_too=forgets) == []
 
@@ -247,7 +241,7 @@ def test_a_lower_amount_waits_for_the_pods(make, mib, change):
     fresh = NodeModel(node.total, node.settings)
     fresh.start_plugin()
     if fresh.plan is not None:  # it refuses a node that would have nothing to offer
-        assert (node.plan.accounting.kind, node.plan.advertised_mib) == (
-            fresh.plan.accounting.kind,
-            fresh.plan.advertised_mib,
+        assert (node.plan.offer.kind, node.plan.offer.advertised_mib) == (
+            fresh.plan.offer.kind,
+            fresh.plan.offer.advertised_mib,
         )

@@ -2,11 +2,10 @@ import signal
 
 import pytest
 
-from confcom.device_plugin.resources import ENCLAVE_RESOURCE as ENCLAVE
-from confcom.device_plugin.resources import EPC_RESOURCE as EPC
-from confcom.device_plugin.resources import HELPER_RESOURCE as HELPER
-from confcom.device_plugin.resources import PROVISION_RESOURCE as PROVISION
+from confcom.kubernetes.names import REAL
 from testkit.hosts.tree import MIB, HostTree
+
+ENCLAVE, EPC, HELPER, PROVISION = REAL.enclave, REAL.epc, REAL.helper, REAL.provision
 
 ALL = (EPC, ENCLAVE, PROVISION, HELPER)
 

@@ -9,15 +9,14 @@ from unittest.mock import ANY
 import grpc.aio
 import pytest
 
-from confcom.device_plugin.resources import ENCLAVE_RESOURCE as ENCLAVE
-from confcom.device_plugin.resources import EPC_RESOURCE as EPC
-from confcom.device_plugin.resources import HELPER_RESOURCE as HELPER
-from confcom.device_plugin.resources import PROVISION_RESOURCE as PROVISION
 from confcom.errors import ExitCode
 from confcom.kubelet_api import deviceplugin_pb2 as pb
 from confcom.kubelet_api import services
 from confcom.kubelet_api.device_list import device_id
+from confcom.kubernetes.names import REAL
 from testkit.programs import run_python
+
+ENCLAVE, EPC, HELPER, PROVISION = REAL.enclave, REAL.epc, REAL.helper, REAL.provision
 
 ALL = (EPC, ENCLAVE, PROVISION, HELPER)
 

@@ -3,9 +3,11 @@
 import os
 import signal
 
-from confcom.device_plugin.resources import EPC_RESOURCE as EPC
 from confcom.errors import ExitCode
+from confcom.kubernetes.names import REAL
 from testkit.full_pipe import full_pipe
+
+EPC = REAL.epc
 
 
 async def test_a_stalled_log_reader_stops_nothing(kubelet, start_listed):

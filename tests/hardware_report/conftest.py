@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from confcom.device_plugin.discovery.host import FileStatus
+from confcom.device_plugin.host import FileStatus
 from confcom.errors import UnavailableError
 from confcom.hardware_report.report import Node, collect
 from confcom.hardware_report.system import NodeFiles

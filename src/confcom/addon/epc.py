@@ -1,14 +1,13 @@
 """Each node's EPC: what its device plugin found, what its status has, and what Pods request. Pure."""
 
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from confcom.addon.problems import Problem
 from confcom.kubernetes.epc_accounting import AccountingKind
+from confcom.kubernetes.inventory import Inventory
 from confcom.kubernetes.names import OURS
 from confcom.kubernetes.node import Node
-from confcom.kubernetes.objects import KubernetesObject, mapping, number, text
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,14 +28,12 @@ class PluginEpc:
 
 def plugin_epc(page: str) -> PluginEpc | None:
     """Return the EPC in a device plugin's `/inventory`; None if the plugin waits for SGX."""
-    document = json.loads(page)
-    inventory: KubernetesObject = document if isinstance(document, dict) else {}
-    accounting, found = mapping(inventory, "accounting"), number(inventory, "epc", "mib")
-    kind = next((one for one in AccountingKind if one == text(accounting, "kind")), None)
-    if kind is None or not found:
+    inventory = Inventory.from_json(page)
+    found, offer = inventory.epc.mib, inventory.accounting
+    if offer.kind is None or not found:
         return None
-    amount, held_back, kept = (number(accounting, f"{name}_mib") for name in ("advertised", "held_back", "kept"))
-    return PluginEpc(found, amount, held_back, kept, kind, text(accounting, "choice"), text(accounting, "reason"))
+    amounts = (offer.advertised_mib, offer.held_back_mib, offer.kept_mib)
+    return PluginEpc(found, *amounts, offer.kind, offer.choice or "", offer.reason)
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 import click
 
 from confcom.cli.output_option import JSON, output_option
+from confcom.kubernetes.names import DEFAULT_NAMESPACE
 
 if TYPE_CHECKING:
     from confcom.addon.change import AddOn, Changed
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
 P = ParamSpec("P")
 R = TypeVar("R")
 
-DEFAULT_NAMESPACE = "confcom-system"
 _LABEL = re.compile("[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 """A namespace's name in Kubernetes (a DNS label, RFC 1123)."""
 TIMEOUT = 180

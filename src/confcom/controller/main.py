@@ -12,20 +12,19 @@ from typing import TextIO
 
 from prometheus_client import CollectorRegistry
 
-from confcom.controller.api_server.applying import NODES, Applier
-from confcom.controller.api_server.connection import Connection, connect
-from confcom.controller.api_server.following import Follower
+from confcom.controller.api_server import Connection, Informer, connect
+from confcom.controller.facts import node_facts, plugin_pod
 from confcom.controller.metrics import ControllerMetrics
-from confcom.controller.plugins import Fetch, PluginAsker, fetch_inventory
-from confcom.controller.reconcile.decision import Accounting
-from confcom.controller.reconcile.reading import node_facts, plugin_pod
-from confcom.controller.reconcile.state import UNKNOWN, ClusterState
+from confcom.controller.node_patches import NODES, NodePatches
+from confcom.controller.plugin_inventories import Fetch, PluginInventories, fetch_inventory, inventory_transport
 from confcom.controller.settings import ControllerSettings, parse_settings
+from confcom.controller.state import NOTHING, UNKNOWN, ClusterState
 from confcom.daemon.logs import LogStream, configure_logging
 from confcom.daemon.probe_server import serve_probes
 from confcom.daemon.probes import Route, standard_routes
 from confcom.daemon.readiness_log import ReadinessLog
 from confcom.daemon.supervision import exit_status, run_daemon, run_until_stopped
+from confcom.kubernetes.epc_accounting import AccountingKind
 from confcom.kubernetes.objects import KubernetesObject, name_of
 
 DEEPEST = 12_000
@@ -40,18 +39,18 @@ _logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Controller:
-    applier: Applier
-    asker: PluginAsker
-    followers: Sequence[Follower]
+    patches: NodePatches
+    inventories: PluginInventories
+    informers: Sequence[Informer]
 
     async def run(self, stop: asyncio.Event) -> None:
-        synced = [follower.synced for follower in self.followers]
-        followers = [follower.run() for follower in self.followers]
-        await run_until_stopped(stop, *followers, self.asker.run(), self.applier.run(synced))
+        synced = [informer.synced for informer in self.informers]
+        informers = [informer.run() for informer in self.informers]
+        await run_until_stopped(stop, *informers, self.inventories.run(), self.patches.run(synced))
 
     def not_ready_reason(self) -> str | None:
         """Return why the controller is not ready, or None: what it knows is not there yet, or old."""
-        for one in self.followers:
+        for one in self.informers:
             if not one.synced.is_set():
                 return f"{one.name} have not been listed yet: {one.problem or 'no answer yet'}"
             if (age := time.monotonic() - one.last_contact) > STALE_SECONDS:
@@ -64,8 +63,8 @@ def assemble(
 ) -> Controller:
     clock, jitter, release = time.monotonic, random.SystemRandom().random, settings.installation
     state = ClusterState(settings.rules, clock)
-    applier = Applier(state, connection, release, metrics, clock)
-    asker = PluginAsker(state, fetch, metrics, applier.wake, clock, jitter)
+    patches = NodePatches(state, connection, release, metrics, clock)
+    inventories = PluginInventories(state, fetch, metrics, patches.wake, clock, jitter)
 
     def take_node(node: KubernetesObject) -> None:
         state.set_node(node_facts(node, settings.rules.resources))
@@ -75,19 +74,19 @@ def assemble(
         if plugin is None:
             state.remove_plugin(name_of(pod))
         elif state.set_plugin(plugin):
-            asker.ask(plugin)
+            inventories.ask(plugin)
 
     path, labels = f"api/v1/namespaces/{release.namespace}/pods", release.selector
-    parts = (connection, metrics, applier.wake, clock, jitter)
-    followers = [Follower("pods", path, labels, labels, take_pod, state.remove_plugin, state.plugins, *parts)]
+    parts = (connection, metrics, patches.wake, clock, jitter)
+    informers = [Informer("pods", path, labels, labels, take_pod, state.remove_plugin, state.plugins, *parts)]
     # All are listed: a node that has lost its label while the controller was away still has its key.
-    followers += [
-        Follower("nodes", NODES, "", selector, take_node, state.doubt_node, state.nodes, *parts)
+    informers += [
+        Informer("nodes", NODES, "", selector, take_node, state.doubt_node, state.nodes, *parts)
         for selector in settings.node_selector
     ]
-    for accounting in (*Accounting, UNKNOWN):
+    for accounting in (*AccountingKind, NOTHING, UNKNOWN):
         metrics.plugins.labels(accounting).set_function(partial(state.count_plugins, accounting))
-    return Controller(applier, asker, followers)
+    return Controller(patches, inventories, informers)
 
 
 def probe_routes(controller: Controller, registry: CollectorRegistry) -> dict[str, Route]:
@@ -103,14 +102,15 @@ def probe_routes(controller: Controller, registry: CollectorRegistry) -> dict[st
 async def serve(settings: ControllerSettings, stop: asyncio.Event, registry: CollectorRegistry) -> None:
     """Run the controller until `stop` is set, also while the API server is away; ConfcomError if it cannot start."""
     sys.setrecursionlimit(DEEPEST)
-    client = connect(settings.kubeconfig)
-    fetch = partial(fetch_inventory, port=settings.plugin_port)
+    client, plugins = connect(settings.kubeconfig), inventory_transport()
+    fetch = partial(fetch_inventory, plugins, port=settings.plugin_port)
     controller = assemble(settings, Connection(client), fetch, ControllerMetrics(registry))
     try:
         with serve_probes(probe_routes(controller, registry), settings.probe_address):
             await controller.run(stop)
     finally:
         await client.aclose()
+        await plugins.aclose()
 
 
 def main(arguments: Sequence[str], *, prog: str, environ: Mapping[str, str], stderr: TextIO) -> int:

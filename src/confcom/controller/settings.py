@@ -4,13 +4,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from confcom.controller.reconcile.decision import Rules
-from confcom.controller.reconcile.reading import Release
+from confcom.controller.decision import Rules
+from confcom.controller.facts import Release
 from confcom.daemon.settings import DaemonSettings, SettingsParser, integer_between, parse_path, setting
+from confcom.kubernetes.epc_accounting import LARGEST_EPC_MIB
+from confcom.kubernetes.names import DEFAULT_NAMESPACE, REAL, RELEASE
 
-DEFAULT_RESOURCE = "kubernetes.azure.com/sgx_epc_mem_in_MiB"
-DEFAULT_MAXIMUM_MIB = 1024 * 1024
-"""1 TiB: two sockets with the largest EPC of a processor (512 GiB)."""
 LARGEST_MAXIMUM_MIB = 16 * 1024 * 1024
 DEFAULT_GONE_SECONDS = 300  # longer than any update of a plugin, or a restart of its node
 LONGEST_GONE_SECONDS = 7 * 24 * 3600
@@ -53,11 +52,11 @@ class ControllerSettings(DaemonSettings):
         None, "kubeconfig file of the cluster", parse_path, "PATH", shown="the Pod's ServiceAccount"
     )
     installation: Release = setting(
-        Release("confcom-system", "confcom"),
+        Release(DEFAULT_NAMESPACE, RELEASE),
         "the Helm release whose device plugins are asked",
         _release,
         "NAMESPACE/NAME",
-        shown="confcom-system/confcom",
+        shown=f"{DEFAULT_NAMESPACE}/{RELEASE}",
     )
     node_selector: tuple[str, ...] = setting(
         ("",),
@@ -67,14 +66,14 @@ class ControllerSettings(DaemonSettings):
         shown="all nodes",
     )
     epc_resource: tuple[str, ...] = setting(
-        (DEFAULT_RESOURCE,),
+        (REAL.epc,),
         "resource names that are written, with commas between them; other resources are never touched",
         _resources,
         "NAMES",
-        shown=DEFAULT_RESOURCE,
+        shown=REAL.epc,
     )
     max_epc_mib: int = setting(
-        DEFAULT_MAXIMUM_MIB,
+        LARGEST_EPC_MIB,
         "maximum that is written to a node, whatever its plugin says",
         integer_between(1, LARGEST_MAXIMUM_MIB),
         "MIB",

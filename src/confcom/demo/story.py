@@ -19,10 +19,8 @@ from confcom.demo.job_file import Job, example, read_job
 from confcom.demo.node import Node, Phase, Pod
 from confcom.demo.processes import READY_SECONDS, Processes, StepError, guarded
 from confcom.errors import ConfcomError, ExitCode, as_data, printable
+from confcom.kubernetes.names import REAL
 
-EPC_RESOURCE = "kubernetes.azure.com/sgx_epc_mem_in_MiB"
-HELPER_EPC_RESOURCE = "confcom.internal/quote_helper_epc_mem_in_MiB"
-"""The names in the device plugin's documentation: the demo uses the daemons only through public interfaces."""
 VM_SIZE, EPC_MIB = "Standard_DC8_v2", 168
 
 JOB, PLATFORM, QUOTE, TRUST = "job.yaml", "platform", "q.bin", "trust"
@@ -122,7 +120,7 @@ class Demo:
 
     def epc_in_use(self) -> str:
         ledger = self.node.ledger
-        return f"EPC: {ledger.allocated(EPC_RESOURCE)} of {ledger.capacity().get(EPC_RESOURCE, 0)} MiB in use"
+        return f"EPC: {ledger.allocated(REAL.epc)} of {ledger.capacity().get(REAL.epc, 0)} MiB in use"
 
     async def submit(self, job: Job) -> Pod:
         pod = self.node.submit(job)
@@ -234,9 +232,7 @@ async def daemons(demo: Demo, report: StepReport) -> None:
     pids = {name: process.pid for name, process in processes.daemons.items()}
     report.say(f"device plugin (process {pids['device-plugin']}): tells the kubelet how much EPC the node has")
     report.say(f"quote helper (process {pids['quote-helper']}): makes the quotes for all containers of the node")
-    report.say(
-        f"EPC: {allocatable[EPC_RESOURCE]} MiB for containers, {allocatable[HELPER_EPC_RESOURCE]} for the helper"
-    )
+    report.say(f"EPC: {allocatable[REAL.epc]} MiB for containers, {allocatable[REAL.helper]} for the helper")
     report.say(f"containers: {CONTAINERS[node.runtime.mode]} (mode {node.runtime.mode})")
     if node.runtime.reason:
         report.say(f"  {node.runtime.reason}", detail=node.runtime.mode is not Mode.NO_NAMESPACE)
@@ -247,7 +243,7 @@ async def daemons(demo: Demo, report: StepReport) -> None:
 def _epc_missing(node: Node) -> str:
     """Return what the node does not offer yet, or ""; another amount than the platform's is an error."""
     allocatable = node.ledger.allocatable()
-    offered = [allocatable.get(name, 0) for name in (EPC_RESOURCE, HELPER_EPC_RESOURCE)]
+    offered = [allocatable.get(name, 0) for name in (REAL.epc, REAL.helper)]
     if not all(offered):
         return f"the node offers {allocatable}"
     if sum(offered) != EPC_MIB:
@@ -272,12 +268,12 @@ async def submit_job(demo: Demo, report: StepReport) -> None:
     demo.define(report, "CHALLENGE", demo.challenge)
     pod = demo.pods[JOB] = await demo.submit(replace(job, env={**job.env, CHALLENGE_VARIABLE: demo.challenge}))
     require_started(pod)
-    report.say(f"Job {job.name} (examples/{path.name}) asks for {job.limits.get(EPC_RESOURCE, 0)} MiB of EPC")
+    report.say(f"Job {job.name} (examples/{path.name}) asks for {job.limits.get(REAL.epc, 0)} MiB of EPC")
     report.say(demo.epc_in_use())
     report.say(f"devices and mounts: {', '.join(bind.container_path for bind in pod.binds)}")
     report.say("challenge: its quote must contain it, so that no old quote passes for a new one")
     report.commands.append(demo.processes.shown("cat", str(path)))
-    report.data.update(challenge=demo.challenge, allocated_mib=demo.node.ledger.allocated(EPC_RESOURCE))
+    report.data.update(challenge=demo.challenge, allocated_mib=demo.node.ledger.allocated(REAL.epc))
 
 
 async def quote_out_of_process(demo: Demo, report: StepReport) -> None:
@@ -371,7 +367,7 @@ async def pending_then_runs(demo: Demo, report: StepReport) -> None:
     large = await demo.submit(read_job(example("job-large.yaml")))
     if large.phase is not Phase.PENDING:
         raise StepError(f"Job {large.job.name} does not wait although it does not fit", error_code="job-not-pending")
-    asks = f"Job {large.job.name} asks for {large.job.limits.get(EPC_RESOURCE, 0)} MiB"
+    asks = f"Job {large.job.name} asks for {large.job.limits.get(REAL.epc, 0)} MiB"
     report.say(f"{asks:<32}Pending: {large.message.rpartition(': 1 ')[2].rstrip('.')}")
     report.data.update(pending_reason=large.message)
 
@@ -381,7 +377,7 @@ async def pending_then_runs(demo: Demo, report: StepReport) -> None:
     report.say(f"{f'Job {large.job.name} runs':<32}{demo.epc_in_use()}")
     await demo.until("end", large, lambda: large.ended)
     require_success(large)
-    left = demo.node.ledger.allocated(EPC_RESOURCE)
+    left = demo.node.ledger.allocated(REAL.epc)
     if left:
         raise StepError(f"{left} MiB of EPC are in use although every pod has ended", error_code="epc-differs")
     report.say(f"{f'Job {large.job.name} has succeeded':<32}{demo.epc_in_use()}")

@@ -7,7 +7,7 @@ import random
 import secrets
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from typing import TextIO
 
@@ -18,22 +18,16 @@ from confcom.daemon.probe_server import serve_probes
 from confcom.daemon.probes import JSON, ProbeResponse, Route, standard_routes
 from confcom.daemon.readiness_log import ReadinessLog
 from confcom.daemon.supervision import exit_status, run_daemon, run_until_stopped
-from confcom.device_plugin.discovery.device_nodes import Device
-from confcom.device_plugin.discovery.device_watch import DeviceWatch, SgxSearch
-from confcom.device_plugin.discovery.epc_discovery import Discovery
-from confcom.device_plugin.discovery.host import HostFiles
-from confcom.device_plugin.inventory import encode_inventory, encode_waiting
-from confcom.device_plugin.kubelet.allocation import Allocator
-from confcom.device_plugin.kubelet.endpoint import Endpoint, ResourceServicer, require_directory
-from confcom.device_plugin.kubelet.epc_in_use import find_epc_in_use
-from confcom.device_plugin.kubelet.registration import KubeletWatch, Registrar, run_unless
-from confcom.device_plugin.kubelet.socket_names import (
-    SocketNames,
-    refuse_second_plugin,
-    remove_stale_sockets,
-    unused_instance,
-)
+from confcom.device_plugin.allocation import Allocator
+from confcom.device_plugin.device_nodes import Device
+from confcom.device_plugin.device_watch import DeviceWatch, SgxSearch
+from confcom.device_plugin.endpoint import Endpoint, ResourceServicer, require_directory
+from confcom.device_plugin.epc import Discovery
+from confcom.device_plugin.epc_in_use import find_epc_in_use
+from confcom.device_plugin.host import HostFiles
+from confcom.device_plugin.kubelet_socket import KubeletWatch
 from confcom.device_plugin.metrics import PluginMetrics
+from confcom.device_plugin.registration import Registrar, run_unless
 from confcom.device_plugin.resources import (
     Resource,
     ResourceKind,
@@ -41,10 +35,17 @@ from confcom.device_plugin.resources import (
     plan_resources,
 )
 from confcom.device_plugin.settings import PluginSettings, parse_settings
+from confcom.device_plugin.socket_names import (
+    SocketNames,
+    refuse_second_plugin,
+    remove_stale_sockets,
+    unused_instance,
+)
 from confcom.errors import UnavailableError
 from confcom.kubelet_api.device_list import encode_device_list
 from confcom.kubelet_api.services import KUBELET_SOCKET_NAME
 from confcom.kubernetes.epc_accounting import DEFAULT_MAX_EPC_DEVICES, EpcInUse
+from confcom.kubernetes.inventory import Inventory
 
 _logger = logging.getLogger(__name__)
 
@@ -106,12 +107,27 @@ class DevicePlugin:
             return ": ".join([f"the kubelet has not registered {names} yet", *problems])
         return None
 
-    def inventory(self) -> bytes:
-        states = [
-            (resource, registrar.socket_path.name if registrar.socket_path else "", registrar.status)
+    def inventory(self) -> Inventory:
+        """Return what `/inventory` shows. It is registered while the kubelet watches every list."""
+        resources = tuple(
+            {
+                "name": resource.name,
+                "kind": resource.kind,
+                "count": resource.count,
+                "socket": registrar.socket_path.name if registrar.socket_path else "",
+                **asdict(registrar.status),
+            }
             for resource, registrar in zip(self.plan.resources, self.registrars, strict=True)
-        ]
-        return encode_inventory(self.discovery, self.plan, states, self.watch.devices)
+        )
+        found = self.discovery
+        return Inventory(
+            platform=found.platform,
+            registered=all(registrar.status.registered for registrar in self.registrars),
+            epc=found.found,
+            accounting=self.plan.offer,
+            devices=self.watch.devices.to_json(enclave=found.enclave_node, provision=found.provision_node),
+            resources=resources,
+        )
 
 
 def compose(
@@ -134,7 +150,7 @@ def compose(
         epc_mib=discovery.epc_mib,
     )
     plan = plan_resources(discovery, settings.resources, find_in_use())
-    metrics.record_discovery(discovery, plan)
+    metrics.record_discovery(discovery, plan.offer)
 
     kubelet = KubeletWatch(settings.device_plugin_dir / KUBELET_SOCKET_NAME)
 
@@ -180,9 +196,7 @@ def probe_routes(
         return log.reason
 
     def inventory() -> ProbeResponse:
-        now = target()
-        body = encode_waiting(now.reason, now.devices) if isinstance(now, SgxSearch) else now.inventory()
-        return ProbeResponse(body, content_type=JSON)
+        return ProbeResponse(target().inventory().to_json(), content_type=JSON)
 
     return standard_routes(not_ready_reason, registry) | {"/inventory": inventory}
 
@@ -214,26 +228,26 @@ async def serve(settings: PluginSettings, stop: asyncio.Event, registry: Collect
 
 
 def _log_discovery(plugin: DevicePlugin) -> None:
-    plan = plugin.plan
+    plan, offer = plugin.plan, plugin.plan.offer
     _logger.info(
         "SGX found",
         extra={
             "platform": plugin.discovery.platform,
             "epc_mib": plugin.discovery.epc_mib,
             "reason": plugin.discovery.reason,
-            "accounting": plan.reason,
-            "accounting_kind": plan.accounting.kind,
-            "accounting_choice": plan.accounting.choice,
+            "accounting": offer.reason,
+            "accounting_kind": offer.kind,
+            "accounting_choice": offer.choice,
         },
     )
     if plan.doubt:
         _logger.warning(
             "what the kubelet has allocated is unknown", extra={"event": "epc-use-unknown", "reason": plan.doubt}
         )
-    if plan.stall_seconds and plan.advertised_mib > DEFAULT_MAX_EPC_DEVICES:
+    if offer.kubelet_stall_seconds and offer.advertised_mib > DEFAULT_MAX_EPC_DEVICES:
         _logger.warning(
             "this number of devices stalls the kubelet after its restart",
-            extra={"devices": plan.advertised_mib, "seconds_when_all_are_allocated": plan.stall_seconds},
+            extra={"devices": offer.advertised_mib, "seconds_when_all_are_allocated": offer.kubelet_stall_seconds},
         )
 
 

@@ -5,9 +5,9 @@ from functools import partial
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
-from confcom.device_plugin.discovery.device_nodes import Device, HostDevices
-from confcom.device_plugin.discovery.epc_discovery import Discovery
-from confcom.device_plugin.resources import ResourcePlan
+from confcom.device_plugin.device_nodes import Device, HostDevices
+from confcom.device_plugin.epc import Discovery
+from confcom.kubernetes.inventory import EpcOffer
 from confcom.sgx.epc_from_cpuid import MIB
 
 ALLOCATE_BUCKETS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.05, 0.25)
@@ -64,16 +64,16 @@ class PluginMetrics:
             "confcom_device_plugin_allocate_failures", "Allocate requests refused", ["resource"]
         )
 
-    def record_discovery(self, discovery: Discovery, plan: ResourcePlan) -> None:
+    def record_discovery(self, discovery: Discovery, offer: EpcOffer) -> None:
         """Set the metrics that stay the same while the plugin runs; EPC without a NUMA node is labelled `unknown`."""
         for section in discovery.sections:
             node = "unknown" if section.numa_node is None else str(section.numa_node)
             self.epc.labels(node).inc(section.size)
-        self.advertised.set(plan.advertised_mib * MIB)
-        self.held_back.set(plan.held_back_mib * MIB)
-        self.set_aside.set(plan.set_aside_mib * MIB)
-        self.reserved.set(plan.reserved_mib * MIB)
-        self.accounting.labels(plan.accounting.kind, plan.accounting.choice).set(1)
+        self.advertised.set(offer.advertised_mib * MIB)
+        self.held_back.set(offer.held_back_mib * MIB)
+        self.set_aside.set(offer.set_aside_mib * MIB)
+        self.reserved.set(offer.reserved_mib * MIB)
+        self.accounting.labels(offer.kind, offer.choice).set(1)
         self.platform.labels(discovery.platform).set(1)
 
     def record_devices(self, devices: HostDevices, *, offered: Iterable[Device]) -> None:

@@ -3,24 +3,17 @@
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from confcom.device_plugin.discovery.epc_discovery import Discovery
+from confcom.device_plugin.epc import Discovery
 from confcom.errors import SettingsError
 from confcom.kubernetes.epc_accounting import (
     HELPERS,
-    Accounting,
     AccountingKind,
     AccountingSettings,
     EpcInUse,
     decide_accounting,
 )
-
-EPC_RESOURCE = "kubernetes.azure.com/sgx_epc_mem_in_MiB"
-"""AKS' name, which existing manifests use; one device is one MiB."""
-ENCLAVE_RESOURCE = "sgx.intel.com/enclave"
-PROVISION_RESOURCE = "sgx.intel.com/provision"
-"""The names of Intel's device plugin; one device is one container that may use the device node."""
-HELPER_RESOURCE = "confcom.internal/quote_helper_epc_mem_in_MiB"
-"""The quote helper's own EPC. `.internal` is reserved for private use (ICANN, 2024), so no one can own the name."""
+from confcom.kubernetes.inventory import EpcOffer
+from confcom.kubernetes.names import REAL
 
 STALL_SECONDS_PER_PAIR = 0.12e-6
 """A 1.36 kubelet's stall after its restart, for each pair of a device and an allocated device (measured)."""
@@ -38,18 +31,14 @@ class ResourceKind(StrEnum):
     EPC = "epc"
     """One MiB of EPC, and the enclave device."""
     ENCLAVE = "enclave"
+    """Use of the enclave device by one container."""
     PROVISION = "provision"
     """Use of the provision device, which lets an enclave request the platform's provisioning key."""
     HELPER = "helper"
     """One MiB of the EPC that is set aside for quote helpers, and the enclave device."""
 
 
-DEFAULT_NAMES = {
-    ResourceKind.EPC: EPC_RESOURCE,
-    ResourceKind.ENCLAVE: ENCLAVE_RESOURCE,
-    ResourceKind.PROVISION: PROVISION_RESOURCE,
-    ResourceKind.HELPER: HELPER_RESOURCE,
-}
+DEFAULT_NAMES: dict[ResourceKind, str] = {kind: getattr(REAL, kind) for kind in ResourceKind}
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,31 +70,20 @@ class ResourceSettings:
 
 @dataclass(frozen=True, slots=True)
 class ResourcePlan:
-    """How much EPC is advertised and how much is not, in MiB, with the reason.
+    """The resources, and how much EPC is offered and how much is not, with the reason.
 
-    The first four numbers add up to all EPC and `kept_mib`.
+    MiB that are advertised, set aside, reserved and held back add up to all EPC and what is kept.
     """
 
     resources: tuple[Resource, ...]
-    advertised_mib: int
-    set_aside_mib: int  # for quote helpers, as a resource of its own
-    reserved_mib: int
-    held_back_mib: int  # beyond the maximum
-    kept_mib: int
-    """Advertised beyond the EPC that the settings leave to tenants: containers hold it."""
-    reason: str
-    stall_seconds: float
-    """How long the kubelet may stall after its restart if all devices are allocated; 0 before 1.36."""
-    accounting: Accounting
-    epc_resource: str
-    """The name under which tenants' EPC is counted, as devices or as capacity."""
+    offer: EpcOffer
     doubt: str
     """Why it is unknown what the kubelet has allocated; empty if it is known."""
 
     @property
     def claimed_names(self) -> frozenset[str]:
         """The names that no other plugin may offer on the node."""
-        return frozenset({self.epc_resource, *(resource.name for resource in self.resources)})
+        return frozenset({self.offer.resource or "", *(resource.name for resource in self.resources)})
 
 
 def plan_resources(
@@ -147,16 +125,17 @@ def plan_resources(
         f"{held_back} are held back: the plugin advertises at most {accounting.max_mib} MiB here": held_back,
         f"{kept} are more than the settings allow, until a start at which no container holds them": kept,
     }
-    return ResourcePlan(
-        resources=tuple(Resource(kind, settings.names[kind], count) for kind, count in counts.items() if count),
+    offer = EpcOffer(
+        kind=accounting.kind,
+        resource=settings.names[ResourceKind.EPC],
+        choice=accounting.choice,
         advertised_mib=advertised,
         set_aside_mib=set_aside,
         reserved_mib=settings.reserve_mib,
         held_back_mib=held_back,
         kept_mib=kept,
+        kubelet_stall_seconds=round(STALL_SECONDS_PER_PAIR * devices**2, 2) if settings.accounting.stalls else 0.0,
         reason="; ".join(part for part, holds in parts.items() if holds),
-        stall_seconds=round(STALL_SECONDS_PER_PAIR * devices**2, 2) if settings.accounting.stalls else 0.0,
-        accounting=accounting,
-        epc_resource=settings.names[ResourceKind.EPC],
-        doubt=in_use.doubt,
     )
+    resources = tuple(Resource(kind, settings.names[kind], count) for kind, count in counts.items() if count)
+    return ResourcePlan(resources, offer, in_use.doubt)

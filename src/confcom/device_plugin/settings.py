@@ -13,34 +13,25 @@ from confcom.daemon.settings import (
     setting,
     switch,
 )
-from confcom.device_plugin.kubelet.allocation import AESMD_DIRECTORY
-from confcom.device_plugin.resources import (
-    DEFAULT_HELPER_MIB,
-    ENCLAVE_RESOURCE,
-    EPC_RESOURCE,
-    HELPER_RESOURCE,
-    PROVISION_RESOURCE,
-    ResourceKind,
-    ResourceSettings,
-)
+from confcom.device_plugin.resources import DEFAULT_HELPER_MIB, ResourceKind, ResourceSettings
 from confcom.errors import SettingsError
-from confcom.kubelet_api.device_list import MAX_DEVICES
 from confcom.kubelet_api.resource_names import extended_resource
 from confcom.kubernetes.epc_accounting import (
     HELPERS,
+    LARGEST_EPC_MIB,
+    MAX_DEVICES,
     AccountingSetting,
     AccountingSettings,
     ApiVersion,
     CapacitySupport,
     parse_api_version,
 )
+from confcom.kubernetes.names import AESM_DIRECTORY, REAL
 
 DEFAULT_DEVICE_PLUGIN_DIRECTORY = Path("/var/lib/kubelet/device-plugins")
 """A constant of the kubelet, independent of its --root-dir."""
 DEFAULT_SIMULATED_EPC_MIB = 168
 """The EPC of a Standard_DC8_v2, the largest of the sizes that device accounting was made for."""
-LARGEST_EPC_MIB = 1024 * 1024
-"""1 TiB: two sockets with the largest EPC of a processor (512 GiB)."""
 
 DEFAULT_INSTALLATION = "confcom"
 """The same for all plugins without a name of their own, which then count as instances of one update."""
@@ -120,14 +111,12 @@ class PluginSettings(DaemonSettings):
         integer_between(0, MAX_DEVICES // HELPERS),
         "MIB",
     )
-    epc_resource: str = setting(EPC_RESOURCE, "resource name of EPC, in MiB", _resource_name, "NAME")
-    enclave_resource: str = setting(
-        ENCLAVE_RESOURCE, "resource name of use of the enclave device", _resource_name, "NAME"
-    )
+    epc_resource: str = setting(REAL.epc, "resource name of EPC, in MiB", _resource_name, "NAME")
+    enclave_resource: str = setting(REAL.enclave, "resource name of use of the enclave device", _resource_name, "NAME")
     provision_resource: str = setting(
-        PROVISION_RESOURCE, "resource name of use of the provision device", _resource_name, "NAME"
+        REAL.provision, "resource name of use of the provision device", _resource_name, "NAME"
     )
-    helper_resource: str = setting(HELPER_RESOURCE, "resource name of the quote helpers' EPC", _resource_name, "NAME")
+    helper_resource: str = setting(REAL.helper, "resource name of the quote helpers' EPC", _resource_name, "NAME")
     installation: str = setting(
         DEFAULT_INSTALLATION,
         "name of this installation; a plugin of another installation cannot offer the same resource on the node",
@@ -139,8 +128,8 @@ class PluginSettings(DaemonSettings):
         DEFAULT_DEVICE_PLUGIN_DIRECTORY, "the kubelet's device plugin directory", parse_path, "DIR"
     )
     aesmd_dir: str | None = setting(
-        AESMD_DIRECTORY,
-        f"the host's directory with the AESM socket, mounted read-only into containers at {AESMD_DIRECTORY}",
+        AESM_DIRECTORY,
+        f"the host's directory with the AESM socket, mounted read-only into containers at {AESM_DIRECTORY}",
         _absolute_path,
         "DIR",
     )

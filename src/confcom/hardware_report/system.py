@@ -9,8 +9,8 @@ import shlex
 import stat
 from dataclasses import dataclass, field
 
-from confcom.device_plugin.discovery.device_nodes import GROUP_FILE
-from confcom.device_plugin.discovery.epc_discovery import (
+from confcom.device_plugin.device_nodes import GROUP_FILE
+from confcom.device_plugin.epc import (
     DRIVER_ENTRIES,
     ENCLAVE_NODES,
     NODE_DIRECTORY,
@@ -18,7 +18,7 @@ from confcom.device_plugin.discovery.epc_discovery import (
     NoSgxError,
     discover,
 )
-from confcom.device_plugin.discovery.host import HostFiles
+from confcom.device_plugin.host import HostFiles
 from confcom.hardware_report import Facts
 
 SMALL_FILE_BYTES = 256 * 1024

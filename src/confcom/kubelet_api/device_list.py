@@ -9,13 +9,12 @@ from collections.abc import Iterable, Sequence
 from confcom.errors import ConfcomError, ExitCode
 from confcom.kubelet_api import deviceplugin_pb2 as pb
 from confcom.kubelet_api.services import HEALTHY, RECEIVE_LIMIT
+from confcom.kubernetes.epc_accounting import MAX_DEVICES
 
 ALPHABET = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
 """The digits of base64url, in order; all are safe in checkpoints, pod status and logs."""
 ID_LENGTH = 3
 """Characters of every ID. All IDs have the same length, so that list entries differ only in the ID."""
-MAX_DEVICES = len(ALPHABET) ** ID_LENGTH
-"""262,144: the number of possible IDs, and of 16-byte entries within the kubelet's receive limit."""
 FIRST_DECIMAL = ALPHABET.index("0") * len(ALPHABET) ** 2
 """212,992: the first device whose ID could be another plugin's decimal number."""
 

@@ -1,4 +1,1 @@
-"""Kubernetes objects as JSON gives them (names, labels, quantities, resource requests), and how EPC is counted there.
-
-Pure, and shared by the add-on's commands, and the daemons.
-"""
+"""What the add-on and its daemons agree on: names, inventories, Kubernetes objects, how EPC is counted. Pure."""

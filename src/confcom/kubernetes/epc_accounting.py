@@ -14,12 +14,13 @@ from enum import StrEnum
 from typing import NamedTuple
 
 MAX_DEVICES = 262_144
-"""Maximum of a node, by the length of one message to the kubelet (confcom.kubelet_api.device_list)."""
+"""Maximum of a node: the number of IDs of confcom.kubelet_api.device_list, and of their entries of 16 bytes within the
+kubelet's receive limit of 4 MiB."""
 DEFAULT_MAX_EPC_DEVICES = 2_048
 """A 1.36 kubelet stalls after a restart in proportion to all devices times allocated devices: 0.4 s for 2,048 devices
 that are all allocated, 1.75 s for 4,096 (measured)."""
-LARGEST_MIB = 1 << 20
-"""1 TiB: more than a machine with two sockets has."""
+LARGEST_EPC_MIB = 1 << 20
+"""1 TiB: two sockets with the largest EPC of a processor (512 GiB)."""
 HELPERS = 2
 """Maximum number of quote helpers on a node: an update starts the new one before it stops the old one."""
 
@@ -211,8 +212,8 @@ def changed_epc(
     size, new_size = old("--simulated-epc-mib"), new("--simulated-epc-mib")
     found = int(size or now.mib + set_aside_mib(old))
     before = drained(old, found)
-    if not size and drained(old, LARGEST_MIB).mib <= now.mib:
-        found = max(found, LARGEST_MIB)  # a maximum hides how much the hardware has
+    if not size and drained(old, LARGEST_EPC_MIB).mib <= now.mib:
+        found = max(found, LARGEST_EPC_MIB)  # a maximum hides how much the hardware has
     after = drained(new, int(new_size or found))
     mib = after.mib if limit is None or after.kind is AccountingKind.DEVICE else min(after.mib, limit)
     # Pods hold devices with any numbers, also the highest.

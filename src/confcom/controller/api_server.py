@@ -1,0 +1,306 @@
+"""The API server: login by lightkube, requests within limits, and informers, which list objects and then watch them."""
+
+import asyncio
+import contextlib
+import dataclasses
+import logging
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import msgspec
+from lightkube import KubeConfig
+from lightkube.config import client_adapter
+from lightkube.config.models import User
+from lightkube.core.exceptions import ConfigError
+from msgspec import Raw, Struct, field
+
+from confcom.controller.backoff import retry_pause
+from confcom.controller.metrics import ControllerMetrics
+from confcom.errors import SettingsError, UnavailableError
+from confcom.kubernetes.objects import KubernetesObject, name_of, number, text
+
+ANSWER_BYTES = 10 * 1024 * 1024
+"""Read limit of an answer, and of an event of a watch. A larger page is asked again with half as many objects. etcd
+takes objects of 1.5 MiB by default, which are 9 MiB as JSON if they consist of `<`, since Go writes `\\u003c`."""
+REQUEST_SECONDS = 15.0
+"""Timeout of a request to the API server. A page takes 0.2 s, and the API server's own timeout is 60 s."""
+QUIET_SECONDS = 75.0
+"""A watch without an event for so long may be dead, and is begun again. The API server sends a bookmark each minute."""
+GATHER_SECONDS = 0.5
+"""Pause of a watch after an event for which it had to wait; those that come meanwhile are then read together, each at a
+third of the CPU. 5,000 kubelets report 17 times in a second."""
+WAITED_SECONDS = 0.005
+"""An event that took longer was not there yet. What is there is read within a millisecond."""
+
+PAGE = 250
+"""Nodes, or Pods of ours, in a page of a list: 3 MB, with nodes of 12 kB."""
+SHORT_WATCH_SECONDS = 10.0
+"""A watch that lasted less is followed by a pause. An API server ends a watch after half an hour at the earliest."""
+
+_HEADERS = {"Accept": "application/json", "Accept-Encoding": "identity"}  # compressed, an answer could be of any size
+_WATCH = {"watch": "true", "allowWatchBookmarks": "true"}
+_logger = logging.getLogger(__name__)
+GONE, CONFLICT, NOT_FOUND, TOO_MANY, INTERNAL = 410, 409, 404, 429, 500
+
+
+class RelistError(UnavailableError):
+    """A list or a watch cannot be continued: its version has expired, or an answer is no JSON of its kind."""
+
+    error_code = "api-server-unreadable"
+
+
+class TooLargeError(RelistError):
+    """An answer, or an event of a watch, is larger than what is read."""
+
+
+class ConflictError(UnavailableError):
+    """The object has changed since it was read, or does not exist any more."""
+
+    error_code = "object-changed"
+
+
+class _ListMetadata(Struct):
+    version: str = field(name="resourceVersion", default="")
+    token: str = field(name="continue", default="")
+
+
+class _Page(Struct):
+    metadata: _ListMetadata
+    items: list[Raw] | None = None
+
+
+class _Event(Struct):
+    type: str
+    object: dict[str, Any]
+
+
+_PAGE, _EVENT = msgspec.json.Decoder(_Page), msgspec.json.Decoder(_Event)
+
+
+def connect(kubeconfig: Path | None) -> httpx2.AsyncClient:
+    """Return a client of the API server of a kubeconfig file, or of the cluster that this Pod runs in."""
+    try:
+        found = KubeConfig.from_file(kubeconfig) if kubeconfig else KubeConfig.from_service_account()
+        if (config := found.get()) is None:
+            raise ConfigError("it names no current context")
+        # trust_env is off: the environment's proxies are for the outside, and not for the cluster's own traffic.
+        user = config.user or User()
+        verify = client_adapter.verify_cluster(config.cluster, user, config.abs_file, trust_env=False)
+        transport: Any = httpx2.AsyncHTTPTransport(verify=verify, trust_env=False)  # annotated as one without asyncio
+        timeout = httpx2.Timeout(REQUEST_SECONDS)
+        parameters = client_adapter.ConnectionParams(timeout, trust_env=False, transport=transport)
+        return client_adapter.AsyncClient(config, parameters)
+    except (ConfigError, OSError, ValueError, LookupError, AssertionError) as error:
+        raise SettingsError(
+            "the controller does not find the API server",
+            error_code="no-api-server",
+            why=str(error) or type(error).__name__,
+            remedy="run it in a Pod with its ServiceAccount, or give --kubeconfig a file",
+        ) from error
+
+
+@dataclass(frozen=True, slots=True)
+class Connection:
+    """The API server's HTTP, whose client can log in. All methods raise UnavailableError, or a subclass."""
+
+    client: httpx2.AsyncClient
+
+    async def request(
+        self, method: str, path: str, query: Mapping[str, str], document: KubernetesObject | None = None
+    ) -> bytearray:
+        content = msgspec.json.encode(document) if document else None
+        kind = "application/merge-patch+json" if method == "PATCH" else "application/json"
+        headers = {**_HEADERS, "Content-Type": kind} if document else _HEADERS
+        with translated():
+            async with self.client.stream(method, path, params=query, headers=headers, content=content) as response:
+                return await _body(response)
+
+    async def list(self, path: str, query: Mapping[str, str], limit: int, take: Callable[[Raw], None]) -> str:
+        """Pass each object on, and return the list's version; one page of so many objects is in memory at a time."""
+        token = ""
+        while True:
+            page = {**query, "limit": str(limit)} | ({"continue": token} if token else {})
+            try:
+                version, token = _take(await self.request("GET", path, page), take)
+            except TooLargeError:
+                if limit == 1:
+                    raise
+                limit //= 2  # a token is a version and a place in the list, without the limit
+                continue
+            if not token:
+                return version
+
+    async def watch(self, path: str, query: Mapping[str, str]) -> AsyncGenerator[tuple[str, KubernetesObject], None]:
+        """Yield ADDED, MODIFIED, DELETED or BOOKMARK and the object, until the watch ends or is quiet for long."""
+        query, timeout = {**query, **_WATCH}, httpx2.Timeout(REQUEST_SECONDS, read=None)
+        with translated():
+            async with self.client.stream("GET", path, params=query, headers=_HEADERS, timeout=timeout) as response:
+                if not response.is_success:
+                    await _body(response)
+                async with contextlib.aclosing(response.aiter_bytes()) as parts:
+                    async for line in _lines(parts):
+                        event = _EVENT.decode(line)
+                        if event.type == "ERROR":
+                            what = f"the API server ended a watch with {number(event.object, 'code')}"
+                            raise RelistError(what, error_code="watch-expired", why=text(event.object, "message"))
+                        yield event.type, event.object
+
+
+async def _lines(parts: AsyncIterator[bytes]) -> AsyncIterator[bytearray]:
+    """Yield lines, of which the last one may have been cut."""
+    line, clock = bytearray(), asyncio.get_running_loop().time
+    while True:
+        begun = clock()
+        try:
+            async with asyncio.timeout(QUIET_SECONDS):
+                part = await anext(parts)
+        except (TimeoutError, StopAsyncIteration):
+            break
+        waited = clock() - begun > WAITED_SECONDS
+        # Not as text: its other ends of lines, such as U+0085, stand unescaped in strings of JSON.
+        *ends, rest = part.split(b"\n")
+        for end in ends:
+            line += end
+            yield line
+            line = bytearray()
+        line += rest
+        _require_bounded(line)
+        if waited:
+            await asyncio.sleep(GATHER_SECONDS)
+    if line:
+        yield line
+
+
+def _take(answer: bytearray, take: Callable[[Raw], None]) -> tuple[str, str]:
+    with translated():
+        page = _PAGE.decode(answer)
+        for thing in page.items or ():
+            take(thing)
+    return page.metadata.version, page.metadata.token
+
+
+async def _body(response: httpx2.Response) -> bytearray:
+    body = bytearray()
+    async for part in response.aiter_bytes():
+        body += part
+        _require_bounded(body)
+    if response.is_success:
+        return body
+    message = ""
+    with contextlib.suppress(msgspec.MsgspecError, UnicodeDecodeError, RecursionError):  # a proxy's answer
+        message = text(msgspec.json.decode(body, type=dict), "message")
+    raise error_of(response.status_code, message or response.reason_phrase)
+
+
+def _require_bounded(body: bytearray) -> None:
+    if len(body) > ANSWER_BYTES:
+        raise TooLargeError("the API server's answer is too large", why=f"{ANSWER_BYTES} bytes are the limit")
+
+
+def error_of(status: int, message: str) -> UnavailableError:
+    what = f"the API server answered {status}"
+    if status == GONE:
+        return RelistError(what, error_code="watch-expired", why=message)
+    if status in {CONFLICT, NOT_FOUND}:
+        return ConflictError(what, why=message)
+    if status < INTERNAL and status != TOO_MANY:
+        return UnavailableError(what, error_code="api-server-refused", why=message)
+    return UnavailableError(what, error_code="api-server-unavailable", why=message)
+
+
+@contextlib.contextmanager
+def translated() -> Iterator[None]:
+    """Translate what decoding raises, the HTTP library, and lightkube, which may run others' programs to log in."""
+    try:
+        yield
+    except (ValueError, RecursionError) as error:  # those of msgspec too
+        raise RelistError("what the API server answered cannot be read", why=str(error)) from error
+    except (httpx2.HTTPError, httpx2.StreamError, OSError, ConfigError, LookupError) as error:
+        why = str(error) or type(error).__name__
+        raise UnavailableError(
+            "the API server does not answer", error_code="api-server-unavailable", why=why
+        ) from error
+
+
+@dataclass(slots=True)
+class Informer:
+    """Lists objects of one kind, then watches them: `take` gets what exists, and `gone` what is not watched any more.
+
+    `known` has by name what was taken and is not gone; `changed` is called after each change.
+    """
+
+    name: str
+    path: str
+    listed: str
+    """The label selector of the list; empty for all."""
+    watched: str
+    take: Callable[[KubernetesObject], None]
+    gone: Callable[[str], None]
+    known: Mapping[str, object]
+    connection: Connection
+    metrics: ControllerMetrics
+    changed: Callable[[], None]
+    clock: Callable[[], float]
+    jitter: Callable[[], float]
+    sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
+    synced: asyncio.Event = dataclasses.field(default_factory=asyncio.Event)
+    problem: str = ""
+    """Why the API server cannot be followed; empty if it can."""
+    last_contact: float = dataclasses.field(init=False)
+    _version: str = ""
+
+    def __post_init__(self) -> None:
+        self.last_contact = self.clock()
+
+    async def run(self) -> None:
+        short = 0
+        while True:
+            begun = self.clock()
+            try:
+                if not self._version:
+                    await self._list()
+                await self._watch()
+            except UnavailableError as error:
+                if isinstance(error, RelistError):
+                    self._version = ""  # a watch of the same version would have the same event again
+                self.problem = str(error)
+                self.metrics.api_failures.labels(error.error_code).inc()
+                failure = {"feed": self.name, "reason": self.problem, "code": error.error_code}
+                _logger.warning("the API server cannot be followed", extra=failure)
+            short = short + 1 if self.clock() - begun < SHORT_WATCH_SECONDS else 0
+            if short:
+                await self.sleep(retry_pause(short - 1, self.jitter))
+
+    async def _list(self) -> None:
+        names: set[str] = set()
+
+        def take(raw: Raw) -> None:
+            thing = msgspec.json.decode(raw, type=dict)
+            names.add(name_of(thing))
+            self.take(thing)
+
+        query = {"labelSelector": self.listed}
+        self._version = await self.connection.list(self.path, query, PAGE, take)
+        for name in self.known.keys() - names:
+            self.gone(name)
+        self.synced.set()
+        self._follow()
+
+    async def _watch(self) -> None:
+        query = {"resourceVersion": self._version, "labelSelector": self.watched}
+        async for kind, thing in self.connection.watch(self.path, query):
+            if kind == "DELETED":
+                self.gone(name_of(thing))
+            elif kind != "BOOKMARK":
+                with translated():
+                    self.take(thing)
+            self._version = text(thing, "metadata", "resourceVersion") or self._version
+            self._follow()
+        self._follow()  # the API server ended an accepted watch, or it was quiet
+
+    def _follow(self) -> None:
+        self.last_contact, self.problem = self.clock(), ""
+        self.changed()

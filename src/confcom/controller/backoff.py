@@ -1,0 +1,44 @@
+"""Pauses after failures and between looks at a node. Pure but for the clock."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 1.0, 30.0
+"""Pauses after failures, between two writes of one node, and between two reads of its Pods, doubled each time: after a
+change from device accounting, a kubelet overwrites for five minutes; no watch tells when a tenant's Pod has ended."""
+CALM_SECONDS = 75.0
+"""A node that was left alone for this long is looked at without a pause: longer than the longest pause twice over."""
+
+NEVER = (float("-inf"), 0.0)
+
+
+def retry_pause(failures: int, jitter: Callable[[], float]) -> float:
+    """Return the seconds to wait after another failure: half of the pause at least, so that clients spread."""
+    longest = min(FIRST_PAUSE_SECONDS * 2.0 ** min(failures, 16), LONGEST_PAUSE_SECONDS)
+    return longest * (0.5 + jitter() / 2)
+
+
+@dataclass(slots=True)
+class NodeBackoff:
+    """When something may be done to a node again: the pauses double while it is done again and again."""
+
+    clock: Callable[[], float]
+    _last: dict[str, tuple[float, float]] = field(default_factory=dict)
+    """When it was done last, and the pause after that."""
+
+    def may(self, name: str) -> bool:
+        """Return whether a node's pause is over."""
+        at, pause = self._last.get(name, NEVER)
+        return self.clock() >= at + pause
+
+    def did(self, name: str) -> bool:
+        """Take in that it was done, or tried; return whether that is one of a series."""
+        now, (at, before) = self.clock(), self._last.get(name, NEVER)
+        again = now < at + CALM_SECONDS
+        self._last[name] = (now, min(before * 2, LONGEST_PAUSE_SECONDS) if again else FIRST_PAUSE_SECONDS)
+        return again
+
+    def forget_idle(self) -> None:
+        """Forget nodes to which nothing was done for CALM_SECONDS."""
+        earliest = self.clock() - CALM_SECONDS
+        self._last = {name: last for name, last in self._last.items() if last[0] > earliest}

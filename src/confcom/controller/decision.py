@@ -1,0 +1,182 @@
+"""Decides what a node's capacity has to be. Pure: values in, decisions out.
+
+The rules, for each resource of a node:
+
+* a plugin that offers devices: the kubelet counts, and nothing is written;
+* a plugin that has the capacity written: what it found, within the configured maximum; it is not lowered below what
+  bound Pods request, because a restarted kubelet fails Pods that no longer fit, and turns away those on their way;
+* for Pods it is raised only if the node was set to zero, and the kubelet has accepted them. Anybody who may make a Pod
+  can bind it to a node, whatever it requests; and without the key a kubelet accepts any request;
+* a plugin that does not answer: nothing changes;
+* no plugin for a configured time, and no bound Pod that requests any: the key is removed if the controller wrote it.
+  Zero is never written: a restarted kubelet would fail running Pods.
+
+What depends on a node's Pods is decided only once they were read. A new amount does not, nor does a larger one, so that
+no shortfall is found then.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from confcom.kubernetes.epc_accounting import AccountingKind
+
+
+class Amount(NamedTuple):
+    """One resource in a node's status, in MiB."""
+
+    capacity: int | None = None
+    allocatable: int | None = None
+    ours: bool = False
+    """Whether the controller was the last to change the capacity, as the object's managed fields say."""
+
+
+@dataclass(frozen=True, slots=True)
+class NodeFacts:
+    name: str
+    uid: str
+    amounts: tuple[Amount, ...]
+    version: int = field(default=0, compare=False)
+    """Of the object: the later, the larger (a promise of Kubernetes from 1.35 on)."""
+
+
+class PluginPod(NamedTuple):
+    """A device plugin's Pod that is bound to a node, and has not ended."""
+
+    name: str
+    node: str
+    address: str
+    """Its IP address; empty if it has none yet, or one that is asked nothing."""
+    created: str
+    """When it was created, as the API server writes it; these strings sort chronologically."""
+    incarnation: str
+    """Changes whenever its answer may have changed: by a restart of its container, or a change of its readiness."""
+
+
+class Requested(NamedTuple):
+    """MiB of one resource that a node's bound Pods request."""
+
+    bound: int = 0
+    accepted: int = 0
+    """By the node's kubelet: a tenant can bind a Pod, but not have it accepted."""
+
+
+class NodePods(NamedTuple):
+    """What was read just now of a node's bound Pods: what they request, for each resource, and the plugins' names."""
+
+    requested: tuple[Requested, ...]
+    plugins: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    kind: AccountingKind | None
+    """How the plugin has EPC counted; None while it waits for SGX."""
+    resource: str = ""
+    mib: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """The names of EPC, its maximum on a node, and how long a node without a plugin keeps its key."""
+
+    resources: tuple[str, ...]
+    maximum_mib: int
+    gone_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Plugins:
+    """The plugins of one node: how many Pods there are, and what those say that answered, the newest Pod's first."""
+
+    running: int = 0
+    offers: tuple[Offer, ...] = ()
+
+    def counted_by_devices(self, resource: str) -> bool:
+        """Return whether any plugin offers devices of that name; during an update there are two plugins."""
+        return any(one.kind is AccountingKind.DEVICE and one.resource == resource for one in self.offers)
+
+    def offered(self, resource: str) -> int | None:
+        """Return what the newest plugin that has this resource counted by capacity offers; None if none has."""
+        found = (one.mib for one in self.offers if one.kind is AccountingKind.CAPACITY and one.resource == resource)
+        return next(found, None)
+
+    def is_gone(self, resource: str) -> bool:
+        """Return whether certainly no plugin offers this resource: all have answered, and the newest does not."""
+        offered = self.counted_by_devices(resource) or self.offered(resource)
+        return not offered and len(self.offers) == self.running
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """A change of one resource of a node, in capacity and allocatable alike."""
+
+    resource: str
+    mib: int | None
+    """The amount to write; None removes the key."""
+    lowers: bool
+    """Whether it lowers the amount, or removes it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Shortfall:
+    resource: str
+    requested_mib: int
+    offered_mib: int
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    changes: tuple[Change, ...] = ()
+    shortfalls: tuple[Shortfall, ...] = ()
+    waits: bool = False
+    """Re-check on a timer: a key awaits removal."""
+    reads: bool = False
+    """Decide again with the node's Pods."""
+
+
+def decide(
+    node: NodeFacts,
+    plugins: Plugins,
+    requested: Sequence[Requested] | None,
+    missing_seconds: Sequence[float],
+    rules: Rules,
+) -> Decision:
+    """Decide about one node, whose Pods' requests are None if they were not read."""
+    changes: list[Change] = []
+    shortfalls: list[Shortfall] = []
+    waits = reads = False
+    sums = requested or (Requested(),) * len(rules.resources)
+    for resource, amount, asked, missing in zip(rules.resources, node.amounts, sums, missing_seconds, strict=True):
+        if plugins.counted_by_devices(resource):
+            continue
+        offered = plugins.offered(resource)
+        # Where nothing is left for tenants, a node in use is lowered to what its Pods request.
+        if offered or (offered == 0 and amount.ours and amount.capacity and (requested is None or asked.bound)):
+            limited = min(offered, rules.maximum_mib)
+            if requested is None and amount.capacity is not None and not 0 < amount.capacity <= limited:
+                reads = True
+                continue
+            floor = asked.accepted if amount.capacity == 0 else min(asked.bound, amount.capacity or 0)
+            if (needed := max(floor, asked.accepted)) > limited:
+                shortfalls.append(Shortfall(resource, needed, limited))
+            if change := _write(resource, amount, floor=floor, limited=limited, maximum=rules.maximum_mib):
+                changes.append(change)
+        elif amount.ours and amount.capacity is not None and plugins.is_gone(resource):
+            if missing < rules.gone_seconds or asked.bound:
+                waits = True
+            elif requested is None:
+                reads = True
+            else:
+                changes.append(Change(resource, None, lowers=True))
+    return Decision(tuple(changes), tuple(shortfalls), waits, reads)
+
+
+def _write(resource: str, amount: Amount, *, floor: int, limited: int, maximum: int) -> Change | None:
+    wanted = min(max(limited, floor), maximum)
+    if amount.capacity == wanted and amount.allocatable == wanted:
+        return None
+    capacity = amount.capacity or 0
+    if floor > wanted and capacity > wanted:
+        return None  # Pods were bound before the maximum was lowered; less would fail them
+    return Change(resource, wanted, lowers=wanted < capacity)

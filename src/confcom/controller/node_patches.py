@@ -1,0 +1,206 @@
+"""Patches of nodes' status, as decided: at once, or after the Pods of the node were read."""
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import msgspec
+from msgspec import Raw
+
+from confcom.controller.api_server import ConflictError, Connection, translated
+from confcom.controller.backoff import NodeBackoff
+from confcom.controller.decision import Change, NodePods, Requested
+from confcom.controller.facts import Release, add_pod, node_facts
+from confcom.controller.metrics import ControllerMetrics
+from confcom.controller.shortfall_events import ShortfallEvents
+from confcom.controller.state import ClusterState
+from confcom.daemon.logs import LogLimiter
+from confcom.errors import UnavailableError
+from confcom.kubernetes.names import FIELD_MANAGER
+from confcom.kubernetes.objects import TERMINAL
+
+POD_PAGE = 16
+"""Pods in a page of a node's Pods: a kubelet's default maximum of 110 is 7 pages, of 10 ms each."""
+QUICK_SECONDS = 5.0
+"""Deadline for the Pods of a node, which take 0.1 s. A node that needs longer is read among the slow ones. One node of
+each kind is read at the same time, so that two answers are in memory at most."""
+SLOW_SECONDS = 30.0
+"""Deadline for the Pods of a slow node. A tenant can bind thousands to a node whose kubelet is away."""
+TICK_SECONDS = 5.0
+"""How often nodes are looked at whose time will come without an event."""
+WRITES_AT_ONCE = 8
+"""Nodes that are written at the same time. The API server takes some hundred a second."""
+LOG_SECONDS = 10.0
+"""Interval of the log lines about requests that fail: there may be thousands."""
+
+_logger = logging.getLogger(__name__)
+
+NODES = "api/v1/nodes"
+NOT_ENDED = ",".join(f"status.phase!={phase}" for phase in sorted(TERMINAL))
+
+
+@dataclass(slots=True)
+class NodePatches:
+    """Looks at nodes that have changed, and patches them as decided: at once what needs no Pods.
+
+    Nodes whose Pods are needed take turns; slow ones among themselves, so that others do not wait for them.
+    """
+
+    state: ClusterState
+    connection: Connection
+    release: Release
+    metrics: ControllerMetrics
+    clock: Callable[[], float]
+    _wake: asyncio.Event = field(default_factory=asyncio.Event)
+    _quick: asyncio.Queue[str] = field(default_factory=asyncio.Queue)
+    _slow: asyncio.Queue[str] = field(default_factory=asyncio.Queue)
+    _queued: set[str] = field(default_factory=set)
+    """Nodes in a queue, or being read."""
+    _slow_nodes: set[str] = field(default_factory=set)
+    _later: set[str] = field(default_factory=set)
+    """Nodes to look at again without an event."""
+    _shortfalls: ShortfallEvents = field(init=False)
+    _writes: NodeBackoff = field(init=False)
+    _reads: NodeBackoff = field(init=False)
+    _log: LogLimiter = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._writes, self._reads = NodeBackoff(self.clock), NodeBackoff(self.clock)
+        self._shortfalls = ShortfallEvents(self.connection, self.clock)
+        self._log = LogLimiter(LOG_SECONDS, self.clock)
+
+    def wake(self) -> None:
+        if self.state.changed:
+            self._wake.set()
+
+    async def run(self, synced: Sequence[asyncio.Event]) -> None:
+        """Apply until cancelled, once all feeds have been listed."""
+        for event in synced:
+            await event.wait()
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._read_all(self._quick, QUICK_SECONDS))
+            tasks.create_task(self._read_all(self._slow, SLOW_SECONDS))
+            next_tick = self.clock()
+            while True:
+                if self.clock() >= next_tick:
+                    self.tick()
+                    next_tick = self.clock() + TICK_SECONDS
+                await self.apply()
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(next_tick - self.clock()):
+                        await self._wake.wait()
+
+    async def apply(self) -> None:
+        """Look at all nodes that have changed, and write what needs no Pods."""
+        self._wake.clear()
+        places = asyncio.Semaphore(WRITES_AT_ONCE)
+
+        async def write(name: str) -> None:
+            async with places:
+                await self._write(name, self.state.decide(name).changes)
+
+        async with asyncio.TaskGroup() as tasks:
+            for name in self.state.take_changed():
+                if self._is_due(name):
+                    tasks.create_task(write(name))
+        self.metrics.shortfall_nodes.set(len(self._shortfalls.lasting))
+
+    def tick(self) -> None:
+        """Have nodes looked at again whose time may have come, and forget those that are gone."""
+        self._writes.forget_idle()
+        self._reads.forget_idle()
+        self._later = {name for name in self._later if self.state.knows(name)}
+        self._slow_nodes &= self._later
+        self._shortfalls.forget_all_but(self._later)
+        self.state.changed |= self._later
+
+    def _is_due(self, name: str) -> bool:
+        """Return whether there is something to write now; most nodes change without that."""
+        decision = self.state.decide(name)
+        reads = decision.reads or name in self._shortfalls.lasting
+        lasts = decision.changes or reads or decision.waits
+        (self._later.add if lasts else self._later.discard)(name)
+        if reads and name not in self._queued and self._reads.may(name):
+            self._queued.add(name)
+            (self._slow if name in self._slow_nodes else self._quick).put_nowait(name)
+        return bool(decision.changes) and self._writes.may(name)
+
+    async def _read_all(self, queue: asyncio.Queue[str], seconds: float) -> None:
+        while True:
+            await self._read(await queue.get(), seconds)
+
+    async def _read(self, name: str, seconds: float) -> None:
+        self._reads.did(name)
+        try:
+            await self._look_closely(name, seconds)
+        except TimeoutError:
+            self._slow_nodes.add(name)
+            what = f"its Pods were not read in {seconds:.0f} s: they are large or many, or the API server is slow"
+            self._failed(name, UnavailableError(what, error_code="pods-not-read"))
+        except UnavailableError as error:
+            self._failed(name, error)
+        self._queued.discard(name)
+        self.wake()
+
+    async def _look_closely(self, name: str, seconds: float) -> None:
+        """Decide by the node and its Pods as they are now, since what the watches tell may be old."""
+        try:
+            self._take_node(await self.connection.request("GET", f"{NODES}/{name}", {}))
+        except ConflictError:
+            self.state.remove_node(name)
+            return
+        if self.state.decide(name).reads or name in self._shortfalls.lasting:
+            self.metrics.pod_reads.inc()
+            decision = self.state.decide(name, await self._read_pods(name, seconds))
+            await self._write(name, decision.changes)
+            if decision.shortfalls:
+                self._later.add(name)
+            await self._shortfalls.report(name, self.state.nodes.get(name), decision.shortfalls)
+
+    async def _read_pods(self, node: str, seconds: float) -> NodePods:
+        """Return what the bound Pods of a node request now, and the plugins among them; TimeoutError after so long."""
+        resources = self.state.rules.resources
+        found = NodePods((Requested(),) * len(resources))
+        query = {"fieldSelector": f"spec.nodeName={node},{NOT_ENDED}"}
+
+        def take(pod: Raw) -> None:
+            nonlocal found
+            found = add_pod(found, pod, resources, self.release)
+
+        async with asyncio.timeout(seconds):
+            await self.connection.list("api/v1/pods", query, POD_PAGE, take)
+        return found
+
+    def _take_node(self, answer: bytearray) -> None:
+        with translated():
+            self.state.set_node(node_facts(msgspec.json.decode(answer), self.state.rules.resources))
+
+    async def _write(self, name: str, changes: Sequence[Change]) -> None:
+        if not changes:
+            return
+        rewrites = self._writes.did(name)
+        amounts = {change.resource: None if change.mib is None else str(change.mib) for change in changes}
+        # Both at once, since a kubelet derives allocatable seconds later.
+        patch: dict[str, object] = {"status": {"capacity": amounts, "allocatable": amounts}}
+        if any(change.lowers for change in changes):
+            patch["metadata"] = {"resourceVersion": str(self.state.nodes[name].version)}
+        query = {"fieldManager": FIELD_MANAGER}
+        try:
+            self._take_node(await self.connection.request("PATCH", f"{NODES}/{name}/status", query, patch))
+        except UnavailableError as error:
+            self._failed(name, error)
+            return
+        self.metrics.rewrites.inc(rewrites)
+        for change in changes:
+            kind = "remove" if change.mib is None else "take" if change.lowers else "give"
+            self.metrics.writes.labels(kind).inc()
+            written = {"node": name, "resource": change.resource, "mib": change.mib, "again": rewrites}
+            _logger.info("capacity written", extra=written)
+
+    def _failed(self, name: str, error: UnavailableError) -> None:
+        self.metrics.write_failures.labels(error.error_code).inc()
+        if not isinstance(error, ConflictError) and (others := self._log.admit()) is not None:
+            failure = {"node": name, "reason": str(error), "code": error.error_code, "others": others}
+            _logger.warning("a request about a node failed", extra=failure)

@@ -1,0 +1,131 @@
+"""The device plugins' inventories, read by HTTP when a plugin appears or changes, and from time to time."""
+
+import asyncio
+import contextlib
+import heapq
+import logging
+import ssl
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+
+import httpx2
+
+from confcom.controller.backoff import retry_pause
+from confcom.controller.decision import Offer, PluginPod
+from confcom.controller.metrics import ControllerMetrics
+from confcom.controller.state import ClusterState
+from confcom.errors import ConfcomError, MalformedError, UnavailableError
+from confcom.kubernetes.inventory import Inventory
+
+INVENTORY_BYTES = 256 * 1024
+"""Read limit of a plugin's answer, which takes 3 kB, and 100 bytes for each NUMA node."""
+INVENTORY_SECONDS = 5.0
+"""Timeout for a plugin's answer, all of it. It takes milliseconds."""
+PLUGINS_AT_ONCE = 16
+"""Plugins that are asked at the same time: 1,000 nodes take some seconds then."""
+REFRESH_SECONDS = 600.0
+"""A plugin that answered is asked again after this time. What it says changes only when its Pod does, which is seen."""
+
+Fetch = Callable[[str], Awaitable[bytes]]
+
+_logger = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class PluginInventories:
+    """Reads the inventory of each plugin that the state knows, and calls `answered` after each answer."""
+
+    state: ClusterState
+    fetch: Fetch
+    metrics: ControllerMetrics
+    answered: Callable[[], None]
+    clock: Callable[[], float]
+    jitter: Callable[[], float]
+    _wake: asyncio.Event = field(default_factory=asyncio.Event)
+    _due: list[tuple[float, PluginPod, int]] = field(default_factory=list)
+    """A heap: when, which plugin, after how many failures."""
+    _running: int = 0
+
+    def ask(self, plugin: PluginPod) -> None:
+        """Ask a plugin that is new or has changed, before all that are asked again: many of these may be dead."""
+        heapq.heappush(self._due, (float("-inf"), plugin, 0))
+        self._wake.set()
+
+    async def run(self) -> None:
+        async with asyncio.TaskGroup() as tasks:
+            while True:
+                self._wake.clear()
+                pause = self._start_due(tasks)
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(pause):
+                        await self._wake.wait()
+
+    def _start_due(self, tasks: asyncio.TaskGroup) -> float | None:
+        """Start asking as many as may be asked now; return the seconds until the next, None if a task has to end."""
+        while self._running < PLUGINS_AT_ONCE and self._due:
+            if (pause := self._due[0][0] - self.clock()) > 0:
+                return pause
+            _, plugin, failures = heapq.heappop(self._due)
+            # Of another incarnation there is another entry; one without an address gets one, and is another then.
+            if plugin.address and self.state.plugins.get(plugin.name) == plugin:
+                self._running += 1
+                tasks.create_task(self._ask(plugin, failures))
+        return None
+
+    async def _ask(self, plugin: PluginPod, failures: int) -> None:
+        try:
+            offer = read_offer(await self.fetch(plugin.address))
+        except ConfcomError as error:
+            self.metrics.inventory_failures.labels(error.error_code).inc()
+            if failures == 1:  # one is usual, and further ones add nothing
+                failure = {"pod": plugin.name, "reason": str(error), "code": error.error_code}
+                _logger.warning("a device plugin cannot be asked", extra=failure)
+            pause, failures = retry_pause(failures, self.jitter), failures + 1
+        else:
+            self.metrics.inventories.inc()
+            self.state.set_offer(plugin, offer)
+            self.answered()
+            pause, failures = REFRESH_SECONDS * (0.75 + self.jitter() / 2), 0
+        self._running -= 1
+        heapq.heappush(self._due, (self.clock() + pause, plugin, failures))
+        self._wake.set()
+
+
+async def fetch_inventory(transport: httpx2.AsyncHTTPTransport, address: str, port: int) -> bytes:
+    """Return a plugin's inventory: UnavailableError if there is no answer in time, MalformedError for another one."""
+    host = f"[{address}]" if ":" in address else address
+    answer = bytearray()
+    try:
+        async with asyncio.timeout(INVENTORY_SECONDS):
+            response = await transport.handle_async_request(httpx2.Request("GET", f"http://{host}:{port}/inventory"))
+            async with contextlib.aclosing(response):
+                async for part in response.aiter_raw():
+                    answer += part
+                    if len(answer) > INVENTORY_BYTES:
+                        raise _malformed(f"it has more than {INVENTORY_BYTES} bytes")
+    except httpx2.RemoteProtocolError as error:
+        raise _malformed(f"it is not HTTP: {error}") from error
+    except (httpx2.HTTPError, OSError) as error:
+        why = str(error) or type(error).__name__
+        raise UnavailableError("the device plugin does not answer", error_code="plugin-unavailable", why=why) from error
+    if response.status_code != httpx2.codes.OK:
+        raise _malformed(f"its status is {response.status_code}")
+    return bytes(answer)
+
+
+def inventory_transport() -> httpx2.AsyncHTTPTransport:
+    """Return HTTP without TLS, proxies, redirects and cookies; each plugin is asked rarely, at a new connection."""
+    no_authorities = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    return httpx2.AsyncHTTPTransport(
+        verify=no_authorities, trust_env=False, limits=httpx2.Limits(max_keepalive_connections=0)
+    )
+
+
+def read_offer(document: bytes) -> Offer:
+    """Parse an inventory; MalformedError if it is none."""
+    offer = Inventory.from_json(document).accounting
+    return Offer(offer.kind, offer.resource or "", offer.advertised_mib)
+
+
+def _malformed(why: str) -> MalformedError:
+    return MalformedError("the plugin's inventory cannot be used", error_code="inventory-malformed", why=why)

@@ -1,0 +1,131 @@
+"""What the controller knows of the cluster, in memory: nodes, plugins, and the plugins' answers. No I/O.
+
+A node is known while it has a plugin or a key that the controller wrote, so that nodes that no watch selects any more
+take no memory. One that gets a plugin without being known is read.
+"""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+
+from confcom.controller.decision import (
+    Decision,
+    NodeFacts,
+    NodePods,
+    Offer,
+    PluginPod,
+    Plugins,
+    Rules,
+    decide,
+)
+
+NOTHING, UNKNOWN = "nothing", "unknown"
+"""In metrics: a plugin waits for SGX, or has not answered."""
+
+
+@dataclass(slots=True)
+class ClusterState:
+    """What is known of a cluster: its nodes, its plugins by their Pods' names, and which nodes are to be looked at."""
+
+    rules: Rules
+    clock: Callable[[], float]
+    nodes: dict[str, NodeFacts] = field(default_factory=dict)
+    plugins: dict[str, PluginPod] = field(default_factory=dict)
+    changed: set[str] = field(default_factory=set)
+    _doubted: set[str] = field(default_factory=set)
+    """Nodes to be read: a watch has lost them, or they have a plugin and are not known."""
+    _plugins_of: dict[str, set[str]] = field(default_factory=dict)
+    _offers: dict[str, Offer] = field(default_factory=dict)
+    _missing_since: dict[tuple[str, str], float] = field(default_factory=dict)
+
+    def set_node(self, node: NodeFacts) -> None:
+        """Set the facts of a node, unless later ones are known: there may be several watches, and answers."""
+        known = self.nodes.get(node.name)
+        if known is not None and node.version < known.version:
+            return
+        if known != node:
+            self.changed.add(node.name)
+        self.nodes[node.name] = node
+        self._doubted.discard(node.name)
+
+    def doubt_node(self, name: str) -> None:
+        """Have a node read that a watch has lost, or a list does not have: another watch may know of it."""
+        self._doubted.add(name)
+        self.changed.add(name)
+
+    def remove_node(self, name: str) -> None:
+        self.nodes.pop(name, None)
+        self._doubted.discard(name)
+        for resource in self.rules.resources:
+            self._missing_since.pop((name, resource), None)
+
+    def set_plugin(self, plugin: PluginPod) -> bool:
+        """Set the facts of a plugin, and return whether it has changed; then it keeps its last offer until the next."""
+        if self.plugins.get(plugin.name) == plugin:
+            return False
+        offer = self._offers.get(plugin.name)
+        self.remove_plugin(plugin.name)
+        if offer:
+            self._offers[plugin.name] = offer
+        self.plugins[plugin.name] = plugin
+        self._plugins_of.setdefault(plugin.node, set()).add(plugin.name)
+        self.changed.add(plugin.node)
+        if plugin.node not in self.nodes:
+            self.doubt_node(plugin.node)
+        return True
+
+    def remove_plugin(self, name: str) -> None:
+        self._offers.pop(name, None)
+        if plugin := self.plugins.pop(name, None):
+            self.changed.add(plugin.node)
+            self._plugins_of[plugin.node].discard(name)
+            if not self._plugins_of[plugin.node]:
+                del self._plugins_of[plugin.node]
+
+    def set_offer(self, plugin: PluginPod, offer: Offer) -> None:
+        if self.plugins.get(plugin.name) == plugin and self._offers.get(plugin.name) != offer:
+            self._offers[plugin.name] = offer
+            self.changed.add(plugin.node)
+
+    def count_plugins(self, accounting: str) -> int:
+        """Return how many plugins have EPC counted so, or have not answered."""
+        if accounting == UNKNOWN:
+            return len(self.plugins) - len(self._offers)
+        return sum((offer.kind or NOTHING) == accounting for offer in self._offers.values())
+
+    def knows(self, name: str) -> bool:
+        """Return whether a node is known, or is to be read."""
+        return name in self.nodes or name in self._doubted
+
+    def take_changed(self) -> list[str]:
+        """Return the names of the nodes to look at, each once, and forget those that need nothing."""
+        names, self.changed = self.changed, set()
+        for name in names - self._plugins_of.keys():
+            node = self.nodes.get(name)
+            if node is None or not any(one.ours and one.capacity is not None for one in node.amounts):
+                self.remove_node(name)
+        return [name for name in names if self.knows(name)]
+
+    def decide(self, name: str, pods: NodePods | None = None) -> Decision:
+        """Decide about a node, by what is known and, if its Pods were read just now, by these."""
+        if name in self._doubted:
+            return Decision(reads=True)
+        node = self.nodes.get(name)
+        if node is None:
+            return Decision()
+        plugins = self._plugins_on(name, pods.plugins if pods else ())
+        missing = [self._missing_seconds(plugins, name, resource) for resource in self.rules.resources]
+        return decide(node, plugins, pods.requested if pods else None, missing, self.rules)
+
+    def _plugins_on(self, name: str, seen: Iterable[str]) -> Plugins:
+        """The plugins of a node: those that the watch told of, and those that were seen there before it did."""
+        names = self._plugins_of.get(name, set())
+        newest = sorted((self.plugins[one] for one in names), key=lambda one: (one.created, one.name), reverse=True)
+        offers = tuple(self._offers[one.name] for one in newest if one.name in self._offers)
+        return Plugins(len(names.union(seen)), offers)
+
+    def _missing_seconds(self, plugins: Plugins, name: str, resource: str) -> float:
+        if not plugins.is_gone(resource):
+            self._missing_since.pop((name, resource), None)
+            return 0.0
+        now = self.clock()
+        return now - self._missing_since.setdefault((name, resource), now)

@@ -1,0 +1,74 @@
+"""The answers to Allocate: what a container gets for the devices that the kubelet chose for it.
+
+Pure, and equal for equal requests: the kubelet keeps the answer and replays it when the container restarts.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from confcom.device_plugin.epc import ENCLAVE_NODES, PROVISION_NODES, Discovery
+from confcom.device_plugin.resources import Resource, ResourceKind
+from confcom.errors import ConfcomError
+from confcom.kubelet_api import deviceplugin_pb2 as pb
+from confcom.kubelet_api.device_list import all_below
+from confcom.kubernetes.names import AESM_DIRECTORY
+
+EPC_VARIABLE = "CONFCOM_SGX_EPC_MIB"
+"""A container's EPC budget in MiB. It is a number and not the list of device IDs, which would exceed Linux's limit of
+128 KiB for one environment string at about 20 GiB of EPC."""
+PLATFORM_VARIABLE = "CONFCOM_SGX_PLATFORM"
+DEVICE_PERMISSIONS = "rw"
+"""The driver needs both; containers never make device nodes (m)."""
+
+
+class AllocationError(ConfcomError):
+    """The kubelet asked for devices that this resource does not have."""
+
+    error_code = "devices-refused"
+
+
+@dataclass(frozen=True, slots=True)
+class Allocator:
+    resource: Resource
+    discovery: Discovery
+    aesmd_directory: str | None
+    """None if containers mount it themselves."""
+
+    def allocate(self, request: pb.AllocateRequest) -> pb.AllocateResponse:
+        """Return one answer per container; AllocationError if one has no device, an unknown one, or one twice."""
+        containers = request.container_requests
+        self._check([identifier for container in containers for identifier in container.devices_ids])
+        return pb.AllocateResponse(
+            container_responses=[self._container(len(container.devices_ids)) for container in containers]
+        )
+
+    def _container(self, count: int) -> pb.ContainerAllocateResponse:
+        if not count:
+            raise AllocationError(f"Allocate for {self.resource.name} names no device")
+        kind, envs = self.resource.kind, {PLATFORM_VARIABLE: str(self.discovery.platform)}
+        if kind in {ResourceKind.EPC, ResourceKind.HELPER}:
+            envs[EPC_VARIABLE] = str(count)
+        host_node, container_nodes = self.discovery.enclave_node, ENCLAVE_NODES
+        if kind is ResourceKind.PROVISION:
+            host_node, container_nodes = self.discovery.provision_node or "", PROVISION_NODES
+        devices = [
+            pb.DeviceSpec(container_path=name, host_path=host_node, permissions=DEVICE_PERMISSIONS)
+            for name in container_nodes
+        ]
+        mounts = []
+        # The quote helper makes the socket in that directory, and mounts the directory itself, writable.
+        if self.aesmd_directory is not None and kind in {ResourceKind.EPC, ResourceKind.ENCLAVE}:
+            mount = pb.Mount(container_path=AESM_DIRECTORY, host_path=self.aesmd_directory, read_only=True)
+            mounts.append(mount)
+        return pb.ContainerAllocateResponse(envs=envs, devices=devices, mounts=mounts)
+
+    def _check(self, identifiers: Sequence[str]) -> None:
+        if len(set(identifiers)) != len(identifiers):
+            raise AllocationError(f"Allocate for {self.resource.name} names a device twice")
+        if not all_below(identifiers, self.resource.count):
+            unknown = next(one for one in identifiers if not all_below([one], self.resource.count))
+            raise AllocationError(
+                f"{self.resource.name} has no device {unknown[:16]!r}",
+                why=f"this node has {self.resource.count} of them",
+                remedy="restart the kubelet, which then reads the current list",
+            )

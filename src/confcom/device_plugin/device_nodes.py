@@ -1,0 +1,176 @@
+"""The state of the host's SGX device nodes: each problem, with its remedy. Reads the host only by HostFiles.
+
+A container gets a device node with the host's owner, group and mode: if a user cannot open it on the host, a container
+that runs as the same user cannot open it either.
+"""
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import StrEnum
+
+from confcom.device_plugin.epc import ENCLAVE_NODES, PROVISION_NODES, find_driver, find_node
+from confcom.device_plugin.host import FileStatus, HostFiles
+
+MOUNTINFO = "/proc/1/mountinfo"
+"""The mounts of process 1, which are the host's if the host's /proc is below the host root. A container's own mount of
+the host's /dev may have other options."""
+GROUP_FILE = "/etc/group"
+READ_WRITE = 0o6
+"""Programs open the device for reading and writing, to build enclaves and to map them."""
+
+_OCTAL = re.compile(r"\\([0-7]{3})")
+"""mountinfo's escape sequences for space, tab, line feed and backslash (proc_pid_mountinfo(5))."""
+
+
+class Device(StrEnum):
+    """An SGX device, independent of its path."""
+
+    ENCLAVE = "enclave"
+    PROVISION = "provision"
+
+
+NODE_PATHS = {Device.ENCLAVE: ENCLAVE_NODES, Device.PROVISION: PROVISION_NODES}
+_RULES = {
+    Device.ENCLAVE: 'MODE="0666"',
+    Device.PROVISION: 'GROUP="sgx_prv", MODE="0660"',
+}
+"""Intel's udev rule for each device (91-sgx-enclave.rules and 92-sgx-provision.rules of its PSW)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """A reason why programs cannot use a device, or why too many can, and its code."""
+
+    what: str
+    remedy: str
+    code: str
+
+    def __str__(self) -> str:
+        return f"{self.what}; {self.remedy}"
+
+
+@dataclass(frozen=True, slots=True)
+class NodeState:
+    device: Device
+    path: str | None
+    status: FileStatus | None = None
+    problems: tuple[Problem, ...] = ()
+
+    def to_json(self, *, healthy: bool) -> dict[str, object]:
+        access: dict[str, object] = {}
+        if self.status:
+            access = {"mode": f"{self.status.mode:04o}", "uid": self.status.uid, "gid": self.status.gid}
+        problems = [{"code": one.code, "problem": one.what, "remedy": one.remedy} for one in self.problems]
+        return {"device": self.device, "path": self.path, "healthy": healthy, **access, "problems": problems}
+
+
+@dataclass(frozen=True, slots=True)
+class HostDevices:
+    driver: str | None = None
+    """The driver's entry in sysfs; None if no driver is loaded."""
+    nodes: tuple[NodeState, ...] = ()
+
+    def has(self, path: str) -> bool:
+        return self.driver is not None and any(node.path == path for node in self.nodes)
+
+    def healthy(self, device: Device) -> bool:
+        """Return whether driver and device are present, and the device has no problem."""
+        node = self.node(device)
+        return self.driver is not None and node.path is not None and not node.problems
+
+    def node(self, device: Device) -> NodeState:
+        return next(node for node in self.nodes if node.device is device)
+
+    def to_json(self, *, enclave: str | None, provision: str | None) -> dict[str, object]:
+        """Return the inventory's part about devices; the paths are those that containers get."""
+        nodes = [node.to_json(healthy=self.healthy(node.device)) for node in self.nodes]
+        return {"enclave": enclave, "provision": provision, "driver": self.driver, "nodes": nodes}
+
+
+def inspect_devices(host: HostFiles, *, expected: Iterable[str] = ()) -> HostDevices:
+    mountinfo = host.read_text(MOUNTINFO) or ""
+    preferred = tuple(expected)
+    return HostDevices(
+        find_driver(host), tuple(_inspect_device(host, device, preferred, mountinfo) for device in NODE_PATHS)
+    )
+
+
+def mounted_noexec(mountinfo: str, path: str) -> bool:
+    """Return whether a path's mount, the last of the deepest mounts above it, has the option noexec.
+
+    `path` is absolute and without links. Lines of mountinfo in another format are ignored.
+    """
+    depth, noexec = 0, False
+    for line in mountinfo.splitlines():
+        fields = line.split(" ", 6)
+        if len(fields) < 7:
+            continue
+        point = _OCTAL.sub(lambda found: chr(int(found[1], 8)), fields[4])
+        below = point in ("/", path) or path.startswith(point + "/")
+        if below and len(point) >= depth:
+            depth, noexec = len(point), "noexec" in fields[5].split(",")
+    return noexec
+
+
+def _inspect_device(host: HostFiles, device: Device, preferred: tuple[str, ...], mountinfo: str) -> NodeState:
+    candidates = NODE_PATHS[device]
+    path = find_node(host, (*(path for path in candidates if path in preferred), *candidates))
+    status = host.status(path) if path else None
+    if path is None or status is None:
+        return NodeState(device, None)
+    problems = [*_access_problems(host, device, path, status)]
+    if given := [wanted for wanted in candidates if wanted in preferred and wanted != path]:
+        problems.append(
+            Problem(f"{path} exists, but containers get {given[0]}", "restart the plugin", code="other-device-path")
+        )
+    if device is Device.ENCLAVE and mounted_noexec(mountinfo, path):
+        problems.append(
+            Problem(
+                f"{path} is on a mount with the option noexec: mapping an enclave's code fails with EPERM, on the host "
+                "and in containers that mount the host's /dev",
+                "mount -o remount,exec /dev, and remove noexec from its mount configuration",
+                code="device-mounted-noexec",
+            )
+        )
+    return NodeState(device, path, status, tuple(problems))
+
+
+def _access_problems(host: HostFiles, device: Device, path: str, status: FileStatus) -> Iterable[Problem]:
+    rule = f'a udev rule: SUBSYSTEM=="misc", KERNEL=="{path.rpartition("/")[2]}", {_RULES[device]}'
+    if status.uid:
+        yield Problem(
+            f"{path} belongs to user {status.uid}, who may change who opens it",
+            f"chown root {path}",
+            code="device-owner-not-root",
+        )
+    everyone, members, owner = (status.mode >> shift & READ_WRITE == READ_WRITE for shift in (0, 3, 6))
+    if everyone:
+        if device is Device.PROVISION:
+            yield Problem(
+                f"{path} has mode {status.mode:04o}: any user of the host may ask for the provisioning key",
+                rule,
+                code="device-open-to-all",
+            )
+    elif not members or not status.gid:
+        whose = "only root" if owner else "nobody without CAP_DAC_OVERRIDE"
+        yield Problem(
+            f"{path} has mode {status.mode:04o}: {whose} can open it, and no container of another user",
+            rule,
+            code="device-closed",
+        )
+    elif device is Device.ENCLAVE:
+        group = _group_name(host, status.gid)
+        yield Problem(
+            f"{path} has mode {status.mode:04o}: only root and members of group {group} can open it",
+            f"{rule}; or give pods supplementalGroups: [{status.gid}]",
+            code="device-for-group-only",
+        )
+
+
+def _group_name(host: HostFiles, gid: int) -> str:
+    for line in (host.read_text(GROUP_FILE) or "").splitlines():
+        name, _, rest = line.partition(":")
+        if rest.split(":")[1:2] == [str(gid)]:
+            return f"{name} ({gid})"
+    return str(gid)

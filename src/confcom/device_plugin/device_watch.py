@@ -1,0 +1,240 @@
+"""Periodic inspection of the host while the plugin runs: waiting for SGX, and detecting lost and returned devices.
+
+What was decided at start does not change: resources, device IDs, paths. A lost device ends the kubelet's streams; no
+device is ever withdrawn from a list.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+
+from confcom.device_plugin.device_nodes import Device, HostDevices, NodeState, Problem, inspect_devices
+from confcom.device_plugin.epc import Discovery, EpcSource, NoSgxError, Platform, discover, find_driver
+from confcom.device_plugin.host import HostFiles
+from confcom.device_plugin.metrics import PluginMetrics
+from confcom.kubernetes.inventory import EpcOffer, FoundEpc, Inventory
+
+_logger = logging.getLogger(__name__)
+
+POLL_SECONDS = 2.0
+"""Interval between inspections. It is short enough for a person who loads a driver, and an inspection costs a dozen
+calls of stat and one read of mountinfo, which has thousands of lines on a busy node."""
+DEBOUNCE_POLLS = 3
+"""Consecutive inspections that must find a device before it counts as present again, so at least 4 s. udev sets owner
+and mode after a node has appeared, and a driver update loads and unloads the driver more than once. A flapping device
+then costs the kubelet at most one registration in 6 s. A loss counts at the first inspection, because containers
+started from then on would fail."""
+
+Sleep = Callable[[float], Awaitable[None]]
+
+
+@dataclass(frozen=True, slots=True)
+class Debounce:
+    """The debounced presence of one device: lost at once, present again after DEBOUNCE_POLLS inspections. Pure."""
+
+    present: bool
+    seen: int = 0
+    """Consecutive inspections that found the device while it does not count as present."""
+
+    def update(self, *, found: bool) -> Debounce:
+        if not found:
+            return Debounce(present=False)
+        if self.present or self.seen + 1 >= DEBOUNCE_POLLS:
+            return Debounce(present=True)
+        return Debounce(present=False, seen=self.seen + 1)
+
+
+@dataclass(slots=True)
+class DeviceAvailability:
+    """Whether a resource's device is available, as two events that others can wait for."""
+
+    reason: str = ""
+    code: str = ""
+    """Why the device is unavailable, and the code of it; empty if it is available."""
+    available: asyncio.Event = field(default_factory=asyncio.Event)
+    unavailable: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def __post_init__(self) -> None:
+        self.available.set()
+
+    def mark_unavailable(self, problem: Problem) -> None:
+        self.reason, self.code = str(problem), problem.code
+        self.available.clear()
+        self.unavailable.set()
+
+    def mark_available(self) -> None:
+        self.reason = self.code = ""
+        self.unavailable.clear()
+        self.available.set()
+
+
+@dataclass(slots=True)
+class SgxSearch:
+    """A search that waits until the node has SGX to offer, since a driver may be loaded late."""
+
+    host: HostFiles
+    simulated_epc_mib: int | None
+    metrics: PluginMetrics
+    sleep: Sleep = asyncio.sleep
+    reason: str = "the node has not been examined yet"
+    devices: HostDevices = field(default_factory=HostDevices)
+
+    async def find(self) -> Discovery:
+        """Inspect the host until it has SGX to offer, and return it; at once if it is complete at the first inspection.
+
+        If it is not complete at first (such as the enclave device without the provision device, while udev is still at
+        work), `DEBOUNCE_POLLS` consecutive inspections must find the same, because the decision is final.
+        """
+        found = self._inspect()
+        if found is not None and found.provision_node is not None:
+            return found
+        seen = 1
+        while found is None or seen < DEBOUNCE_POLLS:
+            await self.sleep(POLL_SECONDS)
+            before, found = found, self._inspect()
+            seen = seen + 1 if found == before else 1
+        return found
+
+    def inventory(self) -> Inventory:
+        """Return the inventory of a plugin that waits."""
+        return Inventory(
+            platform=Platform.HARDWARE,
+            registered=False,
+            epc=FoundEpc(EpcSource.NONE, self.reason),
+            accounting=EpcOffer(None, None, None, reason=self.reason),
+            devices=self.devices.to_json(enclave=None, provision=None),
+            resources=(),
+        )
+
+    def _inspect(self) -> Discovery | None:
+        try:
+            found = discover(self.host, simulated_epc_mib=self.simulated_epc_mib)
+        except NoSgxError as error:
+            found, reason, code = None, str(error), error.error_code
+        else:
+            reason, code = "SGX has just appeared; the plugin offers it after several successful checks", ""
+        if found is None or found.platform is Platform.HARDWARE:
+            self.devices = inspect_devices(self.host)
+            self.metrics.record_devices(self.devices, offered=(Device.ENCLAVE,))
+        if found is None and reason != self.reason:
+            _logger.warning("no SGX to offer yet", extra={"event": "no-sgx", "reason": reason, "code": code})
+        self.reason = reason
+        return found
+
+
+@dataclass(slots=True)
+class DeviceWatch:
+    """A periodic inspection of the driver and the devices found at start, which updates each device's availability."""
+
+    host: HostFiles
+    discovery: Discovery
+    metrics: PluginMetrics
+    devices: HostDevices = field(default_factory=HostDevices)
+    availability: dict[Device, DeviceAvailability] = field(init=False)
+    _paths: dict[Device, str] = field(init=False)
+    _debounce: dict[Device, Debounce] = field(init=False)
+    _logged_problems: dict[Device, tuple[str, ...]] = field(default_factory=dict)
+    _logged_late: set[Device] = field(default_factory=set)
+
+    def __post_init__(self) -> None:
+        paths = {Device.ENCLAVE: self.discovery.enclave_node, Device.PROVISION: self.discovery.provision_node}
+        self._paths = {device: path for device, path in paths.items() if path is not None}
+        self.availability = {device: DeviceAvailability() for device in self._paths}
+        self._debounce = dict.fromkeys(self._paths, Debounce(present=True))
+
+    async def run(self) -> None:
+        while True:
+            self.poll()
+            await asyncio.sleep(POLL_SECONDS)
+
+    def poll(self) -> None:
+        """Inspect the host once, log what has changed, and update the availability of devices."""
+        if self.discovery.platform is Platform.SIMULATED:
+            self._look_for_hardware()
+            return
+        self.devices = inspect_devices(self.host, expected=self._paths.values())
+        self.metrics.record_devices(self.devices, offered=tuple(self._paths))
+        for node in self.devices.nodes:
+            self._log_problems(node)
+            if node.device in self._paths:
+                self._update_availability(node.device, self._paths[node.device])
+            else:
+                self._log_late_device(node)
+
+    def _look_for_hardware(self) -> None:
+        self.devices = HostDevices(find_driver(self.host), ())
+        if self.devices.driver is None or self.availability[Device.ENCLAVE].unavailable.is_set():
+            return
+        problem = Problem(
+            f"{self.devices.driver} shows that an SGX driver was loaded after this simulated plugin started",
+            "remove the simulation label from this node, and restart the plugin without --simulated",
+            code="simulated-on-hardware",
+        )
+        _logger.error(
+            "the simulated plugin stopped offering resources, because this node has SGX hardware",
+            extra={"event": problem.code, "reason": str(problem)},
+        )
+        for availability in self.availability.values():
+            availability.mark_unavailable(problem)
+
+    def _update_availability(self, device: Device, path: str) -> None:
+        before, after = self._debounce[device], self._debounce[device].update(found=self.devices.has(path))
+        self._debounce[device] = after
+        availability = self.availability[device]
+        if before.present and not after.present:
+            availability.mark_unavailable(self._loss(device, path))
+            _logger.error(
+                "SGX device lost", extra={"event": "device-lost", "device": device, "reason": availability.reason}
+            )
+        elif after.present and not before.present:
+            _logger.info("SGX device back", extra={"event": "device-back", "device": device, "path": path})
+            availability.mark_available()
+
+    def _loss(self, device: Device, path: str) -> Problem:
+        if self.devices.driver is None:
+            return Problem(
+                f"the SGX driver of {path} is no longer loaded", "load the driver again", code="driver-unloaded"
+            )
+        other = self.devices.node(device).path
+        if other is not None:
+            return Problem(
+                f"the driver's device is {other}, but was {path} at start", "restart the plugin", code="device-moved"
+            )
+        return Problem(
+            f"{path} is no longer a character device",
+            "check udev, and which program removed the device",
+            code="device-removed",
+        )
+
+    def _log_problems(self, node: NodeState) -> None:
+        """Log each new problem once, and once when there is none any more; a missing device has no problems."""
+        if node.path is None:
+            return
+        logged, now = self._logged_problems.get(node.device, ()), tuple(problem.what for problem in node.problems)
+        self._logged_problems[node.device] = now
+        for problem in node.problems:
+            if problem.what not in logged:
+                _logger.warning(
+                    "an SGX device is not usable",
+                    extra={
+                        "event": "device-problem",
+                        "device": node.device,
+                        "code": problem.code,
+                        "problem": problem.what,
+                        "remedy": problem.remedy,
+                    },
+                )
+        if logged and not now:
+            extra = {"event": "device-usable", "device": node.device, "path": node.path}
+            _logger.info("an SGX device is usable again", extra=extra)
+
+    def _log_late_device(self, node: NodeState) -> None:
+        if node.path is not None and node.device not in self._logged_late:
+            self._logged_late.add(node.device)
+            _logger.warning(
+                "a new SGX device has appeared since the start; restart the plugin to offer it",
+                extra={"event": "device-appeared", "device": node.device, "path": node.path},
+            )

@@ -1,1 +1,0 @@
-"""The node's EPC and SGX device nodes, and changes to them. Independent of the kubelet."""

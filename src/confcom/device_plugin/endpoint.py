@@ -1,0 +1,176 @@
+"""One gRPC server of one resource, on a socket of its own that the kubelet dials: its device list, and Allocate."""
+
+import asyncio
+import contextlib
+import os
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import grpc
+import grpc.aio
+
+from confcom.daemon.socket_path import SUN_PATH_BYTES
+from confcom.device_plugin.allocation import AllocationError, Allocator
+from confcom.device_plugin.metrics import PluginMetrics
+from confcom.device_plugin.socket_names import NAME_BYTES
+from confcom.errors import SettingsError, UnavailableError
+from confcom.kubelet_api import deviceplugin_pb2 as pb
+from confcom.kubelet_api.device_list import max_allocate_bytes
+from confcom.kubelet_api.services import (
+    AllocateContext,
+    ListContext,
+    OptionsContext,
+    device_plugin_handler,
+    unix_target,
+)
+
+MAX_STREAMS = 8
+"""Open ListAndWatch streams. A kubelet has one; the rest is for other clients."""
+MAX_CONCURRENT_CALLS = MAX_STREAMS + 4
+"""The kubelet makes one call at a time beside its stream. Calls beyond the limit are refused, so that requests do not
+accumulate in memory. For 2,048 devices a request has at most 10 KiB. For 262,144 it has 1.3 MiB, and twelve of those
+are 16 MiB of the plugin's 128 MiB in the chart."""
+STOP_SECONDS = 1.0
+"""For calls in flight when the server stops. Streams are ended before, and Allocate takes less than a millisecond."""
+
+
+@dataclass(slots=True)
+class ResourceServicer:
+    """Serves one resource: its encoded device list, and Allocate.
+
+    The kubelet's stream is the first one, since nobody else knows the socket's path before Register. Only its end
+    requires a new registration.
+    """
+
+    allocator: Allocator
+    list_bytes: bytes
+    metrics: PluginMetrics
+    clock: Callable[[], float]
+    opened: asyncio.Event = field(default_factory=asyncio.Event)
+    lost: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set when the kubelet's stream is opened, and when it has ended."""
+    _streams: int = 0
+    _closing: asyncio.Event = field(default_factory=asyncio.Event)
+
+    @property
+    def max_request_bytes(self) -> int:
+        """Maximum size of a request that asks for every device once."""
+        return max_allocate_bytes(self.allocator.resource.count)
+
+    def end_streams(self) -> None:
+        """End every ListAndWatch stream; a gRPC server that stops would otherwise wait for them."""
+        self._closing.set()
+
+    def handler(self) -> grpc.GenericRpcHandler:
+        return device_plugin_handler(self._options, self._list_and_watch, self._allocate)
+
+    async def _options(self, request: pb.Empty, context: OptionsContext) -> pb.DevicePluginOptions:
+        del request, context
+        return pb.DevicePluginOptions()
+
+    async def _list_and_watch(self, request: pb.Empty, context: ListContext) -> AsyncIterator[bytes]:
+        """Send the whole list once, then keep the stream open: devices are never withdrawn while the plugin runs."""
+        del request
+        if self._streams >= MAX_STREAMS:
+            await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, f"{MAX_STREAMS} streams are open already")
+        self._streams += 1
+        is_the_kubelets = not self.opened.is_set()
+        self.opened.set()
+        try:
+            yield self.list_bytes
+            await self._closing.wait()
+        finally:
+            self._streams -= 1
+            if is_the_kubelets:
+                self.lost.set()
+
+    async def _allocate(self, request: pb.AllocateRequest, context: AllocateContext) -> pb.AllocateResponse:
+        """Answer Allocate; a refusal says why, because the kubelet copies it to the pod's status."""
+        name = self.allocator.resource.name
+        started = self.clock()
+        response, refusal = None, ""
+        try:
+            response = self.allocator.allocate(request)
+        except AllocationError as error:
+            self.metrics.allocate_failures.labels(name).inc()
+            refusal = str(error)
+        if response is None:
+            # Outside of the except block, in which the error's traceback would hold every ID of the request.
+            del request
+            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, refusal)
+        self.metrics.allocate_seconds.labels(name).observe(self.clock() - started)
+        return response
+
+
+@dataclass(slots=True)
+class Endpoint:
+    """One gRPC server on one socket, whose path is never used again.
+
+    gRPC silently takes over a live socket's path, and removes the path when the server ends, even if another server has
+    it by then.
+    """
+
+    path: Path
+    servicer: ResourceServicer
+    _server: grpc.aio.Server | None = None
+
+    async def start(self) -> None:
+        require_directory(self.path.parent)
+        server = grpc.aio.server(
+            maximum_concurrent_rpcs=MAX_CONCURRENT_CALLS,
+            options=(
+                ("grpc.max_receive_message_length", self.servicer.max_request_bytes),
+                # Otherwise gRPC would enlarge the receive window of each connection, up to several MiB.
+                ("grpc.http2.bdp_probe", 0),
+            ),
+        )
+        server.add_generic_rpc_handlers((self.servicer.handler(),))
+        try:
+            server.add_insecure_port(unix_target(str(self.path)))
+        except RuntimeError as error:
+            raise UnavailableError(
+                f"the device plugin's socket {self.path} cannot be bound",
+                error_code="socket-path-unusable",
+                why=str(error),
+                remedy="check the directory; GRPC_VERBOSITY=debug shows gRPC's messages",
+            ) from error
+        self._server = server
+        await server.start()
+
+    def path_exists(self) -> bool:
+        """Return whether the path exists; a kubelet that starts removes all sockets in its directory."""
+        return os.path.lexists(self.path)
+
+    async def close(self) -> None:
+        """End the streams, then stop the server, which removes its path."""
+        self.servicer.end_streams()
+        server, self._server = self._server, None
+        try:
+            if server is not None:
+                # gRPC waits by asyncio.wait_for, which in Python 3.11 may lose a cancellation.
+                await asyncio.shield(server.stop(STOP_SECONDS))
+        finally:
+            with contextlib.suppress(OSError):
+                self.path.unlink(missing_ok=True)
+
+
+def require_directory(directory: Path) -> None:
+    """Check that sockets can be bound in the kubelet's directory; else SettingsError or UnavailableError."""
+    size = len(os.fsencode(directory)) + 1 + NAME_BYTES
+    if size > SUN_PATH_BYTES:
+        raise SettingsError(
+            f"the device plugin's socket paths would be {size} bytes long in {directory}",
+            error_code="socket-path-too-long",
+            why=f"a unix socket's path has at most {SUN_PATH_BYTES} bytes",
+            remedy="give a --device-plugin-dir with a shorter path",
+        )
+    if not os.access(directory, os.W_OK | os.X_OK):
+        state = "cannot be written" if os.access(directory, os.F_OK) else "does not exist"
+        raise UnavailableError(
+            f"the device plugin directory {directory} {state}",
+            error_code="device-plugin-dir-unusable",
+            why="a kubelet creates it when it starts, and only root may write there",
+            remedy="start the kubelet first, run the plugin as root, or give --device-plugin-dir (the kubelet's "
+            "--root-dir does not move it)",
+        )

@@ -1,0 +1,217 @@
+"""Discovery of the node's SGX: platform, EPC and device nodes, with the reason. Reads the host only by HostFiles.
+
+Hardware or simulated is decided here, once, and Allocate tells every container. The decision depends on the driver's
+entry in sysfs, never on a path in /dev: any program can create a file there, and on a simulated node there is one.
+"""
+
+import re
+from dataclasses import dataclass
+from enum import StrEnum
+
+from confcom.device_plugin.host import HostFiles
+from confcom.errors import ConfcomError, ExitCode, UnavailableError
+from confcom.kubernetes.inventory import FoundEpc
+from confcom.sgx.epc_from_cpuid import FEATURES_LEAF, MIB, SGX_LEAF, enumerate_epc, sgx_supported, whole_mib
+
+NODE_DIRECTORY = "/sys/devices/system/node"
+SYSFS_ATTRIBUTE = f"{NODE_DIRECTORY}/node*/x86/sgx_total_bytes"
+"""Each NUMA node has it from kernel 5.17 on (Documentation/ABI/stable/sysfs-devices-node)."""
+DRIVER_ENTRIES = ("/sys/class/misc/sgx_enclave", "/sys/class/misc/enclave", "/sys/class/misc/isgx")
+"""The misc devices of the kernel's driver (5.11+), of Intel's out-of-tree driver (its README: in "misc" from V1.32 on;
+`enclave` before it was renamed), and of the legacy driver, which cannot serve DCAP attestation: its device /dev/isgx is
+never offered."""
+ENCLAVE_NODES = ("/dev/sgx_enclave", "/dev/sgx/enclave")
+"""The enclave device's paths with the kernel's and with the out-of-tree driver; programs look for either."""
+PROVISION_NODES = ("/dev/sgx_provision", "/dev/sgx/provision")
+SIMULATED_NODE = "/dev/null"
+"""The device that containers on a simulated node get under SGX's names. Every host has it, so nothing is created."""
+
+_NUMA_NODE = re.compile(r"node([0-9]{1,9})")
+_NUMBER = re.compile(r"[0-9]{1,20}")
+
+
+class Platform(StrEnum):
+    """The kind of platform on which enclaves run; containers get it as CONFCOM_SGX_PLATFORM."""
+
+    HARDWARE = "hardware"
+    SIMULATED = "simulated"
+
+
+class SimulatedOnHardwareError(ConfcomError):
+    """A simulated plugin on a node with an SGX driver: containers would get simulated devices instead of real ones."""
+
+    error_code = "simulated-on-hardware"
+    exit_code = ExitCode.USAGE
+
+
+class NoSgxError(UnavailableError):
+    """The node has no SGX that can be offered; the error has the reason."""
+
+
+class EpcSource(StrEnum):
+    SYSFS = "sysfs"
+    CPUID = "cpuid"
+    SIMULATED = "simulated"
+    NONE = "none"
+    """There is no EPC, or no source has its size."""
+
+
+@dataclass(frozen=True, slots=True)
+class EpcSection:
+    numa_node: int | None
+    """None if CPUID is the source, which has sections without their NUMA nodes."""
+    size: int  # bytes
+
+
+@dataclass(frozen=True, slots=True)
+class EpcFinding:
+    source: EpcSource
+    reason: str
+    sections: tuple[EpcSection, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Discovery:
+    platform: Platform
+    source: EpcSource
+    reason: str
+    sections: tuple[EpcSection, ...]
+    enclave_node: str
+    provision_node: str | None
+
+    @property
+    def epc_mib(self) -> int:
+        """Whole MiB of all sections: the sum, rounded down."""
+        return whole_mib(section.size for section in self.sections)
+
+    @property
+    def found(self) -> FoundEpc:
+        """The same for the inventory."""
+        numa_nodes = tuple({"node": section.numa_node, "bytes": section.size} for section in self.sections)
+        return FoundEpc(self.source, self.reason, _total(self.sections), self.epc_mib, numa_nodes)
+
+
+def find_driver(host: HostFiles) -> str | None:
+    return next((entry for entry in DRIVER_ENTRIES if host.exists(entry)), None)
+
+
+def find_node(host: HostFiles, candidates: tuple[str, ...]) -> str | None:
+    return next((node for node in candidates if (found := host.status(node)) and found.character_device), None)
+
+
+def discover(host: HostFiles, *, simulated_epc_mib: int | None) -> Discovery:
+    """Decide what this node offers; `simulated_epc_mib` is None to look for hardware.
+
+    A SimulatedOnHardwareError is for good; a NoSgxError, on a node without usable hardware, may pass.
+    """
+    driver = find_driver(host)
+    if simulated_epc_mib is None:
+        return _discover_hardware(host, driver)
+    if driver is not None:
+        raise SimulatedOnHardwareError(
+            "a simulated device plugin does not start on a node with SGX hardware",
+            why=f"{driver} shows that an SGX driver is loaded",
+            remedy="run it without --simulated, or remove the simulation label from this node",
+        )
+    return Discovery(
+        platform=Platform.SIMULATED,
+        source=EpcSource.SIMULATED,
+        reason="simulated EPC was requested, and no SGX driver is loaded",
+        sections=(EpcSection(numa_node=0, size=simulated_epc_mib * MIB),),
+        enclave_node=SIMULATED_NODE,
+        provision_node=SIMULATED_NODE,
+    )
+
+
+def _discover_hardware(host: HostFiles, driver: str | None) -> Discovery:
+    epc = find_epc(host)
+    if driver is None and epc.source is EpcSource.NONE:
+        raise NoSgxError(
+            "this node has no SGX driver",
+            error_code="no-sgx-driver",
+            why=f"none of {', '.join(DRIVER_ENTRIES)} exists; {epc.reason}",
+            remedy="enable SGX in the firmware and use kernel 5.11 or newer; --simulated needs no hardware",
+        )
+    if driver is None:
+        raise NoSgxError(
+            "this node has EPC and no SGX driver",
+            error_code="epc-without-driver",
+            why=f"none of {', '.join(DRIVER_ENTRIES)} exists, although the node has EPC ({epc.reason})",
+            remedy="use kernel 5.11 or newer with CONFIG_X86_SGX, and let the firmware enable flexible launch control",
+        )
+    enclave_node = find_node(host, ENCLAVE_NODES)
+    if enclave_node is None:
+        raise NoSgxError(
+            "this node has an SGX driver without a usable enclave device",
+            error_code="no-enclave-device",
+            why=f"none of {', '.join(ENCLAVE_NODES)} is a character device; the driver is {driver}",
+            remedy="use kernel 5.11 or newer, mount the host's /dev, and check its udev rules",
+        )
+    if epc.source is EpcSource.NONE:
+        raise NoSgxError(
+            "this node's EPC is unknown or less than 1 MiB",
+            error_code="epc-not-found",
+            why=epc.reason,
+            remedy="set the size of the EPC (PRMRR) in the firmware, or use kernel 5.17 or newer",
+        )
+    return Discovery(
+        platform=Platform.HARDWARE,
+        source=epc.source,
+        reason=f"{driver}; EPC: {epc.reason}",
+        sections=epc.sections,
+        enclave_node=enclave_node,
+        provision_node=find_node(host, PROVISION_NODES),
+    )
+
+
+def find_epc(host: HostFiles) -> EpcFinding:
+    """Return the EPC according to sysfs, which has NUMA nodes and what the kernel uses; else according to CPUID.
+
+    Less than 1 MiB counts as none, since a device is 1 MiB.
+    """
+    sections, no_sysfs = _read_sysfs(host)
+    if _total(sections) >= MIB:
+        return EpcFinding(EpcSource.SYSFS, SYSFS_ATTRIBUTE, sections)
+    try:
+        sections, why = _read_cpuid(host)
+    except UnavailableError as error:
+        sections, why = (), ": ".join(filter(None, (error.what, error.why)))
+    if _total(sections) < MIB:
+        return EpcFinding(EpcSource.NONE, f"{no_sysfs}; {why}")
+    reason = f"CPUID leaf 0x12 has {len(sections)} EPC section{'s'[: len(sections) > 1]}; {no_sysfs}"
+    return EpcFinding(EpcSource.CPUID, reason, sections)
+
+
+def _total(sections: tuple[EpcSection, ...]) -> int:
+    return sum(section.size for section in sections)
+
+
+def _read_sysfs(host: HostFiles) -> tuple[tuple[EpcSection, ...], str]:
+    """Return the sections, and the reason if they do not count."""
+    found = []
+    for name in host.children(NODE_DIRECTORY):
+        match = _NUMA_NODE.fullmatch(name)
+        text = host.read_text(f"{NODE_DIRECTORY}/{name}/x86/sgx_total_bytes") if match else None
+        if match is None or text is None:
+            continue
+        if not _NUMBER.fullmatch(text.strip()):
+            return (), f"{SYSFS_ATTRIBUTE} contains {text[:32]!r} instead of a number of bytes"
+        found.append(EpcSection(numa_node=int(match[1]), size=int(text)))
+    sections = tuple(sorted(found, key=lambda section: section.numa_node or 0))
+    if not sections:
+        return (), f"{SYSFS_ATTRIBUTE} does not exist (it needs kernel 5.17)"
+    return sections, f"{SYSFS_ATTRIBUTE} says {_total(sections)} bytes"
+
+
+def _read_cpuid(host: HostFiles) -> tuple[tuple[EpcSection, ...], str]:
+    """Return the sections, and the reason if they do not count; UnavailableError if CPUID cannot be read."""
+    max_leaf = host.cpuid(0, 0).eax
+    if max_leaf < SGX_LEAF:
+        return (), f"the processor has no SGX: CPUID ends with leaf {max_leaf:#x}, before {SGX_LEAF:#x}"
+    if not sgx_supported(max_leaf, host.cpuid(FEATURES_LEAF, 0).ebx):
+        return (), "the processor has no SGX, or the firmware has switched it off: CPUID leaf 7, EBX bit 2, is 0"
+    declared = enumerate_epc(host.cpuid)
+    if not declared:
+        return (), "the processor has SGX, but the firmware assigns no EPC: CPUID leaf 0x12 has no EPC section"
+    sections = tuple(EpcSection(numa_node=None, size=section.size) for section in declared if section.size)
+    return sections, f"CPUID leaf 0x12 says {_total(sections)} bytes"

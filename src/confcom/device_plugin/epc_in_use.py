@@ -1,0 +1,60 @@
+"""What is in use of a node's EPC: by the kubelet's checkpoint, else by the sockets of earlier instances."""
+
+from pathlib import Path
+
+from confcom.device_plugin.socket_names import SocketNames
+from confcom.kubelet_api.checkpoint import CHECKPOINT_NAME, Checkpoint, CheckpointError, decode_checkpoint, unusable
+from confcom.kubelet_api.device_list import FIRST_DECIMAL, least_count
+from confcom.kubernetes.epc_accounting import EpcInUse
+
+MAX_CHECKPOINT_BYTES = 6 * 1024 * 1024
+"""262,144 devices that are all allocated take 3.2 MB; the rest is for other plugins. Decoding takes about ten times the
+size, within the 128 MiB of the plugin in the chart."""
+
+
+def find_epc_in_use(names: SocketNames, *, epc_resource: str, enclave_resource: str, epc_mib: int) -> EpcInUse:
+    """Return what is in use of the node's EPC under these names: by the kubelet's record, else by earlier sockets.
+
+    A record that cannot be used says nothing. Sockets of an instance that runs, or was killed, still show how that
+    instance counts; how many of its devices containers hold is then unknown, so they count as held.
+    """
+    try:
+        checkpoint = read_checkpoint(names.directory)
+    except CheckpointError as error:
+        doubt = str(error)
+    else:
+        if checkpoint is not None:
+            return epc_in_use(checkpoint, epc_resource=epc_resource, enclave_resource=enclave_resource, epc_mib=epc_mib)
+        doubt = ""
+    if names.has_sockets_of(epc_resource):
+        return EpcInUse(devices=0, devices_held=True, doubt=doubt)
+    return EpcInUse(capacity_held=names.has_sockets_of(enclave_resource), doubt=doubt)
+
+
+def epc_in_use(checkpoint: Checkpoint, *, epc_resource: str, enclave_resource: str, epc_mib: int) -> EpcInUse:
+    """Return what a checkpoint says of the EPC under these names, on a node that has so much of it. Pure."""
+    registered = checkpoint.registered.get(epc_resource, 0)
+    held = epc_resource in checkpoint.held
+    # A node may have had more EPC than now.
+    most = max(registered, epc_mib, FIRST_DECIMAL)
+    count = least_count(checkpoint.held.get(epc_resource, ()), most=most)
+    if held or epc_resource in checkpoint.registered:
+        # While no plugin serves the resource, the kubelet has 0 registered, and still knows what containers hold.
+        return EpcInUse(registered or count, held, count)
+    # A plugin that offers the enclave device alone counts EPC as capacity.
+    enclaves, offered = enclave_resource in checkpoint.held, enclave_resource in checkpoint.registered
+    return EpcInUse(capacity_held=enclaves and offered, enclaves_held=enclaves and not offered)
+
+
+def read_checkpoint(directory: Path) -> Checkpoint | None:
+    """Return the checkpoint, None if the kubelet has written none; CheckpointError if it cannot be used."""
+    try:
+        with (directory / CHECKPOINT_NAME).open("rb") as file:
+            data = file.read(MAX_CHECKPOINT_BYTES + 1)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise unusable(error.strerror or str(error)) from error
+    if len(data) > MAX_CHECKPOINT_BYTES:
+        raise unusable(f"it is longer than {MAX_CHECKPOINT_BYTES:,} bytes")
+    return decode_checkpoint(data)

@@ -1,1 +1,0 @@
-"""The device plugin's interface to the kubelet: sockets, ListAndWatch, Allocate, and registration."""

@@ -1,0 +1,65 @@
+"""The kubelet's socket: whether a kubelet listens there, and connecting to it."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import grpc
+import grpc.aio
+
+from confcom.daemon.socket_path import PathState, inspect_socket
+from confcom.errors import ConfcomError, UnavailableError
+
+POLL_SECONDS = 0.01
+"""A kubelet that restarts listens a fraction of a second before it reports the node's resources for the next ten, and
+what is not registered by then is 0 in the API. A poll is one lstat and one connect, so all polls take less than 1% of a
+processor while the kubelet is away. inotify would save them; a node has few instances of it, which others need."""
+
+
+class AttemptFailedError(ConfcomError):
+    """An attempt to register failed; a later one may succeed."""
+
+    def __init__(self, what: str, *, error_code: str, kubelet_listens: bool = True) -> None:
+        super().__init__(what, error_code=error_code)
+        self.kubelet_listens = kubelet_listens
+
+
+@dataclass(slots=True)
+class KubeletWatch:
+    """Waits until a kubelet listens. However many wait, only one of them polls."""
+
+    socket: Path
+    sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
+    _polling: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+    async def wait(self) -> None:
+        async with self._polling:
+            while kubelet_absence(self.socket):
+                await self.sleep(POLL_SECONDS)
+
+
+async def connect(channel: grpc.aio.Channel, kubelet_socket: Path) -> None:
+    """Connect once: gRPC would retry after a second, and a kubelet that ends closes its connections first."""
+    state = channel.get_state(try_to_connect=True)
+    while state is not grpc.ChannelConnectivity.READY:
+        if state is grpc.ChannelConnectivity.TRANSIENT_FAILURE:
+            raise AttemptFailedError(
+                f"the program at {kubelet_socket} closed the connection", error_code="kubelet-disconnected"
+            )
+        await channel.wait_for_state_change(state)
+        state = channel.get_state(try_to_connect=True)
+
+
+def kubelet_absence(kubelet_socket: Path) -> AttemptFailedError | None:
+    try:
+        state = inspect_socket(kubelet_socket).state
+    except UnavailableError as error:
+        what, code = f"this user may not connect to {kubelet_socket}: {error.why}", "kubelet-forbidden"
+    except OSError as error:  # no descriptor or no memory is left
+        what, code = f"{kubelet_socket} cannot be looked at: {error.strerror}", "kubelet-absent"
+    else:
+        if state is PathState.LIVE:
+            return None
+        what, code = f"no kubelet listens at {kubelet_socket}: found {state.value}", "kubelet-absent"
+    return AttemptFailedError(what, error_code=code, kubelet_listens=False)

@@ -1,0 +1,293 @@
+"""Registration of one resource with the kubelet, at a fresh socket each time, repeated whenever it is lost.
+
+One rule holds for sockets: each registration has a socket of its own, and the one before is closed when the kubelet has
+opened the new one's stream. A 1.37 kubelet refuses a path that it knows. Up to 1.36 the end of an older stream that is
+still open ends the new one too; the resource is then registered once more.
+
+A kubelet that starts removes every socket in the directory before it listens, and it dials the plugin back while it
+answers Register; a dial-back that finds no socket takes 10 s (measured, 4 of 4). Hence the order of an attempt: serve,
+connect to the kubelet, check that the socket is still there, call Register over that connection, and wait for the
+kubelet's stream while watching the connection. All resources serve before the first Register: a gRPC server that
+starts beside one would delay its list.
+"""
+
+import asyncio
+import contextlib
+import logging
+import math
+from collections.abc import Awaitable, Callable, Coroutine
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, TypeVar
+
+import grpc
+import grpc.aio
+
+from confcom.device_plugin.device_watch import DeviceAvailability
+from confcom.device_plugin.endpoint import Endpoint
+from confcom.device_plugin.kubelet_socket import AttemptFailedError, KubeletWatch, connect, kubelet_absence
+from confcom.device_plugin.metrics import PluginMetrics
+from confcom.device_plugin.socket_names import PeerInstances
+from confcom.errors import ConfcomError
+from confcom.kubelet_api import deviceplugin_pb2 as pb
+from confcom.kubelet_api.services import API_VERSION, RegistrationStub, unix_channel
+
+_logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+YIELD_SECONDS = 0.05
+"""How much later than tenants' resources the others register with a kubelet that has just started. All of them together
+take the plugin 35 ms of CPU, and a kubelet reports 0 for ten seconds for what comes after its first report."""
+ABSENT_REPORT_SECONDS = 1.0
+"""How often the reason is looked at anew while no kubelet listens: its socket may be missing, stale or forbidden."""
+CONNECT_SECONDS = 2.0
+"""A listening unix socket accepts at once; a kubelet that takes longer is stopped or overloaded."""
+REGISTER_SECONDS = 12.0
+"""The kubelet dials back for up to 10 s before it answers; a longer deadline lets its own error arrive."""
+FIRST_STREAM_SECONDS = 10.0
+"""From a successful Register to the kubelet's ListAndWatch, which normally comes within milliseconds."""
+SOCKET_CHECK_SECONDS = 1.0
+"""Interval at which a registered plugin checks whether its socket's path still exists and which other instances run:
+one lstat, one listing of the directory, and a connect to each socket of another instance."""
+MIN_VISIBLE_SECONDS = 1.5 * SOCKET_CHECK_SECONDS
+"""Minimum time that an instance serves after it may have registered, so that other instances see it; with a margin."""
+STABLE_SECONDS = 1.0
+"""A stream that lasted this long counts as a working registration; the next attempt follows without delay."""
+RETRY_FIRST_SECONDS, RETRY_LIMIT_SECONDS = 0.02, 5.0
+"""Backoff while a kubelet refuses the plugin or drops it at once, so that it is not called in a loop (one known plugin:
+300 times a second). When the kubelet ends, the backoff is reset, because nothing is known about its successor."""
+
+
+class RegistrationCause(StrEnum):
+    START = "start"
+    STREAM_LOST = "stream_lost"
+    """The kubelet restarted, or another instance that had registered before us ended (up to 1.36)."""
+    SOCKET_LOST = "socket_lost"
+    """Our socket's path was removed while the stream stayed open; the kubelet could not dial it again."""
+    SIBLING_ENDED = "sibling_ended"
+    """Another instance that had registered after us ended: up to 1.36 the kubelet has lost the resource with it."""
+    DEVICE_BACK = "device_back"
+    """The SGX device was lost, and we ended the stream; now it is back."""
+
+
+@dataclass(slots=True)
+class RegistrationStatus:
+    registered: bool = False  # the kubelet watches our list now
+    registrations: int = 0  # since start, those that led to a stream
+    cause: RegistrationCause = RegistrationCause.START
+    problem: str = ""
+    code: str = ""
+
+
+@dataclass(slots=True)
+class Backoff:
+    """Delays, in seconds, that double; each is reduced at random by up to half, so that nodes do not retry in step."""
+
+    first: float
+    limit: float
+    jitter: Callable[[], float]  # random numbers in [0, 1)
+    _next: float = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.reset()
+
+    def next_delay(self) -> float:
+        delay = self._next
+        self._next = min(delay * 2, self.limit)
+        return delay * (1 - self.jitter() / 2)
+
+    def reset(self) -> None:
+        self._next = self.first
+
+
+@dataclass(slots=True)
+class Registrar:
+    """Serves one resource and keeps it registered.
+
+    A resource that `yields` is rarely needed by tenants' Pods, so that others are registered first.
+    """
+
+    resource_name: str
+    kubelet: KubeletWatch
+    new_endpoint: Callable[[], Endpoint]
+    peers: PeerInstances
+    yields: bool
+    metrics: PluginMetrics
+    jitter: Callable[[], float]
+    clock: Callable[[], float]
+    sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
+    status: RegistrationStatus = field(
+        default_factory=lambda: RegistrationStatus(problem="not tried yet", code="not-tried")
+    )
+    _endpoint: Endpoint | None = None
+    """The one that the kubelet watches, or watched last."""
+    _offered: Endpoint | None = None
+    """The one of an attempt that has not ended."""
+    _backoff: Backoff = field(init=False)
+    _registered_at: float = -math.inf
+    _offered_at: float = -math.inf
+
+    def __post_init__(self) -> None:
+        self._backoff = Backoff(RETRY_FIRST_SECONDS, RETRY_LIMIT_SECONDS, self.jitter)
+
+    @property
+    def socket_path(self) -> Path | None:
+        return None if self._endpoint is None else self._endpoint.path
+
+    async def run_while(self, device: DeviceAvailability) -> None:
+        """Keep the resource registered while the device is available, and unregistered otherwise, until cancelled.
+
+        A lost device ends the kubelet's stream: the devices stay in the node's capacity and are removed from what is
+        allocatable. The server stops too, so that no container is given a missing device.
+        """
+        cause = RegistrationCause.START
+        while True:
+            if device.unavailable.is_set():
+                await self.close()
+                self.status.problem, self.status.code = device.reason, device.code
+                extra = {"resource": self.resource_name, "reason": device.reason}
+                _logger.warning("no longer offered", extra=extra)
+                await device.available.wait()
+                cause = RegistrationCause.DEVICE_BACK
+            await run_unless(device.unavailable.wait(), self.run(cause))
+
+    async def run(self, cause: RegistrationCause = RegistrationCause.START) -> None:
+        """Register, and register again whenever the registration is lost, until cancelled."""
+        while True:
+            cause = await _until_lost(await self._register(cause), self.peers)
+            self._set_registered(registered=False)
+            _logger.warning("no longer registered", extra={"resource": self.resource_name, "cause": cause})
+            if self.clock() - self._registered_at >= STABLE_SECONDS:
+                self._backoff.reset()
+            elif not kubelet_absence(self.kubelet.socket):
+                await self.sleep(self._backoff.next_delay())
+
+    async def end(self) -> None:
+        """Close once older instances have seen this one, so that they detect its end and register again."""
+        remaining = self._offered_at + MIN_VISIBLE_SECONDS - self.clock()
+        if remaining > 0 and self.peers.any_alive():
+            await self.sleep(remaining)
+        await self.close()
+
+    async def close(self) -> None:
+        """End the kubelet's stream, stop the server, and remove the socket."""
+        ending, self._endpoint, self._offered = (self._endpoint, self._offered), None, None
+        await asyncio.gather(*(endpoint.close() for endpoint in ending if endpoint is not None))
+        self._set_registered(registered=False)
+
+    async def _register(self, cause: RegistrationCause) -> Endpoint:
+        while True:
+            try:
+                endpoint = await self._attempt()
+                break
+            except AttemptFailedError as failure:
+                if self._offered is not None:
+                    await self._offered.close()
+                if failure.what != self.status.problem:
+                    _logger.warning(
+                        "not registered yet", extra={"resource": self.resource_name, "reason": failure.what}
+                    )
+                self.status.problem, self.status.code = failure.what, failure.error_code
+                if failure.kubelet_listens:
+                    self.metrics.registration_failures.labels(self.resource_name).inc()
+                    await self.sleep(self._backoff.next_delay())
+                else:
+                    self._backoff.reset()
+                    await self._wait_for_kubelet()
+        former, self._endpoint, self._offered = self._endpoint, endpoint, None
+        self._registered_at = self.clock()
+        self.peers.record_registration(endpoint.path, within=REGISTER_SECONDS)
+        self.status.cause = cause
+        self.status.problem = self.status.code = ""
+        self.status.registrations += 1
+        self.metrics.registrations.labels(self.resource_name, cause).inc()
+        self._set_registered(registered=True)
+        _logger.info("registered", extra={"resource": self.resource_name, "cause": cause, "socket": endpoint.path.name})
+        if former is not None:
+            await former.close()
+        return endpoint
+
+    async def _wait_for_kubelet(self) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(ABSENT_REPORT_SECONDS):
+                await self.kubelet.wait()
+                if self.yields:
+                    await self.sleep(YIELD_SECONDS)
+
+    async def _attempt(self) -> Endpoint:
+        """Register at a new socket, and return its endpoint once the kubelet has opened its stream."""
+        if absence := kubelet_absence(self.kubelet.socket):
+            raise absence
+        self._offered = endpoint = self.new_endpoint()
+        async with unix_channel(str(self.kubelet.socket)) as channel:
+            try:
+                await endpoint.start()
+                async with asyncio.timeout(CONNECT_SECONDS):
+                    await connect(channel, self.kubelet.socket)
+                if not endpoint.path_exists():
+                    raise AttemptFailedError(
+                        f"the kubelet removed {endpoint.path} while it started", error_code="plugin-socket-removed"
+                    )
+                self._offered_at = self.clock()
+                request = pb.RegisterRequest(
+                    version=API_VERSION, endpoint=endpoint.path.name, resource_name=self.resource_name
+                )
+                await RegistrationStub(channel).register(request, timeout=REGISTER_SECONDS)
+            except TimeoutError:
+                raise AttemptFailedError(
+                    f"the program at {self.kubelet.socket} is silent, or not gRPC's", error_code="kubelet-without-grpc"
+                ) from None
+            except grpc.aio.AioRpcError as error:
+                raise AttemptFailedError(
+                    f"the kubelet answers {error.code().name}: {error.details()}", error_code="register-refused"
+                ) from error
+            except AttemptFailedError:
+                raise
+            except ConfcomError as error:
+                raise AttemptFailedError(str(error), error_code=error.error_code) from error
+            # Do not wait longer once the registration connection is closed.
+            closed = channel.wait_for_state_change(grpc.ChannelConnectivity.READY)
+            opened = endpoint.servicer.opened
+            await run_unless(closed, opened.wait(), seconds=FIRST_STREAM_SECONDS)
+            if not opened.is_set():
+                raise AttemptFailedError(
+                    "the kubelet accepted Register but did not call ListAndWatch", error_code="list-not-requested"
+                )
+        return endpoint
+
+    def _set_registered(self, *, registered: bool) -> None:
+        self.status.registered = registered
+        self.metrics.registered.labels(self.resource_name).set(registered)
+
+
+async def _until_lost(endpoint: Endpoint, peers: PeerInstances) -> RegistrationCause:
+    while True:
+        try:
+            async with asyncio.timeout(SOCKET_CHECK_SECONDS):
+                await endpoint.servicer.lost.wait()
+        except TimeoutError:
+            if not endpoint.path_exists():
+                return RegistrationCause.SOCKET_LOST
+            if peers.any_ended():
+                return RegistrationCause.SIBLING_ENDED
+        else:
+            return RegistrationCause.STREAM_LOST
+
+
+async def run_unless(
+    interruption: Coroutine[Any, Any, object], work: Coroutine[Any, Any, T], *, seconds: float | None = None
+) -> T | None:
+    """Run `work` and return its result; None if it was cancelled: `interruption` ended before, or `seconds` passed.
+
+    On return both have ended. What `work` raises is raised.
+    """
+    interrupting, working = asyncio.create_task(interruption), asyncio.create_task(work)
+    try:
+        await asyncio.wait({interrupting, working}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        interrupting.cancel()
+        working.cancel()
+        await asyncio.gather(interrupting, working, return_exceptions=True)
+    return None if working.cancelled() else working.result()

@@ -1,0 +1,123 @@
+"""The document at a device plugin's `/inventory`: what the plugin found and offers, as versioned JSON. Pure."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+
+from confcom.errors import MalformedError
+from confcom.kubernetes.epc_accounting import AccountingKind
+from confcom.kubernetes.objects import KubernetesObject, listing, mapping, number, text
+
+INVENTORY_VERSION = 1
+"""Increased when a field is removed or changes its meaning, not when fields are added."""
+LARGEST_MIB = 1 << 32
+"""4 PiB. A larger amount is a mistake, and not EPC."""
+_AMOUNTS = ("advertised", "set_aside", "reserved", "held_back", "kept")
+
+
+@dataclass(frozen=True, slots=True)
+class FoundEpc:
+    """The EPC that a node has."""
+
+    source: str
+    reason: str
+    bytes: int = 0
+    mib: int = 0
+    numa_nodes: tuple[Mapping[str, object], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class EpcOffer:
+    """How a plugin has EPC counted, and what it offers of it."""
+
+    kind: AccountingKind | None
+    """None while the plugin waits for SGX: how EPC will be counted is not decided yet."""
+    resource: str | None
+    choice: str | None
+    """The code of `reason`."""
+    advertised_mib: int = 0
+    """To tenants: without MiB that are set aside, reserved or held back."""
+    set_aside_mib: int = 0
+    """For quote helpers, as a resource of its own."""
+    reserved_mib: int = 0
+    held_back_mib: int = 0
+    """Beyond the maximum."""
+    kept_mib: int = 0
+    """Offered beyond what the settings leave to tenants: containers hold it."""
+    kubelet_stall_seconds: float = 0
+    """How long the kubelet may stall after its restart if all devices are allocated; 0 before 1.36."""
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Inventory:
+    """What a device plugin found and offers. The fields have the names of the JSON members."""
+
+    platform: str
+    registered: bool
+    """Whether the kubelet watches the list of every resource."""
+    epc: FoundEpc
+    accounting: EpcOffer
+    devices: Mapping[str, object]
+    resources: tuple[Mapping[str, object], ...]
+
+    def to_json(self) -> bytes:
+        """Return the document, in UTF-8."""
+        return json.dumps({"version": INVENTORY_VERSION} | asdict(self), indent=2).encode() + b"\n"
+
+    @classmethod
+    def from_json(cls, document: bytes | str) -> Inventory:
+        """Parse a document, which any container on the node's network could have sent.
+
+        Raises:
+            MalformedError: the document is no inventory of this version.
+        """
+        try:
+            found = json.loads(document)
+        except (ValueError, RecursionError) as error:
+            raise _malformed("it is not JSON") from error
+        if not isinstance(found, dict) or found.get("version") != INVENTORY_VERSION:
+            raise _malformed(f"its version is not {INVENTORY_VERSION}")
+        epc = mapping(found, "epc")
+        return cls(
+            text(found, "platform"),
+            found.get("registered") is True,
+            FoundEpc(
+                text(epc, "source"),
+                text(epc, "reason"),
+                number(epc, "bytes"),
+                number(epc, "mib"),
+                (*listing(epc, "numa_nodes"),),
+            ),
+            _offer(mapping(found, "accounting")),
+            mapping(found, "devices"),
+            (*listing(found, "resources"),),
+        )
+
+
+def _offer(accounting: KubernetesObject) -> EpcOffer:
+    kind, resource = text(accounting, "kind"), text(accounting, "resource")
+    amounts = {f"{name}_mib": accounting.get(f"{name}_mib", 0) for name in _AMOUNTS}
+    for name, amount in amounts.items():
+        if not isinstance(amount, int) or isinstance(amount, bool) or not 0 <= amount <= LARGEST_MIB:
+            raise _malformed(f"accounting.{name} is not a whole number from 0 to {LARGEST_MIB}")
+    counted = next((one for one in AccountingKind if one == kind), None)
+    if counted is None and (kind or amounts["advertised_mib"]):
+        raise _malformed(f"accounting.kind is neither {' nor '.join(AccountingKind)}")
+    if counted and not resource:
+        raise _malformed("accounting.resource names no resource")
+    seconds = accounting.get("kubelet_stall_seconds")
+    return EpcOffer(
+        counted,
+        resource or None,
+        text(accounting, "choice") or None,
+        **amounts,
+        kubelet_stall_seconds=seconds if isinstance(seconds, int | float) else 0,
+        reason=text(accounting, "reason"),
+    )
+
+
+def _malformed(why: str) -> MalformedError:
+    return MalformedError("the plugin's inventory cannot be used", error_code="inventory-malformed", why=why)
