@@ -7,6 +7,7 @@ from confcom.kubernetes.node import Node
 from confcom.kubernetes.workload import Workload
 from confcom.simulation.platform import SimulatedPlatform
 from confcom.simulation.root_seed import RootSeed
+from testkit import cluster_objects as make
 
 NEWEST = "2026-11-29T09:00:00Z"
 _OFFERED = {"--epc-resource": "162", "--enclave-resource": "1024", "--provision-resource": "1024"}
@@ -14,19 +15,6 @@ _OFFERED |= {"--helper-resource": "6"}
 """What a device plugin offers, by the flag that names the resource."""
 
 
-_INVENTORY = {
-    "version": 1,
-    "epc": {"mib": 168},
-    "accounting": {
-        "kind": "device",
-        "resource": "kubernetes.azure.com/sgx_epc_mem_in_MiB",
-        "choice": "fits-devices",
-        "reason": "all",
-        "advertised_mib": 162,
-        "held_back_mib": 0,
-        "kept_mib": 0,
-    },
-}
 _ROOT = 'confcom_quote_helper_simulated_root_info{sha256="%s"} 1\n'
 
 
@@ -72,7 +60,7 @@ def _roll(api, workload, nodes, broken):
         status = broken.get(image) or _ready(spec)
         api.put({"kind": "Pod", "metadata": where | named, "spec": spec, "status": status})
         if "device-plugin" in metadata["name"]:
-            api.pages[named["name"], "inventory"] = json.dumps(_INVENTORY)
+            api.pages[named["name"], "inventory"] = make.inventory().to_json().decode()
         elif secret := api.find("Secret", None, metadata["namespace"]):
             api.pages[named["name"], "metrics"] = _ROOT % _root_of(json.dumps(secret[0]["data"]))
 

@@ -1,17 +1,14 @@
-import json
-
 import pytest
 
-from confcom.addon.epc import NodeEpc, PluginEpc, epc_problems, plugin_epc
-from confcom.kubernetes.epc_accounting import AccountingKind
+from confcom.addon.epc import NodeEpc, epc_problems
+from testkit import cluster_objects as make
 from testkit.cluster_objects import EPC
 
 LARGE = 131_066
 
 
-def plugin(kind="capacity", **more):
-    facts = {"found": LARGE + 6, "offered": LARGE, "held_back": 0, "kept": 0, "kind": AccountingKind(kind)}
-    return PluginEpc(**facts | {"choice": "large-epc", "reason": "why"} | more)
+def plugin(kind="capacity", offered=LARGE):
+    return make.inventory(LARGE + 6, offered, kind=kind, choice="large-epc")
 
 
 DEVICES = plugin("device", offered=2_048)
@@ -47,22 +44,3 @@ def test_without_a_ready_plugin_only_lost_epc_is_a_problem():
     assert [one.code for one in epc_problems(lost, plugin_ready=False)] == ["epc-not-offered"]
     assert [one.code for one in epc_problems(NodeEpc(EPC, 62, 62, 100), plugin_ready=False)] == ["epc-shortfall"]
     assert not list(epc_problems(kept, plugin_ready=False))
-
-
-ACCOUNTING = {"kind": "device", "resource": EPC, "choice": "fits-devices", "reason": "r"}
-ACCOUNTING |= {"advertised_mib": 162, "held_back_mib": 3}
-
-
-FOUND = PluginEpc(168, 162, 3, 0, AccountingKind.DEVICE, "fits-devices", "r")
-
-
-@pytest.mark.parametrize(
-    ("inventory", "found"),
-    [
-        ({"epc": {"mib": 168}, "accounting": ACCOUNTING}, FOUND),
-        ({}, None),
-        ({"epc": {"mib": 0}, "accounting": ACCOUNTING}, None),
-    ],
-)
-def test_an_inventory_with_epc_is_understood(inventory, found):
-    assert plugin_epc(json.dumps({"version": 1} | inventory)) == found

@@ -18,9 +18,7 @@ from testkit.fake_api import FakeApi, cluster_of
 from testkit.fake_helm import FakeHelm, golden_manifests
 
 LOG = '{"level": "warning", "message": "not ready", "about": "readiness", "reason": "no quote", "code": "no-quote"}\n'
-WAITING = {"version": 1}
-ACCOUNTING = {"kind": "device", "resource": EPC, "choice": "fits-devices", "advertised_mib": 162}
-INVENTORY = WAITING | {"epc": {"mib": 168}, "accounting": ACCOUNTING}
+INVENTORY = make.inventory().to_json().decode()
 ROOT = 'confcom_quote_helper_simulated_root_info{sha256="%s"} 1.0\n'
 REVISION = {"revision": 1, "status": "deployed", "updated": "2026-11-29T08:00:00Z", "description": "done"}
 SECRET = make.root_secret("root")
@@ -97,20 +95,20 @@ def test_a_log_that_cannot_be_read_leaves_the_pods_own_state():
 
 def test_inventories_and_roots_are_asked_of_ready_daemons():
     pages = {
-        ("device-plugin-a", "inventory"): json.dumps(INVENTORY),
+        ("device-plugin-a", "inventory"): INVENTORY,
         ("device-plugin-b", "inventory"): "no JSON",
         ("device-plugin-c", "inventory"): "[1]",
         ("quote-helper-a", "metrics"): ROOT % ("ab" * 32),
     }
     found = read(FakeApi([*simulated("a", "b", "c"), SECRET], pages=pages))
-    assert {node: (epc.found, epc.offered) for node, epc in found.inventories.items()} == {"a": (168, 162)}
+    assert found.inventories == {"a": make.inventory()}
     assert (found.root.secret, found.root.exists, found.root.roots) == ("root", True, {"a": "ab" * 32})
     assert [one.node for one in found.not_read] == ["b", "b", "c", "c"]
 
 
 def test_in_a_large_cluster_a_few_device_plugins_are_asked():
     names = [f"n{number:02}" for number in range(MAX_PLUGINS + 10)]
-    pages = {(f"device-plugin-{name}", "inventory"): json.dumps(INVENTORY) for name in names}
+    pages = {(f"device-plugin-{name}", "inventory"): INVENTORY for name in names}
     full = make.pod("full", on=names[-1], limits={EPC: 162})
     used = [make.pod(f"used-{name}", on=name, limits={EPC: 100}) for name in names]
     found = read(FakeApi([*simulated(*names), SECRET, full, *used], pages=pages))
@@ -124,7 +122,7 @@ def test_in_a_large_cluster_a_few_device_plugins_are_asked():
 def test_full_nodes_whose_device_plugin_is_not_asked_are_named(epc, offered, requested):
     """Only the plugin knows whether such a node is to have less than its Pods request."""
     names = [f"n{number:02}" for number in range(MAX_PLUGINS + 2)]
-    pages = {(f"device-plugin-{name}", "inventory"): json.dumps(INVENTORY) for name in names}
+    pages = {(f"device-plugin-{name}", "inventory"): INVENTORY for name in names}
     used = [make.pod(f"used-{name}", on=name, limits={epc: requested}) for name in names if requested]
     nodes = [make.node(name, make.SIMULATED, resources={epc: offered}) for name in names]
     others = [one for one in simulated(*names) if one["kind"] != "Node"]
@@ -210,7 +208,7 @@ def test_a_fact_that_may_not_be_read_is_named_and_no_failure(denied, fact, value
 
 
 def test_whether_a_forbidden_secret_exists_is_unknown_and_not_complained_about():
-    pages = {("device-plugin-a", "inventory"): json.dumps(WAITING), ("quote-helper-a", "metrics"): ROOT % ("ab" * 32)}
+    pages = {("device-plugin-a", "inventory"): '{"version": 1}', ("quote-helper-a", "metrics"): ROOT % ("ab" * 32)}
     found = read(FakeApi(simulated("a"), denied={("get", "secrets")}, pages=pages))
     assert found.root.exists is None
     assert found.not_read == ()

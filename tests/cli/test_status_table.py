@@ -1,13 +1,11 @@
 import pytest
 
 from confcom.addon.daemon_pods import daemon_pod
-from confcom.addon.epc import PluginEpc
 from confcom.addon.problems import Problem
 from confcom.addon.snapshot import Snapshot
 from confcom.addon.status import add_on_status
 from confcom.addon.tenants import tenant_pod
 from confcom.cli.status_table import MAX_ROWS, status_lines
-from confcom.kubernetes.epc_accounting import AccountingKind
 from confcom.kubernetes.node import Node
 from confcom.kubernetes.workload import Workload
 from testkit import cluster_objects as make
@@ -18,7 +16,7 @@ A_SCREEN = 24 + MAX_ROWS + MAX_ROWS // 2
 ALL = "confcom status --all-nodes"
 PARTS = ("device-plugin", "quote-helper")
 TEMPLATES = {f"confcom-{part}": "1" for part in PARTS}
-PLUGIN = PluginEpc(168, 162, 0, 0, AccountingKind.DEVICE, "fits-devices", "why")
+PLUGIN = make.inventory()
 
 
 def name(number):

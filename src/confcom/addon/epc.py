@@ -11,32 +11,6 @@ from confcom.kubernetes.node import Node
 
 
 @dataclass(frozen=True, slots=True)
-class PluginEpc:
-    """A node's EPC as its device plugin found and offers it, in MiB."""
-
-    found: int
-    offered: int
-    """To tenants: without MiB that are set aside, reserved or held back."""
-    held_back: int
-    kept: int
-    """Offered beyond what the values leave to tenants: containers hold it."""
-    kind: AccountingKind
-    choice: str
-    """The code of `reason`."""
-    reason: str
-
-
-def plugin_epc(page: str) -> PluginEpc | None:
-    """Return the EPC in a device plugin's `/inventory`; None if the plugin waits for SGX."""
-    inventory = Inventory.from_json(page)
-    found, offer = inventory.epc.mib, inventory.accounting
-    if offer.kind is None or not found:
-        return None
-    amounts = (offer.advertised_mib, offer.held_back_mib, offer.kept_mib)
-    return PluginEpc(found, *amounts, offer.kind, offer.choice or "", offer.reason)
-
-
-@dataclass(frozen=True, slots=True)
 class NodeEpc:
     """A node's EPC in MiB, and the resource name under which it is offered."""
 
@@ -45,7 +19,7 @@ class NodeEpc:
     allocatable: int
     used: int | None
     """The Pods' requests, as the scheduler counts; None if the Pods were not read."""
-    plugin: PluginEpc | None = None
+    plugin: Inventory | None = None
     maximum: int | None = None
 
     @property
@@ -56,33 +30,33 @@ class NodeEpc:
     def to_json(self) -> dict[str, object]:
         amounts = {f"{name}_mib": getattr(self, name) for name in ("capacity", "allocatable", "used", "free")}
         offer: dict[str, object] = {"found_mib": None, "offered_mib": None, "accounting": None}
-        if plugin := self.plugin:
-            accounting = {name: getattr(plugin, name) for name in ("kind", "choice", "reason")}
-            accounting |= {"held_back_mib": plugin.held_back, "kept_mib": plugin.kept}
-            offer = {"found_mib": plugin.found, "offered_mib": plugin.offered, "accounting": accounting}
+        if self.plugin:
+            counted = self.plugin.accounting
+            shown = {name: getattr(counted, name) for name in ("kind", "choice", "reason", "held_back_mib", "kept_mib")}
+            offer = {"found_mib": self.plugin.epc.mib, "offered_mib": counted.advertised_mib, "accounting": shown}
         return {"resource": self.resource, **amounts, **offer}
 
 
 def epc_problems(epc: NodeEpc, *, plugin_ready: bool) -> Iterator[Problem]:
-    plugin, amounts = epc.plugin if plugin_ready else None, (epc.capacity, epc.allocatable)
+    offer, amounts = epc.plugin.accounting if plugin_ready and epc.plugin else None, (epc.capacity, epc.allocatable)
     offered, as_capacity = epc.allocatable, False
-    if plugin:
-        as_capacity = plugin.kind is AccountingKind.CAPACITY
-        offered = min(plugin.offered, epc.maximum) if as_capacity and epc.maximum else plugin.offered
+    if offer:
+        as_capacity, offered = offer.kind is AccountingKind.CAPACITY, offer.advertised_mib
+        offered = min(offered, epc.maximum) if as_capacity and epc.maximum else offered
     if not plugin_ready and epc.capacity and not epc.allocatable:
         why = f"its {epc.capacity} MiB of EPC are unavailable, since no device plugin offers them"
         yield Problem(why, code="epc-not-offered")
     elif (epc.used or 0) > offered:
         why = f"its Pods request {epc.used} MiB of EPC, and it is to have {offered}: it keeps theirs; end some of them"
-        if plugin and offered < plugin.offered:
-            why += f", or raise controller.maxEpcMiBPerNode (to at most {plugin.offered})"
+        if offer and offered < offer.advertised_mib:
+            why += f", or raise controller.maxEpcMiBPerNode (to at most {offer.advertised_mib})"
         yield Problem(why, code="epc-shortfall")
     elif as_capacity and {*amounts} != {offered}:
         why = f"the node is to have {offered} MiB, and its status has {epc.capacity} ({epc.allocatable} allocatable): "
         why += "the controller writes it within seconds, or five minutes after a change from devices"
         yield Problem(why, code="capacity-not-written")
-    elif plugin_ready and not as_capacity and (not epc.allocatable or (plugin and {*amounts} != {offered})):
-        offers = f"{offered} MiB" if plugin else "EPC"
+    elif plugin_ready and not as_capacity and (not epc.allocatable or (offer and {*amounts} != {offered})):
+        offers = f"{offered} MiB" if offer else "EPC"
         why = f"the device plugin offers {offers}, and the kubelet {epc.allocatable} MiB; it reports every 10 seconds"
         yield Problem(why, code="epc-not-reported")
 

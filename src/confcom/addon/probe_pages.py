@@ -10,10 +10,10 @@ from functools import partial
 from typing import TypeVar
 
 from confcom.addon.daemon_pods import DaemonPod, PodState
-from confcom.addon.epc import PluginEpc, plugin_epc
 from confcom.addon.login import Cluster
 from confcom.addon.problems import OptionalReads, Problem, shown
 from confcom.addon.simulated_root import SERVED, RootFacts, read_facts, root_of_metrics, secret_name
+from confcom.kubernetes.inventory import Inventory
 from confcom.kubernetes.names import Component
 from confcom.kubernetes.node import Node
 from confcom.kubernetes.workload import Workload
@@ -36,7 +36,7 @@ class ProbePages:
 
     def inventories(
         self, nodes: Iterable[Node], pods: Iterable[DaemonPod], used: Mapping[tuple[str, str], int]
-    ) -> Mapping[str, PluginEpc]:
+    ) -> Mapping[str, Inventory]:
         """Return by node what its device plugin says of EPC; `used` is what Pods request, by node and resource."""
         ready = (pod for pod in pods if pod.state is PodState.READY)
         plugins = {pod.node: pod for pod in ready if pod.component is Component.DEVICE_PLUGIN}
@@ -47,7 +47,7 @@ class ProbePages:
         if unasked := [pod.node for pod in ordered[MAX_PLUGINS:] if pod.node in full]:
             why = f"{shown(unasked)} are full, and of such nodes {MAX_PLUGINS} are asked"
             self.reads.failures.append(Problem(f"{what}: {why}", code="not-read"))
-        return self._ask(what, ordered[:MAX_PLUGINS], "inventory", plugin_epc)
+        return self._ask(what, ordered[:MAX_PLUGINS], "inventory", _inventory)
 
     def roots(self, secret: str, workloads: Sequence[Workload], pods: Iterable[DaemonPod], now: datetime) -> RootFacts:
         """Return the root in a Secret, and those of the quote helpers and of the simulated PCS that mount it."""
@@ -72,4 +72,10 @@ class ProbePages:
             read = partial(self.cluster.api.probe_page, pod.name, self.cluster.namespace, page)
             return self.reads.read(what, lambda: parse(read()), default=None, node=pod.node)
 
-        return {pod.node: told for pod, told in zip(pods, self.pool.map(ask, pods), strict=True) if told}
+        return {pod.node: answer for pod, answer in zip(pods, self.pool.map(ask, pods), strict=True) if answer}
+
+
+def _inventory(page: str) -> Inventory | None:
+    """Return an inventory; None if the plugin waits for SGX."""
+    inventory = Inventory.from_json(page)
+    return inventory if inventory.accounting.kind and inventory.epc.mib else None

@@ -18,7 +18,6 @@ from confcom.addon import daemon_pods
 from confcom.addon.api import AT_ONCE, Api, ClusterAccessError
 from confcom.addon.chart_objects import workloads_in
 from confcom.addon.daemon_pods import DaemonPod, Warned, daemon_pod
-from confcom.addon.epc import PluginEpc
 from confcom.addon.helm import Helm
 from confcom.addon.login import Cluster
 from confcom.addon.probe_pages import ProbePages
@@ -27,6 +26,7 @@ from confcom.addon.release import Release, read_release
 from confcom.addon.simulated_root import RootFacts, secret_name
 from confcom.addon.tenants import TenantPod, TenantWorkload, refused_workloads, tenant_pod, used_by_node
 from confcom.kubernetes import objects
+from confcom.kubernetes.inventory import Inventory
 from confcom.kubernetes.names import Component, component
 from confcom.kubernetes.node import Node
 from confcom.kubernetes.objects import KubernetesObject, name_of, namespace_of, number, text
@@ -57,7 +57,7 @@ class Snapshot:
     """By object of the add-on's namespace, the latest warning event."""
     epc_pods: tuple[TenantPod, ...] | None = None
     """Tenants' Pods with the add-on's resources; None if they were not read."""
-    inventories: Mapping[str, PluginEpc] = field(default_factory=dict)
+    inventories: Mapping[str, Inventory] = field(default_factory=dict)
     refused: tuple[TenantWorkload, ...] = ()
     root: RootFacts | None = None
     """None if no quote helper simulates, or if it was not read."""

@@ -125,11 +125,11 @@ def _node_row(node: NodeStatus) -> tuple[str, ...]:
     return (
         node.name,
         node.sgx if node.ready else f"{node.sgx}, not Ready",
-        _known(epc.plugin.found if epc.plugin else None),
+        _known(epc.plugin.epc.mib if epc.plugin else None),
         _of(epc.allocatable, epc.capacity),
         _known(epc.used),
         _known(epc.free),
-        f"{epc.plugin.kind} ({epc.plugin.choice})" if epc.plugin else "?",
+        f"{epc.plugin.accounting.kind} ({epc.plugin.accounting.choice})" if epc.plugin else "?",
         _daemon_cell(node.plugins),
         _daemon_cell(node.helpers),
     )

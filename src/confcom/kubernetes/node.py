@@ -15,8 +15,6 @@ _NFD_RESOURCES = "nfd.node.kubernetes.io/extended-resources"
 
 @dataclass(frozen=True, slots=True)
 class Taint:
-    """A taint; as text in kubectl's form, `KEY=VALUE:EFFECT`."""
-
     key: str
     value: str
     effect: str
@@ -53,7 +51,6 @@ class Node:
 
     @classmethod
     def parse(cls, node: KubernetesObject) -> Node:
-        """Parse a Node of the API."""
         ready = objects.condition(node, "Ready")
         capacity, allocatable = (_amounts(node, part) for part in ("capacity", "allocatable"))
         offering = (

@@ -25,8 +25,6 @@ _DAEMONS_TOLERATE = frozenset(
 
 
 class SgxKind(StrEnum):
-    """The kind of SGX that a node has by its labels."""
-
     HARDWARE = "hardware"
     SIMULATED = "simulated"
     NONE = "none"
@@ -89,7 +87,6 @@ class NodeSelection:
 
     @classmethod
     def parse(cls, pod_spec: KubernetesObject) -> NodeSelection:
-        """Parse a Pod's spec."""
         affinity = mapping(pod_spec, "affinity", "nodeAffinity", "requiredDuringSchedulingIgnoredDuringExecution")
         tolerations = (
             _Toleration(*(text(given, part) for part in _Toleration._fields))

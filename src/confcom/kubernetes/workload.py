@@ -10,19 +10,10 @@ from confcom.kubernetes.node_selection import NodeSelection
 from confcom.kubernetes.objects import KubernetesObject, listing, mapping, number, text
 
 _COUNTS = {
-    "DaemonSet": (
-        ("status", "desiredNumberScheduled"),
-        ("status", "currentNumberScheduled"),
-        ("status", "updatedNumberScheduled"),
-        ("status", "numberAvailable"),
-    ),
-    "Deployment": (
-        ("spec", "replicas"),
-        ("status", "replicas"),
-        ("status", "updatedReplicas"),
-        ("status", "availableReplicas"),
-    ),
+    "DaemonSet": ("desiredNumberScheduled", "currentNumberScheduled", "updatedNumberScheduled", "numberAvailable"),
+    "Deployment": ("", "replicas", "updatedReplicas", "availableReplicas"),
 }
+"""In the status; how many Pods a Deployment is to have stands in its spec."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,9 +44,9 @@ class Workload:
 
     @classmethod
     def parse(cls, workload: KubernetesObject) -> Workload:
-        """Parse a DaemonSet or a Deployment of the API, or of a release's manifests."""
         spec, kind = mapping(workload, "spec", "template", "spec"), text(workload, "kind")
         containers, volumes = listing(spec, "containers"), listing(spec, "volumes")
+        counts = _COUNTS.get(kind, ())
         lists = [given for given in (each.get("args") for each in containers) if isinstance(given, list)]
         return cls(
             kind,
@@ -69,12 +60,11 @@ class Workload:
             tuple(text(volume, "hostPath", "path") for volume in volumes),
             {text(volume, "name"): text(volume, "secret", "secretName") for volume in volumes if "secret" in volume},
             number(workload, "status", "observedGeneration") >= number(workload, "metadata", "generation"),
-            *(number(workload, *path) for path in _COUNTS.get(kind, ())),
+            *(number(workload, "status", name) if name else number(workload, "spec", "replicas") for name in counts),
         )
 
     @property
     def simulates(self) -> bool:
-        """Whether its program simulates SGX."""
         return "--simulated" in self.arguments
 
     @property
