@@ -54,7 +54,7 @@ class ProbePages:
         mounting = [workload for workload in workloads if secret_name([workload]) == secret]
         owners = {workload.name for workload in mounting}
         ready = [pod for pod in pods if pod.state is PodState.READY]
-        helpers = [pod for pod in ready if pod.owner in owners]
+        helpers = [pod for pod in ready if pod.component is Component.QUOTE_HELPER and pod.owner in owners]
         if len(helpers) > MAX_HELPERS:
             helpers = [*helpers[: MAX_HELPERS // 2], *helpers[-MAX_HELPERS // 2 :]]
         roots = dict(self._ask("the simulated root of its quote helper", helpers, "metrics", root_of_metrics))
