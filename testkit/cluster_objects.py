@@ -1,5 +1,7 @@
 import base64
 
+from confcom.kubernetes.epc_accounting import AccountingKind
+from confcom.kubernetes.inventory import EpcOffer, FoundEpc, Inventory
 from confcom.simulation.root_seed import RootSeed
 
 EPC = "kubernetes.azure.com/sgx_epc_mem_in_MiB"
@@ -26,6 +28,12 @@ def node(name, labels=(), *, resources=(), taints=(), annotations=(), ready=True
         "spec": {"taints": list(taints)},
         "status": {"capacity": dict(kept), "allocatable": dict(kept), "conditions": [condition]},
     }
+
+
+def inventory(found=168, offered=162, *, kind="device", choice="fits-devices", reason="why", **amounts):
+    """What a device plugin says of itself; `amounts` are others of EpcOffer."""
+    offer = EpcOffer(AccountingKind(kind), EPC, choice, offered, reason=reason, **amounts)
+    return Inventory("simulated", True, FoundEpc("simulated", "", mib=found), offer, {}, ())
 
 
 def root_secret(name="confcom-simulated-root", *, seed=bytes(32), created=CREATED_ROOT):

@@ -3,10 +3,11 @@ import hashlib
 import json
 from functools import cache
 
-from confcom.addon.chart_objects import flag_of, pod_spec_of
-from confcom.kubernetes.node_selection import selects
+from confcom.kubernetes.node import Node
+from confcom.kubernetes.workload import Workload
 from confcom.simulation.platform import SimulatedPlatform
 from confcom.simulation.root_seed import RootSeed
+from testkit import cluster_objects as make
 
 NEWEST = "2026-11-29T09:00:00Z"
 _OFFERED = {"--epc-resource": "162", "--enclave-resource": "1024", "--provision-resource": "1024"}
@@ -14,31 +15,19 @@ _OFFERED |= {"--helper-resource": "6"}
 """What a device plugin offers, by the flag that names the resource."""
 
 
-_INVENTORY = {
-    "version": 1,
-    "epc": {"mib": 168},
-    "accounting": {
-        "kind": "device",
-        "resource": "kubernetes.azure.com/sgx_epc_mem_in_MiB",
-        "choice": "fits-devices",
-        "reason": "all",
-        "advertised_mib": 162,
-        "held_back_mib": 0,
-        "kept_mib": 0,
-    },
-}
 _ROOT = 'confcom_quote_helper_simulated_root_info{sha256="%s"} 1\n'
 
 
 def settle(api, broken=()):
     """Make statuses, Pods, resources and pages; Pods of a `broken` image have its status, and old ones go on."""
     for daemon in api.find("DaemonSet"):
-        nodes = [one for one in api.find("Node") if selects(pod_spec_of(daemon), one)]
+        parsed = Workload.parse(daemon)
+        nodes = [one for one in api.find("Node") if parsed.selection.selects(Node.parse(one))]
         counts = ("desiredNumberScheduled", "currentNumberScheduled", "updatedNumberScheduled", "numberAvailable")
         daemon["status"] = dict.fromkeys((*counts, "numberReady"), len(nodes))
         _roll(api, daemon, [one["metadata"]["name"] for one in nodes], dict(broken))
         for node in nodes:
-            offered = {flag_of(daemon, flag): amount for flag, amount in _OFFERED.items() if flag_of(daemon, flag)}
+            offered = {parsed.flag(flag): amount for flag, amount in _OFFERED.items() if parsed.flag(flag)}
             for part in ("capacity", "allocatable"):
                 node.setdefault("status", {}).setdefault(part, {}).update(offered)
     for one in api.find("Deployment"):
@@ -71,7 +60,7 @@ def _roll(api, workload, nodes, broken):
         status = broken.get(image) or _ready(spec)
         api.put({"kind": "Pod", "metadata": where | named, "spec": spec, "status": status})
         if "device-plugin" in metadata["name"]:
-            api.pages[named["name"], "inventory"] = json.dumps(_INVENTORY)
+            api.pages[named["name"], "inventory"] = make.inventory().to_json().decode()
         elif secret := api.find("Secret", None, metadata["namespace"]):
             api.pages[named["name"], "metrics"] = _ROOT % _root_of(json.dumps(secret[0]["data"]))
 

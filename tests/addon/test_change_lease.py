@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from confcom.addon.change_lease import EXPIRES_SECONDS, LEASE_NAME, ChangeRefusedError, change_lease, holder_name
-from testkit.memory_api import MemoryApi, cluster_of
+from testkit.fake_api import FakeApi, cluster_of
 from testkit.raised import raises
 from testkit.waiting import until, wait_until
 
@@ -14,7 +14,7 @@ NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
 @pytest.fixture
 def server():
-    return MemoryApi()
+    return FakeApi()
 
 
 def held(server, holder="one", now=NOW, **options):

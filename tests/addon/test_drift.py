@@ -2,10 +2,10 @@ import copy
 
 import pytest
 
-from confcom.addon.cluster import Api
+from confcom.addon.api import Api
 from confcom.addon.drift import Comparison, Effect, FieldChange, ObjectChange, compare, deletion, removed, replace
 from testkit.cluster_objects import SYSTEM
-from testkit.memory_api import MemoryApi
+from testkit.fake_api import FakeApi
 
 ANNOTATIONS = {"meta.helm.sh/release-name": "confcom", "meta.helm.sh/release-namespace": SYSTEM}
 
@@ -37,7 +37,7 @@ def live(change=None):
 
 
 def compared(*objects, **options):
-    server = MemoryApi(objects, **options)
+    server = FakeApi(objects, **options)
     before = copy.deepcopy(server.objects)
     found = compare(Api(server), [daemon()], SYSTEM)
     assert server.objects == before
@@ -106,7 +106,7 @@ INVALID = 'Service "plugin" is invalid: spec.ports[1].name: Duplicate value'
 
 @pytest.mark.parametrize(("status", "invalid"), [(422, True), (403, False)])
 def test_an_object_that_no_apply_can_mend_has_to_be_recreated(status, invalid):
-    server = MemoryApi([live()])
+    server = FakeApi([live()])
     message = INVALID if invalid else "is forbidden: User no"
     server.refuse(lambda request: request.method == "PATCH", status, message)
     found = compare(Api(server), [daemon()], SYSTEM)
@@ -156,7 +156,7 @@ def test_what_somebody_added_to_a_policy_or_permission_is_named(name):
     manifest |= {"metadata": {"name": "p"}}
     where = {} if "Cluster" in manifest["kind"] or "Admission" in manifest["kind"] else {"namespace": SYSTEM}
     free = {"name": "p", **where, "labels": {"theirs": "1"}, "annotations": {**ANNOTATIONS, "theirs": "2"}}
-    server = MemoryApi([{**manifest, "metadata": free}])
+    server = FakeApi([{**manifest, "metadata": free}])
     assert compare(Api(server), [manifest], SYSTEM) == Comparison()
 
     server.put({**merged(manifest, added), "metadata": free})
@@ -174,7 +174,7 @@ RELEASE_ANNOTATIONS = {"meta.helm.sh/release-name": "confcom", "meta.helm.sh/rel
 def test_a_policy_that_no_apply_can_mend_is_replaced_and_not_deleted():
     """As a binding to whose set of actions somebody added one that excludes ours."""
     manifest = {**EXACT["selector in a binding"][0], "metadata": {"name": "p", "annotations": RELEASE_ANNOTATIONS}}
-    server = MemoryApi([{**manifest, "spec": {"policyName": "p", "validationActions": ["Deny", "Warn"]}}])
+    server = FakeApi([{**manifest, "spec": {"policyName": "p", "validationActions": ["Deny", "Warn"]}}])
     server.refuse(lambda request: request.method == "PATCH", 422, "is invalid: must not contain both")
     assert [one.effect for one in compare(Api(server), [manifest], SYSTEM).changes] == [Effect.REPLACED]
     server.refuse(lambda request: request.method == "PUT", 422, "is invalid: field is immutable")
@@ -185,7 +185,7 @@ def test_a_policy_that_no_apply_can_mend_is_replaced_and_not_deleted():
 def test_an_object_of_others_is_neither_replaced_nor_deleted(annotations):
     """Helm refuses to take it over, and says so."""
     manifest = {**EXACT["selector in a binding"][0], "metadata": {"name": "p", "annotations": annotations}}
-    server = MemoryApi([{**manifest, "spec": {**manifest["spec"], "matchResources": {"namespaceSelector": {}}}}])
+    server = FakeApi([{**manifest, "spec": {**manifest["spec"], "matchResources": {"namespaceSelector": {}}}}])
     found = compare(Api(server), [manifest], SYSTEM)
     assert {one.effect for one in found.changes} <= {Effect.CHANGED}
     server.refuse(lambda request: request.method == "PATCH", 422, "is invalid: must not contain both")
@@ -195,7 +195,7 @@ def test_an_object_of_others_is_neither_replaced_nor_deleted(annotations):
 
 def test_a_replacement_that_somebody_was_faster_than_is_repeated():
     manifest = {**EXACT["selector in a binding"][0], "metadata": {"name": "p"}}
-    server = MemoryApi([{**manifest, "spec": {}}])
+    server = FakeApi([{**manifest, "spec": {}}])
     conflicts = iter([True])
     server.refuse(lambda request: request.method == "PUT" and next(conflicts, False), 409, "it has been modified")
     replace(Api(server), manifest, SYSTEM)

@@ -7,11 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from confcom.addon.change_lease import ChangeRefusedError
-from confcom.addon.cluster import ClusterAccessError, ForbiddenError
+from confcom.addon.api import ClusterAccessError, ForbiddenError
 from confcom.addon.helm import OVERWRITE, ChartError, Helm, HelmError, Revision, Values, run_helm
-from confcom.addon.install import previous
-from testkit.memory_api import MemoryApi, cluster_of
+from testkit.fake_api import FakeApi, cluster_of
 from testkit.raised import raises
 from testkit.waiting import until
 
@@ -52,7 +50,7 @@ def helm():
 
 @pytest.fixture
 def release(helm):
-    return Helm(cluster_of(MemoryApi()), helm)
+    return Helm(cluster_of(FakeApi()), helm)
 
 
 def test_values_are_given_in_the_order_in_which_they_win(helm, release, tmp_path):
@@ -215,39 +213,3 @@ async def test_helm_ends_its_change_when_the_command_is_interrupted_or_killed(tm
     await until(lambda: "ended" in log.read_text())
     assert log.read_text().split() == ["begun", "0", "ended"]
     assert out == ("interrupted\n" if number == signal.SIGINT else "")
-
-
-def history(*texts):
-    """`ok`, `failed`, or the number of the revision that a rollback copies."""
-    return [
-        Revision.parse(
-            {
-                "revision": number,
-                "status": "failed" if text == "failed" else "superseded",
-                "description": f"Rollback to {text}" if isinstance(text, int) else "Upgrade complete",
-            }
-        )
-        for number, text in enumerate(texts, 1)
-    ]
-
-
-@pytest.mark.parametrize(
-    ("texts", "expected"),
-    [
-        (["ok", "ok"], 1),
-        (["ok", "failed"], 1),
-        (["ok", "failed", "ok"], 1),
-        (["ok", "ok", "ok", 2], 1),
-        (["ok", "ok", 1, "ok", 1, "ok", "failed", 6], 1),
-        (["ok"], None),
-        (["failed", "failed"], None),
-        (["ok", "ok", 1], None),
-        (["ok", "ok", 1, "ok", 3], None),
-    ],
-)
-def test_each_rollback_goes_further_back(texts, expected):
-    if expected is None:
-        with pytest.raises(ChangeRefusedError):
-            previous(history(*texts))
-    else:
-        assert previous(history(*texts)) == expected

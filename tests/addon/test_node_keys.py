@@ -1,6 +1,5 @@
 import pytest
 
-from confcom.addon.chart_objects import written
 from confcom.addon.node_keys import (
     CLEANING_SECONDS,
     FOREIGN_AFTER_SECONDS,
@@ -10,10 +9,11 @@ from confcom.addon.node_keys import (
     node_keys,
     removal,
 )
-from confcom.addon.waiting import Mark, NotReadyError
+from confcom.addon.readiness import Mark, NotReadyError
+from confcom.kubernetes.node import Node
 from testkit import cluster_objects as make
 from testkit.cluster_objects import ENCLAVE, EPC, HELPER_EPC
-from testkit.memory_cluster import MemoryCluster
+from testkit.fake_cluster import FakeCluster
 from testkit.raised import raises
 
 OTHER = "example.com/other"
@@ -52,15 +52,15 @@ STAGES = {
 
 @pytest.mark.parametrize(("found", "options", "stage", "names", "others"), STAGES.values(), ids=STAGES)
 def test_stages(found, options, stage, names, others):
-    keys = node_keys(found, **options)
+    keys = node_keys(Node.parse(found), **options)
     assert (keys.names, keys.others) == (names, others)
     assert keys.stage is stage or not names
 
 
 def test_only_the_controllers_own_fields_are_written_by_it():
     both = [EPC, OTHER]
-    assert written(node({EPC: 131066, OTHER: 1}, by_controller=both)) == {EPC}
-    assert written(node(THERE, by_controller=both, manager="kubelet")) == frozenset()
+    assert Node.parse(node({EPC: 131066, OTHER: 1}, by_controller=both)).written == {EPC}
+    assert Node.parse(node(THERE, by_controller=both, manager="kubelet")).written == frozenset()
 
 
 REMOVALS = {
@@ -92,21 +92,21 @@ def left(cluster):
 
 
 def test_dead_keys_go_at_once_and_are_watched_for_a_report_of_the_kubelet():
-    cluster = MemoryCluster([node(GONE)])
+    cluster = FakeCluster([node(GONE)])
     assert SETTLED_SECONDS <= cleaned(cluster) < SETTLED_SECONDS + 5
     assert left(cluster) == {}
 
 
 def test_a_first_report_after_the_plugins_end_is_waited_for():
     """A change ends before the kubelet reports, and the add-on may be disabled at once."""
-    cluster = MemoryCluster([node({})])
+    cluster = FakeCluster([node({})])
     cluster.each = lambda: 8 <= cluster.time < 300 and cluster.api.put(node(THERE, GONE))
     assert 300 <= cleaned(cluster) <= 330
     assert left(cluster) == {}
 
 
 def test_keys_that_a_restarted_kubelet_brings_back_are_removed_again():
-    cluster = MemoryCluster([node(THERE)])
+    cluster = FakeCluster([node(THERE)])
     cluster.kubelets.restarted.add("a")
     assert 300 <= cleaned(cluster) <= 330
     assert left(cluster) == {}
@@ -115,7 +115,7 @@ def test_keys_that_a_restarted_kubelet_brings_back_are_removed_again():
 
 def test_the_controllers_keys_go_at_once_and_those_of_the_kubelet_later():
     """The others' names are ours on this node, although the name that only the add-on uses has gone before."""
-    cluster = MemoryCluster([node({EPC: 131066, ENCLAVE: 9}, by_controller=[EPC])])
+    cluster = FakeCluster([node({EPC: 131066, ENCLAVE: 9}, by_controller=[EPC])])
     seen = []
     cluster.each = lambda: seen.append(left(cluster).get("a"))
     assert cleaned(cluster) >= 300
@@ -124,7 +124,7 @@ def test_the_controllers_keys_go_at_once_and_those_of_the_kubelet_later():
 
 
 def test_another_plugins_resources_stay_and_are_named():
-    cluster = MemoryCluster([node(THERE)])
+    cluster = FakeCluster([node(THERE)])
     cluster.kubelets.report = lambda _: None
     assert LATE <= cleaned(cluster) < LATE + 5
     assert left(cluster) == {"a": {EPC}}
@@ -133,7 +133,7 @@ def test_another_plugins_resources_stay_and_are_named():
 
 def denying(*nodes, until=float("inf"), status=403):
     """A cluster whose webhook denies patches of these nodes' status until a time."""
-    cluster = MemoryCluster([node(THERE, name=name) for name in ("a", "b", "c")])
+    cluster = FakeCluster([node(THERE, name=name) for name in ("a", "b", "c")])
     paths = {f"/api/v1/nodes/{name}/status" for name in nodes}
     denied = 'admission webhook "guard" denied the request: not by people'
     cluster.api.refuse(lambda request: request.url.path in paths and cluster.time < until, status, denied)
@@ -153,7 +153,7 @@ def test_a_refusal_is_shown_and_retried_until_the_deadline():
 
 
 def test_a_silent_kubelet_is_named():
-    cluster = MemoryCluster([node(THERE), node(THERE, name="quiet", ready=False)])
+    cluster = FakeCluster([node(THERE), node(THERE, name="quiet", ready=False)])
     with pytest.raises(NotReadyError) as caught:
         cleaned(cluster)
     assert caught.value.why == f"quiet: {Stage.SILENT}: {EPC}"

@@ -2,9 +2,8 @@ from dataclasses import replace
 
 import pytest
 
+from confcom.addon.api import ClusterAccessError, ForbiddenError, RefusedError
 from confcom.addon.chart_objects import EPC_NAMES_POLICY
-from confcom.addon.cluster import ClusterAccessError, ForbiddenError, RefusedError
-from confcom.addon.epc import epc_pod
 from confcom.addon.helm import ChartError, Rendering, Values
 from confcom.addon.preflight import (
     Check,
@@ -15,7 +14,10 @@ from confcom.addon.preflight import (
     permissions_needed,
     run_checks,
 )
+from confcom.addon.tenants import tenant_pod
 from confcom.kubernetes.names import INTEL_EPC
+from confcom.kubernetes.node import Node
+from confcom.kubernetes.workload import Workload
 from testkit import cluster_objects as make
 from testkit.chart_golden import golden
 from testkit.cluster_objects import ENCLAVE, EPC, HARDWARE, SIMULATED, SYSTEM
@@ -30,14 +32,13 @@ POLICY |= {"metadata": {"name": EPC_NAMES_POLICY}}
 TAINTED = make.node("n", SIMULATED, taints=[{"key": "sgx", "value": "only", "effect": "NoSchedule"}])
 INPUTS = PreflightInputs(
     SYSTEM,
+    Values(),
     helm_version="v4.3.1",
     server_version="v1.36.3",
-    values=Values(),
     rendering=Rendering((PLUGIN, HELPER), {}),
     denied=(),
-    namespace={"kind": "Namespace", "metadata": {"name": SYSTEM}},
-    nodes=(NODE,),
-    daemon_sets=(),
+    has_namespace=True,
+    nodes=(Node.parse(NODE),),
 )
 
 
@@ -51,11 +52,6 @@ def other_plugin(selector=SIMULATED, image="docker.io/intel/intel-sgx-plugin:0.3
     return made
 
 
-def limit_range(part, name):
-    limits = [{"type": "Container", "max": {"cpu": "4"}}, {"type": "Pod", part: {name: "16Mi"}}]
-    return {"kind": "LimitRange", "metadata": {"name": "sgx", "namespace": "team-a"}, "spec": {"limits": limits}}
-
-
 def installation(namespace="sgx", path="/var/lib/kubelet/device-plugins"):
     return make.daemon_set("device-plugin", namespace=namespace, volumes=[{"name": "d", "hostPath": {"path": path}}])
 
@@ -67,7 +63,15 @@ def offering(name="n", labels=SIMULATED, **resources):
 
 
 def findings(changes, check=None):
-    return [one for one in run_checks(replace(INPUTS, **changes)) if check in {None, one.check}]
+    """Findings about the inputs with these changes, whose nodes and DaemonSets are objects of the API."""
+    types = {"nodes": Node, "daemon_sets": Workload}
+    given = [name for name in types if changes.get(name) is not None]
+    parsed = {name: tuple(map(types[name].parse, changes[name])) for name in given}
+    return [one for one in run_checks(replace(INPUTS, **changes | parsed)) if check in {None, one.check}]
+
+
+def unread(check, error, **empty):
+    return {"errors": {check: error}, **empty}
 
 
 def test_a_cluster_without_faults():
@@ -92,30 +96,30 @@ AZURES = make.node("aks", {"node.kubernetes.io/instance-type": "Standard_DC4s_v3
 BOTH, OWN_NODE = make.node("both", HARDWARE | SIMULATED), make.node("n", OWN | SIMULATED)
 OWN_PLUGIN = make.daemon_set("device-plugin", OWN, args=())
 OFFERS_ENCLAVES = offering("was", {}, **{ENCLAVE: "5"})
-REWRITES, UNRENDERED = plan(PLUGIN, POLICY), {"rendering": ChartError("no")}
-COUNTED = {"daemon_sets": (make.daemon_set("device-plugin", args=("--simulated", "--capacity-support=supported")),)}
 HELM, KUBERNETES, NODES, VALUES, PERMISSIONS, POD_SECURITY, OWNERS, SIMULATION = Check
+REWRITES, UNRENDERED = plan(PLUGIN, POLICY), unread(VALUES, ChartError("no"), rendering=None)
+COUNTED = {"daemon_sets": (make.daemon_set("device-plugin", args=("--simulated", "--capacity-support=supported")),)}
 CASES = [
     # what is different, check, outcome, code, and words in the finding
-    ({"helm_version": NO_HELM}, HELM, "FAILED", "program-not-found", "helm"),
+    (unread(HELM, NO_HELM, helm_version=""), HELM, "FAILED", "program-not-found", "helm"),
     ({"helm_version": "v3.22.0+g0a3b"}, HELM, "FAILED", "version-too-old", "v3.22.0"),
-    ({"server_version": AWAY}, KUBERNETES, "FAILED", "cluster-request-failed", "timeout"),
+    (unread(KUBERNETES, AWAY, server_version=""), KUBERNETES, "FAILED", "cluster-request-failed", "timeout"),
     ({"server_version": "v1.29.4"}, KUBERNETES, "FAILED", "version-too-old", "v1.29.4"),
     ({"server_version": "v1.38.0-rc.1"}, KUBERNETES, "ok", "passed", "v1.38.0"),
     (UNRENDERED, VALUES, "FAILED", "chart-values-refused", "no"),
     ({"denied": DENIED}, PERMISSIONS, "FAILED", "permissions-missing", f"create daemonsets.apps in {SYSTEM}"),
-    ({"denied": AWAY}, PERMISSIONS, "FAILED", "cluster-request-failed", "timeout"),
+    (unread(PERMISSIONS, AWAY, denied=None), PERMISSIONS, "FAILED", "cluster-request-failed", "timeout"),
     ({"daemon_sets": (installation(),)}, OWNERS, "FAILED", "other-device-plugin", "--namespace sgx"),
     # A tenant may write a DaemonSet with these labels, but its Pods may not mount that directory.
     ({"daemon_sets": (installation(path="/x"),)}, OWNERS, "ok", "passed", ""),
     ({"daemon_sets": (installation(SYSTEM),)}, OWNERS, "ok", "passed", ""),
-    ({"daemon_sets": AWAY}, OWNERS, "FAILED", "cluster-request-failed", "timeout"),
+    (unread(OWNERS, AWAY), OWNERS, "FAILED", "cluster-request-failed", "timeout"),
     ({"admission": {"d": REFUSED}}, POD_SECURITY, "FAILED", "object-refused", "enforce=privileged"),
     ({"admission": {"d": INVALID}}, VALUES, "FAILED", "object-invalid", "violates PodSecurity"),
     ({"admission": {"d": AWAY}}, POD_SECURITY, "warning", "admission-unknown", "timeout"),
-    ({"namespace": None}, POD_SECURITY, "ok", "passed", "will be created"),
-    ({"namespace": ForbiddenError("no")}, POD_SECURITY, "FAILED", "forbidden", "no"),
-    ({"root": AWAY}, Check.SIMULATION, "FAILED", "cluster-request-failed", "timeout"),
+    ({"has_namespace": False}, POD_SECURITY, "ok", "passed", "will be created"),
+    (unread(POD_SECURITY, ForbiddenError("no"), has_namespace=False), POD_SECURITY, "FAILED", "forbidden", "no"),
+    (unread(SIMULATION, AWAY), SIMULATION, "FAILED", "cluster-request-failed", "timeout"),
     ({"daemon_sets": (other_plugin(),)}, OWNERS, "FAILED", "other-device-plugin", "intel-sgx-plugin in kube-system"),
     ({"daemon_sets": (other_plugin(HARDWARE),)}, OWNERS, "ok", "passed", ""),
     ({"daemon_sets": (other_plugin(image="sgx-plugin/x"),)}, OWNERS, "ok", "passed", ""),
@@ -125,17 +129,8 @@ CASES = [
     ({"nodes": (NFD_ENCLAVE,)}, OWNERS, "FAILED", "resource-offered-already", ENCLAVE),
     ({"nodes": (NODE, NFD_EPC)}, OWNERS, "warning", "epc-names-of-others", "left as they are"),
     (REWRITES | {"nodes": (NODE, INTELS)}, OWNERS, "warning", "epc-names-of-others", "--set admission.mutate=off"),
-    *(
-        ({"limit_ranges": (limit_range(part, name),), **plan(PLUGIN, *policies)}, OWNERS, *found)
-        for part, name, policies, found in (
-            ("max", INTEL_EPC, [POLICY], ("warning", "limit-range-of-old-name", "sgx in team-a")),
-            ("min", INTEL_EPC, [POLICY], ("warning", "limit-range-of-old-name", "sgx in team-a")),
-            ("max", INTEL_EPC, [], ("ok", "passed", "")),
-            ("default", INTEL_EPC, [POLICY], ("ok", "passed", "")),
-            ("max", EPC, [POLICY], ("ok", "passed", "")),
-        )
-    ),
-    (REWRITES | {"limit_ranges": ForbiddenError("no")}, OWNERS, "ok", "passed", ""),
+    (REWRITES | {"limit_ranges": ("sgx in team-a",)}, OWNERS, "warning", "limit-range-of-old-name", "sgx in team-a"),
+    ({"limit_ranges": ("sgx in team-a",)}, OWNERS, "ok", "passed", ""),
     (plan(HARDWARE_PLUGIN) | {"nodes": (NODE, METAL)}, SIMULATION, "ok", "passed", "not wanted"),
     ({"nodes": (NODE, METAL)}, SIMULATION, "FAILED", "hardware-in-cluster", "--beside-hardware"),
     ({"nodes": (NODE, offering("vendor", {}))}, SIMULATION, "FAILED", "hardware-in-cluster", "vendor"),
@@ -153,7 +148,7 @@ CASES = [
     (UNRENDERED | {"nodes": (make.node("n"),)}, NODES, "FAILED", "no-nodes", "to simulate: --simulated-node"),
     (UNRENDERED | {"nodes": (METAL,)}, NODES, "skipped", "not-checked", ""),
     ({"unknown_nodes": ("missing",)}, NODES, "FAILED", "node-not-found", "missing"),
-    ({"nodes": AWAY}, NODES, "FAILED", "cluster-request-failed", "timeout"),
+    (unread(NODES, AWAY, nodes=None), NODES, "FAILED", "cluster-request-failed", "timeout"),
     ({"nodes": (TAINTED,)}, NODES, "FAILED", "node-tainted", "--set tolerations[0].key=sgx"),
     # Nodes are tainted to be drained, which does not forbid a change of the others.
     ({"nodes": (TAINTED,), "daemon_sets": (PLUGIN,)}, NODES, "warning", "node-tainted", "sgx=only:NoSchedule"),
@@ -169,7 +164,7 @@ def test_one_fault(changes, check, outcome, code, words):
 
 
 def test_checks_that_depend_on_a_failed_one_are_skipped():
-    bare = PreflightInputs(SYSTEM, helm_version="v3.1.0", server_version="v1.36.3", values=Values())
+    bare = PreflightInputs(SYSTEM, Values(), helm_version="v3.1.0", server_version="v1.36.3")
     found = {one.check: one.outcome for one in run_checks(bare)}
     assert found.pop(Check.HELM) is Outcome.FAILED
     assert found.pop(Check.KUBERNETES) is Outcome.OK
@@ -248,9 +243,9 @@ def test_less_epc_is_kept_back_while_pods_hold_it(now, offers, requested, then, 
     here = {
         "nodes": (node,),
         "daemon_sets": (now,),
-        "pods": (epc_pod(make.pod("x", on="n", limits={EPC: requested})),) if requested else (),
+        "pods": (tenant_pod(make.pod("x", on="n", limits={EPC: requested})),) if requested else (),
     }
-    found = [one for one in run_checks(replace(INPUTS, **here, **plan(*manifests))) if one.code == "epc-kept"]
+    found = [one for one in findings(here | plan(*manifests)) if one.code == "epc-kept"]
     assert [one.outcome for one in found] == ([] if mib is None else [Outcome.WARNING])
     if mib is not None:
         assert f"n has {offers} MiB, and is to have {mib}" in found[0].what

@@ -3,20 +3,20 @@ from pathlib import Path
 
 import pytest
 
-from confcom.addon.cluster import ClusterAccessError, ForbiddenError
+from confcom.addon.api import ClusterAccessError, ForbiddenError
 from confcom.addon.helm import Helm, Values
+from confcom.addon.preflight import Check
 from confcom.addon.preflight_inputs import (
     InstallRequest,
     check_rollback,
     gather_preflight_inputs,
 )
-from confcom.errors import ConfcomError
 from confcom.kubernetes.names import INTEL_EPC, SETS
-from confcom.kubernetes.objects import labels_of, name_of, namespace_of
+from confcom.kubernetes.objects import name_of
 from testkit import cluster_objects as make
 from testkit.cluster_objects import HARDWARE, SIMULATED, SYSTEM
-from testkit.memory_api import MemoryApi, cluster_of
-from testkit.memory_helm import MemoryHelm
+from testkit.fake_api import FakeApi, cluster_of
+from testkit.fake_helm import FakeHelm
 
 ROOT = {"name": "simulated-root", "secret": {"secretName": "our-root"}}
 PLUGIN, HELPER = make.daemon_set("device-plugin"), make.daemon_set("quote-helper", volumes=[ROOT])
@@ -28,7 +28,7 @@ SEED = SECRET["data"]["seed"]
 
 
 def gathered(api, manifests=(PLUGIN, HELPER), request=REQUEST, *, stored=(), failing=None, version="v4.3.1"):
-    helm = MemoryHelm(api, manifests, version=version)
+    helm = FakeHelm(api, manifests, version=version)
     release = Helm(cluster_of(api), helm)
     if stored:
         release.upgrade(Path("chart"), Values(settings=stored))
@@ -39,7 +39,7 @@ def gathered(api, manifests=(PLUGIN, HELPER), request=REQUEST, *, stored=(), fai
 
 
 def test_everything_is_read_and_nothing_is_written():
-    api = MemoryApi([SECRET, *NODES, make.daemon_set("x", namespace="other")])
+    api = FakeApi([SECRET, *NODES, make.daemon_set("x", namespace="other")])
     request = replace(REQUEST, simulated_nodes=("a", "b", "z"), allow_no_nodes=True)
     inputs = gathered(api, request=request, stored=("y=2",))
     assert (inputs.helm_version, inputs.server_version) == ("v4.3.1", "v1.36.3")
@@ -48,9 +48,9 @@ def test_everything_is_read_and_nothing_is_written():
     assert [one.number for one in inputs.history] == [1]
     assert [name_of(one) for one in inputs.installed] == [name_of(one) for one in (PLUGIN, HELPER)]
     assert inputs.installed == inputs.rendering.manifests
-    assert name_of(inputs.namespace) == SYSTEM
-    assert {namespace_of(one) for one in inputs.daemon_sets} == {"other", SYSTEM}
-    assert [labels_of(one) for one in inputs.nodes] == [SIMULATED, SIMULATED]
+    assert inputs.has_namespace
+    assert {daemon.namespace for daemon in inputs.daemon_sets} == {"other", SYSTEM}
+    assert [node.labels for node in inputs.nodes] == [SIMULATED, SIMULATED]
     assert (inputs.unknown_nodes, inputs.unlabelled_nodes) == (("z",), ("b",))
     assert (inputs.denied, dict(inputs.admission), inputs.allow_no_nodes) == ((), {}, True)
     assert api.writes == []
@@ -58,24 +58,24 @@ def test_everything_is_read_and_nothing_is_written():
 
 
 def test_with_an_old_helm_nothing_is_asked_of_the_cluster():
-    api = MemoryApi(NODES)
+    api = FakeApi(NODES)
     assert gathered(api, version="v3.22.0").nodes is None
     assert api.requests == [("GET", "/version")]
 
 
 @pytest.mark.parametrize("failing", ["history", "get", "render"])
 def test_an_unreadable_release_is_an_error_in_place_of_the_rendering(failing):
-    inputs = gathered(MemoryApi(NODES, denied={("create", "daemonsets")}), stored=("y=2",), failing=failing)
-    assert isinstance(inputs.rendering, ConfcomError)
-    assert "secrets is forbidden" in inputs.rendering.why
+    inputs = gathered(FakeApi(NODES, denied={("create", "daemonsets")}), stored=("y=2",), failing=failing)
+    assert inputs.rendering is None
+    assert "secrets is forbidden" in inputs.errors[Check.VALUES].why
     assert f"create daemonsets.apps in {SYSTEM}" in map(str, inputs.denied)
     assert len(inputs.nodes) == 2
 
 
 def test_objects_that_may_not_be_read_are_errors():
-    inputs = gathered(MemoryApi(NODES, denied={("list", "nodes"), ("list", "daemonsets"), ("get", "namespaces")}))
-    for one in (inputs.nodes, inputs.daemon_sets, inputs.namespace):
-        assert isinstance(one, ForbiddenError)
+    inputs = gathered(FakeApi(NODES, denied={("list", "nodes"), ("list", "daemonsets"), ("get", "namespaces")}))
+    for check in (Check.NODES, Check.OWNERS, Check.POD_SECURITY):
+        assert isinstance(inputs.errors[check], ForbiddenError)
     assert {"list nodes", "list daemonsets.apps", f"get namespaces in {SYSTEM}"} == set(map(str, inputs.denied))
 
 
@@ -91,7 +91,7 @@ def test_objects_that_may_not_be_read_are_errors():
     ],
 )
 def test_permissions_depend_on_the_request(request_, denied, missing):
-    api = MemoryApi(NODES, denied={denied})
+    api = FakeApi(NODES, denied={denied})
     assert list(map(str, gathered(api, request=request_).denied)) == missing
 
 
@@ -104,7 +104,7 @@ ANSWERS = [
 
 @pytest.mark.parametrize(("status", "message", "code"), ANSWERS)
 def test_the_answer_of_admission_to_a_pod_of_each_daemon(status, message, code):
-    api = MemoryApi([*NODES])
+    api = FakeApi([*NODES])
     api.refuse(lambda request: b"helper-preflight" in request.content, status, message)
     ((daemon, error),) = gathered(api).admission.items()
     assert (daemon, error.error_code) == ("confcom-quote-helper", code)
@@ -112,7 +112,7 @@ def test_the_answer_of_admission_to_a_pod_of_each_daemon(status, message, code):
 
 
 def test_a_namespace_that_does_not_exist_is_created_and_admission_not_asked():
-    api = MemoryApi(NODES, denied={("create", "namespaces")})
+    api = FakeApi(NODES, denied={("create", "namespaces")})
     api.remove("Namespace", SYSTEM)
     inputs = gathered(api)
     assert inputs.admission == {}
@@ -135,7 +135,7 @@ OFF = {"mutate": False}
     ],
 )
 def test_pods_are_left_as_they_are_where_another_plugin_offers_their_epc(stored, node, admission):
-    inputs = gathered(MemoryApi([node]), stored=(stored,))
+    inputs = gathered(FakeApi([node]), stored=(stored,))
     assert ("admission.mutate=off" in inputs.values.settings) is (admission is OFF)
     assert inputs.rendering.config.get("admission") == admission
 
@@ -156,7 +156,7 @@ ROLLBACKS = {
 
 @pytest.mark.parametrize(("nodes", "now", "manifests", "code"), ROLLBACKS.values(), ids=ROLLBACKS)
 def test_a_revision_fits_the_nodes_or_not(nodes, now, manifests, code):
-    _, *found = check_rollback(cluster_of(MemoryApi([SECRET, *NODES, *nodes, *now])), manifests, 3)
+    _, *found = check_rollback(cluster_of(FakeApi([SECRET, *NODES, *nodes, *now])), manifests, 3)
     assert [one.code for one in found] == ([code] if code else [])
     if code == "nodes-lose-daemons":
         assert found[0].what.startswith("serving would")
@@ -170,19 +170,19 @@ def test_a_rollback_says_which_nodes_keep_their_epc():
     large = make.daemon_set("device-plugin", args=("--simulated", "--simulated-epc-mib=168"))
     small = make.daemon_set("device-plugin", args=("--simulated", "--simulated-epc-mib=28"))
     offering = make.node("a", SIMULATED, resources={make.EPC: 168})
-    _, *found = check_rollback(cluster_of(MemoryApi([offering, *TENANTS, large])), (account, small), 3)
+    _, *found = check_rollback(cluster_of(FakeApi([offering, *TENANTS, large])), (account, small), 3)
     assert [one.code for one in found] == ["epc-kept"]
     assert "a has 168 MiB, and is to have 28" in found[0].what
 
 
 def test_a_rollback_needs_the_root():
-    found = check_rollback(cluster_of(MemoryApi(NODES)), (PLUGIN, HELPER), 3)
+    found = check_rollback(cluster_of(FakeApi(NODES)), (PLUGIN, HELPER), 3)
     assert [one.code for one in found] == ["passed", "simulated-root-missing"]
     assert "our-root" in found[-1].what
 
 
 def test_a_cluster_that_cannot_be_read_is_not_changed():
-    api = MemoryApi([SECRET])
+    api = FakeApi([SECRET])
     api.refuse(lambda request: request.url.path == "/api/v1/nodes", 500, "no")
     with pytest.raises(ClusterAccessError):
         check_rollback(cluster_of(api), (PLUGIN, HELPER), 3)
@@ -210,7 +210,7 @@ TENANTS = [make.pod("x", on="a", limits={make.EPC: 3}), make.pod("y", on="a", li
 @pytest.mark.parametrize("epc", [names.epc for names in SETS])
 def test_pods_are_read_if_a_node_is_to_have_less_epc(now, new, requested, epc):
     offering = make.node("a", SIMULATED, resources={epc: 162})
-    api = MemoryApi([offering, *TENANTS, *now])
+    api = FakeApi([offering, *TENANTS, *now])
     pods = gathered(api, new).pods
     assert sum(one.epc_mib for one in pods) == requested.get("a", 0)
     assert (("GET", "/api/v1/pods") in api.requests) is bool(requested)

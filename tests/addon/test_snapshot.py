@@ -4,22 +4,21 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from confcom.addon.cluster import ClusterAccessError
+from confcom.addon.api import ClusterAccessError
 from confcom.addon.helm import Helm, Values, chart_folder
+from confcom.addon.probe_pages import MAX_HELPERS, MAX_PLUGINS
 from confcom.addon.simulated_root import SERVED
-from confcom.addon.snapshot import MAX_HELPERS, MAX_LOGS, MAX_PLUGINS, read_cluster, read_daemons
+from confcom.addon.snapshot import MAX_LOGS, read_cluster, read_daemons
 from confcom.addon.status import add_on_status
 from confcom.kubernetes.names import SETS
 from confcom.simulation.platform import SimulatedPlatform
 from testkit import cluster_objects as make
 from testkit.cluster_objects import EPC, SYSTEM
-from testkit.memory_api import MemoryApi, cluster_of
-from testkit.memory_helm import MemoryHelm, golden_manifests
+from testkit.fake_api import FakeApi, cluster_of
+from testkit.fake_helm import FakeHelm, golden_manifests
 
 LOG = '{"level": "warning", "message": "not ready", "about": "readiness", "reason": "no quote", "code": "no-quote"}\n'
-WAITING = {"version": 1}
-ACCOUNTING = {"kind": "device", "resource": EPC, "choice": "fits-devices", "advertised_mib": 162}
-INVENTORY = WAITING | {"epc": {"mib": 168}, "accounting": ACCOUNTING}
+INVENTORY = make.inventory().to_json().decode()
 ROOT = 'confcom_quote_helper_simulated_root_info{sha256="%s"} 1.0\n'
 REVISION = {"revision": 1, "status": "deployed", "updated": "2026-11-29T08:00:00Z", "description": "done"}
 SECRET = make.root_secret("root")
@@ -48,7 +47,7 @@ def simulated(*names):
 def test_daemons_are_read_from_the_nodes_and_the_add_ons_namespace_alone():
     foreign = make.pod("x", on="a", limits={EPC: 1})
     posing = make.pod("device-plugin-x", on="a", labels=make.labels("device-plugin"))
-    memory = MemoryApi([*make.installed("a"), foreign, posing])
+    memory = FakeApi([*make.installed("a"), foreign, posing])
     found = read_daemons(cluster_of(memory))
     assert [pod.name for pod in found.pods] == ["device-plugin-a", "quote-helper-a"]
     assert found.templates == {"confcom-device-plugin": "1", "confcom-quote-helper": "1"}
@@ -59,7 +58,7 @@ def test_daemons_are_read_from_the_nodes_and_the_add_ons_namespace_alone():
 
 def test_the_newest_template_is_that_of_the_highest_revision():
     objects = [*make.installed("a"), make.revision("quote-helper", 10), make.revision("quote-helper", 9)]
-    assert read_daemons(cluster_of(MemoryApi(objects))).templates["confcom-quote-helper"] == "10"
+    assert read_daemons(cluster_of(FakeApi(objects))).templates["confcom-quote-helper"] == "10"
 
 
 def test_of_pods_and_nodes_only_facts_that_matter_are_kept():
@@ -69,19 +68,19 @@ def test_of_pods_and_nodes_only_facts_that_matter_are_kept():
     bulky["metadata"]["annotations"] = {"padding": "x" * 1000}
     plain = make.pod("plain", on="a")
     helper = make.daemon("quote-helper")
-    found = read(MemoryApi([node, bulky, plain, helper]))
+    found = read(FakeApi([node, bulky, plain, helper]))
     assert [(pod.name, pod.node, pod.kind, pod.owner, pod.epc_mib) for pod in found.epc_pods] == [
         ("bulky", "a", "Job", "j", 5)
     ]
     assert len(repr((found.nodes, found.epc_pods, found.pods))) < 2000
-    assert found.nodes[0]["status"]["allocatable"] == {EPC: "162"}
+    assert found.nodes[0].allocatable == {EPC: 162}
 
 
 def test_logs_of_a_few_pods_that_are_not_ready_are_read_but_not_through_silent_kubelets():
     names = [f"n{number:02}" for number in range(MAX_LOGS + 5)]
     nodes = [make.node(name, ready=name != "n00") for name in names]
     helpers = [make.daemon("quote-helper", name, status=make.not_ready()) for name in names]
-    memory = MemoryApi([*nodes, *helpers], logs={f"quote-helper-{name}": LOG for name in names})
+    memory = FakeApi([*nodes, *helpers], logs={f"quote-helper-{name}": LOG for name in names})
     found = {pod.node: pod.reason_code for pod in read_daemons(cluster_of(memory)).pods}
     assert [name for name in names if found[name]] == names[1 : MAX_LOGS + 1]
     assert set(found.values()) == {"", "no-quote"}
@@ -89,30 +88,30 @@ def test_logs_of_a_few_pods_that_are_not_ready_are_read_but_not_through_silent_k
 
 def test_a_log_that_cannot_be_read_leaves_the_pods_own_state():
     objects = [make.node("a"), make.daemon("quote-helper", status=make.not_ready())]
-    memory = MemoryApi(objects, denied={("get", "pods/log")})
+    memory = FakeApi(objects, denied={("get", "pods/log")})
     (found,) = read_daemons(cluster_of(memory)).pods
     assert found.reason == "containers with unready status: [main]"
 
 
 def test_inventories_and_roots_are_asked_of_ready_daemons():
     pages = {
-        ("device-plugin-a", "inventory"): json.dumps(INVENTORY),
+        ("device-plugin-a", "inventory"): INVENTORY,
         ("device-plugin-b", "inventory"): "no JSON",
         ("device-plugin-c", "inventory"): "[1]",
         ("quote-helper-a", "metrics"): ROOT % ("ab" * 32),
     }
-    found = read(MemoryApi([*simulated("a", "b", "c"), SECRET], pages=pages))
-    assert {node: (epc.found, epc.offered) for node, epc in found.inventories.items()} == {"a": (168, 162)}
+    found = read(FakeApi([*simulated("a", "b", "c"), SECRET], pages=pages))
+    assert found.inventories == {"a": make.inventory()}
     assert (found.root.secret, found.root.exists, found.root.roots) == ("root", True, {"a": "ab" * 32})
     assert [one.node for one in found.not_read] == ["b", "b", "c", "c"]
 
 
 def test_in_a_large_cluster_a_few_device_plugins_are_asked():
     names = [f"n{number:02}" for number in range(MAX_PLUGINS + 10)]
-    pages = {(f"device-plugin-{name}", "inventory"): json.dumps(INVENTORY) for name in names}
+    pages = {(f"device-plugin-{name}", "inventory"): INVENTORY for name in names}
     full = make.pod("full", on=names[-1], limits={EPC: 162})
     used = [make.pod(f"used-{name}", on=name, limits={EPC: 100}) for name in names]
-    found = read(MemoryApi([*simulated(*names), SECRET, full, *used], pages=pages))
+    found = read(FakeApi([*simulated(*names), SECRET, full, *used], pages=pages))
     assert len(found.inventories) == MAX_PLUGINS
     assert names[-1] in found.inventories
     assert [one for one in found.not_read if "EPC" in one.text] == []
@@ -123,11 +122,11 @@ def test_in_a_large_cluster_a_few_device_plugins_are_asked():
 def test_full_nodes_whose_device_plugin_is_not_asked_are_named(epc, offered, requested):
     """Only the plugin knows whether such a node is to have less than its Pods request."""
     names = [f"n{number:02}" for number in range(MAX_PLUGINS + 2)]
-    pages = {(f"device-plugin-{name}", "inventory"): json.dumps(INVENTORY) for name in names}
+    pages = {(f"device-plugin-{name}", "inventory"): INVENTORY for name in names}
     used = [make.pod(f"used-{name}", on=name, limits={epc: requested}) for name in names if requested]
     nodes = [make.node(name, make.SIMULATED, resources={epc: offered}) for name in names]
     others = [one for one in simulated(*names) if one["kind"] != "Node"]
-    found = read(MemoryApi([*nodes, *others, SECRET, *used], pages=pages))
+    found = read(FakeApi([*nodes, *others, SECRET, *used], pages=pages))
     told = [one.text for one in found.not_read if "EPC" in one.text]
     assert len(told) == (requested == 162)
     assert all("n20, n21" in one for one in told)
@@ -136,7 +135,7 @@ def test_full_nodes_whose_device_plugin_is_not_asked_are_named(epc, offered, req
 @pytest.mark.parametrize("status", [502, 503])
 def test_a_pod_that_the_api_server_does_not_reach_is_named_with_the_value(status):
     """As where a NetworkPolicy is enforced."""
-    memory = MemoryApi([*simulated("a"), SECRET])
+    memory = FakeApi([*simulated("a"), SECRET])
     dialled = "error trying to reach service: dial tcp 10.0.0.1:8080: i/o timeout"
     memory.refuse(lambda request: "/proxy/" in request.url.path, status, dialled)
     found = {one.text for one in read(memory).not_read}
@@ -153,7 +152,7 @@ def test_of_many_helpers_the_oldest_and_the_newest_are_asked_for_their_root():
             one["metadata"]["creationTimestamp"] = f"2026-11-25T00:00:{names.index(one['spec']['nodeName']):02}Z"
     pages = {(f"quote-helper-{name}", "metrics"): ROOT % ("ab" * 32) for name in names}
     half = MAX_HELPERS // 2
-    assert list(read(MemoryApi([*objects, SECRET], pages=pages)).root.roots) == [*names[:half], *names[-half:]]
+    assert list(read(FakeApi([*objects, SECRET], pages=pages)).root.roots) == [*names[:half], *names[-half:]]
 
 
 def fingerprint(created):
@@ -180,7 +179,7 @@ def test_the_roots_of_the_secret_of_helpers_and_of_the_served_collateral_are_rea
         ("quote-helper-a", "metrics"): ROOT % ("ab" * 32),
         (pod["metadata"]["name"], "metrics"): ROOT.replace("quote_helper_simulated", "simulated_pcs") % ("cd" * 32),
     }
-    found = read(MemoryApi([*simulated("a"), served, pod, *secret], pages=pages)).root
+    found = read(FakeApi([*simulated("a"), served, pod, *secret], pages=pages)).root
     assert (found.exists, found.root) == (exists, root)
     assert unusable in found.unusable
     assert found.roots == {"a": "ab" * 32, SERVED: "cd" * 32}
@@ -195,7 +194,7 @@ def test_the_roots_of_the_secret_of_helpers_and_of_the_served_collateral_are_rea
     ],
 )
 def test_a_fact_that_may_not_be_read_is_named_and_no_failure(denied, fact, value):
-    memory = MemoryApi([*simulated("a"), SECRET, make.pod("x", on="a", limits={EPC: 1})])
+    memory = FakeApi([*simulated("a"), SECRET, make.pod("x", on="a", limits={EPC: 1})])
     if denied[1].endswith(" everywhere"):
         path = f"/api/v1/{denied[1].split()[0]}"
         memory.refuse(lambda request: request.url.path == path, 403, "no")
@@ -209,8 +208,8 @@ def test_a_fact_that_may_not_be_read_is_named_and_no_failure(denied, fact, value
 
 
 def test_whether_a_forbidden_secret_exists_is_unknown_and_not_complained_about():
-    pages = {("device-plugin-a", "inventory"): json.dumps(WAITING), ("quote-helper-a", "metrics"): ROOT % ("ab" * 32)}
-    found = read(MemoryApi(simulated("a"), denied={("get", "secrets")}, pages=pages))
+    pages = {("device-plugin-a", "inventory"): '{"version": 1}', ("quote-helper-a", "metrics"): ROOT % ("ab" * 32)}
+    found = read(FakeApi(simulated("a"), denied={("get", "secrets")}, pages=pages))
     assert found.root.exists is None
     assert found.not_read == ()
 
@@ -219,17 +218,17 @@ def test_whether_a_forbidden_secret_exists_is_unknown_and_not_complained_about()
 def test_without_rights_on_nodes_and_the_own_namespace_reading_fails(denied):
     for reading in (read, lambda memory: read_daemons(cluster_of(memory))):
         with pytest.raises(ClusterAccessError):
-            reading(MemoryApi(simulated("a"), denied={denied}))
+            reading(FakeApi(simulated("a"), denied={denied}))
 
 
 @pytest.mark.parametrize(("state", "compared"), [("failed", True), ("pending-upgrade", False), ("uninstalling", False)])
 def test_a_release_is_compared_unless_its_last_change_is_unfinished(state, compared):
     manifest = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "gone", "namespace": SYSTEM}}
     objects = simulated("a")
-    assert [one.name for one in read(MemoryApi(objects), manifests=[manifest]).drift.changes] == ["gone"]
+    assert [one.name for one in read(FakeApi(objects), manifests=[manifest]).release.drift.changes] == ["gone"]
     last = REVISION | {"revision": 2, "status": state}
-    found = read(MemoryApi(objects), revisions=[REVISION, last], manifests=[manifest])
-    assert [one.name for one in found.drift.changes] == (["gone"] if compared else [])
+    found = read(FakeApi(objects), revisions=[REVISION, last], manifests=[manifest])
+    assert [one.name for one in found.release.drift.changes] == (["gone"] if compared else [])
 
 
 MESSAGE = f"exceeded quota: sgx, requested: requests.{EPC}=10, used: requests.{EPC}=40"
@@ -239,16 +238,16 @@ MESSAGE = f"exceeded quota: sgx, requested: requests.{EPC}=10, used: requests.{E
 def test_refusals_of_tenants_that_controllers_still_repeat_are_listed(minutes, namespace, listed):
     seen = (datetime.now(UTC) - timedelta(minutes=minutes)).isoformat()
     event = make.failed_create("ReplicaSet", "web-5f", MESSAGE, namespace=namespace) | {"lastTimestamp": seen}
-    found = read(MemoryApi([*simulated("a"), event])).refused
+    found = read(FakeApi([*simulated("a"), event])).refused
     assert [(one.kind, one.name) for one in found] == [("ReplicaSet", "web-5f")] * listed
 
 
 @pytest.mark.parametrize("values", ["simulated", "hardware-aesmd", "beside-hardware", "simulated-1-tib"])
 def test_the_charts_own_objects_are_an_add_on_without_problems(values):
     nodes = [make.node("s", make.SIMULATED), make.node("h", make.HARDWARE)]
-    memory = MemoryApi([*nodes, make.root_secret()])
+    memory = FakeApi([*nodes, make.root_secret()])
     cluster = cluster_of(memory)
-    helm = Helm(cluster, MemoryHelm(memory, golden_manifests(values, SYSTEM)))
+    helm = Helm(cluster, FakeHelm(memory, golden_manifests(values, SYSTEM)))
     helm.upgrade(chart_folder(), Values())
     found = add_on_status(read_cluster(cluster, helm))
     assert found.steps

@@ -7,8 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from confcom.addon import chart_objects as chart
-from confcom.addon.chart_objects import EPC_NAMES_POLICY, REMOVAL_ANNOTATION, component_of, simulates
+from confcom.addon.chart_objects import EPC_NAMES_POLICY, REMOVAL_ANNOTATION, staging_of, workloads_in
 from confcom.addon.disable import POD_TERMINATION_SECONDS
 from confcom.addon.simulated_root import DEFAULT_SECRET, VOLUME, secret_name
 from confcom.controller.settings import parse_settings as controller_settings
@@ -19,6 +18,7 @@ from confcom.device_plugin.settings import DEFAULT_DEVICE_PLUGIN_DIRECTORY, DEFA
 from confcom.device_plugin.settings import parse_settings as plugin_settings
 from confcom.kubernetes.epc_accounting import AccountingSetting, AccountingSettings, ApiVersion, CapacitySupport
 from confcom.kubernetes.names import INTEL_EPC, REAL, SIMULATED
+from confcom.kubernetes.workload import Workload
 from confcom.quote_helper.settings import DEFAULT_AESMD_SOCKET, ProviderKind
 from confcom.quote_helper.settings import parse_settings as helper_settings
 from confcom.quote_provider.state_directory import ROOT_FOLDER
@@ -139,7 +139,7 @@ def test_only_the_job_and_the_controller_have_a_token(manifests):
 
 def test_the_add_on_knows_each_daemon_set_and_its_platform(manifests):
     for name, one in daemon_sets(manifests).items():
-        assert f"confcom-{component_of(one)}" == name.removesuffix("-simulated")
+        assert f"confcom-{Workload.parse(one).component}" == name.removesuffix("-simulated")
         simulated = platform_of(one) == "simulated"
         args = only_container(pod_of(one))["args"]
         assert ("--simulated" in args) is simulated
@@ -257,7 +257,8 @@ def test_the_plugin_is_told_what_decides_how_epc_is_counted(name):
 
 def test_simulated_helpers_mount_the_root_and_others_do_not(manifests):
     for one in daemon_sets(manifests, HELPER).values():
-        assert simulates(one) is bool(secret_name([one])) is (platform_of(one) == "simulated")
+        parsed = Workload.parse(one)
+        assert parsed.simulates is bool(secret_name([parsed])) is (platform_of(one) == "simulated")
 
 
 def test_defaults_of_the_chart_are_those_of_the_daemons():
@@ -267,7 +268,7 @@ def test_defaults_of_the_chart_are_those_of_the_daemons():
     assert plugin.resources.names == DEFAULT_NAMES
     assert plugin.resources.helper_mib == ResourceSettings().helper_mib
     assert plugin.resources.reserve_mib == ResourceSettings().reserve_mib
-    assert secret_name(golden("simulated").values()) == DEFAULT_SECRET
+    assert secret_name(workloads_in(golden("simulated").values())) == DEFAULT_SECRET
     assert (plugin.aesmd_dir, plugin.device_plugin_dir) == (usual.aesmd_dir, usual.device_plugin_dir)
     arguments = only_container(daemon(golden("simulated"), HELPER))["args"]
     ours = [argument for argument in arguments if not argument.startswith("--log-quotes")]
@@ -283,7 +284,7 @@ def test_what_can_be_set_reaches_the_daemons():
     assert (helper.simulated_qe_mrenclave, helper.simulated_qe_isvsvn) == (bytes.fromhex("ab" * 32), 0)
     assert (helper.identify_pods, helper.log_level, helper.log_quotes_per_peer) == (False, "debug", 0)
     assert daemon(manifests, HELPER)["hostPID"] is False
-    assert secret_name(manifests.values()) == "our-root"
+    assert secret_name(workloads_in(manifests.values())) == "our-root"
     large = golden("simulated-1-tib")
     assert plugin_of(large).simulated_epc_mib == 1_048_576
     controller = only_container(pod_of(large["Deployment", CONTROLLER]))
@@ -332,7 +333,7 @@ def test_the_simulated_pcs_reads_what_is_mounted_and_is_reached_at_its_port(name
     assert container["image"] == only_container(helper)["image"]
     assert container["command"][1:] == ["-m", pcs_settings.__module__.rpartition(".")[0]]
     assert pod["nodeSelector"] == helper["nodeSelector"]  # no other node gets the seed
-    assert settings.staging == chart.staging_of(daemon_sets(manifests).values())
+    assert settings.staging == staging_of(workloads_in(daemon_sets(manifests).values()))
     (port,) = manifests["Service", PCS]["spec"]["ports"]
     policy = manifests["NetworkPolicy", PCS]["spec"]
     assert "egress" not in policy
@@ -348,7 +349,7 @@ def test_stagings_are_those_of_the_simulation():
     staging = schema["properties"]["simulated"]["properties"]["staging"]
     assert set(staging["enum"]) == set(Staging)
     assert yaml.safe_load((CHART / "values.yaml").read_text())["simulated"]["staging"] == Staging.NONE
-    assert chart.staging_of(golden("simulated").values()) is Staging.NONE
+    assert staging_of(workloads_in(golden("simulated").values())) is Staging.NONE
 
 
 @pytest.mark.parametrize("name", ["hardware-aesmd", "hardware-collateral", "aks", "beside-hardware"])

@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from confcom.quote_helper.settings import MIN_MEMORY_LIMIT_MIB
-from testkit import memory_chart
+from testkit import fake_chart
 from testkit.chart_golden import AKS, CHART, DIGEST, NFD_LABEL, SIMULATED_LABEL, TEST_ROOT
 
 SIMULATED = "simulated.enabled=true"
@@ -97,7 +97,7 @@ def test_an_image_from_anywhere(template, refused, settings, lacking):
 def test_the_chart_in_memory_has_the_charts_words(template):
     """They stand in docs/how-to/enable-the-add-on.md."""
     from_anywhere = template(SIMULATED, "admission.mutate=on", registry="")
-    for done, words in ((from_anywhere, memory_chart.FROM_ANYWHERE), (template(), memory_chart.NO_AESMD)):
+    for done, words in ((from_anywhere, fake_chart.FROM_ANYWHERE), (template(), fake_chart.NO_AESMD)):
         assert [part for part in words.values() if part not in done.stderr] == []
 
 

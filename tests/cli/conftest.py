@@ -4,7 +4,7 @@ import pytest
 
 from confcom.errors import ExitCode
 from testkit import cluster_objects as make
-from testkit.memory_chart import REGISTRY, new_cluster
+from testkit.fake_chart import REGISTRY, new_cluster
 
 
 class Confcom:

@@ -65,7 +65,7 @@ KUBECTLS = {
     "silence": {"kubectl": script(b"", b"", 1)},
     "killed": {"kubectl": b"#!/bin/sh\nkill -9 $$\n"},
 }
-"""What else is printed in the place of JSON: tests/addon/test_cluster.py."""
+"""What else is printed in the place of JSON: tests/addon/test_api.py."""
 ANSWERING = {"kubectl": script(JSON)}
 FILES = {
     "missing": "missing",

@@ -10,8 +10,8 @@ from pathlib import Path
 
 from testkit import cluster_objects as make
 from testkit.cluster_objects import EPC, SYSTEM
-from testkit.memory_chart import new_cluster
-from testkit.memory_helm import golden_manifests
+from testkit.fake_chart import new_cluster
+from testkit.fake_helm import golden_manifests
 from testkit.working_daemons import settle
 
 ROOT = Path(__file__).parents[2]

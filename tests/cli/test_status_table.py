@@ -1,12 +1,13 @@
 import pytest
 
 from confcom.addon.daemon_pods import daemon_pod
-from confcom.addon.epc import PluginEpc, epc_pod
 from confcom.addon.problems import Problem
 from confcom.addon.snapshot import Snapshot
 from confcom.addon.status import add_on_status
+from confcom.addon.tenants import tenant_pod
 from confcom.cli.status_table import MAX_ROWS, status_lines
-from confcom.kubernetes.epc_accounting import AccountingKind
+from confcom.kubernetes.node import Node
+from confcom.kubernetes.workload import Workload
 from testkit import cluster_objects as make
 from testkit.cli_output import commands_in
 from testkit.cluster_objects import EPC, SYSTEM
@@ -15,7 +16,7 @@ A_SCREEN = 24 + MAX_ROWS + MAX_ROWS // 2
 ALL = "confcom status --all-nodes"
 PARTS = ("device-plugin", "quote-helper")
 TEMPLATES = {f"confcom-{part}": "1" for part in PARTS}
-PLUGIN = PluginEpc(168, 162, 0, 0, AccountingKind.DEVICE, "fits-devices", "why")
+PLUGIN = make.inventory()
 
 
 def name(number):
@@ -29,11 +30,11 @@ def lines(nodes=1, *, silent=0, broken=0, tenants=(), everything=False, **more):
     for at in range(silent, silent + broken):
         pods[2 * at + 1]["status"] = make.waiting("ErrImagePull", "no image")
     facts = {
-        "nodes": tuple(made),
-        "daemon_sets": tuple(map(make.daemon_set, PARTS)),
+        "nodes": tuple(map(Node.parse, made)),
+        "daemon_sets": tuple(Workload.parse(make.daemon_set(part)) for part in PARTS),
         "templates": TEMPLATES,
         "pods": tuple(map(daemon_pod, pods)),
-        "epc_pods": tuple(map(epc_pod, tenants)),
+        "epc_pods": tuple(map(tenant_pod, tenants)),
     }
     return list(status_lines(add_on_status(Snapshot(SYSTEM, **facts | more)), everything=everything))
 
@@ -142,7 +143,7 @@ def test_workloads_are_a_table_with_the_causes_below():
 
 def test_a_long_name_shifts_only_its_own_row():
     long = "n" * 200
-    nodes = tuple(make.node(one, make.SIMULATED, resources={EPC: 162}) for one in ("a", "b", long))
+    nodes = tuple(Node(one, make.SIMULATED, capacity={EPC: 162}, allocatable={EPC: 162}) for one in ("a", "b", long))
     header, first, _, shifted = lines(nodes=3)[2:6]
     assert len(header) < 200
     wide = [line for line in status_lines(add_on_status(Snapshot(SYSTEM, nodes=nodes))) if line.startswith(("a", long))]

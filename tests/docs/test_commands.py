@@ -21,7 +21,7 @@ from testkit import cluster_objects as make
 from testkit.certificates import own_authority
 from testkit.cluster_programs import find_helm, find_kubectl
 from testkit.documentation import PAGES, ROOT, Command, blocks, commands
-from testkit.memory_chart import new_cluster
+from testkit.fake_chart import new_cluster
 from testkit.working_daemons import settle
 
 RUN_BY = {

@@ -12,8 +12,8 @@ from confcom.addon.snapshot import read_cluster
 from testkit import cluster_objects as make
 from testkit.cluster_objects import SYSTEM
 from testkit.documentation import blocks, text_of
-from testkit.memory_api import MemoryApi, cluster_of
-from testkit.memory_helm import MemoryHelm, golden_manifests
+from testkit.fake_api import FakeApi, cluster_of
+from testkit.fake_helm import FakeHelm, golden_manifests
 
 PAGE = "docs/how-to/let-people-look.md"
 VALUES = ("simulated", "placement", "aks")
@@ -68,11 +68,9 @@ def uses():
     found = set(map(Use._make, HELMS_RECORD))
     for values in VALUES:
         nodes = (make.node("s", make.SIMULATED), make.node("h", make.HARDWARE))
-        memory = MemoryApi(
-            [*nodes, make.failed_create("Job", "refused", REFUSED, namespace=TENANT), make.root_secret()]
-        )
+        memory = FakeApi([*nodes, make.failed_create("Job", "refused", REFUSED, namespace=TENANT), make.root_secret()])
         cluster = cluster_of(memory)
-        helm = Helm(cluster, MemoryHelm(memory, golden_manifests(values, SYSTEM)))
+        helm = Helm(cluster, FakeHelm(memory, golden_manifests(values, SYSTEM)))
         helm.upgrade(chart_folder(), Values())
         memory.put(make.daemon("quote-helper", "s", revision="x", status=make.not_ready("quote-helper")))
         memory.requests.clear()

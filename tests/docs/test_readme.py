@@ -9,7 +9,7 @@ import yaml
 
 from testkit import cluster_objects as make
 from testkit.documentation import PAGES, ROOT
-from testkit.memory_chart import new_cluster
+from testkit.fake_chart import new_cluster
 
 README = (ROOT / "README.md").read_text()
 

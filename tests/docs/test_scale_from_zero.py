@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from confcom.addon.chart_objects import SgxKind, sgx_kind
 from confcom.kubernetes.names import REAL
+from confcom.kubernetes.node import Node
+from confcom.kubernetes.node_selection import SgxKind, sgx_kind
 
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "how-to" / "scale-from-zero.md"
@@ -25,7 +26,7 @@ def overlays():
 
 
 def kind(size):
-    return sgx_kind({"metadata": {"labels": {"node.kubernetes.io/instance-type": size}}})
+    return sgx_kind(Node("n", {"node.kubernetes.io/instance-type": size}))
 
 
 def test_each_size_has_one_overlay_with_its_epc():

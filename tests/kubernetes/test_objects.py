@@ -32,6 +32,10 @@ def test_what_is_missing_or_of_another_type_reads_as_empty(thing):
     assert number(thing, "a", "b") == 0
 
 
+def test_of_a_list_only_the_objects_are_read():
+    assert listing({"a": ["text", {"b": 1}, None, 3]}, "a") == [{"b": 1}]
+
+
 def container(epc, **more):
     return {"resources": {"limits": {EPC: epc}}} | more
 

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from confcom.addon.cluster import LEASE, Cluster, ClusterAccessError
+from confcom.addon.api import LEASE, ClusterAccessError
+from confcom.addon.login import Cluster
 from confcom.errors import ConfcomError, ExitCode
 from confcom.kubernetes.names import NAME_LABEL, RELEASE
 from confcom.kubernetes.objects import KubernetesObject, mapping, text, time_of

@@ -1,20 +1,13 @@
-"""The chart's objects: names, resources, the nodes that a DaemonSet selects, the flags of its containers. Pure."""
+"""The chart's objects: labels, kinds, flags, and the nodes that its DaemonSets select. Pure."""
 
-import re
-from collections.abc import Iterable, Mapping, Sequence
-from enum import StrEnum
+from collections.abc import Iterable, Sequence
 
-from confcom.kubernetes.names import FIELD_MANAGER, OURS, REAL, SETS, Component, ResourceSet, component
-from confcom.kubernetes.node_selection import selects
-from confcom.kubernetes.objects import KubernetesObject, amount, labels_of, listing, mapping, text
+from confcom.kubernetes.names import Component
+from confcom.kubernetes.node import Node
+from confcom.kubernetes.objects import KubernetesObject
+from confcom.kubernetes.workload import Workload
 from confcom.simulation.staging import Staging
 
-_AZURE_SIZES = re.compile(r"standard_dc(?:(?:[124]s|8)_v2|[0-9]+d?s_v3)", re.IGNORECASE)
-"""Azure's sizes with SGX (DCsv2, DCsv3 and DCdsv3), as in the label node.kubernetes.io/instance-type."""
-SIMULATED_LABEL = "confcom.internal/simulated-sgx"
-"""The label by which a user marks a node for simulation."""
-NFD_LABEL = "feature.node.kubernetes.io/cpu-security.sgx.enabled"
-"""The label that Node Feature Discovery puts on a node whose CPU and firmware have SGX enabled."""
 EPC_NAMES_POLICY = "confcom-epc-names"
 """The MutatingAdmissionPolicy that counts Intel's name of EPC under ours."""
 AESMD = "aesmd"
@@ -37,123 +30,53 @@ POLICY_KINDS = (
 EXACT_GROUPS = frozenset({"admissionregistration.k8s.io", "networking.k8s.io", "rbac.authorization.k8s.io"})
 """API groups of the chart's policies and permissions, which have the chart's fields only: an added selector switches a
 policy off, and an added rule gives a permission."""
-
-
 NODE_DAEMONS = (Component.DEVICE_PLUGIN, Component.QUOTE_HELPER)
 
 
-class SgxKind(StrEnum):
-    HARDWARE = "hardware"
-    SIMULATED = "simulated"
-    NONE = "none"
+def workloads_in(objects: Iterable[KubernetesObject]) -> tuple[Workload, ...]:
+    """Return the DaemonSets and Deployments of the add-on among these objects."""
+    found = (Workload.parse(thing) for thing in objects if thing.get("kind") in {"DaemonSet", "Deployment"})
+    return tuple(workload for workload in found if workload.component)
 
 
-def component_of(thing: KubernetesObject) -> Component | None:
-    return component(labels_of(thing))
+def daemons_in(workloads: Iterable[Workload]) -> tuple[Workload, ...]:
+    return tuple(workload for workload in workloads if workload.kind == "DaemonSet" and workload.component)
 
 
-def daemons_in(objects: Iterable[KubernetesObject]) -> tuple[KubernetesObject, ...]:
-    return tuple(one for one in objects if one.get("kind") == "DaemonSet" and component_of(one))
+def plugins_in(daemons: Iterable[Workload], *, simulated: bool) -> tuple[Workload, ...]:
+    found = (daemon for daemon in daemons if daemon.component is Component.DEVICE_PLUGIN)
+    return tuple(daemon for daemon in found if daemon.simulates is simulated)
 
 
-def plugins_in(objects: Iterable[KubernetesObject], *, simulated: bool) -> tuple[KubernetesObject, ...]:
-    found = (one for one in daemons_in(objects) if component_of(one) is Component.DEVICE_PLUGIN)
-    return tuple(one for one in found if simulates(one) is simulated)
-
-
-def pod_spec_of(workload: KubernetesObject) -> KubernetesObject:
-    return mapping(workload, "spec", "template", "spec")
-
-
-def simulates(daemon: KubernetesObject) -> bool:
-    return any("--simulated" in (one.get("args") or ()) for one in listing(pod_spec_of(daemon), "containers"))
-
-
-def flag_of(workload: KubernetesObject, flag: str) -> str:
-    """Return the value of a flag (`--flag=value`) of a workload's containers; empty if none has it."""
-    for one in listing(pod_spec_of(workload), "containers"):
-        for word in one.get("args") or ():
-            name, _, value = str(word).partition("=")
-            if name == flag:
-                return value
-    return ""
-
-
-def capacity_limit(workloads: Iterable[KubernetesObject]) -> int | None:
+def capacity_limit(workloads: Iterable[Workload]) -> int | None:
     """Return the maximum of what the controller writes to a node, in MiB (`controller.maxEpcMiBPerNode`)."""
-    found = (flag_of(one, "--max-epc-mib") for one in workloads if component_of(one) is Component.CONTROLLER)
+    found = (each.flag("--max-epc-mib") for each in workloads if each.component is Component.CONTROLLER)
     return next((int(limit) for limit in found if limit.isdecimal()), None)
 
 
-def has_controller(daemons: Iterable[KubernetesObject]) -> bool:
-    return any(flag_of(daemon, SUPPORT_FLAG) == "supported" for daemon in daemons)
+def has_controller(daemons: Iterable[Workload]) -> bool:
+    return any(daemon.flag(SUPPORT_FLAG) == "supported" for daemon in daemons)
 
 
-def staging_of(daemons: Iterable[KubernetesObject]) -> Staging:
-    found = {labels_of(daemon).get(STAGING_LABEL) for daemon in daemons}
-    return next((one for one in Staging if one in found), Staging.NONE)
+def staging_of(daemons: Iterable[Workload]) -> Staging:
+    found = {daemon.labels.get(STAGING_LABEL) for daemon in daemons}
+    return next((staging for staging in Staging if staging in found), Staging.NONE)
 
 
-def node_labels(daemons: Iterable[KubernetesObject]) -> tuple[str, ...]:
+def node_labels(daemons: Iterable[Workload]) -> tuple[str, ...]:
     """Return the labels (`KEY=VALUE`) by which these DaemonSets select their nodes."""
-    selectors = (mapping(pod_spec_of(one), "nodeSelector").items() for one in daemons)
-    return tuple(sorted({f"{key}={value}" for labels in selectors for key, value in labels}))
+    return tuple(sorted({f"{key}={value}" for each in daemons for key, value in each.selection.labels.items()}))
 
 
-def sgx_kind(node: KubernetesObject) -> SgxKind:
-    """Return the kind of SGX by a node's labels.
-
-    Hardware takes precedence: a node with both labels has an SGX CPU, and the plugin refuses to simulate there.
-    """
-    labels = labels_of(node)
-    if labels.get(NFD_LABEL) == "true" or _AZURE_SIZES.fullmatch(labels.get("node.kubernetes.io/instance-type", "")):
-        return SgxKind.HARDWARE
-    return SgxKind.SIMULATED if labels.get(SIMULATED_LABEL) == "true" else SgxKind.NONE
+def selected(daemons: Iterable[Workload], nodes: Iterable[Node]) -> tuple[Node, ...]:
+    selections = [daemon.selection for daemon in daemons]
+    return tuple(node for node in nodes if any(each.selects(node) for each in selections))
 
 
-def offered(node: KubernetesObject) -> Mapping[str, int]:
-    """Return our resources in a node's capacity; a plugin that is gone leaves them at 0."""
-    capacity = mapping(node, "status", "capacity")
-    return {name: amount(str(quantity)) for name, quantity in capacity.items() if name in OURS}
-
-
-def allocatable(node: KubernetesObject, resource: str) -> int:
-    return amount(text(node, "status", "allocatable", resource))
-
-
-def written(node: KubernetesObject) -> frozenset[str]:
-    """Return our resources in a node's capacity that the controller has written, and nobody since."""
-    keys: set[str] = set()
-    for entry in listing(node, "metadata", "managedFields"):
-        if text(entry, "manager") == FIELD_MANAGER and text(entry, "subresource") == "status":
-            keys |= {key.removeprefix("f:") for key in mapping(entry, "fieldsV1", "f:status", "f:capacity")}
-    return frozenset(keys & offered(node).keys())
-
-
-def set_of(node: KubernetesObject) -> ResourceSet:
-    """Return the names under which a node offers, or is to offer, its EPC.
-
-    After a change of names (`simulated.besideHardware`) a node has both sets: the kubelet keeps the former resources
-    for five minutes, and their keys at 0 afterwards.
-    """
-    there = offered(node)
-    having = [
-        *(names for names in SETS if allocatable(node, names.epc)),
-        *(names for names in SETS if there.get(names.epc)),
-        *(names for names in SETS if names.epc in there),
-    ]
-    return next(iter(having), REAL)
-
-
-def selected(daemons: Iterable[KubernetesObject], nodes: Iterable[KubernetesObject]) -> tuple[KubernetesObject, ...]:
-    specs = [pod_spec_of(one) for one in daemons]
-    return tuple(node for node in nodes if any(selects(spec, node) for spec in specs))
-
-
-def tolerating(pod_specs: Sequence[KubernetesObject], taints: Sequence[str]) -> str:
+def tolerating(daemons: Sequence[Workload], taints: Iterable[str]) -> str:
     """Return the options of `confcom enable` and `update` that make daemons tolerate these taints."""
     # Helm replaces the element at an index: start behind the existing tolerations, which would be lost otherwise.
-    first = min(len(listing(one, "tolerations")) for one in pod_specs)
+    first = min(len(daemon.selection.tolerations) for daemon in daemons)
     keys = dict.fromkeys(taint.partition("=")[0] for taint in taints)
     return " ".join(
         f"--set tolerations[{index}].key={key} --set tolerations[{index}].operator=Exists"

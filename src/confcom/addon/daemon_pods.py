@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import NamedTuple
 
-from confcom.addon.chart_objects import AESMD, component_of
+from confcom.addon.chart_objects import AESMD
 from confcom.errors import printable, shortened
-from confcom.kubernetes import objects
+from confcom.kubernetes import names, objects
 from confcom.kubernetes.names import Component
 from confcom.kubernetes.objects import KubernetesObject, condition, listing, mapping, name_of, number, text
 
@@ -124,7 +124,7 @@ def daemon_pod(pod: KubernetesObject, warning: str = "", logged: Reason = UNKNOW
     return DaemonPod(
         name=name_of(pod),
         node=objects.node_of(pod),
-        component=component_of(pod),
+        component=names.component(objects.labels_of(pod)),
         state=state,
         reason=_one_line(reason.text),
         reason_code=reason.code,

@@ -8,36 +8,30 @@ from concurrent import futures
 from dataclasses import dataclass
 from typing import TypeVar
 
+from confcom.addon.api import AT_ONCE, DAEMON_SET, NAMESPACE, NODE, POD, SECRET, ClusterAccessError, ForbiddenError
+from confcom.addon.change import AddOn, refuse_running_helm, reporting_interruption
 from confcom.addon.change_lease import ChangeRefusedError, change_lease, holder_name
-from confcom.addon.chart_objects import POLICY_KINDS, REMOVAL_ANNOTATION, SIMULATED_LABEL, component_of, daemons_in
-from confcom.addon.cluster import (
-    AT_ONCE,
-    DAEMON_SET,
-    NAMESPACE,
-    NODE,
-    POD,
-    SECRET,
-    Cluster,
-    ClusterAccessError,
-    ForbiddenError,
-)
-from confcom.addon.epc import EpcPod, tenants
-from confcom.addon.install import AddOn, refuse_running_helm, reporting_interruption
+from confcom.addon.chart_objects import POLICY_KINDS, REMOVAL_ANNOTATION, workloads_in
+from confcom.addon.daemon_pods import DaemonPod, daemon_pod
+from confcom.addon.login import Cluster
 from confcom.addon.node_keys import SETTLED_SECONDS, clean_nodes, remove_keys
 from confcom.addon.owned_objects import KINDS, delete_objects, is_helms, owned_objects
 from confcom.addon.preflight import Need, Outcome, PreflightError, check_permissions
 from confcom.addon.preflight_inputs import denied_permissions
 from confcom.addon.problems import shown
+from confcom.addon.readiness import POLL_SECONDS, Mark, NotReadyError, Row, retry_while_unreachable
 from confcom.addon.simulated_root import DEFAULT_SECRET, secret_name
-from confcom.addon.waiting import POLL_SECONDS, Mark, NotReadyError, Row, retry_while_unreachable
+from confcom.addon.tenants import TenantPod, tenants
 from confcom.kubernetes.names import NAME_LABEL, RELEASE, Component
-from confcom.kubernetes.objects import TERMINAL, KubernetesObject, labels_of, name_of, namespace_of, text
+from confcom.kubernetes.node import Node
+from confcom.kubernetes.node_selection import SIMULATED_LABEL
+from confcom.kubernetes.objects import TERMINAL, KubernetesObject, text
 
 POD_TERMINATION_SECONDS = 300.0
 """Deadline for the end of the daemons' Pods: their grace period is 210 s at most, and a kubelet that restarts needs
 longer."""
 T = TypeVar("T")
-Consent = Callable[[Sequence[EpcPod]], bool]
+Consent = Callable[[Sequence[TenantPod]], bool]
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +95,7 @@ def _disable(add_on: AddOn, *, consent: Consent, wait: bool) -> Disabled:
     else:
         add_on.reporter.say("The add-on is not enabled.")
     plugins_ended = _wait_for_the_end(add_on)
-    kept = _retried(add_on, lambda: _kept(add_on.cluster, secret_name(manifests) or DEFAULT_SECRET))
+    kept = _retried(add_on, lambda: _kept(add_on.cluster, secret_name(workloads_in(manifests)) or DEFAULT_SECRET))
     if wait:
         settled = SETTLED_SECONDS if history or left else 0.0
         clean_nodes(api, add_on.reporter, add_on.clock, add_on.sleep, plugins_ended, settled=settled)
@@ -112,8 +106,8 @@ def _disable(add_on: AddOn, *, consent: Consent, wait: bool) -> Disabled:
 
 
 def _refuse_foreign(cluster: Cluster) -> None:
-    found = {namespace_of(one) for one in daemons_in(cluster.api.list(DAEMON_SET, labels={NAME_LABEL: RELEASE}))}
-    if namespaces := sorted(found - {cluster.namespace}):
+    daemons = workloads_in(cluster.api.list(DAEMON_SET, labels={NAME_LABEL: RELEASE}))
+    if namespaces := sorted({daemon.namespace for daemon in daemons} - {cluster.namespace}):
         raise ChangeRefusedError(
             f"the namespace {cluster.namespace} has no release {RELEASE} of helm",
             error_code="not-enabled",
@@ -122,8 +116,9 @@ def _refuse_foreign(cluster: Cluster) -> None:
         )
 
 
-def _is_own(pod: KubernetesObject, namespace: str) -> bool:
-    return namespace_of(pod) == namespace and component_of(pod) is not None
+def _daemon_pods(cluster: Cluster) -> list[DaemonPod]:
+    pods = cluster.api.list(POD, cluster.namespace, labels={NAME_LABEL: RELEASE})
+    return [pod for pod in map(daemon_pod, pods) if pod.component]
 
 
 def _remove(add_on: AddOn, objects: Sequence[KubernetesObject], *, recorded: bool) -> None:
@@ -148,13 +143,13 @@ def _mark_removal(add_on: AddOn) -> None:
     api, namespace = add_on.cluster.api, add_on.cluster.namespace
     mark = {"metadata": {"annotations": {REMOVAL_ANNOTATION: str(int(add_on.now().timestamp()))}}}
 
-    def attempt(pod: KubernetesObject) -> None:
+    def attempt(pod: DaemonPod) -> None:
         with contextlib.suppress(ClusterAccessError):
-            api.merge(POD, name_of(pod), mark, namespace)
+            api.merge(POD, pod.name, mark, namespace)
 
     with contextlib.suppress(ClusterAccessError), futures.ThreadPoolExecutor(AT_ONCE) as pool:
-        pods = api.list(POD, namespace, labels={NAME_LABEL: RELEASE})
-        list(pool.map(attempt, [pod for pod in pods if component_of(pod) is Component.QUOTE_HELPER]))
+        pods = _daemon_pods(add_on.cluster)
+        list(pool.map(attempt, [pod for pod in pods if pod.component is Component.QUOTE_HELPER]))
 
 
 def _wait_for_the_end(add_on: AddOn) -> float:
@@ -162,14 +157,10 @@ def _wait_for_the_end(add_on: AddOn) -> float:
     cluster, plugins_ended = add_on.cluster, add_on.clock()
     deadline = plugins_ended + POD_TERMINATION_SECONDS
 
-    def remaining() -> list[KubernetesObject]:
-        pods = cluster.api.list(POD, cluster.namespace, labels={NAME_LABEL: RELEASE})
-        return [pod for pod in pods if _is_own(pod, cluster.namespace)]
-
     table = add_on.reporter.table("The daemons end")
-    while pods := _retried(add_on, remaining):
-        names = [name_of(pod) for pod in pods]
-        if any(component_of(pod) is Component.DEVICE_PLUGIN for pod in pods):
+    while pods := _retried(add_on, lambda: _daemon_pods(cluster)):
+        names = [pod.name for pod in pods]
+        if any(pod.component is Component.DEVICE_PLUGIN for pod in pods):
             plugins_ended = add_on.clock()
         note = f"waiting for the end of {shown(names)}"
         table.show([Row(name, "ends", Mark.WAITING) for name in names], note=note)
@@ -195,7 +186,7 @@ def _kept(cluster: Cluster, secret: str) -> tuple[str, ...]:
         )
     if _has_namespace(cluster):
         kept.append(f"the namespace {here} (if it is no longer needed: kubectl delete namespace {here})")
-    if nodes := [name_of(node) for node in api.list(NODE) if SIMULATED_LABEL in labels_of(node)]:
+    if nodes := [node.name for node in map(Node.parse, api.list(NODE)) if SIMULATED_LABEL in node.labels]:
         kept.append(f"the label {SIMULATED_LABEL} on {shown(nodes)} (kubectl label node NODE {SIMULATED_LABEL}-)")
     return tuple(kept)
 

@@ -13,10 +13,10 @@ from concurrent import futures
 from dataclasses import dataclass
 from enum import StrEnum
 
-from confcom.addon.chart_objects import EXACT_GROUPS, pod_spec_of
-from confcom.addon.cluster import AT_ONCE, CLUSTER_WIDE, Api, ClusterAccessError, Kind, RefusedError, kind_of
+from confcom.addon.api import AT_ONCE, Api, ClusterAccessError, RefusedError, place_of
+from confcom.addon.chart_objects import EXACT_GROUPS
 from confcom.kubernetes.names import RELEASE
-from confcom.kubernetes.objects import KubernetesObject, listing, mapping, name_of, namespace_of, text
+from confcom.kubernetes.objects import KubernetesObject, listing, mapping, name_of, text
 
 HELM_MANAGER = "helm"
 """The field manager under which helm 4 applies manifests."""
@@ -133,12 +133,6 @@ def removed(before: Iterable[KubernetesObject], after: Iterable[KubernetesObject
     return tuple(ObjectChange(kind, name, Effect.REMOVED) for kind, name in lost if (kind, name) not in kept)
 
 
-def place_of(manifest: KubernetesObject, namespace: str) -> tuple[Kind, str, str]:
-    """Return the kind, name and namespace of a release's object."""
-    kind = kind_of(text(manifest, "apiVersion"), text(manifest, "kind"))
-    return kind, name_of(manifest), "" if kind.__name__ in CLUSTER_WIDE else namespace_of(manifest) or namespace
-
-
 def replace(api: Api, manifest: KubernetesObject, namespace: str) -> None:
     """Give an object the fields of its manifest only, and leave its metadata; an object that is gone stays so."""
     place = place_of(manifest, namespace)
@@ -183,16 +177,17 @@ def _mended(
 ) -> tuple[Effect, KubernetesObject]:
     """Return how an object is to be mended, and the result."""
     kind, _, where = place_of(manifest, namespace)
-    exact = text(manifest, "apiVersion").partition("/")[0] in EXACT_GROUPS
+    group, exactly = text(manifest, "apiVersion").partition("/")[0], _exactly(manifest, live)
+    exact = group in EXACT_GROUPS and _is_releases(live, namespace)
     try:
         applied = api.applied(kind, _by_helm(manifest, namespace), where, HELM_MANAGER)
     except RefusedError as error:
-        if exact and error.error_code == "object-invalid" and _is_releases(live, namespace):
-            return Effect.REPLACED, api.replaced(_exactly(manifest, live))
+        if exact and error.error_code == "object-invalid":
+            return Effect.REPLACED, api.replaced(exactly)
         raise
-    if not exact or not _is_releases(live, namespace):
+    if not exact:
         return Effect.CHANGED, applied
-    replaced = {**api.replaced(_exactly(manifest, live)), "metadata": applied["metadata"]}  # these are shared
+    replaced = {**api.replaced(exactly), "metadata": applied["metadata"]}  # these are shared
     return Effect.REPLACED if any(_differences(applied, replaced, "")) else Effect.CHANGED, replaced
 
 
@@ -218,7 +213,7 @@ def _is_releases(live: KubernetesObject | None, namespace: str) -> bool:
 
 def added_names(manifest: KubernetesObject, live: KubernetesObject) -> Iterator[str]:
     """Yield containers, volumes and variables of a live Pod template that the manifest does not have."""
-    ours, theirs = pod_spec_of(manifest), pod_spec_of(live)
+    ours, theirs = (mapping(each, "spec", "template", "spec") for each in (manifest, live))
     for part in ("initContainers", "containers", "volumes"):
         known = {text(one, "name"): one for one in listing(ours, part)}
         for one in listing(theirs, part):

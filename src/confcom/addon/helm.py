@@ -16,10 +16,13 @@ from importlib import resources
 from pathlib import Path
 from typing import IO, Any
 
-from confcom.addon.cluster import Cluster, ClusterAccessError, ForbiddenError, not_run, not_understood
+from confcom.addon.api import ClusterAccessError, ForbiddenError
+from confcom.addon.chart_objects import workloads_in
+from confcom.addon.login import Cluster, not_run, not_understood
 from confcom.errors import ConfcomError, ExitCode, shortened
 from confcom.kubernetes.names import RELEASE
 from confcom.kubernetes.objects import KubernetesObject, mapping, number, text, time_of
+from confcom.kubernetes.workload import Workload
 
 HELM_SECONDS = 300.0
 """Timeout of one helm: it waits for no Pod, so it takes seconds, and minutes if the API server is slow."""
@@ -131,6 +134,10 @@ class Rendering:
     manifests: tuple[KubernetesObject, ...]
     config: KubernetesObject
     """The values that the release would store: those that are set in addition to the chart's defaults."""
+
+    @property
+    def workloads(self) -> tuple[Workload, ...]:
+        return workloads_in(self.manifests)
 
 
 def chart_folder() -> Path:

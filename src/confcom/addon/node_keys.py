@@ -10,12 +10,12 @@ from concurrent import futures
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
-from confcom.addon.chart_objects import allocatable, offered, written
-from confcom.addon.cluster import AT_ONCE, NODE, Api, ClusterAccessError
+from confcom.addon.api import AT_ONCE, NODE, Api, ClusterAccessError
 from confcom.addon.problems import shown
-from confcom.addon.waiting import POLL_SECONDS, Mark, NotReadyError, ProgressReporter, Row, retry_while_unreachable
+from confcom.addon.readiness import POLL_SECONDS, Mark, NotReadyError, ProgressReporter, Row, retry_while_unreachable
 from confcom.kubernetes.names import SHARED
-from confcom.kubernetes.objects import KubernetesObject, condition, mapping, name_of
+from confcom.kubernetes.node import Node
+from confcom.kubernetes.objects import KubernetesObject, mapping, name_of
 
 KUBELET_KEEPS_SECONDS = 300.0
 """The kubelet's endpointStopGracePeriod."""
@@ -49,22 +49,21 @@ class NodeKeys:
     """The reason why the API server did not remove them."""
 
 
-def node_keys(node: KubernetesObject, *, ours: bool = False, passed: float = 0) -> NodeKeys:
+def node_keys(node: Node, *, ours: bool = False, passed: float = 0) -> NodeKeys:
     """Return the add-on's keys on a node, `passed` seconds after our plugin's end.
 
     `ours` is whether the node had a resource name before that only the add-on uses; a current one counts anyway.
     """
-    left, by_controller = offered(node), written(node)
+    left = node.capacity
     if not ours and left.keys() <= SHARED:
-        return NodeKeys(name_of(node), Stage.KEPT)
-    reports = condition(node, "Ready").get("status") == "True"
-    served = {name for name in left if reports and allocatable(node, name) and name not in by_controller}
+        return NodeKeys(node.name, Stage.KEPT)
+    served = {name for name in left if node.ready and node.allocatable.get(name) and name not in node.written}
     others = served if passed >= FOREIGN_AFTER_SECONDS else set()
     names = left.keys() - others
-    stage = Stage.KEPT if reports else Stage.SILENT
-    if by_controller or not any(left[name] for name in names):
+    stage = Stage.KEPT if node.ready else Stage.SILENT
+    if node.written or not any(left[name] for name in names):
         stage = Stage.REMOVABLE
-    return NodeKeys(name_of(node), stage, tuple(sorted(names)), tuple(sorted(others)))
+    return NodeKeys(node.name, stage, tuple(sorted(names)), tuple(sorted(others)))
 
 
 def removal(node: KubernetesObject) -> Sequence[Mapping[str, str]]:
@@ -72,8 +71,8 @@ def removal(node: KubernetesObject) -> Sequence[Mapping[str, str]]:
 
     Each removal is preceded by a test, so that the whole patch fails if a plugin has come back meanwhile.
     """
-    patch = []
-    removable = written(node) | {name for name, count in offered(node).items() if not count}
+    patch, parsed = [], Node.parse(node)
+    removable = parsed.written | {name for name, count in parsed.capacity.items() if not count}
     for part in ("capacity", "allocatable"):
         for name, quantity in mapping(node, "status", part).items():
             if name in removable:
@@ -89,7 +88,7 @@ def remove_keys(api: Api, ours: Collection[str] = (), passed: float = 0) -> tupl
     """
     found, patches = list[NodeKeys](), dict[str, Sequence[Mapping[str, str]]]()
     for node in api.list(NODE):
-        keys = node_keys(node, ours=name_of(node) in ours, passed=passed)
+        keys = node_keys(Node.parse(node), ours=name_of(node) in ours, passed=passed)
         if keys.names or keys.others:
             found.append(keys)
         if keys.names and keys.stage is Stage.REMOVABLE:

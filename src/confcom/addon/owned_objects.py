@@ -7,8 +7,9 @@ import itertools
 from collections.abc import Callable, Iterable, Iterator
 from typing import Final
 
+from confcom.addon.api import CLUSTER_WIDE, NotFoundError, kind_of
 from confcom.addon.chart_objects import POLICY_KINDS
-from confcom.addon.cluster import CLUSTER_WIDE, Cluster, NotFoundError, kind_of
+from confcom.addon.login import Cluster
 from confcom.kubernetes.names import INSTANCE_LABEL, NAME_LABEL, RELEASE
 from confcom.kubernetes.objects import KubernetesObject, listing, name_of, namespace_of, text
 

@@ -6,35 +6,33 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from functools import partial
-from typing import TYPE_CHECKING, TypeAlias, TypeVar
+from typing import TYPE_CHECKING
 
 from confcom.addon import chart_objects as chart
-from confcom.addon.epc import EpcPod, unmet_requests, used_by_node
+from confcom.addon.epc import unmet_requests
 from confcom.addon.problems import shown
 from confcom.addon.simulated_root import RootFacts, root_faults
+from confcom.addon.tenants import TenantPod, used_by_node
 from confcom.errors import ConfcomError, ExitCode
-from confcom.kubernetes import objects
 from confcom.kubernetes.epc_accounting import AccountingKind as Kind
 from confcom.kubernetes.epc_accounting import OfferedEpc, changed_epc
 from confcom.kubernetes.names import INSTANCE_LABEL, INTEL_EPC, OURS, REAL, RELEASE, SETS, Component
-from confcom.kubernetes.node_selection import untolerated
-from confcom.kubernetes.objects import KubernetesObject, labels_of, listing, mapping, name_of, namespace_of, text
+from confcom.kubernetes.node import Node
+from confcom.kubernetes.node_selection import NFD_LABEL, SIMULATED_LABEL, SgxKind, sgx_kind
+from confcom.kubernetes.objects import TERMINAL, KubernetesObject, mapping, name_of
+from confcom.kubernetes.workload import Workload
 
 if TYPE_CHECKING:
     from confcom.addon.helm import Rendering, Revision, Values
 
-T = TypeVar("T")
-Objects = Sequence[KubernetesObject]
-Read: TypeAlias = T | ConfcomError | None
+Nodes = Sequence[Node]
+Workloads = Sequence[Workload]
 
 OLDEST_HELM = (4, 0)
 OLDEST_KUBERNETES = (1, 30)
 ENFORCE_LABEL, PRIVILEGED = "pod-security.kubernetes.io/enforce", "privileged"
 """The only Pod Security level that allows the daemons host directories and the node's process IDs."""
 MUTATE = "admission.mutate"
-_NFD_RESOURCES = "nfd.node.kubernetes.io/extended-resources"
-"""The annotation with the extended resources that Node Feature Discovery maintains on a node."""
 _OTHER_PLUGINS = re.compile(r"(sgx-device-plugin|sgx-plugin|sgx_device_plugin)[^/]*$")
 _VERSION = re.compile(r"v?([0-9]{1,4})\.([0-9]{1,4})")
 
@@ -172,33 +170,35 @@ def permissions_needed(
 
 @dataclass(frozen=True, slots=True)
 class PreflightInputs:
-    """What was read from helm and the cluster. A value that could not be read is the error, which becomes a finding."""
+    """What was read from helm and the cluster; what could not be read is empty."""
 
-    namespace_name: str
-    helm_version: str | ConfcomError
-    server_version: str | ConfcomError
+    namespace: str
     values: Values
+    helm_version: str = ""
+    server_version: str = ""
+    errors: Mapping[Check, ConfcomError] = field(default_factory=dict)
+    """Why what a check needs could not be read."""
     allow_no_nodes: bool = False
     history: tuple[Revision, ...] = ()
-    installed: Objects = ()
-    """The release's revisions and objects; empty also if they could not be read: `rendering` is the error then."""
-    unrecorded: Objects = ()
+    installed: Sequence[KubernetesObject] = ()
+    """The release's revisions and objects."""
+    unrecorded: Sequence[KubernetesObject] = ()
     """Objects that helm has installed, and nobody needs any more, if its record of the release is missing."""
-    rendering: Read[Rendering] = None
-    denied: Read[tuple[Permission, ...]] = None
-    namespace: Read[KubernetesObject] = None
-    """None if it does not exist."""
-    daemon_sets: Read[Objects] = None
-    nodes: Read[Objects] = None
+    rendering: Rendering | None = None
+    denied: Sequence[Permission] | None = None
+    has_namespace: bool = False
+    daemon_sets: Workloads = ()
+    nodes: Nodes | None = None
     """All DaemonSets, and all nodes with the labels that are to be added."""
     admission: Mapping[str, ConfcomError] = field(default_factory=dict)
     """By DaemonSet, admission's refusal of a Pod of it, or why its answer is unknown."""
-    limit_ranges: Read[Objects] = None
+    limit_ranges: Sequence[str] = ()
+    """Those that require Intel's name of EPC."""
     unknown_nodes: tuple[str, ...] = ()
     unlabelled_nodes: tuple[str, ...] = ()
-    pods: tuple[EpcPod, ...] = ()
+    pods: tuple[TenantPod, ...] = ()
     """Tenants' Pods with the add-on's resources; empty if the change takes nothing from them."""
-    root: Read[RootFacts] = None
+    root: RootFacts | None = None
     """None if no quote helper is to simulate."""
     makes_root: bool = False
     """Whether quote helpers may get another simulated root by the change."""
@@ -206,41 +206,39 @@ class PreflightInputs:
 
 def run_checks(inputs: PreflightInputs) -> tuple[Finding, ...]:
     """Return all findings, at least one for each check, in the order of the checks."""
-    places = (Check.PERMISSIONS, Check.VALUES, Check.POD_SECURITY, Check.OWNERS, Check.NODES, Check.SIMULATION)
-    values = (inputs.denied, inputs.rendering, inputs.namespace, inputs.daemon_sets, inputs.nodes, inputs.root)
-    read = zip(places, values, strict=True)
-    found = [*check_versions(inputs), *(Finding.of(check, one) for check, one in read if isinstance(one, ConfcomError))]
-    nodes, rendering, denied = _known(inputs.nodes), _known(inputs.rendering), _known(inputs.denied)
-    if denied is not None:
-        found.append(check_permissions(denied))
+    nodes, rendering = inputs.nodes, inputs.rendering
+    found = [*(Finding.of(check, error) for check, error in inputs.errors.items()), *check_versions(inputs)]
+    if inputs.denied is not None:
+        found.append(check_permissions(inputs.denied))
     if rendering is not None:
         found += [_ok(Check.VALUES, f"{len(rendering.manifests)} objects"), *_admission(inputs)]
-    elif nodes is not None and all(chart.sgx_kind(node) is chart.SgxKind.NONE for node in nodes):
+    elif nodes is not None and all(sgx_kind(node) is SgxKind.NONE for node in nodes):
         found.append(_no_nodes(inputs, "none has a label of SGX hardware or of simulation"))
     if rendering is not None and nodes is not None:
-        daemons, daemon_sets = chart.daemons_in(rendering.manifests), _known(inputs.daemon_sets) or ()
+        new = rendering.workloads
+        daemons = chart.daemons_in(new)
         # In other namespaces, tenants write the labels.
-        here = [one for one in chart.daemons_in(daemon_sets) if namespace_of(one) == inputs.namespace_name]
-        ours = [one for one in here if labels_of(one).get(INSTANCE_LABEL) == RELEASE]
-        others = [one for one in daemon_sets if one not in ours]
+        here = [each for each in chart.daemons_in(inputs.daemon_sets) if each.namespace == inputs.namespace]
+        ours = [daemon for daemon in here if daemon.labels.get(INSTANCE_LABEL) == RELEASE]
+        others = [daemon for daemon in inputs.daemon_sets if daemon not in ours]
         found += _owners(chart.selected(daemons, nodes), others, installed=bool(ours or inputs.installed))
-        found += _epc_names(rendering.manifests, nodes, _known(inputs.limit_ranges) or ())
+        found += _epc_names(rendering.manifests, nodes, inputs.limit_ranges)
         found += _simulation(daemons, nodes, ours, "add --beside-hardware")
-        found += check_root(_known(inputs.root), makes_root=inputs.makes_root)
+        found += check_root(inputs.root, makes_root=inputs.makes_root)
         found += _nodes(daemons, nodes, ours, inputs)
-        found += check_kept_epc(rendering.manifests, nodes, ours, inputs.pods)
-        found += check_quotes(rendering.manifests, nodes, ours, inputs.pods)
+        found += check_kept_epc(new, nodes, ours, inputs.pods)
+        found += check_quotes(new, nodes, ours, inputs.pods)
     skipped = set(Check) - {finding.check for finding in found}
     found += [Finding(check, Outcome.SKIPPED, "not-checked", "an earlier check failed") for check in skipped]
     return tuple(sorted(found, key=lambda finding: list(Check).index(finding.check)))
 
 
-def check_revision(manifests: Objects, nodes: Objects, installed: Objects, anyway: str) -> Iterator[Finding]:
+def check_revision(new: Workloads, nodes: Nodes, installed: Workloads, anyway: str) -> Iterator[Finding]:
     """Yield the reasons why a revision does not fit the present nodes, except those that the installation has too.
 
     `anyway` is the command that rolls back unchecked.
     """
-    daemons = chart.daemons_in(manifests)
+    daemons = chart.daemons_in(new)
     consent = "go back to another revision, or change the present one with `confcom enable --beside-hardware`"
     present = {finding.what for finding in _simulation(installed, nodes, installed, consent)}
     for finding in _simulation(daemons, nodes, installed, consent):
@@ -265,12 +263,8 @@ def _ok(check: Check, what: str) -> Finding:
     return Finding(check, Outcome.OK, "passed", what)
 
 
-def _known(value: Read[T]) -> T | None:
-    return None if isinstance(value, ConfcomError) else value
-
-
-def _names(things: Iterable[KubernetesObject]) -> list[str]:
-    return [name_of(thing) for thing in things]
+def _names(things: Iterable[Node]) -> list[str]:
+    return [thing.name for thing in things]
 
 
 def _version(words: str) -> tuple[int, int]:
@@ -284,16 +278,14 @@ def check_versions(inputs: PreflightInputs) -> Iterator[Finding]:
         (Check.HELM, inputs.helm_version, OLDEST_HELM, "server-side apply needs helm 4"),
         (Check.KUBERNETES, inputs.server_version, OLDEST_KUBERNETES, "ValidatingAdmissionPolicy needs Kubernetes 1.30"),
     ):
-        if isinstance(version, ConfcomError):
-            yield Finding.of(check, version)
-        elif _version(version) < needed:
+        if version and _version(version) < needed:
             yield Finding(check, FAILED, "version-too-old", f"{version} is too old", why, "upgrade it")
-        else:
+        elif version:
             yield _ok(check, version)
 
 
 def _admission(inputs: PreflightInputs) -> Iterator[Finding]:
-    name, namespace = inputs.namespace_name, inputs.namespace
+    name = inputs.namespace
     for daemon, error in inputs.admission.items():
         check, outcome, code, remedy = Check.POD_SECURITY, FAILED, error.error_code, "change the policy that refuses it"
         if code == "object-invalid":
@@ -304,32 +296,31 @@ def _admission(inputs: PreflightInputs) -> Iterator[Finding]:
             remedy = f"kubectl label namespace {name} {ENFORCE_LABEL}={PRIVILEGED} --overwrite"
         what = f"the namespace {name} may not admit the Pods of {daemon}"
         yield Finding(check, outcome, code, what, error.why or error.what, remedy)
-    if not inputs.admission and not isinstance(namespace, ConfcomError):
-        how = "admits the daemons' Pods" if namespace else f"will be created with the Pod Security level {PRIVILEGED}"
+    if not inputs.admission and Check.POD_SECURITY not in inputs.errors:
+        how = f"will be created with the Pod Security level {PRIVILEGED}"
+        how = "admits the daemons' Pods" if inputs.has_namespace else how
         yield _ok(Check.POD_SECURITY, f"the namespace {name} {how}")
 
 
-def _owners(nodes: Objects, others: Objects, *, installed: bool) -> Iterator[Finding]:
+def _owners(nodes: Nodes, others: Workloads, *, installed: bool) -> Iterator[Finding]:
     found = []
     for daemon in others:
-        spec, namespace, remedy = chart.pod_spec_of(daemon), namespace_of(daemon), ""
+        namespace, remedy = daemon.namespace, ""
         # Anyone may write the labels, but only Pods with this directory can register with a kubelet.
-        directories = [text(volume, "hostPath", "path") for volume in listing(spec, "volumes")]
-        if chart.component_of(daemon) and any(path.endswith("/device-plugins") for path in directories):
+        if daemon.component and any(path.endswith("/device-plugins") for path in daemon.host_paths):
             remedy = f"use that installation (--namespace {namespace}), or remove it: confcom disable -n {namespace}"
-        elif any(_OTHER_PLUGINS.search(text(one, "image")) for one in listing(spec, "containers")):
+        elif any(map(_OTHER_PLUGINS.search, daemon.images)):
             remedy = "keep it off these nodes, or remove it; on AKS: az aks disable-addons -a confcom"
         if remedy and (where := _names(chart.selected([daemon], nodes))):
-            what = f"another SGX device plugin is for {shown(where)}: the DaemonSet {name_of(daemon)} in {namespace}"
+            what = f"another SGX device plugin is for {shown(where)}: the DaemonSet {daemon.name} in {namespace}"
             why = "both would offer the same EPC, and Kubernetes would allocate it twice"
             found.append(Finding(Check.OWNERS, FAILED, "other-device-plugin", what, why, remedy))
-    offers = {name_of(node): _nfd_resources(node) & OURS for node in nodes}
+    offers = {node.name: node.extended & OURS for node in nodes}
     if not installed and not found:
         # Until five minutes after a plugin ended, its resources are still in capacity, but allocatable is 0. EPC that
         # our controller has written stays.
         for node in nodes:
-            there = {name for name in chart.offered(node) if chart.allocatable(node, name)}
-            offers[name_of(node)] |= there - chart.written(node)
+            offers[node.name] |= {name for name, count in node.allocatable.items() if count} - node.written
     if offering := [node for node, names in offers.items() if names]:
         what = f"{shown(offering)} offers {', '.join(sorted(set().union(*offers.values())))} already"
         why = "another device plugin registered it, or Node Feature Discovery by extendedResources of a NodeFeatureRule"
@@ -338,36 +329,27 @@ def _owners(nodes: Objects, others: Objects, *, installed: bool) -> Iterator[Fin
     yield from found or [_ok(Check.OWNERS, "no other plugin offers them")]
 
 
-def _nfd_resources(node: KubernetesObject) -> set[str]:
-    return {name.strip() for name in text(node, "metadata", "annotations", _NFD_RESOURCES).split(",")}
-
-
-def _has_intel_epc(node: KubernetesObject) -> bool:
-    capacity = objects.amount(text(node, "status", "capacity", INTEL_EPC))
-    return capacity > 0 or INTEL_EPC in _nfd_resources(node)
-
-
-def leaves_names(values: KubernetesObject, nodes: Objects) -> bool:
+def leaves_names(values: KubernetesObject, nodes: Nodes) -> bool:
     """Return whether no value decides about Intel's name of EPC, and somebody else offers it on any of all nodes."""
-    return not mapping(values, "admission").get("mutate") and any(map(_has_intel_epc, nodes))
+    return not mapping(values, "admission").get("mutate") and any(node.has_intel_epc for node in nodes)
 
 
-def _epc_names(manifests: Objects, nodes: Objects, ranges: Objects) -> Iterator[Finding]:
-    if others := _names(filter(_has_intel_epc, nodes)):
+def _epc_names(manifests: Iterable[KubernetesObject], nodes: Nodes, ranges: Sequence[str]) -> Iterator[Finding]:
+    rewrites = chart.EPC_NAMES_POLICY in map(name_of, manifests)
+    if others := [node.name for node in nodes if node.has_intel_epc]:
         fate, why = "left as they are", "such a Pod may be meant for these nodes, or for nodes of the add-on"
         remedy = f"request {REAL.epc} (in MiB) there; without another plugin:  --set {MUTATE}=auto"
-        if chart.EPC_NAMES_POLICY in _names(manifests):
+        if rewrites:
             fate, remedy = f"changed to request {REAL.epc}", f"leave them as they are:  --set {MUTATE}=off"
         what = f"{shown(others)} offers {INTEL_EPC}, and Pods that request it are {fate}"
         yield Finding(Check.OWNERS, WARNING, "epc-names-of-others", what, why, remedy)
-    found = [f"{name_of(one)} in {namespace_of(one)}" for one in ranges if objects.requires(one, INTEL_EPC)]
-    if found and chart.EPC_NAMES_POLICY in _names(manifests):
-        what, why = f"every Pod is refused by the LimitRange {shown(found)}", f"it requires {INTEL_EPC}"
+    if ranges and rewrites:
+        what, why = f"every Pod is refused by the LimitRange {shown(ranges)}", f"it requires {INTEL_EPC}"
         remedy = f"remove that; a ResourceQuota of requests.{REAL.epc} limits EPC"
         yield Finding(Check.OWNERS, WARNING, "limit-range-of-old-name", what, why, remedy)
 
 
-def _simulation(daemons: Objects, nodes: Objects, installed: Objects, consent: str) -> Iterator[Finding]:
+def _simulation(daemons: Workloads, nodes: Nodes, installed: Workloads, consent: str) -> Iterator[Finding]:
     """Yield the finding about simulated and hardware nodes in one cluster, with the way to allow it, an imperative."""
     simulated, real = (chart.plugins_in(daemons, simulated=which) for which in (True, False))
     if not simulated:
@@ -375,16 +357,16 @@ def _simulation(daemons: Objects, nodes: Objects, installed: Objects, consent: s
         return
     # Where no DaemonSet of ours simulates, the plugin that offers the real names is one for hardware, whoever's it is.
     # EPC alone may be what our controller wrote, which stays when the plugin has gone.
-    resources = [one for one in REAL.names if one != REAL.epc or not chart.has_controller(installed)]
-    offering = [node for node in nodes if any(chart.allocatable(node, one) for one in resources)]
-    simulating = _names(chart.selected([*simulated, *filter(chart.simulates, installed)], offering))
-    vendors = set(_names(offering)) - set(simulating)
-    hardware = [node for node in nodes if chart.sgx_kind(node) is chart.SgxKind.HARDWARE or name_of(node) in vendors]
+    resources = [name for name in REAL.names if name != REAL.epc or not chart.has_controller(installed)]
+    offering = [node for node in nodes if any(node.allocatable.get(name) for name in resources)]
+    simulating = chart.selected([*simulated, *(each for each in installed if each.simulates)], offering)
+    vendors = set(_names(offering)) - set(_names(simulating))
+    hardware = [node for node in nodes if sgx_kind(node) is SgxKind.HARDWARE or node.name in vendors]
     both = sorted({*_names(chart.selected(simulated, [*hardware, *chart.selected(real, nodes)]))})
     if both:
         what = f"{shown(both)} is selected for simulation, and has SGX hardware or is selected for it"
         why = "the simulated device plugin does not start beside an SGX driver, and two would offer the same EPC"
-        remedy = f"remove the label:  kubectl label node {both[0]} {chart.SIMULATED_LABEL}-"
+        remedy = f"remove the label:  kubectl label node {both[0]} {SIMULATED_LABEL}-"
         yield Finding(Check.SIMULATION, FAILED, "node-chosen-twice", what, why, remedy)
     elif hardware and not real:
         what = f"this cluster has SGX hardware too: {shown(_names(hardware))}"
@@ -405,32 +387,32 @@ def check_root(root: RootFacts | None, *, makes_root: bool) -> Iterator[Finding]
         yield Finding(Check.SIMULATION, WARNING, "simulated-root-not-compared", what, why, "`confcom status` says more")
 
 
-def losing_nodes(new: Objects, nodes: Objects, installed: Objects) -> frozenset[str]:
+def losing_nodes(new: Workloads, nodes: Nodes, installed: Workloads) -> frozenset[str]:
     """Return the nodes that a change takes a device plugin or a quote helper from."""
     lost = set[str]()
     for component in chart.NODE_DAEMONS:
         daemons = map(chart.daemons_in, (installed, new))
-        now, then = ([one for one in some if chart.component_of(one) is component] for some in daemons)
+        now, then = ([each for each in some if each.component is component] for some in daemons)
         lost |= set(_names(chart.selected(now, nodes))) - set(_names(chart.selected(then, nodes)))
     return frozenset(lost)
 
 
-def check_quotes(new: Objects, nodes: Objects, installed: Objects, pods: Sequence[EpcPod]) -> Iterator[Finding]:
+def check_quotes(new: Workloads, nodes: Nodes, installed: Workloads, pods: Sequence[TenantPod]) -> Iterator[Finding]:
     """Yield the finding about Pods that get no quotes after a change, also if their node lost the daemons before."""
     kept, used = set(_names(chart.selected(chart.daemons_in(new), nodes))), used_by_node(pods)
-    others = (node for node in nodes if name_of(node) not in kept)
-    lost = {name_of(node) for node in others if unmet_requests(node, used, selected=False)}
+    others = (node for node in nodes if node.name not in kept)
+    lost = {node.name for node in others if unmet_requests(node, used, selected=False)}
     lost |= losing_nodes(new, nodes, installed)
-    affected = (one for one in pods if one.node in lost and one.phase not in objects.TERMINAL)
+    affected = (one for one in pods if one.node in lost and one.phase not in TERMINAL)
     if found := [f"{one.namespace}/{one.name} on {one.node}" for one in affected]:
         what, why = f"{len(found)} Pods lose their quotes: {shown(found)}", "their nodes would not have both daemons"
         remedy = "label these nodes again, or end these Pods first"
         yield Finding(Check.NODES, WARNING, "pods-lose-quotes", what, why, remedy)
 
 
-def _losses(daemons: Objects, nodes: Objects, installed: Objects, anyway: str) -> Iterator[Finding]:
+def _losses(daemons: Workloads, nodes: Nodes, installed: Workloads, anyway: str) -> Iterator[Finding]:
     """Yield a finding for nodes with EPC that would lose the daemons, unless their kind of SGX was added since."""
-    serving = [node for node in nodes if any(chart.allocatable(node, names.epc) for names in SETS)]
+    serving = [node for node in nodes if any(node.allocatable.get(names.epc) for names in SETS)]
     kept = set(_names(chart.selected(daemons, nodes)))
     for simulated in (False, True):
         labels = " ".join(chart.node_labels(chart.plugins_in(daemons, simulated=simulated)))
@@ -442,20 +424,18 @@ def _losses(daemons: Objects, nodes: Objects, installed: Objects, anyway: str) -
             yield Finding(Check.NODES, FAILED, "nodes-lose-daemons", what, f"not labelled {labels}", remedy)
 
 
-def check_kept_epc(new: Objects, nodes: Objects, installed: Objects, pods: Sequence[EpcPod]) -> Iterator[Finding]:
+def check_kept_epc(new: Workloads, nodes: Nodes, installed: Workloads, pods: Sequence[TenantPod]) -> Iterator[Finding]:
     """Yield the finding about nodes that keep their EPC and their way of counting while Pods hold some of it."""
-    kept, component, limit = {}, Component.DEVICE_PLUGIN, chart.capacity_limit(new)
-    used = used_by_node(pods)
+    kept, used, limit = {}, used_by_node(pods), chart.capacity_limit(new)
     daemons = map(chart.daemons_in, (installed, new))
-    plugins = [[one for one in some if chart.component_of(one) is component] for some in daemons]
+    plugins = [[each for each in some if each.component is Component.DEVICE_PLUGIN] for some in daemons]
     for node in nodes:
-        old, plugin = (next((one for one in some if chart.selected([one], [node])), None) for some in plugins)
-        epc, held = chart.set_of(node).epc, sum(used.get((name_of(node), names.epc), 0) for names in SETS)
-        if old and plugin and held and (offered := chart.offered(node).get(epc, 0)):
-            now = OfferedEpc(Kind.CAPACITY if epc in chart.written(node) else Kind.DEVICE, offered)
-            flags = (partial(chart.flag_of, one) for one in (old, plugin))
-            if (mib := changed_epc(*flags, now=now, held=held, limit=limit)) is not None:
-                kept[name_of(node)] = (held, offered, mib)
+        old, plugin = (next((each for each in some if each.selection.selects(node)), None) for some in plugins)
+        epc, held = node.resources.epc, sum(used.get((node.name, names.epc), 0) for names in SETS)
+        if old and plugin and held and (offered := node.capacity.get(epc, 0)):
+            now = OfferedEpc(Kind.CAPACITY if epc in node.written else Kind.DEVICE, offered)
+            if (mib := changed_epc(old.flag, plugin.flag, now=now, held=held, limit=limit)) is not None:
+                kept[node.name] = (held, offered, mib)
     if kept:
         name, (held, before, after) = next(iter(kept.items()))
         what = f"{shown(list(kept))} keeps its EPC while Pods hold it: {name} has {before} MiB, and is to have {after}"
@@ -464,7 +444,7 @@ def check_kept_epc(new: Objects, nodes: Objects, installed: Objects, pods: Seque
         yield Finding(Check.NODES, WARNING, "epc-kept", what, why, remedy)
 
 
-def _nodes(daemons: Objects, nodes: Objects, installed: Objects, inputs: PreflightInputs) -> Iterator[Finding]:
+def _nodes(daemons: Workloads, nodes: Nodes, installed: Workloads, inputs: PreflightInputs) -> Iterator[Finding]:
     chosen, served = chart.selected(daemons, nodes), _names(chart.selected(installed, nodes))
     labels = " ".join(chart.node_labels(daemons)) or "as the affinity in the values requires"
     if unknown := inputs.unknown_nodes:
@@ -474,19 +454,18 @@ def _nodes(daemons: Objects, nodes: Objects, installed: Objects, inputs: Preflig
         yield _ok(Check.NODES, shown(_names(chosen)))
     else:
         yield _no_nodes(inputs, f"none is labelled {labels}")
-    specs = list(map(chart.pod_spec_of, daemons))
-    taints = {name_of(node): {one for spec in specs for one in untolerated(spec, node)} for node in chosen}
+    taints = {node.name: {taint for each in daemons for taint in each.selection.untolerated(node)} for node in chosen}
     if tainted := {name: some for name, some in taints.items() if some}:
         # A taint may be newer: nodes are tainted to be drained, and that must not block a change of the other nodes.
         outcome, every = WARNING if tainted.keys() <= set(served) else FAILED, sorted(set().union(*tainted.values()))
         what = f"{shown(list(tainted))} is tainted {', '.join(every)}"
         why = "the daemons do not tolerate it: none starts there, and a change stops running ones"
-        remedy = f"remove the taint; to keep it:  {chart.tolerating(specs, every)}"
+        remedy = f"remove the taint; to keep it:  {chart.tolerating(daemons, every)}"
         yield Finding(Check.NODES, outcome, "node-tainted", what, why, remedy)
 
 
 def _no_nodes(inputs: PreflightInputs, why: str) -> Finding:
-    remedy = f"to simulate: --simulated-node NODE; with SGX hardware: kubectl label node NODE {chart.NFD_LABEL}=true, "
+    remedy = f"to simulate: --simulated-node NODE; with SGX hardware: kubectl label node NODE {NFD_LABEL}=true, "
     remedy += "or let Node Feature Discovery do it; for nodes that join later: --allow-no-nodes"
     outcome = WARNING if inputs.allow_no_nodes else FAILED
     return Finding(Check.NODES, outcome, "no-nodes", "no node has SGX", why, remedy)

@@ -3,29 +3,33 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent import futures
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
+from confcom.addon import api as kinds
 from confcom.addon import chart_objects as chart
-from confcom.addon import cluster as kinds
 from confcom.addon import preflight
-from confcom.addon.cluster import AT_ONCE, CLUSTER_WIDE, Cluster, plural
-from confcom.addon.epc import EpcPod, tenants
-from confcom.addon.helm import Helm, Rendering, Values
+from confcom.addon.api import AT_ONCE, CLUSTER_WIDE, Api, plural
+from confcom.addon.helm import Helm, Values
+from confcom.addon.login import Cluster
 from confcom.addon.owned_objects import is_helms, owned_objects
-from confcom.addon.preflight import Finding, Need, Outcome, Permission, PreflightInputs
+from confcom.addon.preflight import Check, Finding, Need, Nodes, Outcome, Permission, PreflightInputs
 from confcom.addon.simulated_root import secret_name
-from confcom.addon.snapshot import UTC_NOW, Now, read_root, reduced_node
+from confcom.addon.snapshot import UTC_NOW, Now, read_root
+from confcom.addon.tenants import TenantPod, tenants
 from confcom.errors import ConfcomError
 from confcom.kubernetes.epc_accounting import EPC_FLAGS
-from confcom.kubernetes.names import INSTANCE_LABEL, NAME_LABEL, RELEASE
-from confcom.kubernetes.objects import KubernetesObject, labels_of, mapping, name_of, namespace_of, text
+from confcom.kubernetes.names import INSTANCE_LABEL, INTEL_EPC, NAME_LABEL, RELEASE
+from confcom.kubernetes.node import Node
+from confcom.kubernetes.node_selection import SIMULATED_LABEL
+from confcom.kubernetes.objects import KubernetesObject, mapping, name_of, namespace_of, requires, text
+from confcom.kubernetes.workload import Workload
 
 R = TypeVar("R")
-Objects = Sequence[KubernetesObject]
 
 _USUAL = (("daemonsets", "apps", True), ("validatingadmissionpolicies", "admissionregistration.k8s.io", False))
 """Resources of the chart's objects if it cannot be rendered, so that missing permissions are reported all at once."""
@@ -48,37 +52,47 @@ def gather_preflight_inputs(
     cluster: Cluster, helm: Helm, request: InstallRequest, now: Now = UTC_NOW
 ) -> PreflightInputs:
     """Read everything that the checks need. A failed request is stored as its error, and skips what depends on it."""
-    api, place = cluster.api, cluster.namespace
-    versions = _attempt(helm.version), _attempt(api.server_version)
-    inputs = PreflightInputs(place, *versions, request.values, request.allow_no_nodes)
-    if any(finding.outcome is Outcome.FAILED for finding in preflight.check_versions(inputs)):
+    api, place, errors = cluster.api, cluster.namespace, dict[Check, ConfcomError]()
+
+    def attempt(check: Check, read: Callable[[], R], *, default: R) -> R:
+        try:
+            return read()
+        except ConfcomError as error:
+            errors[check] = error
+            return default
+
+    versions = attempt(Check.HELM, helm.version, default=""), attempt(Check.KUBERNETES, api.server_version, default="")
+    inputs = PreflightInputs(place, request.values, *versions, errors, request.allow_no_nodes)
+    if errors or any(finding.outcome is Outcome.FAILED for finding in preflight.check_versions(inputs)):
         return inputs
     with futures.ThreadPoolExecutor(AT_ONCE) as pool:
-        named = pool.submit(_attempt, lambda: api.get(kinds.NAMESPACE, place))
-        daemon_sets = pool.submit(_attempt, lambda: tuple(api.list(kinds.DAEMON_SET)))
-        ranges = pool.submit(_attempt, lambda: tuple(api.list(kinds.LIMIT_RANGE)))
-        nodes = _attempt(lambda: tuple(map(reduced_node, api.list(kinds.NODE))))
-        inputs = _with_release(_with_nodes(inputs, nodes, request.simulated_nodes), helm, request.chart)
-        inputs = replace(inputs, namespace=named.result(), daemon_sets=daemon_sets.result())
-        manifests = inputs.rendering.manifests if isinstance(inputs.rendering, Rendering) else ()
-        installed = chart.daemons_in(inputs.daemon_sets if isinstance(inputs.daemon_sets, tuple) else ())
-        if secret := secret_name(manifests):
-            first = not secret_name(one for one in installed if namespace_of(one) == place)
+        exists = partial(attempt, Check.POD_SECURITY, lambda: api.get(kinds.NAMESPACE, place) is not None)
+        has_namespace = pool.submit(exists, default=False)
+        daemon_sets = pool.submit(attempt, Check.OWNERS, lambda: _workloads(api.list(kinds.DAEMON_SET)), default=())
+        ranges = pool.submit(_limit_ranges, api)
+        nodes: Nodes | None = attempt(Check.NODES, lambda: tuple(map(Node.parse, api.list(kinds.NODE))), default=None)
+        inputs = inputs if nodes is None else _with_nodes(inputs, nodes, request.simulated_nodes)
+        inputs = attempt(Check.VALUES, partial(_with_release, inputs, helm, request.chart), default=inputs)
+        inputs = replace(inputs, has_namespace=has_namespace.result(), daemon_sets=daemon_sets.result())
+        new = inputs.rendering.workloads if inputs.rendering else ()
+        installed = chart.daemons_in(inputs.daemon_sets)
+        if secret := secret_name(new):
+            first = not secret_name(daemon for daemon in installed if daemon.namespace == place)
             makes_root = first if request.new_root is None else request.new_root
-            inputs = replace(inputs, root=_attempt(lambda: read_root(cluster, secret, now)), makes_root=makes_root)
+            root = attempt(Check.SIMULATION, lambda: read_root(cluster, secret, now), default=None)
+            inputs = replace(inputs, root=root, makes_root=makes_root)
         with contextlib.suppress(ConfcomError):  # the checks say which permission is missing
-            known = nodes if isinstance(nodes, tuple) else ()
-            inputs = replace(inputs, pods=affected_pods(cluster, installed, manifests, known))
+            inputs = replace(inputs, pods=affected_pods(cluster, installed, new, nodes or ()))
         needs = [Need.CHANGE, *([Need.NODE_LABELS] if request.simulated_nodes else [])]
-        needs += [Need.NEW_NAMESPACE] if inputs.namespace is None else []
-        daemons = chart.daemons_in(manifests) if isinstance(inputs.namespace, Mapping) else ()
-        answers = pool.map(lambda daemon: _attempt(lambda: api.create(_probe(daemon, place), dry_run=True)), daemons)
-        admission = {name_of(one): answer for one, answer in zip(daemons, answers, strict=True)}
+        needs += [] if inputs.has_namespace or Check.POD_SECURITY in errors else [Need.NEW_NAMESPACE]
+        manifests = inputs.rendering.manifests if inputs.rendering else ()
+        daemons = [one for one in manifests if inputs.has_namespace and text(one, "kind") == "DaemonSet"]
+        refusals = pool.map(lambda daemon: _refusal(api, daemon, place), daemons)
         return replace(
             inputs,
             limit_ranges=ranges.result(),
-            denied=_attempt(lambda: denied_permissions(cluster, needs, manifests)),
-            admission={name: answer for name, answer in admission.items() if isinstance(answer, ConfcomError)},
+            denied=attempt(Check.PERMISSIONS, partial(denied_permissions, cluster, needs, manifests), default=None),
+            admission={name_of(one): error for one, error in zip(daemons, refusals, strict=True) if error},
         )
 
 
@@ -90,31 +104,31 @@ def check_rollback(
     permissions = preflight.check_permissions(denied_permissions(cluster, [Need.CHANGE], manifests))
     if permissions.outcome is Outcome.FAILED:
         return (permissions,)
-    secret = secret_name(manifests)
+    new = chart.workloads_in(manifests)
+    secret = secret_name(new)
     labels = {NAME_LABEL: RELEASE, INSTANCE_LABEL: RELEASE}
-    installed = chart.daemons_in(api.list(kinds.DAEMON_SET, place, labels=labels))
+    installed = chart.workloads_in(api.list(kinds.DAEMON_SET, place, labels=labels))
     anyway = f"helm rollback {RELEASE} {revision} --namespace={place}"
-    nodes = tuple(map(reduced_node, api.list(kinds.NODE)))
-    pods = affected_pods(cluster, installed, manifests, nodes)
+    nodes = tuple(map(Node.parse, api.list(kinds.NODE)))
+    pods = affected_pods(cluster, installed, new, nodes)
     return (
         permissions,
-        *preflight.check_revision(manifests, nodes, installed, anyway),
+        *preflight.check_revision(new, nodes, installed, anyway),
         *preflight.check_root(read_root(cluster, secret, now) if secret else None, makes_root=False),
-        *preflight.check_kept_epc(manifests, nodes, installed, pods),
-        *preflight.check_quotes(manifests, nodes, installed, pods),
+        *preflight.check_kept_epc(new, nodes, installed, pods),
+        *preflight.check_quotes(new, nodes, installed, pods),
     )
 
 
-def affected_pods(cluster: Cluster, installed: Objects, new: Objects, nodes: Objects) -> tuple[EpcPod, ...]:
+def affected_pods(
+    cluster: Cluster, installed: Sequence[Workload], new: Sequence[Workload], nodes: Nodes
+) -> tuple[TenantPod, ...]:
     """Return tenants' Pods with the add-on's resources; none, without reading Pods, if a change takes nothing away."""
-    before, after = (
-        {(name_of(one), *(chart.flag_of(one, flag) for flag in EPC_FLAGS)) for one in chart.daemons_in(some)}
-        for some in (installed, new)
-    )
-    most = max((chart.allocatable(node, chart.set_of(node).epc) for node in nodes), default=0)
+    daemons = chart.daemons_in(new)
+    before, after = ({(each.name, *map(each.flag, EPC_FLAGS)) for each in some} for some in (installed, daemons))
+    most = max((node.epc_mib for node in nodes), default=0)
     less = before and (before != after or most > (chart.capacity_limit(new) or most))
-    kept = map(name_of, chart.selected(chart.daemons_in(new), nodes))
-    left = {name_of(node) for node in nodes if chart.offered(node)}.difference(kept)
+    left = {node.name for node in nodes if node.capacity} - {node.name for node in chart.selected(daemons, nodes)}
     if not (less or left or preflight.losing_nodes(new, nodes, installed)):
         return ()
     return tenants(cluster.api.list(kinds.POD), cluster.namespace)
@@ -132,25 +146,39 @@ def denied_permissions(
     return tuple(one for one, allowed in zip(asked, answers, strict=True) if not allowed)
 
 
-def _attempt(read: Callable[[], R]) -> R | ConfcomError:
+def _workloads(objects: Iterable[KubernetesObject]) -> tuple[Workload, ...]:
+    return tuple(map(Workload.parse, objects))
+
+
+def _limit_ranges(api: Api) -> tuple[str, ...]:
+    """Return those that require Intel's name of EPC; none if they may not be read."""
+    with contextlib.suppress(ConfcomError):
+        ranges = [one for one in api.list(kinds.LIMIT_RANGE) if requires(one, INTEL_EPC)]
+        return tuple(f"{name_of(one)} in {namespace_of(one)}" for one in ranges)
+    return ()
+
+
+def _refusal(api: Api, daemon: KubernetesObject, namespace: str) -> ConfcomError | None:
+    """Return why the API server would not take a Pod from the DaemonSet's template, or why that is unknown."""
+    template = mapping(daemon, "spec", "template")
+    metadata = {**mapping(template, "metadata"), "name": f"{name_of(daemon)}-preflight", "namespace": namespace}
+    # Its own ServiceAccount may not exist yet.
+    spec = {**mapping(template, "spec"), "serviceAccountName": "default"}
     try:
-        return read()
+        api.create({"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec}, dry_run=True)
     except ConfcomError as error:
         return error
+    return None
 
 
 def _with_release(inputs: PreflightInputs, helm: Helm, folder: Path) -> PreflightInputs:
-    values, nodes = inputs.values, inputs.nodes
-    try:
-        history = helm.history()
-        installed = helm.manifests() if history else ()
-        values = replace(values, stored=helm.values() if history else {})
+    history = helm.history()
+    installed = helm.manifests() if history else ()
+    values = replace(inputs.values, stored=helm.values() if history else {})
+    rendering = helm.render(folder, values)
+    if inputs.nodes and preflight.leaves_names(rendering.config, inputs.nodes):
+        values = replace(values, settings=(*values.settings, f"{preflight.MUTATE}=off"))
         rendering = helm.render(folder, values)
-        if isinstance(nodes, Sequence) and preflight.leaves_names(rendering.config, nodes):
-            values = replace(values, settings=(*values.settings, f"{preflight.MUTATE}=off"))
-            rendering = helm.render(folder, values)
-    except ConfcomError as error:
-        return replace(inputs, rendering=error)
     inputs = replace(inputs, history=history, values=values, installed=installed, rendering=rendering)
     kept = {(text(one, "kind"), name_of(one)) for one in (*rendering.manifests, *installed)}
     with contextlib.suppress(ConfcomError):  # without the permission to list, nothing of it is removed
@@ -159,27 +187,13 @@ def _with_release(inputs: PreflightInputs, helm: Helm, folder: Path) -> Prefligh
     return inputs
 
 
-def _with_nodes(
-    inputs: PreflightInputs, nodes: tuple[KubernetesObject, ...] | ConfcomError, chosen: tuple[str, ...]
-) -> PreflightInputs:
-    if isinstance(nodes, ConfcomError):
-        return replace(inputs, nodes=nodes)
-    known = {name_of(node): node for node in nodes}
-    label = {chart.SIMULATED_LABEL: "true"}
-    there = [known[name] for name in dict.fromkeys(chosen) if name in known]
-    for node in there:
-        known[name_of(node)] = {**node, "metadata": {**node["metadata"], "labels": {**labels_of(node), **label}}}
+def _with_nodes(inputs: PreflightInputs, nodes: Nodes, chosen: tuple[str, ...]) -> PreflightInputs:
+    known, label = {node.name: node for node in nodes}, {SIMULATED_LABEL: "true"}
+    marked = [known[name] for name in dict.fromkeys(chosen) if name in known]
+    known |= {node.name: replace(node, labels={**node.labels, **label}) for node in marked}
     return replace(
         inputs,
         nodes=tuple(known.values()),
         unknown_nodes=tuple(name for name in chosen if name not in known),
-        unlabelled_nodes=tuple(name_of(node) for node in there if not label.items() <= labels_of(node).items()),
+        unlabelled_nodes=tuple(node.name for node in marked if not label.items() <= node.labels.items()),
     )
-
-
-def _probe(daemon: KubernetesObject, namespace: str) -> KubernetesObject:
-    """Return a Pod from the DaemonSet's template; its own ServiceAccount may not exist yet."""
-    template = mapping(daemon, "spec", "template")
-    metadata = {**mapping(template, "metadata"), "name": f"{name_of(daemon)}-preflight", "namespace": namespace}
-    spec = {**mapping(template, "spec"), "serviceAccountName": "default"}
-    return {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec}

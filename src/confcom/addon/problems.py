@@ -1,8 +1,13 @@
 """Problems and their causes, and how many of them are shown as few. Pure."""
 
 import re
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import TypeVar
+
+from confcom.errors import ConfcomError
+
+T = TypeVar("T")
 
 _NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?")
 """A possible name of a node or a pod (RFC 1123)."""
@@ -48,6 +53,21 @@ class ProblemGroup:
     def to_json(self) -> dict[str, object]:
         codes = {"code": self.code, "reason_code": self.reason_code}
         return codes | {"problem": self.text, "count": self.count, "nodes": list(self.nodes)}
+
+
+@dataclass(frozen=True, slots=True)
+class OptionalReads:
+    """Reads whose failure harms nothing else: each becomes a problem with the code `not-read`."""
+
+    failures: list[Problem] = field(default_factory=list)
+
+    def read(self, what: str, read: Callable[[], T], *, default: T, node: str = "") -> T:
+        try:
+            return read()
+        except (ConfcomError, ValueError) as error:
+            why = (error.why or error.what) if isinstance(error, ConfcomError) else str(error)
+            self.failures.append(Problem(f"{what}: {why}", node, code="not-read"))
+            return default
 
 
 def shown(names: Sequence[str]) -> str:

@@ -9,11 +9,12 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
-from confcom.addon.chart_objects import pod_spec_of
-from confcom.addon.cluster import DAEMON_SET, DEPLOYMENT, SECRET, Cluster, ClusterAccessError, ForbiddenError
+from confcom.addon.api import DAEMON_SET, DEPLOYMENT, SECRET, ClusterAccessError, ForbiddenError
+from confcom.addon.login import Cluster
 from confcom.addon.problems import shown
 from confcom.kubernetes.names import COMPONENT_LABEL, NAME_LABEL, RELEASE
-from confcom.kubernetes.objects import KubernetesObject, listing, mapping, name_of, text
+from confcom.kubernetes.objects import KubernetesObject, mapping
+from confcom.kubernetes.workload import Workload
 from confcom.simulation.root_seed import RootSeed, RootSeedError
 
 VOLUME = "simulated-root"
@@ -69,13 +70,9 @@ def root_faults(facts: RootFacts) -> Iterator[RootSeedError]:
         yield RootSeedError(what, error_code="simulated-roots-differ", remedy=remedy)
 
 
-def secret_name(manifests: Iterable[KubernetesObject]) -> str:
-    """Return the name of the Secret that quote helpers of these manifests mount; empty if none simulates."""
-    for one in manifests:
-        for volume in listing(pod_spec_of(one), "volumes"):
-            if text(volume, "name") == VOLUME:
-                return text(volume, "secret", "secretName")
-    return ""
+def secret_name(workloads: Iterable[Workload]) -> str:
+    """Return the name of the Secret with the root that a quote helper of these mounts; empty if none simulates."""
+    return next((workload.secrets[VOLUME] for workload in workloads if VOLUME in workload.secrets), "")
 
 
 def root_of_metrics(metrics: str) -> str:
@@ -109,9 +106,9 @@ def create_root(cluster: Cluster, root: RootSeed, name: str) -> bool:
     """
     patch = {"spec": {"template": {"metadata": {"annotations": {_RESTARTED: f"new-root-{root.created}"}}}}}
     for kind in (DAEMON_SET, DEPLOYMENT):
-        for workload in cluster.api.list(kind, cluster.namespace, labels={NAME_LABEL: RELEASE}):
+        for workload in map(Workload.parse, cluster.api.list(kind, cluster.namespace, labels={NAME_LABEL: RELEASE})):
             if secret_name([workload]) == name:
-                cluster.api.merge(kind, name_of(workload), patch, cluster.namespace)
+                cluster.api.merge(kind, workload.name, patch, cluster.namespace)
     values = {key: base64.b64encode(value).decode() for key, value in root.encode().items()}
     labels = {NAME_LABEL: RELEASE, COMPONENT_LABEL: VOLUME}
     metadata = {"name": name, "namespace": cluster.namespace, "labels": labels}

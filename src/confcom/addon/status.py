@@ -7,16 +7,17 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from confcom.addon import chart_objects as chart
-from confcom.addon.chart_objects import SgxKind, component_of, pod_spec_of, simulates
 from confcom.addon.daemon_pods import FAILED_CREATE, GONE, DaemonPod, PodState
 from confcom.addon.drift import Effect, deletion
-from confcom.addon.epc import NodeEpc, Workload, epc_problems, unmet_requests, used_by_node, workloads
+from confcom.addon.epc import NodeEpc, epc_problems, unmet_requests
 from confcom.addon.problems import Problem, ProblemGroup, grouped, shown
 from confcom.addon.simulated_root import root_faults
 from confcom.addon.snapshot import Snapshot
-from confcom.kubernetes.names import OURS, REAL, VERSION_LABEL, Component
-from confcom.kubernetes.node_selection import selects, untolerated
-from confcom.kubernetes.objects import KubernetesObject, amount, condition, name_of, number, text
+from confcom.addon.tenants import TenantWorkload, used_by_node, workloads
+from confcom.kubernetes.names import REAL, VERSION_LABEL, Component
+from confcom.kubernetes.node import Node
+from confcom.kubernetes.node_selection import SgxKind, sgx_kind
+from confcom.kubernetes.workload import Workload
 from confcom.simulation.staging import Staging
 
 _WITHOUT = {
@@ -88,7 +89,6 @@ class DeploymentStatus:
 class AddOnStatus:
     """The status of the add-on in a cluster."""
 
-    cluster: Mapping[str, str]
     namespace: str
     enabled: bool
     simulated: bool
@@ -98,7 +98,7 @@ class AddOnStatus:
     nodes: tuple[NodeStatus, ...]
     """Nodes with SGX, with our daemons or with our resources."""
     other_nodes: int
-    workloads: tuple[Workload, ...]
+    workloads: tuple[TenantWorkload, ...]
     problems: tuple[Problem, ...]
     not_compared: tuple[Problem, ...]
     notes: tuple[Problem, ...]
@@ -132,7 +132,6 @@ class AddOnStatus:
 
     def to_json(self) -> dict[str, object]:
         return {
-            "cluster": dict(self.cluster),
             "enabled": self.enabled,
             "ok": self.ok,
             "namespace": self.namespace,
@@ -153,18 +152,19 @@ class AddOnStatus:
 
 
 def add_on_status(snapshot: Snapshot) -> AddOnStatus:
-    daemons, pods_on = snapshot.daemon_sets, defaultdict[str, list[DaemonPod]](list)
+    daemons, release, pods_on = snapshot.daemon_sets, snapshot.release, defaultdict[str, list[DaemonPod]](list)
     for pod in snapshot.pods:
         pods_on[pod.node].append(pod)
     used = None if snapshot.epc_pods is None else used_by_node(snapshot.epc_pods)
-    nodes = [_node_status(snapshot, node, pods_on[name_of(node)], used) for node in snapshot.nodes]
+    nodes = [_node_status(snapshot, node, pods_on[node.name], used) for node in snapshot.nodes]
     listed = tuple(
         status
         for status, node in zip(nodes, snapshot.nodes, strict=True)
         if status.sgx is not SgxKind.NONE
         or status.plugins
         or status.helpers
-        or any(chart.allocatable(node, one) or (not daemons and one in chart.offered(node)) for one in OURS)
+        or any(node.allocatable.values())
+        or (node.capacity and not daemons)
         or any(one.code == "node-not-selected" for one in status.problems)
     )
     deployments = tuple(_deployment(snapshot, one) for one in _WITHOUT)
@@ -172,57 +172,52 @@ def add_on_status(snapshot: Snapshot) -> AddOnStatus:
     problems += [*_drift_problems(snapshot), *_cluster_problems(snapshot)]
     problems += [one.problem for one in deployments if one.problem]
     return AddOnStatus(
-        cluster=snapshot.cluster,
         namespace=snapshot.namespace,
-        enabled=bool(daemons) or any(one.is_deployed for one in snapshot.history[-1:]),
-        simulated=any(map(simulates, daemons)),
+        enabled=bool(daemons) or any(last.is_deployed for last in release.history[-1:]),
+        simulated=any(daemon.simulates for daemon in daemons),
         staging=chart.staging_of(daemons),
-        version=", ".join(sorted({text(one, "metadata", "labels", VERSION_LABEL) for one in daemons})),
+        version=", ".join(sorted({daemon.labels.get(VERSION_LABEL, "") for daemon in daemons})),
         nodes=listed,
         other_nodes=len(nodes) - len(listed),
         workloads=workloads(snapshot.epc_pods or (), snapshot.refused),
         problems=tuple(dict.fromkeys([*problems, *(one for node in listed for one in node.problems)])),
-        not_compared=(*snapshot.not_read, *(Problem(one, code="not-read") for one in snapshot.drift.not_compared)),
+        not_compared=(*snapshot.not_read, *(Problem(why, code="not-read") for why in release.drift.not_compared)),
         notes=tuple(_notes(daemons, listed)),
-        observed=all(_observed(one) for one in daemons),
+        observed=all(daemon.observed for daemon in daemons),
         deployments=deployments,
     )
 
 
-def _observed(workload: KubernetesObject) -> bool:
-    return number(workload, "status", "observedGeneration") >= number(workload, "metadata", "generation")
-
-
 def _node_status(
-    snapshot: Snapshot, node: KubernetesObject, pods: Sequence[DaemonPod], used: Mapping[tuple[str, str], int] | None
+    snapshot: Snapshot, node: Node, pods: Sequence[DaemonPod], used: Mapping[tuple[str, str], int] | None
 ) -> NodeStatus:
     """Return the status of a node, from the daemons' Pods on it, oldest first, and the EPC that Pods request."""
-    name, names, ready = name_of(node), chart.set_of(node), condition(node, "Ready")
+    name, resource = node.name, node.resources.epc
     epc = NodeEpc(
-        names.epc,
-        amount(text(node, "status", "capacity", names.epc)),
-        chart.allocatable(node, names.epc),
-        None if used is None else used.get((name, names.epc), 0),
+        resource,
+        node.capacity.get(resource, 0),
+        node.epc_mib,
+        None if used is None else used.get((name, resource), 0),
         snapshot.inventories.get(name),
         chart.capacity_limit(snapshot.deployments.values()),
     )
-    wanted = [one for one in snapshot.daemon_sets if selects(pod_spec_of(one), node)]
+    wanted = [daemon for daemon in snapshot.daemon_sets if daemon.selection.selects(node)]
     alive = {pod.component for pod in pods if pod.state not in GONE}
-    kept_off = [one for one in wanted if untolerated(pod_spec_of(one), node) and component_of(one) not in alive]
+    kept_off = [each for each in wanted if each.selection.untolerated(node) and each.component not in alive]
     by_component = {one: tuple(pod for pod in pods if pod.component is one) for one in chart.NODE_DAEMONS}
     plugins, helpers = by_component[Component.DEVICE_PLUGIN], by_component[Component.QUOTE_HELPER]
-    is_ready = ready.get("status") == "True"
     problems: list[Problem] = []
-    if not is_ready:
-        why = text(ready, "message") or "the kubelet has never reported"
+    if not node.ready:
+        why = node.readiness or "the kubelet has never reported"
         problems.append(Problem(f"the node is not Ready: {why}", code="node-not-ready"))
     if kept_off:
-        taints = list(dict.fromkeys(taint for one in kept_off for taint in untolerated(pod_spec_of(one), node)))
-        options = chart.tolerating(list(map(pod_spec_of, wanted)), taints)
+        taints = dict.fromkeys(taint for each in kept_off for taint in each.selection.untolerated(node))
+        options = chart.tolerating(wanted, taints)
         why = f"it is tainted {', '.join(taints)}, which the daemons do not tolerate: remove the taint, or keep it and"
         problems.append(Problem(f"{why} run `confcom update {options}`", code="node-tainted"))
+    chosen, absent = ({daemon.component for daemon in some} for some in (wanted, kept_off))
     for component, found in by_component.items():
-        if component not in map(component_of, kept_off) and (found or component in map(component_of, wanted)):
+        if component not in absent and (found or component in chosen):
             problems += _daemon_problems(component, found, snapshot.templates)
     plugin_ready = any(pod.state is PodState.READY for pod in plugins)
     unmet = unmet_requests(node, used or {}, selected=bool(wanted))
@@ -237,19 +232,19 @@ def _node_status(
             why = f"its Pods request {amounts} that are offered: the kubelet reports every 10 seconds, else end them"
             problems.append(Problem(why, code="requests-not-offered"))
     steps = [_step(name, one, pods, snapshot.templates) for one in wanted if one not in kept_off]
-    if not is_ready:
+    if not node.ready:
         away = "waiting: its node is not Ready"
         steps = [step if step.done else Step(name, step.kind, done=False, text=away) for step in steps]
     named = tuple(replace(one, node=name) for one in problems)
-    return NodeStatus(name, _kind(node, wanted), is_ready, epc, plugins, helpers, named, tuple(steps))
+    return NodeStatus(name, _kind(node, wanted), node.ready, epc, plugins, helpers, named, tuple(steps))
 
 
-def _kind(node: KubernetesObject, wanted: Iterable[KubernetesObject]) -> SgxKind:
+def _kind(node: Node, wanted: Iterable[Workload]) -> SgxKind:
     """Return the kind by the device plugin's DaemonSet that selects the node, or by the node's labels."""
-    plugin = next((one for one in wanted if component_of(one) is Component.DEVICE_PLUGIN), None)
+    plugin = next((daemon for daemon in wanted if daemon.component is Component.DEVICE_PLUGIN), None)
     if plugin is None:
-        return chart.sgx_kind(node)
-    return SgxKind.SIMULATED if simulates(plugin) else SgxKind.HARDWARE
+        return sgx_kind(node)
+    return SgxKind.SIMULATED if plugin.simulates else SgxKind.HARDWARE
 
 
 def _daemon_problems(
@@ -270,18 +265,17 @@ def _daemon_problems(
             yield Problem(why, code="daemon-not-ready", reason_code=pod.reason_code)
 
 
-def _step(node: str, daemon: KubernetesObject, pods: Sequence[DaemonPod], templates: Mapping[str, str]) -> Step:
+def _step(node: str, daemon: Workload, pods: Sequence[DaemonPod], templates: Mapping[str, str]) -> Step:
     """Return the step of a daemon on a node; a rejected Pod counts only if it says why there is no other."""
-    component = component_of(daemon)
-    here = [pod for pod in pods if pod.owner == name_of(daemon)]
-    there = [pod for pod in here if pod.state is not PodState.REJECTED]
-    newest = templates.get(name_of(daemon), "")
-    new = [pod for pod in there if pod.revision == newest and pod.state is not PodState.ENDING]
-    old = [pod for pod in there if pod not in new]
+    own = [pod for pod in pods if pod.owner == daemon.name]
+    admitted = [pod for pod in own if pod.state is not PodState.REJECTED]
+    newest = templates.get(daemon.name, "")
+    new = [pod for pod in admitted if pod.revision == newest and pod.state is not PodState.ENDING]
+    old = [pod for pod in admitted if pod not in new]
     ready = any(pod.state is PodState.READY for pod in new)
-    rejected = [pod for pod in here if pod.state is PodState.REJECTED and (not old or pod.revision == newest)]
+    rejected = [pod for pod in own if pod.state is PodState.REJECTED and (not old or pod.revision == newest)]
     state = "no Pod yet" if not old else "waiting for its turn; the old one serves"
-    if not _observed(daemon):
+    if not daemon.observed:
         state = "waiting for the DaemonSet controller"
     elif ready:
         state = f"ready ({new[-1].version})" + ("; the old one is terminating" if old else "")
@@ -289,8 +283,8 @@ def _step(node: str, daemon: KubernetesObject, pods: Sequence[DaemonPod], templa
         state = f"{last[0].state}: {last[0].reason}"
     return Step(
         node,
-        component.words if component else "",
-        done=_observed(daemon) and ready and not old,
+        daemon.component.words if daemon.component else "",
+        done=daemon.observed and ready and not old,
         text=state,
         failing=any(pod.state is PodState.FAILING for pod in new),
         serving=any(pod.state is PodState.READY for pod in old),
@@ -300,7 +294,7 @@ def _step(node: str, daemon: KubernetesObject, pods: Sequence[DaemonPod], templa
 
 
 def _release_problems(snapshot: Snapshot) -> Iterator[Problem]:
-    last = snapshot.history[-1] if snapshot.history else None
+    last = snapshot.release.history[-1] if snapshot.release.history else None
     if last is None or last.is_deployed or last.status == "uninstalled":
         return
     if last.is_unfinished:
@@ -308,15 +302,15 @@ def _release_problems(snapshot: Snapshot) -> Iterator[Problem]:
     else:
         why = f"the last change of the release was not completed: {last.described} ({last.description}): "
     removal = "`confcom disable` completes the removal" if last.status == "uninstalling" else ""
-    undo = ", `confcom rollback` undoes it" if len(snapshot.history) > 1 else ", `confcom disable` removes it"
+    undo = ", `confcom rollback` undoes it" if len(snapshot.release.history) > 1 else ", `confcom disable` removes it"
     yield Problem(why + (removal or f"`confcom enable` repeats it{undo}"), code="change-unfinished")
 
 
 def _left_problems(snapshot: Snapshot) -> Iterator[Problem]:
-    if not snapshot.left:
+    if not snapshot.release.left:
         return
-    names = shown(snapshot.left)
-    if snapshot.history:
+    names = shown(snapshot.release.left)
+    if snapshot.release.history:
         why = f"of the add-on, and in no record of helm, are {names}: delete what nobody needs (kubectl delete)"
         yield Problem(why, code="object-left")
     else:
@@ -326,7 +320,7 @@ def _left_problems(snapshot: Snapshot) -> Iterator[Problem]:
 
 
 def _drift_problems(snapshot: Snapshot) -> Iterator[Problem]:
-    for change in snapshot.drift.changes:
+    for change in snapshot.release.drift.changes:
         name, fields = f"{change.kind} {change.name}", change.shown_fields
         if change.effect is Effect.MADE:
             yield Problem(f"the {name} is missing: `confcom enable` makes it", code="object-missing")
@@ -339,7 +333,7 @@ def _drift_problems(snapshot: Snapshot) -> Iterator[Problem]:
             yield Problem(f"{why}: `confcom enable` restores it", code="object-changed")
         else:
             yield Problem(f"{change}, by an apply of the release: `confcom enable` does that", code="object-changed")
-    for name, added in snapshot.drift.added:
+    for name, added in snapshot.release.drift.added:
         why = f"somebody added to the {name}, whose Pods are privileged: {', '.join(added)}"
         yield Problem(f"{why}: remove them, or delete the object and run `confcom enable`", code="object-changed")
 
@@ -347,31 +341,30 @@ def _drift_problems(snapshot: Snapshot) -> Iterator[Problem]:
 def _cluster_problems(snapshot: Snapshot) -> Iterator[Problem]:
     daemons = snapshot.daemon_sets
     if not daemons:
-        if not any(one.is_deployed for one in snapshot.history[-1:]):
+        if not any(one.is_deployed for one in snapshot.release.history[-1:]):
             why = f"the add-on is not enabled in the namespace {snapshot.namespace}: `confcom enable` installs it"
             yield Problem(why, code="not-enabled")
-        elif not snapshot.drift.changes:
+        elif not snapshot.release.drift.changes:
             yield Problem("the add-on's DaemonSets are missing: `confcom enable` makes them", code="object-missing")
         return
-    if not any(selects(pod_spec_of(one), node) for one in daemons for node in snapshot.nodes):
+    if not chart.selected(daemons, snapshot.nodes):
         wanted = ", ".join(chart.node_labels(daemons))
         yield Problem(f"no node runs the daemons; they need nodes labelled {wanted}", code="no-nodes")
     for one in root_faults(snapshot.root) if snapshot.root else ():
         yield Problem(f"{one.what}: {one.remedy}", code=one.error_code)
     for daemon in daemons:
         if why := _creation_failure(daemon, snapshot):
-            yield Problem(f"the DaemonSet {name_of(daemon)} cannot create its Pods: {why}", code="pods-not-created")
+            yield Problem(f"the DaemonSet {daemon.name} cannot create its Pods: {why}", code="pods-not-created")
 
 
-def _creation_failure(daemon: KubernetesObject, snapshot: Snapshot) -> str:
+def _creation_failure(daemon: Workload, snapshot: Snapshot) -> str:
     """Return why a DaemonSet cannot create Pods that it lacks, unless it has created one since."""
-    warned = snapshot.warnings.get(name_of(daemon))
+    warned = snapshot.warnings.get(daemon.name)
     if warned is None or warned.reason != FAILED_CREATE:
         return ""
-    pods = [pod for pod in snapshot.pods if pod.owner == name_of(daemon)]
-    desired, updated = (number(daemon, "status", f"{one}NumberScheduled") for one in ("desired", "updated"))
-    lacks = min(len(pods), number(daemon, "status", "currentNumberScheduled")) < desired
-    updating = updated < desired and warned.time >= max((pod.created for pod in pods), default="")
+    pods = [pod for pod in snapshot.pods if pod.owner == daemon.name]
+    lacks = min(len(pods), daemon.current) < daemon.desired
+    updating = daemon.updated < daemon.desired and warned.time >= max((pod.created for pod in pods), default="")
     return warned.text if lacks or updating else ""
 
 
@@ -380,7 +373,7 @@ def _deployment(snapshot: Snapshot, component: Component) -> DeploymentStatus:
     newest, serves = pods[-1] if pods else None, any(pod.state is PodState.READY for pod in pods)
     waits_for, failing = "", newest is not None and newest.state is PodState.FAILING
     deployment, name = snapshot.deployments.get(component), f"confcom-{component}"
-    if deployment and not _rolled_out(deployment):
+    if deployment and not deployment.rolled_out:
         unready = newest.described if newest and newest.state is not PodState.READY else ""
         waits_for = unready or "waiting for the Deployment controller"
     wanted = chart.has_controller(snapshot.daemon_sets) if component is Component.CONTROLLER else deployment
@@ -392,38 +385,34 @@ def _deployment(snapshot: Snapshot, component: Component) -> DeploymentStatus:
     elif newest and (failing or not serves):
         rest = "another one serves meanwhile" if serves else _WITHOUT[component]
         problem = Problem(f"{name} is not ready ({newest.described}): {rest}", code="deployment-not-ready")
-    replicas, updated = (number(deployment or {}, "status", one) for one in ("replicas", "updatedReplicas"))
-    return DeploymentStatus(component, waits_for, replicas != updated, failing and bool(waits_for), problem)
+    updating = deployment is not None and deployment.current != deployment.updated
+    return DeploymentStatus(component, waits_for, updating, failing and bool(waits_for), problem)
 
 
-def _rolled_out(deployment: KubernetesObject) -> bool:
-    counts = {number(deployment, "status", one) for one in ("replicas", "updatedReplicas", "availableReplicas")}
-    return _observed(deployment) and counts == {number(deployment, "spec", "replicas")}
-
-
-def _notes(daemons: Sequence[KubernetesObject], nodes: Sequence[NodeStatus]) -> Iterator[Problem]:
+def _notes(daemons: Sequence[Workload], nodes: Sequence[NodeStatus]) -> Iterator[Problem]:
     if (staging := chart.staging_of(daemons)) is not Staging.NONE:
         why = f"the simulated platform's collateral is staged (simulated.staging={staging}): verifiers may refuse its"
         end = "quotes, and no daemon is at fault; `confcom update --set simulated.staging=none` ends it"
         yield Problem(f"REHEARSAL: {why} {end}", code="collateral-staged")
-    helpers = [one for one in daemons if component_of(one) is Component.QUOTE_HELPER and not simulates(one)]
-    if any(chart.flag_of(one, "--expected-root") for one in helpers):
+    helpers = [each for each in daemons if each.component is Component.QUOTE_HELPER and not each.simulates]
+    if any(helper.flag("--expected-root") for helper in helpers):
         why = "quotes of hardware nodes end in a root for tests (quoteHelper.expectedRoot), and are never genuine"
         yield Problem(f"TEST ROOT: {why}", code="test-root")
     if helpers:
         why = "quotes of hardware nodes were never run on SGX hardware: please send `confcom hardware-report`"
         yield Problem(why, code="never-run-on-sgx-hardware")
-    old = [one for one in daemons if chart.flag_of(one, chart.SUPPORT_FLAG) == "api-server"]
-    for version in sorted({chart.flag_of(one, chart.VERSION_FLAG) for one in old}):
+    old = [daemon for daemon in daemons if daemon.flag(chart.SUPPORT_FLAG) == "api-server"]
+    for version in sorted({daemon.flag(chart.VERSION_FLAG) for daemon in old}):
         why = f"the add-on was installed for Kubernetes {version}, which cannot count sgx.intel.com/epc as {REAL.epc}"
         then = "nor EPC as capacity; after an upgrade to 1.36, run `confcom update`"
         yield Problem(f"{why}, {then}", code="api-server-old")
     plugins = {node.name: node.epc.plugin for node in nodes if node.epc.plugin}
-    if kept := [name for name, plugin in plugins.items() if plugin.kept]:
-        why = f"{plugins[kept[0]].kept} MiB on {kept[0]} are more than the values allow, and Pods hold them"
-        yield Problem(f"EPC is kept on {shown(kept)}: {why} ({plugins[kept[0]].reason})", code="epc-kept")
-    if held := [name for name, plugin in plugins.items() if plugin.held_back]:
-        first = plugins[held[0]]
-        amounts = f"{first.held_back} of {first.found} MiB on {held[0]} ({first.reason})"
+    if kept := [name for name, plugin in plugins.items() if plugin.accounting.kept_mib]:
+        first = plugins[kept[0]].accounting
+        why = f"{first.kept_mib} MiB on {kept[0]} are more than the values allow, and Pods hold them"
+        yield Problem(f"EPC is kept on {shown(kept)}: {why} ({first.reason})", code="epc-kept")
+    if held := [name for name, plugin in plugins.items() if plugin.accounting.held_back_mib]:
+        first, found = plugins[held[0]].accounting, plugins[held[0]].epc
+        amounts = f"{first.held_back_mib} of {found.mib} MiB on {held[0]} ({first.reason})"
         page = "docs/how-to/change-accounting.md says how to count it as capacity"
         yield Problem(f"EPC is held back on {shown(held)}: {amounts}; {page}", code="epc-held-back")

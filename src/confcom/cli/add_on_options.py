@@ -22,9 +22,9 @@ from confcom.cli.output_option import JSON, output_option
 from confcom.kubernetes.names import DEFAULT_NAMESPACE
 
 if TYPE_CHECKING:
-    from confcom.addon.cluster import Login, OpensCluster
+    from confcom.addon.change import AddOn, Changed
     from confcom.addon.helm import RunsHelm
-    from confcom.addon.install import AddOn, Changed
+    from confcom.addon.login import Login, OpensCluster
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -47,8 +47,8 @@ class Machine:
 
     @classmethod
     def local(cls) -> Machine:
-        from confcom.addon.cluster import open_cluster
         from confcom.addon.helm import run_helm
+        from confcom.addon.login import open_cluster
 
         return cls(open_cluster, run_helm, time.monotonic, time.sleep)
 
@@ -77,7 +77,7 @@ def cluster_options(command: Callable[..., R]) -> Callable[..., R]:
         groups: tuple[str, ...],
         **rest: Any,  # noqa: ANN401 # as click
     ) -> R:
-        from confcom.addon.cluster import Login
+        from confcom.addon.login import Login
 
         return command(login=Login(context, str(kubeconfig or ""), user, groups), **rest)
 
@@ -195,8 +195,8 @@ def chart_options(command: Callable[P, R]) -> Callable[P, R]:
 @contextlib.contextmanager
 def opened(login: Login, namespace: str) -> Iterator[AddOn]:
     """Log in to the cluster, and say which one it is."""
+    from confcom.addon.change import AddOn
     from confcom.addon.helm import Helm
-    from confcom.addon.install import AddOn
     from confcom.cli.progress_display import LineReporter
 
     used = machine()

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 import click
 
 from confcom.addon.preflight import Finding, Outcome
-from confcom.addon.waiting import Mark, ProgressTable, Row
+from confcom.addon.readiness import Mark, ProgressTable, Row
 from confcom.errors import printable
 
 _MARKS = {Mark.DONE: "ok", Mark.WAITING: "..", Mark.BAD: "!!"}

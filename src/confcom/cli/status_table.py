@@ -4,9 +4,9 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 
 from confcom.addon.daemon_pods import DaemonPod
-from confcom.addon.epc import Workload
 from confcom.addon.problems import ProblemGroup, grouped, shown
 from confcom.addon.status import AddOnStatus, NodeStatus
+from confcom.addon.tenants import TenantWorkload
 
 MAX_ROWS = 20
 """The most rows of a table, and lines of a section: as many as a terminal of 24 lines shows at once."""
@@ -125,11 +125,11 @@ def _node_row(node: NodeStatus) -> tuple[str, ...]:
     return (
         node.name,
         node.sgx if node.ready else f"{node.sgx}, not Ready",
-        _known(epc.plugin.found if epc.plugin else None),
+        _known(epc.plugin.epc.mib if epc.plugin else None),
         _of(epc.allocatable, epc.capacity),
         _known(epc.used),
         _known(epc.free),
-        f"{epc.plugin.kind} ({epc.plugin.choice})" if epc.plugin else "?",
+        f"{epc.plugin.accounting.kind} ({epc.plugin.accounting.choice})" if epc.plugin else "?",
         _daemon_cell(node.plugins),
         _daemon_cell(node.helpers),
     )
@@ -144,7 +144,7 @@ def _daemon_cell(pods: Sequence[DaemonPod]) -> str:
     return ", ".join(state if count == 1 else f"{state} ({count})" for state, count in counts.items()) or "none"
 
 
-def _workload_lines(workloads: Sequence[Workload], *, everything: bool) -> Iterator[str]:
+def _workload_lines(workloads: Sequence[TenantWorkload], *, everything: bool) -> Iterator[str]:
     first = workloads if everything else workloads[: MAX_ROWS // 2]
     if first:
         yield ""
@@ -152,7 +152,7 @@ def _workload_lines(workloads: Sequence[Workload], *, everything: bool) -> Itera
     if len(first) < len(workloads):
         rest = workloads[len(first) :]
         yield f"and {len(rest)} more with {sum(one.epc_mib for one in rest)} MiB of EPC: {_ALL}"
-    causes: dict[tuple[str, str], list[Workload]] = {}
+    causes: dict[tuple[str, str], list[TenantWorkload]] = {}
     for one in first:
         if one.trouble:
             causes.setdefault((one.trouble, one.cause), []).append(one)
@@ -161,7 +161,7 @@ def _workload_lines(workloads: Sequence[Workload], *, everything: bool) -> Itera
         yield f"    do{f', as for {alike[0].name}' if len(alike) > 1 else ''}: {alike[0].remedy}"
 
 
-def _workload_row(one: Workload) -> tuple[str, ...]:
+def _workload_row(one: TenantWorkload) -> tuple[str, ...]:
     counts = (one.pods, one.nodes, one.epc_mib)
     use = "in use" if one.epc_mib else "in use, without EPC: only devices, and what it takes is not counted"
     return (one.namespace, f"{one.kind} {one.name}", *map(str, counts), one.trouble or use)

@@ -139,8 +139,8 @@ class AccountingSettings:
 
 
 @dataclass(frozen=True, slots=True)
-class Accounting:
-    """How EPC is counted, and why."""
+class AccountingDecision:
+    """How EPC is counted on a node, and why."""
 
     kind: AccountingKind
     max_mib: int | None
@@ -155,7 +155,7 @@ class Accounting:
         return max(mib if self.max_mib is None else min(mib, self.max_mib), self.held_mib)
 
 
-def decide_accounting(settings: AccountingSettings, in_use: EpcInUse, epc_mib: int) -> Accounting:
+def decide_accounting(settings: AccountingSettings, in_use: EpcInUse, epc_mib: int) -> AccountingDecision:
     """Decide how a node's EPC is counted, which has so many MiB for tenants; 0 only if containers hold EPC."""
     wanted = _wanted(settings, epc_mib)
     if in_use.devices or in_use.devices_held:
@@ -163,7 +163,7 @@ def decide_accounting(settings: AccountingSettings, in_use: EpcInUse, epc_mib: i
     maybe = in_use.enclaves_held and settings.stalls  # before 1.36 nothing is counted as capacity
     if wanted.kind is AccountingKind.DEVICE and (in_use.capacity_held or maybe):
         why = "containers may hold EPC that is counted as capacity, and devices could be less"
-        return Accounting(AccountingKind.CAPACITY, settings.max_epc_mib, AccountingReason.KEPT_ALLOCATED, why)
+        return AccountingDecision(AccountingKind.CAPACITY, settings.max_epc_mib, AccountingReason.KEPT_ALLOCATED, why)
     return wanted
 
 
@@ -221,11 +221,11 @@ def changed_epc(
     return mib if lowered or after.kind not in {before.kind, now.kind} else None
 
 
-def _wanted(settings: AccountingSettings, epc_mib: int) -> Accounting:
+def _wanted(settings: AccountingSettings, epc_mib: int) -> AccountingDecision:
     """Return the choice for a node without EPC in use."""
     match settings.setting:
         case AccountingSetting.CAPACITY:
-            return Accounting(
+            return AccountingDecision(
                 AccountingKind.CAPACITY, settings.max_epc_mib, AccountingReason.SET, "--accounting=capacity"
             )
         case AccountingSetting.DEVICES:
@@ -240,7 +240,7 @@ def _wanted(settings: AccountingSettings, epc_mib: int) -> Accounting:
             f"the API server is {settings.api_server}, whose kubelets take many devices",
         )
     if settings.support is CapacitySupport.SUPPORTED:
-        return Accounting(
+        return AccountingDecision(
             AccountingKind.CAPACITY,
             settings.max_epc_mib,
             AccountingReason.LARGE_EPC,
@@ -269,13 +269,13 @@ _UNSUPPORTED = {
 }
 
 
-def _devices(settings: AccountingSettings, choice: AccountingReason, why: str) -> Accounting:
+def _devices(settings: AccountingSettings, choice: AccountingReason, why: str) -> AccountingDecision:
     default = DEFAULT_MAX_EPC_DEVICES if settings.stalls else MAX_DEVICES
     maximum = default if settings.max_epc_mib is None else min(settings.max_epc_mib, MAX_DEVICES)
-    return Accounting(AccountingKind.DEVICE, maximum, choice, why)
+    return AccountingDecision(AccountingKind.DEVICE, maximum, choice, why)
 
 
-def _keep_devices(settings: AccountingSettings, wanted: Accounting, in_use: EpcInUse) -> Accounting:
+def _keep_devices(settings: AccountingSettings, wanted: AccountingDecision, in_use: EpcInUse) -> AccountingDecision:
     """Return devices, and no fewer than there are, unless the operator gave a maximum.
 
     An explicit `capacity` changes a node over once no device is held; `auto` never does.
@@ -301,7 +301,7 @@ def _keep_devices(settings: AccountingSettings, wanted: Accounting, in_use: EpcI
     return replace(kept, max_mib=devices)
 
 
-def _keep_held(kept: Accounting, held: int, epc_mib: int) -> Accounting:
+def _keep_held(kept: AccountingDecision, held: int, epc_mib: int) -> AccountingDecision:
     if kept.kind is AccountingKind.CAPACITY or held <= (offered := kept.offered(epc_mib)):
         return kept
     why = f"containers hold devices up to number {held:,}, or held them last, and {offered:,} MiB would be offered"

@@ -1,67 +1,125 @@
-"""The nodes that a Pod's spec allows, by the scheduler's rules: nodeSelector, required nodeAffinity, taints. Pure."""
+"""Which nodes have SGX, and which of them a Pod's spec allows, by the scheduler's rules. Pure."""
 
+from __future__ import annotations
+
+import re
 from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import NamedTuple
 
-from confcom.kubernetes.objects import KubernetesObject, labels_of, listing, mapping, name_of, text
+from confcom.kubernetes.node import Node, Taint
+from confcom.kubernetes.objects import KubernetesObject, listing, mapping, text
 
+SIMULATED_LABEL = "confcom.internal/simulated-sgx"
+"""The label by which a user marks a node for simulation."""
+NFD_LABEL = "feature.node.kubernetes.io/cpu-security.sgx.enabled"
+"""The label that Node Feature Discovery puts on a node whose CPU and firmware have SGX enabled."""
+_AZURE_SIZES = re.compile(r"standard_dc(?:(?:[124]s|8)_v2|[0-9]+d?s_v3)", re.IGNORECASE)
+"""Azure's VM sizes with SGX (DCsv2, DCsv3 and DCdsv3), as in the label node.kubernetes.io/instance-type."""
 _DAEMONS_TOLERATE = frozenset(
-    f"node.kubernetes.io/{one}"
-    for one in ("not-ready", "unreachable", "disk-pressure", "memory-pressure", "pid-pressure", "unschedulable")
+    f"node.kubernetes.io/{condition}"
+    for condition in ("not-ready", "unreachable", "disk-pressure", "memory-pressure", "pid-pressure", "unschedulable")
 )
 """Taints for which the DaemonSet controller adds tolerations to its Pods (Kubernetes: "Taints and tolerations")."""
 
 
-def selects(pod_spec: KubernetesObject, node: KubernetesObject) -> bool:
-    """Return whether nodeSelector and required nodeAffinity of a Pod's spec allow a node."""
-    labels = labels_of(node)
-    if any(labels.get(key) != value for key, value in mapping(pod_spec, "nodeSelector").items()):
-        return False
-    affinity = mapping(pod_spec, "affinity", "nodeAffinity", "requiredDuringSchedulingIgnoredDuringExecution")
-    terms = listing(affinity, "nodeSelectorTerms")
-    return not affinity or any(_term_holds(term, labels, name_of(node)) for term in terms)
+class SgxKind(StrEnum):
+    HARDWARE = "hardware"
+    SIMULATED = "simulated"
+    NONE = "none"
 
 
-def _term_holds(term: KubernetesObject, labels: Mapping[str, str], name: str) -> bool:
-    expressions, fields = listing(term, "matchExpressions"), listing(term, "matchFields")
-    if not expressions and not fields:
-        return False
-    return all(_holds(one, labels) for one in expressions) and all(
-        _holds(one, {"metadata.name": name}) for one in fields
-    )
+def sgx_kind(node: Node) -> SgxKind:
+    """Return the kind of SGX by a node's labels.
+
+    Hardware takes precedence: a node with both labels has an SGX CPU, and the plugin refuses to simulate there.
+    """
+    size = node.labels.get("node.kubernetes.io/instance-type", "")
+    if node.labels.get(NFD_LABEL) == "true" or _AZURE_SIZES.fullmatch(size):
+        return SgxKind.HARDWARE
+    return SgxKind.SIMULATED if node.labels.get(SIMULATED_LABEL) == "true" else SgxKind.NONE
 
 
-def _holds(expression: KubernetesObject, labels: Mapping[str, str]) -> bool:
-    found = labels.get(text(expression, "key"))
-    values = expression.get("values")
-    wanted = [str(value) for value in values] if isinstance(values, list) else []
-    operator = text(expression, "operator")
-    if operator in {"Exists", "DoesNotExist"}:
-        return (found is not None) is (operator == "Exists")
-    if operator in {"In", "NotIn"}:
-        return (found in wanted) is (operator == "In")
-    try:
-        ours, theirs = int(found or ""), int(wanted[0])
-    except (ValueError, IndexError):
-        return False
-    return {"Gt": ours > theirs, "Lt": ours < theirs}.get(operator, False)
+class _Toleration(NamedTuple):
+    key: str
+    operator: str
+    value: str
+    effect: str
+
+    def covers(self, taint: Taint) -> bool:
+        if self.effect not in {"", taint.effect}:
+            return False
+        if self.operator == "Exists":
+            return self.key in {"", taint.key}
+        return (self.key, self.value) == (taint.key, taint.value)
 
 
-def untolerated(pod_spec: KubernetesObject, node: KubernetesObject) -> tuple[str, ...]:
-    """Return the node's taints that a DaemonSet's Pod does not tolerate, in kubectl's form (`KEY=VALUE:EFFECT`)."""
-    tolerations = listing(pod_spec, "tolerations")
+class _Requirement(NamedTuple):
+    key: str
+    operator: str
+    values: tuple[str, ...]
+    of_fields: bool
+    """Whether the key names a field of the node, and no label; the scheduler knows metadata.name only."""
+
+    def holds(self, node: Node) -> bool:
+        value = ({"metadata.name": node.name} if self.of_fields else node.labels).get(self.key)
+        if self.operator in {"Exists", "DoesNotExist"}:
+            return (value is not None) is (self.operator == "Exists")
+        if self.operator in {"In", "NotIn"}:
+            return (value in self.values) is (self.operator == "In")
+        try:
+            ours, theirs = int(value or ""), int(self.values[0])
+        except (ValueError, IndexError):
+            return False
+        return {"Gt": ours > theirs, "Lt": ours < theirs}.get(self.operator, False)
+
+
+@dataclass(frozen=True, slots=True)
+class NodeSelection:
+    """What a Pod's spec says about nodes: nodeSelector, required nodeAffinity, tolerations."""
+
+    labels: Mapping[str, str] = field(default_factory=dict)
+    """The nodeSelector."""
+    terms: tuple[tuple[_Requirement, ...], ...] | None = None
+    """The affinity, of which one term has to hold; None if there is none."""
+    tolerations: tuple[_Toleration, ...] = ()
+
+    @classmethod
+    def parse(cls, pod_spec: KubernetesObject) -> NodeSelection:
+        affinity = mapping(pod_spec, "affinity", "nodeAffinity", "requiredDuringSchedulingIgnoredDuringExecution")
+        tolerations = (
+            _Toleration(*(text(given, part) for part in _Toleration._fields))
+            for given in listing(pod_spec, "tolerations")
+        )
+        terms = tuple(map(_requirements, listing(affinity, "nodeSelectorTerms"))) if affinity else None
+        return cls(mapping(pod_spec, "nodeSelector"), terms, tuple(tolerations))
+
+    def selects(self, node: Node) -> bool:
+        """Return whether nodeSelector and affinity allow a node."""
+        if any(node.labels.get(key) != value for key, value in self.labels.items()):
+            return False
+        return self.terms is None or any(term and all(each.holds(node) for each in term) for term in self.terms)
+
+    def untolerated(self, node: Node) -> tuple[str, ...]:
+        """Return the node's taints that a DaemonSet's Pod does not tolerate, in kubectl's form (`KEY=VALUE:EFFECT`)."""
+        return tuple(
+            str(taint)
+            for taint in node.taints
+            if taint.effect in {"NoSchedule", "NoExecute"}
+            and taint.key not in _DAEMONS_TOLERATE
+            and not any(toleration.covers(taint) for toleration in self.tolerations)
+        )
+
+
+def _requirements(term: KubernetesObject) -> tuple[_Requirement, ...]:
     return tuple(
-        f"{text(taint, 'key')}={text(taint, 'value')}:{text(taint, 'effect')}"
-        for taint in listing(node, "spec", "taints")
-        if text(taint, "effect") in {"NoSchedule", "NoExecute"}
-        and text(taint, "key") not in _DAEMONS_TOLERATE
-        and not any(_tolerates(one, taint) for one in tolerations)
+        _Requirement(text(given, "key"), text(given, "operator"), _values(given), part == "matchFields")
+        for part in ("matchExpressions", "matchFields")
+        for given in listing(term, part)
     )
 
 
-def _tolerates(toleration: KubernetesObject, taint: KubernetesObject) -> bool:
-    if text(toleration, "effect") not in {"", text(taint, "effect")}:
-        return False
-    key = text(toleration, "key")
-    if text(toleration, "operator") == "Exists":
-        return key in {"", text(taint, "key")}
-    return key == text(taint, "key") and text(toleration, "value") == text(taint, "value")
+def _values(expression: KubernetesObject) -> tuple[str, ...]:
+    values = expression.get("values")
+    return tuple(map(str, values)) if isinstance(values, list) else ()

@@ -48,7 +48,6 @@ def text(thing: KubernetesObject, *path: str) -> str:
 
 
 def number(thing: KubernetesObject, *path: str) -> int:
-    """Return the integer at a path, or 0."""
     found = mapping(thing, *path[:-1]).get(path[-1])
     return found if isinstance(found, int) else 0
 
@@ -63,17 +62,14 @@ def time_of(stamp: str) -> datetime | None:
 
 
 def name_of(thing: KubernetesObject) -> str:
-    """Return the object's name."""
     return text(thing, "metadata", "name")
 
 
 def namespace_of(thing: KubernetesObject) -> str:
-    """Return the object's namespace."""
     return text(thing, "metadata", "namespace")
 
 
 def labels_of(thing: KubernetesObject) -> Mapping[str, str]:
-    """Return the object's labels."""
     return mapping(thing, "metadata", "labels")
 
 
@@ -138,12 +134,7 @@ def requests_of(pod: KubernetesObject, resource: str) -> int:
 
 
 def resource_names(pod: KubernetesObject, among: Collection[str] = ()) -> Iterator[str]:
-    """Yield each resource in the limits and requests of a pod's containers; amounts of 0 are ignored.
-
-    Args:
-        pod: the pod.
-        among: only these; empty for all.
-    """
+    """Yield each resource in the limits and requests of a pod's containers; amounts of 0 are ignored."""
     for container in [*listing(pod, "spec", "containers"), *listing(pod, "spec", "initContainers")]:
         for kind in ("limits", "requests"):
             asked = mapping(container, "resources", kind)

@@ -8,13 +8,13 @@ import click
 import pytest
 
 from confcom.addon.chart_objects import STAGING_LABEL
-from confcom.addon.cluster import Login
+from confcom.addon.login import Login
 from confcom.addon.simulated_root import DEFAULT_SECRET
 from confcom.errors import ExitCode
 from testkit import cluster_objects as make
 from testkit.cli_output import commands_in, error_of, findings_of, rows_of
 from testkit.cluster_objects import EPC, HELPER_EPC, SYSTEM
-from testkit.memory_chart import REGISTRY
+from testkit.fake_chart import REGISTRY
 
 DIGEST = f"sha256:{'7' * 64}"
 DEBUG = ("update", "--set", "logLevel=debug")

@@ -1,10 +1,10 @@
 import pytest
 
-from confcom.addon.chart_objects import REMOVAL_ANNOTATION, component_of
+from confcom.addon.chart_objects import REMOVAL_ANNOTATION
 from confcom.addon.disable import POD_TERMINATION_SECONDS, disable
 from confcom.addon.simulated_root import DEFAULT_SECRET
 from confcom.errors import ExitCode
-from confcom.kubernetes.names import OURS, Component
+from confcom.kubernetes.names import OURS, Component, component
 from testkit import cluster_objects as make
 from testkit.cli_output import error_of, finding_of
 from testkit.cluster_objects import ENCLAVE, EPC, HELPER_EPC, PROVISION, SYSTEM
@@ -57,7 +57,7 @@ def test_a_helper_that_ends_late_adds_nothing_to_the_kubelets_time(enabled, disa
 def marks(cluster):
     """By component, the marks of the daemons' Pods."""
     return {
-        (component_of(pod), pod["metadata"].get("annotations", {}).get(REMOVAL_ANNOTATION))
+        (component(pod["metadata"]["labels"]), pod["metadata"].get("annotations", {}).get(REMOVAL_ANNOTATION))
         for pod in cluster.api.find("Pod")
     }
 

@@ -1,13 +1,13 @@
 import pytest
 
-from confcom.addon.cluster import plural
+from confcom.addon.api import plural
 from confcom.addon.simulated_root import DEFAULT_SECRET
 from confcom.errors import ExitCode
 from testkit import cluster_objects as make
 from testkit.chart_manifests import PCS
 from testkit.cli_output import findings_of
 from testkit.cluster_objects import EPC
-from testkit.memory_helm import golden_manifests
+from testkit.fake_helm import golden_manifests
 
 ENABLE = ("enable", "--simulated")
 PLUGIN, HELPER = "confcom-device-plugin", "confcom-quote-helper"

@@ -12,8 +12,8 @@ from confcom.cli.add_on_options import cluster_options, interrupted_by_signals, 
 from confcom.errors import printable
 
 if TYPE_CHECKING:
-    from confcom.addon.cluster import Login
-    from confcom.addon.epc import EpcPod
+    from confcom.addon.login import Login
+    from confcom.addon.tenants import TenantPod
 
 _SHOWN = 10
 """Number of Pods that are named; nobody reads a list of hundreds."""
@@ -54,7 +54,7 @@ def disable(*, yes: bool, wait: bool, namespace: str, login: Login, output: str)
 
     with opened(login, namespace) as add_on:
 
-        def consent(pods: Sequence[EpcPod]) -> bool:
+        def consent(pods: Sequence[TenantPod]) -> bool:
             for line in consequences(pods):
                 add_on.reporter.say(line)
             return yes or (sys.stdin.isatty() and click.confirm("Disable it all the same?", err=True))
@@ -68,7 +68,7 @@ def disable(*, yes: bool, wait: bool, namespace: str, login: Login, output: str)
     show_result(done.to_json(), "\n".join(map(printable, lines)), output)
 
 
-def consequences(pods: Sequence[EpcPod]) -> Iterator[str]:
+def consequences(pods: Sequence[TenantPod]) -> Iterator[str]:
     """Yield the lines that tell people, before they agree, what happens to Pods that use the add-on."""
     yield "1 Pod uses the add-on:" if len(pods) == 1 else f"{len(pods)} Pods use the add-on:"
     for one in pods[:_SHOWN]:

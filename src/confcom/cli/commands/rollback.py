@@ -9,7 +9,7 @@ import click
 from confcom.cli.add_on_options import cluster_options, interrupted_by_signals, opened, show_change, waiting_options
 
 if TYPE_CHECKING:
-    from confcom.addon.cluster import Login
+    from confcom.addon.login import Login
 
 
 @click.command()
@@ -38,8 +38,8 @@ def rollback(*, revision: int | None, wait: bool, timeout: int, namespace: str, 
       8    a node is not ready
       6 and 130 as for enable
     """
-    from confcom.addon import install
+    from confcom.addon.rollback import roll_back
 
     with opened(login, namespace) as add_on:
-        done = install.roll_back(add_on, revision, wait=wait, timeout=timeout)
+        done = roll_back(add_on, revision, wait=wait, timeout=timeout)
     show_change(done, "Rolled back", output, wait=wait)

@@ -16,7 +16,7 @@ from confcom.errors import printable
 from confcom.simulation.staging import Staging
 
 if TYPE_CHECKING:
-    from confcom.addon.cluster import Login
+    from confcom.addon.login import Login
     from confcom.simulation.platform import SimulatedPlatform
 
 
@@ -143,8 +143,8 @@ def export(
 def _cluster_platform(
     namespace: str, login: Login, secret: str, staging: Staging | None
 ) -> tuple[SimulatedPlatform, Staging]:
-    from confcom.addon.chart_objects import staging_of
-    from confcom.addon.cluster import DAEMON_SET, ClusterAccessError
+    from confcom.addon.api import DAEMON_SET, ClusterAccessError
+    from confcom.addon.chart_objects import staging_of, workloads_in
     from confcom.addon.simulated_root import RootFacts, read_seed, root_faults
     from confcom.addon.snapshot import read_root
     from confcom.simulation.platform import SimulatedPlatform
@@ -160,7 +160,7 @@ def _cluster_platform(
             raise fault
         if facts.unread:
             click.echo(printable(f"Note: the root is not compared with that of {facts.unread}"), err=True)
-        return platform, staging or staging_of(cluster.api.list(DAEMON_SET, namespace))
+        return platform, staging or staging_of(workloads_in(cluster.api.list(DAEMON_SET, namespace)))
 
 
 def _show(data: Mapping[str, object], text: Iterable[str], output: str) -> None:

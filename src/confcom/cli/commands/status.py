@@ -10,7 +10,7 @@ from confcom.cli.add_on_options import cluster_options, opened, show_result, tim
 from confcom.errors import ExitCode, printable
 
 if TYPE_CHECKING:
-    from confcom.addon.cluster import Login
+    from confcom.addon.login import Login
 
 
 @click.command()
@@ -48,9 +48,9 @@ def status(*, wait: bool, timeout: int, all_nodes: bool, namespace: str, login: 
       6    the API server does not answer
       8    the add-on has a problem, is being updated, or is not enabled
     """
+    from confcom.addon.readiness import NOT_CREATED, NOT_SHOWN, wait_until_ready
     from confcom.addon.snapshot import read_cluster
     from confcom.addon.status import add_on_status
-    from confcom.addon.waiting import NOT_CREATED, NOT_SHOWN, wait_until_ready
     from confcom.cli.status_table import status_lines
 
     with opened(login, namespace) as add_on:
@@ -61,6 +61,6 @@ def status(*, wait: bool, timeout: int, all_nodes: bool, namespace: str, login: 
             )
         found = add_on_status(read_cluster(add_on.cluster, add_on.helm, add_on.now))
     lines = status_lines(found, everything=all_nodes)
-    show_result(found.to_json(), "\n".join(map(printable, lines)), output)
+    show_result({"cluster": add_on.cluster.to_json(), **found.to_json()}, "\n".join(map(printable, lines)), output)
     if not found.ok:
         click.get_current_context().exit(ExitCode.NOT_READY)

@@ -12,7 +12,7 @@ from confcom.cli import add_on_options as options
 from confcom.errors import SettingsError
 
 if TYPE_CHECKING:
-    from confcom.addon.cluster import Login
+    from confcom.addon.login import Login
 
 _COMPONENTS = {"device-plugin": "devicePlugin", "quote-helper": "quoteHelper", "controller": "controller"}
 """The components' names on the command line, and in the chart's values."""

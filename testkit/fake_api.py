@@ -6,7 +6,8 @@ from http import HTTPStatus
 
 import httpx2
 
-from confcom.addon.cluster import CLUSTER_WIDE, Api, Cluster, Login, plural
+from confcom.addon.api import CLUSTER_WIDE, Api, plural
+from confcom.addon.login import Cluster, Login
 from testkit.cluster_objects import SYSTEM
 
 _PATH = re.compile(
@@ -31,7 +32,7 @@ class _RefusalError(Exception):
         self.code, self.message, self.plain = code, message, plain
 
 
-class MemoryApi(httpx2.BaseTransport):
+class FakeApi(httpx2.BaseTransport):
     """Serves copies of the given objects and of two namespaces, and changes them as an API server would.
 
     `denied` has pairs of a verb and a resource (`nodes/status`), `logs` a text by Pod, `pages` a text by Pod and page.

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import yaml
 
-from confcom.addon.cluster import CLUSTER_WIDE
+from confcom.addon.api import CLUSTER_WIDE
 from testkit.chart_golden import NAMESPACE as GOLDEN_NAMESPACE
 from testkit.chart_golden import golden
-from testkit.memory_api import applied
+from testkit.fake_api import applied
 from testkit.working_daemons import settle
 
 
@@ -18,7 +18,7 @@ def golden_manifests(name, namespace):
     return json.loads(text.replace(f'"{GOLDEN_NAMESPACE}"', f'"{namespace}"'))
 
 
-class MemoryHelm:
+class FakeHelm:
     """Installs manifests, or what `render` makes of the merged values; its ValueError is helm's error message."""
 
     def __init__(self, api, render=(), *, ready=True, version="v4.3.1"):

@@ -3,8 +3,8 @@
 import json
 
 from testkit.cluster_objects import SYSTEM
-from testkit.memory_cluster import MemoryCluster
-from testkit.memory_helm import golden_manifests
+from testkit.fake_cluster import FakeCluster
+from testkit.fake_helm import golden_manifests
 from testkit.working_daemons import settle
 
 REGISTRY = "registry.test"
@@ -58,7 +58,7 @@ def chart(values, namespace=SYSTEM):
 
 def new_cluster(*nodes):
     """A cluster where nothing is installed; controllers and kubelets work while a command waits."""
-    made = MemoryCluster(nodes, chart)
+    made = FakeCluster(nodes, chart)
     made.api.remove("Namespace", SYSTEM)
     made.each = lambda: settle(made.api)
     return made

@@ -4,16 +4,16 @@ from datetime import UTC, datetime, timedelta
 
 from click.testing import CliRunner
 
-from confcom.addon.chart_objects import component_of
-from confcom.addon.cluster import Api, Cluster
+from confcom.addon.api import Api
+from confcom.addon.change import AddOn
 from confcom.addon.helm import Helm
-from confcom.addon.install import AddOn
+from confcom.addon.login import Cluster
 from confcom.cli.add_on_options import Machine
 from confcom.cli.group import cli
-from confcom.kubernetes.names import OURS, Component
+from confcom.kubernetes.names import OURS, Component, component
 from testkit import cluster_objects as make
-from testkit.memory_api import MemoryApi, cluster_of
-from testkit.memory_helm import MemoryHelm, golden_manifests
+from testkit.fake_api import FakeApi, cluster_of
+from testkit.fake_helm import FakeHelm, golden_manifests
 from testkit.working_daemons import settle
 
 START = datetime(2026, 11, 29, 9, tzinfo=UTC)
@@ -52,7 +52,8 @@ class Kubelets:
         plugins = {
             pod["spec"]["nodeName"]
             for pod in self._api.find("Pod")
-            if component_of(pod) is Component.DEVICE_PLUGIN and pod["status"]["phase"] == "Running"
+            if component(pod["metadata"].get("labels", {})) is Component.DEVICE_PLUGIN
+            and pod["status"]["phase"] == "Running"
         }
         for node in self._api.find("Node"):
             name, status = node["metadata"]["name"], node["status"]
@@ -69,12 +70,12 @@ class Kubelets:
                     status[part] |= dict.fromkeys(ours & status[part].keys(), "0")
 
 
-class MemoryCluster:
-    """A `MemoryApi` with helm, kubelets, a clock and a display; `manifests` is `render` of MemoryHelm."""
+class FakeCluster:
+    """A `FakeApi` with helm, kubelets, a clock and a display; `manifests` is `render` of FakeHelm."""
 
     def __init__(self, objects=(), manifests=None, **options):
-        self.api = MemoryApi(objects, **options)
-        self.helm = MemoryHelm(self.api, manifests or golden_manifests("simulated", make.SYSTEM))
+        self.api = FakeApi(objects, **options)
+        self.helm = FakeHelm(self.api, manifests or golden_manifests("simulated", make.SYSTEM))
         self.helm.now = self.now
         self.kubelets, self.recorder, self.time = Kubelets(self.api), Recorder(), 0.0
         self.each = lambda: None

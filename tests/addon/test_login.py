@@ -12,177 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from confcom.addon.cluster import (
-    EVENT,
-    LEASE,
-    NODE,
-    POD,
-    Api,
-    ClusterAccessError,
-    ForbiddenError,
-    Login,
-    RefusedError,
-    open_cluster,
-)
-from testkit import cluster_objects as make
-from testkit.memory_api import MemoryApi
-from testkit.raised import raises
+from confcom.addon.api import ClusterAccessError
+from confcom.addon.login import Login, open_cluster
 from testkit.waiting import wait_until
-
-RESOURCE = "confcom.internal/quote_helper_epc_mem_in_MiB"
-
-
-def a_pod(name, namespace="default", **labels):
-    metadata = {"name": name, "namespace": namespace, "labels": labels}
-    return {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": {"nodeName": "n1"}}
-
-
-def a_node(name="n1", **capacity):
-    return {"kind": "Node", "metadata": {"name": name}, "status": {"capacity": capacity or {RESOURCE: "0"}}}
-
-
-def a_lease(namespace="default", **spec):
-    metadata = {"name": "change", "namespace": namespace}
-    return {"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": metadata, "spec": spec}
-
-
-def names(objects):
-    return [one["metadata"]["name"] for one in objects]
-
-
-PODS = [a_pod("a", app="x", tier="1"), a_pod("b", app="y"), a_pod("c", "other", app="z"), a_pod("d", "other", app="x")]
-EVENTS = [make.event("a", "FailedCreate", "quota"), make.event("b", "FailedMount", "no secret")]
-
-
-@pytest.mark.parametrize(
-    ("kind", "options", "found"),
-    [
-        pytest.param(POD, {}, ["a", "b", "c", "d"], id="all namespaces"),
-        pytest.param(POD, {"namespace": "other"}, ["c", "d"], id="one namespace"),
-        pytest.param(POD, {"labels": {"app": "x"}}, ["a", "d"], id="a label"),
-        pytest.param(POD, {"labels": {"app": "x", "tier": "1"}}, ["a"], id="two labels"),
-        pytest.param(EVENT, {"fields": {"reason": "FailedMount"}}, ["b.FailedMount"], id="a field"),
-    ],
-)
-def test_lists_select_objects(kind, options, found):
-    assert names(Api(MemoryApi([*PODS, *EVENTS])).list(kind, **options)) == found
-
-
-def test_lists_come_in_pages_and_name_each_objects_type():
-    memory = MemoryApi([a_node(f"n{index}") for index in range(600)])
-    found = list(Api(memory).list(NODE))
-    assert len(set(names(found))) == len(found) == 600
-    assert {(one["apiVersion"], one["kind"]) for one in found} == {("v1", "Node")}
-    assert memory.requests == [("GET", "/api/v1/nodes")] * 3
-
-
-def test_objects_are_read_created_and_deleted():
-    memory = MemoryApi()
-    api, pod = Api(memory), a_pod("a")
-    assert api.get(POD, "a", "default") is None
-    assert api.create(pod, dry_run=True) is True
-    assert memory.find("Pod") == memory.writes == []
-    assert api.create(pod) is True
-    assert api.create(pod) is False
-    assert api.get(POD, "a", "default")["spec"] == pod["spec"]
-    assert api.delete(POD, "a", "default") is True
-    assert api.delete(POD, "a", "default") is False
-
-
-def test_an_object_is_replaced_only_in_the_version_that_was_read():
-    memory = MemoryApi([a_lease(holderIdentity="a")])
-    api = Api(memory)
-    first, second = (api.get(LEASE, "change", "default") for _ in range(2))
-    assert api.replace(first | {"spec": {"holderIdentity": "b"}}) is True
-    assert api.replace(second | {"spec": {"holderIdentity": "c"}}) is False
-    assert memory.find("Lease")[0]["spec"] == {"holderIdentity": "b"}
-    memory.remove("Lease", "change")
-    assert api.replace(first) is False
-
-
-OPERATIONS = {
-    "list": lambda api: list(api.list(NODE)),
-    "get": lambda api: api.get(NODE, "n1"),
-    "create": lambda api: api.create(a_pod("new")),
-    "replace": lambda api: api.replace(a_lease()),
-    "merge": lambda api: api.merge(NODE, "n1", {}),
-    "apply": lambda api: api.applied(LEASE, a_lease(), "default", "confcom"),
-    "delete": lambda api: api.delete(NODE, "n1"),
-    "patch of a status": lambda api: api.patch_node_status("n1", []),
-    "review": lambda api: api.is_allowed({"verb": "get", "resource": "pods"}),
-    "log": lambda api: api.log("a", "default"),
-    "page": lambda api: api.probe_page("a", "default", "inventory"),
-    "version": lambda api: api.server_version(),
-    "exists": lambda api: api.exists(NODE, "n1"),
-}
-HOOK, QUOTA = 'admission webhook "x" denied the request: no', 'pods "a" is forbidden: exceeded quota: q'
-POD_SECURITY = 'pods "a" is forbidden: violates PodSecurity "baseline:latest": hostPath'
-NOT_YET = 'pods "a" is forbidden: error looking up service account sgx/default: not found'
-FAILURES = {
-    "forbidden": (403, 'nodes is forbidden: User "eve" cannot', False, ForbiddenError, "forbidden"),
-    "one object": (403, 'nodes "n1" is forbidden: User "eve" cannot', False, ForbiddenError, "forbidden"),
-    "passing": (403, NOT_YET, False, ForbiddenError, "forbidden"),
-    "webhook": (403, HOOK, False, RefusedError, "object-refused"),
-    "pod security": (403, POD_SECURITY, False, RefusedError, "object-refused"),
-    "quota": (403, QUOTA, False, RefusedError, "object-refused"),
-    "invalid": (422, "spec.x: Invalid value", False, RefusedError, "object-invalid"),
-    "server error": (500, "etcdserver: leader changed", False, ClusterAccessError, "cluster-request-failed"),
-    "kubectl proxy": (502, "dial tcp: connection refused", True, ClusterAccessError, "cluster-request-failed"),
-    "login": (401, "Unauthorized", False, ClusterAccessError, "cluster-request-failed"),
-}
-
-
-def everything(memory=None):
-    return memory or MemoryApi([a_node(), a_pod("a"), a_lease()], pages={("a", "inventory"): "{}"})
-
-
-@pytest.mark.parametrize("operation", OPERATIONS.values(), ids=OPERATIONS)
-@pytest.mark.parametrize("failure", FAILURES.values(), ids=FAILURES)
-def test_each_failure_of_each_operation_is_an_error_of_ours(operation, failure):
-    status, message, plain, error, code = failure
-    memory = everything()
-    operation(Api(memory))
-    memory.refuse(lambda _: True, status, message, plain=plain)
-    with pytest.raises(ClusterAccessError) as caught:
-        operation(Api(memory))
-    assert (type(caught.value), caught.value.error_code) == (error, code)
-    assert message in caught.value.why
-    assert ("let-people-look" in caught.value.remedy) == (error is ForbiddenError)
-    memory.accept()
-    operation(Api(memory))
-
-
-@pytest.mark.parametrize("operation", OPERATIONS.values(), ids=OPERATIONS)
-def test_a_refused_connection_is_an_error_of_ours(operation):
-    memory = everything()
-    memory.unreachable = True
-    with raises("cluster-request-failed", ClusterAccessError) as caught:
-        operation(Api(memory))
-    assert "does not answer" in str(caught.value)
-    assert ("networkPolicy.apiServer" in caught.value.why) is (operation is OPERATIONS["page"])
-
-
-@pytest.mark.parametrize("name", sorted(OPERATIONS.keys() - {"delete", "log", "page", "exists"}))
-def test_an_answer_that_is_not_the_api_servers_is_an_error_of_ours(name):
-    memory = everything()
-    memory.refuse(lambda _: True, 200, "<html>Please log in</html>", plain=True)
-    with raises("answer-not-understood", ClusterAccessError):
-        OPERATIONS[name](Api(memory))
-
-
-MISSING = {
-    "namespace": lambda api: api.create(a_lease("missing")),
-    "object": lambda api: api.merge(POD, "x", {}, "default"),
-    "Pod": lambda api: api.log("x", "default"),
-    "page": lambda api: api.probe_page("a", "default", "x"),
-}
-
-
-@pytest.mark.parametrize("operation", MISSING.values(), ids=MISSING)
-def test_what_is_missing(operation):
-    with raises("cluster-request-failed", ClusterAccessError):
-        operation(Api(MemoryApi([a_pod("a")])))
-
 
 KUBECTL = f"""#!{sys.executable} -IS
 import json, os, pathlib, socket, sys, time
@@ -340,7 +172,7 @@ def test_a_logins_program_that_outlives_kubectl_ends_no_command(kubectl):
 
 CHILD = """
 import sys
-from confcom.addon.cluster import Login, open_cluster
+from confcom.addon.login import Login, open_cluster
 with open_cluster(Login()) as cluster:
     try:
         print("open", flush=True)
@@ -382,11 +214,3 @@ def test_a_proxy_that_ends_is_an_api_server_that_does_not_answer(kubectl):
         wait_until(lambda: not kubectl.runs)
         with pytest.raises(ClusterAccessError, match="does not answer"):
             cluster.api.server_version()
-
-
-def test_types_that_threads_decode_are_known_before(monkeypatch):
-    """Two threads that decode to a type for the first time crash the interpreter."""
-    known = []
-    monkeypatch.setattr("confcom.addon.cluster.msgspec.convert", lambda _, kind: known.append(kind.__name__))
-    Api(MemoryApi())
-    assert {"ObjectMeta", "Status", "ListMetadata"} <= set(known)

@@ -1,12 +1,12 @@
 import pytest
 
-from confcom.addon import waiting
-from confcom.addon.cluster import ClusterAccessError, ForbiddenError
-from confcom.addon.waiting import MAX_STEPS, NOT_CREATED, NOT_SHOWN, STUCK_SECONDS, Mark, NotReadyError, Row
+from confcom.addon import readiness
+from confcom.addon.api import ClusterAccessError, ForbiddenError
+from confcom.addon.readiness import MAX_STEPS, NOT_CREATED, NOT_SHOWN, STUCK_SECONDS, Mark, NotReadyError, Row
 from testkit import cluster_objects as make
 from testkit.cluster_objects import EPC, SYSTEM
-from testkit.memory_api import cluster_of
-from testkit.memory_cluster import MemoryCluster
+from testkit.fake_api import cluster_of
+from testkit.fake_cluster import FakeCluster
 
 TIMEOUT = 100.0
 POLL_SECONDS = 5.0
@@ -14,11 +14,11 @@ POLL_SECONDS = 5.0
 
 @pytest.fixture(autouse=True)
 def _few_polls(monkeypatch):
-    monkeypatch.setattr(waiting, "POLL_SECONDS", POLL_SECONDS)
+    monkeypatch.setattr(readiness, "POLL_SECONDS", POLL_SECONDS)
 
 
 def waiter(objects, changes=()):
-    made, due = MemoryCluster(objects), dict(changes)
+    made, due = FakeCluster(objects), dict(changes)
     made.kubelets.report = lambda _: None
 
     def change():
@@ -31,7 +31,7 @@ def waiter(objects, changes=()):
 
 def wait(made, until_gone=NOT_CREATED | NOT_SHOWN):
     cluster, table = cluster_of(made.api), made.recorder
-    return waiting.wait_until_ready(cluster, table, made.clock, made.sleep, timeout=TIMEOUT, until_gone=until_gone)
+    return readiness.wait_until_ready(cluster, table, made.clock, made.sleep, timeout=TIMEOUT, until_gone=until_gone)
 
 
 def error_of(made):
@@ -172,7 +172,7 @@ def test_a_refusal_is_final_unless_the_api_server_has_just_started(first, answer
     cluster = waiter([])
 
     def retried():
-        return waiting.retry_while_unreachable(ask, said.extend, cluster.clock, cluster.sleep, timeout=TIMEOUT)
+        return readiness.retry_while_unreachable(ask, said.extend, cluster.clock, cluster.sleep, timeout=TIMEOUT)
 
     if answers:
         assert (retried(), said) == ("answer", [Row("API server", "away", Mark.BAD)])

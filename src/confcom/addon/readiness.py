@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
-from confcom.addon.cluster import Cluster, ClusterAccessError, ForbiddenError
+from confcom.addon.api import ClusterAccessError, ForbiddenError
+from confcom.addon.login import Cluster
 from confcom.addon.problems import Problem, shown
 from confcom.addon.snapshot import read_daemons
 from confcom.addon.status import AddOnStatus, Step, add_on_status

@@ -1,0 +1,179 @@
+"""A change of the add-on: what enabling, updating and rolling back share.
+
+Every step may be repeated: an interrupted command is completed by the same command.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from confcom.addon import drift
+from confcom.addon.api import DAEMON_SET, ClusterAccessError, place_of
+from confcom.addon.change_lease import ChangeRefusedError, change_lease, holder_name
+from confcom.addon.chart_objects import workloads_in
+from confcom.addon.drift import Comparison, Effect, ObjectChange
+from confcom.addon.helm import Helm, Revision
+from confcom.addon.login import Cluster
+from confcom.addon.preflight import Finding, Outcome, PreflightError
+from confcom.addon.readiness import NOT_SHOWN, ProgressReporter, wait_until_ready
+from confcom.errors import ConfcomError, ExitCode
+from confcom.kubernetes.objects import KubernetesObject, mapping, name_of, text
+
+AGAIN = "run the same command again to complete the change; `confcom status` shows the state"
+HELM_QUIET_SECONDS = 60.0
+"""Age at which an unfinished revision counts as interrupted. No other confcom runs then, since this one has the Lease;
+a plain helm that waits for Pods may take longer, and only its user knows."""
+
+
+class ChangeInterruptedError(ConfcomError):
+    """A change was interrupted by Ctrl-C or SIGTERM."""
+
+    error_code = "interrupted"
+    exit_code = ExitCode.INTERRUPTED
+
+
+@dataclass(frozen=True, slots=True)
+class AddOn:
+    """The add-on of one cluster, and the clocks and display of the command that changes it."""
+
+    cluster: Cluster
+    helm: Helm
+    reporter: ProgressReporter
+    clock: Callable[[], float]
+    sleep: Callable[[float], None]
+    now: Callable[[], datetime]
+
+
+@dataclass(frozen=True, slots=True)
+class Changed:
+    cluster: Cluster
+    changed: bool
+    revision: int
+    """The release's revision number; 0: there is no release."""
+    findings: tuple[Finding, ...] = ()
+    would_change: tuple[ObjectChange, ...] | None = None
+    """With --dry-run, the changes that were not made."""
+
+    def to_json(self) -> dict[str, object]:
+        would = {} if self.would_change is None else {"would_change": [one.to_json() for one in self.would_change]}
+        return {
+            "cluster": self.cluster.to_json(),
+            "changed": self.changed,
+            "revision": self.revision,
+            "findings": [one.to_json() for one in self.findings],
+            **would,
+        }
+
+
+def hold_lease(add_on: AddOn, command: str, *, dry_run: bool) -> contextlib.AbstractContextManager[None]:
+    if dry_run:
+        return contextlib.nullcontext()
+    return change_lease(add_on.cluster, holder_name(command), add_on.now)
+
+
+def require_release(add_on: AddOn) -> None:
+    history = add_on.helm.history()
+    if history and history[-1].status == "uninstalling":
+        raise ChangeRefusedError(
+            "the add-on is being removed",
+            error_code="not-enabled",
+            why=history[-1].described,
+            remedy="`confcom disable` completes the removal; then `confcom enable` installs it again",
+        )
+    if not history:
+        place = add_on.cluster.namespace
+        if workloads_in(add_on.cluster.api.list(DAEMON_SET, place)):
+            raise ChangeRefusedError(
+                f"helm has no record of the release in the namespace {place}, whose DaemonSets are there",
+                error_code="release-missing",
+                remedy="`confcom enable` with all values that were set installs it again, and helm records it",
+            )
+        raise ChangeRefusedError(
+            f"the add-on is not enabled in the namespace {place}",
+            error_code="not-enabled",
+            remedy="run `confcom enable`, or name another namespace with --namespace; `helm list -A` lists releases",
+        )
+
+
+@contextlib.contextmanager
+def reporting_interruption(helm: Helm, remedy: str = AGAIN) -> Iterator[None]:
+    """Turn a KeyboardInterrupt into the error that says the state of helm's record."""
+    try:
+        yield
+    except KeyboardInterrupt as error:
+        try:
+            history = helm.history()
+        except ClusterAccessError as unread:
+            record = f"helm's record cannot be read: {unread.why}"
+        else:
+            record = f"by helm's record, {history[-1].described}" if history else "helm has recorded no release"
+        raise ChangeInterruptedError("the command was interrupted", why=record, remedy=remedy) from error
+
+
+def refuse_running_helm(history: Sequence[Revision], now: datetime, *, dry_run: bool = False) -> None:
+    """Refuse while a plain helm may be changing the release; a dry run cannot undo its change either."""
+    last = history[-1] if history else None
+    age = (now - last.updated).total_seconds() if last and last.updated else HELM_QUIET_SECONDS
+    left = max(HELM_QUIET_SECONDS - age, 0)
+    if last and last.is_unfinished and (left or dry_run):
+        command = "the same command without --dry-run" if dry_run else "the same command again"
+        raise ChangeRefusedError(
+            "nothing was changed: helm may be changing the release",
+            error_code="change-running",
+            why=last.described,
+            remedy=f"run {command} when it has ended; if it was killed, in {left:.0f} s",
+        )
+
+
+def report_findings(add_on: AddOn, findings: Sequence[Finding], *, quiet: bool = False) -> None:
+    failed = any(one.outcome is Outcome.FAILED for one in findings)
+    if failed or not quiet:
+        add_on.reporter.findings(findings)
+    if failed:
+        raise PreflightError(findings)
+
+
+def compare_release(add_on: AddOn, manifests: Sequence[KubernetesObject]) -> Comparison:
+    """Compare manifests with the cluster; refuse if only a person may mend an object, or a new one would be invalid."""
+    api, namespace = add_on.cluster.api, add_on.cluster.namespace
+    found = drift.compare(api, manifests, namespace)
+    for manifest in _of(manifests, found, Effect.RECREATED):
+        _, name, where = place_of(manifest, namespace)
+        metadata = {**mapping(manifest, "metadata"), "name": f"{name}-preflight", "namespace": where}
+        api.create({**manifest, "metadata": metadata}, dry_run=True)
+    if command := drift.deletion(found.changes, namespace):
+        lost = "; ".join(str(one) for one in found.changes if one.effect is Effect.RECREATED)
+        raise ChangeRefusedError(
+            "nothing was changed: an apply cannot mend an object that has Pods",
+            error_code="object-not-mendable",
+            why=lost,
+            remedy=f"{command}; then run the same command again",
+        )
+    return found
+
+
+def mend_objects(add_on: AddOn, manifests: Sequence[KubernetesObject], found: Comparison) -> None:
+    """Mend the objects that helm's apply cannot mend."""
+    api, namespace = add_on.cluster.api, add_on.cluster.namespace
+    for manifest in _of(manifests, found, Effect.REPLACED):
+        drift.replace(api, manifest, namespace)
+    for manifest in _of(manifests, found, Effect.RECREATED):
+        kind, name, where = place_of(manifest, namespace)
+        api.delete(kind, name, where)
+        add_on.reporter.say(f"Deleted the {kind.__name__} {name}, which no apply can mend: helm creates it anew.")
+
+
+def _of(manifests: Sequence[KubernetesObject], found: Comparison, effect: Effect) -> list[KubernetesObject]:
+    names = {(one.kind, one.name) for one in found.changes if one.effect is effect}
+    return [one for one in manifests if (text(one, "kind"), name_of(one)) in names]
+
+
+def wait_for_daemons(add_on: AddOn, *, wait: bool, timeout: float) -> None:
+    if wait:
+        table = add_on.reporter.table("Waiting for the daemons")
+        status = wait_until_ready(add_on.cluster, table, add_on.clock, add_on.sleep, timeout=timeout)
+        if any(one.code in NOT_SHOWN for one in status.problems):
+            add_on.reporter.say("The nodes show their EPC within 10 s: `confcom status --wait` waits for it.")

@@ -1,0 +1,96 @@
+"""A node as the add-on reads it: labels, taints, readiness, and the add-on's resources. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from confcom.kubernetes import objects
+from confcom.kubernetes.names import FIELD_MANAGER, INTEL_EPC, OURS, REAL, SETS, ResourceSet
+from confcom.kubernetes.objects import KubernetesObject, amount, listing, mapping, text
+
+_NFD_RESOURCES = "nfd.node.kubernetes.io/extended-resources"
+"""The annotation with the extended resources that Node Feature Discovery maintains on a node."""
+
+
+@dataclass(frozen=True, slots=True)
+class Taint:
+    key: str
+    value: str
+    effect: str
+
+    def __str__(self) -> str:
+        return f"{self.key}={self.value}:{self.effect}"
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """What the add-on reads of a node; what is missing in it is empty."""
+
+    name: str
+    labels: Mapping[str, str] = field(default_factory=dict)
+    taints: tuple[Taint, ...] = ()
+    ready: bool = False
+    readiness: str = ""
+    """The message of the condition Ready."""
+    capacity: Mapping[str, int] = field(default_factory=dict)
+    """Of the add-on's resources; a plugin that is gone leaves them at 0."""
+    allocatable: Mapping[str, int] = field(default_factory=dict)
+    """Of the add-on's resources."""
+    written: frozenset[str] = frozenset()
+    """Resources of the capacity that the controller has written, and nobody since."""
+    extended: frozenset[str] = frozenset()
+    """Resources that Node Feature Discovery maintains."""
+    has_intel_epc: bool = False
+    """Whether somebody offers EPC under Intel's name."""
+    resources: ResourceSet = REAL
+    """The names under which the node offers, or is to offer, its EPC.
+
+    After a change of names (`simulated.besideHardware`) a node has both sets: the kubelet keeps the former resources
+    for five minutes, and their keys at 0 afterwards."""
+
+    @classmethod
+    def parse(cls, node: KubernetesObject) -> Node:
+        ready = objects.condition(node, "Ready")
+        capacity, allocatable = (_amounts(node, part) for part in ("capacity", "allocatable"))
+        offering = (
+            *(names for names in SETS if allocatable.get(names.epc)),
+            *(names for names in SETS if capacity.get(names.epc)),
+            *(names for names in SETS if names.epc in capacity),
+        )
+        names = text(node, "metadata", "annotations", _NFD_RESOURCES).split(",")
+        extended = frozenset(name.strip() for name in names if name.strip())
+        return cls(
+            objects.name_of(node),
+            objects.labels_of(node),
+            tuple(
+                Taint(text(taint, "key"), text(taint, "value"), text(taint, "effect"))
+                for taint in listing(node, "spec", "taints")
+            ),
+            ready.get("status") == "True",
+            text(ready, "message"),
+            capacity,
+            allocatable,
+            _written(node) & capacity.keys(),
+            extended,
+            INTEL_EPC in extended or amount(text(node, "status", "capacity", INTEL_EPC)) > 0,
+            offering[0] if offering else REAL,
+        )
+
+    @property
+    def epc_mib(self) -> int:
+        """Allocatable MiB of EPC."""
+        return self.allocatable.get(self.resources.epc, 0)
+
+
+def _amounts(node: KubernetesObject, part: str) -> Mapping[str, int]:
+    return {name: amount(str(given)) for name, given in mapping(node, "status", part).items() if name in OURS}
+
+
+def _written(node: KubernetesObject) -> frozenset[str]:
+    return frozenset(
+        key.removeprefix("f:")
+        for entry in listing(node, "metadata", "managedFields")
+        if text(entry, "manager") == FIELD_MANAGER and text(entry, "subresource") == "status"
+        for key in mapping(entry, "fieldsV1", "f:status", "f:capacity")
+    )

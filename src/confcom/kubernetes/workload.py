@@ -1,0 +1,78 @@
+"""A DaemonSet or a Deployment as the add-on reads it: its nodes, flags, volumes, and how far it is rolled out. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from confcom.kubernetes import names, objects
+from confcom.kubernetes.node_selection import NodeSelection
+from confcom.kubernetes.objects import KubernetesObject, listing, mapping, number, text
+
+_COUNTS = {
+    "DaemonSet": ("desiredNumberScheduled", "currentNumberScheduled", "updatedNumberScheduled", "numberAvailable"),
+    "Deployment": ("", "replicas", "updatedReplicas", "availableReplicas"),
+}
+"""In the status; how many Pods a Deployment is to have stands in its spec."""
+
+
+@dataclass(frozen=True, slots=True)
+class Workload:
+    """What the add-on reads of a DaemonSet or a Deployment; what is missing in it is empty."""
+
+    kind: str
+    name: str
+    namespace: str = ""
+    labels: Mapping[str, str] = field(default_factory=dict)
+    component: names.Component | None = None
+    """The program of the add-on that it runs; None if it is not the add-on's."""
+    selection: NodeSelection = field(default_factory=NodeSelection)
+    """The nodes of its Pods."""
+    arguments: tuple[str, ...] = ()
+    """Of all containers."""
+    images: tuple[str, ...] = ()
+    host_paths: tuple[str, ...] = ()
+    secrets: Mapping[str, str] = field(default_factory=dict)
+    """By volume, the Secret that is mounted."""
+    observed: bool = True
+    """Whether its controller has observed the newest template."""
+    desired: int = 0
+    current: int = 0
+    updated: int = 0
+    """Pods of the newest template."""
+    available: int = 0
+
+    @classmethod
+    def parse(cls, workload: KubernetesObject) -> Workload:
+        spec, kind = mapping(workload, "spec", "template", "spec"), text(workload, "kind")
+        containers, volumes = listing(spec, "containers"), listing(spec, "volumes")
+        counts = _COUNTS.get(kind, ())
+        lists = [given for given in (each.get("args") for each in containers) if isinstance(given, list)]
+        return cls(
+            kind,
+            objects.name_of(workload),
+            objects.namespace_of(workload),
+            labels := objects.labels_of(workload),
+            names.component(labels),
+            NodeSelection.parse(spec),
+            tuple(str(word) for given in lists for word in given),
+            tuple(text(each, "image") for each in containers),
+            tuple(text(volume, "hostPath", "path") for volume in volumes),
+            {text(volume, "name"): text(volume, "secret", "secretName") for volume in volumes if "secret" in volume},
+            number(workload, "status", "observedGeneration") >= number(workload, "metadata", "generation"),
+            *(number(workload, "status", name) if name else number(workload, "spec", "replicas") for name in counts),
+        )
+
+    @property
+    def simulates(self) -> bool:
+        return "--simulated" in self.arguments
+
+    @property
+    def rolled_out(self) -> bool:
+        """Whether all Pods are of the newest template, and available."""
+        return self.observed and {self.current, self.updated, self.available} == {self.desired}
+
+    def flag(self, name: str) -> str:
+        """Return the value of a flag (`--flag=value`) of its containers; empty if none has it."""
+        words = (word.partition("=") for word in self.arguments)
+        return next((value for flag, _, value in words if flag == name), "")
