@@ -156,7 +156,6 @@ def compare_release(add_on: AddOn, manifests: Sequence[KubernetesObject]) -> Com
 
 
 def mend_objects(add_on: AddOn, manifests: Sequence[KubernetesObject], found: Comparison) -> None:
-    """Mend the objects that helm's apply cannot mend."""
     api, namespace = add_on.cluster.api, add_on.cluster.namespace
     for manifest in _of(manifests, found, Effect.REPLACED):
         drift.replace(api, manifest, namespace)

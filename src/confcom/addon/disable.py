@@ -40,7 +40,6 @@ class Disabled:
     removed: bool
     """Whether there was anything to remove but resources of nodes."""
     kept: tuple[str, ...]
-    """Descriptions of what is kept on purpose."""
     leftovers: tuple[tuple[str, tuple[str, ...]], ...] = ()
     """By the node's name, the resources that are still in its status."""
 
