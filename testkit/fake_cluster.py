@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 from click.testing import CliRunner
 
 from confcom.addon.api import Api
-from confcom.addon.change import AddOn
+from confcom.addon.command import AddOn
 from confcom.addon.helm import Helm
 from confcom.addon.login import Cluster
 from confcom.cli.add_on_options import Machine

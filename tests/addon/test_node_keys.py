@@ -1,5 +1,6 @@
 import pytest
 
+from confcom.addon.command import Mark
 from confcom.addon.node_keys import (
     CLEANING_SECONDS,
     FOREIGN_AFTER_SECONDS,
@@ -9,7 +10,7 @@ from confcom.addon.node_keys import (
     node_keys,
     removal,
 )
-from confcom.addon.readiness import Mark, NotReadyError
+from confcom.addon.readiness import NotReadyError
 from confcom.kubernetes.node import Node
 from testkit import cluster_objects as make
 from testkit.cluster_objects import ENCLAVE, EPC, HELPER_EPC
@@ -80,7 +81,7 @@ def test_a_patch_tests_each_key_before_it_removes_it(found, value):
 
 def cleaned(cluster):
     add_on = cluster.add_on()
-    clean_nodes(add_on.cluster.api, add_on.reporter, add_on.clock, add_on.sleep, add_on.clock())
+    clean_nodes(add_on, add_on.clock())
     return cluster.time
 
 

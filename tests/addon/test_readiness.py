@@ -2,10 +2,10 @@ import pytest
 
 from confcom.addon import readiness
 from confcom.addon.api import ClusterAccessError, ForbiddenError
-from confcom.addon.readiness import MAX_STEPS, NOT_CREATED, NOT_SHOWN, STUCK_SECONDS, Mark, NotReadyError, Row
+from confcom.addon.command import Mark, Row
+from confcom.addon.readiness import MAX_STEPS, NOT_CREATED, NOT_SHOWN, STUCK_SECONDS, NotReadyError
 from testkit import cluster_objects as make
 from testkit.cluster_objects import EPC, SYSTEM
-from testkit.fake_api import cluster_of
 from testkit.fake_cluster import FakeCluster
 
 TIMEOUT = 100.0
@@ -30,8 +30,7 @@ def waiter(objects, changes=()):
 
 
 def wait(made, until_gone=NOT_CREATED | NOT_SHOWN):
-    cluster, table = cluster_of(made.api), made.recorder
-    return readiness.wait_until_ready(cluster, table, made.clock, made.sleep, timeout=TIMEOUT, until_gone=until_gone)
+    return readiness.wait_until_ready(made.add_on(), timeout=TIMEOUT, until_gone=until_gone)
 
 
 def error_of(made):
@@ -172,7 +171,7 @@ def test_a_refusal_is_final_unless_the_api_server_has_just_started(first, answer
     cluster = waiter([])
 
     def retried():
-        return readiness.retry_while_unreachable(ask, said.extend, cluster.clock, cluster.sleep, timeout=TIMEOUT)
+        return readiness.retry_while_unreachable(cluster.add_on(), ask, said.extend, timeout=TIMEOUT)
 
     if answers:
         assert (retried(), said) == ("answer", [Row("API server", "away", Mark.BAD)])

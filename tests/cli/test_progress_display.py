@@ -3,8 +3,8 @@ import sys
 
 import pytest
 
+from confcom.addon.command import Mark, Row
 from confcom.addon.preflight import Check, Finding, Outcome
-from confcom.addon.readiness import Mark, Row
 from confcom.cli.progress_display import NOTE_SECONDS, LineReporter
 
 WAITS = Row("a  quote helper", "starting", Mark.WAITING)

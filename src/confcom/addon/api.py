@@ -101,7 +101,6 @@ def kind_of(api_version: str, kind: str) -> Kind:
 
 
 def place_of(manifest: KubernetesObject, namespace: str) -> tuple[Kind, str, str]:
-    """Return the kind, name and namespace of a release's object."""
     kind = kind_of(text(manifest, "apiVersion"), text(manifest, "kind"))
     return kind, name_of(manifest), "" if kind.__name__ in CLUSTER_WIDE else namespace_of(manifest) or namespace
 
@@ -139,7 +138,6 @@ class Api:
         self._raw("the cluster cannot be reached", "/version", LOGIN_SECONDS)
 
     def server_version(self) -> str:
-        """Return the API server's version, as in `v1.36.3`."""
         failure = "the API server's version cannot be read"
         with _reported(failure):
             return text(self._raw(failure, "/version").json(), "gitVersion")
@@ -195,7 +193,6 @@ class Api:
         return False
 
     def merge(self, kind: Kind, name: str, patch: KubernetesObject, namespace: str = "") -> None:
-        """Apply a JSON merge patch (RFC 7386) to an object."""
         with _reported(f"the {kind.__name__} {name} cannot be changed"):
             self._client.patch(kind, name, dict(patch), patch_type=PatchType.MERGE, **_in(namespace))
 
@@ -221,7 +218,6 @@ class Api:
         return False
 
     def patch_node_status(self, node: str, patch: Sequence[Mapping[str, str]]) -> None:
-        """Apply a JSON patch (RFC 6902) to a node's status."""
         with _reported(f"the status of the node {node} cannot be changed"):
             headers = {"Content-Type": PatchType.JSON.value}
             answer = self._http.patch(f"/api/v1/nodes/{quote(node)}/status", json=[*map(dict, patch)], headers=headers)

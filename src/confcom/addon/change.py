@@ -6,7 +6,7 @@ Every step may be repeated: an interrupted command is completed by the same comm
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -14,11 +14,12 @@ from confcom.addon import drift
 from confcom.addon.api import DAEMON_SET, ClusterAccessError, place_of
 from confcom.addon.change_lease import ChangeRefusedError, change_lease, holder_name
 from confcom.addon.chart_objects import workloads_in
+from confcom.addon.command import AddOn
 from confcom.addon.drift import Comparison, Effect, ObjectChange
 from confcom.addon.helm import Helm, Revision
 from confcom.addon.login import Cluster
 from confcom.addon.preflight import Finding, Outcome, PreflightError
-from confcom.addon.readiness import NOT_SHOWN, ProgressReporter, wait_until_ready
+from confcom.addon.readiness import NOT_SHOWN, wait_until_ready
 from confcom.errors import ConfcomError, ExitCode
 from confcom.kubernetes.objects import KubernetesObject, mapping, name_of, text
 
@@ -33,18 +34,6 @@ class ChangeInterruptedError(ConfcomError):
 
     error_code = "interrupted"
     exit_code = ExitCode.INTERRUPTED
-
-
-@dataclass(frozen=True, slots=True)
-class AddOn:
-    """The add-on of one cluster, and the clocks and display of the command that changes it."""
-
-    cluster: Cluster
-    helm: Helm
-    reporter: ProgressReporter
-    clock: Callable[[], float]
-    sleep: Callable[[float], None]
-    now: Callable[[], datetime]
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,7 +145,6 @@ def compare_release(add_on: AddOn, manifests: Sequence[KubernetesObject]) -> Com
 
 
 def mend_objects(add_on: AddOn, manifests: Sequence[KubernetesObject], found: Comparison) -> None:
-    """Mend the objects that helm's apply cannot mend."""
     api, namespace = add_on.cluster.api, add_on.cluster.namespace
     for manifest in _of(manifests, found, Effect.REPLACED):
         drift.replace(api, manifest, namespace)
@@ -173,7 +161,6 @@ def _of(manifests: Sequence[KubernetesObject], found: Comparison, effect: Effect
 
 def wait_for_daemons(add_on: AddOn, *, wait: bool, timeout: float) -> None:
     if wait:
-        table = add_on.reporter.table("Waiting for the daemons")
-        status = wait_until_ready(add_on.cluster, table, add_on.clock, add_on.sleep, timeout=timeout)
+        status = wait_until_ready(add_on, timeout=timeout)
         if any(one.code in NOT_SHOWN for one in status.problems):
             add_on.reporter.say("The nodes show their EPC within 10 s: `confcom status --wait` waits for it.")

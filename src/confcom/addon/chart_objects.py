@@ -34,7 +34,6 @@ NODE_DAEMONS = (Component.DEVICE_PLUGIN, Component.QUOTE_HELPER)
 
 
 def workloads_in(objects: Iterable[KubernetesObject]) -> tuple[Workload, ...]:
-    """Return the DaemonSets and Deployments of the add-on among these objects."""
     found = (Workload.parse(thing) for thing in objects if thing.get("kind") in {"DaemonSet", "Deployment"})
     return tuple(workload for workload in found if workload.component)
 

@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from confcom.addon.api import AT_ONCE, DAEMON_SET, NAMESPACE, NODE, POD, SECRET, ClusterAccessError, ForbiddenError
-from confcom.addon.change import AddOn, refuse_running_helm, reporting_interruption
+from confcom.addon.change import refuse_running_helm, reporting_interruption
 from confcom.addon.change_lease import ChangeRefusedError, change_lease, holder_name
 from confcom.addon.chart_objects import POLICY_KINDS, REMOVAL_ANNOTATION, workloads_in
+from confcom.addon.command import AddOn, Mark, Row
 from confcom.addon.daemon_pods import DaemonPod, daemon_pod
 from confcom.addon.login import Cluster
 from confcom.addon.node_keys import SETTLED_SECONDS, clean_nodes, remove_keys
@@ -19,7 +20,7 @@ from confcom.addon.owned_objects import KINDS, delete_objects, is_helms, owned_o
 from confcom.addon.preflight import Need, Outcome, PreflightError, check_permissions
 from confcom.addon.preflight_inputs import denied_permissions
 from confcom.addon.problems import shown
-from confcom.addon.readiness import POLL_SECONDS, Mark, NotReadyError, Row, retry_while_unreachable
+from confcom.addon.readiness import POLL_SECONDS, NotReadyError, retry_while_unreachable
 from confcom.addon.simulated_root import DEFAULT_SECRET, secret_name
 from confcom.addon.tenants import TenantPod, tenants
 from confcom.kubernetes.names import NAME_LABEL, RELEASE, Component
@@ -40,7 +41,6 @@ class Disabled:
     removed: bool
     """Whether there was anything to remove but resources of nodes."""
     kept: tuple[str, ...]
-    """Descriptions of what is kept on purpose."""
     leftovers: tuple[tuple[str, tuple[str, ...]], ...] = ()
     """By the node's name, the resources that are still in its status."""
 
@@ -98,7 +98,7 @@ def _disable(add_on: AddOn, *, consent: Consent, wait: bool) -> Disabled:
     kept = _retried(add_on, lambda: _kept(add_on.cluster, secret_name(workloads_in(manifests)) or DEFAULT_SECRET))
     if wait:
         settled = SETTLED_SECONDS if history or left else 0.0
-        clean_nodes(api, add_on.reporter, add_on.clock, add_on.sleep, plugins_ended, settled=settled)
+        clean_nodes(add_on, plugins_ended, settled=settled)
         return Disabled(add_on.cluster, bool(history or left), kept)
     _retried(add_on, lambda: remove_keys(api))
     keys = tuple((one.node, one.names) for one in _retried(add_on, lambda: remove_keys(api)) if one.names)
@@ -197,7 +197,7 @@ def _retried(add_on: AddOn, ask: Callable[[], T]) -> T:
     def show(rows: Sequence[Row]) -> None:
         add_on.reporter.say(f"Waiting for the API server: {rows[0].text}")
 
-    return retry_while_unreachable(ask, show, add_on.clock, add_on.sleep, timeout=POD_TERMINATION_SECONDS)
+    return retry_while_unreachable(add_on, ask, show, timeout=POD_TERMINATION_SECONDS)
 
 
 def _has_namespace(cluster: Cluster) -> bool:

@@ -45,8 +45,6 @@ _EFFECTS = (
 
 
 class Effect(StrEnum):
-    """The effect of an apply on an object."""
-
     MADE = "made"
     CHANGED = "changed"
     REMOVED = "removed"
@@ -104,8 +102,6 @@ class ObjectChange:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """The differences between manifests and the cluster."""
-
     changes: tuple[ObjectChange, ...] = ()
     added: tuple[tuple[str, tuple[str, ...]], ...] = ()
     """By the object's kind and name, names that somebody added to its Pod template."""

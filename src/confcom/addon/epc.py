@@ -24,7 +24,6 @@ class NodeEpc:
 
     @property
     def free(self) -> int | None:
-        """MiB for new Pods."""
         return None if self.used is None else max(0, self.allocatable - self.used)
 
     def to_json(self) -> dict[str, object]:

@@ -115,7 +115,6 @@ class Revision:
 
     @property
     def was_applied(self) -> bool:
-        """Whether helm has applied it completely at some time."""
         return self.status in {"deployed", "superseded"} and not _NOT_APPLIED.match(self.description)
 
     @property

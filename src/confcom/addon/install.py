@@ -9,7 +9,6 @@ from collections.abc import Iterator, Sequence
 from confcom.addon import preflight
 from confcom.addon.api import NAMESPACE, NODE, SECRET, ForbiddenError
 from confcom.addon.change import (
-    AddOn,
     Changed,
     compare_release,
     hold_lease,
@@ -20,6 +19,7 @@ from confcom.addon.change import (
     require_release,
     wait_for_daemons,
 )
+from confcom.addon.command import AddOn
 from confcom.addon.drift import Comparison, Effect, FieldChange, ObjectChange, removed
 from confcom.addon.helm import Rendering, Revision
 from confcom.addon.owned_objects import delete_objects

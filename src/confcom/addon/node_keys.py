@@ -5,14 +5,15 @@ the node's status. The kubelet does not know a resource that the controller has 
 key is removed and never set to 0: at the kubelet's next start, a 0 ends Pods that still run with the resource.
 """
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from concurrent import futures
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from confcom.addon.api import AT_ONCE, NODE, Api, ClusterAccessError
+from confcom.addon.command import AddOn, Mark, Row
 from confcom.addon.problems import shown
-from confcom.addon.readiness import POLL_SECONDS, Mark, NotReadyError, ProgressReporter, Row, retry_while_unreachable
+from confcom.addon.readiness import POLL_SECONDS, NotReadyError, retry_while_unreachable
 from confcom.kubernetes.names import SHARED
 from confcom.kubernetes.node import Node
 from confcom.kubernetes.objects import KubernetesObject, mapping, name_of
@@ -106,15 +107,7 @@ def remove_keys(api: Api, ours: Collection[str] = (), passed: float = 0) -> tupl
     return tuple(replace(one, failure=failures.get(one.node, "")) for one in found)
 
 
-def clean_nodes(
-    api: Api,
-    reporter: ProgressReporter,
-    clock: Callable[[], float],
-    sleep: Callable[[float], None],
-    plugins_ended: float,
-    *,
-    settled: float = SETTLED_SECONDS,
-) -> None:
+def clean_nodes(add_on: AddOn, plugins_ended: float, *, settled: float = SETTLED_SECONDS) -> None:
     """Wait until every kubelet has forgotten our resources, and remove their keys from the nodes' status.
 
     `plugins_ended` is the clock's time of the plugins' end. Kubelets may report keys first for `settled` seconds after.
@@ -123,13 +116,13 @@ def clean_nodes(
     ours = set[str]()
 
     def ask() -> tuple[float, tuple[NodeKeys, ...]]:
-        passed = clock() - plugins_ended
-        return passed, remove_keys(api, ours, passed)
+        passed = add_on.clock() - plugins_ended
+        return passed, remove_keys(add_on.cluster.api, ours, passed)
 
     title = f"Kubelets keep a resource for {KUBELET_KEEPS_SECONDS / 60:.0f} minutes after its plugin has ended"
-    table = reporter.table(f"{title}, and report every {REPORT_SECONDS:.0f} s")
+    table = add_on.reporter.table(f"{title}, and report every {REPORT_SECONDS:.0f} s")
     while True:
-        passed, found = retry_while_unreachable(ask, table.show, clock, sleep, timeout=CLEANING_SECONDS)
+        passed, found = retry_while_unreachable(add_on, ask, table.show, timeout=CLEANING_SECONDS)
         left = [one for one in found if one.names]
         ours |= {one.node for one in left}
         if any(one.stage is Stage.REMOVABLE for one in left):
@@ -145,10 +138,10 @@ def clean_nodes(
                 remedy="run `confcom disable` again when their kubelets report, and when nothing (a permission, a "
                 "webhook, a policy) keeps you from patching nodes/status",
             )
-        sleep(POLL_SECONDS)
+        add_on.sleep(POLL_SECONDS)
     for one in found:
         if one.others:
-            reporter.say(f"Left on {one.node}: {', '.join(one.others)}, which another device plugin offers.")
+            add_on.reporter.say(f"Left on {one.node}: {', '.join(one.others)}, which another device plugin offers.")
 
 
 def _rows(left: Sequence[NodeKeys]) -> list[Row]:

@@ -74,7 +74,6 @@ class Finding:
 
     @classmethod
     def of(cls, check: Check, error: ConfcomError) -> Finding:
-        """Create the finding of a check that ended in an error."""
         return cls(check, FAILED, error.error_code, error.what, error.why, error.remedy, error.exit_code)
 
     def to_json(self) -> dict[str, str]:
@@ -121,8 +120,6 @@ class Permission:
 
 
 class Need(StrEnum):
-    """Parts of commands that need permissions."""
-
     ALWAYS = "enable, update, rollback, disable"
     CHANGE = "enable, update, rollback"
     DISABLE = "disable"
@@ -248,7 +245,6 @@ def check_revision(new: Workloads, nodes: Nodes, installed: Workloads, anyway: s
 
 
 def check_permissions(denied: Sequence[Permission]) -> Finding:
-    """Return the finding about permissions that this user lacks."""
     if not denied:
         return _ok(Check.PERMISSIONS, "this user has all required permissions")
     what, why = "this user lacks permissions", f"not allowed: {'; '.join(map(str, denied))}"
@@ -273,7 +269,6 @@ def _version(words: str) -> tuple[int, int]:
 
 
 def check_versions(inputs: PreflightInputs) -> Iterator[Finding]:
-    """Yield the findings about helm and the API server, without which nothing else can be read."""
     for check, version, needed, why in (
         (Check.HELM, inputs.helm_version, OLDEST_HELM, "server-side apply needs helm 4"),
         (Check.KUBERNETES, inputs.server_version, OLDEST_KUBERNETES, "ValidatingAdmissionPolicy needs Kubernetes 1.30"),
@@ -378,7 +373,6 @@ def _simulation(daemons: Workloads, nodes: Nodes, installed: Workloads, consent:
 
 
 def check_root(root: RootFacts | None, *, makes_root: bool) -> Iterator[Finding]:
-    """Yield the findings about the simulated root; with `makes_root`, helpers may get another one by the change."""
     for one in root_faults(root) if root else ():
         if not makes_root or one.error_code == "simulated-root-unusable":
             yield Finding(Check.SIMULATION, FAILED, one.error_code, one.what, one.why, one.remedy)
@@ -388,7 +382,6 @@ def check_root(root: RootFacts | None, *, makes_root: bool) -> Iterator[Finding]
 
 
 def losing_nodes(new: Workloads, nodes: Nodes, installed: Workloads) -> frozenset[str]:
-    """Return the nodes that a change takes a device plugin or a quote helper from."""
     lost = set[str]()
     for component in chart.NODE_DAEMONS:
         daemons = map(chart.daemons_in, (installed, new))

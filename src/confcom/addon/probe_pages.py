@@ -76,6 +76,5 @@ class ProbePages:
 
 
 def _inventory(page: str) -> Inventory | None:
-    """Return an inventory; None if the plugin waits for SGX."""
     inventory = Inventory.from_json(page)
     return inventory if inventory.accounting.kind and inventory.epc.mib else None

@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Sequence
-from dataclasses import dataclass
-from enum import StrEnum
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from functools import partial
+from typing import TypeVar
 
 from confcom.addon.api import ClusterAccessError, ForbiddenError
-from confcom.addon.login import Cluster
+from confcom.addon.command import AddOn, Mark, Row
 from confcom.addon.problems import Problem, shown
 from confcom.addon.snapshot import read_daemons
 from confcom.addon.status import AddOnStatus, Step, add_on_status
 from confcom.errors import ConfcomError, ExitCode
-
-if TYPE_CHECKING:
-    from confcom.addon.preflight import Finding
 
 POLL_SECONDS = 0.5
 STUCK_SECONDS = 60.0
@@ -30,37 +26,6 @@ NOT_SHOWN = frozenset({"epc-not-reported", "capacity-not-written"})
 T = TypeVar("T")
 
 
-class Mark(StrEnum):
-    DONE = "done"
-    WAITING = "waiting"
-    BAD = "bad"
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    subject: str
-    text: str
-    mark: Mark
-
-
-class ProgressReporter(Protocol):
-    """Reports progress to people; programs do not read it."""
-
-    def say(self, line: str) -> None:
-        """Print one line."""
-
-    def findings(self, findings: Sequence[Finding]) -> None:
-        """Print preflight's findings."""
-
-    def table(self, title: str) -> ProgressTable:
-        """Print what is waited for, and return what shows how far it is."""
-
-
-class ProgressTable(Protocol):
-    def show(self, rows: Sequence[Row], *, note: str = "") -> None:
-        """Show the current rows."""
-
-
 class NotReadyError(ConfcomError):
     """The add-on is not ready."""
 
@@ -68,26 +33,19 @@ class NotReadyError(ConfcomError):
     exit_code = ExitCode.NOT_READY
 
 
-def wait_until_ready(
-    cluster: Cluster,
-    table: ProgressTable,
-    clock: Callable[[], float],
-    sleep: Callable[[float], None],
-    *,
-    timeout: float,
-    until_gone: Collection[str] = NOT_CREATED,
-) -> AddOnStatus:
+def wait_until_ready(add_on: AddOn, *, timeout: float, until_gone: Collection[str] = NOT_CREATED) -> AddOnStatus:
     """Wait until every daemon is ready on every node that it selects, the Deployments run, and these problems are gone.
 
     A device plugin is ready when the kubelet has all of its resources.
     """
-    reached: set[tuple[str, str, str]] = set()
-    progress_at = clock()
+    table, reached = add_on.reporter.table("Waiting for the daemons"), set[tuple[str, str, str]]()
+    progress_at = add_on.clock()
     failing_since: float | None = None
 
     while True:
-        found = retry_while_unreachable(lambda: read_daemons(cluster), table.show, clock, sleep, timeout=timeout)
-        status, now = add_on_status(found), clock()
+        read = partial(read_daemons, add_on.cluster)
+        status = add_on_status(retry_while_unreachable(add_on, read, table.show, timeout=timeout))
+        now = add_on.clock()
         problems = [one for one in status.problems if one.code in until_gone]
         table.show(list(rows_of(status, problems)))
         if is_done(status) and not problems:
@@ -102,30 +60,25 @@ def wait_until_ready(
             failing_since = now
         if now - progress_at >= timeout or (failing_since is not None and now - failing_since >= STUCK_SECONDS):
             raise not_ready(status, problems)
-        sleep(POLL_SECONDS)
+        add_on.sleep(POLL_SECONDS)
 
 
 def retry_while_unreachable(
-    ask: Callable[[], T],
-    show: Callable[[Sequence[Row]], None],
-    clock: Callable[[], float],
-    sleep: Callable[[float], None],
-    *,
-    timeout: float,
+    add_on: AddOn, ask: Callable[[], T], show: Callable[[Sequence[Row]], None], *, timeout: float
 ) -> T:
     """Query the cluster; retry for `timeout` seconds while its API server is away; show the first failure."""
-    begun, away = clock(), False
+    begun, away = add_on.clock(), False
     while True:
         try:
             return ask()
         except ClusterAccessError as error:
             # An API server that has just started refuses every request until it has loaded its RBAC rules.
-            if (isinstance(error, ForbiddenError) and not away) or clock() - begun >= timeout:
+            if (isinstance(error, ForbiddenError) and not away) or add_on.clock() - begun >= timeout:
                 raise
             if not away:
                 show([Row("API server", error.why or error.what, Mark.BAD)])
             away = True
-        sleep(POLL_SECONDS)
+        add_on.sleep(POLL_SECONDS)
 
 
 def is_done(status: AddOnStatus) -> bool:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from confcom.addon.change import (
-    AddOn,
     Changed,
     compare_release,
     hold_lease,
@@ -17,6 +16,7 @@ from confcom.addon.change import (
     wait_for_daemons,
 )
 from confcom.addon.change_lease import ChangeRefusedError
+from confcom.addon.command import AddOn
 from confcom.addon.helm import Revision
 from confcom.addon.preflight_inputs import check_rollback
 from confcom.kubernetes.objects import KubernetesObject

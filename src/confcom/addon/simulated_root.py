@@ -76,7 +76,6 @@ def secret_name(workloads: Iterable[Workload]) -> str:
 
 
 def root_of_metrics(metrics: str) -> str:
-    """Return SHA-256 of the root in a quote helper's metrics, in hex; empty if there is none."""
     found = _ROOT_METRIC.search(metrics)
     return found[1] if found else ""
 

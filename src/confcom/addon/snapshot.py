@@ -43,8 +43,6 @@ UTC_NOW: Final[Now] = partial(datetime.now, UTC)
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """The cluster at about one moment."""
-
     namespace: str
     nodes: tuple[Node, ...] = ()
     daemon_sets: tuple[Workload, ...] = ()
@@ -66,7 +64,6 @@ class Snapshot:
 
 
 def read_daemons(cluster: Cluster) -> Snapshot:
-    """Read the nodes and the add-on's namespace."""
     base, nodes = _own_objects(cluster), _nodes(cluster.api)
     pods = cluster.api.list(kinds.POD, cluster.namespace)
     return replace(_with_pods(cluster, base, pods, lambda: nodes), epc_pods=None)

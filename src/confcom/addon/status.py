@@ -33,7 +33,6 @@ class Step:
 
     node: str
     kind: str
-    """The daemon."""
     done: bool
     text: str
     failing: bool = False
@@ -57,7 +56,6 @@ class NodeStatus:
 
     @property
     def healthy(self) -> bool:
-        """Whether the node is Ready and has no problems."""
         return self.ready and not self.problems
 
     def to_json(self) -> dict[str, object]:
@@ -74,8 +72,6 @@ class NodeStatus:
 
 @dataclass(frozen=True, slots=True)
 class DeploymentStatus:
-    """A Deployment of the add-on."""
-
     component: Component
     waits_for: str = ""
     """Why its newest template has not come through; empty if it has."""
@@ -87,8 +83,6 @@ class DeploymentStatus:
 
 @dataclass(frozen=True, slots=True)
 class AddOnStatus:
-    """The status of the add-on in a cluster."""
-
     namespace: str
     enabled: bool
     simulated: bool
@@ -240,7 +234,6 @@ def _node_status(
 
 
 def _kind(node: Node, wanted: Iterable[Workload]) -> SgxKind:
-    """Return the kind by the device plugin's DaemonSet that selects the node, or by the node's labels."""
     plugin = next((daemon for daemon in wanted if daemon.component is Component.DEVICE_PLUGIN), None)
     if plugin is None:
         return sgx_kind(node)

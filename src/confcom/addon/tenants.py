@@ -59,7 +59,6 @@ def tenants(pods: Iterable[KubernetesObject], namespace: str) -> tuple[TenantPod
 
 
 def used_by_node(pods: Iterable[TenantPod]) -> Mapping[tuple[str, str], int]:
-    """Return by node and resource the amount that Pods there request."""
     used: defaultdict[tuple[str, str], int] = defaultdict(int)
     for pod in pods:
         if pod.node and pod.phase not in TERMINAL:

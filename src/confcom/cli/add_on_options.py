@@ -22,7 +22,8 @@ from confcom.cli.output_option import JSON, output_option
 from confcom.kubernetes.names import DEFAULT_NAMESPACE
 
 if TYPE_CHECKING:
-    from confcom.addon.change import AddOn, Changed
+    from confcom.addon.change import Changed
+    from confcom.addon.command import AddOn
     from confcom.addon.helm import RunsHelm
     from confcom.addon.login import Login, OpensCluster
 
@@ -195,7 +196,7 @@ def chart_options(command: Callable[P, R]) -> Callable[P, R]:
 @contextlib.contextmanager
 def opened(login: Login, namespace: str) -> Iterator[AddOn]:
     """Log in to the cluster, and say which one it is."""
-    from confcom.addon.change import AddOn
+    from confcom.addon.command import AddOn
     from confcom.addon.helm import Helm
     from confcom.cli.progress_display import LineReporter
 

@@ -9,8 +9,8 @@ from collections.abc import Callable, Sequence
 
 import click
 
+from confcom.addon.command import Mark, ProgressTable, Row
 from confcom.addon.preflight import Finding, Outcome
-from confcom.addon.readiness import Mark, ProgressTable, Row
 from confcom.errors import printable
 
 _MARKS = {Mark.DONE: "ok", Mark.WAITING: "..", Mark.BAD: "!!"}

@@ -59,11 +59,9 @@ class _Requirement(NamedTuple):
     key: str
     operator: str
     values: tuple[str, ...]
-    of_fields: bool
-    """Whether the key names a field of the node, and no label; the scheduler knows metadata.name only."""
 
     def holds(self, node: Node) -> bool:
-        value = ({"metadata.name": node.name} if self.of_fields else node.labels).get(self.key)
+        value = node.name if self.key == "metadata.name" else node.labels.get(self.key)  # the only field that it knows
         if self.operator in {"Exists", "DoesNotExist"}:
             return (value is not None) is (self.operator == "Exists")
         if self.operator in {"In", "NotIn"}:
@@ -114,7 +112,7 @@ class NodeSelection:
 
 def _requirements(term: KubernetesObject) -> tuple[_Requirement, ...]:
     return tuple(
-        _Requirement(text(given, "key"), text(given, "operator"), _values(given), part == "matchFields")
+        _Requirement(text(given, "key"), text(given, "operator"), _values(given))
         for part in ("matchExpressions", "matchFields")
         for given in listing(term, part)
     )

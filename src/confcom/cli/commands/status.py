@@ -55,10 +55,7 @@ def status(*, wait: bool, timeout: int, all_nodes: bool, namespace: str, login: 
 
     with opened(login, namespace) as add_on:
         if wait:
-            table = add_on.reporter.table("Waiting for the daemons")
-            wait_until_ready(
-                add_on.cluster, table, add_on.clock, add_on.sleep, timeout=timeout, until_gone=NOT_CREATED | NOT_SHOWN
-            )
+            wait_until_ready(add_on, timeout=timeout, until_gone=NOT_CREATED | NOT_SHOWN)
         found = add_on_status(read_cluster(add_on.cluster, add_on.helm, add_on.now))
     lines = status_lines(found, everything=all_nodes)
     show_result({"cluster": add_on.cluster.to_json(), **found.to_json()}, "\n".join(map(printable, lines)), output)

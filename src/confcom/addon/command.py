@@ -1,0 +1,58 @@
+"""What a command on the add-on works with: the cluster, helm, clocks, and the display of its progress."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import TYPE_CHECKING, Protocol
+
+from confcom.addon.helm import Helm
+from confcom.addon.login import Cluster
+
+if TYPE_CHECKING:
+    from confcom.addon.preflight import Finding
+
+
+class Mark(StrEnum):
+    DONE = "done"
+    WAITING = "waiting"
+    BAD = "bad"
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    subject: str
+    text: str
+    mark: Mark
+
+
+class ProgressReporter(Protocol):
+    """Reports progress to people; programs do not read it."""
+
+    def say(self, line: str) -> None:
+        """Print one line."""
+
+    def findings(self, findings: Sequence[Finding]) -> None:
+        """Print preflight's findings."""
+
+    def table(self, title: str) -> ProgressTable:
+        """Print what is waited for, and return what shows how far it is."""
+
+
+class ProgressTable(Protocol):
+    def show(self, rows: Sequence[Row], *, note: str = "") -> None:
+        """Show the current rows."""
+
+
+@dataclass(frozen=True, slots=True)
+class AddOn:
+    """The add-on of one cluster, and the clocks and display of the command."""
+
+    cluster: Cluster
+    helm: Helm
+    reporter: ProgressReporter
+    clock: Callable[[], float]
+    sleep: Callable[[float], None]
+    now: Callable[[], datetime]
