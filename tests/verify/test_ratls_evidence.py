@@ -21,17 +21,8 @@ from confcom.sgx.pck.chain import PckChain
 from confcom.sgx.quote import Quote
 from confcom.sgx.report import report_data
 from confcom.verify import INTEL, NotVerifiedError, VerdictKind
-from confcom.verify.ratls import (
-    _OIDS,
-    Form,
-    KeyBindingError,
-    RatlsError,
-    _claims,
-    _Items,
-    make_certificate,
-    read_evidence,
-    verify_certificate,
-)
+from confcom.verify.ratls import Form, KeyBindingError, RatlsError, make_certificate, read_evidence, verify_certificate
+from confcom.verify.ratls.evidence import _OIDS, _claims, _Items
 from testkit.raised import raises
 from testkit.verify.ratls_lab import (
     KEY,
