@@ -262,26 +262,27 @@ def _open_enclave(why: str, remedy: str) -> MalformedError:
 
 def _require_version(data: bytes) -> None:
     """Reject other formats and versions with their own error, before any length is checked against version 3."""
+    version = ByteReader(data, "the quote").integer(2, "the version")
+    if version == QUOTE_VERSION:
+        return
     if has_open_enclave_header(data):
         raise _open_enclave(
             f"it begins with Open Enclave's {OPEN_ENCLAVE_HEADER_SIZE}-byte header",
             "take the 16 bytes off (confcom.sgx.quote.strip_open_enclave_header)",
         )
-    version = ByteReader(data, "the quote").integer(2, "the version")
     if version == _STUB_VERSION and data[8:16] == _STUB_SVNS_AND_GROUP:
         raise _sdk_stub(
             "the program is linked with -lsgx_quote_ex_sim or -lsgx_uae_service_sim, which report success without "
             "calling a quoting service; their output is unsigned"
         )
-    if data and not any(data):
+    if not any(data):
         raise _sdk_stub("these are zeros, as a buffer has after -lsgx_quote_ex_sim reported success and wrote nothing")
-    if version != QUOTE_VERSION:
-        raise MalformedError(
-            f"a quote of version {version} cannot be read",
-            error_code="unsupported-quote-version",
-            why=_OTHER_VERSIONS.get(version, "no SGX quote has this version: these bytes are probably not a quote"),
-            remedy=f"pass an SGX quote of version {QUOTE_VERSION}",
-        )
+    raise MalformedError(
+        f"a quote of version {version} cannot be read",
+        error_code="unsupported-quote-version",
+        why=_OTHER_VERSIONS.get(version, "no SGX quote has this version: these bytes are probably not a quote"),
+        remedy=f"pass an SGX quote of version {QUOTE_VERSION}",
+    )
 
 
 def _sdk_stub(why: str) -> MalformedError:
