@@ -10,7 +10,7 @@ from confcom.addon.simulated_root import SERVED, RootFacts
 from confcom.addon.snapshot import Snapshot
 from confcom.addon.status import add_on_status
 from confcom.kubernetes.epc_accounting import AccountingKind
-from confcom.simulation.staging import Staging
+from confcom.simulation.collateral_staging import Staging
 from testkit import cluster_objects as make
 from testkit.cli_output import commands_in
 from testkit.cluster_objects import EPC, SYSTEM

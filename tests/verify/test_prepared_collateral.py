@@ -11,8 +11,8 @@ from functools import partial
 
 import pytest
 
-from confcom.sgx.marks import SIMULATION_MEMBER
 from confcom.sgx.quote import REPORT_BODY
+from confcom.sgx.simulation_marks import SIMULATION_MEMBER
 from confcom.verify import CollateralError, MalformedError, SettingsError, VerdictKind, collateral, verify
 from testkit.raised import raises
 from testkit.verify import tampering

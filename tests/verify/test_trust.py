@@ -9,7 +9,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from confcom.errors import MalformedError
 from confcom.sgx.certificates import INTEL_ROOT_KEY_ID, name_text
 from confcom.sgx.pck.chain import PckChain, is_issued_by
-from confcom.verify.checks.marks import root_is_marked
+from confcom.sgx.simulation_marks import root_is_marked
 from confcom.verify.trust import Platform, TrustedRoot, intel_root, platform_of
 from testkit.raised import raises
 from testkit.verify import tampering

@@ -7,7 +7,7 @@ from enum import StrEnum
 
 from confcom.kubernetes.node_selection import selects
 from confcom.kubernetes.objects import KubernetesObject, amount, labels_of, listing, mapping, text
-from confcom.simulation.staging import Staging
+from confcom.simulation.collateral_staging import Staging
 
 RELEASE = "confcom"
 """The release's name, and the value of the name label on all objects of the chart."""

@@ -16,7 +16,7 @@ from confcom.addon.simulated_root import root_faults
 from confcom.addon.snapshot import Snapshot
 from confcom.kubernetes.node_selection import selects, untolerated
 from confcom.kubernetes.objects import KubernetesObject, amount, condition, name_of, number, text
-from confcom.simulation.staging import Staging
+from confcom.simulation.collateral_staging import Staging
 
 _WITHOUT = {
     Component.CONTROLLER: "until it runs, new or zeroed nodes get no EPC as capacity; all others keep theirs",

@@ -11,12 +11,12 @@ from urllib.parse import parse_qsl, quote, urlsplit
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from confcom.sgx import marks
-from confcom.sgx.collateral.bundle import CollateralBundle
-from confcom.simulation.collateral import create_evaluation_numbers
+from confcom.sgx import simulation_marks as marks
+from confcom.sgx.collateral_bundle import CollateralBundle
+from confcom.simulation.collateral_staging import FIRST_NUMBER, Staging
 from confcom.simulation.pki import PCK_CRL_URL, ROOT_CRL_URL, PckCaType
 from confcom.simulation.platform import SimulatedPlatform
-from confcom.simulation.staging import FIRST_NUMBER, Staging
+from confcom.simulation.simulated_collateral import create_evaluation_numbers
 
 API_PATH: Final = "/sgx/certification/v4/"
 MAX_PARAMETERS: Final = 8

@@ -21,8 +21,8 @@ from cryptography.hazmat.primitives.cmac import CMAC
 
 from confcom.errors import ConfcomError
 from confcom.sgx.binary import require_length
-from confcom.sgx.marks import SIMULATION_CPU_SVNS
 from confcom.sgx.report import REPORT_DATA_SIZE, AttributeFlag, Report, ReportBody, TargetInfo
+from confcom.sgx.simulation_marks import SIMULATION_CPU_SVNS
 
 BASE_REPORT_KEY = bytes.fromhex("ff00") * 8
 """Replaces the processor's secret (BASE_REPORT_KEY of the SDK's deriv.h)."""

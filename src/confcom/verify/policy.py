@@ -9,10 +9,10 @@ from datetime import timedelta
 from typing import Any, Final, Self
 
 from confcom.errors import WrongTypeError, WrongValueError
-from confcom.sgx.collateral.signed_json import MAX_INTEGER
-from confcom.sgx.collateral.tcb_documents import TcbStatus
-from confcom.sgx.marks import ADVISORY_ID as SIMULATED_ADVISORY_ID
 from confcom.sgx.report import REPORT_DATA_SIZE, report_data
+from confcom.sgx.signed_json import MAX_INTEGER
+from confcom.sgx.simulation_marks import ADVISORY_ID as SIMULATED_ADVISORY_ID
+from confcom.sgx.tcb_documents import TcbStatus
 from confcom.verify.argument_types import binary, boolean, duration, number
 from confcom.verify.verdict import Claims
 

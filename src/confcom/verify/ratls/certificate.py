@@ -16,8 +16,8 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from confcom.errors import MalformedError, WrongTypeError, WrongValueError
 from confcom.sgx.report import report_data
-from confcom.verify.collateral import Collateral, PreparedCollateral
 from confcom.verify.policy import Policy
+from confcom.verify.prepared_collateral import Collateral, PreparedCollateral
 from confcom.verify.ratls.evidence import KeyBindingError, read_evidence
 from confcom.verify.trust import KnownRoot, Platform, TrustedRoot
 from confcom.verify.verdict import Check, Verdict, VerdictKind, failed, judged, kind_of, passed, unusable

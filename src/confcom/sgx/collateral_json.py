@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from urllib.parse import unquote
 
 from confcom.errors import MalformedError
-from confcom.sgx.collateral.signed_json import SIGNATURE_SIZE, JsonObject
-from confcom.sgx.collateral.tcb_documents import QE_IDENTITY_NAME, TCB_INFO_NAME
+from confcom.sgx.signed_json import SIGNATURE_SIZE, JsonObject
+from confcom.sgx.tcb_documents import QE_IDENTITY_NAME, TCB_INFO_NAME
 
 MAX_JSON_SIZE = 32 * 1024 * 1024
 """Bytes: Intel's file has 30 KiB for each kind of platform, and two for each platform."""

@@ -16,7 +16,7 @@ from cryptography import x509
 from confcom.errors import MalformedError
 from confcom.sgx.certificates import load_certificate
 from confcom.sgx.certification import UNREADABLE_X509, split_pem_chain
-from confcom.sgx.collateral.tcb_documents import QeIdentity, TcbInfo
+from confcom.sgx.tcb_documents import QeIdentity, TcbInfo
 
 _FILES = {
     "tcb_info": "tcb_info.json",

@@ -14,11 +14,11 @@ from urllib.parse import unquote
 from confcom.collateral.source import Source
 from confcom.errors import MalformedError, UnavailableError, WrongTypeError, WrongValueError, shortened
 from confcom.extras import require
-from confcom.sgx.collateral.json_forms import PlatformKind
-from confcom.sgx.collateral.signed_json import MAX_DOCUMENT_SIZE, MAX_INTEGER
+from confcom.sgx.collateral_json import PlatformKind
+from confcom.sgx.signed_json import MAX_DOCUMENT_SIZE, MAX_INTEGER
 from confcom.verify.argument_types import boolean, number, time_limit
-from confcom.verify.collateral import Collateral, platform_kind
 from confcom.verify.files import MAX_COLLATERAL_FILE_SIZE
+from confcom.verify.prepared_collateral import Collateral, platform_kind
 from confcom.verify.verifier import QuoteInput, bytes_of
 
 require("httpx2", "collateral")

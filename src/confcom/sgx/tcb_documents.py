@@ -13,9 +13,9 @@ from enum import Enum
 from typing import Self
 
 from confcom.errors import MalformedError
-from confcom.sgx.collateral.signed_json import JsonObject, SignedJson
-from confcom.sgx.marks import SIMULATION_MEMBER
 from confcom.sgx.pck.extension import FMSPC_SIZE, MAX_COMPONENT_SVN, MAX_PCE_SVN, PCE_ID_SIZE, TCB_COMPONENT_COUNT
+from confcom.sgx.signed_json import JsonObject, SignedJson
+from confcom.sgx.simulation_marks import SIMULATION_MEMBER
 
 TCB_INFO_NAME = "tcbInfo"
 TCB_INFO_VERSION = 3

@@ -1,4 +1,4 @@
-"""The decoder behind `confcom inspect`: a quote's fields with labels and notes for people. It decides nothing. Pure."""
+"""What `confcom inspect` shows: a quote's fields with labels and notes for people. It decides nothing. Pure."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from confcom.errors import MalformedError, as_data, printable
 from confcom.sgx.certificates import key_id, name_text
 from confcom.sgx.certification import CertificationDataType
 from confcom.sgx.key_id import AttKeyAlgorithm
-from confcom.sgx.marks import SIMULATION_CPU_SVNS
 from confcom.sgx.pck.chain import (
     PckChain,
     attestation_key_is_bound,
@@ -31,7 +30,8 @@ from confcom.sgx.quote import (
     strip_open_enclave_header,
 )
 from confcom.sgx.report import INTEL_QE_MRSIGNER, AttributeFlag, ReportBody, attribute_names
-from confcom.verify.checks.marks import CertifyingMarks, present_marks, root_is_marked
+from confcom.sgx.simulation_marks import SIMULATION_CPU_SVNS, root_is_marked
+from confcom.verify.checks.marks import CertifyingMarks, present_marks
 from confcom.verify.trust import Platform, platform_of
 from confcom.verify.verdict import utc_text
 
@@ -66,7 +66,7 @@ class Section:
 
 
 @dataclass(frozen=True, slots=True)
-class Anatomy:
+class Inspection:
     """The sections that could be read; `stopped` is the error that ended the reading early, if there was one."""
 
     size: int
@@ -86,7 +86,7 @@ class Anatomy:
         }
 
 
-def dissect(data: bytes) -> Anatomy:
+def inspect_quote(data: bytes) -> Inspection:
     """Decode a quote as far as it can be read.
 
     Malformed input does not raise: the result has the sections before the error, and the error in `stopped`.
@@ -102,7 +102,7 @@ def dissect(data: bytes) -> Anatomy:
                 warnings.append(item)
     except MalformedError as error:
         stopped = error
-    return Anatomy(len(data), tuple(sections), tuple(warnings), stopped)
+    return Inspection(len(data), tuple(sections), tuple(warnings), stopped)
 
 
 def _sections_and_warnings(data: bytes) -> Iterator[Section | str]:
