@@ -65,6 +65,18 @@ def test_every_package_has_a_row_and_no_other():
         assert set(rows(f"package of `{parent}`")) == folders(SOURCE / parent)
 
 
+def test_the_picture_has_every_package_and_its_arrows_are_imports():
+    images = ROOT / "docs/images"
+    graph, picture = ((images / name).read_text() for name in ("architecture.dot", "architecture.svg"))
+    assert set(re.findall(r"^ +(\w+) \[label=", graph, re.MULTILINE)) == folders(SOURCE)
+    drawn = set(re.findall(r"<title>(\w+)</title>", picture)) - {"confcom"}
+    assert {name for name in drawn if not name.startswith("cluster_")} == folders(SOURCE)
+    arrows = re.findall(r"^ +(\w+) -> (?:\{([\w ]+)\}|(\w+))$", graph, re.MULTILINE)
+    ends = {(start, end) for start, several, single in arrows for end in (several or single).split()}
+    assert ends == set(re.findall(r"<title>(\w+)&#45;&gt;(\w+)</title>", picture))
+    assert not [arrow for arrow in ends if arrow[1] not in imported(arrow[0])]
+
+
 def test_every_module_of_the_add_on_has_a_row():
     modules = {path.stem for path in (SOURCE / "addon").glob("*.py")} - {"__init__"}
     assert {name.partition("`")[0] for name in rows("module of `addon`")} == modules
