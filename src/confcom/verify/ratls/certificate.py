@@ -18,7 +18,7 @@ from confcom.errors import MalformedError, WrongTypeError, WrongValueError
 from confcom.sgx.report import report_data
 from confcom.verify.policy import Policy
 from confcom.verify.prepared_collateral import Collateral, PreparedCollateral
-from confcom.verify.ratls.evidence import KeyBindingError, read_evidence
+from confcom.verify.ratls.evidence import OIDS, Form, KeyBindingError, read_evidence
 from confcom.verify.trust import KnownRoot, Platform, TrustedRoot
 from confcom.verify.verdict import Check, Verdict, VerdictKind, failed, judged, kind_of, passed, unusable
 from confcom.verify.verifier import verify
@@ -28,7 +28,6 @@ CERTIFICATE_LIFE: Final = timedelta(days=365)
 _CLOCK_DIFFERENCE: Final = timedelta(days=1)
 """How much slower than ours the clock of a peer that looks at the dates may be."""
 
-_INTEROPERABLE_OID: Final = x509.ObjectIdentifier("2.23.133.5.4.9")
 _QUOTE_TAG: Final = 60000
 
 CollateralInput: TypeAlias = Collateral | PreparedCollateral | Callable[[bytes], Collateral | PreparedCollateral] | None
@@ -152,6 +151,6 @@ def make_certificate(
         .not_valid_before(begin - _CLOCK_DIFFERENCE)
         .not_valid_after(begin + CERTIFICATE_LIFE)
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-        .add_extension(x509.UnrecognizedExtension(_INTEROPERABLE_OID, value), critical=False)
+        .add_extension(x509.UnrecognizedExtension(OIDS[Form.INTEROPERABLE], value), critical=False)
     )
     return builder.sign(key, hashes.SHA256()).public_bytes(Encoding.PEM)

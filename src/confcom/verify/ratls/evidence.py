@@ -10,6 +10,7 @@ from enum import StrEnum
 from typing import Any, Final
 
 import cbor2
+from cryptography import x509
 
 from confcom.errors import MalformedError, WrongTypeError
 from confcom.sgx.certificate_parts import CertificateParts
@@ -62,14 +63,13 @@ class Form(StrEnum):
     """1.3.6.1.4.1.311.105.2, of Open Enclave: a quote with the key as its custom claims."""
 
 
-_OIDS: Final = {
-    Form.INTEROPERABLE: bytes.fromhex("678105050409"),
-    Form.GRAMINE: bytes.fromhex("06092a864886f84d8a3906"),
-    Form.INTEL_SDK: bytes.fromhex("2a864886f84d010d01"),
-    Form.OPEN_ENCLAVE: bytes.fromhex("2b0601040182376901"),
-    Form.OPEN_ENCLAVE_EVIDENCE: bytes.fromhex("2b0601040182376902"),
+OIDS: Final = {
+    Form.INTEROPERABLE: x509.ObjectIdentifier("2.23.133.5.4.9"),
+    Form.GRAMINE: x509.ObjectIdentifier("0.6.9.42.840.113741.1337.6"),
+    Form.INTEL_SDK: x509.ObjectIdentifier("1.2.840.113741.1.13.1"),
+    Form.OPEN_ENCLAVE: x509.ObjectIdentifier("1.3.6.1.4.1.311.105.1"),
+    Form.OPEN_ENCLAVE_EVIDENCE: x509.ObjectIdentifier("1.3.6.1.4.1.311.105.2"),
 }
-"""Content octets."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +105,7 @@ def read_evidence(certificate: bytes) -> tuple[Evidence, ...]:
     claimed: tuple[bytes, ...] = ()
     bound: tuple[bytes, ...]
     found = []
-    for form, oid in _OIDS.items():
+    for form, oid in OIDS.items():
         if (value := parts.extensions.get(oid)) is None:
             continue
         quote, nonce = value, None
