@@ -5,6 +5,9 @@ from typing import Any
 
 from confcom.errors import MalformedError
 
+SEQUENCE = 0x30
+"""The tag of a SEQUENCE in DER."""
+
 
 def require_length(data: bytes, size: int, structure: str) -> None:
     """Reject bytes that are not exactly one structure, whose name is that of Intel's documents."""
@@ -20,6 +23,15 @@ def require_range(value: int, maximum: int, name: str) -> None:
     """Reject an integer that its field cannot hold."""
     if not 0 <= value <= maximum:
         raise MalformedError(f"{name} is not between 0 and {maximum}", error_code="out-of-range")
+
+
+def der_element(tag: int, content: bytes) -> bytes:
+    """Encode an element of DER (X.690): its tag of one byte, its length, its content."""
+    size = len(content)
+    if size < 0x80:
+        return bytes((tag, size)) + content
+    length = size.to_bytes((size.bit_length() + 7) // 8)
+    return bytes((tag, 0x80 | len(length))) + length + content
 
 
 class Layout:

@@ -12,16 +12,11 @@ from cryptography import x509
 from cryptography.hazmat import asn1
 
 from confcom.errors import MalformedError
+from confcom.sgx.binary import SEQUENCE, der_element
 from confcom.sgx.certification import pem_to_der, split_pem_chain
 
 MAX_CERTIFICATE_SIZE: Final = 64 * 1024
 """Bytes, as PEM or DER. One with two quotes has 14 KiB; OpenSSL takes 100 KiB for a whole chain."""
-
-
-@asn1.sequence
-class _PublicKey:
-    algorithm: asn1.TLV
-    key: asn1.BitString
 
 
 @asn1.sequence
@@ -39,7 +34,7 @@ class _Content:
     issuer: asn1.TLV
     validity: asn1.TLV
     subject: asn1.TLV
-    public_key: _PublicKey
+    public_key: asn1.TLV
     issuer_id: Annotated[asn1.BitString | None, asn1.Implicit(1)]
     subject_id: Annotated[asn1.BitString | None, asn1.Implicit(2)]
     extensions: Annotated[list[_Extension] | None, asn1.Explicit(3)]
@@ -73,13 +68,15 @@ class CertificateParts:
             raise _unreadable(f"it has {len(data)} bytes, more than the limit of {MAX_CERTIFICATE_SIZE}")
         try:
             content = asn1.decode_der(_Certificate, _der(data)).content
+            if content.public_key.tag_bytes != bytes([SEQUENCE]):
+                raise ValueError("its public key is no sequence")
         except (ValueError, TypeError) as error:
             raise _unreadable(str(error)) from error
         listed = content.extensions or []
         extensions = {extension.oid: extension.value for extension in listed}
         if len(extensions) != len(listed):
             raise _unreadable("it has two extensions with one OID")
-        return cls(asn1.encode_der(content.public_key), extensions)
+        return cls(der_element(SEQUENCE, bytes(content.public_key.data)), extensions)
 
 
 def _der(data: bytes) -> bytes:
