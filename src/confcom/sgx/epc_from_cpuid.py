@@ -32,8 +32,6 @@ class EpcSectionKind(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class CpuidRegisters:
-    """The registers that CPUID returns."""
-
     eax: int
     ebx: int
     ecx: int

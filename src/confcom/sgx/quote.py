@@ -83,7 +83,6 @@ class QuoteHeader:
         return cls(qe_svn, pce_svn, user_data, version, att_key_type, att_key_data_0, vendor_id)
 
     def encode(self) -> bytes:
-        """Encode to 48 bytes."""
         return _HEADER.pack(self)
 
 
@@ -103,7 +102,6 @@ class EcdsaSignatureData:
 
     @classmethod
     def parse(cls, data: bytes) -> Self:
-        """Parse exactly one signature data structure."""
         reader = ByteReader(data, "the quote's signature data")
         parsed = cls(
             isv_signature=reader.take(SIGNATURE_SIZE, "the enclave report's signature"),
@@ -117,7 +115,6 @@ class EcdsaSignatureData:
         return parsed
 
     def encode(self) -> bytes:
-        """Encode the structure."""
         require_length(self.isv_signature, SIGNATURE_SIZE, "an enclave report's signature")
         require_length(self.attestation_key, PUBLIC_KEY_SIZE, "an attestation key")
         require_length(self.qe_report_signature, SIGNATURE_SIZE, "a QE report's signature")
@@ -200,8 +197,6 @@ class QuoteFrame:
 
 @dataclass(frozen=True, slots=True)
 class Quote:
-    """A quote, and the bytes after it."""
-
     header: QuoteHeader
     body: ReportBody
     signature: EcdsaSignatureData
@@ -220,7 +215,6 @@ class Quote:
         return cls(frame.header, frame.body, EcdsaSignatureData.parse(frame.signature_data), frame.trailing)
 
     def encode(self) -> bytes:
-        """Encode the quote, including the trailing bytes."""
         signature = self.signature.encode()
         return self.signed_part + len(signature).to_bytes(4, "little") + signature + self.trailing
 
@@ -231,7 +225,6 @@ class Quote:
 
     @property
     def size(self) -> int:
-        """Size of the quote in bytes, without the trailing ones."""
         return SIGNED_PART_SIZE + 4 + self.signature.size
 
 

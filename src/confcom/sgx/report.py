@@ -139,7 +139,6 @@ class ReportBody:
 
     @classmethod
     def parse(cls, data: bytes) -> Self:
-        """Parse exactly one report body."""
         return cls(*_BODY.unpack(data))
 
     def encode(self) -> bytes:

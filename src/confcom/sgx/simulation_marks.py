@@ -82,7 +82,6 @@ def has_simulated_name(name: x509.Name) -> bool:
 
 
 def has_comment(certificate: x509.Certificate) -> bool:
-    """Return whether a certificate has the comment extension, whatever it says."""
     try:
         certificate.extensions.get_extension_for_oid(NS_COMMENT_OID)
     except (x509.ExtensionNotFound, ValueError):
@@ -91,5 +90,4 @@ def has_comment(certificate: x509.Certificate) -> bool:
 
 
 def root_is_marked(root: x509.Certificate) -> bool:
-    """Return whether a root certificate is marked as a simulated platform's, by its subject and its comment."""
     return has_simulated_name(root.subject) and has_comment(root)

@@ -110,7 +110,6 @@ class _Request:
         return _signed(found.qe_identity, "SGX-Enclave-Identity-Issuer-Chain", found.qe_identity_issuer_chain)
 
     def _set(self) -> CollateralBundle | Answer:
-        """Return the set of documents that is asked for, by name or by number."""
         update, number = self.parameters.get("update"), self.parameters.get("tcbEvaluationDataNumber")
         if update is not None and number is not None:
             return _refused(HTTPStatus.BAD_REQUEST, "update and tcbEvaluationDataNumber exclude each other")

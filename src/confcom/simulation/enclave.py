@@ -95,7 +95,6 @@ class ReportMac:
         self._cmac = CMAC(AES(key))
 
     def __call__(self, body: bytes) -> bytes:
-        """Return the MAC, 16 bytes."""
         cmac = self._cmac.copy()
         cmac.update(body)
         return cmac.finalize()
@@ -222,7 +221,6 @@ class ReportChecker:
         )
 
     def check(self, report: Report) -> ReportKeyFormat:
-        """Verify a report for this enclave; return the layout whose key matches, for a report in reply."""
         cpu_svn = report.cpu_svn
         if cpu_svn not in SIMULATION_CPU_SVNS:
             raise ReportRejectedError(

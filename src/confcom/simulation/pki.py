@@ -72,27 +72,21 @@ class Role(Enum):
 
 @dataclass(frozen=True, slots=True)
 class CertifiedKey:
-    """A certificate and its private key."""
-
     certificate: x509.Certificate
     private_key: ec.EllipticCurvePrivateKey = field(repr=False, compare=False)
     """Excluded from comparison: key objects do not implement equality, and the certificate identifies the key."""
 
     @property
     def pem(self) -> bytes:
-        """The certificate as PEM, ending in a newline."""
         return self.certificate.public_bytes(Encoding.PEM)
 
     @property
     def der(self) -> bytes:
-        """The certificate as DER."""
         return self.certificate.public_bytes(Encoding.DER)
 
 
 @dataclass(frozen=True, slots=True)
 class Pki:
-    """All certificates and keys of one simulated platform."""
-
     root: CertifiedKey
     pck_ca: CertifiedKey
     tcb_signer: CertifiedKey
@@ -105,7 +99,6 @@ class Pki:
 
 
 def require_simulated_names(certificate: x509.Certificate) -> None:
-    """Reject a certificate unless subject and issuer both say that they are simulated."""
     for name in (certificate.subject, certificate.issuer):
         if not marks.has_simulated_name(name):
             raise IntelNameError(
@@ -150,7 +143,6 @@ def simulated_name(common_name: str) -> x509.Name:
 
 
 def sign_certificate(builder: x509.CertificateBuilder, key: ec.EllipticCurvePrivateKey) -> x509.Certificate:
-    """Sign a certificate whose names say that it is simulated."""
     certificate = builder.sign(key, hashes.SHA256(), ecdsa_deterministic=True)
     require_simulated_names(certificate)
     return certificate

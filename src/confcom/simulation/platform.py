@@ -39,7 +39,6 @@ class SimulatedPlatform:
         return self.create(self.seed, created, ca_type=ca_type)
 
     def quoting_enclave(self, identity: QuotingEnclaveIdentity = DEFAULT_QE_IDENTITY) -> QuotingEnclave:
-        """Load a quoting enclave on this platform."""
         return QuotingEnclave.load(self.seed, self.pki, identity)
 
     def collateral(

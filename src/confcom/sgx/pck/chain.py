@@ -35,7 +35,6 @@ class PckChain:
 
     @classmethod
     def from_quote(cls, quote: Quote) -> Self:
-        """Read the chain of a quote with certification data type 5."""
         return cls.from_pem(quote.signature.certification.pem_chain())
 
     @classmethod
@@ -57,7 +56,6 @@ class PckChain:
 
     @property
     def certificates(self) -> tuple[x509.Certificate, ...]:
-        """The leaf, the intermediates, and the root if there is one."""
         return (self.leaf, *self.intermediates, *((self.root,) if self.root else ()))
 
     def broken_link(self, trusted_root: x509.Certificate) -> str | None:
@@ -117,7 +115,6 @@ def _is_certificate_authority(certificate: x509.Certificate) -> bool:
 
 
 def qe_report_is_certified(quote: Quote, leaf: x509.Certificate) -> bool:
-    """Return whether the PCK signed the quoting enclave's report body."""
     return is_signed_by(leaf.public_key(), quote.signature.qe_report_signature, quote.signature.qe_report_body.encode())
 
 
@@ -135,7 +132,6 @@ def attestation_key(quote: Quote) -> ec.EllipticCurvePublicKey | None:
 
 
 def body_is_signed(quote: Quote) -> bool:
-    """Return whether the attestation key signed the quote's header and report body."""
     return is_signed_by(attestation_key(quote), quote.signature.isv_signature, quote.signed_part)
 
 

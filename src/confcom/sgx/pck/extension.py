@@ -54,8 +54,6 @@ class PckTcb:
 
 @dataclass(frozen=True, slots=True)
 class PlatformConfiguration:
-    """Configuration of a multi-package platform (member 7)."""
-
     dynamic_platform: bool
     """Whether packages may be added later."""
     cached_keys: bool
@@ -130,7 +128,6 @@ class PckExtension:
 
     @classmethod
     def from_certificate(cls, certificate: x509.Certificate) -> Self:
-        """Parse the extension of a PCK certificate."""
         try:
             extension = certificate.extensions.get_extension_for_oid(SGX_EXTENSION_OID).value
         except (x509.ExtensionNotFound, *UNREADABLE_X509) as error:
@@ -143,7 +140,6 @@ class PckExtension:
         return cls.parse(extension.public_bytes())
 
     def encode(self) -> bytes:
-        """Encode the extension's value as DER."""
         self._require_ranges()
         svns = [(_INTEGER, _integer(svn)) for svn in (*self.tcb.components, self.tcb.pce_svn)]
         tcb = [*svns, (_OCTET_STRING, self.tcb.cpu_svn)]

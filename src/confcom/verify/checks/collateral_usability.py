@@ -30,7 +30,6 @@ def currency_check(collateral: CollateralDocuments | MalformedError | None, now:
 
 
 def platform_match_check(collateral: CollateralDocuments, extension: PckExtension | MalformedError) -> Check:
-    """Check that the TCB info is for the FMSPC and PCE id in the PCK certificate."""
     tcb_info = collateral.tcb_info
     if isinstance(extension, MalformedError):
         return failed_by("a PCK certificate that names its platform", extension, code="collateral-platform")

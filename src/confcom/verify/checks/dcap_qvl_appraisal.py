@@ -94,8 +94,6 @@ class Appraisal:
 
 @dataclass(frozen=True, slots=True)
 class Rejection:
-    """The result if dcap-qvl rejects: the finding, and dcap-qvl's error text."""
-
     finding: Finding
     text: str
 
