@@ -46,7 +46,9 @@ def meaning(quote):
 
 
 def judge(quote, collateral=EVIDENCE.collateral):
-    return verify_quote(quote, ROOT, collateral, LAB.policy, NOW).kind
+    verdict = verify_quote(quote, ROOT, collateral, LAB.policy, NOW)
+    assert verdict.ok == (verdict.kind is VerdictKind.VERIFIED)
+    return verdict.kind
 
 
 @given(st.binary(max_size=2000))

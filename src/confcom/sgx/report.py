@@ -75,10 +75,6 @@ class AttributeFlag(IntFlag):
     AEX_NOTIFY = 0x400
 
 
-_DEBUG = AttributeFlag.DEBUG.value
-"""As a plain number: with a flag of an enum the test takes ten times as long."""
-
-
 def attribute_names(flags: int) -> tuple[str, ...]:
     """Return the names of the flags, lowest bit first; a bit without a name is shown as its value.
 
@@ -148,7 +144,7 @@ class ReportBody:
     @property
     def debug(self) -> bool:
         """Whether the enclave was launched with DEBUG, so that its memory is readable from outside."""
-        return bool(self.flags & _DEBUG)
+        return bool(self.flags & AttributeFlag.DEBUG)
 
 
 @dataclass(frozen=True, slots=True)

@@ -93,11 +93,7 @@ class KeyCertification:
     def of(cls, quote: Quote, root: TrustedRoot) -> Self:
         """Read and check it. MalformedError: the quote has no readable PCK certificate chain."""
         chain = PckChain.from_quote(quote)
-        extension: PckExtension | MalformedError
-        try:
-            extension = PckExtension.from_certificate(chain.leaf)
-        except MalformedError as error:
-            extension = error
+        extension = chain.extension()
         problem = (
             chain.broken_link(root.certificate)
             or (
@@ -111,7 +107,7 @@ class KeyCertification:
                 else "the quoting enclave's report names another attestation key"
             )
         )
-        marks = CertifyingMarks.of(quote.signature, chain, None if isinstance(extension, MalformedError) else extension)
+        marks = CertifyingMarks.of(quote.signature, chain, extension)
         return cls(chain, chain.period, extension, marks, attestation_key(quote), problem, root_check(chain, root))
 
 

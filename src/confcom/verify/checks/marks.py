@@ -9,6 +9,7 @@ from typing import Self
 
 from cryptography import x509
 
+from confcom.errors import MalformedError
 from confcom.sgx import simulation_marks as marks
 from confcom.sgx.collateral_bundle import CollateralDocuments
 from confcom.sgx.pck.chain import PckChain
@@ -47,9 +48,14 @@ class CertifyingMarks:
     all: frozenset[Mark]
 
     @classmethod
-    def of(cls, signature: EcdsaSignatureData, chain: PckChain | None, extension: PckExtension | None) -> Self:
+    def of(
+        cls, signature: EcdsaSignatureData, chain: PckChain | None, extension: PckExtension | MalformedError | None
+    ) -> Self:
         """Find them, with those of the chain and of its leaf's SGX extension if these can be read."""
-        common = {*_signature_marks(signature), *(_platform_marks(extension) if extension else ())}
+        common = {
+            *_signature_marks(signature),
+            *_platform_marks(extension),
+        }
         certificates = chain.certificates if chain else ()
         return cls(*(frozenset(common.union(_certificate_marks(certificates, one))) for one in (any, all)))
 
@@ -107,7 +113,9 @@ def _certificate_marks(
         yield Mark.CERTIFICATE_COMMENTS
 
 
-def _platform_marks(extension: PckExtension) -> Iterable[Mark]:
+def _platform_marks(extension: PckExtension | MalformedError | None) -> Iterable[Mark]:
+    if not isinstance(extension, PckExtension):
+        return
     if extension.fmspc == marks.FMSPC:
         yield Mark.FMSPC
     if extension.ppid.startswith(marks.PLATFORM_ID_PREFIX):
