@@ -16,7 +16,6 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from confcom.errors import MalformedError
 from confcom.sgx.binary import ByteReader, Layout, require_range
 
-CERTIFICATION_HEADER_SIZE = 6
 MAX_CHAIN_CERTIFICATES = 8
 """A PCK chain has three certificates and an issuer chain two. A longer chain is not an SGX chain, and parsing each
 certificate takes time."""
@@ -109,10 +108,6 @@ class CertificationData:
     def encode(self) -> bytes:
         require_range(self.type, 0xFFFF, "a certification data type")
         return self.type.to_bytes(2, "little") + len(self.data).to_bytes(4, "little") + self.data
-
-    @property
-    def size(self) -> int:
-        return CERTIFICATION_HEADER_SIZE + len(self.data)
 
     @property
     def kind(self) -> CertificationDataType | None:

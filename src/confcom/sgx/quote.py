@@ -132,12 +132,6 @@ class EcdsaSignatureData:
         )
 
     @property
-    def size(self) -> int:
-        """Size of the whole structure in bytes: 610 with Intel's 32 bytes of auth data, plus the certification data."""
-        fixed = SIGNATURE_SIZE + PUBLIC_KEY_SIZE + REPORT_BODY_SIZE + SIGNATURE_SIZE + 2
-        return fixed + len(self.auth_data) + self.certification.size
-
-    @property
     def pub_key_id(self) -> bytes:
         """The attestation key's id: InitQuoteEx returns it, and the QE's report data must begin with it."""
         return attestation_pub_key_id(self.attestation_key, self.auth_data)
@@ -222,10 +216,6 @@ class Quote:
     def signed_part(self) -> bytes:
         """Header and report body: the 432 bytes that the attestation key signs."""
         return self.header.encode() + self.body.encode()
-
-    @property
-    def size(self) -> int:
-        return SIGNED_PART_SIZE + 4 + self.signature.size
 
 
 def has_open_enclave_header(data: bytes) -> bool:

@@ -116,22 +116,22 @@ class ReportBody:
     """
 
     cpu_svn: bytes
-    misc_select: int
-    reserved1: bytes
-    isv_ext_prod_id: bytes
-    flags: int
-    xfrm: int
-    mr_enclave: bytes
-    reserved2: bytes
-    mr_signer: bytes
-    reserved3: bytes
-    config_id: bytes
-    isv_prod_id: int
-    isv_svn: int
-    config_svn: int
-    reserved4: bytes
-    isv_family_id: bytes
-    report_data: bytes
+    misc_select: int = 0
+    reserved1: bytes = bytes(12)
+    isv_ext_prod_id: bytes = bytes(16)
+    flags: int = 0
+    xfrm: int = 0
+    mr_enclave: bytes = bytes(32)
+    reserved2: bytes = bytes(32)
+    mr_signer: bytes = bytes(32)
+    reserved3: bytes = bytes(32)
+    config_id: bytes = bytes(64)
+    isv_prod_id: int = 0
+    isv_svn: int = 0
+    config_svn: int = 0
+    reserved4: bytes = bytes(42)
+    isv_family_id: bytes = bytes(16)
+    report_data: bytes = bytes(64)
 
     @classmethod
     def parse(cls, data: bytes) -> Self:

@@ -13,6 +13,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from confcom.sgx import simulation_marks as marks
 from confcom.sgx.collateral_bundle import CollateralBundle
+from confcom.sgx.collateral_json import QE_CHAIN, TCB_CHAINS
 from confcom.simulation.collateral_staging import FIRST_NUMBER, Staging
 from confcom.simulation.pki import PCK_CRL_URL, ROOT_CRL_URL, PckCaType
 from confcom.simulation.platform import SimulatedPlatform
@@ -101,13 +102,13 @@ class _Request:
         found = self._set()
         if isinstance(found, Answer):
             return found
-        return _signed(found.tcb_info, "TCB-Info-Issuer-Chain", found.tcb_info_issuer_chain)
+        return _signed(found.tcb_info, TCB_CHAINS[0], found.tcb_info_issuer_chain)
 
     def _qe_identity(self) -> Answer:
         found = self._set()
         if isinstance(found, Answer):
             return found
-        return _signed(found.qe_identity, "SGX-Enclave-Identity-Issuer-Chain", found.qe_identity_issuer_chain)
+        return _signed(found.qe_identity, QE_CHAIN, found.qe_identity_issuer_chain)
 
     def _set(self) -> CollateralBundle | Answer:
         update, number = self.parameters.get("update"), self.parameters.get("tcbEvaluationDataNumber")

@@ -148,21 +148,12 @@ class SimulatedEnclave:
         require_length(report_data, REPORT_DATA_SIZE, "report data")
         return ReportBody(
             cpu_svn=cpu_svn,
-            misc_select=0,
-            reserved1=bytes(12),
-            isv_ext_prod_id=bytes(16),
             flags=self.flags,
             xfrm=self.xfrm,
             mr_enclave=self.mr_enclave,
-            reserved2=bytes(32),
             mr_signer=self.mr_signer,
-            reserved3=bytes(32),
-            config_id=bytes(64),
             isv_prod_id=self.isv_prod_id,
             isv_svn=self.isv_svn,
-            config_svn=0,
-            reserved4=bytes(42),
-            isv_family_id=bytes(16),
             report_data=report_data,
         )
 

@@ -42,13 +42,11 @@ class Collateral(CollateralBundle):
     """
 
     def __post_init__(self) -> None:
-        """Raise WrongTypeError if a part is not bytes."""
         for field in fields(self):
             if not isinstance(value := getattr(self, field.name), bytes):
                 raise WrongTypeError(f"the collateral's {field.name}", "bytes, as they were served", value)
 
     def __repr__(self) -> str:
-        """Return the kind of platform and the dates, and no bytes."""
         try:
             documents = self.read()
         except MalformedError as error:
@@ -156,7 +154,6 @@ class PreparedCollateral:
         return PreparedCollateral, (self.collateral, self.root)
 
     def __repr__(self) -> str:
-        """Return the collateral and the root, and no bytes."""
         return f"PreparedCollateral({self.collateral!r}, root={self.root.key_id.hex()[:16]})"
 
     def certification(self, data: bytes, frame: QuoteFrame) -> KeyCertification:
