@@ -7,8 +7,8 @@ from datetime import UTC, datetime, timedelta
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from confcom.sgx.marks import NS_COMMENT_OID
 from confcom.sgx.pck.extension import SGX_EXTENSION_OID, PckExtension
+from confcom.sgx.simulation_marks import NS_COMMENT_OID
 from confcom.simulation.pki import CertifiedKey
 from confcom.verify.verdict import VerdictKind
 from testkit.verify.verify_lab import NOW, OTHER_KEY, Evidence, Lab

@@ -12,13 +12,13 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from confcom.sgx.certification import CertificationData, CertificationDataType
 from confcom.sgx.quote import Quote
 from confcom.sgx.report import ReportBody
-from confcom.simulation.collateral import create_crl, sign_document
 from confcom.simulation.enclave import SimulatedEnclave
 from confcom.simulation.keys import derive_private_key, sign
 from confcom.simulation.platform import SimulatedPlatform
+from confcom.simulation.simulated_collateral import create_crl, sign_document
 from confcom.verify.checks.dcap_qvl_appraisal import Appraiser
-from confcom.verify.collateral import Collateral
 from confcom.verify.policy import Policy
+from confcom.verify.prepared_collateral import Collateral
 from confcom.verify.trust import TrustedRoot
 from confcom.verify.verifier import verify_quote
 

@@ -13,7 +13,7 @@ from confcom.addon.tenants import tenant_pod
 from confcom.kubernetes.names import Component
 from confcom.kubernetes.node import Node
 from confcom.kubernetes.workload import Workload
-from confcom.simulation.staging import Staging
+from confcom.simulation.collateral_staging import Staging
 from testkit import cluster_objects as make
 from testkit.cli_output import commands_in
 from testkit.cluster_objects import EPC, SYSTEM

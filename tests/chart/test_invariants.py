@@ -23,8 +23,8 @@ from confcom.quote_helper.settings import DEFAULT_AESMD_SOCKET, ProviderKind
 from confcom.quote_helper.settings import parse_settings as helper_settings
 from confcom.quote_provider.state_directory import ROOT_FOLDER
 from confcom.simulated_pcs.settings import parse_settings as pcs_settings
+from confcom.simulation.collateral_staging import Staging
 from confcom.simulation.root_seed import CHECK, CREATED, SEED
-from confcom.simulation.staging import Staging
 from testkit.chart_golden import CHART, ROOT, SETS, golden
 from testkit.chart_manifests import (
     CONTROLLER,

@@ -64,7 +64,7 @@ def test_it_says_what_it_did_and_its_quote_leaves_by_one_line(work, aesmd, socke
     assert not quote.body.debug
     assert quote.trailing == b""
     assert {"enclave memory: 10 MiB", "challenge: 32 bytes", f"AESM socket: {socket_path}"} <= set(lines)
-    assert lines[-1] == f"done: a quote of {quote.size} bytes in 250.0 ms"
+    assert lines[-1] == f"done: a quote of {len(quote.encode())} bytes in 250.0 ms"
 
 
 def test_what_it_is_not_told_it_says_so(work, aesmd):

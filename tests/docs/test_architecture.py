@@ -72,6 +72,16 @@ def test_every_module_of_a_flat_package_has_a_row_above_what_it_imports(package)
     for place, module in enumerate(order):
         named = set(re.findall(rf"from confcom\.{package}\.(\w+) import", modules[module]))
         assert named <= {*order[place + 1 :]}, module
+def test_the_picture_has_every_package_and_its_arrows_are_imports():
+    images = ROOT / "docs/images"
+    graph, picture = ((images / name).read_text() for name in ("architecture.dot", "architecture.svg"))
+    assert set(re.findall(r"^ +(\w+) \[label=", graph, re.MULTILINE)) == folders(SOURCE)
+    drawn = set(re.findall(r"<title>(\w+)</title>", picture)) - {"confcom"}
+    assert {name for name in drawn if not name.startswith("cluster_")} == folders(SOURCE)
+    arrows = re.findall(r"^ +(\w+) -> (?:\{([\w ]+)\}|(\w+))$", graph, re.MULTILINE)
+    ends = {(start, end) for start, several, single in arrows for end in (several or single).split()}
+    assert ends == set(re.findall(r"<title>(\w+)&#45;&gt;(\w+)</title>", picture))
+    assert not [arrow for arrow in ends if arrow[1] not in imported(arrow[0])]
 
 
 def test_each_row_names_what_the_package_imports():

@@ -13,7 +13,7 @@ from confcom.cli.group import cli
 from confcom.errors import ExitCode, OutputError, SettingsError
 from confcom.quote_provider.export import export_platform
 from confcom.quote_provider.state_directory import ROOT_FOLDER, exposure, open_or_create_platform, open_platform
-from confcom.sgx.collateral.bundle import COLLATERAL_FILES, CollateralBundle
+from confcom.sgx.collateral_bundle import COLLATERAL_FILES, CollateralBundle
 from confcom.simulation.root_seed import SEED
 from testkit.raised import raises
 

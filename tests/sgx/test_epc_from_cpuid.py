@@ -1,5 +1,7 @@
 """What one sub-leaf says; of which leaves a processor is asked is tested with the plugin's discovery."""
 
+import operator
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -19,10 +21,9 @@ PAGES = st.integers(0, (1 << 40) - 1).map(lambda page: page << 12)
 @given(PAGES, PAGES, st.integers(0, 0xFF), st.integers(0, 0xFFF), st.integers(0, 0xFFF))
 def test_every_section_is_decoded(base, size, noise_low, noise_high, properties):
     r = section(size, base=base)
-    found = decode_epc_section(
-        r.eax | noise_low << 4, r.ebx | noise_high << 20, r.ecx | properties, r.edx | noise_high << 20
-    )
-    assert found == EpcSection(EpcSectionKind.EPC, base, size)
+    noise = (noise_low << 4, noise_high << 20, properties, noise_high << 20)
+    registers = CpuidRegisters(*map(operator.or_, (r.eax, r.ebx, r.ecx, r.edx), noise))
+    assert decode_epc_section(registers) == EpcSection(EpcSectionKind.EPC, base, size)
 
 
 @pytest.mark.parametrize(
@@ -30,7 +31,7 @@ def test_every_section_is_decoded(base, size, noise_low, noise_high, properties)
     [(0, EpcSectionKind.END), (0xFFFFFFF0, EpcSectionKind.END), *((n, EpcSectionKind.UNKNOWN) for n in (2, 3, 15))],
 )
 def test_type_zero_ends_and_other_types_are_unknown(eax, kind):
-    assert decode_epc_section(eax, 1, 0x1000, 1) == EpcSection(kind, base=0, size=0)
+    assert decode_epc_section(CpuidRegisters(eax, 1, 0x1000, 1)) == EpcSection(kind, base=0, size=0)
 
 
 def enumerated(leaves):

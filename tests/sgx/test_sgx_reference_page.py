@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from confcom.sgx.certification import CertificationDataType
-from confcom.sgx.collateral.bundle import COLLATERAL_FILES
+from confcom.sgx.collateral_bundle import COLLATERAL_FILES
 from confcom.sgx.key_id import AttKeyId
 from confcom.sgx.pck.extension import PckExtension
 from confcom.sgx.quote import QuoteHeader

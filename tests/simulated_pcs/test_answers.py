@@ -8,9 +8,10 @@ import pytest
 from cryptography import x509
 
 from confcom.simulated_pcs.answers import answer
-from confcom.simulation.pki import PCK_CRL_URL, RENEWAL_INTERVAL, ROOT_CRL_URL, PckCaType
+from confcom.simulation.collateral_staging import Staging
+from confcom.simulation.pki import PCK_CRL_URL, ROOT_CRL_URL, PckCaType
 from confcom.simulation.platform import SimulatedPlatform
-from confcom.simulation.staging import Staging
+from confcom.simulation.simulated_collateral import RENEWAL_INTERVAL
 from testkit.verify.verify_lab import NOW, SEED, Lab
 
 PLATFORM = Lab().platform

@@ -21,9 +21,9 @@ from confcom.errors import SettingsError, UnavailableError
 from confcom.quote_provider.state_directory import open_or_create_platform
 from confcom.simulated_pcs.answers import Answer, answer
 from confcom.simulated_pcs.server import Server, tls_context
-from confcom.simulation.staging import Staging
+from confcom.simulation.collateral_staging import Staging
 from confcom.verify import verify
-from confcom.verify.collateral import Collateral
+from confcom.verify.prepared_collateral import Collateral
 from testkit.certificates import own_authority
 from testkit.raised import raises
 from testkit.verify.verify_lab import Lab

@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from confcom.simulation.pki import BACKDATE, RENEWAL_INTERVAL, VALIDITY, Validity
+from confcom.simulation.pki import BACKDATE
 from confcom.simulation.quoting_enclave import DEFAULT_QE_IDENTITY
+from confcom.simulation.simulated_collateral import RENEWAL_INTERVAL, VALIDITY, Validity
 
 ORIGIN = datetime(2026, 11, 24, tzinfo=UTC)
 times = st.timedeltas(timedelta(days=-9000), timedelta(days=7000)).map(lambda age: ORIGIN + age)

@@ -4,9 +4,8 @@ import pytest
 from cryptography import x509
 from cryptography.x509.oid import ExtensionOID, NameOID
 
-from confcom.sgx import marks
+from confcom.sgx import simulation_marks as marks
 from confcom.sgx.pck.extension import PckExtension, PlatformConfiguration
-from confcom.simulation.collateral import create_crl
 from confcom.simulation.pki import (
     PCE_SVN,
     TCB_COMPONENTS,
@@ -16,6 +15,7 @@ from confcom.simulation.pki import (
     sign_certificate,
     simulated_name,
 )
+from confcom.simulation.simulated_collateral import create_crl
 from testkit.raised import raises
 
 INTEL = {"O": "Intel Corporation", "C": "US", "ST": "CA", "L": "Santa Clara"}

@@ -3,10 +3,10 @@ from datetime import timedelta
 import pytest
 
 from confcom.sgx.certificates import INTEL_ROOT_KEY_ID
-from confcom.sgx.collateral.tcb_documents import TcbStatus
-from confcom.simulation.pki import RENEWAL_INTERVAL
+from confcom.sgx.tcb_documents import TcbStatus
+from confcom.simulation.simulated_collateral import RENEWAL_INTERVAL
 from confcom.verify.checks.dcap_qvl_appraisal import Appraisal, Appraiser, Rejection
-from confcom.verify.collateral import Collateral
+from confcom.verify.prepared_collateral import Collateral
 from confcom.verify.trust import intel_root
 from testkit.verify.intels_library import intels_status
 from testkit.verify.verify_lab import Evidence

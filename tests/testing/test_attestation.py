@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from confcom.errors import SettingsError
-from confcom.sgx.collateral.tcb_documents import TcbStatus
+from confcom.sgx.tcb_documents import TcbStatus
 from confcom.testing import Attestation, SimulatedEnclave, report_data
 from confcom.verify import VerdictKind, verify
 from testkit.raised import raises

@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from confcom.errors import SettingsError
-from confcom.sgx.collateral.tcb_documents import QE_STATUSES, TcbStatus
 from confcom.sgx.pck.chain import PckChain
 from confcom.sgx.pck.extension import PckExtension
+from confcom.sgx.tcb_documents import QE_STATUSES, TcbStatus
 from confcom.simulation.platform import SimulatedPlatform
 from confcom.verify import Identity, Policy
 from testkit.raised import raises

@@ -11,9 +11,9 @@ from functools import partial
 
 import pytest
 
-from confcom.sgx.marks import SIMULATION_MEMBER
 from confcom.sgx.quote import REPORT_BODY
-from confcom.verify import CollateralError, MalformedError, SettingsError, VerdictKind, collateral, verify
+from confcom.sgx.simulation_marks import SIMULATION_MEMBER
+from confcom.verify import CollateralError, MalformedError, SettingsError, VerdictKind, prepared_collateral, verify
 from testkit.raised import raises
 from testkit.verify import tampering
 from testkit.verify.verify_lab import NOW
@@ -73,7 +73,7 @@ def test_another_root_than_the_prepared_one_is_refused(lab, evidence, prepared):
 
 
 def test_what_is_remembered_is_bounded(lab, evidence, monkeypatch):
-    monkeypatch.setattr(collateral, "MAX_KNOWN_KEYS", 1)
+    monkeypatch.setattr(prepared_collateral, "MAX_KNOWN_KEYS", 1)
     prepared = evidence.collateral.prepared(evidence.trusted, NOW)
     other = lab.evidence()
     for _ in range(2):

@@ -21,17 +21,8 @@ from confcom.sgx.pck.chain import PckChain
 from confcom.sgx.quote import Quote
 from confcom.sgx.report import report_data
 from confcom.verify import INTEL, NotVerifiedError, VerdictKind
-from confcom.verify.ratls import (
-    _OIDS,
-    Form,
-    KeyBindingError,
-    RatlsError,
-    _claims,
-    _Items,
-    make_certificate,
-    read_evidence,
-    verify_certificate,
-)
+from confcom.verify.ratls import Form, KeyBindingError, RatlsError, make_certificate, read_evidence, verify_certificate
+from confcom.verify.ratls.evidence import OIDS, _claims, _Items
 from testkit.raised import raises
 from testkit.verify.ratls_lab import (
     KEY,
@@ -334,5 +325,5 @@ def test_report_data_are_those_of_the_claims(peer):
 @pytest.mark.parametrize("form", Form)
 def test_the_oids_are_those_of_the_documents(form):
     certificate = certificate_with({form: b""}, KEY)
-    assert _OIDS[form] in CertificateParts.parse(certificate).extensions
+    assert OIDS[form] in CertificateParts.parse(certificate).extensions
     assert CertificateParts.parse(certificate).public_key == spki(KEY)

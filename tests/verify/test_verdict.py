@@ -7,14 +7,13 @@ import pytest
 
 from confcom.errors import ExitCode, SettingsError
 from confcom.sgx.certificates import INTEL_ROOT_KEY_ID
-from confcom.sgx.collateral.tcb_documents import TcbStatus
-from confcom.sgx.marks import ADVISORY_ID, SIMULATION_MEMBER, Mark
+from confcom.sgx.simulation_marks import ADVISORY_ID, SIMULATION_MEMBER, Mark
+from confcom.sgx.tcb_documents import TcbStatus
 from confcom.simulation.enclave import SimulatedEnclave
 from confcom.verify.checks import dcap_qvl_appraisal
 from confcom.verify.checks.authorisation import debug_check, platform_check
-from confcom.verify.checks.collateral_checks import marks_check as check_marks
 from confcom.verify.checks.dcap_qvl_appraisal import Finding, Rejection
-from confcom.verify.checks.marks import missing_collateral_marks, present_collateral_marks
+from confcom.verify.checks.marks import collateral_marks_check
 from confcom.verify.policy import Policy
 from confcom.verify.trust import Platform, intel_root
 from confcom.verify.verdict import CheckStatus, Claims, VerdictKind, failed, kind_of, not_checked, passed
@@ -228,16 +227,11 @@ def test_marked_collateral_is_no_other_platforms(lab, part, mark):
 
 
 def test_genuine_platforms_have_no_marked_collateral(lab, evidence):
-    plain = tampering.third_party(lab).collateral
-    assert marks_check(plain, Platform.GENUINE).status is CheckStatus.PASSED
-    assert marks_check(evidence.collateral, Platform.GENUINE).consequence is FALSE
-    assert marks_check(evidence.collateral, Platform.SIMULATED).status is CheckStatus.PASSED
-    assert marks_check(plain, Platform.SIMULATED).consequence is FALSE
-
-
-def marks_check(collateral, platform):
-    documents = collateral.read()
-    return check_marks(present_collateral_marks(documents), missing_collateral_marks(documents), platform)
+    plain, marked = tampering.third_party(lab).collateral.read(), evidence.collateral.read()
+    assert collateral_marks_check(plain, Platform.GENUINE).status is CheckStatus.PASSED
+    assert collateral_marks_check(marked, Platform.GENUINE).consequence is FALSE
+    assert collateral_marks_check(marked, Platform.SIMULATED).status is CheckStatus.PASSED
+    assert collateral_marks_check(plain, Platform.SIMULATED).consequence is FALSE
 
 
 def test_what_is_not_authentic_never_reaches_dcap_qvl(lab, evidence, tampered, monkeypatch):

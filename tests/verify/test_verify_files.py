@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from confcom.errors import ExitCode, MalformedError
-from confcom.sgx.collateral.bundle import COLLATERAL_FILES
+from confcom.sgx.collateral_bundle import COLLATERAL_FILES
 from confcom.verify import files
 from confcom.verify.checks.authenticity import MAX_QUOTE_SIZE
 from confcom.verify.files import UnreadableInputError, decoded, read_collateral, read_quote, read_root

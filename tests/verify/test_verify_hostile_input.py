@@ -9,12 +9,12 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from confcom.sgx.collateral.bundle import COLLATERAL_FILES
+from confcom.sgx.collateral_bundle import COLLATERAL_FILES
 from confcom.sgx.pck.chain import PckChain
 from confcom.sgx.quote import Quote
 from confcom.simulation.keys import P256_ORDER
-from confcom.verify.anatomy import dissect
 from confcom.verify.checks.authenticity import MAX_QUOTE_SIZE
+from confcom.verify.inspection import inspect_quote
 from confcom.verify.trust import TrustedRoot
 from confcom.verify.verdict import VerdictKind
 from confcom.verify.verifier import verify_quote
@@ -46,19 +46,21 @@ def meaning(quote):
 
 
 def judge(quote, collateral=EVIDENCE.collateral):
-    return verify_quote(quote, ROOT, collateral, LAB.policy, NOW).kind
+    verdict = verify_quote(quote, ROOT, collateral, LAB.policy, NOW)
+    assert verdict.ok == (verdict.kind is VerdictKind.VERIFIED)
+    return verdict.kind
 
 
 @given(st.binary(max_size=2000))
 def test_any_bytes(data):
     assert judge(data) in REJECTED
-    assert dissect(data).size == len(data)
+    assert inspect_quote(data).size == len(data)
 
 
 @given(edits)
 def test_edited_quotes(changes):
     quote = edited(EVIDENCE.quote, changes)
-    dissect(quote)
+    inspect_quote(quote)
     kind = judge(quote)
     assert kind in REJECTED or meaning(quote) == meaning(EVIDENCE.quote)
 
@@ -67,7 +69,7 @@ def test_edited_quotes(changes):
 def test_edited_certificates(number, changes):
     """In DER, so that the text around it stays valid."""
     quote = LAB.with_edited_certificate(EVIDENCE, number, lambda der: edited(der, changes)).quote
-    dissect(quote)
+    inspect_quote(quote)
     kind = judge(quote)
     assert kind in REJECTED or meaning(quote) == meaning(EVIDENCE.quote)
 
@@ -89,7 +91,7 @@ def test_what_cryptography_warns_about_is_refused(recwarn, odd, number, filters)
     quote = LAB.with_edited_certificate(EVIDENCE, number, odd).quote
     warnings.simplefilter(filters)
     assert judge(quote) in REJECTED
-    assert dissect(quote).stopped.error_code == "not-a-certificate"
+    assert inspect_quote(quote).stopped.error_code == "not-a-certificate"
     assert not recwarn.list
     assert warnings.filters[0][0] == filters
 

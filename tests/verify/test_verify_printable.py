@@ -6,8 +6,8 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from confcom.cli.group import cli
 from confcom.errors import MalformedError
-from confcom.verify import anatomy, verifier
-from confcom.verify.anatomy import Anatomy, Field, Section, dissect
+from confcom.verify import inspection, verifier
+from confcom.verify.inspection import Field, Inspection, Section, inspect_quote
 from confcom.verify.trust import Platform, TrustedRoot
 from confcom.verify.verdict import Check, CheckStatus, Verdict, VerdictKind, failed, not_checked, passed
 from testkit.raised import raises
@@ -61,7 +61,7 @@ def test_hostile_names_are_escaped(lab, evidence, tmp_path, name):
     if name == "advisory":
         assert ESCAPED in next(line for line in result.output.splitlines() if line.startswith("TCB: UpToDate"))
     if name in {"root", "intermediate"}:
-        fields = [field for section in dissect(tampered.quote).sections for field in section.fields]
+        fields = [field for section in inspect_quote(tampered.quote).sections for field in section.fields]
         assert all(str(field.value).isprintable() and field.note.isprintable() for field in fields)
         assert any(ESCAPED in str(field.value) for field in fields)
         require_unforged(run("inspect", "-", stdin=tampered.quote))
@@ -79,7 +79,9 @@ def test_commands_escape_whatever_they_are_given(evidence, tmp_path, monkeypatch
     monkeypatch.setattr(verifier, "verify_quote", lambda *_arguments: verdict)
     fields = (Field("a", "a", EVIL, EVIL), Field("b", "b", [EVIL]))
     stopped = MalformedError(EVIL, why=EVIL, remedy=EVIL)
-    monkeypatch.setattr(anatomy, "dissect", lambda _data: Anatomy(1, (Section("s", "S", fields),), (EVIL,), stopped))
+    monkeypatch.setattr(
+        inspection, "inspect_quote", lambda _data: Inspection(1, (Section("s", "S", fields),), (EVIL,), stopped)
+    )
     for result, count in ((verify(evidence, tmp_path), 3), (run("inspect", "-"), 7)):
         require_unforged(result)
         assert result.output.count(ESCAPED) == count

@@ -6,7 +6,7 @@ from confcom.kubernetes.names import Component
 from confcom.kubernetes.node import Node
 from confcom.kubernetes.objects import KubernetesObject
 from confcom.kubernetes.workload import Workload
-from confcom.simulation.staging import Staging
+from confcom.simulation.collateral_staging import Staging
 
 EPC_NAMES_POLICY = "confcom-epc-names"
 """The MutatingAdmissionPolicy that counts Intel's name of EPC under ours."""

@@ -18,7 +18,7 @@ from confcom.kubernetes.names import REAL, VERSION_LABEL, Component
 from confcom.kubernetes.node import Node
 from confcom.kubernetes.node_selection import SgxKind, sgx_kind
 from confcom.kubernetes.workload import Workload
-from confcom.simulation.staging import Staging
+from confcom.simulation.collateral_staging import Staging
 
 _WITHOUT = {
     Component.CONTROLLER: "until it runs, new or zeroed nodes get no EPC as capacity; all others keep theirs",

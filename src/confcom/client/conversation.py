@@ -126,7 +126,7 @@ def quote_in(response: GetQuoteExResponse, report: Report, qe_report_info: QeRep
         raise _unusable("a quote followed by other data")
     if parsed.body != report.body:
         raise _unusable("a quote over another report than ours", "quote-of-another-report")
-    quote = padded[: parsed.size]
+    quote = padded[: len(padded) - len(parsed.trailing)]
     return AesmQuote(quote, qe_report_in(response, qe_report_info, quote))
 
 

@@ -13,13 +13,13 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 
-from confcom.collateral.fetching import FETCH_SECONDS, FetchError, fetch_collateral, require_set
+from confcom.collateral.pcs_client import FETCH_SECONDS, FetchError, fetch_collateral, require_set
 from confcom.collateral.source import Source
 from confcom.errors import MalformedError
-from confcom.sgx.collateral.json_forms import MAX_JSON_SIZE
+from confcom.sgx.collateral_json import MAX_JSON_SIZE
 from confcom.verify.argument_types import path_argument
-from confcom.verify.collateral import Collateral, platform_kind
 from confcom.verify.files import UnreadableInputError, read_regular_file
+from confcom.verify.prepared_collateral import Collateral, platform_kind
 from confcom.verify.verdict import utc_text
 from confcom.verify.verifier import QuoteInput, bytes_of
 

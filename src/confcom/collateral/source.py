@@ -44,7 +44,6 @@ class Source:
     ca_file: Path | None = None
 
     def __post_init__(self) -> None:
-        """Raise SourceError if the address cannot be used."""
         for name in ("url", "root_crl_url", "api_key"):
             if not isinstance(value := getattr(self, name), str):
                 raise WrongTypeError(f"the source's {name}", "text", value)

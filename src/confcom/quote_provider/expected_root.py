@@ -19,7 +19,6 @@ class ExpectedRoot:
 
     @property
     def is_intel(self) -> bool:
-        """Whether quotes under it can be genuine."""
         return self.key_id == INTEL_ROOT_KEY_ID
 
     def __str__(self) -> str:

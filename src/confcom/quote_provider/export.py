@@ -7,8 +7,8 @@ from pathlib import Path
 
 from confcom.errors import OutputError, SettingsError
 from confcom.quote_provider.state_directory import ROOT_FOLDER
+from confcom.simulation.collateral_staging import Staging
 from confcom.simulation.platform import SimulatedPlatform
-from confcom.simulation.staging import Staging
 
 ROOT_FILE = "root.pem"
 FINGERPRINT_FILE = "root.sha256"

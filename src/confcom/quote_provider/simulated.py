@@ -28,7 +28,6 @@ class SimulatedQuoteProvider:
 
     @property
     def root(self) -> ExpectedRoot:
-        """The root key in which the chain of every quote ends."""
         return ExpectedRoot(key_id(self._platform.pki.root.certificate))
 
     @property

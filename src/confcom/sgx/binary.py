@@ -5,6 +5,9 @@ from typing import Any
 
 from confcom.errors import MalformedError
 
+SEQUENCE = 0x30
+"""The tag of a SEQUENCE in DER."""
+
 
 def require_length(data: bytes, size: int, structure: str) -> None:
     """Reject bytes that are not exactly one structure, whose name is that of Intel's documents."""
@@ -17,9 +20,17 @@ def require_length(data: bytes, size: int, structure: str) -> None:
 
 
 def require_range(value: int, maximum: int, name: str) -> None:
-    """Reject an integer that its field cannot hold."""
     if not 0 <= value <= maximum:
         raise MalformedError(f"{name} is not between 0 and {maximum}", error_code="out-of-range")
+
+
+def der_element(tag: int, content: bytes) -> bytes:
+    """Encode an element of DER (X.690): its tag of one byte, its length, its content."""
+    size = len(content)
+    if size < 0x80:
+        return bytes((tag, size)) + content
+    length = size.to_bytes((size.bit_length() + 7) // 8)
+    return bytes((tag, 0x80 | len(length))) + length + content
 
 
 class Layout:
@@ -37,7 +48,6 @@ class Layout:
         self.size = self._struct.size
 
     def unpack(self, data: bytes) -> tuple[Any, ...]:
-        """Return the values of the fields, in order."""
         require_length(data, self.size, self.structure)
         return self._struct.unpack(data)
 
@@ -65,11 +75,9 @@ class ByteReader:
 
     @property
     def remaining(self) -> int:
-        """Number of bytes that have not been read."""
         return len(self._data) - self._offset
 
     def take(self, size: int, field: str) -> bytes:
-        """Read the next `size` bytes."""
         start, end = self._offset, self._offset + size
         if end > len(self._data):
             raise MalformedError(
@@ -86,13 +94,11 @@ class ByteReader:
         return int.from_bytes(self.take(size, field), "little")
 
     def rest(self) -> bytes:
-        """Read all remaining bytes."""
         start = self._offset
         self._offset = len(self._data)
         return self._data[start:]
 
     def finish(self) -> None:
-        """Reject remaining bytes."""
         if self.remaining:
             raise MalformedError(
                 f"{self._structure} has {self.remaining} bytes too many",

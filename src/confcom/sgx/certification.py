@@ -16,7 +16,6 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from confcom.errors import MalformedError
 from confcom.sgx.binary import ByteReader, Layout, require_range
 
-CERTIFICATION_HEADER_SIZE = 6
 MAX_CHAIN_CERTIFICATES = 8
 """A PCK chain has three certificates and an issuer chain two. A longer chain is not an SGX chain, and parsing each
 certificate takes time."""
@@ -78,7 +77,6 @@ class PpidData:
 
     @classmethod
     def parse(cls, kind: CertificationDataType, data: bytes) -> Self:
-        """Parse the data of one of the three PPID types."""
         return cls(kind, *_PPID_LAYOUTS[kind].unpack(data))
 
     def encode(self) -> bytes:
@@ -95,7 +93,6 @@ class CertificationData:
 
     @classmethod
     def read(cls, reader: ByteReader) -> Self:
-        """Read type, size and data at the position of `reader`."""
         kind = reader.integer(2, "the certification data type")
         size = reader.integer(4, "the certification data size")
         return cls(kind, reader.take(size, "the certification data"))
@@ -109,14 +106,8 @@ class CertificationData:
         return parsed
 
     def encode(self) -> bytes:
-        """Encode header and data."""
         require_range(self.type, 0xFFFF, "a certification data type")
         return self.type.to_bytes(2, "little") + len(self.data).to_bytes(4, "little") + self.data
-
-    @property
-    def size(self) -> int:
-        """Size of the whole structure in bytes."""
-        return CERTIFICATION_HEADER_SIZE + len(self.data)
 
     @property
     def kind(self) -> CertificationDataType | None:

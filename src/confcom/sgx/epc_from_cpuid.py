@@ -32,8 +32,6 @@ class EpcSectionKind(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class CpuidRegisters:
-    """The registers that CPUID returns."""
-
     eax: int
     ebx: int
     ecx: int
@@ -54,17 +52,18 @@ def sgx_supported(max_leaf: int, leaf7_ebx: int) -> bool:
     return max_leaf >= SGX_LEAF and bool(leaf7_ebx & _SGX_FEATURE)
 
 
-def decode_epc_section(eax: int, ebx: int, ecx: int, edx: int) -> EpcSection:
+def decode_epc_section(registers: CpuidRegisters) -> EpcSection:
     """Decode one sub-leaf (2 and up) of leaf 0x12.
 
     The base is EBX[19:0]:EAX[31:12] and the size EDX[19:0]:ECX[31:12]; the low 12 bits of both are 0.
     """
-    section_type = eax & _TYPE_MASK
+    section_type = registers.eax & _TYPE_MASK
     if section_type == EpcSectionKind.END:
         return EpcSection(EpcSectionKind.END)
     if section_type != EpcSectionKind.EPC:
         return EpcSection(EpcSectionKind.UNKNOWN)
-    return EpcSection(EpcSectionKind.EPC, base=_address(eax, ebx), size=_address(ecx, edx))
+    base, size = _address(registers.eax, registers.ebx), _address(registers.ecx, registers.edx)
+    return EpcSection(EpcSectionKind.EPC, base, size)
 
 
 def enumerate_epc(cpuid: Callable[[int, int], CpuidRegisters]) -> tuple[EpcSection, ...]:
@@ -74,8 +73,7 @@ def enumerate_epc(cpuid: Callable[[int, int], CpuidRegisters]) -> tuple[EpcSecti
         return ()
     sections: list[EpcSection] = []
     for subleaf in range(FIRST_EPC_SUBLEAF, FIRST_EPC_SUBLEAF + MAX_EPC_SECTIONS):
-        registers = cpuid(SGX_LEAF, subleaf)
-        section = decode_epc_section(registers.eax, registers.ebx, registers.ecx, registers.edx)
+        section = decode_epc_section(cpuid(SGX_LEAF, subleaf))
         if section.kind is EpcSectionKind.END:
             break
         if section.kind is EpcSectionKind.EPC:

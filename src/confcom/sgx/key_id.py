@@ -60,11 +60,9 @@ class AttKeyId:
 
     @classmethod
     def parse(cls, data: bytes) -> Self:
-        """Parse exactly one key id."""
         return cls(*_KEY_ID.unpack(data))
 
     def encode(self) -> bytes:
-        """Encode to 256 bytes."""
         return _KEY_ID.pack(self)
 
 

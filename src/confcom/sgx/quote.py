@@ -83,7 +83,6 @@ class QuoteHeader:
         return cls(qe_svn, pce_svn, user_data, version, att_key_type, att_key_data_0, vendor_id)
 
     def encode(self) -> bytes:
-        """Encode to 48 bytes."""
         return _HEADER.pack(self)
 
 
@@ -103,7 +102,6 @@ class EcdsaSignatureData:
 
     @classmethod
     def parse(cls, data: bytes) -> Self:
-        """Parse exactly one signature data structure."""
         reader = ByteReader(data, "the quote's signature data")
         parsed = cls(
             isv_signature=reader.take(SIGNATURE_SIZE, "the enclave report's signature"),
@@ -117,7 +115,6 @@ class EcdsaSignatureData:
         return parsed
 
     def encode(self) -> bytes:
-        """Encode the structure."""
         require_length(self.isv_signature, SIGNATURE_SIZE, "an enclave report's signature")
         require_length(self.attestation_key, PUBLIC_KEY_SIZE, "an attestation key")
         require_length(self.qe_report_signature, SIGNATURE_SIZE, "a QE report's signature")
@@ -133,12 +130,6 @@ class EcdsaSignatureData:
                 self.certification.encode(),
             )
         )
-
-    @property
-    def size(self) -> int:
-        """Size of the whole structure in bytes: 610 with Intel's 32 bytes of auth data, plus the certification data."""
-        fixed = SIGNATURE_SIZE + PUBLIC_KEY_SIZE + REPORT_BODY_SIZE + SIGNATURE_SIZE + 2
-        return fixed + len(self.auth_data) + self.certification.size
 
     @property
     def pub_key_id(self) -> bytes:
@@ -200,8 +191,6 @@ class QuoteFrame:
 
 @dataclass(frozen=True, slots=True)
 class Quote:
-    """A quote, and the bytes after it."""
-
     header: QuoteHeader
     body: ReportBody
     signature: EcdsaSignatureData
@@ -220,7 +209,6 @@ class Quote:
         return cls(frame.header, frame.body, EcdsaSignatureData.parse(frame.signature_data), frame.trailing)
 
     def encode(self) -> bytes:
-        """Encode the quote, including the trailing bytes."""
         signature = self.signature.encode()
         return self.signed_part + len(signature).to_bytes(4, "little") + signature + self.trailing
 
@@ -228,11 +216,6 @@ class Quote:
     def signed_part(self) -> bytes:
         """Header and report body: the 432 bytes that the attestation key signs."""
         return self.header.encode() + self.body.encode()
-
-    @property
-    def size(self) -> int:
-        """Size of the quote in bytes, without the trailing ones."""
-        return SIGNED_PART_SIZE + 4 + self.signature.size
 
 
 def has_open_enclave_header(data: bytes) -> bool:
@@ -262,26 +245,27 @@ def _open_enclave(why: str, remedy: str) -> MalformedError:
 
 def _require_version(data: bytes) -> None:
     """Reject other formats and versions with their own error, before any length is checked against version 3."""
+    version = ByteReader(data, "the quote").integer(2, "the version")
+    if version == QUOTE_VERSION:
+        return
     if has_open_enclave_header(data):
         raise _open_enclave(
             f"it begins with Open Enclave's {OPEN_ENCLAVE_HEADER_SIZE}-byte header",
             "take the 16 bytes off (confcom.sgx.quote.strip_open_enclave_header)",
         )
-    version = ByteReader(data, "the quote").integer(2, "the version")
     if version == _STUB_VERSION and data[8:16] == _STUB_SVNS_AND_GROUP:
         raise _sdk_stub(
             "the program is linked with -lsgx_quote_ex_sim or -lsgx_uae_service_sim, which report success without "
             "calling a quoting service; their output is unsigned"
         )
-    if data and not any(data):
+    if not any(data):
         raise _sdk_stub("these are zeros, as a buffer has after -lsgx_quote_ex_sim reported success and wrote nothing")
-    if version != QUOTE_VERSION:
-        raise MalformedError(
-            f"a quote of version {version} cannot be read",
-            error_code="unsupported-quote-version",
-            why=_OTHER_VERSIONS.get(version, "no SGX quote has this version: these bytes are probably not a quote"),
-            remedy=f"pass an SGX quote of version {QUOTE_VERSION}",
-        )
+    raise MalformedError(
+        f"a quote of version {version} cannot be read",
+        error_code="unsupported-quote-version",
+        why=_OTHER_VERSIONS.get(version, "no SGX quote has this version: these bytes are probably not a quote"),
+        remedy=f"pass an SGX quote of version {QUOTE_VERSION}",
+    )
 
 
 def _sdk_stub(why: str) -> MalformedError:

@@ -75,10 +75,6 @@ class AttributeFlag(IntFlag):
     AEX_NOTIFY = 0x400
 
 
-_DEBUG = AttributeFlag.DEBUG.value
-"""As a plain number: with a flag of an enum the test takes ten times as long."""
-
-
 def attribute_names(flags: int) -> tuple[str, ...]:
     """Return the names of the flags, lowest bit first; a bit without a name is shown as its value.
 
@@ -120,26 +116,25 @@ class ReportBody:
     """
 
     cpu_svn: bytes
-    misc_select: int
-    reserved1: bytes
-    isv_ext_prod_id: bytes
-    flags: int
-    xfrm: int
-    mr_enclave: bytes
-    reserved2: bytes
-    mr_signer: bytes
-    reserved3: bytes
-    config_id: bytes
-    isv_prod_id: int
-    isv_svn: int
-    config_svn: int
-    reserved4: bytes
-    isv_family_id: bytes
-    report_data: bytes
+    misc_select: int = 0
+    reserved1: bytes = bytes(12)
+    isv_ext_prod_id: bytes = bytes(16)
+    flags: int = 0
+    xfrm: int = 0
+    mr_enclave: bytes = bytes(32)
+    reserved2: bytes = bytes(32)
+    mr_signer: bytes = bytes(32)
+    reserved3: bytes = bytes(32)
+    config_id: bytes = bytes(64)
+    isv_prod_id: int = 0
+    isv_svn: int = 0
+    config_svn: int = 0
+    reserved4: bytes = bytes(42)
+    isv_family_id: bytes = bytes(16)
+    report_data: bytes = bytes(64)
 
     @classmethod
     def parse(cls, data: bytes) -> Self:
-        """Parse exactly one report body."""
         return cls(*_BODY.unpack(data))
 
     def encode(self) -> bytes:
@@ -149,7 +144,7 @@ class ReportBody:
     @property
     def debug(self) -> bool:
         """Whether the enclave was launched with DEBUG, so that its memory is readable from outside."""
-        return bool(self.flags & _DEBUG)
+        return bool(self.flags & AttributeFlag.DEBUG)
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,12 +11,13 @@ from urllib.parse import parse_qsl, quote, urlsplit
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from confcom.sgx import marks
-from confcom.sgx.collateral.bundle import CollateralBundle
-from confcom.simulation.collateral import create_evaluation_numbers
+from confcom.sgx import simulation_marks as marks
+from confcom.sgx.collateral_bundle import CollateralBundle
+from confcom.sgx.collateral_json import QE_CHAIN, TCB_CHAINS
+from confcom.simulation.collateral_staging import FIRST_NUMBER, Staging
 from confcom.simulation.pki import PCK_CRL_URL, ROOT_CRL_URL, PckCaType
 from confcom.simulation.platform import SimulatedPlatform
-from confcom.simulation.staging import FIRST_NUMBER, Staging
+from confcom.simulation.simulated_collateral import create_evaluation_numbers
 
 API_PATH: Final = "/sgx/certification/v4/"
 MAX_PARAMETERS: Final = 8
@@ -101,16 +102,15 @@ class _Request:
         found = self._set()
         if isinstance(found, Answer):
             return found
-        return _signed(found.tcb_info, "TCB-Info-Issuer-Chain", found.tcb_info_issuer_chain)
+        return _signed(found.tcb_info, TCB_CHAINS[0], found.tcb_info_issuer_chain)
 
     def _qe_identity(self) -> Answer:
         found = self._set()
         if isinstance(found, Answer):
             return found
-        return _signed(found.qe_identity, "SGX-Enclave-Identity-Issuer-Chain", found.qe_identity_issuer_chain)
+        return _signed(found.qe_identity, QE_CHAIN, found.qe_identity_issuer_chain)
 
     def _set(self) -> CollateralBundle | Answer:
-        """Return the set of documents that is asked for, by name or by number."""
         update, number = self.parameters.get("update"), self.parameters.get("tcbEvaluationDataNumber")
         if update is not None and number is not None:
             return _refused(HTTPStatus.BAD_REQUEST, "update and tcbEvaluationDataNumber exclude each other")

@@ -163,7 +163,6 @@ class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
     def version_string(self) -> str:
-        """Return the header Server, without Python's version."""
         return "confcom"
 
     def setup(self) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Final
 
 from confcom.daemon.settings import DaemonSettings, SettingsParser, choice, parse_path, setting, switch
-from confcom.simulation.staging import Staging
+from confcom.simulation.collateral_staging import Staging
 
 DEFAULT_ADDRESS: Final = "127.0.0.1:8081"
 """The port of Intel's PCCS, and this machine alone."""

@@ -21,8 +21,8 @@ from cryptography.hazmat.primitives.cmac import CMAC
 
 from confcom.errors import ConfcomError
 from confcom.sgx.binary import require_length
-from confcom.sgx.marks import SIMULATION_CPU_SVNS
 from confcom.sgx.report import REPORT_DATA_SIZE, AttributeFlag, Report, ReportBody, TargetInfo
+from confcom.sgx.simulation_marks import SIMULATION_CPU_SVNS
 
 BASE_REPORT_KEY = bytes.fromhex("ff00") * 8
 """Replaces the processor's secret (BASE_REPORT_KEY of the SDK's deriv.h)."""
@@ -95,7 +95,6 @@ class ReportMac:
         self._cmac = CMAC(AES(key))
 
     def __call__(self, body: bytes) -> bytes:
-        """Return the MAC, 16 bytes."""
         cmac = self._cmac.copy()
         cmac.update(body)
         return cmac.finalize()
@@ -149,21 +148,12 @@ class SimulatedEnclave:
         require_length(report_data, REPORT_DATA_SIZE, "report data")
         return ReportBody(
             cpu_svn=cpu_svn,
-            misc_select=0,
-            reserved1=bytes(12),
-            isv_ext_prod_id=bytes(16),
             flags=self.flags,
             xfrm=self.xfrm,
             mr_enclave=self.mr_enclave,
-            reserved2=bytes(32),
             mr_signer=self.mr_signer,
-            reserved3=bytes(32),
-            config_id=bytes(64),
             isv_prod_id=self.isv_prod_id,
             isv_svn=self.isv_svn,
-            config_svn=0,
-            reserved4=bytes(42),
-            isv_family_id=bytes(16),
             report_data=report_data,
         )
 
@@ -222,7 +212,6 @@ class ReportChecker:
         )
 
     def check(self, report: Report) -> ReportKeyFormat:
-        """Verify a report for this enclave; return the layout whose key matches, for a report in reply."""
         cpu_svn = report.cpu_svn
         if cpu_svn not in SIMULATION_CPU_SVNS:
             raise ReportRejectedError(

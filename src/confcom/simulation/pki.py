@@ -8,7 +8,6 @@ certificates are issued, at each start anew and always the same, so that none cl
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from enum import Enum, unique
-from typing import Self
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
@@ -17,7 +16,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
 
 from confcom.errors import MalformedError
-from confcom.sgx import marks
+from confcom.sgx import simulation_marks as marks
 from confcom.sgx.pck.extension import PPID_SIZE, SGX_EXTENSION_OID, PckExtension, PckTcb, PlatformConfiguration, SgxType
 from confcom.simulation.keys import derive_bytes, derive_private_key
 
@@ -32,14 +31,6 @@ PCE_ID = bytes(2)
 BACKDATE = timedelta(hours=24)
 """Certificates and collateral are valid from this long before they are made: dcap-qvl rejects an issue date in the
 future, and clocks of test machines, and times whose time zone was ignored, differ by up to a day."""
-
-
-VALIDITY = timedelta(days=30)
-"""Time from issue date to next update, as in Intel's collateral."""
-
-RENEWAL_INTERVAL = VALIDITY / 2
-"""Collateral is signed again after half its validity, so that every copy is valid for two weeks or longer."""
-
 
 CERTIFICATE_VALIDITY = timedelta(days=20 * 365)
 """Relying parties pin a simulated root, so it is never replaced and must outlive any installation. It ends before 2050
@@ -81,27 +72,21 @@ class Role(Enum):
 
 @dataclass(frozen=True, slots=True)
 class CertifiedKey:
-    """A certificate and its private key."""
-
     certificate: x509.Certificate
     private_key: ec.EllipticCurvePrivateKey = field(repr=False, compare=False)
     """Excluded from comparison: key objects do not implement equality, and the certificate identifies the key."""
 
     @property
     def pem(self) -> bytes:
-        """The certificate as PEM, ending in a newline."""
         return self.certificate.public_bytes(Encoding.PEM)
 
     @property
     def der(self) -> bytes:
-        """The certificate as DER."""
         return self.certificate.public_bytes(Encoding.DER)
 
 
 @dataclass(frozen=True, slots=True)
 class Pki:
-    """All certificates and keys of one simulated platform."""
-
     root: CertifiedKey
     pck_ca: CertifiedKey
     tcb_signer: CertifiedKey
@@ -114,7 +99,6 @@ class Pki:
 
 
 def require_simulated_names(certificate: x509.Certificate) -> None:
-    """Reject a certificate unless subject and issuer both say that they are simulated."""
     for name in (certificate.subject, certificate.issuer):
         if not marks.has_simulated_name(name):
             raise IntelNameError(
@@ -122,25 +106,6 @@ def require_simulated_names(certificate: x509.Certificate) -> None:
                 why="every name of a simulated platform must say that it is simulated and not Intel's",
                 remedy="name it with confcom.simulation.pki.simulated_name",
             )
-
-
-@dataclass(frozen=True, slots=True)
-class Validity:
-    """Validity period of collateral; whole seconds, aware times."""
-
-    issue_date: datetime
-    next_update: datetime
-
-    @classmethod
-    def around(cls, origin: datetime, now: datetime) -> Self:
-        """Return the validity of collateral made at `now`.
-
-        Issue dates start at `origin` and are one renewal interval apart. All calls within one interval return the same
-        dates and, because signatures are deterministic, lead to the same bytes: several helpers and exports of one
-        platform agree without communication.
-        """
-        start = origin + (now - BACKDATE - origin) // RENEWAL_INTERVAL * RENEWAL_INTERVAL
-        return cls(start, start + VALIDITY)
 
 
 def issue_pki(seed: bytes, now: datetime, *, ca_type: PckCaType = PckCaType.PLATFORM, node: str = "") -> Pki:
@@ -178,7 +143,6 @@ def simulated_name(common_name: str) -> x509.Name:
 
 
 def sign_certificate(builder: x509.CertificateBuilder, key: ec.EllipticCurvePrivateKey) -> x509.Certificate:
-    """Sign a certificate whose names say that it is simulated."""
     certificate = builder.sign(key, hashes.SHA256(), ecdsa_deterministic=True)
     require_simulated_names(certificate)
     return certificate

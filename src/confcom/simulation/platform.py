@@ -7,12 +7,12 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Self
 
+from confcom.simulation.collateral_staging import Staging
 from confcom.simulation.pki import BACKDATE, PckCaType, Pki, issue_pki
 from confcom.simulation.quoting_enclave import DEFAULT_QE_IDENTITY, QuotingEnclave, QuotingEnclaveIdentity
-from confcom.simulation.staging import Staging
 
 if TYPE_CHECKING:
-    from confcom.sgx.collateral.bundle import CollateralBundle
+    from confcom.sgx.collateral_bundle import CollateralBundle
     from confcom.simulation.root_seed import RootSeed
 
 
@@ -39,7 +39,6 @@ class SimulatedPlatform:
         return self.create(self.seed, created, ca_type=ca_type)
 
     def quoting_enclave(self, identity: QuotingEnclaveIdentity = DEFAULT_QE_IDENTITY) -> QuotingEnclave:
-        """Load a quoting enclave on this platform."""
         return QuotingEnclave.load(self.seed, self.pki, identity)
 
     def collateral(
@@ -59,7 +58,7 @@ class SimulatedPlatform:
             early: the early set, not the standard one; they differ in Staging.EARLY alone.
         """
         # Only exports and services need this import, and they run in other processes than quoting.
-        from confcom.simulation.collateral import create_collateral  # noqa: PLC0415 # see above
+        from confcom.simulation.simulated_collateral import create_collateral  # noqa: PLC0415 # see above
 
         return create_collateral(self.pki, identity, now, staging, early=early)
 

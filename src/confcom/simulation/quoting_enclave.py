@@ -7,7 +7,7 @@ from typing import Self
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from confcom.errors import SettingsError
-from confcom.sgx import marks
+from confcom.sgx import simulation_marks as marks
 from confcom.sgx.certification import CertificationData, CertificationDataType
 from confcom.sgx.quote import SIGNATURE_SIZE, SIGNED_PART_SIZE, EcdsaSignatureData, QuoteHeader, attestation_pub_key_id
 from confcom.sgx.report import INTEL_QE_MRSIGNER, AttributeFlag, QeReportInfo, Report, TargetInfo
@@ -50,7 +50,6 @@ class QuotingEnclaveIdentity:
     isv_svn: int
 
     def __post_init__(self) -> None:
-        """Raise SettingsError if MRSIGNER or MRENCLAVE is that of Intel's QE."""
         for name, taken in (
             ("MRSIGNER", self.mr_signer == INTEL_QE_MRSIGNER),
             ("MRENCLAVE", self.mr_enclave in INTEL_QE_MRENCLAVES),
@@ -64,7 +63,6 @@ class QuotingEnclaveIdentity:
                 )
 
     def enclave(self) -> SimulatedEnclave:
-        """Return the enclave with this identity."""
         return SimulatedEnclave(
             mr_enclave=self.mr_enclave,
             mr_signer=self.mr_signer,
@@ -131,7 +129,6 @@ class QuotingEnclave:
 
     @property
     def target_info(self) -> TargetInfo:
-        """The target info for which reports must be made."""
         return self.enclave.target_info()
 
     @property

@@ -54,7 +54,6 @@ class RootSeed:
         return cls(bytes.fromhex(texts[SEED]), int(texts[CREATED]))
 
     def encode(self) -> Mapping[str, bytes]:
-        """Encode the values, by key."""
         seed, created = self.seed.hex(), str(self.created)
         return {SEED: seed.encode(), CREATED: created.encode(), CHECK: _check(seed, created).encode()}
 

@@ -10,17 +10,17 @@ from typing import Any, Final, Self
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from confcom.errors import WrongValueError
-from confcom.sgx.collateral.tcb_documents import TCB_INFO_NAME, TcbStatus
 from confcom.sgx.pck.extension import PckExtension
 from confcom.sgx.report import AttributeFlag
 from confcom.sgx.report import report_data as with_zeros
-from confcom.simulation.collateral import create_crl, sign_document, staged_validity, tcb_info
+from confcom.sgx.tcb_documents import TCB_INFO_NAME, TcbStatus
+from confcom.simulation.collateral_staging import FIRST_NUMBER, Staging
 from confcom.simulation.enclave import SimulatedEnclave
 from confcom.simulation.platform import SimulatedPlatform
 from confcom.simulation.root_seed import SEED_SIZE, RootSeed
-from confcom.simulation.staging import FIRST_NUMBER, Staging
-from confcom.verify.collateral import Collateral
+from confcom.simulation.simulated_collateral import create_crl, sign_document, staged_validity, tcb_info
 from confcom.verify.policy import Policy
+from confcom.verify.prepared_collateral import Collateral
 from confcom.verify.trust import TrustedRoot
 
 DEFAULT_ENCLAVE: Final = SimulatedEnclave.from_name("confcom.testing")

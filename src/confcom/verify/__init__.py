@@ -7,12 +7,12 @@ claims = verdict.require_ok()
 """
 
 from confcom.errors import ConfcomError, MalformedError, SettingsError, WrongTypeError, WrongValueError
-from confcom.sgx.collateral.tcb_documents import TcbStatus
 from confcom.sgx.report import report_data
-from confcom.verify.collateral import Collateral, CollateralError, PreparedCollateral
+from confcom.sgx.tcb_documents import TcbStatus
 from confcom.verify.files import UnreadableInputError, read_collateral, read_quote, read_root
 from confcom.verify.policy import Identity, Policy
 from confcom.verify.policy_file import PolicyFileError, read_policy
+from confcom.verify.prepared_collateral import Collateral, CollateralError, PreparedCollateral
 from confcom.verify.trust import INTEL, KnownRoot, Platform, TrustedRoot
 from confcom.verify.verdict import (
     AmbiguousVerdictError,

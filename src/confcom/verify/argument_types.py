@@ -10,13 +10,13 @@ from pathlib import Path
 from confcom.errors import WrongTypeError, WrongValueError
 
 
-def binary(name: str, value: object, size: int) -> bytes | None:
-    """Return bytes that were given as bytes or as hexadecimal text; None stays None."""
+def binary(name: str, value: object, *sizes: int) -> bytes | None:
+    """Return bytes of one of the sizes, given as bytes or as hexadecimal text; None stays None."""
     if value is None:
         return None
     if isinstance(value, (bytearray, memoryview)):
         value = bytes(value)
-    expected = f"{size} bytes, or {size * 2} hexadecimal digits"
+    expected = " or ".join(f"{size} bytes or {size * 2} hexadecimal digits" for size in sizes)
     remedy = f"pass {expected}; `confcom inspect` shows what a quote carries"
     if isinstance(value, str):
         try:
@@ -25,8 +25,8 @@ def binary(name: str, value: object, size: int) -> bytes | None:
             raise WrongValueError(f"{name} is text that is not hexadecimal", why=str(error), remedy=remedy) from error
     if not isinstance(value, bytes):
         raise WrongTypeError(name, expected, value)
-    if len(value) != size:
-        raise WrongValueError(f"{name} must be {size} bytes, not {len(value)}", remedy=remedy)
+    if len(value) not in sizes:
+        raise WrongValueError(f"{name} must be {expected}, not {len(value)} bytes", remedy=remedy)
     return value
 
 

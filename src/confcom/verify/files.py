@@ -11,11 +11,11 @@ import sys
 from pathlib import Path
 
 from confcom.errors import ConfcomError, ExitCode
-from confcom.sgx.collateral.bundle import COLLATERAL_FILES
-from confcom.sgx.collateral.json_forms import MAX_JSON_SIZE
+from confcom.sgx.collateral_bundle import COLLATERAL_FILES
+from confcom.sgx.collateral_json import MAX_JSON_SIZE
 from confcom.verify.argument_types import path_argument
 from confcom.verify.checks.authenticity import MAX_QUOTE_SIZE
-from confcom.verify.collateral import Collateral
+from confcom.verify.prepared_collateral import Collateral
 from confcom.verify.trust import MAX_ROOT_SIZE, TrustedRoot
 
 STDIN = Path("-")

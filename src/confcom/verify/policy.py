@@ -9,10 +9,10 @@ from datetime import timedelta
 from typing import Any, Final, Self
 
 from confcom.errors import WrongTypeError, WrongValueError
-from confcom.sgx.collateral.signed_json import MAX_INTEGER
-from confcom.sgx.collateral.tcb_documents import TcbStatus
-from confcom.sgx.marks import ADVISORY_ID as SIMULATED_ADVISORY_ID
 from confcom.sgx.report import REPORT_DATA_SIZE, report_data
+from confcom.sgx.signed_json import MAX_INTEGER
+from confcom.sgx.simulation_marks import ADVISORY_ID as SIMULATED_ADVISORY_ID
+from confcom.sgx.tcb_documents import TcbStatus
 from confcom.verify.argument_types import binary, boolean, duration, number
 from confcom.verify.verdict import Claims
 
@@ -27,7 +27,6 @@ MAX_UINT16 = 0xFFFF
 
 PLATFORM_SIZES: Final = (16, 32)
 """Bytes of a PPID or platform instance id, and of the SHA-256 of one."""
-_SIZES: Final = "pass a PPID or a platform instance id (16 bytes), or the SHA-256 of one (32 bytes)"
 
 _INTEL_ADVISORY: Final = re.compile(r"INTEL-SA-[0-9]{5}")
 DEFAULT_TCB_STATUSES: Final = frozenset({TcbStatus.UP_TO_DATE})
@@ -254,18 +253,9 @@ def _identity(value: object) -> Identity:
 
 
 def _platform(value: object) -> bytes:
-    data = bytes(value) if isinstance(value, (bytearray, memoryview)) else value
-    if isinstance(data, str):
-        try:
-            data = bytes.fromhex(data)
-        except ValueError as error:
-            raise WrongValueError(
-                "a platform is text that is not hexadecimal", why=str(error), remedy=_SIZES
-            ) from error
-    if not isinstance(data, bytes):
+    data = binary("a platform", value, *PLATFORM_SIZES)
+    if data is None:
         raise WrongTypeError("a platform", "bytes or hexadecimal text", value)
-    if len(data) not in PLATFORM_SIZES:
-        raise WrongValueError(f"a platform of {len(data)} bytes is none", remedy=_SIZES)
     return data
 
 

@@ -18,7 +18,7 @@ from cryptography import x509
 from confcom.errors import MalformedError, WrongTypeError
 from confcom.sgx.certificates import INTEL_ROOT_KEY_ID, PEM_BEGIN, is_self_issued, key_id, load_certificate, name_text
 from confcom.sgx.certification import pem_to_der, split_pem_chain
-from confcom.verify.checks.marks import root_is_marked
+from confcom.sgx.simulation_marks import root_is_marked
 
 MAX_ROOT_SIZE = 64 * 1024
 """Bytes of a root certificate file. A real one is under 1 KiB; a chain fits too, so that the error can say so."""

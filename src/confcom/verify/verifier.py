@@ -11,16 +11,16 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 
 from confcom.errors import MalformedError, WrongTypeError, WrongValueError
-from confcom.sgx.marks import Mark
 from confcom.sgx.quote import REPORT_BODY, SIGNED_PART_SIZE, Quote, QuoteFrame
+from confcom.sgx.simulation_marks import Mark
 from confcom.verify.argument_types import require_instant
-from confcom.verify.checks import authenticity, authorisation, collateral_checks, dcap_qvl_appraisal
+from confcom.verify.checks import authenticity, authorisation, collateral_usability, dcap_qvl_appraisal
 from confcom.verify.checks.authenticity import MAX_QUOTE_SIZE, KeyCertification
 from confcom.verify.checks.dcap_qvl_appraisal import Appraisal, Finding, Rejection
-from confcom.verify.checks.marks import present_marks
-from confcom.verify.collateral import Collateral, PreparedCollateral
+from confcom.verify.checks.marks import present_marks, quote_marks_check
 from confcom.verify.files import MAX_QUOTE_TEXT_SIZE, decoded, read_quote
 from confcom.verify.policy import Policy
+from confcom.verify.prepared_collateral import Collateral, PreparedCollateral
 from confcom.verify.trust import INTEL, KnownRoot, Platform, TrustedRoot, trusted_root
 from confcom.verify.verdict import (
     Check,
@@ -150,9 +150,9 @@ def verify_quote(
         root_result,
         authenticity.root_validity_check(root, now),
         signatures,
-        authenticity.marks_check(frame, certification.marks, marks, platform),
+        quote_marks_check(frame, certification.marks, marks, platform),
         authorisation.debug_check(claims, platform, policy),
-        collateral_checks.currency_check(
+        collateral_usability.currency_check(
             prepared.documents if isinstance(prepared, PreparedCollateral) else prepared, now
         ),
     ]
@@ -162,7 +162,7 @@ def verify_quote(
     else:
         marks |= usable.present_marks
         checks += [
-            collateral_checks.platform_match_check(usable.documents, certification.extension),
+            collateral_usability.platform_match_check(usable.documents, certification.extension),
             *usable.checks,
         ]
         # Some forged input makes dcap-qvl end the whole process: it gets no quote that our checks found not authentic.
@@ -178,7 +178,7 @@ def verify_quote(
         checks.append(not_checked("platform, TCB status, advisories, identity, report data", why, code="policy"))
         return _verdict(platform, checks, marks=marks)
     if usable:
-        checks += authorisation.collateral_checks(usable.documents, policy, now)
+        checks += authorisation.recency_checks(usable.documents, policy, now)
     checks += authorisation.platform_id_check(certification.extension, policy)
     checks += _policy_checks(platform, claims, appraisal, policy, now)
     return _verdict(platform, checks, claims=claims, appraisal=appraisal, marks=marks)

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from confcom.errors import MalformedError
+from confcom.sgx.binary import der_element as tlv
 from confcom.sgx.pck.extension import SGX_EXTENSION_OID, PckExtension, PckTcb, PlatformConfiguration, SgxType
-from confcom.sgx.pck.extension import _element as tlv
 from confcom.sgx.quote import Quote
 from testkit.raised import raises
 

@@ -13,7 +13,7 @@ from confcom.cli.output_option import JSON, output_option
 from confcom.errors import ExitCode, printable
 
 if TYPE_CHECKING:
-    from confcom.verify.anatomy import Anatomy, Field
+    from confcom.verify.inspection import Field, Inspection
 
 HEX_LINE = 64
 """Hexadecimal digits per line; longer values, such as report data and keys, are wrapped."""
@@ -35,33 +35,33 @@ def inspect(ctx: click.Context, quote: Path, output: str) -> None:
 
     The exit code is 5 if the input cannot be read as a quote, or only in part; the readable part is printed anyway.
     """
-    from confcom.verify.anatomy import dissect
     from confcom.verify.files import read_quote
+    from confcom.verify.inspection import inspect_quote
 
-    anatomy = dissect(read_quote(quote))
+    inspection = inspect_quote(read_quote(quote))
     if output == JSON:
-        click.echo(json.dumps(anatomy.to_json(), indent=2))
+        click.echo(json.dumps(inspection.to_json(), indent=2))
     else:
-        click.echo("\n".join(_lines(anatomy)))
-    ctx.exit(ExitCode.UNUSABLE if anatomy.stopped else ExitCode.OK)
+        click.echo("\n".join(_lines(inspection)))
+    ctx.exit(ExitCode.UNUSABLE if inspection.stopped else ExitCode.OK)
 
 
-def _lines(anatomy: Anatomy) -> Iterator[str]:
-    yield f"{anatomy.size} bytes"
-    for section in anatomy.sections:
+def _lines(inspection: Inspection) -> Iterator[str]:
+    yield f"{inspection.size} bytes"
+    for section in inspection.sections:
         yield ""
         yield click.style(section.title, bold=True)
         for field in section.fields:
             yield from _field_lines(field)
-    if anatomy.warnings:
+    if inspection.warnings:
         yield ""
-        yield from (click.style(f"warning: {printable(warning)}", fg="yellow") for warning in anatomy.warnings)
-    if anatomy.stopped:
+        yield from (click.style(f"warning: {printable(warning)}", fg="yellow") for warning in inspection.warnings)
+    if inspection.stopped:
         yield ""
-        yield click.style(f"stopped: {printable(anatomy.stopped.what)}", fg="red")
+        yield click.style(f"stopped: {printable(inspection.stopped.what)}", fg="red")
         yield from (
             f"  {label + ':':5}{printable(text)}"
-            for label, text in (("why", anatomy.stopped.why), ("do", anatomy.stopped.remedy))
+            for label, text in (("why", inspection.stopped.why), ("do", inspection.stopped.remedy))
             if text
         )
 

@@ -86,7 +86,7 @@ def _demands(found: Policy) -> Iterator[tuple[str, object]]:
 
 
 def _plain(value: object) -> object:
-    from confcom.sgx.collateral.tcb_documents import TcbStatus
+    from confcom.sgx.tcb_documents import TcbStatus
     from confcom.verify.policy import Identity
 
     if isinstance(value, bytes):

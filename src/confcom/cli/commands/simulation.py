@@ -13,7 +13,7 @@ from confcom.cli.add_on_options import cluster_options, machine
 from confcom.cli.output_option import JSON, output_option
 from confcom.cli.path_type import NamedPath
 from confcom.errors import printable
-from confcom.simulation.staging import Staging
+from confcom.simulation.collateral_staging import Staging
 
 if TYPE_CHECKING:
     from confcom.addon.login import Login

@@ -4,7 +4,6 @@ dcap-qvl checks these signatures too, with other code, and both checks must pass
 and it checks the certificates' names.
 """
 
-import functools
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Self
@@ -18,6 +17,7 @@ from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 from confcom.errors import MalformedError
 from confcom.sgx.certificates import is_self_issued, load_certificate, name_text
 from confcom.sgx.certification import UNREADABLE_X509
+from confcom.sgx.pck.extension import PckExtension
 from confcom.sgx.quote import Quote
 
 CHAIN_NAMES = ("SGX PCK Certificate", "CA", "SGX Root CA")
@@ -35,7 +35,6 @@ class PckChain:
 
     @classmethod
     def from_quote(cls, quote: Quote) -> Self:
-        """Read the chain of a quote with certification data type 5."""
         return cls.from_pem(quote.signature.certification.pem_chain())
 
     @classmethod
@@ -57,8 +56,14 @@ class PckChain:
 
     @property
     def certificates(self) -> tuple[x509.Certificate, ...]:
-        """The leaf, the intermediates, and the root if there is one."""
         return (self.leaf, *self.intermediates, *((self.root,) if self.root else ()))
+
+    def extension(self) -> PckExtension | MalformedError:
+        """Return the leaf's SGX extension, or why it cannot be read."""
+        try:
+            return PckExtension.from_certificate(self.leaf)
+        except MalformedError as error:
+            return error
 
     def broken_link(self, trusted_root: x509.Certificate) -> str | None:
         """Return why the chain does not lead from the leaf to `trusted_root`, or None if it does.
@@ -117,7 +122,6 @@ def _is_certificate_authority(certificate: x509.Certificate) -> bool:
 
 
 def qe_report_is_certified(quote: Quote, leaf: x509.Certificate) -> bool:
-    """Return whether the PCK signed the quoting enclave's report body."""
     return is_signed_by(leaf.public_key(), quote.signature.qe_report_signature, quote.signature.qe_report_body.encode())
 
 
@@ -135,14 +139,7 @@ def attestation_key(quote: Quote) -> ec.EllipticCurvePublicKey | None:
 
 
 def body_is_signed(quote: Quote) -> bool:
-    """Return whether the attestation key signed the quote's header and report body."""
     return is_signed_by(attestation_key(quote), quote.signature.isv_signature, quote.signed_part)
-
-
-@functools.cache
-def _ecdsa_sha256() -> ec.ECDSA:
-    # The first one loads 0.3 MB of cryptography, which a process that has others verify does without.
-    return ec.ECDSA(hashes.SHA256())
 
 
 def is_signed_by(key: object, signature: bytes, data: bytes) -> bool:
@@ -151,7 +148,7 @@ def is_signed_by(key: object, signature: bytes, data: bytes) -> bool:
         return False
     r, s = int.from_bytes(signature[:32], "big"), int.from_bytes(signature[32:], "big")
     try:
-        key.verify(encode_dss_signature(r, s), data, _ecdsa_sha256())
+        key.verify(encode_dss_signature(r, s), data, ec.ECDSA(hashes.SHA256()))
     except (InvalidSignature, ValueError):
         return False
     return True

@@ -13,7 +13,7 @@ from cryptography import x509
 from cryptography.hazmat import asn1
 
 from confcom.errors import MalformedError
-from confcom.sgx.binary import require_length, require_range
+from confcom.sgx.binary import SEQUENCE, der_element, require_length, require_range
 from confcom.sgx.certification import UNREADABLE_X509
 from confcom.sgx.report import CPU_SVN_SIZE
 
@@ -30,7 +30,7 @@ MAX_PCE_SVN = 0xFFFF
 
 _OID_CONTENT = bytes.fromhex("2a864886f84d010d01")
 """Content bytes of SGX_EXTENSION_OID in DER; members add one or two arcs below 128, one byte each."""
-_BOOLEAN, _INTEGER, _OCTET_STRING, _OID, _ENUMERATED, _SEQUENCE = 0x01, 0x02, 0x04, 0x06, 0x0A, 0x30
+_BOOLEAN, _INTEGER, _OCTET_STRING, _OID, _ENUMERATED = 0x01, 0x02, 0x04, 0x06, 0x0A
 
 
 class SgxType(IntEnum):
@@ -54,8 +54,6 @@ class PckTcb:
 
 @dataclass(frozen=True, slots=True)
 class PlatformConfiguration:
-    """Configuration of a multi-package platform (member 7)."""
-
     dynamic_platform: bool
     """Whether packages may be added later."""
     cached_keys: bool
@@ -130,7 +128,6 @@ class PckExtension:
 
     @classmethod
     def from_certificate(cls, certificate: x509.Certificate) -> Self:
-        """Parse the extension of a PCK certificate."""
         try:
             extension = certificate.extensions.get_extension_for_oid(SGX_EXTENSION_OID).value
         except (x509.ExtensionNotFound, *UNREADABLE_X509) as error:
@@ -143,13 +140,12 @@ class PckExtension:
         return cls.parse(extension.public_bytes())
 
     def encode(self) -> bytes:
-        """Encode the extension's value as DER."""
         self._require_ranges()
         svns = [(_INTEGER, _integer(svn)) for svn in (*self.tcb.components, self.tcb.pce_svn)]
         tcb = [*svns, (_OCTET_STRING, self.tcb.cpu_svn)]
         members = [
             _member(_OCTET_STRING, self.ppid, 1),
-            _member(_SEQUENCE, b"".join(_member(*one, 2, number) for number, one in enumerate(tcb, 1)), 2),
+            _member(SEQUENCE, b"".join(_member(*one, 2, number) for number, one in enumerate(tcb, 1)), 2),
             _member(_OCTET_STRING, self.pce_id, 3),
             _member(_OCTET_STRING, self.fmspc, 4),
             _member(_ENUMERATED, bytes((self.sgx_type,)), 5),
@@ -157,8 +153,8 @@ class PckExtension:
         if self.platform_instance_id is not None and (own := self.configuration):
             flags = enumerate((own.dynamic_platform, own.cached_keys, own.smt_enabled), 1)
             encoded = (_member(_BOOLEAN, b"\xff" if flag else b"\0", 7, number) for number, flag in flags)
-            members += [_member(_OCTET_STRING, self.platform_instance_id, 6), _member(_SEQUENCE, b"".join(encoded), 7)]
-        return _element(_SEQUENCE, b"".join(members))
+            members += [_member(_OCTET_STRING, self.platform_instance_id, 6), _member(SEQUENCE, b"".join(encoded), 7)]
+        return der_element(SEQUENCE, b"".join(members))
 
     def _require_ranges(self) -> None:
         require_length(self.ppid, PPID_SIZE, "a PPID")
@@ -184,16 +180,8 @@ def _other(why: str) -> MalformedError:
 
 def _member(tag: int, content: bytes, *arcs: int) -> bytes:
     """Encode a pair of OID and value; the arcs are the member's number, and the sub-member's."""
-    return _element(_SEQUENCE, _element(_OID, _OID_CONTENT + bytes(arcs)) + _element(tag, content))
+    return der_element(SEQUENCE, der_element(_OID, _OID_CONTENT + bytes(arcs)) + der_element(tag, content))
 
 
 def _integer(value: int) -> bytes:
     return value.to_bytes(value.bit_length() // 8 + 1)
-
-
-def _element(tag: int, content: bytes) -> bytes:
-    size = len(content)
-    if size < 0x80:
-        return bytes((tag, size)) + content
-    length = size.to_bytes((size.bit_length() + 7) // 8)
-    return bytes((tag, 0x80 | len(length))) + length + content

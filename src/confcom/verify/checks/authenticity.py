@@ -12,7 +12,6 @@ from cryptography.hazmat.primitives.hashes import SHA256
 
 from confcom.errors import MalformedError
 from confcom.sgx.certificates import key_id, name_text
-from confcom.sgx.marks import Mark
 from confcom.sgx.pck.chain import (
     PckChain,
     attestation_key,
@@ -22,8 +21,8 @@ from confcom.sgx.pck.chain import (
 )
 from confcom.sgx.pck.extension import PckExtension
 from confcom.sgx.quote import Quote, QuoteFrame
-from confcom.verify.checks.marks import UNDECLARED_MARKS, CertifyingMarks, missing_marks
-from confcom.verify.trust import Platform, TrustedRoot
+from confcom.verify.checks.marks import CertifyingMarks
+from confcom.verify.trust import TrustedRoot
 from confcom.verify.verdict import Check, VerdictKind, failed, judged, passed, utc_text
 
 MAX_QUOTE_SIZE = 64 * 1024
@@ -57,23 +56,6 @@ def root_validity_check(root: TrustedRoot, now: datetime) -> Check:
     why = "an expired or not yet valid root vouches for nothing"
     holds = root.not_before <= now <= root.not_after
     return judged(required, found, why, VerdictKind.NOT_AUTHENTIC, code="root-validity", holds=holds)
-
-
-def marks_check(quote: QuoteFrame, certifying: CertifyingMarks, present: frozenset[Mark], platform: Platform) -> Check:
-    """Check that the marks of simulation that are present agree with the root.
-
-    Under a simulated root every required mark must be present. Under any other root none may be, except those that a
-    third party's quoting enclave has too (`UNDECLARED_MARKS`).
-    """
-    found = "; ".join(sorted(present)) or "none"
-    if platform is Platform.SIMULATED:
-        required = "the marks that a simulated platform always sets"
-        missing = "; ".join(sorted(missing_marks(quote, certifying)))
-        why = f"missing: {missing}: made to look genuine"
-        return judged(required, found, why, VerdictKind.NOT_AUTHENTIC, code="marks", holds=not missing)
-    why = "a quote that says it is simulated does not become genuine by its root"
-    unmarked = not present - UNDECLARED_MARKS
-    return judged("no mark of simulation", found, why, VerdictKind.NOT_AUTHENTIC, code="marks", holds=unmarked)
 
 
 def signatures_check(signed: bytes, signature: bytes, certification: KeyCertification, now: datetime) -> Check:
@@ -111,11 +93,7 @@ class KeyCertification:
     def of(cls, quote: Quote, root: TrustedRoot) -> Self:
         """Read and check it. MalformedError: the quote has no readable PCK certificate chain."""
         chain = PckChain.from_quote(quote)
-        extension: PckExtension | MalformedError
-        try:
-            extension = PckExtension.from_certificate(chain.leaf)
-        except MalformedError as error:
-            extension = error
+        extension = chain.extension()
         problem = (
             chain.broken_link(root.certificate)
             or (
@@ -129,7 +107,7 @@ class KeyCertification:
                 else "the quoting enclave's report names another attestation key"
             )
         )
-        marks = CertifyingMarks.of(quote.signature, chain, None if isinstance(extension, MalformedError) else extension)
+        marks = CertifyingMarks.of(quote.signature, chain, extension)
         return cls(chain, chain.period, extension, marks, attestation_key(quote), problem, root_check(chain, root))
 
 

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from datetime import datetime, timedelta
 
 from confcom.errors import MalformedError
-from confcom.sgx.collateral.bundle import CollateralDocuments
-from confcom.sgx.collateral.tcb_documents import OUT_OF_DATE, TcbStatus
+from confcom.sgx.collateral_bundle import CollateralDocuments
 from confcom.sgx.pck.extension import PckExtension
+from confcom.sgx.tcb_documents import OUT_OF_DATE, TcbStatus
 from confcom.verify.checks.dcap_qvl_appraisal import Appraisal
 from confcom.verify.policy import Policy
 from confcom.verify.trust import Platform
@@ -91,8 +91,7 @@ def platform_id_check(extension: PckExtension | MalformedError, policy: Policy) 
     )
 
 
-def collateral_checks(collateral: CollateralDocuments, policy: Policy, now: datetime) -> Iterator[Check]:
-    """Check that the collateral is as recent as the policy demands."""
+def recency_checks(collateral: CollateralDocuments, policy: Policy, now: datetime) -> Iterator[Check]:
     evaluation = collateral.tcb_info.tcb_evaluation_data_number
     older = "it judges by an older TCB recovery; fetch the early set (update=early), or wait for the standard one"
     yield from _at_least(policy.min_tcb_evaluation_number, evaluation, older, code="tcb-evaluation")
@@ -169,7 +168,6 @@ def _advisories(policy: Policy) -> str:
 
 
 def advisories_check(advisory_ids: tuple[str, ...], policy: Policy) -> Check:
-    """Check that no advisory that the policy rejects applies to the platform."""
     found = ", ".join(advisory_ids) or "none"
     hits = policy.rejected_advisories & set(advisory_ids)
     why = "the policy rejects " + ", ".join(sorted(hits))

@@ -11,8 +11,8 @@ from types import ModuleType
 from typing import Any, Final
 
 from confcom.errors import UnavailableError
-from confcom.sgx.collateral.bundle import CollateralBundle, CollateralDocuments
-from confcom.sgx.collateral.tcb_documents import TcbStatus
+from confcom.sgx.collateral_bundle import CollateralBundle, CollateralDocuments
+from confcom.sgx.tcb_documents import TcbStatus
 from confcom.verify.verdict import VerdictKind
 
 
@@ -94,8 +94,6 @@ class Appraisal:
 
 @dataclass(frozen=True, slots=True)
 class Rejection:
-    """The result if dcap-qvl rejects: the finding, and dcap-qvl's error text."""
-
     finding: Finding
     text: str
 

@@ -1,4 +1,4 @@
-"""Detection of the marks of simulation in quotes and collateral: those present, and required ones that are missing."""
+"""Marks of simulation in quotes and collateral: which are there, which are missing, and whether they fit the root."""
 
 from __future__ import annotations
 
@@ -9,14 +9,17 @@ from typing import Self
 
 from cryptography import x509
 
-from confcom.sgx import marks
-from confcom.sgx.collateral.bundle import CollateralDocuments
-from confcom.sgx.collateral.tcb_documents import TcbStatus
-from confcom.sgx.marks import Mark
+from confcom.errors import MalformedError
+from confcom.sgx import simulation_marks as marks
+from confcom.sgx.collateral_bundle import CollateralDocuments
 from confcom.sgx.pck.chain import PckChain
 from confcom.sgx.pck.extension import PckExtension
 from confcom.sgx.quote import EcdsaSignatureData, Quote, QuoteFrame
 from confcom.sgx.report import INTEL_QE_MRSIGNER
+from confcom.sgx.simulation_marks import Mark
+from confcom.sgx.tcb_documents import TcbStatus
+from confcom.verify.trust import Platform
+from confcom.verify.verdict import Check, VerdictKind, judged
 
 REQUIRED_MARKS = frozenset(
     {
@@ -37,11 +40,6 @@ UNDECLARED_MARKS = frozenset({Mark.QE_MRSIGNER})
 """Marks that a third party's quoting enclave has too; they do not declare that it is simulated."""
 
 
-def root_is_marked(root: x509.Certificate) -> bool:
-    """Return whether a root certificate is marked as a simulated platform's, by its subject and its comment."""
-    return marks.has_simulated_name(root.subject) and _has_comment(root)
-
-
 @dataclass(frozen=True, slots=True)
 class CertifyingMarks:
     """Marks in what certifies a quote's attestation key: of any certificate, and those that every certificate has."""
@@ -50,9 +48,14 @@ class CertifyingMarks:
     all: frozenset[Mark]
 
     @classmethod
-    def of(cls, signature: EcdsaSignatureData, chain: PckChain | None, extension: PckExtension | None) -> Self:
+    def of(
+        cls, signature: EcdsaSignatureData, chain: PckChain | None, extension: PckExtension | MalformedError | None
+    ) -> Self:
         """Find them, with those of the chain and of its leaf's SGX extension if these can be read."""
-        common = {*_signature_marks(signature), *(_platform_marks(extension) if extension else ())}
+        common = {
+            *_signature_marks(signature),
+            *_platform_marks(extension),
+        }
         certificates = chain.certificates if chain else ()
         return cls(*(frozenset(common.union(_certificate_marks(certificates, one))) for one in (any, all)))
 
@@ -106,11 +109,13 @@ def _certificate_marks(
     names = [name for certificate in certificates for name in (certificate.subject, certificate.issuer)]
     if quantifier(marks.has_simulated_name(name) for name in names):
         yield Mark.CERTIFICATE_NAMES
-    if quantifier(_has_comment(certificate) for certificate in certificates):
+    if quantifier(marks.has_comment(certificate) for certificate in certificates):
         yield Mark.CERTIFICATE_COMMENTS
 
 
-def _platform_marks(extension: PckExtension) -> Iterable[Mark]:
+def _platform_marks(extension: PckExtension | MalformedError | None) -> Iterable[Mark]:
+    if not isinstance(extension, PckExtension):
+        return
     if extension.fmspc == marks.FMSPC:
         yield Mark.FMSPC
     if extension.ppid.startswith(marks.PLATFORM_ID_PREFIX):
@@ -119,9 +124,35 @@ def _platform_marks(extension: PckExtension) -> Iterable[Mark]:
         yield Mark.PLATFORM_INSTANCE_ID
 
 
-def _has_comment(certificate: x509.Certificate) -> bool:
-    try:
-        certificate.extensions.get_extension_for_oid(marks.NS_COMMENT_OID)
-    except (x509.ExtensionNotFound, ValueError):
-        return False
-    return True
+def quote_marks_check(
+    quote: QuoteFrame, certifying: CertifyingMarks, present: frozenset[Mark], platform: Platform
+) -> Check:
+    """Check that the marks of simulation that are present agree with the root.
+
+    Under a simulated root every required mark must be present. Under any other root none may be, except those that a
+    third party's quoting enclave has too (`UNDECLARED_MARKS`).
+    """
+    found = "; ".join(sorted(present)) or "none"
+    if platform is Platform.SIMULATED:
+        required = "the marks that a simulated platform always sets"
+        missing = "; ".join(sorted(missing_marks(quote, certifying)))
+        why = f"missing: {missing}: made to look genuine"
+        return judged(required, found, why, VerdictKind.NOT_AUTHENTIC, code="marks", holds=not missing)
+    why = "a quote that says it is simulated does not become genuine by its root"
+    unmarked = not present - UNDECLARED_MARKS
+    return judged("no mark of simulation", found, why, VerdictKind.NOT_AUTHENTIC, code="marks", holds=unmarked)
+
+
+def collateral_marks_check(collateral: CollateralDocuments, platform: Platform) -> Check:
+    """Check that the collateral's marks of simulation agree with the root: all if it is simulated, otherwise none."""
+    present, missing = present_collateral_marks(collateral), missing_collateral_marks(collateral)
+    found = "; ".join(sorted(present)) or "none"
+    if platform is Platform.SIMULATED:
+        required = "the marks that a simulated platform always sets in its collateral"
+        why = "missing in TCB info or QE identity: " + "; ".join(
+            sorted(one.value.removeprefix("collateral: ") for one in missing)
+        )
+        return judged(required, found, why, VerdictKind.NOT_AUTHENTIC, code="collateral-marks", holds=not missing)
+    required = "no mark of simulation in the collateral"
+    why = "collateral that says it is simulated says nothing about other platforms"
+    return judged(required, found, why, VerdictKind.NOT_AUTHENTIC, code="collateral-marks", holds=not present)

@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from confcom.errors import MalformedError
-from confcom.sgx.collateral.signed_json import MAX_DOCUMENT_SIZE, SignedJson
+from confcom.sgx.signed_json import MAX_DOCUMENT_SIZE, SignedJson
 from testkit.raised import raises
 
 SIGNATURE = bytes(range(64))

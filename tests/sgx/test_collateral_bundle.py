@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from confcom.errors import MalformedError
 from confcom.sgx.certification import split_pem_chain
-from confcom.sgx.collateral.bundle import COLLATERAL_FILES, CollateralBundle
+from confcom.sgx.collateral_bundle import COLLATERAL_FILES, CollateralBundle
 from confcom.simulation.platform import SimulatedPlatform
 from testkit.raised import raises
 

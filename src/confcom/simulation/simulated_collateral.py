@@ -6,30 +6,38 @@ version 2). The simulated TCB signer signs them; the marks of simulation are par
 
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Self
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from confcom.sgx import marks
-from confcom.sgx.collateral.bundle import CollateralBundle
-from confcom.sgx.collateral.signed_json import SignedJson
-from confcom.sgx.collateral.tcb_documents import (
+from confcom.sgx import simulation_marks as marks
+from confcom.sgx.collateral_bundle import CollateralBundle
+from confcom.sgx.signed_json import SignedJson
+from confcom.sgx.tcb_documents import (
     QE_IDENTITY_NAME,
     QE_IDENTITY_VERSION,
     TCB_INFO_NAME,
     TCB_INFO_VERSION,
     TcbStatus,
 )
+from confcom.simulation.collateral_staging import FIRST_NUMBER, Staging
 from confcom.simulation.keys import sign
-from confcom.simulation.pki import PCE_ID, PCE_SVN, TCB_COMPONENTS, VALIDITY, CertifiedKey, Pki, Validity
+from confcom.simulation.pki import BACKDATE, PCE_ID, PCE_SVN, TCB_COMPONENTS, CertifiedKey, Pki
 from confcom.simulation.quoting_enclave import QE_ISV_PROD_ID, QuotingEnclaveIdentity
-from confcom.simulation.staging import FIRST_NUMBER, Staging
 
 EVALUATION_NUMBERS_NAME = "tcbEvaluationDataNumbers"
 EVALUATION_NUMBERS_VERSION = 1
+
+VALIDITY = timedelta(days=30)
+"""Time from issue date to next update, as in Intel's collateral."""
+
+RENEWAL_INTERVAL = VALIDITY / 2
+"""Collateral is signed again after half its validity, so that every copy is valid for two weeks or longer."""
 
 STANDARD_AGE = timedelta(days=366)
 """How long before the root the first set's recovery was. Intel's standard set is the newest one whose recovery is
@@ -54,6 +62,25 @@ _SUPERSEDED = frozenset({TcbStatus.OUT_OF_DATE, TcbStatus.REVOKED})
 """Statuses that an update of the platform ends, so that a newer level is above them."""
 
 Document = Mapping[str, object]
+
+
+@dataclass(frozen=True, slots=True)
+class Validity:
+    """Validity period of collateral; whole seconds, aware times."""
+
+    issue_date: datetime
+    next_update: datetime
+
+    @classmethod
+    def around(cls, origin: datetime, now: datetime) -> Self:
+        """Return the validity of collateral made at `now`.
+
+        Issue dates start at `origin` and are one renewal interval apart. All calls within one interval return the same
+        dates and, because signatures are deterministic, lead to the same bytes: several helpers and exports of one
+        platform agree without communication.
+        """
+        start = origin + (now - BACKDATE - origin) // RENEWAL_INTERVAL * RENEWAL_INTERVAL
+        return cls(start, start + VALIDITY)
 
 
 def create_collateral(

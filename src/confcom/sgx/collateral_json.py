@@ -13,14 +13,15 @@ from dataclasses import dataclass
 from urllib.parse import unquote
 
 from confcom.errors import MalformedError
-from confcom.sgx.collateral.signed_json import SIGNATURE_SIZE, JsonObject
-from confcom.sgx.collateral.tcb_documents import QE_IDENTITY_NAME, TCB_INFO_NAME
+from confcom.sgx.signed_json import SIGNATURE_SIZE, JsonObject
+from confcom.sgx.tcb_documents import QE_IDENTITY_NAME, TCB_INFO_NAME
 
 MAX_JSON_SIZE = 32 * 1024 * 1024
 """Bytes: Intel's file has 30 KiB for each kind of platform, and two for each platform."""
 
-_TCB_CHAINS = ("TCB-Info-Issuer-Chain", "SGX-TCB-Info-Issuer-Chain")
-_QE_CHAIN = "SGX-Enclave-Identity-Issuer-Chain"
+TCB_CHAINS = ("TCB-Info-Issuer-Chain", "SGX-TCB-Info-Issuer-Chain")
+"""Headers with the issuer chains, which are members' names in Intel's form: API version 4, and before."""
+QE_CHAIN = "SGX-Enclave-Identity-Issuer-Chain"
 _PCK_CHAIN = "SGX-PCK-Certificate-Issuer-Chain"
 _CRLS = {"PLATFORM": "platformCrl", "PROCESSOR": "processorCrl"}
 
@@ -91,14 +92,14 @@ def _intel_parts(collaterals: JsonObject, kind: PlatformKind | None, *, early: b
         next((name for name in (f"sgx_tcbinfo{suffix}", "sgx_tcbinfo", "tcbinfo") if entry.has(name)), "tcbinfo")
     )
     identity = next((name for name in (f"qeidentity{suffix}", "qeidentity") if collaterals.has(name)), "qeidentity")
-    tcb_chain = next((name for name in _TCB_CHAINS if certificates.has(name)), _TCB_CHAINS[0])
+    tcb_chain = next((name for name in TCB_CHAINS if certificates.has(name)), TCB_CHAINS[0])
     return {
         "tcb_info": json.dumps(info.members, separators=(",", ":")).encode(),
-        "tcb_info_issuer_chain": _pem(certificates.text(tcb_chain)),
+        "tcb_info_issuer_chain": decode_chain(certificates.text(tcb_chain)),
         "qe_identity": collaterals.text(identity).encode(),
-        "qe_identity_issuer_chain": _pem(certificates.text(_QE_CHAIN)),
+        "qe_identity_issuer_chain": decode_chain(certificates.text(QE_CHAIN)),
         "pck_crl": bytes.fromhex(lists.text(_CRLS[ca])),
-        "pck_crl_issuer_chain": _pem(pck_chains.text(ca)),
+        "pck_crl_issuer_chain": decode_chain(pck_chains.text(ca)),
         "root_ca_crl": bytes.fromhex(collaterals.text("rootcacrl")),
     }
 
@@ -115,8 +116,8 @@ def _entry(collaterals: JsonObject, kind: PlatformKind | None) -> JsonObject:
     return entries[kind.fmspc]
 
 
-def _pem(text: str) -> bytes:
-    # An unencoded chain has no percent sign, since base64 has none.
+def decode_chain(text: str) -> bytes:
+    """Return the PEM of an issuer chain that may be percent-encoded: PEM itself has no percent sign."""
     return re.sub(r"\r\n?", "\n", unquote(text)).encode()
 
 

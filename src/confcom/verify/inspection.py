@@ -1,4 +1,4 @@
-"""The decoder behind `confcom inspect`: a quote's fields with labels and notes for people. It decides nothing. Pure."""
+"""What `confcom inspect` shows: a quote's fields with labels and notes for people. It decides nothing. Pure."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from confcom.errors import MalformedError, as_data, printable
 from confcom.sgx.certificates import key_id, name_text
 from confcom.sgx.certification import CertificationDataType
 from confcom.sgx.key_id import AttKeyAlgorithm
-from confcom.sgx.marks import SIMULATION_CPU_SVNS
 from confcom.sgx.pck.chain import (
     PckChain,
     attestation_key_is_bound,
@@ -31,7 +30,8 @@ from confcom.sgx.quote import (
     strip_open_enclave_header,
 )
 from confcom.sgx.report import INTEL_QE_MRSIGNER, AttributeFlag, ReportBody, attribute_names
-from confcom.verify.checks.marks import CertifyingMarks, present_marks, root_is_marked
+from confcom.sgx.simulation_marks import SIMULATION_CPU_SVNS, root_is_marked
+from confcom.verify.checks.marks import CertifyingMarks, present_marks
 from confcom.verify.trust import Platform, platform_of
 from confcom.verify.verdict import utc_text
 
@@ -66,7 +66,7 @@ class Section:
 
 
 @dataclass(frozen=True, slots=True)
-class Anatomy:
+class Inspection:
     """The sections that could be read; `stopped` is the error that ended the reading early, if there was one."""
 
     size: int
@@ -86,7 +86,7 @@ class Anatomy:
         }
 
 
-def dissect(data: bytes) -> Anatomy:
+def inspect_quote(data: bytes) -> Inspection:
     """Decode a quote as far as it can be read.
 
     Malformed input does not raise: the result has the sections before the error, and the error in `stopped`.
@@ -102,7 +102,7 @@ def dissect(data: bytes) -> Anatomy:
                 warnings.append(item)
     except MalformedError as error:
         stopped = error
-    return Anatomy(len(data), tuple(sections), tuple(warnings), stopped)
+    return Inspection(len(data), tuple(sections), tuple(warnings), stopped)
 
 
 def _sections_and_warnings(data: bytes) -> Iterator[Section | str]:
@@ -212,29 +212,22 @@ def _certification(quote: Quote) -> Iterator[Section | str]:
         )
         yield Section("certification", "Certification data", (type_field, size_field, *fields))
         yield "no certificates in it: a verifier must first fetch the PCK certificate for this PPID and TCB"
-        yield _marks(quote, None)
-        return
-    yield Section("certification", "Certification data", (type_field, size_field))
+    else:
+        yield Section("certification", "Certification data", (type_field, size_field))
     if certification.kind is not CertificationDataType.PCK_CERT_CHAIN:
-        yield _marks(quote, None)
+        yield _marks(quote, None, None)
         return
     chain = PckChain.from_quote(quote)
-    yield from _certificates(quote, chain)
-    yield _marks(quote, chain)
+    extension = chain.extension()
+    yield from _certificates(quote, chain, extension)
+    yield _marks(quote, chain, extension)
 
 
-def _extension(leaf: x509.Certificate) -> PckExtension | None:
-    try:
-        return PckExtension.from_certificate(leaf)
-    except MalformedError:
-        return None
-
-
-def _certificates(quote: Quote, chain: PckChain) -> Iterator[Section | str]:
+def _certificates(quote: Quote, chain: PckChain, extension: PckExtension | MalformedError) -> Iterator[Section | str]:
     certified = qe_report_is_certified(quote, chain.leaf)
     note = "" if certified else "another platform's certificate, or the report was altered"
     pck = Field("signs_qe_report", "signs the QE's report", certified, note)
-    yield Section("pck_certificate", "PCK certificate (leaf)", (*_certificate(chain.leaf), pck, *_platform(chain.leaf)))
+    yield Section("pck_certificate", "PCK certificate (leaf)", (*_certificate(chain.leaf), pck, *_platform(extension)))
     for number, intermediate in enumerate(chain.intermediates, start=1):
         key = "intermediate_certificate" if number == 1 else f"intermediate_certificate_{number}"
         yield Section(key, "Intermediate certificate", tuple(_certificate(intermediate)))
@@ -255,11 +248,9 @@ def _certificate(certificate: x509.Certificate) -> Iterator[Field]:
     yield Field("serial_number", "serial number", f"{certificate.serial_number:x}")
 
 
-def _platform(leaf: x509.Certificate) -> Iterator[Field]:
-    try:
-        extension = PckExtension.from_certificate(leaf)
-    except MalformedError as error:
-        yield Field("sgx_extension", "SGX extension", "unreadable", printable(str(error)))
+def _platform(extension: PckExtension | MalformedError) -> Iterator[Field]:
+    if isinstance(extension, MalformedError):
+        yield Field("sgx_extension", "SGX extension", "unreadable", printable(str(extension)))
         return
     yield Field("fmspc", "FMSPC", extension.fmspc.hex(), _as_text(extension.fmspc))
     yield Field("pce_id", "PCE id", extension.pce_id.hex())
@@ -277,8 +268,8 @@ def _platform(leaf: x509.Certificate) -> Iterator[Field]:
         yield Field("smt_enabled", "SMT enabled", extension.configuration.smt_enabled)
 
 
-def _marks(quote: Quote, chain: PckChain | None) -> Section:
-    certifying = CertifyingMarks.of(quote.signature, chain, _extension(chain.leaf) if chain else None)
+def _marks(quote: Quote, chain: PckChain | None, extension: PckExtension | MalformedError | None) -> Section:
+    certifying = CertifyingMarks.of(quote.signature, chain, extension)
     found = sorted(mark.value for mark in present_marks(quote, certifying))
     note = "a mark only lowers trust; no marks is no proof of hardware" if found else "which is no proof of hardware"
     return Section("marks", "Marks of simulation", (Field("found", "found", found, note),))

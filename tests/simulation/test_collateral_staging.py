@@ -11,14 +11,13 @@ from cryptography.hazmat.primitives.hashes import SHA256
 
 from confcom.cli.group import cli
 from confcom.quote_provider.state_directory import open_or_create_platform
-from confcom.sgx.collateral.signed_json import SignedJson
-from confcom.sgx.collateral.tcb_documents import TcbStatus
-from confcom.simulation.collateral import create_evaluation_numbers
-from confcom.simulation.pki import RENEWAL_INTERVAL
-from confcom.simulation.staging import Staging
+from confcom.sgx.signed_json import SignedJson
+from confcom.sgx.tcb_documents import TcbStatus
+from confcom.simulation.collateral_staging import Staging
+from confcom.simulation.simulated_collateral import RENEWAL_INTERVAL, create_evaluation_numbers
 from confcom.verify.checks.dcap_qvl_appraisal import Rejection
-from confcom.verify.collateral import Collateral
 from confcom.verify.policy import Policy
+from confcom.verify.prepared_collateral import Collateral
 from testkit.verify.intels_library import intels_status
 from testkit.verify.verify_lab import CHALLENGE, NOW, Lab
 

@@ -9,16 +9,15 @@ import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
-from urllib.parse import unquote
 
 from confcom.collateral.source import Source
 from confcom.errors import MalformedError, UnavailableError, WrongTypeError, WrongValueError, shortened
 from confcom.extras import require
-from confcom.sgx.collateral.json_forms import PlatformKind
-from confcom.sgx.collateral.signed_json import MAX_DOCUMENT_SIZE, MAX_INTEGER
+from confcom.sgx.collateral_json import QE_CHAIN, TCB_CHAINS, PlatformKind, decode_chain
+from confcom.sgx.signed_json import MAX_DOCUMENT_SIZE, MAX_INTEGER
 from confcom.verify.argument_types import boolean, number, time_limit
-from confcom.verify.collateral import Collateral, platform_kind
 from confcom.verify.files import MAX_COLLATERAL_FILE_SIZE
+from confcom.verify.prepared_collateral import Collateral, platform_kind
 from confcom.verify.verifier import QuoteInput, bytes_of
 
 require("httpx2", "collateral")
@@ -34,9 +33,7 @@ MAX_HEADER_CHAIN: Final = 16 * 1024
 """Characters of an issuer chain in a header; two certificates, percent-encoded, take 3 KiB."""
 _CHUNK: Final = 64 * 1024
 
-_TCB_CHAINS = ("TCB-Info-Issuer-Chain", "SGX-TCB-Info-Issuer-Chain")
-_QE_CHAINS = ("SGX-Enclave-Identity-Issuer-Chain",)
-_CRL_CHAINS = ("SGX-PCK-CRL-Issuer-Chain",)
+_CRL_CHAIN = "SGX-PCK-CRL-Issuer-Chain"
 
 
 class FetchError(UnavailableError):
@@ -130,11 +127,11 @@ async def fetch_kind(
         ) from error
     collateral = Collateral(
         tcb_info=tcb_info.body,
-        tcb_info_issuer_chain=_chain(tcb_info, _TCB_CHAINS, source),
+        tcb_info_issuer_chain=_chain(tcb_info, source, *TCB_CHAINS),
         qe_identity=identity.body,
-        qe_identity_issuer_chain=_chain(identity, _QE_CHAINS, source),
+        qe_identity_issuer_chain=_chain(identity, source, QE_CHAIN),
         pck_crl=_der(pck_crl.body),
-        pck_crl_issuer_chain=_chain(pck_crl, _CRL_CHAINS, source),
+        pck_crl_issuer_chain=_chain(pck_crl, source, _CRL_CHAIN),
         root_ca_crl=_der(root_crl.body),
     )
     collateral.require_well_formed()
@@ -260,7 +257,7 @@ def _failure(error: httpx2.HTTPError | OSError, url: str) -> _AttemptError:
     )
 
 
-def _chain(answer: _Answer, names: tuple[str, ...], source: Source) -> bytes:
+def _chain(answer: _Answer, source: Source, *names: str) -> bytes:
     text = next((answer.headers[name.lower()] for name in names if name.lower() in answer.headers), "")
     if not text or len(text) > MAX_HEADER_CHAIN:
         raise FetchError(
@@ -268,7 +265,7 @@ def _chain(answer: _Answer, names: tuple[str, ...], source: Source) -> bytes:
             why=f"the header {names[0]} is missing" if not text else f"the header {names[0]} is too long",
             remedy="check that a proxy does not drop headers, and that it is a service of collateral",
         )
-    return re.sub(r"\r\n?", "\n", unquote(text)).encode()
+    return decode_chain(text)
 
 
 def _der(body: bytes) -> bytes:

@@ -16,7 +16,7 @@ from cryptography import x509
 from confcom.errors import MalformedError
 from confcom.sgx.certificates import load_certificate
 from confcom.sgx.certification import UNREADABLE_X509, split_pem_chain
-from confcom.sgx.collateral.tcb_documents import QeIdentity, TcbInfo
+from confcom.sgx.tcb_documents import QeIdentity, TcbInfo
 
 _FILES = {
     "tcb_info": "tcb_info.json",
@@ -34,8 +34,6 @@ COLLATERAL_FILES = tuple(_FILES.values())
 
 @dataclass(frozen=True, slots=True)
 class CollateralDocuments:
-    """The parsed parts of collateral."""
-
     tcb_info: TcbInfo
     qe_identity: QeIdentity
     periods: tuple[tuple[str, datetime, datetime], ...]
@@ -43,7 +41,6 @@ class CollateralDocuments:
 
     @property
     def expires(self) -> datetime:
-        """The first instant at which a part is no longer current."""
         return min(end for _, _, end in self.periods)
 
     @property
@@ -124,7 +121,6 @@ class CollateralBundle:
 
 
 def _crl_period(der: bytes, name: str) -> tuple[datetime, datetime]:
-    """Return when a revocation list was issued, and when the next one will be."""
     try:
         crl = x509.load_der_x509_crl(der)
         begin, end = crl.last_update_utc, crl.next_update_utc

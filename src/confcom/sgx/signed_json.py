@@ -52,7 +52,6 @@ class SignedJson:
         return cls(name, stripped[len(head) : -_TAIL_SIZE], bytes.fromhex(tail[1].decode()))
 
     def encode(self) -> bytes:
-        """Return the document in the form that PCS serves."""
         return f'{{"{self.name}":'.encode() + self.body + f',"signature":"{self.signature.hex()}"}}'.encode()
 
     def read(self) -> JsonObject:
@@ -93,24 +92,20 @@ class JsonObject:
 
     @classmethod
     def of(cls, value: object, path: str) -> Self:
-        """Wrap `value`, which must be an object."""
         if not isinstance(value, dict):
             raise _wrong_member(path, "a JSON object")
         return cls(value, path)
 
     def has(self, key: str) -> bool:
-        """Return whether the object has this member."""
         return key in self.members
 
     def text(self, key: str) -> str:
-        """Return a string member."""
         value = self._member(key)
         if not isinstance(value, str):
             raise self._error(key, "a string")
         return value
 
     def integer(self, key: str, maximum: int = MAX_INTEGER) -> int:
-        """Return an integer member between 0 and `maximum`."""
         value = self._member(key)
         if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= maximum:
             raise self._error(key, f"an integer between 0 and {maximum}")
@@ -134,15 +129,12 @@ class JsonObject:
         raise self._error(key, "a date of the form YYYY-MM-DDTHH:MM:SSZ")
 
     def child(self, key: str) -> JsonObject:
-        """Return a member that is an object."""
         return JsonObject.of(self._member(key), f"{self.path}.{key}")
 
     def children(self, key: str) -> tuple[JsonObject, ...]:
-        """Return a member that is an array of objects."""
         return tuple(JsonObject.of(item, f"{self.path}.{key}[{i}]") for i, item in enumerate(self._array(key)))
 
     def texts(self, key: str) -> tuple[str, ...]:
-        """Return a member that is an array of strings."""
         items = self._array(key)
         texts = tuple(item for item in items if isinstance(item, str))
         if len(texts) != len(items):

@@ -79,3 +79,15 @@ def has_simulated_name(name: x509.Name) -> bool:
         and organizations == [ORGANIZATION]
         and countries == [COUNTRY]
     )
+
+
+def has_comment(certificate: x509.Certificate) -> bool:
+    try:
+        certificate.extensions.get_extension_for_oid(NS_COMMENT_OID)
+    except (x509.ExtensionNotFound, ValueError):
+        return False
+    return True
+
+
+def root_is_marked(root: x509.Certificate) -> bool:
+    return has_simulated_name(root.subject) and has_comment(root)

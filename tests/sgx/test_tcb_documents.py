@@ -8,13 +8,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from confcom.errors import MalformedError
-from confcom.sgx.collateral.tcb_documents import QeIdentity, QeTcbLevel, TcbInfo, TcbLevel, TcbStatus
 from confcom.sgx.report import INTEL_QE_MRSIGNER
+from confcom.sgx.tcb_documents import QeIdentity, QeTcbLevel, TcbInfo, TcbLevel, TcbStatus
 from testkit.raised import raises
 
 SIGNATURE = "ab" * 64
 ISSUED, NEXT = (datetime(2026, 10, day, 11, 12, 13, tzinfo=UTC) for day in (1, 31))
-TCB_INFO, QE_IDENTITY = json.loads(Path(__file__).with_name("documents.json").read_text()).values()
+TCB_INFO, QE_IDENTITY = json.loads(Path(__file__).with_name("tcb_documents.json").read_text()).values()
 KINDS = {"tcbInfo": (TcbInfo, TCB_INFO), "enclaveIdentity": (QeIdentity, QE_IDENTITY)}
 
 

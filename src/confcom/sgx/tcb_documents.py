@@ -13,9 +13,9 @@ from enum import Enum
 from typing import Self
 
 from confcom.errors import MalformedError
-from confcom.sgx.collateral.signed_json import JsonObject, SignedJson
-from confcom.sgx.marks import SIMULATION_MEMBER
 from confcom.sgx.pck.extension import FMSPC_SIZE, MAX_COMPONENT_SVN, MAX_PCE_SVN, PCE_ID_SIZE, TCB_COMPONENT_COUNT
+from confcom.sgx.signed_json import JsonObject, SignedJson
+from confcom.sgx.simulation_marks import SIMULATION_MEMBER
 
 TCB_INFO_NAME = "tcbInfo"
 TCB_INFO_VERSION = 3
@@ -58,8 +58,6 @@ UpToDate."""
 
 @dataclass(frozen=True, slots=True)
 class TcbLevel:
-    """One TCB level of a platform: the minimum SVNs, and Intel's status for it."""
-
     components: tuple[int, ...]
     pce_svn: int
     date: datetime
@@ -69,8 +67,6 @@ class TcbLevel:
 
 @dataclass(frozen=True, slots=True)
 class QeTcbLevel:
-    """One TCB level of a quoting enclave."""
-
     isv_svn: int
     date: datetime
     status: TcbStatus
@@ -94,7 +90,6 @@ class TcbInfo:
 
     @classmethod
     def parse(cls, document: bytes) -> Self:
-        """Parse `{"tcbInfo":{...},"signature":"..."}`, of version 3 for SGX."""
         signed = SignedJson.parse(document, TCB_INFO_NAME)
         info = signed.read()
         _require(info, "SGX", TCB_INFO_VERSION)
@@ -131,7 +126,6 @@ class QeIdentity:
 
     @classmethod
     def parse(cls, document: bytes) -> Self:
-        """Parse `{"enclaveIdentity":{...},"signature":"..."}`, of version 2 for SGX's quoting enclave."""
         signed = SignedJson.parse(document, QE_IDENTITY_NAME)
         identity = signed.read()
         _require(identity, "QE", QE_IDENTITY_VERSION)

@@ -9,16 +9,17 @@ from datetime import UTC, datetime
 from typing import Final, Self
 
 from confcom.errors import MalformedError, WrongTypeError
-from confcom.sgx.collateral.bundle import CollateralBundle
-from confcom.sgx.collateral.json_forms import PlatformKind, decode_json, encode_json
+from confcom.sgx.collateral_bundle import CollateralBundle
+from confcom.sgx.collateral_json import PlatformKind, decode_json, encode_json
 from confcom.sgx.pck.chain import PckChain, common_name
 from confcom.sgx.pck.extension import PckExtension
 from confcom.sgx.quote import Quote, QuoteFrame
 from confcom.verify.argument_types import require_instant
-from confcom.verify.checks import collateral_checks
 from confcom.verify.checks.authenticity import KeyCertification
+from confcom.verify.checks.collateral_signer import signer_check
+from confcom.verify.checks.collateral_usability import currency_check, evaluation_check
 from confcom.verify.checks.dcap_qvl_appraisal import Appraiser
-from confcom.verify.checks.marks import missing_collateral_marks, present_collateral_marks
+from confcom.verify.checks.marks import collateral_marks_check, present_collateral_marks
 from confcom.verify.trust import INTEL, KnownRoot, TrustedRoot, trusted_root
 from confcom.verify.verdict import Check, CheckStatus, utc_text
 
@@ -41,13 +42,11 @@ class Collateral(CollateralBundle):
     """
 
     def __post_init__(self) -> None:
-        """Raise WrongTypeError if a part is not bytes."""
         for field in fields(self):
             if not isinstance(value := getattr(self, field.name), bytes):
                 raise WrongTypeError(f"the collateral's {field.name}", "bytes, as they were served", value)
 
     def __repr__(self) -> str:
-        """Return the kind of platform and the dates, and no bytes."""
         try:
             documents = self.read()
         except MalformedError as error:
@@ -104,7 +103,7 @@ class Collateral(CollateralBundle):
         """
         prepared = PreparedCollateral(self, trusted_root(root))
         instant = datetime.now(UTC) if now is None else require_instant(now)
-        for check in (collateral_checks.currency_check(prepared.documents, instant), *prepared.checks):
+        for check in (currency_check(prepared.documents, instant), *prepared.checks):
             if check.status is CheckStatus.FAILED:
                 raise CollateralError(
                     "the collateral cannot be used",
@@ -141,11 +140,10 @@ class PreparedCollateral:
         self.root = root
         self.documents = collateral.read()
         self.present_marks = present_collateral_marks(self.documents)
-        missing = missing_collateral_marks(self.documents)
         self.checks: tuple[Check, ...] = (
-            collateral_checks.evaluation_check(self.documents),
-            collateral_checks.signer_check(collateral, root.certificate),
-            collateral_checks.marks_check(self.present_marks, missing, root.platform),
+            evaluation_check(self.documents),
+            signer_check(collateral, root.certificate),
+            collateral_marks_check(self.documents, root.platform),
         )
         self.appraiser = Appraiser(root.der, collateral, self.documents)
         self._known: OrderedDict[bytes, KeyCertification] = OrderedDict()
@@ -156,7 +154,6 @@ class PreparedCollateral:
         return PreparedCollateral, (self.collateral, self.root)
 
     def __repr__(self) -> str:
-        """Return the collateral and the root, and no bytes."""
         return f"PreparedCollateral({self.collateral!r}, root={self.root.key_id.hex()[:16]})"
 
     def certification(self, data: bytes, frame: QuoteFrame) -> KeyCertification:

@@ -1,0 +1,51 @@
+"""Whether collateral can be used: it is current, for the quote's platform, and of one TCB recovery. Pure.
+
+dcap-qvl does not compare the PCE id.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from confcom.errors import MalformedError
+from confcom.sgx.collateral_bundle import CollateralDocuments
+from confcom.sgx.pck.extension import PckExtension
+from confcom.verify.verdict import Check, VerdictKind, failed, failed_by, judged, passed, utc_text
+
+
+def currency_check(collateral: CollateralDocuments | MalformedError | None, now: datetime) -> Check:
+    """Check that there is readable collateral, and that each part has been issued and has not expired at `now`."""
+    required = f"TCB info, QE identity and revocation lists that are current at {utc_text(now)}"
+    if collateral is None:
+        why = "without it, a verifier cannot tell whether the platform is revoked or out of date"
+        return failed(required, "none given", why, VerdictKind.UNUSABLE, code="collateral")
+    if isinstance(collateral, MalformedError):
+        return failed_by(required, collateral, code="collateral")
+    for name, begin, end in collateral.periods:
+        if not begin <= now < end:
+            found = f"{name} is valid from {utc_text(begin)} to {utc_text(end)}"
+            why = "fetch or export it again; some caches serve old collateral on purpose: then ask Intel's own service"
+            return failed(required, found, why, VerdictKind.UNUSABLE, code="collateral")
+    return passed(required, f"current until {utc_text(collateral.expires)}", code="collateral")
+
+
+def platform_match_check(collateral: CollateralDocuments, extension: PckExtension | MalformedError) -> Check:
+    tcb_info = collateral.tcb_info
+    if isinstance(extension, MalformedError):
+        return failed_by("a PCK certificate that names its platform", extension, code="collateral-platform")
+    required = f"TCB info for FMSPC {extension.fmspc.hex()}, PCE id {extension.pce_id.hex()}"
+    found = f"for FMSPC {tcb_info.fmspc.hex()}, PCE id {tcb_info.pce_id.hex()}"
+    same = (tcb_info.fmspc, tcb_info.pce_id) == (extension.fmspc, extension.pce_id)
+    why = "this collateral says nothing about the platform of this quote; get the one for its FMSPC"
+    return judged(required, found, why, VerdictKind.UNUSABLE, code="collateral-platform", holds=same)
+
+
+def evaluation_check(collateral: CollateralDocuments) -> Check:
+    """Check that TCB info and QE identity belong to one TCB recovery; dcap-qvl takes a pair of two."""
+    documents = (collateral.tcb_info, collateral.qe_identity)
+    tcb_info, qe_identity = (document.tcb_evaluation_data_number for document in documents)
+    required = "TCB info and QE identity with the same evaluation number"
+    found = f"TCB info {tcb_info}, QE identity {qe_identity}"
+    why = "each is judged by another TCB recovery; fetch both at once, with the same `update`"
+    same = tcb_info == qe_identity
+    return judged(required, found, why, VerdictKind.UNUSABLE, code="collateral-evaluation", holds=same)

@@ -1,0 +1,41 @@
+"""RA-TLS: the certificate of a TLS peer carries a quote that binds the peer's key, and the policy decides about it.
+
+with httpx2.Client(transport=RatlsTransport(policy, collateral)) as client:
+    client.post("https://enclave.example/secrets", json=secret)
+
+The quote takes the place of certificate authorities. It is verified when the handshake has ended, which proves that the
+peer has the key, and before the first byte of application data is sent. Needs the extra `ratls`.
+"""
+
+from confcom.extras import require
+
+for _module in ("cbor2", "httpx2"):
+    require(_module, "ratls")
+
+from confcom.verify.ratls.certificate import CollateralInput, make_certificate, verify_certificate  # noqa: E402
+from confcom.verify.ratls.evidence import Evidence, Form, KeyBindingError, RatlsError, read_evidence  # noqa: E402
+from confcom.verify.ratls.tls import (  # noqa: E402
+    AsyncRatlsTransport,
+    AttestedSocket,
+    ConnectError,
+    RatlsTransport,
+    client_context,
+    connect,
+)
+
+__all__ = [
+    "AsyncRatlsTransport",
+    "AttestedSocket",
+    "CollateralInput",
+    "ConnectError",
+    "Evidence",
+    "Form",
+    "KeyBindingError",
+    "RatlsError",
+    "RatlsTransport",
+    "client_context",
+    "connect",
+    "make_certificate",
+    "read_evidence",
+    "verify_certificate",
+]

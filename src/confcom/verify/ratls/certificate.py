@@ -1,0 +1,156 @@
+"""Certificates of RA-TLS: the verdict on one that a peer presents, and one made for a service's key."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Final, TypeAlias
+
+import cbor2
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+from confcom.errors import MalformedError, WrongTypeError, WrongValueError
+from confcom.sgx.report import report_data
+from confcom.verify.policy import Policy
+from confcom.verify.prepared_collateral import Collateral, PreparedCollateral
+from confcom.verify.ratls.evidence import OIDS, Form, KeyBindingError, read_evidence
+from confcom.verify.trust import KnownRoot, Platform, TrustedRoot
+from confcom.verify.verdict import Check, Verdict, VerdictKind, failed, judged, kind_of, passed, unusable
+from confcom.verify.verifier import verify
+
+CERTIFICATE_LIFE: Final = timedelta(days=365)
+"""Of a certificate that is made here. Nobody's trust rests on it, so it only must not end while the service runs."""
+_CLOCK_DIFFERENCE: Final = timedelta(days=1)
+"""How much slower than ours the clock of a peer that looks at the dates may be."""
+
+_QUOTE_TAG: Final = 60000
+
+CollateralInput: TypeAlias = Collateral | PreparedCollateral | Callable[[bytes], Collateral | PreparedCollateral] | None
+"""Collateral; or a function that returns that of a quote, such as `lambda quote: cache.get(quote).collateral`."""
+
+_BINDING: Final = "each quote's report data binds the key of the certificate"
+_READABLE: Final = "a certificate that carries an SGX quote"
+
+
+def verify_certificate(
+    certificate: bytes,
+    policy: Policy,
+    collateral: CollateralInput,
+    root: TrustedRoot | KnownRoot | None = None,
+    now: datetime | None = None,
+    *,
+    nonce: bytes | None = None,
+) -> Verdict:
+    """Decide whether the holder of a certificate's key is an enclave as the policy demands it.
+
+    That the peer is the holder is proven by its TLS handshake alone: certificates are public. No content of a
+    certificate raises. All quotes of the certificate must be verified; the verdict is the first one's that is not, else
+    that of the first quote. Besides the checks of `verify` it has `key-binding`, and `nonce` if one is given; or
+    `certificate` alone if nothing can be read.
+
+    Args:
+        certificate: one, PEM or DER, at most 64 KiB.
+        policy: your demands but for `report_data`, which follows from the key.
+        collateral: as `verify` takes it, or a function that returns the collateral of a quote.
+        root: as `verify` takes it.
+        now: as `verify` takes it; the dates of the certificate play no part.
+        nonce: what the claims must have as their nonce.
+
+    Raises:
+        SettingsError: the policy has `report_data`, or as `verify` raises it.
+        ConfcomError: the function that returns collateral raised it.
+    """
+    require_arguments(policy, nonce)
+    try:
+        evidence = read_evidence(certificate)
+    except KeyBindingError as error:
+        check = failed(_BINDING, error.what, error.why, VerdictKind.NOT_AUTHENTIC, code="key-binding")
+        return Verdict(VerdictKind.NOT_AUTHENTIC, Platform.UNKNOWN, (check,))
+    except MalformedError as error:
+        return unusable(_READABLE, error, code="certificate")
+    own = [passed(_BINDING, ", ".join(one.form.value for one in evidence), code="key-binding")]
+    if nonce is not None:
+        own.append(_nonce_check(nonce, [one.nonce for one in evidence if one.nonce is not None]))
+    verdicts = []
+    for quote, bound in dict.fromkeys((one.quote, one.report_data) for one in evidence):
+        chosen = collateral(quote) if callable(collateral) else collateral
+        verdicts.append(verify(quote, replace(policy, report_data=bound), chosen, root, now))
+    verdict = next((one for one in verdicts if not one.ok), verdicts[0])
+    checks = (*own, *verdict.checks)
+    return replace(verdict, kind=kind_of(checks), checks=checks)
+
+
+def _nonce_check(nonce: bytes, found: list[bytes]) -> Check:
+    shown = ", ".join(one.hex() for one in found) or "none among the claims"
+    why = "the certificate answers another challenge, or is replayed"
+    kind = VerdictKind.AUTHENTIC_NOT_AUTHORISED
+    return judged(f"the nonce {nonce.hex()}", shown, why, kind, holds=nonce in found, code="nonce")
+
+
+def require_arguments(policy: object, nonce: object) -> None:
+    """Raise SettingsError for a policy with report data, or an argument of another type."""
+    if not isinstance(policy, Policy):
+        raise WrongTypeError("the policy", "a Policy", policy)
+    if policy.report_data is not None:
+        raise WrongValueError(
+            "the policy has report data",
+            why="in RA-TLS they follow from the certificate's key",
+            remedy="leave report_data out; for a challenge of your own, pass it as `nonce`",
+        )
+    if not isinstance(nonce, bytes | None):
+        raise WrongTypeError("the nonce", "bytes, or None", nonce)
+
+
+def make_certificate(
+    quote_for: Callable[[bytes], bytes],
+    key: ec.EllipticCurvePrivateKey,
+    *,
+    nonce: bytes | None = None,
+    common_name: str = "RA-TLS",
+    now: datetime | None = None,
+) -> bytes:
+    """Return a self-signed certificate with interoperable evidence, PEM, for tests and for services.
+
+    Args:
+        quote_for: returns a quote with the 64 bytes of report data that it is given.
+        key: the service's key, on P-256, which must not leave the enclave.
+        nonce: a client's challenge, for the claims.
+        common_name: subject and issuer; 1 to 64 characters.
+        now: it is valid from a day before until a year later; None means the present.
+
+    Raises:
+        WrongTypeError: the key is of another kind.
+        WrongValueError: the name has another length.
+    """
+    if not isinstance(key, ec.EllipticCurvePrivateKey) or not isinstance(key.curve, ec.SECP256R1):
+        raise WrongTypeError("the key", "an elliptic curve key on P-256", key)
+    digest = hashlib.sha256(key.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)).digest()
+    claims: dict[str, bytes] = {"pubkey-hash": cbor2.dumps([1, digest])}
+    if nonce is not None:
+        claims["nonce"] = nonce
+    buffer = cbor2.dumps(claims)
+    value = cbor2.dumps(cbor2.CBORTag(_QUOTE_TAG, [quote_for(report_data(hashlib.sha256(buffer).digest())), buffer]))
+    try:
+        name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, common_name)])
+    except ValueError as error:
+        raise WrongValueError(
+            "the common name cannot be written", why=str(error), remedy="pass 1 to 64 characters"
+        ) from error
+    begin = datetime.now(UTC) if now is None else now
+    builder = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(begin - _CLOCK_DIFFERENCE)
+        .not_valid_after(begin + CERTIFICATE_LIFE)
+        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+        .add_extension(x509.UnrecognizedExtension(OIDS[Form.INTEROPERABLE], value), critical=False)
+    )
+    return builder.sign(key, hashes.SHA256()).public_bytes(Encoding.PEM)

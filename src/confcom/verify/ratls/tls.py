@@ -1,0 +1,230 @@
+"""TLS connections to verified peers: sockets, a context for TLS clients, and transports of httpx2."""
+
+from __future__ import annotations
+
+import socket
+import ssl
+from collections.abc import Callable
+from datetime import datetime
+from typing import Any, Final, cast
+
+import httpx2
+
+from confcom.errors import ConfcomError, UnavailableError, WrongTypeError, WrongValueError
+from confcom.verify.argument_types import time_limit
+from confcom.verify.policy import Policy
+from confcom.verify.ratls.certificate import CollateralInput, require_arguments, verify_certificate
+from confcom.verify.trust import KnownRoot, TrustedRoot
+from confcom.verify.verdict import Verdict
+
+CONNECT_SECONDS: Final = 10.0
+"""For each step of `connect`: more than a handshake takes with a quote made for it, less than a person waits."""
+
+
+class ConnectError(UnavailableError):
+    """There is no TLS connection to the peer."""
+
+    error_code = "ratls-not-connected"
+
+
+class _Context(ssl.SSLContext):
+    """Knows how to decide about a peer's certificate."""
+
+    decide: Callable[[bytes], Verdict]
+
+
+class AttestedSocket(ssl.SSLSocket):
+    """An `ssl.SSLSocket` over which nothing is sent or read before the peer's certificate was verified."""
+
+    _verdict: Verdict | None = None
+
+    @property
+    def verdict(self) -> Verdict:
+        """The verdict on the peer. Raises WrongValueError before the handshake."""
+        return _required(self._verdict)
+
+    def do_handshake(self, block: bool = False) -> None:  # noqa: FBT001, D102 # as ssl has it
+        super().do_handshake(block)
+        try:
+            self._verdict = _decide(self)
+        except BaseException:
+            self.close()
+            raise
+
+    def send(self, data: Any, flags: int = 0) -> int:  # noqa: ANN401, D102 # sendall and sendfile call it
+        _required(self._verdict)
+        return super().send(data, flags)
+
+    def write(self, data: Any) -> int:  # noqa: ANN401, D102 # as ssl has it
+        _required(self._verdict)
+        return super().write(data)
+
+    def read(self, len: int = 1024, buffer: Any = None) -> Any:  # noqa: A002, ANN401, D102 # recv calls it
+        _required(self._verdict)
+        return super().read(len, buffer)
+
+
+class _AttestedObject(ssl.SSLObject):
+    """The same for event loops, which move the bytes themselves."""
+
+    _verdict: Verdict | None = None
+
+    def do_handshake(self) -> None:
+        super().do_handshake()
+        self._verdict = _decide(self)
+
+    def write(self, data: Any) -> int:  # noqa: ANN401 # as ssl has it
+        _required(self._verdict)
+        return super().write(data)
+
+    def read(self, len: int = 1024, buffer: Any = None) -> Any:  # noqa: A002, ANN401 # as ssl has it
+        _required(self._verdict)
+        return super().read(len, buffer)
+
+
+def _decide(connection: ssl.SSLSocket | ssl.SSLObject) -> Verdict:
+    verdict = cast("_Context", connection.context).decide(connection.getpeercert(binary_form=True) or b"")
+    verdict.require_ok()
+    return verdict
+
+
+def _required(verdict: Verdict | None) -> Verdict:
+    # OpenSSL would make the handshake by itself at the first write.
+    if verdict is None:
+        raise WrongValueError("the peer was not verified yet", remedy="call do_handshake first")
+    return verdict
+
+
+def client_context(
+    policy: Policy,
+    collateral: CollateralInput,
+    root: TrustedRoot | KnownRoot | None = None,
+    now: datetime | None = None,
+    *,
+    nonce: bytes | None = None,
+) -> ssl.SSLContext:
+    """Return a context for TLS clients that verifies the peer's quote at the end of each handshake.
+
+    It trusts no certificate authority, and compares no host name; its attributes can demand both too. Sockets and
+    asyncio's connections that are made with it raise NotVerifiedError from the handshake, whose `verdict` says why,
+    unless the peer is verified. The arguments are those of `verify_certificate`; a function for collateral is called
+    during the handshake, which waits for it.
+
+    Raises:
+        SettingsError: as `verify_certificate` raises it.
+    """
+    require_arguments(policy, nonce)
+    context = _Context(ssl.PROTOCOL_TLS_CLIENT)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    context.options |= ssl.OP_NO_RENEGOTIATION  # in TLS 1.2 it could bring another certificate
+    context.sslsocket_class, context.sslobject_class = AttestedSocket, _AttestedObject
+    context.decide = lambda certificate: verify_certificate(certificate, policy, collateral, root, now, nonce=nonce)
+    return context
+
+
+def connect(
+    host: str,
+    port: int,
+    policy: Policy,
+    collateral: CollateralInput,
+    root: TrustedRoot | KnownRoot | None = None,
+    *,
+    now: datetime | None = None,
+    nonce: bytes | None = None,
+    seconds: float = CONNECT_SECONDS,
+) -> AttestedSocket:
+    """Return a TLS connection to a peer that was verified.
+
+    Args:
+        host: its name or address.
+        port: its TCP port.
+        policy: as `verify_certificate` takes it, like the next four.
+        collateral: None lets no peer pass.
+        root: None means INTEL, or the root of prepared collateral.
+        now: None means the present.
+        nonce: None means that any nonce will do, also none.
+        seconds: for each step, and then the time limit of the socket.
+
+    Raises:
+        ConnectError: nobody answers there, or it does not speak TLS 1.2 or later.
+        NotVerifiedError: the peer was not verified; `verdict` says why.
+        SettingsError: as `verify_certificate` raises it.
+    """
+    context = client_context(policy, collateral, root, now, nonce=nonce)
+    if not isinstance(host, str):
+        raise WrongTypeError("the host", "text", host)
+    limit = time_limit(seconds)
+    try:
+        plain = socket.create_connection((host, port), limit)
+        try:
+            return cast("AttestedSocket", context.wrap_socket(plain, server_hostname=host))
+        finally:
+            plain.close()  # wrap_socket took its descriptor, unless it failed before
+    except ConfcomError:
+        raise
+    except (OSError, ValueError, OverflowError) as error:
+        raise ConnectError(
+            f"there is no TLS connection to {host}:{port}",
+            why=str(error),
+            remedy="check the address, and that a TLS service listens there",
+        ) from error
+
+
+class RatlsTransport(httpx2.HTTPTransport):
+    """A transport for `httpx2.Client` whose connections are to verified peers alone.
+
+    A request raises NotVerifiedError, and nothing of it is sent, if its peer is not verified. URLs must begin with
+    https. The arguments are those of `verify_certificate`. A connection is verified once, when it is made.
+    """
+
+    def __init__(
+        self,
+        policy: Policy,
+        collateral: CollateralInput,
+        root: TrustedRoot | KnownRoot | None = None,
+        now: datetime | None = None,
+        *,
+        nonce: bytes | None = None,
+    ) -> None:
+        context = client_context(policy, collateral, root, now, nonce=nonce)
+        super().__init__(verify=context, trust_env=False)
+
+    def handle_request(self, request: httpx2.Request) -> httpx2.Response:
+        """Send the request, over TLS alone."""
+        _require_tls(request)
+        return super().handle_request(request)
+
+
+class AsyncRatlsTransport(httpx2.AsyncHTTPTransport):
+    """`RatlsTransport` for `httpx2.AsyncClient`.
+
+    Verifying takes about a millisecond. It blocks the loop, and so does a function for collateral.
+    """
+
+    def __init__(
+        self,
+        policy: Policy,
+        collateral: CollateralInput,
+        root: TrustedRoot | KnownRoot | None = None,
+        now: datetime | None = None,
+        *,
+        nonce: bytes | None = None,
+    ) -> None:
+        context = client_context(policy, collateral, root, now, nonce=nonce)
+        super().__init__(verify=context, trust_env=False)
+
+    async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
+        """Send the request, over TLS alone."""
+        _require_tls(request)
+        return await super().handle_async_request(request)
+
+
+def _require_tls(request: httpx2.Request) -> None:
+    if request.url.scheme != "https":
+        raise WrongValueError(
+            f"a request to {request.url.host} would be sent without TLS",
+            why="only a TLS handshake proves who the peer is",
+            remedy="write https://, and follow no redirect to http://",
+        )

@@ -1,0 +1,150 @@
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from confcom.sgx.certification import CertificationData
+from confcom.sgx.simulation_marks import Mark
+from confcom.verify.inspection import inspect_quote
+from testkit.verify import tampering
+from testkit.verify.verify_lab import CHALLENGE
+
+GENUINE = Path(__file__).parents[1] / "vectors" / "genuine-quotes"
+
+
+def value(inspection, section, key):
+    return inspection.to_json()["sections"][section][key]
+
+
+def note(inspection, section, key):
+    (found,) = [f.note for s in inspection.sections if s.key == section for f in s.fields if f.key == key]
+    return found
+
+
+def section_keys(inspection):
+    return [section.key for section in inspection.sections]
+
+
+WHOLE = [
+    "header",
+    "report_body",
+    "signature",
+    "qe_report",
+    "certification",
+    "pck_certificate",
+    "intermediate_certificate",
+    "root_certificate",
+    "marks",
+]
+
+
+def warnings_of(inspection):
+    return len(inspection.warnings)
+
+
+def test_genuine_quote_with_certificates():
+    inspection = inspect_quote((GENUINE / "quote_pck_cert_chain.bin").read_bytes())
+    assert section_keys(inspection) == WHOLE
+    assert inspection.stopped is None
+    assert value(inspection, "root_certificate", "platform") == "genuine"
+    assert value(inspection, "pck_certificate", "fmspc") == "00906ea10000"
+    assert value(inspection, "pck_certificate", "signs_qe_report") is True
+    assert value(inspection, "signature", "signature_valid") is True
+    assert value(inspection, "signature", "bound_to_qe_report") is True
+    assert value(inspection, "marks", "found") == []
+    assert note(inspection, "qe_report", "mr_signer")
+    assert "DEBUG" in note(inspection, "report_body", "attributes")
+    assert value(inspection, "report_body", "debug") is True
+    assert warnings_of(inspection) == 1, "it is a debug enclave"
+
+
+def test_genuine_quote_without_certificates():
+    inspection = inspect_quote((GENUINE / "quote_raw_tcb.bin").read_bytes())
+    assert section_keys(inspection) == [*WHOLE[:5], "marks"]
+    assert value(inspection, "signature", "signature_valid") is True
+    assert value(inspection, "certification", "type") == 3
+    assert len(value(inspection, "certification", "ppid")) == 2 * 384
+    assert warnings_of(inspection) == 2, "it is a debug enclave, and has no certificates"
+
+
+def test_simulated_quote(evidence):
+    inspection = inspect_quote(evidence.quote)
+    document = inspection.to_json()
+    assert json.loads(json.dumps(document)) == document
+    assert section_keys(inspection) == WHOLE
+    assert inspection.warnings == ()
+    assert value(inspection, "report_body", "report_data") == CHALLENGE.hex()
+    assert "config_id" not in document["sections"]["report_body"], "KSS is not set"
+    assert value(inspection, "root_certificate", "platform") == "simulated"
+    assert note(inspection, "header", "user_data") == '"SIMULATED-NOT-INTEL!"'
+    assert note(inspection, "pck_certificate", "fmspc") == '"SIMSGX"'
+    assert note(inspection, "report_body", "cpu_svn")
+    assert not note(inspection, "qe_report", "mr_signer")
+    assert Mark.FMSPC.value in value(inspection, "marks", "found")
+
+
+(NO_EXTENSION,) = [case.tamper for case in tampering.chain_cases() if case.name == "leaf without SGX extension"]
+CHANGED = {
+    "KSS": (
+        lambda lab, ev: lab.edit_signed(ev, body={"flags": 0x85, "config_id": b"c" * 64, "config_svn": 3}),
+        {("report_body", "config_id"): (b"c" * 64).hex()},
+    ),
+    "body": (tampering.flip(112), {("signature", "signature_valid"): False}),
+    "key": (tampering.flip(500), {("signature", "bound_to_qe_report"): False}),
+    "stranger's leaf": (
+        lambda lab, ev: lab.with_chain(ev, lab.stranger.pki.pck.certificate, *lab.chain[1:]),
+        {("pck_certificate", "signs_qe_report"): False},
+    ),
+    "unmarked root": (tampering.unmarked_root, {("root_certificate", "platform"): "unknown"}),
+    "no SGX extension": (NO_EXTENSION, {("pck_certificate", "sgx_extension"): "unreadable"}),
+}
+
+
+@pytest.mark.parametrize("name", CHANGED)
+def test_altered_quote_shows_what_no_longer_fits(lab, evidence, name):
+    tamper, shown = CHANGED[name]
+    inspection = inspect_quote(tamper(lab, evidence).quote)
+    assert {(section, key): value(inspection, section, key) for section, key in shown} == shown
+    assert inspection.stopped is None
+    if name == "body":
+        assert note(inspection, "signature", "signature_valid")
+
+
+def test_warnings(lab, evidence):
+    assert warnings_of(inspect_quote(lab.with_chain(evidence, *lab.chain[:2]).quote)) == 1
+    for trailing, beginning in ((bytes(3), "3 zero "), (b"ab", "2 bytes ")):
+        (warning,) = inspect_quote(evidence.quote + trailing).warnings
+        assert warning.startswith(beginning)
+
+
+def test_open_enclave_header_is_named(evidence):
+    quote = evidence.quote
+    wrapped = b"\1\0\0\0\2\0\0\0" + len(quote).to_bytes(8, "little") + quote
+    inspection = inspect_quote(wrapped)
+    assert section_keys(inspection) == ["open_enclave_header", *WHOLE]
+    assert value(inspection, "open_enclave_header", "report_size") == len(quote)
+    assert inspection.stopped is None
+    cut = inspect_quote(wrapped[:-1])
+    assert section_keys(cut) == ["open_enclave_header"]
+    assert cut.stopped.error_code == "open-enclave-report"
+
+
+@pytest.mark.parametrize(
+    ("size", "sections"), [(0, []), (47, []), (48, ["header"]), (431, ["header"]), (432, WHOLE[:2]), (4000, WHOLE[:2])]
+)
+def test_cut_quote_shows_what_stands_before_the_cut(evidence, size, sections):
+    inspection = inspect_quote(evidence.quote[:size])
+    assert section_keys(inspection) == sections
+    assert inspection.to_json()["stopped"]["code"] == "truncated"
+
+
+def test_unreadable_parts_show_everything_before(lab, evidence):
+    data = replace(evidence.parsed.signature.certification, data=b"no chain")
+    inspection = inspect_quote(lab.edit_signature(evidence, certification=data).quote)
+    assert (section_keys(inspection), inspection.stopped.error_code) == (WHOLE[:5], "not-pem")
+    inspection = inspect_quote(b"\4\0" + evidence.quote[2:])
+    assert (section_keys(inspection), inspection.stopped.error_code) == (["header"], "unsupported-quote-version")
+    inspection = inspect_quote(lab.edit_signature(evidence, certification=CertificationData(99, b"?")).quote)
+    assert section_keys(inspection) == [*WHOLE[:5], "marks"]
+    assert note(inspection, "certification", "type")
