@@ -72,6 +72,8 @@ def test_every_module_of_a_flat_package_has_a_row_above_what_it_imports(package)
     for place, module in enumerate(order):
         named = set(re.findall(rf"from confcom\.{package}\.(\w+) import", modules[module]))
         assert named <= {*order[place + 1 :]}, module
+
+
 def test_the_picture_has_every_package_and_its_arrows_are_imports():
     images = ROOT / "docs/images"
     graph, picture = ((images / name).read_text() for name in ("architecture.dot", "architecture.svg"))
