@@ -15,6 +15,7 @@ from confcom.aesm.errors import ProtocolError
 from confcom.aesm.messages import GetQuoteExRequest, MessageKind, Request, Response
 from confcom.daemon.logs import LogLimiter
 from confcom.quote_helper.telemetry.metrics import HelperMetrics
+from confcom.quote_helper.transport.handler import DropReason
 from confcom.quote_helper.transport.peers import GONE, Peer
 from confcom.sgx.report import mr_enclave_of
 
@@ -105,7 +106,7 @@ class QuoteLog:
     def accepted(self, count: int) -> None:
         self._metrics.accepted.inc(count)
 
-    def dropped(self, peer: Peer, reason: str) -> None:
+    def dropped(self, peer: Peer, reason: DropReason) -> None:
         del peer  # no label names one
         self._metrics.dropped(reason)
 
