@@ -8,6 +8,7 @@ import resource
 import socket
 import sys
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
@@ -245,7 +246,8 @@ class Destitute:
         raise OSError(errno.EMFILE, "Too many open files")
 
 
-async def test_without_descriptors_one_timer_tries_again(short_dir, provider):
+async def test_without_descriptors_one_timer_tries_again(short_dir, provider, monkeypatch):
+    monkeypatch.setattr("confcom.quote_helper.transport.handler.TICK_SECONDS", 0.01)
     server = RunningServer(short_dir / "s", provider, accept_retry_seconds=0.01)
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(short_dir / "destitute"))
@@ -254,9 +256,10 @@ async def test_without_descriptors_one_timer_tries_again(short_dir, provider):
         server.connect("client", path=short_dir / "destitute")
         await until(lambda: server.count("paused") >= 5)
         server.close()
-        before = open_descriptors()
+        before, server.service.refuse_late = open_descriptors(), Mock(return_value=False)
         await asyncio.sleep(0.05)
         assert open_descriptors() == before  # no timer has outlived the server
+        assert not server.service.refuse_late.called
 
 
 def test_without_descriptors_clients_wait_until_there_are_some(start_helper, vector):
