@@ -59,7 +59,7 @@ def test_it_does_what_a_round_of_lanes_does(steps):
         assert queue.head() == (model.lanes[model.round[0]][0] if model.round else None)
         assert [queue.head_of(owner) for owner in OWNERS] == [next(iter(model.lanes[owner]), None) for owner in OWNERS]
         assert [owner in queue for owner in OWNERS] == [bool(model.lanes[owner]) for owner in OWNERS]
-        assert len(queue) == sum(map(len, model.lanes.values()))
+        assert queue.size == sum(map(len, model.lanes.values()))
 
 
 def test_who_fills_a_lane_delays_another_by_one_item():

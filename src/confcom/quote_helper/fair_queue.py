@@ -15,16 +15,14 @@ class FairQueue(Generic[T]):
     advantage.
     """
 
-    __slots__ = ("_aside", "_lanes", "_size")
+    __slots__ = ("_aside", "_lanes", "size")
 
     def __init__(self) -> None:
         # OrderedDict finds its first entry in constant time; dict does not, after removals from the front.
         self._lanes: OrderedDict[Hashable, OrderedDict[T, None]] = OrderedDict()
         self._aside: dict[Hashable, OrderedDict[T, None]] = {}
-        self._size = 0
-
-    def __len__(self) -> int:
-        return self._size
+        self.size = 0
+        """Number of items, also in lanes that were set aside."""
 
     def __contains__(self, owner: Hashable) -> bool:
         return owner in self._lanes or owner in self._aside
@@ -37,10 +35,9 @@ class FairQueue(Generic[T]):
         lane[item] = None
         if first:
             lane.move_to_end(item, last=False)
-        self._size += 1
+        self.size += 1
 
     def head(self) -> T | None:
-        """Return the item that `take` would return."""
         return next(iter(next(iter(self._lanes.values()))), None) if self._lanes else None
 
     def head_of(self, owner: Hashable) -> T | None:
@@ -55,7 +52,7 @@ class FairQueue(Generic[T]):
         item, _ = lane.popitem(last=False)
         if lane:
             self._lanes[owner] = lane
-        self._size -= 1
+        self.size -= 1
         return item
 
     def leading(self, condition: Callable[[T], bool]) -> Iterator[T]:
@@ -68,7 +65,7 @@ class FairQueue(Generic[T]):
         if lane is None or item not in lane:
             return
         del lane[item]
-        self._size -= 1
+        self.size -= 1
         if not lane:
             self._lanes.pop(owner, None)
             self._aside.pop(owner, None)

@@ -228,7 +228,6 @@ def is_removal(file: Path | None, now: float) -> bool:
 
 
 def _fit_limits(limits: HelperLimits, *, memory_limit: int) -> HelperLimits:
-    """Return the limits adapted to the memory, in bytes, and the descriptors that this process may use."""
     limits = replace(limits, unread_memory=memory_limit // UNREAD_MEMORY_PART)
     needed = limits.descriptors + RESERVED_FILE_DESCRIPTORS
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)

@@ -99,7 +99,7 @@ class QuoteService(Generic[A]):
 
     @property
     def waiting(self) -> int:
-        return len(self._waiting)
+        return self._waiting.size
 
     @property
     def prompt(self) -> bool:
@@ -142,7 +142,6 @@ class QuoteService(Generic[A]):
             self.withdraw()
 
     def close(self) -> None:
-        """Drop all requests; none is answered any more."""
         if self._in_loop is not None:
             self._in_loop.close()
         self._waiting = FairQueue()
@@ -181,7 +180,7 @@ class QuoteService(Generic[A]):
 
     def _schedule(self) -> None:
         provider = self._provider
-        if provider is None or not len(self._waiting):
+        if provider is None or not self._waiting.size:
             return
         if self._in_loop is not None:
             self._start_calls(provider, self._in_loop)
@@ -195,7 +194,7 @@ class QuoteService(Generic[A]):
         if provider is None:
             return
         ends = self._clock() + self._limits.turn_seconds
-        while len(self._waiting) and self._clock() < ends:
+        while self._waiting.size and self._clock() < ends:
             self._quote_batch(provider)
         self._schedule()
 
@@ -244,7 +243,6 @@ class QuoteService(Generic[A]):
     def _complete(
         self, need: Need, provider: QuoteProvider, outcome: Callable[[], Any]
     ) -> Response | QuoteProviderError:
-        """Return the answer with a call's outcome, or the error if the provider is lost."""
         try:
             return answer_with(need, outcome())
         except QuoteProviderError as error:

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import errno
-import fcntl
 import socket
-import sys
-import termios
 from collections.abc import Hashable
 from dataclasses import dataclass, field
 from enum import Enum, auto
@@ -14,6 +11,7 @@ from typing import Final
 
 from confcom.aesm.messages import Request, Response
 from confcom.aesm.session import ServerSession
+from confcom.daemon.connected_socket import unread_bytes
 from confcom.quote_helper.quoting.service import Ticket
 from confcom.quote_helper.transport.peers import Peer
 
@@ -21,11 +19,9 @@ RECEIVE_BYTES: Final = 64 * 1024
 """One call takes the largest request, and also bytes that a client sent needlessly after it: bytes left unread when a
 unix socket is closed give the client ECONNRESET after its answer."""
 
-_ZERO: Final = bytes(4)
-"""The buffer for SIOCOUTQ: an int."""
-_READ: Final = (_ZERO, (1).to_bytes(len(_ZERO), sys.byteorder))
-"""What SIOCOUTQ returns when the client has read everything: 0, or 1, because the kernel subtracts the last byte only
-after it has raised EPOLLOUT (sock_wfree). No buffer is that small, so 1 is unambiguous."""
+ALL_READ_BYTES: Final = 1
+"""SIOCOUTQ returns at most this when the client has read everything: the kernel subtracts the last byte only after it
+has raised EPOLLOUT (sock_wfree). No buffer is that small."""
 
 
 class Stage(Enum):
@@ -116,8 +112,5 @@ class Connection:
         del self.request, self._session
 
     def has_unread(self) -> bool:
-        """Return whether the kernel holds bytes that the client has not read (SIOCOUTQ, unix(7)).
-
-        There are none once the client has closed its end.
-        """
-        return fcntl.ioctl(self.sock.fileno(), termios.TIOCOUTQ, _ZERO) not in _READ
+        """Return whether the kernel holds bytes that the client has not read; none once it has closed its end."""
+        return unread_bytes(self.sock) > ALL_READ_BYTES

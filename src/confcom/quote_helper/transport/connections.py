@@ -208,13 +208,12 @@ class Connections:
     # Paused connections.
 
     def has_paused(self, connection: Connection) -> bool:
-        """Return whether a connection of the same peer is paused."""
-        return bool(self._paused) and connection.account in self._paused
+        return self._paused.size > 0 and connection.account in self._paused
 
     @property
     def may_resume(self) -> bool:
         """Whether `next_to_resume` has to be asked."""
-        return bool(self._hold_less) or self._paused.head() is not None
+        return self._paused.size > 0 and (bool(self._hold_less) or self._paused.head() is not None)
 
     def next_to_resume(self) -> Connection | None:
         """Return a paused connection whose next step the limits allow; None if there is none.
@@ -241,7 +240,7 @@ class Connections:
         return self._may_hold(connection.account, _answer_of(connection), self._free)
 
     def _note_less(self, account: Account) -> None:
-        if self._paused and account in self._paused:
+        if self._paused.size and account in self._paused:
             self._hold_less[account] = None
 
     # Connections that are shed.

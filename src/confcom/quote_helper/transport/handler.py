@@ -115,7 +115,6 @@ class ConnectionHandler:
 
     @property
     def free_places(self) -> int:
-        """How many more connections are allowed; negative if there are too many."""
         return self._connections.free_places - (0 if self._slow is None else self._slow.closing)
 
     def admit(self, connection: Connection) -> None:
@@ -151,7 +150,6 @@ class ConnectionHandler:
             self._run(self._give_up, connection, DropReason.STOPPING)
 
     def close(self) -> None:
-        """Close all connections."""
         self._tick.cancel()
         for connection in self._connections:
             if connection.stage is Stage.UNREAD:
@@ -174,8 +172,8 @@ class ConnectionHandler:
     def _receive(self, connection: Connection) -> None:
         if self._is_slow(connection):
             self._receive_in_thread(connection, self._received)
-        else:
-            self._received(connection, connection.receive)
+        elif self._read(connection, connection.receive):
+            self._serve(connection)
 
     def _receive_in_thread(
         self, connection: Connection, step: Callable[[Connection, Callable[[], bytes]], None]
@@ -187,8 +185,8 @@ class ConnectionHandler:
             self._connections.set_incomplete(connection, self._clock())
         self._slow.receive(connection.account.peer, connection.receive, partial(self._run, step, connection))
 
-    def _received(self, connection: Connection, receive: Callable[[], bytes]) -> None:
-        if connection.stage is Stage.RECEIVING and self._read(connection, receive):
+    def _received(self, connection: Connection, received: Callable[[], bytes]) -> None:
+        if connection.stage is Stage.RECEIVING and self._read(connection, received):
             self._serve(connection)
 
     def _read(self, connection: Connection, receive: Callable[[], bytes]) -> bool:

@@ -135,7 +135,6 @@ class AesmServer:
             _logger.warning("requests were left unanswered", extra={"connections": connections.unanswered})
 
     def close(self) -> None:
-        """Close every connection at once and stop serving listeners, without closing those."""
         self._loop.remove_reader(self._epoll.fileno())
         self._listeners.clear()
         self._handler.close()
