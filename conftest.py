@@ -1,6 +1,5 @@
 """What holds for every test, of whichever room."""
 
-import gc
 import signal
 
 import pytest
@@ -12,10 +11,8 @@ pytest.register_assert_rewrite("testkit.kubelet_contract")
 def pytest_configure() -> None:
     """Take signals as a terminal gives them, and let no example fail because the machine is slow.
 
-    What runs in the background or by nohup is made to ignore some signals. Commands that freeze their objects would
-    freeze those of all tests too, and count them again with each list that they read.
+    What runs in the background or by nohup is made to ignore some signals.
     """
-    gc.freeze = lambda: None
     settings.register_profile("untimed", deadline=None)
     settings.load_profile("untimed")
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:

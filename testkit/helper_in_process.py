@@ -3,7 +3,6 @@
 import asyncio
 import concurrent.futures
 import contextlib
-import functools
 import os
 import socket
 import threading
@@ -26,7 +25,7 @@ from confcom.daemon.logs import LogLimiter
 from confcom.quote_helper.limits_and_deadlines import HelperLimits
 from confcom.quote_helper.main import QuoteHelper
 from confcom.quote_helper.quoting.provider_state import Backend
-from confcom.quote_helper.quoting.service import QuoteService, call_of
+from confcom.quote_helper.quoting.service import call_of
 from confcom.quote_helper.quoting.simulated_backend import run_self_test
 from confcom.quote_helper.quoting.stale_target import StaleTargetPolicy
 from confcom.quote_helper.settings import parse_settings
@@ -246,7 +245,7 @@ class RunningServer:
         clock = time.perf_counter
         self.total = 0
         self.aesm = AesmServer(
-            make_service=functools.partial(QuoteService, stale=StaleTargetPolicy(0, clock), limits=limits, clock=clock),
+            stale=StaleTargetPolicy(0, clock),
             observer=self,
             identify=self.identify,
             limits=limits,
@@ -259,9 +258,9 @@ class RunningServer:
         self.listener = self.listen(self.path)
         self.clients = []
 
-    open = property(lambda self: self.aesm.connections)
-    unread = property(lambda self: self.aesm.unread)
-    memory = property(lambda self: self.aesm.unread_memory)
+    open = property(lambda self: len(self.aesm.connections))
+    unread = property(lambda self: self.aesm.connections.unread)
+    memory = property(lambda self: self.aesm.connections.unread_memory)
     waiting = property(lambda self: self.service.waiting)
 
     def accepted(self, count):

@@ -1,4 +1,4 @@
-"""The rule of CONTRIBUTING for dataclasses: with slots, and frozen (or all `Final`) unless something changes them."""
+"""The rule of CONTRIBUTING for dataclasses: with slots, and frozen unless something changes them."""
 
 import ast
 from pathlib import Path
@@ -33,11 +33,10 @@ def dataclasses_of(tree):
 
 def rules_broken(tree):
     for node, options in dataclasses_of(tree):
-        fields = {one.target.id: ast.unparse(one.annotation) for one in node.body if isinstance(one, ast.AnnAssign)}
+        fields = {statement.target.id for statement in node.body if isinstance(statement, ast.AnnAssign)}
         if not options.get("slots"):
             yield f"{node.name} has no slots"
-        final = bool(fields) and all(one.startswith(("Final[", "ClassVar")) for one in fields.values())
-        if not options.get("frozen") and not final and not fields.keys() & ASSIGNED:
+        if not options.get("frozen") and not fields & ASSIGNED:
             yield f"{node.name} is not frozen, and nothing assigns {', '.join(sorted(fields))}"
 
 

@@ -21,7 +21,7 @@ from confcom.quote_helper.limits_and_deadlines import (
 from confcom.quote_helper.quoting.simulated_backend import open_simulated
 from confcom.quote_helper.settings import ProviderKind, parse_settings
 from confcom.quote_helper.takeover.socket_keeper import BACKLOG
-from confcom.quote_helper.transport.accounts import FEW_CONNECTIONS
+from confcom.quote_helper.transport.connections import FEW_CONNECTIONS
 from confcom.quote_provider.aesmd_calls import CALL_SECONDS, CONCURRENT_CALLS
 from confcom.quote_provider.state_directory import default_state_dir
 from testkit.hardware_causes import CAUSES

@@ -29,7 +29,7 @@ INIT, SIZE = encode({15: {"1": "$key", "3": 1, "4": 32}}), encode({16: {"1": "$k
 MEMORY, UPDATE = "quote_helper/transport/test_client_memory.py::", "quote_helper/takeover/test_handover.py::"
 ELSEWHERE = {
     "busy": f"{MEMORY}test_too_many_waiting_requests_of_one_peer_are_busy",
-    "connection-cap": "quote_helper/transport/test_connections.py::test_the_peer_that_holds_most_loses_its_oldest",
+    "connection-cap": "quote_helper/transport/test_server.py::test_the_peer_that_holds_most_loses_its_oldest",
     "cut-message": "aesm/test_aesm_messages.py::test_every_proper_prefix_of_a_request_is_refused",
     "foreign-socket": "quote_helper/takeover/test_socket_keeper.py::test_another_programs_live_socket_stays",
     "header-only-client": "replay/test_deviations.py::test_idle_connections",

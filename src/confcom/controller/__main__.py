@@ -1,12 +1,6 @@
 """`python -m confcom.controller`."""
 
-import os
-import sys
-
-from confcom.extras import daemon_imports
+from confcom.extras import run_as_module
 
 if __name__ == "__main__":
-    with daemon_imports("controller"):
-        from confcom.controller.main import main
-
-    sys.exit(main(sys.argv[1:], prog="python -m confcom.controller", environ=os.environ, stderr=sys.stderr))
+    run_as_module("controller", "controller")

@@ -85,7 +85,6 @@ class TextFormatter(logging.Formatter):
     """One line of text for a terminal: time, level, message, extra fields but EVENT as key=value."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """Return the record as one printable line, followed by the traceback if there is one."""
         fields = "".join(f"  {key}={value}" for key, value in _extra(record).items() if key != EVENT)
         clock = _time(record)[11:19]
         text = f"{clock} {record.levelname.lower():7} {record.getMessage()}{fields}"

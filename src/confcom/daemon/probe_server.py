@@ -13,17 +13,16 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import fcntl
 import logging
 import socket
 import struct
-import termios
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from http import HTTPStatus
 from typing import Final
 
+from confcom.daemon.connected_socket import unread_bytes
 from confcom.daemon.logs import LogLimiter
 from confcom.daemon.probes import ProbeAddress, ProbeResponse, Route, listen
 from confcom.daemon.socket_path import FileIdentity
@@ -267,7 +266,7 @@ class _Connection:
             self._unsent = self._unsent[self._sock.send(self._unsent) :]
         if self._unsent or not large:
             return not self._unsent
-        return fcntl.ioctl(self._sock, termios.TIOCOUTQ, bytes(4)) == bytes(4)  # none is unacknowledged
+        return not unread_bytes(self._sock)
 
 
 def _encode(response: ProbeResponse) -> bytes:

@@ -88,7 +88,6 @@ class _Parser(argparse.ArgumentParser):
 
 
 def parse_switch(text: str) -> bool:
-    """Return the value of a switch, written as true/false, yes/no, on/off or 1/0, in any case."""
     try:
         return _WORDS[text.strip().lower()]
     except KeyError:
@@ -105,7 +104,6 @@ def parse_path(text: str) -> Path:
 
 
 def integer_between(lowest: int, highest: int) -> Callable[[str], int]:
-    """Return a converter for whole numbers from `lowest` to `highest`, both included."""
 
     def convert(text: str) -> int:
         try:
@@ -120,7 +118,6 @@ def integer_between(lowest: int, highest: int) -> Callable[[str], int]:
 
 
 def member_of(kind: type[E]) -> Callable[[str], E]:
-    """Return a converter for the values of a string enum, in any case."""
 
     def convert(text: str) -> E:
         try:

@@ -15,14 +15,13 @@ from enum import Enum
 from pathlib import Path
 
 from confcom import passed_descriptors
+from confcom.daemon.connected_socket import CREDENTIALS, peer_credentials
 from confcom.errors import SettingsError, UnavailableError
 
 SUN_PATH_BYTES = 107
 """Maximum length of a path: sun_path has 108 bytes including the final zero (unix(7))."""
 _TIMEVAL = struct.Struct("@qq")
 """struct timeval of 64-bit Linux, for SO_SNDTIMEO."""
-_UCRED = struct.Struct("@iII")
-"""struct ucred (unix(7)): pid, uid, gid."""
 
 
 class PathState(Enum):
@@ -143,7 +142,7 @@ def _try_connecting(path: Path, patience: float) -> PathInspection:
         try:
             probe.connect(os.fspath(path))
             bound_name = probe.getpeername()
-            _, uid, _ = _UCRED.unpack(probe.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size))
+            _, uid, _ = CREDENTIALS.unpack(peer_credentials(probe))
         except ConnectionRefusedError:
             return PathInspection(PathState.STALE)
         except FileNotFoundError:

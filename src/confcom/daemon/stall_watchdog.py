@@ -58,7 +58,6 @@ class StallWatchdog:
         self._busy_since = math.inf
 
     def stop(self) -> None:
-        """End the watchdog's thread soon."""
         self._stopped.set()
 
     def _run(self) -> None:

@@ -1,12 +1,6 @@
-"""python -m confcom.quote_helper."""
+"""`python -m confcom.quote_helper`."""
 
-import os
-import sys
-
-from confcom.extras import daemon_imports
+from confcom.extras import run_as_module
 
 if __name__ == "__main__":
-    with daemon_imports("daemon"):
-        from confcom.quote_helper.main import main
-
-    sys.exit(main(sys.argv[1:], prog="python -m confcom.quote_helper", environ=os.environ, stderr=sys.stderr))
+    run_as_module("quote_helper", "daemon")

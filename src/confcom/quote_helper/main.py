@@ -9,7 +9,6 @@ import secrets
 import time
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any, Final, TextIO
 
@@ -23,7 +22,6 @@ from confcom.daemon.readiness_log import NotReady, ReadinessLog
 from confcom.daemon.supervision import STOP_DEADLINE_SECONDS, exit_status, run_daemon, run_until_stopped
 from confcom.quote_helper.limits_and_deadlines import UNREAD_MEMORY_PART, HelperLimits
 from confcom.quote_helper.quoting.provider_state import PREPARING, Backend, ProviderStatus, ProviderSupervisor
-from confcom.quote_helper.quoting.service import QuoteService
 from confcom.quote_helper.quoting.stale_target import StaleTargetPolicy
 from confcom.quote_helper.settings import HelperSettings, ProviderKind, parse_settings
 from confcom.quote_helper.takeover.socket_access import SocketAccess
@@ -31,7 +29,6 @@ from confcom.quote_helper.takeover.socket_keeper import SocketKeeper
 from confcom.quote_helper.takeover.takeover_policy import TOKEN_BYTES, Instance
 from confcom.quote_helper.telemetry.metrics import HelperMetrics, watch_loop
 from confcom.quote_helper.telemetry.quote_log import QuoteLog
-from confcom.quote_helper.transport.connection import Connection
 from confcom.quote_helper.transport.peers import ByPod, by_uid
 from confcom.quote_helper.transport.server import AesmServer
 from confcom.quote_helper.transport.slow_peers import SlowPeers
@@ -90,18 +87,18 @@ class QuoteHelper:
         limits, settings = self._limits, self._settings
         stale = StaleTargetPolicy(settings.stale_report_window_seconds, self._clock)
         server = AesmServer(
-            make_service=partial(QuoteService[Connection], stale=stale, limits=limits, clock=self._clock),
+            stale=stale,
             observer=self._quote_log,
             identify=ByPod() if settings.identify_pods else by_uid,
             limits=limits,
             clock=self._clock,
             slow_peers=None if self._refuses_descriptors else SlowPeers(self._clock),
         )
-        service = server.service
+        service, connections = server.service, server.connections
         self._metrics.waiting.set_function(lambda: service.waiting)
-        self._metrics.connections.set_function(lambda: server.connections)
-        self._metrics.unread.set_function(lambda: server.unread)
-        self._metrics.unread_memory.set_function(lambda: server.unread_memory)
+        self._metrics.connections.set_function(lambda: len(connections))
+        self._metrics.unread.set_function(lambda: connections.unread)
+        self._metrics.unread_memory.set_function(lambda: connections.unread_memory)
         sockets = SocketKeeper(
             path=settings.socket,
             me=self._instance,
@@ -231,7 +228,6 @@ def is_removal(file: Path | None, now: float) -> bool:
 
 
 def _fit_limits(limits: HelperLimits, *, memory_limit: int) -> HelperLimits:
-    """Return the limits adapted to the memory, in bytes, and the descriptors that this process may use."""
     limits = replace(limits, unread_memory=memory_limit // UNREAD_MEMORY_PART)
     needed = limits.descriptors + RESERVED_FILE_DESCRIPTORS
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)

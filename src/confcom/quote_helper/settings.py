@@ -171,7 +171,6 @@ class HelperSettings(DaemonSettings):
 
 
 def settings_parser(prog: str, environ: Mapping[str, str]) -> SettingsParser[HelperSettings]:
-    """Return the flags, for parsing, for `--help` and for shell completion."""
     epilog = _EPILOG.format(prog=prog)
     return SettingsParser(HelperSettings, prog, description=_DESCRIPTION, environ=environ, epilog=epilog)
 

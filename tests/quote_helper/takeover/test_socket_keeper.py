@@ -248,12 +248,29 @@ async def test_what_happens_to_the_path_is_logged_once(keeper, path, caplog):
     assert [getattr(record, "code", None) for record in lines] == ["foreign-socket", None]
 
 
+async def test_a_socket_that_appears_after_the_look_stays(keeper, path, monkeypatch):
+    decide, others = socket_keeper.decide, []
+
+    def decide_late(*arguments, **options):
+        step = decide(*arguments, **options)
+        if not others:
+            others.append(listening(path))
+        return step
+
+    monkeypatch.setattr(socket_keeper, "decide", decide_late)
+    running = await keeper(1).start()
+    with others[0]:
+        await running.waits("foreign-socket")
+
+
 # Updates.
 
 
 async def test_a_live_helper_is_replaced_after_a_quote_not_before(keeper, path, caplog):
     caplog.set_level(logging.INFO)
     old, new = await keeper(1).quoting(), await keeper(2).start()
+    problems = []
+    old.keeper.on_change = lambda: problems.append(old.keeper.problem) or old.changed.set()
     before = inode(path)
     assert new.code == "no-quote-made"
     await ticks(new)
@@ -263,7 +280,10 @@ async def test_a_live_helper_is_replaced_after_a_quote_not_before(keeper, path, 
     await new.serves()
     assert inode(path) != before
     await old.waits("newer-helper-serves")
-    assert old.keeper.problem.expected
+    assert [(problem.code, problem.expected) for problem in problems] == [
+        ("path-lost", True),
+        ("newer-helper-serves", True),
+    ]
     await ticks(old)
     assert new.code is None
     assert {record.levelname for record in caplog.records} == {"INFO"}  # an update is no reason for a warning

@@ -18,9 +18,9 @@ from confcom.aesm.message_codec import decode_response
 from confcom.aesm.messages import GetQuoteExRequest
 from confcom.aesm.session import MAX_REQUEST_SIZE
 from confcom.quote_helper.limits_and_deadlines import PEERS, POOL_PART, UNREAD_OVERHEAD, UNREAD_RESERVE, HelperLimits
-from confcom.quote_helper.transport.accounts import Accounts
 from confcom.quote_helper.transport.connection import Connection
-from confcom.quote_helper.transport.connections import EVENTS_PER_TURN, Connections
+from confcom.quote_helper.transport.connections import Connections
+from confcom.quote_helper.transport.handler import EVENTS_PER_TURN, ConnectionHandler
 from testkit.helper_in_process import KEY_ID, NUM, SIZE, WAIT_SECONDS, frame
 from testkit.waiting import until
 
@@ -108,9 +108,9 @@ async def test_paused_peers_are_not_read_and_few_are_looked_at(serve, provider, 
             server.connect(f"pod{number}", asks_quote)
     await until(lambda: server.total == 10 * PODS and server.waiting == 0)
     await settled()
-    assert sum(not each.complete for each in server.aesm._accounts) > 3 * PODS, "they are not read"
-    looked_at = Mock(wraps=server.aesm._accounts._allow_step)
-    monkeypatch.setattr(Accounts, "_allow_step", lambda _, *step: looked_at(*step))
+    assert sum(not each.complete for each in server.aesm.connections) > 3 * PODS, "they are not read"
+    looked_at = Mock(wraps=server.aesm.connections._allow_step)
+    monkeypatch.setattr(Connections, "_allow_step", lambda _, *step: looked_at(*step))
     for _ in range(10):
         assert await server.serves("awake", quote_request(8192))
     assert 0 < looked_at.call_count < 2 * PODS
@@ -132,7 +132,7 @@ async def test_what_all_may_leave_unread_is_never_passed(serve, provider, asks_q
 @pytest.fixture
 def nobody_looks(monkeypatch):
     """The check whether an answer was read does not come in time."""
-    monkeypatch.setattr("confcom.quote_helper.transport.connections.READ_SECONDS", 3600.0)
+    monkeypatch.setattr("confcom.quote_helper.transport.handler.READ_SECONDS", 3600.0)
 
 
 async def read_once(client):
@@ -422,8 +422,8 @@ async def test_requests_that_wait_for_too_long_are_refused_in_turns(serve):
 
 async def test_an_error_when_a_request_times_out_stops_no_deadline(serve, provider, monkeypatch):
     server = serve(provider, whole_request_seconds=0.1)
-    monkeypatch.setattr(Accounts, "sheddable_since", fails_once(Accounts.sheddable_since))
-    monkeypatch.setattr(Connections, "drop", fails_once(Connections.drop))
+    monkeypatch.setattr(Connections, "sheddable_since", fails_once(Connections.sheddable_since))
+    monkeypatch.setattr(ConnectionHandler, "drop", fails_once(ConnectionHandler.drop))
     for name in ("first", "second"):
         server.connect(name, INCOMPLETE)
         await until(lambda n=name: server.count("dropped", n) == 1)

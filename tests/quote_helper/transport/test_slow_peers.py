@@ -55,17 +55,17 @@ async def test_bad_and_late_requests_end(serve, provider, sent, reason):
 
 async def test_connections_that_the_thread_has_not_closed_take_places(server, monkeypatch):
     blocked = threading.Event()
-    slow = server.aesm._connections._slow
+    slow = server.aesm._handler._slow
     slow._put("other", blocked.wait)
-    places = server.aesm._connections.free_places
+    places = server.aesm._handler.free_places
     for _ in range(5):
         server.connect("peer").close()
     await until(lambda: server.total == 5)
-    for connection in server.aesm._accounts:
-        server.aesm._connections.drop(connection, "shed")
-    assert server.aesm._connections.free_places == places - 5
+    for connection in server.aesm.connections:
+        server.aesm._handler.drop(connection, "shed")
+    assert server.aesm._handler.free_places == places - 5
     blocked.set()
-    await until(lambda: server.aesm._connections.free_places == places)
+    await until(lambda: server.aesm._handler.free_places == places)
 
 
 async def test_over_its_limits_a_peer_is_refused(serve):
@@ -125,13 +125,13 @@ async def test_an_error_reaches_who_waits(slow):
 
 async def test_what_waits_for_the_thread_may_be_shed(server):
     blocked = threading.Event()
-    server.aesm._connections._slow._put("other", blocked.wait)
+    server.aesm._handler._slow._put("other", blocked.wait)
     client = server.connect("peer", ASKS_NUM)
     await until(lambda: server.open == 1)
-    assert server.aesm._accounts.sheddable == 1
+    assert server.aesm.connections.sheddable == 1
     blocked.set()
     assert await server.read(client) != b""
-    assert server.aesm._accounts.sheddable == 0
+    assert server.aesm.connections.sheddable == 0
 
 
 async def test_without_a_thread_sockets_are_closed_all_the_same(slow, monkeypatch):

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import OrderedDict
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
-from itertools import islice, takewhile
+from itertools import islice
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from confcom.aesm.error_code import AesmErrorCode
 from confcom.aesm.messages import Request, Response
 from confcom.aesm.request_checks import Need, NeedIdentity, NeedQuote, NeedQuoteSize, plan
 from confcom.daemon.logs import LogLimiter
+from confcom.quote_helper.fair_queue import FairQueue
 from confcom.quote_helper.limits_and_deadlines import QUOTE_BATCH, HelperLimits
 from confcom.quote_helper.quoting.stale_target import StaleTargetPolicy
 from confcom.quote_provider.base import QuoteProvider, QuoteProviderError, QuoteResult, QuotingIdentity
@@ -23,60 +23,7 @@ if TYPE_CHECKING:
 
 _logger = logging.getLogger(__name__)
 
-
 A = TypeVar("A")
-T = TypeVar("T", bound=Hashable)
-
-
-class FairQueue(Generic[T]):
-    """A queue with one lane per owner, served round robin: an owner with a long lane delays only itself.
-
-    An owner whose lane was empty joins at the end of the round, so leaving and rejoining is no advantage.
-    """
-
-    __slots__ = ("_lanes", "_size")
-
-    def __init__(self) -> None:
-        self._lanes: OrderedDict[Hashable, OrderedDict[T, None]] = OrderedDict()
-        self._size = 0
-
-    def __len__(self) -> int:
-        return self._size
-
-    def put(self, owner: Hashable, item: T, *, first: bool = False) -> None:
-        """Queue an item, which must not be queued already, at the end of its lane or at the start."""
-        lane = self._lanes.get(owner)
-        if lane is None:
-            lane = self._lanes[owner] = OrderedDict()
-        lane[item] = None
-        if first:
-            lane.move_to_end(item, last=False)
-        self._size += 1
-
-    def take(self) -> T | None:
-        """Remove and return the next item, if any, and move its owner to the end of the round."""
-        if not self._lanes:
-            return None
-        owner, lane = self._lanes.popitem(last=False)
-        item, _ = lane.popitem(last=False)
-        if lane:
-            self._lanes[owner] = lane
-        self._size -= 1
-        return item
-
-    def leading(self, condition: Callable[[T], bool]) -> Iterator[T]:
-        """Iterate over the items at the start of each lane that fulfil a condition."""
-        for lane in self._lanes.values():
-            yield from takewhile(condition, lane)
-
-    def discard(self, owner: Hashable, item: T) -> None:
-        lane = self._lanes.get(owner)
-        if lane is None or item not in lane:
-            return
-        del lane[item]
-        self._size -= 1
-        if not lane:
-            del self._lanes[owner]
 
 
 @dataclass(slots=True, eq=False)
@@ -152,7 +99,7 @@ class QuoteService(Generic[A]):
 
     @property
     def waiting(self) -> int:
-        return len(self._waiting)
+        return self._waiting.size
 
     @property
     def prompt(self) -> bool:
@@ -195,7 +142,6 @@ class QuoteService(Generic[A]):
             self.withdraw()
 
     def close(self) -> None:
-        """Drop all requests; none is answered any more."""
         if self._in_loop is not None:
             self._in_loop.close()
         self._waiting = FairQueue()
@@ -234,7 +180,7 @@ class QuoteService(Generic[A]):
 
     def _schedule(self) -> None:
         provider = self._provider
-        if provider is None or not len(self._waiting):
+        if provider is None or not self._waiting.size:
             return
         if self._in_loop is not None:
             self._start_calls(provider, self._in_loop)
@@ -248,7 +194,7 @@ class QuoteService(Generic[A]):
         if provider is None:
             return
         ends = self._clock() + self._limits.turn_seconds
-        while len(self._waiting) and self._clock() < ends:
+        while self._waiting.size and self._clock() < ends:
             self._quote_batch(provider)
         self._schedule()
 
@@ -297,7 +243,6 @@ class QuoteService(Generic[A]):
     def _complete(
         self, need: Need, provider: QuoteProvider, outcome: Callable[[], Any]
     ) -> Response | QuoteProviderError:
-        """Return the answer with a call's outcome, or the error if the provider is lost."""
         try:
             return answer_with(need, outcome())
         except QuoteProviderError as error:

@@ -146,7 +146,6 @@ class SocketKeeper:
         self._bind(stale=found.stale, replace=step is Step.REPLACE)
 
     def _replace(self, served: BoundUnixSocket) -> None:
-        """Bind the path anew, in place of this instance's own socket."""
         self._bind(replace=True)
         self._retire(served)
 

@@ -32,7 +32,6 @@ class BoundUnixSocket:
     identity: FileIdentity
 
     def owns_path(self) -> bool:
-        """Return whether the path still leads to this socket."""
         return FileIdentity.of(self.path) == self.identity
 
     def unlink(self) -> bool:

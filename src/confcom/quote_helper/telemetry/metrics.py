@@ -10,7 +10,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from confcom.aesm.error_code import AesmErrorCode
 from confcom.aesm.messages import MessageKind
 from confcom.daemon.readiness_log import NotReady
-from confcom.quote_helper.transport.connections import DROP_REASONS
+from confcom.quote_helper.transport.handler import DropReason
 
 LOOP_LOOK_SECONDS: Final = 0.05
 """Between measurements of the event loop: a stall of 50 ms, which nothing may cause, meets at least one. Twenty
@@ -37,7 +37,7 @@ class HelperMetrics:
         """The series of each kind and code: looking them up by their labels takes a microsecond more."""
         self._dropped = counter(
             "confcom_quote_helper_connections_dropped",
-            f"Connections closed without an answer, by reason: {', '.join(DROP_REASONS)}",
+            f"Connections closed without an answer, by reason: {', '.join(DropReason)}",
             ["reason"],
         )
         self.connections = gauge("confcom_quote_helper_connections", "Open connections")
@@ -70,7 +70,7 @@ class HelperMetrics:
             buckets=_STALL_BUCKETS,
             registry=registry,
         )
-        for reason in DROP_REASONS:
+        for reason in DropReason:
             self._dropped.labels(reason)
 
     def answered(self, kind: MessageKind, code: int, seconds: float) -> None:
@@ -79,7 +79,7 @@ class HelperMetrics:
             series = self._answers[kind, code] = self._requests.labels(kind.call, AesmErrorCode(code).name.lower())
         series.observe(seconds)
 
-    def dropped(self, reason: str) -> None:
+    def dropped(self, reason: DropReason) -> None:
         self._dropped.labels(reason).inc()
 
     def readiness_changed(self, problem: NotReady | None) -> None:

@@ -1,48 +1,27 @@
-"""One client's connection: its socket, its session, and its stage between request and answer."""
+"""One client's connection: its socket, its session, its stage, and the account of its peer."""
 
 from __future__ import annotations
 
 import errno
-import fcntl
 import socket
-import sys
-import termios
+from collections.abc import Hashable
 from dataclasses import dataclass, field
 from enum import Enum, auto
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
-from confcom.aesm.messages import GetQuoteExRequest, Request, Response
-from confcom.aesm.request_checks import MAX_QUOTE_BUFFER_SIZE
+from confcom.aesm.messages import Request, Response
 from confcom.aesm.session import ServerSession
-from confcom.quote_helper.limits_and_deadlines import ANSWER_OVERHEAD
+from confcom.daemon.connected_socket import unread_bytes
 from confcom.quote_helper.quoting.service import Ticket
 from confcom.quote_helper.transport.peers import Peer
-
-if TYPE_CHECKING:
-    from confcom.quote_helper.transport.accounts import Account
 
 RECEIVE_BYTES: Final = 64 * 1024
 """One call takes the largest request, and also bytes that a client sent needlessly after it: bytes left unread when a
 unix socket is closed give the client ECONNRESET after its answer."""
 
-_ZERO: Final = bytes(4)
-"""The buffer for SIOCOUTQ: an int."""
-_READ: Final = (_ZERO, (1).to_bytes(len(_ZERO), sys.byteorder))
-"""What SIOCOUTQ returns when the client has read everything: 0, or 1, because the kernel subtracts the last byte only
-after it has raised EPOLLOUT (sock_wfree). No buffer is that small, so 1 is unambiguous."""
-
-
-def largest_refusal(request: Request) -> int:
-    """Return the kernel's bytes for a refusal until it is read: it repeats what the client sent."""
-    repeated = request.qe_report_info if isinstance(request, GetQuoteExRequest) else None
-    return len(repeated or b"") + ANSWER_OVERHEAD
-
-
-def largest_answer(request: Request) -> int:
-    """Return the same of any answer; one with a quote has at most the overhead beside it."""
-    if not isinstance(request, GetQuoteExRequest):
-        return ANSWER_OVERHEAD
-    return max(min(request.buf_size, MAX_QUOTE_BUFFER_SIZE), len(request.qe_report_info or b"")) + ANSWER_OVERHEAD
+ALL_READ_BYTES: Final = 1
+"""SIOCOUTQ returns at most this when the client has read everything: the kernel subtracts the last byte only after it
+has raised EPOLLOUT (sock_wfree). No buffer is that small."""
 
 
 class Stage(Enum):
@@ -58,9 +37,28 @@ class Stage(Enum):
     """Nothing: the connection is closed."""
 
 
+@dataclass(slots=True, eq=False)
+class Account:
+    """What the connections of one peer hold; only `Connections` changes it."""
+
+    peer: Hashable
+    open: int = 0
+    """Connections."""
+    places: int = 0
+    """Connections without an answer, or with a part of it."""
+    waiting: int = 0
+    """Complete requests that are not answered."""
+    unread: int = 0
+    """Bytes of the kernel: answers that were not read, and those that may follow for requests that wait."""
+    pooled: int = 0
+    """Of these, bytes from the pool."""
+    sheddable: dict[Connection, float] = field(default_factory=dict)
+    """Connections that may be shed, the oldest first, and since when."""
+
+
 @dataclass(slots=True, eq=False, repr=False)
 class Connection:
-    """The state of one connection; `Connections` does everything that affects other connections.
+    """The state of one connection. Only `Connections` changes its stage and what it holds.
 
     Its socket stays in blocking mode, and each call uses MSG_DONTWAIT, which saves a system call per connection.
     """
@@ -70,10 +68,6 @@ class Connection:
     account: Account = field(init=False)
     unread: int = 0
     """Bytes of the kernel that are counted for it."""
-    waiting: bool = False
-    """Whether it counts as a waiting request of its peer."""
-    answered: bool = False
-    """Whether the kernel has its whole answer."""
     stage: Stage = Stage.RECEIVING
     complete: bool = False
     """Whether its request is complete."""
@@ -118,8 +112,5 @@ class Connection:
         del self.request, self._session
 
     def has_unread(self) -> bool:
-        """Return whether the kernel holds bytes that the client has not read (SIOCOUTQ, unix(7)).
-
-        There are none once the client has closed its end.
-        """
-        return fcntl.ioctl(self.sock.fileno(), termios.TIOCOUTQ, _ZERO) not in _READ
+        """Return whether the kernel holds bytes that the client has not read; none once it has closed its end."""
+        return unread_bytes(self.sock) > ALL_READ_BYTES

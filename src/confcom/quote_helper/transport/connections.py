@@ -1,414 +1,298 @@
-"""The life of each connection, as one state machine.
+"""All open connections, as one state machine: the stage of each, and what its peer holds. Pure: no I/O.
 
     RECEIVING --> ANSWERING --> UNREAD --> ENDED
         |             ^
         +--> PAUSED --+
 
 A request that is complete is served if its peer's limits allow the request and its answer; else it is paused until the
-peer holds less. Further connections of this peer are paused unread, so that thousands of them cost others no time. The
-answer is sent by one call. Then the connection stays open until the client has read it: the kernel charges the bytes to
-the helper's memory control group until then, even after the helper has closed its socket.
-
-An event, a deadline, a turn of the service, or another connection's end moves a connection to its next stage. A
-connection may end in each.
+peer holds less. Further connections of this peer are paused unread, so that thousands of them cost others no time. An
+answer that was sent is counted until the client has read it. A connection may end in each stage.
 """
 
-from __future__ import annotations
+from collections import OrderedDict
+from collections.abc import Hashable, Iterator
+from dataclasses import dataclass, replace
+from typing import Final
 
-import asyncio
-import logging
-import math
-import select
-from collections.abc import Callable
-from functools import partial
-from typing import Final, Protocol, TypeVar
+from confcom.aesm.messages import GetQuoteExRequest, Request
+from confcom.aesm.request_checks import MAX_QUOTE_BUFFER_SIZE
+from confcom.quote_helper.fair_queue import FairQueue
+from confcom.quote_helper.limits_and_deadlines import (
+    ANSWER_OVERHEAD,
+    POOL_PART,
+    UNREAD_OVERHEAD,
+    HelperLimits,
+)
+from confcom.quote_helper.transport.connection import Account, Connection, Stage
 
-from confcom.aesm.errors import ProtocolError
-from confcom.aesm.messages import Request, Response
-from confcom.daemon.logs import LogLimiter
-from confcom.quote_helper.limits_and_deadlines import HelperLimits
-from confcom.quote_helper.quoting.service import QuoteService, Ticket
-from confcom.quote_helper.transport.accounts import Accounts
-from confcom.quote_helper.transport.connection import Connection, Stage
-from confcom.quote_helper.transport.peers import Peer
-from confcom.quote_helper.transport.slow_peers import SlowPeers
-
-T = TypeVar("T")
-
-_logger = logging.getLogger(__name__)
-
-_RECEIVING, _PAUSED, _ANSWERING, _UNREAD, _ENDED = Stage
-"""Names of their own, because looking up an enum member takes 0.1 µs, and each connection goes through four stages."""
-_READ_EVENTS: Final = select.EPOLLOUT | select.EPOLLET
-"""The kernel raises EPOLLOUT when a client has read or dropped what was sent. Edge-triggered, because a socket with a
-small unread answer counts as writable all the time."""
-_INPUT_EVENTS: Final = _READ_EVENTS | select.EPOLLIN
-"""The same, and input, where clients can pass descriptors. If a client passes its own end and exits, nobody can read
-the answer, and the connection ends only when the helper receives this end."""
-EVENTS_PER_TURN: Final = 64
-"""Connections read in one turn of the event loop. Reading and decoding the largest request takes under 0.3 ms, so even
-64 of these stay below the 50 ms that is the most for which the loop may be blocked."""
-READ_SECONDS: Final = 0.001
-"""After an answer, until a check whether its client has read it; no delay while any connection is paused."""
-TICK_SECONDS: Final = 0.1
-"""Between checks for connections that have waited for too long: 4,096 take about a millisecond."""
-
-DROP_REASONS: Final = ("malformed", "timeout", "shed", "over_share", "gone", "failed", "stopping")
-"""Why a connection ends without a whole answer, for metrics. over_share: its peer was at its limits for too long; gone:
-its client disconnected before it could be answered; failed: an error in the helper."""
+FEW_CONNECTIONS: Final = 64
+"""A peer that holds at most 1/64 of the connection limit does not cause a shortage: none of its connections is shed
+before its time. At most 64 peers can hold more, and the search for the one that holds the most is among these."""
 
 
-class Observer(Protocol):
-    """Receives every answer, and every connection that ends without one. No method may block: a client waits."""
+def largest_refusal(request: Request) -> int:
+    """Return the kernel's bytes for a refusal until it is read: it repeats what the client sent."""
+    repeated = request.qe_report_info if isinstance(request, GetQuoteExRequest) else None
+    return len(repeated or b"") + ANSWER_OVERHEAD
 
-    def accepted(self, count: int) -> None: ...
 
-    def answered(self, peer: Peer, request: Request, response: Response, seconds: float) -> None:
-        """Record an answer, sent `seconds` after its request was complete."""
+def largest_answer(request: Request) -> int:
+    """Return the same of any answer; one with a quote has at most the overhead beside it."""
+    if not isinstance(request, GetQuoteExRequest):
+        return ANSWER_OVERHEAD
+    return max(min(request.buf_size, MAX_QUOTE_BUFFER_SIZE), len(request.qe_report_info or b"")) + ANSWER_OVERHEAD
 
-    def dropped(self, peer: Peer, reason: str) -> None:
-        """Record a connection that was closed without an answer. `reason` is one of DROP_REASONS."""
 
-    def malformed(self, peer: Peer, error: ProtocolError) -> None:
-        """Record input that is not an AESM request; `dropped` follows."""
-
-    def accepting_paused(self, reason: str) -> None:
-        """Record that clients wait in the kernel's backlog: no place is free, or descriptors ran out."""
+@dataclass(slots=True)
+class _Shared:
+    waiting: int
+    unread: int
+    pool: int
 
 
 class Connections:
-    """Serves connections until they end; an exception in one of them ends only that one.
+    """The open connections, and the resources that peers share.
 
-    `make_service` makes the service from the function that takes its answers. `slow_peers` is None where the kernel
-    refuses descriptors.
+    **Places** are for connections without an answer. If they are used up, an incomplete or paused one is shed.
+
+    **Waiting requests** are all answered sooner or later, so a peer may have as many as are left free for all others:
+    the more peers there are, the fewer each gets.
+
+    **Unread answers** are memory of the kernel, which it holds for as long as a client does not read, even after the
+    helper has ended; it cannot be taken back when other peers come. So each peer has a reserve that no other can take
+    and that holds any answer; more than that comes from a pool, of which one peer may hold a part. An answer is counted
+    before its request is served. Requests are not counted: they are small, and connections are limited.
+
+    **Paused connections** cost nothing until the limits allow the next step of one. Peers take turns for what all
+    share. One whose own part is used up is set aside until it holds less.
     """
 
-    def __init__(
-        self,
-        *,
-        accounts: Accounts,
-        make_service: Callable[[Callable[[Connection, Response], None]], QuoteService[Connection]],
-        observer: Observer,
-        limits: HelperLimits,
-        clock: Callable[[], float],
-        slow_peers: SlowPeers | None,
-    ) -> None:
-        self.epoll = select.epoll()
-        """Of all connections that wait, also until an answer is read, and of the caller's other descriptors."""
-        self.service = make_service(self._answer)
-        self._accounts = accounts
-        self._slow = slow_peers
-        self.short_of_memory_at = -math.inf
-        """When a request was last refused for want of memory, although its peer held none."""
-        self._unread_events = _READ_EVENTS if slow_peers is None else _INPUT_EVENTS
-        self._observer = observer
-        self._clock = clock
-        self._watched: dict[int, Connection] = {}
-        self._limits = limits
-        self._tick = asyncio.get_running_loop().call_later(TICK_SECONDS, self._give_up_late)
-        self._resuming = False
-        """Whether a turn is scheduled that resumes paused connections."""
-        self._sent: list[Connection] = []  # since the last look at these
-        self._failure_log = LogLimiter(limits.repeated_log_seconds, clock)
+    def __init__(self, limits: HelperLimits) -> None:
+        self._places = limits.max_connections
+        self._few = max(1, limits.max_connections // FEW_CONNECTIONS)
+        self._all = _Shared(limits.max_waiting, limits.unread_memory, limits.unread_pool)
+        self._free = replace(self._all)
+        self._least_unread = limits.least_unread
+        self._reserve = limits.unread_reserve
+        self._unread_per_peer = self._reserve + limits.unread_pool // POOL_PART
+        self._accounts: dict[Hashable, Account] = {}
+        self._open: dict[Connection, None] = {}
+        # OrderedDict finds its first entry in constant time; dict does not, after removals from the front.
+        self._sheddable: OrderedDict[Connection, float] = OrderedDict()
+        """Connections that may be shed, the oldest first, and since when."""
+        self._large: dict[Account, None] = {}
+        self._paused: FairQueue[Connection] = FairQueue()
+        """By account."""
+        self._hold_less: OrderedDict[Account, None] = OrderedDict()
+        """Peers with paused connections that hold less than before."""
+        self.unanswered = 0
+        """Number of open connections without an answer, or with a part of it."""
+
+    def __len__(self) -> int:
+        return len(self._open)
+
+    def __iter__(self) -> Iterator[Connection]:
+        """Iterate over a copy of the open connections, which may change meanwhile."""
+        return iter(list(self._open))
 
     @property
     def free_places(self) -> int:
-        """How many more connections are allowed; negative if there are too many."""
-        return self._accounts.free_places - (0 if self._slow is None else self._slow.closing)
+        """How many more connections are allowed; negative if there are too many.
 
-    def admit(self, connection: Connection) -> None:
-        """Serve a connection that was accepted, and close it at the end."""
-        self._accounts.add(connection)
-        self._run(self._pause if connection.account.paused else self._receive, connection)
-
-    def poll(self) -> tuple[list[int], bool]:
-        """Handle the events of connections, as many as one turn handles.
-
-        Returns:
-            The other descriptors that have events, and whether there may be more events.
+        Unread answers do not count: only their clients could end those connections. Their memory is bounded.
         """
-        others, ready = [], self.epoll.poll(0, EVENTS_PER_TURN)
-        for descriptor, events in ready:
-            connection = self._watched.get(descriptor)
-            if connection is None:
-                others.append(descriptor)
-            else:
-                self._run(self._handle_event, connection, events)
-        return others, len(ready) == EVENTS_PER_TURN
+        return self._places - self.unanswered
 
-    def drop(self, connection: Connection, reason: str) -> None:
-        """Close a connection without an answer, and report the reason."""
-        try:
-            self._observer.dropped(connection.peer, reason)
-        finally:
-            self._end(connection)
+    @property
+    def sheddable(self) -> int:
+        """Number of connections that may be shed: their request is incomplete or paused."""
+        return len(self._sheddable)
 
-    def drop_unserved(self) -> None:
-        """Close connections with an incomplete request and refuse paused ones, as many as one turn handles."""
-        for connection, _ in self._accounts.sheddable_since()[:EVENTS_PER_TURN]:
-            self._run(self._give_up, connection, "stopping")
+    @property
+    def unread(self) -> int:
+        """Number of connections whose answer was sent, and not read by the client."""
+        return len(self._open) - self.unanswered
 
-    def close(self) -> None:
-        """Close all connections."""
-        self._tick.cancel()
-        for connection in self._accounts:
-            if connection.stage is _UNREAD:
-                self._end(connection)
-            else:
-                self.drop(connection, "stopping")
-        self.epoll.close()
-        if self._slow is not None:
-            self._slow.end()
+    @property
+    def unread_memory(self) -> int:
+        """Bytes of the kernel that are counted for all peers: for answers, from their request until they are read."""
+        return self._all.unread - self._free.unread
 
-    # Steps from one stage to the next.
+    # From stage to stage.
 
-    def _receive(self, connection: Connection) -> None:
-        if self._is_slow(connection):
-            self._receive_in_thread(connection, self._received)
-        elif self._read(connection, connection.receive):
-            if connection.account.paused:
-                self._pause(connection)
-            else:
-                self._serve(connection)
+    def add(self, connection: Connection) -> None:
+        peer = connection.peer.share_key
+        account = self._accounts.get(peer)
+        if account is None:
+            account = self._accounts[peer] = Account(peer)
+        connection.account = account
+        self._open[connection] = None
+        self.unanswered += 1
+        account.open += 1
+        account.places += 1
+        if account.places == self._few + 1:
+            self._large[account] = None
 
-    def _receive_in_thread(
-        self, connection: Connection, step: Callable[[Connection, Callable[[], bytes]], None]
-    ) -> None:
-        """Have the thread of slow peers receive; then the connection takes a step with what that returned."""
-        assert self._slow is not None
-        self._stop_watching(connection)
-        if connection.stage is _RECEIVING:
-            self._accounts.allow_shedding(connection, self._clock())
-        self._slow.receive(connection.account.peer, connection.receive, partial(self._run, step, connection))
+    def set_incomplete(self, connection: Connection, now: float) -> None:
+        """The request of a RECEIVING connection has not arrived whole: it may be shed, from the first time on."""
+        if connection not in self._sheddable:
+            self._sheddable[connection] = connection.account.sheddable[connection] = now
 
-    def _received(self, connection: Connection, received: Callable[[], bytes]) -> None:
-        if connection.stage is _RECEIVING and self._read(connection, received):
-            self._serve(connection)
-
-    def _read(self, connection: Connection, receive: Callable[[], bytes]) -> bool:
-        """Read what has arrived; return whether the request is complete. Else the connection waits for it, or ends."""
-        try:
-            request = connection.decode(self._timed(connection, receive))
-        except BlockingIOError:
-            request = None
-        except EOFError:
-            self._end(connection)  # probes connect and disconnect; that is no error
+    def serve(self, connection: Connection) -> bool:
+        """RECEIVING to ANSWERING, if the limits allow the complete request and its answer; return whether they do."""
+        if connection.account.waiting >= self._free.waiting:
             return False
-        except ProtocolError as error:
-            self._observer.malformed(connection.peer, error)
-            self.drop(connection, "malformed")
+        return self._answer(connection, largest_answer(connection.request))
+
+    def refuse(self, connection: Connection) -> bool:
+        """RECEIVING to ANSWERING by a refusal, whatever number waits, if the limits allow its memory."""
+        return self._answer(connection, largest_refusal(connection.request))
+
+    def pause(self, connection: Connection, now: float) -> None:
+        """RECEIVING to PAUSED, from `now` on."""
+        self._keep(connection)
+        connection.stage = Stage.PAUSED
+        self._paused.put(connection.account, connection)
+        self._sheddable[connection] = connection.account.sheddable[connection] = now
+
+    def resume(self, connection: Connection) -> None:
+        """PAUSED to RECEIVING; the request may be complete."""
+        connection.stage = Stage.RECEIVING
+        self._keep(connection)
+        self._paused.discard(connection.account, connection)
+        self._note_less(connection.account)
+
+    def set_answered(self, connection: Connection, size: int) -> None:
+        """ANSWERING to UNREAD: the kernel has the answer of `size` bytes, and only its client can end it."""
+        self._free_place(connection)
+        connection.stage = Stage.UNREAD
+        self._set_unread(connection, size + UNREAD_OVERHEAD)
+        self._note_less(connection.account)
+
+    def end(self, connection: Connection) -> None:
+        """Any stage but ENDED to ENDED: it holds nothing any more."""
+        account = connection.account
+        if connection.stage is not Stage.UNREAD:
+            self._keep(connection)
+            self._paused.discard(account, connection)
+            self._free_place(connection)
+        connection.stage = Stage.ENDED
+        self._set_unread(connection, 0)
+        del self._open[connection]
+        account.open -= 1
+        if not account.open:
+            del self._accounts[account.peer]
+        self._note_less(account)
+
+    def _answer(self, connection: Connection, answer: int) -> bool:
+        if not self._may_hold(connection.account, answer, self._free):
             return False
-        if request is not None:
-            connection.request, connection.complete = request, True
-            connection.since = self._clock()
-            if connection.watched or self._slow is not None:
-                self._accounts.forbid_shedding(connection)
-        elif not connection.watched:
-            self._accounts.allow_shedding(connection, self._clock())
-            self._watch(connection, select.EPOLLIN)
-        return connection.complete
+        if self._sheddable:
+            self._keep(connection)
+        self._set_unread(connection, answer)
+        connection.stage = Stage.ANSWERING
+        connection.account.waiting += 1
+        self._free.waiting -= 1
+        return True
 
-    def _serve(self, connection: Connection) -> None:
-        """Pass a complete request to the service, or pause it if its peer's limits do not allow one more."""
-        if not self._accounts.start_serving(connection):
-            self._pause(connection)
-            return
-        connection.stage = _ANSWERING
-        answer = self.service.respond(connection.request, connection.account.peer, connection)
-        if not isinstance(answer, Ticket):
-            self._answer(connection, answer)
-            return
-        connection.ticket = answer
-        if connection.watched or not self.service.prompt:
-            # Watch only for a hang-up, which epoll always reports. Further input is not read: it must cost nothing.
-            self._watch(connection, 0)
+    def _free_place(self, connection: Connection) -> None:
+        account = connection.account
+        if connection.stage is Stage.ANSWERING:
+            account.waiting -= 1
+            self._free.waiting += 1
+        self.unanswered -= 1
+        if account.places == self._few + 1:
+            del self._large[account]
+        account.places -= 1
 
-    def _pause(self, connection: Connection) -> None:
-        connection.stage = _PAUSED
-        if connection.watched:
-            self._watch(connection, 0)
-        self._accounts.allow_shedding(connection, self._clock())
-        self._accounts.pause(connection)
-        self._look_at_sent()  # what was read meanwhile may be all that it waits for
+    # Paused connections.
 
-    def _stop_pausing(self, connection: Connection) -> None:
-        connection.stage = _RECEIVING
-        self._accounts.stop_pausing(connection)
-        self._accounts.forbid_shedding(connection)
+    def has_paused(self, connection: Connection) -> bool:
+        return self._paused.size > 0 and connection.account in self._paused
 
-    def _resume(self, connection: Connection) -> None:
-        self._stop_pausing(connection)
-        if connection.complete:
-            self._serve(connection)
-        elif self._is_slow(connection):
-            self._receive_in_thread(connection, self._received)
-        elif self._read(connection, connection.receive):
-            self._serve(connection)
+    @property
+    def may_resume(self) -> bool:
+        """Whether `next_to_resume` has to be asked."""
+        return self._paused.size > 0 and (bool(self._hold_less) or self._paused.head() is not None)
 
-    def _refuse(self, connection: Connection) -> None:
-        """Refuse a request whose peer was at its limits for too long; close it without an answer if memory is short."""
-        self._stop_pausing(connection)
-        if not connection.account.unread and not self._accounts.has_memory_for(connection):
-            self.short_of_memory_at = self._clock()
-        if not connection.complete and not self._is_slow(connection) and not self._read(connection, connection.receive):
-            return
-        if connection.complete and self._accounts.start_refusing(connection):
-            connection.stage = _ANSWERING
-            self._answer(connection, self.service.refuse_as_busy(connection.request))
-        else:
-            self.drop(connection, "over_share")
+    def next_to_resume(self) -> Connection | None:
+        """Return a paused connection whose next step the limits allow; None if there is none.
 
-    def _answer(self, connection: Connection, response: Response) -> None:
-        connection.ticket = None
-        try:
-            size = connection.send(response)
-            request, seconds = connection.request, self._clock() - connection.since
-            connection.finish()
-            connection.stage = _UNREAD
-            self._accounts.set_answered(connection, size)
-            self._resume_soon()
-            if connection.watched or self._resuming:
-                self._watch(connection, self._unread_events)
-            else:
-                if not self._sent:
-                    asyncio.get_running_loop().call_later(READ_SECONDS, self._look_at_sent)
-                self._sent.append(connection)
-            self._observer.answered(connection.peer, request, response, seconds)
-        except Exception as error:  # noqa: BLE001 # the caller has other connections to answer
-            self._fail(connection, error)
+        The head of the line goes first, so that what others gave back is not taken again before its turn.
+        """
+        while (head := self._paused.head()) is not None:
+            if self._allow_step(head, self._free):
+                return self._paused.take()
+            if self._allow_step(head, self._all):
+                break
+            self._paused.set_aside(head.account)
+        while self._hold_less:
+            account = next(iter(self._hold_less))
+            first = self._paused.head_of(account)
+            if first is not None and self._allow_step(first, self._free):
+                return first
+            del self._hold_less[account]
+            self._paused.rejoin(account)
+        return None
 
-    def _end(self, connection: Connection) -> None:
-        if connection.stage is _ENDED:
-            return
-        if connection.stage is _PAUSED:
-            self._stop_pausing(connection)
-        self._stop_watching(connection)
-        if connection.ticket is not None:
-            self.service.abandon(connection.ticket)
-            connection.ticket = None
-        connection.stage = _ENDED
-        if self._slow is not None and self._is_slow(connection):
-            self._slow.close(connection.account.peer, connection.sock)
-        else:
-            self._timed(connection, connection.sock.close)
-        self._accounts.remove(connection)
-        self._resume_soon()
+    def has_memory_for(self, connection: Connection) -> bool:
+        """Return whether the limits allow the answer of a paused connection."""
+        return self._may_hold(connection.account, _answer_of(connection), self._free)
 
-    # What moves connections: events, deadlines, and others that hold less.
+    def _note_less(self, account: Account) -> None:
+        if self._paused.size and account in self._paused:
+            self._hold_less[account] = None
 
-    def _run(self, step: Callable[..., None], connection: Connection, *arguments: object) -> None:
-        try:
-            step(connection, *arguments)
-        except Exception as error:  # noqa: BLE001 # for example MemoryError; the caller has other connections
-            self._fail(connection, error)
+    # Connections that are shed.
 
-    def _fail(self, connection: Connection, error: Exception) -> None:
-        gone = isinstance(error, ConnectionError)
-        if connection.stage is not _ENDED:
-            self.drop(connection, "gone" if gone else "failed")
-        if not gone and (suppressed := self._failure_log.admit()) is not None:
-            _logger.error("a connection failed", exc_info=error, extra={"suppressed": suppressed})
+    def sheddable_since(self) -> list[tuple[Connection, float]]:
+        """Return the connections that may be shed, the oldest first, each with the time since when."""
+        return list(self._sheddable.items())
 
-    def _handle_event(self, connection: Connection, events: int) -> None:
-        stage = connection.stage
-        if stage is _RECEIVING:
-            self._receive(connection)
-        elif stage is _UNREAD:
-            if not connection.has_unread():
-                self._end(connection)
-            elif events & select.EPOLLIN:
-                self._receive_needless(connection)
-        else:
-            # In the other stages only a hang-up is watched for.
-            self.drop(connection, "gone")
+    def to_shed(self, began_before: float, began_before_if_many: float) -> Connection | None:
+        """Return the connection to shed, or None if none may be shed yet.
 
-    def _receive_needless(self, connection: Connection) -> None:
-        """Receive what a client sends after its request, for the descriptors in it."""
-        if self._is_slow(connection):
-            self._receive_in_thread(connection, self._drop_received)
-        else:
-            self._drop_received(connection, partial(self._timed, connection, connection.receive))
+        It is the oldest sheddable one, if it has been sheddable since `began_before`. Else it is the oldest sheddable
+        one of the peer with the most places, among the peers that have more than a few. If no peer has, it is the
+        oldest sheddable one, if it has been sheddable since `began_before_if_many`.
+        """
+        oldest, since = next(iter(self._sheddable.items()), (None, began_before))
+        if since <= began_before:
+            return oldest
+        largest = max((each for each in self._large if each.sheddable), key=lambda each: each.places, default=None)
+        if largest is not None:
+            return next(iter(largest.sheddable))
+        return oldest if since <= began_before_if_many else None
 
-    def _drop_received(self, connection: Connection, receive: Callable[[], bytes]) -> None:
-        if connection.stage is not _UNREAD:
-            return
-        events = _INPUT_EVENTS
-        try:
-            if not receive():
-                events = _READ_EVENTS  # the client sends no more
-        except BlockingIOError:
-            pass
-        except OSError:
-            self._end(connection)
-            return
-        self._watch(connection, events)  # anew, since there may be more
+    def _keep(self, connection: Connection) -> None:
+        if connection.account.sheddable.pop(connection, None) is not None:
+            del self._sheddable[connection]
 
-    def _is_slow(self, connection: Connection) -> bool:
-        return self._slow is not None and connection.account.peer in self._slow
+    # What the limits allow.
 
-    def _timed(self, connection: Connection, call: Callable[[], T]) -> T:
-        return call() if self._slow is None else self._slow.timed(connection.account.peer, call)
+    def _allow_step(self, connection: Connection, free: _Shared) -> bool:
+        """Return whether a paused connection may be read, or its request served, if so much is free."""
+        account = connection.account
+        return account.waiting < free.waiting and self._may_hold(account, _answer_of(connection), free)
 
-    def _look_at_sent(self) -> None:
-        sent, self._sent = self._sent, []
-        for connection in sent:
-            self._run(self._end_or_watch, connection)
+    def _may_hold(self, account: Account, more: int, free: _Shared) -> bool:
+        more = max(more, self._least_unread)
+        unread = account.unread + more
+        pooled = unread - self._reserve
+        fits_pool = pooled <= 0 or pooled - account.pooled <= max(0, free.pool)
+        return fits_pool and unread <= self._unread_per_peer and more <= free.unread
 
-    def _end_or_watch(self, connection: Connection) -> None:
-        if connection.stage is _UNREAD and connection.has_unread():
-            self._watch(connection, self._unread_events)
-        else:
-            self._end(connection)
+    def _set_unread(self, connection: Connection, size: int) -> None:
+        if size:
+            size = max(size, self._least_unread)
+        account, change = connection.account, size - connection.unread
+        connection.unread = size
+        account.unread += change
+        self._free.unread -= change
+        pooled = account.unread - self._reserve if account.unread > self._reserve else 0
+        self._free.pool -= pooled - account.pooled
+        account.pooled = pooled
 
-    def _give_up_late(self) -> None:
-        """Give up connections whose request is incomplete or paused for too long, as many as one turn handles."""
-        delay = TICK_SECONDS
-        try:
-            now = self._clock()
-            paused, incomplete = now - self._limits.peer_wait_seconds, now - self._limits.whole_request_seconds
-            late = [
-                connection
-                for connection, since in self._accounts.sheddable_since()
-                if since <= (paused if connection.stage is _PAUSED else incomplete)
-            ]
-            for connection in late[:EVENTS_PER_TURN]:
-                self._run(self._give_up, connection, "timeout")
-            if self.service.refuse_late(EVENTS_PER_TURN) or len(late) > EVENTS_PER_TURN:
-                delay = 0
-        finally:
-            self._tick = asyncio.get_running_loop().call_later(delay, self._give_up_late)
 
-    def _give_up(self, connection: Connection, reason: str) -> None:
-        if connection.stage is _PAUSED:
-            self._refuse(connection)
-        else:
-            self.drop(connection, reason)
-
-    def _resume_soon(self) -> None:
-        """Resume paused connections in a turn of its own, since a peer holds less than before."""
-        if self._accounts.may_resume and not self._resuming:
-            self._resuming = True
-            asyncio.get_running_loop().call_soon(self._resume_paused)
-
-    def _resume_paused(self) -> None:
-        self._resuming = False
-        for _ in range(EVENTS_PER_TURN):
-            connection = self._accounts.next_to_resume()
-            if connection is None:
-                return
-            self._run(self._resume, connection)
-        self._resume_soon()
-
-    def _stop_watching(self, connection: Connection) -> None:
-        if connection.watched:
-            connection.watched = False
-            del self._watched[connection.sock.fileno()]
-            self.epoll.unregister(connection.sock)
-
-    def _watch(self, connection: Connection, events: int) -> None:
-        if connection.watched:
-            self.epoll.modify(connection.sock, events)
-        else:
-            self._watched[connection.sock.fileno()] = connection
-            connection.watched = True
-            self.epoll.register(connection.sock, events)
+def _answer_of(connection: Connection) -> int:
+    return largest_answer(connection.request) if connection.complete else ANSWER_OVERHEAD

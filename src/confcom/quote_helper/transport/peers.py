@@ -24,10 +24,10 @@ from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Final
 
-_CREDENTIALS: Final = struct.Struct("iII")
-"""struct ucred: pid, uid, gid (unix(7))."""
+from confcom.daemon.connected_socket import CREDENTIALS, peer_credentials
+
 _DESCRIPTOR: Final = struct.Struct("i")
 _SO_PEERPIDFD: Final = 77
 """Linux 6.5, include/uapi/asm-generic/socket.h, which x86 uses; Python's socket module has no name for it yet."""
@@ -53,11 +53,9 @@ _SEPARATOR: Final = re.compile("[/:]")
 """A runtime that is set to the other driver joins with colons: `kubepods-pod<uid>.slice:cri-containerd:<id>`."""
 
 
-class Peer(NamedTuple):
-    """The process at the other end of a connection, for logs and fairness.
-
-    A NamedTuple, because one is made for each connection, and making a frozen dataclass takes twice as long.
-    """
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """The process at the other end of a connection, for logs and fairness."""
 
     key: Hashable
     """Equal for connections of one container, or of one uid where the container is not known; or GONE."""
@@ -107,7 +105,7 @@ _V2: Final = "0::"
 
 def by_uid(sock: socket.SocketType) -> Peer:
     """Return the peer of a connection by the uid that connected (SO_PEERCRED)."""
-    return _peer_of(sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size))
+    return _peer_of(peer_credentials(sock))
 
 
 class ByPod:
@@ -177,7 +175,7 @@ def process_has_ended(sock: socket.SocketType, pid: int) -> bool:
 
 @lru_cache(_CREDENTIALS_CACHE_SIZE)
 def _peer_of(credentials: bytes) -> Peer:
-    pid, uid, _ = _CREDENTIALS.unpack(credentials)
+    pid, uid, _ = CREDENTIALS.unpack(credentials)
     return Peer(uid, uid, pid)
 
 

@@ -15,13 +15,12 @@ import socket
 from collections.abc import Callable
 from typing import Final
 
-from confcom.aesm.messages import Response
 from confcom.daemon.readiness_log import NotReady
 from confcom.quote_helper.limits_and_deadlines import HelperLimits
-from confcom.quote_helper.quoting.service import QuoteService
-from confcom.quote_helper.transport.accounts import Accounts
+from confcom.quote_helper.quoting.stale_target import StaleTargetPolicy
 from confcom.quote_helper.transport.connection import Connection
-from confcom.quote_helper.transport.connections import Connections, Observer
+from confcom.quote_helper.transport.connections import Connections
+from confcom.quote_helper.transport.handler import ConnectionHandler, DropReason, Observer
 from confcom.quote_helper.transport.peers import PeerIdentifier, process_has_ended
 from confcom.quote_helper.transport.slow_peers import SlowPeers
 
@@ -55,7 +54,7 @@ class AesmServer:
     def __init__(
         self,
         *,
-        make_service: Callable[[Callable[[Connection, Response], None]], QuoteService[Connection]],
+        stale: StaleTargetPolicy,
         observer: Observer,
         identify: PeerIdentifier,
         limits: HelperLimits,
@@ -66,16 +65,12 @@ class AesmServer:
         self._identify = identify
         self._limits = limits
         self._clock = clock
-        self._accounts = Accounts(limits)
-        self._connections = Connections(
-            accounts=self._accounts,
-            make_service=make_service,
-            observer=observer,
-            limits=limits,
-            clock=clock,
-            slow_peers=slow_peers,
+        self.connections = Connections(limits)
+        self._handler = ConnectionHandler(
+            self.connections, stale=stale, observer=observer, limits=limits, clock=clock, slow_peers=slow_peers
         )
-        self._epoll = self._connections.epoll
+        self.service = self._handler.service
+        self._epoll = self._handler.epoll
         self._listeners: dict[int, socket.socket] = {}
         self.memory_problem: NotReady | None = None
         """Why clients that hold no memory are refused."""
@@ -85,24 +80,6 @@ class AesmServer:
         """Set while accepting is paused."""
         self._loop = asyncio.get_running_loop()
         self._loop.add_reader(self._epoll.fileno(), self._take_turn)
-
-    @property
-    def service(self) -> QuoteService[Connection]:
-        return self._connections.service
-
-    @property
-    def connections(self) -> int:
-        return len(self._accounts)
-
-    @property
-    def unread(self) -> int:
-        """Number of open connections whose answer was sent, and not read by the client."""
-        return len(self._accounts) - self._accounts.unanswered
-
-    @property
-    def unread_memory(self) -> int:
-        """Bytes that are counted for answers, from their request until they are read."""
-        return self._accounts.unread
 
     async def watch_memory(self, changed: Callable[[], None]) -> None:
         """Look each second whether quotes are refused for want of memory that no living process holds, until cancelled.
@@ -117,12 +94,12 @@ class AesmServer:
                 changed()
 
     def _ended_hold_memory(self) -> bool:
-        if self._clock() - self._connections.short_of_memory_at > SHORT_SECONDS:
+        if self._clock() - self._handler.short_of_memory_at > SHORT_SECONDS:
             return False
         ended = sum(
-            each.unread for each in self._accounts if each.unread and process_has_ended(each.sock, each.peer.pid)
+            each.unread for each in self.connections if each.unread and process_has_ended(each.sock, each.peer.pid)
         )
-        return ended > self._accounts.unread // 2
+        return ended > self.connections.unread_memory // 2
 
     def add_listener(self, listener: socket.socket) -> None:
         """Start serving a listening socket; the caller closes it after `remove_listener`."""
@@ -148,20 +125,19 @@ class AesmServer:
 
     async def drain(self) -> None:
         """Wait until complete requests are answered; incomplete ones get `receive_drain_seconds` to complete."""
-        accounts = self._accounts
-        await self._until(lambda: not accounts.sheddable, self._limits.receive_drain_seconds)
-        while accounts.sheddable:
-            self._connections.drop_unserved()
+        connections = self.connections
+        await self._until(lambda: not connections.sheddable, self._limits.receive_drain_seconds)
+        while connections.sheddable:
+            self._handler.drop_unserved()
             # Yield to the loop: closing thousands takes a tenth of a second.
             await asyncio.sleep(0)
-        if not await self._until(lambda: not accounts.unanswered, self._limits.drain_seconds):
-            _logger.warning("requests were left unanswered", extra={"connections": accounts.unanswered})
+        if not await self._until(lambda: not connections.unanswered, self._limits.drain_seconds):
+            _logger.warning("requests were left unanswered", extra={"connections": connections.unanswered})
 
     def close(self) -> None:
-        """Close every connection at once and stop serving listeners, without closing those."""
         self._loop.remove_reader(self._epoll.fileno())
         self._listeners.clear()
-        self._connections.close()
+        self._handler.close()
         if self._retry is not None:
             self._retry.cancel()
         if self._reserve is not None:
@@ -170,7 +146,7 @@ class AesmServer:
 
     def _take_turn(self) -> None:
         # Connections before listeners: an accepted socket may reuse the descriptor of a connection that ends here.
-        ready, more = self._connections.poll()
+        ready, more = self._handler.poll()
         if more and self._retry is None:
             ready = list(self._listeners)  # thousands of connections with events delay no new one
         if ready and self._reserve is None:
@@ -186,7 +162,7 @@ class AesmServer:
             pass
 
     def _accept_batch(self, listener: socket.socket) -> bool:
-        room = self._connections.free_places
+        room = self._handler.free_places
         # At the limit (room is 0) one more is accepted before another is shed for it, since the backlog may be empty.
         # If nothing can be shed, the new connection stays.
         if room < 0 and not self._shed():
@@ -198,7 +174,7 @@ class AesmServer:
         for sock in accepted:
             if room <= 0:
                 self._shed()
-            self._connections.admit(Connection(sock, self._identify(sock)))
+            self._handler.admit(Connection(sock, self._identify(sock)))
         if accepted:
             self._observer.accepted(len(accepted))
         return more
@@ -229,10 +205,10 @@ class AesmServer:
 
     def _shed(self) -> bool:
         now, limits = self._clock(), self._limits
-        connection = self._accounts.to_shed(now - limits.crowded_seconds, now - limits.many_peers_seconds)
+        connection = self.connections.to_shed(now - limits.crowded_seconds, now - limits.many_peers_seconds)
         if connection is None:
             return False
-        self._connections.drop(connection, "shed")
+        self._handler.drop(connection, DropReason.SHED)
         return True
 
     def _pause(self, reason: str) -> None:

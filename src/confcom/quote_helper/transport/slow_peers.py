@@ -16,7 +16,7 @@ from collections.abc import Callable, Hashable
 from typing import Final, TypeVar
 
 from confcom.daemon.stall_watchdog import StallWatchdog
-from confcom.quote_helper.quoting.service import FairQueue
+from confcom.quote_helper.fair_queue import FairQueue
 
 T = TypeVar("T")
 

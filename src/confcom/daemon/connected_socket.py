@@ -1,0 +1,25 @@
+"""What the kernel knows of a connected socket: who connected, and what the other end has not read."""
+
+import fcntl
+import socket
+import struct
+import sys
+import termios
+from typing import Final
+
+CREDENTIALS: Final = struct.Struct("@iII")
+"""struct ucred (unix(7)): pid, uid, gid."""
+_INT: Final = bytes(struct.calcsize("i"))
+
+
+def peer_credentials(sock: socket.SocketType) -> bytes:
+    """Return the CREDENTIALS of the process that connected a unix socket, or began to listen (SO_PEERCRED)."""
+    return sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, CREDENTIALS.size)
+
+
+def unread_bytes(sock: socket.SocketType) -> int:
+    """Return how many bytes the kernel holds that were sent and not read, or by TCP not acknowledged (SIOCOUTQ).
+
+    For a unix socket it counts its own overhead. There are none once the other end is closed.
+    """
+    return int.from_bytes(fcntl.ioctl(sock.fileno(), termios.TIOCOUTQ, _INT), sys.byteorder)

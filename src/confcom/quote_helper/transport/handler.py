@@ -1,0 +1,400 @@
+"""What happens on each connection: receive the request, have it answered, send the answer, wait until it is read.
+
+The answer is sent by one call. Then the connection stays open until the client has read it: the kernel charges the
+bytes to the helper's memory control group until then, even after the helper has closed its socket. An event, a
+deadline, a turn of the service, or another connection's end moves a connection to its next stage.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+import select
+from collections.abc import Callable
+from enum import StrEnum, auto
+from functools import partial
+from typing import Final, Protocol, TypeVar
+
+from confcom.aesm.errors import ProtocolError
+from confcom.aesm.messages import Request, Response
+from confcom.daemon.logs import LogLimiter
+from confcom.quote_helper.limits_and_deadlines import HelperLimits
+from confcom.quote_helper.quoting.service import QuoteService, Ticket
+from confcom.quote_helper.quoting.stale_target import StaleTargetPolicy
+from confcom.quote_helper.transport.connection import Connection, Stage
+from confcom.quote_helper.transport.connections import Connections
+from confcom.quote_helper.transport.peers import Peer
+from confcom.quote_helper.transport.slow_peers import SlowPeers
+
+T = TypeVar("T")
+
+_logger = logging.getLogger(__name__)
+
+_READ_EVENTS: Final = select.EPOLLOUT | select.EPOLLET
+"""The kernel raises EPOLLOUT when a client has read or dropped what was sent. Edge-triggered, because a socket with a
+small unread answer counts as writable all the time."""
+_INPUT_EVENTS: Final = _READ_EVENTS | select.EPOLLIN
+"""The same, and input, where clients can pass descriptors. If a client passes its own end and exits, nobody can read
+the answer, and the connection ends only when the helper receives this end."""
+EVENTS_PER_TURN: Final = 64
+"""Connections read in one turn of the event loop. Reading and decoding the largest request takes under 0.3 ms, so even
+64 of these stay below the 50 ms that is the most for which the loop may be blocked."""
+READ_SECONDS: Final = 0.001
+"""After an answer, until a check whether its client has read it; no delay while any connection is paused."""
+TICK_SECONDS: Final = 0.1
+"""Between checks for connections that have waited for too long: 4,096 take about a millisecond."""
+
+
+class DropReason(StrEnum):
+    """Why a connection ends without a whole answer, for metrics."""
+
+    MALFORMED = auto()
+    TIMEOUT = auto()
+    SHED = auto()
+    OVER_SHARE = auto()
+    """Its peer was at its limits for too long."""
+    GONE = auto()
+    """Its client disconnected before it could be answered."""
+    FAILED = auto()
+    """An error in the helper."""
+    STOPPING = auto()
+
+
+class Observer(Protocol):
+    """Receives every answer, and every connection that ends without one. No method may block: a client waits."""
+
+    def accepted(self, count: int) -> None: ...
+
+    def answered(self, peer: Peer, request: Request, response: Response, seconds: float) -> None:
+        """Record an answer, sent `seconds` after its request was complete."""
+
+    def dropped(self, peer: Peer, reason: DropReason) -> None:
+        """Record a connection that was closed without an answer."""
+
+    def malformed(self, peer: Peer, error: ProtocolError) -> None:
+        """Record input that is not an AESM request; `dropped` follows."""
+
+    def accepting_paused(self, reason: str) -> None:
+        """Record that clients wait in the kernel's backlog: no place is free, or descriptors ran out."""
+
+
+class ConnectionHandler:
+    """Serves connections until they end; an exception in one of them ends only that one.
+
+    `slow_peers` is None where the kernel refuses descriptors.
+    """
+
+    def __init__(
+        self,
+        connections: Connections,
+        *,
+        stale: StaleTargetPolicy,
+        observer: Observer,
+        limits: HelperLimits,
+        clock: Callable[[], float],
+        slow_peers: SlowPeers | None,
+    ) -> None:
+        self.epoll = select.epoll()
+        """Of all connections that wait, also until an answer is read, and of the caller's other descriptors."""
+        self.service = QuoteService(self._answer, stale=stale, limits=limits, clock=clock)
+        self._connections = connections
+        self._slow = slow_peers
+        self.short_of_memory_at = -math.inf
+        """When a request was last refused for want of memory, although its peer held none."""
+        self._unread_events = _READ_EVENTS if slow_peers is None else _INPUT_EVENTS
+        self._observer = observer
+        self._clock = clock
+        self._watched: dict[int, Connection] = {}
+        self._limits = limits
+        self._tick = asyncio.get_running_loop().call_later(TICK_SECONDS, self._give_up_late)
+        self._resuming = False
+        """Whether a turn is scheduled that resumes paused connections."""
+        self._sent: list[Connection] = []  # since the last look at these
+        self._failure_log = LogLimiter(limits.repeated_log_seconds, clock)
+
+    @property
+    def free_places(self) -> int:
+        return self._connections.free_places - (0 if self._slow is None else self._slow.closing)
+
+    def admit(self, connection: Connection) -> None:
+        """Serve a connection that was accepted, and close it at the end."""
+        self._connections.add(connection)
+        self._run(self._receive_in_turn, connection)
+
+    def poll(self) -> tuple[list[int], bool]:
+        """Handle the events of connections, as many as one turn handles.
+
+        Returns:
+            The other descriptors that have events, and whether there may be more events.
+        """
+        others, ready = [], self.epoll.poll(0, EVENTS_PER_TURN)
+        for descriptor, events in ready:
+            connection = self._watched.get(descriptor)
+            if connection is None:
+                others.append(descriptor)
+            else:
+                self._run(self._handle_event, connection, events)
+        return others, len(ready) == EVENTS_PER_TURN
+
+    def drop(self, connection: Connection, reason: DropReason) -> None:
+        """Close a connection without an answer, and report the reason."""
+        try:
+            self._observer.dropped(connection.peer, reason)
+        finally:
+            self._end(connection)
+
+    def drop_unserved(self) -> None:
+        """Close connections with an incomplete request and refuse paused ones, as many as one turn handles."""
+        for connection, _ in self._connections.sheddable_since()[:EVENTS_PER_TURN]:
+            self._run(self._give_up, connection, DropReason.STOPPING)
+
+    def close(self) -> None:
+        self._tick.cancel()
+        for connection in self._connections:
+            if connection.stage is Stage.UNREAD:
+                self._end(connection)
+            else:
+                self.drop(connection, DropReason.STOPPING)
+        self.epoll.close()
+        if self._slow is not None:
+            self._slow.end()
+
+    # Steps from one stage to the next.
+
+    def _receive_in_turn(self, connection: Connection) -> None:
+        """Receive, or pause the connection unread behind paused ones of its peer."""
+        if self._connections.has_paused(connection):
+            self._pause(connection)
+        else:
+            self._receive(connection)
+
+    def _receive(self, connection: Connection) -> None:
+        if self._is_slow(connection):
+            self._receive_in_thread(connection, self._received)
+        elif self._read(connection, connection.receive):
+            self._serve(connection)
+
+    def _receive_in_thread(
+        self, connection: Connection, step: Callable[[Connection, Callable[[], bytes]], None]
+    ) -> None:
+        """Have the thread of slow peers receive; then the connection takes a step with what that returned."""
+        assert self._slow is not None
+        self._stop_watching(connection)
+        if connection.stage is Stage.RECEIVING:
+            self._connections.set_incomplete(connection, self._clock())
+        self._slow.receive(connection.account.peer, connection.receive, partial(self._run, step, connection))
+
+    def _received(self, connection: Connection, received: Callable[[], bytes]) -> None:
+        if connection.stage is Stage.RECEIVING and self._read(connection, received):
+            self._serve(connection)
+
+    def _read(self, connection: Connection, receive: Callable[[], bytes]) -> bool:
+        """Read what has arrived; return whether the request is complete. Else the connection waits for it, or ends."""
+        try:
+            request = connection.decode(self._timed(connection, receive))
+        except BlockingIOError:
+            request = None
+        except EOFError:
+            self._end(connection)  # probes connect and disconnect; that is no error
+            return False
+        except ProtocolError as error:
+            self._observer.malformed(connection.peer, error)
+            self.drop(connection, DropReason.MALFORMED)
+            return False
+        if request is not None:
+            connection.request, connection.complete = request, True
+            connection.since = self._clock()
+        elif not connection.watched:
+            self._connections.set_incomplete(connection, self._clock())
+            self._watch(connection, select.EPOLLIN)
+        return connection.complete
+
+    def _serve(self, connection: Connection) -> None:
+        """Pass a complete request to the service, or pause it if its peer's limits do not allow one more."""
+        if not self._connections.serve(connection):
+            self._pause(connection)
+            return
+        answer = self.service.respond(connection.request, connection.account.peer, connection)
+        if not isinstance(answer, Ticket):
+            self._answer(connection, answer)
+            return
+        connection.ticket = answer
+        if connection.watched or not self.service.prompt:
+            # Watch only for a hang-up, which epoll always reports. Further input is not read: it must cost nothing.
+            self._watch(connection, 0)
+
+    def _pause(self, connection: Connection) -> None:
+        self._stop_watching(connection)
+        self._connections.pause(connection, self._clock())
+        self._look_at_sent()  # what was read meanwhile may be all that it waits for
+
+    def _resume(self, connection: Connection) -> None:
+        self._connections.resume(connection)
+        if connection.complete:
+            self._serve(connection)
+        else:
+            self._receive(connection)
+
+    def _refuse(self, connection: Connection) -> None:
+        """Refuse a request whose peer was at its limits for too long; close it without an answer if memory is short."""
+        self._connections.resume(connection)
+        if not connection.account.unread and not self._connections.has_memory_for(connection):
+            self.short_of_memory_at = self._clock()
+        if not connection.complete and not self._is_slow(connection) and not self._read(connection, connection.receive):
+            return
+        if connection.complete and self._connections.refuse(connection):
+            self._answer(connection, self.service.refuse_as_busy(connection.request))
+        else:
+            self.drop(connection, DropReason.OVER_SHARE)
+
+    def _answer(self, connection: Connection, response: Response) -> None:
+        connection.ticket = None
+        try:
+            size = connection.send(response)
+            request, seconds = connection.request, self._clock() - connection.since
+            connection.finish()
+            self._connections.set_answered(connection, size)
+            self._resume_soon()
+            if connection.watched or self._resuming:
+                self._watch(connection, self._unread_events)
+            else:
+                if not self._sent:
+                    asyncio.get_running_loop().call_later(READ_SECONDS, self._look_at_sent)
+                self._sent.append(connection)
+            self._observer.answered(connection.peer, request, response, seconds)
+        except Exception as error:  # noqa: BLE001 # the caller has other connections to answer
+            self._fail(connection, error)
+
+    def _end(self, connection: Connection) -> None:
+        if connection.stage is Stage.ENDED:
+            return
+        self._stop_watching(connection)
+        if connection.ticket is not None:
+            self.service.abandon(connection.ticket)
+            connection.ticket = None
+        self._connections.end(connection)
+        if self._slow is not None and self._is_slow(connection):
+            self._slow.close(connection.account.peer, connection.sock)
+        else:
+            self._timed(connection, connection.sock.close)
+        self._resume_soon()
+
+    # What moves connections: events, deadlines, and others that hold less.
+
+    def _run(self, step: Callable[..., None], connection: Connection, *arguments: object) -> None:
+        try:
+            step(connection, *arguments)
+        except Exception as error:  # noqa: BLE001 # for example MemoryError; the caller has other connections
+            self._fail(connection, error)
+
+    def _fail(self, connection: Connection, error: Exception) -> None:
+        gone = isinstance(error, ConnectionError)
+        if connection.stage is not Stage.ENDED:
+            self.drop(connection, DropReason.GONE if gone else DropReason.FAILED)
+        if not gone and (suppressed := self._failure_log.admit()) is not None:
+            _logger.error("a connection failed", exc_info=error, extra={"suppressed": suppressed})
+
+    def _handle_event(self, connection: Connection, events: int) -> None:
+        stage = connection.stage
+        if stage is Stage.RECEIVING:
+            self._receive_in_turn(connection)
+        elif stage is Stage.UNREAD:
+            if not connection.has_unread():
+                self._end(connection)
+            elif events & select.EPOLLIN:
+                self._receive_needless(connection)
+        else:
+            # While it is answered only a hang-up is watched for.
+            self.drop(connection, DropReason.GONE)
+
+    def _receive_needless(self, connection: Connection) -> None:
+        """Receive what a client sends after its request, for the descriptors in it."""
+        if self._is_slow(connection):
+            self._receive_in_thread(connection, self._drop_received)
+        else:
+            self._drop_received(connection, partial(self._timed, connection, connection.receive))
+
+    def _drop_received(self, connection: Connection, receive: Callable[[], bytes]) -> None:
+        if connection.stage is not Stage.UNREAD:
+            return
+        events = _INPUT_EVENTS
+        try:
+            if not receive():
+                events = _READ_EVENTS  # the client sends no more
+        except BlockingIOError:
+            pass
+        except OSError:
+            self._end(connection)
+            return
+        self._watch(connection, events)  # anew, since there may be more
+
+    def _is_slow(self, connection: Connection) -> bool:
+        return self._slow is not None and connection.account.peer in self._slow
+
+    def _timed(self, connection: Connection, call: Callable[[], T]) -> T:
+        return call() if self._slow is None else self._slow.timed(connection.account.peer, call)
+
+    def _look_at_sent(self) -> None:
+        sent, self._sent = self._sent, []
+        for connection in sent:
+            self._run(self._end_or_watch, connection)
+
+    def _end_or_watch(self, connection: Connection) -> None:
+        if connection.stage is Stage.UNREAD and connection.has_unread():
+            self._watch(connection, self._unread_events)
+        else:
+            self._end(connection)
+
+    def _give_up_late(self) -> None:
+        """Give up connections whose request is incomplete or paused for too long, as many as one turn handles."""
+        delay = TICK_SECONDS
+        try:
+            now = self._clock()
+            paused, incomplete = now - self._limits.peer_wait_seconds, now - self._limits.whole_request_seconds
+            late = [
+                connection
+                for connection, since in self._connections.sheddable_since()
+                if since <= (paused if connection.stage is Stage.PAUSED else incomplete)
+            ]
+            for connection in late[:EVENTS_PER_TURN]:
+                self._run(self._give_up, connection, DropReason.TIMEOUT)
+            if self.service.refuse_late(EVENTS_PER_TURN) or len(late) > EVENTS_PER_TURN:
+                delay = 0
+        finally:
+            self._tick = asyncio.get_running_loop().call_later(delay, self._give_up_late)
+
+    def _give_up(self, connection: Connection, reason: DropReason) -> None:
+        if connection.stage is Stage.PAUSED:
+            self._refuse(connection)
+        else:
+            self.drop(connection, reason)
+
+    def _resume_soon(self) -> None:
+        """Resume paused connections in a turn of its own, since a peer holds less than before."""
+        if self._connections.may_resume and not self._resuming:
+            self._resuming = True
+            asyncio.get_running_loop().call_soon(self._resume_paused)
+
+    def _resume_paused(self) -> None:
+        self._resuming = False
+        for _ in range(EVENTS_PER_TURN):
+            connection = self._connections.next_to_resume()
+            if connection is None:
+                return
+            self._run(self._resume, connection)
+        self._resume_soon()
+
+    def _stop_watching(self, connection: Connection) -> None:
+        if connection.watched:
+            connection.watched = False
+            del self._watched[connection.sock.fileno()]
+            self.epoll.unregister(connection.sock)
+
+    def _watch(self, connection: Connection, events: int) -> None:
+        if connection.watched:
+            self.epoll.modify(connection.sock, events)
+        else:
+            self._watched[connection.sock.fileno()] = connection
+            connection.watched = True
+            self.epoll.register(connection.sock, events)

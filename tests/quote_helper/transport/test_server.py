@@ -1,0 +1,294 @@
+"""The server alone on real sockets, with peers of the test's own: which connections are shed, served, ended, paused."""
+
+import asyncio
+import contextlib
+import errno
+import gc
+import resource
+import socket
+import sys
+from pathlib import Path
+from unittest.mock import Mock
+
+import pytest
+
+from confcom.aesm.messages import GetQuoteExRequest
+from confcom.errors import ExitCode
+from confcom.quote_helper.transport.handler import EVENTS_PER_TURN, ConnectionHandler
+from testkit.helper_in_process import KEY_ID, NUM, SIZE, RunningServer, frame, open_descriptors
+from testkit.waiting import until
+
+NEVER = {"crowded_seconds": 3600.0, "many_peers_seconds": 3600.0}
+"""No connection is shed for its age."""
+GARBAGE = (b"\xff" * 16, b"\x04\0\0\0" + b"\xff" * 4, b"\0" * 8)
+"""A length that is too large, a body that is not protobuf, a length of 0."""
+ASKS_NUM, ASKS_SIZE = frame(NUM), frame(SIZE)
+
+
+# Too many connections.
+
+
+async def test_the_peer_that_holds_most_loses_its_oldest(serve, provider):
+    """Of those that have not asked: what is asked is answered."""
+    server = serve(None, max_connections=10, **NEVER)
+    lone = server.connect("lone")
+    asking = server.connect("greedy", ASKS_SIZE)
+    await until(lambda: server.waiting == 1)
+    greedy = []
+    for number in range(30):
+        greedy.append(server.connect("greedy"))
+        await until(lambda n=number: server.total == n + 3)
+    assert server.count("dropped", "greedy", "shed") == 22
+    assert server.count("dropped", "lone") == 0
+    assert await server.read(greedy[21]) == b""
+    server.service.provide(provider)
+    assert await server.read(asking) != b""
+    for client in (lone, greedy[22]):
+        client.send(ASKS_NUM)
+        assert await server.read(client) != b""
+
+
+async def test_where_none_may_go_yet_accepting_pauses(serve, provider):
+    server = serve(provider, max_connections=3, accept_retry_seconds=0.05, **NEVER)
+    held = [server.connect(f"peer{number}") for number in range(4)]
+    await until(lambda: server.open == 4)
+    late = server.connect("late", ASKS_NUM)
+    await until(lambda: server.count("paused"))
+    looks = server.count("paused")
+    for _ in range(50):
+        await asyncio.sleep(0)
+    assert server.count("paused") <= looks + 1, "nothing spins meanwhile"
+    assert (server.total, server.count("dropped")) == (4, 0)
+    held[0].close()
+    held[1].close()
+    assert await server.read(late) != b""
+
+
+async def test_connections_with_input_delay_no_new_one(monkeypatch, serve, provider):
+    polls = 0
+    poll = ConnectionHandler.poll
+
+    def counted(connections):
+        nonlocal polls
+        polls += 1
+        return poll(connections)
+
+    monkeypatch.setattr(ConnectionHandler, "poll", counted)
+    server = serve(provider, **NEVER)
+    drip = [server.connect("drip", ASKS_NUM[:1]) for _ in range(20 * EVENTS_PER_TURN)]
+    await until(lambda: server.open == len(drip))
+    for each in drip:
+        each.send(ASKS_NUM[1:2])
+    polls = 0
+    assert await server.serves("new")
+    assert polls < 10
+
+
+@pytest.mark.parametrize("shorter", ["crowded_seconds", "many_peers_seconds"])
+async def test_without_places_an_incomplete_request_has_a_moment(serve, provider, shorter):
+    """Also where it is its peer's only one."""
+    server = serve(provider, max_connections=50, accept_retry_seconds=0.01, **NEVER | {shorter: 0.05})
+    for number in range(300):
+        server.connect(f"peer{number}", ASKS_NUM[:1])
+    assert await server.serves("late")
+    assert server.count("dropped", detail="shed") >= 250
+    assert server.count("dropped", "late") == 0
+
+
+async def test_without_places_a_peer_with_few_connections_loses_none(serve, provider):
+    """A peer with two connections is no cause of a shortage that two hundred with one each make."""
+    server = serve(provider, max_connections=200, accept_retry_seconds=0.01, **NEVER)
+    server.connect("two", ASKS_NUM[:1])
+    second = server.connect("two", ASKS_NUM[:1])
+    for number in range(194):
+        server.connect(f"peer{number}")
+    await until(lambda: server.total == 196)
+    greedy = [server.connect("greedy") for _ in range(8)]
+    await until(lambda: server.count("dropped", "greedy", "shed"))
+    assert server.count("dropped") == server.count("dropped", "greedy")
+    second.send(ASKS_NUM[1:])
+    assert await server.read(second) != b""
+    assert await server.read(greedy[0]) == b""
+
+
+async def test_unread_answers_take_no_places(serve, provider):
+    """A peer with many of them is not the one that holds most places."""
+    server = serve(provider, max_connections=200, accept_retry_seconds=0.01, **NEVER)
+    for _ in range(20):
+        server.connect("unread", ASKS_NUM)
+    await until(lambda: server.unread == 20)
+    incomplete = server.connect("unread", ASKS_NUM[:1])
+    for _ in range(10):
+        server.connect("greedy")
+    for number in range(189):
+        server.connect(f"peer{number}")
+    await until(lambda: server.total == 220)
+    server.connect("late")
+    await until(lambda: server.count("dropped", "greedy", "shed"))
+    incomplete.send(ASKS_NUM[1:])
+    assert await server.read(incomplete) != b""
+
+
+# Turns and deadlines.
+
+
+async def test_a_flood_delays_another_peer_by_turns_not_its_queue(serve, either):
+    server = serve(None, max_waiting=200)
+    floods = [server.connect("flood", ASKS_SIZE) for _ in range(60)]
+    await until(lambda: server.total == 60)
+    quiet = server.connect("quiet", ASKS_SIZE)
+    await until(lambda: server.waiting == 61)
+    assert await server.serves("other")
+    server.service.provide(either, either.in_loop)
+    assert await server.read(quiet) != b""
+    # First come first served would be place 61.
+    assert [key for what, key, _ in server.events if what == "answered"].index("quiet") <= 5
+    for client in floods:
+        assert await server.read(client) != b""
+
+
+async def test_an_answer_larger_than_the_sockets_buffer(serve, provider, enclave, caplog):
+    """A node may have a small default; what the kernel did not take is not kept."""
+    server = serve(provider, send_buffer=4096)
+    report = enclave.create_report(provider.identity().target_info, bytes(64)).encode()
+    client = server.connect("unlucky", frame(GetQuoteExRequest(report, 16_384, att_key_id=KEY_ID)))
+    assert len(await server.read(client)) < 16_384
+    assert server.count("dropped", "unlucky", "failed") == 1
+    assert "net.core.wmem_default" in caplog.text
+    assert (server.open, server.memory) == (0, 0)
+
+
+async def test_early_clients_are_served_when_their_listener_goes(serve, provider, short_dir):
+    server = serve(provider)
+    second = server.listen(str(short_dir / "second"))
+    waiting = [server.connect("early", ASKS_NUM) for _ in range(100)]
+    server.aesm.remove_listener(server.listener)
+    with pytest.raises(ConnectionRefusedError):
+        server.connect("late")
+    for client in waiting:
+        assert await server.read(client) != b""
+    assert await server.read(server.connect("other", ASKS_NUM, short_dir / "second")) != b""
+    server.aesm.remove_listener(second)
+    second.close()
+
+
+@pytest.mark.slow
+async def test_a_probe_that_connects_and_disconnects_is_no_error(serve, provider, caplog):
+    server = serve(provider)
+    for close in (socket.socket.close, lambda client: client.shutdown(socket.SHUT_WR)):
+        client = server.connect("probe")
+        await until(lambda: server.open == 1)
+        close(client)
+        await until(lambda: server.open == 0)
+    assert server.events == []
+    assert caplog.records == []
+
+
+async def test_many_garbage_connections_leave_nothing_behind(serve, provider):
+    server = serve(provider)
+
+    def blocks():
+        gc.collect()
+        return sys.getallocatedblocks()
+
+    async def send_garbage(rounds):
+        for number in range(rounds):
+            due = server.total + 200
+            clients = [socket.socket(socket.AF_UNIX) for _ in range(200)]
+            for client in clients:
+                client.connect(server.path)
+                client.send(GARBAGE[number % len(GARBAGE)])
+            await until(lambda due=due: server.total == due and server.open == 0)
+            for client in clients:
+                client.close()
+            assert server.count("malformed") == len(clients)
+            server.events.clear()
+
+    await send_garbage(15)
+    before = blocks()
+    await send_garbage(45)
+    assert server.total == 12_000
+    assert (len(server.aesm._handler._watched), server.open) == (0, 0)
+    assert blocks() - before < 9_000, "less than one for each connection"
+
+
+# Accepting, and descriptors.
+
+
+async def test_nothing_stays_open_of_a_helper_that_ends(in_process, provider):
+    """With clients connected."""
+    async with in_process(provider) as helper:
+        await helper.ready()
+    before = open_descriptors()
+    for _ in range(2):
+        async with in_process(provider, receive_drain_seconds=0.0, drain_seconds=0.0) as helper:
+            await helper.ready()
+            _, writer = await asyncio.open_unix_connection(helper.socket)
+            await helper.reaches("connections", 1)
+            helper.task.cancel()
+            await asyncio.wait({helper.task})
+        writer.close()
+        with contextlib.suppress(ConnectionError):
+            await asyncio.wait_for(writer.wait_closed(), 30)
+    assert open_descriptors() <= before
+
+
+class Destitute:
+    """A listening socket from which nothing can be accepted for want of descriptors."""
+
+    def __init__(self, sock):
+        self._sock = sock
+
+    def __getattr__(self, name):
+        return getattr(self._sock, name)
+
+    def _accept(self):
+        raise OSError(errno.EMFILE, "Too many open files")
+
+
+async def test_without_descriptors_one_timer_tries_again(short_dir, provider, monkeypatch):
+    monkeypatch.setattr("confcom.quote_helper.transport.handler.TICK_SECONDS", 0.01)
+    server = RunningServer(short_dir / "s", provider, accept_retry_seconds=0.01)
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(short_dir / "destitute"))
+        listener.listen()
+        server.aesm.add_listener(Destitute(listener))
+        server.connect("client", path=short_dir / "destitute")
+        await until(lambda: server.count("paused") >= 5)
+        server.close()
+        before, server.service.refuse_late = open_descriptors(), Mock(return_value=False)
+        await asyncio.sleep(0.05)
+        assert open_descriptors() == before  # no timer has outlived the server
+        assert not server.service.refuse_late.called
+
+
+def test_without_descriptors_clients_wait_until_there_are_some(start_helper, vector):
+    """In a real process: what it had goes on, nobody is turned away, and it recovers by itself."""
+    helper = start_helper().wait_ready()
+    request, answer = vector("intel229_num"), vector("resp_intel229_num")
+    limits = resource.prlimit(helper.process.pid, resource.RLIMIT_NOFILE)
+    highest = max(int(entry.name) for entry in Path(f"/proc/{helper.process.pid}/fd").iterdir())
+    # As when all descriptors but those in use had been taken.
+    resource.prlimit(helper.process.pid, resource.RLIMIT_NOFILE, (highest + 1, limits[1]))
+    # The reserve serves them one after the other.
+    assert [helper.send(request) for _ in range(3)] == [answer] * 3
+    waiting = []
+    for _ in range(highest + 8):
+        client = socket.socket(socket.AF_UNIX)
+        client.settimeout(30)
+        client.connect(str(helper.socket))
+        client.sendall(request[:2])
+        waiting.append(client)
+    # No probe is answered meanwhile: the log alone tells of the pause.
+    helper.wait_until(lambda: helper.events("accepting-paused"))
+    resource.prlimit(helper.process.pid, resource.RLIMIT_NOFILE, limits)
+    for client in waiting:
+        client.sendall(request[2:])
+    # Those of one peer that it let in first may have gone for the others; the last of them never.
+    assert waiting[-1].recv(1000) == answer
+    assert helper.send(request) == answer
+    for client in waiting:
+        client.close()
+    helper.wait_until(lambda: helper.metric("confcom_quote_helper_connections") == 0)
+    assert helper.metric("confcom_quote_helper_accepting_paused_total") >= 1
+    assert helper.stop() == ExitCode.OK
