@@ -25,7 +25,6 @@ from confcom.aesm.session import encode_frame
 from confcom.daemon.logs import LogLimiter
 from confcom.quote_helper.limits_and_deadlines import HelperLimits
 from confcom.quote_helper.main import QuoteHelper
-from confcom.quote_helper.quoting.provider_state import Backend
 from confcom.quote_helper.quoting.service import QuoteService, call_of
 from confcom.quote_helper.quoting.simulated_backend import run_self_test
 from confcom.quote_helper.quoting.stale_target import StaleTargetPolicy
@@ -35,6 +34,7 @@ from confcom.quote_helper.takeover.socket_keeper import SocketKeeper
 from confcom.quote_helper.takeover.takeover_policy import TOKEN_BYTES, Instance
 from confcom.quote_helper.transport.peers import Peer
 from confcom.quote_helper.transport.server import AesmServer
+from confcom.quote_provider.base import Backend
 from confcom.quote_provider.expected_root import ExpectedRoot
 from confcom.quote_provider.simulated import SimulatedQuoteProvider
 from confcom.sgx.certificates import key_id

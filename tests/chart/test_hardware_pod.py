@@ -43,7 +43,7 @@ def test_the_entry_point_looks_where_the_private_socket_is(aesmd):
 
 
 def test_the_reference_has_the_probe(aesmd):
-    """Which is tried in tests/quote_helper/quoting/test_aesmd_backend.py."""
+    """Which is tried in tests/relay/test_restart_policy.py."""
     shown = re.search(r"    - \|\n((?:      .*\n)+)```", text_of("docs/reference/quote-helper.md"))
     assert textwrap.dedent(shown[1]).strip() == aesmd["livenessProbe"]["exec"]["command"][-1].strip()
 

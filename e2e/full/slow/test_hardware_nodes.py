@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from confcom.quote_helper.quoting.aesmd_backend import FIRST_RESTART_SECONDS
+from confcom.relay.restart_policy import FIRST_RESTART_SECONDS
 from e2e.add_on import HELPER, HERE, PLUGIN, allocatable, forget, uninstall
 from e2e.cluster import Node
 from e2e.confcom_command import SET_ASIDE_MIB, AddOn, uids

@@ -22,7 +22,7 @@ from confcom.daemon.probes import standard_routes
 from confcom.daemon.readiness_log import NotReady, ReadinessLog
 from confcom.daemon.supervision import STOP_DEADLINE_SECONDS, exit_status, run_daemon, run_until_stopped
 from confcom.quote_helper.limits_and_deadlines import UNREAD_MEMORY_PART, HelperLimits
-from confcom.quote_helper.quoting.provider_state import PREPARING, Backend, ProviderStatus, ProviderSupervisor
+from confcom.quote_helper.quoting.provider_state import PREPARING, ProviderStatus, ProviderSupervisor
 from confcom.quote_helper.quoting.service import QuoteService
 from confcom.quote_helper.quoting.stale_target import StaleTargetPolicy
 from confcom.quote_helper.settings import HelperSettings, ProviderKind, parse_settings
@@ -35,6 +35,7 @@ from confcom.quote_helper.transport.connection import Connection
 from confcom.quote_helper.transport.peers import ByPod, by_uid
 from confcom.quote_helper.transport.server import AesmServer
 from confcom.quote_helper.transport.slow_peers import SlowPeers
+from confcom.quote_provider.base import Backend
 
 _logger = logging.getLogger(__name__)
 
@@ -190,7 +191,7 @@ def main(arguments: Sequence[str], *, prog: str, environ: Mapping[str, str], std
 
         def open_backend() -> Backend:
             if settings.provider is ProviderKind.AESMD:
-                from confcom.quote_helper.quoting.aesmd_backend import open_aesmd  # noqa: PLC0415 # as below
+                from confcom.relay.self_test import open_aesmd  # noqa: PLC0415 # as below
 
                 return open_aesmd(settings.aesmd_socket, expected_root=settings.expected_root)
             from confcom.quote_helper.quoting.simulated_backend import open_simulated  # noqa: PLC0415 # after the socket is bound

@@ -1,9 +1,12 @@
 """The interface between the quote helper and a quote provider."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 from confcom.aesm.error_code import AesmErrorCode, code_of
+from confcom.aesm.request_checks import Need
+from confcom.daemon.readiness_log import NotReady
 from confcom.errors import ConfcomError
 from confcom.sgx.report import QeReportInfo, Report, TargetInfo
 
@@ -80,3 +83,35 @@ class QuoteProvider(Protocol):
         Raises:
             QuoteProviderError: INVALID_REPORT if the report was not made for this QE.
         """
+
+
+class CallsInLoop(Protocol):
+    """A provider's calls in an event loop, for one whose calls wait for another process."""
+
+    @property
+    def max_concurrent_calls(self) -> int:
+        """How many calls it makes at one time."""
+
+    def start(self, need: Need, done: Callable[[Callable[[], Any]], None]) -> None:
+        """Start a call; later, `done` is called with its outcome, which returns the result or raises the error."""
+
+    def close(self) -> None:
+        """Break off all calls; `done` is not called any more."""
+
+
+@dataclass(frozen=True, slots=True)
+class Backend:
+    provider: QuoteProvider
+    self_test: Callable[[], QuotingIdentity]
+    """Tests whether quotes can be made, and returns the identity that clients get. It raises QuoteProviderError, and
+    may block if the provider's calls wait."""
+    root: str = ""
+    """SHA-256 of the root certificate, in hex; empty unless the platform has its own root."""
+    self_test_seconds: float | None = None
+    """For one self-test, after which the provider counts as hung; None: the helper's limit."""
+    problem: Callable[[], NotReady | None] = lambda: None
+    """Returns a problem with a backend whose self-test passes."""
+    in_loop: Callable[[], CallsInLoop] | None = None
+    """Returns the provider's calls for the running loop, if they wait for another process; None: they do not wait."""
+    instance: Callable[[], object] = lambda: None
+    """Returns what identifies the process that makes the quotes: the next one is tested at once. It must not block."""

@@ -9,9 +9,8 @@ from unittest.mock import Mock
 import pytest
 
 from confcom.aesm.error_code import AesmErrorCode as Code
-from confcom.quote_helper.quoting.provider_state import Backend
 from confcom.quote_helper.quoting.simulated_backend import open_simulated
-from confcom.quote_provider.base import QuoteProviderError, QuoteResult
+from confcom.quote_provider.base import Backend, QuoteProviderError, QuoteResult
 from confcom.quote_provider.state_directory import ROOT_FOLDER
 from confcom.simulation.root_seed import RootSeed
 from testkit.helper_in_process import INIT, NUM, SIZE, frame

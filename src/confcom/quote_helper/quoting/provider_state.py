@@ -7,7 +7,7 @@ import contextlib
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from confcom.aesm.error_code import AesmErrorCode
 from confcom.daemon.readiness_log import NotReady
@@ -15,33 +15,12 @@ from confcom.quote_helper.limits_and_deadlines import HelperLimits
 from confcom.quote_helper.quoting.service import QuoteService
 from confcom.quote_helper.quoting.stale_target import StaleTargetPolicy
 from confcom.quote_helper.worker_thread import in_worker_thread
-from confcom.quote_provider.base import QuoteProvider, QuoteProviderError, QuotingIdentity
-
-if TYPE_CHECKING:
-    from confcom.quote_provider.aesmd_calls import AesmdInLoop
+from confcom.quote_provider.base import Backend, QuoteProviderError, QuotingIdentity
 
 _logger = logging.getLogger(__name__)
 
 
 PREPARING: Final = NotReady("the quote provider is being prepared", code="provider-preparing")
-
-
-@dataclass(frozen=True, slots=True)
-class Backend:
-    provider: QuoteProvider
-    self_test: Callable[[], QuotingIdentity]
-    """Tests whether quotes can be made, and returns the identity that clients get. It raises QuoteProviderError, and
-    may block if the provider's calls wait."""
-    root: str = ""
-    """SHA-256 of the root certificate, in hex; empty unless the platform has its own root."""
-    self_test_seconds: float | None = None
-    """For one self-test, after which the provider counts as hung; None: the helper's limit."""
-    problem: Callable[[], NotReady | None] = lambda: None
-    """Returns a problem with a backend whose self-test passes."""
-    in_loop: Callable[[], AesmdInLoop] | None = None
-    """Returns the provider's calls for the running loop, if they wait for another process; None: they do not wait."""
-    instance: Callable[[], object] = lambda: None
-    """Returns what identifies the process that makes the quotes: the next one is tested at once. It must not block."""
 
 
 @dataclass(frozen=True, slots=True)

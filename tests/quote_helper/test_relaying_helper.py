@@ -16,22 +16,20 @@ from confcom.aesm.error_code import AesmErrorCode as Code
 from confcom.aesm.error_code import code_of
 from confcom.aesm.errors import AesmError
 from confcom.client import AesmClient
-from confcom.quote_helper.quoting.aesmd_backend import (
-    FIRST_PAUSE_SECONDS,
-    FIRST_RESTART_SECONDS,
-    FULL_TEST_SECONDS,
-    LONGEST_PAUSE_SECONDS,
-    REQUEST_FILE,
-    RestartPolicy,
-    open_aesmd,
-    request_restart,
-    run_hardware_self_test,
-)
-from confcom.quote_provider.aesmd import HANGS, UNREACHABLE
-from confcom.quote_provider.aesmd_instance import SPENT_LINK, AesmdInstance
 from confcom.quote_provider.base import QuoteProviderError
 from confcom.quote_provider.simulated import SimulatedQuoteProvider
 from confcom.quote_provider.state_directory import open_or_create_platform, open_platform
+from confcom.relay.instance import SPENT_LINK, AesmdInstance
+from confcom.relay.provider import HANGS, UNREACHABLE
+from confcom.relay.restart_policy import (
+    FIRST_PAUSE_SECONDS,
+    FIRST_RESTART_SECONDS,
+    LONGEST_PAUSE_SECONDS,
+    REQUEST_FILE,
+    RestartPolicy,
+    request_restart,
+)
+from confcom.relay.self_test import FULL_TEST_SECONDS, open_aesmd, run_hardware_self_test
 from confcom.simulation.enclave import SimulatedEnclave
 from testkit.hardware_causes import CAUSES
 from testkit.helper_in_process import INIT as ASKS_INIT
@@ -40,7 +38,7 @@ from testkit.raised import raises
 from testkit.stub_aesmd import INIT, NUM, QUOTE, SIZE, UNINITIALISED_QE_ID, StubAesmd
 from testkit.waiting import until
 
-DOCS = Path(__file__).parents[3] / "docs"
+DOCS = Path(__file__).parents[2] / "docs"
 APPLICATION = SimulatedEnclave.from_name("application")
 
 

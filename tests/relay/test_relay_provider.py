@@ -14,14 +14,14 @@ import pytest
 from confcom.aesm.error_code import AesmErrorCode as Code
 from confcom.aesm.error_code import code_of
 from confcom.aesm.request_checks import NeedIdentity, NeedQuote, NeedQuoteSize
+from confcom.client import asynchronous
 from confcom.errors import ConfcomError, SettingsError
-from confcom.quote_provider import aesmd_calls
-from confcom.quote_provider.aesmd import AesmdQuoteProvider
-from confcom.quote_provider.aesmd_instance import AesmdRecord
 from confcom.quote_provider.base import QuoteProvider, QuoteProviderError
 from confcom.quote_provider.expected_root import INTEL_ROOT, ExpectedRoot, read_expected_root
 from confcom.quote_provider.simulated import SimulatedQuoteProvider
 from confcom.quote_provider.state_directory import open_or_create_platform, open_platform
+from confcom.relay.instance import AesmdRecord
+from confcom.relay.provider import AesmdQuoteProvider
 from confcom.sgx.certificates import key_id, load_certificate
 from confcom.sgx.certification import CertificationData
 from confcom.sgx.quote import Quote
@@ -364,7 +364,7 @@ async def test_a_full_backlog_is_waited_for(calls, aesmd):
 @pytest.fixture
 def replace_sockets(monkeypatch):
     constants = {name: getattr(socket, name) for name in ("AF_UNIX", "SOCK_STREAM", "SOCK_NONBLOCK")}
-    return lambda kind: monkeypatch.setattr(aesmd_calls, "socket", SimpleNamespace(SocketType=kind, **constants))
+    return lambda kind: monkeypatch.setattr(asynchronous, "socket", SimpleNamespace(SocketType=kind, **constants))
 
 
 async def test_without_a_descriptor_a_call_ends_and_no_other(calls, aesmd, replace_sockets):
@@ -409,7 +409,7 @@ async def test_an_ended_call_leaves_nothing_to_the_collector(calls):
     try:
         await ended(calls, IDENTITY)
         await asyncio.sleep(0)
-        assert not [left for left in gc.get_objects() if isinstance(left, aesmd_calls._Call)]
+        assert not [left for left in gc.get_objects() if isinstance(left, asynchronous.RunningConversation)]
     finally:
         gc.enable()
 

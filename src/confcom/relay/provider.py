@@ -11,17 +11,20 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final, TypeVar
 
+from confcom.aesm import conversation
+from confcom.aesm.conversation import Conversation
 from confcom.aesm.error_code import AesmErrorCode
 from confcom.aesm.errors import AesmError, ConnectionClosedError
 from confcom.aesm.messages import GetQuoteExResponse
 from confcom.aesm.request_checks import Need, NeedIdentity, NeedQuote, NeedQuoteSize
-from confcom.client import conversation
 from confcom.client.blocking import AesmClient
-from confcom.client.conversation import Conversation
 from confcom.client.errors import ServiceTimeoutError
 from confcom.errors import ConfcomError, MalformedError
-from confcom.quote_provider.aesmd_calls import CALL_SECONDS, AesmdInLoop, run_blocking
-from confcom.quote_provider.aesmd_instance import (
+from confcom.quote_provider.base import WRONG_SERVICE, QuoteProviderError, QuoteResult, QuotingIdentity
+from confcom.quote_provider.expected_root import ExpectedRoot
+from confcom.quote_provider.quote_checks import OTHER_ENCLAVE, OTHER_KEY, WRONG_SIZE, QuoteChecker
+from confcom.relay.driver import AesmdInLoop
+from confcom.relay.instance import (
     INIT,
     QUOTING_CALLS,
     SPENT_BY_ANY_CALL,
@@ -29,13 +32,13 @@ from confcom.quote_provider.aesmd_instance import (
     AesmdInstance,
     AesmdRecord,
 )
-from confcom.quote_provider.base import WRONG_SERVICE, QuoteProviderError, QuoteResult, QuotingIdentity
-from confcom.quote_provider.expected_root import ExpectedRoot
-from confcom.quote_provider.quote_checks import OTHER_ENCLAVE, OTHER_KEY, WRONG_SIZE, QuoteChecker
 from confcom.sgx.report import QeReportInfo, Report
 
 T = TypeVar("T")
 
+CALL_SECONDS: Final = 30.0
+"""For all that aesmd is asked for one request of a client. Intel's client gives up after 15 s, and another request may
+be before it in aesmd."""
 HANGS: Final = "aesmd-hangs"
 """Code of the error for a call that did not return in time while no other one returned either."""
 UNREACHABLE: Final = "aesmd-unreachable"
@@ -76,9 +79,8 @@ class AesmdQuoteProvider:
         call_seconds: float = CALL_SECONDS,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._client = AesmClient(socket_path)
+        self._client = AesmClient(socket_path, timeout=call_seconds)
         self._record = record
-        self._call_seconds = call_seconds
         self._clock = clock
         self._checker = QuoteChecker(root)
         self._answered_at = clock()
@@ -113,7 +115,7 @@ class AesmdQuoteProvider:
 
     def in_loop(self) -> AesmdInLoop:
         """Return the same calls for the running event loop; whoever gets them closes them."""
-        return AesmdInLoop(self._client, self._conversation_for, self._call_seconds)
+        return AesmdInLoop(self._client, self._conversation_for)
 
     def supported_key_count(self) -> int:
         """Return how many attestation keys aesmd has; without a quoting enclave it refuses.
@@ -124,7 +126,7 @@ class AesmdQuoteProvider:
         return len(self._run(self._ask(conversation.supported_key_ids())))
 
     def _run(self, asked: Conversation[T]) -> T:
-        return run_blocking(self._client, asked, self._call_seconds, self._clock)
+        return self._client.converse(asked, whole=True)
 
     def _conversation_for(self, need: Need) -> Conversation[Any]:
         match need:
@@ -228,7 +230,7 @@ class AesmdQuoteProvider:
             self._answered_at = self._clock()
             raise self._refused(error, instance) from error
         except ServiceTimeoutError as error:
-            why = f"a call did not return within {self._call_seconds:g} s"
+            why = f"a call did not return within {self._client.timeout:g} s"
             if self._answered_at > began:
                 raise QuoteProviderError(
                     AesmErrorCode.BUSY, "aesmd is slow", error_code="aesmd-slow", why=why, remedy=READ_LOG
