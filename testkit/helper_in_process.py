@@ -152,7 +152,7 @@ async def running_helper(directory, provider, *, open_backend=None, handover_sec
     registry = CollectorRegistry()
     helper = QuoteHelper(
         settings,
-        open_backend=open_backend or (lambda: backend),
+        open_backend=open_backend or (lambda _: backend),
         instance=Instance.started(time.clock_gettime_ns(time.CLOCK_BOOTTIME), os.urandom(TOKEN_BYTES)),
         clock=time.perf_counter,
         wall_clock=time.time,

@@ -86,6 +86,12 @@ def test_every_module_that_a_flow_names_is_there():
     assert missing == []
 
 
+def test_a_relayed_quote_goes_through_at_most_twelve_files():
+    walk = PAGE.partition("## A relayed quote, file by file")[2].partition("\n## ")[0]
+    files = re.findall(r"^[0-9]+\. `([a-z_.]+)`", walk, re.MULTILINE)
+    assert 8 <= len(set(files)) == len(files) <= 12
+
+
 @pytest.mark.parametrize("command", ["enable", "status"])
 def test_a_command_is_walked_in_at_most_twelve_files(command):
     walk = PAGE.partition(f"## `confcom {command}`, file by file")[2].partition("\n## ")[0]

@@ -17,8 +17,8 @@ WRONG_SERVICE: Final = "check which program serves the helper's private AESM soc
 class QuoteProviderError(ConfcomError):
     """A quote could not be made.
 
-    If it is `lost`, no further call can succeed before the provider answers again. `error_code`, the stable code of the
-    cause, is by default that of the AESM code.
+    If it is `lost`, no further call can succeed before the provider answers again, for `outage_seconds` at least.
+    `error_code`, the stable code of the cause, is by default that of the AESM code.
     """
 
     def __init__(
@@ -34,6 +34,7 @@ class QuoteProviderError(ConfcomError):
         super().__init__(what, error_code=error_code or code_of(code), why=why, remedy=remedy)
         self.code = code
         self.lost = lost
+        self.outage_seconds = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,5 +114,7 @@ class Backend:
     """Returns a problem with a backend whose self-test passes."""
     in_loop: Callable[[], CallsInLoop] | None = None
     """Returns the provider's calls for the running loop, if they wait for another process; None: they do not wait."""
+    doubted: Callable[[], bool] = lambda: False
+    """Returns whether a call since the last self-test shows that the next one must not wait for its time."""
     instance: Callable[[], object] = lambda: None
     """Returns what identifies the process that makes the quotes: the next one is tested at once. It must not block."""

@@ -11,8 +11,8 @@ from confcom.aesm.error_code import AesmErrorCode, code_of
 from confcom.daemon.readiness_log import NotReady
 from confcom.quote_provider.base import WRONG_SERVICE, Backend, QuoteProvider, QuoteProviderError, QuotingIdentity
 from confcom.quote_provider.expected_root import INTEL_ROOT, read_expected_root
-from confcom.relay.instance import AesmdInstance, AesmdRecord
-from confcom.relay.provider import UNREACHABLE, AesmdQuoteProvider
+from confcom.relay.instance import AesmdInstance, AesmdRun, AesmdRuns
+from confcom.relay.provider import HANGS, UNREACHABLE, AesmdQuoteProvider
 from confcom.relay.restart_policy import REQUEST_FILE, RestartPolicy, request_restart
 from confcom.sgx.report import KEY_ID_SIZE, MAC_SIZE, REPORT_BODY_SIZE, Report
 
@@ -63,38 +63,33 @@ def run_hardware_self_test(provider: QuoteProvider) -> QuotingIdentity:
 
 @dataclass(slots=True, eq=False)
 class AesmdSelfTest:
-    """The self-test of aesmd, which asks for its restart if that may help.
+    """The self-test of aesmd, which asks for its restart if only that helps.
 
-    `tester` is its own, with a longer deadline than the clients' `provider`, whose loss makes the next test a full one.
-    Both share the record of the instance that runs. The request for a restart is written beside aesmd's socket.
+    `tester` is its own, with a longer deadline than the clients' `provider`, whose doubts make the next test a full
+    one. The request for a restart is written beside aesmd's socket.
     """
 
     tester: AesmdQuoteProvider
     provider: AesmdQuoteProvider
-    record: AesmdRecord
+    runs: AesmdRuns
     socket_path: Path
     clock: Callable[[], float]
     policy: RestartPolicy
-    _tested: AesmdInstance | None = field(init=False, default=None)
+    on_restart: Callable[[str], None]
+    _tested: AesmdRun | None = field(init=False, default=None)
     _full_test_due: float = field(init=False, default=0.0)
 
     def __call__(self) -> QuotingIdentity:
         """Run the self-test; it raises QuoteProviderError if aesmd makes no quotes."""
-        instance = self.record.find()
+        run = self.runs.current()
         try:
-            identity = self._test(instance)
-            error, answers_again = self.record.spent, True
-        except QuoteProviderError as caught:
-            # A process that once failed to load its ID enclave asks PCCS for a platform that does not exist.
-            made_up = self.record.spent if caught.code is AesmErrorCode.NO_PLATFORM_CERT_DATA else None
-            error, answers_again = made_up or caught, made_up is not None
-        if error is not None:
+            identity = self._test(run)
+        except QuoteProviderError as error:
             self._tested = None
-            spent = self.record.spent is not None and error.error_code != UNREACHABLE
-            if self.policy.must_restart(instance, error, spent=spent, answers_again=answers_again) and instance:
-                self._request_restart(instance, error)
-            raise error
-        self.policy.on_success()
+            if run is not None and (error is run.failure or error.error_code == HANGS):
+                error.outage_seconds = self._restart(run.instance, error)
+            raise
+        self.policy.reset()
         try:
             self.socket_path.with_name(REQUEST_FILE).unlink(missing_ok=True)
         except OSError as failed:
@@ -106,39 +101,61 @@ class AesmdSelfTest:
         rejected = self.provider.rejected
         return None if rejected is None else NotReady(str(rejected), code=rejected.error_code)
 
-    def _test(self, instance: AesmdInstance | None) -> QuotingIdentity:
-        lost, self.provider.lost = self.provider.lost, False
+    def _test(self, run: AesmdRun | None) -> QuotingIdentity:
+        doubted, self.provider.doubted = self.provider.doubted, False
         known = self.tester.last_identity
+        try:
+            self._require_keys()
+            due = known is None or doubted or run is not self._tested or self.clock() >= self._full_test_due
+            if due and not (run and run.failure):
+                known = run_hardware_self_test(self.tester)
+                self._tested, self._full_test_due = run, self.clock() + FULL_TEST_SECONDS
+                if run is not None:
+                    run.lasting.clear()
+        except QuoteProviderError as error:
+            if error.error_code == UNREACHABLE or not (run and run.failure):
+                raise
+        if run is not None and run.failure is not None:
+            raise run.failure.with_traceback(None)
+        assert known is not None
+        return known
+
+    def _require_keys(self) -> None:
         try:
             self.tester.supported_key_count()
         except QuoteProviderError as error:
             if error.error_code == NO_KEYS:
-                self.tester.identity()  # its refusal tells why there are none: 38
+                self.tester.identity()  # its refusal tells why there are none: 38, or 30 without the plug-in for quotes
             raise
-        if known is not None and not lost and instance == self._tested and self.clock() < self._full_test_due:
-            return known
-        identity = run_hardware_self_test(self.tester)
-        self._tested = instance
-        self._full_test_due = self.clock() + FULL_TEST_SECONDS
-        return identity
 
-    def _request_restart(self, instance: AesmdInstance, error: QuoteProviderError) -> None:
-        try:
-            request_restart(self.socket_path, instance)
-        except OSError as failed:
-            _logger.warning("the request for aesmd's restart cannot be written", extra={"error": str(failed)})
-        else:
-            _logger.error("aesmd's restart is requested", extra={"error": str(error)})
+    def _restart(self, instance: AesmdInstance, error: QuoteProviderError) -> float:
+        """Ask for a restart if one is due; return in how many seconds the next one is."""
+        if self.policy.is_being_restarted(instance):
+            return 0.0
+        seconds = self.policy.seconds_until_due()
+        if seconds == 0:
+            self.policy.restart(instance)
+            try:
+                request_restart(self.socket_path, instance)
+            except OSError as failed:
+                _logger.warning("the request for aesmd's restart cannot be written", extra={"error": str(failed)})
+            else:
+                _logger.error("aesmd's restart is requested", extra={"error": str(error)})
+                self.on_restart("hang" if error.error_code == HANGS else error.code.name.lower())
+        return seconds
 
 
 def open_aesmd(
     socket_path: Path,
     *,
     expected_root: Path | None,
+    on_restart: Callable[[str], None] = lambda _: None,
     hang_seconds: float = HANG_SECONDS,
     clock: Callable[[], float] = time.monotonic,
 ) -> Backend:
     """Return aesmd as a backend; it need not run yet. Without `expected_root`, quotes must end in Intel's root.
+
+    `on_restart` is called with the cause of each restart that is requested: a code's name in lower case, or "hang".
 
     Raises:
         SettingsError: the root cannot be read.
@@ -147,15 +164,16 @@ def open_aesmd(
     _logger.info("quotes come from aesmd", extra={"socket": str(socket_path), "root": str(root)})
     if not root.is_intel:
         _logger.warning("TEST ROOT: quotes of this helper are never genuine", extra={"root": str(root)})
-    record = AesmdRecord(socket_path)
-    provider = AesmdQuoteProvider(socket_path, root, record)
-    tester = AesmdQuoteProvider(socket_path, root, record, call_seconds=hang_seconds)
-    self_test = AesmdSelfTest(tester, provider, record, socket_path, clock, RestartPolicy(clock))
+    runs = AesmdRuns(socket_path)
+    provider = AesmdQuoteProvider(socket_path, root, runs)
+    tester = AesmdQuoteProvider(socket_path, root, runs, call_seconds=hang_seconds)
+    self_test = AesmdSelfTest(tester, provider, runs, socket_path, clock, RestartPolicy(clock), on_restart)
     return Backend(
         provider,
         self_test,
         self_test_seconds=SELF_TEST_SECONDS,
         problem=self_test.problem,
         in_loop=provider.in_loop,
-        instance=record.find,
+        doubted=lambda: provider.doubted,
+        instance=runs.current,
     )

@@ -145,6 +145,8 @@ class QuoteService(Generic[A]):
         self._on_lost: Callable[[QuoteProviderError], None] = lambda _: None
         self._refusal: AesmErrorCode | None = None
         """Code with which requests are refused while there is no provider; None: they wait for one."""
+        self.refused = False
+        """Whether a request was refused so. Whoever tests the provider resets this."""
         self._in_loop: CallsInLoop | None = None
         """Its calls, if they wait; None: it is called inline."""
         self._stopping = False
@@ -209,6 +211,7 @@ class QuoteService(Generic[A]):
         if not isinstance(planned, Need):
             return planned
         if self._provider is None and self._refusal is not None:
+            self.refused = True
             return planned.refuse(self._refusal)
         ticket = Ticket(owner, planned, asker, self._clock())
         self._waiting.put(owner, ticket)
