@@ -93,16 +93,13 @@ class NeedQuoteSize:
         return GetQuoteSizeExResponse(code, 0)
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class NeedQuote:
-    """GetQuoteEx: the provider must make a quote, and the QE's report if `qe_report_info` is given.
+    """GetQuoteEx: the provider must make a quote, and the QE's report if `qe_report_info` is given."""
 
-    Not frozen for the reason of `aesm.messages`.
-    """
-
-    report: Final[Report]
-    qe_report_info: Final[QeReportInfo | None]
-    buf_size: Final[int]
+    report: Report
+    qe_report_info: QeReportInfo | None
+    buf_size: int
 
     def answer(self, quote: bytes, qe_report_info: QeReportInfo | None) -> GetQuoteExResponse:
         """Return the quote, padded with zeros to the buffer's size; error 3 if the buffer is too small.

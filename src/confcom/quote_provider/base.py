@@ -46,15 +46,12 @@ class QuotingIdentity:
     """SHA-256 of the attestation public key and the QE's auth data: 32 bytes."""
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class QuoteResult:
-    """A quote, and the QE's report about it if the client asked for one.
+    """A quote, and the QE's report about it if the client asked for one."""
 
-    Not frozen for the reason of `aesm.messages`.
-    """
-
-    quote: Final[bytes]
-    qe_report_info: Final[QeReportInfo | None]
+    quote: bytes
+    qe_report_info: QeReportInfo | None
 
 
 class QuoteProvider(Protocol):
