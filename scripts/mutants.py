@@ -29,6 +29,7 @@ TIMEOUT_SECONDS = 600
 TESTS = {
     "addon": ("addon", "cli", "chart"),
     "aesm": ("aesm", "client", "replay", "quote_helper"),
+    "client": ("client", "relay"),
     "cli": ("cli", "client", "verify", "docs"),
     "daemon": ("daemon", "quote_helper", "device_plugin", "controller"),
     "demo": ("demo",),
@@ -37,6 +38,7 @@ TESTS = {
     "kubernetes": ("kubernetes", "addon", "controller", "device_plugin"),
     "quote_helper": ("quote_helper", "replay"),
     "quote_provider": ("quote_provider", "quote_helper"),
+    "relay": ("relay", "quote_helper"),
     "sample_workload": ("client", "demo"),
     "sgx": ("sgx", "verify", "simulation", "client", "device_plugin"),
     "simulation": ("simulation", "quote_provider", "verify"),

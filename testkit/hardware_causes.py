@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 from confcom.aesm.error_code import AesmErrorCode as Code
 
-DEVICES, EPC, ROUTE, PLATFORM, LOG = "/dev/sgx_provision", "EPC", "pccs_url", "register", "log"
-FOREIGN, LOST = "returned NULL", "restart"
+DEVICES, EPC, ROUTE, PLATFORM, LOG = "/dev/sgx_provision", "EPC", "local_pck_url", "register", "log"
+FOREIGN, LOST, ID_ENCLAVE, PLUGIN = "returned NULL", "restart", "libsgx-ae-id-enclave", "libsgx-aesm-quote-ex-plugin"
 """Words of the advice."""
 
 
@@ -29,20 +29,16 @@ class Cause:
         return self.answers if isinstance(self.answers, tuple) else (self.answers,) * 3
 
     @property
-    def loads_enclave(self):
-        """Whether aesmd has loaded the quoting enclave at its start; else it counts no keys."""
-        return self.answers != Code.UNSUPPORTED_ATT_KEY_ID
-
-    @property
     def key_count_code(self):
-        return Code.SUCCESS if self.loads_enclave else Code.SERVICE_UNAVAILABLE
+        """Without a quoting enclave or the plug-in for quotes, it counts no keys."""
+        return Code.SERVICE_UNAVAILABLE if self.answers in (30, 38) else Code.SUCCESS
 
     @property
     def restarts(self):
-        """Whether the helper asks for aesmd's restart, and when."""
-        if not self.loads_enclave:
-            return "after a minute"
-        return "at once" if self.codes[0] in (1, 29, 46, 48) else "no"
+        """Whether the helper asks for aesmd's restart; the second, unless an InitQuoteEx of the process succeeded."""
+        if self.codes[0] in (30, 38, 46):
+            return "yes"
+        return "before its first success" if self.codes[1] == 42 else "no"
 
 
 def _pccs(number):
@@ -67,20 +63,21 @@ CAUSES = [
     _not_loaded("quoting enclave: no EPC", 0x2005, 0xE012, EPC),
     Cause("quoting enclave: lost while it was loaded", 38, 38, DEVICES),
     Cause("quoting enclave: unexpected error", 38, 38, DEVICES),
+    Cause("no plug-in for quotes", 30, 30, PLUGIN),
     Cause("quoting enclave: lost", 46, 46, LOST),
-    Cause("quoting enclave: crashed in a call", 1, 1, LOG),
+    Cause("quoting enclave: crashed in a call", 1, 1, LOST),
     Cause("PCE: not loaded", (1, 1, 42), 1, LOG),
     Cause("PCE: no EPC", (29, 29, 42), 29, EPC),
     Cause("PCE: lost or crashed, or no EPC in a call", _NO_CERTIFICATION, 1, LOG),
     Cause("ID enclave: no provision key", _NO_CERTIFICATION, 1, LOG),
     Cause("ID enclave: no EPC", (29, 42, 42), 29, EPC),
-    Cause("ID enclave: not loaded", (48, 42, 42), 48, LOG),
+    Cause("ID enclave: not loaded", (48, 42, 42), 48, ID_ENCLAVE),
     Cause("ID enclave: lost", (46, 42, 42), 46, LOST),
     Cause("PCCS: 404, platform unknown", 44, 44, PLATFORM, _pccs(0xE011)),
     Cause(
         "PCCS: 200 of another program (HTML, no headers)", 44, 44, FOREIGN, ("p_sgx_get_quote_config returned NULL",)
     ),
-    Cause("PCCS: not reached (DNS, proxy, connection, TLS set-up, 403)", 12, 12, ROUTE, _pccs(0xE019)),
+    Cause("PCCS: not reached (DNS, proxy, connection, TLS set-up), or it refuses (403)", 12, 12, ROUTE, _pccs(0xE019)),
     Cause("no `sgx_default_qcnl.conf`", 12, 12, ROUTE, _pccs(0xE019)),
     Cause("PCCS: 461, platform not registered", 1, 1, "0xe047", _pccs(0xE047)),
     Cause("PCCS: 462, no certificate for this TCB", 1, 1, "0xe049", _pccs(0xE049)),
@@ -96,6 +93,7 @@ LINES = (
     *dict.fromkeys(line for cause in CAUSES for line in cause.lines),
     "Fail to start service.",
     "Bundle#3 start failed",
+    "Bundle#4 start failed",
     "Failed to create socket",
     "Malformed request received (May be forged for attack)",
 )

@@ -34,6 +34,7 @@ from confcom.quote_helper.takeover.socket_keeper import SocketKeeper
 from confcom.quote_helper.takeover.takeover_policy import TOKEN_BYTES, Instance
 from confcom.quote_helper.transport.peers import Peer
 from confcom.quote_helper.transport.server import AesmServer
+from confcom.quote_provider.base import Backend
 from confcom.quote_provider.expected_root import ExpectedRoot
 from confcom.quote_provider.simulated import SimulatedQuoteProvider
 from confcom.sgx.certificates import key_id
@@ -151,7 +152,7 @@ async def running_helper(directory, provider, *, open_backend=None, handover_sec
     registry = CollectorRegistry()
     helper = QuoteHelper(
         settings,
-        open_backend=open_backend or (lambda: backend),
+        open_backend=open_backend or (lambda _: backend),
         instance=Instance.started(time.clock_gettime_ns(time.CLOCK_BOOTTIME), os.urandom(TOKEN_BYTES)),
         clock=time.perf_counter,
         wall_clock=time.time,

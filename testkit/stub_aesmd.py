@@ -15,6 +15,8 @@ from confcom.aesm.messages import MessageKind
 from confcom.aesm.request_checks import Need, NeedIdentity, NeedQuote, plan, refuse
 from confcom.aesm.session import ServerSession
 from confcom.quote_provider.base import QuoteProviderError
+from confcom.quote_provider.simulated import SimulatedQuoteProvider
+from confcom.quote_provider.state_directory import open_or_create_platform
 from confcom.sgx.quote import Quote
 from confcom.simulation.keys import sign
 
@@ -98,6 +100,10 @@ class StubAesmd:
                 self.kill()
             case "gone":
                 self.path.unlink()
+
+    def change_certificate(self):
+        """Get a certificate of another TCB from PCCS: size and quote want an InitQuoteEx first."""
+        self.run.initialised = False
 
     def lose_enclave(self):
         """Lose the quoting enclave, which only another process loads."""
@@ -199,3 +205,17 @@ class StubAesmd:
         quote = replace(quote, header=replace(quote.header, user_data=UNINITIALISED_QE_ID + bytes(4)))
         signed = sign(self.provider._quoting_enclave.attestation_key, quote.signed_part)
         return replace(quote, signature=replace(quote.signature, isv_signature=signed)).encode()
+
+
+@contextlib.contextmanager
+def running_stub(folder):
+    """A stand-in with its socket in the folder `private`; the root of its platform is in `root.pem`."""
+    (folder / "private").mkdir()
+    platform = open_or_create_platform(folder / "platform").platform
+    (folder / "root.pem").write_bytes(platform.pki.root.pem)
+    stub = StubAesmd(folder / "private" / "aesm.socket", SimulatedQuoteProvider(platform)).start()
+    try:
+        yield stub
+    finally:
+        stub.hang.set()
+        stub.kill()

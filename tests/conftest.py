@@ -26,6 +26,19 @@ def refusal():
         pytest.skip("this kernel cannot refuse descriptors (SO_PASSRIGHTS, Linux 6.16)")
 
 
+class Clock:
+    now = 1000.0
+
+    def __call__(self):
+        return self.now
+
+
+@pytest.fixture
+def clock():
+    """A clock that stands until its `now` is set."""
+    return Clock()
+
+
 @pytest.fixture(scope="session")
 def vector():
     """Bytes recorded from Intel's client and server, frame header included."""

@@ -5,6 +5,7 @@ import textwrap
 import pytest
 import yaml
 
+from confcom.quote_helper.limits_and_deadlines import HelperLimits
 from testkit.chart_golden import ROOT, golden
 from testkit.chart_manifests import HELPER, containers, daemon, mounts_of
 from testkit.dockerfiles import stages_of
@@ -43,9 +44,15 @@ def test_the_entry_point_looks_where_the_private_socket_is(aesmd):
 
 
 def test_the_reference_has_the_probe(aesmd):
-    """Which is tried in tests/quote_helper/quoting/test_aesmd_backend.py."""
+    """Which is tried in tests/relay/test_restart_policy.py."""
     shown = re.search(r"    - \|\n((?:      .*\n)+)```", text_of("docs/reference/quote-helper.md"))
     assert textwrap.dedent(shown[1]).strip() == aesmd["livenessProbe"]["exec"]["command"][-1].strip()
+
+
+def test_who_waits_for_a_lost_enclave_outlasts_the_restart(aesmd):
+    """The end, start and self-test of the next aesmd took up to 3 s on a cluster."""
+    probe = aesmd["livenessProbe"]
+    assert probe["periodSeconds"] * probe["failureThreshold"] + 3 <= 9 < HelperLimits().provider_wait_seconds
 
 
 PAGE = "docs/explanation/hardware-pod.md"

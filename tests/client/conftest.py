@@ -1,6 +1,5 @@
 import asyncio
 import contextlib
-import datetime as dt
 import socket
 import threading
 
@@ -10,14 +9,7 @@ import uvloop
 from confcom.client import AesmClient, AsyncAesmClient
 from confcom.quote_provider.simulated import SimulatedQuoteProvider
 from confcom.quote_provider.state_directory import open_or_create_platform
-from confcom.simulation.platform import SimulatedPlatform
 from testkit.stub_aesmd import StubAesmd
-
-
-@pytest.fixture(scope="session")
-def quoting_enclave():
-    now = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
-    return SimulatedPlatform.create(bytes(32), now).quoting_enclave()
 
 
 @pytest.fixture

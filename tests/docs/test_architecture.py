@@ -105,6 +105,7 @@ def test_every_module_that_a_flow_names_is_there():
 WALKS = {
     "`confcom enable`": ("cli.commands.enable", 12),
     "`confcom status`": ("cli.commands.status", 12),
+    "A relayed quote": ("quote_helper.transport.handler", 12),
     "EPC by capacity": ("device_plugin.main", 14),
 }
 

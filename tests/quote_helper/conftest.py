@@ -17,19 +17,6 @@ def enclave():
     return ENCLAVE
 
 
-class Clock:
-    now = 1000.0
-
-    def __call__(self):
-        return self.now
-
-
-@pytest.fixture
-def clock():
-    """A clock that stands until its `now` is set."""
-    return Clock()
-
-
 QUICK = {"rendering_seconds": 0, "limits": {"accept_drain_seconds": 0.05}}
 """Metrics are rendered whenever they are asked for, and a stop waits for nobody who is not there."""
 

@@ -22,8 +22,9 @@ from confcom.quote_helper.quoting.simulated_backend import open_simulated
 from confcom.quote_helper.settings import ProviderKind, parse_settings
 from confcom.quote_helper.takeover.socket_keeper import BACKLOG
 from confcom.quote_helper.transport.connections import FEW_CONNECTIONS
-from confcom.quote_provider.aesmd_calls import CALL_SECONDS, CONCURRENT_CALLS
 from confcom.quote_provider.state_directory import default_state_dir
+from confcom.relay.driver import CONCURRENT_CALLS
+from confcom.relay.provider import CALL_SECONDS
 from testkit.hardware_causes import CAUSES
 from testkit.raised import raises
 

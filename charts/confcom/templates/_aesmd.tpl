@@ -16,7 +16,7 @@
       - -c
       - |
         {{- include "confcom.aesmdProbe" . | nindent 8 }}
-    periodSeconds: 5 # a lost enclave ends by this alone
+    periodSeconds: 2 # a lost enclave ends by this alone, and clients wait for 12 s
     timeoutSeconds: 10
     failureThreshold: 3 # in a row, since a shell that is slow to start counts as well
     terminationGracePeriodSeconds: 5 # what hangs does not end by itself

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from confcom.quote_helper.quoting.aesmd_backend import FIRST_RESTART_SECONDS
+from confcom.relay.self_test import HANG_SECONDS
 from e2e.add_on import HELPER, HERE, PLUGIN, allocatable, forget, uninstall
 from e2e.cluster import Node
 from e2e.confcom_command import SET_ASIDE_MIB, AddOn, uids
@@ -24,8 +24,8 @@ RATE = 10.0
 """Attestations per second of each of eight clients, as in the case of simulated nodes."""
 AROUND_SECONDS = 10.0
 NOTICE_SECONDS = 150.0
-RESTARTED_SECONDS = FIRST_RESTART_SECONDS + 240.0
-"""From the first call that hangs: its deadline, the wait before the request, the probe, and the kubelet's grace."""
+RESTARTED_SECONDS = HANG_SECONDS + 120.0
+"""From the first call that hangs: its deadline, the self-test's own, the probe, and the kubelet's grace."""
 HARDWARE_LABEL = "feature.node.kubernetes.io/cpu-security.sgx.enabled"
 AESMD = "aesmd"
 LOOK = """

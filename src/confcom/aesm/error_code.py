@@ -91,7 +91,7 @@ _PROVISION: Final = (
 )
 _COLLATERAL: Final = (
     "check that this machine is registered and that the quote helper reaches its provisioning service (PCCS): "
-    "pccs_url in sgx_default_qcnl.conf"
+    "pccs_url, or local_pck_url, in sgx_default_qcnl.conf"
 )
 
 _ADVICE: Final = (
@@ -132,7 +132,7 @@ _ADVICE: Final = (
     ),
     Advice(
         (Code.NETWORK_ERROR, Code.SGX_PROVISION_FAILED, Code.MSG_ERROR),
-        "the service could not reach its provisioning service (PCCS), or not use its answer",
+        "the service could not reach its provisioning service (PCCS), was refused by it, or could not use its answer",
         _COLLATERAL,
     ),
     Advice(
@@ -220,7 +220,11 @@ _ADVICE: Final = (
         "the report was not made on this platform for this quoting enclave: its MAC is wrong",
         "make the report for the target info that InitQuoteEx returned just now, on this same platform",
     ),
-    Advice((Code.ENCLAVE_LOAD_ERROR,), "the quoting enclave could not be loaded", f"{_PROVISION}; {_READ_LOG}"),
+    Advice(
+        (Code.ENCLAVE_LOAD_ERROR,),
+        "an enclave could not be loaded; with Intel's aesmd, the ID enclave",
+        f"install Intel's package libsgx-ae-id-enclave where the service runs; {_READ_LOG}",
+    ),
     Advice(
         (Code.UNABLE_TO_GENERATE_QE_REPORT,),
         "the quoting enclave could not make its own report",

@@ -1,10 +1,10 @@
 """Quotes for applications: a blocking and an asyncio AESM client, and the choice between in and out of process."""
 
+from confcom.aesm.conversation import AesmQuote, QuotingTarget
 from confcom.aesm.error_code import AesmErrorCode
 from confcom.aesm.errors import AesmError, ConnectionClosedError, ProtocolError, StaleTargetError
 from confcom.client.asynchronous import AsyncAesmClient
 from confcom.client.blocking import AesmClient
-from confcom.client.conversation import AesmQuote, QuotingTarget
 from confcom.client.errors import ServiceTimeoutError, ServiceUnreachableError
 from confcom.client.mode import InProcessQuotingError, MixedModeError, QuotingMode
 from confcom.client.request import request_quote, request_quote_async

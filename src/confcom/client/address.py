@@ -68,4 +68,5 @@ class SocketClient:
             aesm_socket_path(os.environ if environ is None else environ) if socket_path is None else Path(socket_path)
         )
         self.socket_path = checked_socket_path(path)
+        self.address = str(path)
         self.timeout = timeout

@@ -1,24 +1,28 @@
-"""The AESM client for asyncio programs."""
+"""The AESM client for asyncio programs, and the driver of conversations in an event loop."""
 
 from __future__ import annotations
 
 import asyncio
+import functools
 import socket
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Any, NoReturn, TypeVar
 
 from confcom import passed_descriptors
-from confcom.aesm.messages import QuotingRequest, QuotingResponse
+from confcom.aesm import conversation
+from confcom.aesm.conversation import AesmQuote, Conversation, QuotingTarget
+from confcom.aesm.messages import QuotingRequest
 from confcom.aesm.session import ClientSession
-from confcom.client import conversation
 from confcom.client.address import SocketClient
 from confcom.client.blocking import FULL_QUEUE_PAUSE_SECONDS, RECEIVE_SIZE
-from confcom.client.conversation import AesmQuote, Conversation, QuotingTarget
 from confcom.client.errors import closed_error, connect_error, timeout_error
 from confcom.sgx.key_id import AttKeyId
 from confcom.sgx.report import QeReportInfo, Report, TargetInfo
 
 T = TypeVar("T")
+
+Outcome = Callable[[], Any]
+"""Returns the result of a conversation, or raises its error."""
 
 
 class AsyncAesmClient(SocketClient):
@@ -46,48 +50,157 @@ class AsyncAesmClient(SocketClient):
         """Get target info, report and quote; repeat once with a new report if the quoting enclave changed."""
         return await self.converse(conversation.quote_fresh_report(make_report, qe_report_info))
 
-    async def converse(self, generator: Conversation[T]) -> T:
-        """Send the requests that a conversation yields, and return its result."""
-        try:
-            request = next(generator)
-            while True:
-                request = generator.send(await self._exchange(request))
-        except StopIteration as finished:
-            result: T = finished.value
-            return result
-
-    async def _exchange(self, request: QuotingRequest) -> QuotingResponse:
-        session = ClientSession(request)
-        call = request.kind.call
-        try:
-            with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
-                connection.setblocking(False)
-                passed_descriptors.refuse(connection)
-                async with asyncio.timeout(self.timeout):
-                    await self._connect(connection)
-                    return await self._transact(connection, session, call)
-        except TimeoutError as error:
-            raise timeout_error(self.socket_path, call, self.timeout) from error
-
-    async def _connect(self, connection: socket.socket) -> None:
-        # Not loop.sock_connect: if the backlog is full, it treats EAGAIN as a connection in progress, then as finished.
-        while True:
-            try:
-                connection.connect(str(self.socket_path))
-            except BlockingIOError:
-                await asyncio.sleep(FULL_QUEUE_PAUSE_SECONDS)
-            except OSError as error:
-                raise connect_error(self.socket_path, error) from error
-            else:
-                return
-
-    async def _transact(self, connection: socket.socket, session: ClientSession, call: str) -> QuotingResponse:
+    async def converse(self, talk: Conversation[T]) -> T:
+        """Send the requests that a conversation yields, and return its result; errors are thrown into it."""
         loop = asyncio.get_running_loop()
+        ended: asyncio.Future[Outcome] = loop.create_future()
+
+        def end(_: RunningConversation, outcome: Outcome) -> None:
+            if not ended.done():
+                ended.set_result(outcome)
+
+        running = RunningConversation(self, talk, end, watch=loop.add_reader, unwatch=loop.remove_reader)
+        running.start()
         try:
-            await loop.sock_sendall(connection, session.data_to_send)
-            response = None
-            while response is None:
-                response = session.receive(await loop.sock_recv(connection, RECEIVE_SIZE))
+            outcome = await ended
+        finally:
+            running.stop()
+        result: T = outcome()
+        return result
+
+
+class RunningConversation:
+    """A conversation that the running event loop drives by callbacks, without a task: one connection at a time.
+
+    `ended` is called once with its outcome, later than `start`. The time limit of the client is for each request, or
+    for the `whole` conversation. `watch` has a callback called while a descriptor can be read, until `unwatch`.
+    """
+
+    def __init__(
+        self,
+        client: SocketClient,
+        talk: Conversation[Any],
+        ended: Callable[[RunningConversation, Outcome], None],
+        *,
+        watch: Callable[[int, Callable[[], None]], object],
+        unwatch: Callable[[int], object],
+        whole: bool = False,
+    ) -> None:
+        self._client = client
+        self._talk = talk
+        self._ended = ended
+        self._watch = watch
+        self._unwatch = unwatch
+        self._whole = whole
+        self._loop = asyncio.get_running_loop()
+        self._deadline: asyncio.TimerHandle | None = None
+        self._connection: socket.SocketType | None = None
+        self._retry: asyncio.TimerHandle | None = None
+        self._starting = True
+        self._stopped = False
+        self._request: QuotingRequest
+        self._session: ClientSession
+
+    def start(self) -> None:
+        """Send the first request, or end with the conversation if it has none."""
+        self._resume(lambda: next(self._talk))
+        self._starting = False
+
+    def stop(self) -> None:
+        """End it; nobody is told of its outcome any more."""
+        self._stopped = True
+        self._cancel_deadline()
+        self._disconnect()
+
+    def _resume(self, step: Callable[[], QuotingRequest]) -> None:
+        try:
+            self._request = step()
+        except StopIteration as finished:
+            result = finished.value
+            self._end(lambda: result)
+        except BaseException as error:  # noqa: BLE001 # whoever takes the outcome handles it
+            self._end(functools.partial(_raise, error))
+        else:
+            if self._deadline is None or not self._whole:
+                self._cancel_deadline()
+                self._deadline = self._loop.call_later(self._client.timeout, self._time_out)
+            self._connect()
+
+    def _end(self, outcome: Outcome) -> None:
+        self._cancel_deadline()
+        if self._starting:
+            self._loop.call_soon(self._tell, outcome)
+        else:
+            self._tell(outcome)
+
+    def _tell(self, outcome: Outcome) -> None:
+        if not self._stopped:
+            self._ended(self, outcome)
+
+    def _throw(self, error: Exception) -> None:
+        self._disconnect()
+        self._resume(lambda: self._talk.throw(error))
+
+    def _time_out(self) -> None:
+        self._throw(timeout_error(self._client.socket_path, self._request.kind.call, self._client.timeout))
+
+    def _cancel_deadline(self) -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
+
+    def _connect(self) -> None:
+        # Not loop.sock_connect: if the backlog is full, it treats EAGAIN as a connection in progress, then as finished.
+        self._retry = None
+        try:
+            # Not socket.socket: its look-ups of enum members cost as much as the system call.
+            connection = socket.SocketType(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+        except OSError as error:  # no descriptor is left
+            self._throw(error)
+            return
+        try:
+            passed_descriptors.refuse(connection)
+            connection.connect(self._client.address)
+        except BlockingIOError:  # the backlog is full
+            connection.close()
+            self._retry = self._loop.call_later(FULL_QUEUE_PAUSE_SECONDS, self._connect)
+            return
         except OSError as error:
-            raise closed_error(self.socket_path, call, error) from error
-        return response
+            connection.close()
+            self._throw(connect_error(self._client.socket_path, error))
+            return
+        self._connection = connection
+        self._session = ClientSession(self._request)  # only now: the service accepts the connection meanwhile
+        try:
+            # A request has at most 1.7 KB, which the empty buffer of a new socket takes.
+            connection.send(self._session.data_to_send)
+            self._watch(connection.fileno(), self._receive)
+        except OSError as error:
+            self._throw(closed_error(self._client.socket_path, self._request.kind.call, error))
+
+    def _receive(self) -> None:
+        assert self._connection is not None
+        try:
+            response = self._session.receive(self._connection.recv(RECEIVE_SIZE))
+        except BlockingIOError:
+            return
+        except OSError as error:
+            self._throw(closed_error(self._client.socket_path, self._request.kind.call, error))
+        except Exception as error:  # noqa: BLE001 # the conversation ends with it, and no other one
+            self._throw(error)
+        else:
+            if response is not None:
+                self._disconnect()
+                self._resume(lambda: self._talk.send(response))
+
+    def _disconnect(self) -> None:
+        if self._retry is not None:
+            self._retry.cancel()
+            self._retry = None
+        if self._connection is not None:
+            self._unwatch(self._connection.fileno())
+            self._connection.close()
+            self._connection = None
+
+
+def _raise(error: BaseException) -> NoReturn:
+    raise error

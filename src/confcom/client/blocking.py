@@ -1,4 +1,4 @@
-"""The blocking AESM client."""
+"""The blocking AESM client, and the driver of conversations in a thread."""
 
 from __future__ import annotations
 
@@ -8,12 +8,13 @@ from collections.abc import Callable
 from typing import Final, TypeVar
 
 from confcom import passed_descriptors
+from confcom.aesm import conversation
+from confcom.aesm.conversation import AesmQuote, Conversation, QuotingTarget
 from confcom.aesm.messages import QuotingRequest, QuotingResponse
 from confcom.aesm.session import ClientSession
-from confcom.client import conversation
 from confcom.client.address import SocketClient
-from confcom.client.conversation import AesmQuote, Conversation, QuotingTarget
 from confcom.client.errors import closed_error, connect_error, timeout_error
+from confcom.errors import ConfcomError
 from confcom.sgx.key_id import AttKeyId
 from confcom.sgx.report import QeReportInfo, Report, TargetInfo
 
@@ -81,26 +82,33 @@ class AesmClient(SocketClient):
         """
         return self.converse(conversation.quote_fresh_report(make_report, qe_report_info))
 
-    def converse(self, generator: Conversation[T]) -> T:
-        """Send the requests that a conversation yields, and return its result."""
+    def converse(self, talk: Conversation[T], *, whole: bool = False) -> T:
+        """Send the requests that a conversation yields, and return its result; errors are thrown into it.
+
+        The time limit is for each request, or for the `whole` conversation.
+        """
+        deadline = time.monotonic() + self.timeout if whole else None
         try:
-            request = next(generator)
+            request = next(talk)
             while True:
-                request = generator.send(self.exchange(request, self.timeout))
+                try:
+                    response = self._exchange(request, deadline or time.monotonic() + self.timeout)
+                except ConfcomError as error:
+                    request = talk.throw(error)
+                else:
+                    request = talk.send(response)
         except StopIteration as finished:
             result: T = finished.value
             return result
 
-    def exchange(self, request: QuotingRequest, seconds: float) -> QuotingResponse:
-        """Send one request on a connection of its own, and return the answer, whatever its error code is."""
-        deadline = time.monotonic() + seconds
+    def _exchange(self, request: QuotingRequest, deadline: float) -> QuotingResponse:
         call = request.kind.call
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
             passed_descriptors.refuse(connection)
             try:
                 self._connect(connection, deadline)
             except TimeoutError as error:
-                raise timeout_error(self.socket_path, call, seconds) from error
+                raise timeout_error(self.socket_path, call, self.timeout) from error
             except OSError as error:
                 raise connect_error(self.socket_path, error) from error
             session = ClientSession(request)  # only now: the service accepts the connection meanwhile
@@ -112,7 +120,7 @@ class AesmClient(SocketClient):
                     connection.settimeout(_remaining_seconds(deadline))
                     response = session.receive(connection.recv(RECEIVE_SIZE))
             except TimeoutError as error:
-                raise timeout_error(self.socket_path, call, seconds) from error
+                raise timeout_error(self.socket_path, call, self.timeout) from error
             except OSError as error:
                 raise closed_error(self.socket_path, call, error) from error
             return response

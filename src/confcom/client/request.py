@@ -6,9 +6,9 @@ import logging
 import os
 from collections.abc import Callable, Mapping
 
+from confcom.aesm.conversation import AesmQuote
 from confcom.client.asynchronous import AsyncAesmClient
 from confcom.client.blocking import AesmClient
-from confcom.client.conversation import AesmQuote
 from confcom.client.mode import CLIENT_GIVEN, PROCESS_MODE, ProcessMode, choose_mode, require_out_of_process
 from confcom.errors import WrongTypeError
 from confcom.sgx.report import QeReportInfo, Report, TargetInfo

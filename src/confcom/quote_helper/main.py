@@ -32,6 +32,7 @@ from confcom.quote_helper.telemetry.quote_log import QuoteLog
 from confcom.quote_helper.transport.peers import ByPod, by_uid
 from confcom.quote_helper.transport.server import AesmServer
 from confcom.quote_helper.transport.slow_peers import SlowPeers
+from confcom.quote_provider.base import Backend
 
 _logger = logging.getLogger(__name__)
 
@@ -53,7 +54,7 @@ class QuoteHelper:
         self,
         settings: HelperSettings,
         *,
-        open_backend: Callable[[], Backend],
+        open_backend: Callable[[HelperMetrics], Backend],
         instance: Instance,
         clock: Callable[[], float],
         wall_clock: Callable[[], float],
@@ -121,7 +122,7 @@ class QuoteHelper:
             show_readiness()
 
         provider = ProviderSupervisor(
-            open_backend=self._open_backend,
+            open_backend=partial(self._open_backend, self._metrics),
             opened=lambda backend: self._metrics.quotes_by(backend.root),
             service=service,
             stale=stale,
@@ -185,11 +186,15 @@ def main(arguments: Sequence[str], *, prog: str, environ: Mapping[str, str], std
         registry = CollectorRegistry()
         registry.register(log.dropped)
 
-        def open_backend() -> Backend:
+        def open_backend(metrics: HelperMetrics) -> Backend:
             if settings.provider is ProviderKind.AESMD:
-                from confcom.quote_helper.quoting.aesmd_backend import open_aesmd  # noqa: PLC0415 # as below
+                from confcom.relay.self_test import open_aesmd  # noqa: PLC0415 # as below
 
-                return open_aesmd(settings.aesmd_socket, expected_root=settings.expected_root)
+                return open_aesmd(
+                    settings.aesmd_socket,
+                    expected_root=settings.expected_root,
+                    on_restart=metrics.aesmd_restart_requested,
+                )
             from confcom.quote_helper.quoting.simulated_backend import open_simulated  # noqa: PLC0415 # after the socket is bound
             from confcom.quote_provider.state_directory import default_state_dir  # noqa: PLC0415 # as above
 

@@ -1,4 +1,4 @@
-"""Quote providers behind one interface (`base`); the quote helper makes quotes by this package only.
+"""Quote providers behind one interface (`base`), and the checks of what a quoting service makes.
 
-Touches the state directory, where the simulated platform is kept, and the private socket of Intel's aesmd.
+Touches the state directory, where the simulated platform is kept.
 """

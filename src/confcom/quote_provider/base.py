@@ -1,9 +1,12 @@
 """The interface between the quote helper and a quote provider."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 from confcom.aesm.error_code import AesmErrorCode, code_of
+from confcom.aesm.request_checks import Need
+from confcom.daemon.readiness_log import NotReady
 from confcom.errors import ConfcomError
 from confcom.sgx.report import QeReportInfo, Report, TargetInfo
 
@@ -14,8 +17,8 @@ WRONG_SERVICE: Final = "check which program serves the helper's private AESM soc
 class QuoteProviderError(ConfcomError):
     """A quote could not be made.
 
-    If it is `lost`, no further call can succeed before the provider answers again. `error_code`, the stable code of the
-    cause, is by default that of the AESM code.
+    If it is `lost`, no further call can succeed before the provider answers again, for `outage_seconds` at least.
+    `error_code`, the stable code of the cause, is by default that of the AESM code.
     """
 
     def __init__(
@@ -31,6 +34,7 @@ class QuoteProviderError(ConfcomError):
         super().__init__(what, error_code=error_code or code_of(code), why=why, remedy=remedy)
         self.code = code
         self.lost = lost
+        self.outage_seconds = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,3 +81,37 @@ class QuoteProvider(Protocol):
         Raises:
             QuoteProviderError: INVALID_REPORT if the report was not made for this QE.
         """
+
+
+class CallsInLoop(Protocol):
+    """A provider's calls in an event loop, for one whose calls wait for another process."""
+
+    @property
+    def max_concurrent_calls(self) -> int:
+        """How many calls it makes at one time."""
+
+    def start(self, need: Need, done: Callable[[Callable[[], Any]], None]) -> None:
+        """Start a call; later, `done` is called with its outcome, which returns the result or raises the error."""
+
+    def close(self) -> None:
+        """Break off all calls; `done` is not called any more."""
+
+
+@dataclass(frozen=True, slots=True)
+class Backend:
+    provider: QuoteProvider
+    self_test: Callable[[], QuotingIdentity]
+    """Tests whether quotes can be made, and returns the identity that clients get. It raises QuoteProviderError, and
+    may block if the provider's calls wait."""
+    root: str = ""
+    """SHA-256 of the root certificate, in hex; empty unless the platform has its own root."""
+    self_test_seconds: float | None = None
+    """For one self-test, after which the provider counts as hung; None: the helper's limit."""
+    problem: Callable[[], NotReady | None] = lambda: None
+    """Returns a problem with a backend whose self-test passes."""
+    in_loop: Callable[[], CallsInLoop] | None = None
+    """Returns the provider's calls for the running loop, if they wait for another process; None: they do not wait."""
+    doubted: Callable[[], bool] = lambda: False
+    """Returns whether a call since the last self-test shows that the next one must not wait for its time."""
+    instance: Callable[[], object] = lambda: None
+    """Returns what identifies the process that makes the quotes: the next one is tested at once. It must not block."""

@@ -7,6 +7,7 @@ verifier: revocation and TCB are not checked, and the dates of certificates only
 
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from typing import Final
 
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -39,6 +40,10 @@ NO_PROVIDER_LIBRARY: Final = (
     "sgx_default_qcnl.conf, is valid JSON"
 )
 
+WRONG_CERTIFICATES: Final = (
+    "check which certificates PCCS gives for this platform (pccs_url in aesmd's sgx_default_qcnl.conf): aesmd passes "
+    "them on unread, and logs nothing"
+)
 
 _SIGNATURE: Final = slice(SIGNED_PART_SIZE + 4, SIGNED_PART_SIZE + 4 + SIGNATURE_SIZE)
 """The attestation key's over header and body; the size of all signature data is before it."""
@@ -124,16 +129,20 @@ class QuoteChecker:
         self._certified = _Certified(identity, size, _frame(data), key)
 
     def _check_certification(self, quote: Quote, now: datetime | None) -> None:
-        chain = PckChain.from_quote(quote)
+        refused = partial(_refused, remedy=WRONG_CERTIFICATES)
+        try:
+            chain = PckChain.from_quote(quote)
+        except MalformedError as error:
+            raise refused(str(error), error_code="quote-malformed") from error
         if chain.root is None or key_id(chain.root) != self._root.key_id:
             found = "has no root" if chain.root is None else f"ends in the key {key_id(chain.root).hex()[:16]}"
             why = f"its certificate chain {found}, and {self._root} was expected"
-            raise _refused(why, error_code="quote-of-another-root")
+            raise refused(why, error_code="quote-of-another-root")
         broken = chain.broken_link(chain.root) or (None if now is None else chain.outdated(now))
         if broken is not None:
-            raise _refused(f"its certificate chain is broken: {broken}", error_code="quote-broken-chain")
+            raise refused(f"its certificate chain is broken: {broken}", error_code="quote-broken-chain")
         if not (qe_report_is_certified(quote, chain.leaf) and attestation_key_is_bound(quote)):
-            raise _refused("its PCK does not certify its attestation key", error_code="quote-key-not-certified")
+            raise refused("its PCK does not certify its attestation key", error_code="quote-key-not-certified")
 
 
 def _no_pck_chain(why: str) -> QuoteProviderError:
@@ -146,11 +155,11 @@ def _no_pck_chain(why: str) -> QuoteProviderError:
     )
 
 
-def _refused(why: str, *, error_code: str) -> QuoteProviderError:
+def _refused(why: str, *, error_code: str, remedy: str = WRONG_SERVICE) -> QuoteProviderError:
     return QuoteProviderError(
         AesmErrorCode.ATT_KEY_CERT_DATA_INVALID,
         "the quoting service made a quote that is not relayed",
         error_code=error_code,
         why=why,
-        remedy=WRONG_SERVICE,
+        remedy=remedy,
     )

@@ -9,9 +9,8 @@ from unittest.mock import Mock
 import pytest
 
 from confcom.aesm.error_code import AesmErrorCode as Code
-from confcom.quote_helper.quoting.provider_state import Backend
 from confcom.quote_helper.quoting.simulated_backend import open_simulated
-from confcom.quote_provider.base import QuoteProviderError, QuoteResult
+from confcom.quote_provider.base import Backend, QuoteProviderError, QuoteResult
 from confcom.quote_provider.state_directory import ROOT_FOLDER
 from confcom.simulation.root_seed import RootSeed
 from testkit.helper_in_process import INIT, NUM, SIZE, frame
@@ -66,7 +65,7 @@ async def test_an_expired_simulated_root_is_no_readiness(in_process, short_dir, 
     folder.mkdir(parents=True)
     for name, value in RootSeed(bytes(32), created).encode().items():
         (folder / name).write_bytes(value)
-    async with in_process(None, open_backend=lambda: open_simulated(folder.parent)) as running:
+    async with in_process(None, open_backend=lambda _: open_simulated(folder.parent)) as running:
         await running.unready("quote-broken-chain")
         assert "is not valid at" in (await running.get("/readyz"))[1]
         assert await running.code(INIT) == Code.ATT_KEY_CERT_DATA_INVALID
@@ -214,7 +213,7 @@ def losing(events, times, *, seconds=0.0):
 )
 async def test_a_call_that_finds_it_lost(in_process, backend, events, case):
     losses, limits, code, expected = case
-    async with in_process(None, open_backend=lambda: backend, **RARE | limits) as running:
+    async with in_process(None, open_backend=lambda _: backend, **RARE | limits) as running:
         await running.ready()
         backend.provider.before = losing(events, losses, seconds=0.1 if limits else 0.0)
         assert await running.code(INIT) == code
@@ -234,7 +233,7 @@ async def test_a_self_test_that_began_before_the_loss_proves_nothing(in_process,
         return identity
 
     slow = Backend(backend.provider, self_test, in_loop=backend.in_loop)
-    async with in_process(None, open_backend=lambda: slow, self_test_interval_seconds=0.01) as running:
+    async with in_process(None, open_backend=lambda _: slow, self_test_interval_seconds=0.01) as running:
         await asyncio.to_thread(began.wait)
         backend.provider.before = losing(events, 1)
         asked = asyncio.create_task(running.code(INIT))
@@ -254,7 +253,7 @@ async def test_requests_that_wait_get_a_cause_that_becomes_known(in_process, bac
         return unknown()
 
     failing = Backend(backend.provider, self_test, in_loop=backend.in_loop)
-    async with in_process(None, open_backend=lambda: failing) as running:
+    async with in_process(None, open_backend=lambda _: failing) as running:
         await running.unready("aesmd-closed")
         waiting = [await running.asking(ask) for ask in (INIT, SIZE)]
         await running.reaches("waiting", 2)
@@ -264,7 +263,7 @@ async def test_requests_that_wait_get_a_cause_that_becomes_known(in_process, bac
 
 
 async def test_calls_that_hang_do_not_keep_the_self_test_waiting(in_process, backend, events):
-    async with in_process(None, open_backend=lambda: backend, **QUICK) as running:
+    async with in_process(None, open_backend=lambda _: backend, **QUICK) as running:
         await running.ready()
         release = backend.provider.hold()
         hanging = await running.asking(INIT)

@@ -7,7 +7,7 @@ import contextlib
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from confcom.aesm.error_code import AesmErrorCode
 from confcom.daemon.readiness_log import NotReady
@@ -15,33 +15,12 @@ from confcom.quote_helper.limits_and_deadlines import HelperLimits
 from confcom.quote_helper.quoting.service import QuoteService
 from confcom.quote_helper.quoting.stale_target import StaleTargetPolicy
 from confcom.quote_helper.worker_thread import in_worker_thread
-from confcom.quote_provider.base import QuoteProvider, QuoteProviderError, QuotingIdentity
-
-if TYPE_CHECKING:
-    from confcom.quote_provider.aesmd_calls import AesmdInLoop
+from confcom.quote_provider.base import Backend, QuoteProviderError, QuotingIdentity
 
 _logger = logging.getLogger(__name__)
 
 
 PREPARING: Final = NotReady("the quote provider is being prepared", code="provider-preparing")
-
-
-@dataclass(frozen=True, slots=True)
-class Backend:
-    provider: QuoteProvider
-    self_test: Callable[[], QuotingIdentity]
-    """Tests whether quotes can be made, and returns the identity that clients get. It raises QuoteProviderError, and
-    may block if the provider's calls wait."""
-    root: str = ""
-    """SHA-256 of the root certificate, in hex; empty unless the platform has its own root."""
-    self_test_seconds: float | None = None
-    """For one self-test, after which the provider counts as hung; None: the helper's limit."""
-    problem: Callable[[], NotReady | None] = lambda: None
-    """Returns a problem with a backend whose self-test passes."""
-    in_loop: Callable[[], AesmdInLoop] | None = None
-    """Returns the provider's calls for the running loop, if they wait for another process; None: they do not wait."""
-    instance: Callable[[], object] = lambda: None
-    """Returns what identifies the process that makes the quotes: the next one is tested at once. It must not block."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,9 +39,9 @@ class Failure:
     refusal: AesmErrorCode | None = None
 
     @classmethod
-    def by_cause(cls, error: QuoteProviderError) -> Failure:
-        """Return the failure by the code of the error's cause. What a restart soon ends is worth a wait."""
-        refusal = None if error.code in _SOON_OVER else error.code
+    def by_cause(cls, error: QuoteProviderError, wait_seconds: float) -> Failure:
+        """Return the failure by the code of the error's cause. What ends within `wait_seconds` is worth a wait."""
+        refusal = None if error.code in _SOON_OVER and error.outage_seconds < wait_seconds else error.code
         return cls(NotReady(str(error), code=error.error_code), refusal)
 
 
@@ -93,9 +72,11 @@ class ProviderSupervisor:
     async def run(self) -> None:
         backend = await in_worker_thread(self.open_backend)
         self.opened(backend)
-        failures = 0
+        failures, instance = 0, backend.instance()
         while True:
-            losses, instance = self._losses, backend.instance()
+            losses, previous, instance = self._losses, instance, backend.instance()
+            if not self.status.ready and instance not in (None, previous):
+                self._on_failure(Failure(PREPARING))  # what is known was of the one before
             failure = await self._self_test(backend)
             if failure is None and losses != self._losses:
                 continue  # a client's call found the provider lost while the self-test was running
@@ -119,20 +100,27 @@ class ProviderSupervisor:
             return
         self._losses += 1
         if self.status.ready:
-            self._on_failure(Failure.by_cause(error))
+            self._on_failure(Failure.by_cause(error, self.limits.provider_wait_seconds))
             self._wake.set()
 
     async def _wait(self, backend: Backend, instance: object, seconds: float) -> None:
-        """Wait for the next self-test, which a loss or another instance of the provider brings forward."""
+        """Wait for the next self-test.
+
+        A loss or another instance of the provider brings it forward. So does a call that was refused, but only after
+        the shortest wait: however many clients are refused, they do not make more self-tests.
+        """
         self._wake.clear()
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(seconds):
-                while not self._wake.is_set() and backend.instance() == instance:
-                    with contextlib.suppress(TimeoutError):
-                        async with asyncio.timeout(self.limits.socket_tick_seconds):
-                            await self._wake.wait()
+        loop = asyncio.get_running_loop()
+        due, earliest = loop.time() + seconds, loop.time() + self.limits.self_test_retry_seconds[0]
+        while not self._wake.is_set() and backend.instance() == instance and (now := loop.time()) < due:
+            if now >= earliest and (backend.doubted() or self.service.refused):
+                return
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(min(due - now, self.limits.socket_tick_seconds)):
+                    await self._wake.wait()
 
     async def _self_test(self, backend: Backend) -> Failure | None:
+        self.service.refused = False
         try:
             if self.status.ready and backend.in_loop is None:
                 # The event loop uses this provider for clients now, and no other thread may use it at the same time.
@@ -141,7 +129,7 @@ class ProviderSupervisor:
                 identity = await self._self_test_in_worker(backend)
         except QuoteProviderError as error:
             _logger.warning("no quote can be made", extra={"error": str(error), "code": error.code.name})
-            return Failure.by_cause(error)
+            return Failure.by_cause(error, self.limits.provider_wait_seconds)
         except asyncio.CancelledError:
             raise
         except BaseException as error:  # a panic in Rust is not an Exception (pyo3)

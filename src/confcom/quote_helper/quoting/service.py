@@ -7,7 +7,7 @@ import logging
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from itertools import islice
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from confcom.aesm.error_code import AesmErrorCode
 from confcom.aesm.messages import Request, Response
@@ -16,10 +16,13 @@ from confcom.daemon.logs import LogLimiter
 from confcom.quote_helper.fair_queue import FairQueue
 from confcom.quote_helper.limits_and_deadlines import QUOTE_BATCH, HelperLimits
 from confcom.quote_helper.quoting.stale_target import StaleTargetPolicy
-from confcom.quote_provider.base import QuoteProvider, QuoteProviderError, QuoteResult, QuotingIdentity
-
-if TYPE_CHECKING:
-    from confcom.quote_provider.aesmd_calls import AesmdInLoop
+from confcom.quote_provider.base import (
+    CallsInLoop,
+    QuoteProvider,
+    QuoteProviderError,
+    QuoteResult,
+    QuotingIdentity,
+)
 
 _logger = logging.getLogger(__name__)
 
@@ -89,7 +92,9 @@ class QuoteService(Generic[A]):
         self._on_lost: Callable[[QuoteProviderError], None] = lambda _: None
         self._refusal: AesmErrorCode | None = None
         """Code with which requests are refused while there is no provider; None: they wait for one."""
-        self._in_loop: AesmdInLoop | None = None
+        self.refused = False
+        """Whether a request was refused so. Whoever tests the provider resets this."""
+        self._in_loop: CallsInLoop | None = None
         """Its calls, if they wait; None: it is called inline."""
         self._stopping = False
         self._scheduled = False
@@ -109,7 +114,7 @@ class QuoteService(Generic[A]):
     def provide(
         self,
         provider: QuoteProvider,
-        in_loop: Callable[[], AesmdInLoop] | None = None,
+        in_loop: Callable[[], CallsInLoop] | None = None,
         on_lost: Callable[[QuoteProviderError], None] = lambda _: None,
     ) -> None:
         """Set the provider, which is ready, and serve the requests that wait; without `in_loop`, it is called inline.
@@ -152,6 +157,7 @@ class QuoteService(Generic[A]):
         if not isinstance(planned, Need):
             return planned
         if self._provider is None and self._refusal is not None:
+            self.refused = True
             return planned.refuse(self._refusal)
         ticket = Ticket(owner, planned, asker, self._clock())
         self._waiting.put(owner, ticket)
@@ -209,12 +215,12 @@ class QuoteService(Generic[A]):
         for asker, answer in answers:
             self.deliver(asker, answer)
 
-    def _start_calls(self, provider: QuoteProvider, in_loop: AesmdInLoop) -> None:
+    def _start_calls(self, provider: QuoteProvider, in_loop: CallsInLoop) -> None:
         while self._active_calls < in_loop.max_concurrent_calls and (ticket := self._waiting.take()) is not None:
             self._active_calls += 1
             self._start_call(ticket, provider, in_loop)
 
-    def _start_call(self, ticket: Ticket[A], provider: QuoteProvider, in_loop: AesmdInLoop) -> None:
+    def _start_call(self, ticket: Ticket[A], provider: QuoteProvider, in_loop: CallsInLoop) -> None:
         def on_done(outcome: Callable[[], object]) -> None:
             result = self._complete(ticket.need, provider, outcome)
             self._active_calls -= 1

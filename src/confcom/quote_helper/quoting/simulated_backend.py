@@ -8,8 +8,7 @@ from datetime import datetime
 from pathlib import Path
 
 from confcom.aesm.error_code import AesmErrorCode
-from confcom.quote_helper.quoting.provider_state import Backend
-from confcom.quote_provider.base import QuoteProvider, QuoteProviderError, QuotingIdentity
+from confcom.quote_provider.base import Backend, QuoteProvider, QuoteProviderError, QuotingIdentity
 from confcom.quote_provider.expected_root import ExpectedRoot
 from confcom.quote_provider.quote_checks import QuoteChecker
 from confcom.quote_provider.simulated import SimulatedQuoteProvider

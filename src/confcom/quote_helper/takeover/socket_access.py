@@ -24,7 +24,7 @@ DIRECTORY_MODE: Final = 0o755
 """Every user may reach the socket, and no other user may replace it."""
 
 
-@dataclass(slots=True, kw_only=True, eq=False)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class SocketAccess:
     """Lets every user connect, if `open_to_all`; else owners and modes are left alone."""
 

@@ -59,6 +59,11 @@ class HelperMetrics:
             ["code"],
         )
         self.losses = counter("confcom_quote_helper_provider_losses", "Times that a working quote provider was lost")
+        self._aesmd_restarts = counter(
+            "confcom_quote_helper_aesmd_restarts_requested",
+            "Times that a restart of aesmd was requested, by cause: AESM's code in lower case, or hang",
+            ["cause"],
+        )
         self._root = gauge(
             "confcom_quote_helper_simulated_root_info",
             "1 for the simulated root in use: SHA-256 of its certificate; the same on all nodes",
@@ -78,6 +83,9 @@ class HelperMetrics:
         if series is None:
             series = self._answers[kind, code] = self._requests.labels(kind.call, AesmErrorCode(code).name.lower())
         series.observe(seconds)
+
+    def aesmd_restart_requested(self, cause: str) -> None:
+        self._aesmd_restarts.labels(cause).inc()
 
     def dropped(self, reason: DropReason) -> None:
         self._dropped.labels(reason).inc()

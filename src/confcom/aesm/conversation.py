@@ -1,6 +1,6 @@
 """Request sequences of a client, sans I/O: generators that yield requests and are sent the responses.
 
-The blocking and the asyncio client run the same generators.
+`confcom.client.blocking` runs them in a thread, `confcom.client.asynchronous` in an event loop.
 """
 
 from __future__ import annotations

@@ -14,15 +14,13 @@ import pytest
 from confcom.aesm.error_code import AesmErrorCode as Code
 from confcom.aesm.error_code import code_of
 from confcom.aesm.request_checks import NeedIdentity, NeedQuote, NeedQuoteSize
+from confcom.client import asynchronous
 from confcom.errors import ConfcomError, SettingsError
-from confcom.quote_provider import aesmd_calls
-from confcom.quote_provider.aesmd import AesmdQuoteProvider
-from confcom.quote_provider.aesmd_instance import AesmdRecord
 from confcom.quote_provider.base import QuoteProvider, QuoteProviderError
-from confcom.quote_provider.expected_root import INTEL_ROOT, ExpectedRoot, read_expected_root
+from confcom.quote_provider.expected_root import INTEL_ROOT, read_expected_root
 from confcom.quote_provider.simulated import SimulatedQuoteProvider
-from confcom.quote_provider.state_directory import open_or_create_platform, open_platform
-from confcom.sgx.certificates import key_id, load_certificate
+from confcom.relay.instance import AesmdRuns
+from confcom.relay.provider import AesmdQuoteProvider
 from confcom.sgx.certification import CertificationData
 from confcom.sgx.quote import Quote
 from confcom.sgx.report import QeReportInfo, Report
@@ -32,7 +30,7 @@ from testkit.hardware_causes import CAUSES
 from testkit.helper_in_process import open_descriptors
 from testkit.passing_descriptors import LingeringSockets, pass_descriptors
 from testkit.raised import raises
-from testkit.stub_aesmd import INIT, NO_ANSWER, QUOTE, SIZE, Run, StubAesmd
+from testkit.stub_aesmd import INIT, NO_ANSWER, QUOTE, SIZE, Run
 from testkit.waiting import until
 
 APPLICATION = SimulatedEnclave.from_name("application")
@@ -74,36 +72,18 @@ async def ended(calls, need):
     return await future
 
 
-@pytest.fixture(scope="module")
-def state_dir(tmp_path_factory):
-    return tmp_path_factory.mktemp("platform")
-
-
-@pytest.fixture(scope="module")
-def platform(state_dir):
-    return SimulatedQuoteProvider(open_or_create_platform(state_dir).platform)
-
-
-@pytest.fixture(scope="module")
-def root_pem(state_dir, platform):
-    return open_platform(state_dir).pki.root.pem
-
-
-@pytest.fixture(scope="module")
-def root(root_pem):
-    return ExpectedRoot(key_id(load_certificate(root_pem, "the root")))
+@pytest.fixture
+def platform(aesmd):
+    return aesmd.provider
 
 
 @pytest.fixture
-def aesmd(short_dir, platform):
-    stub = StubAesmd(short_dir / "private.socket", platform).start()
-    yield stub
-    stub.hang.set()
-    stub.kill()
+def root(platform):
+    return platform.root
 
 
 def relay_to(path, root, **options):
-    return AesmdQuoteProvider(path, root, AesmdRecord(path), **options)
+    return AesmdQuoteProvider(path, root, AesmdRuns(path), **options)
 
 
 @pytest.fixture
@@ -158,12 +138,10 @@ def test_what_causes_what(relay, aesmd, cause):
         assert caught.value.error_code == code_of(cause.clients)
         answered.append(caught.value.code)
     assert answered == [cause.clients] * 3
-    assert caught.value.lost == (cause.restarts == "at once")
+    assert caught.value.lost == (cause.restarts == "yes")
     assert cause.advice in caught.value.remedy
     aesmd.codes = {}
     assert relay.quote(report, None).quote
-    aesmd.restart()
-    assert relay._record.spent is None
 
 
 def test_a_code_that_nobody_knows_is_1(relay, aesmd):
@@ -184,10 +162,10 @@ def test_a_restarted_one_is_initialised_without_the_client(made, relay, aesmd, p
     assert relay.quote_size() == relay.last_quote_size == platform.quote_size()
 
 
-def test_after_a_change_of_the_enclave_clients_report_anew(relay, aesmd, state_dir):
+def test_after_a_change_of_the_enclave_clients_report_anew(relay, aesmd):
     report = report_for(relay)
     other = replace(DEFAULT_QE_IDENTITY, mr_enclave=b"\x17" * 32)
-    aesmd.provider = SimulatedQuoteProvider(open_or_create_platform(state_dir).platform, other)
+    aesmd.provider = SimulatedQuoteProvider(aesmd.provider._platform, other)
     aesmd.restart()
     refused(relay, "aesm-att-key-not-initialized", report)
     assert relay.quote(report_for(relay), None).quote
@@ -238,6 +216,21 @@ def test_a_refused_size_costs_one_renewal_per_instance(relay, aesmd):
         aesmd.restart()
 
 
+@pytest.mark.parametrize("refusal", [Code.ATT_KEY_CERT_DATA_INVALID, Code.PARAMETER_ERROR])
+def test_a_changed_certificate_is_renewed_after_another_refusal(made, relay, aesmd, refusal):
+    """Each change of the certificate's TCB costs an InitQuoteEx, and no client a refusal."""
+    relay = made(relay)
+    report = report_for(relay)
+    relay.quote(report, None)
+    aesmd.change_certificate()
+    aesmd.codes = {QUOTE: refusal}
+    refused(relay, code_of(refusal), report)
+    aesmd.codes = {}
+    for _ in range(300):
+        aesmd.change_certificate()
+        assert relay.quote(report, None).quote
+
+
 def test_all_that_one_call_asks_has_one_deadline(make_relay, aesmd):
     relay = make_relay(0.3)
     report = report_for(relay)
@@ -258,7 +251,29 @@ def test_one_that_answers_others_is_slow_and_not_lost(make_relay, aesmd):
     with raises("aesmd-slow", QuoteProviderError) as caught:
         relay.identity()
     before.join()
-    assert (caught.value.code, caught.value.lost, relay.lost) == (Code.BUSY, False, False)
+    assert (caught.value.code, caught.value.lost, relay.doubted) == (Code.BUSY, False, False)
+
+
+def without_certificates(quote):
+    """Replace the certificate chain by the page of another program: as long, and relayed by aesmd unread."""
+    if not any(quote):
+        return quote
+    parsed = Quote.parse(quote)
+    page = CertificationData(5, b"<html>".ljust(len(parsed.signature.certification.data)))
+    return replace(parsed, signature=replace(parsed.signature, certification=page)).encode()
+
+
+def test_unusable_certificates_are_those_of_pccs(relay, aesmd):
+    report = report_for(relay)
+    aesmd.altered = without_certificates
+    assert "PCCS" in refused(relay, "quote-malformed", report).remedy
+
+
+def test_a_hang_names_pccs(make_relay, aesmd):
+    aesmd.cause("hang")
+    with raises("aesmd-hangs", QuoteProviderError) as caught:
+        make_relay(0.1).identity()
+    assert "PCCS" in caught.value.remedy
 
 
 @pytest.mark.parametrize(("trouble", "error_code"), NO_ANSWER)
@@ -267,7 +282,7 @@ def test_one_that_does_not_answer_is_lost(made, make_relay, aesmd, trouble, erro
     aesmd.cause(trouble)
     with raises(error_code, QuoteProviderError, "why", "remedy") as caught:
         relay.identity()
-    assert (caught.value.code, caught.value.lost, relay.lost) == (Code.SERVICE_UNAVAILABLE, True, True)
+    assert (caught.value.code, caught.value.lost, relay.doubted) == (Code.SERVICE_UNAVAILABLE, True, True)
 
 
 def test_garbage_is_no_answer(made, relay, aesmd):
@@ -364,7 +379,7 @@ async def test_a_full_backlog_is_waited_for(calls, aesmd):
 @pytest.fixture
 def replace_sockets(monkeypatch):
     constants = {name: getattr(socket, name) for name in ("AF_UNIX", "SOCK_STREAM", "SOCK_NONBLOCK")}
-    return lambda kind: monkeypatch.setattr(aesmd_calls, "socket", SimpleNamespace(SocketType=kind, **constants))
+    return lambda kind: monkeypatch.setattr(asynchronous, "socket", SimpleNamespace(SocketType=kind, **constants))
 
 
 async def test_without_a_descriptor_a_call_ends_and_no_other(calls, aesmd, replace_sockets):
@@ -409,12 +424,13 @@ async def test_an_ended_call_leaves_nothing_to_the_collector(calls):
     try:
         await ended(calls, IDENTITY)
         await asyncio.sleep(0)
-        assert not [left for left in gc.get_objects() if isinstance(left, aesmd_calls._Call)]
+        assert not [left for left in gc.get_objects() if isinstance(left, asynchronous.RunningConversation)]
     finally:
         gc.enable()
 
 
-def test_a_file_with_the_root(tmp_path, root_pem, root):
+def test_a_file_with_the_root(tmp_path, short_dir, root):
+    root_pem = (short_dir / "root.pem").read_bytes()
     file = tmp_path / "root"
     with raises("expected-root-unusable", SettingsError, "why", "remedy"):
         read_expected_root(file)

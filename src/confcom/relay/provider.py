@@ -6,62 +6,63 @@ about aesmd: its calls are serial, each may wait for PCCS, and a crash leaves it
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any, Final, TypeVar
 
+from confcom.aesm import conversation
+from confcom.aesm.conversation import Conversation
 from confcom.aesm.error_code import AesmErrorCode
 from confcom.aesm.errors import AesmError, ConnectionClosedError
-from confcom.aesm.messages import GetQuoteExResponse
+from confcom.aesm.messages import GetQuoteExResponse, MessageKind
 from confcom.aesm.request_checks import Need, NeedIdentity, NeedQuote, NeedQuoteSize
-from confcom.client import conversation
 from confcom.client.blocking import AesmClient
-from confcom.client.conversation import Conversation
 from confcom.client.errors import ServiceTimeoutError
 from confcom.errors import ConfcomError, MalformedError
-from confcom.quote_provider.aesmd_calls import CALL_SECONDS, AesmdInLoop, run_blocking
-from confcom.quote_provider.aesmd_instance import (
-    INIT,
-    QUOTING_CALLS,
-    SPENT_BY_ANY_CALL,
-    SPENT_BY_INIT,
-    AesmdInstance,
-    AesmdRecord,
-)
 from confcom.quote_provider.base import WRONG_SERVICE, QuoteProviderError, QuoteResult, QuotingIdentity
 from confcom.quote_provider.expected_root import ExpectedRoot
 from confcom.quote_provider.quote_checks import OTHER_ENCLAVE, OTHER_KEY, WRONG_SIZE, QuoteChecker
+from confcom.relay.advice import NO_ANSWER, READ_LOG, REMEDIES
+from confcom.relay.driver import AesmdInLoop
+from confcom.relay.instance import AesmdRun, AesmdRuns
 from confcom.sgx.report import QeReportInfo, Report
 
 T = TypeVar("T")
 
+CALL_SECONDS: Final = 30.0
+"""For all that aesmd is asked for one request of a client. Intel's client gives up after 15 s, and another request may
+be before it in aesmd."""
 HANGS: Final = "aesmd-hangs"
 """Code of the error for a call that did not return in time while no other one returned either."""
 UNREACHABLE: Final = "aesmd-unreachable"
 """Code of the error for a socket that no process serves, or that is not there."""
 
-READ_LOG: Final = "read aesmd's log on this node"
-_REMEDIES: Final[Mapping[int, str]] = MappingProxyType(
+_ENDED_BY_INIT: Final = frozenset({AesmErrorCode.ATT_KEY_NOT_INITIALIZED, AesmErrorCode.PARAMETER_ERROR})
+"""Refusals that InitQuoteEx and GetQuoteSizeEx may end: no attestation key yet, another size of quotes."""
+_ENDED_BY_IDENTITY: Final = frozenset({OTHER_KEY, OTHER_ENCLAVE, WRONG_SIZE})
+"""Codes of quotes that do not match what InitQuoteEx and GetQuoteSizeEx gave before."""
+_QUOTING_CALLS: Final = frozenset(
+    kind.call for kind in (MessageKind.INIT_QUOTE_EX, MessageKind.GET_QUOTE_SIZE_EX, MessageKind.GET_QUOTE_EX)
+)
+_ENDED_BY_RESTART: Final = frozenset(
+    {AesmErrorCode.ENCLAVE_LOST, AesmErrorCode.SERVICE_UNAVAILABLE, AesmErrorCode.UNSUPPORTED_ATT_KEY_ID}
+)
+"""By any quoting call: aesmd never loads a lost enclave again, nor a quoting enclave or a plug-in that was missing at
+its start; and it refuses some requests with 30 while it ends."""
+_SUSPICIOUS: Final = frozenset(
+    {AesmErrorCode.UNEXPECTED_ERROR, AesmErrorCode.OUT_OF_EPC, AesmErrorCode.ENCLAVE_LOAD_ERROR}
+)
+"""By InitQuoteEx, if none of the process has succeeded yet: its ID enclave may not have been loaded."""
+_EXPLAINED_BY_SELF_TEST: Final = frozenset(
     {
-        AesmErrorCode.UNEXPECTED_ERROR: "read aesmd's log: PCCS may refuse (0xe044), be overloaded (0xe040), not know "
-        "the platform (0xe047), have no certificate for its TCB (0xe049), or have an untrusted TLS certificate "
-        "(0xe065); or the PCE or the ID enclave cannot be loaded (/dev/sgx_enclave, /dev/sgx_provision, EPC); if the "
-        "log says nothing, the certificate's TCB may be above the PCE's (E018): update Intel's package libsgx-ae-pce",
-        AesmErrorCode.NETWORK_ERROR: "check that aesmd reaches PCCS: pccs_url in its sgx_default_qcnl.conf, DNS, proxy "
-        "and egress rules",
-        AesmErrorCode.OUT_OF_EPC: "give aesmd more EPC: its three enclaves need 3 MiB",
-        AesmErrorCode.SERVICE_UNAVAILABLE: "check that aesmd's container has /dev/sgx_enclave, /dev/sgx_provision (its "
-        "group, sgx_prv) and EPC, and that it is started with --supported_attestation_types=ECDSA",
-        AesmErrorCode.UNSUPPORTED_ATT_KEY_ID: "check that aesmd's container has /dev/sgx_enclave, /dev/sgx_provision "
-        "(its group, sgx_prv) and EPC: without these it does not load the quoting enclave",
-        AesmErrorCode.ENCLAVE_LOST: "restart aesmd: an enclave was lost, as after the machine was suspended, and aesmd "
-        "never loads another one",
-        AesmErrorCode.NO_PLATFORM_CERT_DATA: "register the platform: PCCS has no PCK certificate for it; if aesmd's "
-        "log has `p_sgx_get_quote_config returned NULL`, another program than PCCS answers at pccs_url",
+        AesmErrorCode.UNEXPECTED_ERROR,
+        AesmErrorCode.NETWORK_ERROR,
+        AesmErrorCode.OUT_OF_EPC,
+        AesmErrorCode.ATT_KEY_CERT_DATA_INVALID,
+        AesmErrorCode.NO_PLATFORM_CERT_DATA,
     }
 )
-"""What to do about aesmd's errors, by their usual causes."""
+"""Refusals of a client's call that every client may get: the self-test does not wait for its time."""
 
 
 class AesmdQuoteProvider:
@@ -71,14 +72,13 @@ class AesmdQuoteProvider:
         self,
         socket_path: Path,
         root: ExpectedRoot,
-        record: AesmdRecord,
+        runs: AesmdRuns,
         *,
         call_seconds: float = CALL_SECONDS,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._client = AesmClient(socket_path)
-        self._record = record
-        self._call_seconds = call_seconds
+        self._client = AesmClient(socket_path, timeout=call_seconds)
+        self._runs = runs
         self._clock = clock
         self._checker = QuoteChecker(root)
         self._answered_at = clock()
@@ -86,8 +86,8 @@ class AesmdQuoteProvider:
         self._size = 0
         self.rejected: QuoteProviderError | None = None
         """Why the last quote was not relayed; None if it was."""
-        self.lost = False
-        """Whether a call found aesmd lost. Whoever tests it resets this."""
+        self.doubted = False
+        """Whether a call found aesmd lost, or a cause that the self-test explains. Whoever tests aesmd resets this."""
 
     @property
     def last_identity(self) -> QuotingIdentity | None:
@@ -113,7 +113,7 @@ class AesmdQuoteProvider:
 
     def in_loop(self) -> AesmdInLoop:
         """Return the same calls for the running event loop; whoever gets them closes them."""
-        return AesmdInLoop(self._client, self._conversation_for, self._call_seconds)
+        return AesmdInLoop(self._client, self._conversation_for)
 
     def supported_key_count(self) -> int:
         """Return how many attestation keys aesmd has; without a quoting enclave it refuses.
@@ -124,7 +124,7 @@ class AesmdQuoteProvider:
         return len(self._run(self._ask(conversation.supported_key_ids())))
 
     def _run(self, asked: Conversation[T]) -> T:
-        return run_blocking(self._client, asked, self._call_seconds, self._clock)
+        return self._client.converse(asked, whole=True)
 
     def _conversation_for(self, need: Need) -> Conversation[Any]:
         match need:
@@ -139,7 +139,7 @@ class AesmdQuoteProvider:
         try:
             return (yield from self._get_size())
         except QuoteProviderError as error:
-            if error.code is not AesmErrorCode.ATT_KEY_NOT_INITIALIZED or not self._record.may_renew:
+            if not self._may_renew(error):
                 raise
             reason = error
         with self._renewing(reason):
@@ -152,8 +152,7 @@ class AesmdQuoteProvider:
             size = self._size or (yield from self._get_size())
             return (yield from self._quote(report, qe_report_info, identity, size))
         except QuoteProviderError as error:
-            refused = error.code in _ENDED_BY_INIT and self._record.may_renew
-            if not refused and error.error_code not in _ENDED_BY_IDENTITY:
+            if error.error_code not in _ENDED_BY_IDENTITY and not self._may_renew(error):
                 raise
             reason = error
         with self._renewing(reason):
@@ -169,21 +168,47 @@ class AesmdQuoteProvider:
             remedy="clients call InitQuoteEx again and make another report",
         ) from reason
 
+    def _may_renew(self, error: QuoteProviderError) -> bool:
+        run = self._runs.current()
+        return error.code in _ENDED_BY_INIT and (run is None or error.code not in run.lasting)
+
     @contextlib.contextmanager
     def _renewing(self, reason: QuoteProviderError) -> Iterator[None]:
         """Record that InitQuoteEx does not end a refusal: a client may cause it each time, and four calls with it."""
         try:
             yield
         except QuoteProviderError as error:
-            if reason.code in _ENDED_BY_INIT and not error.lost:
-                self._record.renew_in_vain()
+            if error.code is reason.code and error.code in _ENDED_BY_INIT and self._runs.last is not None:
+                self._runs.last.lasting.add(error.code)
+                self.doubted = True
             raise
 
     def _init(self) -> Conversation[QuotingIdentity]:
-        self._record.find()  # its answer may be one that counts for as long as the instance runs
-        target = yield from self._ask(conversation.init_quote())
+        run = self._runs.current()  # its answer may be one that counts for as long as the run lasts
+        try:
+            target = yield from self._ask(conversation.init_quote())
+        except QuoteProviderError as error:
+            if run is not None and not run.initialised and error.code in _SUSPICIOUS and error is not self.rejected:
+                yield from self._judge(run, error)
+            raise
+        if run is not None:
+            run.initialised = True
         self._identity = QuotingIdentity(target.target_info, target.pub_key_id)
         return self._identity
+
+    def _judge(self, run: AesmdRun, refusal: QuoteProviderError) -> Conversation[None]:
+        """Have GetQuoteSizeEx tell why the first InitQuoteEx of a run was refused (measured with Intel's code).
+
+        If PCCS refuses, or the PCE was not loaded, it gives 1 or 29 too. After a failed load of the ID enclave it gives
+        42: the next InitQuoteEx then succeeds, and its quotes carry an uninitialised QE id. A certificate whose TCB is
+        above the PCE's looks the same.
+        """
+        try:
+            yield from self._ask(conversation.quote_size())
+        except QuoteProviderError as error:
+            if error.code is not AesmErrorCode.ATT_KEY_NOT_INITIALIZED and not error.lost:
+                return
+        self._runs.fail(run, refusal)
 
     def _get_size(self) -> Conversation[int]:
         size = yield from self._ask(conversation.quote_size())
@@ -200,7 +225,7 @@ class AesmdQuoteProvider:
         except MalformedError as error:
             raise self._malformed(error) from error
         except QuoteProviderError as error:
-            self.rejected = error
+            self.rejected, self.doubted = error, True
             raise
         self.rejected = None
         return result
@@ -221,17 +246,17 @@ class AesmdQuoteProvider:
         return QuoteResult(answer.quote, answer.qe_report_info)
 
     def _ask(self, asked: Conversation[T]) -> Conversation[T]:
-        began, instance = self._clock(), self._record.last
+        began, run = self._clock(), self._runs.last
         try:
             result = yield from asked
         except AesmError as error:
             self._answered_at = self._clock()
-            raise self._refused(error, instance) from error
+            raise self._refused(error, run) from error
         except ServiceTimeoutError as error:
-            why = f"a call did not return within {self._call_seconds:g} s"
+            why = f"a call did not return within {self._client.timeout:g} s"
             if self._answered_at > began:
                 raise QuoteProviderError(
-                    AesmErrorCode.BUSY, "aesmd is slow", error_code="aesmd-slow", why=why, remedy=READ_LOG
+                    AesmErrorCode.BUSY, "aesmd is slow", error_code="aesmd-slow", why=why, remedy=NO_ANSWER
                 ) from error
             raise self._lost(why, error_code=HANGS) from error
         except ConnectionClosedError as error:
@@ -244,6 +269,7 @@ class AesmdQuoteProvider:
         return result
 
     def _malformed(self, error: MalformedError) -> QuoteProviderError:
+        self.doubted = True
         self.rejected = QuoteProviderError(
             AesmErrorCode.UNEXPECTED_ERROR,
             "aesmd gave an answer that is not relayed",
@@ -254,35 +280,24 @@ class AesmdQuoteProvider:
         return self.rejected
 
     def _lost(self, why: str, *, error_code: str) -> QuoteProviderError:
-        self.lost = True
+        self.doubted = True
         return QuoteProviderError(
             AesmErrorCode.SERVICE_UNAVAILABLE,
             "aesmd makes no quotes",
             error_code=error_code,
             why=why,
-            remedy=READ_LOG,
+            remedy=NO_ANSWER if error_code == HANGS else READ_LOG,
             lost=True,
         )
 
-    def _refused(self, error: AesmError, instance: AesmdInstance | None) -> QuoteProviderError:
+    def _refused(self, error: AesmError, run: AesmdRun | None) -> QuoteProviderError:
         try:
             code = AesmErrorCode(error.code)
         except ValueError:
             code = AesmErrorCode.UNEXPECTED_ERROR
-        spent = error.call in QUOTING_CALLS and (
-            code in SPENT_BY_ANY_CALL or (code in SPENT_BY_INIT and error.call == INIT)
-        )
-        remedy = _REMEDIES.get(code, READ_LOG)
-        refusal = QuoteProviderError(
-            code, error.what, error_code=error.error_code, why=error.why, remedy=remedy, lost=spent
-        )
-        if spent:
-            self.lost = True
-            self._record.spend(instance, refusal)
+        remedy = REMEDIES.get(code, READ_LOG)
+        refusal = QuoteProviderError(code, error.what, error_code=error.error_code, why=error.why, remedy=remedy)
+        if error.call in _QUOTING_CALLS and code in _ENDED_BY_RESTART:
+            self._runs.fail(run, refusal)
+        self.doubted = self.doubted or refusal.lost or code in _EXPLAINED_BY_SELF_TEST
         return refusal
-
-
-_ENDED_BY_INIT: Final = frozenset({AesmErrorCode.ATT_KEY_NOT_INITIALIZED, AesmErrorCode.PARAMETER_ERROR})
-"""Refusals that InitQuoteEx and GetQuoteSizeEx may end: no attestation key yet, another size of quotes."""
-_ENDED_BY_IDENTITY: Final = frozenset({OTHER_KEY, OTHER_ENCLAVE, WRONG_SIZE})
-"""Codes of quotes that do not match what InitQuoteEx and GetQuoteSizeEx gave before."""

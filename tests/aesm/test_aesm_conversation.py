@@ -1,16 +1,18 @@
 import dataclasses
+import datetime as dt
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from confcom.aesm import conversation
 from confcom.aesm import messages as m
 from confcom.aesm.errors import MalformedMessageError, SessionMisuseError
-from confcom.client import conversation
 from confcom.errors import ConfcomError, MalformedError
 from confcom.sgx.key_id import ECDSA_P256_KEY_ID
 from confcom.sgx.report import QeReportInfo
 from confcom.simulation.enclave import SimulatedEnclave
+from confcom.simulation.platform import SimulatedPlatform
 from testkit.raised import raises
 
 KEY = ECDSA_P256_KEY_ID.encode()
@@ -28,6 +30,12 @@ def converse(talk, *answers):
     except StopIteration as finished:
         return finished.value, asked
     pytest.fail("the conversation asks for more")
+
+
+@pytest.fixture(scope="session")
+def quoting_enclave():
+    now = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
+    return SimulatedPlatform.create(bytes(32), now).quoting_enclave()
 
 
 @pytest.fixture

@@ -1,0 +1,101 @@
+"""One run of aesmd, and what its answers say about the run."""
+
+import contextlib
+import os
+import threading
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final, Self
+
+from confcom.aesm.error_code import AesmErrorCode, code_of, describe
+from confcom.quote_provider.base import QuoteProviderError
+
+FAILURE_LINK: Final = "failed-instance"
+"""Beside aesmd's socket: a symbolic link to the `key` and the code of a run that only a restart ends. A quote helper
+that starts anew beside the same aesmd reads it."""
+
+
+@dataclass(frozen=True, slots=True)
+class AesmdInstance:
+    """One run of aesmd, by its socket: each run makes a new one."""
+
+    inode: int
+    changed_ns: int
+
+    @classmethod
+    def at(cls, socket_path: str | Path) -> Self | None:
+        """Return the instance whose socket is at the path; None if there is no file."""
+        try:
+            status = os.lstat(socket_path)
+        except OSError:
+            return None
+        return cls(status.st_ino, status.st_ctime_ns)
+
+    @property
+    def key(self) -> str:
+        return f"{self.inode}-{self.changed_ns}"
+
+    def __str__(self) -> str:
+        """Return inode and ctime in seconds, as `stat -c '%i %Z'` prints them."""
+        return f"{self.inode} {self.changed_ns // 10**9}"
+
+
+@dataclass(slots=True, eq=False)
+class AesmdRun:
+    """What is known of a run. A late answer changes what is known of its own run alone."""
+
+    instance: AesmdInstance
+    initialised: bool = False
+    """Whether an InitQuoteEx succeeded. After that, nothing spoils the id of the quoting enclave (measured)."""
+    failure: QuoteProviderError | None = None
+    """The first answer of a state that only a restart ends, whatever this run answers later."""
+    lasting: set[AesmErrorCode] = field(default_factory=set)
+    """Refusals that InitQuoteEx did not end. A passed self-test empties it."""
+
+
+class AesmdRuns:
+    """Tells the runs of aesmd apart, for threads and the event loop."""
+
+    def __init__(self, socket_path: Path) -> None:
+        self._socket_path = str(socket_path)
+        self._link = socket_path.with_name(FAILURE_LINK)
+        self._lock = threading.Lock()
+        self.last: AesmdRun | None = None
+        """What `current` returned last: a look at the socket costs as much as a twentieth of a relayed quote."""
+
+    def current(self) -> AesmdRun | None:
+        """Return the run whose socket is at the path, which may have ended; None if there is no socket."""
+        instance = AesmdInstance.at(self._socket_path)
+        with self._lock:
+            if instance is None:
+                self.last = None
+            elif self.last is None or self.last.instance != instance:
+                self.last = AesmdRun(instance, failure=self._recorded_failure(instance))
+            return self.last
+
+    def fail(self, run: AesmdRun | None, error: QuoteProviderError) -> None:
+        """Record an answer after which only a restart helps; the first of a run counts."""
+        error.lost = True
+        if run is None or run.failure is not None:
+            return
+        run.failure = error
+        with contextlib.suppress(OSError):  # then only this process knows
+            self._link.unlink(missing_ok=True)
+            self._link.symlink_to(f"{run.instance.key}-{int(error.code)}")
+
+    def _recorded_failure(self, instance: AesmdInstance) -> QuoteProviderError | None:
+        try:
+            key, _, number = str(self._link.readlink()).rpartition("-")
+            code = AesmErrorCode(int(number))
+        except (OSError, ValueError):  # there is no link, or another program made it
+            return None
+        if key != instance.key:
+            return None
+        return QuoteProviderError(
+            code,
+            "aesmd makes no quotes",
+            error_code=code_of(code),
+            why=f"it answered {describe(code)} before this quote helper started, and only a restart ends that state",
+            remedy="restart aesmd",
+            lost=True,
+        )

@@ -1,0 +1,63 @@
+"""When aesmd is restarted, and the request for it, which aesmd's liveness probe reads."""
+
+import math
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+from confcom.relay.instance import AesmdInstance
+
+FIRST_PAUSE_SECONDS: Final = 120.0
+"""As long as a request is valid for aesmd's probe."""
+LONGEST_PAUSE_SECONDS: Final = 1800.0
+"""A cause that has gone is noticed by the next restart, so this is the longest outage after it."""
+
+REQUEST_FILE: Final = "restart-requested"
+"""Beside aesmd's socket. It holds inode and ctime of the socket of the aesmd that must end, as `stat -c '%i %Z'`
+prints them, so that it means nothing to the next aesmd."""
+
+
+class RestartPolicy:
+    """When an aesmd that only a restart ends may be restarted.
+
+    The first restart is due at once. After it the next one waits for a pause of two minutes, which doubles with each
+    restart up to half an hour, since a restart that did not help interrupts clients for nothing. A passed self-test
+    sets the pause back to two minutes.
+    """
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._restarted_at = -math.inf
+        self._restarted: AesmdInstance | None = None
+        self._pause = 0.0
+
+    def reset(self) -> None:
+        self._pause = min(self._pause, FIRST_PAUSE_SECONDS)
+
+    def seconds_until_due(self) -> float:
+        return max(0.0, self._restarted_at + self._pause - self._clock())
+
+    def is_being_restarted(self, instance: AesmdInstance) -> bool:
+        """Whether the last restart was this instance's, and its request is still valid."""
+        return instance == self._restarted and self._clock() - self._restarted_at < FIRST_PAUSE_SECONDS
+
+    def restart(self, instance: AesmdInstance) -> None:
+        self._restarted_at, self._restarted = self._clock(), instance
+        self._pause = min(max(2 * self._pause, FIRST_PAUSE_SECONDS), LONGEST_PAUSE_SECONDS)
+
+
+def request_restart(socket_path: Path, instance: AesmdInstance) -> None:
+    """Write the request for an instance. If it has ended already, the request means nothing.
+
+    Raises:
+        OSError: the socket's directory cannot be written.
+    """
+    written = socket_path.with_name(f".{REQUEST_FILE}")
+    written.unlink(missing_ok=True)
+    descriptor = os.open(written, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o644)
+    try:
+        os.write(descriptor, f"{instance}\n".encode("ascii"))
+    finally:
+        os.close(descriptor)
+    written.replace(socket_path.with_name(REQUEST_FILE))
