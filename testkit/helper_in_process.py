@@ -24,7 +24,6 @@ from confcom.aesm.session import encode_frame
 from confcom.daemon.logs import LogLimiter
 from confcom.quote_helper.limits_and_deadlines import HelperLimits
 from confcom.quote_helper.main import QuoteHelper
-from confcom.quote_helper.quoting.provider_state import Backend
 from confcom.quote_helper.quoting.service import call_of
 from confcom.quote_helper.quoting.simulated_backend import run_self_test
 from confcom.quote_helper.quoting.stale_target import StaleTargetPolicy
