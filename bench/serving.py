@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import multiprocessing
+import os
 import shutil
 import signal
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 from bench.load import ENCLAVE, WrongAnswerError
 from bench.machine import Checkout, on_core, with_byte_code
@@ -30,6 +32,7 @@ STATE = "state"
 class Server:
     pid: int
     socket: Path
+    log: Path = Path(os.devnull)
     start_seconds: float = 0.0
     """From before fork() and exec() until it is ready: a helper has made a whole quote."""
 
@@ -58,19 +61,25 @@ class Place:
         shutil.copytree(self.state_dir, made / STATE)
         return made
 
+    @property
+    def byte_code(self) -> Path:
+        return self.directory / "byte-code"
+
     @contextlib.contextmanager
-    def helper(self, name: str, checkout: Checkout, *flags: str) -> Iterator[Server]:
+    def helper(
+        self, name: str, checkout: Checkout, *flags: str, environ: Mapping[str, str] = MappingProxyType({})
+    ) -> Iterator[Server]:
         starting = running_helper(
             *flags,
             directory=self.below(name),
-            environ=with_byte_code(self.directory / "byte-code", checkout.environment),
+            environ=with_byte_code(self.byte_code, {**checkout.environment, **environ}),
             inside=lambda command: (checkout.python, *command[1:]),
         )
         with contextlib.ExitStack() as stack:
             began = time.perf_counter()
             with on_core(self.core):
                 running = stack.enter_context(starting)
-            yield Server(running.process.pid, running.socket, time.perf_counter() - began)
+            yield Server(running.process.pid, running.socket, running.log, time.perf_counter() - began)
 
     @contextlib.contextmanager
     def aesmd(self, core: int) -> Iterator[Server]:
