@@ -52,9 +52,9 @@ def measure_helper(sides: Mapping[str, Checkout], rounds: int, directory: Path) 
     interpreters, resident = dict[str, BareInterpreter](), dict[str, int]()
     with on_core(cores.clients):
         for side, checkout in sides.items():  # this start makes the byte code, which images have
-            with place.helper(f"start-{len(side)}", checkout, environ=bare.IMPORT_TIMES) as server:
+            with place.helper(f"start-{len(side)}", checkout.with_import_times()) as server:
                 log = server.log
-            interpreters[side] = BareInterpreter.of(log, checkout, place.byte_code, cores.server)
+            interpreters[side] = BareInterpreter.of(log, checkout, directory, cores.server)
             interpreters[side].start()
         for number in range(rounds):
             for side, checkout in in_turn(sides.items(), number):

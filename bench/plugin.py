@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import json
+import operator
 import os
 import shutil
 import subprocess
@@ -13,7 +14,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from types import MappingProxyType
 
 from bench import bare
 from bench.bare import BareInterpreter
@@ -102,8 +102,8 @@ def measure_plugins(sides: Mapping[str, Checkout], rounds: int, directory: Path)
             offers, interpreters = dict[str, Offer](), dict[str, BareInterpreter]()
             for side, checkout in sides.items():
                 place = next(places)
-                offers[side] = offer_of(commands[side], place, cores.server)
-                interpreters[side] = BareInterpreter.of(place / "log", checkout, byte_code(place), cores.server)
+                offers[side] = offer_of(partial(confcom_plugin, mib, checkout.with_import_times()), place, cores.server)
+                interpreters[side] = BareInterpreter.of(place / "log", checkout, directory, cores.server)
                 interpreters[side].start()
             if has_go:
                 offers[GO] = offers[THIS]
@@ -123,15 +123,13 @@ def measure_plugins(sides: Mapping[str, Checkout], rounds: int, directory: Path)
 
 
 def compare_with_go(section: Section, sides: Iterable[str]) -> None:
-    """Add rows with each side's time for an Allocate in that of the Go plugin, by round."""
     for size, title in BESIDE_GO.items():
         row = section.rows.get(f"Allocate of {size:,}, p50")
         if row is not None and GO not in row.values:
             section.leave_out(title, "x", "no Go here")
         elif row is not None:
             for side in sides:
-                times = zip(row.values[side], row.values[GO], strict=True)
-                section.add(side, title, "x", *(ours / theirs for ours, theirs in times))
+                section.add(side, title, "x", *map(operator.truediv, row.values[side], row.values[GO]))
 
 
 def measure_once(section: Section, side: str, plugin: Running, offer: Offer) -> None:
@@ -189,24 +187,18 @@ def minimal_plugin(program: Path, offer: Offer, directory: Path) -> CommandLine:
     return line, os.environ
 
 
-def byte_code(place: Path) -> Path:
-    return place.parent / "byte-code"
-
-
 @contextlib.contextmanager
-def running(
-    command: Command, place: Path, core: int, environ: Mapping[str, str] = MappingProxyType({})
-) -> Iterator[Running]:
+def running(command: Command, place: Path, core: int) -> Iterator[Running]:
     """Start a plugin for a kubelet of its own that listens already, and end both."""
     directory = place / "kubelet"
     directory.mkdir(parents=True)
     line, variables = command(directory)
-    variables = with_byte_code(byte_code(place), {**variables, **environ})
+    environ = with_byte_code(place.parent, variables)
     kubelet = MeasuringKubelet(directory)
     with kubelet.serving(), (place / "log").open("wb") as log:
         with on_core(core):
             started = time.perf_counter()
-            process = subprocess.Popen(line, stdin=subprocess.DEVNULL, stderr=log, env=variables)
+            process = subprocess.Popen(line, stdin=subprocess.DEVNULL, stderr=log, env=environ)
         try:
             yield Running(process.pid, kubelet, started)
         except WrongAnswerError as error:
@@ -217,7 +209,7 @@ def running(
 
 def offer_of(command: Command, place: Path, core: int) -> Offer:
     """Ask a plugin of confcom what it offers. This start also makes the byte code, which images have."""
-    with running(command, place, core, bare.IMPORT_TIMES) as plugin:
+    with running(command, place, core) as plugin:
         plugin.kubelet.registered([EPC_RESOURCE])
         _, text = http_get(place / "probes", "/inventory")
         counts = {resource["name"]: int(resource["count"]) for resource in json.loads(text)["resources"]}

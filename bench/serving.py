@@ -8,10 +8,9 @@ import os
 import shutil
 import signal
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import MappingProxyType
 
 from bench.load import ENCLAVE, WrongAnswerError
 from bench.machine import Checkout, on_core, with_byte_code
@@ -61,18 +60,12 @@ class Place:
         shutil.copytree(self.state_dir, made / STATE)
         return made
 
-    @property
-    def byte_code(self) -> Path:
-        return self.directory / "byte-code"
-
     @contextlib.contextmanager
-    def helper(
-        self, name: str, checkout: Checkout, *flags: str, environ: Mapping[str, str] = MappingProxyType({})
-    ) -> Iterator[Server]:
+    def helper(self, name: str, checkout: Checkout, *flags: str) -> Iterator[Server]:
         starting = running_helper(
             *flags,
             directory=self.below(name),
-            environ=with_byte_code(self.byte_code, {**checkout.environment, **environ}),
+            environ=with_byte_code(self.directory, checkout.environment),
             inside=lambda command: (checkout.python, *command[1:]),
         )
         with contextlib.ExitStack() as stack:
