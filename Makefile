@@ -1,17 +1,25 @@
 # Each target is one obvious line; `make demo` and `make test` set up what they need.
-VENV := .venv
-BIN := $(VENV)/bin
 PYTHON ?= python3
+# Each version of Python that is named has an environment of its own: PYTHON=python3.13 has .venv-3.13.
+VENV := .venv$(patsubst python%,-%,$(filter-out python3,$(notdir $(PYTHON))))
+BIN := $(VENV)/bin
 # Two halve the time, since many tests wait for processes; 0 runs them in one process, as a debugger wants it.
 WORKERS ?= 2
 
-.PHONY: setup demo test node lint images e2e-tools e2e-up e2e-shell e2e-down e2e-smoke e2e e2e-slow e2e-1.34 e2e-1.37 fuzz bench bench-e2e soak lock protos clean
+.PHONY: help setup demo test format node lint images e2e-tools e2e-up e2e-shell e2e-down e2e-smoke e2e e2e-slow e2e-1.34 e2e-1.37 fuzz bench bench-e2e soak lock protos clean
+
+help: ## this list
+	@awk -F':.*## ' '/^[a-z].*## / { printf "%-10s %s\n", $$1, $$2 }' Makefile
 
 demo: $(VENV)/.run ## the whole story on this machine, no SGX needed
 	@$(BIN)/confcom demo $(ARGS)
 
-test: $(VENV)/.dev ## everything that needs neither root nor a cluster
-	$(BIN)/python -m pytest --numprocesses=$(WORKERS) --dist=loadfile $(ARGS)
+test: $(VENV)/.dev ## everything that needs neither root nor a cluster; T=path or path::case for a part; PYTHON=python3.13
+	$(BIN)/python -m pytest $(or $(T),--numprocesses=$(WORKERS) --dist=loadfile) $(ARGS)
+
+format: $(VENV)/.dev ## format, and mend what the linter can mend
+	$(BIN)/ruff check --quiet --fix-only .
+	$(BIN)/ruff format .
 
 node: ## dcap-qvl for Node.js, beside which one test verifies (needs npm)
 	npm ci --prefix requirements/node --ignore-scripts --no-audit --no-fund
@@ -54,7 +62,7 @@ e2e-slow: $(VENV)/.dev ## the cases on real Kubernetes that wait for minutes
 fuzz: $(VENV)/.dev ## a million inputs to the AESM session, 50,000 to a live helper; three minutes
 	$(BIN)/python -m fuzz $(ARGS)
 
-bench: $(VENV)/.dev ## how fast the daemons are, as a table and JSON; ARGS="--only plugin" for one of them
+bench: $(VENV)/.dev ## how fast the daemons are, as a table and JSON; ARGS="--goals" fails if a goal is missed by far
 	@$(BIN)/python -m bench $(ARGS)
 
 bench-e2e: $(VENV)/.dev ## what the add-on costs on real Kubernetes; ten minutes (needs root and Go)
@@ -75,5 +83,5 @@ $(VENV)/.run: requirements/run.lock pyproject.toml
 $(VENV)/.dev: requirements/dev.lock pyproject.toml
 	@$(PYTHON) scripts/setup_venv.py $(VENV) dev
 
-clean:
-	rm -rf $(VENV) requirements/node/node_modules .mypy_cache .ruff_cache .pytest_cache .hypothesis
+clean: ## remove environments and caches
+	rm -rf .venv .venv-* requirements/node/node_modules .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from bench.api_objects import in_parallel, make_node, make_pod
 from bench.machine import cpu_seconds, resident_bytes
-from bench.report import Measured, Section, command_line, run, say
+from bench.report import Goal, Measured, Section, command_line, run, say
 from e2e.add_on import EPC, SYSTEM
 from e2e.plain_api_server import PlainApiServer, serving
 from e2e.plain_controller import MERGE, USER, Objects, Plugins, controlling, install, inventory
@@ -33,6 +33,16 @@ CHURN, TENANTS = 50, 20
 MEASURED_SECONDS, WARM_SECONDS = 60.0, 10.0
 WRITE_SECONDS = 1800.0
 POLL_SECONDS = 0.02
+NODES = 5_000
+GOALS = {
+    "start to ready": Goal(6.0),
+    "start to all nodes written": Goal(120.0),
+    "churn: CPU": Goal(2.0),
+    "churn: a plugin appears to capacity": Goal(1.0),
+    "churn: a zero to capacity": Goal(1.0),
+    "memory at most": Goal(96.0),
+}
+"""Of a cluster of NODES."""
 EPC_MIB = 262_144
 """Of each node."""
 
@@ -49,7 +59,7 @@ def measure(options: argparse.Namespace) -> Measured:
 def measure_controller(server: PlainApiServer, plugins: Plugins, options: argparse.Namespace) -> Section:
     title = f"Controller: {options.nodes} nodes, {options.plugins} of them with a plugin, {options.pods} Pods"
     side = "controller"
-    section = Section(title, [side])
+    section = Section(title, [side], GOALS if options.nodes == NODES else {})
     install(server, "controller.maxEpcMiBPerNode=1048576")
     plugins.document = inventory(EPC_MIB)
     say(f"{options.nodes} nodes, {options.pods} Pods, {options.plugins} plugins")
@@ -154,7 +164,7 @@ def _repeating(rate: float, change: Callable[[int], None]) -> Iterator[None]:
 
 if __name__ == "__main__":
     parser = command_line("bench.controller", __doc__)
-    parser.add_argument("--nodes", type=int, default=5000, metavar="N", help="default: %(default)s")
+    parser.add_argument("--nodes", type=int, default=NODES, metavar="N", help="default: %(default)s")
     parser.add_argument("--pods", type=int, default=20000, metavar="N", help="tenants' Pods (default: %(default)s)")
     parser.add_argument("--plugins", type=int, default=4900, metavar="N", help="nodes with a plugin at the start")
     sys.exit(run(parser, measure))

@@ -7,6 +7,8 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
+from bench import bare
+from bench.bare import BareInterpreter
 from bench.load import Latency, WrongAnswerError, prepare, serve_all, target_of
 from bench.machine import OTHER, THIS, Checkout, Cores, cpu_when_idle, on_core, resident_bytes, seconds_per_signature
 from bench.report import Goal, Section, in_turn, say
@@ -39,7 +41,7 @@ VARIANTS: Mapping[str, tuple[str, ...]] = {
 """Flags of the quote helpers that differ by one feature."""
 WHOLE: Sequence[ClientSequence] = (OPEN_ENCLAVE, GRAMINE, FORTANIX)
 
-GOALS = {f"{CPU}: {DEFAULT}": Goal(3.5), MEMORY: Goal(45.0), START: Goal(150.0)}
+GOALS = {f"{CPU}: {DEFAULT}": Goal(3.5), **bare.GOALS}
 
 
 def measure_helper(sides: Mapping[str, Checkout], rounds: int, directory: Path) -> list[Section]:
@@ -47,11 +49,19 @@ def measure_helper(sides: Mapping[str, Checkout], rounds: int, directory: Path) 
     place = Place.create(directory, cores.server)
     section = Section(f"Quote helper: {QUOTES} quotes by {CLIENTS} clients in each round", [THIS, OTHER], GOALS)
     say(f"{rounds} starts")
-    for number in range(rounds + 1):
-        for side, checkout in in_turn(sides.items(), number):
-            with on_core(cores.clients), place.helper(f"start-{number}-{len(side)}", checkout) as server:
-                if number:  # the first start makes the byte code, which images have
+    interpreters, resident = dict[str, BareInterpreter](), dict[str, int]()
+    with on_core(cores.clients):
+        for side, checkout in sides.items():  # this start makes the byte code, which images have
+            with place.helper(f"start-{len(side)}", checkout.with_import_times()) as server:
+                log = server.log
+            interpreters[side] = BareInterpreter.of(log, checkout, directory, cores.server)
+            interpreters[side].start()
+        for number in range(rounds):
+            for side, checkout in in_turn(sides.items(), number):
+                with place.helper(f"start-{len(side)}-{number}", checkout) as server:
                     section.add(side, START, "ms", server.start_seconds * 1e3)
+                seconds, resident[side] = interpreters[side].start()
+                section.add(side, bare.START, "x", server.start_seconds / seconds)
     sample: list[tuple[bytes, bytes]] = []
     with contextlib.ExitStack() as stack:
         servers = {  # the sides of a title are neighbours in each round
@@ -66,6 +76,8 @@ def measure_helper(sides: Mapping[str, Checkout], rounds: int, directory: Path) 
                 for side, server in in_turn(defaults.items(), number):
                     _time_calls(section, side, server)
                 sample += _load(section, in_turn(servers.items(), number), cores)
+                for side, server in defaults.items():
+                    section.add(side, bare.MEMORY, "x", resident_bytes(server.pid) / resident[side])
     say(f"verifying {len(sample)} quotes")
     verify_sample(sample, place.state_dir)
     return [section]

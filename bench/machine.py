@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import os
 import platform
 import secrets
@@ -41,6 +42,12 @@ class Checkout:
         self.python = sys.executable if root == ROOT else str(python)
         self.source = root.resolve() / "src"
         self.environment = {**os.environ, "PYTHONPATH": str(self.source)}
+
+    def with_import_times(self) -> Checkout:
+        """Its daemons log each module that they import."""
+        timed = copy.copy(self)
+        timed.environment = {**self.environment, "PYTHONPROFILEIMPORTTIME": "1"}
+        return timed
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,8 +142,8 @@ def describe_machine() -> dict[str, object]:
 
 
 def with_byte_code(directory: Path, environ: Mapping[str, str]) -> dict[str, str]:
-    """An environment in which Python keeps byte code in a directory: images have all of it.
+    """An environment in which Python keeps byte code below a directory: images have all of it.
 
     Some environments switch it off, and every start would compile the program anew. The first start fills it.
     """
-    return {**environ, "PYTHONPYCACHEPREFIX": str(directory), "PYTHONDONTWRITEBYTECODE": ""}
+    return {**environ, "PYTHONPYCACHEPREFIX": str(directory / "byte-code"), "PYTHONDONTWRITEBYTECODE": ""}

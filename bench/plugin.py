@@ -5,15 +5,18 @@ from __future__ import annotations
 import contextlib
 import itertools
 import json
+import operator
 import os
 import shutil
 import subprocess
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from bench import bare
+from bench.bare import BareInterpreter
 from bench.kubelet import MeasuringKubelet, Registration
 from bench.load import Latency, WrongAnswerError
 from bench.machine import OTHER, THIS, Checkout, Cores, SchedulerTimes, on_core, resident_bytes, with_byte_code
@@ -41,13 +44,8 @@ GO = "minimal in Go"
 GO_SOURCE = Path(__file__).with_name("go_plugin")
 
 START, AGAIN, MEMORY = "exec() to registered, all resources", "stream lost to registered again", "resident memory"
-GOALS = {
-    START: Goal(120.0),
-    "Allocate of 10, p50": Goal(0.5),
-    "Allocate of 1,024, p50": Goal(0.5),
-    AGAIN: Goal(100.0),
-    MEMORY: Goal(45.0),
-}
+BESIDE_GO = {size: f"Allocate of {size:,}, p50, in the time of the Go plugin" for size in ALLOCATIONS}
+GOALS = {**bare.GOALS, **dict.fromkeys(BESIDE_GO.values(), Goal(2.0))}
 
 CommandLine = tuple[Sequence[str], Mapping[str, str]]
 """A plugin's command line and variables."""
@@ -101,7 +99,12 @@ def measure_plugins(sides: Mapping[str, Checkout], rounds: int, directory: Path)
         for mib in (*USUAL_MIB, LARGEST_MIB):
             section = Section(f"Device plugin, {mib:,} MiB", [THIS, OTHER, GO], {} if mib == LARGEST_MIB else GOALS)
             commands: dict[str, Command] = {side: partial(confcom_plugin, mib, each) for side, each in sides.items()}
-            offers = {side: offer_of(command, next(places), cores.server) for side, command in commands.items()}
+            offers, interpreters = dict[str, Offer](), dict[str, BareInterpreter]()
+            for side, checkout in sides.items():
+                place = next(places)
+                offers[side] = offer_of(partial(confcom_plugin, mib, checkout.with_import_times()), place, cores.server)
+                interpreters[side] = BareInterpreter.of(place / "log", checkout, directory, cores.server)
+                interpreters[side].start()
             if has_go:
                 offers[GO] = offers[THIS]
                 commands[GO] = partial(minimal_plugin, program, offers[GO])
@@ -110,8 +113,23 @@ def measure_plugins(sides: Mapping[str, Checkout], rounds: int, directory: Path)
                 for side in in_turn(commands, number):
                     with running(commands[side], next(places), cores.server) as plugin:
                         measure_once(section, side, plugin, offers[side])
+                for side, interpreter in interpreters.items():
+                    seconds, resident = interpreter.start()
+                    section.add(side, bare.START, "x", section.rows[START].values[side][-1] / seconds / 1e3)
+                    section.add(side, bare.MEMORY, "x", section.rows[MEMORY].values[side][-1] * 1e6 / resident)
+            compare_with_go(section, sides)
             sections.append(section)
     return sections
+
+
+def compare_with_go(section: Section, sides: Iterable[str]) -> None:
+    for size, title in BESIDE_GO.items():
+        row = section.rows.get(f"Allocate of {size:,}, p50")
+        if row is not None and GO not in row.values:
+            section.leave_out(title, "x", "no Go here")
+        elif row is not None:
+            for side in sides:
+                section.add(side, title, "x", *map(operator.truediv, row.values[side], row.values[GO]))
 
 
 def measure_once(section: Section, side: str, plugin: Running, offer: Offer) -> None:
@@ -175,7 +193,7 @@ def running(command: Command, place: Path, core: int) -> Iterator[Running]:
     directory = place / "kubelet"
     directory.mkdir(parents=True)
     line, variables = command(directory)
-    environ = with_byte_code(place.parent / "byte-code", variables)
+    environ = with_byte_code(place.parent, variables)
     kubelet = MeasuringKubelet(directory)
     with kubelet.serving(), (place / "log").open("wb") as log:
         with on_core(core):

@@ -7,7 +7,7 @@ import json
 import os
 import statistics
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,6 +20,8 @@ from confcom.errors import ConfcomError, ExitCode, explain
 RESULTS = Path(__file__).parent / "results"
 TITLE, VALUE, OTHER = 66, 32, 18
 """Widths of columns."""
+TOLERANCE = 1.25
+"""A goal that is missed by more than a quarter is missed on every machine."""
 
 T = TypeVar("T")
 
@@ -53,6 +55,12 @@ class Goal:
     def met(self, value: float) -> bool:
         return value >= self.bound if self.least else value <= self.bound
 
+    def missed_by_far(self, value: float) -> bool:
+        return value * TOLERANCE < self.bound if self.least else value > self.bound * TOLERANCE
+
+    def text(self, unit: str) -> str:
+        return f"at {'least' if self.least else 'most'} {self.bound:g} {unit}"
+
 
 @dataclass(frozen=True, slots=True)
 class Row:
@@ -60,6 +68,8 @@ class Row:
     unit: str
     goal: Goal | None = None
     values: dict[str, list[float]] = field(default_factory=dict)
+    left_out: str = ""
+    """Why there are no values."""
 
     def ratio(self, side: str, other: str) -> Spread | None:
         """One side's value in the other's, by round; None if they cannot be compared."""
@@ -82,13 +92,22 @@ class Section:
         row = self.rows.setdefault(title, Row(title, unit, self._goals.get(title)))
         row.values.setdefault(side, []).extend(values)
 
+    def leave_out(self, title: str, unit: str, why: str) -> None:
+        self.rows[title] = Row(title, unit, self._goals.get(title), left_out=f"did not run: {why}")
+
+    def missed_by_far(self) -> Iterator[str]:
+        for row in self.rows.values():
+            values = row.values.get(self.sides[0])
+            if row.goal is not None and values and row.goal.missed_by_far(Spread.of(values).median):
+                yield f"{self.title}: {row.title}: {_spread(values, row.unit)}, goal {row.goal.text(row.unit)}"
+
     def as_json(self) -> dict[str, object]:
         rows = []
         for row in self.rows.values():
             ratios = {side: row.ratio(self.sides[0], side) for side in self.sides[1:]}
             goal = None if row.goal is None else {"bound": row.goal.bound, "least": row.goal.least}
             shown = {side: [each.median, each.lowest, each.highest] for side, each in ratios.items() if each}
-            content = {"title": row.title, "unit": row.unit, "values": row.values}
+            content = {"title": row.title, "unit": row.unit, "values": row.values, "left_out": row.left_out}
             rows.append({**content, "ratios": shown, "goal": goal})
         return {"title": self.title, "rows": rows}
 
@@ -102,15 +121,15 @@ class Section:
 
     def _cells(self, row: Row, others: Sequence[str]) -> str:
         first = row.values.get(self.sides[0], [])
-        cells = f"{_spread(first, row.unit) if first else '':>{VALUE}}"
+        cells = f"{_spread(first, row.unit) if first else row.left_out:>{VALUE}}"
         for side in others:
             values = row.values.get(side)
             ratio = row.ratio(self.sides[0], side)
             median = f"{_digits(Spread.of(values).median)} {row.unit}" if values else ""
             cells += f"{median:>{OTHER}}{_ratio(ratio) if ratio else '':>{VALUE}}"
-        if row.goal is not None and first:
-            bound = f"at {'least' if row.goal.least else 'most'} {row.goal.bound:g} {row.unit}"
-            cells += f"  goal {bound}: {'met' if row.goal.met(Spread.of(first).median) else 'MISSED'}"
+        if row.goal is not None:
+            verdict = "" if not first else ": met" if row.goal.met(Spread.of(first).median) else ": MISSED"
+            cells += f"  goal {row.goal.text(row.unit)}{verdict}"
         return cells
 
 
@@ -118,13 +137,14 @@ def command_line(name: str, description: str | None) -> argparse.ArgumentParser:
     """The command line of a benchmark, which adds its sizes."""
     parser = argparse.ArgumentParser(prog=f"python -m {name}", description=description)
     parser.add_argument("--output", type=Path, metavar="FILE", help="where the JSON goes (default: in bench/results)")
+    parser.add_argument("--goals", action="store_true", help="exit with 1 if a goal is missed by more than a quarter")
     return parser
 
 
 def run(parser: argparse.ArgumentParser, measure: Callable[[argparse.Namespace], Measured]) -> int:
     """Measure, print the tables and write the JSON, by default to where git ignores it; returns the exit code.
 
-    A missed goal is no failure, since machines differ; a wrong answer is one.
+    A missed goal is no failure, since machines differ, unless --goals asks; a wrong answer is one.
     """
     options = parser.parse_args()
     try:
@@ -147,7 +167,8 @@ def run(parser: argparse.ArgumentParser, measure: Callable[[argparse.Namespace],
     document = {"machine": machine, "sections": [section.as_json() for section in sections], **details}
     path.write_text(json.dumps(document, indent=1) + "\n")
     sys.stdout.write(f"All values: {path}\n")
-    failures = details.get("failures", ())
+    missed = [line for section in sections for line in section.missed_by_far()] if options.goals else []
+    failures = [*details.get("failures", ()), *missed]
     sys.stdout.write("".join(f"FAILED {line}\n" for line in failures))
     return ExitCode.FAILED if failures else ExitCode.OK
 

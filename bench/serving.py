@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import multiprocessing
+import os
 import shutil
 import signal
 import time
@@ -30,6 +31,7 @@ STATE = "state"
 class Server:
     pid: int
     socket: Path
+    log: Path = Path(os.devnull)
     start_seconds: float = 0.0
     """From before fork() and exec() until it is ready: a helper has made a whole quote."""
 
@@ -63,14 +65,14 @@ class Place:
         starting = running_helper(
             *flags,
             directory=self.below(name),
-            environ=with_byte_code(self.directory / "byte-code", checkout.environment),
+            environ=with_byte_code(self.directory, checkout.environment),
             inside=lambda command: (checkout.python, *command[1:]),
         )
         with contextlib.ExitStack() as stack:
             began = time.perf_counter()
             with on_core(self.core):
                 running = stack.enter_context(starting)
-            yield Server(running.process.pid, running.socket, time.perf_counter() - began)
+            yield Server(running.process.pid, running.socket, running.log, time.perf_counter() - began)
 
     @contextlib.contextmanager
     def aesmd(self, core: int) -> Iterator[Server]:

@@ -19,11 +19,12 @@ VERIFICATIONS = 500
 """Of each side in a round; one takes under a millisecond."""
 PREPARED, ALONE, EACH_TIME = "collateral parsed once", "dcap-qvl alone", "parsed each time"
 RATIO = "collateral parsed once, in the time of dcap-qvl alone"
+GOALS = {RATIO: Goal(1.35)}
 
 
 def measure_verification(sides: Mapping[str, Checkout], rounds: int, directory: Path) -> list[Section]:
     del sides, directory  # another checkout has other names
-    section = Section("Verification of a quote, on one core", [PREPARED, ALONE, EACH_TIME], {RATIO: Goal(1.3)})
+    section = Section("Verification of a quote, on one core", [PREPARED, ALONE, EACH_TIME], GOALS)
     made, now = Attestation.create(), datetime.now(UTC)
     evidence, policy = made.quote(b"challenge"), made.policy(b"challenge")
     prepared = evidence.collateral.prepared(evidence.root, now)

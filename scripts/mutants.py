@@ -167,7 +167,9 @@ def run(drawn: list[dict[str, object]], results: Path, workers: int) -> None:
     done = json.loads(results.read_text()) if results.is_file() else []
     with tempfile.TemporaryDirectory() as folder:
         tree = Path(folder) / "tree"
-        shutil.copytree(ROOT, tree, symlinks=True, ignore=shutil.ignore_patterns(".git", ".venv", "*_cache", "results"))
+        shutil.copytree(
+            ROOT, tree, symlinks=True, ignore=shutil.ignore_patterns(".git", ".venv*", "*_cache", "results")
+        )
         for change in drawn[len(done) :]:
             path = tree / str(change["file"])
             text = path.read_text()

@@ -40,7 +40,7 @@ def main() -> int:
         [*pip, "--no-deps", "--no-build-isolation", "-e", str(ROOT)],
     ):
         if subprocess.run(step, check=False).returncode:
-            print("The installation failed; pip's message is above. Nothing outside .venv was changed.")
+            print(f"The installation failed; pip's message is above. Nothing outside {venv.name} was changed.")
             return 2
     for done in {"run": ("run",), "dev": ("run", "dev")}[kind]:
         (venv / f".{done}").touch()

@@ -59,4 +59,8 @@ AZURE = f"{COLLATERAL}.preset=azure"
 )
 def test_who_is_asked_without_the_proxy(render, settings, no_proxy):
     aesmd = containers(daemon(render(AESMD, *settings), HELPER))["aesmd"]
-    assert {one["name"]: one.get("value") for one in aesmd["env"]}.get("no_proxy") == no_proxy
+    variables = {one["name"]: one.get("value") for one in aesmd["env"]}
+    assert variables.get("no_proxy") == no_proxy
+    for scheme in ("http", "https"):
+        wanted = [one.partition("=")[2] for one in settings if one.startswith(f"{COLLATERAL}.proxy.{scheme}=")]
+        assert variables.get(f"{scheme}_proxy") == (wanted[0] if wanted else None)

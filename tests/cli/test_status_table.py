@@ -3,18 +3,21 @@ from confcom.addon.problems import Problem
 from confcom.addon.snapshot import Snapshot
 from confcom.addon.status import add_on_status
 from confcom.addon.tenants import tenant_pod
-from confcom.cli.status_table import MAX_ROWS, status_lines
+from confcom.cli.status_table import MAX_NODES, MAX_ROWS, status_lines
 from confcom.kubernetes.node import Node
 from confcom.kubernetes.workload import Workload
 from testkit import cluster_objects as make
 from testkit.cli_output import commands_in
 from testkit.cluster_objects import EPC, SYSTEM
 
-A_SCREEN = 24 + MAX_ROWS + MAX_ROWS // 2
+A_SCREEN = 50
 ALL = "confcom status --all-nodes"
 PARTS = ("device-plugin", "quote-helper")
 TEMPLATES = {f"confcom-{part}": "1" for part in PARTS}
 PLUGIN = make.inventory()
+
+
+NOT_READ = tuple(Problem(f"{kind} cannot be read", code="not-read") for kind in map(str, range(2 * MAX_ROWS)))
 
 
 def name(number):
@@ -83,12 +86,13 @@ def test_a_problem_or_an_update_is_not_well():
 def test_a_large_cluster_with_problems_fits_on_a_screen():
     tenants = [make.pod(f"web-{at}", on=name(at), limits={EPC: at % 100 + 1}) for at in range(500, 900)]
     tenants += [make.pod(f"pending-{at}", limits={EPC: 1}, status=make.unschedulable("no EPC")) for at in range(9)]
-    found = lines(1000, silent=250, broken=250, tenants=tenants)
+    found = lines(1000, silent=250, broken=250, tenants=tenants, not_read=NOT_READ)
     assert len(found) <= A_SCREEN
+    assert f"  and {len(NOT_READ) - MAX_ROWS} more of other kinds: `{ALL}` shows them all" in found
     assert [line for line in found if line.startswith("500 nodes ") and "81000 MiB" in line]
     assert [line for line in found if line.startswith("250 nodes ")]
     assert len([line for line in found if line.startswith("  250 nodes (")]) == 2
-    assert [line for line in found if line.startswith(f"and {409 - MAX_ROWS // 2} more with ")]
+    assert [line for line in found if line.startswith(f"and {409 - MAX_ROWS} more with ")]
     assert len([line for line in found if line.endswith(" and 4 more: pending: Unschedulable: no EPC")]) == 1
 
 
@@ -100,8 +104,8 @@ def test_pods_that_are_not_reached_are_one_line():
 
 
 def test_all_nodes_shows_each_node_and_problem():
-    short, whole = (lines(2 * MAX_ROWS, silent=1, broken=MAX_ROWS + 3, everything=one) for one in (False, True))
-    assert len([line for line in whole if line.startswith("node-")]) == 2 * MAX_ROWS
+    short, whole = (lines(2 * MAX_NODES, silent=1, broken=MAX_ROWS + 3, everything=one) for one in (False, True))
+    assert len([line for line in whole if line.startswith("node-")]) == 2 * MAX_NODES
     assert len([line for line in whole if "ErrImagePull" in line]) == MAX_ROWS + 3
     (rest,) = [line for line in short if ALL in commands_in(line)]
     assert rest.startswith("and 3 more ")

@@ -1,6 +1,7 @@
-"""The page of promises names tests that exist, and at least one for each promise."""
+"""The page of promises names tests that exist, at least one for each promise, and the goals of benchmarks."""
 
 import ast
+import importlib
 import re
 from pathlib import Path
 
@@ -8,7 +9,9 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs/contributing/promises.md").read_text()
-ROWS = dict(re.findall(r"^\| (?!promise |-)(.+?) \| (.+) \|$", PAGE, re.MULTILINE))
+PERFORMANCE = re.findall(r"^\| .+? \| (at .+?) \| `bench/(\w+)\.py`: (.+) \|$", PAGE, re.MULTILINE)
+ROWS = dict(re.findall(r"^\| (?!promise |-)([^|]+?) \| (`[^|]+) \|$", PAGE, re.MULTILINE))
+BENCHMARKS = ("admission", "controller", "helper", "plugin", "relay", "status", "verification")
 
 
 def names_in(path):
@@ -30,3 +33,14 @@ def test_each_promise_is_held_by_tests_that_exist(promise):
     for file, name in named:
         assert (ROOT / file).is_file(), file
         assert name in names_in(ROOT / file), f"{file} has no {name}"
+
+
+def test_each_goal_of_a_benchmark_is_a_promise():
+    goals = {
+        (name, title): f"at {'least' if goal.least else 'most'} {goal.bound:g} "
+        for name in BENCHMARKS
+        for title, goal in importlib.import_module(f"bench.{name}").GOALS.items()
+    }
+    rows = {(name, title): bound for bound, name, title in PERFORMANCE}
+    assert set(rows) == set(goals)
+    assert [row for row, bound in rows.items() if not bound.startswith(goals[row])] == []

@@ -8,8 +8,10 @@ from confcom.addon.problems import ProblemGroup, grouped, shown
 from confcom.addon.status import AddOnStatus, NodeStatus
 from confcom.addon.tenants import TenantWorkload
 
-MAX_ROWS = 20
-"""The most rows of a table, and lines of a section: as many as a terminal of 24 lines shows at once."""
+MAX_NODES = 20
+"""The most nodes that have a row each: as many as a terminal of 24 lines shows at once."""
+MAX_ROWS = 10
+"""The most rows of a table of more nodes or of workloads, and lines of a section: all of them have 50 lines."""
 USUAL_WIDTH = 50
 """Width of a column, unless half of its cells are wider. Names of cloud nodes take 20 to 45; DNS allows 253."""
 _NODES = (
@@ -37,7 +39,7 @@ def status_lines(status: AddOnStatus, *, everything: bool = False) -> Iterator[s
             yield "An update is in progress."
     if status.nodes:
         yield ""
-        few = everything or len(status.nodes) <= MAX_ROWS
+        few = everything or len(status.nodes) <= MAX_NODES
         yield from _table(_NODES, map(_node_row, status.nodes)) if few else _summarised(status.nodes)
     if status.other_nodes and status.enabled:
         yield f"{status.other_nodes} more without SGX"
@@ -145,7 +147,7 @@ def _daemon_cell(pods: Sequence[DaemonPod]) -> str:
 
 
 def _workload_lines(workloads: Sequence[TenantWorkload], *, everything: bool) -> Iterator[str]:
-    first = workloads if everything else workloads[: MAX_ROWS // 2]
+    first = workloads if everything else workloads[:MAX_ROWS]
     if first:
         yield ""
         yield from _table(_WORKLOADS, map(_workload_row, first))

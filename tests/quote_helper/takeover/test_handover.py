@@ -100,6 +100,17 @@ def test_a_rollback_loses_no_request(start_helper):
     assert load.failures == []
 
 
+def test_a_killed_helper_leaves_its_path_to_the_others(start_helper):
+    first = start_helper().wait_ready()
+    second = start_helper().wait_ready()
+    assert second.stop(signal.SIGKILL) == -signal.SIGKILL
+    first.wait_until(lambda: quotes(first.socket))
+    assert first.stop(signal.SIGKILL) == -signal.SIGKILL
+    assert not quotes(first.socket)
+    third = start_helper().wait_ready()
+    assert quotes(third.socket)
+
+
 def test_a_repeated_sigterm_does_not_end_a_hand_over(start_helper):
     """containerd repeats it when it was restarted; a person's Ctrl-C ends it."""
     old = start_helper("--handover-seconds=600").wait_ready()
