@@ -99,16 +99,16 @@ class _Request:
             return _refused(HTTPStatus.BAD_REQUEST, "fmspc must be 12 hexadecimal digits")
         if bytes.fromhex(fmspc) != marks.FMSPC:
             return _refused(HTTPStatus.NOT_FOUND, f"no such FMSPC; the simulated one is {marks.FMSPC.hex().upper()}")
-        found = self._set()
-        if isinstance(found, Answer):
-            return found
-        return _signed(found.tcb_info, TCB_CHAINS[0], found.tcb_info_issuer_chain)
+        return self._document("tcb_info", TCB_CHAINS[0])
 
     def _qe_identity(self) -> Answer:
-        found = self._set()
-        if isinstance(found, Answer):
-            return found
-        return _signed(found.qe_identity, QE_CHAIN, found.qe_identity_issuer_chain)
+        return self._document("qe_identity", QE_CHAIN)
+
+    def _document(self, part: str, header: str) -> Answer:
+        collateral = self._set()
+        if isinstance(collateral, Answer):
+            return collateral
+        return _signed(getattr(collateral, part), header, getattr(collateral, f"{part}_issuer_chain"))
 
     def _set(self) -> CollateralBundle | Answer:
         update, number = self.parameters.get("update"), self.parameters.get("tcbEvaluationDataNumber")
@@ -133,13 +133,13 @@ class _Request:
             return _refused(HTTPStatus.BAD_REQUEST, "ca must be processor or platform")
         if encoding not in {"", "der", "pem"}:
             return _refused(HTTPStatus.BAD_REQUEST, "encoding must be der or pem")
-        found = self.platform.under(kinds[wanted]).collateral(self.now, staging=self.staging)
-        headers = {"SGX-PCK-CRL-Issuer-Chain": _encoded(found.pck_crl_issuer_chain)}
+        collateral = self.platform.under(kinds[wanted]).collateral(self.now, staging=self.staging)
+        headers = {"SGX-PCK-CRL-Issuer-Chain": _encoded(collateral.pck_crl_issuer_chain)}
         if encoding == "der":
-            return Answer(HTTPStatus.OK, found.pck_crl, CRL, headers)
+            return Answer(HTTPStatus.OK, collateral.pck_crl, CRL, headers)
         if self.pccs and not encoding:
-            return Answer(HTTPStatus.OK, found.pck_crl.hex().encode(), CRL, headers)
-        pem = x509.load_der_x509_crl(found.pck_crl).public_bytes(Encoding.PEM)
+            return Answer(HTTPStatus.OK, collateral.pck_crl.hex().encode(), CRL, headers)
+        pem = x509.load_der_x509_crl(collateral.pck_crl).public_bytes(Encoding.PEM)
         return Answer(HTTPStatus.OK, pem, PEM, headers)
 
     def _root_ca_crl(self) -> Answer:
@@ -149,8 +149,8 @@ class _Request:
         uri = self.parameters.get("uri")
         if uri is None:
             return _refused(HTTPStatus.BAD_REQUEST, "uri is missing")
-        found = self._collateral()
-        bodies = {ROOT_CRL_URL: found.root_ca_crl, PCK_CRL_URL: found.pck_crl}
+        collateral = self._collateral()
+        bodies = {ROOT_CRL_URL: collateral.root_ca_crl, PCK_CRL_URL: collateral.pck_crl}
         if uri not in bodies:
             return _refused(HTTPStatus.NOT_FOUND, f"no such list; known: {' '.join(bodies)}")
         return Answer(HTTPStatus.OK, bodies[uri], CRL)

@@ -183,16 +183,16 @@ class Handler(BaseHTTPRequestHandler):
         return head
 
     def do_GET(self) -> None:
-        found = self.server.answers(self.path)
-        self.send_response(found.status)
-        self.send_header("Content-Type", found.content_type)
-        self.send_header("Content-Length", str(len(found.body)))
-        for name, value in found.headers.items():
+        answer = self.server.answers(self.path)
+        self.send_response(answer.status)
+        self.send_header("Content-Type", answer.content_type)
+        self.send_header("Content-Length", str(len(answer.body)))
+        for name, value in answer.headers.items():
             self.send_header(name, value)
         self.send_header("Connection", "close")
         self.end_headers()
         if self.command != "HEAD":
-            self.wfile.write(found.body)
+            self.wfile.write(answer.body)
 
     do_HEAD = do_GET  # noqa: N815 # the library calls it so
 

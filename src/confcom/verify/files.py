@@ -115,8 +115,8 @@ def _read_collateral(directory: Path) -> Collateral:
             why="it is not a directory" if directory.exists() else "the path does not exist",
             remedy="`confcom simulation export --state-dir STATE DIR` writes one to DIR/collateral",
         )
-    there = (directory / name for name in COLLATERAL_FILES if (directory / name).exists())
-    return Collateral.from_files({path.name: read_regular_file(path, MAX_COLLATERAL_FILE_SIZE) for path in there})
+    present = (directory / name for name in COLLATERAL_FILES if (directory / name).exists())
+    return Collateral.from_files({path.name: read_regular_file(path, MAX_COLLATERAL_FILE_SIZE) for path in present})
 
 
 def read_regular_file(path: Path, limit: int, advice: str = "pass a file, or a link to one") -> bytes:

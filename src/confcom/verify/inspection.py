@@ -270,9 +270,9 @@ def _platform(extension: PckExtension | MalformedError) -> Iterator[Field]:
 
 def _marks(quote: Quote, chain: PckChain | None, extension: PckExtension | MalformedError | None) -> Section:
     certifying = CertifyingMarks.of(quote.signature, chain, extension)
-    found = sorted(mark.value for mark in present_marks(quote, certifying))
-    note = "a mark only lowers trust; no marks is no proof of hardware" if found else "which is no proof of hardware"
-    return Section("marks", "Marks of simulation", (Field("found", "found", found, note),))
+    marks = sorted(mark.value for mark in present_marks(quote, certifying))
+    note = "a mark only lowers trust; no marks is no proof of hardware" if marks else "which is no proof of hardware"
+    return Section("marks", "Marks of simulation", (Field("found", "found", marks, note),))
 
 
 def _as_text(data: bytes) -> str:

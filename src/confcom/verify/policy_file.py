@@ -91,7 +91,7 @@ def _require_known(names: Mapping[str, Any], known: frozenset[str], what: str) -
 
 
 def _duration(name: str, value: object) -> timedelta:
-    found = re.fullmatch(DURATION_PATTERN, value) if isinstance(value, str) else None
-    if found is None:
+    match = re.fullmatch(DURATION_PATTERN, value) if isinstance(value, str) else None
+    if match is None:
         raise WrongValueError(f"{name} is not a duration", remedy='write days, hours or minutes: "30d", "12h" or "90m"')
-    return timedelta(**{_UNITS[found[2]]: int(found[1])})
+    return timedelta(**{_UNITS[match[2]]: int(match[1])})

@@ -170,10 +170,10 @@ class PreparedCollateral:
             if known is not None:
                 self._known.move_to_end(part)
                 return known
-        found = KeyCertification.of(Quote.parse(data), self.root)
-        if found.problem is None:  # a forged quote must not displace others
+        certification = KeyCertification.of(Quote.parse(data), self.root)
+        if certification.problem is None:  # a forged quote must not displace others
             with self._lock:
-                self._known[part] = found
+                self._known[part] = certification
                 if len(self._known) > MAX_KNOWN_KEYS:
                     self._known.popitem(last=False)
-        return found
+        return certification

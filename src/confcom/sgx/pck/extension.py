@@ -108,9 +108,9 @@ class PckExtension:
         """Parse the extension's value: DER of which every byte is as `encode` writes it."""
         try:
             raw = asn1.decode_der(_Extension, der)
-            *components, pce_svn, cpu_svn = (one.value for one in raw.tcb.value)
-            svns = tuple(one.parse(int) for one in components)
-            flags = [one.value.parse(bool) for one in raw.configuration.value] if raw.configuration else None
+            *components, pce_svn, cpu_svn = (member.value for member in raw.tcb.value)
+            svns = tuple(component.parse(int) for component in components)
+            settings = raw.configuration.value if raw.configuration else None
             extension = cls(
                 ppid=raw.ppid.value,
                 tcb=PckTcb(svns, pce_svn.parse(int), cpu_svn.parse(bytes)),
@@ -118,7 +118,9 @@ class PckExtension:
                 fmspc=raw.fmspc.value,
                 sgx_type=SgxType(int.from_bytes(raw.sgx_type.value.data)),
                 platform_instance_id=raw.platform_instance_id.value if raw.platform_instance_id else None,
-                configuration=PlatformConfiguration(*flags) if flags is not None else None,
+                configuration=PlatformConfiguration(*(flag.value.parse(bool) for flag in settings))
+                if settings
+                else None,
             )
         except (ValueError, TypeError) as error:
             raise _other(str(error)) from error
@@ -145,7 +147,7 @@ class PckExtension:
         tcb = [*svns, (_OCTET_STRING, self.tcb.cpu_svn)]
         members = [
             _member(_OCTET_STRING, self.ppid, 1),
-            _member(SEQUENCE, b"".join(_member(*one, 2, number) for number, one in enumerate(tcb, 1)), 2),
+            _member(SEQUENCE, b"".join(_member(*part, 2, number) for number, part in enumerate(tcb, 1)), 2),
             _member(_OCTET_STRING, self.pce_id, 3),
             _member(_OCTET_STRING, self.fmspc, 4),
             _member(_ENUMERATED, bytes((self.sgx_type,)), 5),

@@ -84,7 +84,7 @@ def platform_id_check(extension: PckExtension | MalformedError, policy: Policy) 
         return
     ids = [extension.ppid, *([extension.platform_instance_id] if extension.platform_instance_id else [])]
     found = f"PPID {extension.ppid.hex()}, platform instance id {ids[1].hex() if ids[1:] else '(none)'}"
-    holds = bool(policy.platforms.intersection([*ids, *(hashlib.sha256(one).digest() for one in ids)]))
+    holds = bool(policy.platforms.intersection([*ids, *(hashlib.sha256(platform_id).digest() for platform_id in ids)]))
     why = "the quote was made on another machine"
     yield _compared(
         f"one of the policy's {len(policy.platforms)} platforms", found, why, code="platform-id", holds=holds

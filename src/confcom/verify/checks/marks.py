@@ -57,7 +57,9 @@ class CertifyingMarks:
             *_platform_marks(extension),
         }
         certificates = chain.certificates if chain else ()
-        return cls(*(frozenset(common.union(_certificate_marks(certificates, one))) for one in (any, all)))
+        return cls(
+            *(frozenset(common.union(_certificate_marks(certificates, quantifier))) for quantifier in (any, all))
+        )
 
 
 def present_marks(quote: Quote | QuoteFrame, certifying: CertifyingMarks) -> frozenset[Mark]:

@@ -73,23 +73,23 @@ def verify_certificate(
         return Verdict(VerdictKind.NOT_AUTHENTIC, Platform.UNKNOWN, (check,))
     except MalformedError as error:
         return unusable(_READABLE, error, code="certificate")
-    own = [passed(_BINDING, ", ".join(one.form.value for one in evidence), code="key-binding")]
+    own = [passed(_BINDING, ", ".join(item.form.value for item in evidence), code="key-binding")]
     if nonce is not None:
-        own.append(_nonce_check(nonce, [one.nonce for one in evidence if one.nonce is not None]))
+        own.append(_nonce_check(nonce, [item.nonce for item in evidence if item.nonce is not None]))
     verdicts = []
-    for quote, bound in dict.fromkeys((one.quote, one.report_data) for one in evidence):
+    for quote, bound in dict.fromkeys((item.quote, item.report_data) for item in evidence):
         chosen = collateral(quote) if callable(collateral) else collateral
         verdicts.append(verify(quote, replace(policy, report_data=bound), chosen, root, now))
-    verdict = next((one for one in verdicts if not one.ok), verdicts[0])
+    verdict = next((verdict for verdict in verdicts if not verdict.ok), verdicts[0])
     checks = (*own, *verdict.checks)
     return replace(verdict, kind=kind_of(checks), checks=checks)
 
 
-def _nonce_check(nonce: bytes, found: list[bytes]) -> Check:
-    shown = ", ".join(one.hex() for one in found) or "none among the claims"
+def _nonce_check(nonce: bytes, nonces: list[bytes]) -> Check:
+    found = ", ".join(item.hex() for item in nonces) or "none among the claims"
     why = "the certificate answers another challenge, or is replayed"
     kind = VerdictKind.AUTHENTIC_NOT_AUTHORISED
-    return judged(f"the nonce {nonce.hex()}", shown, why, kind, holds=nonce in found, code="nonce")
+    return judged(f"the nonce {nonce.hex()}", found, why, kind, holds=nonce in nonces, code="nonce")
 
 
 def require_arguments(policy: object, nonce: object) -> None:

@@ -104,7 +104,7 @@ def read_evidence(certificate: bytes) -> tuple[Evidence, ...]:
     by_key, by_pem = _hashed(parts.public_key), _hashed(pem)
     claimed: tuple[bytes, ...] = ()
     bound: tuple[bytes, ...]
-    found = []
+    evidence = []
     for form, oid in OIDS.items():
         if (value := parts.extensions.get(oid)) is None:
             continue
@@ -125,14 +125,14 @@ def read_evidence(certificate: bytes) -> tuple[Evidence, ...]:
         report_data = Quote.parse(quote).body.report_data
         if report_data not in bound:
             raise _other_key(form, "the quote's report data is not the hash of this key, nor of claims that name it")
-        found.append(Evidence(quote, form, report_data, nonce))
-    if not found:
+        evidence.append(Evidence(quote, form, report_data, nonce))
+    if not evidence:
         raise RatlsError(
             "the certificate carries no SGX quote",
             why="it has none of the extensions " + ", ".join(form.value for form in Form),
             remedy="connect to the enclave itself: a proxy before it, or an authority's certificate, proves no enclave",
         )
-    return tuple(found)
+    return tuple(evidence)
 
 
 def _tagged_quote(value: bytes) -> tuple[bytes, bytes]:
