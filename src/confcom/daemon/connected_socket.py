@@ -13,12 +13,12 @@ _INT: Final = bytes(struct.calcsize("i"))
 
 
 def peer_credentials(sock: socket.SocketType) -> bytes:
-    """Return the CREDENTIALS of the process that connected a unix socket, or began to listen (SO_PEERCRED)."""
+    """Return CREDENTIALS of the process that connected a unix socket, or listens there."""
     return sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, CREDENTIALS.size)
 
 
 def unread_bytes(sock: socket.SocketType) -> int:
-    """Return how many bytes the kernel holds that were sent and not read, or by TCP not acknowledged (SIOCOUTQ).
+    """Return the bytes that were sent and not read, or by TCP not acknowledged (SIOCOUTQ).
 
     For a unix socket it counts its own overhead. There are none once the other end is closed.
     """

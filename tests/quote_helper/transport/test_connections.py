@@ -1,5 +1,6 @@
 """What peers may hold, whatever they do and in whatever order: nothing is lost, and each has its reserve."""
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -134,6 +135,70 @@ def test_a_peer_at_its_own_limit_delays_nobody_in_the_line():
     assert connections.next_to_resume() is None
     connections.end(holders[3])
     assert connections.next_to_resume() is of_other
+
+
+LARGE, SMALL = GetQuoteExRequest(b"", 16_384), GetSupportedAttKeyIdNumRequest()
+
+
+@pytest.fixture
+def connections():
+    """All peers share the memory of one large answer, and a peer may hold one."""
+    return Connections(HelperLimits(unread_memory=UNREAD_RESERVE))
+
+
+def serve_next(connections):
+    connection = connections.next_to_resume()
+    connections.resume(connection)
+    assert connections.serve(connection)
+    return connection
+
+
+def pause(connections, peer, *requests):
+    paused = [new_connection(connections, peer, request) for request in requests]
+    for connection in paused:
+        connections.pause(connection, 0.0)
+    return paused
+
+
+def test_paused_peers_take_turns_for_what_all_share(connections):
+    served = new_connection(connections, "first", LARGE)
+    assert connections.serve(served)
+    pause(connections, "a", LARGE, LARGE)
+    pause(connections, "b", LARGE, LARGE)
+    order = []
+    for _ in range(4):
+        connections.end(served)
+        served = serve_next(connections)
+        order.append(served.peer.key)
+    assert order == ["a", "b", "a", "b"]
+
+
+@pytest.mark.parametrize("less", ["end", "answered", "resume"])
+def test_a_peer_that_is_set_aside_goes_on_when_it_holds_less(connections, less):
+    served = new_connection(connections, "peer", LARGE if less != "resume" else SMALL)
+    assert connections.serve(served)
+    paused = pause(connections, "peer", *([LARGE] if less == "resume" else []), SMALL if less != "end" else LARGE)
+    assert connections.next_to_resume() is None
+    match less:
+        case "end":
+            connections.end(served)
+        case "answered":
+            connections.set_answered(served, 10)
+        case "resume":
+            connections.resume(paused[0])
+    assert connections.next_to_resume() is paused[-1]
+
+
+def test_a_peer_that_is_set_aside_joins_the_line(connections):
+    first, other = (new_connection(connections, peer, LARGE) for peer in ("peer", "other"))
+    assert connections.serve(first)
+    paused = pause(connections, "peer", LARGE)
+    assert connections.next_to_resume() is None
+    connections.end(first)
+    assert connections.serve(other)
+    assert connections.next_to_resume() is None
+    connections.end(other)
+    assert connections.next_to_resume() is paused[0]
 
 
 @given(

@@ -112,5 +112,5 @@ class Connection:
         del self.request, self._session
 
     def has_unread(self) -> bool:
-        """Return whether the kernel holds bytes that the client has not read; none once it has closed its end."""
+        """Return whether an answer is unread; none is once the client has closed its end."""
         return unread_bytes(self.sock) > ALL_READ_BYTES

@@ -53,7 +53,7 @@ class _Shared:
 class Connections:
     """The open connections, and the resources that peers share.
 
-    **Places** are for connections without an answer. If they are used up, an incomplete or paused one is shed.
+    **Places** are for connections without an answer. Without one, an incomplete or paused one is shed.
 
     **Waiting requests** are all answered sooner or later, so a peer may have as many as are left free for all others:
     the more peers there are, the fewer each gets.
@@ -115,7 +115,7 @@ class Connections:
 
     @property
     def unread_memory(self) -> int:
-        """Bytes of the kernel that are counted for all peers: for answers, from their request until they are read."""
+        """Bytes of the kernel for all answers, from their request until they are read."""
         return self._all.unread - self._free.unread
 
     # From stage to stage.
@@ -134,12 +134,12 @@ class Connections:
             self._large[account] = None
 
     def set_incomplete(self, connection: Connection, now: float) -> None:
-        """The request of a RECEIVING connection has not arrived whole: it may be shed, from the first time on."""
+        """Note that the request has not arrived whole: the connection may be shed from now on."""
         if connection not in self._sheddable:
             self._sheddable[connection] = connection.account.sheddable[connection] = now
 
     def serve(self, connection: Connection) -> bool:
-        """RECEIVING to ANSWERING, if the limits allow the complete request and its answer; return whether they do."""
+        """RECEIVING to ANSWERING, if the limits allow the request and its answer; return whether."""
         if connection.account.waiting >= self._free.waiting:
             return False
         return self._answer(connection, largest_answer(connection.request))
