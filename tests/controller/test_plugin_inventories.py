@@ -13,7 +13,6 @@ from confcom.controller.plugin_inventories import (
     PLUGINS_AT_ONCE,
     PluginInventories,
     fetch_inventory,
-    inventory_transport,
 )
 from confcom.controller.state import ClusterState
 from confcom.daemon.probe_server import serve_probes
@@ -192,15 +191,10 @@ async def test_a_new_plugin_is_asked_before_silent_ones(asked):
     assert asked.addresses[11 * PLUGINS_AT_ONCE :] == ["10.0.0.2"]
 
 
-async def fetch_from(address, port):
-    async with inventory_transport() as transport:
-        return await fetch_inventory(transport, address, port)
-
-
 async def test_the_plugins_own_server_is_understood():
     routes = {"/inventory": lambda: ProbeResponse(DOCUMENT, content_type="application/json")}
     with serve_probes(routes, ProbeAddress("127.0.0.1", 0)) as address:
-        assert await fetch_from("127.0.0.1", address.port) == DOCUMENT
+        assert await fetch_inventory("127.0.0.1", address.port) == DOCUMENT
 
 
 @pytest.mark.parametrize(
@@ -214,10 +208,10 @@ async def test_the_plugins_own_server_is_understood():
 async def test_another_answer_is_refused(server, answer):
     server.answers = [answer]
     with raises("inventory-malformed", MalformedError):
-        await fetch_from("127.0.0.1", server.port)
+        await fetch_inventory("127.0.0.1", server.port)
 
 
 async def test_nobody_answers(server):
     for address in ("127.0.0.2", "::1"):
         with raises("plugin-unavailable", UnavailableError):
-            await fetch_from(address, server.port)
+            await fetch_inventory(address, server.port)

@@ -16,7 +16,7 @@ from confcom.controller.api_server import Connection, Informer, connect
 from confcom.controller.facts import node_facts, plugin_pod
 from confcom.controller.metrics import ControllerMetrics
 from confcom.controller.node_patches import NODES, NodePatches
-from confcom.controller.plugin_inventories import Fetch, PluginInventories, fetch_inventory, inventory_transport
+from confcom.controller.plugin_inventories import Fetch, PluginInventories, fetch_inventory
 from confcom.controller.settings import ControllerSettings, parse_settings
 from confcom.controller.state import NOTHING, UNKNOWN, ClusterState
 from confcom.daemon.logs import LogStream, configure_logging
@@ -102,15 +102,14 @@ def probe_routes(controller: Controller, registry: CollectorRegistry) -> dict[st
 async def serve(settings: ControllerSettings, stop: asyncio.Event, registry: CollectorRegistry) -> None:
     """Run the controller until `stop` is set, also while the API server is away; ConfcomError if it cannot start."""
     sys.setrecursionlimit(DEEPEST)
-    client, plugins = connect(settings.kubeconfig), inventory_transport()
-    fetch = partial(fetch_inventory, plugins, port=settings.plugin_port)
+    client = connect(settings.kubeconfig)
+    fetch = partial(fetch_inventory, port=settings.plugin_port)
     controller = assemble(settings, Connection(client), fetch, ControllerMetrics(registry))
     try:
         with serve_probes(probe_routes(controller, registry), settings.probe_address):
             await controller.run(stop)
     finally:
         await client.aclose()
-        await plugins.aclose()
 
 
 def main(arguments: Sequence[str], *, prog: str, environ: Mapping[str, str], stderr: TextIO) -> int:
