@@ -89,6 +89,7 @@ async def test_a_hang_is_told_and_the_restart_is_requested(relaying, aesmd, requ
     async with relaying(hang_seconds=1, self_test_retry_seconds=(0.05,)) as running:
         await until(request_file.exists)
         await running.unready(HANGS)
+        assert "PCCS" in (await running.get("/readyz"))[1]
         aesmd.hang.set()
         await running.ready()
         assert not request_file.exists()

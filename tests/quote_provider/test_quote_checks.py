@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from confcom.quote_provider.base import QuoteProviderError, QuotingIdentity
+from confcom.aesm.conversation import QuotingTarget
+from confcom.quote_provider.base import QuoteProviderError
 from confcom.quote_provider.expected_root import INTEL_ROOT, ExpectedRoot
 from confcom.quote_provider.quote_checks import ENCRYPTED_PPID_QUOTE_SIZE, QuoteChecker
 from confcom.quote_provider.simulated import SimulatedQuoteProvider
@@ -29,7 +30,7 @@ def identity_of(quote):
     """What InitQuoteEx of this quote's platform gave."""
     signature = quote.signature
     qe = signature.qe_report_body
-    return QuotingIdentity(TargetInfo(qe.mr_enclave, qe.flags, qe.xfrm), signature.pub_key_id)
+    return QuotingTarget(TargetInfo(qe.mr_enclave, qe.flags, qe.xfrm), signature.pub_key_id)
 
 
 IDENTITY = identity_of(Quote.parse(CHAIN))
@@ -139,7 +140,7 @@ def test_only_the_report_may_differ(passes, platform, quote):
     assert not passes(made, body, size=len(made) + 1)
     for identity in (
         replace(platform.identity(), pub_key_id=bytes(32)),
-        QuotingIdentity(TargetInfo(bytes(32), 0, 0), b""),
+        QuotingTarget(TargetInfo(bytes(32), 0, 0), b""),
     ):
         assert not passes(made, body, identity=identity)
 

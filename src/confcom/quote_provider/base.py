@@ -4,11 +4,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
+from confcom.aesm.conversation import AesmQuote, QuotingTarget
 from confcom.aesm.error_code import AesmErrorCode, code_of
 from confcom.aesm.request_checks import Need
 from confcom.daemon.readiness_log import NotReady
 from confcom.errors import ConfcomError
-from confcom.sgx.report import QeReportInfo, Report, TargetInfo
+from confcom.sgx.report import QeReportInfo, Report
 
 WRONG_SERVICE: Final = "check which program serves the helper's private AESM socket"
 """What to do about an answer that Intel's aesmd does not give."""
@@ -37,23 +38,6 @@ class QuoteProviderError(ConfcomError):
         self.outage_seconds = 0.0
 
 
-@dataclass(frozen=True, slots=True)
-class QuotingIdentity:
-    """What a client needs before it makes a report for the quoting enclave."""
-
-    target_info: TargetInfo
-    pub_key_id: bytes
-    """SHA-256 of the attestation public key and the QE's auth data: 32 bytes."""
-
-
-@dataclass(frozen=True, slots=True)
-class QuoteResult:
-    """A quote, and the QE's report about it if the client asked for one."""
-
-    quote: bytes
-    qe_report_info: QeReportInfo | None
-
-
 class QuoteProvider(Protocol):
     """Makes quotes. Every method may raise QuoteProviderError.
 
@@ -62,20 +46,20 @@ class QuoteProvider(Protocol):
     """
 
     @property
-    def last_identity(self) -> QuotingIdentity | None:
+    def last_identity(self) -> QuotingTarget | None:
         """The identity that was given last, without a call; None if none was given yet."""
 
     @property
     def last_quote_size(self) -> int:
         """The quote size that was given last, without a call; 0 if none was given yet."""
 
-    def identity(self) -> QuotingIdentity:
+    def identity(self) -> QuotingTarget:
         """Return target info and public key id; prepare the attestation key first if necessary."""
 
     def quote_size(self) -> int:
         """Return the exact size of the next quote in bytes."""
 
-    def quote(self, report: Report, qe_report_info: QeReportInfo | None) -> QuoteResult:
+    def quote(self, report: Report, qe_report_info: QeReportInfo | None) -> AesmQuote:
         """Verify the report's MAC and sign its body.
 
         Raises:
@@ -100,13 +84,15 @@ class CallsInLoop(Protocol):
 @dataclass(frozen=True, slots=True)
 class Backend:
     provider: QuoteProvider
-    self_test: Callable[[], QuotingIdentity]
+    self_test: Callable[[], QuotingTarget]
     """Tests whether quotes can be made, and returns the identity that clients get. It raises QuoteProviderError, and
     may block if the provider's calls wait."""
     root: str = ""
     """SHA-256 of the root certificate, in hex; empty unless the platform has its own root."""
     self_test_seconds: float | None = None
     """For one self-test, after which the provider counts as hung; None: the helper's limit."""
+    waits_for: str = "itself"
+    """What a self-test waits for that does not end."""
     problem: Callable[[], NotReady | None] = lambda: None
     """Returns a problem with a backend whose self-test passes."""
     in_loop: Callable[[], CallsInLoop] | None = None

@@ -12,9 +12,10 @@ from typing import Final
 
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from confcom.aesm.conversation import QuotingTarget
 from confcom.aesm.error_code import AesmErrorCode
 from confcom.errors import MalformedError
-from confcom.quote_provider.base import WRONG_SERVICE, QuoteProviderError, QuotingIdentity
+from confcom.quote_provider.base import WRONG_SERVICE, QuoteProviderError
 from confcom.quote_provider.expected_root import ExpectedRoot
 from confcom.sgx.certificates import key_id
 from confcom.sgx.certification import CertificationDataType
@@ -53,7 +54,7 @@ _SIGNATURE: Final = slice(SIGNED_PART_SIZE + 4, SIGNED_PART_SIZE + 4 + SIGNATURE
 class _Certified:
     """A quote that passed all checks: what its successors share, and the key that must have signed them."""
 
-    identity: QuotingIdentity
+    identity: QuotingTarget
     size: int
     frame: tuple[bytes, bytes, bytes]
     key: ec.EllipticCurvePublicKey
@@ -80,7 +81,7 @@ class QuoteChecker:
         if size == ENCRYPTED_PPID_QUOTE_SIZE:
             raise _no_pck_chain(f"its size is {size} bytes, that of a quote without PCK certificate")
 
-    def passes(self, data: bytes, body: bytes, *, size: int, identity: QuotingIdentity) -> bool:
+    def passes(self, data: bytes, body: bytes, *, size: int, identity: QuotingTarget) -> bool:
         """Return whether a quote is over this report body, signed, and else the same as one that passed `check`.
 
         It costs one verification of a signature. False says nothing: `check` tells what is wrong, if anything.
@@ -96,7 +97,7 @@ class QuoteChecker:
             and is_signed_by(certified.key, data[_SIGNATURE], data[:SIGNED_PART_SIZE])
         )
 
-    def check(self, data: bytes, *, size: int, identity: QuotingIdentity, now: datetime | None = None) -> None:
+    def check(self, data: bytes, *, size: int, identity: QuotingTarget, now: datetime | None = None) -> None:
         """Reject a quote that does not match what the service said, or whose chain does not end in the expected root.
 
         `data` is exactly the quote, over the right report body; `size` and `identity` are what the service gave. With

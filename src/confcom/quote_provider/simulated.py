@@ -1,7 +1,8 @@
 """A quote provider with a simulated quoting enclave in this process."""
 
+from confcom.aesm.conversation import AesmQuote, QuotingTarget
 from confcom.aesm.error_code import AesmErrorCode
-from confcom.quote_provider.base import QuoteProviderError, QuoteResult, QuotingIdentity
+from confcom.quote_provider.base import QuoteProviderError
 from confcom.quote_provider.expected_root import ExpectedRoot
 from confcom.sgx.certificates import key_id
 from confcom.sgx.report import QeReportInfo, Report
@@ -31,24 +32,24 @@ class SimulatedQuoteProvider:
         return ExpectedRoot(key_id(self._platform.pki.root.certificate))
 
     @property
-    def last_identity(self) -> QuotingIdentity:
+    def last_identity(self) -> QuotingTarget:
         return self.identity()
 
     @property
     def last_quote_size(self) -> int:
         return self.quote_size()
 
-    def identity(self) -> QuotingIdentity:
-        return QuotingIdentity(self._quoting_enclave.target_info, self._quoting_enclave.pub_key_id)
+    def identity(self) -> QuotingTarget:
+        return QuotingTarget(self._quoting_enclave.target_info, self._quoting_enclave.pub_key_id)
 
     def quote_size(self) -> int:
         return self._quoting_enclave.quote_size
 
-    def quote(self, report: Report, qe_report_info: QeReportInfo | None) -> QuoteResult:
+    def quote(self, report: Report, qe_report_info: QeReportInfo | None) -> AesmQuote:
         try:
             quote, answer = self._quoting_enclave.quote(report, qe_report_info)
         except ReportRejectedError as error:
             raise QuoteProviderError(
                 AesmErrorCode.INVALID_REPORT, error.what, why=error.why, remedy=error.remedy
             ) from error
-        return QuoteResult(quote, answer)
+        return AesmQuote(quote, answer)

@@ -11,15 +11,15 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from confcom.aesm import conversation
-from confcom.aesm.conversation import Conversation
+from confcom.aesm.conversation import AesmQuote, Conversation, QuotingTarget
 from confcom.aesm.error_code import AesmErrorCode
 from confcom.aesm.errors import AesmError, ConnectionClosedError
-from confcom.aesm.messages import GetQuoteExResponse, MessageKind
+from confcom.aesm.messages import MessageKind
 from confcom.aesm.request_checks import Need, NeedIdentity, NeedQuote, NeedQuoteSize
 from confcom.client.blocking import AesmClient
 from confcom.client.errors import ServiceTimeoutError
 from confcom.errors import ConfcomError, MalformedError
-from confcom.quote_provider.base import WRONG_SERVICE, QuoteProviderError, QuoteResult, QuotingIdentity
+from confcom.quote_provider.base import WRONG_SERVICE, QuoteProviderError
 from confcom.quote_provider.expected_root import ExpectedRoot
 from confcom.quote_provider.quote_checks import OTHER_ENCLAVE, OTHER_KEY, WRONG_SIZE, QuoteChecker
 from confcom.relay.advice import NO_ANSWER, READ_LOG, REMEDIES
@@ -82,7 +82,7 @@ class AesmdQuoteProvider:
         self._clock = clock
         self._checker = QuoteChecker(root)
         self._answered_at = clock()
-        self._identity: QuotingIdentity | None = None
+        self._identity: QuotingTarget | None = None
         self._size = 0
         self.rejected: QuoteProviderError | None = None
         """Why the last quote was not relayed; None if it was."""
@@ -90,20 +90,20 @@ class AesmdQuoteProvider:
         """Whether a call found aesmd lost, or a cause that the self-test explains. Whoever tests aesmd resets this."""
 
     @property
-    def last_identity(self) -> QuotingIdentity | None:
+    def last_identity(self) -> QuotingTarget | None:
         return self._identity
 
     @property
     def last_quote_size(self) -> int:
         return self._size
 
-    def identity(self) -> QuotingIdentity:
+    def identity(self) -> QuotingTarget:
         return self._run(self._init())
 
     def quote_size(self) -> int:
         return self._run(self._renewed_size())
 
-    def quote(self, report: Report, qe_report_info: QeReportInfo | None) -> QuoteResult:
+    def quote(self, report: Report, qe_report_info: QeReportInfo | None) -> AesmQuote:
         """Get a quote from aesmd, and check it.
 
         A restarted aesmd, or one whose certificate was renewed, wants InitQuoteEx first. The client need not know as
@@ -146,7 +146,7 @@ class AesmdQuoteProvider:
             yield from self._init()
             return (yield from self._get_size())
 
-    def _renewed_quote(self, report: Report, qe_report_info: QeReportInfo | None) -> Conversation[QuoteResult]:
+    def _renewed_quote(self, report: Report, qe_report_info: QeReportInfo | None) -> Conversation[AesmQuote]:
         identity = self._identity or (yield from self._init())
         try:
             size = self._size or (yield from self._get_size())
@@ -183,17 +183,16 @@ class AesmdQuoteProvider:
                 self.doubted = True
             raise
 
-    def _init(self) -> Conversation[QuotingIdentity]:
+    def _init(self) -> Conversation[QuotingTarget]:
         run = self._runs.current()  # its answer may be one that counts for as long as the run lasts
         try:
-            target = yield from self._ask(conversation.init_quote())
+            self._identity = yield from self._ask(conversation.init_quote())
         except QuoteProviderError as error:
             if run is not None and not run.initialised and error.code in _SUSPICIOUS and error is not self.rejected:
                 yield from self._judge(run, error)
             raise
         if run is not None:
             run.initialised = True
-        self._identity = QuotingIdentity(target.target_info, target.pub_key_id)
         return self._identity
 
     def _judge(self, run: AesmdRun, refusal: QuoteProviderError) -> Conversation[None]:
@@ -217,33 +216,23 @@ class AesmdQuoteProvider:
         return size
 
     def _quote(
-        self, report: Report, qe_report_info: QeReportInfo | None, identity: QuotingIdentity, size: int
-    ) -> Conversation[QuoteResult]:
+        self, report: Report, qe_report_info: QeReportInfo | None, identity: QuotingTarget, size: int
+    ) -> Conversation[AesmQuote]:
         response = yield from self._ask(conversation.request_quote(size, report, qe_report_info))
+        quote = response.quote or b""
         try:
-            result = self._checked(response, report, qe_report_info, size, identity)
+            if self._checker.passes(quote, report.encoded_body, size=size, identity=identity):
+                made = AesmQuote(quote, conversation.qe_report_in(response, qe_report_info, quote))
+            else:
+                made = conversation.quote_in(response, report, qe_report_info)
+                self._checker.check(made.quote, size=size, identity=identity)
         except MalformedError as error:
             raise self._malformed(error) from error
         except QuoteProviderError as error:
             self.rejected, self.doubted = error, True
             raise
         self.rejected = None
-        return result
-
-    def _checked(
-        self,
-        response: GetQuoteExResponse,
-        report: Report,
-        qe_report_info: QeReportInfo | None,
-        size: int,
-        identity: QuotingIdentity,
-    ) -> QuoteResult:
-        quote = response.quote or b""
-        if self._checker.passes(quote, report.encoded_body, size=size, identity=identity):
-            return QuoteResult(quote, conversation.qe_report_in(response, qe_report_info, quote))
-        answer = conversation.quote_in(response, report, qe_report_info)
-        self._checker.check(answer.quote, size=size, identity=identity)
-        return QuoteResult(answer.quote, answer.qe_report_info)
+        return made
 
     def _ask(self, asked: Conversation[T]) -> Conversation[T]:
         began, run = self._clock(), self._runs.last

@@ -7,9 +7,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+from confcom.aesm.conversation import QuotingTarget
 from confcom.aesm.error_code import AesmErrorCode, code_of
 from confcom.daemon.readiness_log import NotReady
-from confcom.quote_provider.base import WRONG_SERVICE, Backend, QuoteProvider, QuoteProviderError, QuotingIdentity
+from confcom.quote_provider.base import WRONG_SERVICE, Backend, QuoteProvider, QuoteProviderError
 from confcom.quote_provider.expected_root import INTEL_ROOT, read_expected_root
 from confcom.relay.instance import AesmdInstance, AesmdRun, AesmdRuns
 from confcom.relay.provider import HANGS, UNREACHABLE, AesmdQuoteProvider
@@ -34,7 +35,7 @@ _REFUSALS: Final = frozenset({AesmErrorCode.INVALID_REPORT, AesmErrorCode.ATT_KE
 Intel's gives the first. A quote helper gives the second while the report may be for an earlier quoting enclave."""
 
 
-def run_hardware_self_test(provider: QuoteProvider) -> QuotingIdentity:
+def run_hardware_self_test(provider: QuoteProvider) -> QuotingTarget:
     """Get identity and quote size, and check that the quoting enclave refuses a report with a wrong MAC.
 
     The helper has no enclave, so it cannot make a right report. A refusal shows that the quoting enclave runs: only it
@@ -79,7 +80,7 @@ class AesmdSelfTest:
     _tested: AesmdRun | None = field(init=False, default=None)
     _full_test_due: float = field(init=False, default=0.0)
 
-    def __call__(self) -> QuotingIdentity:
+    def __call__(self) -> QuotingTarget:
         """Run the self-test; it raises QuoteProviderError if aesmd makes no quotes."""
         run = self.runs.current()
         try:
@@ -101,7 +102,7 @@ class AesmdSelfTest:
         rejected = self.provider.rejected
         return None if rejected is None else NotReady(str(rejected), code=rejected.error_code)
 
-    def _test(self, run: AesmdRun | None) -> QuotingIdentity:
+    def _test(self, run: AesmdRun | None) -> QuotingTarget:
         doubted, self.provider.doubted = self.provider.doubted, False
         known = self.tester.last_identity
         try:
@@ -172,6 +173,7 @@ def open_aesmd(
         provider,
         self_test,
         self_test_seconds=SELF_TEST_SECONDS,
+        waits_for="aesmd, which may wait for PCCS",
         problem=self_test.problem,
         in_loop=provider.in_loop,
         doubted=lambda: provider.doubted,

@@ -8,9 +8,10 @@ from unittest.mock import Mock
 
 import pytest
 
+from confcom.aesm.conversation import AesmQuote
 from confcom.aesm.error_code import AesmErrorCode as Code
 from confcom.quote_helper.quoting.simulated_backend import open_simulated
-from confcom.quote_provider.base import Backend, QuoteProviderError, QuoteResult
+from confcom.quote_provider.base import Backend, QuoteProviderError
 from confcom.quote_provider.state_directory import ROOT_FOLDER
 from confcom.simulation.root_seed import RootSeed
 from testkit.helper_in_process import INIT, NUM, SIZE, frame
@@ -54,7 +55,7 @@ async def test_one_that_cannot_quote_yet_is_tried_again(in_process, provider, no
 )
 async def test_a_wrong_self_test_quote_is_no_readiness(in_process, provider, change, code):
     make = provider.quote
-    provider.quote = lambda report, info: QuoteResult(change(make(report, info).quote), None)
+    provider.quote = lambda report, info: AesmQuote(change(make(report, info).quote), None)
     async with in_process(provider, self_test_retry_seconds=(60,)) as running:
         await running.unready(code)
 

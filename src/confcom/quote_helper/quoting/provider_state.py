@@ -9,13 +9,14 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from confcom.aesm.conversation import QuotingTarget
 from confcom.aesm.error_code import AesmErrorCode
 from confcom.daemon.readiness_log import NotReady
 from confcom.quote_helper.limits_and_deadlines import HelperLimits
 from confcom.quote_helper.quoting.service import QuoteService
 from confcom.quote_helper.quoting.stale_target import StaleTargetPolicy
 from confcom.quote_helper.worker_thread import in_worker_thread
-from confcom.quote_provider.base import Backend, QuoteProviderError, QuotingIdentity
+from confcom.quote_provider.base import Backend, QuoteProviderError
 
 _logger = logging.getLogger(__name__)
 
@@ -138,14 +139,17 @@ class ProviderSupervisor:
         self.stale.quotes_for(identity.target_info.encode())
         return None
 
-    async def _self_test_in_worker(self, backend: Backend) -> QuotingIdentity:
+    async def _self_test_in_worker(self, backend: Backend) -> QuotingTarget:
         call = in_worker_thread(backend.self_test)
         # Retrieve the exception even if the helper stops meanwhile: else asyncio logs it with its traceback at the end.
         call.add_done_callback(lambda ended: ended.cancelled() or ended.exception())
         seconds = backend.self_test_seconds or self.limits.self_test_seconds
         done, _ = await asyncio.wait({call}, timeout=seconds)
         if not done:
-            hangs = NotReady(f"the quote provider hangs: no quote within {seconds:g} s", code="provider-hangs")
+            hangs = NotReady(
+                f"the quote provider hangs: no quote within {seconds:g} s; it waits for {backend.waits_for}",
+                code="provider-hangs",
+            )
             self._on_failure(Failure(hangs))
             # Wait for it: a second call would hang too, and take another thread.
             await asyncio.wait({call})

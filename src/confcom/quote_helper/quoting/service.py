@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any, Generic, TypeVar
 
+from confcom.aesm.conversation import AesmQuote, QuotingTarget
 from confcom.aesm.error_code import AesmErrorCode
 from confcom.aesm.messages import Request, Response
 from confcom.aesm.request_checks import Need, NeedIdentity, NeedQuote, NeedQuoteSize, plan
@@ -16,13 +17,7 @@ from confcom.daemon.logs import LogLimiter
 from confcom.quote_helper.fair_queue import FairQueue
 from confcom.quote_helper.limits_and_deadlines import QUOTE_BATCH, HelperLimits
 from confcom.quote_helper.quoting.stale_target import StaleTargetPolicy
-from confcom.quote_provider.base import (
-    CallsInLoop,
-    QuoteProvider,
-    QuoteProviderError,
-    QuoteResult,
-    QuotingIdentity,
-)
+from confcom.quote_provider.base import CallsInLoop, QuoteProvider, QuoteProviderError
 
 _logger = logging.getLogger(__name__)
 
@@ -44,7 +39,7 @@ class Ticket(Generic[A]):
     """Whether its client has disconnected."""
 
 
-def call_of(need: Need, provider: QuoteProvider) -> Callable[[], QuoteResult | QuotingIdentity | int]:
+def call_of(need: Need, provider: QuoteProvider) -> Callable[[], AesmQuote | QuotingTarget | int]:
     match need:
         case NeedQuote():
             return lambda: provider.quote(need.report, need.qe_report_info)

@@ -7,8 +7,9 @@ from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
+from confcom.aesm.conversation import QuotingTarget
 from confcom.aesm.error_code import AesmErrorCode
-from confcom.quote_provider.base import Backend, QuoteProvider, QuoteProviderError, QuotingIdentity
+from confcom.quote_provider.base import Backend, QuoteProvider, QuoteProviderError
 from confcom.quote_provider.expected_root import ExpectedRoot
 from confcom.quote_provider.quote_checks import QuoteChecker
 from confcom.quote_provider.simulated import SimulatedQuoteProvider
@@ -73,7 +74,7 @@ def open_simulated(
 
 def run_self_test(
     provider: QuoteProvider, make_report: Callable[[TargetInfo], Report], root: ExpectedRoot, now: datetime
-) -> QuotingIdentity:
+) -> QuotingTarget:
     """Get identity, quote size and a quote, as a client does, and verify the quote up to the root; return the identity.
 
     An identity alone does not show that quotes can be made. Signatures, the QE's report, the certificate chain and its
