@@ -152,7 +152,10 @@ def test_confcom_takes_it(command, arguments, monkeypatch):
 
 def placeholders(words):
     """What a reader puts in place of the capital letters."""
-    return [{"HEX": "00", "DIR": ".", "$MRENCLAVE": "00" * 32, "$CHALLENGE": "00"}.get(word, word) for word in words]
+    return [
+        {"HEX": "00", "DIR": ".", "$MRENCLAVE": "00" * 32, "$CHALLENGE": "00", "$IMAGE": "image"}.get(word, word)
+        for word in words
+    ]
 
 
 @pytest.mark.parametrize(("command", "arguments"), started("kubectl"))
@@ -167,7 +170,7 @@ def test_kubectl_takes_it(kubectl, command, arguments, tmp_path):
     for name in ("tls.crt", "tls.key"):
         (tmp_path / name).write_bytes(both.read_bytes())
     done = subprocess.run(
-        [kubectl, *arguments, "--server", NOBODY, "--request-timeout=2s"],
+        [kubectl, "--server", NOBODY, "--request-timeout=2s", *placeholders(arguments)],
         cwd=tmp_path,
         env={"HOME": str(tmp_path), "PATH": os.environ["PATH"]},
         input=(ROOT / "examples" / "job.yaml").read_text(),

@@ -78,8 +78,8 @@ def test_what_it_has_imported_when_it_is_ready(start_helper, short_dir):
     # Making its collateral, or reading what verifiers read, takes a tenth of the start, and no quote does.
     names = {
         "quote_provider": "base expected_root quote_checks simulated state_directory",
-        "sgx": "binary certificates certification key_id marks pck pck.chain pck.extension quote report",
-        "simulation": "enclave keys pki platform quoting_enclave root_seed staging",
+        "sgx": "binary certificates certification key_id pck pck.chain pck.extension quote report simulation_marks",
+        "simulation": "collateral_staging enclave keys pki platform quoting_enclave root_seed",
     }
     rooms = tuple(f"confcom.{room}." for room in names)
     expected = {f"confcom.{room}.{name}" for room, modules in names.items() for name in modules.split()}
