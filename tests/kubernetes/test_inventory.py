@@ -46,6 +46,7 @@ def test_an_offer_is_read(accounting, offer):
         document(advertised_mib=True),
         document(advertised_mib="64"),
         document(kept_mib=None),
+        b'{"version": 1, "accounting": {"kind": "capacity", "resource": "example.com/epc"}}',
     ],
 )
 def test_what_is_no_inventory_is_refused(unusable):

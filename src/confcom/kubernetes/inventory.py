@@ -111,8 +111,8 @@ def _offer(accounting: KubernetesObject) -> EpcOffer:
     counted = next((one for one in AccountingKind if one == kind), None)
     if counted is None and (kind or amounts["advertised_mib"]):
         raise malformed(f"accounting.kind is neither {' nor '.join(AccountingKind)}")
-    if counted and not resource:
-        raise malformed("accounting.resource names no resource")
+    if counted and (not resource or "advertised_mib" not in accounting):
+        raise malformed("accounting names no resource, or not how much is offered of it")
     seconds = accounting.get("kubelet_stall_seconds")
     return EpcOffer(
         counted,
