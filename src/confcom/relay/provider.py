@@ -200,7 +200,7 @@ class AesmdQuoteProvider:
 
         If PCCS refuses, or the PCE was not loaded, it gives 1 or 29 too. After a failed load of the ID enclave it gives
         42: the next InitQuoteEx then succeeds, and its quotes carry an uninitialised QE id. A certificate whose TCB is
-        above the PCE's looks the same.
+        above the PCE's looks the same, and so does a PCCS that recovers between the two calls: each costs a restart.
         """
         try:
             yield from self._ask(conversation.quote_size())
