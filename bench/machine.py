@@ -69,6 +69,11 @@ def on_core(core: int) -> Iterator[None]:
         os.sched_setaffinity(0, before)
 
 
+def stolen_seconds() -> float:
+    """Return for how long the machine's cores were not run by its host, since its start (proc(5): `steal`)."""
+    return int(Path("/proc/stat").read_text().split()[8]) / os.sysconf("SC_CLK_TCK")
+
+
 @dataclass(frozen=True, slots=True)
 class SchedulerTimes:
     """Seconds of all living threads of a process: on a CPU, and ready to run while others had the CPU."""

@@ -18,7 +18,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 
 from bench.load import Latency
-from bench.machine import SchedulerTimes
+from bench.machine import SchedulerTimes, stolen_seconds
 from bench.other_user import Work, attacking, running_as, stopped
 from bench.report import Measured, Section, command_line, run, say
 from confcom.errors import UnavailableError
@@ -136,7 +136,8 @@ class Watched:
     name: str
     probes: int = 0
     longest_stall: float = 0.0
-    """Seconds of /livez, without the time in which the helper's threads and this one waited for a CPU."""
+    """Seconds of /livez, without the time in which the helper's threads and this one waited for a CPU, or the machine
+    for its host: a virtual machine may be stopped for 0.1 s (seen)."""
     long_stalls: int = 0
     """Stalls of more than 50 ms by the helper's own metric."""
     highest: int = 0
@@ -172,7 +173,7 @@ class Watched:
     @staticmethod
     def _waited(helper: RunningHelper) -> float:
         own = int(Path("/proc/thread-self/schedstat").read_text().split()[1]) / 1e9
-        return SchedulerTimes.of(helper.process.pid).waiting + own
+        return SchedulerTimes.of(helper.process.pid).waiting + own + stolen_seconds()
 
 
 @dataclass(slots=True)
@@ -219,7 +220,7 @@ def soak(seconds: float, directory: Path, *, older_kernel: bool) -> Soaked:
         return str(max(directory.glob("*.probes"), key=lambda each: each.stat().st_mtime))
 
     with contextlib.ExitStack() as stack:
-        start = partial(_helper, stack, directory, alterations={"older_kernel": older_kernel})
+        start = partial(_helper, stack, directory, alterations={"older_kernel": True} if older_kernel else None)
         first = start(HELPERS[0][1])
         path = partial(str, first[0].socket)
         others = {
@@ -254,7 +255,7 @@ def soak(seconds: float, directory: Path, *, older_kernel: bool) -> Soaked:
 
 
 def _helper(
-    stack: contextlib.ExitStack, directory: Path, flags: Sequence[str], alterations: Mapping[str, bool]
+    stack: contextlib.ExitStack, directory: Path, flags: Sequence[str], alterations: Mapping[str, bool] | None
 ) -> Started:
     memory = stack.enter_context(limited_memory(f"confcom-soak-{secrets.token_hex(4)}", MEMORY_LIMIT))
     return stack.enter_context(

@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import functools
 import json
-import os
 import sys
 import threading
-from typing import Any
+from typing import Any, NoReturn
 
 from confcom import passed_descriptors
 from confcom.daemon import probe_server
+from confcom.extras import run_as_module
 from confcom.quote_helper import main as composition
 from confcom.quote_helper.limits_and_deadlines import HelperLimits
 from confcom.quote_helper.quoting import simulated_backend
@@ -29,7 +29,7 @@ def never(*_: Any, **__: Any) -> None:
     threading.Event().wait()
 
 
-def main() -> int:
+def main() -> NoReturn:
     alterations = json.loads(sys.argv[1])
     vars(composition)["HelperLimits"] = functools.partial(HelperLimits, **alterations.get("limits", {}))
     vars(probe_server)["RENDERING_SECONDS"] = alterations.get("rendering_seconds", probe_server.RENDERING_SECONDS)
@@ -37,8 +37,9 @@ def main() -> int:
         vars(passed_descriptors)["SO_PASSRIGHTS"] = UNKNOWN_OPTION
     if not alterations.get("provider", True):
         vars(simulated_backend)["open_simulated"] = never
-    return composition.main(sys.argv[2:], prog="altered", environ=os.environ, stderr=sys.stderr)
+    del sys.argv[1]
+    run_as_module("quote_helper", "quote-helper")
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()
