@@ -1,4 +1,4 @@
-"""The rule of CONTRIBUTING for dataclasses: with slots, and frozen unless something changes them."""
+"""The rule of CONTRIBUTING for dataclasses: with slots, and frozen or all `Final` unless something changes them."""
 
 import ast
 from pathlib import Path
@@ -31,12 +31,17 @@ def dataclasses_of(tree):
                 yield node, {one.arg: one.value.value for one in (call.keywords if call else ())}
 
 
+def is_variable(statement):
+    """Whether it declares a field that mypy lets others assign."""
+    return isinstance(statement, ast.AnnAssign) and not ast.unparse(statement.annotation).startswith(("Final", "ClassVar"))
+
+
 def rules_broken(tree):
     for node, options in dataclasses_of(tree):
-        fields = {statement.target.id for statement in node.body if isinstance(statement, ast.AnnAssign)}
+        fields = {statement.target.id for statement in node.body if is_variable(statement)}
         if not options.get("slots"):
             yield f"{node.name} has no slots"
-        if not options.get("frozen") and not fields & ASSIGNED:
+        if not options.get("frozen") and fields and not fields & ASSIGNED:
             yield f"{node.name} is not frozen, and nothing assigns {', '.join(sorted(fields))}"
 
 

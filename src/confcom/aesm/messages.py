@@ -5,7 +5,7 @@
 
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import ClassVar
+from typing import ClassVar, Final
 
 
 class MessageKind(IntEnum):
@@ -60,17 +60,17 @@ class GetQuoteSizeExRequest:
     timeout: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class GetQuoteExRequest:
     """Ask for a quote of a report; with qe_report_info, also for the QE's own report about the quote."""
 
     kind: ClassVar = MessageKind.GET_QUOTE_EX
 
-    report: bytes
-    buf_size: int
-    att_key_id: bytes | None = None
-    qe_report_info: bytes | None = None
-    timeout: int | None = None
+    report: Final[bytes]
+    buf_size: Final[int]
+    att_key_id: Final[bytes | None] = None
+    qe_report_info: Final[bytes | None] = None
+    timeout: Final[int | None] = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,15 +139,15 @@ class GetQuoteSizeExResponse:
     quote_size: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class GetQuoteExResponse:
     """A quote, padded with zeros to the requested buffer size."""
 
     kind: ClassVar = MessageKind.GET_QUOTE_EX
 
-    error_code: int
-    quote: bytes | None = None
-    qe_report_info: bytes | None = None
+    error_code: Final[int]
+    quote: Final[bytes | None] = None
+    qe_report_info: Final[bytes | None] = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -93,13 +93,13 @@ class NeedQuoteSize:
         return GetQuoteSizeExResponse(code, 0)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class NeedQuote:
     """GetQuoteEx: the provider must make a quote, and the QE's report if `qe_report_info` is given."""
 
-    report: Report
-    qe_report_info: QeReportInfo | None
-    buf_size: int
+    report: Final[Report]
+    qe_report_info: Final[QeReportInfo | None]
+    buf_size: Final[int]
 
     def answer(self, quote: bytes, qe_report_info: QeReportInfo | None) -> GetQuoteExResponse:
         """Return the quote, padded with zeros to the buffer's size; error 3 if the buffer is too small.

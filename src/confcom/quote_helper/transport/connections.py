@@ -276,15 +276,16 @@ class Connections:
         return account.waiting < free.waiting and self._may_hold(account, _answer_of(connection), free)
 
     def _may_hold(self, account: Account, more: int, free: _Shared) -> bool:
-        more = max(more, self._least_unread)
+        if more < self._least_unread:
+            more = self._least_unread
         unread = account.unread + more
-        pooled = unread - self._reserve
-        fits_pool = pooled <= 0 or pooled - account.pooled <= max(0, free.pool)
+        from_pool = unread - self._reserve - account.pooled
+        fits_pool = from_pool <= 0 or from_pool <= free.pool
         return fits_pool and unread <= self._unread_per_peer and more <= free.unread
 
     def _set_unread(self, connection: Connection, size: int) -> None:
-        if size:
-            size = max(size, self._least_unread)
+        if 0 < size < self._least_unread:
+            size = self._least_unread
         account, change = connection.account, size - connection.unread
         connection.unread = size
         account.unread += change

@@ -170,7 +170,7 @@ class ConnectionHandler:
             self._receive(connection)
 
     def _receive(self, connection: Connection) -> None:
-        if self._is_slow(connection):
+        if self._slow is not None and self._is_slow(connection):
             self._receive_in_thread(connection, self._received)
         elif self._read(connection, connection.receive):
             self._serve(connection)
@@ -192,7 +192,7 @@ class ConnectionHandler:
     def _read(self, connection: Connection, receive: Callable[[], bytes]) -> bool:
         """Read what has arrived; return whether the request is complete. Else the connection waits for it, or ends."""
         try:
-            request = connection.decode(self._timed(connection, receive))
+            request = connection.decode(receive() if self._slow is None else self._timed(connection, receive))
         except BlockingIOError:
             request = None
         except EOFError:
@@ -269,15 +269,18 @@ class ConnectionHandler:
     def _end(self, connection: Connection) -> None:
         if connection.stage is Stage.ENDED:
             return
-        self._stop_watching(connection)
+        if connection.watched:
+            self._stop_watching(connection)
         if connection.ticket is not None:
             self.service.abandon(connection.ticket)
             connection.ticket = None
         self._connections.end(connection)
-        if self._slow is not None and self._is_slow(connection):
+        if self._slow is None:
+            connection.sock.close()
+        elif self._is_slow(connection):
             self._slow.close(connection.account.peer, connection.sock)
         else:
-            self._timed(connection, connection.sock.close)
+            self._slow.timed(connection.account.peer, connection.sock.close)
         self._resume_soon()
 
     # What moves connections: events, deadlines, and others that hold less.
