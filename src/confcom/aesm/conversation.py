@@ -51,13 +51,13 @@ class QuotingTarget:
     """SHA-256 of the attestation public key and the QE's authentication data: 32 bytes."""
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class AesmQuote:
     """A quote, and the quoting enclave's own report about it if it was requested."""
 
-    quote: Final[bytes]
+    quote: bytes
     """The quote, without padding."""
-    qe_report_info: Final[QeReportInfo | None] = None
+    qe_report_info: QeReportInfo | None = None
     """The request's nonce and target info, with the quoting enclave's report; None if it was not requested."""
 
 

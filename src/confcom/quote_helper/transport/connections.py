@@ -276,8 +276,7 @@ class Connections:
         return account.waiting < free.waiting and self._may_hold(account, _answer_of(connection), free)
 
     def _may_hold(self, account: Account, more: int, free: _Shared) -> bool:
-        if more < self._least_unread:
-            more = self._least_unread
+        more = max(more, self._least_unread)
         unread = account.unread + more
         from_pool = unread - self._reserve - account.pooled
         fits_pool = from_pool <= 0 or from_pool <= free.pool
