@@ -142,7 +142,9 @@ def plan(request: Request) -> Plan:
         case GetSupportedAttKeyIdNumRequest():
             planned = GetSupportedAttKeyIdNumResponse(AesmErrorCode.SUCCESS, 1)
         case GetSupportedAttKeyIdsRequest():
-            planned = _key_ids(request.buf_size)
+            fits = request.buf_size == len(_SUPPORTED)
+            code = AesmErrorCode.SUCCESS if fits else AesmErrorCode.PARAMETER_ERROR
+            planned = GetSupportedAttKeyIdsResponse(code, _SUPPORTED if fits else None)
         case SelectAttKeyIdRequest():
             planned = _select(request.att_key_id_list)
         case InitQuoteExRequest():
@@ -173,12 +175,6 @@ _REFUSALS: Final[Mapping[MessageKind, Callable[[AesmErrorCode], Response]]] = Ma
         MessageKind.GET_SUPPORTED_ATT_KEY_IDS: GetSupportedAttKeyIdsResponse,
     }
 )
-
-
-def _key_ids(buf_size: int) -> GetSupportedAttKeyIdsResponse:
-    if buf_size != len(_SUPPORTED):
-        return GetSupportedAttKeyIdsResponse(AesmErrorCode.PARAMETER_ERROR)
-    return GetSupportedAttKeyIdsResponse(AesmErrorCode.SUCCESS, _SUPPORTED)
 
 
 def _init(request: InitQuoteExRequest) -> NeedIdentity | InitQuoteExResponse:
@@ -222,9 +218,7 @@ def _select(listed: bytes | None) -> SelectAttKeyIdResponse:
         return SelectAttKeyIdResponse(AesmErrorCode.PARAMETER_ERROR)
     # The client's own entry is returned, because the bytes that are not compared belong to the client.
     chosen = next((entry for entry in entries if entry.startswith(_SUPPORTED_PREFIX)), None)
-    if chosen is None:
-        return SelectAttKeyIdResponse(AesmErrorCode.UNSUPPORTED_ATT_KEY_ID)
-    return SelectAttKeyIdResponse(AesmErrorCode.SUCCESS, chosen)
+    return SelectAttKeyIdResponse(AesmErrorCode.SUCCESS if chosen else AesmErrorCode.UNSUPPORTED_ATT_KEY_ID, chosen)
 
 
 def _listed_key_ids(listed: bytes) -> tuple[bytes, ...]:

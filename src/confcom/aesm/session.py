@@ -33,14 +33,13 @@ def encode_frame(body: bytes) -> bytes:
 
 
 class FrameDecoder:
-    """Decodes one frame that arrives in pieces of any size. Buffers at most the frame; bytes after it are dropped."""
+    """Decodes one frame that arrives in pieces of any size. Buffers at most a frame; bytes after it are dropped."""
 
-    __slots__ = ("_buffer", "_done", "_max_body_size", "_wanted")
+    __slots__ = ("_buffer", "_done", "_max_body_size")
 
     def __init__(self, max_body_size: int) -> None:
         self._max_body_size = max_body_size
         self._buffer = bytearray()
-        self._wanted = HEADER_SIZE
         self._done = False
 
     @property
@@ -62,38 +61,20 @@ class FrameDecoder:
                 self._done = True
                 return data[HEADER_SIZE:]
         # The buffer grows as bytes arrive; the announced length allocates nothing.
-        consumed = self._take(data, 0)
-        if len(self._buffer) < HEADER_SIZE:
+        self._buffer += data[: HEADER_SIZE + self._max_body_size - len(self._buffer)]
+        received, length = self._buffer, int.from_bytes(self._buffer[:HEADER_SIZE], "little")
+        acceptable = 0 < length <= self._max_body_size
+        if len(received) < HEADER_SIZE or (acceptable and len(received) < HEADER_SIZE + length):
             return None
-        if self._wanted == HEADER_SIZE:
-            self._wanted += self._length(self._buffer)
-            self._take(data, consumed)
-        if len(self._buffer) < self._wanted:
-            return None
-        body = bytes(self._buffer[HEADER_SIZE:])
-        self._finish()
-        return body
-
-    def _take(self, data: bytes, start: int) -> int:
-        stop = start + self._wanted - len(self._buffer)
-        self._buffer += data[start:stop]
-        return stop
-
-    def _length(self, received: bytes | bytearray) -> int:
-        length = int.from_bytes(received[:HEADER_SIZE], "little")
-        if 0 < length <= self._max_body_size:
-            return length
-        self._finish()
-        raise FrameError(
-            f"an AESM frame announces a body of {length} bytes",
-            error_code="frame-length",
-            why=f"a body has 1 to {self._max_body_size} bytes",
-            remedy="check what connects to the AESM socket: this is not an AESM peer",
-        )
-
-    def _finish(self) -> None:
-        self._done = True
-        self._buffer = bytearray()
+        self._done, self._buffer = True, bytearray()
+        if not acceptable:
+            raise FrameError(
+                f"an AESM frame announces a body of {length} bytes",
+                error_code="frame-length",
+                why=f"a body has 1 to {self._max_body_size} bytes",
+                remedy="check what connects to the AESM socket: this is not an AESM peer",
+            )
+        return bytes(received[HEADER_SIZE : HEADER_SIZE + length])
 
 
 class ServerSession:
@@ -115,7 +96,14 @@ class ServerSession:
             ProtocolError: the bytes are no AESM request: close without an answer, as Intel's server does.
         """
         if not data:
-            raise self._cut() if self._decoder.incomplete else EOFError
+            if not self._decoder.incomplete:
+                raise EOFError
+            raise FrameError(
+                "an AESM request was cut",
+                error_code="truncated",
+                why="the peer closed the connection before the announced length",
+                remedy="check whether the client crashed or gave up",
+            )
         body = self._decoder.feed(data)
         if body is None:
             return None
@@ -132,14 +120,6 @@ class ServerSession:
             )
         self._kind = None
         return encode_frame(encode_response(response))
-
-    def _cut(self) -> FrameError:
-        return FrameError(
-            "an AESM request was cut",
-            error_code="truncated",
-            why="the peer closed the connection before the announced length",
-            remedy="check whether the client crashed or gave up",
-        )
 
 
 class ClientSession:
