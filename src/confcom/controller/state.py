@@ -7,15 +7,7 @@ take no memory. One that gets a plugin without being known is read.
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
-from confcom.controller.decision import (
-    Decision,
-    NodeFacts,
-    NodePods,
-    PluginPod,
-    Plugins,
-    Rules,
-    decide,
-)
+from confcom.controller.decision import Decision, NodeFacts, NodePods, PluginPod, Plugins, Rules, decide
 from confcom.kubernetes.inventory import EpcOffer
 
 NOTHING, UNKNOWN = "nothing", "unknown"

@@ -2,8 +2,8 @@
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from enum import StrEnum
+from typing import NamedTuple
 
 RELEASE = "confcom"
 """The release's name, and the value of the name label on all objects of the chart."""
@@ -41,16 +41,11 @@ def component(labels: Mapping[str, str]) -> Component | None:
     return next((one for one in Component if label == one or label.startswith(f"{one}-")), None)
 
 
-@dataclass(frozen=True, slots=True)
-class ResourceSet:
+class ResourceSet(NamedTuple):
     epc: str
     enclave: str
     provision: str
     helper: str
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        return (self.epc, self.enclave, self.provision, self.helper)
 
 
 REAL = ResourceSet(
@@ -69,7 +64,7 @@ SIMULATED = ResourceSet(
 )
 """The names that simulated nodes offer in a cluster with hardware nodes (`simulated.besideHardware`)."""
 SETS = (REAL, SIMULATED)
-OURS = frozenset(name for names in SETS for name in names.names)
+OURS = frozenset(name for names in SETS for name in names)
 SHARED = frozenset({REAL.enclave, REAL.provision})
 """Names that other vendors' plugins offer too, also on nodes that never ran the add-on."""
 INTEL_EPC = "sgx.intel.com/epc"

@@ -47,6 +47,12 @@ def text(thing: KubernetesObject, *path: str) -> str:
     return "" if found is None else str(found)
 
 
+def texts(thing: KubernetesObject, *path: str) -> tuple[str, ...]:
+    """Return the members of the list at a path as texts; none if there is no list."""
+    found = mapping(thing, *path[:-1]).get(path[-1])
+    return tuple(map(str, found)) if isinstance(found, list) else ()
+
+
 def number(thing: KubernetesObject, *path: str) -> int:
     found = mapping(thing, *path[:-1]).get(path[-1])
     return found if isinstance(found, int) else 0
@@ -90,9 +96,8 @@ def node_of(pod: KubernetesObject) -> str:
     required = mapping(pod, "spec", "affinity", "nodeAffinity", "requiredDuringSchedulingIgnoredDuringExecution")
     for term in listing(required, "nodeSelectorTerms"):
         for field in listing(term, "matchFields"):
-            values = field.get("values")
-            if field.get("key") == "metadata.name" and isinstance(values, list) and len(values) == 1:
-                return str(values[0])
+            if field.get("key") == "metadata.name" and len(names := texts(field, "values")) == 1:
+                return names[0]
     return ""
 
 
