@@ -17,8 +17,8 @@ from lightkube.config.models import User
 from lightkube.core.exceptions import ConfigError
 from msgspec import Raw, Struct, field
 
-from confcom.controller.backoff import retry_pause
 from confcom.controller.metrics import ControllerMetrics
+from confcom.daemon.backoff import retry_pause
 from confcom.errors import SettingsError, UnavailableError
 from confcom.kubernetes.objects import KubernetesObject, name_of, number, text
 

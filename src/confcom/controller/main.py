@@ -91,12 +91,7 @@ def assemble(
 
 def probe_routes(controller: Controller, registry: CollectorRegistry) -> dict[str, Route]:
     log = ReadinessLog("starting", time.monotonic)
-
-    def not_ready_reason() -> str | None:
-        log.tell(controller.not_ready_reason())
-        return log.reason
-
-    return standard_routes(not_ready_reason, registry)
+    return standard_routes(lambda: log.tell(controller.not_ready_reason()), registry)
 
 
 async def serve(settings: ControllerSettings, stop: asyncio.Event, registry: CollectorRegistry) -> None:

@@ -10,12 +10,12 @@ import msgspec
 from msgspec import Raw
 
 from confcom.controller.api_server import ConflictError, Connection, translated
-from confcom.controller.backoff import NodeBackoff
 from confcom.controller.decision import Change, NodePods, Requested
 from confcom.controller.facts import Release, add_pod, node_facts
 from confcom.controller.metrics import ControllerMetrics
 from confcom.controller.shortfall_events import ShortfallEvents
 from confcom.controller.state import ClusterState
+from confcom.daemon.backoff import KeyedBackoff
 from confcom.daemon.logs import LogLimiter
 from confcom.errors import UnavailableError
 from confcom.kubernetes.names import FIELD_MANAGER
@@ -62,12 +62,12 @@ class NodePatches:
     _later: set[str] = field(default_factory=set)
     """Nodes to look at again without an event."""
     _shortfalls: ShortfallEvents = field(init=False)
-    _writes: NodeBackoff = field(init=False)
-    _reads: NodeBackoff = field(init=False)
+    _writes: KeyedBackoff = field(init=False)
+    _reads: KeyedBackoff = field(init=False)
     _log: LogLimiter = field(init=False)
 
     def __post_init__(self) -> None:
-        self._writes, self._reads = NodeBackoff(self.clock), NodeBackoff(self.clock)
+        self._writes, self._reads = KeyedBackoff(self.clock), KeyedBackoff(self.clock)
         self._shortfalls = ShortfallEvents(self.connection, self.clock)
         self._log = LogLimiter(LOG_SECONDS, self.clock)
 

@@ -74,8 +74,8 @@ class JsonFormatter(logging.Formatter):
             "level": record.levelname.lower(),
             "logger": record.name,
             "message": record.getMessage(),
+            **_extra(record),
         }
-        line.update(_extra(record))
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
         return _TO_JSON(line)
@@ -87,8 +87,7 @@ class TextFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         fields = "".join(f"  {key}={value}" for key, value in _extra(record).items() if key != EVENT)
         clock = _time(record)[11:19]
-        text = f"{clock} {record.levelname.lower():7} {record.getMessage()}{fields}"
-        text = printable(text)
+        text = printable(f"{clock} {record.levelname.lower():7} {record.getMessage()}{fields}")
         return f"{text}\n{self.formatException(record.exc_info)}" if record.exc_info else text
 
 

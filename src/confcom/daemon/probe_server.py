@@ -19,6 +19,7 @@ import struct
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Final
 
@@ -70,11 +71,7 @@ def serve_probes(routes: Mapping[str, Route], address: ProbeAddress | None) -> I
     """Answer probes in the running event loop while the block runs, if there is an address.
 
     Yields:
-        The address: for port 0, with the port that the kernel chose.
-
-    Raises:
-        SettingsError: the host is no address of this machine.
-        UnavailableError: the address is in use or not permitted.
+        The address: for port 0, with the port that the kernel chose. Errors are those of `listen`.
     """
     if address is None:
         yield None
@@ -158,8 +155,7 @@ class ProbeServer:
         try:
             return self._routes[path]()
         except Exception:
-            suppressed = self._failures.admit()
-            if suppressed is not None:
+            if (suppressed := self._failures.admit()) is not None:
                 _logger.exception("a probe route failed", extra={"route": path, "suppressed": suppressed})
             return ProbeResponse(b"the route failed; see the log\n", HTTPStatus.INTERNAL_SERVER_ERROR)
 
@@ -214,16 +210,14 @@ class ProbeServer:
         self._slice_timer = None if idle else self._loop.call_later(SLICE_SECONDS, self._begin_slice)
 
 
+@dataclass(slots=True, eq=False)
 class _Connection:
-    __slots__ = ("_received", "_sending", "_server", "_sock", "_unsent", "address")
-
-    def __init__(self, server: ProbeServer, sock: socket.socket, address: str) -> None:
-        self.address = address
-        self._server = server
-        self._sock = sock
-        self._received = b""
-        self._unsent = memoryview(b"")
-        self._sending = False
+    _server: ProbeServer
+    _sock: socket.socket
+    address: str
+    _received: bytes = b""
+    _unsent: memoryview = field(default_factory=lambda: memoryview(b""))
+    _sending: bool = False
 
     def advance(self) -> bool:
         """Read and send as far as possible without waiting; return whether the exchange has ended."""
@@ -257,16 +251,13 @@ class _Connection:
 
     def _send(self) -> bool:
         """Return whether the client's system has the whole page, or will take it: no large page is left."""
-        large = self._sending or len(self._unsent) > SMALL_BYTES
-        if large and not self._sending:
+        if not self._sending and len(self._unsent) > SMALL_BYTES:
             if not self._server.spend(len(self._unsent)):
                 return False
             self._sending = True
         if self._unsent:
             self._unsent = self._unsent[self._sock.send(self._unsent) :]
-        if self._unsent or not large:
-            return not self._unsent
-        return not unread_bytes(self._sock)
+        return not self._unsent and not (self._sending and unread_bytes(self._sock))
 
 
 def _encode(response: ProbeResponse) -> bytes:

@@ -53,11 +53,7 @@ class ProbeAddress:
 
     @classmethod
     def parse(cls, text: str) -> ProbeAddress:
-        """Parse the value of a flag.
-
-        Raises:
-            ValueError: the text has neither form; the message is the reason.
-        """
+        """Parse the value of a flag; ValueError, with the reason, if the text has neither form."""
         if text.startswith("unix:"):
             path = text.removeprefix("unix:")
             if not path:

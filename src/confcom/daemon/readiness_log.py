@@ -40,11 +40,11 @@ class ReadinessLog:
         self._clock = clock
         self._logged_at = clock()
 
-    def tell(self, reason: str | None, *, code: str = "", expected: bool = False) -> None:
-        """Log that the daemon is ready, or why it is not, if that is new or due again."""
+    def tell(self, reason: str | None, *, code: str = "", expected: bool = False) -> str | None:
+        """Log that the daemon is ready, or why it is not, if that is new or due again; return the reason."""
         now = self._clock()
         if reason == self.reason and (reason is None or now - self._logged_at < REPEAT_SECONDS):
-            return
+            return reason
         self.reason, self._code, self._expected, self._logged_at = reason, code, expected, now
         if reason is None:
             _logger.info("ready", extra={ABOUT: READINESS})
@@ -52,6 +52,7 @@ class ReadinessLog:
             level = logging.INFO if expected else logging.WARNING
             fields = {ABOUT: READINESS, "reason": reason} | ({"code": code} if code else {})
             _logger.log(level, "not ready", extra=fields)
+        return reason
 
     async def repeat(self) -> None:
         """Log the last reason again whenever it is due, until cancelled."""

@@ -50,11 +50,9 @@ class StallWatchdog:
         threading.Thread(target=self._run, name="stall-watchdog", daemon=True).start()
 
     def begin(self) -> None:
-        """Say that the thread is busy from now on."""
         self._busy_since = self._clock()
 
     def end(self) -> None:
-        """Say that the thread waits for work."""
         self._busy_since = math.inf
 
     def stop(self) -> None:

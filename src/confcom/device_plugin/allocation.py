@@ -58,8 +58,7 @@ class Allocator:
         mounts = []
         # The quote helper makes the socket in that directory, and mounts the directory itself, writable.
         if self.aesmd_directory is not None and kind in {ResourceKind.EPC, ResourceKind.ENCLAVE}:
-            mount = pb.Mount(container_path=AESM_DIRECTORY, host_path=self.aesmd_directory, read_only=True)
-            mounts.append(mount)
+            mounts.append(pb.Mount(container_path=AESM_DIRECTORY, host_path=self.aesmd_directory, read_only=True))
         return pb.ContainerAllocateResponse(envs=envs, devices=devices, mounts=mounts)
 
     def _check(self, identifiers: Sequence[str]) -> None:

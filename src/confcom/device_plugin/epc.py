@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from confcom.device_plugin.host import HostFiles
-from confcom.errors import ConfcomError, ExitCode, UnavailableError
+from confcom.errors import SettingsError, UnavailableError
 from confcom.kubernetes.inventory import EpcSection, FoundEpc
 from confcom.sgx.epc_from_cpuid import FEATURES_LEAF, MIB, SGX_LEAF, enumerate_epc, sgx_supported, whole_mib
 
@@ -35,13 +35,6 @@ class Platform(StrEnum):
 
     HARDWARE = "hardware"
     SIMULATED = "simulated"
-
-
-class SimulatedOnHardwareError(ConfcomError):
-    """A simulated plugin on a node with an SGX driver: containers would get simulated devices instead of real ones."""
-
-    error_code = "simulated-on-hardware"
-    exit_code = ExitCode.USAGE
 
 
 class NoSgxError(UnavailableError):
@@ -75,14 +68,16 @@ def find_node(host: HostFiles, candidates: tuple[str, ...]) -> str | None:
 def discover(host: HostFiles, *, simulated_epc_mib: int | None) -> Discovery:
     """Decide what this node offers; `simulated_epc_mib` is None to look for hardware.
 
-    A SimulatedOnHardwareError is for good; a NoSgxError, on a node without usable hardware, may pass.
+    A SettingsError is for good: containers would get simulated devices instead of real ones. A NoSgxError, on a node
+    without usable hardware, may pass.
     """
     driver = find_driver(host)
     if simulated_epc_mib is None:
         return _discover_hardware(host, driver)
     if driver is not None:
-        raise SimulatedOnHardwareError(
+        raise SettingsError(
             "a simulated device plugin does not start on a node with SGX hardware",
+            error_code="simulated-on-hardware",
             why=f"{driver} shows that an SGX driver is loaded",
             remedy="run it without --simulated, or remove the simulation label from this node",
         )

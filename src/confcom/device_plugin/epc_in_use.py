@@ -3,7 +3,8 @@
 from pathlib import Path
 
 from confcom.device_plugin.socket_names import SocketNames
-from confcom.kubelet_api.checkpoint import CHECKPOINT_NAME, Checkpoint, CheckpointError, decode_checkpoint, unusable
+from confcom.errors import UnavailableError
+from confcom.kubelet_api.checkpoint import CHECKPOINT_NAME, Checkpoint, decode_checkpoint, unusable
 from confcom.kubelet_api.device_list import FIRST_DECIMAL, least_count
 from confcom.kubernetes.epc_accounting import EpcInUse
 
@@ -20,7 +21,7 @@ def find_epc_in_use(names: SocketNames, *, epc_resource: str, enclave_resource: 
     """
     try:
         checkpoint = read_checkpoint(names.directory)
-    except CheckpointError as error:
+    except UnavailableError as error:
         doubt = str(error)
     else:
         if checkpoint is not None:
@@ -47,7 +48,7 @@ def epc_in_use(checkpoint: Checkpoint, *, epc_resource: str, enclave_resource: s
 
 
 def read_checkpoint(directory: Path) -> Checkpoint | None:
-    """Return the checkpoint, None if the kubelet has written none; CheckpointError if it cannot be used."""
+    """Return the checkpoint, None if the kubelet has written none; UnavailableError if it cannot be used."""
     try:
         with (directory / CHECKPOINT_NAME).open("rb") as file:
             data = file.read(MAX_CHECKPOINT_BYTES + 1)

@@ -21,19 +21,14 @@ from confcom.daemon.supervision import exit_status, run_daemon, run_until_stoppe
 from confcom.device_plugin.allocation import Allocator
 from confcom.device_plugin.device_nodes import Device
 from confcom.device_plugin.device_watch import DeviceWatch, SgxSearch
-from confcom.device_plugin.endpoint import Endpoint, ResourceServicer, require_directory
+from confcom.device_plugin.endpoint import Endpoint, require_directory
 from confcom.device_plugin.epc import Discovery
 from confcom.device_plugin.epc_in_use import find_epc_in_use
 from confcom.device_plugin.host import HostFiles
 from confcom.device_plugin.kubelet_socket import KubeletWatch
 from confcom.device_plugin.metrics import PluginMetrics
 from confcom.device_plugin.registration import Registrar, run_unless
-from confcom.device_plugin.resources import (
-    Resource,
-    ResourceKind,
-    ResourcePlan,
-    plan_resources,
-)
+from confcom.device_plugin.resources import Resource, ResourceKind, ResourcePlan, plan_resources
 from confcom.device_plugin.settings import PluginSettings, parse_settings
 from confcom.device_plugin.socket_names import (
     SocketNames,
@@ -138,7 +133,6 @@ def compose(
     jitter: Callable[[], float],
     clock: Callable[[], float],
 ) -> DevicePlugin:
-    """Plan the resources by what is in use of them, and return the plugin that serves them."""
     names = SocketNames(settings.device_plugin_dir, settings.installation, instance)
     resource_names = settings.resources.names
     find_in_use = partial(
@@ -161,8 +155,7 @@ def compose(
         numbers = itertools.count()
 
         def new_endpoint() -> Endpoint:
-            servicer = ResourceServicer(allocator, list_bytes, metrics=metrics, clock=clock)
-            return Endpoint(names.path(resource, next(numbers)), servicer)
+            return Endpoint(names.path(resource, next(numbers)), allocator, list_bytes, metrics, clock)
 
         return Registrar(
             resource_name=resource.name,
@@ -191,8 +184,7 @@ def probe_routes(
 
     def not_ready_reason() -> str | None:
         now = target()
-        log.tell(now.reason if isinstance(now, SgxSearch) else now.not_ready_reason())
-        return log.reason
+        return log.tell(now.reason if isinstance(now, SgxSearch) else now.not_ready_reason())
 
     def inventory() -> ProbeResponse:
         return ProbeResponse(target().inventory().to_json(), content_type=JSON)
@@ -227,27 +219,17 @@ async def serve(settings: PluginSettings, stop: asyncio.Event, registry: Collect
 
 
 def _log_discovery(plugin: DevicePlugin) -> None:
-    plan, offer = plugin.plan, plugin.plan.offer
-    _logger.info(
-        "SGX found",
-        extra={
-            "platform": plugin.discovery.platform,
-            "epc_mib": plugin.discovery.epc.mib,
-            "reason": plugin.discovery.epc.reason,
-            "accounting": offer.reason,
-            "accounting_kind": offer.kind,
-            "accounting_choice": offer.choice,
-        },
-    )
+    plan, offer, epc = plugin.plan, plugin.plan.offer, plugin.discovery.epc
+    found = {"platform": plugin.discovery.platform, "epc_mib": epc.mib, "reason": epc.reason}
+    counted = {"accounting": offer.reason, "accounting_kind": offer.kind, "accounting_choice": offer.choice}
+    _logger.info("SGX found", extra={**found, **counted})
     if plan.doubt:
         _logger.warning(
             "what the kubelet has allocated is unknown", extra={"event": "epc-use-unknown", "reason": plan.doubt}
         )
     if offer.kubelet_stall_seconds and offer.advertised_mib > DEFAULT_MAX_EPC_DEVICES:
-        _logger.warning(
-            "this number of devices stalls the kubelet after its restart",
-            extra={"devices": offer.advertised_mib, "seconds_when_all_are_allocated": offer.kubelet_stall_seconds},
-        )
+        stall = {"devices": offer.advertised_mib, "seconds_when_all_are_allocated": offer.kubelet_stall_seconds}
+        _logger.warning("this number of devices stalls the kubelet after its restart", extra=stall)
 
 
 def _device_of(resource: Resource) -> Device:

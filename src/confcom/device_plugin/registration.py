@@ -24,12 +24,13 @@ from typing import Any, TypeVar
 import grpc
 import grpc.aio
 
+from confcom.daemon.backoff import retry_pause
 from confcom.device_plugin.device_watch import DeviceAvailability
 from confcom.device_plugin.endpoint import Endpoint
-from confcom.device_plugin.kubelet_socket import AttemptFailedError, KubeletWatch, connect, kubelet_absence
+from confcom.device_plugin.kubelet_socket import KubeletAbsentError, KubeletWatch, connect, kubelet_absence
 from confcom.device_plugin.metrics import PluginMetrics
 from confcom.device_plugin.socket_names import PeerInstances
-from confcom.errors import ConfcomError
+from confcom.errors import ConfcomError, UnavailableError
 from confcom.kubelet_api import deviceplugin_pb2 as pb
 from confcom.kubelet_api.services import API_VERSION, RegistrationStub, unix_channel
 
@@ -82,27 +83,6 @@ class RegistrationStatus:
 
 
 @dataclass(slots=True)
-class Backoff:
-    """Delays, in seconds, that double; each is reduced at random by up to half, so that nodes do not retry in step."""
-
-    first: float
-    limit: float
-    jitter: Callable[[], float]  # random numbers in [0, 1)
-    _next: float = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.reset()
-
-    def next_delay(self) -> float:
-        delay = self._next
-        self._next = min(delay * 2, self.limit)
-        return delay * (1 - self.jitter() / 2)
-
-    def reset(self) -> None:
-        self._next = self.first
-
-
-@dataclass(slots=True)
 class Registrar:
     """Serves one resource and keeps it registered.
 
@@ -125,12 +105,9 @@ class Registrar:
     """The one that the kubelet watches, or watched last."""
     _offered: Endpoint | None = None
     """The one of an attempt that has not ended."""
-    _backoff: Backoff = field(init=False)
+    _failures: int = 0
     _registered_at: float = -math.inf
     _offered_at: float = -math.inf
-
-    def __post_init__(self) -> None:
-        self._backoff = Backoff(RETRY_FIRST_SECONDS, RETRY_LIMIT_SECONDS, self.jitter)
 
     @property
     def socket_path(self) -> Path | None:
@@ -160,9 +137,9 @@ class Registrar:
             self._set_registered(registered=False)
             _logger.warning("no longer registered", extra={"resource": self.resource_name, "cause": cause})
             if self.clock() - self._registered_at >= STABLE_SECONDS:
-                self._backoff.reset()
+                self._failures = 0
             elif not kubelet_absence(self.kubelet.socket):
-                await self.sleep(self._backoff.next_delay())
+                await self._pause()
 
     async def end(self) -> None:
         """Close once older instances have seen this one, so that they detect its end and register again."""
@@ -181,20 +158,19 @@ class Registrar:
             try:
                 endpoint = await self._attempt()
                 break
-            except AttemptFailedError as failure:
+            except ConfcomError as failure:
                 if self._offered is not None:
                     await self._offered.close()
-                if failure.what != self.status.problem:
-                    _logger.warning(
-                        "not registered yet", extra={"resource": self.resource_name, "reason": failure.what}
-                    )
-                self.status.problem, self.status.code = failure.what, failure.error_code
-                if failure.kubelet_listens:
-                    self.metrics.registration_failures.labels(self.resource_name).inc()
-                    await self.sleep(self._backoff.next_delay())
-                else:
-                    self._backoff.reset()
+                reason = str(failure)
+                if reason != self.status.problem:
+                    _logger.warning("not registered yet", extra={"resource": self.resource_name, "reason": reason})
+                self.status.problem, self.status.code = reason, failure.error_code
+                if isinstance(failure, KubeletAbsentError):
+                    self._failures = 0
                     await self._wait_for_kubelet()
+                else:
+                    self.metrics.registration_failures.labels(self.resource_name).inc()
+                    await self._pause()
         former, self._endpoint, self._offered = self._endpoint, endpoint, None
         self._registered_at = self.clock()
         self.peers.record_registration(endpoint.path, within=REGISTER_SECONDS)
@@ -207,6 +183,11 @@ class Registrar:
         if former is not None:
             await former.close()
         return endpoint
+
+    async def _pause(self) -> None:
+        pause = retry_pause(self._failures, self.jitter, first=RETRY_FIRST_SECONDS, longest=RETRY_LIMIT_SECONDS)
+        self._failures += 1
+        await self.sleep(pause)
 
     async def _wait_for_kubelet(self) -> None:
         with contextlib.suppress(TimeoutError):
@@ -226,7 +207,7 @@ class Registrar:
                 async with asyncio.timeout(CONNECT_SECONDS):
                     await connect(channel, self.kubelet.socket)
                 if not endpoint.path_exists():
-                    raise AttemptFailedError(
+                    raise UnavailableError(
                         f"the kubelet removed {endpoint.path} while it started", error_code="plugin-socket-removed"
                     )
                 self._offered_at = self.clock()
@@ -235,23 +216,19 @@ class Registrar:
                 )
                 await RegistrationStub(channel).register(request, timeout=REGISTER_SECONDS)
             except TimeoutError:
-                raise AttemptFailedError(
+                raise UnavailableError(
                     f"the program at {self.kubelet.socket} is silent, or not gRPC's", error_code="kubelet-without-grpc"
                 ) from None
             except grpc.aio.AioRpcError as error:
-                raise AttemptFailedError(
+                raise UnavailableError(
                     f"the kubelet answers {error.code().name}: {error.details()}", error_code="register-refused"
                 ) from error
-            except AttemptFailedError:
-                raise
-            except ConfcomError as error:
-                raise AttemptFailedError(str(error), error_code=error.error_code) from error
             # Do not wait longer once the registration connection is closed.
             closed = channel.wait_for_state_change(grpc.ChannelConnectivity.READY)
-            opened = endpoint.servicer.opened
+            opened = endpoint.opened
             await run_unless(closed, opened.wait(), seconds=FIRST_STREAM_SECONDS)
             if not opened.is_set():
-                raise AttemptFailedError(
+                raise UnavailableError(
                     "the kubelet accepted Register but did not call ListAndWatch", error_code="list-not-requested"
                 )
         return endpoint
@@ -265,7 +242,7 @@ async def _until_lost(endpoint: Endpoint, peers: PeerInstances) -> RegistrationC
     while True:
         try:
             async with asyncio.timeout(SOCKET_CHECK_SECONDS):
-                await endpoint.servicer.lost.wait()
+                await endpoint.lost.wait()
         except TimeoutError:
             if not endpoint.path_exists():
                 return RegistrationCause.SOCKET_LOST

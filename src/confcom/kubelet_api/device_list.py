@@ -6,7 +6,7 @@ node: decimal IDs allow about 230,000 devices, IDs of three characters 262,144 i
 
 from collections.abc import Iterable, Sequence
 
-from confcom.errors import ConfcomError, ExitCode
+from confcom.errors import SettingsError
 from confcom.kubelet_api import deviceplugin_pb2 as pb
 from confcom.kubelet_api.services import HEALTHY, RECEIVE_LIMIT
 from confcom.kubernetes.epc_accounting import MAX_DEVICES
@@ -29,17 +29,15 @@ _VALUES = bytes(_DIGITS.get(chr(byte), _NO_DIGIT) for byte in range(256))
 """The table of bytes.translate from the characters of an ID to the values of its digits."""
 
 
-class DeviceListTooLongError(ConfcomError):
-    """A device list is so long that the kubelet would reject it, and the resource would never appear on the node."""
-
-    error_code = "device-list-too-long"
-    exit_code = ExitCode.USAGE
-
-
 def device_id(index: int) -> str:
     """Return the ID of the device at an index; it is the same at every start, so a kubelet's allocations stay valid."""
     if not 0 <= index < MAX_DEVICES:
-        raise _too_long(index + 1)
+        raise SettingsError(
+            f"{index + 1:,} devices do not fit one device list",
+            error_code="device-list-too-long",
+            why=f"the kubelet receives at most {RECEIVE_LIMIT:,} bytes, which hold {MAX_DEVICES:,} devices",
+            remedy="lower the maximum number of devices",
+        )
     high, rest = divmod(index, len(ALPHABET) ** 2)
     middle, low = divmod(rest, len(ALPHABET))
     return ALPHABET[high] + ALPHABET[middle] + ALPHABET[low]
@@ -79,8 +77,6 @@ def encode_device_list(count: int) -> bytes:
     model = device_id(0)
     entry = pb.ListAndWatchResponse(devices=[pb.Device(ID=model, health=HEALTHY)]).SerializeToString()
     before, _, after = entry.partition(model.encode())
-    if len(entry) * count > RECEIVE_LIMIT:
-        raise _too_long(count)
     return b"".join(before + device_id(index).encode() + after for index in range(count))
 
 
@@ -91,11 +87,3 @@ def max_allocate_bytes(count: int) -> int:
     """
     one_id = len(pb.ContainerAllocateRequest(devices_ids=[device_id(0)]).SerializeToString())
     return one_id * count + _CONTAINER_BYTES * MAX_CONTAINERS
-
-
-def _too_long(count: int) -> DeviceListTooLongError:
-    return DeviceListTooLongError(
-        f"{count:,} devices do not fit one device list",
-        why=f"the kubelet receives at most {RECEIVE_LIMIT:,} bytes, which hold {MAX_DEVICES:,} devices",
-        remedy="lower the maximum number of devices",
-    )
