@@ -2,7 +2,7 @@ import pytest
 
 from confcom.device_plugin import epc_in_use
 from confcom.device_plugin.epc_in_use import find_epc_in_use
-from confcom.device_plugin.resources import Resource, ResourceKind
+from confcom.device_plugin.resources import DEFAULT_NAMES, Resource, ResourceKind
 from confcom.device_plugin.socket_names import SocketNames
 from confcom.errors import UnavailableError
 from confcom.kubelet_api.checkpoint import (
@@ -95,7 +95,7 @@ def names(directory):
 
 
 def found(names):
-    return find_epc_in_use(names, epc_resource=REAL.epc, enclave_resource=REAL.enclave, epc_mib=MAX_DEVICES)
+    return find_epc_in_use(names, DEFAULT_NAMES, MAX_DEVICES)
 
 
 def leave_socket(directory, kind, name, installation="confcom"):

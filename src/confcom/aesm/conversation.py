@@ -63,10 +63,10 @@ class AesmQuote:
 
 def init_quote() -> Conversation[QuotingTarget]:
     """Get the quoting enclave's target info and public key id."""
-    response = yield from _ask(
-        InitQuoteExRequest(b_pub_key_id=True, att_key_id=_KEY_ID, buf_size=PUB_KEY_ID_SIZE, timeout=TIMEOUT_FIELD_MS),
-        InitQuoteExResponse,
+    request = InitQuoteExRequest(
+        b_pub_key_id=True, att_key_id=_KEY_ID, buf_size=PUB_KEY_ID_SIZE, timeout=TIMEOUT_FIELD_MS
     )
+    response = yield from _ask(request, InitQuoteExResponse)
     pub_key_id = response.pub_key_id or b""
     if len(pub_key_id) != PUB_KEY_ID_SIZE:
         raise _unusable(f"a public key id of {len(pub_key_id)} bytes instead of {PUB_KEY_ID_SIZE}")
@@ -75,9 +75,8 @@ def init_quote() -> Conversation[QuotingTarget]:
 
 def quote_size() -> Conversation[int]:
     """Get the exact size of a quote in bytes."""
-    response = yield from _ask(
-        GetQuoteSizeExRequest(att_key_id=_KEY_ID, timeout=TIMEOUT_FIELD_MS), GetQuoteSizeExResponse
-    )
+    request = GetQuoteSizeExRequest(_KEY_ID, TIMEOUT_FIELD_MS)
+    response = yield from _ask(request, GetQuoteSizeExResponse)
     size = response.quote_size or 0
     if not 0 < size <= MAX_QUOTE_BUFFER_SIZE:
         raise _unusable(f"a quote size of {size} bytes")
@@ -136,9 +135,8 @@ def supported_key_ids() -> Conversation[tuple[AttKeyId, ...]]:
     if not 0 < count <= MAX_LISTED_KEY_IDS:
         raise _unusable(f"{count} attestation keys")
     size = count * ATT_KEY_ID_SIZE
-    listed = yield from _ask(
-        GetSupportedAttKeyIdsRequest(buf_size=size, timeout=TIMEOUT_FIELD_MS), GetSupportedAttKeyIdsResponse
-    )
+    request = GetSupportedAttKeyIdsRequest(size, TIMEOUT_FIELD_MS)
+    listed = yield from _ask(request, GetSupportedAttKeyIdsResponse)
     data = listed.att_key_ids or b""
     if len(data) != size:
         raise _unusable(f"{len(data)} bytes of attestation key ids instead of {size}")

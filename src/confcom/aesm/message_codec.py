@@ -1,7 +1,7 @@
 """Encoding and decoding of AESM messages, byte for byte as Intel's client and server write them.
 
-Only this module uses the protobuf classes. It enforces only the rules of the wire format: which sub-message is served
-if there are several, and which fields of a request are required.
+Only this module uses the protobuf classes. It enforces only the rules of the wire format: which sub-message
+is served if there are several, and which fields of a request are required.
 """
 
 from collections.abc import Mapping

@@ -40,22 +40,15 @@ from confcom.aesm.messages import (
     SelectAttKeyIdResponse,
 )
 from confcom.sgx.key_id import ATT_KEY_ID_COMPARED, ATT_KEY_ID_SIZE, ECDSA_P256_KEY_ID
-from confcom.sgx.report import (
-    QE_REPORT_INFO_SIZE,
-    REPORT_SIZE,
-    TARGET_INFO_SIZE,
-    QeReportInfo,
-    Report,
-    TargetInfo,
-)
+from confcom.sgx.report import QE_REPORT_INFO_SIZE, REPORT_SIZE, TARGET_INFO_SIZE, QeReportInfo, Report, TargetInfo
 
 PUB_KEY_ID_SIZE: Final = 32
 """Size of a SHA-256 digest; Intel's ql wrapper fails on any other size."""
 
 MAX_QUOTE_BUFFER_SIZE: Final = 16 * 1024
-"""Largest buf_size of GetQuoteEx, in bytes. The answer is as long as the buffer, so this limits what an answer that
-nobody reads takes. Intel's library makes quotes of at most 13,346 bytes (certification data of 12,294), Gramine asks
-for 8,192; Intel's server accepts up to 64 MiB."""
+"""Largest buf_size of GetQuoteEx, in bytes. The answer is as long as the buffer, so this limits what an
+answer that nobody reads takes. Intel's library makes quotes of at most 13,346 bytes (certification data of
+12,294), Gramine asks for 8,192; Intel's server accepts up to 64 MiB."""
 
 MAX_LISTED_KEY_IDS: Final = 10
 """SelectAttKeyID rejects longer lists (Intel's quote_ex service)."""
@@ -132,8 +125,8 @@ Plan = Need | Response
 def plan(request: Request) -> Plan:
     """Return the answer, or what the provider must supply to complete it.
 
-    GetSupportedAttKeyIDNum, GetSupportedAttKeyIDs and SelectAttKeyID never need a provider: they can be answered at
-    once, whatever state the provider is in.
+    GetSupportedAttKeyIDNum, GetSupportedAttKeyIDs and SelectAttKeyID never need a provider: they can be
+    answered at once, whatever state the provider is in.
     """
     planned: Plan
     match request:

@@ -1,10 +1,10 @@
 """Client and server session of one AESM connection, sans I/O.
 
-A connection carries one request, as with every known client. The owner of the socket passes received bytes to the
-session, which returns the message, and sends the bytes that the session returns by one call.
+A connection carries one request, as with every known client. The owner of the socket passes received bytes
+to the session, which returns the message, and sends the bytes that the session returns by one call.
 
-A request and its answer are one frame each: four bytes of length, little-endian, then that many bytes of protobuf. A
-frame has no magic, version or checksum (Intel's SocketTransporter.cpp).
+A request and its answer are one frame each: four bytes of length, little-endian, then that many bytes of
+protobuf. A frame has no magic, version or checksum (Intel's SocketTransporter.cpp).
 """
 
 from typing import Final
@@ -17,11 +17,11 @@ HEADER_SIZE: Final = 4
 
 MAX_REQUEST_SIZE: Final = 8 * 1024
 """Largest request body accepted, in bytes. The largest that a known client sends is 1,667 (GetQuoteEx with
-qe_report_info, recorded). So small that the number of connections limits what all requests take. Intel's server has no
-limit and crashes if the length is 4 GiB."""
+qe_report_info, recorded). So small that the number of connections limits what all requests take. Intel's
+server has no limit and crashes if the length is 4 GiB."""
 MAX_RESPONSE_SIZE: Final = 128 * 1024
-"""Largest response body that our client accepts, in bytes: eight times the largest quote buffer that our service
-accepts, and fifteen times the largest answer that a known client asks for (Gramine: 8,209)."""
+"""Largest response body that our client accepts, in bytes: eight times the largest quote buffer that our
+service accepts, and fifteen times the largest answer that a known client asks for (Gramine: 8,209)."""
 
 
 def encode_frame(body: bytes) -> bytes:
@@ -33,7 +33,7 @@ def encode_frame(body: bytes) -> bytes:
 
 
 class FrameDecoder:
-    """Decodes one frame that arrives in pieces of any size. Buffers at most a frame; bytes after it are dropped."""
+    """Decodes one frame that arrives in any pieces. Buffers at most a frame; bytes after it are dropped."""
 
     __slots__ = ("_buffer", "_done", "_max_body_size")
 
@@ -134,20 +134,17 @@ class ClientSession:
 
     def receive(self, data: bytes) -> QuotingResponse | None:
         """Consume received bytes, and return the response when it is complete; empty `data` is the stream's end."""
-        if not data:
-            raise self._closed()
-        body = self._decoder.feed(data)
-        return None if body is None else decode_response(body, self._kind)
-
-    def _closed(self) -> ConnectionClosedError:
+        if data:
+            body = self._decoder.feed(data)
+            return None if body is None else decode_response(body, self._kind)
         if self._decoder.incomplete:
-            return ConnectionClosedError(
+            raise ConnectionClosedError(
                 f"the AESM service closed the connection in the middle of its answer to {self._kind.call}",
                 error_code="closed-mid-answer",
                 why="it was stopped or crashed",
                 remedy="try again; if it happens again, read the log of the quote helper (or aesmd) on this node",
             )
-        return ConnectionClosedError(
+        raise ConnectionClosedError(
             f"the AESM service closed the connection without an answer to {self._kind.call}",
             error_code="closed-unanswered",
             why="it is stopping, it does not know this request, or the socket belongs to another program",

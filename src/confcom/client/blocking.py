@@ -25,7 +25,7 @@ RECEIVE_SIZE: Final = 16 * 1024
 """Maximum size of one recv call: more than any usual answer, so that most answers take one call."""
 
 FULL_QUEUE_PAUSE_SECONDS: Final = 0.02
-"""Before another attempt to connect, which on Linux fails at once (EAGAIN) while the listener's backlog is full."""
+"""Before another attempt to connect, which on Linux fails at once (EAGAIN) while the backlog is full."""
 
 
 class AesmClient(SocketClient):

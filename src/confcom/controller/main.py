@@ -34,8 +34,6 @@ STALE_SECONDS = 180.0
 STOP_SECONDS = 5.0
 """Timeout of the orderly stop, which takes milliseconds."""
 
-_logger = logging.getLogger(__name__)
-
 
 @dataclass(frozen=True, slots=True)
 class Controller:

@@ -24,8 +24,8 @@ from confcom.kubernetes.objects import TERMINAL
 POD_PAGE = 16
 """Pods in a page of a node's Pods: a kubelet's default maximum of 110 is 7 pages, of 10 ms each."""
 QUICK_SECONDS = 5.0
-"""Deadline for the Pods of a node, which take 0.1 s. A node that needs longer is read among the slow ones. One node of
-each kind is read at the same time, so that two answers are in memory at most."""
+"""Deadline for the Pods of a node, which take 0.1 s. A node that needs longer is read among the slow ones.
+One node of each kind is read at the same time, so that two answers are in memory at most."""
 SLOW_SECONDS = 30.0
 """Deadline for the Pods of a slow node. A tenant can bind thousands to a node whose kubelet is away."""
 TICK_SECONDS = 5.0

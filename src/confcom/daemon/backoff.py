@@ -25,7 +25,7 @@ def retry_pause(
 
 @dataclass(slots=True)
 class KeyedBackoff:
-    """When something may be done again, such as to a node: the pauses double while it is done again and again."""
+    """When something may be done again, as to a node: the pauses double while it is done again and again."""
 
     clock: Callable[[], float]
     _last: dict[str, tuple[float, float]] = field(default_factory=dict)

@@ -1,7 +1,7 @@
 """An HTTP server for probes and metrics, GET only, in the daemon's own event loop.
 
-It shares the daemon's event loop so that a stuck loop fails the liveness probe. It uses no web framework, which would
-cost a node daemon 11 MiB.
+It shares the daemon's event loop so that a stuck loop fails the liveness probe. It uses no web framework,
+which would cost a node daemon 11 MiB.
 
 A request that has arrived with its connection is answered at once, and the connection is closed: the kernel's queue is
 the only queue of probes, so clients cannot displace each other there. Only an incomplete request, and a page that is
@@ -35,8 +35,8 @@ MAX_REQUEST_BYTES: Final = 8192
 DEADLINE_SECONDS: Final = 5.0
 """For a held connection. The default timeouts are 1 s for a kubelet's probe and 10 s for a Prometheus scrape."""
 MAX_HELD: Final = 32
-"""Held connections. A scraper and a person need two; probes none. If all are pages of 0.2 MB that nobody reads, the
-kernel holds 6 MB."""
+"""Held connections. A scraper and a person need two; probes none. If all are pages of 0.2 MB that nobody
+reads, the kernel holds 6 MB."""
 MAX_ADDRESSES: Final = 4096
 """Addresses whose use is remembered, about 0.5 MB; with more, counting starts afresh."""
 RECENT_SECONDS: Final = 60.0
@@ -44,13 +44,13 @@ RECENT_SECONDS: Final = 60.0
 SLICE_SECONDS: Final = 0.02
 """The interval of the next two limits, and between two looks at a held connection."""
 ACCEPTS_PER_SLICE: Final = 128
-"""6,400 connections per second, each about 50 µs: a third of the event loop. A kubelet, a scraper and a person together
-make a few per second."""
+"""6,400 connections per second, each about 50 µs: a third of the event loop. A kubelet, a scraper and a
+person together make a few per second."""
 LARGE_BYTES_PER_SLICE: Final = 256 * 1024
 """12.8 MB/s of pages larger than SMALL_BYTES, which take about 0.5 µs per KiB."""
 SMALL_BYTES: Final = 1024
-"""A page of this size is sent at any time: it fits into the receive buffer of every client, so the kernel holds nothing
-of it for those that do not read. Probes have 150 bytes."""
+"""A page of this size is sent at any time: it fits into the receive buffer of every client, so the kernel
+holds nothing of it for those that do not read. Probes have 150 bytes."""
 RENDERING_SECONDS: Final = 1.0
 """How long everybody gets the same rendering of a larger page; of a small one it is SLICE_SECONDS. Rendering metrics
 takes some milliseconds of the event loop, which a client that sends requests in a loop would take from all others."""
@@ -59,8 +59,8 @@ ACCEPT_BATCH: Final = 16
 FAILURE_LOG_SECONDS: Final = 60.0
 """Interval of log lines about failing routes, which any client can cause."""
 _RECEIVE_BYTES: Final = 2 * MAX_REQUEST_BYTES
-"""More than the largest head, so that one call also reads what follows it: closing a socket with unread data resets the
-connection."""
+"""More than the largest head, so that one call also reads what follows it: closing a socket with unread
+data resets the connection."""
 _END_OF_HEAD: Final = b"\r\n\r\n"
 _RESET: Final = struct.pack("ii", 1, 0)
 """struct linger: drop what is not sent."""

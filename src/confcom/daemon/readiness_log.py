@@ -1,7 +1,7 @@
 """A daemon's log lines about its own readiness, which `confcom status` shows to administrators.
 
-They have a field that no other line has, so that lines caused by clients are not mistaken for the reason why a daemon
-is not ready.
+They have a field that no other line has, so that lines caused by clients are not mistaken for the reason
+why a daemon is not ready.
 """
 
 import asyncio
@@ -14,8 +14,8 @@ _logger = logging.getLogger(__name__)
 ABOUT, READINESS = "about", "readiness"
 """The field and its value; `confcom.addon.daemon_pods` looks for them."""
 REPEAT_SECONDS = 30.0
-"""Interval at which the reason is logged again while a daemon is not ready, so that the end of its log has the reason
-even if clients have caused many lines since."""
+"""Interval at which the reason is logged again while a daemon is not ready, so that the end of its log has
+the reason even if clients have caused many lines since."""
 
 
 @dataclass(frozen=True, slots=True)

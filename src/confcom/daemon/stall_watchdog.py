@@ -30,8 +30,8 @@ SIGNAL_SECONDS: Final = 0.001
 """Between signals to a thread that stalls: a turn of an event loop can have dozens of system calls that wait."""
 
 MANY_SIGNALS: Final = 100
-"""After so many in one stall they come less often: each writes a byte that the event loop reads after the stall, and
-about 280 fit, beside which a SIGTERM would be lost."""
+"""After so many in one stall they come less often: each writes a byte that the event loop reads after the
+stall, and about 280 fit, beside which a SIGTERM would be lost."""
 
 
 class StallWatchdog:

@@ -14,8 +14,8 @@ from confcom.kubelet_api.device_list import all_below
 from confcom.kubernetes.names import AESM_DIRECTORY
 
 EPC_VARIABLE = "CONFCOM_SGX_EPC_MIB"
-"""A container's EPC budget in MiB. It is a number and not the list of device IDs, which would exceed Linux's limit of
-128 KiB for one environment string at about 20 GiB of EPC."""
+"""A container's EPC budget in MiB. It is a number and not the list of device IDs, which would exceed
+Linux's limit of 128 KiB for one environment string at about 20 GiB of EPC."""
 PLATFORM_VARIABLE = "CONFCOM_SGX_PLATFORM"
 DEVICE_PERMISSIONS = "rw"
 """The driver needs both; containers never make device nodes (m)."""

@@ -1,7 +1,7 @@
 """The state of the host's SGX device nodes: each problem, with its remedy. Reads the host only by HostFiles.
 
-A container gets a device node with the host's owner, group and mode: if a user cannot open it on the host, a container
-that runs as the same user cannot open it either.
+A container gets a device node with the host's owner, group and mode: if a user cannot open it on the host,
+a container that runs as the same user cannot open it either.
 """
 
 import re
@@ -13,8 +13,8 @@ from confcom.device_plugin.epc import ENCLAVE_NODES, PROVISION_NODES, find_drive
 from confcom.device_plugin.host import FileStatus, HostFiles
 
 MOUNTINFO = "/proc/1/mountinfo"
-"""The mounts of process 1, which are the host's if the host's /proc is below the host root. A container's own mount of
-the host's /dev may have other options."""
+"""The mounts of process 1, which are the host's if the host's /proc is below the host root. A container's
+own mount of the host's /dev may have other options."""
 GROUP_FILE = "/etc/group"
 READ_WRITE = 0o6
 """Programs open the device for reading and writing, to build enclaves and to map them."""

@@ -1,7 +1,7 @@
 """Periodic inspection of the host while the plugin runs: waiting for SGX, and detecting lost and returned devices.
 
-What was decided at start does not change: resources, device IDs, paths. A lost device ends the kubelet's streams; no
-device is ever withdrawn from a list.
+What was decided at start does not change: resources, device IDs, paths. A lost device ends the kubelet's
+streams; no device is ever withdrawn from a list.
 """
 
 import asyncio
@@ -19,13 +19,13 @@ from confcom.kubernetes.inventory import EpcOffer, FoundEpc, Inventory
 _logger = logging.getLogger(__name__)
 
 POLL_SECONDS = 2.0
-"""Interval between inspections. It is short enough for a person who loads a driver, and an inspection costs a dozen
-calls of stat and one read of mountinfo, which has thousands of lines on a busy node."""
+"""Interval between inspections. It is short enough for a person who loads a driver, and an inspection costs
+a dozen calls of stat and one read of mountinfo, which has thousands of lines on a busy node."""
 DEBOUNCE_POLLS = 3
-"""Consecutive inspections that must find a device before it counts as present again, so at least 4 s. udev sets owner
-and mode after a node has appeared, and a driver update loads and unloads the driver more than once. A flapping device
-then costs the kubelet at most one registration in 6 s. A loss counts at the first inspection, because containers
-started from then on would fail."""
+"""Consecutive inspections that must find a device before it counts as present again, so at least 4 s. udev
+sets owner and mode after a node has appeared, and a driver update loads and unloads the driver more than
+once. A flapping device then costs the kubelet at most one registration in 6 s. A loss counts at the first
+inspection, because containers started from then on would fail."""
 
 
 @dataclass(slots=True)
@@ -64,7 +64,7 @@ class SgxSearch:
     async def find(self) -> Discovery:
         """Inspect the host until it has SGX to offer, and return it; at once if it is complete at the first inspection.
 
-        If it is not (udev is still at work), `DEBOUNCE_POLLS` inspections must find the same: the decision is final.
+        If it is not (udev is at work), `DEBOUNCE_POLLS` inspections must find the same: the decision is final.
         """
         found = self._inspect()
         if found is not None and found.provision_node is not None:

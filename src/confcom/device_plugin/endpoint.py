@@ -28,9 +28,9 @@ from confcom.kubelet_api.services import (
 MAX_STREAMS = 8
 """Open ListAndWatch streams. A kubelet has one; the rest is for other clients."""
 MAX_CONCURRENT_CALLS = MAX_STREAMS + 4
-"""The kubelet makes one call at a time beside its stream. Calls beyond the limit are refused, so that requests do not
-accumulate in memory. For 2,048 devices a request has at most 10 KiB. For 262,144 it has 1.3 MiB, and twelve of those
-are 16 MiB of the plugin's 128 MiB in the chart."""
+"""The kubelet makes one call at a time beside its stream. Calls beyond the limit are refused, so that
+requests do not accumulate in memory. For 2,048 devices a request has at most 10 KiB. For 262,144 it has 1.3
+MiB, and twelve of those are 16 MiB of the plugin's 128 MiB in the chart."""
 STOP_SECONDS = 1.0
 """For calls in flight when the server stops. Streams are ended before, and Allocate takes less than a millisecond."""
 
@@ -39,9 +39,9 @@ STOP_SECONDS = 1.0
 class Endpoint:
     """The gRPC server of one resource on one socket, whose path is never used again.
 
-    gRPC silently takes over a live socket's path, and removes the path when the server ends, even if another server has
-    it by then. The kubelet's stream is the first one, since nobody else knows the path before Register. Only its end
-    requires a new registration.
+    gRPC silently takes over a live socket's path, and removes the path when the server ends, even if
+    another server has it by then. The kubelet's stream is the first one, since nobody else knows the path
+    before Register. Only its end requires a new registration.
     """
 
     path: Path

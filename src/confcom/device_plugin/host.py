@@ -12,8 +12,6 @@ from pathlib import Path
 from confcom.errors import UnavailableError
 from confcom.sgx.epc_from_cpuid import CpuidRegisters
 
-MACHINES = ("x86_64", "AMD64")
-"""The values of platform.machine() on which the code below can run."""
 _CODE = bytes.fromhex(
     "53"  # push rbx, which the caller owns and cpuid overwrites
     "4989d0"  # mov r8, rdx: where the registers go, the third argument
@@ -84,7 +82,7 @@ def read_cpuid(leaf: int, subleaf: int, *, machine: str | None = None) -> CpuidR
     machine code are written to a page of their own, which is first writable and then executable, never both.
     """
     machine = platform.machine() if machine is None else machine
-    if machine not in MACHINES or struct.calcsize("P") != 8:
+    if machine != "x86_64" or struct.calcsize("P") != 8:
         raise UnavailableError(
             "CPUID cannot be read",
             error_code="not-x86-64",

@@ -30,12 +30,7 @@ from confcom.device_plugin.metrics import PluginMetrics
 from confcom.device_plugin.registration import Registrar, run_unless
 from confcom.device_plugin.resources import Resource, ResourceKind, ResourcePlan, plan_resources
 from confcom.device_plugin.settings import PluginSettings, parse_settings
-from confcom.device_plugin.socket_names import (
-    SocketNames,
-    refuse_second_plugin,
-    remove_stale_sockets,
-    unused_instance,
-)
+from confcom.device_plugin.socket_names import SocketNames, refuse_second_plugin, remove_stale_sockets, unused_instance
 from confcom.errors import UnavailableError
 from confcom.kubelet_api.device_list import encode_device_list
 from confcom.kubelet_api.services import KUBELET_SOCKET_NAME
@@ -87,9 +82,9 @@ class DevicePlugin:
     def not_ready_reason(self) -> str | None:
         """Return why the plugin is not ready, or None: a device is lost, or no kubelet has watched a resource yet.
 
-        An update ends the older plugin once this one is ready. One stream since start is enough for that. Up to 1.36
-        the kubelet ends the newer plugin's stream when the older plugin ends, and an older plugin that was not ready
-        at that moment would be deleted before the newer one is ready.
+        An update ends the older plugin once this one is ready. One stream since start is enough for that.
+        Up to 1.36 the kubelet ends the newer plugin's stream when the older plugin ends, and an older
+        plugin that was not ready at that moment would be deleted before the newer one is ready.
         """
         reasons = {name: self.watch.availability[name].reason for name in self.watch.availability}
         lost = [one.name for one in self.plan.resources if reasons[_device_of(one)]]
@@ -134,14 +129,7 @@ def compose(
     clock: Callable[[], float],
 ) -> DevicePlugin:
     names = SocketNames(settings.device_plugin_dir, settings.installation, instance)
-    resource_names = settings.resources.names
-    find_in_use = partial(
-        find_epc_in_use,
-        names,
-        epc_resource=resource_names[ResourceKind.EPC],
-        enclave_resource=resource_names[ResourceKind.ENCLAVE],
-        epc_mib=discovery.epc.mib,
-    )
+    find_in_use = partial(find_epc_in_use, names, settings.resources.names, discovery.epc.mib)
     plan = plan_resources(discovery, settings.resources, find_in_use())
     metrics.record_discovery(discovery, plan.offer)
 
@@ -177,8 +165,8 @@ def probe_routes(
 ) -> dict[str, Route]:
     """Return the probe routes of a plugin, or of one that waits for SGX, which is live and not ready.
 
-    Ready means that the kubelet has watched every resource at least once since start; `/inventory` has whether it
-    watches them now.
+    Ready means that the kubelet has watched every resource at least once since start; `/inventory` has
+    whether it watches them now.
     """
     log = ReadinessLog("starting", clock)
 
@@ -186,10 +174,8 @@ def probe_routes(
         now = target()
         return log.tell(now.reason if isinstance(now, SgxSearch) else now.not_ready_reason())
 
-    def inventory() -> ProbeResponse:
-        return ProbeResponse(target().inventory().to_json(), content_type=JSON)
-
-    return standard_routes(not_ready_reason, registry) | {"/inventory": inventory}
+    routes = standard_routes(not_ready_reason, registry)
+    return routes | {"/inventory": lambda: ProbeResponse(target().inventory().to_json(), content_type=JSON)}
 
 
 async def serve(settings: PluginSettings, stop: asyncio.Event, registry: CollectorRegistry) -> None:

@@ -1,14 +1,14 @@
 """Registration of one resource with the kubelet, at a fresh socket each time, repeated whenever it is lost.
 
-One rule holds for sockets: each registration has a socket of its own, and the one before is closed when the kubelet has
-opened the new one's stream. A 1.37 kubelet refuses a path that it knows. Up to 1.36 the end of an older stream that is
-still open ends the new one too; the resource is then registered once more.
+One rule holds for sockets: each registration has a socket of its own, and the one before is closed when the
+kubelet has opened the new one's stream. A 1.37 kubelet refuses a path that it knows. Up to 1.36 the end of
+an older stream that is still open ends the new one too; the resource is then registered once more.
 
-A kubelet that starts removes every socket in the directory before it listens, and it dials the plugin back while it
-answers Register; a dial-back that finds no socket takes 10 s (measured, 4 of 4). Hence the order of an attempt: serve,
-connect to the kubelet, check that the socket is still there, call Register over that connection, and wait for the
-kubelet's stream while watching the connection. All resources serve before the first Register: a gRPC server that
-starts beside one would delay its list.
+A kubelet that starts removes every socket in the directory before it listens, and it dials the plugin back
+while it answers Register; a dial-back that finds no socket takes 10 s (measured, 4 of 4). Hence the order
+of an attempt: serve, connect to the kubelet, check that the socket is still there, call Register over that
+connection, and wait for the kubelet's stream while watching the connection. All resources serve before the
+first Register: a gRPC server that starts beside one would delay its list.
 """
 
 import asyncio
@@ -50,8 +50,8 @@ REGISTER_SECONDS = 12.0
 FIRST_STREAM_SECONDS = 10.0
 """From a successful Register to the kubelet's ListAndWatch, which normally comes within milliseconds."""
 SOCKET_CHECK_SECONDS = 1.0
-"""Interval at which a registered plugin checks whether its socket's path still exists and which other instances run:
-one lstat, one listing of the directory, and a connect to each socket of another instance."""
+"""Interval at which a registered plugin checks whether its socket's path still exists and which other
+instances run: one lstat, one listing of the directory, and a connect to each socket of another instance."""
 MIN_VISIBLE_SECONDS = 1.5 * SOCKET_CHECK_SECONDS
 """Minimum time that an instance serves after it may have registered, so that other instances see it; with a margin."""
 STABLE_SECONDS = 1.0
@@ -116,8 +116,8 @@ class Registrar:
     async def run_while(self, device: DeviceAvailability) -> None:
         """Keep the resource registered while the device is available, and unregistered otherwise, until cancelled.
 
-        A lost device ends the kubelet's stream: the devices stay in the node's capacity and are removed from what is
-        allocatable. The server stops too, so that no container is given a missing device.
+        A lost device ends the kubelet's stream: the devices stay in the node's capacity and are removed
+        from what is allocatable. The server stops too, so that no container is given a missing device.
         """
         cause = RegistrationCause.START
         while True:

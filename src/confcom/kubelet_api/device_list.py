@@ -1,7 +1,7 @@
 """Device IDs, and the encoding of a whole device list.
 
-The kubelet receives a list as one message of at most 4 MiB, so the length of an ID limits the number of devices on a
-node: decimal IDs allow about 230,000 devices, IDs of three characters 262,144 in exactly 4 MiB.
+The kubelet receives a list as one message of at most 4 MiB, so the length of an ID limits the number of
+devices on a node: decimal IDs allow about 230,000 devices, IDs of three characters 262,144 in exactly 4 MiB.
 """
 
 from collections.abc import Iterable, Sequence
@@ -46,8 +46,8 @@ def device_id(index: int) -> str:
 def least_count(identifiers: Iterable[str], *, most: int) -> int:
     """Return how many devices there are at least, as the highest of the devices with these IDs shows; 0 if none does.
 
-    The IDs may be another plugin's, whose decimal numbers may look like ours: `100` would be the ID of device 220,468.
-    Devices beyond `most` are not ours.
+    The IDs may be another plugin's, whose decimal numbers may look like ours: `100` would be the ID of
+    device 220,468. Devices beyond `most` are not ours.
     """
     ours = (one for one in identifiers if len(one) == ID_LENGTH and set(one) <= _DIGITS.keys())
     indexes = ((_DIGITS[one[0]] * len(ALPHABET) + _DIGITS[one[1]]) * len(ALPHABET) + _DIGITS[one[2]] for one in ours)
@@ -71,8 +71,8 @@ def all_below(identifiers: Sequence[str], count: int) -> bool:
 def encode_device_list(count: int) -> bytes:
     """Return an encoded ListAndWatchResponse with the devices 0 to count - 1, all healthy.
 
-    Entries of a repeated field are concatenated, and ours differ only in the ID. So protobuf encodes one entry, and the
-    others are copies with another ID.
+    Entries of a repeated field are concatenated, and ours differ only in the ID. So protobuf encodes one
+    entry, and the others are copies with another ID.
     """
     model = device_id(0)
     entry = pb.ListAndWatchResponse(devices=[pb.Device(ID=model, health=HEALTHY)]).SerializeToString()

@@ -14,11 +14,11 @@ from enum import StrEnum
 from typing import NamedTuple
 
 MAX_DEVICES = 262_144
-"""Maximum of a node: the number of IDs of confcom.kubelet_api.device_list, and of their entries of 16 bytes within the
-kubelet's receive limit of 4 MiB."""
+"""Maximum of a node: the number of IDs of confcom.kubelet_api.device_list, and of their entries of 16 bytes
+within the kubelet's receive limit of 4 MiB."""
 DEFAULT_MAX_EPC_DEVICES = 2_048
-"""A 1.36 kubelet stalls after a restart in proportion to all devices times allocated devices: 0.4 s for 2,048 devices
-that are all allocated, 1.75 s for 4,096 (measured)."""
+"""A 1.36 kubelet stalls after a restart in proportion to all devices times allocated devices: 0.4 s for
+2,048 devices that are all allocated, 1.75 s for 4,096 (measured)."""
 LARGEST_EPC_MIB = 1 << 20
 """1 TiB: two sockets with the largest EPC of a processor (512 GiB)."""
 HELPERS = 2
@@ -90,18 +90,18 @@ class EpcInUse:
     """What the kubelet knows of this node's EPC when the plugin starts."""
 
     devices: int = 0
-    """Devices of EPC that the node has, as far as the kubelet knows. 0 and none held: EPC is no device there, or nobody
-    has served its devices since the kubelet started, as after a reboot of a drained node."""
+    """Devices of EPC that the node has, as far as the kubelet knows. 0 and none held: EPC is no device there,
+    or nobody has served its devices since the kubelet started, as after a reboot of a drained node."""
     devices_held: bool = False
-    """Whether containers hold devices of EPC. The kubelet also names those of containers that have ended, until it
-    allocates a device to another container."""
+    """Whether containers hold devices of EPC. The kubelet also names those of containers that have ended,
+    until it allocates a device to another container."""
     held_count: int = 0
     """The fewest devices that include all held ones; 0 if none is held, or if nobody knows which."""
     capacity_held: bool = False
     """Whether containers may hold EPC as capacity: they have the enclave device, and EPC is no device."""
     enclaves_held: bool = False
-    """Whether containers have the enclave device on a node that offers no device: its plugin was away for more than
-    five minutes, so the kubelet has forgotten how EPC was counted."""
+    """Whether containers have the enclave device on a node that offers no device: its plugin was away for
+    more than five minutes, so the kubelet has forgotten how EPC was counted."""
     doubt: str = ""
     """Why the kubelet's own record could not be used; empty if it could, or if there is none."""
 
@@ -172,9 +172,9 @@ def changed_epc(
 ) -> int | None:
     """Return the MiB that a node is to offer, in place of those `now`; None if a change of flags keeps nothing back.
 
-    A lower amount, or another way of counting, is kept back while Pods hold EPC (`held`, at least 1 MiB). `old` and
-    `new` return flags of the present device plugin and of the next one (empty if it is not given); `limit` is the next
-    controller's maximum.
+    A lower amount, or another way of counting, is kept back while Pods hold EPC (`held`, at least 1 MiB).
+    `old` and `new` return flags of the present device plugin and of the next one (empty if it is not
+    given); `limit` is the next controller's maximum.
     """
     as_devices = now.kind is AccountingKind.DEVICE
 

@@ -15,8 +15,8 @@ VERSION_LABEL = "app.kubernetes.io/version"
 FIELD_MANAGER = "confcom-controller"
 """The field manager of the controller's writes: the API server records with it who changed a field last."""
 AESM_DIRECTORY = "/var/run/aesmd"
-"""Where AESM clients look for the socket. Containers mount the directory and not the socket file, which would be stale
-after the quote helper's next start."""
+"""Where AESM clients look for the socket. Containers mount the directory and not the socket file, which
+would be stale after the quote helper's next start."""
 
 
 class Component(StrEnum):
@@ -54,8 +54,8 @@ REAL = ResourceSet(
     provision="sgx.intel.com/provision",
     helper="confcom.internal/quote_helper_epc_mem_in_MiB",
 )
-"""AKS' name of EPC, which existing manifests use; Intel's names of the device nodes; and one of ours for the quote
-helper's own EPC. `.internal` is reserved for private use (ICANN, 2024), so no one can own the name."""
+"""AKS' name of EPC, which existing manifests use; Intel's names of the device nodes; and one of ours for the
+quote helper's own EPC. `.internal` is reserved for private use (ICANN, 2024), so no one can own the name."""
 SIMULATED = ResourceSet(
     epc="simulated.confcom.internal/sgx_epc_mem_in_MiB",
     enclave="simulated.confcom.internal/enclave",

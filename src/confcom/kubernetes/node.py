@@ -46,8 +46,8 @@ class Node:
     resources: ResourceSet = REAL
     """The names under which the node offers, or is to offer, its EPC.
 
-    After a change of names (`simulated.besideHardware`) a node has both sets: the kubelet keeps the former resources
-    for five minutes, and their keys at 0 afterwards."""
+    After a change of names (`simulated.besideHardware`) a node has both sets: the kubelet keeps the former
+    resources for five minutes, and their keys at 0 afterwards."""
 
     @classmethod
     def parse(cls, node: KubernetesObject) -> Node:
@@ -76,7 +76,6 @@ class Node:
 
     @property
     def epc_mib(self) -> int:
-        """Allocatable MiB of EPC."""
         return self.allocatable.get(self.resources.epc, 0)
 
 

@@ -123,8 +123,8 @@ def amount(text: str) -> int:
 def requests_of(pod: KubernetesObject, resource: str) -> int:
     """Return how much of an extended resource a pod takes, as the scheduler counts.
 
-    That is the larger of two sums: all containers and sidecars; or the largest init container and the sidecars before
-    it. The overhead of the pod's RuntimeClass is added.
+    That is the larger of two sums: all containers and sidecars; or the largest init container and the
+    sidecars before it. The overhead of the pod's RuntimeClass is added.
     """
     sidecars = largest = 0
     for container in listing(pod, "spec", "initContainers"):
@@ -160,5 +160,4 @@ def _limit(container: KubernetesObject, resource: str) -> int:
 def requires(limit_range: KubernetesObject, resource: str) -> bool:
     """Return whether a LimitRange refuses what does not ask for a resource."""
     parts = ("min", "max", "maxLimitRequestRatio")
-    limits = listing(mapping(limit_range, "spec"), "limits")
-    return any(resource in mapping(limit, part) for limit in limits for part in parts)
+    return any(resource in mapping(one, part) for one in listing(limit_range, "spec", "limits") for part in parts)
