@@ -134,8 +134,8 @@ class PluginSettings(DaemonSettings):
 
     @property
     def resources(self) -> ResourceSettings:
-        maximum, names = self.max_epc_mib, {kind: getattr(self, f"{kind}_resource") for kind in ResourceKind}
-        accounting = AccountingSettings(self.accounting, self.api_server, self.capacity_support, maximum)
+        accounting = AccountingSettings(self.accounting, self.api_server, self.capacity_support, self.max_epc_mib)
+        names = {kind: getattr(self, f"{kind}_resource") for kind in ResourceKind}
         return ResourceSettings(accounting, self.reserve_epc_mib, self.helper_epc_mib, names)
 
 
