@@ -80,17 +80,13 @@ class ResourcePlan:
         return frozenset({self.offer.resource or "", *(resource.name for resource in self.resources)})
 
 
-def plan_resources(
-    discovery: Discovery, settings: ResourceSettings | None = None, in_use: EpcInUse | None = None
-) -> ResourcePlan:
+def plan_resources(discovery: Discovery, settings: ResourceSettings, in_use: EpcInUse) -> ResourcePlan:
     """Plan how EPC is counted and how much of it is offered, and the resources of the two device nodes.
 
     Devices of EPC are one per MiB; EPC that is counted as capacity has none. The system's reserve is
     subtracted first, then the quote helpers' part; the rest is for tenants. So no tenant is ever preempted
     for an update of the helper, even on a full node.
     """
-    in_use = in_use or EpcInUse()
-    settings = settings or ResourceSettings()
     total = discovery.epc.mib
     set_aside = HELPERS * settings.helper_mib
     for_tenants = max(total - settings.reserve_mib - set_aside, 0)
