@@ -27,7 +27,7 @@ class Followed:
         self.now = 0.0
         registry = CollectorRegistry()
         handlers = (self._take, self._lose, self.names)
-        parts = (connection, ControllerMetrics(registry), lambda: None, lambda: self.now, lambda: 1.0, self._sleep)
+        parts = (connection, ControllerMetrics(registry), lambda: None, lambda: self.now, lambda: 0.0, self._sleep)
         self.follower = Informer("nodes", NODES, "", "sgx=yes", *handlers, *parts)
         self.failures = lambda code: registry.get_sample_value("confcom_controller_api_failures_total", {"code": code})
 

@@ -2,20 +2,19 @@ import pytest
 
 from confcom.device_plugin.allocation import AllocationError, Allocator
 from confcom.device_plugin.epc import Discovery, EpcSource, Platform
-from confcom.device_plugin.resources import ResourceKind, plan_resources
+from confcom.device_plugin.resources import ResourceKind, ResourceSettings, plan_resources
 from confcom.kubelet_api import deviceplugin_pb2 as pb
 from confcom.kubelet_api.device_list import device_id
+from confcom.kubernetes.epc_accounting import EpcInUse
 from confcom.kubernetes.inventory import FoundEpc
 from confcom.sgx.epc_from_cpuid import MIB
 
 HARDWARE = Discovery(
     Platform.HARDWARE, FoundEpc(EpcSource.SYSFS, "", 262 * MIB, 262), "/dev/sgx/enclave", "/dev/sgx/provision"
 )
+RESOURCES = plan_resources(HARDWARE, ResourceSettings(), EpcInUse()).resources
 
-
-ALLOCATORS = {
-    resource.kind: Allocator(resource, HARDWARE, "/run/aesmd") for resource in plan_resources(HARDWARE).resources
-}
+ALLOCATORS = {resource.kind: Allocator(resource, HARDWARE, "/run/aesmd") for resource in RESOURCES}
 EPC = ALLOCATORS[ResourceKind.EPC]
 PLATFORM = {"CONFCOM_SGX_PLATFORM": "hardware"}
 
@@ -58,7 +57,7 @@ def test_each_container_has_its_own_answer():
 
 
 def test_without_an_aesm_directory_nothing_is_mounted():
-    alone = Allocator(plan_resources(HARDWARE).resources[0], HARDWARE, None)
+    alone = Allocator(RESOURCES[0], HARDWARE, None)
     (answer,) = alone.allocate(request(["AAA"])).container_responses
     assert not answer.mounts
 

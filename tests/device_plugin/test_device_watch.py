@@ -5,8 +5,9 @@ from prometheus_client import CollectorRegistry
 
 from confcom.device_plugin.device_nodes import Device
 from confcom.device_plugin.device_watch import DEBOUNCE_POLLS, DeviceWatch, SgxSearch
-from confcom.device_plugin.epc import SimulatedOnHardwareError, discover
+from confcom.device_plugin.epc import discover
 from confcom.device_plugin.metrics import PluginMetrics
+from confcom.errors import SettingsError
 from testkit.hosts.fake import (
     BY_INTELS_RULES,
     DRIVER,
@@ -165,7 +166,7 @@ async def test_what_is_there_is_found_at_the_first_look(tried):
     assert (found.epc.mib, tried.sleeps, tried.events()) == (28, 0, [])
     found = await tried.search(FakeHost(), simulated_epc_mib=5)
     assert (found.epc.mib, tried.sleeps, tried.events()) == (5, 0, [])
-    with pytest.raises(SimulatedOnHardwareError):
+    with pytest.raises(SettingsError):
         await tried.search(hardware(28 * MIB), simulated_epc_mib=5)
 
 

@@ -6,11 +6,10 @@ from confcom.device_plugin.epc import (
     EpcSource,
     NoSgxError,
     Platform,
-    SimulatedOnHardwareError,
     discover,
 )
 from confcom.device_plugin.host import FileStatus, HostFiles
-from confcom.errors import ExitCode
+from confcom.errors import ExitCode, SettingsError
 from testkit.hosts.fake import DRIVER, MIB, FakeHost, device, hardware, processor, sysfs
 
 FILE = FileStatus(character_device=False, mode=0o666, uid=0, gid=0)
@@ -68,8 +67,9 @@ def test_a_node_without_usable_sgx_says_why(host, code):
 
 def test_simulated_is_refused_only_where_a_driver_is():
     for entry in (DRIVER, "/sys/class/misc/enclave", "/sys/class/misc/isgx"):
-        with pytest.raises(SimulatedOnHardwareError) as caught:
+        with pytest.raises(SettingsError) as caught:
             discover(FakeHost(entries={entry}), simulated_epc_mib=168)
+        assert caught.value.error_code == "simulated-on-hardware"
         assert entry in caught.value.why
     found = discover(FakeHost(nodes={"/dev/sgx_enclave": device()}, leaves=processor(28 * MIB)), simulated_epc_mib=5)
     assert (found.platform, found.epc.source, found.epc.mib) == (Platform.SIMULATED, EpcSource.SIMULATED, 5)

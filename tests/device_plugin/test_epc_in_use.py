@@ -2,11 +2,11 @@ import pytest
 
 from confcom.device_plugin import epc_in_use
 from confcom.device_plugin.epc_in_use import find_epc_in_use
-from confcom.device_plugin.resources import Resource, ResourceKind
+from confcom.device_plugin.resources import DEFAULT_NAMES, Resource, ResourceKind
 from confcom.device_plugin.socket_names import SocketNames
+from confcom.errors import UnavailableError
 from confcom.kubelet_api.checkpoint import (
     CHECKPOINT_NAME,
-    CheckpointError,
     HeldDevices,
     decode_checkpoint,
     encode_checkpoint,
@@ -83,7 +83,7 @@ def test_another_format_is_an_error_with_a_code():
         entry % "{}",
     ]
     for data in (b"\xff", *(text.encode() for text in malformed)):
-        with raises("kubelet-checkpoint-unreadable", CheckpointError):
+        with raises("kubelet-checkpoint-unreadable", UnavailableError):
             decode_checkpoint(data)
     null = b'{"Data":{"PodDeviceEntries":null,"RegisteredDevices":{"a/b":null}},"Checksum":1}'
     assert decode_checkpoint(null).registered == {"a/b": 0}
@@ -95,7 +95,7 @@ def names(directory):
 
 
 def found(names):
-    return find_epc_in_use(names, epc_resource=REAL.epc, enclave_resource=REAL.enclave, epc_mib=MAX_DEVICES)
+    return find_epc_in_use(names, DEFAULT_NAMES, MAX_DEVICES)
 
 
 def leave_socket(directory, kind, name, installation="confcom"):

@@ -13,7 +13,7 @@ from confcom.device_plugin.main import DevicePlugin
 from confcom.device_plugin.metrics import PluginMetrics
 from confcom.device_plugin.registration import RegistrationCause, RegistrationStatus
 from confcom.device_plugin.resources import ResourceSettings, plan_resources
-from confcom.kubernetes.epc_accounting import AccountingSetting, AccountingSettings
+from confcom.kubernetes.epc_accounting import AccountingSetting, AccountingSettings, EpcInUse
 from confcom.kubernetes.inventory import EpcSection, Inventory
 from confcom.sgx.epc_from_cpuid import MIB
 
@@ -41,14 +41,18 @@ def inventory_of(discovery, plan, registered=(True, True, True)):
     return json.loads(found.to_json())
 
 
+def usual_plan(found):
+    return plan_resources(found, ResourceSettings(), EpcInUse())
+
+
 def inventory(*registered):
-    return inventory_of(DISCOVERY, plan_resources(DISCOVERY), registered)
+    return inventory_of(DISCOVERY, usual_plan(DISCOVERY), registered)
 
 
 def test_the_whole_document():
     assert inventory(True, False, True)["registered"] is False
     golden = json.loads(Path(__file__).with_name("inventory.json").read_text())
-    golden["accounting"]["reason"] = plan_resources(DISCOVERY).offer.reason
+    golden["accounting"]["reason"] = usual_plan(DISCOVERY).offer.reason
     assert inventory(True, True, True) == golden
 
 
@@ -67,7 +71,7 @@ def test_a_plugin_that_waits_offers_nothing_and_says_why():
 
 def test_epc_that_is_counted_as_capacity():
     settings = ResourceSettings(accounting=AccountingSettings(setting=AccountingSetting.CAPACITY))
-    plan = plan_resources(DISCOVERY, settings)
+    plan = plan_resources(DISCOVERY, settings, EpcInUse())
     accounting = inventory_of(DISCOVERY, plan)["accounting"]
     assert (accounting["kind"], accounting["choice"], accounting["advertised_mib"]) == ("capacity", "set", 2100)
     assert accounting["resource"] == "kubernetes.azure.com/sgx_epc_mem_in_MiB"
@@ -77,7 +81,7 @@ def test_epc_that_is_counted_as_capacity():
     assert registry.get_sample_value("confcom_sgx_epc_accounting_info", labels) == 1
     assert registry.get_sample_value("confcom_sgx_epc_held_back_bytes") == 0
     assert registry.get_sample_value("confcom_sgx_platform_info", {"platform": DISCOVERY.platform}) == 1
-    plan = plan_resources(DISCOVERY, ResourceSettings(reserve_mib=50))
+    plan = plan_resources(DISCOVERY, ResourceSettings(reserve_mib=50), EpcInUse())
     PluginMetrics(registry := CollectorRegistry()).record_discovery(DISCOVERY, plan.offer)
     mib = {
         part: registry.get_sample_value(f"confcom_sgx_epc_{part}_bytes") / MIB
@@ -89,8 +93,8 @@ def test_epc_that_is_counted_as_capacity():
 def test_epc_whose_numa_node_nobody_tells():
     sections = (EpcSection(None, 100 * MIB), EpcSection(None, 28 * MIB))
     found = dataclasses.replace(DISCOVERY, epc=found_epc(EpcSource.CPUID, "", sections))
-    epc = inventory_of(found, plan_resources(found))["epc"]
+    epc = inventory_of(found, usual_plan(found))["epc"]
     assert epc["numa_nodes"] == [{"node": None, "bytes": 100 * MIB}, {"node": None, "bytes": 28 * MIB}]
     registry = CollectorRegistry()
-    PluginMetrics(registry).record_discovery(found, plan_resources(found).offer)
+    PluginMetrics(registry).record_discovery(found, usual_plan(found).offer)
     assert registry.get_sample_value("confcom_sgx_epc_bytes", {"numa_node": "unknown"}) == 128 * MIB

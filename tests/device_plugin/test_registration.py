@@ -8,21 +8,18 @@ import socket
 import grpc
 import grpc.aio
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry
 
 from confcom.device_plugin import endpoint, kubelet_socket, registration
 from confcom.device_plugin.allocation import Allocator
 from confcom.device_plugin.device_nodes import Problem
 from confcom.device_plugin.device_watch import DeviceAvailability
-from confcom.device_plugin.endpoint import Endpoint, ResourceServicer
+from confcom.device_plugin.endpoint import Endpoint
 from confcom.device_plugin.epc import discover
 from confcom.device_plugin.kubelet_socket import POLL_SECONDS, KubeletWatch
 from confcom.device_plugin.metrics import PluginMetrics
 from confcom.device_plugin.registration import (
     YIELD_SECONDS,
-    Backoff,
     Registrar,
     RegistrationCause,
     run_unless,
@@ -65,8 +62,8 @@ async def registrar(directory, sleeps):
     names = SocketNames(directory, "confcom", "me0")
 
     def new_endpoint():
-        servicer = ResourceServicer(allocator, encode_device_list(4), metrics=metrics, clock=lambda: 0.0)
-        return Endpoint(names.path(resource, next(numbers)), servicer)
+        path = names.path(resource, next(numbers))
+        return Endpoint(path, allocator, encode_device_list(4), metrics=metrics, clock=lambda: 0.0)
 
     made = Registrar(
         resource_name=REAL.epc,
@@ -340,19 +337,6 @@ async def test_a_failure_inside_is_not_swallowed(registrar, device, monkeypatch)
     monkeypatch.setattr(registration, "kubelet_absence", broken)
     with pytest.raises(ZeroDivisionError):
         await asyncio.wait_for(device.run(), 20)
-
-
-@given(st.lists(st.floats(0, 1, exclude_max=True), min_size=1, max_size=30))
-def test_backoff_grows_within_its_bounds(jitters):
-    numbers = iter(jitters)
-    backoff = Backoff(0.02, 5.0, lambda: next(numbers))
-    expected = 0.02
-    for _ in jitters:
-        delay = backoff.next_delay()
-        assert expected / 2 <= delay <= expected
-        expected = min(expected * 2, 5.0)
-    backoff.reset()
-    assert backoff._next == 0.02
 
 
 @pytest.mark.parametrize("works", [True, False])

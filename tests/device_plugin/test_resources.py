@@ -22,7 +22,7 @@ def found(mib, *, provision="/dev/null"):
 
 
 def test_names_and_counts():
-    assert plan_resources(found(168)).resources == (
+    assert plan_resources(found(168), ResourceSettings(), EpcInUse()).resources == (
         Resource(ResourceKind.EPC, "kubernetes.azure.com/sgx_epc_mem_in_MiB", 162),
         Resource(ResourceKind.ENCLAVE, "sgx.intel.com/enclave", 1024),
         Resource(ResourceKind.PROVISION, "sgx.intel.com/provision", 1024),
@@ -31,13 +31,13 @@ def test_names_and_counts():
 
 
 def test_no_resource_without_what_it_stands_for():
-    plan = plan_resources(found(168, provision=None), ResourceSettings(helper_mib=0))
+    plan = plan_resources(found(168, provision=None), ResourceSettings(helper_mib=0), EpcInUse())
     assert [resource.kind for resource in plan.resources] == [ResourceKind.EPC, ResourceKind.ENCLAVE]
 
 
 @pytest.mark.parametrize(("mib", "advertised"), [(2053, 2047), (2054, 2048), (2055, 2048), (262_144, 2048)])
 def test_the_default_maximum_stalls_no_kubelet(mib, advertised):
-    plan = plan_resources(found(mib))
+    plan = plan_resources(found(mib), ResourceSettings(), EpcInUse())
     assert (plan.offer.advertised_mib, plan.offer.held_back_mib) == (advertised, mib - 6 - advertised)
     assert plan.offer.kubelet_stall_seconds <= 0.51
     assert f"{advertised} of {mib} MiB" in plan.offer.reason
@@ -47,7 +47,7 @@ CAPACITY = AccountingSettings(setting=AccountingSetting.CAPACITY)
 
 
 def test_capacity_has_no_device_of_epc_and_all_others():
-    plan = plan_resources(found(262_144), ResourceSettings(accounting=CAPACITY))
+    plan = plan_resources(found(262_144), ResourceSettings(accounting=CAPACITY), EpcInUse())
     assert [resource.kind for resource in plan.resources] == [
         ResourceKind.ENCLAVE,
         ResourceKind.PROVISION,
@@ -61,7 +61,7 @@ def test_capacity_has_no_device_of_epc_and_all_others():
 
 def test_many_devices_stall_no_kubelet_before_1_36():
     settings = AccountingSettings(api_server=parse_api_version("1.35"))
-    plan = plan_resources(found(300_000), ResourceSettings(accounting=settings))
+    plan = plan_resources(found(300_000), ResourceSettings(accounting=settings), EpcInUse())
     assert (plan.resources[0].count, plan.offer.held_back_mib) == (262_144, 300_000 - 6 - 262_144)
     assert (plan.offer.kubelet_stall_seconds, plan.offer.choice) == (0, AccountingReason.API_SERVER_OLD)
 
@@ -95,5 +95,5 @@ def test_without_anything_left_a_node_in_use_needs_a_count_of_what_is_held():
 def test_a_node_that_would_have_nothing_to_offer_is_refused(mib, reserve):
     for accounting in (AccountingSettings(), CAPACITY):
         with pytest.raises(SettingsError) as caught:
-            plan_resources(found(mib), ResourceSettings(accounting=accounting, reserve_mib=reserve))
+            plan_resources(found(mib), ResourceSettings(accounting=accounting, reserve_mib=reserve), EpcInUse())
         assert caught.value.error_code == "no-epc-left"

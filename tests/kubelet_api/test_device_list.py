@@ -4,11 +4,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from confcom.errors import SettingsError
 from confcom.kubelet_api import deviceplugin_pb2 as pb
 from confcom.kubelet_api.device_list import (
     ALPHABET,
     MAX_DEVICES,
-    DeviceListTooLongError,
     all_below,
     device_id,
     encode_device_list,
@@ -44,12 +44,12 @@ def test_the_largest_list_is_exactly_what_the_kubelet_receives():
 
 
 def test_a_list_over_the_limit_is_refused_with_the_way_out():
-    with pytest.raises(DeviceListTooLongError) as caught:
+    with pytest.raises(SettingsError) as caught:
         encode_device_list(MAX_DEVICES + 1)
     assert caught.value.error_code == "device-list-too-long"
     assert "262,145" in caught.value.what
     for index in (-1, MAX_DEVICES):
-        with pytest.raises(DeviceListTooLongError):
+        with pytest.raises(SettingsError):
             device_id(index)
 
 

@@ -352,7 +352,7 @@ def _simulation(daemons: Workloads, nodes: Nodes, installed: Workloads, consent:
         return
     # Where no DaemonSet of ours simulates, the plugin that offers the real names is one for hardware, whoever's it is.
     # EPC alone may be what our controller wrote, which stays when the plugin has gone.
-    resources = [name for name in REAL.names if name != REAL.epc or not chart.has_controller(installed)]
+    resources = [name for name in REAL if name != REAL.epc or not chart.has_controller(installed)]
     offering = [node for node in nodes if any(node.allocatable.get(name) for name in resources)]
     simulating = chart.selected([*simulated, *(each for each in installed if each.simulates)], offering)
     vendors = set(_names(offering)) - set(_names(simulating))

@@ -63,10 +63,10 @@ class AesmQuote:
 
 def init_quote() -> Conversation[QuotingTarget]:
     """Get the quoting enclave's target info and public key id."""
-    response = yield from _ask(
-        InitQuoteExRequest(b_pub_key_id=True, att_key_id=_KEY_ID, buf_size=PUB_KEY_ID_SIZE, timeout=TIMEOUT_FIELD_MS),
-        InitQuoteExResponse,
+    request = InitQuoteExRequest(
+        b_pub_key_id=True, att_key_id=_KEY_ID, buf_size=PUB_KEY_ID_SIZE, timeout=TIMEOUT_FIELD_MS
     )
+    response = yield from _ask(request, InitQuoteExResponse)
     pub_key_id = response.pub_key_id or b""
     if len(pub_key_id) != PUB_KEY_ID_SIZE:
         raise _unusable(f"a public key id of {len(pub_key_id)} bytes instead of {PUB_KEY_ID_SIZE}")
@@ -75,9 +75,8 @@ def init_quote() -> Conversation[QuotingTarget]:
 
 def quote_size() -> Conversation[int]:
     """Get the exact size of a quote in bytes."""
-    response = yield from _ask(
-        GetQuoteSizeExRequest(att_key_id=_KEY_ID, timeout=TIMEOUT_FIELD_MS), GetQuoteSizeExResponse
-    )
+    request = GetQuoteSizeExRequest(_KEY_ID, TIMEOUT_FIELD_MS)
+    response = yield from _ask(request, GetQuoteSizeExResponse)
     size = response.quote_size or 0
     if not 0 < size <= MAX_QUOTE_BUFFER_SIZE:
         raise _unusable(f"a quote size of {size} bytes")
@@ -91,11 +90,6 @@ def get_quote(report: Report, qe_report_info: QeReportInfo | None = None) -> Con
     if not isinstance(qe_report_info, QeReportInfo | None):
         raise WrongTypeError("the QE report info", "a QeReportInfo, or None", qe_report_info)
     size = yield from quote_size()
-    return (yield from get_quote_of_size(size, report, qe_report_info))
-
-
-def get_quote_of_size(size: int, report: Report, qe_report_info: QeReportInfo | None = None) -> Conversation[AesmQuote]:
-    """Get a quote of a report into a buffer of `size` bytes, and check that it contains this report's body."""
     response = yield from request_quote(size, report, qe_report_info)
     return quote_in(response, report, qe_report_info)
 
@@ -104,18 +98,9 @@ def request_quote(
     size: int, report: Report, qe_report_info: QeReportInfo | None = None
 ) -> Conversation[GetQuoteExResponse]:
     """Ask for a quote of a report into a buffer of `size` bytes, and return the answer unchecked."""
-    return (
-        yield from _ask(
-            GetQuoteExRequest(
-                report=report.encode(),
-                buf_size=size,
-                att_key_id=_KEY_ID,
-                qe_report_info=None if qe_report_info is None else qe_report_info.encode(),
-                timeout=TIMEOUT_FIELD_MS,
-            ),
-            GetQuoteExResponse,
-        )
-    )
+    info = None if qe_report_info is None else qe_report_info.encode()
+    request = GetQuoteExRequest(report.encode(), size, _KEY_ID, info, TIMEOUT_FIELD_MS)
+    return (yield from _ask(request, GetQuoteExResponse))
 
 
 def quote_in(response: GetQuoteExResponse, report: Report, qe_report_info: QeReportInfo | None = None) -> AesmQuote:
@@ -135,7 +120,11 @@ def qe_report_in(response: GetQuoteExResponse, requested: QeReportInfo | None, q
     if requested is None:
         return None
     returned = QeReportInfo.parse(response.qe_report_info or b"")
-    _require_matching_qe_report(returned, requested, quote)
+    if (returned.nonce, returned.app_enclave_target_info) != (requested.nonce, requested.app_enclave_target_info):
+        raise _unusable("a QE report for another nonce or enclave than ours", "qe-report-of-another-quote")
+    body = ReportBody.parse(returned.qe_report[:REPORT_BODY_SIZE])
+    if body.report_data != hashlib.sha256(requested.nonce + quote).digest() + bytes(32):
+        raise _unusable("a QE report over another quote", "qe-report-of-another-quote")
     return returned
 
 
@@ -146,9 +135,8 @@ def supported_key_ids() -> Conversation[tuple[AttKeyId, ...]]:
     if not 0 < count <= MAX_LISTED_KEY_IDS:
         raise _unusable(f"{count} attestation keys")
     size = count * ATT_KEY_ID_SIZE
-    listed = yield from _ask(
-        GetSupportedAttKeyIdsRequest(buf_size=size, timeout=TIMEOUT_FIELD_MS), GetSupportedAttKeyIdsResponse
-    )
+    request = GetSupportedAttKeyIdsRequest(size, TIMEOUT_FIELD_MS)
+    listed = yield from _ask(request, GetSupportedAttKeyIdsResponse)
     data = listed.att_key_ids or b""
     if len(data) != size:
         raise _unusable(f"{len(data)} bytes of attestation key ids instead of {size}")
@@ -176,15 +164,6 @@ def _ask(request: QuotingRequest, answer: type[ResponseT]) -> Conversation[Respo
     if response.error_code:
         raise service_error(response.error_code, request.kind.call)
     return response
-
-
-def _require_matching_qe_report(returned: QeReportInfo, requested: QeReportInfo, quote: bytes) -> None:
-    """Check nonce, target info and quote hash of a QE report; only the enclave can verify its MAC."""
-    if (returned.nonce, returned.app_enclave_target_info) != (requested.nonce, requested.app_enclave_target_info):
-        raise _unusable("a QE report for another nonce or enclave than ours", "qe-report-of-another-quote")
-    body = ReportBody.parse(returned.qe_report[:REPORT_BODY_SIZE])
-    if body.report_data != hashlib.sha256(requested.nonce + quote).digest() + bytes(32):
-        raise _unusable("a QE report over another quote", "qe-report-of-another-quote")
 
 
 def _unusable(what: str, error_code: str = "") -> MalformedMessageError:

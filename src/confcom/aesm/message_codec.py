@@ -1,7 +1,7 @@
 """Encoding and decoding of AESM messages, byte for byte as Intel's client and server write them.
 
-Only this module uses the protobuf classes. It enforces only the rules of the wire format: which sub-message is served
-if there are several, and which fields of a request are required.
+Only this module uses the protobuf classes. It enforces only the rules of the wire format: which sub-message
+is served if there are several, and which fields of a request are required.
 """
 
 from collections.abc import Mapping
@@ -9,7 +9,6 @@ from dataclasses import MISSING, fields
 from types import MappingProxyType
 from typing import Any, Final, get_args
 
-from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import DecodeError, Message
 
 from confcom.aesm import messages_pb2
@@ -32,9 +31,6 @@ SERVING_ORDER: Final = tuple(
 that version 2.26 had the legacy calls first; 2.28 and later do not know the legacy calls, and serve the other one."""
 
 
-_SERVING_RANKS: Final[Mapping[int, int]] = MappingProxyType(
-    {kind.value: rank for rank, kind in enumerate(SERVING_ORDER)}
-)
 _KINDS: Final[Mapping[int, MessageKind]] = MappingProxyType({kind.value: kind for kind in MessageKind})
 _FIELDS: Final[Mapping[MessageKind, str]] = MappingProxyType({kind: kind.name.lower() for kind in MessageKind})
 _REQUESTS: Final[Mapping[MessageKind, type[QuotingRequest]]] = MappingProxyType(
@@ -72,7 +68,9 @@ def decode_request(body: bytes) -> Request:
             why="its field number is none of Intel's",
             remedy="check the client: DCAP quoting uses fields 15, 16, 17, 19, 21 and 22",
         )
-    descriptor, sub = present[0] if len(present) == 1 else min(present, key=_serving_rank)
+    descriptor, sub = present[0]
+    if len(present) > 1:
+        descriptor, sub = min(present, key=lambda one: SERVING_ORDER.index(one[0].number))
     kind = _KINDS[descriptor.number]
     message = _REQUESTS.get(kind)
     if message is None:
@@ -125,10 +123,6 @@ def _parse(wire: Message, body: bytes) -> None:
 def _malformed(what: str, why: str) -> MalformedMessageError:
     remedy = "check what is at the other end of the AESM socket: it does not speak AESM"
     return MalformedMessageError(what, why=why, remedy=remedy)
-
-
-def _serving_rank(present: tuple[FieldDescriptor, Message]) -> int:
-    return _SERVING_RANKS[present[0].number]
 
 
 def _read(message: type[QuotingRequest | QuotingResponse], sub: Message) -> list[Any]:

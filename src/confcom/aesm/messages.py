@@ -38,8 +38,8 @@ class MessageKind(IntEnum):
 class InitQuoteExRequest:
     """Ask for the quoting enclave's target info; without b_pub_key_id, only for the size of the public key id.
 
-    `timeout` is in a unit that the client chooses (Intel: ms, Fortanix: us), so no server can honour it; Intel's
-    server ignores it.
+    `timeout` is in a unit that the client chooses (Intel: ms, Fortanix: us), so no server can honour it;
+    Intel's server ignores it.
     """
 
     kind: ClassVar = MessageKind.INIT_QUOTE_EX

@@ -40,22 +40,15 @@ from confcom.aesm.messages import (
     SelectAttKeyIdResponse,
 )
 from confcom.sgx.key_id import ATT_KEY_ID_COMPARED, ATT_KEY_ID_SIZE, ECDSA_P256_KEY_ID
-from confcom.sgx.report import (
-    QE_REPORT_INFO_SIZE,
-    REPORT_SIZE,
-    TARGET_INFO_SIZE,
-    QeReportInfo,
-    Report,
-    TargetInfo,
-)
+from confcom.sgx.report import QE_REPORT_INFO_SIZE, REPORT_SIZE, TARGET_INFO_SIZE, QeReportInfo, Report, TargetInfo
 
 PUB_KEY_ID_SIZE: Final = 32
 """Size of a SHA-256 digest; Intel's ql wrapper fails on any other size."""
 
 MAX_QUOTE_BUFFER_SIZE: Final = 16 * 1024
-"""Largest buf_size of GetQuoteEx, in bytes. The answer is as long as the buffer, so this limits what an answer that
-nobody reads takes. Intel's library makes quotes of at most 13,346 bytes (certification data of 12,294), Gramine asks
-for 8,192; Intel's server accepts up to 64 MiB."""
+"""Largest buf_size of GetQuoteEx, in bytes. The answer is as long as the buffer, so this limits what an
+answer that nobody reads takes. Intel's library makes quotes of at most 13,346 bytes (certification data of
+12,294), Gramine asks for 8,192; Intel's server accepts up to 64 MiB."""
 
 MAX_LISTED_KEY_IDS: Final = 10
 """SelectAttKeyID rejects longer lists (Intel's quote_ex service)."""
@@ -132,8 +125,8 @@ Plan = Need | Response
 def plan(request: Request) -> Plan:
     """Return the answer, or what the provider must supply to complete it.
 
-    GetSupportedAttKeyIDNum, GetSupportedAttKeyIDs and SelectAttKeyID never need a provider: they can be answered at
-    once, whatever state the provider is in.
+    GetSupportedAttKeyIDNum, GetSupportedAttKeyIDs and SelectAttKeyID never need a provider: they can be
+    answered at once, whatever state the provider is in.
     """
     planned: Plan
     match request:
@@ -142,7 +135,9 @@ def plan(request: Request) -> Plan:
         case GetSupportedAttKeyIdNumRequest():
             planned = GetSupportedAttKeyIdNumResponse(AesmErrorCode.SUCCESS, 1)
         case GetSupportedAttKeyIdsRequest():
-            planned = _key_ids(request.buf_size)
+            fits = request.buf_size == len(_SUPPORTED)
+            code = AesmErrorCode.SUCCESS if fits else AesmErrorCode.PARAMETER_ERROR
+            planned = GetSupportedAttKeyIdsResponse(code, _SUPPORTED if fits else None)
         case SelectAttKeyIdRequest():
             planned = _select(request.att_key_id_list)
         case InitQuoteExRequest():
@@ -173,12 +168,6 @@ _REFUSALS: Final[Mapping[MessageKind, Callable[[AesmErrorCode], Response]]] = Ma
         MessageKind.GET_SUPPORTED_ATT_KEY_IDS: GetSupportedAttKeyIdsResponse,
     }
 )
-
-
-def _key_ids(buf_size: int) -> GetSupportedAttKeyIdsResponse:
-    if buf_size != len(_SUPPORTED):
-        return GetSupportedAttKeyIdsResponse(AesmErrorCode.PARAMETER_ERROR)
-    return GetSupportedAttKeyIdsResponse(AesmErrorCode.SUCCESS, _SUPPORTED)
 
 
 def _init(request: InitQuoteExRequest) -> NeedIdentity | InitQuoteExResponse:
@@ -222,9 +211,7 @@ def _select(listed: bytes | None) -> SelectAttKeyIdResponse:
         return SelectAttKeyIdResponse(AesmErrorCode.PARAMETER_ERROR)
     # The client's own entry is returned, because the bytes that are not compared belong to the client.
     chosen = next((entry for entry in entries if entry.startswith(_SUPPORTED_PREFIX)), None)
-    if chosen is None:
-        return SelectAttKeyIdResponse(AesmErrorCode.UNSUPPORTED_ATT_KEY_ID)
-    return SelectAttKeyIdResponse(AesmErrorCode.SUCCESS, chosen)
+    return SelectAttKeyIdResponse(AesmErrorCode.SUCCESS if chosen else AesmErrorCode.UNSUPPORTED_ATT_KEY_ID, chosen)
 
 
 def _listed_key_ids(listed: bytes) -> tuple[bytes, ...]:

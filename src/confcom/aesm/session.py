@@ -1,10 +1,10 @@
 """Client and server session of one AESM connection, sans I/O.
 
-A connection carries one request, as with every known client. The owner of the socket passes received bytes to the
-session, which returns the message, and sends the bytes that the session returns by one call.
+A connection carries one request, as with every known client. The owner of the socket passes received bytes
+to the session, which returns the message, and sends the bytes that the session returns by one call.
 
-A request and its answer are one frame each: four bytes of length, little-endian, then that many bytes of protobuf. A
-frame has no magic, version or checksum (Intel's SocketTransporter.cpp).
+A request and its answer are one frame each: four bytes of length, little-endian, then that many bytes of
+protobuf. A frame has no magic, version or checksum (Intel's SocketTransporter.cpp).
 """
 
 from typing import Final
@@ -17,11 +17,11 @@ HEADER_SIZE: Final = 4
 
 MAX_REQUEST_SIZE: Final = 8 * 1024
 """Largest request body accepted, in bytes. The largest that a known client sends is 1,667 (GetQuoteEx with
-qe_report_info, recorded). So small that the number of connections limits what all requests take. Intel's server has no
-limit and crashes if the length is 4 GiB."""
+qe_report_info, recorded). So small that the number of connections limits what all requests take. Intel's
+server has no limit and crashes if the length is 4 GiB."""
 MAX_RESPONSE_SIZE: Final = 128 * 1024
-"""Largest response body that our client accepts, in bytes: eight times the largest quote buffer that our service
-accepts, and fifteen times the largest answer that a known client asks for (Gramine: 8,209)."""
+"""Largest response body that our client accepts, in bytes: eight times the largest quote buffer that our
+service accepts, and fifteen times the largest answer that a known client asks for (Gramine: 8,209)."""
 
 
 def encode_frame(body: bytes) -> bytes:
@@ -33,14 +33,13 @@ def encode_frame(body: bytes) -> bytes:
 
 
 class FrameDecoder:
-    """Decodes one frame that arrives in pieces of any size. Buffers at most the frame; bytes after it are dropped."""
+    """Decodes one frame that arrives in any pieces. Buffers at most a frame; bytes after it are dropped."""
 
-    __slots__ = ("_buffer", "_done", "_max_body_size", "_wanted")
+    __slots__ = ("_buffer", "_done", "_max_body_size")
 
     def __init__(self, max_body_size: int) -> None:
         self._max_body_size = max_body_size
         self._buffer = bytearray()
-        self._wanted = HEADER_SIZE
         self._done = False
 
     @property
@@ -62,38 +61,20 @@ class FrameDecoder:
                 self._done = True
                 return data[HEADER_SIZE:]
         # The buffer grows as bytes arrive; the announced length allocates nothing.
-        consumed = self._take(data, 0)
-        if len(self._buffer) < HEADER_SIZE:
+        self._buffer += data[: HEADER_SIZE + self._max_body_size - len(self._buffer)]
+        received, length = self._buffer, int.from_bytes(self._buffer[:HEADER_SIZE], "little")
+        acceptable = 0 < length <= self._max_body_size
+        if len(received) < HEADER_SIZE or (acceptable and len(received) < HEADER_SIZE + length):
             return None
-        if self._wanted == HEADER_SIZE:
-            self._wanted += self._length(self._buffer)
-            self._take(data, consumed)
-        if len(self._buffer) < self._wanted:
-            return None
-        body = bytes(self._buffer[HEADER_SIZE:])
-        self._finish()
-        return body
-
-    def _take(self, data: bytes, start: int) -> int:
-        stop = start + self._wanted - len(self._buffer)
-        self._buffer += data[start:stop]
-        return stop
-
-    def _length(self, received: bytes | bytearray) -> int:
-        length = int.from_bytes(received[:HEADER_SIZE], "little")
-        if 0 < length <= self._max_body_size:
-            return length
-        self._finish()
-        raise FrameError(
-            f"an AESM frame announces a body of {length} bytes",
-            error_code="frame-length",
-            why=f"a body has 1 to {self._max_body_size} bytes",
-            remedy="check what connects to the AESM socket: this is not an AESM peer",
-        )
-
-    def _finish(self) -> None:
-        self._done = True
-        self._buffer = bytearray()
+        self._done, self._buffer = True, bytearray()
+        if not acceptable:
+            raise FrameError(
+                f"an AESM frame announces a body of {length} bytes",
+                error_code="frame-length",
+                why=f"a body has 1 to {self._max_body_size} bytes",
+                remedy="check what connects to the AESM socket: this is not an AESM peer",
+            )
+        return bytes(received[HEADER_SIZE : HEADER_SIZE + length])
 
 
 class ServerSession:
@@ -115,7 +96,14 @@ class ServerSession:
             ProtocolError: the bytes are no AESM request: close without an answer, as Intel's server does.
         """
         if not data:
-            raise self._cut() if self._decoder.incomplete else EOFError
+            if not self._decoder.incomplete:
+                raise EOFError
+            raise FrameError(
+                "an AESM request was cut",
+                error_code="truncated",
+                why="the peer closed the connection before the announced length",
+                remedy="check whether the client crashed or gave up",
+            )
         body = self._decoder.feed(data)
         if body is None:
             return None
@@ -133,14 +121,6 @@ class ServerSession:
         self._kind = None
         return encode_frame(encode_response(response))
 
-    def _cut(self) -> FrameError:
-        return FrameError(
-            "an AESM request was cut",
-            error_code="truncated",
-            why="the peer closed the connection before the announced length",
-            remedy="check whether the client crashed or gave up",
-        )
-
 
 class ClientSession:
     """The client's side of one connection."""
@@ -154,20 +134,17 @@ class ClientSession:
 
     def receive(self, data: bytes) -> QuotingResponse | None:
         """Consume received bytes, and return the response when it is complete; empty `data` is the stream's end."""
-        if not data:
-            raise self._closed()
-        body = self._decoder.feed(data)
-        return None if body is None else decode_response(body, self._kind)
-
-    def _closed(self) -> ConnectionClosedError:
+        if data:
+            body = self._decoder.feed(data)
+            return None if body is None else decode_response(body, self._kind)
         if self._decoder.incomplete:
-            return ConnectionClosedError(
+            raise ConnectionClosedError(
                 f"the AESM service closed the connection in the middle of its answer to {self._kind.call}",
                 error_code="closed-mid-answer",
                 why="it was stopped or crashed",
                 remedy="try again; if it happens again, read the log of the quote helper (or aesmd) on this node",
             )
-        return ConnectionClosedError(
+        raise ConnectionClosedError(
             f"the AESM service closed the connection without an answer to {self._kind.call}",
             error_code="closed-unanswered",
             why="it is stopping, it does not know this request, or the socket belongs to another program",

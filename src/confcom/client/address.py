@@ -28,26 +28,6 @@ def aesm_socket_path(environ: Mapping[str, str]) -> Path:
     return Path(environ.get(SOCKET_VARIABLE) or DEFAULT_SOCKET_PATH)
 
 
-def checked_socket_path(path: Path) -> Path:
-    """Return the path unchanged if a unix socket can have it."""
-    if "\0" in str(path):
-        raise SettingsError(
-            "the path of the AESM socket has a zero byte in it",
-            error_code="socket-path-unusable",
-            why="no file can have such a name, and abstract socket names are not used: any program could take them",
-            remedy=f"use a path, such as {DEFAULT_SOCKET_PATH}",
-        )
-    size = len(bytes(path))
-    if size > MAX_PATH_BYTES:
-        raise SettingsError(
-            f"the path of the AESM socket has {size} bytes",
-            error_code="socket-path-unusable",
-            why=f"Linux takes at most {MAX_PATH_BYTES} (unix(7))",
-            remedy="use a shorter directory, or a symbolic link to it",
-        )
-    return path
-
-
 class SocketClient:
     """The socket and the time limit that both clients take."""
 
@@ -64,9 +44,21 @@ class SocketClient:
             raise WrongTypeError("the timeout", "a number of seconds", timeout)
         if not timeout > 0:
             raise WrongValueError(f"a timeout of {timeout} s leaves no time", remedy="pass a positive number")
-        path = (
-            aesm_socket_path(os.environ if environ is None else environ) if socket_path is None else Path(socket_path)
-        )
-        self.socket_path = checked_socket_path(path)
-        self.address = str(path)
-        self.timeout = timeout
+        if socket_path is None:
+            socket_path = aesm_socket_path(os.environ if environ is None else environ)
+        path = Path(socket_path)
+        self.socket_path, self.address, self.timeout = path, str(path), timeout
+        if "\0" in self.address:
+            raise SettingsError(
+                "the path of the AESM socket has a zero byte in it",
+                error_code="socket-path-unusable",
+                why="no file can have such a name, and abstract socket names are not used: any program could take them",
+                remedy=f"use a path, such as {DEFAULT_SOCKET_PATH}",
+            )
+        if (size := len(bytes(path))) > MAX_PATH_BYTES:
+            raise SettingsError(
+                f"the path of the AESM socket has {size} bytes",
+                error_code="socket-path-unusable",
+                why=f"Linux takes at most {MAX_PATH_BYTES} (unix(7))",
+                remedy="use a shorter directory, or a symbolic link to it",
+            )

@@ -129,12 +129,8 @@ class RunningConversation:
     def _end(self, outcome: Outcome) -> None:
         self._cancel_deadline()
         if self._starting:
-            self._loop.call_soon(self._tell, outcome)
-        else:
-            self._tell(outcome)
-
-    def _tell(self, outcome: Outcome) -> None:
-        if not self._stopped:
+            self._loop.call_soon(self._end, outcome)
+        elif not self._stopped:
             self._ended(self, outcome)
 
     def _throw(self, error: Exception) -> None:
@@ -150,7 +146,6 @@ class RunningConversation:
 
     def _connect(self) -> None:
         # Not loop.sock_connect: if the backlog is full, it treats EAGAIN as a connection in progress, then as finished.
-        self._retry = None
         try:
             # Not socket.socket: its look-ups of enum members cost as much as the system call.
             connection = socket.SocketType(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
@@ -160,13 +155,12 @@ class RunningConversation:
         try:
             passed_descriptors.refuse(connection)
             connection.connect(self._client.address)
-        except BlockingIOError:  # the backlog is full
-            connection.close()
-            self._retry = self._loop.call_later(FULL_QUEUE_PAUSE_SECONDS, self._connect)
-            return
         except OSError as error:
             connection.close()
-            self._throw(connect_error(self._client.socket_path, error))
+            if isinstance(error, BlockingIOError):  # the backlog is full
+                self._retry = self._loop.call_later(FULL_QUEUE_PAUSE_SECONDS, self._connect)
+            else:
+                self._throw(connect_error(self._client.socket_path, error))
             return
         self._connection = connection
         self._session = ClientSession(self._request)  # only now: the service accepts the connection meanwhile
@@ -195,7 +189,6 @@ class RunningConversation:
     def _disconnect(self) -> None:
         if self._retry is not None:
             self._retry.cancel()
-            self._retry = None
         if self._connection is not None:
             self._unwatch(self._connection.fileno())
             self._connection.close()

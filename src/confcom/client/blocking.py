@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import time
 from collections.abc import Callable
@@ -24,8 +25,7 @@ RECEIVE_SIZE: Final = 16 * 1024
 """Maximum size of one recv call: more than any usual answer, so that most answers take one call."""
 
 FULL_QUEUE_PAUSE_SECONDS: Final = 0.02
-"""On Linux, connect fails at once with EAGAIN while the listener's backlog is full. This is the pause before the next
-attempt."""
+"""Before another attempt to connect, which on Linux fails at once (EAGAIN) while the backlog is full."""
 
 
 class AesmClient(SocketClient):
@@ -102,38 +102,32 @@ class AesmClient(SocketClient):
             return result
 
     def _exchange(self, request: QuotingRequest, deadline: float) -> QuotingResponse:
-        call = request.kind.call
+        call, session, response = request.kind.call, None, None
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
             passed_descriptors.refuse(connection)
             try:
                 self._connect(connection, deadline)
-            except TimeoutError as error:
-                raise timeout_error(self.socket_path, call, self.timeout) from error
-            except OSError as error:
-                raise connect_error(self.socket_path, error) from error
-            session = ClientSession(request)  # only now: the service accepts the connection meanwhile
-            try:
+                session = ClientSession(request)  # only now: the service accepts the connection meanwhile
                 connection.settimeout(_remaining_seconds(deadline))
                 connection.sendall(session.data_to_send)
-                response = None
                 while response is None:
                     connection.settimeout(_remaining_seconds(deadline))
                     response = session.receive(connection.recv(RECEIVE_SIZE))
             except TimeoutError as error:
                 raise timeout_error(self.socket_path, call, self.timeout) from error
             except OSError as error:
+                if session is None:
+                    raise connect_error(self.socket_path, error) from error
                 raise closed_error(self.socket_path, call, error) from error
             return response
 
     def _connect(self, connection: socket.socket, deadline: float) -> None:
         while True:
             connection.settimeout(_remaining_seconds(deadline))
-            try:
-                connection.connect(str(self.socket_path))
-            except BlockingIOError:
-                time.sleep(FULL_QUEUE_PAUSE_SECONDS)
-            else:
+            with contextlib.suppress(BlockingIOError):
+                connection.connect(self.address)
                 return
+            time.sleep(FULL_QUEUE_PAUSE_SECONDS)
 
 
 def _remaining_seconds(deadline: float) -> float:

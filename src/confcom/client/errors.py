@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Final
 
 from confcom.aesm.errors import ConnectionClosedError
-from confcom.errors import ConfcomError, UnavailableError
+from confcom.errors import UnavailableError
 
 _MOUNT: Final = (
     "in a pod, ask for enclave memory in resources.limits, which brings the directory /var/run/aesmd with it, or mount "
@@ -44,13 +44,35 @@ def closed_error(path: Path, call: str, error: OSError) -> ConnectionClosedError
     )
 
 
-def connect_error(path: Path, error: OSError) -> ConfcomError:
+def connect_error(path: Path, error: OSError) -> ServiceUnreachableError:
     """Return the error for a failed connect(); the path is looked at again for causes that users often confuse."""
     match error.errno:
         case errno.ENOENT | errno.ENOTDIR:
-            return _missing(path)
+            why, remedy = f"the directory {path.parent} does not exist here", f"{_MOUNT}; on a machine of your own, "
+            if path.parent.is_dir():
+                why = f"{path.parent} exists, but no quote helper (or aesmd) has created its socket there"
+                remedy = "check that one runs on this node (Kubernetes: that the SGX quote helper is Ready there), or "
+            return ServiceUnreachableError(
+                f"there is no AESM socket at {path}",
+                error_code="no-socket",
+                why=why,
+                remedy=f"{remedy}start one (confcom quote-helper --simulated --socket {path})",
+            )
+        case errno.ECONNREFUSED | errno.ENOTSOCK | errno.EPROTOTYPE if path.is_socket():
+            return ServiceUnreachableError(
+                f"no program serves the AESM socket {path}",
+                error_code="socket-stale",
+                why="the quote helper (or aesmd) that made it is gone, or the socket file itself was mounted into this "
+                "container: a mounted file keeps pointing at the old socket when the service restarts",
+                remedy=f"check that it runs on this node; {_MOUNT}",
+            )
         case errno.ECONNREFUSED | errno.ENOTSOCK | errno.EPROTOTYPE:
-            return _not_listening(path)
+            return ServiceUnreachableError(
+                f"{path} is not a socket",
+                error_code="socket-unusable",
+                why="something else was created or mounted there",
+                remedy=f"remove it; {_MOUNT}",
+            )
         case errno.EACCES | errno.EPERM:
             return ServiceUnreachableError(
                 f"this user may not connect to the AESM socket {path}",
@@ -66,38 +88,3 @@ def connect_error(path: Path, error: OSError) -> ConfcomError:
                 why=error.strerror or str(error),
                 remedy="check what is at that path",
             )
-
-
-def _missing(path: Path) -> ConfcomError:
-    start = f"start one (confcom quote-helper --simulated --socket {path})"
-    if path.parent.is_dir():
-        return ServiceUnreachableError(
-            f"there is no AESM socket at {path}",
-            error_code="no-socket",
-            why=f"{path.parent} exists, but no quote helper (or aesmd) has created its socket there",
-            remedy="check that one runs on this node (Kubernetes: that the SGX quote helper is Ready there), or "
-            + start,
-        )
-    return ServiceUnreachableError(
-        f"there is no AESM socket at {path}",
-        error_code="no-socket",
-        why=f"the directory {path.parent} does not exist here",
-        remedy=f"{_MOUNT}; on a machine of your own, {start}",
-    )
-
-
-def _not_listening(path: Path) -> ConfcomError:
-    if not path.is_socket():
-        return ServiceUnreachableError(
-            f"{path} is not a socket",
-            error_code="socket-unusable",
-            why="something else was created or mounted there",
-            remedy=f"remove it; {_MOUNT}",
-        )
-    return ServiceUnreachableError(
-        f"no program serves the AESM socket {path}",
-        error_code="socket-stale",
-        why="the quote helper (or aesmd) that made it is gone, or the socket file itself was mounted into this "
-        "container: a mounted file keeps pointing at the old socket when the service restarts",
-        remedy=f"check that it runs on this node; {_MOUNT}",
-    )

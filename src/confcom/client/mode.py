@@ -46,7 +46,6 @@ class ModeChoice:
     reason: str
 
     def __str__(self) -> str:
-        """Return one line for logs."""
         return f"quoting {self.mode.value}, because {self.reason}"
 
 

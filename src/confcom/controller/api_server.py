@@ -17,8 +17,8 @@ from lightkube.config.models import User
 from lightkube.core.exceptions import ConfigError
 from msgspec import Raw, Struct, field
 
-from confcom.controller.backoff import retry_pause
 from confcom.controller.metrics import ControllerMetrics
+from confcom.daemon.backoff import retry_pause
 from confcom.errors import SettingsError, UnavailableError
 from confcom.kubernetes.objects import KubernetesObject, name_of, number, text
 
@@ -30,8 +30,8 @@ REQUEST_SECONDS = 15.0
 QUIET_SECONDS = 75.0
 """A watch without an event for so long may be dead, and is begun again. The API server sends a bookmark each minute."""
 GATHER_SECONDS = 0.5
-"""Pause of a watch after an event for which it had to wait; those that come meanwhile are then read together, each at a
-third of the CPU. 5,000 kubelets report 17 times in a second."""
+"""Pause of a watch after an event for which it had to wait; those that come meanwhile are then read
+together, each at a third of the CPU. 5,000 kubelets report 17 times in a second."""
 WAITED_SECONDS = 0.005
 """An event that took longer was not there yet. What is there is read within a millisecond."""
 

@@ -11,8 +11,8 @@ The rules, for each resource of a node:
 * no plugin for a configured time, and no bound Pod that requests any: the key is removed if the controller wrote it.
   Zero is never written: a restarted kubelet would fail running Pods.
 
-What depends on a node's Pods is decided only once they were read. A new amount does not, nor does a larger one, so that
-no shortfall is found then.
+What depends on a node's Pods is decided only once they were read. A new amount does not, nor does a larger
+one, so that no shortfall is found then.
 """
 
 from collections.abc import Sequence

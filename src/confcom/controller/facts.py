@@ -15,7 +15,8 @@ from msgspec import Raw, defstruct
 
 from confcom.controller.decision import Amount, NodeFacts, NodePods, PluginPod, Requested
 from confcom.kubernetes import objects as k8s
-from confcom.kubernetes.names import FIELD_MANAGER, INSTANCE_LABEL, NAME_LABEL, RELEASE, Component, component
+from confcom.kubernetes.names import INSTANCE_LABEL, NAME_LABEL, RELEASE, Component, component
+from confcom.kubernetes.node import written_by_controller
 from confcom.kubernetes.objects import KubernetesObject, mapping, text
 
 Amounts = dict[str, str]
@@ -55,12 +56,7 @@ class Release:
 
 def node_facts(node: KubernetesObject, resources: Sequence[str]) -> NodeFacts:
     capacity, allocatable = mapping(node, "status", "capacity"), mapping(node, "status", "allocatable")
-    ours = {
-        field.removeprefix("f:")
-        for entry in k8s.listing(node, "metadata", "managedFields")
-        if entry.get("manager") == FIELD_MANAGER
-        for field in mapping(entry, "fieldsV1", "f:status", "f:capacity")
-    }
+    ours = written_by_controller(node)
     amounts = tuple(Amount(_mib(capacity, one), _mib(allocatable, one), one in ours) for one in resources)
     version = int(text(node, "metadata", "resourceVersion") or 0)
     return NodeFacts(k8s.name_of(node), text(node, "metadata", "uid"), amounts, version)

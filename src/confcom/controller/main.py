@@ -34,8 +34,6 @@ STALE_SECONDS = 180.0
 STOP_SECONDS = 5.0
 """Timeout of the orderly stop, which takes milliseconds."""
 
-_logger = logging.getLogger(__name__)
-
 
 @dataclass(frozen=True, slots=True)
 class Controller:
@@ -91,12 +89,7 @@ def assemble(
 
 def probe_routes(controller: Controller, registry: CollectorRegistry) -> dict[str, Route]:
     log = ReadinessLog("starting", time.monotonic)
-
-    def not_ready_reason() -> str | None:
-        log.tell(controller.not_ready_reason())
-        return log.reason
-
-    return standard_routes(not_ready_reason, registry)
+    return standard_routes(lambda: log.tell(controller.not_ready_reason()), registry)
 
 
 async def serve(settings: ControllerSettings, stop: asyncio.Event, registry: CollectorRegistry) -> None:

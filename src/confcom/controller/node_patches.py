@@ -10,12 +10,12 @@ import msgspec
 from msgspec import Raw
 
 from confcom.controller.api_server import ConflictError, Connection, translated
-from confcom.controller.backoff import NodeBackoff
 from confcom.controller.decision import Change, NodePods, Requested
 from confcom.controller.facts import Release, add_pod, node_facts
 from confcom.controller.metrics import ControllerMetrics
 from confcom.controller.shortfall_events import ShortfallEvents
 from confcom.controller.state import ClusterState
+from confcom.daemon.backoff import KeyedBackoff
 from confcom.daemon.logs import LogLimiter
 from confcom.errors import UnavailableError
 from confcom.kubernetes.names import FIELD_MANAGER
@@ -24,8 +24,8 @@ from confcom.kubernetes.objects import TERMINAL
 POD_PAGE = 16
 """Pods in a page of a node's Pods: a kubelet's default maximum of 110 is 7 pages, of 10 ms each."""
 QUICK_SECONDS = 5.0
-"""Deadline for the Pods of a node, which take 0.1 s. A node that needs longer is read among the slow ones. One node of
-each kind is read at the same time, so that two answers are in memory at most."""
+"""Deadline for the Pods of a node, which take 0.1 s. A node that needs longer is read among the slow ones.
+One node of each kind is read at the same time, so that two answers are in memory at most."""
 SLOW_SECONDS = 30.0
 """Deadline for the Pods of a slow node. A tenant can bind thousands to a node whose kubelet is away."""
 TICK_SECONDS = 5.0
@@ -62,12 +62,12 @@ class NodePatches:
     _later: set[str] = field(default_factory=set)
     """Nodes to look at again without an event."""
     _shortfalls: ShortfallEvents = field(init=False)
-    _writes: NodeBackoff = field(init=False)
-    _reads: NodeBackoff = field(init=False)
+    _writes: KeyedBackoff = field(init=False)
+    _reads: KeyedBackoff = field(init=False)
     _log: LogLimiter = field(init=False)
 
     def __post_init__(self) -> None:
-        self._writes, self._reads = NodeBackoff(self.clock), NodeBackoff(self.clock)
+        self._writes, self._reads = KeyedBackoff(self.clock), KeyedBackoff(self.clock)
         self._shortfalls = ShortfallEvents(self.connection, self.clock)
         self._log = LogLimiter(LOG_SECONDS, self.clock)
 

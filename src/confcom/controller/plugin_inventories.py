@@ -7,10 +7,10 @@ import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
-from confcom.controller.backoff import retry_pause
 from confcom.controller.decision import PluginPod
 from confcom.controller.metrics import ControllerMetrics
 from confcom.controller.state import ClusterState
+from confcom.daemon.backoff import retry_pause
 from confcom.errors import ConfcomError, UnavailableError
 from confcom.kubernetes.inventory import Inventory, malformed
 

@@ -1,21 +1,13 @@
 """What the controller knows of the cluster, in memory: nodes, plugins, and the plugins' answers. No I/O.
 
-A node is known while it has a plugin or a key that the controller wrote, so that nodes that no watch selects any more
-take no memory. One that gets a plugin without being known is read.
+A node is known while it has a plugin or a key that the controller wrote, so that nodes that no watch
+selects any more take no memory. One that gets a plugin without being known is read.
 """
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
-from confcom.controller.decision import (
-    Decision,
-    NodeFacts,
-    NodePods,
-    PluginPod,
-    Plugins,
-    Rules,
-    decide,
-)
+from confcom.controller.decision import Decision, NodeFacts, NodePods, PluginPod, Plugins, Rules, decide
 from confcom.kubernetes.inventory import EpcOffer
 
 NOTHING, UNKNOWN = "nothing", "unknown"
@@ -87,13 +79,11 @@ class ClusterState:
             self.changed.add(plugin.node)
 
     def count_plugins(self, accounting: str) -> int:
-        """Return how many plugins have EPC counted so, or have not answered."""
         if accounting == UNKNOWN:
             return len(self.plugins) - len(self._offers)
         return sum((offer.kind or NOTHING) == accounting for offer in self._offers.values())
 
     def knows(self, name: str) -> bool:
-        """Return whether a node is known, or is to be read."""
         return name in self.nodes or name in self._doubted
 
     def take_changed(self) -> list[str]:

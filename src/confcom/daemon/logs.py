@@ -1,11 +1,11 @@
 """Logs of a daemon: the standard logging module, one line per event on stderr, JSON for machines.
 
-Callers pass fields by logging's own `extra={...}`. They log identities and counts, never secrets such as report data or
-keys.
+Callers pass fields by logging's own `extra={...}`. They log identities and counts, never secrets such as
+report data or keys.
 
-stderr is a pipe in a container, and a write to a full pipe blocks until somebody reads. So a thread writes, and the
-caller only queues. Of the standard library, QueueHandler is not enough: QueueListener waits for its thread without a
-timeout, and neither takes what is written to stderr itself.
+stderr is a pipe in a container, and a write to a full pipe blocks until somebody reads. So a thread writes,
+and the caller only queues. Of the standard library, QueueHandler is not enough: QueueListener waits for its
+thread without a timeout, and neither takes what is written to stderr itself.
 """
 
 from __future__ import annotations
@@ -44,11 +44,11 @@ RECORDS_PER_WRITE: Final = 64
 """Maximum number of records that one call writes. The interpreter gives a thread beside a busy event loop about 200
 turns in a second: 12,800 records, more than quotes. They take 1 MB beside the queue, with their copy."""
 GATHER_SECONDS: Final = 0.002
-"""How long the thread waits after a write, so that lines in quick succession are written together: waking a thread for
-a line costs more than writing it. A single line is written at once."""
+"""How long the thread waits after a write, so that lines in quick succession are written together: waking a
+thread for a line costs more than writing it. A single line is written at once."""
 FLUSH_SECONDS: Final = 1.0
-"""Time to write the last lines when the daemon ends. An active reader needs milliseconds; an inactive one must not
-delay the daemon beyond the kubelet's termination grace period."""
+"""Time to write the last lines when the daemon ends. An active reader needs milliseconds; an inactive one
+must not delay the daemon beyond the kubelet's termination grace period."""
 
 
 class LogLevel(StrEnum):
@@ -74,8 +74,8 @@ class JsonFormatter(logging.Formatter):
             "level": record.levelname.lower(),
             "logger": record.name,
             "message": record.getMessage(),
+            **_extra(record),
         }
-        line.update(_extra(record))
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
         return _TO_JSON(line)
@@ -87,8 +87,7 @@ class TextFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         fields = "".join(f"  {key}={value}" for key, value in _extra(record).items() if key != EVENT)
         clock = _time(record)[11:19]
-        text = f"{clock} {record.levelname.lower():7} {record.getMessage()}{fields}"
-        text = printable(text)
+        text = printable(f"{clock} {record.levelname.lower():7} {record.getMessage()}{fields}")
         return f"{text}\n{self.formatException(record.exc_info)}" if record.exc_info else text
 
 
@@ -134,8 +133,8 @@ class LogLimiter:
 class LogStream(io.TextIOBase):
     """A text stream that a thread copies to another one; each `write` is one record.
 
-    While the queue is full, records are dropped; a line reports how many when the queue is empty again. A record that
-    cannot be written (a closed pipe, a full disk) is dropped too.
+    While the queue is full, records are dropped; a line reports how many when the queue is empty again. A
+    record that cannot be written (a closed pipe, a full disk) is dropped too.
 
     Args:
         stream: where the records go. If it has a descriptor, records are written to the descriptor, without the

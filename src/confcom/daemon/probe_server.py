@@ -1,7 +1,7 @@
 """An HTTP server for probes and metrics, GET only, in the daemon's own event loop.
 
-It shares the daemon's event loop so that a stuck loop fails the liveness probe. It uses no web framework, which would
-cost a node daemon 11 MiB.
+It shares the daemon's event loop so that a stuck loop fails the liveness probe. It uses no web framework,
+which would cost a node daemon 11 MiB.
 
 A request that has arrived with its connection is answered at once, and the connection is closed: the kernel's queue is
 the only queue of probes, so clients cannot displace each other there. Only an incomplete request, and a page that is
@@ -19,6 +19,7 @@ import struct
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Final
 
@@ -34,8 +35,8 @@ MAX_REQUEST_BYTES: Final = 8192
 DEADLINE_SECONDS: Final = 5.0
 """For a held connection. The default timeouts are 1 s for a kubelet's probe and 10 s for a Prometheus scrape."""
 MAX_HELD: Final = 32
-"""Held connections. A scraper and a person need two; probes none. If all are pages of 0.2 MB that nobody reads, the
-kernel holds 6 MB."""
+"""Held connections. A scraper and a person need two; probes none. If all are pages of 0.2 MB that nobody
+reads, the kernel holds 6 MB."""
 MAX_ADDRESSES: Final = 4096
 """Addresses whose use is remembered, about 0.5 MB; with more, counting starts afresh."""
 RECENT_SECONDS: Final = 60.0
@@ -43,13 +44,13 @@ RECENT_SECONDS: Final = 60.0
 SLICE_SECONDS: Final = 0.02
 """The interval of the next two limits, and between two looks at a held connection."""
 ACCEPTS_PER_SLICE: Final = 128
-"""6,400 connections per second, each about 50 µs: a third of the event loop. A kubelet, a scraper and a person together
-make a few per second."""
+"""6,400 connections per second, each about 50 µs: a third of the event loop. A kubelet, a scraper and a
+person together make a few per second."""
 LARGE_BYTES_PER_SLICE: Final = 256 * 1024
 """12.8 MB/s of pages larger than SMALL_BYTES, which take about 0.5 µs per KiB."""
 SMALL_BYTES: Final = 1024
-"""A page of this size is sent at any time: it fits into the receive buffer of every client, so the kernel holds nothing
-of it for those that do not read. Probes have 150 bytes."""
+"""A page of this size is sent at any time: it fits into the receive buffer of every client, so the kernel
+holds nothing of it for those that do not read. Probes have 150 bytes."""
 RENDERING_SECONDS: Final = 1.0
 """How long everybody gets the same rendering of a larger page; of a small one it is SLICE_SECONDS. Rendering metrics
 takes some milliseconds of the event loop, which a client that sends requests in a loop would take from all others."""
@@ -58,8 +59,8 @@ ACCEPT_BATCH: Final = 16
 FAILURE_LOG_SECONDS: Final = 60.0
 """Interval of log lines about failing routes, which any client can cause."""
 _RECEIVE_BYTES: Final = 2 * MAX_REQUEST_BYTES
-"""More than the largest head, so that one call also reads what follows it: closing a socket with unread data resets the
-connection."""
+"""More than the largest head, so that one call also reads what follows it: closing a socket with unread
+data resets the connection."""
 _END_OF_HEAD: Final = b"\r\n\r\n"
 _RESET: Final = struct.pack("ii", 1, 0)
 """struct linger: drop what is not sent."""
@@ -70,11 +71,7 @@ def serve_probes(routes: Mapping[str, Route], address: ProbeAddress | None) -> I
     """Answer probes in the running event loop while the block runs, if there is an address.
 
     Yields:
-        The address: for port 0, with the port that the kernel chose.
-
-    Raises:
-        SettingsError: the host is no address of this machine.
-        UnavailableError: the address is in use or not permitted.
+        The address: for port 0, with the port that the kernel chose. Errors are those of `listen`.
     """
     if address is None:
         yield None
@@ -158,8 +155,7 @@ class ProbeServer:
         try:
             return self._routes[path]()
         except Exception:
-            suppressed = self._failures.admit()
-            if suppressed is not None:
+            if (suppressed := self._failures.admit()) is not None:
                 _logger.exception("a probe route failed", extra={"route": path, "suppressed": suppressed})
             return ProbeResponse(b"the route failed; see the log\n", HTTPStatus.INTERNAL_SERVER_ERROR)
 
@@ -214,16 +210,14 @@ class ProbeServer:
         self._slice_timer = None if idle else self._loop.call_later(SLICE_SECONDS, self._begin_slice)
 
 
+@dataclass(slots=True, eq=False)
 class _Connection:
-    __slots__ = ("_received", "_sending", "_server", "_sock", "_unsent", "address")
-
-    def __init__(self, server: ProbeServer, sock: socket.socket, address: str) -> None:
-        self.address = address
-        self._server = server
-        self._sock = sock
-        self._received = b""
-        self._unsent = memoryview(b"")
-        self._sending = False
+    _server: ProbeServer
+    _sock: socket.socket
+    address: str
+    _received: bytes = b""
+    _unsent: memoryview = field(default_factory=lambda: memoryview(b""))
+    _sending: bool = False
 
     def advance(self) -> bool:
         """Read and send as far as possible without waiting; return whether the exchange has ended."""
@@ -257,16 +251,13 @@ class _Connection:
 
     def _send(self) -> bool:
         """Return whether the client's system has the whole page, or will take it: no large page is left."""
-        large = self._sending or len(self._unsent) > SMALL_BYTES
-        if large and not self._sending:
+        if not self._sending and len(self._unsent) > SMALL_BYTES:
             if not self._server.spend(len(self._unsent)):
                 return False
             self._sending = True
         if self._unsent:
             self._unsent = self._unsent[self._sock.send(self._unsent) :]
-        if self._unsent or not large:
-            return not self._unsent
-        return not unread_bytes(self._sock)
+        return not self._unsent and not (self._sending and unread_bytes(self._sock))
 
 
 def _encode(response: ProbeResponse) -> bytes:

@@ -18,9 +18,9 @@ from confcom import passed_descriptors
 from confcom.errors import SettingsError, UnavailableError
 
 BACKLOG: Final = 4096
-"""Connections that the kernel holds until they are accepted; Linux' default of net.core.somaxconn, to which the kernel
-limits it. Accepting all takes 0.64 s. Beyond the limit the kernel drops a client's first packet, and the client sends
-it again after a second; the chart's probes wait 2 s."""
+"""Connections that the kernel holds until they are accepted; Linux' default of net.core.somaxconn, to which
+the kernel limits it. Accepting all takes 0.64 s. Beyond the limit the kernel drops a client's first packet,
+and the client sends it again after a second; the chart's probes wait 2 s."""
 DEFER_SECONDS: Final = 1
 """Time in which the kernel keeps a connection to itself until data arrives, so that one look finds the request."""
 UNACKNOWLEDGED_MILLISECONDS: Final = 2000
@@ -53,11 +53,7 @@ class ProbeAddress:
 
     @classmethod
     def parse(cls, text: str) -> ProbeAddress:
-        """Parse the value of a flag.
-
-        Raises:
-            ValueError: the text has neither form; the message is the reason.
-        """
+        """Parse the value of a flag; ValueError, with the reason, if the text has neither form."""
         if text.startswith("unix:"):
             path = text.removeprefix("unix:")
             if not path:

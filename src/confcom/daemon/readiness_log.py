@@ -1,7 +1,7 @@
 """A daemon's log lines about its own readiness, which `confcom status` shows to administrators.
 
-They have a field that no other line has, so that lines caused by clients are not mistaken for the reason why a daemon
-is not ready.
+They have a field that no other line has, so that lines caused by clients are not mistaken for the reason
+why a daemon is not ready.
 """
 
 import asyncio
@@ -14,8 +14,8 @@ _logger = logging.getLogger(__name__)
 ABOUT, READINESS = "about", "readiness"
 """The field and its value; `confcom.addon.daemon_pods` looks for them."""
 REPEAT_SECONDS = 30.0
-"""Interval at which the reason is logged again while a daemon is not ready, so that the end of its log has the reason
-even if clients have caused many lines since."""
+"""Interval at which the reason is logged again while a daemon is not ready, so that the end of its log has
+the reason even if clients have caused many lines since."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,11 +40,11 @@ class ReadinessLog:
         self._clock = clock
         self._logged_at = clock()
 
-    def tell(self, reason: str | None, *, code: str = "", expected: bool = False) -> None:
-        """Log that the daemon is ready, or why it is not, if that is new or due again."""
+    def tell(self, reason: str | None, *, code: str = "", expected: bool = False) -> str | None:
+        """Log that the daemon is ready, or why it is not, if that is new or due again; return the reason."""
         now = self._clock()
         if reason == self.reason and (reason is None or now - self._logged_at < REPEAT_SECONDS):
-            return
+            return reason
         self.reason, self._code, self._expected, self._logged_at = reason, code, expected, now
         if reason is None:
             _logger.info("ready", extra={ABOUT: READINESS})
@@ -52,6 +52,7 @@ class ReadinessLog:
             level = logging.INFO if expected else logging.WARNING
             fields = {ABOUT: READINESS, "reason": reason} | ({"code": code} if code else {})
             _logger.log(level, "not ready", extra=fields)
+        return reason
 
     async def repeat(self) -> None:
         """Log the last reason again whenever it is due, until cancelled."""

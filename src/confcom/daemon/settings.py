@@ -1,7 +1,7 @@
 """Settings of a daemon: one dataclass, whose fields carry their flag's help. The argparse parser is made from it.
 
-Each flag has an environment variable as its fallback. There is no configuration file: flags, chart values and variables
-map one to one, and `--help` is the reference.
+Each flag has an environment variable as its fallback. There is no configuration file: flags, chart values
+and variables map one to one, and `--help` is the reference.
 """
 
 import argparse
@@ -56,8 +56,8 @@ def setting(
 ) -> T:
     """Return a dataclass field for the flag `--name VALUE`, where `name` is the field's.
 
-    `convert` returns the value, or raises ValueError with the reason. `shown` is the default in `--help`, where
-    `str(default)` is not suitable; the variable is by default CONFCOM_ and the name in capitals.
+    `convert` returns the value, or raises ValueError with the reason. `shown` is the default in `--help`,
+    where `str(default)` is not suitable; the variable is by default CONFCOM_ and the name in capitals.
     """
 
     def flag(name: str) -> Flag:

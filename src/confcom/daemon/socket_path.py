@@ -31,12 +31,21 @@ class PathState(Enum):
     OTHER = "a file that is not a stream socket"
 
 
+_STATES = {
+    errno.ENOENT: PathState.FREE,
+    errno.ECONNREFUSED: PathState.STALE,
+    errno.EAGAIN: PathState.LIVE,  # the backlog is full
+    errno.ENOTCONN: PathState.LIVE,  # a signal ended the wait for a place: Python's connect() returns then (PEP 475)
+}
+"""By the error of connect()."""
+
+
 @dataclass(frozen=True, slots=True)
 class FileIdentity:
     """Device and inode of a socket's file, which tell it from another file at the same path.
 
-    This holds only while the socket is open: the kernel then holds the inode, so its number is not reused. Timestamps
-    are no part of the identity, because link(2), rename(2) and chmod(2) change them.
+    This holds only while the socket is open: the kernel then holds the inode, so its number is not reused.
+    Timestamps are no part of the identity, because link(2), rename(2) and chmod(2) change them.
     """
 
     device: int
@@ -46,10 +55,9 @@ class FileIdentity:
     def of(cls, path: Path) -> FileIdentity | None:
         """Return the identity of the file at the path; None if there is none, or it cannot be inspected."""
         try:
-            status = path.lstat()
+            return cls.from_status(path.lstat())
         except OSError:
             return None
-        return cls.from_status(status)
 
     @classmethod
     def from_status(cls, status: os.stat_result) -> FileIdentity:
@@ -143,16 +151,9 @@ def _try_connecting(path: Path, patience: float) -> PathInspection:
             probe.connect(os.fspath(path))
             bound_name = probe.getpeername()
             _, uid, _ = CREDENTIALS.unpack(peer_credentials(probe))
-        except ConnectionRefusedError:
-            return PathInspection(PathState.STALE)
-        except FileNotFoundError:
-            return PathInspection(PathState.FREE)
-        except BlockingIOError:
-            return PathInspection(PathState.LIVE)
         except PermissionError as error:
             raise unusable(path, error) from error
         except OSError as error:
-            # ENOTCONN: a signal interrupted the wait for a place, which Python's connect() takes for success (PEP 475).
-            return PathInspection(PathState.LIVE if error.errno == errno.ENOTCONN else PathState.OTHER)
+            return PathInspection(_STATES.get(error.errno or 0, PathState.OTHER))
     # Names in Linux' abstract namespace, and names that are not UTF-8, are bytes.
     return PathInspection(PathState.LIVE, SocketHolder(os.fsdecode(bound_name or ""), uid))

@@ -30,8 +30,8 @@ SIGNAL_SECONDS: Final = 0.001
 """Between signals to a thread that stalls: a turn of an event loop can have dozens of system calls that wait."""
 
 MANY_SIGNALS: Final = 100
-"""After so many in one stall they come less often: each writes a byte that the event loop reads after the stall, and
-about 280 fit, beside which a SIGTERM would be lost."""
+"""After so many in one stall they come less often: each writes a byte that the event loop reads after the
+stall, and about 280 fit, beside which a SIGTERM would be lost."""
 
 
 class StallWatchdog:
@@ -50,11 +50,9 @@ class StallWatchdog:
         threading.Thread(target=self._run, name="stall-watchdog", daemon=True).start()
 
     def begin(self) -> None:
-        """Say that the thread is busy from now on."""
         self._busy_since = self._clock()
 
     def end(self) -> None:
-        """Say that the thread waits for work."""
         self._busy_since = math.inf
 
     def stop(self) -> None:

@@ -20,8 +20,8 @@ _logger = logging.getLogger(__name__)
 STOP_DEADLINE_SECONDS = 20.0
 """From the first signal to the exit; less than the 30 s after which a kubelet kills (terminationGracePeriodSeconds)."""
 LIBRARY_SECONDS = 1.0
-"""Timeout for tasks that libraries have left running when the daemon is done; gRPC's need a few turns of the event loop
-(grpcio 1.85, seen)."""
+"""Timeout for tasks that libraries have left running when the daemon is done; gRPC's need a few turns of
+the event loop (grpcio 1.85, seen)."""
 
 Main = Callable[[asyncio.Event], Coroutine[Any, Any, None]]
 
@@ -29,12 +29,12 @@ Main = Callable[[asyncio.Event], Coroutine[Any, Any, None]]
 def run_daemon(main: Main, *, stop_deadline: float = STOP_DEADLINE_SECONDS, use_uvloop: bool = False) -> ExitCode:
     """Run `main(stop)` until it returns; SIGTERM, SIGINT and SIGHUP set `stop`, then it has `stop_deadline` seconds.
 
-    A SIGINT after the first signal, or the deadline, cancels `main`. Other signals do not: containerd repeats SIGTERM
-    when it was restarted, and when a terminal closes, its shell and the kernel send a SIGHUP each. If SIGHUP is ignored
-    from the start (nohup), it stays ignored.
+    A SIGINT after the first signal, or the deadline, cancels `main`. Other signals do not: containerd
+    repeats SIGTERM when it was restarted, and when a terminal closes, its shell and the kernel send a
+    SIGHUP each. If SIGHUP is ignored from the start (nohup), it stays ignored.
 
-    `main` cleans up when it is cancelled. Tasks that libraries leave running get LIBRARY_SECONDS; then they are
-    cancelled, and logged by name.
+    `main` cleans up when it is cancelled. Tasks that libraries leave running get LIBRARY_SECONDS; then they
+    are cancelled, and logged by name.
 
     Returns:
         OK after an orderly stop, FAILED when the stop had to be forced.
@@ -88,8 +88,8 @@ def first_failure(failure: BaseException) -> BaseException:
 def exit_status(body: Callable[[LogStream], int], *, stderr: TextIO) -> int:
     """Run a daemon's main and return its exit code; errors are written to stderr.
 
-    A ConfcomError is explained; any other exception is a bug and is written with its traceback. While `body` runs,
-    sys.stderr is the stream that `body` gets, so that no write to it blocks.
+    A ConfcomError is explained; any other exception is a bug and is written with its traceback. While
+    `body` runs, sys.stderr is the stream that `body` gets, so that no write to it blocks.
     """
     stream = LogStream(stderr)
     try:

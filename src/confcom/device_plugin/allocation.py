@@ -14,8 +14,8 @@ from confcom.kubelet_api.device_list import all_below
 from confcom.kubernetes.names import AESM_DIRECTORY
 
 EPC_VARIABLE = "CONFCOM_SGX_EPC_MIB"
-"""A container's EPC budget in MiB. It is a number and not the list of device IDs, which would exceed Linux's limit of
-128 KiB for one environment string at about 20 GiB of EPC."""
+"""A container's EPC budget in MiB. It is a number and not the list of device IDs, which would exceed
+Linux's limit of 128 KiB for one environment string at about 20 GiB of EPC."""
 PLATFORM_VARIABLE = "CONFCOM_SGX_PLATFORM"
 DEVICE_PERMISSIONS = "rw"
 """The driver needs both; containers never make device nodes (m)."""
@@ -58,8 +58,7 @@ class Allocator:
         mounts = []
         # The quote helper makes the socket in that directory, and mounts the directory itself, writable.
         if self.aesmd_directory is not None and kind in {ResourceKind.EPC, ResourceKind.ENCLAVE}:
-            mount = pb.Mount(container_path=AESM_DIRECTORY, host_path=self.aesmd_directory, read_only=True)
-            mounts.append(mount)
+            mounts.append(pb.Mount(container_path=AESM_DIRECTORY, host_path=self.aesmd_directory, read_only=True))
         return pb.ContainerAllocateResponse(envs=envs, devices=devices, mounts=mounts)
 
     def _check(self, identifiers: Sequence[str]) -> None:

@@ -1,7 +1,7 @@
 """The state of the host's SGX device nodes: each problem, with its remedy. Reads the host only by HostFiles.
 
-A container gets a device node with the host's owner, group and mode: if a user cannot open it on the host, a container
-that runs as the same user cannot open it either.
+A container gets a device node with the host's owner, group and mode: if a user cannot open it on the host,
+a container that runs as the same user cannot open it either.
 """
 
 import re
@@ -13,8 +13,8 @@ from confcom.device_plugin.epc import ENCLAVE_NODES, PROVISION_NODES, find_drive
 from confcom.device_plugin.host import FileStatus, HostFiles
 
 MOUNTINFO = "/proc/1/mountinfo"
-"""The mounts of process 1, which are the host's if the host's /proc is below the host root. A container's own mount of
-the host's /dev may have other options."""
+"""The mounts of process 1, which are the host's if the host's /proc is below the host root. A container's
+own mount of the host's /dev may have other options."""
 GROUP_FILE = "/etc/group"
 READ_WRITE = 0o6
 """Programs open the device for reading and writing, to build enclaves and to map them."""
@@ -29,23 +29,21 @@ class Device(StrEnum):
 
 
 NODE_PATHS = {Device.ENCLAVE: ENCLAVE_NODES, Device.PROVISION: PROVISION_NODES}
-_RULES = {
-    Device.ENCLAVE: 'MODE="0666"',
-    Device.PROVISION: 'GROUP="sgx_prv", MODE="0660"',
-}
+_RULES = {Device.ENCLAVE: 'MODE="0666"', Device.PROVISION: 'GROUP="sgx_prv", MODE="0660"'}
 """Intel's udev rule for each device (91-sgx-enclave.rules and 92-sgx-provision.rules of its PSW)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """A reason why programs cannot use a device, or why too many can, and its code."""
-
     what: str
     remedy: str
     code: str
 
     def __str__(self) -> str:
         return f"{self.what}; {self.remedy}"
+
+    def to_json(self) -> dict[str, object]:
+        return {"code": self.code, "problem": self.what, "remedy": self.remedy}
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +57,7 @@ class NodeState:
         access: dict[str, object] = {}
         if self.status:
             access = {"mode": f"{self.status.mode:04o}", "uid": self.status.uid, "gid": self.status.gid}
-        problems = [{"code": one.code, "problem": one.what, "remedy": one.remedy} for one in self.problems]
+        problems = [problem.to_json() for problem in self.problems]
         return {"device": self.device, "path": self.path, "healthy": healthy, **access, "problems": problems}
 
 
@@ -88,9 +86,8 @@ class HostDevices:
 def inspect_devices(host: HostFiles, *, expected: Iterable[str] = ()) -> HostDevices:
     mountinfo = host.read_text(MOUNTINFO) or ""
     preferred = tuple(expected)
-    return HostDevices(
-        find_driver(host), tuple(_inspect_device(host, device, preferred, mountinfo) for device in NODE_PATHS)
-    )
+    nodes = tuple(_inspect_device(host, device, preferred, mountinfo) for device in NODE_PATHS)
+    return HostDevices(find_driver(host), nodes)
 
 
 def mounted_noexec(mountinfo: str, path: str) -> bool:

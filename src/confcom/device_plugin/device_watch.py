@@ -1,13 +1,12 @@
 """Periodic inspection of the host while the plugin runs: waiting for SGX, and detecting lost and returned devices.
 
-What was decided at start does not change: resources, device IDs, paths. A lost device ends the kubelet's streams; no
-device is ever withdrawn from a list.
+What was decided at start does not change: resources, device IDs, paths. A lost device ends the kubelet's
+streams; no device is ever withdrawn from a list.
 """
-
-from __future__ import annotations
 
 import asyncio
 import logging
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
@@ -20,31 +19,13 @@ from confcom.kubernetes.inventory import EpcOffer, FoundEpc, Inventory
 _logger = logging.getLogger(__name__)
 
 POLL_SECONDS = 2.0
-"""Interval between inspections. It is short enough for a person who loads a driver, and an inspection costs a dozen
-calls of stat and one read of mountinfo, which has thousands of lines on a busy node."""
+"""Interval between inspections. It is short enough for a person who loads a driver, and an inspection costs
+a dozen calls of stat and one read of mountinfo, which has thousands of lines on a busy node."""
 DEBOUNCE_POLLS = 3
-"""Consecutive inspections that must find a device before it counts as present again, so at least 4 s. udev sets owner
-and mode after a node has appeared, and a driver update loads and unloads the driver more than once. A flapping device
-then costs the kubelet at most one registration in 6 s. A loss counts at the first inspection, because containers
-started from then on would fail."""
-
-Sleep = Callable[[float], Awaitable[None]]
-
-
-@dataclass(frozen=True, slots=True)
-class Debounce:
-    """The debounced presence of one device: lost at once, present again after DEBOUNCE_POLLS inspections. Pure."""
-
-    present: bool
-    seen: int = 0
-    """Consecutive inspections that found the device while it does not count as present."""
-
-    def update(self, *, found: bool) -> Debounce:
-        if not found:
-            return Debounce(present=False)
-        if self.present or self.seen + 1 >= DEBOUNCE_POLLS:
-            return Debounce(present=True)
-        return Debounce(present=False, seen=self.seen + 1)
+"""Consecutive inspections that must find a device before it counts as present again, so at least 4 s. udev
+sets owner and mode after a node has appeared, and a driver update loads and unloads the driver more than
+once. A flapping device then costs the kubelet at most one registration in 6 s. A loss counts at the first
+inspection, because containers started from then on would fail."""
 
 
 @dataclass(slots=True)
@@ -76,15 +57,14 @@ class SgxSearch:
     host: HostFiles
     simulated_epc_mib: int | None
     metrics: PluginMetrics
-    sleep: Sleep = asyncio.sleep
+    sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
     reason: str = "the node has not been examined yet"
     devices: HostDevices = field(default_factory=HostDevices)
 
     async def find(self) -> Discovery:
         """Inspect the host until it has SGX to offer, and return it; at once if it is complete at the first inspection.
 
-        If it is not complete at first (such as the enclave device without the provision device, while udev is still at
-        work), `DEBOUNCE_POLLS` consecutive inspections must find the same, because the decision is final.
+        If it is not (udev is at work), `DEBOUNCE_POLLS` inspections must find the same: the decision is final.
         """
         found = self._inspect()
         if found is not None and found.provision_node is not None:
@@ -107,18 +87,19 @@ class SgxSearch:
         )
 
     def _inspect(self) -> Discovery | None:
+        found: Discovery | None = None
+        reason = "SGX has just appeared; the plugin offers it after several successful checks"
         try:
             found = discover(self.host, simulated_epc_mib=self.simulated_epc_mib)
         except NoSgxError as error:
-            found, reason, code = None, str(error), error.error_code
-        else:
-            reason, code = "SGX has just appeared; the plugin offers it after several successful checks", ""
+            reason = str(error)
+            if reason != self.reason:
+                extra = {"event": "no-sgx", "reason": reason, "code": error.error_code}
+                _logger.warning("no SGX to offer yet", extra=extra)
+        self.reason = reason
         if found is None or found.platform is Platform.HARDWARE:
             self.devices = inspect_devices(self.host)
             self.metrics.record_devices(self.devices, offered=(Device.ENCLAVE,))
-        if found is None and reason != self.reason:
-            _logger.warning("no SGX to offer yet", extra={"event": "no-sgx", "reason": reason, "code": code})
-        self.reason = reason
         return found
 
 
@@ -132,7 +113,8 @@ class DeviceWatch:
     devices: HostDevices = field(default_factory=HostDevices)
     availability: dict[Device, DeviceAvailability] = field(init=False)
     _paths: dict[Device, str] = field(init=False)
-    _debounce: dict[Device, Debounce] = field(init=False)
+    _seen: Counter[Device] = field(default_factory=Counter)
+    """Consecutive inspections that found each device."""
     _logged_problems: dict[Device, tuple[str, ...]] = field(default_factory=dict)
     _logged_late: set[Device] = field(default_factory=set)
 
@@ -140,7 +122,6 @@ class DeviceWatch:
         paths = {Device.ENCLAVE: self.discovery.enclave_node, Device.PROVISION: self.discovery.provision_node}
         self._paths = {device: path for device, path in paths.items() if path is not None}
         self.availability = {device: DeviceAvailability() for device in self._paths}
-        self._debounce = dict.fromkeys(self._paths, Debounce(present=True))
 
     async def run(self) -> None:
         while True:
@@ -148,7 +129,6 @@ class DeviceWatch:
             await asyncio.sleep(POLL_SECONDS)
 
     def poll(self) -> None:
-        """Inspect the host once, log what has changed, and update the availability of devices."""
         if self.discovery.platform is Platform.SIMULATED:
             self._look_for_hardware()
             return
@@ -158,8 +138,12 @@ class DeviceWatch:
             self._log_problems(node)
             if node.device in self._paths:
                 self._update_availability(node.device, self._paths[node.device])
-            else:
-                self._log_late_device(node)
+            elif node.path is not None and node.device not in self._logged_late:
+                self._logged_late.add(node.device)
+                _logger.warning(
+                    "a new SGX device has appeared since the start; restart the plugin to offer it",
+                    extra={"event": "device-appeared", "device": node.device, "path": node.path},
+                )
 
     def _look_for_hardware(self) -> None:
         self.devices = HostDevices(find_driver(self.host), ())
@@ -178,15 +162,13 @@ class DeviceWatch:
             availability.mark_unavailable(problem)
 
     def _update_availability(self, device: Device, path: str) -> None:
-        before, after = self._debounce[device], self._debounce[device].update(found=self.devices.has(path))
-        self._debounce[device] = after
         availability = self.availability[device]
-        if before.present and not after.present:
+        self._seen[device] = self._seen[device] + 1 if self.devices.has(path) else 0
+        if not self._seen[device] and availability.available.is_set():
             availability.mark_unavailable(self._loss(device, path))
-            _logger.error(
-                "SGX device lost", extra={"event": "device-lost", "device": device, "reason": availability.reason}
-            )
-        elif after.present and not before.present:
+            extra = {"event": "device-lost", "device": device, "reason": availability.reason}
+            _logger.error("SGX device lost", extra=extra)
+        elif self._seen[device] >= DEBOUNCE_POLLS and availability.unavailable.is_set():
             _logger.info("SGX device back", extra={"event": "device-back", "device": device, "path": path})
             availability.mark_available()
 
@@ -214,24 +196,8 @@ class DeviceWatch:
         self._logged_problems[node.device] = now
         for problem in node.problems:
             if problem.what not in logged:
-                _logger.warning(
-                    "an SGX device is not usable",
-                    extra={
-                        "event": "device-problem",
-                        "device": node.device,
-                        "code": problem.code,
-                        "problem": problem.what,
-                        "remedy": problem.remedy,
-                    },
-                )
+                new = {"event": "device-problem", "device": node.device, **problem.to_json()}
+                _logger.warning("an SGX device is not usable", extra=new)
         if logged and not now:
             extra = {"event": "device-usable", "device": node.device, "path": node.path}
             _logger.info("an SGX device is usable again", extra=extra)
-
-    def _log_late_device(self, node: NodeState) -> None:
-        if node.path is not None and node.device not in self._logged_late:
-            self._logged_late.add(node.device)
-            _logger.warning(
-                "a new SGX device has appeared since the start; restart the plugin to offer it",
-                extra={"event": "device-appeared", "device": node.device, "path": node.path},
-            )

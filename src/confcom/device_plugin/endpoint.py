@@ -28,21 +28,23 @@ from confcom.kubelet_api.services import (
 MAX_STREAMS = 8
 """Open ListAndWatch streams. A kubelet has one; the rest is for other clients."""
 MAX_CONCURRENT_CALLS = MAX_STREAMS + 4
-"""The kubelet makes one call at a time beside its stream. Calls beyond the limit are refused, so that requests do not
-accumulate in memory. For 2,048 devices a request has at most 10 KiB. For 262,144 it has 1.3 MiB, and twelve of those
-are 16 MiB of the plugin's 128 MiB in the chart."""
+"""The kubelet makes one call at a time beside its stream. Calls beyond the limit are refused, so that
+requests do not accumulate in memory. For 2,048 devices a request has at most 10 KiB. For 262,144 it has 1.3
+MiB, and twelve of those are 16 MiB of the plugin's 128 MiB in the chart."""
 STOP_SECONDS = 1.0
 """For calls in flight when the server stops. Streams are ended before, and Allocate takes less than a millisecond."""
 
 
 @dataclass(slots=True)
-class ResourceServicer:
-    """Serves one resource: its encoded device list, and Allocate.
+class Endpoint:
+    """The gRPC server of one resource on one socket, whose path is never used again.
 
-    The kubelet's stream is the first one, since nobody else knows the socket's path before Register. Only its end
-    requires a new registration.
+    gRPC silently takes over a live socket's path, and removes the path when the server ends, even if
+    another server has it by then. The kubelet's stream is the first one, since nobody else knows the path
+    before Register. Only its end requires a new registration.
     """
 
+    path: Path
     allocator: Allocator
     list_bytes: bytes
     metrics: PluginMetrics
@@ -50,19 +52,49 @@ class ResourceServicer:
     opened: asyncio.Event = field(default_factory=asyncio.Event)
     lost: asyncio.Event = field(default_factory=asyncio.Event)
     """Set when the kubelet's stream is opened, and when it has ended."""
-    _streams: int = 0
     _closing: asyncio.Event = field(default_factory=asyncio.Event)
+    """Ends every ListAndWatch stream; a gRPC server that stops would otherwise wait for them."""
+    _streams: int = 0
+    _server: grpc.aio.Server | None = None
 
-    @property
-    def max_request_bytes(self) -> int:
-        return max_allocate_bytes(self.allocator.resource.count)
+    async def start(self) -> None:
+        require_directory(self.path.parent)
+        server = grpc.aio.server(
+            maximum_concurrent_rpcs=MAX_CONCURRENT_CALLS,
+            options=(
+                ("grpc.max_receive_message_length", max_allocate_bytes(self.allocator.resource.count)),
+                # Otherwise gRPC would enlarge the receive window of each connection, up to several MiB.
+                ("grpc.http2.bdp_probe", 0),
+            ),
+        )
+        handler = device_plugin_handler(self._options, self._list_and_watch, self._allocate)
+        server.add_generic_rpc_handlers((handler,))
+        try:
+            server.add_insecure_port(unix_target(str(self.path)))
+        except RuntimeError as error:
+            raise UnavailableError(
+                f"the device plugin's socket {self.path} cannot be bound",
+                error_code="socket-path-unusable",
+                why=str(error),
+                remedy="check the directory; GRPC_VERBOSITY=debug shows gRPC's messages",
+            ) from error
+        self._server = server
+        await server.start()
 
-    def end_streams(self) -> None:
-        """End every ListAndWatch stream; a gRPC server that stops would otherwise wait for them."""
+    def path_exists(self) -> bool:
+        """Return whether the path exists; a kubelet that starts removes all sockets in its directory."""
+        return os.path.lexists(self.path)
+
+    async def close(self) -> None:
         self._closing.set()
-
-    def handler(self) -> grpc.GenericRpcHandler:
-        return device_plugin_handler(self._options, self._list_and_watch, self._allocate)
+        server, self._server = self._server, None
+        try:
+            if server is not None:
+                # gRPC waits by asyncio.wait_for, which in Python 3.11 may lose a cancellation.
+                await asyncio.shield(server.stop(STOP_SECONDS))
+        finally:
+            with contextlib.suppress(OSError):
+                self.path.unlink(missing_ok=True)
 
     async def _options(self, request: pb.Empty, context: OptionsContext) -> pb.DevicePluginOptions:
         del request, context
@@ -86,8 +118,7 @@ class ResourceServicer:
 
     async def _allocate(self, request: pb.AllocateRequest, context: AllocateContext) -> pb.AllocateResponse:
         """Answer Allocate; a refusal says why, because the kubelet copies it to the pod's status."""
-        name = self.allocator.resource.name
-        started = self.clock()
+        name, started = self.allocator.resource.name, self.clock()
         response, refusal = None, ""
         try:
             response = self.allocator.allocate(request)
@@ -100,57 +131,6 @@ class ResourceServicer:
             await context.abort(grpc.StatusCode.INVALID_ARGUMENT, refusal)
         self.metrics.allocate_seconds.labels(name).observe(self.clock() - started)
         return response
-
-
-@dataclass(slots=True)
-class Endpoint:
-    """One gRPC server on one socket, whose path is never used again.
-
-    gRPC silently takes over a live socket's path, and removes the path when the server ends, even if another server has
-    it by then.
-    """
-
-    path: Path
-    servicer: ResourceServicer
-    _server: grpc.aio.Server | None = None
-
-    async def start(self) -> None:
-        require_directory(self.path.parent)
-        server = grpc.aio.server(
-            maximum_concurrent_rpcs=MAX_CONCURRENT_CALLS,
-            options=(
-                ("grpc.max_receive_message_length", self.servicer.max_request_bytes),
-                # Otherwise gRPC would enlarge the receive window of each connection, up to several MiB.
-                ("grpc.http2.bdp_probe", 0),
-            ),
-        )
-        server.add_generic_rpc_handlers((self.servicer.handler(),))
-        try:
-            server.add_insecure_port(unix_target(str(self.path)))
-        except RuntimeError as error:
-            raise UnavailableError(
-                f"the device plugin's socket {self.path} cannot be bound",
-                error_code="socket-path-unusable",
-                why=str(error),
-                remedy="check the directory; GRPC_VERBOSITY=debug shows gRPC's messages",
-            ) from error
-        self._server = server
-        await server.start()
-
-    def path_exists(self) -> bool:
-        """Return whether the path exists; a kubelet that starts removes all sockets in its directory."""
-        return os.path.lexists(self.path)
-
-    async def close(self) -> None:
-        self.servicer.end_streams()
-        server, self._server = self._server, None
-        try:
-            if server is not None:
-                # gRPC waits by asyncio.wait_for, which in Python 3.11 may lose a cancellation.
-                await asyncio.shield(server.stop(STOP_SECONDS))
-        finally:
-            with contextlib.suppress(OSError):
-                self.path.unlink(missing_ok=True)
 
 
 def require_directory(directory: Path) -> None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from confcom.device_plugin.host import HostFiles
-from confcom.errors import ConfcomError, ExitCode, UnavailableError
+from confcom.errors import SettingsError, UnavailableError
 from confcom.kubernetes.inventory import EpcSection, FoundEpc
 from confcom.sgx.epc_from_cpuid import FEATURES_LEAF, MIB, SGX_LEAF, enumerate_epc, sgx_supported, whole_mib
 
@@ -17,9 +17,9 @@ NODE_DIRECTORY = "/sys/devices/system/node"
 SYSFS_ATTRIBUTE = f"{NODE_DIRECTORY}/node*/x86/sgx_total_bytes"
 """Each NUMA node has it from kernel 5.17 on (Documentation/ABI/stable/sysfs-devices-node)."""
 DRIVER_ENTRIES = ("/sys/class/misc/sgx_enclave", "/sys/class/misc/enclave", "/sys/class/misc/isgx")
-"""The misc devices of the kernel's driver (5.11+), of Intel's out-of-tree driver (its README: in "misc" from V1.32 on;
-`enclave` before it was renamed), and of the legacy driver, which cannot serve DCAP attestation: its device /dev/isgx is
-never offered."""
+"""The misc devices of the kernel's driver (5.11+), of Intel's out-of-tree driver (its README: in "misc"
+from V1.32 on; `enclave` before it was renamed), and of the legacy driver, which cannot serve DCAP
+attestation: its device /dev/isgx is never offered."""
 ENCLAVE_NODES = ("/dev/sgx_enclave", "/dev/sgx/enclave")
 """The enclave device's paths with the kernel's and with the out-of-tree driver; programs look for either."""
 PROVISION_NODES = ("/dev/sgx_provision", "/dev/sgx/provision")
@@ -35,13 +35,6 @@ class Platform(StrEnum):
 
     HARDWARE = "hardware"
     SIMULATED = "simulated"
-
-
-class SimulatedOnHardwareError(ConfcomError):
-    """A simulated plugin on a node with an SGX driver: containers would get simulated devices instead of real ones."""
-
-    error_code = "simulated-on-hardware"
-    exit_code = ExitCode.USAGE
 
 
 class NoSgxError(UnavailableError):
@@ -75,27 +68,22 @@ def find_node(host: HostFiles, candidates: tuple[str, ...]) -> str | None:
 def discover(host: HostFiles, *, simulated_epc_mib: int | None) -> Discovery:
     """Decide what this node offers; `simulated_epc_mib` is None to look for hardware.
 
-    A SimulatedOnHardwareError is for good; a NoSgxError, on a node without usable hardware, may pass.
+    A SettingsError is for good: containers would get simulated devices instead of real ones. A NoSgxError,
+    on a node without usable hardware, may pass.
     """
     driver = find_driver(host)
     if simulated_epc_mib is None:
         return _discover_hardware(host, driver)
     if driver is not None:
-        raise SimulatedOnHardwareError(
+        raise SettingsError(
             "a simulated device plugin does not start on a node with SGX hardware",
+            error_code="simulated-on-hardware",
             why=f"{driver} shows that an SGX driver is loaded",
             remedy="run it without --simulated, or remove the simulation label from this node",
         )
-    return Discovery(
-        platform=Platform.SIMULATED,
-        epc=found_epc(
-            EpcSource.SIMULATED,
-            "simulated EPC was requested, and no SGX driver is loaded",
-            (EpcSection(0, simulated_epc_mib * MIB),),
-        ),
-        enclave_node=SIMULATED_NODE,
-        provision_node=SIMULATED_NODE,
-    )
+    reason = "simulated EPC was requested, and no SGX driver is loaded"
+    epc = found_epc(EpcSource.SIMULATED, reason, (EpcSection(0, simulated_epc_mib * MIB),))
+    return Discovery(Platform.SIMULATED, epc, SIMULATED_NODE, SIMULATED_NODE)
 
 
 def _discover_hardware(host: HostFiles, driver: str | None) -> Discovery:
@@ -129,12 +117,8 @@ def _discover_hardware(host: HostFiles, driver: str | None) -> Discovery:
             why=epc.reason,
             remedy="set the size of the EPC (PRMRR) in the firmware, or use kernel 5.17 or newer",
         )
-    return Discovery(
-        platform=Platform.HARDWARE,
-        epc=replace(epc, reason=f"{driver}; EPC: {epc.reason}"),
-        enclave_node=enclave_node,
-        provision_node=find_node(host, PROVISION_NODES),
-    )
+    epc = replace(epc, reason=f"{driver}; EPC: {epc.reason}")
+    return Discovery(Platform.HARDWARE, epc, enclave_node, find_node(host, PROVISION_NODES))
 
 
 def found_epc(source: EpcSource, reason: str, sections: tuple[EpcSection, ...]) -> FoundEpc:

@@ -1,34 +1,38 @@
 """What is in use of a node's EPC: by the kubelet's checkpoint, else by the sockets of earlier instances."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
+from confcom.device_plugin.resources import ResourceKind
 from confcom.device_plugin.socket_names import SocketNames
-from confcom.kubelet_api.checkpoint import CHECKPOINT_NAME, Checkpoint, CheckpointError, decode_checkpoint, unusable
+from confcom.errors import UnavailableError
+from confcom.kubelet_api.checkpoint import CHECKPOINT_NAME, Checkpoint, decode_checkpoint, unusable
 from confcom.kubelet_api.device_list import FIRST_DECIMAL, least_count
 from confcom.kubernetes.epc_accounting import EpcInUse
 
 MAX_CHECKPOINT_BYTES = 6 * 1024 * 1024
-"""262,144 devices that are all allocated take 3.2 MB; the rest is for other plugins. Decoding takes about ten times the
-size, within the 128 MiB of the plugin in the chart."""
+"""262,144 devices that are all allocated take 3.2 MB; the rest is for other plugins. Decoding takes about
+ten times the size, within the 128 MiB of the plugin in the chart."""
 
 
-def find_epc_in_use(names: SocketNames, *, epc_resource: str, enclave_resource: str, epc_mib: int) -> EpcInUse:
+def find_epc_in_use(sockets: SocketNames, resources: Mapping[ResourceKind, str], epc_mib: int) -> EpcInUse:
     """Return what is in use of the node's EPC under these names: by the kubelet's record, else by earlier sockets.
 
-    A record that cannot be used says nothing. Sockets of an instance that runs, or was killed, still show how that
-    instance counts; how many of its devices containers hold is then unknown, so they count as held.
+    A record that cannot be used says nothing. Sockets of an instance that runs, or was killed, still show
+    how that instance counts; how many of its devices containers hold is then unknown, so they count as held.
     """
+    epc, enclave = resources[ResourceKind.EPC], resources[ResourceKind.ENCLAVE]
     try:
-        checkpoint = read_checkpoint(names.directory)
-    except CheckpointError as error:
+        checkpoint = read_checkpoint(sockets.directory)
+    except UnavailableError as error:
         doubt = str(error)
     else:
         if checkpoint is not None:
-            return epc_in_use(checkpoint, epc_resource=epc_resource, enclave_resource=enclave_resource, epc_mib=epc_mib)
+            return epc_in_use(checkpoint, epc_resource=epc, enclave_resource=enclave, epc_mib=epc_mib)
         doubt = ""
-    if names.has_sockets_of(epc_resource):
+    if sockets.has_sockets_of(epc):
         return EpcInUse(devices=0, devices_held=True, doubt=doubt)
-    return EpcInUse(capacity_held=names.has_sockets_of(enclave_resource), doubt=doubt)
+    return EpcInUse(capacity_held=sockets.has_sockets_of(enclave), doubt=doubt)
 
 
 def epc_in_use(checkpoint: Checkpoint, *, epc_resource: str, enclave_resource: str, epc_mib: int) -> EpcInUse:
@@ -47,7 +51,7 @@ def epc_in_use(checkpoint: Checkpoint, *, epc_resource: str, enclave_resource: s
 
 
 def read_checkpoint(directory: Path) -> Checkpoint | None:
-    """Return the checkpoint, None if the kubelet has written none; CheckpointError if it cannot be used."""
+    """Return the checkpoint, None if the kubelet has written none; UnavailableError if it cannot be used."""
     try:
         with (directory / CHECKPOINT_NAME).open("rb") as file:
             data = file.read(MAX_CHECKPOINT_BYTES + 1)

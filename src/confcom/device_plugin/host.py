@@ -6,17 +6,12 @@ import os
 import platform
 import stat
 import struct
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from confcom.errors import UnavailableError
 from confcom.sgx.epc_from_cpuid import CpuidRegisters
 
-MACHINES = ("x86_64", "AMD64")
-"""The values of platform.machine() on which the code below can run."""
-_REGISTERS = 4
 _CODE = bytes.fromhex(
     "53"  # push rbx, which the caller owns and cpuid overwrites
     "4989d0"  # mov r8, rdx: where the registers go, the third argument
@@ -87,40 +82,30 @@ def read_cpuid(leaf: int, subleaf: int, *, machine: str | None = None) -> CpuidR
     machine code are written to a page of their own, which is first writable and then executable, never both.
     """
     machine = platform.machine() if machine is None else machine
-    if machine not in MACHINES or struct.calcsize("P") != 8:
+    if machine != "x86_64" or struct.calcsize("P") != 8:
         raise UnavailableError(
             "CPUID cannot be read",
             error_code="not-x86-64",
             why=f"this is a {8 * struct.calcsize('P')}-bit program on {machine or 'an unknown machine'}",
             remedy="SGX exists on x86-64 only",
         )
-    registers = (ctypes.c_uint32 * _REGISTERS)()
-    with _executable(_CODE) as address:
-        function = ctypes.CFUNCTYPE(None, ctypes.c_uint32, ctypes.c_uint32, ctypes.POINTER(ctypes.c_uint32))(address)
-        function(leaf, subleaf, registers)
-    return CpuidRegisters(*registers)
-
-
-@contextmanager
-def _executable(code: bytes) -> Iterator[int]:
+    registers = (ctypes.c_uint32 * 4)()
     with mmap.mmap(-1, mmap.PAGESIZE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS) as page:
-        page.write(code)
+        page.write(_CODE)
         view = ctypes.c_char.from_buffer(page)
         try:
             address = ctypes.addressof(view)
-            _make_executable(address)
-            yield address
+            mprotect = ctypes.CDLL(None, use_errno=True).mprotect
+            mprotect.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
+            if mprotect(address, mmap.PAGESIZE, mmap.PROT_READ | mmap.PROT_EXEC):
+                raise UnavailableError(
+                    "CPUID cannot be read",
+                    error_code="page-not-executable",
+                    why=f"the operating system refuses executable memory pages: {os.strerror(ctypes.get_errno())}",
+                    remedy="allow it (SELinux: execmem), or use kernel 5.17 or newer, whose sysfs has the EPC's size",
+                )
+            kind = ctypes.CFUNCTYPE(None, ctypes.c_uint32, ctypes.c_uint32, ctypes.POINTER(ctypes.c_uint32))
+            kind(address)(leaf, subleaf, registers)
         finally:
             del view  # a mapping with an exported buffer cannot be closed
-
-
-def _make_executable(address: int) -> None:
-    mprotect = ctypes.CDLL(None, use_errno=True).mprotect
-    mprotect.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
-    if mprotect(address, mmap.PAGESIZE, mmap.PROT_READ | mmap.PROT_EXEC):
-        raise UnavailableError(
-            "CPUID cannot be read",
-            error_code="page-not-executable",
-            why=f"the operating system refuses executable memory pages: {os.strerror(ctypes.get_errno())}",
-            remedy="allow it (SELinux: execmem), or use kernel 5.17 or newer, whose sysfs has the size of the EPC",
-        )
+    return CpuidRegisters(*registers)

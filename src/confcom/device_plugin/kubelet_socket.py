@@ -9,7 +9,7 @@ import grpc
 import grpc.aio
 
 from confcom.daemon.socket_path import PathState, inspect_socket
-from confcom.errors import ConfcomError, UnavailableError
+from confcom.errors import UnavailableError
 
 POLL_SECONDS = 0.01
 """A kubelet that restarts listens a fraction of a second before it reports the node's resources for the next ten, and
@@ -17,12 +17,8 @@ what is not registered by then is 0 in the API. A poll is one lstat and one conn
 processor while the kubelet is away. inotify would save them; a node has few instances of it, which others need."""
 
 
-class AttemptFailedError(ConfcomError):
-    """An attempt to register failed; a later one may succeed."""
-
-    def __init__(self, what: str, *, error_code: str, kubelet_listens: bool = True) -> None:
-        super().__init__(what, error_code=error_code)
-        self.kubelet_listens = kubelet_listens
+class KubeletAbsentError(UnavailableError):
+    """No kubelet listens, or none that this user may connect to."""
 
 
 @dataclass(slots=True)
@@ -41,17 +37,15 @@ class KubeletWatch:
 
 async def connect(channel: grpc.aio.Channel, kubelet_socket: Path) -> None:
     """Connect once: gRPC would retry after a second, and a kubelet that ends closes its connections first."""
-    state = channel.get_state(try_to_connect=True)
-    while state is not grpc.ChannelConnectivity.READY:
+    while (state := channel.get_state(try_to_connect=True)) is not grpc.ChannelConnectivity.READY:
         if state is grpc.ChannelConnectivity.TRANSIENT_FAILURE:
-            raise AttemptFailedError(
+            raise UnavailableError(
                 f"the program at {kubelet_socket} closed the connection", error_code="kubelet-disconnected"
             )
         await channel.wait_for_state_change(state)
-        state = channel.get_state(try_to_connect=True)
 
 
-def kubelet_absence(kubelet_socket: Path) -> AttemptFailedError | None:
+def kubelet_absence(kubelet_socket: Path) -> KubeletAbsentError | None:
     try:
         state = inspect_socket(kubelet_socket).state
     except UnavailableError as error:
@@ -62,4 +56,4 @@ def kubelet_absence(kubelet_socket: Path) -> AttemptFailedError | None:
         if state is PathState.LIVE:
             return None
         what, code = f"no kubelet listens at {kubelet_socket}: found {state.value}", "kubelet-absent"
-    return AttemptFailedError(what, error_code=code, kubelet_listens=False)
+    return KubeletAbsentError(what, error_code=code)

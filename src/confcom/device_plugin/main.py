@@ -21,26 +21,16 @@ from confcom.daemon.supervision import exit_status, run_daemon, run_until_stoppe
 from confcom.device_plugin.allocation import Allocator
 from confcom.device_plugin.device_nodes import Device
 from confcom.device_plugin.device_watch import DeviceWatch, SgxSearch
-from confcom.device_plugin.endpoint import Endpoint, ResourceServicer, require_directory
+from confcom.device_plugin.endpoint import Endpoint, require_directory
 from confcom.device_plugin.epc import Discovery
 from confcom.device_plugin.epc_in_use import find_epc_in_use
 from confcom.device_plugin.host import HostFiles
 from confcom.device_plugin.kubelet_socket import KubeletWatch
 from confcom.device_plugin.metrics import PluginMetrics
 from confcom.device_plugin.registration import Registrar, run_unless
-from confcom.device_plugin.resources import (
-    Resource,
-    ResourceKind,
-    ResourcePlan,
-    plan_resources,
-)
+from confcom.device_plugin.resources import Resource, ResourceKind, ResourcePlan, plan_resources
 from confcom.device_plugin.settings import PluginSettings, parse_settings
-from confcom.device_plugin.socket_names import (
-    SocketNames,
-    refuse_second_plugin,
-    remove_stale_sockets,
-    unused_instance,
-)
+from confcom.device_plugin.socket_names import SocketNames, refuse_second_plugin, remove_stale_sockets, unused_instance
 from confcom.errors import UnavailableError
 from confcom.kubelet_api.device_list import encode_device_list
 from confcom.kubelet_api.services import KUBELET_SOCKET_NAME
@@ -92,9 +82,9 @@ class DevicePlugin:
     def not_ready_reason(self) -> str | None:
         """Return why the plugin is not ready, or None: a device is lost, or no kubelet has watched a resource yet.
 
-        An update ends the older plugin once this one is ready. One stream since start is enough for that. Up to 1.36
-        the kubelet ends the newer plugin's stream when the older plugin ends, and an older plugin that was not ready
-        at that moment would be deleted before the newer one is ready.
+        An update ends the older plugin once this one is ready. One stream since start is enough for that.
+        Up to 1.36 the kubelet ends the newer plugin's stream when the older plugin ends, and an older
+        plugin that was not ready at that moment would be deleted before the newer one is ready.
         """
         reasons = {name: self.watch.availability[name].reason for name in self.watch.availability}
         lost = [one.name for one in self.plan.resources if reasons[_device_of(one)]]
@@ -138,16 +128,8 @@ def compose(
     jitter: Callable[[], float],
     clock: Callable[[], float],
 ) -> DevicePlugin:
-    """Plan the resources by what is in use of them, and return the plugin that serves them."""
     names = SocketNames(settings.device_plugin_dir, settings.installation, instance)
-    resource_names = settings.resources.names
-    find_in_use = partial(
-        find_epc_in_use,
-        names,
-        epc_resource=resource_names[ResourceKind.EPC],
-        enclave_resource=resource_names[ResourceKind.ENCLAVE],
-        epc_mib=discovery.epc.mib,
-    )
+    find_in_use = partial(find_epc_in_use, names, settings.resources.names, discovery.epc.mib)
     plan = plan_resources(discovery, settings.resources, find_in_use())
     metrics.record_discovery(discovery, plan.offer)
 
@@ -161,8 +143,7 @@ def compose(
         numbers = itertools.count()
 
         def new_endpoint() -> Endpoint:
-            servicer = ResourceServicer(allocator, list_bytes, metrics=metrics, clock=clock)
-            return Endpoint(names.path(resource, next(numbers)), servicer)
+            return Endpoint(names.path(resource, next(numbers)), allocator, list_bytes, metrics, clock)
 
         return Registrar(
             resource_name=resource.name,
@@ -184,20 +165,17 @@ def probe_routes(
 ) -> dict[str, Route]:
     """Return the probe routes of a plugin, or of one that waits for SGX, which is live and not ready.
 
-    Ready means that the kubelet has watched every resource at least once since start; `/inventory` has whether it
-    watches them now.
+    Ready means that the kubelet has watched every resource at least once since start; `/inventory` has
+    whether it watches them now.
     """
     log = ReadinessLog("starting", clock)
 
     def not_ready_reason() -> str | None:
         now = target()
-        log.tell(now.reason if isinstance(now, SgxSearch) else now.not_ready_reason())
-        return log.reason
+        return log.tell(now.reason if isinstance(now, SgxSearch) else now.not_ready_reason())
 
-    def inventory() -> ProbeResponse:
-        return ProbeResponse(target().inventory().to_json(), content_type=JSON)
-
-    return standard_routes(not_ready_reason, registry) | {"/inventory": inventory}
+    routes = standard_routes(not_ready_reason, registry)
+    return routes | {"/inventory": lambda: ProbeResponse(target().inventory().to_json(), content_type=JSON)}
 
 
 async def serve(settings: PluginSettings, stop: asyncio.Event, registry: CollectorRegistry) -> None:
@@ -227,27 +205,17 @@ async def serve(settings: PluginSettings, stop: asyncio.Event, registry: Collect
 
 
 def _log_discovery(plugin: DevicePlugin) -> None:
-    plan, offer = plugin.plan, plugin.plan.offer
-    _logger.info(
-        "SGX found",
-        extra={
-            "platform": plugin.discovery.platform,
-            "epc_mib": plugin.discovery.epc.mib,
-            "reason": plugin.discovery.epc.reason,
-            "accounting": offer.reason,
-            "accounting_kind": offer.kind,
-            "accounting_choice": offer.choice,
-        },
-    )
+    plan, offer, epc = plugin.plan, plugin.plan.offer, plugin.discovery.epc
+    found = {"platform": plugin.discovery.platform, "epc_mib": epc.mib, "reason": epc.reason}
+    counted = {"accounting": offer.reason, "accounting_kind": offer.kind, "accounting_choice": offer.choice}
+    _logger.info("SGX found", extra={**found, **counted})
     if plan.doubt:
         _logger.warning(
             "what the kubelet has allocated is unknown", extra={"event": "epc-use-unknown", "reason": plan.doubt}
         )
     if offer.kubelet_stall_seconds and offer.advertised_mib > DEFAULT_MAX_EPC_DEVICES:
-        _logger.warning(
-            "this number of devices stalls the kubelet after its restart",
-            extra={"devices": offer.advertised_mib, "seconds_when_all_are_allocated": offer.kubelet_stall_seconds},
-        )
+        stall = {"devices": offer.advertised_mib, "seconds_when_all_are_allocated": offer.kubelet_stall_seconds}
+        _logger.warning("this number of devices stalls the kubelet after its restart", extra=stall)
 
 
 def _device_of(resource: Resource) -> Device:

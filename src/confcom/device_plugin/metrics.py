@@ -17,42 +17,25 @@ ALLOCATE_BUCKETS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.05, 0
 class PluginMetrics:
     def __init__(self, registry: CollectorRegistry) -> None:
         gauge, counter = partial(Gauge, registry=registry), partial(Counter, registry=registry)
-        self.epc = gauge(
-            "confcom_sgx_epc_bytes", "EPC found, by NUMA node; unknown if only CPUID reports it", ["numa_node"]
-        )
+        about = "EPC found, by NUMA node; unknown if only CPUID reports it"
+        self.epc = gauge("confcom_sgx_epc_bytes", about, ["numa_node"])
         self.advertised = gauge("confcom_sgx_epc_advertised_bytes", "EPC offered, as devices or as node capacity")
         self.held_back = gauge("confcom_sgx_epc_held_back_bytes", "EPC found but not offered, because of the maximum")
         self.set_aside = gauge("confcom_sgx_epc_set_aside_bytes", "EPC set aside for quote helpers")
         self.reserved = gauge("confcom_sgx_epc_reserved_bytes", "EPC kept for enclaves outside of Kubernetes")
-        self.accounting = gauge(
-            "confcom_sgx_epc_accounting_info",
-            "1 for how EPC is counted, device or capacity, and the code of why",
-            ["kind", "choice"],
-        )
-        self.platform = gauge(
-            "confcom_sgx_platform_info",
-            "1 for the platform reported to containers: hardware or simulated",
-            ["platform"],
-        )
-        self.device_healthy = gauge(
-            "confcom_device_plugin_device_healthy",
-            "1 while the driver is loaded and the device is usable by its users; absent on a simulated platform",
-            ["device"],
-        )
+        about = "1 for how EPC is counted, device or capacity, and the code of why"
+        self.accounting = gauge("confcom_sgx_epc_accounting_info", about, ["kind", "choice"])
+        about = "1 for the platform reported to containers: hardware or simulated"
+        self.platform = gauge("confcom_sgx_platform_info", about, ["platform"])
+        about = "1 while the driver is loaded and the device is usable by its users; absent on a simulated platform"
+        self.device_healthy = gauge("confcom_device_plugin_device_healthy", about, ["device"])
         self.list_bytes = gauge("confcom_device_plugin_list_bytes", "Size of the device list", ["resource"])
-        self.registered = gauge(
-            "confcom_device_plugin_registered", "1 while the kubelet watches the list", ["resource"]
-        )
-        self.registrations = counter(
-            "confcom_device_plugin_registrations",
-            "Registrations accepted; cause: start, stream_lost, socket_lost, sibling_ended or device_back",
-            ["resource", "cause"],
-        )
-        self.registration_failures = counter(
-            "confcom_device_plugin_registration_failures",
-            "Attempts to register that failed while a kubelet was listening",
-            ["resource"],
-        )
+        about = "1 while the kubelet watches the list"
+        self.registered = gauge("confcom_device_plugin_registered", about, ["resource"])
+        about = "Registrations accepted; cause: start, stream_lost, socket_lost, sibling_ended or device_back"
+        self.registrations = counter("confcom_device_plugin_registrations", about, ["resource", "cause"])
+        about = "Attempts to register that failed while a kubelet was listening"
+        self.registration_failures = counter("confcom_device_plugin_registration_failures", about, ["resource"])
         self.allocate_seconds = Histogram(
             "confcom_device_plugin_allocate_seconds",
             "Time to answer Allocate",
@@ -60,9 +43,8 @@ class PluginMetrics:
             buckets=ALLOCATE_BUCKETS,
             registry=registry,
         )
-        self.allocate_failures = counter(
-            "confcom_device_plugin_allocate_failures", "Allocate requests refused", ["resource"]
-        )
+        about = "Allocate requests refused"
+        self.allocate_failures = counter("confcom_device_plugin_allocate_failures", about, ["resource"])
 
     def record_discovery(self, discovery: Discovery, offer: EpcOffer) -> None:
         """Set the metrics that stay the same while the plugin runs; EPC without a NUMA node is labelled `unknown`."""

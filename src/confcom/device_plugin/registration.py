@@ -1,14 +1,14 @@
 """Registration of one resource with the kubelet, at a fresh socket each time, repeated whenever it is lost.
 
-One rule holds for sockets: each registration has a socket of its own, and the one before is closed when the kubelet has
-opened the new one's stream. A 1.37 kubelet refuses a path that it knows. Up to 1.36 the end of an older stream that is
-still open ends the new one too; the resource is then registered once more.
+One rule holds for sockets: each registration has a socket of its own, and the one before is closed when the
+kubelet has opened the new one's stream. A 1.37 kubelet refuses a path that it knows. Up to 1.36 the end of
+an older stream that is still open ends the new one too; the resource is then registered once more.
 
-A kubelet that starts removes every socket in the directory before it listens, and it dials the plugin back while it
-answers Register; a dial-back that finds no socket takes 10 s (measured, 4 of 4). Hence the order of an attempt: serve,
-connect to the kubelet, check that the socket is still there, call Register over that connection, and wait for the
-kubelet's stream while watching the connection. All resources serve before the first Register: a gRPC server that
-starts beside one would delay its list.
+A kubelet that starts removes every socket in the directory before it listens, and it dials the plugin back
+while it answers Register; a dial-back that finds no socket takes 10 s (measured, 4 of 4). Hence the order
+of an attempt: serve, connect to the kubelet, check that the socket is still there, call Register over that
+connection, and wait for the kubelet's stream while watching the connection. All resources serve before the
+first Register: a gRPC server that starts beside one would delay its list.
 """
 
 import asyncio
@@ -24,12 +24,13 @@ from typing import Any, TypeVar
 import grpc
 import grpc.aio
 
+from confcom.daemon.backoff import retry_pause
 from confcom.device_plugin.device_watch import DeviceAvailability
 from confcom.device_plugin.endpoint import Endpoint
-from confcom.device_plugin.kubelet_socket import AttemptFailedError, KubeletWatch, connect, kubelet_absence
+from confcom.device_plugin.kubelet_socket import KubeletAbsentError, KubeletWatch, connect, kubelet_absence
 from confcom.device_plugin.metrics import PluginMetrics
 from confcom.device_plugin.socket_names import PeerInstances
-from confcom.errors import ConfcomError
+from confcom.errors import ConfcomError, UnavailableError
 from confcom.kubelet_api import deviceplugin_pb2 as pb
 from confcom.kubelet_api.services import API_VERSION, RegistrationStub, unix_channel
 
@@ -49,8 +50,8 @@ REGISTER_SECONDS = 12.0
 FIRST_STREAM_SECONDS = 10.0
 """From a successful Register to the kubelet's ListAndWatch, which normally comes within milliseconds."""
 SOCKET_CHECK_SECONDS = 1.0
-"""Interval at which a registered plugin checks whether its socket's path still exists and which other instances run:
-one lstat, one listing of the directory, and a connect to each socket of another instance."""
+"""Interval at which a registered plugin checks whether its socket's path still exists and which other
+instances run: one lstat, one listing of the directory, and a connect to each socket of another instance."""
 MIN_VISIBLE_SECONDS = 1.5 * SOCKET_CHECK_SECONDS
 """Minimum time that an instance serves after it may have registered, so that other instances see it; with a margin."""
 STABLE_SECONDS = 1.0
@@ -82,27 +83,6 @@ class RegistrationStatus:
 
 
 @dataclass(slots=True)
-class Backoff:
-    """Delays, in seconds, that double; each is reduced at random by up to half, so that nodes do not retry in step."""
-
-    first: float
-    limit: float
-    jitter: Callable[[], float]  # random numbers in [0, 1)
-    _next: float = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.reset()
-
-    def next_delay(self) -> float:
-        delay = self._next
-        self._next = min(delay * 2, self.limit)
-        return delay * (1 - self.jitter() / 2)
-
-    def reset(self) -> None:
-        self._next = self.first
-
-
-@dataclass(slots=True)
 class Registrar:
     """Serves one resource and keeps it registered.
 
@@ -125,12 +105,9 @@ class Registrar:
     """The one that the kubelet watches, or watched last."""
     _offered: Endpoint | None = None
     """The one of an attempt that has not ended."""
-    _backoff: Backoff = field(init=False)
+    _failures: int = 0
     _registered_at: float = -math.inf
     _offered_at: float = -math.inf
-
-    def __post_init__(self) -> None:
-        self._backoff = Backoff(RETRY_FIRST_SECONDS, RETRY_LIMIT_SECONDS, self.jitter)
 
     @property
     def socket_path(self) -> Path | None:
@@ -139,8 +116,8 @@ class Registrar:
     async def run_while(self, device: DeviceAvailability) -> None:
         """Keep the resource registered while the device is available, and unregistered otherwise, until cancelled.
 
-        A lost device ends the kubelet's stream: the devices stay in the node's capacity and are removed from what is
-        allocatable. The server stops too, so that no container is given a missing device.
+        A lost device ends the kubelet's stream: the devices stay in the node's capacity and are removed
+        from what is allocatable. The server stops too, so that no container is given a missing device.
         """
         cause = RegistrationCause.START
         while True:
@@ -160,9 +137,9 @@ class Registrar:
             self._set_registered(registered=False)
             _logger.warning("no longer registered", extra={"resource": self.resource_name, "cause": cause})
             if self.clock() - self._registered_at >= STABLE_SECONDS:
-                self._backoff.reset()
+                self._failures = 0
             elif not kubelet_absence(self.kubelet.socket):
-                await self.sleep(self._backoff.next_delay())
+                await self._pause()
 
     async def end(self) -> None:
         """Close once older instances have seen this one, so that they detect its end and register again."""
@@ -181,20 +158,19 @@ class Registrar:
             try:
                 endpoint = await self._attempt()
                 break
-            except AttemptFailedError as failure:
+            except ConfcomError as failure:
                 if self._offered is not None:
                     await self._offered.close()
-                if failure.what != self.status.problem:
-                    _logger.warning(
-                        "not registered yet", extra={"resource": self.resource_name, "reason": failure.what}
-                    )
-                self.status.problem, self.status.code = failure.what, failure.error_code
-                if failure.kubelet_listens:
-                    self.metrics.registration_failures.labels(self.resource_name).inc()
-                    await self.sleep(self._backoff.next_delay())
-                else:
-                    self._backoff.reset()
+                reason = str(failure)
+                if reason != self.status.problem:
+                    _logger.warning("not registered yet", extra={"resource": self.resource_name, "reason": reason})
+                self.status.problem, self.status.code = reason, failure.error_code
+                if isinstance(failure, KubeletAbsentError):
+                    self._failures = 0
                     await self._wait_for_kubelet()
+                else:
+                    self.metrics.registration_failures.labels(self.resource_name).inc()
+                    await self._pause()
         former, self._endpoint, self._offered = self._endpoint, endpoint, None
         self._registered_at = self.clock()
         self.peers.record_registration(endpoint.path, within=REGISTER_SECONDS)
@@ -207,6 +183,11 @@ class Registrar:
         if former is not None:
             await former.close()
         return endpoint
+
+    async def _pause(self) -> None:
+        pause = retry_pause(self._failures, self.jitter, first=RETRY_FIRST_SECONDS, longest=RETRY_LIMIT_SECONDS)
+        self._failures += 1
+        await self.sleep(pause)
 
     async def _wait_for_kubelet(self) -> None:
         with contextlib.suppress(TimeoutError):
@@ -226,7 +207,7 @@ class Registrar:
                 async with asyncio.timeout(CONNECT_SECONDS):
                     await connect(channel, self.kubelet.socket)
                 if not endpoint.path_exists():
-                    raise AttemptFailedError(
+                    raise UnavailableError(
                         f"the kubelet removed {endpoint.path} while it started", error_code="plugin-socket-removed"
                     )
                 self._offered_at = self.clock()
@@ -235,23 +216,19 @@ class Registrar:
                 )
                 await RegistrationStub(channel).register(request, timeout=REGISTER_SECONDS)
             except TimeoutError:
-                raise AttemptFailedError(
+                raise UnavailableError(
                     f"the program at {self.kubelet.socket} is silent, or not gRPC's", error_code="kubelet-without-grpc"
                 ) from None
             except grpc.aio.AioRpcError as error:
-                raise AttemptFailedError(
+                raise UnavailableError(
                     f"the kubelet answers {error.code().name}: {error.details()}", error_code="register-refused"
                 ) from error
-            except AttemptFailedError:
-                raise
-            except ConfcomError as error:
-                raise AttemptFailedError(str(error), error_code=error.error_code) from error
             # Do not wait longer once the registration connection is closed.
             closed = channel.wait_for_state_change(grpc.ChannelConnectivity.READY)
-            opened = endpoint.servicer.opened
+            opened = endpoint.opened
             await run_unless(closed, opened.wait(), seconds=FIRST_STREAM_SECONDS)
             if not opened.is_set():
-                raise AttemptFailedError(
+                raise UnavailableError(
                     "the kubelet accepted Register but did not call ListAndWatch", error_code="list-not-requested"
                 )
         return endpoint
@@ -265,7 +242,7 @@ async def _until_lost(endpoint: Endpoint, peers: PeerInstances) -> RegistrationC
     while True:
         try:
             async with asyncio.timeout(SOCKET_CHECK_SECONDS):
-                await endpoint.servicer.lost.wait()
+                await endpoint.lost.wait()
         except TimeoutError:
             if not endpoint.path_exists():
                 return RegistrationCause.SOCKET_LOST

@@ -5,26 +5,20 @@ from enum import StrEnum
 
 from confcom.device_plugin.epc import Discovery
 from confcom.errors import SettingsError
-from confcom.kubernetes.epc_accounting import (
-    HELPERS,
-    AccountingKind,
-    AccountingSettings,
-    EpcInUse,
-    decide_accounting,
-)
+from confcom.kubernetes.epc_accounting import HELPERS, AccountingKind, AccountingSettings, EpcInUse, decide_accounting
 from confcom.kubernetes.inventory import EpcOffer
 from confcom.kubernetes.names import REAL
 
 STALL_SECONDS_PER_PAIR = 0.12e-6
 """A 1.36 kubelet's stall after its restart, for each pair of a device and an allocated device (measured)."""
 NODE_USERS = 1_024
-"""How many containers may use a device node at the same time. A device node is not scarce, so this limit must not be
-reached before the kubelet's own limit of pods (110 by default), above all for the quote helper, which needs the
-provision device."""
+"""How many containers may use a device node at the same time. A device node is not scarce, so this limit
+must not be reached before the kubelet's own limit of pods (110 by default), above all for the quote helper,
+which needs the provision device."""
 DEFAULT_HELPER_MIB = 3
-"""EPC for one quote helper's enclaves. Intel's quoting enclave has one thread, 256 KiB of stack and 128 KiB of heap
-(its config.xml), and it, the PCE and the ID enclave have less than 1 MiB of code and data each. Two helpers then take 6
-of the 28 MiB of the smallest Azure node."""
+"""EPC for one quote helper's enclaves. Intel's quoting enclave has one thread, 256 KiB of stack and 128 KiB
+of heap (its config.xml), and it, the PCE and the ID enclave have less than 1 MiB of code and data each. Two
+helpers then take 6 of the 28 MiB of the smallest Azure node."""
 
 
 class ResourceKind(StrEnum):
@@ -86,17 +80,13 @@ class ResourcePlan:
         return frozenset({self.offer.resource or "", *(resource.name for resource in self.resources)})
 
 
-def plan_resources(
-    discovery: Discovery, settings: ResourceSettings | None = None, in_use: EpcInUse | None = None
-) -> ResourcePlan:
+def plan_resources(discovery: Discovery, settings: ResourceSettings, in_use: EpcInUse) -> ResourcePlan:
     """Plan how EPC is counted and how much of it is offered, and the resources of the two device nodes.
 
-    Devices of EPC are one per MiB; EPC that is counted as capacity has none. The system's reserve is subtracted first,
-    then the quote helpers' part; the rest is for tenants. So no tenant is ever preempted for an update of the helper,
-    even on a full node.
+    Devices of EPC are one per MiB; EPC that is counted as capacity has none. The system's reserve is
+    subtracted first, then the quote helpers' part; the rest is for tenants. So no tenant is ever preempted
+    for an update of the helper, even on a full node.
     """
-    in_use = in_use or EpcInUse()
-    settings = settings or ResourceSettings()
     total = discovery.epc.mib
     set_aside = HELPERS * settings.helper_mib
     for_tenants = max(total - settings.reserve_mib - set_aside, 0)

@@ -4,15 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from confcom.daemon.settings import (
-    DaemonSettings,
-    SettingsParser,
-    choice,
-    integer_between,
-    parse_path,
-    setting,
-    switch,
-)
+from confcom.daemon.settings import DaemonSettings, SettingsParser, choice, integer_between, parse_path, setting, switch
 from confcom.device_plugin.resources import DEFAULT_HELPER_MIB, ResourceKind, ResourceSettings
 from confcom.errors import SettingsError
 from confcom.kubernetes.epc_accounting import (
@@ -142,17 +134,9 @@ class PluginSettings(DaemonSettings):
 
     @property
     def resources(self) -> ResourceSettings:
-        return ResourceSettings(
-            accounting=AccountingSettings(
-                setting=self.accounting,
-                api_server=self.api_server,
-                support=self.capacity_support,
-                max_epc_mib=self.max_epc_mib,
-            ),
-            reserve_mib=self.reserve_epc_mib,
-            helper_mib=self.helper_epc_mib,
-            names={kind: getattr(self, f"{kind}_resource") for kind in ResourceKind},
-        )
+        accounting = AccountingSettings(self.accounting, self.api_server, self.capacity_support, self.max_epc_mib)
+        names = {kind: getattr(self, f"{kind}_resource") for kind in ResourceKind}
+        return ResourceSettings(accounting, self.reserve_epc_mib, self.helper_epc_mib, names)
 
 
 def settings_parser(prog: str, environ: Mapping[str, str]) -> SettingsParser[PluginSettings]:

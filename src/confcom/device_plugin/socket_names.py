@@ -1,7 +1,7 @@
 """The names of our sockets in the kubelet's directory, by which instances find each other.
 
-A name identifies the resource, the installation, the instance, and the instance's socket by number. Instances exchange
-nothing else: the names are enough, and a kubelet clears the directory when it starts.
+A name identifies the resource, the installation, the instance, and the instance's socket by number.
+Instances exchange nothing else: the names are enough, and a kubelet clears the directory when it starts.
 """
 
 from __future__ import annotations
@@ -60,9 +60,9 @@ class SocketNames:
 class PeerInstances:
     """Other instances of this installation that serve one resource, during an update or a rollback.
 
-    Up to 1.36 the kubelet knows one plugin per resource, the one that registered last. When that instance ends, the
-    kubelet loses the resource, and an older instance that still runs gets no notice: its stream stays open. So each
-    instance has to watch for the end of others.
+    Up to 1.36 the kubelet knows one plugin per resource, the one that registered last. When that instance
+    ends, the kubelet loses the resource, and an older instance that still runs gets no notice: its stream
+    stays open. So each instance has to watch for the end of others.
     """
 
     _names: SocketNames
@@ -74,9 +74,9 @@ class PeerInstances:
     def record_registration(self, own: Path, *, within: float) -> None:
         """Record that we have registered: from here on, only the end of an instance that registers later matters.
 
-        A socket that is older than ours by more than `within`, the seconds that a Register may take, belongs to an
-        instance that had registered before us: an instance that registers again uses a new socket, unless it was the
-        latest to register.
+        A socket that is older than ours by more than `within`, the seconds that a Register may take,
+        belongs to an instance that had registered before us: an instance that registers again uses a new
+        socket, unless it was the latest to register.
         """
         latest = _bound_at(own) - within
         self._older = frozenset(path for path, _ in self._sockets() if _bound_at(path) < latest)

@@ -6,16 +6,13 @@ The format is internal to the kubelet and has no version; it is the same in 1.34
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import TypeVar
 
 from confcom.errors import UnavailableError
 
+T = TypeVar("T")
+
 CHECKPOINT_NAME = "kubelet_internal_checkpoint"
-
-
-class CheckpointError(UnavailableError):
-    """The kubelet's checkpoint cannot be read, or has another format."""
-
-    error_code = "kubelet-checkpoint-unreadable"
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,44 +53,31 @@ def encode_checkpoint(registered: Mapping[str, Iterable[str]], held: Iterable[He
 def decode_checkpoint(data: bytes) -> Checkpoint:
     try:
         content = json.loads(data)["Data"]
-        registered = {name: len(_list(devices)) for name, devices in _members(content["RegisteredDevices"])}
+        devices = _typed(dict, content["RegisteredDevices"])
+        registered = {name: len(_typed(list, identifiers)) for name, identifiers in devices.items()}
         held: dict[str, list[str]] = {}
         for entry in content["PodDeviceEntries"] or ():
-            name = _text(entry["ResourceName"])
-            identifiers = held.setdefault(name, [])
-            identifiers += [_text(one) for _, devices in _members(entry["DeviceIDs"]) for one in _list(devices)]
+            of_resource = held.setdefault(_typed(str, entry["ResourceName"]), [])
+            for identifiers in _typed(dict, entry["DeviceIDs"]).values():
+                of_resource += [_typed(str, one) for one in _typed(list, identifiers)]
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise unusable(f"it has another format: {type(error).__name__}") from error
     return Checkpoint(registered, held)
 
 
-def _members(value: object) -> list[tuple[str, object]]:
-    """Return the members of an object; Go writes null for an empty map."""
+def _typed(kind: type[T], value: object) -> T:
+    """Return a value of a type; Go writes null for an empty map or list."""
     if value is None:
-        return []
-    if not isinstance(value, dict):
-        raise TypeError("no object")
-    return list(value.items())
-
-
-def _text(value: object) -> str:
-    if not isinstance(value, str):
-        raise TypeError("no text")
+        return kind()
+    if not isinstance(value, kind):
+        raise TypeError(kind)
     return value
 
 
-def _list(value: object) -> list[object]:
-    """Return a list; Go writes null for an empty one."""
-    if value is None:
-        return []
-    if not isinstance(value, list):
-        raise TypeError("no list")
-    return value
-
-
-def unusable(why: str) -> CheckpointError:
-    return CheckpointError(
+def unusable(why: str) -> UnavailableError:
+    return UnavailableError(
         "the kubelet's checkpoint cannot be used",
+        error_code="kubelet-checkpoint-unreadable",
         why=why,
         remedy="set --accounting to what the node has in use, or drain the node",
     )

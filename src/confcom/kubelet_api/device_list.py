@@ -1,12 +1,12 @@
 """Device IDs, and the encoding of a whole device list.
 
-The kubelet receives a list as one message of at most 4 MiB, so the length of an ID limits the number of devices on a
-node: decimal IDs allow about 230,000 devices, IDs of three characters 262,144 in exactly 4 MiB.
+The kubelet receives a list as one message of at most 4 MiB, so the length of an ID limits the number of
+devices on a node: decimal IDs allow about 230,000 devices, IDs of three characters 262,144 in exactly 4 MiB.
 """
 
 from collections.abc import Iterable, Sequence
 
-from confcom.errors import ConfcomError, ExitCode
+from confcom.errors import SettingsError
 from confcom.kubelet_api import deviceplugin_pb2 as pb
 from confcom.kubelet_api.services import HEALTHY, RECEIVE_LIMIT
 from confcom.kubernetes.epc_accounting import MAX_DEVICES
@@ -29,17 +29,15 @@ _VALUES = bytes(_DIGITS.get(chr(byte), _NO_DIGIT) for byte in range(256))
 """The table of bytes.translate from the characters of an ID to the values of its digits."""
 
 
-class DeviceListTooLongError(ConfcomError):
-    """A device list is so long that the kubelet would reject it, and the resource would never appear on the node."""
-
-    error_code = "device-list-too-long"
-    exit_code = ExitCode.USAGE
-
-
 def device_id(index: int) -> str:
     """Return the ID of the device at an index; it is the same at every start, so a kubelet's allocations stay valid."""
     if not 0 <= index < MAX_DEVICES:
-        raise _too_long(index + 1)
+        raise SettingsError(
+            f"{index + 1:,} devices do not fit one device list",
+            error_code="device-list-too-long",
+            why=f"the kubelet receives at most {RECEIVE_LIMIT:,} bytes, which hold {MAX_DEVICES:,} devices",
+            remedy="lower the maximum number of devices",
+        )
     high, rest = divmod(index, len(ALPHABET) ** 2)
     middle, low = divmod(rest, len(ALPHABET))
     return ALPHABET[high] + ALPHABET[middle] + ALPHABET[low]
@@ -48,8 +46,8 @@ def device_id(index: int) -> str:
 def least_count(identifiers: Iterable[str], *, most: int) -> int:
     """Return how many devices there are at least, as the highest of the devices with these IDs shows; 0 if none does.
 
-    The IDs may be another plugin's, whose decimal numbers may look like ours: `100` would be the ID of device 220,468.
-    Devices beyond `most` are not ours.
+    The IDs may be another plugin's, whose decimal numbers may look like ours: `100` would be the ID of
+    device 220,468. Devices beyond `most` are not ours.
     """
     ours = (one for one in identifiers if len(one) == ID_LENGTH and set(one) <= _DIGITS.keys())
     indexes = ((_DIGITS[one[0]] * len(ALPHABET) + _DIGITS[one[1]]) * len(ALPHABET) + _DIGITS[one[2]] for one in ours)
@@ -73,14 +71,12 @@ def all_below(identifiers: Sequence[str], count: int) -> bool:
 def encode_device_list(count: int) -> bytes:
     """Return an encoded ListAndWatchResponse with the devices 0 to count - 1, all healthy.
 
-    Entries of a repeated field are concatenated, and ours differ only in the ID. So protobuf encodes one entry, and the
-    others are copies with another ID.
+    Entries of a repeated field are concatenated, and ours differ only in the ID. So protobuf encodes one
+    entry, and the others are copies with another ID.
     """
     model = device_id(0)
     entry = pb.ListAndWatchResponse(devices=[pb.Device(ID=model, health=HEALTHY)]).SerializeToString()
     before, _, after = entry.partition(model.encode())
-    if len(entry) * count > RECEIVE_LIMIT:
-        raise _too_long(count)
     return b"".join(before + device_id(index).encode() + after for index in range(count))
 
 
@@ -91,11 +87,3 @@ def max_allocate_bytes(count: int) -> int:
     """
     one_id = len(pb.ContainerAllocateRequest(devices_ids=[device_id(0)]).SerializeToString())
     return one_id * count + _CONTAINER_BYTES * MAX_CONTAINERS
-
-
-def _too_long(count: int) -> DeviceListTooLongError:
-    return DeviceListTooLongError(
-        f"{count:,} devices do not fit one device list",
-        why=f"the kubelet receives at most {RECEIVE_LIMIT:,} bytes, which hold {MAX_DEVICES:,} devices",
-        remedy="lower the maximum number of devices",
-    )

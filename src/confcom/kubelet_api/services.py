@@ -42,14 +42,8 @@ def registration_handler(
     register: Callable[[pb.RegisterRequest, RegisterContext], Awaitable[pb.Empty]],
 ) -> grpc.GenericRpcHandler:
     """Return the handler of Registration, the kubelet's side, for grpc.aio.Server.add_generic_rpc_handlers."""
-    return grpc.method_handlers_generic_handler(
-        REGISTRATION_SERVICE,
-        {
-            "Register": grpc.unary_unary_rpc_method_handler(
-                register, pb.RegisterRequest.FromString, pb.Empty.SerializeToString
-            )
-        },
-    )
+    method = grpc.unary_unary_rpc_method_handler(register, pb.RegisterRequest.FromString, pb.Empty.SerializeToString)
+    return grpc.method_handlers_generic_handler(REGISTRATION_SERVICE, {"Register": method})
 
 
 def device_plugin_handler(
@@ -59,11 +53,11 @@ def device_plugin_handler(
 ) -> grpc.GenericRpcHandler:
     """Return the handler of DevicePlugin, the plugin's side, for grpc.aio.Server.add_generic_rpc_handlers.
 
-    GetPreferredAllocation and PreStartContainer are not implemented: the kubelet calls them only if the options request
-    it, and it would send every free ID with each call of GetPreferredAllocation.
+    GetPreferredAllocation and PreStartContainer are not implemented: the kubelet calls them only if the
+    options request it, and it would send every free ID with each call of GetPreferredAllocation.
 
-    Allocate requests are decoded here, one at a time: gRPC would hold each decoded request until its answer is sent,
-    and a decoded request takes several times as many bytes.
+    Allocate requests are decoded here, one at a time: gRPC would hold each decoded request until its answer
+    is sent, and a decoded request takes several times as many bytes.
     """
 
     async def decode_and_allocate(request: bytes, context: AllocateContext) -> pb.AllocateResponse:

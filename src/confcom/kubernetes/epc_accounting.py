@@ -14,11 +14,11 @@ from enum import StrEnum
 from typing import NamedTuple
 
 MAX_DEVICES = 262_144
-"""Maximum of a node: the number of IDs of confcom.kubelet_api.device_list, and of their entries of 16 bytes within the
-kubelet's receive limit of 4 MiB."""
+"""Maximum of a node: the number of IDs of confcom.kubelet_api.device_list, and of their entries of 16 bytes
+within the kubelet's receive limit of 4 MiB."""
 DEFAULT_MAX_EPC_DEVICES = 2_048
-"""A 1.36 kubelet stalls after a restart in proportion to all devices times allocated devices: 0.4 s for 2,048 devices
-that are all allocated, 1.75 s for 4,096 (measured)."""
+"""A 1.36 kubelet stalls after a restart in proportion to all devices times allocated devices: 0.4 s for
+2,048 devices that are all allocated, 1.75 s for 4,096 (measured)."""
 LARGEST_EPC_MIB = 1 << 20
 """1 TiB: two sockets with the largest EPC of a processor (512 GiB)."""
 HELPERS = 2
@@ -29,24 +29,12 @@ _VERSION = re.compile(r"v?([0-9]{1,4})\.([0-9]{1,4})\+?")
 
 
 class AccountingSetting(StrEnum):
-    """What the operator asks for."""
-
     AUTO = "auto"
     DEVICES = "devices"
     CAPACITY = "capacity"
 
-    @property
-    def kind(self) -> AccountingKind | None:
-        """How EPC is counted then; None if each device plugin chooses."""
-        return {
-            AccountingSetting.DEVICES: AccountingKind.DEVICE,
-            AccountingSetting.CAPACITY: AccountingKind.CAPACITY,
-        }.get(self)
-
 
 class AccountingKind(StrEnum):
-    """How EPC is counted."""
-
     DEVICE = "device"
     """The kubelet counts one device for each MiB."""
     CAPACITY = "capacity"
@@ -65,8 +53,6 @@ class CapacitySupport(StrEnum):
 
 
 class AccountingReason(StrEnum):
-    """Why EPC is counted as it is."""
-
     SET = "set"
     FITS_DEVICES = "fits-devices"
     API_SERVER_OLD = "api-server-old"
@@ -93,7 +79,6 @@ FIRST_STALLING = ApiVersion(1, 36)
 
 
 def parse_api_version(text: str) -> ApiVersion:
-    """Return the version that a text such as `1.36` states."""
     found = _VERSION.fullmatch(text)
     if not found:
         raise ValueError(f"it must be a version such as 1.36, not {text[:32]!r}")
@@ -105,18 +90,18 @@ class EpcInUse:
     """What the kubelet knows of this node's EPC when the plugin starts."""
 
     devices: int = 0
-    """Devices of EPC that the node has, as far as the kubelet knows. 0 and none held: EPC is no device there, or nobody
-    has served its devices since the kubelet started, as after a reboot of a drained node."""
+    """Devices of EPC that the node has, as far as the kubelet knows. 0 and none held: EPC is no device there,
+    or nobody has served its devices since the kubelet started, as after a reboot of a drained node."""
     devices_held: bool = False
-    """Whether containers hold devices of EPC. The kubelet also names those of containers that have ended, until it
-    allocates a device to another container."""
+    """Whether containers hold devices of EPC. The kubelet also names those of containers that have ended,
+    until it allocates a device to another container."""
     held_count: int = 0
     """The fewest devices that include all held ones; 0 if none is held, or if nobody knows which."""
     capacity_held: bool = False
     """Whether containers may hold EPC as capacity: they have the enclave device, and EPC is no device."""
     enclaves_held: bool = False
-    """Whether containers have the enclave device on a node that offers no device: its plugin was away for more than
-    five minutes, so the kubelet has forgotten how EPC was counted."""
+    """Whether containers have the enclave device on a node that offers no device: its plugin was away for
+    more than five minutes, so the kubelet has forgotten how EPC was counted."""
     doubt: str = ""
     """Why the kubelet's own record could not be used; empty if it could, or if there is none."""
 
@@ -140,8 +125,6 @@ class AccountingSettings:
 
 @dataclass(frozen=True, slots=True)
 class AccountingDecision:
-    """How EPC is counted on a node, and why."""
-
     kind: AccountingKind
     max_mib: int | None
     """Maximum of what may be offered; None for no maximum."""
@@ -163,7 +146,7 @@ def decide_accounting(settings: AccountingSettings, in_use: EpcInUse, epc_mib: i
     maybe = in_use.enclaves_held and settings.stalls  # before 1.36 nothing is counted as capacity
     if wanted.kind is AccountingKind.DEVICE and (in_use.capacity_held or maybe):
         why = "containers may hold EPC that is counted as capacity, and devices could be less"
-        return AccountingDecision(AccountingKind.CAPACITY, settings.max_epc_mib, AccountingReason.KEPT_ALLOCATED, why)
+        return _capacity(settings, AccountingReason.KEPT_ALLOCATED, why)
     return wanted
 
 
@@ -180,8 +163,6 @@ def set_aside_mib(flag: Callable[[str], str]) -> int:
 
 
 class OfferedEpc(NamedTuple):
-    """How a node counts EPC, and the MiB that it offers."""
-
     kind: AccountingKind
     mib: int
 
@@ -191,9 +172,9 @@ def changed_epc(
 ) -> int | None:
     """Return the MiB that a node is to offer, in place of those `now`; None if a change of flags keeps nothing back.
 
-    A lower amount, or another way of counting, is kept back while Pods hold EPC (`held`, at least 1 MiB). `old` and
-    `new` return flags of the present device plugin and of the next one (empty if it is not given); `limit` is the next
-    controller's maximum.
+    A lower amount, or another way of counting, is kept back while Pods hold EPC (`held`, at least 1 MiB).
+    `old` and `new` return flags of the present device plugin and of the next one (empty if it is not
+    given); `limit` is the next controller's maximum.
     """
     as_devices = now.kind is AccountingKind.DEVICE
 
@@ -225,27 +206,18 @@ def _wanted(settings: AccountingSettings, epc_mib: int) -> AccountingDecision:
     """Return the choice for a node without EPC in use."""
     match settings.setting:
         case AccountingSetting.CAPACITY:
-            return AccountingDecision(
-                AccountingKind.CAPACITY, settings.max_epc_mib, AccountingReason.SET, "--accounting=capacity"
-            )
+            return _capacity(settings, AccountingReason.SET, "--accounting=capacity")
         case AccountingSetting.DEVICES:
             return _devices(settings, AccountingReason.SET, "--accounting=devices")
     offered = epc_mib if settings.max_epc_mib is None else min(epc_mib, settings.max_epc_mib)
     if offered <= DEFAULT_MAX_EPC_DEVICES:
         return _devices(settings, AccountingReason.FITS_DEVICES, f"{offered:,} MiB fit the kubelet's devices")
     if not settings.stalls:
-        return _devices(
-            settings,
-            AccountingReason.API_SERVER_OLD,
-            f"the API server is {settings.api_server}, whose kubelets take many devices",
-        )
+        why = f"the API server is {settings.api_server}, whose kubelets take many devices"
+        return _devices(settings, AccountingReason.API_SERVER_OLD, why)
     if settings.support is CapacitySupport.SUPPORTED:
-        return AccountingDecision(
-            AccountingKind.CAPACITY,
-            settings.max_epc_mib,
-            AccountingReason.LARGE_EPC,
-            f"{offered:,} MiB are more than {DEFAULT_MAX_EPC_DEVICES:,}, and as devices would stall the kubelet",
-        )
+        why = f"{offered:,} MiB are more than {DEFAULT_MAX_EPC_DEVICES:,}, and as devices would stall the kubelet"
+        return _capacity(settings, AccountingReason.LARGE_EPC, why)
     return _devices(settings, *_UNSUPPORTED[settings.support])
 
 
@@ -269,6 +241,10 @@ _UNSUPPORTED = {
 }
 
 
+def _capacity(settings: AccountingSettings, choice: AccountingReason, why: str) -> AccountingDecision:
+    return AccountingDecision(AccountingKind.CAPACITY, settings.max_epc_mib, choice, why)
+
+
 def _devices(settings: AccountingSettings, choice: AccountingReason, why: str) -> AccountingDecision:
     default = DEFAULT_MAX_EPC_DEVICES if settings.stalls else MAX_DEVICES
     maximum = default if settings.max_epc_mib is None else min(settings.max_epc_mib, MAX_DEVICES)
@@ -284,13 +260,11 @@ def _keep_devices(settings: AccountingSettings, wanted: AccountingDecision, in_u
     if wanted.kind is AccountingKind.DEVICE:
         kept = wanted
     elif automatic:
-        kept = _devices(
-            settings, AccountingReason.KEPT_DEVICES, "the node counts devices, and `auto` never changes that"
-        )
+        why = "the node counts devices, and `auto` never changes that"
+        kept = _devices(settings, AccountingReason.KEPT_DEVICES, why)
     elif in_use.devices_held:
-        kept = _devices(
-            settings, AccountingReason.KEPT_ALLOCATED, "containers hold devices of EPC, or held the last ones"
-        )
+        why = "containers hold devices of EPC, or held the last ones"
+        kept = _devices(settings, AccountingReason.KEPT_ALLOCATED, why)
     else:
         return wanted
     if settings.max_epc_mib is not None or devices <= kept.offered(MAX_DEVICES):

@@ -86,16 +86,11 @@ class Inventory:
         if not isinstance(found, dict) or found.get("version") != INVENTORY_VERSION:
             raise malformed(f"its version is not {INVENTORY_VERSION}")
         epc = mapping(found, "epc")
+        sections = tuple(EpcSection(one.get("node"), number(one, "bytes")) for one in listing(epc, "numa_nodes"))
         return cls(
             text(found, "platform"),
             found.get("registered") is True,
-            FoundEpc(
-                text(epc, "source"),
-                text(epc, "reason"),
-                number(epc, "bytes"),
-                number(epc, "mib"),
-                tuple(EpcSection(one.get("node"), number(one, "bytes")) for one in listing(epc, "numa_nodes")),
-            ),
+            FoundEpc(text(epc, "source"), text(epc, "reason"), number(epc, "bytes"), number(epc, "mib"), sections),
             _offer(mapping(found, "accounting")),
             mapping(found, "devices"),
             (*listing(found, "resources"),),

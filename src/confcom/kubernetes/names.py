@@ -2,8 +2,8 @@
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from enum import StrEnum
+from typing import NamedTuple
 
 RELEASE = "confcom"
 """The release's name, and the value of the name label on all objects of the chart."""
@@ -15,8 +15,8 @@ VERSION_LABEL = "app.kubernetes.io/version"
 FIELD_MANAGER = "confcom-controller"
 """The field manager of the controller's writes: the API server records with it who changed a field last."""
 AESM_DIRECTORY = "/var/run/aesmd"
-"""Where AESM clients look for the socket. Containers mount the directory and not the socket file, which would be stale
-after the quote helper's next start."""
+"""Where AESM clients look for the socket. Containers mount the directory and not the socket file, which
+would be stale after the quote helper's next start."""
 
 
 class Component(StrEnum):
@@ -41,16 +41,11 @@ def component(labels: Mapping[str, str]) -> Component | None:
     return next((one for one in Component if label == one or label.startswith(f"{one}-")), None)
 
 
-@dataclass(frozen=True, slots=True)
-class ResourceSet:
+class ResourceSet(NamedTuple):
     epc: str
     enclave: str
     provision: str
     helper: str
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        return (self.epc, self.enclave, self.provision, self.helper)
 
 
 REAL = ResourceSet(
@@ -59,8 +54,8 @@ REAL = ResourceSet(
     provision="sgx.intel.com/provision",
     helper="confcom.internal/quote_helper_epc_mem_in_MiB",
 )
-"""AKS' name of EPC, which existing manifests use; Intel's names of the device nodes; and one of ours for the quote
-helper's own EPC. `.internal` is reserved for private use (ICANN, 2024), so no one can own the name."""
+"""AKS' name of EPC, which existing manifests use; Intel's names of the device nodes; and one of ours for the
+quote helper's own EPC. `.internal` is reserved for private use (ICANN, 2024), so no one can own the name."""
 SIMULATED = ResourceSet(
     epc="simulated.confcom.internal/sgx_epc_mem_in_MiB",
     enclave="simulated.confcom.internal/enclave",
@@ -69,7 +64,7 @@ SIMULATED = ResourceSet(
 )
 """The names that simulated nodes offer in a cluster with hardware nodes (`simulated.besideHardware`)."""
 SETS = (REAL, SIMULATED)
-OURS = frozenset(name for names in SETS for name in names.names)
+OURS = frozenset(name for names in SETS for name in names)
 SHARED = frozenset({REAL.enclave, REAL.provision})
 """Names that other vendors' plugins offer too, also on nodes that never ran the add-on."""
 INTEL_EPC = "sgx.intel.com/epc"

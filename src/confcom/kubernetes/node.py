@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from confcom.kubernetes import objects
 from confcom.kubernetes.names import FIELD_MANAGER, INTEL_EPC, OURS, REAL, SETS, ResourceSet
@@ -13,8 +14,7 @@ _NFD_RESOURCES = "nfd.node.kubernetes.io/extended-resources"
 """The annotation with the extended resources that Node Feature Discovery maintains on a node."""
 
 
-@dataclass(frozen=True, slots=True)
-class Taint:
+class Taint(NamedTuple):
     key: str
     value: str
     effect: str
@@ -46,8 +46,8 @@ class Node:
     resources: ResourceSet = REAL
     """The names under which the node offers, or is to offer, its EPC.
 
-    After a change of names (`simulated.besideHardware`) a node has both sets: the kubelet keeps the former resources
-    for five minutes, and their keys at 0 afterwards."""
+    After a change of names (`simulated.besideHardware`) a node has both sets: the kubelet keeps the former
+    resources for five minutes, and their keys at 0 afterwards."""
 
     @classmethod
     def parse(cls, node: KubernetesObject) -> Node:
@@ -63,15 +63,12 @@ class Node:
         return cls(
             objects.name_of(node),
             objects.labels_of(node),
-            tuple(
-                Taint(text(taint, "key"), text(taint, "value"), text(taint, "effect"))
-                for taint in listing(node, "spec", "taints")
-            ),
+            tuple(Taint(*(text(one, part) for part in Taint._fields)) for one in listing(node, "spec", "taints")),
             ready.get("status") == "True",
             text(ready, "message"),
             capacity,
             allocatable,
-            _written(node) & capacity.keys(),
+            written_by_controller(node) & capacity.keys(),
             extended,
             INTEL_EPC in extended or amount(text(node, "status", "capacity", INTEL_EPC)) > 0,
             offering[0] if offering else REAL,
@@ -79,7 +76,6 @@ class Node:
 
     @property
     def epc_mib(self) -> int:
-        """Allocatable MiB of EPC."""
         return self.allocatable.get(self.resources.epc, 0)
 
 
@@ -87,10 +83,11 @@ def _amounts(node: KubernetesObject, part: str) -> Mapping[str, int]:
     return {name: amount(str(given)) for name, given in mapping(node, "status", part).items() if name in OURS}
 
 
-def _written(node: KubernetesObject) -> frozenset[str]:
+def written_by_controller(node: KubernetesObject) -> frozenset[str]:
+    """Return the resources of a node's capacity that the controller was the last to change."""
     return frozenset(
         key.removeprefix("f:")
         for entry in listing(node, "metadata", "managedFields")
-        if text(entry, "manager") == FIELD_MANAGER and text(entry, "subresource") == "status"
+        if entry.get("manager") == FIELD_MANAGER
         for key in mapping(entry, "fieldsV1", "f:status", "f:capacity")
     )

@@ -9,7 +9,7 @@ from enum import StrEnum
 from typing import NamedTuple
 
 from confcom.kubernetes.node import Node, Taint
-from confcom.kubernetes.objects import KubernetesObject, listing, mapping, text
+from confcom.kubernetes.objects import KubernetesObject, listing, mapping, text, texts
 
 SIMULATED_LABEL = "confcom.internal/simulated-sgx"
 """The label by which a user marks a node for simulation."""
@@ -94,7 +94,6 @@ class NodeSelection:
         return cls(mapping(pod_spec, "nodeSelector"), terms, tuple(tolerations))
 
     def selects(self, node: Node) -> bool:
-        """Return whether nodeSelector and affinity allow a node."""
         if any(node.labels.get(key) != value for key, value in self.labels.items()):
             return False
         return self.terms is None or any(term and all(each.holds(node) for each in term) for term in self.terms)
@@ -112,12 +111,7 @@ class NodeSelection:
 
 def _requirements(term: KubernetesObject) -> tuple[_Requirement, ...]:
     return tuple(
-        _Requirement(text(given, "key"), text(given, "operator"), _values(given))
+        _Requirement(text(given, "key"), text(given, "operator"), texts(given, "values"))
         for part in ("matchExpressions", "matchFields")
         for given in listing(term, part)
     )
-
-
-def _values(expression: KubernetesObject) -> tuple[str, ...]:
-    values = expression.get("values")
-    return tuple(map(str, values)) if isinstance(values, list) else ()

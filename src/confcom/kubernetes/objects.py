@@ -47,6 +47,12 @@ def text(thing: KubernetesObject, *path: str) -> str:
     return "" if found is None else str(found)
 
 
+def texts(thing: KubernetesObject, *path: str) -> tuple[str, ...]:
+    """Return the members of the list at a path as texts; none if there is no list."""
+    found = mapping(thing, *path[:-1]).get(path[-1])
+    return tuple(map(str, found)) if isinstance(found, list) else ()
+
+
 def number(thing: KubernetesObject, *path: str) -> int:
     found = mapping(thing, *path[:-1]).get(path[-1])
     return found if isinstance(found, int) else 0
@@ -90,9 +96,8 @@ def node_of(pod: KubernetesObject) -> str:
     required = mapping(pod, "spec", "affinity", "nodeAffinity", "requiredDuringSchedulingIgnoredDuringExecution")
     for term in listing(required, "nodeSelectorTerms"):
         for field in listing(term, "matchFields"):
-            values = field.get("values")
-            if field.get("key") == "metadata.name" and isinstance(values, list) and len(values) == 1:
-                return str(values[0])
+            if field.get("key") == "metadata.name" and len(names := texts(field, "values")) == 1:
+                return names[0]
     return ""
 
 
@@ -118,8 +123,8 @@ def amount(text: str) -> int:
 def requests_of(pod: KubernetesObject, resource: str) -> int:
     """Return how much of an extended resource a pod takes, as the scheduler counts.
 
-    That is the larger of two sums: all containers and sidecars; or the largest init container and the sidecars before
-    it. The overhead of the pod's RuntimeClass is added.
+    That is the larger of two sums: all containers and sidecars; or the largest init container and the
+    sidecars before it. The overhead of the pod's RuntimeClass is added.
     """
     sidecars = largest = 0
     for container in listing(pod, "spec", "initContainers"):
@@ -155,5 +160,4 @@ def _limit(container: KubernetesObject, resource: str) -> int:
 def requires(limit_range: KubernetesObject, resource: str) -> bool:
     """Return whether a LimitRange refuses what does not ask for a resource."""
     parts = ("min", "max", "maxLimitRequestRatio")
-    limits = listing(mapping(limit_range, "spec"), "limits")
-    return any(resource in mapping(limit, part) for limit in limits for part in parts)
+    return any(resource in mapping(one, part) for one in listing(limit_range, "spec", "limits") for part in parts)

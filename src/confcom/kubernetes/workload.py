@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from confcom.kubernetes import names, objects
 from confcom.kubernetes.node_selection import NodeSelection
-from confcom.kubernetes.objects import KubernetesObject, listing, mapping, number, text
+from confcom.kubernetes.objects import KubernetesObject, listing, mapping, number, text, texts
 
 _COUNTS = {
     "DaemonSet": ("desiredNumberScheduled", "currentNumberScheduled", "updatedNumberScheduled", "numberAvailable"),
@@ -47,7 +47,6 @@ class Workload:
         spec, kind = mapping(workload, "spec", "template", "spec"), text(workload, "kind")
         containers, volumes = listing(spec, "containers"), listing(spec, "volumes")
         counts = _COUNTS.get(kind, ())
-        lists = [given for given in (each.get("args") for each in containers) if isinstance(given, list)]
         return cls(
             kind,
             objects.name_of(workload),
@@ -55,7 +54,7 @@ class Workload:
             labels := objects.labels_of(workload),
             names.component(labels),
             NodeSelection.parse(spec),
-            tuple(str(word) for given in lists for word in given),
+            tuple(word for each in containers for word in texts(each, "args")),
             tuple(text(each, "image") for each in containers),
             tuple(text(volume, "hostPath", "path") for volume in volumes),
             {text(volume, "name"): text(volume, "secret", "secretName") for volume in volumes if "secret" in volume},

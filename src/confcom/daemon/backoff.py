@@ -1,4 +1,4 @@
-"""Pauses after failures and between looks at a node. Pure but for the clock."""
+"""Pauses after failures, and between attempts at the same thing: they double. Pure but for the clock."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -7,20 +7,25 @@ FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 1.0, 30.0
 """Pauses after failures, between two writes of one node, and between two reads of its Pods, doubled each time: after a
 change from device accounting, a kubelet overwrites for five minutes; no watch tells when a tenant's Pod has ended."""
 CALM_SECONDS = 75.0
-"""A node that was left alone for this long is looked at without a pause: longer than the longest pause twice over."""
+"""What was left alone for this long is done without a pause: longer than the longest pause twice over."""
 
 NEVER = (float("-inf"), 0.0)
 
 
-def retry_pause(failures: int, jitter: Callable[[], float]) -> float:
+def retry_pause(
+    failures: int,
+    jitter: Callable[[], float],  # random numbers in [0, 1)
+    *,
+    first: float = FIRST_PAUSE_SECONDS,
+    longest: float = LONGEST_PAUSE_SECONDS,
+) -> float:
     """Return the seconds to wait after another failure: half of the pause at least, so that clients spread."""
-    longest = min(FIRST_PAUSE_SECONDS * 2.0 ** min(failures, 16), LONGEST_PAUSE_SECONDS)
-    return longest * (0.5 + jitter() / 2)
+    return min(first * 2.0 ** min(failures, 16), longest) * (1 - jitter() / 2)
 
 
 @dataclass(slots=True)
-class NodeBackoff:
-    """When something may be done to a node again: the pauses double while it is done again and again."""
+class KeyedBackoff:
+    """When something may be done again, as to a node: the pauses double while it is done again and again."""
 
     clock: Callable[[], float]
     _last: dict[str, tuple[float, float]] = field(default_factory=dict)
