@@ -90,6 +90,20 @@ def test_what_is_no_request_is_an_error_and_ends_the_session(data, split):
         session.respond(GetSupportedAttKeyIdNumResponse(0, 1))
 
 
+@pytest.mark.parametrize("split", [0, 1, 3])
+@pytest.mark.parametrize(
+    ("data", "shown"),
+    [(b"GET / HTTP/1.1\r\n\r\n", "47455420"), (bytes(8), "00000000")],
+    ids=["HTTP", "length 0"],
+)
+def test_a_wrong_length_shows_what_was_received(data, shown, split):
+    session = ServerSession()
+    assert not split or session.receive(data[:split]) is None
+    with raises("frame-length", ProtocolError, "why", "remedy") as raised:
+        session.receive(data[split:])
+    assert shown in raised.value.why
+
+
 def test_an_answer_to_another_request_or_none_is_refused():
     session = ServerSession()
     session.receive(NUM[:5])

@@ -71,7 +71,7 @@ class FrameDecoder:
             raise FrameError(
                 f"an AESM frame announces a body of {length} bytes",
                 error_code="frame-length",
-                why=f"a body has 1 to {self._max_body_size} bytes",
+                why=f"a body has 1 to {self._max_body_size} bytes; this frame begins with hex {received[:HEADER_SIZE].hex()}",
                 remedy="check what connects to the AESM socket: this is not an AESM peer",
             )
         return bytes(received[HEADER_SIZE : HEADER_SIZE + length])

@@ -51,6 +51,7 @@ def test_a_daemons_flags_are_offered(completed, daemon):
         ("confcom quote-helper --socket /va", ["file,/va"]),
         ("confcom device-plugin --simulated-epc-mib ", []),
         ("confcom ver", ["plain,verify"]),
+        ("confcom nosuch ", []),
         ("confcom demo --mode u", ["plain,user-namespace"]),
     ],
 )
