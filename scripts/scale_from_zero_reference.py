@@ -80,7 +80,7 @@ def counts(epc: int) -> dict[str, int]:
 def tags_table() -> str:
     """A line for each resource: its tag, or that there is none."""
     rows = []
-    for name in REAL.names:
+    for name in REAL:
         tag = scale_set_tag(name)
         rows.append((f"`{name}`", f"`{tag}`" if tag else "none: a `_` of the name would be read as a slash"))
     return table(["resource", "tag of the scale set"], rows)

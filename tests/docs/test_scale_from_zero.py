@@ -33,7 +33,7 @@ def test_each_size_has_one_overlay_with_its_epc():
     by_size = dict(overlays())
     assert len(overlays()) == len(by_size)
     for offered in by_size.values():
-        assert offered.keys() == set(REAL.names)
+        assert offered.keys() == set(REAL)
     assert {size: int(by_size[size][REAL.epc]) + int(by_size[size][REAL.helper]) for size in EPC_MIB} == EPC_MIB
 
 
@@ -56,6 +56,6 @@ def test_nodes_of_other_sizes_have_none(size):
 def test_a_tag_names_its_resource_or_there_is_none():
     """By the rules of the cluster autoscaler; no spelling of a tag becomes a name with _."""
     tags = dict(TAG.findall(PAGE.read_text()))
-    assert tags.keys() == set(REAL.names)
+    assert tags.keys() == set(REAL)
     read = {name: tag.replace("_", "/").replace("~2", "/") for name, tag in tags.items() if tag}
     assert read == {name: name for name in (REAL.enclave, REAL.provision)}

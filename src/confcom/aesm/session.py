@@ -68,10 +68,11 @@ class FrameDecoder:
             return None
         self._done, self._buffer = True, bytearray()
         if not acceptable:
+            begins = received[:HEADER_SIZE].hex()
             raise FrameError(
                 f"an AESM frame announces a body of {length} bytes",
                 error_code="frame-length",
-                why=f"a body has 1 to {self._max_body_size} bytes; this frame begins with hex {received[:HEADER_SIZE].hex()}",
+                why=f"a body has 1 to {self._max_body_size} bytes; this frame begins with {begins}",
                 remedy="check what connects to the AESM socket: this is not an AESM peer",
             )
         return bytes(received[HEADER_SIZE : HEADER_SIZE + length])
