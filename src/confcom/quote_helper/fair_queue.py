@@ -11,8 +11,7 @@ T = TypeVar("T", bound=Hashable)
 class FairQueue(Generic[T]):
     """A queue with one lane per owner, served round robin: an owner with a long lane delays only itself.
 
-    An owner whose lane was empty, or was set aside, joins at the end of the round, so leaving and rejoining is no
-    advantage.
+    An owner whose lane was empty or set aside joins at the end of the round: leaving and rejoining is no advantage.
     """
 
     __slots__ = ("_aside", "_lanes", "size")
@@ -71,7 +70,7 @@ class FairQueue(Generic[T]):
             self._aside.pop(owner, None)
 
     def set_aside(self, owner: Hashable) -> None:
-        """Leave the lane of an owner that is in the round out of it until `rejoin`."""
+        """Leave an owner that is in the round out of it until `rejoin`."""
         self._aside[owner] = self._lanes.pop(owner)
 
     def rejoin(self, owner: Hashable) -> None:

@@ -22,7 +22,7 @@ from confcom.daemon.probes import standard_routes
 from confcom.daemon.readiness_log import NotReady, ReadinessLog
 from confcom.daemon.supervision import STOP_DEADLINE_SECONDS, exit_status, run_daemon, run_until_stopped
 from confcom.quote_helper.limits_and_deadlines import UNREAD_MEMORY_PART, HelperLimits
-from confcom.quote_helper.quoting.provider_state import PREPARING, ProviderStatus, ProviderSupervisor
+from confcom.quote_helper.quoting.provider_state import PREPARING, ProviderSupervisor
 from confcom.quote_helper.quoting.stale_target import StaleTargetPolicy
 from confcom.quote_helper.settings import HelperSettings, ProviderKind, parse_settings
 from confcom.quote_helper.takeover.socket_access import SocketAccess
@@ -81,11 +81,7 @@ class QuoteHelper:
         self._quote_log = QuoteLog(settings.log_quotes_per_peer, self._metrics, clock)
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Serve until `stop` is set, then drain; all resources are released in every case.
-
-        Raises:
-            ConfcomError: the socket or the probe address cannot be bound, or the backend cannot be opened.
-        """
+        """Serve until `stop` is set, then drain; raise ConfcomError if nothing can be bound, or no backend opened."""
         limits, settings = self._limits, self._settings
         stale = StaleTargetPolicy(settings.stale_report_window_seconds, self._clock)
         server = AesmServer(
@@ -116,10 +112,10 @@ class QuoteHelper:
         )
 
         def show_readiness() -> None:
-            self._show_readiness(provider.status.problem or sockets.problem or server.memory_problem)
+            self._show_readiness(provider.problem or sockets.problem or server.memory_problem)
 
-        def provider_changed(status: ProviderStatus) -> None:
-            sockets.set_can_quote(can_quote=status.ready)
+        def provider_changed() -> None:
+            sockets.set_can_quote(can_quote=provider.ready)
             show_readiness()
 
         provider = ProviderSupervisor(
@@ -144,7 +140,6 @@ class QuoteHelper:
                     server.watch_memory(show_readiness),
                     watch_loop(self._clock, self._metrics.loop_stall.observe),
                 )
-                provider.stop()
                 sockets.leave()
                 service.stop()
                 await server.stop_accepting(limits.accept_drain_seconds)

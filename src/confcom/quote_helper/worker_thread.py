@@ -13,8 +13,8 @@ T = TypeVar("T")
 def in_worker_thread(call: Callable[[], T]) -> asyncio.Future[T]:
     """Run a call in a thread of its own, and return a future of the running loop with its result.
 
-    A cancelled future does not stop the call. The thread never keeps the process from exiting, as those of
-    concurrent.futures and `asyncio.to_thread` do while a call hangs.
+    A cancelled future does not stop the call. Unlike those of `asyncio.to_thread`, a thread whose call hangs does not
+    keep the process from exiting.
     """
     loop = asyncio.get_running_loop()
     future: asyncio.Future[T] = loop.create_future()

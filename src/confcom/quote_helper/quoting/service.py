@@ -35,8 +35,7 @@ class Ticket(Generic[A]):
     arrived: float  # by the service's clock
     repeated: bool = False
     """Whether its call was repeated because the provider was lost meanwhile."""
-    abandoned: bool = False
-    """Whether its client has disconnected."""
+    abandoned: bool = False  # by its client
 
 
 def call_of(need: Need, provider: QuoteProvider) -> Callable[[], AesmQuote | QuotingTarget | int]:
@@ -112,12 +111,9 @@ class QuoteService(Generic[A]):
         in_loop: Callable[[], CallsInLoop] | None = None,
         on_lost: Callable[[QuoteProviderError], None] = lambda _: None,
     ) -> None:
-        """Set the provider, which is ready, and serve the requests that wait; without `in_loop`, it is called inline.
+        """Set the provider, the same one each time, and serve what waits; without `in_loop`, it is called inline.
 
-        It is the same one each time. `on_lost` is called in the loop when a call finds it lost.
-
-        Raises:
-            OSError: no descriptor is left for its calls in the loop.
+        `on_lost` is called in the loop when a call finds it lost. OSError: no descriptor is left for calls in the loop.
         """
         if self._in_loop is None and in_loop is not None:
             self._in_loop = in_loop()
@@ -136,8 +132,9 @@ class QuoteService(Generic[A]):
             self.deliver(ticket.asker, ticket.need.refuse(self._refusal))
 
     def stop(self) -> None:
-        """Refuse requests whenever there is no provider, now and from now on: no other one will be set."""
+        """Refuse requests whenever there is no provider, from now on, and report no loss: no other one will be set."""
         self._stopping = True
+        self._on_lost = lambda _: None
         if self._provider is None:
             self.withdraw()
 
@@ -160,7 +157,7 @@ class QuoteService(Generic[A]):
         return ticket
 
     def refuse_as_busy(self, request: Request) -> Response:
-        """Return the answer to a request that was not given to `respond`: BUSY if it needs the provider."""
+        """Return the answer to a request that is not for `respond`: BUSY if it needs the provider."""
         planned = plan(request)
         return planned.refuse(AesmErrorCode.BUSY) if isinstance(planned, Need) else planned
 
@@ -221,11 +218,9 @@ class QuoteService(Generic[A]):
             self._active_calls -= 1
             if isinstance(result, QuoteProviderError):
                 self._on_lost(result)
-            if ticket.abandoned:
-                pass
-            elif isinstance(result, QuoteProviderError):
-                self._repeat_or_refuse(ticket, result.code)
-            else:
+                if not ticket.abandoned:
+                    self._repeat_or_refuse(ticket, result.code)
+            elif not ticket.abandoned:
                 self.deliver(ticket.asker, result)
             self._schedule()
 
@@ -249,8 +244,7 @@ class QuoteService(Generic[A]):
         except QuoteProviderError as error:
             if error.lost:
                 return error
-            suppressed = self._refusal_log.admit()
-            if suppressed is not None:
+            if (suppressed := self._refusal_log.admit()) is not None:
                 fields = {"code": error.code.name, "error": str(error), "suppressed": suppressed}
                 _logger.debug("the provider refused", extra=fields)
             if error.code is AesmErrorCode.INVALID_REPORT and isinstance(need, NeedQuote):
@@ -259,7 +253,6 @@ class QuoteService(Generic[A]):
                 return need.reject_report(self._stale.code_for_rejected_report(), provider.last_quote_size)
             return need.refuse(error.code)
         except BaseException:  # a panic in Rust is not an Exception (pyo3), and it must not fail other requests
-            suppressed = self._failure_log.admit()
-            if suppressed is not None:
+            if (suppressed := self._failure_log.admit()) is not None:
                 _logger.exception("the quote provider failed", extra={"suppressed": suppressed})
             return need.refuse(AesmErrorCode.UNEXPECTED_ERROR)

@@ -27,11 +27,7 @@ _OUTDATED = (
 
 
 def open_simulated(
-    state_dir: Path,
-    *,
-    node: str = "",
-    qe_mr_enclave: bytes | None = None,
-    qe_isv_svn: int | None = None,
+    state_dir: Path, *, node: str = "", qe_mr_enclave: bytes | None = None, qe_isv_svn: int | None = None
 ) -> Backend:
     """Open the simulated platform, creating it if it is missing, and log how to verify its quotes.
 
@@ -57,19 +53,17 @@ def open_simulated(
         state_dir,
         origin,
     )
-    warning = exposure(state_dir)
-    if warning is not None:
+    if (warning := exposure(state_dir)) is not None:
         _logger.warning("%s", warning)
     enclave = SimulatedEnclave.from_name("confcom quote helper self-test")
 
     def make_report(target_info: TargetInfo) -> Report:
         return enclave.create_report(target_info, bytes(REPORT_DATA_SIZE))
 
-    return Backend(
-        provider,
-        lambda: run_self_test(provider, make_report, provider.root, utc_now()),
-        root=provider.root_fingerprint,
-    )
+    def self_test() -> QuotingTarget:
+        return run_self_test(provider, make_report, provider.root, utc_now())
+
+    return Backend(provider, self_test, root=provider.root_fingerprint)
 
 
 def run_self_test(
@@ -77,16 +71,11 @@ def run_self_test(
 ) -> QuotingTarget:
     """Get identity, quote size and a quote, as a client does, and verify the quote up to the root; return the identity.
 
-    An identity alone does not show that quotes can be made. Signatures, the QE's report, the certificate chain and its
-    dates are verified; revocation and TCB are not.
-
-    Raises:
-        QuoteProviderError: no quote was made, or no verifier would accept it.
+    Signatures, the QE's report, the certificate chain and its dates are verified; revocation and TCB are not.
     """
     identity = provider.identity()
     size = provider.quote_size()
-    report = make_report(identity.target_info)
-    quote = provider.quote(report, None).quote
+    quote = provider.quote(make_report(identity.target_info), None).quote
     try:
         QuoteChecker(root).check(quote, size=size, identity=identity, now=now)
     except QuoteProviderError as error:

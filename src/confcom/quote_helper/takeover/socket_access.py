@@ -36,12 +36,11 @@ class SocketAccess:
         """Restore the directory's mode, and return why some users cannot enter it.
 
         A directory with the sticky bit, such as /tmp, is shared with other programs, and keeps its mode. So does one
-        behind a symbolic link, which need not be the helper's. This comes before the socket is inspected, which needs
-        the right to enter the directory.
+        behind a symbolic link, which need not be the helper's. Inspecting the socket needs the right to enter.
         """
-        directory = self.path.parent
         if not self.open_to_all:
             return None
+        directory = self.path.parent
         with contextlib.suppress(OSError):
             self._restore(directory)
         try:
@@ -65,10 +64,10 @@ class SocketAccess:
             found = self.path.lstat()
         except OSError:
             return False  # the next look at the path finds it
-        changed = stat.S_IMODE(found.st_mode) != SOCKET_MODE or found.st_uid != os.geteuid()
-        if changed and self.open_to_all:
+        changed = self.open_to_all and (stat.S_IMODE(found.st_mode), found.st_uid) != (SOCKET_MODE, os.geteuid())
+        if changed:
             self._log(self.path, found)
-        return changed and self.open_to_all
+        return changed
 
     def _restore(self, directory: Path) -> None:
         with open_path(directory) as opened:
@@ -85,12 +84,7 @@ class SocketAccess:
 
 
 def remove_directory(path: Path) -> None:
-    """Remove an empty directory at the socket's path.
-
-    Raises:
-        SettingsError: it is not empty.
-        OSError: it cannot be removed.
-    """
+    """Remove an empty directory at the socket's path; raise SettingsError if it is not empty."""
     try:
         path.rmdir()
     except FileNotFoundError:

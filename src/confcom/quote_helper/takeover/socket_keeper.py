@@ -1,8 +1,7 @@
 """Reconciliation of the AESM socket's path: bind it, take it over, notice its loss, leave it to a newer instance.
 
-The decisions come from `takeover_policy`; this module applies them. It polls by a few short system calls every half
-second. A file watch would need inotify instances, which are few per user and shared by the node's
-programs.
+The path is polled by a few short system calls every half second. A file watch would need inotify instances, which are
+few per user and shared by the node's programs.
 """
 
 from __future__ import annotations
@@ -59,7 +58,8 @@ class SocketKeeper:
     )
     """Why this instance does not serve the path, or why some clients cannot reach it; else None."""
     _bound: BoundUnixSocket | None = field(init=False, default=None)
-    _retired: set[BoundUnixSocket] = field(init=False, default_factory=set)
+    _open: set[BoundUnixSocket] = field(init=False, default_factory=set)
+    """With those that lost the path, whose backlog is still accepted."""
     _can_quote: bool = field(init=False, default=False)
     _wake: asyncio.Event = field(init=False, default_factory=asyncio.Event)
 
@@ -81,7 +81,6 @@ class SocketKeeper:
             await self._look()
 
     def set_can_quote(self, *, can_quote: bool) -> None:
-        """Set whether this instance's last self-test passed. A change is acted on at once."""
         if can_quote is not self._can_quote:
             self._can_quote = can_quote
             self._wake.set()
@@ -110,10 +109,7 @@ class SocketKeeper:
 
     def close(self) -> None:
         """Remove the path if it leads to this instance, and close all listening sockets."""
-        if self._bound is not None:
-            self._retired.add(self._bound)
-            self._bound = None
-        for bound in list(self._retired):
+        for bound in list(self._open):
             self._remove(bound)
 
     async def _look(self) -> None:
@@ -150,8 +146,7 @@ class SocketKeeper:
         self._retire(served)
 
     def _bind(self, *, stale: FileIdentity | None = None, replace: bool) -> None:
-        """Bind the path. It runs in the event loop, so that a stop cannot come before `_bound` holds the socket."""
-        try:
+        try:  # in the event loop, so that a stop cannot come before `_bound` holds the socket
             make_directory(self.path.parent, DIRECTORY_MODE)
             if stale is not None and FileIdentity.of(self.path) == stale:
                 self.path.unlink(missing_ok=True)
@@ -163,19 +158,18 @@ class SocketKeeper:
             return
         except OSError as error:
             raise _bind_error(self.path, error) from error
+        self._open.add(self._bound)
         self.server.add_listener(self._bound.socket)
         self._set_problem(None)
 
     def _retire(self, bound: BoundUnixSocket) -> None:
         """Close a socket that lost the path after `accept_drain_seconds`: its backlog is still accepted."""
-        self._retired.add(bound)
         asyncio.get_running_loop().call_later(self.limits.accept_drain_seconds, self._remove, bound)
 
     def _remove(self, bound: BoundUnixSocket) -> None:
-        if bound in self._retired:
-            self._retired.discard(bound)
-            self.server.remove_listener(bound.socket)
-            bound.close()
+        self._open.discard(bound)
+        self.server.remove_listener(bound.socket)
+        bound.close()
 
     def _set_problem(self, problem: NotReady | None) -> None:
         if problem == self.problem:
@@ -190,11 +184,7 @@ class SocketKeeper:
 
 
 def _inspect(path: Path) -> PathInspection:
-    """Return what is at the path; it may block for LOOK_PATIENCE_SECONDS.
-
-    Raises:
-        ConfcomError: the path cannot be bound: something else is there, or it may not be inspected.
-    """
+    """Return what is at the path, or raise ConfcomError if it cannot be bound; block for LOOK_PATIENCE_SECONDS."""
     identity = FileIdentity.of(path)
     try:
         found = inspect_socket(path, patience=LOOK_PATIENCE_SECONDS)

@@ -29,8 +29,7 @@ MAX_SOCKET_PATH_BYTES: Final = SUN_PATH_BYTES - len("..") - _MARK_BYTES
 class Instance:
     """One run of the quote helper, as encoded in the mark on its sockets; a later run is greater.
 
-    The mark is only a name: any program that may write the directory can bind the same one. It prevents accidents. The
-    path is protected only if nobody else may write its directory.
+    The mark is only a name, which prevents accidents: who may write the directory can bind the same one.
     """
 
     started_ms: int
@@ -40,7 +39,6 @@ class Instance:
 
     @classmethod
     def started(cls, boottime_ns: int, token: bytes) -> Self:
-        """Return the instance that starts at this time by CLOCK_BOOTTIME; the token is TOKEN_BYTES random bytes."""
         return cls(boottime_ns // 1_000_000, int.from_bytes(token, "big"))
 
     @classmethod
@@ -74,8 +72,7 @@ NEWER_SERVES: Final = NotReady("a newer quote helper serves", code="newer-helper
 def decide(found: PathInspection, *, me: Instance, uid: int, can_quote: bool) -> Step | NotReady:
     """Decide what to do with the path, or why to wait; `can_quote` says that the last self-test passed.
 
-    Something other than a stream socket is only replaced if it is an empty directory, which only rmdir(2) can tell
-    without a race.
+    Something other than a stream socket is only replaced if it is an empty directory, as only rmdir(2) can tell.
     """
     if found.state is not PathState.LIVE:
         return Step.BIND
@@ -88,7 +85,6 @@ def decide(found: PathInspection, *, me: Instance, uid: int, can_quote: bool) ->
 
 
 def _identify(holder: SocketHolder | None, uid: int) -> Instance | NotReady:
-    """Return the quote helper whose live socket this is, or that it is not known to be one's."""
     if holder is None:
         return NotReady(
             "no connection to the live socket can be made, so its program cannot be identified",

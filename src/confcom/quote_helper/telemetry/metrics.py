@@ -97,17 +97,13 @@ class HelperMetrics:
             self._not_ready.labels(problem.code).set(1)
 
     def quotes_by(self, root: str) -> None:
-        """Set the simulated root by which quotes are made from now on; empty: none."""
-        self._root.clear()
+        """Set the simulated root by which quotes are made; empty: none."""
         if root:
             self._root.labels(root).set(1)
 
 
 async def watch_loop(clock: Callable[[], float], late: Callable[[float], None]) -> None:
-    """Sleep repeatedly, and report how many seconds late each wake-up was, until cancelled.
-
-    A delay includes time in which the kernel ran other processes.
-    """
+    """Report how many seconds late each wake-up is, until cancelled, also because the kernel ran other processes."""
     while True:
         due = clock() + LOOP_LOOK_SECONDS
         await asyncio.sleep(LOOP_LOOK_SECONDS)

@@ -1,7 +1,4 @@
-"""What clients do, in metrics and log lines: a limited number of lines in each minute, then one with a count.
-
-With ALL_QUOTES every quote has its line, and the log is the audit.
-"""
+"""What clients do, in metrics and log lines: a limited number of lines in each minute, then one with a count."""
 
 import asyncio
 import logging
@@ -63,7 +60,6 @@ class MinuteLimit:
     _further: int = field(init=False, default=0)
 
     def admit(self, peer: Peer, code: int) -> bool:
-        """Return whether this event gets its own log line; else count it."""
         if not self._admitted and not self.counted:
             self.since = self.clock()
         admitted = self._admitted.get(peer.key, 0)
@@ -82,8 +78,8 @@ class MinuteLimit:
 class QuoteLog:
     """An Observer that counts every event in the metrics, and logs which peer got which quote.
 
-    `run` logs the counts. `quote_lines` of one peer are logged individually within WINDOW_SECONDS; with ALL_QUOTES
-    there is no limit at all.
+    `run` logs the counts. `quote_lines` of one peer are logged individually within WINDOW_SECONDS; with ALL_QUOTES, all
+    are, and the log is the audit.
     """
 
     def __init__(self, quote_lines: QuoteLines, metrics: HelperMetrics, clock: Callable[[], float]) -> None:
@@ -122,41 +118,29 @@ class QuoteLog:
             _logger.warning("malformed request", extra=peer_fields(peer) | fields)
 
     def accepting_paused(self, reason: str) -> None:
-        """Count a pause in accepting; log one per WINDOW_SECONDS: at the limit each client may cause one."""
         self._metrics.accepting_paused.inc()
-        suppressed = self._pauses.admit()
-        if suppressed is not None:
+        if (suppressed := self._pauses.admit()) is not None:  # at the limit each client may cause a pause
             fields = {"event": "accepting-paused", "reason": reason, "suppressed": suppressed}
             _logger.warning("accepting connections is paused", extra=fields)
 
     def tick(self) -> None:
-        now = self._clock()
-        if now - self._quotes.since >= WINDOW_SECONDS:
-            self._count_quotes(now)
-        if now - self._malformed.since >= WINDOW_SECONDS:
-            self._count_malformed(now)
+        self._log_counts(after_seconds=WINDOW_SECONDS)
 
     def close(self) -> None:
-        now = self._clock()
-        self._count_quotes(now)
-        self._count_malformed(now)
+        self._log_counts(after_seconds=0)
 
-    def _count_quotes(self, now: float) -> None:
-        if counted := self._quotes.counted:
-            results = {AesmErrorCode(code).name.lower(): count for code, count in sorted(counted.items())}
-            fields = _count(self._quotes, now) | {"event": "more-quotes", "results": results}
-            _logger.info("more quotes", extra=fields)
-        self._quotes.end_minute()
-
-    def _count_malformed(self, now: float) -> None:
-        if self._malformed.counted:
-            fields = _count(self._malformed, now) | {"event": "more-malformed-requests"}
-            _logger.warning("more malformed requests", extra=fields)
-        self._malformed.end_minute()
-
-
-def _count(limit: MinuteLimit, now: float) -> dict[str, object]:
-    return {"count": limit.counted.total(), "within_seconds": round(now - limit.since, 1)}
+    def _log_counts(self, *, after_seconds: float) -> None:
+        for limit in (self._quotes, self._malformed):
+            seconds = self._clock() - limit.since
+            if seconds < after_seconds:
+                continue
+            count = {"count": limit.counted.total(), "within_seconds": round(seconds, 1)}
+            if limit.counted and limit is self._quotes:
+                results = {AesmErrorCode(code).name.lower(): number for code, number in sorted(limit.counted.items())}
+                _logger.info("more quotes", extra=count | {"event": "more-quotes", "results": results})
+            elif limit.counted:
+                _logger.warning("more malformed requests", extra=count | {"event": "more-malformed-requests"})
+            limit.end_minute()
 
 
 def _quote_fields(peer: Peer, request: Request, response: Response) -> dict[str, object]:

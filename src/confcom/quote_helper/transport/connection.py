@@ -42,12 +42,9 @@ class Account:
     """What the connections of one peer hold; only `Connections` changes it."""
 
     peer: Hashable
-    open: int = 0
-    """Connections."""
-    places: int = 0
-    """Connections without an answer, or with a part of it."""
-    waiting: int = 0
-    """Complete requests that are not answered."""
+    open: int = 0  # connections
+    places: int = 0  # connections without an answer
+    waiting: int = 0  # complete requests that are not answered
     unread: int = 0
     """Bytes of the kernel: answers that were not read, and those that may follow for requests that wait."""
     pooled: int = 0
@@ -69,39 +66,25 @@ class Connection:
     unread: int = 0
     """Bytes of the kernel that are counted for it."""
     stage: Stage = Stage.RECEIVING
-    complete: bool = False
-    """Whether its request is complete."""
+    complete: bool = False  # its request
     request: Request = field(init=False)
     since: float = 0.0
     """When the request was complete."""
     ticket: Ticket[Connection] | None = None
     """Set while its request waits for the provider."""
-    watched: bool = False
-    """Whether it is registered in the server's epoll."""
+    watched: bool = False  # by the epoll
     _session: ServerSession = field(init=False, default_factory=ServerSession)
 
     def receive(self) -> bytes:
-        """Receive what has arrived.
-
-        Raises:
-            OSError: BlockingIOError if nothing has arrived; else the connection is broken.
-        """
+        """Receive what has arrived; raise BlockingIOError if nothing has."""
         return self.sock.recv(RECEIVE_BYTES, socket.MSG_DONTWAIT)
 
     def decode(self, received: bytes) -> Request | None:
-        """Decode what was received, before the request is complete; return None if it needs more.
-
-        Raises:
-            EOFError, ProtocolError: as of `ServerSession.receive`.
-        """
+        """Decode as `ServerSession.receive` does, before the request is complete; return None if it needs more."""
         return self._session.receive(received)
 
     def send(self, response: Response) -> int:
-        """Send the whole answer by one call, so that nothing of it waits here; return its size in bytes.
-
-        Raises:
-            OSError: the connection is broken, or its buffer is too small.
-        """
+        """Send the whole answer by one call, so that nothing of it waits here; return its size in bytes."""
         answer = self._session.respond(response)
         if self.sock.send(answer, socket.MSG_DONTWAIT) < len(answer):
             raise OSError(errno.ENOBUFS, "an answer does not fit into a socket's buffer: raise net.core.wmem_default")

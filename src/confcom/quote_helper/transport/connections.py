@@ -17,12 +17,7 @@ from typing import Final
 from confcom.aesm.messages import GetQuoteExRequest, Request
 from confcom.aesm.request_checks import MAX_QUOTE_BUFFER_SIZE
 from confcom.quote_helper.fair_queue import FairQueue
-from confcom.quote_helper.limits_and_deadlines import (
-    ANSWER_OVERHEAD,
-    POOL_PART,
-    UNREAD_OVERHEAD,
-    HelperLimits,
-)
+from confcom.quote_helper.limits_and_deadlines import ANSWER_OVERHEAD, POOL_PART, UNREAD_OVERHEAD, HelperLimits
 from confcom.quote_helper.transport.connection import Account, Connection, Stage
 
 FEW_CONNECTIONS: Final = 64
@@ -86,13 +81,13 @@ class Connections:
         self._hold_less: OrderedDict[Account, None] = OrderedDict()
         """Peers with paused connections that hold less than before."""
         self.unanswered = 0
-        """Number of open connections without an answer, or with a part of it."""
+        """Open connections without an answer."""
 
     def __len__(self) -> int:
         return len(self._open)
 
     def __iter__(self) -> Iterator[Connection]:
-        """Iterate over a copy of the open connections, which may change meanwhile."""
+        """Iterate over a copy: connections may end meanwhile."""
         return iter(list(self._open))
 
     @property
@@ -110,7 +105,6 @@ class Connections:
 
     @property
     def unread(self) -> int:
-        """Number of connections whose answer was sent, and not read by the client."""
         return len(self._open) - self.unanswered
 
     @property
@@ -134,7 +128,7 @@ class Connections:
             self._large[account] = None
 
     def set_incomplete(self, connection: Connection, now: float) -> None:
-        """Note that the request has not arrived whole: the connection may be shed from now on."""
+        """Let the connection be shed from now on, since its request has not arrived whole."""
         if connection not in self._sheddable:
             self._sheddable[connection] = connection.account.sheddable[connection] = now
 
@@ -216,10 +210,7 @@ class Connections:
         return self._paused.size > 0 and (bool(self._hold_less) or self._paused.head() is not None)
 
     def next_to_resume(self) -> Connection | None:
-        """Return a paused connection whose next step the limits allow; None if there is none.
-
-        The head of the line goes first, so that what others gave back is not taken again before its turn.
-        """
+        """Return a paused connection whose next step the limits allow; the head of the line goes first."""
         while (head := self._paused.head()) is not None:
             if self._allow_step(head, self._free):
                 return self._paused.take()
@@ -236,7 +227,6 @@ class Connections:
         return None
 
     def has_memory_for(self, connection: Connection) -> bool:
-        """Return whether the limits allow the answer of a paused connection."""
         return self._may_hold(connection.account, _answer_of(connection), self._free)
 
     def _note_less(self, account: Account) -> None:
@@ -246,15 +236,13 @@ class Connections:
     # Connections that are shed.
 
     def sheddable_since(self) -> list[tuple[Connection, float]]:
-        """Return the connections that may be shed, the oldest first, each with the time since when."""
         return list(self._sheddable.items())
 
     def to_shed(self, began_before: float, began_before_if_many: float) -> Connection | None:
         """Return the connection to shed, or None if none may be shed yet.
 
-        It is the oldest sheddable one, if it has been sheddable since `began_before`. Else it is the oldest sheddable
-        one of the peer with the most places, among the peers that have more than a few. If no peer has, it is the
-        oldest sheddable one, if it has been sheddable since `began_before_if_many`.
+        It is the oldest one, if it has been sheddable since `began_before`; else the oldest one of the peer with the
+        most places, among those with more than a few; if there is none, the oldest, since `began_before_if_many`.
         """
         oldest, since = next(iter(self._sheddable.items()), (None, began_before))
         if since <= began_before:
@@ -271,7 +259,7 @@ class Connections:
     # What the limits allow.
 
     def _allow_step(self, connection: Connection, free: _Shared) -> bool:
-        """Return whether a paused connection may be read, or its request served, if so much is free."""
+        """Return whether a paused connection may be read or served if so much is free."""
         account = connection.account
         return account.waiting < free.waiting and self._may_hold(account, _answer_of(connection), free)
 

@@ -14,7 +14,7 @@ import select
 from collections.abc import Callable
 from enum import StrEnum, auto
 from functools import partial
-from typing import Final, Protocol, TypeVar
+from typing import Final, Protocol
 
 from confcom.aesm.errors import ProtocolError
 from confcom.aesm.messages import Request, Response
@@ -25,9 +25,7 @@ from confcom.quote_helper.quoting.stale_target import StaleTargetPolicy
 from confcom.quote_helper.transport.connection import Connection, Stage
 from confcom.quote_helper.transport.connections import Connections
 from confcom.quote_helper.transport.peers import Peer
-from confcom.quote_helper.transport.slow_peers import SlowPeers
-
-T = TypeVar("T")
+from confcom.quote_helper.transport.slow_peers import Outcome, SlowPeers
 
 _logger = logging.getLogger(__name__)
 
@@ -69,21 +67,17 @@ class Observer(Protocol):
     def answered(self, peer: Peer, request: Request, response: Response, seconds: float) -> None:
         """Record an answer, sent `seconds` after its request was complete."""
 
-    def dropped(self, peer: Peer, reason: DropReason) -> None:
-        """Record a connection that was closed without an answer."""
+    def dropped(self, peer: Peer, reason: DropReason) -> None: ...
 
     def malformed(self, peer: Peer, error: ProtocolError) -> None:
         """Record input that is not an AESM request; `dropped` follows."""
 
     def accepting_paused(self, reason: str) -> None:
-        """Record that clients wait in the kernel's backlog: no place is free, or descriptors ran out."""
+        """Record that clients wait in the kernel's backlog."""
 
 
 class ConnectionHandler:
-    """Serves connections until they end; an exception in one of them ends only that one.
-
-    `slow_peers` is None where the kernel refuses descriptors.
-    """
+    """Serves connections; an exception in one ends only that one. No `slow_peers`: the kernel refuses descriptors."""
 
     def __init__(
         self,
@@ -118,16 +112,11 @@ class ConnectionHandler:
         return self._connections.free_places - (0 if self._slow is None else self._slow.closing)
 
     def admit(self, connection: Connection) -> None:
-        """Serve a connection that was accepted, and close it at the end."""
         self._connections.add(connection)
         self._run(self._receive_in_turn, connection)
 
     def poll(self) -> tuple[list[int], bool]:
-        """Handle the events of connections, as many as one turn handles.
-
-        Returns:
-            The other descriptors that have events, and whether there may be more events.
-        """
+        """Handle one turn's events; return other descriptors that have one, and whether there may be more."""
         others, ready = [], self.epoll.poll(0, EVENTS_PER_TURN)
         for descriptor, events in ready:
             connection = self._watched.get(descriptor)
@@ -138,7 +127,6 @@ class ConnectionHandler:
         return others, len(ready) == EVENTS_PER_TURN
 
     def drop(self, connection: Connection, reason: DropReason) -> None:
-        """Close a connection without an answer, and report the reason."""
         try:
             self._observer.dropped(connection.peer, reason)
         finally:
@@ -175,9 +163,7 @@ class ConnectionHandler:
         elif self._read(connection, connection.receive):
             self._serve(connection)
 
-    def _receive_in_thread(
-        self, connection: Connection, step: Callable[[Connection, Callable[[], bytes]], None]
-    ) -> None:
+    def _receive_in_thread(self, connection: Connection, step: Callable[[Connection, Outcome], None]) -> None:
         """Have the thread of slow peers receive; then the connection takes a step with what that returned."""
         assert self._slow is not None
         self._stop_watching(connection)
@@ -185,11 +171,11 @@ class ConnectionHandler:
             self._connections.set_incomplete(connection, self._clock())
         self._slow.receive(connection.account.peer, connection.receive, partial(self._run, step, connection))
 
-    def _received(self, connection: Connection, received: Callable[[], bytes]) -> None:
+    def _received(self, connection: Connection, received: Outcome) -> None:
         if connection.stage is Stage.RECEIVING and self._read(connection, received):
             self._serve(connection)
 
-    def _read(self, connection: Connection, receive: Callable[[], bytes]) -> bool:
+    def _read(self, connection: Connection, receive: Outcome) -> bool:
         """Read what has arrived; return whether the request is complete. Else the connection waits for it, or ends."""
         try:
             request = connection.decode(receive() if self._slow is None else self._timed(connection, receive))
@@ -211,7 +197,6 @@ class ConnectionHandler:
         return connection.complete
 
     def _serve(self, connection: Connection) -> None:
-        """Pass a complete request to the service, or pause it if its peer's limits do not allow one more."""
         if not self._connections.serve(connection):
             self._pause(connection)
             return
@@ -318,7 +303,7 @@ class ConnectionHandler:
         else:
             self._drop_received(connection, partial(self._timed, connection, connection.receive))
 
-    def _drop_received(self, connection: Connection, receive: Callable[[], bytes]) -> None:
+    def _drop_received(self, connection: Connection, receive: Outcome) -> None:
         if connection.stage is not Stage.UNREAD:
             return
         events = _INPUT_EVENTS
@@ -335,7 +320,7 @@ class ConnectionHandler:
     def _is_slow(self, connection: Connection) -> bool:
         return self._slow is not None and connection.account.peer in self._slow
 
-    def _timed(self, connection: Connection, call: Callable[[], T]) -> T:
+    def _timed(self, connection: Connection, call: Outcome) -> bytes:
         return call() if self._slow is None else self._slow.timed(connection.account.peer, call)
 
     def _look_at_sent(self) -> None:
@@ -374,7 +359,7 @@ class ConnectionHandler:
             self.drop(connection, reason)
 
     def _resume_soon(self) -> None:
-        """Resume paused connections in a turn of its own, since a peer holds less than before."""
+        """Resume paused connections in a turn of its own."""
         if self._connections.may_resume and not self._resuming:
             self._resuming = True
             asyncio.get_running_loop().call_soon(self._resume_paused)

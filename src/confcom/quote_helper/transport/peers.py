@@ -20,7 +20,7 @@ import re
 import select
 import socket
 import struct
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -69,10 +69,7 @@ class Peer(NamedTuple):
 
     @property
     def share_key(self) -> Hashable:
-        """Equal for connections that share turns and limits: those of one Pod, else those of one key.
-
-        It is not per container, because a Pod may have any number of containers.
-        """
+        """Equal for connections that share turns and limits: those of one Pod with all containers, else of one key."""
         return self.pod or self.key
 
 
@@ -90,9 +87,9 @@ class PodCgroup:
     """The pod and container of a process; a value that is not known is empty."""
 
     pod: str = ""
-    """The pod's UID, with dashes, as the API server shows it."""
+    """UID, with dashes, as the API server shows it."""
     container: str = ""
-    """The container's ID, as the runtime shows it. Empty: the process is in the pod but in no container."""
+    """ID, as the runtime shows it."""
     perhaps_exiting: bool = False
     """Whether the main thread may have ended: the process is in the root of each cgroup v1 hierarchy, where the kernel
     shows such a process, wherever it was. On v2 its cgroup is shown until the end (kernel: proc_cgroup_show)."""
@@ -106,7 +103,6 @@ _V2: Final = "0::"
 
 
 def by_uid(sock: socket.SocketType) -> Peer:
-    """Return the peer of a connection by the uid that connected (SO_PEERCRED)."""
     return _peer_of(peer_credentials(sock))
 
 
@@ -140,11 +136,7 @@ class ByPod:
         return Peer((cgroup.pod, cgroup.container), peer.uid, peer.pid, cgroup.pod, cgroup.container)
 
     def _read_cgroup(self, sock: socket.SocketType, pid: int) -> PodCgroup:
-        """Return the pod cgroup of the process that connected.
-
-        Raises:
-            OSError: the process has ended, or no descriptor is left to check it.
-        """
+        """Return the pod cgroup of the process; raise OSError if it has ended, or no descriptor is left to check it."""
         pidfd, certain = _open_pidfd(sock, pid)
         try:
             try:
@@ -200,8 +192,7 @@ def _read(path: str) -> str:
 
 
 def _main_thread_has_ended(stat_path: str) -> bool:
-    """Return whether the main thread is a zombie (proc_pid_stat(5): the state follows the name)."""
-    try:
+    try:  # proc_pid_stat(5): the state follows the name
         return _read(stat_path).rpartition(")")[2].lstrip().startswith("Z")
     except FileNotFoundError:
         return False
@@ -217,7 +208,6 @@ def parse_pod_cgroup(text: str) -> PodCgroup:
     """Parse /proc/PID/cgroup of cgroup v1, v2 or both at once; never raise.
 
     The result is the first cgroup that names a container, else the first that names a pod, else one without a pod.
-    Everything beyond `MAX_CGROUP_SIZE` characters is ignored.
     """
     lines = text[:MAX_CGROUP_SIZE].split("\n")
     if len(text) >= MAX_CGROUP_SIZE:
@@ -240,16 +230,8 @@ def _all_in_root(lines: list[str]) -> bool:
 
 def _parse_path(path: str) -> PodCgroup:
     names = iter(_SEPARATOR.split(path))
-    for name in names:
-        pod = _POD.fullmatch(name)
-        if pod is not None:
-            return PodCgroup(pod["uid"].replace("_", "-"), _container(names))
-    return UNKNOWN
-
-
-def _container(names: Iterator[str]) -> str:
-    for name in names:
-        container = _CONTAINER.fullmatch(name)
-        if container is not None:
-            return container["id"]
-    return ""
+    pod = next(filter(None, map(_POD.fullmatch, names)), None)
+    if pod is None:
+        return UNKNOWN
+    container = next(filter(None, map(_CONTAINER.fullmatch, names)), None)  # among the names after the Pod's
+    return PodCgroup(pod["uid"].replace("_", "-"), container["id"] if container else "")

@@ -43,12 +43,12 @@ _DRAIN_LOOK_SECONDS: Final = 0.005
 
 
 class AesmServer:
-    """Serves listening sockets, which it does not own. It knows no path.
+    """Serves listening sockets, which it does not own.
 
     Accepting pauses when the connection limit is reached or descriptors run out, and no connection may be shed. It
     resumes after a short time. Meanwhile clients wait in the kernel's backlog, and the loop does not spin.
 
-    Must be created and closed in the running event loop. `clock` is finer than uvloop's, which counts milliseconds.
+    It belongs to the running event loop. `clock` is finer than uvloop's, which counts milliseconds.
     """
 
     def __init__(
@@ -73,7 +73,6 @@ class AesmServer:
         self._epoll = self._handler.epoll
         self._listeners: dict[int, socket.socket] = {}
         self.memory_problem: NotReady | None = None
-        """Why clients that hold no memory are refused."""
         self._reserve = _open_reserve()
         """A descriptor that is closed to accept one client when there is no other."""
         self._retry: asyncio.TimerHandle | None = None
@@ -82,10 +81,7 @@ class AesmServer:
         self._loop.add_reader(self._epoll.fileno(), self._take_turn)
 
     async def watch_memory(self, changed: Callable[[], None]) -> None:
-        """Look each second whether quotes are refused for want of memory that no living process holds, until cancelled.
-
-        `changed` is called after `memory_problem` has changed.
-        """
+        """Look each second whether quotes are refused for want of memory that no living process holds."""
         while True:
             await asyncio.sleep(MEMORY_LOOK_SECONDS)
             problem = ENDED_HOLD_MEMORY if self._ended_hold_memory() else None
@@ -236,7 +232,6 @@ class AesmServer:
 
 def _accept_one(listener: socket.socket) -> socket.SocketType:
     """Accept like `listener.accept()`, without its enum look-ups, which cost 4 µs of the 90 µs that a quote takes."""
-    # `socket.accept` calls this method; typeshed does not declare it.
     descriptor, _ = listener._accept()  # type: ignore[attr-defined] # noqa: SLF001
     return socket.SocketType(socket.AF_UNIX, socket.SOCK_STREAM, 0, descriptor)
 

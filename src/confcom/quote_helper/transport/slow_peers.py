@@ -8,17 +8,19 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import functools
 import socket
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
+from concurrent.futures import Future
 from typing import Final, TypeVar
 
 from confcom.daemon.stall_watchdog import StallWatchdog
 from confcom.quote_helper.fair_queue import FairQueue
 
 T = TypeVar("T")
+Outcome = Callable[[], bytes]
+"""What receiving returned, or its exception."""
 
 SLOW_SECONDS: Final = 0.02
 """Of one recv() or close() in the event loop, which otherwise take microseconds; a busy node may stop the loop for as
@@ -53,7 +55,6 @@ class SlowPeers:
         return bool(self._until) and self._until.get(peer, 0.0) > self._clock()
 
     def timed(self, peer: Hashable, call: Callable[[], T]) -> T:
-        """Call it in this thread; if that takes long, the peer is slow."""
         began = self._clock()
         try:
             return call()
@@ -61,22 +62,20 @@ class SlowPeers:
             if self._clock() - began > SLOW_SECONDS:
                 self._remember(peer)
 
-    def receive(
-        self, peer: Hashable, receive: Callable[[], bytes], done: Callable[[Callable[[], bytes]], None]
-    ) -> None:
+    def receive(self, peer: Hashable, receive: Callable[[], bytes], done: Callable[[Outcome], None]) -> None:
         """Have the thread receive; `done` gets, in the event loop, a function with the same result or exception."""
 
         def call() -> None:
+            outcome: Future[bytes] = Future()
             try:
-                outcome = functools.partial(bytes, receive())
+                outcome.set_result(receive())
             except OSError as error:
-                outcome = functools.partial(_raise, error)
-            self._tell(done, outcome)
+                outcome.set_exception(error)
+            self._tell(done, outcome.result)
 
         self._put(peer, call)
 
     def close(self, peer: Hashable, sock: socket.SocketType) -> None:
-        """Have the thread close a socket, after what it receives from it."""
         self.closing += 1
 
         def call() -> None:
@@ -134,7 +133,3 @@ class SlowPeers:
         # A closed loop raises RuntimeError; nothing waits for the result any more.
         with contextlib.suppress(RuntimeError):
             self._loop.call_soon_threadsafe(call, *arguments)
-
-
-def _raise(error: OSError) -> bytes:
-    raise error
