@@ -1,7 +1,5 @@
 """Supervision of the quote provider: open its backend, test it periodically, and report whether quotes can be made."""
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import logging
@@ -41,7 +39,6 @@ class ProviderSupervisor:
     """
 
     open_backend: Callable[[], Backend]
-    opened: Callable[[Backend], None]
     service: QuoteService[Any]
     stale: StaleTargetPolicy
     changed: Callable[[], None]
@@ -55,7 +52,6 @@ class ProviderSupervisor:
 
     async def run(self) -> None:
         backend = await in_worker_thread(self.open_backend)
-        self.opened(backend)
         failures, instance = 0, backend.instance()
         while True:
             losses, previous, instance = self._losses, instance, backend.instance()
@@ -64,8 +60,7 @@ class ProviderSupervisor:
             failure = await self._self_test(backend)
             if failure is None and losses != self._losses:
                 continue  # a client's call found the provider lost while the self-test was running
-            if failure is None:
-                failure = self._on_success(backend)
+            failure = failure or self._on_success(backend)
             if failure is None:
                 failures = 0
                 await self._wait(backend, instance, self.limits.self_test_interval_seconds)
@@ -87,10 +82,9 @@ class ProviderSupervisor:
         return Failure(NotReady(str(error), code=error.error_code), None if waits else error.code)
 
     async def _wait(self, backend: Backend, instance: object, seconds: float) -> None:
-        """Wait for the next self-test.
+        """Wait for the next self-test, which a loss or another instance of the provider brings forward.
 
-        A loss or another instance of the provider brings it forward. So does a call that was refused, but only after
-        the shortest wait: however many clients are refused, they do not make more self-tests.
+        So does a call that was refused, but only after the shortest wait, however many clients are refused.
         """
         self._wake.clear()
         loop = asyncio.get_running_loop()
@@ -145,19 +139,17 @@ class ProviderSupervisor:
         if problem is not None:
             _logger.warning("%s", problem.reason)  # each time: `confcom status` shows the end of the log
         if not was_ready or problem != self.problem:
-            self._set(ready=True, problem=problem)
+            self.ready, self.problem = True, problem
+            self.changed()
         if not was_ready:
             _logger.info("the self-test passed")
         return None
 
     def _on_failure(self, failure: Failure) -> None:
         was_ready = self.ready
-        self._set(ready=False, problem=failure.problem)
+        self.ready, self.problem = False, failure.problem
+        self.changed()
         self.service.withdraw(failure.refusal)
         if was_ready:
             self.lost()
             _logger.error("the quote provider was lost", extra={"reason": failure.problem.reason})
-
-    def _set(self, *, ready: bool, problem: NotReady | None) -> None:
-        self.ready, self.problem = ready, problem
-        self.changed()

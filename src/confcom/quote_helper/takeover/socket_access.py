@@ -1,7 +1,5 @@
 """Owners and modes of the AESM socket and its directory: which users can connect."""
 
-from __future__ import annotations
-
 import contextlib
 import errno
 import logging
@@ -41,8 +39,12 @@ class SocketAccess:
         if not self.open_to_all:
             return None
         directory = self.path.parent
-        with contextlib.suppress(OSError):
-            self._restore(directory)
+        with contextlib.suppress(OSError), open_path(directory) as opened:
+            found = os.fstat(opened)
+            own = stat.S_ISDIR(found.st_mode) and not found.st_mode & stat.S_ISVTX and found.st_uid == os.geteuid()
+            if own and stat.S_IMODE(found.st_mode) != DIRECTORY_MODE:
+                set_mode(opened, DIRECTORY_MODE)
+                self._log(directory, found)
         try:
             found = directory.stat()
         except OSError:
@@ -64,18 +66,10 @@ class SocketAccess:
             found = self.path.lstat()
         except OSError:
             return False  # the next look at the path finds it
-        changed = self.open_to_all and (stat.S_IMODE(found.st_mode), found.st_uid) != (SOCKET_MODE, os.geteuid())
-        if changed:
+        changed = stat.S_IMODE(found.st_mode) != SOCKET_MODE or found.st_uid != os.geteuid()
+        if changed and self.open_to_all:
             self._log(self.path, found)
-        return changed
-
-    def _restore(self, directory: Path) -> None:
-        with open_path(directory) as opened:
-            found = os.fstat(opened)
-            own = stat.S_ISDIR(found.st_mode) and not found.st_mode & stat.S_ISVTX and found.st_uid == os.geteuid()
-            if own and stat.S_IMODE(found.st_mode) != DIRECTORY_MODE:
-                set_mode(opened, DIRECTORY_MODE)
-                self._log(directory, found)
+        return changed and self.open_to_all
 
     def _log(self, path: Path, found: os.stat_result) -> None:
         if (suppressed := self.restored_log.admit()) is not None:

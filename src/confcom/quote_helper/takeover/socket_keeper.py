@@ -1,10 +1,7 @@
 """Reconciliation of the AESM socket's path: bind it, take it over, notice its loss, leave it to a newer instance.
 
-The path is polled by a few short system calls every half second. A file watch would need inotify instances, which are
-few per user and shared by the node's programs.
+The path is polled: a file watch needs inotify instances, which are few per user and shared by the node's programs.
 """
-
-from __future__ import annotations
 
 import asyncio
 import contextlib
@@ -58,17 +55,12 @@ class SocketKeeper:
     )
     """Why this instance does not serve the path, or why some clients cannot reach it; else None."""
     _bound: BoundUnixSocket | None = field(init=False, default=None)
-    _open: set[BoundUnixSocket] = field(init=False, default_factory=set)
-    """With those that lost the path, whose backlog is still accepted."""
+    _open: set[BoundUnixSocket] = field(init=False, default_factory=set)  # with those that lost the path
     _can_quote: bool = field(init=False, default=False)
     _wake: asyncio.Event = field(init=False, default_factory=asyncio.Event)
 
     async def start(self) -> None:
-        """Bind the path if no instance serves it; else `run` waits for it.
-
-        Raises:
-            ConfcomError: the path cannot be bound. Later `run` waits for the problem's end.
-        """
+        """Bind the path if no instance serves it; raise ConfcomError if it cannot be bound."""
         require_usable_path(self.path, MAX_SOCKET_PATH_BYTES)
         await self._reconcile()
 
@@ -92,9 +84,9 @@ class SocketKeeper:
         """
         if self._bound is None or not self._bound.owns_path():
             return
-        self.me = self.me.as_oldest
+        self.me = Instance(0, self.me.token)
         try:
-            self._replace(self._bound)
+            self._bind(replace=True)
         except ConfcomError:
             return
         ends = asyncio.get_running_loop().time() + seconds
@@ -108,7 +100,6 @@ class SocketKeeper:
             _logger.debug("the path was removed", extra={"path": str(self.path)})
 
     def close(self) -> None:
-        """Remove the path if it leads to this instance, and close all listening sockets."""
         for bound in list(self._open):
             self._remove(bound)
 
@@ -125,7 +116,7 @@ class SocketKeeper:
         if self._bound is not None:
             if self._bound.owns_path():
                 if self.access.socket_was_changed():
-                    self._replace(self._bound)
+                    self._bind(replace=True)
                 else:
                     self._set_problem(None)
                 return
@@ -141,11 +132,8 @@ class SocketKeeper:
         self.stale.open_window()
         self._bind(stale=found.stale, replace=step is Step.REPLACE)
 
-    def _replace(self, served: BoundUnixSocket) -> None:
-        self._bind(replace=True)
-        self._retire(served)
-
     def _bind(self, *, stale: FileIdentity | None = None, replace: bool) -> None:
+        served = self._bound
         try:  # in the event loop, so that a stop cannot come before `_bound` holds the socket
             make_directory(self.path.parent, DIRECTORY_MODE)
             if stale is not None and FileIdentity.of(self.path) == stale:
@@ -157,9 +145,18 @@ class SocketKeeper:
             self._wake.set()  # another instance took the path first
             return
         except OSError as error:
-            raise _bind_error(self.path, error) from error
+            if error.errno == errno.ENOENT and self.path.parent.is_dir():
+                raise UnavailableError(
+                    f"{self.path} cannot be bound",
+                    error_code="mounted-directory-removed",
+                    why="the mounted source of its directory was removed",
+                    remedy="restart the helper's container, so that the new directory is mounted",
+                ) from error
+            raise unusable(self.path, error) from error
         self._open.add(self._bound)
         self.server.add_listener(self._bound.socket)
+        if served is not None:
+            self._retire(served)
         self._set_problem(None)
 
     def _retire(self, bound: BoundUnixSocket) -> None:
@@ -184,7 +181,7 @@ class SocketKeeper:
 
 
 def _inspect(path: Path) -> PathInspection:
-    """Return what is at the path, or raise ConfcomError if it cannot be bound; block for LOOK_PATIENCE_SECONDS."""
+    """Return what is at the path; it may block. Raise ConfcomError if the path cannot be bound."""
     identity = FileIdentity.of(path)
     try:
         found = inspect_socket(path, patience=LOOK_PATIENCE_SECONDS)
@@ -201,14 +198,3 @@ def _inspect(path: Path) -> PathInspection:
 
 def _is_directory(path: Path) -> bool:
     return path.is_dir() and not path.is_symlink()
-
-
-def _bind_error(path: Path, error: OSError) -> UnavailableError:
-    if error.errno == errno.ENOENT and path.parent.is_dir():
-        return UnavailableError(
-            f"{path} cannot be bound",
-            error_code="mounted-directory-removed",
-            why="the mounted source of its directory was removed",
-            remedy="restart the helper's container, so that the new directory is mounted",
-        )
-    return unusable(path, error)

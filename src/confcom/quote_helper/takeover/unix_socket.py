@@ -8,8 +8,6 @@ which replaces atomically, so that no client finds the path missing. getpeername
 every client, and programs of one kind recognise each other's sockets by it.
 """
 
-from __future__ import annotations
-
 import contextlib
 import errno
 import os
@@ -49,11 +47,7 @@ class BoundUnixSocket:
 
 
 def listen_at(path: Path, *, tag: str, mode: int, backlog: int, replace: bool = False) -> BoundUnixSocket:
-    """Listen at a path, where nothing may be unless it is to be replaced.
-
-    A replacement is atomic: each client connects to the old or to the new socket. The temporary name is `.NAME.TAG`.
-    FileExistsError says that something is at the path, and is not to be replaced.
-    """
+    """Bind `.NAME.TAG`, and listen at a path; raise FileExistsError if it is taken, and not to be replaced."""
     bound = path.with_name(f".{path.name}.{tag}")
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
@@ -108,8 +102,7 @@ def _remove(path: Path) -> None:
 def _set_own_mode(path: Path, mode: int) -> FileIdentity:
     """Set the mode of a socket that was just bound, and return its identity.
 
-    Who may write the directory can put another file there meanwhile, also a link to one of this user's sockets, whose
-    mode must not change.
+    Who may write the directory can put a link to another socket of this user there, whose mode must not change.
     """
     with open_path(path) as opened:
         found = os.fstat(opened)

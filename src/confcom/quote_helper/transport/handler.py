@@ -1,11 +1,4 @@
-"""What happens on each connection: receive the request, have it answered, send the answer, wait until it is read.
-
-The answer is sent by one call. Then the connection stays open until the client has read it: the kernel charges the
-bytes to the helper's memory control group until then, even after the helper has closed its socket. An event, a
-deadline, a turn of the service, or another connection's end moves a connection to its next stage.
-"""
-
-from __future__ import annotations
+"""What happens on each connection: receive the request, have it answered, send the answer, wait until it is read."""
 
 import asyncio
 import logging
@@ -36,8 +29,7 @@ _INPUT_EVENTS: Final = _READ_EVENTS | select.EPOLLIN
 """The same, and input, where clients can pass descriptors. If a client passes its own end and exits, nobody can read
 the answer, and the connection ends only when the helper receives this end."""
 EVENTS_PER_TURN: Final = 64
-"""Connections read in one turn of the event loop. Reading and decoding the largest request takes under 0.3 ms, so even
-64 of these stay below the 50 ms that is the most for which the loop may be blocked."""
+"""Connections read in one turn: the largest request takes under 0.3 ms, and the loop may be blocked for 50 ms."""
 READ_SECONDS: Final = 0.001
 """After an answer, until a check whether its client has read it; no delay while any connection is paused."""
 TICK_SECONDS: Final = 0.1
@@ -50,12 +42,9 @@ class DropReason(StrEnum):
     MALFORMED = auto()
     TIMEOUT = auto()
     SHED = auto()
-    OVER_SHARE = auto()
-    """Its peer was at its limits for too long."""
-    GONE = auto()
-    """Its client disconnected before it could be answered."""
-    FAILED = auto()
-    """An error in the helper."""
+    OVER_SHARE = auto()  # its peer was at its limits for too long
+    GONE = auto()  # its client disconnected before it could be answered
+    FAILED = auto()  # an error in the helper
     STOPPING = auto()
 
 
@@ -69,15 +58,13 @@ class Observer(Protocol):
 
     def dropped(self, peer: Peer, reason: DropReason) -> None: ...
 
-    def malformed(self, peer: Peer, error: ProtocolError) -> None:
-        """Record input that is not an AESM request; `dropped` follows."""
+    def malformed(self, peer: Peer, error: ProtocolError) -> None: ...  # `dropped` follows
 
-    def accepting_paused(self, reason: str) -> None:
-        """Record that clients wait in the kernel's backlog."""
+    def accepting_paused(self, reason: str) -> None: ...
 
 
 class ConnectionHandler:
-    """Serves connections; an exception in one ends only that one. No `slow_peers`: the kernel refuses descriptors."""
+    """An exception in one connection ends only that one. No `slow_peers`: the kernel refuses descriptors."""
 
     def __init__(
         self,
@@ -89,13 +76,12 @@ class ConnectionHandler:
         clock: Callable[[], float],
         slow_peers: SlowPeers | None,
     ) -> None:
-        self.epoll = select.epoll()
-        """Of all connections that wait, also until an answer is read, and of the caller's other descriptors."""
+        self.epoll = select.epoll()  # also of the caller's descriptors
         self.service = QuoteService(self._answer, stale=stale, limits=limits, clock=clock)
         self._connections = connections
         self._slow = slow_peers
         self.short_of_memory_at = -math.inf
-        """When a request was last refused for want of memory, although its peer held none."""
+        """When a request was last refused for want of memory although its peer held none."""
         self._unread_events = _READ_EVENTS if slow_peers is None else _INPUT_EVENTS
         self._observer = observer
         self._clock = clock
@@ -103,7 +89,6 @@ class ConnectionHandler:
         self._limits = limits
         self._tick = asyncio.get_running_loop().call_later(TICK_SECONDS, self._give_up_late)
         self._resuming = False
-        """Whether a turn is scheduled that resumes paused connections."""
         self._sent: list[Connection] = []  # since the last look at these
         self._failure_log = LogLimiter(limits.repeated_log_seconds, clock)
 
@@ -133,7 +118,7 @@ class ConnectionHandler:
             self._end(connection)
 
     def drop_unserved(self) -> None:
-        """Close connections with an incomplete request and refuse paused ones, as many as one turn handles."""
+        """Close one turn's connections with an incomplete request, and refuse paused ones."""
         for connection, _ in self._connections.sheddable_since()[:EVENTS_PER_TURN]:
             self._run(self._give_up, connection, DropReason.STOPPING)
 
@@ -148,10 +133,7 @@ class ConnectionHandler:
         if self._slow is not None:
             self._slow.end()
 
-    # Steps from one stage to the next.
-
     def _receive_in_turn(self, connection: Connection) -> None:
-        """Receive, or pause the connection unread behind paused ones of its peer."""
         if self._connections.has_paused(connection):
             self._pause(connection)
         else:
@@ -176,9 +158,9 @@ class ConnectionHandler:
             self._serve(connection)
 
     def _read(self, connection: Connection, receive: Outcome) -> bool:
-        """Read what has arrived; return whether the request is complete. Else the connection waits for it, or ends."""
+        """Read what has arrived; return whether the request is complete. Else it waits, or ends."""
         try:
-            request = connection.decode(receive() if self._slow is None else self._timed(connection, receive))
+            request = connection.session.receive(receive() if self._slow is None else self._timed(connection, receive))
         except BlockingIOError:
             request = None
         except EOFError:
@@ -222,7 +204,7 @@ class ConnectionHandler:
             self._receive(connection)
 
     def _refuse(self, connection: Connection) -> None:
-        """Refuse a request whose peer was at its limits for too long; close it without an answer if memory is short."""
+        """Refuse a request whose peer was at its limits for too long, without an answer if memory is short."""
         self._connections.resume(connection)
         if not connection.account.unread and not self._connections.has_memory_for(connection):
             self.short_of_memory_at = self._clock()
@@ -268,8 +250,6 @@ class ConnectionHandler:
             self._slow.timed(connection.account.peer, connection.sock.close)
         self._resume_soon()
 
-    # What moves connections: events, deadlines, and others that hold less.
-
     def _run(self, step: Callable[..., None], connection: Connection, *arguments: object) -> None:
         try:
             step(connection, *arguments)
@@ -306,12 +286,10 @@ class ConnectionHandler:
     def _drop_received(self, connection: Connection, receive: Outcome) -> None:
         if connection.stage is not Stage.UNREAD:
             return
-        events = _INPUT_EVENTS
         try:
-            if not receive():
-                events = _READ_EVENTS  # the client sends no more
+            events = _INPUT_EVENTS if receive() else _READ_EVENTS  # at the end of input
         except BlockingIOError:
-            pass
+            events = _INPUT_EVENTS
         except OSError:
             self._end(connection)
             return
@@ -335,7 +313,7 @@ class ConnectionHandler:
             self._end(connection)
 
     def _give_up_late(self) -> None:
-        """Give up connections whose request is incomplete or paused for too long, as many as one turn handles."""
+        """Give up one turn's connections whose request is incomplete or paused for too long."""
         delay = TICK_SECONDS
         try:
             now = self._clock()
@@ -359,7 +337,6 @@ class ConnectionHandler:
             self.drop(connection, reason)
 
     def _resume_soon(self) -> None:
-        """Resume paused connections in a turn of its own."""
         if self._connections.may_resume and not self._resuming:
             self._resuming = True
             asyncio.get_running_loop().call_soon(self._resume_paused)

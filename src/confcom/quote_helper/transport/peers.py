@@ -30,16 +30,15 @@ from confcom.daemon.connected_socket import CREDENTIALS, peer_credentials
 
 _DESCRIPTOR: Final = struct.Struct("i")
 _SO_PEERPIDFD: Final = 77
-"""Linux 6.5, include/uapi/asm-generic/socket.h, which x86 uses; Python's socket module has no name for it yet."""
+"""Linux 6.5, include/uapi/asm-generic/socket.h, which x86 uses; Python has no name for it yet."""
 _CGROUP_CACHE_SIZE: Final = 256
-"""Contents of /proc/PID/cgroup whose parsed result is cached: a node has a few hundred containers, one content each."""
+"""Contents of /proc/PID/cgroup: a node has a few hundred containers, one content each."""
 _CREDENTIALS_CACHE_SIZE: Final = 256
 """Credentials whose Peer is cached: a process connects several times for one quote."""
 
 MAX_CGROUP_SIZE: Final = 16_384
-"""Bytes of /proc/PID/cgroup that are read: a line for each of the fourteen hierarchies that cgroup v1 can have, with
-1,170 bytes each. Real lines have at most 300, also in nested clusters. The rest is ignored, including a line that was
-cut."""
+"""Bytes of /proc/PID/cgroup that are read: a line of 1,170 bytes for each of the fourteen hierarchies of cgroup v1.
+Real lines have at most 300, also in nested clusters. The rest is ignored, with a line that was cut."""
 
 _UUID: Final = r"[0-9a-f]{8}(?P<dash>[-_])[0-9a-f]{4}(?P=dash)[0-9a-f]{4}(?P=dash)[0-9a-f]{4}(?P=dash)[0-9a-f]{12}"
 """systemd takes `-` in a slice's name as a level of the tree, so the systemd driver writes `_`."""
@@ -62,14 +61,13 @@ class Peer(NamedTuple):
     key: Hashable
     """Equal for connections of one container, or of one uid where the container is not known; or GONE."""
     uid: int
-    pid: int
-    """0: in a PID namespace that is not visible here."""
+    pid: int  # 0: in a PID namespace that is not visible here
     pod: str = ""  # UID, empty if unknown
     container: str = ""  # ID, empty if unknown
 
     @property
     def share_key(self) -> Hashable:
-        """Equal for connections that share turns and limits: those of one Pod with all containers, else of one key."""
+        """Equal for connections that share turns and limits: of one Pod, which may have many containers."""
         return self.pod or self.key
 
 
@@ -86,17 +84,14 @@ PeerIdentifier = Callable[[socket.SocketType], Peer]
 class PodCgroup:
     """The pod and container of a process; a value that is not known is empty."""
 
-    pod: str = ""
-    """UID, with dashes, as the API server shows it."""
-    container: str = ""
-    """ID, as the runtime shows it."""
+    pod: str = ""  # UID, with dashes, as the API server shows it
+    container: str = ""  # ID, as the runtime shows it
     perhaps_exiting: bool = False
     """Whether the main thread may have ended: the process is in the root of each cgroup v1 hierarchy, where the kernel
     shows such a process, wherever it was. On v2 its cgroup is shown until the end (kernel: proc_cgroup_show)."""
 
 
 UNKNOWN: Final = PodCgroup()
-"""In no pod, or not readable."""
 _PERHAPS_EXITING: Final = PodCgroup(perhaps_exiting=True)
 _V2: Final = "0::"
 """Start of the line of the v2 hierarchy (cgroups(7)), which may be present beside those of v1."""
@@ -136,7 +131,7 @@ class ByPod:
         return Peer((cgroup.pod, cgroup.container), peer.uid, peer.pid, cgroup.pod, cgroup.container)
 
     def _read_cgroup(self, sock: socket.SocketType, pid: int) -> PodCgroup:
-        """Return the pod cgroup of the process; raise OSError if it has ended, or no descriptor is left to check it."""
+        """Raise OSError if the process has ended, or no descriptor is left to check it."""
         pidfd, certain = _open_pidfd(sock, pid)
         try:
             try:
@@ -154,7 +149,7 @@ class ByPod:
 
 
 def process_has_ended(sock: socket.SocketType, pid: int) -> bool:
-    """Return whether the process that connected has ended, or is in another PID namespace, and unknown."""
+    """Return whether the process that connected has ended, or is unknown, in another PID namespace."""
     if not pid:
         return True
     try:
@@ -212,20 +207,11 @@ def parse_pod_cgroup(text: str) -> PodCgroup:
     lines = text[:MAX_CGROUP_SIZE].split("\n")
     if len(text) >= MAX_CGROUP_SIZE:
         lines.pop()
-    found = UNKNOWN
-    for line in lines:
-        _, _, path = line.partition(":/")
-        cgroup = _parse_path(path)
-        if cgroup.container:
-            return cgroup
-        if not found.pod:
-            found = cgroup
-    return found if found.pod or not _all_in_root(lines) else _PERHAPS_EXITING
-
-
-def _all_in_root(lines: list[str]) -> bool:
+    cgroups = [_parse_path(line.partition(":/")[2]) for line in lines]
+    found = max(cgroups, key=lambda each: (each.pod != "", each.container != ""), default=UNKNOWN)
     v1 = [line for line in lines if line and not line.startswith(_V2)]
-    return bool(v1) and all(line.endswith(":/") for line in v1)
+    in_root = bool(v1) and all(line.endswith(":/") for line in v1)
+    return _PERHAPS_EXITING if in_root and not found.pod else found
 
 
 def _parse_path(path: str) -> PodCgroup:

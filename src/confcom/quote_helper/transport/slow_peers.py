@@ -1,10 +1,8 @@
 """Peers whose messages have made a system call wait; a thread receives from them and closes their connections.
 
-Only where the kernel cannot refuse descriptors (`passed_descriptors`). The first wait of a peer blocks the event loop
-until the watchdog ends it; from then on the peer's own connections wait for the thread.
+Only where the kernel cannot refuse descriptors (`passed_descriptors`). A peer's first wait blocks the event loop until
+the watchdog ends it; from then on its own connections wait for the thread.
 """
-
-from __future__ import annotations
 
 import asyncio
 import contextlib
@@ -34,10 +32,7 @@ CALL_SECONDS: Final = 0.001
 
 
 class SlowPeers:
-    """The slow peers, and the thread for their connections, which serves them in turns.
-
-    Must be created in the running event loop.
-    """
+    """The slow peers, and the thread for their connections; of the running event loop."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
@@ -45,11 +40,9 @@ class SlowPeers:
         self._until: OrderedDict[Hashable, float] = OrderedDict()
         self._calls: FairQueue[Callable[[], None]] = FairQueue()
         self._lock = threading.Lock()
-        self._more = threading.Semaphore(0)
-        """Counts the calls, and one more to end the thread."""
+        self._more = threading.Semaphore(0)  # counts the calls, and one more to end the thread
         self._thread: threading.Thread | None = None
-        self.closing = 0
-        """Sockets that the thread has yet to close; each takes a descriptor."""
+        self.closing = 0  # sockets that the thread has yet to close; each takes a descriptor
 
     def __contains__(self, peer: Hashable) -> bool:
         return bool(self._until) and self._until.get(peer, 0.0) > self._clock()
@@ -85,7 +78,7 @@ class SlowPeers:
         self._put(peer, call)
 
     def end(self) -> None:
-        """End the thread after the calls that it was given."""
+        """End the thread after its calls."""
         self._more.release()
 
     def _closed(self) -> None:
