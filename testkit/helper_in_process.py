@@ -4,6 +4,7 @@ import asyncio
 import concurrent.futures
 import contextlib
 import os
+import secrets
 import socket
 import threading
 import time
@@ -30,7 +31,7 @@ from confcom.quote_helper.quoting.stale_target import StaleTargetPolicy
 from confcom.quote_helper.settings import parse_settings
 from confcom.quote_helper.takeover.socket_access import SocketAccess
 from confcom.quote_helper.takeover.socket_keeper import SocketKeeper
-from confcom.quote_helper.takeover.takeover_policy import TOKEN_BYTES, Instance
+from confcom.quote_helper.takeover.takeover_policy import TOKEN_BITS, Instance
 from confcom.quote_helper.transport.peers import Peer
 from confcom.quote_helper.transport.server import AesmServer
 from confcom.quote_provider.base import Backend
@@ -38,7 +39,6 @@ from confcom.quote_provider.expected_root import ExpectedRoot
 from confcom.quote_provider.simulated import SimulatedQuoteProvider
 from confcom.sgx.certificates import key_id
 from confcom.sgx.key_id import ECDSA_P256_KEY_ID
-from confcom.sgx.report import REPORT_DATA_SIZE
 from confcom.simulation.enclave import SimulatedEnclave
 from confcom.simulation.platform import SimulatedPlatform
 from confcom.simulation.quoting_enclave import DEFAULT_QE_IDENTITY
@@ -145,14 +145,14 @@ async def running_helper(directory, provider, *, open_backend=None, handover_sec
 
     def self_test():
         root, now = ExpectedRoot(key_id(PLATFORM.pki.root.certificate)), datetime.now(UTC)
-        return run_self_test(provider, lambda target: ENCLAVE.create_report(target, bytes(REPORT_DATA_SIZE)), root, now)
+        return run_self_test(provider, ENCLAVE, root, now)
 
     backend = Backend(provider, self_test, in_loop=provider and provider.in_loop)
     registry = CollectorRegistry()
     helper = QuoteHelper(
         settings,
         open_backend=open_backend or (lambda _: backend),
-        instance=Instance.started(time.clock_gettime_ns(time.CLOCK_BOOTTIME), os.urandom(TOKEN_BYTES)),
+        instance=Instance(time.clock_gettime_ns(time.CLOCK_BOOTTIME) // 1_000_000, secrets.randbits(TOKEN_BITS)),
         clock=time.perf_counter,
         wall_clock=time.time,
         limits=HelperLimits(**(QUICK_LIMITS | limits)),

@@ -1,4 +1,4 @@
-"""The change of the page "Your first change" is in the tree, and can be taken back as the page says."""
+"""The change of the page "Your first change" is in the tree; it can be taken back and made again as the page says."""
 
 import shutil
 import subprocess
@@ -8,11 +8,13 @@ from testkit.documentation import ROOT, commands
 PAGE = "docs/contributing/your-first-change.md"
 
 
-def test_it_can_be_taken_back(tmp_path):
+def test_it_can_be_taken_back_and_made_again(tmp_path):
     for path in (PAGE, "src/confcom/cli/group.py"):
         (tmp_path / path).parent.mkdir(parents=True)
         shutil.copy(ROOT / path, tmp_path / path)
-    line = commands(PAGE)[0].line
-    done = subprocess.run(["sh", "-c", line], cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    assert (tmp_path / "src/confcom/cli/group.py").read_text() != (ROOT / "src/confcom/cli/group.py").read_text()
+    there = []
+    for line in (one.line for one in commands(PAGE) if "git apply" in one.line):
+        done = subprocess.run(["sh", "-c", line], cwd=tmp_path, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        there.append((tmp_path / "src/confcom/cli/group.py").read_text() == (ROOT / "src/confcom/cli/group.py").read_text())
+    assert there == [False, True]

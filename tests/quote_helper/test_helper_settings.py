@@ -12,7 +12,8 @@ from confcom.daemon.logs import LogFormat
 from confcom.daemon.probes import ProbeAddress
 from confcom.errors import SettingsError
 from confcom.quote_helper.limits_and_deadlines import (
-    DEFAULT_MEMORY_LIMIT,
+    DEFAULT_MEMORY_LIMIT_MIB,
+    MIB,
     POOL_PART,
     UNREAD_OVERHEAD,
     UNREAD_RESERVE,
@@ -23,7 +24,7 @@ from confcom.quote_helper.settings import ProviderKind, parse_settings
 from confcom.quote_helper.takeover.socket_keeper import BACKLOG
 from confcom.quote_helper.transport.connections import FEW_CONNECTIONS
 from confcom.quote_provider.state_directory import default_state_dir
-from confcom.relay.driver import CONCURRENT_CALLS
+from confcom.relay.driver import AesmdInLoop
 from confcom.relay.provider import CALL_SECONDS
 from testkit.hardware_causes import CAUSES
 from testkit.raised import raises
@@ -166,7 +167,7 @@ def test_memory_for_clients_leaves_room_for_answers_of_ended_helpers():
     itself, restarts = 60 << 20, 10
     answered = DEFAULTS.unread_memory // UNREAD_OVERHEAD
     connections = (DEFAULTS.max_connections + answered) * 2355 + DEFAULTS.max_connections * MAX_REQUEST_SIZE * 9 // 8
-    assert itself + connections + (restarts + 1) * DEFAULTS.unread_memory <= DEFAULT_MEMORY_LIMIT
+    assert itself + connections + (restarts + 1) * DEFAULTS.unread_memory <= DEFAULT_MEMORY_LIMIT_MIB * MIB
 
 
 # The reference page.
@@ -186,7 +187,7 @@ def test_limits():
     assert f"if no peer has, the oldest after {limits.many_peers_seconds:g} s" in PAGE
     assert f"if it has more than {limits.max_connections // FEW_CONNECTIONS};" in PAGE
     assert f"{limits.turn_seconds * 1000:g} ms for accepting" in PAGE
-    assert f"| calls at once in aesmd | {CONCURRENT_CALLS} |" in PAGE
+    assert f"| calls at once in aesmd | {AesmdInLoop.max_concurrent_calls} |" in PAGE
     assert f"every {limits.self_test_interval_seconds:g} s" in PAGE
     assert f"after {limits.self_test_seconds:g} s" in PAGE
     assert f"18 (BUSY) after {limits.peer_wait_seconds:g} s" in PAGE

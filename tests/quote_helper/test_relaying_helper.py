@@ -51,7 +51,9 @@ def relaying(in_process, aesmd, root_file):
 
     def run(hang_seconds=60, **limits):
         def open_backend(metrics):
-            restarted = metrics.aesmd_restart_requested
+            def restarted(cause):
+                metrics.aesmd_restarts.labels(cause).inc()
+
             return open_aesmd(aesmd.path, expected_root=root_file, hang_seconds=hang_seconds, on_restart=restarted)
 
         return in_process(None, open_backend=open_backend, **limits)

@@ -173,7 +173,7 @@ def test_after_a_change_of_the_enclave_clients_report_anew(relay, aesmd):
 
 def test_a_quote_by_another_key_than_init_gave(relay):
     report = report_for(relay)
-    relay._identity = replace(relay.identity(), pub_key_id=bytes(32))
+    relay.last_identity = replace(relay.identity(), pub_key_id=bytes(32))
     refused(relay, "aesm-att-key-not-initialized", report)
 
 

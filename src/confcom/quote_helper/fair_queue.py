@@ -11,8 +11,7 @@ T = TypeVar("T", bound=Hashable)
 class FairQueue(Generic[T]):
     """A queue with one lane per owner, served round robin: an owner with a long lane delays only itself.
 
-    An owner whose lane was empty, or was set aside, joins at the end of the round, so leaving and rejoining is no
-    advantage.
+    An owner whose lane was empty or set aside joins at the end of the round: to leave and rejoin is no advantage.
     """
 
     __slots__ = ("_aside", "_lanes", "size")
@@ -21,8 +20,7 @@ class FairQueue(Generic[T]):
         # OrderedDict finds its first entry in constant time; dict does not, after removals from the front.
         self._lanes: OrderedDict[Hashable, OrderedDict[T, None]] = OrderedDict()
         self._aside: dict[Hashable, OrderedDict[T, None]] = {}
-        self.size = 0
-        """Number of items, also in lanes that were set aside."""
+        self.size = 0  # items, also in lanes that were set aside
 
     def __contains__(self, owner: Hashable) -> bool:
         return owner in self._lanes or owner in self._aside
@@ -41,7 +39,6 @@ class FairQueue(Generic[T]):
         return next(iter(next(iter(self._lanes.values()))), None) if self._lanes else None
 
     def head_of(self, owner: Hashable) -> T | None:
-        """Return the first item of an owner, whose lane may be set aside."""
         return next(iter(self._lanes.get(owner) or self._aside.get(owner) or ()), None)
 
     def take(self) -> T | None:
@@ -71,7 +68,7 @@ class FairQueue(Generic[T]):
             self._aside.pop(owner, None)
 
     def set_aside(self, owner: Hashable) -> None:
-        """Leave the lane of an owner that is in the round out of it until `rejoin`."""
+        """Leave an owner that is in the round out of it until `rejoin`."""
         self._aside[owner] = self._lanes.pop(owner)
 
     def rejoin(self, owner: Hashable) -> None:

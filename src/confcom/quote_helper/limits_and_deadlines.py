@@ -11,8 +11,9 @@ UNREAD_OVERHEAD: Final = 2048
 """Bytes of the kernel for each answer that was not read, beside it. Measured: up to 1,852."""
 ANSWER_OVERHEAD: Final = UNREAD_OVERHEAD + 1024
 """The same before the answer is known: with its fields beside the quote; the QE's report for the client takes 960."""
-DEFAULT_MEMORY_LIMIT: Final = 256 * 1024 * 1024
-"""Bytes that the helper's container may use, by the chart's default."""
+MIB: Final = 1024 * 1024
+DEFAULT_MEMORY_LIMIT_MIB: Final = 256
+"""The container's memory limit by the chart's default."""
 UNREAD_MEMORY_PART: Final = 32
 """One part in 32 of the container's memory is for answers that were sent and not read. With 256 MiB, a helper uses 50
 MiB by itself, 10 for logs and metrics, 46 for 4,096 connections with the largest requests, 10 for as many with unread
@@ -27,8 +28,7 @@ POOL_PART: Final = 4
 platform. A program with 64 clients is not paused; with one part in 8 it was, on a busy node. Four peers that do not
 read leave the others their reserve only."""
 UNANSWERED_PART: Final = Fraction(2, 3)
-"""Of the descriptors, if there are too few for all connections. Those without an answer get the larger part, because
-clients read their answers at once."""
+"""Of the descriptors, if these are few, for connections without an answer: clients read answers at once."""
 QUOTE_BATCH: Final = 32
 """Calls of an inline provider before their answers are encoded and sent: a batch costs a fifth less than single calls
 (measured: caches), and delays its first answer by 1.5 ms."""
@@ -45,7 +45,7 @@ class HelperLimits:
     max_waiting: int = 2048
     """Complete requests without an answer: half of `max_connections`, since they cannot be shed for other connections,
     and incomplete ones can. A lone peer may have half of these."""
-    unread_memory: int = DEFAULT_MEMORY_LIMIT // UNREAD_MEMORY_PART
+    unread_memory: int = DEFAULT_MEMORY_LIMIT_MIB * MIB // UNREAD_MEMORY_PART
     """Bytes that the kernel may hold for all clients together: answers that were sent and not read."""
     least_unread: int = UNREAD_OVERHEAD
     """Bytes that each of these answers counts as, at least. Where descriptors are few, it is so many that the memory is
@@ -54,33 +54,28 @@ class HelperLimits:
     """How long a connection may take for its request when the connection limit is reached. Every known client sends its
     request right after connecting; on a node that is out of CPU this may take a second."""
     many_peers_seconds: float = 0.25
-    """The same while no peer holds more than a few connections, so that thousands of peers share the places. The limit
-    divided by this time is how many clients are admitted in a second: 16,384 are more than the helper can accept, so
-    that clients do not wait in the backlog for a place (with 1 s they did, for a second). A container that has used up
-    its CPU quota is stopped for less than the quota's period of 0.1 s."""
+    """The same while no peer holds more than a few connections, so that thousands of peers share the places: 16,384
+    clients are admitted in a second, more than the helper can accept, so that none waits in the backlog for a place
+    (with 1 s they did, for a second). A container that has used up its CPU quota is stopped for less than 0.1 s."""
     accept_retry_seconds: float = 0.05
-    """Until accepting is retried after the connection limit was reached, or descriptors ran out, and no connection may
-    be shed yet."""
+    """Until accepting is retried when places or descriptors ran out, and no connection may be shed yet."""
 
     turn_seconds: float = 0.005
-    """For accepting, and for calls of an inline provider, before the event loop runs other tasks. Both together are
-    well under the 50 ms that is the most for which the loop may be blocked. It is long compared to one quote (under
-    0.1 ms)."""
+    """For accepting, and for calls of an inline provider, before the event loop runs other tasks: both are well under
+    the 50 ms that is the most for which the loop may be blocked, and long compared to a quote (under 0.1 ms)."""
     whole_request_seconds: float = 20.0
     """From connecting to the last byte. Every known client sends its request right after connecting; Intel's client
     allows itself 15 s for each of the two writes it needs, and Intel's server waits forever."""
     provider_wait_seconds: float = 12.0
-    """How long a request waits for the provider to be ready and free before it is refused: with BUSY, or with
-    SERVICE_UNAVAILABLE while there is no provider. Intel's client gives up after 15 s, and a refusal explains more than
-    a time-out."""
+    """Until a request that waits for the provider is refused: with BUSY, or with SERVICE_UNAVAILABLE while there is
+    none. Intel's client gives up after 15 s, and a refusal explains more than a time-out."""
     peer_wait_seconds: float = 2.5
     """How long a connection waits for its peer to fall below its limits, before its request is refused with BUSY. The
     wait for its turn may follow; both together are no longer than Intel's client waits (15 s), unless its peer was
     at its limits twice, before and after its last byte."""
     accept_drain_seconds: float = 1.0
-    """How long a socket that lost its path, after SIGTERM or to a newer instance, still accepts connections that the
-    kernel has already made. A client that found the path needs microseconds to connect; on a node that is out of CPU, a
-    second."""
+    """How long a socket that lost its path, after SIGTERM or to a newer instance, still accepts. A client that found
+    the path needs microseconds to connect; on a node that is out of CPU, a second."""
     receive_drain_seconds: float = 1.0
     """After that, for requests that are being sent."""
     drain_seconds: float = 12.5
@@ -98,8 +93,7 @@ class HelperLimits:
     """At most one log line in this time about each of: a failing provider, failing connections, repaired modes."""
 
     socket_tick_seconds: float = 0.5
-    """Between checks of the socket's path: its loss is noticed and repaired within a second. A check costs a
-    few short system calls."""
+    """Between checks of the path, of a few short system calls: its loss is repaired within a second."""
     hand_over_look_seconds: float = 0.02
     """Between checks whether another instance has taken the path, after SIGTERM."""
 
@@ -120,8 +114,6 @@ class HelperLimits:
 
     def with_descriptors(self, available: int) -> HelperLimits:
         """Return limits with fewer places and unread answers, if fewer descriptors are available to connections."""
-        if available >= self.descriptors:
-            return self
         places = max(1, min(self.max_connections, int(available * UNANSWERED_PART)))
         return replace(
             self,

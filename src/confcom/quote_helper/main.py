@@ -1,17 +1,15 @@
 """The quote helper: its composition root, and its life: serve the path or wait for it, prepare the provider, drain."""
 
-from __future__ import annotations
-
 import asyncio
 import logging
 import resource
 import secrets
 import time
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Final, TextIO
+from typing import Final, TextIO
 
 from prometheus_client import CollectorRegistry
 
@@ -21,13 +19,13 @@ from confcom.daemon.probe_server import serve_probes
 from confcom.daemon.probes import standard_routes
 from confcom.daemon.readiness_log import NotReady, ReadinessLog
 from confcom.daemon.supervision import STOP_DEADLINE_SECONDS, exit_status, run_daemon, run_until_stopped
-from confcom.quote_helper.limits_and_deadlines import UNREAD_MEMORY_PART, HelperLimits
-from confcom.quote_helper.quoting.provider_state import PREPARING, ProviderStatus, ProviderSupervisor
+from confcom.quote_helper.limits_and_deadlines import MIB, UNREAD_MEMORY_PART, HelperLimits
+from confcom.quote_helper.quoting.provider_state import PREPARING, ProviderSupervisor
 from confcom.quote_helper.quoting.stale_target import StaleTargetPolicy
 from confcom.quote_helper.settings import HelperSettings, ProviderKind, parse_settings
 from confcom.quote_helper.takeover.socket_access import SocketAccess
 from confcom.quote_helper.takeover.socket_keeper import SocketKeeper
-from confcom.quote_helper.takeover.takeover_policy import TOKEN_BYTES, Instance
+from confcom.quote_helper.takeover.takeover_policy import TOKEN_BITS, Instance
 from confcom.quote_helper.telemetry.metrics import HelperMetrics, watch_loop
 from confcom.quote_helper.telemetry.quote_log import QuoteLog
 from confcom.quote_helper.transport.peers import ByPod, by_uid
@@ -37,7 +35,6 @@ from confcom.quote_provider.base import Backend
 
 _logger = logging.getLogger(__name__)
 
-MIB: Final = 1024 * 1024
 RESERVED_FILE_DESCRIPTORS: Final = 64
 """Reserved for files, probes and the loop itself, so that connections cannot use up RLIMIT_NOFILE."""
 REFUSED: Final = "refused by the kernel (SO_PASSRIGHTS)"
@@ -81,11 +78,7 @@ class QuoteHelper:
         self._quote_log = QuoteLog(settings.log_quotes_per_peer, self._metrics, clock)
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Serve until `stop` is set, then drain; all resources are released in every case.
-
-        Raises:
-            ConfcomError: the socket or the probe address cannot be bound, or the backend cannot be opened.
-        """
+        """Serve until `stop` is set, then drain; raise ConfcomError if it cannot begin."""
         limits, settings = self._limits, self._settings
         stale = StaleTargetPolicy(settings.stale_report_window_seconds, self._clock)
         server = AesmServer(
@@ -116,15 +109,21 @@ class QuoteHelper:
         )
 
         def show_readiness() -> None:
-            self._show_readiness(provider.status.problem or sockets.problem or server.memory_problem)
+            problem = provider.problem or sockets.problem or server.memory_problem
+            if self._stopping:
+                return
+            self._metrics.readiness_changed(problem)
+            if problem is None:
+                self._readiness.tell(None)
+            else:
+                self._readiness.tell(problem.reason, code=problem.code, expected=problem.expected)
 
-        def provider_changed(status: ProviderStatus) -> None:
-            sockets.set_can_quote(can_quote=status.ready)
+        def provider_changed() -> None:
+            sockets.set_can_quote(can_quote=provider.ready)
             show_readiness()
 
         provider = ProviderSupervisor(
             open_backend=partial(self._open_backend, self._metrics),
-            opened=lambda backend: self._metrics.quotes_by(backend.root),
             service=service,
             stale=stale,
             changed=provider_changed,
@@ -144,7 +143,6 @@ class QuoteHelper:
                     server.watch_memory(show_readiness),
                     watch_loop(self._clock, self._metrics.loop_stall.observe),
                 )
-                provider.stop()
                 sockets.leave()
                 service.stop()
                 await server.stop_accepting(limits.accept_drain_seconds)
@@ -153,10 +151,9 @@ class QuoteHelper:
             server.close()
             service.close()
             sockets.close()
-            self._quote_log.close()
+            self._quote_log.log_counts(after_seconds=0)
 
     async def _serve_path(self, sockets: SocketKeeper, stop: asyncio.Event, handed_over: asyncio.Event) -> None:
-        """Keep the path until `stop` is set, and then until another helper has taken it, or its time is over."""
         async with asyncio.TaskGroup() as group:
             keeping = group.create_task(sockets.run())
             await stop.wait()
@@ -167,15 +164,6 @@ class QuoteHelper:
         alone = is_removal(self._settings.removal_file, self._wall_clock())
         await sockets.hand_over(0 if alone else self._settings.handover_seconds)
         handed_over.set()
-
-    def _show_readiness(self, problem: NotReady | None) -> None:
-        if self._stopping:
-            return
-        self._metrics.readiness_changed(problem)
-        if problem is None:
-            self._readiness.tell(None)
-        else:
-            self._readiness.tell(problem.reason, code=problem.code, expected=problem.expected)
 
 
 def main(arguments: Sequence[str], *, prog: str, environ: Mapping[str, str], stderr: TextIO) -> int:
@@ -194,39 +182,36 @@ def main(arguments: Sequence[str], *, prog: str, environ: Mapping[str, str], std
                 return open_aesmd(
                     settings.aesmd_socket,
                     expected_root=settings.expected_root,
-                    on_restart=metrics.aesmd_restart_requested,
+                    on_restart=lambda cause: metrics.aesmd_restarts.labels(cause).inc(),
                 )
             from confcom.quote_helper.quoting.simulated_backend import open_simulated  # noqa: PLC0415 # after the socket is bound
             from confcom.quote_provider.state_directory import default_state_dir  # noqa: PLC0415 # as above
 
-            return open_simulated(
+            backend = open_simulated(
                 settings.state_dir or default_state_dir(environ),
                 node=settings.node_name,
                 qe_mr_enclave=settings.simulated_qe_mrenclave,
                 qe_isv_svn=settings.simulated_qe_isvsvn,
             )
+            metrics.simulated_root.labels(backend.root).set(1)
+            return backend
 
-        limits = _fit_limits(HelperLimits(), memory_limit=settings.memory_limit_mib * MIB)
-        instance = Instance.started(time.clock_gettime_ns(time.CLOCK_BOOTTIME), secrets.token_bytes(TOKEN_BYTES))
-
-        def run(stop: asyncio.Event) -> Coroutine[Any, Any, None]:
-            return QuoteHelper(
-                settings,
-                open_backend=open_backend,
-                instance=instance,
-                clock=time.perf_counter,
-                wall_clock=time.time,
-                limits=limits,
-                registry=registry,
-            ).run(stop)
-
-        return run_daemon(run, stop_deadline=STOP_DEADLINE_SECONDS + settings.handover_seconds, use_uvloop=True)
+        helper = QuoteHelper(
+            settings,
+            open_backend=open_backend,
+            instance=Instance(time.clock_gettime_ns(time.CLOCK_BOOTTIME) // 1_000_000, secrets.randbits(TOKEN_BITS)),
+            clock=time.perf_counter,
+            wall_clock=time.time,
+            limits=_fit_limits(HelperLimits(), memory_limit=settings.memory_limit_mib * MIB),
+            registry=registry,
+        )
+        return run_daemon(helper.run, stop_deadline=STOP_DEADLINE_SECONDS + settings.handover_seconds, use_uvloop=True)
 
     return exit_status(body, stderr=stderr)
 
 
 def is_removal(file: Path | None, now: float) -> bool:
-    """Return whether the file's mark says that all helpers are being removed; `now` is in seconds since 1970."""
+    """Return whether a mark says that all helpers are being removed; `now` is in seconds since 1970."""
     try:
         return file is not None and abs(now - float(file.read_text())) < REMOVAL_SECONDS
     except (OSError, ValueError):  # there is no mark

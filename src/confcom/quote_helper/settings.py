@@ -1,7 +1,5 @@
 """The quote helper's settings."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -19,6 +17,7 @@ from confcom.daemon.settings import (
     switch,
 )
 from confcom.errors import SettingsError
+from confcom.quote_helper.limits_and_deadlines import DEFAULT_MEMORY_LIMIT_MIB
 from confcom.quote_helper.quoting.stale_target import (
     DEFAULT_STALE_REPORT_WINDOW_SECONDS,
     MAX_STALE_REPORT_WINDOW_SECONDS,
@@ -30,8 +29,6 @@ DEFAULT_SOCKET: Final = Path("/var/run/aesmd/aesm.socket")
 DEFAULT_AESMD_SOCKET: Final = Path("/var/run/confcom/aesmd/aesm.socket")
 """Not the default of Intel's clients, which is the helper's own."""
 
-DEFAULT_MEMORY_LIMIT_MIB: Final = 256
-"""The container's memory limit by the chart's default."""
 MIN_MEMORY_LIMIT_MIB: Final = 128
 """With less, the helper itself, at its connection limit, may not fit beside what clients hold."""
 MAX_MEMORY_LIMIT_MIB: Final = 1 << 24
@@ -176,7 +173,6 @@ def settings_parser(prog: str, environ: Mapping[str, str]) -> SettingsParser[Hel
 
 
 def parse_settings(arguments: Sequence[str], *, prog: str, environ: Mapping[str, str]) -> HelperSettings:
-    """Return the settings from the command line and the environment; their provider is one of the two."""
     settings = settings_parser(prog, environ).parse(arguments)
     provider = settings.provider or (ProviderKind.SIMULATED if settings.simulated else None)
     if provider is None or (settings.simulated and provider is not ProviderKind.SIMULATED):

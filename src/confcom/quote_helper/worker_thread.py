@@ -1,10 +1,9 @@
 """Blocking calls in threads, since the event loop must not make them itself."""
 
 import asyncio
-import contextlib
-import functools
 import threading
 from collections.abc import Callable
+from concurrent.futures import Future
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -13,24 +12,16 @@ T = TypeVar("T")
 def in_worker_thread(call: Callable[[], T]) -> asyncio.Future[T]:
     """Run a call in a thread of its own, and return a future of the running loop with its result.
 
-    A cancelled future does not stop the call. The thread never keeps the process from exiting, as those of
-    concurrent.futures and `asyncio.to_thread` do while a call hangs.
+    A cancelled future does not stop the call. One that hangs keeps no process from exiting, unlike `to_thread`'s.
     """
-    loop = asyncio.get_running_loop()
-    future: asyncio.Future[T] = loop.create_future()
-
-    def settle(outcome: Callable[[], None]) -> None:
-        if not future.done():
-            outcome()
+    future: Future[T] = Future()
+    future.set_running_or_notify_cancel()
 
     def run() -> None:
         try:
-            outcome = functools.partial(future.set_result, call())
+            future.set_result(call())
         except BaseException as error:  # noqa: BLE001 # the future passes on any exception
-            outcome = functools.partial(future.set_exception, error)
-        # A closed loop raises RuntimeError; nothing waits for the result any more.
-        with contextlib.suppress(RuntimeError):
-            loop.call_soon_threadsafe(settle, outcome)
+            future.set_exception(error)
 
     threading.Thread(target=run, name="worker", daemon=True).start()
-    return future
+    return asyncio.wrap_future(future)

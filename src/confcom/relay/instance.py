@@ -24,7 +24,6 @@ class AesmdInstance:
 
     @classmethod
     def at(cls, socket_path: str | Path) -> Self | None:
-        """Return the instance whose socket is at the path; None if there is no file."""
         try:
             status = os.lstat(socket_path)
         except OSError:

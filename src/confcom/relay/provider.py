@@ -30,8 +30,7 @@ from confcom.sgx.report import QeReportInfo, Report
 T = TypeVar("T")
 
 CALL_SECONDS: Final = 30.0
-"""For all that aesmd is asked for one request of a client. Intel's client gives up after 15 s, and another request may
-be before it in aesmd."""
+"""For one request of a client. Intel's client gives up after 15 s, and another request may be before it."""
 HANGS: Final = "aesmd-hangs"
 """Code of the error for a call that did not return in time while no other one returned either."""
 UNREACHABLE: Final = "aesmd-unreachable"
@@ -82,20 +81,11 @@ class AesmdQuoteProvider:
         self._clock = clock
         self._checker = QuoteChecker(root)
         self._answered_at = clock()
-        self._identity: QuotingTarget | None = None
-        self._size = 0
-        self.rejected: QuoteProviderError | None = None
-        """Why the last quote was not relayed; None if it was."""
+        self.last_identity: QuotingTarget | None = None
+        self.last_quote_size = 0
+        self.rejected: QuoteProviderError | None = None  # why the last quote was not relayed
         self.doubted = False
-        """Whether a call found aesmd lost, or a cause that the self-test explains. Whoever tests aesmd resets this."""
-
-    @property
-    def last_identity(self) -> QuotingTarget | None:
-        return self._identity
-
-    @property
-    def last_quote_size(self) -> int:
-        return self._size
+        """Whether a call found aesmd lost, or what the self-test explains; the self-test resets this."""
 
     def identity(self) -> QuotingTarget:
         return self._run(self._init())
@@ -104,23 +94,17 @@ class AesmdQuoteProvider:
         return self._run(self._renewed_size())
 
     def quote(self, report: Report, qe_report_info: QeReportInfo | None) -> AesmQuote:
-        """Get a quote from aesmd, and check it.
+        """Get a quote, with another InitQuoteEx if aesmd wants it, because of its restart or a renewed certificate.
 
-        A restarted aesmd, or one whose certificate was renewed, wants InitQuoteEx first. The client need not know as
-        long as target info and key stay the same; else the code is 42.
+        The client need not know as long as target info and key stay the same; else the code is 42.
         """
         return self._run(self._renewed_quote(report, qe_report_info))
 
     def in_loop(self) -> AesmdInLoop:
-        """Return the same calls for the running event loop; whoever gets them closes them."""
         return AesmdInLoop(self._client, self._conversation_for)
 
     def supported_key_count(self) -> int:
-        """Return how many attestation keys aesmd has; without a quoting enclave it refuses.
-
-        Raises:
-            QuoteProviderError: aesmd refused or did not answer.
-        """
+        """Return how many attestation keys aesmd has; without a quoting enclave it refuses."""
         return len(self._run(self._ask(conversation.supported_key_ids())))
 
     def _run(self, asked: Conversation[T]) -> T:
@@ -147,9 +131,9 @@ class AesmdQuoteProvider:
             return (yield from self._get_size())
 
     def _renewed_quote(self, report: Report, qe_report_info: QeReportInfo | None) -> Conversation[AesmQuote]:
-        identity = self._identity or (yield from self._init())
+        identity = self.last_identity or (yield from self._init())
         try:
-            size = self._size or (yield from self._get_size())
+            size = self.last_quote_size or (yield from self._get_size())
             return (yield from self._quote(report, qe_report_info, identity, size))
         except QuoteProviderError as error:
             if error.error_code not in _ENDED_BY_IDENTITY and not self._may_renew(error):
@@ -174,7 +158,7 @@ class AesmdQuoteProvider:
 
     @contextlib.contextmanager
     def _renewing(self, reason: QuoteProviderError) -> Iterator[None]:
-        """Record that InitQuoteEx does not end a refusal: a client may cause it each time, and four calls with it."""
+        """Record that InitQuoteEx does not end a refusal: a client may cause four calls each time."""
         try:
             yield
         except QuoteProviderError as error:
@@ -186,14 +170,15 @@ class AesmdQuoteProvider:
     def _init(self) -> Conversation[QuotingTarget]:
         run = self._runs.current()  # its answer may be one that counts for as long as the run lasts
         try:
-            self._identity = yield from self._ask(conversation.init_quote())
+            identity = yield from self._ask(conversation.init_quote())
         except QuoteProviderError as error:
             if run is not None and not run.initialised and error.code in _SUSPICIOUS and error is not self.rejected:
                 yield from self._judge(run, error)
             raise
         if run is not None:
             run.initialised = True
-        return self._identity
+        self.last_identity = identity
+        return identity
 
     def _judge(self, run: AesmdRun, refusal: QuoteProviderError) -> Conversation[None]:
         """Have GetQuoteSizeEx tell why the first InitQuoteEx of a run was refused (measured with Intel's code).
@@ -212,7 +197,7 @@ class AesmdQuoteProvider:
     def _get_size(self) -> Conversation[int]:
         size = yield from self._ask(conversation.quote_size())
         self._checker.check_size(size)
-        self._size = size
+        self.last_quote_size = size
         return size
 
     def _quote(

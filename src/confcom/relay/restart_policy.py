@@ -21,9 +21,8 @@ prints them, so that it means nothing to the next aesmd."""
 class RestartPolicy:
     """When an aesmd that only a restart ends may be restarted.
 
-    The first restart is due at once. After it the next one waits for a pause of two minutes, which doubles with each
-    restart up to half an hour, since a restart that did not help interrupts clients for nothing. A passed self-test
-    sets the pause back to two minutes.
+    The first is due at once, the next after a pause of two minutes that doubles with each restart up to half an
+    hour: one that did not help interrupts clients for nothing. A passed self-test sets it back to two minutes.
     """
 
     def __init__(self, clock: Callable[[], float]) -> None:
@@ -48,11 +47,7 @@ class RestartPolicy:
 
 
 def request_restart(socket_path: Path, instance: AesmdInstance) -> None:
-    """Write the request for an instance. If it has ended already, the request means nothing.
-
-    Raises:
-        OSError: the socket's directory cannot be written.
-    """
+    """Write the request for an instance; if it has ended already, the request means nothing."""
     written = socket_path.with_name(f".{REQUEST_FILE}")
     written.unlink(missing_ok=True)
     descriptor = os.open(written, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o644)

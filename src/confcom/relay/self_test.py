@@ -23,13 +23,11 @@ HANG_SECONDS: Final = 180.0
 """For one call of the self-test, after which aesmd counts as hung and is restarted. By Intel's own configuration a call
 may wait for PCCS for a minute and more, and it may wait behind two calls of clients."""
 SELF_TEST_SECONDS: Final = 45.0
-"""For one self-test, after which no requests are relayed until it has passed. It asks aesmd five times, and each may
-ask PCCS."""
+"""For one self-test, after which no requests are relayed until it passes: five calls, each may ask PCCS."""
 NO_KEYS: Final = code_of(AesmErrorCode.SERVICE_UNAVAILABLE)
 """Code of aesmd's answer to GetSupportedAttKeyIDNum if it has not loaded its quoting enclave."""
 FULL_TEST_SECONDS: Final = 60.0
-"""Between self-tests with InitQuoteEx, size and quote, each of which may cost a request to PCCS. Between them aesmd
-only lists its keys."""
+"""Between self-tests with calls that may each cost a request to PCCS; the others only list aesmd's keys."""
 _REFUSALS: Final = frozenset({AesmErrorCode.INVALID_REPORT, AesmErrorCode.ATT_KEY_NOT_INITIALIZED})
 """Codes for a report with a wrong MAC, from a service whose InitQuoteEx and GetQuoteSizeEx succeeded just before.
 Intel's gives the first. A quote helper gives the second while the report may be for an earlier quoting enclave."""
@@ -38,11 +36,7 @@ Intel's gives the first. A quote helper gives the second while the report may be
 def run_hardware_self_test(provider: QuoteProvider) -> QuotingTarget:
     """Get identity and quote size, and check that the quoting enclave refuses a report with a wrong MAC.
 
-    The helper has no enclave, so it cannot make a right report. A refusal shows that the quoting enclave runs: only it
-    can check the MAC.
-
-    Raises:
-        QuoteProviderError: the provider failed, or accepted the report.
+    The helper has no enclave for a right one. A refusal shows that the quoting enclave runs: only it checks MACs.
     """
     identity = provider.identity()
     provider.quote_size()
@@ -64,10 +58,9 @@ def run_hardware_self_test(provider: QuoteProvider) -> QuotingTarget:
 
 @dataclass(slots=True, eq=False)
 class AesmdSelfTest:
-    """The self-test of aesmd, which asks for its restart if only that helps.
+    """The self-test of aesmd, which asks for its restart, beside its socket, if only that helps.
 
-    `tester` is its own, with a longer deadline than the clients' `provider`, whose doubts make the next test a full
-    one. The request for a restart is written beside aesmd's socket.
+    `tester` has a longer deadline than the clients' `provider`, whose doubts make the next test a full one.
     """
 
     tester: AesmdQuoteProvider
@@ -81,7 +74,6 @@ class AesmdSelfTest:
     _full_test_due: float = field(init=False, default=0.0)
 
     def __call__(self) -> QuotingTarget:
-        """Run the self-test; it raises QuoteProviderError if aesmd makes no quotes."""
         run = self.runs.current()
         try:
             identity = self._test(run)
@@ -157,9 +149,6 @@ def open_aesmd(
     """Return aesmd as a backend; it need not run yet. Without `expected_root`, quotes must end in Intel's root.
 
     `on_restart` is called with the cause of each restart that is requested: a code's name in lower case, or "hang".
-
-    Raises:
-        SettingsError: the root cannot be read.
     """
     root = INTEL_ROOT if expected_root is None else read_expected_root(expected_root)
     _logger.info("quotes come from aesmd", extra={"socket": str(socket_path), "root": str(root)})

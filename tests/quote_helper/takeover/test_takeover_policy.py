@@ -48,7 +48,7 @@ def test_the_rules(found, can_quote, decided):
 
 
 def test_marks():
-    instance = Instance.started(1_234_567_890_123_456, bytes.fromhex("0a0b0c"))
+    instance = Instance(1_234_567_890, 0x0A0B0C)
     assert instance.mark == "confcom-00499602d2-0a0b0c"
     assert Instance.parse(f"/var/run/aesmd/.aesm.socket.{instance.mark}") == instance
     assert len(f"..{instance.mark}") + MAX_SOCKET_PATH_BYTES == 107

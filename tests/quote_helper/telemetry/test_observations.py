@@ -46,7 +46,7 @@ def test_an_answer_is_counted_and_logged(observer, registry, request_, caplog):
     observer.answered(PEER, request_, REFUSED, 0.5)
     observer.accepting_paused("no descriptor is left")
     observer.malformed(PEER, MalformedMessageError("1 bytes are no message"))
-    observer.close()
+    observer.log_counts(after_seconds=0)
     for result in ("success", "invalid_report"):
         assert registry.get_sample_value(REQUESTS, {"request": "GetQuoteEx", "result": result}) == 1
     assert registry.get_sample_value("confcom_quote_helper_accepting_paused_total") == 1

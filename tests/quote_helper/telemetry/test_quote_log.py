@@ -65,7 +65,7 @@ def answered(clock, request_):
 
         def minute(self):
             clock.now += WINDOW_SECONDS
-            self.tick()
+            self.log_counts()
 
     return lambda quote_lines: Log(quote_lines, HelperMetrics(CollectorRegistry()), clock)
 
@@ -135,10 +135,10 @@ def test_beyond_the_rate_quotes_are_counted(answered, clock, lines, quote_lines,
             log.answers(PEER, REFUSED)
         assert [line["uid"] for line in lines("quote")] == [1000] * logged * minute
         clock.now += WINDOW_SECONDS - 0.1
-        log.tick()
+        log.log_counts()
         assert len(lines("more-quotes")) == minute - 1
         clock.now += 0.2
-        log.tick()
+        log.log_counts()
         line = lines("more-quotes")[-1]
         assert (line["count"], line["within_seconds"]) == (10 - logged, 60.1)
         assert sum(line["results"].values()) == 10 - logged
@@ -153,8 +153,8 @@ def test_at_the_end_all_counts_are_logged(answered, clock, lines, violation):
     for _ in range(4):
         log.malformed(PEER, violation)
     clock.now += 1
-    log.close()
-    log.close()
+    log.log_counts(after_seconds=0)
+    log.log_counts(after_seconds=0)
     counts = [(line["event"], line["count"]) for line in lines() if "count" in line]
     assert counts == [("more-quotes", 3), ("more-malformed-requests", 3)]
 
@@ -192,7 +192,7 @@ def test_with_all_every_quote_has_a_line(answered, lines):
     for peer in peers(1000):
         log.answers(peer, REFUSED)
     log.minute()
-    log.close()
+    log.log_counts(after_seconds=0)
     results = [(line["event"], line["result"]) for line in lines()]
     assert results == [("quote", "success")] * 1000 + [("quote", "invalid_report")] * 1000
 

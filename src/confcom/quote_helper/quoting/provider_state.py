@@ -1,7 +1,5 @@
 """Supervision of the quote provider: open its backend, test it periodically, and report whether quotes can be made."""
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import logging
@@ -20,16 +18,8 @@ from confcom.quote_provider.base import Backend, QuoteProviderError
 
 _logger = logging.getLogger(__name__)
 
-
 PREPARING: Final = NotReady("the quote provider is being prepared", code="provider-preparing")
-
-
-@dataclass(frozen=True, slots=True)
-class ProviderStatus:
-    """Whether quotes can be made, and what is wrong if they cannot, or are not relayed."""
-
-    ready: bool
-    problem: NotReady | None
+_SOON_OVER: Final = frozenset({AesmErrorCode.SERVICE_UNAVAILABLE, AesmErrorCode.ENCLAVE_LOST, AesmErrorCode.BUSY})
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,50 +29,38 @@ class Failure:
     problem: NotReady
     refusal: AesmErrorCode | None = None
 
-    @classmethod
-    def by_cause(cls, error: QuoteProviderError, wait_seconds: float) -> Failure:
-        """Return the failure by the code of the error's cause. What ends within `wait_seconds` is worth a wait."""
-        refusal = None if error.code in _SOON_OVER and error.outage_seconds < wait_seconds else error.code
-        return cls(NotReady(str(error), code=error.error_code), refusal)
-
-
-_SOON_OVER: Final = frozenset({AesmErrorCode.SERVICE_UNAVAILABLE, AesmErrorCode.ENCLAVE_LOST, AesmErrorCode.BUSY})
-
 
 @dataclass(slots=True, kw_only=True, eq=False)
 class ProviderSupervisor:
     """Opens the backend, and runs the self-test periodically: a whole quote for an enclave of the helper's own.
 
     The service has the provider only while the last self-test succeeded; otherwise requests that need it wait.
-
     `changed` is called also if only the problem differs, `lost` when a provider that worked was lost.
     """
 
     open_backend: Callable[[], Backend]
-    opened: Callable[[Backend], None]
     service: QuoteService[Any]
     stale: StaleTargetPolicy
-    changed: Callable[[ProviderStatus], None]
+    changed: Callable[[], None]
     lost: Callable[[], None]
     limits: HelperLimits
-    status: ProviderStatus = field(init=False, default=ProviderStatus(ready=False, problem=PREPARING))
+    ready: bool = field(init=False, default=False)
+    problem: NotReady | None = field(init=False, default=PREPARING)
+    """Why no quotes can be made, or are not relayed."""
     _wake: asyncio.Event = field(init=False, default_factory=asyncio.Event)
     _losses: int = field(init=False, default=0)
-    _stopping: bool = field(init=False, default=False)
 
     async def run(self) -> None:
         backend = await in_worker_thread(self.open_backend)
-        self.opened(backend)
         failures, instance = 0, backend.instance()
         while True:
             losses, previous, instance = self._losses, instance, backend.instance()
-            if not self.status.ready and instance not in (None, previous):
+            if not self.ready and instance not in (None, previous):
                 self._on_failure(Failure(PREPARING))  # what is known was of the one before
             failure = await self._self_test(backend)
             if failure is None and losses != self._losses:
                 continue  # a client's call found the provider lost while the self-test was running
-            if failure is None:
-                failure = self._on_success(backend)
+            failure = failure or self._on_success(backend)
             if failure is None:
                 failures = 0
                 await self._wait(backend, instance, self.limits.self_test_interval_seconds)
@@ -92,23 +70,21 @@ class ProviderSupervisor:
                 await self._wait(backend, instance, waits[min(failures, len(waits) - 1)])
                 failures = failures + 1 if instance == backend.instance() else 0
 
-    def stop(self) -> None:
-        """Report no loss from now on: the helper ends, and only answers what waits."""
-        self._stopping = True
-
     def _on_lost(self, error: QuoteProviderError) -> None:
-        if self._stopping:
-            return
         self._losses += 1
-        if self.status.ready:
-            self._on_failure(Failure.by_cause(error, self.limits.provider_wait_seconds))
+        if self.ready:
+            self._on_failure(self._failure_of(error))
             self._wake.set()
 
-    async def _wait(self, backend: Backend, instance: object, seconds: float) -> None:
-        """Wait for the next self-test.
+    def _failure_of(self, error: QuoteProviderError) -> Failure:
+        """Return the failure by the code of the error's cause. What ends in time is worth a wait."""
+        waits = error.code in _SOON_OVER and error.outage_seconds < self.limits.provider_wait_seconds
+        return Failure(NotReady(str(error), code=error.error_code), None if waits else error.code)
 
-        A loss or another instance of the provider brings it forward. So does a call that was refused, but only after
-        the shortest wait: however many clients are refused, they do not make more self-tests.
+    async def _wait(self, backend: Backend, instance: object, seconds: float) -> None:
+        """Wait for the next self-test, which a loss or another instance of the provider brings forward.
+
+        So does a call that was refused, but only after the shortest wait, however many clients are refused.
         """
         self._wake.clear()
         loop = asyncio.get_running_loop()
@@ -123,14 +99,14 @@ class ProviderSupervisor:
     async def _self_test(self, backend: Backend) -> Failure | None:
         self.service.refused = False
         try:
-            if self.status.ready and backend.in_loop is None:
+            if self.ready and backend.in_loop is None:
                 # The event loop uses this provider for clients now, and no other thread may use it at the same time.
                 identity = backend.self_test()
             else:
                 identity = await self._self_test_in_worker(backend)
         except QuoteProviderError as error:
             _logger.warning("no quote can be made", extra={"error": str(error), "code": error.code.name})
-            return Failure.by_cause(error, self.limits.provider_wait_seconds)
+            return self._failure_of(error)
         except asyncio.CancelledError:
             raise
         except BaseException as error:  # a panic in Rust is not an Exception (pyo3)
@@ -146,17 +122,14 @@ class ProviderSupervisor:
         seconds = backend.self_test_seconds or self.limits.self_test_seconds
         done, _ = await asyncio.wait({call}, timeout=seconds)
         if not done:
-            hangs = NotReady(
-                f"the quote provider hangs: no quote within {seconds:g} s; it waits for {backend.waits_for}",
-                code="provider-hangs",
-            )
-            self._on_failure(Failure(hangs))
+            hangs = f"the quote provider hangs: no quote within {seconds:g} s; it waits for {backend.waits_for}"
+            self._on_failure(Failure(NotReady(hangs, code="provider-hangs")))
             # Wait for it: a second call would hang too, and take another thread.
             await asyncio.wait({call})
         return call.result()
 
     def _on_success(self, backend: Backend) -> Failure | None:
-        was_ready = self.status.ready
+        was_ready = self.ready
         if not was_ready:
             try:
                 self.service.provide(backend.provider, backend.in_loop, self._on_lost)
@@ -165,21 +138,18 @@ class ProviderSupervisor:
         problem = backend.problem()
         if problem is not None:
             _logger.warning("%s", problem.reason)  # each time: `confcom status` shows the end of the log
-        status = ProviderStatus(ready=True, problem=problem)
-        if self.status != status:
-            self._set(status)
+        if not was_ready or problem != self.problem:
+            self.ready, self.problem = True, problem
+            self.changed()
         if not was_ready:
             _logger.info("the self-test passed")
         return None
 
     def _on_failure(self, failure: Failure) -> None:
-        was_ready = self.status.ready
-        self._set(ProviderStatus(ready=False, problem=failure.problem))
+        was_ready = self.ready
+        self.ready, self.problem = False, failure.problem
+        self.changed()
         self.service.withdraw(failure.refusal)
         if was_ready:
             self.lost()
             _logger.error("the quote provider was lost", extra={"reason": failure.problem.reason})
-
-    def _set(self, status: ProviderStatus) -> None:
-        self.status = status
-        self.changed(status)

@@ -1,7 +1,5 @@
 """Answering of requests: at once if no provider is needed, else in fair turns and within a deadline."""
 
-from __future__ import annotations
-
 import asyncio
 import logging
 from collections.abc import Callable, Hashable
@@ -28,15 +26,12 @@ A = TypeVar("A")
 class Ticket(Generic[A]):
     """A request that waits for the provider, or for its call to return."""
 
-    owner: Hashable
-    """The peer in whose turns it is served."""
+    owner: Hashable  # the peer in whose turns it is served
     need: Need
     asker: A
     arrived: float  # by the service's clock
-    repeated: bool = False
-    """Whether its call was repeated because the provider was lost meanwhile."""
-    abandoned: bool = False
-    """Whether its client has disconnected."""
+    repeated: bool = False  # its call, because the provider was lost meanwhile
+    abandoned: bool = False  # by its client
 
 
 def call_of(need: Need, provider: QuoteProvider) -> Callable[[], AesmQuote | QuotingTarget | int]:
@@ -62,10 +57,9 @@ def answer_with(need: Need, result: Any) -> Response:  # noqa: ANN401 # as the n
 class QuoteService(Generic[A]):
     """Answers requests. Num, IDs and Select never wait, whatever state the provider is in.
 
-    The others wait for their peer's turn, and for a provider while there is none (it is being prepared, or was lost).
-    An inline provider is called in the event loop, for at most one turn's time before the loop runs other tasks. A
-    provider that waits for another process makes its calls in the loop, without blocking it, as many at once as it
-    supports.
+    The others wait for their peer's turn, and for a provider while there is none. An inline one is called in the event
+    loop, for at most one turn's time before the loop runs other tasks. One that waits for another process makes its
+    calls in the loop, without blocking it, as many at once as it supports.
     """
 
     def __init__(
@@ -89,13 +83,11 @@ class QuoteService(Generic[A]):
         """Code with which requests are refused while there is no provider; None: they wait for one."""
         self.refused = False
         """Whether a request was refused so. Whoever tests the provider resets this."""
-        self._in_loop: CallsInLoop | None = None
-        """Its calls, if they wait; None: it is called inline."""
+        self._in_loop: CallsInLoop | None = None  # None: it is called inline
         self._stopping = False
         self._scheduled = False
         self._waiting: FairQueue[Ticket[A]] = FairQueue()
-        self._active_calls = 0
-        """Calls that wait, including those whose request was abandoned."""
+        self._active_calls = 0  # with those whose request was abandoned
 
     @property
     def waiting(self) -> int:
@@ -112,12 +104,9 @@ class QuoteService(Generic[A]):
         in_loop: Callable[[], CallsInLoop] | None = None,
         on_lost: Callable[[QuoteProviderError], None] = lambda _: None,
     ) -> None:
-        """Set the provider, which is ready, and serve the requests that wait; without `in_loop`, it is called inline.
+        """Set the provider, the same one each time, and serve what waits; without `in_loop`, it is called inline.
 
-        It is the same one each time. `on_lost` is called in the loop when a call finds it lost.
-
-        Raises:
-            OSError: no descriptor is left for its calls in the loop.
+        OSError: no descriptor is left for its calls in the loop. `on_lost` is called there if one finds it lost.
         """
         if self._in_loop is None and in_loop is not None:
             self._in_loop = in_loop()
@@ -126,18 +115,16 @@ class QuoteService(Generic[A]):
         self._schedule()
 
     def withdraw(self, refusal: AesmErrorCode | None = None) -> None:
-        """Remove the provider, which was lost. Running calls may still complete.
-
-        Requests wait for its return, or are refused with a code that tells why it will not return soon.
-        """
+        """Remove the provider, which was lost; requests wait for its return, or are refused by that code."""
         self._provider = None
         self._refusal = AesmErrorCode.SERVICE_UNAVAILABLE if self._stopping else refusal
         while self._refusal is not None and (ticket := self._waiting.take()) is not None:
             self.deliver(ticket.asker, ticket.need.refuse(self._refusal))
 
     def stop(self) -> None:
-        """Refuse requests whenever there is no provider, now and from now on: no other one will be set."""
+        """Refuse requests from now on whenever there is no provider, and report no loss."""
         self._stopping = True
+        self._on_lost = lambda _: None
         if self._provider is None:
             self.withdraw()
 
@@ -147,7 +134,7 @@ class QuoteService(Generic[A]):
         self._waiting = FairQueue()
 
     def respond(self, request: Request, owner: Hashable, asker: A) -> Response | Ticket[A]:
-        """Return the answer, or a ticket if the request has to wait; the asker then gets the answer later."""
+        """Return the answer, or a ticket if it comes later."""
         planned = plan(request)
         if not isinstance(planned, Need):
             return planned
@@ -160,7 +147,7 @@ class QuoteService(Generic[A]):
         return ticket
 
     def refuse_as_busy(self, request: Request) -> Response:
-        """Return the answer to a request that was not given to `respond`: BUSY if it needs the provider."""
+        """Return the answer to a request that is not for `respond`: BUSY if it needs the provider."""
         planned = plan(request)
         return planned.refuse(AesmErrorCode.BUSY) if isinstance(planned, Need) else planned
 
@@ -221,11 +208,9 @@ class QuoteService(Generic[A]):
             self._active_calls -= 1
             if isinstance(result, QuoteProviderError):
                 self._on_lost(result)
-            if ticket.abandoned:
-                pass
-            elif isinstance(result, QuoteProviderError):
-                self._repeat_or_refuse(ticket, result.code)
-            else:
+                if not ticket.abandoned:
+                    self._repeat_or_refuse(ticket, result.code)
+            elif not ticket.abandoned:
                 self.deliver(ticket.asker, result)
             self._schedule()
 
@@ -249,8 +234,7 @@ class QuoteService(Generic[A]):
         except QuoteProviderError as error:
             if error.lost:
                 return error
-            suppressed = self._refusal_log.admit()
-            if suppressed is not None:
+            if (suppressed := self._refusal_log.admit()) is not None:
                 fields = {"code": error.code.name, "error": str(error), "suppressed": suppressed}
                 _logger.debug("the provider refused", extra=fields)
             if error.code is AesmErrorCode.INVALID_REPORT and isinstance(need, NeedQuote):
@@ -259,7 +243,6 @@ class QuoteService(Generic[A]):
                 return need.reject_report(self._stale.code_for_rejected_report(), provider.last_quote_size)
             return need.refuse(error.code)
         except BaseException:  # a panic in Rust is not an Exception (pyo3), and it must not fail other requests
-            suppressed = self._failure_log.admit()
-            if suppressed is not None:
+            if (suppressed := self._failure_log.admit()) is not None:
                 _logger.exception("the quote provider failed", extra={"suppressed": suppressed})
             return need.refuse(AesmErrorCode.UNEXPECTED_ERROR)

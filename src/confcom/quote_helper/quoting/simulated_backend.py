@@ -2,7 +2,6 @@
 
 import logging
 import shlex
-from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
@@ -14,7 +13,7 @@ from confcom.quote_provider.expected_root import ExpectedRoot
 from confcom.quote_provider.quote_checks import QuoteChecker
 from confcom.quote_provider.simulated import SimulatedQuoteProvider
 from confcom.quote_provider.state_directory import exposure, is_read_only, open_or_create_platform, utc_now
-from confcom.sgx.report import REPORT_DATA_SIZE, Report, TargetInfo
+from confcom.sgx.report import REPORT_DATA_SIZE
 from confcom.simulation.enclave import SimulatedEnclave
 from confcom.simulation.quoting_enclave import DEFAULT_QE_IDENTITY
 
@@ -27,18 +26,12 @@ _OUTDATED = (
 
 
 def open_simulated(
-    state_dir: Path,
-    *,
-    node: str = "",
-    qe_mr_enclave: bytes | None = None,
-    qe_isv_svn: int | None = None,
+    state_dir: Path, *, node: str = "", qe_mr_enclave: bytes | None = None, qe_isv_svn: int | None = None
 ) -> Backend:
     """Open the simulated platform, creating it if it is missing, and log how to verify its quotes.
 
     Raises:
-        UnavailableError: the platform can neither be read nor created.
-        MalformedError: the stored root is damaged.
-        SettingsError: the quoting enclave would have an identity of Intel's.
+        ConfcomError: the platform can neither be read nor created, or would have an identity of Intel's.
     """
     identity = DEFAULT_QE_IDENTITY
     if qe_mr_enclave is not None:
@@ -57,35 +50,26 @@ def open_simulated(
         state_dir,
         origin,
     )
-    warning = exposure(state_dir)
-    if warning is not None:
+    if (warning := exposure(state_dir)) is not None:
         _logger.warning("%s", warning)
     enclave = SimulatedEnclave.from_name("confcom quote helper self-test")
 
-    def make_report(target_info: TargetInfo) -> Report:
-        return enclave.create_report(target_info, bytes(REPORT_DATA_SIZE))
+    def self_test() -> QuotingTarget:
+        return run_self_test(provider, enclave, provider.root, utc_now())
 
-    return Backend(
-        provider,
-        lambda: run_self_test(provider, make_report, provider.root, utc_now()),
-        root=provider.root_fingerprint,
-    )
+    return Backend(provider, self_test, root=provider.root_fingerprint)
 
 
 def run_self_test(
-    provider: QuoteProvider, make_report: Callable[[TargetInfo], Report], root: ExpectedRoot, now: datetime
+    provider: QuoteProvider, enclave: SimulatedEnclave, root: ExpectedRoot, now: datetime
 ) -> QuotingTarget:
     """Get identity, quote size and a quote, as a client does, and verify the quote up to the root; return the identity.
 
-    An identity alone does not show that quotes can be made. Signatures, the QE's report, the certificate chain and its
-    dates are verified; revocation and TCB are not.
-
-    Raises:
-        QuoteProviderError: no quote was made, or no verifier would accept it.
+    Signatures, the QE's report, the certificate chain and its dates are verified; revocation and TCB are not.
     """
     identity = provider.identity()
     size = provider.quote_size()
-    report = make_report(identity.target_info)
+    report = enclave.create_report(identity.target_info, bytes(REPORT_DATA_SIZE))
     quote = provider.quote(report, None).quote
     try:
         QuoteChecker(root).check(quote, size=size, identity=identity, now=now)

@@ -29,7 +29,6 @@ class StaleTargetPolicy:
         self._ends = clock() + window_seconds
 
     def quotes_for(self, target_info: bytes) -> None:
-        """Set the TargetInfo of the current quoting enclave; open the window if it has changed."""
         if target_info != self._target_info:
             self._target_info = target_info
             self.open_window()
@@ -38,5 +37,6 @@ class StaleTargetPolicy:
         self._ends = self._clock() + self._window_seconds
 
     def code_for_rejected_report(self) -> AesmErrorCode:
-        within = self._clock() < self._ends
-        return AesmErrorCode.ATT_KEY_NOT_INITIALIZED if within else AesmErrorCode.INVALID_REPORT
+        if self._clock() < self._ends:
+            return AesmErrorCode.ATT_KEY_NOT_INITIALIZED
+        return AesmErrorCode.INVALID_REPORT

@@ -1,7 +1,5 @@
 """Owners and modes of the AESM socket and its directory: which users can connect."""
 
-from __future__ import annotations
-
 import contextlib
 import errno
 import logging
@@ -36,14 +34,17 @@ class SocketAccess:
         """Restore the directory's mode, and return why some users cannot enter it.
 
         A directory with the sticky bit, such as /tmp, is shared with other programs, and keeps its mode. So does one
-        behind a symbolic link, which need not be the helper's. This comes before the socket is inspected, which needs
-        the right to enter the directory.
+        behind a symbolic link, which need not be the helper's. Inspecting the socket needs the right to enter.
         """
-        directory = self.path.parent
         if not self.open_to_all:
             return None
-        with contextlib.suppress(OSError):
-            self._restore(directory)
+        directory = self.path.parent
+        with contextlib.suppress(OSError), open_path(directory) as opened:
+            found = os.fstat(opened)
+            own = stat.S_ISDIR(found.st_mode) and not found.st_mode & stat.S_ISVTX and found.st_uid == os.geteuid()
+            if own and stat.S_IMODE(found.st_mode) != DIRECTORY_MODE:
+                set_mode(opened, DIRECTORY_MODE)
+                self._log(directory, found)
         try:
             found = directory.stat()
         except OSError:
@@ -70,14 +71,6 @@ class SocketAccess:
             self._log(self.path, found)
         return changed and self.open_to_all
 
-    def _restore(self, directory: Path) -> None:
-        with open_path(directory) as opened:
-            found = os.fstat(opened)
-            own = stat.S_ISDIR(found.st_mode) and not found.st_mode & stat.S_ISVTX and found.st_uid == os.geteuid()
-            if own and stat.S_IMODE(found.st_mode) != DIRECTORY_MODE:
-                set_mode(opened, DIRECTORY_MODE)
-                self._log(directory, found)
-
     def _log(self, path: Path, found: os.stat_result) -> None:
         if (suppressed := self.restored_log.admit()) is not None:
             fields = {"was": f"{stat.S_IMODE(found.st_mode):04o}", "uid": found.st_uid, "not_logged_since": suppressed}
@@ -85,12 +78,7 @@ class SocketAccess:
 
 
 def remove_directory(path: Path) -> None:
-    """Remove an empty directory at the socket's path.
-
-    Raises:
-        SettingsError: it is not empty.
-        OSError: it cannot be removed.
-    """
+    """Remove an empty directory at the socket's path; raise SettingsError if it is not empty."""
     try:
         path.rmdir()
     except FileNotFoundError:

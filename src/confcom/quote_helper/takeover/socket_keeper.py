@@ -1,11 +1,7 @@
 """Reconciliation of the AESM socket's path: bind it, take it over, notice its loss, leave it to a newer instance.
 
-The decisions come from `takeover_policy`; this module applies them. It polls by a few short system calls every half
-second. A file watch would need inotify instances, which are few per user and shared by the node's
-programs.
+The path is polled: a file watch needs inotify instances, which are few per user and shared by the node's programs.
 """
-
-from __future__ import annotations
 
 import asyncio
 import contextlib
@@ -59,16 +55,12 @@ class SocketKeeper:
     )
     """Why this instance does not serve the path, or why some clients cannot reach it; else None."""
     _bound: BoundUnixSocket | None = field(init=False, default=None)
-    _retired: set[BoundUnixSocket] = field(init=False, default_factory=set)
+    _open: set[BoundUnixSocket] = field(init=False, default_factory=set)  # with those that lost the path
     _can_quote: bool = field(init=False, default=False)
     _wake: asyncio.Event = field(init=False, default_factory=asyncio.Event)
 
     async def start(self) -> None:
-        """Bind the path if no instance serves it; else `run` waits for it.
-
-        Raises:
-            ConfcomError: the path cannot be bound. Later `run` waits for the problem's end.
-        """
+        """Bind the path if no instance serves it; raise ConfcomError if it cannot be bound."""
         require_usable_path(self.path, MAX_SOCKET_PATH_BYTES)
         await self._reconcile()
 
@@ -81,7 +73,6 @@ class SocketKeeper:
             await self._look()
 
     def set_can_quote(self, *, can_quote: bool) -> None:
-        """Set whether this instance's last self-test passed. A change is acted on at once."""
         if can_quote is not self._can_quote:
             self._can_quote = can_quote
             self._wake.set()
@@ -93,9 +84,9 @@ class SocketKeeper:
         """
         if self._bound is None or not self._bound.owns_path():
             return
-        self.me = self.me.as_oldest
+        self.me = Instance(0, self.me.token)
         try:
-            self._replace(self._bound)
+            self._bind(replace=True)
         except ConfcomError:
             return
         ends = asyncio.get_running_loop().time() + seconds
@@ -109,11 +100,7 @@ class SocketKeeper:
             _logger.debug("the path was removed", extra={"path": str(self.path)})
 
     def close(self) -> None:
-        """Remove the path if it leads to this instance, and close all listening sockets."""
-        if self._bound is not None:
-            self._retired.add(self._bound)
-            self._bound = None
-        for bound in list(self._retired):
+        for bound in list(self._open):
             self._remove(bound)
 
     async def _look(self) -> None:
@@ -129,7 +116,7 @@ class SocketKeeper:
         if self._bound is not None:
             if self._bound.owns_path():
                 if self.access.socket_was_changed():
-                    self._replace(self._bound)
+                    self._bind(replace=True)
                 else:
                     self._set_problem(None)
                 return
@@ -145,13 +132,9 @@ class SocketKeeper:
         self.stale.open_window()
         self._bind(stale=found.stale, replace=step is Step.REPLACE)
 
-    def _replace(self, served: BoundUnixSocket) -> None:
-        self._bind(replace=True)
-        self._retire(served)
-
     def _bind(self, *, stale: FileIdentity | None = None, replace: bool) -> None:
-        """Bind the path. It runs in the event loop, so that a stop cannot come before `_bound` holds the socket."""
-        try:
+        served = self._bound
+        try:  # in the event loop, so that a stop cannot come before `_bound` holds the socket
             make_directory(self.path.parent, DIRECTORY_MODE)
             if stale is not None and FileIdentity.of(self.path) == stale:
                 self.path.unlink(missing_ok=True)
@@ -162,20 +145,28 @@ class SocketKeeper:
             self._wake.set()  # another instance took the path first
             return
         except OSError as error:
-            raise _bind_error(self.path, error) from error
+            if error.errno == errno.ENOENT and self.path.parent.is_dir():
+                raise UnavailableError(
+                    f"{self.path} cannot be bound",
+                    error_code="mounted-directory-removed",
+                    why="the mounted source of its directory was removed",
+                    remedy="restart the helper's container, so that the new directory is mounted",
+                ) from error
+            raise unusable(self.path, error) from error
+        self._open.add(self._bound)
         self.server.add_listener(self._bound.socket)
+        if served is not None:
+            self._retire(served)
         self._set_problem(None)
 
     def _retire(self, bound: BoundUnixSocket) -> None:
         """Close a socket that lost the path after `accept_drain_seconds`: its backlog is still accepted."""
-        self._retired.add(bound)
         asyncio.get_running_loop().call_later(self.limits.accept_drain_seconds, self._remove, bound)
 
     def _remove(self, bound: BoundUnixSocket) -> None:
-        if bound in self._retired:
-            self._retired.discard(bound)
-            self.server.remove_listener(bound.socket)
-            bound.close()
+        self._open.discard(bound)
+        self.server.remove_listener(bound.socket)
+        bound.close()
 
     def _set_problem(self, problem: NotReady | None) -> None:
         if problem == self.problem:
@@ -190,11 +181,7 @@ class SocketKeeper:
 
 
 def _inspect(path: Path) -> PathInspection:
-    """Return what is at the path; it may block for LOOK_PATIENCE_SECONDS.
-
-    Raises:
-        ConfcomError: the path cannot be bound: something else is there, or it may not be inspected.
-    """
+    """Return what is at the path; it may block. Raise ConfcomError if the path cannot be bound."""
     identity = FileIdentity.of(path)
     try:
         found = inspect_socket(path, patience=LOOK_PATIENCE_SECONDS)
@@ -211,14 +198,3 @@ def _inspect(path: Path) -> PathInspection:
 
 def _is_directory(path: Path) -> bool:
     return path.is_dir() and not path.is_symlink()
-
-
-def _bind_error(path: Path, error: OSError) -> UnavailableError:
-    if error.errno == errno.ENOENT and path.parent.is_dir():
-        return UnavailableError(
-            f"{path} cannot be bound",
-            error_code="mounted-directory-removed",
-            why="the mounted source of its directory was removed",
-            remedy="restart the helper's container, so that the new directory is mounted",
-        )
-    return unusable(path, error)

@@ -13,10 +13,10 @@ from enum import Enum
 from typing import Final, Self
 
 from confcom.daemon.readiness_log import NotReady
-from confcom.daemon.socket_path import SUN_PATH_BYTES, PathInspection, PathState, SocketHolder
+from confcom.daemon.socket_path import SUN_PATH_BYTES, PathInspection, PathState
 
-TOKEN_BYTES: Final = 3
-"""Random bytes that distinguish instances started in the same millisecond."""
+TOKEN_BITS: Final = 24
+"""Random bits that distinguish instances started in the same millisecond."""
 
 _MARK: Final = re.compile(r"\.confcom-([0-9a-f]{10})-([0-9a-f]{6})")
 _MARK_BYTES: Final = len("confcom-0123456789-abcdef")
@@ -29,8 +29,7 @@ MAX_SOCKET_PATH_BYTES: Final = SUN_PATH_BYTES - len("..") - _MARK_BYTES
 class Instance:
     """One run of the quote helper, as encoded in the mark on its sockets; a later run is greater.
 
-    The mark is only a name: any program that may write the directory can bind the same one. It prevents accidents. The
-    path is protected only if nobody else may write its directory.
+    The mark is only a name, which prevents accidents: who may write the directory can bind the same one.
     """
 
     started_ms: int
@@ -39,20 +38,10 @@ class Instance:
     token: int
 
     @classmethod
-    def started(cls, boottime_ns: int, token: bytes) -> Self:
-        """Return the instance that starts at this time by CLOCK_BOOTTIME; the token is TOKEN_BYTES random bytes."""
-        return cls(boottime_ns // 1_000_000, int.from_bytes(token, "big"))
-
-    @classmethod
     def parse(cls, bound_name: str) -> Self | None:
         """Return the instance that bound a socket to this name, or None if it has no quote helper's mark."""
         found = _MARK.fullmatch(bound_name[-_MARK_BYTES - 1 :])
         return None if found is None else cls(int(found[1], 16), int(found[2], 16))
-
-    @property
-    def as_oldest(self) -> Instance:
-        """The same run with a start time of 0, so that every other instance is newer; used before it stops."""
-        return Instance(0, self.token)
 
     @property
     def mark(self) -> str:
@@ -65,6 +54,9 @@ class Step(Enum):
     REPLACE = "take the path from the live socket that is there"
 
 
+NOT_IDENTIFIED: Final = NotReady(
+    "no connection to the live socket can be made, so its program cannot be identified", code="socket-not-identified"
+)
 NO_QUOTE: Final = NotReady(
     "another quote helper serves, and this one cannot make quotes", code="no-quote-made", expected=True
 )
@@ -74,31 +66,20 @@ NEWER_SERVES: Final = NotReady("a newer quote helper serves", code="newer-helper
 def decide(found: PathInspection, *, me: Instance, uid: int, can_quote: bool) -> Step | NotReady:
     """Decide what to do with the path, or why to wait; `can_quote` says that the last self-test passed.
 
-    Something other than a stream socket is only replaced if it is an empty directory, which only rmdir(2) can tell
-    without a race.
+    Something other than a socket is only replaced if it is an empty directory, as only rmdir(2) can tell.
     """
     if found.state is not PathState.LIVE:
         return Step.BIND
-    holder = _identify(found.holder, uid)
-    if isinstance(holder, NotReady):
-        return holder
-    if not can_quote:
-        return NO_QUOTE
-    return Step.REPLACE if holder < me else NEWER_SERVES
-
-
-def _identify(holder: SocketHolder | None, uid: int) -> Instance | NotReady:
-    """Return the quote helper whose live socket this is, or that it is not known to be one's."""
+    holder = found.holder
     if holder is None:
-        return NotReady(
-            "no connection to the live socket can be made, so its program cannot be identified",
-            code="socket-not-identified",
-        )
-    instance = Instance.parse(holder.bound_name)
-    if instance is None:
+        return NOT_IDENTIFIED
+    served_by = Instance.parse(holder.bound_name)
+    if served_by is None:
         return NotReady("another program serves the socket", code="foreign-socket")
     if holder.uid not in (0, uid):
         return NotReady(
             f"a program of uid {holder.uid} serves the socket under a quote helper's name", code="foreign-user-socket"
         )
-    return instance
+    if not can_quote:
+        return NO_QUOTE
+    return Step.REPLACE if served_by < me else NEWER_SERVES

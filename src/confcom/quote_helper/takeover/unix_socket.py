@@ -8,8 +8,6 @@ which replaces atomically, so that no client finds the path missing. getpeername
 every client, and programs of one kind recognise each other's sockets by it.
 """
 
-from __future__ import annotations
-
 import contextlib
 import errno
 import os
@@ -35,7 +33,7 @@ class BoundUnixSocket:
         return FileIdentity.of(self.path) == self.identity
 
     def unlink(self) -> bool:
-        """Remove the path if it still leads to this socket, and return whether it did. The socket must be open."""
+        """Remove the path if it still leads to this open socket; return whether it did."""
         if not self.owns_path():
             return False
         self.path.unlink(missing_ok=True)
@@ -49,14 +47,7 @@ class BoundUnixSocket:
 
 
 def listen_at(path: Path, *, tag: str, mode: int, backlog: int, replace: bool = False) -> BoundUnixSocket:
-    """Listen at a path, where nothing may be unless it is to be replaced.
-
-    A replacement is atomic: each client connects to the old or to the new socket. The temporary name is `.NAME.TAG`.
-
-    Raises:
-        FileExistsError: something is at the path, and it is not to be replaced.
-        OSError: the socket cannot be bound.
-    """
+    """Bind `.NAME.TAG`, and listen at a path; raise FileExistsError if it is taken, and not to be replaced."""
     bound = path.with_name(f".{path.name}.{tag}")
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
@@ -66,7 +57,6 @@ def listen_at(path: Path, *, tag: str, mode: int, backlog: int, replace: bool = 
         try:
             identity = _set_own_mode(bound, mode)
             listener.listen(backlog)
-            listener.setblocking(False)
             if replace:
                 bound.rename(path)
             else:
@@ -80,12 +70,7 @@ def listen_at(path: Path, *, tag: str, mode: int, backlog: int, replace: bool = 
 
 
 def make_directory(directory: Path, mode: int) -> None:
-    """Make a directory and its missing parents, if it is missing; existing ones are not changed.
-
-    Raises:
-        NotADirectoryError: something else is at the path.
-        OSError: the directory cannot be made.
-    """
+    """Make a directory and its missing parents; raise NotADirectoryError if something else is at the path."""
     if os.path.lexists(directory) and not directory.is_dir():
         raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), os.fspath(directory))
     directory.mkdir(mode, parents=True, exist_ok=True)
@@ -93,7 +78,7 @@ def make_directory(directory: Path, mode: int) -> None:
 
 @contextlib.contextmanager
 def open_path(path: Path) -> Iterator[int]:
-    """Yield a descriptor (O_PATH) of a file; it follows no symbolic link."""
+    """Yield a descriptor (O_PATH) of a file; follow no symbolic link."""
     descriptor = os.open(path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
         yield descriptor
@@ -102,13 +87,11 @@ def open_path(path: Path) -> Iterator[int]:
 
 
 def set_mode(descriptor: int, mode: int) -> None:
-    """Set the permission bits of the file of a descriptor from `open_path`."""
     # fchmod(2) refuses O_PATH; the entry in /proc leads to the same file even if its name was replaced.
     Path(f"/proc/self/fd/{descriptor}").chmod(mode)
 
 
 def _remove(path: Path) -> None:
-    """Remove what another program has put at a temporary name: a file, or an empty directory."""
     with contextlib.suppress(FileNotFoundError):
         if path.is_dir() and not path.is_symlink():
             path.rmdir()
@@ -119,8 +102,7 @@ def _remove(path: Path) -> None:
 def _set_own_mode(path: Path, mode: int) -> FileIdentity:
     """Set the mode of a socket that was just bound, and return its identity.
 
-    Who may write the directory can put another file there meanwhile, also a link to one of this user's sockets, whose
-    mode must not change.
+    Who may write the directory can put a link to another socket of this user there, whose mode must not change.
     """
     with open_path(path) as opened:
         found = os.fstat(opened)

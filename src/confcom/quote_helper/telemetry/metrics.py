@@ -35,7 +35,7 @@ class HelperMetrics:
         )
         self._answers: dict[tuple[MessageKind, int], Histogram] = {}
         """The series of each kind and code: looking them up by their labels takes a microsecond more."""
-        self._dropped = counter(
+        self.dropped = counter(
             "confcom_quote_helper_connections_dropped",
             f"Connections closed without an answer, by reason: {', '.join(DropReason)}",
             ["reason"],
@@ -59,12 +59,12 @@ class HelperMetrics:
             ["code"],
         )
         self.losses = counter("confcom_quote_helper_provider_losses", "Times that a working quote provider was lost")
-        self._aesmd_restarts = counter(
+        self.aesmd_restarts = counter(
             "confcom_quote_helper_aesmd_restarts_requested",
             "Times that a restart of aesmd was requested, by cause: AESM's code in lower case, or hang",
             ["cause"],
         )
-        self._root = gauge(
+        self.simulated_root = gauge(
             "confcom_quote_helper_simulated_root_info",
             "1 for the simulated root in use: SHA-256 of its certificate; the same on all nodes",
             ["sha256"],
@@ -76,7 +76,7 @@ class HelperMetrics:
             registry=registry,
         )
         for reason in DropReason:
-            self._dropped.labels(reason)
+            self.dropped.labels(reason)
 
     def answered(self, kind: MessageKind, code: int, seconds: float) -> None:
         series = self._answers.get((kind, code))
@@ -84,30 +84,15 @@ class HelperMetrics:
             series = self._answers[kind, code] = self._requests.labels(kind.call, AesmErrorCode(code).name.lower())
         series.observe(seconds)
 
-    def aesmd_restart_requested(self, cause: str) -> None:
-        self._aesmd_restarts.labels(cause).inc()
-
-    def dropped(self, reason: DropReason) -> None:
-        self._dropped.labels(reason).inc()
-
     def readiness_changed(self, problem: NotReady | None) -> None:
         self._ready.set(problem is None)
         self._not_ready.clear()
         if problem is not None:
             self._not_ready.labels(problem.code).set(1)
 
-    def quotes_by(self, root: str) -> None:
-        """Set the simulated root by which quotes are made from now on; empty: none."""
-        self._root.clear()
-        if root:
-            self._root.labels(root).set(1)
-
 
 async def watch_loop(clock: Callable[[], float], late: Callable[[float], None]) -> None:
-    """Sleep repeatedly, and report how many seconds late each wake-up was, until cancelled.
-
-    A delay includes time in which the kernel ran other processes.
-    """
+    """Report how many seconds late each wake-up is, also because the kernel ran other processes."""
     while True:
         due = clock() + LOOP_LOOK_SECONDS
         await asyncio.sleep(LOOP_LOOK_SECONDS)

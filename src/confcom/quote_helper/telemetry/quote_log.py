@@ -1,7 +1,4 @@
-"""What clients do, in metrics and log lines: a limited number of lines in each minute, then one with a count.
-
-With ALL_QUOTES every quote has its line, and the log is the audit.
-"""
+"""What clients do, in metrics and log lines: a limited number in each minute, then one with a count."""
 
 import asyncio
 import logging
@@ -24,7 +21,6 @@ _logger = logging.getLogger(__name__)
 TICK_SECONDS: Final = 1.0
 """How often counts are checked for summaries that are due; a minute's summary is at most this late."""
 WINDOW_SECONDS: Final = 60.0
-"""The minute of the limits per peer and in all."""
 
 ALL_QUOTES: Final = "all"
 QuoteLines = int | Literal["all"]
@@ -34,22 +30,20 @@ more than one quote a second is a load test, for which a count is enough."""
 MAX_QUOTE_LINES: Final = 60_000
 """More than a thousand lines a second would cost more than the quotes."""
 FIRST_LINES_IN_ALL: Final = 240
-"""First lines of all peers in a minute: twice as many as a kubelet runs Pods by default. With all other lines these are
-at most 542 lines of about 350 bytes in a minute, so that the 50 MiB that a kubelet keeps by default cover more than
-four hours."""
+"""First lines of all peers in a minute: twice as many as a kubelet runs Pods by default. With all others these are at
+most 542 lines of about 350 bytes, so that the 50 MiB that a kubelet keeps by default cover more than four hours."""
 FURTHER_LINES_IN_ALL: Final = 240
 """Further lines of all peers in a minute: four times DEFAULT_QUOTE_LINES; more if the limit per peer is higher."""
 MALFORMED_LINES_IN_ALL: Final = 60
-"""Lines about malformed requests of all peers in a minute, one per peer: it shows what is wrong. They have a separate
-limit, so that they do not use up the lines about quotes."""
+"""Of all peers in a minute, one per peer: it shows what is wrong, and uses up no lines about quotes."""
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
 class MinuteLimit:
     """Admits some events of each minute to the log, and counts the others by code.
 
-    It admits `per_peer` of one peer; of all peers it admits `first` ones that are a peer's first, and `further` ones,
-    so that peers with many events do not use up the lines of others.
+    It admits `per_peer` of one peer, and of all peers `first` ones that are a peer's first, and `further` ones, so that
+    peers with many events do not use up the lines of others.
     """
 
     per_peer: int
@@ -57,13 +51,11 @@ class MinuteLimit:
     further: int
     clock: Callable[[], float]
     counted: Counter[int] = field(init=False, default_factory=Counter)
-    since: float = field(init=False, default=0.0)
-    """The first event of the minute."""
+    since: float = field(init=False, default=0.0)  # the first event of the minute
     _admitted: dict[Hashable, int] = field(init=False, default_factory=dict)
     _further: int = field(init=False, default=0)
 
     def admit(self, peer: Peer, code: int) -> bool:
-        """Return whether this event gets its own log line; else count it."""
         if not self._admitted and not self.counted:
             self.since = self.clock()
         admitted = self._admitted.get(peer.key, 0)
@@ -82,8 +74,7 @@ class MinuteLimit:
 class QuoteLog:
     """An Observer that counts every event in the metrics, and logs which peer got which quote.
 
-    `run` logs the counts. `quote_lines` of one peer are logged individually within WINDOW_SECONDS; with ALL_QUOTES
-    there is no limit at all.
+    `quote_lines` of one peer are logged within WINDOW_SECONDS; with ALL_QUOTES all are, and the log is the audit.
     """
 
     def __init__(self, quote_lines: QuoteLines, metrics: HelperMetrics, clock: Callable[[], float]) -> None:
@@ -98,7 +89,7 @@ class QuoteLog:
 
     async def run(self) -> None:
         while True:
-            self.tick()
+            self.log_counts()
             await asyncio.sleep(TICK_SECONDS)
 
     def accepted(self, count: int) -> None:
@@ -106,7 +97,7 @@ class QuoteLog:
 
     def dropped(self, peer: Peer, reason: DropReason) -> None:
         del peer  # no label names one
-        self._metrics.dropped(reason)
+        self._metrics.dropped.labels(reason).inc()
 
     def answered(self, peer: Peer, request: Request, response: Response, seconds: float) -> None:
         self._metrics.answered(request.kind, response.error_code, seconds)
@@ -122,41 +113,23 @@ class QuoteLog:
             _logger.warning("malformed request", extra=peer_fields(peer) | fields)
 
     def accepting_paused(self, reason: str) -> None:
-        """Count a pause in accepting; log one per WINDOW_SECONDS: at the limit each client may cause one."""
         self._metrics.accepting_paused.inc()
-        suppressed = self._pauses.admit()
-        if suppressed is not None:
+        if (suppressed := self._pauses.admit()) is not None:  # at the limit each client may cause a pause
             fields = {"event": "accepting-paused", "reason": reason, "suppressed": suppressed}
             _logger.warning("accepting connections is paused", extra=fields)
 
-    def tick(self) -> None:
-        now = self._clock()
-        if now - self._quotes.since >= WINDOW_SECONDS:
-            self._count_quotes(now)
-        if now - self._malformed.since >= WINDOW_SECONDS:
-            self._count_malformed(now)
-
-    def close(self) -> None:
-        now = self._clock()
-        self._count_quotes(now)
-        self._count_malformed(now)
-
-    def _count_quotes(self, now: float) -> None:
-        if counted := self._quotes.counted:
-            results = {AesmErrorCode(code).name.lower(): count for code, count in sorted(counted.items())}
-            fields = _count(self._quotes, now) | {"event": "more-quotes", "results": results}
-            _logger.info("more quotes", extra=fields)
-        self._quotes.end_minute()
-
-    def _count_malformed(self, now: float) -> None:
-        if self._malformed.counted:
-            fields = _count(self._malformed, now) | {"event": "more-malformed-requests"}
-            _logger.warning("more malformed requests", extra=fields)
-        self._malformed.end_minute()
-
-
-def _count(limit: MinuteLimit, now: float) -> dict[str, object]:
-    return {"count": limit.counted.total(), "within_seconds": round(now - limit.since, 1)}
+    def log_counts(self, *, after_seconds: float = WINDOW_SECONDS) -> None:
+        for limit in (self._quotes, self._malformed):
+            seconds = self._clock() - limit.since
+            if seconds < after_seconds:
+                continue
+            count = {"count": limit.counted.total(), "within_seconds": round(seconds, 1)}
+            if limit.counted and limit is self._quotes:
+                results = {AesmErrorCode(code).name.lower(): number for code, number in sorted(limit.counted.items())}
+                _logger.info("more quotes", extra=count | {"event": "more-quotes", "results": results})
+            elif limit.counted:
+                _logger.warning("more malformed requests", extra=count | {"event": "more-malformed-requests"})
+            limit.end_minute()
 
 
 def _quote_fields(peer: Peer, request: Request, response: Response) -> dict[str, object]:
@@ -171,7 +144,6 @@ def _quote_fields(peer: Peer, request: Request, response: Response) -> dict[str,
 
 
 def peer_fields(peer: Peer) -> dict[str, object]:
-    """Return the fields that are equal for all connections of a peer; values that are not known are empty."""
     if peer.key == GONE:
         return {"peers": GONE}
     return {"uid": peer.uid, "pod": peer.pod, "container": peer.container}

@@ -16,8 +16,8 @@ from confcom.quote_helper.quoting.service import Ticket
 from confcom.quote_helper.transport.peers import Peer
 
 RECEIVE_BYTES: Final = 64 * 1024
-"""One call takes the largest request, and also bytes that a client sent needlessly after it: bytes left unread when a
-unix socket is closed give the client ECONNRESET after its answer."""
+"""One call takes the largest request, and also needless bytes after it: if a unix socket is closed with unread bytes,
+its client gets ECONNRESET after its answer."""
 
 ALL_READ_BYTES: Final = 1
 """SIOCOUTQ returns at most this when the client has read everything: the kernel subtracts the last byte only after it
@@ -25,16 +25,13 @@ has raised EPOLLOUT (sock_wfree). No buffer is that small."""
 
 
 class Stage(Enum):
-    RECEIVING = auto()
-    """The client's request."""
-    PAUSED = auto()
-    """Its peer to fall below its limits."""
-    ANSWERING = auto()
-    """Its turn, or the provider."""
-    UNREAD = auto()
-    """The client to read its answer, which the kernel charges to the helper's memory."""
-    ENDED = auto()
-    """Nothing: the connection is closed."""
+    """What a connection waits for."""
+
+    RECEIVING = auto()  # the client's request
+    PAUSED = auto()  # its peer to fall below its limits
+    ANSWERING = auto()  # its turn, or the provider
+    UNREAD = auto()  # the client to read its answer, which the kernel charges to the helper's memory
+    ENDED = auto()  # nothing
 
 
 @dataclass(slots=True, eq=False)
@@ -42,23 +39,18 @@ class Account:
     """What the connections of one peer hold; only `Connections` changes it."""
 
     peer: Hashable
-    open: int = 0
-    """Connections."""
-    places: int = 0
-    """Connections without an answer, or with a part of it."""
-    waiting: int = 0
-    """Complete requests that are not answered."""
+    open: int = 0  # connections
+    places: int = 0  # connections without an answer
+    waiting: int = 0  # complete requests that are not answered
     unread: int = 0
     """Bytes of the kernel: answers that were not read, and those that may follow for requests that wait."""
-    pooled: int = 0
-    """Of these, bytes from the pool."""
-    sheddable: dict[Connection, float] = field(default_factory=dict)
-    """Connections that may be shed, the oldest first, and since when."""
+    pooled: int = 0  # of these, bytes from the pool
+    sheddable: dict[Connection, float] = field(default_factory=dict)  # the oldest first, and since when
 
 
 @dataclass(slots=True, eq=False, repr=False)
 class Connection:
-    """The state of one connection. Only `Connections` changes its stage and what it holds.
+    """Only `Connections` changes its stage and what it holds.
 
     Its socket stays in blocking mode, and each call uses MSG_DONTWAIT, which saves a system call per connection.
     """
@@ -66,50 +58,28 @@ class Connection:
     sock: socket.SocketType
     peer: Peer
     account: Account = field(init=False)
-    unread: int = 0
-    """Bytes of the kernel that are counted for it."""
+    unread: int = 0  # bytes of the kernel that are counted for it
     stage: Stage = Stage.RECEIVING
-    complete: bool = False
-    """Whether its request is complete."""
+    complete: bool = False  # whether its request is
     request: Request = field(init=False)
-    since: float = 0.0
-    """When the request was complete."""
-    ticket: Ticket[Connection] | None = None
-    """Set while its request waits for the provider."""
-    watched: bool = False
-    """Whether it is registered in the server's epoll."""
-    _session: ServerSession = field(init=False, default_factory=ServerSession)
+    since: float = 0.0  # when the request was complete
+    ticket: Ticket[Connection] | None = None  # set while its request waits for the provider
+    watched: bool = False  # by the epoll
+    session: ServerSession = field(init=False, default_factory=ServerSession)
 
     def receive(self) -> bytes:
-        """Receive what has arrived.
-
-        Raises:
-            OSError: BlockingIOError if nothing has arrived; else the connection is broken.
-        """
+        """Receive what has arrived; raise BlockingIOError if nothing has."""
         return self.sock.recv(RECEIVE_BYTES, socket.MSG_DONTWAIT)
 
-    def decode(self, received: bytes) -> Request | None:
-        """Decode what was received, before the request is complete; return None if it needs more.
-
-        Raises:
-            EOFError, ProtocolError: as of `ServerSession.receive`.
-        """
-        return self._session.receive(received)
-
     def send(self, response: Response) -> int:
-        """Send the whole answer by one call, so that nothing of it waits here; return its size in bytes.
-
-        Raises:
-            OSError: the connection is broken, or its buffer is too small.
-        """
-        answer = self._session.respond(response)
+        """Send the whole answer by one call, so that nothing of it waits here; return its size in bytes."""
+        answer = self.session.respond(response)
         if self.sock.send(answer, socket.MSG_DONTWAIT) < len(answer):
             raise OSError(errno.ENOBUFS, "an answer does not fit into a socket's buffer: raise net.core.wmem_default")
         return len(answer)
 
     def finish(self) -> None:
-        """Release the messages: nothing more is received or sent."""
-        del self.request, self._session
+        del self.request, self.session
 
     def has_unread(self) -> bool:
         """Return whether an answer is unread; none is once the client has closed its end."""

@@ -4,9 +4,8 @@
         |             ^
         +--> PAUSED --+
 
-A request that is complete is served if its peer's limits allow the request and its answer; else it is paused until the
-peer holds less. Further connections of this peer are paused unread, so that thousands of them cost others no time. An
-answer that was sent is counted until the client has read it. A connection may end in each stage.
+A complete request is served if its peer's limits allow it and its answer; else it is paused until the peer holds less,
+and further connections of this peer are paused unread: thousands cost others no time. Each stage may be the last.
 """
 
 from collections import OrderedDict
@@ -17,12 +16,7 @@ from typing import Final
 from confcom.aesm.messages import GetQuoteExRequest, Request
 from confcom.aesm.request_checks import MAX_QUOTE_BUFFER_SIZE
 from confcom.quote_helper.fair_queue import FairQueue
-from confcom.quote_helper.limits_and_deadlines import (
-    ANSWER_OVERHEAD,
-    POOL_PART,
-    UNREAD_OVERHEAD,
-    HelperLimits,
-)
+from confcom.quote_helper.limits_and_deadlines import ANSWER_OVERHEAD, POOL_PART, UNREAD_OVERHEAD, HelperLimits
 from confcom.quote_helper.transport.connection import Account, Connection, Stage
 
 FEW_CONNECTIONS: Final = 64
@@ -37,7 +31,7 @@ def largest_refusal(request: Request) -> int:
 
 
 def largest_answer(request: Request) -> int:
-    """Return the same of any answer; one with a quote has at most the overhead beside it."""
+    """Return the same of any answer: that overhead holds what is beside a quote."""
     if not isinstance(request, GetQuoteExRequest):
         return ANSWER_OVERHEAD
     return max(min(request.buf_size, MAX_QUOTE_BUFFER_SIZE), len(request.qe_report_info or b"")) + ANSWER_OVERHEAD
@@ -55,8 +49,7 @@ class Connections:
 
     **Places** are for connections without an answer. Without one, an incomplete or paused one is shed.
 
-    **Waiting requests** are all answered sooner or later, so a peer may have as many as are left free for all others:
-    the more peers there are, the fewer each gets.
+    **Waiting requests** are all answered sooner or later, so a peer may have as many as are left free for all others.
 
     **Unread answers** are memory of the kernel, which it holds for as long as a client does not read, even after the
     helper has ended; it cannot be taken back when other peers come. So each peer has a reserve that no other can take
@@ -78,47 +71,33 @@ class Connections:
         self._accounts: dict[Hashable, Account] = {}
         self._open: dict[Connection, None] = {}
         # OrderedDict finds its first entry in constant time; dict does not, after removals from the front.
-        self._sheddable: OrderedDict[Connection, float] = OrderedDict()
-        """Connections that may be shed, the oldest first, and since when."""
+        self.sheddable: OrderedDict[Connection, float] = OrderedDict()
+        """Connections with an incomplete or paused request, the oldest first, and since when."""
         self._large: dict[Account, None] = {}
-        self._paused: FairQueue[Connection] = FairQueue()
-        """By account."""
-        self._hold_less: OrderedDict[Account, None] = OrderedDict()
-        """Peers with paused connections that hold less than before."""
-        self.unanswered = 0
-        """Number of open connections without an answer, or with a part of it."""
+        self._paused: FairQueue[Connection] = FairQueue()  # by account
+        self._hold_less: OrderedDict[Account, None] = OrderedDict()  # than before, with paused connections
+        self.unanswered = 0  # open connections without an answer
 
     def __len__(self) -> int:
         return len(self._open)
 
     def __iter__(self) -> Iterator[Connection]:
-        """Iterate over a copy of the open connections, which may change meanwhile."""
+        """Iterate over a copy: connections may end meanwhile."""
         return iter(list(self._open))
 
     @property
     def free_places(self) -> int:
-        """How many more connections are allowed; negative if there are too many.
-
-        Unread answers do not count: only their clients could end those connections. Their memory is bounded.
-        """
+        """Without those with unread answers, which only clients could end; negative if there are too many."""
         return self._places - self.unanswered
 
     @property
-    def sheddable(self) -> int:
-        """Number of connections that may be shed: their request is incomplete or paused."""
-        return len(self._sheddable)
-
-    @property
     def unread(self) -> int:
-        """Number of connections whose answer was sent, and not read by the client."""
         return len(self._open) - self.unanswered
 
     @property
     def unread_memory(self) -> int:
         """Bytes of the kernel for all answers, from their request until they are read."""
         return self._all.unread - self._free.unread
-
-    # From stage to stage.
 
     def add(self, connection: Connection) -> None:
         peer = connection.peer.share_key
@@ -134,9 +113,8 @@ class Connections:
             self._large[account] = None
 
     def set_incomplete(self, connection: Connection, now: float) -> None:
-        """Note that the request has not arrived whole: the connection may be shed from now on."""
-        if connection not in self._sheddable:
-            self._sheddable[connection] = connection.account.sheddable[connection] = now
+        if connection not in self.sheddable:
+            self.sheddable[connection] = connection.account.sheddable[connection] = now
 
     def serve(self, connection: Connection) -> bool:
         """RECEIVING to ANSWERING, if the limits allow the request and its answer; return whether."""
@@ -149,14 +127,12 @@ class Connections:
         return self._answer(connection, largest_refusal(connection.request))
 
     def pause(self, connection: Connection, now: float) -> None:
-        """RECEIVING to PAUSED, from `now` on."""
         self._keep(connection)
         connection.stage = Stage.PAUSED
         self._paused.put(connection.account, connection)
-        self._sheddable[connection] = connection.account.sheddable[connection] = now
+        self.sheddable[connection] = connection.account.sheddable[connection] = now
 
     def resume(self, connection: Connection) -> None:
-        """PAUSED to RECEIVING; the request may be complete."""
         connection.stage = Stage.RECEIVING
         self._keep(connection)
         self._paused.discard(connection.account, connection)
@@ -170,7 +146,6 @@ class Connections:
         self._note_less(connection.account)
 
     def end(self, connection: Connection) -> None:
-        """Any stage but ENDED to ENDED: it holds nothing any more."""
         account = connection.account
         if connection.stage is not Stage.UNREAD:
             self._keep(connection)
@@ -187,7 +162,7 @@ class Connections:
     def _answer(self, connection: Connection, answer: int) -> bool:
         if not self._may_hold(connection.account, answer, self._free):
             return False
-        if self._sheddable:
+        if self.sheddable:
             self._keep(connection)
         self._set_unread(connection, answer)
         connection.stage = Stage.ANSWERING
@@ -205,21 +180,15 @@ class Connections:
             del self._large[account]
         account.places -= 1
 
-    # Paused connections.
-
     def has_paused(self, connection: Connection) -> bool:
         return self._paused.size > 0 and connection.account in self._paused
 
     @property
     def may_resume(self) -> bool:
-        """Whether `next_to_resume` has to be asked."""
         return self._paused.size > 0 and (bool(self._hold_less) or self._paused.head() is not None)
 
     def next_to_resume(self) -> Connection | None:
-        """Return a paused connection whose next step the limits allow; None if there is none.
-
-        The head of the line goes first, so that what others gave back is not taken again before its turn.
-        """
+        """Return a paused connection whose next step the limits allow; the head of the line goes first."""
         while (head := self._paused.head()) is not None:
             if self._allow_step(head, self._free):
                 return self._paused.take()
@@ -236,27 +205,22 @@ class Connections:
         return None
 
     def has_memory_for(self, connection: Connection) -> bool:
-        """Return whether the limits allow the answer of a paused connection."""
         return self._may_hold(connection.account, _answer_of(connection), self._free)
 
     def _note_less(self, account: Account) -> None:
         if self._paused.size and account in self._paused:
             self._hold_less[account] = None
 
-    # Connections that are shed.
-
     def sheddable_since(self) -> list[tuple[Connection, float]]:
-        """Return the connections that may be shed, the oldest first, each with the time since when."""
-        return list(self._sheddable.items())
+        return list(self.sheddable.items())
 
     def to_shed(self, began_before: float, began_before_if_many: float) -> Connection | None:
-        """Return the connection to shed, or None if none may be shed yet.
+        """Return the connection to shed, if any may be.
 
-        It is the oldest sheddable one, if it has been sheddable since `began_before`. Else it is the oldest sheddable
-        one of the peer with the most places, among the peers that have more than a few. If no peer has, it is the
-        oldest sheddable one, if it has been sheddable since `began_before_if_many`.
+        It is the oldest one, if it is sheddable since `began_before`; else the oldest of the peer with the most
+        places, if these are more than a few; else the oldest one, if it is since `began_before_if_many`.
         """
-        oldest, since = next(iter(self._sheddable.items()), (None, began_before))
+        oldest, since = next(iter(self.sheddable.items()), (None, began_before))
         if since <= began_before:
             return oldest
         largest = max((each for each in self._large if each.sheddable), key=lambda each: each.places, default=None)
@@ -266,12 +230,9 @@ class Connections:
 
     def _keep(self, connection: Connection) -> None:
         if connection.account.sheddable.pop(connection, None) is not None:
-            del self._sheddable[connection]
-
-    # What the limits allow.
+            del self.sheddable[connection]
 
     def _allow_step(self, connection: Connection, free: _Shared) -> bool:
-        """Return whether a paused connection may be read, or its request served, if so much is free."""
         account = connection.account
         return account.waiting < free.waiting and self._may_hold(account, _answer_of(connection), free)
 

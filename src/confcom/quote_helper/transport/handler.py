@@ -1,11 +1,4 @@
-"""What happens on each connection: receive the request, have it answered, send the answer, wait until it is read.
-
-The answer is sent by one call. Then the connection stays open until the client has read it: the kernel charges the
-bytes to the helper's memory control group until then, even after the helper has closed its socket. An event, a
-deadline, a turn of the service, or another connection's end moves a connection to its next stage.
-"""
-
-from __future__ import annotations
+"""What happens on each connection: receive the request, have it answered, send the answer, wait until it is read."""
 
 import asyncio
 import logging
@@ -14,7 +7,7 @@ import select
 from collections.abc import Callable
 from enum import StrEnum, auto
 from functools import partial
-from typing import Final, Protocol, TypeVar
+from typing import Final, Protocol
 
 from confcom.aesm.errors import ProtocolError
 from confcom.aesm.messages import Request, Response
@@ -25,9 +18,7 @@ from confcom.quote_helper.quoting.stale_target import StaleTargetPolicy
 from confcom.quote_helper.transport.connection import Connection, Stage
 from confcom.quote_helper.transport.connections import Connections
 from confcom.quote_helper.transport.peers import Peer
-from confcom.quote_helper.transport.slow_peers import SlowPeers
-
-T = TypeVar("T")
+from confcom.quote_helper.transport.slow_peers import Outcome, SlowPeers
 
 _logger = logging.getLogger(__name__)
 
@@ -38,8 +29,7 @@ _INPUT_EVENTS: Final = _READ_EVENTS | select.EPOLLIN
 """The same, and input, where clients can pass descriptors. If a client passes its own end and exits, nobody can read
 the answer, and the connection ends only when the helper receives this end."""
 EVENTS_PER_TURN: Final = 64
-"""Connections read in one turn of the event loop. Reading and decoding the largest request takes under 0.3 ms, so even
-64 of these stay below the 50 ms that is the most for which the loop may be blocked."""
+"""Connections read in one turn: the largest request takes under 0.3 ms, and the loop may be blocked for 50 ms."""
 READ_SECONDS: Final = 0.001
 """After an answer, until a check whether its client has read it; no delay while any connection is paused."""
 TICK_SECONDS: Final = 0.1
@@ -52,12 +42,9 @@ class DropReason(StrEnum):
     MALFORMED = auto()
     TIMEOUT = auto()
     SHED = auto()
-    OVER_SHARE = auto()
-    """Its peer was at its limits for too long."""
-    GONE = auto()
-    """Its client disconnected before it could be answered."""
-    FAILED = auto()
-    """An error in the helper."""
+    OVER_SHARE = auto()  # its peer was at its limits for too long
+    GONE = auto()  # its client disconnected before it could be answered
+    FAILED = auto()  # an error in the helper
     STOPPING = auto()
 
 
@@ -69,21 +56,15 @@ class Observer(Protocol):
     def answered(self, peer: Peer, request: Request, response: Response, seconds: float) -> None:
         """Record an answer, sent `seconds` after its request was complete."""
 
-    def dropped(self, peer: Peer, reason: DropReason) -> None:
-        """Record a connection that was closed without an answer."""
+    def dropped(self, peer: Peer, reason: DropReason) -> None: ...
 
-    def malformed(self, peer: Peer, error: ProtocolError) -> None:
-        """Record input that is not an AESM request; `dropped` follows."""
+    def malformed(self, peer: Peer, error: ProtocolError) -> None: ...  # `dropped` follows
 
-    def accepting_paused(self, reason: str) -> None:
-        """Record that clients wait in the kernel's backlog: no place is free, or descriptors ran out."""
+    def accepting_paused(self, reason: str) -> None: ...
 
 
 class ConnectionHandler:
-    """Serves connections until they end; an exception in one of them ends only that one.
-
-    `slow_peers` is None where the kernel refuses descriptors.
-    """
+    """An exception in one connection ends only that one. No `slow_peers`: the kernel refuses descriptors."""
 
     def __init__(
         self,
@@ -95,13 +76,12 @@ class ConnectionHandler:
         clock: Callable[[], float],
         slow_peers: SlowPeers | None,
     ) -> None:
-        self.epoll = select.epoll()
-        """Of all connections that wait, also until an answer is read, and of the caller's other descriptors."""
+        self.epoll = select.epoll()  # also of the caller's descriptors
         self.service = QuoteService(self._answer, stale=stale, limits=limits, clock=clock)
         self._connections = connections
         self._slow = slow_peers
         self.short_of_memory_at = -math.inf
-        """When a request was last refused for want of memory, although its peer held none."""
+        """When a request was last refused for want of memory although its peer held none."""
         self._unread_events = _READ_EVENTS if slow_peers is None else _INPUT_EVENTS
         self._observer = observer
         self._clock = clock
@@ -109,7 +89,6 @@ class ConnectionHandler:
         self._limits = limits
         self._tick = asyncio.get_running_loop().call_later(TICK_SECONDS, self._give_up_late)
         self._resuming = False
-        """Whether a turn is scheduled that resumes paused connections."""
         self._sent: list[Connection] = []  # since the last look at these
         self._failure_log = LogLimiter(limits.repeated_log_seconds, clock)
 
@@ -118,16 +97,11 @@ class ConnectionHandler:
         return self._connections.free_places - (0 if self._slow is None else self._slow.closing)
 
     def admit(self, connection: Connection) -> None:
-        """Serve a connection that was accepted, and close it at the end."""
         self._connections.add(connection)
         self._run(self._receive_in_turn, connection)
 
     def poll(self) -> tuple[list[int], bool]:
-        """Handle the events of connections, as many as one turn handles.
-
-        Returns:
-            The other descriptors that have events, and whether there may be more events.
-        """
+        """Handle one turn's events; return other descriptors that have one, and whether there may be more."""
         others, ready = [], self.epoll.poll(0, EVENTS_PER_TURN)
         for descriptor, events in ready:
             connection = self._watched.get(descriptor)
@@ -138,14 +112,13 @@ class ConnectionHandler:
         return others, len(ready) == EVENTS_PER_TURN
 
     def drop(self, connection: Connection, reason: DropReason) -> None:
-        """Close a connection without an answer, and report the reason."""
         try:
             self._observer.dropped(connection.peer, reason)
         finally:
             self._end(connection)
 
     def drop_unserved(self) -> None:
-        """Close connections with an incomplete request and refuse paused ones, as many as one turn handles."""
+        """Close one turn's connections with an incomplete request, and refuse paused ones."""
         for connection, _ in self._connections.sheddable_since()[:EVENTS_PER_TURN]:
             self._run(self._give_up, connection, DropReason.STOPPING)
 
@@ -160,10 +133,7 @@ class ConnectionHandler:
         if self._slow is not None:
             self._slow.end()
 
-    # Steps from one stage to the next.
-
     def _receive_in_turn(self, connection: Connection) -> None:
-        """Receive, or pause the connection unread behind paused ones of its peer."""
         if self._connections.has_paused(connection):
             self._pause(connection)
         else:
@@ -175,9 +145,7 @@ class ConnectionHandler:
         elif self._read(connection, connection.receive):
             self._serve(connection)
 
-    def _receive_in_thread(
-        self, connection: Connection, step: Callable[[Connection, Callable[[], bytes]], None]
-    ) -> None:
+    def _receive_in_thread(self, connection: Connection, step: Callable[[Connection, Outcome], None]) -> None:
         """Have the thread of slow peers receive; then the connection takes a step with what that returned."""
         assert self._slow is not None
         self._stop_watching(connection)
@@ -185,14 +153,14 @@ class ConnectionHandler:
             self._connections.set_incomplete(connection, self._clock())
         self._slow.receive(connection.account.peer, connection.receive, partial(self._run, step, connection))
 
-    def _received(self, connection: Connection, received: Callable[[], bytes]) -> None:
+    def _received(self, connection: Connection, received: Outcome) -> None:
         if connection.stage is Stage.RECEIVING and self._read(connection, received):
             self._serve(connection)
 
-    def _read(self, connection: Connection, receive: Callable[[], bytes]) -> bool:
-        """Read what has arrived; return whether the request is complete. Else the connection waits for it, or ends."""
+    def _read(self, connection: Connection, receive: Outcome) -> bool:
+        """Read what has arrived; return whether the request is complete. Else it waits, or ends."""
         try:
-            request = connection.decode(receive() if self._slow is None else self._timed(connection, receive))
+            request = connection.session.receive(receive() if self._slow is None else self._timed(connection, receive))
         except BlockingIOError:
             request = None
         except EOFError:
@@ -211,7 +179,6 @@ class ConnectionHandler:
         return connection.complete
 
     def _serve(self, connection: Connection) -> None:
-        """Pass a complete request to the service, or pause it if its peer's limits do not allow one more."""
         if not self._connections.serve(connection):
             self._pause(connection)
             return
@@ -237,7 +204,7 @@ class ConnectionHandler:
             self._receive(connection)
 
     def _refuse(self, connection: Connection) -> None:
-        """Refuse a request whose peer was at its limits for too long; close it without an answer if memory is short."""
+        """Refuse a request whose peer was at its limits for too long, without an answer if memory is short."""
         self._connections.resume(connection)
         if not connection.account.unread and not self._connections.has_memory_for(connection):
             self.short_of_memory_at = self._clock()
@@ -283,8 +250,6 @@ class ConnectionHandler:
             self._slow.timed(connection.account.peer, connection.sock.close)
         self._resume_soon()
 
-    # What moves connections: events, deadlines, and others that hold less.
-
     def _run(self, step: Callable[..., None], connection: Connection, *arguments: object) -> None:
         try:
             step(connection, *arguments)
@@ -318,15 +283,13 @@ class ConnectionHandler:
         else:
             self._drop_received(connection, partial(self._timed, connection, connection.receive))
 
-    def _drop_received(self, connection: Connection, receive: Callable[[], bytes]) -> None:
+    def _drop_received(self, connection: Connection, receive: Outcome) -> None:
         if connection.stage is not Stage.UNREAD:
             return
-        events = _INPUT_EVENTS
         try:
-            if not receive():
-                events = _READ_EVENTS  # the client sends no more
+            events = _INPUT_EVENTS if receive() else _READ_EVENTS  # at the end of input
         except BlockingIOError:
-            pass
+            events = _INPUT_EVENTS
         except OSError:
             self._end(connection)
             return
@@ -335,7 +298,7 @@ class ConnectionHandler:
     def _is_slow(self, connection: Connection) -> bool:
         return self._slow is not None and connection.account.peer in self._slow
 
-    def _timed(self, connection: Connection, call: Callable[[], T]) -> T:
+    def _timed(self, connection: Connection, call: Outcome) -> bytes:
         return call() if self._slow is None else self._slow.timed(connection.account.peer, call)
 
     def _look_at_sent(self) -> None:
@@ -350,7 +313,7 @@ class ConnectionHandler:
             self._end(connection)
 
     def _give_up_late(self) -> None:
-        """Give up connections whose request is incomplete or paused for too long, as many as one turn handles."""
+        """Give up one turn's connections whose request is incomplete or paused for too long."""
         delay = TICK_SECONDS
         try:
             now = self._clock()
@@ -374,7 +337,6 @@ class ConnectionHandler:
             self.drop(connection, reason)
 
     def _resume_soon(self) -> None:
-        """Resume paused connections in a turn of its own, since a peer holds less than before."""
         if self._connections.may_resume and not self._resuming:
             self._resuming = True
             asyncio.get_running_loop().call_soon(self._resume_paused)

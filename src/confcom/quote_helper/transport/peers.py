@@ -20,7 +20,7 @@ import re
 import select
 import socket
 import struct
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -30,16 +30,15 @@ from confcom.daemon.connected_socket import CREDENTIALS, peer_credentials
 
 _DESCRIPTOR: Final = struct.Struct("i")
 _SO_PEERPIDFD: Final = 77
-"""Linux 6.5, include/uapi/asm-generic/socket.h, which x86 uses; Python's socket module has no name for it yet."""
+"""Linux 6.5, include/uapi/asm-generic/socket.h, which x86 uses; Python has no name for it yet."""
 _CGROUP_CACHE_SIZE: Final = 256
-"""Contents of /proc/PID/cgroup whose parsed result is cached: a node has a few hundred containers, one content each."""
+"""Contents of /proc/PID/cgroup: a node has a few hundred containers, one content each."""
 _CREDENTIALS_CACHE_SIZE: Final = 256
 """Credentials whose Peer is cached: a process connects several times for one quote."""
 
 MAX_CGROUP_SIZE: Final = 16_384
-"""Bytes of /proc/PID/cgroup that are read: a line for each of the fourteen hierarchies that cgroup v1 can have, with
-1,170 bytes each. Real lines have at most 300, also in nested clusters. The rest is ignored, including a line that was
-cut."""
+"""Bytes of /proc/PID/cgroup that are read: a line of 1,170 bytes for each of the fourteen hierarchies of cgroup v1.
+Real lines have at most 300, also in nested clusters. The rest is ignored, with a line that was cut."""
 
 _UUID: Final = r"[0-9a-f]{8}(?P<dash>[-_])[0-9a-f]{4}(?P=dash)[0-9a-f]{4}(?P=dash)[0-9a-f]{4}(?P=dash)[0-9a-f]{12}"
 """systemd takes `-` in a slice's name as a level of the tree, so the systemd driver writes `_`."""
@@ -62,17 +61,13 @@ class Peer(NamedTuple):
     key: Hashable
     """Equal for connections of one container, or of one uid where the container is not known; or GONE."""
     uid: int
-    pid: int
-    """0: in a PID namespace that is not visible here."""
+    pid: int  # 0: in a PID namespace that is not visible here
     pod: str = ""  # UID, empty if unknown
     container: str = ""  # ID, empty if unknown
 
     @property
     def share_key(self) -> Hashable:
-        """Equal for connections that share turns and limits: those of one Pod, else those of one key.
-
-        It is not per container, because a Pod may have any number of containers.
-        """
+        """Equal for connections that share turns and limits: of one Pod, which may have many containers."""
         return self.pod or self.key
 
 
@@ -89,24 +84,20 @@ PeerIdentifier = Callable[[socket.SocketType], Peer]
 class PodCgroup:
     """The pod and container of a process; a value that is not known is empty."""
 
-    pod: str = ""
-    """The pod's UID, with dashes, as the API server shows it."""
-    container: str = ""
-    """The container's ID, as the runtime shows it. Empty: the process is in the pod but in no container."""
+    pod: str = ""  # UID, with dashes, as the API server shows it
+    container: str = ""  # ID, as the runtime shows it
     perhaps_exiting: bool = False
     """Whether the main thread may have ended: the process is in the root of each cgroup v1 hierarchy, where the kernel
     shows such a process, wherever it was. On v2 its cgroup is shown until the end (kernel: proc_cgroup_show)."""
 
 
 UNKNOWN: Final = PodCgroup()
-"""In no pod, or not readable."""
 _PERHAPS_EXITING: Final = PodCgroup(perhaps_exiting=True)
 _V2: Final = "0::"
 """Start of the line of the v2 hierarchy (cgroups(7)), which may be present beside those of v1."""
 
 
 def by_uid(sock: socket.SocketType) -> Peer:
-    """Return the peer of a connection by the uid that connected (SO_PEERCRED)."""
     return _peer_of(peer_credentials(sock))
 
 
@@ -140,11 +131,7 @@ class ByPod:
         return Peer((cgroup.pod, cgroup.container), peer.uid, peer.pid, cgroup.pod, cgroup.container)
 
     def _read_cgroup(self, sock: socket.SocketType, pid: int) -> PodCgroup:
-        """Return the pod cgroup of the process that connected.
-
-        Raises:
-            OSError: the process has ended, or no descriptor is left to check it.
-        """
+        """Raise OSError if the process has ended, or no descriptor is left to check it."""
         pidfd, certain = _open_pidfd(sock, pid)
         try:
             try:
@@ -162,7 +149,7 @@ class ByPod:
 
 
 def process_has_ended(sock: socket.SocketType, pid: int) -> bool:
-    """Return whether the process that connected has ended, or is in another PID namespace, and unknown."""
+    """Return whether the process that connected has ended, or is unknown, in another PID namespace."""
     if not pid:
         return True
     try:
@@ -200,8 +187,7 @@ def _read(path: str) -> str:
 
 
 def _main_thread_has_ended(stat_path: str) -> bool:
-    """Return whether the main thread is a zombie (proc_pid_stat(5): the state follows the name)."""
-    try:
+    try:  # proc_pid_stat(5): the state follows the name
         return _read(stat_path).rpartition(")")[2].lstrip().startswith("Z")
     except FileNotFoundError:
         return False
@@ -217,39 +203,21 @@ def parse_pod_cgroup(text: str) -> PodCgroup:
     """Parse /proc/PID/cgroup of cgroup v1, v2 or both at once; never raise.
 
     The result is the first cgroup that names a container, else the first that names a pod, else one without a pod.
-    Everything beyond `MAX_CGROUP_SIZE` characters is ignored.
     """
     lines = text[:MAX_CGROUP_SIZE].split("\n")
     if len(text) >= MAX_CGROUP_SIZE:
         lines.pop()
-    found = UNKNOWN
-    for line in lines:
-        _, _, path = line.partition(":/")
-        cgroup = _parse_path(path)
-        if cgroup.container:
-            return cgroup
-        if not found.pod:
-            found = cgroup
-    return found if found.pod or not _all_in_root(lines) else _PERHAPS_EXITING
-
-
-def _all_in_root(lines: list[str]) -> bool:
+    cgroups = [_parse_path(line.partition(":/")[2]) for line in lines]
+    found = max(cgroups, key=lambda each: (each.pod != "", each.container != ""), default=UNKNOWN)
     v1 = [line for line in lines if line and not line.startswith(_V2)]
-    return bool(v1) and all(line.endswith(":/") for line in v1)
+    in_root = bool(v1) and all(line.endswith(":/") for line in v1)
+    return _PERHAPS_EXITING if in_root and not found.pod else found
 
 
 def _parse_path(path: str) -> PodCgroup:
     names = iter(_SEPARATOR.split(path))
-    for name in names:
-        pod = _POD.fullmatch(name)
-        if pod is not None:
-            return PodCgroup(pod["uid"].replace("_", "-"), _container(names))
-    return UNKNOWN
-
-
-def _container(names: Iterator[str]) -> str:
-    for name in names:
-        container = _CONTAINER.fullmatch(name)
-        if container is not None:
-            return container["id"]
-    return ""
+    pod = next(filter(None, map(_POD.fullmatch, names)), None)
+    if pod is None:
+        return UNKNOWN
+    container = next(filter(None, map(_CONTAINER.fullmatch, names)), None)  # among the names after the Pod's
+    return PodCgroup(pod["uid"].replace("_", "-"), container["id"] if container else "")

@@ -1,10 +1,7 @@
 """The AESM server: it accepts from listening sockets in bounded batches, and drains at the end.
 
-Connections are plain sockets in an epoll of their own, which the event loop watches as one descriptor. Most
-connections are accepted, read and answered without ever waiting (docs/adr/0005-plain-sockets.md).
+Connections are plain sockets in one epoll, which the event loop watches (docs/adr/0005-plain-sockets.md).
 """
-
-from __future__ import annotations
 
 import asyncio
 import errno
@@ -27,8 +24,7 @@ from confcom.quote_helper.transport.slow_peers import SlowPeers
 _logger = logging.getLogger(__name__)
 
 ACCEPT_BATCH: Final = 32
-"""Connections accepted before the first of them is read: enough that clients have sent their requests by then, few
-enough that the limits are checked often."""
+"""Accepted before the first is read: clients have sent by then, and limits are checked often."""
 _OUT_OF_RESOURCES: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 """accept() lacks a descriptor or memory (accept(2)); the connection stays in the backlog."""
 MEMORY_LOOK_SECONDS: Final = 1.0
@@ -43,12 +39,11 @@ _DRAIN_LOOK_SECONDS: Final = 0.005
 
 
 class AesmServer:
-    """Serves listening sockets, which it does not own. It knows no path.
+    """Serves listening sockets, which it does not own.
 
-    Accepting pauses when the connection limit is reached or descriptors run out, and no connection may be shed. It
-    resumes after a short time. Meanwhile clients wait in the kernel's backlog, and the loop does not spin.
-
-    Must be created and closed in the running event loop. `clock` is finer than uvloop's, which counts milliseconds.
+    Accepting pauses for a short time when places or descriptors run out, and no connection may be shed: clients wait in
+    the kernel's backlog, and the loop does not spin.
+    It belongs to the running event loop. `clock` is finer than uvloop's, which counts milliseconds.
     """
 
     def __init__(
@@ -73,19 +68,14 @@ class AesmServer:
         self._epoll = self._handler.epoll
         self._listeners: dict[int, socket.socket] = {}
         self.memory_problem: NotReady | None = None
-        """Why clients that hold no memory are refused."""
         self._reserve = _open_reserve()
         """A descriptor that is closed to accept one client when there is no other."""
-        self._retry: asyncio.TimerHandle | None = None
-        """Set while accepting is paused."""
+        self._retry: asyncio.TimerHandle | None = None  # set while accepting is paused
         self._loop = asyncio.get_running_loop()
         self._loop.add_reader(self._epoll.fileno(), self._take_turn)
 
     async def watch_memory(self, changed: Callable[[], None]) -> None:
-        """Look each second whether quotes are refused for want of memory that no living process holds, until cancelled.
-
-        `changed` is called after `memory_problem` has changed.
-        """
+        """Look each second whether quotes are refused for want of memory that no living process holds."""
         while True:
             await asyncio.sleep(MEMORY_LOOK_SECONDS)
             problem = ENDED_HOLD_MEMORY if self._ended_hold_memory() else None
@@ -124,15 +114,13 @@ class AesmServer:
             self.remove_listener(listener)
 
     async def drain(self) -> None:
-        """Wait until complete requests are answered; incomplete ones get `receive_drain_seconds` to complete."""
-        connections = self.connections
-        await self._until(lambda: not connections.sheddable, self._limits.receive_drain_seconds)
-        while connections.sheddable:
+        await self._until(lambda: not self.connections.sheddable, self._limits.receive_drain_seconds)
+        while self.connections.sheddable:
             self._handler.drop_unserved()
             # Yield to the loop: closing thousands takes a tenth of a second.
             await asyncio.sleep(0)
-        if not await self._until(lambda: not connections.unanswered, self._limits.drain_seconds):
-            _logger.warning("requests were left unanswered", extra={"connections": connections.unanswered})
+        if not await self._until(lambda: not self.connections.unanswered, self._limits.drain_seconds):
+            _logger.warning("requests were left unanswered", extra={"connections": self.connections.unanswered})
 
     def close(self) -> None:
         self._loop.remove_reader(self._epoll.fileno())
@@ -151,15 +139,10 @@ class AesmServer:
             ready = list(self._listeners)  # thousands of connections with events delay no new one
         if ready and self._reserve is None:
             self._reserve = _open_reserve()
-        for descriptor in ready:
-            self._accept_from(descriptor)
-
-    def _accept_from(self, descriptor: int) -> None:
-        """Accept from a listener, for at most one turn's time; the rest is accepted in the next turn."""
-        listener = self._listeners.get(descriptor)
-        ends = self._clock() + self._limits.turn_seconds
-        while listener is not None and self._accept_batch(listener) and self._clock() < ends:
-            pass
+        for listener in filter(None, map(self._listeners.get, ready)):
+            ends = self._clock() + self._limits.turn_seconds
+            while self._accept_batch(listener) and self._clock() < ends:
+                pass
 
     def _accept_batch(self, listener: socket.socket) -> bool:
         room = self._handler.free_places
@@ -236,7 +219,6 @@ class AesmServer:
 
 def _accept_one(listener: socket.socket) -> socket.SocketType:
     """Accept like `listener.accept()`, without its enum look-ups, which cost 4 µs of the 90 µs that a quote takes."""
-    # `socket.accept` calls this method; typeshed does not declare it.
     descriptor, _ = listener._accept()  # type: ignore[attr-defined] # noqa: SLF001
     return socket.SocketType(socket.AF_UNIX, socket.SOCK_STREAM, 0, descriptor)
 

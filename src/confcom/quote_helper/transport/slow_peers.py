@@ -1,24 +1,24 @@
 """Peers whose messages have made a system call wait; a thread receives from them and closes their connections.
 
-Only where the kernel cannot refuse descriptors (`passed_descriptors`). The first wait of a peer blocks the event loop
-until the watchdog ends it; from then on the peer's own connections wait for the thread.
+Only where the kernel cannot refuse descriptors (`passed_descriptors`). A peer's first wait blocks the event loop until
+the watchdog ends it; from then on its own connections wait for the thread.
 """
-
-from __future__ import annotations
 
 import asyncio
 import contextlib
-import functools
 import socket
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
+from concurrent.futures import Future
 from typing import Final, TypeVar
 
 from confcom.daemon.stall_watchdog import StallWatchdog
 from confcom.quote_helper.fair_queue import FairQueue
 
 T = TypeVar("T")
+Outcome = Callable[[], bytes]
+"""What receiving returned, or its exception."""
 
 SLOW_SECONDS: Final = 0.02
 """Of one recv() or close() in the event loop, which otherwise take microseconds; a busy node may stop the loop for as
@@ -32,10 +32,7 @@ CALL_SECONDS: Final = 0.001
 
 
 class SlowPeers:
-    """The slow peers, and the thread for their connections, which serves them in turns.
-
-    Must be created in the running event loop.
-    """
+    """The slow peers, and the thread for their connections; of the running event loop."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
@@ -43,17 +40,14 @@ class SlowPeers:
         self._until: OrderedDict[Hashable, float] = OrderedDict()
         self._calls: FairQueue[Callable[[], None]] = FairQueue()
         self._lock = threading.Lock()
-        self._more = threading.Semaphore(0)
-        """Counts the calls, and one more to end the thread."""
+        self._more = threading.Semaphore(0)  # counts the calls, and one more to end the thread
         self._thread: threading.Thread | None = None
-        self.closing = 0
-        """Sockets that the thread has yet to close; each takes a descriptor."""
+        self.closing = 0  # sockets that the thread has yet to close; each takes a descriptor
 
     def __contains__(self, peer: Hashable) -> bool:
         return bool(self._until) and self._until.get(peer, 0.0) > self._clock()
 
     def timed(self, peer: Hashable, call: Callable[[], T]) -> T:
-        """Call it in this thread; if that takes long, the peer is slow."""
         began = self._clock()
         try:
             return call()
@@ -61,22 +55,20 @@ class SlowPeers:
             if self._clock() - began > SLOW_SECONDS:
                 self._remember(peer)
 
-    def receive(
-        self, peer: Hashable, receive: Callable[[], bytes], done: Callable[[Callable[[], bytes]], None]
-    ) -> None:
+    def receive(self, peer: Hashable, receive: Callable[[], bytes], done: Callable[[Outcome], None]) -> None:
         """Have the thread receive; `done` gets, in the event loop, a function with the same result or exception."""
 
         def call() -> None:
+            outcome: Future[bytes] = Future()
             try:
-                outcome = functools.partial(bytes, receive())
+                outcome.set_result(receive())
             except OSError as error:
-                outcome = functools.partial(_raise, error)
-            self._tell(done, outcome)
+                outcome.set_exception(error)
+            self._tell(done, outcome.result)
 
         self._put(peer, call)
 
     def close(self, peer: Hashable, sock: socket.SocketType) -> None:
-        """Have the thread close a socket, after what it receives from it."""
         self.closing += 1
 
         def call() -> None:
@@ -86,7 +78,7 @@ class SlowPeers:
         self._put(peer, call)
 
     def end(self) -> None:
-        """End the thread after the calls that it was given."""
+        """End the thread after its calls."""
         self._more.release()
 
     def _closed(self) -> None:
@@ -134,7 +126,3 @@ class SlowPeers:
         # A closed loop raises RuntimeError; nothing waits for the result any more.
         with contextlib.suppress(RuntimeError):
             self._loop.call_soon_threadsafe(call, *arguments)
-
-
-def _raise(error: OSError) -> bytes:
-    raise error
