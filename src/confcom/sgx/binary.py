@@ -94,9 +94,7 @@ class ByteReader:
         return int.from_bytes(self.take(size, field), "little")
 
     def rest(self) -> bytes:
-        start = self._offset
-        self._offset = len(self._data)
-        return self._data[start:]
+        return self.take(self.remaining, "the rest")
 
     def finish(self) -> None:
         if self.remaining:

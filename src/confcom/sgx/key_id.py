@@ -41,6 +41,10 @@ class AttKeyAlgorithm(IntEnum):
     ECDSA_P384 = 3
 
 
+ATT_KEY_TYPES = {algorithm.value: algorithm.name for algorithm in AttKeyAlgorithm}
+"""Names of att_key_type, which has the same numbers (sgx_quote_3.h)."""
+
+
 @dataclass(frozen=True, slots=True)
 class AttKeyId:
     """One attestation key id, 256 bytes on the wire."""

@@ -11,10 +11,10 @@ from typing import Self
 from confcom.errors import MalformedError
 from confcom.sgx.binary import ByteReader, Layout, require_length, require_range
 from confcom.sgx.certification import CertificationData
+from confcom.sgx.key_id import ATT_KEY_TYPES, AttKeyAlgorithm
 from confcom.sgx.report import REPORT_BODY_SIZE, ReportBody
 
 QUOTE_VERSION = 3
-ATT_KEY_TYPE_ECDSA_P256 = 2
 QUOTE_HEADER_SIZE = 48
 SIGNED_PART_SIZE = QUOTE_HEADER_SIZE + REPORT_BODY_SIZE
 REPORT_BODY = slice(QUOTE_HEADER_SIZE, SIGNED_PART_SIZE)
@@ -43,11 +43,6 @@ _OTHER_VERSIONS = {
     4: "version 4 is the format of TDX, and of newer SGX quoting enclaves",
     5: "version 5 is the format of TDX 1.5",
 }
-_OTHER_KEY_TYPES = {
-    0: "type 0 is EPID, unlinkable",
-    1: "type 1 is EPID, linkable",
-    3: "type 3 is ECDSA P-384",
-}
 
 OPEN_ENCLAVE_HEADER_SIZE = 16
 """oe_report_header_t (Open Enclave's internal/report.h): u32 version 1, u32 type, u64 size of what follows."""
@@ -71,7 +66,7 @@ class QuoteHeader:
     user_data: bytes
     """20 bytes that the quoting enclave chooses: Intel's writes its QE id (16 bytes) and four zeros."""
     version: int = QUOTE_VERSION
-    att_key_type: int = ATT_KEY_TYPE_ECDSA_P256
+    att_key_type: int = AttKeyAlgorithm.ECDSA_P256
     att_key_data_0: int = 0
     """Reserved in version 3; the TEE type in later versions."""
     vendor_id: bytes = INTEL_QE_VENDOR_ID
@@ -160,12 +155,13 @@ class QuoteFrame:
         _require_version(data)
         reader = ByteReader(data, "the quote")
         header = QuoteHeader.parse(reader.take(QUOTE_HEADER_SIZE, "the header"))
-        if header.att_key_type != ATT_KEY_TYPE_ECDSA_P256:
+        if header.att_key_type != AttKeyAlgorithm.ECDSA_P256:
+            name = ATT_KEY_TYPES.get(header.att_key_type)
             raise MalformedError(
                 f"a quote with attestation key type {header.att_key_type} is not supported",
                 error_code="unsupported-key-type",
-                why=_OTHER_KEY_TYPES.get(header.att_key_type, "this type is unknown"),
-                remedy=f"ask for type {ATT_KEY_TYPE_ECDSA_P256}, ECDSA P-256",
+                why=f"type {header.att_key_type} is {name}" if name else "this type is unknown",
+                remedy=f"ask for type {AttKeyAlgorithm.ECDSA_P256.value}, ECDSA P-256",
             )
         body = ReportBody.parse(reader.take(REPORT_BODY_SIZE, "the report body"))
         signature_size = reader.integer(4, "the signature data's size")

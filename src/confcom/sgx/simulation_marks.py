@@ -82,11 +82,7 @@ def has_simulated_name(name: x509.Name) -> bool:
 
 
 def has_comment(certificate: x509.Certificate) -> bool:
-    try:
-        certificate.extensions.get_extension_for_oid(NS_COMMENT_OID)
-    except (x509.ExtensionNotFound, ValueError):
-        return False
-    return True
+    return any(extension.oid == NS_COMMENT_OID for extension in certificate.extensions)
 
 
 def root_is_marked(root: x509.Certificate) -> bool:

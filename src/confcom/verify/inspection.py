@@ -10,11 +10,12 @@ from cryptography import x509
 from confcom.errors import MalformedError, as_data, printable
 from confcom.sgx.certificates import key_id, name_text
 from confcom.sgx.certification import CertificationDataType
-from confcom.sgx.key_id import AttKeyAlgorithm
+from confcom.sgx.key_id import ATT_KEY_TYPES
 from confcom.sgx.pck.chain import (
     PckChain,
+    attestation_key,
     attestation_key_is_bound,
-    body_is_signed,
+    is_signed_by,
     qe_report_is_certified,
 )
 from confcom.sgx.pck.extension import PckExtension
@@ -36,8 +37,6 @@ from confcom.verify.trust import Platform, platform_of
 from confcom.verify.verdict import utc_text
 
 Value = str | int | bool | list[str]
-
-_ATT_KEY_TYPES = {algorithm.value: algorithm.name for algorithm in AttKeyAlgorithm}
 
 _PLATFORM_NOTES = {
     Platform.GENUINE: "Intel's SGX root, by its key; `confcom verify` checks whether it issued this chain",
@@ -153,7 +152,7 @@ def _header(header: QuoteHeader) -> Section:
     vendor = "Intel's quoting enclave" if header.vendor_id == INTEL_QE_VENDOR_ID else "not Intel's"
     fields = (
         Field("version", "version", header.version),
-        Field("att_key_type", "attestation key type", header.att_key_type, _ATT_KEY_TYPES.get(header.att_key_type, "")),
+        Field("att_key_type", "attestation key type", header.att_key_type, ATT_KEY_TYPES.get(header.att_key_type, "")),
         Field("qe_svn", "QE SVN", header.qe_svn),
         Field("pce_svn", "PCE SVN", header.pce_svn),
         Field("vendor_id", "QE vendor id", header.vendor_id.hex(), vendor),
@@ -187,7 +186,8 @@ def _report_body(key: str, title: str, body: ReportBody) -> Iterator[Section]:
 
 def _signature_data(quote: Quote) -> Section:
     signature = quote.signature
-    signed, bound = body_is_signed(quote), attestation_key_is_bound(quote)
+    signed = is_signed_by(attestation_key(quote), signature.isv_signature, quote.signed_part)
+    bound = attestation_key_is_bound(quote)
     fields = (
         Field("attestation_key", "attestation key", signature.attestation_key.hex()),
         Field("signature_valid", "signs header and report", signed, "" if signed else "the quote was altered"),
