@@ -77,9 +77,7 @@ class Inspection:
         """Return plain values for `json.dumps`, in the format of `confcom inspect --output json`."""
         return {
             "size": self.size,
-            "sections": {
-                section.key: {field.key: field.value for field in section.fields} for section in self.sections
-            },
+            "sections": {part.key: {field.key: field.value for field in part.fields} for part in self.sections},
             "warnings": list(self.warnings),
             "stopped": as_data(self.stopped) if self.stopped else None,
         }
@@ -90,18 +88,15 @@ def inspect_quote(data: bytes) -> Inspection:
 
     Malformed input does not raise: the result has the sections before the error, and the error in `stopped`.
     """
-    sections: list[Section] = []
-    warnings: list[str] = []
+    items: list[Section | str] = []
     stopped = None
     try:
-        for item in _sections_and_warnings(data):
-            if isinstance(item, Section):
-                sections.append(item)
-            else:
-                warnings.append(item)
+        items.extend(_sections_and_warnings(data))
     except MalformedError as error:
         stopped = error
-    return Inspection(len(data), tuple(sections), tuple(warnings), stopped)
+    sections = tuple(item for item in items if isinstance(item, Section))
+    warnings = tuple(item for item in items if isinstance(item, str))
+    return Inspection(len(data), sections, warnings, stopped)
 
 
 def _sections_and_warnings(data: bytes) -> Iterator[Section | str]:
@@ -162,15 +157,17 @@ def _header(header: QuoteHeader) -> Section:
 
 
 def _report_body(key: str, title: str, body: ReportBody) -> Iterator[Section]:
+    signer = "Intel's quoting enclave signer" if body.mr_signer == INTEL_QE_MRSIGNER else ""
+    cpu = "Intel's SDK simulation mode, no processor" if body.cpu_svn in SIMULATION_CPU_SVNS else ""
     fields = [
         Field("mr_enclave", "MRENCLAVE", body.mr_enclave.hex()),
-        Field("mr_signer", "MRSIGNER", body.mr_signer.hex(), _signer_note(body.mr_signer)),
+        Field("mr_signer", "MRSIGNER", body.mr_signer.hex(), signer),
         Field("isv_prod_id", "ISVPRODID", body.isv_prod_id),
         Field("isv_svn", "ISVSVN", body.isv_svn),
         Field("attributes", "attributes", f"{body.flags:016x}", ", ".join(attribute_names(body.flags))),
         Field("xfrm", "XFRM", f"{body.xfrm:016x}"),
         Field("misc_select", "MISCSELECT", f"{body.misc_select:08x}"),
-        Field("cpu_svn", "CPUSVN", body.cpu_svn.hex(), _cpu_svn_note(body.cpu_svn)),
+        Field("cpu_svn", "CPUSVN", body.cpu_svn.hex(), cpu),
         Field("report_data", "report data", body.report_data.hex(), _as_text(body.report_data)),
         Field("debug", "debug", body.debug),
     ]
@@ -200,20 +197,17 @@ def _signature_data(quote: Quote) -> Section:
 def _certification(quote: Quote) -> Iterator[Section | str]:
     certification = quote.signature.certification
     name = certification.kind.name if certification.kind else "not named in Intel's documents"
-    type_field = Field("type", "type", certification.type, name)
-    size_field = Field("size", "size", len(certification.data))
+    fields = [Field("type", "type", certification.type, name), Field("size", "size", len(certification.data))]
     if ppid := certification.ppid_data():
         encrypted = certification.kind is not CertificationDataType.PPID_CLEARTEXT
-        fields = (
+        fields += [
             Field("ppid", "encrypted PPID" if encrypted else "PPID", ppid.ppid.hex()),
             Field("cpu_svn", "CPUSVN", ppid.cpu_svn.hex()),
             Field("pce_svn", "PCE SVN", ppid.pce_svn),
             Field("pce_id", "PCE id", ppid.pce_id),
-        )
-        yield Section("certification", "Certification data", (type_field, size_field, *fields))
+        ]
         yield "no certificates in it: a verifier must first fetch the PCK certificate for this PPID and TCB"
-    else:
-        yield Section("certification", "Certification data", (type_field, size_field))
+    yield Section("certification", "Certification data", tuple(fields))
     if certification.kind is not CertificationDataType.PCK_CERT_CHAIN:
         yield _marks(quote, None, None)
         return
@@ -281,11 +275,3 @@ def _as_text(data: bytes) -> str:
     if text and text.isascii() and text.decode("ascii").isprintable():
         return f'"{text.decode("ascii")}"'
     return ""
-
-
-def _signer_note(mr_signer: bytes) -> str:
-    return "Intel's quoting enclave signer" if mr_signer == INTEL_QE_MRSIGNER else ""
-
-
-def _cpu_svn_note(cpu_svn: bytes) -> str:
-    return "Intel's SDK simulation mode, no processor" if cpu_svn in SIMULATION_CPU_SVNS else ""

@@ -54,8 +54,6 @@ class Collateral(CollateralBundle):
         fmspc, number = documents.tcb_info.fmspc.hex(), documents.tcb_info.tcb_evaluation_data_number
         return f"Collateral(fmspc={fmspc}, evaluation_number={number}, expires={utc_text(documents.expires)})"
 
-    __str__ = __repr__
-
     @classmethod
     def from_json(cls, data: bytes | str, quote: bytes | None = None, *, early: bool = False) -> Self:
         """Read collateral from dcap-qvl's JSON, or from Intel's platform_collaterals.json.
@@ -163,15 +161,13 @@ class PreparedCollateral:
             MalformedError: the quote has malformed signature data, or no readable chain.
         """
         part = frame.certifying_part
-        if len(part) > MAX_KNOWN_PART:
-            return KeyCertification.of(Quote.parse(data), self.root)
         with self._lock:
-            known = self._known.get(part)
-            if known is not None:
+            if (known := self._known.get(part)) is not None:
                 self._known.move_to_end(part)
                 return known
         certification = KeyCertification.of(Quote.parse(data), self.root)
-        if certification.problem is None:  # a forged quote must not displace others
+        # A forged quote must not displace others.
+        if certification.problem is None and len(part) <= MAX_KNOWN_PART:
             with self._lock:
                 self._known[part] = certification
                 if len(self._known) > MAX_KNOWN_KEYS:

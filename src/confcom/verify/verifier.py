@@ -12,7 +12,6 @@ from datetime import UTC, datetime
 
 from confcom.errors import MalformedError, WrongTypeError, WrongValueError
 from confcom.sgx.quote import REPORT_BODY, SIGNED_PART_SIZE, Quote, QuoteFrame
-from confcom.sgx.simulation_marks import Mark
 from confcom.verify.argument_types import require_instant
 from confcom.verify.checks import authenticity, authorisation, collateral_usability, dcap_qvl_appraisal
 from confcom.verify.checks.authenticity import MAX_QUOTE_SIZE, KeyCertification
@@ -75,18 +74,12 @@ def verify(
         UnreadableInputError: the quote is a path whose file cannot be read.
         UnavailableError: the package dcap-qvl is not installed.
     """
-    for name, value, kinds, expected in (
-        ("the policy", policy, Policy, "a Policy"),
-        (
-            "the collateral",
-            collateral,
-            (Collateral, PreparedCollateral, type(None)),
-            "a Collateral (read_collateral makes one), prepared or not, or None",
-        ),
-        ("the time", now, (datetime, type(None)), "a datetime with a time zone, or None"),
-    ):
-        if not isinstance(value, kinds):
-            raise WrongTypeError(name, expected, value)
+    if not isinstance(policy, Policy):
+        raise WrongTypeError("the policy", "a Policy", policy)
+    if not isinstance(collateral, Collateral | PreparedCollateral | None):
+        raise WrongTypeError(
+            "the collateral", "a Collateral (read_collateral makes one), prepared or not, or None", collateral
+        )
     dcap_qvl_appraisal.load_dcap_qvl()
     data = bytes_of(quote)
     trusted = trusted_root(INTEL if root is None else root)
@@ -173,15 +166,17 @@ def verify_quote(
             result = usable.appraiser.appraise(quote, now)
             checks.append(_appraisal_check(result, quote[REPORT_BODY], root, debug=claims.debug))
             appraisal = result if isinstance(result, Appraisal) else None
-    if kind_of(checks) in {VerdictKind.NOT_AUTHENTIC, VerdictKind.UNUSABLE}:
+    names = tuple(sorted(marks))
+    if (kind := kind_of(checks)) in {VerdictKind.NOT_AUTHENTIC, VerdictKind.UNUSABLE}:
         why = "the content of a quote means nothing before its authenticity is proven"
         checks.append(not_checked("platform, TCB status, advisories, identity, report data", why, code="policy"))
-        return _verdict(platform, checks, marks=marks)
+        return Verdict(kind, platform, tuple(checks), marks=names)
     if usable:
         checks += authorisation.recency_checks(usable.documents, policy, now)
     checks += authorisation.platform_id_check(certification.extension, policy)
     checks += _policy_checks(platform, claims, appraisal, policy, now)
-    return _verdict(platform, checks, claims=claims, appraisal=appraisal, marks=marks)
+    status, advisories = (appraisal.tcb_status.value, appraisal.advisory_ids) if appraisal else (None, ())
+    return Verdict(kind_of(checks), platform, tuple(checks), claims, status, advisories, names)
 
 
 def _prepared(
@@ -228,22 +223,3 @@ def _policy_checks(
         yield authorisation.advisories_check(appraisal.advisory_ids, policy)
     yield from authorisation.identity_checks(claims, policy)
     yield from authorisation.report_data_checks(claims, policy)
-
-
-def _verdict(
-    platform: Platform,
-    checks: list[Check],
-    *,
-    claims: Claims | None = None,
-    appraisal: Appraisal | None = None,
-    marks: frozenset[Mark],
-) -> Verdict:
-    return Verdict(
-        kind=kind_of(checks),
-        platform=platform,
-        checks=tuple(checks),
-        claims=claims,
-        tcb_status=appraisal.tcb_status.value if appraisal else None,
-        advisory_ids=appraisal.advisory_ids if appraisal else (),
-        marks=tuple(sorted(marks)),
-    )

@@ -94,19 +94,11 @@ class KeyCertification:
         """Read and check it. MalformedError: the quote has no readable PCK certificate chain."""
         chain = PckChain.from_quote(quote)
         extension = chain.extension()
-        problem = (
-            chain.broken_link(root.certificate)
-            or (
-                None
-                if qe_report_is_certified(quote, chain.leaf)
-                else "the PCK did not sign the quoting enclave's report"
-            )
-            or (
-                None
-                if attestation_key_is_bound(quote)
-                else "the quoting enclave's report names another attestation key"
-            )
-        )
+        problem = chain.broken_link(root.certificate)
+        if problem is None and not qe_report_is_certified(quote, chain.leaf):
+            problem = "the PCK did not sign the quoting enclave's report"
+        if problem is None and not attestation_key_is_bound(quote):
+            problem = "the quoting enclave's report names another attestation key"
         marks = CertifyingMarks.of(quote.signature, chain, extension)
         return cls(chain, chain.period, extension, marks, attestation_key(quote), problem, root_check(chain, root))
 

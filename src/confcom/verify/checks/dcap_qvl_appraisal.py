@@ -31,7 +31,6 @@ class Finding(Enum):
 
     @property
     def consequence(self) -> VerdictKind:
-        """The kind of verdict: unusable for the three findings about unsuitable input, otherwise not authentic."""
         unusable = {Finding.NOT_CURRENT, Finding.OTHER_PLATFORM, Finding.UNREADABLE}
         return VerdictKind.UNUSABLE if self in unusable else VerdictKind.NOT_AUTHENTIC
 
@@ -143,7 +142,7 @@ class Appraiser:
             return Appraisal(_report_body(report), *self._known_claims(f"{text[:begin]}null{text[end:]}"))
         except (ValueError, KeyError) as error:
             text = str(error).removeprefix("Verification failed: ")
-            return Rejection(_finding(text), text)
+            return Rejection(next((finding for part, finding in _TEXTS if part in text), Finding.OTHER), text)
 
     def _prepare(self, dcap_qvl: ModuleType) -> tuple[Any, Any]:
         collateral, (tcb_info, qe_identity) = self._collateral, self._signed
@@ -158,10 +157,6 @@ class Appraiser:
             qe_identity=qe_identity.body.decode(),
             qe_identity_signature=qe_identity.signature,
         )
-
-
-def _finding(text: str) -> Finding:
-    return next((finding for part, finding in _TEXTS if part in text), Finding.OTHER)
 
 
 def _report_body(report: dict[str, Any]) -> bytes:

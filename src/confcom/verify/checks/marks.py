@@ -22,13 +22,7 @@ from confcom.verify.trust import Platform
 from confcom.verify.verdict import Check, VerdictKind, judged
 
 REQUIRED_MARKS = frozenset(
-    {
-        Mark.HEADER_USER_DATA,
-        Mark.QE_AUTH_DATA,
-        Mark.CERTIFICATE_NAMES,
-        Mark.CERTIFICATE_COMMENTS,
-        Mark.FMSPC,
-    }
+    {Mark.HEADER_USER_DATA, Mark.QE_AUTH_DATA, Mark.CERTIFICATE_NAMES, Mark.CERTIFICATE_COMMENTS, Mark.FMSPC}
 )
 """Marks that a quote under a simulated root must have. With these the quote alone, each certificate alone and a look-up
 by FMSPC show that they are simulated. The other marks depend on the application's enclave or on the kind of CA."""
@@ -52,14 +46,9 @@ class CertifyingMarks:
         cls, signature: EcdsaSignatureData, chain: PckChain | None, extension: PckExtension | MalformedError | None
     ) -> Self:
         """Find them, with those of the chain and of its leaf's SGX extension if these can be read."""
-        common = {
-            *_signature_marks(signature),
-            *_platform_marks(extension),
-        }
+        common = frozenset((*_signature_marks(signature), *_platform_marks(extension)))
         certificates = chain.certificates if chain else ()
-        return cls(
-            *(frozenset(common.union(_certificate_marks(certificates, quantifier))) for quantifier in (any, all))
-        )
+        return cls(*(common.union(_certificate_marks(certificates, quantifier)) for quantifier in (any, all)))
 
 
 def present_marks(quote: Quote | QuoteFrame, certifying: CertifyingMarks) -> frozenset[Mark]:
@@ -151,9 +140,8 @@ def collateral_marks_check(collateral: CollateralDocuments, platform: Platform) 
     found = "; ".join(sorted(present)) or "none"
     if platform is Platform.SIMULATED:
         required = "the marks that a simulated platform always sets in its collateral"
-        why = "missing in TCB info or QE identity: " + "; ".join(
-            sorted(one.value.removeprefix("collateral: ") for one in missing)
-        )
+        names = sorted(mark.value.removeprefix("collateral: ") for mark in missing)
+        why = f"missing in TCB info or QE identity: {'; '.join(names)}"
         return judged(required, found, why, VerdictKind.NOT_AUTHENTIC, code="collateral-marks", holds=not missing)
     required = "no mark of simulation in the collateral"
     why = "collateral that says it is simulated says nothing about other platforms"
