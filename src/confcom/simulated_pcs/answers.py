@@ -121,7 +121,7 @@ class _Request:
         if not _NUMBER.fullmatch(number):
             return _refused(HTTPStatus.BAD_REQUEST, "tcbEvaluationDataNumber must be a number")
         if int(number) in self.staging.numbers:
-            return self._collateral(early=int(number) == self.staging.early_number)
+            return self._collateral(early=int(number) == self.staging.numbers[0])
         served = f"the sets have the numbers {', '.join(map(str, self.staging.numbers))}"
         gone = FIRST_NUMBER <= int(number) < min(self.staging.numbers)
         return _refused(HTTPStatus.GONE if gone else HTTPStatus.NOT_FOUND, served)
