@@ -62,18 +62,13 @@ def _check_out_dir(out_dir: Path, root: bytes) -> None:
             remedy="export to another directory",
         )
     existing = out_dir / ROOT_FILE
-    if existing.exists() and not (existing.is_file() and _has_content(existing, root)):
+    if existing.exists() and not (existing.is_file() and existing.read_bytes() == root):
         raise SettingsError(
             f"{existing} is the root of another platform",
             error_code="export-over-another-root",
             why="relying parties that trust it would lose it",
             remedy="export to another directory, or remove that one first",
         )
-
-
-def _has_content(path: Path, content: bytes) -> bool:
-    with path.open("rb") as file:
-        return file.read(len(content) + 1) == content
 
 
 def _replace(path: Path, content: bytes) -> None:

@@ -154,16 +154,12 @@ def _read(state_dir: Path, node: str) -> SimulatedPlatform | None:
 def _read_values(folder: Path) -> dict[str, bytes]:
     values = {}
     for name in _KEYS:
+        # O_NONBLOCK: if the path is a FIFO, a daemon must not wait for a writer.
         with contextlib.suppress(FileNotFoundError):
-            values[name] = _read_file(folder / name)
+            descriptor = os.open(folder / name, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+            with os.fdopen(descriptor, "rb") as file:
+                values[name] = file.read(MAX_VALUE_SIZE + 1)
     return values
-
-
-def _read_file(path: Path) -> bytes:
-    # O_NONBLOCK: if the path is a FIFO, a daemon must not wait for a writer.
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    with os.fdopen(descriptor, "rb") as file:
-        return file.read(MAX_VALUE_SIZE + 1)
 
 
 def _place(state_dir: Path, root: RootSeed) -> bool:

@@ -22,6 +22,7 @@ MAX_JSON_SIZE = 32 * 1024 * 1024
 TCB_CHAINS = ("TCB-Info-Issuer-Chain", "SGX-TCB-Info-Issuer-Chain")
 """Headers with the issuer chains, which are members' names in Intel's form: API version 4, and before."""
 QE_CHAIN = "SGX-Enclave-Identity-Issuer-Chain"
+CRL_CHAIN = "SGX-PCK-CRL-Issuer-Chain"
 _PCK_CHAIN = "SGX-PCK-Certificate-Issuer-Chain"
 _CRLS = {"PLATFORM": "platformCrl", "PROCESSOR": "processorCrl"}
 

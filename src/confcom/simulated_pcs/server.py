@@ -126,7 +126,6 @@ class Server(socketserver.ThreadingTCPServer):
             self.server_close()
 
     def process_request(self, request: Any, client_address: Any) -> None:  # noqa: ANN401 # as the library has it
-        """Start a thread for a connection, as soon as there is a place for it."""
         self._places.acquire()
         try:
             super().process_request(request, client_address)
@@ -135,7 +134,6 @@ class Server(socketserver.ThreadingTCPServer):
             raise
 
     def process_request_thread(self, request: Any, client_address: Any) -> None:  # noqa: ANN401 # as above
-        """Serve a connection, and give its place back."""
         try:
             super().process_request_thread(request, client_address)
         finally:
