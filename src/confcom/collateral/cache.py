@@ -66,7 +66,7 @@ class CollateralCache:
         self._source = source
         self._early = early
         self._evaluation = evaluation
-        self._seconds = seconds
+        self._fetch = partial(fetch_collateral, source=source, early=early, evaluation=evaluation, seconds=seconds)
         self._clock = clock
 
     def get(self, quote: QuoteInput) -> CachedCollateral:
@@ -82,7 +82,9 @@ class CollateralCache:
         if kept is not None and kept.read().is_fresh(now):
             return _aged(kept, now)
         try:
-            fetched = self._fetch(data)
+            # In a thread of its own, since the caller may be in an event loop, where a TLS handshake asks for it.
+            with ThreadPoolExecutor(1) as thread:
+                fetched = thread.submit(self._fetch, data).result()
             _require_current(fetched, self._source, now)
         except (FetchError, MalformedError) as error:
             if kept is None or now >= kept.expires:
@@ -90,12 +92,6 @@ class CollateralCache:
             return _aged(kept, now, str(error))
         self._write(path, fetched)
         return _aged(fetched, now)
-
-    def _fetch(self, quote: bytes) -> Collateral:
-        # In a thread of its own, since the caller may be in an event loop: a TLS handshake asks for collateral there.
-        with ThreadPoolExecutor(1) as thread:
-            fetch = partial(fetch_collateral, early=self._early, evaluation=self._evaluation, seconds=self._seconds)
-            return thread.submit(fetch, quote, self._source).result()
 
     def _path(self, quote: bytes) -> Path:
         kind = platform_kind(quote)

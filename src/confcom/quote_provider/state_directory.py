@@ -44,15 +44,14 @@ def default_state_dir(environ: Mapping[str, str]) -> Path:
     """Return the default directory of a user's simulated platform (XDG Base Directory Specification)."""
     state_home = Path(environ.get("XDG_STATE_HOME", ""))
     if not state_home.is_absolute():
-        home = Path(environ.get("HOME", ""))
-        if not home.is_absolute():
-            raise SettingsError(
-                "the simulated platform has no state directory",
-                error_code="no-home-directory",
-                why="neither HOME nor XDG_STATE_HOME is set",
-                remedy="give --state-dir",
-            )
-        state_home = home / ".local" / "state"
+        state_home = Path(environ.get("HOME", ""), ".local", "state")
+    if not state_home.is_absolute():
+        raise SettingsError(
+            "the simulated platform has no state directory",
+            error_code="no-home-directory",
+            why="neither HOME nor XDG_STATE_HOME is set",
+            remedy="give --state-dir",
+        )
     return state_home / "confcom" / "simulation"
 
 
@@ -186,12 +185,10 @@ def _place(state_dir: Path, root: RootSeed) -> bool:
 
 def _sync_directory(directory: Path) -> None:
     descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        # Some file systems cannot sync a directory; then the durability of the name depends on them.
-        with contextlib.suppress(OSError):
-            os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    # Some file systems cannot sync a directory; then the durability of the name depends on them.
+    with contextlib.suppress(OSError):
+        os.fsync(descriptor)
+    os.close(descriptor)
 
 
 def _unusable(state_dir: Path, use: str, error: OSError) -> UnavailableError:

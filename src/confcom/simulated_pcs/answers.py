@@ -129,7 +129,7 @@ class _Request:
         if encoding not in {"", "der", "pem"}:
             return _refused(HTTPStatus.BAD_REQUEST, "encoding must be der or pem")
         collateral = self.platform.under(kinds[wanted]).collateral(self.now, staging=self.staging)
-        headers = {CRL_CHAIN: _encoded(collateral.pck_crl_issuer_chain)}
+        headers = {CRL_CHAIN: quote(collateral.pck_crl_issuer_chain, safe="")}
         if encoding == "der" or (self.pccs and not encoding):
             body = collateral.pck_crl if encoding else collateral.pck_crl.hex().encode()
             return Answer(HTTPStatus.OK, body, CRL, headers)
@@ -156,11 +156,7 @@ class _Request:
 
 
 def _signed(body: bytes, header: str, chain: bytes) -> Answer:
-    return Answer(HTTPStatus.OK, body, JSON, {header: _encoded(chain)})
-
-
-def _encoded(chain: bytes) -> str:
-    return quote(chain, safe="")
+    return Answer(HTTPStatus.OK, body, JSON, {header: quote(chain, safe="")})
 
 
 def _refused(status: HTTPStatus, why: str) -> Answer:

@@ -16,8 +16,7 @@ from confcom.sgx.pck.extension import PckExtension
 from confcom.sgx.quote import Quote, QuoteFrame
 from confcom.verify.argument_types import require_instant
 from confcom.verify.checks.authenticity import KeyCertification
-from confcom.verify.checks.collateral_signer import signer_check
-from confcom.verify.checks.collateral_usability import currency_check, evaluation_check
+from confcom.verify.checks.collateral import currency_check, evaluation_check, signer_check
 from confcom.verify.checks.dcap_qvl_appraisal import Appraiser
 from confcom.verify.checks.marks import collateral_marks_check, present_collateral_marks
 from confcom.verify.trust import INTEL, KnownRoot, TrustedRoot, trusted_root

@@ -13,8 +13,9 @@ from datetime import UTC, datetime
 from confcom.errors import MalformedError, WrongTypeError, WrongValueError
 from confcom.sgx.quote import REPORT_BODY, SIGNED_PART_SIZE, Quote, QuoteFrame
 from confcom.verify.argument_types import require_instant
-from confcom.verify.checks import authenticity, authorisation, collateral_usability, dcap_qvl_appraisal
+from confcom.verify.checks import authenticity, authorisation, dcap_qvl_appraisal
 from confcom.verify.checks.authenticity import MAX_QUOTE_SIZE, KeyCertification
+from confcom.verify.checks.collateral import currency_check, platform_match_check
 from confcom.verify.checks.dcap_qvl_appraisal import Appraisal, Finding, Rejection
 from confcom.verify.checks.marks import present_marks, quote_marks_check
 from confcom.verify.files import MAX_QUOTE_TEXT_SIZE, decoded, read_quote
@@ -145,9 +146,7 @@ def verify_quote(
         signatures,
         quote_marks_check(frame, certification.marks, marks, platform),
         authorisation.debug_check(claims, platform, policy),
-        collateral_usability.currency_check(
-            prepared.documents if isinstance(prepared, PreparedCollateral) else prepared, now
-        ),
+        currency_check(prepared.documents if isinstance(prepared, PreparedCollateral) else prepared, now),
     ]
     appraisal = None
     if usable is None or checks[-1].status is CheckStatus.FAILED:
@@ -155,7 +154,7 @@ def verify_quote(
     else:
         marks |= usable.present_marks
         checks += [
-            collateral_usability.platform_match_check(usable.documents, certification.extension),
+            platform_match_check(usable.documents, certification.extension),
             *usable.checks,
         ]
         # Some forged input makes dcap-qvl end the whole process: it gets no quote that our checks found not authentic.
