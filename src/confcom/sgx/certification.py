@@ -75,7 +75,6 @@ class PpidData:
         return cls(kind, *_PPID_LAYOUTS[kind].unpack(data))
 
     def encode(self) -> bytes:
-        """Encode to 36, 276 or 404 bytes, depending on the type."""
         return _PPID_LAYOUTS[self.kind].pack(self)
 
 

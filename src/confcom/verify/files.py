@@ -102,21 +102,17 @@ def read_collateral(path: str | os.PathLike[str], quote: bytes | None = None, *,
     try:
         if path.is_file():
             return Collateral.from_json(read_regular_file(path, MAX_JSON_SIZE), quote, early=early)
-        return _read_collateral(path)
+        if not path.is_dir():
+            raise UnreadableInputError(
+                f"there is no collateral directory {path}",
+                error_code="unreadable",
+                why="it is not a directory" if path.exists() else "the path does not exist",
+                remedy="`confcom simulation export --state-dir STATE DIR` writes one to DIR/collateral",
+            )
+        present = [file for file in (path / name for name in COLLATERAL_FILES) if file.exists()]
+        return Collateral.from_files({file.name: read_regular_file(file, MAX_COLLATERAL_FILE_SIZE) for file in present})
     except OSError as error:
         raise _unreadable(path, error) from error
-
-
-def _read_collateral(directory: Path) -> Collateral:
-    if not directory.is_dir():
-        raise UnreadableInputError(
-            f"there is no collateral directory {directory}",
-            error_code="unreadable",
-            why="it is not a directory" if directory.exists() else "the path does not exist",
-            remedy="`confcom simulation export --state-dir STATE DIR` writes one to DIR/collateral",
-        )
-    present = (directory / name for name in COLLATERAL_FILES if (directory / name).exists())
-    return Collateral.from_files({path.name: read_regular_file(path, MAX_COLLATERAL_FILE_SIZE) for path in present})
 
 
 def read_regular_file(path: Path, limit: int, advice: str = "pass a file, or a link to one") -> bytes:

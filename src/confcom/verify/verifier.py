@@ -123,7 +123,11 @@ def verify_quote(
     certificate or collateral are not followed, and nothing in the quote can replace the trust anchor.
     """
     now = require_instant(now)
-    prepared = _prepared(collateral, root)
+    prepared: PreparedCollateral | MalformedError | None
+    try:
+        prepared = PreparedCollateral(collateral, root) if isinstance(collateral, Collateral) else collateral
+    except MalformedError as error:
+        prepared = error
     usable = prepared if isinstance(prepared, PreparedCollateral) else None
     try:
         frame = _read(quote)
@@ -176,17 +180,6 @@ def verify_quote(
     checks += _policy_checks(platform, claims, appraisal, policy, now)
     status, advisories = (appraisal.tcb_status.value, appraisal.advisory_ids) if appraisal else (None, ())
     return Verdict(kind_of(checks), platform, tuple(checks), claims, status, advisories, names)
-
-
-def _prepared(
-    collateral: Collateral | PreparedCollateral | None, root: TrustedRoot
-) -> PreparedCollateral | MalformedError | None:
-    if collateral is None or isinstance(collateral, PreparedCollateral):
-        return collateral
-    try:
-        return PreparedCollateral(collateral, root)
-    except MalformedError as error:
-        return error
 
 
 def _read(data: bytes) -> QuoteFrame:

@@ -67,11 +67,11 @@ def platform_check(platform: Platform, policy: Policy) -> Check:
         return passed(required, platform.value, code="platform")
     if platform is Platform.UNKNOWN:
         why = "the root is neither Intel's nor marked as a simulated platform's, so its issuer is unknown"
-        return _refused(required, platform.value, why, code="platform")
-    if policy.allow_simulated:
+    elif policy.allow_simulated:
         why = "no hardware protects this enclave: anyone can make such a quote say anything"
         return passed(required, platform.value, why, code="platform")
-    why = "the policy does not allow simulated platforms, which protect nothing (--allow-simulated)"
+    else:
+        why = "the policy does not allow simulated platforms, which protect nothing (--allow-simulated)"
     return _refused(required, platform.value, why, code="platform")
 
 
@@ -181,10 +181,10 @@ def debug_check(claims: Claims, platform: Platform, policy: Policy) -> Check:
     found = "a debug enclave: its host can read and change its memory"
     if platform is not Platform.SIMULATED:
         why = "the host can forge everything that a debug enclave reports; no policy accepts that"
-        return _refused("not a debug enclave", found, why, code="debug")
-    if policy.allow_debug:
+    elif policy.allow_debug:
         return passed("a debug enclave is allowed", "debug, not checked by dcap-qvl", DEBUG_CAVEAT, code="debug")
-    why = "the policy does not allow it (allow_debug, --allow-debug; simulated platforms only)"
+    else:
+        why = "the policy does not allow it (allow_debug, --allow-debug; simulated platforms only)"
     return _refused("not a debug enclave", found, why, code="debug")
 
 

@@ -45,7 +45,6 @@ class CertifyingMarks:
     def of(
         cls, signature: EcdsaSignatureData, chain: PckChain | None, extension: PckExtension | MalformedError | None
     ) -> Self:
-        """Find them, with those of the chain and of its leaf's SGX extension if these can be read."""
         common = frozenset((*_signature_marks(signature), *_platform_marks(extension)))
         certificates = chain.certificates if chain else ()
         return cls(*(common.union(_certificate_marks(certificates, quantifier)) for quantifier in (any, all)))
@@ -54,11 +53,6 @@ class CertifyingMarks:
 def present_marks(quote: Quote | QuoteFrame, certifying: CertifyingMarks) -> frozenset[Mark]:
     """Return every mark that is anywhere in a quote; one marked certificate in the chain is enough."""
     return certifying.any.union(_signed_marks(quote))
-
-
-def missing_marks(quote: QuoteFrame, certifying: CertifyingMarks) -> frozenset[Mark]:
-    """Return the required marks that a quote lacks; every certificate of the chain must have its own."""
-    return REQUIRED_MARKS.difference(_signed_marks(quote), certifying.all)
 
 
 def present_collateral_marks(collateral: CollateralDocuments) -> frozenset[Mark]:
@@ -126,7 +120,8 @@ def quote_marks_check(
     found = "; ".join(sorted(present)) or "none"
     if platform is Platform.SIMULATED:
         required = "the marks that a simulated platform always sets"
-        missing = "; ".join(sorted(missing_marks(quote, certifying)))
+        # Every certificate of the chain must have its own.
+        missing = "; ".join(sorted(REQUIRED_MARKS.difference(_signed_marks(quote), certifying.all)))
         why = f"missing: {missing}: made to look genuine"
         return judged(required, found, why, VerdictKind.NOT_AUTHENTIC, code="marks", holds=not missing)
     why = "a quote that says it is simulated does not become genuine by its root"
