@@ -77,7 +77,7 @@ class Inspection:
         """Return plain values for `json.dumps`, in the format of `confcom inspect --output json`."""
         return {
             "size": self.size,
-            "sections": {part.key: {field.key: field.value for field in part.fields} for part in self.sections},
+            "sections": {part.key: {one.key: one.value for one in part.fields} for part in self.sections},
             "warnings": list(self.warnings),
             "stopped": as_data(self.stopped) if self.stopped else None,
         }
@@ -122,10 +122,7 @@ def _sections_and_warnings(data: bytes) -> Iterator[Section | str]:
 
 
 def _fixed_part(data: bytes) -> Iterator[Section]:
-    """Decode the header of a malformed quote, and its report body if the version is 3.
-
-    Both have fixed offsets in every version that SGX uses.
-    """
+    """Decode a malformed quote's header and, in version 3, report body, which have fixed offsets."""
     if len(data) >= QUOTE_HEADER_SIZE:
         header = QuoteHeader.parse(data[:QUOTE_HEADER_SIZE])
         yield _header(header)
@@ -215,7 +212,7 @@ def _certification(quote: Quote) -> Iterator[Section | str]:
         yield from _certificates(quote, chain, extension)
     marks = sorted(present_marks(quote, CertifyingMarks.of(quote.signature, chain, extension)))
     note = "a mark only lowers trust; no marks is no proof of hardware" if marks else "which is no proof of hardware"
-    yield Section("marks", "Marks of simulation", (Field("found", "found", [mark.value for mark in marks], note),))
+    yield Section("marks", "Marks of simulation", (Field("found", "found", [*marks], note),))
 
 
 def _certificates(quote: Quote, chain: PckChain, extension: PckExtension | MalformedError) -> Iterator[Section | str]:

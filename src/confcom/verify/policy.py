@@ -90,9 +90,9 @@ class Identity:
 class Policy:
     """A relying party's demands. The default policy demands nothing, and therefore no quote is verified by it.
 
-    A quote can be verified only if the policy names an identity (`mr_enclave`, `mr_signer` or `identities`) and
-    `report_data`.
-    Without an identity any enclave would be accepted; without report data an old quote could be replayed.
+    A quote can be verified only if the policy names an identity (`mr_enclave`, `mr_signer` or `identities`)
+    and `report_data`. Without an identity any enclave would be accepted; without report data an old quote
+    could be replayed.
 
     Args:
         mr_enclave: 32 bytes.

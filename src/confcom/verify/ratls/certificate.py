@@ -48,9 +48,9 @@ def verify_certificate(
     """Decide whether the holder of a certificate's key is an enclave as the policy demands it.
 
     That the peer is the holder is proven by its TLS handshake alone: certificates are public. No content of a
-    certificate raises. All quotes of the certificate must be verified; the verdict is the first one's that is not, else
-    that of the first quote. Besides the checks of `verify` it has `key-binding`, and `nonce` if one is given; or
-    `certificate` alone if nothing can be read.
+    certificate raises. All quotes of the certificate must be verified; the verdict is the first one's that is
+    not, else that of the first quote. Besides the checks of `verify` it has `key-binding`, and `nonce` if one
+    is given; or `certificate` alone if nothing can be read.
 
     Args:
         certificate: one, PEM or DER, at most 64 KiB.
@@ -125,9 +125,7 @@ def make_certificate(
     if not isinstance(key, ec.EllipticCurvePrivateKey) or not isinstance(key.curve, ec.SECP256R1):
         raise WrongTypeError("the key", "an elliptic curve key on P-256", key)
     digest = hashlib.sha256(key.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)).digest()
-    claims: dict[str, bytes] = {"pubkey-hash": cbor2.dumps([1, digest])}
-    if nonce is not None:
-        claims["nonce"] = nonce
+    claims = {"pubkey-hash": cbor2.dumps([1, digest])} | ({} if nonce is None else {"nonce": nonce})
     buffer = cbor2.dumps(claims)
     value = cbor2.dumps(cbor2.CBORTag(_QUOTE_TAG, [quote_for(report_data(hashlib.sha256(buffer).digest())), buffer]))
     try:
