@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import os
-import secrets
+import tempfile
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -39,9 +38,9 @@ class CachedCollateral:
 class CollateralCache:
     """Keeps the collateral of one source on disk, for many processes, and renews it when half of its time has passed.
 
-    `get` blocks while it fetches. While the source cannot be asked, or serves a set that has expired, collateral that
-    has not expired is used. Files are read as untrusted: one that is damaged, or is of another platform, is fetched
-    again.
+    `get` blocks while it fetches. While the source cannot be asked, or serves a set that has expired,
+    collateral that has not expired is used. Files are read as untrusted: one that is damaged, or is of
+    another platform, is fetched again.
 
     Args:
         directory: made with mode 0700 if it is missing; its files have mode 0600.
@@ -67,7 +66,7 @@ class CollateralCache:
         self._source = source
         self._early = early
         self._evaluation = evaluation
-        self._seconds = seconds
+        self._fetch = partial(fetch_collateral, source=source, early=early, evaluation=evaluation, seconds=seconds)
         self._clock = clock
 
     def get(self, quote: QuoteInput) -> CachedCollateral:
@@ -81,22 +80,18 @@ class CollateralCache:
         path = self._path(data)
         kept = self._read(path, data)
         if kept is not None and kept.read().is_fresh(now):
-            return self._cached(kept, now)
+            return _aged(kept, now)
         try:
-            fetched = self._fetch(data)
+            # In a thread: the caller may be in an event loop, where a TLS handshake asks for collateral.
+            with ThreadPoolExecutor(1) as thread:
+                fetched = thread.submit(self._fetch, data).result()
             _require_current(fetched, self._source, now)
         except (FetchError, MalformedError) as error:
             if kept is None or now >= kept.expires:
                 raise
-            return self._cached(kept, now, str(error))
+            return _aged(kept, now, str(error))
         self._write(path, fetched)
-        return self._cached(fetched, now)
-
-    def _fetch(self, quote: bytes) -> Collateral:
-        # In a thread of its own, since the caller may be in an event loop: a TLS handshake asks for collateral there.
-        with ThreadPoolExecutor(1) as thread:
-            fetch = partial(fetch_collateral, early=self._early, evaluation=self._evaluation, seconds=self._seconds)
-            return thread.submit(fetch, quote, self._source).result()
+        return _aged(fetched, now)
 
     def _path(self, quote: bytes) -> Path:
         kind = platform_kind(quote)
@@ -110,21 +105,16 @@ class CollateralCache:
             return None
         return collateral if collateral.read().tcb_info.fmspc == platform_kind(quote).fmspc else None
 
-    def _cached(self, collateral: Collateral, now: datetime, problem: str = "") -> CachedCollateral:
-        return CachedCollateral(collateral, now - collateral.read().issued[1], problem)
-
     def _write(self, path: Path, collateral: Collateral) -> None:
-        temporary = path.with_name(f".{secrets.token_hex(8)}")
         try:
             self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-            descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+            descriptor, temporary = tempfile.mkstemp(prefix=".", dir=self._directory)
             try:
                 with os.fdopen(descriptor, "w") as file:
                     file.write(collateral.to_json())
-                temporary.replace(path)
+                Path(temporary).replace(path)
             except BaseException:
-                with contextlib.suppress(OSError):
-                    temporary.unlink()
+                Path(temporary).unlink(missing_ok=True)
                 raise
         except OSError as error:
             raise FetchError(
@@ -132,6 +122,10 @@ class CollateralCache:
                 why=error.strerror or str(error),
                 remedy="give a directory that this user may write",
             ) from error
+
+
+def _aged(collateral: Collateral, now: datetime, problem: str = "") -> CachedCollateral:
+    return CachedCollateral(collateral, now - collateral.read().issued[1], problem)
 
 
 def _require_current(fetched: Collateral, source: Source, now: datetime) -> None:

@@ -13,7 +13,7 @@ from typing import Final
 from confcom.collateral.source import Source
 from confcom.errors import MalformedError, UnavailableError, WrongTypeError, WrongValueError, shortened
 from confcom.extras import require
-from confcom.sgx.collateral_json import QE_CHAIN, TCB_CHAINS, PlatformKind, decode_chain
+from confcom.sgx.collateral_json import CRL_CHAIN, QE_CHAIN, TCB_CHAINS, PlatformKind, decode_chain
 from confcom.sgx.signed_json import MAX_DOCUMENT_SIZE, MAX_INTEGER
 from confcom.verify.argument_types import boolean, number, time_limit
 from confcom.verify.files import MAX_COLLATERAL_FILE_SIZE
@@ -32,8 +32,6 @@ RETRY_SECONDS: Final = 0.5
 MAX_HEADER_CHAIN: Final = 16 * 1024
 """Characters of an issuer chain in a header; two certificates, percent-encoded, take 3 KiB."""
 _CHUNK: Final = 64 * 1024
-
-_CRL_CHAIN = "SGX-PCK-CRL-Issuer-Chain"
 
 
 class FetchError(UnavailableError):
@@ -58,8 +56,8 @@ def fetch_collateral(
 ) -> Collateral:
     """Fetch the collateral of a quote's platform.
 
-    The proxy of the environment is used (HTTPS_PROXY, NO_PROXY). What comes is untrusted: it is parsed here, and
-    `verify` decides whether it is authentic and current.
+    The proxy of the environment is used (HTTPS_PROXY, NO_PROXY). What comes is untrusted: it is parsed here,
+    and `verify` decides whether it is authentic and current.
 
     Args:
         quote: as `verify` takes it; only its PCK certificate is read.
@@ -94,24 +92,10 @@ async def fetch_collateral_async(
     if not isinstance(source, Source):
         raise WrongTypeError("the source", "a Source, such as INTEL_PCS", source)
     require_set(early, evaluation)
-    return await fetch_kind(platform_kind(bytes_of(quote)), source, early=early, evaluation=evaluation, seconds=seconds)
-
-
-def require_set(early: object, evaluation: object) -> None:
-    """Raise SettingsError unless these arguments name one set of collateral."""
-    boolean("early", early)
-    number("the evaluation number", evaluation, MAX_INTEGER)
-    if early and evaluation is not None:
-        raise WrongValueError("early and an evaluation number exclude each other", remedy="give one of them")
-
-
-async def fetch_kind(
-    kind: PlatformKind, source: Source, *, early: bool, evaluation: int | None, seconds: float
-) -> Collateral:
-    """Fetch the collateral of a kind of platform."""
-    chosen = (
-        {"update": "early"} if early else {} if evaluation is None else {"tcbEvaluationDataNumber": str(evaluation)}
-    )
+    kind = platform_kind(bytes_of(quote))
+    chosen = {"update": "early"} if early else {}
+    if evaluation is not None:
+        chosen = {"tcbEvaluationDataNumber": str(evaluation)}
     try:
         async with asyncio.timeout(time_limit(seconds)), _client(source) as client:
             tcb_info = await _get(client, source, "tcb", {"fmspc": kind.fmspc.hex()} | chosen, MAX_DOCUMENT_SIZE)
@@ -131,12 +115,20 @@ async def fetch_kind(
         qe_identity=identity.body,
         qe_identity_issuer_chain=_chain(identity, source, QE_CHAIN),
         pck_crl=_der(pck_crl.body),
-        pck_crl_issuer_chain=_chain(pck_crl, source, _CRL_CHAIN),
+        pck_crl_issuer_chain=_chain(pck_crl, source, CRL_CHAIN),
         root_ca_crl=_der(root_crl.body),
     )
     collateral.require_well_formed()
     _require_asked_for(collateral, kind, evaluation)
     return collateral
+
+
+def require_set(early: object, evaluation: object) -> None:
+    """Raise SettingsError unless these arguments name one set of collateral."""
+    boolean("early", early)
+    number("the evaluation number", evaluation, MAX_INTEGER)
+    if early and evaluation is not None:
+        raise WrongValueError("early and an evaluation number exclude each other", remedy="give one of them")
 
 
 def _require_asked_for(collateral: Collateral, kind: PlatformKind, evaluation: int | None) -> None:
@@ -163,16 +155,13 @@ def _client(source: Source) -> httpx2.AsyncClient:
         context = ssl.create_default_context(cafile=None if source.ca_file is None else str(source.ca_file))
     except (OSError, ValueError) as error:
         raise FetchError(f"{source.ca_file} holds no authority", why=str(error), remedy="give a file of PEM") from error
-    timeout = httpx2.Timeout(FETCH_SECONDS, connect=CONNECT_SECONDS)
-    # Plain http is for this machine alone, and a proxy is another one.
-    trust_env = source.base.startswith("https:")
     try:
         return httpx2.AsyncClient(
             verify=context,
             headers={"User-Agent": "confcom"},
-            timeout=timeout,
+            timeout=httpx2.Timeout(FETCH_SECONDS, connect=CONNECT_SECONDS),
             follow_redirects=False,
-            trust_env=trust_env,
+            trust_env=source.base.startswith("https:"),  # http is for this machine alone
         )
     except (ValueError, ImportError, httpx2.InvalidURL) as error:
         raise FetchError(
@@ -222,7 +211,6 @@ async def _body(response: httpx2.Response, url: str, limit: int) -> bytes:
 
 
 def _refusal(response: httpx2.Response, url: str) -> _AttemptError:
-    status = response.status_code
     if response.is_redirect:
         return _AttemptError(
             f"{url} redirects to {shortened(response.headers.get('location', 'no address'))}",
@@ -238,10 +226,10 @@ def _refusal(response: httpx2.Response, url: str) -> _AttemptError:
         429: "ask less often; keep what was fetched (CollateralCache)",
     }
     return _AttemptError(
-        f"{url} answered {status}",
+        f"{url} answered {response.status_code}",
         why=shortened(response.headers.get("Error-Message", response.reason_phrase)),
-        remedy=remedies.get(status, "try again later; ask the service's operator if it happens again"),
-        transient=status >= 500,  # errors of the service (RFC 9110, 15.6)
+        remedy=remedies.get(response.status_code, "try again later; ask the service's operator if it happens again"),
+        transient=response.is_server_error,
     )
 
 

@@ -14,8 +14,6 @@ ROOT_FILE = "root.pem"
 FINGERPRINT_FILE = "root.sha256"
 COLLATERAL_DIRECTORY = "collateral"
 
-_PUBLIC_MODE = 0o644
-
 
 def export_platform(
     platform: SimulatedPlatform,
@@ -27,8 +25,8 @@ def export_platform(
 ) -> tuple[Path, ...]:
     """Write root, fingerprint and collateral, which contain no secrets; return the files, the root first.
 
-    A second export renews the collateral in place and replaces each file atomically; within one renewal period the
-    bytes are the same.
+    A second export renews the collateral in place and replaces each file atomically; within one renewal
+    period the bytes are the same.
 
     Raises:
         SettingsError: the directory holds another platform's root, or a platform's secrets.
@@ -62,7 +60,7 @@ def _check_out_dir(out_dir: Path, root: bytes) -> None:
             remedy="export to another directory",
         )
     existing = out_dir / ROOT_FILE
-    if existing.exists() and not (existing.is_file() and _has_content(existing, root)):
+    if existing.exists() and not (existing.is_file() and existing.read_bytes() == root):
         raise SettingsError(
             f"{existing} is the root of another platform",
             error_code="export-over-another-root",
@@ -71,17 +69,12 @@ def _check_out_dir(out_dir: Path, root: bytes) -> None:
         )
 
 
-def _has_content(path: Path, content: bytes) -> bool:
-    with path.open("rb") as file:
-        return file.read(len(content) + 1) == content
-
-
 def _replace(path: Path, content: bytes) -> None:
     descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     try:
         with os.fdopen(descriptor, "wb") as file:
             file.write(content)
-            os.fchmod(descriptor, _PUBLIC_MODE)
+            os.fchmod(descriptor, 0o644)
         Path(temporary).replace(path)
     except BaseException:
         Path(temporary).unlink(missing_ok=True)

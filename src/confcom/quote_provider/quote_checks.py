@@ -73,11 +73,7 @@ class QuoteChecker:
         self._certified: _Certified | None = None
 
     def check_size(self, size: int) -> None:
-        """Reject the size of a quote that no verifier would accept.
-
-        Raises:
-            QuoteProviderError: NO_PLATFORM_CERT_DATA.
-        """
+        """Reject the size of a quote that no verifier would accept, with NO_PLATFORM_CERT_DATA."""
         if size == ENCRYPTED_PPID_QUOTE_SIZE:
             raise _no_pck_chain(f"its size is {size} bytes, that of a quote without PCK certificate")
 
@@ -100,8 +96,8 @@ class QuoteChecker:
     def check(self, data: bytes, *, size: int, identity: QuotingTarget, now: datetime | None = None) -> None:
         """Reject a quote that does not match what the service said, or whose chain does not end in the expected root.
 
-        `data` is exactly the quote, over the right report body; `size` and `identity` are what the service gave. With
-        `now`, each certificate must be valid then.
+        `data` is exactly the quote, over the right report body; `size` and `identity` are what the service
+        gave. With `now`, each certificate must be valid then.
 
         Raises:
             QuoteProviderError: NO_PLATFORM_CERT_DATA without a PCK chain, ATT_KEY_CERT_DATA_INVALID for everything
@@ -115,10 +111,8 @@ class QuoteChecker:
             if kind != CertificationDataType.PCK_CERT_CHAIN:
                 raise _no_pck_chain(f"its certification data has type {kind}")
             if quote.signature.pub_key_id != identity.pub_key_id:
-                why = "its key differs from the one that InitQuoteEx returned"
-                raise _refused(why, error_code=OTHER_KEY)
-            qe = quote.signature.qe_report_body
-            if qe.mr_enclave != identity.target_info.mr_enclave:
+                raise _refused("its key differs from the one that InitQuoteEx returned", error_code=OTHER_KEY)
+            if quote.signature.qe_report_body.mr_enclave != identity.target_info.mr_enclave:
                 why = "its quoting enclave is not the one whose target info InitQuoteEx returned"
                 raise _refused(why, error_code=OTHER_ENCLAVE)
             self._check_certification(quote, now)

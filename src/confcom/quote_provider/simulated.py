@@ -24,7 +24,6 @@ class SimulatedQuoteProvider:
 
     @property
     def root_fingerprint(self) -> str:
-        """SHA-256 of the root certificate's DER, in hex; public, for logs."""
         return self._platform.root_fingerprint
 
     @property

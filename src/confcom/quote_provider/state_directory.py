@@ -44,15 +44,14 @@ def default_state_dir(environ: Mapping[str, str]) -> Path:
     """Return the default directory of a user's simulated platform (XDG Base Directory Specification)."""
     state_home = Path(environ.get("XDG_STATE_HOME", ""))
     if not state_home.is_absolute():
-        home = Path(environ.get("HOME", ""))
-        if not home.is_absolute():
-            raise SettingsError(
-                "the simulated platform has no state directory",
-                error_code="no-home-directory",
-                why="neither HOME nor XDG_STATE_HOME is set",
-                remedy="give --state-dir",
-            )
-        state_home = home / ".local" / "state"
+        state_home = Path(environ.get("HOME", ""), ".local", "state")
+    if not state_home.is_absolute():
+        raise SettingsError(
+            "the simulated platform has no state directory",
+            error_code="no-home-directory",
+            why="neither HOME nor XDG_STATE_HOME is set",
+            remedy="give --state-dir",
+        )
     return state_home / "confcom" / "simulation"
 
 
@@ -83,8 +82,8 @@ def open_or_create_platform(
 ) -> StoredPlatform:
     """Load the platform from a state directory, or create one if there is none.
 
-    If several processes start at once, one of them creates the platform, and all return that one. A missing directory
-    is created with mode 0700.
+    If several processes start at once, one of them creates the platform, and all return that one. A missing
+    directory is created with mode 0700.
 
     Raises:
         UnavailableError: it can neither be read nor created.
@@ -154,16 +153,12 @@ def _read(state_dir: Path, node: str) -> SimulatedPlatform | None:
 def _read_values(folder: Path) -> dict[str, bytes]:
     values = {}
     for name in _KEYS:
+        # O_NONBLOCK: if the path is a FIFO, a daemon must not wait for a writer.
         with contextlib.suppress(FileNotFoundError):
-            values[name] = _read_file(folder / name)
+            descriptor = os.open(folder / name, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+            with os.fdopen(descriptor, "rb") as file:
+                values[name] = file.read(MAX_VALUE_SIZE + 1)
     return values
-
-
-def _read_file(path: Path) -> bytes:
-    # O_NONBLOCK: if the path is a FIFO, a daemon must not wait for a writer.
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    with os.fdopen(descriptor, "rb") as file:
-        return file.read(MAX_VALUE_SIZE + 1)
 
 
 def _place(state_dir: Path, root: RootSeed) -> bool:
@@ -190,12 +185,10 @@ def _place(state_dir: Path, root: RootSeed) -> bool:
 
 def _sync_directory(directory: Path) -> None:
     descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        # Some file systems cannot sync a directory; then the durability of the name depends on them.
-        with contextlib.suppress(OSError):
-            os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    # Some file systems cannot sync a directory; then the durability of the name depends on them.
+    with contextlib.suppress(OSError):
+        os.fsync(descriptor)
+    os.close(descriptor)
 
 
 def _unusable(state_dir: Path, use: str, error: OSError) -> UnavailableError:

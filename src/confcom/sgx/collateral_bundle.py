@@ -109,18 +109,13 @@ class CollateralBundle:
         periods = (
             ("TCB info", tcb_info.issue_date, tcb_info.next_update),
             ("QE identity", qe_identity.issue_date, qe_identity.next_update),
-            *(
-                (name, *_crl_period(der, name))
-                for name, der in (
-                    ("the PCK revocation list", self.pck_crl),
-                    ("the root's revocation list", self.root_ca_crl),
-                )
-            ),
+            _crl_period("the PCK revocation list", self.pck_crl),
+            _crl_period("the root's revocation list", self.root_ca_crl),
         )
         return CollateralDocuments(tcb_info, qe_identity, periods)
 
 
-def _crl_period(der: bytes, name: str) -> tuple[datetime, datetime]:
+def _crl_period(name: str, der: bytes) -> tuple[str, datetime, datetime]:
     try:
         crl = x509.load_der_x509_crl(der)
         begin, end = crl.last_update_utc, crl.next_update_utc
@@ -133,4 +128,4 @@ def _crl_period(der: bytes, name: str) -> tuple[datetime, datetime]:
             why=str(error),
             remedy="ask the service for DER (encoding=der); PEM and hex text are not read",
         ) from error
-    return begin, end
+    return name, begin, end

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from urllib.parse import unquote
 
 from confcom.errors import MalformedError
-from confcom.sgx.signed_json import SIGNATURE_SIZE, JsonObject
+from confcom.sgx.signed_json import SIGNATURE_SIZE, JsonObject, SignedJson
 from confcom.sgx.tcb_documents import QE_IDENTITY_NAME, TCB_INFO_NAME
 
 MAX_JSON_SIZE = 32 * 1024 * 1024
@@ -22,6 +22,7 @@ MAX_JSON_SIZE = 32 * 1024 * 1024
 TCB_CHAINS = ("TCB-Info-Issuer-Chain", "SGX-TCB-Info-Issuer-Chain")
 """Headers with the issuer chains, which are members' names in Intel's form: API version 4, and before."""
 QE_CHAIN = "SGX-Enclave-Identity-Issuer-Chain"
+CRL_CHAIN = "SGX-PCK-CRL-Issuer-Chain"
 _PCK_CHAIN = "SGX-PCK-Certificate-Issuer-Chain"
 _CRLS = {"PLATFORM": "platformCrl", "PROCESSOR": "processorCrl"}
 
@@ -36,12 +37,10 @@ class PlatformKind:
 
 def encode_json(parts: Mapping[str, bytes]) -> str:
     """Return a set of parts, by their names in a Collateral, in dcap-qvl's form."""
-    documents = {}
+    documents: dict[str, str] = {}
     for name, member in (("tcb_info", TCB_INFO_NAME), ("qe_identity", QE_IDENTITY_NAME)):
-        text = parts[name].rstrip()
-        end = len(',"signature":""}') + 2 * SIGNATURE_SIZE
-        documents[name] = text[len(f'{{"{member}":') : -end].decode()
-        documents[f"{name}_signature"] = text[-2 * SIGNATURE_SIZE - 2 : -2].decode()
+        signed = SignedJson.parse(parts[name], member)
+        documents |= {name: signed.body.decode(), f"{name}_signature": signed.signature.hex()}
     chains = {name: text.decode() for name, text in parts.items() if name.endswith("_issuer_chain")}
     lists = {name: der.hex() for name, der in parts.items() if name.endswith("_crl")}
     return json.dumps(documents | chains | lists, indent=2)
@@ -72,13 +71,11 @@ def decode_json(data: bytes | str, kind: PlatformKind | None = None, *, early: b
 def _dcap_qvl_parts(root: JsonObject) -> dict[str, bytes]:
     parts = {}
     for name, member in (("tcb_info", TCB_INFO_NAME), ("qe_identity", QE_IDENTITY_NAME)):
-        body, signature = root.text(name), root.hexadecimal(f"{name}_signature", SIGNATURE_SIZE).hex()
-        parts[name] = f'{{"{member}":{body},"signature":"{signature}"}}'.encode()
+        signature = root.hexadecimal(f"{name}_signature", SIGNATURE_SIZE)
+        parts[name] = SignedJson(member, root.text(name).encode(), signature).encode()
         parts[f"{name}_issuer_chain"] = root.text(f"{name}_issuer_chain").encode()
     parts["pck_crl_issuer_chain"] = root.text("pck_crl_issuer_chain").encode()
-    for name in ("root_ca_crl", "pck_crl"):
-        parts[name] = bytes.fromhex(root.text(name))
-    return parts
+    return parts | {name: bytes.fromhex(root.text(name)) for name in ("root_ca_crl", "pck_crl")}
 
 
 def _intel_parts(collaterals: JsonObject, kind: PlatformKind | None, *, early: bool) -> dict[str, bytes]:

@@ -57,19 +57,16 @@ def decode_epc_section(registers: CpuidRegisters) -> EpcSection:
 
     The base is EBX[19:0]:EAX[31:12] and the size EDX[19:0]:ECX[31:12]; the low 12 bits of both are 0.
     """
-    section_type = registers.eax & _TYPE_MASK
-    if section_type == EpcSectionKind.END:
-        return EpcSection(EpcSectionKind.END)
-    if section_type != EpcSectionKind.EPC:
-        return EpcSection(EpcSectionKind.UNKNOWN)
-    base, size = _address(registers.eax, registers.ebx), _address(registers.ecx, registers.edx)
-    return EpcSection(EpcSectionKind.EPC, base, size)
+    kind = registers.eax & _TYPE_MASK
+    if kind == EpcSectionKind.EPC:
+        base, size = _address(registers.eax, registers.ebx), _address(registers.ecx, registers.edx)
+        return EpcSection(EpcSectionKind.EPC, base, size)
+    return EpcSection(EpcSectionKind.END if kind == EpcSectionKind.END else EpcSectionKind.UNKNOWN)
 
 
 def enumerate_epc(cpuid: Callable[[int, int], CpuidRegisters]) -> tuple[EpcSection, ...]:
     """Return all EPC sections, in the processor's order; none without SGX. `cpuid` takes a leaf and a sub-leaf."""
-    max_leaf = cpuid(0, 0).eax
-    if max_leaf < SGX_LEAF or not sgx_supported(max_leaf, cpuid(FEATURES_LEAF, 0).ebx):
+    if (max_leaf := cpuid(0, 0).eax) < SGX_LEAF or not sgx_supported(max_leaf, cpuid(FEATURES_LEAF, 0).ebx):
         return ()
     sections: list[EpcSection] = []
     for subleaf in range(FIRST_EPC_SUBLEAF, FIRST_EPC_SUBLEAF + MAX_EPC_SECTIONS):

@@ -3,7 +3,7 @@
 Layout: sgx_ql_att_key_id_t (158 bytes, packed) inside sgx_att_key_id_ext_t (256 bytes), Intel's sgx_quote.h.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from enum import IntEnum
 from typing import Self
 
@@ -12,24 +12,8 @@ from confcom.sgx.report import INTEL_QE_MRSIGNER
 
 ATT_KEY_ID_SIZE = 256
 ATT_KEY_ID_COMPARED = 158
-"""Only these first bytes identify a key; the client may set spid, att_key_type and reserved freely (Intel's quote_ex
-service)."""
-
-_KEY_ID = Layout(
-    "an attestation key id",
-    id="H",
-    version="H",
-    mrsigner_length="H",
-    mrsigner="48s",
-    prod_id="I",
-    extended_prod_id="16s",
-    config_id="64s",
-    family_id="16s",
-    algorithm_id="I",
-    spid="16s",
-    att_key_type="H",
-    reserved="80s",
-)
+"""Only these first bytes identify a key; the client may set spid, att_key_type and reserved freely (Intel's
+quote_ex service)."""
 
 
 class AttKeyAlgorithm(IntEnum):
@@ -39,6 +23,10 @@ class AttKeyAlgorithm(IntEnum):
     EPID_LINKABLE = 1
     ECDSA_P256 = 2
     ECDSA_P384 = 3
+
+
+ATT_KEY_TYPES = {algorithm.value: algorithm.name for algorithm in AttKeyAlgorithm}
+"""Names of att_key_type, which has the same numbers (sgx_quote_3.h)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +53,8 @@ class AttKeyId:
     def encode(self) -> bytes:
         return _KEY_ID.pack(self)
 
+
+_KEY_ID = Layout("an attestation key id", fields(AttKeyId), "H H H 48s I 16s 64s 16s I 16s H 80s")
 
 ECDSA_P256_KEY_ID = AttKeyId(
     id=0,

@@ -5,16 +5,16 @@ signatures (r, s) and public keys (X, Y) are pairs of 32-byte big-endian numbers
 """
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Self
 
 from confcom.errors import MalformedError
 from confcom.sgx.binary import ByteReader, Layout, require_length, require_range
 from confcom.sgx.certification import CertificationData
+from confcom.sgx.key_id import ATT_KEY_TYPES, AttKeyAlgorithm
 from confcom.sgx.report import REPORT_BODY_SIZE, ReportBody
 
 QUOTE_VERSION = 3
-ATT_KEY_TYPE_ECDSA_P256 = 2
 QUOTE_HEADER_SIZE = 48
 SIGNED_PART_SIZE = QUOTE_HEADER_SIZE + REPORT_BODY_SIZE
 REPORT_BODY = slice(QUOTE_HEADER_SIZE, SIGNED_PART_SIZE)
@@ -26,27 +26,11 @@ MAX_AUTH_DATA_SIZE = 0xFFFF
 INTEL_QE_VENDOR_ID = bytes.fromhex("939a7233f79c4ca9940a0db3957f0607")
 """The only vendor id that verifiers accept, UUID 939a7233-f79c-4ca9-940a-0db3957f0607 (sgx_quote_3.h)."""
 
-_HEADER = Layout(
-    "a quote header",
-    version="H",
-    att_key_type="H",
-    att_key_data_0="I",
-    qe_svn="H",
-    pce_svn="H",
-    vendor_id="16s",
-    user_data="20s",
-)
-
 _OTHER_VERSIONS = {
     1: "version 1 is an EPID quote; EPID attestation ended in 2025",
     2: "version 2 is an EPID quote; EPID attestation ended in 2025",
     4: "version 4 is the format of TDX, and of newer SGX quoting enclaves",
     5: "version 5 is the format of TDX 1.5",
-}
-_OTHER_KEY_TYPES = {
-    0: "type 0 is EPID, unlinkable",
-    1: "type 1 is EPID, linkable",
-    3: "type 3 is ECDSA P-384",
 }
 
 OPEN_ENCLAVE_HEADER_SIZE = 16
@@ -57,33 +41,35 @@ _LOCAL_REPORT, _REMOTE_REPORT = 1, 2
 
 _STUB_VERSION = 2
 _STUB_SVNS_AND_GROUP = b"\xef\x00\xef\x00\xef\xef\xef\xef"
-"""Bytes 8 to 15 of the placeholder that the simulation libraries of Intel's SDK return instead of a quote: SVN of QE
-and PCE, and the extended EPID group (sdk/simulation/uae_service_sim/quoting_sim.cpp). No quoting enclave uses these
-values."""
+"""Bytes 8 to 15 of the placeholder that the simulation libraries of Intel's SDK return instead of a quote:
+SVN of QE and PCE, and the extended EPID group (sdk/simulation/uae_service_sim/quoting_sim.cpp). No quoting
+enclave uses these values."""
 
 
 @dataclass(frozen=True, slots=True)
 class QuoteHeader:
     """The first 48 bytes. The attestation key signs them together with the report body."""
 
-    qe_svn: int
-    pce_svn: int
-    user_data: bytes
-    """20 bytes that the quoting enclave chooses: Intel's writes its QE id (16 bytes) and four zeros."""
     version: int = QUOTE_VERSION
-    att_key_type: int = ATT_KEY_TYPE_ECDSA_P256
+    att_key_type: int = AttKeyAlgorithm.ECDSA_P256
     att_key_data_0: int = 0
     """Reserved in version 3; the TEE type in later versions."""
+    qe_svn: int = 0
+    pce_svn: int = 0
     vendor_id: bytes = INTEL_QE_VENDOR_ID
+    user_data: bytes = bytes(20)
+    """The quoting enclave chooses them: Intel's writes its QE id (16 bytes) and four zeros."""
 
     @classmethod
     def parse(cls, data: bytes) -> Self:
         """Parse exactly one header of any version."""
-        version, att_key_type, att_key_data_0, qe_svn, pce_svn, vendor_id, user_data = _HEADER.unpack(data)
-        return cls(qe_svn, pce_svn, user_data, version, att_key_type, att_key_data_0, vendor_id)
+        return cls(*_HEADER.unpack(data))
 
     def encode(self) -> bytes:
         return _HEADER.pack(self)
+
+
+_HEADER = Layout("a quote header", fields(QuoteHeader), "H H I H H 16s 20s")
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,12 +146,13 @@ class QuoteFrame:
         _require_version(data)
         reader = ByteReader(data, "the quote")
         header = QuoteHeader.parse(reader.take(QUOTE_HEADER_SIZE, "the header"))
-        if header.att_key_type != ATT_KEY_TYPE_ECDSA_P256:
+        if header.att_key_type != AttKeyAlgorithm.ECDSA_P256:
+            name = ATT_KEY_TYPES.get(header.att_key_type)
             raise MalformedError(
                 f"a quote with attestation key type {header.att_key_type} is not supported",
                 error_code="unsupported-key-type",
-                why=_OTHER_KEY_TYPES.get(header.att_key_type, "this type is unknown"),
-                remedy=f"ask for type {ATT_KEY_TYPE_ECDSA_P256}, ECDSA P-256",
+                why=f"type {header.att_key_type} is {name}" if name else "this type is unknown",
+                remedy=f"ask for type {AttKeyAlgorithm.ECDSA_P256.value}, ECDSA P-256",
             )
         body = ReportBody.parse(reader.take(REPORT_BODY_SIZE, "the report body"))
         signature_size = reader.integer(4, "the signature data's size")
@@ -195,8 +182,8 @@ class Quote:
     body: ReportBody
     signature: EcdsaSignatureData
     trailing: bytes = b""
-    """Bytes after the quote. AESM pads quotes with zeros to the size of the client's buffer, and some clients keep
-    them."""
+    """Bytes after the quote. AESM pads quotes with zeros to the size of the client's buffer, and some clients
+    keep them."""
 
     @classmethod
     def parse(cls, data: bytes) -> Self:

@@ -11,9 +11,11 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import NoReturn, Self
+from typing import NoReturn, Self, TypeVar
 
 from confcom.errors import MalformedError
+
+_T = TypeVar("_T")
 
 SIGNATURE_SIZE = 64
 MAX_DOCUMENT_SIZE = 1024 * 1024
@@ -60,8 +62,8 @@ class SignedJson:
             value = json.loads(
                 self.body.decode(),
                 object_pairs_hook=_object,
-                parse_constant=_refuse_constant,
-                parse_float=_refuse_float,
+                parse_constant=_refuse,
+                parse_float=_refuse,
             )
         except (ValueError, RecursionError) as error:
             raise _wrong_member(self.name, "JSON", str(error)) from error
@@ -75,11 +77,7 @@ def _object(pairs: list[tuple[str, object]]) -> dict[str, object]:
     return result
 
 
-def _refuse_constant(text: str) -> NoReturn:
-    raise ValueError(f"{text} is not JSON")
-
-
-def _refuse_float(text: str) -> NoReturn:
+def _refuse(text: str) -> NoReturn:
     raise ValueError(f"{text[:20]} is not an integer")
 
 
@@ -100,15 +98,13 @@ class JsonObject:
         return key in self.members
 
     def text(self, key: str) -> str:
-        value = self._member(key)
-        if not isinstance(value, str):
-            raise self._error(key, "a string")
-        return value
+        return self._member(key, str, "a string")
 
     def integer(self, key: str, maximum: int = MAX_INTEGER) -> int:
-        value = self._member(key)
-        if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= maximum:
-            raise self._error(key, f"an integer between 0 and {maximum}")
+        expected = f"an integer between 0 and {maximum}"
+        value = self._member(key, int, expected)
+        if isinstance(value, bool) or not 0 <= value <= maximum:
+            raise self._error(key, expected)
         return value
 
     def hexadecimal(self, key: str, size: int) -> bytes:
@@ -129,28 +125,24 @@ class JsonObject:
         raise self._error(key, "a date of the form YYYY-MM-DDTHH:MM:SSZ")
 
     def child(self, key: str) -> JsonObject:
-        return JsonObject.of(self._member(key), f"{self.path}.{key}")
+        return JsonObject(self._member(key, dict, "a JSON object"), f"{self.path}.{key}")
 
     def children(self, key: str) -> tuple[JsonObject, ...]:
-        return tuple(JsonObject.of(item, f"{self.path}.{key}[{i}]") for i, item in enumerate(self._array(key)))
+        items = enumerate(self._member(key, list, "an array"))
+        return tuple(JsonObject.of(item, f"{self.path}.{key}[{i}]") for i, item in items)
 
     def texts(self, key: str) -> tuple[str, ...]:
-        items = self._array(key)
-        texts = tuple(item for item in items if isinstance(item, str))
-        if len(texts) != len(items):
+        items = self._member(key, list, "an array")
+        if not all(isinstance(item, str) for item in items):
             raise self._error(key, "an array of strings")
-        return texts
+        return tuple(items)
 
-    def _array(self, key: str) -> list[object]:
-        value = self._member(key)
-        if not isinstance(value, list):
-            raise self._error(key, "an array")
-        return value
-
-    def _member(self, key: str) -> object:
+    def _member(self, key: str, kind: type[_T], expected: str) -> _T:
         if key not in self.members:
             raise MalformedError(f"{self.path} has no {key}", error_code="wrong-member")
-        return self.members[key]
+        if not isinstance(value := self.members[key], kind):
+            raise self._error(key, expected)
+        return value
 
     def _error(self, key: str, expected: str) -> MalformedError:
         return _wrong_member(f"{self.path}.{key}", expected)

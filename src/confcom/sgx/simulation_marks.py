@@ -29,8 +29,8 @@ FMSPC = b"SIMSGX"
 """Family, model, stepping, platform type, custom SKU (6 bytes): the key by which TCB info is looked up."""
 
 PLATFORM_ID_PREFIX = b"SIMULATED-"
-"""First bytes of the PPID and of the platform instance id in the PCK certificate (16 bytes each); the rest is the
-node's own."""
+"""First bytes of the PPID and of the platform instance id in the PCK certificate (16 bytes each); the rest is
+the node's own."""
 
 COMMON_NAME_PREFIX = "SIMULATED "
 COMMON_NAME_SUFFIX = " - NOT INTEL"
@@ -82,11 +82,7 @@ def has_simulated_name(name: x509.Name) -> bool:
 
 
 def has_comment(certificate: x509.Certificate) -> bool:
-    try:
-        certificate.extensions.get_extension_for_oid(NS_COMMENT_OID)
-    except (x509.ExtensionNotFound, ValueError):
-        return False
-    return True
+    return any(extension.oid == NS_COMMENT_OID for extension in certificate.extensions)
 
 
 def root_is_marked(root: x509.Certificate) -> bool:

@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from confcom.sgx import simulation_marks as marks
 from confcom.sgx.collateral_bundle import CollateralBundle
-from confcom.sgx.collateral_json import QE_CHAIN, TCB_CHAINS
+from confcom.sgx.collateral_json import CRL_CHAIN, QE_CHAIN, TCB_CHAINS
 from confcom.simulation.collateral_staging import FIRST_NUMBER, Staging
 from confcom.simulation.pki import PCK_CRL_URL, ROOT_CRL_URL, PckCaType
 from confcom.simulation.platform import SimulatedPlatform
@@ -30,8 +30,6 @@ PEM: Final = "application/x-pem-file"
 
 _FMSPC = re.compile(r"[0-9a-fA-F]{12}")
 _NUMBER = re.compile(r"[0-9]{1,10}")
-
-Parameters = Mapping[str, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +72,7 @@ def answer(
 
 @dataclass(frozen=True, slots=True)
 class _Request:
-    parameters: Parameters
+    parameters: Mapping[str, str]
     platform: SimulatedPlatform
     now: datetime
     staging: Staging
@@ -83,9 +81,9 @@ class _Request:
     def answer(self, name: str, path: str) -> Answer:
         routes = {
             "tcb": self._tcb,
-            "qe/identity": self._qe_identity,
+            "qe/identity": lambda: self._document("qe_identity", QE_CHAIN),
             "pckcrl": self._pck_crl,
-            "rootcacrl": self._root_ca_crl,
+            "rootcacrl": lambda: Answer(HTTPStatus.OK, self._collateral().root_ca_crl.hex().encode(), CRL),
             "crl": self._crl,
             "tcbevaluationdatanumbers": self._evaluation_numbers,
         }
@@ -100,9 +98,6 @@ class _Request:
         if bytes.fromhex(fmspc) != marks.FMSPC:
             return _refused(HTTPStatus.NOT_FOUND, f"no such FMSPC; the simulated one is {marks.FMSPC.hex().upper()}")
         return self._document("tcb_info", TCB_CHAINS[0])
-
-    def _qe_identity(self) -> Answer:
-        return self._document("qe_identity", QE_CHAIN)
 
     def _document(self, part: str, header: str) -> Answer:
         collateral = self._set()
@@ -121,7 +116,7 @@ class _Request:
         if not _NUMBER.fullmatch(number):
             return _refused(HTTPStatus.BAD_REQUEST, "tcbEvaluationDataNumber must be a number")
         if int(number) in self.staging.numbers:
-            return self._collateral(early=int(number) == self.staging.early_number)
+            return self._collateral(early=int(number) == self.staging.numbers[0])
         served = f"the sets have the numbers {', '.join(map(str, self.staging.numbers))}"
         gone = FIRST_NUMBER <= int(number) < min(self.staging.numbers)
         return _refused(HTTPStatus.GONE if gone else HTTPStatus.NOT_FOUND, served)
@@ -134,16 +129,12 @@ class _Request:
         if encoding not in {"", "der", "pem"}:
             return _refused(HTTPStatus.BAD_REQUEST, "encoding must be der or pem")
         collateral = self.platform.under(kinds[wanted]).collateral(self.now, staging=self.staging)
-        headers = {"SGX-PCK-CRL-Issuer-Chain": _encoded(collateral.pck_crl_issuer_chain)}
-        if encoding == "der":
-            return Answer(HTTPStatus.OK, collateral.pck_crl, CRL, headers)
-        if self.pccs and not encoding:
-            return Answer(HTTPStatus.OK, collateral.pck_crl.hex().encode(), CRL, headers)
+        headers = {CRL_CHAIN: quote(collateral.pck_crl_issuer_chain, safe="")}
+        if encoding == "der" or (self.pccs and not encoding):
+            body = collateral.pck_crl if encoding else collateral.pck_crl.hex().encode()
+            return Answer(HTTPStatus.OK, body, CRL, headers)
         pem = x509.load_der_x509_crl(collateral.pck_crl).public_bytes(Encoding.PEM)
         return Answer(HTTPStatus.OK, pem, PEM, headers)
-
-    def _root_ca_crl(self) -> Answer:
-        return Answer(HTTPStatus.OK, self._collateral().root_ca_crl.hex().encode(), CRL)
 
     def _crl(self) -> Answer:
         uri = self.parameters.get("uri")
@@ -165,11 +156,7 @@ class _Request:
 
 
 def _signed(body: bytes, header: str, chain: bytes) -> Answer:
-    return Answer(HTTPStatus.OK, body, JSON, {header: _encoded(chain)})
-
-
-def _encoded(chain: bytes) -> str:
-    return quote(chain, safe="")
+    return Answer(HTTPStatus.OK, body, JSON, {header: quote(chain, safe="")})
 
 
 def _refused(status: HTTPStatus, why: str) -> Answer:

@@ -21,13 +21,7 @@ _logger = logging.getLogger(__name__)
 
 
 async def serve(settings: PcsSettings, state_dir: Path, stop: asyncio.Event, registry: CollectorRegistry) -> None:
-    """Serve the platform of a state directory until `stop` is set.
-
-    Raises:
-        UnavailableError: there is no platform, or an address cannot be bound.
-        RootSeedError: the platform is damaged.
-        SettingsError: an address or the TLS certificate cannot be used.
-    """
+    """Serve the platform of a state directory until `stop` is set."""
     platform = open_platform(state_dir)
     if (warning := exposure(state_dir)) is not None:
         _logger.warning("%s", warning)

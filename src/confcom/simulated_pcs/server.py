@@ -19,8 +19,8 @@ from confcom.errors import SettingsError, UnavailableError
 from confcom.simulated_pcs.answers import Answer
 
 MAX_CONNECTIONS: Final = 64
-"""At once, a thread each. A verifier has one; with more, the next waits in the kernel's queue until one of these ends,
-or has used up its deadlines."""
+"""At once, a thread each. A verifier has one; with more, the next waits in the kernel's queue until one of
+these ends, or has used up its deadlines."""
 BACKLOG: Final = 128
 """Connections that the kernel holds until they are accepted."""
 DEADLINE_SECONDS: Final = 5.0
@@ -126,7 +126,6 @@ class Server(socketserver.ThreadingTCPServer):
             self.server_close()
 
     def process_request(self, request: Any, client_address: Any) -> None:  # noqa: ANN401 # as the library has it
-        """Start a thread for a connection, as soon as there is a place for it."""
         self._places.acquire()
         try:
             super().process_request(request, client_address)
@@ -135,7 +134,6 @@ class Server(socketserver.ThreadingTCPServer):
             raise
 
     def process_request_thread(self, request: Any, client_address: Any) -> None:  # noqa: ANN401 # as above
-        """Serve a connection, and give its place back."""
         try:
             super().process_request_thread(request, client_address)
         finally:

@@ -4,8 +4,8 @@ from enum import StrEnum, unique
 
 FIRST_NUMBER = 1
 RECOVERY_NUMBER = 2
-"""TCB evaluation data numbers. Intel's counts TCB recoveries; a simulated platform has at most the one that is staged,
-and each staging that changes the platform's status is one."""
+"""TCB evaluation data numbers. Intel's counts TCB recoveries; a simulated platform has at most the one that
+is staged, and each staging that changes the platform's status is one."""
 
 
 @unique
@@ -25,18 +25,12 @@ class Staging(StrEnum):
     EXPIRED = "expired"
     """Each part was current once: every date lies in the past."""
 
-    @property
-    def standard_number(self) -> int:
-        """The TCB evaluation data number of the standard set."""
-        unchanged = self in {Staging.NONE, Staging.EARLY, Staging.EXPIRED}
+    def number(self, *, early: bool) -> int:
+        """Return the TCB evaluation data number of the early or the standard set."""
+        unchanged = self in {Staging.NONE, Staging.EXPIRED} or (self is Staging.EARLY and not early)
         return FIRST_NUMBER if unchanged else RECOVERY_NUMBER
 
     @property
-    def early_number(self) -> int:
-        """That of the early set, which is the newest."""
-        return RECOVERY_NUMBER if self is Staging.EARLY else self.standard_number
-
-    @property
     def numbers(self) -> tuple[int, ...]:
-        """Those of all sets, the newest first."""
-        return tuple(sorted({self.early_number, self.standard_number}, reverse=True))
+        """Those of all sets, the newest first: the early set's."""
+        return tuple(sorted({self.number(early=True), self.number(early=False)}, reverse=True))

@@ -100,6 +100,14 @@ class ReportMac:
         return cmac.finalize()
 
 
+_Macs = tuple[tuple[ReportKeyFormat, ReportMac], ...]
+"""For each layout, the MAC with its report key."""
+
+
+def _macs(target: TargetInfo, cpu_svn: bytes, key_id: bytes) -> _Macs:
+    return tuple((form, ReportMac(report_key(form, target, cpu_svn, key_id))) for form in ReportKeyFormat)
+
+
 class ReportRejectedError(ConfcomError):
     """A report that this enclave cannot verify: forged, damaged, or made for another target or platform."""
 
@@ -191,40 +199,26 @@ class ReportChecker:
     """
 
     target: TargetInfo
-    macs: tuple[tuple[ReportKeyFormat, Mapping[bytes, ReportMac]], ...]
-    """For each layout: CPUSVN of the reporting platform -> MAC with the report key."""
+    macs: Mapping[bytes, _Macs]
+    """For each CPUSVN of the reporting platform."""
 
     @classmethod
     def of(cls, target: TargetInfo) -> Self:
         """Create a checker for the enclave with this target info; derives its report keys."""
-        return cls(
-            target,
-            tuple(
-                (
-                    key_format,
-                    {
-                        svn: ReportMac(report_key(key_format, target, svn, SIMULATION_KEY_ID))
-                        for svn in SIMULATION_CPU_SVNS
-                    },
-                )
-                for key_format in ReportKeyFormat
-            ),
-        )
+        return cls(target, {svn: _macs(target, svn, SIMULATION_KEY_ID) for svn in SIMULATION_CPU_SVNS})
 
     def check(self, report: Report) -> ReportKeyFormat:
-        cpu_svn = report.cpu_svn
-        if cpu_svn not in SIMULATION_CPU_SVNS:
+        macs = self.macs.get(report.cpu_svn)
+        if macs is None:
             raise ReportRejectedError(
-                f"the report comes from a platform with CPUSVN {cpu_svn.hex()}",
+                f"the report comes from a platform with CPUSVN {report.cpu_svn.hex()}",
                 error_code="foreign-cpu-svn",
                 why="a simulated enclave only checks reports of Intel's SDK simulation mode, which has three CPUSVNs",
                 remedy="quote enclaves on SGX hardware with a hardware provider; build with SGX_MODE=SIM to simulate",
             )
-        for key_format, macs in self.macs:
-            if report.key_id == SIMULATION_KEY_ID:
-                mac = macs[cpu_svn]
-            else:
-                mac = ReportMac(report_key(key_format, self.target, cpu_svn, report.key_id))
+        if report.key_id != SIMULATION_KEY_ID:
+            macs = _macs(self.target, report.cpu_svn, report.key_id)
+        for key_format, mac in macs:
             if compare_digest(mac(report.encoded_body), report.mac):
                 return key_format
         raise ReportRejectedError(

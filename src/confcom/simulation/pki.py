@@ -5,7 +5,7 @@ Unlike Intel's, every name and a comment in every certificate say that the platf
 certificates are issued, at each start anew and always the same, so that none claims to be Intel's.
 """
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import Enum, unique
 
@@ -17,24 +17,25 @@ from cryptography.x509.oid import NameOID
 
 from confcom.errors import MalformedError
 from confcom.sgx import simulation_marks as marks
+from confcom.sgx.binary import der_element
 from confcom.sgx.pck.extension import PPID_SIZE, SGX_EXTENSION_OID, PckExtension, PckTcb, PlatformConfiguration, SgxType
 from confcom.simulation.keys import derive_bytes, derive_private_key
 
 TCB_COMPONENTS = (2,) * 16
-"""SVN of each of the 16 components. Not the minimum, so that collateral can have a lower level that is out of date. PCK
-certificate, quote and collateral must agree on these numbers."""
+"""SVN of each of the 16 components. Not the minimum, so that collateral can have a lower level that is out of
+date. PCK certificate, quote and collateral must agree on these numbers."""
 
 PCE_SVN = 2
 PCE_ID = bytes(2)
 """Id of the only PCE (Intel's PCK certificates all say 0000)."""
 
 BACKDATE = timedelta(hours=24)
-"""Certificates and collateral are valid from this long before they are made: dcap-qvl rejects an issue date in the
-future, and clocks of test machines, and times whose time zone was ignored, differ by up to a day."""
+"""Certificates and collateral are valid from this long before they are made: dcap-qvl rejects an issue date
+in the future, and clocks of test machines, and times whose time zone was ignored, differ by up to a day."""
 
 CERTIFICATE_VALIDITY = timedelta(days=20 * 365)
-"""Relying parties pin a simulated root, so it is never replaced and must outlive any installation. It ends before 2050
-(if made before 2030), because X.509 changes its time format in that year."""
+"""Relying parties pin a simulated root, so it is never replaced and must outlive any installation. It ends
+before 2050 (if made before 2030), because X.509 changes its time format in that year."""
 
 ROOT_CRL_URL = "https://simulated-sgx.invalid/rootCA.crl"
 PCK_CRL_URL = "https://simulated-sgx.invalid/pckCRL.der"
@@ -44,6 +45,7 @@ _SERIAL_NUMBER_BYTES = 19
 """A serial number has at most 20 bytes; one stays zero so that the number is positive (RFC 5280, 4.1.2.2)."""
 
 _IA5_STRING = 0x16
+_COMMENT = x509.UnrecognizedExtension(marks.NS_COMMENT_OID, der_element(_IA5_STRING, marks.NS_COMMENT.encode()))
 
 
 class IntelNameError(MalformedError):
@@ -58,16 +60,6 @@ class PckCaType(Enum):
 
     PROCESSOR = "processor"
     PLATFORM = "platform"
-
-
-@unique
-class Role(Enum):
-    """The four certificates; the value is the label from which keys and serial numbers are derived."""
-
-    ROOT = "root"
-    PCK_CA = "pck-ca"
-    TCB_SIGNER = "tcb-signer"
-    PCK = "pck"
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,34 +90,25 @@ class Pki:
         return self.pck.pem + self.pck_ca.pem + self.root.pem
 
 
-def require_simulated_names(certificate: x509.Certificate) -> None:
-    for name in (certificate.subject, certificate.issuer):
-        if not marks.has_simulated_name(name):
-            raise IntelNameError(
-                f"a certificate with the name {name.rfc4514_string()} is refused",
-                why="every name of a simulated platform must say that it is simulated and not Intel's",
-                remedy="name it with confcom.simulation.pki.simulated_name",
-            )
-
-
 def issue_pki(seed: bytes, now: datetime, *, ca_type: PckCaType = PckCaType.PLATFORM, node: str = "") -> Pki:
     """Issue all certificates of a platform; the same arguments give the same bytes.
 
-    Platforms with one seed and different names of nodes differ in the PCK certificate: its key, PPID and platform
-    instance id.
+    Platforms with one seed and different names of nodes differ in the PCK certificate: its key, PPID and
+    platform instance id.
 
     They are valid from 24 h before `now` (aware). The seed is 32 random bytes. The PCK certificate of a Platform CA
     also has a platform instance id and a configuration.
     """
     factory = _CertificateFactory(seed, now - BACKDATE)
     platform_ca = ca_type is PckCaType.PLATFORM
-    root = factory.certify(Role.ROOT, "SGX Root CA", None, ROOT_CRL_URL, ca_path_length=1)
+    root = factory.certify("root", "SGX Root CA", None, ROOT_CRL_URL, ca_path_length=1)
     pck_ca_name = f"SGX PCK {ca_type.value.capitalize()} CA"
-    pck_ca = factory.certify(Role.PCK_CA, pck_ca_name, root, ROOT_CRL_URL, ca_path_length=0)
-    tcb_signer = factory.certify(Role.TCB_SIGNER, "SGX TCB Signing", root, ROOT_CRL_URL)
+    pck_ca = factory.certify("pck-ca", pck_ca_name, root, ROOT_CRL_URL, ca_path_length=0)
+    tcb_signer = factory.certify("tcb-signer", "SGX TCB Signing", root, ROOT_CRL_URL)
     pck_extension = _pck_extension(seed, node, platform_ca=platform_ca).encode()
     extension = x509.UnrecognizedExtension(SGX_EXTENSION_OID, pck_extension)
-    pck = factory.certify(Role.PCK, "SGX PCK Certificate", pck_ca, PCK_CRL_URL, node=node, extra=(extension,))
+    pck_role = f"pck of node {node}" if node else "pck"
+    pck = factory.certify(pck_role, "SGX PCK Certificate", pck_ca, PCK_CRL_URL, sgx_extension=extension)
     return Pki(root, pck_ca, tcb_signer, pck)
 
 
@@ -144,7 +127,13 @@ def simulated_name(common_name: str) -> x509.Name:
 
 def sign_certificate(builder: x509.CertificateBuilder, key: ec.EllipticCurvePrivateKey) -> x509.Certificate:
     certificate = builder.sign(key, hashes.SHA256(), ecdsa_deterministic=True)
-    require_simulated_names(certificate)
+    for name in (certificate.subject, certificate.issuer):
+        if not marks.has_simulated_name(name):
+            raise IntelNameError(
+                f"a certificate with the name {name.rfc4514_string()} is refused",
+                why="every name of a simulated platform must say that it is simulated and not Intel's",
+                remedy="name it with confcom.simulation.pki.simulated_name",
+            )
     return certificate
 
 
@@ -155,20 +144,20 @@ class _CertificateFactory:
 
     def certify(
         self,
-        role: Role,
+        role: str,
         name: str,
         issuer: CertifiedKey | None,
         crl_url: str,
         *,
         ca_path_length: int | None = None,
-        node: str = "",
-        extra: tuple[x509.UnrecognizedExtension, ...] = (),
+        sgx_extension: x509.UnrecognizedExtension | None = None,
     ) -> CertifiedKey:
-        label = f"{role.value} of node {node}" if node else role.value
-        key = derive_private_key(self.seed, label)
+        """Issue a certificate; its key and its serial number are derived from its role."""
+        key = derive_private_key(self.seed, role)
         subject = simulated_name(name)
         authority_key = issuer.private_key if issuer else key
-        serial = int.from_bytes(derive_bytes(self.seed, f"serial number of {label}", _SERIAL_NUMBER_BYTES), "big")
+        serial = int.from_bytes(derive_bytes(self.seed, f"serial number of {role}", _SERIAL_NUMBER_BYTES), "big")
+        point = x509.DistributionPoint([x509.UniformResourceIdentifier(crl_url)], None, None, None)
         builder = (
             x509.CertificateBuilder()
             .subject_name(subject)
@@ -180,45 +169,36 @@ class _CertificateFactory:
             .add_extension(
                 x509.AuthorityKeyIdentifier.from_issuer_public_key(authority_key.public_key()), critical=False
             )
-            .add_extension(_distribution_point(crl_url), critical=False)
+            .add_extension(x509.CRLDistributionPoints([point]), critical=False)
             .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
             .add_extension(_key_usage(ca=ca_path_length is not None), critical=True)
             .add_extension(
                 x509.BasicConstraints(ca=ca_path_length is not None, path_length=ca_path_length), critical=True
             )
-            .add_extension(_comment(), critical=False)
+            .add_extension(_COMMENT, critical=False)
         )
-        for extension in extra:
-            builder = builder.add_extension(extension, critical=False)
+        if sgx_extension is not None:
+            builder = builder.add_extension(sgx_extension, critical=False)
         return CertifiedKey(sign_certificate(builder, authority_key), key)
 
 
 def _pck_extension(seed: bytes, node: str, *, platform_ca: bool) -> PckExtension:
     """Return the SGX extension of the PCK certificate: seven members if a Platform CA issues it, else five."""
-    extension = PckExtension(
+    no_options = PlatformConfiguration(dynamic_platform=False, cached_keys=False, smt_enabled=False)
+    return PckExtension(
         ppid=_platform_id(seed, "PPID", node),
         tcb=PckTcb(components=TCB_COMPONENTS, pce_svn=PCE_SVN, cpu_svn=bytes(TCB_COMPONENTS)),
         pce_id=PCE_ID,
         fmspc=marks.FMSPC,
         sgx_type=SgxType.STANDARD,
-    )
-    if not platform_ca:
-        return extension
-    return replace(
-        extension,
-        platform_instance_id=_platform_id(seed, "platform instance id", node),
-        configuration=PlatformConfiguration(dynamic_platform=False, cached_keys=False, smt_enabled=False),
+        platform_instance_id=_platform_id(seed, "platform instance id", node) if platform_ca else None,
+        configuration=no_options if platform_ca else None,
     )
 
 
 def _platform_id(seed: bytes, kind: str, node: str) -> bytes:
     prefix = marks.PLATFORM_ID_PREFIX
     return prefix + derive_bytes(seed, f"{kind} of node {node}", PPID_SIZE - len(prefix))
-
-
-def _distribution_point(url: str) -> x509.CRLDistributionPoints:
-    point = x509.DistributionPoint([x509.UniformResourceIdentifier(url)], None, None, None)
-    return x509.CRLDistributionPoints([point])
 
 
 def _key_usage(*, ca: bool) -> x509.KeyUsage:
@@ -233,8 +213,3 @@ def _key_usage(*, ca: bool) -> x509.KeyUsage:
         encipher_only=False,
         decipher_only=False,
     )
-
-
-def _comment() -> x509.UnrecognizedExtension:
-    text = marks.NS_COMMENT.encode("ascii")
-    return x509.UnrecognizedExtension(marks.NS_COMMENT_OID, bytes([_IA5_STRING, len(text)]) + text)

@@ -10,7 +10,7 @@ from confcom.errors import SettingsError
 from confcom.sgx import simulation_marks as marks
 from confcom.sgx.certification import CertificationData, CertificationDataType
 from confcom.sgx.quote import SIGNATURE_SIZE, SIGNED_PART_SIZE, EcdsaSignatureData, QuoteHeader, attestation_pub_key_id
-from confcom.sgx.report import INTEL_QE_MRSIGNER, AttributeFlag, QeReportInfo, Report, TargetInfo
+from confcom.sgx.report import INTEL_QE_MRSIGNER, AttributeFlag, QeReportInfo, Report, TargetInfo, report_data
 from confcom.simulation.enclave import ReportChecker, SimulatedEnclave
 from confcom.simulation.keys import derive_private_key, public_point, sign
 from confcom.simulation.pki import PCE_SVN, Pki
@@ -32,9 +32,6 @@ is not complete, and need not be: verifiers compare MRSIGNER, not MRENCLAVE, and
 
 _SIZE_FIELD = 4
 """Size in bytes of the length field between the signed part and the signature data."""
-
-_HASH_PADDING = bytes(32)
-"""Zeros after a SHA-256 in a QE's report data, which has 64 bytes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +103,7 @@ class QuotingEnclave:
         attestation_key = derive_private_key(seed, label)
         public_key = public_point(attestation_key)
         pub_key_id = attestation_pub_key_id(public_key, marks.QE_AUTH_DATA)
-        qe_report_body = enclave.report_body(pub_key_id + _HASH_PADDING)
+        qe_report_body = enclave.report_body(report_data(pub_key_id))
         signature_data = EcdsaSignatureData(
             isv_signature=bytes(SIGNATURE_SIZE),
             attestation_key=public_key,
@@ -150,7 +147,7 @@ class QuotingEnclave:
             return quote, None
         qe_report = self.enclave.create_report(
             qe_report_info.app_enclave_target_info,
-            hashlib.sha256(qe_report_info.nonce + quote).digest() + _HASH_PADDING,
+            report_data(hashlib.sha256(qe_report_info.nonce + quote).digest()),
             cpu_svn=report.cpu_svn,
             key_format=key_format,
         )

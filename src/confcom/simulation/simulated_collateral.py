@@ -93,7 +93,7 @@ def create_collateral(
 ) -> CollateralBundle:
     """Create all that a verifier needs besides the quote and the root; `now` (aware) only selects its validity."""
     validity = staged_validity(pki, now, staging)
-    number = staging.early_number if early else staging.standard_number
+    number = staging.number(early=early)
     status = TcbStatus.UP_TO_DATE if number == FIRST_NUMBER else _STAGED_STATUS[staging]
     signer_chain = pki.tcb_signer.pem + pki.root.pem
     key = pki.tcb_signer.private_key
@@ -122,17 +122,11 @@ def create_evaluation_numbers(pki: Pki, now: datetime, staging: Staging) -> byte
     validity = staged_validity(pki, now, staging)
     first = pki.root.certificate.not_valid_before_utc - STANDARD_AGE
     dates = [format_time(first if number == FIRST_NUMBER else validity.issue_date) for number in staging.numbers]
-    document = {
-        "id": "SGX",
-        "version": EVALUATION_NUMBERS_VERSION,
-        "issueDate": format_time(validity.issue_date),
-        "nextUpdate": format_time(validity.next_update),
-        "tcbEvalNumbers": [
-            {"tcbEvaluationDataNumber": number, "tcbRecoveryEventDate": date, "tcbDate": date}
-            for number, date in zip(staging.numbers, dates, strict=True)
-        ],
-        marks.SIMULATION_MEMBER: _SIMULATION,
-    }
+    sets = [
+        {"tcbEvaluationDataNumber": number, "tcbRecoveryEventDate": date, "tcbDate": date}
+        for number, date in zip(staging.numbers, dates, strict=True)
+    ]
+    document = _document("SGX", EVALUATION_NUMBERS_VERSION, validity, tcbEvalNumbers=sets)
     return sign_document(EVALUATION_NUMBERS_NAME, document, pki.tcb_signer.private_key)
 
 
@@ -163,47 +157,45 @@ def tcb_info(validity: Validity, tcb_date: datetime, number: int, status: TcbSta
     """
     current = {"sgxtcbcomponents": [{"svn": svn} for svn in TCB_COMPONENTS], "pcesvn": PCE_SVN}
     lowest = {"sgxtcbcomponents": [{"svn": 0} for _ in TCB_COMPONENTS], "pcesvn": 0}
-    levels = [
-        _level(current, tcb_date, status, marks.ADVISORY_ID),
-        _level(lowest, tcb_date, TcbStatus.OUT_OF_DATE, marks.ADVISORY_ID),
-    ]
+    levels = [_level(current, tcb_date, status), _level(lowest, tcb_date, TcbStatus.OUT_OF_DATE)]
     if status in _SUPERSEDED:
         newer = {"sgxtcbcomponents": [{"svn": svn + 1} for svn in TCB_COMPONENTS], "pcesvn": PCE_SVN}
-        levels.insert(0, _level(newer, validity.issue_date, TcbStatus.UP_TO_DATE, marks.ADVISORY_ID))
-    return {
-        "id": "SGX",
-        "version": TCB_INFO_VERSION,
-        "issueDate": format_time(validity.issue_date),
-        "nextUpdate": format_time(validity.next_update),
-        "fmspc": marks.FMSPC.hex().upper(),
-        "pceId": PCE_ID.hex(),
-        "tcbType": 0,
-        "tcbEvaluationDataNumber": number,
-        "tcbLevels": levels,
-        marks.SIMULATION_MEMBER: _SIMULATION,
-    }
+        levels.insert(0, _level(newer, validity.issue_date, TcbStatus.UP_TO_DATE))
+    return _document(
+        "SGX",
+        TCB_INFO_VERSION,
+        validity,
+        fmspc=marks.FMSPC.hex().upper(),
+        pceId=PCE_ID.hex(),
+        tcbType=0,
+        tcbEvaluationDataNumber=number,
+        tcbLevels=levels,
+    )
 
 
 def qe_identity(identity: QuotingEnclaveIdentity, validity: Validity, tcb_date: datetime, number: int) -> Document:
     """Return the QE identity of the trusted quoting enclave: up to date at its own SVN, out of date below."""
-    levels = [_level({"isvsvn": identity.isv_svn}, tcb_date, TcbStatus.UP_TO_DATE, marks.ADVISORY_ID)]
+    levels = [_level({"isvsvn": identity.isv_svn}, tcb_date, TcbStatus.UP_TO_DATE)]
     if identity.isv_svn > 0:
-        levels.append(_level({"isvsvn": 0}, tcb_date, TcbStatus.OUT_OF_DATE, marks.ADVISORY_ID))
-    return {
-        "id": "QE",
-        "version": QE_IDENTITY_VERSION,
-        "issueDate": format_time(validity.issue_date),
-        "nextUpdate": format_time(validity.next_update),
-        "tcbEvaluationDataNumber": number,
-        "miscselect": "00000000",
-        "miscselectMask": "FFFFFFFF",
-        "attributes": _QE_ATTRIBUTES,
-        "attributesMask": _QE_ATTRIBUTES_MASK,
-        "mrsigner": identity.mr_signer.hex().upper(),
-        "isvprodid": QE_ISV_PROD_ID,
-        "tcbLevels": levels,
-        marks.SIMULATION_MEMBER: _SIMULATION,
-    }
+        levels.append(_level({"isvsvn": 0}, tcb_date, TcbStatus.OUT_OF_DATE))
+    return _document(
+        "QE",
+        QE_IDENTITY_VERSION,
+        validity,
+        tcbEvaluationDataNumber=number,
+        miscselect="00000000",
+        miscselectMask="FFFFFFFF",
+        attributes=_QE_ATTRIBUTES,
+        attributesMask=_QE_ATTRIBUTES_MASK,
+        mrsigner=identity.mr_signer.hex().upper(),
+        isvprodid=QE_ISV_PROD_ID,
+        tcbLevels=levels,
+    )
+
+
+def _document(kind: str, version: int, validity: Validity, **content: object) -> Document:
+    dates = {"issueDate": format_time(validity.issue_date), "nextUpdate": format_time(validity.next_update)}
+    return {"id": kind, "version": version, **dates, **content, marks.SIMULATION_MEMBER: _SIMULATION}
 
 
 def sign_document(member: str, document: Document, key: ec.EllipticCurvePrivateKey) -> bytes:
@@ -221,5 +213,6 @@ def format_time(time: datetime) -> str:
     return time.strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def _level(tcb: Document, tcb_date: datetime, status: TcbStatus, *advisories: str) -> Document:
-    return {"tcb": tcb, "tcbDate": format_time(tcb_date), "tcbStatus": status.value, "advisoryIDs": list(advisories)}
+def _level(tcb: Document, date: datetime, status: TcbStatus) -> Document:
+    advisories = [marks.ADVISORY_ID]
+    return {"tcb": tcb, "tcbDate": format_time(date), "tcbStatus": status.value, "advisoryIDs": advisories}

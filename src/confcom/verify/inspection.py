@@ -10,11 +10,12 @@ from cryptography import x509
 from confcom.errors import MalformedError, as_data, printable
 from confcom.sgx.certificates import key_id, name_text
 from confcom.sgx.certification import CertificationDataType
-from confcom.sgx.key_id import AttKeyAlgorithm
+from confcom.sgx.key_id import ATT_KEY_TYPES
 from confcom.sgx.pck.chain import (
     PckChain,
+    attestation_key,
     attestation_key_is_bound,
-    body_is_signed,
+    is_signed_by,
     qe_report_is_certified,
 )
 from confcom.sgx.pck.extension import PckExtension
@@ -36,8 +37,6 @@ from confcom.verify.trust import Platform, platform_of
 from confcom.verify.verdict import utc_text
 
 Value = str | int | bool | list[str]
-
-_ATT_KEY_TYPES = {algorithm.value: algorithm.name for algorithm in AttKeyAlgorithm}
 
 _PLATFORM_NOTES = {
     Platform.GENUINE: "Intel's SGX root, by its key; `confcom verify` checks whether it issued this chain",
@@ -78,9 +77,7 @@ class Inspection:
         """Return plain values for `json.dumps`, in the format of `confcom inspect --output json`."""
         return {
             "size": self.size,
-            "sections": {
-                section.key: {field.key: field.value for field in section.fields} for section in self.sections
-            },
+            "sections": {part.key: {one.key: one.value for one in part.fields} for part in self.sections},
             "warnings": list(self.warnings),
             "stopped": as_data(self.stopped) if self.stopped else None,
         }
@@ -91,18 +88,15 @@ def inspect_quote(data: bytes) -> Inspection:
 
     Malformed input does not raise: the result has the sections before the error, and the error in `stopped`.
     """
-    sections: list[Section] = []
-    warnings: list[str] = []
+    items: list[Section | str] = []
     stopped = None
     try:
-        for item in _sections_and_warnings(data):
-            if isinstance(item, Section):
-                sections.append(item)
-            else:
-                warnings.append(item)
+        items.extend(_sections_and_warnings(data))
     except MalformedError as error:
         stopped = error
-    return Inspection(len(data), tuple(sections), tuple(warnings), stopped)
+    sections = tuple(item for item in items if isinstance(item, Section))
+    warnings = tuple(item for item in items if isinstance(item, str))
+    return Inspection(len(data), sections, warnings, stopped)
 
 
 def _sections_and_warnings(data: bytes) -> Iterator[Section | str]:
@@ -128,10 +122,7 @@ def _sections_and_warnings(data: bytes) -> Iterator[Section | str]:
 
 
 def _fixed_part(data: bytes) -> Iterator[Section]:
-    """Decode the header of a malformed quote, and its report body if the version is 3.
-
-    Both have fixed offsets in every version that SGX uses.
-    """
+    """Decode a malformed quote's header and, in version 3, report body, which have fixed offsets."""
     if len(data) >= QUOTE_HEADER_SIZE:
         header = QuoteHeader.parse(data[:QUOTE_HEADER_SIZE])
         yield _header(header)
@@ -153,7 +144,7 @@ def _header(header: QuoteHeader) -> Section:
     vendor = "Intel's quoting enclave" if header.vendor_id == INTEL_QE_VENDOR_ID else "not Intel's"
     fields = (
         Field("version", "version", header.version),
-        Field("att_key_type", "attestation key type", header.att_key_type, _ATT_KEY_TYPES.get(header.att_key_type, "")),
+        Field("att_key_type", "attestation key type", header.att_key_type, ATT_KEY_TYPES.get(header.att_key_type, "")),
         Field("qe_svn", "QE SVN", header.qe_svn),
         Field("pce_svn", "PCE SVN", header.pce_svn),
         Field("vendor_id", "QE vendor id", header.vendor_id.hex(), vendor),
@@ -163,15 +154,17 @@ def _header(header: QuoteHeader) -> Section:
 
 
 def _report_body(key: str, title: str, body: ReportBody) -> Iterator[Section]:
+    signer = "Intel's quoting enclave signer" if body.mr_signer == INTEL_QE_MRSIGNER else ""
+    cpu = "Intel's SDK simulation mode, no processor" if body.cpu_svn in SIMULATION_CPU_SVNS else ""
     fields = [
         Field("mr_enclave", "MRENCLAVE", body.mr_enclave.hex()),
-        Field("mr_signer", "MRSIGNER", body.mr_signer.hex(), _signer_note(body.mr_signer)),
+        Field("mr_signer", "MRSIGNER", body.mr_signer.hex(), signer),
         Field("isv_prod_id", "ISVPRODID", body.isv_prod_id),
         Field("isv_svn", "ISVSVN", body.isv_svn),
         Field("attributes", "attributes", f"{body.flags:016x}", ", ".join(attribute_names(body.flags))),
         Field("xfrm", "XFRM", f"{body.xfrm:016x}"),
         Field("misc_select", "MISCSELECT", f"{body.misc_select:08x}"),
-        Field("cpu_svn", "CPUSVN", body.cpu_svn.hex(), _cpu_svn_note(body.cpu_svn)),
+        Field("cpu_svn", "CPUSVN", body.cpu_svn.hex(), cpu),
         Field("report_data", "report data", body.report_data.hex(), _as_text(body.report_data)),
         Field("debug", "debug", body.debug),
     ]
@@ -187,7 +180,8 @@ def _report_body(key: str, title: str, body: ReportBody) -> Iterator[Section]:
 
 def _signature_data(quote: Quote) -> Section:
     signature = quote.signature
-    signed, bound = body_is_signed(quote), attestation_key_is_bound(quote)
+    signed = is_signed_by(attestation_key(quote), signature.isv_signature, quote.signed_part)
+    bound = attestation_key_is_bound(quote)
     fields = (
         Field("attestation_key", "attestation key", signature.attestation_key.hex()),
         Field("signature_valid", "signs header and report", signed, "" if signed else "the quote was altered"),
@@ -200,27 +194,25 @@ def _signature_data(quote: Quote) -> Section:
 def _certification(quote: Quote) -> Iterator[Section | str]:
     certification = quote.signature.certification
     name = certification.kind.name if certification.kind else "not named in Intel's documents"
-    type_field = Field("type", "type", certification.type, name)
-    size_field = Field("size", "size", len(certification.data))
+    fields = [Field("type", "type", certification.type, name), Field("size", "size", len(certification.data))]
     if ppid := certification.ppid_data():
         encrypted = certification.kind is not CertificationDataType.PPID_CLEARTEXT
-        fields = (
+        fields += [
             Field("ppid", "encrypted PPID" if encrypted else "PPID", ppid.ppid.hex()),
             Field("cpu_svn", "CPUSVN", ppid.cpu_svn.hex()),
             Field("pce_svn", "PCE SVN", ppid.pce_svn),
             Field("pce_id", "PCE id", ppid.pce_id),
-        )
-        yield Section("certification", "Certification data", (type_field, size_field, *fields))
+        ]
         yield "no certificates in it: a verifier must first fetch the PCK certificate for this PPID and TCB"
-    else:
-        yield Section("certification", "Certification data", (type_field, size_field))
-    if certification.kind is not CertificationDataType.PCK_CERT_CHAIN:
-        yield _marks(quote, None, None)
-        return
-    chain = PckChain.from_quote(quote)
-    extension = chain.extension()
-    yield from _certificates(quote, chain, extension)
-    yield _marks(quote, chain, extension)
+    yield Section("certification", "Certification data", tuple(fields))
+    chain, extension = None, None
+    if certification.kind is CertificationDataType.PCK_CERT_CHAIN:
+        chain = PckChain.from_quote(quote)
+        extension = chain.extension()
+        yield from _certificates(quote, chain, extension)
+    marks = sorted(present_marks(quote, CertifyingMarks.of(quote.signature, chain, extension)))
+    note = "a mark only lowers trust; no marks is no proof of hardware" if marks else "which is no proof of hardware"
+    yield Section("marks", "Marks of simulation", (Field("found", "found", [*marks], note),))
 
 
 def _certificates(quote: Quote, chain: PckChain, extension: PckExtension | MalformedError) -> Iterator[Section | str]:
@@ -259,33 +251,14 @@ def _platform(extension: PckExtension | MalformedError) -> Iterator[Field]:
     yield Field("tcb_components", "TCB components", components, "16 SVNs of microcode and firmware")
     yield Field("tcb_pce_svn", "PCE SVN", extension.tcb.pce_svn)
     yield Field("sgx_type", "SGX type", extension.sgx_type.name.lower().replace("_", " "))
-    if extension.platform_instance_id is not None:
-        instance = extension.platform_instance_id
+    if (instance := extension.platform_instance_id) is not None and (own := extension.configuration):
         yield Field("platform_instance_id", "platform instance id", instance.hex(), _as_text(instance))
-    if extension.configuration is not None:
-        yield Field("dynamic_platform", "dynamic platform", extension.configuration.dynamic_platform)
-        yield Field("cached_keys", "cached keys", extension.configuration.cached_keys)
-        yield Field("smt_enabled", "SMT enabled", extension.configuration.smt_enabled)
-
-
-def _marks(quote: Quote, chain: PckChain | None, extension: PckExtension | MalformedError | None) -> Section:
-    certifying = CertifyingMarks.of(quote.signature, chain, extension)
-    marks = sorted(mark.value for mark in present_marks(quote, certifying))
-    note = "a mark only lowers trust; no marks is no proof of hardware" if marks else "which is no proof of hardware"
-    return Section("marks", "Marks of simulation", (Field("found", "found", marks, note),))
+        yield Field("dynamic_platform", "dynamic platform", own.dynamic_platform)
+        yield Field("cached_keys", "cached keys", own.cached_keys)
+        yield Field("smt_enabled", "SMT enabled", own.smt_enabled)
 
 
 def _as_text(data: bytes) -> str:
     """Return the bytes as quoted text if they are printable ASCII, without zeros at the end, else ""."""
-    text = data.rstrip(b"\0")
-    if text and text.isascii() and text.decode("ascii").isprintable():
-        return f'"{text.decode("ascii")}"'
-    return ""
-
-
-def _signer_note(mr_signer: bytes) -> str:
-    return "Intel's quoting enclave signer" if mr_signer == INTEL_QE_MRSIGNER else ""
-
-
-def _cpu_svn_note(cpu_svn: bytes) -> str:
-    return "Intel's SDK simulation mode, no processor" if cpu_svn in SIMULATION_CPU_SVNS else ""
+    text = data.rstrip(b"\0").decode("latin-1")
+    return f'"{text}"' if text and text.isascii() and text.isprintable() else ""

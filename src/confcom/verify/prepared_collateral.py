@@ -16,16 +16,15 @@ from confcom.sgx.pck.extension import PckExtension
 from confcom.sgx.quote import Quote, QuoteFrame
 from confcom.verify.argument_types import require_instant
 from confcom.verify.checks.authenticity import KeyCertification
-from confcom.verify.checks.collateral_signer import signer_check
-from confcom.verify.checks.collateral_usability import currency_check, evaluation_check
+from confcom.verify.checks.collateral import currency_check, evaluation_check, signer_check
 from confcom.verify.checks.dcap_qvl_appraisal import Appraiser
 from confcom.verify.checks.marks import collateral_marks_check, present_collateral_marks
 from confcom.verify.trust import INTEL, KnownRoot, TrustedRoot, trusted_root
 from confcom.verify.verdict import Check, CheckStatus, utc_text
 
 MAX_KNOWN_KEYS: Final = 256
-"""Attestation keys whose certification is kept; a platform has one at a time. Each takes under 40 KiB and the bytes by
-which it is found, so that all of them stay below 14 MiB."""
+"""Attestation keys whose certification is kept; a platform has one at a time. Each takes under 40 KiB and the
+bytes by which it is found, so that all of them stay below 14 MiB."""
 MAX_KNOWN_PART: Final = 16 * 1024
 """Bytes of key, QE report and certificates. Real ones have under 5 KiB; what is padded is checked each time."""
 
@@ -53,8 +52,6 @@ class Collateral(CollateralBundle):
             return f"Collateral(unreadable: {error.what})"
         fmspc, number = documents.tcb_info.fmspc.hex(), documents.tcb_info.tcb_evaluation_data_number
         return f"Collateral(fmspc={fmspc}, evaluation_number={number}, expires={utc_text(documents.expires)})"
-
-    __str__ = __repr__
 
     @classmethod
     def from_json(cls, data: bytes | str, quote: bytes | None = None, *, early: bool = False) -> Self:
@@ -150,7 +147,6 @@ class PreparedCollateral:
         self._lock = threading.Lock()
 
     def __reduce__(self) -> tuple[object, ...]:
-        """Cross to another process as collateral and root, which are parsed there again."""
         return PreparedCollateral, (self.collateral, self.root)
 
     def __repr__(self) -> str:
@@ -163,15 +159,12 @@ class PreparedCollateral:
             MalformedError: the quote has malformed signature data, or no readable chain.
         """
         part = frame.certifying_part
-        if len(part) > MAX_KNOWN_PART:
-            return KeyCertification.of(Quote.parse(data), self.root)
         with self._lock:
-            known = self._known.get(part)
-            if known is not None:
+            if (known := self._known.get(part)) is not None:
                 self._known.move_to_end(part)
                 return known
         certification = KeyCertification.of(Quote.parse(data), self.root)
-        if certification.problem is None:  # a forged quote must not displace others
+        if certification.problem is None and len(part) <= MAX_KNOWN_PART:  # a forged one must not displace others
             with self._lock:
                 self._known[part] = certification
                 if len(self._known) > MAX_KNOWN_KEYS:

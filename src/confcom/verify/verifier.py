@@ -12,10 +12,10 @@ from datetime import UTC, datetime
 
 from confcom.errors import MalformedError, WrongTypeError, WrongValueError
 from confcom.sgx.quote import REPORT_BODY, SIGNED_PART_SIZE, Quote, QuoteFrame
-from confcom.sgx.simulation_marks import Mark
 from confcom.verify.argument_types import require_instant
-from confcom.verify.checks import authenticity, authorisation, collateral_usability, dcap_qvl_appraisal
+from confcom.verify.checks import authenticity, authorisation, dcap_qvl_appraisal
 from confcom.verify.checks.authenticity import MAX_QUOTE_SIZE, KeyCertification
+from confcom.verify.checks.collateral import currency_check, platform_match_check
 from confcom.verify.checks.dcap_qvl_appraisal import Appraisal, Finding, Rejection
 from confcom.verify.checks.marks import present_marks, quote_marks_check
 from confcom.verify.files import MAX_QUOTE_TEXT_SIZE, decoded, read_quote
@@ -52,8 +52,8 @@ def verify(
 ) -> Verdict:
     """Decide whether to rely on a quote. Nothing is fetched, and no content of a quote raises.
 
-    Threads may call it at once. It takes about a millisecond, nearly all of it under the GIL: a service that verifies
-    many quotes uses processes, which also contain a verifier that forged input ends.
+    Threads may call it at once. It takes about a millisecond, nearly all of it under the GIL: a service that
+    verifies many quotes uses processes, which also contain a verifier that forged input ends.
 
     Args:
         quote: one quote and nothing else, at most 64 KiB: bytes, hexadecimal or base64 text, or a path
@@ -75,18 +75,12 @@ def verify(
         UnreadableInputError: the quote is a path whose file cannot be read.
         UnavailableError: the package dcap-qvl is not installed.
     """
-    for name, value, kinds, expected in (
-        ("the policy", policy, Policy, "a Policy"),
-        (
-            "the collateral",
-            collateral,
-            (Collateral, PreparedCollateral, type(None)),
-            "a Collateral (read_collateral makes one), prepared or not, or None",
-        ),
-        ("the time", now, (datetime, type(None)), "a datetime with a time zone, or None"),
-    ):
-        if not isinstance(value, kinds):
-            raise WrongTypeError(name, expected, value)
+    if not isinstance(policy, Policy):
+        raise WrongTypeError("the policy", "a Policy", policy)
+    if not isinstance(collateral, Collateral | PreparedCollateral | None):
+        raise WrongTypeError(
+            "the collateral", "a Collateral (read_collateral makes one), prepared or not, or None", collateral
+        )
     dcap_qvl_appraisal.load_dcap_qvl()
     data = bytes_of(quote)
     trusted = trusted_root(INTEL if root is None else root)
@@ -129,10 +123,23 @@ def verify_quote(
     certificate or collateral are not followed, and nothing in the quote can replace the trust anchor.
     """
     now = require_instant(now)
-    prepared = _prepared(collateral, root)
+    prepared: PreparedCollateral | MalformedError | None
+    try:
+        prepared = (
+            collateral if isinstance(collateral, PreparedCollateral | None) else PreparedCollateral(collateral, root)
+        )
+    except MalformedError as error:
+        prepared = error
     usable = prepared if isinstance(prepared, PreparedCollateral) else None
     try:
-        frame = _read(quote)
+        if len(quote) > MAX_QUOTE_SIZE:
+            raise MalformedError(
+                f"the input has {len(quote)} bytes, more than the limit of {MAX_QUOTE_SIZE}",
+                error_code="too-long",
+                why="no SGX quote is that long",
+                remedy="pass the quote alone",
+            )
+        frame = QuoteFrame.parse(quote)
         certification = usable.certification(quote, frame) if usable else KeyCertification.of(Quote.parse(quote), root)
     except MalformedError as error:
         return unusable(_FORMAT, error, code="format")
@@ -152,9 +159,7 @@ def verify_quote(
         signatures,
         quote_marks_check(frame, certification.marks, marks, platform),
         authorisation.debug_check(claims, platform, policy),
-        collateral_usability.currency_check(
-            prepared.documents if isinstance(prepared, PreparedCollateral) else prepared, now
-        ),
+        currency_check(prepared.documents if isinstance(prepared, PreparedCollateral) else prepared, now),
     ]
     appraisal = None
     if usable is None or checks[-1].status is CheckStatus.FAILED:
@@ -162,7 +167,7 @@ def verify_quote(
     else:
         marks |= usable.present_marks
         checks += [
-            collateral_usability.platform_match_check(usable.documents, certification.extension),
+            platform_match_check(usable.documents, certification.extension),
             *usable.checks,
         ]
         # Some forged input makes dcap-qvl end the whole process: it gets no quote that our checks found not authentic.
@@ -173,37 +178,17 @@ def verify_quote(
             result = usable.appraiser.appraise(quote, now)
             checks.append(_appraisal_check(result, quote[REPORT_BODY], root, debug=claims.debug))
             appraisal = result if isinstance(result, Appraisal) else None
-    if kind_of(checks) in {VerdictKind.NOT_AUTHENTIC, VerdictKind.UNUSABLE}:
+    names = tuple(sorted(marks))
+    if (kind := kind_of(checks)) in {VerdictKind.NOT_AUTHENTIC, VerdictKind.UNUSABLE}:
         why = "the content of a quote means nothing before its authenticity is proven"
         checks.append(not_checked("platform, TCB status, advisories, identity, report data", why, code="policy"))
-        return _verdict(platform, checks, marks=marks)
+        return Verdict(kind, platform, tuple(checks), marks=names)
     if usable:
         checks += authorisation.recency_checks(usable.documents, policy, now)
     checks += authorisation.platform_id_check(certification.extension, policy)
     checks += _policy_checks(platform, claims, appraisal, policy, now)
-    return _verdict(platform, checks, claims=claims, appraisal=appraisal, marks=marks)
-
-
-def _prepared(
-    collateral: Collateral | PreparedCollateral | None, root: TrustedRoot
-) -> PreparedCollateral | MalformedError | None:
-    if collateral is None or isinstance(collateral, PreparedCollateral):
-        return collateral
-    try:
-        return PreparedCollateral(collateral, root)
-    except MalformedError as error:
-        return error
-
-
-def _read(data: bytes) -> QuoteFrame:
-    if len(data) > MAX_QUOTE_SIZE:
-        raise MalformedError(
-            f"the input has {len(data)} bytes, more than the limit of {MAX_QUOTE_SIZE}",
-            error_code="too-long",
-            why="no SGX quote is that long",
-            remedy="pass the quote alone",
-        )
-    return QuoteFrame.parse(data)
+    status, advisories = (appraisal.tcb_status.value, appraisal.advisory_ids) if appraisal else (None, ())
+    return Verdict(kind_of(checks), platform, tuple(checks), claims, status, advisories, names)
 
 
 def _appraisal_check(result: Appraisal | Rejection, body: bytes, root: TrustedRoot, *, debug: bool) -> Check:
@@ -228,22 +213,3 @@ def _policy_checks(
         yield authorisation.advisories_check(appraisal.advisory_ids, policy)
     yield from authorisation.identity_checks(claims, policy)
     yield from authorisation.report_data_checks(claims, policy)
-
-
-def _verdict(
-    platform: Platform,
-    checks: list[Check],
-    *,
-    claims: Claims | None = None,
-    appraisal: Appraisal | None = None,
-    marks: frozenset[Mark],
-) -> Verdict:
-    return Verdict(
-        kind=kind_of(checks),
-        platform=platform,
-        checks=tuple(checks),
-        claims=claims,
-        tcb_status=appraisal.tcb_status.value if appraisal else None,
-        advisory_ids=appraisal.advisory_ids if appraisal else (),
-        marks=tuple(sorted(marks)),
-    )

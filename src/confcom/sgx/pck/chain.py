@@ -21,8 +21,8 @@ from confcom.sgx.pck.extension import PckExtension
 from confcom.sgx.quote import Quote
 
 CHAIN_NAMES = ("SGX PCK Certificate", "CA", "SGX Root CA")
-"""Text that the common names of leaf, intermediate and root contain (Intel's "PCK Certificate and CRL Profile"; QVL
-requires the same). The intermediate is named PCK Processor CA or PCK Platform CA."""
+"""Text that the common names of leaf, intermediate and root contain (Intel's "PCK Certificate and CRL
+Profile"; QVL requires the same). The intermediate is named PCK Processor CA or PCK Platform CA."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,10 +115,8 @@ def common_name(name: x509.Name) -> str:
 
 
 def _is_certificate_authority(certificate: x509.Certificate) -> bool:
-    try:
-        return certificate.extensions.get_extension_for_class(x509.BasicConstraints).value.ca
-    except (x509.ExtensionNotFound, ValueError):
-        return False
+    values = [extension.value for extension in certificate.extensions]
+    return any(isinstance(value, x509.BasicConstraints) and value.ca for value in values)
 
 
 def qe_report_is_certified(quote: Quote, leaf: x509.Certificate) -> bool:
@@ -136,10 +134,6 @@ def attestation_key(quote: Quote) -> ec.EllipticCurvePublicKey | None:
         return ec.EllipticCurvePublicKey.from_encoded_point(ec.SECP256R1(), b"\4" + quote.signature.attestation_key)
     except ValueError:
         return None
-
-
-def body_is_signed(quote: Quote) -> bool:
-    return is_signed_by(attestation_key(quote), quote.signature.isv_signature, quote.signed_part)
 
 
 def is_signed_by(key: object, signature: bytes, data: bytes) -> bool:

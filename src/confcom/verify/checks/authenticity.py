@@ -59,10 +59,7 @@ def root_validity_check(root: TrustedRoot, now: datetime) -> Check:
 
 
 def signatures_check(signed: bytes, signature: bytes, certification: KeyCertification, now: datetime) -> Check:
-    """Check the signatures from the enclave's report up to the root with our own code; no collateral is needed.
-
-    `signed` is the quote's signed part, and `signature` the attestation key's.
-    """
+    """Check the signatures from the enclave's report up to the root with our own code; no collateral is needed."""
     required = "report signed by the attestation key, which the QE's report names, which the PCK's chain certifies"
     begin, end = certification.period
     broken = certification.problem or (None if begin <= now <= end else certification.chain.outdated(now))
@@ -87,26 +84,17 @@ class KeyCertification:
     problem: str | None
     """Why the key is not certified by the root, dates and revocation aside; None if it is."""
     root_check: Check
-    """Whether the chain ends in the root's key."""
 
     @classmethod
     def of(cls, quote: Quote, root: TrustedRoot) -> Self:
         """Read and check it. MalformedError: the quote has no readable PCK certificate chain."""
         chain = PckChain.from_quote(quote)
         extension = chain.extension()
-        problem = (
-            chain.broken_link(root.certificate)
-            or (
-                None
-                if qe_report_is_certified(quote, chain.leaf)
-                else "the PCK did not sign the quoting enclave's report"
-            )
-            or (
-                None
-                if attestation_key_is_bound(quote)
-                else "the quoting enclave's report names another attestation key"
-            )
-        )
+        problem = chain.broken_link(root.certificate)
+        if problem is None and not qe_report_is_certified(quote, chain.leaf):
+            problem = "the PCK did not sign the quoting enclave's report"
+        if problem is None and not attestation_key_is_bound(quote):
+            problem = "the quoting enclave's report names another attestation key"
         marks = CertifyingMarks.of(quote.signature, chain, extension)
         return cls(chain, chain.period, extension, marks, attestation_key(quote), problem, root_check(chain, root))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import importlib
 import json
 from dataclasses import dataclass
 from datetime import datetime
@@ -31,7 +32,6 @@ class Finding(Enum):
 
     @property
     def consequence(self) -> VerdictKind:
-        """The kind of verdict: unusable for the three findings about unsuitable input, otherwise not authentic."""
         unusable = {Finding.NOT_CURRENT, Finding.OTHER_PLATFORM, Finding.UNREADABLE}
         return VerdictKind.UNUSABLE if self in unusable else VerdictKind.NOT_AUTHENTIC
 
@@ -105,7 +105,7 @@ def load_dcap_qvl() -> ModuleType:
         UnavailableError: it is not installed.
     """
     try:
-        import dcap_qvl  # noqa: PLC0415 # see above
+        return importlib.import_module("dcap_qvl")
     except ModuleNotFoundError as missing:
         raise UnavailableError(
             "quotes cannot be verified",
@@ -113,8 +113,6 @@ def load_dcap_qvl() -> ModuleType:
             why="the package dcap-qvl is not installed",
             remedy="install it; the daemons' images leave it out, since no daemon verifies quotes",
         ) from missing
-    module: ModuleType = dcap_qvl
-    return module
 
 
 class Appraiser:
@@ -143,7 +141,7 @@ class Appraiser:
             return Appraisal(_report_body(report), *self._known_claims(f"{text[:begin]}null{text[end:]}"))
         except (ValueError, KeyError) as error:
             text = str(error).removeprefix("Verification failed: ")
-            return Rejection(_finding(text), text)
+            return Rejection(next((finding for part, finding in _TEXTS if part in text), Finding.OTHER), text)
 
     def _prepare(self, dcap_qvl: ModuleType) -> tuple[Any, Any]:
         collateral, (tcb_info, qe_identity) = self._collateral, self._signed
@@ -158,10 +156,6 @@ class Appraiser:
             qe_identity=qe_identity.body.decode(),
             qe_identity_signature=qe_identity.signature,
         )
-
-
-def _finding(text: str) -> Finding:
-    return next((finding for part, finding in _TEXTS if part in text), Finding.OTHER)
 
 
 def _report_body(report: dict[str, Any]) -> bytes:
