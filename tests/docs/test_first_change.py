@@ -12,9 +12,9 @@ def test_it_can_be_taken_back_and_made_again(tmp_path):
     for path in (PAGE, "src/confcom/cli/group.py"):
         (tmp_path / path).parent.mkdir(parents=True)
         shutil.copy(ROOT / path, tmp_path / path)
-    there = []
+    file, there = "src/confcom/cli/group.py", []
     for line in (one.line for one in commands(PAGE) if "git apply" in one.line):
         done = subprocess.run(["sh", "-c", line], cwd=tmp_path, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
-        there.append((tmp_path / "src/confcom/cli/group.py").read_text() == (ROOT / "src/confcom/cli/group.py").read_text())
+        there.append((tmp_path / file).read_text() == (ROOT / file).read_text())
     assert there == [False, True]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from fractions import Fraction
 from math import ceil
 from typing import Final
 
@@ -27,8 +26,9 @@ POOL_PART: Final = 4
 """One peer may hold one part in 4 of what is not set aside for unread answers: with 256 MiB, 180 quotes of a simulated
 platform. A program with 64 clients is not paused; with one part in 8 it was, on a busy node. Four peers that do not
 read leave the others their reserve only."""
-UNANSWERED_PART: Final = Fraction(2, 3)
-"""Of the descriptors, if these are few, for connections without an answer: clients read answers at once."""
+UNREAD_DESCRIPTORS_PART: Final = 3
+"""One descriptor in 3 is for unread answers, if there are too few for all connections. Those without an answer get the
+larger part, because clients read their answers at once."""
 QUOTE_BATCH: Final = 32
 """Calls of an inline provider before their answers are encoded and sent: a batch costs a fifth less than single calls
 (measured: caches), and delays its first answer by 1.5 ms."""
@@ -114,7 +114,7 @@ class HelperLimits:
 
     def with_descriptors(self, available: int) -> HelperLimits:
         """Return limits with fewer places and unread answers, if fewer descriptors are available to connections."""
-        places = max(1, min(self.max_connections, int(available * UNANSWERED_PART)))
+        places = max(1, min(self.max_connections, available - ceil(available / UNREAD_DESCRIPTORS_PART)))
         return replace(
             self,
             max_connections=places,
