@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from confcom.errors import MalformedError
 from confcom.sgx.report import INTEL_QE_MRSIGNER
-from confcom.sgx.tcb_documents import QeIdentity, QeTcbLevel, TcbInfo, TcbLevel, TcbStatus
+from confcom.sgx.tcb_documents import QeIdentity, TcbInfo, TcbLevel, TcbStatus
 from testkit.raised import raises
 
 SIGNATURE = "ab" * 64
@@ -52,8 +52,8 @@ def test_tcb_info_is_read():
     assert (info.tcb_type, info.tcb_evaluation_data_number) == (0, 17)
     hardened, advisories = datetime(2025, 11, 12, tzinfo=UTC), ("INTEL-SA-00334", "INTEL-SA-00615")
     assert info.levels == (
-        TcbLevel(tuple(range(16)), 13, hardened, TcbStatus.SW_HARDENING_NEEDED, advisories),
-        TcbLevel((0,) * 16, 0, datetime(2018, 1, 4, tzinfo=UTC), TcbStatus.REVOKED, ()),
+        TcbLevel((*range(16), 13), hardened, TcbStatus.SW_HARDENING_NEEDED, advisories),
+        TcbLevel((0,) * 17, datetime(2018, 1, 4, tzinfo=UTC), TcbStatus.REVOKED, ()),
     )
     assert info.simulation is None
     assert info.signed.encode() == document("tcbInfo", TCB_INFO)
@@ -69,8 +69,8 @@ def test_qe_identity_is_read():
     assert identity.attributes_mask.hex() == "fbffffffffffffff0000000000000000"
     assert identity.mr_signer == INTEL_QE_MRSIGNER
     assert identity.levels == (
-        QeTcbLevel(8, datetime(2024, 3, 13, tzinfo=UTC), TcbStatus.UP_TO_DATE, ()),
-        QeTcbLevel(6, datetime(2021, 11, 10, tzinfo=UTC), TcbStatus.OUT_OF_DATE, ("INTEL-SA-00615",)),
+        TcbLevel((8,), datetime(2024, 3, 13, tzinfo=UTC), TcbStatus.UP_TO_DATE, ()),
+        TcbLevel((6,), datetime(2021, 11, 10, tzinfo=UTC), TcbStatus.OUT_OF_DATE, ("INTEL-SA-00615",)),
     )
     assert identity.simulation is None
     assert identity.signed.encode() == document("enclaveIdentity", QE_IDENTITY)
@@ -180,9 +180,9 @@ def test_a_level_of_another_form_is_refused_by_its_path(path, value, named):
 
 def test_the_largest_values_are_read():
     info = changed(TCB_INFO, ("tcbLevels", 0, "tcb", "sgxtcbcomponents", 3, "svn"), 255)
-    assert tcb_info(changed(info, ("tcbLevels", 0, "tcb", "pcesvn"), 65535)).levels[0].pce_svn == 65535
+    assert tcb_info(changed(info, ("tcbLevels", 0, "tcb", "pcesvn"), 65535)).levels[0].svns[-1] == 65535
     identity = changed(QE_IDENTITY, ("isvprodid",), 65535)
-    assert qe_identity(changed(identity, ("tcbLevels", 0, "tcb", "isvsvn"), 65535)).levels[0].isv_svn == 65535
+    assert qe_identity(changed(identity, ("tcbLevels", 0, "tcb", "isvsvn"), 65535)).levels[0].svns == (65535,)
 
 
 def test_a_status_without_end_is_cut_in_the_message():

@@ -1,6 +1,8 @@
 """Helpers for the codecs of this package: strict lengths, and errors that name the structure and the field."""
 
 import struct
+from collections.abc import Sequence
+from dataclasses import Field
 from typing import Any
 
 from confcom.errors import MalformedError
@@ -37,14 +39,15 @@ class Layout:
     """A fixed-size little-endian structure, as in the struct module, but a value that does not fit is an error.
 
     struct silently truncates and pads byte strings; a report with a truncated MRENCLAVE must never be signed.
-    `fields` are name and struct code (`16s`, `B`, `H`, `I`, `Q`) of every field, in order.
+    `fields` are a dataclass's, and `codes` the struct code (`16s`, `B`, `H`, `I`, `Q`) of each, in order.
     """
 
-    def __init__(self, structure: str, **fields: str) -> None:
+    def __init__(self, structure: str, fields: Sequence[Field[Any]], codes: str) -> None:
         self.structure = structure
-        self._struct = struct.Struct("<" + "".join(fields.values()))
-        self._names = tuple(fields)
-        self._widths = {name: int(code[:-1]) for name, code in fields.items() if code.endswith("s")}
+        self._struct = struct.Struct("<" + codes)
+        self._names = tuple(field.name for field in fields)
+        sizes = zip(self._names, codes.split(), strict=True)
+        self._widths = {name: int(code[:-1]) for name, code in sizes if code.endswith("s")}
         self.size = self._struct.size
 
     def unpack(self, data: bytes) -> tuple[Any, ...]:

@@ -6,7 +6,7 @@ Intel's "ECDSA Quote Library API").
 
 import binascii
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from enum import IntEnum
 from typing import Self
 
@@ -59,11 +59,6 @@ PPID_SIZES = {
 }
 """Size in bytes of the PPID in each type: plain, or one RSA-OAEP block (sgx_quote_3.h)."""
 
-_PPID_LAYOUTS = {
-    kind: Layout(f"certification data of type {kind.value}", ppid=f"{size}s", cpu_svn="16s", pce_svn="H", pce_id="H")
-    for kind, size in PPID_SIZES.items()
-}
-
 
 @dataclass(frozen=True, slots=True)
 class PpidData:
@@ -82,6 +77,12 @@ class PpidData:
     def encode(self) -> bytes:
         """Encode to 36, 276 or 404 bytes, depending on the type."""
         return _PPID_LAYOUTS[self.kind].pack(self)
+
+
+_PPID_LAYOUTS = {
+    kind: Layout(f"certification data of type {kind.value}", fields(PpidData)[1:], f"{size}s 16s H H")
+    for kind, size in PPID_SIZES.items()
+}
 
 
 @dataclass(frozen=True, slots=True)

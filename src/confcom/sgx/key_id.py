@@ -3,7 +3,7 @@
 Layout: sgx_ql_att_key_id_t (158 bytes, packed) inside sgx_att_key_id_ext_t (256 bytes), Intel's sgx_quote.h.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from enum import IntEnum
 from typing import Self
 
@@ -14,22 +14,6 @@ ATT_KEY_ID_SIZE = 256
 ATT_KEY_ID_COMPARED = 158
 """Only these first bytes identify a key; the client may set spid, att_key_type and reserved freely (Intel's quote_ex
 service)."""
-
-_KEY_ID = Layout(
-    "an attestation key id",
-    id="H",
-    version="H",
-    mrsigner_length="H",
-    mrsigner="48s",
-    prod_id="I",
-    extended_prod_id="16s",
-    config_id="64s",
-    family_id="16s",
-    algorithm_id="I",
-    spid="16s",
-    att_key_type="H",
-    reserved="80s",
-)
 
 
 class AttKeyAlgorithm(IntEnum):
@@ -69,6 +53,8 @@ class AttKeyId:
     def encode(self) -> bytes:
         return _KEY_ID.pack(self)
 
+
+_KEY_ID = Layout("an attestation key id", fields(AttKeyId), "H H H 48s I 16s 64s 16s I 16s H 80s")
 
 ECDSA_P256_KEY_ID = AttKeyId(
     id=0,

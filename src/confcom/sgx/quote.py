@@ -5,7 +5,7 @@ signatures (r, s) and public keys (X, Y) are pairs of 32-byte big-endian numbers
 """
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Self
 
 from confcom.errors import MalformedError
@@ -25,17 +25,6 @@ MAX_AUTH_DATA_SIZE = 0xFFFF
 
 INTEL_QE_VENDOR_ID = bytes.fromhex("939a7233f79c4ca9940a0db3957f0607")
 """The only vendor id that verifiers accept, UUID 939a7233-f79c-4ca9-940a-0db3957f0607 (sgx_quote_3.h)."""
-
-_HEADER = Layout(
-    "a quote header",
-    version="H",
-    att_key_type="H",
-    att_key_data_0="I",
-    qe_svn="H",
-    pce_svn="H",
-    vendor_id="16s",
-    user_data="20s",
-)
 
 _OTHER_VERSIONS = {
     1: "version 1 is an EPID quote; EPID attestation ended in 2025",
@@ -61,24 +50,26 @@ values."""
 class QuoteHeader:
     """The first 48 bytes. The attestation key signs them together with the report body."""
 
-    qe_svn: int
-    pce_svn: int
-    user_data: bytes
-    """20 bytes that the quoting enclave chooses: Intel's writes its QE id (16 bytes) and four zeros."""
     version: int = QUOTE_VERSION
     att_key_type: int = AttKeyAlgorithm.ECDSA_P256
     att_key_data_0: int = 0
     """Reserved in version 3; the TEE type in later versions."""
+    qe_svn: int = 0
+    pce_svn: int = 0
     vendor_id: bytes = INTEL_QE_VENDOR_ID
+    user_data: bytes = bytes(20)
+    """The quoting enclave chooses them: Intel's writes its QE id (16 bytes) and four zeros."""
 
     @classmethod
     def parse(cls, data: bytes) -> Self:
         """Parse exactly one header of any version."""
-        version, att_key_type, att_key_data_0, qe_svn, pce_svn, vendor_id, user_data = _HEADER.unpack(data)
-        return cls(qe_svn, pce_svn, user_data, version, att_key_type, att_key_data_0, vendor_id)
+        return cls(*_HEADER.unpack(data))
 
     def encode(self) -> bytes:
         return _HEADER.pack(self)
+
+
+_HEADER = Layout("a quote header", fields(QuoteHeader), "H H I H H 16s 20s")
 
 
 @dataclass(frozen=True, slots=True)

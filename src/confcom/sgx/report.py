@@ -6,7 +6,7 @@ All integers are little-endian.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from enum import IntFlag
 from typing import Self
 
@@ -22,44 +22,10 @@ NONCE_SIZE = 16
 CPU_SVN_SIZE = 16
 KEY_ID_SIZE = 32
 MAC_SIZE = 16
-_MR_ENCLAVE_START = 64
-"""Offset in bytes from the start of a report (SDM vol. 3D, "REPORT")."""
-MR_ENCLAVE_SIZE = 32
+_MR_ENCLAVE = slice(64, 96)
+"""Bytes of a report (SDM vol. 3D, "REPORT")."""
 INTEL_QE_MRSIGNER = bytes.fromhex("8c4f5775d796503e96137f77c68a829a0056ac8ded70140b081b094490c57bff")
 """MRSIGNER of Intel's production quoting enclave: public, and hard-coded in Gramine and Intel's ql wrapper."""
-
-_BODY = Layout(
-    "an SGX report body",
-    cpu_svn="16s",
-    misc_select="I",
-    reserved1="12s",
-    isv_ext_prod_id="16s",
-    flags="Q",
-    xfrm="Q",
-    mr_enclave="32s",
-    reserved2="32s",
-    mr_signer="32s",
-    reserved3="32s",
-    config_id="64s",
-    isv_prod_id="H",
-    isv_svn="H",
-    config_svn="H",
-    reserved4="42s",
-    isv_family_id="16s",
-    report_data="64s",
-)
-_TARGET_INFO = Layout(
-    "SGX target info",
-    mr_enclave="32s",
-    flags="Q",
-    xfrm="Q",
-    reserved1="2s",
-    config_svn="H",
-    misc_select="I",
-    reserved2="8s",
-    config_id="64s",
-    reserved3="384s",
-)
 
 
 class AttributeFlag(IntFlag):
@@ -138,13 +104,15 @@ class ReportBody:
         return cls(*_BODY.unpack(data))
 
     def encode(self) -> bytes:
-        """Encode to 384 bytes, identical to the parsed ones."""
         return _BODY.pack(self)
 
     @property
     def debug(self) -> bool:
         """Whether the enclave was launched with DEBUG, so that its memory is readable from outside."""
         return bool(self.flags & AttributeFlag.DEBUG)
+
+
+_BODY = Layout("an SGX report body", fields(ReportBody), "16s I 12s 16s Q Q 32s 32s 32s 32s 64s H H H 42s 16s 64s")
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,7 +135,6 @@ class Report:
 
     @property
     def body(self) -> ReportBody:
-        """The parsed body."""
         return ReportBody.parse(self.encoded_body)
 
     @property
@@ -186,7 +153,7 @@ class Report:
 def mr_enclave_of(report: bytes) -> bytes:
     """Return MRENCLAVE (32 bytes) of a report without parsing the rest."""
     require_length(report, REPORT_SIZE, "an SGX report")
-    return report[_MR_ENCLAVE_START : _MR_ENCLAVE_START + MR_ENCLAVE_SIZE]
+    return report[_MR_ENCLAVE]
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,6 +190,9 @@ class TargetInfo:
     def encode(self) -> bytes:
         """Encode to 512 bytes."""
         return _TARGET_INFO.pack(self)
+
+
+_TARGET_INFO = Layout("SGX target info", fields(TargetInfo), "32s Q Q 2s H I 8s 64s 384s")
 
 
 @dataclass(frozen=True, slots=True)

@@ -58,16 +58,8 @@ UpToDate."""
 
 @dataclass(frozen=True, slots=True)
 class TcbLevel:
-    components: tuple[int, ...]
-    pce_svn: int
-    date: datetime
-    status: TcbStatus
-    advisory_ids: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class QeTcbLevel:
-    isv_svn: int
+    svns: tuple[int, ...]
+    """A platform's 16 components, then its PCE; or a quoting enclave's ISVSVN."""
     date: datetime
     status: TcbStatus
     advisory_ids: tuple[str, ...]
@@ -120,7 +112,7 @@ class QeIdentity:
     attributes_mask: bytes
     mr_signer: bytes
     isv_prod_id: int
-    levels: tuple[QeTcbLevel, ...]
+    levels: tuple[TcbLevel, ...]
     simulation: Mapping[str, object] | None
     """As in TCB info."""
 
@@ -166,11 +158,11 @@ def _tcb_level(level: JsonObject) -> TcbLevel:
     if len(components) != TCB_COMPONENT_COUNT:
         what = f"{tcb.path} has {len(components)} components, not {TCB_COMPONENT_COUNT}"
         raise MalformedError(what, error_code="wrong-member")
-    return TcbLevel(components, tcb.integer("pcesvn", MAX_PCE_SVN), *_rating(level, frozenset(TcbStatus)))
+    return TcbLevel((*components, tcb.integer("pcesvn", MAX_PCE_SVN)), *_rating(level, frozenset(TcbStatus)))
 
 
-def _qe_tcb_level(level: JsonObject) -> QeTcbLevel:
-    return QeTcbLevel(level.child("tcb").integer("isvsvn", MAX_ISV_SVN), *_rating(level, QE_STATUSES))
+def _qe_tcb_level(level: JsonObject) -> TcbLevel:
+    return TcbLevel((level.child("tcb").integer("isvsvn", MAX_ISV_SVN),), *_rating(level, QE_STATUSES))
 
 
 def _rating(level: JsonObject, statuses: frozenset[TcbStatus]) -> tuple[datetime, TcbStatus, tuple[str, ...]]:
