@@ -38,9 +38,9 @@ class CachedCollateral:
 class CollateralCache:
     """Keeps the collateral of one source on disk, for many processes, and renews it when half of its time has passed.
 
-    `get` blocks while it fetches. While the source cannot be asked, or serves a set that has expired, collateral that
-    has not expired is used. Files are read as untrusted: one that is damaged, or is of another platform, is fetched
-    again.
+    `get` blocks while it fetches. While the source cannot be asked, or serves a set that has expired,
+    collateral that has not expired is used. Files are read as untrusted: one that is damaged, or is of
+    another platform, is fetched again.
 
     Args:
         directory: made with mode 0700 if it is missing; its files have mode 0600.
@@ -82,7 +82,7 @@ class CollateralCache:
         if kept is not None and kept.read().is_fresh(now):
             return _aged(kept, now)
         try:
-            # In a thread of its own, since the caller may be in an event loop, where a TLS handshake asks for it.
+            # In a thread: the caller may be in an event loop, where a TLS handshake asks for collateral.
             with ThreadPoolExecutor(1) as thread:
                 fetched = thread.submit(self._fetch, data).result()
             _require_current(fetched, self._source, now)

@@ -56,8 +56,8 @@ def fetch_collateral(
 ) -> Collateral:
     """Fetch the collateral of a quote's platform.
 
-    The proxy of the environment is used (HTTPS_PROXY, NO_PROXY). What comes is untrusted: it is parsed here, and
-    `verify` decides whether it is authentic and current.
+    The proxy of the environment is used (HTTPS_PROXY, NO_PROXY). What comes is untrusted: it is parsed here,
+    and `verify` decides whether it is authentic and current.
 
     Args:
         quote: as `verify` takes it; only its PCK certificate is read.
@@ -161,7 +161,7 @@ def _client(source: Source) -> httpx2.AsyncClient:
             headers={"User-Agent": "confcom"},
             timeout=httpx2.Timeout(FETCH_SECONDS, connect=CONNECT_SECONDS),
             follow_redirects=False,
-            trust_env=source.base.startswith("https:"),  # plain http is for this machine alone; a proxy is another
+            trust_env=source.base.startswith("https:"),  # http is for this machine alone
         )
     except (ValueError, ImportError, httpx2.InvalidURL) as error:
         raise FetchError(

@@ -13,8 +13,8 @@ API_PATH: Final = "/sgx/certification/v4/"
 ENDED_VERSIONS: Final = ("/v1/", "/v2/", "/v3/")
 """Intel ended the API's versions 2 and 3 on 30 April 2026; version 1 before."""
 INTEL_ROOT_CRL_URL: Final = "https://certificates.trustedservices.intel.com/IntelSGXRootCA.der"
-"""PCS has no path for the root's revocation list: this is where Intel's root certificate says that it is. It is fixed
-here, since no URL is ever taken from a certificate."""
+"""PCS has no path for the root's revocation list: this is where Intel's root certificate says that it is. It
+is fixed here, since no URL is ever taken from a certificate."""
 
 
 class SourceError(SettingsError):

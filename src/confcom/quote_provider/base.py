@@ -85,8 +85,8 @@ class CallsInLoop(Protocol):
 class Backend:
     provider: QuoteProvider
     self_test: Callable[[], QuotingTarget]
-    """Tests whether quotes can be made, and returns the identity that clients get. It raises QuoteProviderError, and
-    may block if the provider's calls wait."""
+    """Tests whether quotes can be made, and returns the identity that clients get. It raises
+    QuoteProviderError, and may block if the provider's calls wait."""
     root: str = ""
     """SHA-256 of the root certificate, in hex; empty unless the platform has its own root."""
     self_test_seconds: float | None = None

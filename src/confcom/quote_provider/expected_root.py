@@ -5,11 +5,8 @@ from pathlib import Path
 from typing import Final
 
 from confcom.errors import MalformedError, SettingsError
-from confcom.sgx.certificates import INTEL_ROOT_KEY_ID, PEM_BEGIN, key_id, load_certificate
+from confcom.sgx.certificates import INTEL_ROOT_KEY_ID, MAX_ROOT_SIZE, PEM_BEGIN, key_id, load_certificate
 from confcom.sgx.certification import split_pem_chain
-
-MAX_ROOT_FILE_BYTES: Final = 64 * 1024
-"""A root certificate has under 1 KiB."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +34,7 @@ def read_expected_root(path: Path) -> ExpectedRoot:
     """
     try:
         with path.open("rb") as file:
-            data = file.read(MAX_ROOT_FILE_BYTES)
+            data = file.read(MAX_ROOT_SIZE)
         certificates = split_pem_chain(data) if PEM_BEGIN in data else (data,)
         if len(certificates) != 1:
             raise MalformedError(f"it holds {len(certificates)} certificates", error_code="several-certificates")

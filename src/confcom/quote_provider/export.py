@@ -14,8 +14,6 @@ ROOT_FILE = "root.pem"
 FINGERPRINT_FILE = "root.sha256"
 COLLATERAL_DIRECTORY = "collateral"
 
-_PUBLIC_MODE = 0o644
-
 
 def export_platform(
     platform: SimulatedPlatform,
@@ -27,8 +25,8 @@ def export_platform(
 ) -> tuple[Path, ...]:
     """Write root, fingerprint and collateral, which contain no secrets; return the files, the root first.
 
-    A second export renews the collateral in place and replaces each file atomically; within one renewal period the
-    bytes are the same.
+    A second export renews the collateral in place and replaces each file atomically; within one renewal
+    period the bytes are the same.
 
     Raises:
         SettingsError: the directory holds another platform's root, or a platform's secrets.
@@ -76,7 +74,7 @@ def _replace(path: Path, content: bytes) -> None:
     try:
         with os.fdopen(descriptor, "wb") as file:
             file.write(content)
-            os.fchmod(descriptor, _PUBLIC_MODE)
+            os.fchmod(descriptor, 0o644)
         Path(temporary).replace(path)
     except BaseException:
         Path(temporary).unlink(missing_ok=True)

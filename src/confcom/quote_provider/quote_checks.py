@@ -96,8 +96,8 @@ class QuoteChecker:
     def check(self, data: bytes, *, size: int, identity: QuotingTarget, now: datetime | None = None) -> None:
         """Reject a quote that does not match what the service said, or whose chain does not end in the expected root.
 
-        `data` is exactly the quote, over the right report body; `size` and `identity` are what the service gave. With
-        `now`, each certificate must be valid then.
+        `data` is exactly the quote, over the right report body; `size` and `identity` are what the service
+        gave. With `now`, each certificate must be valid then.
 
         Raises:
             QuoteProviderError: NO_PLATFORM_CERT_DATA without a PCK chain, ATT_KEY_CERT_DATA_INVALID for everything

@@ -82,8 +82,8 @@ def open_or_create_platform(
 ) -> StoredPlatform:
     """Load the platform from a state directory, or create one if there is none.
 
-    If several processes start at once, one of them creates the platform, and all return that one. A missing directory
-    is created with mode 0700.
+    If several processes start at once, one of them creates the platform, and all return that one. A missing
+    directory is created with mode 0700.
 
     Raises:
         UnavailableError: it can neither be read nor created.

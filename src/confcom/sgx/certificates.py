@@ -17,6 +17,8 @@ INTEL_ROOT_KEY_ID = bytes.fromhex(
 """SHA-384 of the public point of Intel's SGX Root CA, which is the root in genuine quotes; dcap-qvl pins it too."""
 
 PEM_BEGIN = b"-----BEGIN "
+MAX_ROOT_SIZE = 64 * 1024
+"""Bytes of a root certificate file. A real one is under 1 KiB; a chain fits too, so that the error can say so."""
 
 
 def load_certificate(data: bytes, what: str) -> x509.Certificate:

@@ -17,8 +17,8 @@ from confcom.errors import MalformedError
 from confcom.sgx.binary import ByteReader, Layout, require_range
 
 MAX_CHAIN_CERTIFICATES = 8
-"""A PCK chain has three certificates and an issuer chain two. A longer chain is not an SGX chain, and parsing each
-certificate takes time."""
+"""A PCK chain has three certificates and an issuer chain two. A longer chain is not an SGX chain, and parsing
+each certificate takes time."""
 
 UNREADABLE_X509 = (
     ValueError,
@@ -28,8 +28,8 @@ UNREADABLE_X509 = (
     x509.InvalidVersion,
     x509.UnsupportedGeneralNameType,
 )
-"""What the cryptography library raises for malformed or unsupported X.509 data: on loading, and on access to its parts,
-which are decoded only then. Only the first one is a ValueError."""
+"""What the cryptography library raises for malformed or unsupported X.509 data: on loading, and on access to
+its parts, which are decoded only then. Only the first one is a ValueError."""
 
 _PEM_CERTIFICATE = re.compile(
     rb"-----BEGIN CERTIFICATE-----[ \t]*\r?\n([A-Za-z0-9+/][A-Za-z0-9+/= \t\r\n]*)-----END CERTIFICATE-----[ \t\r\n\0]*"
@@ -75,7 +75,6 @@ class PpidData:
         return cls(kind, *_PPID_LAYOUTS[kind].unpack(data))
 
     def encode(self) -> bytes:
-        """Encode to 36, 276 or 404 bytes, depending on the type."""
         return _PPID_LAYOUTS[self.kind].pack(self)
 
 

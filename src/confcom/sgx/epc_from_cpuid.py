@@ -66,8 +66,7 @@ def decode_epc_section(registers: CpuidRegisters) -> EpcSection:
 
 def enumerate_epc(cpuid: Callable[[int, int], CpuidRegisters]) -> tuple[EpcSection, ...]:
     """Return all EPC sections, in the processor's order; none without SGX. `cpuid` takes a leaf and a sub-leaf."""
-    max_leaf = cpuid(0, 0).eax
-    if max_leaf < SGX_LEAF or not sgx_supported(max_leaf, cpuid(FEATURES_LEAF, 0).ebx):
+    if (max_leaf := cpuid(0, 0).eax) < SGX_LEAF or not sgx_supported(max_leaf, cpuid(FEATURES_LEAF, 0).ebx):
         return ()
     sections: list[EpcSection] = []
     for subleaf in range(FIRST_EPC_SUBLEAF, FIRST_EPC_SUBLEAF + MAX_EPC_SECTIONS):

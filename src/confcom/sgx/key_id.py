@@ -12,8 +12,8 @@ from confcom.sgx.report import INTEL_QE_MRSIGNER
 
 ATT_KEY_ID_SIZE = 256
 ATT_KEY_ID_COMPARED = 158
-"""Only these first bytes identify a key; the client may set spid, att_key_type and reserved freely (Intel's quote_ex
-service)."""
+"""Only these first bytes identify a key; the client may set spid, att_key_type and reserved freely (Intel's
+quote_ex service)."""
 
 
 class AttKeyAlgorithm(IntEnum):

@@ -41,9 +41,9 @@ _LOCAL_REPORT, _REMOTE_REPORT = 1, 2
 
 _STUB_VERSION = 2
 _STUB_SVNS_AND_GROUP = b"\xef\x00\xef\x00\xef\xef\xef\xef"
-"""Bytes 8 to 15 of the placeholder that the simulation libraries of Intel's SDK return instead of a quote: SVN of QE
-and PCE, and the extended EPID group (sdk/simulation/uae_service_sim/quoting_sim.cpp). No quoting enclave uses these
-values."""
+"""Bytes 8 to 15 of the placeholder that the simulation libraries of Intel's SDK return instead of a quote:
+SVN of QE and PCE, and the extended EPID group (sdk/simulation/uae_service_sim/quoting_sim.cpp). No quoting
+enclave uses these values."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,8 +182,8 @@ class Quote:
     body: ReportBody
     signature: EcdsaSignatureData
     trailing: bytes = b""
-    """Bytes after the quote. AESM pads quotes with zeros to the size of the client's buffer, and some clients keep
-    them."""
+    """Bytes after the quote. AESM pads quotes with zeros to the size of the client's buffer, and some clients
+    keep them."""
 
     @classmethod
     def parse(cls, data: bytes) -> Self:

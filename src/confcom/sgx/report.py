@@ -54,8 +54,8 @@ def attribute_names(flags: int) -> tuple[str, ...]:
 def report_data(challenge: bytes) -> bytes:
     """Return the 64 bytes of report data for a challenge, or a hash of a key: the bytes, then zeros.
 
-    Enclaves and relying parties must pad in the same way. An empty challenge is refused, because any old quote would
-    match it.
+    Enclaves and relying parties must pad in the same way. An empty challenge is refused, because any old
+    quote would match it.
 
     Raises:
         WrongValueError: the challenge is empty, or longer than 64 bytes.
@@ -120,8 +120,8 @@ class Report:
     """The result of EREPORT: a body, and a MAC that only the target enclave can check."""
 
     encoded_body: bytes
-    """The 384 bytes that the MAC covers. They are kept unparsed, because making a quote needs the bytes, rarely the
-    fields."""
+    """The 384 bytes that the MAC covers. They are kept unparsed, because making a quote needs the bytes,
+    rarely the fields."""
     key_id: bytes
     """KEYID, 32 bytes."""
     mac: bytes

@@ -29,8 +29,8 @@ FMSPC = b"SIMSGX"
 """Family, model, stepping, platform type, custom SKU (6 bytes): the key by which TCB info is looked up."""
 
 PLATFORM_ID_PREFIX = b"SIMULATED-"
-"""First bytes of the PPID and of the platform instance id in the PCK certificate (16 bytes each); the rest is the
-node's own."""
+"""First bytes of the PPID and of the platform instance id in the PCK certificate (16 bytes each); the rest is
+the node's own."""
 
 COMMON_NAME_PREFIX = "SIMULATED "
 COMMON_NAME_SUFFIX = " - NOT INTEL"

@@ -19,8 +19,8 @@ from confcom.errors import SettingsError, UnavailableError
 from confcom.simulated_pcs.answers import Answer
 
 MAX_CONNECTIONS: Final = 64
-"""At once, a thread each. A verifier has one; with more, the next waits in the kernel's queue until one of these ends,
-or has used up its deadlines."""
+"""At once, a thread each. A verifier has one; with more, the next waits in the kernel's queue until one of
+these ends, or has used up its deadlines."""
 BACKLOG: Final = 128
 """Connections that the kernel holds until they are accepted."""
 DEADLINE_SECONDS: Final = 5.0

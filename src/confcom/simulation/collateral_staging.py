@@ -4,8 +4,8 @@ from enum import StrEnum, unique
 
 FIRST_NUMBER = 1
 RECOVERY_NUMBER = 2
-"""TCB evaluation data numbers. Intel's counts TCB recoveries; a simulated platform has at most the one that is staged,
-and each staging that changes the platform's status is one."""
+"""TCB evaluation data numbers. Intel's counts TCB recoveries; a simulated platform has at most the one that
+is staged, and each staging that changes the platform's status is one."""
 
 
 @unique

@@ -105,7 +105,7 @@ _Macs = tuple[tuple[ReportKeyFormat, ReportMac], ...]
 
 
 def _macs(target: TargetInfo, cpu_svn: bytes, key_id: bytes) -> _Macs:
-    return tuple((layout, ReportMac(report_key(layout, target, cpu_svn, key_id))) for layout in ReportKeyFormat)
+    return tuple((form, ReportMac(report_key(form, target, cpu_svn, key_id))) for form in ReportKeyFormat)
 
 
 class ReportRejectedError(ConfcomError):

@@ -22,20 +22,20 @@ from confcom.sgx.pck.extension import PPID_SIZE, SGX_EXTENSION_OID, PckExtension
 from confcom.simulation.keys import derive_bytes, derive_private_key
 
 TCB_COMPONENTS = (2,) * 16
-"""SVN of each of the 16 components. Not the minimum, so that collateral can have a lower level that is out of date. PCK
-certificate, quote and collateral must agree on these numbers."""
+"""SVN of each of the 16 components. Not the minimum, so that collateral can have a lower level that is out of
+date. PCK certificate, quote and collateral must agree on these numbers."""
 
 PCE_SVN = 2
 PCE_ID = bytes(2)
 """Id of the only PCE (Intel's PCK certificates all say 0000)."""
 
 BACKDATE = timedelta(hours=24)
-"""Certificates and collateral are valid from this long before they are made: dcap-qvl rejects an issue date in the
-future, and clocks of test machines, and times whose time zone was ignored, differ by up to a day."""
+"""Certificates and collateral are valid from this long before they are made: dcap-qvl rejects an issue date
+in the future, and clocks of test machines, and times whose time zone was ignored, differ by up to a day."""
 
 CERTIFICATE_VALIDITY = timedelta(days=20 * 365)
-"""Relying parties pin a simulated root, so it is never replaced and must outlive any installation. It ends before 2050
-(if made before 2030), because X.509 changes its time format in that year."""
+"""Relying parties pin a simulated root, so it is never replaced and must outlive any installation. It ends
+before 2050 (if made before 2030), because X.509 changes its time format in that year."""
 
 ROOT_CRL_URL = "https://simulated-sgx.invalid/rootCA.crl"
 PCK_CRL_URL = "https://simulated-sgx.invalid/pckCRL.der"
@@ -45,7 +45,7 @@ _SERIAL_NUMBER_BYTES = 19
 """A serial number has at most 20 bytes; one stays zero so that the number is positive (RFC 5280, 4.1.2.2)."""
 
 _IA5_STRING = 0x16
-_COMMENT = x509.UnrecognizedExtension(marks.NS_COMMENT_OID, der_element(_IA5_STRING, marks.NS_COMMENT.encode("ascii")))
+_COMMENT = x509.UnrecognizedExtension(marks.NS_COMMENT_OID, der_element(_IA5_STRING, marks.NS_COMMENT.encode()))
 
 
 class IntelNameError(MalformedError):
@@ -93,8 +93,8 @@ class Pki:
 def issue_pki(seed: bytes, now: datetime, *, ca_type: PckCaType = PckCaType.PLATFORM, node: str = "") -> Pki:
     """Issue all certificates of a platform; the same arguments give the same bytes.
 
-    Platforms with one seed and different names of nodes differ in the PCK certificate: its key, PPID and platform
-    instance id.
+    Platforms with one seed and different names of nodes differ in the PCK certificate: its key, PPID and
+    platform instance id.
 
     They are valid from 24 h before `now` (aware). The seed is 32 random bytes. The PCK certificate of a Platform CA
     also has a platform instance id and a configuration.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 from datetime import UTC, datetime, timedelta
@@ -81,11 +82,9 @@ def require_instant(time: datetime) -> datetime:
     """Return the time in UTC; it must have a time zone, and be after 1970, where verifiers begin to count."""
     if not isinstance(time, datetime):
         raise WrongTypeError("the time", "a datetime with a time zone", time)
-    try:
+    with contextlib.suppress(OverflowError):
         if time.tzinfo is not None and time.timestamp() >= 0:
             return time.astimezone(UTC)
-    except OverflowError:
-        pass
     raise WrongValueError(
         f"{time.isoformat()} is not an instant since 1970",
         why="certificates are valid between instants, not between wall-clock times",

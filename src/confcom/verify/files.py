@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import binascii
 import os
 import re
 import stat
@@ -11,12 +10,13 @@ import sys
 from pathlib import Path
 
 from confcom.errors import ConfcomError, ExitCode
+from confcom.sgx.certificates import MAX_ROOT_SIZE
 from confcom.sgx.collateral_bundle import COLLATERAL_FILES
 from confcom.sgx.collateral_json import MAX_JSON_SIZE
 from confcom.verify.argument_types import path_argument
 from confcom.verify.checks.authenticity import MAX_QUOTE_SIZE
 from confcom.verify.prepared_collateral import Collateral
-from confcom.verify.trust import MAX_ROOT_SIZE, TrustedRoot
+from confcom.verify.trust import TrustedRoot
 
 STDIN = Path("-")
 """The conventional file name for standard input."""
@@ -68,12 +68,9 @@ def decoded(data: bytes) -> bytes:
     text = b"".join(data.split())
     if _HEXADECIMAL.fullmatch(text):
         return bytes.fromhex(text.decode("ascii").lower().removeprefix("0x"))
-    if _BASE64.fullmatch(text):
-        padded = text.rstrip(b"=").translate(bytes.maketrans(b"-_", b"+/"))
-        try:
-            return base64.b64decode(padded + b"=" * (-len(padded) % 4), validate=True)
-        except binascii.Error:
-            return data
+    digits = text.rstrip(b"=").translate(bytes.maketrans(b"-_", b"+/"))
+    if _BASE64.fullmatch(text) and len(digits) % 4 != 1:
+        return base64.b64decode(digits + b"=" * (-len(digits) % 4), validate=True)
     return data
 
 
@@ -90,9 +87,9 @@ def read_root(path: str | os.PathLike[str]) -> TrustedRoot:
 def read_collateral(path: str | os.PathLike[str], quote: bytes | None = None, *, early: bool = False) -> Collateral:
     """Read collateral from a directory that is laid out as `confcom simulation export` writes it, or from a JSON file.
 
-    `quote` and `early` choose a set from a file that has several, as `Collateral.from_json` does. Symbolic links are
-    followed, since mounted ConfigMaps and Secrets consist of them. A file that is not regular is refused, and opening
-    it does not block.
+    `quote` and `early` choose a set from a file that has several, as `Collateral.from_json` does. Symbolic
+    links are followed, since mounted ConfigMaps and Secrets consist of them. A file that is not regular is
+    refused, and opening it does not block.
 
     Raises:
         UnreadableInputError: there is nothing, or a file is missing, too large or not a regular file.
@@ -102,21 +99,17 @@ def read_collateral(path: str | os.PathLike[str], quote: bytes | None = None, *,
     try:
         if path.is_file():
             return Collateral.from_json(read_regular_file(path, MAX_JSON_SIZE), quote, early=early)
-        return _read_collateral(path)
+        if not path.is_dir():
+            raise UnreadableInputError(
+                f"there is no collateral directory {path}",
+                error_code="unreadable",
+                why="it is not a directory" if path.exists() else "the path does not exist",
+                remedy="`confcom simulation export --state-dir STATE DIR` writes one to DIR/collateral",
+            )
+        present = [file for file in (path / name for name in COLLATERAL_FILES) if file.exists()]
+        return Collateral.from_files({file.name: read_regular_file(file, MAX_COLLATERAL_FILE_SIZE) for file in present})
     except OSError as error:
         raise _unreadable(path, error) from error
-
-
-def _read_collateral(directory: Path) -> Collateral:
-    if not directory.is_dir():
-        raise UnreadableInputError(
-            f"there is no collateral directory {directory}",
-            error_code="unreadable",
-            why="it is not a directory" if directory.exists() else "the path does not exist",
-            remedy="`confcom simulation export --state-dir STATE DIR` writes one to DIR/collateral",
-        )
-    present = (directory / name for name in COLLATERAL_FILES if (directory / name).exists())
-    return Collateral.from_files({path.name: read_regular_file(path, MAX_COLLATERAL_FILE_SIZE) for path in present})
 
 
 def read_regular_file(path: Path, limit: int, advice: str = "pass a file, or a link to one") -> bytes:

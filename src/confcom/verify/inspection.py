@@ -77,7 +77,7 @@ class Inspection:
         """Return plain values for `json.dumps`, in the format of `confcom inspect --output json`."""
         return {
             "size": self.size,
-            "sections": {part.key: {field.key: field.value for field in part.fields} for part in self.sections},
+            "sections": {part.key: {one.key: one.value for one in part.fields} for part in self.sections},
             "warnings": list(self.warnings),
             "stopped": as_data(self.stopped) if self.stopped else None,
         }
@@ -122,10 +122,7 @@ def _sections_and_warnings(data: bytes) -> Iterator[Section | str]:
 
 
 def _fixed_part(data: bytes) -> Iterator[Section]:
-    """Decode the header of a malformed quote, and its report body if the version is 3.
-
-    Both have fixed offsets in every version that SGX uses.
-    """
+    """Decode a malformed quote's header and, in version 3, report body, which have fixed offsets."""
     if len(data) >= QUOTE_HEADER_SIZE:
         header = QuoteHeader.parse(data[:QUOTE_HEADER_SIZE])
         yield _header(header)
@@ -208,13 +205,14 @@ def _certification(quote: Quote) -> Iterator[Section | str]:
         ]
         yield "no certificates in it: a verifier must first fetch the PCK certificate for this PPID and TCB"
     yield Section("certification", "Certification data", tuple(fields))
-    if certification.kind is not CertificationDataType.PCK_CERT_CHAIN:
-        yield _marks(quote, None, None)
-        return
-    chain = PckChain.from_quote(quote)
-    extension = chain.extension()
-    yield from _certificates(quote, chain, extension)
-    yield _marks(quote, chain, extension)
+    chain, extension = None, None
+    if certification.kind is CertificationDataType.PCK_CERT_CHAIN:
+        chain = PckChain.from_quote(quote)
+        extension = chain.extension()
+        yield from _certificates(quote, chain, extension)
+    marks = sorted(present_marks(quote, CertifyingMarks.of(quote.signature, chain, extension)))
+    note = "a mark only lowers trust; no marks is no proof of hardware" if marks else "which is no proof of hardware"
+    yield Section("marks", "Marks of simulation", (Field("found", "found", [*marks], note),))
 
 
 def _certificates(quote: Quote, chain: PckChain, extension: PckExtension | MalformedError) -> Iterator[Section | str]:
@@ -253,25 +251,14 @@ def _platform(extension: PckExtension | MalformedError) -> Iterator[Field]:
     yield Field("tcb_components", "TCB components", components, "16 SVNs of microcode and firmware")
     yield Field("tcb_pce_svn", "PCE SVN", extension.tcb.pce_svn)
     yield Field("sgx_type", "SGX type", extension.sgx_type.name.lower().replace("_", " "))
-    if extension.platform_instance_id is not None:
-        instance = extension.platform_instance_id
+    if (instance := extension.platform_instance_id) is not None and (own := extension.configuration):
         yield Field("platform_instance_id", "platform instance id", instance.hex(), _as_text(instance))
-    if extension.configuration is not None:
-        yield Field("dynamic_platform", "dynamic platform", extension.configuration.dynamic_platform)
-        yield Field("cached_keys", "cached keys", extension.configuration.cached_keys)
-        yield Field("smt_enabled", "SMT enabled", extension.configuration.smt_enabled)
-
-
-def _marks(quote: Quote, chain: PckChain | None, extension: PckExtension | MalformedError | None) -> Section:
-    certifying = CertifyingMarks.of(quote.signature, chain, extension)
-    marks = sorted(mark.value for mark in present_marks(quote, certifying))
-    note = "a mark only lowers trust; no marks is no proof of hardware" if marks else "which is no proof of hardware"
-    return Section("marks", "Marks of simulation", (Field("found", "found", marks, note),))
+        yield Field("dynamic_platform", "dynamic platform", own.dynamic_platform)
+        yield Field("cached_keys", "cached keys", own.cached_keys)
+        yield Field("smt_enabled", "SMT enabled", own.smt_enabled)
 
 
 def _as_text(data: bytes) -> str:
     """Return the bytes as quoted text if they are printable ASCII, without zeros at the end, else ""."""
-    text = data.rstrip(b"\0")
-    if text and text.isascii() and text.decode("ascii").isprintable():
-        return f'"{text.decode("ascii")}"'
-    return ""
+    text = data.rstrip(b"\0").decode("latin-1")
+    return f'"{text}"' if text and text.isascii() and text.isprintable() else ""

@@ -90,9 +90,9 @@ class Identity:
 class Policy:
     """A relying party's demands. The default policy demands nothing, and therefore no quote is verified by it.
 
-    A quote can be verified only if the policy names an identity (`mr_enclave`, `mr_signer` or `identities`) and
-    `report_data`.
-    Without an identity any enclave would be accepted; without report data an old quote could be replayed.
+    A quote can be verified only if the policy names an identity (`mr_enclave`, `mr_signer` or `identities`)
+    and `report_data`. Without an identity any enclave would be accepted; without report data an old quote
+    could be replayed.
 
     Args:
         mr_enclave: 32 bytes.
@@ -260,17 +260,17 @@ def _platform(value: object) -> bytes:
 
 
 def _tcb_status(value: object) -> TcbStatus:
-    if isinstance(value, str) and value in {status.value for status in TcbStatus}:
-        value = TcbStatus(value)
-    if value is TcbStatus.REVOKED:
+    if not isinstance(value, TcbStatus | str):
+        raise WrongTypeError("a TCB status", "a TcbStatus or its name, such as OutOfDate", value)
+    try:
+        status = TcbStatus(value)
+    except ValueError as error:
+        names = ", ".join(known.value for known in TcbStatus if known is not TcbStatus.REVOKED)
+        raise WrongValueError(f"{value!r} is not a TCB status", remedy=f"pass one of {names}") from error
+    if status is TcbStatus.REVOKED:
         raise WrongValueError(
             "a revoked TCB cannot be accepted",
             why="keys of a revoked TCB are known to be compromised",
             remedy="remove Revoked from the accepted statuses",
         )
-    if isinstance(value, TcbStatus):
-        return value
-    if isinstance(value, str):
-        names = ", ".join(status.value for status in TcbStatus if status is not TcbStatus.REVOKED)
-        raise WrongValueError(f"{value!r} is not a TCB status", remedy=f"pass one of {names}")
-    raise WrongTypeError("a TCB status", "a TcbStatus or its name, such as OutOfDate", value)
+    return status

@@ -23,8 +23,8 @@ from confcom.verify.trust import INTEL, KnownRoot, TrustedRoot, trusted_root
 from confcom.verify.verdict import Check, CheckStatus, utc_text
 
 MAX_KNOWN_KEYS: Final = 256
-"""Attestation keys whose certification is kept; a platform has one at a time. Each takes under 40 KiB and the bytes by
-which it is found, so that all of them stay below 14 MiB."""
+"""Attestation keys whose certification is kept; a platform has one at a time. Each takes under 40 KiB and the
+bytes by which it is found, so that all of them stay below 14 MiB."""
 MAX_KNOWN_PART: Final = 16 * 1024
 """Bytes of key, QE report and certificates. Real ones have under 5 KiB; what is padded is checked each time."""
 
@@ -147,7 +147,6 @@ class PreparedCollateral:
         self._lock = threading.Lock()
 
     def __reduce__(self) -> tuple[object, ...]:
-        """Cross to another process as collateral and root, which are parsed there again."""
         return PreparedCollateral, (self.collateral, self.root)
 
     def __repr__(self) -> str:
@@ -165,8 +164,7 @@ class PreparedCollateral:
                 self._known.move_to_end(part)
                 return known
         certification = KeyCertification.of(Quote.parse(data), self.root)
-        # A forged quote must not displace others.
-        if certification.problem is None and len(part) <= MAX_KNOWN_PART:
+        if certification.problem is None and len(part) <= MAX_KNOWN_PART:  # a forged one must not displace others
             with self._lock:
                 self._known[part] = certification
                 if len(self._known) > MAX_KNOWN_KEYS:

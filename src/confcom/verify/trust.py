@@ -20,13 +20,6 @@ from confcom.sgx.certificates import INTEL_ROOT_KEY_ID, PEM_BEGIN, is_self_issue
 from confcom.sgx.certification import pem_to_der, split_pem_chain
 from confcom.sgx.simulation_marks import root_is_marked
 
-MAX_ROOT_SIZE = 64 * 1024
-"""Bytes of a root certificate file. A real one is under 1 KiB; a chain fits too, so that the error can say so."""
-
-
-INTEL_ROOT_FILE = "intel_sgx_root_ca.pem"
-"""Intel's SGX Root CA, valid until 2049; its key is the one that `confcom.sgx.certificates` pins."""
-
 
 class Platform(Enum):
     """The kind of platform that made the quote, as far as the trusted root shows."""
@@ -105,8 +98,9 @@ class TrustedRoot:
 
 @functools.cache
 def intel_root() -> TrustedRoot:
-    """Return Intel's SGX Root CA, which comes with this package."""
-    return TrustedRoot.load(importlib.resources.files("confcom.verify").joinpath(INTEL_ROOT_FILE).read_bytes())
+    """Return Intel's SGX Root CA, valid until 2049; its key is the one that `confcom.sgx.certificates` pins."""
+    file = importlib.resources.files("confcom.verify") / "intel_sgx_root_ca.pem"
+    return TrustedRoot.load(file.read_bytes())
 
 
 def trusted_root(root: TrustedRoot | KnownRoot) -> TrustedRoot:

@@ -52,8 +52,8 @@ def verify(
 ) -> Verdict:
     """Decide whether to rely on a quote. Nothing is fetched, and no content of a quote raises.
 
-    Threads may call it at once. It takes about a millisecond, nearly all of it under the GIL: a service that verifies
-    many quotes uses processes, which also contain a verifier that forged input ends.
+    Threads may call it at once. It takes about a millisecond, nearly all of it under the GIL: a service that
+    verifies many quotes uses processes, which also contain a verifier that forged input ends.
 
     Args:
         quote: one quote and nothing else, at most 64 KiB: bytes, hexadecimal or base64 text, or a path
@@ -123,10 +123,23 @@ def verify_quote(
     certificate or collateral are not followed, and nothing in the quote can replace the trust anchor.
     """
     now = require_instant(now)
-    prepared = _prepared(collateral, root)
+    prepared: PreparedCollateral | MalformedError | None
+    try:
+        prepared = (
+            collateral if isinstance(collateral, PreparedCollateral | None) else PreparedCollateral(collateral, root)
+        )
+    except MalformedError as error:
+        prepared = error
     usable = prepared if isinstance(prepared, PreparedCollateral) else None
     try:
-        frame = _read(quote)
+        if len(quote) > MAX_QUOTE_SIZE:
+            raise MalformedError(
+                f"the input has {len(quote)} bytes, more than the limit of {MAX_QUOTE_SIZE}",
+                error_code="too-long",
+                why="no SGX quote is that long",
+                remedy="pass the quote alone",
+            )
+        frame = QuoteFrame.parse(quote)
         certification = usable.certification(quote, frame) if usable else KeyCertification.of(Quote.parse(quote), root)
     except MalformedError as error:
         return unusable(_FORMAT, error, code="format")
@@ -176,28 +189,6 @@ def verify_quote(
     checks += _policy_checks(platform, claims, appraisal, policy, now)
     status, advisories = (appraisal.tcb_status.value, appraisal.advisory_ids) if appraisal else (None, ())
     return Verdict(kind_of(checks), platform, tuple(checks), claims, status, advisories, names)
-
-
-def _prepared(
-    collateral: Collateral | PreparedCollateral | None, root: TrustedRoot
-) -> PreparedCollateral | MalformedError | None:
-    if collateral is None or isinstance(collateral, PreparedCollateral):
-        return collateral
-    try:
-        return PreparedCollateral(collateral, root)
-    except MalformedError as error:
-        return error
-
-
-def _read(data: bytes) -> QuoteFrame:
-    if len(data) > MAX_QUOTE_SIZE:
-        raise MalformedError(
-            f"the input has {len(data)} bytes, more than the limit of {MAX_QUOTE_SIZE}",
-            error_code="too-long",
-            why="no SGX quote is that long",
-            remedy="pass the quote alone",
-        )
-    return QuoteFrame.parse(data)
 
 
 def _appraisal_check(result: Appraisal | Rejection, body: bytes, root: TrustedRoot, *, debug: bool) -> Check:

@@ -1,4 +1,1 @@
-"""The PCK certificate: its chain up to the root, and the SGX extension that identifies a platform and its TCB.
-
-Pure, and the only place that knows the extension's DER.
-"""
+"""The PCK certificate: its chain, and the SGX extension, whose DER is known here alone. Pure."""

@@ -21,8 +21,8 @@ from confcom.sgx.pck.extension import PckExtension
 from confcom.sgx.quote import Quote
 
 CHAIN_NAMES = ("SGX PCK Certificate", "CA", "SGX Root CA")
-"""Text that the common names of leaf, intermediate and root contain (Intel's "PCK Certificate and CRL Profile"; QVL
-requires the same). The intermediate is named PCK Processor CA or PCK Platform CA."""
+"""Text that the common names of leaf, intermediate and root contain (Intel's "PCK Certificate and CRL
+Profile"; QVL requires the same). The intermediate is named PCK Processor CA or PCK Platform CA."""
 
 
 @dataclass(frozen=True, slots=True)

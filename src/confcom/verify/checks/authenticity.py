@@ -59,10 +59,7 @@ def root_validity_check(root: TrustedRoot, now: datetime) -> Check:
 
 
 def signatures_check(signed: bytes, signature: bytes, certification: KeyCertification, now: datetime) -> Check:
-    """Check the signatures from the enclave's report up to the root with our own code; no collateral is needed.
-
-    `signed` is the quote's signed part, and `signature` the attestation key's.
-    """
+    """Check the signatures from the enclave's report up to the root with our own code; no collateral is needed."""
     required = "report signed by the attestation key, which the QE's report names, which the PCK's chain certifies"
     begin, end = certification.period
     broken = certification.problem or (None if begin <= now <= end else certification.chain.outdated(now))
@@ -87,7 +84,6 @@ class KeyCertification:
     problem: str | None
     """Why the key is not certified by the root, dates and revocation aside; None if it is."""
     root_check: Check
-    """Whether the chain ends in the root's key."""
 
     @classmethod
     def of(cls, quote: Quote, root: TrustedRoot) -> Self:

@@ -42,9 +42,8 @@ def identity_checks(claims: Claims, policy: Policy) -> Iterator[Check]:
     yield from _at_least(policy.min_config_svn, claims.config_svn, older, code="config-svn")
     sibling = "the same signer's other product made this quote"
     yield from _equal(policy.isv_prod_id, claims.isv_prod_id, sibling, code="isv-prod-id")
-    yield from _at_least(
-        policy.min_isv_svn, claims.isv_svn, "the enclave is older than the policy accepts", code="isv-svn"
-    )
+    outdated = "the enclave is older than the policy accepts"
+    yield from _at_least(policy.min_isv_svn, claims.isv_svn, outdated, code="isv-svn")
 
 
 def report_data_checks(claims: Claims, policy: Policy) -> Iterator[Check]:
@@ -67,11 +66,11 @@ def platform_check(platform: Platform, policy: Policy) -> Check:
         return passed(required, platform.value, code="platform")
     if platform is Platform.UNKNOWN:
         why = "the root is neither Intel's nor marked as a simulated platform's, so its issuer is unknown"
-        return _refused(required, platform.value, why, code="platform")
-    if policy.allow_simulated:
+    elif policy.allow_simulated:
         why = "no hardware protects this enclave: anyone can make such a quote say anything"
         return passed(required, platform.value, why, code="platform")
-    why = "the policy does not allow simulated platforms, which protect nothing (--allow-simulated)"
+    else:
+        why = "the policy does not allow simulated platforms, which protect nothing (--allow-simulated)"
     return _refused(required, platform.value, why, code="platform")
 
 
@@ -86,9 +85,8 @@ def platform_id_check(extension: PckExtension | MalformedError, policy: Policy) 
     found = f"PPID {extension.ppid.hex()}, platform instance id {ids[1].hex() if ids[1:] else '(none)'}"
     holds = bool(policy.platforms.intersection([*ids, *(hashlib.sha256(platform_id).digest() for platform_id in ids)]))
     why = "the quote was made on another machine"
-    yield _compared(
-        f"one of the policy's {len(policy.platforms)} platforms", found, why, code="platform-id", holds=holds
-    )
+    required = f"one of the policy's {len(policy.platforms)} platforms"
+    yield _compared(required, found, why, code="platform-id", holds=holds)
 
 
 def recency_checks(collateral: CollateralDocuments, policy: Policy, now: datetime) -> Iterator[Check]:
@@ -181,10 +179,10 @@ def debug_check(claims: Claims, platform: Platform, policy: Policy) -> Check:
     found = "a debug enclave: its host can read and change its memory"
     if platform is not Platform.SIMULATED:
         why = "the host can forge everything that a debug enclave reports; no policy accepts that"
-        return _refused("not a debug enclave", found, why, code="debug")
-    if policy.allow_debug:
+    elif policy.allow_debug:
         return passed("a debug enclave is allowed", "debug, not checked by dcap-qvl", DEBUG_CAVEAT, code="debug")
-    why = "the policy does not allow it (allow_debug, --allow-debug; simulated platforms only)"
+    else:
+        why = "the policy does not allow it (allow_debug, --allow-debug; simulated platforms only)"
     return _refused("not a debug enclave", found, why, code="debug")
 
 
@@ -196,16 +194,13 @@ DEBUG_CAVEAT = (
 
 def _equal(expected: bytes | int | None, found: bytes | int, why: str, *, code: str) -> Iterator[Check]:
     if expected is not None:
-        yield _compared(_text(expected), _text(found), why, code=code, holds=expected == found)
+        required, shown = (one.hex() if isinstance(one, bytes) else str(one) for one in (expected, found))
+        yield _compared(required, shown, why, code=code, holds=expected == found)
 
 
 def _at_least(lowest: int | None, found: int, why: str, *, code: str) -> Iterator[Check]:
     if lowest is not None:
         yield _compared(f"at least {lowest}", str(found), why, code=code, holds=found >= lowest)
-
-
-def _text(value: bytes | int) -> str:
-    return value.hex() if isinstance(value, bytes) else str(value)
 
 
 def _compared(required: str, found: str, why: str, *, holds: bool, code: str) -> Check:

@@ -1,4 +1,4 @@
-"""The checks of collateral: current, for the quote's platform, of one TCB recovery, and of the right signer. Pure.
+"""The checks of collateral: current, for the quote's platform, of one TCB recovery, well signed. Pure.
 
 dcap-qvl does not compare the PCE id, nor the names of certificates: with dcap-qvl alone, a PCK, which belongs to one
 platform, could sign TCB info for all platforms.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import importlib
 import json
 from dataclasses import dataclass
 from datetime import datetime
@@ -104,7 +105,7 @@ def load_dcap_qvl() -> ModuleType:
         UnavailableError: it is not installed.
     """
     try:
-        import dcap_qvl  # noqa: PLC0415 # see above
+        return importlib.import_module("dcap_qvl")
     except ModuleNotFoundError as missing:
         raise UnavailableError(
             "quotes cannot be verified",
@@ -112,8 +113,6 @@ def load_dcap_qvl() -> ModuleType:
             why="the package dcap-qvl is not installed",
             remedy="install it; the daemons' images leave it out, since no daemon verifies quotes",
         ) from missing
-    module: ModuleType = dcap_qvl
-    return module
 
 
 class Appraiser:

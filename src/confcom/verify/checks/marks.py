@@ -45,7 +45,6 @@ class CertifyingMarks:
     def of(
         cls, signature: EcdsaSignatureData, chain: PckChain | None, extension: PckExtension | MalformedError | None
     ) -> Self:
-        """Find them, with those of the chain and of its leaf's SGX extension if these can be read."""
         common = frozenset((*_signature_marks(signature), *_platform_marks(extension)))
         certificates = chain.certificates if chain else ()
         return cls(*(common.union(_certificate_marks(certificates, quantifier)) for quantifier in (any, all)))
@@ -56,26 +55,12 @@ def present_marks(quote: Quote | QuoteFrame, certifying: CertifyingMarks) -> fro
     return certifying.any.union(_signed_marks(quote))
 
 
-def missing_marks(quote: QuoteFrame, certifying: CertifyingMarks) -> frozenset[Mark]:
-    """Return the required marks that a quote lacks; every certificate of the chain must have its own."""
-    return REQUIRED_MARKS.difference(_signed_marks(quote), certifying.all)
-
-
 def present_collateral_marks(collateral: CollateralDocuments) -> frozenset[Mark]:
     """Return every mark that is anywhere in collateral; one marked document, or one TCB level, is enough."""
     documents = (collateral.tcb_info, collateral.qe_identity)
     advised = any(marks.ADVISORY_ID in level.advisory_ids for document in documents for level in document.levels)
     member = any(document.simulation is not None for document in documents)
     return frozenset(compress(_COLLATERAL_MARKS, (advised, member)))
-
-
-def missing_collateral_marks(collateral: CollateralDocuments) -> frozenset[Mark]:
-    """Return the required marks that collateral lacks; each document and each UpToDate level must have its own."""
-    documents = (collateral.tcb_info, collateral.qe_identity)
-    current = [level for document in documents for level in document.levels if level.status is TcbStatus.UP_TO_DATE]
-    advised = all(marks.ADVISORY_ID in level.advisory_ids for level in current)
-    member = all(document.simulation is not None for document in documents)
-    return frozenset(compress(_COLLATERAL_MARKS, (not advised, not member)))
 
 
 def _signed_marks(quote: Quote | QuoteFrame) -> Iterable[Mark]:
@@ -118,15 +103,12 @@ def _platform_marks(extension: PckExtension | MalformedError | None) -> Iterable
 def quote_marks_check(
     quote: QuoteFrame, certifying: CertifyingMarks, present: frozenset[Mark], platform: Platform
 ) -> Check:
-    """Check that the marks of simulation that are present agree with the root.
-
-    Under a simulated root every required mark must be present. Under any other root none may be, except those that a
-    third party's quoting enclave has too (`UNDECLARED_MARKS`).
-    """
+    """Check that the marks of simulation that are present agree with the root."""
     found = "; ".join(sorted(present)) or "none"
     if platform is Platform.SIMULATED:
         required = "the marks that a simulated platform always sets"
-        missing = "; ".join(sorted(missing_marks(quote, certifying)))
+        # Every certificate of the chain must have its own.
+        missing = "; ".join(sorted(REQUIRED_MARKS.difference(_signed_marks(quote), certifying.all)))
         why = f"missing: {missing}: made to look genuine"
         return judged(required, found, why, VerdictKind.NOT_AUTHENTIC, code="marks", holds=not missing)
     why = "a quote that says it is simulated does not become genuine by its root"
@@ -135,14 +117,22 @@ def quote_marks_check(
 
 
 def collateral_marks_check(collateral: CollateralDocuments, platform: Platform) -> Check:
-    """Check that the collateral's marks of simulation agree with the root: all if it is simulated, otherwise none."""
-    present, missing = present_collateral_marks(collateral), missing_collateral_marks(collateral)
+    """Check that the collateral's marks of simulation agree with the root: all if it is simulated, otherwise none.
+
+    Under a simulated root, each document and each UpToDate level must have its own.
+    """
+    present = present_collateral_marks(collateral)
     found = "; ".join(sorted(present)) or "none"
     if platform is Platform.SIMULATED:
         required = "the marks that a simulated platform always sets in its collateral"
+        parts = (collateral.tcb_info, collateral.qe_identity)
+        current = [level for part in parts for level in part.levels if level.status is TcbStatus.UP_TO_DATE]
+        advised = all(marks.ADVISORY_ID in level.advisory_ids for level in current)
+        member = all(part.simulation is not None for part in parts)
+        missing = compress(_COLLATERAL_MARKS, (not advised, not member))
         names = sorted(mark.value.removeprefix("collateral: ") for mark in missing)
         why = f"missing in TCB info or QE identity: {'; '.join(names)}"
-        return judged(required, found, why, VerdictKind.NOT_AUTHENTIC, code="collateral-marks", holds=not missing)
+        return judged(required, found, why, VerdictKind.NOT_AUTHENTIC, code="collateral-marks", holds=not names)
     required = "no mark of simulation in the collateral"
     why = "collateral that says it is simulated says nothing about other platforms"
     return judged(required, found, why, VerdictKind.NOT_AUTHENTIC, code="collateral-marks", holds=not present)

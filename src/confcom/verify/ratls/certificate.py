@@ -20,7 +20,7 @@ from confcom.verify.policy import Policy
 from confcom.verify.prepared_collateral import Collateral, PreparedCollateral
 from confcom.verify.ratls.evidence import OIDS, Form, KeyBindingError, read_evidence
 from confcom.verify.trust import KnownRoot, Platform, TrustedRoot
-from confcom.verify.verdict import Check, Verdict, VerdictKind, failed, judged, kind_of, passed, unusable
+from confcom.verify.verdict import Verdict, VerdictKind, failed, judged, kind_of, passed, unusable
 from confcom.verify.verifier import verify
 
 CERTIFICATE_LIFE: Final = timedelta(days=365)
@@ -34,7 +34,6 @@ CollateralInput: TypeAlias = Collateral | PreparedCollateral | Callable[[bytes],
 """Collateral; or a function that returns that of a quote, such as `lambda quote: cache.get(quote).collateral`."""
 
 _BINDING: Final = "each quote's report data binds the key of the certificate"
-_READABLE: Final = "a certificate that carries an SGX quote"
 
 
 def verify_certificate(
@@ -49,9 +48,9 @@ def verify_certificate(
     """Decide whether the holder of a certificate's key is an enclave as the policy demands it.
 
     That the peer is the holder is proven by its TLS handshake alone: certificates are public. No content of a
-    certificate raises. All quotes of the certificate must be verified; the verdict is the first one's that is not, else
-    that of the first quote. Besides the checks of `verify` it has `key-binding`, and `nonce` if one is given; or
-    `certificate` alone if nothing can be read.
+    certificate raises. All quotes of the certificate must be verified; the verdict is the first one's that is
+    not, else that of the first quote. Besides the checks of `verify` it has `key-binding`, and `nonce` if one
+    is given; or `certificate` alone if nothing can be read.
 
     Args:
         certificate: one, PEM or DER, at most 64 KiB.
@@ -72,10 +71,13 @@ def verify_certificate(
         check = failed(_BINDING, error.what, error.why, VerdictKind.NOT_AUTHENTIC, code="key-binding")
         return Verdict(VerdictKind.NOT_AUTHENTIC, Platform.UNKNOWN, (check,))
     except MalformedError as error:
-        return unusable(_READABLE, error, code="certificate")
+        return unusable("a certificate that carries an SGX quote", error, code="certificate")
     own = [passed(_BINDING, ", ".join(item.form.value for item in evidence), code="key-binding")]
     if nonce is not None:
-        own.append(_nonce_check(nonce, [item.nonce for item in evidence if item.nonce is not None]))
+        nonces = [item.nonce for item in evidence if item.nonce is not None]
+        found = ", ".join(item.hex() for item in nonces) or "none among the claims"
+        why, kind = "the certificate answers another challenge, or is replayed", VerdictKind.AUTHENTIC_NOT_AUTHORISED
+        own.append(judged(f"the nonce {nonce.hex()}", found, why, kind, holds=nonce in nonces, code="nonce"))
     verdicts = []
     for quote, bound in dict.fromkeys((item.quote, item.report_data) for item in evidence):
         chosen = collateral(quote) if callable(collateral) else collateral
@@ -83,13 +85,6 @@ def verify_certificate(
     verdict = next((verdict for verdict in verdicts if not verdict.ok), verdicts[0])
     checks = (*own, *verdict.checks)
     return replace(verdict, kind=kind_of(checks), checks=checks)
-
-
-def _nonce_check(nonce: bytes, nonces: list[bytes]) -> Check:
-    found = ", ".join(item.hex() for item in nonces) or "none among the claims"
-    why = "the certificate answers another challenge, or is replayed"
-    kind = VerdictKind.AUTHENTIC_NOT_AUTHORISED
-    return judged(f"the nonce {nonce.hex()}", found, why, kind, holds=nonce in nonces, code="nonce")
 
 
 def require_arguments(policy: object, nonce: object) -> None:
@@ -130,9 +125,7 @@ def make_certificate(
     if not isinstance(key, ec.EllipticCurvePrivateKey) or not isinstance(key.curve, ec.SECP256R1):
         raise WrongTypeError("the key", "an elliptic curve key on P-256", key)
     digest = hashlib.sha256(key.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)).digest()
-    claims: dict[str, bytes] = {"pubkey-hash": cbor2.dumps([1, digest])}
-    if nonce is not None:
-        claims["nonce"] = nonce
+    claims = {"pubkey-hash": cbor2.dumps([1, digest])} | ({} if nonce is None else {"nonce": nonce})
     buffer = cbor2.dumps(claims)
     value = cbor2.dumps(cbor2.CBORTag(_QUOTE_TAG, [quote_for(report_data(hashlib.sha256(buffer).digest())), buffer]))
     try:

@@ -110,7 +110,10 @@ def read_evidence(certificate: bytes) -> tuple[Evidence, ...]:
             continue
         quote, nonce = value, None
         if form is Form.INTEROPERABLE:
-            quote, claims = _tagged_quote(value)
+            items = _Items(value)
+            items.expect(_TAGGED_QUOTE)
+            quote, claims = items.take(_BYTES), items.take(_BYTES)
+            items.finish()
             nonce = _bound_claims(claims, parts.public_key)
             bound = claimed = (_hashed(claims),)
         elif form is Form.GRAMINE:
@@ -133,14 +136,6 @@ def read_evidence(certificate: bytes) -> tuple[Evidence, ...]:
             remedy="connect to the enclave itself: a proxy before it, or an authority's certificate, proves no enclave",
         )
     return tuple(evidence)
-
-
-def _tagged_quote(value: bytes) -> tuple[bytes, bytes]:
-    items = _Items(value)
-    items.expect(_TAGGED_QUOTE)
-    quote, claims = items.take(_BYTES), items.take(_BYTES)
-    items.finish()
-    return quote, claims
 
 
 def _bound_claims(buffer: bytes, public_key: bytes) -> bytes | None:

@@ -28,8 +28,6 @@ class ConnectError(UnavailableError):
 
 
 class _Context(ssl.SSLContext):
-    """Knows how to decide about a peer's certificate."""
-
     decide: Callable[[bytes], Verdict]
 
 
@@ -105,10 +103,10 @@ def client_context(
 ) -> ssl.SSLContext:
     """Return a context for TLS clients that verifies the peer's quote at the end of each handshake.
 
-    It trusts no certificate authority, and compares no host name; its attributes can demand both too. Sockets and
-    asyncio's connections that are made with it raise NotVerifiedError from the handshake, whose `verdict` says why,
-    unless the peer is verified. The arguments are those of `verify_certificate`; a function for collateral is called
-    during the handshake, which waits for it.
+    It trusts no certificate authority, and compares no host name; its attributes can demand both too. Sockets
+    and asyncio's connections that are made with it raise NotVerifiedError from the handshake, whose `verdict`
+    says why, unless the peer is verified. The arguments are those of `verify_certificate`; a function for
+    collateral is called during the handshake, which waits for it.
 
     Raises:
         SettingsError: as `verify_certificate` raises it.
@@ -188,8 +186,7 @@ class RatlsTransport(httpx2.HTTPTransport):
         *,
         nonce: bytes | None = None,
     ) -> None:
-        context = client_context(policy, collateral, root, now, nonce=nonce)
-        super().__init__(verify=context, trust_env=False)
+        super().__init__(verify=client_context(policy, collateral, root, now, nonce=nonce), trust_env=False)
 
     def handle_request(self, request: httpx2.Request) -> httpx2.Response:
         """Send the request, over TLS alone."""
@@ -212,8 +209,7 @@ class AsyncRatlsTransport(httpx2.AsyncHTTPTransport):
         *,
         nonce: bytes | None = None,
     ) -> None:
-        context = client_context(policy, collateral, root, now, nonce=nonce)
-        super().__init__(verify=context, trust_env=False)
+        super().__init__(verify=client_context(policy, collateral, root, now, nonce=nonce), trust_env=False)
 
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
         """Send the request, over TLS alone."""
