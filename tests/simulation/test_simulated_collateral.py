@@ -64,5 +64,5 @@ def test_documents_to_the_letter(platform, now):
 @pytest.mark.parametrize(("isv_svn", "levels"), [(0, [0]), (1, [1, 0]), (9, [9, 0])])
 def test_levels_end_with_0(platform, now, isv_svn, levels):
     identity = platform.collateral(now, replace(DEFAULT_QE_IDENTITY, isv_svn=isv_svn)).read().qe_identity
-    assert [level.isv_svn for level in identity.levels] == levels
+    assert [level.svns for level in identity.levels] == [(svn,) for svn in levels]
     assert [level.status.value for level in identity.levels] == ["UpToDate", "OutOfDate"][: len(levels)]
