@@ -51,7 +51,7 @@ class FakeApi(httpx2.BaseTransport):
     def put(self, thing):
         """Store a copy in the place of the object of this name, and return it."""
         made = copy.deepcopy(thing)
-        old = self.find(made["kind"], made["metadata"]["name"], _namespace_of(made))
+        old = self.find(made["kind"], made["metadata"]["name"], namespace_of(made))
         self._renew(made)
         if old:
             self.objects[self.objects.index(old[0])] = made
@@ -66,7 +66,7 @@ class FakeApi(httpx2.BaseTransport):
             for one in self.objects
             if one["kind"] == kind
             and name in {None, one["metadata"]["name"]}
-            and namespace in {None, "", _namespace_of(one)}
+            and namespace in {None, "", namespace_of(one)}
         ]
 
     def remove(self, kind, name, namespace=None):
@@ -153,7 +153,7 @@ class FakeApi(httpx2.BaseTransport):
         if "apply-patch" in media_type:
             new = applied({}, old, patch)
         else:
-            new = _json_patched(old, patch) if "json-patch" in media_type else _merged(old, patch)
+            new = _json_patched(old, patch) if "json-patch" in media_type else merged(old, patch)
         return 200, self._write(old, new, options)
 
     def _reviewed(self, review):
@@ -240,19 +240,19 @@ def _status(failure):
     }
 
 
-def _namespace_of(thing):
+def namespace_of(thing):
     return "" if thing["kind"] in CLUSTER_WIDE else thing["metadata"].get("namespace", "default")
 
 
 def _is_at(thing, at):
-    return plural(thing["kind"]) == at["resource"] and at["namespace"] in {"", _namespace_of(thing)}
+    return plural(thing["kind"]) == at["resource"] and at["namespace"] in {"", namespace_of(thing)}
 
 
 def _pairs(selector):
     return dict(one.split("=") for one in selector.split(",") if one)
 
 
-def _merged(old, patch):
+def merged(old, patch):
     """RFC 7386."""
     if not isinstance(patch, dict):
         return patch
@@ -261,7 +261,7 @@ def _merged(old, patch):
         if value is None:
             made.pop(key, None)
         else:
-            made[key] = _merged(made.get(key), value)
+            made[key] = merged(made.get(key), value)
     return made
 
 

@@ -21,8 +21,6 @@ REPORT_SECONDS, KEEPS_SECONDS = 10, 300
 
 
 class Recorder:
-    """A reporter that keeps everything."""
-
     def __init__(self):
         self.said, self.found, self.rows = [], [], []
 

@@ -187,7 +187,6 @@ class RunningHelper:
         await self._page_is(200)
 
     async def unready(self, code):
-        """Wait until it is not ready for the reason that has this code."""
         await self.reaches("not_ready_info", 1, code=code)
         await self._page_is(503)
 
@@ -198,7 +197,6 @@ class RunningHelper:
                 pass
 
     def metric(self, name, **labels):
-        """Its value; None if it is not there."""
         return self.registry.get_sample_value(f"confcom_quote_helper_{name}", labels)
 
     async def reaches(self, name, value, **labels):
@@ -223,7 +221,6 @@ class RunningHelper:
         return decode_response(answer[4:], request.kind)
 
     async def code(self, request):
-        """The answer's code."""
         return (await self.ask(request)).error_code
 
     async def asking(self, request, connections=1):
@@ -356,8 +353,6 @@ class ListenerHost:
 
 
 class CountedKeeper(SocketKeeper):
-    """Counts its looks at the path."""
-
     begun = ended = 0
 
     async def _reconcile(self):

@@ -93,23 +93,16 @@ class RegistrationContract:
 
 
 class ListContract:
-    async def test_each_list_replaces_the_whole(self, bench: Bench):
+    @pytest.mark.parametrize(
+        ("ids", "unhealthy", "counts"),
+        [(["b", "e", "f"], {"e"}, (3, 2)), ([], set(), (0, 0)), (["a", "a", "b"], set(), (2, 2))],
+        ids=["others", "none", "one named twice"],
+    )
+    async def test_each_list_replaces_the_whole(self, bench: Bench, ids, unhealthy, counts):
         plugin = await bench.plugin()
-        plugin.ids, plugin.unhealthy = ["b", "e", "f"], {"e"}
+        plugin.ids, plugin.unhealthy = ids, unhealthy
         plugin.send_list()
-        await bench.counted(3, 2)
-
-    async def test_an_empty_list_leaves_the_resource_with_nothing(self, bench: Bench):
-        plugin = await bench.plugin()
-        plugin.ids = []
-        plugin.send_list()
-        await bench.counted(0, 0)
-
-    async def test_a_device_named_twice_counts_once(self, bench: Bench):
-        plugin = await bench.plugin()
-        plugin.ids = ["a", "a", "b"]
-        plugin.send_list()
-        await bench.counted(2, 2)
+        await bench.counted(*counts)
 
     async def test_one_byte_more_than_the_largest_list_ends_the_stream(self, bench: Bench):
         plugin = await bench.plugin()
@@ -173,15 +166,16 @@ class AllocateContract:
         assert (await bench.ended(second)).phase == "Succeeded"
         assert len(plugin.allocations) == 2
 
-    async def test_a_refused_allocation_rejects_the_pod(self, bench: Bench):
-        plugin = await bench.plugin()
-        plugin.refuse = True
-        await rejected(bench, await bench.run("refused"), "rpc error: code = Internal desc = no such device today")
-
-    async def test_an_answer_for_no_container_rejects_the_pod(self, bench: Bench):
-        plugin = await bench.plugin()
-        plugin.no_container_responses = True
-        await rejected(bench, await bench.run("refused"), "no containers return in allocation response ")
+    @pytest.mark.parametrize(
+        ("fault", "why"),
+        [
+            ("refuse", "rpc error: code = Internal desc = no such device today"),
+            ("no_container_responses", "no containers return in allocation response "),
+        ],
+    )
+    async def test_a_useless_answer_rejects_the_pod(self, bench: Bench, fault, why):
+        setattr(await bench.plugin(), fault, True)
+        await rejected(bench, await bench.run("refused"), why)
 
     async def test_a_pod_that_does_not_fit_waits_and_runs_if_it_can(self, bench: Bench):
         await bench.plugin()

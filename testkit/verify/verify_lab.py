@@ -28,6 +28,10 @@ CHALLENGE = bytes(range(64))
 OTHER_KEY = derive_private_key(SEED, "a stranger's key")
 
 
+def failed_codes(verdict):
+    return [check.code for check in verdict.failures]
+
+
 @dataclass(frozen=True)
 class Evidence:
     quote: bytes

@@ -6,11 +6,7 @@ import pytest
 from confcom.addon.api import ClusterAccessError, ForbiddenError
 from confcom.addon.helm import Helm, Values
 from confcom.addon.preflight import Check
-from confcom.addon.preflight_inputs import (
-    InstallRequest,
-    check_rollback,
-    gather_preflight_inputs,
-)
+from confcom.addon.preflight_inputs import InstallRequest, check_rollback, gather_preflight_inputs
 from confcom.kubernetes.names import INTEL_EPC, SETS
 from confcom.kubernetes.objects import name_of
 from testkit import cluster_objects as make

@@ -75,7 +75,6 @@ def in_process(short_dir):
 
 @pytest.fixture
 async def serve(short_dir):
-    """Run the server alone."""
     started = []
 
     def start(provider, **options):

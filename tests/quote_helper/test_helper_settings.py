@@ -190,11 +190,7 @@ def test_limits():
     assert f"every {limits.self_test_interval_seconds:g} s" in PAGE
     assert f"after {limits.self_test_seconds:g} s" in PAGE
     assert f"18 (BUSY) after {limits.peer_wait_seconds:g} s" in PAGE
-    for seconds in (
-        limits.whole_request_seconds,
-        limits.provider_wait_seconds,
-        CALL_SECONDS,
-    ):
+    for seconds in (limits.whole_request_seconds, limits.provider_wait_seconds, CALL_SECONDS):
         assert f"| {seconds:g} s |" in PAGE
     assert f"still served for {limits.accept_drain_seconds:g} s" in PAGE
     assert f"answered within {limits.drain_seconds:g} s" in PAGE

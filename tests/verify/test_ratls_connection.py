@@ -10,9 +10,7 @@ import subprocess
 
 import httpx2
 import pytest
-from click.testing import CliRunner
 
-from confcom.cli.group import cli
 from confcom.errors import ConfcomError, SettingsError
 from confcom.extras import MissingExtraError
 from confcom.verify import NotVerifiedError
@@ -26,7 +24,7 @@ from confcom.verify.ratls import (
     connect,
     make_certificate,
 )
-from testkit.programs import run_python
+from testkit.programs import run_confcom, run_python
 from testkit.raised import raises
 from testkit.verify.ratls_lab import ANSWER, KEY, OTHER, certificate_with, interoperable, serving, write_identity
 
@@ -229,7 +227,7 @@ def files(evidence, tmp_path_factory):
 
 def verify(files, *arguments, root="root.pem", collateral="collateral"):
     given = ["--root", files / root, "--collateral", files / collateral, "--at", AT, "--output", "json"]
-    return CliRunner().invoke(cli, [str(one) for one in ("verify", *arguments, *given)])
+    return run_confcom("verify", *arguments, *given)
 
 
 def test_the_command_verifies_a_service(files, lab, peer, tmp_path):

@@ -20,7 +20,7 @@ from confcom.verify.verdict import CheckStatus, Claims, VerdictKind, failed, kin
 from confcom.verify.verifier import verify_quote
 from testkit.raised import raises
 from testkit.verify import tampering
-from testkit.verify.verify_lab import CHALLENGE, NOW
+from testkit.verify.verify_lab import CHALLENGE, NOW, failed_codes
 
 GENUINE = Path(__file__).parents[1] / "vectors" / "genuine-quotes"
 FAR_WEST_IN_9999 = datetime(9999, 12, 31, 23, tzinfo=timezone(timedelta(hours=-9)))
@@ -38,10 +38,6 @@ DEBUG = SimulatedEnclave.from_name("app", debug=True)
 def check(verdict, code):
     (found,) = [check for check in verdict.checks if check.code == code]
     return found
-
-
-def failed_codes(verdict):
-    return [check.code for check in verdict.failures]
 
 
 @pytest.mark.parametrize(

@@ -64,7 +64,6 @@ def inode(path):
 
 
 async def ticks(running, count=5):
-    """Let a keeper look some more times."""
     for _ in range(count):
         await running.tick()
 

@@ -35,7 +35,6 @@ MESSAGES = {
 
 @pytest.fixture(params=[True, False], ids=["kernel-refuses", "older-kernel"])
 def refuses(request):
-    """Whether the kernel refuses descriptors."""
     if request.param and not passed_descriptors.are_refusable():
         pytest.skip("this kernel cannot refuse descriptors (SO_PASSRIGHTS, Linux 6.16)")
     return request.param
@@ -54,7 +53,6 @@ def sockets():
 
 @pytest.fixture
 def connected(helper):
-    """Connect to the helper, and send something."""
     with contextlib.ExitStack() as stack:
 
         def connect(first):
