@@ -14,6 +14,7 @@ from confcom.kubelet_api import deviceplugin_pb2 as pb
 from confcom.kubelet_api import services
 from confcom.kubelet_api.device_list import device_id
 from confcom.kubernetes.names import REAL
+from testkit.full_pipe import full_pipe
 from testkit.programs import run_python
 
 ENCLAVE, EPC, HELPER, PROVISION = REAL.enclave, REAL.epc, REAL.helper, REAL.provision
@@ -118,6 +119,21 @@ async def test_the_port_that_the_kernel_chose_for_probes_is_logged(start_plugin)
             return urllib.request.urlopen(f"http://{address}/livez").status
 
     assert await asyncio.to_thread(ask) == 200
+
+
+async def test_a_stalled_log_reader_stops_nothing(kubelet, start_listed):
+    reader, writer = full_pipe()
+    plugin = await start_listed(stderr=writer)
+    os.close(writer)
+    assert len(await kubelet.ask(EPC, kubelet.lists[EPC][:4])) == 1
+    await kubelet.drop(EPC)
+    await kubelet.until_list(EPC, registrations=2)
+    for path in ("/livez", "/readyz"):
+        assert await plugin.get(path) == (200, "ok\n")
+    assert [sample.value for sample in await plugin.metrics("confcom_log_records_dropped_total")] == [0]
+    assert await plugin.end(signal.SIGTERM) == ExitCode.OK
+    assert not plugin.probe.exists()
+    os.close(reader)
 
 
 async def test_an_update_changes_no_node_over_by_itself(kubelet, start_listed, start_plugin):

@@ -8,6 +8,7 @@ import pytest
 from confcom.verify import read_collateral
 from testkit.collateral_service import answers_of, serving
 from testkit.documentation import blocks, commands, text_of
+from tests.docs.conftest import wait_for_socket
 
 PLATFORM = "docs/explanation/simulated-platform.md"
 GET = "docs/how-to/get-a-quote.md"
@@ -21,10 +22,10 @@ def lines_of(page):
 
 
 @pytest.fixture
-def socket(folder, start, until_served):
+def socket(folder, start):
     """Where a quote helper answers, whose platform is in STATE."""
     path = folder / "aesm" / "aesm.socket"
-    until_served(start(HELPER.format(folder=folder)), path)
+    wait_for_socket(start(HELPER.format(folder=folder)), path)
     return path
 
 

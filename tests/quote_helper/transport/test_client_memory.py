@@ -386,9 +386,7 @@ def most_in_a_turn(seen):
     return max(before - after for before, after in pairwise([*seen, 0]))
 
 
-@pytest.mark.parametrize(
-    "limits", [{"receive_drain_seconds": 0.0}, {"whole_request_seconds": 1.0}], ids=lambda limits: " ".join(limits)
-)
+@pytest.mark.parametrize("limits", [{"receive_drain_seconds": 0.0}, {"whole_request_seconds": 1.0}], ids=" ".join)
 async def test_incomplete_requests_end_in_turns(serve, provider, limits):
     server = serve(provider, **limits)
     for number in range(SEVERAL):
