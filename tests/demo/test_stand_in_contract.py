@@ -74,24 +74,11 @@ async def bench(start_node, plugins, rules):
     await one.clean()
 
 
-class TestRegistration(RegistrationContract):
-    """Register."""
-
-
-class TestLists(ListContract):
-    """ListAndWatch."""
-
-
-class TestAllocate(AllocateContract):
-    """Allocate, and what becomes of the pod."""
-
-
-class TestRestart(RestartContract):
-    """A kubelet that starts again."""
-
-
-class TestUpTo136(UpTo136Contract):
-    """Two instances meet, to 1.36."""
+TestRegistration = RegistrationContract
+TestLists = ListContract
+TestAllocate = AllocateContract
+TestRestart = RestartContract
+TestUpTo136 = UpTo136Contract
 
 
 class TestFrom137(From137Contract):
