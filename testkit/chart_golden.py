@@ -208,7 +208,6 @@ def run_helm(program, values, *arguments):
 
 
 def render(program, values):
-    """What helm renders from a value set."""
     done = run_helm(program, values, "template", RELEASE, CHART, *values.api_server)
     assert done.returncode == 0, done.stderr
     return done.stdout

@@ -168,7 +168,6 @@ def event(about, reason, message, at="2026-11-25T00:00:00Z", kind="Warning"):
 
 
 def failed_create(kind, name, message, *, namespace="default", at="2026-11-25T00:00:00Z"):
-    """A controller's event about a Pod that it cannot create."""
     made = event(name, "FailedCreate", f"Error creating: {message}", at)
     made["metadata"]["namespace"] = namespace
     made["involvedObject"] |= {"kind": kind, "namespace": namespace}

@@ -55,7 +55,6 @@ PLATFORM = SimulatedPlatform.create(bytes(32), datetime.now(UTC).replace(microse
 
 
 def frame(request):
-    """A request as it is sent."""
     return encode_frame(encode_request(request))
 
 
@@ -363,8 +362,6 @@ class CountedKeeper(SocketKeeper):
 
 
 class RunningKeeper:
-    """A SocketKeeper with what it needs around it."""
-
     def __init__(self, path, started, clock, *, open_to_all=False):
         self.host = ListenerHost()
         self.policy = StaleTargetPolicy(STALE_WINDOW_SECONDS, clock)
@@ -386,7 +383,6 @@ class RunningKeeper:
         return self
 
     async def quoting(self):
-        """Start it, and have it make a quote."""
         await self.start()
         self.quote()
         return self
@@ -413,7 +409,6 @@ class RunningKeeper:
         await self.until(lambda code: code == why)
 
     async def tick(self):
-        """Have it look once more."""
         due = self.keeper.begun + 1
         self.keeper._wake.set()
         await until(lambda: self.keeper.ended >= due)

@@ -138,7 +138,6 @@ def helper_at(port: int) -> Iterator[RunningHelper]:
 
 
 def answers(port: int, path: str) -> bool:
-    """Whether the answer is 200."""
     try:
         return get(port, path, 1.0).startswith(b"HTTP/1.1 200")
     except OSError:

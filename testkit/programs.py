@@ -3,7 +3,6 @@ import sys
 
 
 def run_python(*arguments, timeout=50, **options):
-    """Run `python ARGUMENT ...` to its end, whatever its exit code is."""
     command = [sys.executable, *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, timeout=timeout, check=False, **options)
 

@@ -15,7 +15,6 @@ SLEEP = "while :; do sleep 0.1; done"
 
 
 def list_of_size(size: int, count: int) -> bytes:
-    """A device list of exactly so many bytes."""
     ids = [f"{number:03}" + "x" * (size // count - 30) for number in range(count)]
     missing = size - len(encoded(ids))
     ids[-1] += "x" * missing
@@ -37,7 +36,6 @@ async def refused(plugin: Plugin, **change) -> str:
 
 
 async def rejected(bench: Bench, pod: str, why: str = "") -> None:
-    """See that the kubelet does not admit a pod, for this reason."""
     seen = await bench.ended(pod)
     assert (seen.phase, seen.reason) == ("Failed", "UnexpectedAdmissionError")
     bench.says(seen.message, why)

@@ -41,7 +41,6 @@ class Setting:
         )
 
     def has(self, thing, mib=None):
-        """Have the node, and a plugin that offers so much."""
         self.server.put("nodes", thing, told=False)
         self.watch()
         if mib is not None:

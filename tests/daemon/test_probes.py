@@ -75,7 +75,6 @@ def address(served):
 
 @contextlib.asynccontextmanager
 async def serving(routes=LIVE, **bounds):
-    """A probe server: (server, address)."""
     listener = listen(LOCAL)
     server = ProbeServer(routes, listener, **bounds)
     try:

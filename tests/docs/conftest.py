@@ -98,7 +98,6 @@ def wait_for_words(process, words):
 
 
 def wait_for_socket(process, path):
-    """Waits until a background process serves this path."""
     for _ in range(LOOKS):
         if path.is_socket():
             return

@@ -98,7 +98,6 @@ def helm():
 
 
 def story_cluster(page):
-    """A cluster as the page's readers have it."""
     labels = make.HARDWARE if page in HARDWARE_PAGES else {}
     return new_cluster(*(make.node(f"worker-{number}", labels) for number in (1, 2, 3)))
 

@@ -58,7 +58,6 @@ def service(tmp_path, monkeypatch):
 
 
 def attest(post, *, key=KEY, signed_key=KEY):
-    """Answer a new challenge."""
     challenge = post("/challenge").json()["challenge"]
     report_data = hashlib.sha512(b"example.com attestation, version 1" + bytes.fromhex(challenge) + signed_key).digest()
     quote = base64.b64encode(ATTESTATION.quote(report_data, enclave=ENCLAVE).quote).decode()

@@ -47,8 +47,6 @@ def backend(aesmd, root_file):
 
 @pytest.fixture
 def relaying(in_process, aesmd, root_file):
-    """Run a helper in front of the stand-in."""
-
     def run(hang_seconds=60, **limits):
         def open_backend(metrics):
             restarted = metrics.aesmd_restart_requested

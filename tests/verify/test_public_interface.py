@@ -158,7 +158,6 @@ def test_everything_crosses_to_another_process(lab, evidence):
 
 
 def errors(lab, evidence):
-    """Each error that verifying raises, as it is raised."""
     calls = (
         lambda: verify(evidence.quote, Policy(), None).require_ok(),
         lambda: bool(verify(b"", Policy(), None)),

@@ -26,7 +26,6 @@ class Panic(BaseException):
 
 
 def failures(caplog):
-    """The exceptions that were logged."""
     return [record.exc_info[0] for record in caplog.records if record.exc_info]
 
 

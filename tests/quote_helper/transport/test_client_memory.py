@@ -34,7 +34,6 @@ INCOMPLETE = MAX_REQUEST_SIZE.to_bytes(4, "little") + bytes(8_000)
 
 @pytest.fixture
 def quote_request(provider, enclave):
-    """A request for a quote in a buffer of any size."""
     report = enclave.create_report(provider.identity().target_info, bytes(64)).encode()
     return lambda buf_size=LARGEST: GetQuoteExRequest(report, buf_size, att_key_id=KEY_ID)
 

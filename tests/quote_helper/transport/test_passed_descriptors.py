@@ -66,7 +66,6 @@ def connected(helper):
 
 @contextlib.contextmanager
 def stopped(helper):
-    """Stop the helper's process while the block runs."""
     helper.process.send_signal(signal.SIGSTOP)
     yield
     helper.process.send_signal(signal.SIGCONT)
