@@ -212,8 +212,7 @@ def test_command_replaces_the_program_and_args_follow(fields, argv):
 
 
 def test_the_sample_finds_the_modules_of_this_interpreter():
-    environ = {"PYTHONPATH": "/a:b", "HOME": "/h", "SECRET": "x"}
-    env = sample_image(environ).env
+    env = sample_image({"PYTHONPATH": "/a:b", "HOME": "/h", "SECRET": "x"}).env
     assert (env["PYTHONPATH"], env["HOME"]) == (f"/a:{Path.cwd() / 'b'}", "/h")
     assert "SECRET" not in env
     assert "PYTHONPATH" not in sample_image({}).env

@@ -68,8 +68,7 @@ async def test_a_kubelet_comes_late_and_its_end_costs_no_readiness(kubelet, star
 
 async def test_its_own_socket_removed_is_noticed_and_replaced(kubelet, start_listed):
     plugin = await start_listed()
-    removed = kubelet.endpoint(EPC)
-    removed.unlink()
+    kubelet.endpoint(EPC).unlink()
     # Up to 1.36 the end of the older stream ends the next one too, which is then registered again.
     await kubelet.until_list(EPC, registrations=3)
     await plugin.until(lambda all_: [one["registrations"] for one in all_ if one["registered"]] == [3, 1, 1, 1])
@@ -179,8 +178,7 @@ async def test_streams_are_bounded_and_a_strangers_end_is_nothing(kubelet, start
     before = kubelet.endpoint(EPC)
     async with services.unix_channel(str(kubelet.endpoint(EPC))) as channel:
         stub = services.DevicePluginStub(channel)
-        others = [stub.list_and_watch(pb.Empty()) for _ in range(7)]
-        for other in others:
+        for other in [stub.list_and_watch(pb.Empty()) for _ in range(7)]:
             assert len((await other.read()).devices) == 168 - 6
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             await stub.list_and_watch(pb.Empty()).read()

@@ -5,6 +5,8 @@ import re
 
 import pytest
 
+from confcom.sgx.quote import Quote
+from confcom.simulation.enclave import SimulatedEnclave
 from confcom.verify import read_collateral
 from testkit.collateral_service import answers_of, serving
 from testkit.documentation import blocks, commands, text_of
@@ -15,6 +17,13 @@ GET = "docs/how-to/get-a-quote.md"
 WITHOUT_INTERNET = "docs/how-to/collateral-without-internet.md"
 VERIFY = "docs/how-to/verify-a-quote.md"
 HELPER = "confcom quote-helper --simulated --state-dir STATE --socket {folder}/aesm/aesm.socket"
+CALL = """
+def make_report(target_info):
+    from confcom.testing import SimulatedEnclave, report_data
+    return SimulatedEnclave.from_name("mine").create_report(target_info, report_data(b"my challenge"))
+
+print((attest(make_report) if "attest" in globals() else quote).hex())
+"""
 
 
 def lines_of(page):
@@ -43,6 +52,15 @@ def test_get_a_quote(folder, socket, typed):
     assert done.returncode == 0, done.stderr
     assert "c0ffee" in done.stdout
     assert (folder / "q.bin").stat().st_size > 4000
+    programs = blocks(GET, "python")
+    assert len(programs) == 2
+    for program in programs:
+        (folder / "program.py").write_text(program + CALL)
+        ran = typed("python program.py", SGX_AESM_ADDR="1", CONFCOM_AESM_SOCKET=str(socket))
+        assert ran.returncode == 0, ran.stderr
+        body = Quote.parse(bytes.fromhex(ran.stdout)).body
+        assert body.mr_enclave == SimulatedEnclave.from_name("mine").mr_enclave
+        assert body.report_data == b"my challenge".ljust(64, b"\0")
 
 
 def test_verify_a_quote(folder, socket, typed):

@@ -82,8 +82,7 @@ def test_where_nothing_is_exported_to(tmp_path, stored, now, clock):
 def test_commands_create_and_export(tmp_path, run):
     state, out = tmp_path / "state", tmp_path / "out"
     created = run("create", state)
-    platform = open_platform(state)
-    fingerprint = platform.root_fingerprint
+    fingerprint = open_platform(state).root_fingerprint
     assert created.exit_code == ExitCode.OK
     assert fingerprint in created.stdout
     again = json.loads(run("create", state, "--output", "json").stdout)

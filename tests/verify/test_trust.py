@@ -85,8 +85,7 @@ def test_the_same_name_in_another_encoding_is_another_issuer(lab):
     with raises("not-a-root", MalformedError):
         TrustedRoot.load(mixed)
     parsed = x509.load_der_x509_certificate(mixed).public_bytes(Encoding.PEM)
-    chain = PckChain.from_pem((lab.platform.pki.pck.pem, lab.platform.pki.pck_ca.pem, parsed))
-    assert chain.root is None
+    assert PckChain.from_pem((lab.platform.pki.pck.pem, lab.platform.pki.pck_ca.pem, parsed)).root is None
 
 
 def test_marks_make_no_key_genuine_and_intels_never_simulated():

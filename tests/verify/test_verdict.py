@@ -107,8 +107,7 @@ BOTH_STATUSES = frozenset({TcbStatus.UP_TO_DATE, TcbStatus.OUT_OF_DATE})
 )
 def test_debug_enclave_of_a_simulated_platform(lab, demand, failures):
     """What nobody judges of it is refused if it is asked for."""
-    debug = lab.evidence(enclave=DEBUG)
-    verdict = debug.verdict(replace(lab.policy, **{"allow_debug": True} | demand))
+    verdict = lab.evidence(enclave=DEBUG).verdict(replace(lab.policy, **{"allow_debug": True} | demand))
     assert failed_codes(verdict) == failures
     assert verdict.kind is (REFUSED if failures else VERIFIED)
     not_judged = {"appraisal", "tcb-status", "advisories"} - set(failures)
