@@ -78,7 +78,10 @@ TestRegistration = RegistrationContract
 TestLists = ListContract
 TestAllocate = AllocateContract
 TestRestart = RestartContract
-TestUpTo136 = UpTo136Contract
+
+
+class TestUpTo136(UpTo136Contract):
+    """Two instances meet, to 1.36."""
 
 
 class TestFrom137(From137Contract):
