@@ -147,8 +147,7 @@ class AllocateContract:
             "envs": {"GIVEN": "by the plugin", "OWN": "by the plugin"},
             "devices": [pb.DeviceSpec(container_path="/dev/given", host_path="/dev/null", permissions="rw")],
         }
-        script = 'echo "$GIVEN, $OWN"; echo into > /dev/given && echo written'
-        pod = await bench.run("asks", script, 3)
+        pod = await bench.run("asks", 'echo "$GIVEN, $OWN"; echo into > /dev/given && echo written', 3)
         assert (await bench.ended(pod)).phase == "Succeeded"
         said = await bench.kubelet.log(pod, "main")
         assert said.splitlines() == ["by the plugin, by the plugin", "written"]

@@ -54,8 +54,7 @@ def release(helm):
 
 
 def test_values_are_given_in_the_order_in_which_they_win(helm, release, tmp_path):
-    values = Values((tmp_path / "v.yaml",), ("b=2",), ("c=3",), {"a": 1})
-    release.upgrade(tmp_path / "chart", values)
+    release.upgrade(tmp_path / "chart", Values((tmp_path / "v.yaml",), ("b=2",), ("c=3",), {"a": 1}))
     line, stdin = helm.asked[-1]
     assert [word for word in line if word.startswith(("--values", "--set"))] == [
         "--values=-",

@@ -85,8 +85,7 @@ def test_the_process_itself_remembers(socket_path):
         "    try: request_quote(lambda target: None)\n"
         "    except ConfcomError as error: print(type(error).__name__)\n"
     )
-    environ = {"SGX_AESM_ADDR": "", "CONFCOM_AESM_SOCKET": str(socket_path)}
-    result = run_python("-c", program, env=environ)
+    result = run_python("-c", program, env={"SGX_AESM_ADDR": "", "CONFCOM_AESM_SOCKET": str(socket_path)})
     assert result.stdout.split() == ["ServiceUnreachableError", "MixedModeError"], result.stderr
 
 

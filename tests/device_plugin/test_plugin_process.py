@@ -28,8 +28,7 @@ async def test_the_whole_list_arrives_and_is_allocated_from(kubelet, start_liste
     assert [len(kubelet.lists[name]) for name in (ENCLAVE, PROVISION, HELPER)] == [1024, 1024, 6]
     (request,) = kubelet.registrations(EPC)
     assert (request.version, "/" in request.endpoint) == ("v1beta1", False)
-    identifiers = kubelet.lists[EPC][5:15]
-    (answer,) = await kubelet.ask(EPC, identifiers)
+    (answer,) = await kubelet.ask(EPC, kubelet.lists[EPC][5:15])
     assert dict(answer.envs) == {"CONFCOM_SGX_EPC_MIB": "10", "CONFCOM_SGX_PLATFORM": "simulated"}
     assert {device.host_path for device in answer.devices} == {"/dev/null"}
     assert [mount.host_path for mount in answer.mounts] == ["/host/aesmd"]

@@ -67,8 +67,7 @@ def test_verify_a_quote(folder, socket, typed):
     export, fingerprint, verify, fetch, hardware, in_a_script, decide = lines_of(VERIFY)
     quote = typed(f"confcom quote --socket {socket} --report-data abcdef --output json --out q.bin")
     assert quote.returncode == 0, quote.stderr
-    shown = typed("confcom inspect q.bin --output json").stdout
-    expected = re.search(r'"mr_enclave": "(\w+)"', shown)[1]
+    expected = re.search(r'"mr_enclave": "(\w+)"', typed("confcom inspect q.bin --output json").stdout)[1]
     assert typed(f"{export} && {fingerprint}").returncode == 0
     done = typed(verify, MRENCLAVE=expected)
     assert done.returncode == 0, done.stdout

@@ -102,8 +102,7 @@ def get(server, target=f"{PATH}rootcacrl", method="GET"):
 )
 def test_what_our_client_fetches(serve, quote, judged, pccs, case):
     staging, options, number, status = case
-    server = serve(staging, pccs=pccs)
-    collateral = fetch_collateral(quote, Source(server.url), **options)
+    collateral = fetch_collateral(quote, Source(serve(staging, pccs=pccs).url), **options)
     verdict = judged(collateral)
     assert (collateral.evaluation_number, verdict.tcb_status) == (number, status)
     assert verdict.ok is (status == "UpToDate")
@@ -127,8 +126,7 @@ os._exit(0)  # the process can die of its runtime's end
 
 @pytest.mark.parametrize("pccs", [False, True], ids=["PCS", "PCCS"])
 def test_what_dcap_qvl_fetches_verifies(serve, platform, quote, judged, pccs):
-    server = serve(pccs=pccs)
-    child = [sys.executable, "-c", DCAP_QVL, server.url]
+    child = [sys.executable, "-c", DCAP_QVL, serve(pccs=pccs).url]
     done = subprocess.run(child, input=quote.hex(), capture_output=True, text=True, timeout=50, check=False)
     assert done.returncode == 0, done.stderr
     collateral = Collateral.from_json(done.stdout)

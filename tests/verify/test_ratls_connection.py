@@ -116,8 +116,7 @@ def test_nothing_is_sent_to_another_peer(ask, make, code, peer, tmp_path):
 
 
 def test_a_replayed_certificate_is_refused(peer, tmp_path):
-    certificate = make_certificate(peer.quote_for, KEY, nonce=b"of another client")
-    with serving(certificate, KEY, tmp_path) as service:
+    with serving(make_certificate(peer.quote_for, KEY, nonce=b"of another client"), KEY, tmp_path) as service:
         with pytest.raises(NotVerifiedError) as caught:
             by_connect(service.port, {**peer.arguments, "nonce": b"mine"})
         assert by_connect(service.port, {**peer.arguments, "nonce": b"of another client"}) == ANSWER

@@ -69,8 +69,7 @@ def test_an_object_that_no_apply_can_mend_is_deleted_for_helm_to_make(confcom, e
     enabled.api.refuse(
         lambda request: request.method == "PUT" and "networkpolicies" in request.url.path, 422, "immutable"
     )
-    done = confcom.ok(*change)
-    assert "Deleted the NetworkPolicy confcom" in done.stderr
+    assert "Deleted the NetworkPolicy confcom" in confcom.ok(*change).stderr
     assert not stays()
     assert enabled.api.find("NetworkPolicy", "confcom")
 

@@ -355,8 +355,7 @@ async def test_memory_that_living_processes_hold_is_none(watched_memory, asks_qu
 
 async def test_half_requests_starve_nobody_where_descriptors_are_few(serve, provider, quote_request):
     """With a hard limit of 1,024, of which 64 are for other files."""
-    limits = dataclasses.asdict(HelperLimits().with_descriptors(960))
-    server = serve(provider, **limits)
+    server = serve(provider, **dataclasses.asdict(HelperLimits().with_descriptors(960)))
     for number in range(80):
         server.connect(f"pod{number % 20}", INCOMPLETE)
     await until(lambda: server.total == 80)
