@@ -108,8 +108,8 @@ FAILURES = {
 }
 
 
-def everything(memory=None):
-    return memory or FakeApi([a_node(), a_pod("a"), a_lease()], pages={("a", "inventory"): "{}"})
+def everything():
+    return FakeApi([a_node(), a_pod("a"), a_lease()], pages={("a", "inventory"): "{}"})
 
 
 @pytest.mark.parametrize("operation", OPERATIONS.values(), ids=OPERATIONS)

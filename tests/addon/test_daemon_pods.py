@@ -45,8 +45,8 @@ def creating(reason):
     return status
 
 
-def seen(status, *, warning="", logged=UNKNOWN, component="quote-helper"):
-    return daemon_pod(make.daemon(component, name="p", status=status), warning, logged)
+def seen(status, *, warning="", logged=UNKNOWN):
+    return daemon_pod(make.daemon("quote-helper", name="p", status=status), warning, logged)
 
 
 @pytest.mark.parametrize(
