@@ -52,7 +52,8 @@ class FakeApi(httpx2.BaseTransport):
         """Store a copy in the place of the object of this name, and return it."""
         made = copy.deepcopy(thing)
         old = self.find(made["kind"], made["metadata"]["name"], namespace_of(made))
-        self._renew(made)
+        self._last_version += 1
+        made["metadata"]["resourceVersion"] = str(self._last_version)
         if old:
             self.objects[self.objects.index(old[0])] = made
         else:
@@ -218,10 +219,6 @@ class FakeApi(httpx2.BaseTransport):
         if options.get("dryRun") or old == new:
             return new
         return copy.deepcopy(self.put(new))
-
-    def _renew(self, thing):
-        self._last_version += 1
-        thing["metadata"]["resourceVersion"] = str(self._last_version)
 
 
 def cluster_of(api, namespace=SYSTEM):

@@ -15,11 +15,7 @@ from prometheus_client import CollectorRegistry
 
 from confcom.aesm.error_code import AesmErrorCode
 from confcom.aesm.message_codec import decode_response, encode_request
-from confcom.aesm.messages import (
-    GetQuoteSizeExRequest,
-    GetSupportedAttKeyIdNumRequest,
-    InitQuoteExRequest,
-)
+from confcom.aesm.messages import GetQuoteSizeExRequest, GetSupportedAttKeyIdNumRequest, InitQuoteExRequest
 from confcom.aesm.session import encode_frame
 from confcom.daemon.logs import LogLimiter
 from confcom.quote_helper.limits_and_deadlines import HelperLimits
@@ -324,10 +320,7 @@ class RunningServer:
 
 
 STALE_WINDOW_SECONDS = 1000
-KEEPER_LIMITS = HelperLimits(
-    socket_tick_seconds=0.005,
-    accept_drain_seconds=0.5,
-)
+KEEPER_LIMITS = HelperLimits(socket_tick_seconds=0.005, accept_drain_seconds=0.5)
 
 
 class ListenerHost:

@@ -31,10 +31,6 @@ class MemoryGroup:
         text = "".join(path.read_text() for path in self._named("memory.oom_control", "memory.events"))
         return sum(int(line.split()[1]) for line in text.splitlines() if line.split()[0] == "oom_kill")
 
-    def set_limit(self, size: int) -> None:
-        for path in self._named("memory.limit_in_bytes", "memory.max"):
-            path.write_text(str(size))
-
     def command(self, command: tuple[str, ...]) -> tuple[str, ...]:
         """The command that becomes this one, in the group from its first byte on."""
         return ("sh", "-c", 'echo $$ > "$0" && exec "$@"', str(self.folder / "cgroup.procs"), *command)
@@ -61,7 +57,8 @@ def limited_memory(name: str, size: int) -> Iterator[MemoryGroup]:
     group = MemoryGroup(top / name)
     group.folder.mkdir()
     try:
-        group.set_limit(size)
+        for path in group._named("memory.limit_in_bytes", "memory.max"):
+            path.write_text(str(size))
         yield group
     finally:
         wait_until(group.remove)

@@ -16,12 +16,7 @@ from confcom.aesm.messages import (
     GetSupportedAttKeyIdNumResponse,
     Request,
 )
-from confcom.aesm.session import (
-    MAX_REQUEST_SIZE,
-    ClientSession,
-    ServerSession,
-    encode_frame,
-)
+from confcom.aesm.session import MAX_REQUEST_SIZE, ClientSession, ServerSession, encode_frame
 from testkit.raised import raises, require_style
 
 CALLS = ["num", "ids", "sel", "sellist", "init1", "init2", "size", "quote", "quote0"]

@@ -25,6 +25,7 @@ from confcom.simulation.collateral_staging import Staging
 from confcom.verify import verify
 from confcom.verify.prepared_collateral import Collateral
 from testkit.certificates import own_authority
+from testkit.helper_process import http_get
 from testkit.raised import raises
 from testkit.verify.verify_lab import Lab
 
@@ -305,13 +306,6 @@ def run(*arguments, **streams):
     return subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **streams)
 
 
-def metrics_at(path):
-    with contextlib.closing(socket.socket(socket.AF_UNIX)) as client:
-        client.connect(str(path))
-        client.sendall(b"GET /metrics HTTP/1.0\r\n\r\n")
-        return b"".join(iter(lambda: client.recv(65536), b"")).decode()
-
-
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_the_command_serves_until_it_is_told_to_end(state, quote, tmp_path, number):
     (tmp_path / "q.bin").write_bytes(quote)
@@ -325,7 +319,7 @@ def test_the_command_serves_until_it_is_told_to_end(state, quote, tmp_path, numb
             facts, problems = fetched.communicate(timeout=50)
             assert fetched.returncode == 0, problems
             assert json.loads(facts)["evaluation_number"] == 2
-            assert 'confcom_simulated_pcs_requests_total{status="200"} 4.0' in metrics_at(probes)
+            assert 'confcom_simulated_pcs_requests_total{status="200"} 4.0' in http_get(probes, "/metrics")[1]
             place = urlsplit(url)
             with contextlib.closing(socket.create_connection((place.hostname, place.port))):  # does not hold it back
                 server.send_signal(number)

@@ -41,12 +41,6 @@ def bind():
         bound.close()
 
 
-def leave_stale_socket(path):
-    with socket.socket(socket.AF_UNIX) as listener:
-        listener.bind(str(path))
-        listener.listen()
-
-
 def names(directory):
     return [entry.name for entry in directory.iterdir()]
 
@@ -162,7 +156,8 @@ def test_a_socket_takes_a_live_ones_path_without_a_gap(short_dir, path, bind):
 
 
 def test_linking_replaces_no_stale_socket_and_no_directory(short_dir, path):
-    leave_stale_socket(path)
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(path))
     with pytest.raises(FileExistsError):
         listen_at(path, tag="t", mode=0o666, backlog=1)
     assert inspect_socket(path).state is PathState.STALE

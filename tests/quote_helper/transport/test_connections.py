@@ -9,18 +9,9 @@ from confcom.aesm.message_codec import encode_response
 from confcom.aesm.messages import GetQuoteExRequest, GetSupportedAttKeyIdNumRequest
 from confcom.aesm.request_checks import MAX_QUOTE_BUFFER_SIZE, NeedQuote, plan
 from confcom.aesm.session import MAX_REQUEST_SIZE
-from confcom.quote_helper.limits_and_deadlines import (
-    PEERS,
-    UNREAD_OVERHEAD,
-    UNREAD_RESERVE,
-    HelperLimits,
-)
+from confcom.quote_helper.limits_and_deadlines import PEERS, UNREAD_OVERHEAD, UNREAD_RESERVE, HelperLimits
 from confcom.quote_helper.transport.connection import Connection
-from confcom.quote_helper.transport.connections import (
-    Connections,
-    largest_answer,
-    largest_refusal,
-)
+from confcom.quote_helper.transport.connections import Connections, largest_answer, largest_refusal
 from confcom.quote_helper.transport.peers import Peer
 from confcom.sgx.key_id import ECDSA_P256_KEY_ID
 from confcom.sgx.report import QE_REPORT_INFO_SIZE, REPORT_SIZE, QeReportInfo
