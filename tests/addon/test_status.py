@@ -124,11 +124,8 @@ def test_a_rejected_pod_is_a_problem_if_none_replaced_it(helpers, newest, expect
         assert ("serves meanwhile" in text_of(found, expected)) is (len(helpers) > 1)
 
 
-ENDS = {"deletionTimestamp": make.STARTED}
-
-
 def ending(pod):
-    pod["metadata"] |= ENDS
+    pod["metadata"] |= {"deletionTimestamp": make.STARTED}
     return pod
 
 

@@ -42,8 +42,7 @@ RESULT = {
     "simulation export": ["--state-dir", "missing"],
 }
 """Commands with a result, and the options that they need."""
-OTHERS = {"quote-helper": [], "device-plugin": [], "completion": []}
-COMMANDS = RESULT | OTHERS
+COMMANDS = RESULT | {"quote-helper": [], "device-plugin": [], "completion": []}
 CLUSTER = {
     "enable": ["enable", "--simulated", "--timeout", "1", "--set", "image.registry=r"],
     "status": ["status"],
