@@ -38,7 +38,7 @@ from confcom.sgx.report import REPORT_DATA_SIZE
 from confcom.simulation.enclave import SimulatedEnclave
 from confcom.simulation.platform import SimulatedPlatform
 from confcom.simulation.quoting_enclave import DEFAULT_QE_IDENTITY
-from testkit.waiting import until
+from testkit.conditions import until
 
 WAIT_SECONDS = 30
 KEY_ID = ECDSA_P256_KEY_ID.encode()

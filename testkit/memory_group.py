@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from testkit.waiting import wait_until
+from testkit.conditions import wait_until
 
 VERSION_1, VERSION_2 = Path("/sys/fs/cgroup/memory"), Path("/sys/fs/cgroup")
 """Where memory is counted, by version of control groups; only version 1 was tried."""

@@ -2,8 +2,8 @@ import pytest
 
 from confcom.addon.api import EVENT, LEASE, NODE, POD, Api, ClusterAccessError, ForbiddenError, RefusedError
 from testkit import cluster_objects as make
+from testkit.expected_errors import raises
 from testkit.fake_api import FakeApi
-from testkit.raised import raises
 
 RESOURCE = "confcom.internal/quote_helper_epc_mem_in_MiB"
 

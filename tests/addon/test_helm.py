@@ -9,9 +9,9 @@ import pytest
 
 from confcom.addon.api import ClusterAccessError, ForbiddenError
 from confcom.addon.helm import OVERWRITE, ChartError, Helm, HelmError, Revision, Values, run_helm
+from testkit.conditions import until
+from testkit.expected_errors import raises
 from testkit.fake_api import FakeApi, cluster_of
-from testkit.raised import raises
-from testkit.waiting import until
 
 FORBIDDEN = 'nodes is forbidden: User "eve" cannot list resource "nodes" in API group "" at the cluster scope'
 LOOKUP = """Error: UPGRADE FAILED: template: confcom/templates/checks.yaml:78:4: executing

@@ -14,8 +14,8 @@ from confcom.addon.readiness import NotReadyError
 from confcom.kubernetes.node import Node
 from testkit import cluster_objects as make
 from testkit.cluster_objects import ENCLAVE, EPC, HELPER_EPC
+from testkit.expected_errors import raises
 from testkit.fake_cluster import FakeCluster
-from testkit.raised import raises
 
 OTHER = "example.com/other"
 LATE = FOREIGN_AFTER_SECONDS

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from confcom.aesm import messages as m
 from confcom.aesm.errors import MalformedMessageError, UnknownRequestError
 from confcom.aesm.message_codec import SERVING_ORDER, decode_request, decode_response, encode_request, encode_response
-from testkit.raised import raises
+from testkit.expected_errors import raises
 from testkit.replay import wire
 
 U32 = st.integers(0, 2**32 - 1)

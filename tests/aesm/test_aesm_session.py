@@ -17,7 +17,7 @@ from confcom.aesm.messages import (
     Request,
 )
 from confcom.aesm.session import MAX_REQUEST_SIZE, ClientSession, ServerSession, encode_frame
-from testkit.raised import raises, require_style
+from testkit.expected_errors import raises, require_style
 
 CALLS = ["num", "ids", "sel", "sellist", "init1", "init2", "size", "quote", "quote0"]
 NUM = bytes.fromhex("06000000aa0103489875")

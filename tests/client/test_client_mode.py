@@ -10,8 +10,8 @@ from confcom.client.mode import InProcessQuotingError, MixedModeError, ProcessMo
 from confcom.errors import ExitCode
 from confcom.sgx.quote import Quote
 from confcom.simulation.enclave import SimulatedEnclave
+from testkit.expected_errors import raises
 from testkit.programs import run_python
-from testkit.raised import raises
 
 OUT = {"SGX_AESM_ADDR": "1"}
 ENCLAVE = SimulatedEnclave.from_name("mode test")

@@ -6,8 +6,8 @@ from prometheus_client import CollectorRegistry
 from confcom.controller.api_server import Informer
 from confcom.controller.metrics import ControllerMetrics
 from confcom.kubernetes.objects import name_of
+from testkit.conditions import until
 from testkit.controller import http, node
-from testkit.waiting import until
 
 NODES = "/api/v1/nodes"
 GONE = http(410, {"message": "too old"})

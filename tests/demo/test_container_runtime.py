@@ -23,8 +23,8 @@ from confcom.demo.job_file import Job
 from confcom.demo.node import Phase
 from confcom.errors import ExitCode, SettingsError
 from confcom.kubelet_api import deviceplugin_pb2 as pb
-from testkit.raised import raises
-from testkit.waiting import until
+from testkit.conditions import until
+from testkit.expected_errors import raises
 from tests.demo.conftest import TOOLS
 
 RESOURCE = "example.com/thing"

@@ -10,8 +10,8 @@ import pytest
 
 from confcom.demo import story
 from confcom.demo.processes import StepError
+from testkit.conditions import wait_until
 from testkit.programs import run_confcom
-from testkit.waiting import wait_until
 from tests.demo.conftest import NOTHING, processes_of, traces_of
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]

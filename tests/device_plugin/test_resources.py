@@ -14,8 +14,8 @@ from confcom.kubernetes.epc_accounting import (
     EpcInUse,
     parse_api_version,
 )
+from testkit.expected_errors import raises
 from testkit.hosts.fake import FakeHost
-from testkit.raised import raises
 
 
 def found(mib, *, provision="/dev/null"):

@@ -12,8 +12,8 @@ import pytest
 from confcom.client import AesmClient
 from confcom.errors import ExitCode
 from confcom.quote_provider.state_directory import open_or_create_platform
+from testkit.conditions import until
 from testkit.programs import run_confcom
-from testkit.waiting import until
 
 
 def test_from_the_start_to_an_orderly_stop(start_helper):

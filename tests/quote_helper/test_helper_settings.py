@@ -25,8 +25,8 @@ from confcom.quote_helper.transport.connections import FEW_CONNECTIONS
 from confcom.quote_provider.state_directory import default_state_dir
 from confcom.relay.driver import CONCURRENT_CALLS
 from confcom.relay.provider import CALL_SECONDS
+from testkit.expected_errors import raises
 from testkit.hardware_causes import CAUSES
-from testkit.raised import raises
 
 HOME = {"HOME": "/home/ada"}
 

@@ -15,10 +15,10 @@ from confcom.client import AesmClient
 from confcom.relay.provider import HANGS
 from confcom.relay.self_test import open_aesmd
 from confcom.simulation.enclave import SimulatedEnclave
+from testkit.conditions import until
 from testkit.helper_in_process import INIT as ASKS_INIT
 from testkit.helper_in_process import SIZE as ASKS_SIZE
 from testkit.stub_aesmd import INIT, NUM, QUOTE, SIZE
-from testkit.waiting import until
 
 APPLICATION = SimulatedEnclave.from_name("application")
 

@@ -14,8 +14,8 @@ from confcom.quote_provider.export import export_platform
 from confcom.quote_provider.state_directory import ROOT_FOLDER, exposure, open_or_create_platform, open_platform
 from confcom.sgx.collateral_bundle import COLLATERAL_FILES, CollateralBundle
 from confcom.simulation.root_seed import SEED
+from testkit.expected_errors import raises
 from testkit.programs import run_confcom
-from testkit.raised import raises
 
 
 @pytest.fixture

@@ -25,8 +25,8 @@ from confcom.simulation.collateral_staging import Staging
 from confcom.verify import verify
 from confcom.verify.prepared_collateral import Collateral
 from testkit.certificates import own_authority
+from testkit.expected_errors import raises
 from testkit.helper_process import http_get
-from testkit.raised import raises
 from testkit.verify.verify_lab import Lab
 
 HERE = "127.0.0.1:0"

@@ -20,7 +20,7 @@ from confcom.simulation.enclave import (
     report_key,
     sign_report,
 )
-from testkit.raised import raises
+from testkit.expected_errors import raises
 
 REPORTER = SimulatedEnclave.from_name("reporter")
 CHECKER = SimulatedEnclave.from_name("checker", debug=True)

@@ -9,8 +9,8 @@ import pytest
 
 from confcom.errors import SettingsError
 from confcom.verify import Identity, Policy, UnreadableInputError, policy_file, read_policy, report_data
+from testkit.expected_errors import raises
 from testkit.programs import run_confcom
-from testkit.raised import raises
 from testkit.verify.verify_lab import CHALLENGE, NOW
 
 SCHEMA = json.loads(Path(policy_file.__file__).with_name("policy.schema.json").read_text())

@@ -31,8 +31,8 @@ from confcom.verify import (
     verify,
 )
 from confcom.verify.ratls import connect
+from testkit.expected_errors import raises
 from testkit.programs import run_python
-from testkit.raised import raises
 from testkit.verify.verify_lab import CHALLENGE, NOW
 
 

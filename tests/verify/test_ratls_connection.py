@@ -24,8 +24,8 @@ from confcom.verify.ratls import (
     connect,
     make_certificate,
 )
+from testkit.expected_errors import raises
 from testkit.programs import run_confcom, run_python
-from testkit.raised import raises
 from testkit.verify.ratls_lab import ANSWER, KEY, OTHER, certificate_with, interoperable, serving, write_identity
 
 REQUEST = b"POST / HTTP/1.1\r\nSecret: 1\r\n\r\n"

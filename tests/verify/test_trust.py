@@ -12,7 +12,7 @@ from confcom.sgx.certificates import INTEL_ROOT_KEY_ID, name_text
 from confcom.sgx.pck.chain import PckChain, is_issued_by
 from confcom.sgx.simulation_marks import root_is_marked
 from confcom.verify.trust import Platform, TrustedRoot, intel_root, platform_of
-from testkit.raised import raises
+from testkit.expected_errors import raises
 from testkit.verify import tampering
 from testkit.verify.verify_lab import NOW
 

@@ -18,7 +18,7 @@ from confcom.verify.policy import Policy
 from confcom.verify.trust import Platform, intel_root
 from confcom.verify.verdict import CheckStatus, Claims, VerdictKind, failed, kind_of, not_checked, passed
 from confcom.verify.verifier import verify_quote
-from testkit.raised import raises
+from testkit.expected_errors import raises
 from testkit.verify import tampering
 from testkit.verify.verify_lab import CHALLENGE, NOW, failed_codes
 

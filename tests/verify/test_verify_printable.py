@@ -8,8 +8,8 @@ from confcom.verify import inspection, verifier
 from confcom.verify.inspection import Field, Inspection, Section, inspect_quote
 from confcom.verify.trust import Platform, TrustedRoot
 from confcom.verify.verdict import Check, CheckStatus, Verdict, VerdictKind, failed, not_checked, passed
+from testkit.expected_errors import raises
 from testkit.programs import run_confcom
-from testkit.raised import raises
 from testkit.verify import tampering
 from testkit.verify.verify_lab import OTHER_KEY
 

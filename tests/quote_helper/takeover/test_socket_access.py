@@ -10,8 +10,8 @@ import pytest
 
 from confcom.client import AesmClient
 from confcom.errors import ExitCode
+from testkit.conditions import until as eventually
 from testkit.users import as_user
-from testkit.waiting import until as eventually
 
 ME, STRANGER = 10001, 1000
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root to become other users")

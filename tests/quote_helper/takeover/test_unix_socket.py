@@ -18,7 +18,7 @@ from confcom.daemon.socket_path import (
 )
 from confcom.errors import SettingsError, UnavailableError
 from confcom.quote_helper.takeover.unix_socket import listen_at, make_directory
-from testkit.raised import raises
+from testkit.expected_errors import raises
 from testkit.users import as_user
 
 

@@ -21,8 +21,8 @@ from confcom.quote_helper.limits_and_deadlines import PEERS, POOL_PART, UNREAD_O
 from confcom.quote_helper.transport.connection import Connection
 from confcom.quote_helper.transport.connections import Connections
 from confcom.quote_helper.transport.handler import EVENTS_PER_TURN, ConnectionHandler
+from testkit.conditions import until
 from testkit.helper_in_process import KEY_ID, NUM, SIZE, WAIT_SECONDS, frame
-from testkit.waiting import until
 
 ASKS_NUM, ASKS_SIZE = frame(NUM), frame(SIZE)
 LARGEST = 16_384

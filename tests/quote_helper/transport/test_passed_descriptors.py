@@ -16,9 +16,9 @@ import pytest
 
 from confcom import passed_descriptors
 from confcom.client import AesmClient
+from testkit.conditions import wait_until
 from testkit.helper_in_process import ENCLAVE, INIT, frame
 from testkit.passing_descriptors import MOST_PER_MESSAGE, LingeringSockets, pass_descriptors, pass_own_end
-from testkit.waiting import wait_until
 
 PLAIN_RECEIVER = "import socket, sys; sys.stdin.read(1); socket.socket(fileno=int(sys.argv[1])).recv(64)"
 WAITS = "wait_woken"
