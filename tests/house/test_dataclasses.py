@@ -33,7 +33,8 @@ def dataclasses_of(tree):
 
 def is_variable(statement):
     """Whether it declares a field that mypy lets others assign."""
-    return isinstance(statement, ast.AnnAssign) and not ast.unparse(statement.annotation).startswith(("Final", "ClassVar"))
+    others = ("Final", "ClassVar")
+    return isinstance(statement, ast.AnnAssign) and not ast.unparse(statement.annotation).startswith(others)
 
 
 def rules_broken(tree):
