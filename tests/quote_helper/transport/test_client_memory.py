@@ -162,16 +162,6 @@ async def test_a_connection_that_waited_for_its_request_is_watched_on(serve, pro
     assert server.open == 0
 
 
-async def test_answers_that_are_not_read_take_no_place_of_others(serve, provider):
-    server = serve(provider, max_connections=10)
-    unread = [server.connect("late", ASKS_NUM) for _ in range(50)]
-    await until(lambda: server.unread == 50)
-    assert await server.serves("good")
-    assert server.count("dropped") == 0
-    for client in unread:
-        assert await server.read(client) != b""
-
-
 async def test_what_waits_too_long_for_its_own_peer_is_busy(serve, provider, quote_request, asks_quote):
     """The refusal is small, so it may be sent where a whole quote may not."""
     three_and_a_half = POOL_PART * (7 * (LARGEST + UNREAD_OVERHEAD) // 2 - UNREAD_RESERVE)
