@@ -141,7 +141,7 @@ class Change:
         until(self.add_on.cluster.ready, "the nodes are Ready", seconds=BACK_SECONDS)
         if code and not self.add_on.has_replaced(self.old):
             until(self.again, "the same command completes the change", seconds=BACK_SECONDS)
-        until(lambda: self.add_on.has_replaced(self.old), "only the new helpers are left", seconds=BACK_SECONDS)
+        until(lambda: self.add_on.has_replaced(self.old), "only new helpers are left", seconds=BACK_SECONDS)
         until(self.add_on.is_well, "all is well again", seconds=BACK_SECONDS)
 
     def again(self) -> bool:
