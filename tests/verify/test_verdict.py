@@ -156,14 +156,6 @@ def test_genuine_quotes_are_rejected_whatever_the_policy():
     assert check(verdict, "format").why
 
 
-def test_no_collateral_is_unusable_although_the_signatures_hold(lab, evidence):
-    verdict = verify_quote(evidence.quote, evidence.trusted, None, lab.policy, NOW)
-    assert verdict.kind is UNUSABLE
-    assert failed_codes(verdict) == ["collateral"]
-    assert check(verdict, "signatures").status is CheckStatus.PASSED
-    assert check(verdict, "appraisal").status is CheckStatus.NOT_CHECKED
-
-
 @pytest.mark.parametrize(
     ("offset", "kind", "failures"),
     [
