@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
 from prometheus_client.parser import text_string_to_metric_families
 
 from confcom.errors import ExitCode, UnavailableError
-from e2e.add_on import PROBES_PORT, SYSTEM, allocatable, daemons, is_ready
+from e2e.add_on import HELPER, PROBES_PORT, SYSTEM, allocatable, daemons, is_ready
 from e2e.cluster import Cluster, Node
 from e2e.waiting import until
 
@@ -110,6 +111,11 @@ class AddOn:
 
     def all_pods(self, component: str) -> list[dict[str, Any]]:
         return daemons(self.cluster, component)
+
+    def has_replaced(self, helpers: Iterable[str]) -> bool:
+        """Whether each node has one helper, and none is of these UIDs."""
+        there = {pod["metadata"]["uid"] for pod in self.all_pods(HELPER)}
+        return len(there) == len(self.nodes) and there.isdisjoint(helpers)
 
     def quotes_by(self, pod: dict[str, Any]) -> int:
         """Of its metrics, as the API server's proxy reaches them; they may be a second old."""

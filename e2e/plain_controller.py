@@ -33,7 +33,6 @@ MERGE = "application/merge-patch+json"
 
 
 def own_address() -> str:
-    """Return an address of this machine that a Pod could have."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe, contextlib.suppress(OSError):
         probe.connect(("198.51.100.1", 9))  # sends nothing
         return str(probe.getsockname()[0])

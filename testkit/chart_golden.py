@@ -49,10 +49,7 @@ class ValueSet:
 
 PREFERRED = {"weight": 1, "podAffinityTerm": {"topologyKey": "zone"}}
 SPREAD = {"podAntiAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": [PREFERRED]}}
-MUTATE_ONLY = {
-    "provision": {"policy": False},
-    "admission": {"mutate": "on", "validate": False},
-}
+MUTATE_ONLY = {"provision": {"policy": False}, "admission": {"mutate": "on", "validate": False}}
 # YAML reads a bare `off` as false.
 NO_POLICIES = MUTATE_ONLY | {"admission": {"mutate": False, "validate": False}}
 WITH_AESMD = {"aesmd": {"image": {"repository": "our/aesmd"}}}
@@ -208,7 +205,6 @@ def run_helm(program, values, *arguments):
 
 
 def render(program, values):
-    """What helm renders from a value set."""
     done = run_helm(program, values, "template", RELEASE, CHART, *values.api_server)
     assert done.returncode == 0, done.stderr
     return done.stdout

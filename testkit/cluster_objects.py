@@ -30,9 +30,9 @@ def node(name, labels=(), *, resources=(), taints=(), annotations=(), ready=True
     }
 
 
-def inventory(found=168, offered=162, *, kind="device", choice="fits-devices", reason="why", **amounts):
+def inventory(found=168, offered=162, *, kind="device", choice="fits-devices", **amounts):
     """What a device plugin says of itself; `amounts` are others of EpcOffer."""
-    offer = EpcOffer(AccountingKind(kind), EPC, choice, offered, reason=reason, **amounts)
+    offer = EpcOffer(AccountingKind(kind), EPC, choice, offered, reason="why", **amounts)
     return Inventory("simulated", True, FoundEpc("simulated", "", mib=found), offer, {}, ())
 
 
@@ -48,11 +48,11 @@ def writes_of(names, manager="confcom-controller"):
     return {"manager": manager, "subresource": "status", "fieldsV1": fields}
 
 
-def labels(component, instance="confcom"):
+def labels(component):
     return {
         "app.kubernetes.io/name": "confcom",
         "app.kubernetes.io/component": component,
-        "app.kubernetes.io/instance": instance,
+        "app.kubernetes.io/instance": "confcom",
         "app.kubernetes.io/version": "0.1.0",
     }
 
@@ -167,9 +167,8 @@ def event(about, reason, message, at="2026-11-25T00:00:00Z", kind="Warning"):
     }
 
 
-def failed_create(kind, name, message, *, namespace="default", at="2026-11-25T00:00:00Z"):
-    """A controller's event about a Pod that it cannot create."""
-    made = event(name, "FailedCreate", f"Error creating: {message}", at)
+def failed_create(kind, name, message, *, namespace="default"):
+    made = event(name, "FailedCreate", f"Error creating: {message}")
     made["metadata"]["namespace"] = namespace
     made["involvedObject"] |= {"kind": kind, "namespace": namespace}
     return made

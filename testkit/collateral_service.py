@@ -36,7 +36,6 @@ def endless(handler):
 
 
 def dripping(handler):
-    """A byte from time to time."""
     with contextlib.suppress(OSError):
         for byte in b"HTTP/1.1 200 OK\r\nX: " + b"x" * 1000:
             handler.wfile.write(bytes([byte]))

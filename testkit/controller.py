@@ -34,7 +34,6 @@ def node(capacity, allocatable=None, *, manager="kubelet", version="1", name=NOD
 
 
 def written(mib, **more):
-    """A node whose EPC the controller wrote."""
     return node({EPC: mib}, manager=FIELD_MANAGER, **more)
 
 

@@ -51,8 +51,9 @@ class FakeApi(httpx2.BaseTransport):
     def put(self, thing):
         """Store a copy in the place of the object of this name, and return it."""
         made = copy.deepcopy(thing)
-        old = self.find(made["kind"], made["metadata"]["name"], _namespace_of(made))
-        self._renew(made)
+        old = self.find(made["kind"], made["metadata"]["name"], namespace_of(made))
+        self._last_version += 1
+        made["metadata"]["resourceVersion"] = str(self._last_version)
         if old:
             self.objects[self.objects.index(old[0])] = made
         else:
@@ -66,7 +67,7 @@ class FakeApi(httpx2.BaseTransport):
             for one in self.objects
             if one["kind"] == kind
             and name in {None, one["metadata"]["name"]}
-            and namespace in {None, "", _namespace_of(one)}
+            and namespace in {None, "", namespace_of(one)}
         ]
 
     def remove(self, kind, name, namespace=None):
@@ -153,7 +154,7 @@ class FakeApi(httpx2.BaseTransport):
         if "apply-patch" in media_type:
             new = applied({}, old, patch)
         else:
-            new = _json_patched(old, patch) if "json-patch" in media_type else _merged(old, patch)
+            new = _json_patched(old, patch) if "json-patch" in media_type else merged(old, patch)
         return 200, self._write(old, new, options)
 
     def _reviewed(self, review):
@@ -219,10 +220,6 @@ class FakeApi(httpx2.BaseTransport):
             return new
         return copy.deepcopy(self.put(new))
 
-    def _renew(self, thing):
-        self._last_version += 1
-        thing["metadata"]["resourceVersion"] = str(self._last_version)
-
 
 def cluster_of(api, namespace=SYSTEM):
     return Cluster(namespace, Login(), "test", "https://test:6443", Api(api))
@@ -240,19 +237,19 @@ def _status(failure):
     }
 
 
-def _namespace_of(thing):
+def namespace_of(thing):
     return "" if thing["kind"] in CLUSTER_WIDE else thing["metadata"].get("namespace", "default")
 
 
 def _is_at(thing, at):
-    return plural(thing["kind"]) == at["resource"] and at["namespace"] in {"", _namespace_of(thing)}
+    return plural(thing["kind"]) == at["resource"] and at["namespace"] in {"", namespace_of(thing)}
 
 
 def _pairs(selector):
     return dict(one.split("=") for one in selector.split(",") if one)
 
 
-def _merged(old, patch):
+def merged(old, patch):
     """RFC 7386."""
     if not isinstance(patch, dict):
         return patch
@@ -261,7 +258,7 @@ def _merged(old, patch):
         if value is None:
             made.pop(key, None)
         else:
-            made[key] = _merged(made.get(key), value)
+            made[key] = merged(made.get(key), value)
     return made
 
 

@@ -21,8 +21,6 @@ REPORT_SECONDS, KEEPS_SECONDS = 10, 300
 
 
 class Recorder:
-    """A reporter that keeps everything."""
-
     def __init__(self):
         self.said, self.found, self.rows = [], [], []
 
@@ -99,8 +97,8 @@ class FakeCluster:
         self.logins.append(login)
         yield Cluster(namespace, login, self.context, self.server, Api(self.api))
 
-    def add_on(self, namespace=make.SYSTEM):
-        cluster = cluster_of(self.api, namespace)
+    def add_on(self):
+        cluster = cluster_of(self.api)
         return AddOn(cluster, Helm(cluster, self.helm), self.recorder, self.clock, self.sleep, self.now)
 
     def run(self, *arguments, **more):

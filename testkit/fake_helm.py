@@ -6,10 +6,9 @@ from pathlib import Path
 
 import yaml
 
-from confcom.addon.api import CLUSTER_WIDE
 from testkit.chart_golden import NAMESPACE as GOLDEN_NAMESPACE
 from testkit.chart_golden import golden
-from testkit.fake_api import applied
+from testkit.fake_api import applied, merged, namespace_of
 from testkit.working_daemons import settle
 
 
@@ -95,14 +94,14 @@ class FakeHelm:
     def _content(self, flags, stdin):
         values = json.loads(stdin or b"{}")
         for path in (value for flag, value in flags if flag == "--values" and value != "-"):
-            values = _merged(values, yaml.safe_load(Path(path.strip('"')).read_text()) or {})
+            values = merged(values, yaml.safe_load(Path(path.strip('"')).read_text()) or {})
         for flag, text in flags:
             if flag in {"--set", "--set-string"}:
                 path, _, value = text.partition("=")
                 read = value if flag == "--set-string" else yaml.safe_load(value)
                 for key in reversed(path.split(".")):
                     read = {key: read}
-                values = _merged(values, read)
+                values = merged(values, read)
         return values, self.render(values)
 
     def _record(self, status, values, manifests, description=""):
@@ -134,18 +133,8 @@ class FakeHelm:
 
 
 def _identity(thing):
-    namespace = "" if thing["kind"] in CLUSTER_WIDE else thing["metadata"].get("namespace", "default")
-    return thing["kind"], thing["metadata"]["name"], namespace
+    return thing["kind"], thing["metadata"]["name"], namespace_of(thing)
 
 
 def _stream(manifests):
     return "".join(f"---\n{json.dumps(one)}\n" for one in manifests)
-
-
-def _merged(values, more):
-    both = {
-        key: _merged(values[key], more[key])
-        for key in values.keys() & more.keys()
-        if isinstance(values[key], dict) and isinstance(more[key], dict)
-    }
-    return values | more | both

@@ -16,11 +16,7 @@ from prometheus_client import CollectorRegistry
 
 from confcom.aesm.error_code import AesmErrorCode
 from confcom.aesm.message_codec import decode_response, encode_request
-from confcom.aesm.messages import (
-    GetQuoteSizeExRequest,
-    GetSupportedAttKeyIdNumRequest,
-    InitQuoteExRequest,
-)
+from confcom.aesm.messages import GetQuoteSizeExRequest, GetSupportedAttKeyIdNumRequest, InitQuoteExRequest
 from confcom.aesm.session import encode_frame
 from confcom.daemon.logs import LogLimiter
 from confcom.quote_helper.limits_and_deadlines import HelperLimits
@@ -42,7 +38,7 @@ from confcom.sgx.key_id import ECDSA_P256_KEY_ID
 from confcom.simulation.enclave import SimulatedEnclave
 from confcom.simulation.platform import SimulatedPlatform
 from confcom.simulation.quoting_enclave import DEFAULT_QE_IDENTITY
-from testkit.waiting import until
+from testkit.conditions import until
 
 WAIT_SECONDS = 30
 KEY_ID = ECDSA_P256_KEY_ID.encode()
@@ -55,7 +51,6 @@ PLATFORM = SimulatedPlatform.create(bytes(32), datetime.now(UTC).replace(microse
 
 
 def frame(request):
-    """A request as it is sent."""
     return encode_frame(encode_request(request))
 
 
@@ -187,7 +182,6 @@ class RunningHelper:
         await self._page_is(200)
 
     async def unready(self, code):
-        """Wait until it is not ready for the reason that has this code."""
         await self.reaches("not_ready_info", 1, code=code)
         await self._page_is(503)
 
@@ -198,7 +192,6 @@ class RunningHelper:
                 pass
 
     def metric(self, name, **labels):
-        """Its value; None if it is not there."""
         return self.registry.get_sample_value(f"confcom_quote_helper_{name}", labels)
 
     async def reaches(self, name, value, **labels):
@@ -223,7 +216,6 @@ class RunningHelper:
         return decode_response(answer[4:], request.kind)
 
     async def code(self, request):
-        """The answer's code."""
         return (await self.ask(request)).error_code
 
     async def asking(self, request, connections=1):
@@ -328,10 +320,7 @@ class RunningServer:
 
 
 STALE_WINDOW_SECONDS = 1000
-KEEPER_LIMITS = HelperLimits(
-    socket_tick_seconds=0.005,
-    accept_drain_seconds=0.5,
-)
+KEEPER_LIMITS = HelperLimits(socket_tick_seconds=0.005, accept_drain_seconds=0.5)
 
 
 class ListenerHost:
@@ -356,8 +345,6 @@ class ListenerHost:
 
 
 class CountedKeeper(SocketKeeper):
-    """Counts its looks at the path."""
-
     begun = ended = 0
 
     async def _reconcile(self):
@@ -368,8 +355,6 @@ class CountedKeeper(SocketKeeper):
 
 
 class RunningKeeper:
-    """A SocketKeeper with what it needs around it."""
-
     def __init__(self, path, started, clock, *, open_to_all=False):
         self.host = ListenerHost()
         self.policy = StaleTargetPolicy(STALE_WINDOW_SECONDS, clock)
@@ -391,7 +376,6 @@ class RunningKeeper:
         return self
 
     async def quoting(self):
-        """Start it, and have it make a quote."""
         await self.start()
         self.quote()
         return self
@@ -418,7 +402,6 @@ class RunningKeeper:
         await self.until(lambda code: code == why)
 
     async def tick(self):
-        """Have it look once more."""
         due = self.keeper.begun + 1
         self.keeper._wake.set()
         await until(lambda: self.keeper.ended >= due)

@@ -69,8 +69,6 @@ RULES = {"1.36": PluginRegistry, "1.37": RegistryFrom137}
 
 
 class History(Changes):
-    """Notes the allocatable devices at every change."""
-
     def __init__(self, ledger):
         super().__init__()
         self.allocatable = []

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from testkit.waiting import wait_until
+from testkit.conditions import wait_until
 
 VERSION_1, VERSION_2 = Path("/sys/fs/cgroup/memory"), Path("/sys/fs/cgroup")
 """Where memory is counted, by version of control groups; only version 1 was tried."""
@@ -30,10 +30,6 @@ class MemoryGroup:
         """How many processes the kernel has ended because memory ran out."""
         text = "".join(path.read_text() for path in self._named("memory.oom_control", "memory.events"))
         return sum(int(line.split()[1]) for line in text.splitlines() if line.split()[0] == "oom_kill")
-
-    def set_limit(self, size: int) -> None:
-        for path in self._named("memory.limit_in_bytes", "memory.max"):
-            path.write_text(str(size))
 
     def command(self, command: tuple[str, ...]) -> tuple[str, ...]:
         """The command that becomes this one, in the group from its first byte on."""
@@ -61,7 +57,8 @@ def limited_memory(name: str, size: int) -> Iterator[MemoryGroup]:
     group = MemoryGroup(top / name)
     group.folder.mkdir()
     try:
-        group.set_limit(size)
+        for path in group._named("memory.limit_in_bytes", "memory.max"):
+            path.write_text(str(size))
         yield group
     finally:
         wait_until(group.remove)

@@ -63,8 +63,7 @@ def _package(folder, name, depends, files):
         (tree / path).write_bytes(content)
         (tree / path).chmod(0o755 if path == AESM_SERVICE else 0o644)
     deb = folder / f"{name}.deb"
-    build = ["dpkg-deb", "--root-owner-group", "--build", tree, deb]
-    subprocess.run(build, check=True, capture_output=True)
+    subprocess.run(["dpkg-deb", "--root-owner-group", "--build", tree, deb], check=True, capture_output=True)
     shutil.rmtree(tree)
     data = deb.read_bytes()
     return f"{control}Filename: {deb.name}\nSize: {len(data)}\nSHA256: {hashlib.sha256(data).hexdigest()}\n\n"

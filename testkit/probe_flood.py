@@ -49,8 +49,6 @@ class Flood:
 
 @dataclass(slots=True)
 class Observed:
-    """What a prober and a client saw."""
-
     probes: int = 0
     failures: list[str] = field(default_factory=list)
     slowest_probe: float = 0.0
@@ -68,7 +66,6 @@ def compiler() -> str | None:
 
 
 def build(directory: Path) -> Path:
-    """Compile the generator."""
     program = directory / "probe_flood"
     subprocess.run([str(compiler()), "-O2", "-Wall", "-o", str(program), str(SOURCE)], check=True)
     return program
@@ -115,11 +112,7 @@ def quoting(path: Path) -> Callable[[], object]:
 
 
 def get(port: int, path: str, seconds: float) -> bytes:
-    """A whole answer within so many seconds, as a kubelet takes it.
-
-    Raises:
-        OSError: there was none in time.
-    """
+    """A whole answer within so many seconds, as a kubelet takes it; an OSError if there was none."""
     end = time.monotonic() + seconds
     answer = b""
     with socket.create_connection(("127.0.0.1", port), timeout=seconds) as client:
@@ -134,7 +127,6 @@ def get(port: int, path: str, seconds: float) -> bytes:
 
 @contextlib.contextmanager
 def helper_at(port: int) -> Iterator[RunningHelper]:
-    """Run a helper whose probes are at a port."""
     with tempfile.TemporaryDirectory(dir="/tmp", prefix="flood-") as name:
         helper = start_helper("--probe-address", f"127.0.0.1:{port}", directory=Path(name))
         try:
@@ -146,7 +138,6 @@ def helper_at(port: int) -> Iterator[RunningHelper]:
 
 
 def answers(port: int, path: str) -> bool:
-    """Whether the answer is 200."""
     try:
         return get(port, path, 1.0).startswith(b"HTTP/1.1 200")
     except OSError:

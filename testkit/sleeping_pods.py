@@ -40,7 +40,6 @@ VICTIMS_BUFFER = 8192
 
 
 def quote_request(path: Path, name: str, buf_size: int) -> bytes:
-    """Return a request with a right report, as it is sent."""
     target = AesmClient(path).init_quote().target_info
     report = SimulatedEnclave.from_name(name).create_report(target, bytes(64)).encode()
     return encode_frame(encode_request(GetQuoteExRequest(report, buf_size, att_key_id=ECDSA_P256_KEY_ID.encode())))

@@ -26,6 +26,21 @@ def refusal():
         pytest.skip("this kernel cannot refuse descriptors (SO_PASSRIGHTS, Linux 6.16)")
 
 
+@pytest.fixture
+def aesmd(short_dir):
+    from testkit.stub_aesmd import running_stub
+
+    with running_stub(short_dir) as stub:
+        yield stub
+
+
+@pytest.fixture
+def request_file(aesmd):
+    from confcom.relay.restart_policy import REQUEST_FILE
+
+    return aesmd.path.with_name(REQUEST_FILE)
+
+
 class Clock:
     now = 1000.0
 

@@ -234,11 +234,8 @@ class Holding:
         while not over():
             held.look()
             for _ in range(0 if held.full else AT_ONCE):
-                sock = (
-                    _as_user(next(uids), path, request, held.counts)
-                    if self.by_users
-                    else connect(path, request, held.counts)
-                )
+                connecting = partial(_as_user, next(uids)) if self.by_users else connect
+                sock = connecting(path, request, held.counts)
                 if sock is None:
                     break
                 held.add(sock)

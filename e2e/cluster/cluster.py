@@ -176,7 +176,6 @@ class Cluster:
             list(pool.map(lambda node: node.import_image(archive), self.nodes))
 
     def stop(self, component: str) -> None:
-        """Stop a component of the control plane."""
         order(self.places.control_plane.control, "stop", component)
 
     def kill(self, component: str) -> None:

@@ -128,24 +128,16 @@ def write_settings(places: Places, nodes: Sequence[NodeIdentity]) -> None:
 def control_plane(places: Places, tools: Tools, nodes: Sequence[NodeIdentity]) -> tuple[Component, ...]:
     """What the first host runs, the nodes last. Each may count on those before it that have a `ready`."""
     c = places.certificates
+    etcd = etcd_flags(places.control_plane.folder / "etcd", ETCD_URL, "http://127.0.0.1:2380")
+    api_server = f"https://{CONTROL_PLANE_ADDRESS}:{API_PORT}"
 
     def control(name: str, *settings: str) -> Component:
         own = (f"--kubeconfig={c / name}.kubeconfig", "--leader-elect=false")
         return Component(name, _program(tools, f"kube-{name}", *own, *settings))
 
     return (
-        Component(
-            "etcd",
-            _program(
-                tools, "server", *etcd_flags(places.control_plane.folder / "etcd", ETCD_URL, "http://127.0.0.1:2380")
-            ),
-            f"{ETCD_URL}/health",
-        ),
-        Component(
-            "apiserver",
-            _program(tools, "kube-apiserver", *_api_server(c)),
-            f"https://{CONTROL_PLANE_ADDRESS}:{API_PORT}/readyz",
-        ),
+        Component("etcd", _program(tools, "server", *etcd), f"{ETCD_URL}/health"),
+        Component("apiserver", _program(tools, "kube-apiserver", *_api_server(c)), f"{api_server}/readyz"),
         control(
             "controller-manager",
             "--bind-address=127.0.0.1",
@@ -175,12 +167,9 @@ def control_plane(places: Places, tools: Tools, nodes: Sequence[NodeIdentity]) -
 def of_node(places: Places, tools: Tools, node: NodeIdentity) -> tuple[Component, ...]:
     host = places.node(node)
     c = places.certificates
+    containerd = f"--config={host.settings / 'containerd.toml'}"
     return (
-        Component(
-            "containerd",
-            _program(tools, "containerd", f"--config={host.settings / 'containerd.toml'}"),
-            str(CONTAINERD_SOCKET),
-        ),
+        Component("containerd", _program(tools, "containerd", containerd), str(CONTAINERD_SOCKET)),
         Component(
             "proxy",
             _program(

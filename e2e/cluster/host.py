@@ -23,7 +23,7 @@ import sys
 import time
 import urllib.request
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -55,52 +55,44 @@ class EndedError(ConfcomError):
     """A component ended unasked; so does the host."""
 
 
+@dataclass(slots=True)
 class Supervisor:
     """The components and their processes; hosts among them get groups of their own in the hierarchies."""
 
-    def __init__(
-        self,
-        parts: Sequence[Component],
-        *,
-        logs: Path,
-        authority: Path,
-        environment: Mapping[str, str],
-        hierarchies: Sequence[Hierarchy] = (),
-    ) -> None:
-        self._parts = {part.name: part for part in parts}
-        self._logs = logs
-        self._authority = authority
-        self._environment = environment
-        self._hierarchies = hierarchies
-        self._running: dict[str, subprocess.Popen[bytes]] = {}
+    parts: dict[str, Component]
+    logs: Path
+    authority: Path
+    environment: Mapping[str, str]
+    hierarchies: Sequence[Hierarchy]
+    _running: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
 
     def start(self, name: str) -> None:
-        part = self._parts[name]
+        part = self.parts[name]
         if name in self._running:
             raise ConfcomError(f"{name} runs already")
         command: Sequence[str] = part.command
         if part.host:
-            command = separated(make_groups(name, self._hierarchies), self._hierarchies, command)
-        with (self._logs / f"{name}.log").open("ab") as log:
+            command = separated(make_groups(name, self.hierarchies), self.hierarchies, command)
+        with (self.logs / f"{name}.log").open("ab") as log:
             self._running[name] = subprocess.Popen(
                 command,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
                 cwd=ROOT if part.host else "/",
-                env=self._environment,
+                env=self.environment,
                 start_new_session=True,
             )
         deadline = time.monotonic() + READY_SECONDS
         while not self._answers(part):
             self.reap()
             if time.monotonic() > deadline:
-                raise UnavailableError(f"{name} does not become ready", remedy=f"see {self._logs}")
+                raise UnavailableError(f"{name} does not become ready", remedy=f"see {self.logs}")
             time.sleep(POLL_SECONDS)
 
     def stop(self, name: str) -> None:
         """End a component, and start it no more until told so; a host is cut off from power."""
-        if self._parts[name].host:
+        if self.parts[name].host:
             self.kill(name)
             return
         end(self._running.pop(name), STOP_SECONDS)
@@ -108,12 +100,12 @@ class Supervisor:
     def kill(self, name: str) -> None:
         """End a component at once, by SIGKILL; of a host, all processes and control groups."""
         process = self._running.pop(name)
-        if self._parts[name].host:
+        if self.parts[name].host:
             for child in _children(process.pid):  # its end is told to the parent when all of its namespace is gone
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(child, signal.SIGKILL)
             process.wait()
-            cgroups.remove([hierarchy.mountpoint / name for hierarchy in self._hierarchies])
+            cgroups.remove([hierarchy.mountpoint / name for hierarchy in self.hierarchies])
         else:
             process.kill()
             process.wait()
@@ -123,7 +115,7 @@ class Supervisor:
         while (ended := os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)) is not None:
             for name, process in self._running.items():
                 if process.pid == ended.si_pid:
-                    log = self._logs / f"{name}.log"
+                    log = self.logs / f"{name}.log"
                     raise EndedError(f"{name} ended by itself with {process.wait()}", remedy=f"see {log}")
             os.waitpid(ended.si_pid, 0)
 
@@ -163,11 +155,11 @@ class Supervisor:
 
     def _done(self, order: Mapping[str, str]) -> Mapping[str, Any]:
         if order["order"] == "list":
-            return {"stopped": [name for name in self._parts if name not in self._running]}
+            return {"stopped": [name for name in self.parts if name not in self._running]}
         name = order["component"]
         if program := order.get("program"):
-            part = self._parts[name]
-            self._parts[name] = replace(part, command=(program, *part.command[1:]))
+            part = self.parts[name]
+            self.parts[name] = replace(part, command=(program, *part.command[1:]))
         {"start": self.start, "stop": self.stop, "kill": self.kill}[order["order"]](name)
         return {}
 
@@ -178,7 +170,7 @@ class Supervisor:
                     client.connect(part.ready)
             elif part.ready:
                 tls = part.ready.startswith("https:")
-                trust = ssl.create_default_context(cafile=self._authority) if tls else None
+                trust = ssl.create_default_context(cafile=self.authority) if tls else None
                 urllib.request.urlopen(part.ready, timeout=PROBE_SECONDS, context=trust).close()  # noqa: S310  (http(s))
         except OSError:
             return False
@@ -199,7 +191,7 @@ def serve(
     isolate(host, hierarchies, kept, set_up_network)
     folders = [*map(str, plan.tools.folders), "/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin"]
     supervisor = Supervisor(
-        parts,
+        {part.name: part for part in parts},
         logs=host.logs,
         authority=places.certificates / "ca.crt",
         environment={"PATH": ":".join([*folders, "/bin"]), "HOME": str(places.home), "LANG": "C.UTF-8"},

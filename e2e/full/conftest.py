@@ -117,7 +117,6 @@ def tell(capsys: pytest.CaptureFixture[str]):
 
 @pytest.fixture
 def tenant(cluster: Cluster, namespace: str) -> Tenant:
-    """A namespace of the case's own, as a tenant uses it."""
     return Tenant(cluster, namespace)
 
 
@@ -127,9 +126,15 @@ def rewriting(cluster: Cluster):
         pytest.skip("this API server cannot change Pods by policies")
 
 
+@pytest.fixture
+def sizes(nodes):
+    """What the add-on's nodes have, unless a module says otherwise."""
+    return [SizedNode(node, 168) for node in nodes[:2]]
+
+
 @pytest.fixture(name="add_on")
 def enabled_on_sizes(cluster: Cluster, sizes: Sequence[SizedNode]):
-    """The add-on on the nodes of a module's fixture `sizes`, and nothing of it before and afterwards."""
+    """The add-on on nodes of these sizes, and nothing of it before and afterwards."""
     with enabled(cluster, sizes) as made:
         yield made
 

@@ -11,25 +11,11 @@ from testkit.kubelet_contract.cases import (
 )
 from testkit.kubelet_contract.version_cases import From137Contract, UpTo136Contract
 
-
-class TestRegistration(RegistrationContract):
-    """Register."""
-
-
-class TestLists(ListContract):
-    """ListAndWatch."""
-
-
-class TestAllocate(AllocateContract):
-    """Allocate, and what becomes of the pod."""
-
-
-class TestPods(PodContract):
-    """Several containers, and restarts of one."""
-
-
-class TestRestart(RestartContract):
-    """A kubelet that starts again."""
+TestRegistration = RegistrationContract
+TestLists = ListContract
+TestAllocate = AllocateContract
+TestPods = PodContract
+TestRestart = RestartContract
 
 
 @pytest.mark.usefixtures("up_to_1_36")

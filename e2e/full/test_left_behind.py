@@ -7,7 +7,6 @@ from e2e.add_on import EPC, HERE, SIMULATED_LABEL, SYSTEM, allocatable, daemons,
 from e2e.cluster.addresses import NODE_NAME
 from e2e.confcom_command import JSON, codes_of, confcom, document_of
 from e2e.images import CHART_REGISTRY
-from e2e.sized_nodes import SizedNode
 from e2e.tenants import HOLD, container, pod
 from e2e.waiting import until
 
@@ -21,11 +20,6 @@ EVERYWHERE = (
 LOST_MIB = 90
 
 pytestmark = pytest.mark.timeout(600, func_only=True)
-
-
-@pytest.fixture
-def sizes(nodes):
-    return [SizedNode(node, 168) for node in nodes[:2]]
 
 
 def left(cluster):

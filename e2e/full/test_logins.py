@@ -100,7 +100,6 @@ class Person:
         return seen.stderr + by_helm.stderr
 
     def is_kept_out(self, *options: str, **how: Any) -> str:
-        """Fail to log in; return the code."""
         done = self.confcom("status", *options, **how)
         assert done.returncode == ExitCode.UNAVAILABLE, done.stdout + done.stderr
         return str(json.loads(done.stdout)["error"]["code"])

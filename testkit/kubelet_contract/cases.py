@@ -15,7 +15,6 @@ SLEEP = "while :; do sleep 0.1; done"
 
 
 def list_of_size(size: int, count: int) -> bytes:
-    """A device list of exactly so many bytes."""
     ids = [f"{number:03}" + "x" * (size // count - 30) for number in range(count)]
     missing = size - len(encoded(ids))
     ids[-1] += "x" * missing
@@ -37,7 +36,6 @@ async def refused(plugin: Plugin, **change) -> str:
 
 
 async def rejected(bench: Bench, pod: str, why: str = "") -> None:
-    """See that the kubelet does not admit a pod, for this reason."""
     seen = await bench.ended(pod)
     assert (seen.phase, seen.reason) == ("Failed", "UnexpectedAdmissionError")
     bench.says(seen.message, why)
@@ -93,23 +91,16 @@ class RegistrationContract:
 
 
 class ListContract:
-    async def test_each_list_replaces_the_whole(self, bench: Bench):
+    @pytest.mark.parametrize(
+        ("ids", "unhealthy", "counts"),
+        [(["b", "e", "f"], {"e"}, (3, 2)), ([], set(), (0, 0)), (["a", "a", "b"], set(), (2, 2))],
+        ids=["others", "none", "one named twice"],
+    )
+    async def test_each_list_replaces_the_whole(self, bench: Bench, ids, unhealthy, counts):
         plugin = await bench.plugin()
-        plugin.ids, plugin.unhealthy = ["b", "e", "f"], {"e"}
+        plugin.ids, plugin.unhealthy = ids, unhealthy
         plugin.send_list()
-        await bench.counted(3, 2)
-
-    async def test_an_empty_list_leaves_the_resource_with_nothing(self, bench: Bench):
-        plugin = await bench.plugin()
-        plugin.ids = []
-        plugin.send_list()
-        await bench.counted(0, 0)
-
-    async def test_a_device_named_twice_counts_once(self, bench: Bench):
-        plugin = await bench.plugin()
-        plugin.ids = ["a", "a", "b"]
-        plugin.send_list()
-        await bench.counted(2, 2)
+        await bench.counted(*counts)
 
     async def test_one_byte_more_than_the_largest_list_ends_the_stream(self, bench: Bench):
         plugin = await bench.plugin()
@@ -156,8 +147,7 @@ class AllocateContract:
             "envs": {"GIVEN": "by the plugin", "OWN": "by the plugin"},
             "devices": [pb.DeviceSpec(container_path="/dev/given", host_path="/dev/null", permissions="rw")],
         }
-        script = 'echo "$GIVEN, $OWN"; echo into > /dev/given && echo written'
-        pod = await bench.run("asks", script, 3)
+        pod = await bench.run("asks", 'echo "$GIVEN, $OWN"; echo into > /dev/given && echo written', 3)
         assert (await bench.ended(pod)).phase == "Succeeded"
         said = await bench.kubelet.log(pod, "main")
         assert said.splitlines() == ["by the plugin, by the plugin", "written"]
@@ -173,15 +163,16 @@ class AllocateContract:
         assert (await bench.ended(second)).phase == "Succeeded"
         assert len(plugin.allocations) == 2
 
-    async def test_a_refused_allocation_rejects_the_pod(self, bench: Bench):
-        plugin = await bench.plugin()
-        plugin.refuse = True
-        await rejected(bench, await bench.run("refused"), "rpc error: code = Internal desc = no such device today")
-
-    async def test_an_answer_for_no_container_rejects_the_pod(self, bench: Bench):
-        plugin = await bench.plugin()
-        plugin.no_container_responses = True
-        await rejected(bench, await bench.run("refused"), "no containers return in allocation response ")
+    @pytest.mark.parametrize(
+        ("fault", "why"),
+        [
+            ("refuse", "rpc error: code = Internal desc = no such device today"),
+            ("no_container_responses", "no containers return in allocation response "),
+        ],
+    )
+    async def test_a_useless_answer_rejects_the_pod(self, bench: Bench, fault, why):
+        setattr(await bench.plugin(), fault, True)
+        await rejected(bench, await bench.run("refused"), why)
 
     async def test_a_pod_that_does_not_fit_waits_and_runs_if_it_can(self, bench: Bench):
         await bench.plugin()

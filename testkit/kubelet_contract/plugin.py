@@ -95,8 +95,7 @@ class Plugin:
         await self._asked.wait()
 
     async def allocate(self, request, context):
-        ids = list(request.container_requests[0].devices_ids)
-        self.allocations.append(ids)
+        self.allocations.append(list(request.container_requests[0].devices_ids))
         self._asked.set()
         await self.answers.wait()
         if self.refuse:

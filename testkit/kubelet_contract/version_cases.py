@@ -5,6 +5,8 @@ The real kubelets 1.36.3 and 1.37.2 pass what is theirs: `make e2e` and `make e2
 
 import re
 
+import pytest
+
 from testkit.kubelet_contract.cases import SLEEP, refused
 from testkit.kubelet_contract.kubelet import Bench
 
@@ -72,16 +74,18 @@ class UpTo136Contract:
 class From137Contract:
     """Clients by socket path."""
 
-    async def test_an_old_instances_end_leaves_the_new_one(self, bench: Bench):
+    @pytest.mark.parametrize("ends", ["old", "new"])
+    async def test_whoever_is_left_allocates_from_the_new_ones_list(self, bench: Bench, ends: str):
         old = await bench.plugin()
         new = await bench.plugin(("x", "y"), name="two")
-        old.end_streams()
+        ending, left = (old, new) if ends == "old" else (new, old)
+        ending.end_streams()
         await bench.stays(2, 2)
-        assert await new.count_streams() == 1
+        assert await left.count_streams() == 1
         pod = await bench.run("asks", count=2)
         assert (await bench.ended(pod)).phase == "Succeeded"
-        assert [sorted(ids) for ids in new.allocations] == [["x", "y"]]
-        assert old.allocations == []
+        assert [sorted(ids) for ids in left.allocations] == [["x", "y"]]
+        assert ending.allocations == []
 
     async def test_a_fresh_socket_beside_an_open_stream_loses_nothing(self, bench: Bench):
         former = await bench.plugin()
@@ -89,16 +93,6 @@ class From137Contract:
         await former.stop()
         await bench.stays(2, 2)
         assert await fresh.count_streams() == 1
-
-    async def test_the_old_instance_allocates_from_the_new_ones_list(self, bench: Bench):
-        old = await bench.plugin()
-        new = await bench.plugin(("x", "y"), name="two")
-        new.end_streams()
-        await bench.stays(2, 2)
-        pod = await bench.run("asks", count=2)
-        assert (await bench.ended(pod)).phase == "Succeeded"
-        assert [sorted(ids) for ids in old.allocations] == [["x", "y"]]
-        assert new.allocations == []
 
     async def test_the_last_instances_end_takes_allocatable(self, bench: Bench):
         old = await bench.plugin()

@@ -15,10 +15,8 @@ from confcom.verify.verifier import verify_quote
 class QuoteVerifier:
     """A relying party that trusts one simulated platform, at one instant."""
 
-    def __init__(
-        self, state_dir: Path, *, identity: QuotingEnclaveIdentity = DEFAULT_QE_IDENTITY, now: datetime | None = None
-    ) -> None:
-        self._now = now or datetime.now(UTC)
+    def __init__(self, state_dir: Path, *, identity: QuotingEnclaveIdentity = DEFAULT_QE_IDENTITY) -> None:
+        self._now = datetime.now(UTC)
         platform = open_platform(state_dir)
         self._root = TrustedRoot.load(platform.pki.root.pem)
         self._collateral = platform.collateral(self._now, identity)

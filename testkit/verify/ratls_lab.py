@@ -98,7 +98,6 @@ class Peer:
 
     @property
     def arguments(self):
-        """For what verifies a peer."""
         return {"policy": self.policy, "collateral": self.collateral, "root": self.root, "now": NOW}
 
 
@@ -115,7 +114,6 @@ class Service:
 
 
 def write_identity(directory, certificate, key):
-    """Write a service's key and certificate to one file."""
     file = directory / "service.pem"
     file.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()) + certificate)
     return file

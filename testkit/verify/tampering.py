@@ -174,8 +174,7 @@ def intermediate(**changes):
 
 def extension(**changes):
     def tamper(lab, evidence):
-        real = PckExtension.from_certificate(lab.chain[0])
-        value = replace(real, **changes).encode()
+        value = replace(PckExtension.from_certificate(lab.chain[0]), **changes).encode()
         return leaf(replacing=x509.UnrecognizedExtension(SGX_EXTENSION_OID, value))(lab, evidence)
 
     return tamper

@@ -28,6 +28,10 @@ CHALLENGE = bytes(range(64))
 OTHER_KEY = derive_private_key(SEED, "a stranger's key")
 
 
+def failed_codes(verdict):
+    return [check.code for check in verdict.failures]
+
+
 @dataclass(frozen=True)
 class Evidence:
     quote: bytes
@@ -82,8 +86,7 @@ class Lab:
     def evidence(self, *, platform=None, enclave=None):
         platform, enclave = platform or self.platform, enclave or self.enclave
         quoting_enclave = platform.quoting_enclave()
-        report = enclave.create_report(quoting_enclave.target_info, CHALLENGE)
-        quote, _ = quoting_enclave.quote(report, None)
+        quote, _ = quoting_enclave.quote(enclave.create_report(quoting_enclave.target_info, CHALLENGE), None)
         collateral = Collateral.from_files(platform.collateral(NOW).to_files())
         return Evidence(quote, platform.pki.root.certificate, collateral)
 

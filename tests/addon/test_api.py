@@ -2,8 +2,8 @@ import pytest
 
 from confcom.addon.api import EVENT, LEASE, NODE, POD, Api, ClusterAccessError, ForbiddenError, RefusedError
 from testkit import cluster_objects as make
+from testkit.expected_errors import raises
 from testkit.fake_api import FakeApi
-from testkit.raised import raises
 
 RESOURCE = "confcom.internal/quote_helper_epc_mem_in_MiB"
 
@@ -108,8 +108,8 @@ FAILURES = {
 }
 
 
-def everything(memory=None):
-    return memory or FakeApi([a_node(), a_pod("a"), a_lease()], pages={("a", "inventory"): "{}"})
+def everything():
+    return FakeApi([a_node(), a_pod("a"), a_lease()], pages={("a", "inventory"): "{}"})
 
 
 @pytest.mark.parametrize("operation", OPERATIONS.values(), ids=OPERATIONS)

@@ -5,9 +5,9 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from confcom.addon.change_lease import EXPIRES_SECONDS, LEASE_NAME, ChangeRefusedError, change_lease, holder_name
+from testkit.conditions import until, wait_until
+from testkit.expected_errors import raises
 from testkit.fake_api import FakeApi, cluster_of
-from testkit.raised import raises
-from testkit.waiting import until, wait_until
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 

@@ -45,8 +45,8 @@ def creating(reason):
     return status
 
 
-def seen(status, *, warning="", logged=UNKNOWN, component="quote-helper"):
-    return daemon_pod(make.daemon(component, name="p", status=status), warning, logged)
+def seen(status, *, warning="", logged=UNKNOWN):
+    return daemon_pod(make.daemon("quote-helper", name="p", status=status), warning, logged)
 
 
 @pytest.mark.parametrize(
@@ -72,35 +72,22 @@ def test_state_and_reason_by_the_pods_status(status, state, reason):
     assert bool(found.reason) is (state is not PodState.READY)
 
 
-@pytest.mark.parametrize(
-    ("status", "logged", "warning", "reason", "code"),
-    [
-        (make.not_ready(), Reason("no quote", "no-quote"), "Unhealthy: 503", "its log: no quote", "no-quote"),
-        (make.not_ready(), Reason(), "Unhealthy: 503", "Unhealthy: 503", ""),
-        (make.not_ready(), Reason(), f"{PROBED}: HTTP probe failed with statuscode: 503", "status: [main]", ""),
-        (make.not_ready(), Reason(), f"{PROBED}: dial tcp: connect: connection refused", "status: [main]", ""),
-        (
-            make.not_ready(),
-            Reason(),
-            f"{PROBED}: context deadline exceeded",
-            f"{PROBED}: context deadline exceeded",
-            "",
-        ),
-        (crashed(), Reason("no quote", "no-quote"), "BackOff: x", ": no quote", "no-quote"),
-        (crashed(ERROR_LOG), Reason("no quote", "no-quote"), "BackOff: x", "do: this", ""),
-        (make.waiting("ContainerCreating"), Reason(), "FailedMount: no secret", "FailedMount: no secret", ""),
-    ],
-    ids=[
-        "log before event",
-        "event",
-        "it says so",
-        "not yet",
-        "no answer",
-        "log of a crash",
-        "the crash's own words",
-        "event of a starting Pod",
-    ],
-)
+NO_QUOTE, TIMED_OUT = Reason("no quote", "no-quote"), f"{PROBED}: context deadline exceeded"
+REFUSED, NO_SECRET = f"{PROBED}: dial tcp: connect: connection refused", "FailedMount: no secret"
+SAYS_SO = f"{PROBED}: HTTP probe failed with statuscode: 503"
+SOURCES = {
+    "log before event": (make.not_ready(), NO_QUOTE, "Unhealthy: 503", "its log: no quote", "no-quote"),
+    "event": (make.not_ready(), Reason(), "Unhealthy: 503", "Unhealthy: 503", ""),
+    "it says so": (make.not_ready(), Reason(), SAYS_SO, "status: [main]", ""),
+    "not yet": (make.not_ready(), Reason(), REFUSED, "status: [main]", ""),
+    "no answer": (make.not_ready(), Reason(), TIMED_OUT, TIMED_OUT, ""),
+    "log of a crash": (crashed(), NO_QUOTE, "BackOff: x", ": no quote", "no-quote"),
+    "the crash's own words": (crashed(ERROR_LOG), NO_QUOTE, "BackOff: x", "do: this", ""),
+    "event of a starting Pod": (make.waiting("ContainerCreating"), Reason(), NO_SECRET, NO_SECRET, ""),
+}
+
+
+@pytest.mark.parametrize(("status", "logged", "warning", "reason", "code"), SOURCES.values(), ids=SOURCES)
 def test_the_most_specific_source_gives_the_reason(status, logged, warning, reason, code):
     found = seen(status, logged=logged, warning=warning)
     assert found.reason.endswith(reason)

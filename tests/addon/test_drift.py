@@ -168,12 +168,9 @@ def test_what_somebody_added_to_a_policy_or_permission_is_named(name):
     assert server.find(manifest["kind"], "p")[0]["metadata"]["labels"] == {"theirs": "1"}
 
 
-RELEASE_ANNOTATIONS = {"meta.helm.sh/release-name": "confcom", "meta.helm.sh/release-namespace": SYSTEM}
-
-
 def test_a_policy_that_no_apply_can_mend_is_replaced_and_not_deleted():
     """As a binding to whose set of actions somebody added one that excludes ours."""
-    manifest = {**EXACT["selector in a binding"][0], "metadata": {"name": "p", "annotations": RELEASE_ANNOTATIONS}}
+    manifest = {**EXACT["selector in a binding"][0], "metadata": {"name": "p", "annotations": ANNOTATIONS}}
     server = FakeApi([{**manifest, "spec": {"policyName": "p", "validationActions": ["Deny", "Warn"]}}])
     server.refuse(lambda request: request.method == "PATCH", 422, "is invalid: must not contain both")
     assert [one.effect for one in compare(Api(server), [manifest], SYSTEM).changes] == [Effect.REPLACED]
@@ -181,7 +178,7 @@ def test_a_policy_that_no_apply_can_mend_is_replaced_and_not_deleted():
     assert [one.effect for one in compare(Api(server), [manifest], SYSTEM).changes] == [Effect.RECREATED]
 
 
-@pytest.mark.parametrize("annotations", [{}, {**RELEASE_ANNOTATIONS, "meta.helm.sh/release-namespace": "other"}])
+@pytest.mark.parametrize("annotations", [{}, {**ANNOTATIONS, "meta.helm.sh/release-namespace": "other"}])
 def test_an_object_of_others_is_neither_replaced_nor_deleted(annotations):
     """Helm refuses to take it over, and says so."""
     manifest = {**EXACT["selector in a binding"][0], "metadata": {"name": "p", "annotations": annotations}}

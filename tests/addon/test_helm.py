@@ -9,9 +9,9 @@ import pytest
 
 from confcom.addon.api import ClusterAccessError, ForbiddenError
 from confcom.addon.helm import OVERWRITE, ChartError, Helm, HelmError, Revision, Values, run_helm
+from testkit.conditions import until
+from testkit.expected_errors import raises
 from testkit.fake_api import FakeApi, cluster_of
-from testkit.raised import raises
-from testkit.waiting import until
 
 FORBIDDEN = 'nodes is forbidden: User "eve" cannot list resource "nodes" in API group "" at the cluster scope'
 LOOKUP = """Error: UPGRADE FAILED: template: confcom/templates/checks.yaml:78:4: executing
@@ -54,8 +54,7 @@ def release(helm):
 
 
 def test_values_are_given_in_the_order_in_which_they_win(helm, release, tmp_path):
-    values = Values((tmp_path / "v.yaml",), ("b=2",), ("c=3",), {"a": 1})
-    release.upgrade(tmp_path / "chart", values)
+    release.upgrade(tmp_path / "chart", Values((tmp_path / "v.yaml",), ("b=2",), ("c=3",), {"a": 1}))
     line, stdin = helm.asked[-1]
     assert [word for word in line if word.startswith(("--values", "--set"))] == [
         "--values=-",

@@ -14,7 +14,7 @@ import pytest
 
 from confcom.addon.api import ClusterAccessError
 from confcom.addon.login import Login, open_cluster
-from testkit.waiting import wait_until
+from testkit.conditions import wait_until
 
 KUBECTL = f"""#!{sys.executable} -IS
 import json, os, pathlib, socket, sys, time

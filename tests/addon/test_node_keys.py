@@ -14,8 +14,8 @@ from confcom.addon.readiness import NotReadyError
 from confcom.kubernetes.node import Node
 from testkit import cluster_objects as make
 from testkit.cluster_objects import ENCLAVE, EPC, HELPER_EPC
+from testkit.expected_errors import raises
 from testkit.fake_cluster import FakeCluster
-from testkit.raised import raises
 
 OTHER = "example.com/other"
 LATE = FOREIGN_AFTER_SECONDS
@@ -132,12 +132,12 @@ def test_another_plugins_resources_stay_and_are_named():
     assert any("a: " in line and EPC in line for line in cluster.recorder.said)
 
 
-def denying(*nodes, until=float("inf"), status=403):
+def denying(*nodes, until=float("inf")):
     """A cluster whose webhook denies patches of these nodes' status until a time."""
     cluster = FakeCluster([node(THERE, name=name) for name in ("a", "b", "c")])
     paths = {f"/api/v1/nodes/{name}/status" for name in nodes}
     denied = 'admission webhook "guard" denied the request: not by people'
-    cluster.api.refuse(lambda request: request.url.path in paths and cluster.time < until, status, denied)
+    cluster.api.refuse(lambda request: request.url.path in paths and cluster.time < until, 403, denied)
     return cluster
 
 

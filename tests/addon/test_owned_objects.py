@@ -9,8 +9,7 @@ CHARTS = [one for path in FOLDER.glob("*.yaml") for one in golden(path.stem).val
 
 def test_each_kind_of_the_charts_objects_is_looked_for():
     assert {(one["apiVersion"], one["kind"]) for one in CHARTS} == set(KINDS)
-    spaces = {one["metadata"].get("namespace", "") for one in CHARTS}
-    assert spaces == {"", EVENTS_NAMESPACE, "sgx"}
+    assert {one["metadata"].get("namespace", "") for one in CHARTS} == {"", EVENTS_NAMESPACE, "sgx"}
     assert {one["kind"] for one in CHARTS if one["metadata"].get("namespace") == EVENTS_NAMESPACE} == {
         "Role",
         "RoleBinding",

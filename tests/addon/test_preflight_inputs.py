@@ -6,11 +6,7 @@ import pytest
 from confcom.addon.api import ClusterAccessError, ForbiddenError
 from confcom.addon.helm import Helm, Values
 from confcom.addon.preflight import Check
-from confcom.addon.preflight_inputs import (
-    InstallRequest,
-    check_rollback,
-    gather_preflight_inputs,
-)
+from confcom.addon.preflight_inputs import InstallRequest, check_rollback, gather_preflight_inputs
 from confcom.kubernetes.names import INTEL_EPC, SETS
 from confcom.kubernetes.objects import name_of
 from testkit import cluster_objects as make
@@ -209,8 +205,7 @@ TENANTS = [make.pod("x", on="a", limits={make.EPC: 3}), make.pod("y", on="a", li
 )
 @pytest.mark.parametrize("epc", [names.epc for names in SETS])
 def test_pods_are_read_if_a_node_is_to_have_less_epc(now, new, requested, epc):
-    offering = make.node("a", SIMULATED, resources={epc: 162})
-    api = FakeApi([offering, *TENANTS, *now])
+    api = FakeApi([make.node("a", SIMULATED, resources={epc: 162}), *TENANTS, *now])
     pods = gathered(api, new).pods
     assert sum(one.epc_mib for one in pods) == requested.get("a", 0)
     assert (("GET", "/api/v1/pods") in api.requests) is bool(requested)

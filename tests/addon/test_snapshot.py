@@ -67,8 +67,7 @@ def test_of_pods_and_nodes_only_facts_that_matter_are_kept():
     bulky = make.pod("bulky", on="a", limits={EPC: 5}, owner=("Job", "j"))
     bulky["metadata"]["annotations"] = {"padding": "x" * 1000}
     plain = make.pod("plain", on="a")
-    helper = make.daemon("quote-helper")
-    found = read(FakeApi([node, bulky, plain, helper]))
+    found = read(FakeApi([node, bulky, plain, make.daemon("quote-helper")]))
     assert [(pod.name, pod.node, pod.kind, pod.owner, pod.epc_mib) for pod in found.epc_pods] == [
         ("bulky", "a", "Job", "j", 5)
     ]

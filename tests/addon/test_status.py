@@ -105,27 +105,18 @@ def helper(number, *, revision="1", **more):
     return make.daemon("quote-helper", name=f"h{number}", revision=revision, created=created, **more)
 
 
-@pytest.mark.parametrize(
-    ("helpers", "newest", "expected"),
-    [
-        ([helper(1, status=REJECTED)], "1", "daemon-missing"),
-        ([helper(1, status=make.not_ready())], "1", "daemon-not-ready"),
-        ([helper(1), helper(2, status=REJECTED)], "1", None),
-        ([helper(1, status=REJECTED), helper(2)], "1", None),
-        ([helper(1), helper(2, status=REJECTED, revision="2")], "2", "daemon-not-ready"),
-        ([helper(1), helper(2, status=REJECTED, revision="2")], "1", None),
-        ([helper(1), helper(2, status=make.not_ready(), revision="2")], "2", "daemon-not-ready"),
-    ],
-    ids=[
-        "only one",
-        "alone and not ready",
-        "replaced",
-        "first",
-        "of an update",
-        "of an update that was undone",
-        "not ready",
-    ],
-)
+HELPERS = {
+    "only one": ([helper(1, status=REJECTED)], "1", "daemon-missing"),
+    "alone and not ready": ([helper(1, status=make.not_ready())], "1", "daemon-not-ready"),
+    "replaced": ([helper(1), helper(2, status=REJECTED)], "1", None),
+    "first": ([helper(1, status=REJECTED), helper(2)], "1", None),
+    "of an update": ([helper(1), helper(2, status=REJECTED, revision="2")], "2", "daemon-not-ready"),
+    "of an update that was undone": ([helper(1), helper(2, status=REJECTED, revision="2")], "1", None),
+    "not ready": ([helper(1), helper(2, status=make.not_ready(), revision="2")], "2", "daemon-not-ready"),
+}
+
+
+@pytest.mark.parametrize(("helpers", "newest", "expected"), HELPERS.values(), ids=HELPERS)
 def test_a_rejected_pod_is_a_problem_if_none_replaced_it(helpers, newest, expected):
     found = status(pods=[READY[0], *helpers], templates=TEMPLATES | {"confcom-quote-helper": newest})
     assert codes(found) == ([expected] if expected else [])
@@ -133,11 +124,8 @@ def test_a_rejected_pod_is_a_problem_if_none_replaced_it(helpers, newest, expect
         assert ("serves meanwhile" in text_of(found, expected)) is (len(helpers) > 1)
 
 
-ENDS = {"deletionTimestamp": make.STARTED}
-
-
 def ending(pod):
-    pod["metadata"] |= ENDS
+    pod["metadata"] |= {"deletionTimestamp": make.STARTED}
     return pod
 
 

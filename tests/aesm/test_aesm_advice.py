@@ -3,7 +3,7 @@ import pytest
 from confcom.aesm.error_code import AesmErrorCode, advice_for, code_of, describe
 from confcom.aesm.errors import AesmError, StaleTargetError, service_error
 from confcom.errors import ExitCode
-from testkit.raised import require_style
+from testkit.expected_errors import require_style
 
 TRANSIENT = {12, 13, 17, 18, 19, 30}
 

@@ -13,7 +13,7 @@ from confcom.sgx.key_id import ECDSA_P256_KEY_ID
 from confcom.sgx.report import QeReportInfo
 from confcom.simulation.enclave import SimulatedEnclave
 from confcom.simulation.platform import SimulatedPlatform
-from testkit.raised import raises
+from testkit.expected_errors import raises
 
 KEY = ECDSA_P256_KEY_ID.encode()
 ENCLAVE = SimulatedEnclave.from_name("conversation test")

@@ -16,13 +16,8 @@ from confcom.aesm.messages import (
     GetSupportedAttKeyIdNumResponse,
     Request,
 )
-from confcom.aesm.session import (
-    MAX_REQUEST_SIZE,
-    ClientSession,
-    ServerSession,
-    encode_frame,
-)
-from testkit.raised import raises, require_style
+from confcom.aesm.session import MAX_REQUEST_SIZE, ClientSession, ServerSession, encode_frame
+from testkit.expected_errors import raises, require_style
 
 CALLS = ["num", "ids", "sel", "sellist", "init1", "init2", "size", "quote", "quote0"]
 NUM = bytes.fromhex("06000000aa0103489875")

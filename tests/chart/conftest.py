@@ -156,8 +156,6 @@ def split(settings):
 
 @pytest.fixture(scope="session")
 def daemon_sets(render):
-    """Those that the chart renders with these settings."""
-
     @functools.cache
     def run(settings):
         file, values = split(settings)

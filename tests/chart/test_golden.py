@@ -10,7 +10,6 @@ REFRESH = "if this is meant: python -m testkit.chart_golden"
 
 
 def differences(path, now):
-    """As a unified diff from the file to what helm says now."""
     before, after = path.read_text().splitlines(), now.splitlines()
     return "\n".join(difflib.unified_diff(before, after, path.name, "now", lineterm=""))
 

@@ -441,10 +441,7 @@ def test_each_policy_is_bound_and_refusals_fail_closed(manifests):
 
 def test_policies_know_the_names_of_every_plugin(manifests):
     names = [plugin_of(manifests, name).resources.names for name in daemon_sets(manifests, PLUGIN)]
-    kinds = {
-        POLICY: tuple(ResourceKind),
-        EPC_NAMES_POLICY: (ResourceKind.EPC, ResourceKind.ENCLAVE),
-    }
+    kinds = {POLICY: tuple(ResourceKind), EPC_NAMES_POLICY: (ResourceKind.EPC, ResourceKind.ENCLAVE)}
     for (kind, policy), one in manifests.items():
         if kind.endswith("AdmissionPolicy") and policy in kinds:
             assert all(f'"{here[resource]}"' in str(one) for here in names for resource in kinds[policy])

@@ -40,8 +40,6 @@ ANY_LABEL = "kubectl label"
 
 @dataclass(frozen=True, slots=True)
 class Upgrade:
-    """What the cluster has, what is wanted, and the answer."""
-
     nodes: dict
     """Their labels, by name."""
     before: str

@@ -22,7 +22,6 @@ VERDICTS = {ExitCode.NOT_AUTHORISED, ExitCode.NOT_AUTHENTIC, ExitCode.UNUSABLE, 
 
 
 def script(stdout=b"", stderr=b"", code=0):
-    """A program that prints this, whatever it is asked."""
     read = b"".join(b"\\%03o" % byte for byte in stdout)
     told = b"".join(b"\\%03o" % byte for byte in stderr)
     return b"#!/bin/sh\nprintf '%s'\nprintf '%s' >&2\nexit %d\n" % (read, told, code)
@@ -43,12 +42,7 @@ RESULT = {
     "simulation export": ["--state-dir", "missing"],
 }
 """Commands with a result, and the options that they need."""
-OTHERS = {
-    "quote-helper": [],
-    "device-plugin": [],
-    "completion": [],
-}
-COMMANDS = RESULT | OTHERS
+COMMANDS = RESULT | {"quote-helper": [], "device-plugin": [], "completion": []}
 CLUSTER = {
     "enable": ["enable", "--simulated", "--timeout", "1", "--set", "image.registry=r"],
     "status": ["status"],
@@ -103,7 +97,6 @@ def of_commands():
 
 
 def of_clusters():
-    """Programs that are not kubectl and helm, or that fail."""
     found = {}
     for kind, programs in KUBECTLS.items():
         for command, words in CLUSTER.items():

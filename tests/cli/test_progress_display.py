@@ -60,8 +60,7 @@ def test_whoever_reads_the_log_no_more_ends_no_change(monkeypatch):
         reporter = LineReporter(lambda: 0.0)
         reporter.say("Labelled the node a.")
         reporter.findings([Finding(Check.HELM, Outcome.OK, "passed", "v4")])
-        table = reporter.table("Waiting")
-        table.show([WAITS])
+        reporter.table("Waiting").show([WAITS])
         with pytest.raises(BrokenPipeError):
             print("x", file=stderr)
         os.dup2(os.open(os.devnull, os.O_WRONLY), writing)  # for what its buffer holds

@@ -1,22 +1,19 @@
 import base64
+import functools
 import json
 
 import pytest
-from click.testing import CliRunner
 
-from confcom.cli.group import cli
 from confcom.sgx.quote import Quote
 from confcom.simulation.enclave import SimulatedEnclave
+from testkit.programs import run_confcom
 
 REPORT_DATA = bytes.fromhex("c0ffee") + bytes(61)
 
 
 @pytest.fixture
 def quote(socket_path):
-    def call(*args):
-        return CliRunner().invoke(cli, ["quote", "--socket", str(socket_path), *args])
-
-    return call
+    return functools.partial(run_confcom, "quote", "--socket", socket_path)
 
 
 def test_a_quote_into_a_file(quote, aesmd, tmp_path):

@@ -10,8 +10,8 @@ from confcom.client.mode import InProcessQuotingError, MixedModeError, ProcessMo
 from confcom.errors import ExitCode
 from confcom.sgx.quote import Quote
 from confcom.simulation.enclave import SimulatedEnclave
+from testkit.expected_errors import raises
 from testkit.programs import run_python
-from testkit.raised import raises
 
 OUT = {"SGX_AESM_ADDR": "1"}
 ENCLAVE = SimulatedEnclave.from_name("mode test")
@@ -85,8 +85,7 @@ def test_the_process_itself_remembers(socket_path):
         "    try: request_quote(lambda target: None)\n"
         "    except ConfcomError as error: print(type(error).__name__)\n"
     )
-    environ = {"SGX_AESM_ADDR": "", "CONFCOM_AESM_SOCKET": str(socket_path)}
-    result = run_python("-c", program, env=environ)
+    result = run_python("-c", program, env={"SGX_AESM_ADDR": "", "CONFCOM_AESM_SOCKET": str(socket_path)})
     assert result.stdout.split() == ["ServiceUnreachableError", "MixedModeError"], result.stderr
 
 

@@ -19,8 +19,8 @@ from confcom.errors import ExitCode, SettingsError
 from confcom.sgx.key_id import ECDSA_P256_KEY_ID
 from confcom.sgx.quote import Quote
 from confcom.simulation.enclave import SimulatedEnclave
+from testkit.expected_errors import raises, require_style
 from testkit.passing_descriptors import LingeringSockets, pass_descriptors
-from testkit.raised import raises, require_style
 from testkit.stub_aesmd import INIT, QUOTE, SIZE
 
 ENCLAVE = SimulatedEnclave.from_name("client test")

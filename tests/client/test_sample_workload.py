@@ -13,8 +13,8 @@ from confcom.errors import SettingsError
 from confcom.sample_workload.program import NoEnclaveDeviceError, WorkloadSettings, open_enclave_device, run
 from confcom.sgx.quote import Quote
 from confcom.simulation.enclave import SimulatedEnclave
-from testkit.raised import raises
-from testkit.waiting import wait_until
+from testkit.conditions import wait_until
+from testkit.expected_errors import raises
 
 CHALLENGE = bytes(range(32))
 

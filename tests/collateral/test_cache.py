@@ -14,7 +14,7 @@ from confcom.simulation.pki import PckCaType
 from confcom.simulation.platform import SimulatedPlatform
 from confcom.verify import verify
 from testkit.collateral_service import answers_of, serving
-from testkit.raised import raises
+from testkit.expected_errors import raises
 from testkit.verify.verify_lab import NOW, SEED, Lab
 
 LAB = Lab()

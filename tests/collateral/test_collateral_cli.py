@@ -1,18 +1,13 @@
 import json
 
 import pytest
-from click.testing import CliRunner
 
-from confcom.cli.group import cli
 from testkit.collateral_service import answers_of, serving
+from testkit.programs import run_confcom
 from testkit.verify.verify_lab import CHALLENGE, NOW, Lab
 
 LAB = Lab()
 EVIDENCE = LAB.evidence()
-
-
-def run(*arguments, **variables):
-    return CliRunner().invoke(cli, list(map(str, arguments)), env=variables)
 
 
 @pytest.fixture
@@ -24,17 +19,19 @@ def test_what_is_fetched_verifies(files):
     out = files / "fetched.json"
     with serving(answers_of(EVIDENCE.collateral)) as (service, url):
         (files / "key").write_text("from a file\n")
-        done = run("collateral", "fetch", files / "q.bin", "--from", url, "--out", out, "--output", "json")
+        done = run_confcom("collateral", "fetch", files / "q.bin", "--from", url, "--out", out, "--output", "json")
         keyed = ("collateral", "fetch", files / "q.bin", "--from", url, "--out", out)
-        assert run(*keyed, CONFCOM_PCS_API_KEY="of a variable").exit_code == 0
-        assert run(*keyed, "--api-key-file", files / "key").exit_code == 0
+        assert run_confcom(*keyed, env={"CONFCOM_PCS_API_KEY": "of a variable"}).exit_code == 0
+        assert run_confcom(*keyed, "--api-key-file", files / "key").exit_code == 0
     assert done.exit_code == 0, done.output
     facts = json.loads(done.stdout)
     assert (facts["fmspc"], facts["evaluation_number"]) == ("53494d534758", 1)
     keys = [headers.get("Ocp-Apim-Subscription-Key") for headers in service.headers]
     assert keys == [None] * 4 + ["of a variable"] * 4 + ["from a file"] * 4
     demands = ("--mrenclave", LAB.enclave.mr_enclave.hex(), "--report-data", CHALLENGE.hex(), "--allow-simulated")
-    verified = run("verify", files / "q.bin", "--root", files / "root.pem", "--collateral", out, "--at", NOW, *demands)
+    verified = run_confcom(
+        "verify", files / "q.bin", "--root", files / "root.pem", "--collateral", out, "--at", NOW, *demands
+    )
     assert verified.exit_code == 0, verified.output
 
 
@@ -42,8 +39,8 @@ def test_expired_collateral_is_told(files):
     expired = LAB.edit_json(EVIDENCE, "tcb_info", lambda document: document.update(nextUpdate="2026-11-24T00:00:00Z"))
     with serving(answers_of(expired.collateral)) as (_, url):
         arguments = ("collateral", "fetch", files / "q.bin", "--from", url, "--out", files / "out")
-        assert json.loads(run(*arguments, "--output", "json").stdout)["expired"] is True
-        assert "expired" in run(*arguments).stderr
+        assert json.loads(run_confcom(*arguments, "--output", "json").stdout)["expired"] is True
+        assert "expired" in run_confcom(*arguments).stderr
 
 
 @pytest.mark.parametrize(
@@ -57,12 +54,12 @@ def test_expired_collateral_is_told(files):
     ],
 )
 def test_what_cannot_be_asked(files, options, exit_code):
-    done = run("collateral", "fetch", files / "q.bin", *options, "--out", files / "out")
+    done = run_confcom("collateral", "fetch", files / "q.bin", *options, "--out", files / "out")
     assert done.exit_code == exit_code, done.output
     assert not (files / "out").exists()
 
 
 def test_a_result_that_cannot_be_written(files):
     with serving(answers_of(EVIDENCE.collateral)) as (_, url):
-        done = run("collateral", "fetch", files / "q.bin", "--from", url, "--out", files / "none" / "out")
+        done = run_confcom("collateral", "fetch", files / "q.bin", "--from", url, "--out", files / "none" / "out")
     assert done.exit_code == 1

@@ -16,7 +16,7 @@ from confcom.simulation.platform import SimulatedPlatform
 from confcom.verify import verify
 from testkit.certificates import own_authority
 from testkit.collateral_service import answers_of, bomb, dripping, endless, serving
-from testkit.raised import raises
+from testkit.expected_errors import raises
 from testkit.verify.verify_lab import NOW, SEED, Lab
 
 

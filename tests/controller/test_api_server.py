@@ -6,9 +6,9 @@ import pytest
 from confcom.controller import api_server as limits
 from confcom.controller.api_server import ConflictError, Connection, RelistError, TooLargeError, connect
 from confcom.errors import SettingsError, UnavailableError
+from testkit.conditions import until
 from testkit.controller import KUBECONFIG, NODE, http, node, pod
-from testkit.raised import raises
-from testkit.waiting import until
+from testkit.expected_errors import raises
 
 NODES = "api/v1/nodes"
 HEAD = b"HTTP/1.1 200 OK\r\n\r\n"

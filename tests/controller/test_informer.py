@@ -6,8 +6,8 @@ from prometheus_client import CollectorRegistry
 from confcom.controller.api_server import Informer
 from confcom.controller.metrics import ControllerMetrics
 from confcom.kubernetes.objects import name_of
+from testkit.conditions import until
 from testkit.controller import http, node
-from testkit.waiting import until
 
 NODES = "/api/v1/nodes"
 GONE = http(410, {"message": "too old"})
@@ -54,14 +54,13 @@ async def run(server, connection):
     server.put("nodes", node({}, name="a"))
     made = Followed(server, connection)
     task = asyncio.ensure_future(made.follower.run())
-    await asyncio.sleep(0)
+    await until(lambda: len(made.asked) == 2)
     yield made
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
 
 
 async def test_all_is_listed_and_what_is_selected_watched(run, server):
-    await until(lambda: len(run.asked) == 2)
     assert run.follower.synced.is_set()
     server.put("nodes", node({}, name="b"))
     await until(lambda: run.names.keys() == {"a", "b"})
@@ -72,7 +71,6 @@ async def test_all_is_listed_and_what_is_selected_watched(run, server):
 
 
 async def test_a_watch_resumes_at_the_last_change(run, server):
-    await until(lambda: len(run.asked) == 2)
     server.put("nodes", node({}, name="b"))
     await until(lambda: run.names.keys() == {"a", "b"})
     for asked in (3, 4):
@@ -82,33 +80,23 @@ async def test_a_watch_resumes_at_the_last_change(run, server):
 
 
 async def test_a_bookmark_is_a_version_to_resume_at(run, server):
-    await until(lambda: len(run.asked) == 2)
     server.bookmark("nodes")
     await until(lambda: run.follower._version == "3")
     assert run.names.keys() == {"a"}
 
 
-async def test_an_expired_watch_lists_again_and_drops_what_is_gone(run, server):
-    await until(lambda: len(run.asked) == 2)
+@pytest.mark.parametrize("answer", [GONE, FAILED])
+async def test_a_watch_that_failed_lists_again_and_drops_what_is_gone(run, server, answer):
     server.put("nodes", node({}, name="b"), told=False)
     server.delete("nodes", "a", told=False)
-    server.answers = [GONE]
+    server.answers = [answer]
     server.end_watches()
     await until(lambda: run.names.keys() == {"b"})
     await until(lambda: len(run.asked) == 5)
     assert run.asked == ["list", "2", "2", "list", "4"]
 
 
-async def test_a_watch_that_failed_lists_again(run, server):
-    await until(lambda: len(run.asked) == 2)
-    server.answers = [FAILED]
-    server.end_watches()
-    await until(lambda: len(run.asked) == 5)
-    assert run.asked == ["list", "2", "2", "list", "2"]
-
-
 async def test_an_object_that_cannot_be_taken_ends_nothing(run, server):
-    await until(lambda: len(run.asked) == 2)
 
     def refuse(thing):
         raise ValueError("its resourceVersion is no number")
@@ -123,7 +111,6 @@ async def test_an_object_that_cannot_be_taken_ends_nothing(run, server):
 
 @pytest.mark.parametrize("answer", [GONE, UNREADABLE, FAILED, AWAY])
 async def test_what_fails_again_and_again_costs_longer_pauses(run, server, answer):
-    await until(lambda: len(run.asked) == 2)
     run.slept.clear()
     server.answers = [answer, None if answer != AWAY else AWAY] * 8
     server.end_watches()
@@ -133,7 +120,6 @@ async def test_what_fails_again_and_again_costs_longer_pauses(run, server, answe
 
 
 async def test_the_problem_is_told_until_it_is_over(run, server):
-    await until(lambda: len(run.asked) == 2)
     server.answers = [AWAY, AWAY]
     server.end_watches()
     await until(lambda: run.follower.problem)
@@ -144,7 +130,6 @@ async def test_the_problem_is_told_until_it_is_over(run, server):
 
 
 async def test_a_list_that_breaks_off_drops_nothing(run, server):
-    await until(lambda: len(run.asked) == 2)
     half = http(200, {"metadata": {"resourceVersion": "9", "continue": "1"}, "items": []})
     server.answers = [GONE, half, AWAY]
     server.end_watches()

@@ -8,8 +8,8 @@ from prometheus_client import CollectorRegistry
 from confcom.controller.main import STALE_SECONDS, assemble, probe_routes
 from confcom.controller.metrics import ControllerMetrics
 from confcom.controller.settings import parse_settings
+from testkit.conditions import until
 from testkit.controller import EPC, KUBECONFIG, NODE, http, node, plugin_pod
-from testkit.waiting import until
 
 INVENTORY = {"version": 1, "accounting": {"kind": "capacity", "resource": EPC, "advertised_mib": 64}}
 FLAGS = [f"--epc-resource={EPC}", "--node-selector=a=b;c"]

@@ -14,8 +14,8 @@ from confcom.controller.node_patches import NodePatches
 from confcom.controller.state import ClusterState
 from confcom.kubernetes.epc_accounting import AccountingKind
 from confcom.kubernetes.inventory import EpcOffer
+from testkit.conditions import until
 from testkit.controller import EPC, NODE, RELEASE, http, node, plugin_pod, pod, written
-from testkit.waiting import until
 
 RULES = Rules((EPC,), 1000, 300)
 PODS = "/api/v1/pods"
@@ -41,7 +41,6 @@ class Setting:
         )
 
     def has(self, thing, mib=None):
-        """Have the node, and a plugin that offers so much."""
         self.server.put("nodes", thing, told=False)
         self.watch()
         if mib is not None:

@@ -19,7 +19,7 @@ from confcom.daemon.probe_server import serve_probes
 from confcom.daemon.probes import ProbeAddress, ProbeResponse
 from confcom.errors import MalformedError, UnavailableError
 from testkit.controller import http
-from testkit.raised import raises
+from testkit.expected_errors import raises
 
 EPC = "example.com/epc"
 DOCUMENT = json.dumps(

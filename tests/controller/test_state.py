@@ -1,13 +1,6 @@
 import pytest
 
-from confcom.controller.decision import (
-    Amount,
-    Change,
-    Decision,
-    NodeFacts,
-    PluginPod,
-    Rules,
-)
+from confcom.controller.decision import Amount, Change, Decision, NodeFacts, PluginPod, Rules
 from confcom.controller.state import ClusterState
 from confcom.kubernetes.epc_accounting import AccountingKind
 from confcom.kubernetes.inventory import EpcOffer
@@ -18,20 +11,9 @@ NO_AMOUNT = Amount()
 OURS = Amount(64, 64, ours=True)
 
 
-class Clock:
-    now = 0.0
-
-    def __call__(self):
-        return self.now
-
-
-@pytest.fixture
-def clock():
-    return Clock()
-
-
 @pytest.fixture
 def state(clock):
+    clock.now = 0.0
     made = ClusterState(RULES, clock)
     made.set_node(node())
     made.changed.clear()

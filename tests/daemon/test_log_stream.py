@@ -51,8 +51,6 @@ def dropped_by(stream):
 
 
 class CountingStream(io.StringIO):
-    """A stream in memory that counts its writes."""
-
     writes = 0
 
     def write(self, text):

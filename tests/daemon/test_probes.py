@@ -39,8 +39,8 @@ from confcom.daemon.probes import (
     standard_routes,
 )
 from confcom.errors import SettingsError, UnavailableError
+from testkit.expected_errors import raises
 from testkit.passing_descriptors import LingeringSockets, pass_descriptors
-from testkit.raised import raises
 
 LOCAL = ProbeAddress("127.0.0.1", 0)
 LIVE = {"/livez": lambda: ProbeResponse(b"ok\n")}
@@ -75,7 +75,6 @@ def address(served):
 
 @contextlib.asynccontextmanager
 async def serving(routes=LIVE, **bounds):
-    """A probe server: (server, address)."""
     listener = listen(LOCAL)
     server = ProbeServer(routes, listener, **bounds)
     try:

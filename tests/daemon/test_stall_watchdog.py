@@ -8,7 +8,7 @@ import pytest
 
 from confcom.daemon import stall_watchdog
 from confcom.daemon.stall_watchdog import SIGNAL, SIGNAL_SECONDS, StallWatchdog
-from testkit.waiting import wait_until
+from testkit.conditions import wait_until
 
 
 @pytest.fixture

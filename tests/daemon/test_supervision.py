@@ -11,7 +11,7 @@ import pytest
 from confcom.daemon import supervision
 from confcom.daemon.supervision import exit_status, first_failure, run_daemon, run_until_stopped
 from confcom.errors import ConfcomError, ExitCode, SettingsError, UnavailableError, explain
-from testkit.raised import raises
+from testkit.expected_errors import raises
 
 SETTINGS = SettingsError("what", why="why", remedy="do")
 

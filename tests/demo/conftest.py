@@ -13,8 +13,8 @@ from confcom.demo import story
 from confcom.demo.container_runtime import Image, Mode, choose_runtime, find_tools
 from confcom.demo.guardian import MARK_VARIABLE, marked
 from confcom.demo.node import Node
+from testkit.conditions import until
 from testkit.kubelet_contract.plugin import Plugin
-from testkit.waiting import until
 
 ENVIRONMENT = {name: value for name, value in os.environ.items() if not name.startswith(("CONFCOM_", "SGX_", "COV_"))}
 TOOLS = find_tools(os.environ["PATH"])

@@ -23,8 +23,8 @@ from confcom.demo.job_file import Job
 from confcom.demo.node import Phase
 from confcom.errors import ExitCode, SettingsError
 from confcom.kubelet_api import deviceplugin_pb2 as pb
-from testkit.raised import raises
-from testkit.waiting import until
+from testkit.conditions import until
+from testkit.expected_errors import raises
 from tests.demo.conftest import TOOLS
 
 RESOURCE = "example.com/thing"
@@ -212,8 +212,7 @@ def test_command_replaces_the_program_and_args_follow(fields, argv):
 
 
 def test_the_sample_finds_the_modules_of_this_interpreter():
-    environ = {"PYTHONPATH": "/a:b", "HOME": "/h", "SECRET": "x"}
-    env = sample_image(environ).env
+    env = sample_image({"PYTHONPATH": "/a:b", "HOME": "/h", "SECRET": "x"}).env
     assert (env["PYTHONPATH"], env["HOME"]) == (f"/a:{Path.cwd() / 'b'}", "/h")
     assert "SECRET" not in env
     assert "PYTHONPATH" not in sample_image({}).env

@@ -7,12 +7,11 @@ import sys
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner
 
-from confcom.cli.group import cli
 from confcom.demo import story
 from confcom.demo.processes import StepError
-from testkit.waiting import wait_until
+from testkit.conditions import wait_until
+from testkit.programs import run_confcom
 from tests.demo.conftest import NOTHING, processes_of, traces_of
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
@@ -137,7 +136,7 @@ def test_what_keep_advises_works(demo_process, demo_environment, short_folder, t
 def test_a_folder_that_cannot_be(short_folder, folder, code):
     short_folder.mkdir()
     (short_folder / "precious").write_text("mine")
-    result = CliRunner().invoke(cli, ["demo", "--dir", folder.format(short=short_folder), "--output", "json"])
+    result = run_confcom("demo", "--dir", folder.format(short=short_folder), "--output", "json")
     assert (result.exit_code, json.loads(result.stdout)["error"]["code"]) == (2, code)
     assert (short_folder / "precious").read_text() == "mine"
 
@@ -147,7 +146,7 @@ def test_a_step_that_fails_is_named_and_the_exit_is_1(monkeypatch):
         raise StepError("the machine is on fire", why="a test said so", remedy="call somebody")
 
     monkeypatch.setattr(story, "STEPS", {"A broken step": broken})
-    result = CliRunner().invoke(cli, ["demo"])
+    result = run_confcom("demo")
     assert result.exit_code == 1
     for part in ("1 (A broken step)", "the machine is on fire", "a test said so", "call somebody"):
         assert part in result.output

@@ -5,7 +5,7 @@ import yaml
 
 from confcom.demo.device_manager import Mount
 from confcom.demo.job_file import Job, JobFileError, example, read_job
-from testkit.raised import raises
+from testkit.expected_errors import raises
 
 EPC = "kubernetes.azure.com/sgx_epc_mem_in_MiB"
 IMAGE = "registry.test/confcom/sample-workload:latest"

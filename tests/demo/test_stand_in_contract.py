@@ -74,20 +74,10 @@ async def bench(start_node, plugins, rules):
     await one.clean()
 
 
-class TestRegistration(RegistrationContract):
-    """Register."""
-
-
-class TestLists(ListContract):
-    """ListAndWatch."""
-
-
-class TestAllocate(AllocateContract):
-    """Allocate, and what becomes of the pod."""
-
-
-class TestRestart(RestartContract):
-    """A kubelet that starts again."""
+TestRegistration = RegistrationContract
+TestLists = ListContract
+TestAllocate = AllocateContract
+TestRestart = RestartContract
 
 
 class TestUpTo136(UpTo136Contract):

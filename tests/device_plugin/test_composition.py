@@ -17,7 +17,7 @@ from confcom.device_plugin.settings import parse_settings
 from confcom.device_plugin.socket_names import NAME_BYTES
 from confcom.errors import UnavailableError
 from confcom.kubernetes.epc_accounting import EpcInUse
-from testkit.raised import raises
+from testkit.expected_errors import raises
 
 NAMES = [
     "sgx-epc-8dde3ee3i01000.sock",

@@ -7,8 +7,8 @@ import pytest
 
 from confcom.device_plugin.host import read_cpuid
 from confcom.errors import UnavailableError
+from testkit.expected_errors import raises
 from testkit.programs import run_python
-from testkit.raised import raises
 
 on_x86_64 = pytest.mark.skipif(platform.machine() != "x86_64", reason="CPUID is an instruction of x86-64")
 

@@ -23,8 +23,7 @@ def dev_mount(options):
 
 
 def problems(path, status, **files):
-    host = FakeHost(files, {path: status}, {DRIVER})
-    devices = inspect_devices(host)
+    devices = inspect_devices(FakeHost(files, {path: status}, {DRIVER}))
     (node,) = [node for node in devices.nodes if node.path == path]
     assert devices.healthy(node.device) == (not node.problems)
     assert all(problem.remedy for problem in node.problems)

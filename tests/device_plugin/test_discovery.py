@@ -2,12 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from confcom.device_plugin.epc import (
-    EpcSource,
-    NoSgxError,
-    Platform,
-    discover,
-)
+from confcom.device_plugin.epc import EpcSource, NoSgxError, Platform, discover
 from confcom.device_plugin.host import FileStatus, HostFiles
 from confcom.errors import ExitCode, SettingsError
 from testkit.hosts.fake import DRIVER, MIB, FakeHost, device, hardware, processor, sysfs

@@ -14,7 +14,7 @@ from confcom.kubelet_api.checkpoint import (
 from confcom.kubelet_api.device_list import MAX_DEVICES, device_id
 from confcom.kubernetes.epc_accounting import EpcInUse
 from confcom.kubernetes.names import REAL
-from testkit.raised import raises
+from testkit.expected_errors import raises
 
 
 def encoded(registered, *held):

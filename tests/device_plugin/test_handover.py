@@ -7,8 +7,8 @@ import signal
 import pytest
 
 from confcom.kubernetes.names import REAL
+from testkit.conditions import until
 from testkit.kubelet import RULES, Kubelet
-from testkit.waiting import until
 
 EPC_MIB = 168
 

@@ -14,6 +14,7 @@ from confcom.kubelet_api import deviceplugin_pb2 as pb
 from confcom.kubelet_api import services
 from confcom.kubelet_api.device_list import device_id
 from confcom.kubernetes.names import REAL
+from testkit.full_pipe import full_pipe
 from testkit.programs import run_python
 
 ENCLAVE, EPC, HELPER, PROVISION = REAL.enclave, REAL.epc, REAL.helper, REAL.provision
@@ -27,8 +28,7 @@ async def test_the_whole_list_arrives_and_is_allocated_from(kubelet, start_liste
     assert [len(kubelet.lists[name]) for name in (ENCLAVE, PROVISION, HELPER)] == [1024, 1024, 6]
     (request,) = kubelet.registrations(EPC)
     assert (request.version, "/" in request.endpoint) == ("v1beta1", False)
-    identifiers = kubelet.lists[EPC][5:15]
-    (answer,) = await kubelet.ask(EPC, identifiers)
+    (answer,) = await kubelet.ask(EPC, kubelet.lists[EPC][5:15])
     assert dict(answer.envs) == {"CONFCOM_SGX_EPC_MIB": "10", "CONFCOM_SGX_PLATFORM": "simulated"}
     assert {device.host_path for device in answer.devices} == {"/dev/null"}
     assert [mount.host_path for mount in answer.mounts] == ["/host/aesmd"]
@@ -67,8 +67,7 @@ async def test_a_kubelet_comes_late_and_its_end_costs_no_readiness(kubelet, star
 
 async def test_its_own_socket_removed_is_noticed_and_replaced(kubelet, start_listed):
     plugin = await start_listed()
-    removed = kubelet.endpoint(EPC)
-    removed.unlink()
+    kubelet.endpoint(EPC).unlink()
     # Up to 1.36 the end of the older stream ends the next one too, which is then registered again.
     await kubelet.until_list(EPC, registrations=3)
     await plugin.until(lambda all_: [one["registrations"] for one in all_ if one["registered"]] == [3, 1, 1, 1])
@@ -120,6 +119,21 @@ async def test_the_port_that_the_kernel_chose_for_probes_is_logged(start_plugin)
     assert await asyncio.to_thread(ask) == 200
 
 
+async def test_a_stalled_log_reader_stops_nothing(kubelet, start_listed):
+    reader, writer = full_pipe()
+    plugin = await start_listed(stderr=writer)
+    os.close(writer)
+    assert len(await kubelet.ask(EPC, kubelet.lists[EPC][:4])) == 1
+    await kubelet.drop(EPC)
+    await kubelet.until_list(EPC, registrations=2)
+    for path in ("/livez", "/readyz"):
+        assert await plugin.get(path) == (200, "ok\n")
+    assert [sample.value for sample in await plugin.metrics("confcom_log_records_dropped_total")] == [0]
+    assert await plugin.end(signal.SIGTERM) == ExitCode.OK
+    assert not plugin.probe.exists()
+    os.close(reader)
+
+
 async def test_an_update_changes_no_node_over_by_itself(kubelet, start_listed, start_plugin):
     """From a version that knew devices only, in a cluster that can count capacity."""
     cluster = ("--simulated-epc-mib", "16384", "--api-server", "1.36", "--capacity-support", "supported")
@@ -163,8 +177,7 @@ async def test_streams_are_bounded_and_a_strangers_end_is_nothing(kubelet, start
     before = kubelet.endpoint(EPC)
     async with services.unix_channel(str(kubelet.endpoint(EPC))) as channel:
         stub = services.DevicePluginStub(channel)
-        others = [stub.list_and_watch(pb.Empty()) for _ in range(7)]
-        for other in others:
+        for other in [stub.list_and_watch(pb.Empty()) for _ in range(7)]:
             assert len((await other.read()).devices) == 168 - 6
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             await stub.list_and_watch(pb.Empty()).read()

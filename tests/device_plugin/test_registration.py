@@ -31,8 +31,8 @@ from confcom.kubelet_api import deviceplugin_pb2 as pb
 from confcom.kubelet_api import services
 from confcom.kubelet_api.device_list import encode_device_list
 from confcom.kubernetes.names import REAL
+from testkit.conditions import until
 from testkit.hosts.fake import FakeHost
-from testkit.waiting import until
 
 
 class Sleeps:

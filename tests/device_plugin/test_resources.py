@@ -14,6 +14,7 @@ from confcom.kubernetes.epc_accounting import (
     EpcInUse,
     parse_api_version,
 )
+from testkit.expected_errors import raises
 from testkit.hosts.fake import FakeHost
 
 
@@ -86,14 +87,12 @@ def test_without_anything_left_a_node_in_use_needs_a_count_of_what_is_held():
     settings = ResourceSettings(reserve_mib=200)
     assert plan_resources(found(100), settings, EpcInUse(capacity_held=True)).offer.advertised_mib == 0
     for unknown in (EpcInUse(devices_held=True, doubt="why"), EpcInUse(enclaves_held=True)):
-        with pytest.raises(SettingsError) as caught:
+        with raises("no-epc-left", SettingsError):
             plan_resources(found(100), settings, unknown)
-        assert caught.value.error_code == "no-epc-left"
 
 
 @pytest.mark.parametrize(("mib", "reserve"), [(6, 0), (1, 0), (100, 94), (100, 200)])
 def test_a_node_that_would_have_nothing_to_offer_is_refused(mib, reserve):
     for accounting in (AccountingSettings(), CAPACITY):
-        with pytest.raises(SettingsError) as caught:
+        with raises("no-epc-left", SettingsError):
             plan_resources(found(mib), ResourceSettings(accounting=accounting, reserve_mib=reserve), EpcInUse())
-        assert caught.value.error_code == "no-epc-left"

@@ -5,15 +5,10 @@ import pytest
 
 from confcom.device_plugin import socket_names
 from confcom.device_plugin.resources import Resource, ResourceKind
-from confcom.device_plugin.socket_names import (
-    INSTANCES,
-    SocketNames,
-    remove_stale_sockets,
-    unused_instance,
-)
+from confcom.device_plugin.socket_names import INSTANCES, SocketNames, remove_stale_sockets, unused_instance
 from confcom.errors import UnavailableError
 from confcom.kubernetes.names import REAL
-from testkit.raised import raises
+from testkit.expected_errors import raises
 
 EPC = Resource(ResourceKind.EPC, REAL.epc, 4)
 ENCLAVE = Resource(ResourceKind.ENCLAVE, "sgx.intel.com/enclave", 4)

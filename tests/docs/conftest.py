@@ -97,21 +97,10 @@ def wait_for_words(process, words):
     return pytest.fail(f"it ended without saying {words!r}:\n{''.join(told)}")
 
 
-@pytest.fixture
-def until():
-    return wait_for_words
-
-
 def wait_for_socket(process, path):
-    """Waits until a background process serves this path."""
     for _ in range(LOOKS):
         if path.is_socket():
             return
         assert process.poll() is None, process.stdout.read()
         time.sleep(LOOK_SECONDS)
     pytest.fail(f"{path} is not there")
-
-
-@pytest.fixture
-def until_served():
-    return wait_for_socket

@@ -98,7 +98,6 @@ def helm():
 
 
 def story_cluster(page):
-    """A cluster as the page's readers have it."""
     labels = make.HARDWARE if page in HARDWARE_PAGES else {}
     return new_cluster(*(make.node(f"worker-{number}", labels) for number in (1, 2, 3)))
 
@@ -238,8 +237,7 @@ def test_the_chart_takes_its_values(helm, command, arguments, tmp_path):
         assert "neither a registry nor a digest is given" in done.stderr
         return
     assert done.returncode == 0, done.stderr
-    kinds = [one["kind"] for one in yaml.safe_load_all(done.stdout) if one]
-    assert "DaemonSet" in kinds
+    assert "DaemonSet" in [one["kind"] for one in yaml.safe_load_all(done.stdout) if one]
 
 
 def test_make_has_the_targets():

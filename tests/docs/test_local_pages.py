@@ -5,15 +5,25 @@ import re
 
 import pytest
 
+from confcom.sgx.quote import Quote
+from confcom.simulation.enclave import SimulatedEnclave
 from confcom.verify import read_collateral
 from testkit.collateral_service import answers_of, serving
 from testkit.documentation import blocks, commands, text_of
+from tests.docs.conftest import wait_for_socket
 
 PLATFORM = "docs/explanation/simulated-platform.md"
 GET = "docs/how-to/get-a-quote.md"
 WITHOUT_INTERNET = "docs/how-to/collateral-without-internet.md"
 VERIFY = "docs/how-to/verify-a-quote.md"
 HELPER = "confcom quote-helper --simulated --state-dir STATE --socket {folder}/aesm/aesm.socket"
+CALL = """
+def make_report(target_info):
+    from confcom.testing import SimulatedEnclave, report_data
+    return SimulatedEnclave.from_name("mine").create_report(target_info, report_data(b"my challenge"))
+
+print((attest(make_report) if "attest" in globals() else quote).hex())
+"""
 
 
 def lines_of(page):
@@ -21,10 +31,10 @@ def lines_of(page):
 
 
 @pytest.fixture
-def socket(folder, start, until_served):
+def socket(folder, start):
     """Where a quote helper answers, whose platform is in STATE."""
     path = folder / "aesm" / "aesm.socket"
-    until_served(start(HELPER.format(folder=folder)), path)
+    wait_for_socket(start(HELPER.format(folder=folder)), path)
     return path
 
 
@@ -42,14 +52,22 @@ def test_get_a_quote(folder, socket, typed):
     assert done.returncode == 0, done.stderr
     assert "c0ffee" in done.stdout
     assert (folder / "q.bin").stat().st_size > 4000
+    programs = blocks(GET, "python")
+    assert len(programs) == 2
+    for program in programs:
+        (folder / "program.py").write_text(program + CALL)
+        ran = typed("python program.py", SGX_AESM_ADDR="1", CONFCOM_AESM_SOCKET=str(socket))
+        assert ran.returncode == 0, ran.stderr
+        body = Quote.parse(bytes.fromhex(ran.stdout)).body
+        assert body.mr_enclave == SimulatedEnclave.from_name("mine").mr_enclave
+        assert body.report_data == b"my challenge".ljust(64, b"\0")
 
 
 def test_verify_a_quote(folder, socket, typed):
     export, fingerprint, verify, fetch, hardware, in_a_script, decide = lines_of(VERIFY)
     quote = typed(f"confcom quote --socket {socket} --report-data abcdef --output json --out q.bin")
     assert quote.returncode == 0, quote.stderr
-    shown = typed("confcom inspect q.bin --output json").stdout
-    expected = re.search(r'"mr_enclave": "(\w+)"', shown)[1]
+    expected = re.search(r'"mr_enclave": "(\w+)"', typed("confcom inspect q.bin --output json").stdout)[1]
     assert typed(f"{export} && {fingerprint}").returncode == 0
     done = typed(verify, MRENCLAVE=expected)
     assert done.returncode == 0, done.stdout

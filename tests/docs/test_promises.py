@@ -15,7 +15,6 @@ BENCHMARKS = ("admission", "controller", "helper", "plugin", "relay", "status", 
 
 
 def names_in(path):
-    """Names of the test functions and classes of a file."""
     kinds = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
     names = {node.name for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, kinds)}
     return {name for name in names if name.startswith(("test_", "Test"))}

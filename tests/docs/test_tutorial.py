@@ -5,6 +5,7 @@ import re
 import pytest
 
 from testkit.documentation import commands, text_of
+from tests.docs.conftest import wait_for_words
 
 PAGE = "docs/tutorial/first-quote.md"
 FOLDER = "/tmp/first-quote"
@@ -16,9 +17,9 @@ def lines_of(name, folder):
 
 @pytest.mark.slow
 @pytest.mark.timeout(180)
-def test_each_step_does_what_the_page_says(folder, start, typed, until):
+def test_each_step_does_what_the_page_says(folder, start, typed):
     (demo,) = lines_of("demo", folder)
-    until(start(demo), "Everything stays up until Ctrl-C")
+    wait_for_words(start(demo), "Everything stays up until Ctrl-C")
     lines = lines_of("steps", folder)
     done = typed("\n".join(f'{line}\necho "exit $?"' for line in lines))
     expected = ["exit 0"] * len(lines)

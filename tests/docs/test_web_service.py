@@ -57,10 +57,9 @@ def service(tmp_path, monkeypatch):
         names["pool"].shutdown()
 
 
-def attest(post, *, key=KEY, signed_key=KEY):
-    """Answer a new challenge."""
+def attest(post, *, key=KEY):
     challenge = post("/challenge").json()["challenge"]
-    report_data = hashlib.sha512(b"example.com attestation, version 1" + bytes.fromhex(challenge) + signed_key).digest()
+    report_data = hashlib.sha512(b"example.com attestation, version 1" + bytes.fromhex(challenge) + KEY).digest()
     quote = base64.b64encode(ATTESTATION.quote(report_data, enclave=ENCLAVE).quote).decode()
     return post("/attest", {"challenge": challenge, "key": key.hex(), "quote": quote})
 

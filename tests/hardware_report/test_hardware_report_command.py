@@ -1,21 +1,18 @@
+import functools
 import json
 import subprocess
 import sys
 
 import pytest
-from click.testing import CliRunner
 
-from confcom.cli.group import cli
 from confcom.errors import ExitCode
+from testkit.programs import run_confcom
 
 
 @pytest.fixture
 def confcom(node):
-    def call(*arguments):
-        words = ["hardware-report", "--host-root", str(node.root), "--socket", str(node.socket), *map(str, arguments)]
-        return CliRunner().invoke(cli, words, catch_exceptions=False)
-
-    return call
+    words = ("hardware-report", "--host-root", node.root, "--socket", node.socket)
+    return functools.partial(run_confcom, *words, catch_exceptions=False)
 
 
 def test_json_and_text(confcom):
@@ -43,8 +40,8 @@ def test_as_a_program_it_prints_json(node):
 
 
 def test_this_machine_has_a_report_whatever_it_is(tmp_path):
-    words = ["hardware-report", "-o", "json", "--socket", str(tmp_path / "aesm.socket")]
-    done = CliRunner().invoke(cli, words, catch_exceptions=False)
+    words = ("hardware-report", "-o", "json", "--socket", tmp_path / "aesm.socket")
+    done = run_confcom(*words, catch_exceptions=False)
     assert done.exit_code == ExitCode.OK
     sections = json.loads(done.stdout)["sections"]
     assert sections["aesm"]["calls"][0]["outcome"] == "no-socket"

@@ -5,7 +5,7 @@ import pytest
 from confcom.errors import MalformedError
 from confcom.kubernetes.epc_accounting import AccountingKind
 from confcom.kubernetes.inventory import LARGEST_MIB, EpcOffer, Inventory
-from testkit.raised import raises
+from testkit.expected_errors import raises
 
 
 def document(**accounting):

@@ -91,8 +91,7 @@ def test_a_wheels_own_path_is_named(monkeypatch, tmp_path, recorded, wanted):
 def test_every_package_of_an_extra_is_known():
     for extra, modules in EXTRAS.items():
         for module in modules:
-            found = missing_extra(ModuleNotFoundError("", name=f"{module}.inner"))
-            assert f"[{extra}]" in found.remedy
+            assert f"[{extra}]" in missing_extra(ModuleNotFoundError("", name=f"{module}.inner")).remedy
     assert missing_extra(ModuleNotFoundError("", name="another")) is None
     wanted = [one for one in importlib.metadata.requires("confcom") if "extra ==" not in one]
     assert sorted(one.split("<")[0].split(">")[0] for one in wanted) == ["cryptography", "dcap-qvl"]

@@ -69,13 +69,11 @@ def not_yet():
 
 @pytest.fixture
 def in_process(short_dir):
-    """Run a helper in this process, with a provider and limits of the test's own."""
     return lambda provider, **options: running_helper(short_dir, provider, **options)
 
 
 @pytest.fixture
 async def serve(short_dir):
-    """Run the server alone."""
     started = []
 
     def start(provider, **options):

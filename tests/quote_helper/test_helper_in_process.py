@@ -10,8 +10,8 @@ import pytest
 from confcom.aesm.error_code import AesmErrorCode
 from confcom.aesm.message_codec import decode_response
 from confcom.errors import UnavailableError
+from testkit.conditions import until
 from testkit.helper_in_process import INIT, NUM, TestProvider, frame
-from testkit.waiting import until
 
 
 async def connect(running):

@@ -8,13 +8,12 @@ import subprocess
 import sys
 
 import pytest
-from click.testing import CliRunner
 
-from confcom.cli.group import cli
 from confcom.client import AesmClient
 from confcom.errors import ExitCode
 from confcom.quote_provider.state_directory import open_or_create_platform
-from testkit.waiting import until
+from testkit.conditions import until
+from testkit.programs import run_confcom
 
 
 def test_from_the_start_to_an_orderly_stop(start_helper):
@@ -89,7 +88,7 @@ def test_what_it_has_imported_when_it_is_ready(start_helper, short_dir):
 
 @pytest.mark.parametrize("daemon", ["quote-helper", "device-plugin"])
 def test_the_command_line_shows_the_daemons_own_reference(daemon):
-    result = CliRunner().invoke(cli, [daemon, "--help"], prog_name="confcom")
+    result = run_confcom(daemon, "--help", prog_name="confcom")
     assert result.exit_code == 0
     assert result.stdout.startswith(f"usage: confcom {daemon}")
     assert "CONFCOM_PROBE_ADDRESS" in result.stdout

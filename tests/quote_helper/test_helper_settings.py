@@ -26,8 +26,8 @@ from confcom.quote_helper.transport.connections import FEW_CONNECTIONS
 from confcom.quote_provider.state_directory import default_state_dir
 from confcom.relay.driver import AesmdInLoop
 from confcom.relay.provider import CALL_SECONDS
+from testkit.expected_errors import raises
 from testkit.hardware_causes import CAUSES
-from testkit.raised import raises
 
 HOME = {"HOME": "/home/ada"}
 
@@ -191,11 +191,7 @@ def test_limits():
     assert f"every {limits.self_test_interval_seconds:g} s" in PAGE
     assert f"after {limits.self_test_seconds:g} s" in PAGE
     assert f"18 (BUSY) after {limits.peer_wait_seconds:g} s" in PAGE
-    for seconds in (
-        limits.whole_request_seconds,
-        limits.provider_wait_seconds,
-        CALL_SECONDS,
-    ):
+    for seconds in (limits.whole_request_seconds, limits.provider_wait_seconds, CALL_SECONDS):
         assert f"| {seconds:g} s |" in PAGE
     assert f"still served for {limits.accept_drain_seconds:g} s" in PAGE
     assert f"answered within {limits.drain_seconds:g} s" in PAGE

@@ -13,31 +13,19 @@ from confcom.aesm.error_code import code_of
 from confcom.aesm.errors import AesmError
 from confcom.client import AesmClient
 from confcom.relay.provider import HANGS
-from confcom.relay.restart_policy import REQUEST_FILE
 from confcom.relay.self_test import open_aesmd
 from confcom.simulation.enclave import SimulatedEnclave
+from testkit.conditions import until
 from testkit.helper_in_process import INIT as ASKS_INIT
 from testkit.helper_in_process import SIZE as ASKS_SIZE
-from testkit.stub_aesmd import INIT, NUM, QUOTE, SIZE, running_stub
-from testkit.waiting import until
+from testkit.stub_aesmd import INIT, NUM, QUOTE, SIZE
 
 APPLICATION = SimulatedEnclave.from_name("application")
 
 
 @pytest.fixture
-def aesmd(short_dir):
-    with running_stub(short_dir) as stub:
-        yield stub
-
-
-@pytest.fixture
 def root_file(short_dir):
     return short_dir / "root.pem"
-
-
-@pytest.fixture
-def request_file(aesmd):
-    return aesmd.path.with_name(REQUEST_FILE)
 
 
 @pytest.fixture
@@ -47,8 +35,6 @@ def backend(aesmd, root_file):
 
 @pytest.fixture
 def relaying(in_process, aesmd, root_file):
-    """Run a helper in front of the stand-in."""
-
     def run(hang_seconds=60, **limits):
         def open_backend(metrics):
             def restarted(cause):
@@ -265,6 +251,5 @@ async def test_without_a_descriptor_for_its_calls_it_is_not_ready(in_process, ba
 
 def test_a_helper_process_relays(start_helper, aesmd, root_file):
     flags = ["--aesmd-socket", str(aesmd.path), "--expected-root", str(root_file)]
-    helper = start_helper("--provider", "aesmd", *flags).wait_ready()
-    attest(helper.socket)
+    attest(start_helper("--provider", "aesmd", *flags).wait_ready().socket)
     assert aesmd.asked[-1] is QUOTE

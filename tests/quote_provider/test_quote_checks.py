@@ -19,7 +19,7 @@ from confcom.sgx.certification import CertificationData, split_pem_chain
 from confcom.sgx.quote import Quote
 from confcom.sgx.report import TargetInfo
 from confcom.simulation.enclave import SimulatedEnclave
-from testkit.raised import raises
+from testkit.expected_errors import raises
 
 GENUINE = Path(__file__).parents[1] / "vectors" / "genuine-quotes"
 CHAIN = (GENUINE / "quote_pck_cert_chain.bin").read_bytes()

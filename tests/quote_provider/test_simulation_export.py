@@ -1,3 +1,4 @@
+import functools
 import hashlib
 import json
 import os
@@ -5,17 +6,16 @@ import stat
 from datetime import timedelta
 
 import pytest
-from click.testing import CliRunner
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from confcom.cli.group import cli
 from confcom.errors import ExitCode, OutputError, SettingsError
 from confcom.quote_provider.export import export_platform
 from confcom.quote_provider.state_directory import ROOT_FOLDER, exposure, open_or_create_platform, open_platform
 from confcom.sgx.collateral_bundle import COLLATERAL_FILES, CollateralBundle
 from confcom.simulation.root_seed import SEED
-from testkit.raised import raises
+from testkit.expected_errors import raises
+from testkit.programs import run_confcom
 
 
 @pytest.fixture
@@ -25,8 +25,7 @@ def stored(tmp_path, clock):
 
 @pytest.fixture
 def run():
-    runner = CliRunner()
-    return lambda *arguments: runner.invoke(cli, ["simulation", *map(str, arguments)])
+    return functools.partial(run_confcom, "simulation")
 
 
 def test_what_is_exported_is_public_and_holds_no_secret(tmp_path, stored, now):
@@ -83,8 +82,7 @@ def test_where_nothing_is_exported_to(tmp_path, stored, now, clock):
 def test_commands_create_and_export(tmp_path, run):
     state, out = tmp_path / "state", tmp_path / "out"
     created = run("create", state)
-    platform = open_platform(state)
-    fingerprint = platform.root_fingerprint
+    fingerprint = open_platform(state).root_fingerprint
     assert created.exit_code == ExitCode.OK
     assert fingerprint in created.stdout
     again = json.loads(run("create", state, "--output", "json").stdout)

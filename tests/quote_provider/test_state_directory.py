@@ -7,7 +7,7 @@ import pytest
 from confcom.errors import ConfcomError, ExitCode, UnavailableError
 from confcom.quote_provider.state_directory import ROOT_FOLDER, exposure, open_or_create_platform, open_platform
 from confcom.simulation.root_seed import CHECK, CREATED, SEED, RootSeedError
-from testkit.raised import raises
+from testkit.expected_errors import raises
 
 
 def mode(path):

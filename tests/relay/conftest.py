@@ -1,19 +1,6 @@
 import pytest
 
-from confcom.relay.restart_policy import REQUEST_FILE
 from confcom.relay.self_test import open_aesmd
-from testkit.stub_aesmd import running_stub
-
-
-@pytest.fixture
-def aesmd(short_dir):
-    with running_stub(short_dir) as stub:
-        yield stub
-
-
-@pytest.fixture
-def request_file(aesmd):
-    return aesmd.path.with_name(REQUEST_FILE)
 
 
 @pytest.fixture

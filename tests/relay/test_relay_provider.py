@@ -26,12 +26,12 @@ from confcom.sgx.quote import Quote
 from confcom.sgx.report import QeReportInfo, Report
 from confcom.simulation.enclave import SimulatedEnclave
 from confcom.simulation.quoting_enclave import DEFAULT_QE_IDENTITY
+from testkit.conditions import until
+from testkit.expected_errors import raises
 from testkit.hardware_causes import CAUSES
 from testkit.helper_in_process import open_descriptors
 from testkit.passing_descriptors import LingeringSockets, pass_descriptors
-from testkit.raised import raises
 from testkit.stub_aesmd import INIT, NO_ANSWER, QUOTE, SIZE, Run
-from testkit.waiting import until
 
 APPLICATION = SimulatedEnclave.from_name("application")
 DATA = bytes(range(64))

@@ -11,8 +11,8 @@ from confcom.relay.provider import UNREACHABLE
 from confcom.relay.restart_policy import FIRST_PAUSE_SECONDS
 from confcom.relay.self_test import FULL_TEST_SECONDS, open_aesmd, run_hardware_self_test
 from confcom.simulation.enclave import SimulatedEnclave
+from testkit.expected_errors import raises
 from testkit.hardware_causes import CAUSES
-from testkit.raised import raises
 from testkit.stub_aesmd import INIT, NUM, QUOTE, SIZE, UNINITIALISED_QE_ID
 
 APPLICATION = SimulatedEnclave.from_name("application")

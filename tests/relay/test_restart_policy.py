@@ -45,8 +45,7 @@ def test_a_restart_is_under_way_while_its_request_is_valid(clock):
 
 
 def test_the_request_names_the_socket_of_the_one_that_must_end(aesmd, request_file):
-    instance = AesmdInstance.at(aesmd.path)
-    request_restart(aesmd.path, instance)
+    request_restart(aesmd.path, AesmdInstance.at(aesmd.path))
     shown = subprocess.run(["stat", "-c", "%i %Z", aesmd.path], capture_output=True, text=True, check=True).stdout
     assert request_file.read_text() == shown
     assert [path.name for path in sorted(aesmd.path.parent.iterdir())] == ["aesm.socket", REQUEST_FILE]

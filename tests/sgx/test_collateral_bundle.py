@@ -12,7 +12,7 @@ from confcom.errors import MalformedError
 from confcom.sgx.certification import split_pem_chain
 from confcom.sgx.collateral_bundle import COLLATERAL_FILES, CollateralBundle
 from confcom.simulation.platform import SimulatedPlatform
-from testkit.raised import raises
+from testkit.expected_errors import raises
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 CHAINS = ["tcb_info_issuer_chain", "qe_identity_issuer_chain", "pck_crl_issuer_chain"]

@@ -13,7 +13,7 @@ from confcom.sgx.certification import (
     split_pem_chain,
 )
 from confcom.sgx.quote import Quote
-from testkit.raised import raises
+from testkit.expected_errors import raises
 
 PEM = b"-----BEGIN CERTIFICATE-----\nAAECA\nwQ=\n-----END CERTIFICATE-----"
 PPID_SIZES = {1: (16, 36), 2: (256, 276), 3: (384, 404)}

@@ -3,7 +3,7 @@ from hypothesis import strategies as st
 
 from confcom.errors import MalformedError
 from confcom.sgx.quote import Quote, has_open_enclave_header, strip_open_enclave_header
-from testkit.raised import raises
+from testkit.expected_errors import raises
 
 
 def report(content, *, version=1, kind=2, size=None):

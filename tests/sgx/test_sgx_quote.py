@@ -9,7 +9,7 @@ from confcom.errors import MalformedError
 from confcom.sgx.certification import CertificationData
 from confcom.sgx.quote import INTEL_QE_VENDOR_ID, EcdsaSignatureData, Quote, QuoteFrame, QuoteHeader
 from confcom.sgx.report import INTEL_QE_MRSIGNER, ReportBody
-from testkit.raised import raises
+from testkit.expected_errors import raises
 
 
 def exactly(size):

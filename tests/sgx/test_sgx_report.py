@@ -16,7 +16,7 @@ from confcom.sgx.report import (
     mr_enclave_of,
     report_data,
 )
-from testkit.raised import raises
+from testkit.expected_errors import raises
 
 CODECS = [
     (ReportBody, 384, "an SGX report body"),

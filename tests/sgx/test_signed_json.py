@@ -4,7 +4,7 @@ from hypothesis import strategies as st
 
 from confcom.errors import MalformedError
 from confcom.sgx.signed_json import MAX_DOCUMENT_SIZE, SignedJson
-from testkit.raised import raises
+from testkit.expected_errors import raises
 
 SIGNATURE = bytes(range(64))
 SIGNATURE_HEX = SIGNATURE.hex()

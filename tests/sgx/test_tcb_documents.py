@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from confcom.errors import MalformedError
 from confcom.sgx.report import INTEL_QE_MRSIGNER
 from confcom.sgx.tcb_documents import QeIdentity, TcbInfo, TcbLevel, TcbStatus
-from testkit.raised import raises
+from testkit.expected_errors import raises
 
 SIGNATURE = "ab" * 64
 ISSUED, NEXT = (datetime(2026, 10, day, 11, 12, 13, tzinfo=UTC) for day in (1, 31))

@@ -25,7 +25,8 @@ from confcom.simulation.collateral_staging import Staging
 from confcom.verify import verify
 from confcom.verify.prepared_collateral import Collateral
 from testkit.certificates import own_authority
-from testkit.raised import raises
+from testkit.expected_errors import raises
+from testkit.helper_process import http_get
 from testkit.verify.verify_lab import Lab
 
 HERE = "127.0.0.1:0"
@@ -102,8 +103,7 @@ def get(server, target=f"{PATH}rootcacrl", method="GET"):
 )
 def test_what_our_client_fetches(serve, quote, judged, pccs, case):
     staging, options, number, status = case
-    server = serve(staging, pccs=pccs)
-    collateral = fetch_collateral(quote, Source(server.url), **options)
+    collateral = fetch_collateral(quote, Source(serve(staging, pccs=pccs).url), **options)
     verdict = judged(collateral)
     assert (collateral.evaluation_number, verdict.tcb_status) == (number, status)
     assert verdict.ok is (status == "UpToDate")
@@ -127,8 +127,7 @@ os._exit(0)  # the process can die of its runtime's end
 
 @pytest.mark.parametrize("pccs", [False, True], ids=["PCS", "PCCS"])
 def test_what_dcap_qvl_fetches_verifies(serve, platform, quote, judged, pccs):
-    server = serve(pccs=pccs)
-    child = [sys.executable, "-c", DCAP_QVL, server.url]
+    child = [sys.executable, "-c", DCAP_QVL, serve(pccs=pccs).url]
     done = subprocess.run(child, input=quote.hex(), capture_output=True, text=True, timeout=50, check=False)
     assert done.returncode == 0, done.stderr
     collateral = Collateral.from_json(done.stdout)
@@ -307,13 +306,6 @@ def run(*arguments, **streams):
     return subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **streams)
 
 
-def metrics_at(path):
-    with contextlib.closing(socket.socket(socket.AF_UNIX)) as client:
-        client.connect(str(path))
-        client.sendall(b"GET /metrics HTTP/1.0\r\n\r\n")
-        return b"".join(iter(lambda: client.recv(65536), b"")).decode()
-
-
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_the_command_serves_until_it_is_told_to_end(state, quote, tmp_path, number):
     (tmp_path / "q.bin").write_bytes(quote)
@@ -327,7 +319,7 @@ def test_the_command_serves_until_it_is_told_to_end(state, quote, tmp_path, numb
             facts, problems = fetched.communicate(timeout=50)
             assert fetched.returncode == 0, problems
             assert json.loads(facts)["evaluation_number"] == 2
-            assert 'confcom_simulated_pcs_requests_total{status="200"} 4.0' in metrics_at(probes)
+            assert 'confcom_simulated_pcs_requests_total{status="200"} 4.0' in http_get(probes, "/metrics")[1]
             place = urlsplit(url)
             with contextlib.closing(socket.create_connection((place.hostname, place.port))):  # does not hold it back
                 server.send_signal(number)

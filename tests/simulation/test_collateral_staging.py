@@ -5,11 +5,9 @@ from dataclasses import replace
 from datetime import timedelta
 
 import pytest
-from click.testing import CliRunner
 from cryptography.hazmat.primitives.asymmetric import ec, utils
 from cryptography.hazmat.primitives.hashes import SHA256
 
-from confcom.cli.group import cli
 from confcom.quote_provider.state_directory import open_or_create_platform
 from confcom.sgx.signed_json import SignedJson
 from confcom.sgx.tcb_documents import TcbStatus
@@ -18,6 +16,7 @@ from confcom.simulation.simulated_collateral import RENEWAL_INTERVAL, create_eva
 from confcom.verify.checks.dcap_qvl_appraisal import Rejection
 from confcom.verify.policy import Policy
 from confcom.verify.prepared_collateral import Collateral
+from testkit.programs import run_confcom
 from testkit.verify.intels_library import intels_status
 from testkit.verify.verify_lab import CHALLENGE, NOW, Lab
 
@@ -121,8 +120,8 @@ def test_a_staged_platform_is_exported(tmp_path):
         "c": ("--staging", "early", "--early"),
         "d": ("--staging", "revoked"),
     }.items():
-        line = ["simulation", "export", "--state-dir", tmp_path / "state", *options, tmp_path / name, "-o", "json"]
-        done = CliRunner().invoke(cli, list(map(str, line)))
+        state = ("--state-dir", tmp_path / "state")
+        done = run_confcom("simulation", "export", *state, *options, tmp_path / name, "-o", "json")
         assert done.exit_code == 0, done.output
         assert json.loads(done.stdout)["staging"] == (options[1] if options else "none")
         tcb_info = json.loads((tmp_path / name / "collateral" / "tcb_info.json").read_text())["tcbInfo"]

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from confcom.errors import MalformedError
 from confcom.simulation.platform import SimulatedPlatform
 from confcom.simulation.root_seed import CHECK, CREATED, SEED, RootSeed, RootSeedError
-from testkit.raised import raises
+from testkit.expected_errors import raises
 
 GOLDEN = json.loads((Path(__file__).parent / "simulated-root.json").read_text())
 SEEDS = st.builds(RootSeed, st.binary(min_size=32, max_size=32), st.integers(0, 9_999_999_999))

@@ -5,17 +5,22 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from confcom.errors import MalformedError
-from confcom.sgx.report import REPORT_SIZE, Report
+from confcom.sgx.report import REPORT_SIZE, Report, TargetInfo
 from confcom.simulation.enclave import (
+    BASE_REPORT_KEY,
     DEFAULT_CPU_SVN,
     DOWNGRADED_CPU_SVN,
+    SIMULATION_KEY_ID,
     UPGRADED_CPU_SVN,
     ReportKeyFormat,
+    ReportMac,
     ReportRejectedError,
     SimulatedEnclave,
+    derivation_data,
+    report_key,
     sign_report,
 )
-from testkit.raised import raises
+from testkit.expected_errors import raises
 
 REPORTER = SimulatedEnclave.from_name("reporter")
 CHECKER = SimulatedEnclave.from_name("checker", debug=True)
@@ -23,6 +28,20 @@ DATA = bytes(range(64))
 
 formats = st.sampled_from(ReportKeyFormat)
 cpu_svns = st.sampled_from([DEFAULT_CPU_SVN, UPGRADED_CPU_SVN, DOWNGRADED_CPU_SVN])
+
+
+def test_reports_of_intels_sdk_are_reproduced(sdk_reports):
+    assert len(sdk_reports) == 32
+    for key_format, made in sdk_reports:
+        target, report = TargetInfo.parse(made.target_info), Report.parse(made.report)
+        cpu_svn = report.body.cpu_svn
+        assert made.base_key == BASE_REPORT_KEY
+        assert made.keyid == report.key_id == SIMULATION_KEY_ID
+        assert derivation_data(key_format, target, cpu_svn, report.key_id) == made.derivation_data
+        key = report_key(key_format, target, cpu_svn, report.key_id)
+        assert key == made.report_key
+        assert ReportMac(key)(made.report[:384]) == made.mac
+        assert sign_report(report.body, target, key_format=key_format).encode() == made.report
 
 
 @given(formats, cpu_svns, st.binary(min_size=64, max_size=64))

@@ -16,7 +16,7 @@ from confcom.simulation.pki import (
     simulated_name,
 )
 from confcom.simulation.simulated_collateral import create_crl
-from testkit.raised import raises
+from testkit.expected_errors import raises
 
 INTEL = {"O": "Intel Corporation", "C": "US", "ST": "CA", "L": "Santa Clara"}
 

@@ -15,7 +15,7 @@ from confcom.simulation.enclave import (
     sign_report,
 )
 from confcom.simulation.quoting_enclave import DEFAULT_QE_IDENTITY
-from testkit.raised import raises
+from testkit.expected_errors import raises
 
 DATA = bytes(range(64))
 NONCE = b"sixteen bytes!!!"

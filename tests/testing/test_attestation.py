@@ -10,7 +10,7 @@ from confcom.errors import SettingsError
 from confcom.sgx.tcb_documents import TcbStatus
 from confcom.testing import Attestation, SimulatedEnclave, report_data
 from confcom.verify import VerdictKind, verify
-from testkit.raised import raises
+from testkit.expected_errors import raises
 
 OTHER = SimulatedEnclave.from_name("another")
 REFUSED, FALSE, UNUSABLE = (

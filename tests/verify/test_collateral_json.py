@@ -12,7 +12,7 @@ from confcom.errors import MalformedError
 from confcom.simulation.pki import PckCaType
 from confcom.simulation.platform import SimulatedPlatform
 from confcom.verify import Collateral, SettingsError, read_collateral, verify
-from testkit.raised import raises
+from testkit.expected_errors import raises
 from testkit.verify.verify_lab import NOW, SEED
 
 

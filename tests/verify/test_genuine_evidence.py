@@ -7,14 +7,13 @@ from pathlib import Path
 
 import dcap_qvl
 import pytest
-from click.testing import CliRunner
 
-from confcom.cli.group import cli
 from confcom.verify import Policy, VerdictKind, read_collateral
 from confcom.verify.trust import Platform, intel_root
+from testkit.programs import run_confcom
 from testkit.verify.intels_library import ACCEPTED, intels_status
 from testkit.verify.tampering import FIELDS, flip
-from testkit.verify.verify_lab import Evidence
+from testkit.verify.verify_lab import Evidence, failed_codes
 
 VECTORS = Path(__file__).parents[1] / "vectors" / "genuine-quotes"
 QUOTE, COLLATERAL = VECTORS / "sgx_quote", VECTORS / "sgx_quote_collateral.json"
@@ -28,10 +27,6 @@ ACCEPTING = Policy(**DEMANDS, accepted_tcb_statuses=[STATUS])
 @pytest.fixture
 def genuine():
     return Evidence(QUOTE.read_bytes(), intel_root().certificate, read_collateral(COLLATERAL), THEN)
-
-
-def failed_codes(verdict):
-    return [check.code for check in verdict.failures]
 
 
 def dcap_qvls(now):
@@ -128,8 +123,8 @@ def test_intels_library_refuses_what_is_forged(lab, genuine, tamper, code):
 )
 def test_the_command_reads_the_files_as_they_are(options, exit_code, codes):
     demands = ["--mrenclave", DEMANDS["mr_enclave"].hex(), "--report-data", DEMANDS["report_data"].hex()]
-    files = ["verify", str(QUOTE), "--root", "intel", "--collateral", str(COLLATERAL)]
-    result = CliRunner().invoke(cli, [*files, *demands, *options, "--output", "json"])
+    files = ["verify", QUOTE, "--root", "intel", "--collateral", COLLATERAL]
+    result = run_confcom(*files, *demands, *options, "--output", "json")
     document = json.loads(result.stdout)
     failed = [check["code"] for check in document["checks"] if check["status"] == "failed"]
     assert (result.exit_code, document["platform"], failed) == (exit_code, "genuine", codes)

@@ -6,12 +6,11 @@ from pathlib import Path
 
 import jsonschema
 import pytest
-from click.testing import CliRunner
 
-from confcom.cli.group import cli
 from confcom.errors import SettingsError
 from confcom.verify import Identity, Policy, UnreadableInputError, policy_file, read_policy, report_data
-from testkit.raised import raises
+from testkit.expected_errors import raises
+from testkit.programs import run_confcom
 from testkit.verify.verify_lab import CHALLENGE, NOW
 
 SCHEMA = json.loads(Path(policy_file.__file__).with_name("policy.schema.json").read_text())
@@ -42,10 +41,6 @@ mr_signer = "{"02" * 32}"
 isv_prod_id = 3
 min_isv_svn = 4
 """
-
-
-def confcom(*arguments, stdin=None):
-    return CliRunner().invoke(cli, list(map(str, arguments)), input=stdin)
 
 
 @pytest.fixture
@@ -135,36 +130,37 @@ def test_what_is_no_toml(tmp_path, content):
 
 def test_a_quotes_own_policy_accepts_it(tmp_path, lab, evidence):
     files = lab.edit_signed(evidence, body={"isv_prod_id": 1}).write(tmp_path)
-    written = confcom("policy", "from-quote", files / "q.bin")
+    written = run_confcom("policy", "from-quote", files / "q.bin")
     assert written.exit_code == 0, written.output
     (files / "policy.toml").write_text(written.stdout)
     jsonschema.validate(tomllib.loads(written.stdout), SCHEMA)
     arguments = ("verify", files / "q.bin", "--root", files / "root.pem", "--collateral", files / "collateral")
     arguments += ("--policy", files / "policy.toml", "--report-data", CHALLENGE.hex(), "--at", NOW.isoformat())
-    assert confcom(*arguments, "--allow-simulated").exit_code == 0
-    assert confcom(*arguments).exit_code == 3
+    assert run_confcom(*arguments, "--allow-simulated").exit_code == 0
+    assert run_confcom(*arguments).exit_code == 3
     for demand in (("--mrsigner", "00" * 32), ("--isv-prod-id", "0")):
-        assert confcom(*arguments, "--allow-simulated", *demand).exit_code == 3
+        assert run_confcom(*arguments, "--allow-simulated", *demand).exit_code == 3
     with (files / "policy.toml").open("a") as file:
         file.write("config_id = 1\n")
-    assert confcom(*arguments).exit_code == 2
+    assert run_confcom(*arguments).exit_code == 2
 
 
 def test_a_policy_comes_through_standard_input(tmp_path, evidence):
-    written = confcom("policy", "from-quote", evidence.write(tmp_path) / "q.bin").stdout
-    checked = confcom("policy", "check", "-", stdin=written)
+    written = run_confcom("policy", "from-quote", evidence.write(tmp_path) / "q.bin").stdout
+    checked = run_confcom("policy", "check", "-", input=written)
     assert (checked.exit_code, "mr_enclave" in checked.stdout) == (0, True)
-    refused = confcom("policy", "check", "-", stdin="nothing = 1")
+    refused = run_confcom("policy", "check", "-", input="nothing = 1")
     assert (refused.exit_code, "standard input" in refused.output) == (2, True)
 
 
 def test_check_shows_demands_and_remarks(write):
-    shown = json.loads(confcom("policy", "check", write(WHOLE), "--output", "json").stdout)
+    shown = json.loads(run_confcom("policy", "check", write(WHOLE), "--output", "json").stdout)
     assert shown["demands"]["platform_grace_period"] == "30 days, 0:00:00"
     assert shown["demands"]["identities"][0] == {"mr_enclave": "01" * 32}
     assert len(shown["remarks"]) == 1
     for text, remarks in (("", 1), ("platforms = []", 2), ("identities = []\naccepted_tcb_statuses = []", 2)):
-        assert len(json.loads(confcom("policy", "check", write(text), "--output", "json").stdout)["remarks"]) == remarks
-    assert "isv_prod_id: 0" in confcom("policy", "check", write("isv_prod_id = 0")).stdout
-    assert "mr_enclave 0101" in confcom("policy", "check", write(WHOLE)).stdout
-    assert confcom("policy", "check", write("nothing = 1")).exit_code == 2
+        shown = json.loads(run_confcom("policy", "check", write(text), "--output", "json").stdout)
+        assert len(shown["remarks"]) == remarks
+    assert "isv_prod_id: 0" in run_confcom("policy", "check", write("isv_prod_id = 0")).stdout
+    assert "mr_enclave 0101" in run_confcom("policy", "check", write(WHOLE)).stdout
+    assert run_confcom("policy", "check", write("nothing = 1")).exit_code == 2

@@ -14,7 +14,7 @@ from confcom.sgx.pck.extension import PckExtension
 from confcom.sgx.tcb_documents import QE_STATUSES, TcbStatus
 from confcom.simulation.platform import SimulatedPlatform
 from confcom.verify import Identity, Policy
-from testkit.raised import raises
+from testkit.expected_errors import raises
 from testkit.verify.verify_lab import NOW, SEED, Lab
 
 LAB = Lab()

@@ -14,7 +14,7 @@ import pytest
 from confcom.sgx.quote import REPORT_BODY
 from confcom.sgx.simulation_marks import SIMULATION_MEMBER
 from confcom.verify import CollateralError, MalformedError, SettingsError, VerdictKind, prepared_collateral, verify
-from testkit.raised import raises
+from testkit.expected_errors import raises
 from testkit.verify import tampering
 from testkit.verify.verify_lab import NOW
 

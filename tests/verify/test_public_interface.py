@@ -31,8 +31,8 @@ from confcom.verify import (
     verify,
 )
 from confcom.verify.ratls import connect
+from testkit.expected_errors import raises
 from testkit.programs import run_python
-from testkit.raised import raises
 from testkit.verify.verify_lab import CHALLENGE, NOW
 
 
@@ -158,7 +158,6 @@ def test_everything_crosses_to_another_process(lab, evidence):
 
 
 def errors(lab, evidence):
-    """Each error that verifying raises, as it is raised."""
     calls = (
         lambda: verify(evidence.quote, Policy(), None).require_ok(),
         lambda: bool(verify(b"", Policy(), None)),

@@ -10,9 +10,7 @@ import subprocess
 
 import httpx2
 import pytest
-from click.testing import CliRunner
 
-from confcom.cli.group import cli
 from confcom.errors import ConfcomError, SettingsError
 from confcom.extras import MissingExtraError
 from confcom.verify import NotVerifiedError
@@ -26,8 +24,8 @@ from confcom.verify.ratls import (
     connect,
     make_certificate,
 )
-from testkit.programs import run_python
-from testkit.raised import raises
+from testkit.expected_errors import raises
+from testkit.programs import run_confcom, run_python
 from testkit.verify.ratls_lab import ANSWER, KEY, OTHER, certificate_with, interoperable, serving, write_identity
 
 REQUEST = b"POST / HTTP/1.1\r\nSecret: 1\r\n\r\n"
@@ -118,8 +116,7 @@ def test_nothing_is_sent_to_another_peer(ask, make, code, peer, tmp_path):
 
 
 def test_a_replayed_certificate_is_refused(peer, tmp_path):
-    certificate = make_certificate(peer.quote_for, KEY, nonce=b"of another client")
-    with serving(certificate, KEY, tmp_path) as service:
+    with serving(make_certificate(peer.quote_for, KEY, nonce=b"of another client"), KEY, tmp_path) as service:
         with pytest.raises(NotVerifiedError) as caught:
             by_connect(service.port, {**peer.arguments, "nonce": b"mine"})
         assert by_connect(service.port, {**peer.arguments, "nonce": b"of another client"}) == ANSWER
@@ -229,7 +226,7 @@ def files(evidence, tmp_path_factory):
 
 def verify(files, *arguments, root="root.pem", collateral="collateral"):
     given = ["--root", files / root, "--collateral", files / collateral, "--at", AT, "--output", "json"]
-    return CliRunner().invoke(cli, [str(one) for one in ("verify", *arguments, *given)])
+    return run_confcom("verify", *arguments, *given)
 
 
 def test_the_command_verifies_a_service(files, lab, peer, tmp_path):

@@ -23,7 +23,7 @@ from confcom.sgx.report import report_data
 from confcom.verify import INTEL, NotVerifiedError, VerdictKind
 from confcom.verify.ratls import Form, KeyBindingError, RatlsError, make_certificate, read_evidence, verify_certificate
 from confcom.verify.ratls.evidence import OIDS, _claims, _Items
-from testkit.raised import raises
+from testkit.expected_errors import raises
 from testkit.verify.ratls_lab import (
     KEY,
     OTHER,

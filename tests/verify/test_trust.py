@@ -12,7 +12,7 @@ from confcom.sgx.certificates import INTEL_ROOT_KEY_ID, name_text
 from confcom.sgx.pck.chain import PckChain, is_issued_by
 from confcom.sgx.simulation_marks import root_is_marked
 from confcom.verify.trust import Platform, TrustedRoot, intel_root, platform_of
-from testkit.raised import raises
+from testkit.expected_errors import raises
 from testkit.verify import tampering
 from testkit.verify.verify_lab import NOW
 
@@ -85,8 +85,7 @@ def test_the_same_name_in_another_encoding_is_another_issuer(lab):
     with raises("not-a-root", MalformedError):
         TrustedRoot.load(mixed)
     parsed = x509.load_der_x509_certificate(mixed).public_bytes(Encoding.PEM)
-    chain = PckChain.from_pem((lab.platform.pki.pck.pem, lab.platform.pki.pck_ca.pem, parsed))
-    assert chain.root is None
+    assert PckChain.from_pem((lab.platform.pki.pck.pem, lab.platform.pki.pck_ca.pem, parsed)).root is None
 
 
 def test_marks_make_no_key_genuine_and_intels_never_simulated():

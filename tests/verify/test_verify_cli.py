@@ -4,11 +4,9 @@ import re
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner
 
-from confcom.cli.group import cli
 from confcom.simulation.enclave import SimulatedEnclave
-from testkit.programs import run_python
+from testkit.programs import run_confcom, run_python
 from testkit.verify.verify_lab import CHALLENGE
 
 AT = "2026-11-24T12:00:00Z"
@@ -19,13 +17,9 @@ def files(evidence, tmp_path_factory):
     return evidence.write(tmp_path_factory.mktemp("cli"))
 
 
-def run(*arguments, stdin=b""):
-    return CliRunner().invoke(cli, [str(argument) for argument in arguments], input=stdin)
-
-
-def verify(files, *arguments, quote=None, root=None, at=AT, stdin=b""):
+def verify(files, *arguments, quote=None, root=None, at=AT, **options):
     base = ["verify", quote or files / "q.bin", "--root", root or files / "root.pem", "--at", at]
-    return run(*base, "--collateral", files / "collateral", *arguments, stdin=stdin)
+    return run_confcom(*base, "--collateral", files / "collateral", *arguments, **options)
 
 
 @pytest.fixture(scope="module")
@@ -37,10 +31,6 @@ def verdict_of(result, exit_code, kind):
     document = json.loads(result.stdout)
     assert (result.exit_code, document["kind"], document["ok"]) == (exit_code, kind, kind == "verified")
     return document
-
-
-def failed(document):
-    return [check["code"] for check in document["checks"] if check["status"] == "failed"]
 
 
 def test_verified(files, demands):
@@ -61,12 +51,11 @@ def test_nothing_demanded_is_not_authorised(files):
     lines = result.output.splitlines()
     at = lines.index("failed       platform")
     assert [line.split()[0] for line in lines[at + 1 : at + 4]] == ["required:", "found:", "why:"]
-    not_a_quote = verify(files, quote="-", stdin=b"hello")
+    not_a_quote = verify(files, quote="-", input=b"hello")
     assert not_a_quote.exit_code == 5
     assert not_a_quote.output.endswith("\nUNUSABLE\n")
 
 
-CHANGED_TIME = {"at": "2026-11-24T17:00:00+05:00"}
 SIGNER = ["--mrsigner", SimulatedEnclave.from_name("app").mr_signer.hex(), "--isv-prod-id", "0", "--min-isv-svn", "0"]
 OUTCOMES = {
     # Which demands are kept, what is added, other inputs; the exit code, what failed.
@@ -79,7 +68,7 @@ OUTCOMES = {
         ["report-data"],
     ),
     "expired collateral": (slice(None), [], {"at": "2027-06-01"}, 5, ["collateral"]),
-    "the same instant in another zone": (slice(None), [], CHANGED_TIME, 0, []),
+    "the same instant in another zone": (slice(None), [], {"at": "2026-11-24T17:00:00+05:00"}, 0, []),
     "the signer in place of the enclave": (slice(2, None), SIGNER, {}, 0, []),
     "only what is out of date": (slice(None), ["--accept-tcb", "OutOfDate"], {}, 3, ["tcb-status"]),
     "also what is out of date": (slice(None), ["--accept-tcb", "OutOfDate", "--accept-tcb", "UpToDate"], {}, 0, []),
@@ -91,7 +80,8 @@ OUTCOMES = {
 def test_options_reach_the_policy(files, demands, row):
     kept, more, given, exit_code, codes = row
     result = verify(files, *demands[kept], *more, "--output", "json", **given)
-    assert (result.exit_code, failed(json.loads(result.stdout))) == (exit_code, codes)
+    failed = [check["code"] for check in json.loads(result.stdout)["checks"] if check["status"] == "failed"]
+    assert (result.exit_code, failed) == (exit_code, codes)
 
 
 def test_intels_root_rejects_it(files, demands):
@@ -115,20 +105,20 @@ def test_json_where_the_input_cannot_be_read(files, lab, argument, name, code):
     given = {"quote": "q.bin", "root": "root.pem", "collateral": "collateral"} | {argument: name}
     arguments = ["verify", files / given["quote"], "--root", files / given["root"]]
     arguments += ["--collateral", files / given["collateral"]]
-    document = verdict_of(run(*arguments, "--output", "json"), 5, "unusable")
+    document = verdict_of(run_confcom(*arguments, "--output", "json"), 5, "unusable")
     assert (document["platform"], document["claims"]) == ("unknown", None)
     (check,) = document["checks"]
     assert (check["code"], check["status"], check["found"]) == ("input", "failed", document["error"]["what"])
     assert check["why"]
     assert (document["error"]["code"], document["error"]["exit_code"]) == (code, 5)
-    text = run(*arguments)
+    text = run_confcom(*arguments)
     assert text.exit_code == 5
     assert document["error"]["what"] in text.stderr
 
 
 def test_whether_files_can_be_read_is_not_asked_before(files, demands, monkeypatch):
     monkeypatch.setattr(os, "access", lambda *_, **__: False)  # as the kernel tells users who are not root
-    assert verify(files, *demands).exit_code == run("inspect", files / "q.bin").exit_code == 0
+    assert verify(files, *demands).exit_code == run_confcom("inspect", files / "q.bin").exit_code == 0
 
 
 def test_short_report_data_is_padded_aloud(files, demands):
@@ -157,11 +147,11 @@ def test_mistakes_on_the_command_line_are_no_verdict(files, mistake, code):
 
 
 def test_inspect(files, evidence):
-    result = run("inspect", files / "q.bin")
+    result = run_confcom("inspect", files / "q.bin")
     assert result.exit_code == 0
     assert "SIMULATED SGX PCK Certificate - NOT INTEL" in result.output
     assert '("SIMULATED-NOT-INTEL!")' in result.output
-    result = run("inspect", "-", "--output", "json", stdin=evidence.quote)
+    result = run_confcom("inspect", "-", "--output", "json", input=evidence.quote)
     assert result.exit_code == 0
     document = json.loads(result.output)
     assert document["sections"]["report_body"]["report_data"] == CHALLENGE.hex()
@@ -169,10 +159,10 @@ def test_inspect(files, evidence):
 
 
 def test_inspect_says_where_it_stops(evidence):
-    result = run("inspect", "-", stdin=evidence.quote[:1000])
+    result = run_confcom("inspect", "-", input=evidence.quote[:1000])
     assert result.exit_code == 5
     assert "MRENCLAVE" in result.output
-    stopped = json.loads(run("inspect", "-", "--output", "json", stdin=evidence.quote[:1000]).output)["stopped"]
+    stopped = json.loads(run_confcom("inspect", "-", "--output", "json", input=evidence.quote[:1000]).output)["stopped"]
     assert stopped["code"] == "truncated"
     assert f"stopped: {stopped['what']}\n" in result.output
 

@@ -11,7 +11,7 @@ from confcom.sgx.collateral_bundle import COLLATERAL_FILES
 from confcom.verify import files
 from confcom.verify.checks.authenticity import MAX_QUOTE_SIZE
 from confcom.verify.files import UnreadableInputError, decoded, read_collateral, read_quote, read_root
-from testkit.raised import raises
+from testkit.expected_errors import raises
 
 IN_TEXT = {
     "no text": lambda quote: quote,

@@ -61,8 +61,7 @@ def test_any_bytes(data):
 def test_edited_quotes(changes):
     quote = edited(EVIDENCE.quote, changes)
     inspect_quote(quote)
-    kind = judge(quote)
-    assert kind in REJECTED or meaning(quote) == meaning(EVIDENCE.quote)
+    assert judge(quote) in REJECTED or meaning(quote) == meaning(EVIDENCE.quote)
 
 
 @given(st.integers(0, 2), edits)
@@ -70,8 +69,7 @@ def test_edited_certificates(number, changes):
     """In DER, so that the text around it stays valid."""
     quote = LAB.with_edited_certificate(EVIDENCE, number, lambda der: edited(der, changes)).quote
     inspect_quote(quote)
-    kind = judge(quote)
-    assert kind in REJECTED or meaning(quote) == meaning(EVIDENCE.quote)
+    assert judge(quote) in REJECTED or meaning(quote) == meaning(EVIDENCE.quote)
 
 
 def with_negative_serial(der):
@@ -105,15 +103,13 @@ def test_edited_collateral(part, changes):
     if part == "pck_crl_issuer_chain.pem" or data.translate(None, BLANKS) == files[part].translate(None, BLANKS):
         return  # no verifier looks at that chain, and blanks in and between certificates mean nothing
     # Past the directory reader, which refuses most of these: whoever builds collateral otherwise must not be hurt.
-    collateral = replace(EVIDENCE.collateral, **{part.partition(".")[0]: data})
-    assert judge(EVIDENCE.quote, collateral) in REJECTED
+    assert judge(EVIDENCE.quote, replace(EVIDENCE.collateral, **{part.partition(".")[0]: data})) in REJECTED
 
 
 def test_a_flipped_bit_is_never_verified():
     """Every 32nd byte, beginning where the seed that pytest prints says, so that runs between them cover all."""
     for offset in range(random.randrange(32), len(EVIDENCE.quote), 32):
-        quote = edited(EVIDENCE.quote, [(offset, EVIDENCE.quote[offset] ^ 0x01)])
-        assert judge(quote) in REJECTED, offset
+        assert judge(edited(EVIDENCE.quote, [(offset, EVIDENCE.quote[offset] ^ 0x01)])) in REJECTED, offset
 
 
 def test_a_quotes_bytes_are_no_name_for_it():

@@ -1,16 +1,15 @@
 """Texts from a hostile quote, certificate or collateral must not move the cursor, clear the screen or forge a line."""
 
 import pytest
-from click.testing import CliRunner
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from confcom.cli.group import cli
 from confcom.errors import MalformedError
 from confcom.verify import inspection, verifier
 from confcom.verify.inspection import Field, Inspection, Section, inspect_quote
 from confcom.verify.trust import Platform, TrustedRoot
 from confcom.verify.verdict import Check, CheckStatus, Verdict, VerdictKind, failed, not_checked, passed
-from testkit.raised import raises
+from testkit.expected_errors import raises
+from testkit.programs import run_confcom
 from testkit.verify import tampering
 from testkit.verify.verify_lab import OTHER_KEY
 
@@ -33,14 +32,10 @@ HOSTILE = {
 }
 
 
-def run(*arguments, stdin=b""):
-    return CliRunner().invoke(cli, [str(argument) for argument in arguments], input=stdin)
-
-
 def verify(tampered, directory):
     tampered.write(directory)
     arguments = ["verify", directory / "q.bin", "--root", directory / "root.pem", "--at", AT]
-    return run(*arguments, "--collateral", directory / "collateral")
+    return run_confcom(*arguments, "--collateral", directory / "collateral")
 
 
 def require_unforged(result):
@@ -64,7 +59,7 @@ def test_hostile_names_are_escaped(lab, evidence, tmp_path, name):
         fields = [field for section in inspect_quote(tampered.quote).sections for field in section.fields]
         assert all(str(field.value).isprintable() and field.note.isprintable() for field in fields)
         assert any(ESCAPED in str(field.value) for field in fields)
-        require_unforged(run("inspect", "-", stdin=tampered.quote))
+        require_unforged(run_confcom("inspect", "-", input=tampered.quote))
 
 
 def test_every_way_to_make_a_check_escapes():
@@ -82,7 +77,7 @@ def test_commands_escape_whatever_they_are_given(evidence, tmp_path, monkeypatch
     monkeypatch.setattr(
         inspection, "inspect_quote", lambda _data: Inspection(1, (Section("s", "S", fields),), (EVIL,), stopped)
     )
-    for result, count in ((verify(evidence, tmp_path), 3), (run("inspect", "-"), 7)):
+    for result, count in ((verify(evidence, tmp_path), 3), (run_confcom("inspect", "-"), 7)):
         require_unforged(result)
         assert result.output.count(ESCAPED) == count
 

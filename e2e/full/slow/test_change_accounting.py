@@ -36,7 +36,6 @@ def sizes(cluster, rewriting):
 
 
 def holder(limits):
-    """A Deployment whose only Pod holds EPC."""
     made = pod("holds", container("main", limits=limits, program=HOLD))
     template = {"metadata": {"labels": LABELS}, "spec": made["spec"] | {"restartPolicy": "Always"}}
     spec = {"replicas": 1, "selector": {"matchLabels": LABELS}, "template": template}

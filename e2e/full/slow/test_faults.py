@@ -11,7 +11,6 @@ from e2e.add_on import HELPER, PLUGIN, kill, processes_of
 from e2e.confcom_command import JSON, AddOn, codes_of, uids
 from e2e.load.outcome import Outcome
 from e2e.other_image import digest_of, import_other
-from e2e.sized_nodes import SizedNode
 from e2e.waiting import until
 
 HELD_MIB = 80
@@ -25,13 +24,7 @@ SEVERAL = 6
 """Kills until the kubelet waits with the next start long enough for anybody to see it: two are usual."""
 
 
-@pytest.fixture
-def sizes(nodes):
-    return [SizedNode(node, 168) for node in nodes[:2]]
-
-
 def is_named(add_on: AddOn, code: str) -> bool:
-    """Whether `status` has this problem of the first node."""
     problems = add_on.status()["problem_details"]
     return (add_on.nodes[0].name, code) in {(one["node"], one["code"]) for one in problems}
 
@@ -122,13 +115,9 @@ def test_a_node_that_is_away_during_an_update_loses_no_quote(cluster, add_on, st
     # No Pod is made for a node that is away, whose kubelet ends the old one as soon as it is back.
     until(lambda: any(pod["metadata"].get("deletionTimestamp") for pod in add_on.all_pods(HELPER)), "one is to end")
 
-    def only_new() -> bool:
-        there = {pod["metadata"]["uid"] for pod in add_on.all_pods(HELPER)}
-        return len(there) == len(add_on.nodes) and not there & old
-
     back()
     until(add_on.cluster.ready, "the nodes are Ready", seconds=NOTICE_SECONDS)
-    until(only_new, "only the new helpers are left", seconds=NOTICE_SECONDS)
+    until(lambda: add_on.has_replaced(old), "only the new helpers are left", seconds=NOTICE_SECONDS)
     until(add_on.is_well, "all is well again", seconds=NOTICE_SECONDS)
     load.wait_past(time.monotonic())
     assert Outcome.of(load).failures == []

@@ -15,7 +15,6 @@ from e2e.add_on import HELPER, is_ready
 from e2e.confcom_command import COMMAND_SECONDS, AddOn
 from e2e.load.outcome import Outcome
 from e2e.load.pods import Load
-from e2e.sized_nodes import SizedNode
 from e2e.waiting import until
 
 HELD_MIB = 80
@@ -87,11 +86,6 @@ WORST_SECONDS = 75.0
 ROLLBACKS = ((strike(Phase.WAITING, Part.API_SERVER),), (strike(Phase.STARTING, Part.API_SERVER),))
 
 
-@pytest.fixture
-def sizes(nodes):
-    return [SizedNode(node, 168) for node in nodes[:2]]
-
-
 @dataclass
 class Change:
     """One command, and the helpers that it replaces."""
@@ -124,7 +118,6 @@ class Change:
         return min((ending if phase is Phase.ENDING else starting) - self.struck, default="")
 
     def strike(self, one: Strike, seconds: float) -> None:
-        """Have the parts away for a time."""
         if one.unscheduled:
             until(lambda: self.reached(Phase.CHECKS), Phase.CHECKS)
             self.add_on.cluster.kill(Part.SCHEDULER)
@@ -146,19 +139,15 @@ class Change:
         """Until the command has ended, if need be once more, and only its helpers are left, all well."""
         code = self._process.wait(COMMAND_SECONDS)
         until(self.add_on.cluster.ready, "the nodes are Ready", seconds=BACK_SECONDS)
-        if code and not self.only_new():
+        if code and not self.add_on.has_replaced(self.old):
             until(self.again, "the same command completes the change", seconds=BACK_SECONDS)
-        until(self.only_new, "only the new helpers are left", seconds=BACK_SECONDS)
+        until(lambda: self.add_on.has_replaced(self.old), "only new helpers are left", seconds=BACK_SECONDS)
         until(self.add_on.is_well, "all is well again", seconds=BACK_SECONDS)
 
     def again(self) -> bool:
         """For half a minute the Lease may be held by the command that was cut off."""
         command = [sys.executable, "-m", "confcom", *self.arguments]
         return not self.add_on.cluster.run(command, check=False, timeout=COMMAND_SECONDS).returncode
-
-    def only_new(self) -> bool:
-        there = {pod["metadata"]["uid"] for pod in self.add_on.all_pods(HELPER)}
-        return len(there) == len(self.add_on.nodes) and not there & self.old.keys()
 
 
 def node_of(pod) -> str:

@@ -191,8 +191,7 @@ def test_a_dry_run_of_an_update(confcom, enabled, options):
         assert (old, new) in {(one["old"], one["new"]) for one in found["confcom-quote-helper"]}
     else:
         assert done.stdout == ""
-    nothing = confcom.ok("enable", "--simulated", "--dry-run", *options)
-    assert "Without --dry-run" not in nothing.stderr
+    assert "Without --dry-run" not in confcom.ok("enable", "--simulated", "--dry-run", *options).stderr
     assert enabled.state() == before
 
 

@@ -147,8 +147,7 @@ def test_permissions_come_first(enabled, confcom):
     enabled.api.put(make.pod("job", on="a", limits={EPC: 10}))
     enabled.api.denied = {("patch", "nodes/status"), ("delete", "daemonsets")}
     before = enabled.state()
-    document = confcom.document("disable", exit_code=ExitCode.REFUSED)
-    finding = finding_of(document, "permissions")
+    finding = finding_of(confcom.document("disable", exit_code=ExitCode.REFUSED), "permissions")
     assert (finding["outcome"], finding["code"]) == ("failed", "permissions-missing")
     assert "patch nodes/status" in finding["why"]
     assert f"delete daemonsets.apps in {SYSTEM}" in finding["why"]
@@ -157,8 +156,7 @@ def test_permissions_come_first(enabled, confcom):
 
 def test_foreign_installations_are_left_alone(cluster, confcom):
     cluster.api.put(make.daemon_set("device-plugin", namespace="other"))
-    error = confcom.error(ExitCode.REFUSED, "not-enabled", "disable")
-    assert error["why"].endswith(" other")
+    assert confcom.error(ExitCode.REFUSED, "not-enabled", "disable")["why"].endswith(" other")
     assert cluster.api.writes == []
 
 

@@ -30,16 +30,20 @@ CHANGES = {
 }
 
 
-@pytest.mark.parametrize("name", CHANGES)
-def test_every_change_removes_what_somebody_added_to_a_policy(confcom, enabled, name):
-    command, before = CHANGES[name]
+@pytest.fixture(params=CHANGES)
+def change(request, confcom, enabled):
+    command, before = CHANGES[request.param]
     if before:
         confcom.ok(*before)
+    return command
+
+
+def test_every_change_removes_what_somebody_added_to_a_policy(confcom, enabled, change):
     (binding,) = enabled.api.find(BINDING, "confcom-pods")
     binding["spec"]["matchResources"] = {"namespaceSelector": {"matchLabels": {"no": "namespace"}}}
     (seen,) = confcom.document("status", exit_code=ExitCode.NOT_READY)["problem_details"]
     assert (seen["code"], "does not apply to" in seen["problem"]) == ("object-changed", True)
-    assert confcom.document(*command)["changed"]
+    assert confcom.document(*change)["changed"]
     assert "matchResources" not in enabled.api.find(BINDING, "confcom-pods")[0]["spec"]
     assert not [path for method, path in enabled.api.writes if method == "DELETE" and "admission" in path]
     assert confcom.document("status")["ok"]
@@ -60,17 +64,12 @@ def refuse_applies(cluster, kind, name):
     return stays
 
 
-@pytest.mark.parametrize("name", CHANGES)
-def test_an_object_that_no_apply_can_mend_is_deleted_for_helm_to_make(confcom, enabled, name):
-    command, before = CHANGES[name]
-    if before:
-        confcom.ok(*before)
+def test_an_object_that_no_apply_can_mend_is_deleted_for_helm_to_make(confcom, enabled, change):
     stays = refuse_applies(enabled, "NetworkPolicy", "confcom")
     enabled.api.refuse(
         lambda request: request.method == "PUT" and "networkpolicies" in request.url.path, 422, "immutable"
     )
-    done = confcom.ok(*command)
-    assert "Deleted the NetworkPolicy confcom" in done.stderr
+    assert "Deleted the NetworkPolicy confcom" in confcom.ok(*change).stderr
     assert not stays()
     assert enabled.api.find("NetworkPolicy", "confcom")
 
@@ -85,18 +84,14 @@ def test_an_interrupted_change_is_undone_also_where_no_apply_can_mend(confcom, e
     assert not stays()
 
 
-@pytest.mark.parametrize("name", CHANGES)
-def test_a_daemon_set_that_no_apply_can_mend_is_left_to_a_person(confcom, enabled, name):
-    command, before = CHANGES[name]
-    if before:
-        confcom.ok(*before)
+def test_a_daemon_set_that_no_apply_can_mend_is_left_to_a_person(confcom, enabled, change):
     refuse_applies(enabled, "DaemonSet", HELPER)
     state = enabled.state()
-    error = confcom.error(ExitCode.REFUSED, "object-not-mendable", *command)
+    error = confcom.error(ExitCode.REFUSED, "object-not-mendable", *change)
     assert f"kubectl delete daemonset/{HELPER} --namespace={make.SYSTEM} --cascade=orphan" in error["do"]
     assert enabled.state() == state
     enabled.api.remove("DaemonSet", HELPER)
-    confcom.ok(*command)
+    confcom.ok(*change)
 
 
 def test_values_that_the_api_server_refuses_delete_nothing(confcom, enabled):

@@ -14,8 +14,8 @@ from confcom.quote_helper.quoting.simulated_backend import open_simulated
 from confcom.quote_provider.base import Backend, QuoteProviderError
 from confcom.quote_provider.state_directory import ROOT_FOLDER
 from confcom.simulation.root_seed import RootSeed
+from testkit.conditions import until
 from testkit.helper_in_process import INIT, NUM, SIZE, frame
-from testkit.waiting import until
 
 QUICK = {"self_test_interval_seconds": 0.005}
 RARE = {"self_test_interval_seconds": 3600.0}
@@ -26,7 +26,6 @@ class Panic(BaseException):
 
 
 def failures(caplog):
-    """The exceptions that were logged."""
     return [record.exc_info[0] for record in caplog.records if record.exc_info]
 
 

@@ -102,13 +102,11 @@ def test_a_rollback_loses_no_request(start_helper):
 
 def test_a_killed_helper_leaves_its_path_to_the_others(start_helper):
     first = start_helper().wait_ready()
-    second = start_helper().wait_ready()
-    assert second.stop(signal.SIGKILL) == -signal.SIGKILL
+    assert start_helper().wait_ready().stop(signal.SIGKILL) == -signal.SIGKILL
     first.wait_until(lambda: quotes(first.socket))
     assert first.stop(signal.SIGKILL) == -signal.SIGKILL
     assert not quotes(first.socket)
-    third = start_helper().wait_ready()
-    assert quotes(third.socket)
+    assert quotes(start_helper().wait_ready().socket)
 
 
 def test_a_repeated_sigterm_does_not_end_a_hand_over(start_helper):
@@ -126,7 +124,6 @@ def test_a_version_that_can_never_quote_leaves_the_old_one(start_helper, short_d
     old = start_helper().wait_ready()
     damaged = short_dir / "damaged"
     (damaged / "simulated-root").mkdir(parents=True)
-    new = start_helper("--state-dir", str(damaged))
-    assert new.process.wait(30) == ExitCode.UNUSABLE
+    assert start_helper("--state-dir", str(damaged)).process.wait(30) == ExitCode.UNUSABLE
     assert old.ready
     assert quotes(old.socket)

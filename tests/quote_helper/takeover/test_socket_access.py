@@ -10,8 +10,8 @@ import pytest
 
 from confcom.client import AesmClient
 from confcom.errors import ExitCode
+from testkit.conditions import until as eventually
 from testkit.users import as_user
-from testkit.waiting import until as eventually
 
 ME, STRANGER = 10001, 1000
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root to become other users")
@@ -19,7 +19,6 @@ needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root to become 
 
 @pytest.fixture
 def start(keeper):
-    """Start a keeper that looks every few milliseconds."""
     return lambda *, open_to_all=True: keeper(1, open_to_all=open_to_all).start()
 
 
@@ -28,7 +27,6 @@ def mode(path):
 
 
 def can_connect_as(uid, path):
-    """Whether a real process of that user can."""
     code = f"import socket, os; os.setuid({uid}); socket.socket(socket.AF_UNIX).connect({str(path)!r})"
     return subprocess.run([sys.executable, "-c", code], capture_output=True, check=False).returncode == 0
 
@@ -81,7 +79,6 @@ async def test_a_directory_of_ones_own_stays_private_by_default(start, path):
 
 
 async def start_as_owner(start, path):
-    """Start a keeper of a user who owns the directory."""
     path.parent.mkdir(mode=0o755)
     os.chown(path.parent, ME, ME)
     with as_user(ME):
@@ -138,31 +135,16 @@ def test_a_running_helper_lets_every_user_connect_again(start_helper, short_dir)
     assert helper.ready
 
 
-# Directories that cannot take a socket, for real: mounted in a mount namespace that ends with the helper.
-
-
-needs_mounts = pytest.mark.skipif(
+@pytest.mark.skipif(
     os.geteuid() != 0 or not all(map(shutil.which, ("unshare", "nsenter", "mount"))), reason="needs root to mount"
 )
-
-
-@pytest.fixture
-def directory(short_dir):
-    path = short_dir / "aesm"
-    path.mkdir()
-    return path
-
-
-def mounting(command):
-    """Run the helper in a mount namespace of its own, after a mount."""
-    return ["unshare", "--mount", "sh", "-ec", f'{command}; exec "$@"', "sh"]
-
-
-@needs_mounts
-def test_a_directory_removed_where_it_was_mounted_from_is_told(start_helper, short_dir, directory):
-    origin = short_dir / "origin"
+def test_a_directory_removed_where_it_was_mounted_from_is_told(start_helper, short_dir):
+    """For real: mounted in a mount namespace that ends with the helper."""
+    directory, origin = short_dir / "aesm", short_dir / "origin"
+    directory.mkdir()
     origin.mkdir()
-    helper = start_helper(wrapper=mounting(f"mount --bind {origin} {directory}")).wait_ready()
+    mounting = f'mount --bind {origin} {directory}; exec "$@"'
+    helper = start_helper(wrapper=["unshare", "--mount", "sh", "-ec", mounting, "sh"]).wait_ready()
     AesmClient(origin / "aesm.socket").init_quote()
     shutil.rmtree(origin)
     helper.wait_until(lambda: helper.unready_for("mounted-directory-removed"))

@@ -16,9 +16,9 @@ from confcom.daemon import socket_path
 from confcom.errors import SettingsError, UnavailableError
 from confcom.quote_helper.takeover import socket_keeper
 from confcom.quote_helper.takeover.takeover_policy import MAX_SOCKET_PATH_BYTES, Instance
+from testkit.conditions import until as eventually
 from testkit.helper_in_process import STALE_WINDOW_SECONDS, WAIT_SECONDS
 from testkit.users import as_user
-from testkit.waiting import until as eventually
 
 
 def listening(path, name=None):
@@ -64,7 +64,6 @@ def inode(path):
 
 
 async def ticks(running, count=5):
-    """Let a keeper look some more times."""
     for _ in range(count):
         await running.tick()
 

@@ -1,4 +1,3 @@
-import contextlib
 import errno
 import os
 import signal
@@ -19,6 +18,7 @@ from confcom.daemon.socket_path import (
 )
 from confcom.errors import SettingsError, UnavailableError
 from confcom.quote_helper.takeover.unix_socket import listen_at, make_directory
+from testkit.expected_errors import raises
 from testkit.users import as_user
 
 
@@ -41,21 +41,8 @@ def bind():
         bound.close()
 
 
-def leave_stale_socket(path):
-    with socket.socket(socket.AF_UNIX) as listener:
-        listener.bind(str(path))
-        listener.listen()
-
-
 def names(directory):
     return [entry.name for entry in directory.iterdir()]
-
-
-@contextlib.contextmanager
-def refused(error, code):
-    with pytest.raises(error) as caught:
-        yield caught
-    assert caught.value.error_code == code
 
 
 def can_connect(path):
@@ -101,9 +88,9 @@ def test_what_is_no_stream_socket_is_told(short_dir, kind, path):
 def test_paths_that_no_socket_can_have(short_dir):
     room = SUN_PATH_BYTES - len(os.fsencode(short_dir)) - 1
     require_usable_path(short_dir / ("x" * room), SUN_PATH_BYTES)
-    with refused(SettingsError, "socket-path-too-long"):
+    with raises("socket-path-too-long", SettingsError):
         require_usable_path(short_dir / ("x" * (room + 1)), SUN_PATH_BYTES)
-    with refused(SettingsError, "socket-path-without-name"):
+    with raises("socket-path-without-name", SettingsError):
         require_usable_path(Path("/"), SUN_PATH_BYTES)
 
 
@@ -112,7 +99,7 @@ def test_a_path_behind_a_closed_directory_is_told(short_dir, bind):
     short_dir.chmod(0o755)
     hidden = bind(short_dir / "closed" / "s")
     with as_user():
-        with refused(UnavailableError, "socket-path-unusable") as caught:
+        with raises("socket-path-unusable", UnavailableError) as caught:
             inspect_socket(short_dir / "closed" / "s")
         assert os.strerror(errno.EACCES) in caught.value.why
         assert not hidden.owns_path()
@@ -169,7 +156,8 @@ def test_a_socket_takes_a_live_ones_path_without_a_gap(short_dir, path, bind):
 
 
 def test_linking_replaces_no_stale_socket_and_no_directory(short_dir, path):
-    leave_stale_socket(path)
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(path))
     with pytest.raises(FileExistsError):
         listen_at(path, tag="t", mode=0o666, backlog=1)
     assert inspect_socket(path).state is PathState.STALE

@@ -11,11 +11,7 @@ from confcom.aesm.error_code import AesmErrorCode
 from confcom.aesm.errors import MalformedMessageError
 from confcom.aesm.messages import GetQuoteExResponse
 from confcom.quote_helper.telemetry import quote_log
-from confcom.quote_helper.telemetry.metrics import (
-    LOOP_LOOK_SECONDS,
-    HelperMetrics,
-    watch_loop,
-)
+from confcom.quote_helper.telemetry.metrics import LOOP_LOOK_SECONDS, HelperMetrics, watch_loop
 from confcom.quote_helper.telemetry.quote_log import WINDOW_SECONDS, QuoteLog
 from confcom.quote_helper.transport.peers import Peer
 

@@ -21,8 +21,8 @@ from confcom.quote_helper.limits_and_deadlines import PEERS, POOL_PART, UNREAD_O
 from confcom.quote_helper.transport.connection import Connection
 from confcom.quote_helper.transport.connections import Connections
 from confcom.quote_helper.transport.handler import EVENTS_PER_TURN, ConnectionHandler
+from testkit.conditions import until
 from testkit.helper_in_process import KEY_ID, NUM, SIZE, WAIT_SECONDS, frame
-from testkit.waiting import until
 
 ASKS_NUM, ASKS_SIZE = frame(NUM), frame(SIZE)
 LARGEST = 16_384
@@ -34,7 +34,6 @@ INCOMPLETE = MAX_REQUEST_SIZE.to_bytes(4, "little") + bytes(8_000)
 
 @pytest.fixture
 def quote_request(provider, enclave):
-    """A request for a quote in a buffer of any size."""
     report = enclave.create_report(provider.identity().target_info, bytes(64)).encode()
     return lambda buf_size=LARGEST: GetQuoteExRequest(report, buf_size, att_key_id=KEY_ID)
 
@@ -61,14 +60,12 @@ def fails_once(method):
 
 
 def unread_by(clients):
-    """How many bytes the kernel holds for clients."""
     return sum(
         int.from_bytes(fcntl.ioctl(each.fileno(), termios.FIONREAD, bytes(4)), sys.byteorder) for each in clients
     )
 
 
 async def settled():
-    """Wait until nothing is sent any more."""
     for _ in range(10):
         await asyncio.sleep(0.002)
 
@@ -163,16 +160,6 @@ async def test_a_connection_that_waited_for_its_request_is_watched_on(serve, pro
     client.sendall(ASKS_NUM[5:])
     assert await server.read(client) != b""
     assert server.open == 0
-
-
-async def test_answers_that_are_not_read_take_no_place_of_others(serve, provider):
-    server = serve(provider, max_connections=10)
-    unread = [server.connect("late", ASKS_NUM) for _ in range(50)]
-    await until(lambda: server.unread == 50)
-    assert await server.serves("good")
-    assert server.count("dropped") == 0
-    for client in unread:
-        assert await server.read(client) != b""
 
 
 async def test_what_waits_too_long_for_its_own_peer_is_busy(serve, provider, quote_request, asks_quote):
@@ -358,8 +345,7 @@ async def test_memory_that_living_processes_hold_is_none(watched_memory, asks_qu
 
 async def test_half_requests_starve_nobody_where_descriptors_are_few(serve, provider, quote_request):
     """With a hard limit of 1,024, of which 64 are for other files."""
-    limits = dataclasses.asdict(HelperLimits().with_descriptors(960))
-    server = serve(provider, **limits)
+    server = serve(provider, **dataclasses.asdict(HelperLimits().with_descriptors(960)))
     for number in range(80):
         server.connect(f"pod{number % 20}", INCOMPLETE)
     await until(lambda: server.total == 80)
@@ -388,24 +374,18 @@ def most_in_a_turn(seen):
     return max(before - after for before, after in pairwise([*seen, 0]))
 
 
-async def test_a_stop_closes_incomplete_requests_in_turns(serve, provider):
-    server = serve(provider, receive_drain_seconds=0.0)
+@pytest.mark.parametrize("limits", [{"receive_drain_seconds": 0.0}, {"whole_request_seconds": 1.0}], ids=" ".join)
+async def test_incomplete_requests_end_in_turns(serve, provider, limits):
+    server = serve(provider, **limits)
     for number in range(SEVERAL):
         server.connect(f"peer{number}", INCOMPLETE)
     await until(lambda: server.open == SEVERAL)
     seen = watched_until_none(lambda: server.open)
-    await server.aesm.drain()
+    if "receive_drain_seconds" in limits:
+        await server.aesm.drain()
+    else:
+        await until(lambda: server.count("dropped", detail="timeout") == SEVERAL)
     assert server.open == 0
-    assert most_in_a_turn(seen) <= EVENTS_PER_TURN
-
-
-async def test_incomplete_requests_time_out_in_turns(serve, provider):
-    server = serve(provider, whole_request_seconds=1.0)
-    for number in range(SEVERAL):
-        server.connect(f"peer{number}", INCOMPLETE)
-    await until(lambda: server.open == SEVERAL)
-    seen = watched_until_none(lambda: server.open)
-    await until(lambda: server.count("dropped", detail="timeout") == SEVERAL)
     assert most_in_a_turn(seen) <= EVENTS_PER_TURN
 
 
@@ -482,15 +462,8 @@ async def test_paused_connections_of_many_peers_are_resumed_in_turns(serve, prov
     await until(lambda: server.total == 3 + len(waiting))
     assert server.count("answered") == len(holding)
     server.events.clear()
-    seen = [0]
-
-    def look():
-        seen.append(server.count("answered"))
-        if seen[-1] < len(waiting):
-            asyncio.get_running_loop().call_soon(look)
-
-    look()
+    seen = watched_until_none(lambda: len(waiting) - server.count("answered"))
     for client in holding:
         client.close()
     assert b"" not in await asyncio.gather(*map(server.read, waiting))
-    assert 0 < max(after - before for before, after in pairwise(seen)) <= EVENTS_PER_TURN
+    assert most_in_a_turn(seen) <= EVENTS_PER_TURN

@@ -9,19 +9,9 @@ from confcom.aesm.message_codec import encode_response
 from confcom.aesm.messages import GetQuoteExRequest, GetSupportedAttKeyIdNumRequest
 from confcom.aesm.request_checks import MAX_QUOTE_BUFFER_SIZE, NeedQuote, plan
 from confcom.aesm.session import MAX_REQUEST_SIZE
-from confcom.quote_helper.limits_and_deadlines import (
-    PEERS,
-    UNREAD_OVERHEAD,
-    UNREAD_RESERVE,
-    HelperLimits,
-)
+from confcom.quote_helper.limits_and_deadlines import PEERS, UNREAD_OVERHEAD, UNREAD_RESERVE, HelperLimits
 from confcom.quote_helper.transport.connection import Connection
-from confcom.quote_helper.transport.connections import (
-    FEW_CONNECTIONS,
-    Connections,
-    largest_answer,
-    largest_refusal,
-)
+from confcom.quote_helper.transport.connections import Connections, largest_answer, largest_refusal
 from confcom.quote_helper.transport.peers import Peer
 from confcom.sgx.key_id import ECDSA_P256_KEY_ID
 from confcom.sgx.report import QE_REPORT_INFO_SIZE, REPORT_SIZE, QeReportInfo
@@ -217,16 +207,3 @@ def test_no_answer_takes_more_than_was_counted(report, buf_size, key, info):
         answer = planned.answer(bytes(buf_size), None if info is None else QeReportInfo.parse(bytes(info)))
     assert len(encode_response(refusal)) + 4 + UNREAD_OVERHEAD <= largest_refusal(request) <= largest_answer(request)
     assert len(encode_response(answer)) + 4 + UNREAD_OVERHEAD <= largest_answer(request) <= UNREAD_RESERVE
-
-
-def test_connections_that_were_answered_do_not_make_a_peer_large():
-    """It had many in all, and has one that waits: a peer with more of these is shed instead."""
-    connections = Connections(HelperLimits(max_connections=FEW_CONNECTIONS * 2))
-    many = [new_connection(connections, 1, GetSupportedAttKeyIdNumRequest()) for _ in range(5)]
-    for connection in many[:4]:
-        assert connections.serve(connection)
-        connections.set_answered(connection, 10)
-    few = [new_connection(connections, 2, GetSupportedAttKeyIdNumRequest()) for _ in range(3)]
-    for connection in (many[4], *few):
-        connections.set_incomplete(connection, 1.0)
-    assert connections.to_shed(0.0, 0.0) is few[0]

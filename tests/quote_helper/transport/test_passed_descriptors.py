@@ -16,9 +16,9 @@ import pytest
 
 from confcom import passed_descriptors
 from confcom.client import AesmClient
+from testkit.conditions import wait_until
 from testkit.helper_in_process import ENCLAVE, INIT, frame
 from testkit.passing_descriptors import MOST_PER_MESSAGE, LingeringSockets, pass_descriptors, pass_own_end
-from testkit.waiting import wait_until
 
 PLAIN_RECEIVER = "import socket, sys; sys.stdin.read(1); socket.socket(fileno=int(sys.argv[1])).recv(64)"
 WAITS = "wait_woken"
@@ -35,7 +35,6 @@ MESSAGES = {
 
 @pytest.fixture(params=[True, False], ids=["kernel-refuses", "older-kernel"])
 def refuses(request):
-    """Whether the kernel refuses descriptors."""
     if request.param and not passed_descriptors.are_refusable():
         pytest.skip("this kernel cannot refuse descriptors (SO_PASSRIGHTS, Linux 6.16)")
     return request.param
@@ -54,7 +53,6 @@ def sockets():
 
 @pytest.fixture
 def connected(helper):
-    """Connect to the helper, and send something."""
     with contextlib.ExitStack() as stack:
 
         def connect(first):
@@ -68,7 +66,6 @@ def connected(helper):
 
 @contextlib.contextmanager
 def stopped(helper):
-    """Stop the helper's process while the block runs."""
     helper.process.send_signal(signal.SIGSTOP)
     yield
     helper.process.send_signal(signal.SIGCONT)

@@ -65,8 +65,6 @@ either_kernel = pytest.mark.parametrize("kind", [socket.socket, OldKernelSocket]
 
 
 class Proc:
-    """A /proc of the test's own."""
-
     def __init__(self, path):
         self.path = path
         self.identify = ByPod(path)
@@ -98,7 +96,6 @@ def listener(short_dir):
 
 @pytest.fixture
 def accept(listener):
-    """Accept a connection, as a socket of some kind."""
     with contextlib.ExitStack() as stack:
 
         def accepted(kind=socket.socket):

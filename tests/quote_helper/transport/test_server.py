@@ -15,8 +15,8 @@ import pytest
 from confcom.aesm.messages import GetQuoteExRequest
 from confcom.errors import ExitCode
 from confcom.quote_helper.transport.handler import EVENTS_PER_TURN, ConnectionHandler
+from testkit.conditions import until
 from testkit.helper_in_process import KEY_ID, NUM, SIZE, RunningServer, frame, open_descriptors
-from testkit.waiting import until
 
 NEVER = {"crowded_seconds": 3600.0, "many_peers_seconds": 3600.0}
 """No connection is shed for its age."""

@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 
 from testkit import sleeping_pods
-from testkit.helper_process import start_helper
 from testkit.memory_group import limited_memory
 from testkit.sleeping_pods import Victim, p99
 
@@ -38,21 +37,11 @@ def memory():
 
 
 @pytest.fixture
-def start(short_dir, memory):
-    """Start a helper in the control group, with the limit that the chart gives; each is killed afterwards."""
+def start(start_helper, short_dir, memory):
+    """Start a helper in the control group, with the limit that the chart gives."""
     short_dir.chmod(0o755)
-    started = []
-
-    def start_one():
-        arguments = ("--memory-limit-mib", str(CONTAINER // MIB))
-        helper = start_helper(*arguments, directory=short_dir, path=short_dir / "aesm.socket", inside=memory.command)
-        started.append(helper.process)
-        return helper.wait_ready()
-
-    yield start_one
-    for process in started:
-        process.kill()
-        process.wait(WAIT_SECONDS)
+    limit = ("--memory-limit-mib", str(CONTAINER // MIB))
+    return lambda: start_helper(*limit, wrapper=memory.command(()), alterations=None).wait_ready()
 
 
 @pytest.fixture

@@ -7,8 +7,8 @@ import pytest
 
 from confcom.aesm.error_code import AesmErrorCode
 from confcom.quote_helper.transport.slow_peers import MAX_PEERS, REMEMBERED_SECONDS, SLOW_SECONDS, SlowPeers
+from testkit.conditions import until
 from testkit.helper_in_process import NUM, SIZE, frame
-from testkit.waiting import until
 
 ASKS_NUM = frame(NUM)
 GARBAGE = b"\xff" * 16

@@ -12,7 +12,7 @@ from confcom.errors import MalformedError
 from confcom.sgx.binary import der_element as tlv
 from confcom.sgx.pck.extension import SGX_EXTENSION_OID, PckExtension, PckTcb, PlatformConfiguration, SgxType
 from confcom.sgx.quote import Quote
-from testkit.raised import raises
+from testkit.expected_errors import raises
 
 
 def exactly(size):
