@@ -5,9 +5,8 @@ from confcom.addon.daemon_pods import daemon_pod, warnings_in
 from confcom.addon.drift import Comparison, Effect, FieldChange, ObjectChange
 from confcom.addon.helm import Revision
 from confcom.addon.problems import Problem
-from confcom.addon.release import Release
 from confcom.addon.simulated_root import SERVED, RootFacts
-from confcom.addon.snapshot import Snapshot
+from confcom.addon.snapshot import Release, Snapshot
 from confcom.addon.status import add_on_status
 from confcom.addon.tenants import tenant_pod
 from confcom.kubernetes.names import Component

@@ -36,8 +36,11 @@ def owned_objects(cluster: Cluster) -> Iterator[KubernetesObject]:
             places[EVENTS_NAMESPACE] = None
         for place in places:
             with contextlib.suppress(NotFoundError):  # the API server does not serve this kind
-                found = cluster.api.list(kind_of(version, name), place, labels=_LABELS)
-                yield from (one for one in found if _is_owned(one, cluster.namespace))
+                for one in cluster.api.list(kind_of(version, name), place, labels=_LABELS):
+                    goes = text(one, "metadata", "deletionTimestamp") or listing(one, "metadata", "ownerReferences")
+                    release = text(one, "metadata", "annotations", f"{_OWNER}namespace")
+                    if not goes and release in {"", cluster.namespace}:
+                        yield one
 
 
 def delete_objects(cluster: Cluster, objects: Iterable[KubernetesObject], say: Callable[[str], None]) -> None:
@@ -53,8 +56,3 @@ def delete_objects(cluster: Cluster, objects: Iterable[KubernetesObject], say: C
 def is_helms(thing: KubernetesObject) -> bool:
     """Return whether helm has installed an object as part of the release."""
     return text(thing, "metadata", "annotations", f"{_OWNER}name") == RELEASE
-
-
-def _is_owned(thing: KubernetesObject, namespace: str) -> bool:
-    goes = text(thing, "metadata", "deletionTimestamp") or listing(thing, "metadata", "ownerReferences")
-    return not goes and text(thing, "metadata", "annotations", f"{_OWNER}namespace") in {"", namespace}

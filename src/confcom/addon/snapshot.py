@@ -14,15 +14,15 @@ from functools import partial
 from typing import Final
 
 from confcom.addon import api as kinds
-from confcom.addon import daemon_pods
+from confcom.addon import daemon_pods, drift
 from confcom.addon.api import AT_ONCE, Api, ClusterAccessError
 from confcom.addon.chart_objects import workloads_in
 from confcom.addon.daemon_pods import DaemonPod, Warned, daemon_pod
-from confcom.addon.helm import Helm
+from confcom.addon.helm import Helm, Revision
 from confcom.addon.login import Cluster
+from confcom.addon.owned_objects import is_helms, owned_objects
 from confcom.addon.probe_pages import ProbePages
 from confcom.addon.problems import OptionalReads, Problem
-from confcom.addon.release import Release, read_release
 from confcom.addon.simulated_root import RootFacts, secret_name
 from confcom.addon.tenants import TenantPod, TenantWorkload, refused_workloads, tenant_pod, used_by_node
 from confcom.kubernetes import objects
@@ -39,6 +39,16 @@ REFUSED_MINUTES = 20
 
 Now = Callable[[], datetime]
 UTC_NOW: Final[Now] = partial(datetime.now, UTC)
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    """Helm's record of the release, how the cluster differs from that, and objects that are in no record."""
+
+    history: tuple[Revision, ...] = ()
+    drift: drift.Comparison = field(default_factory=drift.Comparison)
+    left: tuple[str, ...] = ()
+    """Kind and name of the add-on's objects that are in no record of helm."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +92,7 @@ def read_cluster(cluster: Cluster, helm: Helm, now: Now = UTC_NOW) -> Snapshot:
     """Read everything that `status` shows. Only the nodes and the add-on's namespace have to be readable."""
     api, reads = cluster.api, OptionalReads()
     with futures.ThreadPoolExecutor(AT_ONCE) as pool:
-        nodes, release = pool.submit(_nodes, api), pool.submit(read_release, helm, reads)
+        nodes, release = pool.submit(_nodes, api), pool.submit(_read_release, helm, reads)
         read = partial(_with_pods, cluster, _own_objects(cluster), nodes=nodes.result)
         everywhere = partial(api.list, kinds.POD)
         snapshot = reads.read("Pods of other namespaces", lambda: read(everywhere()), default=None)
@@ -105,6 +115,28 @@ def read_cluster(cluster: Cluster, helm: Helm, now: Now = UTC_NOW) -> Snapshot:
         )
     installed = snapshot.daemon_sets or snapshot.release.history
     return replace(snapshot, not_read=tuple(sorted(reads.failures, key=str)) if installed else ())
+
+
+def _read_release(helm: Helm, reads: OptionalReads) -> Release:
+    api, namespace = helm.cluster.api, helm.cluster.namespace
+    history: tuple[Revision, ...] | None = reads.read("the release", helm.history, default=None)
+    # An unfinished change is undone before another one. A failed one is repeated, as helm has recorded it.
+    if history is None or (history and history[-1].status not in {"deployed", "failed"}):
+        return Release(history or ())
+    read: Callable[[], tuple[KubernetesObject, ...]] = helm.manifests if history else tuple
+    manifests = reads.read("the release's objects", read, default=None)
+    if manifests is None:
+        return Release(history)
+    compare = partial(drift.compare, api, manifests, namespace)
+    comparison = reads.read("the release's objects", compare, default=drift.Comparison())
+    none: tuple[KubernetesObject, ...] = ()
+    owned = reads.read("objects without a record of helm", lambda: tuple(owned_objects(helm.cluster)), default=none)
+    recorded = {f"{one['kind']} {name_of(one)}" for one in manifests}
+    # What helm did not install belongs to people, who may need no helm.
+    if recorded or any(workload.kind == "DaemonSet" for workload in workloads_in(owned)):
+        owned = tuple(filter(is_helms, owned))
+    left = (f"{one['kind']} {name_of(one)}" for one in owned)
+    return Release(history, comparison, tuple(name for name in left if name not in recorded))
 
 
 def _nodes(api: Api) -> tuple[Node, ...]:

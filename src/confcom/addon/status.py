@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from confcom.addon import chart_objects as chart
@@ -185,7 +185,6 @@ def add_on_status(snapshot: Snapshot) -> AddOnStatus:
 def _node_status(
     snapshot: Snapshot, node: Node, pods: Sequence[DaemonPod], used: Mapping[tuple[str, str], int] | None
 ) -> NodeStatus:
-    """Return the status of a node, from the daemons' Pods on it, oldest first, and the EPC that Pods request."""
     name, resource = node.name, node.resources.epc
     epc = NodeEpc(
         resource,
@@ -230,14 +229,10 @@ def _node_status(
         away = "waiting: its node is not Ready"
         steps = [step if step.done else Step(name, step.kind, done=False, text=away) for step in steps]
     named = tuple(replace(one, node=name) for one in problems)
-    return NodeStatus(name, _kind(node, wanted), node.ready, epc, plugins, helpers, named, tuple(steps))
-
-
-def _kind(node: Node, wanted: Iterable[Workload]) -> SgxKind:
     plugin = next((daemon for daemon in wanted if daemon.component is Component.DEVICE_PLUGIN), None)
-    if plugin is None:
-        return sgx_kind(node)
-    return SgxKind.SIMULATED if plugin.simulates else SgxKind.HARDWARE
+    served = SgxKind.SIMULATED if plugin and plugin.simulates else SgxKind.HARDWARE
+    kind = served if plugin else sgx_kind(node)
+    return NodeStatus(name, kind, node.ready, epc, plugins, helpers, named, tuple(steps))
 
 
 def _daemon_problems(
