@@ -14,10 +14,11 @@ from functools import partial
 from typing import Final
 
 from confcom.addon import api as kinds
-from confcom.addon import daemon_pods, drift
+from confcom.addon import daemon_pods
 from confcom.addon.api import AT_ONCE, Api, ClusterAccessError
 from confcom.addon.chart_objects import workloads_in
 from confcom.addon.daemon_pods import DaemonPod, Warned, daemon_pod
+from confcom.addon.drift import Comparison, compare
 from confcom.addon.helm import Helm, Revision
 from confcom.addon.login import Cluster
 from confcom.addon.owned_objects import is_helms, owned_objects
@@ -42,16 +43,6 @@ UTC_NOW: Final[Now] = partial(datetime.now, UTC)
 
 
 @dataclass(frozen=True, slots=True)
-class Release:
-    """Helm's record of the release, how the cluster differs from that, and objects that are in no record."""
-
-    history: tuple[Revision, ...] = ()
-    drift: drift.Comparison = field(default_factory=drift.Comparison)
-    left: tuple[str, ...] = ()
-    """Kind and name of the add-on's objects that are in no record of helm."""
-
-
-@dataclass(frozen=True, slots=True)
 class Snapshot:
     namespace: str
     nodes: tuple[Node, ...] = ()
@@ -69,7 +60,11 @@ class Snapshot:
     refused: tuple[TenantWorkload, ...] = ()
     root: RootFacts | None = None
     """None if no quote helper simulates, or if it was not read."""
-    release: Release = field(default_factory=Release)
+    history: tuple[Revision, ...] = ()
+    drift: Comparison = field(default_factory=Comparison)
+    """How the cluster differs from helm's record of the release."""
+    left: tuple[str, ...] = ()
+    """Kind and name of the add-on's objects that are in no record of helm."""
     not_read: tuple[Problem, ...] = ()
 
 
@@ -106,29 +101,33 @@ def read_cluster(cluster: Cluster, helm: Helm, now: Now = UTC_NOW) -> Snapshot:
         refused = reads.read(what, lambda: refused_workloads(events(), oldest), default=none)
         pages, secret = ProbePages(cluster, pool, reads), secret_name(snapshot.daemon_sets)
         workloads = (*snapshot.daemon_sets, *snapshot.deployments.values())
+        history, drift, left = release.result()
         snapshot = replace(
             snapshot,
             inventories=pages.inventories(snapshot.nodes, snapshot.pods, used),
             refused=tuple(one for one in refused if one.namespace != cluster.namespace),
             root=pages.roots(secret, workloads, snapshot.pods, now()) if secret else None,
-            release=release.result(),
+            history=history,
+            drift=drift,
+            left=left,
         )
-    installed = snapshot.daemon_sets or snapshot.release.history
+    installed = snapshot.daemon_sets or history
     return replace(snapshot, not_read=tuple(sorted(reads.failures, key=str)) if installed else ())
 
 
-def _read_release(helm: Helm, reads: OptionalReads) -> Release:
+def _read_release(helm: Helm, reads: OptionalReads) -> tuple[tuple[Revision, ...], Comparison, tuple[str, ...]]:
+    """Return helm's record of the release, how the cluster differs from it, and objects that are in no record."""
     api, namespace = helm.cluster.api, helm.cluster.namespace
     history: tuple[Revision, ...] | None = reads.read("the release", helm.history, default=None)
     # An unfinished change is undone before another one. A failed one is repeated, as helm has recorded it.
     if history is None or (history and history[-1].status not in {"deployed", "failed"}):
-        return Release(history or ())
+        return history or (), Comparison(), ()
     read: Callable[[], tuple[KubernetesObject, ...]] = helm.manifests if history else tuple
     manifests = reads.read("the release's objects", read, default=None)
     if manifests is None:
-        return Release(history)
-    compare = partial(drift.compare, api, manifests, namespace)
-    comparison = reads.read("the release's objects", compare, default=drift.Comparison())
+        return history, Comparison(), ()
+    compared = partial(compare, api, manifests, namespace)
+    drift = reads.read("the release's objects", compared, default=Comparison())
     none: tuple[KubernetesObject, ...] = ()
     owned = reads.read("objects without a record of helm", lambda: tuple(owned_objects(helm.cluster)), default=none)
     recorded = {f"{one['kind']} {name_of(one)}" for one in manifests}
@@ -136,7 +135,7 @@ def _read_release(helm: Helm, reads: OptionalReads) -> Release:
     if recorded or any(workload.kind == "DaemonSet" for workload in workloads_in(owned)):
         owned = tuple(filter(is_helms, owned))
     left = (f"{one['kind']} {name_of(one)}" for one in owned)
-    return Release(history, comparison, tuple(name for name in left if name not in recorded))
+    return history, drift, tuple(name for name in left if name not in recorded)
 
 
 def _nodes(api: Api) -> tuple[Node, ...]:

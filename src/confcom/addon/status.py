@@ -146,7 +146,7 @@ class AddOnStatus:
 
 
 def add_on_status(snapshot: Snapshot) -> AddOnStatus:
-    daemons, release, pods_on = snapshot.daemon_sets, snapshot.release, defaultdict[str, list[DaemonPod]](list)
+    daemons, pods_on = snapshot.daemon_sets, defaultdict[str, list[DaemonPod]](list)
     for pod in snapshot.pods:
         pods_on[pod.node].append(pod)
     used = None if snapshot.epc_pods is None else used_by_node(snapshot.epc_pods)
@@ -167,7 +167,7 @@ def add_on_status(snapshot: Snapshot) -> AddOnStatus:
     problems += [one.problem for one in deployments if one.problem]
     return AddOnStatus(
         namespace=snapshot.namespace,
-        enabled=bool(daemons) or any(last.is_deployed for last in release.history[-1:]),
+        enabled=bool(daemons) or any(last.is_deployed for last in snapshot.history[-1:]),
         simulated=any(daemon.simulates for daemon in daemons),
         staging=chart.staging_of(daemons),
         version=", ".join(sorted({daemon.labels.get(VERSION_LABEL, "") for daemon in daemons})),
@@ -175,7 +175,7 @@ def add_on_status(snapshot: Snapshot) -> AddOnStatus:
         other_nodes=len(nodes) - len(listed),
         workloads=workloads(snapshot.epc_pods or (), snapshot.refused),
         problems=tuple(dict.fromkeys([*problems, *(one for node in listed for one in node.problems)])),
-        not_compared=(*snapshot.not_read, *(Problem(why, code="not-read") for why in release.drift.not_compared)),
+        not_compared=(*snapshot.not_read, *(Problem(why, code="not-read") for why in snapshot.drift.not_compared)),
         notes=tuple(_notes(daemons, listed)),
         observed=all(daemon.observed for daemon in daemons),
         deployments=deployments,
@@ -282,7 +282,7 @@ def _step(node: str, daemon: Workload, pods: Sequence[DaemonPod], templates: Map
 
 
 def _release_problems(snapshot: Snapshot) -> Iterator[Problem]:
-    last = snapshot.release.history[-1] if snapshot.release.history else None
+    last = snapshot.history[-1] if snapshot.history else None
     if last is None or last.is_deployed or last.status == "uninstalled":
         return
     if last.is_unfinished:
@@ -290,15 +290,15 @@ def _release_problems(snapshot: Snapshot) -> Iterator[Problem]:
     else:
         why = f"the last change of the release was not completed: {last.described} ({last.description}): "
     removal = "`confcom disable` completes the removal" if last.status == "uninstalling" else ""
-    undo = ", `confcom rollback` undoes it" if len(snapshot.release.history) > 1 else ", `confcom disable` removes it"
+    undo = ", `confcom rollback` undoes it" if len(snapshot.history) > 1 else ", `confcom disable` removes it"
     yield Problem(why + (removal or f"`confcom enable` repeats it{undo}"), code="change-unfinished")
 
 
 def _left_problems(snapshot: Snapshot) -> Iterator[Problem]:
-    if not snapshot.release.left:
+    if not snapshot.left:
         return
-    names = shown(snapshot.release.left)
-    if snapshot.release.history:
+    names = shown(snapshot.left)
+    if snapshot.history:
         why = f"of the add-on, and in no record of helm, are {names}: delete what nobody needs (kubectl delete)"
         yield Problem(why, code="object-left")
     else:
@@ -308,7 +308,7 @@ def _left_problems(snapshot: Snapshot) -> Iterator[Problem]:
 
 
 def _drift_problems(snapshot: Snapshot) -> Iterator[Problem]:
-    for change in snapshot.release.drift.changes:
+    for change in snapshot.drift.changes:
         name, fields = f"{change.kind} {change.name}", change.shown_fields
         if change.effect is Effect.MADE:
             yield Problem(f"the {name} is missing: `confcom enable` makes it", code="object-missing")
@@ -321,7 +321,7 @@ def _drift_problems(snapshot: Snapshot) -> Iterator[Problem]:
             yield Problem(f"{why}: `confcom enable` restores it", code="object-changed")
         else:
             yield Problem(f"{change}, by an apply of the release: `confcom enable` does that", code="object-changed")
-    for name, added in snapshot.release.drift.added:
+    for name, added in snapshot.drift.added:
         why = f"somebody added to the {name}, whose Pods are privileged: {', '.join(added)}"
         yield Problem(f"{why}: remove them, or delete the object and run `confcom enable`", code="object-changed")
 
@@ -329,10 +329,10 @@ def _drift_problems(snapshot: Snapshot) -> Iterator[Problem]:
 def _cluster_problems(snapshot: Snapshot) -> Iterator[Problem]:
     daemons = snapshot.daemon_sets
     if not daemons:
-        if not any(one.is_deployed for one in snapshot.release.history[-1:]):
+        if not any(one.is_deployed for one in snapshot.history[-1:]):
             why = f"the add-on is not enabled in the namespace {snapshot.namespace}: `confcom enable` installs it"
             yield Problem(why, code="not-enabled")
-        elif not snapshot.release.drift.changes:
+        elif not snapshot.drift.changes:
             yield Problem("the add-on's DaemonSets are missing: `confcom enable` makes them", code="object-missing")
         return
     if not chart.selected(daemons, snapshot.nodes):
