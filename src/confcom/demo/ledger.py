@@ -52,7 +52,7 @@ class DeviceLedger:
         )
 
     def checkpoint(self) -> bytes:
-        return encode_checkpoint({name: self._healthy(name) for name in self._resources}, self._holdings)
+        return encode_checkpoint({name: self.healthy(name) for name in self._resources}, self._holdings)
 
     def allocate(self, pod: str, container: str, resource: str, count: int) -> tuple[str, ...]:
         """Allocate free, healthy devices to a container, and return their IDs.
@@ -61,7 +61,7 @@ class DeviceLedger:
         """
         if resource not in self._resources:
             return ()
-        if not (healthy := self._healthy(resource)):
+        if not (healthy := self.healthy(resource)):
             raise AdmissionError(
                 f"no healthy devices present; cannot allocate unhealthy devices {resource}",
                 why="its device plugin is gone or has not sent its list",
@@ -76,7 +76,7 @@ class DeviceLedger:
         self._holdings.append(HeldDevices(pod, container, resource, chosen))
         return chosen
 
-    def _healthy(self, resource: str) -> list[str]:
+    def healthy(self, resource: str) -> list[str]:
         return [device for device, healthy in self._resources[resource].items() if healthy]
 
     def release(self, pod: str) -> None:

@@ -49,22 +49,43 @@ def _flags_of(module: str) -> Completion:
     return complete
 
 
-def _daemon(command: str, package: str, words: str) -> click.Command:
-    def run(arguments: tuple[str, ...]) -> None:
-        main = importlib.import_module(f"confcom.{package}.main").main
-        sys.exit(main(arguments, prog=f"confcom {command}", environ=os.environ, stderr=sys.stderr))
-
-    complete = _flags_of(f"confcom.{package}.settings")
-    flags = click.Argument(["arguments"], nargs=-1, type=click.UNPROCESSED, shell_complete=complete)
-    name = command.rpartition(" ")[2]
-    return _Daemon(name, context_settings=_PASS_THROUGH, callback=run, params=[flags], help=words)
-
-
-quote_helper = _daemon("quote-helper", "quote_helper", "Run the SGX quote helper (AESM) in the foreground.")
-device_plugin = _daemon("device-plugin", "device_plugin", "Run the SGX device plugin in the foreground.")
-controller = _daemon("controller", "controller", "Run the controller of node capacity in the foreground.")
-simulated_pcs = _daemon(
-    "collateral serve",
-    "simulated_pcs",
-    "Serve a simulated platform's collateral over HTTP, in the form of Intel's PCS.",
+@click.command("quote-helper", cls=_Daemon, context_settings=_PASS_THROUGH)
+@click.argument(
+    "arguments", nargs=-1, type=click.UNPROCESSED, shell_complete=_flags_of("confcom.quote_helper.settings")
 )
+def quote_helper(arguments: tuple[str, ...]) -> None:
+    """Run the SGX quote helper (AESM) in the foreground."""
+    from confcom.quote_helper.main import main
+
+    sys.exit(main(arguments, prog="confcom quote-helper", environ=os.environ, stderr=sys.stderr))
+
+
+@click.command("device-plugin", cls=_Daemon, context_settings=_PASS_THROUGH)
+@click.argument(
+    "arguments", nargs=-1, type=click.UNPROCESSED, shell_complete=_flags_of("confcom.device_plugin.settings")
+)
+def device_plugin(arguments: tuple[str, ...]) -> None:
+    """Run the SGX device plugin in the foreground."""
+    from confcom.device_plugin.main import main
+
+    sys.exit(main(arguments, prog="confcom device-plugin", environ=os.environ, stderr=sys.stderr))
+
+
+@click.command("controller", cls=_Daemon, context_settings=_PASS_THROUGH)
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED, shell_complete=_flags_of("confcom.controller.settings"))
+def controller(arguments: tuple[str, ...]) -> None:
+    """Run the controller of node capacity in the foreground."""
+    from confcom.controller.main import main
+
+    sys.exit(main(arguments, prog="confcom controller", environ=os.environ, stderr=sys.stderr))
+
+
+@click.command("serve", cls=_Daemon, context_settings=_PASS_THROUGH)
+@click.argument(
+    "arguments", nargs=-1, type=click.UNPROCESSED, shell_complete=_flags_of("confcom.simulated_pcs.settings")
+)
+def simulated_pcs(arguments: tuple[str, ...]) -> None:
+    """Serve a simulated platform's collateral over HTTP, in the form of Intel's PCS."""
+    from confcom.simulated_pcs.main import main
+
+    sys.exit(main(arguments, prog="confcom collateral serve", environ=os.environ, stderr=sys.stderr))
