@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 
 from confcom.addon import change, preflight
 from confcom.addon.api import NAMESPACE, NODE, SECRET, ForbiddenError
+from confcom.addon.change import Changed
 from confcom.addon.command import AddOn
 from confcom.addon.drift import Comparison, Effect, FieldChange, ObjectChange, removed
 from confcom.addon.helm import Rendering, Revision
@@ -21,7 +22,7 @@ from confcom.kubernetes.node_selection import SIMULATED_LABEL
 from confcom.simulation.root_seed import SEED_SIZE, RootSeed
 
 
-def enable(add_on: AddOn, request: InstallRequest, *, dry_run: bool, wait: bool, timeout: float) -> change.Changed:
+def enable(add_on: AddOn, request: InstallRequest, *, dry_run: bool, wait: bool, timeout: float) -> Changed:
     """Install the add-on, or change it to the request; it is idempotent. After a NotReadyError it is installed."""
     api, namespace = add_on.cluster.api, add_on.cluster.namespace
     with change.reporting_interruption(add_on.helm):
@@ -34,7 +35,7 @@ def enable(add_on: AddOn, request: InstallRequest, *, dry_run: bool, wait: bool,
             return _apply(add_on, request, dry_run=dry_run, wait=wait, timeout=timeout)
 
 
-def update(add_on: AddOn, request: InstallRequest, *, dry_run: bool, wait: bool, timeout: float) -> change.Changed:
+def update(add_on: AddOn, request: InstallRequest, *, dry_run: bool, wait: bool, timeout: float) -> Changed:
     """Update an enabled add-on: on each node, the old daemon serves until the new one is ready."""
     with change.reporting_interruption(add_on.helm):
         change.require_release(add_on)
@@ -42,7 +43,7 @@ def update(add_on: AddOn, request: InstallRequest, *, dry_run: bool, wait: bool,
             return _apply(add_on, request, dry_run=dry_run, wait=wait, timeout=timeout)
 
 
-def _apply(add_on: AddOn, request: InstallRequest, *, dry_run: bool, wait: bool, timeout: float) -> change.Changed:
+def _apply(add_on: AddOn, request: InstallRequest, *, dry_run: bool, wait: bool, timeout: float) -> Changed:
     cluster, api = add_on.cluster, add_on.cluster.api
     # 1. A change that was killed is undone, since helm makes no other one before.
     history: Sequence[Revision] = ()
@@ -61,7 +62,7 @@ def _apply(add_on: AddOn, request: InstallRequest, *, dry_run: bool, wait: bool,
         gone = removed((*inputs.installed, *inputs.unrecorded), rendering.manifests)
         changes = (*_without_helm(inputs, root if lacks_root else ""), *found.changes, *gone)
         _say_changes(add_on, found, changes)
-        return change.Changed(cluster, changed=False, revision=revision, findings=findings, would_change=changes)
+        return Changed(cluster, changed=False, revision=revision, findings=findings, would_change=changes)
     # 3. Helm installs, unless release and cluster match the request.
     seed = RootSeed(secrets.token_bytes(SEED_SIZE), int(add_on.now().timestamp()))
     created = lacks_root and inputs.makes_root and create_root(cluster, seed, root)
@@ -87,7 +88,7 @@ def _apply(add_on: AddOn, request: InstallRequest, *, dry_run: bool, wait: bool,
     # 4. The daemons become ready, node by node.
     change.wait_for_daemons(add_on, wait=wait, timeout=timeout)
     changed = needed or created or bool(inputs.unlabelled_nodes)
-    return change.Changed(cluster, changed=changed, revision=revision + needed, findings=findings)
+    return Changed(cluster, changed=changed, revision=revision + needed, findings=findings)
 
 
 def _check(

@@ -11,7 +11,7 @@ from confcom.addon.api import CLUSTER_WIDE, NotFoundError, kind_of
 from confcom.addon.chart_objects import POLICY_KINDS
 from confcom.addon.login import Cluster
 from confcom.kubernetes.names import INSTANCE_LABEL, NAME_LABEL, RELEASE
-from confcom.kubernetes.objects import KubernetesObject, listing, name_of, namespace_of, text
+from confcom.kubernetes.objects import KubernetesObject, listing, mapping, name_of, namespace_of, text
 
 KINDS: Final = (
     *(("admissionregistration.k8s.io/v1", kind) for kind in POLICY_KINDS),
@@ -37,8 +37,9 @@ def owned_objects(cluster: Cluster) -> Iterator[KubernetesObject]:
         for place in places:
             with contextlib.suppress(NotFoundError):  # the API server does not serve this kind
                 for one in cluster.api.list(kind_of(version, name), place, labels=_LABELS):
-                    goes = text(one, "metadata", "deletionTimestamp") or listing(one, "metadata", "ownerReferences")
-                    release = text(one, "metadata", "annotations", f"{_OWNER}namespace")
+                    metadata = mapping(one, "metadata")
+                    goes = text(metadata, "deletionTimestamp") or listing(metadata, "ownerReferences")
+                    release = text(metadata, "annotations", f"{_OWNER}namespace")
                     if not goes and release in {"", cluster.namespace}:
                         yield one
 

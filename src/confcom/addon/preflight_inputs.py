@@ -175,7 +175,7 @@ def _with_release(inputs: PreflightInputs, helm: Helm, folder: Path) -> Prefligh
     values = replace(inputs.values, stored=helm.values() if history else {})
     rendering = helm.render(folder, values)
     decided = mapping(rendering.config, "admission").get("mutate")
-    if not decided and any(node.has_intel_epc for node in inputs.nodes or ()):  # somebody else offers Intel's name
+    if not decided and any(node.has_intel_epc for node in inputs.nodes or ()):  # somebody else's
         values = replace(values, settings=(*values.settings, f"{preflight.MUTATE}=off"))
         rendering = helm.render(folder, values)
     inputs = replace(inputs, history=history, values=values, installed=installed, rendering=rendering)

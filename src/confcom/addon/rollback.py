@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from confcom.addon import change
+from confcom.addon.change import Changed
 from confcom.addon.change_lease import ChangeRefusedError
 from confcom.addon.command import AddOn
 from confcom.addon.helm import Revision
@@ -12,7 +13,7 @@ from confcom.addon.preflight_inputs import check_rollback
 from confcom.kubernetes.objects import KubernetesObject
 
 
-def roll_back(add_on: AddOn, revision: int | None, *, wait: bool, timeout: float) -> change.Changed:
+def roll_back(add_on: AddOn, revision: int | None, *, wait: bool, timeout: float) -> Changed:
     """Roll the add-on back to a revision; None: the one that undoes the last change."""
     recorded = "if helm recorded the rollback, `confcom status --wait` waits on; a second one goes further back"
     with change.reporting_interruption(add_on.helm, recorded):
@@ -29,7 +30,7 @@ def roll_back(add_on: AddOn, revision: int | None, *, wait: bool, timeout: float
             change.report_findings(add_on, findings)
             _helm_rollback(add_on, target, manifests)
             change.wait_for_daemons(add_on, wait=wait, timeout=timeout)
-            return change.Changed(add_on.cluster, changed=True, revision=history[-1].number + 1, findings=findings)
+            return Changed(add_on.cluster, changed=True, revision=history[-1].number + 1, findings=findings)
 
 
 def previous(history: Sequence[Revision]) -> int:

@@ -87,7 +87,7 @@ def read_cluster(cluster: Cluster, helm: Helm, now: Now = UTC_NOW) -> Snapshot:
     """Read everything that `status` shows. Only the nodes and the add-on's namespace have to be readable."""
     api, reads = cluster.api, OptionalReads()
     with futures.ThreadPoolExecutor(AT_ONCE) as pool:
-        nodes, release = pool.submit(_nodes, api), pool.submit(_read_release, helm, reads)
+        nodes, release = pool.submit(_nodes, api), pool.submit(_release, helm, reads)
         read = partial(_with_pods, cluster, _own_objects(cluster), nodes=nodes.result)
         everywhere = partial(api.list, kinds.POD)
         snapshot = reads.read("Pods of other namespaces", lambda: read(everywhere()), default=None)
@@ -115,8 +115,8 @@ def read_cluster(cluster: Cluster, helm: Helm, now: Now = UTC_NOW) -> Snapshot:
     return replace(snapshot, not_read=tuple(sorted(reads.failures, key=str)) if installed else ())
 
 
-def _read_release(helm: Helm, reads: OptionalReads) -> tuple[tuple[Revision, ...], Comparison, tuple[str, ...]]:
-    """Return helm's record of the release, how the cluster differs from it, and objects that are in no record."""
+def _release(helm: Helm, reads: OptionalReads) -> tuple[tuple[Revision, ...], Comparison, tuple[str, ...]]:
+    """Return helm's record, how the cluster differs from it, and the objects that are in no record."""
     api, namespace = helm.cluster.api, helm.cluster.namespace
     history: tuple[Revision, ...] | None = reads.read("the release", helm.history, default=None)
     # An unfinished change is undone before another one. A failed one is repeated, as helm has recorded it.

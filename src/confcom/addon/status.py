@@ -165,6 +165,7 @@ def add_on_status(snapshot: Snapshot) -> AddOnStatus:
     problems = [*_release_problems(snapshot), *_left_problems(snapshot)]
     problems += [*_drift_problems(snapshot), *_cluster_problems(snapshot)]
     problems += [one.problem for one in deployments if one.problem]
+    uncompared = (Problem(why, code="not-read") for why in snapshot.drift.not_compared)
     return AddOnStatus(
         namespace=snapshot.namespace,
         enabled=bool(daemons) or any(last.is_deployed for last in snapshot.history[-1:]),
@@ -175,7 +176,7 @@ def add_on_status(snapshot: Snapshot) -> AddOnStatus:
         other_nodes=len(nodes) - len(listed),
         workloads=workloads(snapshot.epc_pods or (), snapshot.refused),
         problems=tuple(dict.fromkeys([*problems, *(one for node in listed for one in node.problems)])),
-        not_compared=(*snapshot.not_read, *(Problem(why, code="not-read") for why in snapshot.drift.not_compared)),
+        not_compared=(*snapshot.not_read, *uncompared),
         notes=tuple(_notes(daemons, listed)),
         observed=all(daemon.observed for daemon in daemons),
         deployments=deployments,

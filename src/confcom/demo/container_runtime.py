@@ -180,8 +180,9 @@ class ContainerRuntime:
             else:
                 ready = directory / "ready"
                 script = root_script(plan, self.tools, root=root, ready=ready)
-                (directory / "start.sh").write_bytes(os.fsencode(script))  # the machine's folders may have any names
-                command, env = (*self._unshare(), self.tools["sh"], str(directory / "start.sh")), dict(self.mark)
+                start = directory / "start.sh"
+                start.write_bytes(os.fsencode(script))  # the machine's folders may have any names
+                command, env = (*self._unshare(), self.tools["sh"], str(start)), dict(self.mark)
             with log.open("ab") as output, setup_log.open("ab") as errors:
                 process = await asyncio.create_subprocess_exec(
                     *command,
@@ -342,7 +343,8 @@ class _Script:
         if bind.read_only:
             locked = os.statvfs(bind.source).f_flag
             flags = [name for flag, name in _LOCKED_FLAGS.items() if locked & flag]
-            self.lines.append(self._mount("-o", ",".join(["remount", "bind", "ro", *flags]), self._at(target)))
+            options = ",".join(["remount", "bind", "ro", *flags])
+            self.lines.append(self._mount("-o", options, self._at(target)))
 
     def _copy(self, path: Path) -> None:
         """Show an entry of the machine at the same path; if its mount fails, it stays empty."""

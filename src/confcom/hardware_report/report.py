@@ -110,11 +110,10 @@ def _software_facts(node: Node) -> Facts:
     files = node.files
     dpkg = files.read_text(software.DPKG_STATUS)
     rpm = node.query_rpm() if dpkg is None and node.query_rpm is not None else None
+    texts = {path: files.read_text(path) for path in (software.QCNL, software.AESMD)}
     return software.package_facts(dpkg, rpm) | {
         "libraries": [path for path in software.LIBRARIES if files.exists(path)],
-        "configuration": {
-            path: software.configuration_facts(files.read_text(path)) for path in (software.QCNL, software.AESMD)
-        },
+        "configuration": {path: software.configuration_facts(text) for path, text in texts.items()},
     }
 
 

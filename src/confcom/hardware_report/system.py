@@ -84,7 +84,8 @@ def kernel_facts(files: NodeFiles) -> Facts:
     release = files.read_text("/proc/sys/kernel/osrelease")
     os_release = next((text for path in OS_RELEASES if (text := files.read_text(path))), "")
     first = (files.read_text("/proc/cpuinfo") or "").partition("\n\n")[0]
-    processor = {name.strip(): value.strip() for name, _, value in (line.partition(":") for line in first.splitlines())}
+    lines = (line.partition(":") for line in first.splitlines())
+    processor = {name.strip(): value.strip() for name, _, value in lines}
     flags = processor.get("flags", "").split()
     command_line = files.read_text("/proc/cmdline") or ""
     cgroup_epc = _CGROUP_EPC.search(files.read_text("/sys/fs/cgroup/misc.capacity") or "")
