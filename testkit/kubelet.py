@@ -106,7 +106,7 @@ class Kubelet(DeviceManager):
 
     @property
     def lists(self):
-        return {name: list(known.healthy) for name, known in self.ledger._resources.items()}
+        return {name: self.ledger.healthy(name) for name in self.ledger.capacity()}
 
     async def restart(self):
         await self.stop()

@@ -224,10 +224,10 @@ def test_without_rights_on_nodes_and_the_own_namespace_reading_fails(denied):
 def test_a_release_is_compared_unless_its_last_change_is_unfinished(state, compared):
     manifest = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "gone", "namespace": SYSTEM}}
     objects = simulated("a")
-    assert [one.name for one in read(FakeApi(objects), manifests=[manifest]).release.drift.changes] == ["gone"]
+    assert [one.name for one in read(FakeApi(objects), manifests=[manifest]).drift.changes] == ["gone"]
     last = REVISION | {"revision": 2, "status": state}
     found = read(FakeApi(objects), revisions=[REVISION, last], manifests=[manifest])
-    assert [one.name for one in found.release.drift.changes] == (["gone"] if compared else [])
+    assert [one.name for one in found.drift.changes] == (["gone"] if compared else [])
 
 
 MESSAGE = f"exceeded quota: sgx, requested: requests.{EPC}=10, used: requests.{EPC}=40"

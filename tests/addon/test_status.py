@@ -5,7 +5,6 @@ from confcom.addon.daemon_pods import daemon_pod, warnings_in
 from confcom.addon.drift import Comparison, Effect, FieldChange, ObjectChange
 from confcom.addon.helm import Revision
 from confcom.addon.problems import Problem
-from confcom.addon.release import Release
 from confcom.addon.simulated_root import SERVED, RootFacts
 from confcom.addon.snapshot import Snapshot
 from confcom.addon.status import add_on_status
@@ -30,9 +29,6 @@ def node(name="a", *, epc=162, allocatable=None, labels=make.SIMULATED, **more):
     return made
 
 
-RELEASE = {"history": (), "drift": Comparison(), "left": ()}
-
-
 def status(*nodes, pods=READY, tenants=(), events=(), **more):
     facts = OURS | {
         "nodes": tuple(map(Node.parse, nodes or (node(),))),
@@ -41,7 +37,6 @@ def status(*nodes, pods=READY, tenants=(), events=(), **more):
         "warnings": warnings_in(events),
     }
     facts |= more
-    facts["release"] = Release(*(facts.pop(part, default) for part, default in RELEASE.items()))
     facts["daemon_sets"] = tuple(map(Workload.parse, facts["daemon_sets"]))
     facts["deployments"] = {of: Workload.parse(one) for of, one in facts.get("deployments", {}).items()}
     return add_on_status(Snapshot(SYSTEM, **facts))

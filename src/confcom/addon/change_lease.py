@@ -69,8 +69,17 @@ class _ChangeLease:
 
     def acquire(self) -> None:
         found = self._read()
-        self._refuse_if_held(found or {})
-        lease = self._held(found or {})
+        holder, renewed = text(found, "spec", "holderIdentity"), time_of(text(found, "spec", "renewTime"))
+        left = EXPIRES_SECONDS - (self.now() - renewed).total_seconds() if renewed else 0.0
+        if holder and left > 0:
+            raise ChangeRefusedError(
+                "nothing was changed: another change of the add-on is running",
+                error_code="change-running",
+                why=f"the Lease {LEASE_NAME} in {self.cluster.namespace} is held by: {holder}",
+                remedy="run the same command again when that one has ended; if it was killed, the Lease expires in "
+                f"{left:.0f} s",
+            )
+        lease = self._held(found)
         if not (self.cluster.api.replace(lease) if found else self.cluster.api.create(lease)):
             raise ChangeRefusedError(
                 "nothing was changed: another change of the add-on began at the same moment",
@@ -82,13 +91,13 @@ class _ChangeLease:
         while not ended.wait(seconds):
             # An API server that is away for longer than EXPIRES_SECONDS also keeps other commands from the Lease.
             with contextlib.suppress(ClusterAccessError):
-                found = self._read() or {}
+                found = self._read()
                 if text(found, "spec", "holderIdentity") == self.holder:
                     self.cluster.api.replace(self._held(found))
 
     def release(self, *, delete: bool) -> None:
         with contextlib.suppress(ClusterAccessError):  # it expires
-            found = self._read() or {}
+            found = self._read()
             if text(found, "spec", "holderIdentity") != self.holder:
                 return
             if delete:
@@ -96,20 +105,8 @@ class _ChangeLease:
             else:
                 self.cluster.api.replace({**found, "spec": {"holderIdentity": ""}})
 
-    def _read(self) -> KubernetesObject | None:
-        return self.cluster.api.get(LEASE, LEASE_NAME, self.cluster.namespace)
-
-    def _refuse_if_held(self, lease: KubernetesObject) -> None:
-        holder, renewed = text(lease, "spec", "holderIdentity"), time_of(text(lease, "spec", "renewTime"))
-        left = EXPIRES_SECONDS - (self.now() - renewed).total_seconds() if renewed else 0.0
-        if holder and left > 0:
-            raise ChangeRefusedError(
-                "nothing was changed: another change of the add-on is running",
-                error_code="change-running",
-                why=f"the Lease {LEASE_NAME} in {self.cluster.namespace} is held by: {holder}",
-                remedy="run the same command again when that one has ended; if it was killed, the Lease expires in "
-                f"{left:.0f} s",
-            )
+    def _read(self) -> KubernetesObject:
+        return self.cluster.api.get(LEASE, LEASE_NAME, self.cluster.namespace) or {}
 
     def _held(self, lease: KubernetesObject) -> dict[str, Any]:
         metadata = {"name": LEASE_NAME, "namespace": self.cluster.namespace, "labels": {NAME_LABEL: RELEASE}}

@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from concurrent import futures
 from dataclasses import dataclass
 from typing import TypeVar
 
 from confcom.addon.api import AT_ONCE, DAEMON_SET, NAMESPACE, NODE, POD, SECRET, ClusterAccessError, ForbiddenError
-from confcom.addon.change import refuse_running_helm, reporting_interruption
+from confcom.addon.change import refuse_running_helm, report_findings, reporting_interruption
 from confcom.addon.change_lease import ChangeRefusedError, change_lease, holder_name
 from confcom.addon.chart_objects import POLICY_KINDS, REMOVAL_ANNOTATION, workloads_in
 from confcom.addon.command import AddOn, Mark, Row
 from confcom.addon.daemon_pods import DaemonPod, daemon_pod
 from confcom.addon.login import Cluster
-from confcom.addon.node_keys import SETTLED_SECONDS, clean_nodes, remove_keys
+from confcom.addon.node_keys import SETTLED_SECONDS, NodeKeys, clean_nodes, remove_keys
 from confcom.addon.owned_objects import KINDS, delete_objects, is_helms, owned_objects
-from confcom.addon.preflight import Need, Outcome, PreflightError, check_permissions
+from confcom.addon.preflight import Need, check_permissions
 from confcom.addon.preflight_inputs import denied_permissions
 from confcom.addon.problems import shown
 from confcom.addon.readiness import POLL_SECONDS, NotReadyError, retry_while_unreachable
@@ -68,10 +68,7 @@ def disable(add_on: AddOn, *, consent: Consent, wait: bool) -> Disabled:
             _refuse_foreign(cluster)
         kinds: list[KubernetesObject] = [{"apiVersion": version, "kind": kind} for version, kind in KINDS]
         if denied := denied_permissions(cluster, [Need.DISABLE], [*manifests, *kinds]):
-            finding = check_permissions(denied)
-            add_on.reporter.findings([finding])
-            if finding.outcome is Outcome.FAILED:
-                raise PreflightError([finding])
+            report_findings(add_on, [check_permissions(denied)])
         if _has_namespace(cluster):  # otherwise there can be no release, and no Lease
             stack.enter_context(change_lease(cluster, holder_name("disable"), add_on.now, remove=True))
         return _disable(add_on, consent=consent, wait=wait)
@@ -96,13 +93,13 @@ def _disable(add_on: AddOn, *, consent: Consent, wait: bool) -> Disabled:
         add_on.reporter.say("The add-on is not enabled.")
     plugins_ended = _wait_for_the_end(add_on)
     kept = _retried(add_on, lambda: _kept(add_on.cluster, secret_name(workloads_in(manifests)) or DEFAULT_SECRET))
+    removed, keys = bool(history or left), tuple[NodeKeys, ...]()
     if wait:
-        settled = SETTLED_SECONDS if history or left else 0.0
-        clean_nodes(add_on, plugins_ended, settled=settled)
-        return Disabled(add_on.cluster, bool(history or left), kept)
-    _retried(add_on, lambda: remove_keys(api))
-    keys = tuple((one.node, one.names) for one in _retried(add_on, lambda: remove_keys(api)) if one.names)
-    return Disabled(add_on.cluster, bool(history or left), kept, keys)
+        clean_nodes(add_on, plugins_ended, settled=SETTLED_SECONDS if removed else 0.0)
+    else:
+        _retried(add_on, lambda: remove_keys(api))
+        keys = _retried(add_on, lambda: remove_keys(api))
+    return Disabled(add_on.cluster, removed, kept, tuple((one.node, one.names) for one in keys if one.names))
 
 
 def _refuse_foreign(cluster: Cluster) -> None:
@@ -128,11 +125,8 @@ def _remove(add_on: AddOn, objects: Sequence[KubernetesObject], *, recorded: boo
     if recorded:
         say("helm removes the daemons ...")
         add_on.helm.uninstall()
-    _retried(add_on, lambda: delete_objects(cluster, tuple(_left(cluster, recorded=recorded)), say))
-
-
-def _left(cluster: Cluster, *, recorded: bool) -> Iterable[KubernetesObject]:
-    return filter(is_helms, owned_objects(cluster)) if recorded else owned_objects(cluster)
+    ours = is_helms if recorded else None  # without a record, everything goes
+    _retried(add_on, lambda: delete_objects(cluster, tuple(filter(ours, owned_objects(cluster))), say))
 
 
 def _mark_removal(add_on: AddOn) -> None:
@@ -177,7 +171,6 @@ def _wait_for_the_end(add_on: AddOn) -> float:
 
 
 def _kept(cluster: Cluster, secret: str) -> tuple[str, ...]:
-    """Describe the objects that stay; of a Secret, only the metadata is read."""
     api, here, kept = cluster.api, cluster.namespace, list[str]()
     if api.exists(SECRET, secret, here):
         kept.append(

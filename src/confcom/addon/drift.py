@@ -171,12 +171,14 @@ def _compared(api: Api, manifest: KubernetesObject, namespace: str) -> Compariso
 def _mended(
     api: Api, manifest: KubernetesObject, live: KubernetesObject, namespace: str
 ) -> tuple[Effect, KubernetesObject]:
-    """Return how an object is to be mended, and the result."""
     kind, _, where = place_of(manifest, namespace)
     group, exactly = text(manifest, "apiVersion").partition("/")[0], _exactly(manifest, live)
     exact = group in EXACT_GROUPS and _is_releases(live, namespace)
+    metadata = mapping(manifest, "metadata")
+    annotations = {**mapping(metadata, "annotations"), **_owned_by(namespace)}  # those that helm adds
+    by_helm = {**manifest, "metadata": {**metadata, "annotations": annotations}}
     try:
-        applied = api.applied(kind, _by_helm(manifest, namespace), where, HELM_MANAGER)
+        applied = api.applied(kind, by_helm, where, HELM_MANAGER)
     except RefusedError as error:
         if exact and error.error_code == "object-invalid":
             return Effect.REPLACED, api.replaced(exactly)
@@ -191,13 +193,6 @@ def _exactly(manifest: KubernetesObject, live: KubernetesObject) -> KubernetesOb
     return {**manifest, "metadata": live["metadata"]}
 
 
-def _by_helm(manifest: KubernetesObject, namespace: str) -> KubernetesObject:
-    """Return a manifest with the annotations that helm adds to each object of a release."""
-    metadata = mapping(manifest, "metadata")
-    annotations = {**mapping(metadata, "annotations"), **_owned_by(namespace)}
-    return {**manifest, "metadata": {**metadata, "annotations": annotations}}
-
-
 def _owned_by(namespace: str) -> Mapping[str, str]:
     return {"meta.helm.sh/release-name": RELEASE, "meta.helm.sh/release-namespace": namespace}
 
@@ -208,7 +203,6 @@ def _is_releases(live: KubernetesObject | None, namespace: str) -> bool:
 
 
 def added_names(manifest: KubernetesObject, live: KubernetesObject) -> Iterator[str]:
-    """Yield containers, volumes and variables of a live Pod template that the manifest does not have."""
     ours, theirs = (mapping(each, "spec", "template", "spec") for each in (manifest, live))
     for part in ("initContainers", "containers", "volumes"):
         known = {text(one, "name"): one for one in listing(ours, part)}
@@ -244,7 +238,6 @@ def _has_hidden(value: object) -> bool:
 
 
 def _keyed(value: object) -> Mapping[str, object] | None:
-    """Return the items of a list by their key; None if the value is no such list."""
     if not isinstance(value, list) or not value or not all(isinstance(one, Mapping) for one in value):
         return None
     key = next((one for one in _KEYS if all(one in item for item in value)), None)

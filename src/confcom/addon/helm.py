@@ -259,7 +259,6 @@ def _failed(failure: str, words: str) -> ClusterAccessError:
 
 
 def _words(done: Done) -> str:
-    """Return helm's own words, without log lines and repetitions."""
     lines = done.stderr.decode("utf-8", "replace").splitlines()
     telling = dict.fromkeys(line for line in lines if not _LOG_LINE.match(line))
     words = " ".join(" ".join(telling).split()).removeprefix("Error: ")

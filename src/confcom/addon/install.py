@@ -6,19 +6,9 @@ import contextlib
 import secrets
 from collections.abc import Iterator, Sequence
 
-from confcom.addon import preflight
+from confcom.addon import change, preflight
 from confcom.addon.api import NAMESPACE, NODE, SECRET, ForbiddenError
-from confcom.addon.change import (
-    Changed,
-    compare_release,
-    hold_lease,
-    mend_objects,
-    refuse_running_helm,
-    report_findings,
-    reporting_interruption,
-    require_release,
-    wait_for_daemons,
-)
+from confcom.addon.change import Changed
 from confcom.addon.command import AddOn
 from confcom.addon.drift import Comparison, Effect, FieldChange, ObjectChange, removed
 from confcom.addon.helm import Rendering, Revision
@@ -35,21 +25,21 @@ from confcom.simulation.root_seed import SEED_SIZE, RootSeed
 def enable(add_on: AddOn, request: InstallRequest, *, dry_run: bool, wait: bool, timeout: float) -> Changed:
     """Install the add-on, or change it to the request; it is idempotent. After a NotReadyError it is installed."""
     api, namespace = add_on.cluster.api, add_on.cluster.namespace
-    with reporting_interruption(add_on.helm):
+    with change.reporting_interruption(add_on.helm):
         if not dry_run and api.get(NAMESPACE, namespace) is None:
             _check(add_on, request, quiet=True)  # without a namespace there is no Lease to hold yet
             labels = {NAME_LABEL: RELEASE, preflight.ENFORCE_LABEL: preflight.PRIVILEGED}
             metadata = {"name": namespace, "labels": labels}
             api.create({"apiVersion": "v1", "kind": "Namespace", "metadata": metadata})
-        with hold_lease(add_on, "enable", dry_run=dry_run):
+        with change.hold_lease(add_on, "enable", dry_run=dry_run):
             return _apply(add_on, request, dry_run=dry_run, wait=wait, timeout=timeout)
 
 
 def update(add_on: AddOn, request: InstallRequest, *, dry_run: bool, wait: bool, timeout: float) -> Changed:
     """Update an enabled add-on: on each node, the old daemon serves until the new one is ready."""
-    with reporting_interruption(add_on.helm):
-        require_release(add_on)
-        with hold_lease(add_on, "update", dry_run=dry_run):
+    with change.reporting_interruption(add_on.helm):
+        change.require_release(add_on)
+        with change.hold_lease(add_on, "update", dry_run=dry_run):
             return _apply(add_on, request, dry_run=dry_run, wait=wait, timeout=timeout)
 
 
@@ -59,13 +49,13 @@ def _apply(add_on: AddOn, request: InstallRequest, *, dry_run: bool, wait: bool,
     history: Sequence[Revision] = ()
     with contextlib.suppress(ForbiddenError):  # the checks name all permissions that this user lacks
         history = add_on.helm.history()
-    refuse_running_helm(history, add_on.now(), dry_run=dry_run)
+    change.refuse_running_helm(history, add_on.now(), dry_run=dry_run)
     if history and history[-1].is_unfinished:
         undo_interrupted(add_on, history)
     # 2. Everything that could make the change fail is checked.
     inputs, rendering, findings = _check(add_on, request)
     revision = inputs.history[-1].number if inputs.history else 0
-    found = compare_release(add_on, rendering.manifests)
+    found = change.compare_release(add_on, rendering.manifests)
     root = secret_name(rendering.workloads)
     lacks_root = bool(root) and not api.exists(SECRET, root, cluster.namespace)
     if dry_run:
@@ -83,7 +73,7 @@ def _apply(add_on: AddOn, request: InstallRequest, *, dry_run: bool, wait: bool,
         )
     recorded = _is_recorded(inputs, rendering)
     if needed := not recorded or bool(found.changes):
-        mend_objects(add_on, rendering.manifests, found)
+        change.mend_objects(add_on, rendering.manifests, found)
         add_on.reporter.say("helm upgrades the release ..." if inputs.history else "helm installs the chart ...")
         add_on.helm.upgrade(request.chart, inputs.values)
         for one in found.changes if recorded else ():
@@ -96,7 +86,7 @@ def _apply(add_on: AddOn, request: InstallRequest, *, dry_run: bool, wait: bool,
         api.merge(NODE, node, {"metadata": {"labels": {SIMULATED_LABEL: "true"}}})
         add_on.reporter.say(f"Labelled the node {node} {SIMULATED_LABEL}=true.")
     # 4. The daemons become ready, node by node.
-    wait_for_daemons(add_on, wait=wait, timeout=timeout)
+    change.wait_for_daemons(add_on, wait=wait, timeout=timeout)
     changed = needed or created or bool(inputs.unlabelled_nodes)
     return Changed(cluster, changed=changed, revision=revision + needed, findings=findings)
 
@@ -108,7 +98,7 @@ def _check(
         add_on.reporter.say("Checking the cluster ...")
     inputs = gather_preflight_inputs(add_on.cluster, add_on.helm, request, add_on.now)
     findings = preflight.run_checks(inputs)
-    report_findings(add_on, findings, quiet=quiet)
+    change.report_findings(add_on, findings, quiet=quiet)
     if inputs.rendering is None:  # its absence is a failed finding
         raise PreflightError(findings)
     return inputs, inputs.rendering, findings

@@ -11,7 +11,7 @@ from confcom.addon.api import CLUSTER_WIDE, NotFoundError, kind_of
 from confcom.addon.chart_objects import POLICY_KINDS
 from confcom.addon.login import Cluster
 from confcom.kubernetes.names import INSTANCE_LABEL, NAME_LABEL, RELEASE
-from confcom.kubernetes.objects import KubernetesObject, listing, name_of, namespace_of, text
+from confcom.kubernetes.objects import KubernetesObject, listing, mapping, name_of, namespace_of, text
 
 KINDS: Final = (
     *(("admissionregistration.k8s.io/v1", kind) for kind in POLICY_KINDS),
@@ -36,8 +36,12 @@ def owned_objects(cluster: Cluster) -> Iterator[KubernetesObject]:
             places[EVENTS_NAMESPACE] = None
         for place in places:
             with contextlib.suppress(NotFoundError):  # the API server does not serve this kind
-                found = cluster.api.list(kind_of(version, name), place, labels=_LABELS)
-                yield from (one for one in found if _is_owned(one, cluster.namespace))
+                for one in cluster.api.list(kind_of(version, name), place, labels=_LABELS):
+                    metadata = mapping(one, "metadata")
+                    goes = text(metadata, "deletionTimestamp") or listing(metadata, "ownerReferences")
+                    release = text(metadata, "annotations", f"{_OWNER}namespace")
+                    if not goes and release in {"", cluster.namespace}:
+                        yield one
 
 
 def delete_objects(cluster: Cluster, objects: Iterable[KubernetesObject], say: Callable[[str], None]) -> None:
@@ -53,8 +57,3 @@ def delete_objects(cluster: Cluster, objects: Iterable[KubernetesObject], say: C
 def is_helms(thing: KubernetesObject) -> bool:
     """Return whether helm has installed an object as part of the release."""
     return text(thing, "metadata", "annotations", f"{_OWNER}name") == RELEASE
-
-
-def _is_owned(thing: KubernetesObject, namespace: str) -> bool:
-    goes = text(thing, "metadata", "deletionTimestamp") or listing(thing, "metadata", "ownerReferences")
-    return not goes and text(thing, "metadata", "annotations", f"{_OWNER}namespace") in {"", namespace}

@@ -19,7 +19,7 @@ from confcom.kubernetes.epc_accounting import OfferedEpc, changed_epc
 from confcom.kubernetes.names import INSTANCE_LABEL, INTEL_EPC, OURS, REAL, RELEASE, SETS, Component
 from confcom.kubernetes.node import Node
 from confcom.kubernetes.node_selection import NFD_LABEL, SIMULATED_LABEL, SgxKind, sgx_kind
-from confcom.kubernetes.objects import TERMINAL, KubernetesObject, mapping, name_of
+from confcom.kubernetes.objects import TERMINAL, KubernetesObject, name_of
 from confcom.kubernetes.workload import Workload
 
 if TYPE_CHECKING:
@@ -91,7 +91,7 @@ class PreflightError(ConfcomError):
         names = ", ".join(dict.fromkeys(str(finding.check) for finding in failures))
         super().__init__("nothing was changed", why=f"these checks failed: {names}", remedy="see above, then try again")
         self.findings = tuple(findings)
-        self.exit_code = failures[0].exit_code if failures else ExitCode.REFUSED
+        self.exit_code = failures[0].exit_code
 
     @property
     def details(self) -> dict[str, object]:
@@ -263,17 +263,13 @@ def _names(things: Iterable[Node]) -> list[str]:
     return [thing.name for thing in things]
 
 
-def _version(words: str) -> tuple[int, int]:
-    match = _VERSION.match(words)
-    return (int(match[1]), int(match[2])) if match else (0, 0)
-
-
 def check_versions(inputs: PreflightInputs) -> Iterator[Finding]:
     for check, version, needed, why in (
         (Check.HELM, inputs.helm_version, OLDEST_HELM, "server-side apply needs helm 4"),
         (Check.KUBERNETES, inputs.server_version, OLDEST_KUBERNETES, "ValidatingAdmissionPolicy needs Kubernetes 1.30"),
     ):
-        if version and _version(version) < needed:
+        found = _VERSION.match(version)
+        if version and (not found or (int(found[1]), int(found[2])) < needed):
             yield Finding(check, FAILED, "version-too-old", f"{version} is too old", why, "upgrade it")
         elif version:
             yield _ok(check, version)
@@ -322,11 +318,6 @@ def _owners(nodes: Nodes, others: Workloads, *, installed: bool) -> Iterator[Fin
         remedy = "find and remove that; after a removal wait 10 seconds, or restart the kubelet, which can miss it"
         found.append(Finding(Check.OWNERS, FAILED, "resource-offered-already", what, why, remedy))
     yield from found or [_ok(Check.OWNERS, "no other plugin offers them")]
-
-
-def leaves_names(values: KubernetesObject, nodes: Nodes) -> bool:
-    """Return whether no value decides about Intel's name of EPC, and somebody else offers it on any of all nodes."""
-    return not mapping(values, "admission").get("mutate") and any(node.has_intel_epc for node in nodes)
 
 
 def _epc_names(manifests: Iterable[KubernetesObject], nodes: Nodes, ranges: Sequence[str]) -> Iterator[Finding]:
@@ -418,7 +409,6 @@ def _losses(daemons: Workloads, nodes: Nodes, installed: Workloads, anyway: str)
 
 
 def check_kept_epc(new: Workloads, nodes: Nodes, installed: Workloads, pods: Sequence[TenantPod]) -> Iterator[Finding]:
-    """Yield the finding about nodes that keep their EPC and their way of counting while Pods hold some of it."""
     kept, used, limit = {}, used_by_node(pods), chart.capacity_limit(new)
     daemons = map(chart.daemons_in, (installed, new))
     plugins = [[each for each in some if each.component is Component.DEVICE_PLUGIN] for some in daemons]

@@ -68,7 +68,9 @@ def gather_preflight_inputs(
     with futures.ThreadPoolExecutor(AT_ONCE) as pool:
         exists = partial(attempt, Check.POD_SECURITY, lambda: api.get(kinds.NAMESPACE, place) is not None)
         has_namespace = pool.submit(exists, default=False)
-        daemon_sets = pool.submit(attempt, Check.OWNERS, lambda: _workloads(api.list(kinds.DAEMON_SET)), default=())
+        daemon_sets = pool.submit(
+            attempt, Check.OWNERS, lambda: tuple(map(Workload.parse, api.list(kinds.DAEMON_SET))), default=()
+        )
         ranges = pool.submit(_limit_ranges, api)
         nodes: Nodes | None = attempt(Check.NODES, lambda: tuple(map(Node.parse, api.list(kinds.NODE))), default=None)
         inputs = inputs if nodes is None else _with_nodes(inputs, nodes, request.simulated_nodes)
@@ -146,10 +148,6 @@ def denied_permissions(
     return tuple(one for one, allowed in zip(asked, answers, strict=True) if not allowed)
 
 
-def _workloads(objects: Iterable[KubernetesObject]) -> tuple[Workload, ...]:
-    return tuple(map(Workload.parse, objects))
-
-
 def _limit_ranges(api: Api) -> tuple[str, ...]:
     """Return those that require Intel's name of EPC; none if they may not be read."""
     with contextlib.suppress(ConfcomError):
@@ -176,7 +174,8 @@ def _with_release(inputs: PreflightInputs, helm: Helm, folder: Path) -> Prefligh
     installed = helm.manifests() if history else ()
     values = replace(inputs.values, stored=helm.values() if history else {})
     rendering = helm.render(folder, values)
-    if inputs.nodes and preflight.leaves_names(rendering.config, inputs.nodes):
+    decided = mapping(rendering.config, "admission").get("mutate")
+    if not decided and any(node.has_intel_epc for node in inputs.nodes or ()):  # somebody else's
         values = replace(values, settings=(*values.settings, f"{preflight.MUTATE}=off"))
         rendering = helm.render(folder, values)
     inputs = replace(inputs, history=history, values=values, installed=installed, rendering=rendering)

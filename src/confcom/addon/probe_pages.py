@@ -47,7 +47,8 @@ class ProbePages:
         if unasked := [pod.node for pod in ordered[MAX_PLUGINS:] if pod.node in full]:
             why = f"{shown(unasked)} are full, and of such nodes {MAX_PLUGINS} are asked"
             self.reads.failures.append(Problem(f"{what}: {why}", code="not-read"))
-        return self._ask(what, ordered[:MAX_PLUGINS], "inventory", _inventory)
+        found = self._ask(what, ordered[:MAX_PLUGINS], "inventory", Inventory.from_json)
+        return {node: one for node, one in found.items() if one.accounting.kind and one.epc.mib}
 
     def roots(self, secret: str, workloads: Sequence[Workload], pods: Iterable[DaemonPod], now: datetime) -> RootFacts:
         """Return the root in a Secret, and those of the quote helpers and of the simulated PCS that mount it."""
@@ -73,8 +74,3 @@ class ProbePages:
             return self.reads.read(what, lambda: parse(read()), default=None, node=pod.node)
 
         return {pod.node: answer for pod, answer in zip(pods, self.pool.map(ask, pods), strict=True) if answer}
-
-
-def _inventory(page: str) -> Inventory | None:
-    inventory = Inventory.from_json(page)
-    return inventory if inventory.accounting.kind and inventory.epc.mib else None

@@ -48,7 +48,8 @@ def wait_until_ready(add_on: AddOn, *, timeout: float, until_gone: Collection[st
         now = add_on.clock()
         problems = [one for one in status.problems if one.code in until_gone]
         table.show(list(rows_of(status, problems)))
-        if is_done(status) and not problems:
+        waits = bool(problems) or any(one.waits_for for one in status.deployments)
+        if status.enabled and status.observed and not waits and all(step.done for step in status.steps):
             return status
         done = {(step.node, step.kind, step.pod) for step in status.steps if step.done}
         if not done <= reached:
@@ -79,15 +80,6 @@ def retry_while_unreachable(
                 show([Row("API server", error.why or error.what, Mark.BAD)])
             away = True
         add_on.sleep(POLL_SECONDS)
-
-
-def is_done(status: AddOnStatus) -> bool:
-    return (
-        status.enabled
-        and status.observed
-        and not any(one.waits_for for one in status.deployments)
-        and all(step.done for step in status.steps)
-    )
 
 
 def rows_of(status: AddOnStatus, problems: Sequence[Problem]) -> Iterator[Row]:

@@ -4,17 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from confcom.addon.change import (
-    Changed,
-    compare_release,
-    hold_lease,
-    mend_objects,
-    refuse_running_helm,
-    report_findings,
-    reporting_interruption,
-    require_release,
-    wait_for_daemons,
-)
+from confcom.addon import change
+from confcom.addon.change import Changed
 from confcom.addon.change_lease import ChangeRefusedError
 from confcom.addon.command import AddOn
 from confcom.addon.helm import Revision
@@ -25,20 +16,20 @@ from confcom.kubernetes.objects import KubernetesObject
 def roll_back(add_on: AddOn, revision: int | None, *, wait: bool, timeout: float) -> Changed:
     """Roll the add-on back to a revision; None: the one that undoes the last change."""
     recorded = "if helm recorded the rollback, `confcom status --wait` waits on; a second one goes further back"
-    with reporting_interruption(add_on.helm, recorded):
-        require_release(add_on)
-        with hold_lease(add_on, "rollback", dry_run=False):
+    with change.reporting_interruption(add_on.helm, recorded):
+        change.require_release(add_on)
+        with change.hold_lease(add_on, "rollback", dry_run=False):
             history = add_on.helm.history()
-            refuse_running_helm(history, add_on.now())
+            change.refuse_running_helm(history, add_on.now())
             target = previous(history) if revision is None else revision
             if target not in {one.number for one in history}:
                 known = ", ".join(str(one.number) for one in history)
                 raise _no_revision(f"there is no revision {target}", f"the revisions are {known}")
             manifests = add_on.helm.manifests(target)
             findings = check_rollback(add_on.cluster, manifests, target, add_on.now)
-            report_findings(add_on, findings)
+            change.report_findings(add_on, findings)
             _helm_rollback(add_on, target, manifests)
-            wait_for_daemons(add_on, wait=wait, timeout=timeout)
+            change.wait_for_daemons(add_on, wait=wait, timeout=timeout)
             return Changed(add_on.cluster, changed=True, revision=history[-1].number + 1, findings=findings)
 
 
@@ -82,6 +73,6 @@ def undo_interrupted(add_on: AddOn, history: Sequence[Revision]) -> None:
 
 
 def _helm_rollback(add_on: AddOn, revision: int, manifests: Sequence[KubernetesObject]) -> None:
-    mend_objects(add_on, manifests, compare_release(add_on, manifests))
+    change.mend_objects(add_on, manifests, change.compare_release(add_on, manifests))
     add_on.reporter.say(f"helm rolls back to revision {revision} ...")
     add_on.helm.rollback(revision)

@@ -18,11 +18,12 @@ from confcom.addon import daemon_pods
 from confcom.addon.api import AT_ONCE, Api, ClusterAccessError
 from confcom.addon.chart_objects import workloads_in
 from confcom.addon.daemon_pods import DaemonPod, Warned, daemon_pod
-from confcom.addon.helm import Helm
+from confcom.addon.drift import Comparison, compare
+from confcom.addon.helm import Helm, Revision
 from confcom.addon.login import Cluster
+from confcom.addon.owned_objects import is_helms, owned_objects
 from confcom.addon.probe_pages import ProbePages
 from confcom.addon.problems import OptionalReads, Problem
-from confcom.addon.release import Release, read_release
 from confcom.addon.simulated_root import RootFacts, secret_name
 from confcom.addon.tenants import TenantPod, TenantWorkload, refused_workloads, tenant_pod, used_by_node
 from confcom.kubernetes import objects
@@ -59,7 +60,11 @@ class Snapshot:
     refused: tuple[TenantWorkload, ...] = ()
     root: RootFacts | None = None
     """None if no quote helper simulates, or if it was not read."""
-    release: Release = field(default_factory=Release)
+    history: tuple[Revision, ...] = ()
+    drift: Comparison = field(default_factory=Comparison)
+    """How the cluster differs from helm's record of the release."""
+    left: tuple[str, ...] = ()
+    """Kind and name of the add-on's objects that are in no record of helm."""
     not_read: tuple[Problem, ...] = ()
 
 
@@ -82,7 +87,7 @@ def read_cluster(cluster: Cluster, helm: Helm, now: Now = UTC_NOW) -> Snapshot:
     """Read everything that `status` shows. Only the nodes and the add-on's namespace have to be readable."""
     api, reads = cluster.api, OptionalReads()
     with futures.ThreadPoolExecutor(AT_ONCE) as pool:
-        nodes, release = pool.submit(_nodes, api), pool.submit(read_release, helm, reads)
+        nodes, release = pool.submit(_nodes, api), pool.submit(_release, helm, reads)
         read = partial(_with_pods, cluster, _own_objects(cluster), nodes=nodes.result)
         everywhere = partial(api.list, kinds.POD)
         snapshot = reads.read("Pods of other namespaces", lambda: read(everywhere()), default=None)
@@ -96,15 +101,41 @@ def read_cluster(cluster: Cluster, helm: Helm, now: Now = UTC_NOW) -> Snapshot:
         refused = reads.read(what, lambda: refused_workloads(events(), oldest), default=none)
         pages, secret = ProbePages(cluster, pool, reads), secret_name(snapshot.daemon_sets)
         workloads = (*snapshot.daemon_sets, *snapshot.deployments.values())
+        history, drift, left = release.result()
         snapshot = replace(
             snapshot,
             inventories=pages.inventories(snapshot.nodes, snapshot.pods, used),
             refused=tuple(one for one in refused if one.namespace != cluster.namespace),
             root=pages.roots(secret, workloads, snapshot.pods, now()) if secret else None,
-            release=release.result(),
+            history=history,
+            drift=drift,
+            left=left,
         )
-    installed = snapshot.daemon_sets or snapshot.release.history
+    installed = snapshot.daemon_sets or history
     return replace(snapshot, not_read=tuple(sorted(reads.failures, key=str)) if installed else ())
+
+
+def _release(helm: Helm, reads: OptionalReads) -> tuple[tuple[Revision, ...], Comparison, tuple[str, ...]]:
+    """Return helm's record, how the cluster differs from it, and the objects that are in no record."""
+    api, namespace = helm.cluster.api, helm.cluster.namespace
+    history: tuple[Revision, ...] | None = reads.read("the release", helm.history, default=None)
+    # An unfinished change is undone before another one. A failed one is repeated, as helm has recorded it.
+    if history is None or (history and history[-1].status not in {"deployed", "failed"}):
+        return history or (), Comparison(), ()
+    read: Callable[[], tuple[KubernetesObject, ...]] = helm.manifests if history else tuple
+    manifests = reads.read("the release's objects", read, default=None)
+    if manifests is None:
+        return history, Comparison(), ()
+    compared = partial(compare, api, manifests, namespace)
+    drift = reads.read("the release's objects", compared, default=Comparison())
+    none: tuple[KubernetesObject, ...] = ()
+    owned = reads.read("objects without a record of helm", lambda: tuple(owned_objects(helm.cluster)), default=none)
+    recorded = {f"{one['kind']} {name_of(one)}" for one in manifests}
+    # What helm did not install belongs to people, who may need no helm.
+    if recorded or any(workload.kind == "DaemonSet" for workload in workloads_in(owned)):
+        owned = tuple(filter(is_helms, owned))
+    left = (f"{one['kind']} {name_of(one)}" for one in owned)
+    return history, drift, tuple(name for name in left if name not in recorded)
 
 
 def _nodes(api: Api) -> tuple[Node, ...]:

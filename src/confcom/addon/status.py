@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from confcom.addon import chart_objects as chart
@@ -146,7 +146,7 @@ class AddOnStatus:
 
 
 def add_on_status(snapshot: Snapshot) -> AddOnStatus:
-    daemons, release, pods_on = snapshot.daemon_sets, snapshot.release, defaultdict[str, list[DaemonPod]](list)
+    daemons, pods_on = snapshot.daemon_sets, defaultdict[str, list[DaemonPod]](list)
     for pod in snapshot.pods:
         pods_on[pod.node].append(pod)
     used = None if snapshot.epc_pods is None else used_by_node(snapshot.epc_pods)
@@ -165,9 +165,10 @@ def add_on_status(snapshot: Snapshot) -> AddOnStatus:
     problems = [*_release_problems(snapshot), *_left_problems(snapshot)]
     problems += [*_drift_problems(snapshot), *_cluster_problems(snapshot)]
     problems += [one.problem for one in deployments if one.problem]
+    uncompared = (Problem(why, code="not-read") for why in snapshot.drift.not_compared)
     return AddOnStatus(
         namespace=snapshot.namespace,
-        enabled=bool(daemons) or any(last.is_deployed for last in release.history[-1:]),
+        enabled=bool(daemons) or any(last.is_deployed for last in snapshot.history[-1:]),
         simulated=any(daemon.simulates for daemon in daemons),
         staging=chart.staging_of(daemons),
         version=", ".join(sorted({daemon.labels.get(VERSION_LABEL, "") for daemon in daemons})),
@@ -175,7 +176,7 @@ def add_on_status(snapshot: Snapshot) -> AddOnStatus:
         other_nodes=len(nodes) - len(listed),
         workloads=workloads(snapshot.epc_pods or (), snapshot.refused),
         problems=tuple(dict.fromkeys([*problems, *(one for node in listed for one in node.problems)])),
-        not_compared=(*snapshot.not_read, *(Problem(why, code="not-read") for why in release.drift.not_compared)),
+        not_compared=(*snapshot.not_read, *uncompared),
         notes=tuple(_notes(daemons, listed)),
         observed=all(daemon.observed for daemon in daemons),
         deployments=deployments,
@@ -185,7 +186,6 @@ def add_on_status(snapshot: Snapshot) -> AddOnStatus:
 def _node_status(
     snapshot: Snapshot, node: Node, pods: Sequence[DaemonPod], used: Mapping[tuple[str, str], int] | None
 ) -> NodeStatus:
-    """Return the status of a node, from the daemons' Pods on it, oldest first, and the EPC that Pods request."""
     name, resource = node.name, node.resources.epc
     epc = NodeEpc(
         resource,
@@ -230,14 +230,10 @@ def _node_status(
         away = "waiting: its node is not Ready"
         steps = [step if step.done else Step(name, step.kind, done=False, text=away) for step in steps]
     named = tuple(replace(one, node=name) for one in problems)
-    return NodeStatus(name, _kind(node, wanted), node.ready, epc, plugins, helpers, named, tuple(steps))
-
-
-def _kind(node: Node, wanted: Iterable[Workload]) -> SgxKind:
     plugin = next((daemon for daemon in wanted if daemon.component is Component.DEVICE_PLUGIN), None)
-    if plugin is None:
-        return sgx_kind(node)
-    return SgxKind.SIMULATED if plugin.simulates else SgxKind.HARDWARE
+    served = SgxKind.SIMULATED if plugin and plugin.simulates else SgxKind.HARDWARE
+    kind = served if plugin else sgx_kind(node)
+    return NodeStatus(name, kind, node.ready, epc, plugins, helpers, named, tuple(steps))
 
 
 def _daemon_problems(
@@ -287,7 +283,7 @@ def _step(node: str, daemon: Workload, pods: Sequence[DaemonPod], templates: Map
 
 
 def _release_problems(snapshot: Snapshot) -> Iterator[Problem]:
-    last = snapshot.release.history[-1] if snapshot.release.history else None
+    last = snapshot.history[-1] if snapshot.history else None
     if last is None or last.is_deployed or last.status == "uninstalled":
         return
     if last.is_unfinished:
@@ -295,15 +291,15 @@ def _release_problems(snapshot: Snapshot) -> Iterator[Problem]:
     else:
         why = f"the last change of the release was not completed: {last.described} ({last.description}): "
     removal = "`confcom disable` completes the removal" if last.status == "uninstalling" else ""
-    undo = ", `confcom rollback` undoes it" if len(snapshot.release.history) > 1 else ", `confcom disable` removes it"
+    undo = ", `confcom rollback` undoes it" if len(snapshot.history) > 1 else ", `confcom disable` removes it"
     yield Problem(why + (removal or f"`confcom enable` repeats it{undo}"), code="change-unfinished")
 
 
 def _left_problems(snapshot: Snapshot) -> Iterator[Problem]:
-    if not snapshot.release.left:
+    if not snapshot.left:
         return
-    names = shown(snapshot.release.left)
-    if snapshot.release.history:
+    names = shown(snapshot.left)
+    if snapshot.history:
         why = f"of the add-on, and in no record of helm, are {names}: delete what nobody needs (kubectl delete)"
         yield Problem(why, code="object-left")
     else:
@@ -313,7 +309,7 @@ def _left_problems(snapshot: Snapshot) -> Iterator[Problem]:
 
 
 def _drift_problems(snapshot: Snapshot) -> Iterator[Problem]:
-    for change in snapshot.release.drift.changes:
+    for change in snapshot.drift.changes:
         name, fields = f"{change.kind} {change.name}", change.shown_fields
         if change.effect is Effect.MADE:
             yield Problem(f"the {name} is missing: `confcom enable` makes it", code="object-missing")
@@ -326,7 +322,7 @@ def _drift_problems(snapshot: Snapshot) -> Iterator[Problem]:
             yield Problem(f"{why}: `confcom enable` restores it", code="object-changed")
         else:
             yield Problem(f"{change}, by an apply of the release: `confcom enable` does that", code="object-changed")
-    for name, added in snapshot.release.drift.added:
+    for name, added in snapshot.drift.added:
         why = f"somebody added to the {name}, whose Pods are privileged: {', '.join(added)}"
         yield Problem(f"{why}: remove them, or delete the object and run `confcom enable`", code="object-changed")
 
@@ -334,10 +330,10 @@ def _drift_problems(snapshot: Snapshot) -> Iterator[Problem]:
 def _cluster_problems(snapshot: Snapshot) -> Iterator[Problem]:
     daemons = snapshot.daemon_sets
     if not daemons:
-        if not any(one.is_deployed for one in snapshot.release.history[-1:]):
+        if not any(one.is_deployed for one in snapshot.history[-1:]):
             why = f"the add-on is not enabled in the namespace {snapshot.namespace}: `confcom enable` installs it"
             yield Problem(why, code="not-enabled")
-        elif not snapshot.release.drift.changes:
+        elif not snapshot.drift.changes:
             yield Problem("the add-on's DaemonSets are missing: `confcom enable` makes them", code="object-missing")
         return
     if not chart.selected(daemons, snapshot.nodes):

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import json
 import re
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,7 +17,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 import click
 
-from confcom.cli.output_option import JSON, output_option
+from confcom.cli.output_option import JSON, output_option, show_result
 from confcom.kubernetes.names import DEFAULT_NAMESPACE
 
 if TYPE_CHECKING:
@@ -46,16 +45,13 @@ class Machine:
     sleep: Callable[[float], None]
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
 
-    @classmethod
-    def local(cls) -> Machine:
-        from confcom.addon.helm import run_helm
-        from confcom.addon.login import open_cluster
-
-        return cls(open_cluster, run_helm, time.monotonic, time.sleep)
-
 
 def machine() -> Machine:
-    return click.get_current_context().find_object(Machine) or Machine.local()
+    from confcom.addon.helm import run_helm
+    from confcom.addon.login import open_cluster
+
+    found = click.get_current_context().find_object(Machine)
+    return found or Machine(open_cluster, run_helm, time.monotonic, time.sleep)
 
 
 def _namespace(ctx: click.Context, param: click.Parameter, value: str) -> str:
@@ -140,15 +136,14 @@ def _raise_keyboard_interrupt(number: int, frame: FrameType | None) -> None:
     raise KeyboardInterrupt
 
 
-def timeout_option(command: Callable[P, R]) -> Callable[P, R]:
-    return click.option(
-        "--timeout",
-        type=click.IntRange(min=1),
-        metavar="SECONDS",
-        default=TIMEOUT,
-        show_default=True,
-        help="Fail after this time without progress.",
-    )(command)
+timeout_option = click.option(
+    "--timeout",
+    type=click.IntRange(min=1),
+    metavar="SECONDS",
+    default=TIMEOUT,
+    show_default=True,
+    help="Fail after this time without progress.",
+)
 
 
 def waiting_options(command: Callable[P, R]) -> Callable[P, R]:
@@ -213,14 +208,8 @@ def chart_of(chart: Path | None) -> Path:
     return chart.absolute() if chart is not None else chart_folder()
 
 
-def show_result(data: Mapping[str, object], text: str, output: str) -> None:
-    click.echo(json.dumps(data, indent=2) if output == JSON else text)
-
-
 def show_change(done: Changed, how: str, output: str, *, wait: bool) -> None:
     """Print the result of a change; a dry run has told people already."""
-    if done.would_change is None:
+    if done.would_change is None or output == JSON:
         later = "" if wait else " Its daemons start by and by: see `confcom status`."
-        show_result(done.to_json(), f"{how} (revision {done.revision}).{later}", output)
-    elif output == JSON:
-        show_result(done.to_json(), "", output)
+        show_result(done.to_json(), [f"{how} (revision {done.revision}).{later}"], output)

@@ -1,7 +1,8 @@
 """`-o/--output`, the option of every command that prints a result, and the detection of plain output."""
 
+import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import click
 
@@ -31,6 +32,10 @@ output_option = click.option(
     callback=_store_format,
     help="Output format: text for people, json for programs.",
 )
+
+
+def show_result(data: Mapping[str, object], lines: Iterable[str], output: str) -> None:
+    click.echo(json.dumps(data, indent=2) if output == JSON else "\n".join(lines))
 
 
 def asks_for_json(arguments: Sequence[str]) -> bool:

@@ -15,15 +15,8 @@ MAX_ROWS = 10
 USUAL_WIDTH = 50
 """Width of a column, unless half of its cells are wider. Names of cloud nodes take 20 to 45; DNS allows 253."""
 _NODES = (
-    "NODE",
-    "SGX",
-    "EPC MiB FOUND",
-    "OFFERED",
-    "REQUESTED",
-    "FREE",
-    "COUNTED AS",
-    "DEVICE PLUGIN",
-    "QUOTE HELPER",
+    *("NODE", "SGX", "EPC MiB FOUND", "OFFERED", "REQUESTED", "FREE"),
+    *("COUNTED AS", "DEVICE PLUGIN", "QUOTE HELPER"),
 )
 _WORKLOADS = ("NAMESPACE", "WORKLOAD", "PODS", "NODES", "EPC MiB", "STATE")
 _ALL = "`confcom status --all-nodes` shows them all"

@@ -169,35 +169,33 @@ class ContainerRuntime:
 
     async def start(self, plan: ContainerPlan, directory: Path, log: Path) -> ContainerProcess:
         try:
-            return await self._start(plan, directory, log)
+            root, setup_log = directory / "rootfs", directory / "setup.log"
+            root.mkdir(parents=True)
+            for bind in plan.binds:
+                if not bind.source.exists():
+                    bind.source.mkdir(parents=True)  # as container runtimes do
+            ready: Path | None = None
+            if self.mode is Mode.NO_NAMESPACE:
+                command, env = plan.argv, {**_real_paths(plan), **plan.env, **self.mark}
+            else:
+                ready = directory / "ready"
+                script = root_script(plan, self.tools, root=root, ready=ready)
+                start = directory / "start.sh"
+                start.write_bytes(os.fsencode(script))  # the machine's folders may have any names
+                command, env = (*self._unshare(), self.tools["sh"], str(start)), dict(self.mark)
+            with log.open("ab") as output, setup_log.open("ab") as errors:
+                process = await asyncio.create_subprocess_exec(
+                    *command,
+                    stdin=asyncio.subprocess.DEVNULL,
+                    stdout=output,
+                    stderr=errors if ready else output,
+                    cwd="/",
+                    env=env,
+                    start_new_session=True,
+                )
+            return ContainerProcess(process, ready, setup_log)
         except OSError as error:
             raise _not_started(str(error)) from None
-
-    async def _start(self, plan: ContainerPlan, directory: Path, log: Path) -> ContainerProcess:
-        root, setup_log = directory / "rootfs", directory / "setup.log"
-        root.mkdir(parents=True)
-        for bind in plan.binds:
-            if not bind.source.exists():
-                bind.source.mkdir(parents=True)  # as container runtimes do
-        ready: Path | None = None
-        if self.mode is Mode.NO_NAMESPACE:
-            command, env = plan.argv, {**_real_paths(plan), **plan.env, **self.mark}
-        else:
-            ready = directory / "ready"
-            script = root_script(plan, self.tools, root=root, ready=ready)
-            (directory / "start.sh").write_bytes(os.fsencode(script))  # the machine's folders may have any names
-            command, env = (*self._unshare(), self.tools["sh"], str(directory / "start.sh")), dict(self.mark)
-        with log.open("ab") as output, setup_log.open("ab") as errors:
-            process = await asyncio.create_subprocess_exec(
-                *command,
-                stdin=asyncio.subprocess.DEVNULL,
-                stdout=output,
-                stderr=errors if ready else output,
-                cwd="/",
-                env=env,
-                start_new_session=True,
-            )
-        return ContainerProcess(process, ready, setup_log)
 
     def _unshare(self) -> tuple[str, ...]:
         """Return the command that runs a script in new namespaces.
@@ -311,9 +309,9 @@ class _Script:
 
     def proc(self) -> None:
         self._run("mkdir", "-p", self._at(_PROC))
-        new = self._mount_command("-t", "proc", "proc", self._at(_PROC))
+        new = self._mount("-t", "proc", "proc", self._at(_PROC))
         # Where parts of /proc are hidden, as in containers, the kernel refuses to mount a complete one.
-        self.lines.append(f"{new} 2>/dev/null || {self._mount_command('--rbind', '/proc', self._at(_PROC))}")
+        self.lines.append(f"{new} 2>/dev/null || {self._mount('--rbind', '/proc', self._at(_PROC))}")
 
     def dev(self) -> None:
         # Mode 755: in a world-writable, sticky directory the kernel refuses open(O_CREAT) on a device node.
@@ -341,11 +339,12 @@ class _Script:
         else:
             self._run("mkdir", "-p", self._at(target.parent))
             self.lines.append(f": >> {shlex.quote(self._at(target))}")
-        self._mount("--bind", str(bind.source), self._at(target))
+        self.lines.append(self._mount("--bind", str(bind.source), self._at(target)))
         if bind.read_only:
             locked = os.statvfs(bind.source).f_flag
             flags = [name for flag, name in _LOCKED_FLAGS.items() if locked & flag]
-            self._mount("-o", ",".join(["remount", "bind", "ro", *flags]), self._at(target))
+            options = ",".join(["remount", "bind", "ro", *flags])
+            self.lines.append(self._mount("-o", options, self._at(target)))
 
     def _copy(self, path: Path) -> None:
         """Show an entry of the machine at the same path; if its mount fails, it stays empty."""
@@ -353,22 +352,19 @@ class _Script:
             self._run("ln", "-s", "--", str(path.readlink()), self._at(path))
         elif path.is_dir():
             self._run("mkdir", "-p", self._at(path))
-            self.lines.append(f"{self._mount_command('--rbind', str(path), self._at(path))} || :")
+            self.lines.append(f"{self._mount('--rbind', str(path), self._at(path))} || :")
         else:
             self.lines.append(f": > {shlex.quote(self._at(path))}")
-            self.lines.append(f"{self._mount_command('--bind', str(path), self._at(path))} || :")
+            self.lines.append(f"{self._mount('--bind', str(path), self._at(path))} || :")
 
     def _tmpfs(self, path: Path, mode: str = "755") -> None:
         self._run("mkdir", "-p", self._at(path))
-        self._mount("-t", "tmpfs", "-o", f"mode={mode}", "confcom-demo", self._at(path))
+        self.lines.append(self._mount("-t", "tmpfs", "-o", f"mode={mode}", "confcom-demo", self._at(path)))
 
     def _at(self, path: Path) -> str:
         return str(self._root.joinpath(*path.parts[1:]))
 
-    def _mount(self, *arguments: str) -> None:
-        self.lines.append(self._mount_command(*arguments))
-
-    def _mount_command(self, *arguments: str) -> str:
+    def _mount(self, *arguments: str) -> str:
         # -n: otherwise mount(8) would write to the machine's /run/mount.
         return shlex.join([self._tools["mount"], "-n", *arguments])
 

@@ -16,17 +16,8 @@ import grpc.aio
 
 from confcom.demo.ledger import AdmissionError, DeviceLedger
 from confcom.kubelet_api import deviceplugin_pb2 as pb
+from confcom.kubelet_api import services
 from confcom.kubelet_api.checkpoint import CHECKPOINT_NAME
-from confcom.kubelet_api.services import (
-    API_VERSION,
-    HEALTHY,
-    KUBELET_SOCKET_NAME,
-    DevicePluginStub,
-    RegisterContext,
-    registration_handler,
-    unix_channel,
-    unix_target,
-)
 from confcom.kubernetes.names import extended_resource
 
 DIAL_SECONDS = 10.0
@@ -82,8 +73,8 @@ class PluginClient:
         self.resource = resource
         self.socket = socket
         self._closed = False
-        self._channel = unix_channel(str(socket))
-        self._stub = DevicePluginStub(self._channel)
+        self._channel = services.unix_channel(str(socket))
+        self._stub = services.DevicePluginStub(self._channel)
 
     async def dial(self, seconds: float) -> str:
         """Connect and call GetDevicePluginOptions, as the kubelet does during Register; return why it failed, or ""."""
@@ -101,7 +92,7 @@ class PluginClient:
         """Yield every device list that the plugin sends, as ID -> healthy, until the stream ends or breaks."""
         with contextlib.suppress(grpc.aio.AioRpcError):
             async for response in self._stub.list_and_watch(pb.Empty()):
-                yield {device.ID: device.health == HEALTHY for device in response.devices}
+                yield {device.ID: device.health == services.HEALTHY for device in response.devices}
 
     async def allocate(self, ids: Sequence[str]) -> pb.ContainerAllocateResponse:
         """Call Allocate for one container with these devices; a failure is an AdmissionError."""
@@ -201,8 +192,8 @@ class DeviceManager:
                 entry.unlink(missing_ok=True)
         self._ledger.forget_devices()
         server = grpc.aio.server()
-        server.add_generic_rpc_handlers((registration_handler(self.register),))
-        server.add_insecure_port(unix_target(str(self._directory / KUBELET_SOCKET_NAME)))
+        server.add_generic_rpc_handlers((services.registration_handler(self.register),))
+        server.add_insecure_port(services.unix_target(str(self._directory / services.KUBELET_SOCKET_NAME)))
         await server.start()
         self._server = server
         self._changes.notify()
@@ -220,9 +211,9 @@ class DeviceManager:
         await asyncio.gather(*streams, return_exceptions=True)
         for client in registry.clients():
             await client.close()
-        (self._directory / KUBELET_SOCKET_NAME).unlink(missing_ok=True)
+        (self._directory / services.KUBELET_SOCKET_NAME).unlink(missing_ok=True)
 
-    async def register(self, request: pb.RegisterRequest, context: RegisterContext) -> pb.Empty:
+    async def register(self, request: pb.RegisterRequest, context: services.RegisterContext) -> pb.Empty:
         """Handle Register, the kubelet's service: check the request, dial the plugin, and start ListAndWatch."""
         if refusal := self._refusal(request):
             await context.abort(grpc.StatusCode.UNKNOWN, refusal)
@@ -263,14 +254,18 @@ class DeviceManager:
         return merge(responses)
 
     def _refusal(self, request: pb.RegisterRequest) -> str:
-        if request.version != API_VERSION:
+        if request.version != services.API_VERSION:
             return (
                 f'requested API version "{request.version}" is not supported by kubelet. '
-                f'Supported version is ["{API_VERSION}"]'
+                f'Supported version is ["{services.API_VERSION}"]'
             )
         if not extended_resource(request.resource_name):
             return f'the ResourceName "{request.resource_name}" is invalid'
-        if not request.endpoint or "/" in request.endpoint or request.endpoint in {".", "..", KUBELET_SOCKET_NAME}:
+        if (
+            not request.endpoint
+            or "/" in request.endpoint
+            or request.endpoint in {".", "..", services.KUBELET_SOCKET_NAME}
+        ):
             return f'the endpoint "{request.endpoint}" is not the name of a socket in {self._directory}'
         return ""
 

@@ -7,14 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
-from confcom.demo.container_runtime import (
-    Bind,
-    ContainerError,
-    ContainerProcess,
-    ContainerRuntime,
-    Image,
-    plan_container,
-)
+from confcom.demo import container_runtime
 from confcom.demo.device_manager import Changes, DeviceManager, PluginRegistry
 from confcom.demo.job_file import Job
 from confcom.demo.ledger import AdmissionError, DeviceLedger
@@ -40,8 +33,8 @@ class Pod:
     message: str = ""
     error: ConfcomError | None = None
     exit_code: int | None = None
-    binds: tuple[Bind, ...] = ()
-    process: ContainerProcess | None = None
+    binds: tuple[container_runtime.Bind, ...] = ()
+    process: container_runtime.ContainerProcess | None = None
     starting: bool = False
     """Its container is being started, and cannot be stopped yet."""
 
@@ -59,8 +52,8 @@ class Node:
     def __init__(
         self,
         directory: Path,
-        runtime: ContainerRuntime,
-        images: Mapping[str, Image],
+        runtime: container_runtime.ContainerRuntime,
+        images: Mapping[str, container_runtime.Image],
         *,
         new_registry: type[PluginRegistry] = PluginRegistry,
     ) -> None:
@@ -110,7 +103,7 @@ class Node:
         try:
             await self._schedule(pod)
             code = await self._run_container(pod)
-        except (AdmissionError, ContainerError) as error:
+        except (AdmissionError, container_runtime.ContainerError) as error:
             pod.phase, pod.error = Phase.FAILED, error
         else:
             pod.phase, pod.exit_code = Phase.FAILED if code else Phase.SUCCEEDED, code
@@ -133,13 +126,13 @@ class Node:
         allocation = await self.devices.allocate(pod.name, job.container, job.limits)
         image = self._images.get(job.image)
         if image is None:
-            raise ContainerError(
+            raise container_runtime.ContainerError(
                 f"the image {job.image} is not on this node",
                 error_code="image-unknown",
                 why="the demo pulls nothing from a registry",
                 remedy=f"use {' or '.join(sorted(self._images))}, or run the Job on a cluster",
             )
-        plan = plan_container(job, image, allocation, self.root)
+        plan = container_runtime.plan_container(job, image, allocation, self.root)
         pod.starting = True
         try:
             pod.process = await self.runtime.start(plan, self._directory / "pods" / pod.name, pod.log)

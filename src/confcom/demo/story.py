@@ -162,11 +162,22 @@ async def run(demo: Demo, *, begin: Callable[[StepReport], None], end: Callable[
     began = time.monotonic()
     reports: list[StepReport] = []
     for number, (title, step) in enumerate(STEPS.items(), start=1):
-        reports.append(StepReport(number, title))
-        begin(reports[-1])
-        await _run_step(step, demo, reports[-1])
-        end(reports[-1])
-        if not reports[-1].ok:
+        report = StepReport(number, title)
+        reports.append(report)
+        begin(report)
+        step_began = time.monotonic()
+        try:
+            await step(demo, report)
+            report.ok = True
+        except ConfcomError as error:
+            try:
+                demo.processes.require_alive()
+                report.error = as_data(error)
+            except StepError as cause:
+                report.error = as_data(cause)
+        report.seconds = round(time.monotonic() - step_began, 3)
+        end(report)
+        if not report.ok:
             break
     return DemoReport(
         ok=len(reports) == len(STEPS) and reports[-1].ok,
@@ -175,20 +186,6 @@ async def run(demo: Demo, *, begin: Callable[[StepReport], None], end: Callable[
         steps=tuple(reports),
         seconds=round(time.monotonic() - began, 3),
     )
-
-
-async def _run_step(step: Step, demo: Demo, report: StepReport) -> None:
-    began = time.monotonic()
-    try:
-        await step(demo, report)
-        report.ok = True
-    except ConfcomError as error:
-        try:
-            demo.processes.require_alive()
-            report.error = as_data(error)
-        except StepError as cause:
-            report.error = as_data(cause)
-    report.seconds = round(time.monotonic() - began, 3)
 
 
 def require_started(pod: Pod) -> None:

@@ -50,8 +50,7 @@ def _sgx_leaf(cpuid: Cpuid) -> list[Value]:
     for subleaf in range(FIRST_EPC_SUBLEAF, FIRST_EPC_SUBLEAF + MAX_EPC_SECTIONS):
         registers = cpuid(SGX_LEAF, subleaf)
         rows.append(_hexadecimal(registers))
-        kind = decode_epc_section(registers).kind
-        if kind is EpcSectionKind.END:
+        if decode_epc_section(registers).kind is EpcSectionKind.END:
             break
     return [{"subleaf": number} | row for number, row in enumerate(rows)]
 

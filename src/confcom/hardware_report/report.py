@@ -7,6 +7,7 @@ import importlib.metadata
 import os
 import subprocess
 import time
+import traceback
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -17,16 +18,8 @@ from confcom.aesm.errors import AesmError
 from confcom.client.address import EXCHANGE_SECONDS, aesm_socket_path
 from confcom.client.blocking import AesmClient
 from confcom.errors import ConfcomError, MalformedError, printable
-from confcom.hardware_report import Facts, Value
+from confcom.hardware_report import Facts, Value, software
 from confcom.hardware_report.processor import processor_facts
-from confcom.hardware_report.software import (
-    AESMD,
-    DPKG_STATUS,
-    LIBRARIES,
-    QCNL,
-    configuration_facts,
-    package_facts,
-)
 from confcom.hardware_report.system import NodeFiles, device_facts, entry_facts, group_names, kernel_facts
 from confcom.sgx.report import KEY_ID_SIZE, MAC_SIZE, REPORT_BODY_SIZE, Report
 
@@ -100,11 +93,8 @@ def _guarded(read: Callable[[], Facts]) -> Facts:
     except ConfcomError as error:
         return {"failed": error.error_code}
     except Exception as error:  # noqa: BLE001
-        where = error.__traceback__
-        while where is not None and where.tb_next is not None:
-            where = where.tb_next
-        place = f"{Path(where.tb_frame.f_code.co_filename).name}:{where.tb_lineno}" if where else "?"
-        return {"failed": f"{type(error).__name__} in {place}"}
+        place = traceback.extract_tb(error.__traceback__)[-1]
+        return {"failed": f"{type(error).__name__} in {Path(place.filename).name}:{place.lineno}"}
 
 
 def _report_facts(node: Node) -> Facts:
@@ -118,11 +108,12 @@ def _report_facts(node: Node) -> Facts:
 
 def _software_facts(node: Node) -> Facts:
     files = node.files
-    dpkg = files.read_text(DPKG_STATUS)
+    dpkg = files.read_text(software.DPKG_STATUS)
     rpm = node.query_rpm() if dpkg is None and node.query_rpm is not None else None
-    return package_facts(dpkg, rpm) | {
-        "libraries": [path for path in LIBRARIES if files.exists(path)],
-        "configuration": {path: configuration_facts(files.read_text(path)) for path in (QCNL, AESMD)},
+    texts = {path: files.read_text(path) for path in (software.QCNL, software.AESMD)}
+    return software.package_facts(dpkg, rpm) | {
+        "libraries": [path for path in software.LIBRARIES if files.exists(path)],
+        "configuration": {path: software.configuration_facts(text) for path, text in texts.items()},
     }
 
 
@@ -177,10 +168,6 @@ def _quoting_enclave(client: AesmClient) -> Facts:
     }
 
 
-def _quote_size(client: AesmClient) -> Facts:
-    return {"quote_size": client.quote_size()}
-
-
 def _wrong_report(client: AesmClient) -> Facts:
     client.get_quote(WRONG_REPORT)
     return {}
@@ -189,7 +176,7 @@ def _wrong_report(client: AesmClient) -> Facts:
 _CALLS: Final[dict[str, Callable[[AesmClient], Facts]]] = {
     "GetSupportedAttKeyIDs": _key_ids,
     "InitQuoteEx": _quoting_enclave,
-    "GetQuoteSizeEx": _quote_size,
+    "GetQuoteSizeEx": lambda client: {"quote_size": client.quote_size()},
     "GetQuoteEx (wrong MAC)": _wrong_report,
 }
 

@@ -9,15 +9,8 @@ import shlex
 import stat
 from dataclasses import dataclass, field
 
+from confcom.device_plugin import epc
 from confcom.device_plugin.device_nodes import GROUP_FILE
-from confcom.device_plugin.epc import (
-    DRIVER_ENTRIES,
-    ENCLAVE_NODES,
-    NODE_DIRECTORY,
-    PROVISION_NODES,
-    NoSgxError,
-    discover,
-)
 from confcom.device_plugin.host import HostFiles
 from confcom.hardware_report import Facts
 
@@ -27,7 +20,7 @@ _LIMITS = {
     "/var/lib/dpkg/status": 64 * 1024 * 1024,  # 1 to 2 KiB for each package
 }
 
-NODES = (*ENCLAVE_NODES, *PROVISION_NODES, "/dev/sgx_vepc", "/dev/isgx")
+NODES = (*epc.ENCLAVE_NODES, *epc.PROVISION_NODES, "/dev/sgx_vepc", "/dev/isgx")
 GROUPS = ("sgx", "sgx_prv")
 """Groups of systemd's and Intel's udev rules."""
 UDEV_RULES = ("/etc/udev/rules.d", "/usr/lib/udev/rules.d", "/lib/udev/rules.d")
@@ -90,7 +83,9 @@ def kernel_facts(files: NodeFiles) -> Facts:
     """Return kernel, distribution and microcode; of the kernel's command line, words that switch SGX off."""
     release = files.read_text("/proc/sys/kernel/osrelease")
     os_release = next((text for path in OS_RELEASES if (text := files.read_text(path))), "")
-    processor = _first_processor(files.read_text("/proc/cpuinfo") or "")
+    first = (files.read_text("/proc/cpuinfo") or "").partition("\n\n")[0]
+    lines = (line.partition(":") for line in first.splitlines())
+    processor = {name.strip(): value.strip() for name, _, value in lines}
     flags = processor.get("flags", "").split()
     command_line = files.read_text("/proc/cmdline") or ""
     cgroup_epc = _CGROUP_EPC.search(files.read_text("/sys/fs/cgroup/misc.capacity") or "")
@@ -108,14 +103,14 @@ def device_facts(files: NodeFiles) -> Facts:
     """Return driver, device nodes with modes, the EPC, and what our device plugin would offer."""
     groups = group_names(files)
     return {
-        "drivers": [path for path in DRIVER_ENTRIES if files.exists(path)],
+        "drivers": [path for path in epc.DRIVER_ENTRIES if files.exists(path)],
         "nodes": {path: entry for path in NODES if (entry := entry_facts(files, path, groups))},
         "udev_rules": [*sorted({name for folder in UDEV_RULES for name in files.children(folder) if "sgx" in name})],
         "groups": {name: gid for gid, name in groups.items() if name in GROUPS},
         "epc_bytes": {
             name: text.strip()
-            for name in files.children(NODE_DIRECTORY)
-            if (text := files.read_text(f"{NODE_DIRECTORY}/{name}/x86/sgx_total_bytes"))
+            for name in files.children(epc.NODE_DIRECTORY)
+            if (text := files.read_text(f"{epc.NODE_DIRECTORY}/{name}/x86/sgx_total_bytes"))
         },
         "device_plugin": _device_plugin(files),
     }
@@ -137,8 +132,8 @@ def entry_facts(files: NodeFiles, path: str, groups: dict[int, str]) -> Facts | 
 
 def _device_plugin(files: NodeFiles) -> Facts:
     try:
-        found = discover(files, simulated_epc_mib=None)
-    except NoSgxError as error:
+        found = epc.discover(files, simulated_epc_mib=None)
+    except epc.NoSgxError as error:
         return {"code": error.error_code}
     return {"epc_mib": found.epc.mib, "source": found.epc.source}
 
@@ -153,8 +148,3 @@ def _os_members(text: str) -> Facts:
             except ValueError:
                 members[name.lower()] = value
     return members
-
-
-def _first_processor(text: str) -> dict[str, str]:
-    lines = (line.partition(":") for line in text.partition("\n\n")[0].splitlines())
-    return {name.strip(): value.strip() for name, _, value in lines}

@@ -18,13 +18,7 @@ from typing import Final, NoReturn, Self
 from confcom.client.address import aesm_socket_path
 from confcom.client.mode import PROCESS_MODE, ProcessMode, choose_mode
 from confcom.client.request import request_quote
-from confcom.errors import (
-    ConfcomError,
-    ExitCode,
-    SettingsError,
-    UnavailableError,
-    printable,
-)
+from confcom.errors import ConfcomError, ExitCode, SettingsError, UnavailableError, printable
 from confcom.sgx.report import REPORT_DATA_SIZE, report_data
 from confcom.simulation.enclave import SimulatedEnclave
 
@@ -83,6 +77,9 @@ class WorkloadSettings:
             hold_seconds=options.hold,
             print_identity=options.print_identity,
         )
+
+    def enclave(self) -> SimulatedEnclave:
+        return SimulatedEnclave.from_name(self.enclave_name, debug=self.debug)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -160,7 +157,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         settings = WorkloadSettings.read(argv, os.environ)
         if settings.print_identity:
-            _say(json.dumps(identity(settings)))
+            enclave = settings.enclave()  # none runs: these are what a relying party should expect
+            _say(json.dumps({"mr_enclave": enclave.mr_enclave.hex(), "mr_signer": enclave.mr_signer.hex()}))
             return ExitCode.OK
         run(settings, environ=os.environ, say=_say, hold=_hold)
     except ConfcomError as error:
@@ -181,12 +179,18 @@ def run(
     process_mode: ProcessMode = PROCESS_MODE,
 ) -> None:
     """Get one quote, and print it; `hold` waits some seconds, or until SIGTERM, while the device is open."""
-    _require_simulated(settings.platform)
+    if settings.platform not in {"", "simulated"}:
+        raise SettingsError(
+            f"this workload cannot run on the SGX platform {settings.platform!r}",
+            error_code="platform-not-simulated",
+            why="its enclave is simulated, and only a simulated platform quotes the reports of one",
+            remedy="run a real enclave program here; this one is for nodes without SGX",
+        )
     say(f"SGX platform: {settings.platform or f'not told ({PLATFORM_VARIABLE} is not set)'}")
     say(f"enclave memory: {f'{settings.epc_mib} MiB' if settings.epc_mib else f'not told ({EPC_VARIABLE} is not set)'}")
     with open_enclave_device(settings.devices) as device:
         say(f"enclave device: {device}, open")
-        enclave = SimulatedEnclave.from_name(settings.enclave_name, debug=settings.debug)
+        enclave = settings.enclave()
         say(f"enclave: {settings.enclave_name!r}, simulated, MRENCLAVE {enclave.mr_enclave.hex()}")
         say(f"challenge: {settings.challenge_size} bytes")
         say(str(choose_mode(environ)))
@@ -202,22 +206,6 @@ def run(
         say(f"done: a quote of {len(quoted.quote)} bytes in {took_ms:.1f} ms")
         if settings.hold_seconds:
             hold(settings.hold_seconds)
-
-
-def identity(settings: WorkloadSettings) -> dict[str, str]:
-    """Return the MRENCLAVE and MRSIGNER that a relying party should expect; no enclave runs for this."""
-    enclave = SimulatedEnclave.from_name(settings.enclave_name, debug=settings.debug)
-    return {"mr_enclave": enclave.mr_enclave.hex(), "mr_signer": enclave.mr_signer.hex()}
-
-
-def _require_simulated(platform: str) -> None:
-    if platform not in {"", "simulated"}:
-        raise SettingsError(
-            f"this workload cannot run on the SGX platform {platform!r}",
-            error_code="platform-not-simulated",
-            why="its enclave is simulated, and only a simulated platform quotes the reports of one",
-            remedy="run a real enclave program here; this one is for nodes without SGX",
-        )
 
 
 def _say(line: str) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from datetime import UTC, datetime
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from confcom.cli.commands.daemons import simulated_pcs
-from confcom.cli.output_option import JSON, output_option
+from confcom.cli.output_option import TEXT, output_option, show_result
 from confcom.errors import OutputError, printable
 
 if TYPE_CHECKING:
@@ -88,11 +87,9 @@ def fetch(
         "expires": utc_text(documents.expires),
         "expired": expired,
     }
-    if output == JSON:
-        click.echo(json.dumps(facts, indent=2))
-        return
-    click.echo("\n".join(f"{name.replace('_', ' ')}: {printable(str(value))}" for name, value in facts.items()))
-    if expired:
+    lines = (f"{name.replace('_', ' ')}: {printable(str(value))}" for name, value in facts.items())
+    show_result(facts, lines, output)
+    if expired and output == TEXT:
         by_policy = "Azure's cache serves such sets by its policy" if service == "azure" else "the service serves it so"
         click.echo(f"It has expired, and verifies nothing at the present: {by_policy}; ask --from intel.", err=True)
 

@@ -14,8 +14,6 @@ from click.shell_completion import CompletionItem
 if TYPE_CHECKING:
     from confcom.daemon.settings import SettingsParser
 
-_PASS_THROUGH = {"ignore_unknown_options": True, "allow_extra_args": True, "help_option_names": []}
-
 _PATH_KINDS = {"DIR": "dir", "PATH": "file"}
 """The completion type, in click's completion scripts, of a flag with this metavar."""
 
@@ -49,10 +47,14 @@ def _flags_of(module: str) -> Completion:
     return complete
 
 
-@click.command("quote-helper", cls=_Daemon, context_settings=_PASS_THROUGH)
-@click.argument(
-    "arguments", nargs=-1, type=click.UNPROCESSED, shell_complete=_flags_of("confcom.quote_helper.settings")
-)
+def _daemon(name: str, settings: str) -> Callable[[Callable[..., None]], _Daemon]:
+    complete = _flags_of(settings)
+    flags = click.Argument(["arguments"], nargs=-1, type=click.UNPROCESSED, shell_complete=complete)
+    pass_through = {"ignore_unknown_options": True, "allow_extra_args": True, "help_option_names": []}
+    return click.command(name, cls=_Daemon, context_settings=pass_through, params=[flags])
+
+
+@_daemon("quote-helper", "confcom.quote_helper.settings")
 def quote_helper(arguments: tuple[str, ...]) -> None:
     """Run the SGX quote helper (AESM) in the foreground."""
     from confcom.quote_helper.main import main
@@ -60,10 +62,7 @@ def quote_helper(arguments: tuple[str, ...]) -> None:
     sys.exit(main(arguments, prog="confcom quote-helper", environ=os.environ, stderr=sys.stderr))
 
 
-@click.command("device-plugin", cls=_Daemon, context_settings=_PASS_THROUGH)
-@click.argument(
-    "arguments", nargs=-1, type=click.UNPROCESSED, shell_complete=_flags_of("confcom.device_plugin.settings")
-)
+@_daemon("device-plugin", "confcom.device_plugin.settings")
 def device_plugin(arguments: tuple[str, ...]) -> None:
     """Run the SGX device plugin in the foreground."""
     from confcom.device_plugin.main import main
@@ -71,8 +70,7 @@ def device_plugin(arguments: tuple[str, ...]) -> None:
     sys.exit(main(arguments, prog="confcom device-plugin", environ=os.environ, stderr=sys.stderr))
 
 
-@click.command("controller", cls=_Daemon, context_settings=_PASS_THROUGH)
-@click.argument("arguments", nargs=-1, type=click.UNPROCESSED, shell_complete=_flags_of("confcom.controller.settings"))
+@_daemon("controller", "confcom.controller.settings")
 def controller(arguments: tuple[str, ...]) -> None:
     """Run the controller of node capacity in the foreground."""
     from confcom.controller.main import main
@@ -80,10 +78,7 @@ def controller(arguments: tuple[str, ...]) -> None:
     sys.exit(main(arguments, prog="confcom controller", environ=os.environ, stderr=sys.stderr))
 
 
-@click.command("serve", cls=_Daemon, context_settings=_PASS_THROUGH)
-@click.argument(
-    "arguments", nargs=-1, type=click.UNPROCESSED, shell_complete=_flags_of("confcom.simulated_pcs.settings")
-)
+@_daemon("serve", "confcom.simulated_pcs.settings")
 def simulated_pcs(arguments: tuple[str, ...]) -> None:
     """Serve a simulated platform's collateral over HTTP, in the form of Intel's PCS."""
     from confcom.simulated_pcs.main import main

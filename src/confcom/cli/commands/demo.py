@@ -9,7 +9,7 @@ import shutil
 import signal
 import sys
 from collections.abc import Coroutine
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -125,12 +125,12 @@ async def _run(mode: str, folder: Path | None, printer: StepPrinter, *, keep: bo
     return report
 
 
+@dataclass(frozen=True, slots=True)
 class StepPrinter:
     """Prints the demo's steps as they run; if it is not enabled, only the report at the end, as JSON."""
 
-    def __init__(self, *, enabled: bool, verbose: bool) -> None:
-        self.enabled = enabled
-        self._verbose = verbose
+    enabled: bool
+    verbose: bool
 
     def begin(self, report: StepReport) -> None:
         if self.enabled:
@@ -140,9 +140,9 @@ class StepPrinter:
         if not self.enabled:
             return
         for line in report.lines:
-            if self._verbose or not line.detail:
+            if self.verbose or not line.detail:
                 click.echo(f"   {line.text}")
-        for command in report.commands if self._verbose else ():
+        for command in report.commands if self.verbose else ():
             click.echo(click.style(f"   $ {command}", fg="cyan"))
         mark = click.style("ok", fg="green") if report.ok else click.style("FAILED", fg="red", bold=True)
         click.echo(f"   {mark}, {report.seconds:.2f} s")

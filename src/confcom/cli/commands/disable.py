@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from confcom.cli.add_on_options import cluster_options, interrupted_by_signals, opened, show_result
+from confcom.cli.add_on_options import cluster_options, interrupted_by_signals, opened
+from confcom.cli.output_option import show_result
 from confcom.errors import printable
 
 if TYPE_CHECKING:
@@ -65,7 +66,7 @@ def disable(*, yes: bool, wait: bool, namespace: str, login: Login, output: str)
         lines.append(f"Left on the node {node}, at 0 once its kubelet has forgotten them: {', '.join(names)}")
     if done.leftovers:
         lines.append("`confcom disable` in five minutes, or later, removes these names.")
-    show_result(done.to_json(), "\n".join(map(printable, lines)), output)
+    show_result(done.to_json(), map(printable, lines), output)
 
 
 def consequences(pods: Sequence[TenantPod]) -> Iterator[str]:

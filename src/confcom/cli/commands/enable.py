@@ -103,13 +103,9 @@ def enable(
     from confcom.addon.helm import Values
     from confcom.addon.preflight_inputs import InstallRequest
 
-    chosen = []
-    if simulated or simulated_nodes:
-        chosen.append("simulated.enabled=true")
-    if beside_hardware:
-        chosen.append("simulated.besideHardware=true")
-    if quote_helper is not None:
-        chosen.append(f"quoteHelper.enabled={str(quote_helper).lower()}")
+    chosen = ["simulated.enabled=true"] if simulated or simulated_nodes else []
+    chosen += ["simulated.besideHardware=true"] if beside_hardware else []
+    chosen += [] if quote_helper is None else [f"quoteHelper.enabled={str(quote_helper).lower()}"]
     values = Values(files, (*chosen, *settings), texts)
     request = InstallRequest(options.chart_of(chart), values, simulated_nodes, allow_no_nodes, new_root or None)
     with options.opened(login, namespace) as add_on:

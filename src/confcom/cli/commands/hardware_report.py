@@ -1,12 +1,11 @@
 """The command `confcom hardware-report`."""
 
-import json
 import os
 from pathlib import Path
 
 import click
 
-from confcom.cli.output_option import JSON, output_option
+from confcom.cli.output_option import output_option, show_result
 from confcom.cli.path_type import NamedPath
 
 
@@ -41,4 +40,4 @@ def hardware_report(*, socket_path: Path | None, host_root: Path, timeout: float
     from confcom.hardware_report.report import local_report, text_lines
 
     report = local_report(os.environ, host_root=host_root, socket=socket_path, call_seconds=timeout)
-    click.echo(json.dumps(report, indent=2) if output == JSON else "\n".join(text_lines(report)))
+    show_result(report, text_lines(report), output)

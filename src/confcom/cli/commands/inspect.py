@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from confcom.cli.output_option import JSON, output_option
+from confcom.cli.output_option import output_option, show_result
 from confcom.errors import ExitCode, printable
 
 if TYPE_CHECKING:
@@ -39,10 +38,7 @@ def inspect(ctx: click.Context, quote: Path, output: str) -> None:
     from confcom.verify.inspection import inspect_quote
 
     inspection = inspect_quote(read_quote(quote))
-    if output == JSON:
-        click.echo(json.dumps(inspection.to_json(), indent=2))
-    else:
-        click.echo("\n".join(_lines(inspection)))
+    show_result(inspection.to_json(), _lines(inspection), output)
     ctx.exit(ExitCode.UNUSABLE if inspection.stopped else ExitCode.OK)
 
 
@@ -75,11 +71,8 @@ def _field_lines(field: Field) -> Iterator[str]:
     else:
         text = printable(str(value))
     note = f"  ({printable(field.note)})" if field.note else ""
-    first, *rest = [text[i : i + HEX_LINE] for i in range(0, len(text), HEX_LINE)] if _is_hex(text) else [text]
+    is_hex = len(text) > HEX_LINE and set(text) <= set("0123456789abcdef")
+    first, *rest = [text[i : i + HEX_LINE] for i in range(0, len(text), HEX_LINE)] if is_hex else [text]
     yield f"  {field.label + ':':30}{first}" + ("" if rest else note)
     for number, line in enumerate(rest, start=1):
         yield " " * 32 + line + (note if number == len(rest) else "")
-
-
-def _is_hex(text: str) -> bool:
-    return len(text) > HEX_LINE and set(text) <= set("0123456789abcdef")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Iterator
 from dataclasses import fields
 from datetime import timedelta
@@ -12,12 +11,12 @@ from typing import TYPE_CHECKING
 
 import click
 
-from confcom.cli.output_option import JSON, output_option
+from confcom.cli.output_option import output_option, show_result
 
 if TYPE_CHECKING:
     from confcom.sgx.pck.extension import PckExtension
     from confcom.sgx.report import ReportBody
-    from confcom.verify.policy import Policy
+    from confcom.verify.policy import Identity, Policy
 
 
 @click.group(no_args_is_help=True)
@@ -43,11 +42,9 @@ def check(file: Path, output: str) -> None:
     from confcom.verify.policy_file import read_policy
 
     found = read_policy(file)
-    demands, remarks = dict(_demands(found)), list(_remarks(found))
-    if output == JSON:
-        click.echo(json.dumps({"demands": demands, "remarks": remarks}, indent=2))
-    else:
-        click.echo("\n".join([*(f"{name}: {_words(value)}" for name, value in demands.items()), *remarks]))
+    demands, remarks = _demands(found), list(_remarks(found))
+    lines = [*(f"{name}: {_words(value)}" for name, value in demands.items()), *remarks]
+    show_result({"demands": demands, "remarks": remarks}, lines, output)
 
 
 QUOTE_EPILOG = """\b
@@ -78,11 +75,11 @@ def from_quote(quote: Path) -> None:
     click.echo("\n".join(_policy_lines(parsed.body, extension)))
 
 
-def _demands(found: Policy) -> Iterator[tuple[str, object]]:
-    for field in fields(found):
-        value = getattr(found, field.name)
-        if value is not None and value is not False and value != timedelta(0):
-            yield field.name, _plain(value)
+def _demands(found: Policy | Identity) -> dict[str, object]:
+    given = ((field.name, getattr(found, field.name)) for field in fields(found))
+    # By identity: 0 equals False, and is a demand.
+    demanded = ((name, one) for name, one in given if one is not None and one is not False)
+    return {name: _plain(one) for name, one in demanded if one != timedelta(0)}
 
 
 def _plain(value: object) -> object:
@@ -96,8 +93,7 @@ def _plain(value: object) -> object:
     if isinstance(value, timedelta):
         return str(value)
     if isinstance(value, Identity):
-        given = ((field.name, getattr(value, field.name)) for field in fields(value))
-        return {name: _plain(one) for name, one in given if one is not None}
+        return _demands(value)
     if isinstance(value, frozenset | tuple):
         return sorted(map(_plain, value), key=str)
     return value

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from confcom.cli.add_on_options import cluster_options, machine
-from confcom.cli.output_option import JSON, output_option
+from confcom.cli.output_option import output_option, show_result
 from confcom.cli.path_type import NamedPath
 from confcom.errors import printable
 from confcom.simulation.collateral_staging import Staging
@@ -58,7 +56,7 @@ def create(state_dir: Path, output: str) -> None:
     fingerprint = stored.platform.root_fingerprint
     what = f"{'Created' if stored.created else 'Found'} the simulated platform in {state_dir}"
     data = {"state_dir": str(state_dir), "created": stored.created, "root_sha256": fingerprint}
-    _show(data, (what, f"Root certificate's SHA-256: {fingerprint}"), output)
+    show_result(data, map(printable, (what, f"Root certificate's SHA-256: {fingerprint}")), output)
 
 
 @simulation.command(short_help="Write the root, its fingerprint and the collateral to files.")
@@ -135,9 +133,10 @@ def export(
     chosen = chosen or Staging.NONE
     written = export_platform(platform, out_dir, now, staging=chosen, early=early)
     files = [str(path) for path in written]
-    text = (*(f"Wrote {file}" for file in files), f"Root certificate's SHA-256: {platform.root_fingerprint}")
-    staged = () if chosen is Staging.NONE else (f"The collateral is staged: {chosen}.",)
-    _show({"root_sha256": platform.root_fingerprint, "staging": chosen, "files": files}, (*text, *staged), output)
+    lines = [*(f"Wrote {file}" for file in files), f"Root certificate's SHA-256: {platform.root_fingerprint}"]
+    lines += [] if chosen is Staging.NONE else [f"The collateral is staged: {chosen}."]
+    data = {"root_sha256": platform.root_fingerprint, "staging": chosen, "files": files}
+    show_result(data, map(printable, lines), output)
 
 
 def _cluster_platform(
@@ -163,14 +162,8 @@ def _cluster_platform(
         return platform, staging or staging_of(workloads_in(cluster.api.list(DAEMON_SET, namespace)))
 
 
-def _show(data: Mapping[str, object], text: Iterable[str], output: str) -> None:
-    lines = [json.dumps(data, indent=2)] if output == JSON else map(printable, text)
-    click.echo("\n".join(lines))
-
-
 def _warn_if_exposed(state_dir: Path) -> None:
     from confcom.quote_provider.state_directory import exposure
 
-    warning = exposure(state_dir)
-    if warning is not None:
+    if (warning := exposure(state_dir)) is not None:
         click.echo(printable(f"Warning: {warning}"), err=True)

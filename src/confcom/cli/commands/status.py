@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from confcom.cli.add_on_options import cluster_options, opened, show_result, timeout_option
+from confcom.cli.add_on_options import cluster_options, opened, timeout_option
+from confcom.cli.output_option import show_result
 from confcom.errors import ExitCode, printable
 
 if TYPE_CHECKING:
@@ -58,6 +59,6 @@ def status(*, wait: bool, timeout: int, all_nodes: bool, namespace: str, login: 
             wait_until_ready(add_on, timeout=timeout, until_gone=NOT_CREATED | NOT_SHOWN)
         found = add_on_status(read_cluster(add_on.cluster, add_on.helm, add_on.now))
     lines = status_lines(found, everything=all_nodes)
-    show_result({"cluster": add_on.cluster.to_json(), **found.to_json()}, "\n".join(map(printable, lines)), output)
+    show_result({"cluster": add_on.cluster.to_json(), **found.to_json()}, map(printable, lines), output)
     if not found.ok:
         click.get_current_context().exit(ExitCode.NOT_READY)

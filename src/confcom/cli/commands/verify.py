@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import functools
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from confcom.cli.output_option import JSON, TEXT, output_option
+from confcom.cli.output_option import TEXT, output_option, show_result
 from confcom.errors import MalformedError, as_data, printable
 
 if TYPE_CHECKING:
@@ -82,6 +82,9 @@ Examples:
 """
 
 
+_hex_option = functools.partial(click.option, type=_hexadecimal, metavar="HEX")
+
+
 @click.command(no_args_is_help=True, epilog=EPILOG)
 @click.argument("quote", required=False, type=click.Path(path_type=Path, allow_dash=True, readable=False))
 @click.option(
@@ -105,22 +108,15 @@ Examples:
     metavar="FILE",
     help="A policy in TOML; options that are given too replace its entries.",
 )
-@click.option(
-    "--mrenclave", "mr_enclave", type=_hexadecimal, metavar="HEX", help="The expected measurement of the enclave."
-)
-@click.option("--mrsigner", "mr_signer", type=_hexadecimal, metavar="HEX", help="The expected signer of the enclave.")
+@_hex_option("--mrenclave", "mr_enclave", help="The expected measurement of the enclave.")
+@_hex_option("--mrsigner", "mr_signer", help="The expected signer of the enclave.")
 @click.option("--isv-prod-id", type=int, help="The expected product ID (ISVPRODID) of that signer.")
 @click.option("--min-isv-svn", type=int, help="The lowest security version (ISVSVN) to accept.")
-@click.option(
-    "--report-data",
-    type=_hexadecimal,
-    metavar="HEX",
-    help="The expected report data; fewer than 64 bytes are padded with zeros.",
-)
-@click.option("--config-id", type=_hexadecimal, metavar="HEX", help="The expected CONFIGID (KSS), 64 bytes.")
+@_hex_option("--report-data", help="The expected report data; fewer than 64 bytes are padded with zeros.")
+@_hex_option("--config-id", help="The expected CONFIGID (KSS), 64 bytes.")
 @click.option("--min-config-svn", type=int, help="The lowest CONFIGSVN to accept (KSS).")
-@click.option("--isv-ext-prod-id", type=_hexadecimal, metavar="HEX", help="The expected ISVEXTPRODID (KSS).")
-@click.option("--isv-family-id", type=_hexadecimal, metavar="HEX", help="The expected ISVFAMILYID (KSS).")
+@_hex_option("--isv-ext-prod-id", help="The expected ISVEXTPRODID (KSS).")
+@_hex_option("--isv-family-id", help="The expected ISVFAMILYID (KSS).")
 @click.option(
     "--accept-tcb",
     "accepted_tcb_statuses",
@@ -189,10 +185,7 @@ def verify(
             raise
         verdict = unusable("a quote, a root certificate and collateral that can be read", error, code="input")
         input_error = {"error": as_data(error)}
-    if output == JSON:
-        click.echo(json.dumps(verdict.to_json() | input_error, indent=2))
-    else:
-        click.echo("\n".join(_lines(verdict)))
+    show_result(verdict.to_json() | input_error, _lines(verdict), output)
     ctx.exit(verdict.kind.exit_code)
 
 
