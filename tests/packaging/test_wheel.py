@@ -85,7 +85,7 @@ from confcom.cli.commands import enable, status
 """
 FOR_QUOTES = "import confcom.verify, dcap_qvl"
 NOT_FOR_QUOTES = {
-    *("asyncio", "ssl", "httpx2", "tomllib", "confcom.sgx.key_id", "cryptography.hazmat.primitives.serialization"),
+    *("asyncio", "ssl", "httpx2", "tomllib", "cryptography.hazmat.primitives.serialization"),
     "cryptography.hazmat.backends.openssl.backend",
 }
 """These would take 0.7 of the 35 MB that importing `confcom.verify` may take."""

@@ -42,6 +42,10 @@ def test_a_daemons_flags_are_offered(completed, daemon):
     assert "plain,--simulated" not in completed(f"confcom {daemon} --simulated --")
 
 
+def test_after_a_command_that_is_not_there_the_commands_are_offered(completed):
+    assert completed("confcom nosuch ") == completed("confcom ")
+
+
 @pytest.mark.parametrize(
     ("line", "expected"),
     [
@@ -51,7 +55,6 @@ def test_a_daemons_flags_are_offered(completed, daemon):
         ("confcom quote-helper --socket /va", ["file,/va"]),
         ("confcom device-plugin --simulated-epc-mib ", []),
         ("confcom ver", ["plain,verify"]),
-        ("confcom nosuch ", []),
         ("confcom demo --mode u", ["plain,user-namespace"]),
     ],
 )
