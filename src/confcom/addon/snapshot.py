@@ -95,7 +95,7 @@ def read_cluster(cluster: Cluster, helm: Helm, now: Now = UTC_NOW) -> Snapshot:
             snapshot = replace(read(api.list(kinds.POD, cluster.namespace)), epc_pods=None)
         used = used_by_node(snapshot.epc_pods or ())
         events = partial(api.list, kinds.EVENT, fields={"reason": daemon_pods.FAILED_CREATE})
-        oldest = datetime.now(UTC) - timedelta(minutes=REFUSED_MINUTES)
+        oldest = now() - timedelta(minutes=REFUSED_MINUTES)
         none: tuple[TenantWorkload, ...] = ()
         what = "Pods that cannot be created"
         refused = reads.read(what, lambda: refused_workloads(events(), oldest), default=none)

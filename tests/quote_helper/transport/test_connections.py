@@ -1,5 +1,7 @@
 """What peers may hold, whatever they do and in whatever order: nothing is lost, and each has its reserve."""
 
+import itertools
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -11,7 +13,12 @@ from confcom.aesm.request_checks import MAX_QUOTE_BUFFER_SIZE, NeedQuote, plan
 from confcom.aesm.session import MAX_REQUEST_SIZE
 from confcom.quote_helper.limits_and_deadlines import PEERS, UNREAD_OVERHEAD, UNREAD_RESERVE, HelperLimits
 from confcom.quote_helper.transport.connection import Connection
-from confcom.quote_helper.transport.connections import Connections, largest_answer, largest_refusal
+from confcom.quote_helper.transport.connections import (
+    FEW_CONNECTIONS,
+    Connections,
+    largest_answer,
+    largest_refusal,
+)
 from confcom.quote_helper.transport.peers import Peer
 from confcom.sgx.key_id import ECDSA_P256_KEY_ID
 from confcom.sgx.report import QE_REPORT_INFO_SIZE, REPORT_SIZE, QeReportInfo
@@ -24,6 +31,9 @@ STEPS = st.tuples(
     st.integers(0, 1000),
     REQUESTS | st.just(GetSupportedAttKeyIdNumRequest()),
 )
+
+MANY = {"reads nothing": 3, "sends nothing": 4, "is small": 2}
+"""Incomplete connections by their peer, the oldest first."""
 
 
 def new_connection(connections, peer, request):
@@ -128,6 +138,25 @@ def test_a_peer_at_its_own_limit_delays_nobody_in_the_line():
 
 
 LARGE, SMALL = GetQuoteExRequest(b"", 16_384), GetSupportedAttKeyIdNumRequest()
+
+
+def test_the_peer_with_the_most_places_is_shed_first():
+    connections = Connections(HelperLimits(max_connections=2 * FEW_CONNECTIONS))  # two are few
+    for _ in range(5):  # an answer that was not read takes no place
+        answered = new_connection(connections, "reads nothing", GetSupportedAttKeyIdNumRequest())
+        assert connections.serve(answered)
+        connections.set_answered(answered, 100)
+    incomplete = {
+        peer: [new_connection(connections, peer, None) for _ in range(places)] for peer, places in MANY.items()
+    }
+    for now, connection in enumerate(itertools.chain(*incomplete.values())):
+        connections.set_incomplete(connection, now)
+    for peer in ("sends nothing", "reads nothing"):
+        shed = connections.to_shed(-1, -1)
+        assert shed is incomplete[peer][0]
+        for each in incomplete[peer][:-2]:
+            connections.end(each)
+    assert connections.to_shed(-1, -1) is None
 
 
 @pytest.fixture
