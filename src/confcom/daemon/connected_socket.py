@@ -3,13 +3,13 @@
 import fcntl
 import socket
 import struct
-import sys
 import termios
 from typing import Final
 
 CREDENTIALS: Final = struct.Struct("@iII")
 """struct ucred (unix(7)): pid, uid, gid."""
-_INT: Final = bytes(struct.calcsize("i"))
+_INT: Final = struct.Struct("@i")
+_NOTHING: Final = bytes(_INT.size)
 
 
 def peer_credentials(sock: socket.SocketType) -> bytes:
@@ -22,4 +22,5 @@ def unread_bytes(sock: socket.SocketType) -> int:
 
     For a unix socket it counts its own overhead. There are none once the other end is closed.
     """
-    return int.from_bytes(fcntl.ioctl(sock.fileno(), termios.TIOCOUTQ, _INT), sys.byteorder)
+    unread: int = _INT.unpack(fcntl.ioctl(sock.fileno(), termios.TIOCOUTQ, _NOTHING))[0]
+    return unread

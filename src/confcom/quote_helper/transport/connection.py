@@ -34,6 +34,10 @@ class Stage(Enum):
     ENDED = auto()  # nothing
 
 
+RECEIVING, PAUSED, ANSWERING, UNREAD, ENDED = Stage
+"""The stages by their names alone: on Python 3.11 each look-up in an enum takes 0.4 µs, and a quote needs eight."""
+
+
 @dataclass(slots=True, eq=False)
 class Account:
     """What the connections of one peer hold; only `Connections` changes it."""
@@ -59,7 +63,7 @@ class Connection:
     peer: Peer
     account: Account = field(init=False)
     unread: int = 0  # bytes of the kernel that are counted for it
-    stage: Stage = Stage.RECEIVING
+    stage: Stage = RECEIVING
     complete: bool = False  # whether its request is
     request: Request = field(init=False)
     since: float = 0.0  # when the request was complete

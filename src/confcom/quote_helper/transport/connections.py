@@ -17,7 +17,7 @@ from confcom.aesm.messages import GetQuoteExRequest, Request
 from confcom.aesm.request_checks import MAX_QUOTE_BUFFER_SIZE
 from confcom.quote_helper.fair_queue import FairQueue
 from confcom.quote_helper.limits_and_deadlines import ANSWER_OVERHEAD, POOL_PART, UNREAD_OVERHEAD, HelperLimits
-from confcom.quote_helper.transport.connection import Account, Connection, Stage
+from confcom.quote_helper.transport.connection import ANSWERING, ENDED, PAUSED, RECEIVING, UNREAD, Account, Connection
 
 FEW_CONNECTIONS: Final = 64
 """A peer that holds at most 1/64 of the connection limit does not cause a shortage: none of its connections is shed
@@ -128,12 +128,12 @@ class Connections:
 
     def pause(self, connection: Connection, now: float) -> None:
         self._keep(connection)
-        connection.stage = Stage.PAUSED
+        connection.stage = PAUSED
         self._paused.put(connection.account, connection)
         self.sheddable[connection] = connection.account.sheddable[connection] = now
 
     def resume(self, connection: Connection) -> None:
-        connection.stage = Stage.RECEIVING
+        connection.stage = RECEIVING
         self._keep(connection)
         self._paused.discard(connection.account, connection)
         self._note_less(connection.account)
@@ -141,17 +141,17 @@ class Connections:
     def set_answered(self, connection: Connection, size: int) -> None:
         """ANSWERING to UNREAD: the kernel has the answer of `size` bytes, and only its client can end it."""
         self._free_place(connection)
-        connection.stage = Stage.UNREAD
+        connection.stage = UNREAD
         self._set_unread(connection, size + UNREAD_OVERHEAD)
         self._note_less(connection.account)
 
     def end(self, connection: Connection) -> None:
         account = connection.account
-        if connection.stage is not Stage.UNREAD:
+        if connection.stage is not UNREAD:
             self._keep(connection)
             self._paused.discard(account, connection)
             self._free_place(connection)
-        connection.stage = Stage.ENDED
+        connection.stage = ENDED
         self._set_unread(connection, 0)
         del self._open[connection]
         account.open -= 1
@@ -165,14 +165,14 @@ class Connections:
         if self.sheddable:
             self._keep(connection)
         self._set_unread(connection, answer)
-        connection.stage = Stage.ANSWERING
+        connection.stage = ANSWERING
         connection.account.waiting += 1
         self._free.waiting -= 1
         return True
 
     def _free_place(self, connection: Connection) -> None:
         account = connection.account
-        if connection.stage is Stage.ANSWERING:
+        if connection.stage is ANSWERING:
             account.waiting -= 1
             self._free.waiting += 1
         self.unanswered -= 1

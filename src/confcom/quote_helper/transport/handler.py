@@ -15,7 +15,7 @@ from confcom.daemon.logs import LogLimiter
 from confcom.quote_helper.limits_and_deadlines import HelperLimits
 from confcom.quote_helper.quoting.service import QuoteService, Ticket
 from confcom.quote_helper.quoting.stale_target import StaleTargetPolicy
-from confcom.quote_helper.transport.connection import Connection, Stage
+from confcom.quote_helper.transport.connection import ENDED, PAUSED, RECEIVING, UNREAD, Connection
 from confcom.quote_helper.transport.connections import Connections
 from confcom.quote_helper.transport.peers import Peer
 from confcom.quote_helper.transport.slow_peers import Outcome, SlowPeers
@@ -125,7 +125,7 @@ class ConnectionHandler:
     def close(self) -> None:
         self._tick.cancel()
         for connection in self._connections:
-            if connection.stage is Stage.UNREAD:
+            if connection.stage is UNREAD:
                 self._end(connection)
             else:
                 self.drop(connection, DropReason.STOPPING)
@@ -149,12 +149,12 @@ class ConnectionHandler:
         """Have the thread of slow peers receive; then the connection takes a step with what that returned."""
         assert self._slow is not None
         self._stop_watching(connection)
-        if connection.stage is Stage.RECEIVING:
+        if connection.stage is RECEIVING:
             self._connections.set_incomplete(connection, self._clock())
         self._slow.receive(connection.account.peer, connection.receive, partial(self._run, step, connection))
 
     def _received(self, connection: Connection, received: Outcome) -> None:
-        if connection.stage is Stage.RECEIVING and self._read(connection, received):
+        if connection.stage is RECEIVING and self._read(connection, received):
             self._serve(connection)
 
     def _read(self, connection: Connection, receive: Outcome) -> bool:
@@ -234,7 +234,7 @@ class ConnectionHandler:
             self._fail(connection, error)
 
     def _end(self, connection: Connection) -> None:
-        if connection.stage is Stage.ENDED:
+        if connection.stage is ENDED:
             return
         if connection.watched:
             self._stop_watching(connection)
@@ -258,16 +258,16 @@ class ConnectionHandler:
 
     def _fail(self, connection: Connection, error: Exception) -> None:
         gone = isinstance(error, ConnectionError)
-        if connection.stage is not Stage.ENDED:
+        if connection.stage is not ENDED:
             self.drop(connection, DropReason.GONE if gone else DropReason.FAILED)
         if not gone and (suppressed := self._failure_log.admit()) is not None:
             _logger.error("a connection failed", exc_info=error, extra={"suppressed": suppressed})
 
     def _handle_event(self, connection: Connection, events: int) -> None:
         stage = connection.stage
-        if stage is Stage.RECEIVING:
+        if stage is RECEIVING:
             self._receive_in_turn(connection)
-        elif stage is Stage.UNREAD:
+        elif stage is UNREAD:
             if not connection.has_unread():
                 self._end(connection)
             elif events & select.EPOLLIN:
@@ -284,7 +284,7 @@ class ConnectionHandler:
             self._drop_received(connection, partial(self._timed, connection, connection.receive))
 
     def _drop_received(self, connection: Connection, receive: Outcome) -> None:
-        if connection.stage is not Stage.UNREAD:
+        if connection.stage is not UNREAD:
             return
         try:
             events = _INPUT_EVENTS if receive() else _READ_EVENTS  # at the end of input
@@ -307,7 +307,7 @@ class ConnectionHandler:
             self._run(self._end_or_watch, connection)
 
     def _end_or_watch(self, connection: Connection) -> None:
-        if connection.stage is Stage.UNREAD and connection.has_unread():
+        if connection.stage is UNREAD and connection.has_unread():
             self._watch(connection, self._unread_events)
         else:
             self._end(connection)
@@ -321,7 +321,7 @@ class ConnectionHandler:
             late = [
                 connection
                 for connection, since in self._connections.sheddable_since()
-                if since <= (paused if connection.stage is Stage.PAUSED else incomplete)
+                if since <= (paused if connection.stage is PAUSED else incomplete)
             ]
             for connection in late[:EVENTS_PER_TURN]:
                 self._run(self._give_up, connection, DropReason.TIMEOUT)
@@ -331,7 +331,7 @@ class ConnectionHandler:
             self._tick = asyncio.get_running_loop().call_later(delay, self._give_up_late)
 
     def _give_up(self, connection: Connection, reason: DropReason) -> None:
-        if connection.stage is Stage.PAUSED:
+        if connection.stage is PAUSED:
             self._refuse(connection)
         else:
             self.drop(connection, reason)
