@@ -1,4 +1,4 @@
-"""The quote helper: its composition root, and its life: serve the path or wait for it, prepare the provider, drain."""
+"""The quote helper's composition root and run: serve the path or wait for it, prepare the provider, drain."""
 
 import asyncio
 import logging
@@ -78,7 +78,7 @@ class QuoteHelper:
         self._quote_log = QuoteLog(settings.log_quotes_per_peer, self._metrics, clock)
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Serve until `stop` is set, then drain; raise ConfcomError if it cannot begin."""
+        """Serve until `stop` is set, then drain; raise ConfcomError if serving cannot begin."""
         limits, settings = self._limits, self._settings
         stale = StaleTargetPolicy(settings.stale_report_window_seconds, self._clock)
         server = AesmServer(
@@ -177,7 +177,7 @@ def main(arguments: Sequence[str], *, prog: str, environ: Mapping[str, str], std
 
         def open_backend(metrics: HelperMetrics) -> Backend:
             if settings.provider is ProviderKind.AESMD:
-                from confcom.relay.self_test import open_aesmd  # noqa: PLC0415 # as below
+                from confcom.relay.self_test import open_aesmd  # noqa: PLC0415 # after the socket is bound
 
                 return open_aesmd(
                     settings.aesmd_socket,

@@ -53,9 +53,9 @@ class SocketKeeper:
     problem: NotReady | None = field(
         init=False, default=NotReady("the socket is not bound yet", code="socket-not-bound", expected=True)
     )
-    """Why this instance does not serve the path, or why some clients cannot reach it; else None."""
+    """Why this instance does not serve the path, or why some clients cannot reach the socket; else None."""
     _bound: BoundUnixSocket | None = field(init=False, default=None)
-    _open: set[BoundUnixSocket] = field(init=False, default_factory=set)  # with those that lost the path
+    _open: set[BoundUnixSocket] = field(init=False, default_factory=set)  # also without the path
     _can_quote: bool = field(init=False, default=False)
     _wake: asyncio.Event = field(init=False, default_factory=asyncio.Event)
 
@@ -188,7 +188,7 @@ def _inspect(path: Path) -> PathInspection:
     except UnavailableError:
         if identity is None:
             raise
-        return PathInspection(PathState.LIVE)  # this user may not connect to it
+        return PathInspection(PathState.LIVE)  # a socket to which this user may not connect
     except OSError as error:
         raise unusable(path, error) from error
     if found.state is PathState.OTHER and not _is_directory(path):

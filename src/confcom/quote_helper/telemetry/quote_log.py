@@ -35,7 +35,7 @@ most 542 lines of about 350 bytes, so that the 50 MiB that a kubelet keeps by de
 FURTHER_LINES_IN_ALL: Final = 240
 """Further lines of all peers in a minute: four times DEFAULT_QUOTE_LINES; more if the limit per peer is higher."""
 MALFORMED_LINES_IN_ALL: Final = 60
-"""Of all peers in a minute, one per peer: it shows what is wrong, and uses up no lines about quotes."""
+"""Lines about malformed requests in a minute, one per peer; they do not count as lines about quotes."""
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
@@ -51,7 +51,7 @@ class MinuteLimit:
     further: int
     clock: Callable[[], float]
     counted: Counter[int] = field(init=False, default_factory=Counter)
-    since: float = field(init=False, default=0.0)  # the first event of the minute
+    since: float = field(init=False, default=0.0)  # time of the minute's first event
     _admitted: dict[Hashable, int] = field(init=False, default_factory=dict)
     _further: int = field(init=False, default=0)
 
@@ -96,7 +96,7 @@ class QuoteLog:
         self._metrics.accepted.inc(count)
 
     def dropped(self, peer: Peer, reason: DropReason) -> None:
-        del peer  # no label names one
+        del peer  # no label names a peer
         self._metrics.dropped.labels(reason).inc()
 
     def answered(self, peer: Peer, request: Request, response: Response, seconds: float) -> None:
@@ -137,7 +137,7 @@ def _quote_fields(peer: Peer, request: Request, response: Response) -> dict[str,
     result = AesmErrorCode(response.error_code)
     fields = {"uid": peer.uid} | peer_fields(peer)
     fields |= {"pid": peer.pid, "call": request.kind.call, "result": result.name.lower()}
-    # Anyone can write any MRENCLAVE into a report: it means something once the quoting enclave has accepted the MAC.
+    # A report's MRENCLAVE proves nothing until the quoting enclave has accepted the report's MAC.
     if result is AesmErrorCode.SUCCESS and isinstance(request, GetQuoteExRequest):
         fields["mrenclave"] = mr_enclave_of(request.report).hex()
     return fields

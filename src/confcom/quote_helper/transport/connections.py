@@ -1,11 +1,11 @@
-"""All open connections, as one state machine: the stage of each, and what its peer holds. Pure: no I/O.
+"""All open connections as a state machine: each connection's stage, and its peer's resources. No I/O.
 
     RECEIVING --> ANSWERING --> UNREAD --> ENDED
         |             ^
         +--> PAUSED --+
 
-A complete request is served if its peer's limits allow it and its answer; else it is paused until the peer holds less,
-and further connections of this peer are paused unread: thousands cost others no time. Each stage may be the last.
+A complete request is served if its peer's limits allow the request and its answer; else it is paused. Until the peer
+holds less, its further connections are paused unread and cost other peers no time. A connection may end in any stage.
 """
 
 from collections import OrderedDict
@@ -21,17 +21,17 @@ from confcom.quote_helper.transport.connection import Account, Connection, Stage
 
 FEW_CONNECTIONS: Final = 64
 """A peer that holds at most 1/64 of the connection limit does not cause a shortage: none of its connections is shed
-before its time. At most 64 peers can hold more, and the search for the one that holds the most is among these."""
+before its time. At most 64 peers can hold more, so the search for the peer with the most connections is short."""
 
 
 def largest_refusal(request: Request) -> int:
-    """Return the kernel's bytes for a refusal until it is read: it repeats what the client sent."""
+    """Return the kernel memory in bytes of an unread refusal: it repeats the client's QE report info."""
     repeated = request.qe_report_info if isinstance(request, GetQuoteExRequest) else None
     return len(repeated or b"") + ANSWER_OVERHEAD
 
 
 def largest_answer(request: Request) -> int:
-    """Return the same of any answer: that overhead holds what is beside a quote."""
+    """Return the most kernel memory in bytes that an unread answer to a request may take."""
     if not isinstance(request, GetQuoteExRequest):
         return ANSWER_OVERHEAD
     return max(min(request.buf_size, MAX_QUOTE_BUFFER_SIZE), len(request.qe_report_info or b"")) + ANSWER_OVERHEAD
@@ -72,7 +72,7 @@ class Connections:
         self._open: dict[Connection, None] = {}
         # OrderedDict finds its first entry in constant time; dict does not, after removals from the front.
         self.sheddable: OrderedDict[Connection, float] = OrderedDict()
-        """Connections with an incomplete or paused request, the oldest first, and since when."""
+        """Connections with an incomplete or paused request, with the time since when; the oldest first."""
         self._large: dict[Account, None] = {}
         self._paused: FairQueue[Connection] = FairQueue()  # by account
         self._hold_less: OrderedDict[Account, None] = OrderedDict()  # than before, with paused connections
@@ -87,7 +87,7 @@ class Connections:
 
     @property
     def free_places(self) -> int:
-        """Without those with unread answers, which only clients could end; negative if there are too many."""
+        """Places for further connections without an answer; negative if there are too many of these."""
         return self._places - self.unanswered
 
     @property

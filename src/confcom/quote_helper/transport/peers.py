@@ -38,14 +38,14 @@ _CREDENTIALS_CACHE_SIZE: Final = 256
 
 MAX_CGROUP_SIZE: Final = 16_384
 """Bytes of /proc/PID/cgroup that are read: a line of 1,170 bytes for each of the fourteen hierarchies of cgroup v1.
-Real lines have at most 300, also in nested clusters. The rest is ignored, with a line that was cut."""
+Real lines have at most 300, also in nested clusters. The rest is ignored, and so is a line that was cut."""
 
 _UUID: Final = r"[0-9a-f]{8}(?P<dash>[-_])[0-9a-f]{4}(?P=dash)[0-9a-f]{4}(?P=dash)[0-9a-f]{4}(?P=dash)[0-9a-f]{12}"
-"""systemd takes `-` in a slice's name as a level of the tree, so the systemd driver writes `_`."""
+"""systemd reads `-` in a slice's name as a separator of levels, so kubelet's systemd driver writes `_`."""
 _STATIC: Final = r"[0-9a-f]{32}"
 """The UID of a static pod is a hash of its manifest."""
 _POD: Final = re.compile(rf"(?:(?:.*-)?kubepods(?:-burstable|-besteffort)?-)?pod(?P<uid>{_UUID}|{_STATIC})(?:\.slice)?")
-"""`--cgroup-root` comes before `kubepods`: `kubelet-` in kind's nodes."""
+"""The kubelet's `--cgroup-root` precedes `kubepods`, for example as `kubelet-` in nodes of kind."""
 _CONTAINER: Final = re.compile(r"(?:[a-z]+-)*(?P<id>[0-9a-f]{64})(?:\.scope)?")
 """The prefix names the runtime: `cri-containerd-`, `crio-`, `docker-`."""
 _SEPARATOR: Final = re.compile("[/:]")
