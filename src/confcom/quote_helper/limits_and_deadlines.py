@@ -9,7 +9,7 @@ from typing import Final
 UNREAD_OVERHEAD: Final = 2048
 """Kernel memory in bytes for each unread answer, beside the answer's own bytes. Measured: up to 1,852."""
 ANSWER_OVERHEAD: Final = UNREAD_OVERHEAD + 1024
-"""The same before the answer is known: with its fields beside the quote; the QE's report for the client takes 960."""
+"""UNREAD_OVERHEAD plus the answer's fields beside the quote, of which the QE's report for the client takes 960."""
 MIB: Final = 1024 * 1024
 DEFAULT_MEMORY_LIMIT_MIB: Final = 256
 """The container's memory limit by the chart's default."""
@@ -23,9 +23,9 @@ PEERS: Final = 128
 UNREAD_RESERVE: Final = 20 * 1024
 """Bytes that are enough for an unread answer of any size."""
 POOL_PART: Final = 4
-"""One peer may hold one part in 4 of what is not set aside for unread answers: with 256 MiB, 180 quotes of a simulated
-platform. A program with 64 clients is not paused; with one part in 8 it was, on a busy node. Four peers that do not
-read leave the others their reserve only."""
+"""One peer may hold one part in 4 of the memory for unread answers that is not reserved for single peers: with 256
+MiB, 180 quotes of a simulated platform. A program with 64 clients is then not paused; with one part in 8 it was
+paused, on a busy node. Four peers that do not read their answers leave only the reserves to the other peers."""
 UNREAD_DESCRIPTORS_PART: Final = 3
 """One descriptor in 3 is for unread answers if descriptors are too few for all connections. Connections without an
 answer get the larger part, because clients read their answers at once."""
@@ -43,8 +43,8 @@ class HelperLimits:
     request. A node has at most a few hundred containers, with one connection per request. At the limit, connections
     with incomplete requests are closed. Intel's aesmd crashes at 255 connections."""
     max_waiting: int = 2048
-    """Complete requests without an answer: half of `max_connections`, since they cannot be shed for other connections,
-    and incomplete ones can. A lone peer may have half of these."""
+    """Maximum number of complete requests without an answer: half of `max_connections`, since a complete request
+    cannot be shed for another connection, and an incomplete one can. A single peer may have half of `max_waiting`."""
     unread_memory: int = DEFAULT_MEMORY_LIMIT_MIB * MIB // UNREAD_MEMORY_PART
     """Bytes of kernel memory that the unread answers of all clients may take together."""
     least_unread: int = UNREAD_OVERHEAD
@@ -58,17 +58,17 @@ class HelperLimits:
     clients are admitted in a second, more than the helper can accept, so that none waits in the backlog for a place
     (with 1 s they did, for a second). A container that has used up its CPU quota is stopped for less than 0.1 s."""
     accept_retry_seconds: float = 0.05
-    """Until accepting is retried when places or descriptors ran out, and no connection may be shed yet."""
+    """Pause of accepting when places or descriptors ran out, and no connection may be shed yet."""
 
     turn_seconds: float = 0.005
-    """For accepting, and for calls of an inline provider, before the event loop runs other tasks: both are well under
-    the 50 ms that is the most for which the loop may be blocked, and long compared to a quote (under 0.1 ms)."""
+    """Time for accepting, and again for calls of an inline provider, before the event loop runs other tasks: well
+    under the 50 ms for which the loop may be blocked at most, and long compared to a quote (under 0.1 ms)."""
     whole_request_seconds: float = 20.0
     """From connecting to the last byte. Known clients send right after connecting; Intel's client
     allows 15 s for each of the two writes of a request, and Intel's server waits forever."""
     provider_wait_seconds: float = 12.0
-    """Until a request that waits for the provider is refused: with BUSY, or with SERVICE_UNAVAILABLE while there is
-    none. Intel's client gives up after 15 s, and a refusal explains more than a time-out."""
+    """Maximum wait of a request for the provider. Then it is refused with BUSY, or with SERVICE_UNAVAILABLE if
+    there is no provider: Intel's client gives up after 15 s, and a refusal explains more than a time-out."""
     peer_wait_seconds: float = 2.5
     """Maximum wait of a connection until its peer is below the peer's limits; then its request is refused with BUSY.
     The wait for the provider may follow. Both together are shorter than Intel's client waits (15 s), unless the peer
@@ -79,7 +79,7 @@ class HelperLimits:
     receive_drain_seconds: float = 1.0
     """Time after `accept_drain_seconds` in which clients may complete their requests."""
     drain_seconds: float = 12.5
-    """After SIGTERM, for complete requests: a little more than `provider_wait_seconds`."""
+    """Time in which a stopping helper answers complete requests: a little over `provider_wait_seconds`."""
 
     self_test_interval_seconds: float = 10.0
     """Interval between self-tests while they succeed: the default interval of a kubelet's readiness probe."""

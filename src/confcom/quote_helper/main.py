@@ -36,12 +36,12 @@ from confcom.quote_provider.base import Backend
 _logger = logging.getLogger(__name__)
 
 RESERVED_FILE_DESCRIPTORS: Final = 64
-"""Reserved for files, probes and the loop itself, so that connections cannot use up RLIMIT_NOFILE."""
+"""Descriptors kept for files, probes and the event loop, so that connections cannot use up RLIMIT_NOFILE."""
 REFUSED: Final = "refused by the kernel (SO_PASSRIGHTS)"
 WATCHED: Final = "received, since this kernel (before Linux 6.16) cannot refuse them; a watchdog ends waits for them"
 REMOVAL_SECONDS: Final = 600.0
-"""For so long the mark of a removal counts: longer than `confcom disable` needs from the mark to a Pod's SIGTERM, and
-no longer, because the mark of a removal that failed stays on the Pods. It also allows for clocks that differ."""
+"""Time for which the mark of a removal is valid: longer than `confcom disable` needs from the mark to a Pod's
+SIGTERM, with clocks that differ; it is limited, because the mark of a removal that failed stays on the Pods."""
 STOPPING: Final = NotReady("stopping", code="stopping")
 
 

@@ -137,7 +137,7 @@ class ProviderSupervisor:
                 return Failure(NotReady(f"the quote provider cannot be used: {error}", code="self-test-failed"))
         problem = backend.problem()
         if problem is not None:
-            _logger.warning("%s", problem.reason)  # each time: `confcom status` shows the end of the log
+            _logger.warning("%s", problem.reason)  # each time: `confcom status` shows the log's end only
         if not was_ready or problem != self.problem:
             self.ready, self.problem = True, problem
             self.changed()

@@ -44,7 +44,7 @@ def call_of(need: Need, provider: QuoteProvider) -> Callable[[], AesmQuote | Quo
             return provider.quote_size
 
 
-def answer_with(need: Need, result: Any) -> Response:  # noqa: ANN401 # as the need's own call returned it
+def answer_with(need: Need, result: Any) -> Response:  # noqa: ANN401 # the result of `call_of(need, ...)`
     match need:
         case NeedQuote():
             return need.answer(result.quote, result.qe_report_info)
@@ -77,12 +77,12 @@ class QuoteService(Generic[A]):
         self._clock = clock
         self._provider: QuoteProvider | None = None
         self.deliver = deliver
-        """Gives an asker the answer that `respond` did not return, at most once; it must not raise."""
+        """Function that gives an asker the answer if `respond` returned a ticket; it must not raise."""
         self._on_lost: Callable[[QuoteProviderError], None] = lambda _: None
         self._refusal: AesmErrorCode | None = None
         """Code with which requests are refused while there is no provider; None: requests wait for it."""
         self.refused = False
-        """Whether a request was refused so. Whoever tests the provider resets this."""
+        """Whether a request was refused for lack of a provider. The provider's self-test resets this."""
         self._in_loop: CallsInLoop | None = None  # None: the provider is called inline
         self._stopping = False
         self._scheduled = False
@@ -95,7 +95,7 @@ class QuoteService(Generic[A]):
 
     @property
     def prompt(self) -> bool:
-        """Whether requests are served within a few turns of the loop: their connections need no watching."""
+        """Whether requests are served within a few turns of the event loop: no connection needs watching."""
         return self._provider is not None and self._in_loop is None
 
     def provide(
@@ -217,7 +217,7 @@ class QuoteService(Generic[A]):
         in_loop.start(ticket.need, on_done)
 
     def _repeat_or_refuse(self, ticket: Ticket[A], code: AesmErrorCode) -> None:
-        """Let a request wait once for the provider's return: making a quote twice does no harm."""
+        """Let a request wait once for the provider's return, or refuse it; a second quote does no harm."""
         late = self._clock() - ticket.arrived > self._limits.provider_wait_seconds
         refused = self._provider is None and self._refusal is not None
         if ticket.repeated or late or refused or self._stopping:

@@ -6,10 +6,10 @@ from typing import Final
 from confcom.aesm.error_code import AesmErrorCode
 
 DEFAULT_STALE_REPORT_WINDOW_SECONDS: Final = 7 * 24 * 3600
-"""A Gramine enclave gets its TargetInfo once, at its start, and makes all its reports for it; only 42 makes it ask
-again, and 47 is final. So the window must be longer than the time between two quotes of a long-lived enclave, and
-attestation certificates are renewed daily to weekly. A longer window costs little: a report that is really wrong gets
-the less exact code, and Gramine tries it five times more before it gives up."""
+"""A Gramine enclave gets the TargetInfo once, at its start, for all its reports; only error 42 makes Gramine get the
+TargetInfo again, and 47 is final. So the window must be longer than the time between two quotes of a long-lived
+enclave, and attestation certificates are renewed daily to weekly. A longer window costs little: a report that is
+really wrong gets the less exact code 42, and Gramine tries five times more before it gives up."""
 
 MAX_STALE_REPORT_WINDOW_SECONDS: Final = 366 * 24 * 3600
 """A year; a longer value is probably in a wrong unit."""

@@ -35,10 +35,10 @@ from confcom.quote_helper.worker_thread import in_worker_thread
 _logger = logging.getLogger(__name__)
 
 BACKLOG: Final = 4096
-"""Linux' default of net.core.somaxconn, to which the kernel limits it. Intel's client blocks in connect() without a
-limit when the backlog is full, and asyncio's default of 100 refuses at 1,024 concurrent connects (measured)."""
+"""Linux' default of net.core.somaxconn, the kernel's limit of a backlog. Intel's client blocks in connect() without
+time limit on a full backlog; asyncio's default of 100 refuses clients at 1,024 concurrent connects (measured)."""
 LOOK_PATIENCE_SECONDS: Final = 1.0
-"""How long an inspection waits for room in a live socket's full backlog; it runs in a worker thread."""
+"""Maximum wait of an inspection, in its worker thread, for room in a live socket's full backlog."""
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
@@ -160,7 +160,7 @@ class SocketKeeper:
         self._set_problem(None)
 
     def _retire(self, bound: BoundUnixSocket) -> None:
-        """Close a socket that lost the path after `accept_drain_seconds`: its backlog is still accepted."""
+        """Close a socket that lost the path, but accept its backlog for `accept_drain_seconds` before."""
         asyncio.get_running_loop().call_later(self.limits.accept_drain_seconds, self._remove, bound)
 
     def _remove(self, bound: BoundUnixSocket) -> None:
@@ -181,7 +181,7 @@ class SocketKeeper:
 
 
 def _inspect(path: Path) -> PathInspection:
-    """Return what is at the path; it may block. Raise ConfcomError if the path cannot be bound."""
+    """Return the path's state; may block. Raise ConfcomError if the path cannot be bound."""
     identity = FileIdentity.of(path)
     try:
         found = inspect_socket(path, patience=LOOK_PATIENCE_SECONDS)

@@ -1,8 +1,8 @@
 """Decides which instance serves the socket's path, by the path's state and this instance's state; no I/O.
 
-During an update several instances share one path. Each decides for itself by these rules, and together they keep the
-path served: an instance that finds no live socket binds the path at once; a live socket of a quote helper is replaced
-only by an instance that can quote, and of two that can, by the newer; another program's socket stays.
+During an update several instances share one path. Each instance decides by the following rules, which together keep
+the path served: an instance that finds no live socket binds the path at once; only a newer instance that can quote
+replaces the live socket of a quote helper; no instance replaces another program's live socket.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ MAX_SOCKET_PATH_BYTES: Final = SUN_PATH_BYTES - len("..") - _MARK_BYTES
 class Instance:
     """One run of the quote helper, as encoded in the mark on its sockets; a later run compares greater.
 
-    The mark is only a name, which prevents accidents: who may write the directory can bind the same one.
+    The mark prevents accidents, not attacks: users who may write the directory can bind the same name.
     """
 
     started_ms: int

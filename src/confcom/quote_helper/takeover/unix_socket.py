@@ -47,7 +47,7 @@ class BoundUnixSocket:
 
 
 def listen_at(path: Path, *, tag: str, mode: int, backlog: int, replace: bool = False) -> BoundUnixSocket:
-    """Bind `.NAME.TAG`, and listen at a path; raise FileExistsError if it is taken, and not to be replaced."""
+    """Bind `.NAME.TAG`, and listen at a path; FileExistsError if the path exists and `replace` is false."""
     bound = path.with_name(f".{path.name}.{tag}")
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:

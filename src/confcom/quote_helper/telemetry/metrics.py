@@ -13,8 +13,8 @@ from confcom.daemon.readiness_log import NotReady
 from confcom.quote_helper.transport.handler import DropReason
 
 LOOP_LOOK_SECONDS: Final = 0.05
-"""Between measurements of the event loop: a stall of 50 ms, which nothing may cause, meets at least one. Twenty
-measurements a second cost under a thousandth of a CPU."""
+"""Interval between measurements of the event loop's delay: at least one meets a stall of 50 ms, the longest
+allowed. Twenty measurements a second cost under a thousandth of a CPU."""
 _STALL_BUCKETS: Final = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 1.0, 5.0)
 """Seconds: around the 10 ms of a full turn, and the 50 ms for which the event loop may be blocked at most."""
 

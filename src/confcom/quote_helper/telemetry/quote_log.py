@@ -1,4 +1,4 @@
-"""What clients do, in metrics and log lines: a limited number in each minute, then one with a count."""
+"""Metrics and log lines about clients' requests: a limited number of lines a minute, then a count."""
 
 import asyncio
 import logging
@@ -30,10 +30,10 @@ more than one quote a second is a load test, for which a count is enough."""
 MAX_QUOTE_LINES: Final = 60_000
 """More than a thousand lines a second would cost more than the quotes."""
 FIRST_LINES_IN_ALL: Final = 240
-"""First lines of all peers in a minute: twice as many as a kubelet runs Pods by default. With all others these are at
-most 542 lines of about 350 bytes, so that the 50 MiB that a kubelet keeps by default cover more than four hours."""
+"""Lines in a minute that are the first of their peer: twice as many as a kubelet runs Pods by default. With the other
+limits a minute has at most 542 lines of about 350 bytes: the 50 MiB that a kubelet keeps by default last 4 hours."""
 FURTHER_LINES_IN_ALL: Final = 240
-"""Further lines of all peers in a minute: four times DEFAULT_QUOTE_LINES; more if the limit per peer is higher."""
+"""Lines in a minute that are not their peer's first: 4 * DEFAULT_QUOTE_LINES, or the limit per peer if higher."""
 MALFORMED_LINES_IN_ALL: Final = 60
 """Lines about malformed requests in a minute, one per peer; they do not count as lines about quotes."""
 
@@ -42,8 +42,8 @@ MALFORMED_LINES_IN_ALL: Final = 60
 class MinuteLimit:
     """Admits some events of each minute to the log, and counts the others by code.
 
-    It admits `per_peer` of one peer, and of all peers `first` ones that are a peer's first, and `further` ones, so that
-    peers with many events do not use up the lines of others.
+    It admits at most `per_peer` events of one peer, `first` events that are the first of their peer, and `further`
+    other events, so that peers with many events do not use up the lines of other peers.
     """
 
     per_peer: int

@@ -60,7 +60,7 @@ class Connection:
     account: Account = field(init=False)
     unread: int = 0  # bytes of kernel memory counted for its answer
     stage: Stage = Stage.RECEIVING
-    complete: bool = False  # whether its request is complete
+    complete: bool = False  # whether its request is complete complete
     request: Request = field(init=False)
     since: float = 0.0  # when the request was complete
     ticket: Ticket[Connection] | None = None  # set while its request waits for the provider
@@ -72,7 +72,7 @@ class Connection:
         return self.sock.recv(RECEIVE_BYTES, socket.MSG_DONTWAIT)
 
     def send(self, response: Response) -> int:
-        """Send the whole answer by one call, so that nothing of it waits here; return its size in bytes."""
+        """Send the whole answer by one call, so that the helper buffers nothing; return its size in bytes."""
         answer = self.session.respond(response)
         if self.sock.send(answer, socket.MSG_DONTWAIT) < len(answer):
             raise OSError(errno.ENOBUFS, "an answer does not fit into a socket's buffer: raise net.core.wmem_default")
@@ -82,5 +82,5 @@ class Connection:
         del self.request, self.session
 
     def has_unread(self) -> bool:
-        """Return whether an answer is unread; none is once the client has closed its end."""
+        """Return whether the client has yet to read the answer; false once it has closed its end."""
         return unread_bytes(self.sock) > ALL_READ_BYTES

@@ -49,15 +49,15 @@ class Connections:
 
     **Places** are for connections without an answer. Without one, an incomplete or paused one is shed.
 
-    **Waiting requests** are all answered sooner or later, so a peer may have as many as are left free for all others.
+    **Waiting requests** are all answered in the end, so one peer may have as many as are still free for all peers.
 
-    **Unread answers** are memory of the kernel, which it holds for as long as a client does not read, even after the
-    helper has ended; it cannot be taken back when other peers come. So each peer has a reserve that no other can take
-    and that holds any answer; more than that comes from a pool, of which one peer may hold a part. An answer is counted
-    before its request is served. Requests are not counted: they are small, and connections are limited.
+    **Unread answers** take kernel memory until the client reads them, even after the helper has ended; the helper
+    cannot reclaim this memory when other peers come. So each peer has a reserve that no other peer can take and that
+    holds an answer of any size; further memory comes from a pool, of which one peer may hold a part. An answer is
+    counted before its request is served. Requests are not counted: they are small, and connections are limited.
 
-    **Paused connections** cost nothing until the limits allow the next step of one. Peers take turns for what all
-    share. One whose own part is used up is set aside until it holds less.
+    **Paused connections** cost nothing until the limits allow a next step. Peers take turns for the shared
+    resources. A peer that has used up its own part is set aside until it holds less.
     """
 
     def __init__(self, limits: HelperLimits) -> None:
@@ -75,7 +75,7 @@ class Connections:
         """Connections with an incomplete or paused request, with the time since when; the oldest first."""
         self._large: dict[Account, None] = {}
         self._paused: FairQueue[Connection] = FairQueue()  # by account
-        self._hold_less: OrderedDict[Account, None] = OrderedDict()  # than before, with paused connections
+        self._hold_less: OrderedDict[Account, None] = OrderedDict()  # those that hold less, and may resume
         self.unanswered = 0  # open connections without an answer
 
     def __len__(self) -> int:
@@ -96,7 +96,7 @@ class Connections:
 
     @property
     def unread_memory(self) -> int:
-        """Bytes of the kernel for all answers, from their request until they are read."""
+        """Kernel memory in bytes for all answers, from the complete request until the answer is read."""
         return self._all.unread - self._free.unread
 
     def add(self, connection: Connection) -> None:
@@ -117,13 +117,13 @@ class Connections:
             self.sheddable[connection] = connection.account.sheddable[connection] = now
 
     def serve(self, connection: Connection) -> bool:
-        """RECEIVING to ANSWERING, if the limits allow the request and its answer; return whether."""
+        """Change RECEIVING to ANSWERING, if the limits allow request and answer; return whether they do."""
         if connection.account.waiting >= self._free.waiting:
             return False
         return self._answer(connection, largest_answer(connection.request))
 
     def refuse(self, connection: Connection) -> bool:
-        """RECEIVING to ANSWERING by a refusal, whatever number waits, if the limits allow its memory."""
+        """Change RECEIVING to ANSWERING, if the limits allow a refusal's memory; return whether they do."""
         return self._answer(connection, largest_refusal(connection.request))
 
     def pause(self, connection: Connection, now: float) -> None:
@@ -217,8 +217,8 @@ class Connections:
     def to_shed(self, began_before: float, began_before_if_many: float) -> Connection | None:
         """Return the connection to shed, if any may be.
 
-        It is the oldest one, if it is sheddable since `began_before`; else the oldest of the peer with the most
-        places, if these are more than a few; else the oldest one, if it is since `began_before_if_many`.
+        It is the oldest one, if it began by `began_before`; else the oldest one of the peer with the most
+        places, if this peer has more than a few; else the oldest one, if it began by `began_before_if_many`.
         """
         oldest, since = next(iter(self.sheddable.items()), (None, began_before))
         if since <= began_before:

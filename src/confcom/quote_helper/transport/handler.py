@@ -101,7 +101,7 @@ class ConnectionHandler:
         self._run(self._receive_in_turn, connection)
 
     def poll(self) -> tuple[list[int], bool]:
-        """Handle one turn's events; return other descriptors that have one, and whether there may be more."""
+        """Handle one turn's events; return other descriptors with events, and whether more may be ready."""
         others, ready = [], self.epoll.poll(0, EVENTS_PER_TURN)
         for descriptor, events in ready:
             connection = self._watched.get(descriptor)
@@ -158,7 +158,7 @@ class ConnectionHandler:
             self._serve(connection)
 
     def _read(self, connection: Connection, receive: Outcome) -> bool:
-        """Read what has arrived; return whether the request is complete. Else it waits, or ends."""
+        """Read what has arrived; return whether the request is complete. If not, wait or end."""
         try:
             request = connection.session.receive(receive() if self._slow is None else self._timed(connection, receive))
         except BlockingIOError:

@@ -67,7 +67,7 @@ class Peer(NamedTuple):
 
     @property
     def share_key(self) -> Hashable:
-        """Equal for connections that share turns and limits: of one Pod, which may have many containers."""
+        """Equal for connections that share turns and limits: all of one Pod, also of several containers."""
         return self.pod or self.key
 
 
@@ -136,7 +136,7 @@ class ByPod:
         try:
             try:
                 cgroup = self._parse(_read(f"{self._proc}/{pid}/cgroup"))
-                # Its other threads may still run. The state is read only here: that costs as much as all the rest.
+                # Other threads may still run. The state is read only in this case, since reading doubles the cost.
                 if cgroup.perhaps_exiting and _main_thread_has_ended(f"{self._proc}/{pid}/stat"):
                     raise ProcessLookupError(errno.ESRCH, "the main thread of the process that connected has ended")
             except (FileNotFoundError, PermissionError):

@@ -24,7 +24,7 @@ SLOW_SECONDS: Final = 0.02
 """A recv() or close() in the event loop that takes longer makes its peer slow; usual calls take microseconds. A busy
 node may stop the loop for as long; a peer that is wrongly counted as slow is served a little later."""
 REMEMBERED_SECONDS: Final = 60.0
-"""For which a peer stays slow after its last call that was: it can block the event loop once in a minute."""
+"""Time for which a peer stays slow after its last slow call: it can block the event loop once a minute."""
 MAX_PEERS: Final = 1024
 """Maximum number of peers remembered as slow: more than a node has Pods."""
 CALL_SECONDS: Final = 0.001
