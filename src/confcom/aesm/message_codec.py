@@ -57,7 +57,7 @@ def encode_request(request: QuotingRequest) -> bytes:
 def decode_request(body: bytes) -> Request:
     """Decode a request's body; unknown fields are skipped, as Intel's server does.
 
-    A truncated one is refused; Intel's server serves what it read before the truncation.
+    A truncated body is refused; Intel's server serves the part before the truncation.
     """
     wire = messages_pb2.Request()
     _parse(wire, body)

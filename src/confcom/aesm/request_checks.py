@@ -46,8 +46,8 @@ PUB_KEY_ID_SIZE: Final = 32
 """Size of a SHA-256 digest; Intel's ql wrapper fails on any other size."""
 
 MAX_QUOTE_BUFFER_SIZE: Final = 16 * 1024
-"""Largest buf_size of GetQuoteEx, in bytes. The answer is as long as the buffer, so this limits what an
-answer that nobody reads takes. Intel's library makes quotes of at most 13,346 bytes (certification data of
+"""Largest buf_size of GetQuoteEx, in bytes. The answer is as long as the buffer, so this limits the
+memory of an unread answer. Intel's library makes quotes of at most 13,346 bytes (certification data of
 12,294), Gramine asks for 8,192; Intel's server accepts up to 64 MiB."""
 
 MAX_LISTED_KEY_IDS: Final = 10

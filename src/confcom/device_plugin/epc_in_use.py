@@ -1,4 +1,4 @@
-"""What is in use of a node's EPC: by the kubelet's checkpoint, else by the sockets of earlier instances."""
+"""The part of a node's EPC in use, by the kubelet's checkpoint, else by sockets of earlier instances."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,10 +16,10 @@ ten times the size, within the 128 MiB of the plugin in the chart."""
 
 
 def find_epc_in_use(sockets: SocketNames, resources: Mapping[ResourceKind, str], epc_mib: int) -> EpcInUse:
-    """Return what is in use of the node's EPC under these names: by the kubelet's record, else by earlier sockets.
+    """Return the EPC in use under these resource names, by the kubelet's checkpoint, else by earlier sockets.
 
-    A record that cannot be used says nothing. Sockets of an instance that runs, or was killed, still show
-    how that instance counts; how many of its devices containers hold is then unknown, so they count as held.
+    An unusable checkpoint is ignored. Sockets of a running or killed instance still show how that instance
+    counts EPC; the number of its devices that containers hold is then unknown, so devices count as held.
     """
     epc, enclave = resources[ResourceKind.EPC], resources[ResourceKind.ENCLAVE]
     try:

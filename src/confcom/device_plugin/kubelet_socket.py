@@ -23,7 +23,7 @@ class KubeletAbsentError(UnavailableError):
 
 @dataclass(slots=True)
 class KubeletWatch:
-    """Waits until a kubelet listens. However many wait, only one of them polls."""
+    """Waits until a kubelet listens. Of several concurrent waits, only one polls."""
 
     socket: Path
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep

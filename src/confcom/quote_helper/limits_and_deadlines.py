@@ -64,7 +64,7 @@ class HelperLimits:
     """Time for accepting, and again for calls of an inline provider, before the event loop runs other tasks: well
     under the 50 ms for which the loop may be blocked at most, and long compared to a quote (under 0.1 ms)."""
     whole_request_seconds: float = 20.0
-    """From connecting to the last byte. Known clients send right after connecting; Intel's client
+    """From connecting to the request's last byte. Known clients send right after connecting; Intel's client
     allows 15 s for each of the two writes of a request, and Intel's server waits forever."""
     provider_wait_seconds: float = 12.0
     """Maximum wait of a request for the provider. Then it is refused with BUSY, or with SERVICE_UNAVAILABLE if
@@ -88,12 +88,12 @@ class HelperLimits:
     self_test_retry_seconds: tuple[float, ...] = (1.0, 2.0, 5.0, 10.0, 30.0)
     """Waits between self-tests that failed; the last one repeats."""
     refusal_log_seconds: float = 1.0
-    """At most one debug line in this time about requests that the provider refuses: any client can cause them."""
+    """Interval of debug lines about requests that the provider refuses: any client can cause refusals."""
     repeated_log_seconds: float = 60.0
-    """At most one log line in this time about each of: a failing provider, failing connections, repaired modes."""
+    """Interval of log lines about each of: a failing provider, failing connections, repaired modes."""
 
     socket_tick_seconds: float = 0.5
-    """Between checks of the path, of a few short system calls: its loss is repaired within a second."""
+    """Interval of checks of the path, each a few system calls: a lost path is repaired within a second."""
     hand_over_look_seconds: float = 0.02
     """Interval between checks, after SIGTERM, whether another instance has taken the path."""
 

@@ -30,7 +30,7 @@ from confcom.sgx.report import QeReportInfo, Report
 T = TypeVar("T")
 
 CALL_SECONDS: Final = 30.0
-"""For one request of a client. Intel's client gives up after 15 s, and another request may be before it."""
+"""Time limit of a client's request. Intel's client gives up after 15 s; another request may come first."""
 HANGS: Final = "aesmd-hangs"
 """Code of the error for a call that did not return in time, while no other call returned either."""
 UNREACHABLE: Final = "aesmd-unreachable"
@@ -141,7 +141,7 @@ class AesmdQuoteProvider:
             reason = error
         with self._renewing(reason):
             renewed = yield from self._init()
-            # A quote of another enclave than InitQuoteEx named shows that the report fits the one that runs.
+            # A quote of another enclave than InitQuoteEx named: the report fits the enclave that now runs.
             if renewed == identity or reason.error_code == OTHER_ENCLAVE:
                 size = yield from self._get_size()
                 return (yield from self._quote(report, qe_report_info, renewed, size))

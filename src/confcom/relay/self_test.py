@@ -23,14 +23,14 @@ HANG_SECONDS: Final = 180.0
 """Duration of one call of the self-test after which aesmd counts as hung and is restarted. With Intel's configuration a
 call may wait for PCCS for over a minute, and for two earlier calls of clients."""
 SELF_TEST_SECONDS: Final = 45.0
-"""For one self-test, after which no requests are relayed until it passes: five calls, each may ask PCCS."""
+"""Time of a self-test (five calls, each may ask PCCS) after which nothing is relayed until it passes."""
 NO_KEYS: Final = code_of(AesmErrorCode.SERVICE_UNAVAILABLE)
 """Code of aesmd's answer to GetSupportedAttKeyIDNum if it has not loaded its quoting enclave."""
 FULL_TEST_SECONDS: Final = 60.0
 """Interval of full self-tests, whose calls may cost requests to PCCS; the others only list aesmd's keys."""
 _REFUSALS: Final = frozenset({AesmErrorCode.INVALID_REPORT, AesmErrorCode.ATT_KEY_NOT_INITIALIZED})
 """Codes for a report with a wrong MAC, from a service whose InitQuoteEx and GetQuoteSizeEx succeeded just before.
-Intel's gives the first. A quote helper gives the second while the report may be for an earlier quoting enclave."""
+Intel's aesmd gives the first, a quote helper the second while the report may be for an earlier quoting enclave."""
 
 
 def run_hardware_self_test(provider: QuoteProvider) -> QuotingTarget:
@@ -60,7 +60,7 @@ def run_hardware_self_test(provider: QuoteProvider) -> QuotingTarget:
 class AesmdSelfTest:
     """The self-test of aesmd, which asks for its restart, beside its socket, if only that helps.
 
-    `tester` has a longer deadline than the clients' `provider`, whose doubts make the next test a full one.
+    `tester` has a longer deadline than the clients' `provider`. After a doubt, the next test is a full one.
     """
 
     tester: AesmdQuoteProvider

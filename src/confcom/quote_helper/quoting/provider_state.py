@@ -34,8 +34,8 @@ class Failure:
 class ProviderSupervisor:
     """Opens the backend, and runs the self-test periodically: a whole quote for an enclave of the helper's own.
 
-    The service has the provider only while the last self-test succeeded; otherwise requests that need it wait.
-    `changed` is called also if only the problem differs, `lost` when a provider that worked was lost.
+    The service has the provider only while the last self-test succeeded; else its requests wait or fail.
+    `changed` is called when `ready` or `problem` may have changed, `lost` when a working provider was lost.
     """
 
     open_backend: Callable[[], Backend]

@@ -104,9 +104,9 @@ class QuoteService(Generic[A]):
         in_loop: Callable[[], CallsInLoop] | None = None,
         on_lost: Callable[[QuoteProviderError], None] = lambda _: None,
     ) -> None:
-        """Set the provider, the same one each time, and serve what waits; without `in_loop`, it is called inline.
+        """Set the provider, always the same one, and serve waiting requests; without `in_loop`, call it inline.
 
-        OSError: no descriptor is left for its calls in the loop. `on_lost` is called there if one finds it lost.
+        OSError: no descriptor is left for calls in the loop. A call that loses the provider calls `on_lost`.
         """
         if self._in_loop is None and in_loop is not None:
             self._in_loop = in_loop()
@@ -157,7 +157,7 @@ class QuoteService(Generic[A]):
         self._waiting.discard(ticket.owner, ticket)
 
     def refuse_late(self, limit: int) -> bool:
-        """Refuse at most `limit` requests that have waited for too long; return whether there may be more."""
+        """Refuse at most `limit` requests that have waited for too long; return whether more may be late."""
         since = self._clock() - self._limits.provider_wait_seconds
         late = list(islice(self._waiting.leading(lambda ticket: ticket.arrived <= since), limit))
         code = AesmErrorCode.SERVICE_UNAVAILABLE if self._provider is None else AesmErrorCode.BUSY

@@ -80,7 +80,7 @@ class SocketKeeper:
     async def hand_over(self, seconds: float) -> None:
         """Serve the path until another instance that can quote has taken it, at most `seconds`. Call after `run`.
 
-        Other instances do not replace a newer one, so the path gets a new socket whose mark is older than any other.
+        Other instances do not replace a newer one's socket, so the path gets a new socket with the oldest mark.
         """
         if self._bound is None or not self._bound.owns_path():
             return
@@ -95,7 +95,7 @@ class SocketKeeper:
             await self._look()
 
     def leave(self) -> None:
-        """Remove the path if it leads to this instance; its backlog is still accepted. Call after `run`."""
+        """Remove the path if it leads to our socket, whose backlog is still accepted. Call after `run`."""
         if self._bound is not None and self._bound.unlink():
             _logger.debug("the path was removed", extra={"path": str(self.path)})
 

@@ -74,7 +74,7 @@ class MinuteLimit:
 class QuoteLog:
     """An Observer that counts every event in the metrics, and logs which peer got which quote.
 
-    `quote_lines` of one peer are logged within WINDOW_SECONDS; with ALL_QUOTES all are, and the log is the audit.
+    At most `quote_lines` quotes of a peer are logged in WINDOW_SECONDS; with ALL_QUOTES every quote, for audits.
     """
 
     def __init__(self, quote_lines: QuoteLines, metrics: HelperMetrics, clock: Callable[[], float]) -> None:

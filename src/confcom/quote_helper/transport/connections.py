@@ -47,7 +47,7 @@ class _Shared:
 class Connections:
     """The open connections, and the resources that peers share.
 
-    **Places** are for connections without an answer. Without one, an incomplete or paused one is shed.
+    **Places** are for connections without an answer. If none is free, an incomplete or paused one is shed.
 
     **Waiting requests** are all answered in the end, so one peer may have as many as are still free for all peers.
 
@@ -139,7 +139,7 @@ class Connections:
         self._note_less(connection.account)
 
     def set_answered(self, connection: Connection, size: int) -> None:
-        """ANSWERING to UNREAD: the kernel has the answer of `size` bytes, and only its client can end it."""
+        """Change ANSWERING to UNREAD: the kernel holds `size` bytes of answer until the client reads them."""
         self._free_place(connection)
         connection.stage = Stage.UNREAD
         self._set_unread(connection, size + UNREAD_OVERHEAD)
