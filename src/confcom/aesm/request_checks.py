@@ -97,7 +97,7 @@ class NeedQuote:
     def answer(self, quote: bytes, qe_report_info: QeReportInfo | None) -> GetQuoteExResponse:
         """Return the quote, padded with zeros to the buffer's size; error 3 if the buffer is too small.
 
-        Without a `qe_report_info` the client's own is returned: Fortanix's client panics without one.
+        Without `qe_report_info` the client's own is returned: Fortanix's client panics if an answer has none.
         """
         if len(quote) > self.buf_size:
             return self.refuse(AesmErrorCode.PARAMETER_ERROR)

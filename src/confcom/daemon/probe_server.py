@@ -33,7 +33,7 @@ _logger = logging.getLogger(__name__)
 MAX_REQUEST_BYTES: Final = 8192
 """Request line and headers together. The kubelet and Prometheus send less than 1 KiB; common servers allow 8 KiB."""
 DEADLINE_SECONDS: Final = 5.0
-"""For a held connection. The default timeouts are 1 s for a kubelet's probe and 10 s for a Prometheus scrape."""
+"""Time limit of held connections. Default timeouts: 1 s of a kubelet's probe, 10 s of a Prometheus scrape."""
 MAX_HELD: Final = 32
 """Held connections. A scraper and a person need two; probes none. If all are pages of 0.2 MB that nobody
 reads, the kernel holds 6 MB."""

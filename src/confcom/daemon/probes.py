@@ -22,7 +22,7 @@ BACKLOG: Final = 4096
 the kernel limits it. Accepting all takes 0.64 s. Beyond the limit the kernel drops a client's first packet,
 and the client sends it again after a second; the chart's probes wait 2 s."""
 DEFER_SECONDS: Final = 1
-"""Time in which the kernel keeps a connection to itself until data arrives, so that one look finds the request."""
+"""Time for which the kernel keeps a connection from accept() until data arrives, so that one read is enough."""
 UNACKNOWLEDGED_MILLISECONDS: Final = 2000
 """Time after which the kernel drops an answer that a client's system does not acknowledge."""
 PROBE_SOCKET_MODE: Final = 0o660

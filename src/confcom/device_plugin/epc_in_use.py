@@ -36,7 +36,7 @@ def find_epc_in_use(sockets: SocketNames, resources: Mapping[ResourceKind, str],
 
 
 def epc_in_use(checkpoint: Checkpoint, *, epc_resource: str, enclave_resource: str, epc_mib: int) -> EpcInUse:
-    """Return what a checkpoint says of the EPC under these names, on a node that has so much of it. Pure."""
+    """Return the EPC in use under these resource names by a checkpoint; the node has `epc_mib` MiB. Pure."""
     registered = checkpoint.registered.get(epc_resource, 0)
     held = epc_resource in checkpoint.held
     # A node may have had more EPC than now.

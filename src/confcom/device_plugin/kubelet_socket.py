@@ -12,9 +12,9 @@ from confcom.daemon.socket_path import PathState, inspect_socket
 from confcom.errors import UnavailableError
 
 POLL_SECONDS = 0.01
-"""A kubelet that restarts listens a fraction of a second before it reports the node's resources for the next ten, and
-what is not registered by then is 0 in the API. A poll is one lstat and one connect, so all polls take less than 1% of a
-processor while the kubelet is away. inotify would save them; a node has few instances of it, which others need."""
+"""Interval of polls. A restarted kubelet listens a fraction of a second before it reports the node's resources; a
+resource not registered by then is 0 in the API for ten seconds. A poll is one lstat and one connect: all take less than
+1% of a processor while the kubelet is away. inotify is not used: a node has few instances, and others need them."""
 
 
 class KubeletAbsentError(UnavailableError):

@@ -46,7 +46,7 @@ ABSENT_REPORT_SECONDS = 1.0
 CONNECT_SECONDS = 2.0
 """A listening unix socket accepts at once; a kubelet that takes longer is stopped or overloaded."""
 REGISTER_SECONDS = 12.0
-"""The kubelet dials back for up to 10 s before it answers; a longer deadline lets its own error arrive."""
+"""The kubelet dials back for up to 10 s before it answers; a longer deadline lets that error arrive."""
 FIRST_STREAM_SECONDS = 10.0
 """Time limit from a successful Register to the kubelet's ListAndWatch, which usually takes milliseconds."""
 SOCKET_CHECK_SECONDS = 1.0
@@ -57,8 +57,8 @@ MIN_VISIBLE_SECONDS = 1.5 * SOCKET_CHECK_SECONDS
 STABLE_SECONDS = 1.0
 """A stream that lasted this long counts as a working registration; the next attempt follows without delay."""
 RETRY_FIRST_SECONDS, RETRY_LIMIT_SECONDS = 0.02, 5.0
-"""Backoff while a kubelet refuses the plugin or drops it at once, so that it is not called in a loop (one known plugin:
-300 times a second). When the kubelet ends, the backoff is reset, because nothing is known about its successor."""
+"""Backoff while a kubelet refuses or drops the plugin at once, so that the kubelet is not called in a loop (one known
+plugin: 300 times a second). When the kubelet ends, the backoff is reset: its successor may accept the plugin."""
 
 
 class RegistrationCause(StrEnum):

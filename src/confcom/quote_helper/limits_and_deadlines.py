@@ -1,4 +1,4 @@
-"""Shared memory limits and deadlines (in seconds), with reasons; limits of a single module are defined in it."""
+"""Limits on memory that clients share, and deadlines in seconds; a single module's limits are defined in it."""
 
 from __future__ import annotations
 
@@ -54,9 +54,9 @@ class HelperLimits:
     """How long a connection may take for its request when the connection limit is reached. Every known client sends its
     request right after connecting; on a node that is out of CPU this may take a second."""
     many_peers_seconds: float = 0.25
-    """The same while no peer holds more than a few connections, so that thousands of peers share the places: 16,384
-    clients are admitted in a second, more than the helper can accept, so that none waits in the backlog for a place
-    (with 1 s they did, for a second). A container that has used up its CPU quota is stopped for less than 0.1 s."""
+    """`crowded_seconds` if no peer holds more than a few connections: thousands of peers share the places, and
+    16,384 clients are admitted in a second, more than the helper can accept, so no client waits in the backlog
+    (with 1 s they waited a second). A container that has used up its CPU quota is stopped for less than 0.1 s."""
     accept_retry_seconds: float = 0.05
     """Pause of accepting when places or descriptors ran out, and no connection may be shed yet."""
 
@@ -64,8 +64,8 @@ class HelperLimits:
     """Time for accepting, and again for calls of an inline provider, before the event loop runs other tasks: well
     under the 50 ms for which the loop may be blocked at most, and long compared to a quote (under 0.1 ms)."""
     whole_request_seconds: float = 20.0
-    """From connecting to the request's last byte. Known clients send right after connecting; Intel's client
-    allows 15 s for each of the two writes of a request, and Intel's server waits forever."""
+    """Maximum time from connecting to a request's last byte. Every known client sends right after connecting;
+    Intel's client allows 15 s for each of the two writes of a request, and Intel's server waits forever."""
     provider_wait_seconds: float = 12.0
     """Maximum wait of a request for the provider. Then it is refused with BUSY, or with SERVICE_UNAVAILABLE if
     there is no provider: Intel's client gives up after 15 s, and a refusal explains more than a time-out."""

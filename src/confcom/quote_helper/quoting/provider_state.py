@@ -32,7 +32,7 @@ class Failure:
 
 @dataclass(slots=True, kw_only=True, eq=False)
 class ProviderSupervisor:
-    """Opens the backend, and runs the self-test periodically: a whole quote for an enclave of the helper's own.
+    """Opens the backend, and runs the backend's self-test periodically.
 
     The service has the provider only while the last self-test succeeded; else its requests wait or fail.
     `changed` is called when `ready` or `problem` may have changed, `lost` when a working provider was lost.

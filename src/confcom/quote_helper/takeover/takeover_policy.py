@@ -50,7 +50,7 @@ class Instance:
 
 
 class Step(Enum):
-    BIND = "nobody serves: take the path, unless somebody was faster"
+    BIND = "no instance serves: take the path, unless another is faster"
     REPLACE = "take the path from the live socket that is there"
 
 

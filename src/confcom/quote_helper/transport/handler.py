@@ -64,7 +64,7 @@ class Observer(Protocol):
 
 
 class ConnectionHandler:
-    """An exception in one connection ends only that one. No `slow_peers`: the kernel refuses descriptors."""
+    """Handles connections; an exception ends only its own. `slow_peers` is None if not needed."""
 
     def __init__(
         self,

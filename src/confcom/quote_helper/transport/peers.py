@@ -49,7 +49,7 @@ _POD: Final = re.compile(rf"(?:(?:.*-)?kubepods(?:-burstable|-besteffort)?-)?pod
 _CONTAINER: Final = re.compile(r"(?:[a-z]+-)*(?P<id>[0-9a-f]{64})(?:\.scope)?")
 """The prefix names the runtime: `cri-containerd-`, `crio-`, `docker-`."""
 _SEPARATOR: Final = re.compile("[/:]")
-"""A runtime that is set to the other driver joins with colons: `kubepods-pod<uid>.slice:cri-containerd:<id>`."""
+"""A runtime with the other cgroup driver joins by colons: `kubepods-pod<uid>.slice:cri-containerd:<id>`."""
 
 
 class Peer(NamedTuple):
@@ -88,7 +88,7 @@ class PodCgroup:
     container: str = ""  # ID, as the runtime shows it
     perhaps_exiting: bool = False
     """Whether the main thread may have ended: the process is in the root of each cgroup v1 hierarchy, where the kernel
-    shows such a process, wherever it was. On v2 its cgroup is shown until the end (kernel: proc_cgroup_show)."""
+    shows every process with an ended main thread. Cgroup v2 is shown until the process ends (proc_cgroup_show)."""
 
 
 UNKNOWN: Final = PodCgroup()
