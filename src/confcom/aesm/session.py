@@ -85,7 +85,7 @@ class ServerSession:
 
     def __init__(self) -> None:
         self._decoder = FrameDecoder(MAX_REQUEST_SIZE)
-        self._kind: MessageKind | None = None  # of the request that waits for its answer
+        self._kind: MessageKind | None = None  # kind of the request that waits for its answer
 
     def receive(self, data: bytes) -> Request | None:
         """Consume received bytes, and return the request once, when it is complete; the rest is dropped.

@@ -29,7 +29,7 @@ from confcom.errors import printable
 _logger = logging.getLogger(__name__)
 
 EVENT = "event"
-"""The extra field that tells programs which event a line is about; its message is for people and may be reworded."""
+"""The extra field that names a line's event for programs; the line's message is for people and may be reworded."""
 
 _TO_JSON = json.JSONEncoder(default=str, ensure_ascii=False).encode
 """One encoder for all lines: json.dumps with these arguments would make one for each line."""

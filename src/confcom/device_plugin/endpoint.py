@@ -26,7 +26,7 @@ from confcom.kubelet_api.services import (
 )
 
 MAX_STREAMS = 8
-"""Open ListAndWatch streams. A kubelet has one; the rest is for other clients."""
+"""Maximum number of open ListAndWatch streams. A kubelet has one; the rest is for other clients."""
 MAX_CONCURRENT_CALLS = MAX_STREAMS + 4
 """The kubelet makes one call at a time beside its stream. Calls beyond the limit are refused, so that
 requests do not accumulate in memory. For 2,048 devices a request has at most 10 KiB. For 262,144 it has 1.3
@@ -117,7 +117,7 @@ class Endpoint:
                 self.lost.set()
 
     async def _allocate(self, request: pb.AllocateRequest, context: AllocateContext) -> pb.AllocateResponse:
-        """Answer Allocate; a refusal says why, because the kubelet copies it to the pod's status."""
+        """Answer Allocate; a refusal has its reason, because the kubelet copies it to the Pod's status."""
         name, started = self.allocator.resource.name, self.clock()
         response, refusal = None, ""
         try:

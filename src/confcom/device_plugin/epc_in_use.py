@@ -11,7 +11,7 @@ from confcom.kubelet_api.device_list import FIRST_DECIMAL, least_count
 from confcom.kubernetes.epc_accounting import EpcInUse
 
 MAX_CHECKPOINT_BYTES = 6 * 1024 * 1024
-"""262,144 devices that are all allocated take 3.2 MB; the rest is for other plugins. Decoding takes about
+"""A checkpoint with 262,144 allocated devices has 3.2 MB; the rest is for other plugins. Decoding takes about
 ten times the size, within the 128 MiB of the plugin in the chart."""
 
 

@@ -13,8 +13,8 @@ from confcom.errors import UnavailableError
 
 POLL_SECONDS = 0.01
 """Interval of polls. A restarted kubelet listens a fraction of a second before it reports the node's resources; a
-resource not registered by then is 0 in the API for ten seconds. A poll is one lstat and one connect: all take less than
-1% of a processor while the kubelet is away. inotify is not used: a node has few instances, and others need them."""
+resource not registered by then is 0 in the API for ten seconds. A poll is one lstat and one connect: polls take less
+than 1% of a CPU while the kubelet is away. inotify is not used: a node has few instances, and others need them."""
 
 
 class KubeletAbsentError(UnavailableError):

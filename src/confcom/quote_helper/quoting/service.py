@@ -152,7 +152,7 @@ class QuoteService(Generic[A]):
         return planned.refuse(AesmErrorCode.BUSY) if isinstance(planned, Need) else planned
 
     def abandon(self, ticket: Ticket[A]) -> None:
-        """Forget a ticket whose client disconnected; a running call still counts against the limit."""
+        """Forget a ticket whose client disconnected; its running call still counts as an active call."""
         ticket.abandoned = True
         self._waiting.discard(ticket.owner, ticket)
 

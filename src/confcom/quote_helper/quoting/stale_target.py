@@ -16,7 +16,7 @@ MAX_STALE_REPORT_WINDOW_SECONDS: Final = 366 * 24 * 3600
 
 
 class StaleTargetPolicy:
-    """Chooses error 42 while clients may have the TargetInfo of an earlier quoting enclave: in a window; else 47.
+    """Chooses error 42 in a window in which clients may have an earlier quoting enclave's TargetInfo; else 47.
 
     The window opens when this instance begins to quote, when its quoting enclave changes, and when it takes the path,
     since the instance that served before may have had another quoting enclave.

@@ -33,8 +33,8 @@ class SocketAccess:
     def open_directory(self) -> NotReady | None:
         """Restore the directory's mode, and return why some users cannot enter it.
 
-        A directory with the sticky bit, such as /tmp, is shared with other programs and keeps its mode. A directory
-        behind a symbolic link also keeps its mode, since it may belong to another program.
+        A directory with the sticky bit, such as /tmp, is shared with other programs and keeps its mode; one behind
+        a symbolic link does too, since it may be another program's. Inspecting the socket needs the right to enter.
         """
         if not self.open_to_all:
             return None

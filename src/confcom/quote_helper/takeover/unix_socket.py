@@ -1,7 +1,7 @@
 """Listening unix sockets that never delete another program's path, and replace it only with `replace`.
 
 Intel's AESM unlinks the path by name at start and at stop, so an old instance that ends deletes its successor's socket.
-With this module a path appears with its final mode, its socket already listens, and only its maker removes the path.
+With this module a path appears with its final mode and a listening socket, and only its own program removes it.
 
 A socket is bound to a name beside its path and then gets the path by link(2), which never replaces, or by rename(2),
 which replaces atomically, so that no client finds the path missing. getpeername(2) still reports the bound name to

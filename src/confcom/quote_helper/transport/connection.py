@@ -60,7 +60,7 @@ class Connection:
     account: Account = field(init=False)
     unread: int = 0  # bytes of kernel memory counted for its answer
     stage: Stage = Stage.RECEIVING
-    complete: bool = False  # whether its request is complete complete
+    complete: bool = False  # whether its request is complete
     request: Request = field(init=False)
     since: float = 0.0  # when the request was complete
     ticket: Ticket[Connection] | None = None  # set while its request waits for the provider

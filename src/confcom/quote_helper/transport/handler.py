@@ -64,7 +64,7 @@ class Observer(Protocol):
 
 
 class ConnectionHandler:
-    """Handles connections; an exception ends only its own. `slow_peers` is None if not needed."""
+    """Handles connections; an exception ends one only. No `slow_peers`: the kernel refuses descriptors."""
 
     def __init__(
         self,
