@@ -1,6 +1,6 @@
 """Periodic inspection of the host while the plugin runs: waiting for SGX, and detecting lost and returned devices.
 
-The decisions made at start stay: resources, device IDs, paths. A lost device ends the kubelet's
+Decisions made at start stay: resources, device IDs, paths. A lost device ends the kubelet's
 streams; no device is ever withdrawn from a list.
 """
 

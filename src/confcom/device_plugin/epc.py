@@ -1,6 +1,6 @@
 """Discovery of the node's SGX: platform, EPC and device nodes, with the reason. Reads the host only by HostFiles.
 
-This module decides on hardware or simulation once, and Allocate tells every container. It depends on the driver's
+This module decides once on hardware or simulation; Allocate informs containers. The decision is by the driver's
 entry in sysfs, never on a path in /dev: any program can create a file there, and on a simulated node there is one.
 """
 

@@ -55,7 +55,7 @@ instances run: one lstat, one listing of the directory, and a connect to each so
 MIN_VISIBLE_SECONDS = 1.5 * SOCKET_CHECK_SECONDS
 """Minimum time that an instance serves after it may have registered, so that other instances see it; with a margin."""
 STABLE_SECONDS = 1.0
-"""A stream that lasted this long counts as a working registration; the next attempt follows without delay."""
+"""A stream that lasts this long counts as a working registration; after it the next attempt has no delay."""
 RETRY_FIRST_SECONDS, RETRY_LIMIT_SECONDS = 0.02, 5.0
 """Backoff while a kubelet refuses or drops the plugin at once, so that the kubelet is not called in a loop (one known
 plugin: 300 times a second). When the kubelet ends, the backoff is reset: its successor may accept the plugin."""

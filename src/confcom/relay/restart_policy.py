@@ -38,7 +38,7 @@ class RestartPolicy:
         return max(0.0, self._restarted_at + self._pause - self._clock())
 
     def is_being_restarted(self, instance: AesmdInstance) -> bool:
-        """Whether the last restart was this instance's, and its request is still valid."""
+        """Return whether the last restart was of this instance, and the restart request is still valid."""
         return instance == self._restarted and self._clock() - self._restarted_at < FIRST_PAUSE_SECONDS
 
     def restart(self, instance: AesmdInstance) -> None:

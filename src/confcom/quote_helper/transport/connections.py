@@ -75,7 +75,7 @@ class Connections:
         """Connections with an incomplete or paused request, with the time since when; the oldest first."""
         self._large: dict[Account, None] = {}
         self._paused: FairQueue[Connection] = FairQueue()  # by account
-        self._hold_less: OrderedDict[Account, None] = OrderedDict()  # those that hold less, and may resume
+        self._hold_less: OrderedDict[Account, None] = OrderedDict()  # accounts that may resume, holding less
         self.unanswered = 0  # open connections without an answer
 
     def __len__(self) -> int:
