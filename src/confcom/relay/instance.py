@@ -11,8 +11,8 @@ from confcom.aesm.error_code import AesmErrorCode, code_of, describe
 from confcom.quote_provider.base import QuoteProviderError
 
 FAILURE_LINK: Final = "failed-instance"
-"""Name of a symbolic link beside aesmd's socket, whose target is `key` and error code of a run that must be
-restarted. A restarted quote helper beside the same aesmd reads the link."""
+"""Name of a symbolic link beside aesmd's socket; its target is `key` and error code of a run that only a
+restart ends. A restarted quote helper beside the same aesmd reads the link."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -36,7 +36,7 @@ Intel's aesmd gives the first, a quote helper the second while the report may be
 def run_hardware_self_test(provider: QuoteProvider) -> QuotingTarget:
     """Get identity and quote size, and check that the quoting enclave refuses a report with a wrong MAC.
 
-    The helper has no enclave for a right one. A refusal shows that the quoting enclave runs: only it checks MACs.
+    The helper has no enclave for a valid report. A refusal is enough: only a running quoting enclave checks MACs.
     """
     identity = provider.identity()
     provider.quote_size()

@@ -31,7 +31,7 @@ MAX_QUOTE_LINES: Final = 60_000
 """More than a thousand lines a second would cost more than the quotes."""
 FIRST_LINES_IN_ALL: Final = 240
 """Lines in a minute that are the first of their peer: twice as many as a kubelet runs Pods by default. With the other
-limits a minute has at most 542 lines of about 350 bytes: the 50 MiB that a kubelet keeps by default last 4 hours."""
+limits a minute has at most 542 lines of some 350 bytes: the 50 MiB that a kubelet keeps by default last over 4 h."""
 FURTHER_LINES_IN_ALL: Final = 240
 """Lines in a minute that are not their peer's first: 4 * DEFAULT_QUOTE_LINES, or the limit per peer if higher."""
 MALFORMED_LINES_IN_ALL: Final = 60
