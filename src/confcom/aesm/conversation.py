@@ -116,7 +116,7 @@ def quote_in(response: GetQuoteExResponse, report: Report, qe_report_info: QeRep
 
 
 def qe_report_in(response: GetQuoteExResponse, requested: QeReportInfo | None, quote: bytes) -> QeReportInfo | None:
-    """Return the QE's report in an answer if it was requested, and check what it is over; its MAC is the enclave's."""
+    """Return the QE's report if it was requested, and check its nonce and quote; the enclave checks its MAC."""
     if requested is None:
         return None
     returned = QeReportInfo.parse(response.qe_report_info or b"")

@@ -10,7 +10,7 @@ from typing import Final
 
 
 class AesmErrorCode(IntEnum):
-    """The numbers with which AESM refuses (aesm_error_t of Intel's aesm_error.h)."""
+    """AESM's error numbers (aesm_error_t of Intel's aesm_error.h)."""
 
     SUCCESS = 0
     UNEXPECTED_ERROR = 1
@@ -70,13 +70,13 @@ Code = AesmErrorCode
 
 @dataclass(frozen=True, slots=True)
 class Advice:
-    """Meaning and remedy of numbers with which the user does the same, as clauses without a full stop."""
+    """Meaning and remedy of error numbers with one remedy, as clauses without a full stop."""
 
     numbers: tuple[Code, ...]
     meaning: str
     remedy: str
     name: str = ""
-    """Of these numbers together; empty: that of the first."""
+    """Name of these numbers together; empty: the name of the first number."""
 
     @property
     def error_code(self) -> str:

@@ -28,7 +28,7 @@ SERVING_ORDER: Final = tuple(
     MessageKind(number) for number in (15, 16, 17, 19, 21, 22, 3, 1, 2, 4, 18, 10, 11, 12, 13, 14)
 )
 """If a request holds several calls, the first of these is served. The order is Intel's (ProtobufSerializer.cpp), except
-that version 2.26 had the legacy calls first; 2.28 and later do not know the legacy calls, and serve the other one."""
+that version 2.26 had the legacy calls first; 2.28 and later serve the other call, since they know no legacy calls."""
 
 
 _KINDS: Final[Mapping[int, MessageKind]] = MappingProxyType({kind.value: kind for kind in MessageKind})
@@ -57,7 +57,7 @@ def encode_request(request: QuotingRequest) -> bytes:
 def decode_request(body: bytes) -> Request:
     """Decode a request's body; unknown fields are skipped, as Intel's server does.
 
-    A truncated one is refused; Intel's server serves what it read before the truncation.
+    A truncated body is refused; Intel's server serves the part before the truncation.
     """
     wire = messages_pb2.Request()
     _parse(wire, body)

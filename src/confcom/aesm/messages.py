@@ -152,7 +152,7 @@ class GetQuoteExResponse:
 
 @dataclass(frozen=True, slots=True)
 class SelectAttKeyIdResponse:
-    """One key id of 256 bytes."""
+    """The selected attestation key's id of 256 bytes."""
 
     kind: ClassVar = MessageKind.SELECT_ATT_KEY_ID
 
@@ -172,7 +172,7 @@ class GetSupportedAttKeyIdNumResponse:
 
 @dataclass(frozen=True, slots=True)
 class GetSupportedAttKeyIdsResponse:
-    """Key ids of 256 bytes each, one after the other."""
+    """Supported key ids of 256 bytes each, concatenated."""
 
     kind: ClassVar = MessageKind.GET_SUPPORTED_ATT_KEY_IDS
 

@@ -46,8 +46,8 @@ PUB_KEY_ID_SIZE: Final = 32
 """Size of a SHA-256 digest; Intel's ql wrapper fails on any other size."""
 
 MAX_QUOTE_BUFFER_SIZE: Final = 16 * 1024
-"""Largest buf_size of GetQuoteEx, in bytes. The answer is as long as the buffer, so this limits what an
-answer that nobody reads takes. Intel's library makes quotes of at most 13,346 bytes (certification data of
+"""Largest buf_size of GetQuoteEx, in bytes. The answer is as long as the buffer, so this limits the
+memory of an unread answer. Intel's library makes quotes of at most 13,346 bytes (certification data of
 12,294), Gramine asks for 8,192; Intel's server accepts up to 64 MiB."""
 
 MAX_LISTED_KEY_IDS: Final = 10
@@ -97,7 +97,7 @@ class NeedQuote:
     def answer(self, quote: bytes, qe_report_info: QeReportInfo | None) -> GetQuoteExResponse:
         """Return the quote, padded with zeros to the buffer's size; error 3 if the buffer is too small.
 
-        Without a `qe_report_info` the client's own is returned: Fortanix's client panics without one.
+        Without `qe_report_info` the client's own is returned: Fortanix's client panics if an answer has none.
         """
         if len(quote) > self.buf_size:
             return self.refuse(AesmErrorCode.PARAMETER_ERROR)

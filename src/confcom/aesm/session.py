@@ -17,7 +17,7 @@ HEADER_SIZE: Final = 4
 
 MAX_REQUEST_SIZE: Final = 8 * 1024
 """Largest request body accepted, in bytes. The largest that a known client sends is 1,667 (GetQuoteEx with
-qe_report_info, recorded). So small that the number of connections limits what all requests take. Intel's
+qe_report_info, recorded). It is so low that the number of connections limits all requests' memory. Intel's
 server has no limit and crashes if the length is 4 GiB."""
 MAX_RESPONSE_SIZE: Final = 128 * 1024
 """Largest response body that our client accepts, in bytes: eight times the largest quote buffer that our
@@ -85,7 +85,7 @@ class ServerSession:
 
     def __init__(self) -> None:
         self._decoder = FrameDecoder(MAX_REQUEST_SIZE)
-        self._kind: MessageKind | None = None  # of the request that waits for its answer
+        self._kind: MessageKind | None = None  # kind of the request that waits for its answer
 
     def receive(self, data: bytes) -> Request | None:
         """Consume received bytes, and return the request once, when it is complete; the rest is dropped.
@@ -93,7 +93,7 @@ class ServerSession:
         Empty `data` is the end of the peer's stream.
 
         Raises:
-            EOFError: it ends before a request, as those of liveness probes do, or after one, which can be answered.
+            EOFError: the stream ends before a request, as with liveness probes, or after one that can be answered.
             ProtocolError: the bytes are no AESM request: close without an answer, as Intel's server does.
         """
         if not data:

@@ -10,7 +10,7 @@ from typing import Final
 from confcom.errors import SettingsError, WrongTypeError, WrongValueError
 
 DEFAULT_SOCKET_PATH: Final = Path("/var/run/aesmd/aesm.socket")
-"""Compiled into Intel's libraries, Gramine, Fortanix and Open Enclave."""
+"""The path that is compiled into Intel's libraries, Gramine, Fortanix and Open Enclave."""
 
 SOCKET_VARIABLE: Final = "CONFCOM_AESM_SOCKET"
 """Only our client reads this variable; it helps where nothing can be mounted at the default path."""
@@ -29,7 +29,7 @@ def aesm_socket_path(environ: Mapping[str, str]) -> Path:
 
 
 class SocketClient:
-    """The socket and the time limit that both clients take."""
+    """Base class of both clients: the socket's path and the time limit."""
 
     def __init__(
         self,

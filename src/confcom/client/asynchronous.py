@@ -73,7 +73,7 @@ class RunningConversation:
     """A conversation that the running event loop drives by callbacks, without a task: one connection at a time.
 
     `ended` is called once with its outcome, later than `start`. The time limit of the client is for each request, or
-    for the `whole` conversation. `watch` has a callback called while a descriptor can be read, until `unwatch`.
+    for the `whole` conversation. `watch` registers a callback for a readable descriptor, until `unwatch`.
     """
 
     def __init__(
@@ -107,7 +107,7 @@ class RunningConversation:
         self._starting = False
 
     def stop(self) -> None:
-        """End it; nobody is told of its outcome any more."""
+        """End the conversation without calling `ended`."""
         self._stopped = True
         self._cancel_deadline()
         self._disconnect()
@@ -118,7 +118,7 @@ class RunningConversation:
         except StopIteration as finished:
             result = finished.value
             self._end(lambda: result)
-        except BaseException as error:  # noqa: BLE001 # whoever takes the outcome handles it
+        except BaseException as error:  # noqa: BLE001 # the outcome's caller handles it
             self._end(functools.partial(_raise, error))
         else:
             if self._deadline is None or not self._whole:
@@ -163,7 +163,7 @@ class RunningConversation:
                 self._throw(connect_error(self._client.socket_path, error))
             return
         self._connection = connection
-        self._session = ClientSession(self._request)  # only now: the service accepts the connection meanwhile
+        self._session = ClientSession(self._request)  # after connecting: the service accepts meanwhile
         try:
             # A request has at most 1.7 KB, which the empty buffer of a new socket takes.
             connection.send(self._session.data_to_send)

@@ -25,7 +25,7 @@ RECEIVE_SIZE: Final = 16 * 1024
 """Maximum size of one recv call: more than any usual answer, so that most answers take one call."""
 
 FULL_QUEUE_PAUSE_SECONDS: Final = 0.02
-"""Before another attempt to connect, which on Linux fails at once (EAGAIN) while the backlog is full."""
+"""Pause before connecting again: on Linux connect() fails at once (EAGAIN) while the backlog is full."""
 
 
 class AesmClient(SocketClient):
@@ -78,7 +78,7 @@ class AesmClient(SocketClient):
 
         Args:
             make_report: makes the enclave's report for a target info.
-            qe_report_info: as `get_quote` takes it.
+            qe_report_info: as for `get_quote`.
         """
         return self.converse(conversation.quote_fresh_report(make_report, qe_report_info))
 
@@ -107,7 +107,7 @@ class AesmClient(SocketClient):
             passed_descriptors.refuse(connection)
             try:
                 self._connect(connection, deadline)
-                session = ClientSession(request)  # only now: the service accepts the connection meanwhile
+                session = ClientSession(request)  # after connecting: the service accepts meanwhile
                 connection.settimeout(_remaining_seconds(deadline))
                 connection.sendall(session.data_to_send)
                 while response is None:

@@ -45,7 +45,7 @@ def closed_error(path: Path, call: str, error: OSError) -> ConnectionClosedError
 
 
 def connect_error(path: Path, error: OSError) -> ServiceUnreachableError:
-    """Return the error for a failed connect(); the path is looked at again for causes that users often confuse."""
+    """Return the error for a failed connect(); the path is inspected for causes that users often confuse."""
     match error.errno:
         case errno.ENOENT | errno.ENOTDIR:
             why, remedy = f"the directory {path.parent} does not exist here", f"{_MOUNT}; on a machine of your own, "

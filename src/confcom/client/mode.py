@@ -20,7 +20,7 @@ class QuotingMode(Enum):
     IN_PROCESS = "in process"
     """In the application's own process."""
     OUT_OF_PROCESS = "out of process"
-    """In a service, which is asked by AESM."""
+    """In a service that is called by AESM's protocol."""
 
 
 class MixedModeError(ConfcomError):

@@ -1,13 +1,13 @@
-"""Pauses after failures, and between attempts at the same thing: they double. Pure but for the clock."""
+"""Doubling pauses after failures, and between repeated actions on one object. No I/O, except the clock."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
 FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 1.0, 30.0
-"""Pauses after failures, between two writes of one node, and between two reads of its Pods, doubled each time: after a
-change from device accounting, a kubelet overwrites for five minutes; no watch tells when a tenant's Pod has ended."""
+"""First and longest pause after failures, between writes to a node, and between reads of its Pods. After a change from
+device accounting, the kubelet overwrites them for five minutes; no watch reports the end of a tenant's Pod."""
 CALM_SECONDS = 75.0
-"""What was left alone for this long is done without a pause: longer than the longest pause twice over."""
+"""After this time without an action, the next one needs no pause; more than twice the longest pause."""
 
 NEVER = (float("-inf"), 0.0)
 
@@ -25,18 +25,18 @@ def retry_pause(
 
 @dataclass(slots=True)
 class KeyedBackoff:
-    """When something may be done again, as to a node: the pauses double while it is done again and again."""
+    """Decides when an action on a named object, such as a node, may be repeated: the pauses double."""
 
     clock: Callable[[], float]
     _last: dict[str, tuple[float, float]] = field(default_factory=dict)
-    """When it was done last, and the pause after that."""
+    """By name: the time of the last action, and the pause after it."""
 
     def may(self, name: str) -> bool:
         at, pause = self._last.get(name, NEVER)
         return self.clock() >= at + pause
 
     def did(self, name: str) -> bool:
-        """Take in that it was done, or tried; return whether that is one of a series."""
+        """Record that the action was done or tried; return whether it repeats a recent one."""
         now, (at, before) = self.clock(), self._last.get(name, NEVER)
         again = now < at + CALM_SECONDS
         self._last[name] = (now, min(before * 2, LONGEST_PAUSE_SECONDS) if again else FIRST_PAUSE_SECONDS)

@@ -1,4 +1,4 @@
-"""What the kernel knows of a connected socket: who connected, and what the other end has not read."""
+"""The kernel's data about a connected socket: the peer's credentials, and bytes the peer has not read."""
 
 import fcntl
 import socket
@@ -18,9 +18,9 @@ def peer_credentials(sock: socket.SocketType) -> bytes:
 
 
 def unread_bytes(sock: socket.SocketType) -> int:
-    """Return the bytes that were sent and not read, or by TCP not acknowledged (SIOCOUTQ).
+    """Return the number of sent bytes that the peer has not read, or by TCP not acknowledged (SIOCOUTQ).
 
-    For a unix socket it counts its own overhead. There are none once the other end is closed.
+    For a unix socket the kernel's overhead is included. The number is 0 once the other end is closed.
     """
     unread: int = _INT.unpack(fcntl.ioctl(sock.fileno(), termios.TIOCOUTQ, _NOTHING))[0]
     return unread

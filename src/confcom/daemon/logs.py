@@ -3,9 +3,9 @@
 Callers pass fields by logging's own `extra={...}`. They log identities and counts, never secrets such as
 report data or keys.
 
-stderr is a pipe in a container, and a write to a full pipe blocks until somebody reads. So a thread writes,
-and the caller only queues. Of the standard library, QueueHandler is not enough: QueueListener waits for its
-thread without a timeout, and neither takes what is written to stderr itself.
+stderr is a pipe in a container, and a write to a full pipe blocks until its reader reads. So a thread writes,
+and callers only queue. The standard library's QueueHandler is not enough: QueueListener waits for its thread
+without a timeout, and neither class queues direct writes to stderr.
 """
 
 from __future__ import annotations
@@ -29,16 +29,16 @@ from confcom.errors import printable
 _logger = logging.getLogger(__name__)
 
 EVENT = "event"
-"""The extra field that tells programs which event a line is about; its message is for people and may be reworded."""
+"""The extra field that names a line's event for programs; the line's message is for people and may be reworded."""
 
 _TO_JSON = json.JSONEncoder(default=str, ensure_ascii=False).encode
-"""As json.dumps with these arguments, which would make a new encoder for each line."""
+"""One encoder for all lines: json.dumps with these arguments would make one for each line."""
 _STANDARD_ATTRIBUTES = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime"}
 
 MAX_WAITING_RECORDS: Final = 1000
-"""In the queue: 0.4 MB of usual lines, and 8 MB of the longest, which the memory that is left for logs holds."""
+"""Limit of the queue: 0.4 MB of usual lines, or 8 MB of the longest, within the memory left for logs."""
 MAX_RECORD_BYTES: Final = 8 << 10
-"""Of a longer record the middle is cut: the cause is at its end. A daemon's line with a traceback has a few KiB."""
+"""A longer record loses its middle, since the cause is at its end. A line with a traceback has a few KiB."""
 CUT_MARK: Final = b" ... (cut) ... "
 RECORDS_PER_WRITE: Final = 64
 """Maximum number of records that one call writes. The interpreter gives a thread beside a busy event loop about 200

@@ -5,7 +5,7 @@ which would cost a node daemon 11 MiB.
 
 A request that has arrived with its connection is answered at once, and the connection is closed: the kernel's queue is
 the only queue of probes, so clients cannot displace each other there. Only an incomplete request, and a page that is
-too large for the moment, is held; places are limited and go to the addresses that have used least recently. Held
+too large for the moment, is held; places are limited and go to the addresses that recently held the fewest. Held
 connections are advanced once in a slice of time, so what a client sends or reads in small pieces costs no more.
 """
 
@@ -33,16 +33,16 @@ _logger = logging.getLogger(__name__)
 MAX_REQUEST_BYTES: Final = 8192
 """Request line and headers together. The kubelet and Prometheus send less than 1 KiB; common servers allow 8 KiB."""
 DEADLINE_SECONDS: Final = 5.0
-"""For a held connection. The default timeouts are 1 s for a kubelet's probe and 10 s for a Prometheus scrape."""
+"""Time limit of held connections. Default timeouts: 1 s of a kubelet's probe, 10 s of a Prometheus scrape."""
 MAX_HELD: Final = 32
 """Held connections. A scraper and a person need two; probes none. If all are pages of 0.2 MB that nobody
 reads, the kernel holds 6 MB."""
 MAX_ADDRESSES: Final = 4096
 """Addresses whose use is remembered, about 0.5 MB; with more, counting starts afresh."""
 RECENT_SECONDS: Final = 60.0
-"""The time in which uses are counted: four scrapes of Prometheus."""
+"""The time in which held connections are counted by address: four scrapes of Prometheus."""
 SLICE_SECONDS: Final = 0.02
-"""The interval of the next two limits, and between two looks at a held connection."""
+"""The period of the next two limits, and the interval between checks of held connections."""
 ACCEPTS_PER_SLICE: Final = 128
 """6,400 connections per second, each about 50 µs: a third of the event loop. A kubelet, a scraper and a
 person together make a few per second."""
@@ -52,8 +52,8 @@ SMALL_BYTES: Final = 1024
 """A page of this size is sent at any time: it fits into the receive buffer of every client, so the kernel
 holds nothing of it for those that do not read. Probes have 150 bytes."""
 RENDERING_SECONDS: Final = 1.0
-"""How long everybody gets the same rendering of a larger page; of a small one it is SLICE_SECONDS. Rendering metrics
-takes some milliseconds of the event loop, which a client that sends requests in a loop would take from all others."""
+"""Time for which all clients get the same rendering of a larger page; for a small page it is SLICE_SECONDS. Rendering
+metrics blocks the event loop for some milliseconds, which clients could otherwise cause in quick succession."""
 ACCEPT_BATCH: Final = 16
 """Connections accepted in one turn of the event loop: about a millisecond."""
 FAILURE_LOG_SECONDS: Final = 60.0
@@ -63,7 +63,7 @@ _RECEIVE_BYTES: Final = 2 * MAX_REQUEST_BYTES
 data resets the connection."""
 _END_OF_HEAD: Final = b"\r\n\r\n"
 _RESET: Final = struct.pack("ii", 1, 0)
-"""struct linger: drop what is not sent."""
+"""struct linger: drop unsent data at close."""
 
 
 @contextlib.contextmanager
@@ -85,7 +85,7 @@ def serve_probes(routes: Mapping[str, Route], address: ProbeAddress | None) -> I
     try:
         yield address
     finally:
-        # Before the socket is closed: until then, the path can be told from a later instance's.
+        # Before the socket is closed: until then, its inode differs from that of a later instance's socket.
         if address.path and FileIdentity.of(address.path) == bound:
             address.path.unlink(missing_ok=True)
         server.close()
@@ -111,9 +111,9 @@ class ProbeServer:
         self._failures = LogLimiter(FAILURE_LOG_SECONDS, clock)
         self._loop = asyncio.get_running_loop()
         self._pages: dict[str, tuple[bytes, float]] = {}
-        """The last rendering of each, and until when it is used."""
+        """The last rendering of each path's page, and the time until which it is used."""
         self._held: dict[_Connection, float] = {}
-        """Their deadlines; the oldest is first."""
+        """The deadline of each held connection; the oldest is first."""
         self._uses: Counter[str] = Counter()
         """Held connections of each address since `_counted_since`."""
         self._counted_since = clock()
@@ -250,7 +250,7 @@ class _Connection:
         return bool(self._unsent)
 
     def _send(self) -> bool:
-        """Return whether the client's system has the whole page, or will take it: no large page is left."""
+        """Return whether a small page is sent, or a large page has arrived whole at the client's system."""
         if not self._sending and len(self._unsent) > SMALL_BYTES:
             if not self._server.spend(len(self._unsent)):
                 return False

@@ -22,7 +22,7 @@ BACKLOG: Final = 4096
 the kernel limits it. Accepting all takes 0.64 s. Beyond the limit the kernel drops a client's first packet,
 and the client sends it again after a second; the chart's probes wait 2 s."""
 DEFER_SECONDS: Final = 1
-"""Time in which the kernel keeps a connection to itself until data arrives, so that one look finds the request."""
+"""Time for which the kernel keeps a connection from accept() until data arrives, so that one read is enough."""
 UNACKNOWLEDGED_MILLISECONDS: Final = 2000
 """Time after which the kernel drops an answer that a client's system does not acknowledge."""
 PROBE_SOCKET_MODE: Final = 0o660
@@ -75,7 +75,7 @@ class ProbeAddress:
 
 
 def listen(address: ProbeAddress) -> socket.socket:
-    """Listen at an address: a host's first one, or all of this machine if the host is empty; or at a path.
+    """Listen at a host's first address, at all addresses of this machine if the host is empty, or at a path.
 
     A socket at the path is replaced, since an earlier instance may have left it.
 
@@ -112,7 +112,7 @@ def _bind_port(address: ProbeAddress) -> socket.socket:
         family = socket.AF_INET6 if both else socket.AF_INET
         listener = socket.create_server(("", address.port), family=family, backlog=BACKLOG, dualstack_ipv6=both)
     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_DEFER_ACCEPT, DEFER_SECONDS)
-    # Accepted sockets inherit it.
+    # Accepted sockets inherit this option.
     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, UNACKNOWLEDGED_MILLISECONDS)
     return listener
 

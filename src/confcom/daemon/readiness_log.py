@@ -24,7 +24,7 @@ class NotReady:
     code: str
     """Stable, for programs; `docs/reference/codes.md` lists all."""
     expected: bool = False
-    """Whether this occurs in every update, so that it is no warning."""
+    """Whether this state occurs in every update, so that its log line is no warning."""
 
 
 class ReadinessLog:

@@ -36,11 +36,11 @@ class Flag:
     shown_default: str
     variable: str
     words: tuple[str, ...]
-    """All values, if they are a closed set."""
+    """All permitted values, if they are a closed set."""
 
     @property
     def name(self) -> str:
-        """With its dashes."""
+        """The flag's name with its dashes."""
         return "--" + self.field.replace("_", "-")
 
 

@@ -1,6 +1,6 @@
 """Inspection of the path of a unix socket: free, a stale socket, a live one and its owner, or something else.
 
-A live socket is connected to and nothing is sent, so its program sees only a client that disconnects at once.
+The inspection connects to a live socket and sends nothing, so its program sees a client that disconnects.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _STATES = {
     errno.EAGAIN: PathState.LIVE,  # the backlog is full
     errno.ENOTCONN: PathState.LIVE,  # a signal ended the wait for a place: Python's connect() returns then (PEP 475)
 }
-"""By the error of connect()."""
+"""The state of the path by the error of connect()."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +53,7 @@ class FileIdentity:
 
     @classmethod
     def of(cls, path: Path) -> FileIdentity | None:
-        """Return the identity of the file at the path; None if there is none, or it cannot be inspected."""
+        """Return the identity of the file at the path; None if no file exists, or it cannot be inspected."""
         try:
             return cls.from_status(path.lstat())
         except OSError:
@@ -66,10 +66,10 @@ class FileIdentity:
 
 @dataclass(frozen=True, slots=True)
 class SocketHolder:
-    """The owner of a live socket, by the kernel. No authentication: any name can be bound."""
+    """The owner of a live socket, by the kernel. The name proves nothing: any program can bind it."""
 
     bound_name: str
-    """The name that the socket was bound to, which may have been replaced since; empty if it has none."""
+    """The name that the socket was bound to, even if since replaced; empty for a socket without a name."""
     uid: int
     """User of the program when it began to listen, in our user namespace."""
 
@@ -84,7 +84,7 @@ class PathInspection:
 
 
 def inspect_socket(path: Path, *, patience: float = 0) -> PathInspection:
-    """Return what is at a path, and the owner of a live socket that has a place within `patience` seconds.
+    """Return what is at a path, and the owner of a live socket if its backlog has room in `patience` seconds.
 
     Raises:
         UnavailableError: the path cannot be inspected.

@@ -1,4 +1,4 @@
-"""A watchdog that ends waits of a thread in the kernel: a thread that sends another one a signal.
+"""A watchdog thread that ends another thread's waits in the kernel by sending this thread a signal.
 
 Where the kernel cannot refuse descriptors (`passed_descriptors`), a client can make each recv() and close() of a daemon
 wait for a minute. Any handled signal ends such a wait, and the system call keeps its result (signal(7), PEP 475).
@@ -20,18 +20,18 @@ from confcom import passed_descriptors
 SIGNAL: Final = signal.SIGURG
 """By default a process ignores it, so a watchdog that sends it too late does no harm."""
 LOOP_STALL_SECONDS: Final = 0.05
-"""For which an event loop may be blocked."""
+"""Time for which an event loop may be blocked before it gets a signal."""
 BEAT_SECONDS: Final = 0.02
-"""Between the event loop's signs of life."""
+"""Interval of the event loop's signs of life to the watchdog."""
 IDLE_LOOK_SECONDS: Final = 0.01
-"""Between looks at a thread that is not busy, and at an event loop."""
+"""Interval between checks of a thread that is not busy, and of an event loop."""
 
 SIGNAL_SECONDS: Final = 0.001
-"""Between signals to a thread that stalls: a turn of an event loop can have dozens of system calls that wait."""
+"""Interval of signals to a stalled thread: one turn of an event loop can have dozens of waiting system calls."""
 
 MANY_SIGNALS: Final = 100
-"""After so many in one stall they come less often: each writes a byte that the event loop reads after the
-stall, and about 280 fit, beside which a SIGTERM would be lost."""
+"""Number of signals in one stall after which they are sent less often: each writes a byte for the event loop
+to read after the stall; the buffer holds about 280 bytes, and a SIGTERM that finds it full would be lost."""
 
 
 class StallWatchdog:
@@ -72,7 +72,7 @@ class StallWatchdog:
 
 @contextlib.contextmanager
 def watched_loop(loop: asyncio.AbstractEventLoop) -> Iterator[None]:
-    """End what blocks an event loop of the main thread, where the kernel cannot refuse descriptors."""
+    """End waits that block the main thread's event loop, where the kernel cannot refuse descriptors."""
     if passed_descriptors.are_refusable():
         yield
         return

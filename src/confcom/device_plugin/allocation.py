@@ -32,7 +32,7 @@ class Allocator:
     resource: Resource
     discovery: Discovery
     aesmd_directory: str | None
-    """None if containers mount it themselves."""
+    """None if containers mount the directory themselves."""
 
     def allocate(self, request: pb.AllocateRequest) -> pb.AllocateResponse:
         """Return one answer per container; AllocationError if one has no device, an unknown one, or one twice."""

@@ -1,6 +1,6 @@
 """Periodic inspection of the host while the plugin runs: waiting for SGX, and detecting lost and returned devices.
 
-What was decided at start does not change: resources, device IDs, paths. A lost device ends the kubelet's
+Decisions made at start stay: resources, device IDs, paths. A lost device ends the kubelet's
 streams; no device is ever withdrawn from a list.
 """
 
@@ -32,7 +32,7 @@ inspection, because containers started from then on would fail."""
 class DeviceAvailability:
     reason: str = ""
     code: str = ""
-    """Why the device is unavailable, and the code of it; empty if it is available."""
+    """Why the device is unavailable, and the reason's code; empty if the device is available."""
     available: asyncio.Event = field(default_factory=asyncio.Event)
     unavailable: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -62,9 +62,9 @@ class SgxSearch:
     devices: HostDevices = field(default_factory=HostDevices)
 
     async def find(self) -> Discovery:
-        """Inspect the host until it has SGX to offer, and return it; at once if it is complete at the first inspection.
+        """Inspect the host until it has SGX to offer, and return the discovery; at once if the first one is complete.
 
-        If it is not (udev is at work), `DEBOUNCE_POLLS` inspections must find the same: the decision is final.
+        Else udev may be at work: `DEBOUNCE_POLLS` inspections must find the same, since the decision is final.
         """
         found = self._inspect()
         if found is not None and found.provision_node is not None:

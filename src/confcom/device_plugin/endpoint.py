@@ -26,13 +26,13 @@ from confcom.kubelet_api.services import (
 )
 
 MAX_STREAMS = 8
-"""Open ListAndWatch streams. A kubelet has one; the rest is for other clients."""
+"""Maximum number of open ListAndWatch streams. A kubelet has one; the rest is for other clients."""
 MAX_CONCURRENT_CALLS = MAX_STREAMS + 4
 """The kubelet makes one call at a time beside its stream. Calls beyond the limit are refused, so that
 requests do not accumulate in memory. For 2,048 devices a request has at most 10 KiB. For 262,144 it has 1.3
 MiB, and twelve of those are 16 MiB of the plugin's 128 MiB in the chart."""
 STOP_SECONDS = 1.0
-"""For calls in flight when the server stops. Streams are ended before, and Allocate takes less than a millisecond."""
+"""Time limit for open calls when the server stops. Streams are ended before; Allocate takes under a millisecond."""
 
 
 @dataclass(slots=True)
@@ -40,8 +40,8 @@ class Endpoint:
     """The gRPC server of one resource on one socket, whose path is never used again.
 
     gRPC silently takes over a live socket's path, and removes the path when the server ends, even if
-    another server has it by then. The kubelet's stream is the first one, since nobody else knows the path
-    before Register. Only its end requires a new registration.
+    another server has it by then. The kubelet's stream is the first one, since no other program knows the
+    path before Register. Only the end of that stream requires a new registration.
     """
 
     path: Path
@@ -51,7 +51,7 @@ class Endpoint:
     clock: Callable[[], float]
     opened: asyncio.Event = field(default_factory=asyncio.Event)
     lost: asyncio.Event = field(default_factory=asyncio.Event)
-    """Set when the kubelet's stream is opened, and when it has ended."""
+    """`opened` is set when the kubelet's stream is opened, `lost` when that stream has ended."""
     _closing: asyncio.Event = field(default_factory=asyncio.Event)
     """Ends every ListAndWatch stream; a gRPC server that stops would otherwise wait for them."""
     _streams: int = 0
@@ -117,7 +117,7 @@ class Endpoint:
                 self.lost.set()
 
     async def _allocate(self, request: pb.AllocateRequest, context: AllocateContext) -> pb.AllocateResponse:
-        """Answer Allocate; a refusal says why, because the kubelet copies it to the pod's status."""
+        """Answer Allocate; a refusal has its reason, because the kubelet copies it to the Pod's status."""
         name, started = self.allocator.resource.name, self.clock()
         response, refusal = None, ""
         try:

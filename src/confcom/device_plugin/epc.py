@@ -1,6 +1,6 @@
 """Discovery of the node's SGX: platform, EPC and device nodes, with the reason. Reads the host only by HostFiles.
 
-Hardware or simulated is decided here, once, and Allocate tells every container. The decision depends on the driver's
+This module decides once on hardware or simulation; Allocate informs containers. The decision is by the driver's
 entry in sysfs, never on a path in /dev: any program can create a file there, and on a simulated node there is one.
 """
 
@@ -15,7 +15,7 @@ from confcom.sgx.epc_from_cpuid import FEATURES_LEAF, MIB, SGX_LEAF, enumerate_e
 
 NODE_DIRECTORY = "/sys/devices/system/node"
 SYSFS_ATTRIBUTE = f"{NODE_DIRECTORY}/node*/x86/sgx_total_bytes"
-"""Each NUMA node has it from kernel 5.17 on (Documentation/ABI/stable/sysfs-devices-node)."""
+"""Each NUMA node's EPC size, from kernel 5.17 on (Documentation/ABI/stable/sysfs-devices-node)."""
 DRIVER_ENTRIES = ("/sys/class/misc/sgx_enclave", "/sys/class/misc/enclave", "/sys/class/misc/isgx")
 """The misc devices of the kernel's driver (5.11+), of Intel's out-of-tree driver (its README: in "misc"
 from V1.32 on; `enclave` before it was renamed), and of the legacy driver, which cannot serve DCAP

@@ -1,4 +1,4 @@
-"""What is in use of a node's EPC: by the kubelet's checkpoint, else by the sockets of earlier instances."""
+"""The part of a node's EPC in use, by the kubelet's checkpoint, else by sockets of earlier instances."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,15 +11,15 @@ from confcom.kubelet_api.device_list import FIRST_DECIMAL, least_count
 from confcom.kubernetes.epc_accounting import EpcInUse
 
 MAX_CHECKPOINT_BYTES = 6 * 1024 * 1024
-"""262,144 devices that are all allocated take 3.2 MB; the rest is for other plugins. Decoding takes about
+"""A checkpoint with 262,144 allocated devices has 3.2 MB; the rest is for other plugins. Decoding takes about
 ten times the size, within the 128 MiB of the plugin in the chart."""
 
 
 def find_epc_in_use(sockets: SocketNames, resources: Mapping[ResourceKind, str], epc_mib: int) -> EpcInUse:
-    """Return what is in use of the node's EPC under these names: by the kubelet's record, else by earlier sockets.
+    """Return the EPC in use under these resource names, by the kubelet's checkpoint, else by earlier sockets.
 
-    A record that cannot be used says nothing. Sockets of an instance that runs, or was killed, still show
-    how that instance counts; how many of its devices containers hold is then unknown, so they count as held.
+    An unusable checkpoint is ignored. Sockets of a running or killed instance still show how that instance
+    counts EPC; the number of its devices that containers hold is then unknown, so devices count as held.
     """
     epc, enclave = resources[ResourceKind.EPC], resources[ResourceKind.ENCLAVE]
     try:
@@ -36,7 +36,7 @@ def find_epc_in_use(sockets: SocketNames, resources: Mapping[ResourceKind, str],
 
 
 def epc_in_use(checkpoint: Checkpoint, *, epc_resource: str, enclave_resource: str, epc_mib: int) -> EpcInUse:
-    """Return what a checkpoint says of the EPC under these names, on a node that has so much of it. Pure."""
+    """Return the EPC in use under these resource names by a checkpoint; the node has `epc_mib` MiB. Pure."""
     registered = checkpoint.registered.get(epc_resource, 0)
     held = epc_resource in checkpoint.held
     # A node may have had more EPC than now.

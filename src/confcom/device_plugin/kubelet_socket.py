@@ -12,9 +12,9 @@ from confcom.daemon.socket_path import PathState, inspect_socket
 from confcom.errors import UnavailableError
 
 POLL_SECONDS = 0.01
-"""A kubelet that restarts listens a fraction of a second before it reports the node's resources for the next ten, and
-what is not registered by then is 0 in the API. A poll is one lstat and one connect, so all polls take less than 1% of a
-processor while the kubelet is away. inotify would save them; a node has few instances of it, which others need."""
+"""Interval of polls. A restarted kubelet listens a fraction of a second before it reports the node's resources; a
+resource not registered by then is 0 in the API for ten seconds. A poll is one lstat and one connect: polls take less
+than 1% of a CPU while the kubelet is away. inotify is not used: a node has few instances, and others need them."""
 
 
 class KubeletAbsentError(UnavailableError):
@@ -23,7 +23,7 @@ class KubeletAbsentError(UnavailableError):
 
 @dataclass(slots=True)
 class KubeletWatch:
-    """Waits until a kubelet listens. However many wait, only one of them polls."""
+    """Waits until a kubelet listens. Of several concurrent waits, only one polls."""
 
     socket: Path
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep

@@ -42,7 +42,7 @@ _logger = logging.getLogger(__name__)
 STOP_SECONDS = 5.0
 """Timeout of the orderly stop, which takes milliseconds; a kubelet with a half-open connection must not delay it."""
 CONFIRM_SECONDS = 5.0
-"""From a registration until the kubelet surely has the list: the longest known list takes it 0.2 s."""
+"""Time after a registration within which the kubelet surely has the list: the longest takes 0.2 s."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,10 +163,10 @@ def compose(
 def probe_routes(
     target: Callable[[], DevicePlugin | SgxSearch], registry: CollectorRegistry, clock: Callable[[], float]
 ) -> dict[str, Route]:
-    """Return the probe routes of a plugin, or of one that waits for SGX, which is live and not ready.
+    """Return the plugin's probe routes; while the plugin waits for SGX, it is live and not ready.
 
-    Ready means that the kubelet has watched every resource at least once since start; `/inventory` has
-    whether it watches them now.
+    Ready means that the kubelet has watched every resource at least once since start; `/inventory` shows
+    whether the kubelet watches them now.
     """
     log = ReadinessLog("starting", clock)
 

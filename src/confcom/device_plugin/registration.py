@@ -1,7 +1,7 @@
 """Registration of one resource with the kubelet, at a fresh socket each time, repeated whenever it is lost.
 
-One rule holds for sockets: each registration has a socket of its own, and the one before is closed when the
-kubelet has opened the new one's stream. A 1.37 kubelet refuses a path that it knows. Up to 1.36 the end of
+One rule holds for sockets: each registration has a socket of its own, and the former one is closed when the
+kubelet has opened the new socket's stream. A 1.37 kubelet refuses a path that it knows. Up to 1.36 the end of
 an older stream that is still open ends the new one too; the resource is then registered once more.
 
 A kubelet that starts removes every socket in the directory before it listens, and it dials the plugin back
@@ -39,26 +39,26 @@ _logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
 YIELD_SECONDS = 0.05
-"""How much later than tenants' resources the others register with a kubelet that has just started. All of them together
-take the plugin 35 ms of CPU, and a kubelet reports 0 for ten seconds for what comes after its first report."""
+"""Delay of resources that yield, after tenants' resources, with a kubelet that has just started. All registrations take
+35 ms of CPU, and the kubelet reports 0 for ten seconds for a resource registered after its first report."""
 ABSENT_REPORT_SECONDS = 1.0
-"""How often the reason is looked at anew while no kubelet listens: its socket may be missing, stale or forbidden."""
+"""Interval of checks of the reason why no kubelet listens: its socket may be missing, stale or forbidden."""
 CONNECT_SECONDS = 2.0
 """A listening unix socket accepts at once; a kubelet that takes longer is stopped or overloaded."""
 REGISTER_SECONDS = 12.0
-"""The kubelet dials back for up to 10 s before it answers; a longer deadline lets its own error arrive."""
+"""The kubelet dials back for up to 10 s before it answers; a longer deadline lets that error arrive."""
 FIRST_STREAM_SECONDS = 10.0
-"""From a successful Register to the kubelet's ListAndWatch, which normally comes within milliseconds."""
+"""Time limit from a successful Register to the kubelet's ListAndWatch, which usually takes milliseconds."""
 SOCKET_CHECK_SECONDS = 1.0
 """Interval at which a registered plugin checks whether its socket's path still exists and which other
 instances run: one lstat, one listing of the directory, and a connect to each socket of another instance."""
 MIN_VISIBLE_SECONDS = 1.5 * SOCKET_CHECK_SECONDS
 """Minimum time that an instance serves after it may have registered, so that other instances see it; with a margin."""
 STABLE_SECONDS = 1.0
-"""A stream that lasted this long counts as a working registration; the next attempt follows without delay."""
+"""A stream that lasts this long counts as a working registration; after it the next attempt has no delay."""
 RETRY_FIRST_SECONDS, RETRY_LIMIT_SECONDS = 0.02, 5.0
-"""Backoff while a kubelet refuses the plugin or drops it at once, so that it is not called in a loop (one known plugin:
-300 times a second). When the kubelet ends, the backoff is reset, because nothing is known about its successor."""
+"""Backoff while a kubelet refuses or drops the plugin at once, so that the kubelet is not called in a loop (one known
+plugin: 300 times a second). When the kubelet ends, the backoff is reset: its successor may accept the plugin."""
 
 
 class RegistrationCause(StrEnum):
@@ -102,9 +102,9 @@ class Registrar:
         default_factory=lambda: RegistrationStatus(problem="not tried yet", code="not-tried")
     )
     _endpoint: Endpoint | None = None
-    """The one that the kubelet watches, or watched last."""
+    """The endpoint that the kubelet watches, or watched last."""
     _offered: Endpoint | None = None
-    """The one of an attempt that has not ended."""
+    """The endpoint of a registration attempt that has not ended."""
     _failures: int = 0
     _registered_at: float = -math.inf
     _offered_at: float = -math.inf
@@ -257,7 +257,7 @@ async def run_unless(
 ) -> T | None:
     """Run `work` and return its result; None if it was cancelled: `interruption` ended before, or `seconds` passed.
 
-    On return both have ended. What `work` raises is raised.
+    On return both have ended. An exception of `work` is raised.
     """
     interrupting, working = asyncio.create_task(interruption), asyncio.create_task(work)
     try:

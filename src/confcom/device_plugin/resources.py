@@ -52,7 +52,7 @@ class ResourceSettings:
     names: dict[ResourceKind, str] = field(default_factory=lambda: dict(DEFAULT_NAMES))
 
     def __post_init__(self) -> None:
-        """Raise SettingsError if two resources have one name: the kubelet would take one for the other."""
+        """Raise SettingsError if two resources have one name: the kubelet would confuse them."""
         if len(set(self.names.values())) != len(self.names):
             raise SettingsError(
                 "two resources have the same name",
@@ -66,7 +66,7 @@ class ResourceSettings:
 class ResourcePlan:
     """The resources, and how much EPC is offered and how much is not, with the reason.
 
-    MiB that are advertised, set aside, reserved and held back add up to all EPC and what is kept.
+    The MiB advertised, set aside, reserved and held back add up to the node's EPC plus the kept MiB.
     """
 
     resources: tuple[Resource, ...]

@@ -25,7 +25,7 @@ DEFAULT_SIMULATED_EPC_MIB = 168
 """The EPC of a Standard_DC8_v2, the largest of the sizes that device accounting was made for."""
 
 DEFAULT_INSTALLATION = "confcom"
-"""The same for all plugins without a name of their own, which then count as instances of one update."""
+"""The installation of all plugins without a given name, which count as instances of one update."""
 
 _DESCRIPTION = """\
 Offer this node's EPC to the kubelet as kubernetes.azure.com/sgx_epc_mem_in_MiB (one device is one MiB), and the SGX
@@ -124,7 +124,7 @@ class PluginSettings(DaemonSettings):
         _absolute_path,
         "DIR",
     )
-    """None if containers mount it themselves."""
+    """None if containers mount the directory themselves."""
     aesmd_mount: bool = switch(
         "mount that directory into containers; otherwise containers have to mount it themselves", default=True
     )

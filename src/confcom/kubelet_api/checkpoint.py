@@ -25,12 +25,12 @@ class HeldDevices:
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """What the kubelet recorded, as far as it is used."""
+    """The parts of the kubelet's record that are used here."""
 
     registered: dict[str, int]
     """Healthy devices of each resource that the kubelet knows; 0 while no plugin serves it."""
     held: dict[str, list[str]]
-    """For each resource of which containers hold devices, or held: the IDs of these devices."""
+    """By resource: the IDs of the devices that containers hold, or held."""
 
 
 def encode_checkpoint(registered: Mapping[str, Iterable[str]], held: Iterable[HeldDevices]) -> bytes:

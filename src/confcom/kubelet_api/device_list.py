@@ -44,10 +44,10 @@ def device_id(index: int) -> str:
 
 
 def least_count(identifiers: Iterable[str], *, most: int) -> int:
-    """Return how many devices there are at least, as the highest of the devices with these IDs shows; 0 if none does.
+    """Return the least number of devices in a list with these IDs: the highest of our indexes plus 1; 0 without one.
 
-    The IDs may be another plugin's, whose decimal numbers may look like ours: `100` would be the ID of
-    device 220,468. Devices beyond `most` are not ours.
+    The IDs may be decimal numbers of another plugin, which may look like ours: `100` would be the ID of
+    device 220,468. IDs of devices beyond `most` are not ours.
     """
     ours = (one for one in identifiers if len(one) == ID_LENGTH and set(one) <= _DIGITS.keys())
     indexes = ((_DIGITS[one[0]] * len(ALPHABET) + _DIGITS[one[1]]) * len(ALPHABET) + _DIGITS[one[2]] for one in ours)
@@ -83,7 +83,7 @@ def encode_device_list(count: int) -> bytes:
 def max_allocate_bytes(count: int) -> int:
     """Return the maximum size in bytes of an AllocateRequest that names each of `count` devices once.
 
-    An ID takes five bytes, with its tag and length; up to MAX_CONTAINERS containers that share the devices add theirs.
+    An ID takes five bytes with its tag and length; each of up to MAX_CONTAINERS containers adds a tag and a length.
     """
     one_id = len(pb.ContainerAllocateRequest(devices_ids=[device_id(0)]).SerializeToString())
     return one_id * count + _CONTAINER_BYTES * MAX_CONTAINERS

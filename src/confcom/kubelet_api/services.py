@@ -16,7 +16,7 @@ from google.protobuf.message import DecodeError
 from confcom.kubelet_api import deviceplugin_pb2 as pb
 
 API_VERSION = "v1beta1"
-"""The kubelet refuses every other version string."""
+"""The only version string that the kubelet accepts."""
 KUBELET_SOCKET_NAME = "kubelet.sock"
 """The registration socket's name in the device plugin directory."""
 HEALTHY = "Healthy"

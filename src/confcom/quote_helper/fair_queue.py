@@ -1,4 +1,4 @@
-"""A queue in which peers take turns: with waiting requests, paused connections, and calls for slow peers."""
+"""A queue in which peers take turns: of waiting requests, paused connections, or calls for slow peers."""
 
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterator
@@ -11,7 +11,7 @@ T = TypeVar("T", bound=Hashable)
 class FairQueue(Generic[T]):
     """A queue with one lane per owner, served round robin: an owner with a long lane delays only itself.
 
-    An owner whose lane was empty or set aside joins at the end of the round: to leave and rejoin is no advantage.
+    An owner whose lane was empty or set aside joins at the end of the round, so leaving and rejoining is no gain.
     """
 
     __slots__ = ("_aside", "_lanes", "size")
@@ -20,7 +20,7 @@ class FairQueue(Generic[T]):
         # OrderedDict finds its first entry in constant time; dict does not, after removals from the front.
         self._lanes: OrderedDict[Hashable, OrderedDict[T, None]] = OrderedDict()
         self._aside: dict[Hashable, OrderedDict[T, None]] = {}
-        self.size = 0  # items, also in lanes that were set aside
+        self.size = 0  # number of items, including lanes that were set aside
 
     def __contains__(self, owner: Hashable) -> bool:
         return owner in self._lanes or owner in self._aside
@@ -68,7 +68,7 @@ class FairQueue(Generic[T]):
             self._aside.pop(owner, None)
 
     def set_aside(self, owner: Hashable) -> None:
-        """Leave an owner that is in the round out of it until `rejoin`."""
+        """Remove an owner's lane from the round, and keep its items until `rejoin`."""
         self._aside[owner] = self._lanes.pop(owner)
 
     def rejoin(self, owner: Hashable) -> None:

@@ -1,4 +1,4 @@
-"""Limits that share the memory, and deadlines, each with its reason; others are beside their users. Times: seconds."""
+"""Limits on memory that clients share, and deadlines in seconds; a single module's limits are defined in it."""
 
 from __future__ import annotations
 
@@ -7,31 +7,31 @@ from math import ceil
 from typing import Final
 
 UNREAD_OVERHEAD: Final = 2048
-"""Bytes of the kernel for each answer that was not read, beside it. Measured: up to 1,852."""
+"""Kernel memory in bytes for each unread answer, beside the answer's own bytes. Measured: up to 1,852."""
 ANSWER_OVERHEAD: Final = UNREAD_OVERHEAD + 1024
-"""The same before the answer is known: with its fields beside the quote; the QE's report for the client takes 960."""
+"""UNREAD_OVERHEAD plus the answer's fields beside the quote, of which the QE's report for the client takes 960."""
 MIB: Final = 1024 * 1024
 DEFAULT_MEMORY_LIMIT_MIB: Final = 256
 """The container's memory limit by the chart's default."""
 UNREAD_MEMORY_PART: Final = 32
-"""One part in 32 of the container's memory is for answers that were sent and not read. With 256 MiB, a helper uses 50
-MiB by itself, 10 for logs and metrics, 46 for 4,096 connections with the largest requests, 10 for as many with unread
-answers, and 8 for these. The rest, 132 MiB, is for unread answers of helpers that have ended, whose bytes stay charged
-to the Pod's memory control group: of sixteen restarts."""
+"""Unread answers may take one part in 32 of the container's memory. With 256 MiB, a helper uses 50 MiB by itself, 10
+for logs and metrics, 46 for 4,096 connections with the largest requests, 10 for 4,096 connections with unread answers,
+and 8 for the unread answers. The other 132 MiB are for unread answers that sixteen earlier runs of the helper have
+left: they stay charged to the Pod's memory control group after a restart."""
 PEERS: Final = 128
 """Peers for which memory is set aside: more than the 110 Pods that a kubelet runs by default."""
 UNREAD_RESERVE: Final = 20 * 1024
-"""Bytes of an unread answer of any size."""
+"""Bytes that are enough for an unread answer of any size."""
 POOL_PART: Final = 4
-"""One peer may hold one part in 4 of what is not set aside for unread answers: with 256 MiB, 180 quotes of a simulated
-platform. A program with 64 clients is not paused; with one part in 8 it was, on a busy node. Four peers that do not
-read leave the others their reserve only."""
+"""One peer may hold one part in 4 of the memory for unread answers that is not reserved for single peers: with 256
+MiB, 180 quotes of a simulated platform. A program with 64 clients is then not paused; with one part in 8 it was
+paused, on a busy node. Four peers that do not read their answers leave only the reserves to the other peers."""
 UNREAD_DESCRIPTORS_PART: Final = 3
-"""One descriptor in 3 is for unread answers, if there are too few for all connections. Those without an answer get the
-larger part, because clients read their answers at once."""
+"""One descriptor in 3 is for unread answers if descriptors are too few for all connections. Connections without an
+answer get the larger part, because clients read their answers at once."""
 QUOTE_BATCH: Final = 32
-"""Calls of an inline provider before their answers are encoded and sent: a batch costs a fifth less than single calls
-(measured: caches), and delays its first answer by 1.5 ms."""
+"""Number of calls of an inline provider whose answers are encoded and sent together afterwards: a batch costs a fifth
+less than single calls (measured; the CPU's caches), and delays its first answer by 1.5 ms."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,63 +39,63 @@ class HelperLimits:
     """Caps and deadlines. Helpers use the defaults, adapted to memory and descriptors; tests use smaller values."""
 
     max_connections: int = 4096
-    """Connections without an answer. Each costs a file descriptor, 2.3 KiB (measured), and its request. A node has at
-    most a few hundred containers, with one connection per request. Beyond it, incomplete requests are closed. Intel's
-    aesmd crashes at 255."""
+    """Maximum number of connections without an answer. Each costs a file descriptor, 2.3 KiB (measured), and its
+    request. A node has at most a few hundred containers, with one connection per request. At the limit, connections
+    with incomplete requests are closed. Intel's aesmd crashes at 255 connections."""
     max_waiting: int = 2048
-    """Complete requests without an answer: half of `max_connections`, since they cannot be shed for other connections,
-    and incomplete ones can. A lone peer may have half of these."""
+    """Maximum number of complete requests without an answer: half of `max_connections`, since a complete request
+    cannot be shed for another connection, and an incomplete one can. A single peer may have half of `max_waiting`."""
     unread_memory: int = DEFAULT_MEMORY_LIMIT_MIB * MIB // UNREAD_MEMORY_PART
-    """Bytes that the kernel may hold for all clients together: answers that were sent and not read."""
+    """Bytes of kernel memory that the unread answers of all clients may take together."""
     least_unread: int = UNREAD_OVERHEAD
-    """Bytes that each of these answers counts as, at least. Where descriptors are few, it is so many that the memory is
-    used up first, and peers share descriptors by the same rules."""
+    """Least number of bytes that an unread answer counts as. Where descriptors are few, this number is so large that
+    `unread_memory` is used up before the descriptors, and peers share descriptors by the rules for memory."""
     crowded_seconds: float = 1.0
     """How long a connection may take for its request when the connection limit is reached. Every known client sends its
     request right after connecting; on a node that is out of CPU this may take a second."""
     many_peers_seconds: float = 0.25
-    """The same while no peer holds more than a few connections, so that thousands of peers share the places: 16,384
-    clients are admitted in a second, more than the helper can accept, so that none waits in the backlog for a place
-    (with 1 s they did, for a second). A container that has used up its CPU quota is stopped for less than 0.1 s."""
+    """`crowded_seconds` if no peer holds more than a few connections: thousands of peers share the places, and
+    16,384 clients are admitted in a second, more than the helper can accept, so no client waits in the backlog
+    (with 1 s they waited a second). A container that has used up its CPU quota is stopped for less than 0.1 s."""
     accept_retry_seconds: float = 0.05
-    """Until accepting is retried when places or descriptors ran out, and no connection may be shed yet."""
+    """Pause of accepting when places or descriptors ran out, and no connection may be shed yet."""
 
     turn_seconds: float = 0.005
-    """For accepting, and for calls of an inline provider, before the event loop runs other tasks: both are well under
-    the 50 ms that is the most for which the loop may be blocked, and long compared to a quote (under 0.1 ms)."""
+    """Time for accepting, and again for calls of an inline provider, before the event loop runs other tasks: well
+    under the 50 ms for which the loop may be blocked at most, and long compared to a quote (under 0.1 ms)."""
     whole_request_seconds: float = 20.0
-    """From connecting to the last byte. Every known client sends its request right after connecting; Intel's client
-    allows itself 15 s for each of the two writes it needs, and Intel's server waits forever."""
+    """Maximum time from connecting to a request's last byte. Every known client sends right after connecting;
+    Intel's client allows 15 s for each of the two writes of a request, and Intel's server waits forever."""
     provider_wait_seconds: float = 12.0
-    """Until a request that waits for the provider is refused: with BUSY, or with SERVICE_UNAVAILABLE while there is
-    none. Intel's client gives up after 15 s, and a refusal explains more than a time-out."""
+    """Maximum wait of a request for the provider. Then it is refused with BUSY, or with SERVICE_UNAVAILABLE if
+    there is no provider: Intel's client gives up after 15 s, and a refusal explains more than a time-out."""
     peer_wait_seconds: float = 2.5
-    """How long a connection waits for its peer to fall below its limits, before its request is refused with BUSY. The
-    wait for its turn may follow; both together are no longer than Intel's client waits (15 s), unless its peer was
-    at its limits twice, before and after its last byte."""
+    """Maximum wait of a connection until its peer is below the peer's limits; then its request is refused with BUSY.
+    The wait for the provider may follow. Both together are shorter than Intel's client waits (15 s), unless the peer
+    was at its limits both before and after the request's last byte."""
     accept_drain_seconds: float = 1.0
-    """How long a socket that lost its path, after SIGTERM or to a newer instance, still accepts. A client that found
-    the path needs microseconds to connect; on a node that is out of CPU, a second."""
+    """Time for which a socket still accepts connections after it lost its path, by SIGTERM or to a newer instance. A
+    client that found the path needs microseconds to connect; on a node that is out of CPU, a second."""
     receive_drain_seconds: float = 1.0
-    """After that, for requests that are being sent."""
+    """Time after `accept_drain_seconds` in which clients may complete their requests."""
     drain_seconds: float = 12.5
-    """After SIGTERM, for complete requests: a little more than `provider_wait_seconds`."""
+    """Time in which a stopping helper answers complete requests: a little over `provider_wait_seconds`."""
 
     self_test_interval_seconds: float = 10.0
-    """Between self-tests that succeed: the default interval of a kubelet's readiness probe."""
+    """Interval between self-tests while they succeed: the default interval of a kubelet's readiness probe."""
     self_test_seconds: float = 15.0
-    """For one self-test; after that the provider counts as hung. Intel's client does not wait longer either."""
+    """Time of one self-test after which the provider counts as hung: as long as Intel's client waits."""
     self_test_retry_seconds: tuple[float, ...] = (1.0, 2.0, 5.0, 10.0, 30.0)
     """Waits between self-tests that failed; the last one repeats."""
     refusal_log_seconds: float = 1.0
-    """At most one debug line in this time about requests that the provider refuses: any client can cause them."""
+    """Interval of debug lines about requests that the provider refuses: any client can cause refusals."""
     repeated_log_seconds: float = 60.0
-    """At most one log line in this time about each of: a failing provider, failing connections, repaired modes."""
+    """Interval of log lines about each of: a failing provider, failing connections, repaired modes."""
 
     socket_tick_seconds: float = 0.5
-    """Between checks of the path, of a few short system calls: its loss is repaired within a second."""
+    """Interval of checks of the path, each a few system calls: a lost path is repaired within a second."""
     hand_over_look_seconds: float = 0.02
-    """Between checks whether another instance has taken the path, after SIGTERM."""
+    """Interval between checks, after SIGTERM, whether another instance has taken the path."""
 
     @property
     def unread_pool(self) -> int:
@@ -109,11 +109,11 @@ class HelperLimits:
 
     @property
     def descriptors(self) -> int:
-        """Descriptors of all connections: those without an answer, and those with one that was not read."""
+        """Descriptors of all connections: of those without an answer, and of those with an unread answer."""
         return self.max_connections + self.unread_memory // UNREAD_OVERHEAD
 
     def with_descriptors(self, available: int) -> HelperLimits:
-        """Return limits with fewer places and unread answers, if fewer descriptors are available to connections."""
+        """Return limits with fewer places and unread answers, for `available` descriptors of connections."""
         places = max(1, min(self.max_connections, available - ceil(available / UNREAD_DESCRIPTORS_PART)))
         return replace(
             self,

@@ -1,4 +1,4 @@
-"""The quote helper: its composition root, and its life: serve the path or wait for it, prepare the provider, drain."""
+"""The quote helper's composition root and run: serve the path or wait for it, prepare the provider, drain."""
 
 import asyncio
 import logging
@@ -36,12 +36,12 @@ from confcom.quote_provider.base import Backend
 _logger = logging.getLogger(__name__)
 
 RESERVED_FILE_DESCRIPTORS: Final = 64
-"""Reserved for files, probes and the loop itself, so that connections cannot use up RLIMIT_NOFILE."""
+"""Descriptors kept for files, probes and the event loop, so that connections cannot use up RLIMIT_NOFILE."""
 REFUSED: Final = "refused by the kernel (SO_PASSRIGHTS)"
 WATCHED: Final = "received, since this kernel (before Linux 6.16) cannot refuse them; a watchdog ends waits for them"
 REMOVAL_SECONDS: Final = 600.0
-"""For so long the mark of a removal counts: longer than `confcom disable` needs from the mark to a Pod's SIGTERM, and
-no longer, because the mark of a removal that failed stays on the Pods. It also allows for clocks that differ."""
+"""Time for which the mark of a removal is valid: longer than `confcom disable` needs from the mark to a Pod's
+SIGTERM, with clocks that differ; it is limited, because the mark of a removal that failed stays on the Pods."""
 STOPPING: Final = NotReady("stopping", code="stopping")
 
 
@@ -78,7 +78,7 @@ class QuoteHelper:
         self._quote_log = QuoteLog(settings.log_quotes_per_peer, self._metrics, clock)
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Serve until `stop` is set, then drain; raise ConfcomError if it cannot begin."""
+        """Serve until `stop` is set, then drain; raise ConfcomError if serving cannot begin."""
         limits, settings = self._limits, self._settings
         stale = StaleTargetPolicy(settings.stale_report_window_seconds, self._clock)
         server = AesmServer(
@@ -177,7 +177,7 @@ def main(arguments: Sequence[str], *, prog: str, environ: Mapping[str, str], std
 
         def open_backend(metrics: HelperMetrics) -> Backend:
             if settings.provider is ProviderKind.AESMD:
-                from confcom.relay.self_test import open_aesmd  # noqa: PLC0415 # as below
+                from confcom.relay.self_test import open_aesmd  # noqa: PLC0415 # after the socket is bound
 
                 return open_aesmd(
                     settings.aesmd_socket,

@@ -25,17 +25,17 @@ from confcom.quote_helper.quoting.stale_target import (
 from confcom.quote_helper.telemetry.quote_log import ALL_QUOTES, DEFAULT_QUOTE_LINES, MAX_QUOTE_LINES, QuoteLines
 
 DEFAULT_SOCKET: Final = Path("/var/run/aesmd/aesm.socket")
-"""Compiled into Intel's client library and every other known client."""
+"""The path that is compiled into Intel's client library and every other known client."""
 DEFAULT_AESMD_SOCKET: Final = Path("/var/run/confcom/aesmd/aesm.socket")
-"""Not the default of Intel's clients, which is the helper's own."""
+"""Differs from the default path of Intel's clients, at which the helper itself listens."""
 
 MIN_MEMORY_LIMIT_MIB: Final = 128
-"""With less, the helper itself, at its connection limit, may not fit beside what clients hold."""
+"""With less memory, a helper with the maximum of connections and unread answers may exceed its limit."""
 MAX_MEMORY_LIMIT_MIB: Final = 1 << 24
 """16 TiB: for a container without a limit, the downward API gives the node's memory."""
 
 DEFAULT_HANDOVER_SECONDS: Final = 1
-"""Enough for a helper that runs already: it checks the path every half second."""
+"""Enough for another helper that runs already: a helper checks the path every half second."""
 MAX_HANDOVER_SECONDS: Final = 600
 
 _MR_ENCLAVE_HEX: Final = re.compile(r"[0-9a-fA-F]{64}")

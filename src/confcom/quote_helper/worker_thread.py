@@ -12,7 +12,7 @@ T = TypeVar("T")
 def in_worker_thread(call: Callable[[], T]) -> asyncio.Future[T]:
     """Run a call in a thread of its own, and return a future of the running loop with its result.
 
-    A cancelled future does not stop the call. One that hangs keeps no process from exiting, unlike `to_thread`'s.
+    Cancelling the future does not stop the call. Unlike in `to_thread`, a hanging call lets the process exit.
     """
     future: Future[T] = Future()
     future.set_running_or_notify_cancel()

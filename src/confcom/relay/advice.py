@@ -1,4 +1,4 @@
-"""What to do about aesmd's errors, by their usual causes."""
+"""Remedies for aesmd's errors, by the errors' usual causes."""
 
 from collections.abc import Mapping
 from types import MappingProxyType

@@ -1,4 +1,4 @@
-"""Clients' calls of aesmd in the helper's event loop: a relayed quote costs no change of thread."""
+"""Calls of aesmd for clients, in the helper's event loop, so that a relayed quote needs no other thread."""
 
 import asyncio
 import functools
@@ -13,10 +13,10 @@ from confcom.client.asynchronous import Outcome, RunningConversation
 
 
 class AesmdInLoop:
-    """Calls of aesmd in the running loop, in an epoll of their own: uvloop takes 7 µs longer to watch each."""
+    """Calls of aesmd in the running loop, with an epoll of their own: uvloop takes 7 µs more per call."""
 
     max_concurrent_calls: Final = 2
-    """aesmd makes one quote at a time. A second request waits in its socket, so that it is never idle between two."""
+    """aesmd makes one quote at a time. A second request waits in aesmd's socket, so that aesmd is never idle."""
 
     def __init__(self, client: SocketClient, conversation_for: Callable[[Need], Conversation[Any]]) -> None:
         self._client = client
@@ -28,7 +28,7 @@ class AesmdInLoop:
         self._loop.add_reader(self._epoll.fileno(), self._take_turn)
 
     def start(self, need: Need, done: Callable[[Outcome], None]) -> None:
-        """Start a call; `done` is called with its outcome, later, also if it ends at once."""
+        """Start a call; `done` gets its outcome after this returns, even if the call ends at once."""
         running = RunningConversation(
             self._client,
             self._conversation_for(need),
@@ -41,7 +41,7 @@ class AesmdInLoop:
         running.start()
 
     def close(self) -> None:
-        """End all calls; nobody is told of their outcome any more."""
+        """End all calls, without calling `done` for them."""
         for running in self._running:
             running.stop()
         self._running.clear()
@@ -57,7 +57,7 @@ class AesmdInLoop:
         self._epoll.register(descriptor, select.EPOLLIN)
 
     def _unwatch(self, descriptor: int) -> None:
-        self._receivers.pop(descriptor, None)  # the kernel removes it from the epoll when it is closed
+        self._receivers.pop(descriptor, None)  # closing the descriptor removes it from the epoll
 
     def _take_turn(self) -> None:
         for descriptor, _ in self._epoll.poll(0):

@@ -1,4 +1,4 @@
-"""One run of aesmd, and what its answers say about the run."""
+"""A run of aesmd, and the state of the run that its answers have shown."""
 
 import contextlib
 import os
@@ -11,13 +11,13 @@ from confcom.aesm.error_code import AesmErrorCode, code_of, describe
 from confcom.quote_provider.base import QuoteProviderError
 
 FAILURE_LINK: Final = "failed-instance"
-"""Beside aesmd's socket: a symbolic link to the `key` and the code of a run that only a restart ends. A quote helper
-that starts anew beside the same aesmd reads it."""
+"""Name of a symbolic link beside aesmd's socket; its target is `key` and error code of a run that only a
+restart ends. A restarted quote helper beside the same aesmd reads the link."""
 
 
 @dataclass(frozen=True, slots=True)
 class AesmdInstance:
-    """One run of aesmd, by its socket: each run makes a new one."""
+    """Identity of a run of aesmd: its socket's, since each run makes a new socket."""
 
     inode: int
     changed_ns: int
@@ -41,26 +41,26 @@ class AesmdInstance:
 
 @dataclass(slots=True, eq=False)
 class AesmdRun:
-    """What is known of a run. A late answer changes what is known of its own run alone."""
+    """State of a run of aesmd, from its answers. A late answer changes only the state of its own run."""
 
     instance: AesmdInstance
     initialised: bool = False
-    """Whether an InitQuoteEx succeeded. After that, nothing spoils the id of the quoting enclave (measured)."""
+    """Whether an InitQuoteEx succeeded. From then on, the id of the quoting enclave stays valid (measured)."""
     failure: QuoteProviderError | None = None
-    """The first answer of a state that only a restart ends, whatever this run answers later."""
+    """The run's first error that only a restart of aesmd ends; later answers do not clear it."""
     lasting: set[AesmErrorCode] = field(default_factory=set)
-    """Refusals that InitQuoteEx did not end. A passed self-test empties it."""
+    """Codes of refusals that InitQuoteEx did not end. A passed self-test empties the set."""
 
 
 class AesmdRuns:
-    """Tells the runs of aesmd apart, for threads and the event loop."""
+    """Distinguishes the runs of aesmd; used by threads and the event loop."""
 
     def __init__(self, socket_path: Path) -> None:
         self._socket_path = str(socket_path)
         self._link = socket_path.with_name(FAILURE_LINK)
         self._lock = threading.Lock()
         self.last: AesmdRun | None = None
-        """What `current` returned last: a look at the socket costs as much as a twentieth of a relayed quote."""
+        """The last result of `current`, since inspecting the socket costs a twentieth of a relayed quote."""
 
     def current(self) -> AesmdRun | None:
         """Return the run whose socket is at the path, which may have ended; None if there is no socket."""
@@ -73,12 +73,12 @@ class AesmdRuns:
             return self.last
 
     def fail(self, run: AesmdRun | None, error: QuoteProviderError) -> None:
-        """Record an answer after which only a restart helps; the first of a run counts."""
+        """Record an error that only a restart of aesmd ends; a run keeps its first one."""
         error.lost = True
         if run is None or run.failure is not None:
             return
         run.failure = error
-        with contextlib.suppress(OSError):  # then only this process knows
+        with contextlib.suppress(OSError):  # without the link, only this process knows the failure
             self._link.unlink(missing_ok=True)
             self._link.symlink_to(f"{run.instance.key}-{int(error.code)}")
 

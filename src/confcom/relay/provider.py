@@ -30,28 +30,28 @@ from confcom.sgx.report import QeReportInfo, Report
 T = TypeVar("T")
 
 CALL_SECONDS: Final = 30.0
-"""For one request of a client. Intel's client gives up after 15 s, and another request may be before it."""
+"""Time limit of a client's request. Intel's client gives up after 15 s; another request may come first."""
 HANGS: Final = "aesmd-hangs"
-"""Code of the error for a call that did not return in time while no other one returned either."""
+"""Code of the error for a call that did not return in time, while no other call returned either."""
 UNREACHABLE: Final = "aesmd-unreachable"
-"""Code of the error for a socket that no process serves, or that is not there."""
+"""Code of the error for a socket that does not exist, or that no process serves."""
 
 _ENDED_BY_INIT: Final = frozenset({AesmErrorCode.ATT_KEY_NOT_INITIALIZED, AesmErrorCode.PARAMETER_ERROR})
-"""Refusals that InitQuoteEx and GetQuoteSizeEx may end: no attestation key yet, another size of quotes."""
+"""Refusals that InitQuoteEx and GetQuoteSizeEx may end: no attestation key yet, or a changed quote size."""
 _ENDED_BY_IDENTITY: Final = frozenset({OTHER_KEY, OTHER_ENCLAVE, WRONG_SIZE})
-"""Codes of quotes that do not match what InitQuoteEx and GetQuoteSizeEx gave before."""
+"""Codes of quotes that do not match the earlier answers to InitQuoteEx and GetQuoteSizeEx."""
 _QUOTING_CALLS: Final = frozenset(
     kind.call for kind in (MessageKind.INIT_QUOTE_EX, MessageKind.GET_QUOTE_SIZE_EX, MessageKind.GET_QUOTE_EX)
 )
 _ENDED_BY_RESTART: Final = frozenset(
     {AesmErrorCode.ENCLAVE_LOST, AesmErrorCode.SERVICE_UNAVAILABLE, AesmErrorCode.UNSUPPORTED_ATT_KEY_ID}
 )
-"""By any quoting call: aesmd never loads a lost enclave again, nor a quoting enclave or a plug-in that was missing at
-its start; and it refuses some requests with 30 while it ends."""
+"""Refusals of quoting calls that only a restart ends: aesmd never reloads a lost enclave, or a quoting enclave or
+plug-in that was missing at its start; a stopping aesmd also refuses some requests with 30."""
 _SUSPICIOUS: Final = frozenset(
     {AesmErrorCode.UNEXPECTED_ERROR, AesmErrorCode.OUT_OF_EPC, AesmErrorCode.ENCLAVE_LOAD_ERROR}
 )
-"""By InitQuoteEx, if none of the process has succeeded yet: its ID enclave may not have been loaded."""
+"""Refusals of a run's InitQuoteEx before its first success: the ID enclave may not have been loaded."""
 _EXPLAINED_BY_SELF_TEST: Final = frozenset(
     {
         AesmErrorCode.UNEXPECTED_ERROR,
@@ -61,7 +61,7 @@ _EXPLAINED_BY_SELF_TEST: Final = frozenset(
         AesmErrorCode.NO_PLATFORM_CERT_DATA,
     }
 )
-"""Refusals of a client's call that every client may get: the self-test does not wait for its time."""
+"""Refusals that every client may get: after one, the self-test runs before it is due."""
 
 
 class AesmdQuoteProvider:
@@ -85,7 +85,7 @@ class AesmdQuoteProvider:
         self.last_quote_size = 0
         self.rejected: QuoteProviderError | None = None  # why the last quote was not relayed
         self.doubted = False
-        """Whether a call found aesmd lost, or what the self-test explains; the self-test resets this."""
+        """Whether a call failed in a way that the self-test must examine; the self-test resets this."""
 
     def identity(self) -> QuotingTarget:
         return self._run(self._init())
@@ -94,9 +94,9 @@ class AesmdQuoteProvider:
         return self._run(self._renewed_size())
 
     def quote(self, report: Report, qe_report_info: QeReportInfo | None) -> AesmQuote:
-        """Get a quote, with another InitQuoteEx if aesmd wants it, because of its restart or a renewed certificate.
+        """Get a quote; if aesmd requires it (after a restart, or a renewed certificate), repeat InitQuoteEx first.
 
-        The client need not know as long as target info and key stay the same; else the code is 42.
+        The client notices this only if target info or key have changed: then it gets code 42.
         """
         return self._run(self._renewed_quote(report, qe_report_info))
 
@@ -141,7 +141,7 @@ class AesmdQuoteProvider:
             reason = error
         with self._renewing(reason):
             renewed = yield from self._init()
-            # A quote of another enclave than InitQuoteEx named shows that the report fits the one that runs.
+            # A quote of another enclave than InitQuoteEx named: the report fits the enclave that now runs.
             if renewed == identity or reason.error_code == OTHER_ENCLAVE:
                 size = yield from self._get_size()
                 return (yield from self._quote(report, qe_report_info, renewed, size))
@@ -158,7 +158,7 @@ class AesmdQuoteProvider:
 
     @contextlib.contextmanager
     def _renewing(self, reason: QuoteProviderError) -> Iterator[None]:
-        """Record that InitQuoteEx does not end a refusal: a client may cause four calls each time."""
+        """Record if InitQuoteEx does not end a refusal, so that clients do not cause four calls each time."""
         try:
             yield
         except QuoteProviderError as error:
@@ -168,7 +168,7 @@ class AesmdQuoteProvider:
             raise
 
     def _init(self) -> Conversation[QuotingTarget]:
-        run = self._runs.current()  # its answer may be one that counts for as long as the run lasts
+        run = self._runs.current()  # its answer may be a failure for the rest of the run
         try:
             identity = yield from self._ask(conversation.init_quote())
         except QuoteProviderError as error:
@@ -181,11 +181,11 @@ class AesmdQuoteProvider:
         return identity
 
     def _judge(self, run: AesmdRun, refusal: QuoteProviderError) -> Conversation[None]:
-        """Have GetQuoteSizeEx tell why the first InitQuoteEx of a run was refused (measured with Intel's code).
+        """Find by GetQuoteSizeEx why the first InitQuoteEx of a run was refused (measured with Intel's code).
 
-        If PCCS refuses, or the PCE was not loaded, it gives 1 or 29 too. After a failed load of the ID enclave it gives
-        42: the next InitQuoteEx then succeeds, and its quotes carry an uninitialised QE id. A certificate whose TCB is
-        above the PCE's looks the same, and so does a PCCS that recovers between the two calls: each costs a restart.
+        If PCCS refuses, or the PCE was not loaded, GetQuoteSizeEx returns 1 or 29 too. After a failed load of the ID
+        enclave it returns 42: the next InitQuoteEx succeeds, but its quotes carry an uninitialised QE id. 42 also comes
+        if a certificate's TCB is above the PCE's, or PCCS recovers between the two calls: each costs a restart.
         """
         try:
             yield from self._ask(conversation.quote_size())

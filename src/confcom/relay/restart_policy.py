@@ -1,4 +1,4 @@
-"""When aesmd is restarted, and the request for it, which aesmd's liveness probe reads."""
+"""The times of aesmd's restarts, and the restart request, which aesmd's liveness probe reads."""
 
 import math
 import os
@@ -9,20 +9,20 @@ from typing import Final
 from confcom.relay.instance import AesmdInstance
 
 FIRST_PAUSE_SECONDS: Final = 120.0
-"""As long as a request is valid for aesmd's probe."""
+"""The time for which aesmd's probe accepts a restart request."""
 LONGEST_PAUSE_SECONDS: Final = 1800.0
-"""A cause that has gone is noticed by the next restart, so this is the longest outage after it."""
+"""Only a restart shows that the cause of a failure is gone, so an outage may last this long after it."""
 
 REQUEST_FILE: Final = "restart-requested"
-"""Beside aesmd's socket. It holds inode and ctime of the socket of the aesmd that must end, as `stat -c '%i %Z'`
-prints them, so that it means nothing to the next aesmd."""
+"""Name of the request's file beside aesmd's socket. The file holds inode and ctime of the socket of the aesmd
+that must end, as `stat -c '%i %Z'` prints them, so that the next aesmd ignores the file."""
 
 
 class RestartPolicy:
-    """When an aesmd that only a restart ends may be restarted.
+    """Decides when an aesmd whose failure only a restart ends may be restarted.
 
-    The first is due at once, the next after a pause of two minutes that doubles with each restart up to half an
-    hour: one that did not help interrupts clients for nothing. A passed self-test sets it back to two minutes.
+    The first restart is due at once, the next after a pause of two minutes that doubles with each restart up to
+    half an hour, since useless restarts interrupt clients. A passed self-test resets the pause to two minutes.
     """
 
     def __init__(self, clock: Callable[[], float]) -> None:
@@ -38,7 +38,7 @@ class RestartPolicy:
         return max(0.0, self._restarted_at + self._pause - self._clock())
 
     def is_being_restarted(self, instance: AesmdInstance) -> bool:
-        """Whether the last restart was this instance's, and its request is still valid."""
+        """Return whether the last restart was of this instance, and the restart request is still valid."""
         return instance == self._restarted and self._clock() - self._restarted_at < FIRST_PAUSE_SECONDS
 
     def restart(self, instance: AesmdInstance) -> None:

@@ -1,4 +1,4 @@
-"""The self-test of aesmd, which asks for its restart if that may help."""
+"""The self-test of aesmd, which requests aesmd's restart if a restart may help."""
 
 import logging
 import time
@@ -20,23 +20,23 @@ from confcom.sgx.report import KEY_ID_SIZE, MAC_SIZE, REPORT_BODY_SIZE, Report
 _logger = logging.getLogger(__name__)
 
 HANG_SECONDS: Final = 180.0
-"""For one call of the self-test, after which aesmd counts as hung and is restarted. By Intel's own configuration a call
-may wait for PCCS for a minute and more, and it may wait behind two calls of clients."""
+"""Duration of one call of the self-test after which aesmd counts as hung and is restarted. With Intel's configuration a
+call may wait for PCCS for over a minute, and for two earlier calls of clients."""
 SELF_TEST_SECONDS: Final = 45.0
-"""For one self-test, after which no requests are relayed until it passes: five calls, each may ask PCCS."""
+"""Time of a self-test (five calls, each may ask PCCS) after which nothing is relayed until it passes."""
 NO_KEYS: Final = code_of(AesmErrorCode.SERVICE_UNAVAILABLE)
 """Code of aesmd's answer to GetSupportedAttKeyIDNum if it has not loaded its quoting enclave."""
 FULL_TEST_SECONDS: Final = 60.0
-"""Between self-tests with calls that may each cost a request to PCCS; the others only list aesmd's keys."""
+"""Interval of full self-tests, whose calls may cost requests to PCCS; the others only list aesmd's keys."""
 _REFUSALS: Final = frozenset({AesmErrorCode.INVALID_REPORT, AesmErrorCode.ATT_KEY_NOT_INITIALIZED})
 """Codes for a report with a wrong MAC, from a service whose InitQuoteEx and GetQuoteSizeEx succeeded just before.
-Intel's gives the first. A quote helper gives the second while the report may be for an earlier quoting enclave."""
+Intel's aesmd gives the first, a quote helper the second while the report may be for an earlier quoting enclave."""
 
 
 def run_hardware_self_test(provider: QuoteProvider) -> QuotingTarget:
     """Get identity and quote size, and check that the quoting enclave refuses a report with a wrong MAC.
 
-    The helper has no enclave for a right one. A refusal shows that the quoting enclave runs: only it checks MACs.
+    The helper has no enclave for a valid report. A refusal is enough: only a running quoting enclave checks MACs.
     """
     identity = provider.identity()
     provider.quote_size()
@@ -60,7 +60,7 @@ def run_hardware_self_test(provider: QuoteProvider) -> QuotingTarget:
 class AesmdSelfTest:
     """The self-test of aesmd, which asks for its restart, beside its socket, if only that helps.
 
-    `tester` has a longer deadline than the clients' `provider`, whose doubts make the next test a full one.
+    `tester` has a longer deadline than the clients' `provider`. After a doubt, the next test is a full one.
     """
 
     tester: AesmdQuoteProvider
@@ -118,11 +118,11 @@ class AesmdSelfTest:
             self.tester.supported_key_count()
         except QuoteProviderError as error:
             if error.error_code == NO_KEYS:
-                self.tester.identity()  # its refusal tells why there are none: 38, or 30 without the plug-in for quotes
+                self.tester.identity()  # its error is the reason: 38, or 30 without the plug-in for quotes
             raise
 
     def _restart(self, instance: AesmdInstance, error: QuoteProviderError) -> float:
-        """Ask for a restart if one is due; return in how many seconds the next one is."""
+        """Request a restart if one is due; return the seconds until it is due."""
         if self.policy.is_being_restarted(instance):
             return 0.0
         seconds = self.policy.seconds_until_due()
@@ -146,7 +146,7 @@ def open_aesmd(
     hang_seconds: float = HANG_SECONDS,
     clock: Callable[[], float] = time.monotonic,
 ) -> Backend:
-    """Return aesmd as a backend; it need not run yet. Without `expected_root`, quotes must end in Intel's root.
+    """Return aesmd, which need not run yet, as a backend. Without `expected_root`, Intel's root is expected.
 
     `on_restart` is called with the cause of each restart that is requested: a code's name in lower case, or "hang".
     """

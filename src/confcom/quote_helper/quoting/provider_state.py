@@ -24,7 +24,7 @@ _SOON_OVER: Final = frozenset({AesmErrorCode.SERVICE_UNAVAILABLE, AesmErrorCode.
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """Why a self-test or a call failed, and the code that refuses requests at once; None: they wait."""
+    """Why a self-test or a call failed, and the code for refusing requests at once; None: requests wait."""
 
     problem: NotReady
     refusal: AesmErrorCode | None = None
@@ -32,10 +32,10 @@ class Failure:
 
 @dataclass(slots=True, kw_only=True, eq=False)
 class ProviderSupervisor:
-    """Opens the backend, and runs the self-test periodically: a whole quote for an enclave of the helper's own.
+    """Opens the backend, and runs the backend's self-test periodically.
 
-    The service has the provider only while the last self-test succeeded; otherwise requests that need it wait.
-    `changed` is called also if only the problem differs, `lost` when a provider that worked was lost.
+    The service has the provider only while the last self-test succeeded; else its requests wait or fail.
+    `changed` is called when `ready` or `problem` may have changed, `lost` when a working provider was lost.
     """
 
     open_backend: Callable[[], Backend]
@@ -46,7 +46,7 @@ class ProviderSupervisor:
     limits: HelperLimits
     ready: bool = field(init=False, default=False)
     problem: NotReady | None = field(init=False, default=PREPARING)
-    """Why no quotes can be made, or are not relayed."""
+    """Why no quotes can be made, or why quotes of aesmd are not relayed; else None."""
     _wake: asyncio.Event = field(init=False, default_factory=asyncio.Event)
     _losses: int = field(init=False, default=0)
 
@@ -56,7 +56,7 @@ class ProviderSupervisor:
         while True:
             losses, previous, instance = self._losses, instance, backend.instance()
             if not self.ready and instance not in (None, previous):
-                self._on_failure(Failure(PREPARING))  # what is known was of the one before
+                self._on_failure(Failure(PREPARING))  # earlier failures were of another instance
             failure = await self._self_test(backend)
             if failure is None and losses != self._losses:
                 continue  # a client's call found the provider lost while the self-test was running
@@ -77,14 +77,14 @@ class ProviderSupervisor:
             self._wake.set()
 
     def _failure_of(self, error: QuoteProviderError) -> Failure:
-        """Return the failure by the code of the error's cause. What ends in time is worth a wait."""
+        """Return the failure for an error; requests wait if the outage may end before their deadline."""
         waits = error.code in _SOON_OVER and error.outage_seconds < self.limits.provider_wait_seconds
         return Failure(NotReady(str(error), code=error.error_code), None if waits else error.code)
 
     async def _wait(self, backend: Backend, instance: object, seconds: float) -> None:
-        """Wait for the next self-test, which a loss or another instance of the provider brings forward.
+        """Wait for the next self-test; a loss or another instance of the provider ends the wait early.
 
-        So does a call that was refused, but only after the shortest wait, however many clients are refused.
+        A refused or doubtful call also ends the wait, but not before the shortest pause between self-tests.
         """
         self._wake.clear()
         loop = asyncio.get_running_loop()
@@ -124,7 +124,7 @@ class ProviderSupervisor:
         if not done:
             hangs = f"the quote provider hangs: no quote within {seconds:g} s; it waits for {backend.waits_for}"
             self._on_failure(Failure(NotReady(hangs, code="provider-hangs")))
-            # Wait for it: a second call would hang too, and take another thread.
+            # Wait for the hanging self-test: a second one would hang too, in another thread.
             await asyncio.wait({call})
         return call.result()
 
@@ -137,7 +137,7 @@ class ProviderSupervisor:
                 return Failure(NotReady(f"the quote provider cannot be used: {error}", code="self-test-failed"))
         problem = backend.problem()
         if problem is not None:
-            _logger.warning("%s", problem.reason)  # each time: `confcom status` shows the end of the log
+            _logger.warning("%s", problem.reason)  # each time: `confcom status` shows the log's end only
         if not was_ready or problem != self.problem:
             self.ready, self.problem = True, problem
             self.changed()

@@ -24,14 +24,14 @@ A = TypeVar("A")
 
 @dataclass(slots=True, eq=False)
 class Ticket(Generic[A]):
-    """A request that waits for the provider, or for its call to return."""
+    """A request that waits until the provider is called for it, or until this call returns."""
 
-    owner: Hashable  # the peer in whose turns it is served
+    owner: Hashable  # the peer whose turn the request waits for
     need: Need
     asker: A
     arrived: float  # by the service's clock
-    repeated: bool = False  # its call, because the provider was lost meanwhile
-    abandoned: bool = False  # by its client
+    repeated: bool = False  # whether its call is repeated, since the provider was lost during the first
+    abandoned: bool = False  # whether its client has disconnected
 
 
 def call_of(need: Need, provider: QuoteProvider) -> Callable[[], AesmQuote | QuotingTarget | int]:
@@ -44,7 +44,7 @@ def call_of(need: Need, provider: QuoteProvider) -> Callable[[], AesmQuote | Quo
             return provider.quote_size
 
 
-def answer_with(need: Need, result: Any) -> Response:  # noqa: ANN401 # as the need's own call returned it
+def answer_with(need: Need, result: Any) -> Response:  # noqa: ANN401 # the result of `call_of(need, ...)`
     match need:
         case NeedQuote():
             return need.answer(result.quote, result.qe_report_info)
@@ -57,9 +57,9 @@ def answer_with(need: Need, result: Any) -> Response:  # noqa: ANN401 # as the n
 class QuoteService(Generic[A]):
     """Answers requests. Num, IDs and Select never wait, whatever state the provider is in.
 
-    The others wait for their peer's turn, and for a provider while there is none. An inline one is called in the event
-    loop, for at most one turn's time before the loop runs other tasks. One that waits for another process makes its
-    calls in the loop, without blocking it, as many at once as it supports.
+    Other requests wait for their peer's turn, and for a provider while there is none. An inline provider is called in
+    the event loop, for at most one turn's time before the loop runs other tasks. A provider that waits for another
+    process is called in the loop without blocking it, with as many concurrent calls as the provider supports.
     """
 
     def __init__(
@@ -77,17 +77,17 @@ class QuoteService(Generic[A]):
         self._clock = clock
         self._provider: QuoteProvider | None = None
         self.deliver = deliver
-        """Gives an asker the answer that `respond` did not return, at most once; it must not raise."""
+        """Function that gives an asker the answer if `respond` returned a ticket; it must not raise."""
         self._on_lost: Callable[[QuoteProviderError], None] = lambda _: None
         self._refusal: AesmErrorCode | None = None
-        """Code with which requests are refused while there is no provider; None: they wait for one."""
+        """Code with which requests are refused while there is no provider; None: requests wait for it."""
         self.refused = False
-        """Whether a request was refused so. Whoever tests the provider resets this."""
-        self._in_loop: CallsInLoop | None = None  # None: it is called inline
+        """Whether a request was refused for lack of a provider. The provider's self-test resets this."""
+        self._in_loop: CallsInLoop | None = None  # None: the provider is called inline
         self._stopping = False
         self._scheduled = False
         self._waiting: FairQueue[Ticket[A]] = FairQueue()
-        self._active_calls = 0  # with those whose request was abandoned
+        self._active_calls = 0  # including calls of abandoned requests
 
     @property
     def waiting(self) -> int:
@@ -95,7 +95,7 @@ class QuoteService(Generic[A]):
 
     @property
     def prompt(self) -> bool:
-        """Whether requests are served within a few turns of the loop: their connections need no watching."""
+        """Whether requests are served within a few turns of the event loop: no connection needs watching."""
         return self._provider is not None and self._in_loop is None
 
     def provide(
@@ -104,9 +104,9 @@ class QuoteService(Generic[A]):
         in_loop: Callable[[], CallsInLoop] | None = None,
         on_lost: Callable[[QuoteProviderError], None] = lambda _: None,
     ) -> None:
-        """Set the provider, the same one each time, and serve what waits; without `in_loop`, it is called inline.
+        """Set the provider, always the same one, and serve waiting requests; without `in_loop`, call it inline.
 
-        OSError: no descriptor is left for its calls in the loop. `on_lost` is called there if one finds it lost.
+        OSError: no descriptor is left for calls in the loop. A call that loses the provider calls `on_lost`.
         """
         if self._in_loop is None and in_loop is not None:
             self._in_loop = in_loop()
@@ -115,7 +115,7 @@ class QuoteService(Generic[A]):
         self._schedule()
 
     def withdraw(self, refusal: AesmErrorCode | None = None) -> None:
-        """Remove the provider, which was lost; requests wait for its return, or are refused by that code."""
+        """Remove the lost provider; requests wait for its return, or are refused with the code `refusal`."""
         self._provider = None
         self._refusal = AesmErrorCode.SERVICE_UNAVAILABLE if self._stopping else refusal
         while self._refusal is not None and (ticket := self._waiting.take()) is not None:
@@ -134,7 +134,7 @@ class QuoteService(Generic[A]):
         self._waiting = FairQueue()
 
     def respond(self, request: Request, owner: Hashable, asker: A) -> Response | Ticket[A]:
-        """Return the answer, or a ticket if it comes later."""
+        """Return the answer, or a ticket if `deliver` gets the answer later."""
         planned = plan(request)
         if not isinstance(planned, Need):
             return planned
@@ -147,17 +147,17 @@ class QuoteService(Generic[A]):
         return ticket
 
     def refuse_as_busy(self, request: Request) -> Response:
-        """Return the answer to a request that is not for `respond`: BUSY if it needs the provider."""
+        """Answer a request without the provider: with BUSY if the request needs the provider."""
         planned = plan(request)
         return planned.refuse(AesmErrorCode.BUSY) if isinstance(planned, Need) else planned
 
     def abandon(self, ticket: Ticket[A]) -> None:
-        """Forget a ticket whose client disconnected; a running call still counts against the limit."""
+        """Forget a ticket whose client disconnected; its running call still counts as an active call."""
         ticket.abandoned = True
         self._waiting.discard(ticket.owner, ticket)
 
     def refuse_late(self, limit: int) -> bool:
-        """Refuse at most `limit` requests that have waited for too long; return whether there may be more."""
+        """Refuse at most `limit` requests that have waited for too long; return whether more may be late."""
         since = self._clock() - self._limits.provider_wait_seconds
         late = list(islice(self._waiting.leading(lambda ticket: ticket.arrived <= since), limit))
         code = AesmErrorCode.SERVICE_UNAVAILABLE if self._provider is None else AesmErrorCode.BUSY
@@ -217,7 +217,7 @@ class QuoteService(Generic[A]):
         in_loop.start(ticket.need, on_done)
 
     def _repeat_or_refuse(self, ticket: Ticket[A], code: AesmErrorCode) -> None:
-        """Let a request wait once for the provider's return: making a quote twice does no harm."""
+        """Let a request wait once for the provider's return, or refuse it; a second quote does no harm."""
         late = self._clock() - ticket.arrived > self._limits.provider_wait_seconds
         refused = self._provider is None and self._refusal is not None
         if ticket.repeated or late or refused or self._stopping:

@@ -6,17 +6,17 @@ from typing import Final
 from confcom.aesm.error_code import AesmErrorCode
 
 DEFAULT_STALE_REPORT_WINDOW_SECONDS: Final = 7 * 24 * 3600
-"""A Gramine enclave gets its TargetInfo once, at its start, and makes all its reports for it; only 42 makes it ask
-again, and 47 is final. So the window must be longer than the time between two quotes of a long-lived enclave, and
-attestation certificates are renewed daily to weekly. A longer window costs little: a report that is really wrong gets
-the less exact code, and Gramine tries it five times more before it gives up."""
+"""A Gramine enclave gets the TargetInfo once, at its start, for all its reports; only error 42 makes Gramine get the
+TargetInfo again, and 47 is final. So the window must be longer than the time between two quotes of a long-lived
+enclave, and attestation certificates are renewed daily to weekly. A longer window costs little: a report that is
+really wrong gets the less exact code 42, and Gramine tries five times more before it gives up."""
 
 MAX_STALE_REPORT_WINDOW_SECONDS: Final = 366 * 24 * 3600
 """A year; a longer value is probably in a wrong unit."""
 
 
 class StaleTargetPolicy:
-    """Chooses 42 within a window after the quoting enclave may have changed, since clients keep TargetInfo; else 47.
+    """Chooses error 42 in a window in which clients may have an earlier quoting enclave's TargetInfo; else 47.
 
     The window opens when this instance begins to quote, when its quoting enclave changes, and when it takes the path,
     since the instance that served before may have had another quoting enclave.

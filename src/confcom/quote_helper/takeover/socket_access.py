@@ -33,8 +33,8 @@ class SocketAccess:
     def open_directory(self) -> NotReady | None:
         """Restore the directory's mode, and return why some users cannot enter it.
 
-        A directory with the sticky bit, such as /tmp, is shared with other programs, and keeps its mode. So does one
-        behind a symbolic link, which need not be the helper's. Inspecting the socket needs the right to enter.
+        A directory with the sticky bit, such as /tmp, is shared with other programs and keeps its mode; one behind
+        a symbolic link does too, since it may be another program's. Inspecting the socket needs the right to enter.
         """
         if not self.open_to_all:
             return None
@@ -48,7 +48,7 @@ class SocketAccess:
         try:
             found = directory.stat()
         except OSError:
-            return None  # binding finds the same problem, and tells it
+            return None  # binding fails for the same reason, and reports it
         if found.st_mode & stat.S_IXOTH:
             return None
         mode, me = f"{DIRECTORY_MODE:04o}", os.geteuid()
@@ -65,7 +65,7 @@ class SocketAccess:
         try:
             found = self.path.lstat()
         except OSError:
-            return False  # the next look at the path finds it
+            return False  # the next check of the path finds this error
         changed = stat.S_IMODE(found.st_mode) != SOCKET_MODE or found.st_uid != os.geteuid()
         if changed and self.open_to_all:
             self._log(self.path, found)

@@ -35,10 +35,10 @@ from confcom.quote_helper.worker_thread import in_worker_thread
 _logger = logging.getLogger(__name__)
 
 BACKLOG: Final = 4096
-"""Linux' default of net.core.somaxconn, to which the kernel limits it. Intel's client blocks in connect() without a
-limit when the backlog is full, and asyncio's default of 100 refuses at 1,024 concurrent connects (measured)."""
+"""Linux' default of net.core.somaxconn, the kernel's limit of a backlog. Intel's client blocks in connect() without
+time limit on a full backlog; asyncio's default of 100 refuses clients at 1,024 concurrent connects (measured)."""
 LOOK_PATIENCE_SECONDS: Final = 1.0
-"""How long an inspection waits for room in a live socket's full backlog; it runs in a worker thread."""
+"""Maximum wait of an inspection, in its worker thread, for room in a live socket's full backlog."""
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
@@ -53,9 +53,9 @@ class SocketKeeper:
     problem: NotReady | None = field(
         init=False, default=NotReady("the socket is not bound yet", code="socket-not-bound", expected=True)
     )
-    """Why this instance does not serve the path, or why some clients cannot reach it; else None."""
+    """Why this instance does not serve the path, or why some clients cannot reach the socket; else None."""
     _bound: BoundUnixSocket | None = field(init=False, default=None)
-    _open: set[BoundUnixSocket] = field(init=False, default_factory=set)  # with those that lost the path
+    _open: set[BoundUnixSocket] = field(init=False, default_factory=set)  # also those without the path
     _can_quote: bool = field(init=False, default=False)
     _wake: asyncio.Event = field(init=False, default_factory=asyncio.Event)
 
@@ -80,7 +80,7 @@ class SocketKeeper:
     async def hand_over(self, seconds: float) -> None:
         """Serve the path until another instance that can quote has taken it, at most `seconds`. Call after `run`.
 
-        Other instances do not replace a newer one, so the path gets a new socket whose mark is older than any other.
+        Other instances do not replace a newer one's socket, so the path gets a new socket with the oldest mark.
         """
         if self._bound is None or not self._bound.owns_path():
             return
@@ -95,7 +95,7 @@ class SocketKeeper:
             await self._look()
 
     def leave(self) -> None:
-        """Remove the path if it leads to this instance; its backlog is still accepted. Call after `run`."""
+        """Remove the path if it leads to our socket, whose backlog is still accepted. Call after `run`."""
         if self._bound is not None and self._bound.unlink():
             _logger.debug("the path was removed", extra={"path": str(self.path)})
 
@@ -160,7 +160,7 @@ class SocketKeeper:
         self._set_problem(None)
 
     def _retire(self, bound: BoundUnixSocket) -> None:
-        """Close a socket that lost the path after `accept_drain_seconds`: its backlog is still accepted."""
+        """Close a socket that lost the path, but accept its backlog for `accept_drain_seconds` before."""
         asyncio.get_running_loop().call_later(self.limits.accept_drain_seconds, self._remove, bound)
 
     def _remove(self, bound: BoundUnixSocket) -> None:
@@ -181,14 +181,14 @@ class SocketKeeper:
 
 
 def _inspect(path: Path) -> PathInspection:
-    """Return what is at the path; it may block. Raise ConfcomError if the path cannot be bound."""
+    """Return the path's state; may block. Raise ConfcomError if the path cannot be bound."""
     identity = FileIdentity.of(path)
     try:
         found = inspect_socket(path, patience=LOOK_PATIENCE_SECONDS)
     except UnavailableError:
         if identity is None:
             raise
-        return PathInspection(PathState.LIVE)  # this user may not connect to it
+        return PathInspection(PathState.LIVE)  # a socket to which this user may not connect
     except OSError as error:
         raise unusable(path, error) from error
     if found.state is PathState.OTHER and not _is_directory(path):

@@ -1,8 +1,8 @@
-"""Which instance serves the path: pure decisions, from what is at the path and from the state of this instance.
+"""Decides which instance serves the socket's path, by the path's state and this instance's state; no I/O.
 
-During an update several instances share one path. Each decides for itself by these rules, and together they keep the
-path served: an instance that finds no live socket binds the path at once; a live socket of a quote helper is replaced
-only by an instance that can quote, and of two that can, by the newer; another program's socket stays.
+During an update several instances share one path. Each instance decides by the following rules, which together keep
+the path served: an instance that finds no live socket binds the path at once; only a newer instance that can quote
+replaces the live socket of a quote helper; no instance replaces another program's live socket.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ MAX_SOCKET_PATH_BYTES: Final = SUN_PATH_BYTES - len("..") - _MARK_BYTES
 
 @dataclass(frozen=True, slots=True, order=True)
 class Instance:
-    """One run of the quote helper, as encoded in the mark on its sockets; a later run is greater.
+    """One run of the quote helper, as encoded in the mark on its sockets; a later run compares greater.
 
-    The mark is only a name, which prevents accidents: who may write the directory can bind the same one.
+    The mark prevents accidents, not attacks: users who may write the directory can bind the same name.
     """
 
     started_ms: int
@@ -45,12 +45,12 @@ class Instance:
 
     @property
     def mark(self) -> str:
-        """The end of its sockets' names, which `ss -xl` shows."""
+        """The end of the names of this instance's sockets, as `ss -xl` shows them."""
         return f"confcom-{self.started_ms:010x}-{self.token:06x}"
 
 
 class Step(Enum):
-    BIND = "nobody serves: take the path, unless somebody was faster"
+    BIND = "no instance serves: take the path, unless another is faster"
     REPLACE = "take the path from the live socket that is there"
 
 
@@ -64,9 +64,9 @@ NEWER_SERVES: Final = NotReady("a newer quote helper serves", code="newer-helper
 
 
 def decide(found: PathInspection, *, me: Instance, uid: int, can_quote: bool) -> Step | NotReady:
-    """Decide what to do with the path, or why to wait; `can_quote` says that the last self-test passed.
+    """Return how to take the path, or why to wait; `can_quote` is whether the last self-test passed.
 
-    Something other than a socket is only replaced if it is an empty directory, as only rmdir(2) can tell.
+    BIND is also returned if no socket is at the path: only rmdir(2) finds whether a directory is empty.
     """
     if found.state is not PathState.LIVE:
         return Step.BIND

@@ -1,11 +1,11 @@
-"""Listening unix sockets that do not delete another program's path, and replace it only if they are told to.
+"""Listening unix sockets that never delete another program's path, and replace it only with `replace`.
 
 Intel's AESM unlinks the path by name at start and at stop, so an old instance that ends deletes its successor's socket.
-Here a path appears with its final mode when its socket already listens, and only the program that made it removes it.
+With this module a path appears with its final mode and a listening socket, and only its own program removes it.
 
 A socket is bound to a name beside its path and then gets the path by link(2), which never replaces, or by rename(2),
 which replaces atomically, so that no client finds the path missing. getpeername(2) still reports the bound name to
-every client, and programs of one kind recognise each other's sockets by it.
+every client, and by this name quote helpers recognise the socket of another quote helper.
 """
 
 import contextlib
@@ -47,7 +47,7 @@ class BoundUnixSocket:
 
 
 def listen_at(path: Path, *, tag: str, mode: int, backlog: int, replace: bool = False) -> BoundUnixSocket:
-    """Bind `.NAME.TAG`, and listen at a path; raise FileExistsError if it is taken, and not to be replaced."""
+    """Bind `.NAME.TAG`, and listen at a path; FileExistsError if the path exists and `replace` is false."""
     bound = path.with_name(f".{path.name}.{tag}")
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
@@ -102,7 +102,7 @@ def _remove(path: Path) -> None:
 def _set_own_mode(path: Path, mode: int) -> FileIdentity:
     """Set the mode of a socket that was just bound, and return its identity.
 
-    Who may write the directory can put a link to another socket of this user there, whose mode must not change.
+    Users who may write the directory can replace the socket by a link to another, whose mode must not change.
     """
     with open_path(path) as opened:
         found = os.fstat(opened)

@@ -1,4 +1,4 @@
-"""What clients do, in metrics and log lines: a limited number in each minute, then one with a count."""
+"""Metrics and log lines about clients' requests: a limited number of lines a minute, then a count."""
 
 import asyncio
 import logging
@@ -30,20 +30,20 @@ more than one quote a second is a load test, for which a count is enough."""
 MAX_QUOTE_LINES: Final = 60_000
 """More than a thousand lines a second would cost more than the quotes."""
 FIRST_LINES_IN_ALL: Final = 240
-"""First lines of all peers in a minute: twice as many as a kubelet runs Pods by default. With all others these are at
-most 542 lines of about 350 bytes, so that the 50 MiB that a kubelet keeps by default cover more than four hours."""
+"""Lines in a minute that are the first of their peer: twice as many as a kubelet runs Pods by default. With the other
+limits a minute has at most 542 lines of some 350 bytes: the 50 MiB that a kubelet keeps by default last over 4 h."""
 FURTHER_LINES_IN_ALL: Final = 240
-"""Further lines of all peers in a minute: four times DEFAULT_QUOTE_LINES; more if the limit per peer is higher."""
+"""Lines in a minute that are not their peer's first: 4 * DEFAULT_QUOTE_LINES, or the limit per peer if higher."""
 MALFORMED_LINES_IN_ALL: Final = 60
-"""Of all peers in a minute, one per peer: it shows what is wrong, and uses up no lines about quotes."""
+"""Lines about malformed requests in a minute, one per peer; they do not count as lines about quotes."""
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
 class MinuteLimit:
     """Admits some events of each minute to the log, and counts the others by code.
 
-    It admits `per_peer` of one peer, and of all peers `first` ones that are a peer's first, and `further` ones, so that
-    peers with many events do not use up the lines of others.
+    It admits at most `per_peer` events of one peer, `first` events that are the first of their peer, and `further`
+    other events, so that peers with many events do not use up the lines of other peers.
     """
 
     per_peer: int
@@ -51,7 +51,7 @@ class MinuteLimit:
     further: int
     clock: Callable[[], float]
     counted: Counter[int] = field(init=False, default_factory=Counter)
-    since: float = field(init=False, default=0.0)  # the first event of the minute
+    since: float = field(init=False, default=0.0)  # time of the minute's first event
     _admitted: dict[Hashable, int] = field(init=False, default_factory=dict)
     _further: int = field(init=False, default=0)
 
@@ -74,7 +74,7 @@ class MinuteLimit:
 class QuoteLog:
     """An Observer that counts every event in the metrics, and logs which peer got which quote.
 
-    `quote_lines` of one peer are logged within WINDOW_SECONDS; with ALL_QUOTES all are, and the log is the audit.
+    At most `quote_lines` quotes of a peer are logged in WINDOW_SECONDS; with ALL_QUOTES every quote, for audits.
     """
 
     def __init__(self, quote_lines: QuoteLines, metrics: HelperMetrics, clock: Callable[[], float]) -> None:
@@ -96,7 +96,7 @@ class QuoteLog:
         self._metrics.accepted.inc(count)
 
     def dropped(self, peer: Peer, reason: DropReason) -> None:
-        del peer  # no label names one
+        del peer  # no label names a peer
         self._metrics.dropped.labels(reason).inc()
 
     def answered(self, peer: Peer, request: Request, response: Response, seconds: float) -> None:
@@ -137,7 +137,7 @@ def _quote_fields(peer: Peer, request: Request, response: Response) -> dict[str,
     result = AesmErrorCode(response.error_code)
     fields = {"uid": peer.uid} | peer_fields(peer)
     fields |= {"pid": peer.pid, "call": request.kind.call, "result": result.name.lower()}
-    # Anyone can write any MRENCLAVE into a report: it means something once the quoting enclave has accepted the MAC.
+    # A report's MRENCLAVE proves nothing until the quoting enclave has accepted the report's MAC.
     if result is AesmErrorCode.SUCCESS and isinstance(request, GetQuoteExRequest):
         fields["mrenclave"] = mr_enclave_of(request.report).hex()
     return fields

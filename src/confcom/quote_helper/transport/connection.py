@@ -16,8 +16,8 @@ from confcom.quote_helper.quoting.service import Ticket
 from confcom.quote_helper.transport.peers import Peer
 
 RECEIVE_BYTES: Final = 64 * 1024
-"""One call takes the largest request, and also needless bytes after it: if a unix socket is closed with unread bytes,
-its client gets ECONNRESET after its answer."""
+"""One recv() call reads the largest request and also needless bytes after it: if the helper closes a unix socket with
+unread bytes, the client gets ECONNRESET after its answer."""
 
 ALL_READ_BYTES: Final = 1
 """SIOCOUTQ returns at most this when the client has read everything: the kernel subtracts the last byte only after it
@@ -28,7 +28,7 @@ class Stage(Enum):
     """What a connection waits for."""
 
     RECEIVING = auto()  # the client's request
-    PAUSED = auto()  # its peer to fall below its limits
+    PAUSED = auto()  # its peer to hold less than the peer's limits
     ANSWERING = auto()  # its turn, or the provider
     UNREAD = auto()  # the client to read its answer, which the kernel charges to the helper's memory
     ENDED = auto()  # nothing
@@ -40,21 +40,21 @@ RECEIVING, PAUSED, ANSWERING, UNREAD, ENDED = Stage
 
 @dataclass(slots=True, eq=False)
 class Account:
-    """What the connections of one peer hold; only `Connections` changes it."""
+    """Resources that the connections of one peer hold; only the class `Connections` changes an account."""
 
     peer: Hashable
     open: int = 0  # connections
     places: int = 0  # connections without an answer
     waiting: int = 0  # complete requests that are not answered
     unread: int = 0
-    """Bytes of the kernel: answers that were not read, and those that may follow for requests that wait."""
-    pooled: int = 0  # of these, bytes from the pool
-    sheddable: dict[Connection, float] = field(default_factory=dict)  # the oldest first, and since when
+    """Kernel memory in bytes for unread answers, and for the future answers to waiting requests."""
+    pooled: int = 0  # bytes of `unread` that come from the pool
+    sheddable: dict[Connection, float] = field(default_factory=dict)  # with the time since when; oldest first
 
 
 @dataclass(slots=True, eq=False, repr=False)
 class Connection:
-    """Only `Connections` changes its stage and what it holds.
+    """A client's connection; only the class `Connections` changes its stage and its resources.
 
     Its socket stays in blocking mode, and each call uses MSG_DONTWAIT, which saves a system call per connection.
     """
@@ -62,13 +62,13 @@ class Connection:
     sock: socket.SocketType
     peer: Peer
     account: Account = field(init=False)
-    unread: int = 0  # bytes of the kernel that are counted for it
+    unread: int = 0  # bytes of kernel memory counted for its answer
     stage: Stage = RECEIVING
-    complete: bool = False  # whether its request is
+    complete: bool = False  # whether its request is complete
     request: Request = field(init=False)
     since: float = 0.0  # when the request was complete
     ticket: Ticket[Connection] | None = None  # set while its request waits for the provider
-    watched: bool = False  # by the epoll
+    watched: bool = False  # whether the epoll watches its socket
     session: ServerSession = field(init=False, default_factory=ServerSession)
 
     def receive(self) -> bytes:
@@ -76,7 +76,7 @@ class Connection:
         return self.sock.recv(RECEIVE_BYTES, socket.MSG_DONTWAIT)
 
     def send(self, response: Response) -> int:
-        """Send the whole answer by one call, so that nothing of it waits here; return its size in bytes."""
+        """Send the whole answer by one call, so that the helper buffers nothing; return its size in bytes."""
         answer = self.session.respond(response)
         if self.sock.send(answer, socket.MSG_DONTWAIT) < len(answer):
             raise OSError(errno.ENOBUFS, "an answer does not fit into a socket's buffer: raise net.core.wmem_default")
@@ -86,5 +86,5 @@ class Connection:
         del self.request, self.session
 
     def has_unread(self) -> bool:
-        """Return whether an answer is unread; none is once the client has closed its end."""
+        """Return whether the client has yet to read the answer; false once it has closed its end."""
         return unread_bytes(self.sock) > ALL_READ_BYTES

@@ -1,11 +1,11 @@
-"""All open connections, as one state machine: the stage of each, and what its peer holds. Pure: no I/O.
+"""All open connections as a state machine: each connection's stage, and its peer's resources. No I/O.
 
     RECEIVING --> ANSWERING --> UNREAD --> ENDED
         |             ^
         +--> PAUSED --+
 
-A complete request is served if its peer's limits allow it and its answer; else it is paused until the peer holds less,
-and further connections of this peer are paused unread: thousands cost others no time. Each stage may be the last.
+A complete request is served if its peer's limits allow the request and its answer; else it is paused. Until the peer
+holds less, its further connections are paused unread and cost other peers no time. A connection may end in any stage.
 """
 
 from collections import OrderedDict
@@ -21,17 +21,17 @@ from confcom.quote_helper.transport.connection import ANSWERING, ENDED, PAUSED, 
 
 FEW_CONNECTIONS: Final = 64
 """A peer that holds at most 1/64 of the connection limit does not cause a shortage: none of its connections is shed
-before its time. At most 64 peers can hold more, and the search for the one that holds the most is among these."""
+before its time. At most 64 peers can hold more, so the search for the peer with the most connections is short."""
 
 
 def largest_refusal(request: Request) -> int:
-    """Return the kernel's bytes for a refusal until it is read: it repeats what the client sent."""
+    """Return the kernel memory in bytes of an unread refusal: it repeats the client's QE report info."""
     repeated = request.qe_report_info if isinstance(request, GetQuoteExRequest) else None
     return len(repeated or b"") + ANSWER_OVERHEAD
 
 
 def largest_answer(request: Request) -> int:
-    """Return the same of any answer: that overhead holds what is beside a quote."""
+    """Return the most kernel memory in bytes that an unread answer to a request may take."""
     if not isinstance(request, GetQuoteExRequest):
         return ANSWER_OVERHEAD
     return max(min(request.buf_size, MAX_QUOTE_BUFFER_SIZE), len(request.qe_report_info or b"")) + ANSWER_OVERHEAD
@@ -47,17 +47,17 @@ class _Shared:
 class Connections:
     """The open connections, and the resources that peers share.
 
-    **Places** are for connections without an answer. Without one, an incomplete or paused one is shed.
+    **Places** are for connections without an answer. If none is free, an incomplete or paused one is shed.
 
-    **Waiting requests** are all answered sooner or later, so a peer may have as many as are left free for all others.
+    **Waiting requests** are all answered in the end, so one peer may have as many as are still free for all peers.
 
-    **Unread answers** are memory of the kernel, which it holds for as long as a client does not read, even after the
-    helper has ended; it cannot be taken back when other peers come. So each peer has a reserve that no other can take
-    and that holds any answer; more than that comes from a pool, of which one peer may hold a part. An answer is counted
-    before its request is served. Requests are not counted: they are small, and connections are limited.
+    **Unread answers** take kernel memory until the client reads them, even after the helper has ended; the helper
+    cannot reclaim this memory when other peers come. So each peer has a reserve that no other peer can take and that
+    holds an answer of any size; further memory comes from a pool, of which one peer may hold a part. An answer is
+    counted before its request is served. Requests are not counted: they are small, and connections are limited.
 
-    **Paused connections** cost nothing until the limits allow the next step of one. Peers take turns for what all
-    share. One whose own part is used up is set aside until it holds less.
+    **Paused connections** cost nothing until the limits allow a next step. Peers take turns for the shared
+    resources. A peer that has used up its own part is set aside until it holds less.
     """
 
     def __init__(self, limits: HelperLimits) -> None:
@@ -72,10 +72,10 @@ class Connections:
         self._open: dict[Connection, None] = {}
         # OrderedDict finds its first entry in constant time; dict does not, after removals from the front.
         self.sheddable: OrderedDict[Connection, float] = OrderedDict()
-        """Connections with an incomplete or paused request, the oldest first, and since when."""
+        """Connections with an incomplete or paused request, with the time since when; the oldest first."""
         self._large: dict[Account, None] = {}
         self._paused: FairQueue[Connection] = FairQueue()  # by account
-        self._hold_less: OrderedDict[Account, None] = OrderedDict()  # than before, with paused connections
+        self._hold_less: OrderedDict[Account, None] = OrderedDict()  # accounts that may resume, holding less
         self.unanswered = 0  # open connections without an answer
 
     def __len__(self) -> int:
@@ -87,7 +87,7 @@ class Connections:
 
     @property
     def free_places(self) -> int:
-        """Without those with unread answers, which only clients could end; negative if there are too many."""
+        """Places for further connections without an answer; negative if there are too many of these."""
         return self._places - self.unanswered
 
     @property
@@ -96,7 +96,7 @@ class Connections:
 
     @property
     def unread_memory(self) -> int:
-        """Bytes of the kernel for all answers, from their request until they are read."""
+        """Kernel memory in bytes for all answers, from the complete request until the answer is read."""
         return self._all.unread - self._free.unread
 
     def add(self, connection: Connection) -> None:
@@ -117,13 +117,13 @@ class Connections:
             self.sheddable[connection] = connection.account.sheddable[connection] = now
 
     def serve(self, connection: Connection) -> bool:
-        """RECEIVING to ANSWERING, if the limits allow the request and its answer; return whether."""
+        """Change RECEIVING to ANSWERING, if the limits allow request and answer; return whether they do."""
         if connection.account.waiting >= self._free.waiting:
             return False
         return self._answer(connection, largest_answer(connection.request))
 
     def refuse(self, connection: Connection) -> bool:
-        """RECEIVING to ANSWERING by a refusal, whatever number waits, if the limits allow its memory."""
+        """Change RECEIVING to ANSWERING, if the limits allow a refusal's memory; return whether they do."""
         return self._answer(connection, largest_refusal(connection.request))
 
     def pause(self, connection: Connection, now: float) -> None:
@@ -139,7 +139,7 @@ class Connections:
         self._note_less(connection.account)
 
     def set_answered(self, connection: Connection, size: int) -> None:
-        """ANSWERING to UNREAD: the kernel has the answer of `size` bytes, and only its client can end it."""
+        """Change ANSWERING to UNREAD: the kernel holds `size` bytes of answer until the client reads them."""
         self._free_place(connection)
         connection.stage = UNREAD
         self._set_unread(connection, size + UNREAD_OVERHEAD)
@@ -217,8 +217,8 @@ class Connections:
     def to_shed(self, began_before: float, began_before_if_many: float) -> Connection | None:
         """Return the connection to shed, if any may be.
 
-        It is the oldest one, if it is sheddable since `began_before`; else the oldest of the peer with the most
-        places, if these are more than a few; else the oldest one, if it is since `began_before_if_many`.
+        It is the oldest one, if it began by `began_before`; else the oldest one of the peer with the most
+        places, if this peer has more than a few; else the oldest one, if it began by `began_before_if_many`.
         """
         oldest, since = next(iter(self.sheddable.items()), (None, began_before))
         if since <= began_before:

@@ -1,4 +1,4 @@
-"""What happens on each connection: receive the request, have it answered, send the answer, wait until it is read."""
+"""Handling of each connection: receive the request, have it answered, send the answer, wait until it is read."""
 
 import asyncio
 import logging
@@ -26,14 +26,14 @@ _READ_EVENTS: Final = select.EPOLLOUT | select.EPOLLET
 """The kernel raises EPOLLOUT when a client has read or dropped what was sent. Edge-triggered, because a socket with a
 small unread answer counts as writable all the time."""
 _INPUT_EVENTS: Final = _READ_EVENTS | select.EPOLLIN
-"""The same, and input, where clients can pass descriptors. If a client passes its own end and exits, nobody can read
-the answer, and the connection ends only when the helper receives this end."""
+"""_READ_EVENTS and input, where clients can pass descriptors. If a client passes its own end of the connection and
+exits, the answer stays unread, and the connection ends only when the helper receives that end."""
 EVENTS_PER_TURN: Final = 64
 """Connections read in one turn: the largest request takes under 0.3 ms, and the loop may be blocked for 50 ms."""
 READ_SECONDS: Final = 0.001
-"""After an answer, until a check whether its client has read it; no delay while any connection is paused."""
+"""Delay after an answer before a check whether its client has read it; none while connections are resumed."""
 TICK_SECONDS: Final = 0.1
-"""Between checks for connections that have waited for too long: 4,096 take about a millisecond."""
+"""Interval of checks for connections that have waited too long: checking 4,096 takes about a millisecond."""
 
 
 class DropReason(StrEnum):
@@ -64,7 +64,7 @@ class Observer(Protocol):
 
 
 class ConnectionHandler:
-    """An exception in one connection ends only that one. No `slow_peers`: the kernel refuses descriptors."""
+    """Handles connections; an exception ends one only. No `slow_peers`: the kernel refuses descriptors."""
 
     def __init__(
         self,
@@ -76,12 +76,12 @@ class ConnectionHandler:
         clock: Callable[[], float],
         slow_peers: SlowPeers | None,
     ) -> None:
-        self.epoll = select.epoll()  # also of the caller's descriptors
+        self.epoll = select.epoll()  # the caller also registers its listeners here
         self.service = QuoteService(self._answer, stale=stale, limits=limits, clock=clock)
         self._connections = connections
         self._slow = slow_peers
         self.short_of_memory_at = -math.inf
-        """When a request was last refused for want of memory although its peer held none."""
+        """Time of the last refusal for lack of memory while the refused peer held none."""
         self._unread_events = _READ_EVENTS if slow_peers is None else _INPUT_EVENTS
         self._observer = observer
         self._clock = clock
@@ -89,7 +89,7 @@ class ConnectionHandler:
         self._limits = limits
         self._tick = asyncio.get_running_loop().call_later(TICK_SECONDS, self._give_up_late)
         self._resuming = False
-        self._sent: list[Connection] = []  # since the last look at these
+        self._sent: list[Connection] = []  # connections answered since the last check
         self._failure_log = LogLimiter(limits.repeated_log_seconds, clock)
 
     @property
@@ -101,7 +101,7 @@ class ConnectionHandler:
         self._run(self._receive_in_turn, connection)
 
     def poll(self) -> tuple[list[int], bool]:
-        """Handle one turn's events; return other descriptors that have one, and whether there may be more."""
+        """Handle one turn's events; return other descriptors with events, and whether more may be ready."""
         others, ready = [], self.epoll.poll(0, EVENTS_PER_TURN)
         for descriptor, events in ready:
             connection = self._watched.get(descriptor)
@@ -118,7 +118,7 @@ class ConnectionHandler:
             self._end(connection)
 
     def drop_unserved(self) -> None:
-        """Close one turn's connections with an incomplete request, and refuse paused ones."""
+        """Close connections with an incomplete request and refuse paused ones, at most EVENTS_PER_TURN."""
         for connection, _ in self._connections.sheddable_since()[:EVENTS_PER_TURN]:
             self._run(self._give_up, connection, DropReason.STOPPING)
 
@@ -146,7 +146,7 @@ class ConnectionHandler:
             self._serve(connection)
 
     def _receive_in_thread(self, connection: Connection, step: Callable[[Connection, Outcome], None]) -> None:
-        """Have the thread of slow peers receive; then the connection takes a step with what that returned."""
+        """Receive in the thread of slow peers; then `step` handles the outcome in the event loop."""
         assert self._slow is not None
         self._stop_watching(connection)
         if connection.stage is RECEIVING:
@@ -158,7 +158,7 @@ class ConnectionHandler:
             self._serve(connection)
 
     def _read(self, connection: Connection, receive: Outcome) -> bool:
-        """Read what has arrived; return whether the request is complete. Else it waits, or ends."""
+        """Read what has arrived; return whether the request is complete. If not, wait or end."""
         try:
             request = connection.session.receive(receive() if self._slow is None else self._timed(connection, receive))
         except BlockingIOError:
@@ -194,7 +194,7 @@ class ConnectionHandler:
     def _pause(self, connection: Connection) -> None:
         self._stop_watching(connection)
         self._connections.pause(connection, self._clock())
-        self._look_at_sent()  # what was read meanwhile may be all that it waits for
+        self._look_at_sent()  # answers read meanwhile may have freed enough memory for it
 
     def _resume(self, connection: Connection) -> None:
         self._connections.resume(connection)
@@ -287,13 +287,13 @@ class ConnectionHandler:
         if connection.stage is not UNREAD:
             return
         try:
-            events = _INPUT_EVENTS if receive() else _READ_EVENTS  # at the end of input
+            events = _INPUT_EVENTS if receive() else _READ_EVENTS  # no input event at its end
         except BlockingIOError:
             events = _INPUT_EVENTS
         except OSError:
             self._end(connection)
             return
-        self._watch(connection, events)  # anew, since there may be more
+        self._watch(connection, events)  # registers again, since more input may be there
 
     def _is_slow(self, connection: Connection) -> bool:
         return self._slow is not None and connection.account.peer in self._slow
@@ -313,7 +313,7 @@ class ConnectionHandler:
             self._end(connection)
 
     def _give_up_late(self) -> None:
-        """Give up one turn's connections whose request is incomplete or paused for too long."""
+        """Give up connections whose request is incomplete or paused for too long, at most EVENTS_PER_TURN."""
         delay = TICK_SECONDS
         try:
             now = self._clock()

@@ -38,18 +38,18 @@ _CREDENTIALS_CACHE_SIZE: Final = 256
 
 MAX_CGROUP_SIZE: Final = 16_384
 """Bytes of /proc/PID/cgroup that are read: a line of 1,170 bytes for each of the fourteen hierarchies of cgroup v1.
-Real lines have at most 300, also in nested clusters. The rest is ignored, with a line that was cut."""
+Real lines have at most 300, also in nested clusters. The rest is ignored, and so is a line that was cut."""
 
 _UUID: Final = r"[0-9a-f]{8}(?P<dash>[-_])[0-9a-f]{4}(?P=dash)[0-9a-f]{4}(?P=dash)[0-9a-f]{4}(?P=dash)[0-9a-f]{12}"
-"""systemd takes `-` in a slice's name as a level of the tree, so the systemd driver writes `_`."""
+"""systemd reads `-` in a slice's name as a separator of levels, so kubelet's systemd driver writes `_`."""
 _STATIC: Final = r"[0-9a-f]{32}"
 """The UID of a static pod is a hash of its manifest."""
 _POD: Final = re.compile(rf"(?:(?:.*-)?kubepods(?:-burstable|-besteffort)?-)?pod(?P<uid>{_UUID}|{_STATIC})(?:\.slice)?")
-"""`--cgroup-root` comes before `kubepods`: `kubelet-` in kind's nodes."""
+"""The kubelet's `--cgroup-root` precedes `kubepods`, for example as `kubelet-` in nodes of kind."""
 _CONTAINER: Final = re.compile(r"(?:[a-z]+-)*(?P<id>[0-9a-f]{64})(?:\.scope)?")
 """The prefix names the runtime: `cri-containerd-`, `crio-`, `docker-`."""
 _SEPARATOR: Final = re.compile("[/:]")
-"""A runtime that is set to the other driver joins with colons: `kubepods-pod<uid>.slice:cri-containerd:<id>`."""
+"""A runtime with the other cgroup driver joins by colons: `kubepods-pod<uid>.slice:cri-containerd:<id>`."""
 
 
 class Peer(NamedTuple):
@@ -67,7 +67,7 @@ class Peer(NamedTuple):
 
     @property
     def share_key(self) -> Hashable:
-        """Equal for connections that share turns and limits: of one Pod, which may have many containers."""
+        """Equal for connections that share turns and limits: all of one Pod, also of several containers."""
         return self.pod or self.key
 
 
@@ -88,7 +88,7 @@ class PodCgroup:
     container: str = ""  # ID, as the runtime shows it
     perhaps_exiting: bool = False
     """Whether the main thread may have ended: the process is in the root of each cgroup v1 hierarchy, where the kernel
-    shows such a process, wherever it was. On v2 its cgroup is shown until the end (kernel: proc_cgroup_show)."""
+    shows every process with an ended main thread. Cgroup v2 is shown until the process ends (proc_cgroup_show)."""
 
 
 UNKNOWN: Final = PodCgroup()
@@ -136,7 +136,7 @@ class ByPod:
         try:
             try:
                 cgroup = self._parse(_read(f"{self._proc}/{pid}/cgroup"))
-                # Its other threads may still run. The state is read only here: that costs as much as all the rest.
+                # Other threads may still run. The state is read only in this case, since reading doubles the cost.
                 if cgroup.perhaps_exiting and _main_thread_has_ended(f"{self._proc}/{pid}/stat"):
                     raise ProcessLookupError(errno.ESRCH, "the main thread of the process that connected has ended")
             except (FileNotFoundError, PermissionError):

@@ -24,12 +24,12 @@ from confcom.quote_helper.transport.slow_peers import SlowPeers
 _logger = logging.getLogger(__name__)
 
 ACCEPT_BATCH: Final = 32
-"""Accepted before the first is read: clients have sent by then, and limits are checked often."""
+"""Connections accepted before the first is read: clients have sent by then, and limits are checked often."""
 _OUT_OF_RESOURCES: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 """accept() lacks a descriptor or memory (accept(2)); the connection stays in the backlog."""
 MEMORY_LOOK_SECONDS: Final = 1.0
 SHORT_SECONDS: Final = 10.0
-"""For which memory counts as short after a refusal: a client that is refused asks again within seconds."""
+"""Time for which memory counts as short after a refusal: a refused client asks again within seconds."""
 ENDED_HOLD_MEMORY: Final = NotReady(
     "quotes are refused, since answers to processes that have ended, or are not known, fill the memory for unread "
     "answers; delete the helper's Pod: the next one has this memory again",
@@ -43,7 +43,7 @@ class AesmServer:
 
     Accepting pauses for a short time when places or descriptors run out, and no connection may be shed: clients wait in
     the kernel's backlog, and the loop does not spin.
-    It belongs to the running event loop. `clock` is finer than uvloop's, which counts milliseconds.
+    The server belongs to the running event loop. `clock` is finer than uvloop's, which counts milliseconds.
     """
 
     def __init__(
@@ -69,13 +69,13 @@ class AesmServer:
         self._listeners: dict[int, socket.socket] = {}
         self.memory_problem: NotReady | None = None
         self._reserve = _open_reserve()
-        """A descriptor that is closed to accept one client when there is no other."""
+        """A spare descriptor, closed to accept one client when no other descriptor is free."""
         self._retry: asyncio.TimerHandle | None = None  # set while accepting is paused
         self._loop = asyncio.get_running_loop()
         self._loop.add_reader(self._epoll.fileno(), self._take_turn)
 
     async def watch_memory(self, changed: Callable[[], None]) -> None:
-        """Look each second whether quotes are refused for want of memory that no living process holds."""
+        """Check each second whether quotes are refused for want of memory that no living process holds."""
         while True:
             await asyncio.sleep(MEMORY_LOOK_SECONDS)
             problem = ENDED_HOLD_MEMORY if self._ended_hold_memory() else None

@@ -1,7 +1,7 @@
 """Peers whose messages have made a system call wait; a thread receives from them and closes their connections.
 
-Only where the kernel cannot refuse descriptors (`passed_descriptors`). A peer's first wait blocks the event loop until
-the watchdog ends it; from then on its own connections wait for the thread.
+Used only where the kernel cannot refuse descriptors (`passed_descriptors`). A peer's first slow call blocks the event
+loop until the watchdog ends the call; later calls for this peer are made in the thread.
 """
 
 import asyncio
@@ -18,21 +18,21 @@ from confcom.quote_helper.fair_queue import FairQueue
 
 T = TypeVar("T")
 Outcome = Callable[[], bytes]
-"""What receiving returned, or its exception."""
+"""Function that returns the received bytes, or raises the exception of receiving."""
 
 SLOW_SECONDS: Final = 0.02
-"""Of one recv() or close() in the event loop, which otherwise take microseconds; a busy node may stop the loop for as
-long, and a peer of which this is said wrongly is served a little later."""
+"""A recv() or close() in the event loop that takes longer makes its peer slow; usual calls take microseconds. A busy
+node may stop the loop for as long; a peer that is wrongly counted as slow is served a little later."""
 REMEMBERED_SECONDS: Final = 60.0
-"""For which a peer stays slow after its last call that was: it can block the event loop once in a minute."""
+"""Time for which a peer stays slow after its last slow call: it can block the event loop once a minute."""
 MAX_PEERS: Final = 1024
-"""Peers that are remembered: more than a node has Pods."""
+"""Maximum number of peers remembered as slow: more than a node has Pods."""
 CALL_SECONDS: Final = 0.001
-"""For a call in the thread, until a signal ends it: a thousand calls that wait are done in two seconds."""
+"""Interval between signals that interrupt a blocked call in the thread; a thousand such calls end in 2 s."""
 
 
 class SlowPeers:
-    """The slow peers, and the thread for their connections; of the running event loop."""
+    """The slow peers, and the thread that serves their connections; belongs to the running event loop."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
