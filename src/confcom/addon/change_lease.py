@@ -1,6 +1,6 @@
 """One change of the add-on at a time: a Lease in the release's namespace, which the running command renews.
 
-A plain `helm upgrade` knows nothing of it.
+A plain `helm upgrade` ignores the Lease.
 """
 
 import contextlib
@@ -26,7 +26,7 @@ EXPIRES_SECONDS = 30
 
 
 class ChangeRefusedError(ConfcomError):
-    """The add-on cannot be changed as it is now, or may not; nothing was changed."""
+    """The requested change is not possible now, or not allowed; nothing was changed."""
 
     exit_code = ExitCode.REFUSED
 
@@ -96,7 +96,7 @@ class _ChangeLease:
                     self.cluster.api.replace(self._held(found))
 
     def release(self, *, delete: bool) -> None:
-        with contextlib.suppress(ClusterAccessError):  # it expires
+        with contextlib.suppress(ClusterAccessError):  # an unreleased Lease expires
             found = self._read()
             if text(found, "spec", "holderIdentity") != self.holder:
                 return

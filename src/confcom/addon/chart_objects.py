@@ -13,7 +13,7 @@ EPC_NAMES_POLICY = "confcom-epc-names"
 AESMD = "aesmd"
 """The sidecar with Intel's aesmd in the Pods of a quote helper for SGX hardware."""
 SUPPORT_FLAG = "--capacity-support"
-"""The device plugin's flag whose values are those of CapacitySupport."""
+"""The device plugin's flag whose values are the members of CapacitySupport."""
 VERSION_FLAG = "--api-server"
 """The device plugin's flag with the API server's version at the installation."""
 STAGING_LABEL = "confcom.internal/staging"
@@ -28,8 +28,8 @@ POLICY_KINDS = (
 )
 """Kinds that can refuse Pods, in the order of removal: a binding without its policy would be an error for every Pod."""
 EXACT_GROUPS = frozenset({"admissionregistration.k8s.io", "networking.k8s.io", "rbac.authorization.k8s.io"})
-"""API groups of the chart's policies and permissions, which have the chart's fields only: an added selector switches a
-policy off, and an added rule gives a permission."""
+"""API groups of the chart's policies and permissions. Their objects may have no fields but the chart's: an added
+selector switches a policy off, and an added rule grants a permission."""
 NODE_DAEMONS = (Component.DEVICE_PLUGIN, Component.QUOTE_HELPER)
 
 

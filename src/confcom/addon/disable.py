@@ -1,4 +1,4 @@
-"""Disabling the add-on: everything is removed except what is kept on purpose, such as the simulated root."""
+"""Disable the add-on: remove all its objects except those kept on purpose, such as the simulated root."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ Consent = Callable[[Sequence[TenantPod]], bool]
 class Disabled:
     cluster: Cluster
     removed: bool
-    """Whether there was anything to remove but resources of nodes."""
+    """Whether anything but resource names in the nodes' status was removed."""
     kept: tuple[str, ...]
     leftovers: tuple[tuple[str, tuple[str, ...]], ...] = ()
     """By the node's name, the resources that are still in its status."""
@@ -69,7 +69,7 @@ def disable(add_on: AddOn, *, consent: Consent, wait: bool) -> Disabled:
         kinds: list[KubernetesObject] = [{"apiVersion": version, "kind": kind} for version, kind in KINDS]
         if denied := denied_permissions(cluster, [Need.DISABLE], [*manifests, *kinds]):
             report_findings(add_on, [check_permissions(denied)])
-        if _has_namespace(cluster):  # otherwise there can be no release, and no Lease
+        if _has_namespace(cluster):  # the namespace contains helm's record and the Lease
             stack.enter_context(change_lease(cluster, holder_name("disable"), add_on.now, remove=True))
         return _disable(add_on, consent=consent, wait=wait)
 
@@ -125,12 +125,12 @@ def _remove(add_on: AddOn, objects: Sequence[KubernetesObject], *, recorded: boo
     if recorded:
         say("helm removes the daemons ...")
         add_on.helm.uninstall()
-    ours = is_helms if recorded else None  # without a record, everything goes
+    ours = is_helms if recorded else None  # without helm's record, delete all
     _retried(add_on, lambda: delete_objects(cluster, tuple(filter(ours, owned_objects(cluster))), say))
 
 
 def _mark_removal(add_on: AddOn) -> None:
-    """Mark the helpers' Pods, which then wait for no other helper; a Pod whose kubelet misses the mark ends later.
+    """Annotate the quote helpers' Pods: an annotated helper ends without waiting for another helper.
 
     The kubelet writes the mark into the helper's file in less time than the rest of the removal takes.
     """
@@ -147,7 +147,7 @@ def _mark_removal(add_on: AddOn) -> None:
 
 
 def _wait_for_the_end(add_on: AddOn) -> float:
-    """Wait until all daemons have ended; return the clock's time when the plugins had, which end before the helpers."""
+    """Wait until all daemons have ended; return the time on the clock at which the device plugins had ended."""
     cluster, plugins_ended = add_on.cluster, add_on.clock()
     deadline = plugins_ended + POD_TERMINATION_SECONDS
 
@@ -194,7 +194,7 @@ def _retried(add_on: AddOn, ask: Callable[[], T]) -> T:
 
 
 def _has_namespace(cluster: Cluster) -> bool:
-    """Return whether the namespace exists, and is not being deleted; True if this user may not know."""
+    """Return whether the namespace exists, and is not being deleted; True if this user may not read it."""
     try:
         found = cluster.api.get(NAMESPACE, cluster.namespace)
         return found is not None and text(found, "status", "phase") != "Terminating"

@@ -1,7 +1,7 @@
 """Logging in to a cluster: `kubectl proxy` does it as the user's kubectl does, and serves a private socket.
 
-Exec plugins, OIDC, proxies, impersonation and a Pod's own account stay kubectl's work. lightkube's own reading of a
-kubeconfig is not used: it drops `as` silently, and does not know exec v1, `proxy-url` and `tls-server-name`.
+Exec plugins, OIDC, proxies, impersonation and a Pod's own account stay kubectl's work. lightkube's own parser of
+kubeconfigs is not used: it ignores `as` silently, and does not know exec v1, `proxy-url` and `tls-server-name`.
 """
 
 from __future__ import annotations
@@ -33,16 +33,16 @@ from confcom.kubernetes.objects import KubernetesObject, listing, text
 PROXY_SECONDS = 30.0
 """Timeout for the start of kubectl proxy, which listens before it logs in."""
 _IN_CLUSTER = "in-cluster"
-"""The context's name in a Pod that uses its own account."""
+"""Name shown as the context if a Pod logs in by its own ServiceAccount."""
 _PR_SET_PDEATHSIG = 1
-"""The option of prctl(2) that names the signal at the parent's end."""
+"""Option of prctl(2): the signal that a process gets when its parent ends."""
 _LOG_LINE = re.compile(rb"[IWEF][0-9]{4} ")
-"""The beginning of a line by klog: kubectl proxy logs each request that fails, and the error says the same."""
+"""Start of a line by klog: kubectl proxy logs each failed request, and the command reports the same error."""
 
 
 @dataclass(frozen=True, slots=True)
 class Login:
-    """How a person reaches a cluster; empty values leave the choice to kubectl and helm."""
+    """A user's options for reaching a cluster; empty values leave the choice to kubectl and helm."""
 
     context: str = ""
     kubeconfig: str = ""
@@ -136,7 +136,7 @@ def _kubectl_proxy(login: Login) -> Iterator[Path]:
     parent = "/tmp" if len(tempfile.gettempdir()) > 60 else None  # noqa: S108 # the folder in it has mode 0700
     with tempfile.TemporaryDirectory(prefix="confcom-", dir=parent, ignore_cleanup_errors=True) as folder:
         path = Path(folder) / "api.sock"
-        # A session of its own, since Ctrl-C reaches all programs of the terminal's session, and there is work to do
+        # In its own session, kubectl proxy survives a Ctrl-C at the terminal: the command still needs the cluster
         # after it. A login may still read the terminal.
         command = ["kubectl", "proxy", f"--unix-socket={path}", *login.kubectl_flags()]
         with subprocess.Popen(

@@ -28,13 +28,13 @@ reports up to a minute late."""
 CLEANING_SECONDS = KUBELET_KEEPS_SECONDS + FOREIGN_AFTER_SECONDS
 """Deadline, counted from the plugins' end; idle kubelets need REPORT_SECONDS after their five minutes."""
 SETTLED_SECONDS = REPORT_SECONDS + 1.0
-"""A kubelet that was restarted reports 0 at once and again in every report, until its five minutes are over. A key that
-has not come back by then does not come back."""
+"""Time after which a removed key does not come back: a restarted kubelet reports 0 at once and in every later report,
+until its five minutes are over."""
 
 
 class Stage(StrEnum):
     REMOVABLE = "to be removed"
-    """At 0, or written by the controller."""
+    """The resource is at 0, or was written by the controller."""
     KEPT = "kept by the kubelet"
     SILENT = "the kubelet does not report"
 
@@ -45,9 +45,9 @@ class NodeKeys:
     stage: Stage
     names: tuple[str, ...] = ()
     others: tuple[str, ...] = ()
-    """Resources that another plugin offers there; they are not removed."""
+    """Resources that another device plugin offers on this node; they are not removed."""
     failure: str = ""
-    """The reason why the API server did not remove them."""
+    """The API server's reason for refusing to remove the keys."""
 
 
 def node_keys(node: Node, *, ours: bool = False, passed: float = 0) -> NodeKeys:
@@ -85,7 +85,7 @@ def removal(node: KubernetesObject) -> Sequence[Mapping[str, str]]:
 def remove_keys(api: Api, ours: Collection[str] = (), passed: float = 0) -> tuple[NodeKeys, ...]:
     """Remove the keys that can be removed now; return the nodes that had keys, or have other plugins' resources.
 
-    `ours` are nodes that had a resource name before that only the add-on uses.
+    `ours` are nodes whose status had, at an earlier call, a resource name that only the add-on uses.
     """
     found, patches = list[NodeKeys](), dict[str, Sequence[Mapping[str, str]]]()
     for node in api.list(NODE):
@@ -110,7 +110,7 @@ def remove_keys(api: Api, ours: Collection[str] = (), passed: float = 0) -> tupl
 def clean_nodes(add_on: AddOn, plugins_ended: float, *, settled: float = SETTLED_SECONDS) -> None:
     """Wait until every kubelet has forgotten our resources, and remove their keys from the nodes' status.
 
-    `plugins_ended` is the clock's time of the plugins' end. Kubelets may report keys first for `settled` seconds after.
+    `plugins_ended` is the time of the plugins' end on the clock. Kubelets may report new keys for `settled` seconds.
     Nodes that never had the add-on are not changed.
     """
     ours = set[str]()

@@ -29,7 +29,7 @@ _OWNER: Final = "meta.helm.sh/release-"
 
 
 def owned_objects(cluster: Cluster) -> Iterator[KubernetesObject]:
-    """Yield the add-on's objects, without those of other namespaces' releases, and without what an owner removes."""
+    """Yield the add-on's objects, except of other namespaces' releases, with an owner, or already being deleted."""
     for version, name in KINDS:
         places = {"": None} if name in CLUSTER_WIDE else {cluster.namespace: None}
         if name in {"Role", "RoleBinding"}:

@@ -1,4 +1,4 @@
-"""Reads from helm and the cluster what the checks before a change need, and asks admission about the daemons' Pods."""
+"""Read the inputs of the preflight checks from helm and the cluster, and create the daemons' Pods in a dry run."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class InstallRequest:
     values: Values
     simulated_nodes: tuple[str, ...] = ()
     allow_no_nodes: bool = False
-    """Whether nodes may be added later."""
+    """Whether the installation may begin without an SGX node."""
     new_root: bool | None = None
     """Whether a simulated root is made if its Secret is missing; None: where no quote helper simulates yet."""
 
@@ -160,7 +160,7 @@ def _refusal(api: Api, daemon: KubernetesObject, namespace: str) -> ConfcomError
     """Return why the API server would not take a Pod from the DaemonSet's template, or why that is unknown."""
     template = mapping(daemon, "spec", "template")
     metadata = {**mapping(template, "metadata"), "name": f"{name_of(daemon)}-preflight", "namespace": namespace}
-    # Its own ServiceAccount may not exist yet.
+    # The Pod's own ServiceAccount may not exist yet.
     spec = {**mapping(template, "spec"), "serviceAccountName": "default"}
     try:
         api.create({"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec}, dry_run=True)
@@ -175,12 +175,12 @@ def _with_release(inputs: PreflightInputs, helm: Helm, folder: Path) -> Prefligh
     values = replace(inputs.values, stored=helm.values() if history else {})
     rendering = helm.render(folder, values)
     decided = mapping(rendering.config, "admission").get("mutate")
-    if not decided and any(node.has_intel_epc for node in inputs.nodes or ()):  # somebody else's
+    if not decided and any(node.has_intel_epc for node in inputs.nodes or ()):  # of another plugin
         values = replace(values, settings=(*values.settings, f"{preflight.MUTATE}=off"))
         rendering = helm.render(folder, values)
     inputs = replace(inputs, history=history, values=values, installed=installed, rendering=rendering)
     kept = {(text(one, "kind"), name_of(one)) for one in (*rendering.manifests, *installed)}
-    with contextlib.suppress(ConfcomError):  # without the permission to list, nothing of it is removed
+    with contextlib.suppress(ConfcomError):  # without the permission to list them, such objects stay
         found = filter(is_helms, owned_objects(helm.cluster))
         return replace(inputs, unrecorded=tuple(one for one in found if (one["kind"], name_of(one)) not in kept))
     return inputs
