@@ -1,4 +1,4 @@
-"""The API server's objects, by lightkube over the socket of `kubectl proxy` (confcom.addon.login)."""
+"""Client of the API server: lightkube over the socket of `kubectl proxy` (confcom.addon.login)."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ from confcom.kubernetes.objects import KubernetesObject, mapping, name_of, names
 LOGIN_SECONDS = 120.0
 """Timeout of the first request: a credential plugin may ask a person to log in."""
 API_SECONDS = 30.0
-"""Timeout of one request; a page of a list takes a second of a busy API server."""
+"""Timeout of one request; a busy API server needs a second for a page of a list."""
 PODS_SECONDS = 5.0
-"""Timeout of a request through a node's kubelet; one that is silent would delay everything else."""
+"""Timeout of a request through a node's kubelet, so that a silent kubelet does not delay the command."""
 AT_ONCE = 8
 """Concurrent requests."""
 PAGE = 250
@@ -41,8 +41,8 @@ _BASE_URL = "http://localhost"
 """kubectl proxy accepts this host only."""
 _METADATA = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"
 _ADMISSION = re.compile(r'denied (the )?request|" is forbidden: (?!User |error looking up|status unknown)')
-"""A refusal by admission: it names the object. A message about a missing permission names the user; other refusals pass
-when the namespace's controllers have created its ServiceAccount and the status of its quota."""
+"""A refusal by admission, which names the object. Excluded: a missing permission, which names the user, and refusals
+that end once controllers have created the namespace's ServiceAccount and the status of its quota."""
 CLUSTER_WIDE = (
     *("Namespace", "Node", "ClusterRole", "ClusterRoleBinding", "PriorityClass", "SelfSubjectAccessReview"),
     *("MutatingAdmissionPolicy", "MutatingAdmissionPolicyBinding"),
@@ -119,22 +119,22 @@ _REVIEW = kind_of("authorization.k8s.io/v1", "SelfSubjectAccessReview")
 
 
 class Api:
-    """The API server's objects. Every method raises ClusterAccessError, or a subclass, if it fails."""
+    """Client of the API server. Every method raises ClusterAccessError, or a subclass, if it fails."""
 
     def __init__(self, transport: httpx2.BaseTransport) -> None:
-        """Speak over a transport that has logged in. Threads may share the object."""
+        """Send requests over the transport, to kubectl proxy. Threads may share the object."""
         # msgspec 0.22 crashes if two threads decode to a type for the first time (measured).
         for decoded in (ObjectMeta, Status, ListMetadata):
             msgspec.convert({}, decoded)
         # Over the socket there is no TLS: without `insecure`, lightkube would load all CA certificates (0.1 s).
         config = KubeConfig.from_one(cluster=ApiServer(server=_BASE_URL, insecure=True), user=User())
         timeout = httpx2.Timeout(API_SECONDS)
-        # Any: its overloads do not know classes that are made from a kind's name.
+        # Any: lightkube's overloads do not know classes that are made from a kind's name.
         self._client: Any = Client(config, timeout=timeout, trust_env=False, transport=transport)
         self._http = httpx2.Client(base_url=_BASE_URL, timeout=timeout, trust_env=False, transport=transport)
 
     def log_in(self) -> None:
-        """Make the first request, for which a credential plugin may ask a person."""
+        """Make the first request, during which a credential plugin may ask the user to log in."""
         self._raw("the cluster cannot be reached", "/version", LOGIN_SECONDS)
 
     def server_version(self) -> str:
@@ -150,7 +150,7 @@ class Api:
         labels: Mapping[str, str] | None = None,
         fields: Mapping[str, str] | None = None,
     ) -> Iterator[KubernetesObject]:
-        """Yield the objects of a kind, page by page; of all namespaces, unless one is named."""
+        """Yield the objects of a kind, page by page: in the named namespace, or else in all."""
         where = {} if issubclass(kind, GenericGlobalResource) else {"namespace": namespace or "*"}
         # The API server names the type in the list, and not in its items.
         typed = {"apiVersion": api_info(kind).resource.api_version, "kind": kind.__name__}
@@ -184,7 +184,7 @@ class Api:
         return False
 
     def replace(self, thing: KubernetesObject) -> bool:
-        """Replace an object of the version that it names; return whether it still had that version."""
+        """Replace an object if its resourceVersion is still that of `thing`; return whether it was."""
         made = kind_of(text(thing, "apiVersion"), text(thing, "kind"))(thing)
         failure = f"the {made.kind} {name_of(thing)} cannot be written"
         with contextlib.suppress(ConflictError, NotFoundError), _reported(failure):
@@ -197,7 +197,7 @@ class Api:
             self._client.patch(kind, name, dict(patch), patch_type=PatchType.MERGE, **_in(namespace))
 
     def applied(self, kind: Kind, manifest: KubernetesObject, namespace: str, manager: str) -> KubernetesObject:
-        """Return the object that a server-side apply of a manifest would make of it; nothing is changed."""
+        """Return the object that a server-side apply of the manifest would produce; nothing is changed."""
         name, how = name_of(manifest), {"field_manager": manager, "force": True, "dry_run": True, **_in(namespace)}
         with _reported(f"the {kind.__name__} {name} cannot be compared"):
             found: KubernetesObject = self._client.patch(kind, name, manifest, patch_type=PatchType.APPLY, **how)

@@ -1,4 +1,4 @@
-"""One change of the add-on at a time: a Lease in the release's namespace, which the running command renews.
+"""A Lease in the release's namespace allows one change of the add-on at a time; the command renews it.
 
 A plain `helm upgrade` ignores the Lease.
 """
@@ -22,7 +22,7 @@ LEASE_NAME = "confcom-change"
 RENEW_SECONDS = 10.0
 """Interval of the renewals: two may fail before the Lease expires."""
 EXPIRES_SECONDS = 30
-"""Time after the last renewal at which another command may take the Lease over: its holder was killed."""
+"""Time after the last renewal when another command may take over the Lease: the holder was killed."""
 
 
 class ChangeRefusedError(ConfcomError):

@@ -9,7 +9,7 @@ from confcom.kubernetes.workload import Workload
 from confcom.simulation.collateral_staging import Staging
 
 EPC_NAMES_POLICY = "confcom-epc-names"
-"""The MutatingAdmissionPolicy that counts Intel's name of EPC under ours."""
+"""The MutatingAdmissionPolicy that translates requests of Intel's EPC resource into the add-on's resource."""
 AESMD = "aesmd"
 """The sidecar with Intel's aesmd in the Pods of a quote helper for SGX hardware."""
 SUPPORT_FLAG = "--capacity-support"
@@ -48,7 +48,7 @@ def plugins_in(daemons: Iterable[Workload], *, simulated: bool) -> tuple[Workloa
 
 
 def capacity_limit(workloads: Iterable[Workload]) -> int | None:
-    """Return the maximum of what the controller writes to a node, in MiB (`controller.maxEpcMiBPerNode`)."""
+    """Return the most MiB of EPC that the controller writes to a node (`controller.maxEpcMiBPerNode`)."""
     found = (each.flag("--max-epc-mib") for each in workloads if each.component is Component.CONTROLLER)
     return next((int(limit) for limit in found if limit.isdecimal()), None)
 

@@ -21,7 +21,7 @@ from confcom.kubernetes.objects import KubernetesObject, condition, listing, map
 REVISION_LABEL = "controller-revision-hash"
 FAILED_CREATE = "FailedCreate"
 _HARMLESS_WARNINGS = frozenset({"MissingClusterDNS", "DNSConfigForming", "FailedScheduling", "FailedDaemonPod"})
-"""Warnings that keep no Pod from starting, or that the Pod's own status contains."""
+"""Reasons of events to ignore: such an event does not stop a Pod from starting, or repeats its status."""
 _FAILURE_REASONS = {
     "ImagePullBackOff",
     "ErrImagePull",
@@ -58,7 +58,7 @@ GONE = frozenset({PodState.ENDING, PodState.REJECTED})
 
 
 class Reason(NamedTuple):
-    """Why a Pod is not ready, and the code that the daemon logged with it; empty if unknown."""
+    """The reason why a Pod is not ready, and the code that its daemon logged with it; empty if unknown."""
 
     text: str = ""
     code: str = ""
@@ -136,7 +136,7 @@ def daemon_pod(pod: KubernetesObject, warning: str = "", logged: Reason = UNKNOW
 
 
 def needs_log(pod: KubernetesObject) -> bool:
-    """Return whether a Pod runs, or ran, and is not ready: only its log says why."""
+    """Return whether only the log explains why a Pod is not ready: its containers run, or ran before."""
     statuses = listing(pod, "status", "containerStatuses")
     ran = any(mapping(one, "state", "running") or mapping(one, "lastState", "terminated") for one in statuses)
     return ran and _state(pod) in {PodState.NOT_READY, PodState.FAILING}

@@ -185,7 +185,7 @@ def _kept(cluster: Cluster, secret: str) -> tuple[str, ...]:
 
 
 def _retried(add_on: AddOn, ask: Callable[[], T]) -> T:
-    """Ask the cluster, also if its API server is away for a while: the release is gone already."""
+    """Ask the cluster, and retry while its API server is away: an error would end a removal half-way."""
 
     def show(rows: Sequence[Row]) -> None:
         add_on.reporter.say(f"Waiting for the API server: {rows[0].text}")

@@ -91,7 +91,7 @@ class ObjectChange:
 
     @property
     def meaning(self) -> str:
-        """The effect of the fields that differ on a policy or permission; empty if the table has none."""
+        """The effect of the differing fields on a policy or permission; empty if not in _EFFECTS."""
         paths = [one.path for one in self.fields]
         return next((words for start, words in _EFFECTS if any(path.startswith(start) for path in paths)), "")
 
@@ -104,7 +104,7 @@ class ObjectChange:
 class Comparison:
     changes: tuple[ObjectChange, ...] = ()
     added: tuple[tuple[str, tuple[str, ...]], ...] = ()
-    """By the object's kind and name, names that somebody added to its Pod template."""
+    """By kind and name, the containers, volumes and variables that somebody added to a Pod template."""
     not_compared: tuple[str, ...] = ()
     """Objects that were not compared, and the reason."""
 

@@ -61,7 +61,7 @@ def epc_problems(epc: NodeEpc, *, plugin_ready: bool) -> Iterator[Problem]:
 
 
 def unmet_requests(node: Node, used: Mapping[tuple[str, str], int], *, selected: bool) -> Mapping[str, tuple[int, int]]:
-    """Return the resources of which Pods request more than their node offers, with both amounts.
+    """Return each resource that Pods request more of than their node offers, with both amounts.
 
     On a node that no DaemonSet selects, EPC that the controller wrote counts as not offered.
     """

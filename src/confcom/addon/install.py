@@ -23,7 +23,7 @@ from confcom.simulation.root_seed import SEED_SIZE, RootSeed
 
 
 def enable(add_on: AddOn, request: InstallRequest, *, dry_run: bool, wait: bool, timeout: float) -> Changed:
-    """Install the add-on, or change it to the request; it is idempotent. After a NotReadyError it is installed."""
+    """Install the add-on, or change it to match the request; idempotent. NotReadyError: installed, not ready."""
     api, namespace = add_on.cluster.api, add_on.cluster.namespace
     with change.reporting_interruption(add_on.helm):
         if not dry_run and api.get(NAMESPACE, namespace) is None:

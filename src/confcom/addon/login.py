@@ -1,4 +1,4 @@
-"""Logging in to a cluster: `kubectl proxy` does it as the user's kubectl does, and serves a private socket.
+"""Log in to a cluster: `kubectl proxy` logs in as the user's kubectl does, and serves a private socket.
 
 Exec plugins, OIDC, proxies, impersonation and a Pod's own account stay kubectl's work. lightkube's own parser of
 kubeconfigs is not used: it ignores `as` silently, and does not know exec v1, `proxy-url` and `tls-server-name`.
@@ -170,7 +170,7 @@ def _ends_with_parent() -> Any:  # noqa: ANN401 # a callable or None
 
 
 def _relay(stream: IO[bytes], said: bytearray) -> None:
-    """Pass on what a login asks, also a prompt that is no complete line, and keep what kubectl said."""
+    """Copy kubectl's output to stderr, also a login's prompt without a line end, and keep its last bytes."""
     with contextlib.suppress(ValueError, OSError):  # the stream was closed, and a login's own program still has it
         while data := os.read(stream.fileno(), 1 << 16):  # kubectl writes each line at once
             lines = [line for line in data.splitlines(keepends=True) if not _LOG_LINE.match(line)]

@@ -53,7 +53,7 @@ class NodeKeys:
 def node_keys(node: Node, *, ours: bool = False, passed: float = 0) -> NodeKeys:
     """Return the add-on's keys on a node, `passed` seconds after our plugin's end.
 
-    `ours` is whether the node had a resource name before that only the add-on uses; a current one counts anyway.
+    `ours`: whether the node's status once had a name that only the add-on uses; a name in it now counts anyway.
     """
     left = node.capacity
     if not ours and left.keys() <= SHARED:

@@ -1,4 +1,4 @@
-"""The add-on's objects in a cluster by the chart's labels, with or without helm's record and the namespace."""
+"""Find the add-on's objects in a cluster by the chart's labels, even without helm's record or namespace."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def owned_objects(cluster: Cluster) -> Iterator[KubernetesObject]:
 
 
 def delete_objects(cluster: Cluster, objects: Iterable[KubernetesObject], say: Callable[[str], None]) -> None:
-    """Delete objects in their order, without waiting for their end, and say so of each kind."""
+    """Delete objects in the given order, without waiting for their end, and print a line for each kind."""
     for kind, alike in itertools.groupby(objects, lambda one: text(one, "kind")):
         found = tuple(alike)
         for one in found:

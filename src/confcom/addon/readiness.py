@@ -1,4 +1,4 @@
-"""Waiting until the add-on is ready: status in a loop, until every step is done or none makes progress."""
+"""Wait until the add-on is ready: read its status in a loop, until all steps are done or progress ends."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ POLL_SECONDS = 0.5
 STUCK_SECONDS = 60.0
 """A Pod may fail for so long: enough for several restarts and pulls, whose back-off grows to 40 s by then."""
 MAX_STEPS = 60
-"""With more steps, a table shows a count, and the first steps that are not done."""
+"""Maximum of steps in a table; with more, the table has a count, and the first steps not done."""
 _MAX_OPEN = 10
 NOT_CREATED = frozenset({"pods-not-created"})
 NOT_SHOWN = frozenset({"epc-not-reported", "capacity-not-written"})
-"""Codes of problems: a daemon lacks its Pod, and a node's status lacks EPC that its kubelet has."""
+"""Codes of problems: a daemon's Pods were not created, or a node's status does not show its EPC yet."""
 
 T = TypeVar("T")
 

@@ -117,7 +117,7 @@ def create_root(cluster: Cluster, root: RootSeed, name: str) -> bool:
 
 
 def read_seed(cluster: Cluster, name: str) -> RootSeed:
-    """Read the root of a cluster; the caller keeps it in memory, and writes only what is exported from it."""
+    """Read a cluster's simulated root; the caller keeps the root in memory, and writes only its export."""
     where = f"the namespace {cluster.namespace} of {cluster.context}"
     found = cluster.api.get(SECRET, name, cluster.namespace)
     if found is None:

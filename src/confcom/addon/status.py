@@ -29,14 +29,14 @@ _WITHOUT = {
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """A part of the add-on on a node, and how far the newest template has reached it."""
+    """A daemon on a node, and the rollout of its newest Pod template there."""
 
     node: str
     kind: str
     done: bool
     text: str
     failing: bool = False
-    """Its Pod is unlikely to recover by itself."""
+    """The daemon's Pod is unlikely to recover without intervention."""
     serving: bool = False
     updating: bool = False
     """A Pod of an older template is to be replaced."""
@@ -74,7 +74,7 @@ class NodeStatus:
 class DeploymentStatus:
     component: Component
     waits_for: str = ""
-    """Why its newest template has not come through; empty if it has."""
+    """Why the newest template is not rolled out; empty if it is."""
     updating: bool = False
     """A Pod of an older template is to be replaced."""
     failing: bool = False
@@ -87,7 +87,7 @@ class AddOnStatus:
     enabled: bool
     simulated: bool
     staging: Staging
-    """The statement of the simulated platform's collateral about the platform."""
+    """The platform's state according to the simulated platform's collateral."""
     version: str
     nodes: tuple[NodeStatus, ...]
     """Nodes with SGX, with our daemons or with our resources."""
@@ -96,7 +96,7 @@ class AddOnStatus:
     problems: tuple[Problem, ...]
     not_compared: tuple[Problem, ...]
     notes: tuple[Problem, ...]
-    """Facts that are no problem and must be known."""
+    """Facts that users must know, though they are no problems."""
     observed: bool
     """Whether the DaemonSet controller has observed the newest templates."""
     deployments: tuple[DeploymentStatus, ...]
@@ -113,7 +113,7 @@ class AddOnStatus:
 
     @property
     def ok(self) -> bool:
-        """Whether it is enabled and nothing is wrong with the add-on itself."""
+        """Whether the add-on is enabled, has no problem, and is not being updated."""
         return self.enabled and not self.problems and not self.updating
 
     @property
@@ -245,7 +245,7 @@ def _daemon_problems(
         why = f": {newest.described}" if newest and newest.state is PodState.REJECTED else ""
         yield Problem(f"no {component.words}{why}", code="daemon-missing")
     elif newest and newest.state is PodState.REJECTED and newest.revision != alive[-1].revision:
-        # A rejected Pod was replaced and is not removed yet, unless it is the only one of the newest template.
+        # A rejected Pod was replaced and is not removed yet, unless it is the newest template's only Pod.
         alive += [newest] if newest.revision == templates.get(newest.owner) else []
     rest = "; another one serves meanwhile" if any(pod.state is PodState.READY for pod in pods) else ""
     for pod in alive:
@@ -347,7 +347,7 @@ def _cluster_problems(snapshot: Snapshot) -> Iterator[Problem]:
 
 
 def _creation_failure(daemon: Workload, snapshot: Snapshot) -> str:
-    """Return why a DaemonSet cannot create Pods that it lacks, unless it has created one since."""
+    """Return why a DaemonSet cannot create the Pods that it lacks; empty if it has created a Pod since."""
     warned = snapshot.warnings.get(daemon.name)
     if warned is None or warned.reason != FAILED_CREATE:
         return ""
