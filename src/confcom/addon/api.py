@@ -32,9 +32,9 @@ PODS_SECONDS = 5.0
 AT_ONCE = 8
 """Concurrent requests."""
 PAGE = 250
-"""Objects in a page of a list: a page of ordinary Pods is 2 MB, and of the largest possible ones 375 MB."""
+"""Objects in a page of a list: a page of ordinary Pods is 2 MB, of the largest possible Pods 375 MB."""
 MAX_LOG_LINES = 2_000
-"""Lines that are read of a log: a daemon repeats its reason every 30 s, and its clients' lines are bounded."""
+"""Last lines read from a log: a daemon repeats its state every 30 s, and limits its clients' lines."""
 PROBES_PORT = 8080
 """The port of the daemons' probes, metrics and inventory, as in the chart."""
 _BASE_URL = "http://localhost"
@@ -159,7 +159,7 @@ class Api:
                 yield typed | one
 
     def exists(self, kind: Kind, name: str, namespace: str = "") -> bool:
-        """Return whether an object exists, by its metadata: no value of a Secret is sent."""
+        """Return whether an object exists; only metadata is requested, so no Secret's value is sent."""
         resource = api_info(kind).resource
         root = f"/apis/{resource.group}/{resource.version}" if resource.group else f"/api/{resource.version}"
         where = f"/namespaces/{quote(namespace)}" if namespace else ""
@@ -176,7 +176,7 @@ class Api:
         return None
 
     def create(self, thing: KubernetesObject, *, dry_run: bool = False) -> bool:
-        """Create an object, and return whether it was created; an existing one is neither changed nor read."""
+        """Create an object, and return whether it was created; one that exists stays unchanged and unread."""
         made = kind_of(text(thing, "apiVersion"), text(thing, "kind"))(thing)
         with contextlib.suppress(ConflictError), _reported(f"the {made.kind} {name_of(thing)} cannot be created"):
             self._client.create(made, dry_run=dry_run, **_in(namespace_of(thing)))
@@ -251,7 +251,7 @@ def _in(namespace: str) -> dict[str, str]:
 
 @contextlib.contextmanager
 def _reported(failure: str, silent: str = "the API server does not answer") -> Iterator[None]:
-    """Turn what lightkube and the HTTP library raise into our errors; `silent` says who does not answer."""
+    """Turn errors of lightkube and the HTTP library into ours; `silent` names what does not answer."""
     try:
         yield
     except httpx2.HTTPStatusError as error:

@@ -56,8 +56,8 @@ class Disabled:
 def disable(add_on: AddOn, *, consent: Consent, wait: bool) -> Disabled:
     """Remove the policies, then the daemons, then their resources in the nodes' status.
 
-    Without a release, labels tell what is left of the add-on. `wait` waits for the kubelets' five minutes. After a
-    NotReadyError, something is left that can only be removed later.
+    Without a helm release, labels identify the add-on's objects. With `wait`, wait until the kubelets have
+    forgotten the resources (five minutes). After a NotReadyError, a later call removes the rest.
     """
     cluster, helm = add_on.cluster, add_on.helm
     with contextlib.ExitStack() as stack:
@@ -132,7 +132,7 @@ def _remove(add_on: AddOn, objects: Sequence[KubernetesObject], *, recorded: boo
 def _mark_removal(add_on: AddOn) -> None:
     """Annotate the quote helpers' Pods: an annotated helper ends without waiting for another helper.
 
-    The kubelet writes the mark into the helper's file in less time than the rest of the removal takes.
+    The kubelet copies the annotation into the helper's file before the removal reaches the helper.
     """
     api, namespace = add_on.cluster.api, add_on.cluster.namespace
     mark = {"metadata": {"annotations": {REMOVAL_ANNOTATION: str(int(add_on.now().timestamp()))}}}

@@ -51,7 +51,7 @@ class Effect(StrEnum):
     REPLACED = "replaced"
     """An apply would keep fields that somebody added to a policy or permission: the object is replaced (PUT)."""
     RECREATED = "recreated"
-    """Neither gives a valid object, after what somebody changed: it has to be deleted, and created anew."""
+    """After somebody's change, an apply and a PUT are both invalid: the object must be created anew."""
 
 
 @dataclass(frozen=True, slots=True)

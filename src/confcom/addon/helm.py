@@ -48,7 +48,7 @@ _ROLLED_BACK = re.compile(r"Rollback to ([0-9]{1,9})")
 _NOT_APPLIED = re.compile(r'(Release|Upgrade|Rollback) "[^"]*" failed|Preparing upgrade|Initial install underway')
 """The descriptions of revisions that were not applied completely; a later rollback may mark them as superseded."""
 _LOOKED_UP = "error calling lookup: "
-"""What stands between places in the chart's templates, and the API server's refusal of what they read."""
+"""Separator in helm's message: before it, places in the templates; after it, the API server's refusal."""
 _LOG_LINE = re.compile(r"[IWEF][0-9]{4} |(time=|level=)")
 
 

@@ -81,7 +81,7 @@ def _apply(add_on: AddOn, request: InstallRequest, *, dry_run: bool, wait: bool,
         delete_objects(cluster, inputs.unrecorded, add_on.reporter.say)
     else:
         add_on.reporter.say("The release already has the requested state.")
-    # A node that joins starts with the new values: one with a helper keeps how its EPC is counted.
+    # Label nodes after helm's change: a helper that starts with old values would fix their EPC accounting.
     for node in inputs.unlabelled_nodes:
         api.merge(NODE, node, {"metadata": {"labels": {SIMULATED_LABEL: "true"}}})
         add_on.reporter.say(f"Labelled the node {node} {SIMULATED_LABEL}=true.")

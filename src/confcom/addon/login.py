@@ -94,7 +94,7 @@ def open_cluster(login: Login, namespace: str = DEFAULT_NAMESPACE) -> Iterator[C
 
 
 def _current_context(login: Login) -> tuple[str, str]:
-    """Return the context's name and its server; the user may switch contexts while a command waits."""
+    """Return the context's name and server, to be used from now on: the user may switch contexts."""
     command = ["kubectl", "config", "view", "--minify", "--output=json", *login.kubectl_flags()]
     failure = "the kubeconfig's context cannot be read"
     try:
@@ -162,7 +162,7 @@ def _kubectl_proxy(login: Login) -> Iterator[Path]:
 
 
 def _ends_with_parent() -> Any:  # noqa: ANN401 # a callable or None
-    """Return what a child calls so that it ends with this process, also by SIGKILL; Linux has that."""
+    """Return a function that makes a child process end with this one, even by SIGKILL; Linux only."""
     if sys.platform != "linux":
         return None
     prctl = ctypes.CDLL(None).prctl

@@ -26,7 +26,7 @@ FOREIGN_AFTER_SECONDS = REPORT_SECONDS + 60.0
 """A resource that is still allocatable this long after our plugin's end is offered by another plugin: a busy kubelet
 reports up to a minute late."""
 CLEANING_SECONDS = KUBELET_KEEPS_SECONDS + FOREIGN_AFTER_SECONDS
-"""Deadline, counted from the plugins' end; idle kubelets need REPORT_SECONDS after their five minutes."""
+"""Deadline of the removal, from the plugins' end; idle kubelets need five minutes and REPORT_SECONDS."""
 SETTLED_SECONDS = REPORT_SECONDS + 1.0
 """Time after which a removed key does not come back: a restarted kubelet reports 0 at once and in every later report,
 until its five minutes are over."""

@@ -180,7 +180,7 @@ class PreflightInputs:
     installed: Sequence[KubernetesObject] = ()
     """The release's revisions and objects."""
     unrecorded: Sequence[KubernetesObject] = ()
-    """Objects that helm has installed, and nobody needs any more, if its record of the release is missing."""
+    """Objects that helm installed, and that are neither in its record nor in the new rendering."""
     rendering: Rendering | None = None
     denied: Sequence[Permission] | None = None
     has_namespace: bool = False
@@ -395,7 +395,7 @@ def check_quotes(new: Workloads, nodes: Nodes, installed: Workloads, pods: Seque
 
 
 def _losses(daemons: Workloads, nodes: Nodes, installed: Workloads, anyway: str) -> Iterator[Finding]:
-    """Yield a finding for nodes with EPC that would lose the daemons, unless their kind of SGX was added since."""
+    """Yield a finding for nodes with EPC that would lose the daemons, if the revision serves that kind of SGX."""
     serving = [node for node in nodes if any(node.allocatable.get(names.epc) for names in SETS)]
     kept = set(_names(chart.selected(daemons, nodes)))
     for simulated in (False, True):

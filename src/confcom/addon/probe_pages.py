@@ -37,7 +37,7 @@ class ProbePages:
     def inventories(
         self, nodes: Iterable[Node], pods: Iterable[DaemonPod], used: Mapping[tuple[str, str], int]
     ) -> Mapping[str, Inventory]:
-        """Return by node what its device plugin says of EPC; `used` is what Pods request, by node and resource."""
+        """Return each node's inventory of EPC by its device plugin; `used` has the requests of Pods."""
         ready = (pod for pod in pods if pod.state is PodState.READY)
         plugins = {pod.node: pod for pod in ready if pod.component is Component.DEVICE_PLUGIN}
         # Only a full node's plugin knows whether the node is to have less EPC than its Pods request.
@@ -51,7 +51,7 @@ class ProbePages:
         return {node: one for node, one in found.items() if one.accounting.kind and one.epc.mib}
 
     def roots(self, secret: str, workloads: Sequence[Workload], pods: Iterable[DaemonPod], now: datetime) -> RootFacts:
-        """Return the root in a Secret, and those of the quote helpers and of the simulated PCS that mount it."""
+        """Return the Secret's root, and the roots in use by quote helpers and simulated PCS that mount it."""
         mounting = [workload for workload in workloads if secret_name([workload]) == secret]
         owners = {workload.name for workload in mounting}
         ready = [pod for pod in pods if pod.state is PodState.READY]

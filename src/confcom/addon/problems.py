@@ -57,7 +57,7 @@ class ProblemGroup:
 
 @dataclass(frozen=True, slots=True)
 class OptionalReads:
-    """Reads whose failure harms nothing else: each becomes a problem with the code `not-read`."""
+    """Reads that may fail without an error: a failure becomes a problem with the code `not-read`."""
 
     failures: list[Problem] = field(default_factory=list)
 

@@ -1,4 +1,4 @@
-"""The Secret with a cluster's simulated root, which belongs to the user and to no release."""
+"""The Secret with a cluster's simulated root; no helm release owns it, and only the user deletes it."""
 
 from __future__ import annotations
 

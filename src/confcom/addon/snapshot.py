@@ -75,7 +75,7 @@ def read_daemons(cluster: Cluster) -> Snapshot:
 
 
 def read_root(cluster: Cluster, secret: str, now: Now = UTC_NOW) -> RootFacts:
-    """Read the root in a Secret, and those of the quote helpers and of the simulated PCS that mount it."""
+    """Read the Secret's root, and the roots in use by quote helpers and simulated PCS that mount it."""
     own = _with_pods(cluster, _own_objects(cluster), cluster.api.list(kinds.POD, cluster.namespace), tuple)
     with futures.ThreadPoolExecutor(AT_ONCE) as pool:
         return ProbePages(cluster, pool, OptionalReads()).roots(
@@ -119,7 +119,7 @@ def _release(helm: Helm, reads: OptionalReads) -> tuple[tuple[Revision, ...], Co
     """Return helm's record, the cluster's differences from it, and the add-on's objects that it lacks."""
     api, namespace = helm.cluster.api, helm.cluster.namespace
     history: tuple[Revision, ...] | None = reads.read("the release", helm.history, default=None)
-    # An unfinished change is undone before another one. A failed one is repeated, as helm has recorded it.
+    # An unfinished change is not compared: it will be undone. A failed change is repeated as recorded.
     if history is None or (history and history[-1].status not in {"deployed", "failed"}):
         return history or (), Comparison(), ()
     read: Callable[[], tuple[KubernetesObject, ...]] = helm.manifests if history else tuple

@@ -255,7 +255,7 @@ def _daemon_problems(
 
 
 def _step(node: str, daemon: Workload, pods: Sequence[DaemonPod], templates: Mapping[str, str]) -> Step:
-    """Return the step of a daemon on a node; a rejected Pod counts only if it says why there is no other."""
+    """Return the step of a daemon on a node; a rejected Pod counts only as the reason for a lack of Pods."""
     own = [pod for pod in pods if pod.owner == daemon.name]
     admitted = [pod for pod in own if pod.state is not PodState.REJECTED]
     newest = templates.get(daemon.name, "")

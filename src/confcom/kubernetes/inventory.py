@@ -36,7 +36,7 @@ class FoundEpc:
 
 @dataclass(frozen=True, slots=True)
 class EpcOffer:
-    """How a plugin has EPC counted, and what it offers of it."""
+    """A plugin's accounting of EPC, and the amounts that it offers."""
 
     kind: AccountingKind | None
     """None while the plugin waits for SGX: how EPC will be counted is not decided yet."""
@@ -44,14 +44,14 @@ class EpcOffer:
     choice: str | None
     """The code of `reason`."""
     advertised_mib: int = 0
-    """To tenants: without MiB that are set aside, reserved or held back."""
+    """MiB offered to tenants: without MiB that are set aside, reserved or held back."""
     set_aside_mib: int = 0
-    """For quote helpers, as a resource of its own."""
+    """MiB offered to quote helpers, as a separate resource."""
     reserved_mib: int = 0
     held_back_mib: int = 0
-    """Beyond the maximum."""
+    """MiB beyond the maximum, which are not offered."""
     kept_mib: int = 0
-    """Offered beyond what the settings leave to tenants: containers hold it."""
+    """MiB offered although the settings leave less to tenants: containers hold them."""
     kubelet_stall_seconds: float = 0
     """How long the kubelet may stall after its restart if all devices are allocated; 0 before 1.36."""
     reason: str = ""

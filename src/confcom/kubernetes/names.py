@@ -68,7 +68,7 @@ OURS = frozenset(name for names in SETS for name in names)
 SHARED = frozenset({REAL.enclave, REAL.provision})
 """Names that other vendors' plugins offer too, also on nodes that never ran the add-on."""
 INTEL_EPC = "sgx.intel.com/epc"
-"""The name of Intel's plugin for the same memory, in bytes."""
+"""The resource name under which Intel's plugin offers EPC, in bytes."""
 
 MAX_SUBDOMAIN = 253
 """Maximum characters of the part before the slash, including the prefix `requests.` that quotas add (RFC 1123)."""

@@ -75,12 +75,12 @@ class _Requirement(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class NodeSelection:
-    """What a Pod's spec says about nodes: nodeSelector, required nodeAffinity, tolerations."""
+    """The node constraints of a Pod's spec: nodeSelector, required nodeAffinity, tolerations."""
 
     labels: Mapping[str, str] = field(default_factory=dict)
     """The nodeSelector."""
     terms: tuple[tuple[_Requirement, ...], ...] | None = None
-    """The affinity, of which one term has to hold; None if there is none."""
+    """The required node affinity, of which one term has to hold; None without a node affinity."""
     tolerations: tuple[_Toleration, ...] = ()
 
     @classmethod

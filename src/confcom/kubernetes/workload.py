@@ -13,23 +13,23 @@ _COUNTS = {
     "DaemonSet": ("desiredNumberScheduled", "currentNumberScheduled", "updatedNumberScheduled", "numberAvailable"),
     "Deployment": ("", "replicas", "updatedReplicas", "availableReplicas"),
 }
-"""In the status; how many Pods a Deployment is to have stands in its spec."""
+"""Fields of the status, by kind; empty: the Deployment's desired number of Pods, which is in its spec."""
 
 
 @dataclass(frozen=True, slots=True)
 class Workload:
-    """What the add-on reads of a DaemonSet or a Deployment; what is missing in it is empty."""
+    """The fields of a DaemonSet or a Deployment that the add-on reads; missing fields are empty."""
 
     kind: str
     name: str
     namespace: str = ""
     labels: Mapping[str, str] = field(default_factory=dict)
     component: names.Component | None = None
-    """The program of the add-on that it runs; None if it is not the add-on's."""
+    """The add-on's program that the workload runs; None if the workload is not the add-on's."""
     selection: NodeSelection = field(default_factory=NodeSelection)
-    """The nodes of its Pods."""
+    """The nodes that its Pods select."""
     arguments: tuple[str, ...] = ()
-    """Of all containers."""
+    """The arguments of all containers."""
     images: tuple[str, ...] = ()
     host_paths: tuple[str, ...] = ()
     secrets: Mapping[str, str] = field(default_factory=dict)
