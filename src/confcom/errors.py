@@ -5,7 +5,7 @@ from __future__ import annotations
 from enum import IntEnum
 
 MAX_FOREIGN_CHARACTERS = 500
-"""Length of a foreign message in ours."""
+"""Maximum length of another program's message that an error quotes."""
 
 
 class ExitCode(IntEnum):
@@ -55,7 +55,7 @@ class ConfcomError(Exception):
         self.remedy = remedy
 
     def __reduce__(self) -> tuple[object, ...]:
-        """Let every error cross to another process as it is, whatever its constructor takes."""
+        """Make every error picklable, whatever the parameters of its constructor."""
         return _restored, (type(self), self.args, self.__dict__)
 
     @property

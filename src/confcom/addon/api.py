@@ -204,7 +204,7 @@ class Api:
             return found
 
     def replaced(self, thing: KubernetesObject) -> KubernetesObject:
-        """Return the object that `replace` would make: this one and the API's defaults; nothing is changed."""
+        """Return the object that `replace` would write: `thing` with defaults of the API; nothing changes."""
         made = kind_of(text(thing, "apiVersion"), text(thing, "kind"))(thing)
         with _reported(f"the {made.kind} {name_of(thing)} cannot be compared"):
             found: KubernetesObject = self._client.replace(made, dry_run=True, **_in(namespace_of(thing)))

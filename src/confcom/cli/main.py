@@ -1,4 +1,4 @@
-"""The `confcom` program. Of the commands, it imports only the one that runs.
+"""The `confcom` program. It imports only the command that runs.
 
 Until `main` runs, only modules that the interpreter has already loaded are imported, so that Ctrl-C ends the program
 quietly from the start.
@@ -40,9 +40,9 @@ def _run() -> None:
 
 
 def open_closed_streams() -> None:
-    """Open the closed ones of the three streams, so that nothing that is opened later gets their descriptors.
+    """Open those of the three standard streams that are closed, so that no later file gets their descriptors.
 
-    For a closed stream Python has None, and drops the output without an error. Characters that stdout cannot encode are
+    Python sets a closed stream to None, and drops its output without an error. Characters that stdout cannot encode are
     printed as escapes.
     """
     for descriptor, mode in _DESCRIPTORS.items():
@@ -59,7 +59,7 @@ def open_closed_streams() -> None:
 
 
 def drop_unwritten_output() -> None:
-    """Discard what stdout refused to take; the interpreter would try once more at its end, and exit with 120."""
+    """Discard output that stdout refused; the interpreter would write it again at its end, and exit with 120."""
     try:
         sys.stdout.flush()
     except OSError:

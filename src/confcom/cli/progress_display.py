@@ -16,7 +16,7 @@ from confcom.errors import printable
 _MARKS = {Mark.DONE: "ok", Mark.WAITING: "..", Mark.BAD: "!!"}
 _COLOURS = {Outcome.OK: "green", Outcome.WARNING: "yellow", Outcome.FAILED: "red", Outcome.SKIPPED: "white"}
 NOTE_SECONDS = 10.0
-"""Between lines that tell how long a wait already takes."""
+"""Interval between lines that print how long a wait has taken."""
 _VARYING = re.compile(r"[0-9]+|(?<=-)[bcdfghjklmnpqrstvwxz2456789]{5}\b")
 """Parts of a reason that change while its cause stays: ports, seconds, restarts, and the ends of generated names."""
 

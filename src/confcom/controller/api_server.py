@@ -104,7 +104,7 @@ def connect(kubeconfig: Path | None) -> httpx2.AsyncClient:
 
 @dataclass(frozen=True, slots=True)
 class Connection:
-    """The API server's HTTP, whose client can log in. All methods raise UnavailableError, or a subclass."""
+    """HTTP requests to the API server. All methods raise UnavailableError, or a subclass."""
 
     client: httpx2.AsyncClient
 
@@ -213,7 +213,7 @@ def error_of(status: int, message: str) -> UnavailableError:
 
 @contextlib.contextmanager
 def translated() -> Iterator[None]:
-    """Translate what decoding raises, the HTTP library, and lightkube, which may run others' programs to log in."""
+    """Turn errors of decoding, the HTTP library and lightkube (which may run login programs) into ours."""
     try:
         yield
     except (ValueError, RecursionError) as error:  # those of msgspec too

@@ -88,7 +88,7 @@ class Plugins:
         return any(one.kind is AccountingKind.DEVICE and one.resource == resource for one in self.offers)
 
     def offered(self, resource: str) -> int | None:
-        """Return what the newest plugin that has this resource counted by capacity offers; None if none has."""
+        """Return the offer of the newest plugin with this resource as capacity; None without such a plugin."""
         capacity = (one for one in self.offers if one.kind is AccountingKind.CAPACITY and one.resource == resource)
         return next((one.advertised_mib for one in capacity), None)
 

@@ -45,7 +45,7 @@ NOT_ENDED = ",".join(f"status.phase!={phase}" for phase in sorted(TERMINAL))
 class NodePatches:
     """Patches changed nodes as decided; patches that do not depend on Pods are written at once.
 
-    Nodes whose Pods are needed take turns; slow ones among themselves, so that others do not wait for them.
+    Nodes whose Pods must be read wait in a queue; slow nodes have a queue of their own, to delay no others.
     """
 
     state: ClusterState
@@ -117,7 +117,7 @@ class NodePatches:
         self.state.changed |= self._later
 
     def _is_due(self, name: str) -> bool:
-        """Return whether there is something to write now; most nodes change without that."""
+        """Return whether a node needs a write now (most do not); queue a read of its Pods if needed."""
         decision = self.state.decide(name)
         reads = decision.reads or name in self._shortfalls.lasting
         lasts = decision.changes or reads or decision.waits

@@ -87,7 +87,7 @@ class ClusterState:
         return name in self.nodes or name in self._doubted
 
     def take_changed(self) -> list[str]:
-        """Return the names of the nodes to look at, each once, and forget those that need nothing."""
+        """Return the names of changed nodes; forget nodes without a plugin or a key of ours."""
         names, self.changed = self.changed, set()
         for name in names - self._plugins_of.keys():
             node = self.nodes.get(name)

@@ -117,7 +117,7 @@ class PluginClient:
 
 
 def _go_name(code: grpc.StatusCode) -> str:
-    """Return the code as grpc-go, and so the kubelet in a pod's message, writes it, such as `DeadlineExceeded`."""
+    """Return the name of a code in grpc-go's and the kubelet's messages, such as `DeadlineExceeded`."""
     if code is grpc.StatusCode.CANCELLED:
         return "Canceled"
     return "".join(word.capitalize() for word in code.name.split("_"))
@@ -130,7 +130,7 @@ class PluginRegistry:
     (plugin/v1beta1/handler.go): here, the end of any stream of a resource disconnects the resource's current client.
     The *endpoints* decide which client Allocate calls (manager.go).
 
-    A registration is `dialling`, then `failed` or `connected`, and later `ended`. One that fails removes the resource's
+    A registration is `dialling`, then `failed` or `connected`, and later `ended`. A failed one removes the resource's
     client as well: the plugin that registered before keeps working, and the end of its stream goes unnoticed.
     """
 
@@ -150,7 +150,7 @@ class PluginRegistry:
         return ""
 
     def ended(self, client: PluginClient) -> PluginClient | None:
-        """Remove what the end of a client's stream removes, and return the client to disconnect.
+        """Remove the entries that end with a client's stream, and return the client to disconnect.
 
         That is not always the one whose stream ended; it is None if the end goes unnoticed.
         """

@@ -18,7 +18,7 @@ MARK_VARIABLE = "CONFCOM_DEMO"
 TERMINATE_SECONDS = 5.0
 """The grace period between SIGTERM and SIGKILL; the daemons need a fraction of a second."""
 KILL_SECONDS = 1.0
-"""Limit for repeated SIGKILLs: the next one finds the child of a process that forked during this one."""
+"""Time for repeated SIGKILLs: a later round finds the child of a process that forked during a round."""
 PAUSE_SECONDS = 0.02
 
 
@@ -52,7 +52,7 @@ def clear(folder: Path) -> None:
 
 
 def main(folder: str, remove: str) -> None:
-    """Wait for the end of standard input, whatever signals come; then end the processes, and clear the folder.
+    """Wait for the end of standard input, ignoring signals; then end the processes, and clear the folder.
 
     The folder's path is the mark's value. `remove` is that word, or `keep` for a user's own folder, which stays.
     """

@@ -14,7 +14,7 @@ from confcom.demo.ledger import AdmissionError, DeviceLedger
 from confcom.errors import ConfcomError
 
 GRACE_SECONDS = 5.0
-"""Between SIGTERM and SIGKILL of a pod that is deleted; the sample workload needs milliseconds."""
+"""Seconds between SIGTERM and SIGKILL of a pod that is deleted; the sample workload needs milliseconds."""
 
 
 class Phase(StrEnum):
@@ -68,7 +68,7 @@ class Node:
         self._images = images
         self._numbers = itertools.count(1)
         self._tasks: dict[Pod, asyncio.Task[None]] = {}
-        """Of the pods that have not ended."""
+        """The tasks of the pods that have not ended."""
 
     async def start(self) -> None:
         self.device_plugin_dir.mkdir(parents=True)

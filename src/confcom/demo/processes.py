@@ -121,7 +121,7 @@ class Processes:
 
 
 def prepare_folder(wanted: Path | None) -> tuple[Path, bool]:
-    """Make the demo's folder, and return whether the demo owns it and removes it."""
+    """Make the demo's folder; return its path, and whether the demo owns and removes the folder."""
     if wanted is None:
         path = Path(tempfile.mkdtemp(prefix="confcom-", dir="/tmp"))
         path.chmod(0o755)

@@ -34,13 +34,13 @@ CONTAINERS = {
 
 CHALLENGE_VARIABLE = "CONFCOM_CHALLENGE"
 CHALLENGE_PLACEHOLDER = "0" * 64
-"""The value in examples/job.yaml in whose place the relying party puts its challenge."""
+"""The value in examples/job.yaml that the relying party replaces by its challenge."""
 CHALLENGE_SIZE = 32
-"""Bytes of a challenge: the size of a hash, of the 64 bytes of report data."""
+"""Bytes of a challenge: 32 of the 64 bytes of report data, as for a SHA-256 hash."""
 
 QUOTE_PREFIX = "quote: "
 SHOWN_OUTPUT = ("enclave memory:", "quoting ", "AESM socket:", "done:")
-"""The beginnings of the lines of its output that are shown without --verbose."""
+"""Prefixes of the workload's output lines that are shown without --verbose."""
 
 REPORT_DATA_OFFSET = 48 + 320
 """The offset of the report data in a quote: after the header (48 bytes) and 320 bytes of the report body."""
@@ -94,7 +94,7 @@ class DemoReport:
 
 @dataclass(slots=True)
 class Demo:
-    """What the steps share: processes, the node, files, and what earlier steps found."""
+    """State that the steps share: processes, the node, files, and results of earlier steps."""
 
     processes: Processes
     node: Node
@@ -357,7 +357,7 @@ async def pending_then_runs(demo: Demo, report: StepReport) -> None:
     holding = await demo.submit(read_job(example("job-holding.yaml")))
     require_started(holding)
 
-    # Before it installs a handler, the first process of a container ignores SIGTERM, here as on Kubernetes.
+    # Until it installs a handler, the first process of a container ignores SIGTERM, as on Kubernetes.
     await demo.until("quote", holding, lambda: f"\n{QUOTE_PREFIX}" in holding.output())
     report.say(f"{f'Job {holding.job.name} runs':<32}{demo.epc_in_use()}")
 

@@ -96,7 +96,7 @@ class EpcInUse:
     """Whether containers hold devices of EPC. The kubelet also reports devices of containers that ended,
     until it allocates a device to another container."""
     held_count: int = 0
-    """The fewest devices that include all held ones; 0 if none is held, or if nobody knows which."""
+    """The smallest number of devices that includes all held devices; 0 if none is held or known."""
     capacity_held: bool = False
     """Whether containers may hold EPC as capacity: they have the enclave device, and EPC is no device."""
     enclaves_held: bool = False
@@ -158,7 +158,7 @@ EPC_FLAGS = (
 
 
 def set_aside_mib(flag: Callable[[str], str]) -> int:
-    """Return the MiB that a plugin with these flags keeps from tenants, for others and quote helpers."""
+    """Return the MiB that a plugin with these flags keeps from tenants: reserved, or for quote helpers."""
     return int(flag("--reserve-epc-mib") or 0) + HELPERS * int(flag("--helper-epc-mib") or 0)
 
 

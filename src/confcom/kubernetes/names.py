@@ -82,7 +82,7 @@ _NAME = r"[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?"
 
 
 def extended_resource(name: str) -> bool:
-    """Return whether a device plugin may use this resource name; the kubelet, and so its stand-in, refuses others.
+    """Return whether a device plugin may use this resource name; the kubelet and the demo refuse other names.
 
     Follows IsExtendedResourceName of Kubernetes (pkg/apis/core/helper, pkg/apis/core/v1/helper).
     """

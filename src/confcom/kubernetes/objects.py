@@ -90,7 +90,7 @@ def owner_of(thing: KubernetesObject) -> KubernetesObject:
 
 
 def node_of(pod: KubernetesObject) -> str:
-    """Return the node that a pod is bound to; if it is not scheduled yet, the one that a DaemonSet made it for."""
+    """Return the node that a pod is bound to; if it is not scheduled yet, the node that its DaemonSet chose."""
     if bound := text(pod, "spec", "nodeName"):
         return bound
     required = mapping(pod, "spec", "affinity", "nodeAffinity", "requiredDuringSchedulingIgnoredDuringExecution")

@@ -127,7 +127,7 @@ async def _run(mode: str, folder: Path | None, printer: StepPrinter, *, keep: bo
 
 @dataclass(frozen=True, slots=True)
 class StepPrinter:
-    """Prints the demo's steps as they run; if it is not enabled, only the report at the end, as JSON."""
+    """Prints the demo's steps as they run; without `enabled`, prints only the report, as JSON."""
 
     enabled: bool
     verbose: bool
