@@ -22,7 +22,7 @@ LEASE_NAME = "confcom-change"
 RENEW_SECONDS = 10.0
 """Interval of the renewals: two may fail before the Lease expires."""
 EXPIRES_SECONDS = 30
-"""Time after the last renewal when another command may take over the Lease: the holder was killed."""
+"""Time after the last renewal when another command may take over the Lease, since its holder was killed."""
 
 
 class ChangeRefusedError(ConfcomError):

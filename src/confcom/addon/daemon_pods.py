@@ -174,7 +174,7 @@ def _state(pod: KubernetesObject) -> PodState:
 
 
 def _reasons(pod: KubernetesObject, state: PodState, warning: str, logged: Reason) -> Iterator[Reason]:
-    """Yield the reasons why a Pod is not ready, the most specific first."""
+    """Yield the reasons why a Pod is not ready, the most specific reason first."""
     if state is PodState.ENDING:
         yield Reason("it is terminating")
     if state in {PodState.REJECTED, PodState.WAITING}:

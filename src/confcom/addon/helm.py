@@ -211,7 +211,7 @@ class Helm:
         return Rendering(_manifests(failure, text(found, "manifest").encode()), mapping(found, "config"))
 
     def upgrade(self, chart: Path, values: Values) -> None:
-        """Install or upgrade the release, without waiting for its Pods; after a HelmError it is as helm left it."""
+        """Install or upgrade the release, without waiting for its Pods; a HelmError may leave it half changed."""
         failure = "helm could not install the chart"
         self._check(failure, self._upgrade(failure, chart, values, *(OVERWRITE if self.history() else ())))
 

@@ -368,7 +368,7 @@ def check_root(root: RootFacts | None, *, makes_root: bool) -> Iterator[Finding]
         if not makes_root or one.error_code == "simulated-root-unusable":
             yield Finding(Check.SIMULATION, FAILED, one.error_code, one.what, one.why, one.remedy)
     if root and root.unread:
-        what, why = f"the simulated root is not compared with that of {root.unread}", "the quote helpers do not tell it"
+        what, why = f"the simulated root is not compared with that of {root.unread}", "quote helpers do not report it"
         yield Finding(Check.SIMULATION, WARNING, "simulated-root-not-compared", what, why, "`confcom status` says more")
 
 

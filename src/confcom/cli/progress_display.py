@@ -53,7 +53,7 @@ class _LineTable:
     def show(self, rows: Sequence[Row], *, note: str = "") -> None:
         """Print the rows that have changed, and sometimes the note, which changes at every call.
 
-        A state that comes back for the same reason is not printed again, except one that follows other lines and is
+        A state that recurs for the same reason is not printed again, except `done` if the row's last line was not
         done. Rows may share a subject, for example when a node's device plugin moves to another DaemonSet.
         """
         now: dict[str, list[Row]] = {}

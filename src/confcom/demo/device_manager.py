@@ -55,7 +55,7 @@ class Allocation:
 
 
 def merge(responses: Iterable[pb.ContainerAllocateResponse]) -> Allocation:
-    """Merge the responses for each resource; the first that sets a variable or a path wins, as in the kubelet."""
+    """Merge the resources' responses; the first response to set a variable or a path wins, as in the kubelet."""
     envs: dict[str, str] = {}
     devices: dict[str, Mount] = {}
     mounts: dict[str, Mount] = {}
@@ -152,7 +152,7 @@ class PluginRegistry:
     def ended(self, client: PluginClient) -> PluginClient | None:
         """Remove the entries that end with a client's stream, and return the client to disconnect.
 
-        That is not always the one whose stream ended; it is None if the end goes unnoticed.
+        The returned client is not always `client`; it is None if the kubelet misses the end.
         """
         current = self._clients.pop(client.resource, None)
         if current is not None:

@@ -54,7 +54,7 @@ def clear(folder: Path) -> None:
 def main(folder: str, remove: str) -> None:
     """Wait for the end of standard input, ignoring signals; then end the processes, and clear the folder.
 
-    The folder's path is the mark's value. `remove` is that word, or `keep` for a user's own folder, which stays.
+    The folder's path is the mark's value. `remove` is "remove", or "keep" for a user's own folder, which stays.
     """
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)

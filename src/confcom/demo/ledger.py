@@ -57,7 +57,7 @@ class DeviceLedger:
     def allocate(self, pod: str, container: str, resource: str, count: int) -> tuple[str, ...]:
         """Allocate free, healthy devices to a container, and return their IDs.
 
-        A resource that no plugin has offered gives none: the kubelet assumes that another component manages it.
+        No ID is returned for a resource that no plugin has offered: another component may manage the resource.
         """
         if resource not in self._resources:
             return ()

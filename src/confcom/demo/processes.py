@@ -90,7 +90,7 @@ class Processes:
         return code, value
 
     async def until(self, what: str, obstacle: Callable[[], str]) -> None:
-        """Wait until no obstacle is returned; fail after `ready_seconds`, or as soon as a daemon has ended."""
+        """Wait until `obstacle` returns ""; fail after `ready_seconds`, or as soon as a daemon has ended."""
         deadline = time.monotonic() + self.ready_seconds
         while why := obstacle():
             self.require_alive()

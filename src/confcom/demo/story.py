@@ -24,7 +24,7 @@ from confcom.kubernetes.names import REAL
 VM_SIZE, EPC_MIB = "Standard_DC8_v2", 168
 
 JOB, PLATFORM, QUOTE, TRUST = "job.yaml", "platform", "q.bin", "trust"
-"""The example file; in the demo's folder the platform's state, the quote, and the relying party's files."""
+"""Names of the example file, and in the demo's folder of platform, quote and the relying party's files."""
 
 CONTAINERS = {
     Mode.ROOT: "processes with a file system of their own",
@@ -238,7 +238,7 @@ async def daemons(demo: Demo, report: StepReport) -> None:
 
 
 def _epc_missing(node: Node) -> str:
-    """Return what the node does not offer yet, or ""; another amount than the platform's is an error."""
+    """Return the node's offer while it lacks EPC, or ""; any amount but the platform's is an error."""
     allocatable = node.ledger.allocatable()
     offered = [allocatable.get(name, 0) for name in (REAL.epc, REAL.helper)]
     if not all(offered):
@@ -249,7 +249,7 @@ def _epc_missing(node: Node) -> str:
 
 
 async def submit_job(demo: Demo, report: StepReport) -> None:
-    """Step 3: submit the Job of examples/job.yaml with the relying party's challenge; it gets its EPC."""
+    """Step 3: submit the Job of examples/job.yaml with the relying party's challenge; EPC is allocated."""
     path = example(JOB)
     job = read_job(path)
     demo.challenge = job.env.get(CHALLENGE_VARIABLE, "")

@@ -63,7 +63,7 @@ def disable(*, yes: bool, wait: bool, namespace: str, login: Login, output: str)
         done = disable(add_on, consent=consent, wait=wait)
     lines = ["The add-on is disabled.", *(f"Kept: {one}" for one in done.kept)]
     for node, names in done.leftovers:
-        lines.append(f"Left on the node {node}, at 0 once its kubelet has forgotten them: {', '.join(names)}")
+        lines.append(f"Left in {node}'s status, at 0 once its kubelet has forgotten them: {', '.join(names)}")
     if done.leftovers:
         lines.append("Run `confcom disable` again in five minutes, or later, to remove these names.")
     show_result(done.to_json(), map(printable, lines), output)
